@@ -1,0 +1,1 @@
+"""minisink: StreamingLLM and attention sinks in plain NumPy."""

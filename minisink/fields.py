@@ -1,0 +1,84 @@
+"""Reading one value out of a ``config.json``, with an error that names the key, the value and the rule."""
+
+
+def whole(raw, key, default=None):
+    """A whole number of 1 or more.
+
+    Parameters
+    ----------
+    raw : dict
+        The parsed ``config.json``.
+    key : str
+    default : int, optional
+        Taken when the key is absent or null; without one the key is needed.
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    ValueError
+    """
+    value = _present(raw, key, default)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{key} is {value!r}; it must be a whole number of 1 or more")
+    return value
+
+
+def number(raw, key, default=None):
+    """A number above zero, as `whole`."""
+    value = _present(raw, key, default)
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < float("inf"):
+        raise ValueError(f"{key} is {value!r}; it must be a number above 0")
+    return float(value)
+
+
+def flag(raw, key, default):
+    """True or false, as `whole`."""
+    value = _present(raw, key, default)
+    if not isinstance(value, bool):
+        raise ValueError(f"{key} is {value!r}; it must be true or false")
+    return value
+
+
+def one_of(raw, key, known, default=None):
+    """One of the values that are supported, as `whole`."""
+    value = _present(raw, key, default)
+    if not isinstance(value, str) or value not in known:
+        raise ValueError(f"{key} is {value!r}, which is not supported; supported: {', '.join(known)}")
+    return value
+
+
+def token_id(raw, key, vocab_size):
+    """A token id below `vocab_size`; the first one of a list; None when absent or null."""
+    value = raw.get(key)
+    if isinstance(value, list) and value:
+        value = value[0]  # Llama 3 lists several ends of text
+    if value is None:
+        return None
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < vocab_size:
+        raise ValueError(f"{key} is {value!r}; it must be a token id from 0 to {vocab_size - 1}")
+    return value
+
+
+def divides(part, whole_, names):
+    """Refuse sizes that do not divide evenly; `names` are the two keys."""
+    if whole_ % part:
+        raise ValueError(f"{names[1]} is {whole_}, which {names[0]} {part} does not divide")
+
+
+def refuse(raw, **unsupported):
+    """Refuse each key that is set to anything but what is given here (or absent, or null)."""
+    for key, harmless in unsupported.items():
+        if raw.get(key) not in (None, harmless):
+            raise ValueError(f"{key} is {raw[key]!r}, which is not supported")
+
+
+def _present(raw, key, default):
+    value = raw.get(key)
+    if value is None:
+        value = default
+    if value is None:
+        raise ValueError(f"{key} is missing")
+    return value
