@@ -110,19 +110,49 @@ def attend(q, keys, values, visible=None, *, normalise=softmax, trace=None):
     >>> attend(np.zeros((1, 1, 2)), np.zeros((2, 1, 2)), np.array([[[2.0, 0.0]], [[4.0, 0.0]]])).tolist()
     [[[3.0, 0.0]]]
     """
-    (T, H, D), (S, K, _) = q.shape, keys.shape
-    if S == 0:
+    if len(keys) == 0:
         raise ValueError("attention over no keys: the cache is empty")
-    rows = q.reshape(T, K, H // K, D).transpose(1, 2, 0, 3)  # (T, H, D) -> (K, H/K, T, D)
-    rows = rows.reshape(K, H // K * T, D)
-    scores = (rows @ keys.transpose(1, 2, 0)) * (1.0 / math.sqrt(D))  # (K, H/K * T, D) @ (K, D, S)
-    scores = scores.reshape(H, T, S)
+    scores = score(q, keys)  # (H, T, S)
     if visible is not None:
         scores = np.where(visible, scores, -np.inf)
     pattern = normalise(scores)  # (H, T, S)
     if trace is not None:
         trace["scores"], trace["pattern"] = scores, pattern
-    mixed = pattern.reshape(K, H // K * T, S) @ values.swapaxes(0, 1)  # (K, H/K * T, S) @ (K, S, D)
+    return mix(pattern, values)
+
+
+def score(q, keys):
+    """How well each query fits each key: ``q · k / sqrt(D)``.
+
+    Parameters
+    ----------
+    q : ndarray of shape (T, H, D)
+    keys : ndarray of shape (S, K, D)
+
+    Returns
+    -------
+    ndarray of shape (H, T, S)
+    """
+    (T, H, D), (S, K, _) = q.shape, keys.shape
+    rows = q.reshape(T, K, H // K, D).transpose(1, 2, 0, 3) * (1.0 / math.sqrt(D))  # -> (K, H/K, T, D)
+    products = rows.reshape(K, H // K * T, D) @ keys.transpose(1, 2, 0)  # @ (K, D, S) -> (K, H/K * T, S)
+    return products.reshape(H, T, S)
+
+
+def mix(pattern, values):
+    """Average the values by the pattern's weights.
+
+    Parameters
+    ----------
+    pattern : ndarray of shape (H, T, S)
+    values : ndarray of shape (S, K, D)
+
+    Returns
+    -------
+    ndarray of shape (T, H, D)
+    """
+    (H, T, S), (_, K, D) = pattern.shape, values.shape
+    mixed = pattern.reshape(K, H // K * T, S) @ values.swapaxes(0, 1)  # @ (K, S, D) -> (K, H/K * T, D)
     return mixed.reshape(H, T, D).swapaxes(0, 1)  # -> (T, H, D)
 
 
@@ -145,7 +175,7 @@ def normaliser(kind, sink_logits=None):
     return {"softmax": softmax, "softmax1": softmax1}[kind]
 
 
-def causal_attention(q, k, v, turn, *, normalise=softmax, trace=None):
+def causal_attention(q, k, v, turn, *, block=BLOCK, normalise=softmax, trace=None):
     """Dense attention within one text: every token sees itself and all before it.
 
     Parameters
@@ -156,6 +186,8 @@ def causal_attention(q, k, v, turn, *, normalise=softmax, trace=None):
         Un-rotated.
     turn : callable
         ``turn(x, positions)`` gives vectors their positions: `positions.rotate` or `positions.unrotated`.
+    block : int
+        Queries taken at once; the result does not depend on it.
     normalise : callable
         See `attend`.
     trace : dict, optional
@@ -167,7 +199,7 @@ def causal_attention(q, k, v, turn, *, normalise=softmax, trace=None):
     """
     T = len(q)
     q, k = turn(q, np.arange(T)), turn(k, np.arange(T))
-    block = BLOCK if trace is None else T  # whoever looks inside gets one (H, T, T) pattern
+    block = block if trace is None else T  # whoever looks inside gets one (H, T, T) pattern
     mixed = np.empty_like(q)
     for start in range(0, T, block):
         stop = min(start + block, T)  # queries start..stop need only the keys up to stop

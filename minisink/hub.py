@@ -1,0 +1,38 @@
+"""A hub id to a local folder, by way of huggingface_hub (which tokenizers brings in)."""
+
+import re
+from pathlib import Path
+
+HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")  # owner/name
+FILES = ["config.json", "tokenizer.json", "model.safetensors", "model.safetensors.index.json", "model-*.safetensors"]
+
+
+def fetch(hub_id, revision=None):
+    """Download the files of a checkpoint, or find them in the hub's own cache.
+
+    ``HF_HUB_OFFLINE`` and ``HF_ENDPOINT`` are honoured; huggingface_hub reads them when it is imported.
+
+    Parameters
+    ----------
+    hub_id : str
+        "owner/name".
+    revision : str, optional
+        Branch, tag or commit; the main branch by default.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    OSError
+        When the hub cannot be reached and the files are not in its cache, or there is no such checkpoint.
+    """
+    import huggingface_hub  # takes a quarter of a second: only for those who ask for the hub
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(huggingface_hub.snapshot_download(hub_id, revision=revision, allow_patterns=FILES))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise OSError(f"{hub_id}: not to be had from the hub ({reason})") from error

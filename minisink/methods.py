@@ -1,0 +1,87 @@
+"""The four methods by name, and the cache each of them stands for."""
+
+import warnings
+
+import numpy as np
+
+from .cache import KVCache, keep_all, keep_sinks, keep_window
+
+METHODS = ("dense", "window", "recompute", "streaming")
+
+
+def policy_of(model, method, n_sinks, window):
+    """Which tokens a method keeps.
+
+    Parameters
+    ----------
+    model : Model
+    method : {"dense", "window", "recompute", "streaming"}
+    n_sinks : int
+        First tokens kept; only "streaming" has any.
+    window : int
+        Last tokens kept, the current one included; "dense" keeps all. For "recompute", the tokens each
+        window is rebuilt from.
+
+    Returns
+    -------
+    Policy
+
+    Raises
+    ------
+    ValueError
+        For an unknown method, ``n_sinks < 0`` or ``window < 1``.
+
+    Warns
+    -----
+    UserWarning
+        When a query may see more keys than in any text the model was trained on.
+    """
+    if method not in METHODS:
+        raise ValueError(f"method is {method!r}; it must be one of {', '.join(METHODS)}")
+    sinks = keep_sinks(n_sinks, window)  # checks both, whatever the method uses
+    policy = {"dense": keep_all(), "window": keep_window(window), "recompute": keep_window(window)}.get(method, sinks)
+    trained = model.config.max_positions
+    if policy.capacity is not None and policy.capacity > trained:
+        warnings.warn(
+            f"a cache of {policy.capacity} tokens is longer than the {trained} positions {model.name} was trained on",
+            stacklevel=3,
+        )
+    return policy
+
+
+def check_lead(model, lead, window):
+    """The tokens that go in front of a rebuilt window, as an array shorter than the window."""
+    lead = model.check_ids(lead) if len(lead) else np.empty(0, np.int64)
+    if len(lead) >= window:
+        raise ValueError(f"lead has {len(lead)} tokens; a window of {window} has no room for any other")
+    return lead
+
+
+def new_cache(model, *, method="streaming", n_sinks=4, window=252, positions="slot"):
+    """An empty cache for `model`, to be passed to `Model.forward`.
+
+    Parameters
+    ----------
+    model : Model
+    method : {"dense", "window", "streaming"}
+    n_sinks : int
+        First tokens kept for good by "streaming".
+    window : int
+        Last tokens kept, the current one included.
+    positions : {"slot", "original"}
+        "slot" encodes a token at its place in the cache, "original" at its place in the text.
+
+    Returns
+    -------
+    KVCache
+
+    Raises
+    ------
+    ValueError
+        For an unknown method, one that keeps no cache ("recompute"), or values out of range.
+    """
+    if method == "recompute":
+        raise ValueError("method 'recompute' keeps no cache: it rebuilds every window from its tokens")
+    config, policy = model.config, policy_of(model, method, n_sinks, window)
+    like = model.weights.embed
+    return KVCache(config.n_layers, config.n_kv_heads, config.head_dim, policy, positions=positions, like=like)

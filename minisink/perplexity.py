@@ -1,0 +1,160 @@
+"""How well a model predicts a text, token by token, under each of the four methods.
+
+The loss of a token is its negative log-likelihood in nats; ``perplexity = exp(mean)``. A token is predicted
+from what the method's cache holds *at that moment*: evaluating in one forward pass, where nothing is ever
+evicted, would make the window, streaming and dense attention agree to the last digit.
+"""
+
+import numpy as np
+
+from .device import to_host
+from .methods import check_lead, new_cache, policy_of
+from .ops import log_softmax
+from .streaming import Banded, Windows
+
+BLOCK = 256  # tokens a forward pass takes; the results do not depend on it
+
+
+def token_nll(model, ids, *, method="streaming", n_sinks=4, window=252, positions="slot", lead=()):
+    """Negative log-likelihood of every token but the first.
+
+    Parameters
+    ----------
+    model : Model
+    ids : sequence or ndarray of shape (T,), ints
+    method : {"dense", "window", "recompute", "streaming"}
+    n_sinks : int
+        First tokens kept for good by "streaming".
+    window : int
+        Last tokens a query sees, itself included ("dense" sees all). "recompute" rebuilds each window of
+        this many tokens from scratch, at positions 0 to ``window - 1``.
+    positions : {"slot", "original"}
+        "slot" numbers tokens within the cache (StreamingLLM), "original" within the text.
+    lead : sequence of int
+        Tokens put in front of every window that "recompute" rebuilds; they count towards `window`. A model
+        trained with ``<s>`` first in every sample knows no text without it: give it ``[model.config.bos]``.
+
+    Returns
+    -------
+    ndarray of shape (T-1,)
+        Nats, in the dtype of the model (float32).
+
+    Raises
+    ------
+    ValueError
+        For bad ids, an unknown method, ``n_sinks < 0``, ``window < 1``, or a GPT-2 asked for a position it
+        has not learned.
+
+    Examples
+    --------
+    >>> from minisink import load
+    >>> model = load("novels")
+    >>> nll = token_nll(model, model.encode("It was a dark night, and the wind blew."), method="dense")
+    >>> bool(np.exp(nll.mean()) < model.config.vocab_size)
+    True
+    """
+    blocks = nll_blocks(model, ids, method=method, n_sinks=n_sinks, window=window, positions=positions, lead=lead)
+    return np.concatenate([np.empty(0, model.dtype), *blocks])
+
+
+def nll_blocks(
+    model, ids, *, method="streaming", n_sinks=4, window=252, positions="slot", lead=(), block=BLOCK
+):
+    """`token_nll` as it comes, a block at a time.
+
+    Parameters
+    ----------
+    model, ids, method, n_sinks, window, positions, lead
+        As in `token_nll`.
+    block : int
+        Tokens a forward pass takes. The results do not depend on it.
+
+    Returns
+    -------
+    iterator of ndarray
+        Together (T-1,) nats.
+
+    Raises
+    ------
+    ValueError
+        As `token_nll`; at once, except that a GPT-2 runs until the first position it has not learned.
+    """
+    ids = model.check_ids(ids)
+    if block < 1:
+        raise ValueError(f"block is {block}; it must be 1 or more")
+    policy = policy_of(model, method, n_sinks, window)
+    if positions not in ("slot", "original"):
+        raise ValueError(f"positions is {positions!r}; it must be 'slot' or 'original'")
+    if method == "recompute":
+        return _recomputed(model, ids, window, check_lead(model, lead, window), block)
+    if method == "dense":
+        cache = new_cache(model, method="dense", positions=positions)
+    else:
+        cache = Banded(model.config.n_layers, policy, positions=positions)
+    return _cached(model, ids, cache, block)
+
+
+def _cached(model, ids, cache, block):
+    """Every token from what the cache holds; the last token predicts nothing."""
+    for start in range(0, len(ids) - 1, block):
+        stop = min(start + block, len(ids) - 1)
+        logits = model.forward(ids[start:stop], cache=cache)  # (block,) -> (block, V)
+        yield nll_of(logits, ids[start + 1 : stop + 1])
+
+
+def _recomputed(model, ids, window, lead, block):
+    """Every token from the `window` tokens before it, built from scratch."""
+    n_first = min(window, len(ids) - 1)
+    if n_first:  # until the text outgrows the window, the windows are its beginnings: one dense pass
+        yield nll_of(model.forward(ids[:n_first]), ids[1 : n_first + 1])
+    last = slice(window - 1, None, window)  # the row of each window's last token
+    at_once = max(1, 8 * block // window)  # windows side by side: about 2,000 tokens a pass
+    for start in range(window + 1, len(ids), at_once):
+        targets = np.arange(start, min(start + at_once, len(ids)))  # (B,)
+        recent = ids[targets[:, None] + np.arange(len(lead) - window, 0)]  # (B, window - len(lead))
+        windows = np.concatenate((np.tile(lead, (len(targets), 1)), recent), axis=1)  # (B, window)
+        logits = model.forward(windows.reshape(-1), cache=Windows(window), rows=last)  # (B, V)
+        yield nll_of(logits, ids[targets])
+
+
+def nll_of(logits, targets):
+    """``-log softmax(logits)[target]``.
+
+    Parameters
+    ----------
+    logits : ndarray of shape (T, V)
+    targets : ndarray of shape (T,), ints
+
+    Returns
+    -------
+    numpy.ndarray of shape (T,)
+        Nats.
+
+    Examples
+    --------
+    >>> nll_of(np.array([[0.0, 0.0]]), np.array([1])).round(4).tolist()
+    [0.6931]
+    """
+    picked = np.arange(len(targets), like=logits), np.asarray(targets, like=logits)
+    return to_host(-log_softmax(logits)[picked])
+
+
+def perplexity(nll):
+    """``exp(mean nll)``.
+
+    Parameters
+    ----------
+    nll : ndarray of shape (T,)
+        Nats.
+
+    Returns
+    -------
+    float
+        NaN for no tokens.
+
+    Examples
+    --------
+    >>> round(perplexity(np.log([2.0, 8.0])), 4)
+    4.0
+    """
+    return float(np.exp(np.mean(nll, dtype=np.float64))) if len(nll) else float("nan")

@@ -1,0 +1,121 @@
+"""The fast paths: many tokens at once, each held equal to the readable path by the tests.
+
+`Banded` runs a window or streaming cache in blocks. Once the cache is full a query always stands at slot
+``capacity - 1``; *recent* keys lie as many slots behind it as tokens, *sinks* stand at slots 0 to
+``n_sinks - 1``. Rotary scores depend on differences only, so instead of moving every key at every step the
+query is rotated twice: to its place in the text against the recent keys, to its slot against the sinks. Then
+keys are rotated once, for good, and a whole block of queries meets them under a banded mask.
+
+`Windows` rebuilds many windows side by side, each from scratch: the sliding window with re-computation.
+
+Both are passed to `Model.forward` as its cache.
+"""
+
+import numpy as np
+
+from .attention import banded_mask, causal_attention, mix, score
+from .ops import softmax
+
+
+class Banded:
+    """Blocks of tokens over a window or streaming cache: equal to a `KVCache` of the same policy.
+
+    Parameters
+    ----------
+    n_layers : int
+        L.
+    policy : cache.Policy
+        With a window.
+    positions : {"slot", "original"}
+        As in `cache.KVCache`.
+
+    Attributes
+    ----------
+    n_seen : int
+        Tokens taken in since the start.
+    """
+
+    def __init__(self, n_layers, policy, *, positions="slot"):
+        self.policy = policy
+        self.encode = positions
+        self.n_seen = 0
+        self._layers = [None] * n_layers  # sink keys, sink values, recent keys, recent values; keys rotated
+
+    def positions(self, n_tokens):
+        """ndarray of shape (T,): the position of each new token when it is the newest."""
+        token_index = np.arange(self.n_seen, self.n_seen + n_tokens)
+        return token_index if self.encode == "original" else np.minimum(token_index, self.policy.capacity - 1)
+
+    def mix(self, layer, q, k, v, turn, *, normalise=softmax, trace=None):
+        """Attention of T new tokens over the sinks, the recent tokens and each other.
+
+        Parameters
+        ----------
+        layer : int
+        q : ndarray of shape (T, H, D)
+            Un-rotated.
+        k, v : ndarray of shape (T, K, D)
+            Un-rotated.
+        turn, normalise : callable
+            See `attention.causal_attention`.
+        trace : None
+            To look inside, take the readable path.
+
+        Returns
+        -------
+        ndarray of shape (T, H, D)
+        """
+        T, n_sinks, window = len(q), self.policy.n_sinks, self.policy.window
+        token_index = np.arange(self.n_seen, self.n_seen + T)
+        k = turn(k, token_index)
+        old = self._layers[layer] or (k[:0], v[:0], k[:0], v[:0])
+        missing = n_sinks - len(old[0])
+        sink_keys, sink_values = np.concatenate((old[0], k[:missing])), np.concatenate((old[1], v[:missing]))
+        keys, values = np.concatenate((old[2], k)), np.concatenate((old[3], v))  # (R, K, D)
+
+        to_sinks = score(turn(q, self.positions(T)), sink_keys)  # (H, T, n_sinks)
+        to_recent = score(turn(q, token_index), keys)  # (H, T, R)
+        visible = (self._sinks_visible(len(sink_keys), T, q), self._recent_visible(len(keys), T, q))
+        scores = np.concatenate((to_sinks, to_recent), axis=-1)  # (H, T, n_sinks + R): one softmax over both
+        pattern = normalise(np.where(np.concatenate(visible, axis=1), scores, -np.inf))
+
+        keep = max(0, len(keys) - (window - 1))  # the next query brings itself
+        self._layers[layer] = (sink_keys, sink_values, keys[keep:], values[keep:])
+        if layer == len(self._layers) - 1:
+            self.n_seen += T
+        return mix(pattern, np.concatenate((sink_values, values)))
+
+    def _sinks_visible(self, n_sinks, T, like):
+        """(T, n_sinks): a sink is seen by itself and everything after it."""
+        token_index = np.arange(self.n_seen, self.n_seen + T, like=like)[:, None]
+        return np.arange(n_sinks, like=like) <= token_index
+
+    def _recent_visible(self, R, T, like):
+        """(T, R): the last `window` tokens, but no sink a second time."""
+        token_index = np.arange(self.n_seen + T - R, self.n_seen + T, like=like)  # (R,)
+        return banded_mask(T, R, self.policy.window, like) & (token_index >= self.policy.n_sinks)
+
+
+class Windows:
+    """Windows of the same length, one after the other in `ids`, that do not see each other.
+
+    Parameters
+    ----------
+    length : int
+        Tokens in a window; the first of each stands at position 0.
+    """
+
+    def __init__(self, length):
+        self.length = length
+
+    def positions(self, n_tokens):
+        """ndarray of shape (T,): 0 to ``length - 1``, again and again."""
+        return np.arange(n_tokens) % self.length
+
+    def mix(self, layer, q, k, v, turn, **options):
+        """Dense attention within each window; shapes as in `Banded.mix`."""
+        mixed = np.empty_like(q)
+        for start in range(0, len(q), self.length):
+            one = slice(start, start + self.length)
+            mixed[one] = causal_attention(q[one], k[one], v[one], turn, block=64, **options)
+        return mixed

@@ -1,0 +1,40 @@
+"""What every test may ask for: hypothesis profiles, the shipped model, and the models beside the repository."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from minisink.resources import shipped
+
+collect_ignore = ["golden/make.py"]  # a script, and it needs torch
+
+# A first call loads a model, and CI machines are slow: a deadline would only make tests flicker.
+settings.register_profile("default", deadline=None)
+settings.register_profile("ci", deadline=None, print_blob=True)
+settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+
+@pytest.fixture(scope="session")
+def shared():
+    """The folder `../shared` beside the repository: corpora and models for tests, never copied in."""
+    folder = Path(__file__).resolve().parents[2] / "shared"
+    if not folder.is_dir():
+        pytest.skip("needs the folder ../shared beside the repository")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def novels_folder():
+    """The shipped model, trained with one sink token."""
+    return shipped("novels")
+
+
+@pytest.fixture(scope="session")
+def stories_folder(shared):
+    """A real Llama made elsewhere: grouped-query, tied embeddings, no sink."""
+    folder = shared / "models" / "stories260K"
+    if not folder.is_dir():
+        pytest.skip("needs ../shared/models/stories260K")
+    return folder

@@ -1,0 +1,216 @@
+"""The four methods through the public functions, and the fast paths against the readable one."""
+
+import by_the_book as book
+import numpy as np
+import pytest
+import tiny
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import minisink
+from minisink import gpt2, llama
+from minisink.methods import METHODS
+from minisink.streaming import Banded, Windows
+
+some = settings(max_examples=60)
+few = settings(max_examples=20)  # the book is slow
+cached_methods = st.sampled_from(["dense", "window", "streaming"])
+sizes = st.tuples(st.integers(0, 3), st.integers(1, 6))  # n_sinks, window
+
+
+def close(got, want):
+    np.testing.assert_allclose(got, want, rtol=1e-10, atol=1e-10)
+
+
+def public(model):
+    """A `minisink.Model` without a tokenizer, of a tiny one."""
+    return minisink.Model(model.config, model.weights, name="tiny")
+
+
+def nll_of(logits, ids):
+    """Nats (T-1,) of each next token."""
+    return np.array([-book.log_softmax(row)[token] for row, token in zip(logits[:-1], ids[1:], strict=True)])
+
+
+def literally(model, ids, method, n_sinks, window, positions):
+    """Logits (T, V) of a method, by the book."""
+    if method == "recompute":
+        return book.recompute(ids, model.weights, model.config, window)
+    if method == "dense":
+        return book.decode(ids, model.weights, model.config)
+    n_sinks = n_sinks if method == "streaming" else 0
+    evict = book.evict(n_sinks, window)
+    return book.decode(ids, model.weights, model.config, evict, positions=positions, capacity=n_sinks + window)
+
+
+def readable(model, ids, method, n_sinks, window, positions):
+    """Logits (T, V) of a cached method, one token at a time."""
+    cache = minisink.new_cache(model, method=method, n_sinks=n_sinks, window=window, positions=positions)
+    return np.concatenate([model.forward([token], cache=cache) for token in ids])
+
+
+@few
+@given(tiny.models(), tiny.texts(min_size=2, max_size=12), st.sampled_from(METHODS), sizes, tiny.positions)
+def test_token_nll_is_the_book(model, ids, method, sizes, positions):
+    """The loss of each token under each method, from a plain reading of the paper."""
+    want = nll_of(literally(model, ids, method, *sizes, positions), ids)
+    n_sinks, window = sizes
+    got = minisink.token_nll(public(model), ids, method=method, n_sinks=n_sinks, window=window, positions=positions)
+    close(got, want)
+
+
+@some
+@given(tiny.models(), tiny.texts(max_size=40), cached_methods, sizes, tiny.positions, st.integers(1, 50))
+def test_blocks_of_loss_are_one_token_at_a_time(model, ids, method, sizes, positions, block):
+    """However many tokens a forward pass takes, the losses are those of decoding one by one through a cache."""
+    model, (n_sinks, window) = public(model), sizes
+    options = {"method": method, "n_sinks": n_sinks, "window": window, "positions": positions}
+    blocks = list(minisink.nll_blocks(model, ids, block=block, **options))
+    assert [len(b) for b in blocks[:-1]] == [block] * (len(blocks) - 1)
+    want = nll_of(readable(model, ids, **options), ids)
+    close(np.concatenate([np.empty(0), *blocks]), want)
+
+
+@some
+@given(tiny.models(), tiny.chunked_texts(40), sizes, tiny.positions)
+def test_banded_is_a_cache(model, text, sizes, positions):
+    """Rotating keys once and queries twice under a banded mask gives the logits of rotating every key by its slot."""
+    (ids, chunks), model = text, public(model)
+    fast = Banded(model.config.n_layers, minisink.keep_sinks(*sizes), positions=positions)
+    got, start = [], 0
+    for n in chunks:
+        got.append(model.forward(ids[start : start + n], cache=fast))
+        start += n
+        assert fast.n_seen == start
+    close(np.concatenate(got), readable(model, ids, "streaming", *sizes, positions))
+
+
+@some
+@given(tiny.models(), st.integers(1, 5), st.integers(1, 4), tiny.seeds)
+def test_windows_side_by_side_do_not_see_each_other(model, length, n_windows, seed):
+    """Many windows in one pass give what each gives alone."""
+    model, ids = public(model), tiny.ids(length * n_windows, seed)
+    got = model.forward(ids, cache=Windows(length))
+    close(got, np.concatenate([model.forward(window) for window in ids.reshape(n_windows, length)]))
+
+
+@some
+@given(tiny.models(), tiny.texts(min_size=2, max_size=30), st.integers(1, 6), st.integers(1, 40))
+def test_recompute_is_each_window_from_scratch(model, ids, window, block):
+    """Token t is predicted from a dense pass over the `window` tokens before it, in blocks of any size."""
+    model = public(model)
+    blocks = minisink.nll_blocks(model, ids, method="recompute", window=window, block=block)
+    alone = [model.forward(ids[max(0, t - window) : t])[-1] for t in range(1, len(ids) + 1)]
+    close(np.concatenate(list(blocks)), nll_of(alone, ids))
+
+
+@pytest.mark.parametrize("arch", [llama, gpt2])
+def test_methods_agree_until_the_first_eviction_and_then_part(arch):
+    """With capacity 5 the first five predictions are one number; from the sixth on, the methods are four."""
+    model, ids = public(tiny.make(arch)), tiny.ids(12)
+    options = {
+        "dense": {},
+        "window": {"window": 5},
+        "recompute": {"window": 5},
+        "streaming": {"window": 3, "n_sinks": 2},
+    }
+    nll = np.array([minisink.token_nll(model, ids, method=method, **o) for method, o in options.items()])
+    close(nll[:, :5], np.broadcast_to(nll[:1, :5], (4, 5)))
+    for row in nll[:, 5:].T:
+        assert np.diff(np.sort(row)).min() > 1e-6
+
+
+@some
+@given(tiny.models(), tiny.texts(max_size=12), sizes, tiny.positions)
+def test_options_a_method_does_not_have_are_ignored(model, ids, sizes, positions):
+    """window and recompute know no sinks, dense knows no window either."""
+    model, (n_sinks, window) = public(model), sizes
+
+    def nll(method, **options):
+        return minisink.token_nll(model, ids, method=method, positions=positions, **options).tolist()
+
+    for method in ("window", "recompute"):
+        assert nll(method, window=window, n_sinks=n_sinks) == nll(method, window=window, n_sinks=0)
+    assert nll("window", window=window) == nll("streaming", window=window, n_sinks=0)
+    assert nll("dense", window=window, n_sinks=n_sinks) == nll("dense")
+
+
+@few
+@given(tiny.models(), tiny.texts(max_size=8), st.sampled_from(METHODS), sizes, tiny.positions)
+def test_greedy_text_follows_the_likeliest_token(model, ids, method, sizes, positions):
+    """Each generated token is the likeliest one after everything before it, as the method sees it."""
+    n_sinks, window = sizes
+    options = {"method": method, "n_sinks": n_sinks, "window": window, "positions": positions}
+    text = [*ids, *minisink.generate(public(model), ids, max_new_tokens=6, **options)]
+    logits = literally(model, text, method, *sizes, positions)[len(ids) - 1 : -1]
+    chosen = logits[np.arange(6), text[len(ids) :]]
+    close(chosen, logits.max(axis=-1))
+
+
+def test_losses_are_in_the_dtype_of_the_model():
+    """A float32 model gives float32 nats, T - 1 of them, and none for a single token."""
+    model = public(tiny.make(dtype=np.float32))
+    for method in METHODS:
+        nll = minisink.token_nll(model, tiny.ids(9), method=method, n_sinks=1, window=3)
+        assert (nll.dtype, nll.shape) == (np.float32, (8,))
+        assert minisink.token_nll(model, [3], method=method).shape == (0,)
+    exact = minisink.token_nll(public(tiny.make()), tiny.ids(9), method="streaming", n_sinks=1, window=3)
+    close_enough = minisink.token_nll(model, tiny.ids(9), method="streaming", n_sinks=1, window=3)
+    np.testing.assert_allclose(close_enough, exact, atol=1e-4)
+
+
+def test_perplexity_is_the_exponential_of_the_mean_loss():
+    """exp of the mean, in float64; not a number for no tokens."""
+    assert minisink.perplexity(np.log([1.0, 4.0])) == pytest.approx(2.0)
+    assert np.isnan(minisink.perplexity(np.empty(0)))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"method": "sliding"}, "method is 'sliding'"),
+        ({"n_sinks": -1}, "n_sinks is -1"),
+        ({"window": 0}, "window is 0"),
+        ({"positions": "cache"}, "positions is 'cache'"),
+    ],
+)
+def test_impossible_options_are_refused(wrong, message):
+    """Whoever asks for what does not exist is told so by name, before anything is computed."""
+    model = public(tiny.make())
+    for function in (minisink.nll_blocks, minisink.generate):
+        with pytest.raises(ValueError, match=message):
+            function(model, [1, 2], **wrong)
+    with pytest.raises(ValueError, match=message):
+        minisink.new_cache(model, **wrong)
+
+
+def test_recompute_has_no_cache():
+    """Re-computation keeps nothing, so it cannot be asked for a cache."""
+    with pytest.raises(ValueError, match="keeps no cache"):
+        minisink.new_cache(public(tiny.make()), method="recompute")
+
+
+def test_a_block_has_at_least_one_token():
+    """Blocks of no tokens are refused."""
+    with pytest.raises(ValueError, match="block is 0"):
+        minisink.nll_blocks(public(tiny.make()), [1, 2], block=0)
+
+
+def test_a_cache_longer_than_training_is_warned_about():
+    """More keys than any training text had: allowed, and said."""
+    model = public(tiny.make(max_positions=16))
+    with pytest.warns(UserWarning, match="a cache of 17 tokens is longer than the 16 positions"):
+        minisink.new_cache(model, n_sinks=4, window=13)
+    minisink.new_cache(model, n_sinks=4, window=12)
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [([], "shape"), ([[1]], "shape"), ([1.0], "float64"), ([1, 17], "id 17 at index 1"), ([-1], "id -1 at index 0")],
+)
+def test_impossible_ids_are_refused(ids, message):
+    """Ids that are empty, nested, not whole or outside the vocabulary are an error that names the first."""
+    model = public(tiny.make())
+    for function in (model.forward, lambda ids: minisink.token_nll(model, ids)):
+        with pytest.raises(ValueError, match=message):
+            function(ids)

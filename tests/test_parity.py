@@ -1,0 +1,372 @@
+"""minisink against Hugging Face transformers and the scheme of StreamingLLM's authors, both run by PyTorch.
+
+Needs the `parity` extra; skipped without it. Models are drawn at random, in every variant that minisink promises
+to load.
+"""
+
+import copy
+import json
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import minisink
+from minisink.resources import sample_text
+
+torch = pytest.importorskip("torch", reason="needs the parity extra: torch")
+transformers = pytest.importorskip("transformers", reason="needs the parity extra: transformers")
+safetensors_torch = pytest.importorskip("safetensors.torch")
+
+transformers.utils.logging.disable_progress_bar()
+torch.set_num_threads(1)  # the models are tiny
+# deprecations inside torch and transformers are not ours to mend
+pytestmark = [pytest.mark.filterwarnings(f"ignore:::{package}") for package in ("torch", "transformers")]
+drawn = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+N_TOKENS = 23
+
+# Models drawn at random ---------------------------------------------------------------------------
+
+SCALINGS = [
+    {"rope_type": "default"},
+    {"rope_type": "linear", "factor": 2.5},
+    {
+        "rope_type": "llama3",
+        "factor": 8.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 32,
+    },
+]
+
+
+@st.composite
+def llamas(draw):
+    """(kind, configuration, how the folder is written) of a Llama, a Qwen2 or a Mistral."""
+    kind = draw(st.sampled_from(["Llama", "Qwen2", "Mistral"]))
+    n_kv_heads = draw(st.sampled_from([2, 1, 3]))
+    n_heads = n_kv_heads * draw(st.sampled_from([2, 1, 4]))
+    d_model = n_heads * 2 * draw(st.integers(1, 4))
+    config = {
+        "vocab_size": 37,
+        "hidden_size": d_model,
+        "num_hidden_layers": draw(st.integers(1, 3)),
+        "num_attention_heads": n_heads,
+        "num_key_value_heads": n_kv_heads,
+        "intermediate_size": draw(st.integers(3, 29)),
+        "max_position_embeddings": 64,
+        "rms_norm_eps": draw(st.sampled_from([1e-5, 1e-6, 1e-2])),
+        "tie_word_embeddings": draw(st.booleans()),
+        "rope_parameters": {
+            **draw(st.sampled_from(SCALINGS)),
+            "rope_theta": draw(st.sampled_from([10000.0, 30.0, 500000.0])),
+        },
+    }
+    if draw(st.booleans()):
+        config["head_dim"] = 2 * draw(st.integers(1, 6))
+    if kind == "Llama":
+        config |= {"attention_bias": draw(st.booleans()), "mlp_bias": draw(st.booleans())}
+    if kind == "Mistral":
+        config["sliding_window"] = None
+    return kind, config, draw(folders(spellings=["rope_parameters", "rope_scaling", "type"]))
+
+
+@st.composite
+def gpt2s(draw):
+    """The same of a GPT-2."""
+    n_heads = draw(st.integers(1, 4))
+    config = {
+        "vocab_size": 37,
+        "n_embd": n_heads * draw(st.integers(1, 6)),
+        "n_layer": draw(st.integers(1, 3)),
+        "n_head": n_heads,
+        "n_inner": draw(st.sampled_from([None, 27])),
+        "n_positions": 31,
+        "layer_norm_epsilon": draw(st.sampled_from([1e-5, 1e-2])),
+        "tie_word_embeddings": draw(st.booleans()),
+        "bos_token_id": 0,
+        "eos_token_id": 0,
+    }
+    return "GPT2", config, draw(folders())
+
+
+@st.composite
+def folders(draw, spellings=("",)):
+    """How a folder is written; everything here leaves the model what it is."""
+    return {
+        "seed": draw(st.integers(0, 2**16)),
+        "dtype": draw(st.sampled_from(["float32", "float16", "bfloat16"])),
+        "sharded": draw(st.booleans()),
+        "without_prefix": draw(st.booleans()),  # what the class without a head saves; only where the head is tied
+        "harmless_extras": draw(st.booleans()),
+        "rope_spelling": draw(st.sampled_from(list(spellings))),
+    }
+
+
+def build(kind, config, how):
+    """The transformers model; every parameter random, the biases and norms too, and exact in the dtype of the file."""
+    torch.manual_seed(how["seed"])
+    model = getattr(transformers, f"{kind}ForCausalLM" if kind != "GPT2" else "GPT2LMHeadModel")(
+        getattr(transformers, f"{kind}Config")(**config)
+    )
+    dtype = getattr(torch, how["dtype"])
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.normal_(0.0, 0.3).add_(1.0 if "norm" in name or "ln_" in name else 0.0)
+            parameter.copy_(parameter.to(dtype))
+    return model.eval()
+
+
+@contextmanager
+def written(model, how):
+    """A folder with the model in it, for as long as the block lasts."""
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        tied = model.config.tie_word_embeddings
+        saved = copy.deepcopy(model.base_model if how["without_prefix"] and tied else model)
+        saved.to(getattr(torch, how["dtype"]))  # a copy: this narrows the rotary frequencies as well
+        saved.save_pretrained(folder, max_shard_size="2KB" if how["sharded"] else "1GB")
+        if how["harmless_extras"] and not how["sharded"]:
+            _add_extras(folder / "model.safetensors", model)
+        _respell_rope(folder / "config.json", how["rope_spelling"])
+        yield folder
+
+
+def _add_extras(path, model):
+    """What older files carry: causal masks, rotary frequencies, a stored copy of a tied head."""
+    tensors = safetensors_torch.load_file(path)
+    embedding = model.get_input_embeddings().weight.detach()
+    if model.config.model_type == "gpt2":
+        prefix = "transformer." if any(name.startswith("transformer.") for name in tensors) else ""
+        tensors[f"{prefix}h.0.attn.bias"] = torch.ones(1, 1, 31, 31, dtype=torch.uint8).tril()
+        tensors[f"{prefix}h.0.attn.masked_bias"] = torch.tensor(-1e4)
+    else:
+        prefix = "model." if any(name.startswith("model.") for name in tensors) else ""
+        tensors[f"{prefix}layers.0.self_attn.rotary_emb.inv_freq"] = torch.ones(3)
+    if model.config.tie_word_embeddings:
+        tensors["lm_head.weight"] = embedding.to(next(iter(tensors.values())).dtype).clone()
+    safetensors_torch.save_file(tensors, path, metadata={"format": "pt"})
+
+
+def _respell_rope(path, spelling):
+    """Write the rotary settings as transformers 4 did, with either name of the rule."""
+    if spelling not in ("rope_scaling", "type"):
+        return
+    config = json.loads(path.read_text(encoding="utf-8"))
+    rope = config.pop("rope_parameters")
+    config["rope_theta"] = rope.pop("rope_theta")
+    rule = rope.pop("rope_type")
+    key = "type" if spelling == "type" else "rope_type"
+    config["rope_scaling"] = None if rule == "default" else {key: rule, **rope}
+    path.write_text(json.dumps(config), encoding="utf-8")
+
+
+def some_ids(seed):
+    return np.random.default_rng(seed).integers(0, 37, N_TOKENS)
+
+
+def logits_of(model, ids):
+    """(T, V) in float64."""
+    with torch.no_grad():
+        return model.double()(torch.tensor(ids)[None]).logits[0].numpy()
+
+
+def assert_close(ours, theirs):
+    """To 1e-4 of the scale of the logits."""
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4 * max(1.0, np.abs(theirs).max()))
+
+
+@drawn
+@given(llamas() | gpt2s())
+def test_logits_of_a_folder_that_transformers_wrote(case):
+    model, how = build(*case), case[-1]
+    ids = some_ids(how["seed"])
+    with written(model, how) as folder:
+        ours = minisink.load(folder).forward(ids)
+    assert_close(ours, logits_of(model, ids))
+
+
+@drawn
+@given(llamas() | gpt2s())
+def test_transformers_loads_what_minisink_saved(case):
+    model, how = build(*case), case[-1]
+    ids = some_ids(how["seed"])
+    with written(model, how) as folder, tempfile.TemporaryDirectory() as again:
+        minisink.load(folder).save(again)
+        loaded, info = type(model).from_pretrained(again, output_loading_info=True, dtype=torch.float32)
+        twice = minisink.load(again).forward(ids)
+        assert np.array_equal(twice, minisink.load(folder).forward(ids))
+    assert {kind: list(names) for kind, names in info.items() if names} == {}
+    np.testing.assert_array_equal(logits_of(loaded, ids), logits_of(model, ids))
+
+
+@drawn
+@given(llamas() | gpt2s())
+def test_cached_decoding(case):
+    """One token at a time on both sides, logits compared at every step."""
+    model, how = build(*case), case[-1]
+    ids = some_ids(how["seed"])
+    with written(model, how) as folder:
+        ours = minisink.load(folder)
+    cache = minisink.new_cache(ours, method="dense")
+    past = transformers.DynamicCache(config=model.config)
+    model.double()
+    for token in ids:
+        with torch.no_grad():
+            theirs = model(torch.tensor([[token]]), past_key_values=past, use_cache=True).logits[0].numpy()
+        assert_close(ours.forward([token], cache=cache), theirs)
+
+
+@settings(drawn, max_examples=10)
+@given(gpt2s(), st.integers(0, 3), st.integers(1, 6))
+def test_gpt2_with_a_cache_that_evicts(case, n_sinks, window):
+    """Learned positions: the new token is embedded at min(t, capacity - 1); what is cached stays as it came in."""
+    model, how = build(*case), case[-1]
+    ids = some_ids(how["seed"])
+    with written(model, how) as folder:
+        ours = minisink.load(folder)
+    cache = minisink.new_cache(ours, method="streaming", n_sinks=n_sinks, window=window)
+    past = transformers.DynamicCache(config=model.config)
+    model.double()
+    capacity = n_sinks + window
+    for t, token in enumerate(ids):
+        n_old = min(t, capacity)
+        if n_old == capacity:  # make room for the new one
+            stay = [*range(n_sinks), *range(n_sinks + 1, capacity)]
+            for layer in past.layers:
+                layer.keys, layer.values = layer.keys[:, :, stay], layer.values[:, :, stay]
+        place = torch.tensor([[min(t, capacity - 1)]])
+        with torch.no_grad():
+            theirs = model(torch.tensor([[token]]), past_key_values=past, position_ids=place).logits[0].numpy()
+        assert_close(ours.forward([token], cache=cache), theirs)
+
+
+# The scheme of StreamingLLM's authors ---------------------------------------------------------------
+
+
+def turn(x, angles):
+    """Rotate the pairs (j, j + D/2) of (heads, S, D) by what transformers' own module says."""
+    cos, sin = angles
+    left, right = x.chunk(2, dim=-1)
+    return x * cos[0] + torch.cat((-right, left), dim=-1) * sin[0]
+
+
+@torch.no_grad()
+def authors_nll(model, ids, start, recent, positions="slot"):
+    """Loss of each token as the authors measure it: one token a step, keys un-rotated, trimmed *after* the forward.
+
+    So a query sees the `start + recent` tokens that were left, and itself. With positions="slot" the keys are rotated
+    by their place in the cache at every step (their "pos shift"), with "original" by their place in the text.
+    """
+    config, body = model.config, model.model
+    H, K = config.num_attention_heads, config.num_key_value_heads
+    D = body.layers[0].self_attn.head_dim
+    caches = [(torch.empty(K, 0, D), torch.empty(K, 0, D)) for _ in body.layers]
+    index = torch.empty(0, dtype=torch.long)  # place in the text of each cached token
+    losses = []
+    for t, token in enumerate(ids[:-1]):
+        index = torch.cat((index, torch.tensor([t])))
+        place = torch.arange(len(index)) if positions == "slot" else index
+        x = body.embed_tokens(torch.tensor([token]))  # (1, C)
+        angles = body.rotary_emb(x, place[None])
+        last = tuple(a[:, -1:] for a in angles)
+        for i, layer in enumerate(body.layers):
+            h = layer.input_layernorm(x)
+            q = layer.self_attn.q_proj(h).view(H, 1, D)
+            keys = torch.cat((caches[i][0], layer.self_attn.k_proj(h).view(K, 1, D)), dim=1)
+            values = torch.cat((caches[i][1], layer.self_attn.v_proj(h).view(K, 1, D)), dim=1)
+            caches[i] = keys, values
+            turned = turn(keys, angles).repeat_interleave(H // K, dim=0)  # (H, S, D)
+            pattern = (turn(q, last) @ turned.mT / D**0.5).softmax(dim=-1)
+            mixed = pattern @ values.repeat_interleave(H // K, dim=0)  # (H, 1, D)
+            x = x + layer.self_attn.o_proj(mixed.reshape(1, H * D))
+            x = x + layer.mlp(layer.post_attention_layernorm(x))
+        logits = model.lm_head(body.norm(x))[0]
+        losses.append(float(torch.nn.functional.cross_entropy(logits, torch.tensor(ids[t + 1]))))
+        if len(index) > start + recent:
+            stay = torch.cat((torch.arange(start), torch.arange(len(index) - recent, len(index))))
+            index = index[stay]
+            caches = [(keys[:, stay], values[:, stay]) for keys, values in caches]
+    return np.array(losses)
+
+
+class Pair:
+    """One folder loaded by both, and some text it can read."""
+
+    def __init__(self, folder):
+        self.ours = minisink.load(folder)
+        self.theirs = transformers.LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+        self.ids = self.ours.encode(sample_text().read_text(encoding="utf-8")[:3000])[:600]
+        assert len(self.ids) == 600  # several blocks of the fast path, and eviction nearly all the way
+
+
+@pytest.fixture(scope="module")
+def novels(novels_folder):
+    return Pair(novels_folder)
+
+
+@pytest.fixture(scope="module")
+def stories(stories_folder):
+    return Pair(stories_folder)
+
+
+CACHES = [(0, 31), (1, 30), (4, 11), (4, 60), (4, 123), (9, 1)]
+
+
+@pytest.mark.parametrize("positions", ["slot", "original"])
+@pytest.mark.parametrize(("start", "recent"), CACHES)
+@pytest.mark.parametrize("name", ["novels", "stories"])
+def test_the_loss_is_that_of_the_authors(name, start, recent, positions, request):
+    """The authors' (start, recent) is minisink's (n_sinks, window = recent + 1): here the current token counts."""
+    pair = request.getfixturevalue(name)
+    cache = {"n_sinks": start, "window": recent + 1, "positions": positions}
+    theirs = authors_nll(pair.theirs, pair.ids, start, recent, positions)
+    ours = minisink.token_nll(pair.ours, pair.ids, method="streaming", **cache)
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4)
+    if start == 0:
+        np.testing.assert_array_equal(minisink.token_nll(pair.ours, pair.ids, method="window", **cache), ours)
+    # the readable path too: the cache of the paper, a token at a time
+    readable = minisink.new_cache(pair.ours, method="streaming", **cache)
+    logits = np.concatenate([pair.ours.forward([token], cache=readable) for token in pair.ids[:200]])
+    logits = logits.astype(np.float64)
+    losses = np.log(np.exp(logits).sum(axis=-1)) - logits[np.arange(200), pair.ids[1:201]]
+    np.testing.assert_allclose(losses, theirs[:200], rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["novels", "stories"])
+def test_dense_loss(name, request):
+    """Also beyond the trained length, where the loss is bad but the same."""
+    pair = request.getfixturevalue(name)
+    logits = torch.tensor(logits_of(pair.theirs, pair.ids))
+    pair.theirs.float()
+    theirs = torch.nn.functional.cross_entropy(logits[:-1], torch.tensor(pair.ids[1:]), reduction="none").numpy()
+    np.testing.assert_allclose(minisink.token_nll(pair.ours, pair.ids, method="dense"), theirs, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("window", [7, 64])
+def test_recomputed_loss(novels, window):
+    """Every window from scratch in transformers, at positions 0 to window - 1."""
+    ids = novels.ids[:200]
+    theirs = []
+    for t in range(len(ids) - 1):
+        with torch.no_grad():
+            logits = novels.theirs(torch.tensor(ids[max(0, t + 1 - window) : t + 1])[None]).logits[0, -1]
+        theirs.append(float(torch.nn.functional.cross_entropy(logits, torch.tensor(ids[t + 1]))))
+    ours = minisink.token_nll(novels.ours, ids, method="recompute", window=window)
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4)
+
+
+def test_greedy_text(novels):
+    """What transformers' own generate writes, at temperature 0 and within the trained length."""
+    prompt = novels.ids[:40]
+    options = {"max_new_tokens": 60, "do_sample": False, "eos_token_id": None, "pad_token_id": 0}
+    tensor = torch.tensor(prompt)[None]
+    # the mask must be given: transformers would take <s>, id 0, for padding and hide the sink
+    theirs = novels.theirs.generate(tensor, attention_mask=torch.ones_like(tensor), **options)[0, 40:]
+    ours = minisink.generate(novels.ours, prompt, method="dense", max_new_tokens=60)
+    assert list(ours) == theirs.tolist()

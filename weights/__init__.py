@@ -1,0 +1,1 @@
+"""Weights and text that ship with minisink, installed as `minisink.weights`."""
