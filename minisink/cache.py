@@ -86,6 +86,12 @@ def keep_sinks(n_sinks, window):
     return Policy(n_sinks, window)
 
 
+def check_positions(positions):
+    """Refuse a numbering of tokens that is neither "slot" nor "original"."""
+    if positions not in ("slot", "original"):
+        raise ValueError(f"positions is {positions!r}; it must be 'slot' or 'original'")
+
+
 class LayerCache:
     """Keys and values of one layer, in slot order.
 
@@ -194,8 +200,7 @@ class KVCache:
     """
 
     def __init__(self, n_layers, n_kv_heads, head_dim, policy, *, positions="slot", like=None):
-        if positions not in ("slot", "original"):
-            raise ValueError(f"positions is {positions!r}; it must be 'slot' or 'original'")
+        check_positions(positions)
         like = np.empty(0, np.float32) if like is None else like
         empty = np.zeros_like(like, shape=(0, n_kv_heads, head_dim))
         self.policy = policy

@@ -204,14 +204,14 @@ def read_tensors(folder, shapes, *, prefix, harmless, dtype):
             raise CheckpointError(f"{path}: tensor {name} has shape {stored}; the config asks for {shape}")
         if kind not in FLOATS:
             raise CheckpointError(f"{path}: tensor {name} is {kind}; supported are {', '.join(FLOATS)}")
-    return {name: _read(name, *found[name], dtype) for name in shapes}, extra
+    return {name: _read(name, dtype, *found[name]) for name in shapes}, extra
 
 
 def _and_more(names):
     return f" (and {len(names) - 1} more)" if len(names) > 1 else ""
 
 
-def _read(name, path, kind, shape, offset, dtype):
+def _read(name, dtype, path, kind, shape, offset):
     """One tensor, through a memory map that is let go before the next one."""
     array = widen(np.memmap(path, FLOATS[kind], "r", offset, shape), dtype)
     array = np.asarray(array)  # the memmap's subclass has served
@@ -282,7 +282,9 @@ def write_folder(folder, raw_config, tensors, tokenizer=None):
             Path(half, "config.json").write_text(json.dumps(raw_config, indent=2) + "\n", encoding="utf-8")
             if tokenizer is not None:
                 tokenizer.save(f"{half}/tokenizer.json")
+            mode = Path(half, "config.json").stat().st_mode  # save_file lets only the owner read
             for path in sorted(Path(half).iterdir()):
+                path.chmod(mode)
                 os.replace(path, folder / path.name)
     except OSError as error:
         raise CheckpointError(f"{folder}: cannot be written ({error})") from error

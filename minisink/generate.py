@@ -83,7 +83,7 @@ def generate(
     choose = Chooser(
         temperature=temperature, top_k=top_k, top_p=top_p, repetition_penalty=repetition_penalty, seed=seed, seen=ids
     )
-    policy_of(model, method, n_sinks, window)  # refuses bad values before the first token is asked for
+    policy_of(model, method, n_sinks, window, positions)  # refuses bad values before the first token is asked for
     if method == "recompute":
         logits_of = _recompute(model, check_lead(model, lead, window), window)
     else:

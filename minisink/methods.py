@@ -4,12 +4,12 @@ import warnings
 
 import numpy as np
 
-from .cache import KVCache, keep_all, keep_sinks, keep_window
+from .cache import KVCache, check_positions, keep_all, keep_sinks, keep_window
 
 METHODS = ("dense", "window", "recompute", "streaming")
 
 
-def policy_of(model, method, n_sinks, window):
+def policy_of(model, method, n_sinks, window, positions="slot"):
     """Which tokens a method keeps.
 
     Parameters
@@ -21,6 +21,7 @@ def policy_of(model, method, n_sinks, window):
     window : int
         Last tokens kept, the current one included; "dense" keeps all. For "recompute", the tokens each
         window is rebuilt from.
+    positions : {"slot", "original"}
 
     Returns
     -------
@@ -29,7 +30,7 @@ def policy_of(model, method, n_sinks, window):
     Raises
     ------
     ValueError
-        For an unknown method, ``n_sinks < 0`` or ``window < 1``.
+        For an unknown method or `positions`, ``n_sinks < 0`` or ``window < 1``.
 
     Warns
     -----
@@ -38,6 +39,7 @@ def policy_of(model, method, n_sinks, window):
     """
     if method not in METHODS:
         raise ValueError(f"method is {method!r}; it must be one of {', '.join(METHODS)}")
+    check_positions(positions)
     sinks = keep_sinks(n_sinks, window)  # checks both, whatever the method uses
     policy = {"dense": keep_all(), "window": keep_window(window), "recompute": keep_window(window)}.get(method, sinks)
     trained = model.config.max_positions
@@ -82,6 +84,21 @@ def new_cache(model, *, method="streaming", n_sinks=4, window=252, positions="sl
     """
     if method == "recompute":
         raise ValueError("method 'recompute' keeps no cache: it rebuilds every window from its tokens")
-    config, policy = model.config, policy_of(model, method, n_sinks, window)
+    config, policy = model.config, policy_of(model, method, n_sinks, window, positions)
     like = model.weights.embed
     return KVCache(config.n_layers, config.n_kv_heads, config.head_dim, policy, positions=positions, like=like)
+
+
+def cache_bytes_per_token(model):
+    """Bytes that the keys and values of one token take: ``2 L K D`` numbers.
+
+    Parameters
+    ----------
+    model : Model
+
+    Returns
+    -------
+    int
+    """
+    config = model.config
+    return 2 * config.n_layers * config.n_kv_heads * config.head_dim * model.dtype.itemsize

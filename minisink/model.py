@@ -187,7 +187,7 @@ def load(name_or_path, *, dtype="float32", device="cpu", revision=None):
     --------
     >>> model = load("novels")
     >>> model.config.n_layers, model.n_parameters
-    (4, 1067264)
+    (4, 1066112)
     """
     if str(dtype) not in ("float32", "float64", "float16") or (str(dtype) == "float16" and device == "cpu"):
         raise ValueError(f"dtype {dtype!r} on {device!r}: use 'float32' or 'float64' ('float16' on a GPU only)")

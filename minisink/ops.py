@@ -35,9 +35,11 @@ def softmax(x):
     """
     largest = x.max(axis=-1, keepdims=True)  # (..., S) -> (..., 1)
     largest = np.where(largest == -np.inf, 0.0, largest)  # a fully masked row: avoid inf - inf
-    weights = np.exp(x - largest)
+    weights = x - largest
+    np.exp(weights, out=weights)  # in place: the largest array of the whole model is not copied again
     total = weights.sum(axis=-1, keepdims=True)
-    return weights / np.where(total == 0.0, 1.0, total)
+    weights /= np.where(total == 0.0, 1.0, total)
+    return weights
 
 
 def softmax_with_sink(x, sink_logit):
@@ -64,8 +66,10 @@ def softmax_with_sink(x, sink_logit):
     [0.3333, 0.3333]
     """
     largest = np.maximum(x.max(axis=-1, keepdims=True), sink_logit)  # (..., 1)
-    weights = np.exp(x - largest)
-    return weights / (np.exp(sink_logit - largest) + weights.sum(axis=-1, keepdims=True))
+    weights = x - largest
+    np.exp(weights, out=weights)
+    weights /= np.exp(sink_logit - largest) + weights.sum(axis=-1, keepdims=True)
+    return weights
 
 
 def softmax1(x):
@@ -189,7 +193,11 @@ def silu(x):
     >>> silu(np.array([-1000.0, 0.0, 1.0])).round(4).tolist()
     [-0.0, 0.0, 0.7311]
     """
-    return 0.5 * x * (1.0 + np.tanh(0.5 * x))
+    half = 0.5 * x
+    sigmoid2 = np.tanh(half)  # 2 sigmoid(x) - 1
+    sigmoid2 += 1.0
+    sigmoid2 *= half
+    return sigmoid2
 
 
 def gelu(x):

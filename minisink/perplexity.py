@@ -82,9 +82,7 @@ def nll_blocks(
     ids = model.check_ids(ids)
     if block < 1:
         raise ValueError(f"block is {block}; it must be 1 or more")
-    policy = policy_of(model, method, n_sinks, window)
-    if positions not in ("slot", "original"):
-        raise ValueError(f"positions is {positions!r}; it must be 'slot' or 'original'")
+    policy = policy_of(model, method, n_sinks, window, positions)
     if method == "recompute":
         return _recomputed(model, ids, window, check_lead(model, lead, window), block)
     if method == "dense":
@@ -108,7 +106,7 @@ def _recomputed(model, ids, window, lead, block):
     if n_first:  # until the text outgrows the window, the windows are its beginnings: one dense pass
         yield nll_of(model.forward(ids[:n_first]), ids[1 : n_first + 1])
     last = slice(window - 1, None, window)  # the row of each window's last token
-    at_once = max(1, 8 * block // window)  # windows side by side: about 2,000 tokens a pass
+    at_once = max(1, 4 * block // window)  # windows side by side: about 1,000 tokens a pass
     for start in range(window + 1, len(ids), at_once):
         targets = np.arange(start, min(start + at_once, len(ids)))  # (B,)
         recent = ids[targets[:, None] + np.arange(len(lead) - window, 0)]  # (B, window - len(lead))

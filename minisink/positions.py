@@ -37,7 +37,7 @@ def rope_frequencies(head_dim, theta=10000.0, scaling=None):
 
     Examples
     --------
-    >>> rope_frequencies(4, theta=100.0).tolist()
+    >>> rope_frequencies(4, theta=100.0).round(6).tolist()
     [1.0, 0.1]
     """
     frequencies = float(theta) ** (-np.arange(0, head_dim, 2) / head_dim)  # (D/2,)
@@ -67,7 +67,7 @@ def rotate(x, positions, frequencies):
 
     Parameters
     ----------
-    x : ndarray of shape (T, H, D)
+    x : ndarray of shape (..., T, H, D)
         Queries or keys, un-rotated.
     positions : ndarray of shape (T,), or int
         The number given to the encoding for each token, or one for all.
@@ -76,7 +76,7 @@ def rotate(x, positions, frequencies):
 
     Returns
     -------
-    ndarray of shape (T, H, D)
+    ndarray of shape (..., T, H, D)
         In the dtype of `x`. Angles are taken in float64: at position 4,000,000 a float32 angle is off
         by a quarter of a radian.
 
@@ -93,7 +93,10 @@ def rotate(x, positions, frequencies):
     sin = np.sin(angles).astype(x.dtype)[..., None, :]
     half = x.shape[-1] // 2
     a, b = x[..., :half], x[..., half:]
-    return np.concatenate((a * cos - b * sin, b * cos + a * sin), axis=-1)
+    turned = np.empty_like(x)
+    turned[..., :half] = a * cos - b * sin
+    turned[..., half:] = b * cos + a * sin
+    return turned
 
 
 def unrotated(x, positions):

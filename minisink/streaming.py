@@ -15,6 +15,7 @@ import numpy as np
 
 from .attention import banded_mask, causal_attention, mix, score
 from .ops import softmax
+from .positions import unrotated
 
 
 class Banded:
@@ -114,8 +115,10 @@ class Windows:
 
     def mix(self, layer, q, k, v, turn, **options):
         """Dense attention within each window; shapes as in `Banded.mix`."""
-        mixed = np.empty_like(q)
-        for start in range(0, len(q), self.length):
-            one = slice(start, start + self.length)
-            mixed[one] = causal_attention(q[one], k[one], v[one], turn, block=64, **options)
-        return mixed
+        B, L = len(q) // self.length, self.length
+        mixed = np.empty_like(q).reshape(B, L, *q.shape[1:])
+        q, k, v = (x.reshape(B, L, *x.shape[1:]) for x in (q, k, v))  # (T, H, D) -> (B, L, H, D)
+        q, k = turn(q, np.arange(L)), turn(k, np.arange(L))  # the same positions in every window
+        for b in range(B):
+            mixed[b] = causal_attention(q[b], k[b], v[b], unrotated, block=64, **options)
+        return mixed.reshape(B * L, *mixed.shape[2:])

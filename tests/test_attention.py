@@ -121,14 +121,16 @@ def test_without_positions_equal_tokens_share_the_weight_equally(seed, n_tokens)
 
 @given(tiny.seeds, st.integers(1, 9), st.integers(1, 4))
 def test_query_blocks_change_nothing(seed, n_tokens, block):
-    """However many queries are taken at once, and whether or not somebody looks inside, the result is the same."""
+    """However many queries are taken at once, the result and the trace are the same."""
     q, k, v = qkv(seed, n_tokens, n_tokens)
-    whole = causal_attention(q, k, v, TURN)
+    seen, traces = {}, []
+    whole = causal_attention(q, k, v, TURN, trace=seen)
     close(causal_attention(q, k, v, TURN, block=block), whole)
-    close(causal_attention(q, k, v, TURN, block=block, trace={}), whole)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("minisink.cache.BLOCK", block)
-        close(cached(q, k, v, keep_all(), [n_tokens]), whole)
+        close(cached(q, k, v, keep_all(), [n_tokens], traces=traces), whole)
+    close(traces[0]["scores"], seen["scores"])
+    close(traces[0]["pattern"], seen["pattern"])
 
 
 def layer_cache(policy, positions="slot", n_kv_heads=K, dtype=np.float64):

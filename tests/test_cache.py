@@ -31,15 +31,16 @@ def expected(n_seen, policy):
     return [t for t in range(n_seen) if t < policy.n_sinks or t >= n_seen - policy.window]
 
 
-def check(cache, n_seen):
+def check(cache, n_seen, policy, positions):
     """The cache holds what `expected` says: indices, positions, keys and values of every layer."""
-    tokens = expected(n_seen, cache.policy)
+    tokens = expected(n_seen, policy)
+    assert (cache.policy, cache.positions) == (policy, positions)
     assert cache.token_index.tolist() == tokens
     assert (len(cache), cache.n_seen) == (len(tokens), n_seen)
     assert cache.capacity is None or len(cache) <= cache.capacity
     for i, layer in enumerate(cache.layers):
         assert layer.token_index.tolist() == tokens
-        assert layer.positions.tolist() == (list(range(len(tokens))) if cache.positions == "slot" else tokens)
+        assert layer.positions.tolist() == (list(range(len(tokens))) if positions == "slot" else tokens)
         np.testing.assert_array_equal((layer.keys, layer.values), kv(i, tokens))
     assert cache.nbytes == 2 * L * len(tokens) * K * D * 8
 
@@ -65,10 +66,10 @@ def new(policy, positions="slot"):
 def test_slots_are_the_first_sinks_and_the_last_window_at_every_step(policy, positions, runs):
     """After any runs of tokens, the slots hold exactly the first n_sinks and the last window tokens, in order."""
     cache = new(policy, positions)
-    check(cache, 0)
+    check(cache, 0, policy, positions)
     for i, n_new in enumerate(runs):
         feed(cache, n_new)
-        check(cache, sum(runs[: i + 1]))
+        check(cache, sum(runs[: i + 1]), policy, positions)
 
 
 @pytest.mark.parametrize("past", [-1, 0, 1, 2])
@@ -175,14 +176,14 @@ class Caches(RuleBasedStateMachine):
     def __init__(self):
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
-        self.all = []  # [cache, tokens seen]
+        self.all = []  # [cache, tokens seen, policy, positions]
 
     def teardown(self):
         self.folder.cleanup()
 
     @rule(target=caches, policy=tiny.policies | st.just(keep_all()), positions=tiny.positions)
     def start(self, policy, positions):
-        self.all.append([new(policy, positions), 0])
+        self.all.append([new(policy, positions), 0, policy, positions])
         return self.all[-1]
 
     @rule(entry=caches, n_new=st.integers(1, 9))
@@ -194,14 +195,14 @@ class Caches(RuleBasedStateMachine):
     def save_and_restore(self, entry):
         path = Path(self.folder.name) / "cache.safetensors"
         save_cache(entry[0], path)
-        self.all.append([load_cache(path), entry[1]])
+        self.all.append([load_cache(path), *entry[1:]])
         assert list(path.parent.iterdir()) == [path]
         return self.all[-1]
 
     @invariant()
     def every_cache_is_as_if_it_were_alone(self):
-        for cache, n_seen in self.all:
-            check(cache, n_seen)
+        for entry in self.all:
+            check(*entry)
 
 
 TestCaches = Caches.TestCase

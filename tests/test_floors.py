@@ -27,12 +27,13 @@ FLOORS = {
     "generate": 5,
     "perplexity": 5,
     "sinks": 5,
+    "terminal": 5,
+    "__init__": 5.5,  # the public face of the floors below it
     "training": 5.5,  # beside the house: imported by nothing below floor 6
     "experiments": 6,
     "plots": 6,
     "cli": 7,
     "__main__": 8,
-    "__init__": 8,
     "weights": 8,  # data with an __init__.py, imported by nothing
 }
 INSIDE = {"training"}  # folders whose files may lean on each other
@@ -50,8 +51,8 @@ def imports(source, module):
         elif isinstance(node, ast.ImportFrom):
             here = ["minisink", *module][: len(module) + 1 - node.level] if node.level else []
             path = here + (node.module.split(".") if node.module else [])
-            names = [alias.name for alias in node.names] if path == ["minisink"] else [None]
-            found |= {_inside([*path, name] if name else path) for name in names}
+            names = {alias.name for alias in node.names} if path == ["minisink"] else set()
+            found |= {_inside([*path, name] if name in FLOORS else path) for name in names or {""}}
         elif (
             isinstance(node, ast.Name) and node.id == "cupy" or isinstance(node, ast.Constant) and node.value == "cupy"
         ):

@@ -178,10 +178,38 @@ def test_impossible_options_are_refused(wrong, message):
     """Whoever asks for what does not exist is told so by name, before anything is computed."""
     model = public(tiny.make())
     for function in (minisink.nll_blocks, minisink.generate):
-        with pytest.raises(ValueError, match=message):
-            function(model, [1, 2], **wrong)
+        for method in METHODS:
+            with pytest.raises(ValueError, match=message):
+                function(model, [1, 2], **{"method": method, **wrong})
     with pytest.raises(ValueError, match=message):
         minisink.new_cache(model, **wrong)
+
+
+def test_a_lead_leaves_room_for_the_text():
+    """A lead as long as the window is refused, and so is one of ids that do not exist."""
+    model = public(tiny.make())
+    for function in (minisink.nll_blocks, minisink.generate):
+        with pytest.raises(ValueError, match="lead has 3 tokens; a window of 3"):
+            function(model, [1, 2], method="recompute", window=3, lead=[1, 2, 3])
+        with pytest.raises(ValueError, match="id 17 at index 1"):
+            function(model, [1, 2], method="recompute", window=3, lead=[1, 17])
+
+
+@pytest.mark.parametrize("arch", [llama, gpt2])
+def test_a_lead_stands_in_front_of_every_window_that_lost_its_beginning(arch):
+    """Once the text is longer than the window, a window is the lead and the last tokens that fit."""
+    window, lead = 5, [3, 7, 11]
+    options = {"method": "recompute", "window": window, "lead": lead}
+    for seed in range(4):
+        model, ids = public(tiny.make(arch, seed)), tiny.ids(14, seed).tolist()
+
+        def after(text, model=model):
+            return model.forward(text if len(text) <= window else [*lead, *text[-(window - len(lead)) :]])[-1]
+
+        blocks = minisink.nll_blocks(model, ids, block=3, **options)
+        close(np.concatenate(list(blocks)), nll_of([after(ids[: t + 1]) for t in range(14)], ids))
+        text = [*ids[:2], *minisink.generate(model, ids[:2], max_new_tokens=12, **options)]
+        assert text[2:] == [after(text[:t]).argmax() for t in range(2, 14)]
 
 
 def test_recompute_has_no_cache():

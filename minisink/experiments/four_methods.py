@@ -1,0 +1,106 @@
+"""Figure 1 and 3 of StreamingLLM in small: one text, four methods, before and after the first eviction."""
+
+import time
+
+import numpy as np
+
+from ..methods import METHODS, cache_bytes_per_token, policy_of
+from ..perplexity import nll_blocks, perplexity
+
+
+def run(model, ids, *, n_sinks=4, cache=128, methods=METHODS, on_progress=lambda method, n_tokens: None):
+    """Stream a text through each method with the same number of keys in sight.
+
+    Parameters
+    ----------
+    model : Model
+    ids : ndarray of shape (T,), ints
+        Where it begins with the model's begin-of-text token, so does each window that is re-computed.
+    n_sinks : int
+        Of "streaming"; its window is the rest of the cache.
+    cache : int
+        Keys a query sees at most ("dense" sees all).
+    methods : sequence of str
+    on_progress : callable
+        Called with a method and the number of tokens it has just done.
+
+    Returns
+    -------
+    list of dict
+        A row a method: ``"method"``, ``"nll"`` (T-1,), ``"before"`` and ``"after"`` (perplexity before and
+        after the first eviction; NaN where nothing was measured), ``"keys"`` (most keys a query saw),
+        ``"cache_bytes"``, ``"tokens_per_second"``, ``"note"``.
+
+    Raises
+    ------
+    ValueError
+        For bad ids, or a cache with no room for a window.
+    """
+    ids = model.check_ids(ids)
+    if not 0 <= n_sinks < cache:
+        raise ValueError(f"a cache of {cache} tokens cannot hold {n_sinks} sinks and a window of at least 1")
+    rows = []
+    for method in methods:
+        window = cache - n_sinks if method == "streaming" else cache
+        lead = ids[:1] if method == "recompute" and ids[0] == model.config.bos and cache > 1 else ()
+        blocks, note = [], ""
+        start = time.perf_counter()
+        try:
+            for block in nll_blocks(model, ids, method=method, n_sinks=n_sinks, window=window, lead=lead):
+                blocks.append(block)
+                on_progress(method, len(block))
+        except ValueError as error:  # a GPT-2 ends where its learned positions end
+            if method != "dense":
+                raise
+            note = str(error)
+        seconds = time.perf_counter() - start
+        nll = np.concatenate([np.empty(0, model.dtype), *blocks])
+        keys = len(policy_of(model, method, n_sinks, window).survivors(len(nll)))
+        rows.append(
+            {
+                "method": method,
+                "nll": nll,
+                "before": perplexity(nll[:cache]),
+                "after": perplexity(nll[cache:]),
+                "keys": keys,
+                "cache_bytes": 0 if method == "recompute" else keys * cache_bytes_per_token(model),
+                "tokens_per_second": len(nll) / seconds,
+                "note": note,
+            }
+        )
+    return rows
+
+
+def finding(rows, cache):
+    """One sentence that says what was measured, also when it is nothing.
+
+    The difference between two methods is taken token by token after the first eviction, and called a gap
+    when its mean is more than two standard errors from zero.
+
+    Parameters
+    ----------
+    rows : list of dict
+        From `run`, with "window", "streaming" and "recompute".
+    cache : int
+
+    Returns
+    -------
+    str
+    """
+    by_method = {row["method"]: row for row in rows}
+    window, streaming = (by_method[m]["nll"][cache:] for m in ("window", "streaming"))
+    if len(window) < 2:
+        return f"Nothing was evicted: the text does not fill a cache of {cache} tokens, so there is nothing to compare."
+    tokens = f"Over the {len(window):,} tokens after the first eviction,"
+    a, b = by_method["window"]["after"], by_method["streaming"]["after"]
+    beside = f"; re-computation, which rebuilds every window, has {by_method['recompute']['after']:.2f}"
+    if not _differ(window, streaming):
+        return f"{tokens} no gap was measured: window attention {a:.2f}, with sinks {b:.2f}{beside}."
+    gap = f"{abs(a / b - 1):.1%} {'above' if a > b else 'below'} the {b:.2f} with sinks"
+    return f"{tokens} window attention's perplexity is {a:.2f}, {gap}{beside}."
+
+
+def _differ(a, b):
+    """Whether two losses of the same tokens differ by more than two standard errors."""
+    difference = (a - b).astype(np.float64)
+    return bool(abs(difference.mean()) > 2 * difference.std(ddof=1) / np.sqrt(len(difference)))

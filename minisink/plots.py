@@ -1,0 +1,108 @@
+"""Pictures, drawn with matplotlib (the extra ``minisink[plot]``) and written whole or not at all."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from .terminal import rolling_mean
+
+COLOURS = {"dense": "#7f7f7f", "window": "#d62728", "recompute": "#1f77b4", "streaming": "#2ca02c"}
+
+
+def check_picture(path):
+    """Refuse a picture that could not be written, before hours of work go into it.
+
+    Parameters
+    ----------
+    path : str or path
+
+    Raises
+    ------
+    ValueError
+        Without matplotlib, for a folder that is not there, or an ending matplotlib does not know.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ValueError("pictures need matplotlib: pip install 'minisink[plot]'") from None
+    known = Figure().canvas.get_supported_filetypes()
+    ending = Path(path).suffix[1:].lower()
+    if ending not in known:
+        raise ValueError(f"{path}: a picture ends in one of {', '.join('.' + kind for kind in sorted(known))}")
+    if not Path(path).parent.is_dir():
+        raise ValueError(f"{path}: there is no folder {Path(path).parent}")
+
+
+def _save(figure, path):
+    """Write a picture under another name and move it into place."""
+    path = Path(path)
+    unfinished = path.with_name(f".{path.name}.tmp{path.suffix}")
+    try:
+        figure.savefig(unfinished, dpi=150)
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def draw_losses(path, losses, *, title, evicted_from=None):
+    """Rolling loss of each method along a text (Figure 3 of StreamingLLM).
+
+    Parameters
+    ----------
+    path : str or path
+        Of the picture.
+    losses : dict of str to ndarray of shape (T,)
+        Nats a token, by method.
+    title : str
+    evicted_from : int, optional
+        Token at which the first eviction happens.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 5), layout="constrained")
+    axes = figure.subplots()
+    span = max(32, max(len(nll) for nll in losses.values()) // 25)
+    for method, nll in losses.items():
+        axes.plot(np.arange(1, len(nll) + 1), rolling_mean(nll, span), label=method, color=COLOURS.get(method), lw=2)
+    if evicted_from is not None:
+        axes.axvline(evicted_from, color="black", ls=":", label="first eviction")
+    axes.set_xlabel("token", fontsize=13)
+    axes.set_ylabel(f"loss (nats, mean of the last {span})", fontsize=13)
+    axes.set_title(title, fontsize=14)
+    axes.legend(fontsize=13)
+    axes.grid(alpha=0.3)
+    _save(figure, path)
+
+
+def draw_inspection(path, patterns, summary, *, title):
+    """Attention patterns of every head, and beside them what makes a sink: residual and value norms.
+
+    Parameters
+    ----------
+    path : str or path
+        Of the picture.
+    patterns : list of ndarray of shape (H, T, T)
+        One a layer.
+    summary : dict
+        From `sinks.summary`.
+    title : str
+    """
+    from matplotlib.figure import Figure
+
+    n_layers, n_heads = len(patterns), len(patterns[0])
+    figure = Figure(figsize=(2.0 * n_heads + 3.5, 2.1 * n_layers + 0.8), layout="constrained")
+    grid = figure.subplots(n_layers, n_heads + 1, squeeze=False, width_ratios=[1] * n_heads + [1.3])
+    for i, (pattern, row) in enumerate(zip(patterns, summary["layers"], strict=True)):
+        for head, axes in enumerate(grid[i, :n_heads]):
+            axes.imshow(pattern[head], vmin=0.0, vmax=1.0, cmap="magma", interpolation="nearest", aspect="auto")
+            axes.set_title(f"layer {i} head {head}: {row['weight_on_first'][head]:.0%}", fontsize=10)
+            axes.set_xticks([])
+            axes.set_yticks([])
+        bars = grid[i, n_heads]
+        heights = [row["residual_first"] / row["residual_median"], row["value_first"] / row["value_median"]]
+        bars.barh(["residual", "value"], heights, color=["#ff7f0e", "#1f77b4"])
+        bars.axvline(1.0, color="black", ls=":")
+        bars.set_title("norm of first token / median", fontsize=10)
+    figure.suptitle(title, fontsize=13)
+    _save(figure, path)

@@ -1,0 +1,187 @@
+"""How strong a sink is: read off a trace of `Model.forward`.
+
+A token is a *sink* when many heads put much of their weight on it whatever it says. Two things go with it
+(Sun et al., arXiv:2402.17762; Guo et al., arXiv:2410.13835): its residual stream is far larger than any
+other's, and its values are small, so that looking at it changes little.
+"""
+
+import numpy as np
+
+from .device import to_host
+
+
+def look_inside(model, ids):
+    """Run a text densely and keep everything.
+
+    Parameters
+    ----------
+    model : Model
+    ids : sequence or ndarray of shape (T,), ints
+
+    Returns
+    -------
+    dict
+        The trace; see `llama.forward`.
+    """
+    trace = {}
+    model.forward(ids, trace=trace)
+    return trace
+
+
+def importance(pattern):
+    """How much weight each key gets from the queries that can see it.
+
+    ``alpha_k = mean over queries i >= k of pattern[i, k]`` (Gu et al., arXiv:2410.10781, section 3.2).
+
+    Parameters
+    ----------
+    pattern : ndarray of shape (H, T, T)
+        Causal.
+
+    Returns
+    -------
+    numpy.ndarray of shape (H, T)
+
+    Examples
+    --------
+    >>> importance(np.array([[[1.0, 0.0], [0.5, 0.5]]])).tolist()
+    [[0.75, 0.5]]
+    """
+    T = pattern.shape[-1]
+    return to_host(pattern).sum(axis=1) / np.arange(T, 0, -1)  # key k is seen by T - k queries
+
+
+def sink_rate(patterns, *, key=0, eps=0.3):
+    """Share of heads that have a sink at a key: ``alpha_key > eps`` (Gu et al., section 3.2).
+
+    Parameters
+    ----------
+    patterns : list of ndarray of shape (H, T, T)
+        One a layer. The paper takes T = 64 and averages over 100 texts.
+    key : int
+        The key in question, the first by default.
+    eps : float
+
+    Returns
+    -------
+    float
+        From 0 to 1, over all layers and heads.
+
+    Examples
+    --------
+    >>> sink_rate([np.array([[[1.0, 0.0], [0.5, 0.5]], [[1.0, 0.0], [0.0, 1.0]]])], key=1, eps=0.6)
+    0.5
+    """
+    return float(np.mean([importance(pattern)[:, key] > eps for pattern in patterns]))
+
+
+def weight_on_first(pattern, n_first=1):
+    """Mean weight on the first tokens, by the queries after them.
+
+    Parameters
+    ----------
+    pattern : ndarray of shape (H, T, T)
+        Causal, with T > n_first.
+    n_first : int
+
+    Returns
+    -------
+    numpy.ndarray of shape (H,)
+
+    Raises
+    ------
+    ValueError
+        When no query comes after the first `n_first` tokens.
+
+    Examples
+    --------
+    >>> weight_on_first(np.array([[[1.0, 0.0, 0.0], [0.5, 0.5, 0.0], [0.5, 0.25, 0.25]]])).tolist()
+    [0.5]
+    """
+    if not 1 <= n_first < pattern.shape[-1]:
+        raise ValueError(f"weight on the first {n_first} of {pattern.shape[-1]} tokens: choose 1 or more, and fewer than all")
+    return to_host(pattern)[:, n_first:, :n_first].sum(axis=-1).mean(axis=-1)
+
+
+def norms(trace):
+    """Length of the vectors of every token: residual stream, keys, values.
+
+    Parameters
+    ----------
+    trace : dict
+        From `look_inside`.
+
+    Returns
+    -------
+    dict of str to numpy.ndarray
+        ``"residual"`` (L, T), after each layer; ``"key"`` and ``"value"`` (L, T, K).
+    """
+    layers = trace["layers"]
+    after = [layer["x"] for layer in layers[1:]] + [trace["x"]]  # what enters a layer has left the one below
+    return {
+        "residual": np.stack([np.linalg.norm(to_host(x), axis=-1) for x in after]),
+        "key": np.stack([np.linalg.norm(to_host(layer["k"]), axis=-1) for layer in layers]),
+        "value": np.stack([np.linalg.norm(to_host(layer["v"]), axis=-1) for layer in layers]),
+    }
+
+
+def first_to_median(norm):
+    """How the first token's norm compares: first / median of the others.
+
+    Above 1 for a massive activation, below 1 for drained values.
+
+    Parameters
+    ----------
+    norm : ndarray of shape (..., T)
+
+    Returns
+    -------
+    ndarray of shape (...)
+
+    Examples
+    --------
+    >>> float(first_to_median(np.array([8.0, 1.0, 2.0, 3.0])))
+    4.0
+    """
+    return norm[..., 0] / np.median(norm[..., 1:], axis=-1)
+
+
+def summary(model, ids, *, n_first=1):
+    """Everything ``minisink inspect`` shows.
+
+    Parameters
+    ----------
+    model : Model
+    ids : sequence or ndarray of shape (T,), ints
+        At least ``n_first + 1``.
+    n_first : int
+
+    Returns
+    -------
+    dict
+        ``"layers"``: a dict a layer with ``"weight_on_first"`` (list of H), ``"residual_first"``,
+        ``"residual_median"``, ``"value_first"`` and ``"value_median"`` (norms; values averaged over heads);
+        ``"sink_rate"``: `sink_rate` of the first token.
+
+    Raises
+    ------
+    ValueError
+        For a text too short, or bad ids.
+    """
+    trace = look_inside(model, ids)
+    patterns = [layer["pattern"] for layer in trace["layers"]]
+    length = norms(trace)
+    rows = []
+    for i, pattern in enumerate(patterns):
+        weight = weight_on_first(pattern, n_first)
+        residual, value = length["residual"][i], length["value"][i].mean(axis=-1)  # (T,), (T, K) -> (T,)
+        rows.append(
+            {
+                "weight_on_first": [float(w) for w in weight],
+                "residual_first": float(residual[0]),
+                "residual_median": float(np.median(residual[1:])),
+                "value_first": float(value[0]),
+                "value_median": float(np.median(value[1:])),
+            }
+        )
+    return {"layers": rows, "sink_rate": sink_rate(patterns)}

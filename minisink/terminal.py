@@ -1,0 +1,136 @@
+"""Tables and charts as plain text, readable from the last row of a classroom."""
+
+import numpy as np
+
+
+def table(header, rows):
+    """Lay out rows under a header; the first column to the left, numbers to the right.
+
+    Parameters
+    ----------
+    header : sequence of str
+    rows : sequence of sequences of str
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> print(table(["method", "nll"], [["dense", "1.25"], ["window", "10.5"]]))
+    method   nll
+    ------  ----
+    dense   1.25
+    window  10.5
+    """
+    columns = list(zip(header, *rows, strict=True))
+    widths = [max(len(cell) for cell in column) for column in columns]
+    lines = [header, ["-" * width for width in widths], *rows]
+    return "\n".join(
+        "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip() for line in lines
+    )
+
+
+def rolling_mean(values, span):
+    """Mean of each value and the ``span - 1`` before it (of fewer at the start).
+
+    Parameters
+    ----------
+    values : ndarray of shape (T,)
+    span : int
+
+    Returns
+    -------
+    ndarray of shape (T,), float64
+
+    Examples
+    --------
+    >>> rolling_mean(np.array([2.0, 4.0, 6.0]), 2).tolist()
+    [2.0, 3.0, 5.0]
+    """
+    total = np.concatenate(([0.0], np.cumsum(values, dtype=np.float64)))
+    stop = np.arange(1, len(total))
+    start = np.maximum(stop - span, 0)
+    return (total[stop] - total[start]) / (stop - start)
+
+
+def chart(series, *, mark=None, mark_label="", width=72, height=16):
+    """Draw curves with letters.
+
+    Parameters
+    ----------
+    series : dict of str to ndarray
+        Curves over the same axis, which may stop early; each is drawn with its key's first letter, later
+        ones on top.
+    mark : int, optional
+        Index marked by a vertical line.
+    mark_label : str
+        What happens there.
+    width, height : int
+        Of the field, in characters.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> print(chart({"up": np.arange(9.0), "flat": np.full(9, 2.0)}, width=9, height=5, mark=4, mark_label="half"))
+      8.00 +    :  uu
+           |    : u
+           |   uuu
+           |fffffffff
+      0.00 +uu  :
+           +---------
+            0       9
+                ^ half
+    """
+    longest = max(len(curve) for curve in series.values())
+    top = max(float(curve.max()) for curve in series.values() if len(curve))
+    bottom = min(float(curve.min()) for curve in series.values() if len(curve))
+    span = (top - bottom) or 1.0
+    field = [[" "] * width for _ in range(height)]
+    marked = mark * width // longest if mark is not None and mark < longest else None
+    if marked is not None:
+        for row in field:
+            row[marked] = ":"
+    for name, curve in series.items():
+        for column in range(width):
+            start = column * longest // width
+            here = curve[start : max(start + 1, (column + 1) * longest // width)]
+            if len(here):
+                level = round((float(here.mean()) - bottom) / span * (height - 1))
+                field[height - 1 - level][column] = name[0]
+    lines = []
+    for i, row in enumerate(field):
+        label = f"{top:6.2f} +" if i == 0 else f"{bottom:6.2f} +" if i == height - 1 else "       |"
+        lines.append(label + "".join(row))
+    lines.append("       +" + "-" * width)
+    axis = ["0"] + [" "] * (width - 1)
+    axis[width - len(str(longest)) :] = str(longest)
+    lines.append("        " + "".join(axis))
+    if marked is not None:
+        lines.append("        " + " " * marked + "^ " + mark_label)
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def human_bytes(n):
+    """Bytes in the largest unit that leaves one digit before the point.
+
+    Parameters
+    ----------
+    n : int
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> human_bytes(0), human_bytes(131072), human_bytes(5_000_000)
+    ('0 B', '128.0 KiB', '4.8 MiB')
+    """
+    size, units = float(n), ["B", "KiB", "MiB", "GiB", "TiB"]
+    while size >= 1024 and len(units) > 1:
+        size, units = size / 1024, units[1:]
+    return f"{n} B" if units[0] == "B" else f"{size:.1f} {units[0]}"
