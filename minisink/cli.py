@@ -1,31 +1,16 @@
-"""The commands. Tables and text go to stdout; progress, warnings and errors to stderr, one line each.
+"""The command line: options in, one line on stderr and exit status 2 for anything wrong.
 
-Exit status: 0, or 2 for anything wrong with what was asked for.
+What the commands do is in `commands`; every one takes ``--model`` and has an example in its ``--help``.
 """
 
 import argparse
-import csv
-import json
-import math
 import os
 import sys
-import time
 import warnings
-from pathlib import Path
 
-import numpy as np
-from tqdm import tqdm
-
-from . import __version__
-from .experiments import four_methods
-from .generate import generate, text_stream
-from .methods import METHODS, cache_bytes_per_token
-from .model import load
-from .perplexity import nll_blocks, perplexity
-from .plots import check_picture, draw_inspection, draw_losses
-from .resources import sample_text, shipped_names
-from .sinks import look_inside, summary
-from .terminal import chart, human_bytes, rolling_mean, table
+from . import __version__, commands
+from .methods import METHODS
+from .resources import shipped_names
 
 
 def main(argv=None):
@@ -68,9 +53,11 @@ def make_parser():
     """
     parser = argparse.ArgumentParser(prog="minisink", description="StreamingLLM and attention sinks in plain NumPy.")
     parser.add_argument("--version", action="version", version=f"minisink {__version__}")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    choices = parser.add_subparsers(metavar="COMMAND", required=True)
 
-    p = _command(commands, "demo", demo, "watch window attention fail and StreamingLLM hold", "minisink demo --cache 64")
+    p = _command(
+        choices, "demo", commands.demo, "watch window attention fail and StreamingLLM hold", "minisink demo --cache 64"
+    )
     p.add_argument("--text", metavar="FILE", help="a UTF-8 text (the story that ships)")
     p.add_argument("--tokens", type=int, default=3000, metavar="N", help="how much of it; 0 for all (%(default)s)")
     p.add_argument("--n-sinks", type=int, default=4, metavar="N", help="first tokens kept by streaming (%(default)s)")
@@ -79,7 +66,11 @@ def make_parser():
     _json_option(p)
 
     p = _command(
-        commands, "generate", write, "continue a text", 'minisink generate --prompt "It was a dark night" --temperature 0.8'
+        choices,
+        "generate",
+        commands.write,
+        "continue a text",
+        'minisink generate --prompt "It was a dark night" --temperature 0.8',
     )
     source = p.add_mutually_exclusive_group()
     source.add_argument("--prompt", default="", metavar="TEXT", help="what to continue")
@@ -87,33 +78,47 @@ def make_parser():
     _method_options(p)
     p.add_argument("--max-new-tokens", type=int, default=200, metavar="N", help="0 streams until Ctrl-C (%(default)s)")
     p.add_argument("--temperature", type=float, default=0.0, metavar="X", help="0 takes the likeliest (%(default)s)")
-    p.add_argument("--top-k", type=int, default=0, metavar="K", help="draw among the K likeliest; 0 for all (%(default)s)")
-    p.add_argument("--top-p", type=float, default=1.0, metavar="P", help="draw among the likeliest that hold P (%(default)s)")
+    p.add_argument(
+        "--top-k", type=int, default=0, metavar="K", help="draw among the K likeliest; 0 for all (%(default)s)"
+    )
+    p.add_argument(
+        "--top-p", type=float, default=1.0, metavar="P", help="draw among the likeliest that hold P (%(default)s)"
+    )
     p.add_argument("--repetition-penalty", type=float, default=1.0, metavar="X", help="1 for none (%(default)s)")
     p.add_argument("--seed", type=int, default=0, metavar="N", help="of the draws (%(default)s)")
 
-    p = _command(commands, "ppl", ppl, "perplexity of a text", "minisink ppl book.txt --method streaming --csv loss.csv")
+    p = _command(
+        choices, "ppl", commands.ppl, "perplexity of a text", "minisink ppl book.txt --method streaming --csv loss.csv"
+    )
     p.add_argument("file", metavar="FILE", help="a UTF-8 text")
     _method_options(p)
     p.add_argument("--plot", metavar="PNG", help="draw the rolling loss as a picture")
     p.add_argument("--csv", metavar="FILE", help="write token, id and loss of every token")
     _json_option(p)
 
-    p = _command(commands, "inspect", inspect, "where the weight goes", 'minisink inspect "It was a dark night." --plot heads.png')
+    p = _command(
+        choices,
+        "inspect",
+        commands.inspect,
+        "where the weight goes",
+        'minisink inspect "It was a dark night." --plot heads.png',
+    )
     p.add_argument("text", metavar="TEXT")
     p.add_argument("--first", type=int, default=1, metavar="N", help="weight on the first N tokens (%(default)s)")
     p.add_argument("--no-bos", action="store_true", help="do not put the begin-of-text token first")
     p.add_argument("--plot", metavar="PNG", help="draw every head's pattern as a picture")
     _json_option(p)
 
-    p = _command(commands, "info", info, "config, size, bytes of cache per token", "minisink info --model ./my-folder")
+    p = _command(
+        choices, "info", commands.info, "config, size, bytes of cache per token", "minisink info --model ./my-folder"
+    )
     _json_option(p)
     return parser
 
 
-def _command(commands, name, run, purpose, example):
+def _command(choices, name, run, purpose, example):
     """A sub-command with an example in its help; every one takes --model."""
-    p = commands.add_parser(
+    p = choices.add_parser(
         name,
         help=purpose,
         description=purpose[0].upper() + purpose[1:] + ".",
@@ -123,7 +128,10 @@ def _command(commands, name, run, purpose, example):
     p.set_defaults(run=run)
     names = ", ".join(shipped_names())
     p.add_argument(
-        "--model", default="novels", metavar="MODEL", help=f"a shipped name ({names}), a folder or a hub id owner/name (%(default)s)"
+        "--model",
+        default="novels",
+        metavar="MODEL",
+        help=f"a shipped name ({names}), a folder or a hub id owner/name (%(default)s)",
     )
     return p
 
@@ -135,254 +143,12 @@ def _json_option(p):
 def _method_options(p):
     p.add_argument("--method", choices=METHODS, default="streaming", help="what a query sees (%(default)s)")
     p.add_argument("--n-sinks", type=int, default=4, metavar="N", help="first tokens kept by streaming (%(default)s)")
-    p.add_argument("--window", type=int, metavar="N", help="last tokens seen (256 with the sinks, or the trained length)")
     p.add_argument(
-        "--positions", choices=("slot", "original"), default="slot", help="numbered in the cache or in the text (%(default)s)"
+        "--window", type=int, metavar="N", help="last tokens seen (256 with the sinks, or the trained length)"
     )
-
-
-def _settings(args, model, ids):
-    """The options of a method for `token_nll` and `generate`; a rebuilt window begins as the text does."""
-    window = args.window
-    if window is None:
-        window = max(1, min(256, model.config.max_positions) - (args.n_sinks if args.method == "streaming" else 0))
-    lead = ids[:1] if args.method == "recompute" and ids[0] == model.config.bos and window > 1 else ()
-    return {"method": args.method, "n_sinks": args.n_sinks, "window": window, "positions": args.positions, "lead": lead}
-
-
-def _read_text(path):
-    """A UTF-8 text, or a ValueError that names the file and the bad byte."""
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not UTF-8 text (byte {error.object[error.start]:#04x} at {error.start})") from None
-
-
-def _encode(model, text, source, *, bos=True):
-    """Token ids of a text that holds at least one character."""
-    if not text:
-        raise ValueError(f"{source}: empty text")
-    return model.encode(text, bos=bos)
-
-
-def _check_folder(path):
-    if path is not None and (not Path(path).parent.is_dir() or Path(path).is_dir()):
-        raise ValueError(f"{path}: cannot be written; it needs a folder that is there and the name of a file")
-
-
-def _progress(total, what):
-    """A bar on stderr that appears after two seconds, and never where nobody watches."""
-    return tqdm(total=total, desc=what, unit="token", delay=2, disable=None, leave=False, file=sys.stderr)
-
-
-def _number(x, form=".2f"):
-    return "-" if math.isnan(x) else format(x, form)
-
-
-def _dump(value):
-    """JSON with null where a number is missing, for JSON has no NaN."""
-    clean = {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in value.items()}
-    print(json.dumps(clean))
-
-
-def demo(args):
-    """``minisink demo``."""
-    if args.plot:
-        check_picture(args.plot)
-    if args.tokens < 0:
-        raise ValueError(f"--tokens is {args.tokens}; it must be 0 (all) or more")
-    model = load(args.model)
-    source = args.text or sample_text()
-    ids = _encode(model, _read_text(source), source)
-    ids = ids[: args.tokens] if args.tokens else ids
-    with _progress(len(METHODS) * (len(ids) - 1), "demo") as bar:
-
-        def on_progress(method, n_tokens):
-            bar.set_description(method)
-            bar.update(n_tokens)
-
-        rows = four_methods.run(model, ids, n_sinks=args.n_sinks, cache=args.cache, on_progress=on_progress)
-    sentence = four_methods.finding(rows, args.cache)
-    losses = {row["method"]: row["nll"] for row in rows}
-    if args.plot:
-        draw_losses(args.plot, losses, title=f"{model.name}: a cache of {args.cache} tokens", evicted_from=args.cache)
-    if args.json:
-        _dump(
-            {
-                "model": model.name,
-                "tokens": len(ids),
-                "cache": args.cache,
-                "n_sinks": args.n_sinks,
-                "methods": [{k: _plain(v) for k, v in row.items() if k != "nll"} for row in rows],
-                "finding": sentence,
-            }
-        )
-        return
-    print(f"{model.name}: {len(ids):,} tokens of {Path(source).name} through a cache of {args.cache}")
-    print(f"streaming keeps {args.n_sinks} sinks and a window of {args.cache - args.n_sinks}\n")
-    header = ["method", "perplexity before", "and after eviction", "keys seen", "cache", "tokens/s"]
-    print(table(header, [_demo_row(row) for row in rows]))
-    for row in rows:
-        if row["note"]:
-            print(f"{row['method']} stopped after {len(row['nll'])} tokens: {row['note']}")
-    span = max(32, len(ids) // 25)
-    print(f"\nloss in nats, mean of the last {span} tokens: d dense, w window, r recompute, s streaming\n")
-    curves = {method: rolling_mean(nll, span) for method, nll in losses.items() if len(nll)}
-    if curves:
-        print(chart(curves, mark=args.cache, mark_label="first eviction"))
-    print(f"\n{sentence}")
-
-
-def _demo_row(row):
-    cache = human_bytes(row["cache_bytes"]) if row["method"] != "recompute" else "rebuilt"
-    speed = f"{row['tokens_per_second']:,.0f}"
-    return [row["method"], _number(row["before"]), _number(row["after"]), f"{row['keys']:,}", cache, speed]
-
-
-def _plain(value):
-    return None if isinstance(value, float) and math.isnan(value) else value
-
-
-def write(args):
-    """``minisink generate``."""
-    model = load(args.model)
-    prompt = _read_text(args.prompt_file) if args.prompt_file else args.prompt
-    ids = model.encode(prompt)
-    if not len(ids):
-        raise ValueError("--prompt is empty, and this model has no begin-of-text token to start from")
-    if args.max_new_tokens < 0:
-        raise ValueError(f"--max-new-tokens is {args.max_new_tokens}; it must be 0 (until Ctrl-C) or more")
-    endless = args.max_new_tokens == 0
-    tokens = generate(
-        model,
-        ids,
-        max_new_tokens=None if endless else args.max_new_tokens,
-        temperature=args.temperature,
-        top_k=args.top_k,
-        top_p=args.top_p,
-        repetition_penalty=args.repetition_penalty,
-        seed=args.seed,
-        stop_tokens=() if endless or model.config.eos is None else (model.config.eos,),
-        **_settings(args, model, ids),
+    p.add_argument(
+        "--positions",
+        choices=("slot", "original"),
+        default="slot",
+        help="numbered in the cache or in the text (%(default)s)",
     )
-    print(prompt, end="", flush=True)
-    try:
-        for piece in text_stream(model.tokenizer, tokens):
-            print(piece, end="", flush=True)
-    except KeyboardInterrupt:
-        pass  # how an endless stream ends
-    print()
-
-
-def ppl(args):
-    """``minisink ppl``."""
-    if args.plot:
-        check_picture(args.plot)
-    _check_folder(args.csv)
-    model = load(args.model)
-    ids = _encode(model, _read_text(args.file), args.file)
-    settings = _settings(args, model, ids)
-    start = time.perf_counter()
-    blocks = [np.empty(0, model.dtype)]
-    with _progress(len(ids) - 1, args.method) as bar:
-        for block in nll_blocks(model, ids, **settings):
-            blocks.append(block)
-            bar.update(len(block))
-    seconds = time.perf_counter() - start
-    nll = np.concatenate(blocks)
-    if args.csv:
-        _write_csv(args.csv, ids, nll)
-    if args.plot:
-        capacity = None if args.method == "dense" else settings["window"] + (args.method == "streaming") * args.n_sinks
-        draw_losses(args.plot, {args.method: nll}, title=f"{model.name}: {Path(args.file).name}", evicted_from=capacity)
-    about = {
-        "model": model.name,
-        "method": args.method,
-        "n_sinks": args.n_sinks if args.method == "streaming" else 0,
-        "window": None if args.method == "dense" else settings["window"],
-        "positions": args.positions,
-        "tokens": len(nll),
-        "nll": float(nll.mean(dtype=np.float64)) if len(nll) else math.nan,
-        "perplexity": perplexity(nll),
-        "tokens_per_second": len(nll) / seconds,
-    }
-    if args.json:
-        _dump(about)
-        return
-    window = "all" if args.method == "dense" else str(settings["window"])
-    cells = [args.method, str(about["n_sinks"]), window, f"{len(nll):,}", _number(about["nll"], ".4f")]
-    cells += [_number(about["perplexity"]), f"{about['tokens_per_second']:,.0f}"]
-    print(table(["method", "sinks", "window", "tokens", "nats/token", "perplexity", "tokens/s"], [cells]))
-
-
-def _write_csv(path, ids, nll):
-    """Loss of every token but the first; the file appears when it is whole."""
-    unfinished = Path(f"{path}.tmp")
-    with unfinished.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["token_index", "id", "nll"])
-        writer.writerows((i + 1, int(ids[i + 1]), repr(float(loss))) for i, loss in enumerate(nll))
-    os.replace(unfinished, path)
-
-
-def inspect(args):
-    """``minisink inspect``."""
-    if args.plot:
-        check_picture(args.plot)
-    model = load(args.model)
-    ids = _encode(model, args.text, "TEXT", bos=not args.no_bos)
-    found = summary(model, ids, n_first=args.first)
-    if args.plot:
-        patterns = [layer["pattern"] for layer in look_inside(model, ids)["layers"]]
-        draw_inspection(args.plot, patterns, found, title=f"{model.name}: weight on the first {args.first} of {len(ids)} tokens")
-    if args.json:
-        _dump({"model": model.name, "tokens": len(ids), "first": args.first, **found})
-        return
-    first = model.tokenizer.id_to_token(int(ids[0]))
-    print(f"{model.name}: {len(ids)} tokens, the first is {first!r}\n")
-    heads = [f"head {h}" for h in range(model.config.n_heads)]
-    header = ["layer", *heads, "|x| first", "median", "|v| first", "median"]
-    rows = []
-    for i, layer in enumerate(found["layers"]):
-        weights = [f"{w:.0%}" for w in layer["weight_on_first"]]
-        lengths = [layer[k] for k in ("residual_first", "residual_median", "value_first", "value_median")]
-        rows.append([str(i), *weights, *(f"{x:.2f}" for x in lengths)])
-    print(table(header, rows))
-    several = "token" if args.first == 1 else f"{args.first} tokens"
-    print(f"\nhead: mean weight on the first {several} by later ones; |x|: norm of the residual stream after the layer;")
-    print("|v|: norm of the values, mean over heads; median: over the other tokens")
-    print(f"sink rate (share of heads that give the first token more than 0.3): {found['sink_rate']:.0%}")
-
-
-def info(args):
-    """``minisink info``."""
-    model = load(args.model)
-    config = model.config
-    about = {
-        "model": model.name,
-        "model_type": config.model_type,
-        "layers": config.n_layers,
-        "heads": config.n_heads,
-        "key/value heads": config.n_kv_heads,
-        "head width": config.head_dim,
-        "model width": config.d_model,
-        "MLP width": config.d_ff,
-        "vocabulary": config.vocab_size,
-        "trained length": config.max_positions,
-        "parameters": model.n_parameters,
-        "bytes": model.n_parameters * model.dtype.itemsize,
-        "cache bytes per token": cache_bytes_per_token(model),
-        "ignored tensors": model.ignored,
-    }
-    if args.json:
-        _dump(about)
-        return
-    shown = about | {
-        "parameters": f"{model.n_parameters:,}",
-        "bytes": f"{about['bytes']:,} ({human_bytes(about['bytes'])} as {model.dtype})",
-        "cache bytes per token": f"{about['cache bytes per token']:,}",
-        "ignored tensors": ", ".join(model.ignored) or "none",
-    }
-    width = max(len(key) for key in shown)
-    for key, value in shown.items():
-        print(f"{key.ljust(width)}  {value}")

@@ -32,6 +32,7 @@ FLOORS = {
     "training": 5.5,  # beside the house: imported by nothing below floor 6
     "experiments": 6,
     "plots": 6,
+    "commands": 6.5,
     "cli": 7,
     "__main__": 8,
     "weights": 8,  # data with an __init__.py, imported by nothing
