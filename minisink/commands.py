@@ -20,7 +20,7 @@ from .generate import generate, text_stream
 from .methods import METHODS, cache_bytes_per_token
 from .model import load
 from .perplexity import nll_blocks, perplexity
-from .plots import check_picture, draw_inspection, draw_losses
+from .plots import above_recompute, check_picture, draw_inspection, draw_losses
 from .resources import sample_text
 from .sinks import look_inside, summary
 from .terminal import chart, human_bytes, rolling_mean, table
@@ -114,7 +114,11 @@ def demo(args):
     print(f"\nloss in nats, mean of the last {span} tokens: d dense, w window, r recompute, s streaming\n")
     curves = {method: rolling_mean(nll, span) for method, nll in losses.items() if len(nll)}
     if curves:
-        print(chart(curves, mark=args.cache, mark_label="first eviction"))
+        print(chart(curves, mark=args.cache, mark_label="first eviction", height=12))
+    above = {method: rolling_mean(more, span) for method, more in above_recompute(losses).items() if len(more)}
+    if above:
+        print("\nhow much more than re-computation: w window, s streaming\n")
+        print(chart(above, mark=args.cache, mark_label="first eviction", height=8))
     print(f"\n{sentence}")
 
 

@@ -46,7 +46,7 @@ def _save(figure, path):
 
 
 def draw_losses(path, losses, *, title, evicted_from=None):
-    """Rolling loss of each method along a text (Figure 3 of StreamingLLM).
+    """Rolling loss of each method along a text (Figure 3 of StreamingLLM), and what eviction adds to it.
 
     Parameters
     ----------
@@ -60,19 +60,41 @@ def draw_losses(path, losses, *, title, evicted_from=None):
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 5), layout="constrained")
-    axes = figure.subplots()
     span = max(32, max(len(nll) for nll in losses.values()) // 25)
-    for method, nll in losses.items():
-        axes.plot(np.arange(1, len(nll) + 1), rolling_mean(nll, span), label=method, color=COLOURS.get(method), lw=2)
-    if evicted_from is not None:
-        axes.axvline(evicted_from, color="black", ls=":", label="first eviction")
-    axes.set_xlabel("token", fontsize=13)
-    axes.set_ylabel(f"loss (nats, mean of the last {span})", fontsize=13)
-    axes.set_title(title, fontsize=14)
-    axes.legend(fontsize=13)
-    axes.grid(alpha=0.3)
+    above = above_recompute(losses)
+    figure = Figure(figsize=(9, 8 if above else 5), layout="constrained")
+    panels = figure.subplots(2 if above else 1, 1, sharex=True, squeeze=False)[:, 0]
+    labels = [f"loss (nats, mean of the last {span})", "loss above re-computation (nats)"]
+    for axes, curves, label in zip(panels, (losses, above), labels, strict=False):
+        for method, nll in curves.items():
+            rolled = rolling_mean(nll, span)
+            axes.plot(np.arange(1, len(nll) + 1), rolled, label=method, color=COLOURS.get(method), lw=2)
+        if evicted_from is not None:
+            axes.axvline(evicted_from, color="black", ls=":", label="first eviction")
+        axes.set_ylabel(label, fontsize=13)
+        axes.legend(fontsize=13, loc="center right")
+        axes.grid(alpha=0.3)
+    panels[0].set_title(title, fontsize=14)
+    panels[-1].set_xlabel("token", fontsize=13)
     _save(figure, path)
+
+
+def above_recompute(losses):
+    """How much more window and streaming lose than re-computation, token by token.
+
+    Parameters
+    ----------
+    losses : dict of str to ndarray of shape (T,)
+        Nats a token, by method.
+
+    Returns
+    -------
+    dict of str to ndarray of shape (T,)
+        Empty where re-computation was not measured.
+    """
+    if "recompute" not in losses:
+        return {}
+    return {m: losses[m] - losses["recompute"] for m in ("window", "streaming") if m in losses}
 
 
 def draw_inspection(path, patterns, summary, *, title):

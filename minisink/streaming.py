@@ -34,13 +34,16 @@ class Banded:
     ----------
     n_seen : int
         Tokens taken in since the start.
+    layers : list of tuple
+        Of each layer the keys and values of the sinks, and those of the last ``window - 1`` tokens (which may be
+        sinks too), each of shape (S, K, D); keys rotated to their token_index.
     """
 
     def __init__(self, n_layers, policy, *, positions="slot"):
         self.policy = policy
         self.encode = positions
         self.n_seen = 0
-        self._layers = [None] * n_layers  # sink keys, sink values, recent keys, recent values; keys rotated
+        self.layers = [None] * n_layers
 
     def positions(self, n_tokens):
         """ndarray of shape (T,): the position of each new token when it is the newest."""
@@ -69,7 +72,7 @@ class Banded:
         T, n_sinks, window = len(q), self.policy.n_sinks, self.policy.window
         token_index = np.arange(self.n_seen, self.n_seen + T)
         k = turn(k, token_index)
-        old = self._layers[layer] or (k[:0], v[:0], k[:0], v[:0])
+        old = self.layers[layer] or (k[:0], v[:0], k[:0], v[:0])
         missing = n_sinks - len(old[0])
         sink_keys, sink_values = np.concatenate((old[0], k[:missing])), np.concatenate((old[1], v[:missing]))
         keys, values = np.concatenate((old[2], k)), np.concatenate((old[3], v))  # (R, K, D)
@@ -81,8 +84,8 @@ class Banded:
         pattern = normalise(np.where(np.concatenate(visible, axis=1), scores, -np.inf))
 
         keep = max(0, len(keys) - (window - 1))  # the next query brings itself
-        self._layers[layer] = (sink_keys, sink_values, keys[keep:], values[keep:])
-        if layer == len(self._layers) - 1:
+        self.layers[layer] = (sink_keys, sink_values, keys[keep:], values[keep:])
+        if layer == len(self.layers) - 1:
             self.n_seen += T
         return mix(pattern, np.concatenate((sink_values, values)))
 

@@ -24,6 +24,7 @@ FLOORS = {
     "model": 3,
     "streaming": 4,
     "methods": 4,
+    "ring": 4.5,  # a prompt goes through the blocks of `streaming`
     "generate": 5,
     "perplexity": 5,
     "sinks": 5,

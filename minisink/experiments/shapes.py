@@ -1,0 +1,68 @@
+"""Models of well-known shapes with random weights: how fast a model is does not depend on what it has learned."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from .. import gpt2, llama
+from ..model import ARCHITECTURES, Model
+
+SHAPES = {
+    "novels": llama.Config(
+        d_model=128, n_layers=4, n_heads=4, n_kv_heads=4, head_dim=32, d_ff=352, vocab_size=1024, max_positions=129
+    ),
+    "stories15m": llama.Config(
+        d_model=288, n_layers=6, n_heads=6, n_kv_heads=6, head_dim=48, d_ff=768, vocab_size=32000, tied=True
+    ),
+    "smollm2-135m": llama.Config(
+        d_model=576, n_layers=30, n_heads=9, n_kv_heads=3, head_dim=64, d_ff=1536, vocab_size=49152, tied=True
+    ),
+    "gpt2-124m": gpt2.Config(
+        d_model=768, n_layers=12, n_heads=12, d_ff=3072, vocab_size=50257, max_positions=1024
+    ),
+    "tinyllama-1.1b": llama.Config(
+        d_model=2048, n_layers=22, n_heads=32, n_kv_heads=4, head_dim=64, d_ff=5632, vocab_size=32000
+    ),
+}
+
+
+def random_model(shape, *, seed=0, dtype="float32", max_positions=None):
+    """A model of one of the `SHAPES`, without a tokenizer.
+
+    Parameters
+    ----------
+    shape : str
+        A key of `SHAPES`.
+    seed : int
+    dtype : str
+    max_positions : int, optional
+        Instead of the shape's own; speed is measured beyond what a model was trained for.
+
+    Returns
+    -------
+    Model
+        With normal weights of variance 1 / fan-in.
+
+    Raises
+    ------
+    ValueError
+        For a shape that is not known.
+
+    Examples
+    --------
+    >>> random_model("novels").n_parameters
+    1066112
+    """
+    if shape not in SHAPES:
+        raise ValueError(f"shape is {shape!r}; it must be one of {', '.join(SHAPES)}")
+    config = SHAPES[shape]
+    config = replace(config, max_positions=max(config.max_positions, max_positions or 0))
+    random = np.random.default_rng(seed)
+    architecture = ARCHITECTURES[config.model_type]
+    tensors = {}
+    for name, size in architecture.tensor_shapes(config).items():
+        array = random.standard_normal(size, dtype=np.float32)
+        if len(size) == 2:
+            array *= np.float32(size[-1] ** -0.5)
+        tensors[name] = array.astype(dtype, copy=False)
+    return Model(config, architecture.from_tensors(config, tensors), name=shape)
