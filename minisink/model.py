@@ -189,8 +189,7 @@ def load(name_or_path, *, dtype="float32", device="cpu", revision=None):
     >>> model.config.n_layers, model.n_parameters
     (4, 1066112)
     """
-    if str(dtype) not in ("float32", "float64", "float16") or (str(dtype) == "float16" and device == "cpu"):
-        raise ValueError(f"dtype {dtype!r} on {device!r}: use 'float32' or 'float64' ('float16' on a GPU only)")
+    dtype = _check_dtype(dtype, device)
     xp = array_module(device)
     folder = _find(name_or_path, revision)
     raw = checkpoint.read_json(folder / "config.json")
@@ -208,10 +207,21 @@ def load(name_or_path, *, dtype="float32", device="cpu", revision=None):
         architecture.tensor_shapes(config),
         prefix=architecture.PREFIX,
         harmless=architecture.HARMLESS,
-        dtype=np.dtype(dtype),
+        dtype=dtype,
     )
     weights = architecture.from_tensors(config, {name: xp.asarray(array) for name, array in tensors.items()})
     return Model(config, weights, tokenizer, name=str(name_or_path), ignored=ignored)
+
+
+def _check_dtype(dtype, device):
+    """The numpy dtype of that name, if arithmetic in it makes sense on the device."""
+    try:
+        wanted = np.dtype(dtype)
+    except TypeError:
+        wanted = None
+    if wanted not in (np.float32, np.float64) and not (wanted == np.float16 and device != "cpu"):
+        raise ValueError(f"dtype {dtype!r} on {device!r}: use 'float32' or 'float64' ('float16' on a GPU only)")
+    return wanted
 
 
 def _find(name_or_path, revision):

@@ -90,6 +90,14 @@ def shard(folder, names=("model-00001-of-00002.safetensors", "model-00002-of-000
     (folder / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
 
 
+def writable(model):
+    """Whether config.json has words for it: a Llama has biases on q, k, v and o or on none of them."""
+    return model.arch is gpt2 or model.config.qkv_bias == model.config.o_bias
+
+
+models = tiny.models().filter(writable)
+
+
 def same(weights, others):
     """Equal to the last bit, and in the same dtype."""
     for name, array in others.items():
@@ -106,7 +114,7 @@ def tensors(model):
 
 @pytest.mark.parametrize("kind", ["F64", "F32", "F16", "BF16"])
 @settings(max_examples=12)
-@given(model=tiny.models(), dtype=st.sampled_from(["float32", "float64"]))
+@given(model=models, dtype=st.sampled_from(["float32", "float64"]))
 def test_each_float_is_widened_exactly(kind, model, dtype):
     """Whatever is stored comes back as the same number (float64 in float32 excepted, which rounds once)."""
     with tempfile.TemporaryDirectory() as folder:
@@ -138,7 +146,7 @@ def test_bfloat16_is_the_upper_half_of_a_float32(bits, dtype):
 
 
 @settings(max_examples=20)
-@given(tiny.models(), st.booleans(), st.booleans())
+@given(models, st.booleans(), st.booleans())
 def test_every_spelling_of_a_folder_loads(model, prefixed, sharded):
     """With or without the prefix of names, whole or in shards, with buffers older files carry."""
     with tempfile.TemporaryDirectory() as name:
