@@ -213,7 +213,8 @@ def _and_more(names):
 
 def _read(name, dtype, path, kind, shape, offset):
     """One tensor, through a memory map that is let go before the next one."""
-    array = widen(np.memmap(path, FLOATS[kind], "r", offset, shape), dtype)
+    with np.errstate(over="ignore", invalid="ignore"):  # what does not fit `dtype` is told below, by name
+        array = widen(np.memmap(path, FLOATS[kind], "r", offset, shape), dtype)
     array = np.asarray(array)  # the memmap's subclass has served
     if not np.isfinite(array).all():
         warnings.warn(f"{path}: tensor {name} holds NaN or infinity", stacklevel=2)
@@ -247,6 +248,8 @@ def read_tokenizer(folder, vocab_size):
     except Exception as error:  # the library raises nothing narrower
         raise CheckpointError(f"{path}: not a tokenizer ({error})") from error
     tokenizer.encode_special_tokens = True
+    tokenizer.no_truncation()  # some files carry the settings of a training run
+    tokenizer.no_padding()
     largest = max(tokenizer.get_vocab().values(), default=-1)
     if largest >= vocab_size:
         raise CheckpointError(f"{path}: has token id {largest}, but the model's vocab_size is {vocab_size}")

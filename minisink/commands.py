@@ -39,6 +39,8 @@ def _read_text(path):
     """A UTF-8 text, or a ValueError that names the file and the bad byte."""
     try:
         return Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not UTF-8 text (byte {error.object[error.start]:#04x} at {error.start})") from None
 
@@ -231,19 +233,18 @@ def inspect(args):
         return
     first = model.tokenizer.id_to_token(int(ids[0]))
     print(f"{model.name}: {len(ids)} tokens, the first is {first!r}\n")
-    heads = [f"head {h}" for h in range(model.config.n_heads)]
-    header = ["layer", *heads, "|x| first", "median", "|v| first", "median"]
+    several = "token" if args.first == 1 else f"{args.first} tokens"
     rows = []
     for i, layer in enumerate(found["layers"]):
-        weights = [f"{w:.0%}" for w in layer["weight_on_first"]]
-        lengths = [layer[k] for k in ("residual_first", "residual_median", "value_first", "value_median")]
-        rows.append([str(i), *weights, *(f"{x:.2f}" for x in lengths)])
+        for h, head in enumerate(layer["heads"]):
+            lengths = [layer["residual_first"], layer["residual_median"], head["value_first"], head["value_median"]]
+            weight = head["weight_on_first"]
+            bar = "#" * round(20 * weight)
+            rows.append([f"{i}.{h}", f"{weight:.0%}", bar.ljust(20), *(f"{x:.2f}" for x in lengths)])
+    header = ["layer.head", "weight", f"on the first {several}".ljust(20), "|x| first", "median", "|v| first", "median"]
     print(table(header, rows))
-    several = "token" if args.first == 1 else f"{args.first} tokens"
-    print(
-        f"\nhead: mean weight on the first {several} by later ones; |x|: norm of the residual stream after the layer;"
-    )
-    print("|v|: norm of the values, mean over heads; median: over the other tokens")
+    print("\nweight: mean over the tokens after the first; |x|: norm of the residual stream after the layer;")
+    print("|v|: norm of the values; first: of the first token; median: over the others")
     print(f"sink rate (share of heads that give the first token more than 0.3): {found['sink_rate']:.0%}")
 
 

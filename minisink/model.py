@@ -1,5 +1,6 @@
 """`load` a checkpoint by name, folder or hub id; a `Model` is its config, weights, tokenizer and forward pass."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from .device import array_module, to_host
 from .resources import shipped, shipped_names
 
 ARCHITECTURES = {"llama": llama, "mistral": llama, "qwen2": llama, "gpt2": gpt2}
+MOST_LAYERS = 10_000  # far beyond any model: the names alone of 10**12 layers would fill all memory
 
 
 class Model:
@@ -201,6 +203,8 @@ def load(name_or_path, *, dtype="float32", device="cpu", revision=None):
         config = architecture.Config.from_hf(raw)
     except ValueError as error:
         raise CheckpointError(f"{folder / 'config.json'}: {error}") from error
+    if config.n_layers > MOST_LAYERS:
+        raise CheckpointError(f"{folder / 'config.json'}: asks for {config.n_layers} layers; {MOST_LAYERS} is the most")
     tokenizer = checkpoint.read_tokenizer(folder, config.vocab_size)
     tensors, ignored = checkpoint.read_tensors(
         folder,
@@ -230,7 +234,7 @@ def _find(name_or_path, revision):
     if name in shipped_names():
         return shipped(name)
     folder = Path(name_or_path)
-    if folder.is_dir():
+    if os.path.isdir(folder):  # unlike Path.is_dir, false for a name too long to be one
         if not (folder / "config.json").is_file():
             raise CheckpointError(f"{folder}: this folder has no config.json")
         return folder

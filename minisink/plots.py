@@ -118,12 +118,14 @@ def draw_inspection(path, patterns, summary, *, title):
     for i, (pattern, row) in enumerate(zip(patterns, summary["layers"], strict=True)):
         for head, axes in enumerate(grid[i, :n_heads]):
             axes.imshow(pattern[head], vmin=0.0, vmax=1.0, cmap="magma", interpolation="nearest", aspect="auto")
-            axes.set_title(f"layer {i} head {head}: {row['weight_on_first'][head]:.0%}", fontsize=10)
+            axes.set_title(f"layer {i} head {head}: {row['heads'][head]['weight_on_first']:.0%}", fontsize=10)
             axes.set_xticks([])
             axes.set_yticks([])
         bars = grid[i, n_heads]
-        heights = [row["residual_first"] / row["residual_median"], row["value_first"] / row["value_median"]]
-        bars.barh(["residual", "value"], heights, color=["#ff7f0e", "#1f77b4"])
+        ratios = {"residual": row["residual_first"] / row["residual_median"]}
+        for h, head in reversed(list(enumerate(row["heads"]))):
+            ratios[f"value {h}"] = head["value_first"] / head["value_median"]
+        bars.barh(list(ratios), list(ratios.values()), color=["#ff7f0e", *["#1f77b4"] * n_heads])
         bars.axvline(1.0, color="black", ls=":")
         bars.set_title("norm of first token / median", fontsize=10)
     figure.suptitle(title, fontsize=13)

@@ -24,13 +24,14 @@ are moved side by side, so that a pair is one complex number and a rotation one 
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from .attention import normaliser
 from .cache import Policy, check_positions
-from .ops import gelu, silu
+from .ops import gelu
 from .streaming import Banded
 
 PREFILL = 256  # tokens of a prompt taken at once
@@ -142,59 +143,56 @@ def side_by_side(x):
 class Fused:
     """The weights of one layer, joined where they meet the same vector; a bias the model does not have is None."""
 
-    norm1: tuple  # (C,) weights and, in GPT-2, (C,) biases
-    w_qkv: np.ndarray  # (C, (H + 2 K) D): queries, keys and values
+    w_qkv: np.ndarray  # (C, (H + 2 K) D): queries divided by sqrt(D), keys, values
     b_qkv: np.ndarray | None
     wo: np.ndarray  # (H D, C)
     bo: np.ndarray | None
-    norm2: tuple
-    w_up: np.ndarray  # (C, 2 F): gate and up; (C, F) in GPT-2
+    w_up: np.ndarray  # (C, 2 F): half the gate, and up; (C, F) in GPT-2
     b_up: np.ndarray | None
     w_down: np.ndarray  # (F, C)
     b_down: np.ndarray | None
-    normalise: object  # scores to pattern
+    normalise: Callable  # scores to pattern
 
 
 def fuse_llama(layer, config):
-    """A `Fused` layer of Llama; queries come out divided by sqrt(D), queries and keys in pairs."""
-    D = config.head_dim
+    """A `Fused` layer of Llama, the channels of queries and keys in pairs."""
+    D, scale = config.head_dim, 1.0 / math.sqrt(config.head_dim)
 
-    def paired(w, scale=1.0):  # (..., heads D) -> the same, each head's pairs side by side
-        return None if w is None else scale * side_by_side(w.reshape(*w.shape[:-1], -1, D)).reshape(w.shape)
+    def paired(w):  # (..., heads D) -> the same, each head's pairs side by side
+        return None if w is None else side_by_side(w.reshape(*w.shape[:-1], -1, D)).reshape(w.shape)
 
-    scale = 1.0 / math.sqrt(D)
-    return Fused(
-        norm1=(layer.attn_norm, None),
-        w_qkv=_join(paired(layer.wq, scale), paired(layer.wk), layer.wv),
-        b_qkv=_join(paired(layer.bq, scale), paired(layer.bk), layer.bv),
-        wo=_join(layer.wo),
-        bo=layer.bo,
-        norm2=(layer.mlp_norm, None),
-        w_up=_join(layer.w_gate, layer.w_up),
-        b_up=_join(layer.b_gate, layer.b_up),
-        w_down=_join(layer.w_down),
-        b_down=layer.b_down,
-        normalise=_normaliser(config, layer),
+    w_qkv, b_qkv = _after_norm(
+        [(paired(layer.wq), paired(layer.bq), scale), (paired(layer.wk), paired(layer.bk), 1), (layer.wv, layer.bv, 1)],
+        layer.attn_norm,
     )
+    w_up, b_up = _after_norm([(layer.w_gate, layer.b_gate, 0.5), (layer.w_up, layer.b_up, 1)], layer.mlp_norm)
+    wo, w_down = np.ascontiguousarray(layer.wo), np.ascontiguousarray(layer.w_down)
+    return Fused(w_qkv, b_qkv, wo, layer.bo, w_up, b_up, w_down, layer.b_down, _normaliser(config, layer))
 
 
 def fuse_gpt2(layer, config):
-    """A `Fused` layer of GPT-2; queries come out divided by sqrt(D)."""
-    scale = np.ones(3 * config.d_model, layer.wo.dtype)
-    scale[: config.d_model] = 1.0 / math.sqrt(config.head_dim)
-    return Fused(
-        norm1=(layer.ln1, layer.ln1_b),
-        w_qkv=_join(layer.w_qkv * scale),
-        b_qkv=layer.b_qkv * scale,
-        wo=_join(layer.wo),
-        bo=layer.bo,
-        norm2=(layer.ln2, layer.ln2_b),
-        w_up=_join(layer.w_up),
-        b_up=layer.b_up,
-        w_down=_join(layer.w_down),
-        b_down=layer.b_down,
-        normalise=_normaliser(config, layer),
-    )
+    """A `Fused` layer of GPT-2."""
+    scales = (1.0 / math.sqrt(config.head_dim), 1, 1)
+    parts = zip(np.split(layer.w_qkv, 3, axis=1), np.split(layer.b_qkv, 3), scales, strict=True)
+    w_qkv, b_qkv = _after_norm(parts, layer.ln1, layer.ln1_b)
+    w_up, b_up = _after_norm([(layer.w_up, layer.b_up, 1)], layer.ln2, layer.ln2_b)
+    wo, w_down = np.ascontiguousarray(layer.wo), np.ascontiguousarray(layer.w_down)
+    return Fused(w_qkv, b_qkv, wo, layer.bo, w_up, b_up, w_down, layer.b_down, _normaliser(config, layer))
+
+
+def _after_norm(parts, weight, bias=None):
+    """Matrices that meet the same normed vector, side by side; they take in the norm's own weight and bias.
+
+    ``(n * weight + bias) @ w + b == n @ (weight[:, None] * w) + (bias @ w + b)``; `parts` are (w, b, scale).
+    """
+    matrices, biases = [], []
+    for w, b, scale in parts:
+        matrices.append(weight[:, None] * w * scale)
+        if bias is not None:
+            b = bias @ w if b is None else bias @ w + b
+        biases.append(None if b is None else b * scale)
+    joined = np.ascontiguousarray(np.concatenate(matrices, axis=1))  # (C, ...)
+    return joined, None if biases[0] is None else np.concatenate(biases)
 
 
 def _normaliser(config, layer):
@@ -226,39 +224,63 @@ def softmax_unmasked(scores):
     return scores
 
 
-def _join(*matrices):
-    """Side by side along the last axis, rows one after the other in memory; None where the model has none."""
-    return None if matrices[0] is None else np.ascontiguousarray(np.concatenate(matrices, axis=-1))
-
-
-def norm(x, weight, bias, eps):
-    """`ops.rms_norm`, or with a bias `ops.layer_norm`, of one vector.
-
-    Parameters
-    ----------
-    x, weight : ndarray of shape (C,)
-    bias : ndarray of shape (C,) or None
-    eps : float
-
-    Returns
-    -------
-    ndarray of shape (C,)
-    """
-    if bias is not None:
+def normed(x, eps, centre):
+    """`ops.rms_norm` of one vector (C,), or `ops.layer_norm` if it is to be centred, without weights."""
+    if centre:
         x = x - np.add.reduce(x) / len(x)
-    h = x * weight
-    h *= 1.0 / math.sqrt(np.dot(x, x) / len(x) + eps)
-    if bias is not None:
-        h += bias
-    return h
+    return x * (1.0 / math.sqrt(x.dot(x) / len(x) + eps))
 
 
 def affine(x, w, b):
-    """``x @ w + b`` of one vector; `np.dot` starts faster than ``@``."""
-    y = np.dot(x, w)  # (C,), (C, F) -> (F,)
+    """``x @ w + b`` of one vector; ``dot`` starts faster than ``@``."""
+    y = x.dot(w)  # (C,), (C, F) -> (F,)
     if b is not None:
         y += b
     return y
+
+
+def gated(half_gate, up):
+    """``silu(gate) * up``, since silu(2 h) = h + h tanh(h)."""
+    up *= half_gate
+    return up + up * np.tanh(half_gate)
+
+
+def attend_newest(qkv, keys, values, slot, n_apart, phases, normalise):
+    """Attention of the newest token over the live slots, its own among them.
+
+    Parameters
+    ----------
+    qkv : ndarray of shape ((H + 2 K) D,)
+        Its queries, divided by sqrt(D), keys and values; un-rotated.
+    keys : ndarray of shape (K, D, S)
+        Of the live slots; the new key is written to `slot`.
+    values : ndarray of shape (K, S, D)
+    slot : int
+    n_apart : int
+        Keys of the first slots that are met by the query as `phases` turns it second.
+    phases : ndarray of shape (P, 1, D/2), complex, or None
+        ``exp(i angle)`` of each pair of channels, at the token's own index first; None where nothing rotates.
+    normalise : callable
+        Scores (H, 1, S) to pattern.
+
+    Returns
+    -------
+    ndarray of shape (H D,)
+    """
+    K, D, S = keys.shape
+    heads = qkv.reshape(-1, D)  # (H + 2 K, D)
+    H = len(heads) - 2 * K
+    qk = heads[None, : H + K]  # (1, H + K, D)
+    if phases is not None:
+        qk = (qk.view(phases.dtype) * phases).view(qkv.dtype)  # (1, H + K, D/2) * (P, 1, D/2) -> (P, H + K, D)
+    q = qk[:, :H].reshape(-1, K, H // K, D)
+    keys[:, :, slot] = qk[0, H:]
+    values[:, slot] = heads[H + K :]
+    scores = q[0] @ keys  # (K, H/K, D) @ (K, D, S) -> (K, H/K, S)
+    if n_apart:
+        scores[:, :, :n_apart] = q[1] @ keys[:, :, :n_apart]
+    pattern = normalise(scores.reshape(H, 1, S)).reshape(K, H // K, S)
+    return (pattern @ values).reshape(-1)  # (K, H/K, S) @ (K, S, D) -> (K, H/K, D) -> (H D,)
 
 
 class Decoder:
@@ -288,8 +310,9 @@ class Decoder:
         if not self.is_gpt2:
             self.frequencies = config.frequencies  # (D/2,)
             self.phase_dtype = np.result_type(model.dtype, np.complex64)
-        self.norm = (weights.norm, weights.norm_b if self.is_gpt2 else None)
-        self.head = _join(weights.head)  # (C, V)
+        self.head, self.b_head = _after_norm(
+            [(weights.head, None, 1)], weights.norm, weights.norm_b if self.is_gpt2 else None
+        )
         self.cache = RingCache(
             config.n_layers, config.n_kv_heads, config.head_dim, policy, positions=positions, dtype=model.dtype
         )
@@ -336,39 +359,22 @@ class Decoder:
         ValueError
             For a GPT-2 asked for a position it has not learned.
         """
-        config, cache = self.config, self.cache
-        H, K, D, eps = config.n_heads, config.n_kv_heads, config.head_dim, config.norm_eps
-        cache.make_room(cache.n_seen + 1)
+        config, cache, eps = self.config, self.cache, self.config.norm_eps
+        t = cache.n_seen
+        cache.make_room(t + 1)
+        slot, n_live = cache.slot(t), min(t + 1, cache.values.shape[2])
         x = self.model.weights.embed[token]  # (C,)
         x, phases = (x + self._learned_position(), None) if self.is_gpt2 else (x, self._phases())
-        for i, layer in enumerate(self.layers):
-            qkv = affine(norm(x, *layer.norm1, eps), layer.w_qkv, layer.b_qkv)  # (C,) -> ((H + 2 K) D,)
-            qk, v = qkv[: (H + K) * D], qkv[(H + K) * D :].reshape(K, D)
-            mixed = self._attend(i, qk.reshape(H + K, D), v, phases, layer.normalise)  # (H D,)
+        n_apart = cache.policy.n_sinks if phases is not None and len(phases) > 1 else 0
+        for layer, keys, values in zip(self.layers, cache.keys[..., :n_live], cache.values[:, :, :n_live], strict=True):
+            qkv = affine(normed(x, eps, self.is_gpt2), layer.w_qkv, layer.b_qkv)  # (C,) -> ((H + 2 K) D,)
+            mixed = attend_newest(qkv, keys, values, slot, n_apart, phases, layer.normalise)  # (H D,)
             x = x + affine(mixed, layer.wo, layer.bo)
-            up = affine(norm(x, *layer.norm2, eps), layer.w_up, layer.b_up)
-            up = gelu(up) if self.is_gpt2 else silu(up[: config.d_ff]) * up[config.d_ff :]  # (F,)
+            up = affine(normed(x, eps, self.is_gpt2), layer.w_up, layer.b_up)
+            up = gelu(up) if self.is_gpt2 else gated(up[: config.d_ff], up[config.d_ff :])  # (F,)
             x += affine(up, layer.w_down, layer.b_down)
         cache.n_seen += 1  # at the very end: an interrupted step is simply taken again
-        return np.dot(norm(x, *self.norm, eps), self.head)  # (C,) -> (V,)
-
-    def _attend(self, i, qk, v, phases, normalise):
-        """Attention of the newest token in layer i: queries and keys (H + K, D), values (K, D) -> (H D,)."""
-        cache, t, (K, D) = self.cache, self.cache.n_seen, v.shape
-        H, n_live, slot = len(qk) - K, min(t + 1, cache.values.shape[2]), cache.slot(t)
-        n_sinks = 0 if cache.position(t) == t else cache.policy.n_sinks  # sinks that need a query of their own
-        turned = qk[None]
-        if phases is not None:  # (H + K, D/2) pairs * (P, 1, D/2) phases -> (P, H + K, D/2), as real numbers (.., D)
-            turned = (qk.view(phases.dtype) * phases).view(qk.dtype)
-        q = turned[:, :H].reshape(-1, K, H // K, D)
-        keys, values = cache.keys[i, :, :, :n_live], cache.values[i, :, :n_live]
-        keys[:, :, slot], values[:, slot] = turned[0, H:], v
-        scores = np.empty((K, H // K, n_live), qk.dtype)
-        np.matmul(q[0], keys[:, :, n_sinks:], out=scores[:, :, n_sinks:])  # (K, H/K, D) @ (K, D, S) -> (K, H/K, S)
-        if n_sinks:
-            np.matmul(q[-1], keys[:, :, :n_sinks], out=scores[:, :, :n_sinks])
-        pattern = normalise(scores.reshape(H, 1, n_live)).reshape(scores.shape)
-        return np.matmul(pattern, values).reshape(H * D)  # (K, H/K, S) @ (K, S, D) -> (K, H/K, D) -> (H D,)
+        return affine(normed(x, eps, self.is_gpt2), self.head, self.b_head)  # (C,) -> (V,)
 
     def _phases(self):
         """``exp(i angle)`` of each pair (P, 1, D/2): at the newest token's own index and, if it differs, at its slot."""

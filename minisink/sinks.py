@@ -127,27 +127,6 @@ def norms(trace):
     }
 
 
-def first_to_median(norm):
-    """How the first token's norm compares: first / median of the others.
-
-    Above 1 for a massive activation, below 1 for drained values.
-
-    Parameters
-    ----------
-    norm : ndarray of shape (..., T)
-
-    Returns
-    -------
-    ndarray of shape (...)
-
-    Examples
-    --------
-    >>> float(first_to_median(np.array([8.0, 1.0, 2.0, 3.0])))
-    4.0
-    """
-    return norm[..., 0] / np.median(norm[..., 1:], axis=-1)
-
-
 def summary(model, ids, *, n_first=1):
     """Everything ``minisink inspect`` shows.
 
@@ -161,9 +140,11 @@ def summary(model, ids, *, n_first=1):
     Returns
     -------
     dict
-        ``"layers"``: a dict a layer with ``"weight_on_first"`` (list of H), ``"residual_first"``,
-        ``"residual_median"``, ``"value_first"`` and ``"value_median"`` (norms; values averaged over heads);
-        ``"sink_rate"``: `sink_rate` of the first token.
+        ``"layers"``: a dict a layer with ``"residual_first"`` and ``"residual_median"`` (norm of the residual
+        stream after the layer: of the first token, and the median of the others) and ``"heads"``, a dict a
+        query head with ``"weight_on_first"``, ``"key_first"``, ``"key_median"``, ``"value_first"`` and
+        ``"value_median"`` (norms in the key/value head it shares); ``"sink_rate"``: `sink_rate` of the first
+        token.
 
     Raises
     ------
@@ -173,17 +154,17 @@ def summary(model, ids, *, n_first=1):
     trace = look_inside(model, ids)
     patterns = [layer["pattern"] for layer in trace["layers"]]
     length = norms(trace)
-    rows = []
+    shared_by = model.config.n_heads // model.config.n_kv_heads
+    layers = []
     for i, pattern in enumerate(patterns):
-        weight = weight_on_first(pattern, n_first)
-        residual, value = length["residual"][i], length["value"][i].mean(axis=-1)  # (T,), (T, K) -> (T,)
-        rows.append(
-            {
-                "weight_on_first": [float(w) for w in weight],
-                "residual_first": float(residual[0]),
-                "residual_median": float(np.median(residual[1:])),
-                "value_first": float(value[0]),
-                "value_median": float(np.median(value[1:])),
-            }
-        )
-    return {"layers": rows, "sink_rate": sink_rate(patterns)}
+        heads = []
+        for head, weight in enumerate(weight_on_first(pattern, n_first)):
+            key, value = (length[name][i, :, head // shared_by] for name in ("key", "value"))  # (T,)
+            heads.append({"weight_on_first": float(weight), **_first_and_median("key", key)})
+            heads[-1].update(_first_and_median("value", value))
+        layers.append({**_first_and_median("residual", length["residual"][i]), "heads": heads})
+    return {"layers": layers, "sink_rate": sink_rate(patterns)}
+
+
+def _first_and_median(name, norm):
+    return {f"{name}_first": float(norm[0]), f"{name}_median": float(np.median(norm[1:]))}
