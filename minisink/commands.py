@@ -223,17 +223,15 @@ def inspect(args):
     model = load(args.model)
     ids = _encode(model, args.text, "TEXT", bos=not args.no_bos)
     found = summary(model, ids, n_first=args.first)
+    several = "token" if args.first == 1 else f"{args.first} tokens"
     if args.plot:
         patterns = [layer["pattern"] for layer in look_inside(model, ids)["layers"]]
-        draw_inspection(
-            args.plot, patterns, found, title=f"{model.name}: weight on the first {args.first} of {len(ids)} tokens"
-        )
+        draw_inspection(args.plot, patterns, found, title=f"{model.name}: weight on the first {several}, of {len(ids)}")
     if args.json:
         _dump({"model": model.name, "tokens": len(ids), "first": args.first, **found})
         return
     first = model.tokenizer.id_to_token(int(ids[0]))
     print(f"{model.name}: {len(ids)} tokens, the first is {first!r}\n")
-    several = "token" if args.first == 1 else f"{args.first} tokens"
     rows = []
     for i, layer in enumerate(found["layers"]):
         for h, head in enumerate(layer["heads"]):

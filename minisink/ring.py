@@ -53,7 +53,7 @@ class RingCache:
 
     Attributes
     ----------
-    keys : ndarray of shape (L, K, D, S)
+    keys : ndarray of shape (L, K, S, D)
         Rotated to their token_index, pairs of channels side by side; S is the capacity.
     values : ndarray of shape (L, K, S, D)
     n_seen : int
@@ -65,8 +65,8 @@ class RingCache:
         self.policy = policy
         self.positions = positions
         S = policy.capacity or FIRST_BUFFER
-        self.keys = np.zeros((n_layers, n_kv_heads, head_dim, S), dtype)
-        self.values = np.zeros((n_layers, n_kv_heads, S, head_dim), dtype)
+        self.keys = np.zeros((n_layers, n_kv_heads, S, head_dim), dtype)
+        self.values = np.zeros_like(self.keys)
         self.n_seen = 0
 
     def __len__(self):
@@ -106,17 +106,10 @@ class RingCache:
         return t if self.positions == "original" or capacity is None else min(t, capacity - 1)
 
     def make_room(self, n_tokens):
-        """Double the buffers of a cache without a limit until they hold `n_tokens` (a power of two of slots)."""
-        S = self.values.shape[2]
-        if self.policy.capacity is not None or n_tokens <= S:
-            return
-        while S < n_tokens:
-            S *= 2
-        keys, values = self.keys, self.values
-        self.keys = np.zeros((*keys.shape[:3], S), keys.dtype)
-        self.values = np.zeros((*values.shape[:2], S, values.shape[3]), values.dtype)
-        self.keys[..., : keys.shape[3]] = keys
-        self.values[:, :, : values.shape[2]] = values
+        """Double the buffers of a cache without a limit until they hold `n_tokens`."""
+        while self.policy.capacity is None and n_tokens > self.keys.shape[2]:
+            self.keys = np.concatenate((self.keys, np.zeros_like(self.keys)), axis=2)
+            self.values = np.concatenate((self.values, np.zeros_like(self.values)), axis=2)
 
 
 def side_by_side(x):
@@ -252,7 +245,7 @@ def attend_newest(qkv, keys, values, slot, n_apart, phases, normalise):
     ----------
     qkv : ndarray of shape ((H + 2 K) D,)
         Its queries, divided by sqrt(D), keys and values; un-rotated.
-    keys : ndarray of shape (K, D, S)
+    keys : ndarray of shape (K, S, D)
         Of the live slots; the new key is written to `slot`.
     values : ndarray of shape (K, S, D)
     slot : int
@@ -267,18 +260,18 @@ def attend_newest(qkv, keys, values, slot, n_apart, phases, normalise):
     -------
     ndarray of shape (H D,)
     """
-    K, D, S = keys.shape
+    K, S, D = keys.shape
     heads = qkv.reshape(-1, D)  # (H + 2 K, D)
     H = len(heads) - 2 * K
     qk = heads[None, : H + K]  # (1, H + K, D)
     if phases is not None:
         qk = (qk.view(phases.dtype) * phases).view(qkv.dtype)  # (1, H + K, D/2) * (P, 1, D/2) -> (P, H + K, D)
     q = qk[:, :H].reshape(-1, K, H // K, D)
-    keys[:, :, slot] = qk[0, H:]
+    keys[:, slot] = qk[0, H:]
     values[:, slot] = heads[H + K :]
-    scores = q[0] @ keys  # (K, H/K, D) @ (K, D, S) -> (K, H/K, S)
+    scores = q[0] @ keys.swapaxes(1, 2)  # (K, H/K, D) @ (K, D, S) -> (K, H/K, S)
     if n_apart:
-        scores[:, :, :n_apart] = q[1] @ keys[:, :, :n_apart]
+        scores[:, :, :n_apart] = q[1] @ keys[:, :n_apart].swapaxes(1, 2)
     pattern = normalise(scores.reshape(H, 1, S)).reshape(K, H // K, S)
     return (pattern @ values).reshape(-1)  # (K, H/K, S) @ (K, S, D) -> (K, H/K, D) -> (H D,)
 
@@ -366,7 +359,7 @@ class Decoder:
         x = self.model.weights.embed[token]  # (C,)
         x, phases = (x + self._learned_position(), None) if self.is_gpt2 else (x, self._phases())
         n_apart = cache.policy.n_sinks if phases is not None and len(phases) > 1 else 0
-        for layer, keys, values in zip(self.layers, cache.keys[..., :n_live], cache.values[:, :, :n_live], strict=True):
+        for layer, keys, values in zip(self.layers, cache.keys[:, :, :n_live], cache.values[:, :, :n_live], strict=True):
             qkv = affine(normed(x, eps, self.is_gpt2), layer.w_qkv, layer.b_qkv)  # (C,) -> ((H + 2 K) D,)
             mixed = attend_newest(qkv, keys, values, slot, n_apart, phases, layer.normalise)  # (H D,)
             x = x + affine(mixed, layer.wo, layer.bo)
@@ -406,6 +399,6 @@ class Decoder:
             slots = np.concatenate((np.arange(len(sink_keys)), [cache.slot(t) for t in recent])).astype(int)
             keys, values = np.concatenate((sink_keys, keys)), np.concatenate((sink_values, values))  # (S, K, D)
             keys = keys if self.is_gpt2 else side_by_side(keys)
-            cache.keys[i][:, :, slots] = keys.transpose(1, 2, 0)  # (S, K, D) -> (K, D, S)
-            cache.values[i][:, slots] = values.swapaxes(0, 1)  # (S, K, D) -> (K, S, D)
+            cache.keys[i][:, slots] = keys.swapaxes(0, 1)  # (S, K, D) -> (K, S, D)
+            cache.values[i][:, slots] = values.swapaxes(0, 1)
         cache.n_seen = n
