@@ -13,7 +13,7 @@ from .checkpoint import CheckpointError
 from .generate import generate
 from .methods import METHODS, new_cache
 from .model import Model, load
-from .perplexity import nll_blocks, perplexity, token_nll
+from .perplexity import nll_blocks, nll_stream, perplexity, token_nll
 from .snapshot import load_cache, save_cache
 
 __version__ = "0.1.0"
@@ -32,6 +32,7 @@ __all__ = [
     "load_cache",
     "new_cache",
     "nll_blocks",
+    "nll_stream",
     "perplexity",
     "save_cache",
     "token_nll",

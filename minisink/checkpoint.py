@@ -259,7 +259,8 @@ def read_tokenizer(folder, vocab_size):
 def write_folder(folder, raw_config, tensors, tokenizer=None):
     """Write a Hugging Face folder that loads again bit for bit, here and in transformers.
 
-    Every file is written under another name first and moved into place when it is whole.
+    Every file is written in another place first and moved when all are whole. A tokenizer that lay in the folder
+    belonged to another model and goes.
 
     Parameters
     ----------
@@ -284,10 +285,12 @@ def write_folder(folder, raw_config, tensors, tokenizer=None):
             save_file(whole, f"{half}/model.safetensors", metadata={"format": "pt"})
             Path(half, "config.json").write_text(json.dumps(raw_config, indent=2) + "\n", encoding="utf-8")
             if tokenizer is not None:
-                tokenizer.save(f"{half}/tokenizer.json")
+                Path(half, "tokenizer.json").write_text(tokenizer.to_str(pretty=True), encoding="utf-8")
             mode = Path(half, "config.json").stat().st_mode  # save_file lets only the owner read
             for path in sorted(Path(half).iterdir()):
                 path.chmod(mode)
                 os.replace(path, folder / path.name)
-    except OSError as error:
+            if tokenizer is None:
+                (folder / "tokenizer.json").unlink(missing_ok=True)
+    except (OSError, SafetensorError, ValueError) as error:
         raise CheckpointError(f"{folder}: cannot be written ({error})") from error

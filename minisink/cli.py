@@ -9,8 +9,11 @@ import sys
 import warnings
 
 from . import __version__, commands
+from .experiments.shapes import SHAPES
+from .experiments.speed import PAPER
 from .methods import METHODS
 from .resources import shipped_names
+from .training import commands as training
 
 
 def main(argv=None):
@@ -30,18 +33,26 @@ def main(argv=None):
     with warnings.catch_warnings():
         warnings.simplefilter("default", UserWarning)
         warnings.showwarning = lambda message, *_: print(f"minisink: warning: {message}", file=sys.stderr)
+        status = 0
         try:
-            args.run(args)
+            status = args.run(args) or 0
             sys.stdout.flush()
         except BrokenPipeError:  # the reader, `head` perhaps, has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         except KeyboardInterrupt:
             print("minisink: interrupted", file=sys.stderr)
             return 130
-        except (ValueError, OSError, MemoryError) as error:
+        except (ValueError, OSError, OverflowError, MemoryError) as error:
             print(f"minisink: error: {' '.join(str(error).split()) or type(error).__name__}", file=sys.stderr)
             return 2
-    return 0
+    return status
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message):
+        self.exit(2, f"minisink: error: {message} ({self.prog} --help tells more)\n")
 
 
 def make_parser():
@@ -51,7 +62,7 @@ def make_parser():
     -------
     argparse.ArgumentParser
     """
-    parser = argparse.ArgumentParser(prog="minisink", description="StreamingLLM and attention sinks in plain NumPy.")
+    parser = _Parser(prog="minisink", description="StreamingLLM and attention sinks in plain NumPy.")
     parser.add_argument("--version", action="version", version=f"minisink {__version__}")
     choices = parser.add_subparsers(metavar="COMMAND", required=True)
 
@@ -110,9 +121,30 @@ def make_parser():
     _json_option(p)
 
     p = _command(
+        choices,
+        "bench",
+        commands.bench,
+        "what a token costs, streaming and re-computing, and how near decoding is to the floor",
+        "minisink bench --shape smollm2-135m --caches 256 1024 4096 --plot speed.png",
+    )
+    p.set_defaults(model=None)
+    p.add_argument(
+        "--shape",
+        choices=SHAPES,
+        default="stories15m",
+        help="random weights of this shape, unless --model (%(default)s)",
+    )
+    p.add_argument("--caches", type=int, nargs="+", default=PAPER, metavar="N", help="sizes (256 to 4096)")
+    p.add_argument("--n-sinks", type=int, default=4, metavar="N", help="first tokens kept by streaming (%(default)s)")
+    p.add_argument("--repeats", type=int, default=3, metavar="N", help="the median of so many is shown (%(default)s)")
+    p.add_argument("--plot", metavar="PNG", help="draw milliseconds per token as a picture")
+    _json_option(p)
+
+    p = _command(
         choices, "info", commands.info, "config, size, bytes of cache per token", "minisink info --model ./my-folder"
     )
     _json_option(p)
+    training.add_parser(choices)
     return parser
 
 

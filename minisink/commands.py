@@ -15,12 +15,13 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from .experiments import four_methods
+from .experiments import four_methods, speed
+from .experiments.shapes import random_model
 from .generate import generate, text_stream
 from .methods import METHODS, cache_bytes_per_token
 from .model import load
 from .perplexity import nll_blocks, perplexity
-from .plots import above_recompute, check_picture, draw_inspection, draw_losses
+from .plots import above_recompute, check_picture, draw_inspection, draw_losses, draw_speed
 from .resources import sample_text
 from .sinks import look_inside, summary
 from .terminal import chart, human_bytes, rolling_mean, table
@@ -68,8 +69,7 @@ def _number(x, form=".2f"):
 
 def _dump(value):
     """JSON with null where a number is missing, for JSON has no NaN."""
-    clean = {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in value.items()}
-    print(json.dumps(clean))
+    print(json.dumps(_plain(value), allow_nan=False))
 
 
 def demo(args):
@@ -131,7 +131,11 @@ def _demo_row(row):
 
 
 def _plain(value):
-    return None if isinstance(value, float) and math.isnan(value) else value
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write(args):
@@ -158,7 +162,7 @@ def write(args):
     )
     print(prompt, end="", flush=True)
     try:
-        for piece in text_stream(model.tokenizer, tokens):
+        for piece in text_stream(model.tokenizer, tokens, after=ids):
             print(piece, end="", flush=True)
     except KeyboardInterrupt:
         pass  # how an endless stream ends
@@ -209,11 +213,14 @@ def ppl(args):
 def _write_csv(path, ids, nll):
     """Loss of every token but the first; the file appears when it is whole."""
     unfinished = Path(f"{path}.tmp")
-    with unfinished.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["token_index", "id", "nll"])
-        writer.writerows((i + 1, int(ids[i + 1]), repr(float(loss))) for i, loss in enumerate(nll))
-    os.replace(unfinished, path)
+    try:
+        with unfinished.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["token_index", "id", "nll"])
+            writer.writerows((i + 1, int(ids[i + 1]), repr(float(loss))) for i, loss in enumerate(nll))
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def inspect(args):
@@ -244,6 +251,50 @@ def inspect(args):
     print("\nweight: mean over the tokens after the first; |x|: norm of the residual stream after the layer;")
     print("|v|: norm of the values; first: of the first token; median: over the others")
     print(f"sink rate (share of heads that give the first token more than 0.3): {found['sink_rate']:.0%}")
+
+
+def bench(args):
+    """``minisink bench``."""
+    if args.plot:
+        check_picture(args.plot)
+    caches, n_sinks = sorted(set(args.caches)), args.n_sinks
+    if not 0 <= n_sinks < caches[0]:
+        raise ValueError(f"a cache of {caches[0]} tokens cannot hold {n_sinks} sinks and a window of at least 1")
+    if args.repeats < 1:
+        raise ValueError(f"--repeats is {args.repeats}; it must be 1 or more")
+    model = load(args.model) if args.model else random_model(args.shape, max_positions=caches[-1])
+    if model.config.model_type == "gpt2" and caches[-1] > model.config.max_positions:
+        raise ValueError(
+            f"a cache of {caches[-1]} is more than the {model.config.max_positions} positions of {model.name}"
+        )
+    threads = os.environ.get("OPENBLAS_NUM_THREADS") or os.environ.get("OMP_NUM_THREADS") or "all"
+    with tqdm(total=1 + len(caches), desc="bench", disable=None, leave=False, file=sys.stderr) as bar:
+        decode = speed.decoding(model, cache=caches[0], n_sinks=n_sinks, repeats=3 * args.repeats)
+        bar.update()
+        rows = list(speed.compare(model, caches, n_sinks=n_sinks, repeats=args.repeats, on_progress=bar.update))
+    title = f"{model.name}: {model.n_parameters:,} parameters, {model.dtype}, BLAS threads: {threads}"
+    if args.plot:
+        draw_speed(args.plot, rows, title=title)
+    if args.json:
+        clean = [{k: _plain(v) for k, v in row.items()} for row in rows]
+        _dump(
+            {"model": model.name, "parameters": model.n_parameters, "threads": threads, "decode": decode, "rows": clean}
+        )
+        return
+    print(f"{title}\n")
+    header = ["cache", "streaming", "re-computing", "ratio", "paper, 7B", "streaming", "re-computing"]
+    cells = [
+        [str(r["cache"]), f"{r['streaming_ms']:.2f} ms", f"{r['recompute_ms']:.1f} ms", f"{r['ratio']:.1f} x"]
+        + ["-" if math.isnan(r["paper_ratio"]) else f"{r['paper_ratio']:.1f} x"]
+        + [human_bytes(r["streaming_bytes"]), human_bytes(r["recompute_bytes"])]
+        for r in rows
+    ]
+    print(table(header, cells))
+    print(f"\nper token, median of {args.repeats}; bytes beside the weights; paper: Llama-2-7B on an A6000, Figure 10")
+    speed_now = f"{decode['decode_ms']:.3f} ms ({decode['tokens_per_second']:,.0f} tokens/s)"
+    products = f"{decode['over_floor']:.2f} x the {decode['floor_ms']:.3f} ms of its matrix-vector products alone"
+    print(f"decoding at cache {decode['cache']}: {speed_now}, {products};")
+    print(f"at token 1,000,000 {decode['late_over_early']:.2f} x the time at token 1,000")
 
 
 def info(args):

@@ -8,13 +8,14 @@ from collections import deque
 from itertools import count
 
 import numpy as np
-from tokenizers.decoders import DecodeStream
 
+from .decoder import Decoder
 from .device import to_host
 from .methods import check_lead, new_cache, policy_of
 from .ops import softmax
 
 PREFILL = 256  # tokens of the prompt taken at once
+HELD = 16  # tokens that wait for the rest of a character
 
 
 def generate(
@@ -83,9 +84,11 @@ def generate(
     choose = Chooser(
         temperature=temperature, top_k=top_k, top_p=top_p, repetition_penalty=repetition_penalty, seed=seed, seen=ids
     )
-    policy_of(model, method, n_sinks, window, positions)  # refuses bad values before the first token is asked for
+    policy = policy_of(model, method, n_sinks, window, positions)  # refuses bad values before the first token
     if method == "recompute":
         logits_of = _recompute(model, check_lead(model, lead, window), window)
+    elif isinstance(model.weights.embed, np.ndarray):
+        logits_of = _decode_fast(Decoder(model, policy, positions=positions))
     else:
         cache = new_cache(model, method=method, n_sinks=n_sinks, window=window, positions=positions)
         logits_of = _decode(model, cache)
@@ -103,8 +106,17 @@ def _stream(logits_of, ids, choose, max_new_tokens, stop_tokens):
         new = [token]
 
 
+def _decode_fast(decoder):
+    """Logits from a `Decoder`: the prompt at once, and then one token at a time."""
+
+    def logits_of(new):
+        return decoder(new) if len(new) > 1 else decoder.step(int(new[0]))
+
+    return logits_of
+
+
 def _decode(model, cache):
-    """Logits from a cache, which takes in the new tokens; a long prompt goes in pieces."""
+    """Logits from a `KVCache` on any device; a long prompt goes in pieces."""
 
     def logits_of(new):
         for start in range(0, len(new), PREFILL):
@@ -156,7 +168,10 @@ class Chooser:
         self.temperature, self.top_k, self.top_p = temperature, top_k, top_p
         self.repetition_penalty = repetition_penalty
         self.seen = {int(i) for i in seen}
-        self.random = np.random.default_rng(seed)
+        try:
+            self.random = np.random.default_rng(seed)
+        except (TypeError, ValueError):
+            raise ValueError(f"seed is {seed!r}; it must be a whole number of 0 or more") from None
 
     def __call__(self, logits):
         """Choose a token.
@@ -200,7 +215,8 @@ class Chooser:
         >>> Chooser(temperature=1.0, top_p=0.7).probabilities(np.log([0.5, 0.3, 0.2])).round(3).tolist()
         [0.625, 0.375, 0.0]
         """
-        p = softmax(logits / self.temperature)
+        with np.errstate(over="ignore"):  # divided by next to nothing, all but the likeliest are minus infinity
+            p = softmax((logits - logits.max()) / self.temperature)
         order = np.argsort(-p, kind="stable")  # likeliest first
         n_kept = min(self.top_k, len(p)) if self.top_k else len(p)
         if self.top_p < 1.0:
@@ -212,22 +228,34 @@ class Chooser:
         return kept / kept.sum()
 
 
-def text_stream(tokenizer, ids):
+def text_stream(tokenizer, ids, *, after=()):
     """Tokens to text, whole characters at a time.
 
-    A character may take several tokens; it comes out when its last byte is there.
+    A character may take several tokens; it comes out when its last byte is there. What the latest tokens add is
+    the difference between two decodings, with and without them: alone, a token does not know whether the space
+    in front of it counts.
 
     Parameters
     ----------
     tokenizer : tokenizers.Tokenizer
     ids : iterable of int
+    after : sequence of int
+        Tokens that came before, whose text is out already.
 
     Yields
     ------
     str
     """
-    stream = DecodeStream(skip_special_tokens=True)
+    recent = [int(i) for i in after]  # the latest tokens, and how many of them are out
+    n_said = len(recent)
+    while n_said and tokenizer.decode(recent[:n_said]).endswith("\ufffd") and len(recent) - n_said < HELD:
+        n_said -= 1  # they end within a character
     for token in ids:
-        piece = stream.step(tokenizer, int(token))
-        if piece is not None:
-            yield piece
+        recent.append(int(token))
+        said, text = tokenizer.decode(recent[:n_said]), tokenizer.decode(recent)
+        unfinished = len(text) <= len(said) or text.endswith("\ufffd")
+        if unfinished and len(recent) - n_said < HELD:  # more bytes than any character has are no character
+            continue
+        if len(text) > len(said):
+            yield text[len(said) :]
+        recent, n_said = recent[n_said:], len(recent) - n_said

@@ -1,6 +1,7 @@
 """A hub id to a local folder, by way of huggingface_hub (which tokenizers brings in)."""
 
 import re
+import sys
 from pathlib import Path
 
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")  # owner/name
@@ -29,10 +30,16 @@ def fetch(hub_id, revision=None):
         When the hub cannot be reached and the files are not in its cache, or there is no such checkpoint.
     """
     import huggingface_hub  # takes a quarter of a second: only for those who ask for the hub
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
+    hide_bars = not (sys.stderr and sys.stderr.isatty()) and not are_progress_bars_disabled()
+    if hide_bars:
+        disable_progress_bars()
     try:
         return Path(huggingface_hub.snapshot_download(hub_id, revision=revision, allow_patterns=FILES))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+    except Exception as error:  # the HTTP client beneath changes with the version, and its errors with it
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise OSError(f"{hub_id}: not to be had from the hub ({reason})") from error
+    finally:
+        if hide_bars:
+            enable_progress_bars()

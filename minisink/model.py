@@ -103,14 +103,20 @@ class Model:
         Raises
         ------
         ValueError
-            When the checkpoint came without a tokenizer.
+            When the checkpoint came without a tokenizer, or the text has half a surrogate pair in it: that is
+            how Python passes on bytes that are not UTF-8.
 
         Examples
         --------
         >>> load("novels").encode("<s>").tolist()[0]
         0
         """
-        ids = self._need_tokenizer().encode(text, add_special_tokens=False).ids
+        tokenizer = self._need_tokenizer()
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise ValueError(f"the text is not UTF-8 (character {text[error.start]!a} at {error.start})") from None
+        ids = tokenizer.encode(text, add_special_tokens=False).ids
         first = [self.config.bos] if bos and self.config.bos is not None else []
         return np.array(first + ids, dtype=np.int64)
 

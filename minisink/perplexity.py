@@ -57,9 +57,7 @@ def token_nll(model, ids, *, method="streaming", n_sinks=4, window=252, position
     return np.concatenate([np.empty(0, model.dtype), *blocks])
 
 
-def nll_blocks(
-    model, ids, *, method="streaming", n_sinks=4, window=252, positions="slot", lead=(), block=BLOCK
-):
+def nll_blocks(model, ids, *, method="streaming", n_sinks=4, window=252, positions="slot", lead=(), block=BLOCK):
     """`token_nll` as it comes, a block at a time.
 
     Parameters
@@ -90,6 +88,71 @@ def nll_blocks(
     else:
         cache = Banded(model.config.n_layers, policy, positions=positions)
     return _cached(model, ids, cache, block)
+
+
+def nll_stream(model, pieces, *, method="streaming", n_sinks=4, window=252, positions="slot", block=BLOCK):
+    """`nll_blocks` of a text that comes in pieces and is never held as a whole: gigabytes in constant memory.
+
+    Parameters
+    ----------
+    model : Model
+    pieces : iterable of (sequence or ndarray of ints)
+        Which together are the ids of the text; each of any length, also none.
+    method : {"dense", "window", "streaming"}
+        "dense" keeps every key and grows with the text.
+    n_sinks, window, positions
+        As in `token_nll`.
+    block : int
+        Tokens a forward pass takes. Neither this nor where the pieces end changes the results.
+
+    Yields
+    ------
+    ndarray
+        Together (T-1,) nats. An exception that `pieces` raises comes through after the losses of all tokens
+        before it.
+
+    Raises
+    ------
+    ValueError
+        As `nll_blocks`; for "recompute", which reads its text more than once.
+
+    Examples
+    --------
+    >>> from minisink import load
+    >>> model = load("novels")
+    >>> ids = model.encode("It was a dark night, and the wind blew.")
+    >>> nll = np.concatenate(list(nll_stream(model, iter([ids[:5], ids[5:]]))))
+    >>> bool(abs(nll - token_nll(model, ids)).max() < 1e-4)
+    True
+    """
+    if block < 1:
+        raise ValueError(f"block is {block}; it must be 1 or more")
+    if method == "recompute":
+        raise ValueError("method 'recompute' reads its text more than once, so it cannot come in pieces")
+    policy = policy_of(model, method, n_sinks, window, positions)
+    if method == "dense":
+        cache = new_cache(model, method="dense", positions=positions)
+    else:
+        cache = Banded(model.config.n_layers, policy, positions=positions)
+    return _streamed(model, iter(pieces), cache, block)
+
+
+def _streamed(model, pieces, cache, block):
+    """Blocks of exactly `block` tokens, however the pieces come; a token waits until the next one is known."""
+    waiting, failure = np.empty(0, np.int64), None
+    while failure is None:
+        try:
+            piece = next(pieces)
+        except Exception as error:  # StopIteration is the end, anything else goes on to the caller
+            failure = error
+        else:
+            waiting = np.concatenate((waiting, model.check_ids(piece))) if len(piece) else waiting
+        while len(waiting) > block or (failure is not None and len(waiting) > 1):
+            n = min(block, len(waiting) - 1)
+            yield nll_of(model.forward(waiting[:n], cache=cache), waiting[1 : n + 1])
+            waiting = waiting[n:]
+    if not isinstance(failure, StopIteration):
+        raise failure
 
 
 def _cached(model, ids, cache, block):

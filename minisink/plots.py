@@ -32,6 +32,8 @@ def check_picture(path):
         raise ValueError(f"{path}: a picture ends in one of {', '.join('.' + kind for kind in sorted(known))}")
     if not Path(path).parent.is_dir():
         raise ValueError(f"{path}: there is no folder {Path(path).parent}")
+    if Path(path).is_dir():
+        raise ValueError(f"{path}: this is a folder; a picture needs the name of a file")
 
 
 def _save(figure, path):
@@ -122,11 +124,50 @@ def draw_inspection(path, patterns, summary, *, title):
             axes.set_xticks([])
             axes.set_yticks([])
         bars = grid[i, n_heads]
-        ratios = {"residual": row["residual_first"] / row["residual_median"]}
+        ratios = {"residual": _ratio(row["residual_first"], row["residual_median"])}
         for h, head in reversed(list(enumerate(row["heads"]))):
-            ratios[f"value {h}"] = head["value_first"] / head["value_median"]
+            ratios[f"value {h}"] = _ratio(head["value_first"], head["value_median"])
         bars.barh(list(ratios), list(ratios.values()), color=["#ff7f0e", *["#1f77b4"] * n_heads])
         bars.axvline(1.0, color="black", ls=":")
         bars.set_title("norm of first token / median", fontsize=10)
     figure.suptitle(title, fontsize=13)
+    _save(figure, path)
+
+
+def _ratio(first, median):
+    return first / median if median else 0.0
+
+
+def draw_speed(path, rows, *, title):
+    """Milliseconds a token, re-computing and streaming, by the size of the cache (Figure 10 of StreamingLLM).
+
+    Parameters
+    ----------
+    path : str or path
+        Of the picture.
+    rows : list of dict
+        From `experiments.speed.compare`.
+    title : str
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 5), layout="constrained")
+    axes = figure.subplots()
+    caches = [row["cache"] for row in rows]
+    for method, label in (("recompute", "sliding window with re-computation"), ("streaming", "StreamingLLM")):
+        ms = [row[f"{method}_ms"] for row in rows]
+        axes.plot(caches, ms, marker="o", lw=2, color=COLOURS[method], label=label)
+    for row in rows:
+        where = row["cache"], row["recompute_ms"]
+        axes.annotate(
+            f"{row['ratio']:.0f}x", where, xytext=(0, 8), textcoords="offset points", ha="center", fontsize=12
+        )
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    axes.set_xticks(caches, [str(cache) for cache in caches])
+    axes.set_xlabel("cache (tokens)", fontsize=13)
+    axes.set_ylabel("milliseconds per token", fontsize=13)
+    axes.set_title(title, fontsize=14)
+    axes.legend(fontsize=13)
+    axes.grid(alpha=0.3)
     _save(figure, path)

@@ -17,24 +17,18 @@ So every key is rotated once, by its token_index, and never touched again. The q
 A key that never changes need not move either: the window is a ring, where token t takes the slot of token
 ``t - window``, which has just left. Softmax does not care in which order it meets the keys.
 
-The rest of this file is bookkeeping for speed. Decoding reads every weight once a token, so the matrices that meet
-the same vector are joined, and laid out as (in, out) rows: ``x @ w`` adds up rows that lie one after the other,
-which OpenBLAS reads from memory up to twice as fast as ``w.T @ x``. Channels j and j + D/2, which rotate together,
-are moved side by side, so that a pair is one complex number and a rotation one product.
+Here are the buffers and the attention of one token over them; `decoder` puts a whole model around it.
 """
 
-import math
-from collections.abc import Callable
-from dataclasses import dataclass
+import json
+import os
 
 import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 
-from .attention import normaliser
 from .cache import Policy, check_positions
-from .ops import gelu
-from .streaming import Banded
 
-PREFILL = 256  # tokens of a prompt taken at once
 FIRST_BUFFER = 64  # slots that a cache without a limit starts with
 
 
@@ -111,131 +105,54 @@ class RingCache:
             self.keys = np.concatenate((self.keys, np.zeros_like(self.keys)), axis=2)
             self.values = np.concatenate((self.values, np.zeros_like(self.values)), axis=2)
 
+    def save(self, path):
+        """Write the cache to a safetensors file, whole or not at all; `RingCache.load` gives the same bits.
 
-def side_by_side(x):
-    """Move channel j and its partner j + D/2 next to each other.
+        Parameters
+        ----------
+        path : str or path
+        """
+        policy = self.policy
+        about = {"n_seen": self.n_seen, "n_sinks": policy.n_sinks, "window": policy.window, "positions": self.positions}
+        unfinished = f"{path}.tmp"
+        arrays = {"keys": self.keys, "values": self.values}
+        save_file(arrays, unfinished, metadata={"minisink_ring": json.dumps(about)})
+        os.replace(unfinished, path)
 
-    Parameters
-    ----------
-    x : ndarray of shape (..., D)
+    @classmethod
+    def load(cls, path):
+        """Read a cache that `save` wrote.
 
-    Returns
-    -------
-    ndarray of shape (..., D)
+        Parameters
+        ----------
+        path : str or path
 
-    Examples
-    --------
-    >>> side_by_side(np.array([0, 2, 4, 1, 3, 5])).tolist()
-    [0, 1, 2, 3, 4, 5]
-    """
-    D = x.shape[-1]
-    return x.reshape(*x.shape[:-1], 2, D // 2).swapaxes(-1, -2).reshape(x.shape)
+        Returns
+        -------
+        RingCache
 
-
-@dataclass
-class Fused:
-    """The weights of one layer, joined where they meet the same vector; a bias the model does not have is None."""
-
-    w_qkv: np.ndarray  # (C, (H + 2 K) D): queries divided by sqrt(D), keys, values
-    b_qkv: np.ndarray | None
-    wo: np.ndarray  # (H D, C)
-    bo: np.ndarray | None
-    w_up: np.ndarray  # (C, 2 F): half the gate, and up; (C, F) in GPT-2
-    b_up: np.ndarray | None
-    w_down: np.ndarray  # (F, C)
-    b_down: np.ndarray | None
-    normalise: Callable  # scores to pattern
-
-
-def fuse_llama(layer, config):
-    """A `Fused` layer of Llama, the channels of queries and keys in pairs."""
-    D, scale = config.head_dim, 1.0 / math.sqrt(config.head_dim)
-
-    def paired(w):  # (..., heads D) -> the same, each head's pairs side by side
-        return None if w is None else side_by_side(w.reshape(*w.shape[:-1], -1, D)).reshape(w.shape)
-
-    w_qkv, b_qkv = _after_norm(
-        [(paired(layer.wq), paired(layer.bq), scale), (paired(layer.wk), paired(layer.bk), 1), (layer.wv, layer.bv, 1)],
-        layer.attn_norm,
-    )
-    w_up, b_up = _after_norm([(layer.w_gate, layer.b_gate, 0.5), (layer.w_up, layer.b_up, 1)], layer.mlp_norm)
-    wo, w_down = np.ascontiguousarray(layer.wo), np.ascontiguousarray(layer.w_down)
-    return Fused(w_qkv, b_qkv, wo, layer.bo, w_up, b_up, w_down, layer.b_down, _normaliser(config, layer))
-
-
-def fuse_gpt2(layer, config):
-    """A `Fused` layer of GPT-2."""
-    scales = (1.0 / math.sqrt(config.head_dim), 1, 1)
-    parts = zip(np.split(layer.w_qkv, 3, axis=1), np.split(layer.b_qkv, 3), scales, strict=True)
-    w_qkv, b_qkv = _after_norm(parts, layer.ln1, layer.ln1_b)
-    w_up, b_up = _after_norm([(layer.w_up, layer.b_up, 1)], layer.ln2, layer.ln2_b)
-    wo, w_down = np.ascontiguousarray(layer.wo), np.ascontiguousarray(layer.w_down)
-    return Fused(w_qkv, b_qkv, wo, layer.bo, w_up, b_up, w_down, layer.b_down, _normaliser(config, layer))
-
-
-def _after_norm(parts, weight, bias=None):
-    """Matrices that meet the same normed vector, side by side; they take in the norm's own weight and bias.
-
-    ``(n * weight + bias) @ w + b == n @ (weight[:, None] * w) + (bias @ w + b)``; `parts` are (w, b, scale).
-    """
-    matrices, biases = [], []
-    for w, b, scale in parts:
-        matrices.append(weight[:, None] * w * scale)
-        if bias is not None:
-            b = bias @ w if b is None else bias @ w + b
-        biases.append(None if b is None else b * scale)
-    joined = np.ascontiguousarray(np.concatenate(matrices, axis=1))  # (C, ...)
-    return joined, None if biases[0] is None else np.concatenate(biases)
-
-
-def _normaliser(config, layer):
-    plain = config.softmax == "softmax" and layer.sink_logits is None
-    return softmax_unmasked if plain else normaliser(config.softmax, layer.sink_logits)
-
-
-def softmax_unmasked(scores):
-    """`ops.softmax` in place, without its care for rows where every key is masked: every slot here is live.
-
-    Parameters
-    ----------
-    scores : ndarray of shape (..., S)
-        Overwritten.
-
-    Returns
-    -------
-    ndarray of shape (..., S)
-        `scores`.
-
-    Examples
-    --------
-    >>> softmax_unmasked(np.array([[0.0, 0.0]])).tolist()
-    [[0.5, 0.5]]
-    """
-    scores -= np.maximum.reduce(scores, axis=-1, keepdims=True)
-    np.exp(scores, out=scores)
-    scores /= np.add.reduce(scores, axis=-1, keepdims=True)
-    return scores
-
-
-def normed(x, eps, centre):
-    """`ops.rms_norm` of one vector (C,), or `ops.layer_norm` if it is to be centred, without weights."""
-    if centre:
-        x = x - np.add.reduce(x) / len(x)
-    return x * (1.0 / math.sqrt(x.dot(x) / len(x) + eps))
-
-
-def affine(x, w, b):
-    """``x @ w + b`` of one vector; ``dot`` starts faster than ``@``."""
-    y = x.dot(w)  # (C,), (C, F) -> (F,)
-    if b is not None:
-        y += b
-    return y
-
-
-def gated(half_gate, up):
-    """``silu(gate) * up``, since silu(2 h) = h + h tanh(h)."""
-    up *= half_gate
-    return up + up * np.tanh(half_gate)
+        Raises
+        ------
+        ValueError
+            When the file is not a saved ring.
+        """
+        try:
+            with safe_open(path, framework="numpy") as file:
+                about = json.loads((file.metadata() or {})["minisink_ring"])
+                keys, values = file.get_tensor("keys"), file.get_tensor("values")
+            n_layers, n_kv_heads, S, head_dim = keys.shape
+            policy, n_seen = Policy(about["n_sinks"], about["window"]), about["n_seen"]
+            cache = cls(n_layers, n_kv_heads, head_dim, policy, positions=about["positions"], dtype=keys.dtype)
+            if (
+                values.shape != keys.shape
+                or S != (policy.capacity or max(S, n_seen))
+                or not (isinstance(n_seen, int) and n_seen >= 0)
+            ):
+                raise ValueError(f"keys of shape {keys.shape} and values of {values.shape} after {n_seen!r} tokens")
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path}: not a saved minisink ring ({error})") from error
+        cache.keys, cache.values, cache.n_seen = keys, values, n_seen
+        return cache
 
 
 def attend_newest(qkv, keys, values, slot, n_apart, phases, normalise):
@@ -276,129 +193,25 @@ def attend_newest(qkv, keys, values, slot, n_apart, phases, normalise):
     return (pattern @ values).reshape(-1)  # (K, H/K, S) @ (K, S, D) -> (K, H/K, D) -> (H D,)
 
 
-class Decoder:
-    """Logits of the next token, one token at a time: what `Model.forward` gives with a `KVCache`, at memory speed.
-
-    Holds a second copy of the weights, joined and laid out for this; the model's own are read when it is made.
+def softmax_unmasked(scores):
+    """`ops.softmax` in place, without its care for rows where every key is masked: every slot here is live.
 
     Parameters
     ----------
-    model : Model
-        On the host.
-    policy : cache.Policy
-    positions : {"slot", "original"}
+    scores : ndarray of shape (..., S)
+        Overwritten.
 
-    Attributes
-    ----------
-    cache : RingCache
-        All that changes. Another of the same shape may be put in its place.
+    Returns
+    -------
+    ndarray of shape (..., S)
+        `scores`.
+
+    Examples
+    --------
+    >>> softmax_unmasked(np.array([[0.0, 0.0]])).tolist()
+    [[0.5, 0.5]]
     """
-
-    def __init__(self, model, policy, *, positions="slot"):
-        config, weights = model.config, model.weights
-        self.model, self.config = model, config
-        self.is_gpt2 = config.model_type == "gpt2"
-        fuse = fuse_gpt2 if self.is_gpt2 else fuse_llama
-        self.layers = [fuse(layer, config) for layer in weights.layers]
-        if not self.is_gpt2:
-            self.frequencies = config.frequencies  # (D/2,)
-            self.phase_dtype = np.result_type(model.dtype, np.complex64)
-        self.head, self.b_head = _after_norm(
-            [(weights.head, None, 1)], weights.norm, weights.norm_b if self.is_gpt2 else None
-        )
-        self.cache = RingCache(
-            config.n_layers, config.n_kv_heads, config.head_dim, policy, positions=positions, dtype=model.dtype
-        )
-
-    def __call__(self, ids):
-        """Take in tokens; the first prompt goes in blocks, everything after it one by one.
-
-        Parameters
-        ----------
-        ids : sequence or ndarray of shape (T,), ints
-
-        Returns
-        -------
-        ndarray of shape (V,)
-            Logits after the last.
-
-        Raises
-        ------
-        ValueError
-            For bad ids, or a GPT-2 asked for a position it has not learned.
-        """
-        ids = self.model.check_ids(ids)
-        if self.cache.n_seen == 0 and len(ids) > 1:
-            self._prefill(ids[:-1])
-            ids = ids[-1:]
-        for token in ids.tolist():
-            logits = self.step(token)
-        return logits
-
-    def step(self, token):
-        """Take in one token.
-
-        Parameters
-        ----------
-        token : int
-
-        Returns
-        -------
-        ndarray of shape (V,)
-            Logits of the next.
-
-        Raises
-        ------
-        ValueError
-            For a GPT-2 asked for a position it has not learned.
-        """
-        config, cache, eps = self.config, self.cache, self.config.norm_eps
-        t = cache.n_seen
-        cache.make_room(t + 1)
-        slot, n_live = cache.slot(t), min(t + 1, cache.values.shape[2])
-        x = self.model.weights.embed[token]  # (C,)
-        x, phases = (x + self._learned_position(), None) if self.is_gpt2 else (x, self._phases())
-        n_apart = cache.policy.n_sinks if phases is not None and len(phases) > 1 else 0
-        for layer, keys, values in zip(self.layers, cache.keys[:, :, :n_live], cache.values[:, :, :n_live], strict=True):
-            qkv = affine(normed(x, eps, self.is_gpt2), layer.w_qkv, layer.b_qkv)  # (C,) -> ((H + 2 K) D,)
-            mixed = attend_newest(qkv, keys, values, slot, n_apart, phases, layer.normalise)  # (H D,)
-            x = x + affine(mixed, layer.wo, layer.bo)
-            up = affine(normed(x, eps, self.is_gpt2), layer.w_up, layer.b_up)
-            up = gelu(up) if self.is_gpt2 else gated(up[: config.d_ff], up[config.d_ff :])  # (F,)
-            x += affine(up, layer.w_down, layer.b_down)
-        cache.n_seen += 1  # at the very end: an interrupted step is simply taken again
-        return affine(normed(x, eps, self.is_gpt2), self.head, self.b_head)  # (C,) -> (V,)
-
-    def _phases(self):
-        """``exp(i angle)`` of each pair (P, 1, D/2): at the newest token's own index and, if it differs, at its slot."""
-        t = self.cache.n_seen
-        position = self.cache.position(t)
-        turns = np.array([[t]] if position == t else [[t], [position]], np.float64)  # (P, 1)
-        return np.exp(1j * turns * self.frequencies)[:, None].astype(self.phase_dtype)  # (P, 1) * (D/2,) angles
-
-    def _learned_position(self):
-        """The vector (C,) that GPT-2 adds to the newest token."""
-        position, learned = self.cache.position(self.cache.n_seen), self.model.weights.position
-        if position >= len(learned):
-            raise ValueError(
-                f"position {position} lies beyond the {len(learned)} learned positions of this GPT-2; "
-                "use method='recompute', or positions='slot' with a capacity that fits"
-            )
-        return learned[position]
-
-    def _prefill(self, ids):
-        """Take in the beginning of a text in blocks, and put what they leave into its slots."""
-        cache, config, n = self.cache, self.config, len(ids)
-        n_sinks, window = cache.policy.n_sinks, cache.policy.window or n + 1
-        blocks = Banded(config.n_layers, Policy(n_sinks, window), positions=cache.positions)
-        for start in range(0, n, PREFILL):
-            self.model.forward(ids[start : start + PREFILL], cache=blocks, rows=slice(-1, None))
-        cache.make_room(n)
-        for i, (sink_keys, sink_values, keys, values) in enumerate(blocks.layers):
-            recent = np.arange(n - len(keys), n)
-            slots = np.concatenate((np.arange(len(sink_keys)), [cache.slot(t) for t in recent])).astype(int)
-            keys, values = np.concatenate((sink_keys, keys)), np.concatenate((sink_values, values))  # (S, K, D)
-            keys = keys if self.is_gpt2 else side_by_side(keys)
-            cache.keys[i][:, slots] = keys.swapaxes(0, 1)  # (S, K, D) -> (K, S, D)
-            cache.values[i][:, slots] = values.swapaxes(0, 1)
-        cache.n_seen = n
+    scores -= np.maximum.reduce(scores, axis=-1, keepdims=True)
+    np.exp(scores, out=scores)
+    scores /= np.add.reduce(scores, axis=-1, keepdims=True)
+    return scores

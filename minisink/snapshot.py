@@ -2,6 +2,7 @@
 
 import json
 import os
+from contextlib import suppress
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -22,7 +23,7 @@ def save_cache(cache, path):
     Raises
     ------
     ValueError
-        When an interrupted forward pass left the layers at different tokens.
+        When an interrupted forward pass left the layers at different tokens, or the file cannot be written.
     """
     cache.next_positions(0)  # raises if so: there would be nothing to go on from
     arrays = {"token_index": cache.token_index}
@@ -36,8 +37,13 @@ def save_cache(cache, path):
         "positions": cache.positions,
     }
     unfinished = f"{path}.tmp"
-    save_file(arrays, unfinished, metadata={"minisink_cache": json.dumps(about)})
-    os.replace(unfinished, path)
+    try:
+        save_file(arrays, unfinished, metadata={"minisink_cache": json.dumps(about)})
+        os.replace(unfinished, path)
+    except (OSError, SafetensorError) as error:
+        with suppress(OSError):
+            os.unlink(unfinished)
+        raise ValueError(f"{path}: cannot be written ({error})") from error
 
 
 def load_cache(path, *, like=None):

@@ -17,6 +17,8 @@ from .attention import banded_mask, causal_attention, mix, score
 from .ops import softmax
 from .positions import unrotated
 
+QUERIES = 64  # of a block, taken at once: the fewer, the fewer keys are scored only to be masked out
+
 
 class Banded:
     """Blocks of tokens over a window or streaming cache: equal to a `KVCache` of the same policy.
@@ -43,7 +45,7 @@ class Banded:
         self.policy = policy
         self.encode = positions
         self.n_seen = 0
-        self.layers = [None] * n_layers
+        self.layers: list = [None] * n_layers
 
     def positions(self, n_tokens):
         """ndarray of shape (T,): the position of each new token when it is the newest."""
@@ -77,27 +79,35 @@ class Banded:
         sink_keys, sink_values = np.concatenate((old[0], k[:missing])), np.concatenate((old[1], v[:missing]))
         keys, values = np.concatenate((old[2], k)), np.concatenate((old[3], v))  # (R, K, D)
 
-        to_sinks = score(turn(q, self.positions(T)), sink_keys)  # (H, T, n_sinks)
-        to_recent = score(turn(q, token_index), keys)  # (H, T, R)
-        visible = (self._sinks_visible(len(sink_keys), T, q), self._recent_visible(len(keys), T, q))
-        scores = np.concatenate((to_sinks, to_recent), axis=-1)  # (H, T, n_sinks + R): one softmax over both
-        pattern = normalise(np.where(np.concatenate(visible, axis=1), scores, -np.inf))
+        q_slot, q = turn(q, self.positions(T)), turn(q, token_index)
+        mixed = np.empty_like(q)
+        for start in range(0, T, QUERIES):
+            stop = min(start + QUERIES, T)
+            first = max(0, len(keys) - T + start - (window - 1))  # keys before this none of them sees
+            last = len(keys) - T + stop
+            to_sinks = score(q_slot[start:stop], sink_keys)  # (H, t, n_sinks)
+            to_recent = score(q[start:stop], keys[first:last])  # (H, t, R)
+            scores = np.concatenate((to_sinks, to_recent), axis=-1)  # (H, t, n_sinks + R): one softmax over both
+            visible = self._visible(self.n_seen + start, stop - start, len(sink_keys), last - first, q)
+            pattern = normalise(np.where(visible, scores, -np.inf))
+            mixed[start:stop] = mix(pattern, np.concatenate((sink_values, values[first:last])))
 
         keep = max(0, len(keys) - (window - 1))  # the next query brings itself
         self.layers[layer] = (sink_keys, sink_values, keys[keep:], values[keep:])
         if layer == len(self.layers) - 1:
             self.n_seen += T
-        return mix(pattern, np.concatenate((sink_values, values)))
+        return mixed
 
-    def _sinks_visible(self, n_sinks, T, like):
-        """(T, n_sinks): a sink is seen by itself and everything after it."""
-        token_index = np.arange(self.n_seen, self.n_seen + T, like=like)[:, None]
-        return np.arange(n_sinks, like=like) <= token_index
+    def _visible(self, token, T, n_sinks, R, like):
+        """(T, n_sinks + R): a sink is seen by itself and all after it; so are the last `window`, no sink twice.
 
-    def _recent_visible(self, R, T, like):
-        """(T, R): the last `window` tokens, but no sink a second time."""
-        token_index = np.arange(self.n_seen + T - R, self.n_seen + T, like=like)  # (R,)
-        return banded_mask(T, R, self.policy.window, like) & (token_index >= self.policy.n_sinks)
+        The queries are `token` and the following, and the last T of the R recent keys.
+        """
+        queries = np.arange(token, token + T, like=like)[:, None]
+        recent = np.arange(token + T - R, token + T, like=like)  # (R,)
+        to_sinks = np.arange(n_sinks, like=like) <= queries
+        to_recent = banded_mask(T, R, self.policy.window, like) & (recent >= self.policy.n_sinks)
+        return np.concatenate((to_sinks, to_recent), axis=1)
 
 
 class Windows:

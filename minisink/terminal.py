@@ -86,8 +86,8 @@ def chart(series, *, mark=None, mark_label="", width=72, height=16):
                 ^ half
     """
     longest = max(len(curve) for curve in series.values())
-    top = max(float(curve.max()) for curve in series.values() if len(curve))
-    bottom = min(float(curve.min()) for curve in series.values() if len(curve))
+    values = np.concatenate([curve[np.isfinite(curve)] for curve in series.values()])
+    top, bottom = (float(values.max()), float(values.min())) if len(values) else (0.0, 0.0)
     span = (top - bottom) or 1.0
     field = [[" "] * width for _ in range(height)]
     marked = mark * width // longest if mark is not None and mark < longest else None
@@ -98,7 +98,7 @@ def chart(series, *, mark=None, mark_label="", width=72, height=16):
         for column in range(width):
             start = column * longest // width
             here = curve[start : max(start + 1, (column + 1) * longest // width)]
-            if len(here):
+            if len(here) and np.isfinite(here).all():
                 level = round((float(here.mean()) - bottom) / span * (height - 1))
                 field[height - 1 - level][column] = name[0]
     lines = []

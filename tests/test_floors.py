@@ -24,7 +24,9 @@ FLOORS = {
     "model": 3,
     "streaming": 4,
     "methods": 4,
-    "ring": 4.5,  # a prompt goes through the blocks of `streaming`
+    "ring": 4,
+    "fused": 4.3,
+    "decoder": 4.6,  # the ring, the fused weights, and the blocks of `streaming` for a prompt
     "generate": 5,
     "perplexity": 5,
     "sinks": 5,

@@ -221,7 +221,11 @@ def take_angles_in_float32(patch):
 
 
 def meet_sinks_twice(patch):
-    patch.setattr(Banded, "_recent_visible", lambda self, R, T, like: banded_mask(T, R, self.policy.window, like))
+    def visible(self, token, T, n_sinks, R, like):
+        sinks = np.arange(n_sinks) <= np.arange(token, token + T)[:, None]
+        return np.concatenate((sinks, banded_mask(T, R, self.policy.window)), axis=1)
+
+    patch.setattr(Banded, "_visible", visible)
 
 
 def number_sinks_by_the_text(patch):

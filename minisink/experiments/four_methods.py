@@ -4,8 +4,8 @@ import time
 
 import numpy as np
 
-from ..methods import METHODS, cache_bytes_per_token, policy_of
-from ..perplexity import nll_blocks, perplexity
+from ..methods import METHODS, cache_bytes_per_token
+from ..perplexity import BLOCK, nll_blocks, perplexity
 
 
 def run(model, ids, *, n_sinks=4, cache=128, methods=METHODS, on_progress=lambda method, n_tokens: None):
@@ -39,6 +39,7 @@ def run(model, ids, *, n_sinks=4, cache=128, methods=METHODS, on_progress=lambda
     ids = model.check_ids(ids)
     if not 0 <= n_sinks < cache:
         raise ValueError(f"a cache of {cache} tokens cannot hold {n_sinks} sinks and a window of at least 1")
+    block = min(BLOCK, model.config.max_positions)  # so that a GPT-2 gets as far as its positions go
     rows = []
     for method in methods:
         window = cache - n_sinks if method == "streaming" else cache
@@ -46,16 +47,17 @@ def run(model, ids, *, n_sinks=4, cache=128, methods=METHODS, on_progress=lambda
         blocks, note = [], ""
         start = time.perf_counter()
         try:
-            for block in nll_blocks(model, ids, method=method, n_sinks=n_sinks, window=window, lead=lead):
-                blocks.append(block)
-                on_progress(method, len(block))
+            options = {"method": method, "n_sinks": n_sinks, "window": window, "lead": lead, "block": block}
+            for nll in nll_blocks(model, ids, **options):
+                blocks.append(nll)
+                on_progress(method, len(nll))
         except ValueError as error:  # a GPT-2 ends where its learned positions end
             if method != "dense":
                 raise
             note = str(error)
         seconds = time.perf_counter() - start
         nll = np.concatenate([np.empty(0, model.dtype), *blocks])
-        keys = len(policy_of(model, method, n_sinks, window).survivors(len(nll)))
+        keys = len(nll) if method == "dense" else min(len(nll), cache)
         rows.append(
             {
                 "method": method,
@@ -89,11 +91,13 @@ def finding(rows, cache):
     """
     by_method = {row["method"]: row for row in rows}
     window, streaming = (by_method[m]["nll"][cache:] for m in ("window", "streaming"))
-    if len(window) < 2:
+    if not len(window):
         return f"Nothing was evicted: the text does not fill a cache of {cache} tokens, so there is nothing to compare."
-    tokens = f"Over the {len(window):,} tokens after the first eviction,"
+    tokens = f"Over the {len(window):,} token{'s' * (len(window) > 1)} after the first eviction,"
     a, b = by_method["window"]["after"], by_method["streaming"]["after"]
     beside = f"; re-computation, which rebuilds every window, has {by_method['recompute']['after']:.2f}"
+    if len(window) == 1 or not np.isfinite([a, b]).all():
+        return f"{tokens} there is nothing to compare: window attention {a:.2f}, with sinks {b:.2f}{beside}."
     if not _differ(window, streaming):
         return f"{tokens} no gap was measured: window attention {a:.2f}, with sinks {b:.2f}{beside}."
     gap = f"{abs(a / b - 1):.1%} {'above' if a > b else 'below'} the {b:.2f} with sinks"

@@ -1,13 +1,14 @@
 """Models of well-known shapes with random weights: how fast a model is does not depend on what it has learned."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from .. import gpt2, llama
 from ..model import ARCHITECTURES, Model
 
-SHAPES = {
+SHAPES: dict[str, Any] = {
     "novels": llama.Config(
         d_model=128, n_layers=4, n_heads=4, n_kv_heads=4, head_dim=32, d_ff=352, vocab_size=1024, max_positions=129
     ),
@@ -17,9 +18,7 @@ SHAPES = {
     "smollm2-135m": llama.Config(
         d_model=576, n_layers=30, n_heads=9, n_kv_heads=3, head_dim=64, d_ff=1536, vocab_size=49152, tied=True
     ),
-    "gpt2-124m": gpt2.Config(
-        d_model=768, n_layers=12, n_heads=12, d_ff=3072, vocab_size=50257, max_positions=1024
-    ),
+    "gpt2-124m": gpt2.Config(d_model=768, n_layers=12, n_heads=12, d_ff=3072, vocab_size=50257, max_positions=1024),
     "tinyllama-1.1b": llama.Config(
         d_model=2048, n_layers=22, n_heads=32, n_kv_heads=4, head_dim=64, d_ff=5632, vocab_size=32000
     ),

@@ -1,0 +1,198 @@
+"""Figure 10 of StreamingLLM: what a token costs, streaming and re-computing; and how far decoding is from the floor.
+
+The *floor* of decoding is the matrix-vector products of the model and nothing else: every weight is read once a
+token, and no decoder of these weights can be faster than that. It is timed in the same run, a few tokens of the one
+after a few of the other, so that whatever else the machine does slows both.
+"""
+
+import time
+import tracemalloc
+from copy import copy
+
+import numpy as np
+
+from ..cache import keep_sinks
+from ..decoder import Decoder
+from ..ring import RingCache
+
+# Milliseconds a token on an A6000, Llama-2-7B: re-computation and StreamingLLM (arXiv:2309.17453, Figure 10)
+PAPER = {256: (63, 31), 512: (103, 31), 1024: (223, 35), 2048: (523, 45), 4096: (1411, 65)}
+
+
+def full_decoder(model, cache, *, n_sinks=4, n_seen=1000, weights_of=None):
+    """A decoder whose cache is full, as after `n_seen` tokens, with random keys and values.
+
+    Parameters
+    ----------
+    model : Model
+        On the host.
+    cache : int
+        Its capacity, in tokens.
+    n_sinks : int
+    n_seen : int
+        At least `cache`, or it is taken to be.
+    weights_of : Decoder, optional
+        Another decoder of the same model, whose weights are shared.
+
+    Returns
+    -------
+    Decoder
+
+    Raises
+    ------
+    ValueError
+        For a cache without room for the sinks and one more token.
+    """
+    if not 0 <= n_sinks < cache:
+        raise ValueError(f"a cache of {cache} tokens cannot hold {n_sinks} sinks and a window of at least 1")
+    decoder = Decoder(model, keep_sinks(n_sinks, 1)) if weights_of is None else copy(weights_of)
+    config = model.config
+    shape = config.n_layers, config.n_kv_heads, config.head_dim
+    decoder.cache = RingCache(*shape, keep_sinks(n_sinks, cache - n_sinks), dtype=model.dtype)
+    random = np.random.default_rng(0)
+    for array in (decoder.cache.keys, decoder.cache.values):
+        array[:] = random.standard_normal(array.shape, dtype=np.float32)
+    decoder.cache.n_seen = max(n_seen, cache)
+    return decoder
+
+
+def floor(decoder, seed=0):
+    """A function that does a token's matrix-vector products and nothing else.
+
+    Parameters
+    ----------
+    decoder : Decoder
+    seed : int
+
+    Returns
+    -------
+    callable
+        Without arguments.
+    """
+    matrices = [w for layer in decoder.layers for w in (layer.w_qkv, layer.wo, layer.w_up, layer.w_down)]
+    random = np.random.default_rng(seed)
+    pairs = [(random.standard_normal(len(w)).astype(w.dtype), w) for w in [*matrices, decoder.head]]
+
+    def products():
+        for x, w in pairs:
+            x.dot(w)
+
+    return products
+
+
+def interleaved(functions, *, repeats=7, seconds=0.1):
+    """Median time of a call of each function, a few calls of one after a few of the other.
+
+    Parameters
+    ----------
+    functions : dict of str to callable
+    repeats : int
+    seconds : float
+        About how long a function is called at a stretch; once at least.
+
+    Returns
+    -------
+    dict of str to float
+        Seconds a call.
+    """
+    calls, times = {}, {name: [] for name in functions}
+    for name, function in functions.items():
+        function()  # the first call pays for whatever is set up
+        calls[name] = max(1, int(seconds / max(_timed(function, 1), 1e-9)))
+    for _ in range(repeats):
+        for name, function in functions.items():
+            times[name].append(_timed(function, calls[name]))
+    return {name: float(np.median(values)) for name, values in times.items()}
+
+
+def _timed(function, n_calls):
+    start = time.perf_counter()
+    for _ in range(n_calls):
+        function()
+    return (time.perf_counter() - start) / n_calls
+
+
+def decoding(model, *, cache=256, n_sinks=4, repeats=7, seconds=0.1):
+    """Decoding beside its floor, at token 1,000 and at token 1,000,000.
+
+    Parameters
+    ----------
+    model : Model
+    cache, n_sinks : int
+    repeats, seconds
+        See `interleaved`.
+
+    Returns
+    -------
+    dict
+        ``"floor_ms"``, ``"decode_ms"``, ``"over_floor"``, ``"late_ms"``, ``"late_over_early"``,
+        ``"tokens_per_second"``, ``"cache_bytes"``.
+    """
+    early = full_decoder(model, cache, n_sinks=n_sinks)
+    late = full_decoder(model, cache, n_sinks=n_sinks, n_seen=1_000_000, weights_of=early)
+    functions = {"floor": floor(early), "early": lambda: early.step(0), "late": lambda: late.step(0)}
+    seconds_of = interleaved(functions, repeats=repeats, seconds=seconds)
+    return {
+        "cache": cache,
+        "floor_ms": 1e3 * seconds_of["floor"],
+        "decode_ms": 1e3 * seconds_of["early"],
+        "over_floor": seconds_of["early"] / seconds_of["floor"],
+        "late_ms": 1e3 * seconds_of["late"],
+        "late_over_early": seconds_of["late"] / seconds_of["early"],
+        "tokens_per_second": 1.0 / seconds_of["early"],
+        "cache_bytes": early.cache.nbytes,
+    }
+
+
+def compare(model, caches=tuple(PAPER), *, n_sinks=4, repeats=3, on_progress=lambda: None):
+    """What a token costs by streaming and by re-computing its window, for caches of several sizes.
+
+    Parameters
+    ----------
+    model : Model
+    caches : sequence of int
+        Keys a query sees, in tokens.
+    n_sinks : int
+        Of streaming.
+    repeats : int
+    on_progress : callable
+        Called after every cache.
+
+    Yields
+    ------
+    dict
+        A row a cache: ``"cache"``, ``"streaming_ms"``, ``"recompute_ms"``, ``"ratio"``, ``"paper_ratio"`` (NaN where
+        the paper has none), ``"streaming_bytes"`` and ``"recompute_bytes"``: of the cache, if any, and of
+        everything else that is alive at once while a token is worked out, weights left out.
+    """
+    ids = np.random.default_rng(0).integers(0, model.config.vocab_size, max(caches))
+    decoder = None
+    for cache in caches:
+        decoder = full_decoder(model, cache, n_sinks=n_sinks, weights_of=decoder)
+        window = ids[:cache]
+        functions = {
+            "streaming": lambda decoder=decoder: decoder.step(0),
+            "recompute": lambda window=window: model.forward(window, rows=slice(-1, None)),
+        }
+        seconds_of = interleaved(functions, repeats=repeats)
+        again, streaming = PAPER.get(cache, (np.nan, np.nan))
+        yield {
+            "cache": cache,
+            "streaming_ms": 1e3 * seconds_of["streaming"],
+            "recompute_ms": 1e3 * seconds_of["recompute"],
+            "ratio": seconds_of["recompute"] / seconds_of["streaming"],
+            "paper_ratio": again / streaming,
+            "streaming_bytes": decoder.cache.nbytes + _peak(functions["streaming"]),
+            "recompute_bytes": _peak(functions["recompute"]),
+        }
+        on_progress()
+
+
+def _peak(function):
+    """Bytes allocated at the worst moment of a call."""
+    tracemalloc.start()
+    try:
+        function()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()

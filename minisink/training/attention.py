@@ -1,0 +1,156 @@
+"""Causal attention over a batch, and its gradient.
+
+::
+
+    forward   scores = q k^T / sqrt(D)     pattern = softmax(scores)         mixed = pattern v
+    backward  dv = pattern^T dmixed        dpattern = dmixed v^T
+              dscores = pattern * (dpattern - sum over keys of pattern * dpattern)
+              dq = dscores k / sqrt(D)     dk = dscores^T q / sqrt(D)
+
+The sum over keys is where sinks come from: a weight can only grow at the cost of the others. It also equals
+``dmixed . mixed``, which is D wide instead of T.
+"""
+
+import math
+
+import numpy as np
+
+
+def causal_bias(n_tokens, like):
+    """0 where a query may look, ``-inf`` above the diagonal: ndarray of shape (T, T), added to the scores."""
+    slot = np.arange(n_tokens, like=like)
+    return np.where(slot[None, :] <= slot[:, None], 0.0, -np.inf).astype(like.dtype)
+
+
+def angles(n_tokens, frequencies, like):
+    """Cosine and sine of positions 0..T-1: two ndarrays of shape (T, D/2), from float64 angles."""
+    angle = np.arange(n_tokens, like=like)[:, None] * np.asarray(frequencies, like=like)
+    return np.cos(angle).astype(like.dtype), np.sin(angle).astype(like.dtype)
+
+
+def split_heads(x, n_samples, n_heads):
+    """Rows to heads: (B * T, H * D) -> (B, H, T, D), a view."""
+    return x.reshape(n_samples, -1, n_heads, x.shape[-1] // n_heads).swapaxes(1, 2)
+
+
+def join_heads(x):
+    """Heads to rows: (B, H, T, D) -> (B * T, H * D), a copy; the inverse of `split_heads`."""
+    B, H, T, D = x.shape
+    return x.swapaxes(1, 2).reshape(B * T, H * D)
+
+
+def rotate(x, cos, sin):
+    """``(a, b) -> (a cos - b sin, b cos + a sin)`` for the two halves of every head.
+
+    Its backward is a turn by the opposite angle: ``rotate(dy, cos, -sin)``.
+
+    Parameters
+    ----------
+    x : ndarray of shape (B, H, T, D)
+    cos, sin : ndarray of shape (T, D/2)
+        From `angles`.
+
+    Returns
+    -------
+    ndarray of shape (B, H, T, D)
+        Contiguous.
+    """
+    half = x.shape[-1] // 2
+    a, b = x[..., :half], x[..., half:]
+    y = np.empty_like(x, order="C")
+    np.multiply(a, cos, out=y[..., :half])
+    np.multiply(b, cos, out=y[..., half:])
+    y[..., :half] -= b * sin
+    y[..., half:] += a * sin
+    return y
+
+
+def attention(q, k, v, bias, kind="softmax", sink_logits=None):
+    """Mix the values each query may see.
+
+    Parameters
+    ----------
+    q : ndarray of shape (B, H, T, D)
+        Rotated.
+    k, v : ndarray of shape (B, K, T, D)
+        K divides H: H / K neighbouring query heads share a key head, folded into the rows of one product.
+    bias : ndarray of shape (T, T)
+        From `causal_bias`.
+    kind : {"softmax", "softmax1", "relu"}
+        "relu" does not normalise at all: ``pattern = max(scores, 0)``.
+    sink_logits : ndarray of shape (H,), optional
+        One more term in the denominator of each head; softmax1 is a sink logit of 0.
+
+    Returns
+    -------
+    mixed : ndarray of shape (B, H, T, D)
+    pattern : ndarray of shape (B, H, T, T)
+        Kept for the backward pass.
+    """
+    (B, H, T, D), K = q.shape, k.shape[1]
+    scores = (q.reshape(B, K, H // K * T, D) * (1.0 / math.sqrt(D))) @ k.swapaxes(-1, -2)
+    pattern = scores.reshape(B, H, T, T)  # from here on in place: the largest array of a layer
+    pattern += bias
+    if kind == "relu":
+        np.maximum(pattern, 0.0, out=pattern)
+    else:
+        sink = _sink_of(kind, sink_logits)
+        largest = pattern.max(axis=-1, keepdims=True)
+        if sink is not None:
+            largest = np.maximum(largest, sink)
+        pattern -= largest
+        np.exp(pattern, out=pattern)
+        total = pattern.sum(axis=-1, keepdims=True)
+        if sink is not None:
+            total += np.exp(sink - largest)
+        pattern *= 1.0 / total
+    mixed = pattern.reshape(B, K, H // K * T, T) @ v  # (B, K, H/K * T, T) @ (B, K, T, D)
+    return mixed.reshape(B, H, T, D), pattern
+
+
+def attention_backward(dmixed, q, k, v, mixed, pattern, kind="softmax", into_sink=None):
+    """Gradients of `attention`.
+
+    A sink logit takes the weight ``1 - sum(pattern)`` and gives nothing to the mix, so its own gradient is
+    ``-(1 - sum(pattern)) * dmixed . mixed``.
+
+    Parameters
+    ----------
+    dmixed, mixed : ndarray of shape (B, H, T, D)
+    q, k, v, pattern :
+        As in `attention`.
+    kind : {"softmax", "softmax1", "relu"}
+    into_sink : ndarray of shape (H,), optional
+        Receives the gradient of the sink logits.
+
+    Returns
+    -------
+    dq : ndarray of shape (B, H, T, D)
+    dk, dv : ndarray of shape (B, K, T, D)
+    """
+    (B, H, T, D), K = q.shape, k.shape[1]
+    folded = (B, K, H // K * T, -1)
+    dv = pattern.reshape(folded).swapaxes(-1, -2) @ dmixed.reshape(folded)
+    dscores = (dmixed.reshape(folded) @ v.swapaxes(-1, -2)).reshape(B, H, T, T)  # dpattern, then in place
+    if kind == "relu":
+        dscores *= pattern > 0.0
+    else:
+        taken = np.einsum("bhtd,bhtd->bht", dmixed, mixed)[..., None]  # sum over keys of pattern * dpattern
+        if into_sink is not None:
+            into_sink[...] = ((pattern.sum(axis=-1, keepdims=True) - 1.0) * taken).sum(axis=(0, 2, 3))
+        dscores -= taken
+        dscores *= pattern
+    scale = 1.0 / math.sqrt(D)
+    dscores = dscores.reshape(folded)
+    dq = (dscores @ k).reshape(B, H, T, D)
+    dk = dscores.swapaxes(-1, -2) @ q.reshape(folded)
+    dq *= scale
+    dk *= scale
+    return dq, dk, dv
+
+
+def _sink_of(kind, sink_logits):
+    """The sink logit to put into the denominator, or None."""
+    if sink_logits is not None:
+        return sink_logits[:, None, None]
+    return 0.0 if kind == "softmax1" else None

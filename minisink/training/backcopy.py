@@ -1,0 +1,277 @@
+"""The Bigram-Backcopy task: the smallest world in which a sink forms.
+
+Guo et al., arXiv:2410.13835, section 2. A text begins with BOS and goes on as a Markov chain, except after a few
+*trigger* tokens: there the token *before* the trigger is repeated. To predict it a head must look one back
+on triggers and has nothing to do on all others, where the token itself says everything. Softmax has no "nothing":
+the idle weight gathers on BOS, whose value the head makes small. That is an attention sink.
+
+::
+
+    BOS  k  c  T  c  m  a ...     T is a trigger: after it comes c again
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from .. import llama
+from ..attention import Cached, Dense
+from ..cache import KVCache, keep_sinks, keep_window
+from ..model import Model
+from ..ops import softmax1
+from ..perplexity import nll_of
+from . import llama as arch
+from .gradients import batch_gradient
+from .optimizer import SGD, AdamW, Schedule, clip
+from .parameters import as_weights, decayed, initial_vector
+
+BOS = 0
+
+
+@dataclass(frozen=True)
+class Task:
+    """The chain.
+
+    Attributes
+    ----------
+    table : ndarray of shape (V, V)
+        ``table[a, b]``: chance of b after a, BOS never among them.
+    n_triggers : int
+        Tokens 1 to `n_triggers` are triggers: common ones, so that there is much to learn from.
+    starts_with_bos : bool
+    """
+
+    table: np.ndarray
+    n_triggers: int
+    starts_with_bos: bool = True
+
+    @classmethod
+    def random(cls, seed, n_tokens=33, n_triggers=3, spread=1.5, starts_with_bos=True):
+        """A chain whose logits are normal with deviation `spread`; its most frequent tokens are the triggers."""
+        logits = np.random.default_rng([seed, 0]).standard_normal((n_tokens, n_tokens)) * spread
+        logits[:, BOS] = -np.inf
+        weights = np.exp(logits)
+        table = weights / weights.sum(axis=1, keepdims=True)
+        frequency = np.linalg.matrix_power(table, 100)[BOS, 1:]  # of each token, far from the start
+        order = np.concatenate(([BOS], 1 + np.argsort(-frequency)))
+        return cls(table[order][:, order], n_triggers, starts_with_bos)
+
+    def is_trigger(self, ids):
+        """ndarray of bool: which tokens are triggers."""
+        return (ids >= 1) & (ids <= self.n_triggers)
+
+    def draw(self, random, n_samples, length):
+        """Texts.
+
+        Parameters
+        ----------
+        random : numpy.random.Generator
+        n_samples, length : int
+            B and T.
+
+        Returns
+        -------
+        ids : ndarray of shape (B, T), int64
+        nll : ndarray of shape (B, T)
+            What each token costs, in nats, one who knows the chain: the floor under any model's loss.
+        """
+        sums = self.table.cumsum(axis=1)
+        ids = np.full((n_samples, length), BOS, np.int64)
+        nll = np.zeros((n_samples, length))
+        for t in range(length):
+            if t == 0 and self.starts_with_bos:
+                continue
+            before = ids[:, t - 1] if t else np.full(n_samples, BOS)
+            drawn = (random.random(n_samples)[:, None] * sums[before, -1:] > sums[before]).sum(axis=1)
+            copies = self._copies(ids, t)
+            ids[:, t] = np.where(copies, ids[:, t - 2], drawn) if t >= 2 else drawn
+            nll[:, t] = np.where(copies, 0.0, -np.log(self.table[before, ids[:, t]], where=~copies, out=nll[:, t]))
+        return ids, nll
+
+    def floor(self, length):
+        """The loss nobody can beat: mean entropy of the next token, in nats, over the first `length` predictions.
+
+        Exact: the chance of every pair of neighbours (a, b) is carried along. After a copying pair the next
+        token is certain; after any other it costs the entropy of row b of the table.
+        """
+        V = len(self.table)
+        entropy = -np.sum(self.table * np.log(self.table, where=self.table > 0, out=np.zeros_like(self.table)), axis=1)
+        copies = np.zeros((V, V), bool)  # [a, b]
+        copies[1:, 1 : self.n_triggers + 1] = True
+        pair = np.zeros((V, V))
+        pair[BOS, BOS] = 1.0
+        total = 0.0
+        for t in range(-int(not self.starts_with_bos), length):
+            free = np.where(copies, 0.0, pair).sum(axis=0)  # (V,): chance of b with anything allowed next
+            total += float(free @ entropy) if t >= 0 else 0.0
+            pair = np.where(copies, pair, 0.0).T + free[:, None] * self.table  # a b -> b a, or b and what comes
+        return total / length
+
+    def _copies(self, ids, t):
+        """Whether token t repeats token t - 2: after a trigger, unless BOS is what stands before it."""
+        if t < 2:
+            return np.zeros(len(ids), bool)
+        return self.is_trigger(ids[:, t - 1]) & (ids[:, t - 2] != BOS)
+
+
+def make_config(task, n_layers=1, width=64, length=64):
+    """A Llama with attention only: one head, and an MLP of width 0, which adds nothing.
+
+    Parameters
+    ----------
+    task : Task
+    n_layers, width, length : int
+
+    Returns
+    -------
+    llama.Config
+    """
+    if n_layers < 1:
+        raise ValueError(f"layers is {n_layers}; it must be 1 or more")
+    return llama.Config(
+        d_model=width, n_layers=n_layers, n_heads=1, n_kv_heads=1, head_dim=width, d_ff=0,
+        vocab_size=len(task.table), max_positions=length, bos=BOS if task.starts_with_bos else None,
+    )  # fmt: skip
+
+
+class Toy:
+    """A small model that learns the task, and what can be seen inside it.
+
+    Parameters
+    ----------
+    task : Task
+    n_layers : int
+    kind : {"softmax", "softmax1", "relu"}
+    optimizer : {"adamw", "sgd"}
+    n_steps, batch, length : int
+    rate : float, optional
+        Peak learning rate.
+    seed : int
+    workers : int
+        Threads; the numbers do not depend on it.
+    """
+
+    def __init__(self, task, *, n_layers=1, kind="softmax", optimizer="adamw", n_steps=800, batch=32, length=64,
+                 rate=None, seed=0, workers=1):  # fmt: skip
+        if n_steps < 1:
+            raise ValueError(f"steps is {n_steps}; it must be 1 or more")
+        self.task, self.kind, self.batch, self.length, self.workers = task, kind, batch, length, workers
+        self.config = make_config(task, n_layers, length=length)
+        self.vector = initial_vector(arch, self.config, seed, std=0.05)
+        self.random = np.random.default_rng([seed, 1])
+        self.watched = task.draw(np.random.default_rng([seed, 2]), 64, length + 1)  # the same texts all along
+        if optimizer == "adamw":
+            part = decayed(arch, self.config)
+            self.optimizer = AdamW.for_vector(self.vector, part, betas=(0.9, 0.99), weight_decay=0.01)
+        else:
+            self.optimizer = SGD()
+        rate = rate or (2e-2 if optimizer == "adamw" else 1.0)
+        self.schedule = Schedule(rate, n_steps, warmup=20, decay=0.7, final=0.1)
+        self.floor = task.floor(length)
+        self.n_steps_done = 0
+
+    def step(self):
+        """Learn from one batch; the loss before, in nats. ValueError when it is not finite."""
+        ids, _ = self.task.draw(self.random, self.batch, self.length + 1)
+        loss, gradient = batch_gradient(
+            arch, self.config, self.vector, ids[:, :-1], ids[:, 1:], kind=self.kind, workers=self.workers
+        )
+        norm = clip(gradient, 1.0)
+        if not math.isfinite(loss + norm):
+            raise ValueError(f"step {self.n_steps_done + 1}: the loss is {loss}; a lower --rate may help")
+        self.optimizer.step(self.vector, gradient, self.schedule.rate(self.n_steps_done))
+        self.n_steps_done += 1
+        return loss
+
+    def look(self):
+        """What the model does on texts it does not learn from.
+
+        The loss is the floor plus what the model loses to the chain itself *on the same texts*, which leaves
+        out the luck of the draw.
+
+        Returns
+        -------
+        dict
+            ``loss`` and ``floor`` in nats a token; ``bos_from_nontrigger`` and ``bos_from_trigger``, the mean
+            weight on the first token; ``value_ratio``, the norm of its value over the mean of the others'. With
+            several layers, of the one with the strongest sink; ``layer`` says which.
+        """
+        ids, nll = self.watched
+        inputs, targets = ids[:, :-1], ids[:, 1:]
+        weights = as_weights(arch, self.config, self.vector)
+        logits, saved = arch.forward(inputs, weights, self.config, self.kind)
+        trigger = self.task.is_trigger(inputs)
+        from_trigger = trigger[:, 2:]  # query 1 has the first token as the one before it
+        from_other = ~trigger[:, 2:]
+        layers = []
+        for i, kept in enumerate(saved["layers"]):
+            on_first = kept["pattern"][:, 0, 2:, 0]  # (B, T - 2)
+            size = np.sqrt((kept["v"][:, 0] ** 2).sum(axis=-1))  # (B, T)
+            layers.append({
+                "bos_from_nontrigger": float(on_first[from_other].mean()),
+                "bos_from_trigger": float(on_first[from_trigger].mean()),
+                "value_ratio": float(size[:, 0].mean() / size[:, 1:].mean()),
+                "layer": i,
+            })  # fmt: skip
+        over = nll_of(logits, targets.reshape(-1)).mean(dtype=np.float64) - nll[:, 1:].mean()
+        strongest = max(layers, key=lambda one: one["bos_from_nontrigger"])
+        return {"loss": self.floor + float(over), "floor": self.floor} | strongest
+
+    def stream(self, n_texts=4, n_tokens=1000, seed=0):
+        """Loss on texts many times as long as those it learned from, with the caches of StreamingLLM.
+
+        Parameters
+        ----------
+        n_texts, n_tokens, seed : int
+
+        Returns
+        -------
+        dict
+            Nats a token, over the same floor as in `look`: ``dense_nll``; ``window_nll`` with the trained length
+            as window; ``streaming_nll`` with the same number of keys, one of them the first token.
+        """
+        ids, floor = self.task.draw(np.random.default_rng([seed, 3]), n_texts, n_tokens)
+        policies = {"window": keep_window(self.length), "streaming": keep_sinks(1, self.length - 1), "dense": None}
+        model = Model(self.config, as_weights(arch, self.config, self.vector), name="backcopy")
+        result = {}
+        for method, policy in policies.items():
+            total = 0.0
+            for text in ids:
+                path = Dense() if policy is None else Cached(self._empty_cache(policy))
+                logits = model.forward(text[:-1], cache=self._with_kind(path))
+                total += float(nll_of(logits, text[1:]).mean(dtype=np.float64))
+            result[f"{method}_nll"] = self.floor + total / n_texts - float(floor[:, 1:].mean())
+        return result
+
+    def _empty_cache(self, policy):
+        return KVCache(self.config.n_layers, 1, self.config.head_dim, policy, like=self.vector)
+
+    def _with_kind(self, path):
+        return path if self.kind == "softmax" else Normalised(path, {"softmax1": softmax1, "relu": relu}[self.kind])
+
+
+class Normalised:
+    """Another way through attention, with scores made into weights by `normalise` whatever the config says.
+
+    Parameters
+    ----------
+    path : Dense or Cached
+    normalise : callable
+    """
+
+    def __init__(self, path, normalise):
+        self.path, self.normalise = path, normalise
+
+    def positions(self, n_tokens):
+        """As `path`."""
+        return self.path.positions(n_tokens)
+
+    def mix(self, layer, q, k, v, turn, **options):
+        """As `path`, normalised our way."""
+        return self.path.mix(layer, q, k, v, turn, **(options | {"normalise": self.normalise}))
+
+
+def relu(x):
+    """``max(x, 0)``: weights that need not add up to anything, so nothing is left over to park."""
+    return np.maximum(x, 0.0)

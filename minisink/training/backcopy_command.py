@@ -1,0 +1,97 @@
+"""``minisink train backcopy``: watch a sink form, in half a minute."""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+from . import picture
+from .backcopy import Task, Toy
+
+KEYS = ("seconds", "loss", "floor", "bos_from_nontrigger", "bos_from_trigger", "value_ratio")
+KEYS += ("dense_nll", "window_nll", "streaming_nll")
+
+
+def add_parser(subparsers):
+    """Add ``backcopy``; see `commands.add_parser`."""
+    parser = subparsers.add_parser("backcopy", help="watch a sink form in a one-layer model, in half a minute")
+    parser.add_argument("--layers", type=int, default=1)
+    parser.add_argument("--softmax", choices=("softmax", "softmax1", "relu"), default="softmax")
+    parser.add_argument("--optimizer", choices=("adamw", "sgd"), default="adamw")
+    parser.add_argument("--no-bos", action="store_true", help="texts begin anywhere")
+    parser.add_argument("--seed", type=int, default=0, help="of the task, the weights and the texts")
+    parser.add_argument("--steps", type=int, default=800)
+    parser.add_argument("--rate", type=float, help="peak learning rate (default: 0.02, for sgd 1)")
+    parser.add_argument("--length", type=int, default=64, help="tokens a text in training")
+    parser.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1), help="threads")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the curves (needs matplotlib)")
+    parser.add_argument("--json", action="store_true", help="end with one line of JSON")
+    parser.set_defaults(run=train)
+
+
+def train(args):
+    """Run ``minisink train backcopy``.
+
+    Raises
+    ------
+    ValueError
+        For impossible options, and when the loss is no longer a number.
+    """
+    for name, least in (("layers", 1), ("steps", 1), ("length", 4), ("workers", 1), ("seed", 0)):
+        if getattr(args, name) < least:
+            raise ValueError(f"--{name} is {getattr(args, name)}; it must be {least} or more")
+    if args.rate is not None and not 0 < args.rate < float("inf"):
+        raise ValueError(f"--rate is {args.rate}; it must be a number above 0")
+    if args.plot is not None:
+        picture.check_picture(args.plot)
+    started = time.perf_counter()
+    task = Task.random(args.seed, starts_with_bos=not args.no_bos)
+    toy = Toy(
+        task, n_layers=args.layers, kind=args.softmax, optimizer=args.optimizer, n_steps=args.steps,
+        length=args.length, rate=args.rate, seed=args.seed, workers=args.workers,
+    )  # fmt: skip
+    first = "first" if args.no_bos else "BOS"
+    history = _watch(toy, args.steps, first)
+    row = history[-1][1]
+    long = toy.stream()
+    seconds = time.perf_counter() - started
+    _explain(long, row["floor"], args.length, seconds)
+    if args.plot is not None:
+        picture.draw(history, args.plot, first)
+        print(f"drawn {args.plot}")
+    if args.json:
+        result = {"seconds": round(seconds, 2)} | row | long
+        print(json.dumps({key: result[key] for key in KEYS}))
+
+
+def _watch(toy, n_steps, first):
+    """Train, showing what is seen now and then; list of (step, row)."""
+    live = sys.stdout.isatty()
+    every = max(1, n_steps // (40 if live else 8))
+    history = [(0, toy.look())]
+    highest = history[0][1]["loss"] - toy.floor
+    print(picture.panel(0, n_steps, history[0][1], highest, first), flush=True)
+    for step in range(1, n_steps + 1):
+        toy.step()
+        if step % every == 0 or step == n_steps:
+            history.append((step, toy.look()))
+            text = picture.panel(step, n_steps, history[-1][1], highest, first)
+            if live:  # write over the panel before: up as many lines, and clear each
+                text = f"\x1b[{text.count(chr(10)) + 1}A" + "".join(f"\x1b[2K{line}\n" for line in text.split("\n"))
+                print(text, end="", flush=True)
+            else:
+                print(text, flush=True)
+    return history
+
+
+def _explain(long, floor, length, seconds):
+    """The long texts, in words."""
+    print(f"\ntexts of 1,000 tokens, {1000 // length} times as long as in training; nats a token above the floor:")
+    for name, what in (
+        ("dense", "every token seen"),
+        ("window", f"the last {length}"),
+        ("streaming", f"the first one and the last {length - 1}"),
+    ):
+        print(f"  {name:10} {long[name + '_nll'] - floor:+.4f}   {what}")
+    print(f"{seconds:.1f} s")

@@ -1,0 +1,82 @@
+"""Samples from one long row of token ids.
+
+Where a sample starts decides about sinks. With ``<s>`` in front of every sample the model meets one token that
+is always there and always first: a place to park weight. Without it the first token is another one every time.
+"""
+
+import numpy as np
+
+
+def split(ids, context, share=0.01):
+    """Hold out the end of the text.
+
+    Parameters
+    ----------
+    ids : ndarray of shape (T,)
+    context : int
+        Tokens a sample.
+    share : float
+        Part to hold out, but at least one sample.
+
+    Returns
+    -------
+    train, valid : ndarray
+
+    Raises
+    ------
+    ValueError
+        When that leaves less than a sample for either.
+    """
+    n_held = max(context + 1, int(len(ids) * share))
+    check_length(len(ids) - n_held, context, f"the text has {len(ids)} tokens, {n_held} of them held out; what is left")
+    return ids[:-n_held], ids[-n_held:]
+
+
+def check_length(n_tokens, context, what="the text"):
+    """Refuse a text that has no room for one sample and the token after it."""
+    if n_tokens < context + 1:
+        raise ValueError(
+            f"{what} is shorter than one sample: {max(n_tokens, 0)} tokens, where a context of {context} "
+            f"needs {context + 1}"
+        )
+
+
+def draw(random, ids, n_samples, context, bos=None):
+    """A batch of samples from random places.
+
+    Parameters
+    ----------
+    random : numpy.random.Generator
+        Moves on.
+    ids : ndarray of shape (T,)
+    n_samples, context : int
+        B and T of the batch.
+    bos : int, optional
+        Token in front of every sample; the context includes it. It is never a target.
+
+    Returns
+    -------
+    inputs, targets : ndarray of shape (B, T), int64
+        ``targets[b, t]`` is the token after ``inputs[b, t]``.
+
+    Examples
+    --------
+    >>> inputs, targets = draw(np.random.default_rng(0), np.arange(5, 9), 1, 3, bos=0)
+    >>> inputs.tolist(), targets.tolist()
+    ([[0, 5, 6]], [[5, 6, 7]])
+    """
+    starts = random.integers(0, len(ids) - context, n_samples)
+    return _at(ids, starts, context, bos)
+
+
+def spread(ids, n_samples, context, bos=None):
+    """Samples at even distances, the same ones every time: for evaluation. As `draw`."""
+    return _at(ids, np.linspace(0, len(ids) - context - 1, n_samples).astype(np.int64), context, bos)
+
+
+def _at(ids, starts, context, bos):
+    windows = ids[starts[:, None] + np.arange(context + 1)].astype(np.int64)  # (B, T + 1)
+    if bos is None:
+        return windows[:, :-1], windows[:, 1:]
+    first = np.full((len(starts), 1), bos, np.int64)
+    return np.concatenate((first, windows[:, : context - 1]), axis=1), windows[:, :context]

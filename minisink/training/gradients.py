@@ -1,0 +1,101 @@
+"""Loss and gradient of a whole batch, in small pieces.
+
+A batch of 64 samples of 128 tokens needs arrays of many megabytes, which no cache holds. A *piece* of a few
+samples does everything inside the cache, and uses the same memory again for the next; the gradients of the
+pieces add up to that of the batch. Pieces are independent, so each core can take one: NumPy lets go of the
+interpreter while it computes. They are added in order, so the sum has the same bits however many cores.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from .backward import cross_entropy
+from .parameters import as_weights
+
+PIECE = 1024  # tokens a piece: the (N, V) and (B, H, T, T) arrays then fit a cache of a few megabytes
+
+
+def batch_gradient(arch, config, vector, inputs, targets, *, kind=None, piece=None, workers=1):
+    """Mean loss of a batch, and its gradient.
+
+    Parameters
+    ----------
+    arch : module
+        `training.llama` or `training.gpt2`.
+    config : Config
+    vector : ndarray of shape (P,)
+        The weights.
+    inputs, targets : ndarray of shape (B, T), ints
+    kind : str, optional
+        See `training.llama.forward`.
+    piece : int, optional
+        Samples a piece; `PIECE` tokens by default.
+    workers : int
+        Threads. More than one pays when the matrix library uses one thread itself.
+
+    Returns
+    -------
+    loss : float
+        Nats per token.
+    gradient : ndarray of shape (P,)
+    """
+    B, T = inputs.shape
+    weights, scale = as_weights(arch, config, vector), 1.0 / inputs.size
+    piece = piece or max(1, PIECE // T)
+
+    def one(start):
+        own = np.zeros_like(vector)
+        rows = slice(start, start + piece)
+        with np.errstate(over="ignore", invalid="ignore"):  # whoever asked looks whether the loss is finite
+            logits, saved = arch.forward(inputs[rows], weights, config, kind)
+            loss, dlogits = cross_entropy(logits, targets[rows].reshape(-1), scale)
+            arch.backward(dlogits, saved, weights, config, as_weights(arch, config, own))
+        return loss, own
+
+    starts = range(0, B, piece)
+    if workers == 1:
+        return _sum(map(one, starts), scale)
+    with ThreadPoolExecutor(workers) as pool:
+        return _sum(pool.map(one, starts), scale)
+
+
+def batch_loss(arch, config, vector, inputs, targets, *, kind=None, piece=None):
+    """Mean loss of a batch, and how strong the sinks are; no gradient.
+
+    Parameters
+    ----------
+    arch, config, vector, inputs, targets, kind, piece :
+        As in `batch_gradient`.
+
+    Returns
+    -------
+    loss : float
+        Nats per token.
+    sinks : list of float
+        For each layer the mean weight on the first token, over heads and over the queries of the second
+        half of every sample (early queries see few keys, and look at the first one for want of others).
+    """
+    B, T = inputs.shape
+    weights = as_weights(arch, config, vector)
+    piece = piece or max(1, PIECE // T)
+    total, sinks = 0.0, [0.0] * config.n_layers
+    for start in range(0, B, piece):
+        rows = slice(start, start + piece)
+        logits, saved = arch.forward(inputs[rows], weights, config, kind)
+        for i, layer in enumerate(saved["layers"]):
+            on_first = layer["pattern"][:, :, T // 2 :, 0]  # (b, H, T/2)
+            sinks[i] += float(on_first.mean()) * len(on_first) / B
+        total += float(cross_entropy(logits, targets[rows].reshape(-1), 1.0)[0])
+    return total / inputs.size, sinks
+
+
+def _sum(pieces, scale):
+    loss, gradient = 0.0, None
+    for part, own in pieces:
+        loss = loss + part
+        if gradient is None:
+            gradient = own
+        else:
+            gradient += own
+    return float(loss) * scale, gradient

@@ -1,0 +1,207 @@
+"""``minisink train lm``: a language model from text files."""
+
+import os
+import signal
+import sys
+import threading
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+
+from tqdm import tqdm
+
+from .. import gpt2, llama
+from ..checkpoint import read_json
+from . import data, tokens
+from . import gpt2 as gpt2_training
+from . import llama as llama_training
+from .loop import Training, run
+from .parameters import n_parameters, named_shapes
+from .recipe import Recipe
+
+ARCHITECTURES = {"llama": llama_training, "gpt2": gpt2_training}
+
+
+def add_parser(subparsers):
+    """Add ``lm``; see `commands.add_parser`."""
+    parser = subparsers.add_parser("lm", help="train a Llama or GPT-2 on text files")
+    parser.add_argument("--text", nargs="+", type=Path, required=True, metavar="FILE", help="UTF-8 text files")
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="Hugging Face folder to write")
+    parser.add_argument("--valid", nargs="+", type=Path, metavar="FILE", help="held-out text (default: the last 1 %%)")
+    parser.add_argument("--tokenizer", type=Path, metavar="FILE", help="tokenizer.json to use, not train a new one")
+    parser.add_argument("--tokens", type=Path, metavar="FILE", help=".npy file that keeps the encoded text")
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
+    _add_shape(parser.add_argument_group("the model"))
+    _add_recipe(parser.add_argument_group("the training"))
+    parser.set_defaults(run=train)
+
+
+def _add_shape(group):
+    group.add_argument("--config", type=Path, metavar="FILE", help="a config.json; instead of the sizes below")
+    group.add_argument("--architecture", choices=tuple(ARCHITECTURES), default="llama")
+    group.add_argument("--vocab-size", type=int, default=1024)
+    group.add_argument("--width", type=int, default=128)
+    group.add_argument("--layers", type=int, default=4)
+    group.add_argument("--heads", type=int, default=4)
+    group.add_argument("--d-ff", type=int, help="width of the MLP (default: 352 for 128, in proportion)")
+    group.add_argument("--softmax", choices=("softmax", "softmax1"), default="softmax")
+    group.add_argument("--sink-logit", action="store_true", help="a learned sink logit for every head")
+    group.add_argument(
+        "--embedding", choices=("shared", "untied"), default="shared",
+        help="shared: one matrix for input and output, but for the input vector of <s> with --sample-start bos",
+    )  # fmt: skip
+    group.add_argument("--dtype", choices=("float32", "float16"), default="float32", help="of the saved model")
+
+
+def _add_recipe(group):
+    usual = Recipe()
+    group.add_argument("--sample-start", choices=("bos", "none"), default=usual.sample_start)
+    group.add_argument("--steps", type=int, default=usual.n_steps)
+    group.add_argument("--batch", type=int, default=usual.batch, help="samples a step")
+    group.add_argument("--context", type=int, default=usual.context, help="tokens a sample")
+    group.add_argument("--rate", type=float, default=usual.rate, help="peak learning rate")
+    group.add_argument("--warmup", type=int, default=usual.warmup, help="steps")
+    group.add_argument("--decay", type=float, default=usual.decay, help="share of the steps")
+    group.add_argument("--weight-decay", type=float, default=usual.weight_decay)
+    group.add_argument("--seed", type=int, default=usual.seed)
+    group.add_argument("--eval-every", type=int, default=50, help="steps")
+    group.add_argument("--save-every", type=int, default=200, help="steps")
+    group.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1), help="threads")
+    group.add_argument("--device", default="cpu", help="cpu or cuda")
+
+
+def train(args):
+    """Run ``minisink train lm``.
+
+    Returns
+    -------
+    int
+        0, or 130 when interrupted.
+
+    Raises
+    ------
+    ValueError
+        For bad input, and when the loss is no longer a number.
+    """
+    for name in ("eval_every", "save_every", "workers"):
+        if getattr(args, name) < 1:
+            raise ValueError(f"--{name.replace('_', '-')} is {getattr(args, name)}; it must be 1 or more")
+    recipe = _recipe(args)
+    quiet = not sys.stderr.isatty()
+    tokenizer = _tokenizer(args)
+    config = _config(args, tokenizer)
+    ids, valid = _text(args, tokenizer, quiet)
+    if int(ids.max(initial=0)) >= config.vocab_size:
+        raise ValueError(f"{args.tokens}: has token id {int(ids.max())}, but the vocabulary is {config.vocab_size}")
+    arch = ARCHITECTURES[config.model_type]
+    training = Training(
+        arch, config, recipe, ids, valid, args.out, tokenizer,
+        resume=args.resume, device=args.device, workers=args.workers, dtype=args.dtype,
+    )  # fmt: skip
+    n = n_parameters(named_shapes(arch, config))
+    print(f"{n:,} parameters, {len(ids):,} tokens of text, {recipe.n_steps} steps of {recipe.batch} x {recipe.context}")
+    bar = tqdm(total=recipe.n_steps, initial=training.n_steps_done, disable=quiet, unit="step", file=sys.stderr)
+
+    def show(last, row):
+        bar.update()
+        bar.set_postfix(loss=f"{last['loss']:.3f}", refresh=False)
+        if row is not None:
+            with tqdm.external_write_mode(sys.stdout):
+                print(_line(row), flush=True)
+
+    with bar, _interruptible() as interrupted:
+        run(training, eval_every=args.eval_every, save_every=args.save_every, on_step=show, stop=interrupted.is_set)
+    if training.n_steps_done < recipe.n_steps:
+        print(f"stopped at step {training.n_steps_done}; --resume goes on from {args.out}")
+        return 130
+    print(f"saved {args.out}")
+    return 0
+
+
+def _recipe(args):
+    return Recipe(
+        n_steps=args.steps, batch=args.batch, context=args.context, rate=args.rate, warmup=args.warmup,
+        decay=args.decay, weight_decay=args.weight_decay, sample_start=args.sample_start, seed=args.seed,
+        shared=args.embedding == "shared" and args.sample_start == "bos",
+    )  # fmt: skip
+
+
+def _tokenizer(args):
+    """The tokenizer that was asked for, that the folder has (to resume), or a new one."""
+    if args.tokenizer is not None:
+        return tokens.read_tokenizer(args.tokenizer)
+    if args.resume and (args.out / "tokenizer.json").exists():
+        return tokens.read_tokenizer(args.out / "tokenizer.json")
+    return tokens.train_tokenizer(args.text, args.vocab_size)
+
+
+def _config(args, tokenizer):
+    """The model's config; vocabulary, context and ``<s>`` come from the tokenizer and the recipe."""
+    V = tokenizer.get_vocab_size()
+    bos = tokenizer.token_to_id(tokens.BOS) if args.sample_start == "bos" else None
+    if args.sample_start == "bos" and bos is None:
+        raise ValueError(f"the tokenizer has no {tokens.BOS}, which --sample-start bos puts first")
+    if args.config is not None:
+        raw = read_json(args.config) | {"vocab_size": V, "bos_token_id": bos, "eos_token_id": None}
+        raw |= {"max_position_embeddings": args.context, "n_positions": args.context}
+        raw["tie_word_embeddings"] = args.embedding == "shared" and bos is None
+        model = gpt2 if raw.get("model_type") == "gpt2" else llama
+        config = model.Config.from_hf(raw)
+        return replace(config, softmax=args.softmax, sink_logit=args.sink_logit) if _bent(args) else config
+    if args.width < 1 or args.heads < 1 or args.layers < 1 or args.width % args.heads:
+        raise ValueError(f"--width {args.width} must be a multiple of --heads {args.heads}, and --layers 1 or more")
+    sizes = {"d_model": args.width, "n_layers": args.layers, "n_heads": args.heads, "vocab_size": V}
+    sizes |= {"max_positions": args.context, "norm_eps": 1e-5, "bos": bos}
+    sizes["tied"] = args.embedding == "shared" and bos is None  # with a vector of its own for <s>, two are saved
+    sizes |= {"softmax": args.softmax, "sink_logit": args.sink_logit}
+    if args.architecture == "gpt2":
+        return gpt2.Config(d_ff=args.d_ff or 4 * args.width, **sizes)
+    if args.width // args.heads % 2:
+        raise ValueError(f"heads of {args.width // args.heads} channels cannot be rotated in pairs; use an even width")
+    d_ff = args.d_ff or args.width * 352 // 128
+    return llama.Config(d_ff=d_ff, n_kv_heads=args.heads, head_dim=args.width // args.heads, **sizes)
+
+
+def _bent(args):
+    return args.softmax != "softmax" or args.sink_logit
+
+
+def _text(args, tokenizer, quiet):
+    """Token ids to learn from, and to look at."""
+
+    def encode(paths):
+        return tokens.encode_files(tokenizer, paths, lambda them: tqdm(them, "encode", disable=quiet, file=sys.stderr))
+
+    ids = tokens.remembered(args.tokens, lambda: encode(args.text))
+    if args.valid is None:
+        return data.split(ids, args.context)
+    return ids, encode(args.valid)
+
+
+@contextmanager
+def _interruptible():
+    """Ctrl-C sets the event that is given, once; a second one interrupts as usual."""
+    event = threading.Event()
+    before = None
+
+    def remember(number, frame):
+        event.set()
+        signal.signal(signal.SIGINT, before)
+
+    with suppress(ValueError):  # only the main thread may do this
+        before = signal.signal(signal.SIGINT, remember)
+    try:
+        yield event
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGINT, before)
+
+
+def _line(row):
+    """A row of the log, to be read."""
+    sinks = " ".join(f"{value:.2f}" for name, value in row.items() if name.startswith("sink_"))
+    gap = row["window_nll"] - row["one_sink_nll"]
+    return (
+        f"step {row['step']:5d}  {row['seconds']:7.0f} s  loss {row['loss']:.3f}  held out {row['valid_loss']:.3f}  "
+        f"weight on the first token {sinks}  window - one sink {gap:+.3f} nats"
+    )

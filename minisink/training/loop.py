@@ -1,0 +1,235 @@
+"""One training: draw samples, take a step, look now and then, keep everything.
+
+`Training` is the thing that changes; `step`, `evaluate` and `save` are what can be done with it. Whoever runs
+it decides when (`commands`), so that an interrupt falls between two steps and loses nothing.
+"""
+
+import csv
+import math
+import os
+import time
+
+import numpy as np
+
+from ..device import array_module, to_host
+from ..model import Model
+from ..perplexity import token_nll
+from . import data, state
+from .gradients import batch_gradient, batch_loss
+from .optimizer import AdamW, Schedule, clip
+from .parameters import as_weights, decayed, initial_vector, share
+
+LOG = "log.csv"
+STREAM = 2048  # held-out tokens on which the gap is measured
+
+
+class Training:
+    """A model being trained.
+
+    Parameters
+    ----------
+    arch : module
+        `training.llama` or `training.gpt2`.
+    config : Config
+    recipe : Recipe
+    ids, valid : ndarray of ints
+        Text to learn from, and text to look at.
+    folder : Path
+        For the state, the log and the model.
+    tokenizer : tokenizers.Tokenizer, optional
+        Saved beside the model.
+    resume : bool
+        Go on from the folder's state.
+    device : str
+        "cpu" or "cuda".
+    piece, workers : int
+        See `gradients.batch_gradient`; on a GPU a piece is the whole batch.
+    dtype : str
+        Of the saved model.
+
+    Raises
+    ------
+    ValueError
+        For a text shorter than a sample, a folder that cannot be used, a state of another training.
+    """
+
+    def __init__(self, arch, config, recipe, ids, valid, folder, tokenizer=None, *, resume=False,
+                 device="cpu", piece=None, workers=1, dtype="float32"):  # fmt: skip
+        self.arch, self.config, self.recipe, self.tokenizer = arch, config, recipe, tokenizer
+        self.ids, self.valid, self.folder, self.dtype = ids, valid, folder, dtype
+        data.check_length(len(ids), recipe.context)
+        data.check_length(len(valid), recipe.context, "the held-out text")
+        self.bos = config.bos if recipe.sample_start == "bos" else None
+        self.schedule = Schedule(recipe.rate, recipe.n_steps, recipe.warmup, recipe.decay)
+        self.xp = array_module(device)
+        self.piece = piece if device == "cpu" else recipe.batch
+        self.workers = workers if device == "cpu" else 1
+        self.identity = {"config": config.to_hf(), "recipe": recipe.as_json()}
+        state.check_writable(folder, resume=resume)
+        self._begin(state.load(folder, self.identity) if resume else None)
+
+    def _begin(self, kept):
+        """Start from `kept`, or from nothing."""
+        recipe = self.recipe
+        if kept is None:
+            vector = initial_vector(self.arch, self.config, recipe.seed, std=recipe.std, shared=recipe.shared)
+            zero = np.zeros_like(vector)
+            random = dict(np.random.default_rng([recipe.seed, 1]).bit_generator.state)
+            kept = state.State({"weights": vector, "m": zero, "v": zero.copy()}, 0, 0.0, random, [])
+        self.n_steps_done, self.seconds, self.losses = kept.step, kept.seconds, kept.losses
+        self.random = state.random_from(kept.random)
+        vectors = {name: self.xp.asarray(vector) for name, vector in kept.vectors.items()}
+        self.vector = vectors["weights"]
+        self.optimizer = AdamW(
+            vectors["m"],
+            vectors["v"],
+            decayed(self.arch, self.config, recipe.shared),
+            betas=recipe.betas,
+            weight_decay=recipe.weight_decay,
+            t=kept.step,
+        )
+        self._cut_log()
+
+    def step(self):
+        """Draw a batch and change the weights.
+
+        Returns
+        -------
+        dict
+            ``loss`` (nats a token, before the step), ``rate``, ``norm`` (of the gradient).
+
+        Raises
+        ------
+        ValueError
+            When the loss or the gradient is not finite; the weights are left as they were.
+        """
+        started = time.perf_counter()
+        recipe = self.recipe
+        inputs, targets = self._batch(data.draw(self.random, self.ids, recipe.batch, recipe.context, self.bos))
+        loss, gradient = batch_gradient(
+            self.arch, self.config, self.vector, inputs, targets, piece=self.piece, workers=self.workers
+        )
+        if recipe.shared:
+            share(self.arch, self.config, gradient)
+        norm = clip(gradient, recipe.clip)
+        if not math.isfinite(loss) or not math.isfinite(norm):
+            raise ValueError(
+                f"step {self.n_steps_done + 1}: the loss is {loss} and the norm of the gradient {norm}, so training "
+                f"stopped; {self.last_good()} (a lower --rate may help)"
+            )
+        rate = self.schedule.rate(self.n_steps_done)
+        self.optimizer.step(self.vector, gradient, rate)
+        self.n_steps_done += 1
+        self.losses.append(loss)
+        self.seconds += time.perf_counter() - started
+        return {"loss": loss, "rate": rate, "norm": norm}
+
+    def last_good(self):
+        """In words, the checkpoint that is left."""
+        if not (self.folder / state.FILE).exists():
+            return f"no checkpoint had been written to {self.folder} yet"
+        return f"the checkpoint of step {state.load(self.folder, self.identity).step} in {self.folder} is good"
+
+    def model(self):
+        """The model as it is now; it shares its weights with the training."""
+        weights = as_weights(self.arch, self.config, self.vector)
+        return Model(self.config, weights, self.tokenizer, name=self.folder.name)
+
+    def evaluate(self, last):
+        """Look at held-out text and add a row to the log.
+
+        Parameters
+        ----------
+        last : dict
+            What `step` returned.
+
+        Returns
+        -------
+        dict
+            The row: among them ``sink_i``, the weight on the first token in layer i, and ``window_nll`` and
+            ``one_sink_nll``, the loss with a cache of half the context on one long text.
+        """
+        inputs, targets = self._batch(data.spread(self.valid, self.recipe.batch, self.recipe.context, self.bos))
+        valid_loss, sinks = batch_loss(self.arch, self.config, self.vector, inputs, targets, piece=self.piece)
+        model, cache = self.model(), self.recipe.context // 2
+        text = np.concatenate(([] if self.bos is None else [self.bos], self.valid[:STREAM])).astype(np.int64)
+        window = token_nll(model, text, method="window", window=cache).mean()
+        one_sink = token_nll(model, text, method="streaming", n_sinks=1, window=cache - 1).mean()
+        row = {
+            "step": self.n_steps_done,
+            "tokens": self.n_steps_done * self.recipe.batch * self.recipe.context,
+            "seconds": round(self.seconds, 2),
+            "rate": float(f"{last['rate']:.6g}"),
+            "norm": round(last["norm"], 4),
+            "loss": round(sum(self.losses) / max(1, len(self.losses)), 5),
+            "valid_loss": round(valid_loss, 5),
+            "window_nll": round(float(window), 5),
+            "one_sink_nll": round(float(one_sink), 5),
+        } | {f"sink_{i}": round(sink, 4) for i, sink in enumerate(sinks)}
+        self.losses = []
+        path = self.folder / LOG
+        fresh = not path.exists()
+        with open(path, "a", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, row)
+            if fresh:
+                writer.writeheader()
+            writer.writerow(row)
+        return row
+
+    def save(self):
+        """Write the state, and the model as a Hugging Face folder."""
+        vectors = {"weights": self.vector, "m": self.optimizer.m, "v": self.optimizer.v}
+        vectors = {name: to_host(vector) for name, vector in vectors.items()}
+        random = self.random.bit_generator.state
+        now = state.State(vectors, self.n_steps_done, self.seconds, random, self.losses)
+        state.save(self.folder, now, self.identity)
+        weights = as_weights(self.arch, self.config, vectors["weights"].astype(self.dtype))
+        Model(self.config, weights, self.tokenizer).save(self.folder)
+
+    def _batch(self, arrays):
+        return tuple(self.xp.asarray(array) for array in arrays)
+
+    def _cut_log(self):
+        """Leave out rows of the log that come after the step we start from."""
+        path = self.folder / LOG
+        if not path.exists():
+            return
+        with open(path, newline="", encoding="utf-8") as file:
+            rows = list(csv.reader(file))
+        half = path.with_suffix(".half")
+        with open(half, "w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows(rows[:1] + [row for row in rows[1:] if int(row[0]) <= self.n_steps_done])
+        os.replace(half, path)
+
+
+def run(training, *, eval_every=50, save_every=200, on_step=None, stop=lambda: False):
+    """Train to the end, or until `stop` says so; in both cases the last step is saved.
+
+    Parameters
+    ----------
+    training : Training
+    eval_every, save_every : int
+        Steps between two rows of the log, and between two checkpoints.
+    on_step : callable, optional
+        Called with what `Training.step` returned and the row of the log, or None.
+    stop : callable
+        Asked after every step.
+
+    Returns
+    -------
+    dict or None
+        The last row of the log.
+    """
+    row = None
+    n_steps = training.recipe.n_steps
+    while training.n_steps_done < n_steps and not stop():
+        last = training.step()
+        at_end = training.n_steps_done == n_steps
+        looked = training.evaluate(last) if at_end or training.n_steps_done % eval_every == 0 else None
+        row = looked or row
+        if on_step is not None:
+            on_step(last, looked)
+        if training.n_steps_done % save_every == 0:
+            training.save()
+    training.save()
+    return row

@@ -1,0 +1,146 @@
+"""AdamW, plain gradient descent, the learning-rate schedule, and clipping.
+
+Loshchilov and Hutter, arXiv:1711.05101: the decay is *decoupled*, it shrinks the weights themselves and does
+not pass through the moments. Everything works in place on one vector (see `parameters`).
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Learning rate of each step: a linear warm-up, a constant, a linear fall over the last part.
+
+    Parameters
+    ----------
+    peak : float
+    n_steps : int
+        Length of the whole training.
+    warmup : int
+        Steps until the peak is reached.
+    decay : float
+        Share of the steps, at the end, over which it falls.
+    final : float
+        Where it falls to, as a share of the peak.
+
+    Examples
+    --------
+    >>> [round(Schedule(1.0, 10, warmup=2, decay=0.4, final=0.0).rate(i), 2) for i in range(10)]
+    [0.5, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.75, 0.5, 0.25]
+    """
+
+    peak: float
+    n_steps: int
+    warmup: int = 100
+    decay: float = 0.3
+    final: float = 0.0
+
+    def rate(self, step):
+        """Learning rate of step 0, 1, ..., n_steps - 1."""
+        rising = (step + 1) / self.warmup if self.warmup else 1.0
+        length = self.decay * self.n_steps
+        left = (self.n_steps - step) / length if length else 1.0  # 1 where the fall begins
+        falling = self.final + (1.0 - self.final) * min(1.0, left)
+        return self.peak * min(1.0, rising, falling)
+
+
+@dataclass
+class AdamW:
+    """First and second moments of the gradient, and the rule that turns them into a step.
+
+    ::
+
+        m = b1 m + (1 - b1) g           w = w - lr * weight_decay * w          (what decays)
+        v = b2 v + (1 - b2) g^2         w = w - lr * m' / (sqrt(v') + eps)
+
+    with ``m' = m / (1 - b1^t)`` and ``v' = v / (1 - b2^t)``.
+
+    Attributes
+    ----------
+    m, v : ndarray of shape (P,)
+    decayed : slice
+        The part of the vector that decays.
+    t : int
+        Steps done.
+    """
+
+    m: np.ndarray
+    v: np.ndarray
+    decayed: slice
+    betas: tuple = (0.9, 0.95)
+    eps: float = 1e-8
+    weight_decay: float = 0.1
+    t: int = 0
+
+    @classmethod
+    def for_vector(cls, vector, decayed, **options):
+        """Moments of zero for a vector of weights."""
+        return cls(np.zeros_like(vector), np.zeros_like(vector), decayed, **options)
+
+    def step(self, vector, gradient, rate):
+        """Change `vector` by one step.
+
+        Parameters
+        ----------
+        vector, gradient : ndarray of shape (P,)
+            `gradient` is used as scratch space.
+        rate : float
+            Learning rate.
+        """
+        b1, b2 = self.betas
+        self.t += 1
+        self.m *= b1
+        self.m += (1.0 - b1) * gradient
+        np.multiply(gradient, gradient, out=gradient)
+        gradient *= 1.0 - b2
+        self.v *= b2
+        self.v += gradient
+        vector[self.decayed] *= 1.0 - rate * self.weight_decay
+        step = np.sqrt(self.v, out=gradient)
+        step *= 1.0 / math.sqrt(1.0 - b2**self.t)
+        step += self.eps
+        np.divide(self.m, step, out=step)
+        step *= rate / (1.0 - b1**self.t)
+        vector -= step
+
+
+@dataclass
+class SGD:
+    """Plain gradient descent, ``w = w - lr * g``: no moments, no decay.
+
+    Adam gives every weight a step of the same size however small its gradient; without that, sinks come late
+    or not at all (Guo et al., arXiv:2410.13835, section 3).
+    """
+
+    def step(self, vector, gradient, rate):
+        """As `AdamW.step`."""
+        gradient *= rate
+        vector -= gradient
+
+
+def clip(gradient, largest):
+    """Scale a gradient down, in place, to a norm of at most `largest`.
+
+    Parameters
+    ----------
+    gradient : ndarray of shape (P,)
+    largest : float
+
+    Returns
+    -------
+    float
+        The norm it had.
+
+    Examples
+    --------
+    >>> g = np.array([3.0, 4.0])
+    >>> clip(g, 1.0), g.round(2).tolist()
+    (5.0, [0.6, 0.8])
+    """
+    norm = math.sqrt(float(gradient @ gradient))
+    if norm > largest:
+        gradient *= largest / norm
+    return norm

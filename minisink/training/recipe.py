@@ -1,0 +1,60 @@
+"""The numbers of one training, beside those of the model."""
+
+from dataclasses import asdict, dataclass
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What was found to grow a sink in a small model within an hour of one core.
+
+    Attributes
+    ----------
+    n_steps, batch, context : int
+        Steps, samples a step, tokens a sample.
+    rate : float
+        Peak learning rate: sinks grow with it.
+    warmup : int
+        Steps.
+    decay : float
+        Share of the steps, at the end, over which the rate falls to 0.
+    weight_decay : float
+    betas : tuple of float
+    clip : float
+        Largest norm of the gradient.
+    std : float
+        Deviation of the initial weights.
+    sample_start : {"bos", "none"}
+    shared : bool
+        Whether input and output matrix are one but for the input vector of ``<s>``; see `parameters.share`.
+    seed : int
+        Of the initial weights and of the samples.
+    """
+
+    n_steps: int = 2460
+    batch: int = 64
+    context: int = 128
+    rate: float = 4e-3
+    warmup: int = 100
+    decay: float = 0.3
+    weight_decay: float = 0.1
+    betas: tuple = (0.9, 0.95)
+    clip: float = 1.0
+    std: float = 0.04
+    sample_start: str = "bos"
+    shared: bool = False
+    seed: int = 0
+
+    def __post_init__(self):
+        for name in ("n_steps", "batch", "context"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be 1 or more")
+        if self.context < 2:
+            raise ValueError(f"context is {self.context}; a sample needs at least 2 tokens")
+        if not 0 < self.rate < float("inf"):
+            raise ValueError(f"learning rate is {self.rate}; it must be a number above 0")
+        if self.sample_start not in ("bos", "none"):
+            raise ValueError(f"sample_start is {self.sample_start!r}; it must be 'bos' or 'none'")
+
+    def as_json(self):
+        """dict of what JSON can hold."""
+        return asdict(self) | {"betas": list(self.betas)}

@@ -1,0 +1,144 @@
+"""Everything a training needs to go on as if nothing had happened, in one file.
+
+``state.safetensors`` holds three vectors (weights and both moments) and, in its header, a JSON text with the
+step, the state of the random generator, the config and the recipe. One file, written under another name and
+moved into place: there is always a whole one.
+"""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+FILE = "state.safetensors"
+
+
+@dataclass
+class State:
+    """What changes while training.
+
+    Attributes
+    ----------
+    vectors : dict of str to numpy.ndarray
+        ``weights``, ``m`` and ``v``, each of shape (P,).
+    step : int
+        Steps done.
+    seconds : float
+        Time spent, pauses left out.
+    random : dict
+        State of the generator that draws samples.
+    losses : list of float
+        Of the steps since the last row of the log.
+    """
+
+    vectors: dict
+    step: int
+    seconds: float
+    random: dict
+    losses: list
+
+
+def save(folder, state, identity):
+    """Write the state; the one before stays until this one is whole.
+
+    Parameters
+    ----------
+    folder : Path
+    state : State
+    identity : dict
+        Config and recipe: what a training must have in common with the file to go on from it.
+
+    Raises
+    ------
+    ValueError
+        When the folder cannot be written.
+    """
+    about = {"step": state.step, "seconds": state.seconds, "random": state.random, "losses": state.losses}
+    half = folder / f".{FILE}.half"
+    try:
+        save_file(state.vectors, half, metadata={"minisink": json.dumps(about | {"identity": identity})})
+        os.replace(half, folder / FILE)
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"{folder / FILE}: cannot be written ({error})") from error
+
+
+def load(folder, identity):
+    """Read a state and make sure that it belongs to this training.
+
+    Parameters
+    ----------
+    folder : Path
+    identity : dict
+
+    Returns
+    -------
+    State
+
+    Raises
+    ------
+    ValueError
+        When there is none, it is damaged, or it comes from another config or recipe, naming what differs.
+    """
+    path = Path(folder) / FILE
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file, so there is nothing to resume")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            about = json.loads((file.metadata() or {})["minisink"])
+            vectors = {name: file.get_tensor(name) for name in ("weights", "m", "v")}
+        state = State(vectors, about["step"], about["seconds"], about["random"], about["losses"])
+        theirs = about["identity"]
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise ValueError(f"{path}: not a sound training state ({error})") from error
+    for part, values in identity.items():
+        for key, value in values.items():
+            if theirs[part].get(key) != value:
+                raise ValueError(
+                    f"{path}: comes from another {part}: {key} is {theirs[part].get(key)!r} there and {value!r} here"
+                )
+    return state
+
+
+def check_writable(folder, *, resume):
+    """Make the output folder, or say why it cannot be used.
+
+    Parameters
+    ----------
+    folder : Path
+    resume : bool
+        Whether a training in it is to go on; otherwise one that is there must not be overwritten.
+
+    Raises
+    ------
+    ValueError
+    """
+    probe = folder / ".probe"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise ValueError(f"{folder}: cannot be written ({error})") from error
+    if not resume and (folder / FILE).exists():
+        raise ValueError(f"{folder}: holds a training already; --resume goes on with it, or give another --out")
+
+
+def random_from(state):
+    """A random generator that goes on where one stopped.
+
+    Parameters
+    ----------
+    state : dict
+        ``generator.bit_generator.state``.
+
+    Returns
+    -------
+    numpy.random.Generator
+    """
+    random = np.random.default_rng(0)
+    random.bit_generator.state = state
+    return random

@@ -1,0 +1,141 @@
+"""The demo's experiment: rows are what was measured, and the sentence says nothing else."""
+
+import re
+
+import numpy as np
+import pytest
+import tiny
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import minisink
+from minisink import gpt2, llama
+from minisink.experiments.four_methods import finding, run
+
+CACHE = 16
+
+
+def public(model):
+    return minisink.Model(model.config, model.weights, name="tiny")
+
+
+def row(method, nll):
+    """A row as `run` makes it."""
+    before, after = (minisink.perplexity(part) for part in (nll[:CACHE], nll[CACHE:]))
+    return {"method": method, "nll": nll, "before": before, "after": after}
+
+
+def rows(window, streaming, recompute):
+    return [row("window", window), row("streaming", streaming), row("recompute", recompute)]
+
+
+def noise(n, seed):
+    return np.random.default_rng(seed).normal(4.0, 1.0, CACHE + n).astype(np.float32)
+
+
+@given(tiny.seeds, st.sampled_from([0.3, 1.0, -0.3]))
+def test_a_gap_is_stated_with_its_direction_and_size(seed, gap):
+    """Whichever of the two is better, by as much as their perplexities differ."""
+    streaming = noise(200, seed)
+    window = streaming + gap + noise(200, seed + 1) / 50
+    said = finding(rows(window, streaming, streaming), CACHE)
+    a, b = (minisink.perplexity(nll[CACHE:]) for nll in (window, streaming))
+    assert (
+        f"perplexity is {a:.2f}, {abs(a / b - 1):.1%} {'above' if gap > 0 else 'below'} the {b:.2f} with sinks" in said
+    )
+    assert "Over the 200 tokens after the first eviction" in said and "no gap" not in said
+
+
+@given(tiny.seeds)
+def test_equal_losses_are_no_gap(seed):
+    """The same numbers twice, to the last bit."""
+    nll = noise(100, seed)
+    said = finding(rows(nll, nll.copy(), nll + 1), CACHE)
+    assert "no gap was measured" in said
+    assert "above" not in said and "below" not in said
+
+
+def test_noise_is_seldom_a_gap():
+    """Losses that differ by chance only are called a gap about once in twenty, as two standard errors promise."""
+    gaps = sum(
+        "no gap" not in finding(rows(noise(100, 2 * s), noise(100, 2 * s + 1), noise(100, 0)), CACHE)
+        for s in range(200)
+    )
+    assert 2 <= gaps <= 22
+
+
+def test_what_happens_before_the_eviction_does_not_count():
+    """Only the tokens after it are compared."""
+    nll = noise(100, 3)
+    other = nll.copy()
+    other[:CACHE] += 9.0
+    assert "no gap was measured" in finding(rows(nll, other, nll), CACHE)
+
+
+@pytest.mark.parametrize("n", [0, 1, 15, 16])
+def test_no_eviction_no_comparison(n):
+    """A text that does not fill the cache says so."""
+    nll = noise(100, 0)[:n]
+    assert finding(rows(nll, nll + 1, nll), CACHE).startswith(
+        "Nothing was evicted: the text does not fill a cache of 16"
+    )
+
+
+@pytest.mark.parametrize("nll", [noise(1, 0), np.full(40, np.nan, np.float32)], ids=["one token", "nan"])
+def test_too_little_to_compare_is_said_so(nll):
+    """One token has no spread, and NaN no size: neither a gap nor the absence of one."""
+    said = finding(rows(nll + 1, nll, nll), CACHE)
+    assert "nothing to compare" in said
+    assert not re.search("no gap|above|below|Nothing was evicted", said)
+
+
+@settings(max_examples=20)
+@given(tiny.models(), st.integers(2, 30), st.integers(2, 12), st.integers(0, 3))
+def test_rows_are_what_token_nll_gives(model, n_tokens, cache, n_sinks):
+    """Each method with the same number of keys in sight; a rebuilt window has no lead without a begin-of-text token."""
+    model, ids = public(model), tiny.ids(n_tokens)
+    n_sinks = min(n_sinks, cache - 1)
+    counted = dict.fromkeys(minisink.METHODS, 0)
+
+    def on_progress(method, n):
+        counted[method] += n
+
+    measured = run(model, ids, n_sinks=n_sinks, cache=cache, on_progress=on_progress)
+    assert [row["method"] for row in measured] == list(minisink.METHODS)
+    for row in measured:
+        window = cache - n_sinks if row["method"] == "streaming" else cache
+        nll = minisink.token_nll(model, ids, method=row["method"], n_sinks=n_sinks, window=window)
+        np.testing.assert_allclose(row["nll"], nll, rtol=1e-9, atol=1e-9)
+        for part, key in ((nll[:cache], "before"), (nll[cache:], "after")):
+            np.testing.assert_allclose(row[key], np.exp(part.mean()) if len(part) else np.nan, rtol=1e-6)
+        assert counted[row["method"]] == len(nll)
+        assert row["keys"] == (len(nll) if row["method"] == "dense" else min(cache, len(nll)))
+        assert row["note"] == ""
+        held = minisink.new_cache(model, method="streaming", n_sinks=n_sinks, window=cache - n_sinks)
+        model.forward(ids[:-1], cache=held)
+        if row["method"] == "streaming":
+            assert row["cache_bytes"] == held.nbytes
+
+
+def test_a_rebuilt_window_begins_as_the_text_does():
+    """Where the text begins with the begin-of-text token, so does every window."""
+    model = public(tiny.make(bos=3))
+    ids = np.concatenate(([3], tiny.ids(20)))
+    (row,) = run(model, ids, n_sinks=1, cache=6, methods=["recompute"])
+    led = minisink.token_nll(model, ids, method="recompute", window=6, lead=[3])
+    np.testing.assert_allclose(row["nll"], led, rtol=1e-9)
+    bare = minisink.token_nll(model, ids, method="recompute", window=6)
+    assert abs(bare - led).max() > 1e-3
+
+
+def test_dense_attention_ends_with_the_positions_of_a_gpt2():
+    """64 learned positions: 64 losses and a note; the others see the whole text."""
+    measured = run(public(tiny.make(gpt2)), tiny.ids(100), n_sinks=1, cache=8)
+    assert [len(row["nll"]) for row in measured] == [64, 99, 99, 99]
+    assert ["learned positions" in row["note"] for row in measured] == [True, False, False, False]
+
+
+@pytest.mark.parametrize(("n_sinks", "cache"), [(4, 4), (5, 4), (-1, 4), (0, 0), (0, -3)])
+def test_a_cache_without_a_window_is_refused(n_sinks, cache):
+    with pytest.raises(ValueError, match=f"a cache of {cache} tokens cannot hold {n_sinks} sinks"):
+        run(public(tiny.make(llama)), [1, 2], n_sinks=n_sinks, cache=cache)

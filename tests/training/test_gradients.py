@@ -1,0 +1,188 @@
+"""Every gradient against central differences, in float64."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from training import small
+
+from minisink.training import attention, backward
+from minisink.training.gradients import batch_gradient, batch_loss
+from minisink.training.parameters import as_weights, named_shapes, views
+
+SEEDS = st.integers(0, 2**32 - 1)
+N, C, F = 5, 6, 7
+
+
+def slope(f, x, direction, step=1e-5):
+    """Derivative of the scalar f along a direction, by central differences."""
+    return (f(x + step * direction) - f(x - step * direction)) / (2 * step)
+
+
+def check(f, x, gradient, random):
+    """`gradient` tells the slope of f at x along a random direction."""
+    direction = random.standard_normal(x.shape)
+    assert np.isclose((gradient * direction).sum(), slope(f, x, direction), rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize("case", small.CASES)
+@settings(max_examples=6)
+@given(seed=SEEDS)
+def test_gradient_of_every_parameter(case, seed):
+    module, _, config, vector, kind = small.make(case, seed)
+    inputs, targets = small.batch(seed)
+    _, gradient = batch_gradient(module, config, vector, inputs, targets, kind=kind, piece=2)
+    random = np.random.default_rng(seed)
+
+    def loss(changed):
+        return batch_loss(module, config, changed, inputs, targets, kind=kind)[0]
+
+    shapes = named_shapes(module, config)
+    for name in shapes:  # along a direction that moves this array only
+        direction = np.zeros_like(vector)
+        views(direction, shapes)[name][...] = random.standard_normal(shapes[name])
+        assert np.isclose(gradient @ direction, slope(loss, vector, direction), rtol=1e-4, atol=1e-7), name
+
+
+@pytest.mark.parametrize("case", ["llama", "gpt2 tied"])
+def test_gradient_of_every_number(case):
+    module, _, config, vector, _ = small.make(case)
+    inputs, targets = small.batch(0)
+    _, gradient = batch_gradient(module, config, vector, inputs[:1, :3], targets[:1, :3])
+    for i in np.random.default_rng(0).permutation(len(vector))[:300]:
+        one = np.zeros_like(vector)
+        one[i] = 1.0
+        expected = slope(lambda w: batch_loss(module, config, w, inputs[:1, :3], targets[:1, :3])[0], vector, one)
+        assert np.isclose(gradient[i], expected, rtol=1e-4, atol=1e-8), i
+
+
+@given(seed=SEEDS)
+def test_linear(seed):
+    r = np.random.default_rng(seed)
+    x, w, b, dy = (r.standard_normal(s) for s in ((N, C), (C, F), (F,), (N, F)))
+    dw, db = np.empty_like(w), np.empty_like(b)
+    dx = backward.linear_backward(dy, x, w, dw, db)
+    check(lambda x: ((x @ w + b) * dy).sum(), x, dx, r)
+    check(lambda w: ((x @ w + b) * dy).sum(), w, dw, r)
+    check(lambda b: ((x @ w + b) * dy).sum(), b, db, r)
+
+
+@given(seed=SEEDS)
+def test_embedding_adds_what_repeated_tokens_bring(seed):
+    r = np.random.default_rng(seed)
+    embed, dy, ids = r.standard_normal((4, C)), r.standard_normal((9, C)), r.integers(0, 4, 9)
+    into = np.zeros_like(embed)
+    backward.embedding_backward(dy, ids, into)
+    check(lambda e: (e[ids] * dy).sum(), embed, into, r)
+
+
+@given(seed=SEEDS)
+def test_norms(seed):
+    r = np.random.default_rng(seed)
+    x, dy, w, b = (r.standard_normal(s) for s in ((N, C), (N, C), (C,), (C,)))
+    dw, db = np.empty_like(w), np.empty_like(b)
+    y, saved = backward.rms_norm(x, w, 1e-5)
+    dx = backward.rms_norm_backward(dy, saved, w, dw)
+    check(lambda x: (backward.rms_norm(x, w, 1e-5)[0] * dy).sum(), x, dx, r)
+    check(lambda w: (backward.rms_norm(x, w, 1e-5)[0] * dy).sum(), w, dw, r)
+    y, saved = backward.layer_norm(x, w, b, 1e-5)
+    dx = backward.layer_norm_backward(dy, saved, w, dw, db)
+    check(lambda x: (backward.layer_norm(x, w, b, 1e-5)[0] * dy).sum(), x, dx, r)
+    check(lambda w: (backward.layer_norm(x, w, b, 1e-5)[0] * dy).sum(), w, dw, r)
+    check(lambda b: (backward.layer_norm(x, w, b, 1e-5)[0] * dy).sum(), b, db, r)
+
+
+@given(seed=SEEDS)
+def test_mlps(seed):
+    r = np.random.default_rng(seed)
+    gate, up, dy = (r.standard_normal((N, F)) * 2 for _ in range(3))
+    _, sigmoid = backward.swiglu(gate, up)
+    dgate, dup = backward.swiglu_backward(dy, gate, up, sigmoid)
+    check(lambda g: (backward.swiglu(g, up)[0] * dy).sum(), gate, dgate, r)
+    check(lambda u: (backward.swiglu(gate, u)[0] * dy).sum(), up, dup, r)
+    _, t = backward.gelu(up)
+    check(lambda x: (backward.gelu(x)[0] * dy).sum(), up, backward.gelu_backward(dy, up, t), r)
+
+
+@given(seed=SEEDS)
+def test_cross_entropy(seed):
+    r = np.random.default_rng(seed)
+    logits, targets = r.standard_normal((N, F)) * 3, r.integers(0, F, N)
+    loss, gradient = backward.cross_entropy(logits.copy(), targets, 1.0)
+    by_hand = sum(np.log(np.exp(row).sum()) - row[t] for row, t in zip(logits, targets, strict=True))
+    assert np.isclose(loss, by_hand)
+    check(lambda x: backward.cross_entropy(x.copy(), targets, 1.0)[0], logits, gradient, r)
+
+
+@given(seed=SEEDS)
+def test_rotation_backward_is_the_opposite_turn(seed):
+    r = np.random.default_rng(seed)
+    x, dy = r.standard_normal((2, 3, 5, 6)), r.standard_normal((2, 3, 5, 6))
+    cos, sin = attention.angles(5, r.random(3), like=x)
+    check(lambda x: (attention.rotate(x, cos, sin) * dy).sum(), x, attention.rotate(dy, cos, -sin), r)
+
+
+KINDS = [("softmax", False), ("softmax1", False), ("softmax", True), ("relu", False)]
+
+
+@pytest.mark.parametrize("kind, with_sinks", KINDS)
+@settings(max_examples=15)
+@given(seed=SEEDS)
+def test_attention(kind, with_sinks, seed):
+    r = np.random.default_rng(seed)
+    q, k, v, dy = (r.standard_normal(s) for s in ((2, 4, 5, 6), (2, 2, 5, 6), (2, 2, 5, 6), (2, 4, 5, 6)))
+    sinks = r.standard_normal(4) if with_sinks else None
+    into = np.empty(4) if with_sinks else None
+    bias = attention.causal_bias(5, like=q)
+    mixed, pattern = attention.attention(q, k, v, bias, kind, sinks)
+    dq, dk, dv = attention.attention_backward(dy, q, k, v, mixed, pattern, kind, into)
+
+    def f(q, k, v, sinks):
+        return (attention.attention(q, k, v, bias, kind, sinks)[0] * dy).sum()
+
+    check(lambda x: f(x, k, v, sinks), q, dq, r)
+    check(lambda x: f(q, x, v, sinks), k, dk, r)
+    check(lambda x: f(q, k, x, sinks), v, dv, r)
+    if with_sinks:
+        check(lambda x: f(q, k, v, x), sinks, into, r)
+
+
+@pytest.mark.parametrize("case", [case for case, (_, _, kind) in small.CASES.items() if kind is None])
+def test_forward_equals_inference(case):
+    module, inference, config, vector, _ = small.make(case, dtype=np.float32)
+    weights = as_weights(module, config, vector)
+    inputs, _ = small.batch(1)
+    logits, saved = module.forward(inputs, weights, config)
+    for b, text in enumerate(inputs):
+        trace = {}
+        expected = inference.forward(text, weights, config, trace=trace)
+        assert np.allclose(logits.reshape(small.B, small.T, small.V)[b], expected, rtol=0, atol=1e-5)
+        for kept, inside in zip(saved["layers"], trace["layers"], strict=True):
+            assert np.allclose(kept["pattern"][b], inside["pattern"], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("case", ["llama", "gpt2 softmax1"])
+def test_pieces_and_workers_do_not_matter(case):
+    module, _, config, vector, _ = small.make(case)
+    inputs, targets = small.batch(2)
+    whole = batch_gradient(module, config, vector, inputs, targets, piece=3)
+    for piece in (1, 2):
+        loss, gradient = batch_gradient(module, config, vector, inputs, targets, piece=piece)
+        assert np.isclose(loss, whole[0])
+        assert np.allclose(gradient, whole[1])
+        loss2, gradient2 = batch_gradient(module, config, vector, inputs, targets, piece=piece, workers=2)
+        assert loss2 == loss
+        assert (gradient2 == gradient).all()
+
+
+def test_sink_strength_is_the_weight_on_the_first_token():
+    module, inference, config, vector, _ = small.make("llama")
+    inputs, targets = small.batch(3)
+    loss, sinks = batch_loss(module, config, vector, inputs, targets, piece=2)
+    first = np.zeros(config.n_layers)
+    for text in inputs:
+        trace = {}
+        inference.forward(text, as_weights(module, config, vector), config, trace=trace)
+        for i, layer in enumerate(trace["layers"]):
+            first[i] += layer["pattern"][:, small.T // 2 :, 0].mean() / small.B
+    assert np.allclose(sinks, first)

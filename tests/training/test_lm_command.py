@@ -1,0 +1,132 @@
+"""``minisink train lm``: from text files to a folder that loads."""
+
+import os
+import signal
+import subprocess
+import sys
+from argparse import ArgumentParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from minisink import load
+from minisink.training import commands, tokens
+
+TEXT = "It was a dark night, and the wind blew hard over the old grey town. " * 60
+SMALL = ("--vocab-size", "280", "--width", "8", "--layers", "1", "--heads", "2", "--batch", "2", "--context", "12")
+SMALL += ("--steps", "4", "--eval-every", "2", "--workers", "1")
+
+
+def command(*options):
+    parser = ArgumentParser()
+    commands.add_parser(parser.add_subparsers())
+    args = parser.parse_args(["train", "lm", *map(str, options)])
+    return args.run(args)
+
+
+@pytest.fixture
+def text(tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_text(TEXT)
+    return path
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        (),
+        ("--sample-start", "none", "--softmax", "softmax1"),
+        ("--architecture", "gpt2", "--sink-logit"),
+        ("--embedding", "untied", "--dtype", "float16"),
+    ],
+)
+def test_trains_and_loads(text, tmp_path, options, capsys):
+    assert command("--text", text, "--out", tmp_path / "out", *SMALL, *options) == 0
+    assert "saved" in capsys.readouterr().out
+    model = load(tmp_path / "out")
+    ids = model.encode("the wind")
+    assert (ids[0] == 0) == ("none" not in options)
+    assert model.decode(ids) == "the wind"
+    assert np.isfinite(model.forward(ids)).all()
+    assert model.config.max_positions == 12
+
+
+def test_config_file_and_tokenizer_of_another_training(text, tmp_path):
+    command("--text", text, "--out", tmp_path / "one", *SMALL, "--softmax", "softmax1")
+    rest = ("--batch", 2, "--context", 9, "--steps", 1, "--tokenizer", tmp_path / "one/tokenizer.json")
+    command("--text", text, "--out", tmp_path / "two", "--config", tmp_path / "one/config.json", *rest)
+    one, two = load(tmp_path / "one").config, load(tmp_path / "two").config
+    assert (two.d_ff, two.softmax, two.max_positions, one.max_positions) == (one.d_ff, "softmax1", 9, 12)
+
+
+def test_resume_needs_nothing_but_the_flag(text, tmp_path):
+    command("--text", text, "--out", tmp_path / "out", *SMALL)
+    before = (tmp_path / "out/model.safetensors").read_bytes()
+    command("--text", text, "--out", tmp_path / "out", *SMALL, "--resume")
+    assert (tmp_path / "out/model.safetensors").read_bytes() == before
+
+
+def test_tokens_are_kept_and_read_again(text, tmp_path):
+    kept = tmp_path / "tokens.npy"
+    command("--text", text, "--out", tmp_path / "one", *SMALL, "--tokens", kept)
+    ids = np.load(kept)
+    assert ids.dtype == np.uint16
+    assert tokens.read_tokenizer(tmp_path / "one/tokenizer.json").decode(ids.tolist()) == TEXT
+    text.write_text("")  # only the tokenizer is taken from the text now
+    command("--text", text, "--out", tmp_path / "two", *SMALL, "--tokens", kept, "--tokenizer",
+            tmp_path / "one/tokenizer.json")  # fmt: skip
+    assert (tmp_path / "one/model.safetensors").read_bytes() == (tmp_path / "two/model.safetensors").read_bytes()
+
+
+def test_special_tokens_in_a_text_stay_text(text, tmp_path):
+    text.write_text(TEXT + "<s>")
+    tokenizer = tokens.train_tokenizer([text], 280)
+    assert 0 not in tokens.encode_files(tokenizer, [text])
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (("--vocab-size", 5000), "larger than the text supports"),
+        (("--vocab-size", 100), "too small"),
+        (("--context", 5000), "shorter than one sample"),
+        (("--width", 9), "multiple of --heads"),
+        (("--width", 6), "rotated in pairs"),
+        (("--steps", 0), "n_steps is 0"),
+        (("--eval-every", 0), "--eval-every is 0"),
+        (("--tokenizer", "nowhere.json"), "nowhere.json: not a tokenizer"),
+        (("--config", "nowhere.json"), "nowhere.json"),
+        (("--device", "tpu"), "tpu"),
+    ],
+)
+def test_bad_input(text, tmp_path, options, message):
+    with pytest.raises(ValueError, match=message):
+        command("--text", text, "--out", tmp_path / "out", *SMALL, *options)
+
+
+def test_text_that_cannot_be_read(tmp_path):
+    (tmp_path / "bad.txt").write_bytes(b"\xff\xfe")
+    for name in ("bad.txt", "missing.txt"):
+        with pytest.raises(ValueError, match=name):
+            command("--text", tmp_path / name, "--out", tmp_path / "out", *SMALL)
+
+
+def test_ctrl_c_saves(text, tmp_path):
+    """The first Ctrl-C lets the step end, saves, and exits with 130."""
+    code = (
+        "import sys, argparse; from minisink.training import commands; p = argparse.ArgumentParser();"
+        "commands.add_parser(p.add_subparsers()); a = p.parse_args(sys.argv[1:]); sys.exit(a.run(a))"
+    )
+    options = [*SMALL[:-6], "--steps", "1000000", "--eval-every", "1", "--workers", "1"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "train", "lm", "--text", text, "--out", tmp_path / "out", *options],
+        stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+    )  # fmt: skip
+    process.stdout.readline()
+    process.stdout.readline()  # the first row of the log: it is training
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "--resume goes on" in out
+    assert load(tmp_path / "out").config.n_layers == 1

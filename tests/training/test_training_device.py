@@ -1,0 +1,50 @@
+"""A training step on arrays that refuse to meet a host array, as CuPy's do."""
+
+import numpy as np
+import pytest
+from test_device import DeviceArray
+from training import small
+
+from minisink.training import data
+from minisink.training.gradients import batch_gradient, batch_loss
+from minisink.training.optimizer import AdamW, clip
+from minisink.training.parameters import decayed, share
+
+
+class StricterArray(DeviceArray):
+    """CuPy does not answer to `ufunc.at` either."""
+
+    def __array_ufunc__(self, ufunc, method, *inputs, **options):
+        if method != "__call__":
+            return NotImplemented
+        return super().__array_ufunc__(ufunc, method, *inputs, **options)
+
+
+@pytest.mark.parametrize("case", small.CASES)
+def test_a_step_gives_the_same_weights(case, monkeypatch):
+    monkeypatch.setattr("test_device.DeviceArray", StricterArray)  # whatever comes out of an operation is strict too
+    module, _, config, vector, kind = small.make(case)
+    inputs, targets = small.batch(1)
+    results = []
+    for put in (np.array, lambda host: StricterArray(np.array(host))):
+        w, x, y = put(vector), put(inputs), put(targets)
+        optimizer = AdamW.for_vector(w, decayed(module, config))
+        loss, gradient = batch_gradient(module, config, w, x, y, kind=kind, piece=2)
+        if not config.tied:
+            share(module, config, gradient)
+        norm = clip(gradient, 0.5)
+        optimizer.step(w, gradient, 0.1)
+        results.append((loss, norm, w, batch_loss(module, config, w, x, y, kind=kind)))
+    (loss, norm, w, after), (loss2, norm2, w2, after2) = results
+    assert isinstance(w2, StricterArray)
+    assert np.isclose(loss, loss2)
+    assert np.isclose(norm, norm2)
+    assert np.allclose(w, w2.get(), rtol=1e-10, atol=1e-12)
+    assert np.isclose(after[0], after2[0])
+    assert np.allclose(after[1], after2[1])
+
+
+def test_samples_are_drawn_on_the_host():
+    inputs, targets = data.draw(np.random.default_rng(0), np.arange(40, dtype=np.uint16), 2, 5)
+    assert isinstance(inputs, np.ndarray)
+    assert inputs.dtype == targets.dtype == np.int64
