@@ -196,7 +196,7 @@ def recomputing(args):
         yield f"## A token by streaming and by re-computing its window, `{shape}` shape"
         yield ""
         yield markdown(["cache", "streaming, ms", "re-computing, ms", "ratio", "paper: Llama-2-7B on an A6000"])
-        for row in speed.compare(random_model(shape, max_positions=4096), repeats=3):
+        for row in speed.compare(random_model(shape, max_positions=4096), repeats=max(1, args.repeats // 3)):
             cells = [
                 str(row["cache"]),
                 f"{row['streaming_ms']:.2f}",

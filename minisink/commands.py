@@ -157,7 +157,7 @@ def write(args):
         top_p=args.top_p,
         repetition_penalty=args.repetition_penalty,
         seed=args.seed,
-        stop_tokens=() if endless or model.config.eos is None else (model.config.eos,),
+        stop_tokens=() if endless else model.config.eos,
         **_settings(args, model, ids),
     )
     print(prompt, end="", flush=True)

@@ -1,5 +1,7 @@
 """Reading one value out of a ``config.json``, with an error that names the key, the value and the rule."""
 
+import sys
+
 
 def whole(raw, key, default=None):
     """A whole number of 1 or more.
@@ -29,7 +31,7 @@ def whole(raw, key, default=None):
 def number(raw, key, default=None):
     """A number above zero, as `whole`."""
     value = _present(raw, key, default)
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < float("inf"):
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value <= sys.float_info.max:
         raise ValueError(f"{key} is {value!r}; it must be a number above 0")
     return float(value)
 
@@ -50,16 +52,32 @@ def one_of(raw, key, known, default=None):
     return value
 
 
-def token_id(raw, key, vocab_size):
-    """A token id below `vocab_size`; the first one of a list; None when absent or null."""
+def section(raw, key):
+    """An object within the config; an empty one when absent or null."""
     value = raw.get(key)
-    if isinstance(value, list) and value:
-        value = value[0]  # Llama 3 lists several ends of text
-    if value is None:
-        return None
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < vocab_size:
-        raise ValueError(f"{key} is {value!r}; it must be a token id from 0 to {vocab_size - 1}")
-    return value
+    if value is not None and not isinstance(value, dict):
+        raise ValueError(f"{key} is {value!r}; it must be an object")
+    return value or {}
+
+
+def token_ids(raw, key, vocab_size):
+    """A tuple of token ids below `vocab_size`, from a list, a single one, or none (absent or null)."""
+    value = raw.get(key)
+    ids = value if isinstance(value, list) else [] if value is None else [value]
+    for i in ids:
+        if not isinstance(i, int) or isinstance(i, bool) or not 0 <= i < vocab_size:
+            raise ValueError(f"{key} is {value!r}; it must be a token id from 0 to {vocab_size - 1}")
+    return tuple(ids)
+
+
+def token_id(raw, key, vocab_size):
+    """The first of `token_ids`, or None."""
+    return next(iter(token_ids(raw, key, vocab_size)), None)
+
+
+def one_or_many(ids):
+    """The inverse of `token_ids`: null, a single id, or a list."""
+    return None if not ids else ids[0] if len(ids) == 1 else list(ids)
 
 
 def divides(part, whole_, names):

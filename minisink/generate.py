@@ -233,7 +233,7 @@ def text_stream(tokenizer, ids, *, after=()):
 
     A character may take several tokens; it comes out when its last byte is there. What the latest tokens add is
     the difference between two decodings, with and without them: alone, a token does not know whether the space
-    in front of it counts.
+    in front of it counts. (`tokenizers.decoders.DecodeStream` raises at fallback bytes that make no character.)
 
     Parameters
     ----------

@@ -19,7 +19,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from .attention import Dense, normaliser
-from .fields import divides, flag, number, one_of, refuse, token_id, whole
+from .fields import divides, flag, number, one_of, one_or_many, refuse, section, token_id, token_ids, whole
 from .ops import gelu, layer_norm, linear
 from .positions import unrotated
 
@@ -37,8 +37,10 @@ class Config:
     norm_eps : float
     tied : bool
         Whether the output matrix is the embedding.
-    bos, eos : int or None
-        Token ids of the begin and end of a text.
+    bos : int or None
+        Token id that begins a text.
+    eos : tuple of int
+        Token ids that end one; Llama 3 has several.
     softmax : {"softmax", "softmax1"}
     sink_logit : bool
         Whether every head has a learned sink logit.
@@ -53,7 +55,7 @@ class Config:
     norm_eps: float = 1e-5
     tied: bool = True
     bos: int | None = None
-    eos: int | None = None
+    eos: tuple[int, ...] = ()
     softmax: str = "softmax"
     sink_logit: bool = False
 
@@ -97,18 +99,18 @@ class Config:
         )
         C, H, V = whole(raw, "n_embd"), whole(raw, "n_head"), whole(raw, "vocab_size")
         divides(H, C, ("n_head", "n_embd"))
-        ours = raw.get("minisink") or {}
+        ours = section(raw, "minisink")
         return cls(
             d_model=C,
             n_layers=whole(raw, "n_layer"),
             n_heads=H,
             d_ff=whole(raw, "n_inner", 4 * C),
             vocab_size=V,
-            max_positions=whole(raw, "n_positions", raw.get("n_ctx") or 1024),
+            max_positions=whole(raw, "n_positions", whole(raw, "n_ctx", 1024)),
             norm_eps=number(raw, "layer_norm_epsilon", 1e-5),
             tied=flag(raw, "tie_word_embeddings", True),
             bos=token_id(raw, "bos_token_id", V),
-            eos=token_id(raw, "eos_token_id", V),
+            eos=token_ids(raw, "eos_token_id", V),
             softmax=one_of(ours, "softmax", ("softmax", "softmax1"), "softmax"),
             sink_logit=flag(ours, "sink_logit", False),
         )
@@ -133,7 +135,7 @@ class Config:
             "activation_function": "gelu_new",
             "tie_word_embeddings": self.tied,
             "bos_token_id": self.bos,
-            "eos_token_id": self.eos,
+            "eos_token_id": one_or_many(self.eos),
         }
         if self.softmax != "softmax" or self.sink_logit:
             raw["minisink"] = {"softmax": self.softmax, "sink_logit": self.sink_logit}

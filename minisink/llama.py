@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 
 from .attention import Dense, normaliser
-from .fields import divides, flag, number, one_of, refuse, token_id, whole
+from .fields import divides, flag, number, one_of, one_or_many, refuse, section, token_id, token_ids, whole
 from .ops import linear, rms_norm, silu
 from .positions import rope_frequencies, rotate
 
@@ -39,8 +39,10 @@ class Config:
         Which linear maps have a bias.
     tied : bool
         Whether the output matrix is the embedding.
-    bos, eos : int or None
-        Token ids of the begin and end of a text.
+    bos : int or None
+        Token id that begins a text.
+    eos : tuple of int
+        Token ids that end one; Llama 3 has several.
     softmax : {"softmax", "softmax1"}
     sink_logit : bool
         Whether every head has a learned sink logit.
@@ -64,7 +66,7 @@ class Config:
     mlp_bias: bool = False
     tied: bool = False
     bos: int | None = None
-    eos: int | None = None
+    eos: tuple[int, ...] = ()
     softmax: str = "softmax"
     sink_logit: bool = False
     model_type: str = "llama"
@@ -100,7 +102,7 @@ class Config:
         max_positions = whole(raw, "max_position_embeddings", 2048)
         _refuse_sliding_window(raw, model_type, max_positions)
         theta, scaling = _rope(raw)
-        ours = raw.get("minisink") or {}
+        ours = section(raw, "minisink")
         V = whole(raw, "vocab_size")
         llama_bias = model_type == "llama" and flag(raw, "attention_bias", False)
         return cls(
@@ -120,7 +122,7 @@ class Config:
             mlp_bias=model_type == "llama" and flag(raw, "mlp_bias", False),
             tied=flag(raw, "tie_word_embeddings", False),
             bos=token_id(raw, "bos_token_id", V),
-            eos=token_id(raw, "eos_token_id", V),
+            eos=token_ids(raw, "eos_token_id", V),
             softmax=one_of(ours, "softmax", ("softmax", "softmax1"), "softmax"),
             sink_logit=flag(ours, "sink_logit", False),
             model_type=model_type,
@@ -132,6 +134,11 @@ class Config:
         Returns
         -------
         dict
+
+        Raises
+        ------
+        ValueError
+            For biases that no ``config.json`` can express.
         """
         classes = {"llama": "LlamaForCausalLM", "mistral": "MistralForCausalLM", "qwen2": "Qwen2ForCausalLM"}
         raw = {
@@ -151,9 +158,11 @@ class Config:
             "hidden_act": "silu",
             "tie_word_embeddings": self.tied,
             "bos_token_id": self.bos,
-            "eos_token_id": self.eos,
+            "eos_token_id": one_or_many(self.eos),
         }
         if self.model_type == "llama":
+            if self.qkv_bias != self.o_bias:
+                raise ValueError("a config.json of Llama has one attention_bias: qkv_bias and o_bias must be alike")
             raw.update(attention_bias=self.o_bias, mlp_bias=self.mlp_bias)
         if self.model_type == "mistral":
             raw["sliding_window"] = None
@@ -169,8 +178,9 @@ class Config:
 
 def _rope(raw):
     """The base and the scaling rule, from any of the three spellings Hugging Face has used."""
-    rope = raw.get("rope_parameters") or raw.get("rope_scaling") or {}
-    theta = number(rope, "rope_theta", raw.get("rope_theta") or 10000.0)
+    rope = section(raw, "rope_parameters") or section(raw, "rope_scaling")
+    refuse(rope, partial_rotary_factor=1.0)
+    theta = number(rope, "rope_theta", number(raw, "rope_theta", 10000.0))
     rule = rope.get("rope_type", rope.get("type", "default"))
     rule = one_of({"rope type": rule}, "rope type", ("default", "linear", "llama3"))
     if rule == "default":
@@ -178,16 +188,23 @@ def _rope(raw):
     needed = ["factor"]
     if rule == "llama3":
         needed += ["low_freq_factor", "high_freq_factor", "original_max_position_embeddings"]
-    return theta, {"rope_type": rule} | {key: number(rope, key) for key in needed}
+    scaling = {"rope_type": rule} | {key: number(rope, key) for key in needed}
+    if rule == "llama3" and scaling["high_freq_factor"] <= scaling["low_freq_factor"]:
+        low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
+        raise ValueError(f"high_freq_factor is {high}; it must be above low_freq_factor, which is {low}")
+    return theta, scaling
 
 
 def _refuse_sliding_window(raw, model_type, max_positions):
     """A window built into the model changes every layer's mask; one that no text can reach does not."""
     if model_type == "llama":
         return
-    used = model_type == "mistral" or raw.get("use_sliding_window", False)
-    window = raw.get("sliding_window", 4096)
-    if used and window is not None and window < max_positions:
+    if model_type == "qwen2" and not flag(raw, "use_sliding_window", False):
+        return
+    if raw.get("sliding_window", 4096) is None:
+        return
+    window = whole(raw, "sliding_window", 4096)
+    if window < max_positions:
         raise ValueError(
             f"sliding_window is {window}, shorter than max_position_embeddings {max_positions}: "
             "a window inside the model is not supported"

@@ -226,7 +226,7 @@ def load(name_or_path, *, dtype="float32", device="cpu", revision=None):
 def _check_dtype(dtype, device):
     """The numpy dtype of that name, if arithmetic in it makes sense on the device."""
     try:
-        wanted = np.dtype(dtype)
+        wanted = None if dtype is None else np.dtype(dtype)
     except TypeError:
         wanted = None
     if wanted not in (np.float32, np.float64) and not (wanted == np.float16 and device != "cpu"):

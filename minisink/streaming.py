@@ -46,9 +46,18 @@ class Banded:
         self.encode = positions
         self.n_seen = 0
         self.layers: list = [None] * n_layers
+        self._n_seen = [0] * n_layers  # of each layer; the same outside a forward pass
 
     def positions(self, n_tokens):
-        """ndarray of shape (T,): the position of each new token when it is the newest."""
+        """ndarray of shape (T,): the position of each new token when it is the newest.
+
+        Raises a ValueError when an interrupted forward pass left the layers at different tokens.
+        """
+        if any(n != self.n_seen for n in self._n_seen):
+            raise ValueError("this cache was left half-way by an interrupted forward pass; start a new one")
+        return self._positions(n_tokens)
+
+    def _positions(self, n_tokens):
         token_index = np.arange(self.n_seen, self.n_seen + n_tokens)
         return token_index if self.encode == "original" else np.minimum(token_index, self.policy.capacity - 1)
 
@@ -79,7 +88,7 @@ class Banded:
         sink_keys, sink_values = np.concatenate((old[0], k[:missing])), np.concatenate((old[1], v[:missing]))
         keys, values = np.concatenate((old[2], k)), np.concatenate((old[3], v))  # (R, K, D)
 
-        q_slot, q = turn(q, self.positions(T)), turn(q, token_index)
+        q_slot, q = turn(q, self._positions(T)), turn(q, token_index)
         mixed = np.empty_like(q)
         for start in range(0, T, QUERIES):
             stop = min(start + QUERIES, T)
@@ -94,6 +103,7 @@ class Banded:
 
         keep = max(0, len(keys) - (window - 1))  # the next query brings itself
         self.layers[layer] = (sink_keys, sink_values, keys[keep:], values[keep:])
+        self._n_seen[layer] += T
         if layer == len(self.layers) - 1:
             self.n_seen += T
         return mixed

@@ -427,10 +427,12 @@ WHOLE = {
 NO_WHOLE = [0, -1, True, "8", 2.5, 8.0, [], {}, [8]]
 NUMBERS = {"llama": ["rms_norm_eps", "rope_theta"], "gpt2": ["layer_norm_epsilon"]}
 NO_NUMBER = [-1e-5, True, "1e-5", float("inf"), float("nan")]
+NO_NUMBER += [0, 0.0, [], {}, 10**400]
 FLAGS = {"llama": ["attention_bias", "mlp_bias", "tie_word_embeddings"], "gpt2": ["tie_word_embeddings"]}
 NO_FLAG = [0, 1, "true", [], {}]
 TOKEN_IDS = ["bos_token_id", "eos_token_id"]
-NO_TOKEN_ID = [-1, 17, 2**63, 1.0, True, "<s>", [], [17], {}]
+NO_TOKEN_ID = [-1, 17, 2**63, 1.0, True, "<s>", [17], {}]
+NO_OBJECT = [[], ["linear"], "linear", 3, True]
 
 LINEAR = {"rope_type": "linear", "factor": 2.0}
 BAD_CONFIGS = [
@@ -465,6 +467,15 @@ BAD_CONFIGS = [
     *[("llama", {"rope_scaling": LLAMA3 | {key: -1}}, f"{key} is -1") for key in LLAMA3 if key != "rope_type"],
     *[(kind, {"minisink": {"softmax": v}}, "softmax is") for kind in WHOLE for v in ("softmax2", 1, [])],
     *[(kind, {"minisink": {"sink_logit": v}}, "sink_logit is") for kind in WHOLE for v in (1, "yes", [])],
+    *[("llama", {"rope_parameters": {"rope_theta": v}}, f"rope_theta is {v!r}") for v in NO_NUMBER],
+    ("llama", {"rope_parameters": {"partial_rotary_factor": 0.5}}, "partial_rotary_factor is 0.5"),
+    ("llama", {"model_type": "mistral", "sliding_window": "64"}, "sliding_window is '64'"),
+    ("llama", {"model_type": "mistral", "sliding_window": [64]}, "sliding_window is [64]"),
+    ("llama", {"model_type": "qwen2", "use_sliding_window": "no"}, "use_sliding_window is 'no'"),
+    ("llama", {"rope_scaling": LLAMA3 | {"high_freq_factor": 1.0}}, "high_freq_factor is 1.0"),
+    ("llama", {"rope_scaling": LLAMA3 | {"high_freq_factor": 0.5}}, "high_freq_factor is 0.5"),
+    *[("llama", {key: v}, f"{key} is {v!r}") for key in ("rope_scaling", "rope_parameters") for v in NO_OBJECT],
+    *[(kind, {"minisink": v}, f"minisink is {v!r}") for kind in WHOLE for v in NO_OBJECT],
     # legal, and so large that nothing may be made of that size
     ("llama", {"hidden_size": 10**12}, "has shape"),
     ("llama", {"vocab_size": 10**12}, "has shape"),
@@ -624,6 +635,32 @@ anything = st.recursive(
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from([*LLAMA3, "type"]), inner, max_size=3),
     max_leaves=4,
 )
+CONFIG_KEYS = [
+    "rope_scaling",
+    "rope_parameters",
+    "minisink",
+    "sliding_window",
+    "use_sliding_window",
+    "n_ctx",
+    "n_inner",
+]
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+@settings(max_examples=150)
+@given(data=st.data())
+def test_changed_values_never_crash(good, kind, data):
+    """Any value under any key of config.json loads, or is refused in words; nothing of a huge size is made."""
+    raw = json.loads((good / kind / "config.json").read_text(encoding="utf-8"))
+    keys = st.sampled_from([*raw, *CONFIG_KEYS])
+    changes = data.draw(st.dictionaries(keys, anything, min_size=1, max_size=3))
+    with tempfile.TemporaryDirectory() as root:
+        folder = shutil.copytree(good / kind, Path(root) / "folder")
+        config(**changes)(folder)
+        model = loads_or_says_why(folder)
+    if model is not None:
+        with np.errstate(all="ignore"):
+            assert model.forward([1, 2]).shape == (2, 17)
 
 
 def nodes(value, path=()):
@@ -649,3 +686,12 @@ def test_a_changed_tokenizer_never_crashes(good, data):
         inner[last] = data.draw(anything)
         path.write_text(json.dumps(raw), encoding="utf-8")
         loads_or_says_why(folder)
+
+
+@pytest.mark.parametrize(("written", "read"), [(None, ()), ([], ()), (3, (3,)), ([3, 5], (3, 5))])
+def test_ends_of_text_may_be_several(written, read):
+    """Llama 3 lists its ends of text; what is read is written again."""
+    config = gpt2.Config.from_hf({"model_type": "gpt2", "n_embd": 4, "n_layer": 1, "n_head": 2, "vocab_size": 7}
+                                 | {"eos_token_id": written})  # fmt: skip
+    assert config.eos == read
+    assert config.to_hf()["eos_token_id"] == (written or None)

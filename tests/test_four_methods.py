@@ -139,3 +139,13 @@ def test_dense_attention_ends_with_the_positions_of_a_gpt2():
 def test_a_cache_without_a_window_is_refused(n_sinks, cache):
     with pytest.raises(ValueError, match=f"a cache of {cache} tokens cannot hold {n_sinks} sinks"):
         run(public(tiny.make(llama)), [1, 2], n_sinks=n_sinks, cache=cache)
+
+
+@pytest.mark.parametrize("n_positions", [6, 300])
+def test_a_dense_gpt2_gets_as_far_as_its_positions_go(n_positions):
+    """Every learned position predicts a token, whatever the size of a block."""
+    model = public(tiny.make(gpt2, max_positions=n_positions))
+    ids = np.arange(n_positions + 20) % model.config.vocab_size
+    (dense,) = run(model, ids, cache=4, n_sinks=1, methods=["dense"])
+    assert len(dense["nll"]) == n_positions
+    assert "learned positions" in dense["note"]

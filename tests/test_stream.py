@@ -94,3 +94,16 @@ def test_a_stream_refuses_what_it_cannot_do():
     with pytest.raises(ValueError, match="id 17 at index 1"):
         list(minisink.nll_stream(model, [[1, 2], [3, 17]]))
     assert list(minisink.nll_stream(model, [])) == [] and list(minisink.nll_stream(model, [[5]])) == []
+
+
+def test_an_interrupted_block_is_noticed():
+    """A forward pass that fails between two layers leaves a cache that refuses to go on."""
+    model, ids = public(tiny.make()), tiny.ids(9)
+    cache = streaming.Banded(model.config.n_layers, minisink.keep_sinks(1, 4))
+    model.forward(ids, cache=cache)
+    wo, model.weights.layers[1].wo = model.weights.layers[1].wo, None
+    with pytest.raises((TypeError, ValueError, AttributeError)):
+        model.forward(ids, cache=cache)
+    model.weights.layers[1].wo = wo
+    with pytest.raises(ValueError, match="left half-way by an interrupted forward pass"):
+        model.forward(ids, cache=cache)

@@ -5,7 +5,7 @@ import time
 import numpy as np
 
 from ..methods import METHODS, cache_bytes_per_token
-from ..perplexity import BLOCK, nll_blocks, perplexity
+from ..perplexity import nll_blocks, perplexity
 
 
 def run(model, ids, *, n_sinks=4, cache=128, methods=METHODS, on_progress=lambda method, n_tokens: None):
@@ -39,7 +39,6 @@ def run(model, ids, *, n_sinks=4, cache=128, methods=METHODS, on_progress=lambda
     ids = model.check_ids(ids)
     if not 0 <= n_sinks < cache:
         raise ValueError(f"a cache of {cache} tokens cannot hold {n_sinks} sinks and a window of at least 1")
-    block = min(BLOCK, model.config.max_positions)  # so that a GPT-2 gets as far as its positions go
     rows = []
     for method in methods:
         window = cache - n_sinks if method == "streaming" else cache
@@ -47,7 +46,7 @@ def run(model, ids, *, n_sinks=4, cache=128, methods=METHODS, on_progress=lambda
         blocks, note = [], ""
         start = time.perf_counter()
         try:
-            options = {"method": method, "n_sinks": n_sinks, "window": window, "lead": lead, "block": block}
+            options = {"method": method, "n_sinks": n_sinks, "window": window, "lead": lead}
             for nll in nll_blocks(model, ids, **options):
                 blocks.append(nll)
                 on_progress(method, len(nll))

@@ -97,8 +97,10 @@ def interleaved(functions, *, repeats=7, seconds=0.1):
     """
     calls, times = {}, {name: [] for name in functions}
     for name, function in functions.items():
-        function()  # the first call pays for whatever is set up
-        calls[name] = max(1, int(seconds / max(_timed(function, 1), 1e-9)))
+        once = _timed(function, 1)  # the first call pays for whatever is set up
+        if once < seconds:
+            once = _timed(function, 1)
+        calls[name] = max(1, int(seconds / max(once, 1e-9)))
     for _ in range(repeats):
         for name, function in functions.items():
             times[name].append(_timed(function, calls[name]))
