@@ -131,7 +131,7 @@ def make_parser():
     p.add_argument(
         "--shape",
         choices=SHAPES,
-        default="stories15m",
+        default="novels",
         help="random weights of this shape, unless --model (%(default)s)",
     )
     p.add_argument("--caches", type=int, nargs="+", default=PAPER, metavar="N", help="sizes (256 to 4096)")

@@ -17,6 +17,9 @@ So every key is rotated once, by its token_index, and never touched again. The q
 A key that never changes need not move either: the window is a ring, where token t takes the slot of token
 ``t - window``, which has just left. Softmax does not care in which order it meets the keys.
 
+With ``positions="original"`` the distance in the text is meant everywhere, and one rotation does. GPT-2 rotates
+nothing; its position is added before the first layer.
+
 Here are the buffers and the attention of one token over them; `decoder` puts a whole model around it.
 """
 

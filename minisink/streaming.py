@@ -82,14 +82,16 @@ class Banded:
         """
         T, n_sinks, window = len(q), self.policy.n_sinks, self.policy.window
         token_index = np.arange(self.n_seen, self.n_seen + T)
-        k = turn(k, token_index)
+        full = self.encode == "slot" and self.n_seen >= self.policy.capacity - 1  # every query stands at the last slot
+        q_slot = turn(q, self.policy.capacity - 1 if full else self._positions(T))
+        both = turn(np.concatenate((q, k), axis=1), token_index)  # (T, H + K, D): one set of angles for both
+        q, k = both[:, : q.shape[1]], both[:, q.shape[1] :]
         old = self.layers[layer] or (k[:0], v[:0], k[:0], v[:0])
         missing = n_sinks - len(old[0])
         sink_keys, sink_values = np.concatenate((old[0], k[:missing])), np.concatenate((old[1], v[:missing]))
         keys, values = np.concatenate((old[2], k)), np.concatenate((old[3], v))  # (R, K, D)
 
-        q_slot, q = turn(q, self._positions(T)), turn(q, token_index)
-        mixed = np.empty_like(q)
+        mixed = np.empty_like(q_slot)
         for start in range(0, T, QUERIES):
             stop = min(start + QUERIES, T)
             first = max(0, len(keys) - T + start - (window - 1))  # keys before this none of them sees

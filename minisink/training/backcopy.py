@@ -154,7 +154,7 @@ class Toy:
         Threads; the numbers do not depend on it.
     """
 
-    def __init__(self, task, *, n_layers=1, kind="softmax", optimizer="adamw", n_steps=800, batch=32, length=64,
+    def __init__(self, task, *, n_layers=1, kind="softmax", optimizer="adamw", n_steps=600, batch=32, length=64,
                  rate=None, seed=0, workers=1):  # fmt: skip
         if n_steps < 1:
             raise ValueError(f"steps is {n_steps}; it must be 1 or more")

@@ -21,7 +21,7 @@ def add_parser(subparsers):
     parser.add_argument("--optimizer", choices=("adamw", "sgd"), default="adamw")
     parser.add_argument("--no-bos", action="store_true", help="texts begin anywhere")
     parser.add_argument("--seed", type=int, default=0, help="of the task, the weights and the texts")
-    parser.add_argument("--steps", type=int, default=800)
+    parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--rate", type=float, help="peak learning rate (default: 0.02; relu 0.002, sgd 1)")
     parser.add_argument("--length", type=int, default=64, help="tokens a text in training")
     parser.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1), help="threads")
