@@ -310,8 +310,9 @@ def forward(ids, weights, config, *, path=None, rows=None, trace=None):
     T = len(ids)
     positions = path.positions(T)
     if positions[-1] >= config.max_positions:
+        beyond = max(positions[0], config.max_positions)
         raise ValueError(
-            f"position {max(positions[0], config.max_positions)} lies beyond the {config.max_positions} learned positions of this GPT-2; "
+            f"position {beyond} lies beyond the {config.max_positions} learned positions of this GPT-2; "
             "use method='recompute', or positions='slot' with a capacity that fits"
         )
     inside = [{} if look_inside else None for _ in weights.layers]

@@ -52,12 +52,13 @@ def test_the_installed_version_is_the_one_of_the_package():
     assert installed == minisink.__version__
 
 
-def test_the_shipped_model_is_whole(novels_folder):
-    assert resources.shipped_names() == ["novels"]
-    names = {path.name for path in novels_folder.iterdir()}
+@pytest.mark.parametrize(("name", "kind"), [("novels", "LlamaForCausalLM"), ("novels-gpt2", "GPT2LMHeadModel")])
+def test_a_shipped_model_is_whole(name, kind):
+    assert name in resources.shipped_names()
+    folder = resources.shipped(name)
+    names = {path.name for path in folder.iterdir()}
     assert {"README.md", "config.json", "model.safetensors", "tokenizer.json"} <= names
-    config = json.loads((novels_folder / "config.json").read_text(encoding="utf-8"))
-    assert config["architectures"] == ["LlamaForCausalLM"]
+    assert json.loads((folder / "config.json").read_text(encoding="utf-8"))["architectures"] == [kind]
 
 
 def test_the_sample_text_is_a_text_of_4000_words():

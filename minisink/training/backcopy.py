@@ -1,17 +1,6 @@
-"""The Bigram-Backcopy task: the smallest world in which a sink forms.
-
-Guo et al., arXiv:2410.13835, section 2. A text begins with BOS and goes on as a Markov chain, except after a few
-*trigger* tokens: there the token *before* the trigger is repeated. To predict it a head must look one back
-on triggers and has nothing to do on all others, where the token itself says everything. Softmax has no "nothing":
-the idle weight gathers on BOS, whose value the head makes small. That is an attention sink.
-
-::
-
-    BOS  k  c  T  c  m  a ...     T is a trigger: after it comes c again
-"""
+"""A one-head model that learns the Bigram-Backcopy task of `chain`, and what can be seen inside it while it does."""
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -22,99 +11,13 @@ from ..model import Model
 from ..ops import softmax1
 from ..perplexity import nll_of
 from . import llama as arch
+from .chain import BOS
 from .gradients import batch_gradient
 from .optimizer import SGD, AdamW, Schedule, clip
 from .parameters import as_weights, decayed, initial_vector
 
-BOS = 0
 # Peak learning rates that work. What ReLU gives is not held to a sum of one, so it bears less.
 RATES = {"softmax": 2e-2, "softmax1": 2e-2, "relu": 2e-3, "sgd": 1.0}
-
-
-@dataclass(frozen=True)
-class Task:
-    """The chain.
-
-    Attributes
-    ----------
-    table : ndarray of shape (V, V)
-        ``table[a, b]``: chance of b after a, BOS never among them.
-    n_triggers : int
-        Tokens 1 to `n_triggers` are triggers: common ones, so that there is much to learn from.
-    starts_with_bos : bool
-    """
-
-    table: np.ndarray
-    n_triggers: int
-    starts_with_bos: bool = True
-
-    @classmethod
-    def random(cls, seed, n_tokens=33, n_triggers=3, spread=1.5, starts_with_bos=True):
-        """A chain whose logits are normal with deviation `spread`; its most frequent tokens are the triggers."""
-        logits = np.random.default_rng([seed, 0]).standard_normal((n_tokens, n_tokens)) * spread
-        logits[:, BOS] = -np.inf
-        weights = np.exp(logits)
-        table = weights / weights.sum(axis=1, keepdims=True)
-        frequency = np.linalg.matrix_power(table, 100)[BOS, 1:]  # of each token, far from the start
-        order = np.concatenate(([BOS], 1 + np.argsort(-frequency)))
-        return cls(table[order][:, order], n_triggers, starts_with_bos)
-
-    def is_trigger(self, ids):
-        """ndarray of bool: which tokens are triggers."""
-        return (ids >= 1) & (ids <= self.n_triggers)
-
-    def draw(self, random, n_samples, length):
-        """Texts.
-
-        Parameters
-        ----------
-        random : numpy.random.Generator
-        n_samples, length : int
-            B and T.
-
-        Returns
-        -------
-        ids : ndarray of shape (B, T), int64
-        nll : ndarray of shape (B, T)
-            What each token costs, in nats, one who knows the chain: the floor under any model's loss.
-        """
-        sums = self.table.cumsum(axis=1)
-        ids = np.full((n_samples, length), BOS, np.int64)
-        nll = np.zeros((n_samples, length))
-        for t in range(length):
-            if t == 0 and self.starts_with_bos:
-                continue
-            before = ids[:, t - 1] if t else np.full(n_samples, BOS)
-            drawn = (random.random(n_samples)[:, None] * sums[before, -1:] > sums[before]).sum(axis=1)
-            copies = self._copies(ids, t)
-            ids[:, t] = np.where(copies, ids[:, t - 2], drawn) if t >= 2 else drawn
-            nll[:, t] = np.where(copies, 0.0, -np.log(self.table[before, ids[:, t]], where=~copies, out=nll[:, t]))
-        return ids, nll
-
-    def floor(self, length):
-        """The loss nobody can beat: mean entropy of the next token, in nats, over the first `length` predictions.
-
-        Exact: the chance of every pair of neighbours (a, b) is carried along. After a copying pair the next
-        token is certain; after any other it costs the entropy of row b of the table.
-        """
-        V = len(self.table)
-        entropy = -np.sum(self.table * np.log(self.table, where=self.table > 0, out=np.zeros_like(self.table)), axis=1)
-        copies = np.zeros((V, V), bool)  # [a, b]
-        copies[1:, 1 : self.n_triggers + 1] = True
-        pair = np.zeros((V, V))
-        pair[BOS, BOS] = 1.0
-        total = 0.0
-        for t in range(-int(not self.starts_with_bos), length):
-            free = np.where(copies, 0.0, pair).sum(axis=0)  # (V,): chance of b with anything allowed next
-            total += float(free @ entropy) if t >= 0 else 0.0
-            pair = np.where(copies, pair, 0.0).T + free[:, None] * self.table  # a b -> b a, or b and what comes
-        return total / length
-
-    def _copies(self, ids, t):
-        """Whether token t repeats token t - 2: after a trigger, unless BOS is what stands before it."""
-        if t < 2:
-            return np.zeros(len(ids), bool)
-        return self.is_trigger(ids[:, t - 1]) & (ids[:, t - 2] != BOS)
 
 
 def make_config(task, n_layers=1, width=64, length=64):

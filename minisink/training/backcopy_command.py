@@ -7,7 +7,8 @@ import time
 from pathlib import Path
 
 from . import picture
-from .backcopy import Task, Toy
+from .backcopy import Toy
+from .chain import Task
 
 KEYS = ("seconds", "loss", "floor", "bos_from_nontrigger", "bos_from_trigger", "value_ratio")
 KEYS += ("dense_nll", "window_nll", "streaming_nll")

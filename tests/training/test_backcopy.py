@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minisink.training import backcopy, commands, picture
+from minisink.training import backcopy, chain, commands, picture
 
 
 @settings(max_examples=20)
 @given(seed=st.integers(0, 999), bos=st.booleans())
 def test_triggers_copy_back(seed, bos):
-    task = backcopy.Task.random(seed, n_tokens=9, n_triggers=2, starts_with_bos=bos)
+    task = chain.Task.random(seed, n_tokens=9, n_triggers=2, starts_with_bos=bos)
     ids, nll = task.draw(np.random.default_rng(seed), 20, 15)
     assert ((ids[:, 0] == 0).all()) == bos
     assert (ids[:, 1:] > 0).all()
@@ -31,14 +31,14 @@ def test_triggers_copy_back(seed, bos):
 @settings(max_examples=8)
 @given(seed=st.integers(0, 999), bos=st.booleans())
 def test_the_floor_is_the_entropy(seed, bos):
-    task = backcopy.Task.random(seed, n_tokens=6, n_triggers=2, starts_with_bos=bos)
+    task = chain.Task.random(seed, n_tokens=6, n_triggers=2, starts_with_bos=bos)
     _, nll = task.draw(np.random.default_rng(seed), 4000, 11)
     means = nll[:, 1:].mean(axis=1)
     assert abs(means.mean() - task.floor(10)) < 5 * means.std() / math.sqrt(4000)
 
 
 def test_rows_of_the_chain_are_chances_and_triggers_are_common():
-    task = backcopy.Task.random(0)
+    task = chain.Task.random(0)
     assert np.allclose(task.table.sum(axis=1), 1)
     assert (task.table[:, 0] == 0).all()
     frequency = np.linalg.matrix_power(task.table, 200)[0]
@@ -46,7 +46,7 @@ def test_rows_of_the_chain_are_chances_and_triggers_are_common():
 
 
 def test_the_toy_starts_without_a_sink_and_learns():
-    toy = backcopy.Toy(backcopy.Task.random(0), n_steps=60, batch=8, length=16)
+    toy = backcopy.Toy(chain.Task.random(0), n_steps=60, batch=8, length=16)
     before = toy.look()
     assert before["bos_from_nontrigger"] < 0.2
     for _ in range(60):
@@ -58,7 +58,7 @@ def test_the_toy_starts_without_a_sink_and_learns():
 @pytest.mark.parametrize("kind", ["softmax", "softmax1", "relu"])
 def test_streaming_path_equals_training_path(kind):
     """On a text no longer than the cache all three methods see the same, and agree with the training forward."""
-    toy = backcopy.Toy(backcopy.Task.random(1), kind=kind, n_layers=2, length=16, batch=2, n_steps=5)
+    toy = backcopy.Toy(chain.Task.random(1), kind=kind, n_layers=2, length=16, batch=2, n_steps=5)
     toy.step()
     ids, nll = toy.task.draw(np.random.default_rng([4, 3]), 3, 17)
     long = toy.stream(n_texts=3, n_tokens=17, seed=4)
@@ -104,7 +104,7 @@ def test_impossible_options(options):
 
 
 def test_a_rate_too_high_says_at_which_step():
-    toy = backcopy.Toy(backcopy.Task.random(0), batch=2, length=8, optimizer="sgd", n_steps=50)
+    toy = backcopy.Toy(chain.Task.random(0), batch=2, length=8, optimizer="sgd", n_steps=50)
     toy.vector[:] = np.nan
     with pytest.raises(ValueError, match="step 1: the loss is nan"):
         toy.step()

@@ -1,0 +1,72 @@
+"""How strong the sink of a model is, measured as Gu et al. (arXiv:2410.10781, section 3.2) do it, in small.
+
+``python -m minisink.experiments.sink_strength novels`` prints it for the sample text that ships.
+"""
+
+import sys
+
+import numpy as np
+
+from ..model import load
+from ..resources import sample_text
+from ..sinks import look_inside, norms, sink_rate, weight_on_first
+from ..terminal import table
+
+
+def run(model, ids, *, length=64, n_texts=100):
+    """Cut a text into pieces, each with the begin-of-text token first, and look inside.
+
+    Parameters
+    ----------
+    model : Model
+    ids : ndarray of shape (T,), ints
+        Without a begin-of-text token; at least one piece long.
+    length : int
+        Tokens in a piece, the first included.
+    n_texts : int
+        Pieces at most.
+
+    Returns
+    -------
+    dict
+        ``"n_texts"``; ``"sink_rate"``: Sink_1^0.3, from 0 to 1; and by layer, each of shape (L,):
+        ``"weight"`` on the first token by later ones, ``"residual"`` and ``"value"``: norm of the first
+        token / median of the others.
+
+    Raises
+    ------
+    ValueError
+        When the text is shorter than one piece.
+    """
+    lead = [] if model.config.bos is None else [model.config.bos]
+    step = length - len(lead)
+    starts = range(0, len(ids) - step + 1, step)[:n_texts]
+    if not starts:
+        raise ValueError(f"the text has {len(ids)} tokens; a piece takes {step}")
+    rates, weights, residuals, values = [], [], [], []
+    for start in starts:
+        trace = look_inside(model, [*lead, *ids[start : start + step]])
+        patterns = [layer["pattern"] for layer in trace["layers"]]
+        length_of = norms(trace)
+        rates.append(sink_rate(patterns))
+        weights.append([weight_on_first(pattern).mean() for pattern in patterns])
+        residuals.append(_first_to_median(length_of["residual"]))
+        values.append(_first_to_median(length_of["value"].mean(axis=-1)))
+    means = {"weight": weights, "residual": residuals, "value": values}
+    return {"n_texts": len(starts), "sink_rate": float(np.mean(rates)), **{k: np.mean(v, 0) for k, v in means.items()}}
+
+
+def _first_to_median(norm):
+    """(L, T) -> (L,)."""
+    return norm[:, 0] / np.median(norm[:, 1:], axis=1)
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:] or ["novels"]:
+        model = load(name)
+        found = run(model, model.encode(sample_text().read_text(encoding="utf-8"), bos=False))
+        pieces = f"{found['n_texts']} pieces of 64 tokens of the sample text"
+        print(f"{name}: sink rate {found['sink_rate']:.1%} over {pieces}")
+        columns = found["weight"], found["residual"], found["value"]
+        rows = [[str(i), f"{w:.2f}", f"{x:.1f}", f"{v:.2f}"] for i, (w, x, v) in enumerate(zip(*columns, strict=True))]
+        print(table(["layer", "weight on the first", "|x| first/median", "|v| first/median"], rows))
