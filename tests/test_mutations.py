@@ -229,7 +229,8 @@ def meet_sinks_twice(patch):
 
 
 def number_sinks_by_the_text(patch):
-    patch.setattr(Banded, "positions", lambda self, n: np.arange(self.n_seen, self.n_seen + n))
+    begin = Banded.__init__
+    patch.setattr(Banded, "__init__", lambda self, *args, positions: begin(self, *args, positions="original"))
 
 
 def number_windows_through(patch):
