@@ -76,7 +76,8 @@ def widen(raw, dtype):
     """
     if raw.dtype == np.uint16:
         raw = (raw.astype(np.uint32) << 16).view(np.float32)
-    return raw.astype(dtype)
+    with np.errstate(over="ignore", invalid="ignore"):  # what does not fit `dtype` becomes infinity: see `_read`
+        return raw.astype(dtype)
 
 
 def find_files(folder):
@@ -213,8 +214,7 @@ def _and_more(names):
 
 def _read(name, dtype, path, kind, shape, offset):
     """One tensor, through a memory map that is let go before the next one."""
-    with np.errstate(over="ignore", invalid="ignore"):  # what does not fit `dtype` is told below, by name
-        array = widen(np.memmap(path, FLOATS[kind], "r", offset, shape), dtype)
+    array = widen(np.memmap(path, FLOATS[kind], "r", offset, shape), dtype)
     array = np.asarray(array)  # the memmap's subclass has served
     if not np.isfinite(array).all():
         warnings.warn(f"{path}: tensor {name} holds NaN or infinity", stacklevel=2)

@@ -107,3 +107,12 @@ def test_an_interrupted_block_is_noticed():
     model.weights.layers[1].wo = wo
     with pytest.raises(ValueError, match="left half-way by an interrupted forward pass"):
         model.forward(ids, cache=cache)
+
+
+@pytest.mark.parametrize("positions", ["slot", "original"])
+def test_blocks_after_the_cache_is_full(positions):
+    """Where every query of a block stands at the last slot, and where it stands at its place in the text."""
+    model, ids, policy = tiny.make(), tiny.ids(24), minisink.keep_sinks(2, 3)
+    cache = streaming.Banded(model.config.n_layers, policy, positions=positions)
+    got = [public(model).forward(block, cache=cache) for block in ids.reshape(6, 4)]
+    np.testing.assert_allclose(np.concatenate(got), model.stream(ids, policy, positions), rtol=1e-10, atol=1e-10)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from training import small
 
@@ -19,10 +19,20 @@ def slope(f, x, direction, step=1e-5):
     return (f(x + step * direction) - f(x - step * direction)) / (2 * step)
 
 
-def check(f, x, gradient, random):
+def bends(f, x, direction, step=1e-7):
+    """Whether ReLU has a corner so near that the slopes to both sides differ: there is no gradient to compare then."""
+    here = f(x)
+    right, left = (f(x + step * direction) - here) / step, (here - f(x - step * direction)) / step
+    return not np.isclose(right, left, rtol=1e-5, atol=1e-5)
+
+
+def check(f, x, gradient, random, corners=False):
     """`gradient` tells the slope of f at x along a random direction."""
     direction = random.standard_normal(x.shape)
-    assert np.isclose((gradient * direction).sum(), slope(f, x, direction), rtol=1e-5, atol=1e-8)
+    if corners:
+        assume(not bends(f, x, direction))
+    step, rtol, atol = (1e-7, 1e-4, 1e-5) if corners else (1e-5, 1e-5, 1e-8)
+    assert np.isclose((gradient * direction).sum(), slope(f, x, direction, step), rtol=rtol, atol=atol)
 
 
 @pytest.mark.parametrize("case", small.CASES)
@@ -41,7 +51,10 @@ def test_gradient_of_every_parameter(case, seed):
     for name in shapes:  # along a direction that moves this array only
         direction = np.zeros_like(vector)
         views(direction, shapes)[name][...] = random.standard_normal(shapes[name])
-        assert np.isclose(gradient @ direction, slope(loss, vector, direction), rtol=1e-4, atol=1e-7), name
+        if kind == "relu" and bends(loss, vector, direction):
+            continue
+        step, atol = (1e-7, 1e-5) if kind == "relu" else (1e-5, 1e-7)
+        assert np.isclose(gradient @ direction, slope(loss, vector, direction, step), rtol=1e-4, atol=atol), name
 
 
 @pytest.mark.parametrize("case", ["llama", "gpt2 tied"])
@@ -140,8 +153,8 @@ def test_attention(kind, with_sinks, seed):
     def f(q, k, v, sinks):
         return (attention.attention(q, k, v, bias, kind, sinks)[0] * dy).sum()
 
-    check(lambda x: f(x, k, v, sinks), q, dq, r)
-    check(lambda x: f(q, x, v, sinks), k, dk, r)
+    check(lambda x: f(x, k, v, sinks), q, dq, r, corners=kind == "relu")
+    check(lambda x: f(q, x, v, sinks), k, dk, r, corners=kind == "relu")
     check(lambda x: f(q, k, x, sinks), v, dv, r)
     if with_sinks:
         check(lambda x: f(q, k, v, x), sinks, into, r)
