@@ -157,3 +157,11 @@ def test_a_cache_is_written_whole_or_not_at_all(tmp_path):
     restored = minisink.load_cache(tmp_path / "stream.cache")
     more = tiny.ids(5, seed=1)
     np.testing.assert_array_equal(model.forward(more, cache=restored), model.forward(more, cache=cache))
+
+
+def test_biases_no_config_can_express_are_refused(tmp_path):
+    """Llama's config.json has one attention_bias; a folder that could not be read again is not begun."""
+    model = tiny.make(qkv_bias=True, o_bias=False)
+    with pytest.raises(ValueError, match="one attention_bias"):
+        minisink.Model(model.config, model.weights).save(tmp_path / "saved")
+    assert not list(tmp_path.iterdir())
