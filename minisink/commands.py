@@ -24,7 +24,7 @@ from .perplexity import nll_blocks, perplexity
 from .plots import above_recompute, check_picture, draw_inspection, draw_losses, draw_speed
 from .resources import sample_text
 from .sinks import look_inside, summary
-from .terminal import chart, human_bytes, rolling_mean, table
+from .terminal import chart, human_bytes, rolling_mean, rolling_span, table
 
 
 def _settings(args, model, ids):
@@ -112,7 +112,7 @@ def demo(args):
     for row in rows:
         if row["note"]:
             print(f"{row['method']} stopped after {len(row['nll'])} tokens: {row['note']}")
-    span = max(32, len(ids) // 25)
+    span = rolling_span(losses)
     print(f"\nloss in nats, mean of the last {span} tokens: d dense, w window, r recompute, s streaming\n")
     curves = {method: rolling_mean(nll, span) for method, nll in losses.items() if len(nll)}
     if curves:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .terminal import rolling_mean
+from .terminal import rolling_mean, rolling_span
 
 COLOURS = {"dense": "#7f7f7f", "window": "#d62728", "recompute": "#1f77b4", "streaming": "#2ca02c"}
 
@@ -62,9 +62,9 @@ def draw_losses(path, losses, *, title, evicted_from=None):
     """
     from matplotlib.figure import Figure
 
-    span = max(32, max(len(nll) for nll in losses.values()) // 25)
+    span = rolling_span(losses)
     above = above_recompute(losses)
-    figure = Figure(figsize=(9, 8 if above else 5), layout="constrained")
+    figure = Figure(figsize=(11, 8 if above else 5), layout="constrained")
     panels = figure.subplots(2 if above else 1, 1, sharex=True, squeeze=False)[:, 0]
     labels = [f"loss (nats, mean of the last {span})", "loss above re-computation (nats)"]
     for axes, curves, label in zip(panels, (losses, above), labels, strict=False):
@@ -74,7 +74,7 @@ def draw_losses(path, losses, *, title, evicted_from=None):
         if evicted_from is not None:
             axes.axvline(evicted_from, color="black", ls=":", label="first eviction")
         axes.set_ylabel(label, fontsize=13)
-        axes.legend(fontsize=13, loc="center right")
+        axes.legend(fontsize=13, loc="center left", bbox_to_anchor=(1.0, 0.5))  # beside the curves, not on them
         axes.grid(alpha=0.3)
     panels[0].set_title(title, fontsize=14)
     panels[-1].set_xlabel("token", fontsize=13)

@@ -54,6 +54,20 @@ def rolling_mean(values, span):
     return (total[stop] - total[start]) / (stop - start)
 
 
+def rolling_span(curves):
+    """Over how many tokens to average: a 25th of the longest curve, and 32 at least.
+
+    Parameters
+    ----------
+    curves : dict of str to ndarray of shape (T,)
+
+    Returns
+    -------
+    int
+    """
+    return max(32, max(len(curve) for curve in curves.values()) // 25)
+
+
 def chart(series, *, mark=None, mark_label="", width=72, height=16):
     """Draw curves with letters.
 
