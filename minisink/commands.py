@@ -17,11 +17,12 @@ from tqdm import tqdm
 
 from .experiments import four_methods, speed
 from .experiments.shapes import random_model
+from .files import check_picture, whole_file
 from .generate import generate, text_stream
 from .methods import METHODS, cache_bytes_per_token
 from .model import load
 from .perplexity import nll_blocks, perplexity
-from .plots import above_recompute, check_picture, draw_inspection, draw_losses, draw_speed
+from .plots import above_recompute, draw_inspection, draw_losses, draw_speed
 from .resources import sample_text
 from .sinks import look_inside, summary
 from .terminal import chart, human_bytes, rolling_mean, rolling_span, table
@@ -212,15 +213,10 @@ def ppl(args):
 
 def _write_csv(path, ids, nll):
     """Loss of every token but the first; the file appears when it is whole."""
-    unfinished = Path(f"{path}.tmp")
-    try:
-        with unfinished.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(["token_index", "id", "nll"])
-            writer.writerows((i + 1, int(ids[i + 1]), repr(float(loss))) for i, loss in enumerate(nll))
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with whole_file(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["token_index", "id", "nll"])
+        writer.writerows((i + 1, int(ids[i + 1]), repr(float(loss))) for i, loss in enumerate(nll))
 
 
 def inspect(args):

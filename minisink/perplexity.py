@@ -5,8 +5,6 @@ from what the method's cache holds *at that moment*: evaluating in one forward p
 evicted, would make the window, streaming and dense attention agree to the last digit.
 """
 
-from itertools import pairwise
-
 import numpy as np
 
 from .device import to_host
@@ -85,11 +83,7 @@ def nll_blocks(model, ids, *, method="streaming", n_sinks=4, window=252, positio
     policy = policy_of(model, method, n_sinks, window, positions)
     if method == "recompute":
         return _recomputed(model, ids, window, check_lead(model, lead, window), block)
-    if method == "dense":
-        cache = new_cache(model, method="dense", positions=positions)
-    else:
-        cache = Banded(model.config.n_layers, policy, positions=positions)
-    return _cached(model, ids, cache, block)
+    return _streamed(model, iter([ids]), _empty_cache(model, method, policy, positions), block)
 
 
 def nll_stream(model, pieces, *, method="streaming", n_sinks=4, window=252, positions="slot", block=BLOCK):
@@ -132,16 +126,23 @@ def nll_stream(model, pieces, *, method="streaming", n_sinks=4, window=252, posi
     if method == "recompute":
         raise ValueError("method 'recompute' reads its text more than once, so it cannot come in pieces")
     policy = policy_of(model, method, n_sinks, window, positions)
+    return _streamed(model, iter(pieces), _empty_cache(model, method, policy, positions), block)
+
+
+def _empty_cache(model, method, policy, positions):
+    """What a method keeps, on the path that takes whole blocks."""
     if method == "dense":
-        cache = new_cache(model, method="dense", positions=positions)
-    else:
-        cache = Banded(model.config.n_layers, policy, positions=positions)
-    return _streamed(model, iter(pieces), cache, block)
+        return new_cache(model, method="dense", positions=positions)
+    return Banded(model.config.n_layers, policy, positions=positions)
 
 
 def _streamed(model, pieces, cache, block):
-    """Blocks of exactly `block` tokens, however the pieces come; a token waits until the next one is known."""
+    """Blocks of `block` tokens, however the pieces come; a token waits until the next one is known.
+
+    One block more ends where the learned positions of a GPT-2 end, so that it gets that far.
+    """
     waiting, failure = np.empty(0, np.int64), None
+    limit = model.config.max_positions  # tokens until then
     while failure is None:
         try:
             piece = next(pieces)
@@ -150,20 +151,11 @@ def _streamed(model, pieces, cache, block):
         else:
             waiting = np.concatenate((waiting, model.check_ids(piece))) if len(piece) else waiting
         while len(waiting) > block or (failure is not None and len(waiting) > 1):
-            n = min(block, len(waiting) - 1)
+            n = min(block, len(waiting) - 1, limit if limit > 0 else block)
             yield nll_of(model.forward(waiting[:n], cache=cache), waiting[1 : n + 1])
-            waiting = waiting[n:]
+            waiting, limit = waiting[n:], limit - n
     if not isinstance(failure, StopIteration):
         raise failure
-
-
-def _cached(model, ids, cache, block):
-    """Every token from what the cache holds; the last token predicts nothing."""
-    n = len(ids) - 1
-    cuts = {0, *range(0, n, block), min(model.config.max_positions, n), n}  # a GPT-2 gets as far as its positions go
-    for start, stop in pairwise(sorted(cuts)):
-        logits = model.forward(ids[start:stop], cache=cache)  # (block,) -> (block, V)
-        yield nll_of(logits, ids[start + 1 : stop + 1])
 
 
 def _recomputed(model, ids, window, lead, block):

@@ -1,50 +1,17 @@
 """Pictures, drawn with matplotlib (the extra ``minisink[plot]``) and written whole or not at all."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 
+from .files import whole_file
 from .terminal import rolling_mean, rolling_span
 
 COLOURS = {"dense": "#7f7f7f", "window": "#d62728", "recompute": "#1f77b4", "streaming": "#2ca02c"}
 
 
-def check_picture(path):
-    """Refuse a picture that could not be written, before hours of work go into it.
-
-    Parameters
-    ----------
-    path : str or path
-
-    Raises
-    ------
-    ValueError
-        Without matplotlib, for a folder that is not there, or an ending matplotlib does not know.
-    """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ValueError("pictures need matplotlib: pip install 'minisink[plot]'") from None
-    known = Figure().canvas.get_supported_filetypes()
-    ending = Path(path).suffix[1:].lower()
-    if ending not in known:
-        raise ValueError(f"{path}: a picture ends in one of {', '.join('.' + kind for kind in sorted(known))}")
-    if not Path(path).parent.is_dir():
-        raise ValueError(f"{path}: there is no folder {Path(path).parent}")
-    if Path(path).is_dir():
-        raise ValueError(f"{path}: this is a folder; a picture needs the name of a file")
-
-
 def _save(figure, path):
-    """Write a picture under another name and move it into place."""
-    path = Path(path)
-    unfinished = path.with_name(f".{path.name}.tmp{path.suffix}")
-    try:
+    """Write a picture."""
+    with whole_file(path) as unfinished:
         figure.savefig(unfinished, dpi=150)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def draw_losses(path, losses, *, title, evicted_from=None):

@@ -24,13 +24,12 @@ Here are the buffers and the attention of one token over them; `decoder` puts a 
 """
 
 import json
-import os
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from .cache import Policy, check_positions
+from .files import save_arrays
 
 FIRST_BUFFER = 64  # slots that a cache without a limit starts with
 
@@ -114,13 +113,15 @@ class RingCache:
         Parameters
         ----------
         path : str or path
+
+        Raises
+        ------
+        ValueError
+            When the file cannot be written.
         """
         policy = self.policy
         about = {"n_seen": self.n_seen, "n_sinks": policy.n_sinks, "window": policy.window, "positions": self.positions}
-        unfinished = f"{path}.tmp"
-        arrays = {"keys": self.keys, "values": self.values}
-        save_file(arrays, unfinished, metadata={"minisink_ring": json.dumps(about)})
-        os.replace(unfinished, path)
+        save_arrays({"keys": self.keys, "values": self.values}, path, {"minisink_ring": json.dumps(about)})
 
     @classmethod
     def load(cls, path):

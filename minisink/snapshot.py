@@ -1,15 +1,13 @@
 """A cache to a file and back, so that a stream can stop today and go on tomorrow, to the same bits."""
 
 import json
-import os
-from contextlib import suppress
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from .cache import KVCache, Policy
 from .device import to_host
+from .files import save_arrays
 
 
 def save_cache(cache, path):
@@ -36,14 +34,7 @@ def save_cache(cache, path):
         "window": cache.policy.window,
         "positions": cache.positions,
     }
-    unfinished = f"{path}.tmp"
-    try:
-        save_file(arrays, unfinished, metadata={"minisink_cache": json.dumps(about)})
-        os.replace(unfinished, path)
-    except (OSError, SafetensorError) as error:
-        with suppress(OSError):
-            os.unlink(unfinished)
-        raise ValueError(f"{path}: cannot be written ({error})") from error
+    save_arrays(arrays, path, {"minisink_cache": json.dumps(about)})
 
 
 def load_cache(path, *, like=None):

@@ -20,6 +20,7 @@ FLOORS = {
     "llama": 2,
     "gpt2": 2,
     "checkpoint": 2,
+    "files": 0,
     "hub": 2,
     "model": 3,
     "streaming": 4,

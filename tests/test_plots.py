@@ -8,7 +8,8 @@ import tiny
 
 import minisink
 from minisink import gpt2, llama, sinks
-from minisink.plots import above_recompute, check_picture, draw_inspection, draw_losses
+from minisink.files import check_picture
+from minisink.plots import above_recompute, draw_inspection, draw_losses
 
 MAGIC = {"png": b"\x89PNG", "pdf": b"%PDF", "svg": b"<?xml"}
 LOSSES = {name: np.linspace(4, 3 + i, 60 - i) for i, name in enumerate(["dense", "window", "streaming", "another"])}

@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+from ..files import check_picture
 from . import picture
 from .backcopy import Toy
 from .chain import Task
@@ -45,7 +46,7 @@ def train(args):
     if args.rate is not None and not 0 < args.rate < float("inf"):
         raise ValueError(f"--rate is {args.rate}; it must be a number above 0")
     if args.plot is not None:
-        picture.check_picture(args.plot)
+        check_picture(args.plot)
     started = time.perf_counter()
     task = Task.random(args.seed, starts_with_bos=not args.no_bos)
     toy = Toy(

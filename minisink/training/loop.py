@@ -6,12 +6,12 @@ it decides when (`commands`), so that an interrupt falls between two steps and l
 
 import csv
 import math
-import os
 import time
 
 import numpy as np
 
 from ..device import array_module, to_host
+from ..files import whole_file
 from ..model import Model
 from ..perplexity import token_nll
 from . import data, state
@@ -196,10 +196,8 @@ class Training:
             return
         with open(path, newline="", encoding="utf-8") as file:
             rows = list(csv.reader(file))
-        half = path.with_suffix(".half")
-        with open(half, "w", newline="", encoding="utf-8") as file:
+        with whole_file(path) as unfinished, open(unfinished, "w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows(rows[:1] + [row for row in rows[1:] if int(row[0]) <= self.n_steps_done])
-        os.replace(half, path)
 
 
 def run(training, *, eval_every=50, save_every=200, on_step=None, stop=lambda: False):

@@ -1,7 +1,6 @@
 """The backcopy experiment as it runs: in the terminal, and as a picture."""
 
-import os
-from pathlib import Path
+from ..files import whole_file
 
 BAR = 40  # characters of a full bar
 
@@ -56,25 +55,6 @@ def panel(step, n_steps, row, highest, first="BOS"):
     return "\n".join(lines)
 
 
-def check_picture(path):
-    """Refuse, before any work, a picture that could not be written.
-
-    Raises
-    ------
-    ValueError
-        Without matplotlib, for an ending it does not know, or a folder that is not there.
-    """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ValueError("--plot needs matplotlib: pip install 'minisink[plot]'") from None
-    known = Figure().canvas.get_supported_filetypes()
-    if Path(path).suffix[1:].lower() not in known:
-        raise ValueError(f"{path}: a picture ends in one of {', '.join('.' + kind for kind in sorted(known))}")
-    if not Path(path).parent.is_dir() or Path(path).is_dir():
-        raise ValueError(f"{path}: cannot be written; it needs a folder that is there and the name of a file")
-
-
 def draw(history, path, first="BOS"):
     """The experiment over its steps: loss against the floor, weight on the first token, size of its value.
 
@@ -104,12 +84,8 @@ def draw(history, path, first="BOS"):
         axes.set_xlabel("step")
     loss.legend()
     weight.legend()
-    half = Path(path).with_name(f".{Path(path).name}.half{Path(path).suffix}")
-    try:
-        figure.savefig(half, dpi=150)
-        os.replace(half, path)
-    finally:
-        half.unlink(missing_ok=True)
+    with whole_file(path) as unfinished:
+        figure.savefig(unfinished, dpi=150)
 
 
 def _share(row):

@@ -6,13 +6,13 @@ moved into place: there is always a whole one.
 """
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+
+from ..files import save_arrays
 
 FILE = "state.safetensors"
 
@@ -58,12 +58,7 @@ def save(folder, state, identity):
         When the folder cannot be written.
     """
     about = {"step": state.step, "seconds": state.seconds, "random": state.random, "losses": state.losses}
-    half = folder / f".{FILE}.half"
-    try:
-        save_file(state.vectors, half, metadata={"minisink": json.dumps(about | {"identity": identity})})
-        os.replace(half, folder / FILE)
-    except (OSError, SafetensorError) as error:
-        raise ValueError(f"{folder / FILE}: cannot be written ({error})") from error
+    save_arrays(state.vectors, folder / FILE, {"minisink": json.dumps(about | {"identity": identity})})
 
 
 def load(folder, identity):

@@ -4,11 +4,12 @@ The tokenizer is a byte-level BPE (Sennrich et al., arXiv:1508.07909, over bytes
 unknown to it. ``<s>`` is id 0 and never comes out of a text.
 """
 
-import os
 from pathlib import Path
 
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from ..files import whole_file
 
 BOS = "<s>"
 
@@ -115,9 +116,8 @@ def remembered(path, make):
                 raise ValueError(f"holds {ids.dtype} of shape {ids.shape}, not a row of token ids")
             return ids
         ids = make()
-        half = path.with_name(path.name + ".half.npy")
-        np.save(half, ids)
-        os.replace(half, path)
+        with whole_file(path) as unfinished, open(unfinished, "wb") as file:
+            np.save(file, ids)
     except (OSError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from error
     return ids

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from minisink import llama, load
+from minisink import files, llama, load
 from minisink.training import data, state
 from minisink.training import llama as arch
 from minisink.training.loop import Training, run
@@ -152,7 +152,7 @@ def test_a_half_written_state_does_not_replace_a_whole_one(tmp_path, monkeypatch
         path.write_bytes(b"half")
         raise OSError("no space left")
 
-    monkeypatch.setattr(state, "save_file", full_disk)
+    monkeypatch.setattr(files, "save_file", full_disk)
     first.step()
     with pytest.raises(ValueError, match="cannot be written.*no space left"):
         first.save()
