@@ -72,6 +72,26 @@ def banded_mask(n_queries, n_keys, window, like=None):
     return (slot <= own) & (slot > own - window)
 
 
+def additive(visible, dtype):
+    """The mask as a number to add to a score: 0 where a query may look, -inf where not.
+
+    Parameters
+    ----------
+    visible : ndarray of bool, shape (T, S)
+    dtype : numpy dtype
+
+    Returns
+    -------
+    ndarray of shape (T, S)
+
+    Examples
+    --------
+    >>> additive(np.array([[True, False]]), np.float32).tolist()
+    [[0.0, -inf]]
+    """
+    return np.where(visible, 0.0, -np.inf).astype(dtype)
+
+
 def attend(q, keys, values, visible=None, *, normalise=softmax, trace=None):
     """Mix the values of the visible keys, by how well each key fits the query.
 
@@ -114,7 +134,7 @@ def attend(q, keys, values, visible=None, *, normalise=softmax, trace=None):
         raise ValueError("attention over no keys: the cache is empty")
     scores = score(q, keys)  # (H, T, S)
     if visible is not None:
-        scores = np.where(visible, scores, -np.inf)
+        scores += additive(visible, scores.dtype)
     pattern = normalise(scores)  # (H, T, S)
     if trace is not None:
         trace["scores"], trace["pattern"] = scores, pattern

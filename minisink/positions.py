@@ -92,10 +92,11 @@ def rotate(x, positions, frequencies):
     cos = np.cos(angles).astype(x.dtype)[..., None, :]  # (T, 1, D/2): one angle for all heads
     sin = np.sin(angles).astype(x.dtype)[..., None, :]
     half = x.shape[-1] // 2
-    a, b = x[..., :half], x[..., half:]
-    turned = np.empty_like(x)
-    turned[..., :half] = a * cos - b * sin
-    turned[..., half:] = b * cos + a * sin
+    turned = np.empty_like(x)  # first a quarter turn: (a, b) -> (-b, a)
+    turned[..., :half] = x[..., half:]
+    turned[..., half:] = x[..., :half]
+    turned *= np.concatenate((-sin, sin), axis=-1)
+    turned += x * np.concatenate((cos, cos), axis=-1)  # any turn is cos times x and sin times its quarter turn
     return turned
 
 

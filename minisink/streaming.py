@@ -13,7 +13,7 @@ Both are passed to `Model.forward` as its cache.
 
 import numpy as np
 
-from .attention import banded_mask, causal_attention, mix, score
+from .attention import additive, banded_mask, causal_attention, mix, score
 from .ops import softmax
 from .positions import unrotated
 
@@ -47,6 +47,7 @@ class Banded:
         self.n_seen = 0
         self.layers: list = [None] * n_layers
         self._n_seen = [0] * n_layers  # of each layer; the same outside a forward pass
+        self._masks = {}  # of the block at hand, by the first query of a group
 
     def positions(self, n_tokens):
         """ndarray of shape (T,): the position of each new token when it is the newest.
@@ -82,26 +83,32 @@ class Banded:
         """
         T, n_sinks, window = len(q), self.policy.n_sinks, self.policy.window
         token_index = np.arange(self.n_seen, self.n_seen + T)
-        full = self.encode == "slot" and self.n_seen >= self.policy.capacity - 1  # every query stands at the last slot
-        q_slot = turn(q, self.policy.capacity - 1 if full else self._positions(T))
+        last_slot = self.policy.capacity - 1
+        full = self.encode == "slot" and self.n_seen >= last_slot  # every query stands at the last slot
+        q_slot = q if full else turn(q, self._positions(T))
         both = turn(np.concatenate((q, k), axis=1), token_index)  # (T, H + K, D): one set of angles for both
         q, k = both[:, : q.shape[1]], both[:, q.shape[1] :]
         old = self.layers[layer] or (k[:0], v[:0], k[:0], v[:0])
         missing = n_sinks - len(old[0])
         sink_keys, sink_values = np.concatenate((old[0], k[:missing])), np.concatenate((old[1], v[:missing]))
         keys, values = np.concatenate((old[2], k)), np.concatenate((old[3], v))  # (R, K, D)
+        seen_sinks = turn(sink_keys, -last_slot) if full else sink_keys  # turn these few back, not all queries forward
+        if layer == 0:
+            self._masks = {}  # every layer of this block shares them
 
         mixed = np.empty_like(q_slot)
         for start in range(0, T, QUERIES):
             stop = min(start + QUERIES, T)
             first = max(0, len(keys) - T + start - (window - 1))  # keys before this none of them sees
             last = len(keys) - T + stop
-            to_sinks = score(q_slot[start:stop], sink_keys)  # (H, t, n_sinks)
+            to_sinks = score(q_slot[start:stop], seen_sinks)  # (H, t, n_sinks)
             to_recent = score(q[start:stop], keys[first:last])  # (H, t, R)
             scores = np.concatenate((to_sinks, to_recent), axis=-1)  # (H, t, n_sinks + R): one softmax over both
-            visible = self._visible(self.n_seen + start, stop - start, len(sink_keys), last - first, q)
-            pattern = normalise(np.where(visible, scores, -np.inf))
-            mixed[start:stop] = mix(pattern, np.concatenate((sink_values, values[first:last])))
+            if start not in self._masks:
+                visible = self._visible(self.n_seen + start, stop - start, len(sink_keys), last - first, q)
+                self._masks[start] = additive(visible, q.dtype)
+            scores += self._masks[start]
+            mixed[start:stop] = mix(normalise(scores), np.concatenate((sink_values, values[first:last])))
 
         keep = max(0, len(keys) - (window - 1))  # the next query brings itself
         self.layers[layer] = (sink_keys, sink_values, keys[keep:], values[keep:])

@@ -13,6 +13,7 @@ from minisink.methods import METHODS
 from minisink.streaming import Banded, Windows
 
 some = settings(max_examples=60)
+thousand = settings(max_examples=1000)
 few = settings(max_examples=20)  # the book is slow
 cached_methods = st.sampled_from(["dense", "window", "streaming"])
 sizes = st.tuples(st.integers(0, 3), st.integers(1, 6))  # n_sinks, window
@@ -59,7 +60,7 @@ def test_token_nll_is_the_book(model, ids, method, sizes, positions):
     close(got, want)
 
 
-@some
+@thousand
 @given(tiny.models(), tiny.texts(max_size=40), cached_methods, sizes, tiny.positions, st.integers(1, 50))
 def test_blocks_of_loss_are_one_token_at_a_time(model, ids, method, sizes, positions, block):
     """However many tokens a forward pass takes, the losses are those of decoding one by one through a cache."""
@@ -71,7 +72,7 @@ def test_blocks_of_loss_are_one_token_at_a_time(model, ids, method, sizes, posit
     close(np.concatenate([np.empty(0), *blocks]), want)
 
 
-@some
+@thousand
 @given(tiny.models(), tiny.chunked_texts(40), sizes, tiny.positions)
 def test_banded_is_a_cache(model, text, sizes, positions):
     """Rotating keys once and queries twice under a banded mask gives the logits of rotating every key by its slot."""

@@ -10,6 +10,7 @@ import minisink
 from minisink import streaming
 
 some = settings(max_examples=60)
+thousand = settings(max_examples=1000)
 methods = st.sampled_from(["dense", "window", "streaming"])
 
 
@@ -37,7 +38,7 @@ def test_pieces_are_the_text(model, text, method, positions, block, data):
     np.testing.assert_allclose(whole(blocks), minisink.token_nll(model, ids, **options), rtol=1e-10, atol=1e-10)
 
 
-@some
+@thousand
 @given(tiny.models(), tiny.chunked_texts(60), st.integers(0, 3), st.integers(1, 9), tiny.positions, st.integers(1, 7))
 def test_queries_of_a_block_in_groups(model, text, n_sinks, window, positions, queries):
     """However many queries of a block are taken at once, its logits are those of a cache, token by token."""
