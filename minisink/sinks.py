@@ -119,12 +119,36 @@ def norms(trace):
         ``"residual"`` (L, T), after each layer; ``"key"`` and ``"value"`` (L, T, K).
     """
     layers = trace["layers"]
-    after = [layer["x"] for layer in layers[1:]] + [trace["x"]]  # what enters a layer has left the one below
     return {
-        "residual": np.stack([np.linalg.norm(to_host(x), axis=-1) for x in after]),
+        "residual": np.stack([np.linalg.norm(x, axis=-1) for x in _after_layers(trace)]),
         "key": np.stack([np.linalg.norm(to_host(layer["k"]), axis=-1) for layer in layers]),
         "value": np.stack([np.linalg.norm(to_host(layer["v"]), axis=-1) for layer in layers]),
     }
+
+
+def massive(trace):
+    """Massive-activation ratio of each layer: the largest entry of the residual stream over the median one.
+
+    ``max |x| / median |x|`` over all tokens and channels (Sun et al., arXiv:2402.17762, section 2, who call an
+    entry massive that is a thousand times the median).
+
+    Parameters
+    ----------
+    trace : dict
+        From `look_inside`.
+
+    Returns
+    -------
+    numpy.ndarray of shape (L,)
+        After each layer.
+    """
+    return np.array([abs(x).max() / np.median(abs(x)) for x in _after_layers(trace)])
+
+
+def _after_layers(trace):
+    """The residual stream (T, C) after each layer."""
+    layers = trace["layers"]
+    return [to_host(x) for x in [layer["x"] for layer in layers[1:]] + [trace["x"]]]  # left one, entered the next
 
 
 def summary(model, ids, *, n_first=1):

@@ -20,10 +20,10 @@ def test_the_readme_says_what_is_printed(name, monkeypatch, capsys):
     runpy.run_module("minisink.experiments.sink_strength", run_name="__main__")
     printed = capsys.readouterr().out
     stated = (shipped(name) / "README.md").read_text(encoding="utf-8")
-    numbers = re.compile(r"\d+\.\d+")
+    numbers = re.compile(r"\d+(?:\.\d+)?")
     where = stated.index(f"{name}: sink rate")
     wanted = [float(x) for x in numbers.findall(stated[where : stated.index("```", where)])]
-    assert [float(x) for x in numbers.findall(printed)] == pytest.approx(wanted, abs=0.051)
+    assert [float(x) for x in numbers.findall(printed)] == pytest.approx(wanted, rel=0.01, abs=0.051)
 
 
 def test_pieces_are_weighed_alike():
@@ -33,7 +33,7 @@ def test_pieces_are_weighed_alike():
     both = run(model, ids, length=8)
     alone = [run(model, part, length=8) for part in (ids[:7], ids[7:])]
     assert both["n_texts"] == 2
-    for key in ("sink_rate", "weight", "residual", "value"):
+    for key in ("sink_rate", "weight", "residual", "value", "massive"):
         np.testing.assert_allclose(both[key], (alone[0][key] + alone[1][key]) / 2)
     with pytest.raises(ValueError, match="the text has 6 tokens; a piece takes 7"):
         run(model, ids[:6], length=8)

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..model import load
 from ..resources import sample_text
-from ..sinks import look_inside, norms, sink_rate, weight_on_first
+from ..sinks import look_inside, massive, norms, sink_rate, weight_on_first
 from ..terminal import table
 
 
@@ -31,7 +31,7 @@ def run(model, ids, *, length=64, n_texts=100):
     dict
         ``"n_texts"``; ``"sink_rate"``: Sink_1^0.3, from 0 to 1; and by layer, each of shape (L,):
         ``"weight"`` on the first token by later ones, ``"residual"`` and ``"value"``: norm of the first
-        token / median of the others.
+        token / median of the others; ``"massive"``: see `sinks.massive`.
 
     Raises
     ------
@@ -43,7 +43,7 @@ def run(model, ids, *, length=64, n_texts=100):
     starts = range(0, len(ids) - step + 1, step)[:n_texts]
     if not starts:
         raise ValueError(f"the text has {len(ids)} tokens; a piece takes {step}")
-    rates, weights, residuals, values = [], [], [], []
+    rates, weights, residuals, values, largest = [], [], [], [], []
     for start in starts:
         trace = look_inside(model, [*lead, *ids[start : start + step]])
         patterns = [layer["pattern"] for layer in trace["layers"]]
@@ -52,7 +52,8 @@ def run(model, ids, *, length=64, n_texts=100):
         weights.append([weight_on_first(pattern).mean() for pattern in patterns])
         residuals.append(_first_to_median(length_of["residual"]))
         values.append(_first_to_median(length_of["value"].mean(axis=-1)))
-    means = {"weight": weights, "residual": residuals, "value": values}
+        largest.append(massive(trace))
+    means = {"weight": weights, "residual": residuals, "value": values, "massive": largest}
     return {"n_texts": len(starts), "sink_rate": float(np.mean(rates)), **{k: np.mean(v, 0) for k, v in means.items()}}
 
 
@@ -67,6 +68,11 @@ if __name__ == "__main__":
         found = run(model, model.encode(sample_text().read_text(encoding="utf-8"), bos=False))
         pieces = f"{found['n_texts']} pieces of 64 tokens of the sample text"
         print(f"{name}: sink rate {found['sink_rate']:.1%} over {pieces}")
-        columns = found["weight"], found["residual"], found["value"]
-        rows = [[str(i), f"{w:.2f}", f"{x:.1f}", f"{v:.2f}"] for i, (w, x, v) in enumerate(zip(*columns, strict=True))]
-        print(table(["layer", "weight on the first", "|x| first/median", "|v| first/median"], rows))
+        rows = [
+            [str(i), f"{weight:.2f}", f"{x:.1f}", f"{v:.2f}", f"{most:.0f}"]
+            for i, (weight, x, v, most) in enumerate(
+                zip(*(found[name] for name in ("weight", "residual", "value", "massive")), strict=True)
+            )
+        ]
+        header = ["layer", "weight on the first", "|x| first/median", "|v| first/median", "largest/median activation"]
+        print(table(header, rows))
