@@ -7,6 +7,7 @@ import numpy as np
 from .. import llama
 from ..attention import Cached, Dense
 from ..cache import KVCache, keep_sinks, keep_window
+from ..device import array_module, to_host
 from ..model import Model
 from ..ops import softmax1
 from ..perplexity import nll_of
@@ -54,16 +55,25 @@ class Toy:
         Peak learning rate; one of `RATES` by default.
     seed : int
     workers : int
-        Threads; the numbers do not depend on it.
+        Threads; the numbers do not depend on it. On a GPU there is one.
+    device : str
+        "cpu" or "cuda".
+
+    Raises
+    ------
+    ValueError
+        For a number out of range, or a device that is not there.
     """
 
     def __init__(self, task, *, n_layers=1, kind="softmax", optimizer="adamw", n_steps=600, batch=32, length=64,
-                 rate=None, seed=0, workers=1):  # fmt: skip
+                 rate=None, seed=0, workers=1, device="cpu"):  # fmt: skip
         if n_steps < 1:
             raise ValueError(f"steps is {n_steps}; it must be 1 or more")
-        self.task, self.kind, self.batch, self.length, self.workers = task, kind, batch, length, workers
+        self.task, self.kind, self.batch, self.length = task, kind, batch, length
+        self.workers = workers if device == "cpu" else 1
+        self.xp = array_module(device)
         self.config = make_config(task, n_layers, length=length)
-        self.vector = initial_vector(arch, self.config, seed, std=0.05)
+        self.vector = self.xp.asarray(initial_vector(arch, self.config, seed, std=0.05))
         self.random = np.random.default_rng([seed, 1])
         self.watched = task.draw(np.random.default_rng([seed, 2]), 64, length + 1)  # the same texts all along
         if optimizer == "adamw":
@@ -78,7 +88,7 @@ class Toy:
 
     def step(self):
         """Learn from one batch; the loss before, in nats. ValueError when it is not finite."""
-        ids, _ = self.task.draw(self.random, self.batch, self.length + 1)
+        ids = self.xp.asarray(self.task.draw(self.random, self.batch, self.length + 1)[0])
         loss, gradient = batch_gradient(
             arch, self.config, self.vector, ids[:, :-1], ids[:, 1:], kind=self.kind, workers=self.workers
         )
@@ -105,14 +115,14 @@ class Toy:
         ids, nll = self.watched
         inputs, targets = ids[:, :-1], ids[:, 1:]
         weights = as_weights(arch, self.config, self.vector)
-        logits, saved = arch.forward(inputs, weights, self.config, self.kind)
+        logits, saved = arch.forward(self.xp.asarray(inputs), weights, self.config, self.kind)
         trigger = self.task.is_trigger(inputs)
         from_trigger = trigger[:, 2:]  # query 1 has the first token as the one before it
         from_other = ~trigger[:, 2:]
         layers = []
         for i, kept in enumerate(saved["layers"]):
-            on_first = kept["pattern"][:, 0, 2:, 0]  # (B, T - 2)
-            size = np.sqrt((kept["v"][:, 0] ** 2).sum(axis=-1))  # (B, T)
+            on_first = to_host(kept["pattern"][:, 0, 2:, 0])  # (B, T - 2)
+            size = to_host(np.sqrt((kept["v"][:, 0] ** 2).sum(axis=-1)))  # (B, T)
             layers.append({
                 "bos_from_nontrigger": float(on_first[from_other].mean()),
                 "bos_from_trigger": float(on_first[from_trigger].mean()),

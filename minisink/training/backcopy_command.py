@@ -27,6 +27,7 @@ def add_parser(subparsers):
     parser.add_argument("--rate", type=float, help="peak learning rate (default: 0.02; relu 0.002, sgd 1)")
     parser.add_argument("--length", type=int, default=64, help="tokens a text in training")
     parser.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1), help="threads")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the curves (needs matplotlib)")
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
     parser.set_defaults(run=train)
@@ -52,6 +53,7 @@ def train(args):
     toy = Toy(
         task, n_layers=args.layers, kind=args.softmax, optimizer=args.optimizer, n_steps=args.steps,
         length=args.length, rate=args.rate, seed=args.seed, workers=args.workers,
+        device=args.device,
     )  # fmt: skip
     first = "first" if args.no_bos else "BOS"
     history = _watch(toy, args.steps, first)

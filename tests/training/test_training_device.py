@@ -1,11 +1,14 @@
 """A training step on arrays that refuse to meet a host array, as CuPy's do."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from test_device import DeviceArray
 from training import small
 
-from minisink.training import data
+from minisink.training import backcopy, data
+from minisink.training.chain import Task
 from minisink.training.gradients import batch_gradient, batch_loss
 from minisink.training.optimizer import AdamW, clip
 from minisink.training.parameters import decayed, share
@@ -42,6 +45,21 @@ def test_a_step_gives_the_same_weights(case, monkeypatch):
     assert np.allclose(w, w2.get(), rtol=1e-10, atol=1e-12)
     assert np.isclose(after[0], after2[0])
     assert np.allclose(after[1], after2[1])
+
+
+def test_the_classroom_experiment_is_the_same(monkeypatch):
+    """Learning, looking and streaming of `train backcopy`, with every array on the device."""
+    options = {"n_steps": 4, "batch": 2, "length": 9}
+    host = backcopy.Toy(Task.random(0), **options)
+    monkeypatch.setattr("test_device.DeviceArray", StricterArray)
+    strict = SimpleNamespace(asarray=lambda array: StricterArray(np.array(array)))
+    monkeypatch.setattr(backcopy, "array_module", {"cuda": strict}.get)
+    device = backcopy.Toy(Task.random(0), **options, device="cuda", workers=2)
+    for _ in range(4):
+        assert np.isclose(host.step(), device.step(), rtol=1e-4)
+    assert isinstance(device.vector, StricterArray)
+    assert device.look() == pytest.approx(host.look(), rel=1e-4)
+    assert device.stream(1, 30) == pytest.approx(host.stream(1, 30), rel=1e-4)
 
 
 def test_samples_are_drawn_on_the_host():
