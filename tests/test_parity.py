@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import minisink
-from minisink.resources import sample_text
+from minisink.resources import sample_text, shipped, shipped_names
 
 torch = pytest.importorskip("torch", reason="needs the parity extra: torch")
 transformers = pytest.importorskip("transformers", reason="needs the parity extra: transformers")
@@ -214,6 +214,53 @@ def test_transformers_loads_what_minisink_saved(kind, data):
         assert np.array_equal(twice, minisink.load(folder).forward(ids))
     assert {fault: list(names) for fault, names in info.items() if names} == {}
     np.testing.assert_array_equal(logits_of(loaded, ids), logits_of(model, ids))
+
+
+def softmax1_attention(module, query, key, value, attention_mask, **options):
+    """Attention with one more key and value, of zeros, that every query sees: softmax1, for transformers."""
+    from transformers.models.llama.modeling_llama import eager_attention_forward
+
+    key, value = (torch.cat((torch.zeros_like(x[:, :, :1]), x), dim=2) for x in (key, value))  # (1, K, 1 + S, D)
+    attention_mask = torch.nn.functional.pad(attention_mask, (1, 0))  # a mask is added: 0 shows
+    return eager_attention_forward(module, query, key, value, attention_mask, **options)
+
+
+def teach_softmax1():
+    """Let `attn_implementation="softmax1"` mean that."""
+    from transformers.masking_utils import AttentionMaskInterface, eager_mask
+
+    transformers.AttentionInterface.register("softmax1", softmax1_attention)
+    AttentionMaskInterface.register("softmax1", eager_mask)
+
+
+@pytest.mark.parametrize("name", shipped_names())
+def test_transformers_loads_what_ships(name):
+    """Logits of the same text; softmax1, which transformers does not know, is taught to it first."""
+    ours = minisink.load(name)
+    teach_softmax1()
+    kind = "softmax1" if ours.config.softmax == "softmax1" else "eager"
+    theirs, info = transformers.AutoModelForCausalLM.from_pretrained(
+        shipped(name), dtype=torch.float32, attn_implementation=kind, output_loading_info=True
+    )
+    assert {fault: list(names) for fault, names in info.items() if names} == {}
+    ids = ours.encode(sample_text().read_text(encoding="utf-8"))[:100]
+    assert_close(ours.forward(ids), logits_of(theirs, ids))
+
+
+def test_softmax1_of_a_drawn_model(tmp_path):
+    """What is taught to transformers is softmax1, also where key/value heads are shared."""
+    sizes = {"hidden_size": 24, "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 20}
+    torch.manual_seed(0)
+    config = transformers.LlamaConfig(vocab_size=37, num_hidden_layers=2, **sizes, initializer_range=0.5)
+    transformers.LlamaForCausalLM(config).save_pretrained(tmp_path)
+    raw = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(raw | {"minisink": {"softmax": "softmax1", "sink_logit": False}}))
+    teach_softmax1()
+    theirs = transformers.LlamaForCausalLM.from_pretrained(tmp_path, attn_implementation="softmax1")
+    plain = transformers.LlamaForCausalLM.from_pretrained(tmp_path, attn_implementation="eager")
+    ours = minisink.load(tmp_path).forward(some_ids(0))
+    assert_close(ours, logits_of(theirs, some_ids(0)))
+    assert np.abs(ours - logits_of(plain, some_ids(0))).max() > 0.1
 
 
 @pytest.mark.parametrize("kind", KINDS)
