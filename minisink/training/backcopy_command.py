@@ -71,8 +71,7 @@ def train(args):
 
 def _watch(toy, n_steps, first):
     """Train, showing what is seen now and then; list of (step, row)."""
-    live = sys.stdout.isatty()
-    every = max(1, n_steps // (40 if live else 8))
+    live, every = sys.stdout.isatty(), max(1, n_steps // 40)
     history = [(0, toy.look())]
     highest = history[0][1]["loss"] - toy.floor
     print(picture.panel(0, n_steps, history[0][1], highest, first), flush=True)
@@ -84,7 +83,7 @@ def _watch(toy, n_steps, first):
             if live:  # write over the panel before: up as many lines, and clear each
                 text = f"\x1b[{text.count(chr(10)) + 1}A" + "".join(f"\x1b[2K{line}\n" for line in text.split("\n"))
                 print(text, end="", flush=True)
-            else:
+            elif len(history) % 5 == 1 or step == n_steps:  # where nothing can be written over
                 print(text, flush=True)
     return history
 
