@@ -1,0 +1,88 @@
+"""A model of minisink in the files of llama.cpp (GGUF) and of llama2.c (its first .bin format), in float32.
+
+Both turn neighbouring channels of a query or key together, Hugging Face channels j and j + D/2: so the rows of their
+matrices change places.
+"""
+
+import numpy as np
+
+
+def in_pairs(w, head_dim):
+    """Rows j and j + D/2 of every head of (out, in), next to each other.
+
+    Examples
+    --------
+    >>> in_pairs(np.array([[0], [2], [1], [3]]), 4).ravel().tolist()
+    [0, 1, 2, 3]
+    """
+    return w.reshape(-1, 2, head_dim // 2, w.shape[-1]).swapaxes(1, 2).reshape(w.shape)
+
+
+def write_gguf(model, path):
+    """Write a file that llama.cpp loads; needs the package gguf.
+
+    It has as many nameless tokens as the model, and no tokenizer.
+    """
+    import gguf
+
+    config = model.config
+    is_gpt2 = config.model_type == "gpt2"
+    architecture = gguf.MODEL_ARCH.GPT2 if is_gpt2 else gguf.MODEL_ARCH.LLAMA
+    writer = gguf.GGUFWriter(path, gguf.MODEL_ARCH_NAMES[architecture])
+    writer.add_context_length(config.max_positions)
+    writer.add_embedding_length(config.d_model)
+    writer.add_block_count(config.n_layers)
+    writer.add_feed_forward_length(config.d_ff)
+    writer.add_head_count(config.n_heads)
+    writer.add_vocab_size(config.vocab_size)
+    writer.add_tokenizer_model("none")
+    if is_gpt2:
+        writer.add_layer_norm_eps(config.norm_eps)
+    else:
+        writer.add_head_count_kv(config.n_kv_heads)
+        writer.add_rope_dimension_count(config.head_dim)
+        writer.add_rope_freq_base(config.rope_theta)
+        writer.add_layer_norm_rms_eps(config.norm_eps)
+    names = gguf.get_tensor_name_map(architecture, config.n_layers)
+    for name, array in model.architecture.to_tensors(config, model.weights).items():
+        if name.endswith(("q_proj.weight", "k_proj.weight")):
+            array = in_pairs(array, config.head_dim)
+        if is_gpt2 and array.ndim == 2 and ".h." in name:  # GPT-2's are (in, out)
+            array = array.T
+        writer.add_tensor(names.get_name(name, (".weight", ".bias")), np.ascontiguousarray(array))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def write_llama2c(model, folder):
+    """Write ``model.bin`` and ``tokenizer.bin`` for llama2.c; token i is written as its number and a space."""
+    config = model.config
+    V, L, P, D = config.vocab_size, config.n_layers, config.max_positions, config.head_dim
+    tensors = model.architecture.to_tensors(config, model.weights)
+
+    def of_layers(name):
+        arrays = [tensors[f"model.layers.{i}.{name}.weight"] for i in range(L)]
+        return [in_pairs(w, D) for w in arrays] if name.endswith(("q_proj", "k_proj")) else arrays
+
+    order = ["input_layernorm", *(f"self_attn.{x}_proj" for x in "qkvo"), "post_attention_layernorm"]
+    order += [f"mlp.{x}_proj" for x in ("gate", "down", "up")]
+    with open(folder / "model.bin", "wb") as file:
+        header = config.d_model, config.d_ff, L, config.n_heads, config.n_kv_heads, V if config.tied else -V, P
+        np.array(header, np.int32).tofile(file)
+        tensors["model.embed_tokens.weight"].tofile(file)
+        for name in order:
+            for array in of_layers(name):
+                array.tofile(file)
+        tensors["model.norm.weight"].tofile(file)
+        np.zeros(P * D, np.float32).tofile(file)  # angles that it once read and now works out
+        if not config.tied:
+            tensors["lm_head.weight"].tofile(file)
+    with open(folder / "tokenizer.bin", "wb") as file:
+        words = [f"{token} ".encode() for token in range(V)]
+        np.array([max(map(len, words))], np.int32).tofile(file)
+        for word in words:
+            np.zeros(1, np.float32).tofile(file)  # its score
+            np.array([len(word)], np.int32).tofile(file)
+            file.write(word)

@@ -1,0 +1,122 @@
+"""Everything that decode.py shows, measured with the threads of this process."""
+
+import gc
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import contestants
+import numpy as np
+import page
+from lines import time_of_lines
+
+import minisink
+from minisink.experiments import speed
+from minisink.experiments.shapes import SHAPES, random_model
+from minisink.perplexity import nll_of
+
+CACHE = 256
+PATIENCE = 40  # turns' worth of time after which a slow contestant has no more than three
+
+
+def everything(args):
+    """A dict that JSON can hold."""
+    (threads,) = args.threads
+    shapes = args.shapes or list(SHAPES)
+    return {
+        "threads": threads,
+        "cache": CACHE,
+        "busy": page.busy(),
+        "contestants": about(),
+        "decoding": {shape: decoding(shape, args, threads) for shape in shapes},
+        "blocks": [blocks(cache, args.repeats, args.seconds) for cache in (128, 256)] if "novels" in shapes else [],
+        "recompute": {shape: recompute(shape, args.repeats) for shape in args.recompute},
+        "lines": {shape: lines(shape, 15 * args.seconds) for shape in args.lines},
+    }
+
+
+def about():
+    """Name and first words of every contestant."""
+    found = {"floor": "no decoder: the matrix-vector products, which read every weight once, and nothing else."}
+    for name, make in {"minisink": contestants.ours, **contestants.OTHERS}.items():
+        words = make.__doc__.split("\n\n")[0].replace("\n    ", " ")
+        found[name] = words[0].lower() + words[1:]
+    return found
+
+
+def say(what):
+    """Where the time goes, for whoever waits."""
+    print(f"{time.strftime('%H:%M:%S')}  {what}", file=sys.stderr, flush=True)
+
+
+def decoding(shape, args, threads):
+    """Seconds a token of every contestant, and who is left out for what reason."""
+    say(f"decoding, {shape}")
+    model = random_model(shape, max_positions=4096)
+    turns, left_out = {}, {}
+    with ExitStack() as at_end:
+        for name, make in {"minisink": contestants.ours, **contestants.OTHERS}.items():
+            folder = Path(at_end.enter_context(tempfile.TemporaryDirectory()))
+            options = {"llama2c": args.llama2c, "sinks_python": args.sinks_python}
+            try:
+                turn = make(contestants.Setting(model, CACHE, threads, folder, at_end, **options))
+            except contestants.LeftOut as reason:
+                left_out[name] = str(reason)
+            else:
+                turns |= {"floor": turn[1], "minisink": turn[0]} if name == "minisink" else {name: turn}
+        seconds = take_turns(turns, args.repeats, args.seconds)
+        turns.clear()  # what they hold goes before the next shape comes
+    del model, turn, make
+    gc.collect()
+    return {"seconds": seconds, "left_out": left_out}
+
+
+def take_turns(turns, repeats, seconds):
+    """Median of the turns of each contestant, one turn of one after one of the other."""
+    times, spent = {name: [] for name in turns}, dict.fromkeys(turns, 0.0)
+    for _ in range(repeats):
+        for name, turn in turns.items():
+            if len(times[name]) < 3 or spent[name] < PATIENCE * seconds:
+                start = time.perf_counter()
+                times[name].append(turn(seconds))
+                spent[name] += time.perf_counter() - start
+    return {name: float(np.median(values)) for name, values in times.items()}
+
+
+def blocks(cache, repeats, seconds, n_tokens=8192):
+    """Seconds a token of a text: in blocks, and one token at a time on the readable path and by `Decoder`."""
+    say(f"perplexity in blocks, cache {cache}")
+    model = random_model("novels", max_positions=4096)
+    ids = np.random.default_rng(0).integers(0, model.config.vocab_size, n_tokens + 1)
+    kept = minisink.new_cache(model, n_sinks=4, window=cache - 4)
+    model.forward(ids[:cache], cache=kept)
+    decoder = speed.full_decoder(model, cache)
+
+    def in_blocks(_):
+        start = time.perf_counter()
+        for _ in minisink.nll_blocks(model, ids, n_sinks=4, window=cache - 4):
+            pass
+        return (time.perf_counter() - start) / n_tokens
+
+    turns = {
+        "blocks": in_blocks,
+        "readable": contestants.steadily(lambda: nll_of(model.forward([0], cache=kept), [1])),
+        "decoder": contestants.steadily(lambda: nll_of(decoder.step(0)[None], [1])),
+    }
+    return {"cache": cache, **take_turns(turns, repeats, seconds)}
+
+
+def recompute(shape, repeats):
+    """Rows of `speed.compare`."""
+    say(f"re-computing, {shape}")
+    model = random_model(shape, max_positions=4096)
+    return list(speed.compare(model, repeats=max(1, repeats // 3), on_progress=lambda: say("  a cache done")))
+
+
+def lines(shape, seconds):
+    """Seconds a token spends in each line."""
+    say(f"line by line, {shape}")
+    decoder = speed.full_decoder(random_model(shape, max_positions=4096), CACHE)
+    return time_of_lines(lambda: decoder.step(0), seconds=seconds)
