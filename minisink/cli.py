@@ -39,8 +39,8 @@ def main(argv=None):
             sys.stdout.flush()
         except BrokenPipeError:  # the reader, `head` perhaps, has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        except KeyboardInterrupt:
-            print("minisink: interrupted", file=sys.stderr)
+        except KeyboardInterrupt as stop:
+            print(" ".join(["minisink: interrupted", *map(str, stop.args)]), file=sys.stderr)
             return 130
         except (ValueError, OSError, OverflowError, MemoryError) as error:
             print(f"minisink: error: {' '.join(str(error).split()) or type(error).__name__}", file=sys.stderr)
@@ -99,12 +99,20 @@ def make_parser():
     p.add_argument("--seed", type=int, default=0, metavar="N", help="of the draws (%(default)s)")
 
     p = _command(
-        choices, "ppl", commands.ppl, "perplexity of a text", "minisink ppl book.txt --method streaming --csv loss.csv"
+        choices,
+        "ppl",
+        commands.ppl,
+        "perplexity of a text of any size",
+        "minisink ppl book.txt --csv loss.csv --every 1000 --resume state.safetensors",
     )
     p.add_argument("file", metavar="FILE", help="a UTF-8 text")
     _method_options(p)
     p.add_argument("--plot", metavar="PNG", help="draw the rolling loss as a picture")
-    p.add_argument("--csv", metavar="FILE", help="write token, id and loss of every token")
+    p.add_argument("--csv", metavar="FILE", help="write token, id and loss of every token, as they come")
+    p.add_argument("--every", type=int, metavar="N", help="a row every N tokens instead: mean loss, perplexity so far")
+    p.add_argument(
+        "--resume", metavar="FILE", help="keep the state here, and go on from it (with method window or streaming)"
+    )
     _json_option(p)
 
     p = _command(

@@ -1,10 +1,9 @@
 """What each command does: reads its input, calls the library, prints what was measured.
 
-Tables and text go to stdout; progress to stderr. A picture or CSV file is checked before work starts and appears
-when it is whole.
+Tables and text go to stdout; progress to stderr. A file to be written is checked before work starts; a picture
+appears when it is whole, a CSV file grows.
 """
 
-import csv
 import json
 import math
 import os
@@ -12,16 +11,15 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 from tqdm import tqdm
 
+from .evaluation import Evaluation
 from .experiments import four_methods, speed
 from .experiments.shapes import random_model
-from .files import check_picture, whole_file
+from .files import check_picture
 from .generate import generate, text_stream
 from .methods import METHODS, cache_bytes_per_token
 from .model import load
-from .perplexity import nll_blocks, perplexity
 from .plots import above_recompute, draw_inspection, draw_losses, draw_speed
 from .resources import sample_text
 from .sinks import look_inside, summary
@@ -33,7 +31,8 @@ def _settings(args, model, ids):
     window = args.window
     if window is None:
         window = max(1, min(256, model.config.max_positions) - (args.n_sinks if args.method == "streaming" else 0))
-    lead = ids[:1] if args.method == "recompute" and ids[0] == model.config.bos and window > 1 else ()
+    begun = len(ids) and ids[0] == model.config.bos
+    lead = ids[:1] if args.method == "recompute" and begun and window > 1 else ()
     return {"method": args.method, "n_sinks": args.n_sinks, "window": window, "positions": args.positions, "lead": lead}
 
 
@@ -59,9 +58,19 @@ def _check_folder(path):
         raise ValueError(f"{path}: cannot be written; it needs a folder that is there and the name of a file")
 
 
-def _progress(total, what):
+def _check_apart(*paths):
+    """Refuse a file that is to be read or written twice."""
+    known = set()
+    for path in filter(None, paths):
+        if Path(path).resolve() in known:
+            raise ValueError(f"{path}: named twice; the text and each file that is written need names of their own")
+        known.add(Path(path).resolve())
+
+
+def _progress(total, what, **options):
     """A bar on stderr that appears after two seconds, and never where nobody watches."""
-    return tqdm(total=total, desc=what, unit="token", delay=2, disable=None, leave=False, file=sys.stderr)
+    options = {"unit": "token"} | options
+    return tqdm(total=total, desc=what, delay=2, disable=None, leave=False, file=sys.stderr, **options)
 
 
 def _number(x, form=".2f"):
@@ -174,49 +183,50 @@ def ppl(args):
     """``minisink ppl``."""
     if args.plot:
         check_picture(args.plot)
-    _check_folder(args.csv)
+    for path in (args.csv, args.resume):
+        _check_folder(path)
+    _check_apart(args.file, args.csv, args.plot, args.resume)
+    if args.every is not None and not args.csv:
+        raise ValueError("--every is for the rows of a CSV file: give --csv too")
     model = load(args.model)
-    ids = _encode(model, _read_text(args.file), args.file)
-    settings = _settings(args, model, ids)
+    settings = _settings(args, model, model.encode(""))
+    run = Evaluation(model, args.file, csv=args.csv, every=args.every, state=args.resume, **settings)
+    tally, known = run.tally, run.tally.n_tokens
+    if known:
+        goes_on = "is of a finished run; nothing is left to do" if run.done else f"goes on after {known:,} tokens"
+        print(f"minisink: {args.resume} {goes_on}", file=sys.stderr)
     start = time.perf_counter()
-    blocks = [np.empty(0, model.dtype)]
-    with _progress(len(ids) - 1, args.method) as bar:
-        for block in nll_blocks(model, ids, **settings):
-            blocks.append(block)
-            bar.update(len(block))
+    with _progress(run.n_bytes, args.method, unit="B", unit_scale=True, initial=run.place.start) as bar:
+
+        def on_progress(n_bytes):
+            bar.set_postfix_str(f"perplexity {tally.perplexity:.2f}", refresh=False)
+            bar.update(n_bytes - bar.n)
+
+        run.run(on_progress)
     seconds = time.perf_counter() - start
-    nll = np.concatenate(blocks)
-    if args.csv:
-        _write_csv(args.csv, ids, nll)
     if args.plot:
         capacity = None if args.method == "dense" else settings["window"] + (args.method == "streaming") * args.n_sinks
-        draw_losses(args.plot, {args.method: nll}, title=f"{model.name}: {Path(args.file).name}", evicted_from=capacity)
+        title = f"{model.name}: {Path(args.file).name}"
+        draw_losses(args.plot, {args.method: tally.curve()}, title=title, evicted_from=capacity, group=tally.group)
     about = {
         "model": model.name,
         "method": args.method,
         "n_sinks": args.n_sinks if args.method == "streaming" else 0,
         "window": None if args.method == "dense" else settings["window"],
         "positions": args.positions,
-        "tokens": len(nll),
-        "nll": float(nll.mean(dtype=np.float64)) if len(nll) else math.nan,
-        "perplexity": perplexity(nll),
-        "tokens_per_second": len(nll) / seconds,
+        "tokens": tally.n_tokens,
+        "nll": tally.nll,
+        "perplexity": tally.perplexity,
+        "tokens_per_second": (tally.n_tokens - known) / seconds,
+        "resumed_after": known,
     }
     if args.json:
         _dump(about)
         return
     window = "all" if args.method == "dense" else str(settings["window"])
-    cells = [args.method, str(about["n_sinks"]), window, f"{len(nll):,}", _number(about["nll"], ".4f")]
+    cells = [args.method, str(about["n_sinks"]), window, f"{tally.n_tokens:,}", _number(about["nll"], ".4f")]
     cells += [_number(about["perplexity"]), f"{about['tokens_per_second']:,.0f}"]
     print(table(["method", "sinks", "window", "tokens", "nats/token", "perplexity", "tokens/s"], [cells]))
-
-
-def _write_csv(path, ids, nll):
-    """Loss of every token but the first; the file appears when it is whole."""
-    with whole_file(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["token_index", "id", "nll"])
-        writer.writerows((i + 1, int(ids[i + 1]), repr(float(loss))) for i, loss in enumerate(nll))
 
 
 def inspect(args):

@@ -86,7 +86,7 @@ def nll_blocks(model, ids, *, method="streaming", n_sinks=4, window=252, positio
     return _streamed(model, iter([ids]), _empty_cache(model, method, policy, positions), block)
 
 
-def nll_stream(model, pieces, *, method="streaming", n_sinks=4, window=252, positions="slot", block=BLOCK):
+def nll_stream(model, pieces, *, method="streaming", n_sinks=4, window=252, positions="slot", block=BLOCK, cache=None):
     """`nll_blocks` of a text that comes in pieces and is never held as a whole: gigabytes in constant memory.
 
     Parameters
@@ -100,6 +100,8 @@ def nll_stream(model, pieces, *, method="streaming", n_sinks=4, window=252, posi
         As in `token_nll`.
     block : int
         Tokens a forward pass takes. Neither this nor where the pieces end changes the results.
+    cache : Banded or KVCache, optional
+        What the tokens before `pieces` left, under the same method; it takes the new ones in. Empty by default.
 
     Yields
     ------
@@ -126,7 +128,8 @@ def nll_stream(model, pieces, *, method="streaming", n_sinks=4, window=252, posi
     if method == "recompute":
         raise ValueError("method 'recompute' reads its text more than once, so it cannot come in pieces")
     policy = policy_of(model, method, n_sinks, window, positions)
-    return _streamed(model, iter(pieces), _empty_cache(model, method, policy, positions), block)
+    cache = _empty_cache(model, method, policy, positions) if cache is None else cache
+    return _streamed(model, iter(pieces), cache, block)
 
 
 def _empty_cache(model, method, policy, positions):
@@ -142,7 +145,7 @@ def _streamed(model, pieces, cache, block):
     One block more ends where the learned positions of a GPT-2 end, so that it gets that far.
     """
     waiting, failure = np.empty(0, np.int64), None
-    limit = model.config.max_positions  # tokens until then
+    limit = model.config.max_positions - cache.n_seen  # tokens until then
     while failure is None:
         try:
             piece = next(pieces)

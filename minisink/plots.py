@@ -14,7 +14,7 @@ def _save(figure, path):
         figure.savefig(unfinished, dpi=150)
 
 
-def draw_losses(path, losses, *, title, evicted_from=None):
+def draw_losses(path, losses, *, title, evicted_from=None, group=1):
     """Rolling loss of each method along a text (Figure 3 of StreamingLLM), and what eviction adds to it.
 
     Parameters
@@ -26,6 +26,8 @@ def draw_losses(path, losses, *, title, evicted_from=None):
     title : str
     evicted_from : int, optional
         Token at which the first eviction happens.
+    group : int
+        Tokens that share a loss, their mean: of a long text more than this is not seen.
     """
     from matplotlib.figure import Figure
 
@@ -33,11 +35,11 @@ def draw_losses(path, losses, *, title, evicted_from=None):
     above = above_recompute(losses)
     figure = Figure(figsize=(11, 8 if above else 5), layout="constrained")
     panels = figure.subplots(2 if above else 1, 1, sharex=True, squeeze=False)[:, 0]
-    labels = [f"loss (nats, mean of the last {span})", "loss above re-computation (nats)"]
+    labels = [f"loss (nats, mean of the last {span * group})", "loss above re-computation (nats)"]
     for axes, curves, label in zip(panels, (losses, above), labels, strict=False):
         for method, nll in curves.items():
             rolled = rolling_mean(nll, span)
-            axes.plot(np.arange(1, len(nll) + 1), rolled, label=method, color=COLOURS.get(method), lw=2)
+            axes.plot(group * np.arange(1, len(nll) + 1), rolled, label=method, color=COLOURS.get(method), lw=2)
         if evicted_from is not None:
             axes.axvline(evicted_from, color="black", ls=":", label="first eviction")
         axes.set_ylabel(label, fontsize=13)

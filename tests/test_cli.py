@@ -452,23 +452,16 @@ def test_a_warning_is_one_line_and_work_goes_on(run, story, command):
 
 
 def test_what_breaks_while_it_is_written_leaves_nothing(run, tmp_path, story, monkeypatch):
-    """A disk that is full: one line, the old file as it was, nothing beside it."""
-    (tmp_path / "loss.csv").write_text("old", encoding="utf-8")
+    """A picture and a disk that is full: one line, the old file as it was, nothing beside it."""
     (tmp_path / "loss.png").write_text("old", encoding="utf-8")
 
     def full(*_, **__):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("csv.writer", full)
-    assert run("ppl", story, "--csv", "loss.csv")[0] == 2
     monkeypatch.setattr("matplotlib.figure.Figure.savefig", full)
     assert run("ppl", story, "--plot", "loss.png")[0] == 2
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["loss.csv", "loss.png", "story.txt"]
-    assert (
-        (tmp_path / "loss.csv").read_text(encoding="utf-8")
-        == (tmp_path / "loss.png").read_text(encoding="utf-8")
-        == "old"
-    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["loss.png", "story.txt"]
+    assert (tmp_path / "loss.png").read_text(encoding="utf-8") == "old"
 
 
 def test_an_interruption_of_work_is_one_line(run, story, monkeypatch):
@@ -477,7 +470,7 @@ def test_an_interruption_of_work_is_one_line(run, story, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(commands, "nll_blocks", interrupted)
+    monkeypatch.setattr(commands, "Evaluation", interrupted)
     assert run("ppl", story) == (130, "", "minisink: interrupted\n")
 
 

@@ -21,6 +21,8 @@ FLOORS = {
     "gpt2": 2,
     "checkpoint": 2,
     "files": 0,
+    "texts": 0,
+    "tally": 0,
     "hub": 2,
     "model": 3,
     "streaming": 4,
@@ -32,6 +34,7 @@ FLOORS = {
     "perplexity": 5,
     "sinks": 5,
     "terminal": 5,
+    "evaluation": 5.3,
     "__init__": 5.5,  # the public face of the floors below it
     "training": 5.5,  # beside the house: imported by nothing below floor 6
     "experiments": 6,

@@ -1,0 +1,179 @@
+"""What is kept of the losses of a text of any length: their sum, a curve of bounded size, and a CSV file that grows."""
+
+import csv
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+
+POINTS = 1 << 15  # of the curve
+TAIL = 4096  # bytes before its end by which a CSV file is known again
+
+
+class Tally:
+    """The sum of all losses so far, and their means over equal groups, which double when there are too many.
+
+    Parameters
+    ----------
+    every : int, optional
+        Tokens from one row of running perplexity to the next.
+
+    Attributes
+    ----------
+    n_tokens : int
+    total : float
+        Nats of all of them.
+    group : int
+        Tokens that share a point of `curve`.
+
+    Examples
+    --------
+    >>> tally = Tally(every=2)
+    >>> tally.add(np.log([2.0, 8.0, 4.0]))
+    [(2, 1.3862943611198906, 4.0)]
+    >>> tally.last_row()
+    [(3, 1.3862943611198906, 4.0)]
+    """
+
+    def __init__(self, every=None):
+        self.every = every
+        self.n_tokens, self.total = 0, 0.0
+        self.since_row = 0.0  # nats
+        self.sums, self.group = np.zeros(POINTS), 1
+
+    @property
+    def nll(self):
+        """Mean loss in nats; NaN for no tokens."""
+        return self.total / self.n_tokens if self.n_tokens else float("nan")
+
+    @property
+    def perplexity(self):
+        """``exp(nll)``."""
+        return float(np.exp(self.nll))
+
+    def add(self, nll):
+        """Count the losses of the next tokens.
+
+        Parameters
+        ----------
+        nll : ndarray of shape (T,)
+            Nats.
+
+        Returns
+        -------
+        list of tuple
+            The rows that are full now: tokens so far, mean loss of the last `every`, perplexity of all so far.
+        """
+        self._add_to_curve(nll)
+        rows = []
+        while len(nll):
+            here = nll[: self.every - self.n_tokens % self.every] if self.every else nll
+            nats = float(np.sum(here, dtype=np.float64))
+            self.n_tokens += len(here)
+            self.total += nats
+            self.since_row += nats
+            if self.every and self.n_tokens % self.every == 0:
+                rows.append((self.n_tokens, self.since_row / self.every, self.perplexity))
+                self.since_row = 0.0
+            nll = nll[len(here) :]
+        return rows
+
+    def last_row(self):
+        """The row of the tokens that did not fill one, in a list; an empty list if there are none."""
+        rest = self.n_tokens % self.every if self.every else 0
+        return [(self.n_tokens, self.since_row / rest, self.perplexity)] if rest else []
+
+    def _add_to_curve(self, nll):
+        while self.n_tokens + len(nll) > self.group * len(self.sums):
+            pairs = self.sums.reshape(-1, 2).sum(axis=1)
+            self.sums = np.concatenate((pairs, np.zeros_like(pairs)))
+            self.group *= 2
+        point = np.arange(self.n_tokens, self.n_tokens + len(nll)) // self.group
+        np.add.at(self.sums, point, nll)
+
+    def curve(self):
+        """ndarray of shape (ceil(n_tokens / group),): mean loss of each group of tokens, in nats."""
+        n_points = -(-self.n_tokens // self.group)
+        counts = np.minimum(self.group, self.n_tokens - self.group * np.arange(n_points))
+        return self.sums[:n_points] / counts
+
+    def state(self):
+        """(list of numbers, ndarray): all there is to go on from, for `restore`."""
+        return [self.n_tokens, self.total, self.since_row, self.group], self.sums
+
+    def restore(self, numbers, sums):
+        """Be what another `Tally` was when its `state` was taken."""
+        self.n_tokens, self.total, self.since_row, self.group = numbers
+        self.sums = sums
+
+
+class GrowingCsv:
+    """A CSV file that holds at every moment what is known so far.
+
+    An older file of that name goes when the first rows come, so that a run that fails before costs nothing.
+
+    Parameters
+    ----------
+    path : str or path
+    header : sequence of str
+    """
+
+    def __init__(self, path, header):
+        self.path, self.header = Path(path), header
+        self._file = None
+
+    def add(self, rows):
+        """Write rows, which are in the file when this returns.
+
+        Parameters
+        ----------
+        rows : iterable of tuple
+            Floats are written with all their digits.
+
+        Raises
+        ------
+        ValueError
+            When the file cannot be written.
+        """
+        try:
+            if self._file is None:
+                self._file = open(self.path, "w", newline="", encoding="utf-8")
+                csv.writer(self._file).writerow(self.header)
+            csv.writer(self._file).writerows(rows)
+            self._file.flush()
+        except OSError as error:
+            raise ValueError(f"{self.path}: cannot be written ({error.strerror or error})") from error
+
+    def mark(self):
+        """[bytes written, digest of the last of them]: where `go_on` goes on."""
+        size = os.path.getsize(self.path)
+        return [size, _tail(self.path, size)]
+
+    def go_on(self, mark):
+        """Go on where a file ended when the mark was made; rows after that are written again.
+
+        Raises
+        ------
+        ValueError
+            When the file is not the one that was marked; it stays as it is.
+        """
+        size, digest = mark
+        try:
+            if os.path.getsize(self.path) < size or _tail(self.path, size) != digest:
+                raise ValueError(f"{self.path}: not the CSV file that the run wrote before it stopped")
+            os.truncate(self.path, size)
+            self._file = open(self.path, "a", newline="", encoding="utf-8")
+        except OSError as error:
+            raise ValueError(f"{self.path}: cannot be gone on with ({error.strerror or error})") from error
+
+    def close(self):
+        """Let go of the file."""
+        if self._file is not None:
+            self._file.close()
+
+
+def _tail(path, size):
+    with open(path, "rb") as file:
+        file.seek(max(0, size - TAIL))
+        return hashlib.sha256(file.read(min(size, TAIL))).hexdigest()

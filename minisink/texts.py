@@ -1,0 +1,157 @@
+"""A text of any size in pieces, cut only where the tokens of the pieces are those of the whole text.
+
+A tokenizer first breaks a text into words, and no token crosses from one word into the next. The usual patterns
+allow a space only at the start of a word or in a run of spaces, so that *between a character and the space after
+it* two words always meet, whatever stands farther left or right: there a text may be cut. What holds for which
+tokenizer is read off its ``tokenizer.json`` by `cut_of`; a tokenizer it cannot be read off needs its text as a whole.
+"""
+
+import codecs
+import json
+import re
+from typing import NamedTuple
+
+CHUNK = 1 << 16  # bytes read at a time
+
+# A piece ends with group 1, the next begins where the match ends: as far to the right as it goes.
+BEFORE_SPACE_OR_LINE = re.compile(r"(?s)(.*\S)(?=[ \r\n])")
+BEFORE_SPACE = re.compile(r"(?s)(.*\S)(?= )")
+INSTEAD_OF_SPACE = re.compile(r"(?s)(.*[^\s▁]) (?=[^\s▁])")  # the tokenizer puts one in front of every text
+
+WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*"
+WORDS += r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+SPLITS = (WORDS % "{1,3}", WORDS % "")  # of Llama 3, of Qwen2: a line break may end a word, a space may not
+
+
+class Piece(NamedTuple):
+    """A part of a text: the byte where it begins, its bytes up to the next, and its text, with line feeds only."""
+
+    start: int
+    raw: bytes
+    text: str
+
+
+def cut_of(tokenizer):
+    """Where a text may be cut without changing its tokens.
+
+    Parameters
+    ----------
+    tokenizer : tokenizers.Tokenizer
+
+    Returns
+    -------
+    re.Pattern or None
+        Matched against the start of a text: the longest piece that is sure ends with group 1, and the next one begins
+        where the match ends. None when it cannot be shown that any place is sure.
+
+    Examples
+    --------
+    >>> BEFORE_SPACE.match("It was a dark ni").group(1)
+    'It was a dark'
+    """
+    about = json.loads(tokenizer.to_str())
+    model, normalizer, words = about["model"], about["normalizer"], about["pre_tokenizer"]
+    taken_out = [t for t in about["added_tokens"] if not (t["special"] and tokenizer.encode_special_tokens)]
+    if taken_out or about["truncation"] or about["padding"] or model.get("dropout"):
+        return None
+    if model["type"] not in ("BPE", "WordLevel"):
+        return None
+    if _prepends_space(normalizer, words):
+        return INSTEAD_OF_SPACE if model["type"] == "BPE" and _spaces_come_first(model["vocab"]) else None
+    if normalizer not in (None, {"type": "NFC"}):  # NFC joins nothing to a space
+        return None
+    return _cut_of_words(words)
+
+
+def _cut_of_words(words):
+    """The cut for a pre-tokenizer of ``tokenizer.json``."""
+    steps = words["pretokenizers"] if words and words["type"] == "Sequence" else [words]
+    if steps[0] and steps[0]["type"] == "Digits":
+        steps = steps[1:]  # digits become words of their own, by looking at one character at a time
+    if not steps or steps[0] is None:
+        return None
+    if len(steps) == 1 and steps[0]["type"] in ("Whitespace", "WhitespaceSplit"):
+        return BEFORE_SPACE_OR_LINE
+    last = steps[-1]
+    if last["type"] != "ByteLevel" or last["add_prefix_space"]:
+        return None
+    if len(steps) == 1 and last["use_regex"]:
+        return BEFORE_SPACE_OR_LINE
+    split = {"type": "Split", "behavior": "Isolated", "invert": False}
+    known = [split | {"pattern": {"Regex": pattern}} for pattern in SPLITS]
+    return BEFORE_SPACE if len(steps) == 2 and steps[0] in known and not last["use_regex"] else None
+
+
+def _prepends_space(normalizer, words):
+    """Whether the tokenizer writes spaces as ``▁``, and one more in front of every text, as Llama 2's does."""
+    if words is None and normalizer and normalizer["type"] == "Sequence":
+        prepend = {"type": "Prepend", "prepend": "▁"}
+        replace = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
+        return normalizer["normalizers"] == [prepend, replace]
+    if normalizer is None and words and words["type"] == "Metaspace":
+        return words["replacement"] == "▁" and words["prepend_scheme"] in ("first", "always")
+    return False
+
+
+def _spaces_come_first(vocab):
+    """Whether ``▁`` is a token, and follows no other character in any: then nothing can be merged across a space."""
+    return "▁" in vocab and not any(re.search("[^▁]▁", token) for token in vocab)
+
+
+def read_pieces(file, name, cut, *, start=0, size=CHUNK):
+    """Read a text as it is needed; no more than a piece and `size` bytes are held, where it can be cut.
+
+    Parameters
+    ----------
+    file : binary file
+        At byte `start` of the text.
+    name : str or path
+        For messages.
+    cut : re.Pattern or None
+        From `cut_of`; with None the whole text is one piece, as is any stretch without a place to cut.
+    start : int
+        0, or the start of a piece of an earlier reading.
+    size : int
+        Bytes read at a time.
+
+    Yields
+    ------
+    Piece
+
+    Raises
+    ------
+    ValueError
+        For a text that is empty, cannot be read, or is not UTF-8, naming the bad byte; after the pieces before it.
+
+    Examples
+    --------
+    >>> import io
+    >>> [piece.text for piece in read_pieces(io.BytesIO(b"It was a dark night."), "a book", BEFORE_SPACE, size=8)]
+    ['It was', ' a dark', ' night.']
+    """
+    decoder, held, n_read = codecs.getincrementaldecoder("utf-8")(), "", start
+    chunk = b"-"
+    while chunk:
+        try:
+            chunk = file.read(size)
+            known = max(0, len(held) - 2)  # no cut before this: it would have been found
+            held += decoder.decode(chunk, final=not chunk)
+        except OSError as error:
+            raise ValueError(f"{name}: cannot be read at byte {n_read} ({error.strerror or error})") from None
+        except UnicodeDecodeError as error:
+            bad, at = error.object[error.start], n_read + len(chunk) - len(error.object) + error.start
+            raise ValueError(f"{name}: not UTF-8 text (byte {bad:#04x} at {at})") from None
+        n_read += len(chunk)
+        found = cut.match(held, known) if cut is not None and chunk else None
+        if found:
+            raw = held[: found.end()].encode("utf-8")
+            yield Piece(start, raw, _lines(held[: found.end(1)]))
+            start, held = start + len(raw), held[found.end() :]
+    if held:
+        yield Piece(start, held.encode("utf-8"), _lines(held))
+    elif start == 0:
+        raise ValueError(f"{name}: empty text")
+
+
+def _lines(text):
+    return text.replace("\r\n", "\n").replace("\r", "\n")
