@@ -10,7 +10,6 @@ else the machine does meets them all. Memory is what this process holds of it (R
 """
 
 import argparse
-import copy
 import os
 import resource
 import sys
@@ -89,8 +88,7 @@ def decoded(model, ids, args):
             start, before = time.perf_counter(), n
         turns = {"floor": steadily(speed.floor(decoder))}
         for n in points:
-            again = copy.copy(decoder)  # the same weights
-            again.cache = RingCache.load(Path(folder, str(n)))
+            again = Decoder(model, policy, cache=RingCache.load(Path(folder, str(n))), weights=decoder.weights)
             turns[n] = steadily(lambda again=again: again.step(next(text)))
         say("decoding on from each of them, in turn")
         seconds = take_turns(turns, args.repeats, args.seconds)

@@ -1,6 +1,10 @@
 """One token in, logits out, at memory speed: the fused weights of `fused` over the ring of `ring`.
 
 What `Model.forward` gives with a `KVCache` of the same policy, token by token; the tests hold them equal.
+
+It runs where the weights are. On a GPU a token costs one copy there, of its angles, and nothing comes back before the
+caller fetches the logits: a step only queues work. With float16 weights all that is not a product with a weight is
+float32, the cache too: CuPy would copy float16 keys to float32 for every product with them.
 """
 
 import math
@@ -8,9 +12,9 @@ import math
 import numpy as np
 
 from .cache import Policy
-from .fused import after_norm, fuse_gpt2, fuse_llama, side_by_side
+from .fused import centred, fuse, side_by_side, wide
 from .ops import gelu
-from .ring import RingCache, attend_newest
+from .ring import Newest, RingCache
 from .streaming import Banded
 
 PREFILL = 256  # tokens of a prompt taken at once
@@ -24,16 +28,18 @@ class Decoder:
     Parameters
     ----------
     model : Model
-        On the host.
     policy : cache.Policy
     positions : {"slot", "original"}
     cache : RingCache, optional
         To go on with, instead of an empty one of this policy.
+    weights : fused.Fused, optional
+        Of another decoder of the same model, to be shared.
 
     Attributes
     ----------
     cache : RingCache
-        All that changes.
+        All that changes from one token to the next.
+    weights : fused.Fused
 
     Raises
     ------
@@ -50,30 +56,37 @@ class Decoder:
     True
     """
 
-    def __init__(self, model, policy, *, positions="slot", cache=None):
-        config, weights = model.config, model.weights
-        shape = config.n_layers, config.n_kv_heads, config.head_dim
-        self.cache = RingCache(*shape, policy, positions=positions, dtype=model.dtype) if cache is None else cache
+    def __init__(self, model, policy, *, positions="slot", cache=None, weights=None):
+        config, embed = model.config, model.weights.embed
+        shape, dtype = (config.n_layers, config.n_kv_heads, config.head_dim), wide(model.dtype)
+        self.cache = RingCache(*shape, policy, positions=positions, dtype=dtype, like=embed) if cache is None else cache
         if (self.cache.policy, self.cache.positions) != (policy, positions):
             raise ValueError(
                 f"this cache has {self.cache.policy} and {self.cache.positions!r}, not {policy} and {positions!r}"
             )
         L, K, _, D = self.cache.keys.shape
-        if (L, K, D) != shape or self.cache.keys.dtype != model.dtype:
+        if (L, K, D) != shape or self.cache.keys.dtype != dtype:
             raise ValueError(
                 f"this cache has {L} layers of {K} heads of {D} channels in {self.cache.keys.dtype}; "
-                f"{model.name} has {shape[0]} of {shape[1]} of {shape[2]} in {model.dtype}"
+                f"{model.name} has {shape[0]} of {shape[1]} of {shape[2]} in {dtype}"
             )
         self.model, self.config = model, config
         self.is_gpt2 = config.model_type == "gpt2"
-        fuse = fuse_gpt2 if self.is_gpt2 else fuse_llama
-        self.layers = [fuse(layer, config) for layer in weights.layers]
-        if not self.is_gpt2:
-            self.frequencies = config.frequencies  # (D/2,)
-            self.phase_dtype = np.result_type(model.dtype, np.complex64)
-        self.head, self.b_head = after_norm(
-            [(weights.head, None, 1)], weights.norm, weights.norm_b if self.is_gpt2 else None
-        )
+        self.weights = fuse(model.weights, config) if weights is None else weights
+        self.attention = Newest(self.cache, config.n_heads, None if self.is_gpt2 else config.frequencies)
+        self._allocate(embed)
+
+    def _allocate(self, embed):
+        """Arrays for one token, once and for all: those that meet a weight in its dtype, the others in a wide one."""
+        H, D, F = self.config.n_heads, self.config.head_dim, self.config.d_ff
+        qkv, is_wide = self.attention.qkv, self.attention.qkv.dtype == embed.dtype
+        self.normed = np.empty_like(embed, shape=self.config.d_model)
+        self.mixed = np.empty_like(embed, shape=(H, D))
+        self.hidden = np.empty_like(embed, shape=F)
+        self.up = np.empty_like(qkv, shape=F if self.is_gpt2 else 2 * F)
+        self.half_gate, self.ungated, self.silu = self.up[:F], self.up[F:], np.empty_like(qkv, shape=F)
+        self.narrow_qkv = qkv if is_wide else np.empty_like(embed, shape=len(qkv))
+        self.narrow_up = self.up if is_wide else np.empty_like(embed, shape=len(self.up))
 
     def __call__(self, ids):
         """Take in tokens; the first prompt goes in blocks, everything after it one by one.
@@ -110,47 +123,61 @@ class Decoder:
         Returns
         -------
         ndarray of shape (V,)
-            Logits of the next.
+            Logits of the next, on the device of the weights.
 
         Raises
         ------
         ValueError
             For a GPT-2 asked for a position it has not learned.
         """
-        config, cache, eps = self.config, self.cache, self.config.norm_eps
-        t = cache.n_seen
-        cache.make_room(t + 1)
-        slot, n_live = cache.slot(t), min(t + 1, cache.values.shape[2])
-        x = self.model.weights.embed[token]  # (C,)
-        x, phases = (x + self._learned_position(), None) if self.is_gpt2 else (x, self._phases())
-        n_apart = cache.policy.n_sinks if phases is not None and len(phases) > 1 else 0
-        live = cache.keys[:, :, :n_live], cache.values[:, :, :n_live]  # (L, K, S, D); the others are never looked at
-        for layer, keys, values in zip(self.layers, *live, strict=True):
-            qkv = affine(normed(x, eps, self.is_gpt2), layer.w_qkv, layer.b_qkv)  # (C,) -> ((H + 2 K) D,)
-            mixed = attend_newest(qkv, keys, values, slot, n_apart, phases, layer.normalise)  # (H D,)
-            x = x + affine(mixed, layer.wo, layer.bo)
-            up = affine(normed(x, eps, self.is_gpt2), layer.w_up, layer.b_up)
-            up = gelu(up) if self.is_gpt2 else gated(up[: config.d_ff], up[config.d_ff :])  # (F,)
-            x += affine(up, layer.w_down, layer.b_down)
-        cache.n_seen += 1  # at the very end: an interrupted step is simply taken again
-        return affine(normed(x, eps, self.is_gpt2), self.head, self.b_head)  # (C,) -> (V,)
+        attention, weights, eps, normed = self.attention, self.weights, self.config.norm_eps, self.normed
+        narrow_qkv, narrow_up, mixed = self.narrow_qkv, self.narrow_up, self.mixed.reshape(-1)
+        x = self._embedding(token)  # (C,)
+        attention.begin(self.cache.n_seen)
+        for i, layer in enumerate(weights.layers):  # `dot` starts faster than `@`
+            norm(x, eps, layer.attn_norm, normed).dot(layer.w_qkv, narrow_qkv)  # (C,) -> ((H + 2 K) D,)
+            if layer.b_qkv is not None:
+                np.add(narrow_qkv, layer.b_qkv, attention.qkv)
+            attention.mix(i, self.mixed, layer.sink)
+            x += mixed.dot(layer.wo)  # (H D,) -> (C,)
+            if layer.bo is not None:
+                x += layer.bo
+            norm(x, eps, layer.mlp_norm, normed).dot(layer.w_up, narrow_up)  # (C,) -> (2 F,)
+            if layer.b_up is not None:
+                np.add(narrow_up, layer.b_up, self.up)
+            self._activate()
+            x += self.hidden.dot(layer.w_down)  # (F,) -> (C,)
+            if layer.b_down is not None:
+                x += layer.b_down
+        self.cache.n_seen += 1  # at the very end: an interrupted step is simply taken again
+        logits = norm(x, eps, weights.norm, normed).dot(weights.head)  # (C,) -> (V,)
+        if weights.b_head is not None:
+            logits += weights.b_head
+        return logits
 
-    def _phases(self):
-        """``exp(i angle)`` of each pair, (P, 1, D/2): at the newest token's index and, if it differs, at its slot."""
-        t = self.cache.n_seen
-        position = self.cache.position(t)
-        turns = np.array([[t]] if position == t else [[t], [position]], np.float64)  # (P, 1)
-        return np.exp(1j * turns * self.frequencies)[:, None].astype(self.phase_dtype)  # (P, 1) * (D/2,) angles
-
-    def _learned_position(self):
-        """The vector (C,) that GPT-2 adds to the newest token."""
-        position, learned = self.cache.position(self.cache.n_seen), self.model.weights.position
-        if position >= len(learned):
+    def _embedding(self, token):
+        """Where the residual stream begins, (C,); without its mean in GPT-2, see `fused`."""
+        weights = self.model.weights
+        x = weights.embed[token].astype(self.up.dtype)  # a copy
+        if not self.is_gpt2:
+            return x
+        position = self.cache.position(self.cache.n_seen)
+        if position >= len(weights.position):
             raise ValueError(
-                f"position {position} lies beyond the {len(learned)} learned positions of this GPT-2; "
+                f"position {position} lies beyond the {len(weights.position)} learned positions of this GPT-2; "
                 "use method='recompute', or positions='slot' with a capacity that fits"
             )
-        return learned[position]
+        return centred(x + weights.position[position])
+
+    def _activate(self):
+        """``silu(gate) * up``, or `ops.gelu`, from `up` into `hidden`."""
+        if self.is_gpt2:
+            self.hidden[:] = gelu(self.up)
+            return
+        silu = np.tanh(self.half_gate, self.silu)
+        silu *= self.half_gate
+        silu += self.half_gate  # silu(2 h) = h + h tanh(h)
+        np.multiply(silu, self.ungated, self.hidden)
 
     def _prefill(self, ids):
         """Take in the beginning of a text in blocks, and put what they leave into its slots."""
@@ -160,9 +187,10 @@ class Decoder:
         for start in range(0, n, PREFILL):
             self.model.forward(ids[start : start + PREFILL], cache=blocks, rows=slice(-1, None))
         cache.make_room(n)
+        n_held, n_recent = len(blocks.layers[0][0]), len(blocks.layers[0][2])
+        slots = [*range(n_held), *(cache.slot(t) for t in range(n - n_recent, n))]
+        slots = np.asarray(slots, dtype=int, like=cache.keys)
         for i, (sink_keys, sink_values, keys, values) in enumerate(blocks.layers):
-            recent = np.arange(n - len(keys), n)
-            slots = np.concatenate((np.arange(len(sink_keys)), [cache.slot(t) for t in recent])).astype(int)
             keys, values = np.concatenate((sink_keys, keys)), np.concatenate((sink_values, values))  # (S, K, D)
             keys = keys if self.is_gpt2 else side_by_side(keys)
             cache.keys[i][:, slots] = keys.swapaxes(0, 1)  # (S, K, D) -> (K, S, D)
@@ -170,22 +198,13 @@ class Decoder:
         cache.n_seen = n
 
 
-def normed(x, eps, centre):
-    """`ops.rms_norm` of one vector (C,), or `ops.layer_norm` if it is to be centred, without weights."""
-    if centre:
-        x = x - np.add.reduce(x) / len(x)
-    return x * (1.0 / math.sqrt(x.dot(x) / len(x) + eps))
-
-
-def affine(x, w, b):
-    """``x @ w + b`` of one vector; ``dot`` starts faster than ``@``."""
-    y = x.dot(w)  # (C,), (C, F) -> (F,)
-    if b is not None:
-        y += b
-    return y
-
-
-def gated(half_gate, up):
-    """``silu(gate) * up``, since silu(2 h) = h + h tanh(h)."""
-    up *= half_gate
-    return up + up * np.tanh(half_gate)
+def norm(x, eps, weight, out):
+    """`ops.rms_norm` of one vector, (C,) -> (C,) in the dtype of `out`; `weight` may be None."""
+    squares = x.dot(x)
+    if isinstance(squares, np.generic):
+        np.multiply(x, 1.0 / math.sqrt(float(squares) / len(x) + eps), out)
+    else:  # on a GPU a number is an array, so that nobody has to wait for it
+        np.multiply(x, (squares / len(x) + eps) ** -0.5, out)
+    if weight is not None:
+        out *= weight
+    return out

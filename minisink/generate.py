@@ -11,10 +11,9 @@ import numpy as np
 
 from .decoder import Decoder
 from .device import to_host
-from .methods import check_lead, new_cache, policy_of
+from .methods import check_lead, policy_of
 from .ops import softmax
 
-PREFILL = 256  # tokens of the prompt taken at once
 HELD = 16  # tokens that wait for the rest of a character
 
 
@@ -69,6 +68,8 @@ def generate(
     ------
     ValueError
         At once, for bad ids or an option out of range.
+    MemoryError
+        When the device of the model has no room left for the cache.
 
     Examples
     --------
@@ -85,43 +86,42 @@ def generate(
         temperature=temperature, top_k=top_k, top_p=top_p, repetition_penalty=repetition_penalty, seed=seed, seen=ids
     )
     policy = policy_of(model, method, n_sinks, window, positions)  # refuses bad values before the first token
-    if method == "recompute":
-        logits_of = _recompute(model, check_lead(model, lead, window), window)
-    elif isinstance(model.weights.embed, np.ndarray):
-        logits_of = _decode_fast(Decoder(model, policy, positions=positions))
-    else:
-        cache = new_cache(model, method=method, n_sinks=n_sinks, window=window, positions=positions)
-        logits_of = _decode(model, cache)
-    return _stream(logits_of, ids, choose, max_new_tokens, frozenset(stop_tokens))
+    try:
+        if method == "recompute":
+            logits_of = _recompute(model, check_lead(model, lead, window), window)
+        else:
+            logits_of = _decode(Decoder(model, policy, positions=positions))
+    except MemoryError as error:
+        raise _no_memory(model, error) from error
+    return _stream(model, logits_of, ids, choose, max_new_tokens, frozenset(stop_tokens))
 
 
-def _stream(logits_of, ids, choose, max_new_tokens, stop_tokens):
+def _stream(model, logits_of, ids, choose, max_new_tokens, stop_tokens):
     """Yield tokens; `logits_of` takes the new ids and gives the (V,) logits after the last."""
     new = ids
     for _ in count() if max_new_tokens is None else range(max_new_tokens):
-        token = choose(logits_of(new))
+        try:
+            token = choose(logits_of(new))
+        except MemoryError as error:
+            raise _no_memory(model, error) from error
         yield token
         if token in stop_tokens:
             return
         new = [token]
 
 
-def _decode_fast(decoder):
+def _no_memory(model, error):
+    """A MemoryError that names the device and says what to do."""
+    device = getattr(model.weights.embed, "device", "cpu")  # numpy 1 does not say
+    advice = "use a smaller window" if device == "cpu" else "use a smaller window or load with dtype='float16'"
+    return MemoryError(f"{model.name}: no memory left on {device} ({error}); {advice}")
+
+
+def _decode(decoder):
     """Logits from a `Decoder`: the prompt at once, and then one token at a time."""
 
     def logits_of(new):
-        return decoder(new) if len(new) > 1 else decoder.step(int(new[0]))
-
-    return logits_of
-
-
-def _decode(model, cache):
-    """Logits from a `KVCache` on any device; a long prompt goes in pieces."""
-
-    def logits_of(new):
-        for start in range(0, len(new), PREFILL):
-            logits = model.forward(new[start : start + PREFILL], cache=cache, rows=slice(-1, None))
-        return to_host(logits[0])
+        return to_host(decoder(new) if len(new) > 1 else decoder.step(int(new[0])))
 
     return logits_of
 

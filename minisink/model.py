@@ -190,6 +190,8 @@ def load(name_or_path, *, dtype="float32", device="cpu", revision=None):
     ------
     CheckpointError
         Naming the file, tensor or value that is wrong.
+    MemoryError
+        When the device has no room for the weights.
 
     Examples
     --------
@@ -219,7 +221,11 @@ def load(name_or_path, *, dtype="float32", device="cpu", revision=None):
         harmless=architecture.HARMLESS,
         dtype=dtype,
     )
-    weights = architecture.from_tensors(config, {name: xp.asarray(array) for name, array in tensors.items()})
+    try:
+        tensors = {name: xp.asarray(array) for name, array in tensors.items()}
+    except MemoryError as error:
+        raise MemoryError(f"{name_or_path}: no memory left on {device} ({error}); float16 takes half") from error
+    weights = architecture.from_tensors(config, tensors)
     return Model(config, weights, tokenizer, name=str(name_or_path), ignored=ignored)
 
 

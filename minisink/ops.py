@@ -150,7 +150,13 @@ def rms_norm(x, weight, eps=1e-5):
     >>> rms_norm(np.array([3.0, 4.0]), np.ones(2), 0.0).round(4).tolist()
     [0.8485, 1.1314]
     """
-    return weight * (x / np.sqrt((x * x).mean(axis=-1, keepdims=True) + eps))
+    return weight * (x / _root_mean_square(x, eps)).astype(x.dtype, copy=False)
+
+
+def _root_mean_square(x, eps):
+    """``sqrt(mean(x**2) + eps)``, (..., C) -> (..., 1); in float32 at least: float16 ends before 256 squared."""
+    squares = np.square(x, dtype=np.result_type(x.dtype, np.float32))
+    return np.sqrt(squares.mean(axis=-1, keepdims=True) + eps)
 
 
 def layer_norm(x, weight, bias, eps=1e-5):
@@ -172,7 +178,7 @@ def layer_norm(x, weight, bias, eps=1e-5):
     [-1.0, 1.0]
     """
     centred = x - x.mean(axis=-1, keepdims=True)
-    return weight * (centred / np.sqrt((centred * centred).mean(axis=-1, keepdims=True) + eps)) + bias
+    return weight * (centred / _root_mean_square(centred, eps)).astype(x.dtype, copy=False) + bias
 
 
 def silu(x):

@@ -29,6 +29,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from .cache import Policy, check_positions
+from .device import to_host
 from .files import save_arrays
 
 FIRST_BUFFER = 64  # slots that a cache without a limit starts with
@@ -46,6 +47,8 @@ class RingCache:
     positions : {"slot", "original"}
         As in `cache.KVCache`.
     dtype : numpy dtype
+    like : ndarray, optional
+        Array whose device the cache takes; the host by default.
 
     Attributes
     ----------
@@ -56,12 +59,13 @@ class RingCache:
         Tokens taken in since the start, evicted ones included.
     """
 
-    def __init__(self, n_layers, n_kv_heads, head_dim, policy, *, positions="slot", dtype=np.float32):
+    def __init__(self, n_layers, n_kv_heads, head_dim, policy, *, positions="slot", dtype=np.float32, like=None):
         check_positions(positions)
         self.policy = policy
         self.positions = positions
         S = policy.capacity or FIRST_BUFFER
-        self.keys = np.zeros((n_layers, n_kv_heads, S, head_dim), dtype)
+        like = np.empty(0) if like is None else like
+        self.keys = np.zeros_like(like, dtype, shape=(n_layers, n_kv_heads, S, head_dim))
         self.values = np.zeros_like(self.keys)
         self.n_seen = 0
 
@@ -121,15 +125,18 @@ class RingCache:
         """
         policy = self.policy
         about = {"n_seen": self.n_seen, "n_sinks": policy.n_sinks, "window": policy.window, "positions": self.positions}
-        save_arrays({"keys": self.keys, "values": self.values}, path, {"minisink_ring": json.dumps(about)})
+        arrays = {"keys": to_host(self.keys), "values": to_host(self.values)}
+        save_arrays(arrays, path, {"minisink_ring": json.dumps(about)})
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path, *, like=None):
         """Read a cache that `save` wrote.
 
         Parameters
         ----------
         path : str or path
+        like : ndarray, optional
+            Array whose device the cache goes to; the host by default.
 
         Returns
         -------
@@ -155,67 +162,116 @@ class RingCache:
                 raise ValueError(f"keys of shape {keys.shape} and values of {values.shape} after {n_seen!r} tokens")
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path}: not a saved minisink ring ({error})") from error
-        cache.keys, cache.values, cache.n_seen = keys, values, n_seen
+        cache.keys, cache.values = np.asarray(keys, like=like), np.asarray(values, like=like)
+        cache.n_seen = n_seen
         return cache
 
 
-def attend_newest(qkv, keys, values, slot, n_apart, phases, normalise):
-    """Attention of the newest token over the live slots, its own among them.
+class Newest:
+    """Attention of the newest token over a ring, layer by layer.
+
+    The arrays it works in are allocated once, and so are the views of them: at this size making a view costs as much
+    as using it.
 
     Parameters
+    ----------
+    cache : RingCache
+    n_heads : int
+        H.
+    frequencies : ndarray of shape (D/2,), optional
+        Radians a position of each pair of channels; None where nothing rotates.
+
+    Attributes
     ----------
     qkv : ndarray of shape ((H + 2 K) D,)
-        Its queries, divided by sqrt(D), keys and values; un-rotated.
-    keys : ndarray of shape (K, S, D)
-        Of the live slots; the new key is written to `slot`.
-    values : ndarray of shape (K, S, D)
-    slot : int
-    n_apart : int
-        Keys of the first slots that are met by the query as `phases` turns it second.
-    phases : ndarray of shape (P, 1, D/2), complex, or None
-        ``exp(i angle)`` of each pair of channels, at the token's own index first; None where nothing rotates.
-    normalise : callable
-        Scores (H, 1, S) to pattern.
-
-    Returns
-    -------
-    ndarray of shape (H D,)
+        Where the caller puts the queries, divided by sqrt(D), keys and values of the newest token, un-rotated.
     """
-    K, S, D = keys.shape
-    heads = qkv.reshape(-1, D)  # (H + 2 K, D)
-    H = len(heads) - 2 * K
-    qk = heads[None, : H + K]  # (1, H + K, D)
-    if phases is not None:
-        qk = (qk.view(phases.dtype) * phases).view(qkv.dtype)  # (1, H + K, D/2) * (P, 1, D/2) -> (P, H + K, D)
-    q = qk[:, :H].reshape(-1, K, H // K, D)
-    keys[:, slot] = qk[0, H:]
-    values[:, slot] = heads[H + K :]
-    scores = q[0] @ keys.swapaxes(1, 2)  # (K, H/K, D) @ (K, D, S) -> (K, H/K, S)
-    if n_apart:
-        scores[:, :, :n_apart] = q[1] @ keys[:, :n_apart].swapaxes(1, 2)
-    pattern = normalise(scores.reshape(H, 1, S)).reshape(K, H // K, S)
-    return (pattern @ values).reshape(-1)  # (K, H/K, S) @ (K, S, D) -> (K, H/K, D) -> (H D,)
 
+    def __init__(self, cache, n_heads, frequencies=None):
+        _, K, _, D = cache.keys.shape
+        H, G = n_heads, n_heads // K  # G queries share a key
+        self.cache = cache
+        self.qkv = np.empty_like(cache.keys, shape=(H + 2 * K) * D)
+        heads = self.qkv.reshape(-1, D)  # (H + 2 K, D)
+        qk, self.new_values = heads[None, : H + K], heads[H + K :]
+        self.rates = None
+        if frequencies is not None:
+            complex_dtype = np.result_type(qk.dtype, np.complex64)
+            self.rates = 1j * frequencies[None]  # (1, D/2)
+            self.pairs = qk.view(complex_dtype)  # (1, H + K, D/2)
+            qk = np.empty_like(qk, shape=(2, H + K, D))  # as turned to the token's own index, and to its slot
+            self.turned = qk.view(complex_dtype)
+        self.new_keys = qk[0, H:]
+        self.queries = [turned[:H].reshape(K, G, D).swapaxes(1, 2) for turned in qk]  # each (K, D, G)
+        self.sums = np.empty_like(self.qkv, shape=(K, G, D))  # of values, weighted
+        self.sums_of_heads = self.sums.reshape(H, D)
+        self.n_live = 0
 
-def softmax_unmasked(scores):
-    """`ops.softmax` in place, without its care for rows where every key is masked: every slot here is live.
+    def begin(self, t):
+        """Make ready for token t, before its first layer: its slot, and how far queries and keys turn."""
+        cache = self.cache
+        cache.make_room(t + 1)
+        self.slot, position = cache.slot(t), cache.position(t)
+        n_live = min(t + 1, cache.keys.shape[2])
+        if n_live != self.n_live:
+            self._look_at(n_live)
+        self.n_apart = 0
+        if self.rates is not None:
+            self.n_apart = cache.policy.n_sinks if position != t else 0  # keys that are not as far as their token
+            turns = (t, position) if self.n_apart else (t,)
+            phases = np.exp(np.multiply.outer(turns, self.rates))  # (P,), (1, D/2) -> (P, 1, D/2): exp(i angle)
+            self.phases = np.asarray(phases, self.turned.dtype, like=cache.keys)
+            self.seen = self.turned[: len(turns)]
 
-    Parameters
-    ----------
-    scores : ndarray of shape (..., S)
-        Overwritten.
+    def _look_at(self, n_live):
+        """Views of the live slots, the others are never looked at, and room for as many scores."""
+        cache, n_sinks = self.cache, self.cache.policy.n_sinks
+        K, G, _ = self.sums.shape
+        self.live = [
+            (keys[:, :n_live], keys[:, :n_sinks], values[:, :n_live])
+            for keys, values in zip(cache.keys, cache.values, strict=True)
+        ]
+        self.columns = np.empty_like(self.qkv, shape=(K, n_live, G))  # scores as they come
+        self.to_sinks = self.columns[:, :n_sinks]
+        scores = self.columns if G == 1 else np.empty_like(self.columns)
+        self.scores = scores.reshape(K * G, n_live)  # (H, S)
+        self.pattern = scores.reshape(K, G, n_live)  # the same memory
+        self.ones = np.ones_like(self.qkv, shape=(n_live, 1))
+        self.n_live = n_live
 
-    Returns
-    -------
-    ndarray of shape (..., S)
-        `scores`.
+    def mix(self, layer, out, sink=None):
+        """Put the newest key and value into their slot, and mix the values of all live ones.
 
-    Examples
-    --------
-    >>> softmax_unmasked(np.array([[0.0, 0.0]])).tolist()
-    [[0.5, 0.5]]
-    """
-    scores -= np.maximum.reduce(scores, axis=-1, keepdims=True)
-    np.exp(scores, out=scores)
-    scores /= np.add.reduce(scores, axis=-1, keepdims=True)
-    return scores
+        A key meets its queries as ``keys @ q``, which reads the keys as they lie; BLAS is much slower at ``q @ keys.T``
+        with several queries, and a GPU would copy every key for it. The pattern is divided by its sum after the values
+        are mixed: D numbers instead of S.
+
+        Parameters
+        ----------
+        layer : int
+        out : ndarray of shape (H, D)
+            Receives the mixed values, in its own dtype.
+        sink : ndarray of shape (H, 1), optional
+            Logit of one more term of the softmax, with no key and no value.
+        """
+        keys, sink_keys, values = self.live[layer]
+        if self.rates is not None:
+            np.multiply(self.pairs, self.phases, self.seen)  # (1, H + K, D/2) * (P, 1, D/2)
+        keys[:, self.slot] = self.new_keys
+        values[:, self.slot] = self.new_values
+        np.matmul(keys, self.queries[0], self.columns)  # (K, S, D) @ (K, D, G) -> (K, S, G)
+        if self.n_apart:
+            np.matmul(sink_keys, self.queries[1], self.to_sinks)
+        if self.pattern.shape[1] > 1:
+            self.pattern[:] = self.columns.swapaxes(1, 2)  # (K, S, G) -> (K, G, S)
+        scores = self.scores  # (H, S)
+        largest = scores.max(axis=1, keepdims=True)  # (H, 1)
+        if sink is not None:
+            largest = np.maximum(largest, sink)
+        scores -= largest
+        np.exp(scores, scores)
+        total = scores.dot(self.ones)  # (H, 1)
+        if sink is not None:
+            total += np.exp(sink - largest)
+        np.matmul(self.pattern, values, self.sums)  # (K, G, S) @ (K, S, D) -> (K, G, D)
+        np.divide(self.sums_of_heads, total, out)

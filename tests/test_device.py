@@ -1,7 +1,9 @@
 """Whatever runs on NumPy runs on a GPU: shown with arrays that refuse to meet a host array, as CuPy's do."""
 
 import dataclasses
+import itertools
 import sys
+from collections import Counter
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,21 +13,34 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 
 import minisink
 from minisink import gpt2, llama
+from minisink.cache import Policy
+from minisink.cli import main
+from minisink.decoder import Decoder
 from minisink.device import array_module, to_device, to_host
 from minisink.methods import METHODS
+from minisink.ring import RingCache
+
+TRAFFIC = Counter()  # copies to and from the stand-in device, and kernels it was sent
+VIEWS = {"reshape", "swapaxes", "transpose", "view", "split"}  # no work for a GPU, as a rule
 
 
 class DeviceArray(NDArrayOperatorsMixin):
-    """A stand-in for CuPy's array: answers NumPy's dispatch protocols, and mixes with nothing but scalars."""
+    """A stand-in for CuPy's array: answers NumPy's dispatch protocols, and mixes with nothing but scalars.
+
+    What CuPy refuses it refuses too; what makes the host wait for the GPU is counted in `TRAFFIC`.
+    """
 
     def __init__(self, host):
         self.host = host
 
     def __array_ufunc__(self, ufunc, method, *inputs, **options):
+        if method != "__call__" and ufunc not in (np.add, np.multiply):
+            raise NotImplementedError(f"CuPy has no np.{ufunc.__name__}.{method}")
         return on_host(getattr(ufunc, method), inputs, options)
 
     def __array_function__(self, function, types, args, options):
         if function is np.asarray and isinstance(args[0], np.ndarray | list):
+            TRAFFIC["up"] += 1
             return DeviceArray(np.array(*args, **options))  # the one way from host to device
         return on_host(function, args, options)
 
@@ -42,20 +57,38 @@ class DeviceArray(NDArrayOperatorsMixin):
         return wrapped(self.host[as_index(index)])
 
     def __setitem__(self, index, value):
+        TRAFFIC["kernels"] += 1
         self.host[as_index(index)] = unwrapped(value)
 
     def __len__(self):
         return len(self.host)
 
     def __float__(self):
-        return float(self.host)
+        return float(self.get())
+
+    def __bool__(self):
+        return bool(self.get())
+
+    def dot(self, other, out=None):
+        outs = () if out is None else (out,)
+        if any(array.dtype != self.dtype for array in (other, *outs)):
+            raise TypeError("a weight of another dtype would be copied whole")
+        return on_host(self.host.dot, (other, *outs), {})
+
+    def item(self):
+        return self.get().item()
+
+    def tolist(self):
+        return self.get().tolist()
 
     def get(self):
+        TRAFFIC["down"] += 1
         return self.host.copy()
 
 
 def on_host(function, args, options):
     """Run `function` on the arrays behind device arrays, and wrap what it gives."""
+    TRAFFIC["kernels"] += function.__name__ not in VIEWS
     return wrapped(function(*unwrapped(args), **unwrapped(options)))
 
 
@@ -72,6 +105,8 @@ def unwrapped(value):
 
 def wrapped(value):
     """Arrays, and the scalars a reduction leaves (0-d arrays on a GPU), as device arrays."""
+    if isinstance(value, list):
+        return [wrapped(v) for v in value]
     return DeviceArray(np.asarray(value)) if isinstance(value, np.ndarray | np.generic) else value
 
 
@@ -79,6 +114,7 @@ def as_index(index):
     """An index may hold arrays of either side, as CuPy's may."""
     if isinstance(index, tuple):
         return tuple(as_index(i) for i in index)
+    TRAFFIC["up"] += isinstance(index, np.ndarray | list)
     return index.host if isinstance(index, DeviceArray) else index
 
 
@@ -123,10 +159,34 @@ def test_the_stand_in_refuses_host_arrays():
         lambda: np.where(host > 0, device, 0.0),
         lambda: device.__setitem__(0, host[:1]),
         lambda: np.asarray(device),
+        lambda: np.ascontiguousarray(device),
+        lambda: device.dot(np.float32(1.0) * device.astype(np.float32)),
     ):
         with pytest.raises(TypeError):
             mix()
+    with pytest.raises(NotImplementedError, match="no np.maximum.reduce"):
+        np.maximum.reduce(device)
     close(np.asarray(host, like=device) * 2.0 + np.float64(1.0), np.full(3, 3.0))
+
+
+def test_the_stand_in_counts_what_is_waited_for():
+    """Numbers and arrays fetched, arrays sent, kernels launched; a view is none of them."""
+    device = DeviceArray(np.arange(6.0))
+    for action, counted in (
+        (lambda: float(device[0]), {"down": 1}),
+        (lambda: bool(device[0]), {"down": 1}),
+        (lambda: device[0].item(), {"down": 1}),
+        (lambda: device.tolist(), {"down": 1}),
+        (lambda: to_host(device), {"down": 1}),
+        (lambda: np.asarray([1.0], like=device), {"up": 1}),
+        (lambda: device[np.array([1, 2])], {"up": 1}),
+        (lambda: device + device, {"kernels": 1}),
+        (lambda: device.__setitem__(0, 1.0), {"kernels": 1}),
+        (lambda: device.reshape(2, 3).swapaxes(0, 1)[:, 1], {}),
+    ):
+        TRAFFIC.clear()
+        action()
+        assert +TRAFFIC == Counter(counted)
 
 
 def test_a_dense_pass_stays_on_the_device(models):
@@ -182,6 +242,121 @@ def test_a_saved_cache_comes_back_to_the_device(models, tmp_path):
     restored = minisink.load_cache(tmp_path / "cache", like=device.weights.embed)
     got, want = (device.forward(ids[6:], cache=c) for c in (restored, cache))
     assert (got.get() == want.get()).all()
+
+
+POLICIES = [Policy(1, 3), Policy(0, 4), Policy(2, 70), Policy()]
+
+
+@pytest.mark.parametrize("positions", ["slot", "original"])
+@pytest.mark.parametrize("policy", POLICIES)
+def test_decoding_stays_on_the_device(models, policy, positions):
+    """A prompt and tokens one by one, over the ring there and here, until the buffers have grown or gone round."""
+    here, there = (Decoder(m, policy, positions=positions) for m in models)
+    n_tokens = models[0].config.max_positions if models[0].config.model_type == "gpt2" else 90
+    ids = tiny.ids(n_tokens)
+    close(there(ids[:7]), here(ids[:7]))
+    for token in ids[7:].tolist():
+        close(there.step(token), here.step(token))
+    close(there.cache.keys, here.cache.keys)
+    assert there.cache.nbytes == here.cache.nbytes
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_step_waits_for_nothing(models, policy):
+    """Angles go to the device once a token, nothing comes back, and kernels a layer are few and do not grow."""
+    config, kernels = models[1].config, []
+    decoder = Decoder(models[1], policy)
+    decoder(tiny.ids(6))
+    for token in tiny.ids(8).tolist():
+        TRAFFIC.clear()
+        decoder.step(token)
+        assert (TRAFFIC["up"], TRAFFIC["down"]) == (config.model_type != "gpt2", 0)
+        kernels.append(TRAFFIC["kernels"])
+    assert max(kernels[1:]) <= 40 * config.n_layers + 25
+    if policy.capacity in (4, None):
+        assert len(set(kernels[1:])) == 1
+
+
+def test_text_costs_two_copies_a_token(models):
+    """Its angles there (GPT-2 has none), its logits back."""
+    tokens = minisink.generate(models[1], [1, 2, 3], max_new_tokens=None, n_sinks=1, window=3)
+    next(tokens)
+    TRAFFIC.clear()
+    list(itertools.islice(tokens, 10))
+    assert (TRAFFIC["up"], TRAFFIC["down"]) == (10 * (models[1].config.model_type != "gpt2"), 10)
+
+
+@pytest.mark.parametrize("arch", [llama, gpt2])
+@pytest.mark.parametrize("positions", ["slot", "original"])
+def test_half_precision(arch, positions):
+    """With float16 weights logits are right to float16, far from where float16 squares overflow and products vanish."""
+    for changes in ({}, {"softmax": "softmax1"}, {"sink_logit": True}):
+        exact = tiny.make(arch, **changes)
+        loud_and_faint(exact.weights, arch)
+        half = on_device(as_dtype(exact.weights, np.float16))
+        exact = minisink.Model(exact.config, as_dtype(as_dtype(exact.weights, np.float16), np.float64))
+        here = Decoder(exact, Policy(2, 5), positions=positions)
+        there = Decoder(minisink.Model(exact.config, half), Policy(2, 5), positions=positions)
+        for token in tiny.ids(30).tolist():
+            want, got = here.step(token), there.step(token)
+            assert (got.dtype, there.cache.keys.dtype) == (np.float16, np.float32)
+            np.testing.assert_allclose(got.get(), want, rtol=0, atol=0.01 * np.abs(want).max())
+
+
+def loud_and_faint(weights, arch):
+    """Embeddings whose squares float16 cannot hold, and a norm whose weights times a matrix it can barely."""
+    weights.embed *= 500.0 if arch is llama else 1.0
+    layer = weights.layers[0]
+    (layer.attn_norm if arch is llama else layer.ln1)[:] *= 1e-4
+    for w in (layer.wq, layer.wk, layer.wv) if arch is llama else (layer.w_qkv,):
+        w[:] *= 1e-2
+
+
+def as_dtype(value, dtype):
+    """Weights with every array in another dtype."""
+    if dataclasses.is_dataclass(value):
+        return type(value)(**{f.name: as_dtype(getattr(value, f.name), dtype) for f in dataclasses.fields(value)})
+    if isinstance(value, list):
+        return [as_dtype(v, dtype) for v in value]
+    return value.astype(dtype) if isinstance(value, np.ndarray) else value
+
+
+def test_a_saved_ring_comes_back_to_the_device(models, tmp_path):
+    """A ring saved from the device is restored there, and the stream goes on to the same bits."""
+    device, ids, policy = models[1], tiny.ids(20).tolist(), Policy(1, 3)
+    decoder = Decoder(device, policy)
+    decoder(ids[:9])
+    decoder.cache.save(tmp_path / "ring")
+    again = Decoder(device, policy, cache=RingCache.load(tmp_path / "ring", like=device.weights.embed))
+    for token in ids[9:]:
+        assert (again.step(token).get() == decoder.step(token).get()).all()
+
+
+def full(*args, **options):
+    """What CuPy raises when there is no room: a MemoryError of its own."""
+    error = type("OutOfMemoryError", (MemoryError,), {})
+    raise error("Out of memory allocating 512 bytes (allocated so far: 0 bytes).")
+
+
+def test_no_memory_left(models, monkeypatch, capsys):
+    """Wherever the device is full, one line names it and says what to do; what was said stays said."""
+    message = "tiny: no memory left on <CUDA Device 0> .Out of memory allocating 512 bytes.*; use a smaller window"
+    host, device = models
+    device.weights.embed.device, device.name = "<CUDA Device 0>", "tiny"
+    tokens = minisink.generate(device, [1, 2], window=3)
+    assert len(list(itertools.islice(tokens, 5))) == 5
+    with monkeypatch.context() as patch:
+        patch.setattr(Decoder, "step", full)
+        with pytest.raises(MemoryError, match=message):
+            next(tokens)
+    with monkeypatch.context() as patch:
+        patch.setattr(RingCache, "__init__", full)
+        with pytest.raises(MemoryError, match=message + " or load with dtype='float16'"):
+            minisink.generate(device, [1, 2], window=3)
+        assert main(["generate", "--prompt", "My dear"]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1 and said[0].startswith("minisink: error: novels: no memory left on cpu (Out of memory")
+    assert said[0].endswith("use a smaller window")
 
 
 def test_the_host_needs_no_copy():

@@ -107,3 +107,15 @@ def test_linear_is_its_equation(seed, biased):
     x, w, b = tiny.arrays(2, 3, 5, seed=seed), tiny.arrays(5, 7, seed=seed + 1), tiny.arrays(7, seed=seed + 2)
     b = b if biased else None
     close(ops.linear(x, w, b), [[book.linear(row, w, b) for row in block] for block in x])
+
+
+def test_norms_of_half_precision_do_not_overflow():
+    """Squares beyond 256 ** 2 have no float16; their mean and root have."""
+    x = np.array([[300.0, -400.0, 1000.0, 2.0]], np.float16)
+    ones, zeros = np.ones(4, np.float16), np.zeros(4, np.float16)
+    for ours, wide in (
+        (ops.rms_norm(x, ones), ops.rms_norm(x.astype(np.float64), ones)),
+        (ops.layer_norm(x, ones, zeros), ops.layer_norm(x.astype(np.float64), ones, zeros)),
+    ):
+        assert ours.dtype == np.float16
+        np.testing.assert_allclose(ours, wide, rtol=2e-3)

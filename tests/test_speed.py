@@ -35,7 +35,7 @@ def test_a_full_decoder_goes_on_anywhere(model):
     late = speed.full_decoder(model, 5, n_sinks=2, n_seen=1_000_000, weights_of=early)
     assert (len(early.cache), early.cache.n_seen, early.cache.policy.window) == (8, 1000, 6)
     assert (len(late.cache), late.cache.n_seen, late.cache.policy.window) == (5, 1_000_000, 3)
-    assert late.layers is early.layers
+    assert late.weights is early.weights
     assert np.isfinite(late.step(3)).all() and late.cache.n_seen == 1_000_001 and early.cache.n_seen == 1000
 
 

@@ -7,13 +7,12 @@ after a few of the other, so that whatever else the machine does slows both.
 
 import time
 import tracemalloc
-from copy import copy
 
 import numpy as np
 
 from ..cache import keep_sinks
 from ..decoder import Decoder
-from ..ring import RingCache
+from ..device import to_host
 
 # Milliseconds a token on an A6000, Llama-2-7B: re-computation and StreamingLLM (arXiv:2309.17453, Figure 10)
 PAPER = {256: (63, 31), 512: (103, 31), 1024: (223, 35), 2048: (523, 45), 4096: (1411, 65)}
@@ -25,7 +24,6 @@ def full_decoder(model, cache, *, n_sinks=4, n_seen=1000, weights_of=None):
     Parameters
     ----------
     model : Model
-        On the host.
     cache : int
         Its capacity, in tokens.
     n_sinks : int
@@ -45,13 +43,11 @@ def full_decoder(model, cache, *, n_sinks=4, n_seen=1000, weights_of=None):
     """
     if not 0 <= n_sinks < cache:
         raise ValueError(f"a cache of {cache} tokens cannot hold {n_sinks} sinks and a window of at least 1")
-    decoder = Decoder(model, keep_sinks(n_sinks, 1)) if weights_of is None else copy(weights_of)
-    config = model.config
-    shape = config.n_layers, config.n_kv_heads, config.head_dim
-    decoder.cache = RingCache(*shape, keep_sinks(n_sinks, cache - n_sinks), dtype=model.dtype)
+    weights = None if weights_of is None else weights_of.weights
+    decoder = Decoder(model, keep_sinks(n_sinks, cache - n_sinks), weights=weights)
     random = np.random.default_rng(0)
     for array in (decoder.cache.keys, decoder.cache.values):
-        array[:] = random.standard_normal(array.shape, dtype=np.float32)
+        array[:] = np.asarray(random.standard_normal(array.shape, dtype=np.float32), like=array)
     decoder.cache.n_seen = max(n_seen, cache)
     return decoder
 
@@ -69,13 +65,15 @@ def floor(decoder, seed=0):
     callable
         Without arguments.
     """
-    matrices = [w for layer in decoder.layers for w in (layer.w_qkv, layer.wo, layer.w_up, layer.w_down)]
+    layers, head = decoder.weights.layers, decoder.weights.head
+    matrices = [w for layer in layers for w in (layer.w_qkv, layer.wo, layer.w_up, layer.w_down)]
     random = np.random.default_rng(seed)
-    pairs = [(random.standard_normal(len(w)).astype(w.dtype), w) for w in [*matrices, decoder.head]]
+    pairs = [(np.asarray(random.standard_normal(len(w)).astype(w.dtype), like=w), w) for w in [*matrices, head]]
 
     def products():
         for x, w in pairs:
-            x.dot(w)
+            y = x.dot(w)
+        to_host(y)  # a GPU has only queued them
 
     return products
 
@@ -132,7 +130,7 @@ def decoding(model, *, cache=256, n_sinks=4, repeats=7, seconds=0.1):
     """
     early = full_decoder(model, cache, n_sinks=n_sinks)
     late = full_decoder(model, cache, n_sinks=n_sinks, n_seen=1_000_000, weights_of=early)
-    functions = {"floor": floor(early), "early": lambda: early.step(0), "late": lambda: late.step(0)}
+    functions = {"floor": floor(early), "early": lambda: to_host(early.step(0)), "late": lambda: to_host(late.step(0))}
     seconds_of = interleaved(functions, repeats=repeats, seconds=seconds)
     return {
         "cache": cache,
@@ -173,8 +171,8 @@ def compare(model, caches=tuple(PAPER), *, n_sinks=4, repeats=3, on_progress=lam
         decoder = full_decoder(model, cache, n_sinks=n_sinks, weights_of=decoder)
         window = ids[:cache]
         functions = {
-            "streaming": lambda decoder=decoder: decoder.step(0),
-            "recompute": lambda window=window: model.forward(window, rows=slice(-1, None)),
+            "streaming": lambda decoder=decoder: to_host(decoder.step(0)),
+            "recompute": lambda window=window: to_host(model.forward(window, rows=slice(-1, None))),
         }
         seconds_of = interleaved(functions, repeats=repeats)
         again, streaming = PAPER.get(cache, (np.nan, np.nan))
