@@ -61,7 +61,7 @@ def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", help="a shipped name or a folder")
     parser.add_argument("--text", nargs="+", type=Path, default=[sample_text()], metavar="FILE")
-    parser.add_argument("--tokens", type=int, default=6000, help="of each text, from its beginning (%(default)s)")
+    parser.add_argument("--tokens", type=int, default=3000, help="of each text, from its beginning (%(default)s)")
     parser.add_argument("--caches", nargs="+", type=int, default=CACHES, metavar="N")
     parser.add_argument("--sinks", nargs="+", type=int, default=SINKS, metavar="N")
     args = parser.parse_args(argv)
