@@ -161,9 +161,14 @@ def line_by_line(result, least=0.02):
                 times = short(seconds["transformers, eager"] / seconds["floor"])
                 yield f"transformers takes {times} times as long as these products."
             yield ""
-        total = sum(s for _, s in lines)
-        rows = [("`" + line.replace("|", "\\|") + "`", s) for line, s in lines if s >= least * total]
-        rows.append(("all other lines", total - sum(s for _, s in rows)))
-        yield from table(
-            ["line", "µs per token", "share"], [[line, short(1e6 * s), f"{s / total:.0%}"] for line, s in rows]
-        )
+        yield from times(lines, least)
+
+
+def times(lines, least=0.02):
+    """The table of such lines."""
+    total = sum(s for _, s in lines)
+    rows = [("`" + line.replace("|", "\\|") + "`", s) for line, s in lines if s >= least * total]
+    rows.append(("all other lines", total - sum(s for _, s in rows)))
+    yield from table(
+        ["line", "µs per token", "share"], [[line, short(1e6 * s), f"{s / total:.0%}"] for line, s in rows]
+    )

@@ -213,14 +213,17 @@ def run(name, *options):
     return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
 
 
-def test_decode_and_long(tmp_path):
-    """Both run as their help says, quickly, into the same page."""
+def test_every_script(tmp_path):
+    """All run as their help says, quickly, into the same page."""
     file = tmp_path / "page.md"
     quick = ["--repeats", "1", "--seconds", "0.01", "--write", str(file)]
     run("decode.py", "--shapes", "novels", "--recompute", "--lines", "novels", *quick)
     out = run("long.py", "--tokens", "1000", "--evaluate", "2000", *quick)
+    layouts = run("layouts.py", "--shapes", "novels", *quick)
+    blocks = run("blocks.py", *quick)
     text = file.read_text()
-    assert text.endswith(out) and "## Decoding one token at a time, 1 thread\n" in text
+    assert text.endswith(out + layouts + blocks) and "| novels | " in layouts and "| `ops.py: " in blocks
+    assert "## Decoding one token at a time, 1 thread\n" in text
     assert "| 1,000 |" in out and "| 2,000 |" in out
     assert str(tmp_path) not in text
 

@@ -2,7 +2,6 @@
 
 import ast
 import configparser
-import json
 import os
 import shutil
 import subprocess
@@ -50,15 +49,6 @@ def test_the_installed_version_is_the_one_of_the_package():
     except metadata.PackageNotFoundError:
         pytest.skip("minisink is not installed here")
     assert installed == minisink.__version__
-
-
-@pytest.mark.parametrize(("name", "kind"), [("novels", "LlamaForCausalLM"), ("novels-gpt2", "GPT2LMHeadModel")])
-def test_a_shipped_model_is_whole(name, kind):
-    assert name in resources.shipped_names()
-    folder = resources.shipped(name)
-    names = {path.name for path in folder.iterdir()}
-    assert {"README.md", "config.json", "model.safetensors", "tokenizer.json"} <= names
-    assert json.loads((folder / "config.json").read_text(encoding="utf-8"))["architectures"] == [kind]
 
 
 def test_the_sample_text_is_a_text_of_4000_words():

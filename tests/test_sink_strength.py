@@ -10,10 +10,10 @@ import tiny
 
 import minisink
 from minisink.experiments.sink_strength import run
-from minisink.resources import shipped
+from minisink.resources import shipped, shipped_names
 
 
-@pytest.mark.parametrize("name", ["novels", "novels-gpt2"])
+@pytest.mark.parametrize("name", shipped_names())
 def test_the_readme_says_what_is_printed(name, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["sink_strength", name])
     monkeypatch.delitem(sys.modules, "minisink.experiments.sink_strength")
