@@ -52,7 +52,7 @@ def main():
         f"take {whole} µs a token. The products with the weights alone, which no way of computing these numbers can",
         f"leave out, take {least} µs, {share:.0%} of that.",
         "",
-        *report.times([(line, s / BLOCK) for line, s in lines]),
+        *report.timed([(line, s / BLOCK) for line, s in lines]),
     ]
     print("\n".join(section))
     if args.write:

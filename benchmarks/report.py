@@ -11,7 +11,7 @@ def page(results):
     """All lines; a result is that of one number of threads."""
     yield "# Benchmarks"
     yield ""
-    yield "Written by `benchmarks/decode.py` and `benchmarks/long.py`; run them again to replace every number here."
+    yield "Written by `decode.py`, `long.py`, `layouts.py` and `blocks.py` of `benchmarks/`; run them again to replace every number here."
     yield ""
     yield f"- command: `{command()}`"
     yield from machine()
@@ -161,10 +161,10 @@ def line_by_line(result, least=0.02):
                 times = short(seconds["transformers, eager"] / seconds["floor"])
                 yield f"transformers takes {times} times as long as these products."
             yield ""
-        yield from times(lines, least)
+        yield from timed(lines, least)
 
 
-def times(lines, least=0.02):
+def timed(lines, least=0.02):
     """The table of such lines."""
     total = sum(s for _, s in lines)
     rows = [("`" + line.replace("|", "\\|") + "`", s) for line, s in lines if s >= least * total]
