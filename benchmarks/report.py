@@ -11,7 +11,8 @@ def page(results):
     """All lines; a result is that of one number of threads."""
     yield "# Benchmarks"
     yield ""
-    yield "Written by `decode.py`, `long.py`, `layouts.py` and `blocks.py` of `benchmarks/`; run them again to replace every number here."
+    yield "Written by `decode.py`, `long.py`, `layouts.py` and `blocks.py` of `benchmarks/`; run them again to replace"
+    yield "every number here."
     yield ""
     yield f"- command: `{command()}`"
     yield from machine()
