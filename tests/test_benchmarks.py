@@ -103,9 +103,10 @@ def test_the_slow_line_is_found():
     assert "speed.py: start = time.perf_counter()" in dict(found)
 
 
-def test_time_after_a_call_belongs_to_the_caller():
+def test_time_after_a_call_belongs_to_the_caller(tmp_path, monkeypatch):
     """A line that calls another function of minisink and then takes long itself."""
-    file = str(Path(minisink.__file__).with_name("made_up.py"))
+    monkeypatch.setattr(lines, "PACKAGE", str(tmp_path))
+    file = str(tmp_path / "made_up.py")
     source = "def quick():\n    pass\ndef slow(wait):\n    quick(), wait()\n"
     names = {}
     exec(compile(source, file, "exec"), names)

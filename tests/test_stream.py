@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 import minisink
 from minisink import streaming
+from minisink.perplexity import nll_of
+from minisink.resources import sample_text
 
 some = settings(max_examples=60)
 thousand = settings(max_examples=1000)
@@ -117,3 +119,15 @@ def test_blocks_after_the_cache_is_full(positions):
     cache = streaming.Banded(model.config.n_layers, policy, positions=positions)
     got = [public(model).forward(block, cache=cache) for block in ids.reshape(6, 4)]
     np.testing.assert_allclose(np.concatenate(got), model.stream(ids, policy, positions), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("positions", ["slot", "original"])
+@pytest.mark.parametrize(("n_sinks", "window"), [(4, 60), (0, 33), (1, 127)])
+def test_blocks_of_a_real_model(n_sinks, window, positions):
+    """The shipped `novels` in float32: within 1e-4 nats of its readable path, one token at a time."""
+    model = minisink.load("novels")
+    ids = model.encode(sample_text().read_text(encoding="utf-8"))[:400]
+    cache = minisink.new_cache(model, n_sinks=n_sinks, window=window, positions=positions)
+    logits = np.concatenate([model.forward([token], cache=cache) for token in ids[:-1]])
+    got = minisink.token_nll(model, ids, n_sinks=n_sinks, window=window, positions=positions)
+    np.testing.assert_allclose(got, nll_of(logits, ids[1:]), rtol=0, atol=1e-4)
