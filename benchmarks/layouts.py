@@ -68,9 +68,7 @@ def measured(shape, args):
 
     say(f"both layouts, {shape}")
     model = random_model(shape)
-    weights = fuse(model.weights, model.config)
-    first = [w for layer in weights.layers for w in (layer.w_qkv, layer.wo, layer.w_up, layer.w_down)]
-    first.append(weights.head)
+    first = fuse(model.weights, model.config).matrices
     second = [np.ascontiguousarray(w.T) for w in first]
     vectors = [np.random.default_rng(0).standard_normal(len(w), dtype=np.float32) for w in first]
 

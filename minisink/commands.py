@@ -18,7 +18,7 @@ from .experiments import four_methods, speed
 from .experiments.shapes import random_model
 from .files import check_picture
 from .generate import generate, text_stream
-from .methods import METHODS, cache_bytes_per_token
+from .methods import METHODS, cache_bytes_per_token, lead_of
 from .model import load
 from .plots import above_recompute, draw_inspection, draw_losses, draw_speed
 from .resources import sample_text
@@ -31,8 +31,7 @@ def _settings(args, model, ids):
     window = args.window
     if window is None:
         window = max(1, min(256, model.config.max_positions) - (args.n_sinks if args.method == "streaming" else 0))
-    begun = len(ids) and ids[0] == model.config.bos
-    lead = ids[:1] if args.method == "recompute" and begun and window > 1 else ()
+    lead = lead_of(model, ids, window)
     return {"method": args.method, "n_sinks": args.n_sinks, "window": window, "positions": args.positions, "lead": lead}
 
 
@@ -110,7 +109,7 @@ def demo(args):
                 "tokens": len(ids),
                 "cache": args.cache,
                 "n_sinks": args.n_sinks,
-                "methods": [{k: _plain(v) for k, v in row.items() if k != "nll"} for row in rows],
+                "methods": [{k: v for k, v in row.items() if k != "nll"} for row in rows],
                 "finding": sentence,
             }
         )
@@ -282,9 +281,8 @@ def bench(args):
     if args.plot:
         draw_speed(args.plot, rows, title=title)
     if args.json:
-        clean = [{k: _plain(v) for k, v in row.items()} for row in rows]
         _dump(
-            {"model": model.name, "parameters": model.n_parameters, "threads": threads, "decode": decode, "rows": clean}
+            {"model": model.name, "parameters": model.n_parameters, "threads": threads, "decode": decode, "rows": rows}
         )
         return
     print(f"{title}\n")

@@ -20,18 +20,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from .cache import keep_sinks, keep_window
 from .device import to_host
 from .files import save_arrays
-from .perplexity import nll_blocks, nll_stream
-from .streaming import Banded
+from .methods import policy_of
+from .perplexity import empty_cache, nll_blocks, nll_stream
 from .tally import GrowingCsv, Tally
 from .texts import CHUNK, cut_of, read_pieces
 
 SAVE_SECONDS = 10.0  # from one state to the next
 A_TOKEN = ("token_index", "id", "nll")  # header of a CSV file with a row a token
 RUNNING = ("tokens", "mean_nll", "perplexity")  # of one with running perplexity
-PARTS = ("sink_keys", "sink_values", "keys", "values")  # of a layer of `Banded`
+PARTS = ("sink_keys", "sink_values", "keys", "values")  # of a layer of `streaming.Banded`
 
 
 class Evaluation:
@@ -180,8 +179,8 @@ class Evaluation:
             raise ValueError(f"--resume goes with the methods window and streaming: {method} {why}")
         if self.n_bytes is None:
             raise ValueError(f"{self.path}: --resume needs a file that can be read again from the middle")
-        policy = keep_window(window) if method == "window" else keep_sinks(self.options["n_sinks"], window)
-        self.cache = Banded(self.model.config.n_layers, policy, positions=self.options["positions"])
+        policy = policy_of(self.model, **self.options)
+        self.cache = empty_cache(self.model, method, policy, self.options["positions"])
         self.identity = {
             "model": fingerprint(self.model),
             "method": method,

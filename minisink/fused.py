@@ -48,6 +48,12 @@ class Fused:
     head: np.ndarray  # (C, V)
     b_head: np.ndarray | None
 
+    @property
+    def matrices(self):
+        """Every large array, in the order in which a token meets them."""
+        layers = [w for layer in self.layers for w in (layer.w_qkv, layer.wo, layer.w_up, layer.w_down)]
+        return [*layers, self.head]
+
 
 def fuse(weights, config):
     """Arrange the weights of a model for decoding; the large ones are copied, on the device where they are.

@@ -51,6 +51,24 @@ def policy_of(model, method, n_sinks, window, positions="slot"):
     return policy
 
 
+def lead_of(model, ids, window):
+    """What a rebuilt window of a text begins with: the begin-of-text token if the text does, and there is room.
+
+    Parameters
+    ----------
+    model : Model
+    ids : ndarray of shape (T,), ints
+    window : int
+
+    Returns
+    -------
+    ndarray of shape (1,) or (0,), ints
+        For `lead` of `perplexity.token_nll` and `generate.generate`.
+    """
+    begun = len(ids) > 0 and ids[0] == model.config.bos and window > 1
+    return ids[: int(begun)]
+
+
 def check_lead(model, lead, window):
     """The tokens that go in front of a rebuilt window, as an array shorter than the window."""
     lead = model.check_ids(lead) if len(lead) else np.empty(0, np.int64)

@@ -83,7 +83,7 @@ def nll_blocks(model, ids, *, method="streaming", n_sinks=4, window=252, positio
     policy = policy_of(model, method, n_sinks, window, positions)
     if method == "recompute":
         return _recomputed(model, ids, window, check_lead(model, lead, window), block)
-    return _streamed(model, iter([ids]), _empty_cache(model, method, policy, positions), block)
+    return _streamed(model, iter([ids]), empty_cache(model, method, policy, positions), block)
 
 
 def nll_stream(model, pieces, *, method="streaming", n_sinks=4, window=252, positions="slot", block=BLOCK, cache=None):
@@ -127,13 +127,26 @@ def nll_stream(model, pieces, *, method="streaming", n_sinks=4, window=252, posi
         raise ValueError(f"block is {block}; it must be 1 or more")
     if method == "recompute":
         raise ValueError("method 'recompute' reads its text more than once, so it cannot come in pieces")
-    policy = policy_of(model, method, n_sinks, window, positions)
-    cache = _empty_cache(model, method, policy, positions) if cache is None else cache
+    if cache is None:
+        cache = empty_cache(model, method, policy_of(model, method, n_sinks, window, positions), positions)
     return _streamed(model, iter(pieces), cache, block)
 
 
-def _empty_cache(model, method, policy, positions):
-    """What a method keeps, on the path that takes whole blocks."""
+def empty_cache(model, method, policy, positions):
+    """What a method keeps, on the path that takes whole blocks.
+
+    Parameters
+    ----------
+    model : Model
+    method : {"dense", "window", "streaming"}
+    policy : Policy
+        From `methods.policy_of`.
+    positions : {"slot", "original"}
+
+    Returns
+    -------
+    KVCache or Banded
+    """
     if method == "dense":
         return new_cache(model, method="dense", positions=positions)
     return Banded(model.config.n_layers, policy, positions=positions)

@@ -4,7 +4,7 @@ import time
 
 import numpy as np
 
-from ..methods import METHODS, cache_bytes_per_token
+from ..methods import METHODS, cache_bytes_per_token, lead_of
 from ..perplexity import nll_blocks, perplexity
 
 
@@ -42,11 +42,10 @@ def run(model, ids, *, n_sinks=4, cache=128, methods=METHODS, on_progress=lambda
     rows = []
     for method in methods:
         window = cache - n_sinks if method == "streaming" else cache
-        lead = ids[:1] if method == "recompute" and ids[0] == model.config.bos and cache > 1 else ()
         blocks, note = [], ""
         start = time.perf_counter()
         try:
-            options = {"method": method, "n_sinks": n_sinks, "window": window, "lead": lead}
+            options = {"method": method, "n_sinks": n_sinks, "window": window, "lead": lead_of(model, ids, window)}
             for nll in nll_blocks(model, ids, **options):
                 blocks.append(nll)
                 on_progress(method, len(nll))

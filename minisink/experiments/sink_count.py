@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..methods import lead_of
 from ..model import load
 from ..perplexity import perplexity, token_nll
 from ..resources import sample_text
@@ -51,8 +52,7 @@ def _together(model, texts, cache, *, window, **options):
         return float("nan")
     nll = []
     for ids in texts:
-        lead = ids[:1] if ids[0] == model.config.bos else ()
-        nll.append(token_nll(model, ids, window=window, lead=lead, **options))
+        nll.append(token_nll(model, ids, window=window, lead=lead_of(model, ids, window), **options))
     return perplexity(np.concatenate(nll))
 
 

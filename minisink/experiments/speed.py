@@ -65,10 +65,8 @@ def floor(decoder, seed=0):
     callable
         Without arguments.
     """
-    layers, head = decoder.weights.layers, decoder.weights.head
-    matrices = [w for layer in layers for w in (layer.w_qkv, layer.wo, layer.w_up, layer.w_down)]
     random = np.random.default_rng(seed)
-    pairs = [(np.asarray(random.standard_normal(len(w)).astype(w.dtype), like=w), w) for w in [*matrices, head]]
+    pairs = [(np.asarray(random.standard_normal(len(w)).astype(w.dtype), like=w), w) for w in decoder.weights.matrices]
 
     def products():
         for x, w in pairs:
