@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import minisink
 from minisink import gpt2, llama
-from minisink.methods import METHODS
+from minisink.methods import METHODS, lead_of
 from minisink.streaming import Banded, Windows
 
 some = settings(max_examples=60)
@@ -243,3 +243,13 @@ def test_impossible_ids_are_refused(ids, message):
     for function in (model.forward, lambda ids: minisink.token_nll(model, ids)):
         with pytest.raises(ValueError, match=message):
             function(ids)
+
+
+def test_a_rebuilt_window_begins_as_its_text_does():
+    """With the begin-of-text token, if the text does and a second token fits; also for a text of nothing."""
+    with_bos, without = public(tiny.make(bos=3)), public(tiny.make(bos=None))
+    text = np.array([3, 5, 3])
+    assert lead_of(with_bos, text, 2).tolist() == [3]
+    cases = [(with_bos, text, 1), (with_bos, text[1:], 9), (with_bos, text[:0], 9), (without, text, 9)]
+    for model, ids, window in cases:
+        assert len(lead_of(model, ids, window)) == 0
