@@ -8,23 +8,21 @@ and a place in the text: the state, which is written every few seconds and when 
 import hashlib
 import json
 import os
-import signal
 import stat
-import threading
 import time
-from collections import deque
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from .device import to_host
 from .files import save_arrays
+from .interrupts import interrupts_wait
 from .methods import policy_of
 from .perplexity import empty_cache, nll_blocks, nll_stream
 from .tally import GrowingCsv, Tally
+from .tape import Place, Tape
 from .texts import CHUNK, cut_of, read_pieces
 
 SAVE_SECONDS = 10.0  # from one state to the next
@@ -238,82 +236,6 @@ class Evaluation:
         self.cache.n_seen = n_tokens
         if self.csv and not self.done:
             self.csv.go_on(about["csv"])
-
-
-class Place(NamedTuple):
-    """A token of a text: the byte where a piece begins, how many of its tokens come before, what all before it says."""
-
-    start: int
-    skip: int
-    digest: str  # of the bytes before `start`
-
-
-class Tape:
-    """Ids on their way to the model, kept until it has taken them in: where in the text is the next token?
-
-    Parameters
-    ----------
-    pieces : iterator of (Place, int, ndarray of shape (T,))
-        Where a piece begins, its bytes, its ids.
-    skip : int
-        Tokens of the first piece that the model has taken in before.
-    """
-
-    def __init__(self, pieces, skip=0):
-        self._pieces, self._skip = pieces, skip
-        self._held = deque()
-
-    def __iter__(self):
-        to_skip = self._skip
-        for piece in self._pieces:
-            self._held.append(piece)
-            ids = piece[2]
-            yield ids[to_skip:]
-            to_skip = max(0, to_skip - len(ids))
-
-    def take(self, n):
-        """The model has taken in the next `n` tokens; returns those that follow each of them."""
-        following, wanted, skip = [], n, self._skip + 1
-        for _, _, ids in self._held:
-            following.append(ids[skip : skip + wanted])
-            wanted, skip = wanted - len(following[-1]), max(0, skip - len(ids))
-        self._skip += n
-        while self._held and self._skip >= len(self._held[0][2]):
-            self._skip -= len(self._held.popleft()[2])
-        return np.concatenate(following)
-
-    @property
-    def place(self):
-        """Place: of the next token."""
-        return self._held[0][0]._replace(skip=self._skip)
-
-    @property
-    def n_bytes(self):
-        """Bytes of the text before the next token, within the piece by the share of its tokens."""
-        place, size, ids = self._held[0]
-        return place.start + size * self._skip // len(ids)
-
-
-@contextmanager
-def interrupts_wait():
-    """Let Ctrl-C wait for a good moment: it is noted in the list that is yielded. A second one does not wait.
-
-    Where Ctrl-C is ignored, or somebody else listens, nothing changes.
-    """
-    noted, listening = [], signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    listening = listening and threading.current_thread() is threading.main_thread()
-
-    def note(number, _):
-        noted.append(number)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    if listening:
-        signal.signal(signal.SIGINT, note)
-    try:
-        yield noted
-    finally:
-        if listening:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def fingerprint(model):

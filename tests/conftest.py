@@ -1,6 +1,7 @@
 """What every test may ask for: hypothesis profiles, the shipped model, and the models beside the repository."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -39,3 +40,11 @@ def stories_folder(shared):
     if not folder.is_dir():
         pytest.skip("needs ../shared/models/stories260K")
     return folder
+
+
+@pytest.fixture(scope="module")
+def interrupts_are_heard():
+    """Ctrl-C here and in programs started here: a test run in the background may ignore it, and what it starts too."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    assert signal.signal(signal.SIGINT, before) is signal.default_int_handler

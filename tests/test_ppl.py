@@ -21,10 +21,12 @@ import minisink
 from minisink import evaluation, gpt2, llama, tally
 from minisink.cli import main
 from minisink.evaluation import Evaluation
+from minisink.interrupts import interrupts_wait
 from minisink.perplexity import BLOCK
 from minisink.streaming import Banded
 from minisink.tally import Tally
 
+pytestmark = pytest.mark.usefixtures("interrupts_are_heard")
 some = settings(max_examples=25)
 OPTIONS = {"method": "streaming", "n_sinks": 2, "window": 5, "positions": "slot"}
 TEXT = " ".join(f"w{i}" for i in np.random.default_rng(0).integers(0, 17, 5 * BLOCK + 40))
@@ -41,14 +43,6 @@ def public(arch=llama, **changes):
 
 
 MODEL = public()
-
-
-@pytest.fixture(autouse=True)
-def interrupts_are_heard():
-    """A test run in the background may ignore them."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    assert signal.signal(signal.SIGINT, before) is signal.default_int_handler
 
 
 def losses(model, text, **options):
@@ -177,7 +171,7 @@ def test_a_text_that_breaks_keeps_what_came_before(tmp_path, monkeypatch, every)
 def test_a_second_interrupt_does_not_wait(tmp_path):
     """The first is noted until the end of a block; the second acts at once, and what was saved stays."""
     (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
-    with evaluation.interrupts_wait() as noted:
+    with interrupts_wait() as noted:
         interrupt()
         assert len(noted) == 1
         with pytest.raises(KeyboardInterrupt):
@@ -190,13 +184,13 @@ def test_elsewhere_interrupts_are_left_alone():
     """In another thread, or where somebody else listens."""
     seen = []
     signal.signal(signal.SIGINT, lambda *_: seen.append(1))
-    with evaluation.interrupts_wait() as noted:
+    with interrupts_wait() as noted:
         interrupt()
     assert (seen, noted) == ([1], [])
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def elsewhere():
-        with evaluation.interrupts_wait():
+        with interrupts_wait():
             seen.append(2)
 
     thread = threading.Thread(target=elsewhere)

@@ -1,10 +1,7 @@
 """``minisink train lm``: a language model from text files."""
 
 import os
-import signal
 import sys
-import threading
-from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +9,7 @@ from tqdm import tqdm
 
 from .. import gpt2, llama
 from ..checkpoint import read_json
+from ..interrupts import interrupts_wait
 from . import data, tokens
 from . import gpt2 as gpt2_training
 from . import llama as llama_training
@@ -109,8 +107,8 @@ def train(args):
             with tqdm.external_write_mode(sys.stdout):
                 print(_line(row), flush=True)
 
-    with bar, _interruptible() as interrupted:
-        run(training, eval_every=args.eval_every, save_every=args.save_every, on_step=show, stop=interrupted.is_set)
+    with bar, interrupts_wait() as noted:
+        run(training, eval_every=args.eval_every, save_every=args.save_every, on_step=show, stop=lambda: bool(noted))
     if training.n_steps_done < recipe.n_steps:
         print(f"stopped at step {training.n_steps_done}; --resume goes on from {args.out}")
         return 130
@@ -176,25 +174,6 @@ def _text(args, tokenizer, quiet):
     if args.valid is None:
         return data.split(ids, args.context)
     return ids, encode(args.valid)
-
-
-@contextmanager
-def _interruptible():
-    """Ctrl-C sets the event that is given, once; a second one interrupts as usual."""
-    event = threading.Event()
-    before = None
-
-    def remember(number, frame):
-        event.set()
-        signal.signal(signal.SIGINT, before)
-
-    with suppress(ValueError):  # only the main thread may do this
-        before = signal.signal(signal.SIGINT, remember)
-    try:
-        yield event
-    finally:
-        if before is not None:
-            signal.signal(signal.SIGINT, before)
 
 
 def _line(row):

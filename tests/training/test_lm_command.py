@@ -112,7 +112,7 @@ def test_text_that_cannot_be_read(tmp_path):
             command("--text", tmp_path / name, "--out", tmp_path / "out", *SMALL)
 
 
-def test_ctrl_c_saves(text, tmp_path):
+def test_ctrl_c_saves(text, tmp_path, interrupts_are_heard):
     """The first Ctrl-C lets the step end, saves, and exits with 130."""
     code = (
         "import sys, argparse; from minisink.training import commands; p = argparse.ArgumentParser();"
