@@ -1,0 +1,109 @@
+"""How a sink grows while the loss falls: the logs of trainings, beside each other.
+
+``python -m minisink.experiments.growth`` prints the logs of the models that ship; ``--plot growth.png`` draws them.
+"""
+
+import argparse
+import csv
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from ..files import whole_file
+from ..resources import shipped, shipped_names
+from ..terminal import table
+
+LOG = "log.csv"
+
+
+def read_log(path):
+    """The log that ``minisink train lm`` writes.
+
+    Parameters
+    ----------
+    path : str or path
+
+    Returns
+    -------
+    dict of str to ndarray
+        For N rows and L layers: ``"tokens"`` seen until then, shape (N,); nats a token, ``"loss"`` on held-out text and
+        ``"gap"``, what window attention loses more than one sink in a cache of the same size, each (N,); and
+        ``"weight"`` on the first token, (N, L).
+
+    Raises
+    ------
+    ValueError
+        For a file that is no such log.
+    """
+    names = ("tokens", "valid_loss", "window_nll", "one_sink_nll")
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        layers = [name for name in rows[0] if name.startswith("sink_")]
+        tokens, loss, window, one_sink = (np.array([float(row[name]) for row in rows]) for name in names)
+        weight = np.array([[float(row[name]) for name in layers] for row in rows])
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
+    except (IndexError, KeyError, AttributeError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: not the log of a `minisink train lm` run ({error!r})") from error
+    return {"tokens": tokens, "loss": loss, "gap": window - one_sink, "weight": weight}
+
+
+def draw(path, logs):
+    """Trainings over the tokens they have seen: held-out loss, weight on the first token, and what it is worth.
+
+    Parameters
+    ----------
+    path : str or path
+        Of the picture, which is written whole or not at all.
+    logs : dict of str to dict
+        By the name of the model, from `read_log`.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(13, 4.2), layout="constrained")
+    loss, weight, gap = figure.subplots(1, 3)
+    for name, log in logs.items():
+        tokens = log["tokens"] / 1e6
+        loss.plot(tokens, log["loss"], lw=2, label=name)
+        weight.plot(tokens, log["weight"].max(axis=1), lw=2)
+        gap.plot(tokens, log["gap"], lw=2)
+    loss.set_title("loss on held-out text (nats)", fontsize=13)
+    weight.set_title("weight on the first token, strongest layer", fontsize=13)
+    gap.set_title("window minus one sink (nats)", fontsize=13)
+    for axes in (loss, weight, gap):
+        axes.set_xlabel("million tokens of training", fontsize=13)
+        axes.grid(alpha=0.3)
+    figure.legend(fontsize=12, loc="outside lower center", ncols=len(logs))
+    with whole_file(path) as unfinished:
+        figure.savefig(unfinished, dpi=150)
+
+
+def main(argv=None):
+    """Print some rows of each log, or draw all."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folders", nargs="*", type=Path, help="of trainings (default: the models that ship)")
+    parser.add_argument("--rows", type=int, default=6, help="to print of each log (%(default)s)")
+    parser.add_argument("--plot", metavar="FILE", help="a picture (needs minisink[plot])")
+    args = parser.parse_args(argv)
+    logs = {folder.name: read_log(folder / LOG) for folder in args.folders or _shipped_with_a_log()}
+    rows = []
+    for name, log in logs.items():
+        n = len(log["tokens"])
+        for i in reversed(range(n - 1, -1, -max(1, n // max(1, args.rows)))):  # the last row always
+            weights = " ".join(f"{weight:.2f}" for weight in log["weight"][i])
+            rows.append(
+                [name, f"{log['tokens'][i] / 1e6:.1f}M", f"{log['loss'][i]:.2f}", weights, f"{log['gap'][i]:+.3f}"]
+            )
+    print(table(["model", "tokens", "held out", "weight on the first, by layer", "window - one sink"], rows))
+    if args.plot:
+        draw(args.plot, logs)
+
+
+def _shipped_with_a_log():
+    return [shipped(name) for name in shipped_names() if (shipped(name) / LOG).exists()]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

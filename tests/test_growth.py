@@ -1,0 +1,55 @@
+"""Logs of trainings beside each other."""
+
+import csv
+
+import numpy as np
+import pytest
+
+from minisink.experiments import growth
+
+COLUMNS = ("step", "tokens", "valid_loss", "window_nll", "one_sink_nll", "sink_0", "sink_1")
+
+
+def write(folder, n_rows=10, columns=COLUMNS):
+    """A log in which every number says where it stands; returns its folder."""
+    folder.mkdir(exist_ok=True)
+    with open(folder / "log.csv", "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows([(i, i * 1e6, 9 - i / 10, 2 + i / 100, 2, 0.01 * i, 0.02 * i) for i in range(1, n_rows + 1)])
+    return folder
+
+
+def test_a_log_is_read(tmp_path):
+    log = growth.read_log(write(tmp_path) / "log.csv")
+    i = np.arange(1, 11)
+    np.testing.assert_allclose(log["tokens"], i * 1e6)
+    np.testing.assert_allclose(log["loss"], 9 - i / 10)
+    np.testing.assert_allclose(log["gap"], i / 100)
+    np.testing.assert_allclose(log["weight"], np.outer(i, [0.01, 0.02]))
+
+
+@pytest.mark.parametrize(("n_rows", "shown"), [(10, [5, 10]), (1, [1])])
+def test_some_rows_are_printed_and_the_last_always(tmp_path, capsys, n_rows, shown):
+    growth.main([str(write(tmp_path / "a", n_rows)), str(write(tmp_path / "b", n_rows)), "--rows", "2"])
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()[2:]]
+    assert [row[:2] for row in rows] == [[name, f"{i}.0M"] for name in "ab" for i in shown]
+    i = shown[-1]
+    assert rows[-1][2:] == [f"{9 - i / 10:.2f}", f"{0.01 * i:.2f}", f"{0.02 * i:.2f}", f"+{i / 100:.3f}"]
+
+
+def test_the_models_that_ship_are_drawn(tmp_path, capsys):
+    """Every log in the wheel can be read; a picture of them has a line each."""
+    growth.main(["--plot", str(tmp_path / "growth.png")])
+    assert {"novels-vanilla", "novels-gpt2"} <= {line.split()[0] for line in capsys.readouterr().out.splitlines()[2:]}
+    assert (tmp_path / "growth.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("columns", [("step", "tokens"), ()])
+def test_what_is_no_log_is_refused(tmp_path, columns):
+    for n_rows in (0, 2):
+        path = write(tmp_path, n_rows, columns) / "log.csv"
+        with pytest.raises(ValueError, match=r"log.csv: not the log of a `minisink train lm` run"):
+            growth.read_log(path)
+    with pytest.raises(ValueError, match=r"none.csv: cannot be read"):
+        growth.read_log(tmp_path / "none.csv")
