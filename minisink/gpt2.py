@@ -10,7 +10,7 @@ keeps, and cannot be given anew when the token moves to another slot:
 - with ``positions="original"`` a text longer than ``n_positions`` is refused.
 
 What that costs, on the ``novels-gpt2`` that ships and 3,000 tokens of the sample text, with a cache of 64: perplexity
-25.1 re-computed, 71.8 with a window, 72.4 with a sink and a window (``minisink demo --model novels-gpt2 --cache 64
+19.6 re-computed, 75.6 with a window, 75.4 with a sink and a window (``minisink demo --model novels-gpt2 --cache 64
 --n-sinks 1``; more in `docs/gpt2.md`).
 
 Letters: T tokens, C model width, H heads, D head width, F MLP width, V vocabulary, P positions.
