@@ -10,6 +10,36 @@ import numpy as np
 from .device import to_host
 
 
+def pieces(model, ids, length, n_texts):
+    """A text cut into pieces, each with the begin-of-text token first, if the model has one.
+
+    Parameters
+    ----------
+    model : Model
+    ids : ndarray of shape (T,), ints
+        Without a begin-of-text token.
+    length : int
+        Tokens in a piece, the first included. What is left over at the end is left out.
+    n_texts : int
+        Pieces at most.
+
+    Returns
+    -------
+    list of list of int
+
+    Raises
+    ------
+    ValueError
+        When the text is shorter than one piece.
+    """
+    lead = [] if model.config.bos is None else [model.config.bos]
+    step = length - len(lead)
+    starts = range(0, len(ids) - step + 1, step)[:n_texts]
+    if not starts:
+        raise ValueError(f"the text has {len(ids)} tokens; a piece takes {step}")
+    return [[*lead, *ids[start : start + step]] for start in starts]
+
+
 def look_inside(model, ids):
     """Run a text densely and keep everything.
 

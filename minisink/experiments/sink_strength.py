@@ -9,7 +9,7 @@ import numpy as np
 
 from ..model import load
 from ..resources import sample_text
-from ..sinks import look_inside, massive, norms, sink_rate, weight_on_first
+from ..sinks import look_inside, massive, norms, pieces, sink_rate, weight_on_first
 from ..terminal import table
 
 
@@ -38,14 +38,9 @@ def run(model, ids, *, length=64, n_texts=100):
     ValueError
         When the text is shorter than one piece.
     """
-    lead = [] if model.config.bos is None else [model.config.bos]
-    step = length - len(lead)
-    starts = range(0, len(ids) - step + 1, step)[:n_texts]
-    if not starts:
-        raise ValueError(f"the text has {len(ids)} tokens; a piece takes {step}")
     rates, weights, residuals, values, largest = [], [], [], [], []
-    for start in starts:
-        trace = look_inside(model, [*lead, *ids[start : start + step]])
+    for piece in pieces(model, ids, length, n_texts):
+        trace = look_inside(model, piece)
         patterns = [layer["pattern"] for layer in trace["layers"]]
         length_of = norms(trace)
         rates.append(sink_rate(patterns))
@@ -54,7 +49,7 @@ def run(model, ids, *, length=64, n_texts=100):
         values.append(_first_to_median(length_of["value"].mean(axis=-1)))
         largest.append(massive(trace))
     means = {"weight": weights, "residual": residuals, "value": values, "massive": largest}
-    return {"n_texts": len(starts), "sink_rate": float(np.mean(rates)), **{k: np.mean(v, 0) for k, v in means.items()}}
+    return {"n_texts": len(rates), "sink_rate": float(np.mean(rates)), **{k: np.mean(v, 0) for k, v in means.items()}}
 
 
 def _first_to_median(norm):

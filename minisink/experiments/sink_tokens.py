@@ -1,0 +1,103 @@
+"""Where the weight goes: the tokens that later queries look at most, in each layer.
+
+``python -m minisink.experiments.sink_tokens novels-vanilla`` prints them for the sample text that ships. A head may
+look at a token for what it says, or park its weight there because softmax must spend it. What is parked adds little:
+the token's values are small (value drain; Guo et al., arXiv:2410.13835).
+"""
+
+import sys
+
+import numpy as np
+
+from ..device import to_host
+from ..model import load
+from ..resources import sample_text
+from ..sinks import look_inside, norms, pieces
+from ..terminal import table
+
+FIRST = -1  # in place of a token id: the first of a text, whatever it is
+
+
+def run(model, ids, *, length=64, n_texts=100, at_least=20):
+    """Weight that tokens receive, by what they are.
+
+    Parameters
+    ----------
+    model : Model
+    ids : ndarray of shape (T,), ints
+        Without a begin-of-text token; at least one piece long.
+    length : int
+        Tokens in a piece, the first included. Counted are those of its first half, so that half a piece or more comes
+        after each.
+    n_texts : int
+        Pieces at most.
+    at_least : int
+        Tokens that come less often are left out.
+
+    Returns
+    -------
+    dict of int to dict
+        By token id, with -1 for the first of each piece: ``"times"`` it was counted; ``"weight"`` of shape (L, H), the
+        mean weight from the queries after it; ``"value"`` of shape (L, K), the norm of its values / median over the
+        tokens of the piece, a mean too.
+
+    Raises
+    ------
+    ValueError
+        When the text is shorter than one piece.
+    """
+    weights, values = {}, {}
+    for piece in pieces(model, ids, length, n_texts):
+        trace = look_inside(model, piece)
+        patterns = np.stack([to_host(layer["pattern"]) for layer in trace["layers"]])  # (L, H, T, T)
+        value = norms(trace)["value"]  # (L, T, K)
+        value = value / np.median(value, axis=1, keepdims=True)
+        for k in range(length // 2):
+            token = int(piece[k]) if k else FIRST
+            weights.setdefault(token, []).append(patterns[:, :, k + 1 :, k].mean(axis=-1))  # (L, H)
+            values.setdefault(token, []).append(value[:, k])  # (L, K)
+    return {
+        token: {"times": len(seen), "weight": np.mean(seen, axis=0), "value": np.mean(values[token], axis=0)}
+        for token, seen in weights.items()
+        if len(seen) >= at_least
+    }
+
+
+def strongest(found, layer, n=3):
+    """The tokens with most weight in a layer, in the head that gives it to them.
+
+    Parameters
+    ----------
+    found : dict
+        From `run`.
+    layer : int
+    n : int
+
+    Returns
+    -------
+    list of tuple (int, int)
+        Token and head, at most `n`, most weight first.
+    """
+    heads = {token: int(about["weight"][layer].argmax()) for token, about in found.items()}
+    return sorted(heads.items(), key=lambda item: -found[item[0]]["weight"][layer, item[1]])[:n]
+
+
+def main(argv=None):
+    """Print the table of each model."""
+    for name in argv or ["novels"]:
+        model = load(name)
+        found = run(model, model.encode(sample_text().read_text(encoding="utf-8"), bos=False))
+        shared_by = model.config.n_heads // model.config.n_kv_heads
+        rows = []
+        for layer in range(model.config.n_layers):
+            for token, head in strongest(found, layer):
+                about = found[token]
+                word = "the first" if token == FIRST else repr(model.decode([token]))
+                weight, value = about["weight"][layer, head], about["value"][layer, head // shared_by]
+                rows.append([str(layer), str(head), word, f"{about['times']:,}", f"{weight:.2f}", f"{value:.2f}"])
+        print(f"{name}: tokens that later ones look at most, in pieces of 64 tokens of the sample text")
+        print(table(["layer", "head", "token", "times", "weight", "|v| token/median"], rows))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
