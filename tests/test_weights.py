@@ -27,6 +27,12 @@ def numbers(line):
     return [float(number.replace(",", "")) for number in NUMBER.findall(line)]
 
 
+def last_row(name):
+    """Where a model's training ended: the columns of its log by name, as text."""
+    with open(shipped(name) / "log.csv", newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))[-1]
+
+
 @pytest.fixture(scope="module")
 def held_out(shared, tmp_path_factory):
     """Files of the novels that no model has been trained on."""
@@ -74,11 +80,25 @@ def test_the_number_of_sinks(name, held_out):
 @pytest.mark.parametrize("name", [name for name in NAMES if (shipped(name) / "log.csv").exists()])
 def test_the_end_of_the_log(name):
     """The losses that are stated are those of the last row."""
-    with open(shipped(name) / "log.csv", newline="", encoding="utf-8") as file:
-        last = list(csv.DictReader(file))[-1]
+    last = last_row(name)
     readme = (shipped(name) / "README.md").read_text(encoding="utf-8")
     words = f"{float(last['loss']):.2f} nats a token in training and {float(last['valid_loss']):.2f} on held-out"
     assert words in " ".join(readme.split())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_summary_says_what_the_model_says(name):
+    """Each cell of the two tables of `weights/README.md` stands in the README or the log of its model."""
+    strength = [line.split() for line in stated(name, f"{name}: sink rate")]
+    last = last_row(name)
+    ours = [f"{int(last['step']):,}", f"{float(last['loss']):.2f}", f"{float(last['valid_loss']):.2f}"]
+    ours += [strength[0][3].replace("%", " %"), " ".join(layer[1] for layer in strength[3:])]
+    ours += [str(max(int(layer[4]) for layer in strength[3:])), f"{min(float(layer[3]) for layer in strength[3:]):.2f}"]
+    perplexities = [line.split() for line in stated(name, f"{name}: perplexity of")[3:]]
+    summary = (shipped(name).parent / "README.md").read_text(encoding="utf-8")
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in summary.splitlines() if line[:1] == "|"]
+    assert [row[1:] for row in rows if row[0] == f"[{name}]({name}/README.md)"] == [ours]
+    assert [row[1:] for row in rows if row[0] == name] == [row for row in perplexities if row[1] != "-"]
 
 
 def test_the_demo_shows_the_gap():
