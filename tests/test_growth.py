@@ -1,6 +1,9 @@
 """Logs of trainings beside each other."""
 
 import csv
+import re
+import shlex
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -43,6 +46,19 @@ def test_the_models_that_ship_are_drawn(tmp_path, capsys):
     growth.main(["--plot", str(tmp_path / "growth.png")])
     assert {"novels-vanilla", "novels-gpt2"} <= {line.split()[0] for line in capsys.readouterr().out.splitlines()[2:]}
     assert (tmp_path / "growth.png").stat().st_size > 1000
+
+
+def test_the_docs_say_what_is_printed(monkeypatch, capsys):
+    """Every block of `docs/training.md` below its command."""
+    root = Path(__file__).parent.parent
+    monkeypatch.chdir(root)
+    page = (root / "docs" / "training.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"`python -m minisink\.experiments\.growth ([^`]*)` prints\n```\n(.*?)\n```", page, re.DOTALL)
+    assert len(blocks) == 2
+    for options, stated in blocks:
+        *options, last = shlex.split(options)
+        growth.main([*options, *(sorted(map(str, root.glob(last))) if "*" in last else [last])])
+        assert [line.rstrip() for line in capsys.readouterr().out.splitlines()] == stated.splitlines()
 
 
 @pytest.mark.parametrize("columns", [("step", "tokens"), ()])
