@@ -4,11 +4,9 @@ What the commands do is in `commands`; every one takes ``--model`` and has an ex
 """
 
 import argparse
-import os
-import sys
-import warnings
 
 from . import __version__, commands
+from .errors import in_one_line
 from .experiments.shapes import SHAPES
 from .experiments.speed import PAPER
 from .methods import METHODS
@@ -30,22 +28,7 @@ def main(argv=None):
         Exit status.
     """
     args = make_parser().parse_args(argv)
-    with warnings.catch_warnings():
-        warnings.simplefilter("default", UserWarning)
-        warnings.showwarning = lambda message, *_: print(f"minisink: warning: {message}", file=sys.stderr)
-        status = 0
-        try:
-            status = args.run(args) or 0
-            sys.stdout.flush()
-        except BrokenPipeError:  # the reader, `head` perhaps, has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        except KeyboardInterrupt as stop:
-            print(" ".join(["minisink: interrupted", *map(str, stop.args)]), file=sys.stderr)
-            return 130
-        except (ValueError, OSError, OverflowError, MemoryError) as error:
-            print(f"minisink: error: {' '.join(str(error).split()) or type(error).__name__}", file=sys.stderr)
-            return 2
-    return status
+    return in_one_line(args.run, args)
 
 
 class _Parser(argparse.ArgumentParser):

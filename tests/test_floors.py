@@ -20,6 +20,7 @@ FLOORS = {
     "llama": 2,
     "gpt2": 2,
     "checkpoint": 2,
+    "errors": 0,
     "files": 0,
     "interrupts": 0,
     "texts": 0,

@@ -1,23 +1,19 @@
 """The sinks of the shipped models, as their READMEs state them."""
 
 import re
-import runpy
-import sys
 
 import numpy as np
 import pytest
 import tiny
 
 import minisink
-from minisink.experiments.sink_strength import run
+from minisink.experiments.sink_strength import main, run
 from minisink.resources import shipped, shipped_names
 
 
 @pytest.mark.parametrize("name", shipped_names())
-def test_the_readme_says_what_is_printed(name, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["sink_strength", name])
-    monkeypatch.delitem(sys.modules, "minisink.experiments.sink_strength")
-    runpy.run_module("minisink.experiments.sink_strength", run_name="__main__")
+def test_the_readme_says_what_is_printed(name, capsys):
+    main([name])
     printed = capsys.readouterr().out
     stated = (shipped(name) / "README.md").read_text(encoding="utf-8")
     numbers = re.compile(r"\d+(?:\.\d+)?")

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..files import whole_file
+from ..errors import in_one_line
+from ..files import check_picture, whole_file
 from ..resources import shipped, shipped_names
 from ..terminal import table
 
@@ -87,6 +88,8 @@ def main(argv=None):
     parser.add_argument("--rows", type=int, default=6, help="to print of each log (%(default)s)")
     parser.add_argument("--plot", metavar="FILE", help="a picture (needs minisink[plot])")
     args = parser.parse_args(argv)
+    if args.plot:
+        check_picture(args.plot)
     logs = {folder.name: read_log(folder / LOG) for folder in args.folders or _shipped_with_a_log()}
     rows = []
     for name, log in logs.items():
@@ -106,4 +109,4 @@ def _shipped_with_a_log():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(in_one_line(main))

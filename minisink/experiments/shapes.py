@@ -10,7 +10,7 @@ from ..model import ARCHITECTURES, Model
 
 SHAPES: dict[str, Any] = {
     "novels": llama.Config(
-        d_model=128, n_layers=4, n_heads=4, n_kv_heads=4, head_dim=32, d_ff=352, vocab_size=1024, max_positions=129
+        d_model=128, n_layers=4, n_heads=4, n_kv_heads=4, head_dim=32, d_ff=352, vocab_size=1024, max_positions=128
     ),
     "stories15m": llama.Config(
         d_model=288, n_layers=6, n_heads=6, n_kv_heads=6, head_dim=48, d_ff=768, vocab_size=32000, tied=True

@@ -3,10 +3,12 @@
 ``python -m minisink.experiments.sink_strength novels`` prints it for the sample text that ships.
 """
 
+import argparse
 import sys
 
 import numpy as np
 
+from ..errors import in_one_line
 from ..model import load
 from ..resources import sample_text
 from ..sinks import look_inside, massive, norms, pieces, sink_rate, weight_on_first
@@ -57,17 +59,24 @@ def _first_to_median(norm):
     return norm[:, 0] / np.median(norm[:, 1:], axis=1)
 
 
-if __name__ == "__main__":
-    for name in sys.argv[1:] or ["novels"]:
+def main(argv=None):
+    """Print the table of each model."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("models", nargs="*", default=["novels"], help="shipped names or folders (novels)")
+    for name in parser.parse_args(argv).models:
         model = load(name)
         found = run(model, model.encode(sample_text().read_text(encoding="utf-8"), bos=False))
-        pieces = f"{found['n_texts']} pieces of 64 tokens of the sample text"
-        print(f"{name}: sink rate {found['sink_rate']:.1%} over {pieces}")
+        print(
+            f"{name}: sink rate {found['sink_rate']:.1%} over {found['n_texts']} pieces of 64 tokens of the sample text"
+        )
+        columns = (found[key] for key in ("weight", "residual", "value", "massive"))
         rows = [
             [str(i), f"{weight:.2f}", f"{x:.1f}", f"{v:.2f}", f"{most:.0f}"]
-            for i, (weight, x, v, most) in enumerate(
-                zip(*(found[name] for name in ("weight", "residual", "value", "massive")), strict=True)
-            )
+            for i, (weight, x, v, most) in enumerate(zip(*columns, strict=True))
         ]
         header = ["layer", "weight on the first", "|x| first/median", "|v| first/median", "largest/median activation"]
         print(table(header, rows))
+
+
+if __name__ == "__main__":
+    sys.exit(in_one_line(main))

@@ -5,11 +5,13 @@ look at a token for what it says, or park its weight there because softmax must 
 the token's values are small (value drain; Guo et al., arXiv:2410.13835).
 """
 
+import argparse
 import sys
 
 import numpy as np
 
 from ..device import to_host
+from ..errors import in_one_line
 from ..model import load
 from ..resources import sample_text
 from ..sinks import look_inside, norms, pieces
@@ -84,7 +86,9 @@ def strongest(found, layer, n=3):
 
 def main(argv=None):
     """Print the table of each model."""
-    for name in argv or ["novels"]:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("models", nargs="*", default=["novels"], help="shipped names or folders (novels)")
+    for name in parser.parse_args(argv).models:
         model = load(name)
         found = run(model, model.encode(sample_text().read_text(encoding="utf-8"), bos=False))
         shared_by = model.config.n_heads // model.config.n_kv_heads
@@ -100,4 +104,4 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(in_one_line(main))

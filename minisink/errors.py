@@ -1,0 +1,41 @@
+"""What a command says when something is wrong: one line on standard error, and an exit status."""
+
+import os
+import sys
+import warnings
+
+
+def in_one_line(run, *args):
+    """Run a command.
+
+    Warnings become a line each. So does an error that its user can mend, for it names what to do: `ValueError`,
+    `OSError`, `OverflowError`, `MemoryError`. Any other is a mistake of ours, and keeps its traceback.
+
+    Parameters
+    ----------
+    run : callable
+        Returns an exit status, or None for 0.
+    *args
+        For `run`.
+
+    Returns
+    -------
+    int
+        Exit status: 2 after an error, 130 after Ctrl-C.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("default", UserWarning)
+        warnings.showwarning = lambda message, *_: print(f"minisink: warning: {message}", file=sys.stderr)
+        status = 0
+        try:
+            status = run(*args) or 0
+            sys.stdout.flush()
+        except BrokenPipeError:  # the reader, `head` perhaps, has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except KeyboardInterrupt as stop:
+            print(" ".join(["minisink: interrupted", *map(str, stop.args)]), file=sys.stderr)
+            return 130
+        except (ValueError, OSError, OverflowError, MemoryError) as error:
+            print(f"minisink: error: {' '.join(str(error).split()) or type(error).__name__}", file=sys.stderr)
+            return 2
+    return status
