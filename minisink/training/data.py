@@ -28,7 +28,7 @@ def split(ids, context, share=0.01):
         When that leaves less than a sample for either.
     """
     n_held = max(context + 1, int(len(ids) * share))
-    check_length(len(ids) - n_held, context, f"the text has {len(ids)} tokens, {n_held} of them held out; what is left")
+    check_length(len(ids) - n_held, context, f"the text has {len(ids)} tokens; without the {n_held} to hold out it")
     return ids[:-n_held], ids[-n_held:]
 
 
