@@ -1,6 +1,6 @@
 """The command line: options in, one line on stderr and exit status 2 for anything wrong.
 
-What the commands do is in `commands`; every one takes ``--model`` and has an example in its ``--help``.
+What the commands do is in `commands`, and what trains in `training`; each has an example in its ``--help``.
 """
 
 import argparse
@@ -11,7 +11,7 @@ from .experiments.shapes import SHAPES
 from .experiments.speed import PAPER
 from .methods import METHODS
 from .resources import shipped_names
-from .training import commands as training
+from .training import backcopy_command, lm_command
 
 
 def main(argv=None):
@@ -135,20 +135,35 @@ def make_parser():
         choices, "info", commands.info, "config, size, bytes of cache per token", "minisink info --model ./my-folder"
     )
     _json_option(p)
-    training.add_parser(choices)
+
+    purpose = "grow a sink: a classroom experiment, or a language model"
+    p = choices.add_parser("train", help=purpose, description=_sentence(purpose))
+    which = p.add_subparsers(metavar="WHAT", required=True)
+    for name, module in (("backcopy", backcopy_command), ("lm", lm_command)):
+        module.add_options(_described(which, name, module.train, module.PURPOSE, module.EXAMPLE))
     return parser
 
 
-def _command(choices, name, run, purpose, example):
-    """A sub-command with an example in its help; every one takes --model."""
+def _described(choices, name, run, purpose, example):
+    """A sub-command with an example in its help."""
     p = choices.add_parser(
         name,
         help=purpose,
-        description=purpose[0].upper() + purpose[1:] + ".",
+        description=_sentence(purpose),
         epilog=f"example:\n  {example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     p.set_defaults(run=run)
+    return p
+
+
+def _sentence(purpose):
+    return purpose[0].upper() + purpose[1:] + "."
+
+
+def _command(choices, name, run, purpose, example):
+    """A sub-command that takes --model."""
+    p = _described(choices, name, run, purpose, example)
     names = ", ".join(shipped_names())
     p.add_argument(
         "--model",

@@ -11,26 +11,27 @@ from . import picture
 from .backcopy import Toy
 from .chain import Task
 
+PURPOSE = "watch a sink form in a one-layer model, in half a minute"
+EXAMPLE = "minisink train backcopy --softmax softmax1 --plot curves.png"
 KEYS = ("seconds", "loss", "floor", "bos_from_nontrigger", "bos_from_trigger", "value_ratio")
 KEYS += ("dense_nll", "window_nll", "streaming_nll")
 
 
-def add_parser(subparsers):
-    """Add ``backcopy``; see `commands.add_parser`."""
-    parser = subparsers.add_parser("backcopy", help="watch a sink form in a one-layer model, in half a minute")
-    parser.add_argument("--layers", type=int, default=1)
-    parser.add_argument("--softmax", choices=("softmax", "softmax1", "relu"), default="softmax")
-    parser.add_argument("--optimizer", choices=("adamw", "sgd"), default="adamw")
-    parser.add_argument("--no-bos", action="store_true", help="texts begin anywhere")
-    parser.add_argument("--seed", type=int, default=0, help="of the task, the weights and the texts")
-    parser.add_argument("--steps", type=int, default=600)
-    parser.add_argument("--rate", type=float, help="peak learning rate (default: 0.02; relu 0.002, sgd 1)")
-    parser.add_argument("--length", type=int, default=64, help="tokens a text in training")
-    parser.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1), help="threads")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the curves (needs matplotlib)")
-    parser.add_argument("--json", action="store_true", help="end with one line of JSON")
-    parser.set_defaults(run=train)
+def add_options(parser):
+    """Add the options of ``backcopy`` to `parser`."""
+    add = parser.add_argument
+    add("--layers", type=int, default=1, metavar="N", help="attention layers (%(default)s)")
+    add("--softmax", choices=("softmax", "softmax1", "relu"), default="softmax", help="scores to weights (%(default)s)")
+    add("--optimizer", choices=("adamw", "sgd"), default="adamw", help="(%(default)s)")
+    add("--no-bos", action="store_true", help="texts begin anywhere")
+    add("--seed", type=int, default=0, metavar="N", help="of the task, the weights and the texts (%(default)s)")
+    add("--steps", type=int, default=600, metavar="N", help="of 32 texts (%(default)s)")
+    add("--rate", type=float, metavar="X", help="peak learning rate (0.02; relu 0.002, sgd 1)")
+    add("--length", type=int, default=64, metavar="N", help="tokens a text in training (%(default)s)")
+    add("--workers", type=int, default=min(2, os.cpu_count() or 1), metavar="N", help="threads (%(default)s)")
+    add("--device", default="cpu", help="cpu or cuda (%(default)s)")
+    add("--plot", type=Path, metavar="FILE", help="draw the curves (needs matplotlib)")
+    add("--json", action="store_true", help="end with one line of JSON")
 
 
 def train(args):

@@ -17,55 +17,69 @@ from .loop import Training, run
 from .parameters import n_parameters, named_shapes
 from .recipe import Recipe
 
+PURPOSE = "train a Llama or GPT-2 on text files"
+EXAMPLE = "minisink train lm --text novels/*.txt --out my-model --steps 500"
 ARCHITECTURES = {"llama": llama_training, "gpt2": gpt2_training}
 
 
-def add_parser(subparsers):
-    """Add ``lm``; see `commands.add_parser`."""
-    parser = subparsers.add_parser("lm", help="train a Llama or GPT-2 on text files")
-    parser.add_argument("--text", nargs="+", type=Path, required=True, metavar="FILE", help="UTF-8 text files")
-    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="Hugging Face folder to write")
-    parser.add_argument("--valid", nargs="+", type=Path, metavar="FILE", help="held-out text (default: the last 1 %%)")
-    parser.add_argument("--tokenizer", type=Path, metavar="FILE", help="tokenizer.json to use, not train a new one")
-    parser.add_argument("--tokens", type=Path, metavar="FILE", help=".npy file that keeps the encoded text")
-    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
+def add_options(parser):
+    """Add the options of ``lm`` to `parser`."""
+    add = parser.add_argument
+    add("--text", nargs="+", type=Path, required=True, metavar="FILE", help="UTF-8 text files")
+    add("--out", type=Path, required=True, metavar="FOLDER", help="Hugging Face folder to write")
+    add("--valid", nargs="+", type=Path, metavar="FILE", help="held-out text (the last 1 %%)")
+    add("--tokenizer", type=Path, metavar="FILE", help="tokenizer.json to use, not train a new one")
+    add("--tokens", type=Path, metavar="FILE", help=".npy file that keeps the encoded text")
+    add("--resume", action="store_true", help="go on from the checkpoint in --out")
     _add_shape(parser.add_argument_group("the model"))
     _add_recipe(parser.add_argument_group("the training"))
-    parser.set_defaults(run=train)
 
 
 def _add_shape(group):
-    group.add_argument("--config", type=Path, metavar="FILE", help="a config.json; instead of the sizes below")
-    group.add_argument("--architecture", choices=tuple(ARCHITECTURES), default="llama")
-    group.add_argument("--vocab-size", type=int, default=1024)
-    group.add_argument("--width", type=int, default=128)
-    group.add_argument("--layers", type=int, default=4)
-    group.add_argument("--heads", type=int, default=4)
-    group.add_argument("--d-ff", type=int, help="width of the MLP (default: 352 for 128, in proportion)")
-    group.add_argument("--softmax", choices=("softmax", "softmax1"), default="softmax")
-    group.add_argument("--sink-logit", action="store_true", help="a learned sink logit for every head")
-    group.add_argument(
+    add = group.add_argument
+    add("--config", type=Path, metavar="FILE", help="a config.json; instead of the sizes below")
+    add("--architecture", choices=tuple(ARCHITECTURES), default="llama", help="(%(default)s)")
+    add("--vocab-size", type=int, default=1024, metavar="N", help="tokens to learn (%(default)s)")
+    add("--width", type=int, default=128, metavar="N", help="of the model (%(default)s)")
+    add("--layers", type=int, default=4, metavar="N", help="(%(default)s)")
+    add("--heads", type=int, default=4, metavar="N", help="a layer (%(default)s)")
+    add(
+        "--d-ff",
+        type=int,
+        metavar="N",
+        help="width of the MLP (llama: 352 for a width of 128, gpt2: 4 widths)",
+    )
+    add("--softmax", choices=("softmax", "softmax1"), default="softmax", help="scores to weights (%(default)s)")
+    add("--sink-logit", action="store_true", help="a learned sink logit for every head")
+    add(
         "--embedding", choices=("shared", "untied"), default="shared",
-        help="shared: one matrix for input and output, but for the input vector of <s> with --sample-start bos",
+        help="shared: one matrix for input and output, but for the input vector of <s> with --sample-start bos "
+        "(%(default)s)",
     )  # fmt: skip
-    group.add_argument("--dtype", choices=("float32", "float16"), default="float32", help="of the saved model")
+    add("--dtype", choices=("float32", "float16"), default="float32", help="of the saved model (%(default)s)")
 
 
 def _add_recipe(group):
-    usual = Recipe()
-    group.add_argument("--sample-start", choices=("bos", "none"), default=usual.sample_start)
-    group.add_argument("--steps", type=int, default=usual.n_steps)
-    group.add_argument("--batch", type=int, default=usual.batch, help="samples a step")
-    group.add_argument("--context", type=int, default=usual.context, help="tokens a sample")
-    group.add_argument("--rate", type=float, default=usual.rate, help="peak learning rate")
-    group.add_argument("--warmup", type=int, default=usual.warmup, help="steps")
-    group.add_argument("--decay", type=float, default=usual.decay, help="share of the steps")
-    group.add_argument("--weight-decay", type=float, default=usual.weight_decay)
-    group.add_argument("--seed", type=int, default=usual.seed)
-    group.add_argument("--eval-every", type=int, default=50, help="steps")
-    group.add_argument("--save-every", type=int, default=200, help="steps")
-    group.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1), help="threads")
-    group.add_argument("--device", default="cpu", help="cpu or cuda")
+    add, usual = group.add_argument, Recipe()
+    add(
+        "--sample-start", choices=("bos", "none"), default=usual.sample_start,
+        help="samples start with <s>, or anywhere (%(default)s)",
+    )  # fmt: skip
+    add("--steps", type=int, default=usual.n_steps, metavar="N", help="(%(default)s)")
+    add("--batch", type=int, default=usual.batch, metavar="N", help="samples a step (%(default)s)")
+    add("--context", type=int, default=usual.context, metavar="N", help="tokens a sample (%(default)s)")
+    add("--rate", type=float, default=usual.rate, metavar="X", help="peak learning rate (%(default)s)")
+    add("--warmup", type=int, default=usual.warmup, metavar="N", help="steps up to it (%(default)s)")
+    add(
+        "--decay", type=float, default=usual.decay, metavar="X",
+        help="share of the steps, at the end, down to 0 (%(default)s)",
+    )  # fmt: skip
+    add("--weight-decay", type=float, default=usual.weight_decay, metavar="X", help="of matrices (%(default)s)")
+    add("--seed", type=int, default=usual.seed, metavar="N", help="of the weights and the samples (%(default)s)")
+    add("--eval-every", type=int, default=50, metavar="N", help="steps between rows of the log (%(default)s)")
+    add("--save-every", type=int, default=200, metavar="N", help="steps between checkpoints (%(default)s)")
+    add("--workers", type=int, default=min(2, os.cpu_count() or 1), metavar="N", help="threads (%(default)s)")
+    add("--device", default="cpu", help="cpu or cuda (%(default)s)")
 
 
 def train(args):

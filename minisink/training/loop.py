@@ -1,7 +1,7 @@
 """One training: draw samples, take a step, look now and then, keep everything.
 
 `Training` is the thing that changes; `step`, `evaluate` and `save` are what can be done with it. Whoever runs
-it decides when (`commands`), so that an interrupt falls between two steps and loses nothing.
+it decides when (`lm_command`), so that an interrupt falls between two steps and loses nothing.
 """
 
 import csv

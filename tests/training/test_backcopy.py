@@ -2,14 +2,14 @@
 
 import json
 import math
-from argparse import ArgumentParser
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minisink.training import backcopy, chain, commands, picture
+from minisink.cli import make_parser
+from minisink.training import backcopy, chain, picture
 
 
 @settings(max_examples=20)
@@ -69,9 +69,7 @@ def test_streaming_path_equals_training_path(kind):
 
 
 def command(*options):
-    parser = ArgumentParser()
-    commands.add_parser(parser.add_subparsers())
-    args = parser.parse_args(["train", "backcopy", *options])
+    args = make_parser().parse_args(["train", "backcopy", *options])
     return args.run(args)
 
 

@@ -4,14 +4,14 @@ import os
 import signal
 import subprocess
 import sys
-from argparse import ArgumentParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from minisink import load
-from minisink.training import commands, tokens
+from minisink.cli import make_parser
+from minisink.training import tokens
 
 TEXT = "It was a dark night, and the wind blew hard over the old grey town. " * 60
 SMALL = ("--vocab-size", "280", "--width", "8", "--layers", "1", "--heads", "2", "--batch", "2", "--context", "12")
@@ -19,9 +19,7 @@ SMALL += ("--steps", "4", "--eval-every", "2", "--workers", "1")
 
 
 def command(*options):
-    parser = ArgumentParser()
-    commands.add_parser(parser.add_subparsers())
-    args = parser.parse_args(["train", "lm", *map(str, options)])
+    args = make_parser().parse_args(["train", "lm", *map(str, options)])
     return args.run(args)
 
 
@@ -114,13 +112,9 @@ def test_text_that_cannot_be_read(tmp_path):
 
 def test_ctrl_c_saves(text, tmp_path, interrupts_are_heard):
     """The first Ctrl-C lets the step end, saves, and exits with 130."""
-    code = (
-        "import sys, argparse; from minisink.training import commands; p = argparse.ArgumentParser();"
-        "commands.add_parser(p.add_subparsers()); a = p.parse_args(sys.argv[1:]); sys.exit(a.run(a))"
-    )
     options = [*SMALL[:-6], "--steps", "1000000", "--eval-every", "1", "--workers", "1"]
     process = subprocess.Popen(
-        [sys.executable, "-c", code, "train", "lm", "--text", text, "--out", tmp_path / "out", *options],
+        [sys.executable, "-m", "minisink", "train", "lm", "--text", text, "--out", tmp_path / "out", *options],
         stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
     )  # fmt: skip
     process.stdout.readline()
