@@ -5,11 +5,13 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 from .. import gpt2, llama
 from ..checkpoint import read_json
 from ..interrupts import interrupts_wait
+from ..model import load
 from . import data, tokens
 from . import gpt2 as gpt2_training
 from . import llama as llama_training
@@ -19,7 +21,6 @@ from .recipe import Recipe
 
 PURPOSE = "train a Llama or GPT-2 on text files"
 EXAMPLE = "minisink train lm --text novels/*.txt --out my-model --steps 500"
-ARCHITECTURES = {"llama": llama_training, "gpt2": gpt2_training}
 
 
 def add_options(parser):
@@ -30,6 +31,7 @@ def add_options(parser):
     add("--valid", nargs="+", type=Path, metavar="FILE", help="held-out text (the last 1 %%)")
     add("--tokenizer", type=Path, metavar="FILE", help="tokenizer.json to use, not train a new one")
     add("--tokens", type=Path, metavar="FILE", help=".npy file that keeps the encoded text")
+    add("--init", metavar="MODEL", help="a shipped name or a folder to begin from; its tokenizer and sizes")
     add("--resume", action="store_true", help="go on from the checkpoint in --out")
     _add_shape(parser.add_argument_group("the model"))
     _add_recipe(parser.add_argument_group("the training"))
@@ -38,7 +40,7 @@ def add_options(parser):
 def _add_shape(group):
     add = group.add_argument
     add("--config", type=Path, metavar="FILE", help="a config.json; instead of the sizes below")
-    add("--architecture", choices=tuple(ARCHITECTURES), default="llama", help="(%(default)s)")
+    add("--architecture", choices=("llama", "gpt2"), default="llama", help="(%(default)s)")
     add("--vocab-size", type=int, default=1024, metavar="N", help="tokens to learn (%(default)s)")
     add("--width", type=int, default=128, metavar="N", help="of the model (%(default)s)")
     add("--layers", type=int, default=4, metavar="N", help="(%(default)s)")
@@ -100,15 +102,16 @@ def train(args):
             raise ValueError(f"--{name.replace('_', '-')} is {getattr(args, name)}; it must be 1 or more")
     recipe = _recipe(args)
     quiet = not sys.stderr.isatty()
-    tokenizer = _tokenizer(args)
-    config = _config(args, tokenizer)
+    begun = _begun(args)
+    tokenizer = begun.tokenizer if begun else _tokenizer(args)
+    config = _config(args, tokenizer, begun)
     ids, valid = _text(args, tokenizer, quiet)
     if int(ids.max(initial=0)) >= config.vocab_size:
         raise ValueError(f"{args.tokens}: has token id {int(ids.max())}, but the vocabulary is {config.vocab_size}")
-    arch = ARCHITECTURES[config.model_type]
+    arch = gpt2_training if config.model_type == "gpt2" else llama_training
     training = Training(
         arch, config, recipe, ids, valid, args.out, tokenizer,
-        resume=args.resume, device=args.device, workers=args.workers, dtype=args.dtype,
+        resume=args.resume, start=begun and begun.weights, device=args.device, workers=args.workers, dtype=args.dtype,
     )  # fmt: skip
     n = n_parameters(named_shapes(arch, config))
     print(f"{n:,} parameters, {len(ids):,} tokens of text, {recipe.n_steps} steps of {recipe.batch} x {recipe.context}")
@@ -138,6 +141,22 @@ def _recipe(args):
     )  # fmt: skip
 
 
+def _begun(args):
+    """The model to begin from, or None."""
+    if args.init is None:
+        return None
+    for name in ("config", "tokenizer"):
+        if getattr(args, name) is not None:
+            raise ValueError(f"--{name} and --init: the model to begin from brings its own {name}")
+    model = load(args.init)
+    if model.tokenizer is None:
+        raise ValueError(f"{args.init}: has no tokenizer.json, so text cannot be turned into tokens")
+    first = int(args.sample_start == "bos")  # <s> may have an input vector of its own
+    if args.embedding == "shared" and not np.array_equal(model.weights.embed[first:], model.weights.head.T[first:]):
+        raise ValueError(f"{args.init}: its input and output matrices differ; go on with --embedding untied")
+    return model
+
+
 def _tokenizer(args):
     """The tokenizer that was asked for, that the folder has (to resume), or a new one."""
     if args.tokenizer is not None:
@@ -147,25 +166,30 @@ def _tokenizer(args):
     return tokens.train_tokenizer(args.text, args.vocab_size)
 
 
-def _config(args, tokenizer):
+def _config(args, tokenizer, begun):
     """The model's config; vocabulary, context and ``<s>`` come from the tokenizer and the recipe."""
     V = tokenizer.get_vocab_size()
     bos = tokenizer.token_to_id(tokens.BOS) if args.sample_start == "bos" else None
     if args.sample_start == "bos" and bos is None:
         raise ValueError(f"the tokenizer has no {tokens.BOS}, which --sample-start bos puts first")
+    tied = args.embedding == "shared" and bos is None  # with a vector of its own for <s>, two matrices are saved
+    if args.embedding == "shared" and bos:
+        raise ValueError(f"{tokens.BOS} is id {bos} of the tokenizer, but 0 for a shared one; use --embedding untied")
+    bent = {"softmax": args.softmax, "sink_logit": args.sink_logit}
+    if begun is not None:
+        own = replace(begun.config, max_positions=args.context, bos=bos, tied=tied)
+        return replace(own, **bent) if _bent(args) else own
     if args.config is not None:
         raw = read_json(args.config) | {"vocab_size": V, "bos_token_id": bos, "eos_token_id": None}
         raw |= {"max_position_embeddings": args.context, "n_positions": args.context}
-        raw["tie_word_embeddings"] = args.embedding == "shared" and bos is None
+        raw["tie_word_embeddings"] = tied
         model = gpt2 if raw.get("model_type") == "gpt2" else llama
         config = model.Config.from_hf(raw)
-        return replace(config, softmax=args.softmax, sink_logit=args.sink_logit) if _bent(args) else config
+        return replace(config, **bent) if _bent(args) else config
     if args.width < 1 or args.heads < 1 or args.layers < 1 or args.width % args.heads:
         raise ValueError(f"--width {args.width} must be a multiple of --heads {args.heads}, and --layers 1 or more")
     sizes = {"d_model": args.width, "n_layers": args.layers, "n_heads": args.heads, "vocab_size": V}
-    sizes |= {"max_positions": args.context, "norm_eps": 1e-5, "bos": bos}
-    sizes["tied"] = args.embedding == "shared" and bos is None  # with a vector of its own for <s>, two are saved
-    sizes |= {"softmax": args.softmax, "sink_logit": args.sink_logit}
+    sizes |= {"max_positions": args.context, "norm_eps": 1e-5, "bos": bos, "tied": tied} | bent
     if args.architecture == "gpt2":
         return gpt2.Config(d_ff=args.d_ff or 4 * args.width, **sizes)
     if args.width // args.heads % 2:

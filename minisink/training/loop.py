@@ -7,6 +7,7 @@ it decides when (`lm_command`), so that an interrupt falls between two steps and
 import csv
 import math
 import time
+import zlib
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from ..perplexity import token_nll
 from . import data, state
 from .gradients import batch_gradient, batch_loss
 from .optimizer import AdamW, Schedule, clip
-from .parameters import as_weights, decayed, initial_vector, share
+from .parameters import as_weights, decayed, go_on_from, initial_vector, share
 
 LOG = "log.csv"
 STREAM = 2048  # held-out tokens on which the gap is measured
@@ -40,6 +41,8 @@ class Training:
         Saved beside the model.
     resume : bool
         Go on from the folder's state.
+    start : Weights, optional
+        Of a model to go on from, instead of random weights; see `parameters.go_on_from`.
     device : str
         "cpu" or "cuda".
     piece, workers : int
@@ -54,7 +57,7 @@ class Training:
     """
 
     def __init__(self, arch, config, recipe, ids, valid, folder, tokenizer=None, *, resume=False,
-                 device="cpu", piece=None, workers=1, dtype="float32"):  # fmt: skip
+                 start=None, device="cpu", piece=None, workers=1, dtype="float32"):  # fmt: skip
         self.arch, self.config, self.recipe, self.tokenizer = arch, config, recipe, tokenizer
         self.ids, self.valid, self.folder, self.dtype = ids, valid, folder, dtype
         data.check_length(len(ids), recipe.context)
@@ -64,15 +67,18 @@ class Training:
         self.xp = array_module(device)
         self.piece = piece if device == "cpu" else recipe.batch
         self.workers = workers if device == "cpu" else 1
-        self.identity = {"config": config.to_hf(), "recipe": recipe.as_json()}
+        text = {"tokens": len(ids), "checksum": zlib.crc32(np.ascontiguousarray(ids))}
+        self.identity = {"config": config.to_hf(), "recipe": recipe.as_json(), "text": text}
         state.check_writable(folder, resume=resume)
-        self._begin(state.load(folder, self.identity) if resume else None)
+        self._begin(state.load(folder, self.identity) if resume else None, start)
 
-    def _begin(self, kept):
-        """Start from `kept`, or from nothing."""
+    def _begin(self, kept, start):
+        """Start from the state `kept`, from the weights `start`, or from nothing."""
         recipe = self.recipe
         if kept is None:
             vector = initial_vector(self.arch, self.config, recipe.seed, std=recipe.std, shared=recipe.shared)
+            if start is not None:
+                go_on_from(self.arch, self.config, start, vector)
             zero = np.zeros_like(vector)
             random = dict(np.random.default_rng([recipe.seed, 1]).bit_generator.state)
             kept = state.State({"weights": vector, "m": zero, "v": zero.copy()}, 0, 0.0, random, [])

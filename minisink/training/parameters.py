@@ -78,6 +78,28 @@ def share(arch, config, gradient):
     head[...] = embed
 
 
+def go_on_from(arch, config, weights, vector):
+    """Write the weights of a model over those of a vector, in place.
+
+    What the model does not have stays as it was: sink logits it came without, learned positions beyond its own.
+
+    Parameters
+    ----------
+    arch : module
+    config : Config
+        Of the vector; the model's but for these.
+    weights : Weights
+        Of the model.
+    vector : ndarray of shape (P,)
+        From `initial_vector`.
+    """
+    for name, array in views(vector, named_shapes(arch, config)).items():
+        layer, _, own = name.rpartition(".")
+        old = getattr(weights.layers[int(layer)] if layer else weights, own)
+        if old is not None:
+            array[: len(old)] = old[: len(array)]  # of one length but for learned positions
+
+
 def n_parameters(shapes):
     """Length of the vector."""
     return sum(_size(shape) for shape in shapes.values())

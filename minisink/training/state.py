@@ -50,7 +50,7 @@ def save(folder, state, identity):
     folder : Path
     state : State
     identity : dict
-        Config and recipe: what a training must have in common with the file to go on from it.
+        Config, recipe and text: what a training must have in common with the file to go on from it.
 
     Raises
     ------
@@ -76,7 +76,7 @@ def load(folder, identity):
     Raises
     ------
     ValueError
-        When there is none, it is damaged, or it comes from another config or recipe, naming what differs.
+        When there is none, it is damaged, or it comes from another config, recipe or text, naming what differs.
     """
     path = Path(folder) / FILE
     if not path.is_file():
@@ -91,10 +91,9 @@ def load(folder, identity):
         raise ValueError(f"{path}: not a sound training state ({error})") from error
     for part, values in identity.items():
         for key, value in values.items():
-            if theirs[part].get(key) != value:
-                raise ValueError(
-                    f"{path}: comes from another {part}: {key} is {theirs[part].get(key)!r} there and {value!r} here"
-                )
+            there = theirs.get(part, {}).get(key)
+            if there != value:
+                raise ValueError(f"{path}: comes from another {part}: {key} is {there!r} there and {value!r} here")
     return state
 
 
@@ -105,7 +104,7 @@ def check_writable(folder, *, resume):
     ----------
     folder : Path
     resume : bool
-        Whether a training in it is to go on; otherwise one that is there must not be overwritten.
+        Whether a training in it is to go on; otherwise nothing that is there, training or model, is overwritten.
 
     Raises
     ------
@@ -120,6 +119,8 @@ def check_writable(folder, *, resume):
         raise ValueError(f"{folder}: cannot be written ({error})") from error
     if not resume and (folder / FILE).exists():
         raise ValueError(f"{folder}: holds a training already; --resume goes on with it, or give another --out")
+    if not resume and (folder / "config.json").exists():
+        raise ValueError(f"{folder}: holds a model already; give another --out")
 
 
 def random_from(state):

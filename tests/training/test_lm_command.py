@@ -1,5 +1,8 @@
 """``minisink train lm``: from text files to a folder that loads."""
 
+import contextlib
+import csv
+import json
 import os
 import signal
 import subprocess
@@ -11,7 +14,8 @@ import pytest
 
 from minisink import load
 from minisink.cli import make_parser
-from minisink.training import tokens
+from minisink.perplexity import nll_of
+from minisink.training import data, lm_command, state, tokens
 
 TEXT = "It was a dark night, and the wind blew hard over the old grey town. " * 60
 SMALL = ("--vocab-size", "280", "--width", "8", "--layers", "1", "--heads", "2", "--batch", "2", "--context", "12")
@@ -124,3 +128,101 @@ def test_ctrl_c_saves(text, tmp_path, interrupts_are_heard):
     assert process.returncode == 130
     assert "--resume goes on" in out
     assert load(tmp_path / "out").config.n_layers == 1
+
+
+def other(tmp_path, text, *options):
+    """A small model to begin from, in a folder."""
+    command("--text", text, "--out", tmp_path / "first", *SMALL, *options)
+    return load(tmp_path / "first")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [(), ("--sample-start", "none"), ("--embedding", "untied"), ("--architecture", "gpt2"), ("--softmax", "softmax1")],
+)
+def test_training_begins_from_a_model(text, tmp_path, options):
+    """The first loss is that of the model it begins from; tokenizer and sizes are its own."""
+    first = other(tmp_path, text, *options)
+    how = ("--init", tmp_path / "first", "--context", 12, "--batch", 2, "--steps", 1, "--seed", 3, "--workers", 1)
+    command("--text", text, "--out", tmp_path / "second", *how, *options)
+    second = load(tmp_path / "second")
+    assert second.config == first.config
+    assert second.tokenizer.to_str() == first.tokenizer.to_str()
+    bos = first.config.bos
+    inputs, targets = data.draw(np.random.default_rng([3, 1]), _ids(first, text), 2, 12, bos)
+    expected = np.mean([nll_of(first.forward(x), y).mean() for x, y in zip(inputs, targets, strict=True)])
+    with open(tmp_path / "second/log.csv", newline="") as file:
+        assert float(next(csv.DictReader(file))["loss"]) == pytest.approx(expected, abs=1e-5)
+
+
+def _ids(model, text):
+    return data.split(model.encode(text.read_text(), bos=False).astype(np.uint16), 12)[0]
+
+
+def test_a_longer_context_needs_more_positions(text, tmp_path):
+    """Rotary ones come for nothing; learned ones beyond the model's begin random and are learned."""
+    for name, options in (("llama", ()), ("gpt2", ("--architecture", "gpt2"))):
+        (tmp_path / name).mkdir()
+        first = other(tmp_path / name, text, *options)
+        more = ("--init", tmp_path / name / "first", "--context", 17, "--batch", 2, "--steps", 1, "--rate", "1e-9")
+        command("--text", text, "--out", tmp_path / name / "second", *more)
+        second = load(tmp_path / name / "second")
+        assert second.config.max_positions == 17
+        ids = first.encode("the wind")
+        np.testing.assert_allclose(second.forward(ids), first.forward(ids), atol=1e-5)
+    assert second.weights.position.shape == (17, 8)
+    assert 0.02 < second.weights.position[12:].std() < 0.06
+
+
+def test_begun_from_a_model_and_resumed(text, tmp_path, monkeypatch):
+    """A pause changes nothing, also when the training began from a model."""
+    other(tmp_path, text)
+    how = ("--text", text, "--init", tmp_path / "first", "--context", 12, "--batch", 2, "--workers", 1)
+    command(*how, "--steps", 3, "--out", tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(lm_command, "interrupts_wait", lambda: contextlib.nullcontext([signal.SIGINT]))
+        assert command(*how, "--steps", 3, "--out", tmp_path / "parts") == 130
+    command(*how, "--steps", 3, "--out", tmp_path / "parts", "--resume")
+    assert (tmp_path / "whole/model.safetensors").read_bytes() == (tmp_path / "parts/model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (("--init", "first", "--config", "first/config.json"), "--config and --init"),
+        (("--init", "first", "--tokenizer", "first/tokenizer.json"), "--tokenizer and --init"),
+        (("--init", "first"), "input and output matrices differ; go on with --embedding untied"),
+        (("--init", "nowhere"), "nowhere"),
+        (("--init", "first", "--embedding", "untied", "--out", "first"), "first: holds a training already"),
+    ],
+)
+def test_what_cannot_be_begun_from(text, tmp_path, monkeypatch, options, message):
+    other(tmp_path, text, "--embedding", "untied", "--rate", "0.01")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        command("--text", text, "--out", "second", "--context", 12, "--batch", 2, "--steps", 1, *options)
+
+
+def test_a_model_is_not_written_over(text, tmp_path):
+    other(tmp_path, text)
+    (tmp_path / "first" / state.FILE).unlink()
+    before = (tmp_path / "first/model.safetensors").read_bytes()
+    with pytest.raises(ValueError, match="first: holds a model already"):
+        command("--text", text, "--out", tmp_path / "first", *SMALL, "--seed", 1)
+    assert (tmp_path / "first/model.safetensors").read_bytes() == before
+
+
+def test_a_tokenizer_with_another_first_token(text, tmp_path):
+    """Where `<s>` is not id 0, one embedding cannot be shared but for it."""
+    tokenizer = tokens.train_tokenizer([text], 280)
+    raw = json.loads(tokenizer.to_str())
+    vocab = raw["model"]["vocab"]
+    one = next(token for token, i in vocab.items() if i == 1)
+    vocab[tokens.BOS], vocab[one] = 1, 0
+    raw["added_tokens"][0]["id"] = 1
+    (tmp_path / "tokenizer.json").write_text(json.dumps(raw))
+    how = ("--text", text, "--out", tmp_path / "out", *SMALL, "--tokenizer", tmp_path / "tokenizer.json")
+    with pytest.raises(ValueError, match="<s> is id 1 of the tokenizer.*--embedding untied"):
+        command(*how)
+    command(*how, "--embedding", "untied")
+    assert load(tmp_path / "out").config.bos == 1
