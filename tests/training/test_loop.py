@@ -122,6 +122,10 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path):
         training(tmp_path, resume=True, config=dataclasses.replace(CONFIG, d_ff=10))
     with pytest.raises(ValueError, match="another recipe: rate is 0.01 there and 0.02 here"):
         training(tmp_path, resume=True, recipe=dataclasses.replace(RECIPE, rate=0.02))
+    with pytest.raises(ValueError, match="another text: tokens is 400 there and 399 here"):
+        training(tmp_path, resume=True, ids=IDS[1:])
+    with pytest.raises(ValueError, match="another text: checksum is"):
+        training(tmp_path, resume=True, ids=IDS[::-1])
     with pytest.raises(ValueError, match="holds a training already"):
         training(tmp_path)
     assert (tmp_path / state.FILE).read_bytes() == before
