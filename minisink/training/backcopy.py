@@ -18,7 +18,7 @@ from .optimizer import SGD, AdamW, Schedule, clip
 from .parameters import as_weights, decayed, initial_vector
 
 # Peak learning rates that work. What ReLU gives is not held to a sum of one, so it bears less.
-RATES = {"softmax": 2e-2, "softmax1": 2e-2, "relu": 2e-3, "sgd": 1.0}
+RATES = {"softmax": 5e-2, "softmax1": 5e-2, "relu": 2e-3, "sgd": 1.0}
 
 
 def make_config(task, n_layers=1, width=64, length=64):
@@ -65,7 +65,7 @@ class Toy:
         For a number out of range, or a device that is not there.
     """
 
-    def __init__(self, task, *, n_layers=1, kind="softmax", optimizer="adamw", n_steps=600, batch=32, length=64,
+    def __init__(self, task, *, n_layers=1, kind="softmax", optimizer="adamw", n_steps=1200, batch=32, length=64,
                  rate=None, seed=0, workers=1, device="cpu"):  # fmt: skip
         if n_steps < 1:
             raise ValueError(f"steps is {n_steps}; it must be 1 or more")
@@ -78,7 +78,7 @@ class Toy:
         self.watched = task.draw(np.random.default_rng([seed, 2]), 64, length + 1)  # the same texts all along
         if optimizer == "adamw":
             part = decayed(arch, self.config)
-            self.optimizer = AdamW.for_vector(self.vector, part, betas=(0.9, 0.99), weight_decay=0.01)
+            self.optimizer = AdamW.for_vector(self.vector, part, betas=(0.9, 0.99), weight_decay=0.1)
         else:
             self.optimizer = SGD()
         rate = rate or RATES[optimizer if optimizer == "sgd" else kind]
@@ -117,11 +117,10 @@ class Toy:
         weights = as_weights(arch, self.config, self.vector)
         logits, saved = arch.forward(self.xp.asarray(inputs), weights, self.config, self.kind)
         trigger = self.task.is_trigger(inputs)
-        from_trigger = trigger[:, 2:]  # query 1 has the first token as the one before it
-        from_other = ~trigger[:, 2:]
+        from_trigger, from_other = trigger[:, 1:], ~trigger[:, 1:]  # query 0 sees nothing but itself
         layers = []
         for i, kept in enumerate(saved["layers"]):
-            on_first = to_host(kept["pattern"][:, 0, 2:, 0])  # (B, T - 2)
+            on_first = to_host(kept["pattern"][:, 0, 1:, 0])  # (B, T - 1)
             size = to_host(np.sqrt((kept["v"][:, 0] ** 2).sum(axis=-1)))  # (B, T)
             layers.append({
                 "bos_from_nontrigger": float(on_first[from_other].mean()),

@@ -25,8 +25,8 @@ def add_options(parser):
     add("--optimizer", choices=("adamw", "sgd"), default="adamw", help="(%(default)s)")
     add("--no-bos", action="store_true", help="texts begin anywhere")
     add("--seed", type=int, default=0, metavar="N", help="of the task, the weights and the texts (%(default)s)")
-    add("--steps", type=int, default=600, metavar="N", help="of 32 texts (%(default)s)")
-    add("--rate", type=float, metavar="X", help="peak learning rate (0.02; relu 0.002, sgd 1)")
+    add("--steps", type=int, default=1200, metavar="N", help="of 32 texts (%(default)s)")
+    add("--rate", type=float, metavar="X", help="peak learning rate (0.05; relu 0.002, sgd 1)")
     add("--length", type=int, default=64, metavar="N", help="tokens a text in training (%(default)s)")
     add("--workers", type=int, default=min(2, os.cpu_count() or 1), metavar="N", help="threads (%(default)s)")
     add("--device", default="cpu", help="cpu or cuda (%(default)s)")
@@ -61,7 +61,7 @@ def train(args):
     row = history[-1][1]
     long = toy.stream()
     seconds = time.perf_counter() - started
-    _explain(long, row["floor"], args.length, seconds)
+    _explain(row, long, first, args.length, seconds)
     if args.plot is not None:
         picture.draw(history, args.plot, first)
         print(f"drawn {args.plot}")
@@ -89,13 +89,20 @@ def _watch(toy, n_steps, first):
     return history
 
 
-def _explain(long, floor, length, seconds):
-    """The long texts, in words."""
-    print(f"\ntexts of 1,000 tokens, {1000 // length} times as long as in training; nats a token above the floor:")
+def _explain(row, long, first, length, seconds):
+    """What came out, in words."""
+    idle, busy = row["bos_from_nontrigger"], row["bos_from_trigger"]
+    verdict = "a sink" if idle > 0.3 else "no sink"  # the bar of Gu et al., arXiv:2410.10781
+    name = "BOS" if first == "BOS" else "the first token"
+    print(
+        f"\n{verdict}: {name} gets a weight of {idle:.2f} from tokens with nothing to look up,"
+        f" {busy:.2f} from triggers"
+    )
+    print(f"texts of 1,000 tokens, {1000 // length} times as long as in training; nats a token above the floor:")
     for name, what in (
         ("dense", "every token seen"),
         ("window", f"the last {length}"),
         ("streaming", f"the first one and the last {length - 1}"),
     ):
-        print(f"  {name:10} {long[name + '_nll'] - floor:+.4f}   {what}")
+        print(f"  {name:10} {long[name + '_nll'] - row['floor']:+.4f}   {what}")
     print(f"{seconds:.1f} s")

@@ -35,15 +35,22 @@ class Task:
     starts_with_bos: bool = True
 
     @classmethod
-    def random(cls, seed, n_tokens=33, n_triggers=3, spread=1.5, starts_with_bos=True):
-        """A chain whose logits are normal with deviation `spread`; its most frequent tokens are the triggers."""
+    def random(cls, seed, n_tokens=33, n_triggers=5, spread=1.5, starts_with_bos=True):
+        """A chain whose logits are normal with deviation `spread`; its most frequent tokens are the triggers.
+
+        None comes right after BOS. So a trigger always has an ordinary token before it, and what it repeats is
+        ordinary: were it a trigger, the two would repeat each other to the end of the text.
+        """
         logits = np.random.default_rng([seed, 0]).standard_normal((n_tokens, n_tokens)) * spread
         logits[:, BOS] = -np.inf
         weights = np.exp(logits)
         table = weights / weights.sum(axis=1, keepdims=True)
         frequency = np.linalg.matrix_power(table, 100)[BOS, 1:]  # of each token, far from the start
         order = np.concatenate(([BOS], 1 + np.argsort(-frequency)))
-        return cls(table[order][:, order], n_triggers, starts_with_bos)
+        table = table[order][:, order]
+        table[BOS, 1 : n_triggers + 1] = 0.0
+        table[BOS] /= table[BOS].sum()
+        return cls(table, n_triggers, starts_with_bos)
 
     def is_trigger(self, ids):
         """ndarray of bool: which tokens are triggers."""
@@ -72,8 +79,8 @@ class Task:
                 continue
             before = ids[:, t - 1] if t else np.full(n_samples, BOS)
             drawn = (random.random(n_samples)[:, None] * sums[before, -1:] > sums[before]).sum(axis=1)
-            copies = self._copies(ids, t)
-            ids[:, t] = np.where(copies, ids[:, t - 2], drawn) if t >= 2 else drawn
+            copies = self.is_trigger(before)  # never before t = 2, for none comes first
+            ids[:, t] = np.where(copies, ids[:, t - 2], drawn)
             nll[:, t] = np.where(copies, 0.0, -np.log(self.table[before, ids[:, t]], where=~copies, out=nll[:, t]))
         return ids, nll
 
@@ -86,7 +93,7 @@ class Task:
         V = len(self.table)
         entropy = -np.sum(self.table * np.log(self.table, where=self.table > 0, out=np.zeros_like(self.table)), axis=1)
         copies = np.zeros((V, V), bool)  # [a, b]
-        copies[1:, 1 : self.n_triggers + 1] = True
+        copies[:, 1 : self.n_triggers + 1] = True
         pair = np.zeros((V, V))
         pair[BOS, BOS] = 1.0
         total = 0.0
@@ -95,9 +102,3 @@ class Task:
             total += float(free @ entropy) if t >= 0 else 0.0
             pair = np.where(copies, pair, 0.0).T + free[:, None] * self.table  # a b -> b a, or b and what comes
         return total / length
-
-    def _copies(self, ids, t):
-        """Whether token t repeats token t - 2: after a trigger, unless BOS is what stands before it."""
-        if t < 2:
-            return np.zeros(len(ids), bool)
-        return self.is_trigger(ids[:, t - 1]) & (ids[:, t - 2] != BOS)

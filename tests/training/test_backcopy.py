@@ -2,6 +2,9 @@
 
 import json
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +14,8 @@ from hypothesis import strategies as st
 from minisink.cli import make_parser
 from minisink.training import backcopy, chain, picture
 
+ROOT = Path(__file__).parents[2]
+
 
 @settings(max_examples=20)
 @given(seed=st.integers(0, 999), bos=st.booleans())
@@ -19,10 +24,11 @@ def test_triggers_copy_back(seed, bos):
     ids, nll = task.draw(np.random.default_rng(seed), 20, 15)
     assert ((ids[:, 0] == 0).all()) == bos
     assert (ids[:, 1:] > 0).all()
+    assert (ids[:, int(bos)] > 2).all()  # an ordinary token comes first
     for text, costs in zip(ids, nll, strict=True):
         for t in range(2, 15):
-            if text[t - 1] in (1, 2) and text[t - 2] != 0:
-                assert text[t] == text[t - 2]
+            if text[t - 1] in (1, 2):
+                assert text[t] == text[t - 2] > 2  # ordinary, so no two triggers repeat each other for ever
                 assert costs[t] == 0
             else:
                 assert math.isclose(costs[t], -math.log(task.table[text[t - 1], text[t]]))
@@ -42,7 +48,9 @@ def test_rows_of_the_chain_are_chances_and_triggers_are_common():
     assert np.allclose(task.table.sum(axis=1), 1)
     assert (task.table[:, 0] == 0).all()
     frequency = np.linalg.matrix_power(task.table, 200)[0]
-    assert frequency[1:4].min() >= frequency[4:].max()
+    assert frequency[1:6].min() >= frequency[6:].max()
+    assert task.is_trigger(np.arange(33)).tolist() == [1 <= token <= 5 for token in range(33)]
+    assert (task.table[0, 1:6] == 0).all()
 
 
 def test_the_toy_starts_without_a_sink_and_learns():
@@ -66,6 +74,20 @@ def test_streaming_path_equals_training_path(kind):
     logits, _ = backcopy.arch.forward(ids[:, :-1], weights, toy.config, kind)
     expected = toy.floor + backcopy.nll_of(logits, ids[:, 1:].reshape(-1)).mean() - nll[:, 1:].mean()
     assert all(math.isclose(value, expected, abs_tol=1e-5) for value in long.values())
+
+
+def test_the_sink_that_is_promised():
+    """The command as it is called, in a process of its own: it takes care of its threads."""
+    command = [sys.executable, "-m", "minisink", "train", "backcopy", "--json"]
+    out = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    seen = json.loads(out.splitlines()[-1])
+    assert seen["bos_from_nontrigger"] >= 0.5
+    assert seen["bos_from_trigger"] <= 0.02
+    assert seen["value_ratio"] <= 0.3
+    assert abs(seen["loss"] - seen["floor"]) < 0.02
+    assert abs(seen["streaming_nll"] - seen["floor"]) < 0.02
+    assert seen["window_nll"] > seen["streaming_nll"] + 0.01
+    assert seen["dense_nll"] > seen["streaming_nll"] + 0.05
 
 
 def command(*options):
