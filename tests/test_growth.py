@@ -13,10 +13,10 @@ from minisink.experiments import growth
 COLUMNS = ("step", "tokens", "valid_loss", "window_nll", "one_sink_nll", "sink_0", "sink_1")
 
 
-def write(folder, n_rows=10, columns=COLUMNS):
+def write(folder, n_rows=10, columns=COLUMNS, name="log.csv"):
     """A log in which every number says where it stands; returns its folder."""
     folder.mkdir(exist_ok=True)
-    with open(folder / "log.csv", "w", newline="", encoding="utf-8") as file:
+    with open(folder / name, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(columns)
         writer.writerows([(i, i * 1e6, 9 - i / 10, 2 + i / 100, 2, 0.01 * i, 0.02 * i) for i in range(1, n_rows + 1)])
@@ -30,6 +30,19 @@ def test_a_log_is_read(tmp_path):
     np.testing.assert_allclose(log["loss"], 9 - i / 10)
     np.testing.assert_allclose(log["gap"], i / 100)
     np.testing.assert_allclose(log["weight"], np.outer(i, [0.01, 0.02]))
+
+
+def test_parts_follow_one_another(tmp_path):
+    write(tmp_path, 10, name="log-128.csv")
+    write(tmp_path, 3, name="log-256.csv")
+    log = growth.read_logs(tmp_path)
+    np.testing.assert_allclose(log["tokens"], 1e6 * np.arange(1, 14))
+    np.testing.assert_allclose(log["gap"], np.array([*range(1, 11), 1, 2, 3]) / 100)
+    np.testing.assert_allclose(log["parts"], [0, 10e6])
+    assert log["weight"].shape == (13, 2)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="empty: holds no log"):
+        growth.read_logs(tmp_path / "empty")
 
 
 @pytest.mark.parametrize(("n_rows", "shown"), [(10, [5, 10]), (1, [1])])

@@ -15,7 +15,33 @@ from ..files import check_picture, whole_file
 from ..resources import shipped, shipped_names
 from ..terminal import table
 
-LOG = "log.csv"
+LOGS = "log*.csv"  # of one training; where it was begun anew in another context, one a part, in order of their names
+
+
+def read_logs(folder):
+    """The logs of a training, its parts one after another.
+
+    Parameters
+    ----------
+    folder : Path
+
+    Returns
+    -------
+    dict of str to ndarray
+        As from `read_log`, the tokens counted on; and ``"parts"``, shape (P,), the tokens at which each part began.
+
+    Raises
+    ------
+    ValueError
+        For a folder without a log, or a file that is none.
+    """
+    parts = [read_log(path) for path in sorted(folder.glob(LOGS))]
+    if not parts:
+        raise ValueError(f"{folder}: holds no log ({LOGS})")
+    began = np.cumsum([0.0] + [part["tokens"][-1] for part in parts])[:-1]
+    for part, start in zip(parts, began, strict=True):
+        part["tokens"] += start
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} | {"parts": began}
 
 
 def read_log(path):
@@ -59,12 +85,15 @@ def draw(path, logs):
     path : str or path
         Of the picture, which is written whole or not at all.
     logs : dict of str to dict
-        By the name of the model, from `read_log`.
+        By the name of the model, from `read_logs`.
     """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(13, 4.2), layout="constrained")
     loss, weight, gap = figure.subplots(1, 3)
+    for start in sorted({start / 1e6 for log in logs.values() for start in log["parts"][1:]}):
+        for axes in (loss, weight, gap):
+            axes.axvline(start, color="0.6", ls=":", lw=1.5)
     for name, log in logs.items():
         tokens = log["tokens"] / 1e6
         loss.plot(tokens, log["loss"], lw=2, label=name)
@@ -90,7 +119,7 @@ def main(argv=None):
     args = parser.parse_args(argv)
     if args.plot:
         check_picture(args.plot)
-    logs = {folder.name: read_log(folder / LOG) for folder in args.folders or _shipped_with_a_log()}
+    logs = {folder.name: read_logs(folder) for folder in args.folders or map(shipped, shipped_names())}
     rows = []
     for name, log in logs.items():
         n = len(log["tokens"])
@@ -102,10 +131,6 @@ def main(argv=None):
     print(table(["model", "tokens", "held out", "weight on the first, by layer", "window - one sink"], rows))
     if args.plot:
         draw(args.plot, logs)
-
-
-def _shipped_with_a_log():
-    return [shipped(name) for name in shipped_names() if (shipped(name) / LOG).exists()]
 
 
 if __name__ == "__main__":

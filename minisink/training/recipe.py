@@ -52,6 +52,11 @@ class Recipe:
             raise ValueError(f"context is {self.context}; a sample needs at least 2 tokens")
         if not 0 < self.rate < float("inf"):
             raise ValueError(f"learning rate is {self.rate}; it must be a number above 0")
+        for name in ("warmup", "weight_decay", "seed"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be 0 or more")
+        if not 0 <= self.decay <= 1:
+            raise ValueError(f"decay is {self.decay}; it is a share of the steps, 0 to 1")
         if self.sample_start not in ("bos", "none"):
             raise ValueError(f"sample_start is {self.sample_start!r}; it must be 'bos' or 'none'")
 

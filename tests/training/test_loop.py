@@ -188,9 +188,11 @@ def test_samples():
     assert even[:, 0].tolist() == [100, 146, 192]
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"n_steps": 0}, {"batch": 0}, {"context": 1}, {"rate": 0.0}, {"sample_start": "eos"}]
-)
+IMPOSSIBLE = [{"n_steps": 0}, {"batch": 0}, {"context": 1}, {"rate": 0.0}, {"sample_start": "eos"}, {"warmup": -1}]
+IMPOSSIBLE += [{"weight_decay": -0.5}, {"weight_decay": float("nan")}, {"seed": -2}, {"decay": 1.5}, {"decay": -0.5}]
+
+
+@pytest.mark.parametrize("wrong", IMPOSSIBLE)
 def test_impossible_recipes(wrong):
     with pytest.raises(ValueError, match=str(next(iter(wrong.values())))):
         dataclasses.replace(RECIPE, **wrong)
