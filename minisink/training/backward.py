@@ -48,7 +48,7 @@ def embedding_backward(dy, ids, into_embed):
     """
     if isinstance(dy, np.ndarray):
         np.add.at(into_embed, ids, dy)
-    else:  # CuPy does not answer to `ufunc.at`; a product with one-hot rows is as good there
+    else:  # CuPy's `add.at` adds in the order its threads come by: other bits every run. One-hot rows have one order
         one_hot = ids[:, None] == np.arange(len(into_embed), like=dy)  # (N, V)
         into_embed += one_hot.astype(dy.dtype).T @ dy  # (V, N) @ (N, C)
 

@@ -15,7 +15,7 @@ from minisink.training.parameters import decayed, share
 
 
 class StricterArray(DeviceArray):
-    """CuPy does not answer to `ufunc.at` either."""
+    """The trainer must not ask for `ufunc.at` either: CuPy's gives other bits every run."""
 
     def __array_ufunc__(self, ufunc, method, *inputs, **options):
         if method != "__call__":
