@@ -1,6 +1,6 @@
 """Tokens a second of the trainer beside torch eager: the same model, batch, optimizer and threads, taking turns.
 
-    python benchmarks/train.py                  the recipe of the shipped models, two threads
+    python benchmarks/train.py                  the sizes of the shipped models, two threads
     python benchmarks/train.py --threads 1
     python benchmarks/train.py --no-torch       where torch is not installed (it is in the extra "parity")
     python benchmarks/train.py --device cuda    on a GPU, with its matrix-multiply ceiling
@@ -121,6 +121,7 @@ def minisink_step(args):
         loss, gradient = batch_gradient(arch, config, vector, ids[:, :-1], ids[:, 1:], **options)
         clip(gradient, 1.0)
         optimizer.step(vector, gradient, 1e-4)
+        float(vector[0])  # a GPU is still at work on the step until somebody asks
         return loss
 
     return step

@@ -117,10 +117,11 @@ class Toy:
         weights = as_weights(arch, self.config, self.vector)
         logits, saved = arch.forward(self.xp.asarray(inputs), weights, self.config, self.kind)
         trigger = self.task.is_trigger(inputs)
-        from_trigger, from_other = trigger[:, 1:], ~trigger[:, 1:]  # query 0 sees nothing but itself
+        # query 0 sees itself only; query 1, a trigger in a text without BOS, finds the first token where it looks back
+        from_trigger, from_other = trigger[:, 2:], ~trigger[:, 2:]
         layers = []
         for i, kept in enumerate(saved["layers"]):
-            on_first = to_host(kept["pattern"][:, 0, 1:, 0])  # (B, T - 1)
+            on_first = to_host(kept["pattern"][:, 0, 2:, 0])  # (B, T - 2)
             size = to_host(np.sqrt((kept["v"][:, 0] ** 2).sum(axis=-1)))  # (B, T)
             layers.append({
                 "bos_from_nontrigger": float(on_first[from_other].mean()),

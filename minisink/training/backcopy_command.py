@@ -94,11 +94,12 @@ def _explain(row, long, first, length, seconds):
     idle, busy = row["bos_from_nontrigger"], row["bos_from_trigger"]
     verdict = "a sink" if idle > 0.3 else "no sink"  # the bar of Gu et al., arXiv:2410.10781
     name = "BOS" if first == "BOS" else "the first token"
+    name += f" in layer {row['layer']}" if row["layer"] else ""
     print(
         f"\n{verdict}: {name} gets a weight of {idle:.2f} from tokens with nothing to look up,"
         f" {busy:.2f} from triggers"
     )
-    print(f"texts of 1,000 tokens, {1000 // length} times as long as in training; nats a token above the floor:")
+    print(f"texts of 1,000 tokens ({length} in training), nats a token above the floor:")
     for name, what in (
         ("dense", "every token seen"),
         ("window", f"the last {length}"),

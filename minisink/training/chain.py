@@ -81,7 +81,7 @@ class Task:
             drawn = (random.random(n_samples)[:, None] * sums[before, -1:] > sums[before]).sum(axis=1)
             copies = self.is_trigger(before)  # never before t = 2, for none comes first
             ids[:, t] = np.where(copies, ids[:, t - 2], drawn)
-            nll[:, t] = np.where(copies, 0.0, -np.log(self.table[before, ids[:, t]], where=~copies, out=nll[:, t]))
+            nll[:, t] = -np.log(np.where(copies, 1.0, self.table[before, ids[:, t]]))
         return ids, nll
 
     def floor(self, length):

@@ -91,7 +91,8 @@ def backward(dlogits, saved, weights, config, into):
 def _attention_backward(dx, kept, layer, grad, kind):
     """Backward of ``x + wo(attention(q, k, v))`` with q, k, v from ``h = layer_norm(x)``."""
     B, H = kept["q"].shape[:2]
-    dmixed = split_heads(linear_backward(dx, kept["rows"], layer.wo, grad.wo, grad.bo), B, H).copy()
+    dmixed = linear_backward(dx, kept["rows"], layer.wo, grad.wo, grad.bo)
+    dmixed = split_heads(dmixed, B, H).copy()  # in one piece, for it is multiplied twice
     dqkv = attention_backward(
         dmixed, kept["q"], kept["k"], kept["v"], kept["mixed"], kept["pattern"], kind, grad.sink_logits
     )

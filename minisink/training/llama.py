@@ -100,7 +100,8 @@ def _attention_backward(dx, kept, layer, grad, saved):
     """Backward of ``x + wo(attention(rotate(q), rotate(k), v))`` with q, k, v from ``h = rms_norm(x)``."""
     B, H = kept["q"].shape[:2]
     cos, minus_sin = saved["cos"], -saved["sin"]
-    dmixed = split_heads(linear_backward(dx, kept["rows"], layer.wo, grad.wo, grad.bo), B, H).copy()
+    dmixed = linear_backward(dx, kept["rows"], layer.wo, grad.wo, grad.bo)
+    dmixed = split_heads(dmixed, B, H).copy()  # in one piece, for it is multiplied twice
     dq, dk, dv = attention_backward(
         dmixed, kept["q"], kept["k"], kept["v"], kept["mixed"], kept["pattern"], saved["kind"], grad.sink_logits
     )

@@ -2,22 +2,18 @@
 
 import os
 import sys
-from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 from tqdm import tqdm
 
-from .. import gpt2, llama
-from ..checkpoint import read_json
 from ..interrupts import interrupts_wait
-from ..model import load
-from . import data, tokens
+from . import data, lm_model, tokens
 from . import gpt2 as gpt2_training
 from . import llama as llama_training
 from .loop import Training, run
 from .parameters import n_parameters, named_shapes
 from .recipe import Recipe
+from .state import check_writable
 
 PURPOSE = "train a Llama or GPT-2 on text files"
 EXAMPLE = "minisink train lm --text novels/*.txt --out my-model --steps 500"
@@ -29,36 +25,10 @@ def add_options(parser):
     add("--text", nargs="+", type=Path, required=True, metavar="FILE", help="UTF-8 text files")
     add("--out", type=Path, required=True, metavar="FOLDER", help="Hugging Face folder to write")
     add("--valid", nargs="+", type=Path, metavar="FILE", help="held-out text (the last 1 %%)")
-    add("--tokenizer", type=Path, metavar="FILE", help="tokenizer.json to use, not train a new one")
     add("--tokens", type=Path, metavar="FILE", help=".npy file that keeps the encoded text")
-    add("--init", metavar="MODEL", help="a shipped name or a folder to begin from; its tokenizer and sizes")
-    add("--resume", action="store_true", help="go on from the checkpoint in --out")
-    _add_shape(parser.add_argument_group("the model"))
+    add("--resume", action="store_true", help="go on from the checkpoint in --out; all else as it was")
+    lm_model.add_options(parser.add_argument_group("the model"))
     _add_recipe(parser.add_argument_group("the training"))
-
-
-def _add_shape(group):
-    add = group.add_argument
-    add("--config", type=Path, metavar="FILE", help="a config.json; instead of the sizes below")
-    add("--architecture", choices=("llama", "gpt2"), default="llama", help="(%(default)s)")
-    add("--vocab-size", type=int, default=1024, metavar="N", help="tokens to learn (%(default)s)")
-    add("--width", type=int, default=128, metavar="N", help="of the model (%(default)s)")
-    add("--layers", type=int, default=4, metavar="N", help="(%(default)s)")
-    add("--heads", type=int, default=4, metavar="N", help="a layer (%(default)s)")
-    add(
-        "--d-ff",
-        type=int,
-        metavar="N",
-        help="width of the MLP (llama: 352 for a width of 128, gpt2: 4 widths)",
-    )
-    add("--softmax", choices=("softmax", "softmax1"), default="softmax", help="scores to weights (%(default)s)")
-    add("--sink-logit", action="store_true", help="a learned sink logit for every head")
-    add(
-        "--embedding", choices=("shared", "untied"), default="shared",
-        help="shared: one matrix for input and output, but for the input vector of <s> with --sample-start bos "
-        "(%(default)s)",
-    )  # fmt: skip
-    add("--dtype", choices=("float32", "float16"), default="float32", help="of the saved model (%(default)s)")
 
 
 def _add_recipe(group):
@@ -77,7 +47,10 @@ def _add_recipe(group):
         help="share of the steps, at the end, down to 0 (%(default)s)",
     )  # fmt: skip
     add("--weight-decay", type=float, default=usual.weight_decay, metavar="X", help="of matrices (%(default)s)")
-    add("--seed", type=int, default=usual.seed, metavar="N", help="of the weights and the samples (%(default)s)")
+    add(
+        "--seed", type=int, default=usual.seed, metavar="N",
+        help="of weights and samples; with --init, another one draws other samples (%(default)s)",
+    )  # fmt: skip
     add("--eval-every", type=int, default=50, metavar="N", help="steps between rows of the log (%(default)s)")
     add("--save-every", type=int, default=200, metavar="N", help="steps between checkpoints (%(default)s)")
     add("--workers", type=int, default=min(2, os.cpu_count() or 1), metavar="N", help="threads (%(default)s)")
@@ -101,18 +74,21 @@ def train(args):
         if getattr(args, name) < 1:
             raise ValueError(f"--{name.replace('_', '-')} is {getattr(args, name)}; it must be 1 or more")
     recipe = _recipe(args)
+    check_writable(args.out, resume=args.resume)  # before minutes go into the text
     quiet = not sys.stderr.isatty()
-    begun = _begun(args)
-    tokenizer = begun.tokenizer if begun else _tokenizer(args)
-    config = _config(args, tokenizer, begun)
+    tokenizer, config, start = lm_model.prepare(args)
+    known = args.tokens is not None and args.tokens.exists()
     ids, valid = _text(args, tokenizer, quiet)
     if int(ids.max(initial=0)) >= config.vocab_size:
-        raise ValueError(f"{args.tokens}: has token id {int(ids.max())}, but the vocabulary is {config.vocab_size}")
+        source = args.tokens if known else "the tokenizer"
+        raise ValueError(f"{source}: has token id {int(ids.max())}, but the vocabulary is {config.vocab_size}")
     arch = gpt2_training if config.model_type == "gpt2" else llama_training
     training = Training(
         arch, config, recipe, ids, valid, args.out, tokenizer,
-        resume=args.resume, start=begun and begun.weights, device=args.device, workers=args.workers, dtype=args.dtype,
+        resume=args.resume, start=start, device=args.device, workers=args.workers, dtype=args.dtype,
     )  # fmt: skip
+    if known:
+        print(f"text as kept in {args.tokens}, not from --text")
     n = n_parameters(named_shapes(arch, config))
     print(f"{n:,} parameters, {len(ids):,} tokens of text, {recipe.n_steps} steps of {recipe.batch} x {recipe.context}")
     bar = tqdm(total=recipe.n_steps, initial=training.n_steps_done, disable=quiet, unit="step", file=sys.stderr)
@@ -127,7 +103,7 @@ def train(args):
     with bar, interrupts_wait() as noted:
         run(training, eval_every=args.eval_every, save_every=args.save_every, on_step=show, stop=lambda: bool(noted))
     if training.n_steps_done < recipe.n_steps:
-        print(f"stopped at step {training.n_steps_done}; --resume goes on from {args.out}")
+        print(f"stopped at step {training.n_steps_done}; the same command with --resume goes on from {args.out}")
         return 130
     print(f"saved {args.out}")
     return 0
@@ -139,67 +115,6 @@ def _recipe(args):
         decay=args.decay, weight_decay=args.weight_decay, sample_start=args.sample_start, seed=args.seed,
         shared=args.embedding == "shared" and args.sample_start == "bos",
     )  # fmt: skip
-
-
-def _begun(args):
-    """The model to begin from, or None."""
-    if args.init is None:
-        return None
-    for name in ("config", "tokenizer"):
-        if getattr(args, name) is not None:
-            raise ValueError(f"--{name} and --init: the model to begin from brings its own {name}")
-    model = load(args.init)
-    if model.tokenizer is None:
-        raise ValueError(f"{args.init}: has no tokenizer.json, so text cannot be turned into tokens")
-    first = int(args.sample_start == "bos")  # <s> may have an input vector of its own
-    if args.embedding == "shared" and not np.array_equal(model.weights.embed[first:], model.weights.head.T[first:]):
-        raise ValueError(f"{args.init}: its input and output matrices differ; go on with --embedding untied")
-    return model
-
-
-def _tokenizer(args):
-    """The tokenizer that was asked for, that the folder has (to resume), or a new one."""
-    if args.tokenizer is not None:
-        return tokens.read_tokenizer(args.tokenizer)
-    if args.resume and (args.out / "tokenizer.json").exists():
-        return tokens.read_tokenizer(args.out / "tokenizer.json")
-    return tokens.train_tokenizer(args.text, args.vocab_size)
-
-
-def _config(args, tokenizer, begun):
-    """The model's config; vocabulary, context and ``<s>`` come from the tokenizer and the recipe."""
-    V = tokenizer.get_vocab_size()
-    bos = tokenizer.token_to_id(tokens.BOS) if args.sample_start == "bos" else None
-    if args.sample_start == "bos" and bos is None:
-        raise ValueError(f"the tokenizer has no {tokens.BOS}, which --sample-start bos puts first")
-    tied = args.embedding == "shared" and bos is None  # with a vector of its own for <s>, two matrices are saved
-    if args.embedding == "shared" and bos:
-        raise ValueError(f"{tokens.BOS} is id {bos} of the tokenizer, but 0 for a shared one; use --embedding untied")
-    bent = {"softmax": args.softmax, "sink_logit": args.sink_logit}
-    if begun is not None:
-        own = replace(begun.config, max_positions=args.context, bos=bos, tied=tied)
-        return replace(own, **bent) if _bent(args) else own
-    if args.config is not None:
-        raw = read_json(args.config) | {"vocab_size": V, "bos_token_id": bos, "eos_token_id": None}
-        raw |= {"max_position_embeddings": args.context, "n_positions": args.context}
-        raw["tie_word_embeddings"] = tied
-        model = gpt2 if raw.get("model_type") == "gpt2" else llama
-        config = model.Config.from_hf(raw)
-        return replace(config, **bent) if _bent(args) else config
-    if args.width < 1 or args.heads < 1 or args.layers < 1 or args.width % args.heads:
-        raise ValueError(f"--width {args.width} must be a multiple of --heads {args.heads}, and --layers 1 or more")
-    sizes = {"d_model": args.width, "n_layers": args.layers, "n_heads": args.heads, "vocab_size": V}
-    sizes |= {"max_positions": args.context, "norm_eps": 1e-5, "bos": bos, "tied": tied} | bent
-    if args.architecture == "gpt2":
-        return gpt2.Config(d_ff=args.d_ff or 4 * args.width, **sizes)
-    if args.width // args.heads % 2:
-        raise ValueError(f"heads of {args.width // args.heads} channels cannot be rotated in pairs; use an even width")
-    d_ff = args.d_ff or args.width * 352 // 128
-    return llama.Config(d_ff=d_ff, n_kv_heads=args.heads, head_dim=args.width // args.heads, **sizes)
-
-
-def _bent(args):
-    return args.softmax != "softmax" or args.sink_logit
 
 
 def _text(args, tokenizer, quiet):

@@ -67,21 +67,26 @@ class Training:
         self.xp = array_module(device)
         self.piece = piece if device == "cpu" else recipe.batch
         self.workers = workers if device == "cpu" else 1
-        text = {"tokens": len(ids), "checksum": zlib.crc32(np.ascontiguousarray(ids))}
-        self.identity = {"config": config.to_hf(), "recipe": recipe.as_json(), "text": text}
+        texts = {"text": _about(ids), "held-out text": _about(valid)}
+        self.identity = {"config": config.to_hf(), "recipe": recipe.as_json()} | texts
         state.check_writable(folder, resume=resume)
-        self._begin(state.load(folder, self.identity) if resume else None, start)
+        self._begin(state.load(folder, self.identity) if resume else self._first_state(start))
+        if resume:
+            self._cut_log()
 
-    def _begin(self, kept, start):
-        """Start from the state `kept`, from the weights `start`, or from nothing."""
+    def _first_state(self, start):
+        """Random weights, or those of `start`; no moments yet."""
         recipe = self.recipe
-        if kept is None:
-            vector = initial_vector(self.arch, self.config, recipe.seed, std=recipe.std, shared=recipe.shared)
-            if start is not None:
-                go_on_from(self.arch, self.config, start, vector)
-            zero = np.zeros_like(vector)
-            random = dict(np.random.default_rng([recipe.seed, 1]).bit_generator.state)
-            kept = state.State({"weights": vector, "m": zero, "v": zero.copy()}, 0, 0.0, random, [])
+        vector = initial_vector(self.arch, self.config, recipe.seed, std=recipe.std, shared=recipe.shared)
+        if start is not None:
+            go_on_from(self.arch, self.config, start, vector)
+        zero = np.zeros_like(vector)
+        random = dict(np.random.default_rng([recipe.seed, 1]).bit_generator.state)
+        return state.State({"weights": vector, "m": zero, "v": zero.copy()}, 0, 0.0, random, [])
+
+    def _begin(self, kept):
+        """Take up what a state holds."""
+        recipe = self.recipe
         self.n_steps_done, self.seconds, self.losses = kept.step, kept.seconds, kept.losses
         self.random = state.random_from(kept.random)
         vectors = {name: self.xp.asarray(vector) for name, vector in kept.vectors.items()}
@@ -94,7 +99,6 @@ class Training:
             weight_decay=recipe.weight_decay,
             t=kept.step,
         )
-        self._cut_log()
 
     def step(self):
         """Draw a batch and change the weights.
@@ -121,7 +125,7 @@ class Training:
         if not math.isfinite(loss) or not math.isfinite(norm):
             raise ValueError(
                 f"step {self.n_steps_done + 1}: the loss is {loss} and the norm of the gradient {norm}, so training "
-                f"stopped; {self.last_good()} (a lower --rate may help)"
+                f"stopped; {self.last_good()}, at a lower --rate"
             )
         rate = self.schedule.rate(self.n_steps_done)
         self.optimizer.step(self.vector, gradient, rate)
@@ -133,8 +137,9 @@ class Training:
     def last_good(self):
         """In words, the checkpoint that is left."""
         if not (self.folder / state.FILE).exists():
-            return f"no checkpoint had been written to {self.folder} yet"
-        return f"the checkpoint of step {state.load(self.folder, self.identity).step} in {self.folder} is good"
+            return f"no checkpoint had been written to {self.folder} yet: begin anew"
+        step = state.load(self.folder, self.identity).step
+        return f"the checkpoint of step {step} in {self.folder} is good: begin from it, with --init"
 
     def model(self):
         """The model as it is now; it shares its weights with the training."""
@@ -206,6 +211,11 @@ class Training:
             csv.writer(file).writerows(rows[:1] + [row for row in rows[1:] if int(row[0]) <= self.n_steps_done])
 
 
+def _about(ids):
+    """What tells a text from another."""
+    return {"tokens": len(ids), "checksum": zlib.crc32(np.ascontiguousarray(ids).data)}
+
+
 def run(training, *, eval_every=50, save_every=200, on_step=None, stop=lambda: False):
     """Train to the end, or until `stop` says so; in both cases the last step is saved.
 
@@ -217,7 +227,7 @@ def run(training, *, eval_every=50, save_every=200, on_step=None, stop=lambda: F
     on_step : callable, optional
         Called with what `Training.step` returned and the row of the log, or None.
     stop : callable
-        Asked after every step.
+        Asked before every step.
 
     Returns
     -------

@@ -63,7 +63,8 @@ def share(arch, config, gradient):
     """Make the two copies of a shared embedding move together, in place.
 
     Input and output matrix are one, except for the input vector of ``<s>`` (id 0). A checkpoint has no name for
-    that, so there are two matrices that start equal and get the same gradient, the sum of both.
+    that, so there are two matrices that start equal and get the same gradient, the sum of both. (Both count in the
+    norm that is clipped.)
 
     Parameters
     ----------
@@ -82,6 +83,7 @@ def go_on_from(arch, config, weights, vector):
     """Write the weights of a model over those of a vector, in place.
 
     What the model does not have stays as it was: sink logits it came without, learned positions beyond its own.
+    What it has and the config does not is left out: sink logits.
 
     Parameters
     ----------
@@ -97,7 +99,7 @@ def go_on_from(arch, config, weights, vector):
         layer, _, own = name.rpartition(".")
         old = getattr(weights.layers[int(layer)] if layer else weights, own)
         if old is not None:
-            array[: len(old)] = old[: len(array)]  # of one length but for learned positions
+            array[: len(old)] = old  # all of it, but for learned positions
 
 
 def n_parameters(shapes):

@@ -12,7 +12,7 @@ class Recipe:
     n_steps, batch, context : int
         Steps, samples a step, tokens a sample.
     rate : float
-        Peak learning rate: sinks grow with it.
+        Peak learning rate.
     warmup : int
         Steps.
     decay : float
@@ -48,8 +48,8 @@ class Recipe:
         for name in ("n_steps", "batch", "context"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be 1 or more")
-        if self.context < 2:
-            raise ValueError(f"context is {self.context}; a sample needs at least 2 tokens")
+        if self.context < 4:
+            raise ValueError(f"context is {self.context}; it must be 4 or more: the cache watched is half of it")
         if not 0 < self.rate < float("inf"):
             raise ValueError(f"learning rate is {self.rate}; it must be a number above 0")
         for name in ("warmup", "weight_decay", "seed"):

@@ -1,7 +1,8 @@
 """Everything a training needs to go on as if nothing had happened, in one file.
 
 ``state.safetensors`` holds three vectors (weights and both moments) and, in its header, a JSON text with the
-step, the state of the random generator, the config and the recipe. One file, written under another name and
+step, the random generator, the losses since the last row of the log, and what the training is of: config, recipe,
+texts. One file, written under another name and
 moved into place: there is always a whole one.
 """
 
@@ -50,7 +51,7 @@ def save(folder, state, identity):
     folder : Path
     state : State
     identity : dict
-        Config, recipe and text: what a training must have in common with the file to go on from it.
+        Config, recipe and texts: what a training must have in common with the file to go on from it.
 
     Raises
     ------
@@ -119,8 +120,9 @@ def check_writable(folder, *, resume):
         raise ValueError(f"{folder}: cannot be written ({error})") from error
     if not resume and (folder / FILE).exists():
         raise ValueError(f"{folder}: holds a training already; --resume goes on with it, or give another --out")
-    if not resume and (folder / "config.json").exists():
-        raise ValueError(f"{folder}: holds a model already; give another --out")
+    for name, what in (("config.json", "a model"), ("log.csv", "the log of a training")):
+        if not resume and (folder / name).exists():
+            raise ValueError(f"{folder}: holds {what} already; give another --out")
 
 
 def random_from(state):

@@ -115,9 +115,12 @@ def remembered(path, make):
             if ids.ndim != 1 or ids.dtype.kind != "u":
                 raise ValueError(f"holds {ids.dtype} of shape {ids.shape}, not a row of token ids")
             return ids
-        ids = make()
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from error
+    ids = make()
+    try:
         with whole_file(path) as unfinished, open(unfinished, "wb") as file:
             np.save(file, ids)
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise ValueError(f"{path}: {error}") from error
     return ids

@@ -62,23 +62,25 @@ def test_config_file_and_tokenizer_of_another_training(text, tmp_path):
     assert (two.d_ff, two.softmax, two.max_positions, one.max_positions) == (one.d_ff, "softmax1", 9, 12)
 
 
-def test_resume_needs_nothing_but_the_flag(text, tmp_path):
+def test_a_finished_training_is_left_as_it_is(text, tmp_path):
     command("--text", text, "--out", tmp_path / "out", *SMALL)
     before = (tmp_path / "out/model.safetensors").read_bytes()
     command("--text", text, "--out", tmp_path / "out", *SMALL, "--resume")
     assert (tmp_path / "out/model.safetensors").read_bytes() == before
 
 
-def test_tokens_are_kept_and_read_again(text, tmp_path):
+def test_tokens_are_kept_and_read_again(text, tmp_path, capsys):
     kept = tmp_path / "tokens.npy"
     command("--text", text, "--out", tmp_path / "one", *SMALL, "--tokens", kept)
     ids = np.load(kept)
     assert ids.dtype == np.uint16
     assert tokens.read_tokenizer(tmp_path / "one/tokenizer.json").decode(ids.tolist()) == TEXT
+    capsys.readouterr()
     text.write_text("")  # only the tokenizer is taken from the text now
     command("--text", text, "--out", tmp_path / "two", *SMALL, "--tokens", kept, "--tokenizer",
             tmp_path / "one/tokenizer.json")  # fmt: skip
     assert (tmp_path / "one/model.safetensors").read_bytes() == (tmp_path / "two/model.safetensors").read_bytes()
+    assert f"text as kept in {kept}, not from --text" in capsys.readouterr().out
 
 
 def test_special_tokens_in_a_text_stay_text(text, tmp_path):
@@ -94,17 +96,23 @@ def test_special_tokens_in_a_text_stay_text(text, tmp_path):
         (("--vocab-size", 100), "too small"),
         (("--context", 5000), "shorter than one sample"),
         (("--width", 9), "multiple of --heads"),
-        (("--width", 6), "rotated in pairs"),
+        (("--width", 6), "multiple of 2 x 2 heads"),
+        (("--d-ff", 0), "--d-ff is 0"),
+        (("--context", 3), "context is 3; it must be 4 or more"),
         (("--steps", 0), "n_steps is 0"),
         (("--eval-every", 0), "--eval-every is 0"),
         (("--tokenizer", "nowhere.json"), "nowhere.json: not a tokenizer"),
-        (("--config", "nowhere.json"), "nowhere.json"),
         (("--device", "tpu"), "tpu"),
     ],
 )
 def test_bad_input(text, tmp_path, options, message):
     with pytest.raises(ValueError, match=message):
         command("--text", text, "--out", tmp_path / "out", *SMALL, *options)
+
+
+def test_a_config_that_is_none(text, tmp_path):
+    with pytest.raises(ValueError, match="nowhere.json"):
+        command("--text", text, "--out", tmp_path / "out", "--vocab-size", 280, "--config", "nowhere.json")
 
 
 def test_text_that_cannot_be_read(tmp_path):
@@ -144,7 +152,7 @@ def test_training_begins_from_a_model(text, tmp_path, options):
     """The first loss is that of the model it begins from; tokenizer and sizes are its own."""
     first = other(tmp_path, text, *options)
     how = ("--init", tmp_path / "first", "--context", 12, "--batch", 2, "--steps", 1, "--seed", 3, "--workers", 1)
-    command("--text", text, "--out", tmp_path / "second", *how, *options)
+    command("--text", text, "--out", tmp_path / "second", *how, *(() if "gpt2" in options else options))
     second = load(tmp_path / "second")
     assert second.config == first.config
     assert second.tokenizer.to_str() == first.tokenizer.to_str()
@@ -157,6 +165,16 @@ def test_training_begins_from_a_model(text, tmp_path, options):
 
 def _ids(model, text):
     return data.split(model.encode(text.read_text(), bos=False).astype(np.uint16), 12)[0]
+
+
+def test_softmax_is_the_models_own_unless_given(text, tmp_path):
+    other(tmp_path, text, "--softmax", "softmax1", "--sink-logit")
+    how = ("--text", text, "--init", tmp_path / "first", "--context", 9, "--batch", 2, "--steps", 1, "--workers", 1)
+    command(*how, "--out", tmp_path / "same")
+    command(*how, "--out", tmp_path / "changed", "--softmax", "softmax")
+    same, changed = load(tmp_path / "same").config, load(tmp_path / "changed").config
+    assert (same.softmax, same.sink_logit, same.max_positions) == ("softmax1", True, 12)  # a shorter context is within
+    assert (changed.softmax, changed.sink_logit) == ("softmax", True)
 
 
 def test_a_longer_context_needs_more_positions(text, tmp_path):
@@ -174,14 +192,26 @@ def test_a_longer_context_needs_more_positions(text, tmp_path):
     assert 0.02 < second.weights.position[12:].std() < 0.06
 
 
-def test_begun_from_a_model_and_resumed(text, tmp_path, monkeypatch):
+class After:
+    """False as often as is said, then true."""
+
+    def __init__(self, n):
+        self.n = n
+
+    def __bool__(self):
+        self.n -= 1
+        return self.n < 0
+
+
+def test_begun_from_a_model_and_resumed(text, tmp_path, monkeypatch, capsys):
     """A pause changes nothing, also when the training began from a model."""
     other(tmp_path, text)
     how = ("--text", text, "--init", tmp_path / "first", "--context", 12, "--batch", 2, "--workers", 1)
     command(*how, "--steps", 3, "--out", tmp_path / "whole")
-    with monkeypatch.context() as patch:
-        patch.setattr(lm_command, "interrupts_wait", lambda: contextlib.nullcontext([signal.SIGINT]))
+    with monkeypatch.context() as patch:  # Ctrl-C after two steps
+        patch.setattr(lm_command, "interrupts_wait", lambda: contextlib.nullcontext(After(2)))
         assert command(*how, "--steps", 3, "--out", tmp_path / "parts") == 130
+    assert "stopped at step 2; the same command with --resume goes on" in capsys.readouterr().out
     command(*how, "--steps", 3, "--out", tmp_path / "parts", "--resume")
     assert (tmp_path / "whole/model.safetensors").read_bytes() == (tmp_path / "parts/model.safetensors").read_bytes()
 
@@ -189,8 +219,10 @@ def test_begun_from_a_model_and_resumed(text, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "options, message",
     [
-        (("--init", "first", "--config", "first/config.json"), "--config and --init"),
-        (("--init", "first", "--tokenizer", "first/tokenizer.json"), "--tokenizer and --init"),
+        (("--init", "first", "--config", "first/config.json"), "--config cannot be given with --init"),
+        (("--init", "first", "--tokenizer", "first/tokenizer.json"), "--tokenizer cannot be given with --init"),
+        (("--init", "first", "--width", "32"), "--width cannot be given with --init"),
+        (("--config", "first/config.json", "--d-ff", "32"), "--d-ff cannot be given with --config"),
         (("--init", "first"), "input and output matrices differ; go on with --embedding untied"),
         (("--init", "nowhere"), "nowhere"),
         (("--init", "first", "--embedding", "untied", "--out", "first"), "first: holds a training already"),
@@ -209,6 +241,12 @@ def test_a_model_is_not_written_over(text, tmp_path):
     before = (tmp_path / "first/model.safetensors").read_bytes()
     with pytest.raises(ValueError, match="first: holds a model already"):
         command("--text", text, "--out", tmp_path / "first", *SMALL, "--seed", 1)
+    log = (tmp_path / "first/log.csv").read_bytes()
+    for name in ("config.json", "tokenizer.json"):
+        (tmp_path / "first" / name).unlink()
+    with pytest.raises(ValueError, match="first: holds the log of a training already"):
+        command("--text", text, "--out", tmp_path / "first", *SMALL, "--seed", 1)
+    assert (tmp_path / "first/log.csv").read_bytes() == log
     assert (tmp_path / "first/model.safetensors").read_bytes() == before
 
 

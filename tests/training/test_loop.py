@@ -124,6 +124,8 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path):
         training(tmp_path, resume=True, recipe=dataclasses.replace(RECIPE, rate=0.02))
     with pytest.raises(ValueError, match="another text: tokens is 400 there and 399 here"):
         training(tmp_path, resume=True, ids=IDS[1:])
+    with pytest.raises(ValueError, match="another held-out text: checksum is"):
+        Training(arch, CONFIG, RECIPE, IDS, VALID[::-1], tmp_path, resume=True)
     with pytest.raises(ValueError, match="another text: checksum is"):
         training(tmp_path, resume=True, ids=IDS[::-1])
     with pytest.raises(ValueError, match="holds a training already"):
@@ -188,7 +190,7 @@ def test_samples():
     assert even[:, 0].tolist() == [100, 146, 192]
 
 
-IMPOSSIBLE = [{"n_steps": 0}, {"batch": 0}, {"context": 1}, {"rate": 0.0}, {"sample_start": "eos"}, {"warmup": -1}]
+IMPOSSIBLE = [{"n_steps": 0}, {"batch": 0}, {"context": 3}, {"rate": 0.0}, {"sample_start": "eos"}, {"warmup": -1}]
 IMPOSSIBLE += [{"weight_decay": -0.5}, {"weight_decay": float("nan")}, {"seed": -2}, {"decay": 1.5}, {"decay": -0.5}]
 
 

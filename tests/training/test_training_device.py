@@ -4,14 +4,20 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 from test_device import DeviceArray
 from training import small
 
-from minisink.training import backcopy, data
+from minisink import llama
+from minisink.experiments import growth
+from minisink.training import backcopy, data, loop
+from minisink.training import llama as arch
 from minisink.training.chain import Task
 from minisink.training.gradients import batch_gradient, batch_loss
+from minisink.training.loop import Training, run
 from minisink.training.optimizer import AdamW, clip
 from minisink.training.parameters import decayed, share
+from minisink.training.recipe import Recipe
 
 
 class StricterArray(DeviceArray):
@@ -60,6 +66,30 @@ def test_the_classroom_experiment_is_the_same(monkeypatch):
     assert isinstance(device.vector, StricterArray)
     assert device.look() == pytest.approx(host.look(), rel=1e-4)
     assert device.stream(1, 30) == pytest.approx(host.stream(1, 30), rel=1e-4)
+
+
+def test_a_training_is_the_same(monkeypatch, tmp_path):
+    """Steps, looks at held-out text, checkpoints and a resume, with every array on the device."""
+    sizes = {"d_model": 8, "n_layers": 2, "n_heads": 2, "d_ff": 12, "vocab_size": 17, "max_positions": 6, "bos": 0}
+    config = llama.Config(n_kv_heads=2, head_dim=4, **sizes)
+    recipe = Recipe(n_steps=4, batch=3, context=6, rate=0.01, warmup=2, shared=True)
+    ids = np.random.default_rng(0).integers(1, 17, 400).astype(np.uint16)
+    run(Training(arch, config, recipe, ids, ids[-50:], tmp_path / "cpu"), eval_every=1)
+    monkeypatch.setattr("test_device.DeviceArray", StricterArray)
+    strict = SimpleNamespace(asarray=lambda array: StricterArray(np.array(array)))
+    monkeypatch.setattr(loop, "array_module", {"cuda": strict}.get)
+    options = {"device": "cuda", "workers": 2}
+    first = Training(arch, config, recipe, ids, ids[-50:], tmp_path / "cuda", **options)
+    run(first, eval_every=1, stop=lambda: first.n_steps_done == 2)
+    second = Training(arch, config, recipe, ids, ids[-50:], tmp_path / "cuda", resume=True, **options)
+    run(second, eval_every=1)
+    assert isinstance(second.vector, StricterArray)
+    ours, theirs = (load_file(tmp_path / name / "state.safetensors") for name in ("cuda", "cpu"))
+    for name, array in theirs.items():
+        np.testing.assert_allclose(ours[name], array, rtol=1e-3, atol=1e-6, err_msg=name)
+    ours, theirs = (growth.read_log(tmp_path / name / "log.csv") for name in ("cuda", "cpu"))
+    for name, column in theirs.items():
+        np.testing.assert_allclose(ours[name], column, atol=1e-3, err_msg=name)
 
 
 def test_samples_are_drawn_on_the_host():
