@@ -448,9 +448,9 @@ def test_a_warning_is_one_line_and_work_goes_on(run, story, command):
     """More keys than in training: said once, on stderr."""
     status, out, err = run(*command, "--window", 500)
     assert status == 0 and out
-    assert err == "minisink: warning: a cache of 504 tokens is longer than the 128 positions novels was trained on\n"
-    status, out, err = run("demo", "--text", story, "--cache", 140)
-    assert err == "minisink: warning: a cache of 140 tokens is longer than the 128 positions novels was trained on\n"
+    assert err == "minisink: warning: a cache of 504 tokens is longer than the 256 positions novels was trained on\n"
+    status, out, err = run("demo", "--text", story, "--cache", 300)
+    assert err == "minisink: warning: a cache of 300 tokens is longer than the 256 positions novels was trained on\n"
 
 
 def test_what_breaks_while_it_is_written_leaves_nothing(run, tmp_path, story, monkeypatch):

@@ -27,10 +27,13 @@ def numbers(line):
     return [float(number.replace(",", "")) for number in NUMBER.findall(line)]
 
 
-def last_row(name):
-    """Where a model's training ended: the columns of its log by name, as text."""
-    with open(shipped(name) / "log.csv", newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))[-1]
+def last_rows(name):
+    """Where each part of a model's training ended: the columns of its log by name, as text."""
+    rows = []
+    for path in sorted(shipped(name).glob("log*.csv")):
+        with open(path, newline="", encoding="utf-8") as file:
+            rows.append(list(csv.DictReader(file))[-1])
+    return rows
 
 
 @pytest.fixture(scope="module")
@@ -77,10 +80,10 @@ def test_the_number_of_sinks(name, held_out):
         assert minisink.perplexity(np.concatenate(losses)) == pytest.approx(float(cells[column]), abs=0.011)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if (shipped(name) / "log.csv").exists()])
+@pytest.mark.parametrize("name", NAMES)
 def test_the_end_of_the_log(name):
     """The losses that are stated are those of the last row."""
-    last = last_row(name)
+    last = last_rows(name)[-1]
     readme = (shipped(name) / "README.md").read_text(encoding="utf-8")
     words = f"{float(last['loss']):.2f} nats a token in training and {float(last['valid_loss']):.2f} on held-out"
     assert words in " ".join(readme.split())
@@ -90,8 +93,10 @@ def test_the_end_of_the_log(name):
 def test_the_summary_says_what_the_model_says(name):
     """Each cell of the two tables of `weights/README.md` stands in the README or the log of its model."""
     strength = [line.split() for line in stated(name, f"{name}: sink rate")]
-    last = last_row(name)
-    ours = [f"{int(last['step']):,}", f"{float(last['loss']):.2f}", f"{float(last['valid_loss']):.2f}"]
+    parts = last_rows(name)
+    last = parts[-1]
+    ours = [f"{sum(float(part['tokens']) for part in parts) / 1e6:.1f}M"]
+    ours += [f"{float(last['loss']):.2f}", f"{float(last['valid_loss']):.2f}"]
     ours += [strength[0][3].replace("%", " %"), " ".join(layer[1] for layer in strength[3:])]
     ours += [str(max(int(layer[4]) for layer in strength[3:])), f"{min(float(layer[3]) for layer in strength[3:]):.2f}"]
     perplexities = [line.split() for line in stated(name, f"{name}: perplexity of")[3:]]

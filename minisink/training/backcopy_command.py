@@ -1,7 +1,6 @@
 """``minisink train backcopy``: watch a sink form, in half a minute."""
 
 import json
-import os
 import sys
 import time
 from pathlib import Path
@@ -28,7 +27,7 @@ def add_options(parser):
     add("--steps", type=int, default=1200, metavar="N", help="of 32 texts (%(default)s)")
     add("--rate", type=float, metavar="X", help="peak learning rate (0.05; relu 0.002, sgd 1)")
     add("--length", type=int, default=64, metavar="N", help="tokens a text in training (%(default)s)")
-    add("--workers", type=int, default=min(2, os.cpu_count() or 1), metavar="N", help="threads (%(default)s)")
+    add("--workers", type=int, default=1, metavar="N", help="threads (%(default)s; more gain nothing here)")
     add("--device", default="cpu", help="cpu or cuda (%(default)s)")
     add("--plot", type=Path, metavar="FILE", help="draw the curves (needs matplotlib)")
     add("--json", action="store_true", help="end with one line of JSON")
