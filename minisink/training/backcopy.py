@@ -117,7 +117,7 @@ class Toy:
         weights = as_weights(arch, self.config, self.vector)
         logits, saved = arch.forward(self.xp.asarray(inputs), weights, self.config, self.kind)
         trigger = self.task.is_trigger(inputs)
-        # query 0 sees itself only; query 1, a trigger in a text without BOS, finds the first token where it looks back
+        # not query 0, which sees itself only, nor query 1: without BOS a trigger there looks back at the first token
         from_trigger, from_other = trigger[:, 2:], ~trigger[:, 2:]
         layers = []
         for i, kept in enumerate(saved["layers"]):

@@ -83,7 +83,7 @@ def go_on_from(arch, config, weights, vector):
     """Write the weights of a model over those of a vector, in place.
 
     What the model does not have stays as it was: sink logits it came without, learned positions beyond its own.
-    What it has and the config does not is left out: sink logits.
+    What it has and the config does not is left out: an output matrix, where the config ties it to the embedding.
 
     Parameters
     ----------

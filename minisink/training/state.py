@@ -2,8 +2,7 @@
 
 ``state.safetensors`` holds three vectors (weights and both moments) and, in its header, a JSON text with the
 step, the random generator, the losses since the last row of the log, and what the training is of: config, recipe,
-texts. One file, written under another name and
-moved into place: there is always a whole one.
+texts. One file, written under another name and moved into place: there is always a whole one.
 """
 
 import json
