@@ -91,6 +91,7 @@ def train(args):
         print(f"text as kept in {args.tokens}, not from --text")
     n = n_parameters(named_shapes(arch, config))
     print(f"{n:,} parameters, {len(ids):,} tokens of text, {recipe.n_steps} steps of {recipe.batch} x {recipe.context}")
+    print(f"losses in nats a token, weights layer by layer\n\n{HEADER}", flush=True)
     bar = tqdm(total=recipe.n_steps, initial=training.n_steps_done, disable=quiet, unit="step", file=sys.stderr)
 
     def show(last, row):
@@ -129,11 +130,12 @@ def _text(args, tokenizer, quiet):
     return ids, encode(args.valid)
 
 
+HEADER = "  step    time   loss  held out  window - one sink  weight on the first token"
+
+
 def _line(row):
-    """A row of the log, to be read."""
+    """A row of the log, to be read below `HEADER`."""
     sinks = " ".join(f"{value:.2f}" for name, value in row.items() if name.startswith("sink_"))
     gap = row["window_nll"] - row["one_sink_nll"]
-    return (
-        f"step {row['step']:5d}  {row['seconds']:7.0f} s  loss {row['loss']:.3f}  held out {row['valid_loss']:.3f}  "
-        f"weight on the first token {sinks}  window - one sink {gap:+.3f} nats"
-    )
+    begin = f"{row['step']:6d} {row['seconds']:5.0f} s  {row['loss']:5.3f}"
+    return f"{begin}     {row['valid_loss']:5.3f}  {gap:+17.3f}  {sinks}"

@@ -129,8 +129,9 @@ def test_ctrl_c_saves(text, tmp_path, interrupts_are_heard):
         [sys.executable, "-m", "minisink", "train", "lm", "--text", text, "--out", tmp_path / "out", *options],
         stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
     )  # fmt: skip
-    process.stdout.readline()
-    process.stdout.readline()  # the first row of the log: it is training
+    for line in process.stdout:
+        if line.split()[:1] == ["1"]:  # the first row of the log: it is training
+            break
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 130
