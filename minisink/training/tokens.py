@@ -109,14 +109,14 @@ def remembered(path, make):
     if path is None:
         return make()
     path = Path(path)
-    try:
-        if path.exists():
+    if path.exists():
+        try:
             ids = np.load(path, mmap_mode="r", allow_pickle=False)
-            if ids.ndim != 1 or ids.dtype.kind != "u":
-                raise ValueError(f"holds {ids.dtype} of shape {ids.shape}, not a row of token ids")
-            return ids
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: {error}") from error
+        except (OSError, ValueError, EOFError) as error:
+            raise ValueError(f"{path}: not a .npy file of token ids; without it the text is encoded anew") from error
+        if ids.ndim != 1 or ids.dtype.kind != "u":
+            raise ValueError(f"{path}: holds {ids.dtype} of shape {ids.shape}, not a row of token ids")
+        return ids
     ids = make()
     try:
         with whole_file(path) as unfinished, open(unfinished, "wb") as file:

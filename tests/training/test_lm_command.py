@@ -83,6 +83,19 @@ def test_tokens_are_kept_and_read_again(text, tmp_path, capsys):
     assert f"text as kept in {kept}, not from --text" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("what", [b"not numpy", b"", "floats", "a list of lists"])
+def test_kept_tokens_that_are_none(text, tmp_path, what):
+    kept = tmp_path / "tokens.npy"
+    if isinstance(what, bytes):
+        kept.write_bytes(what)
+    else:
+        np.save(kept, np.zeros(3) if what == "floats" else np.zeros((2, 3), np.uint16))
+    before = kept.read_bytes()
+    with pytest.raises(ValueError, match=r"tokens.npy: (not a .npy file of|holds .* not a row of) token ids"):
+        command("--text", text, "--out", tmp_path / "out", *SMALL, "--tokens", kept)
+    assert kept.read_bytes() == before
+
+
 def test_special_tokens_in_a_text_stay_text(text, tmp_path):
     text.write_text(TEXT + "<s>")
     tokenizer = tokens.train_tokenizer([text], 280)
