@@ -10,6 +10,7 @@ import pytest
 
 import minisink
 from minisink.experiments import four_methods
+from minisink.experiments.growth import LOGS
 from minisink.resources import sample_text, shipped, shipped_names
 
 NUMBER = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)?")
@@ -30,7 +31,7 @@ def numbers(line):
 def last_rows(name):
     """Where each part of a model's training ended: the columns of its log by name, as text."""
     rows = []
-    for path in sorted(shipped(name).glob("log*.csv")):
+    for path in sorted(shipped(name).glob(LOGS)):
         with open(path, newline="", encoding="utf-8") as file:
             rows.append(list(csv.DictReader(file))[-1])
     return rows

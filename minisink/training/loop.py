@@ -20,7 +20,6 @@ from .gradients import batch_gradient, batch_loss
 from .optimizer import AdamW, Schedule, clip
 from .parameters import as_weights, decayed, go_on_from, initial_vector, share
 
-LOG = "log.csv"
 STREAM = 2048  # held-out tokens on which the gap is measured
 
 
@@ -178,7 +177,7 @@ class Training:
             "one_sink_nll": round(float(one_sink), 5),
         } | {f"sink_{i}": round(sink, 4) for i, sink in enumerate(sinks)}
         self.losses = []
-        path = self.folder / LOG
+        path = self.folder / state.LOG
         fresh = not path.exists()
         with open(path, "a", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, row)
@@ -202,7 +201,7 @@ class Training:
 
     def _cut_log(self):
         """Leave out rows of the log that come after the step we start from."""
-        path = self.folder / LOG
+        path = self.folder / state.LOG
         if not path.exists():
             return
         with open(path, newline="", encoding="utf-8") as file:

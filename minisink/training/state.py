@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 
 from ..files import save_arrays
 
-FILE = "state.safetensors"
+FILE, LOG = "state.safetensors", "log.csv"
 
 
 @dataclass
@@ -117,10 +117,12 @@ def check_writable(folder, *, resume):
         probe.unlink()
     except OSError as error:
         raise ValueError(f"{folder}: cannot be written ({error})") from error
-    if not resume and (folder / FILE).exists():
+    if resume:
+        return
+    if (folder / FILE).exists():
         raise ValueError(f"{folder}: holds a training already; --resume goes on with it, or give another --out")
-    for name, what in (("config.json", "a model"), ("log.csv", "the log of a training")):
-        if not resume and (folder / name).exists():
+    for name, what in (("config.json", "a model"), (LOG, "the log of a training")):
+        if (folder / name).exists():
             raise ValueError(f"{folder}: holds {what} already; give another --out")
 
 

@@ -109,7 +109,7 @@ def test_special_tokens_in_a_text_stay_text(text, tmp_path):
         (("--vocab-size", 100), "too small"),
         (("--context", 5000), "shorter than one sample"),
         (("--width", 9), "multiple of --heads"),
-        (("--width", 6), "multiple of 2 x 2 heads"),
+        (("--width", 6), "multiple of 2 x 2 heads.*rotated in pairs"),
         (("--d-ff", 0), "--d-ff is 0"),
         (("--context", 3), "context is 3; it must be 4 or more"),
         (("--steps", 0), "n_steps is 0"),

@@ -190,8 +190,9 @@ def test_samples():
     assert even[:, 0].tolist() == [100, 146, 192]
 
 
-IMPOSSIBLE = [{"n_steps": 0}, {"batch": 0}, {"context": 3}, {"rate": 0.0}, {"sample_start": "eos"}, {"warmup": -1}]
-IMPOSSIBLE += [{"weight_decay": -0.5}, {"weight_decay": float("nan")}, {"seed": -2}, {"decay": 1.5}, {"decay": -0.5}]
+IMPOSSIBLE = [{"n_steps": 0}, {"batch": 0}, {"context": 1}, {"context": 3}, {"rate": 0.0}, {"sample_start": "eos"}]
+IMPOSSIBLE += [{"warmup": -1}, {"weight_decay": -0.5}, {"weight_decay": float("nan")}, {"seed": -2}]
+IMPOSSIBLE += [{"decay": 1.5}, {"decay": -0.5}]
 
 
 @pytest.mark.parametrize("wrong", IMPOSSIBLE)
