@@ -16,7 +16,7 @@ from functools import partial
 
 import numpy as np
 
-from .ops import softmax, softmax1, softmax_with_sink
+from .ops import relu, softmax, softmax1, softmax_with_sink
 
 BLOCK = 512  # queries taken at once: bounds the (H, T, S) scores of a long text
 
@@ -181,7 +181,7 @@ def normaliser(kind, sink_logits=None):
 
     Parameters
     ----------
-    kind : {"softmax", "softmax1"}
+    kind : {"softmax", "softmax1", "relu"}
     sink_logits : ndarray of shape (H,), optional
         A learned sink logit for each head; goes with "softmax".
 
@@ -192,7 +192,7 @@ def normaliser(kind, sink_logits=None):
     """
     if sink_logits is not None:
         return partial(softmax_with_sink, sink_logit=sink_logits[:, None, None])
-    return {"softmax": softmax, "softmax1": softmax1}[kind]
+    return {"softmax": softmax, "softmax1": softmax1, "relu": relu}[kind]
 
 
 def causal_attention(q, k, v, turn, *, block=BLOCK, normalise=softmax, trace=None):

@@ -95,6 +95,11 @@ def softmax1(x):
     return softmax_with_sink(x, 0.0)
 
 
+def relu(x):
+    """``max(x, 0)``: weights that need not add up to anything, so nothing is left over to park."""
+    return np.maximum(x, 0.0)
+
+
 def log_softmax(x):
     """Logarithm of `softmax`: ``x_i - log sum_j exp(x_j)``, without overflow.
 

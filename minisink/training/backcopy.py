@@ -5,11 +5,9 @@ import math
 import numpy as np
 
 from .. import llama
-from ..attention import Cached, Dense
 from ..cache import KVCache, keep_sinks, keep_window
 from ..device import array_module, to_host
 from ..model import Model
-from ..ops import softmax1
 from ..perplexity import nll_of
 from . import llama as arch
 from .chain import BOS
@@ -21,13 +19,14 @@ from .parameters import as_weights, decayed, initial_vector
 RATES = {"softmax": 5e-2, "softmax1": 5e-2, "relu": 2e-3, "sgd": 1.0}
 
 
-def make_config(task, n_layers=1, width=64, length=64):
+def make_config(task, n_layers=1, width=64, length=64, kind="softmax"):
     """A Llama with attention only: one head, and an MLP of width 0, which adds nothing.
 
     Parameters
     ----------
     task : Task
     n_layers, width, length : int
+    kind : {"softmax", "softmax1", "relu"}
 
     Returns
     -------
@@ -38,6 +37,7 @@ def make_config(task, n_layers=1, width=64, length=64):
     return llama.Config(
         d_model=width, n_layers=n_layers, n_heads=1, n_kv_heads=1, head_dim=width, d_ff=0,
         vocab_size=len(task.table), max_positions=length, bos=BOS if task.starts_with_bos else None,
+        softmax=kind,
     )  # fmt: skip
 
 
@@ -69,10 +69,10 @@ class Toy:
                  rate=None, seed=0, workers=1, device="cpu"):  # fmt: skip
         if n_steps < 1:
             raise ValueError(f"steps is {n_steps}; it must be 1 or more")
-        self.task, self.kind, self.batch, self.length = task, kind, batch, length
+        self.task, self.batch, self.length = task, batch, length
         self.workers = workers if device == "cpu" else 1
         self.xp = array_module(device)
-        self.config = make_config(task, n_layers, length=length)
+        self.config = make_config(task, n_layers, length=length, kind=kind)
         self.vector = self.xp.asarray(initial_vector(arch, self.config, seed, std=0.05))
         self.random = np.random.default_rng([seed, 1])
         self.watched = task.draw(np.random.default_rng([seed, 2]), 64, length + 1)  # the same texts all along
@@ -90,7 +90,7 @@ class Toy:
         """Learn from one batch; the loss before, in nats. ValueError when it is not finite."""
         ids = self.xp.asarray(self.task.draw(self.random, self.batch, self.length + 1)[0])
         loss, gradient = batch_gradient(
-            arch, self.config, self.vector, ids[:, :-1], ids[:, 1:], kind=self.kind, workers=self.workers
+            arch, self.config, self.vector, ids[:, :-1], ids[:, 1:], workers=self.workers
         )
         norm = clip(gradient, 1.0)
         if not math.isfinite(loss + norm):
@@ -115,7 +115,7 @@ class Toy:
         ids, nll = self.watched
         inputs, targets = ids[:, :-1], ids[:, 1:]
         weights = as_weights(arch, self.config, self.vector)
-        logits, saved = arch.forward(self.xp.asarray(inputs), weights, self.config, self.kind)
+        logits, saved = arch.forward(self.xp.asarray(inputs), weights, self.config)
         trigger = self.task.is_trigger(inputs)
         # not query 0, which sees itself only, nor query 1: without BOS a trigger there looks back at the first token
         from_trigger, from_other = trigger[:, 2:], ~trigger[:, 2:]
@@ -153,40 +153,10 @@ class Toy:
         for method, policy in policies.items():
             total = 0.0
             for text in ids:
-                path = Dense() if policy is None else Cached(self._empty_cache(policy))
-                logits = model.forward(text[:-1], cache=self._with_kind(path))
+                logits = model.forward(text[:-1], cache=policy and self._empty_cache(policy))
                 total += float(nll_of(logits, text[1:]).mean(dtype=np.float64))
             result[f"{method}_nll"] = self.floor + total / n_texts - float(floor[:, 1:].mean())
         return result
 
     def _empty_cache(self, policy):
         return KVCache(self.config.n_layers, 1, self.config.head_dim, policy, like=self.vector)
-
-    def _with_kind(self, path):
-        return path if self.kind == "softmax" else Normalised(path, {"softmax1": softmax1, "relu": relu}[self.kind])
-
-
-class Normalised:
-    """Another way through attention, with scores made into weights by `normalise` whatever the config says.
-
-    Parameters
-    ----------
-    path : Dense or Cached
-    normalise : callable
-    """
-
-    def __init__(self, path, normalise):
-        self.path, self.normalise = path, normalise
-
-    def positions(self, n_tokens):
-        """As `path`."""
-        return self.path.positions(n_tokens)
-
-    def mix(self, layer, q, k, v, turn, **options):
-        """As `path`, normalised our way."""
-        return self.path.mix(layer, q, k, v, turn, **(options | {"normalise": self.normalise}))
-
-
-def relu(x):
-    """``max(x, 0)``: weights that need not add up to anything, so nothing is left over to park."""
-    return np.maximum(x, 0.0)

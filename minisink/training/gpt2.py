@@ -13,7 +13,7 @@ from .backward import embedding_backward, gelu, gelu_backward, layer_norm, layer
 __all__ = ["LayerWeights", "Weights", "backward", "forward", "layer_shapes"]
 
 
-def forward(ids, weights, config, kind=None):
+def forward(ids, weights, config):
     """Logits of the next token after every token of every sample.
 
     Parameters
@@ -22,8 +22,6 @@ def forward(ids, weights, config, kind=None):
         T at most ``config.max_positions``.
     weights : Weights
     config : Config
-    kind : {"softmax", "softmax1", "relu"}, optional
-        Instead of the config's.
 
     Returns
     -------
@@ -33,7 +31,6 @@ def forward(ids, weights, config, kind=None):
     """
     B, T = ids.shape
     H, eps = config.n_heads, config.norm_eps
-    kind = kind or config.softmax
     x = (weights.embed[ids] + weights.position[:T]).reshape(B * T, -1)  # (B, T) -> (N, C)
     bias = causal_bias(T, like=x)
     layers = []
@@ -41,7 +38,7 @@ def forward(ids, weights, config, kind=None):
         h, norm1 = layer_norm(x, layer.ln1, layer.ln1_b, eps)
         qkv = split_heads(linear(h, layer.w_qkv, layer.b_qkv), B, 3 * H)  # (N, 3C) -> (B, 3H, T, D)
         q, k, v = (qkv[:, i * H : (i + 1) * H].copy() for i in range(3))  # (B, H, T, D)
-        mixed, pattern = attention(q, k, v, bias, kind, layer.sink_logits)
+        mixed, pattern = attention(q, k, v, bias, config.softmax, layer.sink_logits)
         rows = join_heads(mixed)  # (B, H, T, D) -> (N, C)
         x = x + linear(rows, layer.wo, layer.bo)
         h2, norm2 = layer_norm(x, layer.ln2, layer.ln2_b, eps)
@@ -53,7 +50,7 @@ def forward(ids, weights, config, kind=None):
             | {"h2": h2, "norm2": norm2, "up": up, "t": t, "bent": bent}
         )
     h, norm = layer_norm(x, weights.norm, weights.norm_b, eps)
-    saved = {"ids": ids, "layers": layers, "h": h, "norm": norm, "kind": kind}
+    saved = {"ids": ids, "layers": layers, "h": h, "norm": norm}
     return h @ weights.head, saved  # (N, C) -> (N, V)
 
 
@@ -80,7 +77,7 @@ def backward(dlogits, saved, weights, config, into):
         dup = gelu_backward(dbent, kept["up"], kept["t"])
         dh = linear_backward(dup, kept["h2"], layer.w_up, grad.w_up, grad.b_up)
         dx += layer_norm_backward(dh, kept["norm2"], layer.ln2, grad.ln2, grad.ln2_b)
-        dx = _attention_backward(dx, kept, layer, grad, saved["kind"])
+        dx = _attention_backward(dx, kept, layer, grad, config.softmax)
     into.position[...] = 0.0  # places beyond T were not used
     into.position[:T] = dx.reshape(B, T, -1).sum(axis=0)
     if not config.tied:

@@ -16,7 +16,7 @@ from .parameters import as_weights
 PIECE = 1024  # tokens a piece: the (N, V) and (B, H, T, T) arrays then fit a cache of a few megabytes
 
 
-def batch_gradient(arch, config, vector, inputs, targets, *, kind=None, piece=None, workers=1):
+def batch_gradient(arch, config, vector, inputs, targets, *, piece=None, workers=1):
     """Mean loss of a batch, and its gradient.
 
     Parameters
@@ -27,8 +27,6 @@ def batch_gradient(arch, config, vector, inputs, targets, *, kind=None, piece=No
     vector : ndarray of shape (P,)
         The weights.
     inputs, targets : ndarray of shape (B, T), ints
-    kind : str, optional
-        See `training.llama.forward`.
     piece : int, optional
         Samples a piece; `PIECE` tokens by default.
     workers : int
@@ -48,7 +46,7 @@ def batch_gradient(arch, config, vector, inputs, targets, *, kind=None, piece=No
         own = np.zeros_like(vector)
         rows = slice(start, start + piece)
         with np.errstate(over="ignore", invalid="ignore"):  # whoever asked looks whether the loss is finite
-            logits, saved = arch.forward(inputs[rows], weights, config, kind)
+            logits, saved = arch.forward(inputs[rows], weights, config)
             loss, dlogits = cross_entropy(logits, targets[rows].reshape(-1), scale)
             arch.backward(dlogits, saved, weights, config, as_weights(arch, config, own))
         return loss, own
@@ -60,12 +58,12 @@ def batch_gradient(arch, config, vector, inputs, targets, *, kind=None, piece=No
         return _sum(pool.map(one, starts), scale)
 
 
-def batch_loss(arch, config, vector, inputs, targets, *, kind=None, piece=None):
+def batch_loss(arch, config, vector, inputs, targets, *, piece=None):
     """Mean loss of a batch, and how strong the sinks are; no gradient.
 
     Parameters
     ----------
-    arch, config, vector, inputs, targets, kind, piece :
+    arch, config, vector, inputs, targets, piece :
         As in `batch_gradient`.
 
     Returns
@@ -82,7 +80,7 @@ def batch_loss(arch, config, vector, inputs, targets, *, kind=None, piece=None):
     total, sinks = 0.0, [0.0] * config.n_layers
     for start in range(0, B, piece):
         rows = slice(start, start + piece)
-        logits, saved = arch.forward(inputs[rows], weights, config, kind)
+        logits, saved = arch.forward(inputs[rows], weights, config)
         for i, layer in enumerate(saved["layers"]):
             on_first = layer["pattern"][:, :, T // 2 :, 0]  # (b, H, T/2)
             sinks[i] += float(on_first.mean()) * len(on_first) / B

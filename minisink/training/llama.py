@@ -12,7 +12,7 @@ from .backward import embedding_backward, linear_backward, rms_norm, rms_norm_ba
 __all__ = ["LayerWeights", "Weights", "backward", "forward", "layer_shapes"]
 
 
-def forward(ids, weights, config, kind=None):
+def forward(ids, weights, config):
     """Logits of the next token after every token of every sample.
 
     Parameters
@@ -20,8 +20,6 @@ def forward(ids, weights, config, kind=None):
     ids : ndarray of shape (B, T), ints
     weights : Weights
     config : Config
-    kind : {"softmax", "softmax1", "relu"}, optional
-        Instead of the config's.
 
     Returns
     -------
@@ -31,7 +29,6 @@ def forward(ids, weights, config, kind=None):
     """
     B, T = ids.shape
     H, K, eps = config.n_heads, config.n_kv_heads, config.norm_eps
-    kind = kind or config.softmax
     x = weights.embed[ids.reshape(-1)]  # (B, T) -> (N, C)
     cos, sin = angles(T, config.frequencies, like=x)
     bias = causal_bias(T, like=x)
@@ -41,7 +38,7 @@ def forward(ids, weights, config, kind=None):
         q = rotate(split_heads(linear(h, layer.wq, layer.bq), B, H), cos, sin)  # (N, C) -> (B, H, T, D)
         k = rotate(split_heads(linear(h, layer.wk, layer.bk), B, K), cos, sin)  # (N, C) -> (B, K, T, D)
         v = split_heads(linear(h, layer.wv, layer.bv), B, K)
-        mixed, pattern = attention(q, k, v, bias, kind, layer.sink_logits)
+        mixed, pattern = attention(q, k, v, bias, config.softmax, layer.sink_logits)
         rows = join_heads(mixed)  # (B, H, T, D) -> (N, H * D)
         x = x + linear(rows, layer.wo, layer.bo)
         kept = {"h": h, "norm1": norm1, "q": q, "k": k, "v": v, "mixed": mixed, "pattern": pattern, "rows": rows}
@@ -54,7 +51,7 @@ def forward(ids, weights, config, kind=None):
         x = x + linear(gated, layer.w_down, layer.b_down)
         kept |= {"h2": h, "norm2": norm2, "gate": gate, "up": up, "gated": gated, "sigmoid": sigmoid}
     h, norm = rms_norm(x, weights.norm, eps)
-    saved = {"ids": ids, "layers": layers, "h": h, "norm": norm, "cos": cos, "sin": sin, "kind": kind}
+    saved = {"ids": ids, "layers": layers, "h": h, "norm": norm, "cos": cos, "sin": sin}
     return h @ weights.head, saved  # (N, C) -> (N, V)
 
 
@@ -80,7 +77,7 @@ def backward(dlogits, saved, weights, config, into):
             dx = _mlp_backward(dx, kept, layer, grad)
         else:
             grad.mlp_norm[...] = 0.0
-        dx = _attention_backward(dx, kept, layer, grad, saved)
+        dx = _attention_backward(dx, kept, layer, grad, saved, config.softmax)
     if not config.tied:
         into.embed[...] = 0.0
     embedding_backward(dx, saved["ids"].reshape(-1), into.embed)
@@ -96,14 +93,14 @@ def _mlp_backward(dx, kept, layer, grad):
     return dx
 
 
-def _attention_backward(dx, kept, layer, grad, saved):
+def _attention_backward(dx, kept, layer, grad, saved, kind):
     """Backward of ``x + wo(attention(rotate(q), rotate(k), v))`` with q, k, v from ``h = rms_norm(x)``."""
     B, H = kept["q"].shape[:2]
     cos, minus_sin = saved["cos"], -saved["sin"]
     dmixed = linear_backward(dx, kept["rows"], layer.wo, grad.wo, grad.bo)
     dmixed = split_heads(dmixed, B, H).copy()  # in one piece, for it is multiplied twice
     dq, dk, dv = attention_backward(
-        dmixed, kept["q"], kept["k"], kept["v"], kept["mixed"], kept["pattern"], saved["kind"], grad.sink_logits
+        dmixed, kept["q"], kept["k"], kept["v"], kept["mixed"], kept["pattern"], kind, grad.sink_logits
     )
     h = kept["h"]
     dh = linear_backward(join_heads(rotate(dq, cos, minus_sin)), h, layer.wq, grad.wq, grad.bq)

@@ -13,25 +13,25 @@ LLAMA = {"d_model": 7, "n_layers": 2, "n_heads": 4, "n_kv_heads": 2, "head_dim":
 GPT2 = {"d_model": 6, "n_layers": 2, "n_heads": 3, "d_ff": 7, "vocab_size": V, "max_positions": 8}
 
 CASES = {
-    "llama": (LLAMA, {}, None),
-    "llama tied softmax1": (LLAMA, {"tied": True, "softmax": "softmax1"}, None),
-    "llama biases sink logits": (LLAMA, {"qkv_bias": True, "o_bias": True, "mlp_bias": True, "sink_logit": True}, None),
-    "llama attention only": (LLAMA, {"d_ff": 0}, None),
-    "llama relu": (LLAMA, {}, "relu"),
-    "gpt2 tied": (GPT2, {}, None),
-    "gpt2 softmax1": (GPT2, {"tied": False, "softmax": "softmax1"}, None),
-    "gpt2 sink logits": (GPT2, {"sink_logit": True}, None),
+    "llama": (LLAMA, {}),
+    "llama tied softmax1": (LLAMA, {"tied": True, "softmax": "softmax1"}),
+    "llama biases sink logits": (LLAMA, {"qkv_bias": True, "o_bias": True, "mlp_bias": True, "sink_logit": True}),
+    "llama attention only": (LLAMA, {"d_ff": 0}),
+    "llama relu": (LLAMA, {"softmax": "relu"}),
+    "gpt2 tied": (GPT2, {}),
+    "gpt2 softmax1": (GPT2, {"tied": False, "softmax": "softmax1"}),
+    "gpt2 sink logits": (GPT2, {"sink_logit": True}),
 }
 
 
 def make(case, seed=0, dtype=np.float64):
-    """Training module, inference module, config, random weights and the kind of softmax, of a case."""
-    sizes, changes, kind = CASES[case]
+    """Training module, inference module, config and random weights of a case."""
+    sizes, changes = CASES[case]
     module, inference = (gpt2_training, gpt2) if sizes is GPT2 else (llama_training, llama)
     config = inference.Config(**(sizes | changes))
     random = np.random.default_rng(seed)
     vector = random.standard_normal(n_parameters(named_shapes(module, config))) * 0.5
-    return module, inference, config, vector.astype(dtype), kind
+    return module, inference, config, vector.astype(dtype)
 
 
 def batch(seed):

@@ -32,18 +32,18 @@ class StricterArray(DeviceArray):
 @pytest.mark.parametrize("case", small.CASES)
 def test_a_step_gives_the_same_weights(case, monkeypatch):
     monkeypatch.setattr("test_device.DeviceArray", StricterArray)  # whatever comes out of an operation is strict too
-    module, _, config, vector, kind = small.make(case)
+    module, _, config, vector = small.make(case)
     inputs, targets = small.batch(1)
     results = []
     for put in (np.array, lambda host: StricterArray(np.array(host))):
         w, x, y = put(vector), put(inputs), put(targets)
         optimizer = AdamW.for_vector(w, decayed(module, config))
-        loss, gradient = batch_gradient(module, config, w, x, y, kind=kind, piece=2)
+        loss, gradient = batch_gradient(module, config, w, x, y, piece=2)
         if not config.tied:
             share(module, config, gradient)
         norm = clip(gradient, 0.5)
         optimizer.step(w, gradient, 0.1)
-        results.append((loss, norm, w, batch_loss(module, config, w, x, y, kind=kind)))
+        results.append((loss, norm, w, batch_loss(module, config, w, x, y)))
     (loss, norm, w, after), (loss2, norm2, w2, after2) = results
     assert isinstance(w2, StricterArray)
     assert np.isclose(loss, loss2)
