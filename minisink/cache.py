@@ -21,7 +21,9 @@ BLOCK = 512  # tokens taken at once while nothing is evicted: bounds the (H, T, 
 
 @dataclass(frozen=True)
 class Policy:
-    """Which tokens stay: the first `n_sinks` and the last `window` (None: all of them).
+    """The two decisions: which tokens stay, and which position they get.
+
+    The first `n_sinks` and the last `window` stay (None: all of them).
 
     Parameters
     ----------
@@ -29,21 +31,27 @@ class Policy:
         First tokens that are never evicted, 0 or more.
     window : int or None
         Most recent tokens kept, the current one included, 1 or more; None keeps everything.
+    positions : {"slot", "original"}
+        "slot" encodes a token at its place in the cache (StreamingLLM), "original" at its place in the
+        text (the ablation).
 
     Raises
     ------
     ValueError
-        For ``n_sinks < 0`` or ``window < 1``.
+        For ``n_sinks < 0``, ``window < 1`` or unknown `positions`.
     """
 
     n_sinks: int = 0
     window: int | None = None
+    positions: str = "slot"
 
     def __post_init__(self):
         if self.n_sinks < 0:
             raise ValueError(f"n_sinks is {self.n_sinks}; it must be 0 or more")
         if self.window is not None and self.window < 1:
             raise ValueError(f"window is {self.window}; it must be 1 or more, for the current token counts")
+        if self.positions not in ("slot", "original"):
+            raise ValueError(f"positions is {self.positions!r}; it must be 'slot' or 'original'")
 
     @property
     def capacity(self):
@@ -71,25 +79,26 @@ class Policy:
         return np.concatenate((np.arange(self.n_sinks), np.arange(n_slots - self.window, n_slots)))
 
 
-def keep_all():
+    def position(self, token_index):
+        """Where a token is encoded when it is the newest: ``min(t, capacity - 1)``, or t for "original"."""
+        if self.positions == "original" or self.window is None:
+            return token_index
+        return np.minimum(token_index, self.capacity - 1)
+
+
+def keep_all(positions="slot"):
     """Dense attention: nothing is ever evicted."""
-    return Policy()
+    return Policy(positions=positions)
 
 
-def keep_window(window):
+def keep_window(window, positions="slot"):
     """Window attention: only the last `window` tokens stay."""
-    return Policy(0, window)
+    return Policy(0, window, positions)
 
 
-def keep_sinks(n_sinks, window):
+def keep_sinks(n_sinks, window, positions="slot"):
     """StreamingLLM: the first `n_sinks` tokens and the last `window` stay."""
-    return Policy(n_sinks, window)
-
-
-def check_positions(positions):
-    """Refuse a numbering of tokens that is neither "slot" nor "original"."""
-    if positions not in ("slot", "original"):
-        raise ValueError(f"positions is {positions!r}; it must be 'slot' or 'original'")
+    return Policy(n_sinks, window, positions)
 
 
 class LayerCache:
@@ -106,13 +115,12 @@ class LayerCache:
         Tokens appended since the start, evicted ones included.
     """
 
-    def __init__(self, keys, values, policy, positions):
+    def __init__(self, keys, values, policy):
         self.keys = keys
         self.values = values
         self.policy = policy
         self.token_index = np.arange(len(keys))
         self.n_seen = len(keys)
-        self._positions = positions
 
     def blocks(self, n_tokens):
         """Cut `n_tokens` new tokens into runs that may share one set of slots.
@@ -157,7 +165,7 @@ class LayerCache:
     @property
     def positions(self):
         """ndarray of shape (S,): the position each slot is encoded at now."""
-        return np.arange(len(self.keys)) if self._positions == "slot" else self.token_index
+        return np.arange(len(self.keys)) if self.policy.positions == "slot" else self.token_index
 
 
 class KVCache:
@@ -169,9 +177,6 @@ class KVCache:
         L, K and D of the model.
     policy : Policy
         From `keep_all`, `keep_window` or `keep_sinks`.
-    positions : {"slot", "original"}
-        "slot" encodes a token at its place in the cache (StreamingLLM), "original" at its place in the
-        text (the ablation).
     like : ndarray, optional
         Array whose dtype and device the cache takes; float32 on the host by default.
 
@@ -179,11 +184,6 @@ class KVCache:
     ----------
     layers : list of LayerCache
         One a layer.
-
-    Raises
-    ------
-    ValueError
-        For an unknown `positions`.
 
     Examples
     --------
@@ -199,13 +199,11 @@ class KVCache:
     ([0, 1, 2, 3, 6, 7, 8, 9], [0, 1, 2, 3, 4, 5, 6, 7])
     """
 
-    def __init__(self, n_layers, n_kv_heads, head_dim, policy, *, positions="slot", like=None):
-        check_positions(positions)
+    def __init__(self, n_layers, n_kv_heads, head_dim, policy, *, like=None):
         like = np.empty(0, np.float32) if like is None else like
         empty = np.zeros_like(like, shape=(0, n_kv_heads, head_dim))
         self.policy = policy
-        self.positions = positions
-        self.layers = [LayerCache(empty, empty, policy, positions) for _ in range(n_layers)]
+        self.layers = [LayerCache(empty, empty, policy) for _ in range(n_layers)]
 
     def __len__(self):
         """Slots filled."""
@@ -251,7 +249,4 @@ class KVCache:
         """
         if any(layer.n_seen != self.n_seen for layer in self.layers):
             raise ValueError("this cache was left half-way by an interrupted forward pass; start a new one")
-        index = np.arange(self.n_seen, self.n_seen + n_tokens)
-        if self.positions == "slot" and self.capacity is not None:
-            return np.minimum(index, self.capacity - 1)
-        return index
+        return self.policy.position(np.arange(self.n_seen, self.n_seen + n_tokens))

@@ -8,10 +8,10 @@ float32, the cache too: CuPy would copy float16 keys to float32 for every produc
 """
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
-from .cache import Policy
 from .fused import centred, fuse, side_by_side, wide
 from .ops import gelu
 from .ring import Newest, RingCache
@@ -29,7 +29,6 @@ class Decoder:
     ----------
     model : Model
     policy : cache.Policy
-    positions : {"slot", "original"}
     cache : RingCache, optional
         To go on with, instead of an empty one of this policy.
     weights : fused.Fused, optional
@@ -44,7 +43,7 @@ class Decoder:
     Raises
     ------
     ValueError
-        When `cache` is not of this model, policy and positions.
+        When `cache` is not of this model and policy.
 
     Examples
     --------
@@ -56,14 +55,12 @@ class Decoder:
     True
     """
 
-    def __init__(self, model, policy, *, positions="slot", cache=None, weights=None):
+    def __init__(self, model, policy, *, cache=None, weights=None):
         config, embed = model.config, model.weights.embed
         shape, dtype = (config.n_layers, config.n_kv_heads, config.head_dim), wide(model.dtype)
-        self.cache = RingCache(*shape, policy, positions=positions, dtype=dtype, like=embed) if cache is None else cache
-        if (self.cache.policy, self.cache.positions) != (policy, positions):
-            raise ValueError(
-                f"this cache has {self.cache.policy} and {self.cache.positions!r}, not {policy} and {positions!r}"
-            )
+        self.cache = RingCache(*shape, policy, dtype=dtype, like=embed) if cache is None else cache
+        if self.cache.policy != policy:
+            raise ValueError(f"this cache has {self.cache.policy}, not {policy}")
         L, K, _, D = self.cache.keys.shape
         if (L, K, D) != shape or self.cache.keys.dtype != dtype:
             raise ValueError(
@@ -161,7 +158,7 @@ class Decoder:
         x = weights.embed[token].astype(self.up.dtype)  # a copy
         if not self.is_gpt2:
             return x
-        position = self.cache.position(self.cache.n_seen)
+        position = self.cache.policy.position(self.cache.n_seen)
         if position >= len(weights.position):
             raise ValueError(
                 f"position {position} lies beyond the {len(weights.position)} learned positions of this GPT-2; "
@@ -182,8 +179,7 @@ class Decoder:
     def _prefill(self, ids):
         """Take in the beginning of a text in blocks, and put what they leave into its slots."""
         cache, config, n = self.cache, self.config, len(ids)
-        n_sinks, window = cache.policy.n_sinks, cache.policy.window or n + 1
-        blocks = Banded(config.n_layers, Policy(n_sinks, window), positions=cache.positions)
+        blocks = Banded(config.n_layers, replace(cache.policy, window=cache.policy.window or n + 1))
         for start in range(0, n, PREFILL):
             self.model.forward(ids[start : start + PREFILL], cache=blocks, rows=slice(-1, None))
         cache.make_room(n)

@@ -178,7 +178,7 @@ class Evaluation:
         if self.n_bytes is None:
             raise ValueError(f"{self.path}: --resume needs a file that can be read again from the middle")
         policy = policy_of(self.model, **self.options)
-        self.cache = empty_cache(self.model, method, policy, self.options["positions"])
+        self.cache = empty_cache(self.model, policy)
         self.identity = {
             "model": fingerprint(self.model),
             "method": method,

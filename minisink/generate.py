@@ -90,7 +90,7 @@ def generate(
         if method == "recompute":
             logits_of = _recompute(model, check_lead(model, lead, window), window)
         else:
-            logits_of = _decode(Decoder(model, policy, positions=positions))
+            logits_of = _decode(Decoder(model, policy))
     except MemoryError as error:
         raise _no_memory(model, error) from error
     return _stream(model, logits_of, ids, choose, max_new_tokens, frozenset(stop_tokens))
@@ -217,7 +217,7 @@ class Chooser:
         """
         with np.errstate(over="ignore"):  # divided by next to nothing, all but the likeliest are minus infinity
             p = softmax((logits - logits.max()) / self.temperature)
-        order = np.argsort(-p, kind="stable")  # likeliest first
+        order = np.argsort(-logits, kind="stable")  # likeliest first; of equals the earlier
         n_kept = min(self.top_k, len(p)) if self.top_k else len(p)
         if self.top_p < 1.0:
             p_kept = p[order[:n_kept]] / p[order[:n_kept]].sum()

@@ -4,7 +4,7 @@ import warnings
 
 import numpy as np
 
-from .cache import KVCache, check_positions, keep_all, keep_sinks, keep_window
+from .cache import KVCache, keep_all, keep_sinks, keep_window
 
 METHODS = ("dense", "window", "recompute", "streaming")
 
@@ -39,9 +39,11 @@ def policy_of(model, method, n_sinks, window, positions="slot"):
     """
     if method not in METHODS:
         raise ValueError(f"method is {method!r}; it must be one of {', '.join(METHODS)}")
-    check_positions(positions)
-    sinks = keep_sinks(n_sinks, window)  # checks both, whatever the method uses
-    policy = {"dense": keep_all(), "window": keep_window(window), "recompute": keep_window(window)}.get(method, sinks)
+    policy = keep_sinks(n_sinks, window, positions)  # checks all three, whatever the method uses
+    if method == "dense":
+        policy = keep_all(positions)
+    elif method != "streaming":
+        policy = keep_window(window, positions)
     trained = model.config.max_positions
     if policy.capacity is not None and policy.capacity > trained:
         warnings.warn(
@@ -104,7 +106,7 @@ def new_cache(model, *, method="streaming", n_sinks=4, window=252, positions="sl
         raise ValueError("method 'recompute' keeps no cache: it rebuilds every window from its tokens")
     config, policy = model.config, policy_of(model, method, n_sinks, window, positions)
     like = model.weights.embed
-    return KVCache(config.n_layers, config.n_kv_heads, config.head_dim, policy, positions=positions, like=like)
+    return KVCache(config.n_layers, config.n_kv_heads, config.head_dim, policy, like=like)
 
 
 def cache_bytes_per_token(model):

@@ -83,7 +83,7 @@ def nll_blocks(model, ids, *, method="streaming", n_sinks=4, window=252, positio
     policy = policy_of(model, method, n_sinks, window, positions)
     if method == "recompute":
         return _recomputed(model, ids, window, check_lead(model, lead, window), block)
-    return _streamed(model, iter([ids]), empty_cache(model, method, policy, positions), block)
+    return _streamed(model, iter([ids]), empty_cache(model, policy), block)
 
 
 def nll_stream(model, pieces, *, method="streaming", n_sinks=4, window=252, positions="slot", block=BLOCK, cache=None):
@@ -128,28 +128,26 @@ def nll_stream(model, pieces, *, method="streaming", n_sinks=4, window=252, posi
     if method == "recompute":
         raise ValueError("method 'recompute' reads its text more than once, so it cannot come in pieces")
     if cache is None:
-        cache = empty_cache(model, method, policy_of(model, method, n_sinks, window, positions), positions)
+        cache = empty_cache(model, policy_of(model, method, n_sinks, window, positions))
     return _streamed(model, iter(pieces), cache, block)
 
 
-def empty_cache(model, method, policy, positions):
+def empty_cache(model, policy):
     """What a method keeps, on the path that takes whole blocks.
 
     Parameters
     ----------
     model : Model
-    method : {"dense", "window", "streaming"}
     policy : Policy
         From `methods.policy_of`.
-    positions : {"slot", "original"}
 
     Returns
     -------
     KVCache or Banded
     """
-    if method == "dense":
-        return new_cache(model, method="dense", positions=positions)
-    return Banded(model.config.n_layers, policy, positions=positions)
+    if policy.window is None:
+        return new_cache(model, method="dense", positions=policy.positions)
+    return Banded(model.config.n_layers, policy)
 
 
 def _streamed(model, pieces, cache, block):

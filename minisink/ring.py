@@ -24,11 +24,12 @@ Here are the buffers and the attention of one token over them; `decoder` puts a 
 """
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from .cache import Policy, check_positions
+from .cache import Policy
 from .device import to_host
 from .files import save_arrays
 
@@ -44,8 +45,6 @@ class RingCache:
         L, K and D.
     policy : cache.Policy
         Without a window the buffers double whenever they are full.
-    positions : {"slot", "original"}
-        As in `cache.KVCache`.
     dtype : numpy dtype
     like : ndarray, optional
         Array whose device the cache takes; the host by default.
@@ -59,10 +58,8 @@ class RingCache:
         Tokens taken in since the start, evicted ones included.
     """
 
-    def __init__(self, n_layers, n_kv_heads, head_dim, policy, *, positions="slot", dtype=np.float32, like=None):
-        check_positions(positions)
+    def __init__(self, n_layers, n_kv_heads, head_dim, policy, *, dtype=np.float32, like=None):
         self.policy = policy
-        self.positions = positions
         S = policy.capacity or FIRST_BUFFER
         like = np.empty(0) if like is None else like
         self.keys = np.zeros_like(like, dtype, shape=(n_layers, n_kv_heads, S, head_dim))
@@ -100,11 +97,6 @@ class RingCache:
         n_sinks, window = self.policy.n_sinks, self.policy.window
         return t if window is None or t < n_sinks else n_sinks + (t - n_sinks) % window
 
-    def position(self, t):
-        """The position at which token t enters: ``min(t, capacity - 1)``, or t itself for "original"."""
-        capacity = self.policy.capacity
-        return t if self.positions == "original" or capacity is None else min(t, capacity - 1)
-
     def make_room(self, n_tokens):
         """Double the buffers of a cache without a limit until they hold `n_tokens`."""
         while self.policy.capacity is None and n_tokens > self.keys.shape[2]:
@@ -123,8 +115,7 @@ class RingCache:
         ValueError
             When the file cannot be written.
         """
-        policy = self.policy
-        about = {"n_seen": self.n_seen, "n_sinks": policy.n_sinks, "window": policy.window, "positions": self.positions}
+        about = asdict(self.policy) | {"n_seen": self.n_seen}
         arrays = {"keys": to_host(self.keys), "values": to_host(self.values)}
         save_arrays(arrays, path, {"minisink_ring": json.dumps(about)})
 
@@ -152,8 +143,9 @@ class RingCache:
                 about = json.loads((file.metadata() or {})["minisink_ring"])
                 keys, values = file.get_tensor("keys"), file.get_tensor("values")
             n_layers, n_kv_heads, S, head_dim = keys.shape
-            policy, n_seen = Policy(about["n_sinks"], about["window"]), about["n_seen"]
-            cache = cls(n_layers, n_kv_heads, head_dim, policy, positions=about["positions"], dtype=keys.dtype)
+            n_seen = about.pop("n_seen")
+            policy = Policy(**about)
+            cache = cls(n_layers, n_kv_heads, head_dim, policy, dtype=keys.dtype)
             if (
                 values.shape != keys.shape
                 or S != (policy.capacity or max(S, n_seen))
@@ -211,7 +203,7 @@ class Newest:
         """Make ready for token t, before its first layer: its slot, and how far queries and keys turn."""
         cache = self.cache
         cache.make_room(t + 1)
-        self.slot, position = cache.slot(t), cache.position(t)
+        self.slot, position = cache.slot(t), cache.policy.position(t)
         n_live = min(t + 1, cache.keys.shape[2])
         if n_live != self.n_live:
             self._look_at(n_live)

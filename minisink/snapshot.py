@@ -1,6 +1,7 @@
 """A cache to a file and back, so that a stream can stop today and go on tomorrow, to the same bits."""
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -28,12 +29,7 @@ def save_cache(cache, path):
     for i, layer in enumerate(cache.layers):
         arrays[f"keys.{i}"] = np.ascontiguousarray(to_host(layer.keys))
         arrays[f"values.{i}"] = np.ascontiguousarray(to_host(layer.values))
-    about = {
-        "n_seen": cache.n_seen,
-        "n_sinks": cache.policy.n_sinks,
-        "window": cache.policy.window,
-        "positions": cache.positions,
-    }
+    about = asdict(cache.policy) | {"n_seen": cache.n_seen}
     save_arrays(arrays, path, {"minisink_cache": json.dumps(about)})
 
 
@@ -61,13 +57,13 @@ def load_cache(path, *, like=None):
             arrays = {name: file.get_tensor(name) for name in file.keys()}
         n_layers = sum(name.startswith("keys.") for name in arrays)
         _, n_kv_heads, head_dim = arrays["keys.0"].shape
-        policy = Policy(about["n_sinks"], about["window"])
-        cache = KVCache(n_layers, n_kv_heads, head_dim, policy, positions=about["positions"])
+        n_seen = about.pop("n_seen")
+        cache = KVCache(n_layers, n_kv_heads, head_dim, Policy(**about))
         for i, layer in enumerate(cache.layers):
             layer.keys, layer.values = arrays[f"keys.{i}"], arrays[f"values.{i}"]
             if like is not None:
                 layer.keys, layer.values = np.asarray(layer.keys, like=like), np.asarray(layer.values, like=like)
-            layer.token_index, layer.n_seen = arrays["token_index"], about["n_seen"]
+            layer.token_index, layer.n_seen = arrays["token_index"], n_seen
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: not a saved minisink cache ({error})") from error
     return cache

@@ -29,8 +29,6 @@ class Banded:
         L.
     policy : cache.Policy
         With a window.
-    positions : {"slot", "original"}
-        As in `cache.KVCache`.
 
     Attributes
     ----------
@@ -41,9 +39,8 @@ class Banded:
         sinks too), each of shape (S, K, D); keys rotated to their token_index.
     """
 
-    def __init__(self, n_layers, policy, *, positions="slot"):
+    def __init__(self, n_layers, policy):
         self.policy = policy
-        self.encode = positions
         self.n_seen = 0
         self.layers: list = [None] * n_layers
         self._n_seen = [0] * n_layers  # of each layer; the same outside a forward pass
@@ -56,11 +53,7 @@ class Banded:
         """
         if any(n != self.n_seen for n in self._n_seen):
             raise ValueError("this cache was left half-way by an interrupted forward pass; start a new one")
-        return self._positions(n_tokens)
-
-    def _positions(self, n_tokens):
-        token_index = np.arange(self.n_seen, self.n_seen + n_tokens)
-        return token_index if self.encode == "original" else np.minimum(token_index, self.policy.capacity - 1)
+        return self.policy.position(np.arange(self.n_seen, self.n_seen + n_tokens))
 
     def mix(self, layer, q, k, v, turn, *, normalise=softmax, trace=None):
         """Attention of T new tokens over the sinks, the recent tokens and each other.
@@ -84,8 +77,8 @@ class Banded:
         T, n_sinks, window = len(q), self.policy.n_sinks, self.policy.window
         token_index = np.arange(self.n_seen, self.n_seen + T)
         last_slot = self.policy.capacity - 1
-        full = self.encode == "slot" and self.n_seen >= last_slot  # every query stands at the last slot
-        q_slot = q if full else turn(q, self._positions(T))
+        full = self.policy.positions == "slot" and self.n_seen >= last_slot  # every query stands at the last slot
+        q_slot = q if full else turn(q, self.policy.position(token_index))
         both = turn(np.concatenate((q, k), axis=1), token_index)  # (T, H + K, D): one set of angles for both
         q, k = both[:, : q.shape[1]], both[:, q.shape[1] :]
         old = self.layers[layer] or (k[:0], v[:0], k[:0], v[:0])

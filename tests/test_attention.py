@@ -1,5 +1,6 @@
 """Attention against its loops, and the identities that make the four methods comparable."""
 
+from dataclasses import replace
 from functools import partial
 
 import by_the_book as book
@@ -134,7 +135,7 @@ def test_query_blocks_change_nothing(seed, n_tokens, block):
 
 
 def layer_cache(policy, positions="slot", n_kv_heads=K, dtype=np.float64):
-    return KVCache(1, n_kv_heads, D, policy, positions=positions, like=np.empty(0, dtype)).layers[0]
+    return KVCache(1, n_kv_heads, D, replace(policy, positions=positions), like=np.empty(0, dtype)).layers[0]
 
 
 def cached(q, k, v, policy, chunks, positions="slot", traces=None):

@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import sys
 from collections import Counter
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -251,7 +252,7 @@ POLICIES = [Policy(1, 3), Policy(0, 4), Policy(2, 70), Policy()]
 @pytest.mark.parametrize("policy", POLICIES)
 def test_decoding_stays_on_the_device(models, policy, positions):
     """A prompt and tokens one by one, over the ring there and here, until the buffers have grown or gone round."""
-    here, there = (Decoder(m, policy, positions=positions) for m in models)
+    here, there = (Decoder(m, replace(policy, positions=positions)) for m in models)
     n_tokens = models[0].config.max_positions if models[0].config.model_type == "gpt2" else 90
     ids = tiny.ids(n_tokens)
     close(there(ids[:7]), here(ids[:7]))
@@ -295,8 +296,8 @@ def test_half_precision(arch, positions):
         loud_and_faint(exact.weights, arch)
         half = on_device(as_dtype(exact.weights, np.float16))
         exact = minisink.Model(exact.config, as_dtype(as_dtype(exact.weights, np.float16), np.float64))
-        here = Decoder(exact, Policy(2, 5), positions=positions)
-        there = Decoder(minisink.Model(exact.config, half), Policy(2, 5), positions=positions)
+        here = Decoder(exact, Policy(2, 5, positions))
+        there = Decoder(minisink.Model(exact.config, half), Policy(2, 5, positions))
         for token in tiny.ids(30).tolist():
             want, got = here.step(token), there.step(token)
             assert (got.dtype, there.cache.keys.dtype) == (np.float16, np.float32)

@@ -41,7 +41,7 @@ def distribution(row, temperature, top_k, top_p):
     """What a token is drawn from, by the book: a list of probabilities."""
     largest = max(row)
     weights = [math.exp((x - largest) / temperature) for x in row]
-    ranked = sorted(range(len(row)), key=lambda i: (-weights[i], i))  # of equals the earlier first
+    ranked = sorted(range(len(row)), key=lambda i: (-row[i], i))  # of equals the earlier first
     ranked = ranked[:top_k] if top_k else ranked
     total, kept, held = math.fsum(weights[i] for i in ranked), [], 0.0
     for i in ranked:

@@ -77,7 +77,7 @@ def test_blocks_of_loss_are_one_token_at_a_time(model, ids, method, sizes, posit
 def test_banded_is_a_cache(model, text, sizes, positions):
     """Rotating keys once and queries twice under a banded mask gives the logits of rotating every key by its slot."""
     (ids, chunks), model = text, public(model)
-    fast = Banded(model.config.n_layers, minisink.keep_sinks(*sizes), positions=positions)
+    fast = Banded(model.config.n_layers, minisink.keep_sinks(*sizes, positions))
     got, start = [], 0
     for n in chunks:
         got.append(model.forward(ids[start : start + n], cache=fast))

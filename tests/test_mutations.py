@@ -5,6 +5,7 @@ mistakes that this code itself invites.
 """
 
 import importlib
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -85,9 +86,9 @@ def keep_one_less(patch):
 
 
 def begin_with_a_slot_of_zeros(patch):
-    def start(self, keys, values, policy, positions):
+    def start(self, keys, values, policy):
         zeros = np.zeros_like(keys, shape=(1, *keys.shape[1:]))
-        layer_begin(self, zeros, zeros, policy, positions)
+        layer_begin(self, zeros, zeros, policy)
         self.n_seen = 0
 
     patch.setattr(LayerCache, "__init__", start)
@@ -231,7 +232,7 @@ def meet_sinks_twice(patch):
 
 def number_sinks_by_the_text(patch):
     begin = Banded.__init__
-    patch.setattr(Banded, "__init__", lambda self, *args, positions: begin(self, *args, positions="original"))
+    patch.setattr(Banded, "__init__", lambda self, n, policy: begin(self, n, replace(policy, positions="original")))
 
 
 def number_windows_through(patch):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -40,7 +41,7 @@ def fast(decoder, ids, n_prompt):
 def test_a_ring_is_a_cache(model, ids, policy, positions, data):
     """A prompt in blocks, then token by token: each logit is that of a KVCache that rotates every key by its slot."""
     n_prompt = data.draw(st.integers(1, len(ids)))
-    got = fast(Decoder(public(model), policy, positions=positions), ids, n_prompt)
+    got = fast(Decoder(public(model), replace(policy, positions=positions)), ids, n_prompt)
     close(got, model.stream(ids, policy, positions)[n_prompt - 1 :])
 
 
@@ -75,12 +76,10 @@ def test_dense_outgrows_its_buffers(arch):
 def test_single_precision(arch, positions):
     """In float32 the two paths differ by rounding only, also far into a text."""
     model, ids = tiny.make(arch, dtype=np.float32, **({"max_positions": 400} if arch is gpt2 else {})), tiny.ids(400)
-    decoder = Decoder(public(model), Policy(2, 5), positions=positions)
+    decoder = Decoder(public(model), Policy(2, 5, positions))
     got = fast(decoder, ids, 9)
     assert (got.dtype, decoder.cache.keys.dtype) == (np.float32, np.float32)
-    close(
-        got, model.stream(ids, Policy(2, 5), positions, cache=float32_cache(model, Policy(2, 5), positions))[8:], 1e-4
-    )
+    close(got, model.stream(ids, cache=float32_cache(model, Policy(2, 5, positions)))[8:], 1e-4)
 
 
 @pytest.mark.parametrize("sink", [{}, {"softmax": "softmax1"}, {"sink_logit": True}])
@@ -93,10 +92,10 @@ def test_scores_beyond_the_range_of_exp(sink):
         close(fast(Decoder(public(model), Policy(2, 5)), ids, 3), model.stream(ids, Policy(2, 5))[2:], 1e-8)
 
 
-def float32_cache(model, policy, positions):
+def float32_cache(model, policy):
     """A KVCache in float32."""
     config = model.config
-    return minisink.KVCache(config.n_layers, config.n_kv_heads, config.head_dim, policy, positions=positions)
+    return minisink.KVCache(config.n_layers, config.n_kv_heads, config.head_dim, policy)
 
 
 def test_positions_of_millions_keep_their_precision():
@@ -116,11 +115,12 @@ def test_positions_of_millions_keep_their_precision():
 def test_a_saved_ring_goes_on_to_the_same_bits(tmp_path_factory, model, ids, policy, positions, data):
     """Saved in the middle and restored, a stream continues with the very numbers it would have had."""
     path = tmp_path_factory.mktemp("ring") / "stream.safetensors"
-    decoder, cut = Decoder(public(model), policy, positions=positions), data.draw(st.integers(1, 7))
+    policy = replace(policy, positions=positions)
+    decoder, cut = Decoder(public(model), policy), data.draw(st.integers(1, 7))
     decoder(ids[:cut])
     decoder.cache.save(path)
     want = np.array([decoder.step(token) for token in ids[cut:]])
-    again = Decoder(public(model), policy, positions=positions, cache=RingCache.load(path))
+    again = Decoder(public(model), policy, cache=RingCache.load(path))
     assert np.array([again.step(token) for token in ids[cut:]]).tobytes() == want.tobytes()
 
 
@@ -172,13 +172,13 @@ def test_nothing_grows():
 def test_gpt2_is_refused_a_position_it_has_not_learned():
     """Beyond the learned positions the ring says what the readable path says, in a prompt and in a step."""
     model, ids = public(tiny.make(gpt2, max_positions=12)), tiny.ids(20)
-    for policy, positions in ((Policy(), "slot"), (Policy(2, 5), "original"), (Policy(2, 12), "slot")):
-        decoder = Decoder(model, policy, positions=positions)
+    for policy in (Policy(), Policy(2, 5, "original"), Policy(2, 12)):
+        decoder = Decoder(model, policy)
         decoder(ids[:12])
         with pytest.raises(ValueError, match="position 12 lies beyond the 12 learned positions"):
             decoder.step(3)
         with pytest.raises(ValueError, match="lies beyond the 12 learned positions"):
-            Decoder(model, policy, positions=positions)(ids)
+            Decoder(model, policy)(ids)
 
 
 def test_a_cache_of_another_model_is_refused():
@@ -187,7 +187,7 @@ def test_a_cache_of_another_model_is_refused():
     for cache in (RingCache(2, 2, 6, policy), RingCache(3, 4, 6, policy), RingCache(3, 2, 6, policy)):
         with pytest.raises(ValueError, match="this cache has . layers of . heads of 6 channels in float32; tiny has 3"):
             Decoder(model, policy, cache=cache)
-    for other in (RingCache(3, 2, 6, Policy(2, 4)), RingCache(3, 2, 6, policy, positions="original")):
+    for other in (RingCache(3, 2, 6, Policy(2, 4)), RingCache(3, 2, 6, Policy(2, 5, "original"))):
         with pytest.raises(ValueError, match="this cache has Policy"):
             Decoder(model, policy, cache=other)
 

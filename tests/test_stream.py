@@ -44,8 +44,8 @@ def test_pieces_are_the_text(model, text, method, positions, block, data):
 @given(tiny.models(), tiny.chunked_texts(60), st.integers(0, 3), st.integers(1, 9), tiny.positions, st.integers(1, 7))
 def test_queries_of_a_block_in_groups(model, text, n_sinks, window, positions, queries):
     """However many queries of a block are taken at once, its logits are those of a cache, token by token."""
-    (ids, chunks), policy = text, minisink.keep_sinks(n_sinks, window)
-    fast, stops = streaming.Banded(model.config.n_layers, policy, positions=positions), np.cumsum(chunks)
+    (ids, chunks), policy = text, minisink.keep_sinks(n_sinks, window, positions)
+    fast, stops = streaming.Banded(model.config.n_layers, policy), np.cumsum(chunks)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(streaming, "QUERIES", queries)
         got = [public(model).forward(ids[t - n : t], cache=fast) for n, t in zip(chunks, stops, strict=True)]
@@ -115,8 +115,8 @@ def test_an_interrupted_block_is_noticed():
 @pytest.mark.parametrize("positions", ["slot", "original"])
 def test_blocks_after_the_cache_is_full(positions):
     """Where every query of a block stands at the last slot, and where it stands at its place in the text."""
-    model, ids, policy = tiny.make(), tiny.ids(24), minisink.keep_sinks(2, 3)
-    cache = streaming.Banded(model.config.n_layers, policy, positions=positions)
+    model, ids, policy = tiny.make(), tiny.ids(24), minisink.keep_sinks(2, 3, positions)
+    cache = streaming.Banded(model.config.n_layers, policy)
     got = [public(model).forward(block, cache=cache) for block in ids.reshape(6, 4)]
     np.testing.assert_allclose(np.concatenate(got), model.stream(ids, policy, positions), rtol=1e-10, atol=1e-10)
 

@@ -1,6 +1,6 @@
 """Tiny models with random weights, and strategies that draw them; sizes differ, so a swapped axis cannot pass."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -34,9 +34,9 @@ class Tiny:
         return self.arch.forward(np.asarray(ids), self.weights, self.config, path=path, **options)
 
     def cache(self, policy=None, positions="slot"):
-        config, policy = self.config, policy or keep_all()
+        config, policy = self.config, replace(policy or keep_all(), positions=positions)
         like = np.empty(0, np.float64)
-        return KVCache(config.n_layers, config.n_kv_heads, config.head_dim, policy, positions=positions, like=like)
+        return KVCache(config.n_layers, config.n_kv_heads, config.head_dim, policy, like=like)
 
     def stream(self, ids, policy=None, positions="slot", chunks=None, cache=None):
         """Logits (T, V) of `ids` fed to a cache in `chunks` (lengths), one token at a time by default."""
@@ -84,7 +84,7 @@ def arrays(*shape, seed=0):
 
 seeds = st.integers(0, 2**16)
 positions = st.sampled_from(["slot", "original"])
-policies = st.builds(Policy, st.integers(0, 3), st.integers(1, 6))
+policies = st.builds(Policy, st.integers(0, 3), st.integers(1, 6), positions)
 normalisers = st.sampled_from([{}, {"softmax": "softmax1"}, {"sink_logit": True}])
 
 
