@@ -18,9 +18,9 @@ from lines import time_of_lines  # noqa: E402
 from measure import say, take_turns  # noqa: E402
 
 import minisink  # noqa: E402
-from minisink.experiments.shapes import random_model  # noqa: E402
-from minisink.perplexity import BLOCK, nll_of  # noqa: E402
-from minisink.streaming import Banded  # noqa: E402
+from minisink.experiments.shapes import random_model
+from minisink.fast.blocks import Banded
+from minisink.loss import BLOCK, nll_of
 
 
 def main():

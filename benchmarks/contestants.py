@@ -18,6 +18,7 @@ from formats import write_gguf, write_llama2c
 
 import minisink
 from minisink.experiments import speed
+from minisink.hf.folder import raw_of, to_tensors
 
 SMALL = 200_000_000  # parameters of a model that may be copied once more
 
@@ -95,10 +96,10 @@ def transformers_eager(setting):
     model = setting.model
     torch.set_num_threads(setting.threads)
     transformers.logging.set_verbosity_error()
-    config = transformers.AutoConfig.for_model(**model.config.to_hf())
+    config = transformers.AutoConfig.for_model(**raw_of(model.config))
     with torch.device("meta"):  # no memory for weights that are replaced at once
         theirs = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
-    tensors = model.architecture.to_tensors(model.config, model.weights)
+    tensors = to_tensors(model.config, model.arrays())
     tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in tensors.items()}
     theirs.load_state_dict(tensors, strict=False, assign=True)
     theirs.tie_weights()

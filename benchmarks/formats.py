@@ -6,6 +6,8 @@ matrices change places.
 
 import numpy as np
 
+from minisink.hf.folder import to_tensors
+
 
 def in_pairs(w, head_dim):
     """Rows j and j + D/2 of every head of (out, in), next to each other.
@@ -44,7 +46,7 @@ def write_gguf(model, path):
         writer.add_rope_freq_base(config.rope_theta)
         writer.add_layer_norm_rms_eps(config.norm_eps)
     names = gguf.get_tensor_name_map(architecture, config.n_layers)
-    for name, array in model.architecture.to_tensors(config, model.weights).items():
+    for name, array in to_tensors(config, model.arrays()).items():
         if name.endswith(("q_proj.weight", "k_proj.weight")):
             array = in_pairs(array, config.head_dim)
         if is_gpt2 and array.ndim == 2 and ".h." in name:  # GPT-2's are (in, out)
@@ -60,7 +62,7 @@ def write_llama2c(model, folder):
     """Write ``model.bin`` and ``tokenizer.bin`` for llama2.c; token i is written as its number and a space."""
     config = model.config
     V, L, P, D = config.vocab_size, config.n_layers, config.max_positions, config.head_dim
-    tensors = model.architecture.to_tensors(config, model.weights)
+    tensors = to_tensors(config, model.arrays())
 
     def of_layers(name):
         arrays = [tensors[f"model.layers.{i}.{name}.weight"] for i in range(L)]

@@ -64,7 +64,7 @@ def measured(shape, args):
     from measure import say, take_turns
 
     from minisink.experiments.shapes import random_model
-    from minisink.fused import fuse
+    from minisink.fast.fused import fuse
 
     say(f"both layouts, {shape}")
     model = random_model(shape)

@@ -27,11 +27,10 @@ from measure import say, take_turns  # noqa: E402
 from page import short  # noqa: E402
 
 import minisink  # noqa: E402
-from minisink.decoder import Decoder  # noqa: E402
-from minisink.experiments import speed  # noqa: E402
-from minisink.perplexity import nll_stream  # noqa: E402
-from minisink.resources import sample_text  # noqa: E402
-from minisink.ring import RingCache  # noqa: E402
+from minisink.experiments import speed
+from minisink.fast.decoder import Decoder
+from minisink.loss import nll_stream
+from minisink.system.resources import sample_text
 
 N_SINKS, WINDOW = 4, 252
 PIECE = 4096  # tokens that come at once
@@ -76,7 +75,7 @@ def decoded(model, ids, args):
     policy = minisink.keep_sinks(N_SINKS, WINDOW)
     decoder, memory, pace = Decoder(model, policy), {}, {}
     with tempfile.TemporaryDirectory() as folder:
-        decoder.cache.save(Path(folder, "empty"))  # saving takes its memory before any is measured
+        minisink.save_cache(decoder.cache, Path(folder, "empty"))  # saving takes its memory before any is measured
         start, before = time.perf_counter(), 0
         for n in points:
             say(f"decoding to token {n:,}")
@@ -84,11 +83,11 @@ def decoded(model, ids, args):
                 decoder.step(next(text))
             pace[n] = (time.perf_counter() - start) / (n - before)
             memory[n] = resident()
-            decoder.cache.save(Path(folder, str(n)))
+            minisink.save_cache(decoder.cache, Path(folder, str(n)))
             start, before = time.perf_counter(), n
         turns = {"floor": steadily(speed.floor(decoder))}
         for n in points:
-            again = Decoder(model, policy, cache=RingCache.load(Path(folder, str(n))), weights=decoder.weights)
+            again = Decoder(model, policy, cache=minisink.load_cache(Path(folder, str(n))), weights=decoder.weights)
             turns[n] = steadily(lambda again=again: again.step(next(text)))
         say("decoding on from each of them, in turn")
         seconds = take_turns(turns, args.repeats, args.seconds)

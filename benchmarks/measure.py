@@ -15,7 +15,7 @@ from lines import time_of_lines
 import minisink
 from minisink.experiments import speed
 from minisink.experiments.shapes import SHAPES, random_model
-from minisink.perplexity import nll_of
+from minisink.loss import nll_of
 
 CACHE = 256
 PATIENCE = 40  # turns' worth of time after which a slow contestant has no more than three

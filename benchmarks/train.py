@@ -105,7 +105,7 @@ def setting():
 
 def minisink_step(args):
     """A function that does one step and returns its loss."""
-    from minisink.device import array_module
+    from minisink.system.device import array_module
     from minisink.training.gradients import batch_gradient
     from minisink.training.optimizer import AdamW, clip
     from minisink.training.parameters import decayed
@@ -201,7 +201,7 @@ def torch_step(args):
 
 def ceiling(device, rate):
     """Tokens/s as a share of what matrix products alone would allow on this device."""
-    from minisink.device import array_module
+    from minisink.system.device import array_module
 
     xp = array_module(device)
     a = xp.ones((8192, 8192), xp.float32)

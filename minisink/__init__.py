@@ -1,5 +1,9 @@
 """minisink: StreamingLLM and attention sinks in plain NumPy.
 
+Where to start: `load` a model, `token_nll` measures it on a text under one of the METHODS, `generate` writes with it,
+and `new_cache` is the cache that the paper is about. To read the code begin with `minisink.by_the_book` and
+`minisink.cache`; the README lists the files in order.
+
 >>> import minisink
 >>> model = minisink.load("novels")
 >>> ids = model.encode("The old man looked out to sea, and said nothing for a long while.")
@@ -8,13 +12,7 @@
 True
 """
 
-from .cache import KVCache, Policy, keep_all, keep_sinks, keep_window
-from .checkpoint import CheckpointError
-from .generate import generate
-from .methods import METHODS, new_cache
-from .model import Model, load
-from .perplexity import nll_blocks, nll_stream, perplexity, token_nll
-from .snapshot import load_cache, save_cache
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
@@ -37,3 +35,36 @@ __all__ = [
     "save_cache",
     "token_nll",
 ]
+
+if TYPE_CHECKING:
+    from .cache import KVCache, Policy, keep_all, keep_sinks, keep_window
+    from .generation import generate
+    from .hf.fields import CheckpointError
+    from .loss import nll_blocks, nll_stream, perplexity, token_nll
+    from .methods import METHODS, new_cache
+    from .model import Model, load
+    from .snapshot import load_cache, save_cache
+
+_FILES = ("cache", "generation", "hf.fields", "loss", "methods", "model", "snapshot")  # where these names stand
+
+
+def __getattr__(name):
+    """Import a name when it is first asked for: by then a command has chosen the BLAS threads, which numpy reads."""
+    from importlib import import_module
+
+    if name in __all__:
+        for file in _FILES:
+            found = vars(import_module(f"{__name__}.{file}"))
+            globals().update({public: found[public] for public in __all__ if public in found})
+        return globals()[name]
+    if not name.startswith("_"):
+        try:
+            return import_module(f"{__name__}.{name}")  # minisink.cache, without an import of its own
+        except ModuleNotFoundError as error:
+            if error.name != f"{__name__}.{name}":
+                raise
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted({*globals(), *__all__})

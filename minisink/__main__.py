@@ -3,26 +3,23 @@
 Small products gain little from a second BLAS thread, and on a machine that is busy with something else (a video
 call in the classroom) threads that wait for each other cost many times the work. So the commands run on one,
 unless ``OPENBLAS_NUM_THREADS`` or ``OMP_NUM_THREADS`` says otherwise; with models of 100M parameters and more,
-say otherwise. The number is read when numpy is imported, which has already happened here: start anew.
+say otherwise. The number is read when numpy is imported, and nothing has imported it here: see `minisink`.
 """
 
 import os
-import subprocess
 import sys
 
 
 def console():
-    """Run `cli.main` in a process with one BLAS thread, and exit with its status."""
-    if "OPENBLAS_NUM_THREADS" in os.environ or "OMP_NUM_THREADS" in os.environ:
-        from .cli import main
+    """Run `commands.parser.main` on one BLAS thread, and exit with its status."""
+    if "OMP_NUM_THREADS" not in os.environ:
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from .commands.parser import main
 
-        sys.exit(main())
-    command = [sys.executable, "-m", "minisink", *sys.argv[1:]]
-    env = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
-    if os.name == "posix":
-        os.execve(sys.executable, command, env)  # this process becomes the new one
-    sys.exit(subprocess.call(command, env=env))
+    sys.exit(main())
 
 
 if __name__ == "__main__":
+    if sys.path[0] == os.getcwd():
+        del sys.path[0]  # python -m puts the current folder first; a random.py there is not ours to run
     console()

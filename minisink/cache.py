@@ -6,13 +6,19 @@ This file is StreamingLLM (Xiao et al., arXiv:2309.17453, section 3.2). Two deci
    current token counts, so a query never sees more than ``capacity = n_sinks + window`` keys.
 2. *Which position they get.* Their place in the cache, not in the text: with tokens [0, 1, 2, 3, 6, 7, 8]
    cached, token 9 is decoded at positions [0, 1, 2, 3, 4, 5, 6, 7]. For that, keys are stored **un-rotated**
-   and turned to their slot when they are used.
+   and rotated to their slot when they are used.
+
+Why the first tokens? Every later query has seen them, so it is there that heads learn to put the weight they must spend
+(`ops.softmax`). With the window alone that weight falls on tokens whose values are not small: see docs/design.md.
 
 Words: a *token_index* is a place in the text, a *slot* a place in the cache, a *position* the number given to
 the encoding. StreamingLLM is ``position := slot``.
 """
 
-from dataclasses import dataclass
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
@@ -21,9 +27,9 @@ BLOCK = 512  # tokens taken at once while nothing is evicted: bounds the (H, T, 
 
 @dataclass(frozen=True)
 class Policy:
-    """The two decisions: which tokens stay, and which position they get.
+    """The two decisions: the first `n_sinks` and the last `window` tokens stay, numbered as `positions` says.
 
-    The first `n_sinks` and the last `window` stay (None: all of them).
+    For a policy of your own override `survivors`, `positions_of` or both: see docs/your-own-cache.md.
 
     Parameters
     ----------
@@ -38,7 +44,7 @@ class Policy:
     Raises
     ------
     ValueError
-        For ``n_sinks < 0``, ``window < 1`` or unknown `positions`.
+        For ``n_sinks < 0``, ``window < 1``, a number that is not whole, or unknown `positions`.
     """
 
     n_sinks: int = 0
@@ -46,57 +52,59 @@ class Policy:
     positions: str = "slot"
 
     def __post_init__(self):
-        if self.n_sinks < 0:
-            raise ValueError(f"n_sinks is {self.n_sinks}; it must be 0 or more")
-        if self.window is not None and self.window < 1:
-            raise ValueError(f"window is {self.window}; it must be 1 or more, for the current token counts")
+        _check_whole("n_sinks", self.n_sinks, 0, "")
+        if self.window is not None:
+            _check_whole("window", self.window, 1, ", for the current token counts")
         if self.positions not in ("slot", "original"):
             raise ValueError(f"positions is {self.positions!r}; it must be 'slot' or 'original'")
 
     @property
-    def capacity(self):
+    def capacity(self) -> int | None:
         """Keys a query sees at most, or None without a limit."""
         return None if self.window is None else self.n_sinks + self.window
 
-    def survivors(self, n_slots):
-        """Slots that stay when `n_slots` are filled, in order.
+    def survivors(self, token_index):  # (S,) -> (at most S,)
+        """Decision 1: the slots that stay, in order, when the tokens `token_index` are held, the newest last.
 
-        Parameters
-        ----------
-        n_slots : int
-
-        Returns
-        -------
-        ndarray of shape (min(n_slots, capacity),)
-
-        Examples
-        --------
-        >>> keep_sinks(2, 3).survivors(7).tolist()
+        >>> keep_sinks(2, 3).survivors(np.arange(7)).tolist()
         [0, 1, 4, 5, 6]
         """
-        if self.window is None or n_slots <= self.n_sinks + self.window:
-            return np.arange(n_slots)
-        return np.concatenate((np.arange(self.n_sinks), np.arange(n_slots - self.window, n_slots)))
+        S = len(token_index)
+        if self.window is None or S <= self.n_sinks + self.window:
+            return np.arange(S)
+        return np.concatenate((np.arange(self.n_sinks), np.arange(S - self.window, S)))
 
+    def positions_of(self, token_index):  # (S,) -> (S,)
+        """Decision 2: the position of each of the tokens that are held.
+
+        >>> keep_sinks(2, 3).positions_of(np.array([0, 1, 4, 5, 6])).tolist()
+        [0, 1, 2, 3, 4]
+        """
+        return np.arange(len(token_index)) if self.positions == "slot" else token_index
 
     def position(self, token_index):
-        """Where a token is encoded when it is the newest: ``min(t, capacity - 1)``, or t for "original"."""
+        """The last of `positions_of`, the newest token's own, when that is `token_index`: ``min(t, capacity - 1)``."""
         if self.positions == "original" or self.window is None:
             return token_index
-        return np.minimum(token_index, self.capacity - 1)
+        return np.minimum(token_index, self.n_sinks + self.window - 1)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether `n_sinks`, `window` and `positions` say it all; the fast paths count on that."""
+        return all(getattr(type(self), name) is getattr(Policy, name) for name in ("survivors", "positions_of"))
 
 
-def keep_all(positions="slot"):
+def keep_all(positions: str = "slot") -> Policy:
     """Dense attention: nothing is ever evicted."""
     return Policy(positions=positions)
 
 
-def keep_window(window, positions="slot"):
+def keep_window(window: int, positions: str = "slot") -> Policy:
     """Window attention: only the last `window` tokens stay."""
     return Policy(0, window, positions)
 
 
-def keep_sinks(n_sinks, window, positions="slot"):
+def keep_sinks(n_sinks: int, window: int, positions: str = "slot") -> Policy:
     """StreamingLLM: the first `n_sinks` tokens and the last `window` stay."""
     return Policy(n_sinks, window, positions)
 
@@ -122,50 +130,36 @@ class LayerCache:
         self.token_index = np.arange(len(keys))
         self.n_seen = len(keys)
 
-    def blocks(self, n_tokens):
-        """Cut `n_tokens` new tokens into runs that may share one set of slots.
+    def blocks(self, n_tokens: int) -> Iterator[slice]:
+        """Cut `n_tokens` new tokens into runs that may share one set of slots, slices into the new tokens.
 
         While the cache fills up nothing leaves, so a run of tokens can be appended at once and masked
         causally. From then on each token evicts one and moves the slots, and goes alone.
-
-        Parameters
-        ----------
-        n_tokens : int
-
-        Yields
-        ------
-        slice
-            Into the new tokens.
         """
-        start = 0
+        policy, start = self.policy, 0
         while start < n_tokens:
-            room = n_tokens if self.policy.capacity is None else self.policy.capacity - len(self.keys)
+            room = n_tokens if policy.capacity is None else policy.capacity - len(self.keys)
+            room = room if policy.is_plain else 1  # only the policy itself knows
             stop = min(n_tokens, start + max(1, min(room, BLOCK)))
             yield slice(start, stop)
             start = stop
 
-    def append(self, keys, values):
-        """Add a run from `blocks` and evict what the policy lets go.
-
-        Parameters
-        ----------
-        keys, values : ndarray of shape (T, K, D)
-            Of the T newest tokens; keys un-rotated.
-        """
+    def append(self, keys, values):  # (T, K, D), (T, K, D)
+        """Add a run from `blocks`, keys un-rotated, and evict what the policy lets go."""
         n_new = len(keys)
         keys = np.concatenate((self.keys, keys))  # (S, K, D), (T, K, D) -> (S + T, K, D)
         values = np.concatenate((self.values, values))
         index = np.concatenate((self.token_index, np.arange(self.n_seen, self.n_seen + n_new)))
-        stay = self.policy.survivors(len(keys))
+        stay = _survivors(self.policy, index)
         if len(stay) < len(keys):  # evict
             keys, values, index = keys[stay], values[stay], index[stay]
         self.keys, self.values, self.token_index = keys, values, index
         self.n_seen += n_new
 
     @property
-    def positions(self):
-        """ndarray of shape (S,): the position each slot is encoded at now."""
-        return np.arange(len(self.keys)) if self.policy.positions == "slot" else self.token_index
+    def positions(self):  # (S,)
+        """The position each slot is encoded at now."""
+        return self.policy.positions_of(self.token_index)
 
 
 class KVCache:
@@ -176,7 +170,7 @@ class KVCache:
     n_layers, n_kv_heads, head_dim : int
         L, K and D of the model.
     policy : Policy
-        From `keep_all`, `keep_window` or `keep_sinks`.
+        From `keep_all`, `keep_window` or `keep_sinks`, or one of your own.
     like : ndarray, optional
         Array whose dtype and device the cache takes; float32 on the host by default.
 
@@ -195,52 +189,50 @@ class KVCache:
     >>> cache.token_index.tolist()
     [0, 1, 2, 3, 5, 6, 7, 8]
     >>> cache.layers[0].append(token, token)
-    >>> cache.token_index.tolist(), cache.layers[0].positions.tolist()
+    >>> cache.token_index.tolist(), cache.positions.tolist()
     ([0, 1, 2, 3, 6, 7, 8, 9], [0, 1, 2, 3, 4, 5, 6, 7])
     """
 
-    def __init__(self, n_layers, n_kv_heads, head_dim, policy, *, like=None):
+    def __init__(self, n_layers: int, n_kv_heads: int, head_dim: int, policy: Policy, *, like=None):
         like = np.empty(0, np.float32) if like is None else like
         empty = np.zeros_like(like, shape=(0, n_kv_heads, head_dim))
         self.policy = policy
         self.layers = [LayerCache(empty, empty, policy) for _ in range(n_layers)]
 
-    def __len__(self):
+    def __len__(self) -> int:
         """Slots filled."""
         return len(self.layers[-1].keys)
 
+    def __repr__(self):
+        return f"<KVCache of {len(self.layers)} layers: {len(self)} slots of {self.n_seen} tokens seen, {self.policy}>"
+
     @property
-    def capacity(self):
+    def capacity(self) -> int | None:
         """Keys a query sees at most, or None without a limit."""
         return self.policy.capacity
 
     @property
-    def token_index(self):
+    def token_index(self) -> np.ndarray:
         """ndarray of shape (S,): place in the text of the token in each slot."""
         return self.layers[-1].token_index
 
     @property
-    def n_seen(self):
+    def positions(self) -> np.ndarray:
+        """ndarray of shape (S,): the position each slot is encoded at now."""
+        return self.layers[-1].positions
+
+    @property
+    def n_seen(self) -> int:
         """Tokens taken in since the start, evicted ones included."""
         return self.layers[-1].n_seen
 
     @property
-    def nbytes(self):
+    def nbytes(self) -> int:
         """Bytes of all keys and values held."""
         return sum(layer.keys.nbytes + layer.values.nbytes for layer in self.layers)
 
-    def next_positions(self, n_tokens):
-        """The positions that the next tokens are encoded at, each when it is the newest.
-
-        Parameters
-        ----------
-        n_tokens : int
-            T.
-
-        Returns
-        -------
-        ndarray of shape (T,)
-            Place in the text, which ``positions="slot"`` holds at the last slot: ``min(t, capacity - 1)``.
+    def next_positions(self, n_tokens: int) -> np.ndarray:
+        """The positions (T,) that the next `n_tokens` are encoded at, each when it is the newest.
 
         Raises
         ------
@@ -249,4 +241,70 @@ class KVCache:
         """
         if any(layer.n_seen != self.n_seen for layer in self.layers):
             raise ValueError("this cache was left half-way by an interrupted forward pass; start a new one")
-        return self.policy.position(np.arange(self.n_seen, self.n_seen + n_tokens))
+        index = np.arange(self.n_seen, self.n_seen + n_tokens)
+        if self.policy.is_plain:
+            return self.policy.position(index)
+        held, positions = self.token_index, np.empty_like(index)
+        for i, t in enumerate(index):  # what `append` will do, on token_index alone
+            held = np.append(held, t)
+            held = held[_survivors(self.policy, held)]
+            positions[i] = self.policy.positions_of(held)[-1]
+        return positions
+
+    # To a file and back: see `snapshot` ---------------------------------------------------------
+
+    kind = "slots"
+
+    def state(self) -> tuple[dict, dict]:
+        """All there is to go on from: arrays by name, and what JSON can hold."""
+        self.next_positions(0)  # raises after an interrupted pass: there would be nothing to go on from
+        arrays = {"token_index": self.token_index}
+        for i, layer in enumerate(self.layers):
+            arrays |= {f"keys.{i}": layer.keys, f"values.{i}": layer.values}
+        return arrays, {"n_seen": self.n_seen, "policy": asdict(self.policy)}
+
+    @classmethod
+    def from_state(cls, arrays: dict, about: dict) -> KVCache:
+        """The inverse of `state`."""
+        (_, K, D), n_layers = arrays["keys.0"].shape, len(arrays) // 2
+        cache = cls(n_layers, K, D, Policy(**about["policy"]), like=arrays["keys.0"])
+        for i, layer in enumerate(cache.layers):
+            layer.keys, layer.values = arrays[f"keys.{i}"], arrays[f"values.{i}"]
+            layer.token_index, layer.n_seen = arrays["token_index"], about["n_seen"]
+        return cache
+
+
+def held_after(policy: Policy, n_seen: int) -> np.ndarray:
+    """The token_index (S,) that a plain policy holds after `n_seen` tokens.
+
+    >>> held_after(keep_sinks(2, 3), 1_000_000).tolist()
+    [0, 1, 999997, 999998, 999999]
+    """
+    n_sinks = min(policy.n_sinks, n_seen)
+    first = n_sinks if policy.window is None else max(n_sinks, n_seen - policy.window)
+    return np.concatenate((np.arange(n_sinks), np.arange(first, n_seen)))
+
+
+def _survivors(policy, token_index):
+    """Slots that stay. A policy of one's own is held to slots that are there, in order, the newest among them."""
+    stay, newest = policy.survivors(token_index), len(token_index) - 1
+    if policy.is_plain:
+        return stay
+    if len(stay) == 0 or stay[-1] != newest or stay[0] < 0 or (np.diff(stay) < 1).any():
+        raise ValueError(f"{policy}: survivors are {stay}; they must ascend and end with {newest}, the newest")
+    return stay
+
+
+def refuse_own(policy: Policy) -> None:
+    """What a fast path says to a policy of one's own, instead of passing over its `survivors` in silence."""
+    if not policy.is_plain:
+        raise ValueError(
+            f"{policy}: a policy of its own, and the fast paths know sinks and a window only; the readable path asks "
+            "it: a minisink.KVCache, passed as cache= to token_nll, generate or Model.forward"
+        )
+
+
+def _check_whole(name, value, least, why):
+    """Refuse what is no whole number, or too small a one."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+        raise ValueError(f"{name} is {value!r}; it must be a whole number of {least} or more{why}")

@@ -1,16 +1,21 @@
-"""The four methods by name, and the cache each of them stands for."""
+"""The methods by name, and the cache each of them stands for."""
+
+from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 
-from .cache import KVCache, keep_all, keep_sinks, keep_window
+from .cache import KVCache, Policy, keep_all, keep_sinks, keep_window
+from .model import Model
 
 METHODS = ("dense", "window", "recompute", "streaming")
+N_SINKS, WINDOW = 4, 252  # a capacity of 256 tokens unless something else is asked for
 
 
-def policy_of(model, method, n_sinks, window, positions="slot"):
-    """Which tokens a method keeps.
+def policy_of(model: Model, method: str, n_sinks: int, window: int, positions: str = "slot") -> Policy:
+    """Which tokens a method keeps, and where it says they stand.
 
     Parameters
     ----------
@@ -53,33 +58,14 @@ def policy_of(model, method, n_sinks, window, positions="slot"):
     return policy
 
 
-def lead_of(model, ids, window):
-    """What a rebuilt window of a text begins with: the begin-of-text token if the text does, and there is room.
-
-    Parameters
-    ----------
-    model : Model
-    ids : ndarray of shape (T,), ints
-    window : int
-
-    Returns
-    -------
-    ndarray of shape (1,) or (0,), ints
-        For `lead` of `perplexity.token_nll` and `generate.generate`.
-    """
-    begun = len(ids) > 0 and ids[0] == model.config.bos and window > 1
-    return ids[: int(begun)]
-
-
-def check_lead(model, lead, window):
-    """The tokens that go in front of a rebuilt window, as an array shorter than the window."""
-    lead = model.check_ids(lead) if len(lead) else np.empty(0, np.int64)
-    if len(lead) >= window:
-        raise ValueError(f"lead has {len(lead)} tokens; a window of {window} has no room for any other")
-    return lead
-
-
-def new_cache(model, *, method="streaming", n_sinks=4, window=252, positions="slot"):
+def new_cache(
+    model: Model,
+    *,
+    method: str = "streaming",
+    n_sinks: int = N_SINKS,
+    window: int = WINDOW,
+    positions: str = "slot",
+) -> KVCache:
     """An empty cache for `model`, to be passed to `Model.forward`.
 
     Parameters
@@ -104,21 +90,54 @@ def new_cache(model, *, method="streaming", n_sinks=4, window=252, positions="sl
     """
     if method == "recompute":
         raise ValueError("method 'recompute' keeps no cache: it rebuilds every window from its tokens")
-    config, policy = model.config, policy_of(model, method, n_sinks, window, positions)
-    like = model.weights.embed
-    return KVCache(config.n_layers, config.n_kv_heads, config.head_dim, policy, like=like)
+    return cache_for(model, policy_of(model, method, n_sinks, window, positions))
 
 
-def cache_bytes_per_token(model):
-    """Bytes that the keys and values of one token take: ``2 L K D`` numbers.
+def cache_for(model: Model, policy: Policy) -> KVCache:
+    """An empty `KVCache` of a model's size with any policy, one of your own included."""
+    config = model.config
+    return KVCache(config.n_layers, config.n_kv_heads, config.head_dim, policy, like=model.weights.embed)
+
+
+def check_cache(model: Model, cache, method, n_sinks, window, positions) -> None:
+    """A cache that is given must fit, and says by itself what it keeps: refuse another method or size beside it."""
+    model.path_of(cache)
+    if not hasattr(cache, "n_seen"):
+        raise ValueError(f"cache is {cache!r}; here it needs `n_seen` too, the number of tokens it has taken in")
+    given = {"method": method, "n_sinks": n_sinks, "window": window, "positions": positions}
+    usual = {"method": "streaming", "n_sinks": N_SINKS, "window": WINDOW, "positions": "slot"}
+    beside = [f"{name}={value!r}" for name, value in given.items() if value != usual[name]]
+    if beside and getattr(cache, "policy", None) != policy_of(model, method, n_sinks, window, positions):
+        raise ValueError(f"{', '.join(beside)} cannot be given beside cache=, which says by itself what it keeps")
+
+
+def lead_of(model: Model, ids: np.ndarray, window: int) -> np.ndarray:
+    """What a rebuilt window of a text begins with: the begin-of-text token if the text does, and there is room.
 
     Parameters
     ----------
     model : Model
+    ids : ndarray of shape (T,), ints
+    window : int
 
     Returns
     -------
-    int
+    ndarray of shape (1,) or (0,), ints
+        For `lead` of `loss.token_nll` and `generation.generate`.
     """
+    begun = len(ids) > 0 and ids[0] == model.config.bos and window > 1
+    return ids[: int(begun)]
+
+
+def check_lead(model: Model, lead: Sequence[int] | np.ndarray, window: int) -> np.ndarray:
+    """The tokens that go in front of a rebuilt window, as an array shorter than the window."""
+    lead = model.check_ids(lead) if len(lead) else np.empty(0, np.int64)
+    if len(lead) >= window:
+        raise ValueError(f"lead has {len(lead)} tokens; a window of {window} has no room for any other")
+    return lead
+
+
+def cache_bytes_per_token(model: Model) -> int:
+    """Bytes that the keys and values of one token take: ``2 L K D`` numbers."""
     config = model.config
     return 2 * config.n_layers * config.n_kv_heads * config.head_dim * model.dtype.itemsize

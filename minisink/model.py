@@ -1,19 +1,25 @@
 """`load` a checkpoint by name, folder or hub id; a `Model` is its config, weights, tokenizer and forward pass."""
 
+from __future__ import annotations
+
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from . import checkpoint, gpt2, hub, llama
-from .attention import Cached, Dense
+from . import gpt2, llama
 from .cache import KVCache
-from .checkpoint import CheckpointError
-from .device import array_module, to_host
-from .resources import shipped, shipped_names
+from .hf import folder as hf_folder
+from .hf import hub
+from .hf.fields import CheckpointError
+from .paths import Cached, Dense
+from .paths import Path as AnyPath
+from .system.device import array_module, to_host
+from .system.resources import shipped, shipped_names
 
-ARCHITECTURES = {"llama": llama, "mistral": llama, "qwen2": llama, "gpt2": gpt2}
-MOST_LAYERS = 10_000  # far beyond any model: the names alone of 10**12 layers would fill all memory
+ARCHITECTURES: dict[str, Any] = {"llama": llama, "mistral": llama, "qwen2": llama, "gpt2": gpt2}
 
 
 class Model:
@@ -30,7 +36,9 @@ class Model:
         Tensors of the files that a forward pass does not need.
     """
 
-    def __init__(self, config, weights, tokenizer=None, *, name="", ignored=()):
+    def __init__(
+        self, config: Any, weights: Any, tokenizer: Any = None, *, name: str = "", ignored: Sequence[str] = ()
+    ):
         self.config = config
         self.weights = weights
         self.tokenizer = tokenizer
@@ -38,15 +46,28 @@ class Model:
         self.ignored = list(ignored)
         self.architecture = ARCHITECTURES[config.model_type]
 
-    def forward(self, ids, cache=None, *, rows=None, trace=None):
+    def __repr__(self):
+        config = self.config
+        about = f"{config.model_type}, {config.n_layers} layers of width {config.d_model}"
+        return f"<Model {self.name}: {about}, {self.n_parameters:,} parameters, {self.dtype}>"
+
+    def forward(
+        self,
+        ids: Sequence[int] | np.ndarray,
+        cache: KVCache | AnyPath | None = None,
+        *,
+        rows: slice | np.ndarray | None = None,
+        trace: dict | None = None,
+    ) -> np.ndarray:
         """Logits of the next token after each token.
 
         Parameters
         ----------
         ids : sequence or ndarray of shape (T,), ints
-        cache : KVCache or another with ``positions`` and ``mix``, optional
+        cache : KVCache or path, optional
             What the tokens may look at besides each other; it takes them in. Without one the text is
-            dense and causal from token 0. Any chunking gives the same logits.
+            dense and causal from token 0. Any chunking gives the same logits. A path is any object with
+            the methods of `paths.Path`.
         rows : slice or ndarray of ints, optional
             Tokens whose logits are wanted (all by default).
         trace : dict, optional
@@ -60,7 +81,8 @@ class Model:
         Raises
         ------
         ValueError
-            For ids that are empty, not whole numbers, or outside the vocabulary.
+            For ids that are empty, not whole numbers, or outside the vocabulary; for what is no cache, or one of
+            another model.
 
         Examples
         --------
@@ -68,12 +90,29 @@ class Model:
         >>> model.forward(model.encode("It was a dark night")).shape[1]
         1024
         """
-        ids = self.check_ids(ids)
-        path = Dense() if cache is None else Cached(cache) if isinstance(cache, KVCache) else cache
+        ids, path = self.check_ids(ids), self.path_of(cache)
+        if trace is not None and not isinstance(trace, dict):
+            raise ValueError(f"trace is {trace!r}; pass an empty dict, which is filled with what is inside")
         return self.architecture.forward(ids, self.weights, self.config, path=path, rows=rows, trace=trace)
 
-    def check_ids(self, ids):
+    def path_of(self, cache: KVCache | AnyPath | None) -> AnyPath:
+        """The path that a cache stands for, or a ValueError for what is none, or none of this model."""
+        if cache is None:
+            return Dense()
+        if isinstance(cache, KVCache):
+            config, keys = self.config, cache.layers[0].keys
+            has, needs = (len(cache.layers), *keys.shape[1:]), (config.n_layers, config.n_kv_heads, config.head_dim)
+            if has != needs:
+                raise ValueError(f"this cache has (layers, heads, channels) {has}; {self.name} needs {needs}")
+            return Cached(cache)
+        if not (hasattr(cache, "positions") and callable(getattr(cache, "mix", None))):
+            raise ValueError(f"cache is {cache!r}; it must be a KVCache or a path with `positions` and `mix`")
+        return cache
+
+    def check_ids(self, ids: Sequence[int] | np.ndarray) -> np.ndarray:
         """The ids as an int64 array of shape (T,), or a ValueError that names the first bad one."""
+        if isinstance(ids, str):
+            raise ValueError(f"ids are the text {ids[:20]!r}; encode it first: model.encode(text)")
         ids = np.asarray(ids)
         if ids.ndim != 1 or ids.size == 0:
             raise ValueError(f"ids have shape {ids.shape}; a text is one axis of at least one token")
@@ -85,7 +124,7 @@ class Model:
             raise ValueError(f"id {ids[at]} at index {at} is outside the vocabulary of {self.config.vocab_size}")
         return ids.astype(np.int64)
 
-    def encode(self, text, *, bos=True):
+    def encode(self, text: str, *, bos: bool = True) -> np.ndarray:
         """Text to token ids.
 
         Parameters
@@ -120,7 +159,7 @@ class Model:
         first = [self.config.bos] if bos and self.config.bos is not None else []
         return np.array(first + ids, dtype=np.int64)
 
-    def decode(self, ids):
+    def decode(self, ids: Sequence[int] | np.ndarray) -> str:
         """Token ids to text, special tokens left out.
 
         Parameters
@@ -138,7 +177,7 @@ class Model:
             raise ValueError(f"{self.name}: has no tokenizer.json, so text cannot be turned into tokens")
         return self.tokenizer
 
-    def save(self, folder):
+    def save(self, folder: str | os.PathLike) -> None:
         """Write a Hugging Face folder that `load` and transformers read; it loads again bit for bit.
 
         Parameters
@@ -150,23 +189,27 @@ class Model:
         CheckpointError
             When the folder cannot be written.
         """
-        tensors = {name: to_host(a) for name, a in self.architecture.to_tensors(self.config, self.weights).items()}
-        dtype = str(next(iter(tensors.values())).dtype)
-        raw = self.config.to_hf() | {"torch_dtype": dtype}
-        checkpoint.write_folder(Path(folder), raw, tensors, self.tokenizer)
+        hf_folder.write(Path(folder), self.config, self.arrays(), self.tokenizer)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Every learned array by name, on the host, a tied output matrix once: ``"embed"``, ``"0.wq"``, ..."""
+        arrays = self.architecture.to_arrays(self.config, self.weights)
+        return {name: to_host(array) for name, array in arrays.items()}
 
     @property
-    def dtype(self):
+    def dtype(self) -> np.dtype:
         """numpy dtype of the weights."""
         return self.weights.embed.dtype
 
     @property
-    def n_parameters(self):
+    def n_parameters(self) -> int:
         """Learned numbers; a tied output matrix counts once."""
-        return sum(int(np.prod(shape)) for shape in self.architecture.tensor_shapes(self.config).values())
+        return sum(int(np.prod(shape)) for shape in self.architecture.shapes(self.config).values())
 
 
-def load(name_or_path, *, dtype="float32", device="cpu", revision=None):
+def load(
+    name_or_path: str | os.PathLike, *, dtype: str = "float32", device: str = "cpu", revision: str | None = None
+) -> Model:
     """Load a checkpoint.
 
     Parameters
@@ -199,33 +242,14 @@ def load(name_or_path, *, dtype="float32", device="cpu", revision=None):
     >>> model.config.n_layers, model.n_parameters
     (4, 1066112)
     """
-    dtype = _check_dtype(dtype, device)
+    wanted = _check_dtype(dtype, device)
     xp = array_module(device)
-    folder = _find(name_or_path, revision)
-    raw = checkpoint.read_json(folder / "config.json")
-    architecture = ARCHITECTURES.get(str(raw.get("model_type")))
-    if architecture is None:
-        known = ", ".join(ARCHITECTURES)
-        raise CheckpointError(f"{folder / 'config.json'}: model_type {raw.get('model_type')!r} is not one of {known}")
+    config, arrays, tokenizer, ignored = hf_folder.read(_find(name_or_path, revision), dtype=wanted)
     try:
-        config = architecture.Config.from_hf(raw)
-    except ValueError as error:
-        raise CheckpointError(f"{folder / 'config.json'}: {error}") from error
-    if config.n_layers > MOST_LAYERS:
-        raise CheckpointError(f"{folder / 'config.json'}: asks for {config.n_layers} layers; {MOST_LAYERS} is the most")
-    tokenizer = checkpoint.read_tokenizer(folder, config.vocab_size)
-    tensors, ignored = checkpoint.read_tensors(
-        folder,
-        architecture.tensor_shapes(config),
-        prefix=architecture.PREFIX,
-        harmless=architecture.HARMLESS,
-        dtype=dtype,
-    )
-    try:
-        tensors = {name: xp.asarray(array) for name, array in tensors.items()}
+        arrays = {name: xp.asarray(array) for name, array in arrays.items()}
     except MemoryError as error:
         raise MemoryError(f"{name_or_path}: no memory left on {device} ({error}); float16 takes half") from error
-    weights = architecture.from_tensors(config, tensors)
+    weights = ARCHITECTURES[config.model_type].from_arrays(config, arrays)
     return Model(config, weights, tokenizer, name=str(name_or_path), ignored=ignored)
 
 

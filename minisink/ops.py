@@ -1,39 +1,23 @@
-"""The functions a transformer is made of, each with its equation.
+"""The functions a transformer is made of: pure, along the last axis, each with its equation.
 
-Every function here is pure, takes arrays of any leading shape and works along the last axis.
-The subject of the whole package hides in the first one: softmax weights *sum to one*, so a query
-that has nothing to look for must still put its weight somewhere.
+The subject of the whole package hides in the first one: softmax weights *sum to one*. A query that looks for nothing
+must still put its weight somewhere, and it puts it where every query can: on the first tokens, the attention sinks.
 """
 
 import numpy as np
 
 
-def softmax(x):
-    """Softmax along the last axis: ``exp(x_i) / sum_j exp(x_j)``.
+def softmax(x):  # (..., S) -> (..., S)
+    """``exp(x_i) / sum_j exp(x_j)``: weights that sum to one.
 
-    Parameters
-    ----------
-    x : ndarray of shape (..., S)
-        Scores; ``-inf`` marks a key that is masked out.
+    A key at ``-inf`` is masked out; where *every* key is, there is nothing to divide by, and all weights are zero.
 
-    Returns
-    -------
-    ndarray of shape (..., S)
-        Weights that sum to one. A row in which *every* key is masked has nothing to divide by and is
-        defined as all zeros.
-
-    Notes
-    -----
-    ``softmax(x) == softmax(x - c)`` for any c; with c = max(x) no exponential overflows.
-
-    Examples
-    --------
     >>> softmax(np.array([0.0, 0.0, -np.inf])).tolist()
     [0.5, 0.5, 0.0]
     >>> softmax(np.array([-np.inf, -np.inf])).tolist()
     [0.0, 0.0]
     """
-    largest = x.max(axis=-1, keepdims=True)  # (..., S) -> (..., 1)
+    largest = x.max(axis=-1, keepdims=True)  # (..., 1): softmax(x) = softmax(x - c), and no exponential overflows
     largest = np.where(largest == -np.inf, 0.0, largest)  # a fully masked row: avoid inf - inf
     weights = x - largest
     np.exp(weights, out=weights)  # in place: the largest array of the whole model is not copied again
@@ -42,26 +26,14 @@ def softmax(x):
     return weights
 
 
-def softmax_with_sink(x, sink_logit):
-    """Softmax with one more term in its denominator: ``exp(x_i) / (exp(sink) + sum_j exp(x_j))``.
+def softmax_with_sink(x, sink_logit):  # (..., S), broadcastable to (..., 1) -> (..., S)
+    """``exp(x_i) / (exp(sink) + sum_j exp(x_j))``: one more logit competes, and what it wins is dropped.
 
-    The *sink logit* takes part in the competition but has no key and no value: the weight it wins is
-    dropped, so the row sums to less than one and a head may attend to nothing (gpt-oss learns one a head).
+    The *sink logit* has no key and no value, so weights sum to less than one and a head may attend to nothing. gpt-oss
+    learns one a head. It is one more column, taken off after the softmax:
 
-    Parameters
-    ----------
-    x : ndarray of shape (..., S)
-        Scores; ``-inf`` marks a masked key.
-    sink_logit : float or ndarray broadcastable to (..., 1)
-        The logit of the sink.
-
-    Returns
-    -------
-    ndarray of shape (..., S)
-        Weights that sum to at most one.
-
-    Examples
-    --------
+    >>> softmax(np.array([0.0, 0.0, 0.0]))[:-1].round(4).tolist()
+    [0.3333, 0.3333]
     >>> softmax_with_sink(np.array([0.0, 0.0]), 0.0).round(4).tolist()
     [0.3333, 0.3333]
     """
@@ -72,23 +44,11 @@ def softmax_with_sink(x, sink_logit):
     return weights
 
 
-def softmax1(x):
-    """Softmax with a zero sink: ``exp(x_i) / (1 + sum_j exp(x_j))``.
+def softmax1(x):  # (..., S) -> (..., S)
+    """``exp(x_i) / (1 + sum_j exp(x_j))``: the "zero sink" of StreamingLLM, section 3.3, a sink logit of 0.
 
-    The "zero sink" of StreamingLLM, section 3.3: the same as one extra key and value of zeros, and the
-    same as a sink logit of 0.
+    The same as one extra key and value of zeros.
 
-    Parameters
-    ----------
-    x : ndarray of shape (..., S)
-
-    Returns
-    -------
-    ndarray of shape (..., S)
-        Weights that sum to less than one.
-
-    Examples
-    --------
     >>> softmax1(np.array([0.0, 0.0, 0.0])).tolist()
     [0.25, 0.25, 0.25]
     """
@@ -100,20 +60,9 @@ def relu(x):
     return np.maximum(x, 0.0)
 
 
-def log_softmax(x):
-    """Logarithm of `softmax`: ``x_i - log sum_j exp(x_j)``, without overflow.
+def log_softmax(x):  # (..., V) -> (..., V)
+    """``x_i - log sum_j exp(x_j)``, in nats, without overflow.
 
-    Parameters
-    ----------
-    x : ndarray of shape (..., V)
-
-    Returns
-    -------
-    ndarray of shape (..., V)
-        Log-probabilities in nats.
-
-    Examples
-    --------
     >>> log_softmax(np.array([0.0, 0.0])).round(4).tolist()
     [-0.6931, -0.6931]
     """
@@ -121,64 +70,29 @@ def log_softmax(x):
     return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
 
 
-def linear(x, w, b=None):
-    """Affine map ``x @ w + b``.
-
-    Parameters
-    ----------
-    x : ndarray of shape (..., C)
-    w : ndarray of shape (C, F)
-    b : ndarray of shape (F,), optional
-
-    Returns
-    -------
-    ndarray of shape (..., F)
-    """
+def linear(x, w, b=None):  # (..., C), (C, F), (F,) -> (..., F)
+    """``x w + b``."""
     return x @ w if b is None else x @ w + b
 
 
-def rms_norm(x, weight, eps=1e-5):
-    """Root-mean-square norm of Llama: ``weight * x / sqrt(mean(x**2) + eps)``.
+def rms_norm(x, weight, eps=1e-5):  # (..., C), (C,) -> (..., C)
+    """``weight * x / sqrt(mean(x^2) + eps)``, the norm of Llama.
 
-    Parameters
-    ----------
-    x : ndarray of shape (..., C)
-    weight : ndarray of shape (C,)
-    eps : float
-
-    Returns
-    -------
-    ndarray of shape (..., C)
-
-    Examples
-    --------
     >>> rms_norm(np.array([3.0, 4.0]), np.ones(2), 0.0).round(4).tolist()
     [0.8485, 1.1314]
     """
     return weight * (x / _root_mean_square(x, eps)).astype(x.dtype, copy=False)
 
 
-def _root_mean_square(x, eps):
-    """``sqrt(mean(x**2) + eps)``, (..., C) -> (..., 1); in float32 at least: float16 ends before 256 squared."""
+def _root_mean_square(x, eps):  # (..., C) -> (..., 1)
+    """``sqrt(mean(x^2) + eps)``, in float32 at least: float16 ends before 256 squared."""
     squares = np.square(x, dtype=np.result_type(x.dtype, np.float32))
     return np.sqrt(squares.mean(axis=-1, keepdims=True) + eps)
 
 
-def layer_norm(x, weight, bias, eps=1e-5):
-    """Layer norm of GPT-2: ``weight * (x - mean(x)) / sqrt(var(x) + eps) + bias``.
+def layer_norm(x, weight, bias, eps=1e-5):  # (..., C), (C,), (C,) -> (..., C)
+    """``weight * (x - mean(x)) / sqrt(var(x) + eps) + bias``, the norm of GPT-2.
 
-    Parameters
-    ----------
-    x : ndarray of shape (..., C)
-    weight, bias : ndarray of shape (C,)
-    eps : float
-
-    Returns
-    -------
-    ndarray of shape (..., C)
-
-    Examples
-    --------
     >>> layer_norm(np.array([1.0, 3.0]), np.ones(2), np.zeros(2), 0.0).tolist()
     [-1.0, 1.0]
     """
@@ -187,20 +101,8 @@ def layer_norm(x, weight, bias, eps=1e-5):
 
 
 def silu(x):
-    """Sigmoid-weighted linear unit: ``x * sigmoid(x)``.
+    """``x sigmoid(x)``; the sigmoid by way of tanh, which saturates where ``exp(-x)`` would overflow.
 
-    The sigmoid is written with tanh, which saturates where ``exp(-x)`` would overflow.
-
-    Parameters
-    ----------
-    x : ndarray
-
-    Returns
-    -------
-    ndarray of the same shape
-
-    Examples
-    --------
     >>> silu(np.array([-1000.0, 0.0, 1.0])).round(4).tolist()
     [-0.0, 0.0, 0.7311]
     """
@@ -212,20 +114,8 @@ def silu(x):
 
 
 def gelu(x):
-    """Gaussian error linear unit as GPT-2 computes it (``gelu_new``, the tanh approximation).
+    """``0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))``, as GPT-2 computes it (``gelu_new``).
 
-    ``0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))``
-
-    Parameters
-    ----------
-    x : ndarray
-
-    Returns
-    -------
-    ndarray of the same shape
-
-    Examples
-    --------
     >>> gelu(np.array([-1.0, 0.0, 1.0])).round(4).tolist()
     [-0.1588, 0.0, 0.8412]
     """

@@ -7,7 +7,7 @@ other's, and its values are small, so that looking at it changes little.
 
 import numpy as np
 
-from .device import to_host
+from .system.device import to_host
 
 
 def pieces(model, ids, length, n_texts):
@@ -40,13 +40,15 @@ def pieces(model, ids, length, n_texts):
     return [[*lead, *ids[start : start + step]] for start in starts]
 
 
-def look_inside(model, ids):
-    """Run a text densely and keep everything.
+def look_inside(model, ids, cache=None):
+    """Run a text and keep everything.
 
     Parameters
     ----------
     model : Model
     ids : sequence or ndarray of shape (T,), ints
+    cache : KVCache or path, optional
+        Through which the text runs; densely by default.
 
     Returns
     -------
@@ -54,7 +56,7 @@ def look_inside(model, ids):
         The trace; see `llama.forward`.
     """
     trace = {}
-    model.forward(ids, trace=trace)
+    model.forward(ids, cache, trace=trace)
     return trace
 
 
@@ -181,14 +183,13 @@ def _after_layers(trace):
     return [to_host(x) for x in [layer["x"] for layer in layers[1:]] + [trace["x"]]]  # left one, entered the next
 
 
-def summary(model, ids, *, n_first=1):
+def summary(trace, *, n_first=1):
     """Everything ``minisink inspect`` shows.
 
     Parameters
     ----------
-    model : Model
-    ids : sequence or ndarray of shape (T,), ints
-        At least ``n_first + 1``.
+    trace : dict
+        From `look_inside`, of at least ``n_first + 1`` tokens.
     n_first : int
 
     Returns
@@ -203,12 +204,11 @@ def summary(model, ids, *, n_first=1):
     Raises
     ------
     ValueError
-        For a text too short, or bad ids.
+        For a text too short.
     """
-    trace = look_inside(model, ids)
     patterns = [layer["pattern"] for layer in trace["layers"]]
     length = norms(trace)
-    shared_by = model.config.n_heads // model.config.n_kv_heads
+    shared_by = len(patterns[0]) // length["key"].shape[-1]  # H / K
     layers = []
     for i, pattern in enumerate(patterns):
         heads = []

@@ -1,39 +1,42 @@
-"""A cache to a file and back, so that a stream can stop today and go on tomorrow, to the same bits."""
+"""Any cache to a file and back, so that a stream can stop today and go on tomorrow, to the same bits."""
 
-import json
-from dataclasses import asdict
+from __future__ import annotations
+
+import os
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
 
-from .cache import KVCache, Policy
-from .device import to_host
-from .files import save_arrays
+from .cache import KVCache
+from .fast.blocks import Banded
+from .fast.ring import RingCache
+from .system.device import to_host
+from .system.files import load_state, save_state
+
+CACHES: dict = {cache.kind: cache for cache in (KVCache, Banded, RingCache)}  # each has `state` and `from_state`
 
 
-def save_cache(cache, path):
+def save_cache(cache: KVCache | Banded | RingCache, path: str | os.PathLike) -> None:
     """Write a cache to a safetensors file, whole or not at all.
 
     Parameters
     ----------
-    cache : KVCache
+    cache : KVCache, fast.blocks.Banded or fast.ring.RingCache
     path : str or path
 
     Raises
     ------
     ValueError
-        When an interrupted forward pass left the layers at different tokens, or the file cannot be written.
+        For a cache or policy of your own, which could not be made anew from a file; when an interrupted forward pass
+        left the layers at different tokens; or when the file cannot be written.
     """
-    cache.next_positions(0)  # raises if so: there would be nothing to go on from
-    arrays = {"token_index": cache.token_index}
-    for i, layer in enumerate(cache.layers):
-        arrays[f"keys.{i}"] = np.ascontiguousarray(to_host(layer.keys))
-        arrays[f"values.{i}"] = np.ascontiguousarray(to_host(layer.values))
-    about = asdict(cache.policy) | {"n_seen": cache.n_seen}
-    save_arrays(arrays, path, {"minisink_cache": json.dumps(about)})
+    if type(cache) not in CACHES.values() or not cache.policy.is_plain:
+        raise ValueError(f"{cache!r} is of your own making: a file could not bring it back; keep its arrays yourself")
+    arrays, about = cache.state()
+    arrays = {name: to_host(array) for name, array in arrays.items()}
+    save_state(path, "minisink_cache", about | {"kind": cache.kind}, arrays)
 
 
-def load_cache(path, *, like=None):
+def load_cache(path: str | os.PathLike, *, like: np.ndarray | None = None) -> KVCache | Banded | RingCache:
     """Read a cache that `save_cache` wrote.
 
     Parameters
@@ -44,26 +47,19 @@ def load_cache(path, *, like=None):
 
     Returns
     -------
-    KVCache
+    KVCache, fast.blocks.Banded or fast.ring.RingCache
+        What was saved.
 
     Raises
     ------
     ValueError
-        When the file is not a saved cache.
+        When the file is not a saved cache, or was changed or damaged since it was written.
     """
-    try:
-        with safe_open(path, framework="numpy") as file:
-            about = json.loads((file.metadata() or {})["minisink_cache"])
-            arrays = {name: file.get_tensor(name) for name in file.keys()}
-        n_layers = sum(name.startswith("keys.") for name in arrays)
-        _, n_kv_heads, head_dim = arrays["keys.0"].shape
-        n_seen = about.pop("n_seen")
-        cache = KVCache(n_layers, n_kv_heads, head_dim, Policy(**about))
-        for i, layer in enumerate(cache.layers):
-            layer.keys, layer.values = arrays[f"keys.{i}"], arrays[f"values.{i}"]
-            if like is not None:
-                layer.keys, layer.values = np.asarray(layer.keys, like=like), np.asarray(layer.values, like=like)
-            layer.token_index, layer.n_seen = arrays["token_index"], n_seen
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: not a saved minisink cache ({error})") from error
-    return cache
+    return restored(*load_state(path, "minisink_cache", "a saved minisink cache"), like)
+
+
+def restored(about: dict, arrays: dict, like: np.ndarray | None = None) -> KVCache | Banded | RingCache:
+    """The cache of a state, its keys and values on the device of `like`."""
+    if like is not None:
+        arrays = {n: a if n == "token_index" else np.asarray(a, like=like) for n, a in arrays.items()}
+    return CACHES[about["kind"]].from_state(arrays, about)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from minisink.resources import shipped
+from minisink.system.resources import shipped
 
 collect_ignore = ["golden/make.py"]  # a script, and it needs torch
 

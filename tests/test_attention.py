@@ -1,24 +1,50 @@
 """Attention against its loops, and the identities that make the four methods comparable."""
 
+import math
 from dataclasses import replace
 from functools import partial
 
-import by_the_book as book
 import numpy as np
 import pytest
 import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
+from minisink import by_the_book as book
 from minisink import ops
-from minisink.attention import attend, banded_mask, cached_attention, causal_attention, causal_mask, normaliser
+from minisink.attention import attend, banded_mask, causal_mask, normaliser
 from minisink.cache import KVCache, keep_all, keep_sinks
+from minisink.paths import cached_attention, causal_attention
 from minisink.positions import rope_frequencies, rotate, unrotated
 
 T, S, H, K, D = 3, 7, 4, 2, 6
 TURNS = rope_frequencies(D, 50.0)
 TURN = partial(rotate, frequencies=TURNS)
 kv_heads = st.sampled_from([2, 1, 4])
+
+
+def shifting_scores(q, k, n_sinks, window, turns, dtype=np.float64):
+    """Keys are stored rotated; each eviction turns those behind the gap by -1. Scores (H, S) of the last query."""
+    keys = np.zeros((0, *k.shape[1:]), dtype)
+    for t in range(len(q)):
+        slot = min(len(keys), n_sinks + window - 1)
+        if slot < len(keys):  # full: the oldest that is not a sink leaves, and the rest moves up by one
+            moved = moved_to(keys[n_sinks + 1 :], -1, turns).astype(dtype)
+            keys = np.concatenate((keys[:n_sinks], moved))
+        keys = np.concatenate((keys, moved_to(k[t : t + 1], slot, turns).astype(dtype)))
+    queries = moved_to(q[-1:], len(keys) - 1, turns)[0]  # (H, D)
+    groups = q.shape[1] // k.shape[1]
+    scores = [[book.dot(queries[h], key[h // groups]) for key in keys] for h in range(q.shape[1])]
+    return np.array(scores) / math.sqrt(q.shape[2])
+
+
+def moved_to(x, position, turns):
+    """`rotate` for every vector of (S, K, D) at once."""
+    a, b = np.split(x.astype(float), 2, axis=-1)
+    cos, sin = np.cos(position * np.array(turns)), np.sin(position * np.array(turns))
+    return np.concatenate((a * cos - b * sin, b * cos + a * sin), axis=-1)
+
+
 lengths = st.tuples(st.integers(1, 5), st.integers(0, 6)).map(lambda n: (n[0], n[0] + n[1]))  # T <= S
 
 
@@ -156,7 +182,7 @@ def test_rotating_by_slot_is_shifting_rotated_keys_on_eviction(seed, chunks, n_s
     n_tokens, traces = sum(chunks), []
     q, k, v = qkv(seed, n_tokens, n_tokens)
     cached(q, k, v, keep_sinks(n_sinks, window), chunks, traces=traces)
-    want = book.shifting_scores(q, k, n_sinks, window, TURNS)
+    want = shifting_scores(q, k, n_sinks, window, TURNS)
     got = traces[-1]["scores"][:, -1]
     close(got[:, : want.shape[1]], want, atol=1e-10)
     assert (got[:, want.shape[1] :] == -np.inf).all()  # an earlier query of the chunk cannot have seen more
@@ -189,5 +215,5 @@ def test_stored_keys_do_not_drift(seed):
     for token in range(window, n_tokens - 1):
         layer.append(k[token : token + 1], v[token : token + 1])
     cached_attention(q[-1:], k[-1:], v[-1:], layer, TURN, trace=trace)
-    want = book.shifting_scores(q, k, 1, window, TURNS)
+    want = shifting_scores(q, k, 1, window, TURNS)
     close(trace["scores"][:, 0], want, atol=0.01)

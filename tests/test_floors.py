@@ -1,6 +1,13 @@
-"""A module imports only from floors below its own; siblings never import each other; only device.py names CuPy."""
+"""The house: README's reading table is the shelf, in order; the wings stand around it. Imports point down.
+
+A shelf file imports only from rows above its own. `by_the_book` is imported by nothing. `system` knows nothing of the
+lesson and may be used by all; `hf` and `fast` may use the shelf up to the two architectures; `evaluation`, `training`
+and `experiments` anything below; `commands` everything. Exceptions by name: `model` imports `hf`; `loss`, `generation`
+and `snapshot` import `fast`. Only system/device.py names CuPy.
+"""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -8,71 +15,46 @@ import pytest
 import minisink
 
 PACKAGE = Path(minisink.__file__).parent
-FLOORS = {
-    "ops": 0,
-    "positions": 0,
-    "cache": 0,
-    "device": 0,
-    "fields": 0,
-    "resources": 0,
-    "attention": 1,
-    "snapshot": 1,
-    "llama": 2,
-    "gpt2": 2,
-    "checkpoint": 2,
-    "errors": 0,
-    "files": 0,
-    "interrupts": 0,
-    "texts": 0,
-    "tape": 0,
-    "tally": 0,
-    "hub": 2,
-    "model": 3,
-    "streaming": 4,
-    "methods": 4,
-    "ring": 4,
-    "fused": 4.3,
-    "decoder": 4.6,  # the ring, the fused weights, and the blocks of `streaming` for a prompt
-    "generate": 5,
-    "perplexity": 5,
-    "sinks": 5,
-    "terminal": 5,
-    "evaluation": 5.3,
-    "__init__": 5.5,  # the public face of the floors below it
-    "training": 5.5,  # beside the house: imported by nothing below floor 6
-    "experiments": 6,
-    "plots": 6,
-    "commands": 6.5,
-    "cli": 7,
-    "__main__": 8,
-    "weights": 8,  # data with an __init__.py, imported by nothing
-}
-INSIDE = {"training"}  # folders whose files may lean on each other
+README = (PACKAGE.parent / "README.md").read_text(encoding="utf-8")
+TABLE = README.split("## Read it in this order")[1].split("\n## ")[0]
+SHELF = re.findall(r"\]\(minisink/(\w+)\.py\)", TABLE)
+WINGS = ["system", "hf", "fast", "evaluation", "training", "experiments", "commands"]  # each may use those before it
+EXCEPTIONS = {"model": {"hf"}, "loss": {"fast"}, "generation": {"fast"}, "snapshot": {"fast"}}
+
+
+def allowed(module):
+    """The files of the shelf, and the wings, that a file may import from."""
+    place = module.split(".")[0]
+    if place in SHELF:
+        return set(SHELF[1 : SHELF.index(place)]) | {"system"} | EXCEPTIONS.get(place, set())
+    if place == "system":
+        return {"system"}
+    if place in ("hf", "fast"):
+        return set(SHELF[1 : SHELF.index("gpt2") + 1]) | {"system", place}
+    return set(SHELF[1:]) | set(WINGS[: WINGS.index(place) + 1]) | {"__init__"}  # the package itself, for its version
 
 
 def imports(source, module):
-    """Names of the minisink modules, dotted from the package down, that `source` imports; and "cupy" if it names that.
+    """What `source` imports of minisink, dotted from the package down ("__init__": the package itself), and "cupy".
 
-    Imports inside functions count. `module` is where the source stands: ("llama",) or ("training", "loop").
+    Imports inside functions count. `module` is where the source stands, as "llama" or "training.loop".
     """
-    found = set()
+    found, here = set(), ["minisink", *module.split(".")]
+    names = {path.stem for path in PACKAGE.glob("*.py")} | set(WINGS)
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             found |= {_inside(alias.name.split(".")) for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            here = ["minisink", *module][: len(module) + 1 - node.level] if node.level else []
-            path = here + (node.module.split(".") if node.module else [])
-            names = {alias.name for alias in node.names} if path == ["minisink"] else set()
-            found |= {_inside([*path, name] if name in FLOORS else path) for name in names or {""}}
-        elif (
-            isinstance(node, ast.Name) and node.id == "cupy" or isinstance(node, ast.Constant) and node.value == "cupy"
-        ):
+            path = here[: len(here) - node.level] if node.level else []
+            path += node.module.split(".") if node.module else []
+            wanted = {alias.name for alias in node.names} if path == ["minisink"] else {""}
+            found |= {_inside([*path, name] if name in names else path) for name in wanted}
+        elif "cupy" in (getattr(node, "id", None), getattr(node, "value", None)):  # a name or a text
             found.add("cupy")
     return {name for name in found if name}
 
 
 def _inside(path):
-    """The dotted name below minisink, "__init__" for the package itself; "cupy"; or None for what is not ours."""
     if path[0] == "cupy":
         return "cupy"
     return None if path[0] != "minisink" else ".".join(path[1:]) or "__init__"
@@ -80,48 +62,67 @@ def _inside(path):
 
 def complaints(source, module):
     """What is wrong with the imports of one file, a line each."""
-    own, found = module[0], []
+    may, found = allowed(module), []
     for name in sorted(imports(source, module)):
-        other = name.split(".")[0]
         if name == "cupy":
-            if own != "device":
-                found.append(f"{'.'.join(module)} names cupy; only device.py may")
-        elif other == own and own in INSIDE:
-            continue
-        elif other not in FLOORS:
-            found.append(f"{'.'.join(module)} imports {name}, which stands on no floor")
-        elif FLOORS[other] >= FLOORS[own]:
-            found.append(f"{'.'.join(module)} (floor {FLOORS[own]}) imports {name} (floor {FLOORS[other]})")
+            if module != "system.device":
+                found.append(f"{module} names cupy; only system.device may")
+        elif name.split(".")[0] not in may:
+            found.append(f"{module} imports {name}, which does not stand below it")
     return found
 
 
-FILES = sorted(PACKAGE.rglob("*.py"))
+FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.name not in ("__init__.py", "__main__.py"))
+FILES = [path for path in FILES if "weights" not in path.relative_to(PACKAGE).parts]
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.relative_to(PACKAGE).as_posix())
-def test_a_module_imports_from_below(file):
-    """Every file stands on a floor, and imports from the floors below it only."""
-    module = file.relative_to(PACKAGE).with_suffix("").parts
-    assert module[0] in FLOORS, "give the new module a floor"
+def test_imports_point_down(file):
+    """Every file stands on the shelf or in a wing, and imports from what is below it only."""
+    module = ".".join(file.relative_to(PACKAGE).with_suffix("").parts)
+    assert module.split(".")[0] in [*SHELF, *WINGS], "give the new file a row in README's table, or a wing"
     assert complaints(file.read_text(encoding="utf-8"), module) == []
+
+
+def test_the_shelf_shows_the_lesson():
+    """A flat file is a row of the table, and the table begins where a student does."""
+    flat = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__", "__main__"}
+    assert set(SHELF) == flat and len(SHELF) == len(flat) <= 16
+    assert SHELF[:8] == ["by_the_book", "ops", "sinks", "positions", "cache", "attention", "paths", "llama"]
+    folders = {path.name for path in PACKAGE.iterdir() if path.is_dir() and list(path.glob("*.py"))} - {"weights"}
+    assert folders == set(WINGS)
+    for folder in folders:
+        assert f"(minisink/{folder})" in README
+
+
+def test_the_book_leans_on_nothing():
+    """Its loops import math and numpy, so that nothing can be wrong in both."""
+    source = (PACKAGE / "by_the_book.py").read_text(encoding="utf-8")
+    modules = [node.names[0].name for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Import)]
+    assert (modules, imports(source, "by_the_book")) == (["math", "numpy"], set())
 
 
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("ops", "from .positions import rotate"),  # a sibling
-        ("cache", "from .attention import attend"),  # up
+        ("ops", "from .positions import rotate"),  # a row below
+        ("cache", "from .attention import attend"),
         ("attention", "from . import llama"),
         ("llama", "from minisink.gpt2 import Config"),
         ("llama", "import minisink.model"),
-        ("model", "def f():\n    from .generate import generate"),  # hidden in a function
-        ("perplexity", "from .generate import generate"),
-        ("streaming", "from . import keep_all"),  # a name of the package itself
-        ("streaming", "import minisink"),
+        ("llama", "from .hf.fields import whole"),
+        ("ops", "from .by_the_book import softmax"),
+        ("commands.demo", "from ..by_the_book import softmax"),
+        ("model", "def f():\n    from .generation import generate"),  # hidden in a function
+        ("model", "from .fast.ring import RingCache"),
+        ("fast.blocks", "from ..model import load"),
+        ("fast.blocks", "from .. import keep_all"),  # a name of the package itself
+        ("hf.folder", "import minisink"),
+        ("system.files", "from ..ops import softmax"),
         ("sinks", "from .training.loop import train"),
-        ("training.loop", "from ..cli import main"),
-        ("experiments.table", "from .figure import draw"),
-        ("experiments.table", "from ..plots import draw"),
+        ("training.loop", "from ..commands.parser import main"),
+        ("evaluation.run", "from ..experiments.speed import floor"),
+        ("experiments.table", "from ..commands.common import dump"),
         ("ops", "import cupy"),
         ("ops", "from cupy import cuda"),
         ("ops", "import importlib\nimportlib.import_module('cupy')"),
@@ -129,20 +130,22 @@ def test_a_module_imports_from_below(file):
 )
 def test_an_offender_is_found(module, source):
     """An import that points up or sideways, however it is written, is complained about once."""
-    assert len(complaints(source, tuple(module.split(".")))) == 1
+    assert len(complaints(source, module)) == 1
 
 
 @pytest.mark.parametrize(
     ("module", "source"),
     [
         ("attention", "import numpy as np\nfrom .ops import softmax"),
-        ("model", "from . import gpt2, llama\nfrom .cache import KVCache"),
-        ("device", "import cupy\ncupy.asarray(1)"),
-        ("training.loop", "from .data import batches\nfrom ..ops import softmax"),
-        ("experiments.table", "from minisink.perplexity import token_nll"),
-        ("cli", "import minisink.generate\nfrom .plots import draw"),
+        ("model", "from . import gpt2, llama\nfrom .cache import KVCache\nfrom .hf import folder"),
+        ("loss", "from .fast.blocks import Banded\nfrom .system.device import to_host"),
+        ("fast.decoder", "from ..gpt2 import check_learned\nfrom .ring import RingCache"),
+        ("system.device", "import cupy\ncupy.asarray(1)"),
+        ("training.loop", "from .data import batches\nfrom ..ops import softmax\nfrom ..hf.folder import raw_of"),
+        ("experiments.table", "from minisink.loss import token_nll\nfrom ..training.loop import run"),
+        ("commands.parser", "from .. import __version__\nimport minisink.generation\nfrom ..system.plots import draw"),
     ],
 )
-def test_what_stands_on_lower_floors_is_fine(module, source):
+def test_what_stands_below_is_fine(module, source):
     """Imports that point down, and other packages, raise no complaint."""
-    assert complaints(source, tuple(module.split("."))) == []
+    assert complaints(source, module) == []

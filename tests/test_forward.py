@@ -1,15 +1,15 @@
 """Whole models in float64: caches of every kind against the book, and what a query can and cannot see."""
 
-import by_the_book as book
 import numpy as np
 import pytest
 import tiny
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from minisink import by_the_book as book
 from minisink import gpt2, llama
-from minisink.attention import Cached
 from minisink.cache import keep_all, keep_sinks, keep_window
+from minisink.paths import Cached
 
 both = pytest.mark.parametrize("arch", [llama, gpt2])
 some = settings(max_examples=60)
@@ -193,6 +193,18 @@ def test_an_evicted_token_is_forgotten(model, ids, n_sinks, window, data):
     before, after = [model.stream(text, keep_sinks(n_sinks, window)) for text in (ids, other)]
     assert (before[changed + window :] == after[changed + window :]).all()
     differ(before[changed], after[changed])
+
+
+@some
+@given(tiny.models(), st.integers(0, 2), st.integers(1, 3), tiny.seeds)
+def test_an_evicted_token_echoes_for_layers_times_window(model, n_sinks, window, seed):
+    """Those who saw it carry it on, a window further in each layer: to layers x (window - 1) tokens, and no further."""
+    reach, changed = model.config.n_layers * (window - 1), n_sinks + 1
+    ids = tiny.ids(changed + reach + 4, seed).tolist()
+    other = [*ids[:changed], (ids[changed] + 1) % model.config.vocab_size, *ids[changed + 1 :]]
+    before, after = [model.stream(text, keep_sinks(n_sinks, window)) for text in (ids, other)]
+    assert (before[changed + reach + 1 :] == after[changed + reach + 1 :]).all()
+    assert (before[changed : changed + reach + 1] != after[changed : changed + reach + 1]).any(axis=1).all()
 
 
 @some

@@ -1,6 +1,5 @@
 """The four methods through the public functions, and the fast paths against the readable one."""
 
-import by_the_book as book
 import numpy as np
 import pytest
 import tiny
@@ -8,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import minisink
+from minisink import by_the_book as book
 from minisink import gpt2, llama
+from minisink.fast.blocks import Banded, Windows
 from minisink.methods import METHODS, lead_of
-from minisink.streaming import Banded, Windows
 
 some = settings(max_examples=60)
 thousand = settings(max_examples=1000)
@@ -26,11 +26,6 @@ def close(got, want):
 def public(model):
     """A `minisink.Model` without a tokenizer, of a tiny one."""
     return minisink.Model(model.config, model.weights, name="tiny")
-
-
-def nll_of(logits, ids):
-    """Nats (T-1,) of each next token."""
-    return np.array([-book.log_softmax(row)[token] for row, token in zip(logits[:-1], ids[1:], strict=True)])
 
 
 def literally(model, ids, method, n_sinks, window, positions):
@@ -54,7 +49,7 @@ def readable(model, ids, method, n_sinks, window, positions):
 @given(tiny.models(), tiny.texts(min_size=2, max_size=12), st.sampled_from(METHODS), sizes, tiny.positions)
 def test_token_nll_is_the_book(model, ids, method, sizes, positions):
     """The loss of each token under each method, from a plain reading of the paper."""
-    want = nll_of(literally(model, ids, method, *sizes, positions), ids)
+    want = book.losses(literally(model, ids, method, *sizes, positions), ids)
     n_sinks, window = sizes
     got = minisink.token_nll(public(model), ids, method=method, n_sinks=n_sinks, window=window, positions=positions)
     close(got, want)
@@ -68,7 +63,7 @@ def test_blocks_of_loss_are_one_token_at_a_time(model, ids, method, sizes, posit
     options = {"method": method, "n_sinks": n_sinks, "window": window, "positions": positions}
     blocks = list(minisink.nll_blocks(model, ids, block=block, **options))
     assert [len(b) for b in blocks[:-1]] == [block] * (len(blocks) - 1)
-    want = nll_of(readable(model, ids, **options), ids)
+    want = book.losses(readable(model, ids, **options), ids)
     close(np.concatenate([np.empty(0), *blocks]), want)
 
 
@@ -102,7 +97,7 @@ def test_recompute_is_each_window_from_scratch(model, ids, window, block):
     model = public(model)
     blocks = minisink.nll_blocks(model, ids, method="recompute", window=window, block=block)
     alone = [model.forward(ids[max(0, t - window) : t])[-1] for t in range(1, len(ids) + 1)]
-    close(np.concatenate(list(blocks)), nll_of(alone, ids))
+    close(np.concatenate(list(blocks)), book.losses(alone, ids))
 
 
 @pytest.mark.parametrize("arch", [llama, gpt2])
@@ -208,7 +203,7 @@ def test_a_lead_stands_in_front_of_every_window_that_lost_its_beginning(arch):
             return model.forward(text if len(text) <= window else [*lead, *text[-(window - len(lead)) :]])[-1]
 
         blocks = minisink.nll_blocks(model, ids, block=3, **options)
-        close(np.concatenate(list(blocks)), nll_of([after(ids[: t + 1]) for t in range(14)], ids))
+        close(np.concatenate(list(blocks)), book.losses([after(ids[: t + 1]) for t in range(14)], ids))
         text = [*ids[:2], *minisink.generate(model, ids[:2], max_new_tokens=12, **options)]
         assert text[2:] == [after(text[:t]).argmax() for t in range(2, 14)]
 

@@ -4,7 +4,6 @@ The numbers are those of the list of wrong turns that other implementations have
 mistakes that this code itself invites.
 """
 
-import importlib
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -18,9 +17,9 @@ import test_positions
 import tiny
 
 import minisink
-from minisink import gpt2, llama, ops, positions
+from minisink import gpt2, llama, loss, ops, positions
 from minisink.cache import KVCache, LayerCache, Policy, keep_all, keep_sinks, keep_window
-from minisink.streaming import Banded, Windows
+from minisink.fast.blocks import Banded, Windows
 
 LLAMA, GPT2, IDS = tiny.make(llama), tiny.make(gpt2), tiny.ids(12).tolist()
 ONES, CHUNKS = [1] * 12, [2, 3, 2, 5]
@@ -106,7 +105,7 @@ def do_not_shift_the_new_key(patch):
 
 def see_the_future(patch):
     everything = lambda *args, **options: causal_mask(*args, **options) | True  # noqa: E731
-    patch.setattr("minisink.attention.causal_mask", everything)
+    patch.setattr("minisink.paths.causal_mask", everything)
 
 
 def take_a_chunk_at_once(patch):
@@ -125,22 +124,21 @@ def take_a_chunk_at_once_and_evict_later(patch):
 
 
 def slice_from_minus_zero(patch):
-    def stay(self, n):
+    def stay(self, index):
+        n = len(index)
         old, new = np.arange(n - 1), np.arange(n - 1, n)
         recent = old[self.n_sinks :][-(self.window - 1) :]  # everything when window is 1
         return np.concatenate((old[: self.n_sinks], recent, new))
 
-    patch.setattr(Policy, "survivors", lambda self, n: stay(self, n) if n > self.capacity else survivors(self, n))
+    patch.setattr(Policy, "survivors", lambda self, i: stay(self, i) if len(i) > self.capacity else survivors(self, i))
 
 
 def measure_in_one_pass(patch):
-    perplexity = importlib.import_module("minisink.perplexity")  # the package's own name for it is the function
-
     def all_at_once(model, pieces, cache, block):
         (ids,) = pieces
-        yield perplexity.nll_of(model.forward(ids[:-1]), ids[1:])
+        yield loss.nll_of(model.forward(ids[:-1]), ids[1:])
 
-    patch.setattr(perplexity, "_streamed", all_at_once)
+    patch.setattr(loss, "_streamed", all_at_once)
 
 
 def turn_stored_keys_again_and_again(patch):
@@ -188,7 +186,7 @@ def wrap_learned_positions(patch):
 
 def band_one_too_wide(patch):
     wider = lambda T, S, window, like=None: banded_mask(T, S, window + 1, like)  # noqa: E731
-    patch.setattr("minisink.streaming.banded_mask", wider)
+    patch.setattr("minisink.fast.blocks.banded_mask", wider)
 
 
 def share_layers_between_caches(patch):

@@ -1,6 +1,5 @@
 """The functions of `ops`, each against its equation written as a loop."""
 
-import by_the_book as book
 import numpy as np
 import pytest
 import tiny
@@ -8,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from minisink import by_the_book as book
 from minisink import ops
 
 numbers = st.floats(-30, 30, allow_subnormal=False)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import minisink
-from minisink import resources
+from minisink.system import resources
 
 ROOT = Path(__file__).resolve().parents[1]
 SETUP = configparser.ConfigParser()
@@ -24,7 +24,8 @@ def lines(section, key):
 
 
 def test_every_sub_package_is_listed():
-    on_disk = {"minisink"} | {f"minisink.{init.parent.name}" for init in (ROOT / "minisink").glob("*/__init__.py")}
+    inits = (init.parent.relative_to(ROOT).parts for init in (ROOT / "minisink").rglob("__init__.py"))
+    on_disk = {".".join(parts) for parts in inits if "weights" not in parts}
     assert set(lines("options", "packages")) == on_disk | {"minisink.weights"}
 
 
@@ -82,7 +83,7 @@ def test_files_are_found_from_another_directory(layout, tmp_path):
     shutil.copytree(ROOT / "minisink", home / "minisink", ignore=shutil.ignore_patterns("__pycache__"))
     weights = home / ("minisink/weights" if layout == "wheel" else "weights")
     shutil.copytree(ROOT / "weights", weights, ignore=shutil.ignore_patterns("__pycache__"))
-    find = "from minisink.resources import *; print(shipped('novels'), sample_text(), sep='\\n')"
+    find = "from minisink.system.resources import *; print(shipped('novels'), sample_text(), sep='\\n')"
     run = subprocess.run(
         [sys.executable, "-c", find],
         cwd=elsewhere,

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import minisink
-from minisink.resources import sample_text, shipped, shipped_names
+from minisink.system.resources import sample_text, shipped, shipped_names
 
 torch = pytest.importorskip("torch", reason="needs the parity extra: torch")
 transformers = pytest.importorskip("transformers", reason="needs the parity extra: transformers")

@@ -1,12 +1,14 @@
 """Rotary positions against the loops, and the properties StreamingLLM leans on."""
 
-import by_the_book as book
+import math
+
 import numpy as np
 import pytest
 import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
+from minisink import by_the_book as book
 from minisink import positions
 
 T, H, K, D = 3, 4, 2, 6
@@ -27,6 +29,16 @@ scalings = st.one_of(
         }
     ),
 )
+
+
+def rotate_interleaved(vector, position, turns):
+    """Channel 2j with channel 2j + 1."""
+    out = np.zeros(len(vector))
+    for j in range(len(vector) // 2):
+        cos, sin = math.cos(position * turns[j]), math.sin(position * turns[j])
+        out[2 * j] = vector[2 * j] * cos - vector[2 * j + 1] * sin
+        out[2 * j + 1] = vector[2 * j + 1] * cos + vector[2 * j] * sin
+    return out
 
 
 @given(st.sampled_from([2, 6, 128]), thetas, scalings)
@@ -94,7 +106,7 @@ def test_both_pairings_give_the_same_scores(seed, place, theta):
     reorder = positions.interleaved_to_split_half
 
     def rotate_neighbours(x, places, turns):
-        return np.array([[book.rotate_interleaved(x[t, h], places[t], turns) for h in range(H)] for t in range(T)])
+        return np.array([[rotate_interleaved(x[t, h], places[t], turns) for h in range(H)] for t in range(T)])
 
     turned = rotate_neighbours(q, place, turns)
     np.testing.assert_allclose(positions.rotate(reorder(q), place, turns), reorder(turned), atol=1e-8)

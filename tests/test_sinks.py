@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import minisink
 from minisink import sinks
-from minisink.resources import sample_text
+from minisink.system.resources import sample_text
 
 
 @st.composite
@@ -123,7 +123,7 @@ def test_norms_are_lengths(model, ids):
 def test_the_summary_is_made_of_these(model, ids, n_first):
     """A row a head, beside the norms of the key/value head it shares; a sink rate."""
     public = minisink.Model(model.config, model.weights, name="tiny")
-    got = sinks.summary(public, ids, n_first=n_first)
+    got = sinks.summary(sinks.look_inside(public, ids), n_first=n_first)
     trace = sinks.look_inside(public, ids)
     norms, group = sinks.norms(trace), model.config.n_heads // model.config.n_kv_heads
     assert len(got["layers"]) == model.config.n_layers
@@ -144,7 +144,7 @@ def rate(folder, text):
     model = minisink.load(folder)
     ids = model.encode(text, bos=False)
     pieces = [np.concatenate(([model.config.bos], ids[i : i + 63])) for i in range(0, 63 * 12, 63)]
-    return np.mean([sinks.summary(model, piece)["sink_rate"] for piece in pieces])
+    return np.mean([sinks.summary(sinks.look_inside(model, piece))["sink_rate"] for piece in pieces])
 
 
 def test_the_shipped_model_has_a_sink(novels_folder):
@@ -152,7 +152,7 @@ def test_the_shipped_model_has_a_sink(novels_folder):
     text = sample_text().read_text(encoding="utf-8")
     assert rate(novels_folder, text) > 0.4
     model = minisink.load(novels_folder)
-    layers = sinks.summary(model, model.encode(text[:400]))["layers"]
+    layers = sinks.summary(sinks.look_inside(model, model.encode(text[:400])))["layers"]
     heaviest = max((head for layer in layers for head in layer["heads"]), key=lambda head: head["weight_on_first"])
     assert heaviest["weight_on_first"] > 0.5
     assert heaviest["value_first"] < 0.2 * heaviest["value_median"]

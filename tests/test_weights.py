@@ -11,7 +11,7 @@ import pytest
 import minisink
 from minisink.experiments import four_methods
 from minisink.experiments.growth import LOGS
-from minisink.resources import sample_text, shipped, shipped_names
+from minisink.system.resources import sample_text, shipped, shipped_names
 
 NUMBER = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)?")
 NAMES = shipped_names()
@@ -68,7 +68,7 @@ def test_all_weights_fit():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_number_of_sinks(name, held_out):
-    """The cells of `experiments.sink_count` that take a second: cache 64, no sink and one."""
+    """The cells of `reproduce sink-count` that take a second: cache 64, no sink and one."""
     first, header, _, row = stated(name, f"{name}: perplexity of")[:4]
     assert first.endswith(", ".join(path.stem for path in held_out))
     model = minisink.load(name)

@@ -7,8 +7,8 @@ import numpy as np
 from hypothesis import strategies as st
 
 from minisink import gpt2, llama
-from minisink.attention import Cached
 from minisink.cache import KVCache, Policy, keep_all
+from minisink.paths import Cached
 
 LLAMA = {"d_model": 10, "n_layers": 3, "n_heads": 4, "n_kv_heads": 2, "head_dim": 6, "d_ff": 14, "vocab_size": 17}
 GPT2 = {"d_model": 24, "n_layers": 3, "n_heads": 4, "d_ff": 14, "vocab_size": 17, "max_positions": 64}

@@ -4,11 +4,13 @@ import time
 
 import numpy as np
 
+from ..loss import nll_blocks, perplexity
 from ..methods import METHODS, cache_bytes_per_token, lead_of
-from ..perplexity import nll_blocks, perplexity
 
 
-def run(model, ids, *, n_sinks=4, cache=128, methods=METHODS, on_progress=lambda method, n_tokens: None):
+def run(
+    model, ids, *, n_sinks=4, cache=128, methods=METHODS, readable=False, on_progress=lambda method, n_tokens: None
+):
     """Stream a text through each method with the same number of keys in sight.
 
     Parameters
@@ -21,6 +23,8 @@ def run(model, ids, *, n_sinks=4, cache=128, methods=METHODS, on_progress=lambda
     cache : int
         Keys a query sees at most ("dense" sees all).
     methods : sequence of str
+    readable : bool
+        See `loss.token_nll`.
     on_progress : callable
         Called with a method and the number of tokens it has just done.
 
@@ -46,7 +50,7 @@ def run(model, ids, *, n_sinks=4, cache=128, methods=METHODS, on_progress=lambda
         start = time.perf_counter()
         try:
             options = {"method": method, "n_sinks": n_sinks, "window": window, "lead": lead_of(model, ids, window)}
-            for nll in nll_blocks(model, ids, **options):
+            for nll in nll_blocks(model, ids, readable=readable, **options):
                 blocks.append(nll)
                 on_progress(method, len(nll))
         except ValueError as error:  # a GPT-2 ends where its learned positions end

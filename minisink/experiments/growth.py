@@ -1,19 +1,13 @@
 """How a sink grows while the loss falls: the logs of trainings, beside each other.
 
-``python -m minisink.experiments.growth`` prints the logs of the models that ship; ``--plot growth.png`` draws them.
+``minisink reproduce growth`` prints the logs of the models that ship; ``--plot growth.png`` draws them.
 """
 
-import argparse
 import csv
-import sys
-from pathlib import Path
 
 import numpy as np
 
-from ..errors import in_one_line
-from ..files import check_picture, whole_file
-from ..resources import shipped, shipped_names
-from ..terminal import table
+from ..system.files import whole_file
 
 LOGS = "log*.csv"  # of one training; where it was begun anew in another context, one a part, in order of their names
 
@@ -108,30 +102,3 @@ def draw(path, logs):
     figure.legend(fontsize=12, loc="outside lower center", ncols=len(logs))
     with whole_file(path) as unfinished:
         figure.savefig(unfinished, dpi=150)
-
-
-def main(argv=None):
-    """Print some rows of each log, or draw all."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folders", nargs="*", type=Path, help="of trainings (default: the models that ship)")
-    parser.add_argument("--rows", type=int, default=6, help="to print of each log (%(default)s)")
-    parser.add_argument("--plot", metavar="FILE", help="a picture (needs minisink[plot])")
-    args = parser.parse_args(argv)
-    if args.plot:
-        check_picture(args.plot)
-    logs = {folder.name: read_logs(folder) for folder in args.folders or map(shipped, shipped_names())}
-    rows = []
-    for name, log in logs.items():
-        n = len(log["tokens"])
-        for i in reversed(range(n - 1, -1, -max(1, n // max(1, args.rows)))):  # the last row always
-            weights = " ".join(f"{weight:.2f}" for weight in log["weight"][i])
-            rows.append(
-                [name, f"{log['tokens'][i] / 1e6:.1f}M", f"{log['loss'][i]:.2f}", weights, f"{log['gap'][i]:+.3f}"]
-            )
-    print(table(["model", "tokens", "held out", "weight on the first, by layer", "window - one sink"], rows))
-    if args.plot:
-        draw(args.plot, logs)
-
-
-if __name__ == "__main__":
-    sys.exit(in_one_line(main))

@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 
 from .. import gpt2, llama
+from ..hf.folder import from_tensors, tensor_shapes
 from ..model import ARCHITECTURES, Model
 
 SHAPES: dict[str, Any] = {
     "novels": llama.Config(
-        d_model=128, n_layers=4, n_heads=4, n_kv_heads=4, head_dim=32, d_ff=352, vocab_size=1024, max_positions=128
+        d_model=128, n_layers=4, n_heads=4, n_kv_heads=4, head_dim=32, d_ff=352, vocab_size=1024, max_positions=256
     ),
     "stories15m": llama.Config(
         d_model=288, n_layers=6, n_heads=6, n_kv_heads=6, head_dim=48, d_ff=768, vocab_size=32000, tied=True
@@ -59,9 +60,9 @@ def random_model(shape, *, seed=0, dtype="float32", max_positions=None):
     random = np.random.default_rng(seed)
     architecture = ARCHITECTURES[config.model_type]
     tensors = {}
-    for name, size in architecture.tensor_shapes(config).items():
+    for name, size in tensor_shapes(config).items():
         array = random.standard_normal(size, dtype=np.float32)
         if len(size) == 2:
             array *= np.float32(size[-1] ** -0.5)
         tensors[name] = array.astype(dtype, copy=False)
-    return Model(config, architecture.from_tensors(config, tensors), name=shape)
+    return Model(config, architecture.from_arrays(config, from_tensors(config, tensors)), name=shape)

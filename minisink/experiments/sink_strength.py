@@ -1,21 +1,14 @@
 """How strong the sink of a model is, measured as Gu et al. (arXiv:2410.10781, section 3.2) do it, in small.
 
-``python -m minisink.experiments.sink_strength novels`` prints it for the sample text that ships.
+``minisink reproduce sink-strength`` prints it for the sample text that ships.
 """
-
-import argparse
-import sys
 
 import numpy as np
 
-from ..errors import in_one_line
-from ..model import load
-from ..resources import sample_text
 from ..sinks import look_inside, massive, norms, pieces, sink_rate, weight_on_first
-from ..terminal import table
 
 
-def run(model, ids, *, length=64, n_texts=100):
+def run(model, ids, *, length=64, n_texts=100, on_progress=lambda: None):
     """Cut a text into pieces, each with the begin-of-text token first, and look inside.
 
     Parameters
@@ -27,6 +20,9 @@ def run(model, ids, *, length=64, n_texts=100):
         Tokens in a piece, the first included.
     n_texts : int
         Pieces at most.
+
+    on_progress : callable
+        Called after every piece.
 
     Returns
     -------
@@ -50,6 +46,7 @@ def run(model, ids, *, length=64, n_texts=100):
         residuals.append(_first_to_median(length_of["residual"]))
         values.append(_first_to_median(length_of["value"].mean(axis=-1)))
         largest.append(massive(trace))
+        on_progress()
     means = {"weight": weights, "residual": residuals, "value": values, "massive": largest}
     return {"n_texts": len(rates), "sink_rate": float(np.mean(rates)), **{k: np.mean(v, 0) for k, v in means.items()}}
 
@@ -57,26 +54,3 @@ def run(model, ids, *, length=64, n_texts=100):
 def _first_to_median(norm):
     """(L, T) -> (L,)."""
     return norm[:, 0] / np.median(norm[:, 1:], axis=1)
-
-
-def main(argv=None):
-    """Print the table of each model."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("models", nargs="*", default=["novels"], help="shipped names or folders (novels)")
-    for name in parser.parse_args(argv).models:
-        model = load(name)
-        found = run(model, model.encode(sample_text().read_text(encoding="utf-8"), bos=False))
-        print(
-            f"{name}: sink rate {found['sink_rate']:.1%} over {found['n_texts']} pieces of 64 tokens of the sample text"
-        )
-        columns = (found[key] for key in ("weight", "residual", "value", "massive"))
-        rows = [
-            [str(i), f"{weight:.2f}", f"{x:.1f}", f"{v:.2f}", f"{most:.0f}"]
-            for i, (weight, x, v, most) in enumerate(zip(*columns, strict=True))
-        ]
-        header = ["layer", "weight on the first", "|x| first/median", "|v| first/median", "largest/median activation"]
-        print(table(header, rows))
-
-
-if __name__ == "__main__":
-    sys.exit(in_one_line(main))

@@ -1,26 +1,19 @@
 """Where the weight goes: the tokens that later queries look at most, in each layer.
 
-``python -m minisink.experiments.sink_tokens novels-vanilla`` prints them for the sample text that ships. A head may
+``minisink reproduce sink-tokens --model novels-vanilla`` prints them for the sample text that ships. A head may
 look at a token for what it says, or park its weight there because softmax must spend it. What is parked adds little:
 the token's values are small (value drain; Guo et al., arXiv:2410.13835).
 """
 
-import argparse
-import sys
-
 import numpy as np
 
-from ..device import to_host
-from ..errors import in_one_line
-from ..model import load
-from ..resources import sample_text
 from ..sinks import look_inside, norms, pieces
-from ..terminal import table
+from ..system.device import to_host
 
 FIRST = -1  # in place of a token id: the first of a text, whatever it is
 
 
-def run(model, ids, *, length=64, n_texts=100, at_least=20):
+def run(model, ids, *, length=64, n_texts=100, at_least=20, on_progress=lambda: None):
     """Weight that tokens receive, by what they are.
 
     Parameters
@@ -35,6 +28,8 @@ def run(model, ids, *, length=64, n_texts=100, at_least=20):
         Pieces at most.
     at_least : int
         Tokens that come less often are left out.
+    on_progress : callable
+        Called after every piece.
 
     Returns
     -------
@@ -58,6 +53,7 @@ def run(model, ids, *, length=64, n_texts=100, at_least=20):
             token = int(piece[k]) if k else FIRST
             weights.setdefault(token, []).append(patterns[:, :, k + 1 :, k].mean(axis=-1))  # (L, H)
             values.setdefault(token, []).append(value[:, k])  # (L, K)
+        on_progress()
     return {
         token: {"times": len(seen), "weight": np.mean(seen, axis=0), "value": np.mean(values[token], axis=0)}
         for token, seen in weights.items()
@@ -82,26 +78,3 @@ def strongest(found, layer, n=3):
     """
     heads = {token: int(about["weight"][layer].argmax()) for token, about in found.items()}
     return sorted(heads.items(), key=lambda item: -found[item[0]]["weight"][layer, item[1]])[:n]
-
-
-def main(argv=None):
-    """Print the table of each model."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("models", nargs="*", default=["novels"], help="shipped names or folders (novels)")
-    for name in parser.parse_args(argv).models:
-        model = load(name)
-        found = run(model, model.encode(sample_text().read_text(encoding="utf-8"), bos=False))
-        shared_by = model.config.n_heads // model.config.n_kv_heads
-        rows = []
-        for layer in range(model.config.n_layers):
-            for token, head in strongest(found, layer):
-                about = found[token]
-                word = "the first" if token == FIRST else repr(model.decode([token]))
-                weight, value = about["weight"][layer, head], about["value"][layer, head // shared_by]
-                rows.append([str(layer), str(head), word, f"{about['times']:,}", f"{weight:.2f}", f"{value:.2f}"])
-        print(f"{name}: tokens that later ones look at most, in pieces of 64 tokens of the sample text")
-        print(table(["layer", "head", "token", "times", "weight", "|v| token/median"], rows))
-
-
-if __name__ == "__main__":
-    sys.exit(in_one_line(main))

@@ -11,8 +11,9 @@ import tracemalloc
 import numpy as np
 
 from ..cache import keep_sinks
-from ..decoder import Decoder
-from ..device import to_host
+from ..fast.decoder import Decoder
+from ..methods import cache_for
+from ..system.device import to_host
 
 # Milliseconds a token on an A6000, Llama-2-7B: re-computation and StreamingLLM (arXiv:2309.17453, Figure 10)
 PAPER = {256: (63, 31), 512: (103, 31), 1024: (223, 35), 2048: (523, 45), 4096: (1411, 65)}
@@ -50,6 +51,15 @@ def full_decoder(model, cache, *, n_sinks=4, n_seen=1000, weights_of=None):
         array[:] = np.asarray(random.standard_normal(array.shape, dtype=np.float32), like=array)
     decoder.cache.n_seen = max(n_seen, cache)
     return decoder
+
+
+def full_cache(model, cache, *, n_sinks=4):
+    """The same for the readable path: a `KVCache` that holds as many random keys and values as it can."""
+    full, random = cache_for(model, keep_sinks(n_sinks, cache - n_sinks)), np.random.default_rng(0)
+    shape = (cache, model.config.n_kv_heads, model.config.head_dim)
+    for layer in full.layers:
+        layer.append(*(np.asarray(random.standard_normal(shape, np.float32), like=layer.keys) for _ in range(2)))
+    return full
 
 
 def floor(decoder, seed=0):
@@ -110,7 +120,7 @@ def _timed(function, n_calls):
     return (time.perf_counter() - start) / n_calls
 
 
-def decoding(model, *, cache=256, n_sinks=4, repeats=7, seconds=0.1):
+def decoding(model, *, cache=256, n_sinks=4, repeats=7, seconds=0.1, readable=False):
     """Decoding beside its floor, at token 1,000 and at token 1,000,000.
 
     Parameters
@@ -119,18 +129,24 @@ def decoding(model, *, cache=256, n_sinks=4, repeats=7, seconds=0.1):
     cache, n_sinks : int
     repeats, seconds
         See `interleaved`.
+    readable : bool
+        Whether to time the readable path too.
 
     Returns
     -------
     dict
         ``"floor_ms"``, ``"decode_ms"``, ``"over_floor"``, ``"late_ms"``, ``"late_over_early"``,
-        ``"tokens_per_second"``, ``"cache_bytes"``.
+        ``"tokens_per_second"``, ``"cache_bytes"``; and ``"readable_ms"``, if asked for.
     """
     early = full_decoder(model, cache, n_sinks=n_sinks)
     late = full_decoder(model, cache, n_sinks=n_sinks, n_seen=1_000_000, weights_of=early)
     functions = {"floor": floor(early), "early": lambda: to_host(early.step(0)), "late": lambda: to_host(late.step(0))}
+    if readable:
+        kept = full_cache(model, cache, n_sinks=n_sinks)
+        functions["readable"] = lambda: to_host(model.forward([0], cache=kept))
     seconds_of = interleaved(functions, repeats=repeats, seconds=seconds)
-    return {
+    extra = {"readable_ms": 1e3 * seconds_of["readable"]} if readable else {}
+    return extra | {
         "cache": cache,
         "floor_ms": 1e3 * seconds_of["floor"],
         "decode_ms": 1e3 * seconds_of["early"],

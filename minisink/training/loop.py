@@ -11,10 +11,11 @@ import zlib
 
 import numpy as np
 
-from ..device import array_module, to_host
-from ..files import whole_file
+from ..hf.folder import raw_of
+from ..loss import token_nll
 from ..model import Model
-from ..perplexity import token_nll
+from ..system.device import array_module, to_host
+from ..system.files import whole_file
 from . import data, state
 from .gradients import batch_gradient, batch_loss
 from .optimizer import AdamW, Schedule, clip
@@ -67,7 +68,7 @@ class Training:
         self.piece = piece if device == "cpu" else recipe.batch
         self.workers = workers if device == "cpu" else 1
         texts = {"text": _about(ids), "held-out text": _about(valid)}
-        self.identity = {"config": config.to_hf(), "recipe": recipe.as_json()} | texts
+        self.identity = {"config": raw_of(config), "recipe": recipe.as_json()} | texts
         state.check_writable(folder, resume=resume)
         self._begin(state.load(folder, self.identity) if resume else self._first_state(start))
         if resume:

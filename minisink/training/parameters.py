@@ -6,8 +6,6 @@ dot product, and adding two gradients one addition. The order is: embedding, mat
 is a slice.
 """
 
-from dataclasses import fields
-
 import numpy as np
 
 
@@ -23,17 +21,12 @@ def named_shapes(arch, config):
     Returns
     -------
     dict of str to tuple
-        A layer's arrays are called ``"0.wq"``; a tied head is not listed, it is the embedding.
+        Those of `llama.shapes` or `gpt2.shapes`.
     """
-    V, C = config.vocab_size, config.d_model
-    matrices = {} if config.tied else {"head": (C, V)}
-    rest = {"norm": (C,)}
-    if config.model_type == "gpt2":
-        rest |= {"norm_b": (C,), "position": (config.max_positions, C)}
-    for i in range(config.n_layers):
-        for name, shape in arch.layer_shapes(config).items():
-            (matrices if len(shape) == 2 else rest)[f"{i}.{name}"] = shape
-    return {"embed": (V, C)} | matrices | rest
+    shapes = arch.shapes(config)
+    matrices = [name for name, shape in shapes.items() if len(shape) == 2 and name not in ("embed", "position")]
+    order = ["embed", *matrices]
+    return {name: shapes[name] for name in [*order, *(name for name in shapes if name not in order)]}
 
 
 def decayed(arch, config, shared=False):
@@ -141,14 +134,7 @@ def as_weights(arch, config, vector):
     -------
     Weights
     """
-    arrays = views(vector, named_shapes(arch, config))
-    layers = [
-        arch.LayerWeights(**{name: arrays[f"{i}.{name}"] for name in arch.layer_shapes(config)})
-        for i in range(config.n_layers)
-    ]
-    whole = {field.name: arrays.get(field.name) for field in fields(arch.Weights)}
-    whole["head"] = arrays["embed"].T if config.tied else arrays["head"]
-    return arch.Weights(**(whole | {"layers": layers}))
+    return arch.from_arrays(config, views(vector, named_shapes(arch, config)))
 
 
 def initial_vector(arch, config, seed, *, std=0.04, shared=False, dtype=np.float32):

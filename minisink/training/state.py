@@ -5,16 +5,14 @@ step, the random generator, the losses since the last row of the log, and what t
 texts. One file, written under another name and moved into place: there is always a whole one.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
 
-from ..files import save_arrays
+from ..system.files import load_state, save_state
 
-FILE, LOG = "state.safetensors", "log.csv"
+FILE, LOG, STATE = "state.safetensors", "log.csv", "minisink"
 
 
 @dataclass
@@ -58,7 +56,7 @@ def save(folder, state, identity):
         When the folder cannot be written.
     """
     about = {"step": state.step, "seconds": state.seconds, "random": state.random, "losses": state.losses}
-    save_arrays(state.vectors, folder / FILE, {"minisink": json.dumps(about | {"identity": identity})})
+    save_state(folder / FILE, STATE, about | {"identity": identity}, state.vectors)
 
 
 def load(folder, identity):
@@ -79,16 +77,11 @@ def load(folder, identity):
         When there is none, it is damaged, or it comes from another config, recipe or text, naming what differs.
     """
     path = Path(folder) / FILE
-    if not path.is_file():
+    if not path.exists():
         raise ValueError(f"{path}: no such file, so there is nothing to resume")
-    try:
-        with safe_open(path, framework="numpy") as file:
-            about = json.loads((file.metadata() or {})["minisink"])
-            vectors = {name: file.get_tensor(name) for name in ("weights", "m", "v")}
-        state = State(vectors, about["step"], about["seconds"], about["random"], about["losses"])
-        theirs = about["identity"]
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise ValueError(f"{path}: not a sound training state ({error})") from error
+    about, vectors = load_state(path, STATE, "a sound training state")
+    theirs = about.pop("identity")
+    state = State(vectors, **about)
     for part, values in identity.items():
         for key, value in values.items():
             there = theirs.get(part, {}).get(key)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from ..files import whole_file
+from ..system.files import whole_file
 
 BOS = "<s>"
 

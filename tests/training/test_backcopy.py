@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minisink.cli import make_parser
-from minisink.training import backcopy, chain, picture
+from minisink.commands.parser import make_parser
+from minisink.training.backcopy import chain, picture
+from minisink.training.backcopy import toy as backcopy
 
 ROOT = Path(__file__).parents[2]
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+import small
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from training import small
 
 from minisink.training import attention, backward
 from minisink.training.gradients import batch_gradient, batch_loss

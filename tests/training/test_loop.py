@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from minisink import files, llama, load
+from minisink import llama, load
+from minisink.system import files
 from minisink.training import data, state
 from minisink.training import llama as arch
 from minisink.training.loop import Training, run

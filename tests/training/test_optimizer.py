@@ -3,9 +3,9 @@
 import math
 
 import numpy as np
+import small
 from hypothesis import given
 from hypothesis import strategies as st
-from training import small
 
 from minisink.training.optimizer import SGD, AdamW, Schedule, clip
 from minisink.training.parameters import as_weights, decayed, initial_vector, named_shapes, share, views

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from training import small
+import small
 
 from minisink.training.gradients import batch_gradient
 from minisink.training.optimizer import AdamW, clip

@@ -4,15 +4,16 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import small
+from device_array import DeviceArray
 from safetensors.numpy import load_file
-from test_device import DeviceArray
-from training import small
 
 from minisink import llama
 from minisink.experiments import growth
-from minisink.training import backcopy, data, loop
+from minisink.training import data, loop
 from minisink.training import llama as arch
-from minisink.training.chain import Task
+from minisink.training.backcopy import toy as backcopy
+from minisink.training.backcopy.chain import Task
 from minisink.training.gradients import batch_gradient, batch_loss
 from minisink.training.loop import Training, run
 from minisink.training.optimizer import AdamW, clip
@@ -31,7 +32,7 @@ class StricterArray(DeviceArray):
 
 @pytest.mark.parametrize("case", small.CASES)
 def test_a_step_gives_the_same_weights(case, monkeypatch):
-    monkeypatch.setattr("test_device.DeviceArray", StricterArray)  # whatever comes out of an operation is strict too
+    monkeypatch.setattr("device_array.DeviceArray", StricterArray)  # whatever comes out of an operation is strict too
     module, _, config, vector = small.make(case)
     inputs, targets = small.batch(1)
     results = []
@@ -57,7 +58,7 @@ def test_the_classroom_experiment_is_the_same(monkeypatch):
     """Learning, looking and streaming of `train backcopy`, with every array on the device."""
     options = {"n_steps": 4, "batch": 2, "length": 9}
     host = backcopy.Toy(Task.random(0), **options)
-    monkeypatch.setattr("test_device.DeviceArray", StricterArray)
+    monkeypatch.setattr("device_array.DeviceArray", StricterArray)
     strict = SimpleNamespace(asarray=lambda array: StricterArray(np.array(array)))
     monkeypatch.setattr(backcopy, "array_module", {"cuda": strict}.get)
     device = backcopy.Toy(Task.random(0), **options, device="cuda", workers=2)
@@ -75,7 +76,7 @@ def test_a_training_is_the_same(monkeypatch, tmp_path):
     recipe = Recipe(n_steps=4, batch=3, context=6, rate=0.01, warmup=2, shared=True)
     ids = np.random.default_rng(0).integers(1, 17, 400).astype(np.uint16)
     run(Training(arch, config, recipe, ids, ids[-50:], tmp_path / "cpu"), eval_every=1)
-    monkeypatch.setattr("test_device.DeviceArray", StricterArray)
+    monkeypatch.setattr("device_array.DeviceArray", StricterArray)
     strict = SimpleNamespace(asarray=lambda array: StricterArray(np.array(array)))
     monkeypatch.setattr(loop, "array_module", {"cuda": strict}.get)
     options = {"device": "cuda", "workers": 2}

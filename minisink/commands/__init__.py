@@ -1,0 +1,1 @@
+"""The command line, one file a command: its purpose, an example, its options, what it does. `parser` finds them."""

@@ -1,0 +1,80 @@
+"""``minisink bench``: what a token costs."""
+
+import math
+import os
+import sys
+
+from tqdm import tqdm
+
+from ..experiments import speed
+from ..experiments.shapes import SHAPES, random_model
+from ..experiments.speed import PAPER
+from ..methods import N_SINKS
+from ..model import load
+from ..system.files import check_picture
+from ..system.plots import draw_speed
+from ..system.terminal import human_bytes, table
+from .common import add_json, add_model, add_readable, dump
+
+PURPOSE = "what a token costs, streaming and re-computing, and how near decoding is to the floor"
+EXAMPLE = "minisink bench --shape smollm2-135m --caches 256 1024 4096 --plot speed.png"
+
+
+def add_options(parser):
+    """Add the options to `parser`."""
+    add = parser.add_argument
+    add_model(parser, default=None)
+    add("--shape", choices=SHAPES, default="novels", help="random weights of this shape, unless --model (%(default)s)")
+    add("--caches", type=int, nargs="+", default=tuple(PAPER), metavar="N", help="sizes (256 to 4096)")
+    add("--n-sinks", type=int, default=N_SINKS, metavar="N", help="first tokens kept by streaming (%(default)s)")
+    add("--repeats", type=int, default=3, metavar="N", help="the median of so many is shown (%(default)s)")
+    add("--plot", metavar="PNG", help="draw milliseconds per token as a picture")
+    add_readable(parser)
+    add_json(parser)
+
+
+def run(args):
+    """Time, and print a row a cache."""
+    if args.plot:
+        check_picture(args.plot)
+    caches, n_sinks = sorted(set(args.caches)), args.n_sinks
+    if not 0 <= n_sinks < caches[0]:
+        raise ValueError(f"a cache of {caches[0]} tokens cannot hold {n_sinks} sinks and a window of at least 1")
+    if args.repeats < 1:
+        raise ValueError(f"--repeats is {args.repeats}; it must be 1 or more")
+    model = load(args.model) if args.model else random_model(args.shape, max_positions=caches[-1])
+    if model.config.model_type == "gpt2" and caches[-1] > model.config.max_positions:
+        raise ValueError(
+            f"a cache of {caches[-1]} is more than the {model.config.max_positions} positions of {model.name}"
+        )
+    threads = os.environ.get("OPENBLAS_NUM_THREADS") or os.environ.get("OMP_NUM_THREADS") or "all"
+    with tqdm(total=1 + len(caches), desc="bench", disable=None, leave=False, file=sys.stderr) as bar:
+        options = {"n_sinks": n_sinks, "repeats": 3 * args.repeats, "readable": args.readable}
+        decode = speed.decoding(model, cache=caches[0], **options)
+        bar.update()
+        rows = list(speed.compare(model, caches, n_sinks=n_sinks, repeats=args.repeats, on_progress=bar.update))
+    title = f"{model.name}: {model.n_parameters:,} parameters, {model.dtype}, BLAS threads: {threads}"
+    if args.plot:
+        draw_speed(args.plot, rows, title=title)
+    if args.json:
+        dump(
+            {"model": model.name, "parameters": model.n_parameters, "threads": threads, "decode": decode, "rows": rows}
+        )
+        return
+    print(f"{title}\n")
+    header = ["cache", "streaming", "re-computing", "ratio", "paper, 7B", "streaming", "re-computing"]
+    cells = [
+        [str(r["cache"]), f"{r['streaming_ms']:.2f} ms", f"{r['recompute_ms']:.1f} ms", f"{r['ratio']:.1f} x"]
+        + ["-" if math.isnan(r["paper_ratio"]) else f"{r['paper_ratio']:.1f} x"]
+        + [human_bytes(r["streaming_bytes"]), human_bytes(r["recompute_bytes"])]
+        for r in rows
+    ]
+    print(table(header, cells))
+    print(f"\nper token, median of {args.repeats}; bytes beside the weights; paper: Llama-2-7B on an A6000, Figure 10")
+    speed_now = f"{decode['decode_ms']:.3f} ms ({decode['tokens_per_second']:,.0f} tokens/s)"
+    products = f"{decode['over_floor']:.2f} x the {decode['floor_ms']:.3f} ms of its matrix-vector products alone"
+    print(f"decoding at cache {decode['cache']}: {speed_now}, {products};")
+    print(f"at token 1,000,000 {decode['late_over_early']:.2f} x the time at token 1,000")
+    if args.readable:
+        times = decode["readable_ms"] / decode["decode_ms"]
+        print(f"through cache.py, every key rotated anew: {decode['readable_ms']:.3f} ms, {times:.1f} x as long")

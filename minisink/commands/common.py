@@ -1,0 +1,139 @@
+"""What several commands share: options, text in, progress, numbers out."""
+
+import json
+import math
+import sys
+from pathlib import Path
+
+from tqdm import tqdm
+
+from ..methods import METHODS, N_SINKS, lead_of
+from ..system.resources import sample_text, shipped_names
+
+# Options ------------------------------------------------------------------------------------------
+
+
+def add_model(parser, default="novels"):
+    """``--model``."""
+    names = ", ".join(shipped_names())
+    shown = " (%(default)s)" if default else ""
+    parser.add_argument(
+        "--model",
+        default=default,
+        metavar="MODEL",
+        help=f"a shipped name ({names}), a folder or a hub id owner/name{shown}",
+    )
+
+
+def add_models(parser, default=("novels",)):
+    """``--model`` of a command that compares some."""
+    parser.add_argument(
+        "--model", nargs="+", default=list(default), metavar="MODEL",
+        help=f"shipped names ({', '.join(shipped_names())}), folders or hub ids ({' '.join(default)})",
+    )  # fmt: skip
+
+
+def add_json(parser):
+    """``--json``."""
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+
+def add_readable(parser):
+    """``--readable``."""
+    parser.add_argument(
+        "--readable", action="store_true", help="by way of cache.py, as the paper has it: the same, slower"
+    )
+
+
+def add_method(parser):
+    """``--method``, its sizes, and ``--readable``."""
+    add = parser.add_argument
+    add("--method", choices=METHODS, default="streaming", help="what a query sees (%(default)s)")
+    add("--n-sinks", type=int, default=N_SINKS, metavar="N", help="first tokens kept by streaming (%(default)s)")
+    add("--window", type=int, metavar="N", help="last tokens seen (256 with the sinks, or the trained length)")
+    add(
+        "--positions", choices=("slot", "original"), default="slot",
+        help="numbered in the cache or in the text (%(default)s)",
+    )  # fmt: skip
+    add_readable(parser)
+
+
+def method_options(args, model, ids):
+    """The options of a method for `token_nll` and `generate`; a rebuilt window begins as the text does."""
+    window = args.window
+    if window is None:
+        window = max(1, min(256, model.config.max_positions) - (args.n_sinks if args.method == "streaming" else 0))
+    options = {"method": args.method, "n_sinks": args.n_sinks, "window": window, "positions": args.positions}
+    return options | {"lead": lead_of(model, ids, window), "readable": args.readable}
+
+
+# Text in ------------------------------------------------------------------------------------------
+
+
+def read_text(path):
+    """A UTF-8 text, or a ValueError that names the file and the bad byte."""
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 text (byte {error.object[error.start]:#04x} at {error.start})") from None
+
+
+def encode(model, text, source, *, bos=True):
+    """Token ids of a text that holds at least one character."""
+    if not text:
+        raise ValueError(f"{source}: empty text")
+    return model.encode(text, bos=bos)
+
+
+def sample_ids(model):
+    """The sample text without a begin-of-text token."""
+    return model.encode(read_text(sample_text()), bos=False)
+
+
+# Files out ----------------------------------------------------------------------------------------
+
+
+def check_folder(path):
+    """Refuse a file that could not be written."""
+    if path is not None and (not Path(path).parent.is_dir() or Path(path).is_dir()):
+        raise ValueError(f"{path}: cannot be written; it needs a folder that is there and the name of a file")
+
+
+def check_apart(*paths):
+    """Refuse a file that is to be read or written twice."""
+    known = set()
+    for path in filter(None, paths):
+        if Path(path).resolve() in known:
+            raise ValueError(f"{path}: named twice; the text and each file that is written need names of their own")
+        known.add(Path(path).resolve())
+
+
+# What is seen -------------------------------------------------------------------------------------
+
+
+def progress(total, what, **options):
+    """A bar on stderr that appears after two seconds, and never where nobody watches."""
+    options = {"unit": "token"} | options
+    return tqdm(total=total, desc=what, delay=2, disable=None, leave=False, file=sys.stderr, **options)
+
+
+def number(x, form=".2f"):
+    """A number in so many digits, or a dash for none."""
+    return "-" if math.isnan(x) else format(x, form)
+
+
+def dump(value):
+    """Print JSON, with null where a number is missing, for JSON has no NaN."""
+    print(json.dumps(_plain(value), allow_nan=False))
+
+
+def _plain(value):
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    return None if isinstance(value, float) and not math.isfinite(value) else value

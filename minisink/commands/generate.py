@@ -1,0 +1,55 @@
+"""``minisink generate``: text out, token by token."""
+
+from ..generation import generate, text_stream
+from ..model import load
+from .common import add_method, add_model, method_options, read_text
+
+PURPOSE = "continue a text"
+EXAMPLE = 'minisink generate --prompt "It was a dark night" --temperature 0.8'
+
+
+def add_options(parser):
+    """Add the options to `parser`."""
+    add = parser.add_argument
+    add_model(parser)
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--prompt", default="", metavar="TEXT", help="what to continue")
+    source.add_argument("--prompt-file", metavar="FILE", help="a UTF-8 text to continue")
+    add_method(parser)
+    add("--max-new-tokens", type=int, default=200, metavar="N", help="0 streams until Ctrl-C (%(default)s)")
+    add("--temperature", type=float, default=0.0, metavar="X", help="0 takes the likeliest (%(default)s)")
+    add("--top-k", type=int, default=0, metavar="K", help="draw among the K likeliest; 0 for all (%(default)s)")
+    add("--top-p", type=float, default=1.0, metavar="P", help="draw among the likeliest that hold P (%(default)s)")
+    add("--repetition-penalty", type=float, default=1.0, metavar="X", help="1 for none (%(default)s)")
+    add("--seed", type=int, default=0, metavar="N", help="of the draws (%(default)s)")
+
+
+def run(args):
+    """Write as it is decoded."""
+    model = load(args.model)
+    prompt = read_text(args.prompt_file) if args.prompt_file else args.prompt
+    ids = model.encode(prompt)
+    if not len(ids):
+        raise ValueError("--prompt is empty, and this model has no begin-of-text token to start from")
+    if args.max_new_tokens < 0:
+        raise ValueError(f"--max-new-tokens is {args.max_new_tokens}; it must be 0 (until Ctrl-C) or more")
+    endless = args.max_new_tokens == 0
+    tokens = generate(
+        model,
+        ids,
+        max_new_tokens=None if endless else args.max_new_tokens,
+        temperature=args.temperature,
+        top_k=args.top_k,
+        top_p=args.top_p,
+        repetition_penalty=args.repetition_penalty,
+        seed=args.seed,
+        stop_tokens=() if endless else model.config.eos,
+        **method_options(args, model, ids),
+    )
+    print(prompt, end="", flush=True)
+    try:
+        for piece in text_stream(model.tokenizer, tokens, after=ids):
+            print(piece, end="", flush=True)
+    except KeyboardInterrupt:
+        pass  # how an endless stream ends
+    print()

@@ -1,0 +1,49 @@
+"""``minisink info``: what a model is made of."""
+
+from ..methods import cache_bytes_per_token
+from ..model import load
+from ..system.terminal import human_bytes
+from .common import add_json, add_model, dump
+
+PURPOSE = "config, size, bytes of cache per token"
+EXAMPLE = "minisink info --model ./my-folder"
+
+
+def add_options(parser):
+    """Add the options to `parser`."""
+    add_model(parser)
+    add_json(parser)
+
+
+def run(args):
+    """Print config, size, and what a token of cache takes."""
+    model = load(args.model)
+    config = model.config
+    about = {
+        "model": model.name,
+        "model_type": config.model_type,
+        "layers": config.n_layers,
+        "heads": config.n_heads,
+        "key/value heads": config.n_kv_heads,
+        "head width": config.head_dim,
+        "model width": config.d_model,
+        "MLP width": config.d_ff,
+        "vocabulary": config.vocab_size,
+        "trained length": config.max_positions,
+        "parameters": model.n_parameters,
+        "bytes": model.n_parameters * model.dtype.itemsize,
+        "cache bytes per token": cache_bytes_per_token(model),
+        "ignored tensors": model.ignored,
+    }
+    if args.json:
+        dump(about)
+        return
+    shown = about | {
+        "parameters": f"{model.n_parameters:,}",
+        "bytes": f"{about['bytes']:,} ({human_bytes(about['bytes'])} as {model.dtype})",
+        "cache bytes per token": f"{about['cache bytes per token']:,}",
+        "ignored tensors": ", ".join(model.ignored) or "none",
+    }
+    width = max(len(key) for key in shown)
+    for key, value in shown.items():
+        print(f"{key.ljust(width)}  {value}")

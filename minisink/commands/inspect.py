@@ -1,0 +1,55 @@
+"""``minisink inspect``: where the weight of every head goes."""
+
+from ..methods import new_cache
+from ..model import load
+from ..sinks import look_inside, summary
+from ..system.files import check_picture
+from ..system.plots import draw_inspection
+from ..system.terminal import table
+from .common import add_json, add_model, add_readable, dump, encode
+
+PURPOSE = "where the weight goes"
+EXAMPLE = 'minisink inspect "It was a dark night." --plot heads.png'
+
+
+def add_options(parser):
+    """Add the options to `parser`."""
+    add = parser.add_argument
+    add_model(parser)
+    add("text", metavar="TEXT")
+    add("--first", type=int, default=1, metavar="N", help="weight on the first N tokens (%(default)s)")
+    add("--no-bos", action="store_true", help="do not put the begin-of-text token first")
+    add("--plot", metavar="PNG", help="draw every head's pattern as a picture")
+    add_readable(parser)
+    add_json(parser)
+
+
+def run(args):
+    """Print a row a head."""
+    if args.plot:
+        check_picture(args.plot)
+    model = load(args.model)
+    ids = encode(model, args.text, "TEXT", bos=not args.no_bos)
+    trace = look_inside(model, ids, new_cache(model, method="dense") if args.readable else None)
+    found = summary(trace, n_first=args.first)
+    several = "token" if args.first == 1 else f"{args.first} tokens"
+    if args.plot:
+        patterns = [layer["pattern"] for layer in trace["layers"]]
+        draw_inspection(args.plot, patterns, found, title=f"{model.name}: weight on the first {several}, of {len(ids)}")
+    if args.json:
+        dump({"model": model.name, "tokens": len(ids), "first": args.first, **found})
+        return
+    first = model.tokenizer.id_to_token(int(ids[0]))
+    print(f"{model.name}: {len(ids)} tokens, the first is {first!r}\n")
+    rows = []
+    for i, layer in enumerate(found["layers"]):
+        for h, head in enumerate(layer["heads"]):
+            lengths = [layer["residual_first"], layer["residual_median"], head["value_first"], head["value_median"]]
+            weight = head["weight_on_first"]
+            bar = "#" * round(20 * weight)
+            rows.append([f"{i}.{h}", f"{weight:.0%}", bar.ljust(20), *(f"{x:.2f}" for x in lengths)])
+    header = ["layer.head", "weight", f"on the first {several}".ljust(20), "|x| first", "median", "|v| first", "median"]
+    print(table(header, rows))
+    print("\nweight: mean over the tokens after the first; |x|: norm of the residual stream after the layer;")
+    print("|v|: norm of the values; first: of the first token; median: over the others")
+    print(f"sink rate (share of heads that give the first token more than 0.3): {found['sink_rate']:.0%}")

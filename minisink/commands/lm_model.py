@@ -1,0 +1,143 @@
+"""What ``minisink train lm`` trains: a tokenizer, a config, and the weights to begin from.
+
+Three ways lead there. Sizes given one by one, or a ``config.json``, with random weights and a tokenizer learned from
+the text or taken; or a model, which brings all three.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from .. import gpt2, llama
+from ..hf.fields import read_json
+from ..hf.folder import config_of
+from ..model import load
+from ..training import tokens
+
+SIZES = {"architecture": "llama", "vocab_size": 1024, "width": 128, "layers": 4, "heads": 4, "d_ff": None}
+
+
+def add_options(group):
+    """Add the options that say what is trained to `group`."""
+    add = group.add_argument
+    add("--init", metavar="MODEL", help="a shipped name or a folder to begin from; tokenizer and sizes are its own")
+    add("--tokenizer", type=Path, metavar="FILE", help="tokenizer.json to use, not train a new one")
+    add("--config", type=Path, metavar="FILE", help="a config.json, instead of the sizes below")
+    add("--architecture", choices=("llama", "gpt2"), help="(llama)")
+    add("--vocab-size", type=int, metavar="N", help=f"tokens to learn ({SIZES['vocab_size']})")
+    add("--width", type=int, metavar="N", help=f"of the model ({SIZES['width']})")
+    add("--layers", type=int, metavar="N", help=f"({SIZES['layers']})")
+    add("--heads", type=int, metavar="N", help=f"a layer ({SIZES['heads']})")
+    add("--d-ff", type=int, metavar="N", help="width of the MLP (llama: 352 for a width of 128, gpt2: 4 widths)")
+    add("--softmax", choices=("softmax", "softmax1"), help="scores to weights (softmax, or the model's)")
+    add("--sink-logit", action="store_true", help="a learned sink logit for every head")
+    add(
+        "--embedding", choices=("shared", "untied"), default="shared",
+        help="shared: one matrix for input and output, but for the input vector of <s> with --sample-start bos "
+        "(%(default)s)",
+    )  # fmt: skip
+    add("--dtype", choices=("float32", "float16"), default="float32", help="of the saved model (%(default)s)")
+
+
+def prepare(args):
+    """Make what the options ask for.
+
+    Parameters
+    ----------
+    args : argparse.Namespace
+
+    Returns
+    -------
+    tokenizer : tokenizers.Tokenizer
+    config : Config
+    start : Weights or None
+        To begin from; None for random ones.
+
+    Raises
+    ------
+    ValueError
+        For options that contradict each other, a file that cannot be read, sizes that make no model.
+    """
+    _refuse_both(args, "init", ("config", "tokenizer", *SIZES))
+    _refuse_both(args, "config", tuple(name for name in SIZES if name != "vocab_size"))
+    begun = None if args.init is None else _load(args)
+    tokenizer = begun.tokenizer if begun else _tokenizer(args)
+    bos = tokenizer.token_to_id(tokens.BOS) if args.sample_start == "bos" else None
+    if args.sample_start == "bos" and bos is None:
+        raise ValueError(f"the tokenizer has no {tokens.BOS}, which --sample-start bos puts first")
+    if args.embedding == "shared" and bos:
+        raise ValueError(f"{tokens.BOS} is id {bos} of the tokenizer, but 0 for a shared one; use --embedding untied")
+    tied = args.embedding == "shared" and bos is None  # with a vector of its own for <s>, two matrices are saved
+    if begun:
+        longest = max(args.context, begun.config.max_positions)
+        config = replace(begun.config, max_positions=longest, bos=bos, tied=tied)
+    else:
+        make = _from_file if args.config is not None else _from_sizes
+        config = make(args, tokenizer.get_vocab_size(), bos, tied)
+    if args.softmax is not None:
+        config = replace(config, softmax=args.softmax)
+    if args.sink_logit:
+        config = replace(config, sink_logit=True)
+    return tokenizer, config, begun and begun.weights
+
+
+def _refuse_both(args, source, brought):
+    """What `source` brings along cannot be given beside it."""
+    if getattr(args, source) is not None:
+        for name in brought:
+            if getattr(args, name) is not None:
+                raise ValueError(f"--{name.replace('_', '-')} cannot be given with --{source}, which brings its own")
+
+
+def _load(args):
+    """The model to begin from."""
+    model = load(args.init)
+    if model.tokenizer is None:
+        raise ValueError(f"{args.init}: has no tokenizer.json, so text cannot be turned into tokens")
+    first = int(args.sample_start == "bos")  # <s> may have an input vector of its own
+    if args.embedding == "shared" and not np.array_equal(model.weights.embed[first:], model.weights.head.T[first:]):
+        raise ValueError(f"{args.init}: its input and output matrices differ; go on with --embedding untied")
+    return model
+
+
+def _tokenizer(args):
+    """The tokenizer that was asked for, that the folder has (to resume), or a new one."""
+    if args.tokenizer is not None:
+        return tokens.read_tokenizer(args.tokenizer)
+    if args.resume and (args.out / "tokenizer.json").exists():
+        return tokens.read_tokenizer(args.out / "tokenizer.json")
+    return tokens.train_tokenizer(args.text, _size(args, "vocab_size"))
+
+
+def _from_file(args, vocab_size, bos, tied):
+    """A config from a ``config.json``; vocabulary, context and ``<s>`` are those of this training."""
+    raw = read_json(args.config) | {"vocab_size": vocab_size, "bos_token_id": bos, "eos_token_id": None}
+    raw |= {"max_position_embeddings": args.context, "n_positions": args.context, "tie_word_embeddings": tied}
+    return config_of(raw)
+
+
+def _from_sizes(args, vocab_size, bos, tied):
+    """A config from sizes given one by one."""
+    width, layers, heads = (_size(args, name) for name in ("width", "layers", "heads"))
+    is_llama = _size(args, "architecture") == "llama"
+    if width < 1 or layers < 1 or heads < 1 or width % heads:
+        raise ValueError(f"--width {width} must be a multiple of --heads {heads}, and --layers 1 or more")
+    if is_llama and width // heads % 2:
+        raise ValueError(f"--width {width} must be a multiple of 2 x {heads} heads: channels are rotated in pairs")
+    d_ff = _size(args, "d_ff")
+    if d_ff is None:
+        d_ff = width * 352 // 128 if is_llama else 4 * width
+    if d_ff < 1:
+        raise ValueError(f"--d-ff is {d_ff}; it must be 1 or more")
+    sizes = {"d_model": width, "n_layers": layers, "n_heads": heads, "d_ff": d_ff, "vocab_size": vocab_size}
+    sizes |= {"max_positions": args.context, "norm_eps": 1e-5, "bos": bos, "tied": tied}
+    if is_llama:
+        return llama.Config(n_kv_heads=heads, head_dim=width // heads, **sizes)
+    return gpt2.Config(**sizes)
+
+
+def _size(args, name):
+    """A size that was given, or the usual one."""
+    given = getattr(args, name)
+    return SIZES[name] if given is None else given

@@ -1,0 +1,103 @@
+"""The command line: options in, one line on stderr and exit status 2 for anything wrong.
+
+A command is a file beside this one with PURPOSE, EXAMPLE, `add_options` and `run`.
+"""
+
+import argparse
+
+from .. import __version__
+from ..system.errors import in_one_line
+from . import (
+    bench,
+    demo,
+    generate,
+    growth,
+    info,
+    inspect,
+    ppl,
+    sink_count,
+    sink_strength,
+    sink_tokens,
+    train_backcopy,
+    train_lm,
+    why,
+)
+
+COMMANDS = {"demo": demo, "generate": generate, "ppl": ppl, "inspect": inspect, "bench": bench, "info": info}
+FAMILIES = {
+    "reproduce": (
+        "figures and tables, measured anew",
+        {
+            "why": why,
+            "sink-count": sink_count,
+            "sink-strength": sink_strength,
+            "sink-tokens": sink_tokens,
+            "growth": growth,
+        },
+    ),
+    "train": (
+        "grow a sink: a classroom experiment, or a language model",
+        {"backcopy": train_backcopy, "lm": train_lm},
+    ),
+}
+
+
+def main(argv=None):
+    """Run one command.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Without the program's name; what the shell gave by default.
+
+    Returns
+    -------
+    int
+        Exit status.
+    """
+    args = make_parser().parse_args(argv)
+    return in_one_line(args.run, args)
+
+
+def make_parser():
+    """The argument parser of all commands.
+
+    Returns
+    -------
+    argparse.ArgumentParser
+    """
+    parser = _Parser(prog="minisink", description="StreamingLLM and attention sinks in plain NumPy.")
+    parser.add_argument("--version", action="version", version=f"minisink {__version__}")
+    choices = parser.add_subparsers(metavar="COMMAND", required=True)
+    for name, command in COMMANDS.items():
+        _add(choices, name, command)
+    for family, (purpose, members) in FAMILIES.items():
+        p = choices.add_parser(family, help=purpose, description=_sentence(purpose))
+        which = p.add_subparsers(metavar="WHAT", required=True)
+        for name, command in members.items():
+            _add(which, name, command)
+    return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message):
+        self.exit(2, f"minisink: error: {message} ({self.prog} --help tells more)\n")
+
+
+def _add(choices, name, command):
+    """A command with its purpose and example in its help."""
+    p = choices.add_parser(
+        name,
+        help=command.PURPOSE,
+        description=_sentence(command.PURPOSE),
+        epilog=f"example:\n  {command.EXAMPLE}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_options(p)
+    p.set_defaults(run=command.run)
+
+
+def _sentence(purpose):
+    return purpose[0].upper() + purpose[1:] + "."

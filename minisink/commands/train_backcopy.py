@@ -1,0 +1,107 @@
+"""``minisink train backcopy``: watch a sink form, in half a minute."""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+from ..system.files import check_picture
+from ..training.backcopy import picture
+from ..training.backcopy.chain import Task
+from ..training.backcopy.toy import Toy
+
+PURPOSE = "watch a sink form in a one-layer model, in half a minute"
+EXAMPLE = "minisink train backcopy --softmax softmax1 --plot curves.png"
+KEYS = ("seconds", "loss", "floor", "bos_from_nontrigger", "bos_from_trigger", "value_ratio")
+KEYS += ("dense_nll", "window_nll", "streaming_nll")
+
+
+def add_options(parser):
+    """Add the options of ``backcopy`` to `parser`."""
+    add = parser.add_argument
+    add("--layers", type=int, default=1, metavar="N", help="attention layers (%(default)s)")
+    add("--softmax", choices=("softmax", "softmax1", "relu"), default="softmax", help="scores to weights (%(default)s)")
+    add("--optimizer", choices=("adamw", "sgd"), default="adamw", help="(%(default)s)")
+    add("--no-bos", action="store_true", help="texts begin anywhere")
+    add("--seed", type=int, default=0, metavar="N", help="of the task, the weights and the texts (%(default)s)")
+    add("--steps", type=int, default=1200, metavar="N", help="of 32 texts (%(default)s)")
+    add("--rate", type=float, metavar="X", help="peak learning rate (0.05; relu 0.002, sgd 1)")
+    add("--length", type=int, default=64, metavar="N", help="tokens a text in training (%(default)s)")
+    add("--workers", type=int, default=1, metavar="N", help="threads (%(default)s; more gain nothing here)")
+    add("--device", default="cpu", help="cpu or cuda (%(default)s)")
+    add("--plot", type=Path, metavar="FILE", help="draw the curves (needs matplotlib)")
+    add("--json", action="store_true", help="end with one line of JSON")
+
+
+def run(args):
+    """Run ``minisink train backcopy``.
+
+    Raises
+    ------
+    ValueError
+        For impossible options, and when the loss is no longer a number.
+    """
+    for name, least in (("layers", 1), ("steps", 1), ("length", 4), ("workers", 1), ("seed", 0)):
+        if getattr(args, name) < least:
+            raise ValueError(f"--{name} is {getattr(args, name)}; it must be {least} or more")
+    if args.rate is not None and not 0 < args.rate < float("inf"):
+        raise ValueError(f"--rate is {args.rate}; it must be a number above 0")
+    if args.plot is not None:
+        check_picture(args.plot)
+    started = time.perf_counter()
+    task = Task.random(args.seed, starts_with_bos=not args.no_bos)
+    toy = Toy(
+        task, n_layers=args.layers, kind=args.softmax, optimizer=args.optimizer, n_steps=args.steps,
+        length=args.length, rate=args.rate, seed=args.seed, workers=args.workers,
+        device=args.device,
+    )  # fmt: skip
+    first = "first" if args.no_bos else "BOS"
+    history = _watch(toy, args.steps, first)
+    row = history[-1][1]
+    long = toy.stream()
+    seconds = time.perf_counter() - started
+    _explain(row, long, first, args.length, seconds)
+    if args.plot is not None:
+        picture.draw(history, args.plot, first)
+        print(f"drawn {args.plot}")
+    if args.json:
+        result = {"seconds": round(seconds, 2)} | row | long
+        print(json.dumps({key: result[key] for key in KEYS}))
+
+
+def _watch(toy, n_steps, first):
+    """Train, showing what is seen now and then; list of (step, row)."""
+    live, every = sys.stdout.isatty(), max(1, n_steps // 40)
+    history = [(0, toy.look())]
+    highest = history[0][1]["loss"] - toy.floor
+    print(picture.panel(0, n_steps, history[0][1], highest, first), flush=True)
+    for step in range(1, n_steps + 1):
+        toy.step()
+        if step % every == 0 or step == n_steps:
+            history.append((step, toy.look()))
+            text = picture.panel(step, n_steps, history[-1][1], highest, first)
+            if live:  # write over the panel before: up as many lines, and clear each
+                text = f"\x1b[{text.count(chr(10)) + 1}A" + "".join(f"\x1b[2K{line}\n" for line in text.split("\n"))
+                print(text, end="", flush=True)
+            elif len(history) % 5 == 1 or step == n_steps:  # where nothing can be written over
+                print(text, flush=True)
+    return history
+
+
+def _explain(row, long, first, length, seconds):
+    """What came out, in words."""
+    idle, busy = row["bos_from_nontrigger"], row["bos_from_trigger"]
+    verdict = "a sink" if idle > 0.3 else "no sink"  # the bar of Gu et al., arXiv:2410.10781
+    name = "BOS" if first == "BOS" else "the first token"
+    name += f" in layer {row['layer']}" if row["layer"] else ""
+    print(
+        f"\n{verdict}: {name} gets a weight of {idle:.2f} from tokens with nothing to look up, {busy:.2f} from triggers"
+    )
+    print(f"texts of 1,000 tokens ({length} in training), nats a token above the floor:")
+    for name, what in (
+        ("dense", "every token seen"),
+        ("window", f"the last {length}"),
+        ("streaming", f"the first one and the last {length - 1}"),
+    ):
+        print(f"  {name:10} {long[name + '_nll'] - row['floor']:+.4f}   {what}")
+    print(f"{seconds:.1f} s")

@@ -1,0 +1,143 @@
+"""``minisink train lm``: a language model from text files."""
+
+import os
+import sys
+from pathlib import Path
+
+from tqdm import tqdm
+
+from ..system.interrupts import interrupts_wait
+from ..training import data, tokens
+from ..training import gpt2 as gpt2_training
+from ..training import llama as llama_training
+from ..training.loop import Training
+from ..training.loop import run as train
+from ..training.parameters import n_parameters, named_shapes
+from ..training.recipe import Recipe
+from ..training.state import check_writable
+from . import lm_model
+
+PURPOSE = "train a Llama or GPT-2 on text files"
+EXAMPLE = "minisink train lm --text novels/*.txt --out my-model --steps 500"
+
+
+def add_options(parser):
+    """Add the options of ``lm`` to `parser`."""
+    add = parser.add_argument
+    add("--text", nargs="+", type=Path, required=True, metavar="FILE", help="UTF-8 text files")
+    add("--out", type=Path, required=True, metavar="FOLDER", help="Hugging Face folder to write")
+    add("--valid", nargs="+", type=Path, metavar="FILE", help="held-out text (the last 1 %%)")
+    add("--tokens", type=Path, metavar="FILE", help=".npy file that keeps the encoded text")
+    add("--resume", action="store_true", help="go on from the checkpoint in --out; all else as it was")
+    lm_model.add_options(parser.add_argument_group("the model"))
+    _add_recipe(parser.add_argument_group("the training"))
+
+
+def _add_recipe(group):
+    add, usual = group.add_argument, Recipe()
+    add(
+        "--sample-start", choices=("bos", "none"), default=usual.sample_start,
+        help="samples start with <s>, or anywhere (%(default)s)",
+    )  # fmt: skip
+    add("--steps", type=int, default=usual.n_steps, metavar="N", help="(%(default)s)")
+    add("--batch", type=int, default=usual.batch, metavar="N", help="samples a step (%(default)s)")
+    add("--context", type=int, default=usual.context, metavar="N", help="tokens a sample (%(default)s)")
+    add("--rate", type=float, default=usual.rate, metavar="X", help="peak learning rate (%(default)s)")
+    add("--warmup", type=int, default=usual.warmup, metavar="N", help="steps up to it (%(default)s)")
+    add(
+        "--decay", type=float, default=usual.decay, metavar="X",
+        help="share of the steps, at the end, down to 0 (%(default)s)",
+    )  # fmt: skip
+    add("--weight-decay", type=float, default=usual.weight_decay, metavar="X", help="of matrices (%(default)s)")
+    add(
+        "--seed", type=int, default=usual.seed, metavar="N",
+        help="of weights and samples; with --init, another one draws other samples (%(default)s)",
+    )  # fmt: skip
+    add("--eval-every", type=int, default=50, metavar="N", help="steps between rows of the log (%(default)s)")
+    add("--save-every", type=int, default=200, metavar="N", help="steps between checkpoints (%(default)s)")
+    add("--workers", type=int, default=min(2, os.cpu_count() or 1), metavar="N", help="threads (%(default)s)")
+    add("--device", default="cpu", help="cpu or cuda (%(default)s)")
+
+
+def run(args):
+    """Run ``minisink train lm``.
+
+    Returns
+    -------
+    int
+        0, or 130 when interrupted.
+
+    Raises
+    ------
+    ValueError
+        For bad input, and when the loss is no longer a number.
+    """
+    for name in ("eval_every", "save_every", "workers"):
+        if getattr(args, name) < 1:
+            raise ValueError(f"--{name.replace('_', '-')} is {getattr(args, name)}; it must be 1 or more")
+    recipe = _recipe(args)
+    check_writable(args.out, resume=args.resume)  # before minutes go into the text
+    quiet = not sys.stderr.isatty()
+    tokenizer, config, start = lm_model.prepare(args)
+    known = args.tokens is not None and args.tokens.exists()
+    ids, valid = _text(args, tokenizer, quiet)
+    if int(ids.max(initial=0)) >= config.vocab_size:
+        source = args.tokens if known else "the tokenizer"
+        raise ValueError(f"{source}: has token id {int(ids.max())}, but the vocabulary is {config.vocab_size}")
+    arch = gpt2_training if config.model_type == "gpt2" else llama_training
+    training = Training(
+        arch, config, recipe, ids, valid, args.out, tokenizer,
+        resume=args.resume, start=start, device=args.device, workers=args.workers, dtype=args.dtype,
+    )  # fmt: skip
+    if known:
+        print(f"text as kept in {args.tokens}, not from --text")
+    n = n_parameters(named_shapes(arch, config))
+    print(f"{n:,} parameters, {len(ids):,} tokens of text, {recipe.n_steps} steps of {recipe.batch} x {recipe.context}")
+    print(f"losses in nats a token, weights layer by layer\n\n{HEADER}", flush=True)
+    bar = tqdm(total=recipe.n_steps, initial=training.n_steps_done, disable=quiet, unit="step", file=sys.stderr)
+
+    def show(last, row):
+        bar.update()
+        bar.set_postfix(loss=f"{last['loss']:.3f}", refresh=False)
+        if row is not None:
+            with tqdm.external_write_mode(sys.stdout):
+                print(_line(row), flush=True)
+
+    with bar, interrupts_wait() as noted:
+        train(training, eval_every=args.eval_every, save_every=args.save_every, on_step=show, stop=lambda: bool(noted))
+    if training.n_steps_done < recipe.n_steps:
+        print(f"stopped at step {training.n_steps_done}; the same command with --resume goes on from {args.out}")
+        return 130
+    print(f"saved {args.out}")
+    return 0
+
+
+def _recipe(args):
+    return Recipe(
+        n_steps=args.steps, batch=args.batch, context=args.context, rate=args.rate, warmup=args.warmup,
+        decay=args.decay, weight_decay=args.weight_decay, sample_start=args.sample_start, seed=args.seed,
+        shared=args.embedding == "shared" and args.sample_start == "bos",
+    )  # fmt: skip
+
+
+def _text(args, tokenizer, quiet):
+    """Token ids to learn from, and to look at."""
+
+    def encode(paths):
+        return tokens.encode_files(tokenizer, paths, lambda them: tqdm(them, "encode", disable=quiet, file=sys.stderr))
+
+    ids = tokens.remembered(args.tokens, lambda: encode(args.text))
+    if args.valid is None:
+        return data.split(ids, args.context)
+    return ids, encode(args.valid)
+
+
+HEADER = "  step    time   loss  held out  window - one sink  weight on the first token"
+
+
+def _line(row):
+    """A row of the log, to be read below `HEADER`."""
+    sinks = " ".join(f"{value:.2f}" for name, value in row.items() if name.startswith("sink_"))
+    gap = row["window_nll"] - row["one_sink_nll"]
+    begin = f"{row['step']:6d} {row['seconds']:5.0f} s  {row['loss']:5.3f}"
+    return f"{begin}     {row['valid_loss']:5.3f}  {gap:+17.3f}  {sinks}"

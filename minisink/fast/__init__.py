@@ -1,0 +1,1 @@
+"""The same numbers at memory speed: `blocks` for a given text, `ring`, `fused` and `decoder` for token after token."""

@@ -1,0 +1,176 @@
+"""The fast paths: many tokens at once, each held equal to the readable path by the tests.
+
+`Banded` runs a window or streaming cache in blocks. Once the cache is full a query always stands at slot
+``capacity - 1``; *recent* keys lie as many slots behind it as tokens, *sinks* stand at slots 0 to
+``n_sinks - 1``. Rotary scores depend on differences only, so instead of moving every key at every step the
+query is rotated twice: to its place in the text against the recent keys, to its slot against the sinks. Then
+keys are rotated once, for good, and a whole block of queries meets them under a banded mask.
+
+`Windows` rebuilds many windows side by side, each from scratch: the sliding window with re-computation.
+
+Both are passed to `Model.forward` as its cache.
+"""
+
+from dataclasses import asdict
+
+import numpy as np
+
+from ..attention import additive, banded_mask, mix, score
+from ..cache import Policy, refuse_own
+from ..ops import softmax
+from ..paths import causal_attention
+from ..positions import unrotated
+
+PARTS = ("sink_keys", "sink_values", "keys", "values")  # of a layer of `Banded`
+QUERIES = 64  # of a block, taken at once: the fewer, the fewer keys are scored only to be masked out
+
+
+class Banded:
+    """Blocks of tokens over a window or streaming cache: equal to a `KVCache` of the same policy.
+
+    Parameters
+    ----------
+    n_layers : int
+        L.
+    policy : cache.Policy
+        With a window.
+
+    Attributes
+    ----------
+    n_seen : int
+        Tokens taken in since the start.
+    layers : list of tuple
+        Of each layer the keys and values of the sinks, and those of the last ``window - 1`` tokens (which may be
+        sinks too), each of shape (S, K, D); keys rotated to their token_index.
+    """
+
+    def __init__(self, n_layers, policy):
+        refuse_own(policy)
+        self.policy = policy
+        self.n_seen = 0
+        self.layers: list = [None] * n_layers
+        self._n_seen = [0] * n_layers  # of each layer; the same outside a forward pass
+        self._masks = {}  # of the block at hand, by the first query of a group
+
+    def positions(self, n_tokens):
+        """ndarray of shape (T,): the position of each new token when it is the newest.
+
+        Raises a ValueError when an interrupted forward pass left the layers at different tokens.
+        """
+        if any(n != self.n_seen for n in self._n_seen):
+            raise ValueError("this cache was left half-way by an interrupted forward pass; start a new one")
+        return self.policy.position(np.arange(self.n_seen, self.n_seen + n_tokens))
+
+    def mix(self, layer, q, k, v, rotate, *, normalise=softmax, trace=None):
+        """Attention of T new tokens over the sinks, the recent tokens and each other.
+
+        Parameters
+        ----------
+        layer : int
+        q : ndarray of shape (T, H, D)
+            Un-rotated.
+        k, v : ndarray of shape (T, K, D)
+            Un-rotated.
+        rotate, normalise : callable
+            See `paths.Path`.
+        trace : None
+            To look inside, take the readable path.
+
+        Returns
+        -------
+        ndarray of shape (T, H, D)
+        """
+        T, n_sinks, window = len(q), self.policy.n_sinks, self.policy.window
+        token_index = np.arange(self.n_seen, self.n_seen + T)
+        last_slot = self.policy.capacity - 1
+        full = self.policy.positions == "slot" and self.n_seen >= last_slot  # every query stands at the last slot
+        q_slot = q if full else rotate(q, self.policy.position(token_index))
+        both = rotate(np.concatenate((q, k), axis=1), token_index)  # (T, H + K, D): one set of angles for both
+        q, k = both[:, : q.shape[1]], both[:, q.shape[1] :]
+        old = self.layers[layer] or (k[:0], v[:0], k[:0], v[:0])
+        missing = n_sinks - len(old[0])
+        sink_keys, sink_values = np.concatenate((old[0], k[:missing])), np.concatenate((old[1], v[:missing]))
+        keys, values = np.concatenate((old[2], k)), np.concatenate((old[3], v))  # (R, K, D)
+        seen_sinks = rotate(sink_keys, -last_slot) if full else sink_keys  # these few back, not all queries forward
+        if layer == 0:
+            self._masks = {}  # every layer of this block shares them
+
+        mixed = np.empty_like(q_slot)
+        for start in range(0, T, QUERIES):
+            stop = min(start + QUERIES, T)
+            first = max(0, len(keys) - T + start - (window - 1))  # keys before this none of them sees
+            last = len(keys) - T + stop
+            to_sinks = score(q_slot[start:stop], seen_sinks)  # (H, t, n_sinks)
+            to_recent = score(q[start:stop], keys[first:last])  # (H, t, R)
+            scores = np.concatenate((to_sinks, to_recent), axis=-1)  # (H, t, n_sinks + R): one softmax over both
+            if start not in self._masks:
+                visible = self._visible(self.n_seen + start, stop - start, len(sink_keys), last - first, q)
+                self._masks[start] = additive(visible, q.dtype)
+            scores += self._masks[start]
+            mixed[start:stop] = mix(normalise(scores), np.concatenate((sink_values, values[first:last])))
+
+        keep = max(0, len(keys) - (window - 1))  # the next query brings itself
+        self.layers[layer] = (sink_keys, sink_values, keys[keep:], values[keep:])
+        self._n_seen[layer] += T
+        if layer == len(self.layers) - 1:
+            self.n_seen += T
+        return mixed
+
+    def _visible(self, token, T, n_sinks, R, like):
+        """(T, n_sinks + R): a sink is seen by itself and all after it; so are the last `window`, no sink twice.
+
+        The queries are `token` and the following, and the last T of the R recent keys.
+        """
+        queries = np.arange(token, token + T, like=like)[:, None]
+        recent = np.arange(token + T - R, token + T, like=like)  # (R,)
+        to_sinks = np.arange(n_sinks, like=like) <= queries
+        to_recent = banded_mask(T, R, self.policy.window, like) & (recent >= self.policy.n_sinks)
+        return np.concatenate((to_sinks, to_recent), axis=1)
+
+    # To a file and back: see `snapshot` ---------------------------------------------------------
+
+    kind = "blocks"
+
+    def state(self):
+        """All there is to go on from: arrays by name, and what JSON can hold."""
+        self.positions(0)  # raises after an interrupted pass
+        arrays = {}
+        for i, layer in enumerate(self.layers if self.n_seen else ()):
+            arrays |= {f"{part}.{i}": array for part, array in zip(PARTS, layer, strict=True)}
+        return arrays, {"n_seen": self.n_seen, "policy": asdict(self.policy), "n_layers": len(self.layers)}
+
+    @classmethod
+    def from_state(cls, arrays, about):
+        """The inverse of `state`."""
+        cache, n_seen = cls(about["n_layers"], Policy(**about["policy"])), about["n_seen"]
+        if n_seen:
+            cache.layers = [tuple(arrays[f"{part}.{i}"] for part in PARTS) for i in range(about["n_layers"])]
+        cache.n_seen, cache._n_seen = n_seen, [n_seen] * len(cache.layers)
+        return cache
+
+
+class Windows:
+    """Windows of the same length, one after the other in `ids`, that do not see each other.
+
+    Parameters
+    ----------
+    length : int
+        Tokens in a window; the first of each stands at position 0.
+    """
+
+    def __init__(self, length):
+        self.length = length
+
+    def positions(self, n_tokens):
+        """ndarray of shape (T,): 0 to ``length - 1``, again and again."""
+        return np.arange(n_tokens) % self.length
+
+    def mix(self, layer, q, k, v, rotate, **options):
+        """Dense attention within each window; shapes as in `Banded.mix`."""
+        B, L = len(q) // self.length, self.length
+        mixed = np.empty_like(q).reshape(B, L, *q.shape[1:])
+        q, k, v = (x.reshape(B, L, *x.shape[1:]) for x in (q, k, v))  # (T, H, D) -> (B, L, H, D)
+        q, k = rotate(q, np.arange(L)), rotate(k, np.arange(L))  # the same positions in every window
+        for b in range(B):
+            mixed[b] = causal_attention(q[b], k[b], v[b], unrotated, block=64, **options)
+        return mixed.reshape(B * L, *mixed.shape[2:])

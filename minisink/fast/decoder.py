@@ -1,0 +1,203 @@
+"""One token in, logits out, at memory speed: the fused weights of `fused` over the ring of `ring`.
+
+What `Model.forward` gives with a `KVCache` of the same policy, token by token; the tests hold them equal.
+
+It runs where the weights are. On a GPU a token costs one copy there, of its angles, and nothing comes back before the
+caller fetches the logits: a step only queues work. With float16 weights all that is not a product with a weight is
+float32, the cache too: CuPy would copy float16 keys to float32 for every product with them.
+"""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from ..gpt2 import check_learned
+from ..ops import gelu
+from .blocks import Banded
+from .fused import centred, fuse, side_by_side, wide
+from .ring import Newest, RingCache
+
+PREFILL = 256  # tokens of a prompt taken at once
+
+
+class Decoder:
+    """Logits of the next token, one token at a time: what `Model.forward` gives with a `KVCache`, at memory speed.
+
+    Holds a second copy of the weights, joined and laid out for this; the model's own are read when it is made.
+
+    Parameters
+    ----------
+    model : Model
+    policy : cache.Policy
+    cache : RingCache, optional
+        To go on with, instead of an empty one of this policy.
+    weights : fused.Fused, optional
+        Of another decoder of the same model, to be shared.
+
+    Attributes
+    ----------
+    cache : RingCache
+        All that changes from one token to the next.
+    weights : fused.Fused
+
+    Raises
+    ------
+    ValueError
+        When `cache` is not of this model and policy.
+
+    Examples
+    --------
+    >>> from minisink import keep_sinks, load
+    >>> model = load("novels")
+    >>> decode = Decoder(model, keep_sinks(4, 60))
+    >>> logits = decode(model.encode("My dear"))
+    >>> bool(abs(logits - model.forward(model.encode("My dear"))[-1]).max() < 1e-4)
+    True
+    """
+
+    def __init__(self, model, policy, *, cache=None, weights=None):
+        config, embed = model.config, model.weights.embed
+        shape, dtype = (config.n_layers, config.n_kv_heads, config.head_dim), wide(model.dtype)
+        self.cache = RingCache(*shape, policy, dtype=dtype, like=embed) if cache is None else cache
+        if self.cache.policy != policy:
+            raise ValueError(f"this cache has {self.cache.policy}, not {policy}")
+        L, K, _, D = self.cache.keys.shape
+        if (L, K, D) != shape or self.cache.keys.dtype != dtype:
+            raise ValueError(
+                f"this cache has {L} layers of {K} heads of {D} channels in {self.cache.keys.dtype}; "
+                f"{model.name} has {shape[0]} of {shape[1]} of {shape[2]} in {dtype}"
+            )
+        self.model, self.config = model, config
+        self.is_gpt2 = config.model_type == "gpt2"
+        self.weights = fuse(model.weights, config) if weights is None else weights
+        self.attention = Newest(self.cache, config.n_heads, None if self.is_gpt2 else config.frequencies)
+        self._allocate(embed)
+
+    def _allocate(self, embed):
+        """Arrays for one token, once and for all: those that meet a weight in its dtype, the others in a wide one."""
+        H, D, F = self.config.n_heads, self.config.head_dim, self.config.d_ff
+        qkv, is_wide = self.attention.qkv, self.attention.qkv.dtype == embed.dtype
+        self.normed = np.empty_like(embed, shape=self.config.d_model)
+        self.mixed = np.empty_like(embed, shape=(H, D))
+        self.hidden = np.empty_like(embed, shape=F)
+        self.up = np.empty_like(qkv, shape=F if self.is_gpt2 else 2 * F)
+        self.half_gate, self.ungated, self.silu = self.up[:F], self.up[F:], np.empty_like(qkv, shape=F)
+        self.narrow_qkv = qkv if is_wide else np.empty_like(embed, shape=len(qkv))
+        self.narrow_up = self.up if is_wide else np.empty_like(embed, shape=len(self.up))
+
+    def __call__(self, ids):
+        """Take in tokens; the first prompt goes in blocks, everything after it one by one.
+
+        Parameters
+        ----------
+        ids : sequence or ndarray of shape (T,), ints
+
+        Returns
+        -------
+        ndarray of shape (V,)
+            Logits after the last.
+
+        Raises
+        ------
+        ValueError
+            For bad ids, or a GPT-2 asked for a position it has not learned.
+        """
+        ids = self.model.check_ids(ids)
+        if self.cache.n_seen == 0 and len(ids) > 1:
+            self._prefill(ids[:-1])
+            ids = ids[-1:]
+        for token in ids.tolist():
+            logits = self.step(token)
+        return logits
+
+    def step(self, token):
+        """Take in one token.
+
+        Parameters
+        ----------
+        token : int
+
+        Returns
+        -------
+        ndarray of shape (V,)
+            Logits of the next, on the device of the weights.
+
+        Raises
+        ------
+        ValueError
+            For a GPT-2 asked for a position it has not learned.
+        """
+        attention, weights, eps, normed = self.attention, self.weights, self.config.norm_eps, self.normed
+        narrow_qkv, narrow_up, mixed = self.narrow_qkv, self.narrow_up, self.mixed.reshape(-1)
+        x = self._embedding(token)  # (C,)
+        attention.begin(self.cache.n_seen)
+        for i, layer in enumerate(weights.layers):  # `dot` starts faster than `@`
+            norm(x, eps, layer.attn_norm, normed).dot(layer.w_qkv, narrow_qkv)  # (C,) -> ((H + 2 K) D,)
+            if layer.b_qkv is not None:
+                np.add(narrow_qkv, layer.b_qkv, attention.qkv)
+            attention.mix(i, self.mixed, layer.sink)
+            x += mixed.dot(layer.wo)  # (H D,) -> (C,)
+            if layer.bo is not None:
+                x += layer.bo
+            norm(x, eps, layer.mlp_norm, normed).dot(layer.w_up, narrow_up)  # (C,) -> (2 F,)
+            if layer.b_up is not None:
+                np.add(narrow_up, layer.b_up, self.up)
+            self._activate()
+            x += self.hidden.dot(layer.w_down)  # (F,) -> (C,)
+            if layer.b_down is not None:
+                x += layer.b_down
+        self.cache.n_seen += 1  # at the very end: an interrupted step is simply taken again
+        logits = norm(x, eps, weights.norm, normed).dot(weights.head)  # (C,) -> (V,)
+        if weights.b_head is not None:
+            logits += weights.b_head
+        return logits
+
+    def _embedding(self, token):
+        """Where the residual stream begins, (C,); without its mean in GPT-2, see `fused`."""
+        weights = self.model.weights
+        x = weights.embed[token].astype(self.up.dtype)  # a copy
+        if not self.is_gpt2:
+            return x
+        position = self.cache.policy.position(self.cache.n_seen)
+        check_learned([position], self.config)
+        return centred(x + weights.position[position])
+
+    def _activate(self):
+        """``silu(gate) * up``, or `ops.gelu`, from `up` into `hidden`."""
+        if self.is_gpt2:
+            self.hidden[:] = gelu(self.up)
+            return
+        silu = np.tanh(self.half_gate, self.silu)
+        silu *= self.half_gate
+        silu += self.half_gate  # silu(2 h) = h + h tanh(h)
+        np.multiply(silu, self.ungated, self.hidden)
+
+    def _prefill(self, ids):
+        """Take in the beginning of a text in blocks, and put what they leave into its slots."""
+        cache, config, n = self.cache, self.config, len(ids)
+        blocks = Banded(config.n_layers, replace(cache.policy, window=cache.policy.window or n + 1))
+        for start in range(0, n, PREFILL):
+            self.model.forward(ids[start : start + PREFILL], cache=blocks, rows=slice(-1, None))
+        cache.make_room(n)
+        n_held, n_recent = len(blocks.layers[0][0]), len(blocks.layers[0][2])
+        slots = [*range(n_held), *(cache.slot(t) for t in range(n - n_recent, n))]
+        slots = np.asarray(slots, dtype=int, like=cache.keys)
+        for i, (sink_keys, sink_values, keys, values) in enumerate(blocks.layers):
+            keys, values = np.concatenate((sink_keys, keys)), np.concatenate((sink_values, values))  # (S, K, D)
+            keys = keys if self.is_gpt2 else side_by_side(keys)
+            cache.keys[i][:, slots] = keys.swapaxes(0, 1)  # (S, K, D) -> (K, S, D)
+            cache.values[i][:, slots] = values.swapaxes(0, 1)
+        cache.n_seen = n
+
+
+def norm(x, eps, weight, out):
+    """`ops.rms_norm` of one vector, (C,) -> (C,) in the dtype of `out`; `weight` may be None."""
+    squares = x.dot(x)
+    if isinstance(squares, np.generic):
+        np.multiply(x, 1.0 / math.sqrt(float(squares) / len(x) + eps), out)
+    else:  # on a GPU a number is an array, so that nobody has to wait for it
+        np.multiply(x, (squares / len(x) + eps) ** -0.5, out)
+    if weight is not None:
+        out *= weight
+    return out

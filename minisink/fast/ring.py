@@ -1,0 +1,227 @@
+"""Decoding at memory speed: one token at a time over a ring buffer, equal to the readable path of `cache`.
+
+A `cache.KVCache` does what the paper says, step by step: it moves its slots together after every eviction and
+rotates every key to its slot at every step. None of that is needed, because the score of a query at position m and
+a key at position n depends on ``m - n`` only. With n_sinks = 2 and a window of 4, token 9 meets::
+
+    token        0  1     6  7  8  9         what is left in the cache
+    position     0  1     2  3  4  5         StreamingLLM: the slot; the query stands at 5
+    distance     5  4     3  2  1  0         all that the scores know
+    9 - token    9  8     3  2  1  0         right for the window as it is, wrong for the sinks only
+
+So every key is rotated once, by its token_index, and never touched again. The query is rotated twice:
+
+- by its own token_index (9) for the window, where the distance in the text is the distance in the cache;
+- by its slot, ``min(t, capacity - 1)`` (5), for the sinks, whose slot *is* their token_index.
+
+A key that never changes need not move either: the window is a ring, where token t takes the slot of token
+``t - window``, which has just left. Softmax does not care in which order it meets the keys.
+
+With ``positions="original"`` the distance in the text is meant everywhere, and one rotation does. GPT-2 rotates
+nothing; its position is added before the first layer.
+
+Here are the buffers and the attention of one token over them; `decoder` puts a whole model around it.
+"""
+
+from dataclasses import asdict
+
+import numpy as np
+
+from ..cache import Policy, held_after, refuse_own
+
+FIRST_BUFFER = 64  # slots that a cache without a limit starts with
+
+
+class RingCache:
+    """Keys and values of every layer in buffers that are allocated once.
+
+    Parameters
+    ----------
+    n_layers, n_kv_heads, head_dim : int
+        L, K and D.
+    policy : cache.Policy
+        Without a window the buffers double whenever they are full.
+    dtype : numpy dtype
+    like : ndarray, optional
+        Array whose device the cache takes; the host by default.
+
+    Attributes
+    ----------
+    keys : ndarray of shape (L, K, S, D)
+        Rotated to their token_index, pairs of channels side by side; S is the capacity.
+    values : ndarray of shape (L, K, S, D)
+    n_seen : int
+        Tokens taken in since the start, evicted ones included.
+    """
+
+    def __init__(self, n_layers, n_kv_heads, head_dim, policy, *, dtype=np.float32, like=None):
+        refuse_own(policy)
+        self.policy = policy
+        S = policy.capacity or FIRST_BUFFER
+        like = np.empty(0) if like is None else like
+        self.keys = np.zeros_like(like, dtype, shape=(n_layers, n_kv_heads, S, head_dim))
+        self.values = np.zeros_like(self.keys)
+        self.n_seen = 0
+
+    def __len__(self):
+        """Slots filled."""
+        return self.n_seen if self.policy.capacity is None else min(self.n_seen, self.policy.capacity)
+
+    @property
+    def nbytes(self):
+        """Bytes of the buffers, full or not."""
+        return self.keys.nbytes + self.values.nbytes
+
+    @property
+    def token_index(self):
+        """ndarray of shape (len(self),): place in the text of the token in each slot."""
+        tokens = held_after(self.policy, self.n_seen)
+        held = np.empty_like(tokens)
+        held[[self.slot(t) for t in tokens]] = tokens
+        return held
+
+    def slot(self, t):
+        """The slot of token t: its own for a sink, round and round for the others.
+
+        Parameters
+        ----------
+        t : int
+
+        Returns
+        -------
+        int
+        """
+        n_sinks, window = self.policy.n_sinks, self.policy.window
+        return t if window is None or t < n_sinks else n_sinks + (t - n_sinks) % window
+
+    def make_room(self, n_tokens):
+        """Double the buffers of a cache without a limit until they hold `n_tokens`."""
+        while self.policy.capacity is None and n_tokens > self.keys.shape[2]:
+            self.keys = np.concatenate((self.keys, np.zeros_like(self.keys)), axis=2)
+            self.values = np.concatenate((self.values, np.zeros_like(self.values)), axis=2)
+
+    # To a file and back: see `snapshot` ---------------------------------------------------------
+
+    kind = "ring"
+
+    def state(self):
+        """All there is to go on from: arrays by name, and what JSON can hold."""
+        return {"keys": self.keys, "values": self.values}, {"n_seen": self.n_seen, "policy": asdict(self.policy)}
+
+    @classmethod
+    def from_state(cls, arrays, about):
+        """The inverse of `state`."""
+        L, K, _, D = arrays["keys"].shape
+        cache = cls(L, K, D, Policy(**about["policy"]), dtype=arrays["keys"].dtype)
+        cache.keys, cache.values, cache.n_seen = arrays["keys"], arrays["values"], about["n_seen"]
+        return cache
+
+
+class Newest:
+    """Attention of the newest token over a ring, layer by layer.
+
+    The arrays it works in are allocated once, and so are the views of them: at this size making a view costs as much
+    as using it.
+
+    Parameters
+    ----------
+    cache : RingCache
+    n_heads : int
+        H.
+    frequencies : ndarray of shape (D/2,), optional
+        Radians a position of each pair of channels; None where nothing rotates.
+
+    Attributes
+    ----------
+    qkv : ndarray of shape ((H + 2 K) D,)
+        Where the caller puts the queries, divided by sqrt(D), keys and values of the newest token, un-rotated.
+    """
+
+    def __init__(self, cache, n_heads, frequencies=None):
+        _, K, _, D = cache.keys.shape
+        H, G = n_heads, n_heads // K  # G queries share a key
+        self.cache = cache
+        self.qkv = np.empty_like(cache.keys, shape=(H + 2 * K) * D)
+        heads = self.qkv.reshape(-1, D)  # (H + 2 K, D)
+        qk, self.new_values = heads[None, : H + K], heads[H + K :]
+        self.rates = None
+        if frequencies is not None:
+            complex_dtype = np.result_type(qk.dtype, np.complex64)
+            self.rates = 1j * frequencies[None]  # (1, D/2)
+            self.pairs = qk.view(complex_dtype)  # (1, H + K, D/2)
+            qk = np.empty_like(qk, shape=(2, H + K, D))  # as rotated to the token's own index, and to its slot
+            self.rotated = qk.view(complex_dtype)
+        self.new_keys = qk[0, H:]
+        self.queries = [rotated[:H].reshape(K, G, D).swapaxes(1, 2) for rotated in qk]  # each (K, D, G)
+        self.sums = np.empty_like(self.qkv, shape=(K, G, D))  # of values, weighted
+        self.sums_of_heads = self.sums.reshape(H, D)
+        self.n_live = 0
+
+    def begin(self, t):
+        """Make ready for token t, before its first layer: its slot, and how far queries and keys rotate."""
+        cache = self.cache
+        cache.make_room(t + 1)
+        self.slot, position = cache.slot(t), cache.policy.position(t)
+        n_live = min(t + 1, cache.keys.shape[2])
+        if n_live != self.n_live:
+            self._look_at(n_live)
+        self.n_apart = 0
+        if self.rates is not None:
+            self.n_apart = cache.policy.n_sinks if position != t else 0  # keys that are not as far as their token
+            places = (t, position) if self.n_apart else (t,)
+            phases = np.exp(np.multiply.outer(places, self.rates))  # (P,), (1, D/2) -> (P, 1, D/2): exp(i angle)
+            self.phases = np.asarray(phases, self.rotated.dtype, like=cache.keys)
+            self.seen = self.rotated[: len(places)]
+
+    def _look_at(self, n_live):
+        """Views of the live slots, the others are never looked at, and room for as many scores."""
+        cache, n_sinks = self.cache, self.cache.policy.n_sinks
+        K, G, _ = self.sums.shape
+        self.live = [
+            (keys[:, :n_live], keys[:, :n_sinks], values[:, :n_live])
+            for keys, values in zip(cache.keys, cache.values, strict=True)
+        ]
+        self.columns = np.empty_like(self.qkv, shape=(K, n_live, G))  # scores as they come
+        self.to_sinks = self.columns[:, :n_sinks]
+        scores = self.columns if G == 1 else np.empty_like(self.columns)
+        self.scores = scores.reshape(K * G, n_live)  # (H, S)
+        self.weights = scores.reshape(K, G, n_live)  # the same memory
+        self.ones = np.ones_like(self.qkv, shape=(n_live, 1))
+        self.n_live = n_live
+
+    def mix(self, layer, out, sink=None):
+        """Put the newest key and value into their slot, and mix the values of all live ones.
+
+        A key meets its queries as ``keys @ q``, which reads the keys as they lie; BLAS is much slower at ``q @ keys.T``
+        with several queries, and a GPU would copy every key for it. The weights are divided by their sum after the
+        values are mixed: D numbers instead of S.
+
+        Parameters
+        ----------
+        layer : int
+        out : ndarray of shape (H, D)
+            Receives the mixed values, in its own dtype.
+        sink : ndarray of shape (H, 1), optional
+            Logit of one more term of the softmax, with no key and no value.
+        """
+        keys, sink_keys, values = self.live[layer]
+        if self.rates is not None:
+            np.multiply(self.pairs, self.phases, self.seen)  # (1, H + K, D/2) * (P, 1, D/2)
+        keys[:, self.slot] = self.new_keys
+        values[:, self.slot] = self.new_values
+        np.matmul(keys, self.queries[0], self.columns)  # (K, S, D) @ (K, D, G) -> (K, S, G)
+        if self.n_apart:
+            np.matmul(sink_keys, self.queries[1], self.to_sinks)
+        if self.weights.shape[1] > 1:
+            self.weights[:] = self.columns.swapaxes(1, 2)  # (K, S, G) -> (K, G, S)
+        scores = self.scores  # (H, S)
+        largest = scores.max(axis=1, keepdims=True)  # (H, 1)
+        if sink is not None:
+            largest = np.maximum(largest, sink)
+        scores -= largest
+        np.exp(scores, scores)
+        total = scores.dot(self.ones)  # (H, 1)
+        if sink is not None:
+            total += np.exp(sink - largest)
+        np.matmul(self.weights, values, self.sums)  # (K, G, S) @ (K, S, D) -> (K, G, D)
+        np.divide(self.sums_of_heads, total, out)

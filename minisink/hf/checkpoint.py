@@ -1,0 +1,185 @@
+"""The tensors of a folder, with every name and shape checked before any data is touched.
+
+A safetensors file is eight bytes of header length, a JSON header that gives each tensor's
+dtype, shape and byte range, and the bytes. The safetensors library checks the header; the bytes are then read
+through a memory map, one tensor at a time, so that loading costs about what the arrays themselves take.
+"""
+
+import json
+import re
+import warnings
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from .fields import CheckpointError, read_json
+
+# safetensors' name of a dtype -> how numpy reads the bytes (bfloat16 has no numpy dtype: two raw bytes)
+FLOATS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+
+
+def widen(raw, dtype):
+    """Bytes of one tensor to a float array; bfloat16 is widened exactly.
+
+    A bfloat16 is the upper half of a float32, so shifting its 16 bits up by 16 gives the same number.
+
+    Parameters
+    ----------
+    raw : ndarray of float64, float32, float16, or uint16 (bfloat16)
+    dtype : numpy dtype
+        Of the result.
+
+    Returns
+    -------
+    ndarray of the same shape
+
+    Examples
+    --------
+    >>> widen(np.array([0x3F80, 0xC000], np.uint16), np.float32).tolist()
+    [1.0, -2.0]
+    """
+    if raw.dtype == np.uint16:
+        raw = (raw.astype(np.uint32) << 16).view(np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):  # what does not fit `dtype` becomes infinity: see `_read`
+        return raw.astype(dtype)
+
+
+def find_files(folder):
+    """The safetensors files of a folder: ``model.safetensors``, or the shards its index names.
+
+    Parameters
+    ----------
+    folder : Path
+
+    Returns
+    -------
+    dict of Path to (set of str or None)
+        Each file, and the tensors the index says it holds (None without an index).
+
+    Raises
+    ------
+    CheckpointError
+        When there is neither, a shard is missing, or the index names a file outside the folder.
+    """
+    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if single.is_file():
+        return {single: None}
+    if not index.is_file():
+        raise CheckpointError(f"{folder}: has neither model.safetensors nor model.safetensors.index.json")
+    shards = read_json(index).get("weight_map")
+    if not isinstance(shards, dict) or not shards:
+        raise CheckpointError(f"{index}: has no weight_map")
+    files = {}
+    for tensor, shard in shards.items():
+        if not isinstance(shard, str) or not re.fullmatch(r"[\w-][\w.-]*\.safetensors", shard):
+            raise CheckpointError(f"{index}: {tensor} lies in {shard!r}, which is not a plain *.safetensors file name")
+        if not (folder / shard).is_file():
+            raise CheckpointError(f"{folder / shard}: missing, though the index names it for {tensor}")
+        files.setdefault(folder / shard, set()).add(tensor)
+    return files
+
+
+def read_header(path):
+    """Where each tensor of a safetensors file lies, once the library has checked the header.
+
+    Parameters
+    ----------
+    path : Path
+
+    Returns
+    -------
+    dict of str to (str, tuple of int, int)
+        Name to dtype ("F32", ...), shape and offset in bytes from the start of the file.
+
+    Raises
+    ------
+    CheckpointError
+        For a truncated or oversized header, overlapping or out-of-range tensors, and the like.
+    """
+    try:
+        with safe_open(path, framework="numpy"):
+            pass  # opening checks the header against the file
+        with open(path, "rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(length))
+    except (SafetensorError, OSError, ValueError, OverflowError) as error:
+        raise CheckpointError(f"{path}: not a sound safetensors file ({error})") from error
+    header.pop("__metadata__", None)
+    return {
+        name: (about["dtype"], tuple(about["shape"]), 8 + length + about["data_offsets"][0])
+        for name, about in header.items()
+    }
+
+
+def read_tensors(folder, shapes, *, prefix, harmless, dtype):
+    """Read every tensor that a config demands, and account for every one that the files hold.
+
+    Parameters
+    ----------
+    folder : Path
+    shapes : dict of str to tuple
+        What must be there: Hugging Face's names and shapes.
+    prefix : str
+        Start of most names ("model."), which some files leave out.
+    harmless : sequence of str
+        Regular expressions of extra tensors that may be ignored.
+    dtype : numpy dtype
+        Of the result.
+
+    Returns
+    -------
+    tensors : dict of str to ndarray
+    ignored : list of str
+        Harmless extra tensors.
+
+    Raises
+    ------
+    CheckpointError
+        For a missing, extra, doubled, misshapen or non-float tensor.
+
+    Warns
+    -----
+    UserWarning
+        For NaN or infinity, naming the tensor.
+    """
+    found = {}  # name -> (path, dtype, shape, offset)
+    for path, promised in find_files(folder).items():
+        header = read_header(path)
+        for name in sorted((promised or set()) - set(header)):
+            raise CheckpointError(f"{path}: has no tensor {name}, though the index says so")
+        for name, where in header.items():
+            if name in found:
+                raise CheckpointError(f"{path}: tensor {name} is in {found[name][0].name} as well")
+            found[name] = (path, *where)
+    if not any(name.startswith(prefix) for name in found):
+        found = {name if name.startswith("lm_head.") else prefix + name: where for name, where in found.items()}
+
+    missing = sorted(set(shapes) - set(found))
+    if missing:
+        raise CheckpointError(f"{folder}: tensor {missing[0]} is missing{_and_more(missing)}")
+    extra = sorted(set(found) - set(shapes))
+    allowed = re.compile("|".join((*harmless, r"lm_head\.weight")))  # a tied head may be stored all the same
+    unknown = [name for name in extra if not allowed.fullmatch(name)]
+    if unknown:
+        path = found[unknown[0]][0]
+        raise CheckpointError(f"{path}: tensor {unknown[0]} has no place in this model{_and_more(unknown)}")
+    for name, shape in shapes.items():
+        path, kind, stored, _ = found[name]
+        if stored != shape:
+            raise CheckpointError(f"{path}: tensor {name} has shape {stored}; the config asks for {shape}")
+        if kind not in FLOATS:
+            raise CheckpointError(f"{path}: tensor {name} is {kind}; supported are {', '.join(FLOATS)}")
+    return {name: _read(name, dtype, *found[name]) for name in shapes}, extra
+
+
+def _and_more(names):
+    return f" (and {len(names) - 1} more)" if len(names) > 1 else ""
+
+
+def _read(name, dtype, path, kind, shape, offset):
+    """One tensor, through a memory map that is let go before the next one."""
+    array = widen(np.memmap(path, FLOATS[kind], "r", offset, shape), dtype)
+    array = np.asarray(array)  # the memmap's subclass has served
+    if not np.isfinite(array).all():
+        warnings.warn(f"{path}: tensor {name} holds NaN or infinity", stacklevel=2)
+    return array

@@ -1,0 +1,118 @@
+"""GPT-2's ``config.json`` and tensor names, translated once: to ours when a folder is read, back when it is written."""
+
+from .. import gpt2
+from .fields import divides, flag, number, one_of, one_or_many, refuse, section, token_id, token_ids, whole
+
+ARCHITECTURE = gpt2
+# Our name -> Hugging Face's: of a layer's arrays, within "transformer.h.{i}."
+LAYER = {
+    "ln1": "ln_1.weight",
+    "ln1_b": "ln_1.bias",
+    "w_qkv": "attn.c_attn.weight",
+    "b_qkv": "attn.c_attn.bias",
+    "wo": "attn.c_proj.weight",
+    "bo": "attn.c_proj.bias",
+    "ln2": "ln_2.weight",
+    "ln2_b": "ln_2.bias",
+    "w_up": "mlp.c_fc.weight",
+    "b_up": "mlp.c_fc.bias",
+    "w_down": "mlp.c_proj.weight",
+    "b_down": "mlp.c_proj.bias",
+    "sink_logits": "attn.sinks",
+}
+WHOLE = {
+    "embed": "transformer.wte.weight",
+    "position": "transformer.wpe.weight",
+    "norm": "transformer.ln_f.weight",
+    "norm_b": "transformer.ln_f.bias",
+    "head": "lm_head.weight",
+}
+# The causal mask that older files carry as a buffer
+HARMLESS = (r"(transformer\.)?h\.\d+\.attn\.(bias|masked_bias)",)
+PREFIX = "transformer."  # some files leave it out
+
+
+def tensor_name(name):
+    """Hugging Face's name of one of the arrays that `gpt2.shapes` lists.
+
+    >>> tensor_name("3.w_qkv")
+    'transformer.h.3.attn.c_attn.weight'
+    """
+    layer, _, own = name.rpartition(".")
+    return f"transformer.h.{layer}.{LAYER[own]}" if layer else WHOLE[own]
+
+
+def is_transposed(name):
+    """Whether Hugging Face stores it as (out, in): the output matrix only, the others are Conv1D."""
+    return name == "head"
+
+
+def read_config(raw):
+    """Translate a parsed ``config.json``.
+
+    Parameters
+    ----------
+    raw : dict
+
+    Returns
+    -------
+    Config
+
+    Raises
+    ------
+    ValueError
+        Naming the key that is missing, impossible or not supported.
+    """
+    one_of(raw, "model_type", ("gpt2",))
+    one_of(raw, "activation_function", ("gelu_new", "gelu_pytorch_tanh"), "gelu_new")
+    refuse(
+        raw,
+        scale_attn_weights=True,
+        scale_attn_by_inverse_layer_idx=False,
+        add_cross_attention=False,
+        quantization_config=None,
+    )
+    C, H, V = whole(raw, "n_embd"), whole(raw, "n_head"), whole(raw, "vocab_size")
+    divides(H, C, ("n_head", "n_embd"))
+    ours = section(raw, "minisink")
+    return gpt2.Config(
+        d_model=C,
+        n_layers=whole(raw, "n_layer"),
+        n_heads=H,
+        d_ff=whole(raw, "n_inner", 4 * C),
+        vocab_size=V,
+        max_positions=whole(raw, "n_positions", whole(raw, "n_ctx", 1024)),
+        norm_eps=number(raw, "layer_norm_epsilon", 1e-5),
+        tied=flag(raw, "tie_word_embeddings", True),
+        bos=token_id(raw, "bos_token_id", V),
+        eos=token_ids(raw, "eos_token_id", V),
+        softmax=one_of(ours, "softmax", ("softmax", "softmax1"), "softmax"),
+        sink_logit=flag(ours, "sink_logit", False),
+    )
+
+
+def write_config(config):
+    """The ``config.json`` of this model, as `read_config` and transformers read it.
+
+    Returns
+    -------
+    dict
+    """
+    raw = {
+        "architectures": ["GPT2LMHeadModel"],
+        "model_type": "gpt2",
+        "n_embd": config.d_model,
+        "n_layer": config.n_layers,
+        "n_head": config.n_heads,
+        "n_inner": config.d_ff,
+        "vocab_size": config.vocab_size,
+        "n_positions": config.max_positions,
+        "layer_norm_epsilon": config.norm_eps,
+        "activation_function": "gelu_new",
+        "tie_word_embeddings": config.tied,
+        "bos_token_id": config.bos,
+        "eos_token_id": one_or_many(config.eos),
+    }
+    if config.softmax != "softmax" or config.sink_logit:
+        raw["minisink"] = {"softmax": config.softmax, "sink_logit": config.sink_logit}
+    return raw

@@ -1,0 +1,182 @@
+"""Llama's ``config.json`` and tensor names, translated once: to ours when a folder is read, back when it is written."""
+
+from .. import llama
+from .fields import divides, flag, number, one_of, one_or_many, refuse, section, token_id, token_ids, whole
+
+ARCHITECTURE = llama
+# Whether q, k and v carry a bias when the config does not say
+QKV_BIAS = {"llama": False, "mistral": False, "qwen2": True}
+# Our name -> Hugging Face's: of a layer's arrays, within "model.layers.{i}."
+LAYER = {
+    "attn_norm": "input_layernorm.weight",
+    "wq": "self_attn.q_proj.weight",
+    "wk": "self_attn.k_proj.weight",
+    "wv": "self_attn.v_proj.weight",
+    "wo": "self_attn.o_proj.weight",
+    "mlp_norm": "post_attention_layernorm.weight",
+    "w_gate": "mlp.gate_proj.weight",
+    "w_up": "mlp.up_proj.weight",
+    "w_down": "mlp.down_proj.weight",
+    "bq": "self_attn.q_proj.bias",
+    "bk": "self_attn.k_proj.bias",
+    "bv": "self_attn.v_proj.bias",
+    "bo": "self_attn.o_proj.bias",
+    "b_gate": "mlp.gate_proj.bias",
+    "b_up": "mlp.up_proj.bias",
+    "b_down": "mlp.down_proj.bias",
+    "sink_logits": "self_attn.sinks",
+}
+WHOLE = {"embed": "model.embed_tokens.weight", "norm": "model.norm.weight", "head": "lm_head.weight"}
+# Tensors that other tools write beside these, and a forward pass does not need
+HARMLESS = (r"(model\.)?layers\.\d+\.self_attn\.rotary_emb\.inv_freq", r"(model\.)?rotary_emb\.inv_freq")
+PREFIX = "model."  # some files leave it out
+
+
+def tensor_name(name):
+    """Hugging Face's name of one of the arrays that `llama.shapes` lists.
+
+    >>> tensor_name("3.wq")
+    'model.layers.3.self_attn.q_proj.weight'
+    """
+    layer, _, own = name.rpartition(".")
+    return f"model.layers.{layer}.{LAYER[own]}" if layer else WHOLE[own]
+
+
+def is_transposed(name):
+    """Whether Hugging Face stores it as (out, in): every matrix but the embedding."""
+    return name != "embed"
+
+
+def read_config(raw):
+    """Translate a parsed ``config.json``.
+
+    Parameters
+    ----------
+    raw : dict
+
+    Returns
+    -------
+    Config
+
+    Raises
+    ------
+    ValueError
+        Naming the key that is missing, impossible or not supported.
+    """
+    model_type = one_of(raw, "model_type", tuple(QKV_BIAS))
+    one_of(raw, "hidden_act", ("silu", "swish"), "silu")
+    refuse(raw, partial_rotary_factor=1.0, quantization_config=None)
+    C, H = whole(raw, "hidden_size"), whole(raw, "num_attention_heads")
+    if raw.get("head_dim") is None:
+        divides(H, C, ("num_attention_heads", "hidden_size"))
+    K = whole(raw, "num_key_value_heads", 8 if model_type == "mistral" else H)
+    divides(K, H, ("num_key_value_heads", "num_attention_heads"))
+    D = whole(raw, "head_dim", C // H or None)
+    if D % 2:
+        raise ValueError(f"head_dim is {D}; rotary positions need an even one")
+    max_positions = whole(raw, "max_position_embeddings", 2048)
+    _refuse_sliding_window(raw, model_type, max_positions)
+    theta, scaling = _rope(raw)
+    ours = section(raw, "minisink")
+    V = whole(raw, "vocab_size")
+    llama_bias = model_type == "llama" and flag(raw, "attention_bias", False)
+    return llama.Config(
+        d_model=C,
+        n_layers=whole(raw, "num_hidden_layers"),
+        n_heads=H,
+        n_kv_heads=K,
+        head_dim=D,
+        d_ff=whole(raw, "intermediate_size"),
+        vocab_size=V,
+        max_positions=max_positions,
+        norm_eps=number(raw, "rms_norm_eps", 1e-6),
+        rope_theta=theta,
+        rope_scaling=scaling,
+        qkv_bias=QKV_BIAS[model_type] or llama_bias,
+        o_bias=llama_bias,
+        mlp_bias=model_type == "llama" and flag(raw, "mlp_bias", False),
+        tied=flag(raw, "tie_word_embeddings", False),
+        bos=token_id(raw, "bos_token_id", V),
+        eos=token_ids(raw, "eos_token_id", V),
+        softmax=one_of(ours, "softmax", ("softmax", "softmax1"), "softmax"),
+        sink_logit=flag(ours, "sink_logit", False),
+        model_type=model_type,
+    )
+
+
+def write_config(config):
+    """The ``config.json`` of this model, as `read_config` and transformers read it.
+
+    Returns
+    -------
+    dict
+
+    Raises
+    ------
+    ValueError
+        For biases that no ``config.json`` can express.
+    """
+    classes = {"llama": "LlamaForCausalLM", "mistral": "MistralForCausalLM", "qwen2": "Qwen2ForCausalLM"}
+    raw = {
+        "architectures": [classes[config.model_type]],
+        "model_type": config.model_type,
+        "hidden_size": config.d_model,
+        "num_hidden_layers": config.n_layers,
+        "num_attention_heads": config.n_heads,
+        "num_key_value_heads": config.n_kv_heads,
+        "head_dim": config.head_dim,
+        "intermediate_size": config.d_ff,
+        "vocab_size": config.vocab_size,
+        "max_position_embeddings": config.max_positions,
+        "rms_norm_eps": config.norm_eps,
+        "rope_theta": config.rope_theta,
+        "rope_scaling": config.rope_scaling,
+        "hidden_act": "silu",
+        "tie_word_embeddings": config.tied,
+        "bos_token_id": config.bos,
+        "eos_token_id": one_or_many(config.eos),
+    }
+    if config.model_type == "llama":
+        if config.qkv_bias != config.o_bias:
+            raise ValueError("a config.json of Llama has one attention_bias: qkv_bias and o_bias must be alike")
+        raw.update(attention_bias=config.o_bias, mlp_bias=config.mlp_bias)
+    if config.model_type == "mistral":
+        raw["sliding_window"] = None
+    if config.softmax != "softmax" or config.sink_logit:
+        raw["minisink"] = {"softmax": config.softmax, "sink_logit": config.sink_logit}
+    return raw
+
+
+def _rope(raw):
+    """The base and the scaling rule, from any of the three spellings Hugging Face has used."""
+    rope = section(raw, "rope_parameters") or section(raw, "rope_scaling")
+    refuse(rope, partial_rotary_factor=1.0)
+    theta = number(rope, "rope_theta", number(raw, "rope_theta", 10000.0))
+    rule = rope.get("rope_type", rope.get("type", "default"))
+    rule = one_of({"rope type": rule}, "rope type", ("default", "linear", "llama3"))
+    if rule == "default":
+        return theta, None
+    needed = ["factor"]
+    if rule == "llama3":
+        needed += ["low_freq_factor", "high_freq_factor", "original_max_position_embeddings"]
+    scaling = {"rope_type": rule} | {key: number(rope, key) for key in needed}
+    if rule == "llama3" and scaling["high_freq_factor"] <= scaling["low_freq_factor"]:
+        low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
+        raise ValueError(f"high_freq_factor is {high}; it must be above low_freq_factor, which is {low}")
+    return theta, scaling
+
+
+def _refuse_sliding_window(raw, model_type, max_positions):
+    """A window built into the model changes every layer's mask; one that no text can reach does not."""
+    if model_type == "llama":
+        return
+    if model_type == "qwen2" and not flag(raw, "use_sliding_window", False):
+        return
+    if raw.get("sliding_window", 4096) is None:
+        return
+    window = whole(raw, "sliding_window", 4096)
+    if window < max_positions:
+        raise ValueError(
+            f"sliding_window is {window}, shorter than max_position_embeddings {max_positions}: "
+            "a window inside the model is not supported"
+        )

@@ -1,0 +1,115 @@
+"""The seam between a model and its cache: which keys a token meets.
+
+A model makes queries, keys and values of its tokens and hands them to a *path*, which says what each query takes home.
+That is all a model knows of caches, so an architecture is written once for all of them:
+
+===================  ===================================================================================
+`Dense`              the whole text, no cache
+`Cached`             what a `cache.KVCache` has kept: the readable path, the paper literally
+`fast.blocks`        ``Banded``, the same for whole blocks of tokens, and ``Windows``, rebuilt from scratch
+===================  ===================================================================================
+
+A path of your own is any object with the two methods of `Path`. To be measured and to write text (`loss`, `generation`)
+it needs one thing more, ``n_seen``: how many tokens it has taken in.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+
+from .attention import attend, causal_mask
+from .cache import KVCache
+from .ops import softmax
+
+BLOCK = 512  # queries taken at once: bounds the (H, T, S) scores of a long text
+
+
+class Path(Protocol):
+    """What a model asks of its path, once a forward pass and once a layer, the layers in order."""
+
+    def positions(self, n_tokens: int) -> np.ndarray:
+        """The position (T,) of each of the next tokens when it is the newest; a ValueError if there is no going on.
+
+        GPT-2 adds them to its embedding. For Llama positions enter in `mix`, by rotation.
+        """
+        ...
+
+    def mix(self, layer: int, q: Any, k: Any, v: Any, rotate: Any, *, normalise: Any, trace: dict | None) -> Any:
+        """What T new tokens take home from the keys they meet, (T, H, D), themselves among them.
+
+        q (T, H, D), k and v (T, K, D) come un-rotated; ``rotate(x, positions)`` rotates them, ``normalise(scores)``
+        makes weights of (H, T, S) scores, and a dict as `trace` receives ``"scores"`` and ``"pattern"`` (H, T, S).
+        """
+        ...
+
+
+class Dense:
+    """The whole text, no cache: token t stands at position t and sees tokens 0 to t."""
+
+    def positions(self, n_tokens):  # -> (T,)
+        """0, 1, 2, ..."""
+        return np.arange(n_tokens)
+
+    def mix(self, layer, q, k, v, rotate, **options):  # (T, H, D), 2 x (T, K, D) -> (T, H, D)
+        """`causal_attention`; the number of the layer does not matter."""
+        return causal_attention(q, k, v, rotate, **options)
+
+
+class Cached:
+    """New tokens over what a `KVCache` has kept; the cache takes them in."""
+
+    def __init__(self, cache: KVCache):
+        self.cache = cache
+
+    def positions(self, n_tokens):  # -> (T,)
+        """The slot at which each token comes in, or its place in the text: as the cache's policy says."""
+        return self.cache.next_positions(n_tokens)
+
+    def mix(self, layer, q, k, v, rotate, **options):  # (T, H, D), 2 x (T, K, D) -> (T, H, D)
+        """`cached_attention` over the cache of one layer."""
+        return cached_attention(q, k, v, self.cache.layers[layer], rotate, **options)
+
+
+def cached_attention(q, k, v, layer, rotate, *, normalise=softmax, trace=None):  # (T, H, D), 2 x (T, K, D) -> (T, H, D)
+    """New tokens over what the `LayerCache` has kept, themselves included: append, evict, number, rotate, attend.
+
+    The readable path, as the paper has it. A trace's S is the most slots that any of the queries saw; one that saw
+    fewer has ``-inf`` and 0 in the rest.
+    """
+    mixed = np.empty_like(q)
+    seen = []  # a trace of each run of tokens
+    for new in layer.blocks(len(q)):
+        n_new = new.stop - new.start
+        layer.append(k[new], v[new])  # and evict
+        positions = layer.positions  # (S,)
+        keys = rotate(layer.keys, positions)
+        queries = rotate(q[new], positions[-n_new:])  # the new tokens hold the last slots
+        visible = causal_mask(n_new, len(keys), like=q)
+        seen.append(None if trace is None else {})
+        mixed[new] = attend(queries, keys, layer.values, visible, normalise=normalise, trace=seen[-1])
+    if trace is not None:
+        for name, fill in (("scores", -np.inf), ("pattern", 0.0)):
+            trace[name] = _side_by_side([block[name] for block in seen], fill)
+    return mixed
+
+
+def causal_attention(q, k, v, rotate, *, block=BLOCK, normalise=softmax, trace=None):  # (T, H, D), 2 x (T, K, D)
+    """Dense attention within one text, `block` queries at a time, -> (T, H, D): each sees itself and all before it."""
+    T = len(q)
+    q, k = rotate(q, np.arange(T)), rotate(k, np.arange(T))
+    block = block if trace is None else T  # whoever looks inside gets one (H, T, T) pattern
+    mixed = np.empty_like(q)
+    for start in range(0, T, block):
+        stop = min(start + block, T)  # queries start..stop need only the keys up to stop
+        visible = causal_mask(stop - start, stop, like=q)
+        mixed[start:stop] = attend(q[start:stop], k[:stop], v[:stop], visible, normalise=normalise, trace=trace)
+    return mixed
+
+
+def _side_by_side(blocks, fill):
+    """Join [(H, T_i, S_i), ...] along T, padding S to the widest with `fill`."""
+    widest = max(block.shape[-1] for block in blocks)
+    padded = [np.pad(b, ((0, 0), (0, 0), (0, widest - b.shape[-1])), constant_values=fill) for b in blocks]
+    return np.concatenate(padded, axis=1)

@@ -1,0 +1,93 @@
+"""From logits to a token: the likeliest, or a draw."""
+
+import numpy as np
+
+from .ops import softmax
+
+
+class Chooser:
+    """Picks the next token from logits; keeps the random generator and which tokens have occurred.
+
+    Parameters
+    ----------
+    temperature, top_k, top_p, repetition_penalty, seed
+        As in `generation.generate`.
+    seen : sequence of ints
+        Tokens that count as having occurred.
+
+    Raises
+    ------
+    ValueError
+        For an option out of range.
+    """
+
+    def __init__(self, *, temperature=0.0, top_k=0, top_p=1.0, repetition_penalty=1.0, seed=0, seen=()):
+        if not 0.0 <= temperature < float("inf"):
+            raise ValueError(f"temperature is {temperature}; it must be 0 or more")
+        if top_k < 0:
+            raise ValueError(f"top_k is {top_k}; it must be 0 (all) or more")
+        if not 0.0 < top_p <= 1.0:
+            raise ValueError(f"top_p is {top_p}; it must be above 0 and at most 1")
+        if not 0.0 < repetition_penalty < float("inf"):
+            raise ValueError(f"repetition_penalty is {repetition_penalty}; it must be above 0")
+        self.temperature, self.top_k, self.top_p = temperature, top_k, top_p
+        self.repetition_penalty = repetition_penalty
+        self.seen = {int(i) for i in seen}
+        try:
+            self.random = np.random.default_rng(seed)
+        except (TypeError, ValueError):
+            raise ValueError(f"seed is {seed!r}; it must be a whole number of 0 or more") from None
+
+    def __call__(self, logits):
+        """Choose a token.
+
+        Parameters
+        ----------
+        logits : numpy.ndarray of shape (V,)
+
+        Returns
+        -------
+        int
+        """
+        logits = logits.astype(np.float64)
+        if self.repetition_penalty != 1.0:
+            again = np.array(sorted(self.seen), dtype=np.int64)
+            heavier = logits[again] * self.repetition_penalty
+            logits[again] = np.where(logits[again] > 0, logits[again] / self.repetition_penalty, heavier)
+        if self.temperature == 0.0:
+            token = int(logits.argmax())
+        else:
+            p = self.probabilities(logits)
+            token = int(self.random.choice(len(p), p=p))
+        if self.repetition_penalty != 1.0:
+            self.seen.add(token)
+        return token
+
+    def probabilities(self, logits):
+        """What a token is drawn from: temperature, then top-k, then top-p.
+
+        Parameters
+        ----------
+        logits : numpy.ndarray of shape (V,), float64
+
+        Returns
+        -------
+        numpy.ndarray of shape (V,)
+            Sums to one.
+
+        Examples
+        --------
+        >>> Chooser(temperature=1.0, top_p=0.7).probabilities(np.log([0.5, 0.3, 0.2])).round(3).tolist()
+        [0.625, 0.375, 0.0]
+        """
+        with np.errstate(over="ignore"):  # divided by next to nothing, all but the likeliest are minus infinity
+            p = softmax((logits - logits.max()) / self.temperature)
+        order = np.argsort(-logits, kind="stable")  # likeliest first; of equals the earlier
+        n_kept = min(self.top_k, len(p)) if self.top_k else len(p)
+        if self.top_p < 1.0:
+            p_kept = p[order[:n_kept]] / p[order[:n_kept]].sum()
+            # a token stays while those before it hold less than top_p
+            n_kept = int((np.cumsum(p_kept) - p_kept < self.top_p).sum())
+        kept = np.zeros_like(p)
+        kept[order[:n_kept]] = p[order[:n_kept]]
+        return kept / kept.sum()

@@ -1,0 +1,93 @@
+"""The backcopy experiment as it runs: in the terminal, and as a picture."""
+
+from ...system.files import whole_file
+
+BAR = 40  # characters of a full bar
+
+
+def bar(share, width=BAR):
+    """A share of 0 to 1 as a bar.
+
+    Parameters
+    ----------
+    share : float
+    width : int
+        Characters of a full one.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> bar(0.5, 8)
+    '####....'
+    """
+    full = round(min(1.0, max(0.0, share)) * width)
+    return "#" * full + "." * (width - full)
+
+
+def panel(step, n_steps, row, highest, first="BOS"):
+    """What is known at a step, as lines of text.
+
+    Parameters
+    ----------
+    step, n_steps : int
+    row : dict
+        From `backcopy.Toy.look`.
+    highest : float
+        Loss above the floor at the beginning: a full bar.
+    first : str
+        Name of the first token.
+
+    Returns
+    -------
+    str
+    """
+    over = row["loss"] - row["floor"]
+    bars = [
+        ("loss above the floor", over / highest if highest > 0 else 0.0, f"{over:.4f} nats (floor {row['floor']:.3f})"),
+        (f"weight on {first}, idle", row["bos_from_nontrigger"], f"{row['bos_from_nontrigger']:.4f}"),
+        (f"weight on {first}, trigger", row["bos_from_trigger"], f"{row['bos_from_trigger']:.4f}"),
+        (f"|v_{first}| / |v|", row["value_ratio"], f"{row['value_ratio']:.4f}"),
+    ]
+    lines = [f"step {step} of {n_steps}"] + [f"{name:24} {bar(share)} {value}" for name, share, value in bars]
+    return "\n".join(lines)
+
+
+def draw(history, path, first="BOS"):
+    """The experiment over its steps: loss against the floor, weight on the first token, size of its value.
+
+    Parameters
+    ----------
+    history : list of (int, dict)
+        Step, and what `backcopy.Toy.look` saw.
+    path : str or path
+        File to write, whole or not at all; its ending says which kind.
+    first : str
+        Name of the first token.
+    """
+    from matplotlib.figure import Figure
+
+    steps = [step for step, _ in history]
+    figure = Figure(figsize=(10, 3.2), layout="constrained")
+    loss, weight, value = figure.subplots(1, 3)
+    loss.plot(steps, [row["loss"] for _, row in history], label="model")
+    loss.axhline(history[-1][1]["floor"], color="0.5", linestyle="--", label="floor")
+    loss.set(title="Loss", ylabel="nats a token")
+    weight.plot(steps, [row["bos_from_nontrigger"] for _, row in history], label="from other tokens")
+    weight.plot(steps, [row["bos_from_trigger"] for _, row in history], label="from triggers")
+    weight.set(title=f"Weight on {first}", ylim=(-0.03, 1.03) if all(_share(row) for _, row in history) else None)
+    value.plot(steps, [row["value_ratio"] for _, row in history])
+    value.set(title=f"Size of the value of {first}", ylabel="over the mean of the others", ylim=(0, None))
+    for axes in (loss, weight, value):
+        axes.set_xlabel("step")
+    loss.legend()
+    weight.legend()
+    with whole_file(path) as unfinished:
+        figure.savefig(unfinished, dpi=150)
+
+
+def _share(row):
+    """Whether both weights are shares of one; those of ReLU need not be."""
+    return max(row["bos_from_nontrigger"], row["bos_from_trigger"]) <= 1.0

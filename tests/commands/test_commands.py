@@ -1,0 +1,592 @@
+"""The commands: what they print, what they write, and one line with exit status 2 for anything wrong."""
+
+import csv
+import json
+import math
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import traceback
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+from folders import words, write
+
+import minisink
+from minisink import gpt2
+from minisink.cache import LayerCache
+from minisink.commands.parser import main, make_parser
+from minisink.generation import text_stream
+from minisink.methods import METHODS
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMANDS = ["demo", "generate", "ppl", "inspect", "info"]
+PNG = b"\x89PNG\r\n\x1a\n"
+TEXT = "It was a dark night, and the wind blew. " * 12
+
+
+@pytest.fixture
+def run(capsys, tmp_path, monkeypatch):
+    """Run a command in an empty folder; returns (exit status, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*argv):
+        try:
+            status = main([str(word) for word in argv])
+        except SystemExit as stop:  # how argparse ends
+            status = stop.code
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def works(run):
+    """Run a command that must work without a word on stderr; returns stdout."""
+
+    def call(*argv):
+        status, out, err = run(*argv)
+        assert (status, err) == (0, "")
+        return out
+
+    return call
+
+
+@pytest.fixture
+def story(tmp_path):
+    """A text of a few hundred tokens."""
+    path = tmp_path / "story.txt"
+    path.write_text(TEXT, encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def novels(novels_folder):
+    return minisink.load(novels_folder)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """Folders: a GPT-2 with 64 positions, a Llama without a tokenizer, one whose values are zero, one with a NaN."""
+    root = tmp_path_factory.mktemp("models")
+    write(root / "gpt2", tiny.make(gpt2, dtype=np.float32, bos=None), tokenizer=words(17))
+    write(root / "mute", tiny.make(dtype=np.float32))
+    nothing = tiny.make(dtype=np.float32)
+    for layer in nothing.weights.layers:
+        layer.wv[:] = 0.0
+    write(root / "zeros", nothing, tokenizer=words(17))
+    nan = tiny.make(dtype=np.float32)
+    nan.weights.norm[0] = np.nan
+    write(root / "nan", nan, tokenizer=words(17))
+    return root
+
+
+def table_rows(out):
+    """Rows of the first table as lists of cells."""
+    lines = out.splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("---"))
+    rows = []
+    for line in lines[start + 1 :]:
+        if not line.strip():
+            break
+        rows.append(line.split())
+    return rows
+
+
+def strict_json(out):
+    """JSON as others read it: no NaN, no Infinity."""
+
+    def refuse(word):
+        raise AssertionError(f"{word} is not JSON")
+
+    return json.loads(out, parse_constant=refuse)
+
+
+# Help ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, "bench", "train backcopy", "train lm"])
+def test_help_shows_an_example_that_parses(works, command):
+    """Every command's --help ends in an example, which the parser takes."""
+    out = works(*command.split(), "--help")
+    example = out.split("example:\n")[1].strip()
+    assert example.startswith(f"minisink {command}")
+    make_parser().parse_args(shlex.split(example)[1:])
+    assert command.startswith("train") or "--model MODEL" in out
+
+
+def test_the_version_is_printed(works):
+    assert works("--version").strip() == f"minisink {minisink.__version__}"
+
+
+# demo ---------------------------------------------------------------------------------------------
+
+
+def test_the_demo_shows_window_attention_fail(works):
+    """On the shipped model and text: table, chart, and a sentence whose numbers are those of the table."""
+    out = works("demo", "--tokens", 500, "--cache", 48)
+    rows = {row[0]: row for row in table_rows(out)}
+    assert list(rows) == ["dense", "window", "recompute", "streaming"]
+    before, after = ({name: float(row[i]) for name, row in rows.items()} for i in (1, 2))
+    assert len({row[1] for row in rows.values()}) == 1, before  # nothing has been evicted
+    assert after["window"] > 1.1 * after["streaming"]
+    assert abs(after["streaming"] / after["recompute"] - 1) < 0.1
+    assert [row[3] for row in rows.values()] == ["499", "48", "48", "48"]
+    assert "^ first eviction" in out
+    sentence = out.splitlines()[-1]
+    for name in ("window", "streaming", "recompute"):
+        assert f"{after[name]:.2f}" in sentence
+    assert "streaming keeps 4 sinks and a window of 44" in out
+
+
+def test_the_demo_as_json_and_picture(works, tmp_path, story, novels):
+    """The same numbers for a program: the documented keys, perplexities of `token_nll`, and a PNG."""
+    out = works("demo", "--text", story, "--cache", 32, "--n-sinks", 2, "--json", "--plot", "demo.png")
+    about = strict_json(out)
+    assert set(about) >= {"model", "tokens", "cache", "n_sinks", "methods", "finding"}
+    ids = novels.encode(TEXT)
+    assert (about["model"], about["tokens"], about["cache"], about["n_sinks"]) == ("novels", len(ids), 32, 2)
+    keys = {"method", "before", "after", "keys", "cache_bytes", "tokens_per_second", "note"}
+    for row, window in zip(about["methods"], [32, 32, 32, 30], strict=True):
+        assert set(row) >= keys
+        lead = ids[:1] if row["method"] == "recompute" else ()
+        nll = minisink.token_nll(novels, ids, method=row["method"], n_sinks=2, window=window, lead=lead)
+        assert row["before"] == pytest.approx(math.exp(nll[:32].mean(dtype=np.float64)), rel=1e-4)
+        assert row["after"] == pytest.approx(math.exp(nll[32:].mean(dtype=np.float64)), rel=1e-4)
+    assert [row["keys"] for row in about["methods"]] == [len(ids) - 1, 32, 32, 32]
+    assert [row["cache_bytes"] for row in about["methods"]] == [4096 * (len(ids) - 1), 4096 * 32, 0, 4096 * 32]
+    assert (tmp_path / "demo.png").read_bytes().startswith(PNG)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["demo.png", "story.txt"]
+
+
+@pytest.mark.parametrize("text", ["a", "It was a dark night."])
+def test_a_demo_without_an_eviction_says_so(works, tmp_path, text):
+    """A text that does not fill the cache proves nothing, and the sentence says that."""
+    (tmp_path / "short.txt").write_text(text, encoding="utf-8")
+    out = works("demo", "--text", "short.txt")
+    assert out.splitlines()[-1].startswith("Nothing was evicted")
+    assert all(row[2] == "-" for row in table_rows(out))
+    assert "first eviction" not in out.replace("after the first eviction", "")
+    about = strict_json(works("demo", "--text", "short.txt", "--json", "--plot", "short.png"))
+    assert [row["after"] for row in about["methods"]] == [None] * 4
+
+
+def test_a_gpt2_demo_says_where_dense_attention_ends(works, tmp_path, models):
+    """Learned positions run out: dense stops there and says so, and the others go on."""
+    (tmp_path / "long.txt").write_text("w1 w2 w3 w4 w5 w6 w7 " * 30, encoding="utf-8")
+    out = works("demo", "--model", models / "gpt2", "--text", "long.txt", "--cache", 16)
+    note = next(line for line in out.splitlines() if line.startswith("dense stopped"))
+    assert note.startswith("dense stopped after 64 tokens:") and "64 learned positions" in note
+    assert [row[3] for row in table_rows(out)[:4]] == ["64", "16", "16", "16"]
+    about = strict_json(works("demo", "--model", models / "gpt2", "--text", "long.txt", "--cache", 16, "--json"))
+    assert [bool(row["note"]) for row in about["methods"]] == [True, False, False, False]
+
+
+def test_a_model_of_nan_is_reported_and_not_compared(run, tmp_path, models):
+    """A warning, dashes, and JSON that others can read."""
+    (tmp_path / "text.txt").write_text("w1 w2 w3 w4 w5 w6 w7 " * 9, encoding="utf-8")
+    status, out, err = run("demo", "--model", models / "nan", "--text", "text.txt", "--cache", 16)
+    assert status == 0 and "no gap" not in out.splitlines()[-1]
+    assert len(err.splitlines()) == 1 and "norm.weight holds NaN" in err
+    for argv in (["demo", "--text", "text.txt", "--cache", 16], ["inspect", "w1 w2 w3"], ["ppl", "text.txt"]):
+        status, out, err = run(*argv, "--model", models / "nan", "--json")
+        assert status == 0
+        strict_json(out)
+
+
+# generate -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["dense", "window", "recompute", "streaming"])
+def test_generate_writes_what_the_library_does(works, novels, method):
+    """Prompt and continuation are those of `generate` and `text_stream` with the same options."""
+    prompt = "It was a dark night — “and"
+    options = {
+        "temperature": 0.8,
+        "top_k": 40,
+        "top_p": 0.9,
+        "repetition_penalty": 1.2,
+        "seed": 3,
+        "max_new_tokens": 30,
+    }
+    argv = [word for key, value in options.items() for word in (f"--{key.replace('_', '-')}", value)]
+    out = works("generate", "--prompt", prompt, "--method", method, "--window", 24, "--n-sinks", 2, *argv)
+    ids = novels.encode(prompt)
+    lead = ids[:1] if method == "recompute" else ()
+    tokens = minisink.generate(novels, ids, method=method, n_sinks=2, window=24, lead=lead, **options)
+    assert out == prompt + "".join(text_stream(novels.tokenizer, tokens, after=ids)) + "\n"
+
+
+def test_generate_goes_on_with_a_file(works, story, novels):
+    """--prompt-file is --prompt; without either the text begins at the beginning."""
+    argv = ["--max-new-tokens", 5]
+    assert works("generate", "--prompt-file", story, *argv) == works("generate", "--prompt", TEXT, *argv)
+    assert works("generate", *argv) == works("generate", "--prompt", "", *argv) != "\n"
+
+
+def test_generate_keeps_the_space_before_a_word(works, stories_folder):
+    """A tokenizer that strips the first space of a text does not strip that of a continuation."""
+    argv = ["generate", "--model", stories_folder, "--max-new-tokens", 7, "--prompt"]
+    assert works(*argv, "Once upon a").startswith("Once upon a time, there was a ")
+
+
+def test_generate_stops_at_the_end_of_a_text(works, tmp_path, models, monkeypatch):
+    """The model's end-of-text token ends it, unless the stream is endless."""
+    asked = []
+    monkeypatch.setattr("minisink.commands.generate.generate", lambda *a, **o: asked.append(o) or [])
+    works("generate", "--model", models / "gpt2", "--prompt", "w1", "--max-new-tokens", 0)
+    assert (asked[0]["max_new_tokens"], tuple(asked[0]["stop_tokens"])) == (None, ())
+    folder = shutil.copytree(models / "gpt2", tmp_path / "ends")
+    raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps(raw | {"eos_token_id": 5}), encoding="utf-8")
+    works("generate", "--model", folder, "--prompt", "w1")
+    assert (asked[1]["max_new_tokens"], tuple(asked[1]["stop_tokens"])) == (200, (5,))
+
+
+# ppl ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["dense", "window", "recompute", "streaming"])
+def test_ppl_measures_what_the_library_does(works, tmp_path, story, novels, method):
+    """Table, JSON, CSV and picture of one measurement, which is `token_nll`'s."""
+    ids = novels.encode(TEXT)
+    lead = ids[:1] if method == "recompute" else ()
+    nll = minisink.token_nll(novels, ids, method=method, n_sinks=2, window=20, lead=lead)
+    argv = ["ppl", story, "--method", method, "--n-sinks", 2, "--window", 20]
+    about = strict_json(works(*argv, "--json", "--csv", "loss.csv", "--plot", "loss.png"))
+    keys = {"model", "method", "n_sinks", "window", "positions", "tokens", "nll", "perplexity", "tokens_per_second"}
+    assert set(about) >= keys
+    assert (about["method"], about["tokens"], about["positions"]) == (method, len(ids) - 1, "slot")
+    assert about["n_sinks"] == (2 if method == "streaming" else 0)
+    assert about["window"] == (None if method == "dense" else 20)
+    assert about["nll"] == pytest.approx(nll.mean(dtype=np.float64), rel=1e-5)
+    assert about["perplexity"] == pytest.approx(math.exp(about["nll"]))
+    with open(tmp_path / "loss.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [(int(row["token_index"]), int(row["id"])) for row in rows] == list(enumerate(ids.tolist()))[1:]
+    np.testing.assert_allclose([float(row["nll"]) for row in rows], nll, rtol=1e-4, atol=1e-5)
+    assert (tmp_path / "loss.png").read_bytes().startswith(PNG)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["loss.csv", "loss.png", "story.txt"]
+    ((name, *_, tokens, nats, perplexity, _),) = table_rows(works(*argv))
+    assert (name, tokens, nats, perplexity) == (
+        method, f"{len(ids) - 1:,}", f"{about['nll']:.4f}", f"{about['perplexity']:.2f}"
+    )  # fmt: skip
+
+
+def test_ppl_of_the_ablation(works, story):
+    """--positions original is another measurement."""
+    argv = ["ppl", story, "--window", 20, "--json", "--positions"]
+    slot, original = (strict_json(works(*argv, positions))["nll"] for positions in ("slot", "original"))
+    assert abs(slot - original) > 1e-4
+
+
+def test_ppl_of_a_single_token_is_nothing(works, tmp_path, models):
+    """One token predicts none: dashes, null, and a CSV file of a header."""
+    (tmp_path / "one.txt").write_text("w1", encoding="utf-8")
+    argv = ["ppl", "one.txt", "--model", models / "gpt2"]
+    assert table_rows(works(*argv))[0][3:6] == ["0", "-", "-"]
+    about = strict_json(works(*argv, "--json", "--csv", "one.csv", "--plot", "one.png"))
+    assert (about["tokens"], about["nll"], about["perplexity"]) == (0, None, None)
+    assert (tmp_path / "one.csv").read_text(encoding="utf-8").split() == ["token_index,id,nll"]
+
+
+# inspect and info ---------------------------------------------------------------------------------
+
+
+def test_inspect_shows_the_sink(works, tmp_path, novels):
+    """The shipped model looks at its first token; the numbers are those of `summary`."""
+    text = "It was a dark night, and the wind blew from the sea."
+    out = works("inspect", text, "--plot", "heads.png")
+    assert "'<s>'" in out and "sink rate" in out
+    assert (tmp_path / "heads.png").read_bytes().startswith(PNG)
+    about = strict_json(works("inspect", text, "--json"))
+    assert about["tokens"] == len(novels.encode(text))
+    expected = minisink.sinks.summary(minisink.sinks.look_inside(novels, novels.encode(text)))
+    assert about["sink_rate"] == expected["sink_rate"] > 0.2
+    assert about["layers"] == expected["layers"]
+    assert strict_json(works("inspect", text, "--json", "--no-bos"))["tokens"] == about["tokens"] - 1
+    assert works("inspect", text, "--first", 2) != out
+
+
+def test_inspect_a_gpt2(works, models):
+    """Another architecture, and values that are all zero."""
+    for name in ("gpt2", "zeros"):
+        works("inspect", "w1 w2 w3 w4", "--model", models / name, "--plot", "heads.png")
+
+
+def test_info_counts(works, models):
+    """Sizes from the config, parameters and bytes from the arrays."""
+    out = works("info")
+    assert "1,066,112" in out and "4,264,448" in out
+    about = strict_json(works("info", "--json"))
+    assert about["parameters"] == 1066112 and about["bytes"] == 4 * 1066112
+    assert about["cache bytes per token"] == 2 * 4 * 4 * 32 * 4
+    assert about["layers"] == 4
+    mute = strict_json(works("info", "--model", models / "mute", "--json"))
+    arrays = minisink.load(models / "mute")
+    tensors = arrays.arrays()
+    assert mute["parameters"] == sum(array.size for array in tensors.values())
+    assert mute["model_type"] == "llama"
+
+
+# The readable path ---------------------------------------------------------------------------------
+
+
+def test_the_way_to_the_evicted_key_is_short_and_on_the_shelf(monkeypatch, works):
+    """`generate --readable`, from the command to the line where a key leaves: the files that docs/design.md lists."""
+    append, ways = LayerCache.append, []
+
+    def watched(layer, keys, values):
+        n_before = len(layer.keys)
+        append(layer, keys, values)
+        if len(layer.keys) < n_before + len(keys):
+            ways.append([Path(frame.filename) for frame in traceback.extract_stack()])
+
+    monkeypatch.setattr(LayerCache, "append", watched)
+    works("generate", "--readable", "--prompt", "It was a dark night", "--window", 2, "--max-new-tokens", 3)
+    package = Path(minisink.__file__).parent
+    for way in ways:
+        files = [path.relative_to(package).as_posix() for path in way if path.is_relative_to(package)]
+        after = list(dict.fromkeys(files[files.index("commands/generate.py") + 1 :]))
+        page = (ROOT / "docs" / "design.md").read_text(encoding="utf-8").split("## From the command")[1].split("##")[0]
+        assert [*after, "cache.py"] == re.findall(r"^\| `(\S+\.py)`", page, re.MULTILINE)
+        assert len(after) + 1 <= 8 and not any("/" in file for file in after)
+    assert len(ways) > 4
+
+
+def test_a_debugger_is_kept(tmp_path):
+    """`python -m pdb -m minisink` stops at a breakpoint in cache.py, for there is no second process."""
+    script = "from minisink.cache import LayerCache\nbreak LayerCache.append\ncontinue\nwhere\nquit\n"
+    command = [sys.executable, "-m", "pdb", "-m", "minisink", "generate", "--readable", "--max-new-tokens", "3"]
+    env = {key: value for key, value in os.environ.items() if "NUM_THREADS" not in key}
+    run = subprocess.run(command, input=script, capture_output=True, text=True, cwd=ROOT, env=env)
+    assert "cache.py" in run.stdout and "cached_attention" in run.stdout, run.stdout + run.stderr
+
+
+@pytest.mark.parametrize("command", [["generate", "--max-new-tokens", "12"], ["ppl", "story.txt", "--csv", "loss.csv"]])
+@pytest.mark.parametrize("method", METHODS)
+def test_the_readable_path_says_the_same(works, story, command, method):
+    """Text to the letter, losses to rounding, under every method and across evictions."""
+    sizes = ["--method", method, "--n-sinks", 2, "--window", 7]
+    fast = works(*command, *sizes)
+    losses = Path("loss.csv").read_text() if "ppl" in command else ""
+    readable = works(*command, *sizes, "--readable")
+    if "ppl" not in command:
+        assert readable == fast
+        return
+    a, b = (
+        np.array([row.split(",") for row in text.split()[1:]], float) for text in (losses, Path("loss.csv").read_text())
+    )
+    np.testing.assert_array_equal(a[:, :2], b[:, :2])
+    np.testing.assert_allclose(a[:, 2], b[:, 2], atol=1e-4)
+
+
+def test_the_readable_path_of_the_other_commands(works):
+    """The demo's perplexities, what inspect sees; and bench says what it costs."""
+    for command in (["demo", "--tokens", 90, "--cache", 16], ["inspect", "It was a dark night."]):
+        fast, readable = (strict_json(works(*command, *extra, "--json")) for extra in ([], ["--readable"]))
+        if "demo" in command:
+            fast, readable = ([row["after"] for row in about["methods"]] for about in (fast, readable))
+        else:
+            fast, readable = (
+                [h["weight_on_first"] for x in about["layers"] for h in x["heads"]] for about in (fast, readable)
+            )
+        assert fast == pytest.approx(readable, rel=1e-4)
+    assert "through cache.py" in works("bench", "--caches", 16, "--repeats", 1, "--readable")
+
+
+# Anything wrong -----------------------------------------------------------------------------------
+
+BAD = {
+    "no command": ([], "COMMAND"),
+    "unknown command": (["dance"], "dance"),
+    "unknown option": (["info", "--colour"], "--colour"),
+    "option without a value": (["info", "--model"], "--model"),
+    "not a number": (["demo", "--cache", "many"], "many"),
+    "unknown method": (["ppl", "story.txt", "--method", "sliding"], "sliding"),
+    "two prompts": (["generate", "--prompt", "a", "--prompt-file", "story.txt"], "--prompt-file"),
+    "no file": (["ppl", "none.txt"], "none.txt"),
+    "no file for the demo": (["demo", "--text", "none.txt"], "none.txt"),
+    "no file for the prompt": (["generate", "--prompt-file", "none.txt"], "none.txt"),
+    "a folder for a file": (["ppl", "."], "directory"),
+    "not UTF-8": (["ppl", "latin.txt"], "latin.txt: not UTF-8 text (byte 0xe9 at 3)"),
+    "not UTF-8 in the demo": (["demo", "--text", "latin.txt"], "latin.txt: not UTF-8"),
+    "not UTF-8 in the prompt": (["generate", "--prompt-file", "latin.txt"], "latin.txt: not UTF-8"),
+    "not UTF-8 on the line": (["inspect", "caf\udce9"], "not UTF-8"),
+    "not UTF-8 on the line, generating": (["generate", "--prompt", "caf\udce9"], "not UTF-8"),
+    "empty": (["ppl", "empty.txt"], "empty.txt: empty text"),
+    "empty for the demo": (["demo", "--text", "empty.txt"], "empty.txt: empty text"),
+    "empty to inspect": (["inspect", ""], "empty"),
+    "empty prompt": (["generate", "--model", "{models}/gpt2"], "--prompt is empty"),
+    "one token": (["inspect", "a", "--no-bos"], "weight on the first 1 of 1 tokens"),
+    "no sink": (["inspect", "a", "--first", 0], "first 0"),
+    "too many": (["inspect", "a", "--first", 99], "first 99"),
+    "no model": (["info", "--model", "nowels"], "nowels: no such folder"),
+    "empty folder": (["info", "--model", "."], "no config.json"),
+    "bad checkpoint": (["info", "--model", "broken"], "config.json: not readable as JSON"),
+    "no tokenizer": (["generate", "--model", "{models}/mute"], "no tokenizer.json"),
+    "no tokenizer for the demo": (["demo", "--model", "{models}/mute"], "no tokenizer.json"),
+    "no tokenizer to inspect": (["inspect", "w1", "--model", "{models}/mute"], "no tokenizer.json"),
+    "window of 0": (["ppl", "story.txt", "--window", 0], "window is 0"),
+    "sinks of -1": (["ppl", "story.txt", "--n-sinks", -1], "n_sinks is -1"),
+    "no room": (["demo", "--cache", 4], "a cache of 4 tokens"),
+    "cache of -1": (["demo", "--cache", -1], "a cache of -1 tokens"),
+    "tokens of -1": (["demo", "--tokens", -1], "--tokens is -1"),
+    "temperature": (["generate", "--temperature", -1], "temperature is -1"),
+    "temperature of nan": (["generate", "--temperature", "nan"], "temperature is nan"),
+    "top-p": (["generate", "--top-p", 2], "top_p is 2"),
+    "top-k": (["generate", "--top-k", -1], "top_k is -1"),
+    "penalty": (["generate", "--repetition-penalty", 0], "repetition_penalty is 0"),
+    "seed": (["generate", "--seed", -1], "seed is -1"),
+    "max-new-tokens": (["generate", "--max-new-tokens", -1], "--max-new-tokens is -1"),
+    "original positions of a GPT-2": (
+        ["ppl", "words.txt", "--model", "{models}/gpt2", "--window", 16, "--positions", "original"],
+        "64 learned positions",
+    ),
+    "too long for a GPT-2": (
+        ["ppl", "words.txt", "--model", "{models}/gpt2", "--method", "dense"],
+        "64 learned positions",
+    ),
+    "picture without a folder": (["demo", "--plot", "none/demo.png"], "none"),
+    "picture of a kind nobody knows": (["demo", "--plot", "demo.xyz"], "demo.xyz"),
+    "picture without an ending": (["ppl", "story.txt", "--plot", "demo"], "demo: a picture ends in"),
+    "picture that is a folder": (["inspect", "a b", "--plot", "folder.png"], "folder.png"),
+    "csv without a folder": (["ppl", "story.txt", "--csv", "none/loss.csv"], "none/loss.csv"),
+    "csv that is a folder": (["ppl", "story.txt", "--csv", "folder.png"], "folder.png"),
+}
+
+
+@pytest.mark.parametrize(("argv", "message"), BAD.values(), ids=BAD)
+def test_anything_wrong_is_one_line_and_status_2(run, tmp_path, story, models, argv, message):
+    """No traceback, nothing on stdout, nothing written, and what was wrong by name."""
+    (tmp_path / "latin.txt").write_bytes("café".encode("latin-1"))
+    (tmp_path / "empty.txt").write_text("", encoding="utf-8")
+    (tmp_path / "words.txt").write_text("w1 w2 " * 50, encoding="utf-8")
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "config.json").write_text("{", encoding="utf-8")
+    before = sorted(tmp_path.rglob("*"))
+    status, out, err = run(*(str(word).replace("{models}", str(models)) for word in argv))
+    assert (status, out) == (2, "")
+    assert len(err.splitlines()) == 1 and err.startswith("minisink")
+    assert "error: " in err and message in err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["demo", "--plot", "none/demo.png"],
+        ["ppl", "story.txt", "--csv", "none/x.csv"],
+        ["inspect", "a b", "--plot", "x.xyz"],
+        ["demo", "--plot", "d.png"],
+    ],
+)
+def test_what_cannot_be_written_is_refused_before_the_work(run, story, monkeypatch, argv):
+    """Not after an hour of it."""
+    monkeypatch.setattr(f"minisink.commands.{argv[0]}.load", lambda *a, **o: pytest.fail("the model was loaded first"))
+    Path("d.png").mkdir()
+    assert run(*argv)[0] == 2
+
+
+def test_a_picture_without_matplotlib_says_what_to_install(run, story, monkeypatch):
+    """It is an extra."""
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    status, _, err = run("ppl", story, "--plot", "loss.png")
+    assert status == 2 and "pip install 'minisink[plot]'" in err
+
+
+@pytest.mark.parametrize("option", ["--window", "--n-sinks"])
+@pytest.mark.parametrize("method", ["window", "recompute", "streaming"])
+def test_an_absurd_number_is_no_traceback(run, story, option, method):
+    """More than any counter holds: it works as without a limit, or is one line."""
+    for command in (["ppl", story], ["generate", "--max-new-tokens", 2]):
+        status, _, err = run(*command, "--method", method, option, 10**30)
+        assert status in (0, 2)
+        assert [line.split(": ")[1] for line in err.splitlines()] in ([], ["warning"], ["error"], ["warning", "error"])
+
+
+@pytest.mark.parametrize("command", [["ppl", "story.txt"], ["generate", "--max-new-tokens", 3]])
+def test_a_warning_is_one_line_and_work_goes_on(run, story, command):
+    """More keys than in training: said once, on stderr."""
+    status, out, err = run(*command, "--window", 500)
+    assert status == 0 and out
+    assert err == "minisink: warning: a cache of 504 tokens is longer than the 256 positions novels was trained on\n"
+    status, out, err = run("demo", "--text", story, "--cache", 300)
+    assert err == "minisink: warning: a cache of 300 tokens is longer than the 256 positions novels was trained on\n"
+
+
+def test_what_breaks_while_it_is_written_leaves_nothing(run, tmp_path, story, monkeypatch):
+    """A picture and a disk that is full: one line, the old file as it was, nothing beside it."""
+    (tmp_path / "loss.png").write_text("old", encoding="utf-8")
+
+    def full(*_, **__):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", full)
+    assert run("ppl", story, "--plot", "loss.png")[0] == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["loss.png", "story.txt"]
+    assert (tmp_path / "loss.png").read_text(encoding="utf-8") == "old"
+
+
+def test_an_interruption_of_work_is_one_line(run, story, monkeypatch):
+    """Ctrl-C while measuring: status 130 as shells have it."""
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("minisink.commands.ppl.Evaluation", interrupted)
+    assert run("ppl", story) == (130, "", "minisink: interrupted\n")
+
+
+# As a program -------------------------------------------------------------------------------------
+
+ENV = {**os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"}
+MINISINK = [sys.executable, "-m", "minisink"]
+posix = pytest.mark.skipif(os.name != "posix", reason="signals and pipes of POSIX")
+
+
+def test_the_program_is_the_function(works, tmp_path):
+    """`python -m minisink` from another folder prints what `main` does, and exits with its status."""
+    argv = ["generate", "--prompt", "It was", "--max-new-tokens", "5"]
+    env = {k: v for k, v in ENV.items() if k not in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")}
+    program = subprocess.run(
+        [*MINISINK, *argv], cwd=tmp_path, env=env, capture_output=True, text=True, encoding="utf-8"
+    )
+    assert (program.returncode, program.stderr) == (0, "")
+    assert program.stdout == works(*argv)
+    wrong = subprocess.run([*MINISINK, "ppl", "none.txt"], cwd=tmp_path, env=ENV, capture_output=True, text=True)
+    assert (wrong.returncode, wrong.stdout, len(wrong.stderr.splitlines())) == (2, "", 1)
+
+
+@posix
+def test_ctrl_c_ends_an_endless_stream_in_good_order(interrupts_are_heard):
+    """Text comes as it is made, and an interrupt ends it with a newline and status 0."""
+    command = [*MINISINK, "generate", "--prompt", "It was", "--max-new-tokens", "0"]
+    with subprocess.Popen(command, env=ENV, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as program:
+        first = program.stdout.read(200)
+        program.send_signal(signal.SIGINT)
+        rest, err = program.communicate(timeout=300)
+    assert first.startswith(b"It was") and rest.endswith(b"\n")
+    assert (program.returncode, err) == (0, b"")
+    (first + rest).decode("utf-8")
+
+
+@posix
+def test_a_reader_that_leaves_is_no_error():
+    """`| head -1` ends the program without a word."""
+    for argv in (["generate", "--max-new-tokens", "0"], ["info"]):
+        with subprocess.Popen([*MINISINK, *argv], env=ENV, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as program:
+            if argv[0] == "generate":
+                program.stdout.read(1)
+            program.stdout.close()
+            err = program.stderr.read()
+            assert program.wait(timeout=30) == 0
+        assert err == b""

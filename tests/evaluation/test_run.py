@@ -1,0 +1,485 @@
+"""Evaluating a text of any size: in pieces, stopped anywhere and gone on with, the same numbers as at once."""
+
+import csv
+import io
+import json
+import math
+import os
+import signal
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+from folders import words, write
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from safetensors.numpy import save_file
+
+import minisink
+from minisink import gpt2, llama, loss
+from minisink.commands.parser import main
+from minisink.evaluation import run as evaluation
+from minisink.evaluation import tally
+from minisink.evaluation.run import Evaluation
+from minisink.evaluation.tally import Tally
+from minisink.fast.blocks import Banded
+from minisink.loss import BLOCK
+from minisink.system.interrupts import interrupts_wait
+
+pytestmark = pytest.mark.usefixtures("interrupts_are_heard")
+some = settings(max_examples=25)
+OPTIONS = {"method": "streaming", "n_sinks": 2, "window": 5, "positions": "slot"}
+TEXT = " ".join(f"w{i}" for i in np.random.default_rng(0).integers(0, 17, 5 * BLOCK + 40))
+
+
+class Killed(BaseException):
+    """What no program can catch."""
+
+
+def public(arch=llama, **changes):
+    """A tiny model whose words are w0 to w16."""
+    model = tiny.make(arch, dtype=np.float32, **changes)
+    return minisink.Model(model.config, model.weights, words(17), name="tiny")
+
+
+MODEL = public()
+
+
+def losses(model, text, **options):
+    return minisink.token_nll(model, model.encode(text), **options)
+
+
+def stopper(blocks, how):
+    """An on_progress that stops a run after so many blocks."""
+    left = [blocks]
+
+    def on_progress(_):
+        left[0] -= 1
+        if left[0] == 0:
+            how()
+
+    return on_progress
+
+
+def interrupt():
+    signal.raise_signal(signal.SIGINT)
+
+
+def kill():
+    raise Killed
+
+
+def measured(folder, model=MODEL, options=OPTIONS, stop=None, every=None, name="run"):
+    """Run until the end or until stopped; returns the evaluation."""
+    csv_path, state = folder / f"{name}.csv", folder / f"{name}.safetensors"
+    run = Evaluation(model, folder / "text.txt", csv=csv_path, every=every, state=state, **options)
+    if stop is None:
+        run.run()
+    else:
+        with pytest.raises((KeyboardInterrupt, Killed)):
+            run.run(stopper(*stop))
+    return run
+
+
+# Stopping and going on ----------------------------------------------------------------------------
+
+
+@some
+@given(
+    st.sampled_from([llama, gpt2]),
+    st.sampled_from(["window", "streaming"]),
+    st.integers(0, 3),
+    st.integers(1, 9),
+    st.lists(st.tuples(st.integers(1, 2), st.sampled_from([interrupt, kill])), min_size=1, max_size=2),
+    st.sampled_from([None, 1, 7, 100, BLOCK, 1000]),
+    st.integers(30, 3000),
+    st.sampled_from([0, 3600]),
+)
+@example(gpt2, "streaming", 3, 1, [(1, interrupt), (1, kill), (1, interrupt)], 100, 64, 0)
+def test_a_run_in_parts_is_the_run(tmp_path_factory, arch, method, n_sinks, window, stops, every, chunk, seconds):
+    """Wherever it is interrupted or killed, however often: the same perplexity and the same CSV file, to the bit."""
+    folder, model = tmp_path_factory.mktemp("ppl"), public(arch)
+    (folder / "text.txt").write_text(TEXT, encoding="utf-8")
+    options = {"method": method, "n_sinks": n_sinks, "window": window, "positions": "slot"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluation, "CHUNK", chunk)
+        patch.setattr(evaluation, "SAVE_SECONDS", seconds)
+        whole = measured(folder, model, options, every=every, name="whole")
+        for stop in stops:
+            run = measured(folder, model, options, stop, every=every)
+            assert not run.done and run.saved > 0
+        run = measured(folder, model, options, every=every)
+    nll = losses(model, TEXT, **options)
+    assert run.done and run.tally.n_tokens == len(nll)
+    assert run.tally.nll == whole.tally.nll == pytest.approx(nll.mean(dtype=np.float64), rel=1e-5)
+    np.testing.assert_array_equal(run.tally.curve(), whole.tally.curve())
+    assert (folder / "run.csv").read_bytes() == (folder / "whole.csv").read_bytes()
+    assert sorted(path.suffix for path in folder.iterdir()) == [".csv"] * 2 + [".safetensors"] * 2 + [".txt"]
+
+
+def test_a_stream_goes_on_with_a_cache():
+    """The same blocks as without a stop, also where the learned positions of a GPT-2 end."""
+    model, ids = public(gpt2), tiny.ids(200)
+    whole = list(minisink.nll_stream(model, [ids], block=50, **OPTIONS))
+    cache = Banded(model.config.n_layers, minisink.keep_sinks(2, 5))
+    first = next(minisink.nll_stream(model, [ids], block=50, cache=cache, **OPTIONS))
+    parts = [first, *minisink.nll_stream(model, [ids[50:]], block=50, cache=cache, **OPTIONS)]
+    assert [len(part) for part in parts] == [len(block) for block in whole] == [50, 14, 50, 50, 35]
+    np.testing.assert_array_equal(np.concatenate(parts), np.concatenate(whole))
+
+
+def test_positions_of_the_text_go_on(tmp_path):
+    """The ablation numbers tokens by the text, also after a stop."""
+    (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
+    options = OPTIONS | {"positions": "original"}
+    measured(tmp_path, options=options, stop=(2, interrupt))
+    run = measured(tmp_path, options=options)
+    assert run.tally.nll == pytest.approx(losses(MODEL, TEXT, **options).mean(dtype=np.float64), rel=1e-5)
+
+
+class Failing(io.BytesIO):
+    """A file on a disk that breaks."""
+
+    def __init__(self, raw, at):
+        super().__init__(raw)
+        self.at = at
+
+    def read(self, size=-1):
+        if self.tell() + size > self.at:
+            raise OSError(5, "Input/output error")
+        return super().read(size)
+
+
+@pytest.mark.parametrize("every", [None, 100])
+def test_a_text_that_breaks_keeps_what_came_before(tmp_path, monkeypatch, every):
+    """Every token before it is in the CSV file; when the disk is well again the run is as if nothing had happened."""
+    (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
+    whole = measured(tmp_path, every=every, name="whole")
+    monkeypatch.setattr(evaluation, "CHUNK", 100)
+    with monkeypatch.context() as broken:
+        broken.setattr(evaluation, "_open", lambda path: Failing(path.read_bytes(), 2500))
+        with pytest.raises(ValueError, match="cannot be read at byte 2500 .Input/output error.; stopped after") as stop:
+            measured(tmp_path, every=every)
+    rows = (tmp_path / "run.csv").read_text("utf-8").splitlines()
+    n_before = len(MODEL.encode(TEXT[:2490])) - 1
+    assert str(stop.value).endswith(f"; the same command goes on from token {n_before // BLOCK * BLOCK}")
+    assert abs(len(rows) - 1 - (n_before if every is None else n_before // every)) < 20
+    assert measured(tmp_path, every=every).tally.nll == whole.tally.nll
+    assert (tmp_path / "run.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+
+
+def test_a_second_interrupt_does_not_wait(tmp_path):
+    """The first is noted until the end of a block; the second acts at once, and what was saved stays."""
+    (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
+    with interrupts_wait() as noted:
+        interrupt()
+        assert len(noted) == 1
+        with pytest.raises(KeyboardInterrupt):
+            interrupt()
+    run = measured(tmp_path, stop=(2, lambda: [interrupt(), interrupt()]))
+    assert run.saved == BLOCK  # the state of the first block alone
+
+
+def test_elsewhere_interrupts_are_left_alone():
+    """In another thread, or where somebody else listens."""
+    seen = []
+    signal.signal(signal.SIGINT, lambda *_: seen.append(1))
+    with interrupts_wait() as noted:
+        interrupt()
+    assert (seen, noted) == ([1], [])
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def elsewhere():
+        with interrupts_wait():
+            seen.append(2)
+
+    thread = threading.Thread(target=elsewhere)
+    thread.start()
+    thread.join()
+    assert seen == [1, 2]
+
+
+# Another run --------------------------------------------------------------------------------------
+
+
+def other_weight():
+    model = public()
+    model.weights.layers[1].wo[0, 0] += 1e-3
+    return model
+
+
+OTHERS = {
+    "model": ({"model": other_weight()}, "model was"),
+    "config": ({"model": public(rope_theta=50.0)}, "model was"),
+    "method": ({"options": OPTIONS | {"method": "window"}}, "method was streaming and is window"),
+    "n_sinks": ({"options": OPTIONS | {"n_sinks": 3}}, "n_sinks was 2 and is 3"),
+    "window": ({"options": OPTIONS | {"window": 6}}, "window was 5 and is 6"),
+    "positions": ({"options": OPTIONS | {"positions": "original"}}, "positions was slot and is original"),
+    "rows": ({"every": 10}, "every was None and is 10"),
+    "longer": ({"text": TEXT + " w1"}, f"bytes of text was {len(TEXT)} and is {len(TEXT) + 3}"),
+    "text": ({"text": TEXT.replace("w2", "w3", 1)}, "begins with another text"),
+    "csv": ({"rows": "token_index,id,nll\r\n" + "1,2,3.0\r\n" * 2000}, "not the CSV file"),
+    "short csv": ({"rows": "token_index,id,nll\r\n"}, "not the CSV file"),
+}
+
+
+@pytest.mark.parametrize(("change", "message"), OTHERS.values(), ids=OTHERS)
+def test_the_state_of_another_run_is_refused(tmp_path, monkeypatch, change, message):
+    """By what differs, and nothing is written."""
+    monkeypatch.setattr(evaluation, "CHUNK", 1000)  # so that the state lies some pieces into the text
+    text = tmp_path / "text.txt"
+    text.write_text(TEXT, encoding="utf-8")
+    measured(tmp_path, stop=(3, interrupt))
+    change = dict(change)
+    text.write_text(change.pop("text", TEXT), encoding="utf-8")
+    if "rows" in change:
+        (tmp_path / "run.csv").write_text(change.pop("rows"), encoding="utf-8")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(ValueError, match=message):
+        measured(tmp_path, **change)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_rows_that_would_be_missing_are_refused(tmp_path):
+    """A CSV file from the middle on; and a state that was forgotten beside one that is there."""
+    (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
+    state, rows = tmp_path / "run.safetensors", tmp_path / "run.csv"
+    measured(tmp_path, stop=(2, interrupt))
+    with pytest.raises(ValueError, match="csv was True and is False"):
+        Evaluation(MODEL, tmp_path / "text.txt", state=state, **OPTIONS)
+    kept = rows.read_bytes()
+    state.unlink()
+    with pytest.raises(ValueError, match=r"run.csv: is there, but .*run.safetensors.* is not"):
+        measured(tmp_path)
+    assert rows.read_bytes() == kept
+
+
+@pytest.mark.parametrize("content", ["text", "cut", "arrays", "old"])
+def test_what_is_no_state_is_refused(tmp_path, content):
+    """A text, a state cut short, another safetensors file, a state without all its parts."""
+    (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
+    state = tmp_path / "run.safetensors"
+    measured(tmp_path, stop=(1, interrupt))
+    arrays, about = {"curve": np.zeros(2)}, {"minisink_evaluation": json.dumps({"run": {}})}
+    if content in ("text", "cut"):
+        state.write_bytes(b"It was a dark night." if content == "text" else state.read_bytes()[:-9])
+    else:
+        save_file(arrays, state, metadata=about if content == "old" else None)
+    before = state.read_bytes()
+    with pytest.raises(ValueError, match=r"run.safetensors: not the state of a `minisink ppl` run"):
+        measured(tmp_path)
+    assert state.read_bytes() == before
+
+
+@pytest.mark.parametrize("method", ["dense", "recompute"])
+def test_methods_that_cannot_stop(tmp_path, method):
+    """One grows with the text, one reads it as a whole."""
+    (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
+    with pytest.raises(ValueError, match=f"--resume goes with the methods window and streaming: {method}"):
+        measured(tmp_path, options=OPTIONS | {"method": method})
+    assert os.listdir(tmp_path) == ["text.txt"]
+
+
+# Constant memory ----------------------------------------------------------------------------------
+
+
+def test_no_more_than_a_chunk_and_a_block_is_held(tmp_path, monkeypatch):
+    """Of a text without end, as much is read as the blocks need, and what the model has taken in is let go."""
+
+    class Endless(io.BytesIO):
+        n = 0
+
+        def read(self, size=-1):
+            self.n += 1
+            return b"w1 w2 w3 w4 " * 25 + b"w5 "  # 101 tokens
+
+    (tmp_path / "text.txt").write_text("w1 w2", encoding="utf-8")
+    monkeypatch.setattr(evaluation, "_open", lambda path: file)
+    file, run = Endless(), Evaluation(MODEL, tmp_path / "text.txt", **OPTIONS)
+
+    def look(_):
+        n = run.tally.n_tokens
+        assert n + 1 <= 101 * file.n <= n + 1 + 2 * 101
+        assert len(run.tape._held) <= 2
+        assert sum(len(x) for layer in run_cache() for x in layer[::2]) <= 3 * (2 + BLOCK + 5)
+        if n > 20 * BLOCK:
+            raise Killed
+
+    def run_cache():
+        return caches[0].layers
+
+    caches = []
+    names = vars(loss)
+    monkeypatch.setitem(names, "Banded", lambda *a, **o: caches.append(Banded(*a, **o)) or caches[0])
+    with pytest.raises(Killed):
+        run.run(look)
+
+
+@given(st.lists(st.integers(0, 40), max_size=20), st.sampled_from([None, 1, 7, 64]), st.sampled_from([2, 8, 64]))
+def test_a_tally_counts(lengths, every, points):
+    """Whatever the blocks: the mean, a row for every so many tokens, and a curve of bounded length."""
+    nll = np.random.default_rng(0).normal(3, 1, sum(lengths)).astype(np.float32)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tally, "POINTS", points)
+        count = Tally(every)
+    rows = [row for block in np.split(nll, np.cumsum(lengths)) for row in count.add(block)] + count.last_row()
+    assert count.n_tokens == len(nll)
+    exact = nll.astype(np.float64)
+    stops = [*range(every, len(nll), every), len(nll)] if every and len(nll) else []
+    assert [row[0] for row in rows] == stops
+    for stop, mean, perplexity in rows:
+        start = (stop - 1) // every * every
+        assert mean == pytest.approx(exact[start:stop].mean())
+        assert perplexity == pytest.approx(np.exp(exact[:stop].mean()))
+    curve, group = count.curve(), count.group
+    assert len(curve) <= points and (group == 1 or len(curve) > points / 2)
+    expected = [exact[i : i + group].mean() for i in range(0, len(nll), group)]
+    np.testing.assert_allclose(curve, expected, rtol=1e-9)
+    assert (
+        (math.isnan(count.nll) and math.isnan(count.perplexity))
+        if not len(nll)
+        else count.nll == pytest.approx(exact.mean())
+    )
+
+
+# The command --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch, capsys):
+    """`minisink ppl text.txt` with a tiny model, in its own folder; returns (status, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "model", tiny.make(dtype=np.float32), tokenizer=words(17))
+    Path("text.txt").write_text(TEXT, encoding="utf-8")
+
+    def call(*argv):
+        argv = ["ppl", "text.txt", "--model", "model", "--window", "5", "--n-sinks", "2", *argv]
+        try:
+            status = main([str(word) for word in argv])
+        except SystemExit as stop:
+            status = stop.code
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return call
+
+
+def test_ctrl_c_and_the_same_command_again(command, monkeypatch):
+    """Stopped in one line that says where; gone on with; finished; and nothing left to do."""
+    argv = ["--csv", "run.csv", "--every", 100, "--resume", "state.safetensors", "--json", "--plot", "loss.png"]
+    count, calls = Evaluation._count, []
+
+    def stopping(self, *block):
+        count(self, *block)
+        calls.append(1)
+        if len(calls) == 3:
+            interrupt()
+
+    monkeypatch.setattr(Evaluation, "_count", stopping)
+    status, out, err = command(*argv)
+    assert (status, out, len(calls)) == (130, "", 3) and len(err.splitlines()) == 1
+    n = int(err.split("interrupted after ")[1].split(" ")[0].replace(",", ""))
+    assert err.endswith(f"; the same command goes on from token {n:,}\n") and "perplexity" in err
+    assert not Path("loss.png").exists()
+
+    status, out, err = command(*argv)
+    nll = losses(minisink.load("model"), TEXT, **OPTIONS)
+    about = json.loads(out)
+    assert (status, about["tokens"], about["resumed_after"]) == (0, len(nll), n)
+    assert about["nll"] == pytest.approx(nll.mean(dtype=np.float64), rel=1e-5)
+    assert err == f"minisink: state.safetensors goes on after {n:,} tokens\n"
+    assert Path("loss.png").stat().st_size > 1000
+    with open("run.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["tokens"]) for row in rows] == [*range(100, len(nll), 100), len(nll)]
+    for i, row in enumerate(rows):
+        assert float(row["mean_nll"]) == pytest.approx(nll[100 * i : 100 * i + 100].mean(dtype=np.float64), rel=1e-4)
+        so_far = nll[: 100 * i + 100].mean(dtype=np.float64)
+        assert float(row["perplexity"]) == pytest.approx(math.exp(so_far), rel=1e-4)
+
+    before = {path: path.read_bytes() for path in Path().iterdir() if path.suffix in (".csv", ".safetensors")}
+    status, out, err = command(*argv)
+    assert status == 0 and err == "minisink: state.safetensors is of a finished run; nothing is left to do\n"
+    assert json.loads(out)["perplexity"] == about["perplexity"]
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_an_interrupted_run_without_a_state_says_what_there_is(command, monkeypatch):
+    """The CSV file is kept, and the line names the option."""
+    count = Evaluation._count
+    monkeypatch.setattr(Evaluation, "_count", lambda *a: [count(*a), interrupt()])
+    status, _, err = command("--csv", "run.csv")
+    assert status == 130 and err.endswith("; with --resume FILE a run can go on\n")
+    n = int(err.split("after ")[1].split()[0])
+    assert len(Path("run.csv").read_text("utf-8").splitlines()) == 1 + n
+    assert command("--csv", "run.csv", "--method", "recompute")[2].count("--resume") == 0
+
+
+def test_a_full_disk_is_one_line(command, monkeypatch):
+    """The file by name, and how far the run came."""
+    writer, calls = csv.writer, []
+
+    def filling(file):
+        calls.append(1)
+        if len(calls) > 3:
+            raise OSError(28, "No space left on device")
+        return writer(file)
+
+    monkeypatch.setattr("csv.writer", filling)
+    status, out, err = command("--csv", "run.csv")
+    assert (status, out) == (2, "")
+    assert err.startswith("minisink: error: run.csv: cannot be written (No space left on device); stopped after ")
+    assert len(err.splitlines()) == 1 and Path("run.csv").stat().st_size > 1000
+
+
+BAD = {
+    "every without csv": (["--every", 5], "--csv"),
+    "every 0": (["--every", 0, "--csv", "run.csv"], "every is 0"),
+    "csv over the text": (["--csv", "text.txt"], "text.txt: named twice"),
+    "one file for two": (["--csv", "run.csv", "--resume", "./run.csv"], "run.csv: named twice"),
+    "no folder": (["--resume", "none/state"], "none/state: cannot be written"),
+    "a folder": (["--resume", "model"], "model: cannot be written"),
+    "the text": (["--resume", "other.txt"], "other.txt: not the state of a `minisink ppl` run"),
+}
+
+
+@pytest.mark.parametrize(("argv", "message"), BAD.values(), ids=BAD)
+def test_anything_wrong_is_one_line(command, argv, message):
+    """Status 2, and every file as it was."""
+    Path("other.txt").write_text("another text", encoding="utf-8")
+    before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+    status, out, err = command(*argv)
+    assert (status, out) == (2, "") and len(err.splitlines()) == 1 and message in err
+    assert {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes of POSIX")
+def test_a_pipe_is_a_text(command):
+    """`minisink ppl <(zcat book.gz)`: read as it comes, but not gone on with."""
+    status, plain, _ = command("--json")
+    Path("text.txt").unlink()
+    os.mkfifo("text.txt")
+    assert "read again from the middle" in command("--resume", "state")[2]
+    writer = threading.Thread(target=lambda: Path("text.txt").write_text(TEXT, encoding="utf-8"))
+    writer.start()
+    status, piped, err = command("--json")
+    writer.join()
+    assert (status, err) == (0, "")
+    assert json.loads(piped)["nll"] == json.loads(plain)["nll"]
+    assert command("--resume", "state")[0] == 2
+
+
+def test_lines_end_as_python_reads_them(tmp_path, monkeypatch, novels_folder):
+    """Carriage returns do not count, as in every other command; in small pieces as at once."""
+    monkeypatch.setattr(evaluation, "CHUNK", 7)
+    model, text = minisink.load(novels_folder), "It was a dark\r\nnight,\rand  the\n\nwind — “blew”.\r\n" * 20
+    (tmp_path / "text.txt").write_bytes(text.encode("utf-8"))
+    options = OPTIONS | {"window": 60}
+    for method in ("dense", "recompute", "streaming"):
+        run = Evaluation(model, tmp_path / "text.txt", **options | {"method": method})
+        run.run()
+        nll = losses(model, text.replace("\r\n", "\n").replace("\r", "\n"), **options | {"method": method})
+        assert run.tally.n_tokens == len(nll)
+        assert run.tally.nll == pytest.approx(nll.mean(dtype=np.float64), rel=1e-5)

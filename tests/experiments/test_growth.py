@@ -1,0 +1,87 @@
+"""Logs of trainings beside each other."""
+
+import csv
+import itertools
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from minisink.commands.parser import main
+from minisink.experiments import growth
+
+COLUMNS = ("step", "tokens", "valid_loss", "window_nll", "one_sink_nll", "sink_0", "sink_1")
+
+
+def write(folder, n_rows=10, columns=COLUMNS, name="log.csv"):
+    """A log in which every number says where it stands; returns its folder."""
+    folder.mkdir(exist_ok=True)
+    with open(folder / name, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows([(i, i * 1e6, 9 - i / 10, 2 + i / 100, 2, 0.01 * i, 0.02 * i) for i in range(1, n_rows + 1)])
+    return folder
+
+
+def test_a_log_is_read(tmp_path):
+    log = growth.read_log(write(tmp_path) / "log.csv")
+    i = np.arange(1, 11)
+    np.testing.assert_allclose(log["tokens"], i * 1e6)
+    np.testing.assert_allclose(log["loss"], 9 - i / 10)
+    np.testing.assert_allclose(log["gap"], i / 100)
+    np.testing.assert_allclose(log["weight"], np.outer(i, [0.01, 0.02]))
+
+
+def test_parts_follow_one_another(tmp_path):
+    write(tmp_path, 10, name="log-128.csv")
+    write(tmp_path, 3, name="log-256.csv")
+    log = growth.read_logs(tmp_path)
+    np.testing.assert_allclose(log["tokens"], 1e6 * np.arange(1, 14))
+    np.testing.assert_allclose(log["gap"], np.array([*range(1, 11), 1, 2, 3]) / 100)
+    np.testing.assert_allclose(log["parts"], [0, 10e6])
+    assert log["weight"].shape == (13, 2)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="empty: holds no log"):
+        growth.read_logs(tmp_path / "empty")
+
+
+@pytest.mark.parametrize(("n_rows", "shown"), [(10, [5, 10]), (1, [1])])
+def test_some_rows_are_printed_and_the_last_always(tmp_path, capsys, n_rows, shown):
+    folders = [str(write(tmp_path / name, n_rows)) for name in "ab"]
+    assert main(["reproduce", "growth", "--rows", "2", "--model", *folders]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()[2:]]
+    assert [row[:2] for row in rows] == [[name, f"{i}.0M"] for name in "ab" for i in shown]
+    i = shown[-1]
+    assert rows[-1][2:] == [f"{9 - i / 10:.2f}", f"{0.01 * i:.2f}", f"{0.02 * i:.2f}", f"+{i / 100:.3f}"]
+
+
+def test_the_models_that_ship_are_drawn(tmp_path, capsys):
+    """Every log in the wheel can be read; a picture of them has a line each."""
+    assert main(["reproduce", "growth", "--plot", str(tmp_path / "growth.png")]) == 0
+    assert {"novels-vanilla", "novels-gpt2"} <= {line.split()[0] for line in capsys.readouterr().out.splitlines()[2:]}
+    assert (tmp_path / "growth.png").stat().st_size > 1000
+
+
+def test_the_docs_say_what_is_printed(monkeypatch, capsys):
+    """Every block of `docs/training.md` below its command."""
+    root = Path(__file__).parents[2]
+    monkeypatch.chdir(root)
+    page = (root / "docs" / "training.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"`minisink reproduce growth ([^`]*)` prints\n```\n(.*?)\n```", page, re.DOTALL)
+    assert len(blocks) == 2
+    for options, stated in blocks:
+        words = [sorted(map(str, root.glob(word))) if "*" in word else [word] for word in shlex.split(options)]
+        assert main(["reproduce", "growth", *itertools.chain(*words)]) == 0
+        assert [line.rstrip() for line in capsys.readouterr().out.splitlines()] == stated.splitlines()
+
+
+@pytest.mark.parametrize("columns", [("step", "tokens"), ()])
+def test_what_is_no_log_is_refused(tmp_path, columns):
+    for n_rows in (0, 2):
+        path = write(tmp_path, n_rows, columns) / "log.csv"
+        with pytest.raises(ValueError, match=r"log.csv: not the log of a `minisink train lm` run"):
+            growth.read_log(path)
+    with pytest.raises(ValueError, match=r"none.csv: cannot be read"):
+        growth.read_log(tmp_path / "none.csv")

@@ -1,0 +1,50 @@
+"""Tables 2 and 3 in small: each cell against the loss it stands for, and the tables of the shipped models."""
+
+import numpy as np
+import pytest
+import tiny
+
+import minisink
+from minisink import gpt2
+from minisink.commands.parser import main
+from minisink.experiments import sink_count
+
+TEXTS = [tiny.ids(30, 1), tiny.ids(19, 2)]
+
+
+def public(model):
+    """A `minisink.Model` without a tokenizer, of a tiny one."""
+    return minisink.Model(model.config, model.weights, name="tiny")
+
+
+@pytest.mark.parametrize("bos", [None, int(TEXTS[0][0])])
+def test_a_cell_is_the_perplexity_of_all_texts_together(bos):
+    """Streaming or window attention in a cache of one size, or re-computed with the first token if that is ``<s>``."""
+    model = public(tiny.make(bos=bos))
+    for row in sink_count.run(model, TEXTS, caches=(5, 9), sinks=(0, 1, 3)):
+        cache = row["cache"]
+        losses = [[minisink.token_nll(model, ids, n_sinks=n, window=cache - n) for ids in TEXTS] for n in (0, 1, 3)]
+        np.testing.assert_allclose(row["sinks"], [minisink.perplexity(np.concatenate(nll)) for nll in losses])
+        again = [
+            minisink.token_nll(
+                model, ids, method="recompute", window=cache, lead=ids[:1] if bos is not None and ids[0] == bos else ()
+            )
+            for ids in TEXTS
+        ]
+        np.testing.assert_allclose(row["recompute"], minisink.perplexity(np.concatenate(again)))
+
+
+def test_what_cannot_be_is_not_a_number():
+    """A cache that its sinks fill, and positions that a GPT-2 has not learned."""
+    row, longer = sink_count.run(public(tiny.make(gpt2, max_positions=8)), TEXTS, caches=(4, 9), sinks=(0, 4))
+    assert np.isfinite([row["sinks"][0], row["recompute"]]).all() and np.isnan(row["sinks"][1])
+    assert np.isnan([*longer["sinks"], longer["recompute"]]).all()
+
+
+def test_the_table_has_a_row_a_cache(capsys):
+    """On the sample text, if no other is given."""
+    assert main(["reproduce", "sink-count", "--tokens", "80", "--caches", "16", "32", "--sinks", "0", "1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "novels: perplexity of 79 tokens of sample"
+    assert lines[1].split() == ["cache", "0", "sinks", "1", "sink", "re-computed"]
+    assert [line.split()[0] for line in lines[3:]] == ["16", "32"]

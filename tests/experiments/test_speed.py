@@ -1,0 +1,124 @@
+"""What the bench measures, on models so small that the numbers mean nothing: its rows, its words and its refusals."""
+
+import json
+
+import numpy as np
+import pytest
+import tiny
+
+import minisink
+from minisink.commands.parser import main
+from minisink.experiments import speed
+from minisink.experiments.shapes import SHAPES, random_model
+
+
+@pytest.fixture
+def model():
+    """A tiny Llama in float32."""
+    small = tiny.make(dtype=np.float32)
+    return minisink.Model(small.config, small.weights, name="tiny")
+
+
+def test_the_floor_is_the_products_of_a_token(model):
+    """Every matrix of the decoder meets one vector, each once, and nothing else happens."""
+    decoder = speed.full_decoder(model, 8)
+    products = speed.floor(decoder)
+    C, Q, KV, F, V = 10, 24, 12, 14, 17
+    sizes = 3 * [(C, Q + 2 * KV), (Q, C), (C, 2 * F), (F, C)] + [(C, V)]
+    assert [(len(x), w.shape[1]) for x, w in products.__closure__[0].cell_contents] == sizes
+    assert products() is None
+
+
+def test_a_full_decoder_goes_on_anywhere(model):
+    """Its cache is full, its next token is the one asked for, and weights are shared, not copied."""
+    early = speed.full_decoder(model, 8, n_sinks=2)
+    late = speed.full_decoder(model, 5, n_sinks=2, n_seen=1_000_000, weights_of=early)
+    assert (len(early.cache), early.cache.n_seen, early.cache.policy.window) == (8, 1000, 6)
+    assert (len(late.cache), late.cache.n_seen, late.cache.policy.window) == (5, 1_000_000, 3)
+    assert late.weights is early.weights
+    assert np.isfinite(late.step(3)).all() and late.cache.n_seen == 1_000_001 and early.cache.n_seen == 1000
+
+
+def test_rows_of_the_comparison(model):
+    """A row a cache; the ratio is that of the two times, the bytes hold at least the cache."""
+    seen = []
+    rows = list(speed.compare(model, (6, 256), repeats=1, on_progress=lambda: seen.append(1)))
+    assert [row["cache"] for row in rows] == [6, 256] and len(seen) == 2
+    for row in rows:
+        assert row["ratio"] == pytest.approx(row["recompute_ms"] / row["streaming_ms"])
+        assert row["streaming_bytes"] > row["cache"] * minisink.methods.cache_bytes_per_token(model)
+        assert row["recompute_bytes"] > row["cache"] * 4 * 10  # the residual stream at least
+    assert np.isnan(rows[0]["paper_ratio"]) and rows[1]["paper_ratio"] == pytest.approx(63 / 31)
+
+
+def test_decoding_beside_its_floor(model):
+    """Times are positive, ratios are those of the times."""
+    row = speed.decoding(model, cache=8, repeats=1, seconds=0.001)
+    assert row["over_floor"] == pytest.approx(row["decode_ms"] / row["floor_ms"])
+    assert row["late_over_early"] == pytest.approx(row["late_ms"] / row["decode_ms"])
+    assert row["tokens_per_second"] == pytest.approx(1e3 / row["decode_ms"])
+    assert row["cache_bytes"] == 8 * minisink.methods.cache_bytes_per_token(model)
+
+
+def test_interleaved_takes_the_median():
+    """The median of the calls, whichever is slow by accident."""
+    waits = iter([0.0, 0.0, 0.0, 0.05, 0.0, 0.0])
+    clock = [0.0]
+
+    def call():
+        clock[0] += 1.0 + next(waits, 0.0)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(speed.time, "perf_counter", lambda: clock[0])
+        assert speed.interleaved({"call": call}, repeats=3, seconds=1.0) == {"call": pytest.approx(1.0)}
+
+
+def test_shapes_are_what_they_say():
+    """Parameters of the well-known models, and a shape that is not known."""
+    assert set(SHAPES) == {"novels", "stories15m", "smollm2-135m", "gpt2-124m", "tinyllama-1.1b"}
+    counts = {}
+    for name, config in SHAPES.items():
+        shapes = minisink.model.ARCHITECTURES[config.model_type].shapes(config)
+        counts[name] = sum(int(np.prod(shape)) for shape in shapes.values())
+    assert counts == {
+        "novels": 1_066_112,
+        "stories15m": 15_191_712,
+        "smollm2-135m": 134_515_008,
+        "gpt2-124m": 124_439_808,
+        "tinyllama-1.1b": 1_100_048_384,
+    }
+    assert random_model("novels", max_positions=500).config.max_positions == 500
+    assert random_model("novels").weights.embed.tobytes() == random_model("novels").weights.embed.tobytes()
+    with pytest.raises(ValueError, match="shape is 'llama-7b'; it must be one of novels"):
+        random_model("llama-7b")
+
+
+def test_bench(capsys, tmp_path):
+    """The command prints a table, JSON without NaN, and a picture."""
+    options = ["bench", "--shape", "novels", "--caches", "16", "8", "--repeats", "1"]
+    assert main(options) == 0
+    out = capsys.readouterr().out
+    assert "novels: 1,066,112 parameters" in out and "of its matrix-vector products alone" in out
+    assert [line.split()[0] for line in out.splitlines()[4:6]] == ["8", "16"]
+    assert main([*options, "--json", "--plot", str(tmp_path / "speed.png")]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [row["cache"] for row in found["rows"]] == [8, 16] and found["rows"][0]["paper_ratio"] is None
+    assert found["decode"]["cache"] == 8
+    assert (tmp_path / "speed.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--caches", "4"], "a cache of 4 tokens cannot hold 4 sinks"),
+        (["--caches", "0"], "a cache of 0 tokens"),
+        (["--caches", "8", "--n-sinks", "-1"], "-1 sinks"),
+        (["--repeats", "0"], "--repeats is 0"),
+        (["--plot", "speed.xyz"], "a picture ends in one of"),
+        (["--model", "nobody/nothing/nowhere"], "no such folder"),
+    ],
+)
+def test_bench_refuses(options, message, capsys):
+    """One line on stderr and status 2, before anything is measured."""
+    assert main(["bench", *options]) == 2
+    assert message in capsys.readouterr().err

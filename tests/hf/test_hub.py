@@ -1,0 +1,194 @@
+"""Hub ids against a server on this machine that speaks the routes of the Hugging Face hub; no other is ever asked."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+import pytest
+import tiny
+from folders import shard, words, write
+
+MAIN, OTHER = "1" * 40, "2" * 40  # commits
+UNWANTED = {"README.md": b"no", "pytorch_model.bin": b"no", "onnx/model.onnx": b"no", "tokenizer.model": b"no"}
+
+
+class Hub(ThreadingHTTPServer):
+    """A hub that holds one checkpoint at two revisions, and remembers what it was asked for."""
+
+    daemon_threads = True
+
+    def __init__(self, files):
+        super().__init__(("127.0.0.1", 0), Routes)
+        self.files = files  # commit -> file name -> bytes
+        self.revisions = {"main": MAIN, "v2": OTHER, MAIN: MAIN, OTHER: OTHER}
+        self.asked = []
+        self.cut_short = False
+        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class Routes(BaseHTTPRequestHandler):
+    """GET /api/models/ID/revision/REV and /api/models/ID/tree/REV, and HEAD or GET /ID/resolve/REV/FILE."""
+
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_):
+        pass
+
+    def do_HEAD(self):
+        self.do_GET()
+
+    def do_GET(self):
+        hub, parts = self.server, unquote(urlsplit(self.path).path).strip("/").split("/")
+        if parts[:2] == ["api", "models"]:
+            name, revision = "/".join(parts[2:4]), "/".join(parts[5:]) or "main"
+        else:
+            name, revision = "/".join(parts[:2]), "/".join(parts[3:4])
+        hub.asked.append(f"{self.command} {'/'.join(parts)}")
+        if name != "someone/tiny":
+            return self.answer(404, b"{}", {"X-Error-Code": "RepoNotFound", "X-Error-Message": "Repository not found"})
+        if revision not in hub.revisions:
+            return self.answer(404, b"{}", {"X-Error-Code": "RevisionNotFound", "X-Error-Message": "Invalid rev id"})
+        commit = hub.revisions[revision]
+        if parts[4:5] == ["tree"]:
+            sizes = {file: len(content) for file, content in hub.files[commit].items()}
+            tree = [{"type": "file", "path": file, "size": size, "oid": "0" * 40} for file, size in sizes.items()]
+            return self.answer(200, json.dumps(tree).encode(), {"Content-Type": "application/json"})
+        if parts[0] == "api":
+            siblings = [{"rfilename": file} for file in hub.files[commit]]
+            about = {"id": name, "modelId": name, "sha": commit, "siblings": siblings, "private": False, "tags": []}
+            return self.answer(200, json.dumps(about).encode(), {"Content-Type": "application/json"})
+        content = hub.files[commit]["/".join(parts[4:])]
+        tag = {"ETag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Repo-Commit": commit}
+        return self.answer(200, content, tag | {"Content-Type": "application/octet-stream"})
+
+    def answer(self, status, body, headers):
+        self.send_response(status)
+        for key, value in headers.items():
+            self.send_header(key, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command == "HEAD":
+            return
+        if self.server.cut_short and status == 200 and len(body) > 3000:  # the line goes dead
+            self.wfile.write(body[:1000])
+            self.close_connection = True
+            return
+        self.wfile.write(body)
+
+
+def folder_files(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture
+def hub(tmp_path):
+    """A hub with "someone/tiny": sharded on main, in one file as v2."""
+    write(tmp_path / "main", tiny.make(seed=1), tokenizer=words(17))
+    shard(tmp_path / "main")
+    write(tmp_path / "v2", tiny.make(seed=2), tokenizer=words(17))
+    files = {commit: folder_files(tmp_path / name) | UNWANTED for commit, name in ((MAIN, "main"), (OTHER, "v2"))}
+    hub = Hub(files)
+    thread = threading.Thread(target=hub.serve_forever, daemon=True)
+    thread.start()
+    yield hub
+    hub.shutdown()
+    hub.server_close()
+    thread.join()
+
+
+SCRIPT = """
+import json, sys, time
+import minisink
+time.sleep = lambda seconds: None  # the library waits between attempts
+for name, revision in json.loads(sys.argv[1]):
+    try:
+        model = minisink.load(name, revision=revision)
+        print(json.dumps([model.name, float(model.weights.embed[0, 0]), model.tokenizer is not None]))
+    except minisink.CheckpointError as error:
+        print(json.dumps(str(error)))
+"""
+
+
+def loads(hub, home, *wanted, offline=False, quiet=True):
+    """What a fresh process says to each (hub id, revision), in order, with no progress bar where nobody watches."""
+    theirs = ("HF_", "HUGGING", "XDG_", "HTTP", "ALL_PROXY")
+    clean = {k: v for k, v in os.environ.items() if not k.upper().startswith(theirs)}
+    env = clean | {
+        "HF_HOME": str(home),
+        "HF_ENDPOINT": hub.url,
+        "NO_PROXY": "127.0.0.1",
+        "HF_HUB_DOWNLOAD_TIMEOUT": "3",
+    }
+    env |= {"HF_HUB_OFFLINE": "1"} if offline else {}
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", SCRIPT, json.dumps(wanted)]
+    run = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, cwd=home.parent)
+    assert run.returncode == 0, run.stderr
+    assert run.stderr == "" or not quiet
+    return [json.loads(line) for line in run.stdout.splitlines()]
+
+
+def first_number(seed):
+    return float(np.float32(tiny.make(seed=seed).weights.embed[0, 0]))
+
+
+def test_a_hub_id_loads_and_stays(hub, tmp_path):
+    """Main by default, a branch or commit by name, only the files that matter; and then without the hub."""
+    home = tmp_path / "home"
+    wanted = [["someone/tiny", None], ["someone/tiny", "v2"], ["someone/tiny", OTHER]]
+    main, other = (["someone/tiny", first_number(seed), True] for seed in (1, 2))
+    assert loads(hub, home, *wanted) == [main, other, other]
+    fetched = {line.split("/")[-1] for line in hub.asked if line.startswith("GET someone")}
+    shards = {"model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors", "model.safetensors.index.json"}
+    assert fetched == {"config.json", "tokenizer.json", "model.safetensors", *shards}
+
+    hub.asked.clear()
+    assert loads(hub, home, ["someone/tiny", None], ["someone/tiny", "v2"], offline=True) == [main, other]
+    assert hub.asked == []
+
+
+def test_what_the_hub_does_not_have_is_one_line(hub, tmp_path):
+    """An unknown id or revision is refused by name."""
+    home = tmp_path / "home"
+    unknown, revision = loads(hub, home, ["someone/else", None], ["someone/tiny", "v3"])
+    for said, name in ((unknown, "someone/else"), (revision, "someone/tiny")):
+        assert said.startswith(f"{name}: not to be had from the hub (")
+        assert "404" in said
+        assert "\n" not in said
+
+
+def test_without_a_hub_or_a_cache_it_is_said_so(hub, tmp_path):
+    """Offline, and with nobody at the other end, are one clear line each."""
+    home = tmp_path / "home"
+    (offline,) = loads(hub, home, ["someone/tiny", None], offline=True)
+    assert hub.asked == []
+    hub.shutdown()
+    hub.server_close()
+    (nobody,) = loads(hub, home, ["someone/tiny", None])
+    for said in (offline, nobody):
+        assert said.startswith("someone/tiny: not to be had from the hub (")
+        assert "\n" not in said
+
+
+def test_a_download_that_breaks_off_is_said_so_and_can_be_taken_up(hub, tmp_path):
+    """The next call with a sound line gets the model; nothing half-fetched is taken for whole."""
+    home = tmp_path / "home"
+    hub.cut_short = True
+    (said,) = loads(hub, home, ["someone/tiny", None], quiet=False)  # the library tells of each attempt
+    assert said.startswith("someone/tiny: not to be had from the hub (")
+    hub.cut_short = False
+    assert loads(hub, home, ["someone/tiny", None]) == [["someone/tiny", first_number(1), True]]
+
+
+def test_a_checkpoint_on_the_hub_is_checked_like_any_other(hub, tmp_path):
+    """A broken file that came over the line is named."""
+    hub.files[MAIN]["config.json"] = b"{"
+    (said,) = loads(hub, tmp_path / "home", ["someone/tiny", None])
+    assert "config.json: not readable as JSON" in said
+    assert Path(said.split(": not")[0]).is_file()
