@@ -44,26 +44,25 @@ if TYPE_CHECKING:
     from .methods import METHODS, new_cache
     from .model import Model, load
     from .snapshot import load_cache, save_cache
+else:
+    _FILES = ("cache", "generation", "hf.fields", "loss", "methods", "model", "snapshot")
 
-_FILES = ("cache", "generation", "hf.fields", "loss", "methods", "model", "snapshot")  # where these names stand
+    def __getattr__(name):
+        """Import a name when it is first asked for: by then a command has chosen the threads, which numpy reads."""
+        from importlib import import_module
 
-
-def __getattr__(name):
-    """Import a name when it is first asked for: by then a command has chosen the BLAS threads, which numpy reads."""
-    from importlib import import_module
-
-    if name in __all__:
-        for file in _FILES:
-            found = vars(import_module(f"{__name__}.{file}"))
-            globals().update({public: found[public] for public in __all__ if public in found})
-        return globals()[name]
-    if not name.startswith("_"):
-        try:
-            return import_module(f"{__name__}.{name}")  # minisink.cache, without an import of its own
-        except ModuleNotFoundError as error:
-            if error.name != f"{__name__}.{name}":
-                raise
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        if name in __all__:
+            for file in _FILES:
+                found = vars(import_module(f"{__name__}.{file}"))
+                globals().update({public: found[public] for public in __all__ if public in found})
+            return globals()[name]
+        if not name.startswith("_"):
+            try:
+                return import_module(f"{__name__}.{name}")  # minisink.cache, without an import of its own
+            except ModuleNotFoundError as error:
+                if error.name != f"{__name__}.{name}":
+                    raise
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__():

@@ -102,12 +102,12 @@ def forward(ids, weights, config, *, path: Path | None = None, rows=None, trace:
     ValueError
         When a position lies beyond the learned ones.
     """
-    path, look_inside = Dense() if path is None else path, trace is not None
+    path = Dense() if path is None else path
     H, D = config.n_heads, config.head_dim
     T = len(ids)
     positions = path.positions(T)
     check_learned(positions, config)
-    inside = [{} if look_inside else None for _ in weights.layers]
+    inside: list = [None if trace is None else {} for _ in weights.layers]
     ids, positions = np.asarray(ids, like=weights.embed), np.asarray(positions, like=weights.embed)
     x = weights.embed[ids] + weights.position[positions]  # (T,) -> (T, C)
     for i, layer in enumerate(weights.layers):
@@ -116,14 +116,14 @@ def forward(ids, weights, config, *, path: Path | None = None, rows=None, trace:
         q, k, v = qkv[:, 0], qkv[:, 1], qkv[:, 2]
         normalise = normaliser(config.softmax, layer.sink_logits)
         mixed = path.mix(i, q, k, v, unrotated, normalise=normalise, trace=inside[i])  # (T, H, D)
-        if look_inside:
+        if trace is not None:
             inside[i].update(x=x, q=q, k=k, v=v, mixed=mixed)
         if rows is not None and i == config.n_layers - 1:
             x, mixed = x[rows], mixed[rows]  # nobody looks at the other rows from here on
         x = x + linear(mixed.reshape(len(x), H * D), layer.wo, layer.bo)
         h = layer_norm(x, layer.ln2, layer.ln2_b, config.norm_eps)
         x = x + linear(gelu(linear(h, layer.w_up, layer.b_up)), layer.w_down, layer.b_down)  # (T, F) inside
-    if look_inside:
+    if trace is not None:
         trace.update(layers=inside, x=x)
     return linear(layer_norm(x, weights.norm, weights.norm_b, config.norm_eps), weights.head)  # -> (T, V)
 
@@ -148,7 +148,7 @@ def rotation(config):
 def layer_shapes(config):
     """Shape of every array in `LayerWeights` that a model of this config has."""
     C, F = config.d_model, config.d_ff
-    shapes = {"ln1": (C,), "ln1_b": (C,), "w_qkv": (C, 3 * C), "b_qkv": (3 * C,), "wo": (C, C), "bo": (C,)}
+    shapes: dict = {"ln1": (C,), "ln1_b": (C,), "w_qkv": (C, 3 * C), "b_qkv": (3 * C,), "wo": (C, C), "bo": (C,)}
     shapes |= {"ln2": (C,), "ln2_b": (C,), "w_up": (C, F), "b_up": (F,), "w_down": (F, C), "b_down": (C,)}
     if config.sink_logit:
         shapes["sink_logits"] = (config.n_heads,)
@@ -158,7 +158,7 @@ def layer_shapes(config):
 def shapes(config):
     """Every learned array by name, ``"0.w_qkv"`` for one of layer 0; a tied head is not listed, it is the embedding."""
     V, C, P = config.vocab_size, config.d_model, config.max_positions
-    whole = {"embed": (V, C)} | ({} if config.tied else {"head": (C, V)})
+    whole: dict = {"embed": (V, C)} | ({} if config.tied else {"head": (C, V)})
     whole |= {"norm": (C,), "norm_b": (C,), "position": (P, C)}
     return whole | {f"{i}.{name}": s for i in range(config.n_layers) for name, s in layer_shapes(config).items()}
 

@@ -101,12 +101,12 @@ def forward(ids, weights, config, *, path: Path | None = None, rows=None, trace:
         un-rotated ``"q"`` (T, H, D), ``"k"`` and ``"v"`` (T, K, D), ``"scores"`` and ``"pattern"``
         (H, T, S), ``"mixed"`` (T, H, D); and ``"x"`` (T, C), the residual stream at the end.
     """
-    path, look_inside = Dense() if path is None else path, trace is not None
+    path = Dense() if path is None else path
     H, K, D = config.n_heads, config.n_kv_heads, config.head_dim
     T = len(ids)
     by_position = rotation(config)
     path.positions(T)  # refuses a cache it cannot go on with; rotation happens inside `mix`
-    inside = [{} if look_inside else None for _ in weights.layers]
+    inside: list = [None if trace is None else {} for _ in weights.layers]
     x = weights.embed[np.asarray(ids, like=weights.embed)]  # (T,) -> (T, C)
     for i, layer in enumerate(weights.layers):
         h = rms_norm(x, layer.attn_norm, config.norm_eps)
@@ -115,7 +115,7 @@ def forward(ids, weights, config, *, path: Path | None = None, rows=None, trace:
         v = linear(h, layer.wv, layer.bv).reshape(T, K, D)
         normalise = normaliser(config.softmax, layer.sink_logits)
         mixed = path.mix(i, q, k, v, by_position, normalise=normalise, trace=inside[i])  # (T, H, D)
-        if look_inside:
+        if trace is not None:
             inside[i].update(x=x, q=q, k=k, v=v, mixed=mixed)
         if rows is not None and i == config.n_layers - 1:
             x, mixed = x[rows], mixed[rows]  # nobody looks at the other rows from here on
@@ -123,7 +123,7 @@ def forward(ids, weights, config, *, path: Path | None = None, rows=None, trace:
         h = rms_norm(x, layer.mlp_norm, config.norm_eps)
         gated = silu(linear(h, layer.w_gate, layer.b_gate)) * linear(h, layer.w_up, layer.b_up)  # (T, F)
         x = x + linear(gated, layer.w_down, layer.b_down)
-    if look_inside:
+    if trace is not None:
         trace.update(layers=inside, x=x)
     return linear(rms_norm(x, weights.norm, config.norm_eps), weights.head)  # (T, C) -> (T, V)
 
@@ -140,7 +140,7 @@ def layer_shapes(config):
     """Shape of every array in `LayerWeights` that a model of this config has."""
     C, F = config.d_model, config.d_ff
     Q, KV = config.n_heads * config.head_dim, config.n_kv_heads * config.head_dim
-    shapes = {"attn_norm": (C,), "wq": (C, Q), "wk": (C, KV), "wv": (C, KV), "wo": (Q, C)}
+    shapes: dict = {"attn_norm": (C,), "wq": (C, Q), "wk": (C, KV), "wv": (C, KV), "wo": (Q, C)}
     shapes |= {"mlp_norm": (C,), "w_gate": (C, F), "w_up": (C, F), "w_down": (F, C)}
     if config.qkv_bias:
         shapes |= {"bq": (Q,), "bk": (KV,), "bv": (KV,)}
@@ -156,7 +156,7 @@ def layer_shapes(config):
 def shapes(config):
     """Every learned array by name, ``"0.wq"`` for one of layer 0; a tied head is not listed, it is the embedding."""
     V, C = config.vocab_size, config.d_model
-    whole = {"embed": (V, C)} | ({} if config.tied else {"head": (C, V)}) | {"norm": (C,)}
+    whole: dict = {"embed": (V, C)} | ({} if config.tied else {"head": (C, V)}) | {"norm": (C,)}
     return whole | {f"{i}.{name}": s for i in range(config.n_layers) for name, s in layer_shapes(config).items()}
 
 

@@ -55,7 +55,8 @@ def load_cache(path: str | os.PathLike, *, like: np.ndarray | None = None) -> KV
     ValueError
         When the file is not a saved cache, or was changed or damaged since it was written.
     """
-    return restored(*load_state(path, "minisink_cache", "a saved minisink cache"), like)
+    about, arrays = load_state(path, "minisink_cache", "a saved minisink cache")
+    return restored(about, arrays, like)
 
 
 def restored(about: dict, arrays: dict, like: np.ndarray | None = None) -> KVCache | Banded | RingCache:

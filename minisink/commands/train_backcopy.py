@@ -12,8 +12,10 @@ from ..training.backcopy.toy import Toy
 
 PURPOSE = "watch a sink form in a one-layer model, in half a minute"
 EXAMPLE = "minisink train backcopy --softmax softmax1 --plot curves.png"
-KEYS = ("seconds", "loss", "floor", "bos_from_nontrigger", "bos_from_trigger", "value_ratio")
-KEYS += ("dense_nll", "window_nll", "streaming_nll")
+KEYS = (
+    *("seconds", "loss", "floor", "bos_from_nontrigger", "bos_from_trigger", "value_ratio"),
+    *("dense_nll", "window_nll", "streaming_nll"),
+)
 
 
 def add_options(parser):

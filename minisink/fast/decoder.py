@@ -181,8 +181,8 @@ class Decoder:
             self.model.forward(ids[start : start + PREFILL], cache=blocks, rows=slice(-1, None))
         cache.make_room(n)
         n_held, n_recent = len(blocks.layers[0][0]), len(blocks.layers[0][2])
-        slots = [*range(n_held), *(cache.slot(t) for t in range(n - n_recent, n))]
-        slots = np.asarray(slots, dtype=int, like=cache.keys)
+        held = [*range(n_held), *(cache.slot(t) for t in range(n - n_recent, n))]
+        slots = np.asarray(held, dtype=int, like=cache.keys)
         for i, (sink_keys, sink_values, keys, values) in enumerate(blocks.layers):
             keys, values = np.concatenate((sink_keys, keys)), np.concatenate((sink_values, values))  # (S, K, D)
             keys = keys if self.is_gpt2 else side_by_side(keys)

@@ -151,7 +151,8 @@ class Toy:
         for method, policy in policies.items():
             total = 0.0
             for text in ids:
-                logits = model.forward(text[:-1], cache=policy and self._empty_cache(policy))
+                cache = None if policy is None else self._empty_cache(policy)
+                logits = model.forward(text[:-1], cache=cache)
                 total += float(nll_of(logits, text[1:]).mean(dtype=np.float64))
             result[f"{method}_nll"] = self.floor + total / n_texts - float(floor[:, 1:].mean())
         return result
