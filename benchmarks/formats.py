@@ -1,6 +1,6 @@
 """A model of minisink in the files of llama.cpp (GGUF) and of llama2.c (its first .bin format), in float32.
 
-Both turn neighbouring channels of a query or key together, Hugging Face channels j and j + D/2: so the rows of their
+Both rotate neighbouring channels of a query or key together, Hugging Face channels j and j + D/2: so the rows of their
 matrices change places.
 """
 

@@ -3,7 +3,7 @@
     python benchmarks/layouts.py --threads 1 2 --write docs/benchmarks.md
 
 ``x.dot(w)`` with w as (in, out), or ``w.dot(x)`` with w as (out, in); both row by row in memory, both once through all
-matrices of the model, in turn. `minisink.fused` uses the first.
+matrices of the model, in turn. `minisink.fast.fused` uses the first.
 """
 
 import argparse

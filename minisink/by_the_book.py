@@ -96,33 +96,33 @@ def frequencies(head_dim, theta, scaling=None):
     """Radians a position of each pair of channels: ``theta^(-2 j / D)``, changed by a scaling rule if there is one."""
     out = []
     for pair in range(head_dim // 2):
-        turn = 1.0 / theta ** (2.0 * pair / head_dim)
+        rate = 1.0 / theta ** (2.0 * pair / head_dim)
         if scaling and scaling["rope_type"] == "linear":
-            turn = turn / scaling["factor"]
+            rate = rate / scaling["factor"]
         if scaling and scaling["rope_type"] == "llama3":
-            turn = _llama3(turn, **scaling)
-        out.append(turn)
+            rate = _llama3(rate, **scaling)
+        out.append(rate)
     return out
 
 
-def _llama3(turn, factor, low_freq_factor, high_freq_factor, original_max_position_embeddings, rope_type):
+def _llama3(rate, factor, low_freq_factor, high_freq_factor, original_max_position_embeddings, rope_type):
     """Case by case in wavelengths, as Meta's release has it."""
-    wavelength = 2.0 * math.pi / turn
+    wavelength = 2.0 * math.pi / rate
     if wavelength < original_max_position_embeddings / high_freq_factor:
-        return turn
+        return rate
     if wavelength > original_max_position_embeddings / low_freq_factor:
-        return turn / factor
+        return rate / factor
     smooth = original_max_position_embeddings / wavelength - low_freq_factor
     smooth /= high_freq_factor - low_freq_factor
-    return (1.0 - smooth) * turn / factor + smooth * turn
+    return (1.0 - smooth) * rate / factor + smooth * rate
 
 
-def rotate(vector, position, turns):  # (D,) -> (D,)
-    """Rotate channel j with channel j + D/2 by ``position turns[j]``."""
+def rotate(vector, position, rates):  # (D,) -> (D,)
+    """Rotate channel j with channel j + D/2 by ``position rates[j]``."""
     half = len(vector) // 2
     out = np.zeros(len(vector))
     for j in range(half):
-        cos, sin = math.cos(position * turns[j]), math.sin(position * turns[j])
+        cos, sin = math.cos(position * rates[j]), math.sin(position * rates[j])
         out[j] = vector[j] * cos - vector[j + half] * sin
         out[j + half] = vector[j + half] * cos + vector[j] * sin
     return out
@@ -229,9 +229,9 @@ def _one_query(q, kept, places, layer, config):
     """Mixed values (H * D,) of the newest token, whose place is the last."""
     keys, values = [k for _, k, _ in kept], np.array([v for _, _, v in kept])
     if config.model_type != "gpt2":
-        turns = frequencies(config.head_dim, config.rope_theta, config.rope_scaling)
-        q = np.array([rotate(head, places[-1], turns) for head in q])
-        keys = [[rotate(head, place, turns) for head in key] for key, place in zip(keys, places, strict=True)]
+        rates = frequencies(config.head_dim, config.rope_theta, config.rope_scaling)
+        q = np.array([rotate(head, places[-1], rates) for head in q])
+        keys = [[rotate(head, place, rates) for head in key] for key, place in zip(keys, places, strict=True)]
     sinks = [0.0] * config.n_heads if config.softmax == "softmax1" else layer.sink_logits
     mixed, _ = attend(q[None], np.array(keys), values, np.ones((1, len(keys)), bool), sinks)
     return mixed.reshape(-1)

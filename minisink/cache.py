@@ -274,17 +274,6 @@ class KVCache:
         return cache
 
 
-def held_after(policy: Policy, n_seen: int) -> np.ndarray:
-    """The token_index (S,) that a plain policy holds after `n_seen` tokens.
-
-    >>> held_after(keep_sinks(2, 3), 1_000_000).tolist()
-    [0, 1, 999997, 999998, 999999]
-    """
-    n_sinks = min(policy.n_sinks, n_seen)
-    first = n_sinks if policy.window is None else max(n_sinks, n_seen - policy.window)
-    return np.concatenate((np.arange(n_sinks), np.arange(first, n_seen)))
-
-
 def _survivors(policy, token_index):
     """Slots that stay. A policy of one's own is held to slots that are there, in order, the newest among them."""
     stay, newest = policy.survivors(token_index), len(token_index) - 1

@@ -1,8 +1,15 @@
-"""How strong a sink is: read off a trace of `Model.forward`.
+"""How strong a sink is, and why there is one: read off a pattern, or off a trace of `Model.forward`.
 
-A token is a *sink* when many heads put much of their weight on it whatever it says. Two things go with it
-(Sun et al., arXiv:2402.17762; Guo et al., arXiv:2410.13835): its residual stream is far larger than any
-other's, and its values are small, so that looking at it changes little.
+Softmax weights sum to one (`ops.softmax`), so a head that looks for nothing must still put its weight somewhere. It
+learns to put it on a token that every query can see and that has little to give: the first. Such a token is an
+*attention sink*, and three signs go together:
+
+- many heads put much of their weight on it, whatever it says: `weight_on_first`, `sink_rate`;
+- its values are small, so that looking at it changes little: `norms`;
+- its residual stream is far larger than any other's: `massive`.
+
+(Xiao et al., arXiv:2309.17453, section 3.1; Gu et al., arXiv:2410.10781; Sun et al., arXiv:2402.17762; Guo et al.,
+arXiv:2410.13835.) Without a softmax that must be spent there is none: `ops.softmax1`, ``minisink train backcopy``.
 """
 
 import numpy as np
@@ -10,72 +17,9 @@ import numpy as np
 from .system.device import to_host
 
 
-def pieces(model, ids, length, n_texts):
-    """A text cut into pieces, each with the begin-of-text token first, if the model has one.
+def importance(pattern):  # (H, T, T) causal -> (H, T)
+    """How much weight each key gets: ``alpha_k = mean over queries i >= k of pattern[i, k]`` (Gu et al., section 3.2).
 
-    Parameters
-    ----------
-    model : Model
-    ids : ndarray of shape (T,), ints
-        Without a begin-of-text token.
-    length : int
-        Tokens in a piece, the first included. What is left over at the end is left out.
-    n_texts : int
-        Pieces at most.
-
-    Returns
-    -------
-    list of list of int
-
-    Raises
-    ------
-    ValueError
-        When the text is shorter than one piece.
-    """
-    lead = [] if model.config.bos is None else [model.config.bos]
-    step = length - len(lead)
-    starts = range(0, len(ids) - step + 1, step)[:n_texts]
-    if not starts:
-        raise ValueError(f"the text has {len(ids)} tokens; a piece takes {step}")
-    return [[*lead, *ids[start : start + step]] for start in starts]
-
-
-def look_inside(model, ids, cache=None):
-    """Run a text and keep everything.
-
-    Parameters
-    ----------
-    model : Model
-    ids : sequence or ndarray of shape (T,), ints
-    cache : KVCache or path, optional
-        Through which the text runs; densely by default.
-
-    Returns
-    -------
-    dict
-        The trace; see `llama.forward`.
-    """
-    trace = {}
-    model.forward(ids, cache, trace=trace)
-    return trace
-
-
-def importance(pattern):
-    """How much weight each key gets from the queries that can see it.
-
-    ``alpha_k = mean over queries i >= k of pattern[i, k]`` (Gu et al., arXiv:2410.10781, section 3.2).
-
-    Parameters
-    ----------
-    pattern : ndarray of shape (H, T, T)
-        Causal.
-
-    Returns
-    -------
-    numpy.ndarray of shape (H, T)
-
-    Examples
-    --------
     >>> importance(np.array([[[1.0, 0.0], [0.5, 0.5]]])).tolist()
     [[0.75, 0.5]]
     """
@@ -83,50 +27,18 @@ def importance(pattern):
     return to_host(pattern).sum(axis=1) / np.arange(T, 0, -1)  # key k is seen by T - k queries
 
 
-def sink_rate(patterns, *, key=0, eps=0.3):
-    """Share of heads that have a sink at a key: ``alpha_key > eps`` (Gu et al., section 3.2).
+def sink_rate(patterns, *, key=0, eps=0.3):  # a list of (H, T, T), one a layer -> float
+    """Share of heads, over all layers, with ``alpha_key > eps`` (Gu et al., section 3.2: T = 64, a mean of 100 texts).
 
-    Parameters
-    ----------
-    patterns : list of ndarray of shape (H, T, T)
-        One a layer. The paper takes T = 64 and averages over 100 texts.
-    key : int
-        The key in question, the first by default.
-    eps : float
-
-    Returns
-    -------
-    float
-        From 0 to 1, over all layers and heads.
-
-    Examples
-    --------
     >>> sink_rate([np.array([[[1.0, 0.0], [0.5, 0.5]], [[1.0, 0.0], [0.0, 1.0]]])], key=1, eps=0.6)
     0.5
     """
     return float(np.mean([importance(pattern)[:, key] > eps for pattern in patterns]))
 
 
-def weight_on_first(pattern, n_first=1):
-    """Mean weight on the first tokens, by the queries after them.
+def weight_on_first(pattern, n_first=1):  # (H, T, T) causal -> (H,)
+    """Mean weight on the first tokens, by the queries after them; a ValueError when there are none.
 
-    Parameters
-    ----------
-    pattern : ndarray of shape (H, T, T)
-        Causal, with T > n_first.
-    n_first : int
-
-    Returns
-    -------
-    numpy.ndarray of shape (H,)
-
-    Raises
-    ------
-    ValueError
-        When no query comes after the first `n_first` tokens.
-
-    Examples
-    --------
     >>> weight_on_first(np.array([[[1.0, 0.0, 0.0], [0.5, 0.5, 0.0], [0.5, 0.25, 0.25]]])).tolist()
     [0.5]
     """
@@ -137,19 +49,18 @@ def weight_on_first(pattern, n_first=1):
     return to_host(pattern)[:, n_first:, :n_first].sum(axis=-1).mean(axis=-1)
 
 
+# Looking inside a model: the rest of this page reads better after `llama` ---------------------------
+
+
+def look_inside(model, ids, cache=None):
+    """Run a text, densely or through a cache, and keep everything: the trace that `llama.forward` describes."""
+    trace = {}
+    model.forward(ids, cache, trace=trace)
+    return trace
+
+
 def norms(trace):
-    """Length of the vectors of every token: residual stream, keys, values.
-
-    Parameters
-    ----------
-    trace : dict
-        From `look_inside`.
-
-    Returns
-    -------
-    dict of str to numpy.ndarray
-        ``"residual"`` (L, T), after each layer; ``"key"`` and ``"value"`` (L, T, K).
-    """
+    """Length of each token's vectors: ``"residual"`` (L, T), after each layer; ``"key"`` and ``"value"`` (L, T, K)."""
     layers = trace["layers"]
     return {
         "residual": np.stack([np.linalg.norm(x, axis=-1) for x in _after_layers(trace)]),
@@ -158,21 +69,10 @@ def norms(trace):
     }
 
 
-def massive(trace):
-    """Massive-activation ratio of each layer: the largest entry of the residual stream over the median one.
+def massive(trace):  # -> (L,)
+    """``max |x| / median |x|`` of the residual stream after each layer, over all tokens and channels.
 
-    ``max |x| / median |x|`` over all tokens and channels (Sun et al., arXiv:2402.17762, section 2, who call an
-    entry massive that is a thousand times the median).
-
-    Parameters
-    ----------
-    trace : dict
-        From `look_inside`.
-
-    Returns
-    -------
-    numpy.ndarray of shape (L,)
-        After each layer.
+    Sun et al. (section 2) call an entry massive that is a thousand times the median.
     """
     return np.array([abs(x).max() / np.median(abs(x)) for x in _after_layers(trace)])
 
@@ -222,3 +122,16 @@ def summary(trace, *, n_first=1):
 
 def _first_and_median(name, norm):
     return {f"{name}_first": float(norm[0]), f"{name}_median": float(np.median(norm[1:]))}
+
+
+def pieces(model, ids, length, n_texts):
+    """A text (T,) cut into at most `n_texts` lists of `length` ids, the begin-of-text token first if the model has one.
+
+    `ids` come without it. What is left over at the end is left out; a text shorter than one piece is a ValueError.
+    """
+    lead = [] if model.config.bos is None else [model.config.bos]
+    step = length - len(lead)
+    starts = range(0, len(ids) - step + 1, step)[:n_texts]
+    if not starts:
+        raise ValueError(f"the text has {len(ids)} tokens; a piece takes {step}")
+    return [[*lead, *ids[start : start + step]] for start in starts]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import minisink
 from minisink import by_the_book as book
 from minisink import gpt2
-from minisink.fast.blocks import Banded
+from minisink.fast.blocks import Banded, Windows
 from minisink.fast.decoder import Decoder
 from minisink.fast.ring import RingCache
 from minisink.methods import cache_for
@@ -190,6 +190,16 @@ def test_what_is_no_cache_is_refused():
     model.forward([1, 2], cache=uncounted)
     with pytest.raises(ValueError, match="needs `n_seen` too"):
         minisink.token_nll(model, [1, 2], cache=uncounted)
+
+
+def test_a_trace_of_the_fast_path_is_refused():
+    """Instead of being left empty."""
+    model = public(tiny.make())
+    for cache in (Banded(3, minisink.keep_window(3)), Windows(2)):
+        with pytest.raises(ValueError, match="nothing to show in a trace"):
+            model.forward([1, 2], cache=cache, trace={})
+    with pytest.raises(ValueError, match="trace is True; pass an empty dict"):
+        model.forward([1, 2], trace=True)
 
 
 def test_a_method_beside_a_cache_is_refused():

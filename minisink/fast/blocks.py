@@ -79,7 +79,13 @@ class Banded:
         Returns
         -------
         ndarray of shape (T, H, D)
+
+        Raises
+        ------
+        ValueError
+            For a trace, which would stay empty.
         """
+        _refuse_trace(trace)
         T, n_sinks, window = len(q), self.policy.n_sinks, self.policy.window
         token_index = np.arange(self.n_seen, self.n_seen + T)
         last_slot = self.policy.capacity - 1
@@ -165,12 +171,19 @@ class Windows:
         """ndarray of shape (T,): 0 to ``length - 1``, again and again."""
         return np.arange(n_tokens) % self.length
 
-    def mix(self, layer, q, k, v, rotate, **options):
-        """Dense attention within each window; shapes as in `Banded.mix`."""
+    def mix(self, layer, q, k, v, rotate, *, normalise=softmax, trace=None):
+        """Dense attention within each window; shapes and errors as in `Banded.mix`."""
+        _refuse_trace(trace)
         B, L = len(q) // self.length, self.length
         mixed = np.empty_like(q).reshape(B, L, *q.shape[1:])
         q, k, v = (x.reshape(B, L, *x.shape[1:]) for x in (q, k, v))  # (T, H, D) -> (B, L, H, D)
         q, k = rotate(q, np.arange(L)), rotate(k, np.arange(L))  # the same positions in every window
         for b in range(B):
-            mixed[b] = causal_attention(q[b], k[b], v[b], unrotated, block=64, **options)
+            mixed[b] = causal_attention(q[b], k[b], v[b], unrotated, block=64, normalise=normalise)
         return mixed.reshape(B * L, *mixed.shape[2:])
+
+
+def _refuse_trace(trace):
+    """Blocks have no pattern of slots to show."""
+    if trace is not None:
+        raise ValueError("the fast path has nothing to show in a trace; pass a minisink.KVCache, or none at all")

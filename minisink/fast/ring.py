@@ -27,7 +27,7 @@ from dataclasses import asdict
 
 import numpy as np
 
-from ..cache import Policy, held_after, refuse_own
+from ..cache import Policy, refuse_own
 
 FIRST_BUFFER = 64  # slots that a cache without a limit starts with
 
@@ -75,8 +75,8 @@ class RingCache:
     @property
     def token_index(self):
         """ndarray of shape (len(self),): place in the text of the token in each slot."""
-        tokens = held_after(self.policy, self.n_seen)
-        held = np.empty_like(tokens)
+        tokens = np.arange(max(0, self.n_seen - (self.policy.window or self.n_seen)), self.n_seen)
+        held = np.arange(len(self))  # the sinks, and everything before the first eviction
         held[[self.slot(t) for t in tokens]] = tokens
         return held
 

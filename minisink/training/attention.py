@@ -42,7 +42,7 @@ def join_heads(x):
 def rotate(x, cos, sin):
     """``(a, b) -> (a cos - b sin, b cos + a sin)`` for the two halves of every head.
 
-    Its backward is a turn by the opposite angle: ``rotate(dy, cos, -sin)``.
+    Its backward rotates by the opposite angle: ``rotate(dy, cos, -sin)``.
 
     Parameters
     ----------

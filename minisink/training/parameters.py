@@ -24,9 +24,8 @@ def named_shapes(arch, config):
         Those of `llama.shapes` or `gpt2.shapes`.
     """
     shapes = arch.shapes(config)
-    matrices = [name for name, shape in shapes.items() if len(shape) == 2 and name not in ("embed", "position")]
-    order = ["embed", *matrices]
-    return {name: shapes[name] for name in [*order, *(name for name in shapes if name not in order)]}
+    rest = {name: shape for name, shape in shapes.items() if len(shape) == 1 or name == "position"}
+    return {name: shape for name, shape in shapes.items() if name not in rest} | rest
 
 
 def decayed(arch, config, shared=False):
