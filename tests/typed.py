@@ -8,31 +8,34 @@ import numpy as np
 
 import minisink
 
-model = minisink.load("novels")
-ids: np.ndarray = model.encode("It was a dark night")
-cache: minisink.KVCache = minisink.new_cache(model, n_sinks=1, window=63)
-logits: np.ndarray = model.forward(ids, cache=cache, rows=slice(-1, None))
-nll: np.ndarray = minisink.token_nll(model, [1, 2, 3], method="window", window=64, readable=True)
-text: str = model.decode(list(minisink.generate(model, ids, max_new_tokens=None, cache=cache)))
-minisink.save_cache(cache, "cache.safetensors")
-mean: float = minisink.perplexity(nll)
-repr(minisink.keep_sinks(4, 252).capacity)
 
-minisink.token_nll(model, ids, window="64")  # type: ignore[arg-type]
-minisink.token_nll(model, ids, n_sinks=1.5)  # type: ignore[arg-type]
-minisink.token_nll("novels", ids)  # type: ignore[arg-type]
-minisink.nll_blocks(model, ids, block="256")  # type: ignore[arg-type]
-minisink.nll_stream(model, 7)  # type: ignore[arg-type]
-minisink.generate(model, ids, temperature="hot")  # type: ignore[arg-type]
-minisink.generate(model, ids, cache={})  # type: ignore[arg-type]
-minisink.new_cache(model, window=None)  # type: ignore[arg-type]
-minisink.keep_window("64")  # type: ignore[arg-type]
-minisink.Policy(1, "64")  # type: ignore[arg-type]
-minisink.KVCache(4, 4, 32, "streaming")  # type: ignore[arg-type]
-minisink.load(7)  # type: ignore[arg-type]
-model.forward(ids, trace=True)  # type: ignore[arg-type]
-model.encode(b"bytes")  # type: ignore[arg-type]
-model.save(1.5)  # type: ignore[arg-type]
-minisink.save_cache(model, "cache.safetensors")  # type: ignore[arg-type]
-minisink.generate(model, ids, max_token=3)  # type: ignore[call-arg]
-minisink.no_such_name  # type: ignore[attr-defined]  # noqa: B018
+def calls() -> None:
+    """Right ones first, then mistakes."""
+    model = minisink.load("novels")
+    ids: np.ndarray = model.encode("It was a dark night")
+    cache: minisink.KVCache = minisink.new_cache(model, n_sinks=1, window=63)
+    logits: np.ndarray = model.forward(ids, cache=cache, rows=slice(-1, None))
+    nll: np.ndarray = minisink.token_nll(model, [1, 2, 3], method="window", window=64, readable=True)
+    text: str = model.decode(list(minisink.generate(model, ids, max_new_tokens=None, cache=cache)))
+    minisink.save_cache(cache, "cache.safetensors")
+    mean: float = minisink.perplexity(nll)
+    repr(minisink.keep_sinks(4, 252).capacity)
+
+    minisink.token_nll(model, ids, window="64")  # type: ignore[arg-type]
+    minisink.token_nll(model, ids, n_sinks=1.5)  # type: ignore[arg-type]
+    minisink.token_nll("novels", ids)  # type: ignore[arg-type]
+    minisink.nll_blocks(model, ids, block="256")  # type: ignore[arg-type]
+    minisink.nll_stream(model, 7)  # type: ignore[arg-type]
+    minisink.generate(model, ids, temperature="hot")  # type: ignore[arg-type]
+    minisink.generate(model, ids, cache={})  # type: ignore[arg-type]
+    minisink.new_cache(model, window=None)  # type: ignore[arg-type]
+    minisink.keep_window("64")  # type: ignore[arg-type]
+    minisink.Policy(1, "64")  # type: ignore[arg-type]
+    minisink.KVCache(4, 4, 32, "streaming")  # type: ignore[arg-type]
+    minisink.load(7)  # type: ignore[arg-type]
+    model.forward(ids, trace=True)  # type: ignore[arg-type]
+    model.encode(b"bytes")  # type: ignore[arg-type]
+    model.save(1.5)  # type: ignore[arg-type]
+    minisink.save_cache(model, "cache.safetensors")  # type: ignore[arg-type]
+    minisink.generate(model, ids, max_token=3)  # type: ignore[call-arg]
+    minisink.no_such_name  # type: ignore[attr-defined]  # noqa: B018
