@@ -294,6 +294,8 @@ def refuse_own(policy: Policy) -> None:
 
 
 def _check_whole(name, value, least, why):
-    """Refuse what is no whole number, or too small a one."""
+    """Refuse what is no whole number, too small a one, or one whose slots no integer of NumPy counts."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
         raise ValueError(f"{name} is {value!r}; it must be a whole number of {least} or more{why}")
+    if value > 2**61:
+        raise ValueError(f"{name} is {value!r}; no cache holds as many: 2**61 is the most")
