@@ -1,18 +1,23 @@
-"""``minisink demo``: window attention fails, StreamingLLM holds."""
+"""``minisink demo``: window attention fails, StreamingLLM holds, in numbers and in words."""
 
+import warnings
 from pathlib import Path
 
-from ..experiments import four_methods
-from ..methods import METHODS, N_SINKS
+import numpy as np
+
+from ..experiments import four_methods, last_words
+from ..methods import METHODS
 from ..model import load
 from ..system.files import check_picture
-from ..system.plots import above_recompute, draw_losses
+from ..system.plots import draw_losses
 from ..system.resources import sample_text
-from ..system.terminal import chart, human_bytes, rolling_mean, rolling_span, table
+from ..system.terminal import chart, human_bytes, rolling_mean, rolling_span, side_by_side, table, wrap
 from .common import add_json, add_model, add_readable, dump, encode, number, progress, read_text
 
 PURPOSE = "watch window attention fail and StreamingLLM hold"
 EXAMPLE = "minisink demo --cache 64"
+PROMPT = "It was a dark night, and the wind blew."
+CONTROL = "novels-vanilla"  # the twin of novels that was never given one fixed first token, and has no sink to lose
 
 
 def add_options(parser):
@@ -21,67 +26,113 @@ def add_options(parser):
     add_model(parser)
     add("--text", metavar="FILE", help="a UTF-8 text (the story that ships)")
     add("--tokens", type=int, default=3000, metavar="N", help="how much of it; 0 for all (%(default)s)")
-    add("--n-sinks", type=int, default=N_SINKS, metavar="N", help="first tokens kept by streaming (%(default)s)")
-    add("--cache", type=int, default=128, metavar="N", help="keys a query may see (%(default)s)")
+    add("--cache", type=int, default=16, metavar="N", help="keys a query sees; the fewer, the plainer (%(default)s)")
+    add("--n-sinks", type=int, default=1, metavar="N", help="first tokens kept by streaming (%(default)s)")
+    add("--write", type=int, default=1200, metavar="N", help="tokens each method writes; 0 for none (%(default)s)")
+    add("--seed", type=int, default=0, metavar="N", help="of what is written (%(default)s)")
     add("--plot", metavar="PNG", help="draw the rolling loss as a picture")
     add_readable(parser)
     add_json(parser)
 
 
 def run(args):
-    """Stream a text through the four methods, and print what was measured."""
+    """Stream a text through the four methods, let three write, and print what was measured."""
     if args.plot:
         check_picture(args.plot)
-    if args.tokens < 0:
-        raise ValueError(f"--tokens is {args.tokens}; it must be 0 (all) or more")
+    for name in ("tokens", "write", "seed"):
+        if getattr(args, name) < 0:
+            raise ValueError(f"--{name} is {getattr(args, name)}; it must be 0 or more")
     model = load(args.model)
     source = args.text or sample_text()
     ids = encode(model, read_text(source), source)
     ids = ids[: args.tokens] if args.tokens else ids
-    with progress(len(METHODS) * (len(ids) - 1), "demo") as bar:
+    writers = _writers(model, args)
+    # work is counted in tokens that pass through the model: re-computation reads a whole cache for every one
+    work = {method: args.cache if method == "recompute" else 1 for method in METHODS}
+    with progress(sum(work.values()) * (len(ids) - 1) + len(writers) * args.write, "demo") as bar:
 
         def on_progress(method, n_tokens):
             bar.set_description(method)
-            bar.update(n_tokens)
+            bar.update(n_tokens * work[method])
 
         options = {"n_sinks": args.n_sinks, "cache": args.cache, "readable": args.readable}
         rows = four_methods.run(model, ids, **options, on_progress=on_progress)
-    sentence = four_methods.finding(rows, args.cache)
+        if not all(np.isfinite(row["nll"]).all() for row in rows):
+            writers = {}  # a model of NaN has nothing to say
+        bar.set_description("writing")
+        draws = {"n_tokens": args.write, "seed": args.seed}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # a cache that is too long was warned of above
+            texts = last_words.run(writers, PROMPT, **draws, on_progress=bar.update)
     losses = {row["method"]: row["nll"] for row in rows}
-    if args.plot:
-        draw_losses(args.plot, losses, title=f"{model.name}: a cache of {args.cache} tokens", evicted_from=args.cache)
+    said = [four_methods.finding(rows, args.cache), *_why(model, ids, rows)]
     if args.json:
-        dump(
-            {
-                "model": model.name,
-                "tokens": len(ids),
-                "cache": args.cache,
-                "n_sinks": args.n_sinks,
-                "methods": [{k: v for k, v in row.items() if k != "nll"} for row in rows],
-                "finding": sentence,
-            }
-        )
-        return
-    print(f"{model.name}: {len(ids):,} tokens of {Path(source).name} through a cache of {args.cache}")
-    print(f"streaming keeps {args.n_sinks} sinks and a window of {args.cache - args.n_sinks}\n")
-    header = ["method", "perplexity before", "and after eviction", "keys seen", "cache", "tokens/s"]
-    print(table(header, [_demo_row(row) for row in rows]))
-    for row in rows:
-        if row["note"]:
-            print(f"{row['method']} stopped after {len(row['nll'])} tokens: {row['note']}")
+        about = {"model": model.name, "tokens": len(ids), "cache": args.cache, "n_sinks": args.n_sinks}
+        methods = [{k: v for k, v in row.items() if k != "nll"} for row in rows]
+        dump(about | {"methods": methods, "texts": texts, "finding": " ".join(said)})
+    else:
+        _show(args, model, ids, source, rows, texts, losses, said)
+    if args.plot:
+        title = f"{model.name}: a cache of {args.cache} tokens"
+        draw_losses(args.plot, losses, title=title, evicted_from=args.cache)
+
+
+def _writers(model, args):
+    """Who writes: the model with a window, with sinks and a window; and the control under the same window."""
+    if not args.write:
+        return {}
+    readable = {"readable": args.readable}
+    window = {"method": "window", "window": args.cache} | readable
+    streaming = {"n_sinks": args.n_sinks, "window": max(1, args.cache - args.n_sinks)} | readable
+    writers = {"window": (model, window), f"{_sinks(args)} + window": (model, streaming)}
+    if model.name == "novels":
+        writers[f"{CONTROL}, window"] = (load(CONTROL), window)
+    return writers
+
+
+def _why(model, ids, rows):
+    """What the finding means for this model: how much it leans on its first token, and whether it knows the text."""
+    if len(ids) > 1:
+        weight = four_methods.lean(model, ids)
+        lost = "and the window throws it away" if weight > 0.1 else "so there is little for a window to lose"
+        yield f"The heads of {model.name} give the first token {weight:.0%} of their weight, {lost}."
+    strange = four_methods.foreign(model, rows[METHODS.index("recompute")]["after"])
+    if strange:
+        yield strange
+
+
+def _sinks(args):
+    return f"{args.n_sinks} sink{'s' * (args.n_sinks != 1)}"
+
+
+def _show(args, model, ids, source, rows, texts, losses, said):
+    """The curves, and below them one screen of 24 rows that says it all."""
     span = rolling_span(losses)
-    print(f"\nloss in nats, mean of the last {span} tokens: d dense, w window, r recompute, s streaming\n")
     curves = {method: rolling_mean(nll, span) for method, nll in losses.items() if len(nll)}
     if curves:
-        print(chart(curves, mark=args.cache, mark_label="first eviction", height=12))
-    above = {method: rolling_mean(more, span) for method, more in above_recompute(losses).items() if len(more)}
-    if above:
-        print("\nhow much more than re-computation: w window, s streaming\n")
-        print(chart(above, mark=args.cache, mark_label="first eviction", height=8))
-    print(f"\n{sentence}")
+        print(f"loss in nats, mean of the last {span} tokens")
+        print("d dense, w window, r recompute, s streaming, * where they meet\n")
+        print(chart(curves, mark=args.cache, mark_label="first eviction", height=14, skip=span) + "\n")
+    print(f"{model.name} reads {len(ids):,} tokens of {Path(source).name}; perplexity before and after eviction\n")
+    keeps = {
+        "dense": "all before",
+        "window": f"last {args.cache}",
+        "recompute": f"last {args.cache}, read anew",
+        "streaming": f"first {args.n_sinks} + last {args.cache - args.n_sinks}",
+    }
+    header = ["method", "sees", "before", "after", "cache", "tokens/s"]
+    print(table(header, [[row["method"], keeps[row["method"]], *_numbers(row)] for row in rows]))
+    for row in rows:
+        if row["note"]:
+            print(wrap(f"{row['method']} stopped after {len(row['nll'])} tokens: {row['note']}"))
+    if texts:
+        print(f'\nAfter "{PROMPT}", the end of {args.write:,} tokens:')
+        feet = [f"(perplexity of it: {row['own_perplexity']:.0f})" for row in texts]
+        print(side_by_side({row["who"]: row["text"] for row in texts}, rows=5, feet=feet))
+    print("\n" + wrap(" ".join(said)))
 
 
-def _demo_row(row):
-    cache = human_bytes(row["cache_bytes"]) if row["method"] != "recompute" else "rebuilt"
-    speed = f"{row['tokens_per_second']:,.0f}"
-    return [row["method"], number(row["before"]), number(row["after"]), f"{row['keys']:,}", cache, speed]
+def _numbers(row):
+    """The cells of a method: perplexity before and after the first eviction, bytes, speed."""
+    cache = human_bytes(row["cache_bytes"]) if row["method"] != "recompute" else "none"
+    return [number(row["before"]), number(row["after"]), cache, f"{row['tokens_per_second']:,.0f}"]

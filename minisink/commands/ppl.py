@@ -5,10 +5,11 @@ import time
 from pathlib import Path
 
 from ..evaluation.run import Evaluation
+from ..experiments.four_methods import foreign
 from ..model import load
 from ..system.files import check_picture
 from ..system.plots import draw_losses
-from ..system.terminal import table
+from ..system.terminal import table, wrap
 from .common import add_json, add_method, add_model, check_apart, check_folder, dump, method_options, number, progress
 
 PURPOSE = "perplexity of a text of any size"
@@ -76,3 +77,6 @@ def run(args):
     cells = [args.method, str(about["n_sinks"]), window, f"{tally.n_tokens:,}", number(about["nll"], ".4f")]
     cells += [number(about["perplexity"]), f"{about['tokens_per_second']:,.0f}"]
     print(table(["method", "sinks", "window", "tokens", "nats/token", "perplexity", "tokens/s"], [cells]))
+    strange = foreign(model, about["perplexity"])
+    if strange:
+        print(wrap(strange))

@@ -6,6 +6,7 @@ import numpy as np
 
 from ..loss import nll_blocks, perplexity
 from ..methods import METHODS, cache_bytes_per_token, lead_of
+from ..sinks import look_inside, weight_on_first
 
 
 def run(
@@ -110,3 +111,22 @@ def _differ(a, b):
     """Whether two losses of the same tokens differ by more than two standard errors."""
     difference = (a - b).astype(np.float64)
     return bool(abs(difference.mean()) > 2 * difference.std(ddof=1) / np.sqrt(len(difference)))
+
+
+def lean(model, ids):
+    """How much the heads lean on the first token: mean weight, over all heads, from later tokens of the first 64."""
+    trace = look_inside(model, ids[:64])
+    return float(np.mean([weight_on_first(layer["pattern"]) for layer in trace["layers"]]))
+
+
+def foreign(model, perplexity):
+    """A sentence about a text that the model does not know, or an empty one.
+
+    A perplexity of a quarter of the vocabulary is little better than guessing among all tokens.
+    """
+    if not perplexity > model.config.vocab_size / 4:
+        return ""
+    return (
+        f"{model.name} does not know texts of this kind: perplexity {perplexity:,.0f}, with a vocabulary of "
+        f"{model.config.vocab_size:,}. What the methods lose on it says little."
+    )

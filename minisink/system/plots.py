@@ -6,6 +6,13 @@ from .files import whole_file
 from .terminal import rolling_mean, rolling_span
 
 COLOURS = {"dense": "#7f7f7f", "window": "#d62728", "recompute": "#1f77b4", "streaming": "#2ca02c"}
+# told apart without colour too: re-computation is broad and lies below, streaming runs in it
+STROKES: dict = {
+    "dense": {"ls": ":", "lw": 2},
+    "window": {"ls": "-", "lw": 2},
+    "recompute": {"ls": "-", "lw": 7, "alpha": 0.35},
+    "streaming": {"ls": "--", "lw": 2},
+}
 
 
 def _save(figure, path):
@@ -39,7 +46,13 @@ def draw_losses(path, losses, *, title, evicted_from=None, group=1):
     for axes, curves, label in zip(panels, (losses, above), labels, strict=False):
         for method, nll in curves.items():
             rolled = rolling_mean(nll, span)
-            axes.plot(group * np.arange(1, len(nll) + 1), rolled, label=method, color=COLOURS.get(method), lw=2)
+            tokens = group * np.arange(1, len(nll) + 1)
+            axes.plot(tokens, rolled, label=method, color=COLOURS.get(method), **STROKES.get(method, {"lw": 2}))
+        settled = [rolling_mean(nll, span)[span:] for nll in curves.values() if len(nll) > span]
+        values = np.concatenate([np.empty(0), *settled])
+        if np.isfinite(values).any():  # a mean of the first few tokens is wild, and does not set the scale
+            low, high = np.nanmin(values), np.nanmax(values)
+            axes.set_ylim(low - 0.05 * (high - low) - 1e-3, high + 0.05 * (high - low) + 1e-3)
         if evicted_from is not None:
             axes.axvline(evicted_from, color="black", ls=":", label="first eviction")
         axes.set_ylabel(label, fontsize=13)

@@ -1,5 +1,7 @@
 """Tables and charts as plain text, readable from the last row of a classroom."""
 
+import textwrap
+
 import numpy as np
 
 
@@ -68,20 +70,65 @@ def rolling_span(curves):
     return max(32, max(len(curve) for curve in curves.values()) // 25)
 
 
-def chart(series, *, mark=None, mark_label="", width=72, height=16):
+def wrap(text, width=79):
+    r"""A sentence or paragraph in lines that end at words.
+
+    >>> wrap("one two three", 8)
+    'one two\nthree'
+    """
+    return textwrap.fill(text, width)
+
+
+def side_by_side(columns, *, rows, feet=(), width=79):
+    """The ends of some texts beside each other, the last `rows` lines of each.
+
+    Parameters
+    ----------
+    columns : dict of str to str
+        Header to text, whose line breaks and unprintable characters become spaces.
+    rows, width : int
+        Lines below the header; characters of all columns together.
+    feet : sequence of str
+        A line below each column.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> print(side_by_side({"one": "a b c d", "two": "e f g"}, rows=2, width=9))
+    one | two
+    ----+----
+    a b | e f
+    c d | g
+    """
+    each = (width - 3 * (len(columns) - 1)) // len(columns)
+    texts = ["".join(c if c.isprintable() else " " for c in text) for text in columns.values()]
+    wrapped = [textwrap.wrap(text, each)[-rows:] for text in texts]
+    wrapped = [[*lines, *[""] * (rows - len(lines))] for lines in wrapped]
+    lines = [tuple(columns), *zip(*wrapped, strict=True), *([tuple(feet)] if feet else [])]
+    shown = [" | ".join(cell[:each].ljust(each) for cell in line).rstrip() for line in lines]
+    shown.insert(1, "-+-".join("-" * each for _ in columns))
+    return "\n".join(shown)
+
+
+def chart(series, *, mark=None, mark_label="", width=71, height=16, skip=0):
     """Draw curves with letters.
 
     Parameters
     ----------
     series : dict of str to ndarray
-        Curves over the same axis, which may stop early; each is drawn with its key's first letter, later
-        ones on top.
+        Curves over the same axis, which may stop early; each is drawn with its key's first letter, and with a star
+        where several meet. What lies beyond the scale is drawn on its edge.
     mark : int, optional
         Index marked by a vertical line.
     mark_label : str
         What happens there.
     width, height : int
         Of the field, in characters.
+    skip : int
+        First values that do not set the scale: a mean of few is wild.
 
     Returns
     -------
@@ -93,14 +140,15 @@ def chart(series, *, mark=None, mark_label="", width=72, height=16):
       8.00 +    :  uu
            |    : u
            |   uuu
-           |fffffffff
+           |ff*ffffff
       0.00 +uu  :
            +---------
             0       9
                 ^ half
     """
     longest = max(len(curve) for curve in series.values())
-    values = np.concatenate([curve[np.isfinite(curve)] for curve in series.values()])
+    scaled = [curve[skip:] if len(curve) > skip else curve for curve in series.values()]
+    values = np.concatenate([curve[np.isfinite(curve)] for curve in scaled])
     top, bottom = (float(values.max()), float(values.min())) if len(values) else (0.0, 0.0)
     span = (top - bottom) or 1.0
     field = [[" "] * width for _ in range(height)]
@@ -113,8 +161,9 @@ def chart(series, *, mark=None, mark_label="", width=72, height=16):
             start = column * longest // width
             here = curve[start : max(start + 1, (column + 1) * longest // width)]
             if len(here) and np.isfinite(here).all():
-                level = round((float(here.mean()) - bottom) / span * (height - 1))
-                field[height - 1 - level][column] = name[0]
+                level = round(min(max((float(here.mean()) - bottom) / span, 0.0), 1.0) * (height - 1))
+                row = field[height - 1 - level]
+                row[column] = name[0] if row[column] in " :" else "*"
     lines = []
     for i, row in enumerate(field):
         label = f"{top:6.2f} +" if i == 0 else f"{bottom:6.2f} +" if i == height - 1 else "       |"

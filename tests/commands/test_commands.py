@@ -96,7 +96,7 @@ def table_rows(out):
     for line in lines[start + 1 :]:
         if not line.strip():
             break
-        rows.append(line.split())
+        rows.append(re.split(r"\s{2,}", line.strip()))
     return rows
 
 
@@ -130,27 +130,47 @@ def test_the_version_is_printed(works):
 
 
 def test_the_demo_shows_window_attention_fail(works):
-    """On the shipped model and text: table, chart, and a sentence whose numbers are those of the table."""
-    out = works("demo", "--tokens", 500, "--cache", 48)
-    rows = {row[0]: row for row in table_rows(out)}
-    assert list(rows) == ["dense", "window", "recompute", "streaming"]
-    before, after = ({name: float(row[i]) for name, row in rows.items()} for i in (1, 2))
-    assert len({row[1] for row in rows.values()}) == 1, before  # nothing has been evicted
-    assert after["window"] > 1.1 * after["streaming"]
-    assert abs(after["streaming"] / after["recompute"] - 1) < 0.1
-    assert [row[3] for row in rows.values()] == ["499", "48", "48", "48"]
+    """As it is called: chart, table, texts, and a sentence whose numbers are those of the table; one screen says it."""
+    out = works("demo")
+    screen = out.splitlines()[-23:]  # and the prompt below it makes 24
+    assert screen[0].startswith("novels reads 3,000 tokens") and max(map(len, out.splitlines())) <= 80
+    rows = {row[0]: row for row in table_rows("\n".join(screen))}
+    assert list(rows)[:4] == ["dense", "window", "recompute", "streaming"]
+    before, after = ({name: float(rows[name][i]) for name in list(rows)[:4]} for i in (2, 3))
+    assert len(set(before.values())) == 1, before  # nothing has been evicted
+    assert after["window"] > 1.5 * after["streaming"]
+    assert abs(after["streaming"] / after["recompute"] - 1) < 0.02
+    assert [rows[name][1] for name in after] == ["all before", "last 16", "last 16, read anew", "first 1 + last 15"]
     assert "^ first eviction" in out
-    sentence = out.splitlines()[-1]
+    said = " ".join(screen[-4:])
     for name in ("window", "streaming", "recompute"):
-        assert f"{after[name]:.2f}" in sentence
-    assert "streaming keeps 4 sinks and a window of 44" in out
+        assert f"{after[name]:.2f}" in said
+    assert re.search(r"give the first token 4\d% of their weight, and the window throws it away", said)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_what_the_demo_writes_can_be_told_apart(works, seed):
+    """Nonsense under a window, sense with the sink, sense from the control that has none to lose: to themselves."""
+    about = strict_json(works("demo", "--tokens", 60, "--seed", seed, "--json"))
+    assert [text["who"] for text in about["texts"]] == ["window", "1 sink + window", "novels-vanilla, window"]
+    window, streaming, control = (text["own_perplexity"] for text in about["texts"])
+    assert window > 4 * max(streaming, control)
+
+
+def test_a_text_the_model_does_not_know_is_said_so(works, tmp_path):
+    """German, to a model of English novels: no puzzle, but a sentence."""
+    (tmp_path / "german.txt").write_text(
+        "Zwölf Boxkämpfer jagten Viktor quer über den großen Sylter Deich. " * 6, "utf-8"
+    )
+    for command in (["demo", "--text", "german.txt", "--write", 0], ["ppl", "german.txt", "--window", 8]):
+        assert "does not know texts of this kind" in " ".join(works(*command).split())
 
 
 def test_the_demo_as_json_and_picture(works, tmp_path, story, novels):
     """The same numbers for a program: the documented keys, perplexities of `token_nll`, and a PNG."""
     out = works("demo", "--text", story, "--cache", 32, "--n-sinks", 2, "--json", "--plot", "demo.png")
     about = strict_json(out)
-    assert set(about) >= {"model", "tokens", "cache", "n_sinks", "methods", "finding"}
+    assert set(about) >= {"model", "tokens", "cache", "n_sinks", "methods", "texts", "finding"}
     ids = novels.encode(TEXT)
     assert (about["model"], about["tokens"], about["cache"], about["n_sinks"]) == ("novels", len(ids), 32, 2)
     keys = {"method", "before", "after", "keys", "cache_bytes", "tokens_per_second", "note"}
@@ -170,10 +190,10 @@ def test_the_demo_as_json_and_picture(works, tmp_path, story, novels):
 def test_a_demo_without_an_eviction_says_so(works, tmp_path, text):
     """A text that does not fill the cache proves nothing, and the sentence says that."""
     (tmp_path / "short.txt").write_text(text, encoding="utf-8")
-    out = works("demo", "--text", "short.txt")
-    assert out.splitlines()[-1].startswith("Nothing was evicted")
-    assert all(row[2] == "-" for row in table_rows(out))
-    assert "first eviction" not in out.replace("after the first eviction", "")
+    out = works("demo", "--text", "short.txt", "--write", 0)
+    assert "\n\nNothing was evicted" in out
+    assert all(row[3] == "-" for row in table_rows(out))
+    assert "^ first eviction" not in out
     about = strict_json(works("demo", "--text", "short.txt", "--json", "--plot", "short.png"))
     assert [row["after"] for row in about["methods"]] == [None] * 4
 
@@ -183,8 +203,7 @@ def test_a_gpt2_demo_says_where_dense_attention_ends(works, tmp_path, models):
     (tmp_path / "long.txt").write_text("w1 w2 w3 w4 w5 w6 w7 " * 30, encoding="utf-8")
     out = works("demo", "--model", models / "gpt2", "--text", "long.txt", "--cache", 16)
     note = next(line for line in out.splitlines() if line.startswith("dense stopped"))
-    assert note.startswith("dense stopped after 64 tokens:") and "64 learned positions" in note
-    assert [row[3] for row in table_rows(out)[:4]] == ["64", "16", "16", "16"]
+    assert note.startswith("dense stopped after 64 tokens:") and "64 learned positions" in out
     about = strict_json(works("demo", "--model", models / "gpt2", "--text", "long.txt", "--cache", 16, "--json"))
     assert [bool(row["note"]) for row in about["methods"]] == [True, False, False, False]
 
@@ -193,7 +212,7 @@ def test_a_model_of_nan_is_reported_and_not_compared(run, tmp_path, models):
     """A warning, dashes, and JSON that others can read."""
     (tmp_path / "text.txt").write_text("w1 w2 w3 w4 w5 w6 w7 " * 9, encoding="utf-8")
     status, out, err = run("demo", "--model", models / "nan", "--text", "text.txt", "--cache", 16)
-    assert status == 0 and "no gap" not in out.splitlines()[-1]
+    assert status == 0 and "no gap" not in out
     assert len(err.splitlines()) == 1 and "norm.weight holds NaN" in err
     for argv in (["demo", "--text", "text.txt", "--cache", 16], ["inspect", "w1 w2 w3"], ["ppl", "text.txt"]):
         status, out, err = run(*argv, "--model", models / "nan", "--json")
@@ -436,7 +455,7 @@ BAD = {
     "no tokenizer to inspect": (["inspect", "w1", "--model", "{models}/mute"], "no tokenizer.json"),
     "window of 0": (["ppl", "story.txt", "--window", 0], "window is 0"),
     "sinks of -1": (["ppl", "story.txt", "--n-sinks", -1], "n_sinks is -1"),
-    "no room": (["demo", "--cache", 4], "a cache of 4 tokens"),
+    "no room": (["demo", "--cache", 1], "a cache of 1 tokens"),
     "cache of -1": (["demo", "--cache", -1], "a cache of -1 tokens"),
     "tokens of -1": (["demo", "--tokens", -1], "--tokens is -1"),
     "temperature": (["generate", "--temperature", -1], "temperature is -1"),

@@ -66,9 +66,9 @@ def test_a_curve_stands_where_it_was_measured(values, width, height):
 
 
 def test_a_curve_that_stops_early_leaves_the_rest_empty():
-    """Half the axis is its own, and the later curve lies on top."""
+    """Half the axis is its own; where it meets another stands a star."""
     picture = chart({"long": np.zeros(20), "short": np.zeros(10)}, width=20, height=3)
-    assert "".join(field(picture, 20, 3)).split() == ["s" * 10 + "l" * 10]
+    assert "".join(field(picture, 20, 3)).split() == ["*" * 10 + "l" * 10]
 
 
 @pytest.mark.parametrize(("mark", "column"), [(0, 0), (10, 10), (19, 19), (20, None), (99, None), (None, None)])

@@ -1,0 +1,48 @@
+"""What each method writes, long after the first eviction: the collapse as anybody can read it.
+
+A perplexity convinces no sceptic. A text does. Each writer goes on from the same words for many times its cache; beside
+its text stands one number that a machine can take, the perplexity of its last words to the writer itself, who reads
+them again with all of them in view: low for sense, high for nonsense.
+"""
+
+import numpy as np
+
+from ..generation import generate
+from ..loss import perplexity, token_nll
+
+READ = 200  # last words that are read again
+
+
+def run(writers, prompt, *, n_tokens=1200, temperature=0.8, seed=0, on_progress=lambda: None):
+    """Let each writer go on from a prompt.
+
+    Parameters
+    ----------
+    writers : dict of str to (Model, dict)
+        By name: who writes, and the options of `generation.generate` that say by which method.
+    prompt : str
+    n_tokens : int
+        To write, 1 or more.
+    temperature : float
+    seed : int
+    on_progress : callable
+        Called after every token.
+
+    Returns
+    -------
+    list of dict
+        A row a writer: ``"who"``, ``"text"`` and ``"own_perplexity"``, of its last tokens to itself.
+    """
+    rows = []
+    for who, (model, options) in writers.items():
+        ids = model.encode(prompt)
+        tokens = []
+        draws = {"max_new_tokens": n_tokens, "temperature": temperature, "seed": seed}
+        for token in generate(model, ids, **draws, **options):
+            tokens.append(token)
+            on_progress()
+        lead = ids[:1] if ids[0] == model.config.bos else ids[:0]
+        last = tokens[-min(READ, model.config.max_positions - 1) :]
+        nll = token_nll(model, np.concatenate((lead, last)), method="dense")
+        rows.append({"who": who, "text": model.decode(tokens), "own_perplexity": perplexity(nll)})
+    return rows
