@@ -8,6 +8,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ..methods import METHODS, N_SINKS, lead_of
+from ..system.files import check_file, check_room, read_text
 from ..system.resources import sample_text, shipped_names
 
 # Options ------------------------------------------------------------------------------------------
@@ -70,16 +71,6 @@ def method_options(args, model, ids):
 # Text in ------------------------------------------------------------------------------------------
 
 
-def read_text(path):
-    """A UTF-8 text, or a ValueError that names the file and the bad byte."""
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not UTF-8 text (byte {error.object[error.start]:#04x} at {error.start})") from None
-
-
 def encode(model, text, source, *, bos=True):
     """Token ids of a text that holds at least one character."""
     if not text:
@@ -97,8 +88,12 @@ def sample_ids(model):
 
 def check_folder(path):
     """Refuse a file that could not be written."""
-    if path is not None and (not Path(path).parent.is_dir() or Path(path).is_dir()):
+    if path is None:
+        return
+    if not Path(path).parent.is_dir() or Path(path).is_dir():
         raise ValueError(f"{path}: cannot be written; it needs a folder that is there and the name of a file")
+    check_file(path)
+    check_room(path)
 
 
 def check_apart(*paths):

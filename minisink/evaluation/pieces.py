@@ -130,7 +130,7 @@ def read_pieces(file, name, cut, *, start=0, size=CHUNK):
     ['It was', ' a dark', ' night.']
     """
     decoder, held, n_read = codecs.getincrementaldecoder("utf-8")(), "", start
-    chunk = b"-"
+    chunk, mark = b"-", b""
     while chunk:
         try:
             chunk = file.read(size)
@@ -142,13 +142,15 @@ def read_pieces(file, name, cut, *, start=0, size=CHUNK):
             bad, at = error.object[error.start], n_read + len(chunk) - len(error.object) + error.start
             raise ValueError(f"{name}: not UTF-8 text (byte {bad:#04x} at {at})") from None
         n_read += len(chunk)
+        if start == 0 and not mark and held.startswith("\ufeff"):  # a byte-order mark: bytes, and no text
+            held, mark = held[1:], codecs.BOM_UTF8
         found = cut.match(held, known) if cut is not None and chunk else None
         if found:
-            raw = held[: found.end()].encode("utf-8")
+            raw = mark + held[: found.end()].encode("utf-8")
             yield Piece(start, raw, _lines(held[: found.end(1)]))
-            start, held = start + len(raw), held[found.end() :]
+            start, held, mark = start + len(raw), held[found.end() :], b""
     if held:
-        yield Piece(start, held.encode("utf-8"), _lines(held))
+        yield Piece(start, mark + held.encode("utf-8"), _lines(held))
     elif start == 0:
         raise ValueError(f"{name}: empty text")
 

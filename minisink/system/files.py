@@ -3,12 +3,35 @@
 import hashlib
 import json
 import os
-from contextlib import contextmanager, suppress
+import secrets
+import tempfile
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+
+def read_text(path):
+    """A UTF-8 text, without a byte-order mark at its start.
+
+    Raises
+    ------
+    ValueError
+        When it cannot be read, naming the file, and the byte that is no UTF-8.
+    """
+    try:
+        return Path(path).read_text(encoding="utf-8").removeprefix("\ufeff")
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 text (byte {error.object[error.start]:#04x} at {error.start})") from None
 
 
 def save_state(path, kind, about, arrays):
@@ -33,7 +56,7 @@ def save_state(path, kind, about, arrays):
     try:
         with whole_file(path) as unfinished:
             save_file(arrays, unfinished, metadata={kind: text, "digest": _digest(text, arrays)})
-    except (OSError, SafetensorError) as error:
+    except SafetensorError as error:
         raise ValueError(f"{path}: cannot be written ({error})") from error
 
 
@@ -47,7 +70,7 @@ def load_state(path, kind, what):
     """
     try:
         if not os.path.isfile(path):  # a pipe would keep us waiting
-            raise ValueError("no such file" if not os.path.lexists(path) else "no plain file")
+            raise ValueError("no plain file" if os.path.lexists(path) else "no such file")
         with safe_open(path, framework="numpy") as file:
             stored = file.metadata() or {}
             arrays = {name: file.get_tensor(name) for name in file.keys()}
@@ -81,16 +104,78 @@ def whole_file(path):
     Yields
     ------
     Path
-        What to write to, beside `path` and with its ending.
+        What to write to: beside `path`, with its ending, and a name that no other run takes.
+
+    Raises
+    ------
+    ValueError
+        When it cannot be written, naming `path`.
     """
     path = Path(path)
-    unfinished = path.with_name(f".{path.stem}.unfinished{path.suffix}")
+    unfinished = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
     try:
         yield unfinished
         os.replace(unfinished, path)
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be written ({error.strerror or error})") from error
     finally:
         with suppress(OSError, ValueError):
             unfinished.unlink(missing_ok=True)
+
+
+@contextmanager
+def alone(*paths):
+    """Be the only run that writes these files.
+
+    A file beside each of them is locked. The lock ends with the process, however that ends. Where a system or a folder
+    has no locks (Windows has others), nothing is refused.
+
+    Parameters
+    ----------
+    *paths : str, path or None
+
+    Raises
+    ------
+    ValueError
+        When another run is writing one of them.
+    """
+    with ExitStack() as held:
+        for path in filter(None, paths):
+            if fcntl and not _lock(Path(os.path.realpath(path)), held):
+                raise ValueError(f"{path}: another run is writing it; wait for its end, or give another name")
+        yield
+
+
+def _lock(path, held):
+    """Lock a file until `held` ends; False when another process has it."""
+    name = path.with_name(f".{path.name}.lock")
+    while True:
+        try:
+            file = held.enter_context(open(name, "a"))
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        with suppress(FileNotFoundError):  # its last owner has just taken the file away: once more
+            if os.path.samestat(os.fstat(file.fileno()), os.stat(name)):
+                held.callback(name.unlink, missing_ok=True)  # while it is locked still
+                return True
+
+
+def check_file(path):
+    """Refuse what is there and is no plain file: a folder, or a pipe, which would keep us waiting."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise ValueError(f"{path}: {'a folder' if os.path.isdir(path) else 'no plain file'}; a file is needed here")
+
+
+def check_room(path):
+    """Refuse a file whose folder takes no new one, before hours of work go into it."""
+    try:
+        with tempfile.NamedTemporaryFile(dir=Path(path).parent, prefix="."):
+            pass
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
 def check_picture(path):
@@ -103,7 +188,7 @@ def check_picture(path):
     Raises
     ------
     ValueError
-        Without matplotlib, for a folder that is not there, or an ending matplotlib does not know.
+        Without matplotlib, for a folder that is not there or takes no file, or an ending matplotlib does not know.
     """
     try:
         from matplotlib.figure import Figure
@@ -117,3 +202,4 @@ def check_picture(path):
         raise ValueError(f"{path}: there is no folder {Path(path).parent}")
     if Path(path).is_dir():
         raise ValueError(f"{path}: this is a folder; a picture needs the name of a file")
+    check_room(path)

@@ -4,14 +4,17 @@ The tokenizer is a byte-level BPE (Sennrich et al., arXiv:1508.07909, over bytes
 unknown to it. ``<s>`` is id 0 and never comes out of a text.
 """
 
+import re
 from pathlib import Path
 
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from ..system.files import whole_file
+from ..system.files import check_file, read_text, whole_file
 
 BOS = "<s>"
+# How a file of `np.save` begins that holds a row of whole numbers of 0 or more: their type, and how many
+NPY = rb"\x93NUMPY\x01\0..\{'descr': '(\|u1|[<>]u[248])', 'fortran_order': \w+, 'shape': \((\d+),\), \} *\n"
 
 
 def train_tokenizer(paths, vocab_size):
@@ -60,14 +63,6 @@ def read_tokenizer(path):
         raise ValueError(f"{path}: not a tokenizer ({error})") from error
 
 
-def read_text(path):
-    """A text file as str, or a ValueError that says why not."""
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not readable as UTF-8 text ({error})") from error
-
-
 def encode_files(tokenizer, paths, progress=iter):
     """All files, one after another.
 
@@ -109,18 +104,30 @@ def remembered(path, make):
     if path is None:
         return make()
     path = Path(path)
+    check_file(path)
     if path.exists():
-        try:
-            ids = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise ValueError(f"{path}: not a .npy file of token ids; without it the text is encoded anew") from error
-        if ids.ndim != 1 or ids.dtype.kind != "u":
-            raise ValueError(f"{path}: holds {ids.dtype} of shape {ids.shape}, not a row of token ids")
-        return ids
+        return _kept(path)
     ids = make()
+    with whole_file(path) as unfinished, open(unfinished, "wb") as file:
+        np.save(file, ids)
+    return ids
+
+
+def _kept(path):
+    """The ids in a ``.npy`` file, which stay on the disk until they are looked at.
+
+    The header is matched, not run: NumPy hands it to Python's parser, which can be made to fail in many ways.
+    """
     try:
-        with whole_file(path) as unfinished, open(unfinished, "wb") as file:
-            np.save(file, ids)
-    except OSError as error:
-        raise ValueError(f"{path}: {error}") from error
+        with open(path, "rb") as file:
+            header = re.match(NPY, file.read(256), re.DOTALL)
+        if header is None:
+            raise ValueError("no row of whole numbers without a sign")
+        ids = np.memmap(path, header[1].decode(), "r", offset=header.end(), shape=int(header[2]))
+    except (OSError, ValueError, OverflowError) as error:
+        raise ValueError(
+            f"{path}: not a .npy file of token ids ({error}); without it the text is encoded anew"
+        ) from error
+    if not len(ids):
+        raise ValueError(f"{path}: holds no token ids; without it the text is encoded anew")
     return ids

@@ -228,3 +228,34 @@ def test_a_text_that_is_not_there():
         for piece in read_pieces(Failing(b"one two three"), "a text", BEFORE_SPACE, size=4):
             read.append(piece.text)
     assert read == ["one", " two"]
+
+
+@pytest.mark.parametrize("cut", [BEFORE_SPACE, BEFORE_SPACE_OR_LINE, INSTEAD_OF_SPACE, None])
+@pytest.mark.parametrize("text", ["It was a dark night", " It", "I\ufeff was \ufeffa", "\n"])
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 100])
+def test_a_byte_order_mark_is_bytes_and_no_text(cut, text, size):
+    """The pieces are those of the text without it; the first begins before it, and all bytes are in one of them."""
+    raw = "\ufeff".encode() + text.encode()
+    marked = list(read_pieces(io.BytesIO(raw), "a text", cut, size=size))
+    plain = list(read_pieces(io.BytesIO(text.encode()), "a text", cut, size=size))
+    assert "".join(piece.text for piece in marked) == "".join(piece.text for piece in plain)
+    assert b"".join(piece.raw for piece in marked) == raw
+    assert [raw[piece.start :][: len(piece.raw)] for piece in marked] == [piece.raw for piece in marked]
+    for piece in marked[1:]:  # from the middle: the same pieces, whatever they begin with
+        (first, *_) = read_pieces(io.BytesIO(raw[piece.start :]), "a text", cut, start=piece.start, size=100)
+        assert first.text.startswith(piece.text)
+
+
+@pytest.mark.parametrize("size", [1, 100])
+def test_a_second_byte_order_mark_is_text(size):
+    raw = "\ufeff\ufeff It was".encode()
+    for cut in (BEFORE_SPACE, None):
+        assert (
+            "".join(piece.text for piece in read_pieces(io.BytesIO(raw), "a text", cut, size=size)) == "\ufeff It was"
+        )
+
+
+@pytest.mark.parametrize("size", [1, 100])
+def test_nothing_but_a_byte_order_mark_is_an_empty_text(size):
+    with pytest.raises(ValueError, match="a text: empty text"):
+        list(read_pieces(io.BytesIO("\ufeff".encode()), "a text", BEFORE_SPACE, size=size))
