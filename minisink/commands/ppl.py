@@ -7,7 +7,7 @@ from pathlib import Path
 from ..evaluation.run import Evaluation
 from ..experiments.four_methods import foreign
 from ..model import load
-from ..system.files import check_picture
+from ..system.files import alone, check_picture
 from ..system.plots import draw_losses
 from ..system.terminal import table, wrap
 from .common import add_json, add_method, add_model, check_apart, check_folder, dump, method_options, number, progress
@@ -38,6 +38,11 @@ def run(args):
     check_apart(args.file, args.csv, args.plot, args.resume)
     if args.every is not None and not args.csv:
         raise ValueError("--every is for the rows of a CSV file: give --csv too")
+    with alone(args.csv, args.resume):
+        _measure(args)
+
+
+def _measure(args):
     model = load(args.model)
     settings = method_options(args, model, model.encode(""))
     evaluation = Evaluation(model, args.file, csv=args.csv, every=args.every, state=args.resume, **settings)
@@ -54,10 +59,6 @@ def run(args):
 
         evaluation.run(on_progress)
     seconds = time.perf_counter() - start
-    if args.plot:
-        capacity = None if args.method == "dense" else settings["window"] + (args.method == "streaming") * args.n_sinks
-        title = f"{model.name}: {Path(args.file).name}"
-        draw_losses(args.plot, {args.method: tally.curve()}, title=title, evicted_from=capacity, group=tally.group)
     about = {
         "model": model.name,
         "method": args.method,
@@ -72,11 +73,15 @@ def run(args):
     }
     if args.json:
         dump(about)
-        return
-    window = "all" if args.method == "dense" else str(settings["window"])
-    cells = [args.method, str(about["n_sinks"]), window, f"{tally.n_tokens:,}", number(about["nll"], ".4f")]
-    cells += [number(about["perplexity"]), f"{about['tokens_per_second']:,.0f}"]
-    print(table(["method", "sinks", "window", "tokens", "nats/token", "perplexity", "tokens/s"], [cells]))
-    strange = foreign(model, about["perplexity"])
-    if strange:
-        print(wrap(strange))
+    else:
+        window = "all" if args.method == "dense" else str(settings["window"])
+        cells = [args.method, str(about["n_sinks"]), window, f"{tally.n_tokens:,}", number(about["nll"], ".4f")]
+        cells += [number(about["perplexity"]), f"{about['tokens_per_second']:,.0f}"]
+        print(table(["method", "sinks", "window", "tokens", "nats/token", "perplexity", "tokens/s"], [cells]))
+        strange = foreign(model, about["perplexity"])
+        if strange:
+            print(wrap(strange))
+    if args.plot:
+        capacity = None if args.method == "dense" else settings["window"] + (args.method == "streaming") * args.n_sinks
+        title = f"{model.name}: {Path(args.file).name}"
+        draw_losses(args.plot, {args.method: tally.curve()}, title=title, evicted_from=capacity, group=tally.group)

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from ..system.files import alone
 from ..system.interrupts import interrupts_wait
-from ..training import data, tokens
+from ..training import data, log, tokens
 from ..training import gpt2 as gpt2_training
 from ..training import llama as llama_training
 from ..training.loop import Training
@@ -16,6 +17,7 @@ from ..training.parameters import n_parameters, named_shapes
 from ..training.recipe import Recipe
 from ..training.state import check_writable
 from . import lm_model
+from .common import check_folder
 
 PURPOSE = "train a Llama or GPT-2 on text files"
 EXAMPLE = "minisink train lm --text novels/*.txt --out my-model --steps 500"
@@ -77,6 +79,12 @@ def run(args):
             raise ValueError(f"--{name.replace('_', '-')} is {getattr(args, name)}; it must be 1 or more")
     recipe = _recipe(args)
     check_writable(args.out, resume=args.resume)  # before minutes go into the text
+    check_folder(args.tokens)
+    with alone(args.out / log.FILE):
+        return _train(args, recipe)
+
+
+def _train(args, recipe):
     quiet = not sys.stderr.isatty()
     tokenizer, config, start = lm_model.prepare(args)
     known = args.tokens is not None and args.tokens.exists()

@@ -3,11 +3,10 @@
 ``minisink reproduce growth`` prints the logs of the models that ship; ``--plot growth.png`` draws them.
 """
 
-import csv
-
 import numpy as np
 
 from ..system.files import whole_file
+from ..training.log import read
 
 LOGS = "log*.csv"  # of one training; where it was begun anew in another context, one a part, in order of their names
 
@@ -57,18 +56,16 @@ def read_log(path):
     ValueError
         For a file that is no such log.
     """
-    names = ("tokens", "valid_loss", "window_nll", "one_sink_nll")
-    try:
-        with open(path, newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        layers = [name for name in rows[0] if name.startswith("sink_")]
-        tokens, loss, window, one_sink = (np.array([float(row[name]) for row in rows]) for name in names)
-        weight = np.array([[float(row[name]) for name in layers] for row in rows])
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
-    except (IndexError, KeyError, AttributeError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: not the log of a `minisink train lm` run ({error!r})") from error
-    return {"tokens": tokens, "loss": loss, "gap": window - one_sink, "weight": weight}
+    names, rows = read(path)
+    missing = [name for name in ("tokens", "valid_loss", "window_nll", "one_sink_nll", "sink_0") if name not in names]
+    if missing or not rows:
+        what = f"no column {missing[0]}" if missing else "no row"
+        raise ValueError(f"{path}: not the log of a `minisink train lm` run ({what})")
+    columns = dict(zip(names, np.array([[float(x) for x in row] for row in rows]).T, strict=True))
+    tokens, loss = columns["tokens"], columns["valid_loss"]
+    gap = columns["window_nll"] - columns["one_sink_nll"]
+    weight = np.stack([columns[name] for name in names if name.startswith("sink_")], axis=1)  # (N, L)
+    return {"tokens": tokens, "loss": loss, "gap": gap, "weight": weight}
 
 
 def draw(path, logs):

@@ -4,7 +4,6 @@
 it decides when (`lm_command`), so that an interrupt falls between two steps and loses nothing.
 """
 
-import csv
 import math
 import time
 import zlib
@@ -15,8 +14,7 @@ from ..hf.folder import raw_of
 from ..loss import token_nll
 from ..model import Model
 from ..system.device import array_module, to_host
-from ..system.files import whole_file
-from . import data, state
+from . import data, log, state
 from .gradients import batch_gradient, batch_loss
 from .optimizer import AdamW, Schedule, clip
 from .parameters import as_weights, decayed, go_on_from, initial_vector, share
@@ -72,7 +70,7 @@ class Training:
         state.check_writable(folder, resume=resume)
         self._begin(state.load(folder, self.identity) if resume else self._first_state(start))
         if resume:
-            self._cut_log()
+            log.cut(folder / log.FILE, self.n_steps_done)
 
     def _first_state(self, start):
         """Random weights, or those of `start`; no moments yet."""
@@ -178,13 +176,7 @@ class Training:
             "one_sink_nll": round(float(one_sink), 5),
         } | {f"sink_{i}": round(sink, 4) for i, sink in enumerate(sinks)}
         self.losses = []
-        path = self.folder / state.LOG
-        fresh = not path.exists()
-        with open(path, "a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, row)
-            if fresh:
-                writer.writeheader()
-            writer.writerow(row)
+        log.add(self.folder / log.FILE, row)
         return row
 
     def save(self):
@@ -199,16 +191,6 @@ class Training:
 
     def _batch(self, arrays):
         return tuple(self.xp.asarray(array) for array in arrays)
-
-    def _cut_log(self):
-        """Leave out rows of the log that come after the step we start from."""
-        path = self.folder / state.LOG
-        if not path.exists():
-            return
-        with open(path, newline="", encoding="utf-8") as file:
-            rows = list(csv.reader(file))
-        with whole_file(path) as unfinished, open(unfinished, "w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows(rows[:1] + [row for row in rows[1:] if int(row[0]) <= self.n_steps_done])
 
 
 def _about(ids):

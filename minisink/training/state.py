@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..system.files import load_state, save_state
+from ..system.files import check_room, load_state, save_state
+from . import log
 
-FILE, LOG, STATE = "state.safetensors", "log.csv", "minisink"
+FILE, STATE = "state.safetensors", "minisink"
 
 
 @dataclass
@@ -103,18 +104,16 @@ def check_writable(folder, *, resume):
     ------
     ValueError
     """
-    probe = folder / ".probe"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(b"")
-        probe.unlink()
     except OSError as error:
         raise ValueError(f"{folder}: cannot be written ({error})") from error
+    check_room(folder / FILE)
     if resume:
         return
     if (folder / FILE).exists():
         raise ValueError(f"{folder}: holds a training already; --resume goes on with it, or give another --out")
-    for name, what in (("config.json", "a model"), (LOG, "the log of a training")):
+    for name, what in (("config.json", "a model"), (log.FILE, "the log of a training")):
         if (folder / name).exists():
             raise ValueError(f"{folder}: holds {what} already; give another --out")
 

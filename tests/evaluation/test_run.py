@@ -139,6 +139,20 @@ def test_positions_of_the_text_go_on(tmp_path):
     assert run.tally.nll == pytest.approx(losses(MODEL, TEXT, **options).mean(dtype=np.float64), rel=1e-5)
 
 
+def test_a_byte_order_mark_is_not_measured(tmp_path, monkeypatch):
+    """The rows are those of the text without it, also of a run in parts."""
+    monkeypatch.setattr(evaluation, "CHUNK", 1000)
+    text = tmp_path / "text.txt"
+    text.write_text(TEXT, encoding="utf-8")
+    measured(tmp_path, name="plain")
+    text.write_text(TEXT, encoding="utf-8-sig")
+    measured(tmp_path, name="whole")
+    for stop in ((1, interrupt), (2, kill), None):
+        measured(tmp_path, stop=stop)
+    rows = [(tmp_path / f"{name}.csv").read_bytes() for name in ("plain", "whole", "run")]
+    assert rows[0] == rows[1] == rows[2]
+
+
 class Failing(io.BytesIO):
     """A file on a disk that breaks."""
 
@@ -439,6 +453,9 @@ BAD = {
     "every 0": (["--every", 0, "--csv", "run.csv"], "every is 0"),
     "csv over the text": (["--csv", "text.txt"], "text.txt: named twice"),
     "one file for two": (["--csv", "run.csv", "--resume", "./run.csv"], "run.csv: named twice"),
+    "csv that is a pipe": (["--csv", "pipe"], "pipe: no plain file"),
+    "state that is a pipe": (["--resume", "pipe"], "pipe: no plain file"),
+    "csv nobody can make": (["--csv", "/proc/run.csv"], "/proc/run.csv: cannot be written"),
     "no folder": (["--resume", "none/state"], "none/state: cannot be written"),
     "a folder": (["--resume", "model"], "model: cannot be written"),
     "the text": (["--resume", "other.txt"], "other.txt: not the state of a `minisink ppl` run"),
@@ -448,11 +465,29 @@ BAD = {
 @pytest.mark.parametrize(("argv", "message"), BAD.values(), ids=BAD)
 def test_anything_wrong_is_one_line(command, argv, message):
     """Status 2, and every file as it was."""
+    os.mkfifo("pipe")
     Path("other.txt").write_text("another text", encoding="utf-8")
     before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
     status, out, err = command(*argv)
     assert (status, out) == (2, "") and len(err.splitlines()) == 1 and message in err
     assert {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.skipif(os.name != "posix", reason="locks of POSIX")
+@pytest.mark.parametrize("shared", ["--csv", "--resume"])
+def test_two_runs_do_not_write_one_file(command, monkeypatch, shared):
+    """The second is refused in one line, and the first goes on as if nothing had been."""
+    measure, said = Evaluation.run, []
+
+    def meanwhile(self, on_progress):
+        said.append(command(shared, "one"))
+        measure(self, on_progress)
+
+    monkeypatch.setattr(Evaluation, "run", meanwhile)
+    assert command(shared, "one")[0] == 0
+    wrong = "minisink: error: one: another run is writing it; wait for its end, or give another name\n"
+    assert said == [(2, "", wrong)]
+    assert sorted(path.name for path in Path().iterdir()) == ["model", "one", "text.txt"]
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes of POSIX")

@@ -1,0 +1,111 @@
+"""The log of a training, ``log.csv``: a row of numbers for every look at it, under a header.
+
+It is read again when a training goes on, and by `experiments.growth`. An editor may have left a blank line in it and a
+power failure half a row at its end: both are passed over. Nothing else that is no number is.
+"""
+
+import csv
+import os
+
+from ..system.files import check_file, whole_file
+
+FILE = "log.csv"
+
+
+def add(path, row):
+    """Write one more row, under a header if it is the first.
+
+    Parameters
+    ----------
+    path : str or path
+    row : dict of str to number
+
+    Raises
+    ------
+    ValueError
+        When it cannot be written.
+    """
+    fresh = not os.path.exists(path) or os.path.getsize(path) == 0
+    try:
+        with open(path, "a", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, row)
+            if fresh:
+                writer.writeheader()
+            writer.writerow(row)
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
+def read(path):
+    """Read a log.
+
+    Parameters
+    ----------
+    path : str or path
+
+    Returns
+    -------
+    names : list of str
+        Of the columns; empty for an empty file.
+    rows : list of list of str
+        Numbers as they are written, one a column.
+
+    Raises
+    ------
+    ValueError
+        For a file that cannot be read, or holds anything else.
+    """
+    check_file(path)
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            lines = [line for line in file if line.strip()]
+        if lines and not lines[-1].endswith(("\n", "\r")):
+            lines.pop()  # it was cut
+        names, *rows = [*csv.reader(lines)] or [[]]
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise _none(path, error) from None
+    for i, row in enumerate(rows, 1):
+        if len(row) != len(names):
+            raise _none(path, f"row {i} has {len(row)} columns, the header {len(names)}")
+        for cell in row:
+            if not _is_number(cell):
+                raise _none(path, f"row {i} has {cell[:20]!r} for a number")
+    return names, rows
+
+
+def cut(path, step):
+    """Leave out the rows that come after a step, blank lines, and half a row at the end.
+
+    Parameters
+    ----------
+    path : str or path
+        Where there is none, nothing is done.
+    step : int
+
+    Raises
+    ------
+    ValueError
+        As `read`; then the file stays as it is.
+    """
+    if not os.path.lexists(path):
+        return
+    names, rows = read(path)
+    if names and names[0] != "step":
+        raise _none(path, f"its first column is {names[0][:20]!r}")
+    kept = [row for row in rows if float(row[0]) <= step]
+    with whole_file(path) as unfinished, open(unfinished, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([names, *kept] if names else [])
+
+
+def _is_number(cell):
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _none(path, why):
+    return ValueError(f"{path}: not the log of a `minisink train lm` run ({why})")
