@@ -54,13 +54,17 @@ def run(args):
         bar.update()
         rows = list(speed.compare(model, caches, n_sinks=n_sinks, repeats=args.repeats, on_progress=bar.update))
     title = f"{model.name}: {model.n_parameters:,} parameters, {model.dtype}, BLAS threads: {threads}"
-    if args.plot:
-        draw_speed(args.plot, rows, title=title)
     if args.json:
         dump(
             {"model": model.name, "parameters": model.n_parameters, "threads": threads, "decode": decode, "rows": rows}
         )
-        return
+    else:
+        _show(title, rows, decode, args)
+    if args.plot:
+        draw_speed(args.plot, rows, title=title)
+
+
+def _show(title, rows, decode, args):
     print(f"{title}\n")
     header = ["cache", "streaming", "re-computing", "ratio", "paper, 7B", "streaming", "re-computing"]
     cells = [

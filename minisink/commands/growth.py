@@ -22,22 +22,26 @@ def add_options(parser):
 
 
 def run(args):
-    """Print some rows of each log, or draw all."""
+    """Print some rows of each log, and draw all."""
     if args.plot:
         check_picture(args.plot)
     if args.rows < 1:
         raise ValueError(f"--rows is {args.rows}; it must be 1 or more")
     folders = [shipped(name) if name in shipped_names() else Path(name) for name in args.model or shipped_names()]
     logs = {folder.name: read_logs(folder) for folder in folders}
-    if args.plot:
-        draw(args.plot, logs)
     if args.json:
         dump(logs)
-        return
+    else:
+        _show(logs, args.rows)
+    if args.plot:
+        draw(args.plot, logs)
+
+
+def _show(logs, n_rows):
     rows = []
     for name, log in logs.items():
         n = len(log["tokens"])
-        for i in reversed(range(n - 1, -1, -max(1, n // args.rows))):  # the last row always
+        for i in reversed(range(n - 1, -1, -max(1, n // n_rows))):  # the last row always
             weights = " ".join(f"{weight:.2f}" for weight in log["weight"][i])
             tokens, loss, gap = f"{log['tokens'][i] / 1e6:.1f}M", f"{log['loss'][i]:.2f}", f"{log['gap'][i]:+.3f}"
             rows.append([name, tokens, loss, weights, gap])

@@ -33,12 +33,16 @@ def run(args):
     trace = look_inside(model, ids, new_cache(model, method="dense") if args.readable else None)
     found = summary(trace, n_first=args.first)
     several = "token" if args.first == 1 else f"{args.first} tokens"
+    if args.json:
+        dump({"model": model.name, "tokens": len(ids), "first": args.first, **found})
+    else:
+        _show(model, ids, found, several)
     if args.plot:
         patterns = [layer["pattern"] for layer in trace["layers"]]
         draw_inspection(args.plot, patterns, found, title=f"{model.name}: weight on the first {several}, of {len(ids)}")
-    if args.json:
-        dump({"model": model.name, "tokens": len(ids), "first": args.first, **found})
-        return
+
+
+def _show(model, ids, found, several):
     first = model.tokenizer.id_to_token(int(ids[0]))
     print(f"{model.name}: {len(ids)} tokens, the first is {first!r}\n")
     rows = []

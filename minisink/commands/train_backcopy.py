@@ -63,12 +63,11 @@ def run(args):
     long = toy.stream()
     seconds = time.perf_counter() - started
     _explain(row, long, first, args.length, seconds)
-    if args.plot is not None:
-        picture.draw(history, args.plot, first)
-        print(f"drawn {args.plot}")
     if args.json:
         result = {"seconds": round(seconds, 2)} | row | long
         print(json.dumps({key: result[key] for key in KEYS}))
+    if args.plot is not None:
+        picture.draw(history, args.plot, first)
 
 
 def _watch(toy, n_steps, first):

@@ -506,6 +506,10 @@ def test_anything_wrong_is_one_line_and_status_2(run, tmp_path, story, models, a
         ["ppl", "story.txt", "--csv", "none/x.csv"],
         ["inspect", "a b", "--plot", "x.xyz"],
         ["demo", "--plot", "d.png"],
+        ["demo", "--plot", "/proc/d.png"],
+        ["ppl", "story.txt", "--plot", "/proc/d.png"],
+        ["ppl", "story.txt", "--csv", "/proc/loss.csv"],
+        ["inspect", "a b", "--plot", "/proc/d.png"],
     ],
 )
 def test_what_cannot_be_written_is_refused_before_the_work(run, story, monkeypatch, argv):
@@ -540,6 +544,28 @@ def test_a_warning_is_one_line_and_work_goes_on(run, story, command):
     assert err == "minisink: warning: a cache of 504 tokens is longer than the 256 positions novels was trained on\n"
     status, out, err = run("demo", "--text", story, "--cache", 300)
     assert err == "minisink: warning: a cache of 300 tokens is longer than the 256 positions novels was trained on\n"
+
+
+PICTURES = [["ppl", "story.txt"], ["inspect", "It was a dark night."], ["bench", "--caches", 16, "--repeats", 1]]
+PICTURES += [["reproduce", "growth"], ["train", "backcopy", "--steps", 3, "--length", 8]]
+
+
+@pytest.mark.parametrize("extra", [[], ["--json"]], ids=["text", "json"])
+@pytest.mark.parametrize("argv", PICTURES, ids=lambda argv: argv[1] if len(argv) < 3 else argv[0])
+def test_a_picture_that_fails_takes_no_result_along(run, story, monkeypatch, argv, extra):
+    """What was measured is printed whole, then the error in one line, with status 2."""
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    status, out, err = run(*argv, *extra, "--plot", "picture.png")
+    assert (status, err) == (0, "") and Path("picture.png").read_bytes().startswith(PNG)
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", full)
+    status, failed, err = run(*argv, *extra, "--plot", "picture.png")
+    assert (status, err) == (2, "minisink: error: picture.png: cannot be written (No space left on device)\n")
+    assert re.sub(r"[\d.,]+", "", failed).split() == re.sub(r"[\d.,]+", "", out).split()  # but for the times
+    if extra:
+        strict_json(failed.splitlines()[-1])
 
 
 def test_what_breaks_while_it_is_written_leaves_nothing(run, tmp_path, story, monkeypatch):

@@ -97,6 +97,54 @@ def test_kept_tokens_that_are_none(text, tmp_path, what):
     assert kept.read_bytes() == before
 
 
+def test_a_file_for_tokens_that_cannot_be_kept(text, tmp_path, monkeypatch):
+    """Known before the text is encoded."""
+    monkeypatch.setattr(tokens, "train_tokenizer", lambda *_: pytest.fail("the work began"))
+    os.mkfifo(tmp_path / "pipe")
+    for path, why in ((tmp_path / "none/tokens.npy", "cannot be written"), (tmp_path / "pipe", "no plain file")):
+        with pytest.raises(ValueError, match=f"{path}: {why}"):
+            command("--text", text, "--out", tmp_path / "out", *SMALL, "--tokens", path)
+
+
+def test_the_folders_above_are_made_too(text, tmp_path):
+    command("--text", text, "--out", tmp_path / "a/b/c", *SMALL)
+    assert load(tmp_path / "a/b/c").config.n_layers == 1
+
+
+@pytest.mark.skipif(os.name != "posix", reason="locks of POSIX")
+def test_two_trainings_do_not_write_into_one_folder(text, tmp_path, monkeypatch):
+    """The second is refused before its work begins, to begin with and to go on, and the first ends as it would."""
+    train, said = lm_command.train, []
+
+    def meanwhile(training, **options):
+        for more in ((), ("--resume",)):
+            with pytest.raises(ValueError, match=r"out/log.csv: another run is writing it") as refused:
+                command("--text", text, "--out", tmp_path / "out", *SMALL, *more)
+            said.append(str(refused.value))
+        train(training, **options)
+
+    monkeypatch.setattr(lm_command, "train", meanwhile)
+    assert command("--text", text, "--out", tmp_path / "out", *SMALL) == 0 and len(said) == 2
+    with open(tmp_path / "out/log.csv", newline="") as file:
+        assert [row["step"] for row in csv.DictReader(file)] == ["2", "4"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        *("config.json", "log.csv", "model.safetensors", "state.safetensors", "tokenizer.json"),
+    ]
+
+
+@pytest.mark.parametrize("left", [b"\r\n", b"6,6", b""])
+def test_a_training_goes_on_after_an_editor_or_a_power_failure(text, tmp_path, left):
+    """A blank line, half a row; and a log that was lost gets its header again."""
+    command("--text", text, "--out", tmp_path / "whole", *SMALL)
+    rows = (tmp_path / "whole/log.csv").read_bytes()
+    (tmp_path / "whole/log.csv").write_bytes(rows + left if left else b"")
+    assert command("--text", text, "--out", tmp_path / "whole", *SMALL, "--resume") == 0
+    assert (tmp_path / "whole/log.csv").read_bytes() == (rows if left else b"")
+    (tmp_path / "whole/log.csv").write_bytes(rows + b"x,y\r\n")
+    with pytest.raises(ValueError, match=r"whole/log.csv: not the log of a"):
+        command("--text", text, "--out", tmp_path / "whole", *SMALL, "--resume")
+
+
 def test_special_tokens_in_a_text_stay_text(text, tmp_path):
     text.write_text(TEXT + "<s>")
     tokenizer = tokens.train_tokenizer([text], 280)
