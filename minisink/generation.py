@@ -170,9 +170,10 @@ def _recompute(model, lead, window):
 def text_stream(tokenizer, ids, *, after=()):
     """Tokens to text, whole characters at a time.
 
-    A character may take several tokens; it comes out when its last byte is there. What the latest tokens add is
-    the difference between two decodings, with and without them: alone, a token does not know whether the space
-    in front of it counts. (`tokenizers.decoders.DecodeStream` raises at fallback bytes that make no character.)
+    A character may take several tokens; it comes out when its last byte is there, or as U+FFFD when the tokens end
+    before. What the latest tokens add is the difference between two decodings, with and without them: alone, a token
+    does not know whether the space in front of it counts. (`tokenizers.decoders.DecodeStream` raises at fallback bytes
+    that make no character.)
 
     Parameters
     ----------
@@ -198,3 +199,6 @@ def text_stream(tokenizer, ids, *, after=()):
         if len(text) > len(said):
             yield text[len(said) :]
         recent, n_said = recent[n_said:], len(recent) - n_said
+    said, text = tokenizer.decode(recent[:n_said]), tokenizer.decode(recent)
+    if len(text) > len(said):  # the stream ended within a character, or with one that is U+FFFD
+        yield text[len(said) :]

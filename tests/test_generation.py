@@ -325,11 +325,8 @@ def test_byte_fallback_comes_out_as_whole_characters(stories, text):
 @settings(max_examples=150)
 @given(ids=st.lists(st.integers(0, 1023), max_size=HELD))
 def test_any_tokens_stream_what_they_decode_to(novels, ids):
-    """Bytes in an order that no text has: nothing is lost but a character that is not finished yet."""
-    whole = novels.decode(ids)
-    streamed = "".join(text_stream(novels.tokenizer, ids))
-    assert whole.startswith(streamed)
-    assert set(whole[len(streamed) :]) <= {"\ufffd"}
+    """Bytes in an order that no text has: nothing is lost, at the end neither."""
+    assert "".join(whole_characters(novels, ids)) == novels.decode(ids)
 
 
 @settings(max_examples=150)
@@ -346,23 +343,47 @@ def test_an_endless_stream_of_nonsense_comes_out(novels, stories):
     """Bytes that no character begins with, and tokens without text, are not kept for ever."""
     for model, token in ((novels, novels.encode("😀", bos=False)[-1]), (stories, 131)):
         streamed = "".join(text_stream(model.tokenizer, [token] * 100))
-        assert set(streamed) == {"\ufffd"} and len(streamed) > 80
-        assert "".join(
-            text_stream(model.tokenizer, [0, 1, 2][model is stories :: 3] * 100 + model.encode("word").tolist())
-        )
+        assert streamed == "\ufffd" * 100
+        silent = [0, 1, 2][model is stories :: 3] * 100 + model.encode("word").tolist()
+        assert "".join(whole_characters(model, silent)) == model.decode(silent)
+
+
+def until_interrupted(tokenizer, ids):
+    """What is out when a stream is interrupted after these tokens."""
+
+    def interrupted():
+        yield from ids
+        raise KeyboardInterrupt
+
+    pieces = []
+    with pytest.raises(KeyboardInterrupt):
+        for piece in text_stream(tokenizer, interrupted()):
+            pieces.append(piece)
+    return "".join(pieces)
 
 
 @settings(max_examples=60)
 @given(text=texts.filter(bool), cut=st.integers(0, 60))
 @example(text="Once upon a time", cut=4)
+@example(text="😀", cut=2)
 def test_a_continuation_joins_what_it_continues(stories, novels, text, cut):
     """The stream after a prompt is what the whole decodes to beyond the prompt, its first space included."""
     for model in (stories, novels):
         ids = model.encode(text)
         prompt, rest = ids[: 1 + cut % len(ids)], ids[1 + cut % len(ids) :]
-        before = "".join(text_stream(model.tokenizer, prompt))
+        before = until_interrupted(model.tokenizer, prompt)
         after = "".join(text_stream(model.tokenizer, rest, after=prompt))
         assert before + after == model.decode(ids)
+
+
+@pytest.mark.parametrize(
+    "text", ["fine.", "a b\ufffd", "\ufffd\ufffd\ufffd", "old caf\ufffd \ufffd\ufffd", "\ufffd then"]
+)
+def test_the_last_characters_are_not_kept(novels, stories, text):
+    """A stream that ends with the sign for no character, or within one, says it all, as a decoding of all does."""
+    for model in (novels, stories):
+        for ids in (model.encode(text), model.encode(text + "😀")[:-1], model.encode(text + "é")[:-1]):
+            assert "".join(whole_characters(model, ids)) == model.decode(ids)
 
 
 def test_characters_do_not_wait_longer_than_they_must(novels):
