@@ -1,7 +1,13 @@
 """``minisink generate``: text out, token by token."""
 
+import sys
+from itertools import count
+from operator import itemgetter
+
 from ..generation import generate, text_stream
+from ..methods import cache_bytes_per_token
 from ..model import load
+from ..system.terminal import human_bytes
 from .common import add_method, add_model, method_options, read_text
 
 PURPOSE = "continue a text"
@@ -34,6 +40,7 @@ def run(args):
     if args.max_new_tokens < 0:
         raise ValueError(f"--max-new-tokens is {args.max_new_tokens}; it must be 0 (until Ctrl-C) or more")
     endless = args.max_new_tokens == 0
+    options = method_options(args, model, ids)
     tokens = generate(
         model,
         ids,
@@ -44,12 +51,26 @@ def run(args):
         repetition_penalty=args.repetition_penalty,
         seed=args.seed,
         stop_tokens=() if endless else model.config.eos,
-        **method_options(args, model, ids),
+        **options,
     )
+    written = count()  # a number a token; in C, so that a debugger need not step through it
+    tokens = map(itemgetter(0), zip(tokens, written, strict=False))
     print(prompt, end="", flush=True)
     try:
         for piece in text_stream(model.tokenizer, tokens, after=ids):
             print(piece, end="", flush=True)
-    except KeyboardInterrupt:
-        pass  # how an endless stream ends
-    print()
+        print()
+    except KeyboardInterrupt:  # how an endless stream ends
+        print(flush=True)
+        n_written = next(written)
+        kept = _kept(model, len(ids) + n_written, options)
+        print(f"minisink: stopped after {n_written:,} new tokens; {kept}", file=sys.stderr)
+
+
+def _kept(model, n_tokens, options):
+    """What there is to go on from after so many tokens, in words."""
+    if options["method"] == "recompute":
+        return f"no cache, each is computed from the last {options['window']:,}"
+    if options["method"] != "dense":
+        n_tokens = min(n_tokens, options["window"] + (options["method"] == "streaming") * options["n_sinks"])
+    return f"the cache keeps {n_tokens:,} tokens in {human_bytes(n_tokens * cache_bytes_per_token(model))}"

@@ -5,6 +5,20 @@ import sys
 import warnings
 
 
+def heard():
+    """Let whatever a command says be said.
+
+    Where there is no standard output (cron, a service, pythonw), it goes nowhere; a character that the encoding of a
+    file or pipe lacks becomes a backslash and its number.
+    """
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))
+        elif getattr(stream, "errors", None) == "strict":
+            stream.reconfigure(errors="backslashreplace")
+
+
 def in_one_line(run, *args):
     """Run a command.
 

@@ -613,15 +613,65 @@ def test_the_program_is_the_function(works, tmp_path):
 
 @posix
 def test_ctrl_c_ends_an_endless_stream_in_good_order(interrupts_are_heard):
-    """Text comes as it is made, and an interrupt ends it with a newline and status 0."""
+    """Text comes as it is made; an interrupt ends it with a newline, one line of what it took, and status 0."""
     command = [*MINISINK, "generate", "--prompt", "It was", "--max-new-tokens", "0"]
     with subprocess.Popen(command, env=ENV, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as program:
-        first = program.stdout.read(200)
+        first = program.stdout.read(2000)
         program.send_signal(signal.SIGINT)
         rest, err = program.communicate(timeout=300)
     assert first.startswith(b"It was") and rest.endswith(b"\n")
-    assert (program.returncode, err) == (0, b"")
-    (first + rest).decode("utf-8")
+    assert program.returncode == 0
+    said = re.fullmatch(rb"minisink: stopped after ([\d,]+) new tokens; the cache keeps 256 tokens in 1.0 MiB\n", err)
+    n_tokens = int(said[1].replace(b",", b""))
+    assert 1 < len((first + rest).decode("utf-8")) / n_tokens < 8
+
+
+@pytest.mark.parametrize(
+    ("options", "kept"),
+    [
+        (["--method", "dense"], "the cache keeps 8 tokens in 32.0 KiB"),
+        (["--method", "window", "--window", 5], "the cache keeps 5 tokens in 20.0 KiB"),
+        (["--method", "streaming", "--window", 5, "--n-sinks", 2], "the cache keeps 7 tokens in 28.0 KiB"),
+        (["--method", "streaming"], "the cache keeps 8 tokens in 32.0 KiB"),
+        (["--method", "recompute", "--window", 5], "no cache, each is computed from the last 5"),
+    ],
+)
+def test_an_interrupted_stream_says_what_it_took(run, monkeypatch, novels, options, kept):
+    """How many tokens were written, how many the cache keeps, and their bytes."""
+    whole = run("generate", "--prompt", "It was", "--max-new-tokens", 5, *options)[1]
+
+    def interrupted(*args, **more):
+        yield from minisink.generate(*args, **more | {"max_new_tokens": 5})
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("minisink.commands.generate.generate", interrupted)
+    assert len(novels.encode("It was")) == 3
+    err = f"minisink: stopped after 5 new tokens; {kept}\n"
+    assert run("generate", "--prompt", "It was", "--max-new-tokens", 0, *options) == (0, whole, err)
+
+
+@posix
+@pytest.mark.parametrize(
+    "argv", [["info"], ["generate", "--max-new-tokens", "3"], ["ppl", "story.txt", "--csv", "a.csv"]]
+)
+def test_without_a_standard_output_the_work_is_done(tmp_path, story, argv):
+    """Cron, a service: nothing is said, and nothing is wrong; what is wrong has its status still."""
+    closed = ["sh", "-c", '"$@" >&-', "sh", *MINISINK, *argv]
+    program = subprocess.run(closed, cwd=tmp_path, env=ENV, capture_output=True)
+    assert (program.returncode, program.stdout, program.stderr) == (0, b"", b"")
+    assert (tmp_path / "a.csv").exists() == ("ppl" in argv)
+    silent = ["sh", "-c", '"$@" >&- 2>&-', "sh", *MINISINK, "ppl", "none.txt"]
+    assert subprocess.run(silent, cwd=tmp_path, env=ENV, capture_output=True).returncode == 2
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "gbk", "cp1252:replace"])
+def test_a_character_that_the_output_lacks_does_not_end_it(encoding):
+    """It becomes a backslash and its number, unless the user has said what it should become."""
+    argv = [*MINISINK, "generate", "--prompt", "日本 שלום 🙂", "--max-new-tokens", "3"]
+    program = subprocess.run(argv, env=ENV | {"PYTHONIOENCODING": encoding}, capture_output=True)
+    assert (program.returncode, program.stderr) == (0, b"")
+    assert (b"\\U0001f642" in program.stdout) == (":" not in encoding)
+    assert (b"\\u65e5" in program.stdout) == (encoding in ("ascii", "cp1252"))
 
 
 @posix
