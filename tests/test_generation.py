@@ -102,6 +102,12 @@ def test_the_repetition_penalty_is_its_definition(row, seen, penalty):
     assert given_logits.tolist() == row  # the caller's array is the caller's
 
 
+def test_a_penalty_makes_no_token_likelier():
+    """Below zero it multiplies, however near to zero."""
+    assert Chooser(repetition_penalty=2.0, seen=[0])(np.array([-0.5, -0.6])) == 1
+    assert Chooser(repetition_penalty=2.0, seen=[0])(np.array([0.5, 0.3])) == 1
+
+
 def test_what_is_chosen_counts_as_having_occurred():
     """With a strong penalty, greedy decoding goes through the tokens in order of their logits."""
     chooser = Chooser(repetition_penalty=100.0)

@@ -55,6 +55,15 @@ def test_a_stream_goes_on_to_the_same_bits(tmp_path_factory, kind, policy, befor
             assert step_again(token).tobytes() == step(token).tobytes()
 
 
+@pytest.mark.parametrize("policy", [Policy(2, 5), Policy(0, 3), Policy()])
+def test_an_empty_ring_comes_back(tmp_path, policy):
+    """With all its room, and nothing in it."""
+    cache = Decoder(MODEL, policy).cache
+    save_cache(cache, tmp_path / "ring")
+    again = load_cache(tmp_path / "ring")
+    assert (len(again), again.n_seen, again.nbytes, again.policy) == (0, 0, cache.nbytes, policy)
+
+
 CHANGES = {
     "tokens more": lambda about, arrays: about.update(n_seen=about["n_seen"] + 1),
     "tokens as text": lambda about, arrays: about.update(n_seen="9"),

@@ -128,6 +128,13 @@ def test_cross_entropy(seed):
     check(lambda x: backward.cross_entropy(x.copy(), targets, 1.0)[0], logits, gradient, r)
 
 
+def test_cross_entropy_of_a_certain_token():
+    """Logits beyond the range of exp are no infinity."""
+    with np.errstate(over="raise", divide="raise", invalid="raise"):
+        loss, gradient = backward.cross_entropy(np.float32([[0, 2000], [2000, 0]]), np.array([1, 1]), 1.0)
+    assert (loss, gradient.tolist()) == (2000, [[0, 0], [1, -1]])
+
+
 @given(seed=SEEDS)
 def test_rotation_backward_is_the_opposite_turn(seed):
     r = np.random.default_rng(seed)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from minisink import llama, load
+from minisink import llama, load, token_nll
 from minisink.system import files
 from minisink.training import data, state
 from minisink.training import llama as arch
@@ -72,6 +72,33 @@ def test_the_folder_loads_as_a_model(tmp_path):
     assert np.allclose(model.forward(text), done.model().forward(text), atol=1e-2)
     assert row["tokens"] == 9 * 4 * 6
     assert set(row) >= {"step", "tokens", "seconds", "rate", "loss", "sink_0", "sink_1"}
+
+
+def test_a_row_says_what_it_says(tmp_path):
+    """The loss is the mean of the steps since the last row; the gap is that of two caches on the held-out text."""
+    losses, looked = [], []
+
+    def on_step(last, row):
+        losses.append(last["loss"])
+        if row is None:
+            return
+        looked.append(row)
+        text = np.concatenate(([0], VALID)).astype(np.int64)
+        options = {"window": ("window", 0, 3), "one_sink": ("streaming", 1, 2)}
+        for name, (method, n_sinks, window) in options.items():
+            nll = token_nll(done.model(), text, method=method, n_sinks=n_sinks, window=window)
+            assert row[f"{name}_nll"] == pytest.approx(nll.mean(), abs=2e-5)
+
+    done = training(tmp_path)
+    run(done, eval_every=2, on_step=on_step)
+    means = [np.mean(losses[i : i + 2]) for i in range(0, 9, 2)]
+    assert [row["loss"] for row in looked] == pytest.approx(means, abs=2e-5)
+
+
+@pytest.mark.parametrize("std", [0.04, 0.5])
+def test_weights_begin_as_wide_as_the_recipe_says(tmp_path, std):
+    begun = training(tmp_path, recipe=dataclasses.replace(RECIPE, std=std)).model().weights
+    assert begun.layers[0].wq.std() == pytest.approx(std, rel=0.3)
 
 
 def test_learning_lowers_the_loss(tmp_path):
