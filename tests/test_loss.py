@@ -96,13 +96,7 @@ def test_the_last_token_is_predicted_and_not_taken_in(block):
 
 def test_the_default_cache_is_stated():
     """4 sinks and a window of 252: the 256 that the README promises."""
-    for function in (
-        minisink.token_nll,
-        minisink.nll_blocks,
-        minisink.nll_stream,
-        minisink.generate,
-        minisink.new_cache,
-    ):
+    for name in ("token_nll", "nll_blocks", "nll_stream", "generate", "new_cache"):
         usual = {key: p.default for key, p in inspect.signature(getattr(minisink, name)).parameters.items()}
         assert (usual["method"], usual["n_sinks"], usual["window"], usual["positions"]) == ("streaming", 4, 252, "slot")
 
