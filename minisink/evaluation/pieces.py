@@ -66,7 +66,7 @@ def cut_of(tokenizer):
 def _cut_of_words(words):
     """The cut for a pre-tokenizer of ``tokenizer.json``."""
     steps = words["pretokenizers"] if words and words["type"] == "Sequence" else [words]
-    if steps[0] and steps[0]["type"] == "Digits":
+    if steps and steps[0] and steps[0]["type"] == "Digits":
         steps = steps[1:]  # digits become words of their own, by looking at one character at a time
     if not steps or steps[0] is None:
         return None

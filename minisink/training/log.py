@@ -68,7 +68,7 @@ def read(path):
         raise _none(path, error) from None
     for i, row in enumerate(rows, 1):
         if len(row) != len(names):
-            raise _none(path, f"row {i} has {len(row)} columns, the header {len(names)}")
+            raise _none(path, f"row {i} has not the {len(names)} columns of its header")
         for cell in row:
             if not _is_number(cell):
                 raise _none(path, f"row {i} has {cell[:20]!r} for a number")

@@ -165,6 +165,7 @@ def test_what_cannot_be_shown_is_not_cut():
     """Another pattern, normaliser or model, a token taken out of the text, or one that reaches across a space."""
     strange = [trained(splitter) for splitter in (split(r"\S+\s"), pre_tokenizers.ByteLevel(add_prefix_space=True))]
     strange += [trained(BYTES, normalizers.Lowercase()), trained(BYTES), trained(BYTES), trained(BYTES_ONLY)]
+    strange += [trained(pre_tokenizers.Sequence([]))]
     strange[3].add_tokens([AddedToken("a b")])
     strange[4].enable_truncation(8)
     listening = trained(BYTES)

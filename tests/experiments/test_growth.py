@@ -77,6 +77,25 @@ def test_the_docs_say_what_is_printed(monkeypatch, capsys):
         assert [line.rstrip() for line in capsys.readouterr().out.splitlines()] == stated.splitlines()
 
 
+def test_a_log_that_was_edited_or_cut_is_read(tmp_path, capsys):
+    """Without its blank lines and the half row at its end; anything else is one line of the command."""
+    path = write(tmp_path / "a", 3) / "log.csv"
+    whole = growth.read_log(path)
+    rows = path.read_bytes()
+    path.write_bytes(rows.replace(b"\r\n", b"\r\n\r\n") + b"4,4000000.0,8.")
+    for name, column in growth.read_log(path).items():
+        np.testing.assert_array_equal(column, whole[name])
+    for wrong in (b"\xff\r\n", b"4,x\r\n", b"4,4e6,8,2,2,x,0\r\n"):
+        path.write_bytes(rows + wrong)
+        assert main(["reproduce", "growth", "--model", str(tmp_path / "a")]) == 2
+        out, err = capsys.readouterr()
+        assert out == "" and len(err.splitlines()) == 1 and f"{path}: not the log of a" in err
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(ValueError, match=r"log.csv: a folder"):
+        growth.read_logs(tmp_path / "a")
+
+
 @pytest.mark.parametrize("columns", [("step", "tokens"), ()])
 def test_what_is_no_log_is_refused(tmp_path, columns):
     for n_rows in (0, 2):

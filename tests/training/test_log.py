@@ -61,8 +61,8 @@ NONE = {
     "a long word": (ROWS + b"6,60," + b"x" * 100_000 + b"\r\n", "row 3 has 'xxxxxxxxxxxxxxxxxxxx' for a number"),
     "not UTF-8": (ROWS + b"\xff\r\n", "can't decode byte 0xff"),
     "a field of 200,000 digits": (ROWS + b"1," + b"1" * 200_000 + b"\r\n", "field larger than"),
-    "half a row in the middle": (HEADER + b"2,2\r\n" + b"4,40,2.75\r\n", "row 1 has 2 columns, the header 3"),
-    "a row too long": (ROWS + b"6,60,2.5,1\r\n", "row 3 has 4 columns"),
+    "half a row in the middle": (HEADER + b"2,2\r\n" + b"4,40,2.75\r\n", "row 1 has not the 3 columns of its header"),
+    "a row too long": (ROWS + b"6,60,2.5,1\r\n", "row 3 has not the 3 columns"),
 }
 
 
