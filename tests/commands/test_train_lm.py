@@ -97,6 +97,7 @@ def test_kept_tokens_that_are_none(text, tmp_path, what):
     assert kept.read_bytes() == before
 
 
+@pytest.mark.skipif(os.name != "posix", reason="pipes of POSIX")
 def test_a_file_for_tokens_that_cannot_be_kept(text, tmp_path, monkeypatch):
     """Known before the text is encoded."""
     monkeypatch.setattr(tokens, "train_tokenizer", lambda *_: pytest.fail("the work began"))

@@ -85,6 +85,7 @@ def test_another_table_is_refused(tmp_path):
         log.cut(path, 9)
 
 
+@pytest.mark.skipif(os.name != "posix", reason="pipes of POSIX")
 def test_what_is_no_file_is_refused(tmp_path):
     """A folder, a pipe, a link to nowhere, nothing: none of them is waited for."""
     (tmp_path / "folder").mkdir()

@@ -78,6 +78,7 @@ def test_a_file_that_holds_none_is_refused(tmp_path, raw):
     assert path.read_bytes() == raw
 
 
+@pytest.mark.skipif(os.name != "posix", reason="pipes of POSIX")
 def test_what_is_no_file_is_refused(tmp_path):
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "pipe")
