@@ -173,10 +173,12 @@ def test_what_cannot_be_shown_is_not_cut():
     listening.encode_special_tokens = False  # "<s>" in a text is a token then
     dropping = json.loads(trained(BYTES).to_str())
     dropping["model"]["dropout"] = 0.5
+    wordless = trained(BYTES)
+    wordless.pre_tokenizer = pre_tokenizers.Sequence([])
     unigram = Tokenizer(models.Unigram([("a", -1.0), (" ", -2.0)], unk_id=0, byte_fallback=False))
     across = Tokenizer(models.BPE({"a": 0, "▁": 1, "a▁": 2}, [("a", "▁")]))
     across.normalizer = PREPEND
-    for tokenizer in [*strange, listening, Tokenizer.from_str(json.dumps(dropping)), unigram, across]:
+    for tokenizer in [*strange, listening, Tokenizer.from_str(json.dumps(dropping)), unigram, across, wordless]:
         assert cut_of(tokenizer) is None
     assert len(list(read_pieces(io.BytesIO(b"a b c d"), "a text", None, size=1))) == 1
 
