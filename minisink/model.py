@@ -13,7 +13,7 @@ from . import gpt2, llama
 from .cache import KVCache
 from .hf import folder as hf_folder
 from .hf import hub
-from .hf.fields import CheckpointError
+from .hf.fields import CheckpointError, is_there
 from .paths import Cached, Dense
 from .paths import Path as AnyPath
 from .system.device import array_module, to_host
@@ -155,7 +155,10 @@ class Model:
             text.encode("utf-8")
         except UnicodeEncodeError as error:
             raise ValueError(f"the text is not UTF-8 (character {text[error.start]!a} at {error.start})") from None
-        ids = tokenizer.encode(text, add_special_tokens=False).ids
+        try:
+            ids = tokenizer.encode(text, add_special_tokens=False).ids
+        except Exception as error:  # the library raises nothing narrower
+            raise ValueError(f"{self.name}: its tokenizer.json cannot encode this text ({error})") from error
         first = [self.config.bos] if bos and self.config.bos is not None else []
         return np.array(first + ids, dtype=np.int64)
 
@@ -271,13 +274,25 @@ def _find(name_or_path, revision):
         return shipped(name)
     folder = Path(name_or_path)
     if os.path.isdir(folder):  # unlike Path.is_dir, false for a name too long to be one
-        if not (folder / "config.json").is_file():
-            raise CheckpointError(f"{folder}: this folder has no config.json")
+        if not is_there(folder / "config.json"):
+            adapter = is_there(folder / "adapter_config.json")
+            what = ", but an adapter: merge it into its model with peft, and save that" if adapter else ""
+            raise CheckpointError(f"{folder}: this folder has no config.json{what}")
         return folder
+    if os.path.lexists(folder):
+        raise CheckpointError(f"{name}: is no folder; a model is the folder that holds its config.json")
     if not hub.HUB_ID.fullmatch(name):
         names = ", ".join(shipped_names())
         raise CheckpointError(f"{name}: no such folder, and not a shipped model ({names}) or a hub id 'owner/name'")
     try:
         return hub.fetch(name, revision)
     except OSError as error:
-        raise CheckpointError(str(error)) from error
+        raise CheckpointError(f"{error}, and no folder here{_beside(folder)}") from error
+
+
+def _beside(folder):
+    """What lies where a folder was looked for, in words, since a hub id may be a path mistyped."""
+    if not folder.parent.is_dir():
+        return ""
+    names = sorted(path.name for path in folder.parent.iterdir() if path.is_dir())
+    return f"; {folder.parent} holds {', '.join(names[:9]) or 'none'}{', ...' if len(names) > 9 else ''}"

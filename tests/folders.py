@@ -5,7 +5,7 @@ import struct
 
 import numpy as np
 import tiny
-from tokenizers import AddedToken, Tokenizer
+from tokenizers import AddedToken, Tokenizer, processors
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 
@@ -53,6 +53,14 @@ def words(vocab_size, specials=()):
     tokenizer = Tokenizer(WordLevel({f"w{i}": i for i in range(vocab_size)}, unk_token="w0"))
     tokenizer.pre_tokenizer = WhitespaceSplit()
     tokenizer.add_special_tokens([AddedToken(word, special=True) for word in specials])
+    return tokenizer
+
+
+def begins_with(tokenizer, *ids):
+    """The tokenizer with a template that puts these token ids in front of every text."""
+    names = [f"<{i}>" for i in ids]
+    known = list(zip(names, ids, strict=True))
+    tokenizer.post_processor = processors.TemplateProcessing(single=[*names, "$A"], special_tokens=known)
     return tokenizer
 
 

@@ -5,17 +5,18 @@ dtype, shape and byte range, and the bytes. The safetensors library checks the h
 through a memory map, one tensor at a time, so that loading costs about what the arrays themselves take.
 """
 
-import json
 import re
 import warnings
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from .fields import CheckpointError, read_json
+from .fields import CheckpointError, is_there, parse, read_json
 
 # safetensors' name of a dtype -> how numpy reads the bytes (bfloat16 has no numpy dtype: two raw bytes)
 FLOATS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+# Endings of what weights are kept in besides; several are pickles, which run any program when they are read
+OTHERS = (".bin", ".pt", ".pth", ".ckpt", ".gguf", ".h5", ".msgpack", ".onnx")
 
 
 def widen(raw, dtype):
@@ -62,21 +63,45 @@ def find_files(folder):
         When there is neither, a shard is missing, or the index names a file outside the folder.
     """
     single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
-    if single.is_file():
+    if is_there(single):
         return {single: None}
-    if not index.is_file():
-        raise CheckpointError(f"{folder}: has neither model.safetensors nor model.safetensors.index.json")
-    shards = read_json(index).get("weight_map")
-    if not isinstance(shards, dict) or not shards:
-        raise CheckpointError(f"{index}: has no weight_map")
+    if not is_there(index):
+        neither = f"{folder}: has neither model.safetensors nor model.safetensors.index.json"
+        others = sorted(path.name for path in folder.iterdir() if path.suffix in OTHERS)
+        if others:
+            neither += f", but {others[0]}{_and_more(others)}, which is not read; transformers loads and saves it so"
+        raise CheckpointError(neither)
     files = {}
-    for tensor, shard in shards.items():
-        if not isinstance(shard, str) or not re.fullmatch(r"[\w-][\w.-]*\.safetensors", shard):
-            raise CheckpointError(f"{index}: {tensor} lies in {shard!r}, which is not a plain *.safetensors file name")
-        if not (folder / shard).is_file():
+    for tensor, shard in shards_of(index).items():
+        if not is_there(folder / shard):
             raise CheckpointError(f"{folder / shard}: missing, though the index names it for {tensor}")
         files.setdefault(folder / shard, set()).add(tensor)
     return files
+
+
+def shards_of(index):
+    """Which file each tensor lies in, by an index; every one a plain name, since an index may come from anywhere.
+
+    Parameters
+    ----------
+    index : Path
+
+    Returns
+    -------
+    dict of str to str
+
+    Raises
+    ------
+    CheckpointError
+        For an index without that, or that names a file outside its folder.
+    """
+    shards = read_json(index).get("weight_map")
+    if not isinstance(shards, dict) or not shards:
+        raise CheckpointError(f"{index}: has no weight_map")
+    for tensor, shard in shards.items():
+        if not isinstance(shard, str) or not re.fullmatch(r"[\w-][\w.-]*\.safetensors", shard):
+            raise CheckpointError(f"{index}: {tensor} lies in {shard!r}, which is not a plain *.safetensors file name")
+    return shards
 
 
 def read_header(path):
@@ -97,11 +122,11 @@ def read_header(path):
         For a truncated or oversized header, overlapping or out-of-range tensors, and the like.
     """
     try:
-        with safe_open(path, framework="numpy"):
-            pass  # opening checks the header against the file
         with open(path, "rb") as file:
+            with safe_open(path, framework="numpy"):
+                pass  # opening checks the header against the file
             length = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(length))
+            header = parse(file.read(length))
     except (SafetensorError, OSError, ValueError, OverflowError) as error:
         raise CheckpointError(f"{path}: not a sound safetensors file ({error})") from error
     header.pop("__metadata__", None)
@@ -111,7 +136,7 @@ def read_header(path):
     }
 
 
-def read_tensors(folder, shapes, *, prefix, harmless, dtype):
+def read_tensors(folder, shapes, *, optional, prefix, harmless, dtype):
     """Read every tensor that a config demands, and account for every one that the files hold.
 
     Parameters
@@ -119,6 +144,8 @@ def read_tensors(folder, shapes, *, prefix, harmless, dtype):
     folder : Path
     shapes : dict of str to tuple
         What must be there: Hugging Face's names and shapes.
+    optional : dict of str to tuple
+        What is read where it is there.
     prefix : str
         Start of most names ("model."), which some files leave out.
     harmless : sequence of str
@@ -157,8 +184,9 @@ def read_tensors(folder, shapes, *, prefix, harmless, dtype):
     missing = sorted(set(shapes) - set(found))
     if missing:
         raise CheckpointError(f"{folder}: tensor {missing[0]} is missing{_and_more(missing)}")
+    shapes = shapes | {name: shape for name, shape in optional.items() if name in found}
     extra = sorted(set(found) - set(shapes))
-    allowed = re.compile("|".join((*harmless, r"lm_head\.weight")))  # a tied head may be stored all the same
+    allowed = re.compile("|".join(harmless))
     unknown = [name for name in extra if not allowed.fullmatch(name)]
     if unknown:
         path = found[unknown[0]][0]

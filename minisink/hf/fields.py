@@ -1,12 +1,61 @@
 """Reading a ``config.json``, value by value, with an error that names the key, the value and the rule."""
 
 import json
-import sys
+import os
+import warnings
 from pathlib import Path
+
+MOST_BYTES = 100_000_000  # of a JSON file; a tokenizer of 256,000 words has a third of it
+LONGEST_LINE = 600  # letters of a message
 
 
 class CheckpointError(ValueError):
-    """What is wrong with which file or tensor of a checkpoint."""
+    """What is wrong with which file or tensor of a checkpoint; of a long line, the two ends."""
+
+    def __init__(self, line):
+        half = LONGEST_LINE // 2
+        super().__init__(line if len(line) <= LONGEST_LINE else f"{line[:half]} [...] {line[-half:]}")
+
+
+def is_there(path):
+    """Whether there is such a file; whatever else stands in its place is refused, since opening it could wait for ever.
+
+    Raises
+    ------
+    CheckpointError
+        For a folder, a pipe, a device, a link to nowhere.
+    """
+    if not os.path.isfile(path) and os.path.lexists(path):
+        what = "a folder" if os.path.isdir(path) else "a pipe, a device or a link to nowhere"
+        raise CheckpointError(f"{path}: must be a file, and is {what}")
+    return os.path.isfile(path)
+
+
+def read_text(path):
+    """The text of a JSON file, of at most `MOST_BYTES`; errors as in `read_json`."""
+    if not is_there(path):
+        raise CheckpointError(f"{path}: no such file")
+    n_bytes = os.path.getsize(path)
+    if n_bytes > MOST_BYTES:
+        raise CheckpointError(f"{path}: has {n_bytes:,} bytes; {MOST_BYTES:,} is the most that is read")
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: not readable as JSON ({error})") from error
+
+
+def parse(text):
+    """What a JSON text says; a ValueError for one that says two things of one key."""
+    return json.loads(text, object_pairs_hook=_once)
+
+
+def _once(pairs):
+    found = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"{key!r} is in it twice")
+        found[key] = value
+    return found
 
 
 def read_json(path):
@@ -23,13 +72,12 @@ def read_json(path):
     Raises
     ------
     CheckpointError
-        When the file is missing, is not valid JSON, or holds something other than an object.
+        When the file is missing, too large, not valid JSON, or holds something other than an object.
     """
+    text = read_text(path)
     try:
-        value = json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(f"{path}: no such file") from None
-    except (OSError, ValueError, RecursionError) as error:
+        value = parse(text)
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: not readable as JSON ({error})") from error
     if not isinstance(value, dict):
         raise CheckpointError(f"{path}: holds a JSON {type(value).__name__}, not an object")
@@ -53,19 +101,19 @@ def whole(raw, key, default=None):
 
     Raises
     ------
-    ValueError
+    CheckpointError
     """
     value = _present(raw, key, default)
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{key} is {value!r}; it must be a whole number of 1 or more")
+        raise CheckpointError(f"{key} is {value!r}; it must be a whole number of 1 or more")
     return value
 
 
 def number(raw, key, default=None):
-    """A number above zero, as `whole`."""
+    """A number above zero, as `whole`; one so small or so large that arithmetic would end in infinity is none."""
     value = _present(raw, key, default)
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value <= sys.float_info.max:
-        raise ValueError(f"{key} is {value!r}; it must be a number above 0")
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 1e-30 <= value <= 1e30:
+        raise CheckpointError(f"{key} is {value!r}; it must be a number above 0, from 1e-30 to 1e30")
     return float(value)
 
 
@@ -73,7 +121,7 @@ def flag(raw, key, default):
     """True or false, as `whole`."""
     value = _present(raw, key, default)
     if not isinstance(value, bool):
-        raise ValueError(f"{key} is {value!r}; it must be true or false")
+        raise CheckpointError(f"{key} is {value!r}; it must be true or false")
     return value
 
 
@@ -81,7 +129,7 @@ def one_of(raw, key, known, default=None):
     """One of the values that are supported, as `whole`."""
     value = _present(raw, key, default)
     if not isinstance(value, str) or value not in known:
-        raise ValueError(f"{key} is {value!r}, which is not supported; supported: {', '.join(known)}")
+        raise CheckpointError(f"{key} is {value!r}, which is not supported; supported: {', '.join(known)}")
     return value
 
 
@@ -89,18 +137,24 @@ def section(raw, key):
     """An object within the config; an empty one when absent or null."""
     value = raw.get(key)
     if value is not None and not isinstance(value, dict):
-        raise ValueError(f"{key} is {value!r}; it must be an object")
+        raise CheckpointError(f"{key} is {value!r}; it must be an object")
     return value or {}
 
 
 def token_ids(raw, key, vocab_size):
-    """A tuple of token ids below `vocab_size`, from a list, a single one, or none (absent or null)."""
+    """A tuple of token ids, from a list, a single one, or none (absent or null).
+
+    One beyond the vocabulary, as the default ids of GPT-2 are in a small one, can never come up: it is left out, with
+    a warning.
+    """
     value = raw.get(key)
     ids = value if isinstance(value, list) else [] if value is None else [value]
     for i in ids:
-        if not isinstance(i, int) or isinstance(i, bool) or not 0 <= i < vocab_size:
-            raise ValueError(f"{key} is {value!r}; it must be a token id from 0 to {vocab_size - 1}")
-    return tuple(ids)
+        if not isinstance(i, int) or isinstance(i, bool) or i < 0:
+            raise CheckpointError(f"{key} is {value!r}; it must be a token id from 0 to {vocab_size - 1}")
+        if i >= vocab_size:
+            warnings.warn(f"{key} {i} is beyond the vocabulary of {vocab_size}: there is no such token", stacklevel=2)
+    return tuple(i for i in ids if i < vocab_size)
 
 
 def token_id(raw, key, vocab_size):
@@ -113,17 +167,26 @@ def one_or_many(ids):
     return None if not ids else ids[0] if len(ids) == 1 else list(ids)
 
 
+def renamed(raw, names):
+    """The same with some keys under other names (old to new); refused where both are there and differ."""
+    raw = dict(raw)
+    for old, new in names.items():
+        if old in raw and raw.setdefault(new, raw[old]) != raw[old]:
+            raise CheckpointError(f"{new} is {raw[new]!r}, but {old}, its other name, is {raw[old]!r}")
+    return raw
+
+
 def divides(part, whole_, names):
     """Refuse sizes that do not divide evenly; `names` are the two keys."""
     if whole_ % part:
-        raise ValueError(f"{names[1]} is {whole_}, which {names[0]} {part} does not divide")
+        raise CheckpointError(f"{names[1]} is {whole_}, which {names[0]} {part} does not divide")
 
 
 def refuse(raw, **unsupported):
     """Refuse each key that is set to anything but what is given here (or absent, or null)."""
     for key, harmless in unsupported.items():
         if raw.get(key) not in (None, harmless):
-            raise ValueError(f"{key} is {raw[key]!r}, which is not supported")
+            raise CheckpointError(f"{key} is {raw[key]!r}, which is not supported")
 
 
 def _present(raw, key, default):
@@ -131,5 +194,5 @@ def _present(raw, key, default):
     if value is None:
         value = default
     if value is None:
-        raise ValueError(f"{key} is missing")
+        raise CheckpointError(f"{key} is missing")
     return value

@@ -1,12 +1,15 @@
 """A Hugging Face folder to config, arrays and tokenizer, and back.
 
 A folder holds ``config.json``, ``model.safetensors`` (or ``model.safetensors.index.json`` and its shards) and
-``tokenizer.json``. What its config and its tensors are called is in `llama` and `gpt2`, one architecture a file.
+``tokenizer.json``; by other hands also ``generation_config.json``, whose ends of text count as well. What its config
+and its tensors are called is in `llama` and `gpt2`, one architecture a file.
 """
 
 import json
 import os
 import tempfile
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +18,11 @@ from safetensors.numpy import save_file
 
 from . import gpt2, llama
 from .checkpoint import read_tensors
-from .fields import CheckpointError, read_json
-from .tokenizer import read_tokenizer
+from .fields import CheckpointError, is_there, read_json, token_ids
+from .tokenizer import begin_of_text, begun_by, read_tokenizer
 
 FORMATS = {"llama": llama, "mistral": llama, "qwen2": llama, "gpt2": gpt2}
+FORMER = ("tokenizer_config.json", "generation_config.json")  # said in config.json and tokenizer.json when written
 MOST_LAYERS = 10_000  # far beyond any model: the names alone of 10**12 layers would fill all memory
 
 
@@ -81,24 +85,54 @@ def read(folder, *, dtype):
     CheckpointError
         Naming the file, tensor or value that is wrong.
     """
-    raw = read_json(folder / "config.json")
-    try:
-        config = config_of(raw)
-    except ValueError as error:
-        raise CheckpointError(f"{folder / 'config.json'}: {error}") from error
+    config = _read_config(folder)
     form = FORMATS[config.model_type]
     tokenizer = read_tokenizer(folder, config.vocab_size)
+    config = replace(config, bos=begin_of_text(folder, tokenizer, config))
+    shapes, untied = tensor_shapes(config), tensor_shapes(replace(config, tied=False))
     tensors, ignored = read_tensors(
-        folder, tensor_shapes(config), prefix=form.PREFIX, harmless=form.HARMLESS, dtype=dtype
+        folder,
+        shapes,
+        optional={name: shape for name, shape in untied.items() if name not in shapes},
+        prefix=form.PREFIX,
+        harmless=form.HARMLESS,
+        dtype=dtype,
     )
+    for name in set(tensors) - set(shapes):  # an output matrix, though the config says it is the embedding
+        if np.array_equal(tensors[name], tensors[form.tensor_name("embed")]):
+            ignored = sorted([*ignored, name])
+        else:
+            config = replace(config, tied=False)
     return config, from_tensors(config, tensors), tokenizer, ignored
+
+
+def _read_config(folder):
+    """The config of a folder, with the ends of text of both its files."""
+    path = folder / "config.json"
+    raw = read_json(path)
+    with _naming(path):
+        config = config_of(raw)
+    path = folder / "generation_config.json"
+    raw = read_json(path) if is_there(path) else {}
+    with _naming(path):
+        more = token_ids(raw, "eos_token_id", config.vocab_size)
+    return replace(config, eos=tuple(dict.fromkeys((*config.eos, *more))))
+
+
+@contextmanager
+def _naming(path):
+    """Say which file holds what an error is about."""
+    try:
+        yield
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}") from error
 
 
 def write(folder, config, arrays, tokenizer=None):
     """Write a Hugging Face folder that loads again bit for bit, here and in transformers.
 
-    Every file is written in another place first and moved when all are whole. A tokenizer that lay in the folder
-    belonged to another model and goes.
+    Every file is written in another place first and moved when all are whole. A tokenizer and settings that lay in
+    the folder belonged to another model and go. The tokenizer is written so that it begins a text as the model does.
 
     Parameters
     ----------
@@ -124,12 +158,13 @@ def write(folder, config, arrays, tokenizer=None):
             save_file(whole, f"{half}/model.safetensors", metadata={"format": "pt"})
             Path(half, "config.json").write_text(json.dumps(raw_config, indent=2) + "\n", encoding="utf-8")
             if tokenizer is not None:
-                Path(half, "tokenizer.json").write_text(tokenizer.to_str(pretty=True), encoding="utf-8")
+                text = begun_by(tokenizer, config.bos).to_str(pretty=True)
+                Path(half, "tokenizer.json").write_text(text, encoding="utf-8")
             mode = Path(half, "config.json").stat().st_mode  # save_file lets only the owner read
             for path in sorted(Path(half).iterdir()):
                 path.chmod(mode)
                 os.replace(path, folder / path.name)
-            if tokenizer is None:
-                (folder / "tokenizer.json").unlink(missing_ok=True)
+            for name in FORMER if tokenizer is not None else ("tokenizer.json", *FORMER):
+                (folder / name).unlink(missing_ok=True)
     except (OSError, SafetensorError, ValueError) as error:
         raise CheckpointError(f"{folder}: cannot be written ({error})") from error

@@ -1,9 +1,18 @@
 """GPT-2's ``config.json`` and tensor names, translated once: to ours when a folder is read, back when it is written."""
 
 from .. import gpt2
-from .fields import divides, flag, number, one_of, one_or_many, refuse, section, token_id, token_ids, whole
+from .fields import divides, flag, number, one_of, one_or_many, refuse, renamed, section, token_id, token_ids, whole
 
 ARCHITECTURE = gpt2
+# Names of other models' sizes, by which transformers takes them as well
+ALIASES = {
+    "hidden_size": "n_embd",
+    "num_hidden_layers": "n_layer",
+    "num_attention_heads": "n_head",
+    "max_position_embeddings": "n_positions",
+}
+# The names of the one activation, x tanh'ed; they differ in the last bits
+GELU_NEW = ("gelu_new", "gelu_pytorch_tanh", "gelu_fast", "gelu_accurate")
 # Our name -> Hugging Face's: of a layer's arrays, within "transformer.h.{i}."
 LAYER = {
     "ln1": "ln_1.weight",
@@ -64,7 +73,8 @@ def read_config(raw):
         Naming the key that is missing, impossible or not supported.
     """
     one_of(raw, "model_type", ("gpt2",))
-    one_of(raw, "activation_function", ("gelu_new", "gelu_pytorch_tanh"), "gelu_new")
+    raw = renamed(raw, ALIASES)
+    one_of(raw, "activation_function", GELU_NEW, "gelu_new")
     refuse(
         raw,
         scale_attn_weights=True,

@@ -4,8 +4,13 @@ import re
 import sys
 from pathlib import Path
 
+from .checkpoint import shards_of
+from .fields import CheckpointError
+
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")  # owner/name
-FILES = ["config.json", "tokenizer.json", "model.safetensors", "model.safetensors.index.json", "model-*.safetensors"]
+# Whatever there is of these; they name the others
+FIRST = ["config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"]
+FIRST += ["model.safetensors", "model.safetensors.index.json"]
 
 
 def fetch(hub_id, revision=None):
@@ -28,6 +33,8 @@ def fetch(hub_id, revision=None):
     ------
     OSError
         When the hub cannot be reached and the files are not in its cache, or there is no such checkpoint.
+    CheckpointError
+        For an index that names shards outside the checkpoint.
     """
     import huggingface_hub  # takes a quarter of a second: only for those who ask for the hub
     from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
@@ -36,7 +43,14 @@ def fetch(hub_id, revision=None):
     if hide_bars:
         disable_progress_bars()
     try:
-        return Path(huggingface_hub.snapshot_download(hub_id, revision=revision, allow_patterns=FILES))
+        folder = Path(huggingface_hub.snapshot_download(hub_id, revision=revision, allow_patterns=FIRST))
+        index = folder / "model.safetensors.index.json"
+        if index.is_file() and not (folder / "model.safetensors").is_file():
+            shards = sorted(set(shards_of(index).values()))
+            huggingface_hub.snapshot_download(hub_id, revision=revision, allow_patterns=shards)
+        return folder
+    except CheckpointError:
+        raise
     except Exception as error:  # the HTTP client beneath changes with the version, and its errors with it
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise OSError(f"{hub_id}: not to be had from the hub ({reason})") from error

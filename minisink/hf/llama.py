@@ -1,11 +1,19 @@
 """Llama's ``config.json`` and tensor names, translated once: to ours when a folder is read, back when it is written."""
 
+import warnings
+
 from .. import llama
 from .fields import divides, flag, number, one_of, one_or_many, refuse, section, token_id, token_ids, whole
 
 ARCHITECTURE = llama
 # Whether q, k and v carry a bias when the config does not say
 QKV_BIAS = {"llama": False, "mistral": False, "qwen2": True}
+# What transformers takes for a key that is absent; a key that is null says that there is none
+ABSENT = {
+    "llama": {"num_key_value_heads": None, "max_position_embeddings": 2048},
+    "mistral": {"num_key_value_heads": 8, "max_position_embeddings": 131072, "sliding_window": 4096},
+    "qwen2": {"num_key_value_heads": 32, "max_position_embeddings": 32768, "sliding_window": 4096},
+}
 # Our name -> Hugging Face's: of a layer's arrays, within "model.layers.{i}."
 LAYER = {
     "attn_norm": "input_layernorm.weight",
@@ -27,8 +35,11 @@ LAYER = {
     "sink_logits": "self_attn.sinks",
 }
 WHOLE = {"embed": "model.embed_tokens.weight", "norm": "model.norm.weight", "head": "lm_head.weight"}
-# Tensors that other tools write beside these, and a forward pass does not need
-HARMLESS = (r"(model\.)?layers\.\d+\.self_attn\.rotary_emb\.inv_freq", r"(model\.)?rotary_emb\.inv_freq")
+# Tables that other tools write beside these, and that a forward pass makes for itself
+HARMLESS = (
+    r"(model\.)?(layers\.\d+\.self_attn\.)?rotary_emb\.(inv_freq|original_inv_freq|cos_cached|sin_cached)",
+    r"(model\.)?position_ids",
+)
 PREFIX = "model."  # some files leave it out
 
 
@@ -64,25 +75,26 @@ def read_config(raw):
         Naming the key that is missing, impossible or not supported.
     """
     model_type = one_of(raw, "model_type", tuple(QKV_BIAS))
+    raw = ABSENT[model_type] | raw
     one_of(raw, "hidden_act", ("silu", "swish"), "silu")
     refuse(raw, partial_rotary_factor=1.0, quantization_config=None)
     C, H = whole(raw, "hidden_size"), whole(raw, "num_attention_heads")
     if raw.get("head_dim") is None:
         divides(H, C, ("num_attention_heads", "hidden_size"))
-    K = whole(raw, "num_key_value_heads", 8 if model_type == "mistral" else H)
+    K = whole(raw, "num_key_value_heads", H)
     divides(K, H, ("num_key_value_heads", "num_attention_heads"))
     D = whole(raw, "head_dim", C // H or None)
     if D % 2:
         raise ValueError(f"head_dim is {D}; rotary positions need an even one")
-    max_positions = whole(raw, "max_position_embeddings", 2048)
-    _refuse_sliding_window(raw, model_type, max_positions)
+    n_layers, max_positions = whole(raw, "num_hidden_layers"), whole(raw, "max_position_embeddings")
+    _refuse_sliding_window(raw, model_type, n_layers, max_positions)
     theta, scaling = _rope(raw)
     ours = section(raw, "minisink")
     V = whole(raw, "vocab_size")
     llama_bias = model_type == "llama" and flag(raw, "attention_bias", False)
     return llama.Config(
         d_model=C,
-        n_layers=whole(raw, "num_hidden_layers"),
+        n_layers=n_layers,
         n_heads=H,
         n_kv_heads=K,
         head_dim=D,
@@ -166,17 +178,25 @@ def _rope(raw):
     return theta, scaling
 
 
-def _refuse_sliding_window(raw, model_type, max_positions):
-    """A window built into the model changes every layer's mask; one that no text can reach does not."""
-    if model_type == "llama":
+def _refuse_sliding_window(raw, model_type, n_layers, max_positions):
+    """A window built into the model changes every layer's mask, but for texts that are no longer than it."""
+    if model_type == "llama" or raw["sliding_window"] is None:
         return
-    if model_type == "qwen2" and not flag(raw, "use_sliding_window", False):
+    if model_type == "qwen2" and not (flag(raw, "use_sliding_window", False) and _some_layer_slides(raw, n_layers)):
         return
-    if raw.get("sliding_window", 4096) is None:
-        return
-    window = whole(raw, "sliding_window", 4096)
+    window = whole(raw, "sliding_window")
     if window < max_positions:
         raise ValueError(
-            f"sliding_window is {window}, shorter than max_position_embeddings {max_positions}: "
-            "a window inside the model is not supported"
+            f"sliding_window is {window}, shorter than max_position_embeddings {max_positions}: a window inside the "
+            "model is not supported; null in its place sees every token, which is the same for texts within it"
         )
+    warnings.warn(f"sliding_window is {window}: in a longer text every token is seen all the same", stacklevel=2)
+
+
+def _some_layer_slides(raw, n_layers):
+    """Whether a layer of Qwen2 has the window: those that are named, or those from `max_window_layers` on."""
+    kinds = raw.get("layer_types")
+    if kinds is not None:
+        return kinds != ["full_attention"] * n_layers
+    full = raw.get("max_window_layers", 28)
+    return not isinstance(full, int) or full < n_layers

@@ -1,6 +1,8 @@
-"""``tokenizer.json`` of a folder, set so that a text is taken as it is."""
+"""``tokenizer.json`` of a folder, set so that a text is taken as it is; and the token that begins a text."""
 
-from .fields import CheckpointError
+import os
+
+from .fields import CheckpointError, is_there, parse, read_text
 
 
 def read_tokenizer(folder, vocab_size):
@@ -20,21 +22,104 @@ def read_tokenizer(folder, vocab_size):
     Raises
     ------
     CheckpointError
-        When the file cannot be read, or names an id that the model has no embedding for.
+        When the file cannot be read, or could give an id that the model has no embedding for.
     """
     path = folder / "tokenizer.json"
-    if not path.is_file():
+    if not is_there(path):
         return None
+    text = read_text(path)
     from tokenizers import Tokenizer  # here, so that minisink can be imported without it
 
     try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises nothing narrower
+        _refuse_double_ids(parse(text))
+        tokenizer = Tokenizer.from_str(text)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # the library raises nothing narrower, and a panic of its is no Exception
         raise CheckpointError(f"{path}: not a tokenizer ({error})") from error
     tokenizer.encode_special_tokens = True
     tokenizer.no_truncation()  # some files carry the settings of a training run
     tokenizer.no_padding()
-    largest = max(tokenizer.get_vocab().values(), default=-1)
+    # a special token that was added, as [PAD] is for many a training, never comes out of a text
+    added = [i for i, token in tokenizer.get_added_tokens_decoder().items() if not token.special]
+    largest = max([*tokenizer.get_vocab(with_added_tokens=False).values(), *added], default=-1)
     if largest >= vocab_size:
         raise CheckpointError(f"{path}: has token id {largest}, but the model's vocab_size is {vocab_size}")
+    return tokenizer
+
+
+def _refuse_double_ids(about):
+    """Two words of one id, for which the library panics: lines of its own on stderr, whatever is caught."""
+    model = about.get("model") if isinstance(about, dict) else None
+    words = model.get("vocab") if isinstance(model, dict) else None
+    if isinstance(words, dict) and len(set(map(str, words.values()))) < len(words):
+        raise ValueError("two words of its vocabulary have one id")
+
+
+def begin_of_text(folder, tokenizer, config):
+    """The token id that begins a text, or None: what the tokenizer puts there, as transformers has it.
+
+    The post-processor of ``tokenizer.json`` alone says it: Llama's puts one token first, those of GPT-2 and Qwen2
+    none, whatever ``bos_token_id`` is in ``config.json``. A folder with no word on the matter, neither a
+    post-processor nor a ``tokenizer_config.json`` beside it, begins a text with that `bos_token_id`.
+
+    Parameters
+    ----------
+    folder : Path
+    tokenizer : tokenizers.Tokenizer or None
+    config : Config
+        From ``config.json`` alone.
+
+    Returns
+    -------
+    int or None
+
+    Raises
+    ------
+    CheckpointError
+        For more than one token, or one that the model has no embedding for.
+    """
+    if tokenizer is None:
+        return config.bos
+    if tokenizer.post_processor is None:
+        return None if os.path.lexists(folder / "tokenizer_config.json") else config.bos
+    first = put_first(tokenizer)
+    if len(first) > 1 or any(i >= config.vocab_size for i in first):
+        path, most = folder / "tokenizer.json", f"one below {config.vocab_size} is the most"
+        raise CheckpointError(f"{path}: puts the token ids {first} in front of a text; {most}")
+    return next(iter(first), None)
+
+
+def put_first(tokenizer):
+    """The token ids that a tokenizer's post-processor puts in front of every text.
+
+    >>> from tokenizers import Tokenizer, models, processors
+    >>> tokenizer = Tokenizer(models.BPE())
+    >>> put_first(tokenizer)
+    []
+    >>> tokenizer.post_processor = processors.TemplateProcessing("<s> $A", special_tokens=[("<s>", 7)])
+    >>> put_first(tokenizer)
+    [7]
+    """
+    from tokenizers import Tokenizer, models
+
+    bare = Tokenizer(models.WordLevel({"text": 0}, unk_token="text"))  # whatever the words of the tokenizer are
+    bare.post_processor = tokenizer.post_processor
+    encoding = bare.encode("text")
+    added = encoding.special_tokens_mask
+    return encoding.ids[: added.index(0)] if 0 in added else []
+
+
+def begun_by(tokenizer, bos):
+    """The same tokenizer with a post-processor that begins a text with `bos`, or with nothing for None."""
+    from tokenizers import Tokenizer, processors
+
+    if put_first(tokenizer) == ([] if bos is None else [bos]):
+        return tokenizer
+    tokenizer = Tokenizer.from_str(tokenizer.to_str())
+    first = [] if bos is None else ["<s>"]  # a name within the template; the token has its own
+    known = [{"id": "<s>", "ids": [bos], "tokens": [tokenizer.id_to_token(bos) or "<s>"]}] if first else []
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=[*first, "$A"], pair=[*first, "$A", "$B"], special_tokens=known
+    )
     return tokenizer

@@ -1,6 +1,8 @@
 """Folders in: every dtype, spelling and layout that is promised, and one clear CheckpointError for everything else."""
 
+import io
 import json
+import os
 import re
 import shutil
 import struct
@@ -8,20 +10,24 @@ import subprocess
 import sys
 import tempfile
 import warnings
+from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tiny
-from folders import file_of, models, packed, same, shard, tensors, tensors_of, with_header, words, write
+from folders import begins_with, file_of, models, packed, same, shard, tensors, tensors_of, with_header, words, write
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
+from tokenizers import Tokenizer, processors
+from tokenizers.models import WordLevel
 
 import minisink
 from minisink import CheckpointError, gpt2, llama
 from minisink.hf import checkpoint
 from minisink.hf.folder import FORMATS, config_of, raw_of
+from minisink.system.resources import shipped, shipped_names
 
 # What loads ---------------------------------------------------------------------------------------
 
@@ -134,6 +140,195 @@ def test_special_tokens_in_a_text_stay_text(tmp_path):
     assert model.encode("<s>", bos=False).tolist() == [0]
 
 
+def test_a_token_beyond_the_vocabulary_that_never_comes_up_is_no_fault(tmp_path):
+    """[PAD], added for a training and no word of the model's; the text of it is another word."""
+    write(tmp_path, tiny.make(), tokenizer=words(17, ["[PAD]"]))
+    model = minisink.load(tmp_path)
+    assert model.tokenizer.token_to_id("[PAD]") == 17
+    assert model.encode("w3 [PAD]").tolist() == [3, 0]
+
+
+@pytest.mark.parametrize("arch", [llama, gpt2])
+def test_a_stored_output_matrix_counts(tmp_path, arch):
+    """Where the config says that it is the embedding: an equal one is, another one is not, through a save as well."""
+    tied, untied = (tiny.make(arch, dtype=np.float32, tied=tied) for tied in (True, False))
+    stored = write(tmp_path, untied)
+    config(tie_word_embeddings=True)(tmp_path)
+    loaded = minisink.load(tmp_path)
+    assert not loaded.config.tied and loaded.ignored == []
+    np.testing.assert_array_equal(loaded.weights.head.T, stored["lm_head.weight"])
+    loaded.save(tmp_path / "again")
+    same(tensors(minisink.load(tmp_path / "again")), tensors(loaded))
+
+    write(tmp_path, tied)
+    tensor("lm_head.weight", packed(tied.weights.embed))(tmp_path)
+    loaded = minisink.load(tmp_path)
+    assert loaded.config.tied and loaded.ignored == ["lm_head.weight"]
+    assert np.shares_memory(loaded.weights.head, loaded.weights.embed)
+    tensor("lm_head.weight", packed(tied.weights.embed[1:]))(tmp_path)
+    assert "tensor lm_head.weight has shape" in refused(tmp_path)
+
+
+@pytest.mark.parametrize("arch", [llama, gpt2])
+def test_ids_beyond_the_vocabulary_are_warned_about(tmp_path, arch):
+    """Every tiny GPT-2 has the large one's ids by default: there is no such token, and the model loads."""
+    write(tmp_path, tiny.make(arch))
+    config(bos_token_id=17, eos_token_id=[3, 50256])(tmp_path)
+    with pytest.warns(UserWarning, match="beyond the vocabulary of 17") as caught:
+        loaded = minisink.load(tmp_path)
+    said = [str(w.message) for w in caught]
+    assert [line[: line.index(" is")] for line in said] == ["bos_token_id 17", "eos_token_id 50256"]
+    assert (loaded.config.bos, loaded.config.eos) == (None, (3,))
+
+
+def test_both_files_say_what_ends_a_text(tmp_path):
+    """A chat model ends its turn with a token that generation_config.json alone names; saved, config.json has all."""
+    write(tmp_path, tiny.make(eos=(5,)), tokenizer=words(17))
+    put("generation_config.json", {"eos_token_id": [3, 5]})(tmp_path)
+    loaded = minisink.load(tmp_path)
+    assert loaded.config.eos == (5, 3)
+    loaded.save(tmp_path)
+    assert not (tmp_path / "generation_config.json").exists()
+    assert minisink.load(tmp_path).config.eos == (5, 3)
+
+
+def test_a_text_that_the_tokenizer_cannot_take_is_said_so(tmp_path):
+    """A tokenizer without its own word for the unknown, at the first unknown word."""
+    write(tmp_path, tiny.make(), tokenizer=Tokenizer(WordLevel({"it": 2}, unk_token="<unk>")))
+    model = minisink.load(tmp_path)
+    assert model.encode("it").tolist() == [2]
+    with pytest.raises(ValueError, match=r"its tokenizer.json cannot encode this text \(WordLevel error: Missing"):
+        model.encode("was")
+
+
+# What begins a text -------------------------------------------------------------------------------
+
+BEGINNINGS = {
+    # post-processor of tokenizer.json, tokenizer_config.json, the id in config.json -> what a text begins with
+    "Llama's template": (lambda: begins_with(words(17), 4), {"add_bos_token": True}, 4, [4]),
+    "a template and nothing else": (lambda: begins_with(words(17), 4), None, None, [4]),
+    "a template of another token": (lambda: begins_with(words(17), 4), {}, 3, [4]),
+    "a template of none": (lambda: begins_with(words(17)), None, 3, []),
+    "Llama 3's, after the bytes": (lambda: after_bytes(words(17), 4), {}, 3, [4]),
+    "GPT-2's": (lambda: after_bytes(words(17)), {"bos_token": "w3"}, 3, []),
+    "Qwen2's, with no tokenizer_config.json": (lambda: after_bytes(words(17)), None, 3, []),
+    "SmolLM2's": (lambda: words(17), {"bos_token": "w3"}, 3, []),
+    "no word on it": (lambda: words(17), None, 3, [3]),
+    "no word on it, nor a token": (lambda: words(17), None, None, []),
+}
+
+
+def after_bytes(tokenizer, *ids):
+    """A post-processor in several steps."""
+    bytes_first = processors.ByteLevel()
+    template = begins_with(words(17), *ids).post_processor
+    tokenizer.post_processor = processors.Sequence([bytes_first, template]) if ids else bytes_first
+    return tokenizer
+
+
+@pytest.mark.parametrize(("tokenizer", "settings", "bos", "begin"), BEGINNINGS.values(), ids=BEGINNINGS)
+def test_the_tokenizer_says_what_begins_a_text(tmp_path, tokenizer, settings, bos, begin):
+    """And what is saved begins so again, by the tokenizer alone."""
+    write(tmp_path, tiny.make(bos=bos), tokenizer=tokenizer())
+    if settings is not None:
+        put("tokenizer_config.json", settings)(tmp_path)
+    model = minisink.load(tmp_path)
+    assert model.config.bos == next(iter(begin), None)
+    assert model.encode("w7 w9").tolist() == [*begin, 7, 9]
+    assert model.encode("w7 w9", bos=False).tolist() == [7, 9]
+    model.save(tmp_path)
+    again = minisink.load(tmp_path)
+    assert again.config == model.config
+    assert again.tokenizer.encode("w7 w9").ids == [*begin, 7, 9]
+    assert not (tmp_path / "tokenizer_config.json").exists()
+
+
+@pytest.mark.parametrize("name", shipped_names())
+def test_shipped_tokenizers_agree_with_their_configs(name):
+    """What the tokenizer puts first is the config's begin of text: <s>, or nothing for the twins trained without."""
+    tokenizer = Tokenizer.from_file(str(shipped(name) / "tokenizer.json"))
+    bos = json.loads((shipped(name) / "config.json").read_text(encoding="utf-8"))["bos_token_id"]
+    begin = [] if name in ("novels-vanilla", "novels-softmax1") else [0]
+    assert tokenizer.encode("It").ids == [*begin, *minisink.load(name).encode("It", bos=False)]
+    assert minisink.load(name).encode("It").tolist() == tokenizer.encode("It").ids
+    assert bos == next(iter(begin), None)
+
+
+# Defaults -----------------------------------------------------------------------------------------
+
+SMALL = {"hidden_size": 64, "num_attention_heads": 32, "num_hidden_layers": 2, "intermediate_size": 3, "vocab_size": 7}
+STATED = {
+    # (n_kv_heads, max_positions, norm_eps, rope_theta, tied) where config.json does not say
+    "llama": ({}, (32, 2048, 1e-6, 10000.0, False)),
+    "mistral": ({"sliding_window": None}, (8, 131072, 1e-6, 10000.0, False)),
+    "qwen2": ({}, (32, 32768, 1e-6, 10000.0, False)),
+}
+
+
+@pytest.mark.parametrize("model_type", STATED)
+def test_defaults_are_those_of_the_type(model_type):
+    more, stated = STATED[model_type]
+    read = config_of(SMALL | {"model_type": model_type} | more)
+    assert (read.n_kv_heads, read.max_positions, read.norm_eps, read.rope_theta, read.tied) == stated
+    assert raw_of(read)["model_type"] == read.model_type == model_type
+    assert config_of(raw_of(read)) == read
+    assert config_of(SMALL | {"model_type": model_type, "num_key_value_heads": None} | more).n_kv_heads == 32
+
+
+def test_defaults_of_gpt2_and_its_other_names():
+    read = config_of({"model_type": "gpt2", "n_embd": 8, "n_head": 2, "n_layer": 3, "vocab_size": 7})
+    assert (read.d_ff, read.max_positions, read.norm_eps, read.tied) == (32, 1024, 1e-5, True)
+    other = {"hidden_size": 8, "num_attention_heads": 2, "num_hidden_layers": 3, "max_position_embeddings": 9}
+    for activation in ("gelu_fast", "gelu_accurate", "gelu_pytorch_tanh"):
+        raw = {"model_type": "gpt2", "vocab_size": 7, "activation_function": activation} | other
+        assert config_of(raw) == replace(read, max_positions=9)
+
+
+@pytest.mark.parametrize("arch", [llama, gpt2])
+def test_a_config_does_not_change(arch):
+    with pytest.raises(FrozenInstanceError):
+        tiny.make(arch).config.n_layers = 4
+
+
+def test_a_window_that_only_a_longer_text_reaches_is_warned_about():
+    mistral = SMALL | {"model_type": "mistral", "max_position_embeddings": 4096}
+    with pytest.warns(UserWarning, match="sliding_window is 4096"):
+        config_of(mistral)
+    qwen2 = SMALL | {"model_type": "qwen2", "use_sliding_window": True, "sliding_window": 3}
+    for none in ({}, {"max_window_layers": 2}, {"layer_types": ["full_attention"] * 2}, {"sliding_window": None}):
+        config_of(qwen2 | none)  # no layer has it
+
+
+def test_the_message_names_the_shard(tmp_path):
+    """An unknown tensor in each of two shards."""
+    for place in (0, 1):
+        folder = tmp_path / str(place)
+        write(folder, tiny.make())
+        shard(folder)
+        path = sorted(folder.glob("model-*.safetensors"))[place]
+        path.write_bytes(file_of(tensors_of(path) | {"model.extra": packed(np.ones(3))}))
+        assert f"{path}: tensor model.extra has no place" in refused(folder)
+
+
+@pytest.mark.parametrize("what", ["weights", "shard", "config.json", "tokenizer.json"])
+def test_a_file_that_cannot_be_read_is_there(tmp_path, monkeypatch, what):
+    """No permission is not "no such file"."""
+    write(tmp_path, tiny.make(), tokenizer=words(17))
+    if what == "shard":
+        shard(tmp_path)
+    name = {"weights": "model.safetensors", "shard": "model-00002-of-00002.safetensors"}.get(what, what)
+    opened = io.open
+
+    def no(path, *args, **options):
+        if str(path).endswith(name):
+            raise PermissionError(13, "Permission denied", str(path))
+        return opened(path, *args, **options)
+
+    monkeypatch.setattr("builtins.open", no)
+    monkeypatch.setattr("io.open", no)
+    assert re.search(f"{name}: not .*Permission denied", refused(tmp_path))
+
+
 # What does not ------------------------------------------------------------------------------------
 
 DROP = object()
@@ -224,6 +419,26 @@ def promised(folder):
     path.write_bytes(file_of(raw))
 
 
+def instead(name, make):
+    """Something else in the place of a file."""
+
+    def apply(folder):
+        (folder / name).unlink()
+        make(folder / name)
+
+    return apply
+
+
+def long(name):
+    """A file that is 10 GB long, and takes no room."""
+    return lambda folder: os.truncate(folder / name, 10**10)
+
+
+def with_added(tokenizer, *tokens):
+    tokenizer.add_tokens(list(tokens))
+    return tokenizer
+
+
 def all_gone(folder):
     shutil.rmtree(folder)
 
@@ -268,7 +483,12 @@ BAD_FILES = {
     "a negative shape": (header(shape=[-10]), FILE),
     "a shape larger than the bytes": (header(shape=[11]), FILE),
     "an unknown dtype": (header(dtype="F99"), FILE),
-    "a folder in place of the file": (lambda f: ((f / FILE).unlink(), (f / FILE).mkdir()), "has neither"),
+    "a folder in place of the file": (instead(FILE, os.mkdir), f"{FILE}: must be a file, and is a folder"),
+    "a double tensor": (put(FILE, with_header(b'{"x": 1, "x": 1}')), FILE),
+    "a pickle": (
+        lambda f: ((f / FILE).unlink(), (f / "pytorch_model.bin").write_bytes(b"")),
+        "has neither model.safetensors nor model.safetensors.index.json, but pytorch_model.bin, which is not read",
+    ),
     # tensors
     "a missing tensor": (weights(lambda raw: raw.pop(NORM)), f"tensor {NORM} is missing"),
     "a missing layer": (
@@ -320,16 +540,60 @@ BAD_FILES = {
     "tokenizer is not JSON": (put("tokenizer.json", b"{"), "tokenizer.json: not a tokenizer"),
     "tokenizer is empty": (put("tokenizer.json", b""), "tokenizer.json: not a tokenizer"),
     "tokenizer is something else": (put("tokenizer.json", {"model": 3}), "tokenizer.json: not a tokenizer"),
-    "tokenizer is not UTF-8": (put("tokenizer.json", b"\xff"), "tokenizer.json: not a tokenizer"),
+    "tokenizer is not UTF-8": (put("tokenizer.json", b"\xff"), "tokenizer.json: not readable as JSON"),
+    "tokenizer is a folder": (instead("tokenizer.json", os.mkdir), "tokenizer.json: must be a file, and is a folder"),
+    "two words of one id": (
+        put("tokenizer.json", {"model": {"type": "BPE", "vocab": {"a": 0, "b": 0}, "merges": [["a", "b"]]}}),
+        "tokenizer.json: not a tokenizer (two words of its vocabulary have one id)",
+    ),
     "tokenizer larger than the vocabulary": (
         lambda folder: words(18).save(str(folder / "tokenizer.json")),
         "tokenizer.json: has token id 17, but the model's vocab_size is 17",
     ),
     "an added token beyond the vocabulary": (
-        lambda folder: words(17, ["<s>"]).save(str(folder / "tokenizer.json")),
+        lambda folder: with_added(words(17), "more").save(str(folder / "tokenizer.json")),
         "tokenizer.json: has token id 17",
     ),
+    "text begun beyond the vocabulary": (
+        lambda folder: begins_with(words(17), 17).save(str(folder / "tokenizer.json")),
+        "tokenizer.json: puts the token ids [17] in front of a text; one below 17 is the most",
+    ),
+    "text begun by two": (
+        lambda folder: begins_with(words(17), 3, 4).save(str(folder / "tokenizer.json")),
+        "tokenizer.json: puts the token ids [3, 4] in front of a text; one below 17 is the most",
+    ),
+    # whatever else can stand in the place of a file, and what is in it that says too much
+    "config is a folder": (instead("config.json", os.mkdir), "config.json: must be a file, and is a folder"),
+    "index is a folder": (
+        lambda f: ((f / FILE).unlink(), (f / INDEX).mkdir()),
+        f"{INDEX}: must be a file, and is a folder",
+    ),
+    "shard is a folder": (
+        lambda f: (shard(f), instead("model-00002-of-00002.safetensors", os.mkdir)(f)),
+        "model-00002-of-00002.safetensors: must be a file, and is a folder",
+    ),
+    "a name too long for a file": (lies_in("x" * 300 + ".safetensors"), ".safetensors: missing, though the index"),
+    "config of gigabytes": (long("config.json"), "config.json: has 10,000,000,000 bytes; 100,000,000 is the most"),
+    "tokenizer of gigabytes": (long("tokenizer.json"), "tokenizer.json: has 10,000,000,000 bytes; 100,000,000 is"),
+    "index of gigabytes": (lambda f: (shard(f), long(INDEX)(f)), f"{INDEX}: has 10,000,000,000 bytes; 100,000,000 is"),
+    "config says it twice": (put("config.json", b'{"a": 1, "a": 1}'), "config.json: not readable as JSON ('a' is in"),
+    "config says it twice within": (put("config.json", b'{"x": {"a": 1, "a": 2}}'), "config.json: not readable as"),
+    "index says it twice": (lambda f: (shard(f), put(INDEX, b'{"a": 1, "a": 1}')(f)), f"{INDEX}: not readable as JSON"),
+    "tokenizer says it twice": (put("tokenizer.json", b'{"a": 1, "a": 1}'), "tokenizer.json: not a tokenizer ('a' is"),
+    # where other hands write what ends a text
+    "generation is not JSON": (put("generation_config.json", b"{"), "generation_config.json: not readable as JSON"),
+    "generation ends in words": (
+        put("generation_config.json", {"eos_token_id": "</s>"}),
+        "generation_config.json: eos_token_id is '</s>'",
+    ),
 }
+if hasattr(os, "mkfifo"):
+    ELSE = {"folder": os.mkdir, "pipe": os.mkfifo, "link to nowhere": lambda path: os.symlink("nowhere", path)}
+    BAD_FILES |= {
+        f"{name} is a {what}": (instead(name, make), f"{name}: must be a file")
+        for name in ("config.json", "tokenizer.json", FILE)
+        for what, make in ELSE.items()
+    }
 
 NEEDED = {
     "llama": ["hidden_size", "num_attention_heads", "num_hidden_layers", "intermediate_size", "vocab_size"],
@@ -342,18 +606,19 @@ WHOLE = {
 NO_WHOLE = [0, -1, True, "8", 2.5, 8.0, [], {}, [8]]
 NUMBERS = {"llama": ["rms_norm_eps", "rope_theta"], "gpt2": ["layer_norm_epsilon"]}
 NO_NUMBER = [-1e-5, True, "1e-5", float("inf"), float("nan")]
-NO_NUMBER += [0, 0.0, [], {}, 10**400]
+NO_NUMBER += [0, 0.0, [], {}, 10**400, 1e-320, 1e-31, 1e31]
 FLAGS = {"llama": ["attention_bias", "mlp_bias", "tie_word_embeddings"], "gpt2": ["tie_word_embeddings"]}
 NO_FLAG = [0, 1, "true", [], {}]
 TOKEN_IDS = ["bos_token_id", "eos_token_id"]
-NO_TOKEN_ID = [-1, 17, 2**63, 1.0, True, "<s>", [17], {}]
+NO_TOKEN_ID = [-1, -(2**63), 1.0, True, "<s>", [-1], {}]
 NO_OBJECT = [[], ["linear"], "linear", 3, True]
 
+QWEN2 = {"model_type": "qwen2", "use_sliding_window": True, "sliding_window": 64}
 LINEAR = {"rope_type": "linear", "factor": 2.0}
 BAD_CONFIGS = [
     *[("llama", {"model_type": v}, "model_type") for v in ("bert", "mixtral", "", None, DROP, 3, ["llama"], {})],
     *[("llama", {"hidden_act": v}, "hidden_act") for v in ("gelu", "relu", 3, [])],
-    *[("gpt2", {"activation_function": v}, "activation_function") for v in ("gelu", "relu", 3, [])],
+    *[("gpt2", {"activation_function": v}, "activation_function") for v in ("gelu", "relu", "gelu_10", 3, [])],
     *[(kind, {key: DROP}, f"{key} is missing") for kind, keys in NEEDED.items() for key in keys],
     *[(kind, {key: None}, f"{key} is missing") for kind, keys in NEEDED.items() for key in keys],
     *[(kind, {key: v}, f"{key} is {v!r}") for kind, keys in WHOLE.items() for key in keys for v in NO_WHOLE],
@@ -374,7 +639,19 @@ BAD_CONFIGS = [
     ("gpt2", {"add_cross_attention": True}, "add_cross_attention is True"),
     ("llama", {"model_type": "mistral", "sliding_window": 64}, "sliding_window is 64"),
     ("llama", {"model_type": "mistral", "sliding_window": 0}, "sliding_window is 0"),
-    ("llama", {"model_type": "qwen2", "use_sliding_window": True, "sliding_window": 64}, "sliding_window is 64"),
+    (
+        "llama",
+        {"model_type": "mistral", "max_position_embeddings": DROP},
+        "sliding_window is 4096, shorter than max_position_embeddings 131072",
+    ),
+    *[
+        ("llama", QWEN2 | kinds, "sliding_window is 64")
+        for kinds in ({"max_window_layers": 2}, {"max_window_layers": 0})
+    ],
+    ("llama", QWEN2 | {"layer_types": ["full_attention"] * 2 + ["sliding_attention"]}, "sliding_window is 64"),
+    ("llama", QWEN2 | {"layer_types": "full_attention"}, "sliding_window is 64"),
+    ("gpt2", {"hidden_size": 25}, "n_embd is 24, but hidden_size, its other name, is 25"),
+    ("llama", {"hidden_act": "x" * 100_000}, "[...]"),
     *[("llama", {"rope_scaling": {"type": v, "factor": 2.0}}, "rope type") for v in ("yarn", "dynamic", 3, [], None)],
     ("llama", {"rope_scaling": {"type": "linear"}}, "factor is missing"),
     *[("llama", {"rope_scaling": LINEAR | {"factor": v}}, f"factor is {v!r}") for v in NO_NUMBER],
@@ -418,6 +695,7 @@ def refused(folder):
         warnings.simplefilter("error")
         minisink.load(folder)
     assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 1000
     return str(caught.value)
 
 
@@ -486,18 +764,37 @@ def test_a_name_that_means_nothing_is_refused(tmp_path, monkeypatch, name):
         minisink.load(name)
 
 
+def test_a_path_that_leads_to_no_model_is_said_so(tmp_path, monkeypatch):
+    """A file instead of its folder; an adapter; and a path that looks like a hub id, of which the hub was asked."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("minisink.hf.hub.fetch", not_to_be_had)
+    write(tmp_path / "models" / "llama", tiny.make())
+    put("adapter_config.json", {})(tmp_path)
+    assert "this folder has no config.json, but an adapter: merge it" in refused(".")
+    assert "llama/config.json: is no folder; a model is the folder" in refused("models/llama/config.json")
+    assert refused("models/lama") == "models/lama: not to be had, and no folder here; models holds llama"
+    assert refused("modles/llama") == "modles/llama: not to be had, and no folder here"
+
+
+def not_to_be_had(hub_id, revision):
+    raise OSError(f"{hub_id}: not to be had")
+
+
 # Anything at all ----------------------------------------------------------------------------------
 
 
 def loads_or_says_why(folder):
-    """A model or a CheckpointError; the only warnings are about numbers."""
+    """A model or a CheckpointError; the only warnings are about numbers and windows."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             model = minisink.load(folder)
         except CheckpointError:
             model = None
-    assert all(issubclass(w.category, UserWarning) and "holds NaN or infinity" in str(w.message) for w in caught)
+    assert all(issubclass(w.category, UserWarning) for w in caught)
+    assert all(
+        re.search("holds NaN or infinity|is beyond the vocabulary|^sliding_window", str(w.message)) for w in caught
+    )
     return model
 
 
@@ -556,6 +853,9 @@ CONFIG_KEYS = [
     "minisink",
     "sliding_window",
     "use_sliding_window",
+    "max_window_layers",
+    "layer_types",
+    "hidden_size",
     "n_ctx",
     "n_inner",
 ]

@@ -17,6 +17,9 @@ from folders import shard, words, write
 
 MAIN, OTHER = "1" * 40, "2" * 40  # commits
 UNWANTED = {"README.md": b"no", "pytorch_model.bin": b"no", "onnx/model.onnx": b"no", "tokenizer.model": b"no"}
+UNWANTED |= {"model-00003-of-00003.safetensors": b"no", "consolidated.safetensors": b"no"}  # in no index
+SHARDS = ["shard_1.safetensors", "model.safetensors-00002-of-00002.safetensors"]  # they need no usual names
+SMALL = {"generation_config.json": b'{"eos_token_id": 5}', "tokenizer_config.json": b"{}"}
 
 
 class Hub(ThreadingHTTPServer):
@@ -91,9 +94,10 @@ def folder_files(folder):
 def hub(tmp_path):
     """A hub with "someone/tiny": sharded on main, in one file as v2."""
     write(tmp_path / "main", tiny.make(seed=1), tokenizer=words(17))
-    shard(tmp_path / "main")
-    write(tmp_path / "v2", tiny.make(seed=2), tokenizer=words(17))
-    files = {commit: folder_files(tmp_path / name) | UNWANTED for commit, name in ((MAIN, "main"), (OTHER, "v2"))}
+    shard(tmp_path / "main", SHARDS)
+    write(tmp_path / "v2", tiny.make(seed=2, bos=3), tokenizer=words(17))
+    commits = {MAIN: tmp_path / "main", OTHER: tmp_path / "v2"}
+    files = {commit: folder_files(folder) | SMALL | UNWANTED for commit, folder in commits.items()}
     hub = Hub(files)
     thread = threading.Thread(target=hub.serve_forever, daemon=True)
     thread.start()
@@ -110,7 +114,7 @@ time.sleep = lambda seconds: None  # the library waits between attempts
 for name, revision in json.loads(sys.argv[1]):
     try:
         model = minisink.load(name, revision=revision)
-        print(json.dumps([model.name, float(model.weights.embed[0, 0]), model.tokenizer is not None]))
+        print(json.dumps([model.name, float(model.weights.embed[0, 0]), model.config.bos, model.config.eos]))
     except minisink.CheckpointError as error:
         print(json.dumps(str(error)))
 """
@@ -142,15 +146,26 @@ def test_a_hub_id_loads_and_stays(hub, tmp_path):
     """Main by default, a branch or commit by name, only the files that matter; and then without the hub."""
     home = tmp_path / "home"
     wanted = [["someone/tiny", None], ["someone/tiny", "v2"], ["someone/tiny", OTHER]]
-    main, other = (["someone/tiny", first_number(seed), True] for seed in (1, 2))
+    main, other = (["someone/tiny", first_number(seed), None, [5]] for seed in (1, 2))
     assert loads(hub, home, *wanted) == [main, other, other]
     fetched = {line.split("/")[-1] for line in hub.asked if line.startswith("GET someone")}
-    shards = {"model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors", "model.safetensors.index.json"}
-    assert fetched == {"config.json", "tokenizer.json", "model.safetensors", *shards}
+    weights = {"model.safetensors", "model.safetensors.index.json", *SHARDS}
+    assert fetched == {"config.json", "tokenizer.json", *SMALL, *weights}
 
     hub.asked.clear()
     assert loads(hub, home, ["someone/tiny", None], ["someone/tiny", "v2"], offline=True) == [main, other]
     assert hub.asked == []
+
+
+def test_an_index_that_names_more_than_plain_files_is_refused(hub, tmp_path):
+    """Neither a pattern nor a path: no more is fetched than the small files."""
+    index = json.loads(hub.files[MAIN]["model.safetensors.index.json"])
+    for i, name in enumerate(("*.safetensors", "../x.safetensors", "onnx/x.safetensors", "pytorch_model.bin")):
+        index["weight_map"]["model.norm.weight"] = name
+        hub.files[MAIN]["model.safetensors.index.json"] = json.dumps(index).encode()
+        (said,) = loads(hub, tmp_path / f"home-{i}", ["someone/tiny", None])
+        assert f"lies in {name!r}, which is not a plain *.safetensors file name" in said
+        assert not any("shard_1" in line for line in hub.asked)
 
 
 def test_what_the_hub_does_not_have_is_one_line(hub, tmp_path):
@@ -160,6 +175,7 @@ def test_what_the_hub_does_not_have_is_one_line(hub, tmp_path):
     for said, name in ((unknown, "someone/else"), (revision, "someone/tiny")):
         assert said.startswith(f"{name}: not to be had from the hub (")
         assert "404" in said
+        assert ", and no folder here" in said
         assert "\n" not in said
 
 
@@ -183,7 +199,7 @@ def test_a_download_that_breaks_off_is_said_so_and_can_be_taken_up(hub, tmp_path
     (said,) = loads(hub, home, ["someone/tiny", None], quiet=False)  # the library tells of each attempt
     assert said.startswith("someone/tiny: not to be had from the hub (")
     hub.cut_short = False
-    assert loads(hub, home, ["someone/tiny", None]) == [["someone/tiny", first_number(1), True]]
+    assert loads(hub, home, ["someone/tiny", None]) == [["someone/tiny", first_number(1), None, [5]]]
 
 
 def test_a_checkpoint_on_the_hub_is_checked_like_any_other(hub, tmp_path):
