@@ -12,8 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tokenizers
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tokenizers import pre_tokenizers, processors
 
 import minisink
 from minisink.system.resources import sample_text, shipped, shipped_names
@@ -214,6 +216,197 @@ def test_transformers_loads_what_minisink_saved(kind, data):
         assert np.array_equal(twice, minisink.load(folder).forward(ids))
     assert {fault: list(names) for fault, names in info.items() if names} == {}
     np.testing.assert_array_equal(logits_of(loaded, ids), logits_of(model, ids))
+
+
+# Folders by other hands ---------------------------------------------------------------------------
+
+LLAMA = {
+    "model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": 300, "hidden_size": 16,
+    "intermediate_size": 24, "num_attention_heads": 2, "num_key_value_heads": 1, "num_hidden_layers": 2,
+    "max_position_embeddings": 64, "tie_word_embeddings": True, "bos_token_id": 1, "eos_token_id": 2,
+}  # fmt: skip
+MISTRAL = LLAMA | {"model_type": "mistral", "architectures": ["MistralForCausalLM"]}
+QWEN2 = LLAMA | {"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"]}
+GPT2 = {
+    "model_type": "gpt2", "architectures": ["GPT2LMHeadModel"], "vocab_size": 300, "n_embd": 16, "n_head": 2,
+    "n_layer": 2, "n_positions": 64, "bos_token_id": 1, "eos_token_id": 2,
+}  # fmt: skip
+
+
+def folder_of(folder, raw):
+    """A folder whose config.json is `raw` to the letter, with the weights transformers makes for it."""
+    (folder / "config.json").write_text(json.dumps(raw), encoding="utf-8")
+    torch.manual_seed(0)
+    model = transformers.AutoModelForCausalLM.from_config(transformers.AutoConfig.from_pretrained(folder))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.normal_(0.0, 0.5).add_(1.0 if "norm" in name or "ln_" in name else 0.0)
+    model.save_pretrained(folder)
+    (folder / "generation_config.json").unlink(missing_ok=True)
+    (folder / "config.json").write_text(json.dumps(raw), encoding="utf-8")
+    return folder
+
+
+def their_model(folder):
+    return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+
+
+def assert_same_logits(folder, n_tokens=40):
+    ids = np.random.default_rng(0).integers(0, 300, n_tokens)
+    assert_close(minisink.load(folder).forward(ids), logits_of(their_model(folder), ids))
+
+
+@pytest.mark.parametrize("raw", [LLAMA, GPT2], ids=["llama", "gpt2"])
+def test_a_stored_output_matrix_counts(tmp_path, raw):
+    """Where the config says that it is the embedding; and what is saved has it for both."""
+    folder_of(tmp_path, raw)
+    tensors = safetensors_torch.load_file(tmp_path / "model.safetensors")
+    tensors["lm_head.weight"] = torch.randn(300, 16)
+    safetensors_torch.save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    assert_same_logits(tmp_path)
+    model = minisink.load(tmp_path)
+    np.testing.assert_array_equal(model.weights.head.T, tensors["lm_head.weight"].numpy())
+    model.save(tmp_path / "again")
+    assert_same_logits(tmp_path / "again")
+
+
+BUFFERS = ["layers.0.self_attn.rotary_emb.inv_freq", "layers.1.self_attn.rotary_emb.cos_cached", "position_ids"]
+BUFFERS += ["layers.1.self_attn.rotary_emb.sin_cached", "rotary_emb.inv_freq", "rotary_emb.original_inv_freq"]
+
+
+def test_tables_that_other_tools_write_change_nothing(tmp_path):
+    folder_of(tmp_path, LLAMA)
+    tensors = safetensors_torch.load_file(tmp_path / "model.safetensors")
+    tensors |= {f"model.{name}": torch.ones(1, 4) for name in BUFFERS}
+    safetensors_torch.save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    assert_same_logits(tmp_path)
+    assert len(minisink.load(tmp_path).ignored) == len(BUFFERS)
+
+
+SLIDING = {"use_sliding_window": True, "sliding_window": 4}
+SAME = {
+    "Mistral without a window": MISTRAL | {"sliding_window": None},
+    "Llama has none": LLAMA | {"sliding_window": 4},
+    "Qwen2 unless it is said": QWEN2 | {"sliding_window": 4},
+    "Qwen2 from layer 28 on": QWEN2 | SLIDING,
+    "Qwen2 from layer 2 on": QWEN2 | SLIDING | {"max_window_layers": 2},
+    "Qwen2 by name": QWEN2 | SLIDING | {"layer_types": ["full_attention"] * 2, "max_window_layers": 0},
+    "Qwen2 with null": QWEN2 | SLIDING | {"sliding_window": None, "max_window_layers": 0},
+    "Mistral has 8 key/value heads": {k: v for k, v in MISTRAL.items() if k != "num_key_value_heads"}
+    | {"num_attention_heads": 8, "sliding_window": None},
+    "GPT-2 by other names": {
+        "model_type": "gpt2", "vocab_size": 300, "hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 2,
+        "max_position_embeddings": 64, "bos_token_id": 1, "eos_token_id": 2,
+    },
+    **{f"GPT-2 with {name}": GPT2 | {"activation_function": name} for name in ("gelu_fast", "gelu_accurate")},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("raw", SAME.values(), ids=SAME)
+def test_what_a_config_leaves_out_or_says_otherwise(tmp_path, raw):
+    assert_same_logits(folder_of(tmp_path, raw))
+
+
+REACHED = {
+    "Mistral": MISTRAL | {"sliding_window": 4},
+    "Mistral by default": MISTRAL | {"max_position_embeddings": 32768},
+    "Mistral by two defaults": {k: v for k, v in MISTRAL.items() if k != "max_position_embeddings"},
+    "Qwen2": QWEN2 | SLIDING | {"max_window_layers": 1},
+    "Qwen2 by name": QWEN2 | SLIDING | {"layer_types": ["full_attention", "sliding_attention"]},
+}
+
+
+@pytest.mark.parametrize("raw", REACHED.values(), ids=REACHED)
+def test_a_window_inside_the_model_is_refused(tmp_path, raw):
+    """Where transformers masks, minisink does not: no model, instead of other logits."""
+    folder_of(tmp_path, raw)
+    config = their_model(tmp_path).config
+    assert config.sliding_window in (4, 4096) and config.sliding_window < config.max_position_embeddings
+    with pytest.raises(minisink.CheckpointError, match="sliding_window is"):
+        minisink.load(tmp_path)
+
+
+def test_default_ids_beyond_a_small_vocabulary(tmp_path):
+    """A GPT-2 that says nothing has id 50256 for both in transformers; written out, minisink warns and loads."""
+    folder_of(tmp_path, GPT2 | {"bos_token_id": 50256, "eos_token_id": 50256})
+    with pytest.warns(UserWarning, match="_token_id 50256 is beyond the vocabulary of 300"):
+        ours = minisink.load(tmp_path)
+    ids = some_ids(0)
+    assert_close(ours.forward(ids), logits_of(their_model(tmp_path), ids))
+
+
+def test_the_ends_of_text_of_both_files(tmp_path):
+    """Greedy text of both stops at the token that generation_config.json alone names."""
+    folder_of(tmp_path, LLAMA)
+    model, prompt = minisink.load(tmp_path), [1, 70, 80, 90]
+    free = list(minisink.generate(model, prompt, max_new_tokens=60, method="dense"))
+    stop = next(token for i, token in enumerate(free) if i >= 5 and token not in free[:i])
+    (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": [2, stop]}), encoding="utf-8")
+    options = {"max_new_tokens": 60, "do_sample": False, "pad_token_id": 0}
+    ids = torch.tensor(prompt)[None]
+    theirs = their_model(tmp_path).generate(ids, attention_mask=torch.ones_like(ids), **options)[0, 4:].tolist()
+    model = minisink.load(tmp_path)
+    options = {"max_new_tokens": 60, "method": "dense", "stop_tokens": model.config.eos}
+    ours = list(minisink.generate(model, prompt, **options))
+    assert ours == theirs[: len(ours)] and len(theirs) - len(ours) <= 1 and len(theirs) < 60
+
+
+def byte_tokenizer(specials, post_processor=None):
+    """A tokenizer of special tokens, from id 0, and the 256 bytes."""
+    words = [*specials, *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE({word: i for i, word in enumerate(words)}, []))
+    tokenizer.add_special_tokens(list(specials))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.post_processor = post_processor
+    return tokenizer
+
+
+def template(token, i):
+    return processors.TemplateProcessing(single=[token, "$A"], special_tokens=[(token, i)])
+
+
+BYTES = processors.ByteLevel(trim_offsets=False)
+END = "<|endoftext|>"
+L2, L3 = ["<unk>", "<s>", "</s>"], ["<|begin_of_text|>", "<|end_of_text|>"]
+REAL = {
+    # what a folder of each kind looks like: config.json, the tokenizer, tokenizer_config.json
+    "Llama 2": (LLAMA, L2, template("<s>", 1), {"bos_token": "<s>", "add_bos_token": True}),
+    "Llama 2, an older class": (LLAMA, L2, template("<s>", 1), {"tokenizer_class": "LlamaTokenizer"}),
+    "Llama 2, said otherwise": (LLAMA, L2, template("<s>", 1), {"bos_token": "<s>", "add_bos_token": False}),
+    "no template, said otherwise": (LLAMA, L2, None, {"bos_token": "<s>", "add_bos_token": True}),
+    "Llama 3": (
+        LLAMA | {"bos_token_id": 0, "eos_token_id": 1},
+        L3, processors.Sequence([BYTES, template("<|begin_of_text|>", 0)]), {"bos_token": "<|begin_of_text|>"},
+    ),
+    "GPT-2": (GPT2, [END], BYTES, {"bos_token": END, "tokenizer_class": "GPT2Tokenizer"}),
+    "Qwen2": (QWEN2 | {"bos_token_id": 0}, [END], BYTES, {"bos_token": None, "tokenizer_class": "Qwen2Tokenizer"}),
+    "SmolLM2": (
+        LLAMA, [END, "<|im_start|>", "<|im_end|>"], None,
+        {"bos_token": "<|im_start|>", "tokenizer_class": "GPT2Tokenizer"},
+    ),
+    "none in the config": (LLAMA | {"bos_token_id": None}, L2, template("<s>", 1), {"bos_token": "<s>"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("raw", "specials", "post_processor", "settings"), REAL.values(), ids=REAL)
+def test_a_text_begins_as_in_transformers(tmp_path, raw, specials, post_processor, settings):
+    """The ids of a text, and of one that is saved and loaded by both again."""
+    folder_of(tmp_path, raw)
+    byte_tokenizer(specials, post_processor).save(str(tmp_path / "tokenizer.json"))
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast"} | settings
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    model = minisink.load(tmp_path)
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)("dark").input_ids
+    assert model.encode("dark").tolist() == theirs
+    model.save(tmp_path / "again")
+    assert minisink.load(tmp_path / "again").encode("dark").tolist() == theirs
+    assert transformers.AutoTokenizer.from_pretrained(tmp_path / "again")("dark").input_ids == theirs
+
+
+@pytest.mark.parametrize("name", shipped_names())
+def test_a_text_begins_as_in_transformers_with_what_ships(name):
+    theirs = transformers.AutoTokenizer.from_pretrained(shipped(name))("It was a dark night.").input_ids
+    assert minisink.load(name).encode("It was a dark night.").tolist() == theirs
 
 
 def zero_sink(config):
