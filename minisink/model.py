@@ -274,25 +274,28 @@ def _find(name_or_path, revision):
         return shipped(name)
     folder = Path(name_or_path)
     if os.path.isdir(folder):  # unlike Path.is_dir, false for a name too long to be one
-        if not is_there(folder / "config.json"):
-            adapter = is_there(folder / "adapter_config.json")
-            what = ", but an adapter: merge it into its model with peft, and save that" if adapter else ""
-            raise CheckpointError(f"{folder}: this folder has no config.json{what}")
-        return folder
+        if is_there(folder / "config.json"):
+            return folder
+        if is_there(folder / "adapter_config.json"):
+            raise CheckpointError(f"{folder}: holds an adapter, no model; merge the two with peft, and save that")
+        raise CheckpointError(f"{folder}: this folder has no config.json{_holds(folder)}")
     if os.path.lexists(folder):
         raise CheckpointError(f"{name}: is no folder; a model is the folder that holds its config.json")
+    beside = "" if folder.parent == Path() else _holds(folder.parent)
     if not hub.HUB_ID.fullmatch(name):
-        names = ", ".join(shipped_names())
-        raise CheckpointError(f"{name}: no such folder, and not a shipped model ({names}) or a hub id 'owner/name'")
+        ships = ", ".join(shipped_names())
+        what = f"not a shipped model ({ships}) or a hub id 'owner/name'{beside}"
+        raise CheckpointError(f"{name}: no such folder, and {what}")
     try:
         return hub.fetch(name, revision)
     except OSError as error:
-        raise CheckpointError(f"{error}, and no folder here{_beside(folder)}") from error
+        raise CheckpointError(f"{error}, and there is no folder {name}{beside}") from error
 
 
-def _beside(folder):
-    """What lies where a folder was looked for, in words, since a hub id may be a path mistyped."""
-    if not folder.parent.is_dir():
+def _holds(folder):
+    """What lies in a folder, in words: a name that leads nowhere may be one of these mistyped."""
+    try:
+        names = sorted(os.listdir(folder))
+    except (OSError, ValueError):
         return ""
-    names = sorted(path.name for path in folder.parent.iterdir() if path.is_dir())
-    return f"; {folder.parent} holds {', '.join(names[:9]) or 'none'}{', ...' if len(names) > 9 else ''}"
+    return f"; {folder} holds {', '.join(names[:9]) or 'nothing'}{', ...' if len(names) > 9 else ''}"

@@ -69,7 +69,7 @@ def find_files(folder):
         neither = f"{folder}: has neither model.safetensors nor model.safetensors.index.json"
         others = sorted(path.name for path in folder.iterdir() if path.suffix in OTHERS)
         if others:
-            neither += f", but {others[0]}{_and_more(others)}, which is not read; transformers loads and saves it so"
+            neither += f"; {others[0]}{_and_more(others)} is not read: have transformers load the folder and save it"
         raise CheckpointError(neither)
     files = {}
     for tensor, shard in shards_of(index).items():

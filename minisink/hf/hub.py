@@ -47,7 +47,7 @@ def fetch(hub_id, revision=None):
         index = folder / "model.safetensors.index.json"
         if index.is_file() and not (folder / "model.safetensors").is_file():
             shards = sorted(set(shards_of(index).values()))
-            huggingface_hub.snapshot_download(hub_id, revision=revision, allow_patterns=shards)
+            huggingface_hub.snapshot_download(hub_id, revision=folder.name, allow_patterns=shards)  # the same commit
         return folder
     except CheckpointError:
         raise

@@ -197,6 +197,6 @@ def _some_layer_slides(raw, n_layers):
     """Whether a layer of Qwen2 has the window: those that are named, or those from `max_window_layers` on."""
     kinds = raw.get("layer_types")
     if kinds is not None:
-        return kinds != ["full_attention"] * n_layers
+        return not isinstance(kinds, list) or any(kind != "full_attention" for kind in kinds)
     full = raw.get("max_window_layers", 28)
     return not isinstance(full, int) or full < n_layers

@@ -1,5 +1,6 @@
 """``tokenizer.json`` of a folder, set so that a text is taken as it is; and the token that begins a text."""
 
+import json
 import os
 
 from .fields import CheckpointError, is_there, parse, read_text
@@ -83,9 +84,13 @@ def begin_of_text(folder, tokenizer, config):
         return config.bos
     if tokenizer.post_processor is None:
         return None if os.path.lexists(folder / "tokenizer_config.json") else config.bos
-    first = put_first(tokenizer)
+    path = folder / "tokenizer.json"
+    try:
+        first = put_first(tokenizer)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}") from error
     if len(first) > 1 or any(i >= config.vocab_size for i in first):
-        path, most = folder / "tokenizer.json", f"one below {config.vocab_size} is the most"
+        most = f"one below {config.vocab_size} is the most"
         raise CheckpointError(f"{path}: puts the token ids {first} in front of a text; {most}")
     return next(iter(first), None)
 
@@ -103,11 +108,28 @@ def put_first(tokenizer):
     """
     from tokenizers import Tokenizer, models
 
-    bare = Tokenizer(models.WordLevel({"text": 0}, unk_token="text"))  # whatever the words of the tokenizer are
+    bare = Tokenizer(models.BPE())  # no words, and so a short JSON
     bare.post_processor = tokenizer.post_processor
-    encoding = bare.encode("text")
-    added = encoding.special_tokens_mask
-    return encoding.ids[: added.index(0)] if 0 in added else []
+    return _first_of(json.loads(bare.to_str())["post_processor"])
+
+
+def _first_of(about):
+    """`put_first`, read off the JSON of a post-processor: the library itself panics over some it has taken."""
+    first = []
+    if about and about["type"] == "Sequence":
+        for step in about["processors"]:
+            first = _first_of(step) + first
+    elif about and about["type"] == "TemplateProcessing":
+        for piece in about["single"]:
+            if "SpecialToken" not in piece:
+                break  # the text
+            name = piece["SpecialToken"]["id"]
+            if name not in about["special_tokens"]:
+                raise ValueError(f"the template begins with {name!r}, which is none of its special_tokens")
+            first += about["special_tokens"][name]["ids"]
+    elif about and about["type"] in ("BertProcessing", "RobertaProcessing"):
+        first = [about["cls"][1]]
+    return first
 
 
 def begun_by(tokenizer, bos):

@@ -210,12 +210,19 @@ BEGINNINGS = {
     "a template of another token": (lambda: begins_with(words(17), 4), {}, 3, [4]),
     "a template of none": (lambda: begins_with(words(17)), None, 3, []),
     "Llama 3's, after the bytes": (lambda: after_bytes(words(17), 4), {}, 3, [4]),
+    "BERT's": (lambda: with_post(words(17), processors.BertProcessing(("w5", 5), ("w4", 4))), {}, 3, [4]),
+    "RoBERTa's": (lambda: with_post(words(17), processors.RobertaProcessing(("w5", 5), ("w4", 4))), {}, 3, [4]),
     "GPT-2's": (lambda: after_bytes(words(17)), {"bos_token": "w3"}, 3, []),
     "Qwen2's, with no tokenizer_config.json": (lambda: after_bytes(words(17)), None, 3, []),
     "SmolLM2's": (lambda: words(17), {"bos_token": "w3"}, 3, []),
     "no word on it": (lambda: words(17), None, 3, [3]),
     "no word on it, nor a token": (lambda: words(17), None, None, []),
 }
+
+
+def with_post(tokenizer, post_processor):
+    tokenizer.post_processor = post_processor
+    return tokenizer
 
 
 def after_bytes(tokenizer, *ids):
@@ -239,7 +246,7 @@ def test_the_tokenizer_says_what_begins_a_text(tmp_path, tokenizer, settings, bo
     model.save(tmp_path)
     again = minisink.load(tmp_path)
     assert again.config == model.config
-    assert again.tokenizer.encode("w7 w9").ids == [*begin, 7, 9]
+    assert again.tokenizer.encode("w7 w9").ids[: len(begin) + 2] == [*begin, 7, 9]
     assert not (tmp_path / "tokenizer_config.json").exists()
 
 
@@ -434,6 +441,13 @@ def long(name):
     return lambda folder: os.truncate(folder / name, 10**10)
 
 
+def change_tokenizer(folder, change):
+    path = folder / "tokenizer.json"
+    raw = json.loads(path.read_text(encoding="utf-8"))
+    change(raw)
+    path.write_text(json.dumps(raw), encoding="utf-8")
+
+
 def with_added(tokenizer, *tokens):
     tokenizer.add_tokens(list(tokens))
     return tokenizer
@@ -487,7 +501,7 @@ BAD_FILES = {
     "a double tensor": (put(FILE, with_header(b'{"x": 1, "x": 1}')), FILE),
     "a pickle": (
         lambda f: ((f / FILE).unlink(), (f / "pytorch_model.bin").write_bytes(b"")),
-        "has neither model.safetensors nor model.safetensors.index.json, but pytorch_model.bin, which is not read",
+        "model.safetensors.index.json; pytorch_model.bin is not read: have transformers load the folder and save it",
     ),
     # tensors
     "a missing tensor": (weights(lambda raw: raw.pop(NORM)), f"tensor {NORM} is missing"),
@@ -561,6 +575,10 @@ BAD_FILES = {
     "text begun by two": (
         lambda folder: begins_with(words(17), 3, 4).save(str(folder / "tokenizer.json")),
         "tokenizer.json: puts the token ids [3, 4] in front of a text; one below 17 is the most",
+    ),
+    "text begun by nothing known": (
+        lambda folder: change_tokenizer(folder, lambda raw: raw["post_processor"].update(special_tokens={})),
+        "tokenizer.json: the template begins with '<3>', which is none of its special_tokens",
     ),
     # whatever else can stand in the place of a file, and what is in it that says too much
     "config is a folder": (instead("config.json", os.mkdir), "config.json: must be a file, and is a folder"),
@@ -649,7 +667,7 @@ BAD_CONFIGS = [
         for kinds in ({"max_window_layers": 2}, {"max_window_layers": 0})
     ],
     ("llama", QWEN2 | {"layer_types": ["full_attention"] * 2 + ["sliding_attention"]}, "sliding_window is 64"),
-    ("llama", QWEN2 | {"layer_types": "full_attention"}, "sliding_window is 64"),
+    *[("llama", QWEN2 | {"layer_types": v}, "sliding_window is 64") for v in ("full_attention", 3, {})],
     ("gpt2", {"hidden_size": 25}, "n_embd is 24, but hidden_size, its other name, is 25"),
     ("llama", {"hidden_act": "x" * 100_000}, "[...]"),
     *[("llama", {"rope_scaling": {"type": v, "factor": 2.0}}, "rope type") for v in ("yarn", "dynamic", 3, [], None)],
@@ -685,7 +703,7 @@ def good(tmp_path_factory):
     """Folders of a tiny Llama and GPT-2, by kind."""
     root = tmp_path_factory.mktemp("good")
     for kind, arch in (("llama", llama), ("gpt2", gpt2)):
-        write(root / kind, tiny.make(arch, dtype=np.float32), tokenizer=words(17))
+        write(root / kind, tiny.make(arch, dtype=np.float32), tokenizer=begins_with(words(17), 3))
     return root
 
 
@@ -770,14 +788,19 @@ def test_a_path_that_leads_to_no_model_is_said_so(tmp_path, monkeypatch):
     monkeypatch.setattr("minisink.hf.hub.fetch", not_to_be_had)
     write(tmp_path / "models" / "llama", tiny.make())
     put("adapter_config.json", {})(tmp_path)
-    assert "this folder has no config.json, but an adapter: merge it" in refused(".")
+    assert "holds an adapter, no model; merge the two with peft" in refused(".")
+    assert refused("models") == "models: this folder has no config.json; models holds llama"
     assert "llama/config.json: is no folder; a model is the folder" in refused("models/llama/config.json")
-    assert refused("models/lama") == "models/lama: not to be had, and no folder here; models holds llama"
-    assert refused("modles/llama") == "modles/llama: not to be had, and no folder here"
+    assert refused("models/lama") == f"{NOT_HAD}models/lama; models holds llama"
+    assert refused("modles/llama") == f"{NOT_HAD}modles/llama"
+    assert refused("./models/lama").endswith("or a hub id 'owner/name'; models holds llama")
+
+
+NOT_HAD = "not to be had, and there is no folder "
 
 
 def not_to_be_had(hub_id, revision):
-    raise OSError(f"{hub_id}: not to be had")
+    raise OSError("not to be had")
 
 
 # Anything at all ----------------------------------------------------------------------------------

@@ -175,7 +175,7 @@ def test_what_the_hub_does_not_have_is_one_line(hub, tmp_path):
     for said, name in ((unknown, "someone/else"), (revision, "someone/tiny")):
         assert said.startswith(f"{name}: not to be had from the hub (")
         assert "404" in said
-        assert ", and no folder here" in said
+        assert ", and there is no folder someone/" in said
         assert "\n" not in said
 
 
