@@ -117,8 +117,7 @@ def _first_of(about):
     """`put_first`, read off the JSON of a post-processor: the library itself panics over some it has taken."""
     first = []
     if about and about["type"] == "Sequence":
-        for step in about["processors"]:
-            first = _first_of(step) + first
+        first = [i for step in about["processors"] for i in _first_of(step)]  # one of them, the others are of bytes
     elif about and about["type"] == "TemplateProcessing":
         for piece in about["single"]:
             if "SpecialToken" not in piece:

@@ -33,6 +33,7 @@ class Hub(ThreadingHTTPServer):
         self.revisions = {"main": MAIN, "v2": OTHER, MAIN: MAIN, OTHER: OTHER}
         self.asked = []
         self.cut_short = False
+        self.moves = False  # whether main becomes another commit once its index was asked for
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
 
 
@@ -68,6 +69,8 @@ class Routes(BaseHTTPRequestHandler):
             about = {"id": name, "modelId": name, "sha": commit, "siblings": siblings, "private": False, "tags": []}
             return self.answer(200, json.dumps(about).encode(), {"Content-Type": "application/json"})
         content = hub.files[commit]["/".join(parts[4:])]
+        if hub.moves and parts[-1].endswith("index.json"):
+            hub.revisions["main"] = OTHER
         tag = {"ETag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Repo-Commit": commit}
         return self.answer(200, content, tag | {"Content-Type": "application/octet-stream"})
 
@@ -155,6 +158,13 @@ def test_a_hub_id_loads_and_stays(hub, tmp_path):
     hub.asked.clear()
     assert loads(hub, home, ["someone/tiny", None], ["someone/tiny", "v2"], offline=True) == [main, other]
     assert hub.asked == []
+
+
+def test_shards_are_of_the_commit_their_index_is_of(hub, tmp_path):
+    """Though somebody pushes another meanwhile; the next call has that one."""
+    hub.moves = True
+    wanted = [["someone/tiny", None]] * 2
+    assert [said[1] for said in loads(hub, tmp_path / "home", *wanted)] == [first_number(1), first_number(2)]
 
 
 def test_an_index_that_names_more_than_plain_files_is_refused(hub, tmp_path):
