@@ -13,10 +13,10 @@ from ..methods import N_SINKS
 from ..model import load
 from ..system.files import check_picture
 from ..system.plots import draw_speed
-from ..system.terminal import human_bytes, table
+from ..system.terminal import human_bytes, table, wrap
 from .common import add_json, add_model, add_readable, dump
 
-PURPOSE = "what a token costs, streaming and re-computing, and how near decoding is to the floor"
+PURPOSE = "what a token costs, streaming and re-computing, beside the floor"
 EXAMPLE = "minisink bench --shape smollm2-135m --caches 256 1024 4096 --plot speed.png"
 
 
@@ -24,7 +24,10 @@ def add_options(parser):
     """Add the options to `parser`."""
     add = parser.add_argument
     add_model(parser, default=None)
-    add("--shape", choices=SHAPES, default="novels", help="random weights of this shape, unless --model (%(default)s)")
+    add(
+        "--shape", choices=SHAPES, default="novels", metavar="SHAPE",
+        help=f"random weights of this shape, unless --model: {', '.join(SHAPES)} (%(default)s)",
+    )  # fmt: skip
     add("--caches", type=int, nargs="+", default=tuple(PAPER), metavar="N", help="sizes (256 to 4096)")
     add("--n-sinks", type=int, default=N_SINKS, metavar="N", help="first tokens kept by streaming (%(default)s)")
     add("--repeats", type=int, default=3, metavar="N", help="the median of so many is shown (%(default)s)")
@@ -74,11 +77,12 @@ def _show(title, rows, decode, args):
         for r in rows
     ]
     print(table(header, cells))
-    print(f"\nper token, median of {args.repeats}; bytes beside the weights; paper: Llama-2-7B on an A6000, Figure 10")
+    print(f"\nper token, median of {args.repeats}; bytes beside the weights;")
+    print("paper: Llama-2-7B on an A6000, Figure 10")
     speed_now = f"{decode['decode_ms']:.3f} ms ({decode['tokens_per_second']:,.0f} tokens/s)"
     products = f"{decode['over_floor']:.2f} x the {decode['floor_ms']:.3f} ms of its matrix-vector products alone"
-    print(f"decoding at cache {decode['cache']}: {speed_now}, {products};")
-    print(f"at token 1,000,000 {decode['late_over_early']:.2f} x the time at token 1,000")
+    late = f"at token 1,000,000 {decode['late_over_early']:.2f} x the time at token 1,000"
+    print(wrap(f"decoding at cache {decode['cache']}: {speed_now}, {products}; {late}"))
     if args.readable:
         times = decode["readable_ms"] / decode["decode_ms"]
         print(f"through cache.py, every key rotated anew: {decode['readable_ms']:.3f} ms, {times:.1f} x as long")

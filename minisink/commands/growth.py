@@ -45,4 +45,4 @@ def _show(logs, n_rows):
             weights = " ".join(f"{weight:.2f}" for weight in log["weight"][i])
             tokens, loss, gap = f"{log['tokens'][i] / 1e6:.1f}M", f"{log['loss'][i]:.2f}", f"{log['gap'][i]:+.3f}"
             rows.append([name, tokens, loss, weights, gap])
-    print(table(["model", "tokens", "held out", "weight on the first, by layer", "window - one sink"], rows))
+    print(table(["model", "tokens", "held out", "weight on the first token", "window - sink"], rows))

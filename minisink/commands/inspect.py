@@ -5,7 +5,7 @@ from ..model import load
 from ..sinks import look_inside, summary
 from ..system.files import check_picture
 from ..system.plots import draw_inspection
-from ..system.terminal import table
+from ..system.terminal import table, wrap
 from .common import add_json, add_model, add_readable, dump, encode
 
 PURPOSE = "where the weight goes"
@@ -54,6 +54,7 @@ def _show(model, ids, found, several):
             rows.append([f"{i}.{h}", f"{weight:.0%}", bar.ljust(20), *(f"{x:.2f}" for x in lengths)])
     header = ["layer.head", "weight", f"on the first {several}".ljust(20), "|x| first", "median", "|v| first", "median"]
     print(table(header, rows))
-    print("\nweight: mean over the tokens after the first; |x|: norm of the residual stream after the layer;")
-    print("|v|: norm of the values; first: of the first token; median: over the others")
-    print(f"sink rate (share of heads that give the first token more than 0.3): {found['sink_rate']:.0%}")
+    rate = f"sink rate (share of heads that give the first token more than 0.3): {found['sink_rate']:.0%}"
+    what = "weight: mean over the tokens after the first; |x|: norm of the residual stream after the layer; "
+    print("\n" + wrap(what + "|v|: norm of the values; first: of the first token; median: over the others."))
+    print(rate)

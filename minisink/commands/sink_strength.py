@@ -34,5 +34,5 @@ def run(args):
             [str(i), f"{weight:.2f}", f"{x:.1f}", f"{v:.2f}", f"{most:.0f}"]
             for i, (weight, x, v, most) in enumerate(zip(*columns, strict=True))
         ]
-        header = ["layer", "weight on the first", "|x| first/median", "|v| first/median", "largest/median activation"]
+        header = ["layer", "weight on first", "|x| first/median", "|v| first/median", "largest/median x"]
         print(table(header, rows))

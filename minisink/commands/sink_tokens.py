@@ -27,7 +27,7 @@ def run(args):
         dump(found)
         return
     for name, rows in found.items():
-        print(f"{name}: tokens that later ones look at most, in pieces of 64 tokens of the sample text")
+        print(f"{name}: tokens that later ones look at most, in pieces of 64 of the sample text")
         cells = [
             [str(r["layer"]), str(r["head"]), r["token"], f"{r['times']:,}", f"{r['weight']:.2f}", f"{r['value']:.2f}"]
             for r in rows

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 from ..system.files import check_picture
+from ..system.terminal import wrap
 from ..training.backcopy import picture
 from ..training.backcopy.chain import Task
 from ..training.backcopy.toy import Toy
@@ -95,9 +96,8 @@ def _explain(row, long, first, length, seconds):
     verdict = "a sink" if idle > 0.3 else "no sink"  # the bar of Gu et al., arXiv:2410.10781
     name = "BOS" if first == "BOS" else "the first token"
     name += f" in layer {row['layer']}" if row["layer"] else ""
-    print(
-        f"\n{verdict}: {name} gets a weight of {idle:.2f} from tokens with nothing to look up, {busy:.2f} from triggers"
-    )
+    gets = f"gets a weight of {idle:.2f} from tokens with nothing to look up, {busy:.2f} from triggers"
+    print("\n" + wrap(f"{verdict}: {name} {gets}"))
     print(f"texts of 1,000 tokens ({length} in training), nats a token above the floor:")
     for name, what in (
         ("dense", "every token seen"),

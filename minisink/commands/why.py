@@ -3,10 +3,10 @@
 from ..experiments.why import run as measure
 from ..model import load
 from ..system.resources import sample_text
-from ..system.terminal import table
+from ..system.terminal import table, wrap
 from .common import add_json, add_model, dump, encode, progress, read_text
 
-PURPOSE = "why the window breaks: where the sink's weight goes, and what comes home with it"
+PURPOSE = "why the window breaks: where the weight of the sink goes"
 EXAMPLE = "minisink reproduce why --cache 64 --token 200"
 
 
@@ -43,6 +43,7 @@ def run(args):
     columns = [means[name][key] for name in ("streaming", "window") for key in ("weight", "value", "mixed")]
     rows = [[str(i), *(f"{x:.2f}" for x in row)] for i, row in enumerate(zip(*columns, strict=True))]
     print(table(header, rows))
-    print("\nleft: the sink in a cache with a window; right: the oldest token of a window as large")
-    print("weight on it, mean over the heads; |v|: norm of its value; |home|: norm of what")
-    print("attention brings home")
+    left = "left: the sink, in a cache with a window; right: the oldest token of a window as large; "
+    print(
+        "\n" + wrap(left + "weight on it, mean over the heads; |v|: norm of its value; |home|: norm of what is mixed.")
+    )

@@ -1,5 +1,6 @@
 """The commands: what they print, what they write, and one line with exit status 2 for anything wrong."""
 
+import argparse
 import csv
 import json
 import math
@@ -685,3 +686,50 @@ def test_a_reader_that_leaves_is_no_error():
             err = program.stderr.read()
             assert program.wait(timeout=30) == 0
         assert err == b""
+
+
+# The screen ---------------------------------------------------------------------------------------
+
+SCREENS = {
+    "demo": ["demo", "--tokens", "200", "--write", "60"],
+    "generate": ["generate", "--max-new-tokens", "3"],
+    "ppl": ["ppl", "story.txt", "--window", "9"],
+    "inspect": ["inspect", "It was a dark night."],
+    "info": ["info"],
+    "bench": ["bench", "--caches", "16", "4096", "--repeats", "1", "--readable", "--n-sinks", "1"],
+    "why": ["reproduce", "why", "--tokens", "70"],
+    "sink-count": ["reproduce", "sink-count", "--tokens", "70", "--caches", "16"],
+    "sink-strength": ["reproduce", "sink-strength"],
+    "sink-tokens": ["reproduce", "sink-tokens"],
+    "growth": ["reproduce", "growth"],
+    "backcopy": ["train", "backcopy", "--steps", "3", "--length", "8"],
+    "help": ["--help"],
+}
+
+
+def _commands(parser, way=()):
+    """The words of every command that the parser knows."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, below in action.choices.items():
+                yield from _commands(below, (*way, name))
+            return
+    yield way
+
+
+@pytest.mark.parametrize("argv", SCREENS.values(), ids=SCREENS)
+def test_every_command_fits_eighty_columns(run, story, monkeypatch, argv):
+    """What a projector shows, colours off; a longer line would be folded there."""
+    monkeypatch.setenv("COLUMNS", "80")
+    status, out, err = run(*argv)
+    assert status == 0
+    assert [line for line in (out + err).splitlines() if len(line) > 80] == []
+
+
+@pytest.mark.parametrize("way", list(_commands(make_parser())), ids=" ".join)
+def test_every_help_fits_eighty_columns(run, monkeypatch, way):
+    """Purpose, options, example."""
+    monkeypatch.setenv("COLUMNS", "80")
+    status, out, _ = run(*way, "--help")
+    assert status == 0 and "example:" in out
+    assert [line for line in out.splitlines() if len(line) > 80 and not line.startswith("  minisink")] == []

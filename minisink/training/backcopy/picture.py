@@ -2,7 +2,7 @@
 
 from ...system.files import whole_file
 
-BAR = 40  # characters of a full bar
+BAR = 26  # characters of a full bar: a line is to fit in 80
 
 
 def bar(share, width=BAR):
