@@ -188,7 +188,7 @@ def check_picture(path):
     Raises
     ------
     ValueError
-        Without matplotlib, for a folder that is not there or takes no file, or an ending matplotlib does not know.
+        Without matplotlib, for a folder that is not there or may not be written, or an ending matplotlib does not know.
     """
     try:
         from matplotlib.figure import Figure
@@ -202,4 +202,5 @@ def check_picture(path):
         raise ValueError(f"{path}: there is no folder {Path(path).parent}")
     if Path(path).is_dir():
         raise ValueError(f"{path}: this is a folder; a picture needs the name of a file")
-    check_room(path)
+    if not os.access(Path(path).parent, os.W_OK):  # what only writing tells costs the picture, not the results
+        raise ValueError(f"{path}: cannot be written (the folder is not yours to write to)")

@@ -507,10 +507,7 @@ def test_anything_wrong_is_one_line_and_status_2(run, tmp_path, story, models, a
         ["ppl", "story.txt", "--csv", "none/x.csv"],
         ["inspect", "a b", "--plot", "x.xyz"],
         ["demo", "--plot", "d.png"],
-        ["demo", "--plot", "/proc/d.png"],
-        ["ppl", "story.txt", "--plot", "/proc/d.png"],
         ["ppl", "story.txt", "--csv", "/proc/loss.csv"],
-        ["inspect", "a b", "--plot", "/proc/d.png"],
     ],
 )
 def test_what_cannot_be_written_is_refused_before_the_work(run, story, monkeypatch, argv):
@@ -547,7 +544,12 @@ def test_a_warning_is_one_line_and_work_goes_on(run, story, command):
     assert err == "minisink: warning: a cache of 300 tokens is longer than the 256 positions novels was trained on\n"
 
 
-PICTURES = [["ppl", "story.txt"], ["inspect", "It was a dark night."], ["bench", "--caches", 16, "--repeats", 1]]
+PICTURES = [
+    ["demo", "--tokens", 90, "--write", 0],
+    ["ppl", "story.txt"],
+    ["inspect", "It was a dark night."],
+    ["bench", "--caches", 16, "--repeats", 1],
+]
 PICTURES += [["reproduce", "growth"], ["train", "backcopy", "--steps", 3, "--length", 8]]
 
 
@@ -564,7 +566,8 @@ def test_a_picture_that_fails_takes_no_result_along(run, story, monkeypatch, arg
     monkeypatch.setattr("matplotlib.figure.Figure.savefig", full)
     status, failed, err = run(*argv, *extra, "--plot", "picture.png")
     assert (status, err) == (2, "minisink: error: picture.png: cannot be written (No space left on device)\n")
-    assert re.sub(r"[\d.,]+", "", failed).split() == re.sub(r"[\d.,]+", "", out).split()  # but for the times
+    said = [re.sub(r"[\d.,]+|-{2,}", "", text).split() for text in (failed, out)]
+    assert said[0] == said[1]  # but for the times, and rules as long as they are
     if extra:
         strict_json(failed.splitlines()[-1])
 

@@ -61,10 +61,16 @@ def test_a_folder_that_takes_no_file_is_known_before(tmp_path):
     """/proc is a folder in which nobody can create one, not even root."""
     if not Path("/proc/self").is_dir():
         pytest.skip("needs /proc")
-    for check in (check_room, check_picture):
-        with pytest.raises(ValueError, match="^/proc/picture.png: cannot be written"):
-            check("/proc/picture.png")
+    with pytest.raises(ValueError, match="^/proc/picture.png: cannot be written"):
+        check_room("/proc/picture.png")
     check_room(tmp_path / "picture.png")
+
+
+def test_a_picture_in_a_folder_of_somebody_else_is_refused(tmp_path, monkeypatch):
+    check_picture(tmp_path / "picture.png")
+    monkeypatch.setattr("os.access", lambda path, mode: path != tmp_path)
+    with pytest.raises(ValueError, match="picture.png: cannot be written"):
+        check_picture(tmp_path / "picture.png")
     assert list(tmp_path.iterdir()) == []
 
 
