@@ -15,7 +15,7 @@ import numpy as np
 
 from .cache import KVCache
 from .fast.decoder import Decoder
-from .methods import N_SINKS, WINDOW, cache_for, check_cache, check_lead, policy_of
+from .methods import N_SINKS, cache_for, check_cache, check_lead, policy_of, window_of
 from .model import Model
 from .paths import Path
 from .sampling import Chooser
@@ -31,7 +31,7 @@ def generate(
     max_new_tokens: int | None = 100,
     method: str = "streaming",
     n_sinks: int = N_SINKS,
-    window: int = WINDOW,
+    window: int | None = None,
     positions: str = "slot",
     lead: Sequence[int] | np.ndarray = (),
     readable: bool = False,
@@ -101,6 +101,7 @@ def generate(
         check_cache(model, cache, method, n_sinks, window, positions)
         logits_of = _through(model, cache)
     else:
+        window = window_of(method, n_sinks, window)
         policy = policy_of(model, method, n_sinks, window, positions)  # refuses bad values before the first token
         try:
             if method == "recompute":

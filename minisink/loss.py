@@ -15,7 +15,7 @@ import numpy as np
 
 from .cache import KVCache, Policy
 from .fast.blocks import Banded, Windows
-from .methods import N_SINKS, WINDOW, cache_for, check_cache, check_lead, policy_of
+from .methods import N_SINKS, cache_for, check_cache, check_lead, policy_of, window_of
 from .model import Model
 from .ops import log_softmax
 from .paths import Path
@@ -30,7 +30,7 @@ def token_nll(
     *,
     method: str = "streaming",
     n_sinks: int = N_SINKS,
-    window: int = WINDOW,
+    window: int | None = None,
     positions: str = "slot",
     lead: Sequence[int] | np.ndarray = (),
     readable: bool = False,
@@ -45,9 +45,10 @@ def token_nll(
     method : {"dense", "window", "recompute", "streaming"}
     n_sinks : int
         First tokens kept for good by "streaming".
-    window : int
+    window : int, optional
         Last tokens a query sees, itself included ("dense" sees all). "recompute" rebuilds each window of
-        this many tokens from scratch, at positions 0 to ``window - 1``.
+        this many tokens from scratch, at positions 0 to ``window - 1``. By default each method has 256 tokens in
+        sight: "streaming" 252 beside four sinks, the others a window of 256.
     positions : {"slot", "original"}
         "slot" numbers tokens within the cache (StreamingLLM), "original" within the text.
     lead : sequence of int
@@ -98,7 +99,7 @@ def nll_blocks(
     *,
     method: str = "streaming",
     n_sinks: int = N_SINKS,
-    window: int = WINDOW,
+    window: int | None = None,
     positions: str = "slot",
     lead: Sequence[int] | np.ndarray = (),
     block: int = BLOCK,
@@ -129,6 +130,7 @@ def nll_blocks(
     if cache is not None:
         check_cache(model, cache, method, n_sinks, window, positions)
         return _streamed(model, iter([ids]), cache, block)
+    window = window_of(method, n_sinks, window)
     policy = policy_of(model, method, n_sinks, window, positions)
     if method == "recompute":
         lead = check_lead(model, lead, window)
@@ -142,7 +144,7 @@ def nll_stream(
     *,
     method: str = "streaming",
     n_sinks: int = N_SINKS,
-    window: int = WINDOW,
+    window: int | None = None,
     positions: str = "slot",
     block: int = BLOCK,
     readable: bool = False,

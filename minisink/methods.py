@@ -11,10 +11,21 @@ from .cache import KVCache, Policy, keep_all, keep_sinks, keep_window
 from .model import Model
 
 METHODS = ("dense", "window", "recompute", "streaming")
-N_SINKS, WINDOW = 4, 252  # a capacity of 256 tokens unless something else is asked for
+N_SINKS, CAPACITY = 4, 256  # what every method has in sight unless something else is asked for
 
 
-def policy_of(model: Model, method: str, n_sinks: int, window: int, positions: str = "slot") -> Policy:
+def window_of(method: str, n_sinks: int, window: int | None) -> int:
+    """The window, or by default what makes every method see 256 tokens: beside its sinks, "streaming" has the rest.
+
+    >>> window_of("streaming", 4, None), window_of("window", 4, None), window_of("window", 4, 60)
+    (252, 256, 60)
+    """
+    if window is not None:
+        return window
+    return CAPACITY - n_sinks if method == "streaming" else CAPACITY
+
+
+def policy_of(model: Model, method: str, n_sinks: int, window: int | None, positions: str = "slot") -> Policy:
     """Which tokens a method keeps, and where it says they stand.
 
     Parameters
@@ -23,9 +34,9 @@ def policy_of(model: Model, method: str, n_sinks: int, window: int, positions: s
     method : {"dense", "window", "recompute", "streaming"}
     n_sinks : int
         First tokens kept; only "streaming" has any.
-    window : int
+    window : int, optional
         Last tokens kept, the current one included; "dense" keeps all. For "recompute", the tokens each
-        window is rebuilt from.
+        window is rebuilt from. See `window_of` for the default.
     positions : {"slot", "original"}
 
     Returns
@@ -44,6 +55,7 @@ def policy_of(model: Model, method: str, n_sinks: int, window: int, positions: s
     """
     if method not in METHODS:
         raise ValueError(f"method is {method!r}; it must be one of {', '.join(METHODS)}")
+    window = window_of(method, n_sinks, window)
     policy = keep_sinks(n_sinks, window, positions)  # checks all three, whatever the method uses
     if method == "dense":
         policy = keep_all(positions)
@@ -63,7 +75,7 @@ def new_cache(
     *,
     method: str = "streaming",
     n_sinks: int = N_SINKS,
-    window: int = WINDOW,
+    window: int | None = None,
     positions: str = "slot",
 ) -> KVCache:
     """An empty cache for `model`, to be passed to `Model.forward`.
@@ -74,8 +86,8 @@ def new_cache(
     method : {"dense", "window", "streaming"}
     n_sinks : int
         First tokens kept for good by "streaming".
-    window : int
-        Last tokens kept, the current one included.
+    window : int, optional
+        Last tokens kept, the current one included; by default a capacity of 256, so 252 beside four sinks.
     positions : {"slot", "original"}
         "slot" encodes a token at its place in the cache, "original" at its place in the text.
 
@@ -105,7 +117,7 @@ def check_cache(model: Model, cache, method, n_sinks, window, positions) -> None
     if not hasattr(cache, "n_seen"):
         raise ValueError(f"cache is {cache!r}; here it needs `n_seen` too, the number of tokens it has taken in")
     given = {"method": method, "n_sinks": n_sinks, "window": window, "positions": positions}
-    usual = {"method": "streaming", "n_sinks": N_SINKS, "window": WINDOW, "positions": "slot"}
+    usual = {"method": "streaming", "n_sinks": N_SINKS, "window": None, "positions": "slot"}
     beside = [f"{name}={value!r}" for name, value in given.items() if value != usual[name]]
     if beside and getattr(cache, "policy", None) != policy_of(model, method, n_sinks, window, positions):
         raise ValueError(f"{', '.join(beside)} cannot be given beside cache=, which says by itself what it keeps")

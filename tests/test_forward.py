@@ -315,3 +315,21 @@ def test_a_trace_shows_every_layer():
     assert [{name: array.shape for name, array in layer.items()} for layer in trace["layers"]] == [shapes] * c.n_layers
     normed = [book.rms_norm(x, model.weights.norm, c.norm_eps) for x in trace["x"]]
     close(np.array(normed) @ model.weights.head, logits)
+
+
+def test_a_trace_of_gpt2_has_the_same_arrays():
+    """By name and shape, "mixed" among them."""
+    model, T, trace = tiny.make(gpt2), 5, {}
+    model.forward(tiny.ids(T), trace=trace)
+    c = model.config
+    shapes = {"x": (T, c.d_model), "scores": (c.n_heads, T, T), "pattern": (c.n_heads, T, T)}
+    shapes |= {name: (T, c.n_heads, c.head_dim) for name in ("q", "k", "v", "mixed")}
+    assert [{name: array.shape for name, array in layer.items()} for layer in trace["layers"]] == [shapes] * c.n_layers
+
+
+def test_a_trace_of_a_long_text_is_one_pattern():
+    """Queries are taken in blocks of 512, but not from whoever looks inside."""
+    model, T, trace = tiny.make(n_layers=1), 600, {}
+    model.forward(tiny.ids(T), trace=trace)
+    assert trace["layers"][0]["pattern"].shape == (model.config.n_heads, T, T)
+    close(trace["layers"][0]["pattern"].sum(axis=-1), np.ones((model.config.n_heads, T)))

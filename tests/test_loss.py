@@ -1,6 +1,5 @@
 """Losses of a text that comes in pieces, and of queries taken in groups: the same as of the whole text at once."""
 
-import inspect
 
 import numpy as np
 import pytest
@@ -92,13 +91,6 @@ def test_the_last_token_is_predicted_and_not_taken_in(block):
     for cache in (minisink.new_cache(model, n_sinks=1, window=4), streaming.Banded(3, minisink.keep_sinks(1, 4))):
         blocks = minisink.nll_stream(model, [tiny.ids(9)], block=block, cache=cache)
         assert len(whole(blocks)) == 8 and cache.n_seen == 8
-
-
-def test_the_default_cache_is_stated():
-    """4 sinks and a window of 252: the 256 that the README promises."""
-    for name in ("token_nll", "nll_blocks", "nll_stream", "generate", "new_cache"):
-        usual = {key: p.default for key, p in inspect.signature(getattr(minisink, name)).parameters.items()}
-        assert (usual["method"], usual["n_sinks"], usual["window"], usual["positions"]) == ("streaming", 4, 252, "slot")
 
 
 def test_a_stream_refuses_what_it_cannot_do():

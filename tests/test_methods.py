@@ -116,6 +116,22 @@ def test_methods_agree_until_the_first_eviction_and_then_part(arch):
         assert np.diff(np.sort(row)).min() > 1e-6
 
 
+def test_by_default_every_method_has_256_tokens_in_sight():
+    """Four sinks and 252, or a window of 256: equal memory, so that what differs is the method."""
+    assert minisink.new_cache(public(tiny.make())).policy == minisink.keep_sinks(4, 252)
+    assert minisink.new_cache(public(tiny.make()), method="window").policy == minisink.keep_window(256)
+    assert minisink.new_cache(public(tiny.make()), n_sinks=1).policy == minisink.keep_sinks(1, 255)
+    model, ids = public(tiny.make(n_layers=1)), tiny.ids(300)
+    for method, sizes in (("streaming", {"n_sinks": 4, "window": 252}), ("window", {"window": 256}), ("dense", {})):
+        close(minisink.token_nll(model, ids, method=method), minisink.token_nll(model, ids, method=method, **sizes))
+    again = minisink.token_nll(model, ids, method="recompute")
+    close(again, minisink.token_nll(model, ids, method="recompute", window=256))
+    texts = [list(minisink.generate(model, ids, method=m, max_new_tokens=2)) for m in ("window", "recompute")]
+    assert texts[0] == texts[1]  # one layer: the same
+    with pytest.raises(ValueError, match="window is -44"):
+        minisink.new_cache(model, n_sinks=300)
+
+
 @some
 @given(tiny.models(), tiny.texts(max_size=12), sizes, tiny.positions)
 def test_options_a_method_does_not_have_are_ignored(model, ids, sizes, positions):

@@ -119,3 +119,10 @@ def test_norms_of_half_precision_do_not_overflow():
     ):
         assert ours.dtype == np.float16
         np.testing.assert_allclose(ours, wide, rtol=2e-3)
+
+
+def test_the_epsilons_of_the_norms():
+    """Stated: a vector whose mean square is 1e-5 is halved in square, whatever the norm."""
+    x = np.array([1.0, -1.0]) * np.sqrt(1e-5)
+    for norm in (ops.rms_norm(x, np.ones(2)), ops.layer_norm(x, np.ones(2), np.zeros(2))):
+        close(norm, np.array([1.0, -1.0]) / np.sqrt(2.0))

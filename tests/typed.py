@@ -28,7 +28,7 @@ def calls() -> None:
     minisink.nll_stream(model, 7)  # type: ignore[arg-type]
     minisink.generate(model, ids, temperature="hot")  # type: ignore[arg-type]
     minisink.generate(model, ids, cache={})  # type: ignore[arg-type]
-    minisink.new_cache(model, window=None)  # type: ignore[arg-type]
+    minisink.new_cache(model, window="all")  # type: ignore[arg-type]
     minisink.keep_window("64")  # type: ignore[arg-type]
     minisink.Policy(1, "64")  # type: ignore[arg-type]
     minisink.KVCache(4, 4, 32, "streaming")  # type: ignore[arg-type]

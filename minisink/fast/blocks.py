@@ -52,6 +52,9 @@ class Banded:
         self._n_seen = [0] * n_layers  # of each layer; the same outside a forward pass
         self._masks = {}  # of the block at hand, by the first query of a group
 
+    def __repr__(self):
+        return f"<Banded of {len(self.layers)} layers: {self.n_seen} tokens seen, {self.policy}>"
+
     def positions(self, n_tokens):
         """ndarray of shape (T,): the position of each new token when it is the newest.
 

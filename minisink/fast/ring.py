@@ -67,6 +67,10 @@ class RingCache:
         """Slots filled."""
         return self.n_seen if self.policy.capacity is None else min(self.n_seen, self.policy.capacity)
 
+    def __repr__(self):
+        layers, _, slots, _ = self.keys.shape
+        return f"<RingCache of {layers} layers: {len(self)} of {slots} slots, {self.n_seen} tokens seen, {self.policy}>"
+
     @property
     def nbytes(self):
         """Bytes of the buffers, full or not."""
