@@ -1,6 +1,5 @@
 """Losses of a text that comes in pieces, and of queries taken in groups: the same as of the whole text at once."""
 
-
 import numpy as np
 import pytest
 import tiny

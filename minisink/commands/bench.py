@@ -50,6 +50,8 @@ def run(args):
         raise ValueError(
             f"a cache of {caches[-1]} is more than the {model.config.max_positions} positions of {model.name}"
         )
+    if model.n_parameters > 50_000_000:
+        print("minisink: a model of this size takes minutes, most of them to re-compute windows", file=sys.stderr)
     threads = os.environ.get("OPENBLAS_NUM_THREADS") or os.environ.get("OMP_NUM_THREADS") or "all"
     with tqdm(total=1 + len(caches), desc="bench", disable=None, leave=False, file=sys.stderr) as bar:
         options = {"n_sinks": n_sinks, "repeats": 3 * args.repeats, "readable": args.readable}

@@ -39,7 +39,9 @@ def run(args):
         _show(model, ids, found, several)
     if args.plot:
         patterns = [layer["pattern"] for layer in trace["layers"]]
-        draw_inspection(args.plot, patterns, found, title=f"{model.name}: weight on the first {several}, of {len(ids)}")
+        tokens = [model.decode([i]).strip() or model.tokenizer.id_to_token(int(i)) for i in ids]
+        title = f"{model.name}: weight on the first {several}, of {len(ids)}"
+        draw_inspection(args.plot, patterns, found, tokens=tokens, title=title)
 
 
 def _show(model, ids, found, several):

@@ -31,7 +31,7 @@ def run(args):
     model = load(args.model)
     texts = [encode(model, read_text(path), path)[: args.tokens] for path in args.text]
     n_tokens = sum(len(ids) - 1 for ids in texts)
-    with progress(n_tokens * len(args.caches) * (len(args.sinks) + 1), "sink-count") as bar:
+    with progress(n_tokens * sum(len(args.sinks) + cache for cache in args.caches), "sink-count") as bar:
         rows = list(measure(model, texts, caches=args.caches, sinks=args.sinks, on_progress=bar.update))
     names = ", ".join(path.stem for path in args.text)
     if args.json:

@@ -26,7 +26,8 @@ def run(model, texts, *, caches=CACHES, sinks=SINKS, on_progress=lambda n_tokens
         Keys a query sees; sinks and window share them.
     sinks : sequence of int
     on_progress : callable
-        Called with a number of tokens that have just been measured, or cannot be.
+        Called with the number of tokens that have just passed through the model (re-computation reads a whole cache
+        for every one), or would have.
 
     Yields
     ------
@@ -42,13 +43,14 @@ def run(model, texts, *, caches=CACHES, sinks=SINKS, on_progress=lambda n_tokens
 
 def _together(model, texts, cache, on_progress, *, window, **options):
     """Perplexity over all texts."""
+    work = window if options.get("method") == "recompute" else 1
     unlearned = model.config.model_type == "gpt2" and cache > model.config.max_positions
     if unlearned or window < 1:
-        on_progress(sum(len(ids) - 1 for ids in texts))
+        on_progress(work * sum(len(ids) - 1 for ids in texts))
         return float("nan")
     losses = [np.empty(0)]
     for ids in texts:
         for nll in nll_blocks(model, ids, window=window, lead=lead_of(model, ids, window), **options):
             losses.append(nll)
-            on_progress(len(nll))
+            on_progress(work * len(nll))
     return perplexity(np.concatenate(losses))

@@ -15,6 +15,9 @@ STROKES: dict = {
 }
 
 
+NAMED = 20  # tokens named along an axis
+
+
 def _save(figure, path):
     """Write a picture."""
     with whole_file(path) as unfinished:
@@ -81,7 +84,7 @@ def above_recompute(losses):
     return {m: losses[m] - losses["recompute"] for m in ("window", "streaming") if m in losses}
 
 
-def draw_inspection(path, patterns, summary, *, title):
+def draw_inspection(path, patterns, summary, *, tokens, title):
     """Attention patterns of every head, and beside them what makes a sink: residual and value norms.
 
     Parameters
@@ -92,19 +95,24 @@ def draw_inspection(path, patterns, summary, *, title):
         One a layer.
     summary : dict
         From `sinks.summary`.
+    tokens : list of str
+        The T tokens, named on the axes.
     title : str
     """
     from matplotlib.figure import Figure
 
     n_layers, n_heads = len(patterns), len(patterns[0])
-    figure = Figure(figsize=(2.0 * n_heads + 3.5, 2.1 * n_layers + 0.8), layout="constrained")
+    figure = Figure(figsize=(2.2 * n_heads + 4.5, 2.2 * n_layers + 1.8), layout="constrained")
+    every = -(-len(tokens) // NAMED)  # of a long text not every token has room for its name
+    ticks, names = range(0, len(tokens), every), [name[:9] for name in tokens[::every]]
     grid = figure.subplots(n_layers, n_heads + 1, squeeze=False, width_ratios=[1] * n_heads + [1.3])
     for i, (pattern, row) in enumerate(zip(patterns, summary["layers"], strict=True)):
         for head, axes in enumerate(grid[i, :n_heads]):
-            axes.imshow(pattern[head], vmin=0.0, vmax=1.0, cmap="magma", interpolation="nearest", aspect="auto")
+            image = axes.imshow(pattern[head], vmin=0.0, vmax=1.0, cmap="magma", interpolation="nearest", aspect="auto")
             axes.set_title(f"layer {i} head {head}: {row['heads'][head]['weight_on_first']:.0%}", fontsize=10)
-            axes.set_xticks([])
-            axes.set_yticks([])
+            axes.set_xticks(ticks, names if i == n_layers - 1 else [], rotation=90, fontsize=8)
+            axes.set_yticks(ticks, [] if head else names, fontsize=8)
+        grid[i, 0].set_ylabel("query", fontsize=10)
         bars = grid[i, n_heads]
         ratios = {"residual": _ratio(row["residual_first"], row["residual_median"])}
         for h, head in reversed(list(enumerate(row["heads"]))):
@@ -112,6 +120,7 @@ def draw_inspection(path, patterns, summary, *, title):
         bars.barh(list(ratios), list(ratios.values()), color=["#ff7f0e", *["#1f77b4"] * n_heads])
         bars.axvline(1.0, color="black", ls=":")
         bars.set_title("norm of first token / median", fontsize=10)
+    figure.colorbar(image, ax=grid[:, :n_heads], location="bottom", shrink=0.5, label="weight on a key")
     figure.suptitle(title, fontsize=13)
     _save(figure, path)
 

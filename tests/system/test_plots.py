@@ -52,7 +52,8 @@ def test_every_head_is_drawn(tmp_path, arch):
     public = minisink.Model(model.config, model.weights, name="tiny")
     patterns = [layer["pattern"] for layer in sinks.look_inside(public, tiny.ids(7))["layers"]]
     summary = sinks.summary(sinks.look_inside(public, tiny.ids(7)))
-    draw_inspection(tmp_path / "heads.png", patterns, summary, title="heads")
+    for tokens in (list("abcdefg"), ["a word"] * 7):
+        draw_inspection(tmp_path / "heads.png", patterns, summary, tokens=tokens, title="heads")
     assert (tmp_path / "heads.png").read_bytes().startswith(MAGIC["png"])
 
 
