@@ -46,6 +46,11 @@ def add_readable(parser):
     )
 
 
+def add_no_bos(parser):
+    """``--no-bos``."""
+    parser.add_argument("--no-bos", action="store_true", help="do not put the begin-of-text token first")
+
+
 def add_method(parser):
     """``--method``, its sizes, and ``--readable``."""
     add = parser.add_argument

@@ -12,7 +12,7 @@ from ..system.files import check_picture
 from ..system.plots import draw_losses
 from ..system.resources import sample_text
 from ..system.terminal import chart, human_bytes, rolling_mean, rolling_span, side_by_side, table, wrap
-from .common import add_json, add_model, add_readable, dump, encode, number, progress, read_text
+from .common import add_json, add_model, add_no_bos, add_readable, dump, encode, number, progress, read_text
 
 PURPOSE = "watch window attention fail and StreamingLLM hold"
 EXAMPLE = "minisink demo --cache 64"
@@ -31,6 +31,7 @@ def add_options(parser):
     add("--write", type=int, default=1200, metavar="N", help="tokens each method writes; 0 for none (%(default)s)")
     add("--seed", type=int, default=0, metavar="N", help="of what is written (%(default)s)")
     add("--plot", metavar="PNG", help="draw the rolling loss as a picture")
+    add_no_bos(parser)
     add_readable(parser)
     add_json(parser)
 
@@ -44,7 +45,7 @@ def run(args):
             raise ValueError(f"--{name} is {getattr(args, name)}; it must be 0 or more")
     model = load(args.model)
     source = args.text or sample_text()
-    ids = encode(model, read_text(source), source)
+    ids = encode(model, read_text(source), source, bos=not args.no_bos)
     ids = ids[: args.tokens] if args.tokens else ids
     writers = _writers(model, args)
     # work is counted in tokens that pass through the model: re-computation reads a whole cache for every one
@@ -60,7 +61,7 @@ def run(args):
         if not all(np.isfinite(row["nll"]).all() for row in rows):
             writers = {}  # a model of NaN has nothing to say
         bar.set_description("writing")
-        draws = {"n_tokens": args.write, "seed": args.seed}
+        draws = {"n_tokens": args.write, "seed": args.seed, "bos": not args.no_bos}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # a cache that is too long was warned of above
             texts = last_words.run(writers, PROMPT, **draws, on_progress=bar.update)

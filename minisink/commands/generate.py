@@ -8,7 +8,7 @@ from ..generation import generate, text_stream
 from ..methods import cache_bytes_per_token
 from ..model import load
 from ..system.terminal import human_bytes
-from .common import add_method, add_model, method_options, read_text
+from .common import add_method, add_model, add_no_bos, method_options, read_text
 
 PURPOSE = "continue a text"
 EXAMPLE = 'minisink generate --prompt "It was a dark night" --temperature 0.8'
@@ -21,6 +21,7 @@ def add_options(parser):
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--prompt", default="", metavar="TEXT", help="what to continue")
     source.add_argument("--prompt-file", metavar="FILE", help="a UTF-8 text to continue")
+    add_no_bos(parser)
     add_method(parser)
     add("--max-new-tokens", type=int, default=200, metavar="N", help="0 streams until Ctrl-C (%(default)s)")
     add("--temperature", type=float, default=0.0, metavar="X", help="0 takes the likeliest (%(default)s)")
@@ -34,7 +35,7 @@ def run(args):
     """Write as it is decoded."""
     model = load(args.model)
     prompt = read_text(args.prompt_file) if args.prompt_file else args.prompt
-    ids = model.encode(prompt)
+    ids = model.encode(prompt, bos=not args.no_bos)
     if not len(ids):
         raise ValueError("--prompt is empty, and this model has no begin-of-text token to start from")
     if args.max_new_tokens < 0:

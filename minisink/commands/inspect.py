@@ -6,7 +6,7 @@ from ..sinks import look_inside, summary
 from ..system.files import check_picture
 from ..system.plots import draw_inspection
 from ..system.terminal import table, wrap
-from .common import add_json, add_model, add_readable, dump, encode
+from .common import add_json, add_model, add_no_bos, add_readable, dump, encode
 
 PURPOSE = "where the weight goes"
 EXAMPLE = 'minisink inspect "It was a dark night." --plot heads.png'
@@ -18,7 +18,7 @@ def add_options(parser):
     add_model(parser)
     add("text", metavar="TEXT")
     add("--first", type=int, default=1, metavar="N", help="weight on the first N tokens (%(default)s)")
-    add("--no-bos", action="store_true", help="do not put the begin-of-text token first")
+    add_no_bos(parser)
     add("--plot", metavar="PNG", help="draw every head's pattern as a picture")
     add_readable(parser)
     add_json(parser)

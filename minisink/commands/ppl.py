@@ -10,7 +10,18 @@ from ..model import load
 from ..system.files import alone, check_picture
 from ..system.plots import draw_losses
 from ..system.terminal import table, wrap
-from .common import add_json, add_method, add_model, check_apart, check_folder, dump, method_options, number, progress
+from .common import (
+    add_json,
+    add_method,
+    add_model,
+    add_no_bos,
+    check_apart,
+    check_folder,
+    dump,
+    method_options,
+    number,
+    progress,
+)
 
 PURPOSE = "perplexity of a text of any size"
 EXAMPLE = "minisink ppl book.txt --csv loss.csv --every 1000 --resume state.safetensors"
@@ -21,6 +32,7 @@ def add_options(parser):
     add = parser.add_argument
     add_model(parser)
     add("file", metavar="FILE", help="a UTF-8 text")
+    add_no_bos(parser)
     add_method(parser)
     add("--plot", metavar="PNG", help="draw the rolling loss as a picture")
     add("--csv", metavar="FILE", help="write token, id and loss of every token, as they come")
@@ -44,8 +56,10 @@ def run(args):
 
 def _measure(args):
     model = load(args.model)
-    settings = method_options(args, model, model.encode(""))
-    evaluation = Evaluation(model, args.file, csv=args.csv, every=args.every, state=args.resume, **settings)
+    settings = method_options(args, model, model.encode("", bos=not args.no_bos))
+    evaluation = Evaluation(
+        model, args.file, bos=not args.no_bos, csv=args.csv, every=args.every, state=args.resume, **settings
+    )
     tally, known = evaluation.tally, evaluation.tally.n_tokens
     if known:
         what = "is of a finished run; nothing is left to do" if evaluation.done else f"goes on after {known:,} tokens"

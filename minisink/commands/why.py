@@ -4,7 +4,7 @@ from ..experiments.why import run as measure
 from ..model import load
 from ..system.resources import sample_text
 from ..system.terminal import table, wrap
-from .common import add_json, add_model, dump, encode, progress, read_text
+from .common import add_json, add_model, add_no_bos, dump, encode, progress, read_text
 
 PURPOSE = "why the window breaks: where the weight of the sink goes"
 EXAMPLE = "minisink reproduce why --cache 64 --token 200"
@@ -18,6 +18,7 @@ def add_options(parser):
     add("--cache", type=int, default=64, metavar="N", help="keys a query sees (%(default)s)")
     add("--tokens", type=int, default=1000, metavar="N", help="of the text, from its beginning (%(default)s)")
     add("--token", type=int, metavar="T", help="one token of it (the mean of all after the first eviction)")
+    add_no_bos(parser)
     add_json(parser)
 
 
@@ -27,7 +28,7 @@ def run(args):
         raise ValueError(f"--token is {args.token}; after the first eviction come {args.cache} to {args.tokens - 1}")
     model = load(args.model)
     source = args.text or sample_text()
-    ids = encode(model, read_text(source), source)[: args.tokens]
+    ids = encode(model, read_text(source), source, bos=not args.no_bos)[: args.tokens]
     with progress(len(ids) - args.cache, "why") as bar:
         found = measure(model, ids, cache=args.cache, on_progress=bar.update)
     if args.token is None:

@@ -42,6 +42,8 @@ class Evaluation:
         A UTF-8 text.
     method, n_sinks, window, positions, lead, readable
         As in `loss.token_nll`.
+    bos : bool
+        Begin with the begin-of-text token, where there is one.
     csv : str or path, optional
         Gets a row for every token, or with `every` one of running perplexity for every so many tokens.
     every : int, optional
@@ -64,14 +66,14 @@ class Evaluation:
     """
 
     def __init__(
-        self, model, path, *, method, n_sinks, window, positions, lead=(), readable=False,
+        self, model, path, *, method, n_sinks, window, positions, lead=(), readable=False, bos=True,
         csv=None, every=None, state=None,
     ):  # fmt: skip
         if every is not None and every < 1:
             raise ValueError(f"every is {every}; it must be 1 token or more")
         self.model, self.path, self.state, self.lead = model, path, state, lead
         self.options = {"method": method, "n_sinks": n_sinks, "window": window, "positions": positions}
-        self.readable = readable
+        self.readable, self.bos = readable, bos
         self.csv = GrowingCsv(csv, RUNNING if every else A_TOKEN) if csv else None
         self.tally, self.n_bytes, self.done = Tally(every), _size(path), False
         self.saved = 0  # tokens, in the state on the disk
@@ -154,7 +156,7 @@ class Evaluation:
         try:
             for piece in read_pieces(file, self.path, cut, start=start, size=CHUNK):
                 place = Place(piece.start, 0, self.digest.hexdigest())
-                yield place, len(piece.raw), self.model.encode(piece.text, bos=piece.start == 0)
+                yield place, len(piece.raw), self.model.encode(piece.text, bos=self.bos and piece.start == 0)
                 self.digest.update(piece.raw)
         except ValueError:
             self._save()  # before the last tokens are measured as a shorter block than the whole text would make
@@ -190,6 +192,7 @@ class Evaluation:
             "window": window,
             "positions": self.options["positions"],
             "readable": self.readable,
+            "begins with": self.model.encode("", bos=self.bos).tolist(),
             "csv": self.csv is not None,
             "every": self.tally.every,
             "bytes of text": self.n_bytes,

@@ -13,7 +13,7 @@ from ..loss import perplexity, token_nll
 READ = 200  # last words that are read again
 
 
-def run(writers, prompt, *, n_tokens=1200, temperature=0.8, seed=0, on_progress=lambda: None):
+def run(writers, prompt, *, n_tokens=1200, temperature=0.8, seed=0, bos=True, on_progress=lambda: None):
     """Let each writer go on from a prompt.
 
     Parameters
@@ -25,6 +25,8 @@ def run(writers, prompt, *, n_tokens=1200, temperature=0.8, seed=0, on_progress=
         To write, 1 or more.
     temperature : float
     seed : int
+    bos : bool
+        Begin with the begin-of-text token, where there is one.
     on_progress : callable
         Called after every token.
 
@@ -35,7 +37,7 @@ def run(writers, prompt, *, n_tokens=1200, temperature=0.8, seed=0, on_progress=
     """
     rows = []
     for who, (model, options) in writers.items():
-        ids = model.encode(prompt)
+        ids = model.encode(prompt, bos=bos)
         tokens = []
         draws = {"max_new_tokens": n_tokens, "temperature": temperature, "seed": seed}
         for token in generate(model, ids, **draws, **options):

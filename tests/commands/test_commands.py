@@ -356,6 +356,26 @@ def test_info_counts(works, models):
     assert mute["model_type"] == "llama"
 
 
+def test_every_command_that_reads_text_can_leave_out_the_begin_of_text_token(works, story, novels):
+    """--no-bos: the text as it is, one token shorter, with no sink in front; and no lead in a rebuilt window."""
+    for argv in (
+        ["demo", "--text", story, "--write", 0, "--cache", 8],
+        ["ppl", story],
+        ["inspect", "It was a dark night."],
+    ):
+        with_bos, without = (strict_json(works(*argv, *extra, "--json"))["tokens"] for extra in ([], ["--no-bos"]))
+        assert with_bos - without == 1
+    nll = minisink.token_nll(novels, novels.encode(TEXT, bos=False), method="recompute", window=9)
+    seen = strict_json(works("ppl", story, "--no-bos", "--method", "recompute", "--window", 9, "--json"))
+    assert seen["nll"] == pytest.approx(float(nll.mean()), rel=1e-4)
+    tokens = minisink.generate(novels, novels.encode("It was", bos=False), max_new_tokens=6)
+    want = "It was" + novels.decode(list(tokens))
+    assert works("generate", "--no-bos", "--prompt", "It was", "--max-new-tokens", 6).rstrip("\n") == want.rstrip("\n")
+    for name in ("why", "sink-count"):
+        options = ["--tokens", 70, *(["--caches", 16] if name == "sink-count" else [])]
+        assert works("reproduce", name, *options) != works("reproduce", name, *options, "--no-bos")
+
+
 # The readable path ---------------------------------------------------------------------------------
 
 

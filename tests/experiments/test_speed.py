@@ -98,7 +98,7 @@ def test_bench(capsys, tmp_path):
     options = ["bench", "--shape", "novels", "--caches", "16", "8", "--repeats", "1"]
     assert main(options) == 0
     out = capsys.readouterr().out
-    assert "novels: 1,066,112 parameters" in out and "of its matrix-vector products alone" in out
+    assert "novels: 1,066,112 parameters" in out and "of its matrix-vector products alone" in " ".join(out.split())
     assert [line.split()[0] for line in out.splitlines()[4:6]] == ["8", "16"]
     assert main([*options, "--json", "--plot", str(tmp_path / "speed.png")]) == 0
     found = json.loads(capsys.readouterr().out)
