@@ -85,11 +85,11 @@ def draw(path, logs):
     for start in sorted({start / 1e6 for log in logs.values() for start in log["parts"][1:]}):
         for axes in (loss, weight, gap):
             axes.axvline(start, color="0.6", ls=":", lw=1.5)
-    for name, log in logs.items():
-        tokens = log["tokens"] / 1e6
-        loss.plot(tokens, log["loss"], lw=2, label=name)
-        weight.plot(tokens, log["weight"].max(axis=1), lw=2)
-        gap.plot(tokens, log["gap"], lw=2)
+    for i, (name, log) in enumerate(logs.items()):
+        tokens, stroke = log["tokens"] / 1e6, {"lw": 2, "ls": ("-", "--", "-.", ":")[i % 4]}
+        loss.plot(tokens, log["loss"], label=name, **stroke)
+        weight.plot(tokens, log["weight"].max(axis=1), **stroke)
+        gap.plot(tokens, log["gap"], **stroke)
     loss.set_title("loss on held-out text (nats)", fontsize=13)
     weight.set_title("weight on the first token, strongest layer", fontsize=13)
     gap.set_title("window minus one sink (nats)", fontsize=13)

@@ -148,7 +148,7 @@ def draw_speed(path, rows, *, title):
     again = "sliding window with re-computation (times StreamingLLM)"
     for method, label in (("recompute", again), ("streaming", "StreamingLLM")):
         ms = [row[f"{method}_ms"] for row in rows]
-        axes.plot(caches, ms, marker="o", lw=2, color=COLOURS[method], label=label)
+        axes.plot(caches, ms, marker="o", lw=2, ls=STROKES[method]["ls"], color=COLOURS[method], label=label)
     for row in rows:
         where = row["cache"], row["recompute_ms"]
         axes.annotate(

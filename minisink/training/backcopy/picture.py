@@ -76,7 +76,7 @@ def draw(history, path, first="BOS"):
     loss.axhline(history[-1][1]["floor"], color="0.5", linestyle="--", label="floor")
     loss.set(title="Loss", ylabel="nats a token")
     weight.plot(steps, [row["bos_from_nontrigger"] for _, row in history], label="from other tokens")
-    weight.plot(steps, [row["bos_from_trigger"] for _, row in history], label="from triggers")
+    weight.plot(steps, [row["bos_from_trigger"] for _, row in history], label="from triggers", ls="--")
     weight.set(title=f"Weight on {first}", ylim=(-0.03, 1.03) if all(_share(row) for _, row in history) else None)
     value.plot(steps, [row["value_ratio"] for _, row in history])
     value.set(title=f"Size of the value of {first}", ylabel="over the mean of the others", ylim=(0, None))
