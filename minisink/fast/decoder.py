@@ -14,11 +14,12 @@ import numpy as np
 
 from ..gpt2 import check_learned
 from ..ops import gelu
+from ..positions import interleaved_to_split_half
 from .blocks import Banded
 from .fused import centred, fuse, side_by_side, wide
 from .ring import Newest, RingCache
 
-PREFILL = 256  # tokens of a prompt taken at once
+PREFILL = 256  # tokens of a prompt or a turn taken at once
 
 
 class Decoder:
@@ -87,7 +88,7 @@ class Decoder:
         self.narrow_up = self.up if is_wide else np.empty_like(embed, shape=len(self.up))
 
     def __call__(self, ids):
-        """Take in tokens; the first prompt goes in blocks, everything after it one by one.
+        """Take in tokens, all but the last in blocks: a turn of a conversation costs what it would as a first prompt.
 
         Parameters
         ----------
@@ -104,12 +105,9 @@ class Decoder:
             For bad ids, or a GPT-2 asked for a position it has not learned.
         """
         ids = self.model.check_ids(ids)
-        if self.cache.n_seen == 0 and len(ids) > 1:
-            self._prefill(ids[:-1])
-            ids = ids[-1:]
-        for token in ids.tolist():
-            logits = self.step(token)
-        return logits
+        if len(ids) > 1:
+            self._take_in(ids[:-1])
+        return self.step(int(ids[-1]))
 
     def step(self, token):
         """Take in one token.
@@ -173,11 +171,11 @@ class Decoder:
         silu += self.half_gate  # silu(2 h) = h + h tanh(h)
         np.multiply(silu, self.ungated, self.hidden)
 
-    def _prefill(self, ids):
-        """Take in the beginning of a text in blocks, and put what they leave into its slots."""
-        cache, config, n = self.cache, self.config, len(ids)
-        blocks = Banded(config.n_layers, replace(cache.policy, window=cache.policy.window or n + 1))
-        for start in range(0, n, PREFILL):
+    def _take_in(self, ids):
+        """Take in a run of tokens in blocks, whatever the ring holds, and put what they leave into their slots."""
+        cache, n = self.cache, self.cache.n_seen + len(ids)
+        blocks = self._blocks(n)
+        for start in range(0, len(ids), PREFILL):
             self.model.forward(ids[start : start + PREFILL], cache=blocks, rows=slice(-1, None))
         cache.make_room(n)
         n_held, n_recent = len(blocks.layers[0][0]), len(blocks.layers[0][2])
@@ -189,6 +187,26 @@ class Decoder:
             cache.keys[i][:, slots] = keys.swapaxes(0, 1)  # (S, K, D) -> (K, S, D)
             cache.values[i][:, slots] = values.swapaxes(0, 1)
         cache.n_seen = n
+
+    def _blocks(self, n):
+        """What the ring holds as a `Banded` that goes on to token `n`: keys rotated alike, in the order of the text."""
+        cache, t, dtype = self.cache, self.cache.n_seen, self.model.dtype
+        policy = replace(cache.policy, window=cache.policy.window or n + 1)
+        blocks = Banded(self.config.n_layers, policy)
+        if t == 0:
+            return blocks
+        sinks = np.arange(min(policy.n_sinks, t))
+        recent = np.array([cache.slot(i) for i in range(max(0, t - policy.window + 1), t)], dtype=int)
+        slots = [np.asarray(part, like=cache.keys) for part in (sinks, recent)]
+        for i, (keys, values) in enumerate(zip(cache.keys, cache.values, strict=True)):
+            parts = []
+            for part in slots:
+                own = keys[:, part].swapaxes(0, 1).astype(dtype)  # (K, S, D) -> (S, K, D)
+                parts += [own if self.is_gpt2 else interleaved_to_split_half(own)]
+                parts += [values[:, part].swapaxes(0, 1).astype(dtype)]
+            blocks.layers[i] = tuple(parts)
+        blocks.n_seen, blocks._n_seen = t, [t] * len(blocks.layers)
+        return blocks
 
 
 def norm(x, eps, weight, out):

@@ -43,6 +43,41 @@ def test_a_ring_is_a_cache(model, ids, policy, positions, data):
     close(got, model.stream(ids, policy, positions)[n_prompt - 1 :])
 
 
+@many
+@given(tiny.models(), tiny.chunked_texts(40), any_policy, tiny.positions)
+def test_any_chunk_goes_in_blocks(model, text, policy, positions):
+    """Whatever the ring holds, half full, full or gone round: chunk by chunk the logits of token by token."""
+    ids, chunks = text
+    decoder, stops = Decoder(public(model), replace(policy, positions=positions)), np.cumsum(chunks)
+    got = [decoder(ids[t - n : t]) for n, t in zip(chunks, stops, strict=True)]
+    close(got, model.stream(ids, policy, positions)[stops - 1])
+    held = decoder.cache.token_index.tolist()
+    assert [decoder.cache.slot(t) for t in held] == list(range(len(held)))
+
+
+@pytest.mark.parametrize("policy", [Policy(2, 5), Policy(0, 300), Policy(1, 40), Policy()])
+def test_a_long_turn_after_a_long_prompt(policy):
+    """More than the 256 tokens taken at once, into a ring that has gone round, and steps after it."""
+    model, ids = tiny.make(n_layers=2), tiny.ids(1500)
+    decoder = Decoder(public(model), policy)
+    got = [decoder(ids[:700]), decoder(ids[700:1300]), *(decoder.step(token) for token in ids[1300:1320].tolist())]
+    close(got, model.stream(ids, policy, chunks=[1500])[[699, 1299, *range(1300, 1320)]])
+
+
+def test_an_interrupted_turn_is_taken_again(monkeypatch):
+    """The ring stays as it was until the whole turn is in."""
+    model, ids, policy = tiny.make(), tiny.ids(20), Policy(2, 5)
+    decoder = Decoder(public(model), policy)
+    decoder(ids[:12])
+    before = decoder.cache.keys.copy()
+    with monkeypatch.context() as patch:
+        patch.setattr(minisink.Model, "forward", lambda *a, **o: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            decoder(ids[12:])
+    assert (decoder.cache.keys == before).all() and decoder.cache.n_seen == 12
+    close(decoder(ids[12:]), model.stream(ids, policy)[-1])
+
+
 @settings(max_examples=40)
 @given(tiny.models(n_layers=1), st.integers(0, 3), st.integers(1, 9), tiny.seeds, st.integers(300, 700))
 def test_a_prompt_longer_than_a_block(model, n_sinks, window, seed, n_tokens):
