@@ -12,14 +12,16 @@ import numpy as np
 from . import gpt2, llama
 from .cache import KVCache
 from .hf import folder as hf_folder
-from .hf import hub
+from .hf import gguf_model, hub
 from .hf.fields import CheckpointError, is_there
+from .hf.package import PACKAGES, installed
 from .paths import Cached, Dense
 from .paths import Path as AnyPath
 from .system.device import array_module, to_host
 from .system.resources import shipped, shipped_names
 
 ARCHITECTURES: dict[str, Any] = {"llama": llama, "mistral": llama, "qwen2": llama, "gpt2": gpt2}
+GGUF = ".gguf"
 
 
 class Model:
@@ -158,7 +160,7 @@ class Model:
         try:
             ids = tokenizer.encode(text, add_special_tokens=False).ids
         except Exception as error:  # the library raises nothing narrower
-            raise ValueError(f"{self.name}: its tokenizer.json cannot encode this text ({error})") from error
+            raise ValueError(f"{self.name}: its tokenizer cannot encode this text ({error})") from error
         first = [self.config.bos] if bos and self.config.bos is not None else []
         return np.array(first + ids, dtype=np.int64)
 
@@ -177,7 +179,7 @@ class Model:
 
     def _need_tokenizer(self):
         if self.tokenizer is None:
-            raise ValueError(f"{self.name}: has no tokenizer.json, so text cannot be turned into tokens")
+            raise ValueError(f"{self.name}: has no tokenizer, so text cannot be turned into tokens")
         return self.tokenizer
 
     def save(self, folder: str | os.PathLike) -> None:
@@ -218,8 +220,8 @@ def load(
     Parameters
     ----------
     name_or_path : str or path
-        The name of a model that ships ("novels"), a Hugging Face folder, or a hub id "owner/name". A folder
-        with the name of a shipped model is meant by "./novels".
+        The name of a model that ships ("novels"), or of one that comes as a package ("smollm2"); a Hugging Face
+        folder; a GGUF file; or a hub id "owner/name". A folder with the name of a model is meant by "./novels".
     dtype : {"float32", "float64", "float16"}
         Of the weights and of all arithmetic; float16 on a GPU only, since on the host it is many times
         slower than float32. Narrower checkpoints are widened exactly.
@@ -247,7 +249,9 @@ def load(
     """
     wanted = _check_dtype(dtype, device)
     xp = array_module(device)
-    config, arrays, tokenizer, ignored = hf_folder.read(_find(name_or_path, revision), dtype=wanted)
+    where = _find(name_or_path, revision)
+    form = gguf_model if where.suffix.lower() == GGUF and not os.path.isdir(where) else hf_folder
+    config, arrays, tokenizer, ignored = form.read(where, dtype=wanted)
     try:
         arrays = {name: xp.asarray(array) for name, array in arrays.items()}
     except MemoryError as error:
@@ -268,10 +272,12 @@ def _check_dtype(dtype, device):
 
 
 def _find(name_or_path, revision):
-    """The folder that a name, path or hub id stands for."""
+    """The folder or GGUF file that a name, path or hub id stands for."""
     name = str(name_or_path)
     if name in shipped_names():
         return shipped(name)
+    if name in PACKAGES:
+        return installed(name)
     folder = Path(name_or_path)
     if os.path.isdir(folder):  # unlike Path.is_dir, false for a name too long to be one
         if is_there(folder / "config.json"):
@@ -279,11 +285,16 @@ def _find(name_or_path, revision):
         if is_there(folder / "adapter_config.json"):
             raise CheckpointError(f"{folder}: holds an adapter, no model; merge the two with peft, and save that")
         raise CheckpointError(f"{folder}: this folder has no config.json{_holds(folder)}")
+    is_gguf = folder.suffix.lower() == GGUF
+    if is_gguf and is_there(folder):
+        return folder
     if os.path.lexists(folder):
-        raise CheckpointError(f"{name}: is no folder; a model is the folder that holds its config.json")
+        raise CheckpointError(f"{name}: is no folder; a model is the folder that holds its config.json, or a GGUF file")
     beside = "" if folder.parent == Path() else _holds(folder.parent)
+    if is_gguf:
+        raise CheckpointError(f"{name}: no such file{beside}")
     if not hub.HUB_ID.fullmatch(name):
-        ships = ", ".join(shipped_names())
+        ships = ", ".join([*shipped_names(), *PACKAGES])
         what = f"not a shipped model ({ships}) or a hub id 'owner/name'{beside}"
         raise CheckpointError(f"{name}: no such folder, and {what}")
     try:

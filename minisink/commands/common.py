@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from ..hf.package import PACKAGES
 from ..methods import METHODS, N_SINKS, lead_of
 from ..system.files import check_file, check_room, read_text
 from ..system.resources import sample_text, shipped_names
@@ -22,7 +23,7 @@ def add_model(parser, default="novels"):
         "--model",
         default=default,
         metavar="MODEL",
-        help=f"a shipped name ({names}), a folder or a hub id owner/name{shown}",
+        help=f"a shipped name ({names}), {', '.join(PACKAGES)} if installed, a folder, a .gguf file or a hub id{shown}",
     )
 
 
@@ -30,7 +31,8 @@ def add_models(parser, default=("novels",)):
     """``--model`` of a command that compares some."""
     parser.add_argument(
         "--model", nargs="+", default=list(default), metavar="MODEL",
-        help=f"shipped names ({', '.join(shipped_names())}), folders or hub ids ({' '.join(default)})",
+        help=f"shipped names ({', '.join(shipped_names())}), {', '.join(PACKAGES)} if installed, folders, .gguf files "
+        f"or hub ids ({' '.join(default)})",
     )  # fmt: skip
 
 

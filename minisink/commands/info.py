@@ -1,5 +1,6 @@
 """``minisink info``: what a model is made of."""
 
+from ..hf.package import PACKAGES
 from ..methods import cache_bytes_per_token
 from ..model import load
 from ..system.terminal import human_bytes
@@ -35,6 +36,10 @@ def run(args):
         "cache bytes per token": cache_bytes_per_token(model),
         "ignored tensors": model.ignored,
     }
+    if args.model in PACKAGES:
+        package = PACKAGES[args.model]
+        about["source"] = f"{package.file} of {package.maker}, in the package {package.name}"
+        about["licence"] = package.licence
     if args.json:
         dump(about)
         return

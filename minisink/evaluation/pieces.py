@@ -11,16 +11,14 @@ import json
 import re
 from typing import NamedTuple
 
+from ..hf.gguf_tokenizer import SPLITS
+
 CHUNK = 1 << 16  # bytes read at a time
 
 # A piece ends with group 1, the next begins where the match ends: as far to the right as it goes.
 BEFORE_SPACE_OR_LINE = re.compile(r"(?s)(.*\S)(?=[ \r\n])")
 BEFORE_SPACE = re.compile(r"(?s)(.*\S)(?= )")
 INSTEAD_OF_SPACE = re.compile(r"(?s)(.*[^\s▁]) (?=[^\s▁])")  # the tokenizer puts one in front of every text
-
-WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*"
-WORDS += r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-SPLITS = (WORDS % "{1,3}", WORDS % "")  # of Llama 3, of Qwen2: a line break may end a word, a space may not
 
 
 class Piece(NamedTuple):
@@ -78,7 +76,8 @@ def _cut_of_words(words):
     if len(steps) == 1 and last["use_regex"]:
         return BEFORE_SPACE_OR_LINE
     split = {"type": "Split", "behavior": "Isolated", "invert": False}
-    known = [split | {"pattern": {"Regex": pattern}} for pattern in SPLITS]
+    # a line break may end a word of these, a space may not
+    known = [split | {"pattern": {"Regex": pattern}} for pattern in SPLITS.values()]
     return BEFORE_SPACE if len(steps) == 2 and steps[0] in known and not last["use_regex"] else None
 
 

@@ -69,7 +69,7 @@ def find_files(folder):
         neither = f"{folder}: has neither model.safetensors nor model.safetensors.index.json"
         others = sorted(path.name for path in folder.iterdir() if path.suffix in OTHERS)
         if others:
-            neither += f"; {others[0]}{_and_more(others)} is not read: have transformers load the folder and save it"
+            neither += f"; {others[0]}{and_more(others)} is not read: have transformers load the folder and save it"
         raise CheckpointError(neither)
     files = {}
     for tensor, shard in shards_of(index).items():
@@ -183,14 +183,14 @@ def read_tensors(folder, shapes, *, optional, prefix, harmless, dtype):
 
     missing = sorted(set(shapes) - set(found))
     if missing:
-        raise CheckpointError(f"{folder}: tensor {missing[0]} is missing{_and_more(missing)}")
+        raise CheckpointError(f"{folder}: tensor {missing[0]} is missing{and_more(missing)}")
     shapes = shapes | {name: shape for name, shape in optional.items() if name in found}
     extra = sorted(set(found) - set(shapes))
     allowed = re.compile("|".join(harmless))
     unknown = [name for name in extra if not allowed.fullmatch(name)]
     if unknown:
         path = found[unknown[0]][0]
-        raise CheckpointError(f"{path}: tensor {unknown[0]} has no place in this model{_and_more(unknown)}")
+        raise CheckpointError(f"{path}: tensor {unknown[0]} has no place in this model{and_more(unknown)}")
     for name, shape in shapes.items():
         path, kind, stored, _ = found[name]
         if stored != shape:
@@ -200,7 +200,8 @@ def read_tensors(folder, shapes, *, optional, prefix, harmless, dtype):
     return {name: _read(name, dtype, *found[name]) for name in shapes}, extra
 
 
-def _and_more(names):
+def and_more(names):
+    """Of several names of which a message says the first: how many more there are."""
     return f" (and {len(names) - 1} more)" if len(names) > 1 else ""
 
 

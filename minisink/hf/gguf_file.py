@@ -1,0 +1,183 @@
+"""The bytes of a GGUF file, llama.cpp's format: what it says of itself, and its tensors as floats.
+
+Magic "GGUF", a version, two counts; keys with typed values; for each tensor its name, sizes (innermost first), type and
+place; padding; the bytes. The header is read here: the package ``gguf`` takes two seconds for a vocabulary of 49,152
+words, and does not end over a count that is none. What a quantised block means is known to that package alone.
+"""
+
+import os
+import struct
+import warnings
+from contextlib import contextmanager
+from math import prod
+
+import numpy as np
+
+from .fields import CheckpointError, is_there
+
+VERSIONS = (2, 3)
+STRING, ARRAY = 8, 9
+# GGUF's number of a type of value -> how numpy reads the bytes
+NUMBERS = {
+    0: "<u1",
+    1: "<i1",
+    2: "<u2",
+    3: "<i2",
+    4: "<u4",
+    5: "<i4",
+    6: "<f4",
+    7: "?",
+    10: "<u8",
+    11: "<i8",
+    12: "<f8",
+}
+# The types of tensors that are read
+TYPES = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K")
+MOST_AXES = 4
+
+
+class Cursor:
+    """A file read from its start, value by value; a ValueError where it ends too early."""
+
+    def __init__(self, file):
+        self.file = file
+        self.left = os.fstat(file.fileno()).st_size
+
+    def take(self, n_bytes):
+        """The next bytes."""
+        if n_bytes > self.left:
+            raise ValueError(f"it ends {n_bytes - self.left:,} bytes too early")
+        self.left -= n_bytes
+        return self.file.read(n_bytes)
+
+    def number(self, form):
+        """The next number, by `struct`'s letter."""
+        return struct.unpack("<" + form, self.take(struct.calcsize("<" + form)))[0]
+
+    def string(self):
+        """The next text."""
+        return self.take(self.number("Q")).decode("utf-8")
+
+    def name(self):
+        """The next text, of a key or tensor: it may stand in a message."""
+        name = self.string()
+        if not name.isprintable():
+            raise ValueError(f"the name {name!r} is not printable")
+        return name
+
+    def value(self):
+        """The next value, its type first."""
+        kind = self.number("I")
+        if kind == STRING:
+            return self.string()
+        if kind == ARRAY:
+            kind, count = self.number("I"), self.number("Q")
+            if kind == STRING and count <= self.left:  # each takes eight bytes or more
+                return [self.string() for _ in range(count)]
+            return self.numbers(kind, count).tolist()
+        (number,) = self.numbers(kind, 1)
+        # 1e-5 as it was meant, not the float32 next to it
+        return float(str(number)) if number.dtype == np.float32 else number.item()
+
+    def numbers(self, kind, count):
+        """The next `count` numbers of a type."""
+        if kind not in NUMBERS:
+            raise ValueError(f"a value of type {kind} is not known")
+        dtype = np.dtype(NUMBERS[kind])
+        return np.frombuffer(self.take(count * dtype.itemsize), dtype)
+
+
+def read_header(path):
+    """What a GGUF file says of itself, and where its tensors lie.
+
+    Parameters
+    ----------
+    path : Path
+
+    Returns
+    -------
+    about : dict
+        Metadata by key.
+    tensors : dict of str to (int, tuple of int, int)
+        Name to GGUF's number of the type, shape (outermost axis first) and offset in bytes from the start of the file.
+
+    Raises
+    ------
+    CheckpointError
+        For what is no GGUF file, one of another version or byte order, or one that ends too early.
+    """
+    if not is_there(path):
+        raise CheckpointError(f"{path}: no such file")
+    with _naming(path), open(path, "rb") as file:
+        cursor = Cursor(file)
+        if cursor.left < 8 or cursor.take(4) != b"GGUF":
+            raise ValueError("it does not begin with GGUF")
+        version = cursor.number("I")
+        if version not in VERSIONS:
+            what = "big-endian" if version and not version & 0xFFFF else f"of version {version}"
+            raise ValueError(f"it is {what}; versions 2 and 3 are read, little-endian")
+        n_tensors, n_keys = cursor.number("Q"), cursor.number("Q")
+        about, tensors = {}, {}
+        for _ in range(n_keys):
+            key = cursor.name()
+            if key in about:
+                raise ValueError(f"{key} is in it twice")
+            about[key] = cursor.value()
+        for _ in range(n_tensors):
+            name, n_axes = cursor.name(), cursor.number("I")
+            if name in tensors or not 1 <= n_axes <= MOST_AXES:
+                raise ValueError(f"tensor {name} is in it twice, or has {n_axes} axes")
+            shape = tuple(cursor.number("Q") for _ in range(n_axes))[::-1]
+            tensors[name] = (cursor.number("I"), shape, cursor.number("Q"))
+        align = about.get("general.alignment", 32)
+        if not isinstance(align, int) or align < 1:
+            raise ValueError(f"general.alignment is {align!r}")
+        start = -(-file.tell() // align) * align
+    return about, {name: (kind, shape, start + offset) for name, (kind, shape, offset) in tensors.items()}
+
+
+@contextmanager
+def _naming(path):
+    """Say which file it is that cannot be read."""
+    try:
+        yield
+    except (OSError, ValueError, OverflowError, MemoryError, struct.error) as error:
+        raise CheckpointError(f"{path}: not a GGUF file that can be read ({error})") from error
+
+
+def check_tensor(path, name, kind, shape, offset):
+    """Refuse a tensor of a type that is not read, or whose bytes are not all in the file."""
+    quants = library()
+    try:
+        known = quants.GGMLQuantizationType(kind)
+    except ValueError:
+        raise CheckpointError(f"{path}: tensor {name} is of type {kind}; read are {', '.join(TYPES)}") from None
+    if known.name not in TYPES:
+        raise CheckpointError(f"{path}: tensor {name} is {known.name}; read are {', '.join(TYPES)}")
+    block, n_bytes = quants.GGML_QUANT_SIZES[known]
+    if shape[-1] % block:
+        raise CheckpointError(f"{path}: tensor {name} has rows of {shape[-1]}; {known.name} comes in blocks of {block}")
+    end, size = offset + prod(shape) // block * n_bytes, os.path.getsize(path)
+    if end > size:
+        raise CheckpointError(f"{path}: tensor {name} ends at byte {end:,}; the file has {size:,}")
+
+
+def read_tensor(path, name, kind, shape, offset, *, dtype):
+    """One checked tensor as floats, through a memory map that is let go before the next one."""
+    quants = library()
+    block, n_bytes = quants.GGML_QUANT_SIZES[quants.GGMLQuantizationType(kind)]
+    raw = np.memmap(path, "u1", "r", offset, (*shape[:-1], shape[-1] // block * n_bytes))
+    array = np.asarray(quants.dequantize(raw, quants.GGMLQuantizationType(kind)))
+    array = array.astype(dtype, copy=array.base is not None)  # a float32 is still the map itself
+    if not np.isfinite(array).all():
+        warnings.warn(f"{path}: tensor {name} holds NaN or infinity", stacklevel=2)
+    return array
+
+
+def library():
+    """The module ``gguf.quants``, imported where a GGUF file is read and nowhere else."""
+    try:
+        from gguf import quants
+    except ImportError as error:
+        raise CheckpointError(f"a GGUF file needs the package gguf ({error}): pip install 'minisink[gguf]'") from None
+    return quants

