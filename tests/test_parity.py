@@ -12,12 +12,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny
 import tokenizers
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tokenizers import pre_tokenizers, processors
 
 import minisink
+from minisink import gpt2, llama
+from minisink.hf import package
 from minisink.system.resources import sample_text, shipped, shipped_names
 
 torch = pytest.importorskip("torch", reason="needs the parity extra: torch")
@@ -616,3 +619,57 @@ def test_greedy_text(novels):
     theirs = novels.theirs.generate(tensor, attention_mask=torch.ones_like(tensor), **options)[0, 40:]
     ours = minisink.generate(novels.ours, prompt, method="dense", max_new_tokens=60)
     assert list(ours) == theirs.tolist()
+
+
+# GGUF files ---------------------------------------------------------------------------------------
+
+
+def gguf_pair(path, dtype=torch.float32):
+    """A GGUF file read by both."""
+    pytest.importorskip("gguf", reason="needs the gguf extra")
+    pytest.importorskip("accelerate", reason="transformers reads a GGUF file with accelerate")
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=dtype)
+    return minisink.load(path), theirs.eval()
+
+
+def close_to_the_largest(ours, theirs, ids):
+    with torch.no_grad():
+        wanted = theirs(torch.tensor(ids)[None]).logits[0].numpy()
+    assert abs(ours.forward(ids) - wanted).max() <= 1e-4 * abs(wanted).max()
+
+
+@pytest.mark.parametrize(
+    ("arch", "changes"),
+    [
+        (llama, {"head_dim": 6, "d_model": 24}),
+        (llama, {"head_dim": 6, "d_model": 24, "tied": True}),
+        (llama, {"head_dim": 6, "d_model": 24, "qkv_bias": True, "model_type": "qwen2"}),
+        (gpt2, {"d_ff": 96, "max_positions": 1024}),  # transformers takes both from its defaults
+    ],
+)
+def test_a_gguf_file_gives_their_logits(arch, changes, tmp_path):
+    """Grouped heads, tied and untied, Qwen2, GPT-2: each permuted or not as the file has it."""
+    gguf_files = pytest.importorskip("gguf_files")
+    about = gguf_files.byte_level(**{"tokenizer.ggml.pre": "gpt-2"})
+    model = tiny.make(arch, dtype=np.float32, vocab_size=len(about["tokenizer.ggml.tokens"]), **changes)
+    path = tmp_path / "model.gguf"
+    gguf_files.write(path, gguf_files.metadata(model.config) | about, gguf_files.stored(model))
+    ours, theirs = gguf_pair(path)
+    close_to_the_largest(ours, theirs, tiny.ids(23))
+
+
+@pytest.mark.real
+def test_smollm2_gives_their_logits(tmp_path):
+    """The real file, and the folder it is saved as, in float32."""
+    try:
+        path = package.installed("smollm2")
+    except minisink.CheckpointError as error:
+        pytest.skip(str(error))
+    ours, theirs = gguf_pair(path)
+    ids = ours.encode(sample_text().read_text(encoding="utf-8")[:2000])[:200]
+    close_to_the_largest(ours, theirs, ids)
+    ours.save(tmp_path)
+    again = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).eval()
+    close_to_the_largest(ours, again, ids)
+    text = "In 1889: \u00b2 \u0663 \u00bd"
+    assert transformers.AutoTokenizer.from_pretrained(tmp_path)(text).input_ids == ours.encode(text).tolist()

@@ -1,0 +1,104 @@
+"""Tiny GGUF files, written by the package gguf: arrays as llama.cpp has them, and a tokenizer of 270 words."""
+
+import numpy as np
+import pytest
+
+from minisink.hf.gguf_model import tensor_name
+from minisink.positions import rope_frequencies
+
+gguf = pytest.importorskip("gguf", reason="needs the test extra: gguf")
+
+BYTES = [
+    chr(i) for i in (*range(33, 127), *range(161, 173), *range(174, 256), *range(256, 324))
+]  # as ByteLevel has them
+SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+MERGES = ["t h", "th e", "Ġ the", "1 2", "Ġ Ġ", "i s"]
+
+
+def byte_level(**changes):
+    """Metadata of a byte-level tokenizer of 271 words."""
+    words = [*SPECIAL, *BYTES, *(merge.replace(" ", "") for merge in MERGES)]
+    about = {
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.pre": "smollm",
+        "tokenizer.ggml.tokens": words,
+        "tokenizer.ggml.token_type": [3] * len(SPECIAL) + [1] * (len(words) - len(SPECIAL)),
+        "tokenizer.ggml.merges": MERGES,
+        "tokenizer.ggml.bos_token_id": 1,
+        "tokenizer.ggml.eos_token_id": 2,
+    }
+    return {key: value for key, value in (about | changes).items() if value is not None}
+
+
+def metadata(config):
+    """The keys of a model."""
+    arch = config.model_type
+    about = {
+        "general.architecture": arch,
+        f"{arch}.block_count": config.n_layers,
+        f"{arch}.embedding_length": config.d_model,
+        f"{arch}.feed_forward_length": config.d_ff,
+        f"{arch}.attention.head_count": config.n_heads,
+        f"{arch}.context_length": config.max_positions,
+        f"{arch}.vocab_size": config.vocab_size,
+    }
+    if arch == "gpt2":
+        return about | {"gpt2.attention.layer_norm_epsilon": config.norm_eps}
+    about |= {
+        f"{arch}.attention.head_count_kv": config.n_kv_heads,
+        f"{arch}.attention.key_length": config.head_dim,
+        f"{arch}.attention.layer_norm_rms_epsilon": config.norm_eps,
+        f"{arch}.rope.freq_base": config.rope_theta,
+    }
+    if config.rope_scaling and config.rope_scaling["rope_type"] == "linear":
+        about |= {f"{arch}.rope.scaling.type": "linear", f"{arch}.rope.scaling.factor": config.rope_scaling["factor"]}
+    return about
+
+
+def permute(rows, n_heads):
+    """llama.cpp's convert_hf_to_gguf.py, `LlamaModel.permute`, word for word."""
+    return rows.reshape(n_heads, 2, rows.shape[0] // n_heads // 2, *rows.shape[1:]).swapaxes(1, 2).reshape(rows.shape)
+
+
+def stored(model):
+    """Every tensor of a model as a file has it: (out, in), queries and keys of Llama permuted."""
+    config, tensors = model.config, {}
+    for name, array in model.arch.to_arrays(config, model.weights).items():
+        rows = np.ascontiguousarray(array.T if array.ndim == 2 and name not in ("embed", "position") else array)
+        if config.model_type == "llama" and name.endswith((".wq", ".bq")):
+            rows = permute(rows, config.n_heads)
+        if config.model_type == "llama" and name.endswith((".wk", ".bk")):
+            rows = permute(rows, config.n_kv_heads)
+        tensors[tensor_name(config.model_type, name)] = rows
+    scaling = config.model_type != "gpt2" and config.rope_scaling
+    if scaling and scaling["rope_type"] == "llama3":
+        plain = rope_frequencies(config.head_dim, config.rope_theta)
+        factors = plain / rope_frequencies(config.head_dim, config.rope_theta, scaling)
+        tensors["rope_freqs.weight"] = factors.astype(np.float32)
+    return tensors
+
+
+def write(path, about, tensors):
+    """A GGUF file. A tensor is an array, or (raw bytes as the type has them, type)."""
+    writer = gguf.GGUFWriter(path, about.get("general.architecture", "none"))
+    for key, value in about.items():
+        if key == "general.architecture":
+            continue
+        if isinstance(value, bool):
+            writer.add_bool(key, value)
+        elif isinstance(value, int):
+            writer.add_uint32(key, value)
+        elif isinstance(value, float):
+            writer.add_float32(key, value)
+        elif isinstance(value, str):
+            writer.add_string(key, value)
+        else:
+            writer.add_array(key, value)
+    for name, array in tensors.items():
+        data, kind = array if isinstance(array, tuple) else (array, None)
+        writer.add_tensor(name, data, raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
