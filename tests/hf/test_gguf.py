@@ -63,6 +63,14 @@ def test_a_file_gives_the_weights_that_went_in(model):
         same_arrays(loaded, narrow(model))
 
 
+def test_wider_weights_are_the_same_numbers(tmp_path):
+    """float64 asked for: what is stored, exactly."""
+    model = tiny.make(llama, dtype=np.float32)
+    loaded = minisink.load(write(tmp_path / "m.gguf", metadata(model.config), stored(model)), dtype="float64")
+    assert loaded.dtype == np.float64
+    same_arrays(loaded, narrow(model))
+
+
 def narrow(model):
     """Arrays by name in float32."""
     return {name: a.astype(np.float32) for name, a in model.arch.to_arrays(model.config, model.weights).items()}
