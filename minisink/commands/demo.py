@@ -128,7 +128,7 @@ def _show(args, model, ids, source, rows, texts, losses, said):
             print(wrap(f"{row['method']} stopped after {len(row['nll'])} tokens: {row['note']}"))
     if texts:
         print(f'\nAfter "{PROMPT}", the end of {args.write:,} tokens:')
-        feet = [f"(perplexity of it: {row['own_perplexity']:.0f})" for row in texts]
+        feet = [f"(ppl {row['own_perplexity']:.0f}, repeats {row['repeated']:.0%})" for row in texts]
         print(side_by_side({row["who"]: row["text"] for row in texts}, rows=5, feet=feet))
     print("\n" + wrap(" ".join(said)))
 
