@@ -91,7 +91,8 @@ class Policy:
     @property
     def is_plain(self) -> bool:
         """Whether `n_sinks`, `window` and `positions` say it all; the fast paths count on that."""
-        return all(getattr(type(self), name) is getattr(Policy, name) for name in ("survivors", "positions_of"))
+        own = type(self)
+        return own.survivors is Policy.survivors and own.positions_of is Policy.positions_of
 
 
 def keep_all(positions: str = "slot") -> Policy:
