@@ -52,9 +52,9 @@ class Policy:
     positions: str = "slot"
 
     def __post_init__(self):
-        _check_whole("n_sinks", self.n_sinks, 0, "")
+        check_whole("n_sinks", self.n_sinks, 0)
         if self.window is not None:
-            _check_whole("window", self.window, 1, ", for the current token counts")
+            check_whole("window", self.window, 1, ", for the current token counts")
         if self.positions not in ("slot", "original"):
             raise ValueError(f"positions is {self.positions!r}; it must be 'slot' or 'original'")
 
@@ -294,7 +294,7 @@ def refuse_own(policy: Policy) -> None:
         )
 
 
-def _check_whole(name, value, least, why):
+def check_whole(name, value, least, why=""):
     """Refuse what is no whole number, too small a one, or one whose slots no integer of NumPy counts."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
         raise ValueError(f"{name} is {value!r}; it must be a whole number of {least} or more{why}")

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from .cache import KVCache, Policy
+from .cache import KVCache, Policy, check_whole
 from .fast.blocks import Banded, Windows
 from .methods import N_SINKS, cache_for, check_cache, check_lead, policy_of, window_of
 from .model import Model
@@ -126,7 +126,7 @@ def nll_blocks(
         As `token_nll`; at once, except that a GPT-2 runs until the first position it has not learned.
     """
     ids = model.check_ids(ids)
-    _check_block(block)
+    check_whole("block", block, 1)
     if cache is not None:
         check_cache(model, cache, method, n_sinks, window, positions)
         return _streamed(model, iter([ids]), cache, block)
@@ -186,7 +186,7 @@ def nll_stream(
     >>> bool(abs(nll - token_nll(model, ids, window=60)).max() < 1e-4)
     True
     """
-    _check_block(block)
+    check_whole("block", block, 1)
     if cache is not None:
         check_cache(model, cache, method, n_sinks, window, positions)
         return _streamed(model, iter(pieces), cache, block)
@@ -213,11 +213,6 @@ def empty_cache(model: Model, policy: Policy, *, readable: bool = False) -> KVCa
     if readable or policy.window is None:
         return cache_for(model, policy)
     return Banded(model.config.n_layers, policy)
-
-
-def _check_block(block):
-    if isinstance(block, bool) or not isinstance(block, (int, np.integer)) or block < 1:
-        raise ValueError(f"block is {block!r}; it must be a whole number of 1 or more")
 
 
 def _streamed(model, pieces, cache, block):

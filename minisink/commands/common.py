@@ -8,7 +8,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ..hf.package import PACKAGES
-from ..methods import METHODS, N_SINKS, lead_of
+from ..methods import CAPACITY, METHODS, N_SINKS, lead_of
 from ..system.files import check_file, check_room, read_text
 from ..system.resources import sample_text, shipped_names
 
@@ -70,9 +70,16 @@ def method_options(args, model, ids):
     """The options of a method for `token_nll` and `generate`; a rebuilt window begins as the text does."""
     window = args.window
     if window is None:
-        window = max(1, min(256, model.config.max_positions) - (args.n_sinks if args.method == "streaming" else 0))
+        window = max(1, min(CAPACITY, model.config.max_positions) - (args.n_sinks if args.method == "streaming" else 0))
     options = {"method": args.method, "n_sinks": args.n_sinks, "window": window, "positions": args.positions}
     return options | {"lead": lead_of(model, ids, window), "readable": args.readable}
+
+
+def keys_in_sight(options):
+    """How many keys a query sees at most with these `method_options`, or None without a limit."""
+    if options["method"] == "dense":
+        return None
+    return options["window"] + (options["n_sinks"] if options["method"] == "streaming" else 0)
 
 
 # Text in ------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from ..generation import generate, text_stream
 from ..methods import cache_bytes_per_token
 from ..model import load
 from ..system.terminal import human_bytes
-from .common import add_method, add_model, add_no_bos, method_options, read_text
+from .common import add_method, add_model, add_no_bos, keys_in_sight, method_options, read_text
 
 PURPOSE = "continue a text"
 EXAMPLE = 'minisink generate --prompt "It was a dark night" --temperature 0.8'
@@ -72,6 +72,5 @@ def _kept(model, n_tokens, options):
     """What there is to go on from after so many tokens, in words."""
     if options["method"] == "recompute":
         return f"no cache, each is computed from the last {options['window']:,}"
-    if options["method"] != "dense":
-        n_tokens = min(n_tokens, options["window"] + (options["method"] == "streaming") * options["n_sinks"])
+    n_tokens = min(n_tokens, keys_in_sight(options) or n_tokens)
     return f"the cache keeps {n_tokens:,} tokens in {human_bytes(n_tokens * cache_bytes_per_token(model))}"

@@ -18,6 +18,7 @@ from .common import (
     check_apart,
     check_folder,
     dump,
+    keys_in_sight,
     method_options,
     number,
     progress,
@@ -96,6 +97,11 @@ def _measure(args):
         if strange:
             print(wrap(strange))
     if args.plot:
-        capacity = None if args.method == "dense" else settings["window"] + (args.method == "streaming") * args.n_sinks
         title = f"{model.name}: {Path(args.file).name}"
-        draw_losses(args.plot, {args.method: tally.curve()}, title=title, evicted_from=capacity, group=tally.group)
+        draw_losses(
+            args.plot,
+            {args.method: tally.curve()},
+            title=title,
+            evicted_from=keys_in_sight(settings),
+            group=tally.group,
+        )

@@ -8,14 +8,14 @@ float32, the cache too: CuPy would copy float16 keys to float32 for every produc
 """
 
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 
 from ..gpt2 import check_learned
 from ..ops import gelu
 from ..positions import interleaved_to_split_half
-from .blocks import Banded
+from .blocks import PARTS, Banded
 from .fused import centred, fuse, side_by_side, wide
 from .ring import Newest, RingCache
 
@@ -192,9 +192,7 @@ class Decoder:
         """What the ring holds as a `Banded` that goes on to token `n`: keys rotated alike, in the order of the text."""
         cache, t, dtype = self.cache, self.cache.n_seen, self.model.dtype
         policy = replace(cache.policy, window=cache.policy.window or n + 1)
-        blocks = Banded(self.config.n_layers, policy)
-        if t == 0:
-            return blocks
+        arrays: dict = {}
         sinks = np.arange(min(policy.n_sinks, t))
         recent = np.array([cache.slot(i) for i in range(max(0, t - policy.window + 1), t)], dtype=int)
         slots = [np.asarray(part, like=cache.keys) for part in (sinks, recent)]
@@ -204,9 +202,9 @@ class Decoder:
                 own = keys[:, part].swapaxes(0, 1).astype(dtype)  # (K, S, D) -> (S, K, D)
                 parts += [own if self.is_gpt2 else interleaved_to_split_half(own)]
                 parts += [values[:, part].swapaxes(0, 1).astype(dtype)]
-            blocks.layers[i] = tuple(parts)
-        blocks.n_seen, blocks._n_seen = t, [t] * len(blocks.layers)
-        return blocks
+            arrays |= {f"{name}.{i}": array for name, array in zip(PARTS, parts, strict=True)}
+        about = {"n_seen": t, "policy": asdict(policy), "n_layers": self.config.n_layers}
+        return Banded.from_state(arrays, about)
 
 
 def norm(x, eps, weight, out):

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from .. import gpt2, llama
-from ..positions import rope_frequencies
+from ..positions import interleaved_to_split_half, rope_frequencies
 from .checkpoint import and_more
 from .fields import CheckpointError, divides, number, one_of, refuse, token_id, whole
 from .folder import FORMATS, MOST_LAYERS
@@ -154,8 +154,8 @@ def _unpermuted(array, name, config):
     heads = {"q": config.n_heads, "k": config.n_kv_heads}.get(name[-1])  # wq and bq, wk and bk
     if heads is None or name.rpartition(".")[2][:-1] not in ("w", "b"):
         return array
-    pairs = array.reshape(heads, config.head_dim // 2, 2, -1)  # (heads * D, C) -> (heads, D/2, 2, C)
-    return pairs.swapaxes(1, 2).reshape(array.shape)
+    columns = array.reshape(heads, config.head_dim, -1).swapaxes(1, 2)  # (heads * D, C) -> (heads, C, D)
+    return interleaved_to_split_half(columns).swapaxes(1, 2).reshape(array.shape)
 
 
 # The metadata --------------------------------------------------------------------------------------
