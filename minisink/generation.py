@@ -8,13 +8,14 @@ cache holds ``n_sinks + window`` tokens and nothing else grows. It decodes at me
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import count
 
 import numpy as np
 
 from .cache import KVCache
 from .fast.decoder import Decoder
+from .fast.ring import RingCache
 from .methods import N_SINKS, cache_for, check_cache, check_lead, policy_of, window_of
 from .model import Model
 from .paths import Path
@@ -35,7 +36,7 @@ def generate(
     positions: str = "slot",
     lead: Sequence[int] | np.ndarray = (),
     readable: bool = False,
-    cache: KVCache | Path | None = None,
+    cache: KVCache | RingCache | Path | None = None,
     temperature: float = 0.0,
     top_k: int = 0,
     top_p: float = 1.0,
@@ -69,7 +70,7 @@ def generate(
     stop_tokens : collection of int
         Ends the text; the stop token itself is yielded.
 
-    cache : KVCache or path, optional
+    cache : KVCache, fast.ring.RingCache or path, optional
         A cache of your own, instead of a method; it takes in the prompt and the text, after what it holds already.
 
     Returns
@@ -97,36 +98,93 @@ def generate(
     choose = Chooser(
         temperature=temperature, top_k=top_k, top_p=top_p, repetition_penalty=repetition_penalty, seed=seed, seen=ids
     )
-    if cache is not None:
-        check_cache(model, cache, method, n_sinks, window, positions)
-        logits_of = _through(model, cache)
-    else:
-        window = window_of(method, n_sinks, window)
-        policy = policy_of(model, method, n_sinks, window, positions)  # refuses bad values before the first token
-        try:
-            if method == "recompute":
-                logits_of = _recompute(model, check_lead(model, lead, window), window)
-            elif readable:
-                logits_of = _through(model, cache_for(model, policy))
-            else:
-                logits_of = _decode(Decoder(model, policy))
-        except MemoryError as error:
-            raise _no_memory(model, error) from error
-    return _stream(model, logits_of, ids, choose, max_new_tokens, frozenset(stop_tokens))
+    logits_of, _ = reader(
+        model, method=method, n_sinks=n_sinks, window=window, positions=positions, lead=lead, readable=readable,
+        cache=cache,
+    )  # fmt: skip
+    return _stream(logits_of, ids, choose, max_new_tokens, frozenset(stop_tokens))
 
 
-def _stream(model, logits_of, ids, choose, max_new_tokens, stop_tokens):
+def _stream(logits_of, ids, choose, max_new_tokens, stop_tokens):
     """Yield tokens; `logits_of` takes the new ids and gives the (V,) logits after the last."""
     new = ids
     for _ in count() if max_new_tokens is None else range(max_new_tokens):
-        try:
-            token = choose(logits_of(new))
-        except MemoryError as error:
-            raise _no_memory(model, error) from error
+        token = choose(logits_of(new))
         yield token
         if token in stop_tokens:
             return
         new = [token]
+
+
+def reader(
+    model: Model,
+    *,
+    method: str = "streaming",
+    n_sinks: int = N_SINKS,
+    window: int | None = None,
+    positions: str = "slot",
+    lead: Sequence[int] | np.ndarray = (),
+    readable: bool = False,
+    cache: KVCache | RingCache | Path | None = None,
+) -> tuple[Callable, KVCache | RingCache | Path | None]:
+    """What reads a text for `generate`, piece by piece: new tokens in, logits after the last of them out.
+
+    Parameters
+    ----------
+    model, method, n_sinks, window, positions, lead, readable, cache
+        As in `generate`.
+
+    Returns
+    -------
+    callable
+        From ids, a sequence of one or more, to a numpy.ndarray of shape (V,).
+    KVCache, RingCache, path or None
+        All it remembers; None for "recompute", which has its tokens only.
+
+    Raises
+    ------
+    ValueError, MemoryError
+        As `generate`.
+
+    Examples
+    --------
+    >>> from minisink import load
+    >>> model = load("novels")
+    >>> read, cache = reader(model, n_sinks=1, window=3)
+    >>> read(model.encode("It was a dark night")).shape, len(cache)
+    ((1024,), 4)
+    """
+    if cache is not None and not isinstance(cache, RingCache):
+        check_cache(model, cache, method, n_sinks, window, positions)
+        return _patient(model, _through(model, cache)), cache
+    window = window_of(method, n_sinks, window)
+    policy = policy_of(model, method, n_sinks, window, positions, stacklevel=4)  # refuses bad values at once
+    try:
+        if cache is not None:
+            logits_of = _decode(Decoder(model, cache.policy, cache=cache))
+        elif method == "recompute":
+            logits_of = _recompute(model, check_lead(model, lead, window), window)
+        elif readable:
+            cache = cache_for(model, policy)
+            logits_of = _through(model, cache)
+        else:
+            decoder = Decoder(model, policy)
+            cache, logits_of = decoder.cache, _decode(decoder)
+    except MemoryError as error:
+        raise _no_memory(model, error) from error
+    return _patient(model, logits_of), cache
+
+
+def _patient(model, logits_of):
+    """The same, with a MemoryError that says what to do."""
+
+    def read(new):
+        try:
+            return logits_of(new)
+        except MemoryError as error:
+            raise _no_memory(model, error) from error
+
+    return read
 
 
 def _no_memory(model, error):

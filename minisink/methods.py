@@ -25,7 +25,9 @@ def window_of(method: str, n_sinks: int, window: int | None) -> int:
     return CAPACITY - n_sinks if method == "streaming" else CAPACITY
 
 
-def policy_of(model: Model, method: str, n_sinks: int, window: int | None, positions: str = "slot") -> Policy:
+def policy_of(
+    model: Model, method: str, n_sinks: int, window: int | None, positions: str = "slot", *, stacklevel: int = 3
+) -> Policy:
     """Which tokens a method keeps, and where it says they stand.
 
     Parameters
@@ -38,6 +40,8 @@ def policy_of(model: Model, method: str, n_sinks: int, window: int | None, posit
         Last tokens kept, the current one included; "dense" keeps all. For "recompute", the tokens each
         window is rebuilt from. See `window_of` for the default.
     positions : {"slot", "original"}
+    stacklevel : int
+        Of the warning: by default it points at who called the caller.
 
     Returns
     -------
@@ -65,7 +69,7 @@ def policy_of(model: Model, method: str, n_sinks: int, window: int | None, posit
     if policy.capacity is not None and policy.capacity > trained:
         warnings.warn(
             f"a cache of {policy.capacity} tokens is longer than the {trained} positions {model.name} was trained on",
-            stacklevel=3,
+            stacklevel=stacklevel,
         )
     return policy
 

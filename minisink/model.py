@@ -36,16 +36,26 @@ class Model:
         What was loaded.
     ignored : list of str
         Tensors of the files that a forward pass does not need.
+    chat_template : str or None
+        How a conversation is written for this model, in Jinja; see `chat.template`.
     """
 
     def __init__(
-        self, config: Any, weights: Any, tokenizer: Any = None, *, name: str = "", ignored: Sequence[str] = ()
+        self,
+        config: Any,
+        weights: Any,
+        tokenizer: Any = None,
+        *,
+        name: str = "",
+        ignored: Sequence[str] = (),
+        chat_template: str | None = None,
     ):
         self.config = config
         self.weights = weights
         self.tokenizer = tokenizer
         self.name = name
         self.ignored = list(ignored)
+        self.chat_template = chat_template
         self.architecture = ARCHITECTURES[config.model_type]
 
     def __repr__(self):
@@ -194,7 +204,7 @@ class Model:
         CheckpointError
             When the folder cannot be written.
         """
-        hf_folder.write(Path(folder), self.config, self.arrays(), self.tokenizer)
+        hf_folder.write(Path(folder), self.config, self.arrays(), self.tokenizer, self.chat_template)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Every learned array by name, on the host, a tied output matrix once: ``"embed"``, ``"0.wq"``, ..."""
@@ -251,13 +261,14 @@ def load(
     xp = array_module(device)
     where = _find(name_or_path, revision)
     form = gguf_model if where.suffix.lower() == GGUF and not os.path.isdir(where) else hf_folder
-    config, arrays, tokenizer, ignored = form.read(where, dtype=wanted)
+    config, arrays, tokenizer, ignored, chat_template = form.read(where, dtype=wanted)
     try:
         arrays = {name: xp.asarray(array) for name, array in arrays.items()}
     except MemoryError as error:
         raise MemoryError(f"{name_or_path}: no memory left on {device} ({error}); float16 takes half") from error
     weights = ARCHITECTURES[config.model_type].from_arrays(config, arrays)
-    return Model(config, weights, tokenizer, name=str(name_or_path), ignored=ignored)
+    name = str(name_or_path)
+    return Model(config, weights, tokenizer, name=name, ignored=ignored, chat_template=chat_template)
 
 
 def _check_dtype(dtype, device):

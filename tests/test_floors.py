@@ -18,7 +18,16 @@ PACKAGE = Path(minisink.__file__).parent
 README = (PACKAGE.parent / "README.md").read_text(encoding="utf-8")
 TABLE = README.split("## Read it in this order")[1].split("\n## ")[0]
 SHELF = re.findall(r"\]\(minisink/(\w+)\.py\)", TABLE)
-WINGS = ["system", "hf", "fast", "evaluation", "training", "experiments", "commands"]  # each may use those before it
+WINGS = [
+    "system",
+    "hf",
+    "fast",
+    "evaluation",
+    "training",
+    "experiments",
+    "chat",
+    "commands",
+]  # each may use those before it
 EXCEPTIONS = {"model": {"hf"}, "loss": {"fast"}, "generation": {"fast"}, "snapshot": {"fast"}}
 
 

@@ -36,9 +36,9 @@ def add_models(parser, default=("novels",)):
     )  # fmt: skip
 
 
-def add_json(parser):
+def add_json(parser, what="print JSON instead of a table"):
     """``--json``."""
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("--json", action="store_true", help=what)
 
 
 def add_readable(parser):
@@ -64,6 +64,21 @@ def add_method(parser):
         help="numbered in the cache or in the text (%(default)s)",
     )  # fmt: skip
     add_readable(parser)
+
+
+def add_draws(parser, *, temperature=0.0, top_p=1.0):
+    """How a token is chosen."""
+    add = parser.add_argument
+    add("--temperature", type=float, default=temperature, metavar="X", help="0 takes the likeliest (%(default)s)")
+    add("--top-k", type=int, default=0, metavar="K", help="draw among the K likeliest; 0 for all (%(default)s)")
+    add("--top-p", type=float, default=top_p, metavar="P", help="draw among the likeliest that hold P (%(default)s)")
+    add("--repetition-penalty", type=float, default=1.0, metavar="X", help="1 for none (%(default)s)")
+    add("--seed", type=int, default=0, metavar="N", help="of the draws (%(default)s)")
+
+
+def draws(args):
+    """The options of `sampling.Chooser`."""
+    return {name: getattr(args, name) for name in ("temperature", "top_k", "top_p", "repetition_penalty", "seed")}
 
 
 def method_options(args, model, ids):

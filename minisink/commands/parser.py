@@ -9,6 +9,7 @@ from .. import __version__
 from ..system.errors import in_one_line
 from . import (
     bench,
+    chat,
     demo,
     generate,
     growth,
@@ -23,7 +24,15 @@ from . import (
     why,
 )
 
-COMMANDS = {"demo": demo, "generate": generate, "ppl": ppl, "inspect": inspect, "bench": bench, "info": info}
+COMMANDS = {
+    "demo": demo,
+    "chat": chat,
+    "generate": generate,
+    "ppl": ppl,
+    "inspect": inspect,
+    "bench": bench,
+    "info": info,
+}
 FAMILIES = {
     "reproduce": (
         "figures and tables, measured anew",

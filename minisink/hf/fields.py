@@ -133,6 +133,14 @@ def one_of(raw, key, known, default=None):
     return value
 
 
+def text_or_none(raw, key):
+    """A text, or None when absent or null."""
+    value = raw.get(key)
+    if value is not None and not isinstance(value, str):
+        raise CheckpointError(f"{key} is {value!r}; it must be a text")
+    return value
+
+
 def section(raw, key):
     """An object within the config; an empty one when absent or null."""
     value = raw.get(key)

@@ -19,7 +19,7 @@ from safetensors.numpy import save_file
 from . import gpt2, llama
 from .checkpoint import read_tensors
 from .fields import CheckpointError, is_there, read_json, token_ids
-from .tokenizer import begin_of_text, begun_by, read_tokenizer
+from .tokenizer import TEMPLATE, begin_of_text, begun_by, read_chat_template, read_tokenizer
 
 FORMATS = {"llama": llama, "mistral": llama, "qwen2": llama, "gpt2": gpt2}
 FORMER = ("tokenizer_config.json", "generation_config.json")  # said in config.json and tokenizer.json when written
@@ -79,6 +79,7 @@ def read(folder, *, dtype):
     tokenizer : tokenizers.Tokenizer or None
     ignored : list of str
         Tensors of the files that a forward pass does not need.
+    chat_template : str or None
 
     Raises
     ------
@@ -103,7 +104,7 @@ def read(folder, *, dtype):
             ignored = sorted([*ignored, name])
         else:
             config = replace(config, tied=False)
-    return config, from_tensors(config, tensors), tokenizer, ignored
+    return config, from_tensors(config, tensors), tokenizer, ignored, read_chat_template(folder)
 
 
 def _read_config(folder):
@@ -128,7 +129,7 @@ def _naming(path):
         raise CheckpointError(f"{path}: {error}") from error
 
 
-def write(folder, config, arrays, tokenizer=None):
+def write(folder, config, arrays, tokenizer=None, chat_template=None):
     """Write a Hugging Face folder that loads again bit for bit, here and in transformers.
 
     Every file is written in another place first and moved when all are whole. A tokenizer and settings that lay in
@@ -142,6 +143,7 @@ def write(folder, config, arrays, tokenizer=None):
     arrays : dict of str to ndarray
         By our names, on the host, of any memory layout.
     tokenizer : tokenizers.Tokenizer, optional
+    chat_template : str, optional
 
     Raises
     ------
@@ -160,11 +162,14 @@ def write(folder, config, arrays, tokenizer=None):
             if tokenizer is not None:
                 text = begun_by(tokenizer, config.bos).to_str(pretty=True)
                 Path(half, "tokenizer.json").write_text(text, encoding="utf-8")
+            if chat_template is not None:
+                Path(half, TEMPLATE).write_text(chat_template, encoding="utf-8", newline="")
             mode = Path(half, "config.json").stat().st_mode  # save_file lets only the owner read
             for path in sorted(Path(half).iterdir()):
                 path.chmod(mode)
                 os.replace(path, folder / path.name)
-            for name in FORMER if tokenizer is not None else ("tokenizer.json", *FORMER):
+            former = {"tokenizer.json": tokenizer, TEMPLATE: chat_template} | dict.fromkeys(FORMER)
+            for name in (name for name, ours in former.items() if ours is None):
                 (folder / name).unlink(missing_ok=True)
     except (OSError, SafetensorError, ValueError) as error:
         raise CheckpointError(f"{folder}: cannot be written ({error})") from error

@@ -7,7 +7,7 @@ import numpy as np
 from .. import gpt2, llama
 from ..positions import interleaved_to_split_half, rope_frequencies
 from .checkpoint import and_more
-from .fields import CheckpointError, divides, number, one_of, refuse, token_id, whole
+from .fields import CheckpointError, divides, number, one_of, refuse, text_or_none, token_id, whole
 from .folder import FORMATS, MOST_LAYERS
 from .gguf_file import check_tensor, library, read_header, read_tensor
 from .gguf_tokenizer import TOKENS, begins_text, tokenizer_of
@@ -92,7 +92,7 @@ def read(path, *, dtype):
 
     Returns
     -------
-    config, arrays, tokenizer, ignored
+    config, arrays, tokenizer, ignored, chat_template
         As `folder.read` has them.
 
     Raises
@@ -105,6 +105,7 @@ def read(path, *, dtype):
     try:
         config = read_config(about, tensors)
         tokenizer = tokenizer_of(about, config.vocab_size, config.bos)
+        chat_template = text_or_none(about, "tokenizer.chat_template")
     except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from error
     _account_for(path, tensors, config)
@@ -125,7 +126,7 @@ def read(path, *, dtype):
         factors = read_tensor(path, ROPE_FACTORS, *tensors[ROPE_FACTORS], dtype=np.dtype("float64"))
         config = replace(config, rope_scaling=_rule_of(path, about, config, factors))
         ignored.append(ROPE_FACTORS)
-    return config, arrays, tokenizer, ignored
+    return config, arrays, tokenizer, ignored, chat_template
 
 
 def _account_for(path, tensors, config):

@@ -1,9 +1,11 @@
-"""``tokenizer.json`` of a folder, set so that a text is taken as it is; and the token that begins a text."""
+"""``tokenizer.json`` of a folder, set so that a text is taken as it is; what begins a text; how a chat is written."""
 
 import json
 import os
 
-from .fields import CheckpointError, is_there, parse, read_text
+from .fields import CheckpointError, is_there, parse, read_json, read_text, text_or_none
+
+TEMPLATE = "chat_template.jinja"
 
 
 def read_tokenizer(folder, vocab_size):
@@ -47,6 +49,25 @@ def read_tokenizer(folder, vocab_size):
     if largest >= vocab_size:
         raise CheckpointError(f"{path}: has token id {largest}, but the model's vocab_size is {vocab_size}")
     return tokenizer
+
+
+def read_chat_template(folder):
+    """The chat template of a folder: a file of its own, or an entry of ``tokenizer_config.json``; None if it has none.
+
+    Where the entry is a list of named templates, it is the one called "default".
+    """
+    if is_there(folder / TEMPLATE):
+        return read_text(folder / TEMPLATE)
+    path = folder / "tokenizer_config.json"
+    about = read_json(path) if is_there(path) else {}
+    named = about.get("chat_template")
+    if isinstance(named, list) and all(isinstance(entry, dict) for entry in named):
+        about = {entry.get("name"): entry.get("template") for entry in named}
+        about = {"chat_template": about.get("default")}
+    try:
+        return text_or_none(about, "chat_template")
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}") from error
 
 
 def _refuse_double_ids(about):

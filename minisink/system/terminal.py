@@ -79,17 +79,19 @@ def wrap(text, width=79):
     return textwrap.fill(text, width)
 
 
-def side_by_side(columns, *, rows, feet=(), width=79):
+def side_by_side(columns, *, rows=None, feet=(), width=79):
     """The ends of some texts beside each other, the last `rows` lines of each.
 
     Parameters
     ----------
     columns : dict of str to str
         Header to text, whose line breaks and unprintable characters become spaces.
-    rows, width : int
-        Lines below the header; characters of all columns together.
+    rows : int, optional
+        Lines below the header; all of the longest text by default.
     feet : sequence of str
         A line below each column.
+    width : int
+        Characters of all columns together.
 
     Returns
     -------
@@ -105,7 +107,9 @@ def side_by_side(columns, *, rows, feet=(), width=79):
     """
     each = (width - 3 * (len(columns) - 1)) // len(columns)
     texts = ["".join(c if c.isprintable() else " " for c in text) for text in columns.values()]
-    wrapped = [textwrap.wrap(text, each)[-rows:] for text in texts]
+    wrapped = [textwrap.wrap(text, each) for text in texts]
+    rows = max(map(len, wrapped)) if rows is None else rows
+    wrapped = [lines[len(lines) - min(rows, len(lines)) :] for lines in wrapped]
     wrapped = [[*lines, *[""] * (rows - len(lines))] for lines in wrapped]
     lines = [tuple(columns), *zip(*wrapped, strict=True), *([tuple(feet)] if feet else [])]
     shown = [" | ".join(cell[:each].ljust(each) for cell in line).rstrip() for line in lines]

@@ -1,0 +1,209 @@
+"""Turns: a person's words in, an answer out, for as long as anyone talks, in constant memory.
+
+Each turn is read once, after what the cache has kept of the turns before, and never again. What has left the cache is
+forgotten; `Conversation.in_view` tells which turns have not.
+"""
+
+from collections import deque
+from contextlib import closing, contextmanager
+from typing import NamedTuple
+
+import numpy as np
+
+from ..loss import nll_of
+from ..methods import N_SINKS
+from .stream import Stream
+from .template import TemplateError, template_of
+
+
+class Turn(NamedTuple):
+    """Where a turn lies: its number, from 1, and the token_index of its first token and of the first after it."""
+
+    number: int
+    start: int
+    stop: int
+
+
+class Conversation:
+    """A chat with a model under one method.
+
+    Parameters
+    ----------
+    model : Model
+    system : str, optional
+        What the model is told first. It is *not* a sink: it leaves the cache like everything else.
+    pin_system : bool
+        Keep the whole system message as sinks instead of `n_sinks` tokens. Every query then looks at all of it, and
+        of a cache of the same size so much less is window.
+    method, n_sinks, window, positions, readable
+        As in `generation.generate`.
+    **draws
+        As in `sampling.Chooser`.
+
+    Attributes
+    ----------
+    stream : stream.Stream
+    template : template.Template
+    n_turns : int
+
+    Raises
+    ------
+    ValueError
+        For a model that cannot chat (`template.TemplateError`), or an option out of range.
+
+    Examples
+    --------
+    ::
+
+        conversation = Conversation(load("smollm2"), n_sinks=4, window=252)
+        ids = list(conversation.answer("What is the capital of France?"))
+    """
+
+    def __init__(self, model, *, system=None, pin_system=False, method="streaming", n_sinks=N_SINKS, window=None,
+                 positions="slot", readable=False, **draws):  # fmt: skip
+        self.model, self.system = model, system
+        self.template = template_of(model, system=system)
+        self.ends = {*model.config.eos, *(i for i in self.template.end if isinstance(i, int))}
+        if pin_system:
+            n_sinks = self._pinned(method)
+        self.pinned = n_sinks if pin_system else 0
+        options = {"n_sinks": n_sinks, "window": window, "positions": positions, "readable": readable}
+        self.stream = Stream(model, method=method, **options, **draws)
+        self.n_turns, self.before, self.turns = 0, 0, deque()  # `before`: tokens seen by streams before this one
+
+    def _pinned(self, method):
+        if self.system is None or method != "streaming":
+            raise ValueError("only the streaming method can pin a system message, and one must be given")
+        if self.template.system is None:
+            raise TemplateError(f"{self.model.name}: its chat template writes no system message by itself to be pinned")
+        return len(self.template.fill(self.template.system, system=self.system))
+
+    @property
+    def n_seen(self):
+        """Tokens of the whole conversation that have been read."""
+        return self.before + self.stream.n_seen
+
+    @property
+    def in_view(self):
+        """The turns of which something is in the window, oldest first, and whether the first of them is cut.
+
+        Returns
+        -------
+        list of int, bool
+        """
+        return [turn.number for turn in self.turns], bool(self.turns) and self.turns[0].start < self.stream.oldest
+
+    def answer(self, words, *, max_new_tokens=256):
+        """Take a turn: read a person's words, and write an answer until the model ends it.
+
+        Parameters
+        ----------
+        words : str
+        max_new_tokens : int
+            Cut the answer there.
+
+        Yields
+        ------
+        int
+            The tokens of the answer, without the one that ends it. Close the iterator to stop the answer.
+
+        Raises
+        ------
+        ValueError
+            For a turn without words, at once.
+        """
+        asked = self._asked(words)  # refuses a turn before there is an iterator
+
+        def tokens():
+            with self._turn(), closing(self._write(asked, max_new_tokens)) as written:
+                yield from written
+
+        return tokens()
+
+    def _write(self, asked, max_new_tokens):
+        logits = self.stream.read(asked)
+        yield from self.stream.write(logits, max_new_tokens, self.ends)
+
+    def score(self, words, reply):
+        """Take a turn whose answer is given: read both, and tell how much of a surprise the answer was.
+
+        Parameters
+        ----------
+        words, reply : str
+
+        Returns
+        -------
+        numpy.ndarray of shape (n,)
+            Loss of each token of the reply, in nats, and of the marker that ends it.
+
+        Raises
+        ------
+        ValueError
+            For a turn or a reply without words.
+        """
+        if not reply.strip():
+            raise ValueError("a reply without words cannot be scored")
+        asked, template = self._asked(words), self.template
+        ids, end = template.fill(template.before, [("reply",)], reply=reply), template.fill(template.end)
+        with self._turn():
+            logits = [self.stream.read(asked)]
+            logits += [self.stream.read([i]) for i in ids]  # after each token of the reply
+        targets = [*ids, *end[:1]]  # the marker itself is read with the next turn
+        return nll_of(np.stack(logits[: len(targets)]), targets)
+
+    def _asked(self, words):
+        """The ids from where the conversation stands to the next answer."""
+        if not words.strip():
+            raise ValueError("a turn needs a word; this one is empty")
+        pieces = (self.template.end, self.template.turn) if self.n_turns else (self.template.first,)
+        return self.template.fill(*pieces, user=words, system=self.system)
+
+    @contextmanager
+    def _turn(self):
+        """Count a turn, and note where it lies, however it ends."""
+        self.n_turns += 1
+        start = self.stream.n_seen
+        try:
+            yield
+        finally:
+            self.turns.append(Turn(self.n_turns, start, self.stream.n_seen))
+            self._let_go()
+
+    def _let_go(self):
+        """Forget where turns lay that are out of view."""
+        while self.turns and self.turns[0].stop <= self.stream.oldest:
+            self.turns.popleft()
+
+    def forget(self):
+        """Begin anew, with nothing read; the random generator goes on."""
+        random, self.stream = self.stream.choose.random, self.stream.fresh()
+        self.stream.choose.random = random
+        self.n_turns, self.before = 0, 0
+        self.turns.clear()
+
+    def go_on_with(self, method, *, n_sinks=N_SINKS, window=None):
+        """Go on under another method, which reads anew what is in view, and so begins with a cache of its own."""
+        n_seen, gone = self.n_seen, self.stream.n_seen - self.stream.n_held  # tokens that are not read again
+        self.stream = self.stream.under(method, n_sinks=n_sinks, window=window)
+        self.before = n_seen - self.stream.n_seen
+        self.turns = deque(Turn(number, start - gone, stop - gone) for number, start, stop in self.turns)
+        self._let_go()
+
+    def save(self, path):
+        """Write all there is to go on from; see `stream.Stream.save`."""
+        about = {"turns": list(self.turns), "n_turns": self.n_turns, "before": self.before, "system": self.system}
+        self.stream.save(path, **about, pinned=self.pinned, template=self._pieces())
+
+    def load(self, path):
+        """Go on from a file that `save` wrote, to the same bits; errors as of `stream.Stream.load`."""
+        fresh = self.stream.fresh()
+        about = fresh.load(path)
+        if about.get("template") != self._pieces() or about.get("pinned") != self.pinned:
+            what = "a text, no chat" if "template" not in about else "a chat with another system message or template"
+            raise ValueError(f"{path}: is the state of {what}")
+        self.stream, self.n_turns, self.before = fresh, about["n_turns"], about["before"]
+        self.turns = deque(Turn(*turn) for turn in about["turns"])
+
+    def _pieces(self):
+        template = self.template
+        return repr([self.system, template.first, template.turn, template.before, template.end])

@@ -1,0 +1,88 @@
+"""A conversation that is written down: one turn a line, and what is measured when it has been had.
+
+After a TAB may stand the assistant's reply. It is then scored instead of generated: the same words for every method, so
+that no luck of the draw is in the figure.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ..experiments.last_words import repeated
+from ..system.files import read_text
+
+FOLDER = Path(__file__).parent / "turns"  # those that ship
+
+
+class Line(NamedTuple):
+    """One turn of a script."""
+
+    words: str
+    reply: str | None  # None: to be generated
+
+
+def shipped():
+    """The names of the scripts that ship.
+
+    >>> shipped()
+    ['day', 'name', 'questions', 'replies']
+    """
+    return sorted(path.stem for path in FOLDER.glob("*.txt"))
+
+
+def read_turns(path):
+    """The turns of a file, or of a script that ships.
+
+    Parameters
+    ----------
+    path : str
+        Of a file; or, where there is none, a name out of `shipped`.
+
+    Returns
+    -------
+    list of Line
+
+    Raises
+    ------
+    ValueError
+        For a file that cannot be read or has no turns, and for a line without words or with an empty reply.
+    """
+    if path in shipped() and not Path(path).exists():
+        path = FOLDER / f"{path}.txt"
+    turns = []
+    for number, line in enumerate(read_text(path).splitlines(), 1):
+        words, tab, reply = line.partition("\t")
+        if not line.strip():
+            continue
+        if not words.strip() or (tab and not reply.strip()):
+            what = "no words" if not words.strip() else "a TAB and no reply after it"
+            raise ValueError(f"{path}: line {number} has {what}; a line is a turn, or a turn, a TAB and a reply")
+        turns.append(Line(words.strip(), reply.strip() if tab else None))
+    if not turns:
+        raise ValueError(f"{path}: has no turns; a line is a turn")
+    return turns
+
+
+class Measured:
+    """What is counted of a conversation: the turns that began after the first eviction."""
+
+    def __init__(self):
+        self.nll, self.grams, self.again = [], 0, 0.0
+
+    def add(self, *, nll=None, answer=()):
+        """Count the losses of a reply, or the tokens of an answer."""
+        self.nll += [] if nll is None else list(nll)
+        n_grams = max(0, len(answer) - 3)
+        self.grams += n_grams
+        self.again += repeated(answer) * n_grams
+
+    @property
+    def reply_nll(self):
+        """Mean loss of a token of the replies, in nats; NaN if there were none."""
+        return float(np.mean(self.nll)) if self.nll else float("nan")
+
+    @property
+    def repeated(self):
+        """Share of the 4-grams of an answer that stand in it before; NaN if there were none."""
+        return self.again / self.grams if self.grams else float("nan")
