@@ -163,6 +163,7 @@ class Stream:
             "n_seen": self.n_seen,
             "unread": self.unread,
             "first": self.first,
+            "lead": self.lead,
             "recent": list(self.recent),
             "seen": sorted(self.choose.seen),
             "random": self.choose.random.bit_generator.state,
@@ -196,12 +197,12 @@ class Stream:
                     )
                 if name != "model":
                     raise ValueError(f"{path}: was made with {name} {about.get(name)!r}, and this is {made_with!r}")
-        if self.cache is not None:
-            cache = restored(about["cache"], arrays, self.model.weights.embed)
-            options = {"method": self.method, "n_sinks": self.n_sinks, "window": self.window}
-            self._read, self.cache = reader(self.model, cache=cache, positions=self.positions, **options)
-        elif about["recent"]:
-            self._read(about["recent"])
+        self.lead = about["lead"]
+        cache = None if self.cache is None else restored(about["cache"], arrays, self.model.weights.embed)
+        options = {"method": self.method, "n_sinks": self.n_sinks, "window": self.window, "positions": self.positions}
+        self._read, self.cache = reader(self.model, cache=cache, lead=self.lead, **options)
+        if cache is None and about["recent"]:
+            self._read(about["recent"])  # re-computation has its tokens only
         self.n_seen, self.unread, self.first = about["n_seen"], about["unread"], about["first"]
         self.recent = deque(about["recent"], maxlen=self.window)
         self.choose.seen = set(about["seen"])
@@ -218,7 +219,6 @@ class Stream:
             "window": self.window,
             "positions": self.positions,
             "readable": self.readable,
-            "lead": self.lead,
         }
 
 

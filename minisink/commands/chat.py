@@ -24,7 +24,7 @@ def add_options(parser):
     )  # fmt: skip
     add_method(parser)
     add("--max-new-tokens", type=int, default=256, metavar="N", help="cut an answer there (%(default)s)")
-    add_draws(parser, temperature=0.2, top_p=0.9)
+    add_draws(parser, temperature=0.7, top_p=0.9)
     add(
         "--turns", metavar="FILE",
         help="have this conversation, a turn a line; a reply after a TAB is scored instead of generated; or one that "

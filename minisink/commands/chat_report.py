@@ -69,13 +69,15 @@ def method_in_words(stream):
     return f"{stream.method} attention with {sinks}a window of {stream.window}"
 
 
-def status(conversation, longer=False):
-    """Where a conversation stands, in words."""
+def status(conversation, report=None):
+    """Where a conversation stands, in words; after a turn, with its speed."""
+    per_second = report and report["tokens_per_second"]
+    speed = f", {per_second:.0f} a second" if per_second else ""
     stream, (turns, cut) = conversation.stream, conversation.in_view
-    cached = f"{stream.n_held:,} in the cache, {human_bytes(stream.n_bytes)}"
+    cached = f"{stream.n_held:,} in the cache ({human_bytes(stream.n_bytes)})"
     if stream.cache is None:
         cached = f"the last {stream.n_held:,} read anew each time"
-    told = f"{conversation.n_seen:,} tokens seen, {cached}"
+    told = f"{conversation.n_seen:,} tokens seen, {cached}{speed}"
     whole = turns[1:] if cut else turns
     if turns:
         view = [
@@ -83,7 +85,7 @@ def status(conversation, longer=False):
             f"{turns[0]} in part" if cut else "",
         ]
         told += f"; in view: {', '.join(filter(None, view))}"
-    return told + ("; this turn was longer than the window" if longer else "")
+    return told + ("; this turn was longer than the window" if report and report["longer"] else "")
 
 
 def _range(numbers):

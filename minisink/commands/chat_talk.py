@@ -129,9 +129,8 @@ class Chat(Talk):
             dump(report)
             return
         said = "" if line.reply is None else f"{line.reply}\n"
-        speed = f", {report['tokens_per_second']:.0f} tokens a second" if report["tokens_per_second"] else ""
         surprise = f"{report['nll']:.2f} nats a token; " if "nll" in report else ""
-        self.say(said + wrap(f"[{surprise}{status(self.conversation, report['longer'])}{speed}]"))
+        self.say(said + wrap(f"[{surprise}{status(self.conversation, report)}]"))
 
     def _show(self, piece):
         if not self.args.json:

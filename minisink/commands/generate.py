@@ -3,12 +3,26 @@
 import sys
 from itertools import count
 from operator import itemgetter
+from pathlib import Path
 
-from ..generation import generate, text_stream
+from ..chat.stream import Stream
+from ..generation import HELD, generate, text_stream
 from ..methods import cache_bytes_per_token
 from ..model import load
+from ..system.files import alone
+from ..system.interrupts import interrupts_wait
 from ..system.terminal import human_bytes
-from .common import add_method, add_model, add_no_bos, keys_in_sight, method_options, read_text
+from .common import (
+    add_draws,
+    add_method,
+    add_model,
+    add_no_bos,
+    check_folder,
+    draws,
+    keys_in_sight,
+    method_options,
+    read_text,
+)
 
 PURPOSE = "continue a text"
 EXAMPLE = 'minisink generate --prompt "It was a dark night" --temperature 0.8'
@@ -24,48 +38,76 @@ def add_options(parser):
     add_no_bos(parser)
     add_method(parser)
     add("--max-new-tokens", type=int, default=200, metavar="N", help="0 streams until Ctrl-C (%(default)s)")
-    add("--temperature", type=float, default=0.0, metavar="X", help="0 takes the likeliest (%(default)s)")
-    add("--top-k", type=int, default=0, metavar="K", help="draw among the K likeliest; 0 for all (%(default)s)")
-    add("--top-p", type=float, default=1.0, metavar="P", help="draw among the likeliest that hold P (%(default)s)")
-    add("--repetition-penalty", type=float, default=1.0, metavar="X", help="1 for none (%(default)s)")
-    add("--seed", type=int, default=0, metavar="N", help="of the draws (%(default)s)")
+    add_draws(parser)
+    add("--state", metavar="FILE", help="go on from this file if it is there, and write it at the end or at Ctrl-C")
 
 
 def run(args):
     """Write as it is decoded."""
-    model = load(args.model)
-    prompt = read_text(args.prompt_file) if args.prompt_file else args.prompt
-    ids = model.encode(prompt, bos=not args.no_bos)
-    if not len(ids):
-        raise ValueError("--prompt is empty, and this model has no begin-of-text token to start from")
+    check_folder(args.state)
     if args.max_new_tokens < 0:
         raise ValueError(f"--max-new-tokens is {args.max_new_tokens}; it must be 0 (until Ctrl-C) or more")
-    endless = args.max_new_tokens == 0
-    options = method_options(args, model, ids)
-    tokens = generate(
-        model,
-        ids,
-        max_new_tokens=None if endless else args.max_new_tokens,
-        temperature=args.temperature,
-        top_k=args.top_k,
-        top_p=args.top_p,
-        repetition_penalty=args.repetition_penalty,
-        seed=args.seed,
-        stop_tokens=() if endless else model.config.eos,
-        **options,
-    )
-    written = count()  # a number a token; in C, so that a debugger need not step through it
-    tokens = map(itemgetter(0), zip(tokens, written, strict=False))
+    with alone(args.state):
+        model = load(args.model)
+        prompt = read_text(args.prompt_file) if args.prompt_file else args.prompt
+        if args.state is not None:
+            _go_on(args, model, prompt)
+            return
+        ids = model.encode(prompt, bos=not args.no_bos)
+        if not len(ids):
+            raise ValueError("--prompt is empty, and this model has no begin-of-text token to start from")
+        options = method_options(args, model, ids)
+        ends = {"max_new_tokens": args.max_new_tokens or None, "stop_tokens": _ends(args, model)}
+        tokens = generate(model, ids, **ends, **draws(args), **options)
+        written = count()  # a number a token; in C, so that a debugger need not step through it
+        tokens = map(itemgetter(0), zip(tokens, written, strict=False))
+        print(prompt, end="", flush=True)
+        try:
+            _show(text_stream(model.tokenizer, tokens, after=ids))
+        except KeyboardInterrupt:  # how an endless stream ends
+            print(flush=True)
+            n_written = next(written)
+            kept = _kept(model, len(ids) + n_written, options)
+            print(f"minisink: stopped after {n_written:,} new tokens; {kept}", file=sys.stderr)
+
+
+def _go_on(args, model, prompt):
+    """The same with a state: what was written before goes on, to the same bits as if it had never stopped."""
+    resumed = Path(args.state).exists()
+    ids = model.encode(prompt, bos=not args.no_bos and not resumed) if prompt or not resumed else []
+    stream = Stream(model, **method_options(args, model, ids), **draws(args))
+    if resumed:
+        stream.load(args.state)
+    if not len(ids) and not stream.unread:
+        what = "has come to its end; --prompt goes on" if resumed else "is new, and there is no --prompt to begin with"
+        raise ValueError(f"{args.state}: {what}")
+    before = [*stream.recent][-HELD:] + stream.unread
     print(prompt, end="", flush=True)
-    try:
-        for piece in text_stream(model.tokenizer, tokens, after=ids):
-            print(piece, end="", flush=True)
-        print()
-    except KeyboardInterrupt:  # how an endless stream ends
-        print(flush=True)
-        n_written = next(written)
-        kept = _kept(model, len(ids) + n_written, options)
-        print(f"minisink: stopped after {n_written:,} new tokens; {kept}", file=sys.stderr)
+    with interrupts_wait() as stop:
+        tokens = stream.write(stream.read(ids), args.max_new_tokens or None, _ends(args, model))
+        _show(text_stream(model.tokenizer, _until(stop, tokens), after=[*before, *ids]))
+        stream.save(args.state)
+    if stop:
+        print(f"minisink: stopped; {args.state} holds {stream.n_seen:,} tokens read", file=sys.stderr)
+
+
+def _until(stop, tokens):
+    """Tokens until Ctrl-C."""
+    for token in tokens:
+        yield token
+        if stop:
+            return
+
+
+def _ends(args, model):
+    """What ends the text: nothing does, if it is to go on until Ctrl-C."""
+    return model.config.eos if args.max_new_tokens else ()
+
+
+def _show(pieces):
+    for piece in pieces:
+        print(piece, end="", flush=True)
+    print()
 
 
 def _kept(model, n_tokens, options):
