@@ -1,0 +1,129 @@
+"""A chat all day: does a turn cost the same after two hundred others, and does it still make sense?
+
+    python benchmarks/chat.py                        # 200 turns that ship, streaming and window: a quarter of an hour
+    python benchmarks/chat.py --turns 20             # a quick look
+    python benchmarks/chat.py --write docs/chat.md   # and a section of that page
+
+SmolLM2-135M-Instruct, a cache of 256 keys, temperature 0.7, top-p 0.9, answers of 60 tokens at most. Time is that of
+the processor, of decoding an answer only; memory is what this process holds (RSS), read after each turn.
+Two figures say whether an answer makes sense: what its tokens cost the model itself, in nats, when it reads them again
+in a new conversation that begins with the same question (re-computation: nothing was evicted); and which share of its
+4-grams stands in it before. A loop is no surprise to a model, so neither tells it all.
+"""
+
+import argparse
+import os
+import time
+from itertools import pairwise
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when numpy is imported
+
+import page  # noqa: E402
+from long import resident  # noqa: E402
+from measure import say  # noqa: E402
+
+import minisink  # noqa: E402
+from minisink.chat.conversation import Conversation
+from minisink.chat.script import Measured, read_turns
+
+CACHE, N_SINKS, LONGEST = 256, 4, 60
+WARM = 10  # first turns, in which the cache fills
+
+
+def main():
+    """Talk, print, and put the section into the page if asked to."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--turns", type=int, default=200)
+    parser.add_argument("--methods", nargs="+", default=["streaming", "window"])
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--write", metavar="FILE", help="a Markdown page whose section this is")
+    args = parser.parse_args()
+    lines = read_turns("day")
+    if not WARM < args.turns <= len(lines):
+        parser.error(f"--turns is {WARM + 1} to {len(lines)}")
+    model = minisink.load("smollm2")
+    rows = {method: talk(model, method, lines[: args.turns], args.seed) for method in args.methods}
+    found = [*heading(args), *tables(rows)]
+    print("\n".join(found))
+    if args.write:
+        page.put_section(args.write, found)
+
+
+def talk(model, method, lines, seed):
+    """A row a turn: the tokens written, processor seconds, bytes of this process, and the loss of the answer."""
+    window = CACHE - N_SINKS * (method == "streaming")
+    talked = Conversation(model, method=method, n_sinks=N_SINKS, window=window, temperature=0.7, top_p=0.9, seed=seed)
+    rows = []
+    for i, line in enumerate(lines):
+        answer, times = [], []
+        for token in talked.answer(line.words, max_new_tokens=LONGEST):
+            answer.append(token)
+            times.append(time.process_time())
+        held = resident()
+        rows.append({"tokens": answer, "seconds": times[-1] - times[0] if times else 0.0, "bytes": held})
+        if i % 20 == 19:
+            say(f"{method}, turn {i + 1}, {talked.n_seen:,} tokens: {model.decode(answer)[:60]!r}")
+    for line, row in zip(lines, rows, strict=True):  # afterwards: it takes memory of its own
+        row["nll"] = read_again(model, talked.template, line.words, row["tokens"]) if row["tokens"] else []
+    return rows
+
+
+def read_again(model, template, words, answer):
+    """Loss of each token of an answer in a conversation that begins with its question."""
+    asked = template.fill(template.first, user=words)
+    nll = minisink.token_nll(model, asked + answer, method="dense")
+    return nll[len(asked) - 1 :].tolist()
+
+
+def heading(args):
+    """Title, command, machine."""
+    yield "## All day"
+    yield ""
+    yield f"- command: `{page.command()}`"
+    yield from page.machine()
+    yield ""
+
+
+def tables(rows):
+    """How time, memory and sense go, over the turns."""
+    n_turns = len(next(iter(rows.values())))
+    cuts = sorted({0, WARM, *range(50, n_turns, 50), n_turns})
+    header = ["method", "turns", "tokens written", "ms a token", "memory, MB", "own loss, nats", "repeated 4-grams"]
+    table = []
+    for method, turns in rows.items():
+        for start, stop in pairwise(cuts):
+            table.append([method, f"{start + 1}-{stop}", *summed(turns[start:stop])])
+    yield from page.table(header, table)
+    for method, turns in rows.items():
+        warm = turns[WARM:]
+        low, high = (f(row["bytes"] for row in warm) / 1e6 for f in (min, max))
+        half = len(warm) // 2
+        ratio = per_token(warm[half:]) / per_token(warm[:half])
+        yield f"- {method}, after the first {WARM} turns: memory {low:.2f} to {high:.2f} MB; a token of the second half"
+        yield f"  takes {ratio:.3f} times what one of the first half took."
+    yield ""
+
+
+def summed(turns):
+    """One row of the table."""
+    measured = Measured()
+    for row in turns:
+        measured.add(nll=row["nll"], answer=row["tokens"])
+    written = sum(len(row["tokens"]) for row in turns)
+    held = max(row["bytes"] for row in turns) / 1e6
+    return [
+        f"{written:,}",
+        f"{1000 * per_token(turns):.1f}",
+        f"{held:.1f}",
+        f"{measured.reply_nll:.2f}",
+        f"{measured.repeated:.0%}",
+    ]
+
+
+def per_token(turns):
+    """Processor seconds a token, without the first of each answer, which the turn was read for."""
+    return sum(row["seconds"] for row in turns) / sum(max(0, len(row["tokens"]) - 1) for row in turns)
+
+
+if __name__ == "__main__":
+    main()
