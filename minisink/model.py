@@ -14,6 +14,7 @@ from .cache import KVCache
 from .hf import folder as hf_folder
 from .hf import gguf_model, hub
 from .hf.fields import CheckpointError, is_there
+from .hf.layout import lay_out
 from .hf.package import PACKAGES, installed
 from .paths import Cached, Dense
 from .paths import Path as AnyPath
@@ -263,7 +264,9 @@ def load(
     form = gguf_model if where.suffix.lower() == GGUF and not os.path.isdir(where) else hf_folder
     config, arrays, tokenizer, ignored, chat_template = form.read(where, dtype=wanted)
     try:
-        arrays = {name: xp.asarray(array) for name, array in arrays.items()}
+        for name in arrays:  # one at a time, so that no array is held twice
+            arrays[name] = xp.asarray(arrays[name])
+        lay_out(config, arrays)
     except MemoryError as error:
         raise MemoryError(f"{name_or_path}: no memory left on {device} ({error}); float16 takes half") from error
     weights = ARCHITECTURES[config.model_type].from_arrays(config, arrays)

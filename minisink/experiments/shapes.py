@@ -7,6 +7,7 @@ import numpy as np
 
 from .. import gpt2, llama
 from ..hf.folder import from_tensors, tensor_shapes
+from ..hf.layout import lay_out
 from ..model import ARCHITECTURES, Model
 
 SHAPES: dict[str, Any] = {
@@ -65,4 +66,4 @@ def random_model(shape, *, seed=0, dtype="float32", max_positions=None):
         if len(size) == 2:
             array *= np.float32(size[-1] ** -0.5)
         tensors[name] = array.astype(dtype, copy=False)
-    return Model(config, architecture.from_arrays(config, from_tensors(config, tensors)), name=shape)
+    return Model(config, architecture.from_arrays(config, lay_out(config, from_tensors(config, tensors))), name=shape)

@@ -25,7 +25,9 @@ PREFILL = 256  # tokens of a prompt or a turn taken at once
 class Decoder:
     """Logits of the next token, one token at a time: what `Model.forward` gives with a `KVCache`, at memory speed.
 
-    Holds a second copy of the weights, joined and laid out for this; the model's own are read when it is made.
+    It reads the model's own weights where they lie as `load` lays them. Of a model that fits into a processor's caches,
+    `fused.FITS`, it holds a second copy, which saves steps; so it does of matrices that lie otherwise, as a training
+    has them. A change to the weights afterwards is seen in those that are not copied, so make a new decoder then.
 
     Parameters
     ----------
@@ -72,7 +74,8 @@ class Decoder:
         self.model, self.config = model, config
         self.is_gpt2 = config.model_type == "gpt2"
         self.weights = fuse(model.weights, config) if weights is None else weights
-        self.attention = Newest(self.cache, config.n_heads, None if self.is_gpt2 else config.frequencies)
+        frequencies = None if self.is_gpt2 else config.frequencies
+        self.attention = Newest(self.cache, config.n_heads, frequencies, folded=self.weights.folded)
         self._allocate(embed)
 
     def _allocate(self, embed):
@@ -80,10 +83,14 @@ class Decoder:
         H, D, F = self.config.n_heads, self.config.head_dim, self.config.d_ff
         qkv, is_wide = self.attention.qkv, self.attention.qkv.dtype == embed.dtype
         self.normed = np.empty_like(embed, shape=self.config.d_model)
-        self.mixed = np.empty_like(embed, shape=(H, D))
+        self.mixed = np.empty_like(embed, shape=H * D)
+        self.mixed_heads = self.mixed.reshape(H, D)
         self.hidden = np.empty_like(embed, shape=F)
         self.up = np.empty_like(qkv, shape=F if self.is_gpt2 else 2 * F)
         self.half_gate, self.ungated, self.silu = self.up[:F], self.up[F:], np.empty_like(qkv, shape=F)
+        self.mean = None  # of a vector is its product with this
+        if self.is_gpt2 and not self.weights.folded:
+            self.mean = np.full_like(qkv, 1.0 / self.config.d_model, shape=self.config.d_model)
         self.narrow_qkv = qkv if is_wide else np.empty_like(embed, shape=len(qkv))
         self.narrow_up = self.up if is_wide else np.empty_like(embed, shape=len(self.up))
 
@@ -127,18 +134,18 @@ class Decoder:
             For a GPT-2 asked for a position it has not learned.
         """
         attention, weights, eps, normed = self.attention, self.weights, self.config.norm_eps, self.normed
-        narrow_qkv, narrow_up, mixed = self.narrow_qkv, self.narrow_up, self.mixed.reshape(-1)
+        narrow_qkv, narrow_up, mixed, mean = self.narrow_qkv, self.narrow_up, self.mixed, self.mean
         x = self._embedding(token)  # (C,)
         attention.begin(self.cache.n_seen)
         for i, layer in enumerate(weights.layers):  # `dot` starts faster than `@`
-            norm(x, eps, layer.attn_norm, normed).dot(layer.w_qkv, narrow_qkv)  # (C,) -> ((H + 2 K) D,)
+            norm(x, eps, layer.attn_norm, normed, mean).dot(layer.w_qkv, narrow_qkv)  # (C,) -> ((H + 2 K) D,)
             if layer.b_qkv is not None:
                 np.add(narrow_qkv, layer.b_qkv, attention.qkv)
-            attention.mix(i, self.mixed, layer.sink)
+            attention.mix(i, self.mixed_heads, layer.sink)
             x += mixed.dot(layer.wo)  # (H D,) -> (C,)
             if layer.bo is not None:
                 x += layer.bo
-            norm(x, eps, layer.mlp_norm, normed).dot(layer.w_up, narrow_up)  # (C,) -> (2 F,)
+            norm(x, eps, layer.mlp_norm, normed, mean).dot(layer.w_up, narrow_up)  # (C,) -> (2 F,)
             if layer.b_up is not None:
                 np.add(narrow_up, layer.b_up, self.up)
             self._activate()
@@ -146,7 +153,7 @@ class Decoder:
             if layer.b_down is not None:
                 x += layer.b_down
         self.cache.n_seen += 1  # at the very end: an interrupted step is simply taken again
-        logits = norm(x, eps, weights.norm, normed).dot(weights.head)  # (C,) -> (V,)
+        logits = norm(x, eps, weights.norm, normed, mean).dot(weights.head)  # (C,) -> (V,)
         if weights.b_head is not None:
             logits += weights.b_head
         return logits
@@ -166,6 +173,8 @@ class Decoder:
         if self.is_gpt2:
             self.hidden[:] = gelu(self.up)
             return
+        if not self.weights.folded:
+            self.half_gate *= 0.5
         silu = np.tanh(self.half_gate, self.silu)
         silu *= self.half_gate
         silu += self.half_gate  # silu(2 h) = h + h tanh(h)
@@ -207,8 +216,14 @@ class Decoder:
         return Banded.from_state(arrays, about)
 
 
-def norm(x, eps, weight, out):
-    """`ops.rms_norm` of one vector, (C,) -> (C,) in the dtype of `out`; `weight` may be None."""
+def norm(x, eps, weight, out, mean=None):
+    """`ops.rms_norm` of one vector, (C,) -> (C,) in the dtype of `out`; `weight` may be None.
+
+    With `mean`, each number of which is 1 / C, it is the norm of GPT-2: the mean of `x` is taken off for good, since
+    nothing ever uses it.
+    """
+    if mean is not None:
+        x -= x.dot(mean)
     squares = x.dot(x)
     if isinstance(squares, np.generic):
         np.multiply(x, 1.0 / math.sqrt(float(squares) / len(x) + eps), out)

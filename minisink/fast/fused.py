@@ -4,19 +4,32 @@ Decoding reads every weight once a token and does little else, so what counts is
 
 - matrices that meet the same vector are joined: one product for queries, keys and values, one for gate and up;
 - they are stored as (in, out), so that ``x @ w`` adds up rows that lie one after the other. OpenBLAS reads those
-  from memory up to 1.8 times as fast as it does ``w.T @ x``;
-- whatever can be worked out beforehand goes into them: the weight of the norm before, the 1 / sqrt(D) of attention,
-  the half inside silu. That leaves fewer, not smaller, steps: at this size a step costs its start;
-- channels j and j + D/2 of queries and keys, which rotate together, move side by side: a pair is one complex number
-  and a rotation one product. Scores are sums over channels, in whichever order;
+  from memory up to 1.8 times as fast as it does ``w.T @ x``.
+
+`load` lays the weights of a model out like that (`hf.layout`), and here its arrays are taken as they lie.
+
+A model that fits into the caches of a processor (`FITS`) is another matter: there no product waits for memory, and a
+step costs its start. Such a model gets a second copy, *folded*: whatever can be worked out beforehand goes into the
+matrices, which leaves fewer steps.
+
+- The weight of the norm before, the 1 / sqrt(D) of attention, the half inside silu.
+- Channels j and j + D/2 of queries and keys, which rotate together, move side by side: a pair is one complex number
+  and a rotation one product. Scores are sums over channels, in whichever order.
 - GPT-2 takes the mean off the residual stream before every use of it. Here nothing with a mean is ever added to the
   stream, and the layer norm becomes the norm of Llama.
+
+Each of these is one more step of the decoder where the weights are not folded.
 """
 
 import math
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
+
+from ..system.device import same_memory
+
+FITS = 2**26  # bytes of weights that are folded: what the caches of a processor hold, more or less
 
 
 @dataclass
@@ -27,13 +40,13 @@ class FusedLayer:
     """
 
     attn_norm: np.ndarray | None  # (C,); None if it is in w_qkv
-    w_qkv: np.ndarray  # (C, (H + 2 K) D): queries divided by sqrt(D), keys, values
+    w_qkv: np.ndarray  # (C, (H + 2 K) D): queries (folded: divided by sqrt(D)), keys, values
     b_qkv: np.ndarray | None
     sink: np.ndarray | None  # (H, 1): one more term of the softmax, 0 for softmax1
     wo: np.ndarray  # (H D, C)
     bo: np.ndarray | None
     mlp_norm: np.ndarray | None  # (C,); None if it is in w_up
-    w_up: np.ndarray  # (C, 2 F): half the gate, and up; (C, F) in GPT-2
+    w_up: np.ndarray  # (C, 2 F): the gate (folded: half of it), and up; (C, F) in GPT-2
     b_up: np.ndarray | None
     w_down: np.ndarray  # (F, C)
     b_down: np.ndarray | None
@@ -47,6 +60,7 @@ class Fused:
     norm: np.ndarray | None  # (C,); None if it is in the head
     head: np.ndarray  # (C, V)
     b_head: np.ndarray | None
+    folded: bool
 
     @property
     def matrices(self):
@@ -55,13 +69,17 @@ class Fused:
         return [*layers, self.head]
 
 
-def fuse(weights, config):
-    """Arrange the weights of a model for decoding; the large ones are copied, on the device where they are.
+def fuse(weights, config, *, folded=None):
+    """Arrange the weights of a model for decoding, on the device where they are.
 
     Parameters
     ----------
     weights : llama.Weights or gpt2.Weights
     config : llama.Config or gpt2.Config
+    folded : bool, optional
+        Whether to make a copy with all in it that can be worked out beforehand; otherwise only matrices that do not lie
+        as `hf.layout` lays them are copied. By default a model of up to `FITS` bytes is folded, but for float16: it has
+        no numbers between 0 and 6e-8, and few below 6e-5.
 
     Returns
     -------
@@ -75,9 +93,18 @@ def fuse(weights, config):
     if config.softmax == "relu":
         raise ValueError("scores through relu have no sum to divide by, so there is no fast path: use readable=True")
     is_gpt2 = config.model_type == "gpt2"
-    layers = [(_fuse_gpt2 if is_gpt2 else _fuse_llama)(layer, config) for layer in weights.layers]
-    norm, head, b_head = after_norm([(weights.head, None, 1)], weights.norm, weights.norm_b if is_gpt2 else None)
-    return Fused(layers, norm, head, b_head)
+    if folded is None:
+        folded = weights.head.dtype == wide(weights.head.dtype) and n_bytes(weights) <= FITS
+    layers = [(_fuse_gpt2 if is_gpt2 else _fuse_llama)(layer, config, folded) for layer in weights.layers]
+    head = [(weights.head, None, 1)]
+    norm, head, b_head = after_norm(head, weights.norm, weights.norm_b if is_gpt2 else None, folded=folded)
+    return Fused(layers, norm, head, b_head, folded)
+
+
+def n_bytes(weights):
+    """Bytes of the matrices that a token meets, and of what little there is besides."""
+    arrays = [array for layer in weights.layers for array in vars(layer).values()]
+    return sum(array.nbytes for array in (*arrays, weights.head) if array is not None)
 
 
 def wide(dtype):
@@ -105,56 +132,67 @@ def side_by_side(x):
     return x.reshape(*x.shape[:-1], 2, D // 2).swapaxes(-1, -2).reshape(x.shape)
 
 
-def after_norm(parts, weight, bias=None):
-    """Matrices that meet the same normed vector, side by side; they take in the norm's own weight and bias.
+def after_norm(parts, weight, bias=None, *, folded):
+    """Matrices that meet the same normed vector, side by side; folded, they take in the norm's own weight.
 
-    ``(n * weight + bias) @ w + b == n @ (weight[:, None] * w) + (bias @ w + b)``; `parts` are (w, b, scale). In
-    float16 the weight stays outside: it has no numbers between 0 and 6e-8, and few below 6e-5.
+    ``(n * weight + bias) @ w + b == n @ (weight[:, None] * w) + (bias @ w + b)``; `parts` are (w, b, scale).
 
     Returns
     -------
     (ndarray of shape (C,) or None, ndarray of shape (C, F), ndarray of shape (F,) or None)
         The weight of the norm, if it stays outside; the matrices; their biases, if there are any.
     """
-    inside = weight.dtype == wide(weight.dtype)
+    is_wide = weight.dtype == wide(weight.dtype)
     matrices, biases = [], []
     for w, b, scale in parts:
-        matrices.append(weight[:, None] * w * scale if inside else w * scale)
+        matrices.append(weight[:, None] * w * scale if folded else w)
         if bias is not None:
             shift = _widened(bias) @ _widened(w)
             b = shift if b is None else shift + b
-        if b is None and not inside:
+        if b is None and not is_wide:
             b = np.zeros_like(w, shape=w.shape[1])
         if b is not None:
             biases.append(_widened(b) * scale)
-    joined = _in_rows(np.concatenate(matrices, axis=1))
-    return None if inside else weight, joined, np.concatenate(biases) if biases else None
+    return None if folded else weight, _joined(matrices), np.concatenate(biases) if biases else None
 
 
-def _fuse_llama(layer, config):
-    """A layer of Llama, the channels of queries and keys in pairs."""
-    D, scale = config.head_dim, 1.0 / math.sqrt(config.head_dim)
+def _joined(matrices):
+    """Matrices side by side, row by row: the one array of which they are the columns, or else a copy."""
+    whole, stops = matrices[0].base, list(accumulate(w.shape[1] for w in matrices))
+    if whole is not None and whole.shape == (len(matrices[0]), stops[-1]):
+        columns = [whole[:, stop - w.shape[1] : stop] for w, stop in zip(matrices, stops, strict=True)]
+        if all(same_memory(*pair) for pair in zip(matrices, columns, strict=True)):
+            return _in_rows(whole)
+    return _in_rows(np.concatenate(matrices, axis=1))
+
+
+def _fuse_llama(layer, config, folded):
+    """A layer of Llama; folded, the channels of queries and keys are in pairs."""
+    D = config.head_dim
+    scale, half = (1.0 / math.sqrt(D), 0.5) if folded else (1, 1)
 
     def paired(w):  # (..., heads D) -> the same, each head's pairs side by side
-        return None if w is None else side_by_side(w.reshape(*w.shape[:-1], -1, D)).reshape(w.shape)
+        return side_by_side(w.reshape(*w.shape[:-1], -1, D)).reshape(w.shape) if folded and w is not None else w
 
     q, k = (paired(layer.wq), paired(layer.bq), scale), (paired(layer.wk), paired(layer.bk), 1)
-    v, gate, up = (layer.wv, layer.bv, 1), (layer.w_gate, layer.b_gate, 0.5), (layer.w_up, layer.b_up, 1)
-    attn_norm, w_qkv, b_qkv = after_norm([q, k, v], layer.attn_norm)
-    mlp_norm, w_up, b_up = after_norm([gate, up], layer.mlp_norm)
+    v, gate, up = (layer.wv, layer.bv, 1), (layer.w_gate, layer.b_gate, half), (layer.w_up, layer.b_up, 1)
+    attn_norm, w_qkv, b_qkv = after_norm([q, k, v], layer.attn_norm, folded=folded)
+    mlp_norm, w_up, b_up = after_norm([gate, up], layer.mlp_norm, folded=folded)
     wo, bo, w_down, b_down = _in_rows(layer.wo), _widened(layer.bo), _in_rows(layer.w_down), _widened(layer.b_down)
     sink = _sink(layer, config)
     return FusedLayer(attn_norm, w_qkv, b_qkv, sink, wo, bo, mlp_norm, w_up, b_up, w_down, b_down)
 
 
-def _fuse_gpt2(layer, config):
-    """A layer of GPT-2, whose output has no mean."""
-    scales = (1.0 / math.sqrt(config.head_dim), 1, 1)
+def _fuse_gpt2(layer, config, folded):
+    """A layer of GPT-2; folded, what it adds to the stream has no mean."""
+    scales = (1.0 / math.sqrt(config.head_dim) if folded else 1, 1, 1)
     qkv = zip(np.split(layer.w_qkv, 3, axis=1), np.split(layer.b_qkv, 3), scales, strict=True)
-    attn_norm, w_qkv, b_qkv = after_norm(qkv, layer.ln1, layer.ln1_b)
-    mlp_norm, w_up, b_up = after_norm([(layer.w_up, layer.b_up, 1)], layer.ln2, layer.ln2_b)
-    wo, w_down = _in_rows(centred(layer.wo)), _in_rows(centred(layer.w_down))
-    bo, b_down = _widened(centred(layer.bo)), _widened(centred(layer.b_down))
+    attn_norm, w_qkv, b_qkv = after_norm(qkv, layer.ln1, layer.ln1_b, folded=folded)
+    mlp_norm, w_up, b_up = after_norm([(layer.w_up, layer.b_up, 1)], layer.ln2, layer.ln2_b, folded=folded)
+    wo, bo, w_down, b_down = layer.wo, layer.bo, layer.w_down, layer.b_down
+    if folded:
+        wo, bo, w_down, b_down = centred(wo), centred(bo), centred(w_down), centred(b_down)
+    wo, bo, w_down, b_down = _in_rows(wo), _widened(bo), _in_rows(w_down), _widened(b_down)
     sink = _sink(layer, config)
     return FusedLayer(attn_norm, w_qkv, b_qkv, sink, wo, bo, mlp_norm, w_up, b_up, w_down, b_down)
 

@@ -134,20 +134,32 @@ class Newest:
         H.
     frequencies : ndarray of shape (D/2,), optional
         Radians a position of each pair of channels; None where nothing rotates.
+    folded : bool
+        Whether the weights have seen to it that queries come divided by sqrt(D), and pairs of channels side by side.
 
     Attributes
     ----------
     qkv : ndarray of shape ((H + 2 K) D,)
-        Where the caller puts the queries, divided by sqrt(D), keys and values of the newest token, un-rotated.
+        Where the caller puts the queries, keys and values of the newest token, un-rotated.
     """
 
-    def __init__(self, cache, n_heads, frequencies=None):
+    def __init__(self, cache, n_heads, frequencies=None, *, folded=True):
         _, K, _, D = cache.keys.shape
         H, G = n_heads, n_heads // K  # G queries share a key
         self.cache = cache
         self.qkv = np.empty_like(cache.keys, shape=(H + 2 * K) * D)
         heads = self.qkv.reshape(-1, D)  # (H + 2 K, D)
         qk, self.new_values = heads[None, : H + K], heads[H + K :]
+        self.as_given = None
+        if not folded and frequencies is None:
+            self.as_given = self.as_wanted = heads[:H]
+            self.scale = D**-0.5
+        elif not folded:
+            qk = np.empty_like(qk)
+            self.as_given = heads[: H + K].reshape(H + K, 2, D // 2)
+            self.as_wanted = qk.reshape(H + K, D // 2, 2).swapaxes(1, 2)  # channels j and j + D/2 side by side
+            self.scale = np.ones_like(qk, shape=(H + K, 1, 1))
+            self.scale[:H] = D**-0.5
         self.rates = None
         if frequencies is not None:
             complex_dtype = np.result_type(qk.dtype, np.complex64)
@@ -209,6 +221,8 @@ class Newest:
             Logit of one more term of the softmax, with no key and no value.
         """
         keys, sink_keys, values = self.live[layer]
+        if self.as_given is not None:
+            np.multiply(self.as_given, self.scale, self.as_wanted)  # (H + K, 2, D/2) in Llama, (H, D) in GPT-2
         if self.rates is not None:
             np.multiply(self.pairs, self.phases, self.seen)  # (1, H + K, D/2) * (P, 1, D/2)
         keys[:, self.slot] = self.new_keys
