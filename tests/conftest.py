@@ -9,7 +9,7 @@ from hypothesis import settings
 
 from minisink.system.resources import shipped
 
-collect_ignore = ["golden/make.py"]  # a script, and it needs torch
+collect_ignore = ["golden/make.py", "golden/make_ids.py"]  # scripts: they need torch and llama.cpp
 
 # A first call loads a model, and CI machines are slow: a deadline would only make tests flicker.
 settings.register_profile("default", deadline=None)

@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+import tiny
 
+from minisink import llama
 from minisink.hf.gguf_model import tensor_name
 from minisink.positions import rope_frequencies
 
@@ -47,6 +49,7 @@ def metadata(config):
     about |= {
         f"{arch}.attention.head_count_kv": config.n_kv_heads,
         f"{arch}.attention.key_length": config.head_dim,
+        f"{arch}.attention.value_length": config.head_dim,
         f"{arch}.attention.layer_norm_rms_epsilon": config.norm_eps,
         f"{arch}.rope.freq_base": config.rope_theta,
     }
@@ -102,3 +105,9 @@ def write(path, about, tensors):
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+def tokenized(path, about):
+    """A GGUF file of a tiny Llama with the tokenizer that the metadata describes, which llama.cpp reads as well."""
+    model = tiny.make(llama, dtype=np.float32, vocab_size=len(about["tokenizer.ggml.tokens"]))
+    return write(path, metadata(model.config) | about, stored(model))

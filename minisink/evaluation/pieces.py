@@ -11,9 +11,12 @@ import json
 import re
 from typing import NamedTuple
 
-from ..hf.gguf_tokenizer import SPLITS
+from ..hf.gguf_tokenizer import ENDINGS, WORDS
 
 CHUNK = 1 << 16  # bytes read at a time
+
+# The patterns of Llama 3 and of Qwen2, as published and as llama.cpp has them
+SPLITS = [first + WORDS % n for first in ("(?i:'s|'t|'re|'ve|'m|'ll|'d)", ENDINGS) for n in ("{1,3}", "")]
 
 # A piece ends with group 1, the next begins where the match ends: as far to the right as it goes.
 BEFORE_SPACE_OR_LINE = re.compile(r"(?s)(.*\S)(?=[ \r\n])")
@@ -77,7 +80,7 @@ def _cut_of_words(words):
         return BEFORE_SPACE_OR_LINE
     split = {"type": "Split", "behavior": "Isolated", "invert": False}
     # a line break may end a word of these, a space may not
-    known = [split | {"pattern": {"Regex": pattern}} for pattern in SPLITS.values()]
+    known = [split | {"pattern": {"Regex": pattern}} for pattern in SPLITS]
     return BEFORE_SPACE if len(steps) == 2 and steps[0] in known and not last["use_regex"] else None
 
 

@@ -1,21 +1,32 @@
 """The tokenizer of a GGUF file, built anew from its words, merges and the *name* of its rule for cutting a text.
 
 Two kinds are known: "gpt2", byte-level BPE, whose rule has one of several names; and "llama", SentencePiece's BPE, in
-which a space is ``▁`` and a word's score says when it is merged.
+which a space is ``▁`` and a word's score says when it is merged. The ids are those of llama.cpp: a text is taken as it
+is, not even normalised (NFC) for Qwen2, as its published tokenizer has it.
 """
 
+import itertools
 import warnings
 
 from .fields import flag, one_of
 from .tokenizer import begun_by
 
 TOKENS = "tokenizer.ggml.tokens"
-WORD, UNKNOWN, CONTROL, USER = 1, 2, 3, 4  # types of a token; 5 is unused, 6 is a byte
+WORD, UNKNOWN, CONTROL, USER, BYTE = 1, 2, 3, 4, 6  # types of a token; 5 is unused
 
-WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*"
-WORDS += r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-SPLITS = {"llama-bpe": WORDS % "{1,3}", "qwen2": WORDS % ""}  # the patterns of Llama 3 and of Qwen2
-BYTE_LEVEL = ("smollm", "gpt-2", "default", *SPLITS)
+GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)"
+WORDS = r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+ENDINGS = "'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD]"
+# The name of a rule -> the patterns of llama.cpp that cut a text, each the pieces of the one before it
+SPLITS = {
+    "llama-bpe": [ENDINGS + WORDS % "{1,3}"],
+    "qwen2": [ENDINGS + WORDS % ""],
+    "default": [r"[\p{P}$+<=>^~|]+", GPT2, r"\p{N}+", "[0-9]{3}"],
+}
+BYTE_LEVEL = ("smollm", "gpt-2", *SPLITS)
+# What ends a text is never taken out of one, though some files have it as a user's word: llama.cpp knows these by name
+ENDS: tuple = ("</s>", "<eos>", "<|endoftext|>", "<|end_of_text|>", "<|im_end|>", "<|end|>", "<|eot_id|>", "<|eom_id|>")
+ENDS += ("<end_of_turn>", "<end_of_utterance>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]")
 
 
 def begins_text(about):
@@ -59,6 +70,7 @@ def tokenizer_of(about, vocab_size, bos):
         raise ValueError(f"{TOKENS} has {twice!r} twice")
     from tokenizers import AddedToken  # here, so that minisink can be imported without it
 
+    types = [CONTROL if type_ == USER and word in ENDS else type_ for word, type_ in zip(words, types, strict=True)]
     tokenizer = _byte_level(about, vocab) if kind == "gpt2" else _sentencepiece(about, vocab, types)
     special = [word for word, type_ in zip(words, types, strict=True) if type_ in (UNKNOWN, CONTROL)]
     tokenizer.add_special_tokens([AddedToken(word, special=True, normalized=False) for word in special])
@@ -82,25 +94,21 @@ def _list(about, key, kind, default=None):
 
 def _byte_level(about, vocab):
     """BPE over bytes that are written as letters: GPT-2's, and all that follow it but for how a text is cut."""
-    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 
     rule = one_of(about, "tokenizer.ggml.pre", BYTE_LEVEL, "default")
     if rule == "default":
-        warnings.warn("tokenizer.ggml.pre names no rule for cutting a text: GPT-2's is taken", stacklevel=2)
+        warnings.warn("tokenizer.ggml.pre names no rule for cutting a text: llama.cpp's default is taken", stacklevel=2)
     merges = [tuple(pair.split(" ")) for pair in _list(about, "tokenizer.ggml.merges", str)]
     for pair in merges:
         if len(pair) != 2 or not {*pair, "".join(pair)} <= vocab.keys():
             raise ValueError(f"tokenizer.ggml.merges has {' '.join(pair)!r}, which joins no two words to a third")
     tokenizer = Tokenizer(models.BPE(vocab, merges, ignore_merges=rule == "llama-bpe"))
-    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=rule not in SPLITS)
-    first: list = []
+    cuts: list = [pre_tokenizers.Split(Regex(pattern), "isolated") for pattern in SPLITS.get(rule, [])]
     if rule == "smollm":
-        first = [pre_tokenizers.Digits(individual_digits=True)]
-    elif rule in SPLITS:
-        first = [pre_tokenizers.Split(Regex(SPLITS[rule]), "isolated")]
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*first, byte_level]) if first else byte_level
-    if rule == "qwen2":
-        tokenizer.normalizer = normalizers.NFC()
+        cuts = [pre_tokenizers.Digits(individual_digits=True)]
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=rule not in SPLITS)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*cuts, byte_level]) if cuts else byte_level
     tokenizer.decoder = decoders.ByteLevel()
     return tokenizer
 
@@ -112,12 +120,18 @@ def _sentencepiece(about, vocab, types):
     scores = _list(about, "tokenizer.ggml.scores", float)
     if len(scores) != len(vocab):
         raise ValueError(f"tokenizer.ggml.scores has {len(scores)} numbers for {len(vocab)} words")
-    plain = {word: scores[i] for word, i in vocab.items() if types[i] == WORD}
+    other = (UNKNOWN, CONTROL, BYTE)  # what their text says is no text of theirs
+    plain = {word: scores[i] for word, i in vocab.items() if types[i] not in other}
     merges = []
     for word, score in plain.items():
-        pairs = [(word[:i], word[i:]) for i in range(1, len(word))]
+        pairs = [(word[:i], word[i:]) for i in reversed(range(1, len(word)))]  # of equal ones the leftmost is joined
         merges += [(score, left, right) for left, right in pairs if left in plain and right in plain]
     merges.sort(key=lambda merge: -merge[0])
+    for (score, *first), (same, *second) in itertools.pairwise(merges):
+        if score == same and "".join(first) != "".join(second):
+            alike = f"{''.join(first)!r} and {''.join(second)!r}"
+            warnings.warn(f"tokenizer.ggml.scores is alike for {alike}: llama.cpp may cut otherwise", stacklevel=2)
+            break
     unknown = next((word for word, i in vocab.items() if types[i] == UNKNOWN), None)
     pairs = [(left, right) for _, left, right in merges]
     tokenizer = Tokenizer(models.BPE(vocab, pairs, unk_token=unknown, fuse_unk=True, byte_fallback=True))

@@ -28,8 +28,7 @@ WORDS = {  # pre-tokenizer, and what it splits at
     "digits": (DIGITS, BEFORE_SPACE_OR_LINE),
     "whitespace": (pre_tokenizers.Whitespace(), BEFORE_SPACE_OR_LINE),
     "whitespace split": (pre_tokenizers.WhitespaceSplit(), BEFORE_SPACE_OR_LINE),
-    "llama 3": (split(texts.SPLITS["llama-bpe"]), BEFORE_SPACE),
-    "qwen 2": (split(texts.SPLITS["qwen2"]), BEFORE_SPACE),
+    **{f"llama 3 or qwen 2, {i}": (split(pattern), BEFORE_SPACE) for i, pattern in enumerate(texts.SPLITS)},
 }
 CLASSES = ["a", "é", "7", ".", "'", "'s", "\u0301", "\x1c", "\x85", "\u3000", "文", " ", "\n", "\r", "▁", "<s>"]
 ALPHABET = [
@@ -97,7 +96,7 @@ def tokenizers(novels_folder):
     """Those that may be cut, by name."""
     found = Named()
     found |= {name: trained(splitter) for name, (splitter, _) in WORDS.items()}
-    found["nfc"] = trained(split(texts.SPLITS["qwen2"]), normalizers.NFC())
+    found["nfc"] = trained(split(texts.SPLITS[1]), normalizers.NFC())
     found["metaspace"] = trained(pre_tokenizers.Metaspace(prepend_scheme="first", split=True))
     about = json.loads(found["metaspace"].to_str())
     about["pre_tokenizer"]["split"] = False

@@ -1,0 +1,85 @@
+"""Ids of hostile texts, as llama.cpp gave them (`golden/make_ids.py`): every tokenizer of GGUF files that is read."""
+
+import contextlib
+import itertools
+import json
+from pathlib import Path
+
+import pytest
+from gguf_files import byte_level, tokenized
+
+import minisink
+from minisink.hf import package
+
+GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "ids.json").read_text(encoding="utf-8"))
+TEXTS, TOKENIZERS = GOLDEN["texts"], GOLDEN["tokenizers"]
+
+
+def same_ids(model, golden):
+    """Every text, with and without what begins it."""
+    wrong = {}
+    for text, wanted in zip(TEXTS, golden["ids"], strict=True):
+        ids = model.tokenizer.encode(text, add_special_tokens=False).ids
+        begun = model.tokenizer.encode(text).ids
+        if ids != wanted or begun != golden["first"] + wanted:
+            wrong[text] = (ids, wanted)
+    assert not wrong
+    assert golden["first"] == ([] if model.config.bos is None else [model.config.bos])
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+def test_ids_are_those_of_llama_cpp(name, tmp_path):
+    """By each rule of byte-level BPE and by SentencePiece's words; and again from the folder it is saved as."""
+    golden = TOKENIZERS[name]
+    about = {key: value for key, value in (GOLDEN[golden["base"]] | golden["own"]).items() if value is not None}
+    unnamed = name in ("default", "no rule")
+    with pytest.warns(UserWarning, match="names no rule") if unnamed else contextlib.nullcontext():
+        model = minisink.load(tokenized(tmp_path / "model.gguf", about))
+    same_ids(model, golden)
+    model.save(tmp_path / "folder")
+    same_ids(minisink.load(tmp_path / "folder"), golden)
+
+
+@pytest.mark.real
+def test_ids_of_smollm2_are_those_of_llama_cpp():
+    try:
+        package.installed("smollm2")
+    except minisink.CheckpointError as error:
+        pytest.skip(str(error))
+    same_ids(minisink.load("smollm2"), GOLDEN["smollm2"])
+
+
+def test_the_texts_tell_the_rules_apart():
+    """Else equal ids would prove nothing: any two rules differ on some of them."""
+    rules = [name for name in TOKENIZERS if name not in ("no rule", "begun")]
+    for one, other in itertools.combinations(rules, 2):
+        assert TOKENIZERS[one]["ids"] != TOKENIZERS[other]["ids"]
+
+
+def test_a_special_token_is_never_joined(tmp_path):
+    """llama.cpp does, where the bits of its name are words: there, and only there, the ids differ, for safety."""
+    words = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "<", "s", ">", "s>", "▁"]
+    about = GOLDEN["sentencepiece"] | {
+        "tokenizer.ggml.tokens": words,
+        "tokenizer.ggml.scores": [-float(i) for i in range(len(words))],
+        "tokenizer.ggml.token_type": [2, 3, 3] + [6] * 256 + [1] * 5,
+    }
+    model = minisink.load(tokenized(tmp_path / "model.gguf", about))
+    assert [words[i] for i in model.encode("<s>", bos=False)] == ["▁", "<", "s>"]
+
+
+def test_what_ends_a_text_is_none_of_its_words(tmp_path):
+    """An older file has it among the words of a user; llama.cpp, too, leaves it text."""
+    about = byte_level()
+    about["tokenizer.ggml.token_type"] = [4, 4, 4, *about["tokenizer.ggml.token_type"][3:]]
+    model = minisink.load(tokenized(tmp_path / "model.gguf", about))
+    assert not {0, 2} & set(model.encode("a<|im_end|>b<|endoftext|>").tolist())
+    assert model.encode("<|im_start|>").tolist() == [1]  # which is no end
+
+
+def test_scores_that_are_alike_are_warned_about(tmp_path):
+    """Of words that score alike the leftmost is joined first, which the library cannot; files have none in truth."""
+    about = GOLDEN["sentencepiece"]
+    scores = [0.0] * len(about["tokenizer.ggml.tokens"])
+    with pytest.warns(UserWarning, match="tokenizer.ggml.scores is alike for '.*' and '.*': llama.cpp may cut"):
+        minisink.load(tokenized(tmp_path / "model.gguf", about | {"tokenizer.ggml.scores": scores}))
