@@ -130,8 +130,8 @@ def read_header(path):
             shape = tuple(cursor.number("Q") for _ in range(n_axes))[::-1]
             tensors[name] = (cursor.number("I"), shape, cursor.number("Q"))
         align = about.get("general.alignment", 32)
-        if not isinstance(align, int) or align < 1:
-            raise ValueError(f"general.alignment is {align!r}")
+        if type(align) is not int or align < 1 or align & (align - 1):
+            raise ValueError(f"general.alignment is {align!r}; it must be a power of 2")
         start = -(-file.tell() // align) * align
     return about, {name: (kind, shape, start + offset) for name, (kind, shape, offset) in tensors.items()}
 

@@ -1,11 +1,9 @@
 """GGUF files: tiny ones written by gguf's own writer come back number by number; a real one streams and saves."""
 
 import json
-import struct
 import subprocess
 import sys
 import tempfile
-import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +11,6 @@ import pytest
 import tiny
 from gguf_files import byte_level, gguf, metadata, stored, tokenized, write
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import minisink
 from minisink import CheckpointError, gpt2, llama
@@ -232,12 +229,10 @@ def test_sentencepiece_scores_give_the_merges(tmp_path, stories_folder):
 # What does not ------------------------------------------------------------------------------------
 
 
-def sound(path):
-    """A sound file of a small Llama with a tokenizer: (metadata, tensors)."""
+def sound():
+    """Metadata and tensors of a small Llama with a tokenizer."""
     model = tiny.make(llama, dtype=np.float32, vocab_size=len(byte_level()["tokenizer.ggml.tokens"]))
-    about, tensors = metadata(model.config) | byte_level(), stored(model)
-    write(path, about, tensors)
-    return about, tensors
+    return metadata(model.config) | byte_level(), stored(model)
 
 
 def without(mapping, key):
@@ -286,79 +281,12 @@ BAD = {
 def test_a_bad_file_is_refused_in_one_line(change, said, tmp_path):
     """The line names the file, and the key or tensor."""
     path = tmp_path / "model.gguf"
-    about, tensors = sound(path)
-    assert minisink.load(path).config.n_layers == 3
+    assert minisink.load(write(path, *sound())).config.n_layers == 3
     path.unlink()
-    write(path, *change(about, tensors))
+    write(path, *change(*sound()))
     with pytest.raises(CheckpointError, match=said) as caught:
         minisink.load(path)
     assert str(caught.value).startswith(f"{path}: ") and "\n" not in str(caught.value)
-
-
-def test_cut_anywhere_it_is_refused(tmp_path):
-    """A file that ends too early: within the header, within the data, and empty."""
-    path, cut = tmp_path / "model.gguf", tmp_path / "cut.gguf"
-    sound(path)
-    content = path.read_bytes()
-    for n in [0, 3, 4, 7, 8, 20, 24, 30, *range(100, len(content), 997), len(content) - 65]:
-        cut.write_bytes(content[:n])
-        with pytest.raises(CheckpointError, match=r"cut\.gguf: (not a GGUF file|tensor .* ends at byte)"):
-            minisink.load(cut)
-
-
-@settings(max_examples=100)
-@given(at=st.integers(0, 6000), byte=st.integers(0, 255))
-def test_one_changed_byte_of_the_header_ends_well(damaged, at, byte):
-    """It loads, or one CheckpointError says why not; nothing hangs or takes all memory."""
-    content, path = (damaged / "sound.gguf").read_bytes(), damaged / "model.gguf"
-    path.write_bytes(content[:at] + bytes([byte]) + content[at + 1 :])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a rule with no name, of ids beyond the vocabulary
-        try:
-            minisink.load(path)
-        except CheckpointError as error:
-            assert "\n" not in str(error)
-
-
-@pytest.fixture(scope="module")
-def damaged(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("damaged")
-    sound(folder / "sound.gguf")
-    return folder
-
-
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        (b"PK\3\4" + bytes(60), "does not begin with GGUF"),
-        (b"GGUF" + struct.pack("<I", 1) + bytes(60), "of version 1; versions 2 and 3 are read"),
-        (b"GGUF" + struct.pack(">I", 3) + bytes(60), "big-endian"),
-        (b"GGUF" + struct.pack("<IQQ", 3, 2**60, 0), "ends 8 bytes too early"),
-        (b"GGUF" + struct.pack("<IQQQ", 3, 0, 1, 1) + b"k" + struct.pack("<IIQ", 9, 4, 2**62), "bytes too early"),
-        (b"GGUF" + struct.pack("<IQQQ", 3, 0, 1, 1) + b"k" + struct.pack("<IIQ", 9, 8, 2**62), "type 8 is not known"),
-        (b"GGUF" + struct.pack("<IQQQ", 3, 0, 1, 1) + b"k" + struct.pack("<I", 99), "type 99 is not known"),
-        (b"GGUF" + struct.pack("<IQQ", 3, 0, 2) + 2 * struct.pack("<QcIB", 1, b"k", 7, 1), "k is in it twice"),
-        (b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + struct.pack("<QcIB", 1, b"\n", 7, 1), "not printable"),
-    ],
-)  # fmt: skip
-def test_a_foreign_file_is_refused(content, said, tmp_path):
-    path = tmp_path / "model.gguf"
-    path.write_bytes(content)
-    with pytest.raises(CheckpointError, match=said) as caught:
-        minisink.load(path)
-    assert str(caught.value).startswith(f"{path}: ")
-
-
-def test_an_unknown_type_is_named(tmp_path):
-    """A number that gguf itself does not know."""
-    path = tmp_path / "model.gguf"
-    sound(path)
-    content = path.read_bytes()
-    name = Q.encode()
-    at = content.index(name) + len(name) + 4 + 16
-    path.write_bytes(content[:at] + struct.pack("<I", 999) + content[at + 4 :])
-    with pytest.raises(CheckpointError, match=f"tensor {Q} is of type 999; read are F32"):
-        minisink.load(path)
 
 
 def test_no_such_file_is_not_asked_of_the_hub(tmp_path):
@@ -368,7 +296,7 @@ def test_no_such_file_is_not_asked_of_the_hub(tmp_path):
 
 
 def test_without_gguf_one_line_says_what_to_install(tmp_path, monkeypatch):
-    sound(tmp_path / "model.gguf")
+    write(tmp_path / "model.gguf", *sound())
     monkeypatch.setitem(sys.modules, "gguf", None)
     with pytest.raises(CheckpointError, match=r"pip install 'minisink\[gguf\]'$"):
         minisink.load(tmp_path / "model.gguf")
