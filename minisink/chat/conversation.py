@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..loss import nll_of
-from ..methods import N_SINKS
+from ..methods import CAPACITY, N_SINKS
 from .stream import Stream
 from .template import TemplateError, template_of
 
@@ -36,7 +36,7 @@ class Conversation:
         Keep the whole system message as sinks instead of `n_sinks` tokens. Every query then looks at all of it, and
         of a cache of the same size so much less is window.
     method, n_sinks, window, positions, readable
-        As in `generation.generate`.
+        As in `generation.generate`; by default there are 256 keys, or as many as the model was trained for.
     **draws
         As in `sampling.Chooser`.
 
@@ -67,6 +67,10 @@ class Conversation:
         if pin_system:
             n_sinks = self._pinned(method)
         self.pinned = n_sinks if pin_system else 0
+        if window is None:
+            window = min(CAPACITY, model.config.max_positions) - (n_sinks if method == "streaming" else 0)
+            if window < 1:
+                raise ValueError(f"{n_sinks} sinks leave no window in a cache of {window + n_sinks}; give a window")
         options = {"n_sinks": n_sinks, "window": window, "positions": positions, "readable": readable}
         self.stream = Stream(model, method=method, **options, **draws)
         self.n_turns, self.before, self.turns = 0, 0, deque()  # `before`: tokens seen by streams before this one

