@@ -638,24 +638,59 @@ def close_to_the_largest(ours, theirs, ids):
     assert abs(ours.forward(ids) - wanted).max() <= 1e-4 * abs(wanted).max()
 
 
-@pytest.mark.parametrize(
-    ("arch", "changes"),
-    [
-        (llama, {"head_dim": 6, "d_model": 24}),
-        (llama, {"head_dim": 6, "d_model": 24, "tied": True}),
-        (llama, {"head_dim": 6, "d_model": 24, "qkv_bias": True, "model_type": "qwen2"}),
-        (gpt2, {"d_ff": 96, "max_positions": 1024}),  # transformers takes both from its defaults
-    ],
-)
-def test_a_gguf_file_gives_their_logits(arch, changes, tmp_path):
-    """Grouped heads, tied and untied, Qwen2, GPT-2: each permuted or not as the file has it."""
+QUANTS = ["F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q4_K", "Q5_K", "Q6_K"]
+
+
+@st.composite
+def gguf_models(draw, kind):
+    """(architecture, what is not as in `tiny`, type of the matrices); rows come in blocks of 32 or 256."""
+    block = 256 if kind.endswith("_K") else 32
+    arch = draw(st.sampled_from(["llama", "qwen2", "gpt2"]))
+    n_kv_heads, groups = draw(st.sampled_from([1, 2, 4])), draw(st.sampled_from([1, 2]))
+    changes = {"n_layers": draw(st.integers(1, 2)), "n_heads": n_kv_heads * groups, "d_model": block}
+    changes |= {"tied": draw(st.booleans())}
+    if arch == "gpt2":  # transformers takes the inner width and the number of positions from its defaults
+        return gpt2, changes | {"d_ff": 4 * block, "max_positions": 1024}
+    changes |= {"n_kv_heads": n_kv_heads, "head_dim": block // changes["n_heads"]}
+    changes |= {"d_ff": block * draw(st.sampled_from([1, 2])), "rope_theta": draw(st.sampled_from([1e4, 1e5]))}
+    changes |= {"norm_eps": draw(st.sampled_from([1e-5, 1e-6])), "model_type": arch, "qkv_bias": arch == "qwen2"}
+    return llama, changes
+
+
+def quantised(array, kind, random):
+    """The bytes of a matrix of a type; random ones where gguf can only read it, each scale a small finite number."""
+    gguf = pytest.importorskip("gguf", reason="needs the gguf extra")
+    type_ = gguf.GGMLQuantizationType[kind]
+    if not kind.endswith("_K"):
+        return gguf.quants.quantize(array, type_), type_
+    raw = random.integers(0, 256, gguf.quants.quant_shape_to_byte_shape(array.shape, type_), np.uint8)
+    blocks = raw.reshape(-1, gguf.GGML_QUANT_SIZES[type_][1])
+    scales = slice(-2, None) if kind == "Q6_K" else slice(0, 4)  # of the block: one half, or two
+    size = blocks[:, scales].shape[1] // 2
+    blocks[:, scales] = random.uniform(1e-4, 3e-4, (len(blocks), size)).astype("<f2").view(np.uint8)
+    return raw, type_
+
+
+@pytest.mark.parametrize("kind", QUANTS)
+@settings(drawn, max_examples=6)
+@given(st.data())
+def test_a_gguf_file_gives_their_logits(kind, data):
+    """Grouped heads or not, tied and untied, Llama, Qwen2 and GPT-2, every type: to 1e-4 of the largest."""
     gguf_files = pytest.importorskip("gguf_files")
     about = gguf_files.byte_level(**{"tokenizer.ggml.pre": "gpt-2"})
-    model = tiny.make(arch, dtype=np.float32, vocab_size=len(about["tokenizer.ggml.tokens"]), **changes)
-    path = tmp_path / "model.gguf"
-    gguf_files.write(path, gguf_files.metadata(model.config) | about, gguf_files.stored(model))
-    ours, theirs = gguf_pair(path)
-    close_to_the_largest(ours, theirs, tiny.ids(23))
+    arch, changes = data.draw(gguf_models(kind))
+    seed = data.draw(st.integers(0, 99))
+    model = tiny.make(arch, seed, np.float32, vocab_size=len(about["tokenizer.ggml.tokens"]), **changes)
+    tensors, random = gguf_files.stored(model), np.random.default_rng(seed)
+    for name, array in tensors.items():
+        if array.ndim == 2:
+            tensors[name] = quantised(array, kind, random)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "model.gguf")
+        gguf_files.write(path, gguf_files.metadata(model.config) | about, tensors)
+        ours, theirs = gguf_pair(path)
+    assert ours.config.tied == model.config.tied
+    close_to_the_largest(ours, theirs, np.random.default_rng(seed).integers(0, 250, 23))
 
 
 @pytest.mark.real
