@@ -287,6 +287,15 @@ def test_what_is_no_file(tmp_path):
     assert "no such file" in refusal(tmp_path / "none.gguf")
 
 
+def test_version_2_is_read_alike(tmp_path):
+    """The third only brought big-endian files."""
+    path = tmp_path / "model.gguf"
+    content = sound(path)
+    logits = minisink.load(path).forward([5, 6, 7])
+    path.write_bytes(content[:4] + struct.pack("<I", 2) + content[8:])
+    np.testing.assert_array_equal(minisink.load(path).forward([5, 6, 7]), logits)
+
+
 def test_the_name_may_be_in_capitals(tmp_path):
     sound(tmp_path / "MODEL.GGUF")
     assert refusal(tmp_path / "MODEL.GGUF") is None
