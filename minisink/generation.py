@@ -1,7 +1,8 @@
 """Text out: choose a token, feed it back, for as long as anyone listens.
 
 `generate` is an iterator that yields each token as it is decoded. A stream without end runs in constant memory: the
-cache holds ``n_sinks + window`` tokens and nothing else grows. It decodes at memory speed (`fast.decoder`), or with
+cache holds ``n_sinks + window`` tokens and nothing else grows (but for "retrieval", which keeps what was evicted). It
+decodes at memory speed (`fast.decoder`), or with
 ``readable=True`` through `cache` as the paper has it.
 """
 
@@ -15,9 +16,10 @@ import numpy as np
 
 from .cache import KVCache
 from .fast.decoder import Decoder
-from .methods import N_SINKS, cache_for, check_cache, check_lead, policy_of, window_of
+from .methods import BLOCK, N_BLOCKS, N_SINKS, cache_for, check_cache, check_lead, policy_of, window_of
 from .model import Model
 from .paths import Path
+from .retrieval import Retrieval
 from .sampling import Chooser
 from .system.device import to_host
 
@@ -33,6 +35,10 @@ def generate(
     n_sinks: int = N_SINKS,
     window: int | None = None,
     positions: str = "slot",
+    n_blocks: int = N_BLOCKS,
+    block: int = BLOCK,
+    select: str = "best",
+    store: int | None = None,
     lead: Sequence[int] | np.ndarray = (),
     readable: bool = False,
     cache: KVCache | Path | None = None,
@@ -52,7 +58,7 @@ def generate(
         The prompt.
     max_new_tokens : int or None
         None never stops.
-    method, n_sinks, window, positions, lead, readable
+    method, n_sinks, window, positions, n_blocks, block, select, store, lead, readable
         As in `loss.token_nll`.
     temperature : float
         0 takes the likeliest token; otherwise logits are divided by it and a token is drawn.
@@ -97,16 +103,19 @@ def generate(
     choose = Chooser(
         temperature=temperature, top_k=top_k, top_p=top_p, repetition_penalty=repetition_penalty, seed=seed, seen=ids
     )
+    retrieval: dict = {"n_blocks": n_blocks, "block": block, "select": select, "store": store}
     if cache is not None:
-        check_cache(model, cache, method, n_sinks, window, positions)
+        check_cache(model, cache, method, n_sinks, window, positions, **retrieval)
         logits_of = _through(model, cache)
     else:
         window = window_of(method, n_sinks, window)
-        policy = policy_of(model, method, n_sinks, window, positions)  # refuses bad values before the first token
+        policy = policy_of(
+            model, method, n_sinks, window, positions, **retrieval
+        )  # refuses bad values before the first token
         try:
             if method == "recompute":
                 logits_of = _recompute(model, check_lead(model, lead, window), window)
-            elif readable:
+            elif readable or isinstance(policy, Retrieval):
                 logits_of = _through(model, cache_for(model, policy))
             else:
                 logits_of = _decode(Decoder(model, policy))

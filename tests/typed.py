@@ -24,7 +24,7 @@ def calls() -> None:
     minisink.token_nll(model, ids, window="64")  # type: ignore[arg-type]
     minisink.token_nll(model, ids, n_sinks=1.5)  # type: ignore[arg-type]
     minisink.token_nll("novels", ids)  # type: ignore[arg-type]
-    minisink.nll_blocks(model, ids, block="256")  # type: ignore[arg-type]
+    minisink.nll_blocks(model, ids, chunk="256")  # type: ignore[arg-type]
     minisink.nll_stream(model, 7)  # type: ignore[arg-type]
     minisink.generate(model, ids, temperature="hot")  # type: ignore[arg-type]
     minisink.generate(model, ids, cache={})  # type: ignore[arg-type]

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from ..experiments import four_methods, last_words
-from ..methods import METHODS
+from ..methods import PAPER
 from ..model import load
 from ..system.files import check_picture
 from ..system.plots import draw_losses
@@ -49,7 +49,7 @@ def run(args):
     ids = ids[: args.tokens] if args.tokens else ids
     writers = _writers(model, args)
     # work is counted in tokens that pass through the model: re-computation reads a whole cache for every one
-    work = {method: args.cache if method == "recompute" else 1 for method in METHODS}
+    work = {method: args.cache if method == "recompute" else 1 for method in PAPER}
     with progress(sum(work.values()) * (len(ids) - 1) + len(writers) * args.write, "demo") as bar:
 
         def on_progress(method, n_tokens):
@@ -97,7 +97,7 @@ def _why(model, ids, rows):
         weight = four_methods.lean(model, ids)
         lost = "and the window throws it away" if weight > 0.1 else "so there is little for a window to lose"
         yield f"The heads of {model.name} give the first token {weight:.0%} of their weight, {lost}."
-    strange = four_methods.foreign(model, rows[METHODS.index("recompute")]["after"])
+    strange = four_methods.foreign(model, rows[PAPER.index("recompute")]["after"])
     if strange:
         yield strange
 

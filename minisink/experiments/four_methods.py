@@ -5,13 +5,11 @@ import time
 import numpy as np
 
 from ..loss import nll_blocks, perplexity
-from ..methods import METHODS, cache_bytes_per_token, lead_of
+from ..methods import PAPER, cache_bytes_per_token, lead_of
 from ..sinks import look_inside, weight_on_first
 
 
-def run(
-    model, ids, *, n_sinks=4, cache=128, methods=METHODS, readable=False, on_progress=lambda method, n_tokens: None
-):
+def run(model, ids, *, n_sinks=4, cache=128, methods=PAPER, readable=False, on_progress=lambda method, n_tokens: None):
     """Stream a text through each method with the same number of keys in sight.
 
     Parameters

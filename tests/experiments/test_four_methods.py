@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 import minisink
 from minisink import gpt2, llama
 from minisink.experiments.four_methods import finding, run
+from minisink.methods import PAPER
 
 CACHE = 16
 
@@ -95,13 +96,13 @@ def test_rows_are_what_token_nll_gives(model, n_tokens, cache, n_sinks):
     """Each method with the same number of keys in sight; a rebuilt window has no lead without a begin-of-text token."""
     model, ids = public(model), tiny.ids(n_tokens)
     n_sinks = min(n_sinks, cache - 1)
-    counted = dict.fromkeys(minisink.METHODS, 0)
+    counted = dict.fromkeys(PAPER, 0)
 
     def on_progress(method, n):
         counted[method] += n
 
     measured = run(model, ids, n_sinks=n_sinks, cache=cache, on_progress=on_progress)
-    assert [row["method"] for row in measured] == list(minisink.METHODS)
+    assert [row["method"] for row in measured] == list(PAPER)
     for row in measured:
         window = cache - n_sinks if row["method"] == "streaming" else cache
         nll = minisink.token_nll(model, ids, method=row["method"], n_sinks=n_sinks, window=window)

@@ -115,8 +115,8 @@ def test_a_cache_stays_on_the_device(models, method, positions):
 def test_losses_and_text_come_back_to_the_host(models, method, positions):
     """token_nll and generate work on the device, and give host arrays and plain ints."""
     host, device = models
-    options = {"method": method, "n_sinks": 1, "window": 3, "positions": positions}
-    blocks = [list(minisink.nll_blocks(m, tiny.ids(12), block=4, **options)) for m in (device, host)]
+    options = {"method": method, "n_sinks": 1, "window": 3, "positions": positions, "block": 2}
+    blocks = [list(minisink.nll_blocks(m, tiny.ids(12), chunk=4, **options)) for m in (device, host)]
     np.testing.assert_allclose(np.concatenate(blocks[0]), np.concatenate(blocks[1]), rtol=1e-12)
     texts = [list(minisink.generate(m, [1, 2], max_new_tokens=6, **options)) for m in (device, host)]
     assert texts[0] == texts[1]

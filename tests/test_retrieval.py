@@ -1,0 +1,156 @@
+"""Retrieval in the readable path: StreamingLLM where nothing is fetched, dense where everything is."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tiny
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import minisink
+from minisink import gpt2, llama
+from minisink.methods import cache_for
+from minisink.retrieval import SELECT, Retrieval
+
+some = settings(max_examples=60)
+both = pytest.mark.parametrize("arch", [llama, gpt2])
+policies = st.builds(
+    Retrieval,
+    n_sinks=st.integers(0, 3),
+    window=st.integers(1, 6),
+    positions=tiny.positions,
+    n_blocks=st.integers(0, 4),
+    block=st.integers(1, 5),
+    select=st.sampled_from(SELECT),
+    store=st.none() | st.integers(1, 9),
+    seed=st.integers(0, 3),
+)
+
+
+def close(got, want):
+    np.testing.assert_allclose(got, want, rtol=1e-9, atol=1e-9)
+
+
+def public(model):
+    """A `minisink.Model` without a tokenizer, of a tiny one."""
+    return minisink.Model(model.config, model.weights, name="tiny")
+
+
+def stream(model, ids, policy, chunks=None, cache=None):
+    """Logits (T, V) of a text fed in chunks, one token at a time by default."""
+    cache = cache_for(model, policy) if cache is None else cache
+    stops = np.cumsum([1] * len(ids) if chunks is None else chunks)
+    return np.concatenate([model.forward(part, cache=cache) for part in np.split(np.array(ids), stops[:-1])])
+
+
+def looked_at(model, ids, policy):
+    """The trace of every layer, one token at a time: a list over tokens of lists over layers."""
+    cache, out = cache_for(model, policy), []
+    for token in ids:
+        trace = {}
+        model.forward([token], cache=cache, trace=trace)
+        out.append(trace["layers"])
+    return out
+
+
+@some
+@given(tiny.models(), tiny.chunked_texts(24), policies)
+def test_no_blocks_is_streaming_to_the_bit(model, text, policy):
+    """And so is a text of which nothing was evicted, whatever is fetched then."""
+    (ids, chunks), model = text, public(model)
+    policy = replace(policy, n_blocks=0)
+    want = stream(model, ids, policy.in_slots, chunks)
+    assert stream(model, ids, policy, chunks).tobytes() == want.tobytes()
+    wide = replace(policy, n_blocks=3, window=len(ids))
+    want = stream(model, ids, wide.in_slots, chunks)
+    assert stream(model, ids, wide, chunks).tobytes() == want.tobytes()
+
+
+@some
+@given(tiny.models(), tiny.chunked_texts(24), policies)
+def test_all_blocks_at_their_own_places_are_dense(model, text, policy):
+    """Sinks, everything evicted and the window, each token where it stands in the text: the whole text."""
+    (ids, chunks), model = text, public(model)
+    policy = replace(policy, n_blocks=24, positions="original", store=None)
+    close(stream(model, ids, policy, chunks), model.forward(ids))
+
+
+@some
+@given(tiny.llamas(), tiny.chunked_texts(24), policies)
+def test_all_blocks_without_rotation_are_dense(model, text, policy):
+    """At distance `window` too, when positions do not matter: one softmax over every key, each counted once."""
+    (ids, chunks), model = text, public(replace(model, config=replace(model.config, rope_theta=1e300)))
+    model.config = still(model.config)
+    close(stream(model, ids, replace(policy, n_blocks=24, store=None), chunks), model.forward(ids))
+
+
+def still(config):
+    """A config whose rotation stands still."""
+
+    class Still(type(config)):
+        frequencies = property(lambda self: np.zeros(self.head_dim // 2))
+
+    return Still(**vars(config))
+
+
+@some
+@given(tiny.models(), tiny.chunked_texts(24), policies)
+def test_any_chunking_gives_what_single_tokens_give(model, text, policy):
+    (ids, chunks), model = text, public(model)
+    close(stream(model, ids, policy, chunks), stream(model, ids, policy))
+
+
+@some
+@given(tiny.models(n_layers=2), tiny.texts(max_size=24), policies)
+def test_what_is_fetched_was_evicted(model, ids, policy):
+    """Never a sink, never a token of the window, never twice; blocks are whole as far as they are there."""
+    s, w, B, n = policy.n_sinks, policy.window, policy.block, policy.n_blocks
+    for t, layers in enumerate(looked_at(public(model), ids, policy)):
+        oldest = s if policy.store is None else max(s, t - w + 1 - policy.store)
+        evicted = set(range(oldest, max(s, t - w + 1)))
+        blocks = {b: {i for i in evicted if (i - s) // B == b} for b in {(i - s) // B for i in evicted}}
+        for layer in layers:
+            for held, first, pattern in zip(layer["token_index"], layer["fetched"], layer["pattern"], strict=True):
+                there = held[0][held[0] >= 0].tolist()
+                assert len(set(there)) == len(there) <= s + n * B + w
+                slots = {*range(min(s, t + 1)), *range(max(0, t - w + 1), t + 1)}
+                fetched = set(there) - slots
+                assert slots <= set(there) and fetched <= evicted
+                of = {(i - s) // B for i in fetched}
+                assert len(of) == min(n, len(blocks)) and fetched == set().union(*(blocks[b] for b in of))
+                assert sorted(first[0]) == first[0].tolist() == sorted(min(blocks[b]) for b in of)
+                assert (pattern[0][held[0] < 0] == 0).all()
+
+
+@some
+@given(st.sampled_from([llama, gpt2]), tiny.texts(min_size=2, max_size=20), tiny.texts(max_size=6), policies)
+def test_a_saved_stream_goes_on_to_the_same_bits(tmp_path_factory, arch, before, after, policy):
+    """Stopped anywhere, before the first token and within a block too."""
+    model, path = public(tiny.make(arch)), tmp_path_factory.mktemp("state") / "cache"
+    for cut in (0, len(before)):
+        cache = cache_for(model, policy)
+        if cut:
+            stream(model, before[:cut], policy, cache=cache)
+        minisink.save_cache(cache, path)
+        again = minisink.load_cache(path)
+        assert (type(again), again.policy, again.n_seen) == (type(cache), policy, cut)
+        want = stream(model, after, policy, cache=cache)
+        assert stream(model, after, policy, cache=again).tobytes() == want.tobytes()
+
+
+@both
+def test_losses_and_text_go_through_it(arch):
+    """By every public function, and equal to a cache of one's own."""
+    model, ids = public(tiny.make(arch)), tiny.ids(20)
+    options = {"method": "retrieval", "n_sinks": 1, "window": 3, "n_blocks": 2, "block": 2}
+    logits = stream(model, ids, Retrieval(1, 3, n_blocks=2, block=2))
+    nll = minisink.token_nll(model, ids, readable=True, **options)
+    close(nll, [-np.log(np.exp(row[i]) / np.exp(row).sum()) for row, i in zip(logits, ids[1:], strict=False)])
+    close(minisink.token_nll(model, ids, **options), nll)
+    close(np.concatenate(list(minisink.nll_stream(model, [ids[:7], ids[7:]], chunk=3, **options))), nll)
+    assert abs(nll - minisink.token_nll(model, ids, n_sinks=1, window=3)).max() > 1e-3
+    for readable in (True, False):
+        text = list(minisink.generate(model, ids, max_new_tokens=3, readable=readable, **options))
+        assert text[0] == logits[-1].argmax()
+    assert text == list(minisink.generate(model, ids, max_new_tokens=3, cache=minisink.new_cache(model, **options)))
