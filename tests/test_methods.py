@@ -10,7 +10,7 @@ import minisink
 from minisink import by_the_book as book
 from minisink import gpt2, llama
 from minisink.fast.blocks import Banded, Windows
-from minisink.methods import METHODS, PAPER, lead_of
+from minisink.methods import METHODS, lead_of
 
 some = settings(max_examples=60)
 thousand = settings(max_examples=1000)
@@ -34,9 +34,10 @@ def literally(model, ids, method, n_sinks, window, positions):
         return book.recompute(ids, model.weights, model.config, window)
     if method == "dense":
         return book.decode(ids, model.weights, model.config)
-    n_sinks = n_sinks if method == "streaming" else 0
-    evict = book.evict(n_sinks, window)
-    return book.decode(ids, model.weights, model.config, evict, positions=positions, capacity=n_sinks + window)
+    n_sinks = 0 if method == "window" else n_sinks
+    evict, bring_back = book.evict(n_sinks, window), book.retrieve(2, 1, window) if method == "retrieval" else None
+    options = {"positions": positions, "capacity": n_sinks + window, "bring_back": bring_back}
+    return book.decode(ids, model.weights, model.config, evict, **options)
 
 
 def readable(model, ids, method, n_sinks, window, positions):
@@ -46,12 +47,20 @@ def readable(model, ids, method, n_sinks, window, positions):
 
 
 @few
-@given(tiny.models(), tiny.texts(min_size=2, max_size=12), st.sampled_from(PAPER), sizes, tiny.positions)
+@given(tiny.models(), tiny.texts(min_size=2, max_size=12), st.sampled_from(METHODS), sizes, tiny.positions)
 def test_token_nll_is_the_book(model, ids, method, sizes, positions):
     """The loss of each token under each method, from a plain reading of the paper."""
     want = book.losses(literally(model, ids, method, *sizes, positions), ids)
     n_sinks, window = sizes
-    got = minisink.token_nll(public(model), ids, method=method, n_sinks=n_sinks, window=window, positions=positions)
+    options = {
+        "method": method,
+        "n_sinks": n_sinks,
+        "window": window,
+        "positions": positions,
+        "n_blocks": 2,
+        "block": 1,
+    }
+    got = minisink.token_nll(public(model), ids, **options)
     close(got, want)
 
 
@@ -148,11 +157,18 @@ def test_options_a_method_does_not_have_are_ignored(model, ids, sizes, positions
 
 
 @few
-@given(tiny.models(), tiny.texts(max_size=8), st.sampled_from(PAPER), sizes, tiny.positions)
+@given(tiny.models(), tiny.texts(max_size=8), st.sampled_from(METHODS), sizes, tiny.positions)
 def test_greedy_text_follows_the_likeliest_token(model, ids, method, sizes, positions):
     """Each generated token is the likeliest one after everything before it, as the method sees it."""
     n_sinks, window = sizes
-    options = {"method": method, "n_sinks": n_sinks, "window": window, "positions": positions}
+    options = {
+        "method": method,
+        "n_sinks": n_sinks,
+        "window": window,
+        "positions": positions,
+        "n_blocks": 2,
+        "block": 1,
+    }
     text = [*ids, *minisink.generate(public(model), ids, max_new_tokens=6, **options)]
     logits = literally(model, text, method, *sizes, positions)[len(ids) - 1 : -1]
     chosen = logits[np.arange(6), text[len(ids) :]]

@@ -1,6 +1,7 @@
 """Retrieval in the readable path: StreamingLLM where nothing is fetched, dense where everything is."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,11 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import minisink
+from minisink import by_the_book as book
 from minisink import gpt2, llama
+from minisink.attention import score
 from minisink.methods import cache_for
-from minisink.retrieval import SELECT, Retrieval
+from minisink.positions import rotate
+from minisink.retrieval import SELECT, Retrieval, Store, bound, extremes, fetch
 
 some = settings(max_examples=60)
+few = settings(max_examples=30)  # the book is slow
 both = pytest.mark.parametrize("arch", [llama, gpt2])
 policies = st.builds(
     Retrieval,
@@ -52,6 +57,23 @@ def looked_at(model, ids, policy):
         model.forward([token], cache=cache, trace=trace)
         out.append(trace["layers"])
     return out
+
+
+@few
+@given(tiny.models(), tiny.chunked_texts(14), policies)
+def test_retrieval_is_the_book(model, text, policy):
+    """From a plain reading of the formula, whatever is grouped, rotated, or taken off in the softmax."""
+    ids, chunks = text
+    policy = replace(policy, select="best", store=None)
+    bring_back = book.retrieve(policy.n_blocks, policy.block, policy.window)
+    evict, places = book.evict(policy.n_sinks, policy.window), policy.positions
+    capacity = policy.n_sinks + policy.window
+    want = book.decode(ids, model.weights, model.config, evict, nothing, places, capacity, bring_back)
+    close(stream(public(model), ids, policy, chunks), want)
+
+
+def nothing(kept):
+    """Nobody leaves after attending."""
 
 
 @some
@@ -154,3 +176,84 @@ def test_losses_and_text_go_through_it(arch):
         text = list(minisink.generate(model, ids, max_new_tokens=3, readable=readable, **options))
         assert text[0] == logits[-1].argmax()
     assert text == list(minisink.generate(model, ids, max_new_tokens=3, cache=minisink.new_cache(model, **options)))
+
+
+@some
+@given(tiny.seeds, st.integers(1, 5), st.integers(1, 6), st.sampled_from([1, 2, 4]), st.data())
+def test_the_bound_holds_and_the_order_of_blocks_does_not_matter(seed, n_blocks, block, n_kv_heads, data):
+    """No key of a block scores above its bound; however the store lies, the same blocks are fetched."""
+    q, keys, values = (tiny.arrays(*shape, seed=seed) for shape in ((1, 4, 6), *[(5, block, n_kv_heads, 6)] * 2))
+    stored = Store(np.zeros((0, n_kv_heads, 6)), block)
+    index = np.arange(5 * block).reshape(5, block) + 2
+    index[-1, data.draw(st.integers(1, block)) :] = -1  # the newest block may be part empty
+    stored.restore(keys, values, index, int((index >= 0).sum()))
+    there = index >= 0
+    rotated = rotate(q, np.array([4]), np.array([1.0, 0.1, 0.01]))
+    far = score(rotated, keys.reshape(-1, n_kv_heads, 6)).reshape(4, 5, block)
+    highest = bound(rotated, *extremes(keys, there))
+    assert (np.where(there, far, -np.inf) <= highest[..., None] + 1e-12).all()
+
+    shuffled, order = Store(np.zeros((0, n_kv_heads, 6)), block), data.draw(st.permutations(range(5)))
+    shuffled.restore(keys[order], values[order], index[order], stored.n_evicted)
+    for select in ("best", "bound", "mean"):
+        policy = Retrieval(2, 4, n_blocks=n_blocks, block=block, select=select)
+        turn = partial(rotate, frequencies=np.array([1.0, 0.1, 0.01]))
+        for got, want in zip(*(fetch(q, store, turn, policy, 99, None) for store in (shuffled, stored)), strict=True):
+            close(got, want)
+
+
+def test_equal_words_tie_and_the_newer_block_comes_back():
+    """A word that came twice has one key in layer 0: rounding does not say which of its blocks is fetched."""
+    model, ids = public(tiny.make()), [3, 5, 7, 5, 9, 1, 2, 5, 11, 13, 16, 5]
+    layers = looked_at(model, ids, Retrieval(0, 2, n_blocks=1, block=1))[-1]
+    for head in range(4):
+        token = int(layers[0]["fetched"][head, 0, 0])
+        assert ids[token] not in [ids[i] for i in range(token + 1, 10)]
+
+
+def test_the_store_doubles_and_a_limit_bounds_it():
+    """Buffers grow with what was evicted, or stay as large as the limit says."""
+    model, ids = public(tiny.make(n_layers=1)), tiny.ids(400)
+    free, bounded = (cache_for(model, Retrieval(1, 3, n_blocks=1, block=4, store=n)) for n in (None, 10))
+    for cache in (free, bounded):
+        stream(model, ids, None, [400], cache)
+    a_token = 2 * 2 * 6 * 8
+    assert free.stores[0].nbytes == 128 * 4 * a_token and len(free.stores[0]) == 99
+    assert bounded.stores[0].nbytes <= 8 * 4 * a_token
+    assert bounded.stores[0].token_index[bounded.stores[0].token_index >= 0].tolist() == list(range(387, 397))
+    assert free.nbytes == free.stores[0].nbytes + 4 * a_token
+    assert "4 slots and 396 stored of 400 tokens seen" in repr(free)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"n_blocks": -1}, "n_blocks is -1; it must be a whole number of 0 or more"),
+        ({"block": 0}, "block is 0; it must be a whole number of 1 or more"),
+        ({"block": 2.5}, "block is 2.5"),
+        ({"store": 0}, "store is 0; it must be a whole number of 1 or more; None keeps every evicted token"),
+        ({"select": "worst"}, "select is 'worst'; it must be one of best, bound, mean, random"),
+        ({"window": 0}, "window is 0"),
+    ],
+)
+def test_impossible_options_are_refused(wrong, message):
+    """By name and value, at once, whatever the method makes of them."""
+    model = public(tiny.make())
+    for function in (minisink.nll_blocks, minisink.generate):
+        for method in minisink.METHODS:
+            with pytest.raises(ValueError, match=message):
+                function(model, [1, 2], **{"method": method, **wrong})
+    with pytest.raises(ValueError, match=message):
+        minisink.new_cache(model, method="retrieval", **wrong)
+
+
+def test_what_cannot_be_is_said():
+    """No window; a cache of slots alone; a block longer than the window."""
+    with pytest.raises(ValueError, match="window is None: nothing would be evicted"):
+        Retrieval(1, None)
+    config = tiny.make().config
+    cache = minisink.KVCache(3, config.n_kv_heads, config.head_dim, Retrieval(1, 3))
+    with pytest.raises(ValueError, match="needs a store beside its slots"):
+        public(tiny.make(dtype=np.float32)).forward([1, 2], cache=cache)
+    with pytest.warns(UserWarning, match="a block of 4 tokens is longer than the window of 3"):
+        minisink.new_cache(public(tiny.make()), method="retrieval", window=3, block=4)
