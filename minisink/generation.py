@@ -115,7 +115,7 @@ def generate(
         try:
             if method == "recompute":
                 logits_of = _recompute(model, check_lead(model, lead, window), window)
-            elif readable or isinstance(policy, Retrieval):
+            elif readable or (isinstance(policy, Retrieval) and policy.is_control):
                 logits_of = _through(model, cache_for(model, policy))
             else:
                 logits_of = _decode(Decoder(model, policy))

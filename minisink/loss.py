@@ -15,6 +15,7 @@ import numpy as np
 
 from .cache import KVCache, Policy, check_whole
 from .fast.blocks import Banded, Windows
+from .fast.retrieval import Fetching
 from .methods import BLOCK, N_BLOCKS, N_SINKS, cache_for, check_cache, check_lead, policy_of, window_of
 from .model import Model
 from .ops import log_softmax
@@ -232,8 +233,10 @@ def empty_cache(model: Model, policy: Policy, *, readable: bool = False) -> KVCa
     -------
     KVCache or fast.blocks.Banded
     """
-    if readable or policy.window is None or isinstance(policy, Retrieval):
+    if readable or policy.window is None or (isinstance(policy, Retrieval) and policy.is_control):
         return cache_for(model, policy)
+    if isinstance(policy, Retrieval):
+        return Fetching(model.config.n_layers, policy)
     return Banded(model.config.n_layers, policy)
 
 

@@ -85,6 +85,11 @@ class Retrieval(Policy):
         """Who stays in the slots, and where: StreamingLLM's policy."""
         return Policy(self.n_sinks, self.window, self.positions)
 
+    @property
+    def is_control(self) -> bool:
+        """Whether blocks are chosen in a way that is there to be compared with; only the readable path has it."""
+        return self.select in ("mean", "random")
+
     def survivors(self, token_index):
         """A cache of slots alone would pass over the rest in silence, so it is refused."""
         raise ValueError(f"{self}: needs a store beside its slots; take a minisink.retrieval.RetrievalCache")

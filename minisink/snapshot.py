@@ -8,6 +8,7 @@ import numpy as np
 
 from .cache import KVCache
 from .fast.blocks import Banded
+from .fast.retrieval import Fetching, FetchingRing
 from .fast.ring import RingCache
 from .retrieval import Retrieval, RetrievalCache
 from .system.device import to_host
@@ -15,7 +16,7 @@ from .system.files import load_state, save_state
 
 AnyCache = KVCache | Banded | RingCache
 CACHES: dict = {
-    cache.kind: cache for cache in (KVCache, RetrievalCache, Banded, RingCache)
+    cache.kind: cache for cache in (KVCache, RetrievalCache, Banded, Fetching, RingCache, FetchingRing)
 }  # each has `state` and `from_state`
 
 

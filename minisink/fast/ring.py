@@ -208,6 +208,11 @@ class Newest:
         sink : ndarray of shape (H, 1), optional
             Logit of one more term of the softmax, with no key and no value.
         """
+        self.prepare(layer)
+        self.finish(layer, out, sink)
+
+    def prepare(self, layer):
+        """Put the newest key and value into their slot, and score the live keys: `scores` (H, S)."""
         keys, sink_keys, values = self.live[layer]
         if self.rates is not None:
             np.multiply(self.pairs, self.phases, self.seen)  # (1, H + K, D/2) * (P, 1, D/2)
@@ -218,7 +223,10 @@ class Newest:
             np.matmul(sink_keys, self.queries[1], self.to_sinks)
         if self.weights.shape[1] > 1:
             self.weights[:] = self.columns.swapaxes(1, 2)  # (K, S, G) -> (K, G, S)
-        scores = self.scores  # (H, S)
+
+    def finish(self, layer, out, sink=None):
+        """Softmax of `scores`, and the mix of the live values into `out`."""
+        scores, values = self.scores, self.live[layer][2]  # (H, S), (K, S, D)
         largest = scores.max(axis=1, keepdims=True)  # (H, 1)
         if sink is not None:
             largest = np.maximum(largest, sink)

@@ -18,7 +18,8 @@ from minisink.cache import Policy
 from minisink.commands.parser import main
 from minisink.fast.decoder import Decoder
 from minisink.fast.ring import RingCache
-from minisink.methods import METHODS
+from minisink.methods import METHODS, cache_for
+from minisink.retrieval import Retrieval
 from minisink.system.device import array_module, to_device, to_host
 
 
@@ -149,6 +150,28 @@ def test_decoding_stays_on_the_device(models, policy, positions):
         close(there.step(token), here.step(token))
     close(there.cache.keys, here.cache.keys)
     assert there.cache.nbytes == here.cache.nbytes
+
+
+@pytest.mark.parametrize("positions", ["slot", "original"])
+@pytest.mark.parametrize("select", ["best", "bound"])
+def test_what_was_evicted_stays_on_the_device(models, select, positions, tmp_path):
+    """Kept there, searched there and fetched there; a saved ring goes back there."""
+    policy, ids = Retrieval(1, 3, positions, n_blocks=2, block=2, select=select, store=9), tiny.ids(20)
+    here, there = (Decoder(m, policy) for m in models)
+    close(there(ids[:12]), here(ids[:12]))
+    minisink.save_cache(there.cache, tmp_path / "ring")
+    again = minisink.load_cache(tmp_path / "ring", like=models[1].weights.embed)
+    again = Decoder(models[1], policy, cache=again)
+    for token in ids[12:].tolist():
+        got = there.step(token)
+        close(got, here.step(token))
+        assert (again.step(token).get() == got.get()).all()
+    traces = [{}, {}]
+    for model, trace in zip(models, traces, strict=True):
+        model.forward(ids, cache=cache_for(model, policy), trace=trace)
+    for a, b in zip(traces[1]["layers"], traces[0]["layers"], strict=True):
+        close(a["pattern"], b["pattern"])
+        assert (a["token_index"] == b["token_index"]).all() and (a["fetched"] == b["fetched"]).all()
 
 
 @pytest.mark.parametrize("policy", POLICIES)
