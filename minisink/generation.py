@@ -8,6 +8,7 @@ decodes at memory speed (`fast.decoder`), or with
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from itertools import count
@@ -16,7 +17,7 @@ import numpy as np
 
 from .cache import KVCache
 from .fast.decoder import Decoder
-from .methods import BLOCK, N_BLOCKS, N_SINKS, cache_for, check_cache, check_lead, policy_of, window_of
+from .methods import BLOCK, N_BLOCKS, N_SINKS, cache_for, check_cache, check_lead, policy_of, warn_beyond, window_of
 from .model import Model
 from .paths import Path
 from .retrieval import Retrieval
@@ -106,8 +107,9 @@ def generate(
     retrieval: dict = {"n_blocks": n_blocks, "block": block, "select": select, "store": store}
     if cache is not None:
         check_cache(model, cache, method, n_sinks, window, positions, **retrieval)
-        logits_of = _through(model, cache)
+        logits_of, policy, n_seen = _through(model, cache), getattr(cache, "policy", None), getattr(cache, "n_seen", 0)
     else:
+        n_seen = 0
         window = window_of(method, n_sinks, window)
         policy = policy_of(
             model, method, n_sinks, window, positions, **retrieval
@@ -121,6 +123,7 @@ def generate(
                 logits_of = _decode(Decoder(model, policy))
         except MemoryError as error:
             raise _no_memory(model, error) from error
+    warn_beyond(model, policy, n_seen, n_seen + len(ids) + (math.inf if max_new_tokens is None else max_new_tokens))
     return _stream(model, logits_of, ids, choose, max_new_tokens, frozenset(stop_tokens))
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from .cache import KVCache, Policy, check_whole
 from .fast.blocks import Banded, Windows
 from .fast.retrieval import Fetching
-from .methods import BLOCK, N_BLOCKS, N_SINKS, cache_for, check_cache, check_lead, policy_of, window_of
+from .methods import BLOCK, N_BLOCKS, N_SINKS, cache_for, check_cache, check_lead, policy_of, warn_beyond, window_of
 from .model import Model
 from .ops import log_softmax
 from .paths import Path
@@ -256,6 +256,7 @@ def _streamed(model, pieces, cache, chunk):
             waiting = np.concatenate((waiting, model.check_ids(piece))) if len(piece) else waiting
         while len(waiting) > chunk or (failure is not None and len(waiting) > 1):
             n = min(chunk, len(waiting) - 1, limit if limit > 0 else chunk)
+            warn_beyond(model, getattr(cache, "policy", None), cache.n_seen, cache.n_seen + n)
             yield nll_of(model.forward(waiting[:n], cache=cache), waiting[1 : n + 1])
             waiting, limit = waiting[n:], limit - n
     if not isinstance(failure, StopIteration):

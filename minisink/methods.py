@@ -160,6 +160,17 @@ def check_cache(model: Model, cache, method, n_sinks, window, positions, **retri
         raise ValueError(f"{', '.join(beside)} cannot be given beside cache=, which says by itself what it keeps")
 
 
+def warn_beyond(model: Model, policy, before: int, after: float) -> None:
+    """Say it once, when a text whose evicted tokens keep their places goes beyond the trained length."""
+    trained = model.config.max_positions
+    if isinstance(policy, Retrieval) and policy.positions == "original" and before <= trained < after:
+        warnings.warn(
+            f"positions='original': from token {trained} on, what is fetched may stand farther than {model.name} was "
+            "trained on; positions='slot' keeps it within",
+            stacklevel=4,
+        )
+
+
 def lead_of(model: Model, ids: np.ndarray, window: int) -> np.ndarray:
     """What a rebuilt window of a text begins with: the begin-of-text token if the text does, and there is room.
 

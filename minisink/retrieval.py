@@ -95,6 +95,14 @@ class Retrieval(Policy):
         raise ValueError(f"{self}: needs a store beside its slots; take a minisink.retrieval.RetrievalCache")
 
 
+def room_for(like, shape):
+    """Zeros for what was evicted; when there is no memory for more, an error that says what helps."""
+    try:
+        return np.zeros_like(like, shape=shape)
+    except MemoryError as error:
+        raise MemoryError(f"what was evicted outgrows the memory ({error}); store=N keeps the newest N only") from error
+
+
 class Store:
     """The evicted tokens of one layer in blocks, oldest first; the last one may be part empty.
 
@@ -148,7 +156,7 @@ class Store:
         if self._used.stop == room:  # the buffers end here: double what is in use
             for name in ("_keys", "_values", "_token_index"):
                 used, buffer = getattr(self, name)[self._used], getattr(self, name)
-                bigger = np.zeros_like(buffer, shape=(max(FIRST_BUFFER, 2 * n), *buffer.shape[1:]))
+                bigger = room_for(buffer, (max(FIRST_BUFFER, 2 * n), *buffer.shape[1:]))
                 bigger[:n] = used
                 setattr(self, name, bigger)
             self._used = slice(0, n)

@@ -13,6 +13,7 @@ import minisink
 from minisink import by_the_book as book
 from minisink import gpt2, llama
 from minisink.attention import score
+from minisink.fast.decoder import Decoder
 from minisink.methods import cache_for
 from minisink.positions import rotate
 from minisink.retrieval import SELECT, Retrieval, Store, bound, extremes, fetch
@@ -257,3 +258,62 @@ def test_what_cannot_be_is_said():
         public(tiny.make(dtype=np.float32)).forward([1, 2], cache=cache)
     with pytest.warns(UserWarning, match="a block of 4 tokens is longer than the window of 3"):
         minisink.new_cache(public(tiny.make()), method="retrieval", window=3, block=4)
+
+
+def test_places_beyond_the_trained_length_are_warned_of():
+    """Once, and by the number; not where everything stands within the slots."""
+    model, ids = public(tiny.make(max_positions=16)), tiny.ids(30)
+    options = {"method": "retrieval", "n_sinks": 1, "window": 4, "block": 2}
+    for use in (
+        lambda **more: list(minisink.nll_blocks(model, ids, chunk=5, **options, **more)),
+        lambda **more: minisink.generate(model, ids[:10], max_new_tokens=9, **options, **more),
+        lambda **more: minisink.generate(model, ids, **options, **more),
+    ):
+        use()
+        with pytest.warns(UserWarning, match="positions='original': from token 16 on") as caught:
+            use(positions="original")
+        assert len(caught) == 1
+
+
+@pytest.mark.parametrize("readable", [True, False])
+def test_no_memory_for_the_store_keeps_what_was_computed(monkeypatch, readable):
+    """Losses and tokens until then have come out, and the error says what bounds the store."""
+    model, ids, zeros = public(tiny.make()), tiny.ids(1000), np.zeros_like
+    options = {"method": "retrieval", "n_sinks": 1, "window": 4, "block": 2, "readable": readable}
+    want = minisink.token_nll(model, ids, **options)
+
+    def full(like, *args, **more):
+        if np.prod(more.get("shape", 0)) > 2 * 6 * 400:
+            raise MemoryError("400 tokens")
+        return zeros(like, *args, **more)
+
+    monkeypatch.setattr(np, "zeros_like", full)
+    blocks, stream = [], minisink.nll_blocks(model, ids, chunk=50, **options)
+    with pytest.raises(MemoryError, match=r"outgrows the memory \(400 tokens\); store=N keeps the newest N only"):
+        for nll in stream:
+            blocks.append(nll)
+    close(np.concatenate(blocks), want[: 50 * len(blocks)])
+    text = minisink.generate(model, ids[:40], max_new_tokens=None, **options)
+    tokens = []
+    with pytest.raises(MemoryError, match="tiny: no memory left on cpu .what was evicted outgrows"):
+        for token in text:
+            tokens.append(token)
+    assert len(tokens) > 100
+    blocks = list(minisink.nll_blocks(model, ids, chunk=50, **options, store=50))
+    assert len(np.concatenate(blocks)) == 999
+
+
+def test_a_state_of_another_block_size_is_refused(tmp_path):
+    """By what it was made with, wherever it is gone on with."""
+    model, options = public(tiny.make()), {"method": "retrieval", "n_sinks": 1, "window": 4}
+    cache = minisink.new_cache(model, block=2, **options)
+    model.forward(tiny.ids(9), cache=cache)
+    minisink.save_cache(cache, tmp_path / "cache")
+    again = minisink.load_cache(tmp_path / "cache")
+    for function in (minisink.token_nll, minisink.generate):
+        with pytest.raises(ValueError, match="block=3 cannot be given beside cache="):
+            function(model, [1, 2], cache=again, block=3, **options)
+        function(model, [1, 2], cache=again, block=2, **options)
+    ring = Decoder(model, Retrieval(1, 4, block=2)).cache
+    with pytest.raises(ValueError, match="this cache has Retrieval.*block=2.*, not Retrieval.*block=3"):
+        Decoder(model, Retrieval(1, 4, block=3), cache=ring)

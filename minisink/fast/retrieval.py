@@ -14,7 +14,7 @@ only the keys of those it fetched. The controls, "mean" and "random", take the r
 import numpy as np
 
 from ..attention import additive, mix, score
-from ..retrieval import STEP, Retrieval
+from ..retrieval import STEP, Retrieval, room_for
 from .blocks import PARTS, Banded
 from .fused import side_by_side
 from .ring import Newest, RingCache
@@ -106,7 +106,7 @@ class Kept:
         for buffers, unit in ((self.keys, 1), (self.values, 1), (self.lowest, B), (self.highest, B)):
             old = buffers[layer]
             if old.shape[1]:
-                new = np.zeros_like(old, shape=(old.shape[0], size // unit, old.shape[2]))
+                new = room_for(old, (old.shape[0], size // unit, old.shape[2]))
                 held = old[:, (start - first) // unit : -(-(at - first) // unit)]
                 new[:, : held.shape[1]] = held
                 buffers[layer] = new
