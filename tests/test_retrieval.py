@@ -1,7 +1,9 @@
 """Retrieval in the readable path: StreamingLLM where nothing is fetched, dense where everything is."""
 
+import re
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -317,3 +319,10 @@ def test_a_state_of_another_block_size_is_refused(tmp_path):
     ring = Decoder(model, Retrieval(1, 4, block=2)).cache
     with pytest.raises(ValueError, match="this cache has Retrieval.*block=2.*, not Retrieval.*block=3"):
         Decoder(model, Retrieval(1, 4, block=3), cache=ring)
+
+
+def test_the_page_prints_what_stands_below_its_block(capsys):
+    page = (Path(__file__).parents[1] / "docs" / "retrieval.md").read_text(encoding="utf-8")
+    code, printed = re.search(r"```python\n(.*?)```\nprints\n```\n(.*?)```", page, re.DOTALL).groups()
+    exec(compile(code, "retrieval.md", "exec"), {})
+    assert capsys.readouterr().out == printed

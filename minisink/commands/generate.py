@@ -72,5 +72,8 @@ def _kept(model, n_tokens, options):
     """What there is to go on from after so many tokens, in words."""
     if options["method"] == "recompute":
         return f"no cache, each is computed from the last {options['window']:,}"
-    n_tokens = min(n_tokens, keys_in_sight(options) or n_tokens)
+    limit = keys_in_sight(options) or n_tokens
+    if options["method"] == "retrieval":  # what was evicted is kept too
+        limit = n_tokens if options["store"] is None else limit + options["store"]
+    n_tokens = min(n_tokens, limit)
     return f"the cache keeps {n_tokens:,} tokens in {human_bytes(n_tokens * cache_bytes_per_token(model))}"

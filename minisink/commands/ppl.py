@@ -23,6 +23,7 @@ from .common import (
     method_options,
     number,
     progress,
+    retrieval_options,
 )
 
 PURPOSE = "perplexity of a text of any size"
@@ -81,6 +82,7 @@ def _measure(args):
         "n_sinks": args.n_sinks if has_sinks(args.method) else 0,
         "window": None if args.method == "dense" else settings["window"],
         "positions": args.positions,
+        **(retrieval_options(args) if args.method == "retrieval" else {}),
         "tokens": tally.n_tokens,
         "nll": tally.nll,
         "perplexity": tally.perplexity,

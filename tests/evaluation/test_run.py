@@ -89,7 +89,7 @@ def measured(folder, model=MODEL, options=OPTIONS, stop=None, every=None, name="
 @some
 @given(
     st.sampled_from([llama, gpt2]),
-    st.sampled_from(["window", "streaming"]),
+    st.sampled_from(["window", "streaming", "retrieval"]),
     st.integers(0, 3),
     st.integers(1, 9),
     st.lists(st.tuples(st.integers(1, 2), st.sampled_from([interrupt, kill])), min_size=1, max_size=2),
@@ -102,7 +102,7 @@ def test_a_run_in_parts_is_the_run(tmp_path_factory, arch, method, n_sinks, wind
     """Wherever it is interrupted or killed, however often: the same perplexity and the same CSV file, to the bit."""
     folder, model = tmp_path_factory.mktemp("ppl"), public(arch)
     (folder / "text.txt").write_text(TEXT, encoding="utf-8")
-    options = {"method": method, "n_sinks": n_sinks, "window": window, "positions": "slot"}
+    options = {"method": method, "n_sinks": n_sinks, "window": window, "positions": "slot", "n_blocks": 2, "block": 1}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluation, "CHUNK", chunk)
         patch.setattr(evaluation, "SAVE_SECONDS", seconds)
