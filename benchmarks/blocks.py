@@ -20,7 +20,7 @@ from measure import say, take_turns  # noqa: E402
 import minisink  # noqa: E402
 from minisink.experiments.shapes import random_model
 from minisink.fast.blocks import Banded
-from minisink.loss import BLOCK, nll_of
+from minisink.loss import CHUNK, nll_of
 
 
 def main():
@@ -34,7 +34,7 @@ def main():
     say("blocks and their products")
     model = random_model("novels", max_positions=4096)
     policy = minisink.keep_sinks(4, args.cache - 4)
-    ids = np.random.default_rng(0).integers(0, model.config.vocab_size, BLOCK + 1)
+    ids = np.random.default_rng(0).integers(0, model.config.vocab_size, CHUNK + 1)
     cache = Banded(model.config.n_layers, policy)
 
     def block():
@@ -44,15 +44,15 @@ def main():
     say("line by line")
     lines = time_of_lines(block, seconds=15 * args.seconds)
     share = seconds["products"] / seconds["block"]
-    whole, least = (page.short(1e6 * seconds[name] / BLOCK) for name in ("block", "products"))
+    whole, least = (page.short(1e6 * seconds[name] / CHUNK) for name in ("block", "products"))
     section = [
         f"## Where the time of a block goes, `novels` shape, cache {args.cache}",
         "",
-        f"`{page.command()}`, {page.count(int(os.environ['OPENBLAS_NUM_THREADS']))}: {BLOCK} tokens at once",
+        f"`{page.command()}`, {page.count(int(os.environ['OPENBLAS_NUM_THREADS']))}: {CHUNK} tokens at once",
         f"take {whole} µs a token. The products with the weights alone, which no way of computing these numbers can",
         f"leave out, take {least} µs, {share:.0%} of that.",
         "",
-        *report.timed([(line, s / BLOCK) for line, s in lines]),
+        *report.timed([(line, s / CHUNK) for line, s in lines]),
     ]
     print("\n".join(section))
     if args.write:
@@ -64,7 +64,7 @@ def products(model):
     names = ("wq", "wk", "wv", "wo", "w_gate", "w_up", "w_down")
     matrices = [getattr(layer, name) for layer in model.weights.layers for name in names] + [model.weights.head]
     random = np.random.default_rng(0)
-    pairs = [(random.standard_normal((BLOCK, len(w)), dtype=np.float32), w) for w in matrices]
+    pairs = [(random.standard_normal((CHUNK, len(w)), dtype=np.float32), w) for w in matrices]
 
     def multiply():
         for x, w in pairs:

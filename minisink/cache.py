@@ -242,14 +242,14 @@ class KVCache:
         """
         if any(layer.n_seen != self.n_seen for layer in self.layers):
             raise ValueError("this cache was left half-way by an interrupted forward pass; start a new one")
-        index = np.arange(self.n_seen, self.n_seen + n_tokens)
-        if self.policy.is_plain:
-            return self.policy.position(index)
+        index, policy = np.arange(self.n_seen, self.n_seen + n_tokens), self.layers[-1].policy
+        if policy.is_plain:
+            return policy.position(index)
         held, positions = self.token_index, np.empty_like(index)
         for i, t in enumerate(index):  # what `append` will do, on token_index alone
             held = np.append(held, t)
-            held = held[_survivors(self.policy, held)]
-            positions[i] = self.policy.positions_of(held)[-1]
+            held = held[_survivors(policy, held)]
+            positions[i] = policy.positions_of(held)[-1]
         return positions
 
     # To a file and back: see `snapshot` ---------------------------------------------------------
@@ -268,7 +268,7 @@ class KVCache:
     def from_state(cls, arrays: dict, about: dict) -> KVCache:
         """The inverse of `state`."""
         (_, K, D), n_layers = arrays["keys.0"].shape, len(arrays) // 2
-        cache = cls(n_layers, K, D, Policy(**about["policy"]), like=arrays["keys.0"])
+        cache = KVCache(n_layers, K, D, Policy(**about["policy"]), like=arrays["keys.0"])
         for i, layer in enumerate(cache.layers):
             layer.keys, layer.values = arrays[f"keys.{i}"], arrays[f"values.{i}"]
             layer.token_index, layer.n_seen = arrays["token_index"], about["n_seen"]

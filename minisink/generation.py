@@ -1,12 +1,14 @@
 """Text out: choose a token, feed it back, for as long as anyone listens.
 
 `generate` is an iterator that yields each token as it is decoded. A stream without end runs in constant memory: the
-cache holds ``n_sinks + window`` tokens and nothing else grows. It decodes at memory speed (`fast.decoder`), or with
+cache holds ``n_sinks + window`` tokens and nothing else grows (but for "retrieval", which keeps what was evicted). It
+decodes at memory speed (`fast.decoder`), or with
 ``readable=True`` through `cache` as the paper has it.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import count
@@ -16,9 +18,10 @@ import numpy as np
 from .cache import KVCache
 from .fast.decoder import Decoder
 from .fast.ring import RingCache
-from .methods import N_SINKS, cache_for, check_cache, check_lead, policy_of, window_of
+from .methods import BLOCK, N_BLOCKS, N_SINKS, cache_for, check_cache, check_lead, policy_of, warn_beyond, window_of
 from .model import Model
 from .paths import Path
+from .retrieval import Retrieval
 from .sampling import Chooser
 from .system.device import to_host
 
@@ -34,6 +37,10 @@ def generate(
     n_sinks: int = N_SINKS,
     window: int | None = None,
     positions: str = "slot",
+    n_blocks: int = N_BLOCKS,
+    block: int = BLOCK,
+    select: str = "best",
+    store: int | None = None,
     lead: Sequence[int] | np.ndarray = (),
     readable: bool = False,
     cache: KVCache | RingCache | Path | None = None,
@@ -53,7 +60,7 @@ def generate(
         The prompt.
     max_new_tokens : int or None
         None never stops.
-    method, n_sinks, window, positions, lead, readable
+    method, n_sinks, window, positions, n_blocks, block, select, store, lead, readable
         As in `loss.token_nll`.
     temperature : float
         0 takes the likeliest token; otherwise logits are divided by it and a token is drawn.
@@ -98,10 +105,13 @@ def generate(
     choose = Chooser(
         temperature=temperature, top_k=top_k, top_p=top_p, repetition_penalty=repetition_penalty, seed=seed, seen=ids
     )
-    logits_of, _ = reader(
-        model, method=method, n_sinks=n_sinks, window=window, positions=positions, lead=lead, readable=readable,
-        cache=cache,
+    logits_of, kept = reader(
+        model, method=method, n_sinks=n_sinks, window=window, positions=positions, n_blocks=n_blocks, block=block,
+        select=select, store=store, lead=lead, readable=readable, cache=cache,
     )  # fmt: skip
+    n_seen = getattr(kept, "n_seen", 0)
+    n_end = n_seen + len(ids) + (math.inf if max_new_tokens is None else max_new_tokens)
+    warn_beyond(model, getattr(kept, "policy", None), n_seen, n_end)
     return _stream(logits_of, ids, choose, max_new_tokens, frozenset(stop_tokens))
 
 
@@ -123,6 +133,10 @@ def reader(
     n_sinks: int = N_SINKS,
     window: int | None = None,
     positions: str = "slot",
+    n_blocks: int = N_BLOCKS,
+    block: int = BLOCK,
+    select: str = "best",
+    store: int | None = None,
     lead: Sequence[int] | np.ndarray = (),
     readable: bool = False,
     cache: KVCache | RingCache | Path | None = None,
@@ -131,7 +145,7 @@ def reader(
 
     Parameters
     ----------
-    model, method, n_sinks, window, positions, lead, readable, cache
+    model, method, n_sinks, window, positions, n_blocks, block, select, store, lead, readable, cache
         As in `generate`.
 
     Returns
@@ -154,17 +168,19 @@ def reader(
     >>> read(model.encode("It was a dark night")).shape, len(cache)
     ((1024,), 4)
     """
+    retrieval: dict = {"n_blocks": n_blocks, "block": block, "select": select, "store": store}
     if cache is not None and not isinstance(cache, RingCache):
-        check_cache(model, cache, method, n_sinks, window, positions)
+        check_cache(model, cache, method, n_sinks, window, positions, **retrieval)
         return _patient(model, _through(model, cache)), cache
     window = window_of(method, n_sinks, window)
-    policy = policy_of(model, method, n_sinks, window, positions, stacklevel=4)  # refuses bad values at once
+    # refuses bad values at once
+    policy = policy_of(model, method, n_sinks, window, positions, **retrieval, stacklevel=4)
     try:
         if cache is not None:
             logits_of = _decode(Decoder(model, cache.policy, cache=cache))
         elif method == "recompute":
             logits_of = _recompute(model, check_lead(model, lead, window), window)
-        elif readable:
+        elif readable or (isinstance(policy, Retrieval) and policy.is_control):
             cache = cache_for(model, policy)
             logits_of = _through(model, cache)
         else:

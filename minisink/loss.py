@@ -15,13 +15,15 @@ import numpy as np
 
 from .cache import KVCache, Policy, check_whole
 from .fast.blocks import Banded, Windows
-from .methods import N_SINKS, cache_for, check_cache, check_lead, policy_of, window_of
+from .fast.retrieval import Fetching
+from .methods import BLOCK, N_BLOCKS, N_SINKS, cache_for, check_cache, check_lead, policy_of, warn_beyond, window_of
 from .model import Model
 from .ops import log_softmax
 from .paths import Path
+from .retrieval import Retrieval
 from .system.device import to_host
 
-BLOCK = 256  # tokens a forward pass takes; the results do not depend on it
+CHUNK = 256  # tokens a forward pass takes; the results do not depend on it
 
 
 def token_nll(
@@ -32,6 +34,10 @@ def token_nll(
     n_sinks: int = N_SINKS,
     window: int | None = None,
     positions: str = "slot",
+    n_blocks: int = N_BLOCKS,
+    block: int = BLOCK,
+    select: str = "best",
+    store: int | None = None,
     lead: Sequence[int] | np.ndarray = (),
     readable: bool = False,
     cache: KVCache | Path | None = None,
@@ -42,15 +48,18 @@ def token_nll(
     ----------
     model : Model
     ids : sequence or ndarray of shape (T,), ints
-    method : {"dense", "window", "recompute", "streaming"}
+    method : {"dense", "window", "recompute", "streaming", "retrieval"}
     n_sinks : int
-        First tokens kept for good by "streaming".
+        First tokens kept for good by "streaming" and "retrieval".
     window : int, optional
         Last tokens a query sees, itself included ("dense" sees all). "recompute" rebuilds each window of
         this many tokens from scratch, at positions 0 to ``window - 1``. By default each method has 256 tokens in
         sight: "streaming" 252 beside four sinks, the others a window of 256.
     positions : {"slot", "original"}
         "slot" numbers tokens within the cache (StreamingLLM), "original" within the text.
+    n_blocks, block, select, store
+        What "retrieval" brings back of what was evicted, `n_blocks` blocks of `block` tokens for each query: see
+        `retrieval.Retrieval`.
     lead : sequence of int
         Tokens put in front of every window that "recompute" rebuilds; they count towards `window`. A model
         trained with ``<s>`` first in every sample knows no text without it: give it ``[model.config.bos]``.
@@ -68,7 +77,7 @@ def token_nll(
     Raises
     ------
     ValueError
-        For bad ids, an unknown method, ``n_sinks < 0``, ``window < 1``, or a GPT-2 asked for a position it
+        For bad ids, an unknown method, a size out of range, or a GPT-2 asked for a position it
         has not learned.
 
     Examples
@@ -86,6 +95,10 @@ def token_nll(
         n_sinks=n_sinks,
         window=window,
         positions=positions,
+        n_blocks=n_blocks,
+        block=block,
+        select=select,
+        store=store,
         lead=lead,
         readable=readable,
         cache=cache,
@@ -101,8 +114,12 @@ def nll_blocks(
     n_sinks: int = N_SINKS,
     window: int | None = None,
     positions: str = "slot",
-    lead: Sequence[int] | np.ndarray = (),
+    n_blocks: int = N_BLOCKS,
     block: int = BLOCK,
+    select: str = "best",
+    store: int | None = None,
+    lead: Sequence[int] | np.ndarray = (),
+    chunk: int = CHUNK,
     readable: bool = False,
     cache: KVCache | Path | None = None,
 ) -> Iterator[np.ndarray]:
@@ -110,9 +127,9 @@ def nll_blocks(
 
     Parameters
     ----------
-    model, ids, method, n_sinks, window, positions, lead, readable, cache
+    model, ids, method, n_sinks, window, positions, n_blocks, block, select, store, lead, readable, cache
         As in `token_nll`.
-    block : int
+    chunk : int
         Tokens a forward pass takes. The results do not depend on it.
 
     Returns
@@ -126,16 +143,17 @@ def nll_blocks(
         As `token_nll`; at once, except that a GPT-2 runs until the first position it has not learned.
     """
     ids = model.check_ids(ids)
-    check_whole("block", block, 1)
+    check_whole("chunk", chunk, 1)
+    retrieval: dict = {"n_blocks": n_blocks, "block": block, "select": select, "store": store}
     if cache is not None:
-        check_cache(model, cache, method, n_sinks, window, positions)
-        return _streamed(model, iter([ids]), cache, block)
+        check_cache(model, cache, method, n_sinks, window, positions, **retrieval)
+        return _streamed(model, iter([ids]), cache, chunk)
     window = window_of(method, n_sinks, window)
-    policy = policy_of(model, method, n_sinks, window, positions)
+    policy = policy_of(model, method, n_sinks, window, positions, **retrieval)
     if method == "recompute":
         lead = check_lead(model, lead, window)
-        return (_rebuilt if readable else _side_by_side)(model, ids, window, lead, block)
-    return _streamed(model, iter([ids]), empty_cache(model, policy, readable=readable), block)
+        return (_rebuilt if readable else _side_by_side)(model, ids, window, lead, chunk)
+    return _streamed(model, iter([ids]), empty_cache(model, policy, readable=readable), chunk)
 
 
 def nll_stream(
@@ -146,7 +164,11 @@ def nll_stream(
     n_sinks: int = N_SINKS,
     window: int | None = None,
     positions: str = "slot",
+    n_blocks: int = N_BLOCKS,
     block: int = BLOCK,
+    select: str = "best",
+    store: int | None = None,
+    chunk: int = CHUNK,
     readable: bool = False,
     cache: KVCache | Path | None = None,
 ) -> Iterator[np.ndarray]:
@@ -157,11 +179,11 @@ def nll_stream(
     model : Model
     pieces : iterable of (sequence or ndarray of ints)
         Which together are the ids of the text; each of any length, also none.
-    method : {"dense", "window", "streaming"}
+    method : {"dense", "window", "streaming", "retrieval"}
         "dense" keeps every key and grows with the text.
-    n_sinks, window, positions, readable
+    n_sinks, window, positions, n_blocks, block, select, store, readable
         As in `token_nll`.
-    block : int
+    chunk : int
         Tokens a forward pass takes. Neither this nor where the pieces end changes the results.
     cache : KVCache or path, optional
         What the tokens before `pieces` left, instead of an empty one of the method; it takes the new ones in.
@@ -186,14 +208,15 @@ def nll_stream(
     >>> bool(abs(nll - token_nll(model, ids, window=60)).max() < 1e-4)
     True
     """
-    check_whole("block", block, 1)
+    check_whole("chunk", chunk, 1)
+    retrieval: dict = {"n_blocks": n_blocks, "block": block, "select": select, "store": store}
     if cache is not None:
-        check_cache(model, cache, method, n_sinks, window, positions)
-        return _streamed(model, iter(pieces), cache, block)
+        check_cache(model, cache, method, n_sinks, window, positions, **retrieval)
+        return _streamed(model, iter(pieces), cache, chunk)
     if method == "recompute":
         raise ValueError("method 'recompute' reads its text more than once, so it cannot come in pieces")
-    policy = policy_of(model, method, n_sinks, window, positions)
-    return _streamed(model, iter(pieces), empty_cache(model, policy, readable=readable), block)
+    policy = policy_of(model, method, n_sinks, window, positions, **retrieval)
+    return _streamed(model, iter(pieces), empty_cache(model, policy, readable=readable), chunk)
 
 
 def empty_cache(model: Model, policy: Policy, *, readable: bool = False) -> KVCache | Banded:
@@ -210,13 +233,15 @@ def empty_cache(model: Model, policy: Policy, *, readable: bool = False) -> KVCa
     -------
     KVCache or fast.blocks.Banded
     """
-    if readable or policy.window is None:
+    if readable or policy.window is None or (isinstance(policy, Retrieval) and policy.is_control):
         return cache_for(model, policy)
+    if isinstance(policy, Retrieval):
+        return Fetching(model.config.n_layers, policy)
     return Banded(model.config.n_layers, policy)
 
 
-def _streamed(model, pieces, cache, block):
-    """Blocks of `block` tokens, however the pieces come; a token waits until the next one is known.
+def _streamed(model, pieces, cache, chunk):
+    """Blocks of `chunk` tokens, however the pieces come; a token waits until the next one is known.
 
     One block more ends where the learned positions of a GPT-2 end, so that it gets that far.
     """
@@ -229,21 +254,22 @@ def _streamed(model, pieces, cache, block):
             failure = error
         else:
             waiting = np.concatenate((waiting, model.check_ids(piece))) if len(piece) else waiting
-        while len(waiting) > block or (failure is not None and len(waiting) > 1):
-            n = min(block, len(waiting) - 1, limit if limit > 0 else block)
+        while len(waiting) > chunk or (failure is not None and len(waiting) > 1):
+            n = min(chunk, len(waiting) - 1, limit if limit > 0 else chunk)
+            warn_beyond(model, getattr(cache, "policy", None), cache.n_seen, cache.n_seen + n)
             yield nll_of(model.forward(waiting[:n], cache=cache), waiting[1 : n + 1])
             waiting, limit = waiting[n:], limit - n
     if not isinstance(failure, StopIteration):
         raise failure
 
 
-def _side_by_side(model, ids, window, lead, block):
+def _side_by_side(model, ids, window, lead, chunk):
     """Every token from the `window` tokens before it, built from scratch, many windows in a pass."""
     n_first = min(window, len(ids) - 1)
     if n_first:  # until the text outgrows the window, the windows are its beginnings: one dense pass
         yield nll_of(model.forward(ids[:n_first]), ids[1 : n_first + 1])
     last = slice(window - 1, None, window)  # the row of each window's last token
-    at_once = max(1, 4 * block // window)  # windows side by side: about 1,000 tokens a pass
+    at_once = max(1, 4 * chunk // window)  # windows side by side: about 1,000 tokens a pass
     for start in range(window + 1, len(ids), at_once):
         targets = np.arange(start, min(start + at_once, len(ids)))  # (B,)
         recent = ids[targets[:, None] + np.arange(len(lead) - window, 0)]  # (B, window - len(lead))
@@ -252,7 +278,7 @@ def _side_by_side(model, ids, window, lead, block):
         yield nll_of(logits, ids[targets])
 
 
-def _rebuilt(model, ids, window, lead, block):
+def _rebuilt(model, ids, window, lead, chunk):
     """The same as a reader of the paper would do it: one window, one pass, one token."""
     for t in range(1, len(ids)):
         recent = ids[max(0, t - window) : t]

@@ -18,6 +18,7 @@ from .hf.layout import lay_out
 from .hf.package import PACKAGES, installed
 from .paths import Cached, Dense
 from .paths import Path as AnyPath
+from .retrieval import RetrievalCache, Retrieved
 from .system.device import array_module, to_host
 from .system.resources import shipped, shipped_names
 
@@ -117,7 +118,7 @@ class Model:
             has, needs = (len(cache.layers), *keys.shape[1:]), (config.n_layers, config.n_kv_heads, config.head_dim)
             if has != needs:
                 raise ValueError(f"this cache has (layers, heads, channels) {has}; {self.name} needs {needs}")
-            return Cached(cache)
+            return Retrieved(cache) if isinstance(cache, RetrievalCache) else Cached(cache)
         if not (hasattr(cache, "positions") and callable(getattr(cache, "mix", None))):
             raise ValueError(f"cache is {cache!r}; it must be a KVCache or a path with `positions` and `mix`")
         return cache

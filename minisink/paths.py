@@ -6,6 +6,7 @@ That is all a model knows of caches, so an architecture is written once for all 
 ===================  ===================================================================================
 `Dense`              the whole text, no cache
 `Cached`             what a `cache.KVCache` has kept: the readable path, the paper literally
+`retrieval`          ``Retrieved``, which brings back what was evicted
 `fast.blocks`        ``Banded``, the same for whole blocks of tokens, and ``Windows``, rebuilt from scratch
 ===================  ===================================================================================
 
@@ -91,7 +92,7 @@ def cached_attention(q, k, v, layer, rotate, *, normalise=softmax, trace=None): 
         mixed[new] = attend(queries, keys, layer.values, visible, normalise=normalise, trace=seen[-1])
     if trace is not None:
         for name, fill in (("scores", -np.inf), ("pattern", 0.0)):
-            trace[name] = _side_by_side([block[name] for block in seen], fill)
+            trace[name] = side_by_side([block[name] for block in seen], fill)
     return mixed
 
 
@@ -108,7 +109,7 @@ def causal_attention(q, k, v, rotate, *, block=BLOCK, normalise=softmax, trace=N
     return mixed
 
 
-def _side_by_side(blocks, fill):
+def side_by_side(blocks, fill):
     """Join [(H, T_i, S_i), ...] along T, padding S to the widest with `fill`."""
     widest = max(block.shape[-1] for block in blocks)
     padded = [np.pad(b, ((0, 0), (0, 0), (0, widest - b.shape[-1])), constant_values=fill) for b in blocks]

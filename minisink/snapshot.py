@@ -8,19 +8,24 @@ import numpy as np
 
 from .cache import KVCache
 from .fast.blocks import Banded
+from .fast.retrieval import Fetching, FetchingRing
 from .fast.ring import RingCache
+from .retrieval import Retrieval, RetrievalCache
 from .system.device import to_host
 from .system.files import load_state, save_state
 
-CACHES: dict = {cache.kind: cache for cache in (KVCache, Banded, RingCache)}  # each has `state` and `from_state`
+AnyCache = KVCache | Banded | RingCache
+CACHES: dict = {
+    cache.kind: cache for cache in (KVCache, RetrievalCache, Banded, Fetching, RingCache, FetchingRing)
+}  # each has `state` and `from_state`
 
 
-def save_cache(cache: KVCache | Banded | RingCache, path: str | os.PathLike) -> None:
+def save_cache(cache: AnyCache, path: str | os.PathLike) -> None:
     """Write a cache to a safetensors file, whole or not at all.
 
     Parameters
     ----------
-    cache : KVCache, fast.blocks.Banded or fast.ring.RingCache
+    cache : KVCache, retrieval.RetrievalCache, fast.blocks.Banded or fast.ring.RingCache
     path : str or path
 
     Raises
@@ -29,14 +34,14 @@ def save_cache(cache: KVCache | Banded | RingCache, path: str | os.PathLike) -> 
         For a cache or policy of your own, which could not be made anew from a file; when an interrupted forward pass
         left the layers at different tokens; or when the file cannot be written.
     """
-    if type(cache) not in CACHES.values() or not cache.policy.is_plain:
+    if type(cache) not in CACHES.values() or not (cache.policy.is_plain or type(cache.policy) is Retrieval):
         raise ValueError(f"{cache!r} is of your own making: a file could not bring it back; keep its arrays yourself")
     arrays, about = cache.state()
     arrays = {name: to_host(array) for name, array in arrays.items()}
     save_state(path, "minisink_cache", about | {"kind": cache.kind}, arrays)
 
 
-def load_cache(path: str | os.PathLike, *, like: np.ndarray | None = None) -> KVCache | Banded | RingCache:
+def load_cache(path: str | os.PathLike, *, like: np.ndarray | None = None) -> AnyCache:
     """Read a cache that `save_cache` wrote.
 
     Parameters
@@ -47,7 +52,7 @@ def load_cache(path: str | os.PathLike, *, like: np.ndarray | None = None) -> KV
 
     Returns
     -------
-    KVCache, fast.blocks.Banded or fast.ring.RingCache
+    KVCache, retrieval.RetrievalCache, fast.blocks.Banded or fast.ring.RingCache
         What was saved.
 
     Raises
@@ -59,8 +64,8 @@ def load_cache(path: str | os.PathLike, *, like: np.ndarray | None = None) -> KV
     return restored(about, arrays, like)
 
 
-def restored(about: dict, arrays: dict, like: np.ndarray | None = None) -> KVCache | Banded | RingCache:
+def restored(about: dict, arrays: dict, like: np.ndarray | None = None) -> AnyCache:
     """The cache of a state, its keys and values on the device of `like`."""
     if like is not None:
-        arrays = {n: a if n == "token_index" else np.asarray(a, like=like) for n, a in arrays.items()}
+        arrays = {n: a if a.dtype == np.int64 else np.asarray(a, like=like) for n, a in arrays.items()}
     return CACHES[about["kind"]].from_state(arrays, about)

@@ -35,7 +35,7 @@ def test_pieces_are_the_text(model, text, method, positions, block, data):
     options = {"method": method, "n_sinks": n_sinks, "window": window, "positions": positions}
     pieces = [p.tolist() for p in np.split(np.array(ids), np.cumsum(chunks)[:-1])]
     pieces.insert(data.draw(st.integers(0, len(pieces))), [])
-    blocks = list(minisink.nll_stream(model, iter(pieces), block=block, **options))
+    blocks = list(minisink.nll_stream(model, iter(pieces), chunk=block, **options))
     assert [len(b) for b in blocks[:-1]] == [block] * (len(blocks) - 1)
     np.testing.assert_allclose(whole(blocks), minisink.token_nll(model, ids, **options), rtol=1e-10, atol=1e-10)
 
@@ -61,7 +61,7 @@ def test_a_stream_holds_one_block_and_the_cache():
             taken[0] += 5
             yield tiny.ids(5)
 
-    blocks = minisink.nll_stream(model, endless(), n_sinks=1, window=4, block=8)
+    blocks = minisink.nll_stream(model, endless(), n_sinks=1, window=4, chunk=8)
     for n in range(1, 20):
         assert len(next(blocks)) == 8
         assert taken[0] <= 8 * n + 1 + 5
@@ -78,7 +78,7 @@ def test_what_was_computed_before_a_failure_is_kept():
 
     got = []
     with pytest.raises(OSError, match="the disk is gone"):
-        for block in minisink.nll_stream(model, broken(), block=8):
+        for block in minisink.nll_stream(model, broken(), chunk=8):
             got.append(block)
     np.testing.assert_allclose(whole(got), minisink.token_nll(model, ids), rtol=1e-10)
 
@@ -88,7 +88,7 @@ def test_the_last_token_is_predicted_and_not_taken_in(block):
     """Of 9 ids the cache has seen 8: a stream that goes on begins with the ninth."""
     model = public(tiny.make())
     for cache in (minisink.new_cache(model, n_sinks=1, window=4), streaming.Banded(3, minisink.keep_sinks(1, 4))):
-        blocks = minisink.nll_stream(model, [tiny.ids(9)], block=block, cache=cache)
+        blocks = minisink.nll_stream(model, [tiny.ids(9)], chunk=block, cache=cache)
         assert len(whole(blocks)) == 8 and cache.n_seen == 8
 
 
@@ -96,7 +96,7 @@ def test_a_stream_refuses_what_it_cannot_do():
     """A block of nothing, a method that reads twice, options out of range, and ids that do not exist."""
     model = public(tiny.make())
     for options, message in [
-        ({"block": 0}, "block is 0"),
+        ({"chunk": 0}, "chunk is 0"),
         ({"method": "recompute"}, "more than once"),
         ({"window": 0}, "window is 0"),
         ({"positions": "cache"}, "positions is 'cache'"),

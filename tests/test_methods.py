@@ -34,9 +34,10 @@ def literally(model, ids, method, n_sinks, window, positions):
         return book.recompute(ids, model.weights, model.config, window)
     if method == "dense":
         return book.decode(ids, model.weights, model.config)
-    n_sinks = n_sinks if method == "streaming" else 0
-    evict = book.evict(n_sinks, window)
-    return book.decode(ids, model.weights, model.config, evict, positions=positions, capacity=n_sinks + window)
+    n_sinks = 0 if method == "window" else n_sinks
+    evict, bring_back = book.evict(n_sinks, window), book.retrieve(2, 1, window) if method == "retrieval" else None
+    options = {"positions": positions, "capacity": n_sinks + window, "bring_back": bring_back}
+    return book.decode(ids, model.weights, model.config, evict, **options)
 
 
 def readable(model, ids, method, n_sinks, window, positions):
@@ -51,7 +52,15 @@ def test_token_nll_is_the_book(model, ids, method, sizes, positions):
     """The loss of each token under each method, from a plain reading of the paper."""
     want = book.losses(literally(model, ids, method, *sizes, positions), ids)
     n_sinks, window = sizes
-    got = minisink.token_nll(public(model), ids, method=method, n_sinks=n_sinks, window=window, positions=positions)
+    options = {
+        "method": method,
+        "n_sinks": n_sinks,
+        "window": window,
+        "positions": positions,
+        "n_blocks": 2,
+        "block": 1,
+    }
+    got = minisink.token_nll(public(model), ids, **options)
     close(got, want)
 
 
@@ -61,7 +70,7 @@ def test_blocks_of_loss_are_one_token_at_a_time(model, ids, method, sizes, posit
     """However many tokens a forward pass takes, the losses are those of decoding one by one through a cache."""
     model, (n_sinks, window) = public(model), sizes
     options = {"method": method, "n_sinks": n_sinks, "window": window, "positions": positions}
-    blocks = list(minisink.nll_blocks(model, ids, block=block, **options))
+    blocks = list(minisink.nll_blocks(model, ids, chunk=block, **options))
     assert [len(b) for b in blocks[:-1]] == [block] * (len(blocks) - 1)
     want = book.losses(readable(model, ids, **options), ids)
     close(np.concatenate([np.empty(0), *blocks]), want)
@@ -95,7 +104,7 @@ def test_windows_side_by_side_do_not_see_each_other(model, length, n_windows, se
 def test_recompute_is_each_window_from_scratch(model, ids, window, block):
     """Token t is predicted from a dense pass over the `window` tokens before it, in blocks of any size."""
     model = public(model)
-    blocks = minisink.nll_blocks(model, ids, method="recompute", window=window, block=block)
+    blocks = minisink.nll_blocks(model, ids, method="recompute", window=window, chunk=block)
     alone = [model.forward(ids[max(0, t - window) : t])[-1] for t in range(1, len(ids) + 1)]
     close(np.concatenate(list(blocks)), book.losses(alone, ids))
 
@@ -152,7 +161,14 @@ def test_options_a_method_does_not_have_are_ignored(model, ids, sizes, positions
 def test_greedy_text_follows_the_likeliest_token(model, ids, method, sizes, positions):
     """Each generated token is the likeliest one after everything before it, as the method sees it."""
     n_sinks, window = sizes
-    options = {"method": method, "n_sinks": n_sinks, "window": window, "positions": positions}
+    options = {
+        "method": method,
+        "n_sinks": n_sinks,
+        "window": window,
+        "positions": positions,
+        "n_blocks": 2,
+        "block": 1,
+    }
     text = [*ids, *minisink.generate(public(model), ids, max_new_tokens=6, **options)]
     logits = literally(model, text, method, *sizes, positions)[len(ids) - 1 : -1]
     chosen = logits[np.arange(6), text[len(ids) :]]
@@ -163,7 +179,7 @@ def test_losses_are_in_the_dtype_of_the_model():
     """A float32 model gives float32 nats, T - 1 of them, and none for a single token."""
     model = public(tiny.make(dtype=np.float32))
     for method in METHODS:
-        nll = minisink.token_nll(model, tiny.ids(9), method=method, n_sinks=1, window=3)
+        nll = minisink.token_nll(model, tiny.ids(9), method=method, n_sinks=1, window=3, block=2)
         assert (nll.dtype, nll.shape) == (np.float32, (8,))
         assert minisink.token_nll(model, [3], method=method).shape == (0,)
     exact = minisink.token_nll(public(tiny.make()), tiny.ids(9), method="streaming", n_sinks=1, window=3)
@@ -218,7 +234,7 @@ def test_a_lead_stands_in_front_of_every_window_that_lost_its_beginning(arch):
         def after(text, model=model):
             return model.forward(text if len(text) <= window else [*lead, *text[-(window - len(lead)) :]])[-1]
 
-        blocks = minisink.nll_blocks(model, ids, block=3, **options)
+        blocks = minisink.nll_blocks(model, ids, chunk=3, **options)
         close(np.concatenate(list(blocks)), book.losses([after(ids[: t + 1]) for t in range(14)], ids))
         text = [*ids[:2], *minisink.generate(model, ids[:2], max_new_tokens=12, **options)]
         assert text[2:] == [after(text[:t]).argmax() for t in range(2, 14)]
@@ -232,8 +248,8 @@ def test_recompute_has_no_cache():
 
 def test_a_block_has_at_least_one_token():
     """Blocks of no tokens are refused."""
-    with pytest.raises(ValueError, match="block is 0"):
-        minisink.nll_blocks(public(tiny.make()), [1, 2], block=0)
+    with pytest.raises(ValueError, match="chunk is 0"):
+        minisink.nll_blocks(public(tiny.make()), [1, 2], chunk=0)
 
 
 def test_a_cache_longer_than_training_is_warned_about():

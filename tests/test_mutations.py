@@ -4,6 +4,8 @@ The numbers are those of the list of wrong turns that other implementations have
 mistakes that this code itself invites.
 """
 
+import inspect
+import textwrap
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -14,10 +16,11 @@ import test_cache
 import test_forward
 import test_methods
 import test_positions
+import test_retrieval
 import tiny
 
 import minisink
-from minisink import gpt2, llama, loss, ops, positions
+from minisink import gpt2, llama, loss, ops, positions, retrieval
 from minisink.cache import KVCache, LayerCache, Policy, keep_all, keep_sinks, keep_window
 from minisink.fast.blocks import Banded, Windows
 
@@ -71,6 +74,9 @@ attend_is_the_book = holds(
 banded_is_a_cache = holds(
     test_methods.test_banded_is_a_cache, model=LLAMA, text=(IDS, CHUNKS), sizes=(2, 3), positions="slot"
 )
+RETRIEVAL = {"model": LLAMA, "policy": retrieval.Retrieval(2, 3, n_blocks=1, block=2)}
+retrieval_is_the_book = holds(test_retrieval.test_retrieval_is_the_book, text=(IDS, ONES), **RETRIEVAL)
+fetched_was_evicted = holds(test_retrieval.test_what_is_fetched_was_evicted, ids=IDS, **RETRIEVAL)
 
 
 # Wrong turns -------------------------------------------------------------------------------------
@@ -237,6 +243,38 @@ def number_windows_through(patch):
     patch.setattr(Windows, "positions", lambda self, n: np.arange(n))
 
 
+def rewritten(place, name, old, new):
+    """A function of `retrieval` with one expression changed."""
+
+    def mutate(patch):
+        source = textwrap.dedent(inspect.getsource(getattr(place, name)))
+        assert source.count(old) == 1, old
+        names = dict(vars(retrieval))
+        exec(source.replace(old, new), names)
+        patch.setattr(place, name, names[name])
+
+    return mutate
+
+
+A_HEAD = "score(q, keys.reshape(N * B, K, D)).reshape(H, N, B) + additive(there, far.dtype)"
+HALVES = "np.concatenate((normalise(near[..., :s]), normalise(far[:, None]), normalise(near[..., s:])), axis=-1) / 3"
+SINKS = (
+    "[(slots.keys[i], slots.values[i], slots.token_index[i]) for i in range(policy.n_sinks * (store.n_evicted == 0))]"
+)
+SINKS_TOO = f"[store.add(*sink) for sink in {SINKS}] and policy.n_sinks or policy.n_sinks"
+OF_RETRIEVAL = [  # what, in which function, which expression becomes which, and the property that sees it
+    ("chosen by the un-rotated query", "fetch", "policy.select, query, keys, far", f"policy.select, q, keys, {A_HEAD}"),
+    ("fetched keys where they stood in the text", "fetch", 'policy.positions == "original"', "True"),
+    ("fetched keys one nearer", "fetch", "np.array([policy.window])", "np.array([policy.window - 1])"),
+    ("empty places of a block attended to", "fetch", "additive(there, far.dtype)", "0.0"),
+    ("a head fetches for its neighbour", "fetch", "np.arange(H)[:, None] // (H // K)", "np.arange(H)[:, None] % K"),
+    ("a softmax each, averaged", "_one_softmax", "pattern = normalise(scores)", f"pattern = {HALVES}"),
+    ("the window stored before it leaves", "mix", "old = policy.n_sinks", "old = policy.n_sinks + 1"),
+    ("the sinks stored a second time", "mix", "old = policy.n_sinks", f"old = {SINKS_TOO}"),
+    ("the token that leaves is not yet there", "mix", "if len(store) and", "if store.n_evicted > 1 and"),
+]
+
+
 MUTATIONS = [
     ("1 evict after attending", keep_one_more, capacity_holds),
     ("1 evict after attending", keep_one_more, streaming(LLAMA)),
@@ -336,6 +374,13 @@ MUTATIONS = [
         holds(test_methods.test_windows_side_by_side_do_not_see_each_other, model=GPT2, length=3, n_windows=2, seed=0),
     ),
 ]
+
+
+for what, function, old, new in OF_RETRIEVAL:
+    wrong = rewritten(retrieval.Retrieved if function == "mix" else retrieval, function, old, new)
+    MUTATIONS += [(f"retrieval: {what}", wrong, retrieval_is_the_book)]
+    if function == "mix" and "yet" not in what:
+        MUTATIONS += [(f"retrieval: {what}, by the trace", wrong, fetched_was_evicted)]
 
 
 @pytest.mark.parametrize(("mutate", "check"), [m[1:] for m in MUTATIONS], ids=[m[0] for m in MUTATIONS])

@@ -88,7 +88,7 @@ def test_losses_and_text_go_through_it(model, ids, policy, block):
     """`token_nll`, `nll_stream` and `generate` ask the same cache."""
     model = public(model)
     logits = np.concatenate([model.forward([t], cache=c) for c in [cache_for(model, policy)] for t in ids])
-    stream = minisink.nll_stream(model, [ids[:1], ids[1:]], block=block, cache=cache_for(model, policy))
+    stream = minisink.nll_stream(model, [ids[:1], ids[1:]], chunk=block, cache=cache_for(model, policy))
     for nll in (minisink.token_nll(model, ids, cache=cache_for(model, policy)), np.concatenate(list(stream))):
         np.testing.assert_allclose(nll, book.losses(logits, ids), rtol=1e-9, atol=1e-9)
     text = list(minisink.generate(model, ids, max_new_tokens=1, cache=cache_for(model, policy)))

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..loss import nll_of
-from ..methods import CAPACITY, N_SINKS
+from ..methods import CAPACITY, N_SINKS, WITH_SINKS
 from .stream import Stream
 from .template import TemplateError, template_of
 
@@ -35,8 +35,8 @@ class Conversation:
     pin_system : bool
         Keep the whole system message as sinks instead of `n_sinks` tokens. Every query then looks at all of it, and
         of a cache of the same size so much less is window.
-    method, n_sinks, window, positions, readable
-        As in `generation.generate`; by default there are 256 keys, or as many as the model was trained for.
+    method, n_sinks, window, positions, readable, retrieval
+        As in `stream.Stream`; by default there are 256 keys, or as many as the model was trained for.
     **draws
         As in `sampling.Chooser`.
 
@@ -60,7 +60,7 @@ class Conversation:
     """
 
     def __init__(self, model, *, system=None, pin_system=False, method="streaming", n_sinks=N_SINKS, window=None,
-                 positions="slot", readable=False, **draws):  # fmt: skip
+                 positions="slot", readable=False, retrieval=None, **draws):  # fmt: skip
         self.model, self.system = model, system
         self.template = template_of(model, system=system)
         self.ends = {*model.config.eos, *(i for i in self.template.end if isinstance(i, int))}
@@ -68,16 +68,17 @@ class Conversation:
             n_sinks = self._pinned(method)
         self.pinned = n_sinks if pin_system else 0
         if window is None:
-            window = min(CAPACITY, model.config.max_positions) - (n_sinks if method == "streaming" else 0)
+            window = min(CAPACITY, model.config.max_positions) - (n_sinks if method in WITH_SINKS else 0)
             if window < 1:
                 raise ValueError(f"{n_sinks} sinks leave no window in a cache of {window + n_sinks}; give a window")
         options = {"n_sinks": n_sinks, "window": window, "positions": positions, "readable": readable}
+        options |= {"retrieval": retrieval}
         self.stream = Stream(model, method=method, **options, **draws)
         self.n_turns, self.before, self.turns = 0, 0, deque()  # `before`: tokens seen by streams before this one
 
     def _pinned(self, method):
-        if self.system is None or method != "streaming":
-            raise ValueError("only the streaming method can pin a system message, and one must be given")
+        if self.system is None or method not in WITH_SINKS:
+            raise ValueError("only a method with sinks can pin a system message, and one must be given")
         if self.template.system is None:
             raise TemplateError(f"{self.model.name}: its chat template writes no system message by itself to be pinned")
         return len(self.template.fill(self.template.system, system=self.system))

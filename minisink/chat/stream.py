@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..generation import reader
-from ..methods import N_SINKS, cache_bytes_per_token, window_of
+from ..methods import N_SINKS, WITH_SINKS, cache_bytes_per_token, window_of
 from ..sampling import Chooser
 from ..snapshot import restored
 from ..system.device import to_host
@@ -28,6 +28,8 @@ class Stream:
     model : Model
     method, n_sinks, window, positions, readable, lead
         As in `generation.generate`.
+    retrieval : dict, optional
+        What is its own: n_blocks, block, select, store.
     **draws
         As in `sampling.Chooser`: temperature, top_k, top_p, repetition_penalty, seed.
 
@@ -41,14 +43,16 @@ class Stream:
 
     def __init__(
         self, model, *, method="streaming", n_sinks=N_SINKS, window=None, positions="slot", readable=False, lead=(),
-        **draws,
+        retrieval=None, **draws,
     ):  # fmt: skip
         self.model, self.readable, self.lead = model, readable, [int(i) for i in lead]
-        self.method, self.n_sinks = method, n_sinks if method == "streaming" else 0
+        self.method, self.n_sinks = method, n_sinks if method in WITH_SINKS else 0
         self.window = None if method == "dense" else window_of(method, n_sinks, window)
         self.positions, self.draws = positions, draws
+        self.retrieval = retrieval or {}
         self.choose = Chooser(**draws)
         options = {"method": method, "n_sinks": n_sinks, "window": window, "positions": positions}
+        options |= self.retrieval
         self.cache: Any
         self._read, self.cache = reader(model, **options, readable=readable, lead=lead)
         self.n_seen, self.unread = 0, []
@@ -61,9 +65,19 @@ class Stream:
         return len(self.first) + len(self.recent)
 
     @property
+    def n_kept(self):
+        """Tokens whose keys and values are kept: those in view, and with retrieval those that may come back."""
+        if self.cache is None:
+            return 0
+        if self.method != "retrieval":
+            return self.n_held
+        n_evicted, store = self.n_seen - self.n_held, self.retrieval.get("store")
+        return self.n_held + (n_evicted if store is None else min(n_evicted, store))
+
+    @property
     def n_bytes(self):
-        """Bytes that the keys and values of the tokens in view take; none for re-computation, which keeps none."""
-        return 0 if self.cache is None else self.n_held * cache_bytes_per_token(self.model)
+        """Bytes that these keys and values take; none for re-computation, which keeps none."""
+        return self.n_kept * cache_bytes_per_token(self.model)
 
     @property
     def oldest(self):
@@ -138,6 +152,7 @@ class Stream:
 
     def _of(self, method, n_sinks, window):
         options = {"positions": self.positions, "readable": self.readable, "lead": self.lead}
+        options |= {"retrieval": self.retrieval}
         return Stream(self.model, method=method, n_sinks=n_sinks, window=window, **options, **self.draws)
 
     # To a file and back -----------------------------------------------------------------------------
@@ -200,6 +215,7 @@ class Stream:
         self.lead = about["lead"]
         cache = None if self.cache is None else restored(about["cache"], arrays, self.model.weights.embed)
         options = {"method": self.method, "n_sinks": self.n_sinks, "window": self.window, "positions": self.positions}
+        options |= self.retrieval
         self._read, self.cache = reader(self.model, cache=cache, lead=self.lead, **options)
         if cache is None and about["recent"]:
             self._read(about["recent"])  # re-computation has its tokens only
@@ -219,6 +235,7 @@ class Stream:
             "window": self.window,
             "positions": self.positions,
             "readable": self.readable,
+            "retrieval": self.retrieval if self.method == "retrieval" else None,
         }
 
 

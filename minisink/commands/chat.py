@@ -2,10 +2,11 @@
 
 from ..chat.conversation import Conversation
 from ..chat.script import read_turns, shipped
+from ..methods import WITH_SINKS
 from ..model import load
 from ..system.files import alone
 from .chat_talk import Chat, Compared
-from .common import add_draws, add_json, add_method, add_model, check_folder, draws
+from .common import add_draws, add_json, add_method, add_model, check_folder, draws, retrieval_options
 
 PURPOSE = "talk to a model, for as long as you like, in constant memory"
 EXAMPLE = "minisink chat\n  minisink chat --compare window,streaming --turns questions"
@@ -62,9 +63,10 @@ def run(args):
 def _conversation(args, model, method):
     """An empty conversation; methods that are compared have as many keys."""
     window = args.window
-    if args.compare and window is not None and method != "streaming":
+    if args.compare and window is not None and method not in WITH_SINKS:
         window += args.n_sinks
     return Conversation(
         model, system=args.system, pin_system=args.pin_system, method=method, n_sinks=args.n_sinks, window=window,
-        positions=args.positions, readable=args.readable, **draws(args),
+        positions=args.positions, readable=args.readable, retrieval=retrieval_options(args),
+        **draws(args),
     )  # fmt: skip

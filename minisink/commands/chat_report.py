@@ -27,7 +27,7 @@ def take(conversation, line, args, measured, show=lambda piece: None):
     stream = conversation.stream
     return report | {
         "tokens_seen": conversation.n_seen,
-        "cache_tokens": stream.n_held,
+        "cache_tokens": stream.n_kept,
         "cache_bytes": stream.n_bytes,
         "seconds": round(time.perf_counter() - begun, 3),
         "tokens_per_second": round(n_new / writing, 1) if n_new > 1 and writing else None,
@@ -65,7 +65,7 @@ def method_in_words(stream):
         return "dense attention, whose cache grows with every token"
     if stream.method == "recompute":
         return f"re-computation of the last {stream.window} tokens at every step"
-    sinks = f"{stream.n_sinks} sink{'s' * (stream.n_sinks != 1)} and " if stream.method == "streaming" else ""
+    sinks = f"{stream.n_sinks} sink{'s' * (stream.n_sinks != 1)} and " if stream.n_sinks else ""
     return f"{stream.method} attention with {sinks}a window of {stream.window}"
 
 
@@ -74,7 +74,7 @@ def status(conversation, report=None):
     per_second = report and report["tokens_per_second"]
     speed = f", {per_second:.0f} a second" if per_second else ""
     stream, (turns, cut) = conversation.stream, conversation.in_view
-    cached = f"{stream.n_held:,} in the cache ({human_bytes(stream.n_bytes)})"
+    cached = f"{stream.n_kept:,} in the cache ({human_bytes(stream.n_bytes)})"
     if stream.cache is None:
         cached = f"the last {stream.n_held:,} read anew each time"
     told = f"{conversation.n_seen:,} tokens seen, {cached}{speed}"

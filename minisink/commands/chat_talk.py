@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 
 from ..chat.script import Line, Measured
-from ..methods import METHODS, window_of
+from ..methods import METHODS, WITH_SINKS, window_of
 from ..system.terminal import side_by_side, wrap
 from .chat_report import method_in_words, status, summary
 from .chat_report import take as take_turn
@@ -157,7 +157,7 @@ class Chat(Talk):
         stream = self.conversation.stream
         capacity = stream.n_sinks + stream.window if stream.window else window_of("window", 0, None)
         n_sinks = min(self.args.n_sinks, capacity - 1)
-        window = capacity - n_sinks * (name == "streaming")
+        window = capacity - n_sinks * (name in WITH_SINKS)
         self.conversation.go_on_with(name, n_sinks=n_sinks, window=window)
         self.say(wrap(f"({method_in_words(self.conversation.stream)}, from here on)"))
 

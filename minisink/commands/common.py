@@ -8,7 +8,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ..hf.package import PACKAGES
-from ..methods import CAPACITY, METHODS, N_SINKS, lead_of
+from ..methods import BLOCK, CAPACITY, METHODS, N_BLOCKS, N_SINKS, WITH_SINKS, lead_of
+from ..retrieval import SELECT
 from ..system.files import check_file, check_room, read_text
 from ..system.resources import sample_text, shipped_names
 
@@ -57,12 +58,13 @@ def add_method(parser):
     """``--method``, its sizes, and ``--readable``."""
     add = parser.add_argument
     add("--method", choices=METHODS, default="streaming", help="what a query sees (%(default)s)")
-    add("--n-sinks", type=int, default=N_SINKS, metavar="N", help="first tokens kept by streaming (%(default)s)")
+    add("--n-sinks", type=int, default=N_SINKS, metavar="N", help="first tokens kept for good (%(default)s)")
     add("--window", type=int, metavar="N", help="last tokens seen (256 with the sinks, or the trained length)")
     add(
         "--positions", choices=("slot", "original"), default="slot",
         help="numbered in the cache or in the text (%(default)s)",
     )  # fmt: skip
+    add_retrieval(parser)
     add_readable(parser)
 
 
@@ -81,20 +83,41 @@ def draws(args):
     return {name: getattr(args, name) for name in ("temperature", "top_k", "top_p", "repetition_penalty", "seed")}
 
 
+def add_retrieval(parser):
+    """``--n-blocks``, ``--block``, ``--select`` and ``--store``."""
+    add = parser.add_argument
+    add("--n-blocks", type=int, default=N_BLOCKS, metavar="N",
+        help="blocks of evicted tokens that retrieval brings back; memory and search grow with the text (%(default)s)",
+    )  # fmt: skip
+    add("--block", type=int, default=BLOCK, metavar="N", help="tokens in such a block (%(default)s)")
+    add("--select", choices=SELECT, default="best", help="what it is chosen by (%(default)s)")
+    add("--store", type=int, metavar="N", help="keep the newest N evicted tokens only (all)")
+
+
+def retrieval_options(args):
+    """The options that only retrieval has."""
+    return {"n_blocks": args.n_blocks, "block": args.block, "select": args.select, "store": args.store}
+
+
 def method_options(args, model, ids):
     """The options of a method for `token_nll` and `generate`; a rebuilt window begins as the text does."""
     window = args.window
     if window is None:
-        window = max(1, min(CAPACITY, model.config.max_positions) - (args.n_sinks if args.method == "streaming" else 0))
+        window = max(1, min(CAPACITY, model.config.max_positions) - (args.n_sinks if has_sinks(args.method) else 0))
     options = {"method": args.method, "n_sinks": args.n_sinks, "window": window, "positions": args.positions}
-    return options | {"lead": lead_of(model, ids, window), "readable": args.readable}
+    return options | retrieval_options(args) | {"lead": lead_of(model, ids, window), "readable": args.readable}
+
+
+def has_sinks(method):
+    """Whether a method keeps the first tokens for good."""
+    return method in WITH_SINKS
 
 
 def keys_in_sight(options):
-    """How many keys a query sees at most with these `method_options`, or None without a limit."""
+    """How many slots a method has with these `method_options`, or None without a limit."""
     if options["method"] == "dense":
         return None
-    return options["window"] + (options["n_sinks"] if options["method"] == "streaming" else 0)
+    return options["window"] + (options["n_sinks"] if has_sinks(options["method"]) else 0)
 
 
 # Text in ------------------------------------------------------------------------------------------

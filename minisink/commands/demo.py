@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from ..experiments import four_methods, last_words
-from ..methods import METHODS
+from ..methods import PAPER
 from ..model import load
 from ..system.files import check_picture
 from ..system.plots import draw_losses
@@ -17,6 +17,7 @@ from .common import add_json, add_model, add_no_bos, add_readable, dump, encode,
 PURPOSE = "watch window attention fail and StreamingLLM hold"
 EXAMPLE = "minisink demo --cache 64"
 PROMPT = "It was a dark night, and the wind blew."
+INDUCTION = 1.0  # nats that a second reading of noise costs less: with fewer a model does not look things up
 CONTROL = "novels-vanilla"  # the twin of novels that was never given one fixed first token, and has no sink to lose
 
 
@@ -37,7 +38,7 @@ def add_options(parser):
 
 
 def run(args):
-    """Stream a text through the four methods, let three write, and print what was measured."""
+    """Stream a text through the methods, let three write, and print what was measured."""
     if args.plot:
         check_picture(args.plot)
     for name in ("tokens", "write", "seed"):
@@ -49,14 +50,16 @@ def run(args):
     ids = ids[: args.tokens] if args.tokens else ids
     writers = _writers(model, args)
     # work is counted in tokens that pass through the model: re-computation reads a whole cache for every one
-    work = {method: args.cache if method == "recompute" else 1 for method in METHODS}
+    gain = four_methods.induction(model)
+    tried = [*PAPER, "retrieval"] if gain > INDUCTION else [*PAPER]
+    work = {method: args.cache if method == "recompute" else 1 for method in tried}
     with progress(sum(work.values()) * (len(ids) - 1) + len(writers) * args.write, "demo") as bar:
 
         def on_progress(method, n_tokens):
             bar.set_description(method)
             bar.update(n_tokens * work[method])
 
-        options = {"n_sinks": args.n_sinks, "cache": args.cache, "readable": args.readable}
+        options = {"n_sinks": args.n_sinks, "cache": args.cache, "methods": tried, "readable": args.readable}
         rows = four_methods.run(model, ids, **options, on_progress=on_progress)
         if not all(np.isfinite(row["nll"]).all() for row in rows):
             writers = {}  # a model of NaN has nothing to say
@@ -66,7 +69,7 @@ def run(args):
             warnings.simplefilter("ignore", UserWarning)  # a cache that is too long was warned of above
             texts = last_words.run(writers, PROMPT, **draws, on_progress=bar.update)
     losses = {row["method"]: row["nll"] for row in rows}
-    said = [four_methods.finding(rows, args.cache), *_why(model, ids, rows)]
+    said = [four_methods.finding(rows, args.cache), *_why(model, ids, rows), *_looks_up(gain)]
     if args.json:
         about = {"model": model.name, "tokens": len(ids), "cache": args.cache, "n_sinks": args.n_sinks}
         methods = [{k: v for k, v in row.items() if k != "nll"} for row in rows]
@@ -97,9 +100,15 @@ def _why(model, ids, rows):
         weight = four_methods.lean(model, ids)
         lost = "and the window throws it away" if weight > 0.1 else "so there is little for a window to lose"
         yield f"The heads of {model.name} give the first token {weight:.0%} of their weight, {lost}."
-    strange = four_methods.foreign(model, rows[METHODS.index("recompute")]["after"])
+    strange = four_methods.foreign(model, rows[PAPER.index("recompute")]["after"])
     if strange:
         yield strange
+
+
+def _looks_up(gain):
+    """What a model without induction heads does not do: look up, and so it has no row for "retrieval"."""
+    if gain <= INDUCTION:
+        yield f"No induction (a second reading of noise gains {gain:.1f} nats): retrieval has nothing to copy with."
 
 
 def _sinks(args):
@@ -109,10 +118,15 @@ def _sinks(args):
 def _show(args, model, ids, source, rows, texts, losses, said):
     """The curves, and below them one screen of 24 rows that says it all."""
     span = rolling_span(losses)
-    curves = {method: rolling_mean(nll, span) for method, nll in losses.items() if len(nll)}
+    curves = {
+        "back" if method == "retrieval" else method: rolling_mean(nll, span)
+        for method, nll in losses.items()
+        if len(nll)
+    }
     if curves:
         print(f"loss in nats, mean of the last {span} tokens")
-        print("d dense, w window, r recompute, s streaming, * where they meet\n")
+        back = ", b retrieval (brought back)" if "retrieval" in losses else ""
+        print(f"d dense, w window, r recompute, s streaming{back}, * where they meet\n")
         print(chart(curves, mark=args.cache, mark_label="first eviction", height=14, skip=span) + "\n")
     print(f"{model.name} reads {len(ids):,} tokens of {Path(source).name}; perplexity before and after eviction\n")
     keeps = {
@@ -120,6 +134,7 @@ def _show(args, model, ids, source, rows, texts, losses, said):
         "window": f"last {args.cache}",
         "recompute": f"last {args.cache}, read anew",
         "streaming": f"first {args.n_sinks} + last {args.cache - args.n_sinks}",
+        "retrieval": "the same + {n_blocks} x {block}".format(**four_methods.brought_back(args.cache - args.n_sinks)),
     }
     header = ["method", "sees", "before", "after", "cache", "tokens/s"]
     print(table(header, [[row["method"], keeps[row["method"]], *_numbers(row)] for row in rows]))
@@ -129,7 +144,7 @@ def _show(args, model, ids, source, rows, texts, losses, said):
     if texts:
         print(f'\nAfter "{PROMPT}", the end of {args.write:,} tokens:')
         feet = [f"(ppl {row['own_perplexity']:.0f}, repeats {row['repeated']:.0%})" for row in texts]
-        print(side_by_side({row["who"]: row["text"] for row in texts}, rows=5, feet=feet))
+        print(side_by_side({row["who"]: row["text"] for row in texts}, rows=4, feet=feet))
     print("\n" + wrap(" ".join(said)))
 
 

@@ -22,6 +22,7 @@ from .common import (
     keys_in_sight,
     method_options,
     read_text,
+    retrieval_options,
 )
 
 PURPOSE = "continue a text"
@@ -75,7 +76,9 @@ def _go_on(args, model, prompt):
     """The same with a state: what was written before goes on, to the same bits as if it had never stopped."""
     resumed = Path(args.state).exists()
     ids = model.encode(prompt, bos=not args.no_bos and not resumed) if prompt or not resumed else []
-    stream = Stream(model, **method_options(args, model, ids), **draws(args))
+    options, retrieval = method_options(args, model, ids), retrieval_options(args)
+    options = {name: value for name, value in options.items() if name not in retrieval}
+    stream = Stream(model, retrieval=retrieval, **options, **draws(args))
     if resumed:
         stream.load(args.state)
     if not len(ids) and not stream.unread:
@@ -114,5 +117,8 @@ def _kept(model, n_tokens, options):
     """What there is to go on from after so many tokens, in words."""
     if options["method"] == "recompute":
         return f"no cache, each is computed from the last {options['window']:,}"
-    n_tokens = min(n_tokens, keys_in_sight(options) or n_tokens)
+    limit = keys_in_sight(options) or n_tokens
+    if options["method"] == "retrieval":  # what was evicted is kept too
+        limit = n_tokens if options["store"] is None else limit + options["store"]
+    n_tokens = min(n_tokens, limit)
     return f"the cache keeps {n_tokens:,} tokens in {human_bytes(n_tokens * cache_bytes_per_token(model))}"

@@ -18,10 +18,12 @@ from .common import (
     check_apart,
     check_folder,
     dump,
+    has_sinks,
     keys_in_sight,
     method_options,
     number,
     progress,
+    retrieval_options,
 )
 
 PURPOSE = "perplexity of a text of any size"
@@ -38,7 +40,7 @@ def add_options(parser):
     add("--plot", metavar="PNG", help="draw the rolling loss as a picture")
     add("--csv", metavar="FILE", help="write token, id and loss of every token, as they come")
     add("--every", type=int, metavar="N", help="a row every N tokens instead: mean loss, perplexity so far")
-    add("--resume", metavar="FILE", help="keep the state here, and go on from it (with method window or streaming)")
+    add("--resume", metavar="FILE", help="keep the state here, and go on from it (window, streaming, retrieval)")
     add_json(parser)
 
 
@@ -77,9 +79,10 @@ def _measure(args):
     about = {
         "model": model.name,
         "method": args.method,
-        "n_sinks": args.n_sinks if args.method == "streaming" else 0,
+        "n_sinks": args.n_sinks if has_sinks(args.method) else 0,
         "window": None if args.method == "dense" else settings["window"],
         "positions": args.positions,
+        **(retrieval_options(args) if args.method == "retrieval" else {}),
         "tokens": tally.n_tokens,
         "nll": tally.nll,
         "perplexity": tally.perplexity,

@@ -25,6 +25,7 @@ from .tally import GrowingCsv, Tally
 from .tape import Place, Tape
 
 STATE = "minisink_evaluation"
+RESUMED = ("window", "streaming", "retrieval")  # methods
 SAVE_SECONDS = 10.0  # from one state to the next
 A_TOKEN = ("token_index", "id", "nll")  # header of a CSV file with a row a token
 RUNNING = ("tokens", "mean_nll", "perplexity")  # of one with running perplexity
@@ -40,15 +41,16 @@ class Evaluation:
     model : Model
     path : str or path
         A UTF-8 text.
-    method, n_sinks, window, positions, lead, readable
-        As in `loss.token_nll`.
+    method, n_sinks, window, positions, lead, readable, retrieval
+        As in `loss.token_nll`; n_blocks, block, select and store by name.
     bos : bool
         Begin with the begin-of-text token, where there is one.
     csv : str or path, optional
         Gets a row for every token, or with `every` one of running perplexity for every so many tokens.
     every : int, optional
     state : str or path, optional
-        Where the state is kept; if there is one, the run goes on from it. For "window" and "streaming".
+        Where the state is kept; if there is one, the run goes on from it. For "window",
+        "streaming" and "retrieval", whose state grows with the text unless `store` says otherwise.
 
     Attributes
     ----------
@@ -67,12 +69,12 @@ class Evaluation:
 
     def __init__(
         self, model, path, *, method, n_sinks, window, positions, lead=(), readable=False, bos=True,
-        csv=None, every=None, state=None,
+        csv=None, every=None, state=None, **retrieval,
     ):  # fmt: skip
         if every is not None and every < 1:
             raise ValueError(f"every is {every}; it must be 1 token or more")
-        self.model, self.path, self.state, self.lead = model, path, state, lead
-        self.options = {"method": method, "n_sinks": n_sinks, "window": window, "positions": positions}
+        self.model, self.path, self.state, self.lead, self.retrieval = model, path, state, lead, retrieval
+        self.options = {"method": method, "n_sinks": n_sinks, "window": window, "positions": positions} | retrieval
         self.readable, self.bos = readable, bos
         self.csv = GrowingCsv(csv, RUNNING if every else A_TOKEN) if csv else None
         self.tally, self.n_bytes, self.done = Tally(every), _size(path), False
@@ -169,7 +171,7 @@ class Evaluation:
         text = f"after {self.tally.n_tokens:,} tokens, perplexity {self.tally.perplexity:.2f}"
         if self.saved:
             text += f"; the same command goes on from token {self.saved:,}"
-        elif self.options["method"] in ("window", "streaming"):
+        elif self.options["method"] in RESUMED:
             text += "; with --resume FILE a run can go on"
         return [text]
 
@@ -178,9 +180,9 @@ class Evaluation:
     def _prepare_state(self):
         """Refuse what cannot be gone on with; go on from the state if there is one."""
         method, window = self.options["method"], self.options["window"]
-        if method not in ("window", "streaming"):
+        if method not in RESUMED:
             why = "reads its text as a whole" if method == "recompute" else "keeps every key, so its state would grow"
-            raise ValueError(f"--resume goes with the methods window and streaming: {method} {why}")
+            raise ValueError(f"--resume goes with the methods {', '.join(RESUMED)}: {method} {why}")
         if self.n_bytes is None:
             raise ValueError(f"{self.path}: --resume needs a file that can be read again from the middle")
         policy = policy_of(self.model, **self.options)
@@ -191,6 +193,7 @@ class Evaluation:
             "n_sinks": policy.n_sinks,
             "window": window,
             "positions": self.options["positions"],
+            **(self.retrieval if method == "retrieval" else {}),
             "readable": self.readable,
             "begins with": self.model.encode("", bos=self.bos).tolist(),
             "csv": self.csv is not None,

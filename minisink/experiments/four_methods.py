@@ -4,14 +4,12 @@ import time
 
 import numpy as np
 
-from ..loss import nll_blocks, perplexity
-from ..methods import METHODS, cache_bytes_per_token, lead_of
+from ..loss import nll_blocks, perplexity, token_nll
+from ..methods import PAPER, WITH_SINKS, cache_bytes_per_token, lead_of
 from ..sinks import look_inside, weight_on_first
 
 
-def run(
-    model, ids, *, n_sinks=4, cache=128, methods=METHODS, readable=False, on_progress=lambda method, n_tokens: None
-):
+def run(model, ids, *, n_sinks=4, cache=128, methods=PAPER, readable=False, on_progress=lambda method, n_tokens: None):
     """Stream a text through each method with the same number of keys in sight.
 
     Parameters
@@ -22,7 +20,7 @@ def run(
     n_sinks : int
         Of "streaming"; its window is the rest of the cache.
     cache : int
-        Keys a query sees at most ("dense" sees all).
+        Keys a query sees at most ("dense" sees all, "retrieval" as many once more, see `brought_back`).
     methods : sequence of str
     readable : bool
         See `loss.token_nll`.
@@ -33,7 +31,7 @@ def run(
     -------
     list of dict
         A row a method: ``"method"``, ``"nll"`` (T-1,), ``"before"`` and ``"after"`` (perplexity before and
-        after the first eviction; NaN where nothing was measured), ``"keys"`` (most keys a query saw),
+        after the first eviction; NaN where nothing was measured), ``"keys"`` (that are held at the end),
         ``"cache_bytes"``, ``"tokens_per_second"``, ``"note"``.
 
     Raises
@@ -46,11 +44,12 @@ def run(
         raise ValueError(f"a cache of {cache} tokens cannot hold {n_sinks} sinks and a window of at least 1")
     rows = []
     for method in methods:
-        window = cache - n_sinks if method == "streaming" else cache
+        window = cache - n_sinks if method in WITH_SINKS else cache
         blocks, note = [], ""
         start = time.perf_counter()
         try:
             options = {"method": method, "n_sinks": n_sinks, "window": window, "lead": lead_of(model, ids, window)}
+            options |= brought_back(cache - n_sinks) if method == "retrieval" else {}
             for nll in nll_blocks(model, ids, readable=readable, **options):
                 blocks.append(nll)
                 on_progress(method, len(nll))
@@ -60,7 +59,7 @@ def run(
             note = str(error)
         seconds = time.perf_counter() - start
         nll = np.concatenate([np.empty(0, model.dtype), *blocks])
-        keys = len(nll) if method == "dense" else min(len(nll), cache)
+        keys = len(nll) if method in ("dense", "retrieval") else min(len(nll), cache)  # that are held
         rows.append(
             {
                 "method": method,
@@ -74,6 +73,33 @@ def run(
             }
         )
     return rows
+
+
+def brought_back(window):
+    """What "retrieval" fetches beside a window: about as many tokens as it has, in blocks of at most 16.
+
+    >>> brought_back(252), brought_back(15)
+    ({'n_blocks': 15, 'block': 16}, {'n_blocks': 2, 'block': 7})
+    """
+    block = max(1, min(16, window // 2))
+    return {"n_blocks": window // block, "block": block}
+
+
+def induction(model, *, length=32, n_texts=2, seed=0):
+    """How much less a random text costs when it is read again at once, in nats a token: what can be copied from it.
+
+    Random tokens have no sense, so all there is to gain is looking the first reading up: an induction head (Olsson et
+    al., arXiv:2209.11895). Without one there is nothing for "retrieval" to retrieve with.
+    """
+    length, gains = min(length, model.config.max_positions // 2 - 1), []
+    random = np.random.default_rng(seed)
+    for _ in range(n_texts):
+        ids = random.integers(0, model.config.vocab_size, length)
+        lead = [] if model.config.bos is None else [model.config.bos]
+        nll = token_nll(model, np.concatenate((lead, ids, ids)).astype(np.int64), method="dense")
+        nll = nll[-2 * length + 1 :]
+        gains.append(float(np.mean(nll[: length - 1]) - np.mean(nll[length:])))
+    return float(np.mean(gains))
 
 
 def finding(rows, cache):

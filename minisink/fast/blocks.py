@@ -116,7 +116,8 @@ class Banded:
                 visible = self._visible(self.n_seen + start, stop - start, len(sink_keys), last - first, q)
                 self._masks[start] = additive(visible, q.dtype)
             scores += self._masks[start]
-            mixed[start:stop] = mix(normalise(scores), np.concatenate((sink_values, values[first:last])))
+            seen_values = np.concatenate((sink_values, values[first:last]))
+            mixed[start:stop] = self._attend(layer, slice(start, stop), scores, seen_values, normalise)
 
         keep = max(0, len(keys) - (window - 1))  # the next query brings itself
         self.layers[layer] = (sink_keys, sink_values, keys[keep:], values[keep:])
@@ -124,6 +125,10 @@ class Banded:
         if layer == len(self.layers) - 1:
             self.n_seen += T
         return mixed
+
+    def _attend(self, layer, queries, scores, values, normalise):
+        """What some queries of the block take home; `retrieval.Fetching` has more for them to look at."""
+        return mix(normalise(scores), values)
 
     def _visible(self, token, T, n_sinks, R, like):
         """(T, n_sinks + R): a sink is seen by itself and all after it; so are the last `window`, no sink twice.

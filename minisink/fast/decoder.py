@@ -9,14 +9,17 @@ float32, the cache too: CuPy would copy float16 keys to float32 for every produc
 
 import math
 from dataclasses import asdict, replace
+from typing import Any
 
 import numpy as np
 
 from ..gpt2 import check_learned
 from ..ops import gelu
 from ..positions import interleaved_to_split_half
+from ..retrieval import Retrieval
 from .blocks import PARTS, Banded
 from .fused import centred, fuse, side_by_side, wide
+from .retrieval import Fetching, FetchingNewest, FetchingRing
 from .ring import Newest, RingCache
 
 PREFILL = 256  # tokens of a prompt or a turn taken at once
@@ -62,7 +65,9 @@ class Decoder:
     def __init__(self, model, policy, *, cache=None, weights=None):
         config, embed = model.config, model.weights.embed
         shape, dtype = (config.n_layers, config.n_kv_heads, config.head_dim), wide(model.dtype)
-        self.cache = RingCache(*shape, policy, dtype=dtype, like=embed) if cache is None else cache
+        fetches = isinstance(policy, Retrieval)
+        ring, newest = (FetchingRing, FetchingNewest) if fetches else (RingCache, Newest)
+        self.cache: Any = ring(*shape, policy, dtype=dtype, like=embed) if cache is None else cache
         if self.cache.policy != policy:
             raise ValueError(f"this cache has {self.cache.policy}, not {policy}")
         L, K, _, D = self.cache.keys.shape
@@ -75,7 +80,7 @@ class Decoder:
         self.is_gpt2 = config.model_type == "gpt2"
         self.weights = fuse(model.weights, config) if weights is None else weights
         frequencies = None if self.is_gpt2 else config.frequencies
-        self.attention = Newest(self.cache, config.n_heads, frequencies, folded=self.weights.folded)
+        self.attention = newest(self.cache, config.n_heads, frequencies, folded=self.weights.folded)
         self._allocate(embed)
 
     def _allocate(self, embed):
@@ -213,6 +218,8 @@ class Decoder:
                 parts += [values[:, part].swapaxes(0, 1).astype(dtype)]
             arrays |= {f"{name}.{i}": array for name, array in zip(PARTS, parts, strict=True)}
         about = {"n_seen": t, "policy": asdict(policy), "n_layers": self.config.n_layers}
+        if isinstance(policy, Retrieval):
+            return Fetching.from_state(arrays, about, kept=cache.kept, paired=not self.is_gpt2)
         return Banded.from_state(arrays, about)
 
 

@@ -160,6 +160,7 @@ class Newest:
             self.as_wanted = qk.reshape(H + K, D // 2, 2).swapaxes(1, 2)  # channels j and j + D/2 side by side
             self.scale = np.ones_like(qk, shape=(H + K, 1, 1))
             self.scale[:H] = D**-0.5
+        self.unrotated_keys = qk[0, H:]
         self.rates = None
         if frequencies is not None:
             complex_dtype = np.result_type(qk.dtype, np.complex64)
@@ -220,6 +221,11 @@ class Newest:
         sink : ndarray of shape (H, 1), optional
             Logit of one more term of the softmax, with no key and no value.
         """
+        self.prepare(layer)
+        self.finish(layer, out, sink)
+
+    def prepare(self, layer):
+        """Put the newest key and value into their slot, and score the live keys: `scores` (H, S)."""
         keys, sink_keys, values = self.live[layer]
         if self.as_given is not None:
             np.multiply(self.as_given, self.scale, self.as_wanted)  # (H + K, 2, D/2) in Llama, (H, D) in GPT-2
@@ -232,7 +238,10 @@ class Newest:
             np.matmul(sink_keys, self.queries[1], self.to_sinks)
         if self.weights.shape[1] > 1:
             self.weights[:] = self.columns.swapaxes(1, 2)  # (K, S, G) -> (K, G, S)
-        scores = self.scores  # (H, S)
+
+    def finish(self, layer, out, sink=None):
+        """Softmax of `scores`, and the mix of the live values into `out`."""
+        scores, values = self.scores, self.live[layer][2]  # (H, S), (K, S, D)
         largest = scores.max(axis=1, keepdims=True)  # (H, 1)
         if sink is not None:
             largest = np.maximum(largest, sink)

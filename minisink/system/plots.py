@@ -5,13 +5,20 @@ import numpy as np
 from .files import whole_file
 from .terminal import rolling_mean, rolling_span
 
-COLOURS = {"dense": "#7f7f7f", "window": "#d62728", "recompute": "#1f77b4", "streaming": "#2ca02c"}
+COLOURS = {
+    "dense": "#7f7f7f",
+    "window": "#d62728",
+    "recompute": "#1f77b4",
+    "streaming": "#2ca02c",
+    "retrieval": "#9467bd",
+}
 # told apart without colour too: re-computation is broad and lies below, streaming runs in it
 STROKES: dict = {
     "dense": {"ls": ":", "lw": 2},
     "window": {"ls": "-", "lw": 2},
     "recompute": {"ls": "-", "lw": 7, "alpha": 0.35},
     "streaming": {"ls": "--", "lw": 2},
+    "retrieval": {"ls": "-.", "lw": 2},
 }
 
 

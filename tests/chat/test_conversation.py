@@ -12,6 +12,7 @@ import minisink
 from minisink.chat.conversation import Conversation
 from minisink.methods import METHODS
 
+pytestmark = pytest.mark.filterwarnings("ignore:a block of")  # retrieval with a small window, which is drawn here
 MODEL = chatty.model()
 WORDS = st.text("abc <|>", min_size=1, max_size=9).filter(str.strip)
 DRAWS = {"temperature": 1.0, "seed": 3}
@@ -153,7 +154,7 @@ def test_a_pinned_system_message_stays():
     assert conversation.stream.first == told
     assert conversation.stream.cache.token_index[: len(told)].tolist() == list(range(len(told)))
     for options in ({}, {"system": "be kind", "method": "window"}):
-        with pytest.raises(ValueError, match="only the streaming method can pin a system message"):
+        with pytest.raises(ValueError, match="only a method with sinks can pin a system message"):
             Conversation(MODEL, pin_system=True, **options)
 
 

@@ -152,7 +152,7 @@ def test_scripts_that_are_none(talk, text, message):
         (["--compare", "window,window"], "names a method twice"),
         (["--compare", "window,fast"], "method is 'fast'; it must be one of"),
         (["--compare", "window,dense", "--state", "x"], "--state goes with one method"),
-        (["--pin-system"], "only the streaming method can pin a system message, and one must be given"),
+        (["--pin-system"], "only a method with sinks can pin a system message, and one must be given"),
         (["--state", "no/where"], "no/where: cannot be written"),
         (["--model", "novels"], "novels: has no chat template, so it was not trained to chat; smollm2 was"),
         (["--temperature", "-1"], "temperature is -1.0"),

@@ -414,7 +414,7 @@ def test_a_debugger_is_kept(tmp_path):
 @pytest.mark.parametrize("method", METHODS)
 def test_the_readable_path_says_the_same(works, story, command, method):
     """Text to the letter, losses to rounding, under every method and across evictions."""
-    sizes = ["--method", method, "--n-sinks", 2, "--window", 7]
+    sizes = ["--method", method, "--n-sinks", 2, "--window", 7, "--block", 4]
     fast = works(*command, *sizes)
     losses = Path("loss.csv").read_text() if "ppl" in command else ""
     readable = works(*command, *sizes, "--readable")

@@ -25,13 +25,13 @@ from minisink.evaluation import tally
 from minisink.evaluation.run import Evaluation
 from minisink.evaluation.tally import Tally
 from minisink.fast.blocks import Banded
-from minisink.loss import BLOCK
+from minisink.loss import CHUNK
 from minisink.system.interrupts import interrupts_wait
 
 pytestmark = pytest.mark.usefixtures("interrupts_are_heard")
 some = settings(max_examples=25)
 OPTIONS = {"method": "streaming", "n_sinks": 2, "window": 5, "positions": "slot"}
-TEXT = " ".join(f"w{i}" for i in np.random.default_rng(0).integers(0, 17, 5 * BLOCK + 40))
+TEXT = " ".join(f"w{i}" for i in np.random.default_rng(0).integers(0, 17, 5 * CHUNK + 40))
 
 
 class Killed(BaseException):
@@ -89,11 +89,11 @@ def measured(folder, model=MODEL, options=OPTIONS, stop=None, every=None, name="
 @some
 @given(
     st.sampled_from([llama, gpt2]),
-    st.sampled_from(["window", "streaming"]),
+    st.sampled_from(["window", "streaming", "retrieval"]),
     st.integers(0, 3),
     st.integers(1, 9),
     st.lists(st.tuples(st.integers(1, 2), st.sampled_from([interrupt, kill])), min_size=1, max_size=2),
-    st.sampled_from([None, 1, 7, 100, BLOCK, 1000]),
+    st.sampled_from([None, 1, 7, 100, CHUNK, 1000]),
     st.integers(30, 3000),
     st.sampled_from([0, 3600]),
 )
@@ -102,7 +102,7 @@ def test_a_run_in_parts_is_the_run(tmp_path_factory, arch, method, n_sinks, wind
     """Wherever it is interrupted or killed, however often: the same perplexity and the same CSV file, to the bit."""
     folder, model = tmp_path_factory.mktemp("ppl"), public(arch)
     (folder / "text.txt").write_text(TEXT, encoding="utf-8")
-    options = {"method": method, "n_sinks": n_sinks, "window": window, "positions": "slot"}
+    options = {"method": method, "n_sinks": n_sinks, "window": window, "positions": "slot", "n_blocks": 2, "block": 1}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluation, "CHUNK", chunk)
         patch.setattr(evaluation, "SAVE_SECONDS", seconds)
@@ -122,10 +122,10 @@ def test_a_run_in_parts_is_the_run(tmp_path_factory, arch, method, n_sinks, wind
 def test_a_stream_goes_on_with_a_cache():
     """The same blocks as without a stop, also where the learned positions of a GPT-2 end."""
     model, ids = public(gpt2), tiny.ids(200)
-    whole = list(minisink.nll_stream(model, [ids], block=50, **OPTIONS))
+    whole = list(minisink.nll_stream(model, [ids], chunk=50, **OPTIONS))
     cache = Banded(model.config.n_layers, minisink.keep_sinks(2, 5))
-    first = next(minisink.nll_stream(model, [ids], block=50, cache=cache, **OPTIONS))
-    parts = [first, *minisink.nll_stream(model, [ids[50:]], block=50, cache=cache, **OPTIONS)]
+    first = next(minisink.nll_stream(model, [ids], chunk=50, cache=cache, **OPTIONS))
+    parts = [first, *minisink.nll_stream(model, [ids[50:]], chunk=50, cache=cache, **OPTIONS)]
     assert [len(part) for part in parts] == [len(block) for block in whole] == [50, 14, 50, 50, 35]
     np.testing.assert_array_equal(np.concatenate(parts), np.concatenate(whole))
 
@@ -178,7 +178,7 @@ def test_a_text_that_breaks_keeps_what_came_before(tmp_path, monkeypatch, every)
             measured(tmp_path, every=every)
     rows = (tmp_path / "run.csv").read_text("utf-8").splitlines()
     n_before = len(MODEL.encode(TEXT[:2490])) - 1
-    assert str(stop.value).endswith(f"; the same command goes on from token {n_before // BLOCK * BLOCK}")
+    assert str(stop.value).endswith(f"; the same command goes on from token {n_before // CHUNK * CHUNK}")
     assert abs(len(rows) - 1 - (n_before if every is None else n_before // every)) < 20
     assert measured(tmp_path, every=every).tally.nll == whole.tally.nll
     assert (tmp_path / "run.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
@@ -193,7 +193,7 @@ def test_a_second_interrupt_does_not_wait(tmp_path):
         with pytest.raises(KeyboardInterrupt):
             interrupt()
     run = measured(tmp_path, stop=(2, lambda: [interrupt(), interrupt()]))
-    assert run.saved == BLOCK  # the state of the first block alone
+    assert run.saved == CHUNK  # the state of the first block alone
 
 
 def test_elsewhere_interrupts_are_left_alone():
@@ -291,7 +291,7 @@ def test_what_is_no_state_is_refused(tmp_path, content):
 def test_methods_that_cannot_stop(tmp_path, method):
     """One grows with the text, one reads it as a whole."""
     (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
-    with pytest.raises(ValueError, match=f"--resume goes with the methods window and streaming: {method}"):
+    with pytest.raises(ValueError, match=f"--resume goes with the methods window, streaming, retrieval: {method}"):
         measured(tmp_path, options=OPTIONS | {"method": method})
     assert os.listdir(tmp_path) == ["text.txt"]
 
@@ -317,8 +317,8 @@ def test_no_more_than_a_chunk_and_a_block_is_held(tmp_path, monkeypatch):
         n = run.tally.n_tokens
         assert n + 1 <= 101 * file.n <= n + 1 + 2 * 101
         assert len(run.tape._held) <= 2
-        assert sum(len(x) for layer in run_cache() for x in layer[::2]) <= 3 * (2 + BLOCK + 5)
-        if n > 20 * BLOCK:
+        assert sum(len(x) for layer in run_cache() for x in layer[::2]) <= 3 * (2 + CHUNK + 5)
+        if n > 20 * CHUNK:
             raise Killed
 
     def run_cache():

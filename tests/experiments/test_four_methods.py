@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 import minisink
 from minisink import gpt2, llama
-from minisink.experiments.four_methods import finding, run
+from minisink.experiments.four_methods import brought_back, finding, induction, run
+from minisink.methods import PAPER
 
 CACHE = 16
 
@@ -95,13 +96,13 @@ def test_rows_are_what_token_nll_gives(model, n_tokens, cache, n_sinks):
     """Each method with the same number of keys in sight; a rebuilt window has no lead without a begin-of-text token."""
     model, ids = public(model), tiny.ids(n_tokens)
     n_sinks = min(n_sinks, cache - 1)
-    counted = dict.fromkeys(minisink.METHODS, 0)
+    counted = dict.fromkeys(PAPER, 0)
 
     def on_progress(method, n):
         counted[method] += n
 
     measured = run(model, ids, n_sinks=n_sinks, cache=cache, on_progress=on_progress)
-    assert [row["method"] for row in measured] == list(minisink.METHODS)
+    assert [row["method"] for row in measured] == list(PAPER)
     for row in measured:
         window = cache - n_sinks if row["method"] == "streaming" else cache
         nll = minisink.token_nll(model, ids, method=row["method"], n_sinks=n_sinks, window=window)
@@ -149,3 +150,20 @@ def test_a_dense_gpt2_gets_as_far_as_its_positions_go(n_positions):
     (dense,) = run(model, ids, cache=4, n_sinks=1, methods=["dense"])
     assert len(dense["nll"]) == n_positions
     assert "learned positions" in dense["note"]
+
+
+def test_what_can_be_copied_is_measured():
+    """Nothing in the models that ship: their context is all they know. Every layer of noise is worth nothing either."""
+    for name in ("novels", "novels-gpt2"):
+        assert abs(induction(minisink.load(name))) < 0.5
+    assert induction(public(tiny.make(max_positions=9))) < 1.0
+
+
+def test_retrieval_is_a_fifth_row():
+    """Beside the same sinks and window it has as many tokens again, and holds all of them."""
+    model, ids = public(tiny.make()), tiny.ids(40)
+    streaming, retrieval = run(model, ids, n_sinks=1, cache=7, methods=("streaming", "retrieval"))
+    want = minisink.token_nll(model, ids, method="retrieval", n_sinks=1, window=6, n_blocks=2, block=3)
+    np.testing.assert_allclose(retrieval["nll"], want, rtol=1e-12)
+    assert (streaming["keys"], retrieval["keys"]) == (7, 39)
+    assert brought_back(1) == {"n_blocks": 1, "block": 1}

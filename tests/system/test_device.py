@@ -18,7 +18,8 @@ from minisink.cache import Policy
 from minisink.commands.parser import main
 from minisink.fast.decoder import Decoder
 from minisink.fast.ring import RingCache
-from minisink.methods import METHODS
+from minisink.methods import METHODS, cache_for
+from minisink.retrieval import Retrieval
 from minisink.system.device import array_module, to_device, to_host
 
 
@@ -115,8 +116,8 @@ def test_a_cache_stays_on_the_device(models, method, positions):
 def test_losses_and_text_come_back_to_the_host(models, method, positions):
     """token_nll and generate work on the device, and give host arrays and plain ints."""
     host, device = models
-    options = {"method": method, "n_sinks": 1, "window": 3, "positions": positions}
-    blocks = [list(minisink.nll_blocks(m, tiny.ids(12), block=4, **options)) for m in (device, host)]
+    options = {"method": method, "n_sinks": 1, "window": 3, "positions": positions, "block": 2}
+    blocks = [list(minisink.nll_blocks(m, tiny.ids(12), chunk=4, **options)) for m in (device, host)]
     np.testing.assert_allclose(np.concatenate(blocks[0]), np.concatenate(blocks[1]), rtol=1e-12)
     texts = [list(minisink.generate(m, [1, 2], max_new_tokens=6, **options)) for m in (device, host)]
     assert texts[0] == texts[1]
@@ -149,6 +150,28 @@ def test_decoding_stays_on_the_device(models, policy, positions):
         close(there.step(token), here.step(token))
     close(there.cache.keys, here.cache.keys)
     assert there.cache.nbytes == here.cache.nbytes
+
+
+@pytest.mark.parametrize("positions", ["slot", "original"])
+@pytest.mark.parametrize("select", ["best", "bound"])
+def test_what_was_evicted_stays_on_the_device(models, select, positions, tmp_path):
+    """Kept there, searched there and fetched there; a saved ring goes back there."""
+    policy, ids = Retrieval(1, 3, positions, n_blocks=2, block=2, select=select, store=9), tiny.ids(20)
+    here, there = (Decoder(m, policy) for m in models)
+    close(there(ids[:12]), here(ids[:12]))
+    minisink.save_cache(there.cache, tmp_path / "ring")
+    again = minisink.load_cache(tmp_path / "ring", like=models[1].weights.embed)
+    again = Decoder(models[1], policy, cache=again)
+    for token in ids[12:].tolist():
+        got = there.step(token)
+        close(got, here.step(token))
+        assert (again.step(token).get() == got.get()).all()
+    traces = [{}, {}]
+    for model, trace in zip(models, traces, strict=True):
+        model.forward(ids, cache=cache_for(model, policy), trace=trace)
+    for a, b in zip(traces[1]["layers"], traces[0]["layers"], strict=True):
+        close(a["pattern"], b["pattern"])
+        assert (a["token_index"] == b["token_index"]).all() and (a["fetched"] == b["fetched"]).all()
 
 
 @pytest.mark.parametrize("policy", POLICIES)

@@ -1,0 +1,328 @@
+"""Retrieval in the readable path: StreamingLLM where nothing is fetched, dense where everything is."""
+
+import re
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import minisink
+from minisink import by_the_book as book
+from minisink import gpt2, llama
+from minisink.attention import score
+from minisink.fast.decoder import Decoder
+from minisink.methods import cache_for
+from minisink.positions import rotate
+from minisink.retrieval import SELECT, Retrieval, Store, bound, extremes, fetch
+
+some = settings(max_examples=60)
+few = settings(max_examples=30)  # the book is slow
+both = pytest.mark.parametrize("arch", [llama, gpt2])
+policies = st.builds(
+    Retrieval,
+    n_sinks=st.integers(0, 3),
+    window=st.integers(1, 6),
+    positions=tiny.positions,
+    n_blocks=st.integers(0, 4),
+    block=st.integers(1, 5),
+    select=st.sampled_from(SELECT),
+    store=st.none() | st.integers(1, 9),
+    seed=st.integers(0, 3),
+)
+
+
+def close(got, want):
+    np.testing.assert_allclose(got, want, rtol=1e-9, atol=1e-9)
+
+
+def public(model):
+    """A `minisink.Model` without a tokenizer, of a tiny one."""
+    return minisink.Model(model.config, model.weights, name="tiny")
+
+
+def stream(model, ids, policy, chunks=None, cache=None):
+    """Logits (T, V) of a text fed in chunks, one token at a time by default."""
+    cache = cache_for(model, policy) if cache is None else cache
+    stops = np.cumsum([1] * len(ids) if chunks is None else chunks)
+    return np.concatenate([model.forward(part, cache=cache) for part in np.split(np.array(ids), stops[:-1])])
+
+
+def looked_at(model, ids, policy):
+    """The trace of every layer, one token at a time: a list over tokens of lists over layers."""
+    cache, out = cache_for(model, policy), []
+    for token in ids:
+        trace = {}
+        model.forward([token], cache=cache, trace=trace)
+        out.append(trace["layers"])
+    return out
+
+
+@few
+@given(tiny.models(), tiny.chunked_texts(14), policies)
+def test_retrieval_is_the_book(model, text, policy):
+    """From a plain reading of the formula, whatever is grouped, rotated, or taken off in the softmax."""
+    ids, chunks = text
+    policy = replace(policy, select="best", store=None)
+    bring_back = book.retrieve(policy.n_blocks, policy.block, policy.window)
+    evict, places = book.evict(policy.n_sinks, policy.window), policy.positions
+    capacity = policy.n_sinks + policy.window
+    want = book.decode(ids, model.weights, model.config, evict, nothing, places, capacity, bring_back)
+    close(stream(public(model), ids, policy, chunks), want)
+
+
+def nothing(kept):
+    """Nobody leaves after attending."""
+
+
+@some
+@given(tiny.models(), tiny.chunked_texts(24), policies)
+def test_no_blocks_is_streaming_to_the_bit(model, text, policy):
+    """And so is a text of which nothing was evicted, whatever is fetched then."""
+    (ids, chunks), model = text, public(model)
+    policy = replace(policy, n_blocks=0)
+    want = stream(model, ids, policy.in_slots, chunks)
+    assert stream(model, ids, policy, chunks).tobytes() == want.tobytes()
+    wide = replace(policy, n_blocks=3, window=len(ids))
+    want = stream(model, ids, wide.in_slots, chunks)
+    assert stream(model, ids, wide, chunks).tobytes() == want.tobytes()
+
+
+@some
+@given(tiny.models(), tiny.chunked_texts(24), policies)
+def test_all_blocks_at_their_own_places_are_dense(model, text, policy):
+    """Sinks, everything evicted and the window, each token where it stands in the text: the whole text."""
+    (ids, chunks), model = text, public(model)
+    policy = replace(policy, n_blocks=24, positions="original", store=None)
+    close(stream(model, ids, policy, chunks), model.forward(ids))
+
+
+@some
+@given(tiny.llamas(), tiny.chunked_texts(24), policies)
+def test_all_blocks_without_rotation_are_dense(model, text, policy):
+    """At distance `window` too, when positions do not matter: one softmax over every key, each counted once."""
+    (ids, chunks), model = text, public(replace(model, config=replace(model.config, rope_theta=1e300)))
+    model.config = still(model.config)
+    close(stream(model, ids, replace(policy, n_blocks=24, store=None), chunks), model.forward(ids))
+
+
+def still(config):
+    """A config whose rotation stands still."""
+
+    class Still(type(config)):
+        frequencies = property(lambda self: np.zeros(self.head_dim // 2))
+
+    return Still(**vars(config))
+
+
+@some
+@given(tiny.models(), tiny.chunked_texts(24), policies)
+def test_any_chunking_gives_what_single_tokens_give(model, text, policy):
+    (ids, chunks), model = text, public(model)
+    close(stream(model, ids, policy, chunks), stream(model, ids, policy))
+
+
+@some
+@given(tiny.models(n_layers=2), tiny.texts(max_size=24), policies)
+def test_what_is_fetched_was_evicted(model, ids, policy):
+    """Never a sink, never a token of the window, never twice; blocks are whole as far as they are there."""
+    s, w, B, n = policy.n_sinks, policy.window, policy.block, policy.n_blocks
+    for t, layers in enumerate(looked_at(public(model), ids, policy)):
+        oldest = s if policy.store is None else max(s, t - w + 1 - policy.store)
+        evicted = set(range(oldest, max(s, t - w + 1)))
+        blocks = {b: {i for i in evicted if (i - s) // B == b} for b in {(i - s) // B for i in evicted}}
+        for layer in layers:
+            for held, first, pattern in zip(layer["token_index"], layer["fetched"], layer["pattern"], strict=True):
+                there = held[0][held[0] >= 0].tolist()
+                assert len(set(there)) == len(there) <= s + n * B + w
+                slots = {*range(min(s, t + 1)), *range(max(0, t - w + 1), t + 1)}
+                fetched = set(there) - slots
+                assert slots <= set(there) and fetched <= evicted
+                of = {(i - s) // B for i in fetched}
+                assert len(of) == min(n, len(blocks)) and fetched == set().union(*(blocks[b] for b in of))
+                assert sorted(first[0]) == first[0].tolist() == sorted(min(blocks[b]) for b in of)
+                assert (pattern[0][held[0] < 0] == 0).all()
+
+
+@some
+@given(st.sampled_from([llama, gpt2]), tiny.texts(min_size=2, max_size=20), tiny.texts(max_size=6), policies)
+def test_a_saved_stream_goes_on_to_the_same_bits(tmp_path_factory, arch, before, after, policy):
+    """Stopped anywhere, before the first token and within a block too."""
+    model, path = public(tiny.make(arch)), tmp_path_factory.mktemp("state") / "cache"
+    for cut in (0, len(before)):
+        cache = cache_for(model, policy)
+        if cut:
+            stream(model, before[:cut], policy, cache=cache)
+        minisink.save_cache(cache, path)
+        again = minisink.load_cache(path)
+        assert (type(again), again.policy, again.n_seen) == (type(cache), policy, cut)
+        want = stream(model, after, policy, cache=cache)
+        assert stream(model, after, policy, cache=again).tobytes() == want.tobytes()
+
+
+@both
+def test_losses_and_text_go_through_it(arch):
+    """By every public function, and equal to a cache of one's own."""
+    model, ids = public(tiny.make(arch)), tiny.ids(20)
+    options = {"method": "retrieval", "n_sinks": 1, "window": 3, "n_blocks": 2, "block": 2}
+    logits = stream(model, ids, Retrieval(1, 3, n_blocks=2, block=2))
+    nll = minisink.token_nll(model, ids, readable=True, **options)
+    close(nll, [-np.log(np.exp(row[i]) / np.exp(row).sum()) for row, i in zip(logits, ids[1:], strict=False)])
+    close(minisink.token_nll(model, ids, **options), nll)
+    close(np.concatenate(list(minisink.nll_stream(model, [ids[:7], ids[7:]], chunk=3, **options))), nll)
+    assert abs(nll - minisink.token_nll(model, ids, n_sinks=1, window=3)).max() > 1e-3
+    for readable in (True, False):
+        text = list(minisink.generate(model, ids, max_new_tokens=3, readable=readable, **options))
+        assert text[0] == logits[-1].argmax()
+    assert text == list(minisink.generate(model, ids, max_new_tokens=3, cache=minisink.new_cache(model, **options)))
+
+
+@some
+@given(tiny.seeds, st.integers(1, 5), st.integers(1, 6), st.sampled_from([1, 2, 4]), st.data())
+def test_the_bound_holds_and_the_order_of_blocks_does_not_matter(seed, n_blocks, block, n_kv_heads, data):
+    """No key of a block scores above its bound; however the store lies, the same blocks are fetched."""
+    q, keys, values = (tiny.arrays(*shape, seed=seed) for shape in ((1, 4, 6), *[(5, block, n_kv_heads, 6)] * 2))
+    stored = Store(np.zeros((0, n_kv_heads, 6)), block)
+    index = np.arange(5 * block).reshape(5, block) + 2
+    index[-1, data.draw(st.integers(1, block)) :] = -1  # the newest block may be part empty
+    stored.restore(keys, values, index, int((index >= 0).sum()))
+    there = index >= 0
+    rotated = rotate(q, np.array([4]), np.array([1.0, 0.1, 0.01]))
+    far = score(rotated, keys.reshape(-1, n_kv_heads, 6)).reshape(4, 5, block)
+    highest = bound(rotated, *extremes(keys, there))
+    assert (np.where(there, far, -np.inf) <= highest[..., None] + 1e-12).all()
+
+    shuffled, order = Store(np.zeros((0, n_kv_heads, 6)), block), data.draw(st.permutations(range(5)))
+    shuffled.restore(keys[order], values[order], index[order], stored.n_evicted)
+    for select in ("best", "bound", "mean"):
+        policy = Retrieval(2, 4, n_blocks=n_blocks, block=block, select=select)
+        turn = partial(rotate, frequencies=np.array([1.0, 0.1, 0.01]))
+        for got, want in zip(*(fetch(q, store, turn, policy, 99, None) for store in (shuffled, stored)), strict=True):
+            close(got, want)
+
+
+def test_equal_words_tie_and_the_newer_block_comes_back():
+    """A word that came twice has one key in layer 0: rounding does not say which of its blocks is fetched."""
+    model, ids = public(tiny.make()), [3, 5, 7, 5, 9, 1, 2, 5, 11, 13, 16, 5]
+    layers = looked_at(model, ids, Retrieval(0, 2, n_blocks=1, block=1))[-1]
+    for head in range(4):
+        token = int(layers[0]["fetched"][head, 0, 0])
+        assert ids[token] not in [ids[i] for i in range(token + 1, 10)]
+
+
+def test_the_store_doubles_and_a_limit_bounds_it():
+    """Buffers grow with what was evicted, or stay as large as the limit says."""
+    model, ids = public(tiny.make(n_layers=1)), tiny.ids(400)
+    free, bounded = (cache_for(model, Retrieval(1, 3, n_blocks=1, block=4, store=n)) for n in (None, 10))
+    for cache in (free, bounded):
+        stream(model, ids, None, [400], cache)
+    a_token = 2 * 2 * 6 * 8
+    assert free.stores[0].nbytes == 128 * 4 * a_token and len(free.stores[0]) == 99
+    assert bounded.stores[0].nbytes <= 8 * 4 * a_token
+    assert bounded.stores[0].token_index[bounded.stores[0].token_index >= 0].tolist() == list(range(387, 397))
+    assert free.nbytes == free.stores[0].nbytes + 4 * a_token
+    assert "4 slots and 396 stored of 400 tokens seen" in repr(free)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"n_blocks": -1}, "n_blocks is -1; it must be a whole number of 0 or more"),
+        ({"block": 0}, "block is 0; it must be a whole number of 1 or more"),
+        ({"block": 2.5}, "block is 2.5"),
+        ({"store": 0}, "store is 0; it must be a whole number of 1 or more; None keeps every evicted token"),
+        ({"select": "worst"}, "select is 'worst'; it must be one of best, bound, mean, random"),
+        ({"window": 0}, "window is 0"),
+    ],
+)
+def test_impossible_options_are_refused(wrong, message):
+    """By name and value, at once, whatever the method makes of them."""
+    model = public(tiny.make())
+    for function in (minisink.nll_blocks, minisink.generate):
+        for method in minisink.METHODS:
+            with pytest.raises(ValueError, match=message):
+                function(model, [1, 2], **{"method": method, **wrong})
+    with pytest.raises(ValueError, match=message):
+        minisink.new_cache(model, method="retrieval", **wrong)
+
+
+def test_what_cannot_be_is_said():
+    """No window; a cache of slots alone; a block longer than the window."""
+    with pytest.raises(ValueError, match="window is None: nothing would be evicted"):
+        Retrieval(1, None)
+    config = tiny.make().config
+    cache = minisink.KVCache(3, config.n_kv_heads, config.head_dim, Retrieval(1, 3))
+    with pytest.raises(ValueError, match="needs a store beside its slots"):
+        public(tiny.make(dtype=np.float32)).forward([1, 2], cache=cache)
+    with pytest.warns(UserWarning, match="a block of 4 tokens is longer than the window of 3"):
+        minisink.new_cache(public(tiny.make()), method="retrieval", window=3, block=4)
+
+
+def test_places_beyond_the_trained_length_are_warned_of():
+    """Once, and by the number; not where everything stands within the slots."""
+    model, ids = public(tiny.make(max_positions=16)), tiny.ids(30)
+    options = {"method": "retrieval", "n_sinks": 1, "window": 4, "block": 2}
+    for use in (
+        lambda **more: list(minisink.nll_blocks(model, ids, chunk=5, **options, **more)),
+        lambda **more: minisink.generate(model, ids[:10], max_new_tokens=9, **options, **more),
+        lambda **more: minisink.generate(model, ids, **options, **more),
+    ):
+        use()
+        with pytest.warns(UserWarning, match="positions='original': from token 16 on") as caught:
+            use(positions="original")
+        assert len(caught) == 1
+
+
+@pytest.mark.parametrize("readable", [True, False])
+def test_no_memory_for_the_store_keeps_what_was_computed(monkeypatch, readable):
+    """Losses and tokens until then have come out, and the error says what bounds the store."""
+    model, ids, zeros = public(tiny.make()), tiny.ids(1000), np.zeros_like
+    options = {"method": "retrieval", "n_sinks": 1, "window": 4, "block": 2, "readable": readable}
+    want = minisink.token_nll(model, ids, **options)
+
+    def full(like, *args, **more):
+        if np.prod(more.get("shape", 0)) > 2 * 6 * 400:
+            raise MemoryError("400 tokens")
+        return zeros(like, *args, **more)
+
+    monkeypatch.setattr(np, "zeros_like", full)
+    blocks, stream = [], minisink.nll_blocks(model, ids, chunk=50, **options)
+    with pytest.raises(MemoryError, match=r"outgrows the memory \(400 tokens\); store=N keeps the newest N only"):
+        for nll in stream:
+            blocks.append(nll)
+    close(np.concatenate(blocks), want[: 50 * len(blocks)])
+    text = minisink.generate(model, ids[:40], max_new_tokens=None, **options)
+    tokens = []
+    with pytest.raises(MemoryError, match="tiny: no memory left on cpu .what was evicted outgrows"):
+        for token in text:
+            tokens.append(token)
+    assert len(tokens) > 100
+    blocks = list(minisink.nll_blocks(model, ids, chunk=50, **options, store=50))
+    assert len(np.concatenate(blocks)) == 999
+
+
+def test_a_state_of_another_block_size_is_refused(tmp_path):
+    """By what it was made with, wherever it is gone on with."""
+    model, options = public(tiny.make()), {"method": "retrieval", "n_sinks": 1, "window": 4}
+    cache = minisink.new_cache(model, block=2, **options)
+    model.forward(tiny.ids(9), cache=cache)
+    minisink.save_cache(cache, tmp_path / "cache")
+    again = minisink.load_cache(tmp_path / "cache")
+    for function in (minisink.token_nll, minisink.generate):
+        with pytest.raises(ValueError, match="block=3 cannot be given beside cache="):
+            function(model, [1, 2], cache=again, block=3, **options)
+        function(model, [1, 2], cache=again, block=2, **options)
+    ring = Decoder(model, Retrieval(1, 4, block=2)).cache
+    with pytest.raises(ValueError, match="this cache has Retrieval.*block=2.*, not Retrieval.*block=3"):
+        Decoder(model, Retrieval(1, 4, block=3), cache=ring)
+
+
+def test_the_page_prints_what_stands_below_its_block(capsys):
+    page = (Path(__file__).parents[1] / "docs" / "retrieval.md").read_text(encoding="utf-8")
+    code, printed = re.search(r"```python\n(.*?)```\nprints\n```\n(.*?)```", page, re.DOTALL).groups()
+    exec(compile(code, "retrieval.md", "exec"), {})
+    assert capsys.readouterr().out == printed
