@@ -19,6 +19,7 @@ from . import (
     sink_strength,
     sink_tokens,
     train_backcopy,
+    train_induction,
     train_lm,
     why,
 )
@@ -36,8 +37,8 @@ FAMILIES = {
         },
     ),
     "train": (
-        "grow a sink: a classroom experiment, or a language model",
-        {"backcopy": train_backcopy, "lm": train_lm},
+        "grow a sink or induction heads in the classroom, or a language model",
+        {"backcopy": train_backcopy, "induction": train_induction, "lm": train_lm},
     ),
 }
 
