@@ -27,7 +27,7 @@ def add_options(parser):
     add("--cache", type=int, default=experiment.CACHE, metavar="N", help="slots: one sink and a window (%(default)s)")
     add("--n-blocks", type=int, default=experiment.N_BLOCKS, metavar="N", help="blocks brought back (%(default)s)")
     add("--block", type=int, default=experiment.BLOCK, metavar="N", help="tokens in a block (%(default)s)")
-    add("--texts", type=int, default=16, metavar="N", help="read after each gap (%(default)s)")
+    add("--texts", type=int, default=8, metavar="N", help="read after each gap (%(default)s)")
     add("--seeds", type=int, default=3, metavar="N", help="trainings, for a mean and its spread (%(default)s)")
     add("--seed", type=int, default=0, metavar="N", help="of the first of them (%(default)s)")
     add("--layers", type=int, default=2, metavar="N", help="attention layers (%(default)s; one cannot learn it)")

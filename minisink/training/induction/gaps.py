@@ -43,7 +43,7 @@ def methods(cache=CACHE, n_blocks=N_BLOCKS, block=BLOCK):
     }
 
 
-def run(model, *, gaps=GAPS, n_texts=16, seed=0, on_progress=lambda n_tokens: None, **sizes):
+def run(model, *, gaps=GAPS, n_texts=8, seed=0, on_progress=lambda n_tokens: None, **sizes):
     """The loss of the second reading, by every method after every gap.
 
     Parameters
