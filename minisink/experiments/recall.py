@@ -187,4 +187,4 @@ def finding(rows):
                 parts.append(f"{where} {nll:.2f} nats a token, {exact} of {asked} recalled exactly")
         said.append(f"{method}: {'; '.join(parts)}." if parts else f"{method}: always half in the cache.")
     chance = np.mean([row["chance"] for row in rows])
-    return [*said, f"Chance is {chance:.2f}."]
+    return [*said, f"Chance, for one who knows that there are five digits, is {chance:.2f}."]

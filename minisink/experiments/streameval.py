@@ -56,15 +56,15 @@ def record(random, *, distance, n_queries, every=EVERY):
     Examples
     --------
     >>> text, told, answers = record(np.random.default_rng(0), distance=1, n_queries=2, every=2)
-    >>> print(text)  # doctest: +NORMALIZE_WHITESPACE
+    >>> print(text[:-1])
     Below is a record of lines I want you to remember.
-    The REGISTER_CONTENT in line 0 is <12383>
-    The REGISTER_CONTENT in line 1 is <25486>
-    Query: The REGISTER_CONTENT in line 0 is <12383>
-    The REGISTER_CONTENT in line 2 is <29236>
-    The REGISTER_CONTENT in line 3 is <41418>
-    Query: The REGISTER_CONTENT in line 2 is <29236>
-    >>> [text[slice(*place)] for place in told] == [text[slice(*place)] for place in answers] == ["12383", "29236"]
+    The REGISTER_CONTENT in line 0 is <34280>
+    The REGISTER_CONTENT in line 1 is <56001>
+    Query: The REGISTER_CONTENT in line 0 is <34280>
+    The REGISTER_CONTENT in line 2 is <86553>
+    The REGISTER_CONTENT in line 3 is <67325>
+    Query: The REGISTER_CONTENT in line 2 is <86553>
+    >>> [text[slice(*place)] for place in told] == [text[slice(*place)] for place in answers] == ["34280", "86553"]
     True
     """
     check_whole("distance", distance, 0)

@@ -726,6 +726,8 @@ SCREENS = {
     "sink-strength": ["reproduce", "sink-strength"],
     "sink-tokens": ["reproduce", "sink-tokens"],
     "growth": ["reproduce", "growth"],
+    "streameval": ["reproduce", "streameval", "--model", "novels", "--caches", "64", "--queries", "2"],
+    "pass-key": ["reproduce", "pass-key", "--model", "novels"],
     "backcopy": ["train", "backcopy", "--steps", "3", "--length", "8"],
     "induction": ["train", "induction", "--steps", "2", "--seeds", "2", "--texts", "1"],
     "help": ["--help"],
