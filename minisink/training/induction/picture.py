@@ -5,10 +5,10 @@ from ...system.plots import COLOURS, STROKES
 from ...system.terminal import bar
 from .segments import CHANCE
 
-STROKES_HERE = {
-    "retrieval": {"color": "#9467bd", "lw": 3},
-    "retrieval, original": {"color": "#9467bd", "lw": 1.5, "ls": ":"},
-    "retrieval, random": {"color": "#ff7f0e", "lw": 1.5, "ls": "-."},
+STYLES = {name: STROKES[name] | {"color": COLOURS[name]} for name in ("dense", "window", "streaming", "retrieval")}
+STYLES |= {
+    "retrieval, original": {"color": COLOURS["retrieval"], "lw": 1, "ls": "-"},
+    "retrieval, random": {"color": "#ff7f0e", "lw": 1, "ls": "-."},
 }
 
 
@@ -70,8 +70,7 @@ def draw(path, histories, gaps, losses):
     weight.set(title="Weight of the best head on ...", xlabel="step", ylim=(-0.03, 1.03))
     places = range(len(gaps))
     for name, curve in losses.items():
-        style = STROKES_HERE.get(name) or STROKES[name] | {"color": COLOURS[name]}
-        table.plot(places, curve, marker="o", label=name, **style)
+        table.plot(places, curve, marker="o", label=name, **STYLES[name])
     table.axhline(CHANCE, color="black", ls=":", label="chance")
     table.set_xticks(places, [f"{gap:,}" for gap in gaps])
     table.set(title="Loss of the second reading", xlabel="symbols in between", ylabel="nats a symbol", ylim=(0, None))
