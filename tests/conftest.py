@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from minisink import CheckpointError, load
+from minisink.hf.package import installed
 from minisink.system.resources import shipped
 
 collect_ignore = ["golden/make.py", "golden/make_ids.py"]  # scripts: they need torch and llama.cpp
@@ -40,6 +42,16 @@ def stories_folder(shared):
     if not folder.is_dir():
         pytest.skip("needs ../shared/models/stories260K")
     return folder
+
+
+@pytest.fixture(scope="session")
+def smollm2():
+    """A real model from the package index, if it is installed."""
+    try:
+        installed("smollm2")
+    except CheckpointError as error:
+        pytest.skip(str(error))
+    return load("smollm2")
 
 
 @pytest.fixture(scope="module")

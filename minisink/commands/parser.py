@@ -15,11 +15,14 @@ from . import (
     growth,
     info,
     inspect,
+    pass_key,
     ppl,
     sink_count,
     sink_strength,
     sink_tokens,
+    streameval,
     train_backcopy,
+    train_induction,
     train_lm,
     why,
 )
@@ -42,11 +45,13 @@ FAMILIES = {
             "sink-strength": sink_strength,
             "sink-tokens": sink_tokens,
             "growth": growth,
+            "streameval": streameval,
+            "pass-key": pass_key,
         },
     ),
     "train": (
-        "grow a sink: a classroom experiment, or a language model",
-        {"backcopy": train_backcopy, "lm": train_lm},
+        "grow a sink or induction heads in the classroom, or a language model",
+        {"backcopy": train_backcopy, "induction": train_induction, "lm": train_lm},
     ),
 }
 

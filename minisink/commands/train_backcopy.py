@@ -1,15 +1,15 @@
 """``minisink train backcopy``: watch a sink form, in half a minute."""
 
 import json
-import sys
 import time
+from functools import partial
 from pathlib import Path
 
-from ..system.files import check_picture
 from ..system.terminal import wrap
 from ..training.backcopy import picture
 from ..training.backcopy.chain import Task
 from ..training.backcopy.toy import Toy
+from .classroom import check, watch
 
 PURPOSE = "watch a sink form in a one-layer model, in half a minute"
 EXAMPLE = "minisink train backcopy --softmax softmax1 --plot curves.png"
@@ -44,13 +44,7 @@ def run(args):
     ValueError
         For impossible options, and when the loss is no longer a number.
     """
-    for name, least in (("layers", 1), ("steps", 1), ("length", 4), ("workers", 1), ("seed", 0)):
-        if getattr(args, name) < least:
-            raise ValueError(f"--{name} is {getattr(args, name)}; it must be {least} or more")
-    if args.rate is not None and not 0 < args.rate < float("inf"):
-        raise ValueError(f"--rate is {args.rate}; it must be a number above 0")
-    if args.plot is not None:
-        check_picture(args.plot)
+    check(args, {"layers": 1, "steps": 1, "length": 4, "workers": 1, "seed": 0})
     started = time.perf_counter()
     task = Task.random(args.seed, starts_with_bos=not args.no_bos)
     toy = Toy(
@@ -59,7 +53,7 @@ def run(args):
         device=args.device,
     )  # fmt: skip
     first = "first" if args.no_bos else "BOS"
-    history = _watch(toy, args.steps, first)
+    history = watch(toy, args.steps, partial(picture.panel, n_steps=args.steps, first=first))
     row = history[-1][1]
     long = toy.stream()
     seconds = time.perf_counter() - started
@@ -69,25 +63,6 @@ def run(args):
         print(json.dumps({key: result[key] for key in KEYS}))
     if args.plot is not None:
         picture.draw(history, args.plot, first)
-
-
-def _watch(toy, n_steps, first):
-    """Train, showing what is seen now and then; list of (step, row)."""
-    live, every = sys.stdout.isatty(), max(1, n_steps // 40)
-    history = [(0, toy.look())]
-    highest = history[0][1]["loss"] - toy.floor
-    print(picture.panel(0, n_steps, history[0][1], highest, first), flush=True)
-    for step in range(1, n_steps + 1):
-        toy.step()
-        if step % every == 0 or step == n_steps:
-            history.append((step, toy.look()))
-            text = picture.panel(step, n_steps, history[-1][1], highest, first)
-            if live:  # write over the panel before: up as many lines, and clear each
-                text = f"\x1b[{text.count(chr(10)) + 1}A" + "".join(f"\x1b[2K{line}\n" for line in text.split("\n"))
-                print(text, end="", flush=True)
-            elif len(history) % 5 == 1 or step == n_steps:  # where nothing can be written over
-                print(text, flush=True)
-    return history
 
 
 def _explain(row, long, first, length, seconds):

@@ -4,6 +4,8 @@ import textwrap
 
 import numpy as np
 
+BAR = 26  # characters of a full bar, with its name and number in a line of 80
+
 
 def table(header, rows):
     """Lay out rows under a header; the first column to the left, numbers to the right.
@@ -77,6 +79,28 @@ def wrap(text, width=79):
     'one two\nthree'
     """
     return textwrap.fill(text, width)
+
+
+def bar(share, width=BAR):
+    """A share of 0 to 1 as a bar.
+
+    Parameters
+    ----------
+    share : float
+    width : int
+        Characters of a full one.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> bar(0.5, 8)
+    '####....'
+    """
+    full = round(min(1.0, max(0.0, share)) * width)
+    return "#" * full + "." * (width - full)
 
 
 def side_by_side(columns, *, rows=None, feet=(), width=79):

@@ -113,7 +113,7 @@ def strict_json(out):
 # Help ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, "bench", "train backcopy", "train lm"])
+@pytest.mark.parametrize("command", [*COMMANDS, "bench", "train backcopy", "train induction", "train lm"])
 def test_help_shows_an_example_that_parses(works, command):
     """Every command's --help ends in an example, which the parser takes."""
     out = works(*command.split(), "--help")
@@ -571,6 +571,7 @@ PICTURES = [
     ["bench", "--caches", 16, "--repeats", 1],
 ]
 PICTURES += [["reproduce", "growth"], ["train", "backcopy", "--steps", 3, "--length", 8]]
+PICTURES += [["train", "induction", "--steps", 3, "--texts", 1, "--gaps", 0]]
 
 
 @pytest.mark.parametrize("extra", [[], ["--json"]], ids=["text", "json"])
@@ -725,7 +726,10 @@ SCREENS = {
     "sink-strength": ["reproduce", "sink-strength"],
     "sink-tokens": ["reproduce", "sink-tokens"],
     "growth": ["reproduce", "growth"],
+    "streameval": ["reproduce", "streameval", "--model", "novels", "--caches", "64", "--queries", "2"],
+    "pass-key": ["reproduce", "pass-key", "--model", "novels"],
     "backcopy": ["train", "backcopy", "--steps", "3", "--length", "8"],
+    "induction": ["train", "induction", "--steps", "2", "--seeds", "2", "--texts", "1"],
     "help": ["--help"],
 }
 

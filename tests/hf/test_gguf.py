@@ -311,15 +311,6 @@ def test_a_package_that_is_not_there_is_answered_with_its_line(monkeypatch):
         minisink.load("smollm2")
 
 
-@pytest.fixture(scope="module")
-def smollm2():
-    try:
-        package.installed("smollm2")
-    except CheckpointError as error:
-        pytest.skip(str(error))
-    return minisink.load("smollm2")
-
-
 @pytest.mark.real
 def test_it_is_found_without_being_imported(smollm2):
     """Its own code needs packages that compile; nothing of it runs here."""

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minisink.system.terminal import chart, human_bytes, rolling_mean, table
+from minisink.system.terminal import bar, chart, human_bytes, rolling_mean, table
 
 cells = st.text(st.characters(categories=["L", "N", "P"]), min_size=1, max_size=8)
 numbers = st.lists(st.floats(-50, 50), min_size=1, max_size=40)
@@ -112,3 +112,7 @@ def test_bytes_are_given_in_the_largest_unit(n):
     assert abs(float(number) * scale - n) <= 0.05 * scale + 1e-6 * n
     assert float(number) <= 1024 or unit == "TiB"
     assert unit == "B" or float(number) >= 1
+
+
+def test_a_bar_stays_within_its_width():
+    assert [bar(share, 4) for share in (-1.0, 0.0, 0.5, 1.0, 7.0)] == ["....", "....", "##..", "####", "####"]

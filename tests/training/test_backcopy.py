@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minisink.commands.parser import make_parser
-from minisink.training.backcopy import chain, picture
+from minisink.training.backcopy import chain
 from minisink.training.backcopy import toy as backcopy
 
 ROOT = Path(__file__).parents[2]
@@ -71,8 +71,7 @@ def test_streaming_path_equals_training_path(kind):
     toy.step()
     ids, nll = toy.task.draw(np.random.default_rng([4, 3]), 3, 17)
     long = toy.stream(n_texts=3, n_tokens=17, seed=4)
-    weights = backcopy.as_weights(backcopy.arch, toy.config, toy.vector)
-    logits, _ = backcopy.arch.forward(ids[:, :-1], weights, toy.config)
+    logits, _ = toy.forward(ids[:, :-1])
     expected = toy.floor + backcopy.nll_of(logits, ids[:, 1:].reshape(-1)).mean() - nll[:, 1:].mean()
     assert all(math.isclose(value, expected, abs_tol=1e-5) for value in long.values())
 
@@ -129,7 +128,3 @@ def test_a_rate_too_high_says_at_which_step():
     toy.vector[:] = np.nan
     with pytest.raises(ValueError, match="step 1: the loss is nan"):
         toy.step()
-
-
-def test_bar_stays_within_its_width():
-    assert [picture.bar(share, 4) for share in (-1.0, 0.0, 0.5, 1.0, 7.0)] == ["....", "....", "##..", "####", "####"]

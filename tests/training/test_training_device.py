@@ -12,6 +12,7 @@ from minisink import llama
 from minisink.experiments import growth
 from minisink.training import data, loop
 from minisink.training import llama as arch
+from minisink.training import toy as toys
 from minisink.training.backcopy import toy as backcopy
 from minisink.training.backcopy.chain import Task
 from minisink.training.gradients import batch_gradient, batch_loss
@@ -60,7 +61,7 @@ def test_the_classroom_experiment_is_the_same(monkeypatch):
     host = backcopy.Toy(Task.random(0), **options)
     monkeypatch.setattr("device_array.DeviceArray", StricterArray)
     strict = SimpleNamespace(asarray=lambda array: StricterArray(np.array(array)))
-    monkeypatch.setattr(backcopy, "array_module", {"cuda": strict}.get)
+    monkeypatch.setattr(toys, "array_module", {"cuda": strict}.get)
     device = backcopy.Toy(Task.random(0), **options, device="cuda", workers=2)
     for _ in range(4):
         assert np.isclose(host.step(), device.step(), rtol=1e-4)

@@ -1,42 +1,17 @@
 """The backcopy experiment as it runs: in the terminal, and as a picture."""
 
 from ...system.files import whole_file
-
-BAR = 26  # characters of a full bar: a line is to fit in 80
-
-
-def bar(share, width=BAR):
-    """A share of 0 to 1 as a bar.
-
-    Parameters
-    ----------
-    share : float
-    width : int
-        Characters of a full one.
-
-    Returns
-    -------
-    str
-
-    Examples
-    --------
-    >>> bar(0.5, 8)
-    '####....'
-    """
-    full = round(min(1.0, max(0.0, share)) * width)
-    return "#" * full + "." * (width - full)
+from ...system.terminal import bar
 
 
-def panel(step, n_steps, row, highest, first="BOS"):
-    """What is known at a step, as lines of text.
+def panel(history, *, n_steps, first="BOS"):
+    """What is known at the last step, as lines of text.
 
     Parameters
     ----------
-    step, n_steps : int
-    row : dict
-        From `backcopy.Toy.look`.
-    highest : float
-        Loss above the floor at the beginning: a full bar.
+    history : list of (int, dict)
+        Step, and what `toy.Toy.look` saw; the loss above the floor at the first is a full bar.
+    n_steps : int
     first : str
         Name of the first token.
 
@@ -44,7 +19,8 @@ def panel(step, n_steps, row, highest, first="BOS"):
     -------
     str
     """
-    over = row["loss"] - row["floor"]
+    step, row = history[-1]
+    highest, over = (seen["loss"] - seen["floor"] for seen in (history[0][1], row))
     bars = [
         ("loss above the floor", over / highest if highest > 0 else 0.0, f"{over:.4f} nats (floor {row['floor']:.3f})"),
         (f"weight on {first}, idle", row["bos_from_nontrigger"], f"{row['bos_from_nontrigger']:.4f}"),
@@ -61,7 +37,7 @@ def draw(history, path, first="BOS"):
     Parameters
     ----------
     history : list of (int, dict)
-        Step, and what `backcopy.Toy.look` saw.
+        Step, and what `toy.Toy.look` saw.
     path : str or path
         File to write, whole or not at all; its ending says which kind.
     first : str

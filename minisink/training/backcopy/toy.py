@@ -1,47 +1,20 @@
 """A one-head model that learns the Bigram-Backcopy task of `chain`, and what can be seen inside it while it does."""
 
-import math
-
 import numpy as np
 
-from ... import llama
-from ...cache import KVCache, keep_sinks, keep_window
+from ...cache import keep_sinks, keep_window
 from ...loss import nll_of
-from ...model import Model
-from ...system.device import array_module, to_host
-from .. import llama as arch
-from ..gradients import batch_gradient
-from ..optimizer import SGD, AdamW, Schedule, clip
-from ..parameters import as_weights, decayed, initial_vector
+from ...methods import cache_for
+from ...system.device import to_host
+from .. import toy
+from ..optimizer import Schedule
 from .chain import BOS
 
 # Peak learning rates that work. What ReLU gives is not held to a sum of one, so it bears less.
 RATES = {"softmax": 5e-2, "softmax1": 5e-2, "relu": 2e-3, "sgd": 1.0}
 
 
-def make_config(task, n_layers=1, width=64, length=64, kind="softmax"):
-    """A Llama with attention only: one head, and an MLP of width 0, which adds nothing.
-
-    Parameters
-    ----------
-    task : Task
-    n_layers, width, length : int
-    kind : {"softmax", "softmax1", "relu"}
-
-    Returns
-    -------
-    llama.Config
-    """
-    if n_layers < 1:
-        raise ValueError(f"layers is {n_layers}; it must be 1 or more")
-    return llama.Config(
-        d_model=width, n_layers=n_layers, n_heads=1, n_kv_heads=1, head_dim=width, d_ff=0,
-        vocab_size=len(task.table), max_positions=length, bos=BOS if task.starts_with_bos else None,
-        softmax=kind,
-    )  # fmt: skip
-
-
-class Toy:
+class Toy(toy.Toy):
     """A small model that learns the task, and what can be seen inside it.
 
     Parameters
@@ -50,14 +23,13 @@ class Toy:
     n_layers : int
     kind : {"softmax", "softmax1", "relu"}
     optimizer : {"adamw", "sgd"}
-    n_steps, batch, length : int
+    n_steps, length : int
     rate : float, optional
         Peak learning rate; one of `RATES` by default.
     seed : int
-    workers : int
-        Threads; the numbers do not depend on it. On a GPU there is one.
-    device : str
-        "cpu" or "cuda".
+        Of the weights, the texts, and those that are watched.
+    **options
+        Of `training.toy.Toy`: batch, workers, device.
 
     Raises
     ------
@@ -65,37 +37,24 @@ class Toy:
         For a number out of range, or a device that is not there.
     """
 
-    def __init__(self, task, *, n_layers=1, kind="softmax", optimizer="adamw", n_steps=1200, batch=32, length=64,
-                 rate=None, seed=0, workers=1, device="cpu"):  # fmt: skip
-        if n_steps < 1:
-            raise ValueError(f"steps is {n_steps}; it must be 1 or more")
-        self.task, self.batch, self.length = task, batch, length
-        self.workers = workers if device == "cpu" else 1
-        self.xp = array_module(device)
-        self.config = make_config(task, n_layers, length=length, kind=kind)
-        self.vector = self.xp.asarray(initial_vector(arch, self.config, seed, std=0.05))
-        self.random = np.random.default_rng([seed, 1])
-        self.watched = task.draw(np.random.default_rng([seed, 2]), 64, length + 1)  # the same texts all along
-        if optimizer == "adamw":
-            part = decayed(arch, self.config)
-            self.optimizer = AdamW.for_vector(self.vector, part, betas=(0.9, 0.99), weight_decay=0.1)
-        else:
-            self.optimizer = SGD()
+    def __init__(self, task, *, n_layers=1, kind="softmax", optimizer="adamw", n_steps=1200, length=64, rate=None,
+                 seed=0, **options):  # fmt: skip
+        config = toy.attention_only(
+            vocab_size=len(task.table), length=length, n_layers=n_layers, n_heads=1, softmax=kind,
+            bos=BOS if task.starts_with_bos else None,
+        )  # fmt: skip
         rate = rate or RATES[optimizer if optimizer == "sgd" else kind]
-        self.schedule = Schedule(rate, n_steps, warmup=20, decay=0.7, final=0.1)
+        schedule = Schedule(rate, n_steps, warmup=20, decay=0.7, final=0.1)
+        super().__init__(
+            config, schedule=schedule, std=0.05, weight_decay=0.1, optimizer=optimizer, seed=seed, **options
+        )
+        self.task, self.length = task, length
+        self.watched = task.draw(np.random.default_rng([seed, 2]), 64, length + 1)  # the same texts all along
         self.floor = task.floor(length)
-        self.n_steps_done = 0
 
-    def step(self):
-        """Learn from one batch; the loss before, in nats. ValueError when it is not finite."""
-        ids = self.xp.asarray(self.task.draw(self.random, self.batch, self.length + 1)[0])
-        loss, gradient = batch_gradient(arch, self.config, self.vector, ids[:, :-1], ids[:, 1:], workers=self.workers)
-        norm = clip(gradient, 1.0)
-        if not math.isfinite(loss + norm):
-            raise ValueError(f"step {self.n_steps_done + 1}: the loss is {loss}; a lower --rate may help")
-        self.optimizer.step(self.vector, gradient, self.schedule.rate(self.n_steps_done))
-        self.n_steps_done += 1
-        return loss
+    def draw(self):
+        """Texts of the chain."""
+        return self.task.draw(self.random, self.batch, self.length + 1)[0]
 
     def look(self):
         """What the model does on texts it does not learn from.
@@ -112,8 +71,7 @@ class Toy:
         """
         ids, nll = self.watched
         inputs, targets = ids[:, :-1], ids[:, 1:]
-        weights = as_weights(arch, self.config, self.vector)
-        logits, saved = arch.forward(self.xp.asarray(inputs), weights, self.config)
+        logits, saved = self.forward(inputs)
         trigger = self.task.is_trigger(inputs)
         # not query 0, which sees itself only, nor query 1: without BOS a trigger there looks back at the first token
         from_trigger, from_other = trigger[:, 2:], ~trigger[:, 2:]
@@ -146,16 +104,13 @@ class Toy:
         """
         ids, floor = self.task.draw(np.random.default_rng([seed, 3]), n_texts, n_tokens)
         policies = {"window": keep_window(self.length), "streaming": keep_sinks(1, self.length - 1), "dense": None}
-        model = Model(self.config, as_weights(arch, self.config, self.vector), name="backcopy")
+        model = self.as_model("backcopy")
         result = {}
         for method, policy in policies.items():
             total = 0.0
             for text in ids:
-                cache = None if policy is None else self._empty_cache(policy)
+                cache = None if policy is None else cache_for(model, policy)
                 logits = model.forward(text[:-1], cache=cache)
                 total += float(nll_of(logits, text[1:]).mean(dtype=np.float64))
             result[f"{method}_nll"] = self.floor + total / n_texts - float(floor[:, 1:].mean())
         return result
-
-    def _empty_cache(self, policy):
-        return KVCache(self.config.n_layers, 1, self.config.head_dim, policy, like=self.vector)

@@ -1,0 +1,40 @@
+"""What the classroom commands share: the checks of their options, and a training as it is watched."""
+
+import sys
+
+from ..system.files import check_picture
+
+LOOKS = 40  # times one looks at a training
+
+
+def check(args, least):
+    """Refuse a number below the least of its option, a rate that is none, and a picture that cannot be drawn."""
+    for name, lowest in least.items():
+        if getattr(args, name) < lowest:
+            option = name.replace("_", "-")
+            raise ValueError(f"--{option} is {getattr(args, name)}; it must be {lowest} or more")
+    if args.rate is not None and not 0 < args.rate < float("inf"):
+        raise ValueError(f"--rate is {args.rate}; it must be a number above 0")
+    if args.plot is not None:
+        check_picture(args.plot)
+
+
+def watch(toy, n_steps, panel):
+    """Train, showing what is seen now and then; list of (step, row), the last of the end.
+
+    `panel` makes lines of text of such a list: the last row, beside the first.
+    """
+    live, every = sys.stdout.isatty(), max(1, n_steps // LOOKS)
+    history = [(0, toy.look())]
+    print(panel(history), flush=True)
+    for step in range(1, n_steps + 1):
+        toy.step()
+        if step % every == 0 or step == n_steps:
+            history.append((step, toy.look()))
+            text = panel(history)
+            if live:  # write over the panel before: up as many lines, and clear each
+                text = f"\x1b[{text.count(chr(10)) + 1}A" + "".join(f"\x1b[2K{line}\n" for line in text.split("\n"))
+                print(text, end="", flush=True)
+            elif len(history) % 5 == 1 or step == n_steps:  # where nothing can be written over
+                print(text, flush=True)
+    return history

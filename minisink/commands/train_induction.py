@@ -1,0 +1,129 @@
+"""``minisink train induction``: what streaming forgets, and what comes back, on a model trained here."""
+
+import json
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from ..system.terminal import table, wrap
+from ..training.induction import gaps as experiment
+from ..training.induction import picture
+from ..training.induction.segments import CHANCE, SEGMENT
+from ..training.induction.toy import LENGTH, Toy, bump
+from .classroom import check, watch
+from .common import progress
+
+PURPOSE = "grow induction heads in ten seconds, then see what each cache remembers"
+EXAMPLE = "minisink train induction --seeds 1 --plot induction.png"
+
+
+def add_options(parser):
+    """Add the options of ``induction`` to `parser`."""
+    add = parser.add_argument
+    add("--gaps", nargs="+", type=int, default=list(experiment.GAPS), metavar="N",
+        help="symbols between two readings (%(default)s)")  # fmt: skip
+    add("--cache", type=int, default=experiment.CACHE, metavar="N", help="slots: one sink and a window (%(default)s)")
+    add("--n-blocks", type=int, default=experiment.N_BLOCKS, metavar="N", help="blocks brought back (%(default)s)")
+    add("--block", type=int, default=experiment.BLOCK, metavar="N", help="tokens in a block (%(default)s)")
+    add("--texts", type=int, default=8, metavar="N", help="read after each gap (%(default)s)")
+    add("--seeds", type=int, default=3, metavar="N", help="trainings, for a mean and its spread (%(default)s)")
+    add("--seed", type=int, default=0, metavar="N", help="of the first of them (%(default)s)")
+    add("--layers", type=int, default=2, metavar="N", help="attention layers (%(default)s; one cannot learn it)")
+    add("--steps", type=int, default=600, metavar="N", help="of 32 texts (%(default)s)")
+    add("--rate", type=float, metavar="X", help="peak learning rate (0.01)")
+    add("--workers", type=int, default=1, metavar="N", help="threads (%(default)s)")
+    add("--device", default="cpu", help="cpu or cuda (%(default)s)")
+    add("--plot", type=Path, metavar="FILE", help="draw the curves (needs matplotlib)")
+    add("--json", action="store_true", help="end with one line of JSON")
+
+
+def run(args):
+    """Run ``minisink train induction``.
+
+    Raises
+    ------
+    ValueError
+        For impossible options, and when the loss is no longer a number.
+    """
+    least = {"cache": 2, "n_blocks": 0, "block": 1, "texts": 1, "seeds": 1, "seed": 0}
+    check(args, least | {"layers": 1, "steps": 1, "workers": 1})
+    if min(args.gaps) < 0:
+        raise ValueError(f"--gaps has {min(args.gaps)}; a gap is 0 or more symbols")
+    sizes = {"cache": args.cache, "n_blocks": args.n_blocks, "block": args.block}
+    trainings, models = [], []
+    for seed in range(args.seed, args.seed + args.seeds):
+        started = time.perf_counter()
+        toy = Toy(n_layers=args.layers, n_steps=args.steps, rate=args.rate, seed=seed, workers=args.workers,
+                  device=args.device)  # fmt: skip
+        history = watch(toy, args.steps, partial(_panel, n_steps=args.steps, seed=seed))
+        seconds = time.perf_counter() - started
+        trainings.append({"seed": seed, "seconds": seconds, "bump": bump(history), "history": history})
+        models.append(toy.as_model("induction"))
+    started = time.perf_counter()
+    found = _measure(args, models, sizes)  # (seeds, methods, gaps)
+    seconds = time.perf_counter() - started
+    names = list(experiment.methods(**sizes))
+    means = dict(zip(names, found.mean(axis=0).tolist(), strict=True))
+    said = experiment.finding(means, args.gaps, **sizes)
+    _show(args, trainings, names, found, said, seconds)
+    if args.json:
+        print(json.dumps(_as_json(args, trainings, names, found, said, seconds)))
+    if args.plot is not None:
+        picture.draw(args.plot, [one["history"] for one in trainings], args.gaps, means)
+
+
+def _panel(history, *, n_steps, seed):
+    return f"seed {seed}, {picture.panel(history, n_steps=n_steps)}"
+
+
+def _measure(args, models, sizes):
+    """The losses, (seeds, methods, gaps): each model reads texts of its own."""
+    n_tokens = sum(1 + 2 * SEGMENT + gap for gap in args.gaps) * args.texts * len(experiment.methods(**sizes))
+    found = []
+    with progress(n_tokens * len(models), "reading") as bar:
+        for seed, model in enumerate(models, args.seed):
+            options = {"gaps": args.gaps, "n_texts": args.texts, "seed": seed, **sizes}
+            found.append(list(experiment.run(model, **options, on_progress=bar.update).values()))
+    return np.array(found)
+
+
+def _show(args, trainings, names, found, said, seconds):
+    """The table, and what it says."""
+    mean, spread = found.mean(axis=0), found.std(axis=0, ddof=1) if args.seeds > 1 else None
+    several = f"mean and deviation of {args.seeds} trainings" if args.seeds > 1 else "one training"
+    print("\n" + wrap(
+        f"A segment of {SEGMENT} symbols, a gap, the segment again: nats a symbol of the second reading, {several} "
+        f"on texts of {LENGTH} tokens. Chance is {CHANCE:.2f}. All but dense have {args.cache} slots: a window, or one "
+        f"sink and a window; retrieval sees {args.n_blocks} blocks of {args.block} evicted tokens besides."
+    ) + "\n")  # fmt: skip
+    rows = []
+    for i, name in enumerate(names):
+        cells = [f"{x:.2f}" + ("" if spread is None else f" ±{spread[i, j]:.2f}") for j, x in enumerate(mean[i])]
+        rows.append([name, *cells])
+    print(table(["method", *(f"gap {gap:,}" for gap in args.gaps)], rows))
+    print()
+    for line in said:
+        print(wrap(line))
+    bumps = [f"the bump at step {one['bump']}" if one["bump"] else "no bump" for one in trainings]
+    trained = ", ".join(f"{one['seconds']:.1f} s ({b})" for one, b in zip(trainings, bumps, strict=True))
+    print("\n" + wrap(f"trained in {trained}; read in {seconds:.1f} s"))
+
+
+def _as_json(args, trainings, names, found, said, seconds):
+    """What a script may want."""
+    keys = ("first", "second", "previous", "induction")
+    return {
+        "chance": CHANCE, "gaps": args.gaps, "reading_seconds": round(seconds, 2),
+        "trainings": [
+            {"seed": one["seed"], "seconds": round(one["seconds"], 2), "bump": one["bump"]}
+            | {key: one["history"][-1][1][key] for key in keys}
+            for one in trainings
+        ],
+        "rows": [
+            {"method": name, "mean": found[:, i].mean(axis=0).tolist(), "by_seed": found[:, i].tolist()}
+            for i, name in enumerate(names)
+        ],
+        "finding": said,
+    }  # fmt: skip

@@ -1,0 +1,144 @@
+"""What each method remembers after a gap: the whole paper in one table.
+
+A segment is read, then `gap` other symbols, then the segment again: what do its symbols cost now? The cache has a few
+slots, so the first reading has left it; and the longest texts are many times as long as any of the training.
+"""
+
+import warnings
+
+import numpy as np
+
+from ...loss import token_nll
+from .segments import CHANCE, SEGMENT, ask
+from .toy import LENGTH
+
+GAPS = (0, 20, 200, 1000)
+CACHE = 16  # slots: one sink and a window, or a window of them all
+N_BLOCKS, BLOCK = 2, 4
+
+
+def methods(cache=CACHE, n_blocks=N_BLOCKS, block=BLOCK):
+    """The rows of the table: a name, and options of `loss.token_nll`.
+
+    Parameters
+    ----------
+    cache : int
+        Slots, 2 or more.
+    n_blocks, block : int
+        What retrieval brings back.
+
+    Returns
+    -------
+    dict of str to dict
+    """
+    if cache < 2:
+        raise ValueError(f"a cache of {cache} cannot hold a sink and a window: give it 2 tokens or more")
+    slots = {"n_sinks": 1, "window": cache - 1}
+    fetched = slots | {"method": "retrieval", "n_blocks": n_blocks, "block": block}
+    return {
+        "dense": {"method": "dense"},
+        "window": {"method": "window", "window": cache},
+        "streaming": slots,
+        "retrieval": fetched,
+        "retrieval, original": fetched | {"positions": "original"},
+        "retrieval, random": fetched | {"select": "random"},
+    }
+
+
+def run(model, *, gaps=GAPS, n_texts=8, seed=0, on_progress=lambda n_tokens: None, **sizes):
+    """The loss of the second reading, by every method after every gap.
+
+    Parameters
+    ----------
+    model : Model
+        Of `Toy.as_model`.
+    gaps : sequence of int
+    n_texts : int
+        Of each gap; the same for every method.
+    seed : int
+        Of the texts.
+    on_progress : callable
+        Called with the number of tokens a method has just read.
+    **sizes
+        Of `methods`.
+
+    Returns
+    -------
+    dict of str to list of float
+        By method, nats a symbol after each gap: the mean over the symbols that can be known.
+    """
+    rows = methods(**sizes)
+    texts = {gap: ask(np.random.default_rng([seed, 3]), n_texts, gap) for gap in gaps}
+    losses = {name: [] for name in rows}
+    with warnings.catch_warnings():  # that original positions go beyond the trained length is what is shown
+        warnings.filterwarnings("ignore", "positions='original'", UserWarning)
+        for name, options in rows.items():
+            for ids in texts.values():
+                total = 0.0
+                for text in ids:
+                    total += float(token_nll(model, text, **options)[1 - SEGMENT :].mean(dtype=np.float64))
+                    on_progress(len(text))
+                losses[name].append(total / n_texts)
+    return losses
+
+
+def finding(losses, gaps, *, cache=CACHE, n_blocks=N_BLOCKS, block=BLOCK):
+    """What the table says, a sentence a method, with the numbers it was read off.
+
+    It is read at one gap: the first whose texts are longer than those of the training, and whose first reading has
+    left the cache; and beside it what a model knows that sees all, within the trained length.
+
+    Parameters
+    ----------
+    losses : dict of str to list of float
+        Of `run`, or means over several.
+    gaps : sequence of int
+    cache, n_blocks, block : int
+
+    Returns
+    -------
+    list of str
+    """
+    within = [i for i, gap in enumerate(gaps) if _length(gap) <= LENGTH]
+    beyond = [i for i, gap in enumerate(gaps) if _length(gap) > LENGTH and gap >= cache]
+    if not within or not beyond:
+        return [f"No finding: it takes a gap of up to {LENGTH - _length(0)} symbols, and a longer one."]
+    at = min(beyond, key=lambda i: gaps[i])
+    last = max(within, key=lambda i: gaps[i])
+    known, dense = losses["dense"][last], losses["dense"][at]
+    if CHANCE - known < 0.5:
+        return [f"Nothing was learned: {known:.2f} nats at a gap of {gaps[last]}, chance is {CHANCE:.2f}."]
+    window, streaming, best, original, random = (losses[name][at] for name in list(losses)[1:])
+    back = {name: _share_back(x, streaming, known) for name, x in (("best", best), ("random", random))}
+    keys = n_blocks * block
+    legal = f"; at their original positions {original:.2f}" if abs(original - best) > 0.15 else ""
+    return [
+        f"Streaming {_beside(streaming, 'forgets', 'remembers something', 'is misled')}: {streaming:.2f} nats, where "
+        f"chance is {CHANCE:.2f}. What has left the cache is gone.",
+        f"A window without its sink is {_beside(window, 'at', 'better than', 'worse than')} chance: {window:.2f}.",
+        f"Dense attention sees everything and {_beside(dense, 'knows nothing', 'still copies', 'is misled')} beyond "
+        f"its trained length of {LENGTH}: {dense:.2f}, where within it it has {known:.2f}.",
+        f"The {keys} right keys at a legal distance bring back {_of_what(back['best'])}: {best:.2f}{legal}.",
+        f"As many keys drawn by lot bring back {_of_what(back['random'])}: {random:.2f}.",
+    ]
+
+
+def _length(gap):
+    """Tokens of a text that the model reads: all but the last, which is predicted only."""
+    return 2 * SEGMENT + gap
+
+
+def _beside(nll, same, below, above):
+    """One of three words: about chance, below it, above it."""
+    return same if abs(nll - CHANCE) <= 0.15 else below if nll < CHANCE else above
+
+
+def _share_back(nll, forgotten, known):
+    """How much of the way from what streaming has to what dense attention has within its length."""
+    return (forgotten - nll) / (forgotten - known)
+
+
+def _of_what(share):
+    if share > 0.9:
+        return f"almost all of what was forgotten ({share:.0%})"
+    return f"{share:.0%} of what was forgotten" if share > 0.1 else "nothing"

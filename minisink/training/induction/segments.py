@@ -1,0 +1,76 @@
+"""The induction task: the smallest world in which something can be remembered, and forgotten.
+
+A text of symbols drawn by lot cannot be predicted: every symbol costs log(32) nats, chance. Unless it was there
+before: a *segment* that is read a second time can be copied, by a head that finds where the present symbol stood
+before and takes what came after it (Olsson et al., arXiv:2209.11895). Two layers learn that and one cannot: a head of
+the first marks each token with the one before it, a head of the second looks the mark up.
+
+::
+
+    BOS  k c a m  r s  k c a m  k c a m  u e b ...     segment, a gap or none, the segment twice more; the next one
+    BOS  k c a m  r s t u e h ... l d  k c a m         what is asked: how much of it is known after so long a gap
+"""
+
+import math
+
+import numpy as np
+
+BOS = 0
+N_SYMBOLS = 32
+VOCABULARY = N_SYMBOLS + 1  # BOS is no symbol
+SEGMENT = 12  # symbols that a text of `ask` holds twice
+CHANCE = math.log(N_SYMBOLS)  # nats a symbol: the loss of one who remembers nothing
+
+
+def rows(random, n_rows, length):
+    """Texts to learn from.
+
+    Each is BOS and then, over and over, a segment of 4 to 19 symbols, half the time a gap of up to 15 others, and the
+    segment twice more. (Where repeats are rarer than that, nothing is learned for a long time.)
+
+    Parameters
+    ----------
+    random : numpy.random.Generator
+    n_rows, length : int
+        B and T.
+
+    Returns
+    -------
+    ndarray of shape (B, T), int64
+    """
+    ids = np.full((n_rows, length), BOS, np.int64)
+    for row in ids:
+        t = 1
+        while t < length:
+            segment = _symbols(random, random.integers(4, 20))
+            gap = _symbols(random, random.integers(0, 16) * random.integers(0, 2))
+            unit = np.concatenate((segment, gap, segment, segment))[: length - t]
+            row[t : t + len(unit)] = unit
+            t += len(unit)
+    return ids
+
+
+def ask(random, n_rows, gap):
+    """Texts that ask: BOS, a segment, `gap` other symbols, the segment again.
+
+    Parameters
+    ----------
+    random : numpy.random.Generator
+    n_rows, gap : int
+        B, and the symbols between the two readings, 0 or more.
+
+    Returns
+    -------
+    ndarray of shape (B, 1 + SEGMENT + gap + SEGMENT), int64
+        All but the first symbol of the second reading, that is the last ``SEGMENT - 1``, can be known.
+    """
+    if gap < 0:
+        raise ValueError(f"gap is {gap}; it must be 0 or more symbols")
+    ids = np.full((n_rows, 1 + SEGMENT + gap + SEGMENT), BOS, np.int64)
+    ids[:, 1:-SEGMENT] = _symbols(random, (n_rows, SEGMENT + gap))
+    ids[:, -SEGMENT:] = ids[:, 1 : 1 + SEGMENT]
+    return ids
+
+
+def _symbols(random, shape):
+    return random.integers(1, VOCABULARY, shape)

@@ -1,0 +1,90 @@
+"""A model of two layers in which induction heads grow, and what can be seen inside it while they do."""
+
+import numpy as np
+
+from ...loss import nll_of
+from ...system.device import to_host
+from .. import toy
+from ..optimizer import Schedule
+from .segments import BOS, CHANCE, SEGMENT, VOCABULARY, ask, rows
+
+LENGTH = 48  # tokens a text in training
+WATCHED_GAP = 20  # of the texts that are watched: 45 tokens, within the trained length
+RATE = 1e-2  # peak learning rate
+
+
+class Toy(toy.Toy):
+    """A small model that learns to read a segment the second time out of memory.
+
+    Parameters
+    ----------
+    n_layers : int
+    n_steps : int
+    rate : float, optional
+        Peak learning rate; `RATE` by default.
+    seed : int
+        Of the weights, the texts, and those that are watched.
+    **options
+        Of `training.toy.Toy`: batch, workers, device.
+
+    Raises
+    ------
+    ValueError
+        For a number out of range, or a device that is not there.
+    """
+
+    def __init__(self, *, n_layers=2, n_steps=600, rate=None, seed=0, **options):
+        config = toy.attention_only(vocab_size=VOCABULARY, length=LENGTH, n_layers=n_layers, n_heads=2, bos=BOS)
+        schedule = Schedule(rate or RATE, n_steps, warmup=50, decay=0.3)
+        super().__init__(config, schedule=schedule, std=0.1, weight_decay=0.3, seed=seed, **options)
+        self.watched = ask(np.random.default_rng([seed, 2]), 32, WATCHED_GAP)  # the same texts all along
+
+    def draw(self):
+        """Texts of segments."""
+        return rows(self.random, self.batch, LENGTH + 1)
+
+    def look(self):
+        """What the model does on texts it does not learn from.
+
+        Returns
+        -------
+        dict
+            ``first`` and ``second``: nats a symbol of a segment, read for the first time (nobody beats chance) and
+            again. ``previous``: the most weight that any head gives the token just before; ``induction``: that any
+            head gives, in the second reading, the token after the present one's first reading. Both are means over
+            queries; ``previous_head`` and ``induction_head`` say which head it is, as (layer, head).
+        """
+        inputs, targets = self.watched[:, :-1], self.watched[:, 1:]
+        logits, saved = self.forward(inputs)
+        nll = nll_of(logits, targets.reshape(-1)).reshape(targets.shape)
+        again = np.arange(1 - SEGMENT, 0) + inputs.shape[1]  # the queries of the second reading that can know the next
+        later = np.arange(2, inputs.shape[1])
+        previous, induction = {}, {}
+        for i, kept in enumerate(saved["layers"]):
+            pattern = to_host(kept["pattern"]).mean(axis=0)  # (B, H, T, T) -> (H, T, T)
+            for head, weight in enumerate(pattern):
+                previous[i, head] = float(weight[later, later - 1].mean())
+                induction[i, head] = float(weight[again, 2 + np.arange(SEGMENT - 1)].mean())
+        return {
+            "first": float(nll[:, :SEGMENT].mean()),
+            "second": float(nll[:, 1 - SEGMENT :].mean()),
+            "previous": max(previous.values()),
+            "induction": max(induction.values()),
+            "previous_head": max(previous, key=previous.__getitem__),
+            "induction_head": max(induction, key=induction.__getitem__),
+        }
+
+
+def bump(history):
+    """The step at which induction set in: the first that is seen with less than half of chance, or None.
+
+    Parameters
+    ----------
+    history : list of (int, dict)
+        Step, and what `Toy.look` saw.
+
+    Returns
+    -------
+    int or None
+    """
+    return next((step for step, row in history if row["second"] < CHANCE / 2), None)

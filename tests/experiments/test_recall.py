@@ -1,0 +1,111 @@
+"""What is asked of a text: where the answers stand, how they are scored, and what is said of them."""
+
+import math
+
+import numpy as np
+import pytest
+import tiny
+from folders import words
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import minisink
+from minisink.experiments.recall import Asked, finding, measure, score, tokens_of
+from minisink.generation import generate
+
+
+@pytest.fixture(scope="module")
+def novels():
+    return minisink.load("novels")
+
+
+def model_of(tokenizer=None):
+    """A tiny model, in float64."""
+    made = tiny.make()
+    return minisink.Model(made.config, made.weights, tokenizer, name="tiny")
+
+
+@settings(max_examples=40)
+@given(before=st.text("ab <>\n7é€", max_size=12), after=st.text("ab <>\n7é€", max_size=12), bos=st.booleans())
+def test_the_tokens_of_a_place_hold_its_characters(novels, before, after, bos):
+    """All of them, and no token beside them does."""
+    text = f"{before}12345{after}"
+    ids, ((start, stop),) = tokens_of(novels, text, [(len(before), len(before) + 5)], bos=bos)
+    assert (ids == novels.encode(text, bos=bos)).all()
+    assert "12345" in novels.decode(ids[start:stop])
+    assert "12345" not in novels.decode(ids[start + 1 : stop]) and "12345" not in novels.decode(ids[start : stop - 1])
+
+
+def test_a_model_that_cannot_be_asked_says_so():
+    with pytest.raises(ValueError, match="has no tokenizer"):
+        tokens_of(model_of(), "1 12345", [(2, 7)])
+    with pytest.raises(ValueError, match="its tokenizer reads '12345' as 'w0'"):
+        tokens_of(model_of(words(17)), "w1 12345", [(3, 8)])
+
+
+SLOTS = {"n_sinks": 1, "window": 6}
+OPTIONS = [{"method": "dense"}, {"method": "window", "window": 7}, SLOTS, SLOTS | {"readable": True}]
+OPTIONS += [SLOTS | {"method": "retrieval", "n_blocks": 2, "block": 3}]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("chunk", [1, 4, 100])
+def test_an_answer_is_scored_by_its_loss_and_by_greedy_decoding(options, chunk):
+    """What `token_nll` says of its tokens; exact where `generate`, given the text before, writes it."""
+    model, ids = model_of(), np.array(tiny.ids(24, 3))
+    with_greedy = np.concatenate((ids, list(generate(model, ids, max_new_tokens=3, **options))))
+    answers = [(9, 11), (12, 15), (17, 18), (24, 27)]
+    asked = Asked(with_greedy, answers, [(2, 4)] * 4)
+    nll, exact = score(model, asked, chunk=chunk, **options)
+    whole = minisink.token_nll(model, with_greedy, **options)
+    np.testing.assert_allclose(nll, [whole[a - 1 : b - 1].mean() for a, b in answers], rtol=1e-6)
+    for (a, b), said in zip(answers, exact, strict=True):
+        written = list(generate(model, with_greedy[:a], max_new_tokens=b - a, **options))
+        assert said == (written == with_greedy[a:b].tolist())
+    assert exact[-1] and not exact.all()
+    assert asked.back == [7, 10, 15, 22]
+
+
+def test_no_text_after_the_last_answer_is_read():
+    model, ids = model_of(), np.array(tiny.ids(24, 3))
+    seen = []
+    score(model, Asked(ids, [(3, 5)], [(1, 2)]), **SLOTS, chunk=2, on_progress=seen.append)
+    assert seen == [2, 2]
+
+
+def test_a_method_that_reads_again_is_refused():
+    with pytest.raises(ValueError, match="'recompute' reads its text again"):
+        score(model_of(), Asked(np.array([1, 2]), [(1, 2)], [(0, 1)]), method="recompute")
+
+
+def test_a_row_counts_what_was_in_the_cache():
+    """An answer is in the cache while its telling is no more than a window back; a cache of sinks alone is none."""
+    model, ids = model_of(), np.array(tiny.ids(24, 3))
+    texts = [Asked(ids, [(9, 12)], [(4, 7)]), Asked(ids, [(10, 13)], [(4, 7)])]
+    rows = {cache: measure(model, texts, method="streaming", cache=cache, n_sinks=1) for cache in (5, 6, 7)}
+    assert [row["in_cache"] for row in rows.values()] == [False, None, True]
+    assert rows[5]["back"] == [5, 6] and rows[5]["asked"] == 2
+    assert math.isclose(rows[5]["chance"], math.log(90_000) / 3)
+    alone = [score(model, text, n_sinks=1, window=4)[0][0] for text in texts]
+    assert math.isclose(rows[5]["nll"], np.mean(alone), rel_tol=1e-9)
+    dense = measure(model, texts, method="dense", cache=None)
+    assert dense["in_cache"] is True and dense["cache"] is None
+    assert measure(model, texts, method="window", cache=6, n_sinks=9)["in_cache"] is True
+    with pytest.raises(ValueError, match="a cache of 4 tokens cannot hold 4 sinks"):
+        measure(model, texts, method="streaming", cache=4)
+
+
+def row(method, in_cache, nll, exact, asked=2):
+    return {"method": method, "in_cache": in_cache, "nll": nll, "exact": exact, "asked": asked, "chance": 2.28}
+
+
+def test_the_finding_says_what_is_known_in_the_cache_and_out_of_it():
+    rows = [row("streaming", True, 0.5, 2), row("streaming", None, 1.0, 1), row("streaming", False, 3.0, 0)]
+    rows += [row("streaming", False, 2.0, 0, asked=6), row("dense", True, 0.25, 2), row("retrieval", None, 1.0, 1)]
+    assert finding(rows) == [
+        "streaming: in the cache 0.50 nats a token, 2 of 2 recalled exactly; "
+        "out of it 2.25 nats a token, 0 of 8 recalled exactly.",
+        "dense: all of it in sight 0.25 nats a token, 2 of 2 recalled exactly.",
+        "retrieval: always half in the cache.",
+        "Chance, for one who knows that there are five digits, is 2.28.",
+    ]
