@@ -39,7 +39,7 @@ def test_every_import_is_declared():
             elif isinstance(node, ast.ImportFrom) and node.level == 0:
                 imported.add(node.module.partition(".")[0])
     needed = {line.partition(">")[0] for line in lines("options", "install_requires")}
-    optional = {"matplotlib", "cupy", "gguf"}
+    optional = {"matplotlib", "cupy", "gguf", "jinja2"}
     assert imported - set(sys.stdlib_module_names) - {"minisink"} <= needed | optional
 
 
