@@ -64,7 +64,9 @@ def run(args):
         tokens = map(itemgetter(0), zip(tokens, written, strict=False))
         print(prompt, end="", flush=True)
         try:
-            _show(text_stream(model.tokenizer, tokens, after=ids))
+            for piece in text_stream(model.tokenizer, tokens, after=ids):
+                print(piece, end="", flush=True)
+            print()
         except KeyboardInterrupt:  # how an endless stream ends
             print(flush=True)
             n_written = next(written)
@@ -88,7 +90,9 @@ def _go_on(args, model, prompt):
     print(prompt, end="", flush=True)
     with interrupts_wait() as stop:
         tokens = stream.write(stream.read(ids), args.max_new_tokens or None, _ends(args, model))
-        _show(text_stream(model.tokenizer, _until(stop, tokens), after=[*before, *ids]))
+        for piece in text_stream(model.tokenizer, _until(stop, tokens), after=[*before, *ids]):
+            print(piece, end="", flush=True)
+        print()
         stream.save(args.state)
     if stop:
         print(f"minisink: stopped; {args.state} holds {stream.n_seen:,} tokens read", file=sys.stderr)
@@ -105,12 +109,6 @@ def _until(stop, tokens):
 def _ends(args, model):
     """What ends the text: nothing does, if it is to go on until Ctrl-C."""
     return model.config.eos if args.max_new_tokens else ()
-
-
-def _show(pieces):
-    for piece in pieces:
-        print(piece, end="", flush=True)
-    print()
 
 
 def _kept(model, n_tokens, options):
