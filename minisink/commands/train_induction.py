@@ -23,7 +23,7 @@ def add_options(parser):
     """Add the options of ``induction`` to `parser`."""
     add = parser.add_argument
     add("--gaps", nargs="+", type=int, default=list(experiment.GAPS), metavar="N",
-        help="symbols between two readings (%(default)s)")  # fmt: skip
+        help="symbols between two readings (0 20 200 1000)")  # fmt: skip
     add("--cache", type=int, default=experiment.CACHE, metavar="N", help="slots: one sink and a window (%(default)s)")
     add("--n-blocks", type=int, default=experiment.N_BLOCKS, metavar="N", help="blocks brought back (%(default)s)")
     add("--block", type=int, default=experiment.BLOCK, metavar="N", help="tokens in a block (%(default)s)")

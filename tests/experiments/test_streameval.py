@@ -54,6 +54,13 @@ def test_every_answer_stands_so_many_lines_back_and_nowhere_else(seed, sizes):
     assert text.endswith(f"{text[slice(*answers[-1])]}>\n")
 
 
+def test_no_value_is_told_twice_in_a_long_record():
+    """Of 2,000 drawn one by one from 90,000, twenty would be there before."""
+    text, _, _ = streameval.record(np.random.default_rng(0), distance=1999, n_queries=1)
+    values = [value for is_query, _, value in lines_of(text) if not is_query]
+    assert len(values) == len(set(values)) == 2000
+
+
 def test_the_paper_s_protocol_is_a_query_every_ten_lines_for_twenty_back():
     text, _, _ = streameval.record(np.random.default_rng(0), distance=20, n_queries=3)
     lines = lines_of(text)

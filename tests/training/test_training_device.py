@@ -16,6 +16,8 @@ from minisink.training import toy as toys
 from minisink.training.backcopy import toy as backcopy
 from minisink.training.backcopy.chain import Task
 from minisink.training.gradients import batch_gradient, batch_loss
+from minisink.training.induction import gaps
+from minisink.training.induction import toy as induction
 from minisink.training.loop import Training, run
 from minisink.training.optimizer import AdamW, clip
 from minisink.training.parameters import decayed, share
@@ -68,6 +70,25 @@ def test_the_classroom_experiment_is_the_same(monkeypatch):
     assert isinstance(device.vector, StricterArray)
     assert device.look() == pytest.approx(host.look(), rel=1e-4)
     assert device.stream(1, 30) == pytest.approx(host.stream(1, 30), rel=1e-4)
+
+
+def test_induction_is_the_same(monkeypatch):
+    """Learning, looking and the table of `train induction`, with every array on the device."""
+    options, sizes = {"n_steps": 4, "batch": 2}, {"gaps": (0, 9), "n_texts": 1, "cache": 8}
+    host = induction.Toy(**options)
+    monkeypatch.setattr("device_array.DeviceArray", StricterArray)
+    strict = SimpleNamespace(asarray=lambda array: StricterArray(np.array(array)))
+    monkeypatch.setattr(toys, "array_module", {"cuda": strict}.get)
+    device = induction.Toy(**options, device="cuda", workers=2)
+    for _ in range(4):
+        assert np.isclose(host.step(), device.step(), rtol=1e-4)
+    ours, theirs = device.look(), host.look()
+    assert {name: ours[name] for name in ("first", "second", "previous", "induction")} == pytest.approx(
+        {name: theirs[name] for name in ("first", "second", "previous", "induction")}, rel=1e-3
+    )
+    ours, theirs = (gaps.run(toy.as_model("toy"), **sizes) for toy in (device, host))
+    for name, losses in theirs.items():
+        assert ours[name] == pytest.approx(losses, rel=1e-3), name
 
 
 def test_a_training_is_the_same(monkeypatch, tmp_path):

@@ -116,8 +116,8 @@ def finding(losses, gaps, *, cache=CACHE, n_blocks=N_BLOCKS, block=BLOCK):
         f"Streaming {_beside(streaming, 'forgets', 'remembers something', 'is misled')}: {streaming:.2f} nats, where "
         f"chance is {CHANCE:.2f}. What has left the cache is gone.",
         f"A window without its sink is {_beside(window, 'at', 'better than', 'worse than')} chance: {window:.2f}.",
-        f"Dense attention sees everything and {_beside(dense, 'knows nothing', 'still copies', 'is misled')} beyond "
-        f"its trained length of {LENGTH}: {dense:.2f}, where within it it has {known:.2f}.",
+        f"Dense attention sees everything and {_kept(_share_back(dense, CHANCE, known))} beyond its trained length of "
+        f"{LENGTH}: {dense:.2f}, where within it it has {known:.2f}.",
         f"The {keys} right keys at a legal distance bring back {_of_what(back['best'])}: {best:.2f}{legal}.",
         f"As many keys drawn by lot bring back {_of_what(back['random'])}: {random:.2f}.",
     ]
@@ -134,11 +134,17 @@ def _beside(nll, same, below, above):
 
 
 def _share_back(nll, forgotten, known):
-    """How much of the way from what streaming has to what dense attention has within its length."""
+    """How much of the way from the one who has forgotten to the one who knows, dense attention within its length."""
     return (forgotten - nll) / (forgotten - known)
 
 
 def _of_what(share):
+    if share > 0.995:
+        return "all of what was forgotten"
     if share > 0.9:
         return f"almost all of what was forgotten ({share:.0%})"
-    return f"{share:.0%} of what was forgotten" if share > 0.1 else "nothing"
+    return f"{share:.0%} of what was forgotten" if share > 0.1 else "next to nothing"
+
+
+def _kept(share):
+    return f"keeps {share:.0%} of what it knows" if share > 0.1 else "fails"
