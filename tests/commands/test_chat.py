@@ -3,12 +3,6 @@
 import importlib.util
 import io
 import json
-import os
-import pty
-import signal
-import subprocess
-import sys
-import time
 
 import chatty
 import numpy as np
@@ -169,71 +163,6 @@ def test_a_system_message_can_be_pinned(talk):
     _, out, _ = talk("--system", "be kind", "--pin-system", said="a\n")
     n_pinned = 1 + len(b"system\nbe kind") + 2
     assert f"streaming attention with {n_pinned} sinks and a window of {256 - n_pinned}" in " ".join(out.split())
-
-
-def on_a_terminal(argv, folder):
-    """Start minisink on a terminal of its own: (process, what to write to and read from)."""
-    outside, inside = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "minisink", "chat", *argv], cwd=folder, stdin=inside, stdout=inside, stderr=inside,
-        start_new_session=True, env=os.environ | {"TERM": "dumb"}, preexec_fn=_own_terminal,
-    )  # fmt: skip
-    os.close(inside)
-    return process, outside
-
-
-def _own_terminal():
-    import fcntl
-    import termios
-
-    fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # so that its end is noticed
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def until(outside, what, seconds=120):
-    """Read a terminal until it has said something."""
-    heard, stop = "", time.monotonic() + seconds
-    while what not in heard:
-        assert time.monotonic() < stop, heard
-        heard += os.read(outside, 4096).decode(errors="replace")
-    return heard
-
-
-@pytest.mark.usefixtures("interrupts_are_heard")
-def test_ctrl_c_stops_an_answer_and_ctrl_d_the_chat(tmp_path):
-    """The next turn goes on; a Ctrl-C at the prompt does nothing; what was said is in the state."""
-    chatty.model().save(tmp_path / "chatty")
-    argv = ["--model", "./chatty", "--max-new-tokens", "1000000", "--state", "chat.state", "--temperature", "1"]
-    process, outside = on_a_terminal(argv, tmp_path)
-    until(outside, "> ")
-    os.write(outside, b"Hello\n")
-    until(outside, "Hello\r\n")
-    os.read(outside, 1)
-    os.write(outside, b"\x03")
-    until(outside, "(stopped)")
-    until(outside, "> ")
-    os.write(outside, b"\x03")
-    until(outside, "Ctrl-D ends the chat")
-    os.write(outside, b"\x04")
-    assert process.wait(60) == 0
-    os.close(outside)
-    assert (tmp_path / "chat.state").is_file()
-
-
-@pytest.mark.usefixtures("interrupts_are_heard")
-def test_a_terminal_that_goes_away_ends_the_chat(tmp_path):
-    """In the middle of an answer; the turns before it are in the state."""
-    chatty.model().save(tmp_path / "chatty")
-    argv = ["--model", "./chatty", "--max-new-tokens", "8", "--state", "chat.state"]
-    process, outside = on_a_terminal(argv, tmp_path)
-    until(outside, "> ")
-    os.write(outside, b"Hello\n")
-    until(outside, "in view: turn 1")
-    until(outside, "> ")
-    os.write(outside, b"abc\n")
-    os.close(outside)
-    assert process.wait(60) != 0 or (tmp_path / "chat.state").is_file()
-    assert (tmp_path / "chat.state").is_file()
 
 
 def test_the_scripts_that_ship():
