@@ -89,7 +89,7 @@ def policy_of(
     elif n_blocks and block > window:
         warnings.warn(
             f"a block of {block} tokens is longer than the window of {window}: each that comes back outweighs it",
-            stacklevel=3,
+            stacklevel=stacklevel,
         )
     trained = model.config.max_positions
     if policy.capacity is not None and policy.capacity > trained:

@@ -72,8 +72,7 @@ class Conversation:
             if window < 1:
                 raise ValueError(f"{n_sinks} sinks leave no window in a cache of {window + n_sinks}; give a window")
         options = {"n_sinks": n_sinks, "window": window, "positions": positions, "readable": readable}
-        options |= {"retrieval": retrieval}
-        self.stream = Stream(model, method=method, **options, **draws)
+        self.stream = Stream(model, method=method, retrieval=retrieval, **options, **draws)
         self.n_turns, self.before, self.turns = 0, 0, deque()  # `before`: tokens seen by streams before this one
 
     def _pinned(self, method):
@@ -150,11 +149,15 @@ class Conversation:
             raise ValueError("a reply without words cannot be scored")
         asked, template = self._asked(words), self.template
         ids, end = template.fill(template.before, [("reply",)], reply=reply), template.fill(template.end)
+        nll = []
         with self._turn():
-            logits = [self.stream.read(asked)]
-            logits += [self.stream.read([i]) for i in ids]  # after each token of the reply
-        targets = [*ids, *end[:1]]  # the marker itself is read with the next turn
-        return nll_of(np.stack(logits[: len(targets)]), targets)
+            logits = self.stream.read(asked)
+            for i in ids:
+                nll.append(nll_of(logits[None], [i]))
+                logits = self.stream.read([i])
+            if end:  # the marker itself is read with the next turn
+                nll.append(nll_of(logits[None], end[:1]))
+        return np.concatenate(nll)
 
     def _asked(self, words):
         """The ids from where the conversation stands to the next answer."""

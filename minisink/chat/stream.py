@@ -6,9 +6,8 @@ tokens that still wait. It can be written to a file, and goes on from there to t
 
 import hashlib
 from collections import deque
+from functools import cached_property
 from typing import Any
-
-import numpy as np
 
 from ..generation import reader
 from ..methods import N_SINKS, WITH_SINKS, cache_bytes_per_token, window_of
@@ -51,13 +50,18 @@ class Stream:
         self.positions, self.draws = positions, draws
         self.retrieval = retrieval or {}
         self.choose = Chooser(**draws)
-        options = {"method": method, "n_sinks": n_sinks, "window": window, "positions": positions}
-        options |= self.retrieval
         self.cache: Any
-        self._read, self.cache = reader(model, **options, readable=readable, lead=lead)
+        self._open(n_sinks, window)
         self.n_seen, self.unread = 0, []
         self.first: list[int] = []  # the ids of what is in view, to be read again by another method
         self.recent: deque[int] = deque(maxlen=self.window)
+
+    def _open(self, n_sinks, window, cache=None):
+        """Make what reads, over an empty cache or this one."""
+        self._read, self.cache = reader(
+            self.model, method=self.method, n_sinks=n_sinks, window=window, positions=self.positions,
+            readable=self.readable, lead=self.lead, cache=cache, **self.retrieval,
+        )  # fmt: skip
 
     @property
     def n_held(self):
@@ -151,9 +155,10 @@ class Stream:
         return stream
 
     def _of(self, method, n_sinks, window):
-        options = {"positions": self.positions, "readable": self.readable, "lead": self.lead}
-        options |= {"retrieval": self.retrieval}
-        return Stream(self.model, method=method, n_sinks=n_sinks, window=window, **options, **self.draws)
+        return Stream(
+            self.model, method=method, n_sinks=n_sinks, window=window, positions=self.positions,
+            readable=self.readable, lead=self.lead, retrieval=self.retrieval, **self.draws,
+        )  # fmt: skip
 
     # To a file and back -----------------------------------------------------------------------------
 
@@ -214,9 +219,7 @@ class Stream:
                     raise ValueError(f"{path}: was made with {name} {about.get(name)!r}, and this is {made_with!r}")
         self.lead = about["lead"]
         cache = None if self.cache is None else restored(about["cache"], arrays, self.model.weights.embed)
-        options = {"method": self.method, "n_sinks": self.n_sinks, "window": self.window, "positions": self.positions}
-        options |= self.retrieval
-        self._read, self.cache = reader(self.model, cache=cache, lead=self.lead, **options)
+        self._open(self.n_sinks, self.window, cache)
         if cache is None and about["recent"]:
             self._read(about["recent"])  # re-computation has its tokens only
         self.n_seen, self.unread, self.first = about["n_seen"], about["unread"], about["first"]
@@ -229,7 +232,7 @@ class Stream:
         """What a state must agree in with whoever goes on from it."""
         return {
             "model": self.model.name,
-            "weights": _digest(self.model),
+            "weights": self._digest,
             "method": self.method,
             "n_sinks": self.n_sinks,
             "window": self.window,
@@ -238,10 +241,11 @@ class Stream:
             "retrieval": self.retrieval if self.method == "retrieval" else None,
         }
 
-
-def _digest(model):
-    """Digits that tell one model from another: its config, and the first row of every array."""
-    digest = hashlib.sha256(f"{model.config} {model.dtype}".encode())
-    for name, array in sorted(model.arrays().items()):
-        digest.update(name.encode() + np.ascontiguousarray(array[:1]).tobytes())
-    return digest.hexdigest()
+    @cached_property
+    def _digest(self):
+        """Digits that tell one model from another: its config, and the first row of every array."""
+        model = self.model
+        digest = hashlib.sha256(f"{model.config} {model.dtype}".encode())
+        for name, array in sorted(model.architecture.to_arrays(model.config, model.weights).items()):
+            digest.update(name.encode() + to_host(array[:1]).tobytes())
+        return digest.hexdigest()

@@ -4,7 +4,7 @@ import time
 from contextlib import closing
 
 from ..generation import text_stream
-from ..system.interrupts import interrupts_wait
+from ..system.interrupts import interrupts_wait, until
 from ..system.terminal import human_bytes, table
 from .common import number
 
@@ -45,12 +45,10 @@ def _answer(conversation, words, max_new_tokens, show):
     with interrupts_wait() as stop, closing(answer):
 
         def noted():
-            for token in answer:
+            for token in until(stop, answer):
                 tokens.append(token)
                 times.append(time.perf_counter())
                 yield token
-                if stop:
-                    return
 
         for piece in text_stream(conversation.model.tokenizer, noted()):
             text.append(piece)

@@ -103,21 +103,16 @@ def method_options(args, model, ids):
     """The options of a method for `token_nll` and `generate`; a rebuilt window begins as the text does."""
     window = args.window
     if window is None:
-        window = max(1, min(CAPACITY, model.config.max_positions) - (args.n_sinks if has_sinks(args.method) else 0))
+        window = max(1, min(CAPACITY, model.config.max_positions) - (args.n_sinks if args.method in WITH_SINKS else 0))
     options = {"method": args.method, "n_sinks": args.n_sinks, "window": window, "positions": args.positions}
     return options | retrieval_options(args) | {"lead": lead_of(model, ids, window), "readable": args.readable}
-
-
-def has_sinks(method):
-    """Whether a method keeps the first tokens for good."""
-    return method in WITH_SINKS
 
 
 def keys_in_sight(options):
     """How many slots a method has with these `method_options`, or None without a limit."""
     if options["method"] == "dense":
         return None
-    return options["window"] + (options["n_sinks"] if has_sinks(options["method"]) else 0)
+    return options["window"] + (options["n_sinks"] if options["method"] in WITH_SINKS else 0)
 
 
 # Text in ------------------------------------------------------------------------------------------

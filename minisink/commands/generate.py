@@ -10,7 +10,7 @@ from ..generation import HELD, generate, text_stream
 from ..methods import cache_bytes_per_token
 from ..model import load
 from ..system.files import alone
-from ..system.interrupts import interrupts_wait
+from ..system.interrupts import interrupts_wait, until
 from ..system.terminal import human_bytes
 from .common import (
     add_draws,
@@ -90,20 +90,12 @@ def _go_on(args, model, prompt):
     print(prompt, end="", flush=True)
     with interrupts_wait() as stop:
         tokens = stream.write(stream.read(ids), args.max_new_tokens or None, _ends(args, model))
-        for piece in text_stream(model.tokenizer, _until(stop, tokens), after=[*before, *ids]):
+        for piece in text_stream(model.tokenizer, until(stop, tokens), after=[*before, *ids]):
             print(piece, end="", flush=True)
         print()
         stream.save(args.state)
     if stop:
         print(f"minisink: stopped; {args.state} holds {stream.n_seen:,} tokens read", file=sys.stderr)
-
-
-def _until(stop, tokens):
-    """Tokens until Ctrl-C."""
-    for token in tokens:
-        yield token
-        if stop:
-            return
 
 
 def _ends(args, model):

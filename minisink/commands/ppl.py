@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ..evaluation.run import Evaluation
 from ..experiments.four_methods import foreign
+from ..methods import WITH_SINKS
 from ..model import load
 from ..system.files import alone, check_picture
 from ..system.plots import draw_losses
@@ -18,7 +19,6 @@ from .common import (
     check_apart,
     check_folder,
     dump,
-    has_sinks,
     keys_in_sight,
     method_options,
     number,
@@ -79,7 +79,7 @@ def _measure(args):
     about = {
         "model": model.name,
         "method": args.method,
-        "n_sinks": args.n_sinks if has_sinks(args.method) else 0,
+        "n_sinks": args.n_sinks if args.method in WITH_SINKS else 0,
         "window": None if args.method == "dense" else settings["window"],
         "positions": args.positions,
         **(retrieval_options(args) if args.method == "retrieval" else {}),

@@ -30,3 +30,15 @@ def interrupts_wait():
     finally:
         if listening:
             signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def until(noted, items):
+    """The items up to and with the one in whose time there was a Ctrl-C; `noted` is from `interrupts_wait`.
+
+    >>> list(until([], [1, 2, 3])), list(until(["Ctrl-C"], [1, 2, 3]))
+    ([1, 2, 3], [1])
+    """
+    for item in items:
+        yield item
+        if noted:
+            return
