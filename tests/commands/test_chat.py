@@ -1,8 +1,17 @@
 """`minisink chat`: a person, a script, a file to go on from, several methods side by side; and what can go wrong."""
 
+import fcntl
 import importlib.util
 import io
 import json
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import termios
+import time
 
 import chatty
 import numpy as np
@@ -163,6 +172,79 @@ def test_a_system_message_can_be_pinned(talk):
     _, out, _ = talk("--system", "be kind", "--pin-system", said="a\n")
     n_pinned = 1 + len(b"system\nbe kind") + 2
     assert f"streaming attention with {n_pinned} sinks and a window of {256 - n_pinned}" in " ".join(out.split())
+
+
+class Terminal:
+    """`minisink chat` on a terminal of its own; what it said and nobody has asked for yet is kept."""
+
+    def __init__(self, folder, *argv):
+        chatty.model().save(folder / "chatty")
+        self.outside, inside = pty.openpty()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "minisink", "chat", "--model", "./chatty", "--state", "chat.state", *argv],
+            cwd=folder, stdin=inside, stdout=inside, stderr=inside, start_new_session=True,
+            env=os.environ | {"TERM": "dumb"}, preexec_fn=_own_terminal,
+        )  # fmt: skip
+        os.close(inside)
+        self.heard = b""
+
+    def type(self, keys):
+        os.write(self.outside, keys)
+
+    def until(self, what, seconds=60):
+        """Wait until it has said something, and drop all up to there."""
+        stop = time.monotonic() + seconds
+        while what not in self.heard:
+            ready, _, _ = select.select([self.outside], [], [], max(0.0, stop - time.monotonic()))
+            assert ready, f"{what!r} never came after {self.heard!r}"
+            self.heard += os.read(self.outside, 4096)
+        self.heard = self.heard.split(what, 1)[1]
+
+
+def _own_terminal():
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # so that its end is noticed
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.mark.usefixtures("interrupts_are_heard")
+def test_ctrl_c_stops_an_answer_and_ctrl_d_the_chat(tmp_path):
+    """The next turn goes on; a Ctrl-C at the prompt does nothing; what was said is in the state."""
+    chat = Terminal(tmp_path, "--max-new-tokens", "1000000", "--temperature", "0")  # an answer without end
+    chat.until(b"Ctrl-D ends.\r\n\r\n> ")
+    chat.type(b"Hello\n")
+    chat.until(b"Hello\r\n")
+    while not chat.heard:
+        chat.heard += os.read(chat.outside, 1)  # the answer has begun
+    chat.type(b"\x03")
+    chat.until(b"(stopped)")
+    chat.until(b"in view: ")
+    chat.until(b"\r\n\r\n> ")
+    chat.type(b"\x03")
+    chat.until(b"(Ctrl-D ends the chat, /help tells more)\r\n\r\n> ")
+    chat.type(b"\x04")
+    assert chat.process.wait(60) == 0
+    os.close(chat.outside)
+    assert (tmp_path / "chat.state").is_file()
+
+
+@pytest.mark.usefixtures("interrupts_are_heard")
+def test_a_terminal_that_goes_away_ends_the_chat(tmp_path):
+    """In the middle of an answer without end; the turn before it is in the state."""
+    chat = Terminal(tmp_path, "--max-new-tokens", "1000000", "--temperature", "0")
+    chat.until(b"Ctrl-D ends.\r\n\r\n> ")
+    chat.type(b"Hello\n")
+    chat.until(b"Hello\r\n")
+    while not chat.heard:
+        chat.heard += os.read(chat.outside, 1)
+    chat.type(b"\x03")
+    chat.until(b"(stopped)")
+    chat.until(b"in view: ")
+    chat.until(b"\r\n\r\n> ")
+    chat.type(b"abc\n")
+    chat.until(b"abc\r\n")
+    os.close(chat.outside)
+    assert chat.process.wait(60) != 0
+    assert (tmp_path / "chat.state").is_file()
 
 
 def test_the_scripts_that_ship():
