@@ -12,6 +12,7 @@ import subprocess
 import sys
 import termios
 import time
+from contextlib import suppress
 
 import chatty
 import numpy as np
@@ -191,13 +192,18 @@ class Terminal:
     def type(self, keys):
         os.write(self.outside, keys)
 
-    def until(self, what, seconds=60):
-        """Wait until it has said something, and drop all up to there."""
+    def until(self, what, keys=b"", seconds=60):
+        """Wait until it has said something, and drop all up to there.
+
+        `keys` are typed until then, a second apart: one that comes between the prompt and the moment when the line
+        editor listens is lost to it, under a person's fingers as well.
+        """
         stop = time.monotonic() + seconds
         while what not in self.heard:
-            ready, _, _ = select.select([self.outside], [], [], max(0.0, stop - time.monotonic()))
-            assert ready, f"{what!r} never came after {self.heard!r}"
-            self.heard += os.read(self.outside, 4096)
+            assert time.monotonic() < stop, f"{what!r} never came after {self.heard!r}"
+            self.type(keys)
+            while select.select([self.outside], [], [], 1.0)[0] and what not in self.heard:
+                self.heard += os.read(self.outside, 4096)
         self.heard = self.heard.split(what, 1)[1]
 
 
@@ -219,10 +225,13 @@ def test_ctrl_c_stops_an_answer_and_ctrl_d_the_chat(tmp_path):
     chat.until(b"(stopped)")
     chat.until(b"in view: ")
     chat.until(b"\r\n\r\n> ")
-    chat.type(b"\x03")
-    chat.until(b"(Ctrl-D ends the chat, /help tells more)\r\n\r\n> ")
-    chat.type(b"\x04")
-    assert chat.process.wait(60) == 0
+    chat.until(b"(Ctrl-D ends the chat, /help tells more)\r\n", keys=b"\x03")
+    for _ in range(60):
+        chat.type(b"\x04")
+        with suppress(subprocess.TimeoutExpired):
+            chat.process.wait(1)
+            break
+    assert chat.process.poll() == 0
     os.close(chat.outside)
     assert (tmp_path / "chat.state").is_file()
 
