@@ -5,8 +5,7 @@ from contextlib import closing
 
 from ..generation import text_stream
 from ..system.interrupts import interrupts_wait, until
-from ..system.terminal import human_bytes, table
-from .common import number
+from ..system.terminal import human_bytes, number, table
 
 
 def take(conversation, line, args, measured, show=lambda piece: None):

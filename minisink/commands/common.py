@@ -161,14 +161,14 @@ def progress(total, what, **options):
     return tqdm(total=total, desc=what, delay=2, disable=None, leave=False, file=sys.stderr, **options)
 
 
-def number(x, form=".2f"):
-    """A number in so many digits, or a dash for none."""
-    return "-" if math.isnan(x) else format(x, form)
-
-
 def dump(value):
     """Print JSON, with null where a number is missing, for JSON has no NaN."""
-    print(json.dumps(_plain(value), allow_nan=False))
+    print(as_json(value))
+
+
+def as_json(value):
+    """What `dump` prints."""
+    return json.dumps(_plain(value), allow_nan=False)
 
 
 def _plain(value):

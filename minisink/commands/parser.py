@@ -7,6 +7,7 @@ import argparse
 
 from .. import __version__
 from ..system.errors import in_one_line
+from ..system.terminal import wrap
 from . import (
     bench,
     chat,
@@ -17,7 +18,7 @@ from . import (
     inspect,
     pass_key,
     ppl,
-    sink_count,
+    reproduce,
     sink_strength,
     sink_tokens,
     streameval,
@@ -36,12 +37,12 @@ COMMANDS = {
     "bench": bench,
     "info": info,
 }
-FAMILIES = {
+FAMILIES: dict = {
     "reproduce": (
         "figures and tables, measured anew",
         {
+            **reproduce.COMMANDS,
             "why": why,
-            "sink-count": sink_count,
             "sink-strength": sink_strength,
             "sink-tokens": sink_tokens,
             "growth": growth,
@@ -105,7 +106,7 @@ def _add(choices, name, command):
     p = choices.add_parser(
         name,
         help=command.PURPOSE,
-        description=_sentence(command.PURPOSE),
+        description=wrap(_sentence(command.PURPOSE)),
         epilog=f"example:\n  {command.EXAMPLE}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

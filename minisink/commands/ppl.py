@@ -10,7 +10,7 @@ from ..methods import WITH_SINKS
 from ..model import load
 from ..system.files import alone, check_picture
 from ..system.plots import draw_losses
-from ..system.terminal import table, wrap
+from ..system.terminal import number, table, wrap
 from .common import (
     add_json,
     add_method,
@@ -21,7 +21,6 @@ from .common import (
     dump,
     keys_in_sight,
     method_options,
-    number,
     progress,
     retrieval_options,
 )

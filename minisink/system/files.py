@@ -1,6 +1,7 @@
 """Files that appear whole or not at all, states that come back as they were, and a look beforehand at what can be."""
 
 import hashlib
+import importlib.util
 import json
 import os
 import secrets
@@ -178,6 +179,11 @@ def check_room(path):
         raise ValueError(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
+def has_matplotlib():
+    """Whether pictures can be drawn."""
+    return importlib.util.find_spec("matplotlib") is not None
+
+
 def check_picture(path):
     """Refuse a picture that could not be written, before hours of work go into it.
 
@@ -190,10 +196,10 @@ def check_picture(path):
     ValueError
         Without matplotlib, for a folder that is not there or may not be written, or an ending matplotlib does not know.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ValueError("pictures need matplotlib: pip install 'minisink[plot]'") from None
+    if not has_matplotlib():
+        raise ValueError("pictures need matplotlib: pip install 'minisink[plot]'")
+    from matplotlib.figure import Figure
+
     known = Figure().canvas.get_supported_filetypes()
     ending = Path(path).suffix[1:].lower()
     if ending not in known:

@@ -1,5 +1,7 @@
 """Pictures, drawn with matplotlib (the extra ``minisink[plot]``) and written whole or not at all."""
 
+from contextlib import contextmanager
+
 import numpy as np
 
 from .files import whole_file
@@ -29,6 +31,39 @@ def _save(figure, path):
     """Write a picture."""
     with whole_file(path) as unfinished:
         figure.savefig(unfinished, dpi=150)
+
+
+@contextmanager
+def picture(path, caption, *, size=(11, 6.2)):
+    """A figure for a projector: large letters, lines told apart without colour, and how to get it below.
+
+    Parameters
+    ----------
+    path : str or path
+        Of the picture.
+    caption : str
+        Model and command.
+    size : (float, float)
+        Inches.
+
+    Yields
+    ------
+    matplotlib.figure.Figure
+        To draw on; written afterwards.
+    """
+    from cycler import cycler
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    colours = ["#2ca02c", "#d62728", "#1f77b4", "#9467bd", "#7f7f7f", "#ff7f0e"]
+    lines = cycler(color=colours, linestyle=["-", "--", "-.", ":", "-", "--"])
+    look: dict = {"font.size": 16, "axes.titlesize": 16, "figure.titlesize": 17, "lines.linewidth": 2.5}
+    look |= {"axes.grid": True, "axes.axisbelow": True, "grid.alpha": 0.3, "axes.prop_cycle": lines}
+    with rc_context(look):
+        figure = Figure(figsize=size, layout="constrained")
+        yield figure
+        figure.supxlabel(caption, fontsize=11, color="0.35", family="monospace")
+        _save(figure, path)
 
 
 def draw_losses(path, losses, *, title, evicted_from=None, group=1):

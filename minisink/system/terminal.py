@@ -1,5 +1,6 @@
 """Tables and charts as plain text, readable from the last row of a classroom."""
 
+import math
 import textwrap
 
 import numpy as np
@@ -203,6 +204,15 @@ def chart(series, *, mark=None, mark_label="", width=71, height=16, skip=0):
     if marked is not None:
         lines.append("        " + " " * marked + "^ " + mark_label)
     return "\n".join(line.rstrip() for line in lines)
+
+
+def number(x, form=".2f"):
+    """A number in so many digits, or a dash for none.
+
+    >>> number(1.234), number(float("nan"))
+    ('1.23', '-')
+    """
+    return "-" if math.isnan(x) else format(x, form)
 
 
 def human_bytes(n):

@@ -1,0 +1,127 @@
+"""Whether a run shows what is claimed: the size of an effect, and how sure a text of this length makes us of it.
+
+A difference between two methods is taken token by token over the same tokens. How much its mean would move with other
+tokens is found by the bootstrap (Efron, 1979): the tokens are drawn again, with replacement, and the mean is taken
+anew, a thousand times. Neighbouring tokens are alike, so whole stretches are drawn (Kunsch, 1989: the block
+bootstrap); tokens one by one would make the interval too narrow.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+DRAWS = 1000
+STRETCH = 50  # tokens that are drawn together
+
+
+@dataclass(frozen=True)
+class Effect:
+    """A number that a claim is about.
+
+    Attributes
+    ----------
+    what : str
+        In words, with its unit.
+    size, low, high : float
+        As measured, and the interval that holds 95 % of the draws.
+    above, below : float or None
+        Where the claim says it lies.
+    """
+
+    what: str
+    size: float
+    low: float
+    high: float
+    above: float | None = None
+    below: float | None = None
+
+    @property
+    def shown(self) -> bool:
+        """Whether the whole interval lies where the claim says."""
+        return (self.above is None or self.low > self.above) and (self.below is None or self.high < self.below)
+
+    def __str__(self):
+        """The effect, its interval, and what it must be."""
+        sides = [f"{sign} {x:g}" for sign, x in ((">", self.above), ("<", self.below)) if x is not None]
+        interval = "" if self.low == self.size == self.high else f" [{self.low:.3g}, {self.high:.3g}]"
+        return f"{self.what} {self.size:.3g}{interval} ({' and '.join(sides)}: {'yes' if self.shown else 'no'})"
+
+
+def effect(what: str, values: Sequence[float] | np.ndarray, *, above: float | None = None, below: float | None = None,
+           stretch: int = STRETCH, of: Callable = np.mean, seed: int = 0) -> Effect:  # fmt: skip
+    """The mean of some values, or another figure of them, with its interval.
+
+    Parameters
+    ----------
+    what : str
+    values : array_like of shape (N,) or (N, ...)
+        One a token, head, text or seed: whatever would be others another time. For a figure of several that belong
+        together, such as a ratio of two means, they stand side by side.
+    above, below : float, optional
+        Where the claim says that it lies; one of them at least.
+    stretch : int
+        Neighbours that are drawn together: 1 for what has no neighbours.
+    of : callable
+        From values drawn to the figure.
+    seed : int
+        Of the draws.
+
+    Returns
+    -------
+    Effect
+        Of a single value, without an interval; of none, or of what is no number, NaN, which shows nothing.
+
+    Examples
+    --------
+    >>> print(effect("difference", [1.0, 2.0, 3.0, 2.0], above=0, stretch=1))
+    difference 2 [1.25, 2.75] (> 0: yes)
+    >>> print(effect("difference", [1.0, -2.0, 3.0, -1.0], above=0, stretch=1))
+    difference 0.25 [-1.5, 2.25] (> 0: no)
+    """
+    values = np.asarray(values, np.float64)
+    n = len(values)
+    if not n or not np.isfinite(values).all():
+        return Effect(what, math.nan, math.nan, math.nan, above, below)
+    stretch = max(1, min(stretch, n // 4))  # a short text has few; four stretches are the least that say anything
+    random = np.random.default_rng(seed)
+    starts = random.integers(0, n - stretch + 1, (DRAWS, -(-n // stretch)))
+    drawn = (of(values[(row[:, None] + np.arange(stretch)).ravel()[:n]]) for row in starts)
+    low, high = np.percentile(list(drawn), [2.5, 97.5])
+    return Effect(what, float(of(values)), float(low), float(high), above, below)
+
+
+def must_evict(n_tokens: int, cache: int) -> None:
+    """Refuse a text that fits its cache: what is measured on it says nothing about eviction.
+
+    >>> must_evict(64, 64)
+    Traceback (most recent call last):
+    ...
+    ValueError: the text has 64 tokens and the cache holds 64: nothing is evicted
+    """
+    if n_tokens <= cache:
+        raise ValueError(f"the text has {n_tokens:,} tokens and the cache holds {cache:,}: nothing is evicted")
+
+
+def exactly(what: str, size: float, *, above: float | None = None, below: float | None = None) -> Effect:
+    """A number that no draw would change, as an `Effect`.
+
+    >>> print(exactly("tokens lost", 0, below=1))
+    tokens lost 0 (< 1: yes)
+    """
+    return Effect(what, size, size, size, above, below)
+
+
+def verdict(effects: Sequence[Effect]) -> str:
+    """What the effects say together.
+
+    >>> verdict([exactly("a", 1, above=0), exactly("b", 1, below=0)])
+    'a part of it'
+    """
+    shown = sum(effect.shown for effect in effects)
+    if not effects:
+        return "nothing to judge by"
+    return "yes" if shown == len(effects) else "a part of it" if shown else "no"

@@ -1,0 +1,83 @@
+"""Is it the sink or the position? The 2 x 2 of both, within the trained length and beyond it."""
+
+import numpy as np
+
+from ..loss import perplexity, token_nll
+from ..system.terminal import table
+from .effects import effect, must_evict
+
+PAPER = "Section 3.2"
+CLAIM = "sinks keep a model alive at any length; positions in the cache matter once a text is longer than the training"
+OPTIONS = {"cache": "keys a query sees", "n_sinks": "first tokens kept"}
+FAST = {"tokens": 700}
+
+
+def run(model, ids, *, cache=64, n_sinks=1, track=iter):
+    """The loss after the first eviction with sinks and without, numbered in the cache and in the text.
+
+    Parameters
+    ----------
+    model : Model
+        Not a GPT-2, whose positions cannot be moved.
+    ids : ndarray of shape (T,), ints
+    cache : int
+        Keys a query sees.
+    n_sinks : int
+        Of them, where there are sinks.
+    track : callable
+
+    Yields
+    ------
+    dict
+        ``"sinks"``, ``"positions"``; perplexity ``"within"`` the trained length, from the first eviction on, and
+        ``"beyond"`` it, NaN where the text does not reach there; ``"nll"``, and ``"split"``, where it does.
+    """
+    if model.config.model_type == "gpt2":
+        raise ValueError(f"{model.name} learned its positions: they are mixed into what it caches, and cannot be moved")
+    must_evict(len(ids), cache)
+    trained = model.config.max_positions
+    for n, positions in track([(n, positions) for n in (n_sinks, 0) for positions in ("slot", "original")]):
+        nll = token_nll(model, ids, n_sinks=n, window=cache - n, positions=positions)
+        within, beyond = nll[cache:trained], nll[max(cache, trained) :]
+        yield {
+            "sinks": n, "positions": positions, "within": perplexity(within), "beyond": perplexity(beyond),
+            "nll": nll[cache:], "split": max(0, min(trained, len(nll)) - cache),
+        }  # fmt: skip
+
+
+def effects(rows):
+    """What the sink is worth with positions in the cache, and what these are worth with the sink, within and beyond."""
+    nll = {(bool(row["sinks"]), row["positions"]): row["nll"] for row in rows}
+    split = rows[0]["split"]
+    kept = nll[True, "slot"]
+    yield effect("no sink - sink, in nats a token", nll[False, "slot"] - kept, above=0)
+    moved = nll[True, "original"] - kept
+    if len(moved[:split]):
+        yield effect("original - slot, with the sink, within", moved[:split], above=-0.05, below=0.05)
+    if len(moved[split:]):
+        yield effect("original - slot, with the sink, beyond", moved[split:], above=0)
+
+
+def show(rows):
+    """The 2 x 2, perplexity within / beyond the trained length."""
+    cells = {}
+    for row in rows:
+        name = f"{row['sinks']} sink{'s' * (row['sinks'] != 1)}" if row["sinks"] else "no sink"
+        values = ("-" if np.isnan(x) else f"{x:.2f}" for x in (row["within"], row["beyond"]))
+        cells.setdefault(name, {})[row["positions"]] = " / ".join(values)
+    header = ["within / beyond the trained length", "in the cache", "in the text"]
+    return table(header, [[name, *row.values()] for name, row in cells.items()])
+
+
+def draw(figure, rows):
+    """Four bars within, four beyond."""
+    panels = figure.subplots(1, 2, sharey=True)
+    for axes, where in zip(panels, ("within", "beyond"), strict=True):
+        names = [f"{'sink' if row['sinks'] else 'no sink'}\n{row['positions']}" for row in rows]
+        colours = ["#2ca02c" if row["sinks"] else "#d62728" for row in rows]
+        bars = axes.bar(names, [row[where] for row in rows], color=colours, edgecolor="black")
+        for bar, row in zip(bars, rows, strict=True):
+            bar.set_hatch("" if row["positions"] == "slot" else "//")
+        axes.bar_label(bars, fmt="%.1f", fontsize=13)
+        axes.set_title(f"{where} the trained length")
+    panels[0].set_ylabel("perplexity")

@@ -1,0 +1,178 @@
+"""Every experiment by its name: rows out in each form, a picture, a verdict that follows from the rows; and `all`."""
+
+import csv
+import inspect
+import io
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from minisink.commands.parser import main
+from minisink.commands.reproduce import EXPERIMENTS, excerpt
+from minisink.experiments.effects import Effect, effect
+from minisink.model import load
+
+REAL = "smollm2"
+NAMES = [
+    pytest.param(name, marks=pytest.mark.real if getattr(experiment.module, "MODEL", "") == REAL else ())
+    for name, experiment in EXPERIMENTS.items()
+]
+
+
+@pytest.fixture(scope="module")
+def measured():
+    """The rows of each experiment, a first look; run once for all tests here."""
+    return {}
+
+
+@pytest.fixture
+def rows_of(measured, monkeypatch, request):
+    """A function that lets an experiment run once, and give the same rows from then on."""
+
+    def remember(name):
+        module = EXPERIMENTS[name].module
+        if getattr(module, "MODEL", "") == REAL:
+            request.getfixturevalue(REAL)  # or skip
+        run = module.run
+
+        def again(*args, track=iter, **options):
+            if name not in measured:
+                measured[name] = list(run(*args, track=track, **options))
+            yield from measured[name]
+
+        again.__signature__ = inspect.signature(run)
+        monkeypatch.setattr(module, "run", again)
+        return measured
+
+    return remember
+
+
+def plain(value):
+    """A number or word as JSON says it."""
+    value = value.item() if isinstance(value, np.generic) else value
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_same_rows_in_every_form(name, rows_of, tmp_path, capsys, monkeypatch):
+    """A table of 80 columns with claim and verdict; JSON; CSV; and all of them, with a picture, in a folder."""
+    monkeypatch.setenv("COLUMNS", "80")
+    measured = rows_of(name)
+    assert main(["reproduce", name, "--fast", "--json", "--out", str(tmp_path)]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert json.loads((tmp_path / f"{name}.json").read_text(encoding="utf-8")) == said
+    rows = [{k: v for k, v in row.items() if isinstance(v, str) or not hasattr(v, "__len__")} for row in measured[name]]
+    assert said["rows"] == [{key: plain(value) for key, value in row.items()} for row in rows]
+    assert len(said["rows"]) == len(rows) and len({tuple(row) for row in rows}) == 1
+    assert said["shown"] in ("yes", "no", "a part of it") and said["effects"] and said["claim"]
+    assert (tmp_path / f"{name}.png").stat().st_size > 10_000
+    assert main(["reproduce", name, "--fast", "--csv"]) == 0
+    printed = capsys.readouterr().out
+    assert (tmp_path / f"{name}.csv").read_text(encoding="utf-8") == printed
+    table = list(csv.DictReader(io.StringIO(printed)))
+    assert len(table) == len(rows) and list(table[0]) == list(rows[0])
+    assert main(["reproduce", name, "--fast"]) == 0
+    out = capsys.readouterr().out
+    assert f"This run shows it: {said['shown']}.\n" in out
+    assert [line for line in out.splitlines()[1:] if len(line) > 80] == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_verdict_can_be_no(name, rows_of):
+    """Each effect says where it must lie, and elsewhere it is not shown."""
+    measured = rows_of(name)
+    if name not in measured:
+        assert main(["reproduce", name, "--fast", "--json"]) == 0
+    for found in EXPERIMENTS[name].module.effects(measured[name]):
+        assert found.above is not None or found.below is not None
+        far = 1e9 if found.above is None else -1e9
+        assert not Effect(found.what, far, far, far, found.above, found.below).shown
+
+
+def test_a_difference_that_is_noise_is_not_shown():
+    """Of 200 samples without a difference, the interval leaves zero out about as often as it says."""
+    random = np.random.default_rng(0)
+    found = [effect("", random.standard_normal(300), above=0, stretch=1, seed=i) for i in range(200)]
+    assert sum(x.shown for x in found) <= 12  # 5 are expected
+    assert all(x.low <= x.size <= x.high for x in found)
+    alike = np.repeat(random.standard_normal((200, 30)), 10, axis=1)  # neighbours that say the same
+    in_stretches, one_by_one = (sum(effect("", row, above=0, stretch=n).shown for row in alike) for n in (50, 1))
+    assert in_stretches < one_by_one / 2
+
+
+def test_a_seed_reads_another_stretch():
+    """Whole, of the length asked for, with the begin-of-text token first; seed 0 the beginning."""
+    model = load("novels")
+    text = "It was a dark night, and the wind blew. " * 20
+    args = type("", (), {"no_bos": False, "seed": 0})()
+    ids = model.encode(text)
+    assert list(excerpt(model, text, "", 50, args)) == list(ids[:50])
+    args.seed = 2
+    read = excerpt(model, text, "", 50, args)
+    assert list(read) == [ids[0], *ids[1 + 2 * 49 : 1 + 2 * 49 + 49]]
+    assert list(excerpt(model, text, "", 10**6, args)) == list(ids)
+
+
+def test_several_are_run_and_summed_up(capsys, tmp_path):
+    """By name, with the same options; a failing one is said and passed over, and the status tells."""
+    two = ["sink-count", "sink-or-position"]
+    assert main(["reproduce", *two, "--fast", "--tokens", "300"]) == 0
+    last = capsys.readouterr().out.splitlines()[-2:]
+    assert [line.split()[0] for line in last] == two
+    assert main(["reproduce", "all", "--only", *two, "--model", "novels-gpt2", "--fast", "--tokens", "200"]) == 2
+    out, err = capsys.readouterr()
+    assert "sink-or-position" in err and "not measured" in out and "This run shows it" in out
+    assert main(["reproduce", "sink-count", "nothing"]) == 2
+    assert "nothing cannot be reproduced" in capsys.readouterr().err
+    assert main(["reproduce", *two, "--plot", str(tmp_path / "x.png")]) == 2
+    assert "--out" in capsys.readouterr().err
+
+
+def test_the_list_names_all(capsys):
+    assert main(["reproduce", "list"]) == 0
+    out = capsys.readouterr().out
+    assert all(f"{name} (" in out for name in EXPERIMENTS)
+    assert main(["reproduce", "list", "--json"]) == 0
+    assert [row["name"] for row in json.loads(capsys.readouterr().out)] == list(EXPERIMENTS)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--tokens", "1"], "--tokens is 1"),
+        (["--tokens", "60"], "nothing is evicted"),
+        (["--seed", "-1"], "--seed is -1"),
+        (["--text", "nowhere.txt"], "nowhere.txt"),
+        (["--out", "nowhere"], "nowhere: there is no such folder"),
+        (["--csv", "nowhere/rows.csv"], "nowhere/rows.csv: cannot be written"),
+    ],
+)
+def test_what_cannot_be_is_said_in_a_line(options, message, capsys):
+    assert main(["reproduce", "sink-count", "--fast", *options]) == 2
+    err = capsys.readouterr().err
+    assert message in err and len(err.splitlines()) == 1
+
+
+def test_what_was_measured_is_printed_when_it_ends_early(monkeypatch, capsys):
+    module = EXPERIMENTS["sink-count"].module
+    run = module.run
+
+    def fails(*args, **options):
+        yield next(run(*args, **options))
+        raise MemoryError("no memory left")
+
+    fails.__signature__ = inspect.signature(run)
+    monkeypatch.setattr(module, "run", fails)
+    assert main(["reproduce", "sink-count", "--fast"]) == 2
+    out, err = capsys.readouterr()
+    assert "perplexity" in out and "no memory left" in err
+
+
+def test_without_matplotlib_the_numbers_still_come(monkeypatch, capsys, tmp_path):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert main(["reproduce", "sink-count", "--fast", "--tokens", "200", "--out", str(tmp_path)]) == 0
+    assert {path.suffix for path in tmp_path.iterdir()} == {".csv", ".json"}
+    assert main(["reproduce", "sink-count", "--fast", "--plot", "x.png"]) == 2
+    assert "minisink[plot]" in capsys.readouterr().err
