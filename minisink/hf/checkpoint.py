@@ -2,9 +2,10 @@
 
 A safetensors file is eight bytes of header length, a JSON header that gives each tensor's
 dtype, shape and byte range, and the bytes. The safetensors library checks the header; the bytes are then read
-through a memory map, one tensor at a time.
+through a memory map, one tensor at a time, and written so.
 """
 
+import json
 import re
 import warnings
 
@@ -206,3 +207,25 @@ def read_tensor(name, path, kind, shape, offset, *, dtype):
     if not np.isfinite(array).all():
         warnings.warn(f"{path}: tensor {name} holds NaN or infinity", stacklevel=2)
     return array
+
+
+def write_tensors(path, tensors):
+    """Write a safetensors file. The library wants all tensors in rows at once; here one at a time is copied for that.
+
+    Parameters
+    ----------
+    path : str or Path
+    tensors : dict of str to ndarray
+        float16, float32 or float64, of any memory layout.
+    """
+    header: dict = {"__metadata__": {"format": "pt"}}
+    stop = 0
+    for name, array in tensors.items():
+        start, stop = stop, stop + array.nbytes
+        header[name] = {"dtype": f"F{8 * array.itemsize}", "shape": array.shape, "data_offsets": (start, stop)}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)  # numbers begin at a multiple of their size
+    with open(path, "wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name, array in tensors.items():
+            file.write(np.asarray(array, FLOATS[header[name]["dtype"]], order="C").data)

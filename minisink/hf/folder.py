@@ -13,11 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import save_file
 
 from . import gpt2, llama
-from .checkpoint import find_tensors, read_tensor
+from .checkpoint import find_tensors, read_tensor, write_tensors
 from .fields import CheckpointError, is_there, read_json, token_ids
 from .tokenizer import TEMPLATE, begin_of_text, begun_by, read_chat_template, read_tokenizer
 
@@ -170,21 +168,17 @@ def write(folder, config, arrays, tokenizer=None, chat_template=None):
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as half:
-            # save_file writes the buffer of a transposed view in the wrong order: make each contiguous
-            whole = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
-            save_file(whole, f"{half}/model.safetensors", metadata={"format": "pt"})
+            write_tensors(Path(half, "model.safetensors"), tensors)
             Path(half, "config.json").write_text(json.dumps(raw_config, indent=2) + "\n", encoding="utf-8")
             if tokenizer is not None:
                 text = begun_by(tokenizer, config.bos).to_str(pretty=True)
                 Path(half, "tokenizer.json").write_text(text, encoding="utf-8")
             if chat_template is not None:
                 Path(half, TEMPLATE).write_text(chat_template, encoding="utf-8", newline="")
-            mode = Path(half, "config.json").stat().st_mode  # save_file lets only the owner read
             for path in sorted(Path(half).iterdir()):
-                path.chmod(mode)
                 os.replace(path, folder / path.name)
             former = {"tokenizer.json": tokenizer, TEMPLATE: chat_template} | dict.fromkeys(FORMER)
             for name in (name for name, ours in former.items() if ours is None):
                 (folder / name).unlink(missing_ok=True)
-    except (OSError, SafetensorError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"{folder}: cannot be written ({error})") from error
