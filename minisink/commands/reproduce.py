@@ -18,7 +18,7 @@ from textwrap import fill, indent
 
 from tqdm import tqdm
 
-from ..experiments import effects, sink_count, sink_or_position, sink_parts, why
+from ..experiments import effects, new_sink, sink_count, sink_or_position, sink_parts, why
 from ..model import load
 from ..system.files import check_picture, check_room, has_matplotlib, whole_file
 from ..system.plots import picture
@@ -347,6 +347,7 @@ EXPERIMENTS = {
         "sink-or-position": sink_or_position,
         "why": why,
         "sink-parts": sink_parts,
+        "new-sink": new_sink,
     }.items()
 }
 COMMANDS: dict = {"list": List(EXPERIMENTS), "all": All(EXPERIMENTS), **EXPERIMENTS}

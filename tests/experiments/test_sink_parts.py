@@ -73,6 +73,19 @@ def test_a_slot_is_what_its_name_says(model):
     assert len({found[f"spike: {name}"][2][0].tobytes() for name in ("zero", "its mean", "random", "elsewhere")}) == 4
 
 
+@pytest.mark.parametrize("model", MODELS)
+def test_the_mean_of_one_other_is_its_own(model):
+    """With one other token, its massive channels stand in the stream of the first, after the layer with the spike."""
+    found = sink_parts.slots(model, IDS, 6, 1, 0)
+    other = next(trace for trace in ([look_inside(model, [token]) for token in set(IDS.tolist())])
+                 if np.array_equal(trace["layers"][2]["k"], found["another token"][2][0]))  # fmt: skip
+    layer, channels = sink_parts.spike(look_inside(model, IDS[:6]))
+    x = look_inside(model, IDS[:1])["layers"][layer + 1]["x"].copy()
+    x[:, channels] = other["layers"][layer + 1]["x"][:, channels]
+    want = sink_parts.pairs(sink_parts.from_layer(model, layer + 1, x))
+    np.testing.assert_array_equal(found["spike: its mean"][layer + 1], want[0])
+
+
 @given(tiny.models(n_layers=3), tiny.seeds)
 @settings(max_examples=20)
 def test_the_layers_from_one_on_go_on_as_the_model_does(model, seed):
