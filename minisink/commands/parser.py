@@ -25,7 +25,6 @@ from . import (
     train_backcopy,
     train_induction,
     train_lm,
-    why,
 )
 
 COMMANDS = {
@@ -42,7 +41,6 @@ FAMILIES: dict = {
         "figures and tables, measured anew",
         {
             **reproduce.COMMANDS,
-            "why": why,
             "sink-strength": sink_strength,
             "sink-tokens": sink_tokens,
             "growth": growth,
