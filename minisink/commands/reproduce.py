@@ -18,13 +18,13 @@ from textwrap import fill, indent
 
 from tqdm import tqdm
 
-from ..experiments import effects, sink_count, sink_or_position
+from ..experiments import effects, metric, sink_count, sink_or_position, sink_tokens
 from ..model import load
-from ..system.files import check_picture, check_room, has_matplotlib, whole_file
+from ..system.files import check_picture, check_room, has_matplotlib, read_text, whole_file
 from ..system.plots import picture
 from ..system.resources import sample_text
 from ..system.terminal import table, wrap
-from .common import add_json, add_model, add_models, add_no_bos, as_json, check_folder, dump, encode, read_text
+from .common import add_json, add_model, add_models, add_no_bos, as_json, check_folder, dump, encode
 
 MODEL, TOKENS = "novels", 3000  # what an experiment is run on unless it says otherwise
 GIVEN = ("model", "models", "ids", "texts", "text")  # what `run` may ask for by position
@@ -345,6 +345,8 @@ EXPERIMENTS = {
     for name, module in {
         "sink-count": sink_count,
         "sink-or-position": sink_or_position,
+        "metric": metric,
+        "sink-tokens": sink_tokens,
     }.items()
 }
 COMMANDS: dict = {"list": List(EXPERIMENTS), "all": All(EXPERIMENTS), **EXPERIMENTS}

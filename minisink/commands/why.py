@@ -2,9 +2,10 @@
 
 from ..experiments.why import run as measure
 from ..model import load
+from ..system.files import read_text
 from ..system.resources import sample_text
 from ..system.terminal import table, wrap
-from .common import add_json, add_model, add_no_bos, dump, encode, progress, read_text
+from .common import add_json, add_model, add_no_bos, dump, encode, progress
 
 PURPOSE = "why the window breaks: where the weight of the sink goes"
 EXAMPLE = "minisink reproduce why --cache 64 --token 200"
