@@ -18,7 +18,7 @@ from textwrap import fill, indent
 
 from tqdm import tqdm
 
-from ..experiments import effects, metric, sink_count, sink_or_position, sink_tokens
+from ..experiments import effects, maps, metric, sink_count, sink_or_position, sink_tokens
 from ..model import load
 from ..system.files import check_picture, check_room, has_matplotlib, read_text, whole_file
 from ..system.plots import picture
@@ -344,6 +344,7 @@ EXPERIMENTS = {
     name: Experiment(name, module)
     for name, module in {
         "sink-count": sink_count,
+        "maps": maps,
         "sink-or-position": sink_or_position,
         "metric": metric,
         "sink-tokens": sink_tokens,

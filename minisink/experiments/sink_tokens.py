@@ -139,11 +139,11 @@ def draw(figure, rows):
         own = [row for row in rows if (row["token"] == "the first") == first]
         where = [row["weight"] for row in own], [row["value"] for row in own]
         axes.plot(*where, marker, ms=13, label=label, ls="", mec="black")
-    for row in {row["layer"]: row for row in reversed(rows) if row["token"] != "the first"}.values():
-        if len(rows) <= 24:  # layers of a small model: each names the token it looks at most but for the first
+    for row in rows:
+        if row["token"] != "the first" and row["weight"] > 0.1 and len(rows) <= 24:  # else they lie on one another
             where = row["weight"], row["value"]
             name = row["token"].replace("$", r"\$")
-            axes.annotate(name, where, xytext=(10, 6), textcoords="offset points", fontsize=14)
+            axes.annotate(name, where, xytext=(12, 0), textcoords="offset points", va="center")
     axes.axhline(1.0, color="black", ls=":")
     axes.set_ylim(0, None)
     axes.set_xlabel("mean weight, in the head that gives it most")
