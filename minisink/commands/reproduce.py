@@ -18,7 +18,7 @@ from textwrap import fill, indent
 
 from tqdm import tqdm
 
-from ..experiments import effects, maps, metric, sink_count, sink_or_position, sink_tokens
+from ..experiments import echo, effects, maps, metric, sink_count, sink_or_position, sink_tokens
 from ..model import load
 from ..system.files import check_picture, check_room, has_matplotlib, read_text, whole_file
 from ..system.plots import picture
@@ -346,6 +346,7 @@ EXPERIMENTS = {
         "sink-count": sink_count,
         "maps": maps,
         "sink-or-position": sink_or_position,
+        "echo": echo,
         "metric": metric,
         "sink-tokens": sink_tokens,
     }.items()

@@ -42,8 +42,8 @@ def test_rows_by_the_book(arch, bos):
 
 
 def made(firsts, nears, tokens=64):
-    """Rows with these weights, three heads a layer that differ a little."""
-    little = np.array([-0.001, 0.0, 0.001])
+    """Rows with these weights, eight heads a layer that differ a little."""
+    little = np.linspace(-0.001, 0.001, 8)
     return [
         {"heads": a + little, "near_heads": b + little, "tokens": tokens} for a, b in zip(firsts, nears, strict=True)
     ]
