@@ -155,7 +155,7 @@ def show(rows):
         [str(row["layer"]), f"{row['weight']:.2f}", f"{row['residual']:.1f}", f"{row['value']:.2f}",
          f"{row['massive']:.0f}", f"{row['stable_rank']:.1f}", row["kind"]] for row in own
     ]  # fmt: skip
-    columns = ["text", "tokens", *(f"1, {eps}" for eps in EPS), "2, 0.3", "3, 0.3", "4, 0.3", "middle"]
+    columns = ["text", "tokens", *(f"1>{eps}" for eps in EPS), "2>0.3", "3>0.3", "4>0.3", "mid"]
     cells = []
     for text, n in dict.fromkeys((row["text"], row["length"]) for row in rows):
         found = [rates(rows, text, n, 0, eps) for eps in EPS] + [rates(rows, text, n, key) for key in (1, 2, 3, n // 2)]
@@ -164,7 +164,7 @@ def show(rows):
     answer = f"{known:.4f} off at most" if np.isfinite(known) else "not compared, for this is not GPT-2 small"
     return (
         f"sink rate {rate:.1%} over {own[0]['n_texts']} pieces of {length} tokens, natural text\n"
-        f"{table(header, layers)}\n\nSink_k^eps (k, eps), % of heads\n{table(columns, cells)}\n\n"
+        f"{table(header, layers)}\n\nSink_k^eps (k>eps), % of heads\n{table(columns, cells)}\n\n"
         f"The known answer of GPT-2: {answer}."
     )
 
