@@ -176,6 +176,8 @@ def pieces(model, ids, length, n_texts):
     ids, step = ids[len(lead) :], length - len(lead)
     if step < 1:
         raise ValueError(f"a piece of {length} tokens has no room for the text; choose {1 + len(lead)} or more")
+    if n_texts < 1:
+        raise ValueError(f"{n_texts} pieces of a text; take 1 or more")
     starts = range(0, len(ids) - step + 1, step)[:n_texts]
     if not starts:
         raise ValueError(f"the text has {len(ids)} tokens; a piece takes {step}")

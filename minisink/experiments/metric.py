@@ -89,7 +89,7 @@ def made(model, natural, text, seed):
         drawn = random.integers(0, model.config.vocab_size, len(piece))
         if text == "random":
             drawn[0] = piece[0] if piece[0] == model.config.bos else drawn[0]
-        yield {"natural": piece, "random": drawn, "repeated": drawn[-1:].repeat(len(piece))}[text]
+        yield {"natural": piece, "random": drawn, "repeated": drawn[:1].repeat(len(piece))}[text]
 
 
 def signs(trace, keys):

@@ -36,6 +36,8 @@ def run(model, ids, *, length=64, n_texts=100, at_least=20, track=iter):
         after it; ``"value"``, the norm of its values / median over the tokens of its piece.
     """
     found = weigh(model, ids, length=length, n_texts=n_texts, at_least=at_least, track=track)
+    if not found:
+        raise ValueError(f"no token comes {at_least} times in these pieces; ask for fewer, or read more text")
     shared_by = model.config.n_heads // model.config.n_kv_heads
     for layer in range(model.config.n_layers):
         for token, head in strongest(found, layer):
