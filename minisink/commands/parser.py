@@ -19,8 +19,6 @@ from . import (
     pass_key,
     ppl,
     reproduce,
-    sink_strength,
-    sink_tokens,
     streameval,
     train_backcopy,
     train_induction,
@@ -41,8 +39,6 @@ FAMILIES: dict = {
         "figures and tables, measured anew",
         {
             **reproduce.COMMANDS,
-            "sink-strength": sink_strength,
-            "sink-tokens": sink_tokens,
             "growth": growth,
             "streameval": streameval,
             "pass-key": pass_key,
