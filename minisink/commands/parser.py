@@ -16,10 +16,8 @@ from . import (
     growth,
     info,
     inspect,
-    pass_key,
     ppl,
     reproduce,
-    streameval,
     train_backcopy,
     train_induction,
     train_lm,
@@ -40,8 +38,6 @@ FAMILIES: dict = {
         {
             **reproduce.COMMANDS,
             "growth": growth,
-            "streameval": streameval,
-            "pass-key": pass_key,
         },
     ),
     "train": (

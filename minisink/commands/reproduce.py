@@ -25,10 +25,12 @@ from ..experiments import (
     maps,
     metric,
     new_sink,
+    pass_key,
     sink_count,
     sink_or_position,
     sink_parts,
     sink_tokens,
+    streameval,
     why,
 )
 from ..model import load
@@ -357,6 +359,8 @@ EXPERIMENTS = {
     for name, module in {
         "sink-count": sink_count,
         "maps": maps,
+        "streameval": streameval,
+        "pass-key": pass_key,
         "sink-or-position": sink_or_position,
         "why": why,
         "sink-parts": sink_parts,

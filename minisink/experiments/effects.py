@@ -78,7 +78,7 @@ def effect(what: str, values: Sequence[float] | np.ndarray, *, above: float | No
     Examples
     --------
     >>> print(effect("difference", [1.0, 2.0, 3.0, 2.0], above=0, stretch=1))
-    difference 2 [1.25, 2.75] (> 0: yes)
+    difference 2 [1.5, 2.5] (> 0: yes)
     >>> print(effect("difference", [1.0, -2.0, 3.0, -1.0], above=0, stretch=1))
     difference 0.25 [-1.5, 2.25] (> 0: no)
     """

@@ -5,19 +5,33 @@
     ... story ...  The pass key is 48213. Remember it. 48213 is the pass key.  ... story ...
     What is the pass key? The pass key is 48213
 
-(Mohtashami and Jaggi, arXiv:2305.16300, tell it much like this.) ``minisink reproduce pass-key`` prints how much of it
-is known by length of the text and depth of the key. A key that has left the cache is forgotten by streaming; retrieval
-reads it off.
+(Mohtashami and Jaggi, arXiv:2305.16300, tell it much like this.) A key that has left the cache is forgotten by
+streaming; "retrieval" reads it off.
 """
 
 import numpy as np
 
-from .recall import Asked, measure, tokens_of
+from ..cache import check_whole
+from ..methods import BLOCK, N_BLOCKS, N_SINKS
+from . import recall
+from .recall import Asked, tokens_of
 
-LENGTHS = (500, 1000, 1500)
-DEPTHS = (0.0, 0.5, 0.9)
-METHODS = ("streaming", "retrieval")
-CACHE = 128
+MODEL = "smollm2"  # those that ship copy nothing
+PAPER = "Section 4.3, and arXiv:2305.16300"
+CLAIM = "what has left the cache is forgotten; what is fetched again is known"
+OPTIONS = {
+    "lengths": "tokens of a text",
+    "depths": "where the key is told, a share of the text",
+    "cache": "slots, sinks included",
+    "n_keys": "keys, each in a text of its own",
+    "methods": "of dense, window, streaming, retrieval",
+    "n_sinks": "first tokens kept",
+    "n_blocks": "blocks that retrieval brings back",
+    "block": "tokens in a block",
+    "select": "what a block is chosen by: best, bound, mean or random",
+    "readable": "by way of cache.py: the same, slower",
+}
+FAST = {"lengths": (400,), "depths": (0.0, 0.9)}
 DIGITS = 5
 
 TELL = "\nThe pass key is {key}. Remember it. {key} is the pass key.\n"
@@ -72,40 +86,64 @@ def keys(seed, n):
     return [str(10 ** (DIGITS - 1) + lot) for lot in lots]
 
 
-def run(model, filler, *, lengths=LENGTHS, depths=DEPTHS, methods=METHODS, cache=CACHE, n_keys=1, seed=0, bos=True,
-        **options):  # fmt: skip
+def run(model, text, *, lengths=(500, 1000, 1500), depths=(0.0, 0.5, 0.9), cache=128, n_keys=1,
+        methods=("streaming", "retrieval"), n_sinks=N_SINKS, n_blocks=N_BLOCKS, block=BLOCK, select="best",
+        readable=False, seed=0, bos=True, track=iter):  # fmt: skip
     """How much of a key is known, by length of the text and depth of the key.
 
     Parameters
     ----------
     model : Model
-    filler : str
+    text : str
+        What the rest is about.
     lengths : sequence of int
         Tokens.
     depths : sequence of float
-    methods : sequence of str
-        Those of `recall.score`.
     cache : int
         Slots that each but "dense" has, sinks included.
     n_keys : int
         Each told and asked for in a text of its own.
+    methods : sequence of str
+        Those of `recall.score`.
+    n_sinks : int
+        Of "streaming" and "retrieval".
+    n_blocks, block, select
+        Of "retrieval".
+    readable : bool
     seed : int
         Of the keys.
     bos : bool
-    **options
-        More of `recall.measure`.
+    track : callable
 
     Yields
     ------
     dict
         ``"length"``, ``"depth"``, and what `recall.measure` says of them under one method.
     """
-    for length in lengths:
-        for depth in depths:
-            texts = [make(model, filler, key, length=length, depth=depth, bos=bos) for key in keys(seed, n_keys)]
-            for method in methods:
-                slots = {"method": method, "cache": None if method == "dense" else cache}
-                yield {"length": length, "depth": depth} | measure(model, texts, **slots, **options)
+    check_whole("n_keys", n_keys, 1)
+    options = {"n_sinks": n_sinks, "n_blocks": n_blocks, "block": block, "select": select, "readable": readable}
+    cells = [(length, depth, method) for length in lengths for depth in depths for method in methods]
+    for length, depth, method in track(cells):
+        asked = [make(model, text, key, length=length, depth=depth, bos=bos) for key in keys(seed, n_keys)]
+        slots = None if method == "dense" else cache
+        yield {"length": length, "depth": depth} | recall.measure(model, asked, method=method, cache=slots, **options)
+
+
+effects = recall.effects
+
+
+def show(rows):
+    """A table a method: depths by lengths."""
+
+    def row_of(row):
+        return ("depth",) if row is None else (f"{row['depth']:g}",)
+
+    return recall.show(rows, row_of=row_of, column_of=lambda row: f"{row['length']:,} tokens")
+
+
+def draw(figure, rows):
+    """Loss of the answers against how far back the key was told."""
+    recall.draw(figure, rows, at="farthest", name="tokens back")
 
 
 def _ends(model, text):

@@ -13,6 +13,8 @@ import numpy as np
 from ..loss import CHUNK, empty_cache, nll_of
 from ..methods import N_SINKS, policy_of
 from ..system.device import to_host
+from ..system.terminal import table
+from .effects import effect
 
 NATS = math.log(9) + 4 * math.log(10)  # in a number of five digits
 
@@ -79,7 +81,7 @@ def tokens_of(model, text, places, *, bos=True):
 
 
 def score(model, asked, *, method="streaming", n_sinks=N_SINKS, window=None, positions="slot", readable=False,
-          chunk=CHUNK, on_progress=lambda n_tokens: None, **retrieval):  # fmt: skip
+          chunk=CHUNK, **retrieval):  # fmt: skip
     """The loss of each answer, and whether it is recalled exactly.
 
     Parameters
@@ -91,8 +93,6 @@ def score(model, asked, *, method="streaming", n_sinks=N_SINKS, window=None, pos
         As in `loss.token_nll`.
     chunk : int
         Tokens a forward pass takes. The results do not depend on it.
-    on_progress : callable
-        Called with the number of tokens that have just been read.
 
     Returns
     -------
@@ -115,7 +115,6 @@ def score(model, asked, *, method="streaming", n_sinks=N_SINKS, window=None, pos
         targets = ids[start + 1 + rows]
         np.add.at(nll, answer[start + 1 + rows], nll_of(logits, targets))
         np.logical_and.at(exact, answer[start + 1 + rows], logits.argmax(axis=-1) == targets)
-        on_progress(stop - start)
     return nll / [stop - start for start, stop in asked.answers], exact
 
 
@@ -137,10 +136,10 @@ def measure(model, texts, *, method, cache, n_sinks=N_SINKS, **options):
     Returns
     -------
     dict
-        ``"method"`` and ``"cache"``; ``"back"``, the least and the most tokens from a telling to its answer;
-        ``"in_cache"``, whether they all were in the window then (None: some); ``"asked"`` and ``"exact"``, how many
-        answers there are and how many are recalled exactly; ``"nll"``, nats a token, and ``"chance"``, that of one who
-        knows no more than that there are five digits.
+        ``"method"``, ``"cache"``, and ``"n_sinks"`` of it; ``"nearest"`` and ``"farthest"``, tokens from a telling to
+        its answer; ``"in_cache"``, whether they all were in the window then (None: some); ``"asked"`` and ``"exact"``,
+        how many answers there are and how many are recalled exactly; ``"nll"``, nats a token, and ``"chance"``, that of
+        one who knows no more than that there are five digits; and of each answer ``"nlls"`` and ``"exacts"``.
 
     Raises
     ------
@@ -152,39 +151,66 @@ def measure(model, texts, *, method, cache, n_sinks=N_SINKS, **options):
         raise ValueError(f"a cache of {cache} tokens cannot hold {sinks} sinks and a window of at least 1")
     window = None if cache is None else cache - sinks
     found = [score(model, text, method=method, n_sinks=n_sinks, window=window, **options) for text in texts]
+    nlls, exacts = (np.concatenate(parts) for parts in zip(*found, strict=True))
     back = [tokens for text in texts for tokens in text.back]
     inside = {window is None or tokens <= window for tokens in back}
     lengths = [stop - start for text in texts for start, stop in text.answers]
     return {
-        "method": method, "cache": cache, "back": [min(back), max(back)],
+        "method": method, "cache": cache, "n_sinks": sinks, "nearest": min(back), "farthest": max(back),
         "in_cache": inside.pop() if len(inside) == 1 else None,
-        "asked": len(back), "exact": int(sum(exact.sum() for _, exact in found)),
-        "nll": float(np.concatenate([nll for nll, _ in found]).mean()), "chance": NATS / float(np.mean(lengths)),
+        "asked": len(back), "exact": int(exacts.sum()), "nll": float(nlls.mean()),
+        "chance": NATS / float(np.mean(lengths)), "nlls": nlls, "exacts": exacts,
     }  # fmt: skip
 
 
-def finding(rows):
-    """What the rows of `measure` say together, a sentence a method.
+def effects(rows):
+    """What the rows of `measure` say of answers told before the cache: the cliff, and what is brought back."""
+    nll: dict = {}
+    for row in rows:
+        nll.setdefault((row["method"], row["in_cache"]), []).append(row["nlls"])
+    known = {key: np.concatenate(values) for key, values in nll.items()}
+    out, inside = known.get(("streaming", False)), known.get(("streaming", True))
+    if out is not None and inside is not None:
+        yield effect("streaming: out of the cache - mean in it, nats a token", out - inside.mean(), above=0, stretch=1)
+    if out is not None:
+        exact = np.concatenate([r["exacts"] for r in rows if (r["method"], r["in_cache"]) == ("streaming", False)])
+        yield effect("streaming: share recalled exactly, out of the cache", exact, below=0.05, stretch=1)
+    brought = known.get(("retrieval", False))
+    if out is not None and brought is not None and len(out) == len(brought):
+        yield effect("out of the cache: streaming - retrieval, nats a token", out - brought, above=0, stretch=1)
 
-    Parameters
-    ----------
-    rows : list of dict
 
-    Returns
-    -------
-    list of str
+def show(rows, *, row_of, column_of):
+    """A table a method: nats a token and how many are recalled exactly.
+
+    `row_of` and `column_of` name the place of a row of `measure` in its table.
     """
-    said = []
+    said = ["Nats a token of the answers, and how many are recalled exactly."]
     for method in dict.fromkeys(row["method"] for row in rows):
         own = [row for row in rows if row["method"] == method]
-        parts = []
-        for inside, where in ((True, "in the cache"), (False, "out of it")):
-            some = [row for row in own if row["in_cache"] is inside]
-            if some:
-                asked, exact = (sum(row[name] for row in some) for name in ("asked", "exact"))
-                nll = sum(row["nll"] * row["asked"] for row in some) / asked
-                where = where if method != "dense" else "all of it in sight"
-                parts.append(f"{where} {nll:.2f} nats a token, {exact} of {asked} recalled exactly")
-        said.append(f"{method}: {'; '.join(parts)}." if parts else f"{method}: always half in the cache.")
+        cells: dict = {}
+        for row in own:
+            cells.setdefault(row_of(row), {})[column_of(row)] = f"{row['nll']:.2f} {row['exact']:2}/{row['asked']}"
+        columns = list(dict.fromkeys(map(column_of, own)))
+        lines = [[*names, *(found[c] for c in columns)] for names, found in cells.items()]
+        said += ["", method, table([*row_of(None), *columns], lines)]
     chance = np.mean([row["chance"] for row in rows])
-    return [*said, f"Chance, for one who knows that there are five digits, is {chance:.2f}."]
+    return "\n".join([*said, f"\nChance, for one who knows that there are five digits, is {chance:.2f}."])
+
+
+def draw(figure, rows, *, at, name):
+    """Nats a token against a column of the rows, a panel a method, a line a cache."""
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+    panels = figure.subplots(1, len(methods), sharey=True, squeeze=False)[0]
+    for axes, method in zip(panels, methods, strict=True):
+        own = [row for row in rows if row["method"] == method]
+        for marker, cache in zip("osD^v" * 9, dict.fromkeys(row["cache"] for row in own), strict=False):
+            some = [row for row in own if row["cache"] == cache]
+            where = sorted({row[at] for row in some})
+            mean = [np.mean([row["nll"] for row in some if row[at] == x]) for x in where]
+            axes.plot(where, mean, marker=marker, ms=9, label="all" if cache is None else f"cache {cache}")
+        axes.axhline(np.mean([row["chance"] for row in own]), color="black", lw=1, ls=":")
+        axes.set_title(method)
+        axes.set_xlabel(name)
+        axes.legend(fontsize=13)
+    panels[0].set_ylabel("loss of the answer (nats a token)\ndotted: chance")

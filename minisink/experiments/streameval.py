@@ -1,4 +1,4 @@
-"""StreamEval: questions about lines that are so far back, along a stream (Figure 8 and Table 7 of StreamingLLM).
+"""StreamEval: questions about lines that are so far back, along a stream.
 
 Its authors describe it and have not released it::
 
@@ -11,18 +11,32 @@ Its authors describe it and have not released it::
     ...
 
 Every 10 lines the line is asked for that stands 20 lines back, or any other distance. No line is asked for twice, so an
-answer stands in the text once before it is asked for. ``minisink reproduce streameval`` prints how much of the answers
-is known by distance and cache: where a line has left the cache, streaming knows nothing, however well it talks.
+answer stands in the text once before it is asked for. Where a line has left the cache, streaming knows nothing of it,
+however well it talks; "retrieval" looks it up.
 """
 
 import numpy as np
 
 from ..cache import check_whole
-from .recall import Asked, measure, tokens_of
+from ..methods import BLOCK, N_BLOCKS, N_SINKS
+from . import recall
 
-DISTANCES = (2, 5, 10, 20, 40)
-CACHES = (128, 256, 512)
-METHODS = ("streaming", "retrieval")
+MODEL = "smollm2"  # those that ship copy nothing
+PAPER = "Figure 8, Table 7"
+CLAIM = "a line is known while it is in the cache (75 %), and not at all once it is out (0.00 %)"
+OPTIONS = {
+    "distances": "lines back",
+    "caches": "slots, sinks included",
+    "methods": "of dense, window, streaming, retrieval",
+    "n_queries": "at each distance",
+    "every": "lines between two queries",
+    "n_sinks": "first tokens kept",
+    "n_blocks": "blocks that retrieval brings back",
+    "block": "tokens in a block",
+    "select": "what a block is chosen by: best, bound, mean or random",
+    "readable": "by way of cache.py: the same, slower",
+}
+FAST = {"distances": (2, 20), "caches": (128,), "n_queries": 2}
 EVERY = 10  # lines between two queries
 VALUES = np.arange(10_000, 100_000)  # five digits, as many tokens for each in most tokenizers
 
@@ -107,15 +121,16 @@ def make(model, *, seed=0, bos=True, **sizes):
 
     Returns
     -------
-    Asked
+    recall.Asked
     """
     text, told, answers = record(np.random.default_rng([seed, 5]), **sizes)
-    ids, tokens = tokens_of(model, text, told + answers, bos=bos)
-    return Asked(ids, tokens[len(told) :], tokens[: len(told)])
+    ids, tokens = recall.tokens_of(model, text, told + answers, bos=bos)
+    return recall.Asked(ids, tokens[len(told) :], tokens[: len(told)])
 
 
-def run(model, *, distances=DISTANCES, caches=CACHES, methods=METHODS, n_queries=5, every=EVERY, seed=0, bos=True,
-        **options):  # fmt: skip
+def run(model, *, distances=(2, 5, 10, 20, 40), caches=(128, 256, 512), methods=("streaming", "retrieval"), n_queries=5,
+        every=EVERY, n_sinks=N_SINKS, n_blocks=N_BLOCKS, block=BLOCK, select="best", readable=False, seed=0, bos=True,
+        track=iter):  # fmt: skip
     """How much of a line is known, by its distance and the size of the cache.
 
     Parameters
@@ -129,17 +144,47 @@ def run(model, *, distances=DISTANCES, caches=CACHES, methods=METHODS, n_queries
         Those of `recall.score`.
     n_queries, every, seed : int
         Of each record.
+    n_sinks : int
+        Of "streaming" and "retrieval".
+    n_blocks, block, select
+        Of "retrieval".
+    readable : bool
     bos : bool
-    **options
-        More of `recall.measure`.
+    track : callable
 
     Yields
     ------
     dict
         ``"distance"``, and what `recall.measure` says of it under one method and cache.
     """
-    for distance in distances:
+    options = {"n_sinks": n_sinks, "n_blocks": n_blocks, "block": block, "select": select, "readable": readable}
+    cells = [(distance, method, cache) for distance in distances for method in methods
+             for cache in (caches if method != "dense" else [None])]  # fmt: skip
+    for distance, method, cache in track(cells):
         asked = make(model, seed=seed, bos=bos, distance=distance, n_queries=n_queries, every=every)
-        for method in methods:
-            for cache in [None] if method == "dense" else caches:
-                yield {"distance": distance} | measure(model, [asked], method=method, cache=cache, **options)
+        yield {"distance": distance} | recall.measure(model, [asked], method=method, cache=cache, **options)
+
+
+effects = recall.effects
+
+
+def show(rows):
+    """A table a method: distances by caches."""
+    return recall.show(rows, row_of=_row, column_of=_slots)
+
+
+def draw(figure, rows):
+    """Loss of the answers against the distance of their lines."""
+    recall.draw(figure, rows, at="farthest", name="tokens back")
+
+
+def _row(row):
+    """The names of a row, or of their columns."""
+    if row is None:
+        return "lines", "tokens back"
+    near, far = row["nearest"], row["farthest"]
+    return str(row["distance"]), f"{near}-{far}" if near < far else str(near)
+
+
+def _slots(row):
+    return "all" if row["cache"] is None else f"{row['n_sinks']}+{row['cache'] - row['n_sinks']}"

@@ -1,7 +1,6 @@
 """Files that appear whole or not at all, states that come back as they were, and a look beforehand at what can be."""
 
 import hashlib
-import importlib.util
 import json
 import os
 import secrets
@@ -181,7 +180,11 @@ def check_room(path):
 
 def has_matplotlib():
     """Whether pictures can be drawn."""
-    return importlib.util.find_spec("matplotlib") is not None
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ImportError:
+        return False
+    return True
 
 
 def check_picture(path):

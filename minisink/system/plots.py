@@ -51,8 +51,7 @@ def picture(path, caption, *, size=(11, 6.2)):
     matplotlib.figure.Figure
         To draw on; written afterwards.
     """
-    from cycler import cycler
-    from matplotlib import rc_context
+    from matplotlib import cycler, rc_context
     from matplotlib.figure import Figure
 
     colours = ["#2ca02c", "#d62728", "#1f77b4", "#9467bd", "#7f7f7f", "#ff7f0e"]

@@ -724,7 +724,7 @@ SCREENS = {
     "why": ["reproduce", "why", "--tokens", "70"],
     "sink-count": ["reproduce", "sink-count", "--tokens", "70", "--caches", "16"],
     "growth": ["reproduce", "growth"],
-    "streameval": ["reproduce", "streameval", "--model", "novels", "--caches", "64", "--queries", "2"],
+    "streameval": ["reproduce", "streameval", "--model", "novels", "--caches", "64", "--n-queries", "2"],
     "pass-key": ["reproduce", "pass-key", "--model", "novels"],
     "backcopy": ["train", "backcopy", "--steps", "3", "--length", "8"],
     "induction": ["train", "induction", "--steps", "2", "--seeds", "2", "--texts", "1"],

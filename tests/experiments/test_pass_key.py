@@ -67,7 +67,7 @@ def test_the_command_prints_a_table_a_method(capsys):
     assert max(map(len, out.splitlines())) <= 80
     lines = [line.split() for line in out.splitlines()]
     assert lines.count(["depth", "120", "tokens", "160", "tokens"]) == 2 and out.count("/1") == 8
-    assert main([*SMALL, "--json", "--keys", "2", "--lengths", "120"]) == 0
+    assert main([*SMALL, "--json", "--n-keys", "2", "--lengths", "120"]) == 0
     rows = json.loads(capsys.readouterr().out)["rows"]
     assert [(row["depth"], row["method"], row["in_cache"], row["asked"]) for row in rows] == [
         (0.0, "streaming", False, 2), (0.0, "retrieval", False, 2), (1.0, "streaming", True, 2),
@@ -79,12 +79,12 @@ def test_the_command_prints_a_table_a_method(capsys):
     ("options", "message"),
     [
         (["--depths", "1.5"], "depth is 1.5; it is a share of the text, 0 to 1"),
-        (["--depths", "-0.5"], "--depths is -0.5"),
-        (["--depths", "nan"], "--depths is nan"),
+        (["--depths", "-0.5"], "depth is -0.5"),
+        (["--depths", "nan"], "depth is nan"),
         (["--lengths", "20"], "telling and asking alone take"),
         (["--lengths", "900000"], "the filler has"),
         (["--cache", "1"], "a cache of 1 tokens cannot hold 1 sinks"),
-        (["--keys", "0"], "--keys is 0"),
+        (["--n-keys", "0"], "n_keys is 0"),
         (["--text", "nowhere.txt"], "nowhere.txt"),
     ],
 )
@@ -98,5 +98,5 @@ def test_what_cannot_be_asked_is_said_in_a_line(options, message, capsys):
 def test_smollm2_reads_off_an_evicted_key_and_streaming_cannot(smollm2):
     """More than 400 tokens back, in a cache of 4+124."""
     streaming, retrieval = pass_key.run(smollm2, FILLER, lengths=(460,), depths=(0.0,))
-    assert streaming["back"][0] >= 400 and streaming["nll"] >= 2.0 and streaming["exact"] == 0
+    assert streaming["nearest"] >= 400 and streaming["nll"] >= 2.0 and streaming["exact"] == 0
     assert retrieval["nll"] <= 0.3 and retrieval["exact"] == 1

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import minisink
-from minisink.experiments.recall import Asked, finding, measure, score, tokens_of
+from minisink.experiments.recall import Asked, effects, measure, score, tokens_of
 from minisink.generation import generate
 
 
@@ -66,10 +66,13 @@ def test_an_answer_is_scored_by_its_loss_and_by_greedy_decoding(options, chunk):
     assert asked.back == [7, 10, 15, 22]
 
 
-def test_no_text_after_the_last_answer_is_read():
+def test_no_text_after_the_last_answer_is_read(monkeypatch):
     model, ids = model_of(), np.array(tiny.ids(24, 3))
-    seen = []
-    score(model, Asked(ids, [(3, 5)], [(1, 2)]), **SLOTS, chunk=2, on_progress=seen.append)
+    seen, forward = [], type(model).forward
+    monkeypatch.setattr(
+        type(model), "forward", lambda self, ids, **how: seen.append(len(ids)) or forward(self, ids, **how)
+    )
+    score(model, Asked(ids, [(3, 5)], [(1, 2)]), **SLOTS, chunk=2)
     assert seen == [2, 2]
 
 
@@ -84,7 +87,7 @@ def test_a_row_counts_what_was_in_the_cache():
     texts = [Asked(ids, [(9, 12)], [(4, 7)]), Asked(ids, [(10, 13)], [(4, 7)])]
     rows = {cache: measure(model, texts, method="streaming", cache=cache, n_sinks=1) for cache in (5, 6, 7)}
     assert [row["in_cache"] for row in rows.values()] == [False, None, True]
-    assert rows[5]["back"] == [5, 6] and rows[5]["asked"] == 2
+    assert (rows[5]["nearest"], rows[5]["farthest"]) == (5, 6) and rows[5]["asked"] == 2
     assert math.isclose(rows[5]["chance"], math.log(90_000) / 3)
     alone = [score(model, text, n_sinks=1, window=4)[0][0] for text in texts]
     assert math.isclose(rows[5]["nll"], np.mean(alone), rel_tol=1e-9)
@@ -95,17 +98,17 @@ def test_a_row_counts_what_was_in_the_cache():
         measure(model, texts, method="streaming", cache=4)
 
 
-def row(method, in_cache, nll, exact, asked=2):
-    return {"method": method, "in_cache": in_cache, "nll": nll, "exact": exact, "asked": asked, "chance": 2.28}
+def row(method, in_cache, nlls, exacts):
+    """A row of `measure`, as far as the effects read it."""
+    return {"method": method, "in_cache": in_cache, "nlls": np.array(nlls), "exacts": np.array(exacts, bool)}
 
 
-def test_the_finding_says_what_is_known_in_the_cache_and_out_of_it():
-    rows = [row("streaming", True, 0.5, 2), row("streaming", None, 1.0, 1), row("streaming", False, 3.0, 0)]
-    rows += [row("streaming", False, 2.0, 0, asked=6), row("dense", True, 0.25, 2), row("retrieval", None, 1.0, 1)]
-    assert finding(rows) == [
-        "streaming: in the cache 0.50 nats a token, 2 of 2 recalled exactly; "
-        "out of it 2.25 nats a token, 0 of 8 recalled exactly.",
-        "dense: all of it in sight 0.25 nats a token, 2 of 2 recalled exactly.",
-        "retrieval: always half in the cache.",
-        "Chance, for one who knows that there are five digits, is 2.28.",
-    ]
+def test_the_effects_tell_the_cliff_and_what_is_brought_back():
+    """Answers out of the cache against those in it, and against the same answers by retrieval."""
+    rows = [row("streaming", True, [0.5, 0.7], [1, 1]), row("streaming", None, [9.0], [1])]
+    rows += [row("streaming", False, [3.0, 2.0], [0, 0]), row("streaming", False, [2.5], [0])]
+    rows += [row("retrieval", False, [0.1, 0.2], [1, 1]), row("retrieval", False, [0.3], [1])]
+    sizes = [(round(found.size, 6), found.shown) for found in effects(rows)]
+    assert sizes == [(1.9, True), (0.0, True), (2.3, True)]
+    assert [found.shown for found in effects(rows[:3] + [row("streaming", False, [0.4, 0.3], [1, 1])])][1] is False
+    assert list(effects(rows[:2])) == []  # nothing has left the cache

@@ -93,14 +93,14 @@ def test_a_row_is_what_its_answers_cost(novels):
 
 
 SMALL = ["reproduce", "streameval", "--model", "novels", "--distances", "0", "4", "--caches", "48", "96"]
-SMALL += ["--queries", "2", "--every", "1", "--n-sinks", "1"]
+SMALL += ["--n-queries", "2", "--every", "1", "--n-sinks", "1"]
 
 
 def test_the_command_prints_a_table_a_method(capsys):
     assert main([*SMALL, "--methods", "dense", "window", "retrieval"]) == 0
     out = capsys.readouterr().out
     assert max(map(len, out.splitlines())) <= 80
-    headers = [line.split() for line in out.splitlines() if line.startswith("lines")]
+    headers = [line.split() for line in out.splitlines() if line.startswith("lines ")]
     assert headers == [["lines", "tokens", "back", *slots] for slots in (["all"], ["0+48", "0+96"], ["1+47", "1+95"])]
     assert out.count("/2") == 2 * 5 and "Chance" in out
     assert main([*SMALL, "--json"]) == 0
@@ -112,12 +112,12 @@ def test_the_command_prints_a_table_a_method(capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--distances", "3", "-1"], "--distances is -1"),
-        (["--queries", "0"], "--queries is 0"),
-        (["--every", "0"], "--every is 0"),
-        (["--caches", "0"], "--caches is 0"),
+        (["--distances", "3", "-1"], "distance is -1"),
+        (["--n-queries", "0"], "n_queries is 0"),
+        (["--every", "0"], "every is 0"),
+        (["--caches", "0"], "a cache of 0 tokens"),
         (["--caches", "1"], "a cache of 1 tokens cannot hold 1 sinks"),
-        (["--n-sinks", "-1"], "--n-sinks is -1"),
+        (["--n-sinks", "-1"], "n_sinks is -1"),
         (["--distances", "90000"], "there are 90000 different values"),
         (["--model", "nowhere"], "nowhere: no such folder"),
     ],
