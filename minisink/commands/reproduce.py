@@ -18,7 +18,7 @@ from textwrap import fill, indent
 
 from tqdm import tqdm
 
-from ..experiments import effects, sink_count, sink_or_position
+from ..experiments import effects, methods_compared, sink_count, sink_or_position
 from ..model import load
 from ..system.files import check_picture, check_room, has_matplotlib, whole_file
 from ..system.plots import picture
@@ -343,6 +343,7 @@ class List:
 EXPERIMENTS = {
     name: Experiment(name, module)
     for name, module in {
+        "methods": methods_compared,
         "sink-count": sink_count,
         "sink-or-position": sink_or_position,
     }.items()
