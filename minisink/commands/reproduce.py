@@ -18,7 +18,7 @@ from textwrap import fill, indent
 
 from tqdm import tqdm
 
-from ..experiments import cache_size, effects, methods_compared, sink_count, sink_or_position
+from ..experiments import cache_size, effects, length, methods_compared, sink_count, sink_or_position
 from ..model import load
 from ..system.files import check_picture, check_room, has_matplotlib, whole_file
 from ..system.plots import picture
@@ -346,6 +346,7 @@ EXPERIMENTS = {
         "methods": methods_compared,
         "sink-count": sink_count,
         "cache-size": cache_size,
+        "length": length,
         "sink-or-position": sink_or_position,
     }.items()
 }
