@@ -18,7 +18,7 @@ from textwrap import fill, indent
 
 from tqdm import tqdm
 
-from ..experiments import cache_size, effects, length, methods_compared, sink_count, sink_or_position
+from ..experiments import cache_size, effects, length, methods_compared, sink_count, sink_or_position, token_cost
 from ..model import load
 from ..system.files import check_picture, check_room, has_matplotlib, whole_file
 from ..system.plots import picture
@@ -347,6 +347,7 @@ EXPERIMENTS = {
         "sink-count": sink_count,
         "cache-size": cache_size,
         "length": length,
+        "speed": token_cost,
         "sink-or-position": sink_or_position,
     }.items()
 }

@@ -63,9 +63,9 @@ def effects(rows):
     last = max((row["cache"] for row in rows if row["cache"] <= row["trained"]), default=None)
     for small, large in zip(rows, rows[1:], strict=False):
         beyond = ", beyond the trained length" if large["cache"] > large["trained"] else ""
-        side = {"below": 0} if beyond or large["cache"] == last else {"above": 0}
+        loses = beyond or large["cache"] == last
         what = f"cache {small['cache']} - {large['cache']}{beyond}, nats a token"
-        yield effect(what, small["nll"] - large["nll"], **side)
+        yield effect(what, small["nll"] - large["nll"], above=None if loses else 0, below=0 if loses else None)
 
 
 def draw(figure, rows):
