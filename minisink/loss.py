@@ -250,7 +250,9 @@ def _streamed(model, pieces, cache, chunk):
     while failure is None:
         try:
             piece = next(pieces)
-        except Exception as error:  # StopIteration is the end, anything else goes on to the caller
+        except StopIteration as end:  # its traceback holds this frame, and with it the cache, for the garbage collector
+            failure = end.with_traceback(None)
+        except Exception as error:  # goes on to the caller
             failure = error
         else:
             waiting = np.concatenate((waiting, model.check_ids(piece))) if len(piece) else waiting

@@ -73,7 +73,7 @@ def run(model, ids, *, cache=64, n_sinks=4, methods=(*FOUR, NEWLINES), write=200
         window = cache - n_sinks if method == "streaming" else cache
         options = {"method": method, "n_sinks": n_sinks, "window": window, "lead": lead_of(model, text, window)}
         draws = {"max_new_tokens": write, "temperature": temperature, "seed": seed}
-        tokens = [] if row["note"] else list(_until_the_end(generate(model, text, **draws, **options), method))
+        tokens = list(_until_the_end(generate(model, text, **draws, **options), method))
         yield {
             "method": name, "before": row["before"], "after": row["after"], "keys": row["keys"],
             "cache_bytes": row["cache_bytes"], "repeated": repeated(tokens) if tokens else np.nan,
