@@ -245,7 +245,8 @@ def _streamed(model, pieces, cache, chunk):
 
     One block more ends where the learned positions of a GPT-2 end, so that it gets that far.
     """
-    waiting, failure = np.empty(0, np.int64), None
+    waiting = np.empty(0, np.int64)
+    failure: Exception | None = None
     limit = model.config.max_positions - cache.n_seen  # tokens until then
     while failure is None:
         try:
