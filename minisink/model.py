@@ -265,9 +265,7 @@ def load(
     form = gguf_model if where.suffix.lower() == GGUF and not os.path.isdir(where) else hf_folder
     config, arrays, tokenizer, ignored, chat_template = form.read(where, dtype=wanted)
     try:
-        for name in arrays:  # one at a time, so that no array is held twice
-            arrays[name] = xp.asarray(arrays[name])
-        lay_out(config, arrays)
+        arrays = lay_out(config, arrays, xp.empty(0, wanted))
     except MemoryError as error:
         raise MemoryError(f"{name_or_path}: no memory left on {device} ({error}); float16 takes half") from error
     weights = ARCHITECTURES[config.model_type].from_arrays(config, arrays)

@@ -5,8 +5,8 @@ learns to put it on a token that every query can see and that has little to give
 *attention sink*, and three signs go together:
 
 - many heads put much of their weight on it, whatever it says: `weight_on_first`, `sink_rate`;
-- its values are small, so that looking at it changes little: `norms`;
-- its residual stream is far larger than any other's: `massive`.
+- its values are small, so that looking at it changes little: `norms`, `value_ratio`, `sink_kind`, `stable_rank`;
+- its residual stream is far larger than any other's: `residual_ratio`, `massive`.
 
 (Xiao et al., arXiv:2309.17453, section 3.1; Gu et al., arXiv:2410.10781; Sun et al., arXiv:2402.17762; Guo et al.,
 arXiv:2410.13835.) Without a softmax that must be spent there is none: `ops.softmax1`, ``minisink train backcopy``.
@@ -49,6 +49,39 @@ def weight_on_first(pattern, n_first=1):  # (H, T, T) causal -> (H,)
     return to_host(pattern)[:, n_first:, :n_first].sum(axis=-1).mean(axis=-1)
 
 
+def to_others(norm, key=0):  # (..., T) -> (...)
+    """How long the vector of one token is, beside the others: ``norm[key] / median of norm[i != key]``.
+
+    >>> to_others(np.array([[6.0, 1.0, 2.0, 3.0]])).tolist()
+    [3.0]
+    """
+    return norm[..., key] / np.median(np.delete(norm, key, axis=-1), axis=-1)
+
+
+def sink_kind(ratio):
+    """What it means to look at a sink with such a `value_ratio` (arXiv:2606.08105).
+
+    >>> [sink_kind(ratio) for ratio in (0.1, 0.5, 1.1, 3.0)]
+    ['no-op', 'between', 'broadcast', 'between']
+    """
+    if ratio < 0.2:
+        return "no-op"  # nothing is brought home: the head is off
+    return "broadcast" if 0.8 <= ratio <= 1.25 else "between"  # the same is brought home to all
+
+
+def stable_rank(mixed):  # (T, H, D) -> (H,)
+    """How many directions the output A (T, D) of a head has: ``|A|_F^2 / |A|_2^2``, from 1 to its rank; 0 for zeros.
+
+    A head whose queries all look at one token brings home one vector: 1.
+
+    >>> stable_rank(np.array([[[1.0, 0.0]], [[0.0, 1.0]], [[0.0, 0.0]]])).tolist()
+    [2.0]
+    """
+    squares = np.linalg.svd(to_host(mixed).swapaxes(0, 1), compute_uv=False) ** 2  # (H, min(T, D)), the largest first
+    largest = squares[:, 0]
+    return np.divide(squares.sum(axis=-1), largest, out=np.zeros_like(largest), where=largest > 0)
+
+
 # Looking inside a model: the rest of this page reads better after `llama` ---------------------------
 
 
@@ -67,6 +100,16 @@ def norms(trace):
         "key": np.stack([np.linalg.norm(to_host(layer["k"]), axis=-1) for layer in layers]),
         "value": np.stack([np.linalg.norm(to_host(layer["v"]), axis=-1) for layer in layers]),
     }
+
+
+def residual_ratio(trace, key=0):  # -> (L,)
+    """The residual stream of a token after each layer, beside the others: see `to_others`."""
+    return to_others(norms(trace)["residual"], key)
+
+
+def value_ratio(trace, key=0):  # -> (L,)
+    """The values of a token, a mean over heads, beside the others; far below 1 is the value drain."""
+    return to_others(norms(trace)["value"].mean(axis=-1), key)
 
 
 def massive(trace):  # -> (L,)
@@ -125,12 +168,16 @@ def _first_and_median(name, norm):
 
 
 def pieces(model, ids, length, n_texts):
-    """A text (T,) cut into at most `n_texts` lists of `length` ids, the begin-of-text token first if the model has one.
+    """A text (T,) cut into at most `n_texts` lists of `length` ids; if it begins with `config.bos`, so does each.
 
-    `ids` come without it. What is left over at the end is left out; a text shorter than one piece is a ValueError.
+    What is left over at the end is left out; a text shorter than one piece is a ValueError.
     """
-    lead = [] if model.config.bos is None else [model.config.bos]
-    step = length - len(lead)
+    lead = [int(token) for token in ids[:1] if token == model.config.bos]
+    ids, step = ids[len(lead) :], length - len(lead)
+    if step < 1:
+        raise ValueError(f"a piece of {length} tokens has no room for the text; choose {1 + len(lead)} or more")
+    if n_texts < 1:
+        raise ValueError(f"{n_texts} pieces of a text; take 1 or more")
     starts = range(0, len(ids) - step + 1, step)[:n_texts]
     if not starts:
         raise ValueError(f"the text has {len(ids)} tokens; a piece takes {step}")

@@ -30,6 +30,8 @@ class DeviceArray(NDArrayOperatorsMixin):
             return DeviceArray(np.array(*args, **options))  # the one way from host to device
         return on_host(function, args, options)
 
+    __cuda_array_interface__ = property(lambda self: self.host.__array_interface__)
+
     def __array__(self, *args, **options):
         raise TypeError("a device array does not turn into a host array by itself; call .get()")
 

@@ -139,6 +139,111 @@ def test_the_summary_is_made_of_these(model, ids, n_first):
     assert got["sink_rate"] == sinks.sink_rate([layer["pattern"] for layer in trace["layers"]])
 
 
+def vectors(n_tokens, seed=0):
+    """(T, H, D), all sizes apart."""
+    return tiny.arrays(n_tokens, 4, 6, seed=seed)
+
+
+@given(st.integers(2, 9), st.data(), st.floats(0.01, 100))
+def test_a_ratio_to_the_others_is_its_definition_and_has_no_unit(n_tokens, data, unit):
+    """The norm of one over the median of all others, each layer by itself."""
+    key = data.draw(st.integers(0, n_tokens - 1))
+    norm = abs(tiny.arrays(3, n_tokens, seed=data.draw(tiny.seeds))) + 0.1
+    got = sinks.to_others(norm, key)
+    wanted = [row[key] / np.median([x for i, x in enumerate(row) if i != key]) for row in norm]
+    np.testing.assert_allclose(got, wanted)
+    np.testing.assert_allclose(sinks.to_others(unit * norm, key), got)
+    assert sinks.to_others(np.full((3, n_tokens), unit), key).tolist() == pytest.approx([1.0] * 3)
+
+
+@settings(max_examples=20)
+@given(tiny.models(), tiny.texts(min_size=3, max_size=7), st.data())
+def test_value_and_residual_ratios_are_those_of_the_norms(model, ids, data):
+    """One a layer, the values as a mean over the heads."""
+    key = data.draw(st.integers(0, len(ids) - 1))
+    trace = sinks.look_inside(minisink.Model(model.config, model.weights), ids)
+    norm, others = sinks.norms(trace), [i for i in range(len(ids)) if i != key]
+    for i in range(model.config.n_layers):
+        value, residual = norm["value"][i].mean(axis=-1), norm["residual"][i]
+        assert sinks.value_ratio(trace, key)[i] == pytest.approx(value[key] / np.median(value[others]))
+        assert sinks.residual_ratio(trace, key)[i] == pytest.approx(residual[key] / np.median(residual[others]))
+
+
+@given(st.integers(1, 9), tiny.seeds, st.floats(0.01, 100))
+def test_the_stable_rank_lies_between_one_and_the_rank(n_tokens, seed, unit):
+    """Of each head by itself; it has no unit, and turning the space does not change it."""
+    mixed = vectors(n_tokens, seed)
+    ranks = sinks.stable_rank(mixed)
+    assert ranks.shape == (4,)
+    assert (ranks >= 1 - 1e-9).all() and (ranks <= min(n_tokens, 6) + 1e-9).all()
+    np.testing.assert_allclose(sinks.stable_rank(unit * mixed), ranks)
+    turn, _ = np.linalg.qr(tiny.arrays(6, 6, seed=seed))
+    np.testing.assert_allclose(sinks.stable_rank(mixed @ turn), ranks)
+    for head in range(4):
+        a = mixed[:, head]
+        largest = np.linalg.eigvalsh(a.T @ a)[-1]  # |A|_2^2
+        assert ranks[head] == pytest.approx((a**2).sum() / largest)
+
+
+@pytest.mark.parametrize("rank", [1, 2, 5])
+def test_the_stable_rank_of_equal_directions_is_their_number(rank):
+    """Reached: as many tokens that bring home one direction each. Of one vector for all it is 1, of nothing 0."""
+    mixed = np.zeros((5, 4, 6))
+    for t in range(5):
+        mixed[t, :, t % rank] = 1.0
+    expected = 5 / max(np.bincount(np.arange(5) % rank))
+    np.testing.assert_allclose(sinks.stable_rank(mixed), expected)
+    assert sinks.stable_rank(np.zeros((5, 4, 6))).tolist() == [0.0] * 4
+
+
+def test_equal_weights_have_known_figures():
+    """Uniform attention: alpha of the first of T tokens is the mean of 1, 1/2, ..., 1/T, and no head has a sink."""
+    T = 64
+    pattern = np.tril(np.ones((3, T, T))) / np.arange(1, T + 1)[:, None]
+    harmonic = sum(1 / t for t in range(1, T + 1)) / T
+    assert sinks.importance(pattern)[:, 0] == pytest.approx([harmonic] * 3)
+    assert sinks.weight_on_first(pattern) == pytest.approx([(T * harmonic - 1) / (T - 1)] * 3)
+    assert [sinks.sink_rate([pattern], eps=eps) for eps in (0.05, 0.1, 0.3)] == [1.0, 0.0, 0.0]
+
+
+@settings(max_examples=20)
+@given(tiny.seeds, st.integers(0, 16), st.integers(3, 12))
+def test_a_repeated_token_is_looked_at_by_distance_alone(seed, token, n_tokens):
+    """Under RoPE, nothing in front of it: the odds of two copies follow from how far back they are, not which they are.
+
+    All have the same stream and values, so the first is no sink (Gu et al., section 3): its weight is the share of the
+    farthest of t copies, (the largest odds there are) / t at most. Equal weights take scores that know no distance.
+    """
+    made = tiny.make(seed=seed)
+    trace = sinks.look_inside(minisink.Model(made.config, made.weights), [token] * n_tokens)
+    assert sinks.value_ratio(trace) == pytest.approx([1.0] * 3)
+    assert sinks.residual_ratio(trace) == pytest.approx([1.0] * 3)
+    for layer in trace["layers"]:
+        odds = np.exp(layer["scores"] - layer["scores"][:, :1, :1])  # beside a look at oneself
+        for query in range(n_tokens):
+            np.testing.assert_allclose(odds[:, query, query::-1], odds[:, -1, ::-1][:, : query + 1], rtol=1e-6)
+            most = odds[:, -1].max(axis=-1) / odds[:, -1].min(axis=-1)
+            assert (layer["pattern"][:, query, 0] <= most / (query + 1) + 1e-9).all()
+
+
+def pieces_of(ids, bos, length, n_texts=9):
+    model = minisink.Model(tiny.make(bos=bos).config, None)
+    return sinks.pieces(model, ids, length, n_texts)
+
+
+def test_pieces_begin_as_the_text_does():
+    """A begin-of-text token is put in front of each, if it is there; what is left over is left out."""
+    assert pieces_of([0, 1, 2, 3, 4, 5], 0, 3) == [[0, 1, 2], [0, 3, 4]]
+    assert pieces_of([1, 2, 3, 4, 5], 0, 2) == [[1, 2], [3, 4]]
+    assert pieces_of(np.array([0, 1, 2, 3, 4]), None, 2, n_texts=1) == [[0, 1]]
+    with pytest.raises(ValueError, match="the text has 2 tokens; a piece takes 3"):
+        pieces_of([0, 1, 2], 0, 4)
+    with pytest.raises(ValueError, match="0 pieces of a text"):
+        pieces_of([0, 1, 2], 0, 2, n_texts=0)
+    with pytest.raises(ValueError, match="a piece of 1 tokens has no room"):
+        pieces_of([0, 1, 2], 0, 1)
+
+
 def rate(folder, text):
     """Sink rate over pieces of 64 tokens, as Gu et al. measure it, begin-of-text token first."""
     model = minisink.load(folder)

@@ -93,12 +93,12 @@ def test_the_end_of_the_log(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_summary_says_what_the_model_says(name):
     """Each cell of the two tables of `weights/README.md` stands in the README or the log of its model."""
-    strength = [line.split() for line in stated(name, f"{name}: sink rate")]
+    strength = [line.split() for line in stated(name, "sink rate")]
     parts = last_rows(name)
     last = parts[-1]
     ours = [f"{sum(float(part['tokens']) for part in parts) / 1e6:.1f}M"]
     ours += [f"{float(last['loss']):.2f}", f"{float(last['valid_loss']):.2f}"]
-    ours += [strength[0][3].replace("%", " %"), " ".join(layer[1] for layer in strength[3:])]
+    ours += [strength[0][2].replace("%", " %"), " ".join(layer[1] for layer in strength[3:])]
     ours += [str(max(int(layer[4]) for layer in strength[3:])), f"{min(float(layer[3]) for layer in strength[3:]):.2f}"]
     perplexities = [line.split() for line in stated(name, f"{name}: perplexity of")[3:]]
     summary = (shipped(name).parent / "README.md").read_text(encoding="utf-8")

@@ -128,7 +128,7 @@ class Chat(Talk):
         if self.args.json:
             dump(report)
             return
-        said = "" if line.reply is None else f"{line.reply}\n"
+        said = "" if line.reply is None else f"{wrap(line.reply)}\n"
         surprise = f"{report['nll']:.2f} nats a token; " if "nll" in report else ""
         self.say(said + wrap(f"[{surprise}{status(self.conversation, report)}]"))
 
@@ -193,12 +193,12 @@ class Compared(Talk):
             reports[method] = take_turn(conversation, line, self.args, self.measured[method])
             if self.args.json:
                 dump({"method": method} | reports[method])
+        width = min(WIDEST, shutil.get_terminal_size().columns) - 1
         if line.reply is None:
             texts = {method: report["answer"] for method, report in reports.items()}
         else:  # the same words for all
-            self.say(line.reply)
+            self.say(wrap(line.reply, width))
             texts = {method: f"{report['nll']:.2f} nats a token" for method, report in reports.items()}
-        width = min(WIDEST, shutil.get_terminal_size().columns) - 1
         self.say(side_by_side(texts, width=width))
 
     def close(self):

@@ -10,8 +10,8 @@ from tqdm import tqdm
 from ..hf.package import PACKAGES
 from ..methods import BLOCK, CAPACITY, METHODS, N_BLOCKS, N_SINKS, WITH_SINKS, lead_of
 from ..retrieval import SELECT
-from ..system.files import check_file, check_room, read_text
-from ..system.resources import sample_text, shipped_names
+from ..system.files import check_file, check_room
+from ..system.resources import shipped_names
 
 # Options ------------------------------------------------------------------------------------------
 
@@ -123,11 +123,6 @@ def encode(model, text, source, *, bos=True):
     if not text:
         raise ValueError(f"{source}: empty text")
     return model.encode(text, bos=bos)
-
-
-def sample_ids(model):
-    """The sample text without a begin-of-text token."""
-    return model.encode(read_text(sample_text()), bos=False)
 
 
 # Files out ----------------------------------------------------------------------------------------

@@ -8,11 +8,11 @@ import numpy as np
 from ..experiments import four_methods, last_words
 from ..methods import PAPER
 from ..model import load
-from ..system.files import check_picture
+from ..system.files import check_picture, read_text
 from ..system.plots import draw_losses
 from ..system.resources import sample_text
 from ..system.terminal import chart, human_bytes, number, rolling_mean, rolling_span, side_by_side, table, wrap
-from .common import add_json, add_model, add_no_bos, add_readable, dump, encode, progress, read_text
+from .common import add_json, add_model, add_no_bos, add_readable, dump, encode, progress
 
 PURPOSE = "watch window attention fail and StreamingLLM hold"
 EXAMPLE = "minisink demo --cache 64"

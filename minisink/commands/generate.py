@@ -9,7 +9,7 @@ from ..chat.stream import Stream
 from ..generation import HELD, generate, text_stream
 from ..methods import cache_bytes_per_token
 from ..model import load
-from ..system.files import alone
+from ..system.files import alone, read_text
 from ..system.interrupts import interrupts_wait, until
 from ..system.terminal import human_bytes
 from .common import (
@@ -21,7 +21,6 @@ from .common import (
     draws,
     keys_in_sight,
     method_options,
-    read_text,
     retrieval_options,
 )
 

@@ -19,13 +19,10 @@ from . import (
     pass_key,
     ppl,
     reproduce,
-    sink_strength,
-    sink_tokens,
     streameval,
     train_backcopy,
     train_induction,
     train_lm,
-    why,
 )
 
 COMMANDS = {
@@ -42,9 +39,6 @@ FAMILIES: dict = {
         "figures and tables, measured anew",
         {
             **reproduce.COMMANDS,
-            "why": why,
-            "sink-strength": sink_strength,
-            "sink-tokens": sink_tokens,
             "growth": growth,
             "streameval": streameval,
             "pass-key": pass_key,

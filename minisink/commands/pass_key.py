@@ -2,9 +2,9 @@
 
 from ..experiments import pass_key
 from ..model import load
+from ..system.files import read_text
 from ..system.resources import sample_text
 from . import recall
-from .common import read_text
 
 PURPOSE = "pass keys: a number told in a long text, and asked for at its end"
 EXAMPLE = "minisink reproduce pass-key --lengths 500 --depths 0 0.9 --methods dense retrieval"

@@ -18,13 +18,29 @@ from textwrap import fill, indent
 
 from tqdm import tqdm
 
-from ..experiments import cache_size, effects, length, methods_compared, sink_count, sink_or_position, token_cost
+from ..experiments import (
+    cache_size,
+    echo,
+    effects,
+    int8,
+    length,
+    maps,
+    methods_compared,
+    metric,
+    new_sink,
+    sink_count,
+    sink_or_position,
+    sink_parts,
+    sink_tokens,
+    token_cost,
+    why,
+)
 from ..model import load
-from ..system.files import check_picture, check_room, has_matplotlib, whole_file
+from ..system.files import check_picture, check_room, has_matplotlib, read_text, whole_file
 from ..system.plots import picture
 from ..system.resources import sample_text
 from ..system.terminal import table, wrap
-from .common import add_json, add_model, add_models, add_no_bos, as_json, check_folder, dump, encode, read_text
+from .common import add_json, add_model, add_models, add_no_bos, as_json, check_folder, dump, encode
 
 MODEL, TOKENS = "novels", 3000  # what an experiment is run on unless it says otherwise
 GIVEN = ("model", "models", "ids", "texts", "text")  # what `run` may ask for by position
@@ -346,9 +362,17 @@ EXPERIMENTS = {
         "methods": methods_compared,
         "sink-count": sink_count,
         "cache-size": cache_size,
+        "maps": maps,
         "length": length,
         "speed": token_cost,
         "sink-or-position": sink_or_position,
+        "why": why,
+        "sink-parts": sink_parts,
+        "echo": echo,
+        "new-sink": new_sink,
+        "int8": int8,
+        "metric": metric,
+        "sink-tokens": sink_tokens,
     }.items()
 }
 COMMANDS: dict = {"list": List(EXPERIMENTS), "all": All(EXPERIMENTS), **EXPERIMENTS}

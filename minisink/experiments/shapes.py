@@ -59,11 +59,13 @@ def random_model(shape, *, seed=0, dtype="float32", max_positions=None):
     config = SHAPES[shape]
     config = replace(config, max_positions=max(config.max_positions, max_positions or 0))
     random = np.random.default_rng(seed)
-    architecture = ARCHITECTURES[config.model_type]
-    tensors = {}
-    for name, size in tensor_shapes(config).items():
-        array = random.standard_normal(size, dtype=np.float32)
-        if len(size) == 2:
-            array *= np.float32(size[-1] ** -0.5)
-        tensors[name] = array.astype(dtype, copy=False)
-    return Model(config, architecture.from_arrays(config, lay_out(config, from_tensors(config, tensors))), name=shape)
+    sizes = tensor_shapes(config)
+
+    def tensor(name):
+        array = random.standard_normal(sizes[name], dtype=np.float32)
+        if array.ndim == 2:
+            array *= np.float32(array.shape[-1] ** -0.5)
+        return array
+
+    arrays = lay_out(config, from_tensors(config, tensor), np.empty(0, dtype))
+    return Model(config, ARCHITECTURES[config.model_type].from_arrays(config, arrays), name=shape)

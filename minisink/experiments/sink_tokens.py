@@ -1,26 +1,62 @@
-"""Where the weight goes: the tokens that later queries look at most, in each layer.
+"""Where the weight goes: the tokens that later ones look at most, in each layer.
 
-``minisink reproduce sink-tokens --model novels-vanilla`` prints them for the sample text that ships. A head may
-look at a token for what it says, or park its weight there because softmax must spend it. What is parked adds little:
-the token's values are small (value drain; Guo et al., arXiv:2410.13835).
+A head may look at a token for what it says, or park its weight there because softmax must spend it. What is parked adds
+little: the token's values are small (value drain; Guo et al., arXiv:2410.13835). Small values are a sign, not a proof.
 """
 
 import numpy as np
 
 from ..sinks import look_inside, norms, pieces
 from ..system.device import to_host
+from ..system.terminal import table
+from .effects import effect
+
+PAPER = "Guo et al., arXiv:2410.13835"
+CLAIM = "idle heads park their weight on the first token, whose values are small (value drain)"
+OPTIONS = {"length": "tokens of a piece", "n_texts": "pieces at most", "at_least": "times that a token must come"}
+FAST = {"tokens": 1300, "at_least": 5}
+TOKENS = 6500
 
 FIRST = -1  # in place of a token id: the first of a text, whatever it is
 
 
-def run(model, ids, *, length=64, n_texts=100, at_least=20, on_progress=lambda: None):
+def run(model, ids, *, length=64, n_texts=100, at_least=20, track=iter):
+    """The three tokens of each layer that get most weight, each in the head that gives it most.
+
+    Parameters
+    ----------
+    model : Model
+    ids, length, n_texts, at_least, track
+        As in `weigh`.
+
+    Yields
+    ------
+    dict
+        ``"layer"``, ``"head"``, ``"token"``; ``"times"`` that it was counted; ``"weight"``, the mean from the queries
+        after it; ``"value"``, the norm of its values / median over the tokens of its piece.
+    """
+    found = weigh(model, ids, length=length, n_texts=n_texts, at_least=at_least, track=track)
+    if not found:
+        raise ValueError(f"no token comes {at_least} times in these pieces; ask for fewer, or read more text")
+    shared_by = model.config.n_heads // model.config.n_kv_heads
+    for layer in range(model.config.n_layers):
+        for token, head in strongest(found, layer):
+            about = found[token]
+            yield {
+                "layer": layer, "head": head, "token": "the first" if token == FIRST else repr(model.decode([token])),
+                "times": about["times"], "weight": float(about["weight"][layer, head]),
+                "value": float(about["value"][layer, head // shared_by]),
+            }  # fmt: skip
+
+
+def weigh(model, ids, *, length=64, n_texts=100, at_least=20, track=iter):
     """Weight that tokens receive, by what they are.
 
     Parameters
     ----------
     model : Model
     ids : ndarray of shape (T,), ints
-        Without a begin-of-text token; at least one piece long.
+        At least one piece long; where it begins with the begin-of-text token, so does each piece.
     length : int
         Tokens in a piece, the first included. Counted are those of its first half, so that half a piece or more comes
         after each.
@@ -28,8 +64,7 @@ def run(model, ids, *, length=64, n_texts=100, at_least=20, on_progress=lambda: 
         Pieces at most.
     at_least : int
         Tokens that come less often are left out.
-    on_progress : callable
-        Called after every piece.
+    track : callable
 
     Returns
     -------
@@ -41,10 +76,12 @@ def run(model, ids, *, length=64, n_texts=100, at_least=20, on_progress=lambda: 
     Raises
     ------
     ValueError
-        When the text is shorter than one piece.
+        When the text is shorter than one piece, or a piece than two tokens.
     """
     weights, values = {}, {}
-    for piece in pieces(model, ids, length, n_texts):
+    if length < 2:
+        raise ValueError(f"a piece of {length} tokens: nobody comes after the first; choose 2 or more")
+    for piece in track(pieces(model, ids, length, n_texts)):
         trace = look_inside(model, piece)
         patterns = np.stack([to_host(layer["pattern"]) for layer in trace["layers"]])  # (L, H, T, T)
         value = norms(trace)["value"]  # (L, T, K)
@@ -53,7 +90,6 @@ def run(model, ids, *, length=64, n_texts=100, at_least=20, on_progress=lambda: 
             token = int(piece[k]) if k else FIRST
             weights.setdefault(token, []).append(patterns[:, :, k + 1 :, k].mean(axis=-1))  # (L, H)
             values.setdefault(token, []).append(value[:, k])  # (L, K)
-        on_progress()
     return {
         token: {"times": len(seen), "weight": np.mean(seen, axis=0), "value": np.mean(values[token], axis=0)}
         for token, seen in weights.items()
@@ -67,7 +103,7 @@ def strongest(found, layer, n=3):
     Parameters
     ----------
     found : dict
-        From `run`.
+        From `weigh`.
     layer : int
     n : int
 
@@ -78,3 +114,40 @@ def strongest(found, layer, n=3):
     """
     heads = {token: int(about["weight"][layer].argmax()) for token, about in found.items()}
     return sorted(heads.items(), key=lambda item: -found[item[0]]["weight"][layer, item[1]])[:n]
+
+
+def effects(rows):
+    """Over the layers: that most look at the first token, and that what they look at most has small values."""
+    top = {row["layer"]: row for row in reversed(rows)}.values()
+    first = [row["token"] == "the first" for row in top]
+    yield effect("share of layers that look at the first token most", first, above=0.5, stretch=1)
+    yield effect("|v| token/median, of what they look at most", [row["value"] for row in top], below=0.5, stretch=1)
+
+
+def show(rows):
+    """Three rows a layer."""
+    cells = [
+        [str(r["layer"]), str(r["head"]), r["token"], f"{r['times']:,}", f"{r['weight']:.2f}", f"{r['value']:.2f}"]
+        for r in rows
+    ]
+    header = ["layer", "head", "token", "times", "weight", "|v| token/median"]
+    return "tokens that later ones look at most\n" + table(header, cells)
+
+
+def draw(figure, rows):
+    """Weight against values: bottom right what is parked, above what is read."""
+    axes = figure.subplots()
+    for first, marker, label in ((True, "o", "the first token"), (False, "^", "any other")):
+        own = [row for row in rows if (row["token"] == "the first") == first]
+        where = [row["weight"] for row in own], [row["value"] for row in own]
+        axes.plot(*where, marker, ms=13, label=label, ls="", mec="black")
+    for row in rows:
+        if row["token"] != "the first" and row["weight"] > 0.1 and len(rows) <= 24:  # else they lie on one another
+            where = row["weight"], row["value"]
+            name = row["token"].replace("$", r"\$")
+            axes.annotate(name, where, xytext=(12, 0), textcoords="offset points", va="center")
+    axes.axhline(1.0, color="black", ls=":")
+    axes.set_ylim(0, None)
+    axes.set_xlabel("mean weight, in the head that gives it most")
+    axes.set_ylabel("norm of values / median")
+    axes.legend()

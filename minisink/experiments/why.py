@@ -1,17 +1,27 @@
-"""Why the window breaks: what every layer brings home, with the first token in the cache and without.
+"""Why the window breaks: where the weight of the sink goes once it is evicted.
 
-``minisink reproduce why`` prints, for each layer, the weight on the oldest token of the cache, the norm of its value
-beside the others', and the norm of what attention mixes: with one sink and a window, and with a window of the same
-size. With the sink gone, the weight that was parked there falls on tokens whose values are not small.
+The same tokens are streamed through two caches as large: one keeps the first token, the other only the last ones.
+A head that looks for nothing parks its weight on the first token, whose value is small. Evict it, and the denominator
+of the softmax loses its largest term: what is left is divided by less, every other weight grows, and the head brings
+home what it meant to leave (Xiao et al., section 3.1).
 """
 
 import numpy as np
 
 from ..methods import new_cache
 from ..system.device import to_host
+from ..system.terminal import table, wrap
+from .effects import effect, must_evict
+
+PAPER = "Section 3.1"
+CLAIM = "the first token's term is far above the others in the softmax; without it the weights shift"
+OPTIONS = {"cache": "keys a query sees", "token": "one token of the text (the mean of all after the first eviction)"}
+FAST = {"tokens": 200}
+TOKENS = 1000
+MEASURES = ("weight", "next", "value", "mixed", "all", "rest")
 
 
-def run(model, ids, *, cache=64, on_progress=lambda: None):
+def run(model, ids, *, cache=64, token=None, track=iter):
     """Stream a text through both caches, token by token, and look inside every layer.
 
     Parameters
@@ -21,40 +31,97 @@ def run(model, ids, *, cache=64, on_progress=lambda: None):
         Longer than the cache.
     cache : int
         Keys a query sees, 2 or more.
-    on_progress : callable
-        Called after every token.
+    token : int, optional
+        The one token_index to look at; by default all after the first eviction, ``ids[cache:]``.
+    track : callable
 
-    Returns
-    -------
-    dict of str to dict
-        For "streaming" and "window": ``"weight"`` on the oldest slot, mean over the heads; ``"value"``, the norm of the
-        oldest slot's value / the median of the others, mean over the heads; ``"mixed"``, the norm of what attention
-        brings home. Each of shape (T - cache, L): the tokens after the first eviction, ``ids[cache:]``.
-
-    Raises
+    Yields
     ------
-    ValueError
-        When nothing is evicted, or for a cache without room for a sink and a window.
+    dict
+        ``"layer"``; ``"oldest"``, what stands in slot 0: the "sink", or the oldest token of a "window". Means over the
+        heads and tokens: ``"weight"`` on slot 0, and ``"next"``, the largest on any other; ``"value"``, the norm of its
+        value / the median of the others; ``"mixed"``, the norm of what attention brings home; ``"all"``, the logarithm
+        of the denominator of a plain softmax, and ``"rest"``, the same without slot 0, in nats. ``"by_token"`` (6, N):
+        these six, token by token; ``"slots"`` (S,), weight by slot.
     """
     if cache < 2:
         raise ValueError(f"a cache of {cache} cannot hold a sink and a window: give it 2 tokens or more")
-    if len(ids) <= cache:
-        raise ValueError(f"the text has {len(ids)} tokens and the cache holds {cache}: nothing is evicted")
+    must_evict(len(ids), cache)
+    if token is not None and not cache <= token < len(ids):
+        raise ValueError(f"token is {token}; after the first eviction come {cache} to {len(ids) - 1}")
     caches = {
-        "streaming": new_cache(model, n_sinks=1, window=cache - 1),
+        "sink": new_cache(model, n_sinks=1, window=cache - 1),
         "window": new_cache(model, method="window", window=cache),
     }
-    found = {name: {"weight": [], "value": [], "mixed": []} for name in caches}
+    found: dict = {name: [] for name in caches}
     for kept in caches.values():
         model.forward(ids[:cache], cache=kept, rows=slice(-1, None))
-    for token in ids[cache:]:
+    for t in track(range(cache, len(ids) if token is None else token + 1)):
         for name, kept in caches.items():
-            trace = {}
-            model.forward([token], cache=kept, rows=slice(-1, None), trace=trace)
-            pairs = list(zip(trace["layers"], kept.layers, strict=True))
-            values = [np.linalg.norm(to_host(layer.values), axis=-1) for _, layer in pairs]  # each (S, K)
-            found[name]["weight"].append([float(inside["pattern"][:, 0, 0].mean()) for inside, _ in pairs])
-            found[name]["value"].append([float((v[0] / np.median(v[1:], axis=0)).mean()) for v in values])
-            found[name]["mixed"].append([float(np.linalg.norm(to_host(inside["mixed"]))) for inside, _ in pairs])
-        on_progress()
-    return {name: {key: np.array(rows) for key, rows in about.items()} for name, about in found.items()}
+            trace: dict = {}
+            model.forward(ids[t : t + 1], cache=kept, rows=slice(-1, None), trace=trace)
+            if token in (None, t):
+                found[name].append([look(*both) for both in zip(trace["layers"], kept.layers, strict=True)])
+    for layer in range(model.config.n_layers):
+        for name, tokens in found.items():
+            seen = [layers[layer] for layers in tokens]
+            by_token = np.array([[about[key] for about in seen] for key in MEASURES])  # (6, N)
+            means = dict(zip(MEASURES, by_token.mean(axis=1).tolist(), strict=True))
+            slots = np.mean([about["slots"] for about in seen], axis=0)
+            yield {"layer": layer, "oldest": name, **means, "by_token": by_token, "slots": slots}
+
+
+def look(inside, kept):
+    """What one token meets in one layer: its trace, and the cache that it looked at."""
+    scores, pattern = (to_host(inside[name])[:, 0].astype(np.float64) for name in ("scores", "pattern"))  # (H, S)
+    norm = np.linalg.norm(to_host(kept.values), axis=-1)  # (S, K)
+    return {
+        "weight": pattern[:, 0].mean(), "next": pattern[:, 1:].max(axis=-1).mean(),
+        "value": (norm[0] / np.median(norm[1:], axis=0)).mean(), "mixed": np.linalg.norm(to_host(inside["mixed"])),
+        "all": np.logaddexp.reduce(scores, axis=-1).mean(), "rest": np.logaddexp.reduce(scores[:, 1:], axis=-1).mean(),
+        "slots": pattern.mean(axis=0),
+    }  # fmt: skip
+
+
+def effects(rows):
+    """What the eviction of the first token does to the mean over all layers, token by token."""
+    by_layer = {name: [row["by_token"] for row in rows if row["oldest"] == name] for name in ("sink", "window")}
+    sink, window = (dict(zip(MEASURES, np.mean(all_layers, axis=0), strict=True)) for all_layers in by_layer.values())
+    yield effect("weight on the sink - the largest other one", sink["weight"] - sink["next"], above=0)
+    yield effect("norm of the sink's value / the others' median", sink["value"], below=1)
+    yield effect("weight on the oldest: window - sink", window["weight"] - sink["weight"], below=0)
+    yield effect("log of the denominator, in nats: window - sink", window["all"] - sink["all"], below=0)
+    yield effect("norm of what is brought home: window / sink", window["mixed"] / sink["mixed"], above=1)
+
+
+def show(rows):
+    """A row a layer: with the sink kept, and with it gone."""
+    header = ["layer", "kept: weight", "|v|", "|home|", "log", "rest", "gone: weight", "|v|", "|home|", "log"]
+    kept = [*MEASURES[:1], *MEASURES[2:]]
+    cells: dict = {}
+    for row in rows:
+        columns = kept if row["oldest"] == "sink" else kept[:-1]
+        cells.setdefault(row["layer"], [str(row["layer"])]).extend(f"{row[key]:.2f}" for key in columns)
+    text = table(header, list(cells.values()))
+    means = (
+        "weight and |v| / median: of slot 0; |home|: norm of what is mixed; log: of the softmax denominator, in nats; "
+    )
+    return f"{text}\n\n{wrap(means + 'rest: the same without slot 0')}"
+
+
+def draw(figure, rows):
+    """Where the weight goes, slot by slot; and layer by layer what that does."""
+    where, weight, home = figure.subplots(1, 3)
+    for name, label, ls, marker in (("sink", "with the sink", "-", "o"), ("window", "window only", "--", "s")):
+        own = [row for row in rows if row["oldest"] == name]
+        layers, look = [row["layer"] for row in own], {"ls": ls, "label": label}
+        where.plot(np.mean([row["slots"] for row in own], axis=0), **look)
+        weight.plot(layers, [row["weight"] for row in own], marker=marker, ms=8, **look)
+        home.plot(layers, [row["mixed"] for row in own], marker=marker, ms=8, **look)
+    where.set_yscale("log")
+    where.set(title="weight by slot", xlabel="slot", ylabel="mean over heads and layers")
+    weight.set(title="weight on slot 0", xlabel="layer", ylim=(0, None))
+    home.set(title="norm brought home", xlabel="layer", ylim=(0, None))
+    for axes in (weight, home):
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    where.legend(loc="upper center", fontsize=14)

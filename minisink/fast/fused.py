@@ -23,11 +23,10 @@ Each of these is one more step of the decoder where the weights are not folded.
 
 import math
 from dataclasses import dataclass
-from itertools import accumulate
 
 import numpy as np
 
-from ..system.device import same_memory
+from ..system.device import place
 
 FITS = 2**26  # bytes of weights that are folded: what the caches of a processor hold, more or less
 
@@ -157,12 +156,16 @@ def after_norm(parts, weight, bias=None, *, folded):
 
 
 def _joined(matrices):
-    """Matrices side by side, row by row: the one array of which they are the columns, or else a copy."""
-    whole, stops = matrices[0].base, list(accumulate(w.shape[1] for w in matrices))
-    if whole is not None and whole.shape == (len(matrices[0]), stops[-1]):
-        columns = [whole[:, stop - w.shape[1] : stop] for w, stop in zip(matrices, stops, strict=True)]
-        if all(same_memory(*pair) for pair in zip(matrices, columns, strict=True)):
-            return _in_rows(whole)
+    """Matrices side by side, row by row: where `hf.layout` laid them so, that part of its vector, or else a copy."""
+    C, widths, vector = len(matrices[0]), [w.shape[1] for w in matrices], matrices[0].base
+    if isinstance(vector, type(matrices[0])) and vector.ndim == 1:
+        start = (place(matrices[0])[0] - place(vector)[0]) // vector.itemsize
+        part = vector[start : start + C * sum(widths)]
+        if len(part) == C * sum(widths):
+            whole = part.reshape(C, sum(widths))
+            columns = np.split(whole, np.cumsum(widths)[:-1].tolist(), axis=1)
+            if all(place(w) == place(column) for w, column in zip(matrices, columns, strict=True)):
+                return whole
     return _in_rows(np.concatenate(matrices, axis=1))
 
 

@@ -2,9 +2,10 @@
 
 A safetensors file is eight bytes of header length, a JSON header that gives each tensor's
 dtype, shape and byte range, and the bytes. The safetensors library checks the header; the bytes are then read
-through a memory map, one tensor at a time, so that loading costs about what the arrays themselves take.
+through a memory map, one tensor at a time, and written so.
 """
 
+import json
 import re
 import warnings
 
@@ -41,7 +42,7 @@ def widen(raw, dtype):
     """
     if raw.dtype == np.uint16:
         raw = (raw.astype(np.uint32) << 16).view(np.float32)
-    with np.errstate(over="ignore", invalid="ignore"):  # what does not fit `dtype` becomes infinity: see `_read`
+    with np.errstate(over="ignore", invalid="ignore"):  # what does not fit `dtype` becomes infinity: see `read_tensor`
         return raw.astype(dtype)
 
 
@@ -136,8 +137,8 @@ def read_header(path):
     }
 
 
-def read_tensors(folder, shapes, *, optional, prefix, harmless, dtype):
-    """Read every tensor that a config demands, and account for every one that the files hold.
+def find_tensors(folder, shapes, *, optional, prefix, harmless):
+    """Find every tensor that a config demands, and account for every one that the files hold.
 
     Parameters
     ----------
@@ -145,17 +146,16 @@ def read_tensors(folder, shapes, *, optional, prefix, harmless, dtype):
     shapes : dict of str to tuple
         What must be there: Hugging Face's names and shapes.
     optional : dict of str to tuple
-        What is read where it is there.
+        What is found where it is there.
     prefix : str
         Start of most names ("model."), which some files leave out.
     harmless : sequence of str
         Regular expressions of extra tensors that may be ignored.
-    dtype : numpy dtype
-        Of the result.
 
     Returns
     -------
-    tensors : dict of str to ndarray
+    tensors : dict of str to tuple
+        Where each lies: what `read_tensor` takes.
     ignored : list of str
         Harmless extra tensors.
 
@@ -163,11 +163,6 @@ def read_tensors(folder, shapes, *, optional, prefix, harmless, dtype):
     ------
     CheckpointError
         For a missing, extra, doubled, misshapen or non-float tensor.
-
-    Warns
-    -----
-    UserWarning
-        For NaN or infinity, naming the tensor.
     """
     found = {}  # name -> (path, dtype, shape, offset)
     for path, promised in find_files(folder).items():
@@ -197,7 +192,7 @@ def read_tensors(folder, shapes, *, optional, prefix, harmless, dtype):
             raise CheckpointError(f"{path}: tensor {name} has shape {stored}; the config asks for {shape}")
         if kind not in FLOATS:
             raise CheckpointError(f"{path}: tensor {name} is {kind}; supported are {', '.join(FLOATS)}")
-    return {name: _read(name, dtype, *found[name]) for name in shapes}, extra
+    return {name: found[name] for name in shapes}, extra
 
 
 def and_more(names):
@@ -205,10 +200,32 @@ def and_more(names):
     return f" (and {len(names) - 1} more)" if len(names) > 1 else ""
 
 
-def _read(name, dtype, path, kind, shape, offset):
-    """One tensor, through a memory map that is let go before the next one."""
+def read_tensor(name, path, kind, shape, offset, *, dtype):
+    """One tensor that was found, through a memory map that is let go before the next one."""
     array = widen(np.memmap(path, FLOATS[kind], "r", offset, shape), dtype)
     array = np.asarray(array)  # the memmap's subclass has served
     if not np.isfinite(array).all():
         warnings.warn(f"{path}: tensor {name} holds NaN or infinity", stacklevel=2)
     return array
+
+
+def write_tensors(path, tensors):
+    """Write a safetensors file. The library wants all tensors in rows at once; here one at a time is copied for that.
+
+    Parameters
+    ----------
+    path : str or Path
+    tensors : dict of str to ndarray
+        float16, float32 or float64, of any memory layout.
+    """
+    header: dict = {"__metadata__": {"format": "pt"}}
+    stop = 0
+    for name, array in tensors.items():
+        start, stop = stop, stop + array.nbytes
+        header[name] = {"dtype": f"F{8 * array.itemsize}", "shape": array.shape, "data_offsets": (start, stop)}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)  # numbers begin at a multiple of their size
+    with open(path, "wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name, array in tensors.items():
+            file.write(np.asarray(array, FLOATS[header[name]["dtype"]], order="C").data)

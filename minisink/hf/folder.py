@@ -13,11 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import save_file
 
 from . import gpt2, llama
-from .checkpoint import read_tensors
+from .checkpoint import find_tensors, read_tensor, write_tensors
 from .fields import CheckpointError, is_there, read_json, token_ids
 from .tokenizer import TEMPLATE, begin_of_text, begun_by, read_chat_template, read_tokenizer
 
@@ -49,21 +47,33 @@ def tensor_shapes(config):
     return {form.tensor_name(n): shape[::-1] if form.is_transposed(n) else shape for n, shape in shapes.items()}
 
 
-def from_tensors(config, tensors):
-    """Tensors of a checkpoint as arrays by our names; matrices become (in, out) views."""
+def from_tensors(config, tensor):
+    """Tensors of a checkpoint as arrays by our names, one after the other; matrices become (in, out) views.
+
+    Parameters
+    ----------
+    config : Config
+    tensor : callable
+        From Hugging Face's name to the tensor; called for each when it is its turn.
+
+    Yields
+    ------
+    (str, ndarray)
+    """
     form = FORMATS[config.model_type]
-    arrays = {name: tensors[form.tensor_name(name)] for name in form.ARCHITECTURE.shapes(config)}
-    return {name: array.T if form.is_transposed(name) else array for name, array in arrays.items()}
+    for name in form.ARCHITECTURE.shapes(config):
+        array = tensor(form.tensor_name(name))
+        yield name, array.T if form.is_transposed(name) else array
 
 
 def to_tensors(config, arrays):
-    """The inverse of `from_tensors`."""
+    """The inverse of `from_tensors`, as dicts."""
     form = FORMATS[config.model_type]
     return {form.tensor_name(n): a.T if form.is_transposed(n) else a for n, a in arrays.items()}
 
 
 def read(folder, *, dtype):
-    """Read a folder; every name and shape is checked before any data is touched.
+    """Read a folder; every name and shape is checked before any data is touched, and data is read as it is taken.
 
     Parameters
     ----------
@@ -74,8 +84,8 @@ def read(folder, *, dtype):
     Returns
     -------
     config : Config
-    arrays : dict of str to ndarray
-        By our names: see `llama.shapes`.
+    arrays : iterator of (str, ndarray)
+        By our names, each of `llama.shapes`; a tensor is read when it is its turn.
     tokenizer : tokenizers.Tokenizer or None
     ignored : list of str
         Tensors of the files that a forward pass does not need.
@@ -91,20 +101,23 @@ def read(folder, *, dtype):
     tokenizer = read_tokenizer(folder, config.vocab_size)
     config = replace(config, bos=begin_of_text(folder, tokenizer, config))
     shapes, untied = tensor_shapes(config), tensor_shapes(replace(config, tied=False))
-    tensors, ignored = read_tensors(
+    tensors, ignored = find_tensors(
         folder,
         shapes,
         optional={name: shape for name, shape in untied.items() if name not in shapes},
         prefix=form.PREFIX,
         harmless=form.HARMLESS,
-        dtype=dtype,
     )
+
+    def tensor(name):
+        return read_tensor(name, *tensors[name], dtype=dtype)
+
     for name in set(tensors) - set(shapes):  # an output matrix, though the config says it is the embedding
-        if np.array_equal(tensors[name], tensors[form.tensor_name("embed")]):
+        if np.array_equal(tensor(name), tensor(form.tensor_name("embed"))):
             ignored = sorted([*ignored, name])
         else:
             config = replace(config, tied=False)
-    return config, from_tensors(config, tensors), tokenizer, ignored, read_chat_template(folder)
+    return config, from_tensors(config, tensor), tokenizer, ignored, read_chat_template(folder)
 
 
 def _read_config(folder):
@@ -155,21 +168,17 @@ def write(folder, config, arrays, tokenizer=None, chat_template=None):
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as half:
-            # save_file writes the buffer of a transposed view in the wrong order: make each contiguous
-            whole = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
-            save_file(whole, f"{half}/model.safetensors", metadata={"format": "pt"})
+            write_tensors(Path(half, "model.safetensors"), tensors)
             Path(half, "config.json").write_text(json.dumps(raw_config, indent=2) + "\n", encoding="utf-8")
             if tokenizer is not None:
                 text = begun_by(tokenizer, config.bos).to_str(pretty=True)
                 Path(half, "tokenizer.json").write_text(text, encoding="utf-8")
             if chat_template is not None:
                 Path(half, TEMPLATE).write_text(chat_template, encoding="utf-8", newline="")
-            mode = Path(half, "config.json").stat().st_mode  # save_file lets only the owner read
             for path in sorted(Path(half).iterdir()):
-                path.chmod(mode)
                 os.replace(path, folder / path.name)
             former = {"tokenizer.json": tokenizer, TEMPLATE: chat_template} | dict.fromkeys(FORMER)
             for name in (name for name, ours in former.items() if ours is None):
                 (folder / name).unlink(missing_ok=True)
-    except (OSError, SafetensorError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"{folder}: cannot be written ({error})") from error

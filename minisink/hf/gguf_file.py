@@ -166,8 +166,9 @@ def read_tensor(path, name, kind, shape, offset, *, dtype):
     """One checked tensor as floats, through a memory map that is let go before the next one."""
     quants = library()
     block, n_bytes = quants.GGML_QUANT_SIZES[quants.GGMLQuantizationType(kind)]
-    raw = np.memmap(path, "u1", "r", offset, (*shape[:-1], shape[-1] // block * n_bytes))
-    array = np.asarray(quants.dequantize(raw, quants.GGMLQuantizationType(kind)))
+    rows = np.memmap(path, "u1", "r", offset, (*shape[:-1], shape[-1] // block * n_bytes))
+    raw = np.asarray(rows)  # the library cuts it into thousands of slices, and one of a memmap costs many times as much
+    array = quants.dequantize(raw, quants.GGMLQuantizationType(kind))
     array = array.astype(dtype, copy=array.base is not None)  # a float32 is still the map itself
     if not np.isfinite(array).all():
         warnings.warn(f"{path}: tensor {name} holds NaN or infinity", stacklevel=2)

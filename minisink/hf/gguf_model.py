@@ -82,7 +82,7 @@ def tensor_shapes(config):
 
 
 def read(path, *, dtype):
-    """Read a GGUF file; every name, shape and type is checked before any data is touched.
+    """Read a GGUF file; every name, shape and type is checked before any data is touched, and data read as it is taken.
 
     Parameters
     ----------
@@ -109,24 +109,28 @@ def read(path, *, dtype):
     except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from error
     _account_for(path, tensors, config)
-    form, arrays, ignored = FORMATS[config.model_type].ARCHITECTURE, {}, []
-    for name, shape in form.shapes(config).items():
-        stored = tensor_name(config.model_type, name)
-        array = read_tensor(path, stored, *tensors[stored], dtype=dtype)
-        if config.model_type == "llama":  # Qwen2 is stored as it is used
-            array = _unpermuted(array, name, config)
-        arrays[name] = array.T if is_transposed(name, shape) else array
-    if not config.tied and np.array_equal(
-        arrays["head"].T, arrays["embed"]
-    ):  # older files of tied models hold it twice
+    ignored = []
+
+    def tensor(name):
+        return read_tensor(path, name, *tensors[name], dtype=dtype)
+
+    if not config.tied and np.array_equal(tensor(HEAD), tensor(WHOLE["embed"])):  # older files of tied models
         config = replace(config, tied=True)
-        del arrays["head"]
         ignored.append(HEAD)
     if ROPE_FACTORS in tensors:
         factors = read_tensor(path, ROPE_FACTORS, *tensors[ROPE_FACTORS], dtype=np.dtype("float64"))
         config = replace(config, rope_scaling=_rule_of(path, about, config, factors))
         ignored.append(ROPE_FACTORS)
-    return config, arrays, tokenizer, ignored, chat_template
+    return config, _from_tensors(config, tensor), tokenizer, ignored, chat_template
+
+
+def _from_tensors(config, tensor):
+    """`folder.from_tensors` by GGUF's names."""
+    for name, shape in FORMATS[config.model_type].ARCHITECTURE.shapes(config).items():
+        array = tensor(tensor_name(config.model_type, name))
+        if config.model_type == "llama":  # Qwen2 is stored as it is used
+            array = _unpermuted(array, name, config)
+        yield name, array.T if is_transposed(name, shape) else array
 
 
 def _account_for(path, tensors, config):

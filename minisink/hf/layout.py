@@ -1,71 +1,79 @@
-"""How the arrays of a model lie in memory: as `fast.fused` reads them, token after token.
+"""How the arrays of a model lie in memory: as decoding reads them, token after token.
 
-A file holds one matrix after another, most of them as (out, in). Here matrices that meet the same vector lie side by
-side in one array, and each is a view of its columns; every array has its rows one after the other, as (in, out). Where
-the embedding is the output matrix as well, that counts: a row of it is looked up once a token, the whole as an output
-matrix. To `Model.forward`, which takes many tokens at once, it is all the same.
+A file holds one matrix after the other, most of them as (out, in). Here all lie in one vector, as (in, out), row by
+row; matrices that meet the same vector lie side by side, so that each is a view of some columns, and `fast.fused` takes
+them as one. An embedding that is the output matrix as well lies as that: a token reads one row of the one, and all of
+the other. To `Model.forward`, which takes many tokens at once, it is all the same.
+
+In one vector, because a system that has large pages gives them to what is large, and from these a product reads faster;
+and because nothing is left behind where smaller arrays came and went.
 """
-
-from itertools import accumulate
 
 import numpy as np
 
-# Arrays of a layer that meet the same vector; GPT-2's come joined
-JOINED = (("wq", "wk", "wv"), ("w_gate", "w_up"))
+from .folder import FORMATS
+
+# Which array of a layer one lies beside, since they meet the same vector; GPT-2's come joined
+BESIDE = {"wk": "wq", "wv": "wq", "w_up": "w_gate"}
 
 
-def lay_out(config, arrays):
-    """Move the arrays of a model to where they are read fast, one after the other: the old ones are let go.
+def lay_out(config, arrays, like):
+    """Copy the arrays of a model to where they are read fast.
 
     Parameters
     ----------
     config : Config
-    arrays : dict of str to ndarray
-        By our names: see `llama.shapes`. Changed in place: the same names, shapes and numbers.
+    arrays : iterable of (str, ndarray)
+        Each of `llama.shapes` or `gpt2.shapes`, in any order. If they are read as they are taken, never more than two
+        lie beside the copies.
+    like : ndarray
+        Whose dtype and device the copies have.
 
     Returns
     -------
     dict of str to ndarray
-        The same.
     """
-    if config.tied:
-        arrays["embed"] = side_by_side([arrays.pop("embed").T])[0].T
-    for names in _groups(config, arrays):
-        parts = side_by_side([arrays.pop(name) for name in names])
-        arrays.update(zip(names, parts, strict=True))
-    return arrays
+    places = matrices(config, like)
+    for name, array in arrays:
+        array = np.asarray(array, like.dtype, like=like)
+        if name in places:
+            places[name][...] = array
+        else:
+            places[name] = array
+    return places
 
 
-def _groups(config, arrays):
-    """Names of the matrices that lie together, or alone."""
-    joined = [] if config.model_type == "gpt2" else JOINED
-    together = [tuple(f"{i}.{name}" for name in names) for i in range(config.n_layers) for names in joined]
-    others = {name for name, array in arrays.items() if array.ndim == 2} - {"embed", "position"}
-    return [*together, *((name,) for name in others.difference(*together))]
-
-
-def side_by_side(parts):
-    """Matrices as columns of one new array.
-
-    Parameters
-    ----------
-    parts : list of ndarray of shape (C, F), each of its own F
-        They are let go when the list is.
+def matrices(config, like):
+    """Room for every matrix, in one vector.
 
     Returns
     -------
-    list of ndarray of the same shapes
-        Views of one array, its rows one after the other.
+    dict of str to ndarray
+        By name, numbers that mean nothing.
 
     Examples
     --------
-    >>> a, b = side_by_side([np.ones((2, 1)), np.zeros((3, 2)).T])
-    >>> (a.base is b.base, b.base.tolist())
-    (True, [[1.0, 0.0, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0]])
+    >>> from minisink.llama import Config
+    >>> config = Config(d_model=8, n_layers=1, n_heads=2, n_kv_heads=1, head_dim=4, d_ff=9, vocab_size=5, tied=True)
+    >>> arrays = matrices(config, np.empty(0, np.float32))
+    >>> [(name, arrays[name].shape, arrays[name].strides) for name in ("embed", "0.wq", "0.wk", "0.wo")]
+    [('embed', (5, 8), (4, 20)), ('0.wq', (8, 8), (64, 4)), ('0.wk', (8, 4), (64, 4)), ('0.wo', (8, 8), (32, 4))]
     """
-    stops = list(accumulate(part.shape[1] for part in parts))
-    whole = np.empty_like(parts[0], shape=(len(parts[0]), stops[-1]), order="C")
-    columns = [whole[:, stop - part.shape[1] : stop] for part, stop in zip(parts, stops, strict=True)]
-    for column, part in zip(columns, parts, strict=True):
-        column[...] = part
-    return columns
+    shapes = FORMATS[config.model_type].ARCHITECTURE.shapes(config)
+    shapes = {name: shape for name, shape in shapes.items() if len(shape) == 2}
+    if config.tied:
+        shapes["embed"] = shapes["embed"][::-1]  # (V, C) -> (C, V)
+    groups: dict = {}
+    for name in shapes:
+        layer, dot, own = name.rpartition(".")
+        groups.setdefault(layer + dot + BESIDE.get(own, own), []).append(name)
+    vector, start, places = np.empty_like(like, shape=sum(a * b for a, b in shapes.values())), 0, {}
+    for names in groups.values():
+        cuts = np.cumsum([shapes[name][1] for name in names]).tolist()
+        n_rows, n_columns = shapes[names[0]][0], cuts[-1]
+        whole = vector[start : start + n_rows * n_columns].reshape(n_rows, n_columns)
+        places.update(zip(names, np.split(whole, cuts[:-1], axis=1), strict=True))
+        start += n_rows * n_columns
+    if config.tied:
+        places["embed"] = places["embed"].T
+    return places

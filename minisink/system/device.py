@@ -76,13 +76,12 @@ def to_host(array):
     return array.get() if hasattr(array, "get") else array
 
 
-def same_memory(a, b):
-    """Whether two arrays are one and the same: the same numbers at the same place, in the same order.
+def place(array):
+    """Where an array lies in memory, and what is read there: equal for two that are one and the same.
 
     >>> x = np.zeros((2, 3))
-    >>> same_memory(x[:, :2], x[:, :2]), same_memory(x[:, :2], x[:, 1:])
+    >>> place(x[:, :2]) == place(x[:, :2]), place(x[:, :2]) == place(x[:, 1:])
     (True, False)
     """
-    where = "__array_interface__" if isinstance(a, np.ndarray) else "__cuda_array_interface__"
-    here, there = getattr(a, where, None), getattr(b, where, None)
-    return here is not None and here == there
+    about = array.__array_interface__ if isinstance(array, np.ndarray) else array.__cuda_array_interface__
+    return about["data"][0], array.shape, array.strides, array.dtype

@@ -257,10 +257,11 @@ def test_a_terminal_that_goes_away_ends_the_chat(tmp_path):
 
 
 def test_the_scripts_that_ship():
-    """Eleven replies to be scored, twelve questions, a day of two hundred, and a name to be remembered."""
+    """Replies to be scored, twelve questions, a day of two hundred, and a name to be remembered, asked for or told."""
     lengths = {name: len(read_turns(name)) for name in shipped()}
-    assert lengths == {"day": 200, "name": 7, "questions": 12, "replies": 11}
-    assert all(turn.reply for turn in read_turns("replies")) and not any(turn.reply for turn in read_turns("day"))
+    assert lengths == {"day": 200, "name": 7, "questions": 12, "replies": 11, "told": 7}
+    assert all(turn.reply for name in ("replies", "told") for turn in read_turns(name))
+    assert not any(turn.reply for turn in read_turns("day"))
     assert len({turn.words for turn in read_turns("day")}) == 200
 
 
@@ -296,3 +297,14 @@ def test_a_window_repeats_itself_in_a_real_chat(capsys):
     assert main([*argv]) == 0
     shares = [int(line.split()[-1][:-1]) for line in capsys.readouterr().out.splitlines()[-2:]]
     assert shares[0] >= 3 * shares[1]
+
+
+@REAL
+@pytest.mark.real
+def test_a_name_that_was_evicted_is_brought_back(capsys):
+    """Told in the first turn, asked for in the seventh, a cache of 128: streaming does not know it, retrieval does."""
+    assert main(["chat", "--turns", "told", "--compare", "streaming,retrieval", "--window", "124", "--json"]) == 0
+    last = [json.loads(line) for line in capsys.readouterr().out.splitlines()[-2:]]
+    nats = {row["method"]: row["nll"] for row in last}
+    assert [row["turn"] for row in last] == [7, 7] and "Bruno" in last[0]["reply"]
+    assert nats["streaming"] - nats["retrieval"] >= 1.5

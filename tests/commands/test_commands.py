@@ -723,8 +723,6 @@ SCREENS = {
     "bench": ["bench", "--caches", "16", "4096", "--repeats", "1", "--readable", "--n-sinks", "1"],
     "why": ["reproduce", "why", "--tokens", "70"],
     "sink-count": ["reproduce", "sink-count", "--tokens", "70", "--caches", "16"],
-    "sink-strength": ["reproduce", "sink-strength"],
-    "sink-tokens": ["reproduce", "sink-tokens"],
     "growth": ["reproduce", "growth"],
     "streameval": ["reproduce", "streameval", "--model", "novels", "--caches", "64", "--queries", "2"],
     "pass-key": ["reproduce", "pass-key", "--model", "novels"],

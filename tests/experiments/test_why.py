@@ -7,32 +7,80 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny
+from hypothesis import given, settings
 
 import minisink
+from minisink import gpt2
 from minisink.commands.parser import main
-from minisink.experiments.why import run
+from minisink.experiments import why
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 
 
-def test_it_is_read_off_the_two_caches():
-    """The last token's weight, value and mixed norm, layer by layer, from a stream of its own."""
-    tiny_model = tiny.make()
-    model, ids = minisink.Model(tiny_model.config, tiny_model.weights, name="tiny"), tiny.ids(11)
-    found = run(model, ids, cache=5)
-    for name, options in (("streaming", {"n_sinks": 1, "window": 4}), ("window", {"method": "window", "window": 5})):
+CACHES = {"sink": {"n_sinks": 1, "window": 4}, "window": {"method": "window", "window": 5}}
+
+
+def public(tiny_model):
+    """A `minisink.Model` of a tiny one."""
+    return minisink.Model(tiny_model.config, tiny_model.weights, name="tiny")
+
+
+@pytest.mark.parametrize("model", [public(tiny.make()), public(tiny.make(gpt2))])
+def test_it_is_read_off_the_two_caches(model):
+    """The last token, layer by layer, from a stream of its own."""
+    ids = tiny.ids(11)
+    rows = list(why.run(model, ids, cache=5, token=10))
+    assert [(row["layer"], row["oldest"]) for row in rows] == [(i, name) for i in range(3) for name in CACHES]
+    for name, options in CACHES.items():
         cache, trace = minisink.new_cache(model, **options), {}
         model.forward(ids[:-1], cache=cache)
         model.forward(ids[-1:], cache=cache, trace=trace)
-        assert {rows.shape for rows in found[name].values()} == {(6, 3)}
-        for i, (inside, layer) in enumerate(zip(trace["layers"], cache.layers, strict=True)):
-            size = np.sqrt((layer.values**2).sum(axis=-1))  # (S, K)
+        own = [row for row in rows if row["oldest"] == name]
+        for row, inside, layer in zip(own, trace["layers"], cache.layers, strict=True):
+            size, exps = np.sqrt((layer.values**2).sum(axis=-1)), np.exp(inside["scores"][:, 0])  # (S, K), (H, S)
             want = {
-                "weight": inside["pattern"][:, 0, 0].mean(),
-                "value": np.mean([size[0, k] / np.median(size[1:, k]) for k in range(2)]),
+                "weight": np.mean([head[0] / head.sum() for head in exps]),
+                "next": np.mean([max(head[1:]) / head.sum() for head in exps]),
+                "value": np.mean([size[0, k] / np.median(size[1:, k]) for k in range(size.shape[1])]),
                 "mixed": np.sqrt((inside["mixed"] ** 2).sum()),
+                "all": np.mean([np.log(head.sum()) for head in exps]),
+                "rest": np.mean([np.log(head[1:].sum()) for head in exps]),
             }
-            assert {key: rows[-1, i] for key, rows in found[name].items()} == pytest.approx(want)
+            assert {key: row[key] for key in want} == pytest.approx(want)
+            np.testing.assert_allclose(row["slots"], [np.mean(inside["pattern"][:, 0, s]) for s in range(5)])
+            np.testing.assert_allclose(row["by_token"][:, 0], list(want.values()))
+
+
+def test_all_tokens_are_the_mean_of_each():
+    """Without --token: ``ids[cache:]``, each as it is by itself."""
+    model, ids = public(tiny.make()), tiny.ids(9)
+    one_by_one = [list(why.run(model, ids, cache=5, token=t)) for t in range(5, 9)]
+    for i, row in enumerate(why.run(model, ids, cache=5)):
+        for key in why.MEASURES:
+            assert row[key] == pytest.approx(np.mean([rows[i][key] for rows in one_by_one]))
+
+
+@given(tiny.texts(7, 14), tiny.seeds)
+@settings(max_examples=10)
+def test_the_weight_is_what_the_denominator_loses(ids, seed):
+    """Of one head: ``rest - all = log(1 - weight)``; no weight is more than one."""
+    model = public(tiny.make(seed=seed, n_heads=1, n_kv_heads=1))
+    for row in why.run(model, np.array(ids), cache=6, token=6):
+        assert np.exp(row["rest"] - row["all"]) == pytest.approx(1 - row["weight"])
+        assert row["slots"].sum() == pytest.approx(1) and row["next"] <= 1
+
+
+def test_the_effects_are_means_over_the_layers():
+    rows = list(why.run(public(tiny.make()), tiny.ids(9), cache=5))
+    mean = {(name, key): np.mean([row[key] for row in rows if row["oldest"] == name])
+            for name in CACHES for key in why.MEASURES}  # fmt: skip
+    largest, value, weight, lost, home = (effect.size for effect in why.effects(rows))
+    assert largest == pytest.approx(mean["sink", "weight"] - mean["sink", "next"])
+    assert value == pytest.approx(mean["sink", "value"])
+    assert weight == pytest.approx(mean["window", "weight"] - mean["sink", "weight"])
+    assert lost == pytest.approx(mean["window", "all"] - mean["sink", "all"])
+    mixed = (np.mean([row["by_token"][3] for row in rows if row["oldest"] == name], axis=0) for name in CACHES)
+    assert home == pytest.approx(np.mean([b / a for a, b in zip(*mixed, strict=True)]))
 
 
 def test_the_readme_says_what_is_measured(capsys):
@@ -40,8 +88,8 @@ def test_the_readme_says_what_is_measured(capsys):
     numbers = r"goes from (\S+) to (\S+), and the norm .*? from (\S+) to (\S+)\s+\(`minisink (reproduce why [^`]*)`\)"
     *said, command = re.search(numbers, README, re.DOTALL).groups()
     assert main([*command.split(), "--json"]) == 0
-    seen = json.loads(capsys.readouterr().out)
-    measured = [seen[name][key][0] for key in ("weight", "mixed") for name in ("streaming", "window")]
+    first = {row["oldest"]: row for row in json.loads(capsys.readouterr().out)["rows"] if row["layer"] == 0}
+    measured = [first[name][key] for key in ("weight", "mixed") for name in ("sink", "window")]
     assert [float(x) for x in said] == pytest.approx(measured, abs=0.006)
 
 
@@ -50,7 +98,7 @@ def test_the_readme_says_what_is_measured(capsys):
     [
         (["--cache", "1"], "cannot hold a sink and a window"),
         (["--tokens", "60"], "nothing is evicted"),
-        (["--token", "63"], "--token is 63"),
+        (["--token", "63"], "token is 63"),
         (["--text", "nowhere.txt"], "nowhere.txt"),
     ],
 )

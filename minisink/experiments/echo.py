@@ -1,0 +1,159 @@
+"""Eviction is not forgetting: one token changed, and how far that is felt.
+
+A token that has left the cache lives on in the values of those who saw it, and of those who saw these: a window
+further in each layer, up to layers x (window - 1) tokens on, and not one further. How strongly is another question.
+Weight that is parked on a sink is not spent on mixing tokens; so without one in view a change should spread more
+(over-mixing: Barbero et al., arXiv:2504.02732, who perturb a token of whole models with their first one and without).
+
+In float32 what comes from afar is rounding carried on: a millionth of a stream and less is felt, and means nothing.
+"""
+
+import numpy as np
+
+from ..fast.blocks import Banded
+from ..loss import nll_of
+from ..methods import policy_of
+from ..system.device import to_host
+from .effects import effect, exactly
+
+PAPER = "Barbero et al., arXiv:2504.02732"
+CLAIM = "a change is felt beyond the window, never beyond layers x (window - 1), and more without a sink in view"
+OPTIONS = {
+    "window": "last tokens seen",
+    "n_sinks": "first tokens kept, beside none",
+    "changed": "token_index of the first token that is changed",
+    "n_changes": "tokens that are changed, one at a time, a window apart",
+}
+FAST = {"window": 8, "n_changes": 5}
+LOSS = "loss, nats"
+
+
+def run(model, ids, *, window=31, n_sinks=1, changed=40, n_changes=8, seed=0, track=iter):
+    """Change a token, and see what the tokens after it make of it.
+
+    Parameters
+    ----------
+    model : Model
+    ids : ndarray of shape (T,), ints
+        Read as far as the last change can be felt, and a window further.
+    window : int
+        Last tokens seen, 2 or more.
+    n_sinks : int
+        First tokens kept beside the window, 1 or more; compared with none. The window is the same for both.
+    changed : int
+        The token_index of the first token that is changed, not that of a sink. From `window` on, no token that feels
+        the change sees the first one, where none is kept.
+    n_changes : int
+        Tokens that are changed, one at a time and a window apart, each to a random other.
+    seed : int
+        Of these.
+    track : callable
+
+    Yields
+    ------
+    dict
+        A row for each number of ``"sinks"`` and for ``"what"`` changes: the residual stream after each layer, as a part
+        of its length, and last the loss, in nats. Means over tokens and changes: ``"within"`` the window and
+        ``"beyond"`` it up to the ``"bound"``, which is how many tokens on a change can be felt; ``"furthest"``, how
+        many on it is felt at all; ``"past"`` the bound the largest. ``"change"``: (n_changes, N), by distance.
+    """
+    L, bound = model.config.n_layers, model.config.n_layers * (window - 1)
+    places = changed + window * np.arange(n_changes)
+    n_felt = bound + window  # tokens from the changed one on, some of them out of reach
+    check(len(ids), window, n_sinks, changed, n_changes, needed=changed + window * (n_changes - 1) + n_felt + 1)
+    ids = np.asarray(ids[: places[-1] + n_felt + 1])  # the last is only predicted
+    others = (ids[places] + np.random.default_rng(seed).integers(1, model.config.vocab_size, n_changes)) % (
+        model.config.vocab_size
+    )
+    before = {n: watch(model, ids, n, window) for n in (n_sinks, 0)}
+    changes: dict = {n: [] for n in before}
+    for n, place, other in track([(n, *one) for n in before for one in zip(places, others, strict=True)]):
+        text = ids.copy()
+        text[place] = other
+        changes[n].append(felt(before[n], watch(model, text, n, window))[:, place : place + n_felt])
+    for n, change in changes.items():
+        for i, moved in enumerate(np.stack(change, axis=1)):  # (n_changes, N)
+            bound = min(i + 1, L) * (window - 1)
+            yield {
+                "sinks": n, "what": f"layer {i}" if i < L else LOSS, "within": float(moved[:, 1:window].mean()),
+                "beyond": float(moved[:, window : bound + 1].mean()) if bound >= window else float("nan"),
+                "furthest": int(np.flatnonzero(moved.any(axis=0))[-1]), "bound": bound,
+                "past": float(moved[:, bound + 1 :].max()), "window": window, "change": moved,
+            }  # fmt: skip
+
+
+def check(n_tokens, window, n_sinks, changed, n_changes, *, needed):
+    """Refuse what would show nothing."""
+    for name, value, least in (("window", window, 2), ("n_sinks", n_sinks, 1), ("n_changes", n_changes, 1)):
+        if value < least:
+            raise ValueError(f"{name} is {value}; it must be {least} or more")
+    if changed < n_sinks:
+        raise ValueError(f"token {changed} is one of {n_sinks} sinks, which are never evicted; change a later one")
+    if n_tokens < needed:
+        raise ValueError(
+            f"the text has {n_tokens:,} tokens; {n_changes} changes are felt over {needed:,}: take a smaller window, "
+            "or fewer of them"
+        )
+
+
+class Watched(Banded):
+    """A window that lets a trace through: of the streams, not of patterns, which blocks do not have."""
+
+    def mix(self, *args, trace=None, **options):
+        """As `Banded.mix`."""
+        return super().mix(*args, **options)
+
+
+def watch(model, ids, n_sinks, window):
+    """The stream after each layer (L, T - 1, C), and the loss of the next token (T - 1,)."""
+    policy = policy_of(model, "streaming", n_sinks, window)
+    trace: dict = {}
+    logits = model.forward(ids[:-1], Watched(model.config.n_layers, policy), trace=trace)
+    streams = [layer["x"] for layer in trace["layers"][1:]] + [trace["x"]]
+    return np.stack([to_host(x) for x in streams]), nll_of(logits, ids[1:])
+
+
+def felt(before, after):
+    """How much each token changes: (L + 1, T - 1), streams as a part of their length, and the loss."""
+    (x, nll), (y, other) = before, after
+    relative = np.linalg.norm(y - x, axis=-1) / np.linalg.norm(x, axis=-1)  # (L, T - 1, C) -> (L, T - 1)
+    return np.concatenate((relative, abs(other - nll)[None]))
+
+
+def effects(rows):
+    """Over the changes: of losses beyond the window, with a sink; of anything past the bound; and more without one."""
+    with_sinks, without = ([row for row in rows if bool(row["sinks"]) == kept] for kept in (True, False))
+    stream, loss, window = with_sinks[-2], with_sinks[-1], rows[0]["window"]
+    if loss["bound"] >= window:
+        beyond = loss["change"][:, window : loss["bound"] + 1].mean(axis=1)
+        yield effect("loss moved beyond the window, nats a token", beyond, above=0, stretch=1)
+    yield exactly("largest change past the bound", max(row["past"] for row in rows), below=1e-12)
+    more = (without[-2]["change"] - stream["change"])[:, 1 : stream["bound"] + 1].mean(axis=1)
+    yield effect("change of the last stream: no sink - sink", more, above=0, stretch=1)
+
+
+def draw(figure, rows):
+    """The change by distance: with a sink for some layers, and after the last with one and without."""
+    kept = [row for row in rows if row["sinks"]]
+    layers, window = len(kept) - 1, rows[0]["window"]
+    left, right = figure.subplots(1, 2, sharey=True)
+    for i in sorted({0, layers // 3, 2 * layers // 3, layers - 1}):
+        left.plot(positive(kept[i]["change"]), label=f"layer {i}")
+    left.set_title(f"with {kept[0]['sinks']} sink{'s' * (kept[0]['sinks'] != 1)}, some layers")
+    for row in (row for row in rows if row["what"] == f"layer {layers - 1}"):
+        right.plot(positive(row["change"]), label="no sink" if row["sinks"] == 0 else f"{row['sinks']} kept")
+    right.set_title(f"layer {layers - 1}, with sinks and without")
+    left.legend(fontsize=13, framealpha=1.0)
+    for axes in (left, right):
+        axes.axvline(window - 0.5, color="black", ls="--", lw=1.5, label="evicted")
+        axes.axvline(layers * (window - 1), color="black", ls=":", lw=2.5, label="bound")
+        axes.set_xlabel("tokens after the changed one")
+    right.legend(fontsize=13, framealpha=1.0)
+    left.set_yscale("log")
+    left.set_ylabel("change / length of the stream")
+
+
+def positive(change):
+    """The mean change by distance; zero has no place on a logarithmic axis."""
+    change = change.mean(axis=0)
+    return np.where(change > 0, change, np.nan)

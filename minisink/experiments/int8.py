@@ -1,0 +1,166 @@
+"""What the sink costs in 8 bits: activations rounded, with its outliers and without.
+
+Whatever enters a matrix product is rounded to whole steps, as integer arithmetic needs it; the largest number of the
+whole text sets the step. The sink token brings the largest numbers by far (Sun et al., arXiv:2402.17762), so a step is
+large, and of all other tokens little is left (Bondarenko et al., arXiv:2306.12929). Three ways out are measured beside
+it: what the first token has beyond all others stays in float, the whole first token does, or each token has a step of
+its own; as a control, a token in the middle stays in float. Weights stay as they are.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+
+from ..loss import nll_of, perplexity
+from ..methods import lead_of
+from ..model import Model
+from ..system.terminal import number, table
+from .effects import effect
+
+PAPER = "Bondarenko et al., arXiv:2306.12929"
+CLAIM = "a few outliers, those of the sink, make 8 bits a number expensive; without them the loss stays"
+OPTIONS = {"bits": "of an activation, its sign included", "length": "tokens of each text, read densely"}
+FAST = {"tokens": 600, "bits": (8, 4)}
+TOKENS = 2000
+WAYS = ("a step a tensor", "outliers in float", "first token in float", "middle token in float", "a step a token")
+
+
+def rounded(x, step):
+    """``x`` in whole steps; a step of 0 leaves nothing to round.
+
+    >>> rounded(np.array([0.9, -0.6, 0.2]), 0.5).tolist()
+    [1.0, -0.5, 0.0]
+    """
+    return np.rint(x / np.where(step == 0, 1, step)) * step
+
+
+def round_tokens(x, bits, way):  # (T, F) -> (T, F)
+    """The input of a matrix product, rounded so that the largest number is the last step, ``2^(bits - 1) - 1``.
+
+    >>> x = np.array([[100.0, 1.0], [2.0, 1.2]])
+    >>> round_tokens(x, 3, "a step a tensor").round(1).tolist()
+    [[100.0, 0.0], [0.0, 0.0]]
+    >>> round_tokens(x, 3, "outliers in float").round(1).tolist()
+    [[100.0, 1.3], [2.0, 1.3]]
+    """
+    steps = 2 ** (bits - 1) - 1
+    if way == "a step a token":
+        return rounded(x, abs(x).max(axis=-1, keepdims=True) / steps)
+    if way == "a step a tensor":
+        return rounded(x, abs(x).max() / steps)
+    spared = len(x) // 2 if way == "middle token in float" else 0  # a control
+    limit = abs(np.delete(x, spared, axis=0)).max()
+    found = rounded(x, limit / steps)
+    if way == "outliers in float":
+        found[spared] = np.where(abs(x[spared]) > limit, x[spared], found[spared])
+    else:
+        found[spared] = x[spared]
+    return found
+
+
+class Rounding:
+    """A matrix that rounds what is multiplied with it: ``x @ Rounding(w, ...)`` is ``round_tokens(x, ...) @ w``."""
+
+    __array_ufunc__ = None  # NumPy leaves the product to `__rmatmul__`
+
+    def __init__(self, w, bits, way):
+        self.w, self.bits, self.way = w, bits, way
+
+    def __rmatmul__(self, x):
+        return round_tokens(x, self.bits, self.way) @ self.w
+
+
+def rounding(model, bits, way):
+    """The same model, every matrix of its layers a `Rounding`; the last one, to the vocabulary, stays in float."""
+    layers = []
+    for layer in model.weights.layers:
+        matrices = {name: w for name, w in vars(layer).items() if w is not None and w.ndim == 2}
+        layers.append(replace(layer, **{name: Rounding(w, bits, way) for name, w in matrices.items()}))
+    return Model(model.config, replace(model.weights, layers=layers), name=model.name)
+
+
+def run(model, ids, *, bits=(8, 6, 4), length=128, track=iter):
+    """The loss of some texts in float, and with activations in so many bits.
+
+    Parameters
+    ----------
+    model : Model
+    ids : ndarray of shape (T,), ints
+        Cut into texts; where it begins with the model's begin-of-text token, each of them does.
+    bits : sequence of int
+        2 or more.
+    length : int
+        Tokens of a text, 4 or more: all that one step is found for.
+    track : callable
+
+    Yields
+    ------
+    dict
+        ``"bits"``, 32 in float; ``"rounding"``, which of `WAYS`; ``"perplexity"``; ``"added"``, nats a token beside
+        float; ``"nll"``, of each token.
+    """
+    if length < 4:
+        raise ValueError(f"length is {length}; a text takes 4 tokens or more")
+    if length > model.config.max_positions:
+        raise ValueError(f"length is {length}; {model.name} knows {model.config.max_positions} positions")
+    if min(bits) < 2:
+        raise ValueError(f"bits is {min(bits)}; a sign and a step take 2 or more")
+    lead = lead_of(model, np.asarray(ids), length)
+    body, step = ids[len(lead) :], length - len(lead)
+    texts = [np.array([*lead, *body[i : i + step]]) for i in range(0, len(body) - step + 1, step)]
+    if not texts:
+        raise ValueError(f"the text has {len(ids)} tokens; a piece takes {length}: give it more, or a smaller length")
+    exact = None
+    for n, way in track([(32, "none"), *((n, way) for n in bits for way in WAYS)]):
+        other = model if way == "none" else rounding(model, n, way)
+        nll = np.concatenate([nll_of(other.forward(text)[:-1], text[1:]) for text in texts])
+        exact = nll if exact is None else exact
+        yield {
+            "bits": n, "rounding": way, "perplexity": perplexity(nll), "added": float((nll - exact).mean()), "nll": nll,
+        }  # fmt: skip
+
+
+def effects(rows):
+    """In the most bits measured: what one step for all costs, and what of this is due to the first token."""
+    most = max((row["bits"] for row in rows[1:]), default=32)
+    nll = {row["rounding"]: row["nll"] for row in rows if row["bits"] in (most, 32)}
+    claimed: dict = {
+        ("a step a tensor", "none"): {"above": 0},
+        ("a step a tensor", "outliers in float"): {"above": 0},
+        ("first token in float", "none"): {"above": -0.05, "below": 0.05},
+        ("a step a token", "none"): {"above": -0.05, "below": 0.05},
+        ("a step a tensor", "middle token in float"): {"above": -0.05, "below": 0.05},
+    }
+    for (one, other), where in claimed.items():
+        if {one, other} <= nll.keys():  # a run that was stopped has only some
+            name = "float" if other == "none" else other
+            yield effect(f"{most} bits: {one} - {name}, nats a token", nll[one] - nll[other], **where)
+
+
+def show(rows):
+    """A row a way to round, a column a number of bits."""
+    columns = list(dict.fromkeys(row["bits"] for row in rows[1:]))
+    cells: dict = {}
+    for row in rows[1:]:
+        cells.setdefault(row["rounding"], {})[row["bits"]] = number(row["perplexity"])
+    lines = [[way, *(own.get(n, "") for n in columns)] for way, own in cells.items()]
+    return table([f"perplexity, in float {rows[0]['perplexity']:.2f}", *(f"{n} bits" for n in columns)], lines)
+
+
+def draw(figure, rows):
+    """A panel a number of bits, a bar a way to round."""
+    bits = list(dict.fromkeys(row["bits"] for row in rows[1:]))
+    panels = figure.subplots(1, len(bits), sharey=True, squeeze=False)[0]
+    for axes, n in zip(panels, bits, strict=True):
+        own = [row for row in rows if row["bits"] == n]
+        names = [row["rounding"] for row in own]
+        colours = ["#2ca02c" if "float" in name and "middle" not in name else "#d62728" for name in names]
+        colours = ["#1f77b4" if name == "a step a token" else c for name, c in zip(names, colours, strict=True)]
+        bars = axes.barh(names, [row["added"] for row in own], color=colours, edgecolor="black")
+        for bar, colour in zip(bars, colours, strict=True):
+            bar.set_hatch({"#2ca02c": "//", "#d62728": "", "#1f77b4": ".."}[colour])
+        axes.bar_label(bars, fmt="%+.3f" if n > 5 else "%+.2f", padding=4, fontsize=14)
+        axes.margins(x=0.7)
+        axes.set(title=f"{n} bits", xlabel="nats a token")
+        axes.locator_params(axis="x", nbins=3)
+    panels[0].invert_yaxis()

@@ -1,0 +1,118 @@
+"""Where the weight goes in the mean of many short texts, layer by layer.
+
+What one text makes a head look at differs from text to text and blurs in the mean; what stands still is what the head
+does whatever is said. Two habits are left: a bright diagonal, the nearest tokens, and a bright first column, the sink.
+"""
+
+import numpy as np
+
+from ..sinks import look_inside, pieces
+from ..system.device import to_host
+from .effects import effect
+
+PAPER = "Figures 2, 7 and 12"
+CLAIM = "the first two layers look at near tokens, all later ones mostly at the first (Llama-2-7B, 256 sentences)"
+OPTIONS = {"length": "tokens of a piece", "n_texts": "pieces at most", "side": "tokens on a side of a map"}
+FAST = {"tokens": 1300, "n_texts": 20}
+TOKENS = 6500
+LOCAL = 2  # first layers that the paper finds local
+NEAR = 4  # tokens that are near: the query itself and the three before it
+
+
+def run(model, ids, *, length=64, n_texts=100, side=16, track=iter):
+    """Mean attention of each layer over pieces of a text.
+
+    Parameters
+    ----------
+    model : Model
+        Of three layers or more.
+    ids : ndarray of shape (T,), ints
+        Cut into pieces. Where it begins with the begin-of-text token, so does each piece.
+    length : int
+        Tokens of a piece.
+    n_texts : int
+    side : int
+        First queries and keys that are drawn.
+    track : callable
+
+    Yields
+    ------
+    dict
+        A row a layer: ``"first"``, the weight of the last token on the first, a mean over heads, and how these spread:
+        ``"spread"`` (standard deviation), ``"least"``, ``"most"``; ``"near"``, its weight on itself and the three
+        before; ``"logit"``, its score with the first token above the mean of its scores with the others; ``"tokens"``
+        of a piece. ``"heads"`` and ``"near_heads"`` (H,), the two by head; ``"pattern"`` (side, side), the mean over
+        heads of the first queries.
+    """
+    n_layers = model.config.n_layers
+    if n_layers <= LOCAL:
+        raise ValueError(f"{model.name} has {n_layers} layers; the claim is about those beyond the first {LOCAL}")
+    if not 2 * NEAR < side <= length:
+        raise ValueError(
+            f"maps of {side} tokens in pieces of {length}: choose {2 * NEAR + 1} to {length} tokens a side"
+        )
+    last, drawn, n = np.zeros((2, n_layers, model.config.n_heads, length)), np.zeros((n_layers, side, side)), 0
+    for piece in track(pieces(model, ids, length, n_texts)):
+        for i, layer in enumerate(look_inside(model, piece)["layers"]):
+            pattern = to_host(layer["pattern"])  # (H, T, T)
+            last[:, i] += pattern[:, -1], to_host(layer["scores"])[:, -1]
+            drawn[i] += pattern[:, :side, :side].mean(axis=0)
+        n += 1
+    weights, scores = last / n
+    for i in range(n_layers):
+        first, near = weights[i, :, 0], weights[i, :, -NEAR:].sum(axis=-1)
+        yield {
+            "layer": i, "first": float(first.mean()), "spread": float(first.std()), "least": float(first.min()),
+            "most": float(first.max()), "near": float(near.mean()),
+            "logit": float((scores[i, :, 0] - scores[i, :, 1:].mean(axis=-1)).mean()), "tokens": length,
+            "heads": first, "near_heads": near, "pattern": drawn[i] / n,
+        }  # fmt: skip
+
+
+def effects(rows):
+    """Over the heads: the first two layers look near; the others at the first token, and more than these."""
+    early, late = (np.concatenate([row["heads"] for row in part]) for part in (rows[:LOCAL], rows[LOCAL:]))
+    near, tokens = np.concatenate([row["near_heads"] for row in rows[:LOCAL]]), rows[0]["tokens"]
+    yield effect(
+        f"layers 0 to {LOCAL - 1}: weight on the nearest {NEAR} - on the first", near - early, above=0, stretch=1
+    )
+    yield effect(f"layer {LOCAL} on: weight on the first of {tokens}", late, above=1 / tokens, stretch=1)
+    both = np.concatenate((early, late))
+    labelled = np.stack((both, np.arange(len(both)) >= len(early)), axis=-1)
+    yield effect(f"so much more than in layers 0 to {LOCAL - 1}", labelled, above=0, stretch=1, of=later_more)
+
+
+def later_more(labelled):
+    """Mean of the values (N, 2) whose label is 1, less the mean of the others; NaN without either."""
+    late = labelled[:, 1] == 1
+    if late.all() or not late.any():
+        return np.nan
+    return labelled[late, 0].mean() - labelled[~late, 0].mean()
+
+
+def draw(figure, rows):
+    """Four maps above, the first layers and two later ones; below them the first token's weight in all layers."""
+    n_layers = len(rows)
+    chosen = sorted({0, 1, (n_layers + 1) // 2, n_layers - 1})
+    above, below = figure.subfigures(2, 1, height_ratios=[1, 1.1])
+    panels = above.subplots(1, len(chosen))
+    side = len(rows[0]["pattern"])
+    for panel, i in zip(panels, chosen, strict=True):
+        image = panel.imshow(rows[i]["pattern"], vmin=0.0, vmax=1.0, cmap="magma", interpolation="nearest")
+        panel.set_title(f"layer {i}")
+        panel.set_xticks(range(0, side, 5))
+        panel.set_yticks(range(0, side, 5))
+        panel.grid(False)
+        panel.set_xlabel("key (position)", fontsize=13)
+    panels[0].set_ylabel("query (position)", fontsize=13)
+    above.colorbar(image, ax=panels, label="mean weight")
+    axes = below.subplots()
+    layers, first, spread = (np.array([row[key] for row in rows]) for key in ("layer", "first", "spread"))
+    axes.fill_between(layers, np.maximum(first - spread, 0), first + spread, alpha=0.2, label="spread of heads")
+    axes.plot(layers, first, marker="o", ms=8, label="on the first token")
+    axes.plot(layers, [row["near"] for row in rows], marker="s", ms=8, label=f"on the nearest {NEAR}")
+    axes.axhline(1 / rows[0]["tokens"], color="black", ls=":", label="equal weights, 1/T")
+    axes.set_xticks(layers[:: max(1, n_layers // 15)])
+    axes.set_xlabel("layer")
+    axes.set_ylabel(f"weight of token {rows[0]['tokens'] - 1}", fontsize=14)
+    axes.legend(fontsize=13, loc="center left", bbox_to_anchor=(1.0, 0.5))

@@ -1,0 +1,188 @@
+"""How strong a sink is: the sink rate of natural, random and repeated text.
+
+Sink_k^eps is the share of heads whose mean weight on key k, alpha_k, is above eps (Gu et al., section 3.2). What
+should make the first token a sink is that it is first, not what it says: so random tokens have it too. A single token
+repeated has it only if its copies are told apart: by learned positions they are, but rotary ones change scores by the
+distance alone, every copy carries the same stream, and none can be special. To show that, no begin-of-text token goes
+in front of a repeated one.
+
+Beside it, layer by layer, the other signs of a sink (`sinks`); and for GPT-2 itself an answer that is known.
+"""
+
+import numpy as np
+
+from ..sinks import (
+    importance,
+    look_inside,
+    massive,
+    pieces,
+    residual_ratio,
+    sink_kind,
+    stable_rank,
+    value_ratio,
+)
+from ..system.device import to_host
+from ..system.terminal import table
+from .effects import effect, exactly
+
+PAPER = "Gu et al., arXiv:2410.10781, section 3"
+CLAIM = "natural / repeated text: GPT-2-XL 77.0 / 62.3 % of heads have a sink, Llama-2-7B 92.5 / 0.0 %"
+OPTIONS = {"lengths": "tokens of a piece", "n_texts": "pieces at most"}
+FAST = {"tokens": 1300, "lengths": (16, 64), "n_texts": 20}
+TOKENS = 6500
+
+TEXTS = ("natural", "random", "repeated")
+EPS = (0.1, 0.2, 0.3, 0.4, 0.5)
+KNOWN_TEXT = "hello, this is Tom ."  # GPT-2 small: last layer, mean over heads, last row
+KNOWN_WEIGHTS = (0.6496, 0.0758, 0.0439, 0.0328, 0.0853, 0.1125)
+
+
+def run(model, ids, *, lengths=(16, 64, 128), n_texts=100, seed=0, track=iter):
+    """Look inside at short texts of three kinds.
+
+    Parameters
+    ----------
+    model : Model
+    ids : ndarray of shape (T,), ints
+        Cut into pieces. Where it begins with the begin-of-text token, so does each piece, natural and random.
+    lengths : sequence of int
+        Tokens of a piece, 8 or more.
+    n_texts : int
+    seed : int
+        Of random and repeated tokens.
+    track : callable
+
+    Yields
+    ------
+    dict
+        A row for each ``"text"``, ``"length"``, ``"key"`` (the first four and the middle one) and ``"layer"``, each
+        number a mean over ``"n_texts"`` pieces: ``"weight"`` on the key by the queries after it; ``"sink_0.1"`` and so
+        on, the share of heads with alpha above; norms of its ``"residual"`` stream after the layer and of its
+        ``"value"``, over the median of the others'; ``"kind"`` of sink, if a head has one; ``"massive"``, the largest
+        entry of the stream over the median one; ``"stable_rank"`` of what a head brings home; ``"positions"`` of the
+        model, learned or rotary; ``"known"``, how far GPT-2 is from the known answer, NaN for others; ``"alpha"``,
+        (N, H), a row a piece.
+    """
+    if min(lengths) < 8:
+        raise ValueError(f"a piece of {min(lengths)} tokens has no middle; choose 8 or more")
+    known, positions = known_difference(model), "learned" if model.config.model_type == "gpt2" else "rotary"
+    for text, length in track([(text, length) for text in TEXTS for length in lengths]):
+        keys, natural = (0, 1, 2, 3, length // 2), pieces(model, ids, length, n_texts)
+        found = [signs(look_inside(model, piece), keys) for piece in made(model, natural, text, seed)]
+        by_name = {name: np.stack([one[name] for one in found]) for name in found[0]}  # (N, keys, L), alpha (..., H)
+        alpha = by_name.pop("alpha")
+        for i, key in enumerate(keys):
+            for layer in range(model.config.n_layers):
+                mean = {name: float(values[:, i, layer].mean()) for name, values in by_name.items()}
+                above = {f"sink_{eps}": float((alpha[:, i, layer] > eps).mean()) for eps in EPS}
+                kind = sink_kind(mean["value"]) if (alpha[:, i, layer].mean(axis=0) > 0.3).any() else "none"
+                yield {
+                    "text": text, "length": length, "key": key, "layer": layer, "n_texts": len(found), **mean, **above,
+                    "kind": kind, "positions": positions, "known": known, "alpha": alpha[:, i, layer],
+                }  # fmt: skip
+
+
+def made(model, natural, text, seed):
+    """Pieces of the same lengths: as they are, of random tokens, or each of one random token."""
+    random = np.random.default_rng(seed)
+    for piece in natural:
+        drawn = random.integers(0, model.config.vocab_size, len(piece))
+        if text == "random":
+            drawn[0] = piece[0] if piece[0] == model.config.bos else drawn[0]
+        yield {"natural": piece, "random": drawn, "repeated": drawn[:1].repeat(len(piece))}[text]
+
+
+def signs(trace, keys):
+    """By name, (keys, L): what a row shows; and ``"alpha"``, (keys, L, H)."""
+    patterns = [to_host(layer["pattern"]) for layer in trace["layers"]]
+    ranks = [stable_rank(layer["mixed"]).mean() for layer in trace["layers"]]
+    return {
+        "weight": [[pattern[:, key + 1 :, key].mean() for pattern in patterns] for key in keys],
+        "residual": [residual_ratio(trace, key) for key in keys],
+        "value": [value_ratio(trace, key) for key in keys],
+        "massive": [massive(trace)] * len(keys),
+        "stable_rank": [ranks] * len(keys),
+        "alpha": np.stack([importance(pattern)[:, keys] for pattern in patterns]).transpose(2, 0, 1),
+    }
+
+
+def known_difference(model):
+    """How far GPT-2 small is from the weights that are known of it at most; NaN for any other model."""
+    config = model.config
+    if (config.model_type, config.vocab_size, config.n_layers) != ("gpt2", 50257, 12):
+        return float("nan")
+    trace = look_inside(model, model.encode(KNOWN_TEXT, bos=False))
+    weights = to_host(trace["layers"][-1]["pattern"])[:, -1].mean(axis=0)  # (H, T, T) -> (T,)
+    if len(weights) != len(KNOWN_WEIGHTS):
+        raise ValueError(f"{KNOWN_TEXT!r} has {len(weights)} tokens here, and in GPT-2 {len(KNOWN_WEIGHTS)}")
+    return float(abs(weights - KNOWN_WEIGHTS).max())
+
+
+def rates(rows, text, length, key, eps=0.3):
+    """Sink_k^eps of each piece: (N,)."""
+    own = [row for row in rows if (row["text"], row["length"], row["key"]) == (text, length, key)]
+    return np.mean([row["alpha"] > eps for row in own], axis=(0, 2))
+
+
+def effects(rows):
+    """That the first token is a sink, and because it is first: not so a later one, nor one of many copies."""
+    length = usual_length(rows)
+    first = {text: rates(rows, text, length, 0) for text in TEXTS}
+    beyond = {text: first[text] - rates(rows, text, length, length // 2) for text in TEXTS}
+    yield effect("Sink_1^0.3, natural text: first - middle token", beyond["natural"], above=0, stretch=1)
+    yield effect("random text: first - middle token", beyond["random"], above=0, stretch=1)
+    yield effect("first token: natural - repeated text", first["natural"] - first["repeated"], above=0, stretch=1)
+    if rows[0]["positions"] == "learned":
+        yield effect("repeated text, learned positions: first - middle token", beyond["repeated"], above=0, stretch=1)
+    else:
+        yield effect("repeated text, rotary positions: first token", first["repeated"], below=0.01, stretch=1)
+    if np.isfinite(rows[0]["known"]):
+        yield exactly("GPT-2, the known answer: largest difference", rows[0]["known"], below=0.001)
+
+
+def usual_length(rows):
+    """64 tokens, or whatever comes next to that."""
+    return min((row["length"] for row in rows), key=lambda length: abs(length - 64))
+
+
+def show(rows):
+    """The first token layer by layer, then sink rates by kind of text and length."""
+    length = usual_length(rows)
+    own = [row for row in rows if (row["text"], row["length"], row["key"]) == ("natural", length, 0)]
+    rate = rates(rows, "natural", length, 0).mean()
+    header = ["layer", "weight on first", "|x|/median", "|v|/median", "largest x", "stable rank", "sink"]
+    layers = [
+        [str(row["layer"]), f"{row['weight']:.2f}", f"{row['residual']:.1f}", f"{row['value']:.2f}",
+         f"{row['massive']:.0f}", f"{row['stable_rank']:.1f}", row["kind"]] for row in own
+    ]  # fmt: skip
+    columns = ["text", "tokens", *(f"1>{eps}" for eps in EPS), "2>0.3", "3>0.3", "4>0.3", "mid"]
+    cells = []
+    for text, n in dict.fromkeys((row["text"], row["length"]) for row in rows):
+        found = [rates(rows, text, n, 0, eps) for eps in EPS] + [rates(rows, text, n, key) for key in (1, 2, 3, n // 2)]
+        cells.append([text, str(n), *(f"{100 * rate.mean():.1f}" for rate in found)])
+    known = rows[0]["known"]
+    answer = f"{known:.4f} off at most" if np.isfinite(known) else "not compared, for this is not GPT-2 small"
+    return (
+        f"sink rate {rate:.1%} over {own[0]['n_texts']} pieces of {length} tokens, natural text\n"
+        f"{table(header, layers)}\n\nSink_k^eps (k>eps), % of heads\n{table(columns, cells)}\n\n"
+        f"The known answer of GPT-2: {answer}."
+    )
+
+
+def draw(figure, rows):
+    """Sink rate of the first token by threshold, and of each key, for all kinds of text."""
+    length = usual_length(rows)
+    by_eps, by_key = figure.subplots(1, 2, sharey=True)
+    for i, text in enumerate(TEXTS):
+        lines = [100 * rates(rows, text, length, 0, eps).mean() for eps in EPS]
+        by_eps.plot(EPS, lines, marker="osD"[i], ms=9, label=text)
+        keys = [100 * rates(rows, text, length, key).mean() for key in (0, 1, 2, 3, length // 2)]
+        by_key.bar(np.arange(5) + 0.27 * (i - 1), keys, 0.27, hatch=["", "//", "xx"][i], edgecolor="black", label=text)
+    by_eps.set_xlabel("eps: least mean weight of a sink")
+    by_eps.set_ylabel("heads with a sink (%)")
+    by_eps.set_title(f"first of {length} tokens")
+    by_key.set_xticks(range(5), ["1", "2", "3", "4", f"{length // 2 + 1}"])
+    by_key.set_xlabel("token k")
+    by_key.set_title("each token, eps = 0.3")
+    by_eps.set_ylim(-3, 103)
+    by_eps.legend()

@@ -1,0 +1,157 @@
+"""What makes a token a sink: what the first one has is given to another, and taken away.
+
+The first token differs from all others in three ways: it sees only itself, it stands at position 0, and it may be a
+word that stands first in every text. Each is given to a token in the middle: a mask that hides from it all but itself
+(arXiv:2605.06611), the position of the first, the word of the first. And each is taken from the first: it trades its
+position, is another word, or is left out. A GPT-2 adds a learned vector at position 0; a Llama turns keys, and one that
+sees only itself does not know where it stands.
+"""
+
+import numpy as np
+
+from ..attention import attend, causal_mask
+from ..loss import nll_of
+from ..sinks import norms, pieces
+from ..system.terminal import table
+from .effects import effect
+
+PAPER = "arXiv:2605.06611"
+CLAIM = "a token in the middle that is masked to see only itself becomes a sink, as the first one is"
+MODELS = ("novels", "novels-gpt2", "novels-vanilla")
+OPTIONS = {"length": "tokens of each text, 8 or more", "n_texts": "pieces of the text, drawn by the seed"}
+FAST = {"length": 64, "n_texts": 6}
+EPS = 0.3  # a head with more weight than this on a token has a sink there (Gu et al., arXiv:2410.10781, section 3.2)
+
+
+class Altered:
+    """A path like `paths.Dense`, in which tokens stand where they are told, and one may see only itself."""
+
+    def __init__(self, where, alone=None):
+        self.where, self.alone = where, alone  # (T,) positions, and a token_index or None
+
+    def positions(self, n_tokens):
+        """As they were told."""
+        return self.where
+
+    def mix(self, layer, q, k, v, rotate, **options):  # (T, H, D), 2 x (T, K, D) -> (T, H, D)
+        """Causal attention by token_index, whatever the positions are."""
+        visible = causal_mask(len(q), len(k), like=q)
+        if self.alone is not None:
+            visible[self.alone, : self.alone] = False
+        return attend(rotate(q, self.where), rotate(k, self.where), v, visible, **options)
+
+
+def conditions(ids, middle):
+    """By name: the ids, how they are altered, and which token may be a sink."""
+    where = np.arange(len(ids))
+    traded = where.copy()
+    traded[[0, middle]] = middle, 0
+    copied, swapped = ids.copy(), ids.copy()
+    copied[middle], swapped[0] = ids[0], ids[middle]
+    return {
+        "first": (ids, Altered(where), 0),
+        "middle": (ids, Altered(where), middle),
+        "middle, sees only itself": (ids, Altered(where, middle), middle),
+        "middle, at position 0": (ids, Altered(traded), middle),
+        "middle, both": (ids, Altered(traded, middle), middle),
+        "middle, the first's word": (copied, Altered(where), middle),
+        "first, another word": (swapped, Altered(where), 0),
+        "first, another position": (ids, Altered(traded), 0),
+        "second, first left out": (ids[1:], Altered(where[:-1]), 0),
+    }
+
+
+def run(models, text, *, length=128, n_texts=20, seed=0, track=iter):
+    """Weight, value, residual stream and loss for every token that may be a sink.
+
+    Parameters
+    ----------
+    models : dict of str to Model
+    text : str
+    length : int
+        Tokens of each text, the begin-of-text token among them if the model has one.
+    n_texts : int
+        As many pieces of the text, or all there are.
+    seed : int
+        Which.
+    track : callable
+
+    Yields
+    ------
+    dict
+        ``"model"``, ``"token"``; ``"weight"`` of the queries in the second half on this token: mean over heads, layers
+        and texts, and ``"largest"`` of any layer; ``"sinks"``, the share of all heads in which it is one; ``"value"``,
+        norm of its value / the others' median, mean over heads and layers; ``"residual"``, the same of the residual
+        stream, in the layer where it is largest; ``"nll"`` of the second half, nats a token. ``"rates"`` (N,): the
+        share of heads in each text.
+    """
+    if length < 8:
+        raise ValueError(f"length is {length}; a text with a middle takes 8 tokens or more")
+    for name, model in models.items():
+        if length > model.config.max_positions:
+            raise ValueError(f"length is {length}; {name} knows {model.config.max_positions} positions")
+    texts = {}
+    for name, model in models.items():
+        cut = pieces(model, model.encode(text, bos=False), length, len(text))
+        texts[name] = [np.array(cut[i]) for i in np.random.default_rng(seed).permutation(len(cut))[:n_texts]]
+    names = list(conditions(np.arange(length), length // 2))
+    for model, name in track([(model, name) for model in models for name in names]):
+        seen = [look(models[model], *conditions(ids, length // 2)[name], n_last=length // 2) for ids in texts[model]]
+        weights, values, residuals, nll = (np.stack(values) for values in zip(*seen, strict=True))  # (N, L, H), (N, L)
+        rates = (weights > EPS).mean(axis=(1, 2))
+        yield {
+            "model": model, "token": name, "weight": float(weights.mean()),
+            "largest": float(weights.mean(axis=(0, 2)).max()), "sinks": float(rates.mean()),
+            "value": float(values.mean()), "residual": float(residuals.mean(axis=0).max()), "nll": float(nll.mean()),
+            "rates": rates,
+        }  # fmt: skip
+
+
+def look(model, ids, path, token, *, n_last):
+    """One text: weight on a token (L, H), its value and residual norm beside the others' (L,), and the losses.
+
+    The last ``n_last - 1`` tokens are asked: the same words in each condition.
+    """
+    trace: dict = {}
+    logits = model.forward(ids, cache=path, trace=trace)
+    patterns = np.stack([layer["pattern"] for layer in trace["layers"]])  # (L, H, T, T)
+    length = norms(trace)
+    others = np.arange(len(ids)) != token
+    value, residual = (x[:, token] / np.median(x[:, others], axis=1) for x in (length["value"], length["residual"]))
+    last = slice(-n_last + 1, None)
+    nll = nll_of(logits[last][:-1], ids[last][1:])
+    return patterns[:, :, last, token].mean(axis=-1), value.mean(axis=1), residual, nll
+
+
+def effects(rows):
+    """In how many more heads than an ordinary token each is a sink, text by text."""
+    for model in dict.fromkeys(row["model"] for row in rows):
+        rates = {row["token"]: row["rates"] for row in rows if row["model"] == model}
+        for name in ("first", "middle, sees only itself"):
+            if {name, "middle"} <= rates.keys():
+                what = f"{model}: share of heads with a sink there: {name} - middle as it is"
+                yield effect(what, rates[name] - rates["middle"], above=0, stretch=1)
+
+
+def show(rows):
+    """A table a model."""
+    columns = ["weight", "largest", "sinks", "value", "residual", "nll"]
+    tables: dict = {row["model"]: [] for row in rows}
+    for row in rows:
+        tables[row["model"]].append([row["token"], *(f"{row[key]:.3f}" for key in columns)])
+    return "\n\n".join(table([model, *columns], cells) for model, cells in tables.items())
+
+
+def draw(figure, rows):
+    """A row of bars for each token, a bar a model."""
+    axes = figure.subplots()
+    models, tokens = (list(dict.fromkeys(row[key] for row in rows)) for key in ("model", "token"))
+    for i, model in enumerate(models):
+        own = [row["weight"] for row in rows if row["model"] == model]
+        height = 0.8 / len(models)
+        axes.barh(np.arange(len(own)) + (i - (len(models) - 1) / 2) * height, own, height, label=model,
+                  hatch=("", "//", "..", "xx")[i % 4], edgecolor="black")  # fmt: skip
+    axes.set_yticks(range(len(tokens)), tokens)
+    axes.invert_yaxis()
+    axes.set_xlabel("weight on the token (mean over heads and layers)")
+    axes.legend()

@@ -1,0 +1,167 @@
+"""What of a sink is needed: its key, its value, its word, its spike.
+
+A cache of one sink and a window is filled; then the key and value in the sink's slot are replaced, and the text goes
+on: what is missed shows in the loss of the tokens that follow. What a first token says hardly matters (Xiao et al.,
+Table 1: the sinks replaced by newlines); its value is small, its key is what the weight is parked on. The spike, a few
+channels of its residual stream that are hundreds of times the others, makes that key: Sun et al. (arXiv:2402.17762) set
+them to zero, and to their mean over many texts.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+
+from ..cache import keep_sinks
+from ..loss import empty_cache, nll_stream, perplexity, token_nll
+from ..sinks import look_inside
+from ..system.device import to_host
+from .effects import effect, must_evict
+
+PAPER = "Table 1; Sun et al., section 2"
+CLAIM = "a newline can be the sink (5.60, not 5.40), its value be left out; its spike at zero breaks, at its mean not"
+OPTIONS = {"cache": "keys a query sees", "others": "other first tokens, which the mean is of"}
+FAST = {"tokens": 500, "others": 8}
+MASSIVE = 100  # times the median
+
+
+def run(model, ids, *, cache=64, others=32, seed=0, track=iter):
+    """The loss after the first eviction, with the sink as it was and with something else in its slot.
+
+    Parameters
+    ----------
+    model : Model
+    ids : ndarray of shape (T,), ints
+    cache : int
+        Keys a query sees, 3 or more: a sink and a window.
+    others : int
+        Tokens of the text that are put first, one by one; the mean of the spike is the mean of theirs.
+    seed : int
+        Which tokens these are, and of the random spike.
+    track : callable
+
+    Yields
+    ------
+    dict
+        ``"sink"``, what stands in its slot (a random spike has the size of the true one; elsewhere: the same numbers
+        in channels drawn at random); ``"perplexity"``, from the second token after the first eviction on;
+        ``"added"``, nats a token beside the sink as it was; ``"nll"``, of each token.
+    """
+    if cache < 3:
+        raise ValueError(f"a cache of {cache} cannot hold a sink and a window of 2: give it 3 tokens or more")
+    must_evict(len(ids), cache)
+    if len(ids) < cache + 2:
+        raise ValueError(f"the text has {len(ids)} tokens; {cache + 2} are needed to predict one beyond the eviction")
+    kept = None
+    for name, slot in track(list(slots(model, ids, cache, others, seed).items())):
+        nll = losses(model, ids, cache, slot)
+        kept = nll if kept is None else kept
+        yield {"sink": name, "perplexity": perplexity(nll), "added": float((nll - kept).mean()), "nll": nll}
+
+
+def slots(model, ids, cache, others, seed):
+    """What is put into the slot of the sink: for every layer a key and value, each (1, K, D); None evicts it."""
+    newline = model.encode("\n", bos=False)
+    if len(newline) != 1:
+        raise ValueError(f"{model.name} writes a line break as {len(newline)} tokens; here it must be one")
+    tokens = np.setdiff1d(ids, [ids[0], *newline])
+    if not len(tokens) or others < 1:
+        raise ValueError(f"others is {others}, of {len(tokens)} other tokens in the text; it takes one of one at least")
+    random = np.random.default_rng(seed)
+    first, *alone = [look_inside(model, [token]) for token in (ids[0], *random.choice(tokens, others))]
+    layer, channels = spike(look_inside(model, ids[:cache]))
+    x = after(first, layer)  # (1, C)
+    massive = to_host(x)[0, channels]
+    elsewhere = random.permutation(np.setdiff1d(np.arange(x.shape[1]), channels))[: len(channels)]
+    spikes = {
+        "zero": 0 * massive,
+        "its mean": np.mean([to_host(after(trace, layer))[0, channels] for trace in alone], axis=0),
+        "random": random.normal(0.0, np.sqrt(np.mean(massive**2)), len(channels)),
+        "elsewhere": 0 * massive,
+    }
+    as_it_was = pairs(first)
+    found: dict = {"as it was": as_it_was, "evicted": None}
+    found["key kept, value zero"] = [(k, 0 * v) for k, v in as_it_was]
+    found["value kept, key zero"] = [(0 * k, v) for k, v in as_it_was]
+    found["both zero"] = [(0 * k, 0 * v) for k, v in as_it_was]
+    found["another token"] = pairs(alone[0])
+    found["a newline"] = pairs(look_inside(model, newline))
+    for name, values in spikes.items():
+        changed = x.copy()
+        changed[0, channels] = np.asarray(values, like=x)
+        if name == "elsewhere":
+            changed[0, elsewhere] = x[0, channels[: len(elsewhere)]]
+        found[f"spike: {name}"] = as_it_was[: layer + 1] + pairs(from_layer(model, layer + 1, changed))
+    return found
+
+
+def pairs(trace):
+    """Key and value of a token that was read alone, of every layer."""
+    return [(layer["k"], layer["v"]) for layer in trace["layers"]]
+
+
+def after(trace, layer):  # -> (T, C)
+    """The residual stream after a layer that is not the last: before the next one."""
+    return trace["layers"][layer + 1]["x"]
+
+
+def spike(trace):
+    """After which layer (the last makes no more keys) the first token's stream is largest, and its massive channels.
+
+    Massive is what is a hundred times the median of all tokens and channels; where nothing is, the largest.
+    """
+    ratios = [abs(x[0]) / np.median(abs(x)) for x in (to_host(layer["x"]) for layer in trace["layers"][1:])]
+    if not ratios:
+        raise ValueError("a model of one layer makes no key of what a layer leaves: it has no spike to change")
+    layer = int(np.argmax([ratio.max() for ratio in ratios]))
+    return layer, np.flatnonzero(ratios[layer] >= min(MASSIVE, ratios[layer].max()))
+
+
+def from_layer(model, layer, x):  # (1, C)
+    """The trace of the layers from one on, which find this residual stream: `x` is the embedding of their token 0."""
+    changes = {"position": np.zeros_like(model.weights.position)} if model.config.model_type == "gpt2" else {}
+    weights = replace(model.weights, embed=x, layers=model.weights.layers[layer:], **changes)
+    config = replace(model.config, n_layers=model.config.n_layers - layer)
+    trace: dict = {}
+    model.architecture.forward([0], weights, config, trace=trace)
+    return trace
+
+
+def losses(model, ids, cache, slot):
+    """Nats of ``ids[cache + 1:]``: the cache is filled with the text as it is, then its sink is changed."""
+    if slot is None:
+        return token_nll(model, ids, method="window", window=cache)[cache:]
+    kept = empty_cache(model, keep_sinks(1, cache - 1))
+    model.forward(ids[:cache], cache=kept, rows=slice(-1, None))
+    kept.layers = [(*pair, *layer[2:]) for pair, layer in zip(slot, kept.layers, strict=True)]  # see fast.blocks
+    return np.concatenate(list(nll_stream(model, [ids[cache:]], cache=kept)))
+
+
+def effects(rows):
+    """What each part is worth, beside the sink as it was."""
+    nll = {row["sink"]: row["nll"] for row in rows}
+    claimed: dict = {
+        "evicted": {"above": 0},
+        "key kept, value zero": {"above": -0.05, "below": 0.05},
+        "value kept, key zero": {"above": 0},
+        "a newline": {"above": -0.05, "below": 0.05},
+        "spike: zero": {"above": 0},
+        "spike: its mean": {"above": -0.05, "below": 0.05},
+    }
+    for name, where in claimed.items():
+        if name in nll:  # a run that was stopped has only some
+            yield effect(f"{name}, nats a token added", nll[name] - nll["as it was"], **where)
+
+
+def draw(figure, rows):
+    """A bar for whatever stands in the slot, nats added."""
+    axes = figure.subplots()
+    names, added = [row["sink"] for row in rows], [row["added"] for row in rows]
+    kinds = ["spike" if "spike" in name else "zero" if "zero" in name else "word" for name in names]
+    colours = {"spike": "#1f77b4", "zero": "#ff7f0e", "word": "#2ca02c"}
+    bars = axes.barh(names, added, color=[colours[kind] for kind in kinds], edgecolor="black")
+    for bar, kind in zip(bars, kinds, strict=True):
+        bar.set_hatch({"spike": "//", "zero": "..", "word": ""}[kind])
+    axes.bar_label(bars, fmt="%+.3f", padding=4)
+    axes.margins(x=0.15)
+    axes.invert_yaxis()
+    axes.set_xlabel("loss added, in nats a token")

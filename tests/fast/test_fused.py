@@ -1,0 +1,122 @@
+"""The weights of a model for one token at a time: its own where they lie right, a folded copy where it is small."""
+
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+import tiny
+from device_array import DeviceArray, on_device
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_ring import any_policy, close, fast, public
+
+from minisink import gpt2, llama
+from minisink.cache import Policy
+from minisink.fast import fused
+from minisink.fast.decoder import Decoder
+from minisink.fast.fused import fuse
+from minisink.hf.layout import lay_out
+
+many = settings(max_examples=500)
+
+
+def laid_out(model, like=None):
+    """The same model as `load` would have it."""
+    arrays = model.arch.to_arrays(model.config, model.weights).items()
+    like = np.empty(0, model.weights.embed.dtype) if like is None else like
+    arrays = lay_out(model.config, arrays, like)
+    return replace(model, weights=model.arch.from_arrays(model.config, arrays))
+
+
+def matrices(weights):
+    """Every matrix of a model that a token is multiplied with."""
+    layers = [array for layer in weights.layers for array in vars(layer).values()]
+    return [array for array in (*layers, weights.head) if array is not None and array.ndim == 2]
+
+
+@many
+@given(tiny.models(), st.booleans(), st.booleans(), tiny.texts(max_size=16), any_policy, tiny.positions, st.data())
+def test_folded_or_not_the_logits_are_those_of_the_readable_path(model, folds, lays, ids, policy, positions, data):
+    """Any model, its own arrays or a copy, laid out or not: a prompt in blocks, then token by token."""
+    policy, n_prompt = replace(policy, positions=positions), data.draw(st.integers(1, len(ids)))
+    want = model.stream(ids, policy, positions)[n_prompt - 1 :]
+    model = laid_out(model) if lays else model
+    decoder = Decoder(public(model), policy, weights=fuse(model.weights, model.config, folded=folds))
+    close(fast(decoder, ids, n_prompt), want)
+
+
+@many
+@given(tiny.models())
+def test_what_is_not_folded_is_not_copied(model):
+    """Of a model that is laid out every matrix is the readable one, joined or alone."""
+    weights = laid_out(model).weights
+    used = fuse(weights, model.config, folded=False).matrices
+    assert sum(w.nbytes for w in used) == sum(w.nbytes for w in matrices(weights))
+    assert all(w.flags.c_contiguous for w in used)
+    for readable in matrices(weights):
+        assert sum(np.shares_memory(readable, w) for w in used) == 1
+
+
+@many
+@given(tiny.models(), st.booleans())
+def test_fusing_changes_no_weight(model, folds):
+    """The readable arrays stay what they were, and so they do when tokens go through."""
+    model = laid_out(model)
+    before = {name: a.copy() for name, a in model.arch.to_arrays(model.config, model.weights).items()}
+    decoder = Decoder(public(model), Policy(1, 3), weights=fuse(model.weights, model.config, folded=folds))
+    decoder(tiny.ids(9))
+    for name, array in model.arch.to_arrays(model.config, model.weights).items():
+        np.testing.assert_array_equal(array, before[name], err_msg=name)
+
+
+@many
+@given(st.data(), st.integers(1, 4), st.lists(st.integers(1, 5), min_size=1, max_size=3))
+def test_columns_are_joined_wherever_they_lie(data, n_rows, widths):
+    """Cut anywhere out of one vector, in any order: side by side they are what a copy is, and the vector only if so."""
+    vector = np.arange(200.0)
+    stride = data.draw(st.integers(sum(widths), 9 + sum(widths)))
+    starts = np.cumsum([0, *widths])[:-1].tolist()
+    places = data.draw(st.permutations(starts) | st.tuples(*[st.integers(0, stride - w) for w in widths]))
+    first = data.draw(st.integers(0, 20) | st.just(200 - n_rows * stride))
+    rows = vector[first : first + n_rows * stride].reshape(n_rows, stride)
+    parts = [rows[:, start : start + width] for start, width in zip(places, widths, strict=True)]
+    joined = fused._joined(parts)
+    np.testing.assert_array_equal(joined, np.concatenate(parts, axis=1))
+    assert joined.flags.c_contiguous
+    lies_right = list(places) == starts and (stride == sum(widths) or n_rows == 1)
+    if lies_right and stride == sum(widths):
+        assert np.shares_memory(joined, vector)
+    if not lies_right and len(parts) > 1:
+        assert not np.shares_memory(joined, vector)
+
+
+def test_a_small_model_is_folded(monkeypatch):
+    """One rule: up to `FITS` bytes, and never float16."""
+    model = tiny.make(llama)
+    n_bytes = sum(a.nbytes for a in model.arch.to_arrays(model.config, model.weights).values())
+    n_bytes -= model.weights.embed.nbytes + model.weights.norm.nbytes
+    for fits, folded in ((n_bytes - 1, False), (n_bytes, True)):
+        monkeypatch.setattr(fused, "FITS", fits)
+        assert fuse(model.weights, model.config).folded is folded
+    half = tiny.make(llama, dtype=np.float16)
+    assert fuse(half.weights, half.config).folded is False
+
+
+@pytest.mark.parametrize(("arch", "changes"), [(llama, {"qkv_bias": True}), (llama, {"tied": True}), (gpt2, {})])
+def test_on_a_device_nothing_is_copied_either(arch, changes):
+    """Laid out there, used there: each matrix is the readable one, and the logits are those of the host."""
+    model, ids, policy = tiny.make(arch, **changes), tiny.ids(12), Policy(2, 5)
+    there = laid_out(replace(model, weights=on_device(model.weights)), DeviceArray(np.empty(0)))
+    weights = fuse(there.weights, there.config, folded=False)
+    for readable in matrices(there.weights):
+        assert sum(np.shares_memory(readable.host, w.host) for w in weights.matrices) == 1
+    decoder = Decoder(public(there), policy, weights=weights)
+    close(np.array([decoder.step(int(token)).get() for token in ids]), model.stream(ids, policy))
+
+
+def test_every_field_is_made():
+    """Biases and sinks of a model that has them all are there, folded or not."""
+    model = tiny.make(llama, qkv_bias=True, o_bias=True, mlp_bias=True, sink_logit=True)
+    for folded, absent in ((True, {"attn_norm", "mlp_norm"}), (False, set())):
+        layer = fuse(model.weights, model.config, folded=folded).layers[0]
+        assert {field.name for field in fields(layer) if getattr(layer, field.name) is None} == absent
