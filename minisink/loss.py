@@ -245,12 +245,15 @@ def _streamed(model, pieces, cache, chunk):
 
     One block more ends where the learned positions of a GPT-2 end, so that it gets that far.
     """
-    waiting, failure = np.empty(0, np.int64), None
+    waiting = np.empty(0, np.int64)
+    failure: Exception | None = None
     limit = model.config.max_positions - cache.n_seen  # tokens until then
     while failure is None:
         try:
             piece = next(pieces)
-        except Exception as error:  # StopIteration is the end, anything else goes on to the caller
+        except StopIteration as end:  # its traceback holds this frame, and with it the cache, for the garbage collector
+            failure = end.with_traceback(None)
+        except Exception as error:  # goes on to the caller
             failure = error
         else:
             waiting = np.concatenate((waiting, model.check_ids(piece))) if len(piece) else waiting

@@ -1,5 +1,8 @@
 """Losses of a text that comes in pieces, and of queries taken in groups: the same as of the whole text at once."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 import tiny
@@ -8,7 +11,7 @@ from hypothesis import strategies as st
 
 import minisink
 from minisink.fast import blocks as streaming
-from minisink.loss import nll_of
+from minisink.loss import empty_cache, nll_of
 from minisink.system.resources import sample_text
 
 some = settings(max_examples=60)
@@ -90,6 +93,20 @@ def test_the_last_token_is_predicted_and_not_taken_in(block):
     for cache in (minisink.new_cache(model, n_sinks=1, window=4), streaming.Banded(3, minisink.keep_sinks(1, 4))):
         blocks = minisink.nll_stream(model, [tiny.ids(9)], chunk=block, cache=cache)
         assert len(whole(blocks)) == 8 and cache.n_seen == 8
+
+
+def test_a_stream_that_ended_lets_its_cache_go():
+    """At once, not when the garbage collector comes by: a stream anew for each of many texts takes the room of one."""
+    model = public(tiny.make())
+    gc.disable()
+    try:
+        cache = empty_cache(model, minisink.keep_window(5))
+        list(minisink.nll_stream(model, [tiny.ids(20)], cache=cache))
+        held = weakref.ref(cache)
+        del cache
+        assert held() is None
+    finally:
+        gc.enable()
 
 
 def test_a_stream_refuses_what_it_cannot_do():

@@ -41,15 +41,8 @@ def run(args):
     if args.plot:
         check_picture(args.plot)
     caches, n_sinks = sorted(set(args.caches)), args.n_sinks
-    if not 0 <= n_sinks < caches[0]:
-        raise ValueError(f"a cache of {caches[0]} tokens cannot hold {n_sinks} sinks and a window of at least 1")
-    if args.repeats < 1:
-        raise ValueError(f"--repeats is {args.repeats}; it must be 1 or more")
     model = load(args.model) if args.model else random_model(args.shape, max_positions=caches[-1])
-    if model.config.model_type == "gpt2" and caches[-1] > model.config.max_positions:
-        raise ValueError(
-            f"a cache of {caches[-1]} is more than the {model.config.max_positions} positions of {model.name}"
-        )
+    speed.check(model, caches, n_sinks=n_sinks, repeats=args.repeats)
     if model.n_parameters > 50_000_000:
         print("minisink: a model of this size takes minutes, most of them to re-compute windows", file=sys.stderr)
     threads = os.environ.get("OPENBLAS_NUM_THREADS") or os.environ.get("OMP_NUM_THREADS") or "all"

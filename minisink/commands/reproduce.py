@@ -19,10 +19,13 @@ from textwrap import fill, indent
 from tqdm import tqdm
 
 from ..experiments import (
+    cache_size,
     echo,
     effects,
     int8,
+    length,
     maps,
+    methods_compared,
     metric,
     new_sink,
     pass_key,
@@ -31,6 +34,7 @@ from ..experiments import (
     sink_parts,
     sink_tokens,
     streameval,
+    token_cost,
     why,
 )
 from ..model import load
@@ -240,7 +244,8 @@ def write(experiment, args, about, rows):
 def show(experiment, about, rows, found):
     """The rows as a table, what the paper says, and what this run says to it."""
     module = experiment.module
-    print(f"{about['command']}\n")
+    command = fill(about["command"], 76, subsequent_indent="    ", break_on_hyphens=False, break_long_words=False)
+    print(command.replace("\n", " \\\n") + "\n")
     print(module.show(rows) if hasattr(module, "show") else plain(rows))
     print("\n" + wrap(f"{module.PAPER}: {module.CLAIM}."))
     print(f"This run shows it: {about['shown']}.")
@@ -357,10 +362,14 @@ class List:
 EXPERIMENTS = {
     name: Experiment(name, module)
     for name, module in {
+        "methods": methods_compared,
         "sink-count": sink_count,
+        "cache-size": cache_size,
         "maps": maps,
         "streameval": streameval,
         "pass-key": pass_key,
+        "length": length,
+        "speed": token_cost,
         "sink-or-position": sink_or_position,
         "why": why,
         "sink-parts": sink_parts,

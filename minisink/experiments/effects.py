@@ -78,7 +78,7 @@ def effect(what: str, values: Sequence[float] | np.ndarray, *, above: float | No
     Examples
     --------
     >>> print(effect("difference", [1.0, 2.0, 3.0, 2.0], above=0, stretch=1))
-    difference 2 [1.5, 2.5] (> 0: yes)
+    difference 2 [1.25, 2.75] (> 0: yes)
     >>> print(effect("difference", [1.0, -2.0, 3.0, -1.0], above=0, stretch=1))
     difference 0.25 [-1.5, 2.25] (> 0: no)
     """
@@ -97,13 +97,15 @@ def effect(what: str, values: Sequence[float] | np.ndarray, *, above: float | No
 def must_evict(n_tokens: int, cache: int) -> None:
     """Refuse a text that fits its cache: what is measured on it says nothing about eviction.
 
-    >>> must_evict(64, 64)
+    >>> must_evict(65, 64)
     Traceback (most recent call last):
     ...
-    ValueError: the text has 64 tokens and the cache holds 64: nothing is evicted
+    ValueError: the text has 65 tokens and the cache holds 64: nothing is evicted before its end
     """
-    if n_tokens <= cache:
-        raise ValueError(f"the text has {n_tokens:,} tokens and the cache holds {cache:,}: nothing is evicted")
+    if n_tokens <= cache + 1:  # the last one is only predicted
+        raise ValueError(
+            f"the text has {n_tokens:,} tokens and the cache holds {cache:,}: nothing is evicted before its end"
+        )
 
 
 def exactly(what: str, size: float, *, above: float | None = None, below: float | None = None) -> Effect:

@@ -19,6 +19,19 @@ from ..system.device import to_host
 PAPER = {256: (63, 31), 512: (103, 31), 1024: (223, 35), 2048: (523, 45), 4096: (1411, 65)}
 
 
+def check(model, caches, *, n_sinks, repeats):
+    """Refuse what cannot be timed: a cache without a window, no repeats, positions that a GPT-2 has not learned."""
+    if not 0 <= n_sinks < min(caches):
+        raise ValueError(f"a cache of {min(caches)} tokens cannot hold {n_sinks} sinks and a window of at least 1")
+    if repeats < 1:
+        raise ValueError(f"--repeats is {repeats}; it must be 1 or more")
+    known = model.config.max_positions
+    if model.config.model_type == "gpt2" and max(caches) > known:
+        raise ValueError(
+            f"a cache of {max(caches)} is more than the {known} positions of {model.name}: use a smaller one"
+        )
+
+
 def full_decoder(model, cache, *, n_sinks=4, n_seen=1000, weights_of=None):
     """A decoder whose cache is full, as after `n_seen` tokens, with random keys and values.
 
@@ -101,19 +114,24 @@ def interleaved(functions, *, repeats=7, seconds=0.1):
     dict of str to float
         Seconds a call.
     """
+    return {name: float(np.median(times)) for name, times in timed(functions, repeats=repeats, seconds=seconds).items()}
+
+
+def timed(functions, *, repeats=7, seconds=0.1):
+    """The same, every repeat by itself: a dict of str to lists of float."""
     calls, times = {}, {name: [] for name in functions}
     for name, function in functions.items():
-        once = _timed(function, 1)  # the first call pays for whatever is set up
+        once = _a_call(function, 1)  # the first call pays for whatever is set up
         if once < seconds:
-            once = _timed(function, 1)
+            once = _a_call(function, 1)
         calls[name] = max(1, int(seconds / max(once, 1e-9)))
     for _ in range(repeats):
         for name, function in functions.items():
-            times[name].append(_timed(function, calls[name]))
-    return {name: float(np.median(values)) for name, values in times.items()}
+            times[name].append(_a_call(function, calls[name]))
+    return times
 
 
-def _timed(function, n_calls):
+def _a_call(function, n_calls):
     start = time.perf_counter()
     for _ in range(n_calls):
         function()
@@ -177,7 +195,8 @@ def compare(model, caches=tuple(PAPER), *, n_sinks=4, repeats=3, on_progress=lam
     dict
         A row a cache: ``"cache"``, ``"streaming_ms"``, ``"recompute_ms"``, ``"ratio"``, ``"paper_ratio"`` (NaN where
         the paper has none), ``"streaming_bytes"`` and ``"recompute_bytes"``: of the cache, if any, and of
-        everything else that is alive at once while a token is worked out, weights left out.
+        everything else that is alive at once while a token is worked out, weights left out; ``"times"`` of shape
+        (repeats, 2), ms streaming and re-computing, one after the other.
     """
     ids = np.random.default_rng(0).integers(0, model.config.vocab_size, max(caches))
     decoder = None
@@ -188,7 +207,8 @@ def compare(model, caches=tuple(PAPER), *, n_sinks=4, repeats=3, on_progress=lam
             "streaming": lambda decoder=decoder: to_host(decoder.step(0)),
             "recompute": lambda window=window: to_host(model.forward(window, rows=slice(-1, None))),
         }
-        seconds_of = interleaved(functions, repeats=repeats)
+        times = timed(functions, repeats=repeats)
+        seconds_of = {name: float(np.median(values)) for name, values in times.items()}
         again, streaming = PAPER.get(cache, (np.nan, np.nan))
         yield {
             "cache": cache,
@@ -198,6 +218,7 @@ def compare(model, caches=tuple(PAPER), *, n_sinks=4, repeats=3, on_progress=lam
             "paper_ratio": again / streaming,
             "streaming_bytes": decoder.cache.nbytes + _peak(functions["streaming"]),
             "recompute_bytes": _peak(functions["recompute"]),
+            "times": 1e3 * np.stack((times["streaming"], times["recompute"]), axis=1),
         }
         on_progress()
 

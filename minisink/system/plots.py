@@ -51,8 +51,9 @@ def picture(path, caption, *, size=(11, 6.2)):
     matplotlib.figure.Figure
         To draw on; written afterwards.
     """
-    from matplotlib import cycler, rc_context
+    from matplotlib import rc_context
     from matplotlib.figure import Figure
+    from matplotlib.rcsetup import cycler
 
     colours = ["#2ca02c", "#d62728", "#1f77b4", "#9467bd", "#7f7f7f", "#ff7f0e"]
     lines = cycler(color=colours, linestyle=["-", "--", "-.", ":", "-", "--"])
@@ -185,6 +186,14 @@ def draw_speed(path, rows, *, title):
 
     figure = Figure(figsize=(9, 5), layout="constrained")
     axes = figure.subplots()
+    plot_speed(axes, rows)
+    axes.set_title(title, fontsize=14)
+    axes.grid(alpha=0.3)
+    _save(figure, path)
+
+
+def plot_speed(axes, rows, *, size=13):
+    """The same on axes that are there, in letters of a size."""
     caches = [row["cache"] for row in rows]
     again = "sliding window with re-computation (times StreamingLLM)"
     for method, label in (("recompute", again), ("streaming", "StreamingLLM")):
@@ -193,15 +202,12 @@ def draw_speed(path, rows, *, title):
     for row in rows:
         where = row["cache"], row["recompute_ms"]
         axes.annotate(
-            f"{row['ratio']:.0f}x", where, xytext=(0, 8), textcoords="offset points", ha="center", fontsize=12
+            f"{row['ratio']:.0f}x", where, xytext=(0, 8), textcoords="offset points", ha="center", fontsize=size - 1
         )
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     axes.margins(y=0.15)  # room for the numbers above the curve
     axes.set_xticks(caches, [str(cache) for cache in caches])
-    axes.set_xlabel("cache (tokens)", fontsize=13)
-    axes.set_ylabel("milliseconds per token", fontsize=13)
-    axes.set_title(title, fontsize=14)
-    axes.legend(fontsize=13)
-    axes.grid(alpha=0.3)
-    _save(figure, path)
+    axes.set_xlabel("cache (tokens)", fontsize=size)
+    axes.set_ylabel("milliseconds per token", fontsize=size)
+    axes.legend(fontsize=size)

@@ -1,0 +1,89 @@
+"""Perplexity by the size of the cache: a larger one is not always better.
+
+Table 6: Llama-2-7B, trained on 4,096 tokens, gains by every doubling of its cache but the one that fills the trained
+length: it does not use all that it is shown. Beyond that length is another matter: there are more slots than the model
+knows, as in dense attention to a long text. All sizes are judged by the same tokens, those after the first eviction
+from the largest.
+"""
+
+from ..loss import perplexity, token_nll
+from .effects import effect, must_evict
+
+PAPER = "Table 6"
+CLAIM = "all doublings help but that to the trained length: 512 9.73, 1024 9.32, 2048 9.08, 4096 9.59 (Llama-2)"
+OPTIONS = {"caches": "keys a query sees", "n_sinks": "first tokens kept"}
+FAST = {"tokens": 1000, "caches": (64, 128, 256, 512)}
+
+
+def run(model, ids, *, caches=(16, 32, 64, 128, 256, 512), n_sinks=4, track=iter):
+    """Stream a text through caches of several sizes.
+
+    Parameters
+    ----------
+    model : Model
+    ids : ndarray of shape (T,), ints
+        More than the largest cache holds.
+    caches : sequence of int
+        Keys a query sees; sinks and window share them.
+    n_sinks : int
+    track : callable
+
+    Yields
+    ------
+    dict
+        A row a cache, the smallest first: ``"cache"``, ``"n_sinks"``, ``"window"``; ``"perplexity"`` of the tokens
+        after the first eviction from the largest cache, and their ``"nll"`` of shape (T - 1 - largest,), nats;
+        ``"trained"``, the positions the model was trained on.
+
+    Raises
+    ------
+    ValueError
+        For a text that fits the largest cache, a cache without room for a window, or one beyond the positions that a
+        GPT-2 has learned.
+    """
+    caches, trained = sorted(set(caches)), model.config.max_positions
+    if not 0 <= n_sinks < caches[0]:
+        raise ValueError(f"a cache of {caches[0]} tokens cannot hold {n_sinks} sinks and a window of at least 1")
+    must_evict(len(ids), caches[-1])
+    if model.config.model_type == "gpt2" and caches[-1] > trained:
+        known = " ".join(str(cache) for cache in caches if cache <= trained)
+        raise ValueError(
+            f"{model.name} has learned {trained} positions, and a cache of {caches[-1]} needs more: --caches {known}"
+        )
+    for cache in track(caches):
+        nll = token_nll(model, ids, n_sinks=n_sinks, window=cache - n_sinks)[caches[-1] :]
+        yield {
+            "cache": cache, "n_sinks": n_sinks, "window": cache - n_sinks, "perplexity": perplexity(nll),
+            "trained": trained, "nll": nll,
+        }  # fmt: skip
+
+
+def effects(rows):
+    """What each larger cache gains; the last within the trained length loses in the paper, any beyond it should."""
+    last = max((row["cache"] for row in rows if row["cache"] <= row["trained"]), default=None)
+    for small, large in zip(rows, rows[1:], strict=False):
+        beyond = ", beyond the trained length" if large["cache"] > large["trained"] else ""
+        loses = beyond or large["cache"] == last
+        what = f"cache {small['cache']} - {large['cache']}{beyond}, nats a token"
+        yield effect(what, small["nll"] - large["nll"], above=None if loses else 0, below=0 if loses else None)
+
+
+def draw(figure, rows):
+    """Perplexity against cache, and where the trained length ends."""
+    axes = figure.subplots()
+    caches, values = [row["cache"] for row in rows], [row["perplexity"] for row in rows]
+    axes.plot(caches, values, marker="o", ms=11, lw=3)
+    for cache, value in zip(caches, values, strict=True):
+        axes.annotate(
+            f"{value:.2f}", (cache, value), xytext=(0, -28), textcoords="offset points", ha="center", zorder=3,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
+        )  # fmt: skip
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(caches, map(str, caches))
+    axes.minorticks_off()
+    if rows[0]["trained"] <= 2 * caches[-1]:
+        axes.axvline(rows[0]["trained"], color="black", ls=":", label=f"trained on {rows[0]['trained']:,} positions")
+        axes.legend()
+    axes.margins(x=0.08, y=0.25)
+    axes.set_xlabel(f"cache (keys a query sees, {rows[0]['n_sinks']} of them sinks)")
+    axes.set_ylabel("perplexity")

@@ -1,0 +1,150 @@
+"""A stream without end: loss and memory stay as they are, however long it gets.
+
+Figure 5 follows 4 million tokens. Here a text is streamed, from its beginning again where it is too short, and every
+tenth of the stream is compared with a reader who begins just there, with the same sinks and window but no past: that
+takes out what is hard or easy in the text itself. If anything added up along the stream (positions, rounding, what
+evicted tokens left behind), the two would part.
+"""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from ..loss import empty_cache, nll_stream, perplexity
+from ..methods import cache_bytes_per_token, policy_of
+from ..system.terminal import human_bytes, table
+from .effects import effect, exactly
+
+PAPER = "Figure 5"
+CLAIM = "perplexity is flat over 4 million tokens, and memory is that of the cache"
+OPTIONS = {"tokens": "to stream", "cache": "keys a query sees", "n_sinks": "of them"}
+FAST = {"tokens": 3000}
+TENTHS = 10
+
+
+def run(model, text, *, tokens=50_000, cache=128, n_sinks=4, seed=0, track=iter):
+    """Stream a text, and read each tenth of it anew.
+
+    Parameters
+    ----------
+    model : Model
+    text : str
+        Read again from its start where it is shorter than `tokens`.
+    tokens : int
+        T, of the stream; a tenth of them must be more than the cache holds.
+    cache : int
+        Keys a query sees.
+    n_sinks : int
+        Of them.
+    seed : int
+        In which tenth of the text the stream begins.
+    track : callable
+
+    Yields
+    ------
+    dict
+        A row a tenth: ``"tokens"`` so far, ``"readings"`` of the text they are; ``"perplexity"`` of this tenth, and
+        ``"begun_here"``, of the same tokens for a reader with nothing before them but sinks and a window;
+        ``"cache_bytes"``, ``"process_bytes"`` (NaN where the system does not say) and ``"dense_bytes"``, what keys and
+        values of all tokens would take; ``"nll"`` and ``"nll_here"``, nats.
+
+    Raises
+    ------
+    ValueError
+        For a stream of which a tenth fits the cache, a cache without room for a window, or an empty text.
+    """
+    ids, bos = model.encode(text, bos=False), [] if model.config.bos is None else [model.config.bos]
+    if not len(ids):
+        raise ValueError("the text is empty; there is nothing to stream")
+    if not 0 <= n_sinks < cache:
+        raise ValueError(f"a cache of {cache} tokens cannot hold {n_sinks} sinks and a window of at least 1")
+    if tokens // TENTHS <= cache:
+        raise ValueError(
+            f"a tenth of {tokens:,} tokens fits a cache of {cache}: --tokens {TENTHS * (cache + 1)}, or more"
+        )
+    start, n_read = seed * len(ids) // TENTHS, tokens - len(bos)
+    stream = np.concatenate((bos, np.take(ids, range(start, start + n_read), mode="wrap"))).astype(np.int64)  # (T,)
+    window = cache - n_sinks
+    policy = policy_of(model, "streaming", n_sinks, window)
+    kept = empty_cache(model, policy)
+    bounds = np.linspace(0, tokens - 1, TENTHS + 1).astype(int)  # the last token predicts none
+    for first, last in track(list(zip(bounds[:-1], bounds[1:], strict=True))):
+        nll = _losses(model, stream[first : last + 1], kept)
+        anew = np.concatenate((stream[:n_sinks], stream[max(n_sinks, first - window) : last + 1]))
+        here = _losses(model, anew, empty_cache(model, policy))[first - last :]
+        yield {
+            "tokens": int(last + 1), "readings": (last + 1 - len(bos)) / len(ids), "perplexity": perplexity(nll),
+            "begun_here": perplexity(here), "cache_bytes": held_bytes(kept), "process_bytes": process_bytes(),
+            "dense_bytes": int(last) * cache_bytes_per_token(model), "nll": nll, "nll_here": here,
+        }  # fmt: skip
+
+
+def _losses(model, ids, cache):
+    return np.concatenate(list(nll_stream(model, [ids], cache=cache)))
+
+
+def held_bytes(cache):
+    """Of all keys and values that a cache has between two tokens; the next brings its own."""
+    arrays, _ = cache.state()
+    return sum(array.nbytes for array in arrays.values())
+
+
+def process_bytes():
+    """What the process has in memory, or NaN where the system (macOS, Windows) does not say."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return float("nan")
+
+
+def effects(rows):
+    """Whether stream and new readers part along the stream, and whether the cache has grown since it was full."""
+    above = np.concatenate([row["nll"] - row["nll_here"] for row in rows]).astype(np.float64)
+    line = np.stack((np.linspace(0, 1, len(above)), above), axis=1)
+    yield effect("from first to last token, stream above new readers, nats", line, of=slope, above=-0.05, below=0.05)
+    grown = rows[-1]["cache_bytes"] - rows[0]["cache_bytes"]
+    yield exactly("bytes that the cache has grown by since the first tenth", grown, below=1)
+
+
+def slope(line):  # (N, 2) -> float
+    """Of the straight line nearest to points x, y.
+
+    >>> slope(np.array([[0.0, 1.0], [1.0, 3.0], [2.0, 5.0]]))
+    2.0
+    """
+    x, y = (line - line.mean(axis=0)).T
+    return float(x @ y / (x @ x))
+
+
+def show(rows):
+    """A row a tenth; how often the text was read tells how much of the stream was not new."""
+    header = ["tokens", "readings", "perplexity", "begun here", "cache", "process", "if all were kept"]
+    return table(header, [
+        [f"{row['tokens']:,}", f"{row['readings']:.2f}", f"{row['perplexity']:.2f}", f"{row['begun_here']:.2f}"]
+        + ["-" if row[k] != row[k] else human_bytes(row[k]) for k in ("cache_bytes", "process_bytes", "dense_bytes")]
+        for row in rows
+    ])  # fmt: skip
+
+
+def draw(figure, rows):
+    """Perplexity of each tenth, in the stream and anew; and below it, memory."""
+    upper, lower = figure.subplots(2, 1, sharex=True)
+    tokens = [row["tokens"] for row in rows]
+    upper.plot(tokens, [row["perplexity"] for row in rows], ls="-", marker="o", ms=14, alpha=0.5, label="in the stream")
+    upper.plot(tokens, [row["begun_here"] for row in rows], ls="--", marker="x", ms=9, label="begun at this tenth")
+    upper.set_ylim(0, 1.2 * max(row["perplexity"] for row in rows))
+    upper.set_ylabel("perplexity")
+    kinds = {"process_bytes": "process", "dense_bytes": "if all were kept", "cache_bytes": "the cache"}
+    for (key, label), stroke in zip(kinds.items(), ("s-.", "^:", "o-"), strict=True):
+        lower.plot(tokens, [row[key] / 2**20 for row in rows], stroke, ms=8, label=label)
+    lower.set_yscale("log")
+    lower.yaxis.set_major_formatter("{x:g}")
+    lower.xaxis.set_major_formatter("{x:,.0f}")
+    lower.set_ylabel("memory (MiB)")
+    lower.set_xlabel("tokens streamed")
+    for axes in (upper, lower):
+        for reading in range(1, int(rows[-1]["readings"]) + 1):
+            again = "text begins again" if axes is upper and reading == 1 else None
+            axes.axvline(reading * tokens[-1] / rows[-1]["readings"], color="black", ls=":", lw=1.5, label=again)
+        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))

@@ -1,0 +1,163 @@
+"""The four methods on one text, and newlines for sinks: their loss, and what they write.
+
+Figure 1 says what each keeps, Figure 3 when each breaks: dense attention once a text is longer than the training,
+window attention the moment that the first token is evicted. Table 1 adds a control: the first tokens of the text
+become line breaks, which mean nothing. If they do for sinks, the place counts and not the word. All are asked
+for the same tokens (`four_methods.run`), and then go on writing from the end of the text.
+"""
+
+import numpy as np
+
+from ..generation import generate
+from ..methods import PAPER as FOUR
+from ..methods import lead_of
+from ..system.plots import COLOURS, STROKES
+from ..system.terminal import human_bytes, number, rolling_mean, rolling_span, side_by_side, table
+from . import four_methods
+from .effects import effect, must_evict
+from .last_words import repeated
+
+NEWLINES = "newlines"  # streaming, its sinks replaced
+PAPER = "Figures 1 and 3, Table 1"
+CLAIM = "dense 5641, window 5158, re-computed 5.43, streaming 5.40, its sinks made newlines 5.60 (Llama-2-13B)"
+OPTIONS = {
+    "cache": "keys a query sees", "n_sinks": "first tokens kept", "methods": "which of them",
+    "write": "tokens each writes after the text", "temperature": "of what is written",
+}  # fmt: skip
+FAST = {"tokens": 500, "cache": 16, "write": 40}
+
+
+def run(model, ids, *, cache=64, n_sinks=4, methods=(*FOUR, NEWLINES), write=200, temperature=0.8, seed=0, track=iter):
+    """Read a text by each method, then write.
+
+    Parameters
+    ----------
+    model : Model
+    ids : ndarray of shape (T,), ints
+        Where it begins with the model's begin-of-text token, so does every window that is re-computed.
+    cache : int
+        Keys a query sees; "dense" sees all.
+    n_sinks : int
+        Of them, for "streaming" and "newlines".
+    methods : sequence of {"dense", "window", "recompute", "streaming", "newlines"}
+    write : int
+        Tokens to be written after the text, 0 for none.
+    temperature : float
+    seed : int
+        Of what is written.
+    track : callable
+
+    Yields
+    ------
+    dict
+        ``"method"``; perplexity ``"before"`` and ``"after"`` the first eviction; ``"keys"`` held at the end and their
+        ``"cache_bytes"``; the ``"text"`` written and ``"repeated"``, the share of its 4-grams that were there before;
+        ``"nll"`` of shape (T-1,), nats, shorter for "dense" where learned positions end; ``"evicted"`` and
+        ``"trained"``, the tokens after which eviction begins and the trained length ends.
+
+    Raises
+    ------
+    ValueError
+        For a text that fits its cache, an unknown method, or no token for a newline.
+    """
+    must_evict(len(ids), cache)
+    if write < 0:
+        raise ValueError(f"--write is {write}; it must be 0 or more")
+    for method in methods:
+        if method not in (*FOUR, NEWLINES):
+            raise ValueError(f"--methods has {method}; there are {', '.join((*FOUR, NEWLINES))}")
+    replaced = with_newlines(model, ids, n_sinks) if NEWLINES in methods else ids
+    for name in track(methods):
+        method, text = ("streaming", replaced) if name == NEWLINES else (name, ids)
+        (row,) = four_methods.run(model, text, n_sinks=n_sinks, cache=cache, methods=[method])
+        window = cache - n_sinks if method == "streaming" else cache
+        options = {"method": method, "n_sinks": n_sinks, "window": window, "lead": lead_of(model, text, window)}
+        draws = {"max_new_tokens": write, "temperature": temperature, "seed": seed}
+        tokens = list(_until_the_end(generate(model, text, **draws, **options), method))
+        yield {
+            "method": name, "before": row["before"], "after": row["after"], "keys": row["keys"],
+            "cache_bytes": row["cache_bytes"], "repeated": repeated(tokens) if tokens else np.nan,
+            "text": model.decode(tokens) if tokens else "", "nll": row["nll"], "evicted": cache,
+            "trained": model.config.max_positions,
+        }  # fmt: skip
+
+
+def with_newlines(model, ids, n_sinks):
+    """The same text, the tokens that are its sinks replaced by newlines.
+
+    Raises a ValueError where a newline is no token of its own, as in a tokenizer that reads it as a space and a byte.
+    """
+    newline = model.encode("\n", bos=False)
+    byte = model.tokenizer.token_to_id("<0x0A>")  # a Llama's, with a space before it when it stands alone
+    if len(newline) != 1 and byte is None:
+        raise ValueError(
+            f"{model.name} has no token for a newline, which takes it {len(newline)}; "
+            f"leave {NEWLINES} out: --methods {' '.join(FOUR)}"
+        )
+    return np.concatenate((np.repeat(newline[:1] if len(newline) == 1 else [byte], n_sinks), ids[n_sinks:]))
+
+
+def _until_the_end(tokens, method):
+    """A dense GPT-2 writes until its learned positions end."""
+    try:
+        yield from tokens
+    except ValueError:
+        if method != "dense":
+            raise
+
+
+def effects(rows):
+    """Where each method stands beside streaming, after the first eviction, and beyond the trained length."""
+    nll = {row["method"]: row["nll"] for row in rows}
+    evicted = rows[0]["evicted"]
+    beyond = max(evicted, rows[0]["trained"])
+
+    def difference(a, b, start=evicted):
+        return nll[a][start:] - nll[b][start : len(nll[a])]
+
+    if {"window", "streaming"} <= nll.keys():
+        yield effect("window - streaming, nats a token", difference("window", "streaming"), above=0)
+    if {"recompute", "streaming"} <= nll.keys():
+        yield effect("streaming - re-computed", difference("streaming", "recompute"), below=0.05)
+    if {"dense", "streaming"} <= nll.keys() and len(nll["dense"]) > beyond:
+        yield effect("dense - streaming, beyond the trained length", difference("dense", "streaming", beyond), above=0)
+    if {NEWLINES, "streaming"} <= nll.keys():
+        yield effect("newlines - streaming", difference(NEWLINES, "streaming"), below=0.05)
+    if {NEWLINES, "window"} <= nll.keys():
+        yield effect("window - newlines", difference("window", NEWLINES), above=0)
+
+
+def show(rows):
+    """The numbers, and the ends of what was written beside each other."""
+    header = ["method", "before", "after the first eviction", "keys", "cache"]
+    cells = [
+        [row["method"], number(row["before"]), number(row["after"]), f"{row['keys']:,}"]
+        + [human_bytes(row["cache_bytes"]) if row["cache_bytes"] else "none"]
+        for row in rows
+    ]
+    if not any(row["text"] for row in rows):
+        return table(header, cells)
+    feet = [f"repeats {row['repeated']:.0%}" if row["text"] else "" for row in rows]
+    texts = side_by_side({row["method"]: row["text"] for row in rows}, rows=8, feet=feet)
+    return f"{table(header, cells)}\n\nwritten after the text, the end of it; 4-grams that were there before\n{texts}"
+
+
+def draw(figure, rows):
+    """Rolling loss along the text; first eviction and trained length marked."""
+    axes = figure.subplots()
+    losses = {row["method"]: row["nll"] for row in rows}
+    span = rolling_span(losses)
+    rolled = {method: rolling_mean(nll, span) for method, nll in losses.items()}
+    for method, curve in rolled.items():
+        stroke = STROKES.get(method, {"ls": "-.", "lw": 2.5})
+        axes.plot(np.arange(1, len(curve) + 1), curve, label=method, color=COLOURS.get(method, "#ff7f0e"), **stroke)
+    settled = np.concatenate([curve[span:] for curve in rolled.values()])  # a mean of few tokens sets no scale
+    if np.isfinite(settled).any():
+        axes.set_ylim(np.nanmin(settled) - 0.1, np.nanmax(settled) + 0.1)
+    marks = {"first eviction": (rows[0]["evicted"], "-"), "trained length": (rows[0]["trained"], (0, (1, 3)))}
+    for name, (token, ls) in marks.items():
+        if token < max(map(len, rolled.values())):
+            axes.axvline(token, color="black", ls=ls, lw=1.5, label=name)
+    axes.set_xlabel("token_index")
+    axes.set_ylabel(f"loss (nats, mean of the last {span})")
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))

@@ -1,0 +1,79 @@
+"""What a token costs by the size of the cache, streaming and re-computing.
+
+Figure 10: a window that is rebuilt for every token costs as many tokens as it holds, and attention among them all; a
+stream costs one token, whose attention alone grows with the cache. So the ratio of the two grows about linearly. Timed
+by `speed.compare`, as in ``minisink bench``, with random keys and values: a model is as fast whatever it reads.
+"""
+
+import numpy as np
+
+from ..system.plots import plot_speed
+from ..system.terminal import human_bytes, number, table
+from . import speed
+from .effects import effect
+
+PAPER = "Figure 10"
+CLAIM = "re-computation over streaming, 256 to 4096: 2.0, 3.3, 6.4, 11.6, 21.7 times (7B); 22.2 times (13B, 4096)"
+OPTIONS = {"caches": "keys a query sees", "n_sinks": "of them, streaming", "repeats": "calls are timed so often"}
+FAST = {"caches": (64, 128, 256, 512), "repeats": 3}
+
+
+def run(model, *, caches=tuple(speed.PAPER), n_sinks=4, repeats=5, track=iter):
+    """Time a token for every cache.
+
+    Parameters
+    ----------
+    model : Model
+    caches : sequence of int
+        Keys a query sees; more than the model was trained on will do, except for a GPT-2: it has no more positions.
+    n_sinks : int
+        Of them, streaming.
+    repeats : int
+        Timed one after the other, so that whatever else the machine does slows both.
+    track : callable
+
+    Yields
+    ------
+    dict
+        A row a cache, as of `speed.compare`: ``"cache"``, ``"streaming_ms"``, ``"recompute_ms"``, ``"ratio"``,
+        ``"paper_ratio"``, ``"streaming_bytes"``, ``"recompute_bytes"``, and ``"times"`` of every
+        repeat.
+    """
+    caches = sorted(set(caches))
+    speed.check(model, caches, n_sinks=n_sinks, repeats=repeats)
+    for cache in track(caches):
+        yield from speed.compare(model, [cache], n_sinks=n_sinks, repeats=repeats)
+
+
+def effects(rows):
+    """By how much streaming is faster in the largest cache, and how the ratio grows with the cache."""
+    times = np.stack([row["times"] for row in rows], axis=1)  # (repeats, caches, 2)
+    sizes = np.log([row["cache"] for row in rows])
+
+    def ratios(drawn):
+        streaming, again = np.median(drawn, axis=0).T
+        return again / streaming
+
+    what = f"re-computation over streaming, cache {rows[-1]['cache']}"
+    yield effect(what, times, above=1, stretch=1, of=lambda drawn: ratios(drawn)[-1])
+    if len(rows) > 1:
+
+        def power(drawn):
+            return np.polyfit(sizes, np.log(ratios(drawn)), 1)[0]
+
+        yield effect("the ratio grows as the cache to the power of", times, above=0.5, below=1.5, stretch=1, of=power)
+
+
+def show(rows):
+    """A row a cache, the paper's ratio (Llama-2-7B on an A6000) beside this one."""
+    header = ["cache", "streaming", "re-computing", "ratio", "paper, 7B", "streaming", "re-computing"]
+    return table(header, [
+        [f"{row['cache']:,}", f"{row['streaming_ms']:.2f} ms", f"{row['recompute_ms']:.1f} ms", f"{row['ratio']:.1f}"]
+        + [number(row["paper_ratio"], ".1f"), human_bytes(row["streaming_bytes"]), human_bytes(row["recompute_bytes"])]
+        for row in rows
+    ])  # fmt: skip
+
+
+def draw(figure, rows):
+    """Milliseconds a token against the cache."""
+    plot_speed(figure.subplots(), rows, size=16)
