@@ -570,7 +570,7 @@ PICTURES = [
     ["inspect", "It was a dark night."],
     ["bench", "--caches", 16, "--repeats", 1],
 ]
-PICTURES += [["reproduce", "growth"], ["train", "backcopy", "--steps", 3, "--length", 8]]
+PICTURES += [["reproduce", "emergence"], ["train", "backcopy", "--steps", 3, "--length", 8]]
 PICTURES += [["train", "induction", "--steps", 3, "--texts", 1, "--gaps", 0]]
 
 
@@ -725,7 +725,7 @@ SCREENS = {
     "sink-count": ["reproduce", "sink-count", "--tokens", "70", "--caches", "16"],
     "sink-strength": ["reproduce", "sink-strength"],
     "sink-tokens": ["reproduce", "sink-tokens"],
-    "growth": ["reproduce", "growth"],
+    "emergence": ["reproduce", "emergence"],
     "streameval": ["reproduce", "streameval", "--model", "novels", "--caches", "64", "--queries", "2"],
     "pass-key": ["reproduce", "pass-key", "--model", "novels"],
     "backcopy": ["train", "backcopy", "--steps", "3", "--length", "8"],
