@@ -18,7 +18,7 @@ from textwrap import fill, indent
 
 from tqdm import tqdm
 
-from ..experiments import effects, emergence, sink_count, sink_or_position
+from ..experiments import effects, emergence, sink_count, sink_or_position, training
 from ..model import load
 from ..system.files import check_picture, check_room, has_matplotlib, whole_file
 from ..system.plots import picture
@@ -344,6 +344,7 @@ EXPERIMENTS = {
     name: Experiment(name, module)
     for name, module in {
         "sink-count": sink_count,
+        "training": training,
         "sink-or-position": sink_or_position,
         "emergence": emergence,
     }.items()
