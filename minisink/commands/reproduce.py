@@ -18,7 +18,7 @@ from textwrap import fill, indent
 
 from tqdm import tqdm
 
-from ..experiments import effects, emergence, sink_count, sink_or_position, training
+from ..experiments import cures, effects, emergence, sink_count, sink_or_position, training
 from ..model import load
 from ..system.files import check_picture, check_room, has_matplotlib, whole_file
 from ..system.plots import picture
@@ -347,6 +347,7 @@ EXPERIMENTS = {
         "training": training,
         "sink-or-position": sink_or_position,
         "emergence": emergence,
+        "cures": cures,
     }.items()
 }
 COMMANDS: dict = {"list": List(EXPERIMENTS), "all": All(EXPERIMENTS), **EXPERIMENTS}
