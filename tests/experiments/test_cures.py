@@ -50,7 +50,7 @@ def test_a_row_is_a_training_of_backcopy(kind):
 def test_a_sink_logit_is_learned():
     """It begins at 0, softmax1, and moves."""
     toy = backcopy.Toy(Task.random(0), kind="logit", n_steps=3, batch=2, length=8)
-    logits = as_weights(arch, toy.config, toy.vector).layers[0].sink_logit
+    logits = as_weights(arch, toy.config, toy.vector).layers[0].sink_logits
     assert logits.tolist() == [0.0]
     toy.step()
     assert logits[0] != 0
