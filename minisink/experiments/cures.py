@@ -112,8 +112,8 @@ def grouped(rows):
 
 
 def show(rows):
-    """A row a task, kind, length and width: the mean of its trainings."""
-    header, groups = ["task", "kind", "length", "width", "seeds", "steps"], {}
+    """A row a task, kind, length T and head width D: the mean of its trainings."""
+    header, groups = ["task", "kind", "T", "D", "seeds", "steps"], {}
     for row in rows:
         groups.setdefault((row["task"], row["kind"], row["length"], row["width"]), []).append(row)
     cells = []

@@ -71,7 +71,7 @@ def row(task="trigger", kind="softmax", idle=1.0, error=0.001):
     ("rows", "shown"),
     [
         ([row(), row(kind="relu", idle=0.1)], [True, True, True]),
-        ([row(error=0.1)], [False, True]),  # not solved: the theorem says nothing
+        ([row(), row(error=0.1)], [False, True]),  # not solved: the theorem says nothing
         ([row(), row(idle=0.9)], [True, False]),  # one that does not is enough
         ([row(kind="gate", idle=0.9)], [True, False]),
         ([row("backcopy", idle=0.5, error=1)], [True]),

@@ -148,6 +148,8 @@ def test_relu_solves_it_without_a_sink():
     again = Toy("relu", length=6)
     assert again.train(n_steps) == n_steps
     np.testing.assert_array_equal(again.vector, toy.vector)
+    first, other = (Toy("relu", seed=seed) for seed in (0, 1))
+    assert first.random.random() != other.random.random() and (first.watched[0] != other.watched[0]).any()
 
 
 @pytest.mark.parametrize(
