@@ -13,7 +13,6 @@ from . import (
     chat,
     demo,
     generate,
-    growth,
     info,
     inspect,
     ppl,
@@ -35,10 +34,7 @@ COMMANDS = {
 FAMILIES: dict = {
     "reproduce": (
         "figures and tables, measured anew",
-        {
-            **reproduce.COMMANDS,
-            "growth": growth,
-        },
+        reproduce.COMMANDS,
     ),
     "train": (
         "grow a sink or induction heads in the classroom, or a language model",

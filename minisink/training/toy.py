@@ -18,7 +18,8 @@ from .parameters import as_weights, decayed, initial_vector
 BATCH = 32  # texts a step
 
 
-def attention_only(*, vocab_size, length, n_layers, n_heads, width=64, softmax="softmax", bos=None):
+def attention_only(*, vocab_size, length, n_layers, n_heads, width=64, softmax="softmax", bos=None,
+                   sink_logit=False):  # fmt: skip
     """A Llama without an MLP: one of width 0, which adds nothing.
 
     Parameters
@@ -29,6 +30,8 @@ def attention_only(*, vocab_size, length, n_layers, n_heads, width=64, softmax="
         Of the model; the heads share it.
     softmax : {"softmax", "softmax1", "relu"}
     bos : int, optional
+    sink_logit : bool
+        One a head, learned: see `ops.softmax_with_sink`.
 
     Returns
     -------
@@ -39,6 +42,7 @@ def attention_only(*, vocab_size, length, n_layers, n_heads, width=64, softmax="
     return llama.Config(
         d_model=width, n_layers=n_layers, n_heads=n_heads, n_kv_heads=n_heads, head_dim=width // n_heads, d_ff=0,
         vocab_size=vocab_size, max_positions=length, bos=bos, softmax=softmax,
+        sink_logit=sink_logit,
     )  # fmt: skip
 
 

@@ -570,7 +570,7 @@ PICTURES = [
     ["inspect", "It was a dark night."],
     ["bench", "--caches", 16, "--repeats", 1],
 ]
-PICTURES += [["reproduce", "growth"], ["train", "backcopy", "--steps", 3, "--length", 8]]
+PICTURES += [["reproduce", "emergence"], ["train", "backcopy", "--steps", 3, "--length", 8]]
 PICTURES += [["train", "induction", "--steps", 3, "--texts", 1, "--gaps", 0]]
 
 
@@ -721,11 +721,7 @@ SCREENS = {
     "inspect": ["inspect", "It was a dark night."],
     "info": ["info"],
     "bench": ["bench", "--caches", "16", "4096", "--repeats", "1", "--readable", "--n-sinks", "1"],
-    "why": ["reproduce", "why", "--tokens", "70"],
-    "sink-count": ["reproduce", "sink-count", "--tokens", "70", "--caches", "16"],
-    "growth": ["reproduce", "growth"],
-    "streameval": ["reproduce", "streameval", "--model", "novels", "--caches", "64", "--n-queries", "2"],
-    "pass-key": ["reproduce", "pass-key", "--model", "novels"],
+    "reproduce": ["reproduce", "list"],
     "backcopy": ["train", "backcopy", "--steps", "3", "--length", "8"],
     "induction": ["train", "induction", "--steps", "2", "--seeds", "2", "--texts", "1"],
     "help": ["--help"],

@@ -49,7 +49,7 @@ def test_the_status_of_a_command_is_kept():
     assert [in_one_line(lambda status: status, status) for status in (None, 0, 3)] == [0, 0, 3]
 
 
-@pytest.mark.parametrize("name", ["growth", "sink-count", "metric", "sink-tokens"])
+@pytest.mark.parametrize("name", ["sink-count", "metric", "sink-tokens"])
 def test_an_experiment_says_it_in_one_line_too(name, capsys):
     assert main(["reproduce", name, "--model", "nowhere"]) == 2
     assert capsys.readouterr().err.startswith("minisink: error: nowhere")

@@ -9,7 +9,7 @@ from device_array import DeviceArray
 from safetensors.numpy import load_file
 
 from minisink import llama
-from minisink.experiments import growth
+from minisink.experiments import emergence
 from minisink.training import data, loop
 from minisink.training import llama as arch
 from minisink.training import toy as toys
@@ -110,7 +110,7 @@ def test_a_training_is_the_same(monkeypatch, tmp_path):
     ours, theirs = (load_file(tmp_path / name / "state.safetensors") for name in ("cuda", "cpu"))
     for name, array in theirs.items():
         np.testing.assert_allclose(ours[name], array, rtol=1e-3, atol=1e-6, err_msg=name)
-    ours, theirs = (growth.read_log(tmp_path / name / "log.csv") for name in ("cuda", "cpu"))
+    ours, theirs = (emergence.read_log(tmp_path / name / "log.csv") for name in ("cuda", "cpu"))
     for name, column in theirs.items():
         np.testing.assert_allclose(ours[name], column, atol=1e-3, err_msg=name)
 

@@ -11,7 +11,7 @@ from ..optimizer import Schedule
 from .chain import BOS
 
 # Peak learning rates that work. What ReLU gives is not held to a sum of one, so it bears less.
-RATES = {"softmax": 5e-2, "softmax1": 5e-2, "relu": 2e-3, "sgd": 1.0}
+RATES = {"softmax": 5e-2, "softmax1": 5e-2, "logit": 5e-2, "relu": 2e-3, "sgd": 1.0}
 
 
 class Toy(toy.Toy):
@@ -21,7 +21,8 @@ class Toy(toy.Toy):
     ----------
     task : Task
     n_layers : int
-    kind : {"softmax", "softmax1", "relu"}
+    kind : {"softmax", "softmax1", "logit", "relu"}
+        "logit" is softmax with a learned sink logit.
     optimizer : {"adamw", "sgd"}
     n_steps, length : int
     rate : float, optional
@@ -40,7 +41,8 @@ class Toy(toy.Toy):
     def __init__(self, task, *, n_layers=1, kind="softmax", optimizer="adamw", n_steps=1200, length=64, rate=None,
                  seed=0, **options):  # fmt: skip
         config = toy.attention_only(
-            vocab_size=len(task.table), length=length, n_layers=n_layers, n_heads=1, softmax=kind,
+            vocab_size=len(task.table), length=length, n_layers=n_layers, n_heads=1,
+            softmax="softmax" if kind == "logit" else kind, sink_logit=kind == "logit",
             bos=BOS if task.starts_with_bos else None,
         )  # fmt: skip
         rate = rate or RATES[optimizer if optimizer == "sgd" else kind]

@@ -1,0 +1,146 @@
+"""Is a sink needed? Two toys trained under softmax and under what was proposed against sinks.
+
+*Trigger* (arXiv:2603.11487): the mean of what came before at one token, nothing at all others. A softmax head that
+solves it must park its weight on BOS: a theorem. *Backcopy* (arXiv:2410.13835): repeat a token after a trigger, else
+go on with the chain. The cures: softmax1; a learned sink logit (gpt-oss); a gate after attention (arXiv:2505.06708);
+softpick, a rectified softmax (arXiv:2504.20966); ReLU. Some only *allow* a head to look at nothing; whether it then
+does is for the run to say. Backcopy has those of them that the trainer of language models knows.
+"""
+
+import numpy as np
+
+from ..system.terminal import table
+from ..training import llama as arch
+from ..training.backcopy import toy as backcopy
+from ..training.backcopy.chain import Task
+from ..training.parameters import as_weights
+from ..training.trigger.toy import ENOUGH, Toy
+from ..training.trigger.weights import KINDS
+from .effects import effect
+
+PAPER = "Ran-Milo, 2603.11487"
+CLAIM = "softmax must put 1 - epsilon on BOS when idle; ReLU need not (a gate: weight on the first token .467 to .048)"
+OPTIONS = {
+    "kinds": "scores to weights", "n_seeds": "trainings of each", "lengths": "tokens a text of the trigger task",
+    "head_dims": "channels of a query there", "steps": "at most, of 128 texts there",
+    "backcopy_steps": "of 32 texts; 0 leaves backcopy out",
+}  # fmt: skip
+FAST = {"kinds": ("softmax", "softmax1", "relu"), "n_seeds": 1, "backcopy_steps": 0}
+MUST, SINK = 0.99, 0.3  # 1 - epsilon; the weight above which Gu et al. (arXiv:2410.10781) call it a sink
+
+
+def run(*, kinds=KINDS, n_seeds=3, lengths=(16,), head_dims=(16,), steps=4000, backcopy_steps=400, seed=0, track=iter):
+    """Train each toy in each way, and look where its idle weight goes.
+
+    Parameters
+    ----------
+    kinds : sequence of str
+        Of `training.trigger.weights.KINDS`.
+    n_seeds : int
+        Trainings of each on the trigger task, one on backcopy.
+    lengths, head_dims : sequence of int
+        T and D of the trigger task, each with each.
+    steps, backcopy_steps : int
+        The trigger task ends when its largest error is below 5e-3, backcopy always goes to its end.
+    seed : int
+        The first.
+    track : callable
+
+    Yields
+    ------
+    dict
+        ``"task"``, ``"kind"``, ``"length"``, ``"width"`` of a head, ``"seed"``, ``"steps"`` done; ``"idle"`` and
+        ``"busy"``, the mean weight on BOS from tokens with nothing to do and from triggers; ``"value"``, the norm of
+        the value of BOS over the mean of the others'; ``"spike"``, that of its residual stream over the median, NaN
+        in the trigger task, which has none; ``"error"``, the largest, and for backcopy nats a token above the floor.
+    """
+    for name, value, least in (("n_seeds", n_seeds, 1), ("steps", steps, 1), ("backcopy_steps", backcopy_steps, 0)):
+        if value < least:
+            raise ValueError(f"{name} is {value}; it must be {least} or more")
+    toys = [
+        ("trigger", kind, length, width, seed + i)
+        for length in lengths for width in head_dims for kind in kinds for i in range(n_seeds)
+    ]  # fmt: skip
+    for _, kind, length, width, _ in toys:
+        Toy(kind, length=length, head_dim=width)  # refuses what cannot be, before the work
+    if backcopy_steps:
+        toys += [("backcopy", kind, 64, 64, seed) for kind in kinds if kind in backcopy.RATES]
+    for task, kind, length, width, own in track(toys):
+        if task == "trigger":
+            toy = Toy(kind, length=length, head_dim=width, seed=own)
+            n_steps = toy.train(steps)
+            seen = toy.look() | {"spike": np.nan}
+        else:
+            n_steps, seen = backcopy_steps, copy_back(kind, backcopy_steps, own)
+        about = {"task": task, "kind": kind, "length": length, "width": width, "seed": own, "steps": n_steps}
+        yield about | {key: seen[key] for key in ("idle", "busy", "value", "spike", "error")}
+
+
+def copy_back(kind, n_steps, seed):
+    """What is seen in a backcopy toy after its training, in the words of `run`."""
+    toy = backcopy.Toy(Task.random(seed), kind=kind, n_steps=n_steps, seed=seed)
+    for _ in range(n_steps):
+        toy.step()
+    seen = toy.look()
+    size = np.linalg.norm(as_weights(arch, toy.config, toy.vector).embed, axis=1)  # what stands before the one layer
+    return {
+        "idle": seen["bos_from_nontrigger"], "busy": seen["bos_from_trigger"], "value": seen["value_ratio"],
+        "spike": float(size[0] / np.median(size)), "error": seen["loss"] - seen["floor"],
+    }  # fmt: skip
+
+
+def effects(rows):
+    """That the trigger task is solved; that softmax has its sink, and no cure has one."""
+    solved = [row["error"] for row in rows if row["task"] == "trigger"]
+    if solved:
+        yield effect("trigger: largest error", solved, below=ENOUGH, stretch=1, of=np.max)
+    for (task, kind), own in grouped(rows).items():
+        idle = [row["idle"] for row in own]
+        what = f"{task}, {kind}: idle weight on BOS"
+        if kind == "softmax":
+            yield effect(what, idle, stretch=1, above=MUST if task == "trigger" else SINK)
+        else:
+            yield effect(what, idle, stretch=1, below=SINK)
+
+
+def grouped(rows):
+    """The rows of each task and kind."""
+    found = {}
+    for row in rows:
+        found.setdefault((row["task"], row["kind"]), []).append(row)
+    return found
+
+
+def show(rows):
+    """A row a task, kind, length T and head width D: the mean of its trainings."""
+    header, groups = ["task", "kind", "T", "D", "seeds", "steps"], {}
+    for row in rows:
+        groups.setdefault((row["task"], row["kind"], row["length"], row["width"]), []).append(row)
+    cells = []
+    for about, own in groups.items():
+        means = {
+            key: np.mean([row[key] for row in own]) for key in ("steps", "idle", "busy", "value", "spike", "error")
+        }
+        numbers = ["-" if np.isnan(means[key]) else f"{means[key]:.3f}" for key in ("idle", "busy", "value", "spike")]
+        cells.append([*map(str, about), str(len(own)), f"{means['steps']:.0f}", *numbers, f"{means['error']:.4f}"])
+    return table([*header, "idle", "busy", "value", "spike", "error"], cells)
+
+
+def draw(figure, rows):
+    """A bar a kind for the idle weight on BOS, a dot for every training; a panel a task."""
+    groups = grouped(rows)
+    tasks = list(dict.fromkeys(task for task, _ in groups))
+    shares = [sum(task == own for own, _ in groups) for task in tasks]
+    panels = figure.subplots(1, len(tasks), sharey=True, squeeze=False, width_ratios=shares)[0]
+    for axes, task in zip(panels, tasks, strict=True):
+        idle = {kind: [row["idle"] for row in own] for (name, kind), own in groups.items() if name == task}
+        for i, (kind, values) in enumerate(idle.items()):
+            colour, hatch = ("#d62728", "//") if kind == "softmax" else ("#1f77b4", "")
+            axes.bar(i, np.mean(values), color=colour, hatch=hatch, edgecolor="black")
+            axes.plot([i] * len(values), values, "o", color="black", ms=8, clip_on=False)
+        axes.axhline(SINK, color="black", ls=":", lw=2)
+        axes.set_xticks(range(len(idle)), idle, rotation=35)
+        axes.set_title(f"{task} task")
+        axes.grid(visible=False, axis="x")
+    panels[0].set_ylabel("weight on BOS when idle (dotted: 0.3)")
+    panels[0].set_ylim(0, 1.05)

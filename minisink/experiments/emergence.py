@@ -1,0 +1,183 @@
+"""How a sink emerges while the loss falls: the logs of trainings, beside each other.
+
+Gu et al. (arXiv:2410.10781, sections 4 and 5): a sink is not there at initialisation; it comes after the loss has
+fallen, with enough data, and sooner where one and the same token stands first in every sample. The models that ship
+were logged while they learned. Nothing is trained here, and each log is one training: an interval is over the last
+looks at it, and says nothing of another seed.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from ..hf.fields import read_json
+from ..system.resources import shipped, shipped_names
+from ..system.terminal import table
+from ..training.log import read
+from .effects import effect, exactly
+
+PAPER = "Gu et al., 2410.10781"
+CLAIM = (
+    "a fixed first token brings a sink, after the loss has fallen; without one, 50-100M tokens bring none (60M model)"
+)
+SHIPPED = ("novels", "novels-vanilla", "novels-softmax1", "novels-gpt2")
+OPTIONS = {"trainings": "shipped names, or folders with the logs of `train lm`"}
+FAST: dict = {}  # nothing is computed
+EPSILON = 0.3  # the mean weight above which Gu et al. call it a sink
+LOGS = "log*.csv"  # of one training; where it was begun anew in another context, one a part, in order of their names
+SHOWN = 5  # rows of each log in the table
+
+
+def run(*, trainings=SHIPPED, track=iter):
+    """What the logs hold, row by row.
+
+    Parameters
+    ----------
+    trainings : sequence of str
+        Shipped names or folders.
+    track : callable
+
+    Yields
+    ------
+    dict
+        ``"training"``; ``"first"``, what stands first in every sample, "fixed" or "any" token, "?" where there is no
+        config to tell; ``"part"`` of the training; ``"tokens"`` seen until then; ``"loss"`` on held-out text, nats a
+        token; ``"weight"`` on the first token in the strongest ``"layer"``, mean over its heads; ``"gap"``, what a
+        window loses more than one sink and a window, nats a token; ``"weights"`` of all layers, shape (L,).
+    """
+    folders = {}
+    for name in trainings:
+        folder = shipped(name) if name in shipped_names() else Path(name)
+        if folders.setdefault(folder.resolve().name, folder) != folder:
+            raise ValueError(f"{folder}: another training has this name, {folders[folder.resolve().name]}")
+    for name, folder in track([*folders.items()]):
+        log, first = read_logs(folder), first_of(folder)
+        for i, weights in enumerate(log["weight"]):
+            yield {
+                "training": name, "first": first, "part": int(log["part"][i]), "tokens": int(log["tokens"][i]),
+                "loss": float(log["loss"][i]), "weight": float(weights.max()), "layer": int(weights.argmax()),
+                "gap": float(log["gap"][i]), "weights": weights,
+            }  # fmt: skip
+
+
+def effects(rows):
+    """The weight at the end, over the last quarter of each log; and when sink and loss had come half their way."""
+    for name, own in by_training(rows).items():
+        weight, loss = (np.array([row[key] for row in own]) for key in ("weight", "loss"))
+        last = weight[-max(1, len(weight) // 4) :]
+        if own[0]["first"] == "any":
+            yield effect(f"{name}: weight on the first token", last, below=EPSILON)
+            continue
+        if own[0]["first"] == "fixed":
+            yield effect(f"{name}: weight on the first token", last, above=EPSILON)
+        else:
+            yield effect(f"{name}: weight on the first token, end - start", last - weight[0], above=0)
+        later = half_way(own, weight) - half_way(own, -loss)
+        yield exactly(f"{name}: half of the sink - half of the fall of the loss, M tokens", later / 1e6, above=0)
+
+
+def half_way(rows, values):
+    """Tokens after which a curve was half of its way from its first value to its last for the first time."""
+    return rows[int(np.argmax(values >= (values[0] + values[-1]) / 2))]["tokens"]
+
+
+def by_training(rows):
+    """The rows of each training, by name."""
+    found = {}
+    for row in rows:
+        found.setdefault(row["training"], []).append(row)
+    return found
+
+
+def show(rows):
+    """A few rows of each log, its last always, with the weight in every layer."""
+    lines = []
+    for name, own in by_training(rows).items():
+        every = -(-len(own) // SHOWN)
+        for row in reversed(own[::-every]):
+            weights = " ".join(f"{weight:.2f}" for weight in row["weights"])
+            lines.append([name, f"{row['tokens'] / 1e6:.1f}M", f"{row['loss']:.2f}", weights, f"{row['gap']:+.3f}"])
+    return table(["training", "tokens", "held out", "weight on first, by layer", "window - sink"], lines)
+
+
+def draw(figure, rows):
+    """Over the tokens seen: held-out loss, weight on the first token, and what it is worth."""
+    panels = figure.subplots(1, 3)
+    titles = {"loss": "loss, held out (nats)", "weight": "weight on first token\n(strongest layer)"}
+    titles |= {"gap": "window - one sink\n(nats)"}
+    for axes, (key, title) in zip(panels, titles.items(), strict=True):
+        for i, (name, own) in enumerate(by_training(rows).items()):
+            tokens, stroke = [row["tokens"] / 1e6 for row in own], ("-", "--", ":", "-.")[i % 4]
+            axes.plot(tokens, [row[key] for row in own], ls=stroke, lw=3, label=name)
+            for before, row in zip(own, own[1:], strict=False):
+                if row["part"] != before["part"]:
+                    axes.axvline(before["tokens"] / 1e6, color="0.6", ls=":", lw=1.5)
+        axes.set_title(title)
+        axes.set_xlabel("million tokens")
+    panels[1].axhline(EPSILON, color="black", lw=1)
+    panels[0].legend(fontsize=14, handlelength=2.5)
+
+
+def first_of(folder):
+    """What stands first in every sample of a training, by its config: "fixed", "any", or "?" if there is none."""
+    config = folder / "config.json"
+    if not config.is_file():
+        return "?"
+    return "any" if read_json(config).get("bos_token_id") is None else "fixed"
+
+
+def read_logs(folder):
+    """The logs of a training, its parts one after another.
+
+    Parameters
+    ----------
+    folder : Path
+
+    Returns
+    -------
+    dict of str to ndarray
+        As from `read_log`, the tokens counted on; and ``"part"``, shape (N,), which of them each row is of.
+
+    Raises
+    ------
+    ValueError
+        For a folder without a log, or a file that is none.
+    """
+    parts = [read_log(path) for path in sorted(folder.glob(LOGS))]
+    if not parts:
+        raise ValueError(f"{folder}: holds no log ({LOGS})")
+    began = np.cumsum([0.0] + [part["tokens"][-1] for part in parts])[:-1]
+    for i, (part, start) in enumerate(zip(parts, began, strict=True)):
+        part |= {"tokens": part["tokens"] + start, "part": np.full(len(part["tokens"]), i)}
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def read_log(path):
+    """The log that ``minisink train lm`` writes.
+
+    Parameters
+    ----------
+    path : str or path
+
+    Returns
+    -------
+    dict of str to ndarray
+        For N rows and L layers: ``"tokens"`` seen until then, shape (N,); nats a token, ``"loss"`` on held-out text and
+        ``"gap"``, what window attention loses more than one sink in a cache of the same size, each (N,); and
+        ``"weight"`` on the first token, (N, L).
+
+    Raises
+    ------
+    ValueError
+        For a file that is no such log.
+    """
+    names, rows = read(path)
+    missing = [name for name in ("tokens", "valid_loss", "window_nll", "one_sink_nll", "sink_0") if name not in names]
+    if missing or not rows:
+        what = f"no column {missing[0]}" if missing else "no row"
+        raise ValueError(f"{path}: not the log of a `minisink train lm` run ({what})")
+    columns = dict(zip(names, np.array([[float(x) for x in row] for row in rows]).T, strict=True))
+    tokens, loss = columns["tokens"], columns["valid_loss"]
+    gap = columns["window_nll"] - columns["one_sink_nll"]
+    weight = np.stack([columns[name] for name in names if name.startswith("sink_")], axis=1)  # (N, L)
+    return {"tokens": tokens, "loss": loss, "gap": gap, "weight": weight}

@@ -1,0 +1,110 @@
+"""Trained with a sink of its own, without, and with softmax1: how many first tokens each needs.
+
+StreamingLLM, section 3.3: three models learned the same text in the same way, but for one thing. *Vanilla* saw samples
+that begin anywhere; with *softmax1*, the zero sink, a query may leave weight unspent; with a *sink token*, every
+sample began with the same one. Then each streams with so many first tokens kept, in a cache of the same size. What a
+model is, its config tells: softmax1, or a begin-of-text token, or neither.
+"""
+
+import numpy as np
+
+from ..loss import perplexity, token_nll
+from ..system.terminal import number, table
+from .effects import effect, must_evict
+
+PAPER = "Table 3"
+CLAIM = "0, 1, 4 kept: vanilla 27.9, 18.5, 18.1; softmax1 29214, 19.9, 18.0; a sink token 1235, 18.0, 18.0: one will do"
+MODELS = ("novels-vanilla", "novels-softmax1", "novels")
+OPTIONS = {"caches": "keys a query sees", "sinks": "first tokens kept", "tokens": "how much of the text"}
+FAST = {"tokens": 600, "caches": (64,)}
+
+
+def run(models, text, *, caches=(64, 128), sinks=(0, 1, 2, 4), tokens=3000, seed=0, track=iter):
+    """The loss after the first eviction of every model, for every cache and number of first tokens.
+
+    Parameters
+    ----------
+    models : dict of str to Model
+        By name.
+    text : str
+        Each model reads it with its own tokenizer, from its begin-of-text token on where it has one.
+    caches : sequence of int
+        Keys a query sees; first tokens and window share them.
+    sinks : sequence of int
+        First tokens kept; 0 is window attention.
+    tokens : int
+        How much of the text is read.
+    seed : int
+        Which stretch of it; 0 the beginning.
+    track : callable
+
+    Yields
+    ------
+    dict
+        ``"model"``, ``"trained"`` ("vanilla", "softmax1", "sink token"), ``"cache"``, ``"n_sinks"``; ``"perplexity"``
+        of the tokens after the first eviction, and their ``"nll"``, in nats.
+    """
+    if min(caches) <= max(sinks):
+        raise ValueError(f"a cache of {min(caches)} has no room for {max(sinks)} sinks and a window")
+    texts = {name: _stretch(model, text, tokens, seed) for name, model in models.items()}
+    for ids in texts.values():
+        must_evict(len(ids), max(caches))
+    for name, cache, n in track([(name, cache, n) for name in models for cache in caches for n in sinks]):
+        nll = token_nll(models[name], texts[name], n_sinks=n, window=cache - n)[cache:]
+        yield {
+            "model": name, "trained": trained_with(models[name].config), "cache": cache, "n_sinks": n,
+            "perplexity": perplexity(nll), "nll": nll,
+        }  # fmt: skip
+
+
+def effects(rows):
+    """What the first tokens are worth to each model: all models need some, and one is enough for a sink token."""
+    nll = {(row["model"], row["cache"], row["n_sinks"]): row["nll"] for row in rows}
+    for name, cache, trained in dict.fromkeys((row["model"], row["cache"], row["trained"]) for row in rows):
+        none, one, four = (nll.get((name, cache, n)) for n in (0, 1, 4))
+        if none is not None and one is not None:
+            yield effect(f"{name}, cache {cache}: none - one, nats a token", none - one, above=0)
+        if one is not None and four is not None:
+            side = {"above": -0.05, "below": 0.05} if trained == "sink token" else {"above": 0}
+            yield effect(f"{name}, cache {cache}: one - four, nats a token", one - four, **side)
+
+
+def show(rows):
+    """A row a model and cache, a column a number of first tokens."""
+    columns, cells = list(dict.fromkeys(row["n_sinks"] for row in rows)), {}
+    for row in rows:
+        key = row["model"], row["trained"], str(row["cache"])
+        cells.setdefault(key, {})[row["n_sinks"]] = number(row["perplexity"])
+    header = ["model", "trained", "cache", *(f"{n} kept" for n in columns)]
+    return table(header, [[*key, *(own[n] for n in columns)] for key, own in cells.items()])
+
+
+def draw(figure, rows):
+    """Perplexity by the number of first tokens kept, a line a model; a panel a cache."""
+    caches, names, sinks = (list(dict.fromkeys(row[key] for row in rows)) for key in ("cache", "model", "n_sinks"))
+    panels = figure.subplots(1, len(caches), sharey=True, squeeze=False)[0]
+    for axes, cache in zip(panels, caches, strict=True):
+        for i, name in enumerate(names):
+            own = [row["perplexity"] for row in rows if (row["model"], row["cache"]) == (name, cache)]
+            axes.plot(range(len(sinks)), own, marker="so^Dv"[i % 5], ms=12, lw=3, label=name)
+        axes.set_xticks(range(len(sinks)), map(str, sinks))
+        axes.set_xlabel("first tokens kept")
+        axes.set_title(f"cache {cache}")
+    panels[0].set_ylabel("perplexity after eviction")
+    panels[0].legend()
+
+
+def trained_with(config):
+    """What a model learned with, by its config: "softmax1", a "sink token" that begins every text, or "vanilla"."""
+    if config.softmax != "softmax":
+        return config.softmax
+    return "vanilla" if config.bos is None else "sink token"
+
+
+def _stretch(model, text, n_tokens, seed):
+    """So many tokens, the begin-of-text token first; another seed, another stretch."""
+    ids = model.encode(text)
+    lead = int(len(ids) > 0 and ids[0] == model.config.bos)
+    room = len(ids) - n_tokens
+    start = seed * (n_tokens - lead) % (room + 1) if room > 0 else 0
+    return np.concatenate([ids[:lead], ids[lead + start : start + n_tokens]])

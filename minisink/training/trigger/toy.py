@@ -1,0 +1,124 @@
+"""One attention head, some 800 parameters, that learns the trigger task; forward and backward on a page.
+
+::
+
+    q, k, v = x wq, x wk, x wv      pattern = weigh(q k^T)      y = pattern v      (gate: y * sigmoid(x wg))
+
+No 1 / sqrt(D), no residual, no norm, no positions: what is left is what the proof is about.
+"""
+
+import numpy as np
+
+from ..optimizer import AdamW
+from ..parameters import n_parameters, views
+from . import task, weights
+
+BATCH, ENOUGH = 128, 5e-3  # texts a step; the error at which training ends
+
+
+class Toy:
+    """The head, and its training.
+
+    Parameters
+    ----------
+    kind : str
+        How scores become weights, one of `weights.KINDS`.
+    length : int
+        T, BOS included.
+    head_dim : int
+        D, channels of a query and a key.
+    rate : float
+        Of Adam.
+    seed : int
+        Of weights and texts.
+    dtype : dtype
+    """
+
+    def __init__(self, kind, *, length=16, head_dim=16, rate=1e-3, seed=0, dtype=np.float32):
+        if kind not in weights.KINDS:
+            raise ValueError(f"kind is {kind!r}; it must be one of {', '.join(weights.KINDS)}")
+        if head_dim < 1:
+            raise ValueError(f"the width of a head is {head_dim}; it must be 1 or more")
+        C, D = task.WIDTH, head_dim
+        self.kind, self.length, self.rate = kind, length, rate
+        self.shapes: dict = {"wq": (C, D), "wk": (C, D), "wv": (C, C)}
+        if kind == "gate":
+            self.shapes["wg"] = (C, C)
+        if kind == "logit":
+            self.shapes["sink"] = (1,)
+        self.vector = (np.random.default_rng([seed, 0]).standard_normal(n_parameters(self.shapes)) * 0.02).astype(dtype)
+        self.random = np.random.default_rng([seed, 1])
+        self.watched = task.draw(np.random.default_rng([seed, 2]), BATCH, length, dtype)  # not learned from
+        self.mask = np.tri(length, dtype=bool)
+        self.optimizer = AdamW.for_vector(self.vector, slice(0), betas=(0.9, 0.95), weight_decay=0.0)
+
+    def forward(self, x):
+        """Answers (B, T, C) to texts (B, T, C), and what the backward pass needs."""
+        w = views(self.vector, self.shapes)
+        rows = x.reshape(-1, x.shape[-1])  # (B, T, C) -> (B * T, C): one large product instead of B small ones
+        q, k, v = ((rows @ w[name]).reshape(*x.shape[:2], -1) for name in ("wq", "wk", "wv"))
+        scores = q @ k.swapaxes(1, 2)  # (B, T, D) @ (B, D, S) -> (B, T, S)
+        sink = float(w["sink"][0]) if "sink" in w else 0.0
+        pattern = weights.weigh(scores, self.mask, self.kind, sink)
+        mixed = pattern @ v
+        gate = 1.0 / (1.0 + np.exp(-(rows @ w["wg"]).reshape(x.shape))) if "wg" in w else None
+        saved = {"q": q, "k": k, "v": v, "scores": scores, "pattern": pattern, "mixed": mixed, "gate": gate}
+        return mixed if gate is None else mixed * gate, saved
+
+    def gradient(self, x, target):
+        """Mean square error and its gradient, (P,)."""
+        y, saved = self.forward(x)
+        error = y - target
+        gradient = np.zeros_like(self.vector)
+        w, into = views(self.vector, self.shapes), views(gradient, self.shapes)
+        rows = x.reshape(-1, x.shape[-1])
+        dmixed = error * (2.0 / error.size)
+        if saved["gate"] is not None:
+            slope = saved["gate"] * (1.0 - saved["gate"])
+            into["wg"][...] = rows.T @ (dmixed * saved["mixed"] * slope).reshape(len(rows), -1)
+            dmixed = dmixed * saved["gate"]
+        pattern, scores = saved["pattern"], saved["scores"]
+        dpattern = dmixed @ saved["v"].swapaxes(1, 2)
+        dscores, dsink = weights.weigh_backward(dpattern, pattern, scores, self.mask, self.kind)
+        into["wv"][...] = rows.T @ (pattern.swapaxes(1, 2) @ dmixed).reshape(len(rows), -1)
+        into["wq"][...] = rows.T @ (dscores @ saved["k"]).reshape(len(rows), -1)
+        into["wk"][...] = rows.T @ (dscores.swapaxes(1, 2) @ saved["q"]).reshape(len(rows), -1)
+        if "sink" in w:
+            into["sink"][...] = dsink
+        return float((error * error).mean()), gradient
+
+    def train(self, n_steps, every=100):
+        """Steps until the largest error on the watched texts is small enough, or `n_steps`; how many there were."""
+        for step in range(n_steps):
+            if step % every == 0 and self.look()["error"] < ENOUGH:
+                return step
+            x, target, _ = task.draw(self.random, BATCH, self.length, self.vector.dtype)
+            loss, gradient = self.gradient(x, target)
+            if not np.isfinite(loss):
+                raise ValueError(f"step {step + 1}: the loss is {loss}; a lower rate may help")
+            self.optimizer.step(self.vector, gradient, self.rate)
+        return n_steps
+
+    def look(self):
+        """What the head does on texts that it does not learn from.
+
+        Returns
+        -------
+        dict
+            ``"loss"``, the mean square error; ``"error"``, the largest; ``"idle"`` and ``"busy"``, the weight on BOS
+            from ordinary tokens and from the trigger; ``"value"``, the norm of the value of BOS over the mean of the
+            others'.
+        """
+        x, target, trigger = self.watched
+        y, saved = self.forward(x)
+        error = np.abs(y - target)
+        on_bos = saved["pattern"][:, :, 0]  # (B, T)
+        busy = np.arange(self.length) == trigger[:, None]
+        idle = ~busy
+        idle[:, 0] = False  # it sees itself only
+        size = np.sqrt((saved["v"] ** 2).sum(axis=-1))
+        return {
+            "loss": float((error**2).mean()), "error": float(error.max()),
+            "idle": float(on_bos[idle].mean()), "busy": float(on_bos[busy].mean()),
+            "value": float(size[:, 0].mean() / size[:, 1:].mean()),
+        }  # fmt: skip

@@ -1,0 +1,91 @@
+"""Scores to weights, the ways that have been proposed against sinks; each with its gradient.
+
+``weigh`` is the forward, ``weigh_backward`` gives the gradient of the scores. Only keys that a query may see count:
+those at ``mask``. For weights p, scores s and the gradient g of the weights::
+
+    softmax    p = exp(s) / sum exp(s)                      ds = p (g - sum p g)
+    softmax1   p = exp(s) / (1 + sum exp(s))                the same: what the 1 wins is dropped
+    logit      p = exp(s) / (exp(z) + sum exp(s))           the same, and dz = -(1 - sum p) sum p g   (gpt-oss)
+    relu       p = max(s, 0) / keys after BOS               ds = g / keys, where s > 0
+    softpick   p = max(a, 0) / sum |a|,  a = exp(s) - 1     ds = exp(s) (g [a > 0] - sign(a) sum p g) / sum |a|
+    gate       p as softmax; what comes home is multiplied by a sigmoid (`toy`)
+"""
+
+import numpy as np
+
+KINDS = ("softmax", "softmax1", "logit", "gate", "softpick", "relu")
+EPS = 1e-6  # softpick's, where all scores are 0
+
+
+def weigh(scores, mask, kind, sink=0.0):  # (B, T, S), (T, S) -> (B, T, S)
+    """Weights of each query on the keys it may see.
+
+    Parameters
+    ----------
+    scores : ndarray of shape (B, T, S)
+    mask : ndarray of shape (T, S), bool
+    kind : str
+        One of `KINDS`.
+    sink : float
+        The logit of "logit".
+
+    Returns
+    -------
+    ndarray of shape (B, T, S)
+
+    Examples
+    --------
+    >>> scores, mask = np.array([[[0.0, 0.0]]]), np.array([[True, True]])
+    >>> {kind: weigh(scores, mask, kind)[0, 0].round(2).tolist() for kind in ("softmax", "softmax1", "relu")}
+    {'softmax': [0.5, 0.5], 'softmax1': [0.33, 0.33], 'relu': [0.0, 0.0]}
+    """
+    if kind == "relu":
+        return np.where(mask, np.maximum(scores, 0.0), 0.0) / _keys(mask, scores)
+    if kind == "softpick":
+        raised, _, total = _raised(scores, mask)
+        return np.maximum(raised, 0.0) / total
+    masked = np.where(mask, scores, -np.inf)
+    largest = masked.max(axis=-1, keepdims=True)
+    extra = {"softmax1": 0.0, "logit": sink}.get(kind, -np.inf)
+    largest = np.maximum(largest, extra)
+    weights = np.exp(masked - largest)
+    return weights / (weights.sum(axis=-1, keepdims=True) + np.exp(extra - largest))
+
+
+def weigh_backward(dpattern, pattern, scores, mask, kind):
+    """Gradient of `weigh`.
+
+    Parameters
+    ----------
+    dpattern, pattern, scores : ndarray of shape (B, T, S)
+    mask : ndarray of shape (T, S), bool
+    kind : str
+
+    Returns
+    -------
+    dscores : ndarray of shape (B, T, S)
+    dsink : float
+        Of the logit of "logit".
+    """
+    taken = (pattern * dpattern).sum(axis=-1, keepdims=True)
+    if kind == "relu":
+        return np.where(pattern > 0.0, dpattern, 0.0) / _keys(mask, scores), 0.0
+    if kind == "softpick":
+        raised, exp, total = _raised(scores, mask)
+        return exp * (np.where(raised > 0.0, dpattern, 0.0) - np.sign(raised) * taken) / total, 0.0
+    dsink = -((1.0 - pattern.sum(axis=-1, keepdims=True)) * taken).sum()
+    return pattern * (dpattern - taken), float(dsink)
+
+
+def _keys(mask, scores):
+    """Keys after BOS that a query sees, and 1 for BOS itself: (T, 1). Not a norm: it does not depend on the scores."""
+    return np.maximum(mask.sum(axis=-1, keepdims=True) - 1, 1).astype(scores.dtype)
+
+
+def _raised(scores, mask):
+    """``exp(s) - 1``, ``exp(s)`` and ``sum |exp(s) - 1|``, all over the same factor, so that nothing overflows."""
+    masked = np.where(mask, scores, 0.0)
+    largest = np.maximum(masked.max(axis=-1, keepdims=True), 0.0)
+    exp, one = np.exp(masked - largest), np.exp(-largest)
+    raised = exp - one  # 0 where it is masked
+    return raised, exp, np.abs(raised).sum(axis=-1, keepdims=True) + EPS * one
