@@ -3,6 +3,7 @@
     python benchmarks/chat.py                        # 200 turns that ship, streaming and window: a quarter of an hour
     python benchmarks/chat.py --turns 20             # a quick look
     python benchmarks/chat.py --write docs/chat.md   # and a section of that page
+    python benchmarks/chat.py --control 150          # is it the cache or the text, if answers change? (ten minutes)
 
 SmolLM2-135M-Instruct, a cache of 256 keys, temperature 0.7, top-p 0.9, answers of 60 tokens at most. Time is that of
 the processor, of decoding an answer only; memory is what this process holds (RSS), read after each turn.
@@ -15,6 +16,7 @@ import argparse
 import os
 import time
 from itertools import pairwise
+from tempfile import TemporaryDirectory
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when numpy is imported
 
@@ -37,11 +39,15 @@ def main():
     parser.add_argument("--methods", nargs="+", default=["streaming", "window"])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--write", metavar="FILE", help="a Markdown page whose section this is")
+    parser.add_argument("--control", type=int, metavar="N", help="stream N turns, and take the others in three ways")
     args = parser.parse_args()
     lines = read_turns("day")
     if not WARM < args.turns <= len(lines):
         parser.error(f"--turns is {WARM + 1} to {len(lines)}")
     model = minisink.load("smollm2")
+    if args.control:
+        control(model, lines[: args.control], lines[args.control : args.turns], args.seed)
+        return
     rows = {method: talk(model, method, lines[: args.turns], args.seed) for method in args.methods}
     found = [*heading(args), *tables(rows)]
     print("\n".join(found))
@@ -53,7 +59,12 @@ def talk(model, method, lines, seed):
     """A row a turn: the tokens written, processor seconds, bytes of this process, and the loss of the answer."""
     window = CACHE - N_SINKS * (method == "streaming")
     talked = Conversation(model, method=method, n_sinks=N_SINKS, window=window, temperature=0.7, top_p=0.9, seed=seed)
-    rows = []
+    return go_on(talked, method, lines)
+
+
+def go_on(talked, method, lines):
+    """The rows of some turns more."""
+    model, rows = talked.model, []
     for i, line in enumerate(lines):
         answer, times = [], []
         for token in talked.answer(line.words, max_new_tokens=LONGEST):
@@ -73,6 +84,27 @@ def read_again(model, template, words, answer):
     asked = template.fill(template.first, user=words)
     nll = minisink.token_nll(model, asked + answer, method="dense")
     return nll[len(asked) - 1 :].tolist()
+
+
+def control(model, first, others, seed):
+    """Stream some turns; then the others with that cache, with one that reads what is in view anew, and alone."""
+    options = {"method": "streaming", "n_sinks": N_SINKS, "window": CACHE - N_SINKS}
+    talked = Conversation(model, **options, temperature=0.7, top_p=0.9, seed=seed)
+    go_on(talked, "streaming", first)
+    with TemporaryDirectory() as folder:
+        state = os.path.join(folder, "chat.state")
+        talked.save(state)
+        rows = {"the same cache": go_on(talked, "the same cache", others)}
+        talked.load(state)
+    talked.go_on_with(**options)
+    rows["the text in view, read anew"] = go_on(talked, "read anew", others)
+    talked.forget()
+    rows["a new conversation"] = go_on(talked, "a new conversation", others)
+    for name, turns in rows.items():
+        written, _, _, loss, repeated = summed(turns)
+        print(f"{name}: {written} tokens, own loss {loss} nats, {repeated} repeated 4-grams")
+    kept, anew = ([row["tokens"] for row in turns] for turns in list(rows.values())[:2])
+    print(f"answers that the first two have in common: {sum(map(list.__eq__, kept, anew))} of {len(others)}")
 
 
 def heading(args):

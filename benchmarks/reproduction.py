@@ -1,0 +1,134 @@
+"""Every experiment of `minisink reproduce`, on the models that ship and on SmolLM2, with three seeds: the page.
+
+    python benchmarks/reproduction.py --results /tmp/results                                 # an hour and a half
+    python benchmarks/reproduction.py --results /tmp/results --write docs/reproduction.md    # what is there, as a page
+
+Each run is a command of its own and leaves its findings, rows and picture in the folder of results; what is there is
+not run again. The page has the effects of seed 0 and the verdicts of all, and the pictures beside it.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when numpy is imported
+
+import page  # noqa: E402
+from measure import say  # noqa: E402
+
+from minisink.commands.reproduce import EXPERIMENTS  # noqa: E402
+
+REAL = "smollm2"
+SEEDS = (0, 1, 2)
+# What a real model has time for. On the models that ship, everything is run as it is by default.
+ON_REAL = {
+    "streameval": ["--distances", "2", "5", "20", "40", "--caches", "128"],
+    "pass-key": ["--lengths", "500", "1000", "--depths", "0", "0.5"],
+}
+WITHOUT_REAL = ("emergence", "cures")  # logs of trainings, and toys
+SECTION = "## One by one"
+
+
+def main():
+    """Run what is missing, and write the page if asked to."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--results", type=Path, required=True, metavar="FOLDER")
+    parser.add_argument("--names", nargs="+", choices=EXPERIMENTS, default=list(EXPERIMENTS))
+    parser.add_argument("--models", nargs="+", choices=("shipped", REAL), default=["shipped", REAL])
+    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
+    parser.add_argument("--write", type=Path, metavar="FILE", help="a Markdown page whose section this is")
+    args = parser.parse_args()
+    if not args.write:
+        for seed in args.seeds:
+            for model in args.models:
+                for name in args.names:
+                    run(args.results, name, model, seed)
+        return
+    page.put_section(args.write, list(lines(args.results, args.write)))
+
+
+def options_of(name, model):
+    """The options of an experiment on the models that ship, or on a real one; None where there is nothing to run."""
+    takes_real = getattr(EXPERIMENTS[name].module, "MODEL", "") == REAL
+    if model == "shipped":
+        return ["--model", "novels", "--fast"] if takes_real else []
+    if name in WITHOUT_REAL:
+        return None
+    return ["--model", REAL, *ON_REAL.get(name, ["--fast"])]
+
+
+def run(results, name, model, seed):
+    """One command, unless its findings are there."""
+    options, folder = options_of(name, model), results / model / str(seed)
+    if options is None or (folder / f"{name}.json").exists():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "minisink", "reproduce", name, *options, "--seed", str(seed), "--out", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    say(f"{name}, {model}, seed {seed}: {done.stderr.strip() or 'done'}")
+
+
+def found(results, name, model, seed):
+    """What a run left, or None."""
+    path = results / model / str(seed) / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def lines(results, path):
+    """The section: a table of all, then each with its effects and picture."""
+    yield SECTION
+    yield ""
+    yield f"- command: `{page.command()}`"
+    yield from page.machine()
+    yield ""
+    verdicts = {
+        (name, model): [seen["shown"] for seed in SEEDS if (seen := found(results, name, model, seed))]
+        for name in EXPERIMENTS
+        for model in ("shipped", REAL)
+    }
+    rows = []
+    for name, experiment in EXPERIMENTS.items():
+        both = [" / ".join(verdicts[name, model]) or "-" for model in ("shipped", REAL)]
+        rows.append([f"[`{name}`](#{name})", experiment.module.PAPER, *both])
+    yield from page.table(["name", "paper", "shown on the models that ship, seeds 0 / 1 / 2", "on SmolLM2"], rows)
+    pictures = path.parent / path.stem
+    pictures.mkdir(exist_ok=True)
+    for name, experiment in EXPERIMENTS.items():
+        yield f"### {name}"
+        yield f"{experiment.PURPOSE}. The paper: *{experiment.module.CLAIM}.*"
+        yield ""
+        for model in ("shipped", REAL):
+            seen = found(results, name, model, SEEDS[0])
+            if seen:
+                yield from told(seen, verdicts[name, model])
+                picture = results / model / str(SEEDS[0]) / f"{name}.png"
+                if picture.exists():
+                    shutil.copy(picture, pictures / f"{name}-{model}.png")
+                    yield f"![{name} on {model}]({path.stem}/{name}-{model}.png)"
+                    yield ""
+
+
+def told(seen, verdicts):
+    """What one run says, and whether it survives other seeds."""
+    yield f"`{seen['command']}` shows it: **{seen['shown']}** (seeds 0, 1, 2: {', '.join(verdicts)})."
+    yield ""
+    for effect in seen["effects"]:
+        sides = [f"{sign} {effect[key]:g}" for key, sign in (("above", ">"), ("below", "<")) if effect[key] is not None]
+        yield (
+            f"- {effect['what']}: {number(effect['size'])} [{number(effect['low'])}, {number(effect['high'])}], "
+            f"asked {' and '.join(sides)}: {'yes' if effect['shown'] else 'no'}"
+        )
+    yield ""
+
+
+def number(x):
+    """Three digits, or a dash for none."""
+    return "-" if x is None else f"{x:.3g}"
+
+
+if __name__ == "__main__":
+    main()
