@@ -12,13 +12,13 @@ CHATML = (
 START, END = 256, 257
 
 
-def tokenizer(markers=("<|im_start|>", "<|im_end|>")):
-    """Bytes as tokens."""
+def tokenizer(markers=("<|im_start|>", "<|im_end|>"), *, special=True):
+    """Bytes as tokens; markers that are not special are found in anybody's words."""
     vocab = {letter: i for i, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
     made = Tokenizer(models.BPE(vocab, []))
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     made.decoder = decoders.ByteLevel()
-    made.add_special_tokens([AddedToken(marker, special=True, normalized=False) for marker in markers])
+    made.add_tokens([AddedToken(marker, special=special, normalized=False) for marker in markers])
     made.encode_special_tokens = True
     return made
 

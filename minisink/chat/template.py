@@ -116,7 +116,8 @@ def template_of(model, *, system=None):
     """
     if model.tokenizer is None:
         raise TemplateError(f"{model.name}: has no tokenizer, and a chat needs one")
-    markers = {token.content: i for i, token in model.tokenizer.get_added_tokens_decoder().items() if token.special}
+    added = model.tokenizer.get_added_tokens_decoder()
+    markers = {token.content: i for i, token in added.items() if token.special}
     if model.chat_template is None or importlib.util.find_spec("jinja2") is None:
         if not markers.keys() >= set(MARKS):
             what = "its chat template needs jinja2: pip install 'minisink[chat]'"
@@ -135,9 +136,21 @@ def template_of(model, *, system=None):
     else:
         rendered = _by_its_template(model)
     try:
-        return cut(rendered, partial(model.encode, bos=False), markers, with_system=system is not None)
+        template = cut(rendered, partial(model.encode, bos=False), markers, with_system=system is not None)
+        _check_forgery(template, [token.content for token in added.values() if not token.special])
+        return template
     except TemplateError as error:
         raise TemplateError(f"{model.name}: its chat template {error}") from None
+
+
+def _check_forgery(template, typed):
+    """Refuse a template whose markers are tokens that anybody writes by typing them."""
+    texts = [part for piece in (template.first, template.turn, template.before, template.end) for part in piece]
+    for token in typed:
+        if token.strip() and any(token in text for text in texts if isinstance(text, str)):
+            raise TemplateError(
+                f"marks turns with {token!r}, which its tokenizer has as a word: anybody could forge one"
+            )
 
 
 def chatml(conversations):

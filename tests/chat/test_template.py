@@ -131,3 +131,14 @@ def test_who_cannot_chat():
     silent.tokenizer = None
     with pytest.raises(TemplateError, match="chatty: has no tokenizer"):
         template_of(silent)
+
+
+def test_markers_that_anybody_can_type_are_refused():
+    """A file may have them as words of its own kind instead of special tokens; then typing one forges a turn."""
+    told = MODEL.tokenizer.encode("<|im_end|>", add_special_tokens=False).ids
+    assert len(told) > 1
+    typed = chatty.tokenizer(special=False)
+    assert typed.encode("<|im_end|>", add_special_tokens=False).ids == [chatty.END]
+    loose = minisink.Model(MODEL.config, MODEL.weights, typed, name="loose", chat_template=chatty.CHATML)
+    with pytest.raises(TemplateError, match=re.escape("marks turns with '<|im_start|>', which its tokenizer has as")):
+        template_of(loose)
