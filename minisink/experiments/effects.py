@@ -48,6 +48,7 @@ class Effect:
         """The effect, its interval, and what it must be."""
         sides = [f"{sign} {x:g}" for sign, x in ((">", self.above), ("<", self.below)) if x is not None]
         interval = "" if self.low == self.size == self.high else f" [{self.low:.3g}, {self.high:.3g}]"
+        interval = " [unknown]" if math.isnan(self.low) else interval
         return f"{self.what} {self.size:.3g}{interval} ({' and '.join(sides)}: {'yes' if self.shown else 'no'})"
 
 
@@ -73,19 +74,22 @@ def effect(what: str, values: Sequence[float] | np.ndarray, *, above: float | No
     Returns
     -------
     Effect
-        Of a single value, without an interval; of none, or of what is no number, NaN, which shows nothing.
+        A single value has no interval, and shows nothing; nor does none, or what is no number.
 
     Examples
     --------
     >>> print(effect("difference", [1.0, 2.0, 3.0, 2.0], above=0, stretch=1))
     difference 2 [1.25, 2.75] (> 0: yes)
+    >>> print(effect("difference", [1.0], above=0))
+    difference 1 [unknown] (> 0: no)
     >>> print(effect("difference", [1.0, -2.0, 3.0, -1.0], above=0, stretch=1))
-    difference 0.25 [-1.5, 2.25] (> 0: no)
+    difference 0.25 [-1.5, 2] (> 0: no)
     """
     values = np.asarray(values, np.float64)
     n = len(values)
-    if not n or not np.isfinite(values).all():
-        return Effect(what, math.nan, math.nan, math.nan, above, below)
+    if n < 2 or not np.isfinite(values).all():
+        size = float(of(values)) if n else math.nan
+        return Effect(what, size, math.nan, math.nan, above, below)
     stretch = max(1, min(stretch, n // 4))  # a short text has few; four stretches are the least that say anything
     random = np.random.default_rng(seed)
     starts = random.integers(0, n - stretch + 1, (DRAWS, -(-n // stretch)))

@@ -92,7 +92,7 @@ def run(models, text, *, length=128, n_texts=20, seed=0, track=iter):
             raise ValueError(f"length is {length}; {name} knows {model.config.max_positions} positions")
     texts = {}
     for name, model in models.items():
-        cut = pieces(model, model.encode(text, bos=False), length, len(text))
+        cut = pieces(model, model.encode(text), length, len(text))
         texts[name] = [np.array(cut[i]) for i in np.random.default_rng(seed).permutation(len(cut))[:n_texts]]
     names = list(conditions(np.arange(length), length // 2))
     for model, name in track([(model, name) for model in models for name in names]):

@@ -31,7 +31,7 @@ OPTIONS = {
     "select": "what a block is chosen by: best, bound, mean or random",
     "readable": "by way of cache.py: the same, slower",
 }
-FAST = {"lengths": (400,), "depths": (0.0, 0.9)}
+FAST = {"lengths": (300,), "depths": (0.0,), "n_keys": 3}
 DIGITS = 5
 
 TELL = "\nThe pass key is {key}. Remember it. {key} is the pass key.\n"

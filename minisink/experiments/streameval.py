@@ -36,7 +36,7 @@ OPTIONS = {
     "select": "what a block is chosen by: best, bound, mean or random",
     "readable": "by way of cache.py: the same, slower",
 }
-FAST = {"distances": (2, 20), "caches": (128,), "n_queries": 2}
+FAST = {"distances": (2, 20), "caches": (128,), "n_queries": 3}
 EVERY = 10  # lines between two queries
 VALUES = np.arange(10_000, 100_000)  # five digits, as many tokens for each in most tokenizers
 
