@@ -22,7 +22,8 @@ PAPER = "Ran-Milo, 2603.11487"
 CLAIM = "softmax must put 1 - epsilon on BOS when idle; ReLU need not (a gate: weight on the first token .467 to .048)"
 OPTIONS = {
     "kinds": "scores to weights", "n_seeds": "trainings of each; of backcopy two",
-    "lengths": "tokens a text of the trigger task", "head_dims": "channels of a query there", "steps": "at most, of 128 texts there",
+    "lengths": "tokens a text of the trigger task", "head_dims": "channels of a query there",
+    "steps": "at most, of 128 texts there",
     "backcopy_steps": "of 32 texts; 0 leaves backcopy out",
 }  # fmt: skip
 FAST = {"kinds": ("softmax", "softmax1", "relu"), "n_seeds": 2, "backcopy_steps": 0}
