@@ -13,6 +13,7 @@ parent says so.
 import contextlib
 import importlib.machinery
 import json
+import math
 import os
 import signal
 import sys
@@ -213,20 +214,22 @@ CHANGES = ("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.chmod", "os.cho
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
-def watch(folder):
-    """Refuse processes, the network, and files outside the folder, from here on; there is no way to take it back."""
-    realpath, fsdecode, inside = os.path.realpath, os.fsdecode, os.path.realpath(folder)
+def watch(folder, hidden):
+    """Refuse processes, the network, files outside the folder, and a look at what is hidden, from here on."""
+    realpath, fsdecode, sep, nothing = os.path.realpath, os.fsdecode, os.sep, os.devnull
+    inside, hidden = realpath(folder), realpath(hidden)
 
-    def check(path):
+    def check(path, reads=False):
         if isinstance(path, (str, bytes)):
             place = realpath(fsdecode(path))
-            if place != inside and not place.startswith(inside + os.sep) and place != os.devnull:
+            if reads and (place + sep).startswith(hidden + sep):
+                raise PermissionError(f"{place}: minisink's own; the task is to write it yourself")
+            if not reads and not (place + sep).startswith(inside + sep) and place != nothing:
                 raise PermissionError(f"{place}: a checked file writes to its own folder only")
 
     def hook(event, args):
         if event == "open":
-            if isinstance(args[2], int) and args[2] & WRITES:
-                check(args[0])
+            check(args[0], reads=not (isinstance(args[2], int) and args[2] & WRITES))
         elif event.startswith(NO_PROCESS):
             raise PermissionError(f"{event}: a checked file starts and stops no processes")
         elif event.startswith(NO_NETWORK):
@@ -240,12 +243,15 @@ def watch(folder):
 
 def alone():
     """A network and processes of one's own, where the system grants them. Returns in the process that is to work."""
+    if not sys.platform.startswith("linux"):
+        return
     try:
         import ctypes
 
         user, uid, gid = 0x10000000, os.getuid(), os.getgid()
         libc = ctypes.CDLL(None, use_errno=True)
-        if not sys.platform.startswith("linux") or libc.unshare(user | 0x40000000 | 0x20000000) != 0:
+        libc.prctl(1, signal.SIGKILL)  # end when the checker does, however that ends
+        if libc.unshare(user | 0x40000000 | 0x20000000) != 0:
             return
         for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
             with contextlib.suppress(OSError), open(f"/proc/self/{name}", "w") as file:
@@ -254,7 +260,7 @@ def alone():
     except (ImportError, OSError, AttributeError, TypeError):
         return
     if worker == 0:
-        libc.prctl(1, signal.SIGKILL)  # and it ends when its parent does
+        libc.prctl(1, signal.SIGKILL)
         return
     _, status = os.waitpid(worker, 0)
     os._exit(128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status))
@@ -266,7 +272,7 @@ def limit(seconds, memory, file_size):
         import resource
     except ImportError:
         return
-    wanted = {"CPU": seconds + 1, "AS": memory, "FSIZE": file_size, "CORE": 0, "NPROC": 0, "MEMLOCK": 0}
+    wanted = {"CPU": math.ceil(seconds) + 1, "AS": memory, "FSIZE": file_size, "CORE": 0, "NPROC": 0, "MEMLOCK": 0}
     for name, most in wanted.items():
         with contextlib.suppress(AttributeError, ValueError, OSError):
             resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (most, most))
@@ -277,7 +283,7 @@ def main():
     request = json.loads(sys.stdin.buffer.read())
     back = os.dup(1)
     nothing = os.open(os.devnull, os.O_RDWR)
-    for stream in (0, 1, 2):
+    for stream in (0, 1):
         os.dup2(nothing, stream)
     dumps, write, leave = json.dumps, os.write, os._exit
     nonce, name, file = request["nonce"], request["task"], request["file"]
@@ -293,7 +299,9 @@ def main():
     if request["stand_ins"]:
         exec(request["reference"], stand_ins.__dict__)
     limit(**request["limits"])
-    watch(os.getcwd())
+    watch(os.getcwd(), request["hidden"])
+    send({"ready": True})
+    os.dup2(nothing, 2)
     names, raised = load(request["source"], file, request["notebook"])
     there = {task: callable(names[task]) for task in sorted(UNITS) if task in names}
     send({"there": there, "stopped": raised})

@@ -238,7 +238,7 @@ def sentence(task, case, outcome, expected):
         return f"{outcome.error}, for {_call(task, case)}"
     if outcome.raised:
         where = f" (line {outcome.line})" if outcome.line else ""
-        return f"{outcome.raised}: {outcome.error}{where}, for {_call(task, case)}"
+        return f"{outcome.raised}{': ' if outcome.error else ''}{outcome.error}{where}, for {_call(task, case)}"
     if outcome.value is None or np.squeeze(outcome.value).shape != np.squeeze(expected).shape:
         if task.kind == "numbers":
             shape = None if outcome.value is None else outcome.value.shape

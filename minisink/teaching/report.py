@@ -65,7 +65,7 @@ def _why(looked):
     if not stopped:
         return "" if looked.there is not None else f"; the file did not come to its end: {looked.died}"
     where = f" at line {stopped['line']}" if stopped["line"] else ""
-    return f"; the file stops{where}: {stopped['raised']}: {stopped['error']}"
+    return f"; the file stops{where}: {stopped['raised']}: {stopped['error']}".rstrip(": ")
 
 
 def waiting(tasks=None):

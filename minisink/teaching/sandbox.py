@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import inspect
 import json
 import os
 import re
@@ -117,27 +118,41 @@ class Sandbox:
         request = {
             "nonce": nonce, "task": name, "file": self.source.name, "source": self.source.text,
             "notebook": self.source.notebook, "cases": [dressed(TASKS[name], case, dress) for case in cases],
-            "stand_ins": list(stand_ins), "reference": Path(reference.__file__).read_text("utf-8") if stand_ins else "",
+            "stand_ins": list(stand_ins), "reference": _sources(name, stand_ins),
+            "hidden": os.path.dirname(os.path.dirname(os.path.abspath(child.__file__))),
             "limits": {"seconds": self.seconds, "memory": MEMORY, "file_size": FILE_SIZE},
         }  # fmt: skip
         with tempfile.TemporaryDirectory(prefix="check-", ignore_cleanup_errors=True) as folder:
-            with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as back:
+            files = [tempfile.TemporaryFile() for _ in range(3)]
+            with files[0] as given, files[1] as back, files[2] as errors:
                 given.write(json.dumps(request).encode())
                 given.seek(0)
-                ended = _run(folder, given, back, self.seconds)
+                ended = _run(folder, given, back, errors, self.seconds)
                 back.seek(0)
                 sent = back.read(LARGEST_ANSWER)
+                if f'{nonce} {{"ready"'.encode() not in sent:
+                    errors.seek(0)
+                    last = errors.read(100_000).decode("utf-8", "replace").strip().rpartition("\n")[2]
+                    raise OSError(f"the checker's own process did not start ({last or ended}); nothing was judged")
         return _read_back(sent, nonce, len(cases), ended)
 
 
-def _run(folder, given, back, seconds):
+def _sources(name, stand_ins):
+    """The reference's functions of these names, and what they call; never the one that is judged."""
+    wanted = [each for each in TASKS if each != name and any(each in (part, *TASKS[part].needs) for part in stand_ins)]
+    return "\n\n".join(
+        ["import math", "import numpy as np", *(inspect.getsource(getattr(reference, x)) for x in wanted)]
+    )
+
+
+def _run(folder, given, back, errors, seconds):
     """Run the child to its end, which is `seconds` away at most; how it ended, or None for in good order."""
     keep = ("SYSTEMROOT", "PATH", "LD_LIBRARY_PATH", "LANG")
     environment = {name: os.environ[name] for name in keep if name in os.environ}
     environment |= {"HOME": folder, "TMPDIR": folder, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
         [sys.executable, "-I", "-B", os.path.abspath(child.__file__)], cwd=folder, env=environment,
-        stdin=given, stdout=back, stderr=subprocess.DEVNULL, start_new_session=True,
+        stdin=given, stdout=back, stderr=errors, start_new_session=True,
     )  # fmt: skip
     try:
         status = process.wait(seconds)
@@ -173,6 +188,8 @@ def _read_back(sent, nonce, n_cases, ended):
             item = json.loads(text)
         except (ValueError, RecursionError):
             break
+        if "ready" in item:
+            continue
         if "there" in item and there is None:
             there, stopped = item["there"], item["stopped"]
         elif item.get("case") == len(found) < n_cases:

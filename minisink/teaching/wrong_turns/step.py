@@ -244,7 +244,7 @@ HALF = ("What happens to a rounding error that is made again at every step?", "H
 UNEQUAL = ("Does the value in slot 3 belong to the key in slot 3?", "Both lose the same token, in every layer.",
            "Keep pairs (key, value), or cut both lists at the same places.")  # fmt: skip
 VALUES = ("What does a position change: where one looks, or what one finds?", "Only scores depend on positions.",
-          "Rotate queries and keys, not values; with a position in them, as in GPT-2, nothing can be moved.")  # fmt: skip
+          "Rotate queries and keys, not values; with a position in them, as in GPT-2, none can be moved.")  # fmt: skip
 PAIRS = ("Which two channels are a pair?", "Hugging Face and Meta disagree; here it is Hugging Face's.",
          "Channel j goes with channel j + D/2.")  # fmt: skip
 SCALE = ("How do scores grow with the width?", "There is a square root in the formula.", "q . k / sqrt(D).")
@@ -264,8 +264,8 @@ TURNS = (
          "two replications, one a live visualiser", SHIFT, never_shifted),
     Turn("every new key is rotated to the cache's length and never shifted", 11,
          "two replications, one a live visualiser", SHIFT, never_shifted_from_the_capacity),
-    Turn("keys stay rotated to their place in the text, the query has a slot", 3, "ports that cache rotated keys", SHIFT,
-         keys_as_they_came),
+    Turn("keys stay rotated to their place in the text, the query has a slot", 3, "ports that cache rotated keys",
+         SHIFT, keys_as_they_came),
     Turn("the query stands one place behind its own key", None, "", NEW, query_behind_the_cache),
     Turn("the newest is not shifted with the rest", 3, "ports that shift stored keys only", NEW, newest_not_shifted),
     Turn("the query is not shifted with the keys", 3, "ports that shift stored keys only", NEW, query_not_shifted),
