@@ -307,7 +307,10 @@ def main():
     send({"there": there, "stopped": raised})
     names.update((task, getattr(stand_ins, task)) for task in request["stand_ins"])
     for i, args in enumerate(request["cases"]):
-        send(answer(name, names.get(name), args, file) | {"case": i})
+        found = answer(name, names.get(name), args, file) | {"case": i}
+        send(found)
+        if found.get("raised") == "MemoryError":
+            leave(1)
     send({"done": len(request["cases"])})
     leave(0)
 

@@ -34,6 +34,11 @@ class Outcome:
         half = len(sizes) // 2
         return len(sizes) >= 40 and sizes[half] > 0 and sizes[-1] > GROWTH * sizes[half]
 
+    @property
+    def is_final(self):
+        """Whether another try would be a waste."""
+        return bool(self.died) or self.raised in ("NotImplementedError", "MemoryError")
+
     def is_right(self, task, expected):
         """Whether it is what the reference says."""
         return self.raised is None and equal(self.value, expected, task.kind) and not self.grows
@@ -50,7 +55,9 @@ class Outcome:
 def outcome_of(task, case, raw):
     """Read what `child.answer` gave; anything unreadable is a wrong answer."""
     try:
-        found = Outcome(raised=raw.get("raised"), error=str(raw.get("error", "")), line=raw.get("line"))
+        raised, line = raw.get("raised"), raw.get("line")
+        found = Outcome(raised=None if raised is None else str(raised), error=str(raw.get("error", "")))
+        found.line = line if isinstance(line, int) else None
         if task.name == "step":
             outs = [_array(out) for out in raw["outs"]]
             found.value = np.array([out.reshape(-1) for out in outs]) if outs else None
@@ -59,9 +66,23 @@ def outcome_of(task, case, raw):
             found.value = _array(raw["value"])
             if task.kind != "numbers" and raw["value"][1] == "b" and found.value.shape == (case.get("n_slots"),):
                 found.value = np.flatnonzero(found.value).astype(np.float64)  # a mask says the same
+            if task.name == "retrieve":
+                found.value = _blocks(case, found.value)
         return found
     except (KeyError, TypeError, ValueError, IndexError, OverflowError):
         return Outcome(raised="Unreadable", error="its answers are not of one shape")
+
+
+def _blocks(case, numbers):
+    """Numbers of blocks; or of all the keys in them, which says the same."""
+    n_keys, block = len(case["keys"]), case["block"]
+    whole = np.sort(numbers.reshape(-1))
+    if whole.size and (whole.size > case["k"] or whole[-1] >= -(-n_keys // block)):
+        blocks = np.unique(whole // block)
+        members = [i for i in range(n_keys) if i // block in blocks]
+        if np.array_equal(members, whole):
+            return blocks
+    return numbers
 
 
 def _array(encoded):
@@ -115,18 +136,14 @@ def judge(name, ask, seed=0, hint=0, *, given=(), passed=()):
     assert best is not None and best.first is not None
     case, outcome = _shrunk(task, cases[best.first], best, ask)
     others = list(zip(cases, best.outcomes, strict=False))
-    turn = diagnosis(task, case, outcome, others)
-    if turn is None and outcome.raised is None and not outcome.died:  # perhaps the smallest case is too small to tell
-        case, outcome, turn = _told_by_another(task, case, outcome, others)
+    case, outcome, turn = diagnosed_as(task, case, outcome, others)
     expected = task.expected(case)
     message = sentence(task, case, outcome, expected)
-    diagnosed = None
     if turn is not None:
-        diagnosed = turn.title
         message += "".join(f"\nhint {i}: {text}" for i, text in enumerate(turn.hints[:hint], 1))
     shown = {"arguments": as_plain(case), "expected": expected.tolist(), "dress": best.dress}
     shown["got"] = None if outcome.value is None else outcome.value.tolist()
-    return result(name, "failed", message, shown, diagnosed)
+    return result(name, "failed", message, shown, turn and turn.title)
 
 
 def result(name, status, message, case=None, diagnosed=None):
@@ -154,7 +171,7 @@ def _tries(task, cases, ask, given, passed):
                  if not found.is_right(task, task.expected(case))), None,
             )  # fmt: skip
             yield Try(dress, used if first is None else stand_ins, outcomes, first)
-            if first is not None and (outcomes[first].died or outcomes[first].raised == "NotImplementedError"):
+            if first is not None and outcomes[first].is_final:
                 break
 
 
@@ -167,7 +184,7 @@ def _progress(tried):
 def _shrunk(task, case, tried, ask):
     """The smallest case that fails as this one does, and what came of it."""
     outcome = tried.outcomes[tried.first]
-    if outcome.died or outcome.grows or outcome.raised == "NotImplementedError":
+    if outcome.is_final or outcome.grows:
         return case, outcome
     case, outcome = _to_the_first_wrong_step(task, case, outcome)
     stop = time.monotonic() + SHRINKING
@@ -196,28 +213,34 @@ def _to_the_first_wrong_step(task, case, outcome):
     return short, Outcome(value=outcome.value[:n], sizes=(outcome.sizes or [])[:n])
 
 
-def diagnosis(task, case, outcome, others=()):
-    """The wrong turn that gives this very answer, and of several the one that explains most of the others; or None."""
-    best, most = None, -1
+def diagnosed_as(task, case, outcome, others=()):
+    """The wrong turn that gives this very answer: (case, outcome, turn or None).
+
+    A small case cannot always tell: of the turns that agree on it the one is taken that explains most of the wrong
+    answers among `others`, and a quarter of them at least. One that explains more, and more than half, though it does
+    not agree on this case, is shown on the first on which it does.
+
+    Parameters
+    ----------
+    task : Task
+    case : dict
+    outcome : Outcome
+    others : list of (case, Outcome)
+    """
+    wrong = [(each, found) for each, found in others if not found.is_right(task, task.expected(each))]
+    best, most, told_on = None, (0, False, 0), None
     for turn in TURNS[task.name]:
-        if not outcome.is_like(task, _by_turn(task, turn, case)):
+        agreed = [(each, found) for each, found in others if found.is_like(task, _by_turn(task, turn, each))]
+        told = [(each, found) for each, found in agreed if any(each is one for one, _ in wrong)]
+        here = outcome.is_like(task, _by_turn(task, turn, case))
+        if (4 if here else 2) * len(told) < len(wrong) or not (here or told):
             continue
-        explained = sum(found.is_like(task, _by_turn(task, turn, each)) for each, found in others)
-        if explained > most:
-            best, most = turn, explained
-    return best
-
-
-def _told_by_another(task, case, outcome, others):
-    """The first case that a wrong turn explains, if it explains most of what is wrong; else what was given."""
-    wrong = [
-        (each, found) for each, found in others if not found.died and not found.is_right(task, task.expected(each))
-    ]
-    for turn in TURNS[task.name]:
-        told = [(each, found) for each, found in wrong if found.is_like(task, _by_turn(task, turn, each))]
-        if 2 * len(told) > len(wrong):
-            return *_to_the_first_wrong_step(task, *told[0]), turn
-    return case, outcome, None
+        if (len(told), here, len(agreed)) > most:
+            best, most = turn, (len(told), here, len(agreed))
+            told_on = None if here else told[0]
+    if told_on is not None:
+        case, outcome = _to_the_first_wrong_step(task, *told_on)
+    return case, outcome, best
 
 
 def _by_turn(task, turn, case):

@@ -33,8 +33,8 @@ def check_source(sandbox, tasks=None, seed=0, hint=0, on_row=lambda rows: None):
     there = looked.there
     if there is None:  # it never came to its end
         there = {name: True for name in names if sandbox.source.defines(name)}
-    elif looked.stopped and looked.stopped["raised"] in ("SyntaxError", "IndentationError", "TabError"):
-        there = {name: True for name in TASKS if sandbox.source.defines(name)}
+    elif looked.stopped:
+        there = there | {name: True for name in TASKS if name not in there and sandbox.source.defines(name)}
     rows, passed = [], set()
     if tasks is not None:  # the parts of a task that was not asked for: are they right?
         needs = {need for name in names for need in TASKS[name].needs if there.get(need) and need not in names}

@@ -17,13 +17,15 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import NamedTuple
 
 from . import child, reference
 from .tasks import TASKS, dressed
 
-SECONDS = 10  # for all cases of a task
+SECONDS = 10  # for all cases of a task, once the process has started
+STARTING = 60  # before that
 MEMORY = 2 * 2**30
 FILE_SIZE = 16 * 2**20
 LARGEST_SOURCE = 2 * 2**20
@@ -155,11 +157,15 @@ def _run(folder, given, back, errors, seconds):
         stdin=given, stdout=back, stderr=errors, start_new_session=True,
     )  # fmt: skip
     try:
-        status = process.wait(seconds)
-    except subprocess.TimeoutExpired:
-        return f"no answer within {seconds:g} s"
+        stop, ready = time.monotonic() + STARTING, False
+        while (status := process.poll()) is None and time.monotonic() < stop:
+            if not ready and os.fstat(back.fileno()).st_size:  # a busy machine may take long to start it
+                stop, ready = time.monotonic() + seconds, True
+            time.sleep(0.01)
     finally:  # Ctrl-C too
         _end(process)
+    if status is None:
+        return f"no answer within {seconds if ready else STARTING:g} s"
     if status == 0:
         return None
     number = -status if status < 0 else status - 128
@@ -185,14 +191,18 @@ def _read_back(sent, nonce, n_cases, ended):
         if head != nonce:
             continue
         try:
-            item = json.loads(text)
-        except (ValueError, RecursionError):
+            item = dict(json.loads(text))
+            if "ready" in item:
+                continue
+            if "there" in item and there is None:
+                there = {str(name): found is True for name, found in item["there"].items()}
+                stopped = item["stopped"] and {key: item["stopped"][key] for key in ("raised", "error", "line")}
+                continue
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             break
-        if "ready" in item:
-            continue
-        if "there" in item and there is None:
-            there, stopped = item["there"], item["stopped"]
-        elif item.get("case") == len(found) < n_cases:
+        if there is None:
+            break
+        if item.get("case") == len(found) < n_cases:
             found.append(item)
         elif item.get("done") == n_cases == len(found):
             done = True
