@@ -19,6 +19,9 @@ import signal
 import sys
 import types
 
+if __name__ == "__main__":
+    sys.path += sys.argv[1:]  # where the checker found numpy: an isolated Python looks in fewer places
+
 import numpy as np
 
 LARGEST = 100_000  # numbers in an answer
@@ -241,7 +244,7 @@ def watch(folder, hidden):
     sys.addaudithook(hook)
 
 
-def alone():
+def alone(checker):
     """A network and processes of one's own, where the system grants them. Returns in the process that is to work."""
     if not sys.platform.startswith("linux"):
         return
@@ -250,8 +253,11 @@ def alone():
 
         user, uid, gid = 0x10000000, os.getuid(), os.getgid()
         libc = ctypes.CDLL(None, use_errno=True)
-        libc.prctl(1, signal.SIGKILL)  # end when the checker does, however that ends
-        if libc.unshare(user | 0x40000000 | 0x20000000) != 0:
+        granted = libc.unshare(user | 0x40000000 | 0x20000000) == 0  # a user, processes, a network
+        libc.prctl(1, signal.SIGKILL)  # end when the checker does, however that ends; unshare would undo it
+        if os.getppid() != checker:  # it has ended already
+            os._exit(1)
+        if not granted:
             return
         for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
             with contextlib.suppress(OSError), open(f"/proc/self/{name}", "w") as file:
@@ -293,7 +299,7 @@ def main():
         while data:
             data = data[write(back, data) :]
 
-    alone()
+    alone(request["checker"])
     sys.meta_path.insert(0, Finder())
     stand_ins = types.ModuleType("reference")
     if request["stand_ins"]:

@@ -21,6 +21,8 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from . import child, reference
 from .tasks import TASKS, dressed
 
@@ -30,6 +32,7 @@ MEMORY = 2 * 2**30
 FILE_SIZE = 16 * 2**20
 LARGEST_SOURCE = 2 * 2**20
 LARGEST_ANSWER = 64 * 2**20
+NUMPY = os.path.dirname(os.path.dirname(os.path.abspath(np.__file__)))
 
 
 class Source(NamedTuple):
@@ -118,7 +121,7 @@ class Sandbox:
         """
         nonce = secrets.token_hex(16)
         request = {
-            "nonce": nonce, "task": name, "file": self.source.name, "source": self.source.text,
+            "nonce": nonce, "checker": os.getpid(), "task": name, "file": self.source.name, "source": self.source.text,
             "notebook": self.source.notebook, "cases": [dressed(TASKS[name], case, dress) for case in cases],
             "stand_ins": list(stand_ins), "reference": _sources(name, stand_ins),
             "hidden": os.path.dirname(os.path.dirname(os.path.abspath(child.__file__))),
@@ -153,7 +156,7 @@ def _run(folder, given, back, errors, seconds):
     environment = {name: os.environ[name] for name in keep if name in os.environ}
     environment |= {"HOME": folder, "TMPDIR": folder, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
-        [sys.executable, "-I", "-B", os.path.abspath(child.__file__)], cwd=folder, env=environment,
+        [sys.executable, "-I", "-B", os.path.abspath(child.__file__), NUMPY], cwd=folder, env=environment,
         stdin=given, stdout=back, stderr=errors, start_new_session=True,
     )  # fmt: skip
     try:
@@ -169,7 +172,7 @@ def _run(folder, given, back, errors, seconds):
     if status == 0:
         return None
     number = -status if status < 0 else status - 128
-    if number in (signal.SIGKILL, getattr(signal, "SIGXCPU", None)):
+    if number in (9, getattr(signal, "SIGXCPU", None)):
         return f"the system ended it (signal {number}); too much time or memory?"
     return f"it ended the process (status {status})" if number <= 0 or number > 64 else f"it crashed (signal {number})"
 

@@ -1,5 +1,6 @@
 """`minisink check`: what it prints and writes, and its exit status."""
 
+import contextlib
 import json
 import os
 import re
@@ -206,7 +207,7 @@ def test_a_result_is_written_after_a_kill(run, student, kind, end):
 @pytest.mark.parametrize("kind", ["gradescope", "classroom50"])
 def test_a_result_is_there_when_the_checker_itself_is_killed(student, tmp_path, kind):
     """As by an autograder whose time is up: a whole file, with what was judged, and nobody left behind."""
-    student(RIGHT + "\ndef step(*args):\n    import time; time.sleep(77.125)\n")
+    student(RIGHT + "\ndef step(*args):\n    import time; time.sleep(77)\n")
     out = tmp_path / "out.json"
     argv = [
         sys.executable,
@@ -220,18 +221,32 @@ def test_a_result_is_there_when_the_checker_itself_is_killed(student, tmp_path, 
         f"--{kind}",
         str(out),
     ]
-    process = subprocess.Popen(argv, cwd=tmp_path, stdout=subprocess.DEVNULL)
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    process = subprocess.Popen(argv, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL)
     stop = time.monotonic() + 60
     while time.monotonic() < stop:
-        if out.exists() and json.loads(out.read_text())["score"] == 1:  # a whole file at any moment
-            break
+        if out.exists() and json.loads(out.read_text())["score"] == 1 and len(at_work_in(tmp_path)) > 1:
+            break  # and it was a whole file at any moment before
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.wait()
+    while at_work_in(tmp_path) and time.monotonic() < stop:
+        time.sleep(0.05)
+    assert at_work_in(tmp_path) == []
     found = json.loads(out.read_text())
     assert [test["score"] for test in found["tests"]] == [1, 0] and found["score"] == 1
     if kind == "gradescope":
         assert "not judged" in found["tests"][1]["output"]
+
+
+def at_work_in(folder):
+    """Processes whose current folder is a folder in this one; none where there is no /proc."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*/cwd"):
+        with contextlib.suppress(OSError):
+            if os.readlink(place).startswith(f"{folder}{os.sep}"):
+                found.append(place.parent.name)
+    return found
 
 
 # Template -------------------------------------------------------------------------------------------
