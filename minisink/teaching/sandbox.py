@@ -123,7 +123,7 @@ class Sandbox:
         request = {
             "nonce": nonce, "checker": os.getpid(), "task": name, "file": self.source.name, "source": self.source.text,
             "notebook": self.source.notebook, "cases": [dressed(TASKS[name], case, dress) for case in cases],
-            "stand_ins": list(stand_ins), "reference": _sources(name, stand_ins),
+            "stand_ins": list(stand_ins), "reference": _sources(stand_ins),
             "hidden": os.path.dirname(os.path.dirname(os.path.abspath(child.__file__))),
             "limits": {"seconds": self.seconds, "memory": MEMORY, "file_size": FILE_SIZE},
         }  # fmt: skip
@@ -142,9 +142,9 @@ class Sandbox:
         return _read_back(sent, nonce, len(cases), ended)
 
 
-def _sources(name, stand_ins):
-    """The reference's functions of these names, and what they call; never the one that is judged."""
-    wanted = [each for each in TASKS if each != name and any(each in (part, *TASKS[part].needs) for part in stand_ins)]
+def _sources(stand_ins):
+    """The reference's functions of these names, and what they call; so never the one that is judged."""
+    wanted = [each for each in TASKS if any(each in (part, *TASKS[part].needs) for part in stand_ins)]
     return "\n\n".join(
         ["import math", "import numpy as np", *(inspect.getsource(getattr(reference, x)) for x in wanted)]
     )

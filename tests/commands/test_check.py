@@ -136,7 +136,8 @@ def test_a_missing_file_is_no_success_in_any_format(run):
     assert status == 2 and "no such file" in err and json.loads(out)["score"] == 0
     assert {row["status"] for row in json.loads(out)["tasks"]} == {"missing"}
     assert run("no.py", "--gradescope", "results.json")[0] == 2
-    assert {test["status"] for test in json.loads(Path("results.json").read_text())["tests"]} == {"failed"}
+    tests = json.loads(Path("results.json").read_text())["tests"]
+    assert {test["status"] for test in tests} == {"failed"} and all("no such file" in test["output"] for test in tests)
     assert run("no.py", "--classroom50", "result.json")[0] == 2
     assert json.loads(Path("result.json").read_text())["score"] == 0
 
@@ -204,10 +205,14 @@ def test_a_result_is_written_after_a_kill(run, student, kind, end):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
-@pytest.mark.parametrize("kind", ["gradescope", "classroom50"])
-def test_a_result_is_there_when_the_checker_itself_is_killed(student, tmp_path, kind):
+@pytest.mark.parametrize(("kind", "judged"), [("gradescope", 1), ("classroom50", 1), ("gradescope", 0)])
+def test_a_result_is_there_when_the_checker_itself_is_killed(student, tmp_path, kind, judged):
     """As by an autograder whose time is up: a whole file, with what was judged, and nobody left behind."""
-    student(RIGHT + "\ndef step(*args):\n    import time; time.sleep(77)\n")
+    student(
+        RIGHT
+        + ("" if judged else "import time; time.sleep(77)\n")
+        + "\ndef step(*args):\n    import time; time.sleep(77)\n"
+    )
     out = tmp_path / "out.json"
     argv = [
         sys.executable,
@@ -225,7 +230,7 @@ def test_a_result_is_there_when_the_checker_itself_is_killed(student, tmp_path, 
     process = subprocess.Popen(argv, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL)
     stop = time.monotonic() + 60
     while time.monotonic() < stop:
-        if out.exists() and json.loads(out.read_text())["score"] == 1:  # a whole file at any moment
+        if out.exists() and json.loads(out.read_text())["score"] == judged:  # a whole file at any moment
             if at_work_in(tmp_path) or sys.platform != "linux":
                 break
         time.sleep(0.05)
@@ -236,7 +241,7 @@ def test_a_result_is_there_when_the_checker_itself_is_killed(student, tmp_path, 
         time.sleep(0.05)
     assert at_work_in(tmp_path) == []
     found = json.loads(out.read_text())
-    assert [test["score"] for test in found["tests"]] == [1, 0] and found["score"] == 1
+    assert [test["score"] for test in found["tests"]] == [judged, 0] and found["score"] == judged
     if kind == "gradescope":
         assert "not judged" in found["tests"][1]["output"]
 

@@ -24,7 +24,6 @@ def judged(name, function, seed=0, hint=0):
     return judge(name, ask, seed, hint, passed=TASKS)
 
 
-@pytest.mark.parametrize("seed", [0, 7])
 @pytest.mark.parametrize(
     ("task", "turn"), EVERY, ids=lambda value: getattr(value, "function", value) and str(value)[:40]
 )

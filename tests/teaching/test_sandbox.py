@@ -49,6 +49,7 @@ def test_the_reference_passes_as_a_file():
     with open(reference.__file__, encoding="utf-8") as file:
         rows = check(file.read())
     assert {row["status"] for row in rows.values()} == {"passed"}
+    assert not any("in place of yours" in row["message"] for row in rows.values())
 
 
 @pytest.mark.parametrize("style", styles.STYLES)
@@ -119,7 +120,7 @@ def test_a_wrong_turn_is_known_in_a_file_too(module):
 
 def test_a_right_function_in_the_wrong_dress_is_reported_where_it_came_farthest():
     """A file for lists whose mistake is small is not blamed for not taking arrays."""
-    text = "def positions_of(held, n_sinks, window):\n    return [t + 0 * len(held.copy() + [1]) for t in held]\n"
+    text = "def positions_of(held, n_sinks, window):\n    return [t + 0 * held.index(held[0]) for t in held]\n"
     row = check(text, "positions_of")["positions_of"]
     assert row["diagnosis"].startswith("original positions") and row["case"]["got"] == [1.0]
 
@@ -240,6 +241,12 @@ def survivors(*args):
 def test_a_forged_result_is_no_result(lines):
     """The pipe can be found; what goes through it are numbers, and those must be right."""
     assert survives(FORGER.format(lines=lines))["status"] == "failed"
+
+
+def test_noise_on_the_pipe_is_passed_over():
+    """Whatever is no answer of the child's does not harm a right one."""
+    noise = '\nimport os\nfor fd in range(3, 9):\n    try: os.write(fd, b\'{"case": 0, "value": 1}\\n\')\n    except OSError: pass\n'
+    assert survives(OK + noise)["status"] == "passed"
 
 
 def test_no_right_answer_is_in_the_child():

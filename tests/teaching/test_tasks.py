@@ -74,6 +74,8 @@ def test_what_is_retrieved_is_what_the_package_fetches():
         worth = [max(far[start : start + block]) for start in range(0, len(far), block)]
         best = sorted(range(len(worth)), key=lambda b: worth[b], reverse=True)[: case["k"]]
         assert set(TASKS["retrieve"].expected(case).astype(int).tolist()) == set(best)
+        apart = sorted(worth, reverse=True)[case["k"] - 1 : case["k"] + 1]
+        assert apart[0] - apart[-1] > 0.05 or len(apart) == 1  # no rounding decides
 
 
 @given(seed=SEEDS, name=st.sampled_from(sorted(TASKS)))
