@@ -15,7 +15,7 @@ import pytest
 from minisink.commands.check import EXAMPLE
 from minisink.commands.parser import main, make_parser
 from minisink.teaching import reference
-from minisink.teaching.tasks import TASKS
+from minisink.teaching.tasks import SIGNATURES, TASKS
 from minisink.teaching.wrong_turns import TURNS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -105,6 +105,25 @@ def test_a_file_behind_the_tasks_is_the_file(run, student):
 
 def test_the_example_parses():
     make_parser().parse_args(EXAMPLE.split()[1:])
+
+
+def test_the_page_shows_what_is_printed(run, student):
+    """docs/check.md: the report of a cache that keeps one too few, the tasks, and the numbers of the wrong turns."""
+    page = (ROOT / "docs" / "check.md").read_text(encoding="utf-8")
+    text = """
+def survivors(n_slots, n_sinks, window):
+    slots = list(range(n_slots))
+    if n_slots <= n_sinks + window:
+        return slots
+    return slots[:n_sinks] + slots[n_slots - (window - 1):]
+"""
+    out = run(student(text), "--task", "survivors")[1]
+    assert out.partition("0 of 1")[0] in page
+    for signature in SIGNATURES.values():
+        assert f"`{signature}`" in page
+    rows = dict(re.findall(r"^\| (\d+) \| .* \| (.*) \|$", page, re.M))
+    named = {(turn.number, task) for task, turns in TURNS.items() for turn in turns if turn.number}
+    assert {(int(number), task) for number, tasks in rows.items() for task in re.findall(r"`(\w+)`", tasks)} == named
 
 
 # JSON -----------------------------------------------------------------------------------------------

@@ -245,7 +245,14 @@ def test_a_forged_result_is_no_result(lines):
 
 def test_noise_on_the_pipe_is_passed_over():
     """Whatever is no answer of the child's does not harm a right one."""
-    noise = '\nimport os\nfor fd in range(3, 9):\n    try: os.write(fd, b\'{"case": 0, "value": 1}\\n\')\n    except OSError: pass\n'
+    noise = """
+import os
+for fd in range(3, 9):
+    try:
+        os.write(fd, b'{"case": 0, "value": 1}\\n')
+    except OSError:
+        pass
+"""
     assert survives(OK + noise)["status"] == "passed"
 
 
@@ -304,6 +311,7 @@ def test_a_notebook_is_read_as_its_definitions(tmp_path):
     """Magics, plots, failing cells and minisink itself do not keep a function from being found; the last one counts."""
     path = notebook(
         tmp_path, "%matplotlib inline\n!ls\nimport minisink\nmodel = minisink.load('novels')\n", "%%time\n1 / 0",
+        "while True: pass",
         ["def survivors(n_slots, n_sinks, window):\n", "    return []\n"], OK + "\nassert False\n", "survivors(3, 1, 1",
     )  # fmt: skip
     source = read(path)

@@ -66,7 +66,7 @@ def test_a_step_is_the_package_s_streaming_cache():
 
 def test_what_is_retrieved_is_what_the_package_fetches():
     """The book's rule: best key of a block, stored keys `window` places back."""
-    for case in cases("retrieve"):
+    for case in [case for seed in range(3) for case in cases("retrieve", seed)]:
         q, keys, block = case["q"], case["keys"], case["block"]
         rates = by_the_book.frequencies(len(q), case["theta"])
         far = [by_the_book.dot(by_the_book.rotate(q, 10 + case["window"], rates), by_the_book.rotate(key, 10, rates))

@@ -23,6 +23,11 @@ def from_one(token_index, n_sinks, window):
     return [slot + 1 for slot in range(len(token_index))]
 
 
+def backwards(token_index, n_sinks, window):
+    """How far back each token is."""
+    return list(range(len(token_index)))[::-1]
+
+
 def window_from_zero(token_index, n_sinks, window):
     """The window begins again at zero."""
     return [slot if slot < n_sinks else slot - n_sinks for slot in range(len(token_index))]
@@ -44,6 +49,7 @@ TURNS = (
          SHIFT, all_at_the_end),
     Turn("the newest is not shifted with the rest", 3, "ports that shift stored keys only", SHIFT, newest_not_shifted),
     Turn("positions begin at one", None, "", SLOT, from_one),
+    Turn("distances instead of positions", None, "", SLOT, backwards),
     Turn("the window is numbered from zero again", None, "", SLOT, window_from_zero),
     Turn("the place in a ring, not the order", None, "", SLOT, modulo),
 )  # fmt: skip

@@ -40,6 +40,13 @@ def slows_twice(x, positions, theta):
     return np.concatenate((a * np.cos(angles) - b * np.sin(angles), b * np.cos(angles) + a * np.sin(angles)), axis=1)
 
 
+def speeds_up(x, positions, theta):
+    """theta ** (+2 j / D): later pairs turn ever faster."""
+    angles, half = _angles(x, positions, theta, -2.0), x.shape[1] // 2
+    a, b = x[:, :half], x[:, half:]
+    return np.concatenate((a * np.cos(angles) - b * np.sin(angles), b * np.cos(angles) + a * np.sin(angles)), axis=1)
+
+
 def one_speed(x, positions, theta):
     """Every pair by the same angle."""
     angles, half = np.asarray(positions)[:, None] * np.ones(x.shape[1] // 2), x.shape[1] // 2
@@ -76,6 +83,7 @@ TURNS = (
     Turn("it rotates backwards", None, "", SIGN, turns_backwards),
     Turn("the frequencies lack the 2", None, "", RATE, slows_too_little),
     Turn("the frequencies fall twice as fast", None, "", RATE, slows_twice),
+    Turn("later pairs turn faster, not slower", None, "", RATE, speeds_up),
     Turn("all pairs turn at one speed", None, "", RATE, one_speed),
     Turn("the positions are not used", None, "", GIVEN, numbers_rows_itself),
     Turn("the first half is overwritten too early", None, "", OLD, drops_the_cross_term),

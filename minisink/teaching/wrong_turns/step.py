@@ -76,6 +76,30 @@ def minus_zero(state, q, k, v, n_sinks, window, theta):
     return _by_slot(q, held, theta), (held, t)
 
 
+def minus_zero_from_the_start(state, q, k, v, n_sinks, window, theta):
+    """The same, where all of them includes the sinks a second time."""
+    held, t = _next(state, k, v)
+    if len(held) > n_sinks + window:
+        held = held[:n_sinks] + held[:-1][-(window - 1) :] + held[-1:]
+    return _by_slot(q, held, theta), (held, t)
+
+
+def overlapping(state, q, k, v, n_sinks, window, theta):
+    """Sinks and window put together without asking whether they overlap."""
+    held, t = _next(state, k, v)
+    held = held[:n_sinks] + held[-window:]
+    return _by_slot(q, held, theta), (held, t)
+
+
+def blind_to_itself(state, q, k, v, n_sinks, window, theta):
+    """The query sees what was there before it, and not its own key."""
+    held, t = _next(state, k, v)
+    held = _trim(held, n_sinks, window)
+    keys = [_rotate(key, slot, theta) for slot, (_, key, _) in enumerate(held[:-1])]
+    out = _mix(_rotate(q, len(held) - 1, theta), keys, [value for _, _, value in held[:-1]]) if keys else 0.0 * v
+    return out, (held, t)
+
+
 def without_sinks(state, q, k, v, n_sinks, window, theta):
     """The last n_sinks + window: window attention."""
     held, t = _next(state, k, v)
@@ -228,6 +252,10 @@ NOTHING = ("Who has left?", "A loss that eviction does not change was measured w
 MEMORY = ("How large is your state after a thousand tokens?", "What is not attended to any more is still there.",
           "Put what survives into the state you return, not what you started from.")  # fmt: skip
 ZERO = ("What is held[-0:]?", "Try a window of one.", "[-0:] is [0:], everything; slice from len - n instead.")
+TWICE = ("What is held after one token, with one sink and a window of two?", "Sinks and window overlap at first.",
+         "While n_sinks + window or fewer are held, all stay, each once.")  # fmt: skip
+OWN = ("Which keys does the first token see?", "The current token counts: it sees itself.",
+       "Append the new key and value first, then attend to all that is held.")  # fmt: skip
 SINKS = ("Where is the first token?", "The first n_sinks stay for good, beside the window.",
          "Evict at index n_sinks, not at index 0.")  # fmt: skip
 SLOT0 = ("What do your weights add up to over the tokens that are there?", "A slot of zeros has a score too: zero.",
@@ -257,6 +285,9 @@ TURNS = (
     Turn("nothing is evicted", 19, "a report that took unchanged perplexity for success", NOTHING, evicts_nothing),
     Turn("attention is cropped, memory is not", 18, "ports", MEMORY, attends_to_a_crop),
     Turn("[-0:] keeps everything", 5, "slices with a computed length", ZERO, minus_zero),
+    Turn("[-0:] keeps everything", 5, "slices with a computed length", ZERO, minus_zero_from_the_start),
+    Turn("sinks are kept twice while the cache is not full", None, "", TWICE, overlapping),
+    Turn("the query does not see its own key", None, "", OWN, blind_to_itself),
     Turn("no sinks: the last n_sinks + window", None, "", SINKS, without_sinks),
     Turn("no sinks: the window alone", None, "", SINKS, window_alone),
     Turn("one more slot, of zeros", 2, "a decode loop that started a slot late", SLOT0, a_slot_of_zeros),

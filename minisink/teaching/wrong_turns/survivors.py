@@ -25,6 +25,25 @@ def minus_zero(n_slots, n_sinks, window):
     return slots[:n_sinks] + old[-(window - 1) :] + newest
 
 
+def minus_zero_from_the_start(n_slots, n_sinks, window):
+    """The same, where all of them includes the sinks a second time."""
+    slots = list(range(n_slots))
+    if n_slots <= n_sinks + window:
+        return slots
+    return slots[:n_sinks] + slots[:-1][-(window - 1) :] + slots[-1:]
+
+
+def overlapping(n_slots, n_sinks, window):
+    """Sinks and window put together without asking whether they overlap."""
+    slots = list(range(n_slots))
+    return slots[:n_sinks] + slots[-window:]
+
+
+def who_leaves(n_slots, n_sinks, window):
+    """The slots that are evicted."""
+    return list(range(n_sinks, n_slots - window))
+
+
 def one_at_a_time(n_slots, n_sinks, window):
     """One token leaves, however many came: a chunk overshoots the window."""
     slots = list(range(n_slots))
@@ -63,6 +82,8 @@ def the_first_ones(n_slots, n_sinks, window):
 COUNT = ("How many keys may a query see?", "The current token counts.",
          "n_sinks + window keys at most, and the newest is one of the window.")  # fmt: skip
 ZERO = ("What is slots[-0:]?", "Try a window of one.", "[-0:] is [0:], everything; slice from len - n instead.")
+TWICE = ("What is kept of two slots, with one sink and a window of two?", "Sinks and window overlap at first.",
+         "While n_sinks + window or fewer are held, all stay, each once.")  # fmt: skip
 MANY = ("How many must leave?", "A chunk may bring more than one token at once.",
         "As many leave as are too many, not one.")  # fmt: skip
 NOTHING = ("Who has left?", "With more than n_sinks + window slots somebody must.",
@@ -75,6 +96,9 @@ TURNS = (
     Turn("one too few: the newest is counted twice", 12, "caches that evict before the newcomer is in", COUNT,
          one_too_few),
     Turn("[-0:] keeps everything", 5, "slices with a computed length", ZERO, minus_zero),
+    Turn("[-0:] keeps everything", 5, "slices with a computed length", ZERO, minus_zero_from_the_start),
+    Turn("sinks are kept twice while the cache is not full", None, "", TWICE, overlapping),
+    Turn("the slots that leave, not those that stay", None, "", SINKS, who_leaves),
     Turn("a chunk overshoots the window: only one token is evicted", 15, "prompts longer than the window", MANY,
          one_at_a_time),
     Turn("nothing is evicted", 19, "a report that took unchanged perplexity for success", NOTHING, everything),

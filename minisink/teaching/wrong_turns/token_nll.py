@@ -31,6 +31,11 @@ def mean(logits, ids):
     return (-_log_softmax(logits)[np.arange(len(ids) - 1), ids[1:]]).mean()
 
 
+def total(logits, ids):
+    """The sum over the whole text."""
+    return (-_log_softmax(logits)[np.arange(len(ids) - 1), ids[1:]]).sum()
+
+
 def bits(logits, ids):
     """The logarithm to the base of two."""
     return -_log_softmax(logits)[np.arange(len(ids) - 1), ids[1:]] / np.log(2.0)
@@ -86,6 +91,7 @@ TURNS = (
     Turn("shifted the other way", None, "", NEXT, shifted_the_other_way),
     Turn("a loss for each of the T tokens", None, "", NEXT, last_token_too),
     Turn("the mean instead of a loss a token", None, "", EACH, mean),
+    Turn("the sum instead of a loss a token", None, "", EACH, total),
     Turn("bits instead of nats", None, "", UNIT, bits),
     Turn("the sign is missing", None, "", SIGN, positive),
     Turn("logits without the softmax", None, "", NORM, raw_logits),
