@@ -129,7 +129,10 @@ def _word_row(case, got, expected):
 def _word_attend(case, got, expected):
     row = int(np.argmin(right_rows(got, expected)))
     seen = np.flatnonzero(case["visible"][row]).tolist()
-    return f"query {row} sees keys {seen}; you gave it {show(got[row])}; expected {show(expected[row])}"
+    return (
+        f"query {row} sees keys {seen}{_given(case, 'q', 'k', 'v')}; you gave it {show(got[row])}; expected "
+        f"{show(expected[row])}"
+    )
 
 
 def _word_rotate(case, got, expected):
@@ -181,9 +184,16 @@ def _word_nll(case, got, expected):
 def _word_retrieve(case, got, expected):
     n, block = len(case["keys"]), case["block"]
     return (
-        f"of {count(n, 'key')} in blocks of {block}, {case['window']} back, the best {case['k']} for this query: your "
-        f"choice is {whole(got)}; expected {whole(expected)}"
+        f"of {count(n, 'key')} in blocks of {block}, {case['window']} back, theta {show(case['theta'])}, the best "
+        f"{case['k']} for this query{_given(case, 'q', 'keys')}: you chose {whole(got)}; expected {whole(expected)}"
     )
+
+
+def _given(case, *names):
+    """The arguments themselves, where they are few."""
+    if sum(case[name].size for name in names) > 16:
+        return ""
+    return "".join(f", {name} = {show(case[name])}" for name in names)
 
 
 # Cases ----------------------------------------------------------------------------------------------
@@ -392,9 +402,17 @@ def simpler(task, case):
             yield case | fewer | {"token_index": np.array(reference.survivors(last + 1, **fewer))}
     for name, x in case.items():
         if isinstance(x, np.ndarray) and x.dtype == np.float64 and not (name == "v" and _identity(np.atleast_2d(x))):
-            for plain in (np.zeros_like(x), np.round(x), np.round(x, 1)):
+            for plain in (np.zeros_like(x), np.sign(x), np.round(x), np.round(x, 1)):
                 if not np.array_equal(plain, x):
                     yield case | {name: plain}
+            for place in zip(*np.nonzero(x), strict=True) if 1 < np.count_nonzero(x) <= 6 else ():
+                thinner = x.copy()
+                thinner[place] = 0.0
+                yield case | {name: thinner}
+        elif name == "positions":
+            for places in (np.minimum(x, 1), x // 2):
+                if not np.array_equal(places, x):
+                    yield case | {name: places}
 
 
 def _without(task, case, letter, i):
