@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from .child import answer
-from .tasks import TASKS, as_plain, cases_of, count, dressed, equal, right_rows, same, show, simpler
+from .compare import equal, right_rows
+from .tasks import TASKS, as_plain, cases_of, dressed, same, simpler
+from .words import count, show
 from .wrong_turns import TURNS
 
 SHRINKING = 10  # seconds at most

@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 import minisink
 from minisink import by_the_book, cache, ops, positions
 from minisink.teaching import reference
-from minisink.teaching.tasks import TASKS, TOLERANCE, as_plain, cases_of, dressed, equal, same, show, simpler
+from minisink.teaching.compare import TOLERANCE, equal
+from minisink.teaching.tasks import TASKS, as_plain, cases_of, dressed, same, simpler
+from minisink.teaching.words import show
 
 SEEDS = st.integers(0, 10_000)
 
