@@ -31,7 +31,7 @@ class Unusable(ValueError):
     """An answer that is no numbers."""
 
 
-UNITS = {"softmax", "softmax1", "attend", "rotate", "survivors", "positions_of", "step", "token_nll", "retrieve"}
+NAMES = {"softmax", "softmax1", "attend", "rotate", "survivors", "positions_of", "step", "token_nll", "retrieve"}
 
 
 def decode(value):
@@ -309,7 +309,7 @@ def main():
     send({"ready": True})
     os.dup2(nothing, 2)
     names, raised = load(request["source"], file, request["notebook"])
-    there = {task: callable(names[task]) for task in sorted(UNITS) if task in names}
+    there = {task: callable(names[task]) for task in sorted(NAMES) if task in names}
     send({"there": there, "stopped": raised})
     names.update((task, getattr(stand_ins, task)) for task in request["stand_ins"])
     for i, args in enumerate(request["cases"]):

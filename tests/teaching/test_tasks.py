@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 
 import minisink
 from minisink import by_the_book, cache, ops, positions
-from minisink.teaching import reference
+from minisink.teaching import child, reference
 from minisink.teaching.compare import TOLERANCE, equal
 from minisink.teaching.tasks import TASKS, as_plain, cases_of, dressed, same, simpler
+from minisink.teaching.template import LOOPS
 from minisink.teaching.words import show
 
 SEEDS = st.integers(0, 10_000)
@@ -125,6 +126,11 @@ def test_a_case_is_dressed_in_arrays_lists_and_heads():
     assert shapes["arrays"] == shapes["lists"] == [(T, D), (S, D), (S, D), (T, S)]
     assert shapes["a head"] == [(T, 1, D), (S, 1, D), (S, 1, D), (T, S)]
     assert shapes["heads first"] == [(1, T, D), (1, S, D), (1, S, D), (T, S)]
+
+
+def test_the_child_and_the_template_know_the_same_tasks():
+    """The child imports nothing of the package, so it has the names twice."""
+    assert set(child.NAMES) == set(LOOPS) == set(TASKS)
 
 
 def test_numbers_are_shown_short():

@@ -15,6 +15,12 @@ def sees_all(q, k, v, visible):
     return _softmax(q @ k.T / np.sqrt(q.shape[1])) @ v
 
 
+def a_mask_of_its_own(q, k, v, visible):
+    """Causal from the first key on, whatever may be seen."""
+    causal = np.tril(np.ones((len(q), len(k)), bool))
+    return _softmax(np.where(causal, q @ k.T / np.sqrt(q.shape[1]), -np.inf)) @ v
+
+
 def masks_after_softmax(q, k, v, visible):
     """Masked weights are set to zero, and the others stay as small as they were."""
     return (_softmax(q @ k.T / np.sqrt(q.shape[1])) * visible) @ v
@@ -65,6 +71,7 @@ AXIS = ("Whose weights add up to one?", "Each query has its own softmax.", "The 
 TURNS = (
     Turn("the mask is ignored: it sees its own future", 4, "chunks of a prompt in several ports", MASK, sees_all),
     Turn("masked after the softmax, not renormalised", 20, "teaching notebooks", BEFORE, masks_after_softmax),
+    Turn("a causal mask of its own, not the one that is given", None, "", MASK, a_mask_of_its_own),
     Turn("a masked score is zero, not minus infinity", None, "", MASK, masks_with_zero),
     Turn("the mask is upside down", None, "", MASK, masks_the_others),
     Turn("scores are not divided by sqrt(D)", None, "", SCALE, does_not_scale),
