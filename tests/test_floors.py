@@ -26,6 +26,7 @@ WINGS = [
     "training",
     "experiments",
     "chat",
+    "teaching",
     "commands",
 ]  # each may use those before it
 EXCEPTIONS = {"model": {"hf"}, "loss": {"fast"}, "generation": {"fast"}, "snapshot": {"fast"}}

@@ -11,6 +11,7 @@ from ..system.terminal import wrap
 from . import (
     bench,
     chat,
+    check,
     demo,
     generate,
     info,
@@ -30,6 +31,7 @@ COMMANDS = {
     "inspect": inspect,
     "bench": bench,
     "info": info,
+    "check": check,
 }
 FAMILIES: dict = {
     "reproduce": (

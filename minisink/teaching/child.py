@@ -1,0 +1,325 @@
+"""The other side of the checker: a process that runs a student's file, and returns what its functions answer.
+
+It is started as a script, apart from the package (``python -I child.py``), reads one request from standard input and
+writes a line of JSON an answer to what was standard output; the student's code finds both shut. It judges nothing and
+knows no right answer: whatever a file does in here, it can only send numbers. `answer` is also what a live function in
+a notebook is asked with.
+
+What keeps a file in its place: a folder of its own, limits on time, memory and files, no processes, no network (a
+network namespace of its own where the system grants one, and an audit hook everywhere), and the end of it all when the
+parent says so.
+"""
+
+import contextlib
+import importlib.machinery
+import json
+import math
+import os
+import signal
+import sys
+import types
+
+if __name__ == "__main__":
+    sys.path += sys.argv[1:]  # where the checker found numpy: an isolated Python looks in fewer places
+
+import numpy as np
+
+LARGEST = 100_000  # numbers in an answer
+
+
+class Unusable(ValueError):
+    """An answer that is no numbers."""
+
+
+NAMES = {"softmax", "softmax1", "attend", "rotate", "survivors", "positions_of", "step", "token_nll", "retrieve"}
+
+
+def decode(value):
+    """An argument as a function gets it: a fresh array, a list or a number."""
+    if isinstance(value, dict):
+        return np.array(value["array"], value["dtype"]).reshape(value["shape"])
+    return value
+
+
+def encode(value):
+    """An answer as numbers: (shape, kind, numbers)."""
+    if value is None:
+        raise Unusable("it returned None; is a return missing?")
+    try:
+        if not hasattr(value, "__array__") and not isinstance(value, (int, float, complex, str, bytes, dict)):
+            value = list(value)  # a generator, a range, a set
+        array = np.asarray(value)
+        if array.dtype.kind == "O":
+            array = np.array(array.tolist(), np.float64)
+    except (TypeError, ValueError) as error:
+        raise Unusable(f"it returned {type(value).__name__}, which is no array of numbers ({error})") from None
+    if array.dtype.kind not in "biuf":
+        raise Unusable(f"it returned {type(value).__name__} of {array.dtype}; numbers are needed")
+    if array.size > LARGEST:
+        raise Unusable(f"it returned {array.size} numbers; {LARGEST} is the most that is looked at")
+    kind = "b" if array.dtype.kind == "b" else "f"
+    return list(array.shape), kind, array.astype(np.float64).ravel().tolist()
+
+
+def answer(name, function, args, file=None):
+    """What one call gives, as JSON can hold it: ``value``, or ``raised``, ``error`` and ``line``."""
+    if name == "step":
+        return _stream(function, args, file)
+    try:
+        return {"value": encode(function(*map(decode, args)))}
+    except BaseException as error:
+        return _raised(error, file)
+
+
+def _stream(function, args, file):
+    """All steps of a text: the outputs so far, and how many numbers the state held after each."""
+    (q, k, v), rest = map(decode, args[:3]), args[3:]
+    state, outs, sizes, found = None, [], [], {}
+    try:
+        for t in range(len(q)):
+            pair = function(state, _fresh(q[t]), _fresh(k[t]), _fresh(v[t]), *rest)
+            if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+                raise Unusable(f"it returned {type(pair).__name__}; a pair is needed, (out, state)")
+            out, state = pair
+            outs.append(encode(out))
+            sizes.append(numbers_in(state))
+    except BaseException as error:
+        found = _raised(error, file)
+    return found | {"outs": outs, "sizes": sizes}
+
+
+def _fresh(x):
+    return x.copy() if hasattr(x, "copy") else x
+
+
+def _raised(error, file):
+    lines, trace = [], error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == file:
+            lines.append(trace.tb_lineno)
+        trace = trace.tb_next
+    try:
+        text = str(error)
+    except BaseException:
+        text = ""
+    return {"raised": type(error).__name__, "error": text[:300], "line": lines[-1] if lines else None}
+
+
+def numbers_in(state):
+    """How many numbers a state holds, whatever it is made of."""
+    seen, todo, total = set(), [state], 0
+    while todo and len(seen) < LARGEST:
+        item = todo.pop()
+        if isinstance(item, (int, float, np.generic)):
+            total += 1
+            continue
+        if id(item) in seen:
+            continue
+        seen.add(id(item))
+        if isinstance(item, np.ndarray):
+            total += item.size
+        elif isinstance(item, dict):
+            todo += item.values()
+        elif isinstance(item, (list, tuple, set, frozenset)) or type(item).__name__ == "deque":
+            todo += item
+        elif not isinstance(item, (str, bytes, type, types.ModuleType)):
+            size = getattr(item, "size", None)
+            total += size if isinstance(size, int) else 0
+            todo += getattr(item, "__dict__", {}).values()
+            todo += [getattr(item, slot, 0) for slot in getattr(type(item), "__slots__", ()) or () if slot != "size"]
+            todo += [cell.cell_contents for cell in getattr(item, "__closure__", None) or ()]
+    return total
+
+
+# The file -------------------------------------------------------------------------------------------
+
+
+def load(source, file, notebook):
+    """Run a file, or a notebook's definitions: (its names, what was raised or None)."""
+    module = types.ModuleType("student")
+    module.__file__ = file
+    sys.modules["student"] = module  # dataclasses look for it
+    raised = None
+    try:
+        if not notebook:
+            exec(compile(source, file, "exec", dont_inherit=True), module.__dict__)
+    except BaseException as error:
+        raised = _raised(error, file)
+        if isinstance(error, SyntaxError):
+            raised |= {"line": error.lineno, "error": error.msg}
+    for cell in source if notebook else ():
+        raised = _cell(cell, file, module) or raised
+    return module.__dict__, raised
+
+
+def _cell(cell, file, module):
+    """The definitions of a notebook's cell, one after the other; what fails is passed over, and what it raised."""
+    import ast
+
+    keep = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign)
+    raised = None
+    try:
+        statements = ast.parse(cell, file).body
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        return _raised(error, file) | {"line": None}
+    for statement in statements:
+        if isinstance(statement, keep):
+            try:
+                exec(compile(ast.Module([statement], []), file, "exec", dont_inherit=True), module.__dict__)
+            except BaseException as error:
+                raised = _raised(error, file) | {"line": None}
+    return raised
+
+
+class Own:
+    """Stands for anything of minisink in a student's file: it may be imported, and does nothing."""
+
+    def __init__(self, name):
+        self._name = name
+
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return Own(f"{self._name}.{name}")
+
+    def __call__(self, *args, **options):
+        """Refuse."""
+        raise PermissionError(f"{self._name} is minisink's own; the task is to write it yourself")
+
+
+class Finder:
+    """Finds `Own` wherever minisink is imported."""
+
+    def find_spec(self, name, path=None, target=None):
+        """A module of nothing, for minisink and what is in it."""
+        if name.partition(".")[0] == "minisink":
+            return importlib.machinery.ModuleSpec(name, self, is_package=True)  # type: ignore[arg-type]
+        return None
+
+    def create_module(self, spec):
+        """An empty one that answers to every name."""
+        module = types.ModuleType(spec.name)
+        module.__dict__["__getattr__"] = Own(spec.name).__getattr__
+        return module
+
+    def exec_module(self, module):
+        """Nothing to run."""
+
+
+# Its place ------------------------------------------------------------------------------------------
+
+NO_PROCESS = ("os.fork", "os.posix_spawn", "os.spawn", "os.system", "os.exec", "subprocess.Popen", "pty.spawn",
+              "os.kill", "os.startfile", "signal.pthread_kill")  # fmt: skip
+NO_NETWORK = ("socket.connect", "socket.bind", "socket.sendto", "socket.sendmsg", "socket.getaddrinfo",
+              "socket.gethostby")  # fmt: skip
+CHANGES = ("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.chmod", "os.chown", "os.truncate", "os.link",
+           "os.symlink", "os.utime", "shutil.rmtree", "shutil.move", "sqlite3.connect")  # fmt: skip
+WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+
+
+def watch(folder, hidden):
+    """Refuse processes, the network, files outside the folder, and a look at what is hidden, from here on."""
+    realpath, fsdecode, sep, nothing = os.path.realpath, os.fsdecode, os.sep, os.devnull
+    inside, hidden = realpath(folder), realpath(hidden)
+
+    def check(path, reads=False):
+        if isinstance(path, (str, bytes)):
+            place = realpath(fsdecode(path))
+            if reads and (place + sep).startswith(hidden + sep):
+                raise PermissionError(f"{place}: minisink's own; the task is to write it yourself")
+            if not reads and not (place + sep).startswith(inside + sep) and place != nothing:
+                raise PermissionError(f"{place}: a checked file writes to its own folder only")
+
+    def hook(event, args):
+        if event == "open":
+            check(args[0], reads=not (isinstance(args[2], int) and args[2] & WRITES))
+        elif event.startswith(NO_PROCESS):
+            raise PermissionError(f"{event}: a checked file starts and stops no processes")
+        elif event.startswith(NO_NETWORK):
+            raise PermissionError(f"{event}: a checked file has no network")
+        elif event.startswith(CHANGES):
+            for path in args:
+                check(path)
+
+    sys.addaudithook(hook)
+
+
+def alone(checker):
+    """A network and processes of one's own, where the system grants them. Returns in the process that is to work."""
+    if not sys.platform.startswith("linux"):
+        return
+    try:
+        import ctypes
+
+        user, uid, gid = 0x10000000, os.getuid(), os.getgid()
+        libc = ctypes.CDLL(None, use_errno=True)
+        granted = libc.unshare(user | 0x40000000 | 0x20000000) == 0  # a user, processes, a network
+        libc.prctl(1, signal.SIGKILL)  # end when the checker does, however that ends; unshare would undo it
+        if os.getppid() != checker:  # it has ended already
+            os._exit(1)
+        if not granted:
+            return
+        for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
+            with contextlib.suppress(OSError), open(f"/proc/self/{name}", "w") as file:
+                file.write(text)
+        worker = os.fork()  # the first in its namespace: when it ends, all that it started ends
+    except (ImportError, OSError, AttributeError, TypeError):
+        return
+    if worker == 0:
+        libc.prctl(1, signal.SIGKILL)
+        return
+    _, status = os.waitpid(worker, 0)
+    os._exit(128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status))
+
+
+def limit(seconds, memory, file_size):
+    """Soft and hard limits on processor time, memory, files and processes; what the system has not is passed over."""
+    try:
+        import resource
+    except ImportError:
+        return
+    wanted = {"CPU": math.ceil(seconds) + 1, "AS": memory, "FSIZE": file_size, "CORE": 0, "NPROC": 0, "MEMLOCK": 0}
+    for name, most in wanted.items():
+        with contextlib.suppress(AttributeError, ValueError, OSError):
+            resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (most, most))
+
+
+def main():
+    """Answer one request."""
+    request = json.loads(sys.stdin.buffer.read())
+    back = os.dup(1)
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1):
+        os.dup2(nothing, stream)
+    dumps, write, leave = json.dumps, os.write, os._exit
+    nonce, name, file = request["nonce"], request["task"], request["file"]
+
+    def send(found):
+        data = f"{nonce} {dumps(found)}\n".encode()
+        while data:
+            data = data[write(back, data) :]
+
+    alone(request["checker"])
+    sys.meta_path.insert(0, Finder())
+    stand_ins = types.ModuleType("reference")
+    if request["stand_ins"]:
+        exec(request["reference"], stand_ins.__dict__)
+    limit(**request["limits"])
+    watch(os.getcwd(), request["hidden"])
+    send({"ready": True})
+    os.dup2(nothing, 2)
+    names, raised = load(request["source"], file, request["notebook"])
+    there = {task: callable(names[task]) for task in sorted(NAMES) if task in names}
+    send({"there": there, "stopped": raised})
+    names.update((task, getattr(stand_ins, task)) for task in request["stand_ins"])
+    for i, args in enumerate(request["cases"]):
+        found = answer(name, names.get(name), args, file) | {"case": i}
+        send(found)
+        if found.get("raised") == "MemoryError":
+            leave(1)
+    send({"done": len(request["cases"])})
+    leave(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,289 @@
+"""Holds answers against the reference, finds the smallest case that fails, and names the wrong turn behind it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from .child import answer
+from .compare import equal, right_rows
+from .tasks import TASKS, as_plain, cases_of, dressed, same, simpler
+from .words import count, show
+from .wrong_turns import TURNS
+
+SHRINKING = 10  # seconds at most
+GROWTH = 1.4  # of a state between the middle and the end of a long text
+POINTS = 1
+
+
+@dataclass
+class Outcome:
+    """What came of one case."""
+
+    value: np.ndarray | None = None
+    raised: str | None = None
+    error: str = ""
+    line: int | None = None
+    sizes: list | None = None  # numbers in the state after each step
+    died: str | None = None
+
+    @property
+    def grows(self):
+        """Whether the state holds ever more, long after the cache is full."""
+        sizes = self.sizes or []
+        half = len(sizes) // 2
+        return len(sizes) >= 40 and sizes[half] > 0 and sizes[-1] > GROWTH * sizes[half]
+
+    @property
+    def is_final(self):
+        """Whether another try would be a waste."""
+        return bool(self.died) or self.raised in ("NotImplementedError", "MemoryError")
+
+    def is_right(self, task, expected):
+        """Whether it is what the reference says."""
+        return self.raised is None and equal(self.value, expected, task.kind) and not self.grows
+
+    def is_like(self, task, other):
+        """Whether two wrong outcomes are one."""
+        if self.died or other.died or self.raised != other.raised or self.grows != other.grows:
+            return False
+        return self.value is other.value is None or (
+            self.value is not None and other.value is not None and equal(self.value, other.value, task.kind)
+        )
+
+
+def outcome_of(task, case, raw):
+    """Read what `child.answer` gave; anything unreadable is a wrong answer."""
+    try:
+        raised, line = raw.get("raised"), raw.get("line")
+        found = Outcome(raised=None if raised is None else str(raised), error=str(raw.get("error", "")))
+        found.line = line if isinstance(line, int) else None
+        if task.name == "step":
+            outs = [_array(out) for out in raw["outs"]]
+            found.value = np.array([out.reshape(-1) for out in outs]) if outs else None
+            found.sizes = [int(size) for size in raw["sizes"]]
+        elif found.raised is None:
+            found.value = _array(raw["value"])
+            if task.kind != "numbers" and raw["value"][1] == "b" and found.value.shape == (case.get("n_slots"),):
+                found.value = np.flatnonzero(found.value).astype(np.float64)  # a mask says the same
+            if task.name == "retrieve":
+                found.value = _blocks(case, found.value)
+        return found
+    except (KeyError, TypeError, ValueError, IndexError, OverflowError):
+        return Outcome(raised="Unreadable", error="its answers are not of one shape")
+
+
+def _blocks(case, numbers):
+    """Numbers of blocks; or of all the keys in them, which says the same."""
+    n_keys, block = len(case["keys"]), case["block"]
+    whole = np.sort(numbers.reshape(-1))
+    if whole.size and (whole.size > case["k"] or whole[-1] >= -(-n_keys // block)):
+        blocks = np.unique(whole // block)
+        members = [i for i in range(n_keys) if i // block in blocks]
+        if np.array_equal(members, whole):
+            return blocks
+    return numbers
+
+
+def _array(encoded):
+    shape, _, numbers = encoded
+    return np.array(numbers, np.float64).reshape(shape)
+
+
+# One task -------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Try:
+    """One way to call a function: how its arguments are dressed, and what stands in for its other parts."""
+
+    dress: str
+    stand_ins: tuple
+    outcomes: list
+    first: int | None  # that is wrong
+    died: str | None = None
+
+
+def judge(name, ask, seed=0, hint=0, *, given=(), passed=()):
+    """Judge one task.
+
+    Parameters
+    ----------
+    name : str
+    ask : callable
+        ``ask(name, cases, dress, stand_ins) -> Answers``.
+    seed : int
+        Of the cases.
+    hint : int
+        How many hints are given, 0 to 3.
+    given, passed : collections of str
+        Tasks that the file defines, and those of them that were right: the others are taken from the reference.
+
+    Returns
+    -------
+    dict
+        As in ``minisink check --json``.
+    """
+    task = TASKS[name]
+    cases = cases_of(task, seed)
+    best: Try | None = None
+    for tried in _tries(task, cases, ask, given, passed):
+        if tried.first is None:
+            note = f"; with the checker's {', '.join(tried.stand_ins)} in place of yours" if tried.stand_ins else ""
+            return result(name, "passed", f"{count(len(cases), 'case')}{note}")
+        if best is None or _progress(tried) > _progress(best):
+            best = tried
+    assert best is not None and best.first is not None
+    case, outcome = _shrunk(task, cases[best.first], best, ask)
+    others = list(zip(cases, best.outcomes, strict=False))
+    case, outcome, turn = diagnosed_as(task, case, outcome, others)
+    expected = task.expected(case)
+    message = sentence(task, case, outcome, expected)
+    if turn is not None:
+        message += "".join(f"\nhint {i}: {text}" for i, text in enumerate(turn.hints[:hint], 1))
+    shown = {"arguments": as_plain(case), "expected": expected.tolist(), "dress": best.dress}
+    shown["got"] = None if outcome.value is None else outcome.value.tolist()
+    return result(name, "failed", message, shown, turn and turn.title)
+
+
+def result(name, status, message, case=None, diagnosed=None):
+    """A task's row."""
+    score = POINTS if status == "passed" else 0
+    return {"task": name, "status": status, "score": score, "max_score": POINTS, "message": message, "case": case,
+            "diagnosis": diagnosed}  # fmt: skip
+
+
+def _tries(task, cases, ask, given, passed):
+    """The ways to call a function, likeliest first, each asked when it is its turn."""
+    open_parts = tuple(need for need in task.needs if need not in passed)
+    orders = [()]
+    if open_parts:
+        orders = [open_parts, ()] if set(open_parts) & set(given) else [open_parts]
+    for stand_ins in orders:
+        for dress in task.dresses:
+            asked = ask(task.name, cases, dress, stand_ins)
+            used = tuple(part for part in stand_ins if part in given)
+            outcomes = [outcome_of(task, case, raw) for case, raw in zip(cases, asked.answers, strict=False)]
+            if len(outcomes) < len(cases):
+                outcomes.append(Outcome(died=asked.died or "it gave no answer"))
+            first = next(
+                (i for i, (case, found) in enumerate(zip(cases, outcomes, strict=False))
+                 if not found.is_right(task, task.expected(case))), None,
+            )  # fmt: skip
+            yield Try(dress, used if first is None else stand_ins, outcomes, first)
+            if first is not None and outcomes[first].is_final:
+                break
+
+
+def _progress(tried):
+    """Further is better; and an answer says more than an error."""
+    outcome = tried.outcomes[tried.first]
+    return (outcome.raised is None and outcome.died is None, tried.first)
+
+
+def _shrunk(task, case, tried, ask):
+    """The smallest case that fails as this one does, and what came of it."""
+    outcome = tried.outcomes[tried.first]
+    if outcome.is_final or outcome.grows:
+        return case, outcome
+    case, outcome = _to_the_first_wrong_step(task, case, outcome)
+    stop = time.monotonic() + SHRINKING
+    while time.monotonic() < stop:
+        smaller = [each for each in simpler(task, case) if task.valid(each) and not same(each, case)][:60]
+        asked = ask(task.name, smaller, tried.dress, tried.stand_ins) if smaller else None
+        for each, raw in zip(smaller, asked.answers if asked else (), strict=False):
+            found = outcome_of(task, each, raw)
+            if found.raised == outcome.raised and not found.is_right(task, task.expected(each)):
+                case, outcome = _to_the_first_wrong_step(task, each, found)
+                break
+        else:
+            break
+    return case, outcome
+
+
+def _to_the_first_wrong_step(task, case, outcome):
+    """A text up to the first output that is wrong."""
+    if task.name != "step" or outcome.raised is not None or outcome.value is None:
+        return case, outcome
+    expected = task.expected(case)
+    if outcome.value.shape != expected.shape:
+        return case, outcome
+    n = int(np.argmin(right_rows(outcome.value, expected))) + 1
+    short = case | {name: case[name][:n] for name in ("q", "k", "v")}
+    return short, Outcome(value=outcome.value[:n], sizes=(outcome.sizes or [])[:n])
+
+
+def diagnosed_as(task, case, outcome, others=()):
+    """The wrong turn that gives this very answer: (case, outcome, turn or None).
+
+    A small case cannot always tell: of the turns that agree on it the one is taken that explains most of the wrong
+    answers among `others`, and a quarter of them at least. One that explains more, and more than half, though it does
+    not agree on this case, is shown on the first on which it does.
+
+    Parameters
+    ----------
+    task : Task
+    case : dict
+    outcome : Outcome
+    others : list of (case, Outcome)
+    """
+    wrong = [(each, found) for each, found in others if not found.is_right(task, task.expected(each))]
+    best, most, told_on = None, (0, False, 0), None
+    for turn in TURNS[task.name]:
+        agreed = [(each, found) for each, found in others if found.is_like(task, _by_turn(task, turn, each))]
+        told = [(each, found) for each, found in agreed if any(each is one for one, _ in wrong)]
+        here = outcome.is_like(task, _by_turn(task, turn, case))
+        if (4 if here else 2) * len(told) < len(wrong) or not (here or told):
+            continue
+        if (len(told), here, len(agreed)) > most:
+            best, most = turn, (len(told), here, len(agreed))
+            told_on = None if here else told[0]
+    if told_on is not None:
+        case, outcome = _to_the_first_wrong_step(task, *told_on)
+    return case, outcome, best
+
+
+def _by_turn(task, turn, case):
+    with np.errstate(all="ignore"):
+        return outcome_of(task, case, answer(task.name, turn.function, dressed(task, case, "arrays")))
+
+
+# Words ----------------------------------------------------------------------------------------------
+
+
+def sentence(task, case, outcome, expected):
+    """What is wrong, in one line."""
+    if outcome.raised == "NotImplementedError":
+        return "not written yet (NotImplementedError)"
+    if outcome.died:
+        return f"{outcome.died}, for {_call(task, case)}"
+    if outcome.raised in ("Unusable", "Unreadable"):
+        return f"{outcome.error}, for {_call(task, case)}"
+    if outcome.raised:
+        where = f" (line {outcome.line})" if outcome.line else ""
+        return f"{outcome.raised}{': ' if outcome.error else ''}{outcome.error}{where}, for {_call(task, case)}"
+    if outcome.value is None or np.squeeze(outcome.value).shape != np.squeeze(expected).shape:
+        if task.kind == "numbers":
+            shape = None if outcome.value is None else outcome.value.shape
+            return f"your answer has the shape {shape}; expected {expected.shape}, for {_call(task, case)}"
+        return task.word(case, outcome.value, expected)
+    if outcome.grows:
+        sizes = outcome.sizes
+        half = len(sizes) // 2
+        return (
+            f"after {half + 1} tokens with {count(case['n_sinks'], 'sink')} and a window of {case['window']} your "
+            f"state holds {sizes[half]} numbers, after {len(sizes)} {sizes[-1]}; a full cache must not grow"
+        )
+    got = outcome.value.reshape(expected.shape)
+    said = task.word(case, got, expected)
+    shown, _, wanted = said.rpartition("; expected ")
+    return said + (f" (off by {np.abs(got - expected).max():.1g})" if shown.endswith(" " + wanted) else "")
+
+
+def _call(task, case):
+    names = [name for name in task.params if name in case]
+    shown = [f"{name} = {show(case[name], 4)}" if np.ndim(case[name]) < 2 else f"{name} of shape {case[name].shape}"
+             for name in names]  # fmt: skip
+    return ", ".join(shown)

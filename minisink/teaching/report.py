@@ -1,0 +1,166 @@
+"""A whole report: which tasks are judged, in which order, and how it reads."""
+
+from __future__ import annotations
+
+import textwrap
+
+from .child import answer
+from .judge import POINTS, judge, result
+from .sandbox import Answers
+from .tasks import SIGNATURES, TASKS, dressed
+
+
+def check_source(sandbox, tasks=None, seed=0, hint=0, on_row=lambda rows: None):
+    """Judge a student's file.
+
+    Parameters
+    ----------
+    sandbox : Sandbox
+    tasks : list of str, optional
+        All by default.
+    seed, hint : int
+        See `judge.judge`.
+    on_row : callable
+        Called with all rows so far after each task.
+
+    Returns
+    -------
+    list of dict
+        A row a task.
+    """
+    names = [name for name in TASKS if tasks is None or name in tasks]
+    looked = sandbox.ask(names[0], [])
+    there = looked.there
+    if there is None:  # it never came to its end
+        there = {name: True for name in names if sandbox.source.defines(name)}
+    elif looked.stopped:
+        there = there | {name: True for name in TASKS if name not in there and sandbox.source.defines(name)}
+    rows, passed = [], set()
+    if tasks is not None:  # the parts of a task that was not asked for: are they right?
+        needs = {need for name in names for need in TASKS[name].needs if there.get(need) and need not in names}
+    else:
+        needs = set()
+    for name in [name for name in TASKS if name in needs or name in names]:
+        if name not in there:
+            row = result(name, "missing", f"not in the file: {SIGNATURES[name]}{_why(looked)}")
+        elif looked.there is None:
+            row = result(name, "failed", f"the file did not come to its end: {looked.died}")
+        elif not there[name]:
+            row = result(name, "failed", f"{name} is no function")
+        elif name not in looked.there:
+            row = result(name, "failed", _why(looked).removeprefix("; "))
+        else:
+            row = judge(name, sandbox.ask, seed, hint, given=there, passed=passed)
+        if row["status"] == "passed":
+            passed.add(name)
+        if name in names:
+            rows.append(row)
+            on_row(rows)
+    return rows
+
+
+def _why(looked):
+    """What ended a file before its last line, if anything did."""
+    stopped = looked.stopped
+    if not stopped:
+        return "" if looked.there is not None else f"; the file did not come to its end: {looked.died}"
+    where = f" at line {stopped['line']}" if stopped["line"] else ""
+    return f"; the file stops{where}: {stopped['raised']}: {stopped['error']}".rstrip(": ")
+
+
+def waiting(tasks=None):
+    """Rows of tasks that nobody has judged yet: what a file says when the checker itself is ended."""
+    names = [name for name in TASKS if tasks is None or name in tasks]
+    return [result(name, "failed", "not judged: the checker was ended before") for name in names]
+
+
+def totals(rows):
+    """The whole of ``--json``."""
+    return {
+        "tasks": rows,
+        "score": sum(row["score"] for row in rows),
+        "max_score": sum(row["max_score"] for row in rows),
+    }
+
+
+def all_right(rows, asked):
+    """Whether the exit status is 0: every task that was asked for passes, or else every one that the file has."""
+    here = [row for row in rows if asked or row["status"] != "missing"]
+    return bool(here) and all(row["status"] == "passed" for row in here)
+
+
+def as_text(rows, width=79):
+    """A report to read."""
+    lines, missing = [], [row for row in rows if row["status"] == "missing"]
+    column = max(len(row["task"]) for row in rows) + 2
+    for row in rows:
+        if row["status"] == "missing":
+            continue
+        head = f"{row['task'].ljust(column)}{row['status']}  "
+        body = row["message"].split("\n")
+        if row["diagnosis"]:
+            body.insert(1, f"looks like: {row['diagnosis']}")
+        for i, text in enumerate(body):
+            first = head if i == 0 else " " * len(head)
+            lines += textwrap.wrap(text, width, initial_indent=first, subsequent_indent=" " * len(head)) or [first]
+    if missing:
+        why = {row["message"].partition("; ")[2] for row in missing} - {""}
+        text = f"not in the file: {', '.join(row['task'] for row in missing)}" + "".join(f" ({each})" for each in why)
+        lines += textwrap.wrap(text, width)
+    total = totals(rows)
+    lines.append(
+        f"{total['score'] // POINTS} of {len(rows)} tasks pass: {total['score']} of {total['max_score']} points"
+    )
+    return "\n".join(lines)
+
+
+def check_functions(*, seed=0, hint=0, **functions):
+    """Check live functions, in a notebook: print the report of ``minisink check``, and say whether all pass.
+
+    Parameters
+    ----------
+    seed : int
+        Of the cases.
+    hint : int
+        How many hints to give, 0 to 3.
+    **functions
+        By the names of the tasks: softmax, softmax1, attend, rotate, survivors, positions_of, step, token_nll,
+        retrieve.
+
+    Returns
+    -------
+    bool
+
+    Raises
+    ------
+    ValueError
+        For no function, a name that is no task, or something that cannot be called.
+
+    Examples
+    --------
+    >>> def survivors(n_slots, n_sinks, window):
+    ...     return [s for s in range(n_slots) if s < n_sinks or s >= n_slots - window]
+    >>> check_functions(survivors=survivors)
+    survivors  passed  156 cases
+    1 of 1 tasks pass: 1 of 1 points
+    True
+    """
+    if not functions:
+        raise ValueError(f"no function given; name one or more of {', '.join(TASKS)}, as in softmax=softmax")
+    for name, function in functions.items():
+        if name not in TASKS:
+            raise ValueError(f"{name!r} is no task; there are {', '.join(TASKS)}")
+        if not callable(function):
+            raise ValueError(f"{name} is {function!r}; a function is needed")
+
+    def ask(name, cases, dress="arrays", stand_ins=()):
+        found = []
+        for case in cases:
+            found.append(answer(name, functions[name], dressed(TASKS[name], case, dress)))
+            if found[-1].get("raised") == "KeyboardInterrupt":
+                raise KeyboardInterrupt
+        return Answers(found, {}, None, None)
+
+    rows = [judge(name, ask, seed, hint, passed=TASKS) for name in TASKS if name in functions]
+    print(as_text(rows))
+    return all_right(rows, True)

@@ -1,0 +1,215 @@
+"""The checker's side of the child process: a file's source goes out with the arguments, numbers come back.
+
+What comes back is believed only as far as it can be read: a line with the right nonce, one for each case, in order. The
+right answers are not worked out before the child is gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import inspect
+import json
+import os
+import re
+import secrets
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from . import child, reference
+from .tasks import TASKS, dressed
+
+SECONDS = 10  # for all cases of a task, once the process has started
+STARTING = 60  # before that
+MEMORY = 2 * 2**30
+FILE_SIZE = 16 * 2**20
+LARGEST_SOURCE = 2 * 2**20
+LARGEST_ANSWER = 64 * 2**20
+NUMPY = os.path.dirname(os.path.dirname(os.path.abspath(np.__file__)))
+
+
+class Source(NamedTuple):
+    """A student's file."""
+
+    name: str
+    text: str | list[str]  # of a notebook the code cells
+    notebook: bool
+
+    def defines(self, task):
+        """Whether the text looks as if it did; asked only when the file could not be run to its end."""
+        texts = [self.text] if isinstance(self.text, str) else self.text
+        return any(re.search(rf"^(async )?(def {task}\b|{task}\s*=|from .*\b{task}\b)", text, re.M) for text in texts)
+
+
+def read(path):
+    """A student's file, or a notebook's code cells.
+
+    Raises
+    ------
+    ValueError
+        For a file that is not there, a folder, a pipe, something too large, or a notebook that is none.
+    """
+    path = Path(path)
+    if not path.is_file():
+        what = "a folder" if path.is_dir() else "no plain file" if os.path.lexists(path) else "no such file"
+        raise ValueError(f"{path}: {what}; give the student's .py file or notebook")
+    try:
+        raw = path.read_bytes() if path.stat().st_size <= LARGEST_SOURCE else None
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
+    if raw is None:
+        raise ValueError(f"{path}: larger than {LARGEST_SOURCE >> 20} MiB; that is no student's file")
+    if path.suffix == ".ipynb":
+        return Source(path.name, _cells(path, raw), True)
+    try:
+        text = importlib.util.decode_source(raw)
+    except (SyntaxError, UnicodeDecodeError, LookupError) as error:
+        raise ValueError(f"{path}: not UTF-8 text ({error})") from None
+    return Source(path.name, text.removeprefix("\ufeff"), False)
+
+
+def _cells(path, raw):
+    """Sources of the code cells, without the lines that only a notebook understands."""
+    try:
+        notebook = json.loads(raw.decode("utf-8-sig"))
+        cells = [cell["source"] for cell in notebook["cells"] if cell["cell_type"] == "code"]
+        texts = ["".join(source) if isinstance(source, list) else str(source) for source in cells]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"{path}: not a notebook of version 4 ({type(error).__name__}: {error})") from None
+    texts = [text for text in texts if not text.lstrip().startswith("%%")]
+    return [re.sub(r"^([ \t]*)[%!].*$", r"\1pass", text, flags=re.M) for text in texts]
+
+
+class Answers(NamedTuple):
+    """What a child sent."""
+
+    answers: list  # one dict a case, as far as it came
+    there: dict | None  # the tasks that the file names, and whether they can be called; None if it never got so far
+    stopped: dict | None  # what ended the file before its last line
+    died: str | None  # how the process ended, if not in good order
+
+
+class Sandbox:
+    """Asks a file."""
+
+    def __init__(self, source, seconds=SECONDS):
+        self.source, self.seconds = source, seconds
+
+    def ask(self, name, cases, dress="arrays", stand_ins=()):
+        """The answers to some cases of a task, in a process of their own.
+
+        Parameters
+        ----------
+        name : str
+            Of the task.
+        cases : list of dict
+        dress : str
+            Arrays, lists or with heads: see `tasks.dressed`.
+        stand_ins : sequence of str
+            Other tasks that are taken from the reference.
+
+        Returns
+        -------
+        Answers
+        """
+        nonce = secrets.token_hex(16)
+        request = {
+            "nonce": nonce, "checker": os.getpid(), "task": name, "file": self.source.name, "source": self.source.text,
+            "notebook": self.source.notebook, "cases": [dressed(TASKS[name], case, dress) for case in cases],
+            "stand_ins": list(stand_ins), "reference": _sources(stand_ins),
+            "hidden": os.path.dirname(os.path.dirname(os.path.abspath(child.__file__))),
+            "limits": {"seconds": self.seconds, "memory": MEMORY, "file_size": FILE_SIZE},
+        }  # fmt: skip
+        with tempfile.TemporaryDirectory(prefix="check-", ignore_cleanup_errors=True) as folder:
+            files = [tempfile.TemporaryFile() for _ in range(3)]
+            with files[0] as given, files[1] as back, files[2] as errors:
+                given.write(json.dumps(request).encode())
+                given.seek(0)
+                ended = _run(folder, given, back, errors, self.seconds)
+                back.seek(0)
+                sent = back.read(LARGEST_ANSWER)
+                if f'{nonce} {{"ready"'.encode() not in sent:
+                    errors.seek(0)
+                    last = errors.read(100_000).decode("utf-8", "replace").strip().rpartition("\n")[2]
+                    raise OSError(f"the checker's own process did not start ({last or ended}); nothing was judged")
+        return _read_back(sent, nonce, len(cases), ended)
+
+
+def _sources(stand_ins):
+    """The reference's functions of these names, and what they call; so never the one that is judged."""
+    wanted = [each for each in TASKS if any(each in (part, *TASKS[part].needs) for part in stand_ins)]
+    return "\n\n".join(
+        ["import math", "import numpy as np", *(inspect.getsource(getattr(reference, x)) for x in wanted)]
+    )
+
+
+def _run(folder, given, back, errors, seconds):
+    """Run the child to its end, which is `seconds` away at most; how it ended, or None for in good order."""
+    keep = ("SYSTEMROOT", "PATH", "LD_LIBRARY_PATH", "LANG")
+    environment = {name: os.environ[name] for name in keep if name in os.environ}
+    environment |= {"HOME": folder, "TMPDIR": folder, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "-I", "-B", os.path.abspath(child.__file__), NUMPY], cwd=folder, env=environment,
+        stdin=given, stdout=back, stderr=errors, start_new_session=True,
+    )  # fmt: skip
+    try:
+        stop, ready = time.monotonic() + STARTING, False
+        while (status := process.poll()) is None and time.monotonic() < stop:
+            if not ready and os.fstat(back.fileno()).st_size:  # a busy machine may take long to start it
+                stop, ready = time.monotonic() + seconds, True
+            time.sleep(0.01)
+    finally:  # Ctrl-C too
+        _end(process)
+    if status is None:
+        return f"no answer within {seconds if ready else STARTING:g} s"
+    if status == 0:
+        return None
+    number = -status if status < 0 else status - 128
+    if number in (9, getattr(signal, "SIGXCPU", None)):
+        return f"the system ended it (signal {number}); too much time or memory?"
+    return f"it ended the process (status {status})" if number <= 0 or number > 64 else f"it crashed (signal {number})"
+
+
+def _end(process):
+    """Nothing that it started outlives it."""
+    with contextlib.suppress(OSError, AttributeError):
+        os.killpg(process.pid, signal.SIGKILL)
+    with contextlib.suppress(OSError):
+        process.kill()
+    process.wait()
+
+
+def _read_back(sent, nonce, n_cases, ended):
+    """Sort what a child sent; a line that cannot be read, or comes twice, ends what is believed."""
+    found, there, stopped, done = [], None, None, False
+    for line in sent.decode("utf-8", "replace").split("\n"):
+        head, _, text = line.partition(" ")
+        if head != nonce:
+            continue
+        try:
+            item = dict(json.loads(text))
+            if "ready" in item:
+                continue
+            if "there" in item and there is None:
+                there = {str(name): found is True for name, found in item["there"].items()}
+                stopped = item["stopped"] and {key: item["stopped"][key] for key in ("raised", "error", "line")}
+                continue
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            break
+        if there is None:
+            break
+        if item.get("case") == len(found) < n_cases:
+            found.append(item)
+        elif item.get("done") == n_cases == len(found):
+            done = True
+        else:
+            break
+    died = None if done else ended or "it ended the process (status 0)"
+    return Answers(found, there, stopped, died)

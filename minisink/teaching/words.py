@@ -1,0 +1,121 @@
+"""A wrong answer in words: a sentence for each task, of the smallest case and what was expected."""
+
+import numpy as np
+
+from .compare import TOLERANCE, right_rows
+
+
+def show(value, most=10):
+    """Numbers as a reader wants them.
+
+    >>> show(np.array([[1.0, 0.26894142], [np.inf, -2.5]]))
+    '[[1, 0.2689], [inf, -2.5]]'
+    """
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if isinstance(value, (list, tuple)):
+        shown = [show(item) for item in value[:most]]
+        return "[" + ", ".join(shown + ["..."] * (len(value) > most)) + "]"
+    return f"{value + 0.0:.4g}" if isinstance(value, float) else str(value)
+
+
+def count(n, what):
+    """A number and its noun.
+
+    >>> count(1, "sink"), count(3, "token")
+    ('1 sink', '3 tokens')
+    """
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
+
+
+def cache_of(case):
+    """The sizes in words."""
+    return f"{count(case['n_sinks'], 'sink')} and a window of {case['window']}"
+
+
+def whole(values):
+    """Whole numbers as such."""
+    return [int(x) if float(x).is_integer() else round(float(x), 4) for x in np.ravel(values)]
+
+
+def of_row(case, got, expected):
+    """One row of weights."""
+    return f"for x = {show(case['x'])} you gave {show(got)}; expected {show(expected)}"
+
+
+def of_attend(case, got, expected):
+    """The first query that is wrong."""
+    row = int(np.argmin(right_rows(got, expected)))
+    seen = np.flatnonzero(case["visible"][row]).tolist()
+    return (
+        f"query {row} sees keys {seen}{_given(case, 'q', 'k', 'v')}; you gave it {show(got[row])}; expected "
+        f"{show(expected[row])}"
+    )
+
+
+def of_rotate(case, got, expected):
+    """The first vector that is wrong."""
+    row = int(np.argmin(right_rows(got, expected)))
+    position, x = case["positions"][row], case["x"][row]
+    return (
+        f"{show(x)} at position {position}, theta {show(case['theta'])}: you gave {show(got[row])}; "
+        f"expected {show(expected[row])}"
+    )
+
+
+def of_survivors(case, got, expected):
+    """The slots that stay."""
+    kept, right = whole(got), whole(expected)
+    return f"after {count(case['n_slots'], 'token')} with {cache_of(case)} your cache kept {kept}; expected {right}"
+
+
+def of_positions(case, got, expected):
+    """The positions."""
+    held = case["token_index"].tolist()
+    return f"the tokens {held}, with {cache_of(case)}: your positions are {whole(got)}; expected {whole(expected)}"
+
+
+def of_step(case, got, expected):
+    """What a cache kept, read off the outputs where the values name the tokens, or else the output itself."""
+    rows = right_rows(got, expected[: len(got)])
+    t = int(np.argmin(rows))
+    after = f"after {count(t + 1, 'token')} with {cache_of(case)}"
+    kept, right = (np.flatnonzero(np.abs(row) > 1e-7).tolist() for row in (got[t], expected[t]))
+    if not names_tokens(case["v"]) or max(kept, default=0) > t:  # an output names no tokens
+        return f"{after} your output is {show(got[t])}; expected {show(expected[t])}"
+    weights, wanted = got[t][right], expected[t][right]
+    if kept != right and np.isfinite(got[t]).all():
+        return f"{after} your cache kept {kept}; expected {right}"
+    return f"{after} the weights on tokens {right} are {show(weights)}; expected {show(wanted)}"
+
+
+def names_tokens(v):
+    """Whether the values name their tokens: one-hot, in order."""
+    T, D = v.shape
+    return T <= D and np.array_equal(v, np.eye(T, D))
+
+
+def of_nll(case, got, expected):
+    """The first loss that is wrong."""
+    wrong = np.flatnonzero(~(np.abs(got - expected) <= TOLERANCE * np.maximum(np.abs(expected), 1e-3)))
+    t = int(wrong[0]) if len(wrong) else 0
+    return (
+        f"token {t + 1} is {case['ids'][t + 1]}, the logits before it {show(case['logits'][t])}: your loss is "
+        f"{show(float(got[t]))} nats; expected {show(float(expected[t]))}"
+    )
+
+
+def of_retrieve(case, got, expected):
+    """The blocks."""
+    n, block = len(case["keys"]), case["block"]
+    return (
+        f"of {count(n, 'key')} in blocks of {block}, {case['window']} back, theta {show(case['theta'])}, the best "
+        f"{case['k']} for this query{_given(case, 'q', 'keys')}: you chose {whole(got)}; expected {whole(expected)}"
+    )
+
+
+def _given(case, *names):
+    """The arguments themselves, where they are few."""
+    if sum(case[name].size for name in names) > 16:
+        return ""
+    return "".join(f", {name} = {show(case[name])}" for name in names)

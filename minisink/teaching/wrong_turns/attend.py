@@ -1,0 +1,81 @@
+"""Wrong turns of attention."""
+
+import numpy as np
+
+from .turn import Turn
+
+
+def _softmax(x):
+    weights = np.exp(x - x.max(axis=-1, keepdims=True))
+    return weights / weights.sum(axis=-1, keepdims=True)
+
+
+def sees_all(q, k, v, visible):
+    """The mask is not used: a chunk sees its own future, and keys that have left the window."""
+    return _softmax(q @ k.T / np.sqrt(q.shape[1])) @ v
+
+
+def a_mask_of_its_own(q, k, v, visible):
+    """Causal from the first key on, whatever may be seen."""
+    causal = np.tril(np.ones((len(q), len(k)), bool))
+    return _softmax(np.where(causal, q @ k.T / np.sqrt(q.shape[1]), -np.inf)) @ v
+
+
+def masks_after_softmax(q, k, v, visible):
+    """Masked weights are set to zero, and the others stay as small as they were."""
+    return (_softmax(q @ k.T / np.sqrt(q.shape[1])) * visible) @ v
+
+
+def masks_with_zero(q, k, v, visible):
+    """A score of zero is no mask: exp(0) is one."""
+    return _softmax(np.where(visible, q @ k.T / np.sqrt(q.shape[1]), 0.0)) @ v
+
+
+def masks_the_others(q, k, v, visible):
+    """True was taken for hidden."""
+    scores = np.where(visible, -1e9, q @ k.T / np.sqrt(q.shape[1]))
+    return _softmax(scores) @ v
+
+
+def does_not_scale(q, k, v, visible):
+    """Without 1 / sqrt(D)."""
+    return _softmax(np.where(visible, q @ k.T, -np.inf)) @ v
+
+
+def scales_by_width(q, k, v, visible):
+    """D for sqrt(D)."""
+    return _softmax(np.where(visible, q @ k.T / q.shape[1], -np.inf)) @ v
+
+
+def one_more_slot_of_zeros(q, k, v, visible):
+    """A slot of zeros that was never filled is attended to: an accidental sink."""
+    k, v = (np.concatenate((np.zeros((1, x.shape[1])), x)) for x in (k, v))
+    visible = np.concatenate((np.ones((len(q), 1), bool), visible), axis=1)
+    return _softmax(np.where(visible, q @ k.T / np.sqrt(q.shape[1]), -np.inf)) @ v
+
+
+def normalises_over_queries(q, k, v, visible):
+    """Softmax along the wrong axis."""
+    scores = np.where(visible, q @ k.T / np.sqrt(q.shape[1]), -1e30)
+    return _softmax(scores.T).T * visible @ v
+
+
+MASK = ("What may this query see?", "A key that is hidden must get no weight at all.",
+        "Set its score to minus infinity before the softmax.")  # fmt: skip
+BEFORE = ("What do the weights of a masked row add up to?", "To one, always: that is the whole point of a sink.",
+          "Mask the scores before the softmax, not the weights after it.")  # fmt: skip
+SCALE = ("How do scores grow with the width?", "There is a square root in the formula.", "q . k / sqrt(D).")
+ZERO = ("How many keys are there, and how many does your softmax have?", "Something of zeros has a score too: zero.",
+        "Slice the slots that are filled; a slot of zeros is a key that takes weight.")  # fmt: skip
+AXIS = ("Whose weights add up to one?", "Each query has its own softmax.", "The softmax runs over keys, the last axis.")
+TURNS = (
+    Turn("the mask is ignored: it sees its own future", 4, "chunks of a prompt in several ports", MASK, sees_all),
+    Turn("masked after the softmax, not renormalised", 20, "teaching notebooks", BEFORE, masks_after_softmax),
+    Turn("a causal mask of its own, not the one that is given", None, "", MASK, a_mask_of_its_own),
+    Turn("a masked score is zero, not minus infinity", None, "", MASK, masks_with_zero),
+    Turn("the mask is upside down", None, "", MASK, masks_the_others),
+    Turn("scores are not divided by sqrt(D)", None, "", SCALE, does_not_scale),
+    Turn("scores are divided by D, not by its root", None, "", SCALE, scales_by_width),
+    Turn("one more slot, of zeros", 2, "a decode loop that started a slot late", ZERO, one_more_slot_of_zeros),
+    Turn("softmax over queries, not keys", None, "", AXIS, normalises_over_queries),
+)

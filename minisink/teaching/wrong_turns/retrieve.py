@@ -1,0 +1,94 @@
+"""Wrong turns of bringing back what was evicted."""
+
+import numpy as np
+
+from .turn import Turn
+
+
+def _rotate(x, position, theta):
+    half = len(x) // 2
+    angle = position * float(theta) ** (-2.0 * np.arange(half) / len(x))
+    cos, sin = np.cos(angle), np.sin(angle)
+    return np.concatenate((x[:half] * cos - x[half:] * sin, x[half:] * cos + x[:half] * sin))
+
+
+def _best(scores, block, k, worth=max):
+    worths = [worth(scores[start : start + block]) for start in range(0, len(scores), block)]
+    return sorted(sorted(range(len(worths)), key=lambda b: worths[b], reverse=True)[:k])
+
+
+def unrotated(q, keys, block, k, window, theta):
+    """The query is not rotated: the keys stand where the query does."""
+    return _best(keys @ q, block, k)
+
+
+def rotates_keys_forward(q, keys, block, k, window, theta):
+    """The keys are rotated by the window instead of the query: they stand in the future."""
+    return _best([key @ _rotate(q, -window, theta) for key in keys], block, k)
+
+
+def places_in_the_store(q, keys, block, k, window, theta):
+    """Every key stands at its own place, the query behind them all and the window."""
+    query = _rotate(q, len(keys) + window - 1, theta)
+    return _best([_rotate(key, i, theta) @ query for i, key in enumerate(keys)], block, k)
+
+
+def by_mean(q, keys, block, k, window, theta):
+    """A block is chosen by the mean of its keys."""
+    return _best(keys @ _rotate(q, window, theta), block, k, lambda scores: sum(scores) / len(scores))
+
+
+def by_sum(q, keys, block, k, window, theta):
+    """A block is chosen by the sum of its scores."""
+    return _best(keys @ _rotate(q, window, theta), block, k, sum)
+
+
+def the_newest(q, keys, block, k, window, theta):
+    """The last blocks, whatever is in them."""
+    n = -(-len(keys) // block)
+    return list(range(max(0, n - k), n))
+
+
+def the_worst(q, keys, block, k, window, theta):
+    """Sorted upwards."""
+    scores = keys @ _rotate(q, window, theta)
+    worths = [max(scores[start : start + block]) for start in range(0, len(scores), block)]
+    return sorted(sorted(range(len(worths)), key=lambda b: worths[b])[:k])
+
+
+def whole_blocks_only(q, keys, block, k, window, theta):
+    """The last block is left out when it is not full."""
+    n = len(keys) // block * block
+    return _best((keys @ _rotate(q, window, theta))[:n], block, k)
+
+
+def keys_not_blocks(q, keys, block, k, window, theta):
+    """The best keys, without their blocks."""
+    return np.argsort(-(keys @ _rotate(q, window, theta)))[:k]
+
+
+def best_one_twice(q, keys, block, k, window, theta):
+    """The blocks of the k best keys, which may be one and the same."""
+    order = np.argsort(-(keys @ _rotate(q, window, theta)))[:k]
+    return sorted({int(i) // block for i in order})
+
+
+BACK = ("How far back does a stored key seem to stand?", "Stored keys are un-rotated, all at position 0.",
+        "Rotate the query by `window`, and leave the keys as they are.")  # fmt: skip
+BEST = ("One key in a block fits well, three do not: is the block worth looking at?", "A block is worth its best key.",
+        "max over the scores in the block.")  # fmt: skip
+CHOOSE = ("Which blocks have the largest scores?", "Largest first.", "The k blocks with the largest maximum.")
+PART = ("Where are the last keys?", "The last block may be part empty.", "Keep it, however few keys are in it.")
+BLOCK = ("How many blocks are wanted?", "k counts blocks, not keys.", "Number the blocks, rate each, take k.")
+TURNS = (
+    Turn("the query is not rotated", None, "", BACK, unrotated),
+    Turn("rotated the wrong way: the keys stand in the future", None, "", BACK, rotates_keys_forward),
+    Turn("every stored key stands at its own place", None, "", BACK, places_in_the_store),
+    Turn("a block is worth its mean", None, "", BEST, by_mean),
+    Turn("a block is worth its sum", None, "", BEST, by_sum),
+    Turn("the newest blocks, not the best", None, "", CHOOSE, the_newest),
+    Turn("the worst blocks", None, "", CHOOSE, the_worst),
+    Turn("the last block is left out", None, "", PART, whole_blocks_only),
+    Turn("keys are returned, not blocks", None, "", BLOCK, keys_not_blocks),
+    Turn("the k best keys, whose blocks may be fewer", None, "", BLOCK, best_one_twice),
+)

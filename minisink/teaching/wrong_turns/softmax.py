@@ -1,0 +1,53 @@
+"""Wrong turns of softmax."""
+
+import math
+
+import numpy as np
+
+from .turn import Turn
+
+
+def overflows(x):
+    """The exponential of a large number is infinite, of a very small one nothing."""
+    with np.errstate(all="ignore"):
+        weights = np.exp(np.asarray(x, np.float64))
+        return weights / weights.sum()
+
+
+def overflows_loudly(x):
+    """The same with math, which raises."""
+    weights = [math.exp(value) for value in x]
+    return [weight / sum(weights) for weight in weights]
+
+
+def divides_by_the_largest(x):
+    """The largest weight becomes one, and the sum something else."""
+    weights = np.exp(np.asarray(x, np.float64) - np.max(x))
+    return weights / weights.max()
+
+
+def not_normalised(x):
+    """Exponentials alone."""
+    with np.errstate(all="ignore"):
+        return np.exp(np.asarray(x, np.float64))
+
+
+def adds_one(x):
+    """That is softmax1."""
+    x = np.asarray(x, np.float64)
+    largest = max(x.max(), 0.0)
+    weights = np.exp(x - largest)
+    return weights / (np.exp(-largest) + weights.sum())
+
+
+HINT = ("What is exp(1000)?", "Subtracting one number from all scores changes no weight.",
+        "Take off the largest score first: exp(x - max(x)) never overflows.")  # fmt: skip
+SUM = ("What do your weights add up to?", "The denominator is a sum over all keys.",
+       "exp(x_i) / sum_j exp(x_j): the weights must add up to one, and that is why there are sinks.")  # fmt: skip
+TURNS = (
+    Turn("the exponential overflows", None, "first versions everywhere", HINT, overflows),
+    Turn("the exponential overflows", None, "first versions everywhere", HINT, overflows_loudly),
+    Turn("divided by the largest, not by the sum", None, "", SUM, divides_by_the_largest),
+    Turn("the weights are not normalised", None, "", SUM, not_normalised),
+    Turn("softmax1 instead of softmax", None, "", SUM, adds_one),
+)

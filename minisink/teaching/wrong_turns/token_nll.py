@@ -1,0 +1,102 @@
+"""Wrong turns of measuring."""
+
+import numpy as np
+
+from .turn import Turn
+
+
+def _log_softmax(x):
+    x = np.asarray(x, np.float64)
+    shifted = x - x.max(axis=-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+
+
+def not_shifted(logits, ids):
+    """The logits after a token are held against that token itself."""
+    return -_log_softmax(logits)[np.arange(len(ids) - 1), ids[:-1]]
+
+
+def shifted_the_other_way(logits, ids):
+    """Logits at t against the token before it."""
+    return -_log_softmax(logits)[np.arange(1, len(ids)), ids[:-1]]
+
+
+def last_token_too(logits, ids):
+    """T losses: each token against the logits of its own place."""
+    return -_log_softmax(logits)[np.arange(len(ids)), ids]
+
+
+def mean(logits, ids):
+    """One number for the whole text."""
+    return (-_log_softmax(logits)[np.arange(len(ids) - 1), ids[1:]]).mean()
+
+
+def total(logits, ids):
+    """The sum over the whole text."""
+    return (-_log_softmax(logits)[np.arange(len(ids) - 1), ids[1:]]).sum()
+
+
+def bits(logits, ids):
+    """The logarithm to the base of two."""
+    return -_log_softmax(logits)[np.arange(len(ids) - 1), ids[1:]] / np.log(2.0)
+
+
+def positive(logits, ids):
+    """The sign is missing."""
+    return _log_softmax(logits)[np.arange(len(ids) - 1), ids[1:]]
+
+
+def raw_logits(logits, ids):
+    """No softmax."""
+    return -np.asarray(logits, np.float64)[np.arange(len(ids) - 1), ids[1:]]
+
+
+def overflows(logits, ids):
+    """The exponential of a large number is infinite."""
+    with np.errstate(all="ignore"):
+        weights = np.exp(np.asarray(logits, np.float64))
+        return -np.log(weights / weights.sum(axis=-1, keepdims=True))[np.arange(len(ids) - 1), ids[1:]]
+
+
+def one_pass(logits, ids):
+    """All from the first row of logits: nothing that came later was read."""
+    return -_log_softmax(np.repeat(np.asarray(logits)[:1], len(ids) - 1, axis=0))[np.arange(len(ids) - 1), ids[1:]]
+
+
+def stripped(logits, ids):
+    """Tokens like the first are stripped from both ends, as str.strip does with letters."""
+    ids, kept = list(ids), list(range(len(ids)))
+    while len(kept) > 2 and ids[kept[0]] == ids[0]:
+        kept.pop(0)
+    while len(kept) > 2 and ids[kept[-1]] == ids[0]:
+        kept.pop()
+    rows = np.asarray(logits, np.float64)[kept]
+    return -_log_softmax(rows)[np.arange(len(kept) - 1), np.array(ids)[kept[1:]]]
+
+
+NEXT = ("What do the logits after token t say something about?", "About the token that comes next.",
+        "logits[t] is held against ids[t + 1], so there are T - 1 losses.")  # fmt: skip
+EACH = ("How many losses has a text of T tokens?", "A mean hides the token at which something broke.",
+        "Return the T - 1 losses, one a token.")  # fmt: skip
+UNIT = ("Which logarithm?", "Nats are natural.", "-log p with the natural logarithm; exp(mean) is then the perplexity.")
+SIGN = ("Can a loss be below zero?", "log p is negative for every p below one.", "The loss is -log p.")
+NORM = ("Are logits log-probabilities?", "They lack the denominator.", "-(x_i - log sum_j exp(x_j)).")
+STABLE = ("What is exp(1000)?", "Take off the largest logit first.", "x - max - log(sum(exp(x - max))).")
+PASS = ("Which row of logits belongs to token 5?", "Every token has logits of its own before it.",
+        "Row t for token t + 1; where eviction matters, a row a step, not one pass.")  # fmt: skip
+STRIP = ("Which tokens have no loss in your answer?", "Stripping eats more than the one you meant.",
+         "Only the first token has no loss, whatever it is.")  # fmt: skip
+TURNS = (
+    Turn("held against the token itself, not the next one", None, "", NEXT, not_shifted),
+    Turn("shifted the other way", None, "", NEXT, shifted_the_other_way),
+    Turn("a loss for each of the T tokens", None, "", NEXT, last_token_too),
+    Turn("the mean instead of a loss a token", None, "", EACH, mean),
+    Turn("the sum instead of a loss a token", None, "", EACH, total),
+    Turn("bits instead of nats", None, "", UNIT, bits),
+    Turn("the sign is missing", None, "", SIGN, positive),
+    Turn("logits without the softmax", None, "", NORM, raw_logits),
+    Turn("the exponential overflows", None, "first versions everywhere", STABLE, overflows),
+    Turn("one row of logits for all tokens: measured in one pass", 6, "window = streaming = dense to the last digit",
+         PASS, one_pass),
+    Turn("tokens are stripped from the ends", 9, 'str.strip("<s>"), which eats letters', STRIP, stripped),
+)  # fmt: skip

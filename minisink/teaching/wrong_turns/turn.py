@@ -1,0 +1,19 @@
+"""What is known of a wrong turn."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+
+class Turn(NamedTuple):
+    """One wrong solution."""
+
+    name: str
+    number: int | None  # in the list of docs/check.md
+    seen: str  # where
+    hints: tuple[str, str, str]  # a question, a place to look, and nearly the answer
+    function: Callable
+
+    @property
+    def title(self):
+        """Its name, and its number if it has one."""
+        return self.name if self.number is None else f"{self.name} (wrong turn {self.number})"

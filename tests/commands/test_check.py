@@ -1,0 +1,330 @@
+"""`minisink check`: what it prints and writes, and its exit status."""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from minisink.commands.check import EXAMPLE
+from minisink.commands.parser import main, make_parser
+from minisink.teaching import reference
+from minisink.teaching.tasks import SIGNATURES, TASKS
+from minisink.teaching.wrong_turns import TURNS
+
+ROOT = Path(__file__).resolve().parents[2]
+RIGHT = """
+def survivors(n_slots, n_sinks, window):
+    return [s for s in range(n_slots) if s < n_sinks or s >= n_slots - window]
+"""
+WRONG = RIGHT.replace("- window", "- window - 1")
+ROW = {"task", "status", "score", "max_score", "message", "case", "diagnosis"}
+
+
+@pytest.fixture
+def run(capsys, tmp_path, monkeypatch):
+    """Run the command in an empty folder; returns (exit status, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*argv):
+        try:
+            status = main(["check", *map(str, argv)])
+        except SystemExit as stop:
+            status = stop.code
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def student(tmp_path):
+    """A student's file in that folder."""
+
+    def write(text, name="student.py"):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        return name
+
+    return write
+
+
+def test_status_0_if_all_that_are_there_pass(run, student):
+    status, out, err = run(student(RIGHT), "--task", "survivors")
+    assert (status, err) == (0, "") and out.splitlines()[0] == "survivors  passed  156 cases"
+    assert run(student(RIGHT))[0] == 0  # the other tasks are not given
+    status, out, _ = run(student(RIGHT), "--task", "survivors", "softmax")
+    assert status == 1 and "not in the file: softmax" in out  # but here it was asked for
+
+
+def test_status_1_and_a_sentence_a_turn_and_hints(run, student):
+    status, out, err = run(student(WRONG), "--task", "survivors", "--hint", 2)
+    said, turn = " ".join(out.split()), TURNS["survivors"][0]
+    assert (status, err) == (1, "")
+    assert "after 2 tokens with 0 sinks and a window of 1 your cache kept [0, 1]; expected [1]" in said
+    assert turn.title in said and turn.hints[1] in said and turn.hints[2] not in said
+    assert max(map(len, out.splitlines())) <= 80
+    assert run(student(""))[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        ([], "no file given"),
+        (["no.py"], "no.py: no such file"),
+        (["."], "a folder"),
+        (["student.py", "--task", "softmx"], "softmx: no such task; there are softmax,"),
+        (["--task", "student.py"], "name a task"),
+        (["student.py", "--seed", "-1"], "--seed is -1"),
+        (["student.py", "--seconds", "0"], "--seconds is 0"),
+        (["student.py", "--seconds", "nan"], "--seconds is nan"),
+        (["student.py", "--hint", "4"], "invalid choice"),
+        (["student.py", "--json", "--gradescope", "x"], "not allowed with"),
+        (["student.py", "--gradescope", "no/results.json"], "no/results.json: cannot be written"),
+        (["student.py", "--classroom50", "."], "cannot be written"),
+        (["student.py", "--gradescope", "student.py"], "that is the student's file"),
+        (["student.py", "--template"], "is there already, and is not overwritten"),
+        (["no/student.py", "--template"], "cannot be written"),
+    ],
+)
+def test_status_2_and_a_line_for_what_cannot_be(run, student, argv, said):
+    student(RIGHT)
+    status, out, err = run(*argv)
+    assert status == 2 and said in err and err.startswith("minisink: error: ") and err.count("\n") == 1 and out == ""
+    assert Path("student.py").read_text() == RIGHT
+
+
+def test_a_file_behind_the_tasks_is_the_file(run, student):
+    assert run("--task", "survivors", student(RIGHT))[0] == 0
+
+
+def test_the_example_parses():
+    make_parser().parse_args(EXAMPLE.split()[1:])
+
+
+def test_the_page_shows_what_is_printed(run, student):
+    """docs/check.md: the report of a cache that keeps one too few, the tasks, and the numbers of the wrong turns."""
+    page = (ROOT / "docs" / "check.md").read_text(encoding="utf-8")
+    text = """
+def survivors(n_slots, n_sinks, window):
+    slots = list(range(n_slots))
+    if n_slots <= n_sinks + window:
+        return slots
+    return slots[:n_sinks] + slots[n_slots - (window - 1):]
+"""
+    out = run(student(text), "--task", "survivors")[1]
+    assert out.partition("0 of 1")[0] in page
+    for signature in SIGNATURES.values():
+        assert f"`{signature}`" in page
+    rows = dict(re.findall(r"^\| (\d+) \| .* \| (.*) \|$", page, re.M))
+    named = {(turn.number, task) for task, turns in TURNS.items() for turn in turns if turn.number}
+    assert {(int(number), task) for number, tasks in rows.items() for task in re.findall(r"`(\w+)`", tasks)} == named
+
+
+# JSON -----------------------------------------------------------------------------------------------
+
+
+def test_json_has_its_schema(run, student):
+    status, out, err = run(student(WRONG), "--json", "--seed", "4")
+    found = json.loads(out, parse_constant=lambda word: pytest.fail(f"{word} is not JSON"))
+    assert (status, err) == (1, "") and set(found) == {"tasks", "score", "max_score"}
+    assert [row["task"] for row in found["tasks"]] == list(TASKS) and all(set(row) == ROW for row in found["tasks"])
+    assert (found["score"], found["max_score"]) == (0, 9)
+    rows = {row["task"]: row for row in found["tasks"]}
+    assert rows["survivors"]["diagnosis"] == TURNS["survivors"][0].title and rows["survivors"]["status"] == "failed"
+    assert rows["survivors"]["case"]["arguments"]["window"] == 1 and rows["survivors"]["case"]["expected"] == [1.0]
+    assert rows["softmax"]["status"] == "missing" and rows["softmax"]["case"] is None
+
+
+def test_json_of_infinite_arguments_is_json(run, student):
+    text = (
+        "def softmax(x):\n    import numpy as np\n    w = np.exp(np.array(x) - np.nanmax(x))\n    return w * np.inf\n"
+    )
+    status, out, _ = run(student(text), "--json", "--task", "softmax")
+    json.loads(out, parse_constant=lambda word: pytest.fail(f"{word} is not JSON"))
+    assert status == 1
+
+
+def test_a_missing_file_is_no_success_in_any_format(run):
+    status, out, err = run("no.py", "--json")
+    assert status == 2 and "no such file" in err and json.loads(out)["score"] == 0
+    assert {row["status"] for row in json.loads(out)["tasks"]} == {"missing"}
+    assert run("no.py", "--gradescope", "results.json")[0] == 2
+    tests = json.loads(Path("results.json").read_text())["tests"]
+    assert {test["status"] for test in tests} == {"failed"} and all("no such file" in test["output"] for test in tests)
+    assert run("no.py", "--classroom50", "result.json")[0] == 2
+    assert json.loads(Path("result.json").read_text())["score"] == 0
+
+
+# Gradescope and Classroom 50 ------------------------------------------------------------------------
+
+
+def test_gradescope_reads_it(run, student):
+    status, out, _ = run(student(RIGHT), "--gradescope", "results.json", "--task", "survivors", "softmax")
+    found = json.loads(Path("results.json").read_text())
+    assert status == 1 and "survivors" in out
+    allowed = {
+        "score",
+        "tests",
+        "execution_time",
+        "output",
+        "visibility",
+        "stdout_visibility",
+        "extra_data",
+        "leaderboard",
+    }
+    assert set(found) <= allowed and found["score"] == 1
+    by_name = {test["name"]: test for test in found["tests"]}
+    assert list(by_name) == ["softmax", "survivors"]
+    for name, passed in (("survivors", True), ("softmax", False)):
+        test = by_name[name]
+        assert (test["score"], test["max_score"], test["status"]) == (int(passed), 1, "passed" if passed else "failed")
+        assert test["output_format"] == "text" and test["visibility"] == "visible" and isinstance(test["output"], str)
+
+
+def test_classroom50_reads_it(run, student, monkeypatch):
+    names = {"CLASSROOM": "cs", "ASSIGNMENT": "sinks", "USERNAME": "ada", "SUBMISSION_TAG": "submit/1",
+             "COMMIT_URL": "c", "RELEASE_URL": "r"}  # fmt: skip
+    for name, value in names.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("REVIEW_URL", raising=False)
+    assert run(student(RIGHT), "--classroom50", "result.json", "--task", "survivors")[0] == 0
+    found = json.loads(Path("result.json").read_text())
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", found.pop("datetime"))
+    assert found == {
+        "schema": "classroom50/result/v1", "classroom": "cs", "assignment": "sinks", "owner": "ada",
+        "submission": "submit/1", "commit": "c", "release": "r", "review": "c", "score": 1, "max-score": 1,
+        "tests": [{"test-name": "survivors", "passed": True, "score": 1, "max-score": 1}],
+    }  # fmt: skip
+
+
+def test_what_the_runner_does_not_say_is_unknown(run, student, monkeypatch):
+    for name in ("CLASSROOM", "ASSIGNMENT", "USERNAME", "GITHUB_REPOSITORY_OWNER"):
+        monkeypatch.delenv(name, raising=False)
+    run(student(RIGHT), "--classroom50", "result.json", "--task", "survivors")
+    assert json.loads(Path("result.json").read_text())["owner"] == "unknown"
+
+
+@pytest.mark.parametrize("kind", ["gradescope", "classroom50"])
+@pytest.mark.parametrize(
+    "end", ["import os; os.kill(os.getpid(), 9)", "import ctypes; ctypes.CDLL(None).abort()", "while True: pass"]
+)
+def test_a_result_is_written_after_a_kill(run, student, kind, end):
+    """The child crashes, is killed, or does not end: what was right before still counts."""
+    text = f"{RIGHT}\ndef softmax(x):\n    {end}\n"
+    assert run(student(text), "--task", "softmax", "survivors", "--seconds", 2, f"--{kind}", "out.json")[0] == 1
+    found = json.loads(Path("out.json").read_text())
+    passed = [test["score"] for test in found["tests"]]
+    assert passed == [0, 1] and found["score"] == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
+@pytest.mark.parametrize(("kind", "judged"), [("gradescope", 1), ("classroom50", 1), ("gradescope", 0)])
+def test_a_result_is_there_when_the_checker_itself_is_killed(student, tmp_path, kind, judged):
+    """As by an autograder whose time is up: a whole file, with what was judged, and nobody left behind."""
+    student(
+        RIGHT
+        + ("" if judged else "import time; time.sleep(77)\n")
+        + "\ndef step(*args):\n    import time; time.sleep(77)\n"
+    )
+    out = tmp_path / "out.json"
+    argv = [
+        sys.executable,
+        "-m",
+        "minisink",
+        "check",
+        "student.py",
+        "--task",
+        "survivors",
+        "step",
+        f"--{kind}",
+        str(out),
+    ]
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    process = subprocess.Popen(argv, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL)
+    stop = time.monotonic() + 60
+    while time.monotonic() < stop:
+        if out.exists() and json.loads(out.read_text())["score"] == judged:  # a whole file at any moment
+            if at_work_in(tmp_path) or sys.platform != "linux":
+                break
+        time.sleep(0.05)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    while at_work_in(tmp_path) and time.monotonic() < stop:
+        time.sleep(0.05)
+    assert at_work_in(tmp_path) == []
+    found = json.loads(out.read_text())
+    assert [test["score"] for test in found["tests"]] == [judged, 0] and found["score"] == judged
+    if kind == "gradescope":
+        assert "not judged" in found["tests"][1]["output"]
+
+
+def at_work_in(folder):
+    """Processes whose current folder is a folder in this one; none where there is no /proc."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*/cwd"):
+        with contextlib.suppress(OSError):
+            if os.readlink(place).startswith(f"{folder}{os.sep}"):
+                found.append(place.parent.name)
+    return found
+
+
+# Template -------------------------------------------------------------------------------------------
+
+
+def test_the_template_is_a_file_of_stubs(run):
+    status, out, err = run("mine.py", "--template")
+    assert (status, err) == (0, "") and "minisink check mine.py" in out
+    names: dict = {}
+    exec(compile(Path("mine.py").read_text(), "mine.py", "exec"), names)
+    for name, task in TASKS.items():
+        arguments = (("state",) if name == "step" else ()) + task.params
+        assert names[name].__code__.co_varnames == arguments
+        assert names[name].__code__.co_varnames == getattr(reference, name).__code__.co_varnames[: len(arguments)]
+        assert "for " in names[name].__doc__ or name == "retrieve"
+        with pytest.raises(NotImplementedError):
+            names[name](*arguments)
+
+
+def test_the_template_can_be_printed_and_cut(run):
+    status, out, _ = run("--template", "--task", "rotate")
+    assert status == 0 and re.findall(r"^def (\w+)", out, re.M) == ["rotate"] and os.listdir() == []
+    assert max(map(len, out.splitlines())) <= 120
+
+
+# For the teacher ------------------------------------------------------------------------------------
+
+TEACHER = ROOT / "tutorials" / "teacher"
+
+
+def test_the_autograder_folder_grades(student, tmp_path):
+    """Gradescope's own paths under another root; the student's file, whatever its name, and not the teacher's."""
+    root = tmp_path / "autograder"
+    (root / "submission").mkdir(parents=True)
+    (root / "results").mkdir()
+    (root / "submission" / "my work.py").write_text(RIGHT)
+    environment = os.environ | {"AUTOGRADER": str(root), "TASKS": "survivors softmax", "PYTHON": sys.executable}
+    script = TEACHER / "autograder" / "run_autograder"
+    done = subprocess.run(["bash", str(script)], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((root / "results" / "results.json").read_text())
+    assert [(test["name"], test["score"]) for test in found["tests"]] == [("softmax", 0), ("survivors", 1)]
+    for path in (root / "submission").iterdir():
+        path.unlink()
+    (root / "results" / "results.json").unlink()
+    subprocess.run(["bash", str(script)], env=environment, capture_output=True, check=True)
+    found = json.loads((root / "results" / "results.json").read_text())
+    assert found["score"] == 0 and len(found["tests"]) == 2
+
+
+def test_the_autograder_scripts_can_be_run():
+    for name in ("setup.sh", "run_autograder"):
+        path = TEACHER / "autograder" / name
+        assert os.access(path, os.X_OK) and path.read_text().startswith("#!/usr/bin/env bash\n")
+        subprocess.run(["bash", "-n", str(path)], check=True)

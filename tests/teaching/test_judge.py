@@ -1,0 +1,196 @@
+"""Every wrong turn is caught under its own name, on the smallest case, in words; right answers pass in any dress."""
+
+import re
+
+import numpy as np
+import pytest
+
+from minisink.teaching import check_functions, reference
+from minisink.teaching.child import answer, encode, numbers_in
+from minisink.teaching.judge import Outcome, judge, outcome_of
+from minisink.teaching.sandbox import Answers
+from minisink.teaching.tasks import TASKS, cases_of, dressed
+from minisink.teaching.wrong_turns import TURNS
+
+EVERY = [(task, turn) for task, turns in TURNS.items() for turn in turns]
+
+
+def judged(name, function, seed=0, hint=0):
+    """A live function's row."""
+
+    def ask(name, cases, dress="arrays", stand_ins=()):
+        return Answers([answer(name, function, dressed(TASKS[name], case, dress)) for case in cases], {}, None, None)
+
+    return judge(name, ask, seed, hint, passed=TASKS)
+
+
+@pytest.mark.parametrize(
+    ("task", "turn"), EVERY, ids=lambda value: getattr(value, "function", value) and str(value)[:40]
+)
+def test_each_wrong_turn_is_caught_with_its_own_name(task, turn):
+    row = judged(task, turn.function, seed=7)
+    assert (row["status"], row["score"], row["diagnosis"]) == ("failed", 0, turn.title)
+    assert turn.name in row["diagnosis"] and "\n" not in row["message"]
+
+
+def test_the_twenty_are_all_there():
+    """Each number of the list once at least, with three hints, no two alike."""
+    assert {turn.number for _, turn in EVERY} - {None} == set(range(1, 21))
+    assert all(len(set(turn.hints)) == 3 and all(turn.hints) for _, turn in EVERY)
+    assert all(turn.seen for _, turn in EVERY if turn.number)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_the_reference_passes(name):
+    row = judged(name, getattr(reference, name), seed=3)
+    assert (row["status"], row["score"], row["case"], row["diagnosis"]) == ("passed", 1, None, None)
+
+
+def test_the_sentence_of_the_smallest_case():
+    """A cache that loses the oldest of its window too early is told so in words and slots."""
+    row = judged(
+        "survivors", lambda n, s, w: [i for i in range(n) if i < s or i >= n - w + (s == 2 and w == 3 and n > 5)]
+    )
+    assert row["message"] == (
+        "after 6 tokens with 2 sinks and a window of 3 your cache kept [0, 1, 4, 5]; expected [0, 1, 3, 4, 5]"
+    )
+    assert row["case"]["arguments"] == {"n_slots": 6, "n_sinks": 2, "window": 3}
+    assert row["diagnosis"] == TURNS["survivors"][1].title  # the one that gives this very answer
+
+
+def test_a_step_is_told_which_tokens_it_kept():
+    """Read off the outputs: their values name the tokens."""
+
+    def step(state, q, k, v, n_sinks, window, theta):
+        held = [*(state or []), (k, v)]
+        out, held = reference.step(held[:-1], q, k, v, n_sinks, window + (n_sinks == 1 and window == 2), theta)
+        return out, held
+
+    row = judged("step", step)
+    assert (
+        row["message"]
+        == "after 4 tokens with 1 sink and a window of 2 your cache kept [0, 1, 2, 3]; expected [0, 2, 3]"
+    )
+
+
+def test_a_case_is_shrunk():
+    """Whatever fails from a third key on is shown with three."""
+
+    def softmax(x):
+        return reference.softmax(x) * (1.0 if len(x) < 3 else 1.1)
+
+    row = judged("softmax", softmax, seed=5)
+    assert len(row["case"]["arguments"]["x"]) == 3 and set(row["case"]["arguments"]["x"]) == {0.0}
+
+
+def test_hints_come_one_by_one():
+    turn = TURNS["survivors"][0]
+    for level in range(4):
+        lines = judged("survivors", turn.function, hint=level)["message"].split("\n")
+        assert lines[1:] == [f"hint {i}: {text}" for i, text in enumerate(turn.hints[:level], 1)]
+
+
+def test_a_turn_is_known_by_most_of_its_answers():
+    """One that goes its own way on the smallest case is named all the same, and shown where it is the turn."""
+
+    def one_too_few(n_slots, n_sinks, window):
+        return TURNS["survivors"][1].function(n_slots, n_sinks, window) or [0]
+
+    row = judged("survivors", one_too_few)
+    assert row["diagnosis"] == TURNS["survivors"][1].title and "kept [0]" not in row["message"]
+
+
+def test_memory_that_grows_is_seen_in_any_container():
+    assert [numbers_in(x) for x in (None, 1.5, [1, (2, 3)], {"a": np.zeros(4)}, "text")] == [0, 1, 3, 4, 0]
+
+    class State:
+        def __init__(self):
+            self.held = [np.zeros(3), np.zeros(2)]
+
+    assert numbers_in(State()) == 5
+    held = np.zeros(6)
+    assert numbers_in((lambda: held,)) == 6
+    assert not Outcome(sizes=[4] * 48).grows and Outcome(sizes=list(range(1, 49))).grows
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (None, "None"),
+        ("abc", "str"),
+        ([[1], [1, 2]], "list"),
+        (1j, "complex"),
+        ({}, "dict"),
+        (np.zeros(200_000), "200000"),
+    ],
+    ids=["None", "text", "ragged", "complex", "dict", "too many"],
+)
+def test_what_is_no_answer_is_said(value, said):
+    with pytest.raises(ValueError, match=said):
+        encode(value)
+
+
+@pytest.mark.parametrize(
+    "raw", [{}, {"value": 3}, {"value": [[2], "f", [1.0]]}, {"value": [[1], "f", ["a"]]}, {"outs": 1}]
+)
+@pytest.mark.parametrize("name", ["softmax", "step"])
+def test_an_unreadable_answer_is_a_wrong_one(name, raw):
+    case = cases_of(TASKS[name], 0)[0]
+    assert not outcome_of(TASKS[name], case, raw).is_right(TASKS[name], TASKS[name].expected(case))
+
+
+def test_errors_are_worded():
+    def raises(x):
+        return 1 / 0
+
+    assert judged("softmax", raises)["message"] == "ZeroDivisionError: division by zero, for x = [0]"
+    assert "not written yet" in judged("softmax", reference_stub)["message"]
+    assert re.match(r"it returned None.*return missing", judged("softmax", lambda x: None)["message"])
+    assert "shape (1,); expected (2,)" in judged("softmax", lambda x: reference.softmax(x)[:1])["message"]
+    assert "a pair is needed" in judged("step", lambda *args: np.zeros(8))["message"]
+
+
+def reference_stub(x):
+    raise NotImplementedError
+
+
+def test_blocks_may_be_named_by_their_keys():
+    """And by fewer or other keys than all of them they may not."""
+
+    def keys_of(q, keys, block, k, window, theta):
+        best = reference.retrieve(q, keys, block, k, window, theta)
+        return [i for i in range(len(keys)) if i // block in best]
+
+    assert judged("retrieve", keys_of)["status"] == "passed"
+    assert judged("retrieve", lambda *args: keys_of(*args)[:-1])["status"] == "failed"
+    assert judged("retrieve", lambda *args: range(len(args[1])))["status"] == "failed"
+
+
+# In a notebook --------------------------------------------------------------------------------------
+
+
+def test_live_functions_are_checked_in_place(capsys):
+    assert check_functions(softmax=reference.softmax, rotate=reference.rotate) is True
+    assert capsys.readouterr().out.splitlines()[-1] == "2 of 2 tasks pass: 2 of 2 points"
+    turn = TURNS["rotate"][0]
+    assert check_functions(softmax=reference.softmax, rotate=turn.function, hint=1) is False
+    out = " ".join(capsys.readouterr().out.split())
+    assert f"looks like: {turn.title}" in out and turn.hints[0] in out and "1 of 2 points" in out
+
+
+def test_live_functions_that_are_none_are_refused():
+    for functions, said in (
+        ({}, "no function"),
+        ({"soft": abs}, "'soft' is no task"),
+        ({"softmax": 3}, "softmax is 3"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            check_functions(**functions)
+
+
+def test_ctrl_c_ends_a_live_check():
+    def softmax(x):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        check_functions(softmax=softmax)

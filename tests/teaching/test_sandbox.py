@@ -1,0 +1,337 @@
+"""Whatever a student's file does, it gets a clean score, and touches nothing."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+import styles
+
+from minisink.teaching import reference, sandbox
+from minisink.teaching.report import all_right, check_source
+from minisink.teaching.sandbox import Sandbox, Source, read
+from minisink.teaching.tasks import TASKS
+from minisink.teaching.template import template
+from minisink.teaching.wrong_turns import TURNS, attend, positions_of, retrieve, rotate, softmax, step, survivors
+
+OK = """
+def survivors(n_slots, n_sinks, window):
+    return [s for s in range(n_slots) if s < n_sinks or s >= n_slots - window]
+"""
+SOFTMAX = """
+import numpy as np
+def softmax(x):
+    w = np.exp(np.asarray(x) - max(x))
+    return w / w.sum()
+"""
+
+
+def check(text, *tasks, seconds=20, **options):
+    """Rows by task."""
+    rows = check_source(Sandbox(Source("student.py", text, False), seconds), list(tasks) or None, **options)
+    assert [row["task"] for row in rows] == [name for name in TASKS if not tasks or name in tasks]
+    assert all(row["score"] == (row["status"] == "passed") and row["max_score"] == 1 for row in rows)
+    json.dumps(rows)
+    return {row["task"]: row for row in rows}
+
+
+def survives(text, seconds=20):
+    """The row of `survivors`."""
+    return check(text, "survivors", seconds=seconds)["survivors"]
+
+
+# Right, whatever the style --------------------------------------------------------------------------
+
+
+def test_the_reference_passes_as_a_file():
+    with open(reference.__file__, encoding="utf-8") as file:
+        rows = check(file.read())
+    assert {row["status"] for row in rows.values()} == {"passed"}
+    assert not any("in place of yours" in row["message"] for row in rows.values())
+
+
+@pytest.mark.parametrize("style", styles.STYLES)
+def test_other_right_styles_pass(style):
+    rows = check(styles.STYLES[style], seed=1)
+    assert {name: row["message"] for name, row in rows.items() if row["status"] != "passed"} == {}
+
+
+# Not there yet --------------------------------------------------------------------------------------
+
+
+def test_the_template_fails_at_exactly_its_stubs():
+    """One written function passes, the others are stubs; its parts are the checker's."""
+    rows = check(template() + "\n" + OK.replace("survivors", "other") + "\nsurvivors = other\n")
+    assert {name for name, row in rows.items() if row["status"] == "passed"} == {"survivors"}
+    assert {row["message"] for row in rows.values() if row["status"] != "passed"} == {
+        "not written yet (NotImplementedError)"
+    }
+
+
+def test_each_task_is_scored_alone():
+    """A step that calls a wrong rotation and an empty softmax is right itself, and so is one that lacks both."""
+    step_alone = styles.LISTS[styles.LISTS.index("def step") : styles.LISTS.index("def token_nll")]
+    wrong = template(["softmax"]) + "\ndef rotate(x, positions, theta):\n    return x\n" + step_alone
+    rows = check(wrong, "rotate", "step")
+    assert (rows["rotate"]["status"], rows["step"]["status"]) == ("failed", "passed")
+    assert "the checker's softmax, rotate in place of yours" in rows["step"]["message"]
+    assert check(step_alone, "step")["step"]["status"] == "passed"
+
+
+def test_a_part_of_one_s_own_with_more_arguments_is_taken_as_it_is():
+    """An unfinished rotation is the checker's; a softmax that works, axis and all, stays."""
+    text = """
+import numpy as np
+def softmax(x, axis=-1):
+    w = np.exp(x - np.max(x, axis=axis, keepdims=True))
+    return w / w.sum(axis=axis, keepdims=True)
+def attend(q, k, v, visible):
+    return softmax(np.where(visible, q @ k.T / q.shape[1] ** 0.5, -np.inf), axis=1) @ v
+"""
+    assert all(row["status"] == "passed" for row in check(text, "softmax", "attend").values())
+    assert check(text.replace("-np.inf", "0"), "attend")["attend"]["diagnosis"].startswith("a masked score is zero")
+
+
+def test_what_is_missing_is_missing():
+    rows = check(OK)
+    assert {row["status"] for name, row in rows.items() if name != "survivors"} == {"missing"}
+    assert all_right(list(rows.values()), False) and not all_right(list(rows.values()), True)
+    assert not all_right(list(check("").values()), False)
+
+
+# Wrong ----------------------------------------------------------------------------------------------
+
+MODULES = [softmax, attend, rotate, survivors, positions_of, step, retrieve]
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__.rpartition(".")[2])
+def test_a_wrong_turn_is_known_in_a_file_too(module):
+    """By the child process, as a student would have written it: all of its helpers beside it."""
+    name = module.__name__.rpartition(".")[2]
+    turn = TURNS[name][0]
+    with open(module.__file__, encoding="utf-8") as file:
+        text = file.read().replace("from .turn import Turn", "Turn = print")
+    text = text[: text.index("\nTURNS = (")]
+    row = check(f"{text}\n{name} = {turn.function.__name__}\n", name, seed=2)[name]
+    assert (row["status"], row["diagnosis"]) == ("failed", turn.title)
+
+
+def test_a_right_function_in_the_wrong_dress_is_reported_where_it_came_farthest():
+    """A file for lists whose mistake is small is not blamed for not taking arrays."""
+    text = "def positions_of(held, n_sinks, window):\n    return [t + 0 * held.index(held[0]) for t in held]\n"
+    row = check(text, "positions_of")["positions_of"]
+    assert row["diagnosis"].startswith("original positions") and row["case"]["got"] == [1.0]
+
+
+# Hostile --------------------------------------------------------------------------------------------
+
+STOPS = {
+    "empty": ("", "missing", "not in the file"),
+    "syntax": ("def survivors(:\n", "failed", "line 1: SyntaxError"),
+    "indent": (OK + "\n  x = 1\n", "failed", "IndentationError"),
+    "a null byte": ("\0" + OK, "failed", "null bytes"),
+    "raises at once": ("1 / 0\n" + OK, "failed", "line 1: ZeroDivisionError"),
+    "raises at its end": (OK + "\n1 / 0\n", "passed", ""),
+    "exits at once": ("import sys; sys.exit(0)\n" + OK, "failed", "SystemExit: 0"),
+    "exits at its end": (OK + "\nimport sys; sys.exit(0)\n", "passed", ""),
+    "exits at its end, hard": (OK + "\nimport os; os._exit(0)\n", "failed", "ended the process (status 0)"),
+    "no function": ("survivors = 3\n", "failed", "no function"),
+    "a coroutine": ("async " + OK.strip(), "failed", "coroutine"),
+    "another signature": ("def survivors(n):\n    return []\n", "failed", "TypeError"),
+    "exits in the call": ("import sys\ndef survivors(*a): sys.exit(0)\n", "failed", "SystemExit: 0"),
+    "exits in the call, hard": ("import os\ndef survivors(*a): os._exit(0)\n", "failed", "ended the process (status"),
+    "kills itself": ("import os\ndef survivors(*a): os.kill(os.getpid(), 9)\n", "failed", "processes"),
+    "crashes": ("import ctypes\ndef survivors(*a): ctypes.string_at(0)\n", "failed", "signal 11"),
+    "recursion": ("def survivors(*a): return survivors(*a)\n", "failed", "RecursionError"),
+    "asks for input": ("def survivors(*a): return input()\n", "failed", "EOFError"),
+    "prints": (OK + "\nprint('{\"value\": 1}' * 1000)\nimport os; os.write(1, b'x' * 100000)\n", "passed", ""),
+    "starts a process": ("import os\ndef survivors(*a): return os.system('true')\n", "failed", "processes"),
+    "forks": ("import os\ndef survivors(*a): return [os.fork()]\n", "failed", "processes"),
+    "the network": ("import socket\ndef survivors(*a): socket.create_connection(('::1', 9))\n", "failed", "network"),
+    "leaves a thread": (
+        OK + "\nimport threading, time\nthreading.Thread(target=time.sleep, args=(99,)).start()\n", "passed", "",
+    ),
+    "says yes": (
+        "class Yes:\n    def __eq__(self, other): return True\ndef survivors(*a): return Yes()\n", "failed", "Yes",
+    ),
+    "patches": (
+        "import numpy as np, json\nnp.array_equal = np.allclose = lambda *a, **k: True\njson.dumps = None\n"
+        "def survivors(*a): return [0]\n", "failed", "expected",
+    ),
+    "breaks numpy": ("import numpy as np\nnp.asarray = None\ndef survivors(*a): return [0]\n", "failed", ""),
+    "imports minisink": ("import minisink\n" + OK, "passed", ""),
+    "hands minisink's in": (
+        "from minisink.cache import keep_sinks\ndef survivors(n, s, w): return keep_sinks(s, w).survivors(range(n))\n",
+        "failed", "write it yourself",
+    ),
+    "its own import": (
+        "import sys, __main__\nsys.meta_path[:] = [f for f in sys.meta_path if type(f).__name__ != 'Finder']\n"
+        f"sys.path.insert(0, {os.path.dirname(os.path.dirname(os.path.dirname(sandbox.__file__)))!r})\n"
+        "from minisink.teaching.reference import survivors\n", "failed", "write it yourself",
+    ),
+    "reads the answers": (
+        "import os, __main__\nfolder = os.path.dirname(__main__.__file__)\n"
+        "exec(open(os.path.join(folder, 'reference.py')).read())\n", "missing", "write it yourself",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", STOPS)
+def test_a_hostile_file_gets_a_clean_score(case):
+    text, status, said = STOPS[case]
+    row = survives(text)
+    assert (row["status"], said in row["message"]) == (status, True), row["message"]
+
+
+def test_an_endless_file_and_an_endless_function_end():
+    started = time.monotonic()
+    assert "no answer within 1 s" in survives("while True: pass\n" + OK, seconds=1)["message"]
+    rows = check(SOFTMAX + "\ndef survivors(*a):\n    while True: pass\n", "softmax", "survivors", seconds=1)
+    assert (rows["softmax"]["status"], rows["survivors"]["status"]) == ("passed", "failed")
+    assert rows["survivors"]["message"].startswith("no answer within 1 s") and time.monotonic() - started < 60
+    sleeps = "import time\ndef survivors(*a):\n    while True:\n        time.sleep(99)\n"
+    assert survives(sleeps, seconds=1)["status"] == "failed"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems keep other limits")
+def test_memory_has_an_end(monkeypatch):
+    monkeypatch.setattr(sandbox, "MEMORY", 600 * 2**20)
+    row = survives("def survivors(*a):\n    x = [1]\n    while True: x += x\n")
+    assert row["status"] == "failed" and ("MemoryError" in row["message"] or "signal" in row["message"])
+
+
+def test_files_stay_in_the_folder_that_goes_away(tmp_path, monkeypatch):
+    """It may write beside itself, up to a size, and that is gone afterwards; and nowhere else."""
+    monkeypatch.chdir(tmp_path)
+    assert survives("open('note.txt', 'w').write('x')\n" + OK)["status"] == "passed"
+    target = tmp_path / "target"
+    for line in (f"open({str(target)!r}, 'w')", f"__import__('os').mkdir({str(target)!r})"):
+        assert "its own folder only" in survives(f"def survivors(*a):\n    {line}\n")["message"]
+    target.write_text("mine")
+    assert survives(f"import os\nos.remove({str(target)!r})\n" + OK)["status"] == "failed"
+    large = "def survivors(*a):\n    with open('x', 'wb') as f:\n        for _ in range(99): f.write(bytes(10**6))\n"
+    assert "OSError" in survives(large)["message"]
+    assert target.read_text() == "mine" and os.listdir(tmp_path) == ["target"]
+
+
+FORGER = """
+import os, sys
+frame = sys._getframe()
+while "nonce" not in frame.f_locals: frame = frame.f_back
+nonce, back = frame.f_locals["nonce"], frame.f_locals["back"]
+def survivors(*args):
+    {lines}
+    os._exit(0)
+"""
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        'os.write(back, f\'{nonce} {{"value": [[1], "f", [0]], "case": 0}}\\n{nonce} {{"done": 156}}\\n\'.encode())',
+        'os.write(back, f\'{nonce} {{"status": "passed", "score": 1, "case": 0}}\\n\'.encode())',
+        "os.write(back, f'{nonce} [[[[\\n'.encode())",
+        "os.write(back, f'{nonce} 7\\n'.encode())",
+        "os.write(back, b'\\xff' * 1000)",
+        "[os.write(fd, b'\\n{\"passed\": true}\\n') for fd in range(3, 9) if os.path.exists(f'/proc/self/fd/{fd}')]",
+    ],
+)
+def test_a_forged_result_is_no_result(lines):
+    """The pipe can be found; what goes through it are numbers, and those must be right."""
+    assert survives(FORGER.format(lines=lines))["status"] == "failed"
+
+
+def test_noise_on_the_pipe_is_passed_over():
+    """Whatever is no answer of the child's does not harm a right one."""
+    noise = """
+import os
+for fd in range(3, 9):
+    try:
+        os.write(fd, b'{"case": 0, "value": 1}\\n')
+    except OSError:
+        pass
+"""
+    assert survives(OK + noise)["status"] == "passed"
+
+
+def test_no_right_answer_is_in_the_child():
+    """All that the checker sends while it judges a step: not the step."""
+    peek = """
+import sys
+frame = sys._getframe()
+while "request" not in frame.f_locals: frame = frame.f_back
+request = frame.f_locals["request"]
+def step(*args): raise ValueError("def step" in request["reference"] or "expected" in request, len(request))
+"""
+    assert "(False, " in check(peek, "step")["step"]["message"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="namespaces are Linux's")
+def test_nothing_outlives_the_check():
+    """Not even what was forked past Python, in a session of its own."""
+    text = "import ctypes, time\nc = ctypes.CDLL(None)\ndef survivors(*a): c.fork(); c.setsid(); time.sleep(71.25)\n"
+    before = children()
+    assert survives(text, seconds=1)["status"] == "failed"
+    time.sleep(0.3)
+    if subprocess.run(["unshare", "-Urp", "true"], capture_output=True, check=False).returncode == 0:
+        assert children() - before == set()
+
+
+def children():
+    found = set()
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as file:
+                if b"teaching/child.py" in file.read():
+                    found.add(pid)
+        except OSError:
+            continue
+    return found
+
+
+def test_a_child_that_cannot_start_is_no_student_s_fault(monkeypatch):
+    monkeypatch.setattr(sandbox.child, "__file__", "/nowhere/child.py")
+    with pytest.raises(OSError, match=r"did not start .*nowhere.*nothing was judged"):
+        survives(OK)
+
+
+# Files ----------------------------------------------------------------------------------------------
+
+
+def notebook(tmp_path, *cells):
+    path = tmp_path / "work.ipynb"
+    kinds = [{"cell_type": "code", "source": cell} for cell in cells]
+    path.write_text(json.dumps({"nbformat": 4, "cells": [{"cell_type": "markdown", "source": ["#"]}, *kinds]}))
+    return path
+
+
+def test_a_notebook_is_read_as_its_definitions(tmp_path):
+    """Magics, plots, failing cells and minisink itself do not keep a function from being found; the last one counts."""
+    path = notebook(
+        tmp_path, "%matplotlib inline\n!ls\nimport minisink\nmodel = minisink.load('novels')\n", "%%time\n1 / 0",
+        "while True: pass",
+        ["def survivors(n_slots, n_sinks, window):\n", "    return []\n"], OK + "\nassert False\n", "survivors(3, 1, 1",
+    )  # fmt: skip
+    source = read(path)
+    assert source.notebook and check_source(Sandbox(source, 20), ["survivors"])[0]["status"] == "passed"
+    assert check_source(Sandbox(source, 20), ["softmax"])[0]["status"] == "missing"
+
+
+def test_files_that_cannot_be_read_are_refused_in_a_line(tmp_path):
+    (tmp_path / "bad.ipynb").write_text("{}")
+    (tmp_path / "latin.py").write_bytes(b"x = '\xff'\n")
+    (tmp_path / "large.py").write_bytes(b"#" * (sandbox.LARGEST_SOURCE + 1))
+    for name, said in (("bad.ipynb", "notebook"), ("latin.py", "UTF-8"), ("large.py", "larger"), ("no.py", "no such"),
+                       (".", "a folder")):  # fmt: skip
+        with pytest.raises(ValueError, match=said) as caught:
+            read(tmp_path / name)
+        assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_declared_encoding_and_a_byte_order_mark_are_read(tmp_path):
+    (tmp_path / "bom.py").write_bytes(b"\xef\xbb\xbf" + OK.encode())
+    (tmp_path / "latin.py").write_bytes(b"# -*- coding: latin-1 -*-\nname = '\xe4'\n" + OK.encode())
+    for name in ("bom.py", "latin.py"):
+        assert check_source(Sandbox(read(tmp_path / name), 20), ["survivors"])[0]["status"] == "passed"
