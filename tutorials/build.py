@@ -235,8 +235,10 @@ def docs(path, repository=None):
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # small products: see minisink.__main__
     try:
         with tempfile.TemporaryDirectory() as empty:
-            place = {"metadata": {"path": empty}}
-            nbclient.NotebookClient(book, timeout=SECONDS, resources=place, record_timing=False).execute()
+            place, quiet = {"metadata": {"path": empty}}, ["--log-level=ERROR"]
+            client = nbclient.NotebookClient(book, timeout=SECONDS, resources=place, record_timing=False)
+            client.extra_arguments = quiet
+            client.execute()
     except NoSuchKernel:
         raise ValueError("ipykernel is missing, which executes lessons: pip install -e '.[tutorials]'") from None
     except nbclient.exceptions.CellExecutionError as error:
