@@ -9,8 +9,8 @@
 
 A lesson keeps to one skeleton, `SECTIONS`, and is refused by name where it does not. What a student has to write stands
 in a function of the exercise, between ``### BEGIN SOLUTION`` and ``### END SOLUTION``; no line of it reaches a student.
-Every cell says in its first line what it needs from cells before it. ``COLAB`` becomes a link, and a place such as
-`minisink/ops.py:softmax` gets its line number.
+A cell that needs others names what it needs in its first line, so that one run out of order stops there and says what
+to run first. ``COLAB`` becomes a link, and a place such as `minisink/ops.py:softmax` gets its line number.
 
 A file that was changed since it was built, if only by being run, is never overwritten: its digest stands in it, and the
 build stops before it has written anything.
@@ -47,6 +47,7 @@ OPTIONAL = {"Check"}  # where none of the checker's tasks fits
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 STUB = 'raise NotImplementedError("your turn")'
 PLACE = re.compile(r"`minisink/([\w/]+\.py):([\w.]+)`")
+PAGE = re.compile(r"`(docs/[\w/.-]+)`")
 TELLING = 12  # a solution's line of so many letters gives something away; `else:` does not
 SECONDS = 60  # a lesson's cell may take as long
 
@@ -149,15 +150,16 @@ def solved(source):
 
 
 def needs(book):
-    """For each code cell a comment that names what it needs, and the section where that is made; or an empty line."""
+    """For each code cell a line that fails before all else where another cell was not run; empty if it needs none.
+
+    ``np, layers  # run first: The question, Run``. The error names what is missing, the line where it is made.
+    """
     made_in, lines = {}, []
     for cell in code_cells(book):
         made, used = names_in(cell.source)
-        where: dict = {}
-        for name in [name for name in made_in if name in used - made]:
-            where.setdefault(made_in[name], []).append(name)
-        said = "; ".join(f'{", ".join(names)} from "{section}"' for section, names in where.items())
-        lines.append(f"# needs {said}" if said else "")
+        wanted = [name for name in made_in if name in used - made]
+        sections = dict.fromkeys(made_in[name] for name in wanted)
+        lines.append(f"{', '.join(wanted)}  # run first: {', '.join(sections)}" if wanted else "")
         made_in |= dict.fromkeys(sorted(made), section_of(cell))
     return lines
 
@@ -174,7 +176,7 @@ def names_in(source):
 
 
 def fill(book, repository=None):
-    """Put in the Colab link, line numbers, and what each cell needs; changes the notebook."""
+    """Put in the Colab link and line numbers; changes the notebook."""
     name, link = name_of(book), "https://colab.research.google.com/"
     how = "upload this file there, and run `!pip install` with the address of minisink first"
     if repository:
@@ -184,6 +186,13 @@ def fill(book, repository=None):
         if cell.cell_type == "markdown":
             cell.source = cell.source.replace("[Open in Colab](COLAB)", f"[Open in Colab]({link}) ({how})")
             cell.source = PLACE.sub(lambda found: _line(name, *found.groups()), cell.source)
+            for page in PAGE.findall(cell.source):
+                if not (HERE.parent / page).is_file():
+                    raise ValueError(f"{name}: sends the reader to {page}, which is not there")
+
+
+def guard(book):
+    """Put into each cell the line of `needs`; changes the notebook."""
     for cell, line in zip(code_cells(book), needs(book), strict=True):
         cell.source = f"{line}\n{cell.source}" if line else cell.source
 
@@ -204,6 +213,7 @@ def student(path, repository=None):
     book = read(path)
     solution = {line.strip() for cell in code_cells(book) for line in solution_of(cell.source)}
     fill(book, repository)
+    guard(book)
     for cell in code_cells(book):
         cell.source = stubbed(cell.source)
     told = "\n".join(cell.source for cell in book.cells)
@@ -215,6 +225,12 @@ def student(path, repository=None):
 
 def solution(path, repository=None):
     """The notebook with everything in place."""
+    book = _solved(path, repository)
+    guard(book)
+    return book
+
+
+def _solved(path, repository):
     book = read(path)
     for cell in code_cells(book):
         if solution_of(cell.source):
@@ -231,7 +247,7 @@ def docs(path, repository=None):
         from jupyter_client.kernelspec import NoSuchKernel
     except ImportError as error:
         raise ValueError(f"{error.name} is missing, which executes lessons: pip install -e '.[tutorials]'") from None
-    book = solution(path, repository)
+    book = _solved(path, repository)  # a page runs in order
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # small products: see minisink.__main__
     try:
         with tempfile.TemporaryDirectory() as empty:
@@ -319,7 +335,12 @@ def run(argv=None):
     parser.add_argument("kind", choices=BUILDS, help="stubs to hand out, solutions, or solutions executed")
     parser.add_argument("folder", help="where the notebooks go")
     parser.add_argument("names", nargs="*", metavar="NN", help="lessons, by the beginning of their names (all)")
-    parser.add_argument("--repository", default=github(), metavar="OWNER/NAME", help="on GitHub, for the Colab links")
+    parser.add_argument(
+        "--repository",
+        default=github(),
+        metavar="OWNER/NAME",
+        help="on GitHub, for the Colab links: its tutorials/notebooks/ holds the student notebooks",
+    )
     args = parser.parse_args(argv)
     for target in build(args.kind, args.folder, args.names, args.repository):
         print(target)

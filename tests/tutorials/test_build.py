@@ -68,7 +68,7 @@ assert area(radius) == around
 ## Milestone
 
 ## Read on
-`minisink/ops.py:softmax`, and `minisink/cache.py:LayerCache.append`.
+`minisink/ops.py:softmax`, and `minisink/cache.py:LayerCache.append`; `docs/words.md`.
 '''
 
 
@@ -99,7 +99,7 @@ def test_a_student_gets_a_stub_where_the_solution_stands(source):
     given, solved = code(build.student(path)), code(build.solution(path))
     assert [a == b for a, b in zip(given, solved, strict=True)] == [True, True, False, True]
     assert given[2] == (
-        '# needs math from "The question"\ndef area(r):\n    """``pi r^2``"""\n'
+        'math  # run first: The question\ndef area(r):\n    """``pi r^2``"""\n'
         '    raise NotImplementedError("your turn")'
     )
     assert solved[2].endswith("    squared = r * r\n    return math.pi * squared")
@@ -107,17 +107,17 @@ def test_a_student_gets_a_stub_where_the_solution_stands(source):
 
 def test_every_cell_says_what_it_needs_and_from_where(source):
     given = code(build.student(source / "03-circle.md"))
-    assert not given[0].startswith("#")
-    assert given[1].startswith('# needs math, radius from "The question"\n')
-    assert given[3].startswith('# needs radius from "The question"; around from "Run"; area from "Exercise"\n')
+    assert given[0] == "import math\n\nradius = 2.0"
+    assert given[1].startswith("math, radius  # run first: The question\n")
+    assert given[3].startswith("radius, around, area  # run first: The question, Run, Exercise\n")
 
 
 def test_names_inside_a_function_are_its_own(source):
     """An argument hides nothing, and a name that only a function of another cell has is not made there."""
     changed = ("around = 2 *", "def f(area):\n    radius = area\n    return radius\n\n\naround = 2 *")
     given = code(build.student(rewritten(source, changed)))
-    assert given[1].startswith('# needs math, radius from "The question"\n')
-    assert '# needs radius from "The question"; around from "Run"; area from "Exercise"' in given[3]
+    assert given[1].startswith("math, radius  # run first: The question\n")
+    assert given[3].startswith("radius, around, area  # run first: The question, Run, Exercise\n")
 
 
 def test_a_line_of_the_solution_elsewhere_is_refused(source):
@@ -144,6 +144,7 @@ def test_line_numbers_are_those_of_the_files(source):
         ("](COLAB)", "](elsewhere)", "Colab"),
         ("    ### END SOLUTION\n", "", "needs one ### BEGIN SOLUTION"),
         ("ops.py:softmax", "ops.py:hardmax", "minisink/ops.py, hardmax, which is not there"),
+        ("docs/words.md", "docs/wards.md", "docs/wards.md, which is not there"),
         ("LayerCache.append", "LayerCache.prepend", "minisink/cache.py, LayerCache.prepend, which is not there"),
     ],
 )
@@ -277,6 +278,7 @@ def test_a_page_has_outputs_and_a_cell_that_fails_stops_it(source, tmp_path):
     pytest.importorskip("ipykernel", reason="needs ipykernel: pip install -e '.[tutorials]'")
     book = json.loads(made(source, tmp_path / "pages", "docs").read_text(encoding="utf-8"))
     assert [cell["execution_count"] for cell in book["cells"] if cell["cell_type"] == "code"] == [1, 2, 3, 4]
+    assert code(book)[1] == "around = 2 * math.pi * radius"
     rewritten(source, ("== around", "== 0"))
     with pytest.raises(ValueError, match='03-circle: a cell under "Exercise" fails: AssertionError'):
         made(source, tmp_path / "others", "docs")

@@ -4,7 +4,6 @@ import ast
 import importlib.util
 import json
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +17,7 @@ spec = importlib.util.spec_from_file_location("build", ROOT / "tutorials" / "bui
 build = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(build)
 
+pytestmark = pytest.mark.lessons
 LESSONS = pytest.mark.parametrize("path", build.lessons(), ids=lambda path: path.stem)
 SECONDS = 60
 
@@ -42,7 +42,7 @@ for i, source in enumerate(cells):
         exec(compile(source, f"cell {i}", "exec"), names)
     except Exception as error:
         inner = traceback.extract_tb(error.__traceback__)[-1]
-        about = {"says": str(error), "name": getattr(error, "name", None), "function": inner.name}
+        about = {"says": str(error), "name": getattr(error, "name", None), "function": inner.name, "line": inner.lineno}
         ended = {"error": type(error).__name__, **about}
     print("\\n@", json.dumps({**ended, "seconds": time.process_time() - start}))
 """
@@ -90,15 +90,16 @@ def test_a_student_s_is_red_at_exactly_the_stubs(path, tmp_path):
 
 
 @LESSONS
-def test_a_cell_run_out_of_order_has_said_what_it_needs(path, tmp_path):
-    """In its first line, with the section that makes it; one that says nothing needs nothing."""
+def test_a_cell_run_out_of_order_says_what_it_needs(path, tmp_path):
+    """Before anything else in it has run, with the sections that make it; a cell that says nothing needs nothing."""
     book = build.student(path)
     for cell, end in zip(build.code_cells(book), run(book, tmp_path, "alone"), strict=True):
-        said = cell.source.splitlines()[0] if cell.source.startswith("# needs ") else ""
-        if said and end["error"] == "NameError":
-            assert re.search(rf"\b{re.escape(end['name'])}\b", said), (said, end)
+        first = cell.source.splitlines()[0]
+        if "  # run first: " in first:
+            assert (end["error"], end["line"]) == ("NameError", 1), (first, end)
+            assert end["name"] in first.split("  #")[0]
         elif not is_check(cell):
-            assert end["error"] in (None, "NotImplementedError"), (cell.source, end)
+            assert end["error"] is None, (cell.source, end)
 
 
 @LESSONS
