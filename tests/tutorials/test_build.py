@@ -112,11 +112,26 @@ def test_every_cell_says_what_it_needs_and_from_where(source):
     assert given[3].startswith("radius, around, area  # run first: The question, Run, Exercise\n")
 
 
-def test_names_inside_a_function_are_its_own(source):
-    """An argument hides nothing, and a name that only a function of another cell has is not made there."""
+@pytest.mark.parametrize(
+    ("cell", "needed"),
+    [
+        ("around = 2 * math.pi * radius", "math, radius"),
+        ("radius = 3.0\naround = 2 * math.pi * radius", "math"),  # made anew
+        ("def f(radius):\n    return radius\n\n\naround = 12.0 + math.pi", "math"),  # an argument is the function's own
+        ("def f():\n    return radius\n\n\naround = 12.0 + math.pi", "math, radius"),
+        ("around = sum(radius * math.pi for radius in range(2))", "math"),
+        ("around = max(4.0, 3.0) + math.pi", "math"),  # Python's own
+    ],
+)
+def test_what_a_cell_needs_is_what_python_would_look_up(source, cell, needed):
+    given = code(build.student(rewritten(source, ("around = 2 * math.pi * radius", cell))))
+    assert given[1] == f"{needed}  # run first: The question\n{cell}"
+
+
+def test_names_inside_a_function_are_made_nowhere_else(source):
+    """`area` of a function in "Run" is not the one that "Exercise" makes."""
     changed = ("around = 2 *", "def f(area):\n    radius = area\n    return radius\n\n\naround = 2 *")
     given = code(build.student(rewritten(source, changed)))
-    assert given[1].startswith("math, radius  # run first: The question\n")
     assert given[3].startswith("radius, around, area  # run first: The question, Run, Exercise\n")
 
 
@@ -238,6 +253,26 @@ def test_what_is_no_notebook_of_ours_is_left_alone(source, tmp_path, content):
     with pytest.raises(ValueError, match=r"left alone: 03-circle\.ipynb"):
         made(source, tmp_path)
     assert target.is_dir() if content is None else target.read_bytes() == content
+
+
+def test_a_changed_file_is_found_before_any_lesson_is_executed(source, tmp_path, monkeypatch):
+    (tmp_path / "03-circle.ipynb").write_text("mine", encoding="utf-8")
+    monkeypatch.setitem(build.BUILDS, "docs", lambda *_: pytest.fail("it was executed"))
+    with pytest.raises(ValueError, match="left alone"):
+        made(source, tmp_path, "docs")
+
+
+def test_a_file_that_changes_while_lessons_are_executed_is_left_alone(source, tmp_path, monkeypatch):
+    target = tmp_path / "03-circle.ipynb"
+
+    def meanwhile(path, repository):
+        target.write_text("mine", encoding="utf-8")
+        return build.solution(path, repository)
+
+    monkeypatch.setitem(build.BUILDS, "docs", meanwhile)
+    with pytest.raises(ValueError, match="left alone"):
+        made(source, tmp_path, "docs")
+    assert target.read_text(encoding="utf-8") == "mine"
 
 
 def test_one_kind_does_not_overwrite_a_student_s_work_of_another(source, tmp_path):
