@@ -98,19 +98,26 @@ def test_a_solution_runs_from_top_to_bottom(path, tmp_path):
     assert sum(end["seconds"] for end in ended) < SECONDS
 
 
+def stubs_of(cell):
+    """The functions of a cell that are somebody's turn."""
+    functions = [node for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.FunctionDef)]
+    return {f.name for f in functions if build.STUB in ast.get_source_segment(cell.source, f)}
+
+
 @LESSONS
 def test_a_student_s_is_red_at_exactly_the_stubs(path, tmp_path):
-    """What fails says whose turn it is; every stub is asked by some cell; and nothing fails before the first."""
-    cells, stubs = around_stubs(build.code_cells(build.student(path))), set()
-    for cell in cells:
-        functions = [node for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.FunctionDef)]
-        stubs |= {f.name for f in functions if build.STUB in ast.get_source_segment(cell.source, f)}
-    ended = run(cells, tmp_path)
-    failed = [end for cell, end in zip(cells, ended, strict=True) if end["error"] and not is_check(cell)]
-    assert {(end["error"], end["says"]) for end in failed} == {("NotImplementedError", "your turn")}
-    assert {end["function"] for end in failed} == stubs
-    first = min(i for i, cell in enumerate(cells) if build.STUB in cell.source)
-    assert not any(end["error"] for end in ended[: first + 1])
+    """What fails says whose turn it is, and nothing fails before the first; solve what was red, and the next is."""
+    given, solved = build.code_cells(build.student(path)), build.code_cells(build.solution(path))
+    while turns := set().union(*map(stubs_of, given)):
+        cells = around_stubs(given)
+        ended = run(cells, tmp_path)
+        failed = [end for cell, end in zip(cells, ended, strict=True) if end["error"] and not is_check(cell)]
+        assert {(end["error"], end["says"]) for end in failed} == {("NotImplementedError", "your turn")}, turns
+        first = min(i for i, cell in enumerate(cells) if stubs_of(cell))
+        assert not any(end["error"] for end in ended[: first + 1])
+        red = {end["function"] for end in failed}
+        assert red <= turns
+        given = [s if stubs_of(g) & red else g for g, s in zip(given, solved, strict=True)]
 
 
 @LESSONS
