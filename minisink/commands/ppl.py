@@ -2,6 +2,7 @@
 
 import sys
 import time
+import warnings
 from pathlib import Path
 
 from ..evaluation.run import Evaluation
@@ -75,6 +76,7 @@ def _measure(args):
 
         evaluation.run(on_progress)
     seconds = time.perf_counter() - start
+    warn_of_nothing(args.file, model, keys_in_sight(settings), tally.n_tokens)
     about = {
         "model": model.name,
         "method": args.method,
@@ -106,4 +108,26 @@ def _measure(args):
             title=title,
             evicted_from=keys_in_sight(settings),
             group=tally.group,
+        )
+
+
+def warn_of_nothing(name, model, capacity, n_taken):
+    """Say it when the perplexity of a text says nothing about a cache of `capacity` keys, None for all of them.
+
+    `n_taken` tokens went in, one less than the text has: the last is only predicted.
+    """
+    if capacity is None or not n_taken:
+        return
+    trained, text = model.config.max_positions, f"{name} has {n_taken + 1:,} tokens"
+    if n_taken <= capacity:
+        warnings.warn(
+            f"{text} and {capacity:,} are kept in sight: nothing was evicted, so this is what dense attention gives; "
+            "take a longer text or a smaller --window",
+            stacklevel=2,
+        )
+    elif n_taken < trained:
+        warnings.warn(
+            f"{text}, and {model.name} was trained on {trained:,}: dense attention would do, and this does not show "
+            "what comes beyond; take a longer text",
+            stacklevel=2,
         )

@@ -29,7 +29,7 @@ from minisink.methods import METHODS
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = ["demo", "generate", "ppl", "inspect", "info"]
 PNG = b"\x89PNG\r\n\x1a\n"
-TEXT = "It was a dark night, and the wind blew. " * 12
+TEXT = "It was a dark night, and the wind blew. " * 40
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def works(run):
 
 @pytest.fixture
 def story(tmp_path):
-    """A text of a few hundred tokens."""
+    """A text of 562 tokens: longer than any cache here, and than the training."""
     path = tmp_path / "story.txt"
     path.write_text(TEXT, encoding="utf-8")
     return path

@@ -365,7 +365,7 @@ def test_a_tally_counts(lengths, every, points):
 def command(tmp_path, monkeypatch, capsys):
     """`minisink ppl text.txt` with a tiny model, in its own folder; returns (status, stdout, stderr)."""
     monkeypatch.chdir(tmp_path)
-    write(tmp_path / "model", tiny.make(dtype=np.float32), tokenizer=words(17))
+    write(tmp_path / "model", tiny.make(dtype=np.float32, max_positions=128), tokenizer=words(17))
     Path("text.txt").write_text(TEXT, encoding="utf-8")
 
     def call(*argv):

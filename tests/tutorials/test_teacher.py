@@ -1,0 +1,121 @@
+"""The teacher's pages: commands that parse, numbers that are printed, solutions that run, one a question."""
+
+import contextlib
+import io
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from minisink.commands.parser import main, make_parser
+
+ROOT = Path(__file__).parents[2]
+TEACHER = ROOT / "tutorials" / "teacher"
+PAGES = sorted(TEACHER.glob("*.md"))
+NAMES = ["exam", "handout", "mistakes", "plan", "solutions", "syllabus"]
+DECIMAL = re.compile(r"\d+\.\d+")
+NUMBER = re.compile(r"\d+\.\d+|\d{2,}")  # a single digit is a layer, or a word
+
+
+def text_of(name):
+    return (TEACHER / f"{name}.md").read_text(encoding="utf-8")
+
+
+def commands(text):
+    """Whatever begins with "minisink ", in a line of a block or between backticks; what follows a # is left out."""
+    found = re.findall(r"^(minisink .*)$", text, re.MULTILINE) + re.findall(r"`(minisink [^`\n]+)`", text)
+    return [shlex.split(line, comments=True)[1:] for line in found]
+
+
+def close_to_one_of(number, printed):
+    return any(abs(float(number) - x) <= 0.01 * abs(x) + 0.005 for x in printed)
+
+
+def test_the_pages_are_there():
+    assert set(NAMES) <= {page.stem for page in PAGES}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_command_parses(name):
+    for argv in commands(text_of(name)):
+        try:
+            make_parser().parse_args(argv)
+        except SystemExit as stop:
+            assert stop.code == 0 or len(argv) == 1, argv  # `minisink ppl` is the name of a command, not a call
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_a_page_sends_to_is_there(name):
+    """Files of the package, of the tests and of the documentation, and other pages."""
+    text = text_of(name)
+    files = re.findall(r"`((?:minisink|docs|tests|tutorials)/[\w./-]+\.\w+)`", text)
+    missing = [file for file in files if not (ROOT / file).is_file()]
+    missing += [link for link in re.findall(r"\]\((\w+\.md)\)", text) if not (TEACHER / link).is_file()]
+    assert missing == []
+
+
+def plan_rows():
+    """(command, what is to be seen) of the lecture, where a command needs no other package than minisink's own."""
+    rows = [line.split(" | ") for line in text_of("plan").splitlines() if re.match(r"\| \d+ \| ", line)]
+    rows = [(commands(row[2]), row[4]) for row in rows if len(row) == 5]
+    return [(argv[0], seen) for argv, seen in rows if argv and NUMBER.search(seen)]
+
+
+def run(argv, capsys):
+    assert main(argv) == 0
+    return [float(x) for x in NUMBER.findall(capsys.readouterr().out)]
+
+
+@pytest.mark.parametrize(("argv", "seen"), plan_rows(), ids=lambda x: " ".join(x) if isinstance(x, list) else "")
+def test_a_number_of_the_plan_is_printed_by_its_command(argv, seen, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    printed = run(argv, capsys)
+    assert [number for number in NUMBER.findall(seen) if not close_to_one_of(number, printed)] == []
+
+
+def test_the_plan_has_numbers_to_check():
+    assert len(plan_rows()) >= 6
+
+
+def test_the_short_text_of_the_plan_is_warned_about(capsys, tmp_path, monkeypatch):
+    """It is made as the page says, and has as many tokens."""
+    monkeypatch.chdir(tmp_path)
+    (line,) = re.findall(r'echo "(.*)" > short.txt', text_of("plan"))
+    Path("short.txt").write_text(line + "\n", encoding="utf-8")
+    (tokens,) = re.findall(r"Then a text of (\d+) tokens: \| `minisink ppl short.txt`", text_of("plan"))
+    assert main(["ppl", "short.txt"]) == 0
+    assert f"short.txt has {tokens} tokens and 256 are kept in sight: nothing was evicted" in capsys.readouterr().err
+
+
+def test_the_handout_shows_what_the_demo_prints(capsys):
+    (table,) = re.findall(r"\| on 3,000 tokens.*?\n\n", text_of("handout"), re.DOTALL)
+    printed = run(["demo", "--write", "0"], capsys)
+    numbers = DECIMAL.findall(table)
+    assert len(numbers) == 4 and [number for number in numbers if not close_to_one_of(number, printed)] == []
+
+
+def test_the_solutions_print_what_stands_below_them():
+    """From top to bottom, each with the names of those before."""
+    blocks = re.findall(r"```python\n(.*?)```(?:\nprints\n```\n(.*?)```)?", text_of("solutions"), re.DOTALL)
+    names = {}
+    assert len(blocks) >= 7
+    for code, expected in blocks:
+        with contextlib.redirect_stdout(io.StringIO()) as out:
+            exec(compile(code, "solutions.md", "exec"), names)
+        plain, wanted = (DECIMAL.sub("#", text) for text in (out.getvalue(), expected))
+        assert plain == wanted and wanted
+        printed, numbers = ([float(x) for x in DECIMAL.findall(text)] for text in (out.getvalue(), expected))
+        assert printed == pytest.approx(numbers, rel=0.005)
+
+
+def test_every_question_has_its_solution_and_its_points():
+    """Fifteen, sixty points; and the points that a solution gives add up to its own."""
+    asked, solved = (re.split(r"^(?=\*\*\d+\.\*\* )", text_of(name), flags=re.M)[1:] for name in ("exam", "solutions"))
+    heads = [[re.match(r"\*\*(\d+)\.\*\* \((\d+)", part).groups() for part in page] for page in (asked, solved)]
+    assert heads[0] == heads[1] and [int(n) for n, _ in heads[0]] == list(range(1, 16))
+    assert sum(int(points) for _, points in heads[0]) == 60
+    for (number, points), part in zip(heads[1], solved, strict=True):
+        prose = re.sub(r"```.*?```", "", part, flags=re.DOTALL).split(")", 1)[1]
+        given = sum(0.5 if x == "½" else float(x) for x in re.findall(r"\((\d|½)(?=[;)])", prose))
+        assert given == float(points) or "a point for what it does" in part, (number, given)
