@@ -33,6 +33,32 @@ def _save(figure, path):
         figure.savefig(unfinished, dpi=150)
 
 
+def _look():
+    """Large letters, lines told apart without colour."""
+    from matplotlib.rcsetup import cycler
+
+    colours = ["#2ca02c", "#d62728", "#1f77b4", "#9467bd", "#7f7f7f", "#ff7f0e"]
+    lines = cycler(color=colours, linestyle=["-", "--", "-.", ":", "-", "--"])
+    look: dict = {"font.size": 16, "axes.titlesize": 16, "figure.titlesize": 17, "lines.linewidth": 2.5}
+    return look | {"axes.grid": True, "axes.axisbelow": True, "grid.alpha": 0.3, "axes.prop_cycle": lines}
+
+
+def for_a_lesson():
+    """``matplotlib.pyplot``, set up as `picture` is, for figures in a notebook.
+
+    Raises
+    ------
+    ValueError
+        Without matplotlib, naming the extra that brings it.
+    """
+    try:
+        from matplotlib import pyplot
+    except ImportError:
+        raise ValueError("the figures of a lesson need matplotlib: pip install 'minisink[tutorials]'") from None
+    pyplot.rcParams.update(_look() | {"figure.figsize": (11, 5), "figure.constrained_layout.use": True})
+    return pyplot
+
+
 @contextmanager
 def picture(path, caption, *, size=(11, 6.2)):
     """A figure for a projector: large letters, lines told apart without colour, and how to get it below.
@@ -53,13 +79,8 @@ def picture(path, caption, *, size=(11, 6.2)):
     """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
-    from matplotlib.rcsetup import cycler
 
-    colours = ["#2ca02c", "#d62728", "#1f77b4", "#9467bd", "#7f7f7f", "#ff7f0e"]
-    lines = cycler(color=colours, linestyle=["-", "--", "-.", ":", "-", "--"])
-    look: dict = {"font.size": 16, "axes.titlesize": 16, "figure.titlesize": 17, "lines.linewidth": 2.5}
-    look |= {"axes.grid": True, "axes.axisbelow": True, "grid.alpha": 0.3, "axes.prop_cycle": lines}
-    with rc_context(look):
+    with rc_context(_look()):
         figure = Figure(figsize=size, layout="constrained")
         yield figure
         figure.supxlabel(caption, fontsize=11, color="0.35", family="monospace")

@@ -9,7 +9,7 @@ import tiny
 import minisink
 from minisink import gpt2, llama, sinks
 from minisink.system.files import check_picture
-from minisink.system.plots import above_recompute, draw_inspection, draw_losses
+from minisink.system.plots import above_recompute, draw_inspection, draw_losses, for_a_lesson
 
 MAGIC = {"png": b"\x89PNG", "pdf": b"%PDF", "svg": b"<?xml"}
 LOSSES = {name: np.linspace(4, 3 + i, 60 - i) for i, name in enumerate(["dense", "window", "streaming", "another"])}
@@ -90,6 +90,17 @@ def test_what_cannot_be_written_is_refused(tmp_path, name, message):
     with pytest.raises(ValueError, match=message) as caught:
         check_picture(tmp_path / name)
     assert str(tmp_path / name) in str(caught.value)
+
+
+def test_a_lesson_gets_large_letters_or_the_name_of_the_extra(monkeypatch):
+    import matplotlib
+
+    with matplotlib.rc_context():
+        assert for_a_lesson().rcParams["font.size"] >= 16
+        assert len({style["linestyle"] for style in matplotlib.rcParams["axes.prop_cycle"]}) >= 4
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(ValueError, match=r"pip install 'minisink\[tutorials\]'"):
+        for_a_lesson()
 
 
 def test_without_matplotlib_the_extra_is_named(tmp_path, monkeypatch):

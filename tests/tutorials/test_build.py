@@ -1,0 +1,283 @@
+"""Three builds from one source: no solution reaches a student, and no work of a student is lost."""
+
+import importlib.util
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("jupytext", reason="needs jupytext: pip install -e '.[tutorials]'")
+
+ROOT = Path(__file__).parents[2]
+spec = importlib.util.spec_from_file_location("build", ROOT / "tutorials" / "build.py")
+build = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(build)
+
+LESSON = '''---
+jupytext:
+  text_representation: {extension: .md, format_name: myst}
+kernelspec: {display_name: Python 3, language: python, name: python3}
+---
+# 3. A lesson
+
+[Open in Colab](COLAB) or run it here.
+
+## The question
+How far?
+
+```{code-cell} ipython3
+import math
+
+radius = 2.0
+```
+
+## Predict
+Write it down.
+
+## Run
+
+```{code-cell} ipython3
+around = 2 * math.pi * radius
+```
+
+## Why
+Because.
+
+## Exercise
+
+```{code-cell} ipython3
+def area(r):
+    """``pi r^2``"""
+    ### BEGIN SOLUTION
+    squared = r * r
+    return math.pi * squared
+    ### END SOLUTION
+```
+
+```{code-cell} ipython3
+assert area(radius) == around
+```
+
+## Check
+
+## What others got wrong
+
+## Milestone
+
+## Read on
+`minisink/ops.py:softmax`, and `minisink/cache.py:LayerCache.append`.
+'''
+
+
+@pytest.fixture
+def source(tmp_path):
+    """A folder with a lesson, 03-circle."""
+    folder = tmp_path / "source"
+    folder.mkdir()
+    (folder / "03-circle.md").write_text(LESSON, encoding="utf-8")
+    return folder
+
+
+def rewritten(source, *changes):
+    text = LESSON
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    (source / "03-circle.md").write_text(text, encoding="utf-8")
+    return source / "03-circle.md"
+
+
+def code(book):
+    return [cell["source"] for cell in book["cells"] if cell["cell_type"] == "code"]
+
+
+def test_a_student_gets_a_stub_where_the_solution_stands(source):
+    path = source / "03-circle.md"
+    given, solved = code(build.student(path)), code(build.solution(path))
+    assert [a == b for a, b in zip(given, solved, strict=True)] == [True, True, False, True]
+    assert given[2] == (
+        '# needs math from "The question"\ndef area(r):\n    """``pi r^2``"""\n'
+        '    raise NotImplementedError("your turn")'
+    )
+    assert solved[2].endswith("    squared = r * r\n    return math.pi * squared")
+
+
+def test_every_cell_says_what_it_needs_and_from_where(source):
+    given = code(build.student(source / "03-circle.md"))
+    assert not given[0].startswith("#")
+    assert given[1].startswith('# needs math, radius from "The question"\n')
+    assert given[3].startswith('# needs radius from "The question"; around from "Run"; area from "Exercise"\n')
+
+
+def test_names_inside_a_function_are_its_own(source):
+    """An argument hides nothing, and a name that only a function of another cell has is not made there."""
+    changed = ("around = 2 *", "def f(area):\n    radius = area\n    return radius\n\n\naround = 2 *")
+    given = code(build.student(rewritten(source, changed)))
+    assert given[1].startswith('# needs math, radius from "The question"\n')
+    assert '# needs radius from "The question"; around from "Run"; area from "Exercise"' in given[3]
+
+
+def test_a_line_of_the_solution_elsewhere_is_refused(source):
+    path = rewritten(source, ("Because.", "Because `return math.pi * squared`."))
+    with pytest.raises(ValueError, match=r"03-circle: .*'return math.pi \* squared', a line of the solution"):
+        build.student(path)
+    build.solution(path)
+
+
+def test_line_numbers_are_those_of_the_files(source):
+    last = build.student(source / "03-circle.md").cells[-1]["source"]
+    for file, name in (("ops", "softmax"), ("cache", "append")):
+        number = int(last.split(f"`minisink/{file}.py` line ")[1].split()[0])
+        line = (ROOT / "minisink" / f"{file}.py").read_text(encoding="utf-8").splitlines()[number - 1]
+        assert line.strip().startswith(f"def {name}(")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("## Predict\n", "## Guess\n", "its sections are"),
+        ("## Milestone\n\n## Read on", "## Read on\n\n## Milestone", "its sections are"),
+        ("# 3. A lesson", "# A lesson", "begin with a title, '# 3. ...'"),
+        ("](COLAB)", "](elsewhere)", "Colab"),
+        ("    ### END SOLUTION\n", "", "needs one ### BEGIN SOLUTION"),
+        ("ops.py:softmax", "ops.py:hardmax", "minisink/ops.py, hardmax, which is not there"),
+        ("LayerCache.append", "LayerCache.prepend", "minisink/cache.py, LayerCache.prepend, which is not there"),
+    ],
+)
+def test_a_lesson_off_the_skeleton_is_refused_by_name(source, old, new, said):
+    path = rewritten(source, (old, new))
+    with pytest.raises(ValueError, match="^03-circle: ") as caught:
+        build.student(path)
+    assert said in str(caught.value)
+
+
+def test_a_lesson_without_an_exercise_is_refused(source):
+    path = rewritten(source, ("    ### BEGIN SOLUTION\n", ""), ("    ### END SOLUTION\n", ""))
+    with pytest.raises(ValueError, match="03-circle: nothing to write"):
+        build.student(path)
+
+
+def test_the_checker_may_have_no_task_for_it(source):
+    """All other sections are needed."""
+    assert build.student(rewritten(source, ("## Check\n\n", "")))
+
+
+def test_a_colab_link_leads_to_the_repository(source):
+    first = build.student(source / "03-circle.md", "someone/minisink").cells[0]["source"]
+    assert "](https://colab.research.google.com/github/someone/minisink/blob/main/tutorials/" in first
+    first = build.student(source / "03-circle.md").cells[0]["source"]
+    assert "](https://colab.research.google.com/)" in first and "COLAB" not in first
+
+
+# Files ----------------------------------------------------------------------------------------------
+
+
+def made(source, folder, kind="student"):
+    (target,) = build.build(kind, folder, source=source)
+    return target
+
+
+def test_what_is_built_is_a_notebook_without_outputs_and_the_same_each_time(source, tmp_path):
+    nbformat = pytest.importorskip("nbformat")
+    first, again = made(source, tmp_path / "a"), made(source, tmp_path / "b")
+    assert first.read_bytes() == again.read_bytes()
+    nbformat.validate(nbformat.read(first, as_version=4))
+    assert all(not cell.get("outputs") for cell in json.loads(first.read_text(encoding="utf-8"))["cells"])
+
+
+def test_a_new_version_replaces_what_nobody_changed(source, tmp_path):
+    target = made(source, tmp_path)
+    rewritten(source, ("Because.", "Because it is so."))
+    made(source, tmp_path)
+    assert "Because it is so." in target.read_text(encoding="utf-8")
+
+
+def _answer(book):
+    book["cells"][-1]["source"] += "my answer"
+
+
+def _run(book):
+    book["cells"][1]["execution_count"] = 1
+
+
+def _renamed(book):
+    book["metadata"]["kernelspec"]["name"] = "mine"
+
+
+def _foreign(book):
+    del book["metadata"]["minisink"]
+
+
+@pytest.mark.parametrize("change", [_answer, _run, _renamed, _foreign])
+def test_what_a_student_changed_is_never_overwritten(source, tmp_path, change):
+    """Refused by name, and before any other lesson is written."""
+    shutil.copy(source / "03-circle.md", source / "02-before.md")
+    text = (source / "02-before.md").read_text(encoding="utf-8").replace("# 3.", "# 2.")
+    (source / "02-before.md").write_text(text, encoding="utf-8")
+    before, target = build.build("student", tmp_path, source=source)
+    book = json.loads(target.read_text(encoding="utf-8"))
+    change(book)
+    target.write_text(json.dumps(book), encoding="utf-8")
+    (source / "02-before.md").write_text(text.replace("Because.", "Because it is so."), encoding="utf-8")
+    kept = target.read_bytes(), before.read_bytes()
+    with pytest.raises(ValueError, match=r"left alone: 03-circle\.ipynb;"):
+        build.build("student", tmp_path, source=source)
+    assert (target.read_bytes(), before.read_bytes()) == kept
+    build.build("student", tmp_path, ["02"], source=source)  # the others by name
+    assert (target.read_bytes(), before.read_bytes() == kept[1]) == (kept[0], False)
+
+
+@pytest.mark.parametrize("content", [b"", b"no notebook", b"[1]", b"\xff\xfe", None])
+def test_what_is_no_notebook_of_ours_is_left_alone(source, tmp_path, content):
+    target = tmp_path / "03-circle.ipynb"
+    target.mkdir() if content is None else target.write_bytes(content)
+    with pytest.raises(ValueError, match=r"left alone: 03-circle\.ipynb"):
+        made(source, tmp_path)
+    assert target.is_dir() if content is None else target.read_bytes() == content
+
+
+def test_one_kind_does_not_overwrite_a_student_s_work_of_another(source, tmp_path):
+    """Untouched stubs may become solutions; that is nobody's work."""
+    made(source, tmp_path)
+    assert "squared" in made(source, tmp_path, "solution").read_text(encoding="utf-8")
+
+
+def test_one_lesson_that_is_wrong_stops_all(source, tmp_path):
+    (source / "04-wrong.md").write_text(LESSON, encoding="utf-8")  # its title says 3
+    with pytest.raises(ValueError, match="04-wrong"):
+        build.build("student", tmp_path / "out", source=source)
+    assert not (tmp_path / "out").exists()
+
+
+def program(*argv, **options):
+    command = [sys.executable, str(ROOT / "tutorials" / "build.py"), *map(str, argv)]
+    return subprocess.run(command, capture_output=True, text=True, **options)
+
+
+def test_the_program_says_what_is_wrong_in_one_line_and_ends_with_2(tmp_path):
+    (tmp_path / "01-softmax-must-spend.ipynb").write_text("mine", encoding="utf-8")
+    for argv, said in [(["student", tmp_path], "01-softmax-must-spend.ipynb"), (["docs", tmp_path, "99"], "'99'")]:
+        ended = program(*argv)
+        assert (ended.returncode, ended.stdout, len(ended.stderr.splitlines())) == (2, "", 1)
+        assert said in ended.stderr
+
+
+@pytest.mark.parametrize("missing", ["jupytext", "nbformat", "nbclient"])
+def test_a_missing_package_is_named_with_what_installs_it(source, tmp_path, missing, monkeypatch):
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(ValueError, match=rf"{missing} is missing.*pip install -e '\.\[tutorials\]'"):
+        made(source, tmp_path, "docs")
+
+
+def test_a_page_has_outputs_and_a_cell_that_fails_stops_it(source, tmp_path):
+    pytest.importorskip("nbclient", reason="needs nbclient: pip install -e '.[tutorials]'")
+    pytest.importorskip("ipykernel", reason="needs ipykernel: pip install -e '.[tutorials]'")
+    book = json.loads(made(source, tmp_path / "pages", "docs").read_text(encoding="utf-8"))
+    assert [cell["execution_count"] for cell in book["cells"] if cell["cell_type"] == "code"] == [1, 2, 3, 4]
+    rewritten(source, ("== around", "== 0"))
+    with pytest.raises(ValueError, match='03-circle: a cell under "Exercise" fails: AssertionError'):
+        made(source, tmp_path / "others", "docs")
+    assert not (tmp_path / "others").exists()
