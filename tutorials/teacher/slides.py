@@ -41,7 +41,7 @@ PAGE = """<!DOCTYPE html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
 <style>
-body {{ margin: 0; font: 28px/1.4 sans-serif; color: #111; background: #fff; }}
+body {{ margin: 0; font: clamp(16px, 2.3vw, 44px)/1.4 sans-serif; color: #111; background: #fff; }}
 section {{ box-sizing: border-box; min-height: 100vh; padding: 4vh 6vw 8vh; page-break-after: always; overflow: auto; }}
 .one section {{ display: none; height: 100vh; }}
 .one section.shown {{ display: block; }}
@@ -49,13 +49,13 @@ h1 {{ font-size: 2em; margin: 22vh 0 1em; }}
 h2 {{ font-size: 1.3em; margin: 0 0 .8em; }}
 h2 small {{ display: block; font-size: .6em; font-weight: normal; color: #555; }}
 li {{ margin-bottom: .5em; }}
-img {{ display: block; max-width: 100%; max-height: 74vh; margin: auto; }}
-pre {{ font-size: .75em; line-height: 1.35; white-space: pre-wrap; background: #f3f3f3; padding: .8em; }}
+img {{ display: block; width: 100%; height: 68vh; object-fit: contain; }}
+pre {{ font-size: .62em; line-height: 1.35; white-space: pre-wrap; background: #f3f3f3; padding: .8em; }}
 code {{ font-size: .9em; background: #f3f3f3; }}
 pre code {{ background: none; }}
 #place {{ position: fixed; right: 1.5vw; bottom: 1vh; font-size: .6em; color: #555; display: none; }}
 .one #place {{ display: block; }}
-@media (max-width: 700px) {{ body {{ font-size: 18px; }} h1 {{ margin-top: 10vh; }} }}
+@media (max-width: 700px) {{ h1 {{ margin-top: 10vh; }} img {{ height: auto; }} }}
 @media print {{ .one section {{ display: block; height: auto; }} .one #place {{ display: none; }} }}
 </style>
 </head>
@@ -145,32 +145,39 @@ def listed(items):
 
 
 def questions(text):
-    """The sentences of a section that ask; of a section without any, its last paragraph."""
-    found = [one.strip("*") for part in paragraphs(text) for one in sentences(part) if one.rstrip("*").endswith("?")]
-    return listed(found) or listed(paragraphs(text)[-1:])
+    """The paragraphs of a section that ask something; of a section without any, its last one."""
+    parts = paragraphs(text)
+    asking = [part for part in parts if any(one.rstrip("*").endswith("?") for one in sentences(part))]
+    return listed(asking[-2:] or parts[-1:])
 
 
 def leads(text):
-    """What each paragraph is about: the words in bold that it begins with, or its first sentence."""
+    """What paragraphs are about: the words in bold they begin with, and a sentence; without bold, their first ones."""
+    parts = paragraphs(text)
     found = []
-    for part in paragraphs(text):
-        bold = re.match(r"(?:([-*]|\d+\.) )?\*\*(.+?)\*\*", part)
-        if bold and len(bold[2]) > 12:
-            found.append(sentences(bold[2] if bold[2][-1] in ".?!" else part)[0])
-        elif not is_item(part):
-            found.append(sentences(part)[0])
-    return listed(found)
+    for part in parts:
+        bold = re.match(r"(?:(?:[-*]|\d+\.) )?(\*\*.+?\*\*)", part)
+        if bold:
+            rest = sentences(part[bold.end() :].strip())
+            whole = bold[1].rstrip("*").endswith((".", "?", "!"))  # a sentence of its own
+            lead = " ".join([bold[1], *rest[: 1 if whole or len(rest[0]) > 60 else 2]])
+            found.append(re.sub(r"\s+(?=[,;:.])", "", lead))
+    found = found or [sentences(part)[0] for part in parts if not is_item(part)]
+    return listed([re.sub(":$", ".", lead) for lead in found])
 
 
 def first_of(text):
-    """The first paragraph, a slide's worth of it."""
-    return listed(sentences(" ".join(paragraphs(text)[:1]))[:5])
+    """The first paragraph, a slide's worth of it, but for what leads over to a cell."""
+    return listed([one for one in sentences(" ".join(paragraphs(text)[:1])) if not one.endswith(":")][:5])
 
 
-def to_predict(text):
-    """What is to be predicted: the items, or all of it where there are none."""
+def to_predict(cells, text):
+    """What is to be predicted: the items; where there are none, all of it, and the cell that takes the guess."""
     parts = paragraphs(text)
-    return listed([part for part in parts if is_item(part)] or parts[:2])
+    if any(map(is_item, parts)):
+        return listed(filter(is_item, parts))
+    code = "\n".join(text_of(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    return listed(parts[:2]) + (f"<pre><code>{html.escape(code)}</code></pre>" if code else "")
 
 
 def to_write(cells):
@@ -214,6 +221,13 @@ def printed(cells):
     return "".join(text_of(output["text"]) for output in outputs).strip()
 
 
+def shown(text, most=10):
+    """The first lines of what was printed."""
+    lines = text.splitlines()
+    lines = [*lines[: most - 1], "..."] if len(lines) > most else lines
+    return f"<pre>{html.escape(chr(10).join(lines))}</pre>" if lines else ""
+
+
 def sections(book):
     """(the title, a dict of section to its cells) of a notebook."""
     title, section, found = None, None, {}
@@ -253,12 +267,13 @@ def slides_of(book):
             made.append(f"<section><h2><small>{inline(title)}</small>{heading}</h2>{content}</section>")
 
     add("The question", questions(words.get("The question", "")))
-    add("Predict", to_predict(words.get("Predict", "")))
+    add("Predict", to_predict(cells.get("Predict", []), words.get("Predict", "")))
     for n, png in enumerate(found, 1):
         add("Run", f'<img alt="Figure {n} of lesson {name}" src="data:image/png;base64,{png}">')
     add("Why", leads(words.get("Why", "")))
     add("Exercise", to_write(cells.get("Exercise", [])))
-    add("What others got wrong", first_of(words.get("What others got wrong", "")))
+    wrong = "What others got wrong"
+    add(wrong, first_of(words.get(wrong, "")) + shown(printed(cells.get(wrong, []))))
     add("Milestone", f"<p>{html.escape(printed(cells['Milestone']))}</p>" if printed(cells["Milestone"]) else "")
     return made
 
