@@ -87,15 +87,24 @@ show((parseInt(location.hash.slice(1)) || 1) - 1);
 """
 
 
+def bare(text):
+    """Without addresses: of a link its words are left, and of an address that stands by itself nothing."""
+    text = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", text)
+    return re.sub(r"<?[A-Za-z0-9+.-]*://[^\s<>)\]]*>?", "", text)
+
+
+def literal(text):
+    """Code and what it printed, as HTML."""
+    return html.escape(re.sub(r"[A-Za-z0-9+.-]*://[^\s\"'<>)\]]*", "", text))
+
+
 def inline(text):
     """A line of Markdown as HTML. Of a link only its words are left: a slide sends nobody anywhere.
 
     >>> inline("**Two** keys, `k < 2`, and $w_i = e^{x_i}$; see [the paper](https://arxiv.org)")
     '<b>Two</b> keys, <code>k &lt; 2</code>, and <i>w<sub>i</sub> = e<sup>x<sub>i</sub></sup></i>; see the paper'
     """
-    text = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", text)
-    text = re.sub(r"<?\b[a-z][a-z+.-]*://[^\s>)\]]*>?", "", text)  # a bare address
-    kept = []
+    text, kept = bare(text).replace("\0", ""), []
 
     def keep(made):
         kept.append(made)
@@ -140,8 +149,8 @@ def sentences(paragraph):
 
 def listed(items):
     """An HTML list, or nothing."""
-    bare = [re.sub(r"^([-*]|\d+\.) ", "", item) for item in items]
-    return "<ul>" + "".join(f"<li>{inline(item)}</li>" for item in bare) + "</ul>" if bare else ""
+    made = [inline(re.sub(r"^([-*]|\d+\.) ", "", item)) for item in items]
+    return "<ul>" + "".join(f"<li>{item}</li>" for item in made) + "</ul>" if made else ""
 
 
 def questions(text):
@@ -177,7 +186,7 @@ def to_predict(cells, text):
     if any(map(is_item, parts)):
         return listed(filter(is_item, parts))
     code = "\n".join(text_of(cell["source"]) for cell in cells if cell["cell_type"] == "code")
-    return listed(parts[:2]) + (f"<pre><code>{html.escape(code)}</code></pre>" if code else "")
+    return listed(parts[:2]) + (f"<pre><code>{literal(code)}</code></pre>" if code else "")
 
 
 def to_write(cells):
@@ -190,7 +199,7 @@ def to_write(cells):
             asked = ast.get_docstring(node) if isinstance(node, ast.FunctionDef) else None
             if asked:
                 line = text_of(cell["source"]).splitlines()[node.lineno - 1]
-                made.append(f"<pre><code>{html.escape(line)}\n{html.escape(indented(asked))}</code></pre>")
+                made.append(f"<pre><code>{literal(line)}\n{literal(indented(asked))}</code></pre>")
     return "".join(made)
 
 
@@ -225,7 +234,7 @@ def shown(text, most=10):
     """The first lines of what was printed."""
     lines = text.splitlines()
     lines = [*lines[: most - 1], "..."] if len(lines) > most else lines
-    return f"<pre>{html.escape(chr(10).join(lines))}</pre>" if lines else ""
+    return f"<pre>{literal(chr(10).join(lines))}</pre>" if lines else ""
 
 
 def sections(book):
@@ -259,7 +268,7 @@ def slides_of(book):
     found = figures(book["cells"])
     if not found:
         raise ValueError(f"lesson {title!r} has no figure; it takes one that was executed: build.py docs")
-    name = html.escape(title)
+    name = html.escape(bare(title))
     made = [f"<section><h1>{inline(title)}</h1></section>"]
 
     def add(heading, content):
@@ -274,7 +283,7 @@ def slides_of(book):
     add("Exercise", to_write(cells.get("Exercise", [])))
     wrong = "What others got wrong"
     add(wrong, first_of(words.get(wrong, "")) + shown(printed(cells.get(wrong, []))))
-    add("Milestone", f"<p>{html.escape(printed(cells['Milestone']))}</p>" if printed(cells["Milestone"]) else "")
+    add("Milestone", f"<p>{literal(said)}</p>" if (said := printed(cells["Milestone"])) else "")
     return made
 
 
