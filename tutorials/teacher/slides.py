@@ -42,7 +42,7 @@ PAGE = """<!DOCTYPE html>
 <title>{title}</title>
 <style>
 body {{ margin: 0; font: clamp(16px, 2.3vw, 44px)/1.4 sans-serif; color: #111; background: #fff; }}
-section {{ box-sizing: border-box; min-height: 100vh; padding: 4vh 6vw 8vh; page-break-after: always; overflow: auto; }}
+section {{ box-sizing: border-box; min-height: 100vh; padding: 3vh 6vw 5vh; page-break-after: always; overflow: auto; }}
 .one section {{ display: none; height: 100vh; }}
 .one section.shown {{ display: block; }}
 h1 {{ font-size: 2em; margin: 22vh 0 1em; }}
@@ -177,7 +177,7 @@ def leads(text):
 
 def first_of(text):
     """The first paragraph, a slide's worth of it, but for what leads over to a cell."""
-    return listed([one for one in sentences(" ".join(paragraphs(text)[:1])) if not one.endswith(":")][:5])
+    return listed([one for one in sentences(" ".join(paragraphs(text)[:1])) if not one.endswith(":")][:4])
 
 
 def to_predict(cells, text):
