@@ -1,7 +1,7 @@
 """How the site is built: ``python -m sphinx -W docs docs/_build/html``; everything it needs is in the extra ``docs``.
 
-The lessons are executed and their results kept in ``docs/_build/.jupyter_cache``, so a second build runs only what changed.
-Without running them: ``-D nb_execution_mode=off``. What is gathered from outside this folder is in `repository`.
+The lessons are executed and their results kept in ``docs/_build/.jupyter_cache``, so a second build runs only what
+changed. Without running them: ``-D nb_execution_mode=off``. What comes from outside this folder is in `repository`.
 """
 
 import sys

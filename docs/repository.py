@@ -43,7 +43,7 @@ def shelf():
 
 
 def gather():
-    """Write the pages that are not in `docs/`, leave those alone that have not changed, delete what is no longer there."""
+    """Write the pages that are not in `docs/`; leave alone what has not changed, delete what is no longer there."""
     made = {}
     for path, name in pages().items():
         if not path.startswith("docs/"):
@@ -209,9 +209,9 @@ def _public():
 
 def _reference(module, idea):
     idea = re.sub(r"\*\*", "", idea)
+    source = f'<a class="reference internal" href="../source/minisink/{module}.py.html"><code>{module}.py</code></a>'
     return (
-        f"# {module}\n*{idea[0].upper()}{idea[1:]}.* "
-        f'The file: <a class="reference internal" href="../source/minisink/{module}.py.html"><code>{module}.py</code></a>\n\n'
+        f"# {module}\n*{idea[0].upper()}{idea[1:]}.* The file: {source}\n\n"
         f"```{{eval-rst}}\n.. automodule:: minisink.{module}\n   :members:\n```\n"
     )
 
