@@ -1,7 +1,8 @@
 """Reads built pages: nothing is asked of another machine, and every link inside leads somewhere.
 
-``python docs/check.py docs/_build/html`` prints what is wrong, a line each, and exits with 1 if there is anything. A link
-that a reader may click leads where it likes; a script, style sheet, picture, font or frame that a page needs lies beside it.
+``python docs/check.py docs/_build/html`` prints what is wrong, a line each, and exits with 1 if there is anything. A
+link that a reader may click leads where it likes; a script, style sheet, picture, font or frame that a page needs lies
+beside it.
 """
 
 import re

@@ -34,10 +34,11 @@ extensions = [
 exclude_patterns = ["_build", "_static", "**/jupyter_execute", "**/.jupyter_cache", "**/.ipynb_checkpoints"]
 default_role = "py:obj"  # `name` in a docstring is a link where there is something of that name
 highlight_language = "text"
-smartquotes = False  # "slot" is a word of the code
+smartquotes_action = "D"  # dashes; "slot" keeps its quotes, for it is code
 
 html_theme = "furo"
 html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_show_sourcelink = html_copy_source = False
 
 # No page asks for anything that does not lie beside it: docs/check.py reads them all.
@@ -63,7 +64,8 @@ def linkcode_resolve(domain, info):
 
 
 def setup(app):
-    """Gather the pages, rewrite their links, and put the shapes of a `def` line above its docstring."""
+    """Gather the pages, rewrite their links, and show a name and its shapes as the docstrings have them."""
     repository.gather()
     app.connect("source-read", repository.relink)
     app.connect("autodoc-process-docstring", repository.shapes)
+    app.connect("missing-reference", repository.by_file)

@@ -160,7 +160,7 @@ def _source(path):
     """A file of Python as a page, each line with an anchor; raw, so that the search finds words in pages only."""
     code = (ROOT / path).read_text(encoding="utf-8")
     html = highlight(code, PythonLexer(), HtmlFormatter(linenos="inline", linespans="L"))
-    html = f'<div class="highlight-python notranslate">{html}</div>'
+    html = f'<div class="source highlight-python notranslate">{html}</div>'
     return f"---\norphan: true\n---\n# `{path}`\n\n`````{{raw}} html\n{html}\n`````\n"
 
 
@@ -214,6 +214,16 @@ def _reference(module, idea):
         f"# {module}\n*{idea[0].upper()}{idea[1:]}.* The file: {source}\n\n"
         f"```{{eval-rst}}\n.. automodule:: minisink.{module}\n   :members:\n```\n"
     )
+
+
+def by_file(app, env, node, contents):
+    """Docstrings say `cache.Policy` for `minisink.cache.Policy` (Sphinx's event `missing-reference`)."""
+    target = node.get("reftarget", "")
+    if node.get("refdomain") != "py" or target.startswith("minisink"):
+        return None
+    python, full = env.get_domain("py"), f"minisink.{target}"
+    page = node.get("refdoc", env.docname)
+    return python.resolve_xref(env, page, app.builder, node["reftype"], full, node, contents)
 
 
 def shapes(app, what, name, obj, options, lines):

@@ -12,6 +12,7 @@ from . import (
     bench,
     chat,
     demo,
+    docs,
     generate,
     info,
     inspect,
@@ -30,6 +31,7 @@ COMMANDS = {
     "inspect": inspect,
     "bench": bench,
     "info": info,
+    "docs": docs,
 }
 FAMILIES: dict = {
     "reproduce": (
