@@ -13,6 +13,7 @@ from . import (
     chat,
     check,
     demo,
+    docs,
     generate,
     info,
     inspect,
@@ -32,6 +33,7 @@ COMMANDS = {
     "bench": bench,
     "info": info,
     "check": check,
+    "docs": docs,
 }
 FAMILIES: dict = {
     "reproduce": (

@@ -1,12 +1,12 @@
-"""Where the shipped weights and the sample text lie.
+"""Where the shipped weights, the sample text and the built pages lie.
 
 One resolver for a wheel, an editable install and a bare checkout: a wheel holds the repository's folder
-`weights/` inside the package, in the other two it lies beside the package.
+`weights/` inside the package, in the other two it lies beside the package. So do the pages, once they are built.
 """
 
 from pathlib import Path
 
-__all__ = ["sample_text", "shipped", "shipped_names"]
+__all__ = ["sample_text", "shipped", "shipped_names", "site"]
 
 
 def _weights_folder() -> Path:
@@ -86,3 +86,28 @@ def sample_text() -> Path:
     if not path.is_file():
         raise FileNotFoundError(f"the sample text {str(path)!r} is missing from this installation")
     return path
+
+
+def site() -> Path:
+    """Folder of the built documentation: `minisink/site` in a wheel of a release, `docs/_build/html` in a clone.
+
+    Returns
+    -------
+    pathlib.Path
+        It holds an `index.html`.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the pages are not there; it says how to build them.
+    """
+    package = Path(__file__).resolve().parents[1]
+    clone = package.parent / "docs"
+    if (clone / "conf.py").is_file():
+        folder = clone / "_build" / "html"
+        how = f'in {str(clone.parent)!r}: pip install -e ".[docs]" && python -m sphinx -W docs docs/_build/html'
+    else:
+        folder, how = package / "site", "this installation carries none; a clone of the repository builds them"
+    if not (folder / "index.html").is_file():
+        raise FileNotFoundError(f"the pages are not built; {how}")
+    return folder

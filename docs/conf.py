@@ -1,0 +1,71 @@
+"""How the site is built: ``python -m sphinx -W docs docs/_build/html``; everything it needs is in the extra ``docs``.
+
+The lessons are executed and their results kept in ``docs/_build/.jupyter_cache``, so a second build runs only what
+changed. Without running them: ``-D nb_execution_mode=off``. What comes from outside this folder is in `repository`.
+"""
+
+import sys
+from pathlib import Path
+
+from sphinxcontrib.katex import katex_version
+
+sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
+
+import repository  # noqa: E402
+
+import minisink  # noqa: E402
+
+vendored = (Path(__file__).parent / "_static" / "katex" / "README.md").read_text(encoding="utf-8").split()[2]
+if vendored != katex_version:  # its style sheet lies here, its script in the package
+    raise RuntimeError(f"docs/_static/katex is of {vendored}, sphinxcontrib-katex has {katex_version}: see setup.cfg")
+
+project = "minisink"
+version = release = minisink.__version__
+html_title = f"minisink {release}"
+copyright = "the minisink authors"
+
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.linkcode",
+    "sphinxcontrib.katex",
+]
+exclude_patterns = ["_build", "_static", "**/jupyter_execute", "**/.jupyter_cache", "**/.ipynb_checkpoints"]
+default_role = "py:obj"  # `name` in a docstring is a link where there is something of that name
+highlight_language = "text"
+smartquotes_action = "D"  # dashes; "slot" keeps its quotes, for it is code
+
+html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_show_sourcelink = html_copy_source = False
+
+# No page asks for anything that does not lie beside it: docs/check.py reads them all.
+katex_css_path = "katex/katex.min.css"
+myst_enable_extensions = ["amsmath", "dollarmath"]
+myst_heading_anchors = 3
+
+nb_execution_mode = "cache"
+nb_execution_cache_path = str(Path(__file__).parent / "_build" / ".jupyter_cache")
+nb_execution_timeout = 120
+nb_execution_raise_on_error = True
+nb_merge_streams = True
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"  # types and shapes stand in the docstrings
+napoleon_google_docstring = False
+napoleon_use_rtype = False
+
+
+def linkcode_resolve(domain, info):
+    """Where the source of a name stands: a line of a page of this site."""
+    return repository.source_of(info["module"], info["fullname"])
+
+
+def setup(app):
+    """Gather the pages, rewrite their links, and show a name and its shapes as the docstrings have them."""
+    repository.gather()
+    app.connect("source-read", repository.relink)
+    app.connect("autodoc-process-docstring", repository.shapes)
+    app.connect("missing-reference", repository.by_file)

@@ -1,0 +1,214 @@
+"""The pages are served on this machine, for this machine, and nothing but the pages."""
+
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager
+from http.client import HTTPConnection
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minisink.commands import docs
+from minisink.commands.parser import main
+from minisink.system import resources
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory):
+    """A folder of pages, in a folder with a secret; a link leads from one to the other."""
+    house = tmp_path_factory.mktemp("house")
+    pages = house / "pages"
+    (pages / "sub" / "deep").mkdir(parents=True)
+    (house / "pages-secret").mkdir()
+    for name in ("index.html", "sub/index.html", "a b.html", "site.css"):
+        (pages / name).write_text(f"page {name}", encoding="utf-8")
+    for name in ("secret.html", "pages-secret/index.html"):
+        (house / name).write_text("secret", encoding="utf-8")
+    for name, target in [("out.html", house / "secret.html"), ("out", house), ("round.html", "round.html")]:
+        (pages / name).symlink_to(target)
+    return house
+
+
+@contextmanager
+def running(folder):
+    with docs.server_of(folder) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.fixture(scope="module")
+def port(house):
+    with running(house / "pages") as server:
+        yield server.server_port
+
+
+def ask(port, path, method="GET"):
+    connection = HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request(method, path)
+        answer = connection.getresponse()
+        return answer.status, answer.read(), answer.headers
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize(
+    ("path", "page", "kind"),
+    [
+        ("/", "index.html", "text/html"),
+        ("/index.html?q=sink#place", "index.html", "text/html"),
+        ("/sub/", "sub/index.html", "text/html"),
+        ("/a%20b.html", "a b.html", "text/html"),
+        ("/sub/../site.css", "site.css", "text/css"),
+    ],
+)
+def test_a_page_is_given_as_it_is(port, path, page, kind):
+    status, body, headers = ask(port, path)
+    assert (status, body.decode(), headers.get_content_type()) == (200, f"page {page}", kind)
+    assert ask(port, path, "HEAD")[:2] == (200, b"")
+
+
+@pytest.mark.parametrize("path", ["/nope.html", "/sub/deep/", "/index.html/", "/%00", "/a%00b", "/" + "x" * 5000])
+def test_what_is_no_page_is_not_found(port, path):
+    """A folder without an index among them: there are no lists of files."""
+    status, body, _ = ask(port, path)
+    assert status == 404 and b"secret" not in body
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
+def test_nothing_can_be_sent(port, method):
+    assert ask(port, "/index.html", method)[0] == 501
+
+
+STEPS = [
+    "..",
+    "%2e%2e",
+    ".",
+    "",
+    "sub",
+    "out",
+    "out.html",
+    "round.html",
+    "secret.html",
+    "pages-secret",
+    "..%2f",
+    "%5c..",
+    "~",
+    "C:",
+]
+
+
+@given(steps=st.lists(st.sampled_from(STEPS), min_size=1, max_size=6), last=st.sampled_from(["", "/", "/secret.html"]))
+def test_no_path_leaves_the_folder(port, steps, last):
+    """However a path is put together, by dots, escapes or links, what lies outside is never given."""
+    status, body, headers = ask(port, "/" + "/".join(steps) + last)
+    assert status in (200, 301, 404) and b"secret" not in body.replace(b"secret.html", b"")
+    assert status != 200 or body.startswith(b"page ")
+    assert not headers.get("Location", "/").startswith("//")
+
+
+@pytest.mark.parametrize("path", ["/out.html", "/out/secret.html", "/out/", "/round.html"])
+def test_a_link_that_leads_out_is_not_found(port, path):
+    assert ask(port, path)[0] == 404
+
+
+def test_a_browser_that_goes_away_is_no_news(house, capfd):
+    """It is reset in the middle of a large answer; the next one is served."""
+    large = house / "pages" / "large.html"
+    large.write_bytes(bytes(1 << 24))
+    with running(house / "pages") as server:
+        for _ in range(3):
+            with socket.create_connection(("127.0.0.1", server.server_port)) as gone:
+                gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                gone.sendall(b"GET /large.html HTTP/1.0\r\n\r\n")
+                gone.recv(10)
+        assert ask(server.server_port, "/")[0] == 200
+        for thread in threading.enumerate():
+            if "process_request" in thread.name:
+                thread.join(10)
+    large.unlink()
+    assert capfd.readouterr().err == ""
+
+
+def test_it_listens_on_this_machine_alone(house):
+    """The address is the loopback one, so another machine cannot come in by any other."""
+    with docs.server_of(house / "pages") as server:
+        assert server.socket.getsockname() == ("127.0.0.1", server.server_port)
+
+
+def test_a_port_that_is_taken_is_said_so(house, capsys, monkeypatch):
+    monkeypatch.setattr(docs, "site", lambda: house / "pages")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert main(["docs", "--port", str(port), "--no-browser"]) == 2
+    err = capsys.readouterr().err
+    assert f"--port {port}" in err and "without --port" in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("number", ["-1", "65536", "99999999999999999999"])
+def test_a_port_that_is_none_is_said_so(capsys, number):
+    assert main(["docs", "--port", number]) == 2
+    err = capsys.readouterr().err
+    assert f"--port is {number}" in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(("in_a_clone", "says"), [(True, "python -m sphinx -W docs"), (False, "carries none")])
+def test_without_pages_it_says_how_to_build_them(tmp_path, monkeypatch, capsys, in_a_clone, says):
+    monkeypatch.setattr(resources, "__file__", str(tmp_path / "minisink" / "system" / "resources.py"))
+    if in_a_clone:
+        (tmp_path / "docs").mkdir()
+        (tmp_path / "docs" / "conf.py").touch()
+    assert main(["docs", "--no-browser"]) == 2
+    err = capsys.readouterr().err
+    assert says in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(("in_a_clone", "folder"), [(True, "docs/_build/html"), (False, "minisink/site")])
+def test_the_pages_are_found_in_a_clone_and_in_a_wheel(tmp_path, monkeypatch, in_a_clone, folder):
+    """A clone's own pages count there, whatever an older release left in the package."""
+    monkeypatch.setattr(resources, "__file__", str(tmp_path / "minisink" / "system" / "resources.py"))
+    for made in {folder, "minisink/site"}:
+        (tmp_path / made).mkdir(parents=True)
+        (tmp_path / made / "index.html").touch()
+    if in_a_clone:
+        (tmp_path / "docs" / "conf.py").touch()
+    assert resources.site() == tmp_path / folder
+
+
+@pytest.mark.usefixtures("interrupts_are_heard")
+@pytest.mark.parametrize("browser", [True, False])
+def test_it_prints_its_address_opens_a_browser_and_ends_at_ctrl_c(house, tmp_path, browser):
+    """A whole program: one line, pages, and status 0 with nothing left behind."""
+    opened = tmp_path / "opened"
+    code = (
+        "import sys, webbrowser; from minisink.commands import docs, parser; from pathlib import Path\n"
+        "docs.site = lambda: Path(sys.argv[1]); webbrowser.open = Path(sys.argv[2]).write_text\n"
+        "sys.exit(parser.main(['docs', *sys.argv[3:]]))"
+    )
+    argv = [sys.executable, "-c", code, str(house / "pages"), str(opened), *([] if browser else ["--no-browser"])]
+    run = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ})
+    try:
+        line = run.stdout.readline()
+        address = line.split()[0]
+        assert ask(int(address.rstrip("/").rpartition(":")[2]), "/")[0] == 200
+        while browser and not (opened.is_file() and opened.read_text(encoding="utf-8")):
+            assert run.poll() is None
+        run.send_signal(signal.SIGINT)
+        out, err = run.communicate(timeout=30)
+    finally:
+        run.kill()
+        run.communicate()
+    assert (run.returncode, out, err.strip()) == (0, "", "")
+    assert address.startswith("http://127.0.0.1:") and line.count("\n") == 1
+    assert opened.exists() == browser and (not browser or opened.read_text(encoding="utf-8") == address)
