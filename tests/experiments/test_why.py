@@ -60,7 +60,7 @@ def test_all_tokens_are_the_mean_of_each():
             assert row[key] == pytest.approx(np.mean([rows[i][key] for rows in one_by_one]))
 
 
-@given(tiny.texts(7, 14), tiny.seeds)
+@given(tiny.texts(8, 14), tiny.seeds)
 @settings(max_examples=10)
 def test_the_weight_is_what_the_denominator_loses(ids, seed):
     """Of one head: ``rest - all = log(1 - weight)``; no weight is more than one."""
