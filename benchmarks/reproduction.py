@@ -10,7 +10,6 @@ not run again. The page has the effects of seed 0 and the verdicts of all, and t
 import argparse
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -86,13 +85,13 @@ def lines(results, path):
     yield from page.machine()
     yield ""
     verdicts = {
-        (name, model): [seen["shown"] for seed in SEEDS if (seen := found(results, name, model, seed))]
+        (name, model): {seed: seen["shown"] for seed in SEEDS if (seen := found(results, name, model, seed))}
         for name in EXPERIMENTS
         for model in ("shipped", REAL)
     }
     rows = []
     for name, experiment in EXPERIMENTS.items():
-        both = [" / ".join(verdicts[name, model]) or "-" for model in ("shipped", REAL)]
+        both = [" / ".join(verdicts[name, model].values()) or "-" for model in ("shipped", REAL)]
         rows.append([f"[`{name}`](#{name})", experiment.module.PAPER, *both])
     yield from page.table(["name", "paper", "shown on the models that ship, seeds 0 / 1 / 2", "on SmolLM2"], rows)
     pictures = path.parent / path.stem
@@ -107,14 +106,25 @@ def lines(results, path):
                 yield from told(seen, verdicts[name, model])
                 picture = results / model / str(SEEDS[0]) / f"{name}.png"
                 if picture.exists():
-                    shutil.copy(picture, pictures / f"{name}-{model}.png")
+                    shrink(picture, pictures / f"{name}-{model}.png")
                     yield f"![{name} on {model}]({path.stem}/{name}-{model}.png)"
                     yield ""
 
 
+def shrink(picture, path):
+    """A picture of at most 1,100 pixels across and 64 colours, which is enough for a page and a third of the bytes."""
+    from PIL import Image  # comes with matplotlib
+
+    with Image.open(picture) as whole:
+        small = whole.convert("RGB")
+        small.thumbnail((1100, 1100))
+        small.quantize(64).save(path, optimize=True)
+
+
 def told(seen, verdicts):
     """What one run says, and whether it survives other seeds."""
-    yield f"`{seen['command']}` shows it: **{seen['shown']}** (seeds 0, 1, 2: {', '.join(verdicts)})."
+    each = "; ".join(f"seed {seed}: {shown}" for seed, shown in verdicts.items())
+    yield f"`{seen['command']}` shows it: **{seen['shown']}** ({each})."
     yield ""
     for effect in seen["effects"]:
         sides = [f"{sign} {effect[key]:g}" for key, sign in (("above", ">"), ("below", "<")) if effect[key] is not None]
