@@ -310,7 +310,7 @@ def _step_of(cache: Callable[..., Any]) -> Callable[..., Any]:
             out,
             state,
             {name: value for name, value in shown.items() if not callable(value)},
-        )  # a method shows nothing
+        )
 
     return step
 

@@ -19,7 +19,8 @@ RECORDED = [trace for name in conformance.NAMES for trace in conformance.load(na
 
 sizes = st.fixed_dictionaries({
     "n_sinks": st.integers(0, 4), "window": st.integers(1, 7), "n_kv_heads": st.sampled_from([1, 2]),
-    "n_heads": st.sampled_from([2, 4]), "head_dim": st.sampled_from([2, 6]), "theta": st.sampled_from([None, 1e4, 17.0]),
+    "n_heads": st.sampled_from([2, 4]), "head_dim": st.sampled_from([2, 6]),
+    "theta": st.sampled_from([None, 1e4, 17.0]),
 })  # fmt: skip
 
 
