@@ -305,12 +305,9 @@ def _step_of(cache: Callable[..., Any]) -> Callable[..., Any]:
     def step(state, q, k, v, *, n_sinks, window, theta):
         state = make(n_sinks=n_sinks, window=window, theta=theta) if state is None else state
         out = state.step(q, k, v)
-        shown = {name: getattr(state, name, None) for name in EXTRAS[:2]}
-        return (
-            out,
-            state,
-            {name: value for name, value in shown.items() if not callable(value)},
-        )
+        attributes = {name: getattr(state, name, None) for name in EXTRAS[:2]}
+        seen = {name: value for name, value in attributes.items() if not callable(value)}  # a method shows nothing
+        return out, state, seen
 
     return step
 
