@@ -30,7 +30,8 @@ def pages():
     """Every page of the repository that is one of the site: {its path from the root: its name there}."""
     found = {f"docs/{path.name}": path.stem for path in DOCS.glob("*.md")}
     found["README.md"] = "start/README"
-    for path in sorted([*ROOT.glob("tutorials/[0-9][0-9]-*.md"), *ROOT.glob("weights/**/README.md")]):
+    outside = ("tutorials/[0-9][0-9]-*.md", "tutorials/teacher/[a-z]*.md", "weights/**/README.md")
+    for path in sorted(path for pattern in outside for path in ROOT.glob(pattern)):
         inside = path.relative_to(ROOT)
         found[inside.as_posix()] = inside.with_suffix("").as_posix()
     return found
@@ -47,9 +48,10 @@ def gather():
     made = {}
     for path, name in pages().items():
         if not path.startswith("docs/"):
-            made[f"{name}.md"] = (ROOT / path).read_text(encoding="utf-8")
+            text = (ROOT / path).read_text(encoding="utf-8")
+            made[f"{name}.md"] = text.replace("[Open in Colab](COLAB), or run it here", "Run it here")  # offline
     made["weights/README.md"] += _toctree(name for name in pages().values() if re.match("weights/.+/", name))
-    made["tutorials/index.md"] = _lessons(name for name in pages().values() if name.startswith("tutorials/"))
+    made["tutorials/index.md"] = _lessons([name for name in pages().values() if name.startswith("tutorials/")])
     made["reference/index.md"] = _public()
     for module, idea in shelf():
         made[f"reference/{module}.md"] = _reference(module, idea)
@@ -72,12 +74,12 @@ def _toctree(names, *options):
 
 
 def _lessons(names):
-    names = sorted(names)
-    if not names:
-        return "# Lessons\nThere are none yet.\n"
+    teacher, lessons = (sorted(name for name in names if ("/teacher/" in name) == side) for side in (True, False))
     return (
         "# Lessons\nOne idea and one figure each. Write the prediction down before you read on to the next cell.\n"
-        + _toctree(names, ":maxdepth: 1")
+        + _toctree(lessons, ":maxdepth: 1")
+        + "\n## For the teacher\n"
+        + _toctree(teacher, ":maxdepth: 1")
     )
 
 

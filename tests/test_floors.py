@@ -27,6 +27,7 @@ WINGS = [
     "experiments",
     "chat",
     "teaching",
+    "conformance",
     "commands",
 ]  # each may use those before it
 EXCEPTIONS = {"model": {"hf"}, "loss": {"fast"}, "generation": {"fast"}, "snapshot": {"fast"}}

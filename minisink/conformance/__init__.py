@@ -1,0 +1,16 @@
+"""Check a cache of your own against minisink, token by token: docs/check-your-cache.md shows how.
+
+`check` runs your cache over traces with evictions and says at which token it first goes wrong, and which known wrong
+turn it looks like. The traces are recorded ones (`load`), or drawn in any size (`drawn`).
+
+>>> from minisink import conformance
+>>> [(trace.n_sinks, trace.window) for trace in conformance.load("gqa")]
+[(0, 5), (1, 4), (4, 3), (2, 1)]
+"""
+
+from .checking import Report, check, check_losses
+from .golden import NAMES, load, model
+from .traces import Trace, drawn
+from .wrong_turns import WRONG_TURNS, Cache
+
+__all__ = ["NAMES", "WRONG_TURNS", "Cache", "Report", "Trace", "check", "check_losses", "drawn", "load", "model"]

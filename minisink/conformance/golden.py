@@ -1,0 +1,79 @@
+"""The golden vectors: recorded traces of three tiny models, with their weights.
+
+They lie in `vectors/`, one file a model, in double precision and without pickle, so that any program can read them with
+``numpy.load(file, allow_pickle=False)``. An array of a trace is called by its sizes, "1+4.token_index" for one sink
+and a window of four; a weight as minisink calls it, "weights.0.wq"; "about" is the config as JSON. `make` made them.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import gpt2, llama
+from ..model import Model
+from .traces import Trace
+
+NAMES = ("llama", "gqa", "gpt2")  # a head a key; two heads a key; no rotation, learned positions
+FOLDER = Path(__file__).with_name("vectors")
+RECORDED = ("q", "k", "v", "token_index", "positions", "keys", "scores", "out", "losses")
+
+
+def load(name: str) -> tuple[Trace, ...]:
+    """The recorded traces of a model, one for each size of cache.
+
+    Parameters
+    ----------
+    name : {"llama", "gqa", "gpt2"}
+
+    Returns
+    -------
+    tuple of Trace
+
+    Raises
+    ------
+    ValueError
+        For another name.
+    """
+    file = read(name)
+    about = json.loads(str(file["about"]))
+    theta = about["config"].get("rope_theta")
+    traces = []
+    for n_sinks, window in about["sizes"]:
+        arrays = {each: file[f"{n_sinks}+{window}.{each}"] for each in RECORDED}
+        traces.append(Trace(name, n_sinks, window, theta, ids=file["ids"], **arrays))
+    return tuple(traces)
+
+
+def model(name: str) -> Model:
+    """The model whose traces these are, in double precision; its `save` writes a Hugging Face folder.
+
+    Parameters
+    ----------
+    name : {"llama", "gqa", "gpt2"}
+
+    Returns
+    -------
+    Model
+
+    Raises
+    ------
+    ValueError
+        For another name.
+    """
+    file = read(name)
+    architecture: Any = gpt2 if name == "gpt2" else llama
+    config = architecture.Config(**json.loads(str(file["about"]))["config"])
+    weights = {each.removeprefix("weights."): array for each, array in file.items() if each.startswith("weights.")}
+    return Model(config, architecture.from_arrays(config, weights), name=name)
+
+
+def read(name):
+    """Every array of a file by name."""
+    if name not in NAMES:
+        raise ValueError(f"name is {name!r}; there are golden vectors of {', '.join(NAMES)}")
+    with np.load(FOLDER / f"{name}.npz", allow_pickle=False) as file:
+        return dict(file)

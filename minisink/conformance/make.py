@@ -1,0 +1,96 @@
+"""Make the golden vectors, by the readable path.
+
+    python -m minisink.conformance.make FOLDER
+
+writes `llama.npz`, `gqa.npz` and `gpt2.npz`. Weights are random and large, so that every part of a model matters; no
+two sizes of a model are alike, so that a swapped axis cannot pass; and 24 tokens go round the smallest ring many times.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import gpt2, llama
+from ..cache import KVCache, keep_sinks
+from ..loss import nll_of
+from ..paths import Cached
+from .golden import NAMES, RECORDED
+from .traces import trace_of
+
+N_TOKENS, VOCABULARY = 24, 17
+SIZES = ((0, 5), (1, 4), (4, 3), (2, 1))  # n_sinks, window
+
+LLAMA: dict = {"d_model": 8, "n_heads": 3, "n_kv_heads": 3, "head_dim": 4, "d_ff": 10, "rope_theta": 10000.0}
+GQA: dict = {"d_model": 10, "n_heads": 4, "n_kv_heads": 2, "head_dim": 6, "d_ff": 14, "rope_theta": 50.0}
+GPT2: dict = {"d_model": 12, "n_heads": 3, "d_ff": 14, "max_positions": 9, "tied": False}
+BOTH: dict = {"n_layers": 2, "vocab_size": VOCABULARY}
+
+
+def config_of(name):
+    """Architecture and config."""
+    if name == "gpt2":
+        return gpt2, gpt2.Config(**GPT2, **BOTH)
+    return llama, llama.Config(**(LLAMA if name == "llama" else GQA), **BOTH)
+
+
+def draw(name):
+    """Token ids, and every weight by name."""
+    architecture, config = config_of(name)
+    random = np.random.default_rng(NAMES.index(name))
+    weights = {}
+    for each, shape in architecture.shapes(config).items():
+        centre, spread = (0.5, 0.7) if len(shape) == 1 else (0.0, 1.0 if each == "embed" else 1.6 / np.sqrt(shape[0]))
+        weights[each] = random.normal(centre, spread, shape)
+    steps = random.integers(1, VOCABULARY, N_TOKENS)  # no two neighbours alike
+    return np.cumsum(steps) % VOCABULARY, weights
+
+
+def record(name, ids, weights, n_sinks, window):
+    """One trace: the model reads `ids` token by token through `cache.py`, and every layer is looked into."""
+    architecture, config = config_of(name)
+    weights = architecture.from_arrays(config, weights)
+    sizes = (config.n_layers, config.n_kv_heads, config.head_dim)
+    path = Cached(KVCache(*sizes, keep_sinks(n_sinks, window), like=weights.embed))
+    logits, seen = [], []
+    for token in ids:
+        inside: Any = {}
+        logits.append(architecture.forward(np.array([token]), weights, config, path=path, trace=inside)[0])
+        seen.append([{each: layer[each][0] for each in ("q", "k", "v", "mixed")} for layer in inside["layers"]])
+    q, k, v, mixed = (
+        np.array([[layer[each] for layer in token] for token in seen]) for each in ("q", "k", "v", "mixed")
+    )
+    losses = nll_of(np.array(logits[:-1]), ids[1:])
+    theta = getattr(config, "rope_theta", None)
+    trace = trace_of(q, k, v, n_sinks=n_sinks, window=window, theta=theta, name=name, ids=ids, losses=losses)
+    np.testing.assert_array_equal(trace.out, mixed)  # what the model's own cache answered
+    return trace
+
+
+def build(name):
+    """Every array of a file by name."""
+    ids, weights = draw(name)
+    about = {"config": asdict(config_of(name)[1]), "sizes": SIZES}
+    arrays = {"about": np.array(json.dumps(about)), "ids": ids}
+    arrays |= {f"weights.{each}": array for each, array in weights.items()}
+    for n_sinks, window in SIZES:
+        trace = record(name, ids, weights, n_sinks, window)
+        arrays |= {f"{n_sinks}+{window}.{each}": getattr(trace, each) for each in RECORDED}
+    return arrays
+
+
+def main(folder):
+    """Write the three files."""
+    for name in NAMES:
+        np.savez_compressed(Path(folder) / f"{name}.npz", **build(name))
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2 or not Path(sys.argv[1]).is_dir():
+        sys.exit("usage: python -m minisink.conformance.make FOLDER, a folder that is there")
+    main(sys.argv[1])

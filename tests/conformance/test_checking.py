@@ -1,0 +1,181 @@
+"""A right cache passes in every size; each wrong one fails at the first token where it differs, by its own name."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minisink import conformance
+from minisink.cache import KVCache, keep_sinks
+from minisink.conformance import WRONG_TURNS, Cache, check, check_losses, drawn
+from minisink.conformance import wrong_turns as wrong
+from minisink.positions import rope_frequencies, rotate
+
+PAGE = (Path(__file__).parents[2] / "docs" / "check-your-cache.md").read_text(encoding="utf-8")
+RECORDED = [trace for name in conformance.NAMES for trace in conformance.load(name)]
+
+sizes = st.fixed_dictionaries({
+    "n_sinks": st.integers(0, 4), "window": st.integers(1, 7), "n_kv_heads": st.sampled_from([1, 2]),
+    "n_heads": st.sampled_from([2, 4]), "head_dim": st.sampled_from([2, 6]),
+    "theta": st.sampled_from([None, 1e4, 17.0]),
+})  # fmt: skip
+
+
+def readable(state, q, k, v, *, n_sinks, window, theta):
+    """minisink's own cache, one layer."""
+    cache = state or KVCache(1, len(k), k.shape[-1], keep_sinks(n_sinks, window), like=k)
+    layer = cache.layers[0]
+    layer.append(k[None], v[None])
+    keys, query = layer.keys, q[None]
+    if theta is not None:
+        rates = rope_frequencies(q.shape[-1], theta)
+        keys, query = rotate(keys, layer.positions, rates), rotate(query, layer.positions[-1:], rates)
+    scores = np.einsum("hd,skd->hks", query[0], keys)[
+        np.arange(len(q)), np.arange(len(q)) // (len(q) // len(k))
+    ] / np.sqrt(q.shape[-1])
+    pattern = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    pattern /= pattern.sum(axis=-1, keepdims=True)
+    values = layer.values.repeat(len(q) // len(k), axis=1)  # (S, H, D)
+    seen = {"token_index": cache.token_index, "positions": layer.positions, "keys": keys, "scores": scores}
+    return np.einsum("hs,shd->hd", pattern, values), cache, seen
+
+
+@settings(max_examples=40)
+@given(sizes, st.integers(0, 99), st.integers(1, 20))
+def test_minisink_s_own_cache_passes_in_every_size(sizes, seed, n_tokens):
+    """Slots, positions, keys, scores and outputs; and the list of `wrong_turns.Cache`."""
+    trace = drawn(seed, n_tokens=n_tokens, **sizes)
+    for cache in (readable, Cache):
+        report = check(cache, trace)
+        assert report, report
+
+
+def test_it_passes_the_golden_vectors():
+    assert check(readable) and check(Cache)
+
+
+@pytest.mark.parametrize("turn", WRONG_TURNS, ids=lambda turn: turn.name)
+def test_each_wrong_turn_is_named(turn):
+    """Among those that answer alike on every recorded trace, and at the earliest token where its answers differ."""
+    report = check(turn)
+    assert not report and turn in report.looks_like and turn.name in str(report)
+    earliest = min(_first_difference(turn, trace) for trace in RECORDED)
+    assert report.first.token == earliest
+
+
+def _first_difference(turn, trace):
+    """The first token at which tokens, positions or outputs are others than the trace's; a thousand for none."""
+    T, L, _, _ = trace.q.shape
+    layers = [turn(n_sinks=trace.n_sinks, window=trace.window, theta=trace.theta) for _ in range(L)]
+    for t in range(T):
+        for i, layer in enumerate(layers):
+            out = layer.step(trace.q[t, i], trace.k[t, i], trace.v[t, i])
+            other = list(layer.token_index) != trace.held(t)
+            moved = trace.theta is not None and list(layer.positions) != trace.places(t)
+            if other or moved or np.abs(out - trace.out[t, i]).max() > 1e-9 * np.abs(trace.out[t, i]).max():
+                return t
+    return 1000
+
+
+def test_outputs_alone_tell_it_too():
+    """A function that shows nothing of itself: the token where one key too many first moves the output."""
+
+    def step(state, q, k, v, **sizes):
+        state = state or wrong.OneMore(**sizes)
+        return state.step(q, k, v), state
+
+    report = check(step, "gqa")
+    assert (report.first.token, report.first.what) == (3, "outputs")
+    assert [turn.name for turn in report.looks_like] == ["one key too many"]
+
+
+def test_a_memory_that_only_masks_is_seen():
+    """Outputs may be right while nothing leaves."""
+
+    def step(state, q, k, v, *, n_sinks, window, theta):
+        cache, kept = state or (Cache(n_sinks=n_sinks, window=window, theta=theta), [])
+        kept.append(k)
+        return cache.step(q, k, v), (cache, kept)
+
+    report = check(step)
+    assert report.first.what == "memory" and "must leave it" in str(report)
+
+
+def test_single_precision_may_round_and_half_more():
+    """The tolerance follows what comes back; a NaN is no rounding."""
+
+    def in_bits(dtype, harm=0.0):
+        def step(state, q, k, v, **sizes):
+            state = state or Cache(**sizes)
+            return (state.step(q, k, v) + harm).astype(dtype), state
+
+        return step
+
+    assert check(in_bits(np.float32)) and check(in_bits(np.float16))
+    assert not check(in_bits(np.float64, harm=1e-6)) and check(in_bits(np.float32, harm=1e-6))
+    assert "rounding" in str(check(in_bits(np.float64, harm=1e-6)))
+    assert not check(in_bits(np.float64, harm=np.nan))
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (lambda q: q, r"it must return \(out, state\)"),
+        (lambda q: (q[:1, :1], None), r"out has shape \(1, 1\)"),
+        (lambda q: (q, None, {"slots": [1]}), "seen holds 'slots'; known are token_index"),
+        (lambda q: ("no", None), "is no array of numbers"),
+    ],
+)
+def test_what_is_no_answer_is_said(answer, message):
+    with pytest.raises(ValueError, match=message):
+        check(lambda state, q, k, v, **sizes: answer(q))
+
+
+def test_what_cannot_be_checked_is_refused():
+    with pytest.raises(ValueError, match="name is 'bert'; there are golden vectors of llama, gqa, gpt2"):
+        check(Cache, "bert")
+    with pytest.raises(ValueError, match="give a Trace"):
+        check(Cache, [])
+    with pytest.raises(ValueError, match="tolerance is -1"):
+        check(Cache, tolerance=-1)
+    with pytest.raises(ValueError, match="window is 0"):
+        drawn(window=0)
+    with pytest.raises(ValueError, match="it must be a multiple of n_kv_heads"):
+        drawn(n_heads=3, n_kv_heads=2)
+
+
+def test_losses_of_a_whole_engine():
+    """Right ones pass; the first that differs is named; another number of them, or a drawn trace, is refused."""
+    trace = RECORDED[1]
+    assert check_losses(trace.losses, trace) is None
+    wrong_from = trace.losses.copy()
+    wrong_from[4:] += 0.1
+    assert check_losses(wrong_from, trace) == 5
+    with pytest.raises(ValueError, match="losses have shape"):
+        check_losses(trace.losses[1:], trace)
+    with pytest.raises(ValueError, match="it has no losses"):
+        check_losses(trace.losses, drawn())
+
+
+def test_the_page_prints_what_stands_below_its_blocks(capsys):
+    """Every block, those of PyTorch where it is."""
+    names, shown = {"__name__": "page"}, re.findall(r"```python\n(.*?)```\n(?:prints\n```\n(.*?)```)?", PAGE, re.DOTALL)
+    assert len(shown) == 7 and all(printed for _, printed in shown)
+    for code, printed in shown:
+        if "torch" in code:
+            try:
+                import torch  # noqa: F401
+            except ImportError:
+                continue
+        exec(compile(code, "check-your-cache.md", "exec"), names)
+        assert capsys.readouterr().out == printed
+
+
+def test_the_page_names_every_wrong_turn():
+    """In the words that a report has."""
+    rows = dict(re.findall(r"^\| ([^|]+) \| ([^|]+) \|$", PAGE, re.MULTILINE))
+    for turn in WRONG_TURNS:
+        assert rows[turn.name] == " ".join(turn.__doc__.split())
