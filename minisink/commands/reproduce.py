@@ -134,7 +134,7 @@ class Experiment:
             if key in (*self.defaults, "model", "text", "tokens", "seed", "fast", "no_bos"):
                 if value is True:
                     words.append(_flag(key))
-                elif value not in (None, False) and (key, value) != ("seed", 0):
+                elif not (value is None or value is False or (key, value) == ("seed", 0)):
                     words += [_flag(key), *map(str, value if isinstance(value, list) else [value])]
         return shlex.join(words)
 

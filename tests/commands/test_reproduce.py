@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from minisink.commands.parser import main
+from minisink.commands.parser import main, make_parser
 from minisink.commands.reproduce import EXPERIMENTS, excerpt
 from minisink.experiments.effects import Effect, effect
 from minisink.model import load
@@ -128,6 +128,18 @@ def test_several_are_run_and_summed_up(capsys, tmp_path):
     assert "nothing cannot be reproduced" in capsys.readouterr().err
     assert main(["reproduce", *two, "--plot", str(tmp_path / "x.png")]) == 2
     assert "--out" in capsys.readouterr().err
+
+
+def test_the_command_that_is_named_is_the_one_that_ran(capsys):
+    """With every option that was given, a zero too; and it parses to the same."""
+    words = (
+        "reproduce methods --model novels --tokens 90 --seed 2 --no-bos --cache 16 --methods window streaming --write 0"
+    )
+    assert main([*words.split(), "--json"]) == 0
+    named = json.loads(capsys.readouterr().out)["command"].split()
+    assert named[:1] == ["minisink"] and {*named[1:]} == {*words.split()}
+    parse = make_parser().parse_args
+    assert vars(parse(named[1:])) == vars(parse(words.split()))
 
 
 def test_the_list_names_all(capsys):
