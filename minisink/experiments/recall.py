@@ -178,6 +178,8 @@ def effects(rows):
     brought = known.get(("retrieval", False))
     if out is not None and brought is not None and len(out) == len(brought):
         yield effect("out of the cache: streaming - retrieval, nats a token", out - brought, above=0, stretch=1)
+        chance = round(float(np.mean([row["chance"] for row in rows])), 2)
+        yield effect("out of the cache: retrieval, nats a token (chance)", brought, below=chance, stretch=1)
 
 
 def show(rows, *, row_of, column_of):

@@ -100,7 +100,8 @@ def test_a_row_counts_what_was_in_the_cache():
 
 def row(method, in_cache, nlls, exacts):
     """A row of `measure`, as far as the effects read it."""
-    return {"method": method, "in_cache": in_cache, "nlls": np.array(nlls), "exacts": np.array(exacts, bool)}
+    return {"method": method, "in_cache": in_cache, "nlls": np.array(nlls), "exacts": np.array(exacts, bool),
+            "chance": 2.28}  # fmt: skip
 
 
 def test_the_effects_tell_the_cliff_and_what_is_brought_back():
@@ -109,6 +110,8 @@ def test_the_effects_tell_the_cliff_and_what_is_brought_back():
     rows += [row("streaming", False, [3.0, 2.0], [0, 0]), row("streaming", False, [2.5], [0])]
     rows += [row("retrieval", False, [0.1, 0.2], [1, 1]), row("retrieval", False, [0.3], [1])]
     sizes = [(round(found.size, 6), found.shown) for found in effects(rows)]
-    assert sizes == [(1.9, True), (0.0, True), (2.3, True)]
+    assert sizes == [(1.9, True), (0.0, True), (2.3, True), (0.2, True)]
+    guessed = [row("streaming", False, [5.0, 5.1], [0, 0]), row("retrieval", False, [4.8, 4.9], [0, 0])]
+    assert [found.shown for found in effects(guessed)] == [True, True, False]  # better is not known
     assert [found.shown for found in effects(rows[:3] + [row("streaming", False, [0.4, 0.3], [1, 1])])][1] is False
     assert list(effects(rows[:2])) == []  # nothing has left the cache
