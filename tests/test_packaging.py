@@ -102,3 +102,11 @@ def test_package_data_takes_every_file_of_the_weights_folder():
     taken = {path for pattern in patterns for path in weights.glob(pattern)}
     files = {path for path in weights.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
     assert files <= taken
+
+
+def test_package_data_takes_every_golden_vector():
+    """An engineer without a checkout has them."""
+    folder = ROOT / "minisink" / "conformance"
+    taken = set(folder.glob(SETUP["options.package_data"]["minisink.conformance"]))
+    vectors = {path for path in folder.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+    assert len(vectors) == 3 and vectors <= taken

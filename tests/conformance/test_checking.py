@@ -12,6 +12,7 @@ from minisink import conformance
 from minisink.cache import KVCache, keep_sinks
 from minisink.conformance import WRONG_TURNS, Cache, check, check_losses, drawn
 from minisink.conformance import wrong_turns as wrong
+from minisink.fast.ring import Newest, RingCache
 from minisink.positions import rope_frequencies, rotate
 
 PAGE = (Path(__file__).parents[2] / "docs" / "check-your-cache.md").read_text(encoding="utf-8")
@@ -43,18 +44,73 @@ def readable(state, q, k, v, *, n_sinks, window, theta):
     return np.einsum("hs,shd->hd", pattern, values), cache, seen
 
 
+def ring(state, q, k, v, *, n_sinks, window, theta):
+    """The ring of the fast path, one layer: its keys never move, so it has no positions to show."""
+    if state is None:
+        cache = RingCache(1, *k.shape, keep_sinks(n_sinks, window), dtype=q.dtype)
+        rates = None if theta is None else rope_frequencies(q.shape[-1], theta)
+        state = cache, Newest(cache, len(q), rates, folded=False)
+    cache, newest = state
+    newest.begin(cache.n_seen)
+    newest.qkv[:] = np.concatenate((q, k, v)).ravel()
+    out = np.empty_like(q)
+    newest.mix(0, out)
+    cache.n_seen += 1
+    return out, state, {"token_index": cache.token_index}
+
+
 @settings(max_examples=40)
 @given(sizes, st.integers(0, 99), st.integers(1, 20))
-def test_minisink_s_own_cache_passes_in_every_size(sizes, seed, n_tokens):
-    """Slots, positions, keys, scores and outputs; and the list of `wrong_turns.Cache`."""
+def test_minisink_s_own_caches_pass_in_every_size(sizes, seed, n_tokens):
+    """Slots, positions, keys, scores and outputs; the ring of the fast path; and the list of `wrong_turns.Cache`."""
     trace = drawn(seed, n_tokens=n_tokens, **sizes)
-    for cache in (readable, Cache):
+    for cache in (readable, ring, Cache):
         report = check(cache, trace)
         assert report, report
 
 
-def test_it_passes_the_golden_vectors():
-    assert check(readable) and check(Cache)
+def test_they_pass_the_golden_vectors():
+    assert check(readable) and check(ring) and check(Cache)
+
+
+def by_definition(n_sinks, window, n_kv_heads, n_heads, head_dim, theta):
+    """The first token at which each wrong turn is wrong, None where it is right at this size: from its docstring."""
+    full = n_sinks + window  # the first token that makes another one leave
+    second = 1 if full > 1 else None  # the first query that has a choice
+    moves = theta is not None
+    several = full if moves and window > 1 else None
+    return {
+        "one key too many": full,
+        "one key too few": full - 1,
+        "nothing evicted": full,
+        "no sinks": full if n_sinks else None,
+        "keys[-0:]": full if window == 1 else None,
+        "a slot of zeros": 0 if full > 1 else None,  # else it has left before it is met
+        "attends before it appends": 0,
+        "masked after the softmax": full,
+        "original positions": full if moves else None,
+        "keys never shifted": full if moves else None,
+        "query not shifted": full if moves and full > 1 else None,
+        "newest not shifted": full if moves else None,
+        "all recent keys at one place": several,
+        "positions in ring order": several,
+        "keys rotated twice": second if moves else None,
+        "drift": several,
+        "neighbouring channels paired": second if moves and head_dim > 2 else None,
+        "learned positions rotated": None if moves else second,
+        "wrong key head": 0 if 1 < n_kv_heads < n_heads else None,
+        "scores not scaled": second,
+    }
+
+
+@pytest.mark.parametrize("turn", WRONG_TURNS, ids=lambda turn: turn.name)
+@settings(max_examples=25)
+@given(sizes, st.integers(0, 99))
+def test_each_wrong_turn_fails_where_its_definition_says(turn, sizes, seed):
+    """In every size; and passes where it is no other cache: one slot leaves no choice, no sinks none to lose."""
+    report, token = check(turn, drawn(seed, **sizes)), by_definition(**sizes)[turn.name]
+    assert (None if report else report.first.token) == token
+    assert report or turn in report.looks_like
 
 
 @pytest.mark.parametrize("turn", WRONG_TURNS, ids=lambda turn: turn.name)
@@ -160,16 +216,15 @@ def test_losses_of_a_whole_engine():
         check_losses(trace.losses, drawn())
 
 
-def test_the_page_prints_what_stands_below_its_blocks(capsys):
-    """Every block, those of PyTorch where it is."""
+@pytest.mark.parametrize("library", ["numpy", "torch"])
+def test_the_page_prints_what_stands_below_its_blocks(library, capsys):
+    """Those of NumPy everywhere, all of them where PyTorch is."""
+    pytest.importorskip(library)
     names, shown = {"__name__": "page"}, re.findall(r"```python\n(.*?)```\n(?:prints\n```\n(.*?)```)?", PAGE, re.DOTALL)
     assert len(shown) == 7 and all(printed for _, printed in shown)
     for code, printed in shown:
-        if "torch" in code:
-            try:
-                import torch  # noqa: F401
-            except ImportError:
-                continue
+        if library == "numpy" and "torch" in code:
+            continue
         exec(compile(code, "check-your-cache.md", "exec"), names)
         assert capsys.readouterr().out == printed
 
