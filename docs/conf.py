@@ -40,6 +40,7 @@ html_theme = "furo"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_show_sourcelink = html_copy_source = False
+html_show_search_summary = False  # for it the search fetches pages, which a browser refuses to pages opened as files
 
 # No page asks for anything that does not lie beside it: docs/check.py reads them all.
 katex_css_path = "katex/katex.min.css"
