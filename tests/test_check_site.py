@@ -19,6 +19,7 @@ NEEDS = [  # ways to ask for something; a browser follows each by itself
     '<iframe src="{}"></iframe>',
     '<video poster="{}"></video>',
     '<object data="{}"></object>',
+    '<svg><image href="{}"/></svg>',
     '<svg><use xlink:href="{}"/></svg>',
     '<p style="background: url({})">x</p>',
     "<style>@import '{}';</style>",
@@ -61,6 +62,8 @@ def test_a_script_that_fetches_is_found(site, script):
     """In a page and in a file; an address that stands in a comment is not asked for."""
     assert len(found(site, f"<script>{script.format('https://example.org/a.js')}</script>")) == 1
     assert found(site, "<script>// see https://example.org</script>") == []
+    assert len(found(site, f"<script>{script.format('//example.org/a.js')}</script>")) == 1
+    (site / "page.html").unlink()
     (site / "a.js").write_text(script.format("https://example.org/a.js"), encoding="utf-8")
     assert len(check.complaints(site)) == 1
 
