@@ -49,7 +49,8 @@ class Difference:
     def __str__(self):
         held, places = self.trace.held(self.token), self.trace.places(self.token)
         at = "embedded at" if self.trace.theta is None else "at positions"
-        line = f"{self.trace}: token {self.token}, layer {self.layer}: {self.what} differ: {self.says}"
+        differ = "differs" if self.what == "memory" else "differ"
+        line = f"{self.trace}: token {self.token}, layer {self.layer}: {self.what} {differ}: {self.says}"
         return f"{line}\n  there the query sees tokens {held}, {at} {places}"
 
 
@@ -223,12 +224,14 @@ class _Run:
 
     def _answer(self, state, t, i):
         trace = self.trace
-        given = [self.to(np.ascontiguousarray(array[t, i])) for array in (trace.q, trace.k, trace.v)]
+        given = [self.to(array[t, i].copy()) for array in (trace.q, trace.k, trace.v)]
         answer = self.step(state, *given, n_sinks=trace.n_sinks, window=trace.window, theta=trace.theta)
         if not isinstance(answer, tuple) or len(answer) not in (2, 3):
             raise ValueError(f"step returned {_short(answer)}; it must return (out, state) or (out, state, seen)")
         out, self.bits = _array(answer[0])
-        seen = {} if len(answer) == 2 or answer[2] is None else dict(answer[2])
+        seen = answer[2] if len(answer) == 3 and answer[2] is not None else {}
+        if not isinstance(seen, dict):
+            raise ValueError(f"seen is {_short(seen)}; it must be a dict of {', '.join(EXTRAS)}")
         if out.shape != trace.out.shape[2:]:
             raise ValueError(f"out has shape {out.shape}; it must be (H, D), here {trace.out.shape[2:]}")
         unknown = sorted(set(seen) - set(EXTRAS))
@@ -243,9 +246,7 @@ class _Run:
         wanted = {"token_index": trace.held(t), "positions": trace.places(t)}
         wanted |= {"keys": trace.keys[t, i, :n], "scores": trace.scores[t, i, :, :n]}
         for name in EXTRAS[:2]:
-            if name in seen and (
-                name == "token_index" or trace.theta is not None
-            ):  # GPT-2's are not the cache's affair
+            if name in seen and (name, trace.theta) != ("positions", None):  # those of GPT-2 are not the cache's affair
                 got = seen[name].tolist()
                 self.shown[name, t, i] = got
                 if got != wanted[name]:
@@ -273,22 +274,21 @@ class _Run:
         return TOLERANCES[self.bits] if self.tolerance is None else self.tolerance
 
     def _memory(self, held):
-        """Outputs may be right while nothing leaves the memory."""
-        n = self.trace.capacity
-        early, late = held[n : 2 * n], held[max(2 * n, len(held) - n) :]
-        if len(early) == n and len(late) == n and late.min() > early.max():
-            says = f"states hold {early.max()} numbers once the cache is full and {late.min()} at the end; what is "
-            return Difference(
-                self.trace, len(held) - 1, 0, "memory", says + "evicted must leave it, not only be masked"
-            )
+        """Outputs may be right while nothing leaves the memory: at the end it is larger than ever since it was full."""
+        n, T = self.trace.capacity, len(held)
+        early, late = held[n : max(n, T - n)], held[T - n :]
+        if len(early) >= n and late.min() > early.max():
+            says = f"the state holds {early[0]} numbers after token {n} and {late[-1]} at the end; "
+            says += "what is evicted must leave it, not only be masked"
+            return Difference(self.trace, T - 1, 0, "memory", says)
         return None
 
 
 def _in_order(seen):
     """Slots by token_index, empty ones left out; as they are where no token_index is given."""
-    if "token_index" not in seen:
+    index = seen.get("token_index")
+    if index is None or index.ndim != 1:
         return seen
-    index = seen["token_index"]
     order = np.argsort(index, kind="stable")
     order = order[index[order] >= 0]
     axes = {name: seen[name].ndim - 1 if name == "scores" else 0 for name in seen}
@@ -298,6 +298,8 @@ def _in_order(seen):
 
 def _step_of(cache: Callable[..., Any]) -> Callable[..., Any]:
     """A class as a function of one step, its object being the state."""
+    if not callable(cache):
+        raise ValueError(f"cache is {_short(cache)}; it must be a function of one step, or a class")
     if not inspect.isclass(cache):
         return cache
     make: Callable[..., Any] = cache
@@ -362,12 +364,11 @@ def _array(x):
         bits = re.search(r"float(\d+)", str(x.dtype))
         x = (x.double() if bits else x).numpy()
         return x, int(bits[1]) if bits else 64
-    x = to_host(x)
-    x = np.asarray(x)
-    if x.dtype.kind in "iub":
-        return x, 64
     try:
-        return x.astype(np.float64), min(64, max(16, 8 * x.dtype.itemsize))
+        array = np.asarray(to_host(x))
+        if array.dtype.kind in "iub":
+            return array, 64
+        return array.astype(np.float64), min(64, max(16, 8 * array.dtype.itemsize))
     except (TypeError, ValueError) as error:
         raise ValueError(f"{_short(x)} is no array of numbers") from error
 

@@ -1,0 +1,259 @@
+"""What a cache shows, answers and holds, in drawn sizes; wrong turns told apart; and reports, word for word."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minisink import conformance
+from minisink.cache import LayerCache, keep_sinks
+from minisink.conformance import wrong_turns
+from minisink.conformance.traces import Trace
+from minisink.paths import cached_attention
+from minisink.positions import rope_frequencies, rotate, unrotated
+
+some = settings(max_examples=40)
+thetas = st.sampled_from([10000.0, 50.0, None])
+
+
+@st.composite
+def traces(draw, most_sinks=4, most_window=6):
+    """Traces in any size, from half full to many times round."""
+    n_kv_heads = draw(st.sampled_from([2, 1, 3]))
+    sizes = {"n_sinks": draw(st.integers(0, most_sinks)), "window": draw(st.integers(1, most_window))}
+    sizes |= {"n_tokens": draw(st.integers(1, 30)), "n_layers": draw(st.integers(1, 2))}
+    heads = {"n_heads": n_kv_heads * draw(st.sampled_from([2, 1, 3])), "n_kv_heads": n_kv_heads}
+    head_dim = draw(st.sampled_from([4, 6]))
+    return conformance.drawn(draw(st.integers(0, 2**16)), **sizes, **heads, head_dim=head_dim, theta=draw(thetas))
+
+
+# Right ones -----------------------------------------------------------------------------------------
+
+
+def readable(state, q, k, v, *, n_sinks, window, theta):
+    """`cache.LayerCache` and `paths.cached_attention`, with all there is to show."""
+    empty, rotates = np.zeros((0, *k.shape)), theta is not None
+    state = LayerCache(empty, empty, keep_sinks(n_sinks, window)) if state is None else state
+    frequencies, seen = rope_frequencies(q.shape[-1], theta or 1.0), {}
+    by_position = (lambda x, positions: rotate(x, positions, frequencies)) if rotates else unrotated
+    out = cached_attention(q[None], k[None], v[None], state, by_position, trace=seen)[0]
+    shown = {"token_index": state.token_index, "positions": state.positions, "scores": seen["scores"][:, 0]}
+    return out, state, shown | {"keys": by_position(state.keys, state.positions)}
+
+
+@some
+@given(traces(), st.integers(0, 9), st.integers(0, 3))
+def test_slots_may_come_in_any_order_and_be_empty(trace, seed, n_empty):
+    """What is shown is sorted by token_index, and one below 0 left out."""
+    random = np.random.default_rng(seed)
+
+    def shuffled(state, q, k, v, **sizes):
+        out, state, seen = readable(state, q, k, v, **sizes)
+        n = len(seen["token_index"])
+        order = random.permutation(n + n_empty)
+        seen["token_index"] = np.append(seen["token_index"], [-1] * n_empty)[order]
+        seen["positions"] = np.append(seen["positions"], [7] * n_empty)[order]
+        seen["keys"] = np.concatenate((seen["keys"], np.ones((n_empty, *k.shape))))[order]
+        seen["scores"] = np.concatenate((seen["scores"], np.ones((len(q), n_empty))), axis=1)[:, order]
+        return out, state, seen
+
+    report = conformance.check(shuffled, trace)
+    assert report, report
+
+
+# Wrong ones -----------------------------------------------------------------------------------------
+
+
+def silent(wrong):
+    """A function that shows nothing of itself: outputs only."""
+
+    def step(state, q, k, v, **sizes):
+        state = state or wrong(**sizes)
+        return state.step(q, k, v), state
+
+    return step
+
+
+@some
+@given(traces())
+def test_a_wrong_size_is_a_right_cache_of_another(trace):
+    """One key too many is a window one wider, to the last token; no sinks are a window as large as the cache."""
+    s, w, T = trace.n_sinks, trace.window, len(trace.q)
+    others = {"OneMore": (s, w + 1), "NoSinks": (0, trace.capacity), "NothingLeaves": (0, T)}
+    others |= {"OneLess": (s, w - 1)} if w > 1 else {}
+    for name, (n_sinks, window) in others.items():
+        wrong = getattr(wrong_turns, name)(n_sinks=s, window=w, theta=trace.theta)
+        right = conformance.Cache(n_sinks=n_sinks, window=window, theta=trace.theta)
+        for q, k, v in zip(trace.q[:, 0], trace.k[:, 0], trace.v[:, 0], strict=True):
+            np.testing.assert_array_equal(wrong.step(q, k, v), right.step(q, k, v))
+            assert wrong.token_index == right.token_index
+
+
+@pytest.mark.parametrize("wrong", conformance.WRONG_TURNS, ids=lambda wrong: wrong.__name__)
+@pytest.mark.parametrize("cache", [silent, lambda wrong: wrong], ids=["silent", "showing"])
+def test_the_golden_vectors_tell_them_apart(wrong, cache):
+    """Its own name and no other, whether the cache shows its slots or not."""
+    assert conformance.check(cache(wrong)).looks_like == (wrong,)
+
+
+@some
+@given(traces(), st.data())
+def test_what_is_shown_wrongly_is_found_there(trace, data):
+    """One number of one thing at one token and layer, the outputs being right."""
+    T, L, _, _ = trace.q.shape
+    name = data.draw(st.sampled_from(["token_index", "positions", "keys", "scores"]))
+    at, where, calls = data.draw(st.integers(0, T - 1)), data.draw(st.integers(0, L - 1)), []
+
+    def step(state, q, k, v, **sizes):
+        out, state, seen = readable(state, q, k, v, **sizes)
+        if len(calls) == at * L + where:
+            seen[name] = seen[name].copy()
+            seen[name].reshape(-1)[-1] += 1
+        calls.append(1)
+        return out, state, seen
+
+    report = conformance.check(step, trace)
+    if name == "positions" and trace.theta is None:
+        assert report
+    else:
+        what = "slots" if name == "token_index" else name
+        assert (report.first.token, report.first.layer, report.first.what) == (at, where, what)
+
+
+def test_a_layer_that_is_wrong_alone_is_named():
+    def step(state, q, k, v, **sizes):
+        layer, cache = state or (next(layers), None)
+        cache = cache or (wrong_turns.OneMore if layer == 1 else conformance.Cache)(**sizes)
+        return cache.step(q, k, v), (layer, cache)
+
+    layers = iter([0, 1, 2])
+    trace = conformance.drawn(n_layers=3)
+    report = conformance.check(step, trace)
+    assert (report.first.token, report.first.layer) == (trace.capacity, 1)
+
+
+def test_two_mistakes_are_named_up_to_where_the_second_begins():
+    """One key too many; and from token 9 on unscaled as well."""
+
+    class Both(wrong_turns.OneMore):
+        def attend(self, q, keys, values):
+            return super().attend(q * (q.shape[-1] ** 0.5 if self.n_seen > 9 else 1.0), keys, values)
+
+    report = conformance.check(silent(Both), conformance.drawn())
+    assert (report.looks_like, report.until) == ((wrong_turns.OneMore,), 8)
+    assert "  up to token 8 it looks like 'one key too many': a query sees one key too many" in str(report)
+
+
+# What is said ---------------------------------------------------------------------------------------
+
+
+def test_the_report_is_plain():
+    """Where, what was expected, how often, and what to do: word for word."""
+    report = conformance.check(wrong_turns.OneMore, conformance.load("gqa")[1])
+    assert str(report).splitlines() == [
+        "gqa, n_sinks=1, window=4: token 5, layer 0: slots differ: [0, 1, 2, 3, 4, 5]; expected [0, 2, 3, 4, 5]",
+        "  there the query sees tokens [0, 2, 3, 4, 5], at positions [0, 1, 2, 3, 4]",
+        "  wrong in 1 of 1 trace",
+        "  it looks like 'one key too many': a query sees one key too many: the current token is not counted, or the "
+        "cache is trimmed after attention; the authors' (start, recent) is n_sinks=start, window=recent + 1",
+    ]
+    learned = conformance.check(silent(wrong_turns.OneMore), conformance.load("gpt2")[1])
+    assert "  there the query sees tokens [0, 2, 3, 4, 5], embedded at [0, 2, 3, 4, 4]" in str(learned)
+    assert "outputs differ: off by " in str(learned.first) and "of the largest number" in str(learned.first)
+
+
+def test_the_earliest_token_of_all_traces_is_shown():
+    report = conformance.check(wrong_turns.OneMore)
+    assert str(report.first.trace) == "llama, n_sinks=2, window=1" and report.first.token == 3
+    assert len(report.failed) == report.n_traces == 12
+
+
+def test_memory_that_grows_is_found_though_outputs_are_right():
+    """Attention cropped, the cache not; buffers that are merely larger, or trimmed now and then, are fine."""
+
+    class Crops(conformance.Cache):
+        def step(self, q, k, v):
+            self.all = [*getattr(self, "all", []), k]
+            return super().step(q, k, v)
+
+    class Trims(Crops):
+        def step(self, q, k, v):
+            self.all = getattr(self, "all", [])[-4:] if self.n_seen % 3 == 0 else self.all
+            return super().step(q, k, v)
+
+    report = conformance.check(Crops)
+    assert report.first.what == "memory" and report.looks_like == () and len(report.failed) == 12
+    line = str(conformance.check(Crops, conformance.drawn(n_sinks=1, window=2)).first).splitlines()[0]
+    assert line == (
+        "drawn, n_sinks=1, window=2: token 23, layer 0: memory differs: the state holds 84 numbers after token 3 and "
+        "324 at the end; what is evicted must leave it, not only be masked"
+    )
+    assert "looks like" not in str(report)
+    assert conformance.check(Trims)
+
+
+def test_rounding_is_called_rounding():
+    def step(state, q, k, v, **sizes):
+        state = state or conformance.Cache(**sizes)
+        return state.step(q, k, v) * (1 + 1e-5), state
+
+    report = conformance.check(step)
+    assert not report and report.looks_like == ()
+    assert "outputs are off by 1e-05 of the largest at most: rounding rather than another token" in str(report)
+    assert conformance.check(step, tolerance=1e-4)
+    far = conformance.check(lambda state, q, k, v, **sizes: (q * 7.0, 0))
+    assert "  it looks like no wrong turn known here" in str(far)
+
+
+def test_lists_are_arrays_too():
+    def step(state, q, k, v, **sizes):
+        state = state or conformance.Cache(**sizes)
+        return state.step(q, k, v).tolist(), state, {"token_index": list(state.token_index), "scores": None}
+
+    assert conformance.check(step, ["gqa", conformance.drawn()])
+
+
+def answer(*result):
+    return lambda state, q, k, v, **sizes: result if len(result) > 1 else result[0]
+
+
+@pytest.mark.parametrize(
+    ("step", "message"),
+    [
+        (answer(1, 2, 3, 4), r"step returned \(1, 2, 3, 4\)"),
+        (answer("x", 0), "'x' is no array of numbers"),
+        (
+            answer(np.zeros((4, 6)), 0, {"slots": 1}),
+            "seen holds 'slots'; known are token_index, positions, keys, scores",
+        ),
+        (answer(np.zeros((4, 6)), 0, 5), "seen is 5; it must be a dict"),
+        (None, "cache is None; it must be a function of one step, or a class"),
+    ],
+)
+def test_an_answer_that_is_none_is_refused_in_one_line(step, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        conformance.check(step, conformance.drawn())
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("seen", [{"token_index": 3}, {"scores": np.zeros(3)}, {"keys": np.zeros((1, 2))}])
+def test_something_of_another_shape_differs(seen):
+    def step(state, q, k, v, **sizes):
+        state = state or conformance.Cache(**sizes)
+        return state.step(q, k, v), state, seen
+
+    report = conformance.check(step, conformance.drawn())
+    assert (report.first.token, report.worst) == (0, 0.0)
+
+
+def test_a_cache_that_spoils_what_it_is_given_spoils_nothing():
+    """Arrays are copies: the next layer, the next trace and the next run meet them as they were."""
+
+    def step(state, q, k, v, **sizes):
+        state = state or conformance.Cache(**sizes)
+        out = state.step(q.copy(), k.copy(), v.copy())
+        q[:], k[:], v[:] = 0, 0, 0
+        return out, state
+
+    trace = conformance.drawn()
+    assert isinstance(trace, Trace) and conformance.check(step, [trace, trace])
