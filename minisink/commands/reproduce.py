@@ -40,6 +40,7 @@ from ..experiments import (
     training,
     why,
 )
+from ..experiments.stretch import stretch
 from ..model import load
 from ..system.files import check_picture, check_room, has_matplotlib, read_text, whole_file
 from ..system.plots import picture
@@ -170,12 +171,8 @@ def add_common(parser, given, *, module=None):
 
 
 def excerpt(model, text, source, n_tokens, args):
-    """So many tokens of a text, the begin-of-text token first; another seed reads another stretch of it."""
-    ids = encode(model, text, source, bos=not args.no_bos)
-    lead = int(len(ids) > 0 and ids[0] == model.config.bos and not args.no_bos)
-    room = len(ids) - n_tokens
-    start = args.seed * (n_tokens - lead) % (room + 1) if room > 0 else 0
-    return [*ids[:lead], *ids[lead + start : start + n_tokens]]
+    """So many tokens of a text; another seed reads another stretch of it."""
+    return stretch(model, encode(model, text, source, bos=not args.no_bos), n_tokens, args.seed)
 
 
 def check_outputs(args):

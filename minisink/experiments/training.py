@@ -6,11 +6,10 @@ sample began with the same one. Then each streams with so many first tokens kept
 model is, its config tells: softmax1, or a begin-of-text token, or neither.
 """
 
-import numpy as np
-
 from ..loss import perplexity, token_nll
 from ..system.terminal import number, table
 from .effects import effect, must_evict
+from .stretch import stretch
 
 PAPER = "Table 3"
 CLAIM = "0, 1, 4 kept: vanilla 27.9, 18.5, 18.1; softmax1 29214, 19.9, 18.0; a sink token 1235, 18.0, 18.0: one will do"
@@ -46,7 +45,7 @@ def run(models, text, *, caches=(64, 128), sinks=(0, 1, 2, 4), tokens=3000, seed
     """
     if min(caches) <= max(sinks):
         raise ValueError(f"a cache of {min(caches)} has no room for {max(sinks)} sinks and a window")
-    texts = {name: _stretch(model, text, tokens, seed) for name, model in models.items()}
+    texts = {name: stretch(model, model.encode(text), tokens, seed) for name, model in models.items()}
     for ids in texts.values():
         must_evict(len(ids), max(caches))
     for name, cache, n in track([(name, cache, n) for name in models for cache in caches for n in sinks]):
@@ -99,12 +98,3 @@ def trained_with(config):
     if config.softmax != "softmax":
         return config.softmax
     return "vanilla" if config.bos is None else "sink token"
-
-
-def _stretch(model, text, n_tokens, seed):
-    """So many tokens, the begin-of-text token first; another seed, another stretch."""
-    ids = model.encode(text)
-    lead = int(len(ids) > 0 and ids[0] == model.config.bos)
-    room = len(ids) - n_tokens
-    start = seed * (n_tokens - lead) % (room + 1) if room > 0 else 0
-    return np.concatenate([ids[:lead], ids[lead + start : start + n_tokens]])

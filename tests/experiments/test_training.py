@@ -10,6 +10,7 @@ import minisink
 from minisink import gpt2
 from minisink.commands.parser import main
 from minisink.experiments import training
+from minisink.experiments.stretch import stretch
 
 
 class Letters:
@@ -59,10 +60,11 @@ def test_the_config_tells_what_a_model_learned_with():
 
 def test_another_seed_reads_other_letters_without_a_gap():
     """Stretch after stretch, as long as the text lasts."""
-    first, second = (training._stretch(MODELS["neither"], TEXT, 20, seed) for seed in (0, 1))
-    whole = MODELS["neither"].encode(TEXT)
+    model = MODELS["neither"]
+    first, second = (stretch(model, model.encode(TEXT), 20, seed) for seed in (0, 1))
+    whole = model.encode(TEXT)
     assert [*first, *second] == whole[:40].tolist()
-    own = training._stretch(MODELS["own"], TEXT, 20, 1)
+    own = stretch(MODELS["own"], MODELS["own"].encode(TEXT), 20, 1)
     assert own.tolist() == [16, *whole[19:38]]
 
 
