@@ -11,6 +11,7 @@ import pytest
 import tiny
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tiny import public
 
 import minisink
 from minisink import gpt2, llama
@@ -18,10 +19,6 @@ from minisink.generation import HELD, Chooser, text_stream
 
 V = tiny.LLAMA["vocab_size"]
 logits = st.lists(st.floats(-8, 8, width=32), min_size=1, max_size=9)
-
-
-def public(model):
-    return minisink.Model(model.config, model.weights, name="tiny")
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ import pytest
 import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny import public
 
 import minisink
 from minisink.fast import blocks as streaming
@@ -17,11 +18,6 @@ from minisink.system.resources import sample_text
 some = settings(max_examples=60)
 thousand = settings(max_examples=1000)
 methods = st.sampled_from(["dense", "window", "streaming"])
-
-
-def public(model):
-    """A `minisink.Model` without a tokenizer, of a tiny one."""
-    return minisink.Model(model.config, model.weights, name="tiny")
 
 
 def whole(blocks):

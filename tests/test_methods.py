@@ -5,6 +5,7 @@ import pytest
 import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny import public
 
 import minisink
 from minisink import by_the_book as book
@@ -21,11 +22,6 @@ sizes = st.tuples(st.integers(0, 3), st.integers(1, 6))  # n_sinks, window
 
 def close(got, want):
     np.testing.assert_allclose(got, want, rtol=1e-10, atol=1e-10)
-
-
-def public(model):
-    """A `minisink.Model` without a tokenizer, of a tiny one."""
-    return minisink.Model(model.config, model.weights, name="tiny")
 
 
 def literally(model, ids, method, n_sinks, window, positions):

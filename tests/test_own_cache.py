@@ -9,6 +9,7 @@ import pytest
 import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny import public
 
 import minisink
 from minisink import by_the_book as book
@@ -21,10 +22,6 @@ from minisink.paths import Cached
 
 PAGE = (Path(__file__).parents[1] / "docs" / "your-own-cache.md").read_text(encoding="utf-8")
 some = settings(max_examples=60)
-
-
-def public(model):
-    return minisink.Model(model.config, model.weights, name="tiny")
 
 
 def test_the_page_prints_what_stands_below_its_blocks(capsys):

@@ -10,6 +10,7 @@ import pytest
 import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny import public
 
 import minisink
 from minisink import by_the_book as book
@@ -38,11 +39,6 @@ policies = st.builds(
 
 def close(got, want):
     np.testing.assert_allclose(got, want, rtol=1e-9, atol=1e-9)
-
-
-def public(model):
-    """A `minisink.Model` without a tokenizer, of a tiny one."""
-    return minisink.Model(model.config, model.weights, name="tiny")
 
 
 def stream(model, ids, policy, chunks=None, cache=None):

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from minisink import gpt2, llama
 from minisink.cache import KVCache, Policy, keep_all
+from minisink.model import Model
 from minisink.paths import Cached
 
 LLAMA = {"d_model": 10, "n_layers": 3, "n_heads": 4, "n_kv_heads": 2, "head_dim": 6, "d_ff": 14, "vocab_size": 17}
@@ -67,6 +68,11 @@ def make(arch=llama, seed=0, dtype=np.float64, **changes):
         return Tiny(arch, config, llama.Weights(embed, layers, draw((C,)), head))
     position = random.normal(0.0, 1.0, (config.max_positions, C)).astype(dtype)
     return Tiny(arch, config, gpt2.Weights(embed, position, layers, draw((C,)), draw((C,)), head))
+
+
+def public(model):
+    """A `minisink.Model` without a tokenizer, of a tiny one."""
+    return Model(model.config, model.weights, name="tiny")
 
 
 def ids(n_tokens, seed=0):

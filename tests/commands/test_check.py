@@ -8,12 +8,13 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from minisink.commands.check import EXAMPLE
-from minisink.commands.parser import main, make_parser
+from minisink.commands.parser import make_parser
 from minisink.teaching import reference
 from minisink.teaching.tasks import SIGNATURES, TASKS
 from minisink.teaching.wrong_turns import TURNS
@@ -28,19 +29,9 @@ ROW = {"task", "status", "score", "max_score", "message", "case", "diagnosis"}
 
 
 @pytest.fixture
-def run(capsys, tmp_path, monkeypatch):
-    """Run the command in an empty folder; returns (exit status, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*argv):
-        try:
-            status = main(["check", *map(str, argv)])
-        except SystemExit as stop:
-            status = stop.code
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return call
+def run(run):
+    """Run ``minisink check`` in an empty folder; returns (exit status, stdout, stderr)."""
+    return partial(run, "check")
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from folders import words, write
 import minisink
 from minisink import gpt2
 from minisink.cache import LayerCache
-from minisink.commands.parser import main, make_parser
+from minisink.commands.parser import make_parser
 from minisink.generation import text_stream
 from minisink.methods import METHODS
 
@@ -30,22 +30,6 @@ ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = ["demo", "generate", "ppl", "inspect", "info"]
 PNG = b"\x89PNG\r\n\x1a\n"
 TEXT = "It was a dark night, and the wind blew. " * 40
-
-
-@pytest.fixture
-def run(capsys, tmp_path, monkeypatch):
-    """Run a command in an empty folder; returns (exit status, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*argv):
-        try:
-            status = main([str(word) for word in argv])
-        except SystemExit as stop:  # how argparse ends
-            status = stop.code
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return call
 
 
 @pytest.fixture

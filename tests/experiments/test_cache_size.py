@@ -4,15 +4,12 @@ import numpy as np
 import pytest
 import tiny
 from hypothesis import given, settings
+from tiny import public
 
 import minisink
 from minisink import gpt2
 from minisink.commands.parser import main
 from minisink.experiments import cache_size
-
-
-def public(small):
-    return minisink.Model(small.config, small.weights, name="tiny")
 
 
 @settings(max_examples=15)

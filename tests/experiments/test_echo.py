@@ -5,17 +5,12 @@ import pytest
 import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny import public
 
-import minisink
 from minisink import gpt2, llama
 from minisink.cache import keep_sinks
 from minisink.experiments import echo
 from minisink.methods import cache_for
-
-
-def public(model):
-    """A `minisink.Model` without a tokenizer, of a tiny one."""
-    return minisink.Model(model.config, model.weights, name="tiny")
 
 
 def readable(model, ids, n_sinks, window):

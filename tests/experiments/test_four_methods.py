@@ -7,6 +7,7 @@ import pytest
 import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny import public
 
 import minisink
 from minisink import gpt2, llama
@@ -14,10 +15,6 @@ from minisink.experiments.four_methods import brought_back, finding, induction, 
 from minisink.methods import PAPER
 
 CACHE = 16
-
-
-def public(model):
-    return minisink.Model(model.config, model.weights, name="tiny")
 
 
 def row(method, nll):

@@ -5,16 +5,11 @@ import pytest
 import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny import public
 
-import minisink
 from minisink import gpt2
 from minisink.experiments import int8
 from minisink.experiments.int8 import WAYS, Rounding, round_tokens, rounding
-
-
-def public(tiny_model):
-    """A `minisink.Model` without a tokenizer, of a tiny one."""
-    return minisink.Model(tiny_model.config, tiny_model.weights, name="tiny")
 
 
 def by_the_book(x, bits, way):

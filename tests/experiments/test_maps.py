@@ -3,15 +3,11 @@
 import numpy as np
 import pytest
 import tiny
+from tiny import public
 
 import minisink
 from minisink import gpt2, llama
 from minisink.experiments import maps
-
-
-def public(model):
-    """A `minisink.Model` without a tokenizer, of a tiny one."""
-    return minisink.Model(model.config, model.weights, name="tiny")
 
 
 @pytest.mark.parametrize(("arch", "bos"), [(llama, 0), (llama, None), (gpt2, None)])

@@ -7,17 +7,13 @@ import pytest
 import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny import public
 
 import minisink
 from minisink import gpt2, llama
 from minisink.commands.parser import main
 from minisink.experiments import metric
 from minisink.system.resources import sample_text, shipped, shipped_names
-
-
-def public(model):
-    """A `minisink.Model` without a tokenizer, of a tiny one."""
-    return minisink.Model(model.config, model.weights, name="tiny")
 
 
 def row(rows, **wanted):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tiny
+from tiny import public
 
 import minisink
 from minisink import gpt2
@@ -10,11 +11,6 @@ from minisink.commands.parser import main
 from minisink.experiments import sink_count
 
 TEXTS = [tiny.ids(30, 1), tiny.ids(19, 2)]
-
-
-def public(model):
-    """A `minisink.Model` without a tokenizer, of a tiny one."""
-    return minisink.Model(model.config, model.weights, name="tiny")
 
 
 @pytest.mark.parametrize("bos", [None, int(TEXTS[0][0])])

@@ -5,14 +5,10 @@ import pytest
 import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny import public
 
-import minisink
 from minisink import gpt2
 from minisink.experiments import token_cost
-
-
-def public(small):
-    return minisink.Model(small.config, small.weights, name="tiny")
 
 
 def test_a_row_a_cache_with_all_its_repeats():

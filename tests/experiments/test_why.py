@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tiny
 from hypothesis import given, settings
+from tiny import public
 
 import minisink
 from minisink import gpt2
@@ -18,11 +19,6 @@ README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 
 
 CACHES = {"sink": {"n_sinks": 1, "window": 4}, "window": {"method": "window", "window": 5}}
-
-
-def public(tiny_model):
-    """A `minisink.Model` of a tiny one."""
-    return minisink.Model(tiny_model.config, tiny_model.weights, name="tiny")
 
 
 @pytest.mark.parametrize("model", [public(tiny.make()), public(tiny.make(gpt2))])

@@ -8,6 +8,7 @@ import pytest
 import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny import public
 
 import minisink
 from minisink import gpt2, llama
@@ -17,11 +18,6 @@ from minisink.fast.ring import RingCache
 
 some, many = settings(max_examples=100), settings(max_examples=1500)
 any_policy = tiny.policies | st.just(Policy())
-
-
-def public(model):
-    """A `minisink.Model` without a tokenizer, of a tiny one."""
-    return minisink.Model(model.config, model.weights, name="tiny")
 
 
 def close(got, want, tolerance=1e-10):
