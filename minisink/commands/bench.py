@@ -41,8 +41,9 @@ def run(args):
     if args.plot:
         check_picture(args.plot)
     caches, n_sinks = sorted(set(args.caches)), args.n_sinks
+    speed.check(caches, n_sinks=n_sinks, repeats=args.repeats)
     model = load(args.model) if args.model else random_model(args.shape, max_positions=caches[-1])
-    speed.check(model, caches, n_sinks=n_sinks, repeats=args.repeats)
+    speed.check_positions(model, caches)
     if model.n_parameters > 50_000_000:
         print("minisink: a model of this size takes minutes, most of them to re-compute windows", file=sys.stderr)
     threads = os.environ.get("OPENBLAS_NUM_THREADS") or os.environ.get("OMP_NUM_THREADS") or "all"

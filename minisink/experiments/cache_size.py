@@ -7,7 +7,7 @@ from the largest.
 """
 
 from ..loss import perplexity, token_nll
-from .effects import effect, must_evict
+from .effects import effect, must_evict, must_hold
 
 PAPER = "Table 6"
 CLAIM = "all doublings help but that to the trained length: 512 9.73, 1024 9.32, 2048 9.08, 4096 9.59 (Llama-2)"
@@ -42,8 +42,7 @@ def run(model, ids, *, caches=(16, 32, 64, 128, 256, 512), n_sinks=4, track=iter
         GPT-2 has learned.
     """
     caches, trained = sorted(set(caches)), model.config.max_positions
-    if not 0 <= n_sinks < caches[0]:
-        raise ValueError(f"a cache of {caches[0]} tokens cannot hold {n_sinks} sinks and a window of at least 1")
+    must_hold(caches[0], n_sinks)
     must_evict(len(ids), caches[-1])
     if model.config.model_type == "gpt2" and caches[-1] > trained:
         known = " ".join(str(cache) for cache in caches if cache <= trained)

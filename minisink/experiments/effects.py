@@ -112,6 +112,18 @@ def must_evict(n_tokens: int, cache: int) -> None:
         )
 
 
+def must_hold(cache: int, n_sinks: int) -> None:
+    """Refuse a cache without room for its sinks and a window.
+
+    >>> must_hold(4, 4)
+    Traceback (most recent call last):
+    ...
+    ValueError: a cache of 4 tokens cannot hold 4 sinks and a window of at least 1
+    """
+    if not 0 <= n_sinks < cache:
+        raise ValueError(f"a cache of {cache} tokens cannot hold {n_sinks} sinks and a window of at least 1")
+
+
 def exactly(what: str, size: float, *, above: float | None = None, below: float | None = None) -> Effect:
     """A number that no draw would change, as an `Effect`.
 

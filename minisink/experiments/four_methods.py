@@ -7,6 +7,7 @@ import numpy as np
 from ..loss import nll_blocks, perplexity, token_nll
 from ..methods import PAPER, WITH_SINKS, cache_bytes_per_token, lead_of
 from ..sinks import look_inside, weight_on_first
+from .effects import must_hold
 
 
 def run(model, ids, *, n_sinks=4, cache=128, methods=PAPER, readable=False, on_progress=lambda method, n_tokens: None):
@@ -40,8 +41,7 @@ def run(model, ids, *, n_sinks=4, cache=128, methods=PAPER, readable=False, on_p
         For bad ids, or a cache with no room for a window.
     """
     ids = model.check_ids(ids)
-    if not 0 <= n_sinks < cache:
-        raise ValueError(f"a cache of {cache} tokens cannot hold {n_sinks} sinks and a window of at least 1")
+    must_hold(cache, n_sinks)
     rows = []
     for method in methods:
         window = cache - n_sinks if method in WITH_SINKS else cache

@@ -14,7 +14,7 @@ import numpy as np
 from ..loss import empty_cache, nll_stream, perplexity
 from ..methods import cache_bytes_per_token, policy_of
 from ..system.terminal import human_bytes, table
-from .effects import effect, exactly
+from .effects import effect, exactly, must_hold
 
 PAPER = "Figure 5"
 CLAIM = "perplexity is flat over 4 million tokens, and memory is that of the cache"
@@ -57,8 +57,7 @@ def run(model, text, *, tokens=50_000, cache=128, n_sinks=4, seed=0, track=iter)
     ids, bos = model.encode(text, bos=False), [] if model.config.bos is None else [model.config.bos]
     if not len(ids):
         raise ValueError("the text is empty; there is nothing to stream")
-    if not 0 <= n_sinks < cache:
-        raise ValueError(f"a cache of {cache} tokens cannot hold {n_sinks} sinks and a window of at least 1")
+    must_hold(cache, n_sinks)
     if tokens // TENTHS <= cache:
         raise ValueError(
             f"a tenth of {tokens:,} tokens fits a cache of {cache}: --tokens {TENTHS * (cache + 1)}, or more"

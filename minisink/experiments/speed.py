@@ -14,17 +14,21 @@ from ..cache import keep_sinks
 from ..fast.decoder import Decoder
 from ..methods import cache_for
 from ..system.device import to_host
+from .effects import must_hold
 
 # Milliseconds a token on an A6000, Llama-2-7B: re-computation and StreamingLLM (arXiv:2309.17453, Figure 10)
 PAPER = {256: (63, 31), 512: (103, 31), 1024: (223, 35), 2048: (523, 45), 4096: (1411, 65)}
 
 
-def check(model, caches, *, n_sinks, repeats):
-    """Refuse what cannot be timed: a cache without a window, no repeats, positions that a GPT-2 has not learned."""
-    if not 0 <= n_sinks < min(caches):
-        raise ValueError(f"a cache of {min(caches)} tokens cannot hold {n_sinks} sinks and a window of at least 1")
+def check(caches, *, n_sinks, repeats):
+    """Refuse what cannot be timed on any model: a cache without a window, or no repeats."""
+    must_hold(min(caches), n_sinks)
     if repeats < 1:
         raise ValueError(f"--repeats is {repeats}; it must be 1 or more")
+
+
+def check_positions(model, caches):
+    """Refuse positions that a GPT-2 has not learned."""
     known = model.config.max_positions
     if model.config.model_type == "gpt2" and max(caches) > known:
         raise ValueError(
@@ -55,8 +59,7 @@ def full_decoder(model, cache, *, n_sinks=4, n_seen=1000, weights_of=None):
     ValueError
         For a cache without room for the sinks and one more token.
     """
-    if not 0 <= n_sinks < cache:
-        raise ValueError(f"a cache of {cache} tokens cannot hold {n_sinks} sinks and a window of at least 1")
+    must_hold(cache, n_sinks)
     weights = None if weights_of is None else weights_of.weights
     decoder = Decoder(model, keep_sinks(n_sinks, cache - n_sinks), weights=weights)
     random = np.random.default_rng(0)

@@ -40,9 +40,10 @@ def run(model, *, caches=tuple(speed.PAPER), n_sinks=4, repeats=5, track=iter):
         repeat.
     """
     caches = sorted(set(caches))
-    speed.check(model, caches, n_sinks=n_sinks, repeats=repeats)
-    for cache in track(caches):
-        yield from speed.compare(model, [cache], n_sinks=n_sinks, repeats=repeats)
+    speed.check(caches, n_sinks=n_sinks, repeats=repeats)
+    speed.check_positions(model, caches)
+    for _, row in zip(track(caches), speed.compare(model, caches, n_sinks=n_sinks, repeats=repeats), strict=False):
+        yield row
 
 
 def effects(rows):
