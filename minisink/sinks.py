@@ -96,7 +96,7 @@ def norms(trace):
     """Length of each token's vectors: ``"residual"`` (L, T), after each layer; ``"key"`` and ``"value"`` (L, T, K)."""
     layers = trace["layers"]
     return {
-        "residual": np.stack([np.linalg.norm(x, axis=-1) for x in _after_layers(trace)]),
+        "residual": np.stack([np.linalg.norm(x, axis=-1) for x in after_layers(trace)]),
         "key": np.stack([np.linalg.norm(to_host(layer["k"]), axis=-1) for layer in layers]),
         "value": np.stack([np.linalg.norm(to_host(layer["v"]), axis=-1) for layer in layers]),
     }
@@ -117,10 +117,10 @@ def massive(trace):  # -> (L,)
 
     Sun et al. (section 2) call an entry massive that is a thousand times the median.
     """
-    return np.array([abs(x).max() / np.median(abs(x)) for x in _after_layers(trace)])
+    return np.array([abs(x).max() / np.median(abs(x)) for x in after_layers(trace)])
 
 
-def _after_layers(trace):
+def after_layers(trace):
     """The residual stream (T, C) after each layer."""
     layers = trace["layers"]
     return [to_host(x) for x in [layer["x"] for layer in layers[1:]] + [trace["x"]]]  # left one, entered the next

@@ -5,7 +5,7 @@ from contextlib import closing
 
 from ..generation import text_stream
 from ..system.interrupts import interrupts_wait, until
-from ..system.terminal import human_bytes, number, table
+from ..system.terminal import count, human_bytes, number, table
 
 
 def take(conversation, line, args, measured, show=lambda piece: None):
@@ -62,7 +62,7 @@ def method_in_words(stream):
         return "dense attention, whose cache grows with every token"
     if stream.method == "recompute":
         return f"re-computation of the last {stream.window} tokens at every step"
-    sinks = f"{stream.n_sinks} sink{'s' * (stream.n_sinks != 1)} and " if stream.n_sinks else ""
+    sinks = f"{count(stream.n_sinks, 'sink')} and " if stream.n_sinks else ""
     return f"{stream.method} attention with {sinks}a window of {stream.window}"
 
 

@@ -11,7 +11,7 @@ from ..model import load
 from ..system.files import check_picture, read_text
 from ..system.plots import draw_losses
 from ..system.resources import sample_text
-from ..system.terminal import chart, human_bytes, number, rolling_mean, rolling_span, side_by_side, table, wrap
+from ..system.terminal import chart, count, human_bytes, number, rolling_mean, rolling_span, side_by_side, table, wrap
 from .common import add_json, add_model, add_no_bos, add_readable, dump, encode, progress
 
 PURPOSE = "watch window attention fail and StreamingLLM hold"
@@ -112,7 +112,7 @@ def _looks_up(gain):
 
 
 def _sinks(args):
-    return f"{args.n_sinks} sink{'s' * (args.n_sinks != 1)}"
+    return count(args.n_sinks, "sink")
 
 
 def _show(args, model, ids, source, rows, texts, losses, said):

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..system.device import to_host
+from ..system.terminal import count
 from .golden import NAMES, load
 from .traces import Trace
 from .wrong_turns import WRONG_TURNS, Cache
@@ -87,8 +88,8 @@ class Report:
 
     def __str__(self):
         if self.first is None:
-            return f"right in {_many(self.n_traces, 'trace')} of {_many(self.n_tokens, 'token')}"
-        lines = [str(self.first), f"  wrong in {len(self.failed)} of {_many(self.n_traces, 'trace')}"]
+            return f"right in {count(self.n_traces, 'trace')} of {count(self.n_tokens, 'token')}"
+        lines = [str(self.first), f"  wrong in {len(self.failed)} of {count(self.n_traces, 'trace')}"]
         upto = "" if self.until is None else f"up to token {self.until} "
         for wrong in self.looks_like[:MOST]:
             lines.append(f"  {upto}it looks like {wrong.name!r}: {' '.join(str(wrong.__doc__).split())}")
@@ -391,10 +392,6 @@ def _numbers(state, known=None):
 def _short(x):
     text = " ".join(repr(x).split())
     return text if len(text) <= 100 else text[:97] + "..."
-
-
-def _many(n, word):
-    return f"{n} {word}" if n == 1 else f"{n} {word}s"
 
 
 def _chosen(traces):

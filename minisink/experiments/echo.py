@@ -13,7 +13,8 @@ import numpy as np
 from ..fast.blocks import Banded
 from ..loss import nll_of
 from ..methods import policy_of
-from ..system.device import to_host
+from ..sinks import after_layers
+from ..system.terminal import count
 from .effects import effect, exactly
 
 PAPER = "Barbero et al., arXiv:2504.02732"
@@ -109,8 +110,7 @@ def watch(model, ids, n_sinks, window):
     policy = policy_of(model, "streaming", n_sinks, window)
     trace: dict = {}
     logits = model.forward(ids[:-1], Watched(model.config.n_layers, policy), trace=trace)
-    streams = [layer["x"] for layer in trace["layers"][1:]] + [trace["x"]]
-    return np.stack([to_host(x) for x in streams]), nll_of(logits, ids[1:])
+    return np.stack(after_layers(trace)), nll_of(logits, ids[1:])
 
 
 def felt(before, after):
@@ -139,7 +139,7 @@ def draw(figure, rows):
     left, right = figure.subplots(1, 2, sharey=True)
     for i in sorted({0, layers // 3, 2 * layers // 3, layers - 1}):
         left.plot(positive(kept[i]["change"]), label=f"layer {i}")
-    left.set_title(f"with {kept[0]['sinks']} sink{'s' * (kept[0]['sinks'] != 1)}, some layers")
+    left.set_title(f"with {count(kept[0]['sinks'], 'sink')}, some layers")
     for row in (row for row in rows if row["what"] == f"layer {layers - 1}"):
         right.plot(positive(row["change"]), label="no sink" if row["sinks"] == 0 else f"{row['sinks']} kept")
     right.set_title(f"layer {layers - 1}, with sinks and without")

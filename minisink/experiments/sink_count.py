@@ -4,7 +4,7 @@ import numpy as np
 
 from ..loss import perplexity, token_nll
 from ..methods import lead_of
-from ..system.terminal import number, table
+from ..system.terminal import count, number, table
 from .effects import effect, must_evict
 
 PAPER = "Table 2"
@@ -63,7 +63,7 @@ def show(rows):
     cells = {}
     for row in rows:
         cells.setdefault(row["cache"], {})[row["n_sinks"]] = number(row["perplexity"])
-    header = ["cache", *(f"{n} sink{'s' * (n != 1)}" if n != "re-computed" else n for n in columns)]
+    header = ["cache", *(count(n, "sink") if n != "re-computed" else n for n in columns)]
     return table(header, [[str(cache), *(row.get(n, "") for n in columns)] for cache, row in cells.items()])
 
 

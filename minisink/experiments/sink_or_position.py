@@ -3,7 +3,7 @@
 import numpy as np
 
 from ..loss import perplexity, token_nll
-from ..system.terminal import table
+from ..system.terminal import count, table
 from .effects import effect, must_evict
 
 PAPER = "Section 3.2"
@@ -62,7 +62,7 @@ def show(rows):
     """The 2 x 2, perplexity within / beyond the trained length."""
     cells = {}
     for row in rows:
-        name = f"{row['sinks']} sink{'s' * (row['sinks'] != 1)}" if row["sinks"] else "no sink"
+        name = count(row["sinks"], "sink") if row["sinks"] else "no sink"
         values = ("-" if np.isnan(x) else f"{x:.2f}" for x in (row["within"], row["beyond"]))
         cells.setdefault(name, {})[row["positions"]] = " / ".join(values)
     header = ["within / beyond the trained length", "in the cache", "in the text"]

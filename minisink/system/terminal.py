@@ -215,6 +215,15 @@ def number(x, form=".2f"):
     return "-" if math.isnan(x) else format(x, form)
 
 
+def count(n, what):
+    """A number and its noun.
+
+    >>> count(1, "sink"), count(3, "token")
+    ('1 sink', '3 tokens')
+    """
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
+
+
 def human_bytes(n):
     """Bytes in the largest unit that leaves one digit before the point.
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..system.terminal import count
 from .child import answer
 from .compare import equal, right_rows
 from .tasks import TASKS, as_plain, cases_of, dressed, same, simpler
-from .words import count, show
+from .words import show
 from .wrong_turns import TURNS
 
 SHRINKING = 10  # seconds at most

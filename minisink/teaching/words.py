@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ..system.terminal import count
 from .compare import TOLERANCE, right_rows
 
 
@@ -17,15 +18,6 @@ def show(value, most=10):
         shown = [show(item) for item in value[:most]]
         return "[" + ", ".join(shown + ["..."] * (len(value) > most)) + "]"
     return f"{value + 0.0:.4g}" if isinstance(value, float) else str(value)
-
-
-def count(n, what):
-    """A number and its noun.
-
-    >>> count(1, "sink"), count(3, "token")
-    ('1 sink', '3 tokens')
-    """
-    return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
 def cache_of(case):
