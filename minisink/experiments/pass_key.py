@@ -24,12 +24,7 @@ OPTIONS = {
     "depths": "where the key is told, a share of the text",
     "cache": "slots, sinks included",
     "n_keys": "keys, each in a text of its own",
-    "methods": "of dense, window, streaming, retrieval",
-    "n_sinks": "first tokens kept",
-    "n_blocks": "blocks that retrieval brings back",
-    "block": "tokens in a block",
-    "select": "what a block is chosen by: best, bound, mean or random",
-    "readable": "by way of cache.py: the same, slower",
+    **recall.OPTIONS,
 }
 FAST = {"lengths": (300,), "depths": (0.0,), "n_keys": 3}
 DIGITS = 5

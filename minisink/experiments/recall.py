@@ -16,6 +16,14 @@ from ..system.device import to_host
 from ..system.terminal import table
 from .effects import effect
 
+OPTIONS = {  # of `measure`, whatever is asked
+    "methods": "of dense, window, streaming, retrieval",
+    "n_sinks": "first tokens kept",
+    "n_blocks": "blocks that retrieval brings back",
+    "block": "tokens in a block",
+    "select": "what a block is chosen by: best, bound, mean or random",
+    "readable": "by way of cache.py: the same, slower",
+}
 NATS = math.log(9) + 4 * math.log(10)  # in a number of five digits
 
 

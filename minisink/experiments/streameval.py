@@ -27,14 +27,9 @@ CLAIM = "a line is known while it is in the cache (75 %), and not at all once it
 OPTIONS = {
     "distances": "lines back",
     "caches": "slots, sinks included",
-    "methods": "of dense, window, streaming, retrieval",
     "n_queries": "at each distance",
     "every": "lines between two queries",
-    "n_sinks": "first tokens kept",
-    "n_blocks": "blocks that retrieval brings back",
-    "block": "tokens in a block",
-    "select": "what a block is chosen by: best, bound, mean or random",
-    "readable": "by way of cache.py: the same, slower",
+    **recall.OPTIONS,
 }
 FAST = {"distances": (2, 20), "caches": (128,), "n_queries": 3}
 EVERY = 10  # lines between two queries
