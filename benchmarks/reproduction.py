@@ -9,6 +9,7 @@ not run again. The page has the effects of seed 0 and the verdicts of all, and t
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
@@ -20,6 +21,7 @@ import page  # noqa: E402
 from measure import say  # noqa: E402
 
 from minisink.commands.reproduce import EXPERIMENTS  # noqa: E402
+from minisink.experiments.effects import Effect  # noqa: E402
 
 REAL = "smollm2"
 SEEDS = (0, 1, 2)
@@ -126,18 +128,10 @@ def told(seen, verdicts):
     each = "; ".join(f"seed {seed}: {shown}" for seed, shown in verdicts.items())
     yield f"`{seen['command']}` shows it: **{seen['shown']}** ({each})."
     yield ""
-    for effect in seen["effects"]:
-        sides = [f"{sign} {effect[key]:g}" for key, sign in (("above", ">"), ("below", "<")) if effect[key] is not None]
-        yield (
-            f"- {effect['what']}: {number(effect['size'])} [{number(effect['low'])}, {number(effect['high'])}], "
-            f"asked {' and '.join(sides)}: {'yes' if effect['shown'] else 'no'}"
-        )
+    for found in seen["effects"]:
+        numbers = {key: math.nan if found[key] is None else found[key] for key in ("size", "low", "high")}
+        yield f"- {Effect(found['what'], **numbers, above=found['above'], below=found['below'])}"
     yield ""
-
-
-def number(x):
-    """Three digits, or a dash for none."""
-    return "-" if x is None else f"{x:.3g}"
 
 
 if __name__ == "__main__":

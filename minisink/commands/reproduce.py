@@ -62,6 +62,7 @@ class Experiment:
         parameters = inspect.signature(module.run).parameters
         self.given = [key for key in GIVEN if key in parameters]
         self.defaults = {key: parameters[key].default for key in module.OPTIONS}
+        self.draws = "seed" in parameters  # and so has use for --seed
 
     def add_options(self, parser):
         """Add what all share, and a line for each of the experiment's own."""
@@ -101,13 +102,15 @@ class Experiment:
         fast = self.module.FAST if args.fast else {}
         chosen = {key: getattr(args, key, None) for key in self.defaults}
         chosen = {key: value if value is not None else fast.get(key) for key, value in chosen.items()}
+        chosen |= {"seed": args.seed} if self.draws else {}
         return {key: value for key, value in chosen.items() if value is not None}
 
     def tokens(self, args):
         """How much of a text is read."""
         if args.tokens is not None:
             return args.tokens
-        return self.module.FAST.get("tokens", TOKENS) if args.fast else _usual(self.module)
+        fast = self.module.FAST if args.fast else {}
+        return fast.get("tokens", _usual(self.module))
 
     def inputs(self, args):
         """What `run` asks for by position: models and texts."""
@@ -198,8 +201,6 @@ def report(experiment, args):
         Whether this run shows what is claimed: see `effects.verdict`.
     """
     inputs, options = experiment.inputs(args), experiment.options(args)
-    if "seed" in inspect.signature(experiment.module.run).parameters:
-        options["seed"] = args.seed
     rows, began = [], time.perf_counter()
     try:
         rows.extend(experiment.module.run(*inputs, **options, track=partial(_bar, experiment.name)))
@@ -226,19 +227,20 @@ def report(experiment, args):
 
 def write(experiment, args, about, rows):
     """The files that were asked for, each by itself or all into a folder."""
-    whole = str(Path(args.out) / experiment.name) if args.out else None
-    texts = {args.csv if args.csv != "-" else None: as_csv(rows)}
-    if whole:
+    texts, pictures = {}, [args.plot] if args.plot else []
+    if args.csv not in (None, "-"):
+        texts[args.csv] = as_csv(rows)
+    if args.out:
+        whole = str(Path(args.out) / experiment.name)
         texts |= {whole + ".csv": as_csv(rows), whole + ".json": as_json(about) + "\n"}
+        pictures += [whole + ".png"] if has_matplotlib() else []
     for path, text in texts.items():
-        if path:
-            with whole_file(path) as unfinished:
-                unfinished.write_text(text, encoding="utf-8")
-    for path in (args.plot, whole and has_matplotlib() and whole + ".png"):
-        if path:
-            with picture(path, about["command"]) as figure:
-                figure.suptitle(wrap(f"{experiment.module.PAPER}: {_first_line(experiment.module)}", 70))
-                experiment.module.draw(figure, rows)
+        with whole_file(path) as unfinished:
+            unfinished.write_text(text, encoding="utf-8")
+    for path in pictures:
+        with picture(path, about["command"]) as figure:
+            figure.suptitle(wrap(f"{experiment.module.PAPER}: {_first_line(experiment.module)}", 70))
+            experiment.module.draw(figure, rows)
 
 
 def show(experiment, about, rows, found):
@@ -273,10 +275,10 @@ def _cell(value):
 
 def as_csv(rows):
     """The rows as CSV, a line each below their names."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(scalars(rows)[0]), lineterminator="\n")
+    rows, text = scalars(rows), io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(scalars(rows))
+    writer.writerows(rows)
     return text.getvalue()
 
 
