@@ -70,9 +70,10 @@ def show(rows):
 
 
 def draw(figure, rows):
-    """Four bars within, four beyond."""
-    panels = figure.subplots(1, 2, sharey=True)
-    for axes, where in zip(panels, ("within", "beyond"), strict=True):
+    """Four bars within, four beyond, where the text reaches there."""
+    reached = [where for where in ("within", "beyond") if not np.isnan(rows[0][where])]
+    panels = figure.subplots(1, len(reached), sharey=True, squeeze=False)[0]
+    for axes, where in zip(panels, reached, strict=True):
         names = [f"{'sink' if row['sinks'] else 'no sink'}\n{row['positions']}" for row in rows]
         colours = ["#2ca02c" if row["sinks"] else "#d62728" for row in rows]
         bars = axes.bar(names, [row[where] for row in rows], color=colours, edgecolor="black")
