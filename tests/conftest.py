@@ -8,6 +8,7 @@ import pytest
 from hypothesis import settings
 
 from minisink import CheckpointError, load
+from minisink.commands.parser import main
 from minisink.hf.package import installed
 from minisink.system.resources import shipped
 
@@ -60,3 +61,19 @@ def interrupts_are_heard():
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     assert signal.signal(signal.SIGINT, before) is signal.default_int_handler
+
+
+@pytest.fixture
+def run(capsys, tmp_path, monkeypatch):
+    """Run a command in an empty folder; returns (exit status, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*argv):
+        try:
+            status = main([str(word) for word in argv])
+        except SystemExit as stop:  # how argparse ends
+            status = stop.code
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return call
