@@ -43,7 +43,6 @@ SECTIONS = [
     "Milestone",
     "Read on",
 ]
-OPTIONAL = {"Check"}  # where none of the checker's tasks fits
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 STUB = 'raise NotImplementedError("your turn")'
 PLACE = re.compile(r"`minisink/([\w/]+\.py):([\w.]+)`")
@@ -106,9 +105,8 @@ def check_skeleton(book):
     """Refuse a lesson that does not keep to the skeleton, saying what is missing."""
     name, text = name_of(book), "\n".join(cell.source for cell in book.cells if cell.cell_type == "markdown")
     headings = re.findall(r"^## (.+?)\s*$", text, flags=re.MULTILINE)
-    wanted = [section for section in SECTIONS if section in headings or section not in OPTIONAL]
-    if headings != wanted:
-        raise ValueError(f"{name}: its sections are {headings}; they must be {wanted}, in this order")
+    if headings != SECTIONS:
+        raise ValueError(f"{name}: its sections are {headings}; they must be {SECTIONS}, in this order")
     if not re.match(rf"# {int(name[:2])}\. \S", book.cells[0].source):
         raise ValueError(f"{name}: it must begin with a title, '# {int(name[:2])}. ...'")
     if "](COLAB)" not in text:

@@ -154,6 +154,7 @@ def test_line_numbers_are_those_of_the_files(source):
     ("old", "new", "said"),
     [
         ("## Predict\n", "## Guess\n", "its sections are"),
+        ("## Check\n\n", "", "its sections are"),
         ("## Milestone\n\n## Read on", "## Read on\n\n## Milestone", "its sections are"),
         ("# 3. A lesson", "# A lesson", "begin with a title, '# 3. ...'"),
         ("](COLAB)", "](elsewhere)", "Colab"),
@@ -174,11 +175,6 @@ def test_a_lesson_without_an_exercise_is_refused(source):
     path = rewritten(source, ("    ### BEGIN SOLUTION\n", ""), ("    ### END SOLUTION\n", ""))
     with pytest.raises(ValueError, match="03-circle: nothing to write"):
         build.student(path)
-
-
-def test_the_checker_may_have_no_task_for_it(source):
-    """All other sections are needed."""
-    assert build.student(rewritten(source, ("## Check\n\n", "")))
 
 
 def test_a_colab_link_leads_to_the_repository(source):
