@@ -105,7 +105,7 @@ def _text(q, k, v, n_sinks, window, theta):
 
 
 def nll(rng):
-    """A few tokens and words, and logits that overflow."""
+    """A few tokens and words, logits that overflow, and tokens whose probability is too small for a number."""
     cases = []
     for T, V in [(2, 2), (3, 2), (2, 3), (3, 3), (4, 3), (5, 4), (7, 5)]:
         for draw in (_few, _reals):
@@ -113,6 +113,7 @@ def nll(rng):
     cases.append({"logits": _reals(rng, 4, 3), "ids": np.array([1, 2, 0, 1])})
     cases.append({"logits": _few(rng, 4, 3) + 1000.0, "ids": np.array([0, 2, 1, 1])})
     cases.append({"logits": _few(rng, 3, 4) - 1000.0, "ids": np.array([3, 2, 0])})
+    cases.append({"logits": _few(rng, 4, 3) + [1000.0, 0.0, 0.0], "ids": np.array([0, 1, 2, 1])})
     return cases
 
 

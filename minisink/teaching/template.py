@@ -56,8 +56,8 @@ LOOPS = {
     """,
     "survivors": """The slots that stay, in order, when the slots 0 to n_slots - 1 are filled, the newest last.
 
-    The first n_sinks stay, and the last window, of which the newest is one: n_sinks + window at most. n_slots may be
-    larger than that by more than one. window is 1 or more, n_sinks 0 or more.
+    The first n_sinks stay, and the last window, of which the newest is one: n_sinks + window at most. However many are
+    too many, all of them leave: survivors(9, 1, 3) is [0, 6, 7, 8]. window is 1 or more, n_sinks 0 or more.
 
         for slot in range(n_slots):
             keep slot if slot is one of the first n_sinks, or one of the last window
@@ -74,25 +74,30 @@ LOOPS = {
     state is None at the first token of a text, and then whatever you returned last. It must not grow for ever.
 
         append k, un-rotated, and v to what is held
-        keep the survivors(how many are held, n_sinks, window)                       # the new token counts
-        for slot in range(how many are held now):
-            keys[slot] = rotate(the k in that slot, slot, theta)
-        query = rotate(q, the last slot, theta)
-        out = attend(query, keys, values), everything held is visible
-        return out, state
+        keep the survivors(how many are held, n_sinks, window)               # the new token counts
+        S = how many are held now
+        keys = rotate(every k that is held, [0, 1, ..., S - 1], theta)       # (S, D), each at its slot: a rotated copy
+        query = rotate([q], [S - 1], theta)                                  # (1, D), at the slot of its own key
+        out = attend(query, keys, every v that is held, [[True] * S])[0]     # (1, D) -> (D,)
+        return out, state                                                    # the keys in it as they came
+
+    Your own rotate and attend can be called like this, with np.array(...) around the lists if they want arrays.
     """,
     "token_nll": """The loss of each token but the first, in nats: logits (T, V), ids (T,) -> (T - 1,).
 
-    logits[t] are what the model said after reading token t, about token t + 1. They may be as large as 1000.
+    logits[t] are what the model said after reading token t, about token t + 1.
 
         for t in range(T - 1):
-            nll[t] = -log(softmax(logits[t])[ids[t + 1]])
+            nll[t] = log(exp(logits[t][0]) + ... + exp(logits[t][V - 1])) - logits[t][ids[t + 1]]
+
+    A logit may be 1000, and another of its row 0: take the largest of the row off before exp, and put it back after log.
+    (-log(softmax(logits[t])[ids[t + 1]]) is the same on paper; but exp(-1000) is 0, and log(0) is no loss.)
     """,
     "retrieve": """The k best blocks of what was evicted: q (D,), keys (N, D), un-rotated -> their numbers, any order.
 
     Blocks are [0, block), [block, 2 block), ...; the last may hold fewer. If there are fewer than k, all of them.
 
-        query = rotate(q, window, theta)                    # so every stored key stands `window` places back
+        query = rotate([q], [window], theta)[0]             # so every stored key stands `window` places back
         for b in range(number of blocks):
             worth[b] = the largest of query . keys[i], for the keys i in block b
         return the k blocks with the largest worth

@@ -49,7 +49,7 @@ def step(state, q, k, v, n_sinks, window, theta):
     return attend(rotate([q], [n - 1], theta), keys, [value for _, value in cache], [[True] * n])[0], cache
 
 def token_nll(logits, ids):
-    return [-math.log(softmax(row)[i]) if softmax(row)[i] else 1e9 for row, i in zip(logits, ids[1:])]
+    return [max(row) + math.log(sum(math.exp(a - max(row)) for a in row)) - row[i] for row, i in zip(logits, ids[1:])]
 
 def retrieve(q, keys, block, k, window, theta):
     far = [dot(rotate([q], [window], theta)[0], key) for key in keys]

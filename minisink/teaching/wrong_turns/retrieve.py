@@ -18,7 +18,7 @@ def _best(scores, block, k, worth=max):
 
 
 def unrotated(q, keys, block, k, window, theta):
-    """The query is not rotated: the keys stand where the query does."""
+    """Nothing is rotated, or the keys by as much as the query: they stand where it does."""
     return _best(keys @ q, block, k)
 
 
@@ -81,7 +81,7 @@ CHOOSE = ("Which blocks have the largest scores?", "Largest first.", "The k bloc
 PART = ("Where are the last keys?", "The last block may be part empty.", "Keep it, however few keys are in it.")
 BLOCK = ("How many blocks are wanted?", "k counts blocks, not keys.", "Number the blocks, rate each, take k.")
 TURNS = (
-    Turn("the query is not rotated", None, "", BACK, unrotated),
+    Turn("query and keys stand at one place: neither is rotated, or both by the same", None, "", BACK, unrotated),
     Turn("rotated the wrong way: the keys stand in the future", None, "", BACK, rotates_keys_forward),
     Turn("every stored key stands at its own place", None, "", BACK, places_in_the_store),
     Turn("a block is worth its mean", None, "", BEST, by_mean),

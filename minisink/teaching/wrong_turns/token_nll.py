@@ -1,5 +1,8 @@
 """Wrong turns of measuring."""
 
+import math
+from functools import partial
+
 import numpy as np
 
 from .turn import Turn
@@ -58,6 +61,17 @@ def overflows(logits, ids):
         return -np.log(weights / weights.sum(axis=-1, keepdims=True))[np.arange(len(ids) - 1), ids[1:]]
 
 
+def underflows(logits, ids, least=0.0):
+    """The softmax first: exp(-1000) is nothing, and its logarithm no number; or whatever was added to it."""
+    with np.errstate(all="ignore"):
+        return -np.log(np.exp(_log_softmax(logits)) + least)[np.arange(len(ids) - 1), ids[1:]]
+
+
+def underflows_loudly(logits, ids):
+    """The same with math, which raises."""
+    return [-math.log(p[i]) for p, i in zip(np.exp(_log_softmax(logits)), ids[1:], strict=False)]
+
+
 def one_pass(logits, ids):
     """All from the first row of logits: nothing that came later was read."""
     return -_log_softmax(np.repeat(np.asarray(logits)[:1], len(ids) - 1, axis=0))[np.arange(len(ids) - 1), ids[1:]]
@@ -82,6 +96,8 @@ UNIT = ("Which logarithm?", "Nats are natural.", "-log p with the natural logari
 SIGN = ("Can a loss be below zero?", "log p is negative for every p below one.", "The loss is -log p.")
 NORM = ("Are logits log-probabilities?", "They lack the denominator.", "-(x_i - log sum_j exp(x_j)).")
 STABLE = ("What is exp(1000)?", "Take off the largest logit first.", "x - max - log(sum(exp(x - max))).")
+SMALL = ("What is log(softmax([0, 1000])[0])?", "exp(-1000) is 0, and the log of it no loss; adding a little only hides that.",
+         "Do not go by way of the softmax: log(sum exp) - logit, with the largest taken off inside and put back.")  # fmt: skip
 PASS = ("Which row of logits belongs to token 5?", "Every token has logits of its own before it.",
         "Row t for token t + 1; where eviction matters, a row a step, not one pass.")  # fmt: skip
 STRIP = ("Which tokens have no loss in your answer?", "Stripping eats more than the one you meant.",
@@ -96,6 +112,10 @@ TURNS = (
     Turn("the sign is missing", None, "", SIGN, positive),
     Turn("logits without the softmax", None, "", NORM, raw_logits),
     Turn("the exponential overflows", None, "first versions everywhere", STABLE, overflows),
+    Turn("the softmax underflows", None, "first versions everywhere", SMALL, underflows),
+    Turn("the softmax underflows", None, "first versions everywhere", SMALL, underflows_loudly),
+    *(Turn("the softmax underflows", None, "log(p + 1e-9)", SMALL, partial(underflows, least=least))
+      for least in (1e-8, 1e-9, 1e-10, 1e-12, 1e-15)),
     Turn("one row of logits for all tokens: measured in one pass", 6, "window = streaming = dense to the last digit",
          PASS, one_pass),
     Turn("tokens are stripped from the ends", 9, 'str.strip("<s>"), which eats letters', STRIP, stripped),
