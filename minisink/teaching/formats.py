@@ -7,7 +7,7 @@ import json
 import os
 
 from ..system.files import whole_file
-from .report import totals
+from .report import numbered, totals
 
 
 def gradescope(rows, seconds=0.0):
@@ -23,7 +23,8 @@ def gradescope(rows, seconds=0.0):
     ]  # fmt: skip
     return {
         "score": totals(rows)["score"], "tests": tests, "execution_time": round(seconds),
-        "output": f"{totals(rows)['score']} of {totals(rows)['max_score']} points", "stdout_visibility": "hidden",
+        "output": "\n".join([f"{totals(rows)['score']} of {totals(rows)['max_score']} points", *numbered(rows)]),
+        "stdout_visibility": "hidden",
     }  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from .child import answer
 from .compare import equal, right_rows
 from .tasks import TASKS, as_plain, cases_of, dressed, same, simpler
 from .words import show
-from .wrong_turns import TURNS
+from .wrong_turns import FORGETS_NOTHING, TURNS
 
 SHRINKING = 10  # seconds at most
 GROWTH = 1.4  # of a state between the middle and the end of a long text
@@ -137,9 +137,14 @@ def judge(name, ask, seed=0, hint=0, *, given=(), passed=()):
         if best is None or _progress(tried) > _progress(best):
             best = tried
     assert best is not None and best.first is not None
-    case, outcome = _shrunk(task, cases[best.first], best, ask)
-    others = list(zip(cases, best.outcomes, strict=False))
-    case, outcome, turn = diagnosed_as(task, case, outcome, others)
+    if _depends_on_what_came_before(task, cases[best.first], best, ask):
+        (case, outcome), turn = (
+            _to_the_first_wrong_step(task, cases[best.first], best.outcomes[best.first]),
+            FORGETS_NOTHING,
+        )
+    else:
+        case, outcome = _shrunk(task, cases[best.first], best, ask)
+        case, outcome, turn = diagnosed_as(task, case, outcome, list(zip(cases, best.outcomes, strict=False)))
     expected = task.expected(case)
     message = sentence(task, case, outcome, expected)
     if turn is not None:
@@ -182,6 +187,15 @@ def _progress(tried):
     """Further is better; and an answer says more than an error."""
     outcome = tried.outcomes[tried.first]
     return (outcome.raised is None and outcome.died is None, tried.first)
+
+
+def _depends_on_what_came_before(task, case, tried, ask):
+    """Whether a question that failed gets another answer when it is asked alone."""
+    outcome = tried.outcomes[tried.first]
+    if outcome.is_final or not tried.first:
+        return False
+    alone = ask(task.name, [case], tried.dress, tried.stand_ins).answers
+    return bool(alone) and not outcome_of(task, case, alone[0]).is_like(task, outcome)
 
 
 def _shrunk(task, case, tried, ask):
@@ -285,6 +299,6 @@ def sentence(task, case, outcome, expected):
 
 def _call(task, case):
     names = [name for name in task.params if name in case]
-    shown = [f"{name} = {show(case[name], 4)}" if np.ndim(case[name]) < 2 else f"{name} of shape {case[name].shape}"
-             for name in names]  # fmt: skip
+    shown = [f"{name} = {show(case[name], 6)}" if np.ndim(case[name]) < 2 or case[name].size <= 12
+             else f"{name} of shape {case[name].shape}" for name in names]  # fmt: skip
     return ", ".join(shown)

@@ -90,7 +90,7 @@ LOOPS = {
         for t in range(T - 1):
             nll[t] = log(exp(logits[t][0]) + ... + exp(logits[t][V - 1])) - logits[t][ids[t + 1]]
 
-    A logit may be 1000, and another of its row 0: take the largest of the row off before exp, and put it back after log.
+    A logit may be 1000, another in its row 0: take the largest of the row off before exp, and put it back after log.
     (-log(softmax(logits[t])[ids[t + 1]]) is the same on paper; but exp(-1000) is 0, and log(0) is no loss.)
     """,
     "retrieve": """The k best blocks of what was evicted: q (D,), keys (N, D), un-rotated -> their numbers, any order.

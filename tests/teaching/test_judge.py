@@ -10,7 +10,7 @@ from minisink.teaching.child import answer, encode, numbers_in
 from minisink.teaching.judge import Outcome, judge, outcome_of
 from minisink.teaching.sandbox import Answers
 from minisink.teaching.tasks import TASKS, cases_of, dressed
-from minisink.teaching.wrong_turns import TURNS
+from minisink.teaching.wrong_turns import FORGETS_NOTHING, TURNS
 
 EVERY = [(task, turn) for task, turns in TURNS.items() for turn in turns]
 
@@ -98,6 +98,40 @@ def test_a_turn_is_known_by_most_of_its_answers():
 
     row = judged("survivors", one_too_few)
     assert row["diagnosis"] == TURNS["survivors"][1].title and "kept [0]" not in row["message"]
+
+
+def test_what_is_left_from_an_earlier_call_is_named():
+    """A global, as in a notebook; and chance."""
+    held: list = []
+
+    def step(state, q, k, v, n_sinks, window, theta):
+        held[:] = reference.step(held, q, k, v, n_sinks, window, theta)[1]
+        return reference.step(held[:-1], q, k, v, n_sinks, window, theta)[0], None
+
+    def softmax(x):
+        return reference.softmax(x) + (len(x) > 2) * np.random.default_rng().random(len(x))
+
+    for name, function in (("step", step), ("softmax", softmax)):
+        row = judged(name, function, hint=1)
+        assert row["diagnosis"] == FORGETS_NOTHING.title and FORGETS_NOTHING.hints[0] in row["message"]
+
+
+def test_output_and_state_the_wrong_way_round_are_told():
+    """Whatever the state is made of; a wrong output of another shape is not taken for it."""
+    for as_state in (
+        list,
+        tuple,
+        lambda held: {"held": held},
+        lambda held: [np.array(x) for x in zip(*held, strict=True)],
+    ):
+
+        def step(state, *args, as_state=as_state):
+            out, held = reference.step(None, *args)
+            return as_state(held), out
+
+        assert "the output comes first: (out, state)" in judged("step", step)["message"]
+    for out in (np.zeros(7), None, 0.0, {}):
+        assert "comes first" not in judged("step", lambda *args, out=out: (out, args[0]))["message"]
 
 
 def test_memory_that_grows_is_seen_in_any_container():

@@ -14,7 +14,17 @@ from minisink.teaching.report import all_right, check_source
 from minisink.teaching.sandbox import Sandbox, Source, read
 from minisink.teaching.tasks import TASKS
 from minisink.teaching.template import template
-from minisink.teaching.wrong_turns import TURNS, attend, positions_of, retrieve, rotate, softmax, step, survivors
+from minisink.teaching.wrong_turns import (
+    FORGETS_NOTHING,
+    TURNS,
+    attend,
+    positions_of,
+    retrieve,
+    rotate,
+    softmax,
+    step,
+    survivors,
+)
 
 OK = """
 def survivors(n_slots, n_sinks, window):
@@ -116,6 +126,25 @@ def test_a_wrong_turn_is_known_in_a_file_too(module):
     text = text[: text.index("\nTURNS = (")]
     row = check(f"{text}\n{name} = {turn.function.__name__}\n", name, seed=2)[name]
     assert (row["status"], row["diagnosis"]) == ("failed", turn.title)
+
+
+def test_a_global_that_is_not_emptied_is_named():
+    """Right in a process of its own, and in the first text."""
+    text = """
+HELD = []
+def step(state, q, k, v, n_sinks, window, theta):
+    HELD.append((k, v))
+    while len(HELD) > n_sinks + window:
+        del HELD[n_sinks]
+    n = len(HELD)
+    keys = rotate([k for k, _ in HELD], range(n), theta)
+    return attend(rotate([q], [n - 1], theta), keys, [v for _, v in HELD], [[True] * n])[0], None
+"""
+    assert check(text, "step")["step"]["diagnosis"] == FORGETS_NOTHING.title
+    mended = text.replace("    HELD.append", "    if state is None: HELD.clear()\n    HELD.append").replace(
+        "None\n", "1\n"
+    )
+    assert check(mended, "step")["step"]["status"] == "passed"
 
 
 def test_a_right_function_in_the_wrong_dress_is_reported_where_it_came_farthest():

@@ -96,8 +96,8 @@ UNIT = ("Which logarithm?", "Nats are natural.", "-log p with the natural logari
 SIGN = ("Can a loss be below zero?", "log p is negative for every p below one.", "The loss is -log p.")
 NORM = ("Are logits log-probabilities?", "They lack the denominator.", "-(x_i - log sum_j exp(x_j)).")
 STABLE = ("What is exp(1000)?", "Take off the largest logit first.", "x - max - log(sum(exp(x - max))).")
-SMALL = ("What is log(softmax([0, 1000])[0])?", "exp(-1000) is 0, and the log of it no loss; adding a little only hides that.",
-         "Do not go by way of the softmax: log(sum exp) - logit, with the largest taken off inside and put back.")  # fmt: skip
+SMALL = ("What is log(softmax([0, 1000])[0])?", "exp(-1000) is 0, whose log is no loss; adding a little only hides it.",
+         "Not by way of the softmax: log(sum exp) - logit, with the largest taken off and put back.")  # fmt: skip
 PASS = ("Which row of logits belongs to token 5?", "Every token has logits of its own before it.",
         "Row t for token t + 1; where eviction matters, a row a step, not one pass.")  # fmt: skip
 STRIP = ("Which tokens have no loss in your answer?", "Stripping eats more than the one you meant.",

@@ -11,7 +11,7 @@ class Turn(NamedTuple):
     number: int | None  # in the list of docs/check.md
     seen: str  # where
     hints: tuple[str, str, str]  # a question, a place to look, and nearly the answer
-    function: Callable
+    function: Callable | None = None  # none for what no single case shows
 
     @property
     def title(self):
