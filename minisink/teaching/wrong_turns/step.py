@@ -5,30 +5,29 @@ import numpy as np
 from .turn import Turn
 
 
-def _rotate(x, position, theta, dtype=np.float64):
+def _rotate(x, position, theta, dtype=np.float64, power=-2.0):
     half = len(x) // 2
-    angle = position * float(theta) ** (-2.0 * np.arange(half) / len(x))
+    angle = position * float(theta) ** (power * np.arange(half) / len(x))
     cos, sin = np.cos(angle).astype(dtype), np.sin(angle).astype(dtype)
     return np.concatenate((x[:half] * cos - x[half:] * sin, x[half:] * cos + x[:half] * sin)).astype(dtype)
 
 
-def _neighbours(x, position, theta):
-    order = [*range(0, len(x), 2), *range(1, len(x), 2)]
-    out = np.empty_like(x)
-    out[order] = _rotate(x[order], position, theta)
-    return out
+def _as_it_is(x, position, theta):
+    return x
 
 
-def _mix(query, keys, values, scale=True):
-    scores = np.array(keys, np.float64) @ query / (np.sqrt(len(query)) if scale else 1.0)
+def _mix(query, keys, values, power=0.5):
+    scores = np.array(keys, np.float64) @ query / len(query) ** power
     weights = np.exp(scores - scores.max())
     return weights / weights.sum() @ np.array(values, np.float64)
 
 
-def _by_slot(q, held, theta):
-    """The right end of a step, over (token_index, key, value)."""
-    keys = [_rotate(key, slot, theta) for slot, (_, key, _) in enumerate(held)]
-    return _mix(_rotate(q, len(held) - 1, theta), keys, [value for _, _, value in held])
+def _out(q, held, theta, places=None, own=None, rotate=_rotate, rotate_query=None, power=0.5):
+    """The right end of a step, over (token_index, key, value); keys stand at `places`, the query at its `own`."""
+    places = range(len(held)) if places is None else places
+    keys = [rotate(key, place, theta) for place, (_, key, _) in zip(places, held, strict=True)]
+    query = (rotate_query or rotate)(q, len(held) - 1 if own is None else own, theta)
+    return _mix(query, keys, [value for _, _, value in held], power)
 
 
 def _next(state, k, v):
@@ -41,11 +40,18 @@ def _trim(held, n_sinks, n_recent):
     return held if len(held) <= n_sinks + n_recent else held[:n_sinks] + held[len(held) - n_recent :]
 
 
+def _rightly_held(state, k, v, n_sinks, window):
+    held, t = _next(state, k, v)
+    return _trim(held, n_sinks, window), t
+
+
+# Who is held ----------------------------------------------------------------------------------------
+
+
 def evicts_after_attending(state, q, k, v, n_sinks, window, theta):
     """The query sees one key too many."""
     held, t = _next(state, k, v)
-    out = _by_slot(q, held, theta)
-    return out, (_trim(held, n_sinks, window), t)
+    return _out(q, held, theta), (_trim(held, n_sinks, window), t)
 
 
 def evicts_too_early(state, q, k, v, n_sinks, window, theta):
@@ -53,19 +59,19 @@ def evicts_too_early(state, q, k, v, n_sinks, window, theta):
     held, t = _next(state, k, v)
     if len(held) >= n_sinks + window and len(held) > n_sinks + 1:
         held = _trim(held, n_sinks, window - 1)
-    return _by_slot(q, held, theta), (held, t)
+    return _out(q, held, theta), (held, t)
 
 
 def evicts_nothing(state, q, k, v, n_sinks, window, theta):
     """Dense attention."""
     held, t = _next(state, k, v)
-    return _by_slot(q, held, theta), (held, t)
+    return _out(q, held, theta), (held, t)
 
 
 def attends_to_a_crop(state, q, k, v, n_sinks, window, theta):
     """What is attended to is cropped, what is stored is not."""
     held, t = _next(state, k, v)
-    return _by_slot(q, _trim(held, n_sinks, window), theta), (held, t)
+    return _out(q, _trim(held, n_sinks, window), theta), (held, t)
 
 
 def minus_zero(state, q, k, v, n_sinks, window, theta):
@@ -73,7 +79,7 @@ def minus_zero(state, q, k, v, n_sinks, window, theta):
     held, t = _next(state, k, v)
     if len(held) > n_sinks + window:
         held = held[:n_sinks] + held[n_sinks:-1][-(window - 1) :] + held[-1:]
-    return _by_slot(q, held, theta), (held, t)
+    return _out(q, held, theta), (held, t)
 
 
 def minus_zero_from_the_start(state, q, k, v, n_sinks, window, theta):
@@ -81,22 +87,20 @@ def minus_zero_from_the_start(state, q, k, v, n_sinks, window, theta):
     held, t = _next(state, k, v)
     if len(held) > n_sinks + window:
         held = held[:n_sinks] + held[:-1][-(window - 1) :] + held[-1:]
-    return _by_slot(q, held, theta), (held, t)
+    return _out(q, held, theta), (held, t)
 
 
 def overlapping(state, q, k, v, n_sinks, window, theta):
     """Sinks and window put together without asking whether they overlap."""
     held, t = _next(state, k, v)
     held = held[:n_sinks] + held[-window:]
-    return _by_slot(q, held, theta), (held, t)
+    return _out(q, held, theta), (held, t)
 
 
 def blind_to_itself(state, q, k, v, n_sinks, window, theta):
     """The query sees what was there before it, and not its own key."""
-    held, t = _next(state, k, v)
-    held = _trim(held, n_sinks, window)
-    keys = [_rotate(key, slot, theta) for slot, (_, key, _) in enumerate(held[:-1])]
-    out = _mix(_rotate(q, len(held) - 1, theta), keys, [value for _, _, value in held[:-1]]) if keys else 0.0 * v
+    held, t = _rightly_held(state, k, v, n_sinks, window)
+    out = _out(q, held[:-1], theta, own=len(held) - 1) if len(held) > 1 else 0.0 * v
     return out, (held, t)
 
 
@@ -104,92 +108,169 @@ def without_sinks(state, q, k, v, n_sinks, window, theta):
     """The last n_sinks + window: window attention."""
     held, t = _next(state, k, v)
     held = held[-(n_sinks + window) :]
-    return _by_slot(q, held, theta), (held, t)
+    return _out(q, held, theta), (held, t)
 
 
 def window_alone(state, q, k, v, n_sinks, window, theta):
     """The last window."""
     held, t = _next(state, k, v)
-    return _by_slot(q, held[-window:], theta), (held[-window:], t)
+    return _out(q, held[-window:], theta), (held[-window:], t)
+
+
+def sinks_within_the_window(state, q, k, v, n_sinks, window, theta):
+    """The window is taken for the capacity."""
+    held, t = _next(state, k, v)
+    if len(held) > max(window, n_sinks + 1):
+        del held[n_sinks]
+    return _out(q, held, theta), (held, t)
+
+
+def nothing_new_comes_in(state, q, k, v, n_sinks, window, theta):
+    """A full cache lets the newest go."""
+    held, t = _next(state, k, v)
+    held = held[: n_sinks + window]
+    return _out(q, held, theta), (held, t)
+
+
+def begins_anew(state, q, k, v, n_sinks, window, theta):
+    """What was held is not in the state that comes back, or not taken from it."""
+    return _out(q, [(0, k, v)], theta), None
+
+
+def unequally(state, q, k, v, n_sinks, window, theta):
+    """The keys are trimmed, the values are the first that ever came."""
+    (keys, values), t = state or (([], []), 0)
+    keys, values = _trim([*keys, k], n_sinks, window), [*values, v][: n_sinks + window]
+    return _out(q, [(0, key, value) for key, value in zip(keys, values, strict=True)], theta), ((keys, values), t + 1)
+
+
+def values_without_sinks(state, q, k, v, n_sinks, window, theta):
+    """Keys are evicted behind the sinks, values at the front."""
+    (keys, values), t = state or (([], []), 0)
+    keys, values = _trim([*keys, k], n_sinks, window), [*values, v][-(n_sinks + window) :]
+    return _out(q, [(0, key, value) for key, value in zip(keys, values, strict=True)], theta), ((keys, values), t + 1)
 
 
 def a_slot_of_zeros(state, q, k, v, n_sinks, window, theta):
-    """The cache starts with a slot of zeros, which is attended to."""
+    """Before the tokens there is a slot of zeros, which is attended to."""
+    held, t = _rightly_held(state, k, v, n_sinks, window)
+    zeros = (0, np.zeros_like(k), np.zeros_like(v))
+    return _out(q, [zeros, *held], theta, places=range(-1, len(held)), own=len(held) - 1), (held, t)
+
+
+def starts_with_zeros(state, q, k, v, n_sinks, window, theta):
+    """The cache begins with a slot of zeros, which counts as a token."""
+    held, t = _rightly_held(state or ([(0, 0.0 * k, 0.0 * v)], 1), k, v, n_sinks, window)
+    return _out(q, held, theta), (held, t)
+
+
+def slots_that_are_not_filled(state, q, k, v, n_sinks, window, theta):
+    """All n_sinks + window slots are attended to from the first token on."""
+    held, t = _rightly_held(state, k, v, n_sinks, window)
+    room = [(0, 0.0 * k, 0.0 * v)] * (n_sinks + window - len(held))
+    return _out(q, held + room, theta, own=len(held) - 1), (held, t)
+
+
+# Where they stand -----------------------------------------------------------------------------------
+
+
+def _never_shifted(state, q, k, v, n_sinks, window, theta, key_at, query_at):
     held, t = _next(state, k, v)
+    held[-1] = (t - 1, _rotate(k, min(t - 1, key_at), theta), v)
     held = _trim(held, n_sinks, window)
-    keys = [np.zeros_like(k), *(_rotate(key, slot, theta) for slot, (_, key, _) in enumerate(held))]
-    values = [np.zeros_like(v), *(value for _, _, value in held)]
-    return _mix(_rotate(q, len(held) - 1, theta), keys, values), (held, t)
+    query = _rotate(q, min(t - 1, query_at), theta)
+    return _mix(query, [key for _, key, _ in held], [value for _, _, value in held]), (held, t)
 
 
 def never_shifted(state, q, k, v, n_sinks, window, theta):
     """Keys are rotated to their slot once, when they come, and never again."""
-    held, t = _next(state, k, v)
-    place = min(t - 1, n_sinks + window - 1)
-    held[-1] = (t - 1, _rotate(k, place, theta), v)
-    held = _trim(held, n_sinks, window)
-    return _mix(_rotate(q, place, theta), [key for _, key, _ in held], [value for _, _, value in held]), (held, t)
+    last = n_sinks + window - 1
+    return _never_shifted(state, q, k, v, n_sinks, window, theta, last, last)
 
 
 def never_shifted_from_the_capacity(state, q, k, v, n_sinks, window, theta):
     """The same, with the length that the cache had before the eviction."""
-    held, t = _next(state, k, v)
-    place = min(t - 1, n_sinks + window)
-    held[-1] = (t - 1, _rotate(k, place, theta), v)
-    held = _trim(held, n_sinks, window)
-    return _mix(_rotate(q, place, theta), [key for _, key, _ in held], [value for _, _, value in held]), (held, t)
+    last = n_sinks + window
+    return _never_shifted(state, q, k, v, n_sinks, window, theta, last, last)
+
+
+def never_shifted_and_the_query_is(state, q, k, v, n_sinks, window, theta):
+    """The same for keys; the query has the last slot."""
+    last = n_sinks + window
+    return _never_shifted(state, q, k, v, n_sinks, window, theta, last, last - 1)
 
 
 def keys_as_they_came(state, q, k, v, n_sinks, window, theta):
     """Keys keep the place in the text that they were rotated to, the query has a slot."""
-    held, t = _next(state, k, v)
-    held = _trim(held, n_sinks, window)
-    keys = [_rotate(key, place, theta) for place, key, _ in held]
-    return _mix(_rotate(q, len(held) - 1, theta), keys, [value for _, _, value in held]), (held, t)
+    held, t = _rightly_held(state, k, v, n_sinks, window)
+    return _out(q, held, theta, places=[place for place, _, _ in held]), (held, t)
 
 
-def query_behind_the_cache(state, q, k, v, n_sinks, window, theta):
-    """The query stands one place behind its own key."""
-    held, t = _next(state, k, v)
-    held = _trim(held, n_sinks, window)
-    keys = [_rotate(key, slot, theta) for slot, (_, key, _) in enumerate(held)]
-    return _mix(_rotate(q, len(held), theta), keys, [value for _, _, value in held]), (held, t)
+def query_too_far(state, q, k, v, n_sinks, window, theta):
+    """The query stands one place after its own key."""
+    held, t = _rightly_held(state, k, v, n_sinks, window)
+    return _out(q, held, theta, own=len(held)), (held, t)
+
+
+def query_too_near(state, q, k, v, n_sinks, window, theta):
+    """The query stands one place before its own key."""
+    held, t = _rightly_held(state, k, v, n_sinks, window)
+    return _out(q, held, theta, own=len(held) - 2), (held, t)
+
+
+def query_at_the_end(state, q, k, v, n_sinks, window, theta):
+    """The query stands in the last slot of a full cache, however few are held."""
+    held, t = _rightly_held(state, k, v, n_sinks, window)
+    return _out(q, held, theta, own=n_sinks + window - 1), (held, t)
 
 
 def newest_not_shifted(state, q, k, v, n_sinks, window, theta):
     """The old keys stand at their slots, the new one and its query at their place in the text."""
-    held, t = _next(state, k, v)
-    held = _trim(held, n_sinks, window)
-    places = [*range(len(held) - 1), t - 1]
-    keys = [_rotate(key, place, theta) for place, (_, key, _) in zip(places, held, strict=True)]
-    return _mix(_rotate(q, t - 1, theta), keys, [value for _, _, value in held]), (held, t)
+    held, t = _rightly_held(state, k, v, n_sinks, window)
+    return _out(q, held, theta, places=[*range(len(held) - 1), t - 1], own=t - 1), (held, t)
 
 
 def query_not_shifted(state, q, k, v, n_sinks, window, theta):
     """Keys stand at their slots, the query at its place in the text."""
-    held, t = _next(state, k, v)
-    held = _trim(held, n_sinks, window)
-    keys = [_rotate(key, slot, theta) for slot, (_, key, _) in enumerate(held)]
-    return _mix(_rotate(q, t - 1, theta), keys, [value for _, _, value in held]), (held, t)
+    held, t = _rightly_held(state, k, v, n_sinks, window)
+    return _out(q, held, theta, own=t - 1), (held, t)
 
 
 def original_positions(state, q, k, v, n_sinks, window, theta):
     """Places in the text."""
-    held, t = _next(state, k, v)
-    held = _trim(held, n_sinks, window)
-    keys = [_rotate(key, place, theta) for place, key, _ in held]
-    return _mix(_rotate(q, t - 1, theta), keys, [value for _, _, value in held]), (held, t)
+    held, t = _rightly_held(state, k, v, n_sinks, window)
+    return _out(q, held, theta, places=[place for place, _, _ in held], own=t - 1), (held, t)
+
+
+def places_in_a_ring(state, q, k, v, n_sinks, window, theta):
+    """A token stands where it lies in the ring, not where it comes in the order."""
+    held, t = _rightly_held(state, k, v, n_sinks, window)
+    places = [i if i < n_sinks else n_sinks + (i - n_sinks) % window for i, _, _ in held]
+    return _out(q, held, theta, places), (held, t)
+
+
+def window_from_zero(state, q, k, v, n_sinks, window, theta):
+    """The window begins again at zero."""
+    held, t = _rightly_held(state, k, v, n_sinks, window)
+    places = [slot if slot < n_sinks else slot - n_sinks for slot in range(len(held))]
+    return _out(q, held, theta, places, own=places[-1]), (held, t)
+
+
+# How they are rotated -------------------------------------------------------------------------------
 
 
 def rotated_again(state, q, k, v, n_sinks, window, theta):
     """Rotated keys are stored, and rotated again to their slot at every step."""
-    held, t = _next(state, k, v)
-    held = _trim(held, n_sinks, window)
+    held, t = _rightly_held(state, k, v, n_sinks, window)
     held = [(index, _rotate(key, slot, theta), value) for slot, (index, key, value) in enumerate(held)]
-    return _mix(_rotate(q, len(held) - 1, theta), [key for _, key, _ in held], [value for _, _, value in held]), (
-        held,
-        t,
-    )
+    return _out(q, held, theta, places=[0] * len(held)), (held, t)
+
+
+def rotated_on_entry_too(state, q, k, v, n_sinks, window, theta):
+    """A key is rotated when it comes, and the stored one again at every step."""
+    place = len(state[0]) if state else 0
+    held, t = _rightly_held(state, _rotate(k, place, theta), v, n_sinks, window)
+    return _out(q, held, theta), (held, t)
 
 
 def drifts(state, q, k, v, n_sinks, window, theta):
@@ -200,53 +281,49 @@ def drifts(state, q, k, v, n_sinks, window, theta):
         del held[n_sinks]
         moved = [(index, _rotate(key, -1, theta, np.float16), value) for index, key, value in held[n_sinks:]]
         held[n_sinks:] = moved
-    query = _rotate(q, len(held) - 1, theta)
-    return _mix(query, [key for _, key, _ in held], [value for _, _, value in held]), (held, t)
-
-
-def unequally(state, q, k, v, n_sinks, window, theta):
-    """The keys are trimmed, the values are the first that ever came."""
-    (keys, values), t = state or (([], []), 0)
-    keys, values = _trim([*keys, k], n_sinks, window), [*values, v][: n_sinks + window]
-    rotated = [_rotate(key, slot, theta) for slot, key in enumerate(keys)]
-    return _mix(_rotate(q, len(keys) - 1, theta), rotated, values), ((keys, values), t + 1)
+    return _out(q, held, theta, places=[0] * len(held)), (held, t)
 
 
 def values_too(state, q, k, v, n_sinks, window, theta):
     """The position goes into the values as well."""
-    held, t = _next(state, k, v)
-    held = _trim(held, n_sinks, window)
-    keys, values = ([_rotate(one[i], slot, theta) for slot, one in enumerate(held)] for i in (1, 2))
-    return _mix(_rotate(q, len(held) - 1, theta), keys, values), (held, t)
+    held, t = _rightly_held(state, k, v, n_sinks, window)
+    rotated = [(index, key, _rotate(value, slot, theta)) for slot, (index, key, value) in enumerate(held)]
+    return _out(q, rotated, theta), (held, t)
 
 
-def neighbours_paired(state, q, k, v, n_sinks, window, theta):
-    """Channels 2j and 2j + 1 are rotated."""
-    held, t = _next(state, k, v)
-    held = _trim(held, n_sinks, window)
-    keys = [_neighbours(key, slot, theta) for slot, (_, key, _) in enumerate(held)]
-    return _mix(_neighbours(q, len(held) - 1, theta), keys, [value for _, _, value in held]), (held, t)
+def _rotating_by(rotate, rotate_query=None, power=0.5):
+    """A step that is right but for its rotation or its scale."""
+
+    def step(state, q, k, v, n_sinks, window, theta):
+        held, t = _rightly_held(state, k, v, n_sinks, window)
+        return _out(q, held, theta, rotate=rotate, rotate_query=rotate_query, power=power), (held, t)
+
+    return step
 
 
-def not_scaled(state, q, k, v, n_sinks, window, theta):
-    """Without 1 / sqrt(D)."""
-    held, t = _next(state, k, v)
-    held = _trim(held, n_sinks, window)
-    keys = [_rotate(key, slot, theta) for slot, (_, key, _) in enumerate(held)]
-    return _mix(_rotate(q, len(held) - 1, theta), keys, [value for _, _, value in held], scale=False), (held, t)
+def _neighbours(x, position, theta):
+    order = [*range(0, len(x), 2), *range(1, len(x), 2)]
+    out = np.empty_like(x)
+    out[order] = _rotate(x[order], position, theta)
+    return out
 
 
-def not_rotated(state, q, k, v, n_sinks, window, theta):
-    """No positions at all."""
-    held, t = _next(state, k, v)
-    held = _trim(held, n_sinks, window)
-    return _mix(q, [key for _, key, _ in held], [value for _, _, value in held]), (held, t)
+neighbours_paired = _rotating_by(_neighbours)
+turns_backwards = _rotating_by(lambda x, position, theta: _rotate(x, -position, theta))
+slows_too_little = _rotating_by(lambda x, position, theta: _rotate(x, position, theta, power=-1.0))
+slows_twice = _rotating_by(lambda x, position, theta: _rotate(x, position, theta, power=-4.0))
+theta_of_its_own = _rotating_by(lambda x, position, theta: _rotate(x, position, 10000.0))
+not_rotated = _rotating_by(_as_it_is)
+keys_not_rotated = _rotating_by(_as_it_is, _rotate)
+query_not_rotated = _rotating_by(_rotate, _as_it_is)
+not_scaled = _rotating_by(_rotate, power=0.0)
+scaled_by_width = _rotating_by(_rotate, power=1.0)
 
 
 COUNT = ("How many keys does this query see?", "n_sinks + window at most, the current token among them.",
          "Append, then evict, then attend; in that order.")  # fmt: skip
 EARLY = ("How many keys does a query see once the cache is full?", "A cache that is just full evicts nobody.",
-         "Evict only when n_sinks + window are exceeded, after the new token has been appended.")  # fmt: skip
+         "Evict only when more than n_sinks + window are held, after the new token has been appended.")  # fmt: skip
 NOTHING = ("Who has left?", "A loss that eviction does not change was measured without one.",
            "When more than n_sinks + window are held, the oldest that is no sink leaves.")  # fmt: skip
 MEMORY = ("How large is your state after a thousand tokens?", "What is not attended to any more is still there.",
@@ -258,12 +335,16 @@ OWN = ("Which keys does the first token see?", "The current token counts: it see
        "Append the new key and value first, then attend to all that is held.")  # fmt: skip
 SINKS = ("Where is the first token?", "The first n_sinks stay for good, beside the window.",
          "Evict at index n_sinks, not at index 0.")  # fmt: skip
-SLOT0 = ("What do your weights add up to over the tokens that are there?", "A slot of zeros has a score too: zero.",
-         "Start with an empty cache; every slot that is attended to must hold a token.")  # fmt: skip
-SHIFT = ("Where does a key stand after an eviction?", "All that stay move up by one place.",
+NEWEST = ("Who leaves a full cache?", "Neither a sink nor the newcomer.", "Evict at index n_sinks, not at the end.")
+STATE = ("What does your function know at the second token?", "Only what is in the state that you returned.",
+         "Begin with what `state` holds (nothing, if it is None), append, and return all that is held.")  # fmt: skip
+SLOT0 = ("What do your weights add up to over the tokens that are there?",
+         "A slot of zeros has a score too, zero, and takes weight; softmax1 for softmax does the same.",
+         "Start with an empty cache, and attend to slots that hold a token, no others.")  # fmt: skip
+SHIFT = ("Where does a key stand after an eviction?", "All behind the one that left move up by one place.",
          "Store keys un-rotated, and rotate each to its slot at every step.")  # fmt: skip
 NEW = ("Where does the newest token stand?", "It has a slot too: the last one.",
-       "Query and new key stand at len(held) - 1, not at the number of tokens seen.")  # fmt: skip
+       "Query and newest key stand at one place, len(held) - 1, once the new key is in and the old one out.")  # fmt: skip
 TEXT = ("What happens at token 100,000?", "position := slot.", "Number what is held 0, 1, 2, ... at every step.")
 AGAIN = ("How often has the oldest key been rotated?", "A rotation of a rotation is a larger rotation.",
          "Store the key as it came, un-rotated, and rotate a copy.")  # fmt: skip
@@ -275,12 +356,15 @@ VALUES = ("What does a position change: where one looks, or what one finds?", "O
           "Rotate queries and keys, not values; with a position in them, as in GPT-2, none can be moved.")  # fmt: skip
 PAIRS = ("Which two channels are a pair?", "Hugging Face and Meta disagree; here it is Hugging Face's.",
          "Channel j goes with channel j + D/2.")  # fmt: skip
+SIGN = ("Where does (1, 0) go after a quarter turn?", "It must go to (0, 1).", "a cos - b sin, and b cos + a sin.")
+RATE = ("How fast does the last pair turn?", "Pair 0 turns one radian a position, the others ever slower.",
+        "Pair j of D/2 turns by slot * theta ** (-2 j / D), with the theta that is given.")  # fmt: skip
 SCALE = ("How do scores grow with the width?", "There is a square root in the formula.", "q . k / sqrt(D).")
-ROTATE = ("Does the order of the tokens change your answer?", "Positions enter by rotation.",
+ROTATE = ("Does the order of the tokens change your answer as it should?", "Positions enter by rotation.",
           "Rotate the query to the last slot and every key to its own.")  # fmt: skip
 TURNS = (
-    Turn("evicts after attending: the query sees one key too many", 1, "the authors' code", COUNT,
-         evicts_after_attending),
+    Turn("the query sees one key too many: evicted after attending, or before the new one was in", 1,
+         "the authors' code", COUNT, evicts_after_attending),
     Turn("evicts before attending: the query sees one key too few", 12, "ports", EARLY, evicts_too_early),
     Turn("nothing is evicted", 19, "a report that took unchanged perplexity for success", NOTHING, evicts_nothing),
     Turn("attention is cropped, memory is not", 18, "ports", MEMORY, attends_to_a_crop),
@@ -290,24 +374,45 @@ TURNS = (
     Turn("the query does not see its own key", None, "", OWN, blind_to_itself),
     Turn("no sinks: the last n_sinks + window", None, "", SINKS, without_sinks),
     Turn("no sinks: the window alone", None, "", SINKS, window_alone),
+    Turn("the sinks are counted within the window", None, "", COUNT, sinks_within_the_window),
+    Turn("the newest leaves: nothing new comes in", None, "", NEWEST, nothing_new_comes_in),
+    Turn("every step begins anew: only the newest token is held", None, "", STATE, begins_anew),
+    Turn("keys and values are evicted unequally", 13, "a cache whose layer 0 was never trimmed", UNEQUAL, unequally),
+    Turn("keys and values are evicted unequally", 13, "a cache whose layer 0 was never trimmed", UNEQUAL,
+         values_without_sinks),
     Turn("one more slot, of zeros", 2, "a decode loop that started a slot late", SLOT0, a_slot_of_zeros),
-    Turn("every new key is rotated to the cache's length and never shifted", 11,
-         "two replications, one a live visualiser", SHIFT, never_shifted),
-    Turn("every new key is rotated to the cache's length and never shifted", 11,
-         "two replications, one a live visualiser", SHIFT, never_shifted_from_the_capacity),
+    Turn("one more slot, of zeros", 2, "a decode loop that started a slot late", SLOT0, starts_with_zeros),
+    Turn("slots of zeros, not yet filled, are attended to", 2, "buffers of a fixed size", SLOT0,
+         slots_that_are_not_filled),
+    *(Turn("every new key is rotated to the cache's length and never shifted", 11,
+           "two replications, one a live visualiser", SHIFT, function)
+      for function in (never_shifted, never_shifted_from_the_capacity, never_shifted_and_the_query_is)),
     Turn("keys stay rotated to their place in the text, the query has a slot", 3, "ports that cache rotated keys",
          SHIFT, keys_as_they_came),
-    Turn("the query stands one place behind its own key", None, "", NEW, query_behind_the_cache),
-    Turn("the newest is not shifted with the rest", 3, "ports that shift stored keys only", NEW, newest_not_shifted),
-    Turn("the query is not shifted with the keys", 3, "ports that shift stored keys only", NEW, query_not_shifted),
+    Turn("the query's position is one more than its own key's", None, "", NEW, query_too_far),
+    Turn("the query's position is one less than its own key's", None, "", NEW, query_too_near),
+    Turn("the query stands in the last slot of a full cache before it is full", None, "", NEW, query_at_the_end),
+    Turn("the newest key and query stand at their place in the text, not at their slot", 3,
+         "ports that shift stored keys only", NEW, newest_not_shifted),
+    Turn("the query stands at its place in the text, the keys at their slots", 3, "ports that shift stored keys only",
+         NEW, query_not_shifted),
     Turn("original positions instead of slots", 14, "ports that blame numerics beyond the trained length", TEXT,
          original_positions),
+    Turn("the place in a ring, not the order", None, "", SHIFT, places_in_a_ring),
+    Turn("the window is numbered from zero again", None, "", TEXT, window_from_zero),
     Turn("rotated keys are rotated again", 16, "ports", AGAIN, rotated_again),
+    Turn("rotated keys are rotated again", 16, "ports", AGAIN, rotated_on_entry_too),
     Turn("stored keys are shifted again and again in half precision", 7, "5 % after 1000 shifts", HALF, drifts),
-    Turn("keys and values are evicted unequally", 13, "a cache whose layer 0 was never trimmed", UNEQUAL, unequally),
     Turn("values are rotated too", 10, "learned positions, which are in the values, moved", VALUES, values_too),
     Turn("neighbouring channels are paired, 2j with 2j + 1", 8, "checkpoints read by the wrong rule", PAIRS,
          neighbours_paired),
+    Turn("it rotates backwards", None, "", SIGN, turns_backwards),
+    Turn("the frequencies lack the 2", None, "", RATE, slows_too_little),
+    Turn("the frequencies fall twice as fast", None, "", RATE, slows_twice),
+    Turn("theta is 10000, whatever is given", None, "", RATE, theta_of_its_own),
     Turn("scores are not divided by sqrt(D)", None, "", SCALE, not_scaled),
+    Turn("scores are divided by D, not by its root", None, "", SCALE, scaled_by_width),
     Turn("nothing is rotated", None, "", ROTATE, not_rotated),
+    Turn("the query is rotated, the keys are not", None, "", ROTATE, keys_not_rotated),
+    Turn("the keys are rotated, the query is not", None, "", ROTATE, query_not_rotated),
 )  # fmt: skip
