@@ -118,19 +118,29 @@ def nll(rng):
 
 
 def retrieve(rng):
-    """Blocks that are full and not, apart enough for rounding to decide nothing."""
+    """Blocks full and not, apart enough for rounding to decide nothing; then many, to tell small turns apart."""
     cases = []
     small = [(2, 1, 1, 2), (3, 1, 1, 2), (4, 2, 1, 2), (3, 2, 1, 2), (4, 2, 2, 4), (6, 2, 1, 4)]
     large = [(6, 3, 2, 4), (7, 2, 2, 2), (9, 4, 2, 4), (12, 3, 2, 6), (12, 4, 1, 4), (10, 3, 3, 4)]
-    for N, block, k, D in small + large:
-        for window in (1, 3, 8):
-            while True:
-                case = {"q": _reals(rng, D), "keys": _reals(rng, N, D), "block": block, "k": k, "window": window}
-                case["theta"] = float(rng.choice([100.0, 10000.0]))
-                if clear(case):
-                    break
-            cases.append(case)
+    for sizes in small + large:
+        cases += [_search(rng, *sizes, window, float(rng.choice([100.0, 10000.0]))) for window in (1, 3, 8)]
+    for sizes in [(14, 1, 4, 6), (17, 2, 3, 4)]:
+        cases += [_search(rng, *sizes, window, 100.0) for window in (5, 20, 40, 60)]
     return cases
+
+
+def _search(rng, N, block, k, D, window, theta):
+    while True:
+        case = {
+            "q": _reals(rng, D),
+            "keys": _reals(rng, N, D),
+            "block": block,
+            "k": k,
+            "window": window,
+            "theta": theta,
+        }
+        if clear(case):
+            return case
 
 
 def clear(case):

@@ -47,7 +47,7 @@ def encode(value):
         raise Unusable("it returned None; is a return missing?")
     try:
         if not hasattr(value, "__array__") and not isinstance(value, (int, float, complex, str, bytes, dict)):
-            value = list(value)  # a generator, a range, a set
+            value = sorted(value) if isinstance(value, (set, frozenset)) else list(value)  # a generator, a range
         array = np.asarray(value)
         if array.dtype.kind == "O":
             array = np.array(array.tolist(), np.float64)

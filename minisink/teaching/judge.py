@@ -15,6 +15,7 @@ from .words import show
 from .wrong_turns import FORGETS_NOTHING, TURNS
 
 SHRINKING = 10  # seconds at most
+ALIKE = 0.9  # of the answers, where many a wrong turn gives the same now and then
 GROWTH = 1.4  # of a state between the middle and the end of a long text
 POINTS = 1
 
@@ -234,8 +235,8 @@ def diagnosed_as(task, case, outcome, others=()):
     """The wrong turn that gives this very answer: (case, outcome, turn or None).
 
     A small case cannot always tell: of the turns that agree on it the one is taken that explains most of the wrong
-    answers among `others`, and a quarter of them at least. One that explains more, and more than half, though it does
-    not agree on this case, is shown on the first on which it does.
+    answers among `others`, and half of them at least. One that explains more, though it does not agree on this case, is
+    shown on the first on which it does. A few blocks out of a few are soon alike: there it must agree on nearly all.
 
     Parameters
     ----------
@@ -250,7 +251,9 @@ def diagnosed_as(task, case, outcome, others=()):
         agreed = [(each, found) for each, found in others if found.is_like(task, _by_turn(task, turn, each))]
         told = [(each, found) for each, found in agreed if any(each is one for one, _ in wrong)]
         here = outcome.is_like(task, _by_turn(task, turn, case))
-        if (4 if here else 2) * len(told) < len(wrong) or not (here or told):
+        if 2 * len(told) < len(wrong) or not (here or told):
+            continue
+        if task.kind == "set" and len(agreed) < ALIKE * len(others):
             continue
         if (len(told), here, len(agreed)) > most:
             best, most = turn, (len(told), here, len(agreed))
@@ -299,6 +302,6 @@ def sentence(task, case, outcome, expected):
 
 def _call(task, case):
     names = [name for name in task.params if name in case]
-    shown = [f"{name} = {show(case[name], 6)}" if np.ndim(case[name]) < 2 or case[name].size <= 12
+    shown = [f"{name} = {show(case[name], 6)}" if np.ndim(case[name]) < 2 or case[name].size <= 6
              else f"{name} of shape {case[name].shape}" for name in names]  # fmt: skip
     return ", ".join(shown)

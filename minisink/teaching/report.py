@@ -117,7 +117,7 @@ def as_text(rows, width=79):
 def numbered(rows):
     """Where the list of the numbered wrong turns is, if one was named: a line or none."""
     named = any("(wrong turn " in (row["diagnosis"] or "") for row in rows)
-    return ["(The wrong turns that have a number were seen in public code: the list is in docs/check.md.)"] * named
+    return ["(docs/check.md of minisink lists the wrong turns by number.)"] * named
 
 
 def check_functions(*, seed=0, hint=0, **functions):

@@ -17,7 +17,9 @@ def show(value, most=10):
     if isinstance(value, (list, tuple)):
         shown = [show(item) for item in value[:most]]
         return "[" + ", ".join(shown + ["..."] * (len(value) > most)) + "]"
-    return f"{value + 0.0:.4g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value + 0.0:.0f}" if value.is_integer() and abs(value) < 1e6 else f"{value:.4g}"
+    return str(value)
 
 
 def cache_of(case):

@@ -38,16 +38,58 @@ def modulo(token_index, n_sinks, window):
     return [int(t) % (n_sinks + window) for t in token_index]
 
 
+def all_behind_the_end(token_index, n_sinks, window):
+    """The same, with the length that the cache had before the eviction."""
+    return [min(int(t), n_sinks + window) for t in token_index]
+
+
+def sinks_shifted_too(token_index, n_sinks, window):
+    """So many have left, and all that stay move up as far."""
+    return [int(t) - max(0, int(token_index[-1]) + 1 - n_sinks - window) for t in token_index]
+
+
+def all_that_it_can_hold(token_index, n_sinks, window):
+    """A position for every slot, filled or not."""
+    return list(range(n_sinks + window))
+
+
+def at_the_far_end(token_index, n_sinks, window):
+    """A cache that is filling up is numbered from its far end."""
+    n = len(token_index)
+    return list(range(n_sinks + window - n, n_sinks + window))
+
+
+def how_many(token_index, n_sinks, window):
+    """Their number."""
+    return len(token_index)
+
+
+def all_newest(token_index, n_sinks, window):
+    """The last slot, for all."""
+    return [len(token_index) - 1] * len(token_index)
+
+
 SLOT = ("Where does the encoding hear of an eviction?", "position := slot.",
         "What is held is numbered 0, 1, 2, ... without gaps, whatever its place in the text.")  # fmt: skip
 SHIFT = ("Where does the second newest token stand, one step later?", "All that stay move up when one leaves.",
          "Number all of them anew at every step: 0, 1, 2, ...")  # fmt: skip
+SINKS = ("Where does the first token stand, however long the text?", "Nobody before a sink leaves.",
+         "Slot 0 is position 0; only what lies behind a token that left moves up.")  # fmt: skip
+HELD = ("How many positions do three tokens have?", "One a token that is held, however large the cache.",
+        "0, 1, ..., len(token_index) - 1.")  # fmt: skip
 TURNS = (
     Turn("original positions instead of slots", 14, "ports that blame numerics beyond the trained length", SLOT,
          places_in_the_text),
     Turn("every recent token stands at one place, the cache's length", 11, "two replications, one a live visualiser",
          SHIFT, all_at_the_end),
+    Turn("every recent token stands at one place, the cache's length", 11, "two replications, one a live visualiser",
+         SHIFT, all_behind_the_end),
     Turn("the newest is not shifted with the rest", 3, "ports that shift stored keys only", SHIFT, newest_not_shifted),
+    Turn("the sinks are shifted with the window", None, "", SINKS, sinks_shifted_too),
+    Turn("a position for each slot there is room for, filled or not", None, "", HELD, all_that_it_can_hold),
+    Turn("a cache that fills up is numbered from its far end", None, "", HELD, at_the_far_end),
+    Turn("how many are held, not where each stands", None, "", HELD, how_many),
+    Turn("all stand where the newest does", None, "", SLOT, all_newest),
     Turn("positions begin at one", None, "", SLOT, from_one),
     Turn("distances instead of positions", None, "", SLOT, backwards),
     Turn("the window is numbered from zero again", None, "", SLOT, window_from_zero),

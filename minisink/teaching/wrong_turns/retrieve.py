@@ -73,6 +73,82 @@ def best_one_twice(q, keys, block, k, window, theta):
     return sorted({int(i) // block for i in order})
 
 
+def one_place_too_far(q, keys, block, k, window, theta):
+    """window + 1."""
+    return _best(keys @ _rotate(q, window + 1, theta), block, k)
+
+
+def one_place_too_near(q, keys, block, k, window, theta):
+    """window - 1, as for the window's own slots."""
+    return _best(keys @ _rotate(q, window - 1, theta), block, k)
+
+
+def theta_of_its_own(q, keys, block, k, window, theta):
+    """10000, whatever is given."""
+    return _best(keys @ _rotate(q, window, 10000.0), block, k)
+
+
+def places_and_no_window(q, keys, block, k, window, theta):
+    """Every key stands at its own place, the query at the window."""
+    query = _rotate(q, window, theta)
+    return _best([_rotate(key, i, theta) @ query for i, key in enumerate(keys)], block, k)
+
+
+def behind_them_all(q, keys, block, k, window, theta):
+    """The query is rotated by the number of keys."""
+    return _best(keys @ _rotate(q, len(keys), theta), block, k)
+
+
+def by_the_first(q, keys, block, k, window, theta):
+    """A block is chosen by its first key."""
+    return _best(keys @ _rotate(q, window, theta), block, k, lambda scores: scores[0])
+
+
+def by_the_size(q, keys, block, k, window, theta):
+    """A score far below zero is large."""
+    return _best(abs(keys @ _rotate(q, window, theta)), block, k)
+
+
+def the_oldest(q, keys, block, k, window, theta):
+    """The first blocks, whatever is in them."""
+    return list(range(min(k, -(-len(keys) // block))))
+
+
+def _right(q, keys, block, k, window, theta):
+    return _best(keys @ _rotate(q, window, theta), block, k)
+
+
+def one_block(q, keys, block, k, window, theta):
+    """The best alone."""
+    return _right(q, keys, block, 1, window, theta)
+
+
+def one_block_more(q, keys, block, k, window, theta):
+    """k + 1."""
+    return _right(q, keys, block, k + 1, window, theta)
+
+
+def counts_from_one(q, keys, block, k, window, theta):
+    """The first block is called 1."""
+    return [b + 1 for b in _right(q, keys, block, k, window, theta)]
+
+
+def where_they_begin(q, keys, block, k, window, theta):
+    """The first key of each."""
+    return [b * block for b in _right(q, keys, block, k, window, theta)]
+
+
+def what_they_are_worth(q, keys, block, k, window, theta):
+    """Their scores."""
+    scores = keys @ _rotate(q, window, theta)
+    return sorted(max(scores[start : start + block]) for start in range(0, len(scores), block))[-k:]
+
+
+def a_block_twice(q, keys, block, k, window, theta):
+    """The block of each of the k best keys."""
+    return np.argsort(-(keys @ _rotate(q, window, theta)))[:k] // block
+
+
 BACK = ("How far back does a stored key seem to stand?", "Stored keys are un-rotated, all at position 0.",
         "Rotate the query by `window`, and leave the keys as they are.")  # fmt: skip
 BEST = ("One key in a block fits well, three do not: is the block worth looking at?", "A block is worth its best key.",
@@ -80,15 +156,34 @@ BEST = ("One key in a block fits well, three do not: is the block worth looking 
 CHOOSE = ("Which blocks have the largest scores?", "Largest first.", "The k blocks with the largest maximum.")
 PART = ("Where are the last keys?", "The last block may be part empty.", "Keep it, however few keys are in it.")
 BLOCK = ("How many blocks are wanted?", "k counts blocks, not keys.", "Number the blocks, rate each, take k.")
+NUMBER = (
+    "Which number has the first block?",
+    "Blocks are numbered 0, 1, 2, ...",
+    "Block b holds keys b * block and on.",
+)
 TURNS = (
     Turn("query and keys stand at one place: neither is rotated, or both by the same", None, "", BACK, unrotated),
     Turn("rotated the wrong way: the keys stand in the future", None, "", BACK, rotates_keys_forward),
     Turn("every stored key stands at its own place", None, "", BACK, places_in_the_store),
+    Turn("one place too far: the query is rotated by window + 1", None, "", BACK, one_place_too_far),
+    Turn("one place too near: the query is rotated by window - 1", None, "", BACK, one_place_too_near),
+    Turn("theta is 10000, whatever is given", None, "", BACK, theta_of_its_own),
+    Turn("every stored key stands at its own place", None, "", BACK, places_and_no_window),
+    Turn("the query is rotated by the number of keys, not by the window", None, "", BACK, behind_them_all),
     Turn("a block is worth its mean", None, "", BEST, by_mean),
     Turn("a block is worth its sum", None, "", BEST, by_sum),
+    Turn("a block is worth its first key", None, "", BEST, by_the_first),
+    Turn("a score far below zero is taken for a large one", None, "", BEST, by_the_size),
+    Turn("the oldest blocks, not the best", None, "", CHOOSE, the_oldest),
     Turn("the newest blocks, not the best", None, "", CHOOSE, the_newest),
     Turn("the worst blocks", None, "", CHOOSE, the_worst),
     Turn("the last block is left out", None, "", PART, whole_blocks_only),
     Turn("keys are returned, not blocks", None, "", BLOCK, keys_not_blocks),
     Turn("the k best keys, whose blocks may be fewer", None, "", BLOCK, best_one_twice),
+    Turn("the k best keys, whose blocks may be fewer", None, "", BLOCK, a_block_twice),
+    Turn("one block, not k", None, "", BLOCK, one_block),
+    Turn("k + 1 blocks, not k", None, "", BLOCK, one_block_more),
+    Turn("blocks are counted from one", None, "", NUMBER, counts_from_one),
+    Turn("where the blocks begin, not their numbers", None, "", NUMBER, where_they_begin),
+    Turn("what the blocks are worth, not their numbers", None, "", NUMBER, what_they_are_worth),
 )

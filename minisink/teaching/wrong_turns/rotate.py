@@ -116,7 +116,7 @@ def drops_the_cross_term(x, positions, theta):
 PAIRS = ("Which two channels are a pair?", "Hugging Face and Meta disagree; here it is Hugging Face's.",
          "Channel j goes with channel j + D/2, not 2j with 2j + 1.")  # fmt: skip
 SIGN = ("Where does (1, 0) go after a quarter turn?", "It must go to (0, 1).", "a cos - b sin, and b cos + a sin.")
-HALVES = ("What is a rotation by position 0?", "It changes nothing: cos is 1 and sin 0, and each half stays in its place.",
+HALVES = ("What is a rotation by position 0?", "Nothing changes: cos is 1, sin 0, each half stays in its place.",
           "First half: a cos - b sin. Second half: b cos + a sin.")  # fmt: skip
 RATE = ("How fast does the last pair turn?", "Pair 0 turns one radian a position, the others ever slower.",
         "Pair j = 0 ... D/2 - 1 turns by position * theta ** (-2 j / D), in radians.")  # fmt: skip
@@ -142,7 +142,7 @@ TURNS = (
     Turn("later pairs turn faster, not slower", None, "", RATE, speeds_up),
     Turn("all pairs turn at one speed", None, "", RATE, one_speed),
     Turn("theta is 10000, whatever is given", None, "", RATE, theta_of_its_own),
-    Turn("pairs are counted from one: the first is too slow", None, "", RATE, pairs_from_one),
+    Turn("pairs are counted from one, not from zero", None, "", RATE, pairs_from_one),
     Turn("the angles are in degrees", None, "", RATE, degrees),
     Turn("the positions are not used", None, "", GIVEN, numbers_rows_itself),
     Turn("positions are counted from one", None, "", GIVEN, positions_from_one),

@@ -344,7 +344,7 @@ SLOT0 = ("What do your weights add up to over the tokens that are there?",
 SHIFT = ("Where does a key stand after an eviction?", "All behind the one that left move up by one place.",
          "Store keys un-rotated, and rotate each to its slot at every step.")  # fmt: skip
 NEW = ("Where does the newest token stand?", "It has a slot too: the last one.",
-       "Query and newest key stand at one place, len(held) - 1, once the new key is in and the old one out.")  # fmt: skip
+       "Query and newest key stand at len(held) - 1, once the new key is in and the old one out.")  # fmt: skip
 TEXT = ("What happens at token 100,000?", "position := slot.", "Number what is held 0, 1, 2, ... at every step.")
 AGAIN = ("How often has the oldest key been rotated?", "A rotation of a rotation is a larger rotation.",
          "Store the key as it came, un-rotated, and rotate a copy.")  # fmt: skip

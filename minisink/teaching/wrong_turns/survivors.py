@@ -79,6 +79,52 @@ def the_first_ones(n_slots, n_sinks, window):
     return list(range(min(n_slots, n_sinks + window)))
 
 
+def one_sink_too_many(n_slots, n_sinks, window):
+    """slot <= n_sinks."""
+    return [slot for slot in range(n_slots) if slot <= n_sinks or slot >= n_slots - window]
+
+
+def counts_from_one(n_slots, n_sinks, window):
+    """The first slot is called 1."""
+    return [slot + 1 for slot in _right(n_slots, n_sinks, window)]
+
+
+def how_many(n_slots, n_sinks, window):
+    """Their number."""
+    return min(n_slots, n_sinks + window)
+
+
+def newest_first(n_slots, n_sinks, window):
+    """Backwards."""
+    return _right(n_slots, n_sinks, window)[::-1]
+
+
+def window_first(n_slots, n_sinks, window):
+    """The window, and then the sinks."""
+    slots = _right(n_slots, n_sinks, window)
+    return slots[n_sinks:] + slots[:n_sinks]
+
+
+def as_in_a_ring(n_slots, n_sinks, window):
+    """The newest lies where the one that left was."""
+    ring = {slot if slot < n_sinks else n_sinks + (slot - n_sinks) % window: slot for slot in range(n_slots)}
+    return [ring[place] for place in sorted(ring)]
+
+
+def sinks_that_are_not_there(n_slots, n_sinks, window):
+    """n_sinks sinks, however few slots are filled."""
+    return sorted({*range(n_sinks), *range(max(0, n_slots - window), n_slots)})
+
+
+def below_the_first(n_slots, n_sinks, window):
+    """window slots, and n_sinks, however few are filled."""
+    return list(range(n_sinks)) + list(range(n_slots - window, n_slots))
+
+
+def _right(n_slots, n_sinks, window):
+    return [slot for slot in range(n_slots) if slot < n_sinks or slot >= n_slots - window]
+
+
 COUNT = ("How many keys may a query see?", "The current token counts.",
          "n_sinks + window keys at most, and the newest is one of the window.")  # fmt: skip
 ZERO = ("What is slots[-0:]?", "Try a window of one.", "[-0:] is [0:], everything; slice from len - n instead.")
@@ -90,10 +136,14 @@ NOTHING = ("Who has left?", "With more than n_sinks + window slots somebody must
            "Without an eviction nothing was measured: the first n_sinks and the last window stay.")  # fmt: skip
 SINKS = ("Where are the sinks?", "The first n_sinks slots stay for good, beside the window.",
          "[0 .. n_sinks - 1] and [n_slots - window .. n_slots - 1].")  # fmt: skip
+SLOTS = ("What is the first slot called?", "Slots are numbered from 0 to n_slots - 1.",
+         "Return the numbers of the slots that stay, a list or a mask.")  # fmt: skip
+ORDER = ("Which of your slots holds the oldest token?", "A place in order tells a position later.",
+         "Return the slots upwards: sinks first, the newest last.")  # fmt: skip
 TURNS = (
-    Turn("the window is off by one: the query is not counted in it", 17, "does 128 include the query?", COUNT,
+    Turn("one too many stays: the newest is not counted in the window", 17, "does 128 include the query?", COUNT,
          one_too_many),
-    Turn("one too few: the newest is counted twice", 12, "caches that evict before the newcomer is in", COUNT,
+    Turn("one too few stay in the window", 12, "caches that evict before the newcomer is in", COUNT,
          one_too_few),
     Turn("[-0:] keeps everything", 5, "slices with a computed length", ZERO, minus_zero),
     Turn("[-0:] keeps everything", 5, "slices with a computed length", ZERO, minus_zero_from_the_start),
@@ -106,4 +156,12 @@ TURNS = (
     Turn("no sinks: the window alone", None, "", SINKS, forgets_the_sinks),
     Turn("the sinks are counted within the window", None, "", COUNT, window_with_sinks_in_it),
     Turn("the oldest stay and nothing new comes in", None, "", SINKS, the_first_ones),
+    Turn("one sink too many: slot <= n_sinks", None, "", SINKS, one_sink_too_many),
+    Turn("slots are counted from one", None, "", SLOTS, counts_from_one),
+    Turn("how many stay, not which", None, "", SLOTS, how_many),
+    Turn("the right slots, out of order", None, "", ORDER, newest_first),
+    Turn("the right slots, out of order", None, "", ORDER, window_first),
+    Turn("the right slots, out of order", None, "", ORDER, as_in_a_ring),
+    Turn("slots that are not filled yet", None, "", TWICE, sinks_that_are_not_there),
+    Turn("slots that are not filled yet", None, "", TWICE, below_the_first),
 )  # fmt: skip

@@ -29,6 +29,68 @@ def last_token_too(logits, ids):
     return -_log_softmax(logits)[np.arange(len(ids)), ids]
 
 
+def of_the_token_itself(logits, ids):
+    """Row and token begin at the second: each row still against its own token."""
+    return -_log_softmax(logits)[np.arange(1, len(ids)), ids[1:]]
+
+
+def padded(logits, ids):
+    """A loss of zero for the first token, which nothing foretold."""
+    return [0.0, *_right(logits, ids)]
+
+
+def padded_with_nan(logits, ids):
+    """The same with no number."""
+    return [np.nan, *_right(logits, ids)]
+
+
+def padded_behind(logits, ids):
+    """A loss of zero at the end."""
+    return [*_right(logits, ids), 0.0]
+
+
+def one_short(logits, ids):
+    """The last token has none."""
+    return _right(logits, ids)[:-1]
+
+
+def probability(logits, ids):
+    """Without the logarithm."""
+    return np.exp(-_right(logits, ids))
+
+
+def perplexity(logits, ids):
+    """exp(loss), token by token."""
+    with np.errstate(over="ignore"):
+        return np.exp(_right(logits, ids))
+
+
+def tens(logits, ids):
+    """The logarithm to the base of ten."""
+    return _right(logits, ids) / np.log(10.0)
+
+
+def half_in_bits(logits, ids):
+    """The sum's logarithm to the base of two, the logit itself in nats."""
+    x = np.asarray(logits, np.float64)
+    x = x - x.max(axis=-1, keepdims=True)
+    return (np.log2(np.exp(x).sum(axis=-1)) - x[np.arange(len(x)), np.roll(ids, -1)])[:-1]
+
+
+def over_the_text(logits, ids):
+    """The softmax runs over tokens, not over words."""
+    return -_log_softmax(np.asarray(logits).T).T[np.arange(len(ids) - 1), ids[1:]]
+
+
+def largest_not_put_back(logits, ids):
+    """The largest is taken off inside the logarithm, and nowhere else."""
+    return _right(logits, ids) - np.max(logits, axis=-1)[:-1]
+
+
+def _right(logits, ids):
+    return -_log_softmax(logits)[np.arange(len(ids) - 1), ids[1:]]
+
+
 def mean(logits, ids):
     """One number for the whole text."""
     return (-_log_softmax(logits)[np.arange(len(ids) - 1), ids[1:]]).mean()
@@ -59,6 +121,18 @@ def overflows(logits, ids):
     with np.errstate(all="ignore"):
         weights = np.exp(np.asarray(logits, np.float64))
         return -np.log(weights / weights.sum(axis=-1, keepdims=True))[np.arange(len(ids) - 1), ids[1:]]
+
+
+def overflows_inside(logits, ids):
+    """The same by way of log(sum exp)."""
+    with np.errstate(all="ignore"):
+        x = np.asarray(logits, np.float64)
+        return np.log(np.exp(x).sum(axis=-1))[:-1] - x[np.arange(len(ids) - 1), ids[1:]]
+
+
+def overflows_loudly(logits, ids):
+    """And with math, which raises."""
+    return [math.log(sum(map(math.exp, row))) - row[i] for row, i in zip(logits, ids[1:], strict=False)]
 
 
 def underflows(logits, ids, least=0.0):
@@ -94,8 +168,10 @@ EACH = ("How many losses has a text of T tokens?", "A mean hides the token at wh
         "Return the T - 1 losses, one a token.")  # fmt: skip
 UNIT = ("Which logarithm?", "Nats are natural.", "-log p with the natural logarithm; exp(mean) is then the perplexity.")
 SIGN = ("Can a loss be below zero?", "log p is negative for every p below one.", "The loss is -log p.")
-NORM = ("Are logits log-probabilities?", "They lack the denominator.", "-(x_i - log sum_j exp(x_j)).")
-STABLE = ("What is exp(1000)?", "Take off the largest logit first.", "x - max - log(sum(exp(x - max))).")
+NORM = ("Are logits log-probabilities?", "They lack the denominator, a sum over all words of a row.",
+        "-(x_i - log sum_j exp(x_j)), j over V.")  # fmt: skip
+STABLE = ("What is exp(1000)?", "Take off the largest logit of a row first, and put it back after the logarithm.",
+          "max + log(sum(exp(x - max))) - x_i.")  # fmt: skip
 SMALL = ("What is log(softmax([0, 1000])[0])?", "exp(-1000) is 0, whose log is no loss; adding a little only hides it.",
          "Not by way of the softmax: log(sum exp) - logit, with the largest taken off and put back.")  # fmt: skip
 PASS = ("Which row of logits belongs to token 5?", "Every token has logits of its own before it.",
@@ -104,14 +180,27 @@ STRIP = ("Which tokens have no loss in your answer?", "Stripping eats more than 
          "Only the first token has no loss, whatever it is.")  # fmt: skip
 TURNS = (
     Turn("held against the token itself, not the next one", None, "", NEXT, not_shifted),
+    Turn("held against the token itself, not the next one", None, "", NEXT, of_the_token_itself),
     Turn("shifted the other way", None, "", NEXT, shifted_the_other_way),
     Turn("a loss for each of the T tokens", None, "", NEXT, last_token_too),
+    Turn("a loss for the first token too, or behind the last", None, "", NEXT, padded),
+    Turn("a loss for the first token too, or behind the last", None, "", NEXT, padded_with_nan),
+    Turn("a loss for the first token too, or behind the last", None, "", NEXT, padded_behind),
+    Turn("the last token has no loss", None, "", NEXT, one_short),
     Turn("the mean instead of a loss a token", None, "", EACH, mean),
     Turn("the sum instead of a loss a token", None, "", EACH, total),
     Turn("bits instead of nats", None, "", UNIT, bits),
+    Turn("the logarithm to the base of ten", None, "", UNIT, tens),
+    Turn("bits and nats mixed: log2 of a sum of exp", None, "", UNIT, half_in_bits),
+    Turn("probabilities, without the logarithm", None, "", SIGN, probability),
+    Turn("perplexities, exp of the loss", None, "", EACH, perplexity),
+    Turn("the softmax runs over tokens, not over words", None, "", NORM, over_the_text),
+    Turn("the largest is taken off and not put back", None, "", STABLE, largest_not_put_back),
     Turn("the sign is missing", None, "", SIGN, positive),
     Turn("logits without the softmax", None, "", NORM, raw_logits),
     Turn("the exponential overflows", None, "first versions everywhere", STABLE, overflows),
+    Turn("the exponential overflows", None, "first versions everywhere", STABLE, overflows_inside),
+    Turn("the exponential overflows", None, "first versions everywhere", STABLE, overflows_loudly),
     Turn("the softmax underflows", None, "first versions everywhere", SMALL, underflows),
     Turn("the softmax underflows", None, "first versions everywhere", SMALL, underflows_loudly),
     *(Turn("the softmax underflows", None, "log(p + 1e-9)", SMALL, partial(underflows, least=least))
