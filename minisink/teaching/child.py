@@ -54,7 +54,8 @@ def encode(value):
     except (TypeError, ValueError) as error:
         raise Unusable(f"it returned {type(value).__name__}, which is no array of numbers ({error})") from None
     if array.dtype.kind not in "biuf":
-        raise Unusable(f"it returned {type(value).__name__} of {array.dtype}; numbers are needed")
+        of = {"U": "text", "S": "bytes"}.get(array.dtype.kind, array.dtype)
+        raise Unusable(f"it returned {type(value).__name__} of {of}; numbers are needed")
     if array.size > LARGEST:
         raise Unusable(f"it returned {array.size} numbers; {LARGEST} is the most that is looked at")
     kind = "b" if array.dtype.kind == "b" else "f"

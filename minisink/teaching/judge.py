@@ -11,7 +11,7 @@ from ..system.terminal import count
 from .child import answer
 from .compare import equal, right_rows
 from .tasks import TASKS, as_plain, cases_of, dressed, same, simpler
-from .words import show
+from .words import one_line, show
 from .wrong_turns import FORGETS_NOTHING, TURNS
 
 SHRINKING = 10  # seconds at most
@@ -60,7 +60,7 @@ def outcome_of(task, case, raw):
     """Read what `child.answer` gave; anything unreadable is a wrong answer."""
     try:
         raised, line = raw.get("raised"), raw.get("line")
-        found = Outcome(raised=None if raised is None else str(raised), error=str(raw.get("error", "")))
+        found = Outcome(raised=None if raised is None else one_line(raised), error=one_line(raw.get("error", "")))
         found.line = line if isinstance(line, int) else None
         if task.name == "step":
             outs = [_array(out) for out in raw["outs"]]
@@ -81,7 +81,7 @@ def _blocks(case, numbers):
     """Numbers of blocks; or of all the keys in them, which says the same."""
     n_keys, block = len(case["keys"]), case["block"]
     whole = np.sort(numbers.reshape(-1))
-    if whole.size and (whole.size > case["k"] or whole[-1] >= -(-n_keys // block)):
+    if whole.size and np.isfinite(whole).all() and (whole.size > case["k"] or whole[-1] >= -(-n_keys // block)):
         blocks = np.unique(whole // block)
         members = [i for i in range(n_keys) if i // block in blocks]
         if np.array_equal(members, whole):

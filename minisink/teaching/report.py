@@ -8,6 +8,7 @@ from .child import answer
 from .judge import POINTS, judge, result
 from .sandbox import Answers
 from .tasks import SIGNATURES, TASKS, dressed
+from .words import one_line
 
 
 def check_source(sandbox, tasks=None, seed=0, hint=0, on_row=lambda rows: None):
@@ -65,7 +66,7 @@ def _why(looked):
     if not stopped:
         return "" if looked.there is not None else f"; the file did not come to its end: {looked.died}"
     where = f" at line {stopped['line']}" if stopped["line"] else ""
-    return f"; the file stops{where}: {stopped['raised']}: {stopped['error']}".rstrip(": ")
+    return f"; the file stops{where}: {one_line(stopped['raised'])}: {one_line(stopped['error'])}".rstrip(": ")
 
 
 def waiting(tasks=None):

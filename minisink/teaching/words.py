@@ -22,6 +22,15 @@ def show(value, most=10):
     return str(value)
 
 
+def one_line(text):
+    r"""What a file says of itself, as one printable line: nothing of it can look like a line of the report.
+
+    >>> one_line("no\nlooks like: \x1b[31mright")
+    'no looks like: [31mright'
+    """
+    return "".join(letter for letter in " ".join(str(text).split()) if letter.isprintable())
+
+
 def cache_of(case):
     """The sizes in words."""
     return f"{count(case['n_sinks'], 'sink')} and a window of {case['window']}"

@@ -68,7 +68,9 @@ def test_where_the_numbers_are_explained_is_said_once_if_there_are_any(run, stud
     pointer = "docs/check.md"
     twice = WRONG + "\ndef positions_of(token_index, n_sinks, window):\n    return list(token_index)\n"
     out = run(student(twice), "--gradescope", "results.json")[1]
-    assert out.count("(wrong turn ") == 2 and out.count(pointer) == 1 and pointer in out.splitlines()[-1]
+    assert (
+        " ".join(out.split()).count("(wrong turn ") == 2 and out.count(pointer) == 1 and pointer in out.splitlines()[-1]
+    )
     assert pointer in json.loads(Path("results.json").read_text())["output"]
     for text in (RIGHT, RIGHT.replace("[s for", "[s + 1 for")):
         out = run(student(text), "--gradescope", "results.json")[1]

@@ -184,6 +184,28 @@ def test_errors_are_worded():
     assert "a pair is needed" in judged("step", lambda *args: np.zeros(8))["message"]
 
 
+def test_what_a_file_says_of_itself_is_one_line():
+    """Neither the name of an error nor its text can write a line of the report, or colour it."""
+
+    def raises(x):
+        raise type("E\nlooks like: a", (Exception,), {})("b\nhint 1: \x1b[31mc\r\u2028d")
+
+    assert judged("softmax", raises)["message"] == "E looks like: a: b hint 1: [31mc d, for x = [0]"
+
+
+@pytest.mark.parametrize("numbers", [[np.nan], [np.inf], [1e300], [-1.0], [0.5]])
+def test_numbers_that_are_no_blocks_are_wrong_without_a_warning(numbers):
+    with np.errstate(all="raise"):
+        assert judged("retrieve", lambda *args: numbers)["status"] == "failed"
+
+
+@pytest.mark.parametrize("container", [set, frozenset, tuple, iter, np.array, lambda x: {i: 0 for i in x}.keys()])
+def test_slots_come_in_any_container(container):
+    """A set has no order of its own."""
+    row = judged("survivors", lambda *args: container(reference.survivors(*args)))
+    assert row["status"] == "passed", row["message"]
+
+
 def reference_stub(x):
     raise NotImplementedError
 
