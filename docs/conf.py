@@ -4,6 +4,7 @@ The lessons are executed and their results kept in ``docs/_build/.jupyter_cache`
 changed. Without running them: ``-D nb_execution_mode=off``. What comes from outside this folder is in `repository`.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -34,7 +35,7 @@ extensions = [
 exclude_patterns = ["_build", "_static", "**/jupyter_execute", "**/.jupyter_cache", "**/.ipynb_checkpoints"]
 default_role = "py:obj"  # `name` in a docstring is a link where there is something of that name
 highlight_language = "text"
-smartquotes_action = "D"  # dashes; "slot" keeps its quotes, for it is code
+smartquotes = False  # "slot" and --slot are code, wherever they stand
 
 html_theme = "furo"
 html_static_path = ["_static"]
@@ -52,6 +53,8 @@ nb_execution_cache_path = str(Path(__file__).parent / "_build" / ".jupyter_cache
 nb_execution_timeout = 120
 nb_execution_raise_on_error = True
 nb_merge_streams = True
+nb_code_prompt_show, nb_code_prompt_hide = "Show the solution", "Hide the solution"  # no other cell is folded
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # the lessons' products are small: see minisink.__main__
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # types and shapes stand in the docstrings

@@ -5,6 +5,7 @@ Every page keeps the links that work in the repository; `relink` turns them into
 """
 
 import importlib
+import importlib.util
 import inspect
 import os
 import re
@@ -21,6 +22,11 @@ ROOT = DOCS.parent
 GATHERED = ("start", "tutorials", "weights", "reference", "source")
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^()\s]+)\)")
 FENCE = re.compile(r"^\s*(```+|~~~+)")
+CELL = re.compile(r"^```\{code-cell\} ipython3\n(.*?)\n```$", re.MULTILINE | re.DOTALL)
+
+spec = importlib.util.spec_from_file_location("build", ROOT / "tutorials" / "build.py")
+build = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(build)
 
 
 # Pages: a file of the repository and its name on the site ------------------------------------------------------
@@ -43,15 +49,41 @@ def shelf():
     return re.findall(r"\[`\w+\.py`\]\(minisink/(\w+)\.py\) \| (.*) \|", table)
 
 
+def text_of(path):
+    """A file of the repository as the site has it, before `relink`."""
+    text = (ROOT / path).read_text(encoding="utf-8")
+    if path == "README.md":
+        return text.replace("# minisink\n", "# Start here\n", 1)
+    return _lesson(PurePosixPath(path).stem, text) if re.match(r"tutorials/\d", path) else text
+
+
+def _lesson(name, text):
+    """A lesson as a page: what is to be written is a stub with its solution folded below, and places are links."""
+
+    def folded(cell):
+        if not build.solution_of(cell[1]):
+            return cell[0]
+        stub, solved = build.stubbed(cell[1]), build.solved(cell[1])
+        return f"```python\n{stub}\n```\n\n```{{code-cell}} ipython3\n:tags: [hide-input]\n\n{solved}\n```"
+
+    def linked(place):
+        return f"[{place[0]}](../minisink/{place[1]}#L{build.line_of(name, place[1], place[2])})"
+
+    text = CELL.sub(folded, text)
+    text = build.PAGE.sub(lambda page: f"[{page[1]}](../{page[1]})", build.PLACE.sub(linked, text))
+    text = text.replace("[Open in Colab](COLAB), or run it here", "Run it here")  # a page may be read off the network
+    text = text.replace('[tutorials]"`', f'[tutorials]" && python tutorials/build.py student class {name[:2]}`', 1)
+    return text.replace("open this file", f"open `class/{name}.ipynb`", 1)
+
+
 def gather():
     """Write the pages that are not in `docs/`; leave alone what has not changed, delete what is no longer there."""
-    made = {}
-    for path, name in pages().items():
-        if not path.startswith("docs/"):
-            text = (ROOT / path).read_text(encoding="utf-8")
-            made[f"{name}.md"] = text.replace("[Open in Colab](COLAB), or run it here", "Run it here")  # offline
+    made = {f"{name}.md": text_of(path) for path, name in pages().items() if not path.startswith("docs/")}
     made["weights/README.md"] += _toctree(name for name in pages().values() if re.match("weights/.+/", name))
-    made["tutorials/index.md"] = _lessons([name for name in pages().values() if name.startswith("tutorials/")])
+    made["tutorials/index.md"] = (
+        "# Lessons\nOne idea and one figure each. Write the prediction down before you read on to the next cell.\n"
+        + _toctree((name for name in pages().values() if re.match(r"tutorials/\d", name)), ":maxdepth: 1")
+    )
     made["reference/index.md"] = _public()
     for module, idea in shelf():
         made[f"reference/{module}.md"] = _reference(module, idea)
@@ -71,16 +103,6 @@ def gather():
 def _toctree(names, *options):
     entries = "\n".join([*options, "", *(f"/{name}" for name in names)])
     return f"\n\n```{{toctree}}\n{entries}\n```\n"
-
-
-def _lessons(names):
-    teacher, lessons = (sorted(name for name in names if ("/teacher/" in name) == side) for side in (True, False))
-    return (
-        "# Lessons\nOne idea and one figure each. Write the prediction down before you read on to the next cell.\n"
-        + _toctree(lessons, ":maxdepth: 1")
-        + "\n## For the teacher\n"
-        + _toctree(teacher, ":maxdepth: 1")
-    )
 
 
 # Links: those of the repository become those of the site -------------------------------------------------------
@@ -129,6 +151,7 @@ def _link(found, origin, page):
     known, readme = pages(), f"{path}/README.md"
     if path == "tutorials" or path in known or readme in known:
         name = "tutorials/index" if path == "tutorials" else known.get(path) or known[readme]
+        text = "" if text == path else text  # its title instead
         return f"[{text}]({_from(page, f'{name}.md')}{hash_}{place})"
     if (ROOT / path).is_dir():
         return text
@@ -151,7 +174,7 @@ def _sources():
     found = {f"minisink/{module}.py" for module, _ in shelf()} | {"minisink/__init__.py"}
     found |= {_file_of(module) for module, _ in _homes().values()}
     for path in pages():
-        for _, _, target in LINK.findall((ROOT / path).read_text(encoding="utf-8")):
+        for _, _, target in LINK.findall(text_of(path)):
             linked = os.path.normpath(PurePosixPath(path).parent / target.partition("#")[0]).replace(os.sep, "/")
             if linked.endswith(".py") and not linked.startswith("..") and (ROOT / linked).is_file():
                 found.add(linked)
@@ -230,7 +253,7 @@ def by_file(app, env, node, contents):
 
 def shapes(app, what, name, obj, options, lines):
     """Put the comment of a `def` line, which says the shapes, above its docstring, and link the pages that it names."""
-    lines[:] = [re.sub(r"\bdocs/([a-z0-9-]+)\.md\b", r":doc:`docs/\1.md </\1>`", line) for line in lines]
+    lines[:] = [re.sub(r"\bdocs/([a-z0-9-]+)\.md\b", r":doc:`/\1`", line) for line in lines]
     if what not in ("function", "method"):
         return
     try:

@@ -1,13 +1,17 @@
 """The site: built without a warning by one command, nothing of it from elsewhere, and no link inside leads nowhere."""
 
 import importlib.util
+import re
+import shutil
 import subprocess
 import sys
+from html import unescape
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
+LESSONS = sorted(path.stem for path in (ROOT / "tutorials").glob("[0-9][0-9]-*.md"))
 NEEDED = ("sphinx", "furo", "myst_nb", "sphinxcontrib.katex")
 
 
@@ -18,19 +22,97 @@ def _there(name):
         return False
 
 
-@pytest.mark.skipif(not all(map(_there, NEEDED)), reason="the site needs pip install 'minisink[docs]'")
-def test_the_site_builds_and_needs_no_other_machine(tmp_path):
-    """Without running the lessons: they are run elsewhere."""
-    build = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-D", "nb_execution_mode=off"]
-    built = subprocess.run([*build, "docs", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False)
+pytestmark = pytest.mark.skipif(not all(map(_there, NEEDED)), reason="the site needs pip install 'minisink[docs]'")
+
+
+def _run(copy, *argv):
+    return subprocess.run([sys.executable, *map(str, argv)], cwd=copy, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The pages, and the copy of the repository that they were built in: what is gathered for them stays there.
+
+    Without running the lessons: they are run elsewhere.
+    """
+    copy = tmp_path_factory.mktemp("copy")
+    for folder in ("benchmarks", "docs", "minisink", "tests", "tutorials", "weights"):
+        shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("_build", "__pycache__"))
+    shutil.copy(ROOT / "README.md", copy)
+    build = ("-m", "sphinx", "-W", "--keep-going", "-q", "-D", "nb_execution_mode=off", "docs", copy / "site")
+    built = _run(copy, *build)
     assert built.returncode == 0, built.stderr
-    checked = subprocess.run(
-        [sys.executable, "docs/check.py", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    return copy / "site"
+
+
+def _page(site, name):
+    return (site / f"{name}.html").read_text(encoding="utf-8")
+
+
+def test_the_site_needs_no_other_machine(site):
+    checked = _run(site.parent, "docs/check.py", site)
     assert checked.returncode == 0, checked.stdout
-    assert (tmp_path / "tutorials" / "01-softmax-must-spend.html").is_file()
-    (tmp_path / "index.html").write_text('<img src="https://example.org/a.png"><a href="nowhere.html">x</a>')
-    checked = subprocess.run(
-        [sys.executable, "docs/check.py", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert checked.returncode == 1 and "example.org" in checked.stdout and "nowhere.html" in checked.stdout
+
+
+def test_the_check_of_it_finds_what_is_wrong(site, tmp_path):
+    page = _page(site, "index").replace("</article>", '<img src="https://example.org/a.png"><a href="no.html">x</a>')
+    (tmp_path / "index.html").write_text(page, encoding="utf-8")
+    checked = _run(site.parent, "docs/check.py", tmp_path)
+    assert checked.returncode == 1 and "example.org" in checked.stdout and "no.html" in checked.stdout
+
+
+@pytest.mark.parametrize("lesson", LESSONS)
+def test_a_solution_is_folded_below_its_stub(site, lesson):
+    """Every one of them, in `details`, which needs no script to open."""
+    source = (ROOT / "tutorials" / f"{lesson}.md").read_text(encoding="utf-8")
+    solutions = re.findall(r"### BEGIN SOLUTION\n(.*?)### END SOLUTION", source, flags=re.DOTALL)
+    page = _page(site, f"tutorials/{lesson}")
+    folds = re.findall(r"<details.*?</details>", page, flags=re.DOTALL)
+    assert 0 < len(solutions) == len(folds) == page.count("NotImplementedError")
+    assert all("Show the solution" in fold and " open" not in fold.split(">")[0] for fold in folds)
+    hidden, shown = map(_words, ("".join(folds), re.sub(r"<details.*?</details>", "", page, flags=re.DOTALL)))
+    for line in filter(None, map(str.strip, "".join(solutions).splitlines())):
+        assert line in hidden and (len(line) < 12 or line not in shown), line
+    assert "SOLUTION" not in page
+
+
+def _words(html):
+    return unescape(re.sub(r"<[^>]*>", "", html))
+
+
+@pytest.mark.parametrize("lesson", LESSONS)
+def test_a_lesson_sends_its_reader_to_pages(site, lesson):
+    """A place in the source, to its line; a page of docs/, to the page; to run it, to what a student is given."""
+    page = _page(site, f"tutorials/{lesson}")
+    source = (ROOT / "tutorials" / f"{lesson}.md").read_text(encoding="utf-8")
+    places = re.findall(r"`minisink/([\w/]+\.py):([\w.]+)`", source)
+    assert places
+    for file, name in places:
+        found = re.search(
+            rf'href="(\.\./source/minisink/{re.escape(file)}\.html)#L-(\d+)"><code[^>]*>[^<]*<[^<]*{name}<', page
+        )
+        assert found, f"{file}:{name}"
+        code = re.search(rf'<span id="L-{found[2]}">(.*)', _page(site / "tutorials", found[1].removesuffix(".html")))
+        assert re.match(rf"\s*\d+\s*(def|class) {name.split('.')[-1]}\b", _words(code[1]))
+    for name in re.findall(r"`docs/([\w-]+)\.md`", source):
+        assert f'href="../{name}.html"' in page
+    words = _words(page)
+    assert f"tutorials/build.py student class {lesson[:2]}" in words
+    assert "COLAB" not in page and "this file in" not in words
+
+
+def test_students_and_teachers_have_parts_of_their_own(site):
+    """In the sidebar: the lessons in order, then the teacher's pages, each with its heading above."""
+    sidebar = re.search(r'<div class="sidebar-tree">.*?</div>', _page(site, "tutorials/index"), flags=re.DOTALL)[0]
+    parts = re.findall(r'class="caption-text">([^<]*)<|href="([^"#]*)"', sidebar)
+    names = [caption or href.removesuffix(".html") for caption, href in parts if caption or href != "#"]
+    lessons = [name for name in names if re.match(r"\d", name)]
+    assert lessons == LESSONS
+    teach, do = names.index("Teach"), names.index("Do")
+    assert names.index(LESSONS[-1]) < teach and names[teach + 1] == "teacher/syllabus"
+    assert {name for name in names if name.startswith("teacher/")} == set(names[teach + 1 : do])
+
+
+def test_a_link_to_a_page_shows_its_title_and_no_file_of_the_repository(site):
+    shown = re.findall(r'<a class="reference internal" href="[^"]*"[^>]*>(.*?)</a>', _page(site, "start/README"))
+    assert "Design" in map(_words, shown) and not [text for text in map(_words, shown) if text.endswith("/design.md")]

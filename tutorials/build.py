@@ -183,7 +183,7 @@ def fill(book, repository=None):
     for cell in book.cells:
         if cell.cell_type == "markdown":
             cell.source = cell.source.replace("[Open in Colab](COLAB)", f"[Open in Colab]({link}) ({how})")
-            cell.source = PLACE.sub(lambda found: _line(name, *found.groups()), cell.source)
+            cell.source = PLACE.sub(lambda found: _place(name, *found.groups()), cell.source)
             for page in PAGE.findall(cell.source):
                 if not (HERE.parent / page).is_file():
                     raise ValueError(f"{name}: sends the reader to {page}, which is not there")
@@ -195,15 +195,19 @@ def guard(book):
         cell.source = f"{line}\n{cell.source}" if line else cell.source
 
 
-def _line(lesson, file, dotted):
-    """`minisink/file.py`, line N, of a function, class or method; a ValueError if there is none."""
+def _place(lesson, file, dotted):
+    return f"`minisink/{file}` line {line_of(lesson, file, dotted)} (`{dotted}`)"
+
+
+def line_of(lesson, file, dotted):
+    """Where in a file of minisink a function, class or method begins; a ValueError if it is not there."""
     try:
         node = ast.parse((HERE.parent / "minisink" / file).read_text(encoding="utf-8"))
         for name in dotted.split("."):
             node = next(child for child in node.body if getattr(child, "name", None) == name)  # type: ignore
     except (OSError, StopIteration, AttributeError):
         raise ValueError(f"{lesson}: sends the reader to minisink/{file}, {dotted}, which is not there") from None
-    return f"`minisink/{file}` line {node.lineno} (`{dotted}`)"  # type: ignore
+    return node.lineno  # type: ignore
 
 
 def student(path, repository=None):
