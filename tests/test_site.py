@@ -94,8 +94,9 @@ def test_a_lesson_sends_its_reader_to_pages(site, lesson):
         assert found, f"{file}:{name}"
         code = re.search(rf'<span id="L-{found[2]}">(.*)', _page(site / "tutorials", found[1].removesuffix(".html")))
         assert re.match(rf"\s*\d+\s*(def|class) {name.split('.')[-1]}\b", _words(code[1]))
+    article = page.partition("<article")[2].partition("</article>")[0]
     for name in re.findall(r"`docs/([\w-]+)\.md`", source):
-        assert f'href="../{name}.html"' in page
+        assert f'href="../{name}.html"' in article
     words = _words(page)
     assert f"tutorials/build.py student class {lesson[:2]}" in words
     assert "COLAB" not in page and "this file in" not in words
