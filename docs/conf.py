@@ -53,6 +53,7 @@ nb_execution_cache_path = str(Path(__file__).parent / "_build" / ".jupyter_cache
 nb_execution_timeout = 120
 nb_execution_raise_on_error = True
 nb_merge_streams = True
+nb_output_stderr = "remove"  # the first figure on a machine says that fonts are looked for
 nb_code_prompt_show, nb_code_prompt_hide = "Show the solution", "Hide the solution"  # no other cell is folded
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # the lessons' products are small: see minisink.__main__
 
