@@ -40,6 +40,7 @@ smartquotes = False  # "slot" and --slot are code, wherever they stand
 html_theme = "furo"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_favicon = "_static/icon.svg"
 html_show_sourcelink = html_copy_source = False
 html_show_search_summary = False  # for it the search fetches pages, which a browser refuses to pages opened as files
 

@@ -103,11 +103,13 @@ def site() -> Path:
     """
     package = Path(__file__).resolve().parents[1]
     clone = package.parent / "docs"
-    if (clone / "conf.py").is_file():
-        folder = clone / "_build" / "html"
-        how = f'in {str(clone.parent)!r}: pip install -e ".[docs]" && python -m sphinx -W docs docs/_build/html'
-    else:
-        folder, how = package / "site", "this installation carries none; a clone of the repository builds them"
+    in_a_clone = (clone / "conf.py").is_file()
+    folder = clone / "_build" / "html" if in_a_clone else package / "site"
     if not (folder / "index.html").is_file():
-        raise FileNotFoundError(f"the pages are not built; {how}")
+        build = 'pip install -e ".[docs]" && python -m sphinx -W docs docs/_build/html'
+        if in_a_clone:
+            raise FileNotFoundError(f"the pages are not built yet; in {str(clone.parent)!r}: {build}")
+        raise FileNotFoundError(
+            f"this wheel carries no pages, that of a release does; or in a clone of minisink: {build}"
+        )
     return folder
