@@ -8,8 +8,9 @@ turn it looks like. The traces are recorded ones (`load`), or drawn in any size 
 [(0, 5), (1, 4), (4, 3), (2, 1)]
 """
 
-from .checking import Report, check, check_losses
+from .checking import check, check_losses
 from .golden import NAMES, load, model
+from .report import Report
 from .traces import Trace, drawn
 from .wrong_turns import WRONG_TURNS, Cache
 

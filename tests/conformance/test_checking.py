@@ -18,10 +18,11 @@ from minisink.positions import rope_frequencies, rotate
 PAGE = (Path(__file__).parents[2] / "docs" / "check-your-cache.md").read_text(encoding="utf-8")
 RECORDED = [trace for name in conformance.NAMES for trace in conformance.load(name)]
 
+CHUNKS = wrong.CHUNKS
 sizes = st.fixed_dictionaries({
     "n_sinks": st.integers(0, 4), "window": st.integers(1, 7), "n_kv_heads": st.sampled_from([1, 2]),
     "n_heads": st.sampled_from([2, 4]), "head_dim": st.sampled_from([2, 6]),
-    "theta": st.sampled_from([None, 1e4, 17.0]),
+    "theta": st.sampled_from([None, 1e4, 17.0]), "n_layers": st.sampled_from([1, 2]),
 })  # fmt: skip
 
 
@@ -73,67 +74,113 @@ def test_they_pass_the_golden_vectors():
     assert check(readable) and check(ring) and check(Cache)
 
 
-def by_definition(n_sinks, window, n_kv_heads, n_heads, head_dim, theta):
+def fed(turn, traces=conformance.NAMES, chunks=(9, 1), shows=True):
+    """The report on a wrong turn as a function of one step, or of one chunk."""
+    chunks = chunks if turn in CHUNKS else None
+
+    def step(state, q, k, v, *, layer=0, **sizes):
+        state = state or turn(**sizes)
+        return (state.steps if chunks else state.step)(q, k, v), state, state.show() if shows else None
+
+    return check(step, traces, chunks=chunks, shared=turn.shared)
+
+
+def by_definition(n_sinks, window, n_kv_heads, n_heads, head_dim, theta, n_layers):
     """The first token at which each wrong turn is wrong, None where it is right at this size: from its docstring."""
     full = n_sinks + window  # the first token that makes another one leave
     second = 1 if full > 1 else None  # the first query that has a choice
     moves = theta is not None
     several = full if moves and window > 1 else None
+    within = n_sinks + max(1, window - n_sinks)
     return {
         "one key too many": full,
         "one key too few": full - 1,
         "nothing evicted": full,
         "no sinks": full if n_sinks else None,
+        "no sinks beside the window": window if n_sinks else None,
+        "sinks within the window": within if within < full else None,
+        "half the window at once": full if window > 3 else None,
+        "empty slots attended to": 0 if full > 1 else None,
         "keys[-0:]": full if window == 1 else None,
         "a slot of zeros": 0 if full > 1 else None,  # else it has left before it is met
         "attends before it appends": 0,
         "masked after the softmax": full,
         "original positions": full if moves else None,
         "keys never shifted": full if moves else None,
+        "sinks one place too far": full if moves and n_sinks else None,
+        "query one place behind": second if moves else None,
         "query not shifted": full if moves and full > 1 else None,
         "newest not shifted": full if moves else None,
         "all recent keys at one place": several,
         "positions in ring order": several,
+        "keys in ring order": several,
+        "shifted a token too early": full - 1 if moves and window > 1 else None,
+        "shifted the wrong way": several,
         "keys rotated twice": second if moves else None,
         "drift": several,
         "neighbouring channels paired": second if moves and head_dim > 2 else None,
+        "nothing rotated": second if moves else None,
+        "values rotated": second if moves else None,
+        "theta not used": second if moves and theta != 1e4 and head_dim > 2 else None,
         "learned positions rotated": None if moves else second,
         "wrong key head": 0 if 1 < n_kv_heads < n_heads else None,
         "scores not scaled": second,
+        "scores scaled twice": second,
+        "one state for all layers": 0 if n_layers > 1 and full > 1 else None,
     }
 
 
-@pytest.mark.parametrize("turn", WRONG_TURNS, ids=lambda turn: turn.name)
+@pytest.mark.parametrize("turn", [turn for turn in WRONG_TURNS if turn not in CHUNKS], ids=lambda turn: turn.name)
 @settings(max_examples=25)
 @given(sizes, st.integers(0, 99))
 def test_each_wrong_turn_fails_where_its_definition_says(turn, sizes, seed):
     """In every size; and passes where it is no other cache: one slot leaves no choice, no sinks none to lose."""
-    report, token = check(turn, drawn(seed, **sizes)), by_definition(**sizes)[turn.name]
+    report, token = fed(turn, drawn(seed, **sizes)), by_definition(**sizes)[turn.name]
     assert (None if report else report.first.token) == token
     assert report or turn in report.looks_like
 
 
+def seen_by_definition(turn, t, start, stop, n_sinks, window):
+    """What token t of the chunk [start, stop) sees, and how far the first of them stands: (tokens, distance)."""
+    full, sees = n_sinks + window, lambda t: [j for j in range(t + 1) if j < n_sinks or j > t - window]
+    held = sees(start)[:-1]
+    if turn is wrong.SeesAhead:
+        seen = [*held, *range(start, stop)]
+    elif turn is wrong.EvictsFirst:
+        seen = [j for j in sees(stop - 1) if j <= t]
+        return seen, len(seen) - 1
+    else:
+        seen = [*held, *range(start, t + 1)] if turn is wrong.Overshoots else sees(t)
+    return seen, min(start, full - 1) + t - start
+
+
+@pytest.mark.parametrize("turn", [turn for turn in CHUNKS if turn is not wrong.OneLeaves], ids=lambda turn: turn.name)
+@settings(max_examples=25)
+@given(sizes, st.integers(0, 99), st.lists(st.integers(1, 12), min_size=1, max_size=3))
+def test_each_wrong_chunk_fails_where_its_definition_says(turn, sizes, seed, chunks):
+    """At the first token that sees others, or its sinks from another place; and chunks of one token are right."""
+    trace, n_sinks, window = drawn(seed, **sizes), sizes["n_sinks"], sizes["window"]
+    ends = np.minimum(np.cumsum([*chunks, *[chunks[-1]] * 24]), 24).tolist()
+    starts, wanted = [0, *ends], None
+    for t in range(24):
+        start, stop = max(s for s in starts if s <= t), min(e for e in ends if e > t)
+        seen, distance = seen_by_definition(turn, t, start, stop, n_sinks, window)
+        far = sizes["theta"] is not None and n_sinks and distance != len(trace.held(t)) - 1
+        if seen != trace.held(t) or far:
+            wanted = t
+            break
+    report = fed(turn, trace, chunks)
+    assert (None if report else report.first.token) == wanted
+    assert report or turn in report.looks_like
+    assert check(turn, trace) and check(Cache, trace, chunks=chunks)
+
+
+@pytest.mark.parametrize("shows", [True, False], ids=["showing", "silent"])
 @pytest.mark.parametrize("turn", WRONG_TURNS, ids=lambda turn: turn.name)
-def test_each_wrong_turn_is_named(turn):
-    """Among those that answer alike on every recorded trace, and at the earliest token where its answers differ."""
-    report = check(turn)
-    assert not report and turn in report.looks_like and turn.name in str(report)
-    earliest = min(_first_difference(turn, trace) for trace in RECORDED)
-    assert report.first.token == earliest
-
-
-def _first_difference(turn, trace):
-    """The first token at which tokens, positions or outputs are others than the trace's; a thousand for none."""
-    T, L, _, _ = trace.q.shape
-    layers = [turn(n_sinks=trace.n_sinks, window=trace.window, theta=trace.theta) for _ in range(L)]
-    for t in range(T):
-        for i, layer in enumerate(layers):
-            out = layer.step(trace.q[t, i], trace.k[t, i], trace.v[t, i])
-            other = list(layer.token_index) != trace.held(t)
-            moved = trace.theta is not None and list(layer.positions) != trace.places(t)
-            if other or moved or np.abs(out - trace.out[t, i]).max() > 1e-9 * np.abs(trace.out[t, i]).max():
-                return t
-    return 1000
+def test_the_golden_vectors_tell_them_apart(turn, shows):
+    """Its own name and no other, whether the cache shows its slots or not."""
+    report = fed(turn, shows=shows)
+    assert report.looks_like == (turn,) and f"looks like {turn.name!r}" in str(report)
 
 
 def test_outputs_alone_tell_it_too():
@@ -182,7 +229,7 @@ def test_single_precision_may_round_and_half_more():
         (lambda q: q, r"it must return \(out, state\)"),
         (lambda q: (q[:1, :1], None), r"out has shape \(1, 1\)"),
         (lambda q: (q, None, {"slots": [1]}), "seen holds 'slots'; known are token_index"),
-        (lambda q: ("no", None), "is no array of numbers"),
+        (lambda q: ("no", None), "no array of real numbers"),
     ],
 )
 def test_what_is_no_answer_is_said(answer, message):
@@ -221,7 +268,7 @@ def test_the_page_prints_what_stands_below_its_blocks(library, capsys):
     """Those of NumPy everywhere, all of them where PyTorch is."""
     pytest.importorskip(library)
     names, shown = {"__name__": "page"}, re.findall(r"```python\n(.*?)```\n(?:prints\n```\n(.*?)```)?", PAGE, re.DOTALL)
-    assert len(shown) == 7 and all(printed for _, printed in shown)
+    assert len(shown) == 9 and all(printed for _, printed in shown)
     for code, printed in shown:
         if library == "numpy" and "torch" in code:
             continue

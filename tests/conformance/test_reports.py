@@ -1,5 +1,7 @@
 """What a cache shows, answers and holds, in drawn sizes; wrong turns told apart; and reports, word for word."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -89,13 +91,6 @@ def test_a_wrong_size_is_a_right_cache_of_another(trace):
             assert wrong.token_index == right.token_index
 
 
-@pytest.mark.parametrize("wrong", conformance.WRONG_TURNS, ids=lambda wrong: wrong.__name__)
-@pytest.mark.parametrize("cache", [silent, lambda wrong: wrong], ids=["silent", "showing"])
-def test_the_golden_vectors_tell_them_apart(wrong, cache):
-    """Its own name and no other, whether the cache shows its slots or not."""
-    assert conformance.check(cache(wrong)).looks_like == (wrong,)
-
-
 @some
 @given(traces(), st.data())
 def test_what_is_shown_wrongly_is_found_there(trace, data):
@@ -120,16 +115,82 @@ def test_what_is_shown_wrongly_is_found_there(trace, data):
         assert (report.first.token, report.first.layer, report.first.what) == (at, where, what)
 
 
-def test_a_layer_that_is_wrong_alone_is_named():
-    def step(state, q, k, v, **sizes):
-        layer, cache = state or (next(layers), None)
-        cache = cache or (wrong_turns.OneMore if layer == 1 else conformance.Cache)(**sizes)
-        return cache.step(q, k, v), (layer, cache)
+@some
+@given(traces(), st.data())
+def test_a_layer_that_is_wrong_alone_is_named(trace, data):
+    """One object for all layers, of which one never evicts: the layer is named, and what is wrong in it."""
+    T, L, _, _ = trace.q.shape
+    alone = data.draw(st.integers(0, L - 1))
 
-    layers = iter([0, 1, 2])
-    trace = conformance.drawn(n_layers=3)
-    report = conformance.check(step, trace)
-    assert (report.first.token, report.first.layer) == (trace.capacity, 1)
+    class Whole:
+        def __init__(self, **sizes):
+            kinds = [wrong_turns.NothingLeaves if layer == alone else conformance.Cache for layer in range(L)]
+            self.layers = [kind(**sizes) for kind in kinds]
+
+        def step(self, q, k, v, layer):
+            return self.layers[layer].step(q, k, v)
+
+        def show(self, layer):
+            return self.layers[layer].show()
+
+    report = conformance.check(Whole, trace, shared=True)
+    if T <= trace.capacity:
+        assert report and "but nothing was evicted in 1 of them: take more tokens" in str(report)
+    else:
+        assert (report.first.token, report.first.layer, report.layers) == (trace.capacity, alone, (alone,))
+        assert wrong_turns.NothingLeaves in report.looks_like
+        assert (f", in layer {alone} only" in str(report)) == (L > 1)
+
+
+def test_several_layers_are_named_together():
+    def step(state, q, k, v, *, layer, **sizes):
+        state = state or [(wrong_turns.OneMore if i < 2 else conformance.Cache)(**sizes) for i in range(3)]
+        return state[layer].step(q, k, v), state
+
+    report = conformance.check(step, conformance.drawn(n_layers=3), shared=True)
+    assert "  wrong in 1 of 1 trace, in layers 0 and 1 only" in str(report)
+    assert report.looks_like == (wrong_turns.OneMore,)
+
+
+@some
+@given(traces(), st.lists(st.integers(1, 9), min_size=1, max_size=3))
+def test_what_is_shown_after_a_chunk_is_compared(trace, chunks):
+    """By its last token; minisink's own layer, run by run, with all that it shows."""
+
+    def step(state, q, k, v, *, n_sinks, window, theta):
+        out = np.empty_like(q)
+        for t in range(len(q)):
+            out[t], state, seen = readable(state, q[t], k[t], v[t], n_sinks=n_sinks, window=window, theta=theta)
+        return out, state, seen
+
+    report = conformance.check(step, trace, chunks=chunks)
+    assert report, report
+
+    def last_slot_wrong(state, q, k, v, **sizes):
+        out, state, seen = step(state, q, k, v, **sizes)
+        return out, state, {"token_index": seen["token_index"] + 1}
+
+    report = conformance.check(last_slot_wrong, trace, chunks=chunks)
+    assert (report.first.token, report.first.what) == (min(chunks[0], len(trace.q)) - 1, "slots")
+
+
+def test_only_what_show_returns_is_compared():
+    """An engine has positions, keys and the like for purposes of its own."""
+
+    class Engine:
+        def __init__(self, **sizes):
+            self.cache, self.seen, self.positions, self.token_index = conformance.Cache(**sizes), 0, [7], "text"
+
+        def step(self, q, k, v):
+            return self.cache.step(q, k, v)
+
+    class Shows(Engine):
+        def show(self):
+            return {"positions": self.positions}
+
+    assert conformance.check(Engine)
+    report = conformance.check(Shows)
+    assert (report.first.token, report.first.what) == (0, "positions")
 
 
 def test_two_mistakes_are_named_up_to_where_the_second_begins():
@@ -165,7 +226,7 @@ def test_the_report_is_plain():
 def test_the_earliest_token_of_all_traces_is_shown():
     report = conformance.check(wrong_turns.OneMore)
     assert str(report.first.trace) == "llama, n_sinks=2, window=1" and report.first.token == 3
-    assert len(report.failed) == report.n_traces == 12
+    assert len(report.failed) == len(report.traces) == 12
 
 
 def test_memory_that_grows_is_found_though_outputs_are_right():
@@ -213,6 +274,21 @@ def test_lists_are_arrays_too():
     assert conformance.check(step, ["gqa", conformance.drawn()])
 
 
+def test_of_several_wrong_turns_the_one_that_explains_most_traces_is_named():
+    """Stored keys begin at their place in the text; in the trace that is shown two wrong turns agree to its end."""
+
+    class Stored(wrong_turns.LateQuery):
+        @property
+        def positions(self):
+            shifts = [self.own - max(token, self.capacity - 1) for token in self.token_index]
+            pairs = list(zip(self.token_index, shifts, strict=True))
+            return [token - max(0, shift) if token >= self.n_sinks else token for token, shift in pairs]
+
+    report = conformance.check(silent(Stored))
+    assert report.looks_like == (wrong_turns.LateKey,) and "up to token 23 it looks like 'newest" in str(report)
+    assert len(conformance.check(silent(Stored), report.first.trace).looks_like) == 2
+
+
 def answer(*result):
     return lambda state, q, k, v, **sizes: result if len(result) > 1 else result[0]
 
@@ -221,19 +297,94 @@ def answer(*result):
     ("step", "message"),
     [
         (answer(1, 2, 3, 4), r"step returned \(1, 2, 3, 4\)"),
-        (answer("x", 0), "'x' is no array of numbers"),
+        (answer("x", 0), "out is 'x', no array of real numbers"),
         (
             answer(np.zeros((4, 6)), 0, {"slots": 1}),
             "seen holds 'slots'; known are token_index, positions, keys, scores",
         ),
         (answer(np.zeros((4, 6)), 0, 5), "seen is 5; it must be a dict"),
+        (answer(None, 0), "out is None, no array of real numbers"),
+        (answer(np.zeros((4, 6), complex), 0), "no array of real numbers"),
+        (answer([["1"] * 6] * 4, 0), "no array of real numbers"),
+        (answer(np.zeros((4, 6)), 0, {"keys": "x"}), "token 0, layer 0: keys is 'x', no array of real numbers"),
+        (
+            lambda state, q, k, v, **sizes: q @ k,
+            "drawn, n_sinks=1, window=4: token 0, layer 0: the cache raised ValueError: ",
+        ),
+        (lambda state, q, k, v: (q, 0), "the cache raised TypeError: .* unexpected keyword argument 'n_sinks'"),
+        (object, "the cache raised TypeError"),
         (None, "cache is None; it must be a function of one step, or a class"),
+        (
+            conformance.Cache(n_sinks=1, window=4, theta=None),
+            "cache is <.*>; it must be a function of one step, or a class",
+        ),
     ],
 )
 def test_an_answer_that_is_none_is_refused_in_one_line(step, message):
     with pytest.raises(ValueError, match=message) as caught:
         conformance.check(step, conformance.drawn())
     assert "\n" not in str(caught.value)
+
+
+def test_what_is_raised_after_a_difference_does_not_hide_it():
+    """Most often it follows from it; and the traceback of what is raised first leads into the cache."""
+
+    def step(state, q, k, v, **sizes):
+        state = state or wrong_turns.OneMore(**sizes)
+        return state.step(q, k, v) if state.n_seen < 12 else state.not_there, state
+
+    report = conformance.check(step, "gqa")
+    assert (report.first.token, len(report.failed)) == (3, 4) and report.looks_like == (wrong_turns.OneMore,)
+    assert str(report).splitlines()[-1] == (
+        "  later gqa, n_sinks=0, window=5: token 12, layer 0: the cache raised AttributeError: 'OneMore' object has no "
+        "attribute 'not_there'"
+    )
+    with pytest.raises(ValueError) as caught:
+        conformance.check(lambda state, q, k, v, **sizes: {}["key"], "gqa")
+    assert isinstance(caught.value.__cause__, KeyError)
+
+
+@some
+@given(traces(), st.sampled_from([np.nan, np.inf, -np.inf]), st.data())
+def test_what_is_no_number_differs(trace, value, data):
+    """In one place, at one token."""
+    T, L, H, D = trace.q.shape
+    at, h, d = (data.draw(st.integers(0, n - 1)) for n in (T, H, D))
+    calls = []
+
+    def step(state, q, k, v, **sizes):
+        out, state, _ = readable(state, q, k, v, **sizes)
+        out[h, d] = value if len(calls) == at * L else out[h, d]
+        calls.append(1)
+        return out, state
+
+    report = conformance.check(step, trace)
+    assert report.first.token == at and report.first.says == "NaN or infinity is among them"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"traces": 5}, "name is 5; there are golden vectors of llama, gqa, gpt2"),
+        ({"traces": None}, "name is None; there are golden vectors of"),
+        ({"traces": ["gqa", "bert"]}, "name is 'bert'; there are golden vectors of"),
+        (
+            {"traces": replace(conformance.drawn(), q=np.zeros((0, 1, 4, 6)))},
+            "0 tokens, 1 layers.* holds no token to check",
+        ),
+        ({"chunks": 0}, "a chunk is 0; it must be a whole number of 1 or more"),
+        ({"chunks": (4, 1.5)}, "a chunk is 1.5; it must be a whole number"),
+        ({"chunks": ()}, r"chunks is \(\); give the sizes of the chunks"),
+        ({"chunks": None, "tolerance": np.nan}, "tolerance is nan; it must be 0 or more"),
+        ({"chunks": "9"}, "a chunk is '9'; it must be a whole number"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_in_one_line(given, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        conformance.check(conformance.Cache, **given)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ValueError, match="'gqa' is no text that a model read"):
+        conformance.check_losses([1.0], "gqa")
 
 
 @pytest.mark.parametrize("seen", [{"token_index": 3}, {"scores": np.zeros(3)}, {"keys": np.zeros((1, 2))}])

@@ -1,0 +1,67 @@
+"""Which known wrong turns answer as a cache does."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .wrong_turns import WRONG_TURNS
+
+
+def diagnose(runs, first):
+    """Those that answer alike everywhere; or else those that explain the first difference of the most traces.
+
+    Parameters
+    ----------
+    runs : list of Run
+    first : Difference
+        The earliest of all.
+
+    Returns
+    -------
+    tuple of Cache subclasses, int or None
+        The wrong turns, and the last token up to which they answer alike in the trace of `first`; None for all.
+    """
+    if first.what == "memory":
+        return (), None
+    here = next(run for run in runs if run.trace is first.trace)
+    layers = differing_layers(runs)
+    shown = all(run.worst <= run.allowed for run in runs)  # outputs are right: only what it shows can tell
+    alike = {}
+    for wrong in WRONG_TURNS:
+        if _agreement(wrong, here, layers, shown) > first.token:
+            alike[wrong] = [_agreement(wrong, run, layers, shown) for run in runs]
+    length = [run.spans[-1].stop if run.spans else 0 for run in runs]
+    everywhere = tuple(wrong for wrong, tokens in alike.items() if tokens == length)
+    if everywhere or not alike:
+        return everywhere, None
+    due = [end if run.first is None else run.first.token + 1 for run, end in zip(runs, length, strict=True)]
+    worth = {w: (sum(np.greater_equal(tokens, due)), sum(tokens)) for w, tokens in alike.items()}
+    best = tuple(wrong for wrong in alike if worth[wrong] == max(worth.values()))
+    return best, min(alike[wrong][runs.index(here)] for wrong in best) - 1
+
+
+def differing_layers(runs):
+    """Layers in which anything differs."""
+    return sorted({difference.layer for run in runs for difference in run.differences})
+
+
+def _agreement(wrong, run, layers, shown):
+    """Tokens, from the first on, on which a wrong turn gives what the cache gave: outputs, or what it shows."""
+    trace = run.trace
+    L = trace.q.shape[1]
+    sizes = {"n_sinks": trace.n_sinks, "window": trace.window, "theta": trace.theta}
+    caches = [wrong(**sizes)] * L if wrong.shared else [wrong(**sizes) for _ in range(L)]
+    for tokens in run.spans:
+        other = []  # tokens on which it answers something else
+        for i, cache in enumerate(caches):
+            out = cache.steps(trace.q[tokens, i], trace.k[tokens, i], trace.v[tokens, i])
+            if i not in layers:
+                continue
+            off = np.abs(out - run.out[tokens, i]).max(axis=(1, 2)) / np.abs(trace.out[tokens, i]).max(axis=(1, 2))
+            other += (tokens.start + np.flatnonzero(~(off <= run.allowed))).tolist()
+            t, holds = tokens.stop - 1, cache.show()
+            if shown and any(run.shown.get((name, t, i), holds[name]) != holds[name] for name in holds):
+                other.append(t)
+        if other:
+            return min(other)
+    return run.spans[-1].stop if run.spans else 0

@@ -1,0 +1,99 @@
+"""What is said of a cache: where it first goes wrong, and what that looks like."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..system.terminal import count
+from .traces import Trace
+from .wrong_turns import Cache
+
+MOST = 3  # wrong turns that a report names
+SMALL = 0.02  # a difference that never exceeds this share of the largest number is rounding, not another token
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One place where a cache differs from a trace.
+
+    Attributes
+    ----------
+    trace : Trace
+    token, layer : int
+    what : {"slots", "positions", "keys", "scores", "outputs", "memory"}
+    says : str
+        What came, and what was expected.
+    """
+
+    trace: Trace
+    token: int
+    layer: int
+    what: str
+    says: str
+
+    def __str__(self):
+        held, places = self.trace.held(self.token), self.trace.places(self.token)
+        at = "embedded at" if self.trace.theta is None else "at positions"
+        differ = "differs" if self.what == "memory" else "differ"
+        line = f"{self.trace}: token {self.token}, layer {self.layer}: {self.what} {differ}: {self.says}"
+        return f"{line}\n  there the query sees tokens {held}, {at} {places}"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `check` found; true if the cache is right.
+
+    Attributes
+    ----------
+    traces : tuple of Trace
+        What was run.
+    first : Difference or None
+        The earliest token at which anything differs.
+    failed : tuple of Trace
+        Traces in which something differs.
+    layers : tuple of int
+        Layers in which something differs.
+    looks_like : tuple of Cache subclasses
+        The known wrong turns that answer as the cache does.
+    until : int or None
+        The last token up to which they do, in the trace of `first`; None if they do everywhere.
+    worst : float
+        The largest difference of an output, as a share of the largest number expected.
+    error : str or None
+        What the cache raised, or answered, that ended a trace, after the first difference.
+    """
+
+    traces: tuple[Trace, ...]
+    first: Difference | None = None
+    failed: tuple[Trace, ...] = ()
+    layers: tuple[int, ...] = ()
+    looks_like: tuple[type[Cache], ...] = ()
+    until: int | None = None
+    worst: float = 0.0
+    error: str | None = None
+
+    def __bool__(self):
+        return self.first is None
+
+    def __str__(self):
+        traces = count(len(self.traces), "trace")
+        if self.first is None:
+            line = f"right in {traces} of {count(max(len(trace.q) for trace in self.traces), 'token')}"
+            still = [trace for trace in self.traces if len(trace.q) <= trace.capacity]
+            return f"{line}\n  but nothing was evicted in {len(still)} of them: take more tokens" if still else line
+        alone = "" if len(self.layers) == self.first.trace.q.shape[1] else f", in {self._layers()} only"
+        lines = [str(self.first), f"  wrong in {len(self.failed)} of {traces}{alone}"]
+        upto = "" if self.until is None else f"up to token {self.until} "
+        for name, says in dict((wrong.name, wrong.__doc__) for wrong in self.looks_like[:MOST]).items():
+            lines.append(f"  {upto}it looks like {name!r}: {' '.join(str(says).split())}")
+        if not self.looks_like and self.first.what == "outputs" and self.worst < SMALL:
+            lines.append(
+                f"  outputs are off by {self.worst:.1g} of the largest at most: rounding rather than another token; "
+                "take angles in double precision, rotate stored keys once, or check in float64"
+            )
+        elif not self.looks_like and self.first.what != "memory":
+            lines.append("  it looks like no wrong turn known here")
+        return "\n".join([*lines, f"  later {self.error}"] if self.error else lines)
+
+    def _layers(self):
+        return f"layer{'s' if len(self.layers) > 1 else ''} {' and '.join(map(str, self.layers))}"

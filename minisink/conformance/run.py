@@ -1,0 +1,222 @@
+"""A cache over a trace: what it answers, token by token and layer by layer, and where that first differs."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..system.device import to_host
+from .report import Difference
+
+EXTRAS = ("token_index", "positions", "keys", "scores")  # what a cache may show, in the order they are compared
+CALLED = {"token_index": "slots", "positions": "positions", "keys": "keys", "scores": "scores", "out": "outputs"}
+TOLERANCES = {64: 1e-9, 32: 1e-4, 16: 3e-2}  # by the bits of what comes back, relative to the largest number expected
+
+
+class Run:
+    """One trace.
+
+    Attributes
+    ----------
+    out : ndarray of shape (T, L, H, D)
+        What the cache answered.
+    spans : list of slice
+        The tokens that it was given at once, as far as it came.
+    shown : dict
+        Tokens and positions that it showed, by name, token and layer.
+    differences : list of Difference
+    first : Difference or None
+        That of the earliest token.
+    error : ValueError or None
+        What ended the run: the cache raised, or what it answered was no answer.
+    worst : float
+        The largest difference of an output.
+    """
+
+    def __init__(self, trace, step, chunks=None, shared=False, to=None, tolerance=None):
+        T, L, _, _ = trace.q.shape
+        self.trace, self.step, self.alone, self.to, self.tolerance = trace, step, chunks is None, to, tolerance
+        self.out, self.worst, self.bits = np.zeros_like(trace.out), 0.0, 64
+        self.spans, self.shown, self.differences, self.error = [], {}, [], None
+        states, held = [None] * (1 if shared else L), np.zeros(T, int)
+        for tokens in spans(T, chunks or (1,)):
+            try:
+                for i in range(L):
+                    own, layer = (0, {"layer": i}) if shared else (i, {})
+                    states[own], seen = self._ask(states[own], tokens, i, layer)
+                    self._compare(tokens, i, seen)
+            except ValueError as error:
+                self.error = error
+                break
+            self.spans.append(tokens)
+            held[tokens] = _numbers(states)
+        if not self.differences and not self.error:
+            self._compare_memory(held)
+        self.first = min(self.differences, key=lambda difference: difference.token, default=None)
+
+    @property
+    def allowed(self):
+        """What a difference may be."""
+        return TOLERANCES[self.bits] if self.tolerance is None else self.tolerance
+
+    def _ask(self, state, tokens, i, layer):
+        """One step: the new state, and what the cache shows; its answer goes to `out`."""
+        trace = self.trace
+        where = f"{trace}: token {tokens.start}, layer {i}"
+        at = tokens.start if self.alone else tokens  # without chunks there is no axis of tokens
+        try:
+            given = [array[at, i].copy() for array in (trace.q, trace.k, trace.v)]
+            given = [self.to(array) for array in given] if self.to else given
+            answer = self.step(state, *given, n_sinks=trace.n_sinks, window=trace.window, theta=trace.theta, **layer)
+        except Exception as error:
+            raise ValueError(f"{where}: the cache raised {type(error).__name__}: {_line(error)}") from error
+        if not isinstance(answer, tuple) or len(answer) not in (2, 3):
+            raise ValueError(
+                f"{where}: step returned {_short(answer)}; it must return (out, state) or (out, state, seen)"
+            )
+        out, self.bits = numbers_of(answer[0], f"{where}: out")
+        wanted = trace.out[at, i].shape
+        if out.shape != wanted:
+            axes = "(H, D)" if self.alone else "(T, H, D)"
+            raise ValueError(f"{where}: out has shape {out.shape}; it must be {axes}, here {wanted}")
+        self.out[at, i] = out
+        seen = answer[2] if len(answer) == 3 and answer[2] is not None else {}
+        if not isinstance(seen, dict):
+            raise ValueError(f"{where}: seen is {_short(seen)}; it must be a dict of {', '.join(EXTRAS)}")
+        unknown = [name for name in seen if name not in EXTRAS]
+        if unknown:
+            raise ValueError(f"{where}: seen holds {unknown[0]!r}; known are {', '.join(EXTRAS)}")
+        seen = {name: array for name, array in seen.items() if array is not None}
+        return answer[1], {name: numbers_of(array, f"{where}: {name}")[0] for name, array in seen.items()}
+
+    def _compare(self, tokens, i, seen):
+        """What is held after the last token of a chunk, and what each took home."""
+        seen, trace, t = _in_order(seen), self.trace, tokens.stop - 1
+        n = len(trace.held(t))
+        wanted = {"token_index": trace.held(t), "positions": trace.places(t)}
+        wanted |= {"keys": trace.keys[t, i, :n], "scores": trace.scores[t, i, :, :n]}
+        for name in EXTRAS[:2]:
+            if name in seen and (name, trace.theta) != ("positions", None):  # those of GPT-2 are not the cache's affair
+                got = seen[name].tolist()
+                self.shown[name, t, i] = got
+                if got != wanted[name]:
+                    self._differ(t, i, name, f"{_short(got)}; expected {_short(wanted[name])}")
+        for name in EXTRAS[2:]:
+            if name in seen:
+                self._compare_numbers(t, i, name, seen[name], wanted[name])
+        for t in range(tokens.start, tokens.stop):
+            self.worst = max(self.worst, self._compare_numbers(t, i, "out", self.out[t, i], trace.out[t, i]))
+
+    def _compare_numbers(self, t, i, name, got, wanted):
+        if got.shape != wanted.shape:
+            self._differ(t, i, name, f"of shape {got.shape}; expected {wanted.shape}")
+            return 0.0
+        off = float(np.abs(got - wanted).max() / np.abs(wanted).max())
+        if not np.isfinite(off):
+            self._differ(t, i, name, "NaN or infinity is among them")
+            return np.inf
+        if off > self.allowed:
+            self._differ(t, i, name, f"off by {off:.2g} of the largest number")
+        return off
+
+    def _compare_memory(self, held):
+        """Outputs may be right while nothing leaves the memory: at the end it is larger than ever since it was full."""
+        n, T = self.trace.capacity, len(held)
+        early, late = held[n : max(n, T - n)], held[T - n :]
+        if len(early) >= n and late.min() > early.max():
+            says = f"the state holds {early[0]} numbers after token {n} and {late[-1]} at the end; "
+            self._differ(T - 1, 0, "memory", says + "what is evicted must leave it, not only be masked")
+
+    def _differ(self, t, i, name, says):
+        self.differences.append(Difference(self.trace, t, i, CALLED.get(name, name), says))
+
+
+def spans(n_tokens, sizes):
+    """Tokens in chunks of these sizes, the last of them again and again.
+
+    >>> spans(9, (4, 2))
+    [slice(0, 4, None), slice(4, 6, None), slice(6, 8, None), slice(8, 9, None)]
+    """
+    found: list[slice] = []
+    while not found or found[-1].stop < n_tokens:
+        start = found[-1].stop if found else 0
+        found.append(slice(start, min(n_tokens, start + sizes[min(len(found), len(sizes) - 1)])))
+    return found
+
+
+def as_step(cache: Callable[..., Any], chunks: Any) -> Callable[..., Any]:
+    """A class as a function of one step, its object being the state."""
+    if not callable(cache):
+        raise ValueError(f"cache is {_short(cache)}; it must be a function of one step, or a class")
+    if not inspect.isclass(cache):
+        return cache
+    make: Callable[..., Any] = cache
+
+    def step(state, q, k, v, *, n_sinks, window, theta, **layer):
+        state = make(n_sinks=n_sinks, window=window, theta=theta) if state is None else state
+        out = (state.step if chunks is None else state.steps)(q, k, v, **layer)
+        show = getattr(state, "show", None)
+        return out, state, show(**layer) if callable(show) else {}
+
+    return step
+
+
+def _in_order(seen):
+    """Slots by token_index, empty ones left out; as they are where no token_index is given."""
+    index = seen.get("token_index")
+    if index is None or index.ndim != 1:
+        return seen
+    order = np.argsort(index, kind="stable")
+    order = order[index[order] >= 0]
+    axes = {name: seen[name].ndim - 1 if name == "scores" else 0 for name in seen}
+    fits = {name: seen[name].ndim > 0 and seen[name].shape[axes[name]] == len(index) for name in seen}
+    return {name: seen[name].take(order, axes[name]) if fits[name] else seen[name] for name in seen}
+
+
+# Arrays of any kind ---------------------------------------------------------------------------------
+
+
+def numbers_of(x, name):
+    """A NumPy array in float64 or of integers, and the bits of the floats that came."""
+    if hasattr(x, "detach"):  # torch
+        x = x.detach().cpu()
+        bits = re.search(r"float(\d+)", str(x.dtype))
+        x = (x.double() if bits else x).numpy()
+        return x, int(bits[1]) if bits else 64
+    try:
+        array = np.asarray(to_host(x))
+        if array.dtype.kind in "iub":
+            return array, 64
+        if array.dtype.kind not in "fV":  # V: bfloat16 of other libraries
+            raise TypeError("of another kind")
+        return array.astype(np.float64), min(64, max(16, 8 * array.dtype.itemsize))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} is {_short(x)}, no array of real numbers") from error
+
+
+def _numbers(state, known=None):
+    """How many numbers the arrays in a state hold, whatever it is made of."""
+    known = set() if known is None else known
+    if id(state) in known:
+        return 0
+    known.add(id(state))
+    if hasattr(state, "shape") and hasattr(state, "dtype"):
+        return int(np.prod(tuple(state.shape), dtype=int))
+    if isinstance(state, dict):
+        return sum(_numbers(each, known) for each in state.values())
+    if isinstance(state, (list, tuple)):
+        return sum(_numbers(each, known) for each in state)
+    return _numbers(vars(state), known) if hasattr(state, "__dict__") and not inspect.isclass(state) else 0
+
+
+def _line(x):
+    return " ".join(str(x).split())
+
+
+def _short(x):
+    text = _line(repr(x))
+    return text if len(text) <= 100 else text[:97] + "..."
