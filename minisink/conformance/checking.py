@@ -11,7 +11,7 @@ from ..cache import check_whole
 from .diagnosis import diagnose, differing_layers
 from .golden import NAMES, load
 from .report import Report
-from .run import TOLERANCES, Run, as_step, numbers_of
+from .run import EXACT, TOLERANCES, Run, as_step, numbers_of
 from .traces import Trace
 
 
@@ -51,7 +51,7 @@ def check(
         ``.numpy()`` makes an array of.
     tolerance : float, optional
         Share of the largest expected number that a difference may have. By default it follows the dtype of what comes
-        back: 1e-9 in float64, 1e-4 in float32, 0.03 in half precision.
+        back: 1e-9 in float64, 1e-4 in float32, 0.03 in float16, 0.1 in bfloat16.
 
     Returns
     -------
@@ -120,11 +120,11 @@ def check_losses(losses: Any, trace: Trace, *, tolerance: float | None = None) -
     """
     if not isinstance(trace, Trace) or trace.losses is None:
         raise ValueError(f"{trace!r} is no text that a model read: it has no losses; take one of conformance.load")
-    got, bits = numbers_of(losses, "losses")
+    got, dtype = numbers_of(losses, "losses")
     if got.shape != trace.losses.shape:
         raise ValueError(f"losses have shape {got.shape}; {trace} has {trace.losses.shape}: one a token but the first")
     off = np.abs(got - trace.losses) / np.abs(trace.losses).max()
-    wrong = np.flatnonzero(~(off <= (TOLERANCES[bits] if tolerance is None else tolerance)))
+    wrong = np.flatnonzero(~(off <= (TOLERANCES.get(dtype, EXACT) if tolerance is None else tolerance)))
     return int(wrong[0]) + 1 if len(wrong) else None
 
 

@@ -21,23 +21,23 @@ def diagnose(runs, first):
     tuple of Cache subclasses, int or None
         The wrong turns, and the last token up to which they answer alike in the trace of `first`; None for all.
     """
-    if first.what == "memory":
-        return (), None
-    here = next(run for run in runs if run.trace is first.trace)
-    layers = differing_layers(runs)
-    shown = all(run.worst <= run.allowed for run in runs)  # outputs are right: only what it shows can tell
-    alike = {}
+    shows = not any(run.first_of({"outputs"}) for run in runs)  # outputs are right: only what it shows can tell
+    ends = [run.spans[-1].stop if run.spans else 0 for run in runs]
+    found = [run.first_of({"slots", "positions"} if shows else {"outputs"}) for run in runs]
+    if not any(found):
+        return (), None  # memory, keys or scores alone: no wrong turn here is wrong in them
+    due = [end if each is None else each.token + 1 for each, end in zip(found, ends, strict=True)]
+    here = [run.trace for run in runs].index(first.trace)
+    layers, alike = differing_layers(runs), {}
     for wrong in WRONG_TURNS:
-        if _agreement(wrong, here, layers, shown) > first.token:
-            alike[wrong] = [_agreement(wrong, run, layers, shown) for run in runs]
-    length = [run.spans[-1].stop if run.spans else 0 for run in runs]
-    everywhere = tuple(wrong for wrong, tokens in alike.items() if tokens == length)
+        if _agreement(wrong, runs[here], layers, shows) >= due[here]:
+            alike[wrong] = [_agreement(wrong, run, layers, shows) for run in runs]
+    everywhere = tuple(wrong for wrong, tokens in alike.items() if tokens == ends)
     if everywhere or not alike:
         return everywhere, None
-    due = [end if run.first is None else run.first.token + 1 for run, end in zip(runs, length, strict=True)]
-    worth = {w: (sum(np.greater_equal(tokens, due)), sum(tokens)) for w, tokens in alike.items()}
+    worth = {wrong: (sum(np.greater_equal(tokens, due)), sum(tokens)) for wrong, tokens in alike.items()}
     best = tuple(wrong for wrong in alike if worth[wrong] == max(worth.values()))
-    return best, min(alike[wrong][runs.index(here)] for wrong in best) - 1
+    return best, min(alike[wrong][here] for wrong in best) - 1
 
 
 def differing_layers(runs):
@@ -45,7 +45,7 @@ def differing_layers(runs):
     return sorted({difference.layer for run in runs for difference in run.differences})
 
 
-def _agreement(wrong, run, layers, shown):
+def _agreement(wrong, run, layers, shows):
     """Tokens, from the first on, on which a wrong turn gives what the cache gave: outputs, or what it shows."""
     trace = run.trace
     L = trace.q.shape[1]
@@ -60,7 +60,7 @@ def _agreement(wrong, run, layers, shown):
             off = np.abs(out - run.out[tokens, i]).max(axis=(1, 2)) / np.abs(trace.out[tokens, i]).max(axis=(1, 2))
             other += (tokens.start + np.flatnonzero(~(off <= run.allowed))).tolist()
             t, holds = tokens.stop - 1, cache.show()
-            if shown and any(run.shown.get((name, t, i), holds[name]) != holds[name] for name in holds):
+            if shows and any(run.shown.get((name, t, i), holds[name]) != holds[name] for name in holds):
                 other.append(t)
         if other:
             return min(other)

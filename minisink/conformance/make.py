@@ -4,6 +4,7 @@
 
 writes `llama.npz`, `gqa.npz` and `gpt2.npz`. Weights are random and large, so that every part of a model matters; no
 two sizes of a model are alike, so that a swapped axis cannot pass; and 24 tokens go round the smallest ring many times.
+The files come out the same to the byte where BLAS has the same kernels, and to 1e-14 or so elsewhere.
 """
 
 from __future__ import annotations

@@ -84,6 +84,7 @@ class Report:
         alone = "" if len(self.layers) == self.first.trace.q.shape[1] else f", in {self._layers()} only"
         lines = [str(self.first), f"  wrong in {len(self.failed)} of {traces}{alone}"]
         upto = "" if self.until is None else f"up to token {self.until} "
+        upto = "in this trace " if self.until == len(self.first.trace.q) - 1 else upto
         for name, says in dict((wrong.name, wrong.__doc__) for wrong in self.looks_like[:MOST]).items():
             lines.append(f"  {upto}it looks like {name!r}: {' '.join(str(says).split())}")
         if not self.looks_like and self.first.what == "outputs" and self.worst < SMALL:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +13,8 @@ from .report import Difference
 
 EXTRAS = ("token_index", "positions", "keys", "scores")  # what a cache may show, in the order they are compared
 CALLED = {"token_index": "slots", "positions": "positions", "keys": "keys", "scores": "scores", "out": "outputs"}
-TOLERANCES = {64: 1e-9, 32: 1e-4, 16: 3e-2}  # by the bits of what comes back, relative to the largest number expected
+TOLERANCES = {"float32": 1e-4, "float16": 0.03, "bfloat16": 0.1}  # by what comes back, of the largest number expected
+EXACT = 1e-9  # of anything else
 
 
 class Run:
@@ -29,8 +29,6 @@ class Run:
     shown : dict
         Tokens and positions that it showed, by name, token and layer.
     differences : list of Difference
-    first : Difference or None
-        That of the earliest token.
     error : ValueError or None
         What ended the run: the cache raised, or what it answered was no answer.
     worst : float
@@ -40,7 +38,7 @@ class Run:
     def __init__(self, trace, step, chunks=None, shared=False, to=None, tolerance=None):
         T, L, _, _ = trace.q.shape
         self.trace, self.step, self.alone, self.to, self.tolerance = trace, step, chunks is None, to, tolerance
-        self.out, self.worst, self.bits = np.zeros_like(trace.out), 0.0, 64
+        self.out, self.worst, self.dtype = np.zeros_like(trace.out), 0.0, ""
         self.spans, self.shown, self.differences, self.error = [], {}, [], None
         states, held = [None] * (1 if shared else L), np.zeros(T, int)
         for tokens in spans(T, chunks or (1,)):
@@ -56,12 +54,21 @@ class Run:
             held[tokens] = _numbers(states)
         if not self.differences and not self.error:
             self._compare_memory(held)
-        self.first = min(self.differences, key=lambda difference: difference.token, default=None)
+
+    @property
+    def first(self):
+        """The first difference."""
+        return self.first_of(set(CALLED.values()) | {"memory"})
+
+    def first_of(self, what):
+        """The first difference in slots, positions, keys, scores, outputs or memory, those named."""
+        found = [difference for difference in self.differences if difference.what in what]
+        return min(found, key=lambda difference: difference.token, default=None)
 
     @property
     def allowed(self):
         """What a difference may be."""
-        return TOLERANCES[self.bits] if self.tolerance is None else self.tolerance
+        return TOLERANCES.get(self.dtype, EXACT) if self.tolerance is None else self.tolerance
 
     def _ask(self, state, tokens, i, layer):
         """One step: the new state, and what the cache shows; its answer goes to `out`."""
@@ -78,7 +85,7 @@ class Run:
             raise ValueError(
                 f"{where}: step returned {_short(answer)}; it must return (out, state) or (out, state, seen)"
             )
-        out, self.bits = numbers_of(answer[0], f"{where}: out")
+        out, self.dtype = numbers_of(answer[0], f"{where}: out")
         wanted = trace.out[at, i].shape
         if out.shape != wanted:
             axes = "(H, D)" if self.alone else "(T, H, D)"
@@ -181,19 +188,17 @@ def _in_order(seen):
 
 
 def numbers_of(x, name):
-    """A NumPy array in float64 or of integers, and the bits of the floats that came."""
-    if hasattr(x, "detach"):  # torch
-        x = x.detach().cpu()
-        bits = re.search(r"float(\d+)", str(x.dtype))
-        x = (x.double() if bits else x).numpy()
-        return x, int(bits[1]) if bits else 64
+    """A NumPy array in float64 or of integers, and the name of the dtype that came."""
     try:
-        array = np.asarray(to_host(x))
-        if array.dtype.kind in "iub":
-            return array, 64
-        if array.dtype.kind not in "fV":  # V: bfloat16 of other libraries
+        if hasattr(x, "detach"):  # torch
+            x, dtype = x.detach().cpu(), str(x.dtype).removeprefix("torch.")
+            array = (x.double() if x.is_floating_point() else x).numpy()
+        else:
+            array = np.asarray(to_host(x))
+            dtype = array.dtype.name
+        if array.dtype.kind not in "iubfV":  # V: bfloat16 of other libraries
             raise TypeError("of another kind")
-        return array.astype(np.float64), min(64, max(16, 8 * array.dtype.itemsize))
+        return array.astype(np.float64) if array.dtype.kind in "fV" else array, dtype
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name} is {_short(x)}, no array of real numbers") from error
 

@@ -223,6 +223,24 @@ def test_single_precision_may_round_and_half_more():
     assert not check(in_bits(np.float64, harm=np.nan))
 
 
+def test_in_half_precision_all_but_drift_are_seen_and_named():
+    def unseen(dtype, tolerance):
+        """Wrong turns that pass, or go by another name, when what they answer is rounded."""
+        found = []
+        for turn in WRONG_TURNS:
+            chunks = (9, 1) if turn in CHUNKS else None
+
+            def step(state, q, k, v, *, layer=0, turn=turn, chunks=chunks, **sizes):
+                state = state or turn(**sizes)
+                return (state.steps if chunks else state.step)(q, k, v).astype(dtype), state
+
+            report = check(step, chunks=chunks, shared=turn.shared, tolerance=tolerance)
+            found += [] if turn in report.looks_like else [turn.name]
+        return found
+
+    assert unseen(np.float16, None) == unseen(np.float16, 0.1) == ["drift"]  # bfloat16 has 0.1
+
+
 @pytest.mark.parametrize(
     ("answer", "message"),
     [

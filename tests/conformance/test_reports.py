@@ -208,6 +208,31 @@ def test_two_mistakes_are_named_up_to_where_the_second_begins():
 # What is said ---------------------------------------------------------------------------------------
 
 
+@some
+@given(traces(), st.sampled_from(["keys", "scores"]))
+def test_keys_that_are_shown_wrongly_look_like_nothing(trace, name):
+    """Outputs, slots and positions being right, no wrong turn explains them."""
+
+    def step(state, q, k, v, **sizes):
+        out, state, seen = readable(state, q, k, v, **sizes)
+        return out, state, seen | {name: seen[name] + 1}
+
+    report = conformance.check(step, trace)
+    assert (report.first.token, report.first.what, report.looks_like) == (0, name, ())
+    assert "it looks like no wrong turn known here" in str(report)
+
+
+def test_what_is_shown_wrongly_does_not_mislead_about_outputs():
+    """Slots are shown one too large from the start; outputs are those of one key too many, and named so."""
+
+    class Shows(wrong_turns.OneMore):
+        def show(self):
+            return {"token_index": [token + 1 for token in self.token_index]}
+
+    report = conformance.check(Shows)
+    assert (report.first.token, report.first.what, report.looks_like) == (0, "slots", (wrong_turns.OneMore,))
+
+
 def test_the_report_is_plain():
     """Where, what was expected, how often, and what to do: word for word."""
     report = conformance.check(wrong_turns.OneMore, conformance.load("gqa")[1])
@@ -285,7 +310,7 @@ def test_of_several_wrong_turns_the_one_that_explains_most_traces_is_named():
             return [token - max(0, shift) if token >= self.n_sinks else token for token, shift in pairs]
 
     report = conformance.check(silent(Stored))
-    assert report.looks_like == (wrong_turns.LateKey,) and "up to token 23 it looks like 'newest" in str(report)
+    assert report.looks_like == (wrong_turns.LateKey,) and "in this trace it looks like 'newest" in str(report)
     assert len(conformance.check(silent(Stored), report.first.trace).looks_like) == 2
 
 
