@@ -42,7 +42,7 @@ def check(
     chunks : int or sequence of int, optional
         Tokens that come at once, the last size again and again: ``chunks=(9, 1)`` is a prompt of nine and then one by
         one. Arrays then have an axis more, q (T, H, D), k and v (T, K, D), out (T, H, D), a class has
-        ``steps(q, k, v)``, and what is shown is what is held after the last of them. Whatever the chunks, a cache
+        ``steps(q, k, v)``, and what is shown is what the last of them sees. Whatever the chunks, a cache
         answers as it would one by one.
     shared : bool
         One state, or object, for all layers. A step, and ``show``, are then given ``layer=`` besides.

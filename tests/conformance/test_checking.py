@@ -101,6 +101,7 @@ def by_definition(n_sinks, window, n_kv_heads, n_heads, head_dim, theta, n_layer
         "sinks within the window": within if within < full else None,
         "half the window at once": full if window > 3 else None,
         "empty slots attended to": 0 if full > 1 else None,
+        "no copy kept": second,
         "keys[-0:]": full if window == 1 else None,
         "a slot of zeros": 0 if full > 1 else None,  # else it has left before it is met
         "attends before it appends": 0,
@@ -131,7 +132,7 @@ def by_definition(n_sinks, window, n_kv_heads, n_heads, head_dim, theta, n_layer
 
 
 @pytest.mark.parametrize("turn", [turn for turn in WRONG_TURNS if turn not in CHUNKS], ids=lambda turn: turn.name)
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(sizes, st.integers(0, 99))
 def test_each_wrong_turn_fails_where_its_definition_says(turn, sizes, seed):
     """In every size; and passes where it is no other cache: one slot leaves no choice, no sinks none to lose."""
@@ -155,7 +156,7 @@ def seen_by_definition(turn, t, start, stop, n_sinks, window):
 
 
 @pytest.mark.parametrize("turn", [turn for turn in CHUNKS if turn is not wrong.OneLeaves], ids=lambda turn: turn.name)
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(sizes, st.integers(0, 99), st.lists(st.integers(1, 12), min_size=1, max_size=3))
 def test_each_wrong_chunk_fails_where_its_definition_says(turn, sizes, seed, chunks):
     """At the first token that sees others, or its sinks from another place; and chunks of one token are right."""
@@ -195,6 +196,27 @@ def test_outputs_alone_tell_it_too():
     assert [turn.name for turn in report.looks_like] == ["one key too many"]
 
 
+def test_a_buffer_that_is_used_again_is_seen():
+    """Where `to` writes into it; a cache that copies passes."""
+    trace, held = drawn(n_kv_heads=4), []
+
+    def to(array):
+        place = len(held) % 3  # q, k, v
+        held.append(array if len(held) < 3 else held[place])
+        held[place][:] = array
+        return held[place]
+
+    report = check(Cache, trace, to=to)
+    assert (report.first.token, report.looks_like) == (1, (wrong.NoCopy,))
+    held.clear()
+
+    class Copies(Cache):
+        def step(self, q, k, v):
+            return super().step(q, k.copy(), v.copy())
+
+    assert check(Copies, trace, to=to)
+
+
 def test_a_memory_that_only_masks_is_seen():
     """Outputs may be right while nothing leaves."""
 
@@ -224,21 +246,18 @@ def test_single_precision_may_round_and_half_more():
 
 
 def test_in_half_precision_all_but_drift_are_seen_and_named():
-    def unseen(dtype, tolerance):
-        """Wrong turns that pass, or go by another name, when what they answer is rounded."""
-        found = []
-        for turn in WRONG_TURNS:
-            chunks = (9, 1) if turn in CHUNKS else None
+    """What a wrong turn answers being rounded, and as much allowed as in bfloat16."""
+    unseen = []
+    for turn in WRONG_TURNS:
+        chunks = (9, 1) if turn in CHUNKS else None
 
-            def step(state, q, k, v, *, layer=0, turn=turn, chunks=chunks, **sizes):
-                state = state or turn(**sizes)
-                return (state.steps if chunks else state.step)(q, k, v).astype(dtype), state
+        def step(state, q, k, v, *, layer=0, turn=turn, chunks=chunks, **sizes):
+            state = state or turn(**sizes)
+            return (state.steps if chunks else state.step)(q, k, v).astype(np.float16), state
 
-            report = check(step, chunks=chunks, shared=turn.shared, tolerance=tolerance)
-            found += [] if turn in report.looks_like else [turn.name]
-        return found
-
-    assert unseen(np.float16, None) == unseen(np.float16, 0.1) == ["drift"]  # bfloat16 has 0.1
+        report = check(step, ["gqa", "gpt2"], chunks=chunks, shared=turn.shared, tolerance=0.1)
+        unseen += [] if turn in report.looks_like else [turn.name]
+    assert unseen == ["drift"]
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,7 @@ from .tokens import (
     HalfAtOnce,
     MaskedAfter,
     MinusZero,
+    NoCopy,
     NoSinks,
     NothingLeaves,
     NotItself,
@@ -48,7 +49,7 @@ from .tokens import (
 )
 
 TOKENS: tuple[type[Cache], ...] = (OneMore, OneLess, NothingLeaves, NoSinks, WindowAlone, SinksWithin, HalfAtOnce)
-TOKENS += (MinusZero, ZeroSlot, EmptySlots, NotItself, MaskedAfter)
+TOKENS += (MinusZero, ZeroSlot, EmptySlots, NoCopy, NotItself, MaskedAfter)
 POSITIONS: tuple[type[Cache], ...] = (TextPositions, HoledKeys, SinksFar, QueryBehind, LateQuery, LateKey, OnePlace)
 POSITIONS += (RingOrder, RingOrderLast, ShiftedEarly, WrongWay, RotatedTwice, Drift)
 HEADS: tuple[type[Cache], ...] = (Neighbours, NotRotated, ValuesToo, OtherTheta, RotatesGPT2, WrongGroup)

@@ -115,6 +115,15 @@ class EmptySlots(Cache):
         return attend(self.rotated(q[None], [self.own]), keys, values)[0]
 
 
+class NoCopy(Cache):
+    """every slot holds the newest token: it came in a buffer that is used again, so keep a copy, not a view"""
+
+    name = "no copy kept"
+
+    def attend(self, q, keys, values):
+        return super().attend(q, np.repeat(keys[-1:], len(keys), axis=0), np.repeat(values[-1:], len(keys), axis=0))
+
+
 class NotItself(Cache):
     """a query does not see its own key: append first, then attend"""
 
