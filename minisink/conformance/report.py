@@ -60,7 +60,7 @@ class Report:
     worst : float
         The largest difference of an output, as a share of the largest number expected.
     error : str or None
-        What the cache raised, or answered, that ended a trace, after the first difference.
+        What the cache raised, or answered, that ended a trace.
     """
 
     traces: tuple[Trace, ...]
@@ -94,7 +94,7 @@ class Report:
             )
         elif not self.looks_like and self.first.what != "memory":
             lines.append("  it looks like no wrong turn known here")
-        return "\n".join([*lines, f"  later {self.error}"] if self.error else lines)
+        return "\n".join([*lines, f"  also: {self.error}"] if self.error else lines)
 
     def _layers(self):
         return f"layer{'s' if len(self.layers) > 1 else ''} {' and '.join(map(str, self.layers))}"

@@ -127,7 +127,7 @@ def by_definition(n_sinks, window, n_kv_heads, n_heads, head_dim, theta, n_layer
         "wrong key head": 0 if 1 < n_kv_heads < n_heads else None,
         "scores not scaled": second,
         "scores scaled twice": second,
-        "one state for all layers": 0 if n_layers > 1 and full > 1 else None,
+        "one state for all layers": 0 if n_layers > 1 else None,
     }
 
 

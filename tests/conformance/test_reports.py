@@ -361,7 +361,7 @@ def test_what_is_raised_after_a_difference_does_not_hide_it():
     report = conformance.check(step, "gqa")
     assert (report.first.token, len(report.failed)) == (3, 4) and report.looks_like == (wrong_turns.OneMore,)
     assert str(report).splitlines()[-1] == (
-        "  later gqa, n_sinks=0, window=5: token 12, layer 0: the cache raised AttributeError: 'OneMore' object has no "
+        "  also: gqa, n_sinks=0, window=5: token 12, layer 0: the cache raised AttributeError: 'OneMore' object has no "
         "attribute 'not_there'"
     )
     with pytest.raises(ValueError) as caught:

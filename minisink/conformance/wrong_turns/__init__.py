@@ -1,4 +1,4 @@
-"""Whole caches that take one known wrong turn each, seen in public code and reports.
+"""Whole caches that take one wrong turn each, most of them seen in public code and reports.
 
 `Cache` is right. Every other class overrides what it gets wrong, and its docstring is what `check` says of a cache that
 answers as it does.

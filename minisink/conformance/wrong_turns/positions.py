@@ -7,7 +7,9 @@ from .right import Cache
 
 
 class TextPositions(Cache):
-    """positions are those of the text: number the slots instead, position := slot, for the query too"""
+    """positions are those of the text, or sinks were shifted with the window: number the slots instead, position :=
+    slot, for the query too, and leave the sinks where they are
+    """
 
     name = "original positions"
 
@@ -105,8 +107,8 @@ class RingOrderLast(RingOrder):
 
 
 class ShiftedEarly(Cache):
-    """stored keys are shifted as soon as the cache is full, one token before any leaves: the cache grows while n + 1 <=
-    n_sinks + window, not <
+    """stored keys are shifted as soon as the cache is full, one token before any leaves, as in transformers' SinkCache:
+    it grows while n + 1 <= n_sinks + window, not <
     """
 
     name = "shifted a token too early"
