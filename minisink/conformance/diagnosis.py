@@ -41,8 +41,8 @@ def diagnose(runs, first):
 
 
 def differing_layers(runs):
-    """Layers in which anything differs."""
-    return sorted({difference.layer for run in runs for difference in run.differences})
+    """Layers in which anything differs; memory is that of all."""
+    return sorted({each.layer for run in runs for each in run.differences if each.what != "memory"})
 
 
 def _agreement(wrong, run, layers, shows):

@@ -52,7 +52,7 @@ class Report:
     failed : tuple of Trace
         Traces in which something differs.
     layers : tuple of int
-        Layers in which something differs.
+        Layers in which something differs; memory is that of all.
     looks_like : tuple of Cache subclasses
         The known wrong turns that answer as the cache does.
     until : int or None
@@ -81,12 +81,11 @@ class Report:
             line = f"right in {traces} of {count(max(len(trace.q) for trace in self.traces), 'token')}"
             still = [trace for trace in self.traces if len(trace.q) <= trace.capacity]
             return f"{line}\n  but nothing was evicted in {len(still)} of them: take more tokens" if still else line
-        alone = "" if len(self.layers) == self.first.trace.q.shape[1] else f", in {self._layers()} only"
-        lines = [str(self.first), f"  wrong in {len(self.failed)} of {traces}{alone}"]
+        lines = [str(self.first), f"  wrong in {len(self.failed)} of {traces}{self._alone()}"]
         upto = "" if self.until is None else f"up to token {self.until} "
         upto = "in this trace " if self.until == len(self.first.trace.q) - 1 else upto
-        for name, says in dict((wrong.name, wrong.__doc__) for wrong in self.looks_like[:MOST]).items():
-            lines.append(f"  {upto}it looks like {name!r}: {' '.join(str(says).split())}")
+        for wrong in self.looks_like[:MOST]:
+            lines.append(f"  {upto}it looks like {wrong.name!r}: {' '.join(str(wrong.__doc__).split())}")
         if not self.looks_like and self.first.what == "outputs" and self.worst < SMALL:
             lines.append(
                 f"  outputs are off by {self.worst:.1g} of the largest at most: rounding rather than another token; "
@@ -96,5 +95,8 @@ class Report:
             lines.append("  it looks like no wrong turn known here")
         return "\n".join([*lines, f"  also: {self.error}"] if self.error else lines)
 
-    def _layers(self):
-        return f"layer{'s' if len(self.layers) > 1 else ''} {' and '.join(map(str, self.layers))}"
+    def _alone(self):
+        """The layers that differ, where others are right."""
+        n = len(self.layers)
+        right = 0 < n < self.first.trace.q.shape[1]
+        return f", in layer{'s' if n > 1 else ''} {' and '.join(map(str, self.layers))} only" if right else ""

@@ -269,6 +269,7 @@ def test_memory_that_grows_is_found_though_outputs_are_right():
 
     report = conformance.check(Crops)
     assert report.first.what == "memory" and report.looks_like == () and len(report.failed) == 12
+    assert "  wrong in 12 of 12 traces" in str(report).splitlines()  # and in no layer alone
     line = str(conformance.check(Crops, conformance.drawn(n_sinks=1, window=2)).first).splitlines()[0]
     assert line == (
         "drawn, n_sinks=1, window=2: token 23, layer 0: memory differs: the state holds 84 numbers after token 3 and "
