@@ -12,7 +12,7 @@ from ..system.device import to_host
 from .report import Difference
 
 EXTRAS = ("token_index", "positions", "keys", "scores")  # what a cache may show, in the order they are compared
-CALLED = {"token_index": "slots", "positions": "positions", "keys": "keys", "scores": "scores", "out": "outputs"}
+CALLED = {name: name for name in EXTRAS} | {"token_index": "slots", "out": "outputs", "memory": "memory"}
 TOLERANCES = {"float32": 1e-4, "float16": 0.03, "bfloat16": 0.1}  # by what comes back, of the largest number expected
 EXACT = 1e-9  # of anything else
 
@@ -58,7 +58,7 @@ class Run:
     @property
     def first(self):
         """The first difference."""
-        return self.first_of(set(CALLED.values()) | {"memory"})
+        return self.first_of(CALLED.values())
 
     def first_of(self, what):
         """The first difference in slots, positions, keys, scores, outputs or memory, those named."""
@@ -139,7 +139,7 @@ class Run:
             self._differ(T - 1, 0, "memory", says + "what is evicted must leave it, not only be masked")
 
     def _differ(self, t, i, name, says):
-        self.differences.append(Difference(self.trace, t, i, CALLED.get(name, name), says))
+        self.differences.append(Difference(self.trace, t, i, CALLED[name], says))
 
 
 def spans(n_tokens, sizes):
