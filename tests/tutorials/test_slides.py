@@ -119,6 +119,27 @@ def test_a_lesson_is_told_in_order_under_its_headings():
         assert "Around it is 6.28." in own[7] and "noise" not in own[7]
 
 
+def test_a_table_is_shown_with_the_question_and_where_guesses_go():
+    table = "| | dense | cache |\n|---|---|---|\n| first | 37.86 | `n` |\n| then | | |\n"
+    book = lesson(text=f"Look:\n\n{table}\nWhy is that?")
+    own = slides.slides_of(book)
+    row = "<tr><td>first</td><td>37.86</td><td><code>n</code></td></tr><tr><td>then</td><td></td><td></td></tr></table>"
+    assert all(row in slide and slide.count("<tr>") == 3 for slide in own[1:3])
+    assert "Look:" in own[2] and "Look:" not in own[1]
+
+
+def test_what_is_to_be_predicted_is_told_whole():
+    book = lesson()
+    book["cells"][3]["source"] = "## Predict\nTwo rules:\n- one;\n- other.\n\nHow much each?\n\n*My prediction:*"
+    slide = slides.slides_of(book)[2]
+    assert "<p>Two rules:</p><ul><li>one;</li><li>other.</li></ul><p>How much each?</p></section>" in slide
+
+
+def test_a_quotation_is_not_cut():
+    said = 'First. "My GPT-2 looks. Is it wrong?" People ask. So: no.'
+    assert slides.sentences(said) == ["First.", '"My GPT-2 looks. Is it wrong?" People ask.', "So: no."]
+
+
 def test_a_question_without_a_question_mark_and_a_why_without_bold_have_slides_too():
     book = lesson(text="First this.\n\nLast that.")
     book["cells"] = [cell | {"source": cell["source"].replace("**A lead.** ", "")} for cell in book["cells"]]
@@ -185,7 +206,7 @@ def test_chosen_lessons_of_a_folder(tmp_path, capsys):
 
 KEYS = """
 const list = () => ({ own: new Set(), add(c) { this.own.add(c); }, remove(c) { this.own.delete(c); } });
-const slides = Array.from({ length: COUNT }, () => ({ classList: list() }));
+const slides = Array.from({ length: COUNT }, () => ({ classList: list(), style: {} }));
 const heard = {}, place = {}, location = { hash: "" }, history = { replaceState() {} };
 const window = { addEventListener(name, f) { heard[name] = f; } };
 const document = {
@@ -208,13 +229,33 @@ console.log(JSON.stringify(places));
 """
 
 
+def press(page, source):
+    """What a script gives that runs with the slides' own in it."""
+    count = page.count("<section>")
+    script = re.search(r"<script>(.*)</script>", page, flags=re.DOTALL)[1]
+    source = source.replace("COUNT", str(count)).replace("SCRIPT", script)
+    done = subprocess.run(["node", "-e", source], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.skipif(not shutil.which("node"), reason="needs node, to press keys")
+@pytest.mark.parametrize(("height", "size"), [(500, 100), (1000, 100), (1250, 80), (9000, 60)])
+def test_a_full_slide_gets_smaller_letters_until_it_fits(height, size):
+    """And large ones again on a larger screen; letters that nobody reads are no help."""
+    tall = f"get scrollHeight() {{ return {height} * parseFloat(this.style.fontSize) / 100; }}"
+    source = "let screen = 1000;" + KEYS.replace(
+        "style: {}", f"style: {{}}, get clientHeight() {{ return screen; }}, {tall}"
+    )
+    sizes = (
+        "[(heard.hashchange(), slides[2].style.fontSize), (screen = 9000, heard.resize(), slides[2].style.fontSize)]"
+    )
+    source = source.replace("JSON.stringify(places)", f"JSON.stringify({sizes})")
+    assert press(slides.deck([lesson()]), source) == [f"{size}%", "100%"]
+
+
 @pytest.mark.skipif(not shutil.which("node"), reason="needs node, to press keys")
 def test_arrow_keys_show_one_slide_after_the_other():
     page = slides.deck([lesson()])
-    count = page.count("<section>")
-    script = re.search(r"<script>(.*)</script>", page, flags=re.DOTALL)[1]
-    source = KEYS.replace("COUNT", str(count)).replace("SCRIPT", script)
-    done = subprocess.run(["node", "-e", source], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    last = str(count - 1)
-    assert json.loads(done.stdout) == ["0", "0", "1", "2", "3", "2", "2", last, last, "0", "0", "2"]
+    last = str(page.count("<section>") - 1)
+    assert press(page, KEYS) == ["0", "0", "1", "2", "3", "2", "2", last, last, "0", "0", "2"]

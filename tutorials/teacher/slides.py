@@ -53,6 +53,8 @@ img {{ display: block; width: 100%; height: 68vh; object-fit: contain; }}
 pre {{ font-size: .62em; line-height: 1.35; white-space: pre-wrap; background: #f3f3f3; padding: .8em; }}
 code {{ font-size: .9em; background: #f3f3f3; }}
 pre code {{ background: none; }}
+table {{ border-collapse: collapse; margin-bottom: .8em; }}
+td, th {{ border: 1px solid #999; padding: .2em .8em; text-align: left; height: 1.4em; }}
 #place {{ position: fixed; right: 1.5vw; bottom: 1vh; font-size: .6em; color: #555; display: none; }}
 .one #place {{ display: block; }}
 @media (max-width: 700px) {{ h1 {{ margin-top: 10vh; }} img {{ height: auto; }} }}
@@ -65,10 +67,17 @@ pre code {{ background: none; }}
 <script>
 const slides = document.querySelectorAll("section");
 let at = 0;
+function fit(slide) {{  // a full slide has smaller letters on a small screen
+  for (let size = 100; size >= 60; size -= 4) {{
+    slide.style.fontSize = size + "%";
+    if (slide.scrollHeight <= slide.clientHeight) return;
+  }}
+}}
 function show(n) {{
   slides[at].classList.remove("shown");
   at = Math.max(0, Math.min(slides.length - 1, n));
   slides[at].classList.add("shown");
+  fit(slides[at]);
   document.getElementById("place").textContent = (at + 1) + " / " + slides.length;
   history.replaceState(null, "", "#" + (at + 1));
 }}
@@ -79,6 +88,7 @@ document.addEventListener("keydown", function (event) {{
   if (to !== undefined) {{ event.preventDefault(); show(to); }}
 }});
 window.addEventListener("hashchange", function () {{ show((parseInt(location.hash.slice(1)) || 1) - 1); }});
+window.addEventListener("resize", function () {{ fit(slides[at]); }});
 document.body.classList.add("one");
 show((parseInt(location.hash.slice(1)) || 1) - 1);
 </script>
@@ -143,8 +153,14 @@ def is_item(paragraph):
 
 
 def sentences(paragraph):
-    """Cut after a full stop or question mark that a space and no small letter follow."""
-    return re.split(r"(?<=[.?!])(?<!arXiv\.)\s+(?![a-z])", paragraph)
+    """Cut after a full stop or question mark that a space and no small letter follow, and not within a quotation."""
+    found = [""]
+    for part in re.split(r"(?<=[.?!])(?<!arXiv\.)\s+(?![a-z])", paragraph):
+        if found[-1].count('"') % 2:
+            found[-1] += f" {part}"
+        else:
+            found.append(part)
+    return found[1:]
 
 
 def listed(items):
@@ -181,12 +197,21 @@ def first_of(text):
 
 
 def to_predict(cells, text):
-    """What is to be predicted: the items; where there are none, all of it, and the cell that takes the guess."""
-    parts = paragraphs(text)
-    if any(map(is_item, parts)):
-        return listed(filter(is_item, parts))
+    """What is to be predicted: all that is said, and the cell that takes the guess."""
+    parts = [part for part in paragraphs(text) if part != "*My prediction:*"]
+    said = "".join(listed([part]) if is_item(part) else f"<p>{inline(part)}</p>" for part in parts)
     code = "\n".join(text_of(cell["source"]) for cell in cells if cell["cell_type"] == "code")
-    return listed(parts[:2]) + (f"<pre><code>{literal(code)}</code></pre>" if code else "")
+    return said.replace("</ul><ul>", "") + tables(text) + (f"<pre><code>{literal(code)}</code></pre>" if code else "")
+
+
+def tables(text):
+    """The tables of a Markdown text; a cell without words leaves room to write."""
+    made = []
+    for table in re.findall(r"(?:^\|.*\n?)+", text, flags=re.MULTILINE):
+        rows = [row.strip().strip("|").split("|") for row in table.splitlines()]
+        rows = [row for row in rows if set("".join(row)) - set(" -:")]
+        made.append("".join(f"<tr>{''.join(f'<td>{inline(cell.strip())}</td>' for cell in row)}</tr>" for row in rows))
+    return "".join(f"<table>{rows}</table>" for rows in made)
 
 
 def to_write(cells):
@@ -275,7 +300,8 @@ def slides_of(book):
         if content:
             made.append(f"<section><h2><small>{inline(title)}</small>{heading}</h2>{content}</section>")
 
-    add("The question", questions(words.get("The question", "")))
+    question = words.get("The question", "")
+    add("The question", tables(question) + questions(question))
     add("Predict", to_predict(cells.get("Predict", []), words.get("Predict", "")))
     for n, png in enumerate(found, 1):
         add("Run", f'<img alt="Figure {n} of lesson {name}" src="data:image/png;base64,{png}">')
