@@ -295,10 +295,13 @@ def build(kind, folder, names=(), repository=None, source=HERE):
     Raises
     ------
     ValueError
-        For a file that was changed since it was built, and for a lesson that is not as it should be.
+        For a file that was changed since it was built, one where the folder would be, and a lesson that is not as it should be.
     """
     folder, paths = Path(folder), lessons(names, source)
     targets = [folder / f"{path.stem}.ipynb" for path in paths]
+    for place in (folder, *folder.parents):
+        if place.exists() and not place.is_dir():
+            raise ValueError(f"{folder}: {place} is a file; name another folder")
 
     def refuse_changed():
         changed = [target.name for target in targets if not untouched(target)]

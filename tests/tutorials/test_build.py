@@ -251,6 +251,15 @@ def test_what_is_no_notebook_of_ours_is_left_alone(source, tmp_path, content):
     assert target.is_dir() if content is None else target.read_bytes() == content
 
 
+@pytest.mark.parametrize("inside", ["", "class"])
+def test_a_file_where_the_folder_would_be_is_named_before_anything_is_executed(source, tmp_path, monkeypatch, inside):
+    (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
+    monkeypatch.setitem(build.BUILDS, "docs", lambda *_: pytest.fail("it was executed"))
+    with pytest.raises(ValueError, match=r"notes\.txt is a file; name another folder"):
+        made(source, tmp_path / "notes.txt" / inside, "docs")
+    assert (tmp_path / "notes.txt").read_text(encoding="utf-8") == "mine"
+
+
 def test_a_changed_file_is_found_before_any_lesson_is_executed(source, tmp_path, monkeypatch):
     (tmp_path / "03-circle.ipynb").write_text("mine", encoding="utf-8")
     monkeypatch.setitem(build.BUILDS, "docs", lambda *_: pytest.fail("it was executed"))
