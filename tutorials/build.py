@@ -295,7 +295,7 @@ def build(kind, folder, names=(), repository=None, source=HERE):
     Raises
     ------
     ValueError
-        For a file that was changed since it was built or is where the folder would be, and for a lesson off the skeleton.
+        For a file that was changed since built or is where the folder would be, and for a lesson that is not right.
     """
     folder, paths = Path(folder), lessons(names, source)
     targets = [folder / f"{path.stem}.ipynb" for path in paths]
