@@ -151,7 +151,6 @@ def _link(found, origin, page):
     known, readme = pages(), f"{path}/README.md"
     if path == "tutorials" or path in known or readme in known:
         name = "tutorials/index" if path == "tutorials" else known.get(path) or known[readme]
-        text = "" if text == path else text  # its title instead
         return f"[{text}]({_from(page, f'{name}.md')}{hash_}{place})"
     if (ROOT / path).is_dir():
         return text

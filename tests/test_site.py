@@ -112,8 +112,3 @@ def test_students_and_teachers_have_parts_of_their_own(site):
     teach, do = names.index("Teach"), names.index("Do")
     assert names.index(LESSONS[-1]) < teach and names[teach + 1] == "teacher/syllabus"
     assert {name for name in names if name.startswith("teacher/")} == set(names[teach + 1 : do])
-
-
-def test_a_link_to_a_page_shows_its_title_and_no_file_of_the_repository(site):
-    shown = re.findall(r'<a class="reference internal" href="[^"]*"[^>]*>(.*?)</a>', _page(site, "start/README"))
-    assert "Design" in map(_words, shown) and not [text for text in map(_words, shown) if text.endswith("/design.md")]
