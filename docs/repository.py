@@ -79,10 +79,10 @@ def _lesson(name, text):
 def gather():
     """Write the pages that are not in `docs/`; leave alone what has not changed, delete what is no longer there."""
     made = {f"{name}.md": text_of(path) for path, name in pages().items() if not path.startswith("docs/")}
-    made["weights/README.md"] += _toctree(name for name in pages().values() if re.match("weights/.+/", name))
+    made["weights/README.md"] += _contents("weights/.+/")
     made["tutorials/index.md"] = (
         "# Lessons\nOne idea and one figure each. Write the prediction down before you read on to the next cell.\n"
-        + _toctree((name for name in pages().values() if re.match(r"tutorials/\d", name)), ":maxdepth: 1")
+        + _contents(r"tutorials/\d")
     )
     made["reference/index.md"] = _public()
     for module, idea in shelf():
@@ -100,9 +100,13 @@ def gather():
                 path.unlink()
 
 
-def _toctree(names, *options):
-    entries = "\n".join([*options, "", *(f"/{name}" for name in names)])
-    return f"\n\n```{{toctree}}\n{entries}\n```\n"
+def _contents(pattern):
+    return _toctree(name for name in pages().values() if re.match(pattern, name))
+
+
+def _toctree(names):
+    entries = "\n".join(f"/{name}" for name in names)
+    return f"\n\n```{{toctree}}\n:maxdepth: 1\n\n{entries}\n```\n"
 
 
 # Links: those of the repository become those of the site -------------------------------------------------------
@@ -227,7 +231,7 @@ def _public():
         + "\n".join(rows)
         + "\n\n## What is raised\n\n```{eval-rst}\n.. autoexception:: minisink.hf.fields.CheckpointError\n```\n"
         + "\n## File by file\nThe shelf, in the order it is read:\n"
-        + _toctree(modules, ":maxdepth: 1")
+        + _toctree(modules)
     )
 
 
