@@ -81,9 +81,9 @@ def gather():
     made = {f"{name}.md": text_of(path) for path, name in pages().items() if not path.startswith("docs/")}
     made["weights/README.md"] += _contents("weights/.+/")
     made["tutorials/index.md"] = (
-        "# Lessons\nOne idea and one figure each. Write the prediction down before you read on to the next cell, and the "
-        "exercise before you unfold its solution. `python tutorials/build.py student class` makes notebooks of them, to "
-        "run and to write in; {doc}`minisink check </check>` says whether what you wrote is right.\n"
+        "# Lessons\nOne idea and one figure each. Write the prediction down before you read on to the next cell, and "
+        "the exercise before you unfold its solution. `python tutorials/build.py student class` makes notebooks of "
+        "them, to run and to write in; {doc}`minisink check </check>` says whether what you wrote is right.\n"
         + _contents(r"tutorials/\d")
     )
     made["reference/index.md"] = _public()
