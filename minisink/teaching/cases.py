@@ -126,7 +126,15 @@ def retrieve(rng):
         cases += [_search(rng, *sizes, window, float(rng.choice([100.0, 10000.0]))) for window in (1, 3, 8)]
     for sizes in [(14, 1, 4, 6), (17, 2, 3, 4)]:
         cases += [_search(rng, *sizes, window, 100.0) for window in (5, 20, 40, 60)]
-    return cases
+    return cases + [_one_good_key(rng, D) for D in (2, 4)]
+
+
+def _one_good_key(rng, D):
+    """One block has the best key, another is better on the whole, a third has nothing."""
+    case = {"q": _reals(rng, D), "block": 3, "k": 1, "window": 5, "theta": 100.0}
+    query = reference.rotate(case["q"], case["window"], case["theta"])
+    scores = rng.permutation([[0.0, 1.0, -0.5], [0.8, 0.7, 0.8], [-0.9, -0.9, -0.8]]).reshape(-1, 1)
+    return case | {"keys": (scores * query / (query @ query)).round(3)}
 
 
 def _search(rng, N, block, k, D, window, theta):

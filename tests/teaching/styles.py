@@ -1,4 +1,5 @@
-"""Right solutions in other styles than the reference's: lists and math; float32 and heads; a ring and a generator."""
+"""Right solutions in other styles than the reference's: lists and math; float32 and heads; a ring and a generator; and
+the template's loops to the letter, its own functions called as they are called there."""
 
 LISTS = """
 import math
@@ -181,4 +182,55 @@ def retrieve(q, keys, block, k, window, theta):
     return sorted(worth, key=worth.get)[-k:]
 '''
 
-STYLES = {"lists": LISTS, "float32 and heads": FLOAT32_HEADS, "a ring": A_RING}
+TO_THE_LETTER = """
+import numpy as np
+
+def softmax(x):
+    x = np.asarray(x, float)
+    e = np.exp(x - x.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
+
+def softmax1(x):
+    return softmax(np.append(x, 0.0))[:-1]
+
+def attend(q, k, v, visible):
+    q, k, v, visible = (np.array(x) for x in (q, k, v, visible))
+    return softmax(np.where(visible, q @ k.T / np.sqrt(q.shape[1]), -np.inf)) @ v
+
+def rotate(x, positions, theta):
+    x, (T, D) = np.array(x), np.shape(x)
+    out = np.empty((T, D))
+    for t in range(T):
+        for j in range(D // 2):
+            angle = positions[t] * theta ** (-2 * j / D)
+            a, b = x[t][j], x[t][j + D // 2]
+            out[t][j] = a * np.cos(angle) - b * np.sin(angle)
+            out[t][j + D // 2] = b * np.cos(angle) + a * np.sin(angle)
+    return out
+
+def survivors(n_slots, n_sinks, window):
+    return {slot for slot in range(n_slots) if slot < n_sinks or slot >= n_slots - window}
+
+def positions_of(token_index, n_sinks, window):
+    return [slot for slot in range(len(token_index))]
+
+def step(state, q, k, v, n_sinks, window, theta):
+    held = [*(state or []), (k, v)]
+    held = [held[slot] for slot in sorted(survivors(len(held), n_sinks, window))]
+    S = len(held)
+    keys = rotate([k for k, v in held], [*range(S)], theta)
+    query = rotate([q], [S - 1], theta)
+    out = attend(query, keys, [v for k, v in held], [[True] * S])[0]
+    return out, held
+
+def token_nll(logits, ids):
+    T, largest = len(ids), logits.max(axis=1)
+    return [largest[t] + np.log(sum(np.exp(logits[t] - largest[t]))) - logits[t][ids[t + 1]] for t in range(T - 1)]
+
+def retrieve(q, keys, block, k, window, theta):
+    query = rotate([q], [window], theta)[0]
+    worth = [max(query @ key for key in keys[start : start + block]) for start in range(0, len(keys), block)]
+    return set(sorted(range(len(worth)), key=lambda b: -worth[b])[:k])
+"""
+
+STYLES = {"lists": LISTS, "float32 and heads": FLOAT32_HEADS, "a ring": A_RING, "to the letter": TO_THE_LETTER}

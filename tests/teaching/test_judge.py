@@ -4,10 +4,12 @@ import re
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from minisink.teaching import check_functions, reference
 from minisink.teaching.child import answer, encode, numbers_in
-from minisink.teaching.judge import Outcome, judge, outcome_of
+from minisink.teaching.judge import Outcome, _by_turn, judge, outcome_of
 from minisink.teaching.sandbox import Answers
 from minisink.teaching.tasks import TASKS, cases_of, dressed
 from minisink.teaching.wrong_turns import FORGETS_NOTHING, TURNS
@@ -31,6 +33,18 @@ def test_each_wrong_turn_is_caught_with_its_own_name(task, turn):
     row = judged(task, turn.function, seed=7)
     assert (row["status"], row["score"], row["diagnosis"]) == ("failed", 0, turn.title)
     assert turn.name in row["diagnosis"] and "\n" not in row["message"]
+
+
+@given(seed=st.integers(0, 10_000))
+@settings(max_examples=8)
+def test_no_wrong_turn_passes_whatever_the_seed(seed):
+    """Some case of each seed tells each turn from the right answer."""
+    for name, turns in TURNS.items():
+        right = [(case, TASKS[name].expected(case)) for case in cases_of(TASKS[name], seed)]
+        for turn in turns:
+            assert any(
+                not _by_turn(TASKS[name], turn, case).is_right(TASKS[name], expected) for case, expected in right
+            ), turn
 
 
 def test_the_twenty_are_all_there():
@@ -118,20 +132,16 @@ def test_what_is_left_from_an_earlier_call_is_named():
 
 def test_output_and_state_the_wrong_way_round_are_told():
     """Whatever the state is made of; a wrong output of another shape is not taken for it."""
-    for as_state in (
-        list,
-        tuple,
-        lambda held: {"held": held},
-        lambda held: [np.array(x) for x in zip(*held, strict=True)],
-    ):
+    for as_state in (list, lambda held: {"held": held}):
 
         def step(state, *args, as_state=as_state):
             out, held = reference.step(None, *args)
             return as_state(held), out
 
         assert "the output comes first: (out, state)" in judged("step", step)["message"]
-    for out in (np.zeros(7), None, 0.0, {}):
-        assert "comes first" not in judged("step", lambda *args, out=out: (out, args[0]))["message"]
+    for out, said in ((np.zeros(7), "shape"), (None, "None"), ({}, "dict")):
+        message = judged("step", lambda *args, out=out: (out, ([args[1]], args[2], args[0])))["message"]
+        assert said in message and "comes first" not in message
 
 
 def test_memory_that_grows_is_seen_in_any_container():

@@ -34,8 +34,18 @@ def window_from_zero(token_index, n_sinks, window):
 
 
 def modulo(token_index, n_sinks, window):
-    """The place in the ring, not the order."""
+    """The place in a ring, not the order."""
     return [int(t) % (n_sinks + window) for t in token_index]
+
+
+def behind_the_sinks_modulo(token_index, n_sinks, window):
+    """The same in a ring that lies behind the sinks."""
+    return [int(t) if t < n_sinks else n_sinks + (int(t) - n_sinks) % window for t in token_index]
+
+
+def shifted_one_too_little(token_index, n_sinks, window):
+    """The token that came last is not counted among those seen."""
+    return [int(t) - (t >= n_sinks) * max(0, int(token_index[-1]) - n_sinks - window) for t in token_index]
 
 
 def all_behind_the_end(token_index, n_sinks, window):
@@ -94,4 +104,6 @@ TURNS = (
     Turn("distances instead of positions", None, "", SLOT, backwards),
     Turn("the window is numbered from zero again", None, "", SLOT, window_from_zero),
     Turn("the place in a ring, not the order", None, "", SLOT, modulo),
+    Turn("the place in a ring, not the order", None, "", SLOT, behind_the_sinks_modulo),
+    Turn("the window is shifted one place too little", None, "", SHIFT, shifted_one_too_little),
 )  # fmt: skip

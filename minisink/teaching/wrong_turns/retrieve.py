@@ -88,6 +88,19 @@ def theta_of_its_own(q, keys, block, k, window, theta):
     return _best(keys @ _rotate(q, window, 10000.0), block, k)
 
 
+def pairs_neighbours(q, keys, block, k, window, theta):
+    """Channels 2j and 2j + 1 are rotated."""
+    order = [*range(0, len(q), 2), *range(1, len(q), 2)]
+    query = np.empty(len(q))
+    query[order] = _rotate(q[order], window, theta)
+    return _best(keys @ query, block, k)
+
+
+def by_all_of_them(q, keys, block, k, window, theta):
+    """A block is chosen by the sum of exp."""
+    return _best(np.exp(keys @ _rotate(q, window, theta)), block, k, sum)
+
+
 def places_and_no_window(q, keys, block, k, window, theta):
     """Every key stands at its own place, the query at the window."""
     query = _rotate(q, window, theta)
@@ -151,6 +164,8 @@ def a_block_twice(q, keys, block, k, window, theta):
 
 BACK = ("How far back does a stored key seem to stand?", "Stored keys are un-rotated, all at position 0.",
         "Rotate the query by `window`, and leave the keys as they are.")  # fmt: skip
+PAIRS = ("Which two channels are a pair?", "Hugging Face and Meta disagree; here it is Hugging Face's.",
+         "Channel j goes with channel j + D/2.")  # fmt: skip
 BEST = ("One key in a block fits well, three do not: is the block worth looking at?", "A block is worth its best key.",
         "max over the scores in the block.")  # fmt: skip
 CHOOSE = ("Which blocks have the largest scores?", "Largest first.", "The k blocks with the largest maximum.")
@@ -169,9 +184,17 @@ TURNS = (
     Turn("one place too near: the query is rotated by window - 1", None, "", BACK, one_place_too_near),
     Turn("theta is 10000, whatever is given", None, "", BACK, theta_of_its_own),
     Turn("every stored key stands at its own place", None, "", BACK, places_and_no_window),
+    Turn(
+        "neighbouring channels are paired, 2j with 2j + 1",
+        8,
+        "checkpoints read by the wrong rule",
+        PAIRS,
+        pairs_neighbours,
+    ),
     Turn("the query is rotated by the number of keys, not by the window", None, "", BACK, behind_them_all),
     Turn("a block is worth its mean", None, "", BEST, by_mean),
     Turn("a block is worth its sum", None, "", BEST, by_sum),
+    Turn("a block is worth its sum of exp, the weight of all its keys", None, "", BEST, by_all_of_them),
     Turn("a block is worth its first key", None, "", BEST, by_the_first),
     Turn("a score far below zero is taken for a large one", None, "", BEST, by_the_size),
     Turn("the oldest blocks, not the best", None, "", CHOOSE, the_oldest),

@@ -100,6 +100,11 @@ def numbers_rows_itself(x, positions, theta):
     return _by(x, _angles(x, range(len(x)), theta))
 
 
+def stays(x, positions, theta):
+    """As it came."""
+    return x
+
+
 def positions_from_one(x, positions, theta):
     """One place too far."""
     return _by(x, _angles(x, np.asarray(positions) + 1, theta))
@@ -145,6 +150,7 @@ TURNS = (
     Turn("pairs are counted from one, not from zero", None, "", RATE, pairs_from_one),
     Turn("the angles are in degrees", None, "", RATE, degrees),
     Turn("the positions are not used", None, "", GIVEN, numbers_rows_itself),
+    Turn("nothing is rotated", None, "", GIVEN, stays),
     Turn("positions are counted from one", None, "", GIVEN, positions_from_one),
     Turn("the first half is overwritten too early", None, "", OLD, drops_the_cross_term),
 )  # fmt: skip
