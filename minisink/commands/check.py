@@ -1,5 +1,6 @@
 """``minisink check``: a student's own functions, held against the reference."""
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -87,7 +88,9 @@ def _write_template(file, tasks):
         sys.stdout.write(template(tasks))
         return
     path = Path(file)
-    if path.exists():
+    if path.suffix == ".ipynb":
+        raise ValueError(f"{path}: the template is a Python file; give a name that ends in .py")
+    if os.path.lexists(path):
         raise ValueError(f"{path}: is there already, and is not overwritten; give another name")
     check_folder(path)
     with whole_file(path) as unfinished:

@@ -95,6 +95,7 @@ def test_where_the_numbers_are_explained_is_said_once_if_there_are_any(run, stud
         (["student.py", "--gradescope", "student.py"], "that is the student's file"),
         (["student.py", "--template"], "is there already, and is not overwritten"),
         (["no/student.py", "--template"], "cannot be written"),
+        (["mine.ipynb", "--template"], "mine.ipynb: the template is a Python file; give a name that ends in .py"),
     ],
 )
 def test_status_2_and_a_line_for_what_cannot_be(run, student, argv, said):
@@ -295,6 +296,12 @@ def test_the_template_is_a_file_of_stubs(run):
         assert "for " in names[name].__doc__ or name == "retrieve"
         with pytest.raises(NotImplementedError):
             names[name](*arguments)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege there")
+def test_the_template_does_not_replace_a_link(run):
+    os.symlink("nowhere.py", "link.py")
+    assert run("link.py", "--template")[0] == 2 and os.path.islink("link.py")
 
 
 def test_the_template_can_be_printed_and_cut(run):

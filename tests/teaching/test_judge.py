@@ -144,6 +144,24 @@ def test_output_and_state_the_wrong_way_round_are_told():
         assert said in message and "comes first" not in message
 
 
+def test_what_no_turn_explains_has_no_name():
+    """Two sets are soon alike, and a small case is; a name must be true of the whole."""
+
+    def retrieve(q, keys, block, k, window, theta):  # by direction: a long key is worth no more than a short one
+        return reference.retrieve(q, keys / np.linalg.norm(keys, axis=1, keepdims=True), block, k, window, theta)
+
+    def survivors(n_slots, n_sinks, window):  # the middle leaves
+        slots = list(range(n_slots))
+        while len(slots) > n_sinks + window:
+            del slots[len(slots) // 2]
+        return slots
+
+    for name, function in (("retrieve", retrieve), ("survivors", survivors)):
+        for seed in range(3):
+            row = judged(name, function, seed)
+            assert (row["status"], row["diagnosis"]) == ("failed", None)
+
+
 def test_memory_that_grows_is_seen_in_any_container():
     assert [numbers_in(x) for x in (None, 1.5, [1, (2, 3)], {"a": np.zeros(4)}, "text")] == [0, 1, 3, 4, 0]
 
