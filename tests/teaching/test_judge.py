@@ -182,10 +182,11 @@ def test_memory_that_grows_is_seen_in_any_container():
         ("abc", "str"),
         ([[1], [1, 2]], "list"),
         (1j, "complex"),
+        (["a"], "list of text"),
         ({}, "dict"),
         (np.zeros(200_000), "200000"),
     ],
-    ids=["None", "text", "ragged", "complex", "dict", "too many"],
+    ids=["None", "text", "ragged", "complex", "texts", "dict", "too many"],
 )
 def test_what_is_no_answer_is_said(value, said):
     with pytest.raises(ValueError, match=said):

@@ -1,5 +1,7 @@
 """The reference is the book; cases are what a task may be asked, small ones first; a tolerance is relative."""
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -131,6 +133,22 @@ def test_a_case_is_dressed_in_arrays_lists_and_heads():
 def test_the_child_and_the_template_know_the_same_tasks():
     """The child imports nothing of the package, so it has the names twice."""
     assert set(child.NAMES) == set(LOOPS) == set(TASKS)
+
+
+def test_what_the_template_shows_is_so():
+    """Its example, and its calls: rows in and rows out, as the tasks are specified."""
+    (call, answer), *_ = re.findall(r"(survivors\(.*?\)) is (\[.*?\])", LOOPS["survivors"])
+    assert str(eval(call, vars(reference))) == answer
+    x = np.array([1.0, 2.0, 3.0, 4.0])
+
+    def rotate(x, positions, theta):
+        assert np.ndim(x) == 2 and np.shape(positions) == (len(x),)
+        return reference.rotate(x, positions, theta)
+
+    for name, names, expected in (("step", {"S": 6}, [5]), ("retrieve", {"window": 5}, 5)):
+        (line,) = re.findall(r"query = (rotate.*?)  ", LOOPS[name])
+        found = eval(line, {"rotate": rotate, "q": x, "theta": 100.0} | names)
+        np.testing.assert_array_equal(found, reference.rotate(x[None] if name == "step" else x, expected, 100.0))
 
 
 def test_numbers_are_shown_short():
