@@ -15,7 +15,7 @@ from .words import one_line, show
 from .wrong_turns import FORGETS_NOTHING, TURNS
 
 SHRINKING = 10  # seconds at most
-ALIKE = 0.9  # of the answers, where many a wrong turn gives the same now and then
+ALIKE = 0.95  # of the answers, where many a wrong turn gives the same now and then
 GROWTH = 1.4  # of a state between the middle and the end of a long text
 POINTS = 1
 

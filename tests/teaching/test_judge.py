@@ -147,8 +147,10 @@ def test_output_and_state_the_wrong_way_round_are_told():
 def test_what_no_turn_explains_has_no_name():
     """Two sets are soon alike, and a small case is; a name must be true of the whole."""
 
-    def retrieve(q, keys, block, k, window, theta):  # by direction: a long key is worth no more than a short one
-        return reference.retrieve(q, keys / np.linalg.norm(keys, axis=1, keepdims=True), block, k, window, theta)
+    def retrieve(q, keys, block, k, window, theta):  # a block is worth the second best of its keys
+        scores = keys @ reference.rotate(q, window, theta)
+        worth = [np.sort(scores[start : start + block])[-2:][0] for start in range(0, len(scores), block)]
+        return np.argsort(worth)[::-1][:k]
 
     def survivors(n_slots, n_sinks, window):  # the middle leaves
         slots = list(range(n_slots))
