@@ -116,6 +116,8 @@ def mixes_keys(q, k, v, visible):
 
 MASK = ("What may this query see?", "A key that is hidden must get no weight at all.",
         "Set its score to minus infinity before the softmax.")  # fmt: skip
+TRUE = ("Which keys does query t see?", "Those for which visible[t] is True; not always the ones before it.",
+        "Minus infinity where visible is False, the score where it is True.")  # fmt: skip
 BEFORE = ("What do the weights of a masked row add up to?", "To one, always: that is the whole point of a sink.",
           "Mask the scores before the softmax, not the weights after it.")  # fmt: skip
 SCALE = ("How do scores grow with the width?", "There is a square root in the formula.", "q . k / sqrt(D).")
@@ -130,10 +132,10 @@ HOME = ("What does a key do, and what a value?", "A token is found by its key an
 TURNS = (
     Turn("the mask is ignored: it sees its own future", 4, "chunks of a prompt in several ports", MASK, sees_all),
     Turn("masked after the softmax, not renormalised", 20, "teaching notebooks", BEFORE, masks_after_softmax),
-    Turn("a causal mask of its own, not the one that is given", None, "", MASK, a_mask_of_its_own),
+    Turn("a causal mask of its own, not the one that is given", None, "", TRUE, a_mask_of_its_own),
     Turn("a masked score is zero, not minus infinity", None, "", MASK, masks_with_zero),
-    Turn("the mask is upside down", None, "", MASK, masks_the_others),
-    Turn("the mask is upside down", None, "", MASK, masks_all),
+    Turn("the mask is upside down", None, "", TRUE, masks_the_others),
+    Turn("the mask is upside down", None, "", TRUE, masks_all),
     Turn("the mask is added to the scores, as 0 and 1", None, "", MASK, adds_the_mask),
     Turn("a masked score is -1, not minus infinity", None, "", MASK, masks_a_little),
     Turn("scores are not divided by sqrt(D)", None, "", SCALE, does_not_scale),

@@ -79,7 +79,7 @@ def all_newest(token_index, n_sinks, window):
     return [len(token_index) - 1] * len(token_index)
 
 
-SLOT = ("Where does the encoding hear of an eviction?", "position := slot.",
+SLOT = ("What is the position of a token once one before it has left?", "position := slot.",
         "What is held is numbered 0, 1, 2, ... without gaps, whatever its place in the text.")  # fmt: skip
 SHIFT = ("Where does the second newest token stand, one step later?", "All that stay move up when one leaves.",
          "Number all of them anew at every step: 0, 1, 2, ...")  # fmt: skip

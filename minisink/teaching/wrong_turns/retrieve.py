@@ -166,6 +166,13 @@ BACK = ("How far back does a stored key seem to stand?", "Stored keys are un-rot
         "Rotate the query by `window`, and leave the keys as they are.")  # fmt: skip
 PAIRS = ("Which two channels are a pair?", "Hugging Face and Meta disagree; here it is Hugging Face's.",
          "Channel j goes with channel j + D/2.")  # fmt: skip
+THETA = ("How fast does the last pair turn?", "The larger theta, the slower; it is an argument.",
+         "Pair j of D/2 turns by window * theta ** (-2 j / D).")  # fmt: skip
+SIZE = (
+    "What does a score of -5 say?",
+    "That the key fits badly.",
+    "Compare the scores, not how far they are from zero.",
+)
 BEST = ("One key in a block fits well, three do not: is the block worth looking at?", "A block is worth its best key.",
         "max over the scores in the block.")  # fmt: skip
 CHOOSE = ("Which blocks have the largest scores?", "Largest first.", "The k blocks with the largest maximum.")
@@ -182,7 +189,7 @@ TURNS = (
     Turn("every stored key stands at its own place", None, "", BACK, places_in_the_store),
     Turn("one place too far: the query is rotated by window + 1", None, "", BACK, one_place_too_far),
     Turn("one place too near: the query is rotated by window - 1", None, "", BACK, one_place_too_near),
-    Turn("theta is 10000, whatever is given", None, "", BACK, theta_of_its_own),
+    Turn("theta is 10000, whatever is given", None, "", THETA, theta_of_its_own),
     Turn("every stored key stands at its own place", None, "", BACK, places_and_no_window),
     Turn(
         "neighbouring channels are paired, 2j with 2j + 1",
@@ -196,7 +203,7 @@ TURNS = (
     Turn("a block is worth its sum", None, "", BEST, by_sum),
     Turn("a block is worth its sum of exp, the weight of all its keys", None, "", BEST, by_all_of_them),
     Turn("a block is worth its first key", None, "", BEST, by_the_first),
-    Turn("a score far below zero is taken for a large one", None, "", BEST, by_the_size),
+    Turn("a score far below zero is taken for a large one", None, "", SIZE, by_the_size),
     Turn("the oldest blocks, not the best", None, "", CHOOSE, the_oldest),
     Turn("the newest blocks, not the best", None, "", CHOOSE, the_newest),
     Turn("the worst blocks", None, "", CHOOSE, the_worst),

@@ -124,7 +124,7 @@ SIGN = ("Where does (1, 0) go after a quarter turn?", "It must go to (0, 1).", "
 HALVES = ("What is a rotation by position 0?", "Nothing changes: cos is 1, sin 0, each half stays in its place.",
           "First half: a cos - b sin. Second half: b cos + a sin.")  # fmt: skip
 RATE = ("How fast does the last pair turn?", "Pair 0 turns one radian a position, the others ever slower.",
-        "Pair j = 0 ... D/2 - 1 turns by position * theta ** (-2 j / D), in radians.")  # fmt: skip
+        "Pair j = 0 ... D/2 - 1 turns by position * theta ** (-2 j / D) radians, with the given theta.")  # fmt: skip
 GIVEN = (
     "What are the positions for?",
     "Row t need not stand at t, nor one further.",

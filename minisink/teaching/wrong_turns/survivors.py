@@ -136,6 +136,8 @@ NOTHING = ("Who has left?", "With more than n_sinks + window slots somebody must
            "Without an eviction nothing was measured: the first n_sinks and the last window stay.")  # fmt: skip
 SINKS = ("Where are the sinks?", "The first n_sinks slots stay for good, beside the window.",
          "[0 .. n_sinks - 1] and [n_slots - window .. n_slots - 1].")  # fmt: skip
+NEWEST = ("Where is the newest token?", "It always stays: the window is the last slots, not the first.",
+          "[0 .. n_sinks - 1] and [n_slots - window .. n_slots - 1].")  # fmt: skip
 SLOTS = ("What is the first slot called?", "Slots are numbered from 0 to n_slots - 1.",
          "Return the numbers of the slots that stay, a list or a mask.")  # fmt: skip
 ORDER = ("Which of your slots holds the oldest token?", "A place in order tells a position later.",
@@ -148,14 +150,14 @@ TURNS = (
     Turn("[-0:] keeps everything", 5, "slices with a computed length", ZERO, minus_zero),
     Turn("[-0:] keeps everything", 5, "slices with a computed length", ZERO, minus_zero_from_the_start),
     Turn("sinks are kept twice while the cache is not full", None, "", TWICE, overlapping),
-    Turn("the slots that leave, not those that stay", None, "", SINKS, who_leaves),
+    Turn("the slots that leave, not those that stay", None, "", NEWEST, who_leaves),
     Turn("a chunk overshoots the window: only one token is evicted", 15, "prompts longer than the window", MANY,
          one_at_a_time),
     Turn("nothing is evicted", 19, "a report that took unchanged perplexity for success", NOTHING, everything),
     Turn("no sinks: the last n_sinks + window", None, "", SINKS, window_alone),
     Turn("no sinks: the window alone", None, "", SINKS, forgets_the_sinks),
     Turn("the sinks are counted within the window", None, "", COUNT, window_with_sinks_in_it),
-    Turn("the oldest stay and nothing new comes in", None, "", SINKS, the_first_ones),
+    Turn("the oldest stay and nothing new comes in", None, "", NEWEST, the_first_ones),
     Turn("one sink too many: slot <= n_sinks", None, "", SINKS, one_sink_too_many),
     Turn("slots are counted from one", None, "", SLOTS, counts_from_one),
     Turn("how many stay, not which", None, "", SLOTS, how_many),

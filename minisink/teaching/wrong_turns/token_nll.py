@@ -167,6 +167,8 @@ NEXT = ("What do the logits after token t say something about?", "About the toke
 EACH = ("How many losses has a text of T tokens?", "A mean hides the token at which something broke.",
         "Return the T - 1 losses, one a token.")  # fmt: skip
 UNIT = ("Which logarithm?", "Nats are natural.", "-log p with the natural logarithm; exp(mean) is then the perplexity.")
+LOSS = ("What is the loss of a token that was certain?", "Nothing; and the less likely a token, the larger.",
+        "-log p; the perplexity of a text is exp of the mean of these.")  # fmt: skip
 SIGN = ("Can a loss be below zero?", "log p is negative for every p below one.", "The loss is -log p.")
 NORM = ("Are logits log-probabilities?", "They lack the denominator, a sum over all words of a row.",
         "-(x_i - log sum_j exp(x_j)), j over V.")  # fmt: skip
@@ -192,8 +194,8 @@ TURNS = (
     Turn("bits instead of nats", None, "", UNIT, bits),
     Turn("the logarithm to the base of ten", None, "", UNIT, tens),
     Turn("bits and nats mixed: log2 of a sum of exp", None, "", UNIT, half_in_bits),
-    Turn("probabilities, without the logarithm", None, "", SIGN, probability),
-    Turn("perplexities, exp of the loss", None, "", EACH, perplexity),
+    Turn("probabilities, without the logarithm", None, "", LOSS, probability),
+    Turn("perplexities, exp of the loss", None, "", LOSS, perplexity),
     Turn("the softmax runs over tokens, not over words", None, "", NORM, over_the_text),
     Turn("the largest is taken off and not put back", None, "", STABLE, largest_not_put_back),
     Turn("the sign is missing", None, "", SIGN, positive),
