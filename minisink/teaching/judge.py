@@ -245,22 +245,37 @@ def diagnosed_as(task, case, outcome, others=()):
     outcome : Outcome
     others : list of (case, Outcome)
     """
-    wrong = [(each, found) for each, found in others if not found.is_right(task, task.expected(each))]
+    right, wrong = [], []
+    for each, found in others:
+        (right if found.is_right(task, task.expected(each)) else wrong).append((each, found))
     best, most, told_on = None, (0, False, 0), None
     for turn in TURNS[task.name]:
-        agreed = [(each, found) for each, found in others if found.is_like(task, _by_turn(task, turn, each))]
-        told = [(each, found) for each, found in agreed if any(each is one for one, _ in wrong)]
+        told = _told(task, turn, wrong, len(wrong) // 2)
         here = outcome.is_like(task, _by_turn(task, turn, case))
-        if 2 * len(told) < len(wrong) or not (here or told):
+        if (wrong and not told) or not (told or here):
             continue
-        if task.kind == "set" and len(agreed) < ALIKE * len(others):
+        agreed = len(told) + len(_told(task, turn, right, len(right)))
+        if task.kind == "set" and agreed < ALIKE * len(others):
             continue
-        if (len(told), here, len(agreed)) > most:
-            best, most = turn, (len(told), here, len(agreed))
+        if (len(told), here, agreed) > most:
+            best, most = turn, (len(told), here, agreed)
             told_on = None if here else told[0]
     if told_on is not None:
         case, outcome = _to_the_first_wrong_step(task, *told_on)
     return case, outcome, best
+
+
+def _told(task, turn, answers, misses):
+    """Those of the answers that a turn gives too; none, once it has missed more than so many."""
+    told = []
+    for case, found in answers:
+        if found.is_like(task, _by_turn(task, turn, case)):
+            told.append((case, found))
+        else:
+            misses -= 1
+        if misses < 0:
+            return []
+    return told
 
 
 def _by_turn(task, turn, case):
