@@ -139,10 +139,8 @@ def judge(name, ask, seed=0, hint=0, *, given=(), passed=()):
             best = tried
     assert best is not None and best.first is not None
     if _depends_on_what_came_before(task, cases[best.first], best, ask):
-        (case, outcome), turn = (
-            _to_the_first_wrong_step(task, cases[best.first], best.outcomes[best.first]),
-            FORGETS_NOTHING,
-        )
+        case, outcome = _to_the_first_wrong_step(task, cases[best.first], best.outcomes[best.first])
+        turn = FORGETS_NOTHING
     else:
         case, outcome = _shrunk(task, cases[best.first], best, ask)
         case, outcome, turn = diagnosed_as(task, case, outcome, list(zip(cases, best.outcomes, strict=False)))
@@ -316,7 +314,11 @@ def sentence(task, case, outcome, expected):
 
 
 def _call(task, case):
-    names = [name for name in task.params if name in case]
-    shown = [f"{name} = {show(case[name], 6)}" if np.ndim(case[name]) < 2 or case[name].size <= 6
-             else f"{name} of shape {case[name].shape}" for name in names]  # fmt: skip
+    """The arguments; of a step those of its text, token by token."""
+    names, shown = [name for name in task.params if name in case], []
+    if task.name == "step":
+        T, D = case["q"].shape
+        names, shown = names[3:], [f"{count(T, 'token')} of {count(D, 'channel')}"]
+    shown += [f"{name} = {show(case[name], 6)}" if np.ndim(case[name]) < 2 or case[name].size <= 6
+              else f"{name} of shape {case[name].shape}" for name in names]  # fmt: skip
     return ", ".join(shown)
