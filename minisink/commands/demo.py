@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from ..experiments import four_methods, last_words
-from ..methods import PAPER
+from ..methods import PAPER, lead_of
 from ..model import load
 from ..system.files import check_picture, read_text
 from ..system.plots import draw_losses
@@ -56,14 +56,14 @@ def run(args):
     with progress(sum(work.values()) * (len(ids) - 1) + len(writers) * args.write, "demo") as bar:
 
         def on_progress(method, n_tokens):
-            bar.set_description(method)
+            bar.set_description(method, refresh=False)
             bar.update(n_tokens * work[method])
 
         options = {"n_sinks": args.n_sinks, "cache": args.cache, "methods": tried, "readable": args.readable}
         rows = four_methods.run(model, ids, **options, on_progress=on_progress)
         if not all(np.isfinite(row["nll"]).all() for row in rows):
             writers = {}  # a model of NaN has nothing to say
-        bar.set_description("writing")
+        bar.set_description("writing", refresh=False)
         draws = {"n_tokens": args.write, "seed": args.seed, "bos": not args.no_bos}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # a cache that is too long was warned of above
@@ -129,10 +129,12 @@ def _show(args, model, ids, source, rows, texts, losses, said):
         print(f"d dense, w window, r recompute, s streaming{back}, * where they meet\n")
         print(chart(curves, mark=args.cache, mark_label="first eviction", height=14, skip=span) + "\n")
     print(f"{model.name} reads {len(ids):,} tokens of {Path(source).name}; perplexity before and after eviction\n")
+    lead = len(lead_of(model, ids, args.cache))
+    begins = f"first {lead} + " if lead else ""
     keeps = {
         "dense": "all before",
         "window": f"last {args.cache}",
-        "recompute": f"last {args.cache}, read anew",
+        "recompute": f"{begins}last {args.cache - lead}, read anew",
         "streaming": f"first {args.n_sinks} + last {args.cache - args.n_sinks}",
         "retrieval": "the same + {n_blocks} x {block}".format(**four_methods.brought_back(args.cache - args.n_sinks)),
     }

@@ -60,8 +60,8 @@ def check(
     Raises
     ------
     ValueError
-        When the cache raises, or answers something of another shape, before anything differs; or `traces` names
-        nothing.
+        When the cache raises, or answers something of another shape, and nothing differs in any trace; or `traces`
+        names nothing.
 
     Examples
     --------

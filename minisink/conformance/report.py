@@ -50,7 +50,7 @@ class Report:
     first : Difference or None
         The earliest token at which anything differs.
     failed : tuple of Trace
-        Traces in which something differs.
+        Traces in which something differs, or the cache raised.
     layers : tuple of int
         Layers in which something differs; memory is that of all.
     looks_like : tuple of Cache subclasses

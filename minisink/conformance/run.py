@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -196,26 +197,32 @@ def numbers_of(x, name):
         else:
             array = np.asarray(to_host(x))
             dtype = array.dtype.name
-        if array.dtype.kind not in "iubfV":  # V: bfloat16 of other libraries
+        if array.dtype.kind not in "iubf":
             raise TypeError("of another kind")
-        return array.astype(np.float64) if array.dtype.kind in "fV" else array, dtype
+        return array.astype(np.float64) if array.dtype.kind == "f" else array, dtype
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name} is {_short(x)}, no array of real numbers") from error
 
 
 def _numbers(state, known=None):
-    """How many numbers the arrays in a state hold, whatever it is made of."""
+    """How many numbers a state holds: in arrays and as floats, in whatever container or object they are."""
+    if isinstance(state, float):
+        return 1
     known = set() if known is None else known
-    if id(state) in known:
+    if id(state) in known or isinstance(state, (str, bytes)) or inspect.isclass(state):
         return 0
     known.add(id(state))
     if hasattr(state, "shape") and hasattr(state, "dtype"):
         return int(np.prod(tuple(state.shape), dtype=int))
+    parts: Iterable[Any]
     if isinstance(state, dict):
-        return sum(_numbers(each, known) for each in state.values())
-    if isinstance(state, (list, tuple)):
-        return sum(_numbers(each, known) for each in state)
-    return _numbers(vars(state), known) if hasattr(state, "__dict__") and not inspect.isclass(state) else 0
+        parts = state.values()
+    elif isinstance(state, (list, tuple, set, frozenset, deque)):
+        parts = state
+    else:
+        slots = [getattr(state, name, None) for name in getattr(type(state), "__slots__", ())]
+        parts = [*getattr(state, "__dict__", {}).values(), *slots]
+    return sum(_numbers(each, known) for each in parts)
 
 
 def _line(x):

@@ -3,8 +3,8 @@
 A cache of one sink and a window is filled; then the key and value in the sink's slot are replaced, and the text goes
 on: what is missed shows in the loss of the tokens that follow. What a first token says hardly matters (Xiao et al.,
 Table 1: the sinks replaced by newlines); its value is small, its key is what the weight is parked on. The spike, a few
-channels of its residual stream that are hundreds of times the others, keeps the value short and makes the key in the
-later layers: Sun et al. (arXiv:2402.17762) set them to zero, and to their mean over many texts.
+channels of its residual stream that are many times the others, in `novels` keeps the value short and makes the key in
+the later layers: Sun et al. (arXiv:2402.17762) set them to zero, and to their mean over many texts.
 """
 
 from dataclasses import replace

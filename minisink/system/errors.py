@@ -2,6 +2,7 @@
 
 import os
 import sys
+import textwrap
 import warnings
 
 
@@ -39,7 +40,7 @@ def in_one_line(run, *args):
     """
     with warnings.catch_warnings():
         warnings.simplefilter("default", UserWarning)
-        warnings.showwarning = lambda message, *_: print(f"minisink: warning: {message}", file=sys.stderr)
+        warnings.showwarning = lambda message, *_: _say(f"minisink: warning: {message}")
         status = 0
         try:
             status = run(*args) or 0
@@ -47,9 +48,14 @@ def in_one_line(run, *args):
         except BrokenPipeError:  # the reader, `head` perhaps, has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         except KeyboardInterrupt as stop:
-            print(" ".join(["minisink: interrupted", *map(str, stop.args)]), file=sys.stderr)
+            _say(" ".join(["minisink: interrupted", *map(str, stop.args)]))
             return 130
         except (ValueError, OSError, OverflowError, MemoryError) as error:
-            print(f"minisink: error: {' '.join(str(error).split()) or type(error).__name__}", file=sys.stderr)
+            _say(f"minisink: error: {' '.join(str(error).split()) or type(error).__name__}")
             return 2
     return status
+
+
+def _say(line):
+    """To standard error; a terminal would break it within a word."""
+    print(textwrap.fill(line, 79) if sys.stderr.isatty() else line, file=sys.stderr)

@@ -12,7 +12,7 @@ from .child import answer
 from .compare import equal, right_rows
 from .tasks import TASKS, as_plain, cases_of, dressed, same, simpler
 from .words import one_line, show
-from .wrong_turns import FORGETS_NOTHING, TURNS
+from .wrong_turns import LEFT_OVER, TURNS
 
 SHRINKING = 10  # seconds at most
 ALIKE = 0.95  # of the answers, where many a wrong turn gives the same now and then
@@ -140,7 +140,7 @@ def judge(name, ask, seed=0, hint=0, *, given=(), passed=()):
     assert best is not None and best.first is not None
     if _depends_on_what_came_before(task, cases[best.first], best, ask):
         case, outcome = _to_the_first_wrong_step(task, cases[best.first], best.outcomes[best.first])
-        turn = FORGETS_NOTHING
+        turn = LEFT_OVER
     else:
         case, outcome = _shrunk(task, cases[best.first], best, ask)
         case, outcome, turn = diagnosed_as(task, case, outcome, list(zip(cases, best.outcomes, strict=False)))
@@ -229,7 +229,7 @@ def _to_the_first_wrong_step(task, case, outcome):
     return short, Outcome(value=outcome.value[:n], sizes=(outcome.sizes or [])[:n])
 
 
-def diagnosed_as(task, case, outcome, others=()):
+def diagnosed_as(task, case, outcome, others):
     """The wrong turn that gives this very answer: (case, outcome, turn or None).
 
     A small case cannot always tell: of the turns that agree on it the one is taken that explains most of the wrong
@@ -249,12 +249,12 @@ def diagnosed_as(task, case, outcome, others=()):
     best, most, told_on = None, (0, False, 0), None
     for turn in TURNS[task.name]:
         told = _told(task, turn, wrong, len(wrong) // 2)
-        here = outcome.is_like(task, _by_turn(task, turn, case))
-        if (wrong and not told) or not (told or here):
+        if not told:
             continue
-        agreed = len(told) + len(_told(task, turn, right, len(right)))
+        agreed = len(told) + sum(found.is_like(task, _by_turn(task, turn, each)) for each, found in right)
         if task.kind == "set" and agreed < ALIKE * len(others):
             continue
+        here = outcome.is_like(task, _by_turn(task, turn, case))
         if (len(told), here, agreed) > most:
             best, most = turn, (len(told), here, agreed)
             told_on = None if here else told[0]

@@ -125,7 +125,12 @@ def test_the_demo_shows_window_attention_fail(works):
     assert len(set(before.values())) == 1, before  # nothing has been evicted
     assert after["window"] > 1.5 * after["streaming"]
     assert abs(after["streaming"] / after["recompute"] - 1) < 0.02
-    assert [rows[name][1] for name in after] == ["all before", "last 16", "last 16, read anew", "first 1 + last 15"]
+    assert [rows[name][1] for name in after] == [
+        "all before",
+        "last 16",
+        "first 1 + last 15, read anew",
+        "first 1 + last 15",
+    ]
     assert "^ first eviction" in out
     said = " ".join(screen[-4:])
     for name in ("window", "streaming", "recompute"):

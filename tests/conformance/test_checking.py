@@ -109,7 +109,7 @@ def by_definition(n_sinks, window, n_kv_heads, n_heads, head_dim, theta, n_layer
         "original positions": full if moves else None,
         "keys never shifted": full if moves else None,
         "sinks one place too far": full if moves and n_sinks else None,
-        "query one place behind": second if moves else None,
+        "query one place too far": second if moves else None,
         "query not shifted": full if moves and full > 1 else None,
         "newest not shifted": full if moves else None,
         "all recent keys at one place": several,
@@ -318,3 +318,10 @@ def test_the_page_names_every_wrong_turn():
     rows = dict(re.findall(r"^\| ([^|]+) \| ([^|]+) \|$", PAGE, re.MULTILINE))
     for turn in WRONG_TURNS:
         assert rows[turn.name] == " ".join(turn.__doc__.split())
+
+
+def test_every_wrong_turn_is_listed():
+    """A class with a name of its own is one of those that are recognised."""
+    files = (wrong.tokens, wrong.positions, wrong.heads, wrong.layers, wrong.chunks)
+    found = {each for file in files for each in vars(file).values() if isinstance(each, type) and "name" in vars(each)}
+    assert found - {Cache} == set(WRONG_TURNS)

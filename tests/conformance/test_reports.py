@@ -1,5 +1,6 @@
 """What a cache shows, answers and holds, in drawn sizes; wrong turns told apart; and reports, word for word."""
 
+from collections import deque
 from dataclasses import replace
 
 import numpy as np
@@ -254,6 +255,32 @@ def test_the_earliest_token_of_all_traces_is_shown():
     assert len(report.failed) == len(report.traces) == 12
 
 
+class Slotted:
+    """Something that keeps what it gets, and has no `__dict__`."""
+
+    __slots__ = ("kept",)
+
+    def __init__(self):
+        self.kept = None
+
+    def append(self, array):
+        self.kept = (array, self.kept)
+
+
+@pytest.mark.parametrize(
+    ("keeps", "as_kept"), [(list, np.copy), (deque, np.copy), (Slotted, np.copy), (list, np.ndarray.tolist)]
+)
+def test_memory_that_grows_is_found_wherever_it_is(keeps, as_kept):
+    class Leaks(conformance.Cache):
+        def step(self, q, k, v):
+            self.all = getattr(self, "all", None) or keeps()
+            self.all.append(as_kept(k))
+            return super().step(q, k, v)
+
+    report = conformance.check(Leaks)
+    assert report.first.what == "memory" and len(report.failed) == 12
+
+
 def test_memory_that_grows_is_found_though_outputs_are_right():
     """Attention cropped, the cache not; buffers that are merely larger, or trimmed now and then, are fine."""
 
@@ -272,8 +299,8 @@ def test_memory_that_grows_is_found_though_outputs_are_right():
     assert "  wrong in 12 of 12 traces" in str(report).splitlines()  # and in no layer alone
     line = str(conformance.check(Crops, conformance.drawn(n_sinks=1, window=2)).first).splitlines()[0]
     assert line == (
-        "drawn, n_sinks=1, window=2: token 23, layer 0: memory differs: the state holds 84 numbers after token 3 and "
-        "324 at the end; what is evicted must leave it, not only be masked"
+        "drawn, n_sinks=1, window=2: token 23, layer 0: memory differs: the state holds 85 numbers after token 3 and "
+        "325 at the end; what is evicted must leave it, not only be masked"
     )
     assert "looks like" not in str(report)
     assert conformance.check(Trims)

@@ -45,6 +45,18 @@ def test_a_warning_is_a_line_and_work_goes_on(capsys):
     assert capsys.readouterr().err == "minisink: warning: look out\n"
 
 
+def test_on_a_terminal_no_word_is_broken(capsys, monkeypatch):
+    """A file or a pipe gets one line, however long."""
+    said = "nothing was evicted " * 10
+    in_one_line(warnings.warn, said, UserWarning)
+    assert capsys.readouterr().err == f"minisink: warning: {said}\n"
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    assert in_one_line(fails(ValueError(said))) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 3 and max(map(len, lines)) <= 79
+    assert " ".join(lines) == f"minisink: error: {said.strip()}"
+
+
 def test_the_status_of_a_command_is_kept():
     assert [in_one_line(lambda status: status, status) for status in (None, 0, 3)] == [0, 0, 3]
 

@@ -12,7 +12,7 @@ from minisink.teaching.child import answer, encode, numbers_in
 from minisink.teaching.judge import Outcome, _by_turn, judge, outcome_of
 from minisink.teaching.sandbox import Answers
 from minisink.teaching.tasks import TASKS, cases_of, dressed
-from minisink.teaching.wrong_turns import FORGETS_NOTHING, TURNS
+from minisink.teaching.wrong_turns import LEFT_OVER, TURNS
 
 EVERY = [(task, turn) for task, turns in TURNS.items() for turn in turns]
 
@@ -127,7 +127,7 @@ def test_what_is_left_from_an_earlier_call_is_named():
 
     for name, function in (("step", step), ("softmax", softmax)):
         row = judged(name, function, hint=1)
-        assert row["diagnosis"] == FORGETS_NOTHING.title and FORGETS_NOTHING.hints[0] in row["message"]
+        assert row["diagnosis"] == LEFT_OVER.title and LEFT_OVER.hints[0] in row["message"]
 
 
 def test_output_and_state_the_wrong_way_round_are_told():

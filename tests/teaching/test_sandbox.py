@@ -18,7 +18,7 @@ from minisink.teaching.sandbox import Sandbox, Source, read
 from minisink.teaching.tasks import TASKS
 from minisink.teaching.template import template
 from minisink.teaching.wrong_turns import (
-    FORGETS_NOTHING,
+    LEFT_OVER,
     TURNS,
     attend,
     positions_of,
@@ -143,7 +143,7 @@ def step(state, q, k, v, n_sinks, window, theta):
     keys = rotate([k for k, _ in HELD], range(n), theta)
     return attend(rotate([q], [n - 1], theta), keys, [v for _, v in HELD], [[True] * n])[0], None
 """
-    assert check(text, "step")["step"]["diagnosis"] == FORGETS_NOTHING.title
+    assert check(text, "step")["step"]["diagnosis"] == LEFT_OVER.title
     mended = text.replace("    HELD.append", "    if state is None: HELD.clear()\n    HELD.append").replace(
         "None\n", "1\n"
     )
@@ -335,6 +335,18 @@ def notebook(tmp_path, *cells):
     kinds = [{"cell_type": "code", "source": cell} for cell in cells]
     path.write_text(json.dumps({"nbformat": 4, "cells": [{"cell_type": "markdown", "source": ["#"]}, *kinds]}))
     return path
+
+
+def test_what_a_lesson_imports_is_not_the_students(tmp_path):
+    """In a notebook; in a file it is refused as what it is. What stands in for it may be called."""
+    lines = (
+        "from minisink.positions import rotate",
+        "def survivors(n_slots, n_sinks, window):\n    raise NotImplementedError",
+    )
+    source = read(notebook(tmp_path, *lines, "nothing = no_such_thing"))
+    rows = {row["task"]: row["status"] for row in check_source(Sandbox(source, 20), ["rotate", "survivors"])}
+    assert rows == {"rotate": "missing", "survivors": "failed"}
+    assert check("\n".join(lines), "rotate")["rotate"]["status"] == "failed"
 
 
 def test_a_notebook_is_read_as_its_definitions(tmp_path):

@@ -137,3 +137,10 @@ def test_a_cell_run_out_of_order_says_what_it_needs(path, tmp_path):
 def test_a_milestone_is_held_by_an_assert(path):
     milestone = [cell.source for cell in build.code_cells(build.read(path)) if build.section_of(cell) == "Milestone"]
     assert any(isinstance(node, ast.Assert) for source in milestone for node in ast.walk(ast.parse(source)))
+
+
+@LESSONS
+def test_code_fits_a_page(path):
+    """The site, and a projector, show 120 letters."""
+    long = [line for cell in build.code_cells(build.read(path)) for line in cell.source.splitlines() if len(line) > 120]
+    assert long == []

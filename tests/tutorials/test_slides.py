@@ -21,7 +21,8 @@ slides = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(slides)
 
 PNG = b"\x89PNG\r\n\x1a\n and more"
-ORDER = ["The question", "Predict", "Run", "Why", "Exercise", "What others got wrong", "Milestone"]
+WRONG = "What others got wrong"  # told first, then what it prints
+ORDER = ["The question", "Predict", "Run", "Why", "Exercise", WRONG, WRONG, "Milestone"]
 SOLUTION = "return math.pi * r * r"
 WRITE = f'def area(r):  # a number -> a number\n    """pi r r, by a loop"""\n    {SOLUTION}'
 HOSTILE = [
@@ -116,7 +117,7 @@ def test_a_lesson_is_told_in_order_under_its_headings():
         for heading, slide in zip(ORDER, own[1:], strict=True):
             assert slide.startswith(title + heading)
         assert "How far around is it?" in own[1] and "A lead. How far" in own[4] and "No lead" not in own[4]
-        assert "Around it is 6.28." in own[7] and "noise" not in own[7]
+        assert "Around it is 6.28." in own[8] and "noise" not in own[8]
 
 
 def test_a_table_is_shown_with_the_question_and_where_guesses_go():

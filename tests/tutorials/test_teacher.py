@@ -25,7 +25,7 @@ def text_of(name):
 def commands(text):
     """Whatever begins with "minisink ", in a line of a block or between backticks; what follows a # is left out."""
     found = re.findall(r"^(minisink .*)$", text, re.MULTILINE) + re.findall(r"`(minisink [^`\n]+)`", text)
-    return [shlex.split(line, comments=True)[1:] for line in found]
+    return [shlex.split(line.partition(" > ")[0], comments=True)[1:] for line in found]
 
 
 def close_to_one_of(number, printed):

@@ -50,11 +50,11 @@ h2 {{ font-size: 1.3em; margin: 0 0 .8em; }}
 h2 small {{ display: block; font-size: .6em; font-weight: normal; color: #555; }}
 li {{ margin-bottom: .5em; }}
 img {{ display: block; width: 100%; height: 68vh; object-fit: contain; }}
-pre {{ font-size: .62em; line-height: 1.35; white-space: pre-wrap; background: #f3f3f3; padding: .8em; }}
+pre {{ font-size: .8em; line-height: 1.35; white-space: pre-wrap; background: #f3f3f3; padding: .8em; }}
 code {{ font-size: .9em; background: #f3f3f3; }}
 pre code {{ background: none; }}
 table {{ border-collapse: collapse; margin-bottom: .8em; }}
-td, th {{ border: 1px solid #999; padding: .2em .8em; text-align: left; height: 1.4em; }}
+td {{ border: 1px solid #999; padding: .2em .8em; text-align: left; height: 1.4em; }}
 #place {{ position: fixed; right: 1.5vw; bottom: 1vh; font-size: .6em; color: #555; display: none; }}
 .one #place {{ display: block; }}
 @media (max-width: 700px) {{ h1 {{ margin-top: 10vh; }} img {{ height: auto; }} }}
@@ -177,7 +177,7 @@ def questions(text):
 
 
 def leads(text):
-    """What paragraphs are about: the words in bold they begin with, and a sentence; without bold, their first ones."""
+    """What paragraphs are about: their bold beginning and two sentences or three; without bold, their first ones."""
     parts = paragraphs(text)
     found = []
     for part in parts:
@@ -185,7 +185,7 @@ def leads(text):
         if bold:
             rest = sentences(part[bold.end() :].strip())
             whole = bold[1].rstrip("*").endswith((".", "?", "!"))  # a sentence of its own
-            lead = " ".join([bold[1], *rest[: 1 if whole or len(rest[0]) > 60 else 2]])
+            lead = " ".join([bold[1], *rest[: 2 if whole or len(rest[0]) > 60 else 3]])
             found.append(re.sub(r"\s+(?=[,;:.])", "", lead))
     found = found or [sentences(part)[0] for part in parts if not is_item(part)]
     return listed([re.sub(":$", ".", lead) for lead in found])
@@ -308,7 +308,8 @@ def slides_of(book):
     add("Why", leads(words.get("Why", "")))
     add("Exercise", to_write(cells.get("Exercise", [])))
     wrong = "What others got wrong"
-    add(wrong, first_of(words.get(wrong, "")) + shown(printed(cells.get(wrong, []))))
+    add(wrong, first_of(words.get(wrong, "")))
+    add(wrong, shown(printed(cells.get(wrong, []))))
     add("Milestone", f"<p>{literal(said)}</p>" if (said := printed(cells["Milestone"])) else "")
     return made
 

@@ -22,7 +22,7 @@ from .positions import (
     LateKey,
     LateQuery,
     OnePlace,
-    QueryBehind,
+    QueryTooFar,
     RingOrder,
     RingOrderLast,
     RotatedTwice,
@@ -50,7 +50,7 @@ from .tokens import (
 
 TOKENS: tuple[type[Cache], ...] = (OneMore, OneLess, NothingLeaves, NoSinks, WindowAlone, SinksWithin, HalfAtOnce)
 TOKENS += (MinusZero, ZeroSlot, EmptySlots, NoCopy, NotItself, MaskedAfter)
-POSITIONS: tuple[type[Cache], ...] = (TextPositions, HoledKeys, SinksFar, QueryBehind, LateQuery, LateKey, OnePlace)
+POSITIONS: tuple[type[Cache], ...] = (TextPositions, HoledKeys, SinksFar, QueryTooFar, LateQuery, LateKey, OnePlace)
 POSITIONS += (RingOrder, RingOrderLast, ShiftedEarly, WrongWay, RotatedTwice, Drift)
 HEADS: tuple[type[Cache], ...] = (Neighbours, NotRotated, ValuesToo, OtherTheta, RotatesGPT2, WrongGroup)
 HEADS += (Unscaled, ScaledTwice)

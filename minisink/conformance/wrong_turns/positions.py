@@ -41,10 +41,10 @@ class SinksFar(Cache):
         return [slot - far if slot < self.n_sinks else slot for slot in range(len(self.token_index))]
 
 
-class QueryBehind(Cache):
-    """the query stands one place behind its own key: its position is the newest slot, and not the number of slots"""
+class QueryTooFar(Cache):
+    """the query's position is one more than its own key's: it is the newest slot, and not the number of slots"""
 
-    name = "query one place behind"
+    name = "query one place too far"
 
     @property
     def own(self):
@@ -120,7 +120,7 @@ class ShiftedEarly(Cache):
 
 
 class WrongWay(Cache):
-    """stored keys are shifted the wrong way: when a token leaves, those behind it move one place down"""
+    """stored keys are shifted the wrong way: when a token leaves, those behind it must move one slot down, not up"""
 
     name = "shifted the wrong way"
 

@@ -12,7 +12,7 @@ TURNS = {
     for module in (softmax, softmax1, attend, rotate, survivors, positions_of, step, token_nll, retrieve)
 }
 
-FORGETS_NOTHING = Turn(
+LEFT_OVER = Turn(
     "something is left from an earlier call: alone, the same case comes out otherwise", None, "",
     ("Where does your function keep what it knows?",
      "A global, or a default argument that is a list, lives on when the next text begins; random numbers do too.",

@@ -54,7 +54,7 @@ def all_behind_the_end(token_index, n_sinks, window):
 
 
 def sinks_shifted_too(token_index, n_sinks, window):
-    """So many have left, and all that stay move up as far."""
+    """So many have left, and all that stay move down as far."""
     return [int(t) - max(0, int(token_index[-1]) + 1 - n_sinks - window) for t in token_index]
 
 
@@ -81,10 +81,11 @@ def all_newest(token_index, n_sinks, window):
 
 SLOT = ("What is the position of a token once one before it has left?", "position := slot.",
         "What is held is numbered 0, 1, 2, ... without gaps, whatever its place in the text.")  # fmt: skip
-SHIFT = ("Where does the second newest token stand, one step later?", "All that stay move up when one leaves.",
+SHIFT = ("Where does the second newest token stand, one step later?",
+         "All behind the one that left move one slot down.",
          "Number all of them anew at every step: 0, 1, 2, ...")  # fmt: skip
 SINKS = ("Where does the first token stand, however long the text?", "Nobody before a sink leaves.",
-         "Slot 0 is position 0; only what lies behind a token that left moves up.")  # fmt: skip
+         "Slot 0 is position 0; only what lies behind a token that left moves down.")  # fmt: skip
 HELD = ("How many positions do three tokens have?", "One a token that is held, however large the cache.",
         "0, 1, ..., len(token_index) - 1.")  # fmt: skip
 TURNS = (

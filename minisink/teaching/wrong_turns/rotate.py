@@ -128,7 +128,7 @@ RATE = ("How fast does the last pair turn?", "Pair 0 turns one radian a position
 GIVEN = (
     "What are the positions for?",
     "Row t need not stand at t, nor one further.",
-    "Row t is turned by positions[t].",
+    "Row t is rotated to positions[t].",
 )
 OLD = ("Which numbers does the second half need?", "The old ones; are they still there?",
        "Keep both halves before you write either.")  # fmt: skip

@@ -80,6 +80,8 @@ HINT = ("What is exp(1000)?", "Subtracting one number from all scores changes no
         "Take off the largest score first: exp(x - max(x)) never overflows.")  # fmt: skip
 SUM = ("What do your weights add up to?", "The denominator is a sum over all keys.",
        "exp(x_i) / sum_j exp(x_j): the weights must add up to one, and that is why there are sinks.")  # fmt: skip
+EXP = ("What is the weight of a score below zero?", "A weight is never negative, and scores may add up to zero.",
+       "exp(x_i) / sum_j exp(x_j): exp first, then the sum.")  # fmt: skip
 MASKED = ("What is exp(-inf)?", "A masked key gets no weight, whatever the others have.",
           "Leave -inf as it is: exp(-inf - max) is 0 already.")  # fmt: skip
 TURNS = (
@@ -91,6 +93,6 @@ TURNS = (
     Turn("the mean or the smallest is taken off, not the largest", None, "", HINT, takes_off_the_smallest),
     Turn("a masked score, -inf, is taken for zero", None, "", MASKED, masked_is_zero),
     Turn("the logarithm of the weights", None, "", SUM, a_logarithm),
-    Turn("no exponential: scores divided by their sum", None, "", SUM, without_exp),
+    Turn("no exponential: scores divided by their sum", None, "", EXP, without_exp),
     Turn("softmax1 instead of softmax", None, "", SUM, adds_one),
 )

@@ -341,9 +341,9 @@ STATE = ("What does your function know at the second token?", "Only what is in t
 SLOT0 = ("What do your weights add up to over the tokens that are there?",
          "A slot of zeros has a score too, zero, and takes weight; softmax1 for softmax does the same.",
          "Start with an empty cache, and attend to slots that hold a token, no others.")  # fmt: skip
-SHIFT = ("Where does a key stand after an eviction?", "All behind the one that left move up by one place.",
+SHIFT = ("Where does a key stand after an eviction?", "All behind the one that left move one slot down.",
          "Store keys un-rotated, and rotate each to its slot at every step.")  # fmt: skip
-NEW = ("Where does the newest token stand?", "It has a slot too: the last one.",
+NEW = ("Where does the newest token stand?", "It has a slot too: the last that is filled.",
        "Query and newest key stand at len(held) - 1, once the new key is in and the old one out.")  # fmt: skip
 TEXT = ("What happens at token 100,000?", "position := slot.", "Number what is held 0, 1, 2, ... at every step.")
 AGAIN = ("How often has the oldest key been rotated?", "A rotation of a rotation is a larger rotation.",
@@ -374,7 +374,7 @@ TURNS = (
     Turn("the query does not see its own key", None, "", OWN, blind_to_itself),
     Turn("no sinks: the last n_sinks + window", None, "", SINKS, without_sinks),
     Turn("no sinks: the window alone", None, "", SINKS, window_alone),
-    Turn("the sinks are counted within the window", None, "", COUNT, sinks_within_the_window),
+    Turn("the sinks are counted within the window", None, "", EARLY, sinks_within_the_window),
     Turn("the newest leaves: nothing new comes in", None, "", NEWEST, nothing_new_comes_in),
     Turn("every step begins anew: only the newest token is held", None, "", STATE, begins_anew),
     Turn("keys and values are evicted unequally", 13, "a cache whose layer 0 was never trimmed", UNEQUAL, unequally),

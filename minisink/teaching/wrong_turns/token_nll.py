@@ -14,6 +14,10 @@ def _log_softmax(x):
     return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
 
 
+def _right(logits, ids):
+    return -_log_softmax(logits)[np.arange(len(ids) - 1), ids[1:]]
+
+
 def not_shifted(logits, ids):
     """The logits after a token are held against that token itself."""
     return -_log_softmax(logits)[np.arange(len(ids) - 1), ids[:-1]]
@@ -78,7 +82,7 @@ def half_in_bits(logits, ids):
 
 
 def over_the_text(logits, ids):
-    """The softmax runs over tokens, not over words."""
+    """The softmax runs over the text, not over the vocabulary."""
     return -_log_softmax(np.asarray(logits).T).T[np.arange(len(ids) - 1), ids[1:]]
 
 
@@ -87,28 +91,24 @@ def largest_not_put_back(logits, ids):
     return _right(logits, ids) - np.max(logits, axis=-1)[:-1]
 
 
-def _right(logits, ids):
-    return -_log_softmax(logits)[np.arange(len(ids) - 1), ids[1:]]
-
-
 def mean(logits, ids):
     """One number for the whole text."""
-    return (-_log_softmax(logits)[np.arange(len(ids) - 1), ids[1:]]).mean()
+    return _right(logits, ids).mean()
 
 
 def total(logits, ids):
     """The sum over the whole text."""
-    return (-_log_softmax(logits)[np.arange(len(ids) - 1), ids[1:]]).sum()
+    return _right(logits, ids).sum()
 
 
 def bits(logits, ids):
     """The logarithm to the base of two."""
-    return -_log_softmax(logits)[np.arange(len(ids) - 1), ids[1:]] / np.log(2.0)
+    return _right(logits, ids) / np.log(2.0)
 
 
 def positive(logits, ids):
     """The sign is missing."""
-    return _log_softmax(logits)[np.arange(len(ids) - 1), ids[1:]]
+    return -_right(logits, ids)
 
 
 def raw_logits(logits, ids):
@@ -170,7 +170,7 @@ UNIT = ("Which logarithm?", "Nats are natural.", "-log p with the natural logari
 LOSS = ("What is the loss of a token that was certain?", "Nothing; and the less likely a token, the larger.",
         "-log p; the perplexity of a text is exp of the mean of these.")  # fmt: skip
 SIGN = ("Can a loss be below zero?", "log p is negative for every p below one.", "The loss is -log p.")
-NORM = ("Are logits log-probabilities?", "They lack the denominator, a sum over all words of a row.",
+NORM = ("Are logits log-probabilities?", "They lack the denominator, a sum over the vocabulary: all of a row.",
         "-(x_i - log sum_j exp(x_j)), j over V.")  # fmt: skip
 STABLE = ("What is exp(1000)?", "Take off the largest logit of a row first, and put it back after the logarithm.",
           "max + log(sum(exp(x - max))) - x_i.")  # fmt: skip
@@ -196,7 +196,7 @@ TURNS = (
     Turn("bits and nats mixed: log2 of a sum of exp", None, "", UNIT, half_in_bits),
     Turn("probabilities, without the logarithm", None, "", LOSS, probability),
     Turn("perplexities, exp of the loss", None, "", LOSS, perplexity),
-    Turn("the softmax runs over tokens, not over words", None, "", NORM, over_the_text),
+    Turn("the softmax runs over the text (T), not over the vocabulary (V)", None, "", NORM, over_the_text),
     Turn("the largest is taken off and not put back", None, "", STABLE, largest_not_put_back),
     Turn("the sign is missing", None, "", SIGN, positive),
     Turn("logits without the softmax", None, "", NORM, raw_logits),
