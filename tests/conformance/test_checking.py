@@ -159,7 +159,10 @@ def seen_by_definition(turn, t, start, stop, n_sinks, window):
 @settings(max_examples=15)
 @given(sizes, st.integers(0, 99), st.lists(st.integers(1, 12), min_size=1, max_size=3))
 def test_each_wrong_chunk_fails_where_its_definition_says(turn, sizes, seed, chunks):
-    """At the first token that sees others, or its sinks from another place; and chunks of one token are right."""
+    """At the first token that sees others, or its sinks from another place; and chunks of one token are right.
+
+    What `OneLeaves` holds depends on all chunks before; the golden vectors have it.
+    """
     trace, n_sinks, window = drawn(seed, **sizes), sizes["n_sinks"], sizes["window"]
     ends = np.minimum(np.cumsum([*chunks, *[chunks[-1]] * 24]), 24).tolist()
     starts, wanted = [0, *ends], None
