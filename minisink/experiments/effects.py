@@ -40,6 +40,11 @@ class Effect:
     below: float | None = None
 
     @property
+    def judged(self) -> bool:
+        """Whether there is an interval; a single value has none."""
+        return not math.isnan(self.low)
+
+    @property
     def shown(self) -> bool:
         """Whether the whole interval lies where the claim says."""
         return (self.above is None or self.low > self.above) and (self.below is None or self.high < self.below)
@@ -48,8 +53,10 @@ class Effect:
         """The effect, its interval, and what it must be."""
         sides = [f"{sign} {x:g}" for sign, x in ((">", self.above), ("<", self.below)) if x is not None]
         interval = "" if self.low == self.size == self.high else f" [{self.low:.3g}, {self.high:.3g}]"
-        interval = " [unknown]" if math.isnan(self.low) else interval
-        return f"{self.what} {self.size:.3g}{interval} ({' and '.join(sides)}: {'yes' if self.shown else 'no'})"
+        judged = "yes" if self.shown else "no"
+        if not self.judged:
+            interval, judged = "", "not judged"
+        return f"{self.what} {self.size:.3g}{interval} ({' and '.join(sides)}: {judged})"
 
 
 def effect(what: str, values: Sequence[float] | np.ndarray, *, above: float | None = None, below: float | None = None,
@@ -74,14 +81,14 @@ def effect(what: str, values: Sequence[float] | np.ndarray, *, above: float | No
     Returns
     -------
     Effect
-        A single value has no interval, and shows nothing; nor does none, or what is no number.
+        A single value has no interval, and is not judged; nor is none, or what is no number.
 
     Examples
     --------
     >>> print(effect("difference", [1.0, 2.0, 3.0, 2.0], above=0, stretch=1))
     difference 2 [1.25, 2.75] (> 0: yes)
     >>> print(effect("difference", [1.0], above=0))
-    difference 1 [unknown] (> 0: no)
+    difference 1 (> 0: not judged)
     >>> print(effect("difference", [1.0, -2.0, 3.0, -1.0], above=0, stretch=1))
     difference 0.25 [-1.5, 2] (> 0: no)
     """
@@ -138,8 +145,12 @@ def verdict(effects: Sequence[Effect]) -> str:
 
     >>> verdict([exactly("a", 1, above=0), exactly("b", 1, below=0)])
     'a part of it'
+    >>> verdict([effect("c", [1.0], above=0)])
+    'not judged'
     """
     shown = sum(effect.shown for effect in effects)
     if not effects:
         return "nothing to judge by"
+    if not any(effect.judged for effect in effects):
+        return "not judged"
     return "yes" if shown == len(effects) else "a part of it" if shown else "no"
