@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .turn import Turn
+from .turn import turns
 
 
 def _softmax(x):
@@ -129,23 +129,22 @@ LARGE = ("What is exp(1000)?", "Taking one number off all scores of a query chan
          "Take off the largest score of each query before exp.")  # fmt: skip
 HOME = ("What does a key do, and what a value?", "A token is found by its key and gives its value.",
         "The weights come from q and k; what they mix is v.")  # fmt: skip
-TURNS = (
-    Turn("the mask is ignored: it sees its own future", 4, "chunks of a prompt in several ports", MASK, sees_all),
-    Turn("masked after the softmax, not renormalised", 20, "teaching notebooks", BEFORE, masks_after_softmax),
-    Turn("a causal mask of its own, not the one that is given", None, "", TRUE, a_mask_of_its_own),
-    Turn("a masked score is zero, not minus infinity", None, "", MASK, masks_with_zero),
-    Turn("the mask is upside down", None, "", TRUE, masks_the_others),
-    Turn("the mask is upside down", None, "", TRUE, masks_all),
-    Turn("the mask is added to the scores, as 0 and 1", None, "", MASK, adds_the_mask),
-    Turn("a masked score is -1, not minus infinity", None, "", MASK, masks_a_little),
-    Turn("scores are not divided by sqrt(D)", None, "", SCALE, does_not_scale),
-    Turn("scores are divided by D, not by its root", None, "", SCALE, scales_by_width),
-    Turn("scores are divided by the root of S, not of D", None, "", SCALE, scales_by_the_keys),
-    Turn("scores are multiplied by sqrt(D)", None, "", SCALE, scales_upwards),
-    Turn("one more slot, of zeros", 2, "a decode loop that started a slot late", ZERO, one_more_slot_of_zeros),
-    Turn("softmax over queries, not keys", None, "", AXIS, normalises_over_queries),
-    Turn("one softmax over the whole matrix", None, "", AXIS, one_softmax_for_all),
-    Turn("the weights are not normalised", None, "", AXIS, not_normalised),
-    Turn("the exponential overflows", None, "first versions everywhere", LARGE, overflows),
-    Turn("keys are mixed, not values", None, "", HOME, mixes_keys),
-)
+TURNS = turns(
+    ("the mask is ignored: it sees its own future", 4, "chunks of a prompt in several ports", MASK, sees_all),
+    ("masked after the softmax, not renormalised", 20, "teaching notebooks", BEFORE, masks_after_softmax),
+    ("a causal mask of its own, not the one that is given", None, "", TRUE, a_mask_of_its_own),
+    ("a masked score is zero, not minus infinity", None, "", MASK, masks_with_zero),
+    ("the mask is upside down", None, "", TRUE, masks_the_others, masks_all),
+    ("the mask is added to the scores, as 0 and 1", None, "", MASK, adds_the_mask),
+    ("a masked score is -1, not minus infinity", None, "", MASK, masks_a_little),
+    ("scores are not divided by sqrt(D)", None, "", SCALE, does_not_scale),
+    ("scores are divided by D, not by its root", None, "", SCALE, scales_by_width),
+    ("scores are divided by the root of S, not of D", None, "", SCALE, scales_by_the_keys),
+    ("scores are multiplied by sqrt(D)", None, "", SCALE, scales_upwards),
+    ("one more slot, of zeros", 2, "a decode loop that started a slot late", ZERO, one_more_slot_of_zeros),
+    ("softmax over queries, not keys", None, "", AXIS, normalises_over_queries),
+    ("one softmax over the whole matrix", None, "", AXIS, one_softmax_for_all),
+    ("the weights are not normalised", None, "", AXIS, not_normalised),
+    ("the exponential overflows", None, "first versions everywhere", LARGE, overflows),
+    ("keys are mixed, not values", None, "", HOME, mixes_keys),
+)  # fmt: skip

@@ -1,6 +1,6 @@
 """Wrong turns of positions: where the tokens that stay stand."""
 
-from .turn import Turn
+from .turn import turns
 
 
 def places_in_the_text(token_index, n_sinks, window):
@@ -88,23 +88,20 @@ SINKS = ("Where does the first token stand, however long the text?", "Nobody bef
          "Slot 0 is position 0; only what lies behind a token that left moves down.")  # fmt: skip
 HELD = ("How many positions do three tokens have?", "One a token that is held, however large the cache.",
         "0, 1, ..., len(token_index) - 1.")  # fmt: skip
-TURNS = (
-    Turn("original positions instead of slots", 14, "ports that blame numerics beyond the trained length", SLOT,
-         places_in_the_text),
-    Turn("every recent token stands at one place, the cache's length", 11, "two replications, one a live visualiser",
-         SHIFT, all_at_the_end),
-    Turn("every recent token stands at one place, the cache's length", 11, "two replications, one a live visualiser",
-         SHIFT, all_behind_the_end),
-    Turn("the newest is not shifted with the rest", 3, "ports that shift stored keys only", SHIFT, newest_not_shifted),
-    Turn("the sinks are shifted with the window", None, "", SINKS, sinks_shifted_too),
-    Turn("a position for each slot there is room for, filled or not", None, "", HELD, all_that_it_can_hold),
-    Turn("a cache that fills up is numbered from its far end", None, "", HELD, at_the_far_end),
-    Turn("how many are held, not where each stands", None, "", HELD, how_many),
-    Turn("all stand where the newest does", None, "", SLOT, all_newest),
-    Turn("positions begin at one", None, "", SLOT, from_one),
-    Turn("distances instead of positions", None, "", SLOT, backwards),
-    Turn("the window is numbered from zero again", None, "", SLOT, window_from_zero),
-    Turn("the place in a ring, not the order", None, "", SLOT, modulo),
-    Turn("the place in a ring, not the order", None, "", SLOT, behind_the_sinks_modulo),
-    Turn("the window is shifted one place too little", None, "", SHIFT, shifted_one_too_little),
+TURNS = turns(
+    ("original positions instead of slots", 14, "ports that blame numerics beyond the trained length", SLOT,
+     places_in_the_text),
+    ("every recent token stands at one place, the cache's length", 11, "two replications, one a live visualiser", SHIFT,
+     all_at_the_end, all_behind_the_end),
+    ("the newest is not shifted with the rest", 3, "ports that shift stored keys only", SHIFT, newest_not_shifted),
+    ("the sinks are shifted with the window", None, "", SINKS, sinks_shifted_too),
+    ("a position for each slot there is room for, filled or not", None, "", HELD, all_that_it_can_hold),
+    ("a cache that fills up is numbered from its far end", None, "", HELD, at_the_far_end),
+    ("how many are held, not where each stands", None, "", HELD, how_many),
+    ("all stand where the newest does", None, "", SLOT, all_newest),
+    ("positions begin at one", None, "", SLOT, from_one),
+    ("distances instead of positions", None, "", SLOT, backwards),
+    ("the window is numbered from zero again", None, "", SLOT, window_from_zero),
+    ("the place in a ring, not the order", None, "", SLOT, modulo, behind_the_sinks_modulo),
+    ("the window is shifted one place too little", None, "", SHIFT, shifted_one_too_little),
 )  # fmt: skip

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .turn import Turn
+from .turn import turns
 
 
 def _rotate(x, position, theta):
@@ -183,37 +183,31 @@ NUMBER = (
     "Blocks are numbered 0, 1, 2, ...",
     "Block b holds keys b * block and on.",
 )
-TURNS = (
-    Turn("query and keys stand at one place: neither is rotated, or both by the same", None, "", BACK, unrotated),
-    Turn("rotated the wrong way: the keys stand in the future", None, "", BACK, rotates_keys_forward),
-    Turn("every stored key stands at its own place", None, "", BACK, places_in_the_store),
-    Turn("one place too far: the query is rotated by window + 1", None, "", BACK, one_place_too_far),
-    Turn("one place too near: the query is rotated by window - 1", None, "", BACK, one_place_too_near),
-    Turn("theta is 10000, whatever is given", None, "", THETA, theta_of_its_own),
-    Turn("every stored key stands at its own place", None, "", BACK, places_and_no_window),
-    Turn(
-        "neighbouring channels are paired, 2j with 2j + 1",
-        8,
-        "checkpoints read by the wrong rule",
-        PAIRS,
-        pairs_neighbours,
-    ),
-    Turn("the query is rotated by the number of keys, not by the window", None, "", BACK, behind_them_all),
-    Turn("a block is worth its mean", None, "", BEST, by_mean),
-    Turn("a block is worth its sum", None, "", BEST, by_sum),
-    Turn("a block is worth its sum of exp, the weight of all its keys", None, "", BEST, by_all_of_them),
-    Turn("a block is worth its first key", None, "", BEST, by_the_first),
-    Turn("a score far below zero is taken for a large one", None, "", SIZE, by_the_size),
-    Turn("the oldest blocks, not the best", None, "", CHOOSE, the_oldest),
-    Turn("the newest blocks, not the best", None, "", CHOOSE, the_newest),
-    Turn("the worst blocks", None, "", CHOOSE, the_worst),
-    Turn("the last block is left out", None, "", PART, whole_blocks_only),
-    Turn("keys are returned, not blocks", None, "", BLOCK, keys_not_blocks),
-    Turn("the k best keys, whose blocks may be fewer", None, "", BLOCK, best_one_twice),
-    Turn("the k best keys, whose blocks may be fewer", None, "", BLOCK, a_block_twice),
-    Turn("one block, not k", None, "", BLOCK, one_block),
-    Turn("k + 1 blocks, not k", None, "", BLOCK, one_block_more),
-    Turn("blocks are counted from one", None, "", NUMBER, counts_from_one),
-    Turn("where the blocks begin, not their numbers", None, "", NUMBER, where_they_begin),
-    Turn("what the blocks are worth, not their numbers", None, "", NUMBER, what_they_are_worth),
-)
+TURNS = turns(
+    ("query and keys stand at one place: neither is rotated, or both by the same", None, "", BACK, unrotated),
+    ("rotated the wrong way: the keys stand in the future", None, "", BACK, rotates_keys_forward),
+    ("every stored key stands at its own place", None, "", BACK, places_in_the_store),
+    ("one place too far: the query is rotated by window + 1", None, "", BACK, one_place_too_far),
+    ("one place too near: the query is rotated by window - 1", None, "", BACK, one_place_too_near),
+    ("theta is 10000, whatever is given", None, "", THETA, theta_of_its_own),
+    ("every stored key stands at its own place", None, "", BACK, places_and_no_window),
+    ("neighbouring channels are paired, 2j with 2j + 1", 8, "checkpoints read by the wrong rule", PAIRS,
+     pairs_neighbours),
+    ("the query is rotated by the number of keys, not by the window", None, "", BACK, behind_them_all),
+    ("a block is worth its mean", None, "", BEST, by_mean),
+    ("a block is worth its sum", None, "", BEST, by_sum),
+    ("a block is worth its sum of exp, the weight of all its keys", None, "", BEST, by_all_of_them),
+    ("a block is worth its first key", None, "", BEST, by_the_first),
+    ("a score far below zero is taken for a large one", None, "", SIZE, by_the_size),
+    ("the oldest blocks, not the best", None, "", CHOOSE, the_oldest),
+    ("the newest blocks, not the best", None, "", CHOOSE, the_newest),
+    ("the worst blocks", None, "", CHOOSE, the_worst),
+    ("the last block is left out", None, "", PART, whole_blocks_only),
+    ("keys are returned, not blocks", None, "", BLOCK, keys_not_blocks),
+    ("the k best keys, whose blocks may be fewer", None, "", BLOCK, best_one_twice, a_block_twice),
+    ("one block, not k", None, "", BLOCK, one_block),
+    ("k + 1 blocks, not k", None, "", BLOCK, one_block_more),
+    ("blocks are counted from one", None, "", NUMBER, counts_from_one),
+    ("where the blocks begin, not their numbers", None, "", NUMBER, where_they_begin),
+    ("what the blocks are worth, not their numbers", None, "", NUMBER, what_they_are_worth),
+)  # fmt: skip

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .turn import Turn
+from .turn import turns
 
 
 def _angles(x, positions, theta, power=-2.0, first=0):
@@ -132,25 +132,22 @@ GIVEN = (
 )
 OLD = ("Which numbers does the second half need?", "The old ones; are they still there?",
        "Keep both halves before you write either.")  # fmt: skip
-TURNS = (
-    Turn("neighbouring channels are paired, 2j with 2j + 1", 8, "checkpoints read by the wrong rule", PAIRS,
-         pairs_neighbours),
-    Turn("neighbouring channels are paired, 2j with 2j + 1", 8, "checkpoints read by the wrong rule", PAIRS,
-         neighbours_into_halves),
-    Turn("it rotates backwards", None, "", SIGN, turns_backwards),
-    Turn("one of the two signs is wrong", None, "", SIGN, one_sign),
-    Turn("one of the two signs is wrong", None, "", SIGN, other_sign),
-    Turn("the halves are swapped", None, "", HALVES, swaps_the_halves),
-    Turn("cos and sin are swapped", None, "", HALVES, swaps_cos_and_sin),
-    Turn("the frequencies lack the 2", None, "", RATE, slows_too_little),
-    Turn("the frequencies fall twice as fast", None, "", RATE, slows_twice),
-    Turn("later pairs turn faster, not slower", None, "", RATE, speeds_up),
-    Turn("all pairs turn at one speed", None, "", RATE, one_speed),
-    Turn("theta is 10000, whatever is given", None, "", RATE, theta_of_its_own),
-    Turn("pairs are counted from one, not from zero", None, "", RATE, pairs_from_one),
-    Turn("the angles are in degrees", None, "", RATE, degrees),
-    Turn("the positions are not used", None, "", GIVEN, numbers_rows_itself),
-    Turn("nothing is rotated", None, "", GIVEN, stays),
-    Turn("positions are counted from one", None, "", GIVEN, positions_from_one),
-    Turn("the first half is overwritten too early", None, "", OLD, drops_the_cross_term),
+TURNS = turns(
+    ("neighbouring channels are paired, 2j with 2j + 1", 8, "checkpoints read by the wrong rule", PAIRS,
+     pairs_neighbours, neighbours_into_halves),
+    ("it rotates backwards", None, "", SIGN, turns_backwards),
+    ("one of the two signs is wrong", None, "", SIGN, one_sign, other_sign),
+    ("the halves are swapped", None, "", HALVES, swaps_the_halves),
+    ("cos and sin are swapped", None, "", HALVES, swaps_cos_and_sin),
+    ("the frequencies lack the 2", None, "", RATE, slows_too_little),
+    ("the frequencies fall twice as fast", None, "", RATE, slows_twice),
+    ("later pairs turn faster, not slower", None, "", RATE, speeds_up),
+    ("all pairs turn at one speed", None, "", RATE, one_speed),
+    ("theta is 10000, whatever is given", None, "", RATE, theta_of_its_own),
+    ("pairs are counted from one, not from zero", None, "", RATE, pairs_from_one),
+    ("the angles are in degrees", None, "", RATE, degrees),
+    ("the positions are not used", None, "", GIVEN, numbers_rows_itself),
+    ("nothing is rotated", None, "", GIVEN, stays),
+    ("positions are counted from one", None, "", GIVEN, positions_from_one),
+    ("the first half is overwritten too early", None, "", OLD, drops_the_cross_term),
 )  # fmt: skip

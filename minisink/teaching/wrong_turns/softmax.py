@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from .turn import Turn
+from .turn import turns
 
 
 def overflows(x):
@@ -84,15 +84,14 @@ EXP = ("What is the weight of a score below zero?", "A weight is never negative,
        "exp(x_i) / sum_j exp(x_j): exp first, then the sum.")  # fmt: skip
 MASKED = ("What is exp(-inf)?", "A masked key gets no weight, whatever the others have.",
           "Leave -inf as it is: exp(-inf - max) is 0 already.")  # fmt: skip
-TURNS = (
-    Turn("the exponential overflows", None, "first versions everywhere", HINT, overflows),
-    Turn("the exponential overflows", None, "first versions everywhere", HINT, overflows_loudly),
-    Turn("divided by the largest, not by the sum", None, "", SUM, divides_by_the_largest),
-    Turn("the weights are not normalised", None, "", SUM, not_normalised),
-    Turn("the mean or the smallest is taken off, not the largest", None, "", HINT, takes_off_the_mean),
-    Turn("the mean or the smallest is taken off, not the largest", None, "", HINT, takes_off_the_smallest),
-    Turn("a masked score, -inf, is taken for zero", None, "", MASKED, masked_is_zero),
-    Turn("the logarithm of the weights", None, "", SUM, a_logarithm),
-    Turn("no exponential: scores divided by their sum", None, "", EXP, without_exp),
-    Turn("softmax1 instead of softmax", None, "", SUM, adds_one),
-)
+TURNS = turns(
+    ("the exponential overflows", None, "first versions everywhere", HINT, overflows, overflows_loudly),
+    ("divided by the largest, not by the sum", None, "", SUM, divides_by_the_largest),
+    ("the weights are not normalised", None, "", SUM, not_normalised),
+    ("the mean or the smallest is taken off, not the largest", None, "", HINT, takes_off_the_mean,
+     takes_off_the_smallest),
+    ("a masked score, -inf, is taken for zero", None, "", MASKED, masked_is_zero),
+    ("the logarithm of the weights", None, "", SUM, a_logarithm),
+    ("no exponential: scores divided by their sum", None, "", EXP, without_exp),
+    ("softmax1 instead of softmax", None, "", SUM, adds_one),
+)  # fmt: skip

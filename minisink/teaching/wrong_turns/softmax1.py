@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from .turn import Turn
+from .turn import turns
 
 
 def shifts_all_but_the_one(x):
@@ -85,16 +85,14 @@ ONE = ("May these weights add up to one?", "One more score of zero takes its sha
        "exp(x_i) / (1 + sum_j exp(x_j)).")  # fmt: skip
 DROP = ("How many weights do S scores have?", "The extra score takes its share, and nobody gets it.",
         "Drop the extra weight from the answer, after it has been in the sum.")  # fmt: skip
-TURNS = (
-    Turn("the scores are shifted and the 1 is not", None, "softmax1 in public code", SHIFT, shifts_all_but_the_one),
-    Turn("softmax instead of softmax1", None, "", ONE, is_softmax),
-    Turn("the exponential overflows", None, "first versions everywhere", STABLE, overflows),
-    Turn("the exponential overflows", None, "first versions everywhere", STABLE, overflows_loudly),
-    Turn("the exponential overflows", None, "first versions everywhere", STABLE, overflows_downwards),
-    Turn("the weight of the extra term is returned too", None, "", DROP, one_more_weight),
-    Turn("the weight of the extra term is returned too", None, "", DROP, one_more_weight_first),
-    Turn("the extra score is one, not zero", None, "", SHIFT, a_score_of_one),
-    Turn("the 1 is shifted the wrong way", None, "", SHIFT, shifts_the_one_upwards),
-    Turn("a sigmoid: each score alone, without the others", None, "", ONE, each_alone),
-    Turn("half of the weight, whatever the scores", None, "", ONE, adds_one_outside),
-)
+TURNS = turns(
+    ("the scores are shifted and the 1 is not", None, "softmax1 in public code", SHIFT, shifts_all_but_the_one),
+    ("softmax instead of softmax1", None, "", ONE, is_softmax),
+    ("the exponential overflows", None, "first versions everywhere", STABLE, overflows, overflows_loudly,
+     overflows_downwards),
+    ("the weight of the extra term is returned too", None, "", DROP, one_more_weight, one_more_weight_first),
+    ("the extra score is one, not zero", None, "", SHIFT, a_score_of_one),
+    ("the 1 is shifted the wrong way", None, "", SHIFT, shifts_the_one_upwards),
+    ("a sigmoid: each score alone, without the others", None, "", ONE, each_alone),
+    ("half of the weight, whatever the scores", None, "", ONE, adds_one_outside),
+)  # fmt: skip

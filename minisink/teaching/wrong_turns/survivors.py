@@ -1,6 +1,6 @@
 """Wrong turns of eviction: which slots stay."""
 
-from .turn import Turn
+from .turn import turns
 
 
 def one_too_many(n_slots, n_sinks, window):
@@ -142,28 +142,23 @@ SLOTS = ("What is the first slot called?", "Slots are numbered from 0 to n_slots
          "Return the numbers of the slots that stay, a list or a mask.")  # fmt: skip
 ORDER = ("Which of your slots holds the oldest token?", "A place in order tells a position later.",
          "Return the slots upwards: sinks first, the newest last.")  # fmt: skip
-TURNS = (
-    Turn("one too many stays: the newest is not counted in the window", 17, "does 128 include the query?", COUNT,
-         one_too_many),
-    Turn("one too few stay in the window", 12, "caches that evict before the newcomer is in", COUNT,
-         one_too_few),
-    Turn("[-0:] keeps everything", 5, "slices with a computed length", ZERO, minus_zero),
-    Turn("[-0:] keeps everything", 5, "slices with a computed length", ZERO, minus_zero_from_the_start),
-    Turn("sinks are kept twice while the cache is not full", None, "", TWICE, overlapping),
-    Turn("the slots that leave, not those that stay", None, "", NEWEST, who_leaves),
-    Turn("a chunk overshoots the window: only one token is evicted", 15, "prompts longer than the window", MANY,
-         one_at_a_time),
-    Turn("nothing is evicted", 19, "a report that took unchanged perplexity for success", NOTHING, everything),
-    Turn("no sinks: the last n_sinks + window", None, "", SINKS, window_alone),
-    Turn("no sinks: the window alone", None, "", SINKS, forgets_the_sinks),
-    Turn("the sinks are counted within the window", None, "", COUNT, window_with_sinks_in_it),
-    Turn("the oldest stay and nothing new comes in", None, "", NEWEST, the_first_ones),
-    Turn("one sink too many: slot <= n_sinks", None, "", SINKS, one_sink_too_many),
-    Turn("slots are counted from one", None, "", SLOTS, counts_from_one),
-    Turn("how many stay, not which", None, "", SLOTS, how_many),
-    Turn("the right slots, out of order", None, "", ORDER, newest_first),
-    Turn("the right slots, out of order", None, "", ORDER, window_first),
-    Turn("the right slots, out of order", None, "", ORDER, as_in_a_ring),
-    Turn("slots that are not filled yet", None, "", TWICE, sinks_that_are_not_there),
-    Turn("slots that are not filled yet", None, "", TWICE, below_the_first),
+TURNS = turns(
+    ("one too many stays: the newest is not counted in the window", 17, "does 128 include the query?", COUNT,
+     one_too_many),
+    ("one too few stay in the window", 12, "caches that evict before the newcomer is in", COUNT, one_too_few),
+    ("[-0:] keeps everything", 5, "slices with a computed length", ZERO, minus_zero, minus_zero_from_the_start),
+    ("sinks are kept twice while the cache is not full", None, "", TWICE, overlapping),
+    ("the slots that leave, not those that stay", None, "", NEWEST, who_leaves),
+    ("a chunk overshoots the window: only one token is evicted", 15, "prompts longer than the window", MANY,
+     one_at_a_time),
+    ("nothing is evicted", 19, "a report that took unchanged perplexity for success", NOTHING, everything),
+    ("no sinks: the last n_sinks + window", None, "", SINKS, window_alone),
+    ("no sinks: the window alone", None, "", SINKS, forgets_the_sinks),
+    ("the sinks are counted within the window", None, "", COUNT, window_with_sinks_in_it),
+    ("the oldest stay and nothing new comes in", None, "", NEWEST, the_first_ones),
+    ("one sink too many: slot <= n_sinks", None, "", SINKS, one_sink_too_many),
+    ("slots are counted from one", None, "", SLOTS, counts_from_one),
+    ("how many stay, not which", None, "", SLOTS, how_many),
+    ("the right slots, out of order", None, "", ORDER, newest_first, window_first, as_in_a_ring),
+    ("slots that are not filled yet", None, "", TWICE, sinks_that_are_not_there, below_the_first),
 )  # fmt: skip

@@ -5,7 +5,7 @@ from functools import partial
 
 import numpy as np
 
-from .turn import Turn
+from .turn import turns
 
 
 def _log_softmax(x):
@@ -180,34 +180,29 @@ PASS = ("Which row of logits belongs to token 5?", "Every token has logits of it
         "Row t for token t + 1; where eviction matters, a row a step, not one pass.")  # fmt: skip
 STRIP = ("Which tokens have no loss in your answer?", "Stripping eats more than the one you meant.",
          "Only the first token has no loss, whatever it is.")  # fmt: skip
-TURNS = (
-    Turn("held against the token itself, not the next one", None, "", NEXT, not_shifted),
-    Turn("held against the token itself, not the next one", None, "", NEXT, of_the_token_itself),
-    Turn("shifted the other way", None, "", NEXT, shifted_the_other_way),
-    Turn("a loss for each of the T tokens", None, "", NEXT, last_token_too),
-    Turn("a loss for the first token too, or behind the last", None, "", NEXT, padded),
-    Turn("a loss for the first token too, or behind the last", None, "", NEXT, padded_with_nan),
-    Turn("a loss for the first token too, or behind the last", None, "", NEXT, padded_behind),
-    Turn("the last token has no loss", None, "", NEXT, one_short),
-    Turn("the mean instead of a loss a token", None, "", EACH, mean),
-    Turn("the sum instead of a loss a token", None, "", EACH, total),
-    Turn("bits instead of nats", None, "", UNIT, bits),
-    Turn("the logarithm to the base of ten", None, "", UNIT, tens),
-    Turn("bits and nats mixed: log2 of a sum of exp", None, "", UNIT, half_in_bits),
-    Turn("probabilities, without the logarithm", None, "", LOSS, probability),
-    Turn("perplexities, exp of the loss", None, "", LOSS, perplexity),
-    Turn("the softmax runs over the text (T), not over the vocabulary (V)", None, "", NORM, over_the_text),
-    Turn("the largest is taken off and not put back", None, "", STABLE, largest_not_put_back),
-    Turn("the sign is missing", None, "", SIGN, positive),
-    Turn("logits without the softmax", None, "", NORM, raw_logits),
-    Turn("the exponential overflows", None, "first versions everywhere", STABLE, overflows),
-    Turn("the exponential overflows", None, "first versions everywhere", STABLE, overflows_inside),
-    Turn("the exponential overflows", None, "first versions everywhere", STABLE, overflows_loudly),
-    Turn("the softmax underflows", None, "first versions everywhere", SMALL, underflows),
-    Turn("the softmax underflows", None, "first versions everywhere", SMALL, underflows_loudly),
-    *(Turn("the softmax underflows", None, "log(p + 1e-9)", SMALL, partial(underflows, least=least))
-      for least in (1e-8, 1e-9, 1e-10, 1e-12, 1e-15)),
-    Turn("one row of logits for all tokens: measured in one pass", 6, "window = streaming = dense to the last digit",
-         PASS, one_pass),
-    Turn("tokens are stripped from the ends", 9, 'str.strip("<s>"), which eats letters', STRIP, stripped),
+TURNS = turns(
+    ("held against the token itself, not the next one", None, "", NEXT, not_shifted, of_the_token_itself),
+    ("shifted the other way", None, "", NEXT, shifted_the_other_way),
+    ("a loss for each of the T tokens", None, "", NEXT, last_token_too),
+    ("a loss for the first token too, or behind the last", None, "", NEXT, padded, padded_with_nan, padded_behind),
+    ("the last token has no loss", None, "", NEXT, one_short),
+    ("the mean instead of a loss a token", None, "", EACH, mean),
+    ("the sum instead of a loss a token", None, "", EACH, total),
+    ("bits instead of nats", None, "", UNIT, bits),
+    ("the logarithm to the base of ten", None, "", UNIT, tens),
+    ("bits and nats mixed: log2 of a sum of exp", None, "", UNIT, half_in_bits),
+    ("probabilities, without the logarithm", None, "", LOSS, probability),
+    ("perplexities, exp of the loss", None, "", LOSS, perplexity),
+    ("the softmax runs over the text (T), not over the vocabulary (V)", None, "", NORM, over_the_text),
+    ("the largest is taken off and not put back", None, "", STABLE, largest_not_put_back),
+    ("the sign is missing", None, "", SIGN, positive),
+    ("logits without the softmax", None, "", NORM, raw_logits),
+    ("the exponential overflows", None, "first versions everywhere", STABLE, overflows, overflows_inside,
+     overflows_loudly),
+    ("the softmax underflows", None, "first versions everywhere", SMALL, underflows, underflows_loudly),
+    ("the softmax underflows", None, "log(p + 1e-9)", SMALL,
+     *(partial(underflows, least=least) for least in (1e-8, 1e-9, 1e-10, 1e-12, 1e-15))),
+    ("one row of logits for all tokens: measured in one pass", 6, "window = streaming = dense to the last digit", PASS,
+     one_pass),
+    ("tokens are stripped from the ends", 9, 'str.strip("<s>"), which eats letters', STRIP, stripped),
 )  # fmt: skip

@@ -17,3 +17,12 @@ class Turn(NamedTuple):
     def title(self):
         """Its name, and its number if it has one."""
         return self.name if self.number is None else f"{self.name} (wrong turn {self.number})"
+
+
+def turns(*rows):
+    """A `Turn` for each function of each row: (name, number, seen, hints, function, ...)."""
+    return tuple(
+        Turn(name, number, seen, hints, function)
+        for name, number, seen, hints, *functions in rows
+        for function in functions
+    )
