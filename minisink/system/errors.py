@@ -2,8 +2,9 @@
 
 import os
 import sys
-import textwrap
 import warnings
+
+from .terminal import wrap
 
 
 def heard():
@@ -58,4 +59,4 @@ def in_one_line(run, *args):
 
 def _say(line):
     """To standard error; a terminal would break it within a word."""
-    print(textwrap.fill(line, 79) if sys.stderr.isatty() else line, file=sys.stderr)
+    print(wrap(line) if sys.stderr.isatty() else line, file=sys.stderr)

@@ -139,14 +139,8 @@ def _one_good_key(rng, D):
 
 def _search(rng, N, block, k, D, window, theta):
     while True:
-        case = {
-            "q": _reals(rng, D),
-            "keys": _reals(rng, N, D),
-            "block": block,
-            "k": k,
-            "window": window,
-            "theta": theta,
-        }
+        case = {"q": _reals(rng, D), "keys": _reals(rng, N, D), "block": block, "k": k}
+        case |= {"window": window, "theta": theta}
         if clear(case):
             return case
 

@@ -330,10 +330,9 @@ def main():
     send({"ready": True})
     os.dup2(nothing, 2)
     names, raised = load(request["source"], file, request["notebook"])
-    imported = {
-        name for name, value in names.items() if request["notebook"] and isinstance(value, Own)
-    }  # by the lesson
-    there = {task: callable(names[task]) for task in sorted(NAMES) if task in names and task not in imported}
+    there = {task: callable(names[task]) for task in sorted(NAMES & names.keys())}
+    if request["notebook"]:  # what a lesson imports is not the student's
+        there = {task: found for task, found in there.items() if not isinstance(names[task], Own)}
     send({"there": there, "stopped": raised})
     names.update((task, getattr(stand_ins, task)) for task in request["stand_ins"])
     for i, args in enumerate(request["cases"]):

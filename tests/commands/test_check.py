@@ -1,6 +1,5 @@
 """`minisink check`: what it prints and writes, and its exit status."""
 
-import contextlib
 import json
 import os
 import re
@@ -12,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from processes import at_work_in
 
 from minisink.commands.check import EXAMPLE
 from minisink.commands.parser import make_parser
@@ -269,16 +269,6 @@ def test_a_result_is_there_when_the_checker_itself_is_killed(student, tmp_path, 
     assert [test["score"] for test in found["tests"]] == [judged, 0] and found["score"] == judged
     if kind == "gradescope":
         assert "not judged" in found["tests"][1]["output"]
-
-
-def at_work_in(folder):
-    """Processes whose current folder is a folder in this one; none where there is no /proc."""
-    found = []
-    for place in Path("/proc").glob("[0-9]*/cwd"):
-        with contextlib.suppress(OSError):
-            if os.readlink(place).startswith(f"{folder}{os.sep}"):
-                found.append(place.parent.name)
-    return found
 
 
 # Template -------------------------------------------------------------------------------------------

@@ -1,16 +1,15 @@
 """Whatever a student's file does, it gets a clean score, and touches nothing."""
 
-import contextlib
 import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from pathlib import Path
 
 import pytest
 import styles
+from processes import at_work_in
 
 from minisink.teaching import reference, sandbox
 from minisink.teaching.report import all_right, check_source
@@ -309,16 +308,6 @@ def test_nothing_outlives_the_check(tmp_path, monkeypatch):
     time.sleep(0.3)
     if subprocess.run(["unshare", "-Urp", "true"], capture_output=True, check=False).returncode == 0:
         assert at_work_in(tmp_path) == []
-
-
-def at_work_in(folder):
-    """Processes that were started in this folder or in one inside."""
-    found = []
-    for place in Path("/proc").glob("[0-9]*/cwd"):
-        with contextlib.suppress(OSError):
-            if os.readlink(place).startswith(f"{folder}{os.sep}"):
-                found.append(place.parent.name)
-    return found
 
 
 def test_a_child_that_cannot_start_is_no_student_s_fault(monkeypatch):
