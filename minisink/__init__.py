@@ -1,13 +1,13 @@
 """minisink: StreamingLLM and attention sinks in plain NumPy.
 
-Where to start: `load` a model, `token_nll` measures it on a text under one of the METHODS, `generate` writes with it,
-and `new_cache` is the cache that the paper is about. To read the code begin with `minisink.by_the_book` and
-`minisink.cache`; the README lists the files in order.
+Where to start: `load` a model, `token_nll` measures it on a text by a method, `generate` writes with it, and
+`new_cache` is the cache that the paper is about. A method is a value: ``Streaming(n_sinks=4, window=252)``. To read the
+code begin with `minisink.by_the_book` and `minisink.cache`; the README lists the files in order.
 
 >>> import minisink
 >>> model = minisink.load("novels")
 >>> ids = model.encode("The old man looked out to sea, and said nothing for a long while.")
->>> nll = minisink.token_nll(model, ids, method="streaming", n_sinks=1, window=15)
+>>> nll = minisink.token_nll(model, ids, minisink.Streaming(n_sinks=1, window=15))
 >>> nll.shape == (len(ids) - 1,)
 True
 """
@@ -17,15 +17,17 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 __all__ = [
-    "METHODS",
+    "ByLayer",
     "CheckpointError",
+    "Dense",
     "KVCache",
     "Model",
     "Policy",
+    "Recompute",
+    "Retrieval",
+    "Streaming",
+    "Window",
     "generate",
-    "keep_all",
-    "keep_sinks",
-    "keep_window",
     "load",
     "load_cache",
     "new_cache",
@@ -37,15 +39,16 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from .cache import KVCache, Policy, keep_all, keep_sinks, keep_window
+    from .cache import KVCache, Policy
     from .generation import generate
     from .hf.fields import CheckpointError
     from .loss import nll_blocks, nll_stream, perplexity, token_nll
-    from .methods import METHODS, new_cache
+    from .methods import ByLayer, Dense, Recompute, Streaming, Window, new_cache
     from .model import Model, load
+    from .retrieval import Retrieval
     from .snapshot import load_cache, save_cache
 else:
-    _FILES = ("cache", "generation", "hf.fields", "loss", "methods", "model", "snapshot")
+    _FILES = ("cache", "generation", "hf.fields", "loss", "methods", "model", "retrieval", "snapshot")
 
     def __getattr__(name):
         """Import a name when it is first asked for: by then a command has chosen the threads, which numpy reads."""

@@ -1,9 +1,9 @@
 """Text out: choose a token, feed it back, for as long as anyone listens.
 
-`generate` is an iterator that yields each token as it is decoded. A stream without end runs in constant memory: the
-cache holds ``n_sinks + window`` tokens and nothing else grows (but for "retrieval", which keeps what was evicted). It
-decodes at memory speed (`fast.decoder`), or with
-``readable=True`` through `cache` as the paper has it.
+A `Stream` is one text under one method: what has been read, and what has been chosen and not been read yet. `generate`
+is an iterator over one. A stream without end runs in constant memory: the cache holds ``n_sinks + window`` tokens and
+nothing else grows (but for retrieval, which keeps what was evicted). It decodes at memory speed (`fast.decoder`), or
+with ``readable=True`` through `cache` as the paper has it.
 """
 
 from __future__ import annotations
@@ -11,17 +11,16 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
-from itertools import count
+from typing import Any
 
 import numpy as np
 
 from .cache import KVCache
 from .fast.decoder import Decoder
 from .fast.ring import RingCache
-from .methods import BLOCK, N_BLOCKS, N_SINKS, cache_for, check_cache, check_lead, policy_of, warn_beyond, window_of
+from .methods import DEFAULT, Method, Recompute, check_cache, check_method, new_cache, warn_beyond
 from .model import Model
 from .paths import Path
-from .retrieval import Retrieval
 from .sampling import Chooser
 from .system.device import to_host
 
@@ -31,17 +30,9 @@ HELD = 16  # tokens that wait for the rest of a character
 def generate(
     model: Model,
     ids: Sequence[int] | np.ndarray,
+    method: Method = DEFAULT,
     *,
     max_new_tokens: int | None = 100,
-    method: str = "streaming",
-    n_sinks: int = N_SINKS,
-    window: int | None = None,
-    positions: str = "slot",
-    n_blocks: int = N_BLOCKS,
-    block: int = BLOCK,
-    select: str = "best",
-    store: int | None = None,
-    lead: Sequence[int] | np.ndarray = (),
     readable: bool = False,
     cache: KVCache | RingCache | Path | None = None,
     temperature: float = 0.0,
@@ -58,10 +49,12 @@ def generate(
     model : Model
     ids : sequence or ndarray of shape (T,), ints
         The prompt.
+    method, readable
+        As in `loss.token_nll`.
     max_new_tokens : int or None
         None never stops.
-    method, n_sinks, window, positions, n_blocks, block, select, store, lead, readable
-        As in `loss.token_nll`.
+    cache : KVCache, fast.ring.RingCache or path, optional
+        A cache of your own, instead of a method; it takes in the prompt and the text, after what it holds already.
     temperature : float
         0 takes the likeliest token; otherwise logits are divided by it and a token is drawn.
     top_k : int
@@ -77,9 +70,6 @@ def generate(
     stop_tokens : collection of int
         Ends the text; the stop token itself is yielded.
 
-    cache : KVCache, fast.ring.RingCache or path, optional
-        A cache of your own, instead of a method; it takes in the prompt and the text, after what it holds already.
-
     Returns
     -------
     iterator of int
@@ -87,112 +77,171 @@ def generate(
     Raises
     ------
     ValueError
-        At once, for bad ids or an option out of range.
+        At once, for bad ids, for what is no method, or for an option out of range.
     MemoryError
         When the device of the model has no room left for the cache.
 
     Examples
     --------
-    >>> from minisink import load
+    >>> from minisink import Dense, Streaming, load
     >>> model = load("novels")
-    >>> list(generate(model, model.encode("My dear"), max_new_tokens=3, window=60)) == list(
-    ...     generate(model, model.encode("My dear"), max_new_tokens=3, window=60, method="dense"))
+    >>> ids = model.encode("My dear")
+    >>> list(generate(model, ids, Streaming(4, 60), max_new_tokens=3)) == list(
+    ...     generate(model, ids, Dense(), max_new_tokens=3))
     True
     """
     ids = model.check_ids(ids)
     if max_new_tokens is not None and max_new_tokens < 0:
         raise ValueError(f"max_new_tokens is {max_new_tokens}; it must be 0 or more, or None for an endless stream")
-    choose = Chooser(
-        temperature=temperature, top_k=top_k, top_p=top_p, repetition_penalty=repetition_penalty, seed=seed, seen=ids
-    )
-    logits_of, kept = reader(
-        model, method=method, n_sinks=n_sinks, window=window, positions=positions, n_blocks=n_blocks, block=block,
-        select=select, store=store, lead=lead, readable=readable, cache=cache,
-    )  # fmt: skip
-    n_seen = getattr(kept, "n_seen", 0)
+    draws = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
+    stream = Stream(model, method, readable=readable, cache=cache, repetition_penalty=repetition_penalty, **draws)
+    n_seen = getattr(stream.cache, "n_seen", 0)
     n_end = n_seen + len(ids) + (math.inf if max_new_tokens is None else max_new_tokens)
-    warn_beyond(model, getattr(kept, "policy", None), n_seen, n_end)
-    return _stream(logits_of, ids, choose, max_new_tokens, frozenset(stop_tokens))
+    warn_beyond(model, getattr(stream.cache, "policy", None), n_seen, n_end)
+    return _continue(stream, ids, max_new_tokens, frozenset(stop_tokens))
 
 
-def _stream(logits_of, ids, choose, max_new_tokens, stop_tokens):
-    """Yield tokens; `logits_of` takes the new ids and gives the (V,) logits after the last."""
-    new = ids
-    for _ in count() if max_new_tokens is None else range(max_new_tokens):
-        token = choose(logits_of(new))
+def _continue(stream, ids, max_new_tokens, stop_tokens):
+    """Yield tokens until one of `stop_tokens` is out."""
+    if max_new_tokens == 0:
+        return
+    for token in stream.write(stream.read(ids), max_new_tokens):
         yield token
         if token in stop_tokens:
             return
-        new = [token]
+
+
+class Stream:
+    """One text under one method.
+
+    Parameters
+    ----------
+    model, method, readable, cache
+        As in `generate`.
+    **draws
+        As in `sampling.Chooser`: temperature, top_k, top_p, repetition_penalty, seed.
+
+    Attributes
+    ----------
+    cache : KVCache, RingCache, path or None
+        None for `Recompute`, which has its tokens only.
+    n_seen : int
+        Tokens read.
+    pending : list of int
+        Tokens that belong to the text and have not been read: the last one chosen, mostly.
+    first : list of int
+        The sinks' ids.
+    recent : deque of int
+        The window's. With `first`, all that another method needs to go on with the text.
+    """
+
+    def __init__(
+        self, model: Model, method: Method = DEFAULT, *, readable: bool = False, cache: Any = None, **draws: Any
+    ):
+        self.model, self.method, self.readable, self.draws = model, method, readable, draws
+        self.choose = Chooser(**draws)
+        self._read, self.cache = reader(model, method, readable=readable, cache=cache)
+        self.n_seen, self.pending = 0, []
+        self.first: list[int] = []
+        self.recent: deque[int] = deque(maxlen=method.window)
+
+    def read(self, ids) -> np.ndarray:
+        """Read what is `pending`, then `ids`; return the logits (V,) after the last. If interrupted, all stay pending."""
+        self.pending += [int(i) for i in ids]
+        logits = self._read(self.pending)
+        n_sinks = getattr(self.method, "n_sinks", 0)
+        n_first = min(max(0, n_sinks - len(self.first)), len(self.pending))
+        self.first += self.pending[:n_first]
+        self.recent.extend(self.pending[n_first:])
+        self.n_seen += len(self.pending)
+        self.choose.seen.update(self.pending)
+        self.pending = []
+        return logits
+
+    def write(self, logits: np.ndarray, max_new_tokens: int | None = None, stop_tokens=()) -> Iterator[int]:
+        """Choose tokens, and read them, from the logits (V,) of the last token that was read.
+
+        A stop token ends the text, and is neither yielded nor read; with `max_new_tokens` None nothing else does.
+        """
+        n_new = 0
+        while max_new_tokens is None or n_new < max_new_tokens:
+            token = self.choose(logits)
+            if token in stop_tokens:
+                return
+            self.pending = [token]
+            n_new += 1
+            yield token
+            if n_new != max_new_tokens:
+                logits = self.read([])
+
+    @property
+    def n_held(self) -> int:
+        """Tokens that the next one will find in view."""
+        return len(self.first) + len(self.recent)
+
+    @property
+    def oldest(self) -> int:
+        """The token_index of the oldest token in the window, 0 while nothing has left it."""
+        return self.n_seen - len(self.recent) if self.n_held < self.n_seen else 0
+
+    def fresh(self, method: Method | None = None) -> Stream:
+        """Return an empty stream of the same kind, or under another method, with a random generator of its own."""
+        method = self.method if method is None else method
+        return Stream(self.model, method, readable=self.readable, **self.draws)
+
+    def under(self, method: Method) -> Stream:
+        """Return the same text under another method, which reads again the tokens that are in view."""
+        stream = self.fresh(method)
+        stream.choose, ids = self.choose, [*self.first, *self.recent]
+        if ids:
+            stream.read(ids)
+        stream.pending = self.pending
+        return stream
 
 
 def reader(
     model: Model,
+    method: Method = DEFAULT,
     *,
-    method: str = "streaming",
-    n_sinks: int = N_SINKS,
-    window: int | None = None,
-    positions: str = "slot",
-    n_blocks: int = N_BLOCKS,
-    block: int = BLOCK,
-    select: str = "best",
-    store: int | None = None,
-    lead: Sequence[int] | np.ndarray = (),
     readable: bool = False,
     cache: KVCache | RingCache | Path | None = None,
 ) -> tuple[Callable, KVCache | RingCache | Path | None]:
-    """What reads a text for `generate`, piece by piece: new tokens in, logits after the last of them out.
+    """Return a function from new ids to the logits (V,) after the last of them, and the cache it fills.
 
-    Parameters
-    ----------
-    model, method, n_sinks, window, positions, n_blocks, block, select, store, lead, readable, cache
-        As in `generate`.
+    Parameters and errors are those of `generate`; `Recompute` has no cache, and gives None.
 
-    Returns
-    -------
-    callable
-        From ids, a sequence of one or more, to a numpy.ndarray of shape (V,).
-    KVCache, RingCache, path or None
-        All it remembers; None for "recompute", which has its tokens only.
-
-    Raises
-    ------
-    ValueError, MemoryError
-        As `generate`.
-
-    Examples
-    --------
-    >>> from minisink import load
+    >>> from minisink import Streaming, load
     >>> model = load("novels")
-    >>> read, cache = reader(model, n_sinks=1, window=3)
+    >>> read, cache = reader(model, Streaming(1, 3))
     >>> read(model.encode("It was a dark night")).shape, len(cache)
     ((1024,), 4)
     """
-    retrieval: dict = {"n_blocks": n_blocks, "block": block, "select": select, "store": store}
     if cache is not None and not isinstance(cache, RingCache):
-        check_cache(model, cache, method, n_sinks, window, positions, **retrieval)
-        return _patient(model, _through(model, cache)), cache
-    window = window_of(method, n_sinks, window)
-    # refuses bad values at once
-    policy = policy_of(model, method, n_sinks, window, positions, **retrieval, stacklevel=4)
+        check_cache(model, cache, method)
+        return _explain_memory(model, _through(model, cache)), cache
+    if cache is None:
+        check_method(model, method, stacklevel=5)
+    elif method is not DEFAULT:
+        check_cache(model, cache, method)
     try:
         if cache is not None:
             logits_of = _decode(Decoder(model, cache.policy, cache=cache))
-        elif method == "recompute":
-            logits_of = _recompute(model, check_lead(model, lead, window), window)
-        elif readable or (isinstance(policy, Retrieval) and policy.is_control):
-            cache = cache_for(model, policy)
+        elif isinstance(method, Recompute):
+            lead = model.check_ids(method.lead) if method.lead else ()
+            logits_of = _recompute(model, lead, method.window)
+        elif readable or not method.is_plain:
+            cache = new_cache(model, method)
             logits_of = _through(model, cache)
         else:
-            decoder = Decoder(model, policy)
+            decoder = Decoder(model, method)
             cache, logits_of = decoder.cache, _decode(decoder)
     except MemoryError as error:
         raise _no_memory(model, error) from error
-    return _patient(model, logits_of), cache
+    return _explain_memory(model, logits_of), cache
 
 
-def _patient(model, logits_of):
-    """The same, with a MemoryError that says what to do."""
+def _explain_memory(model, logits_of):
+    """Wrap `logits_of` so that a MemoryError names the device and a remedy."""
 
     def read(new):
         try:
@@ -204,14 +253,14 @@ def _patient(model, logits_of):
 
 
 def _no_memory(model, error):
-    """A MemoryError that names the device and says what to do."""
+    """Return a MemoryError that names the device and a remedy."""
     device = getattr(model.weights.embed, "device", "cpu")  # numpy 1 does not say
     advice = "use a smaller window" if device == "cpu" else "use a smaller window or load with dtype='float16'"
     return MemoryError(f"{model.name}: no memory left on {device} ({error}); {advice}")
 
 
 def _through(model, cache):
-    """Logits by way of `Model.forward` and a cache: the readable path."""
+    """Read by way of `Model.forward` and a cache: the readable path."""
 
     def logits_of(new):
         return to_host(model.forward(new, cache=cache, rows=slice(-1, None))[0])
@@ -220,7 +269,7 @@ def _through(model, cache):
 
 
 def _decode(decoder):
-    """Logits from a `Decoder`: the prompt at once, and then one token at a time."""
+    """Read by a `Decoder`: the prompt at once, and then one token at a time."""
 
     def logits_of(new):
         return to_host(decoder(new) if len(new) > 1 else decoder.step(int(new[0])))
@@ -229,7 +278,7 @@ def _decode(decoder):
 
 
 def _recompute(model, lead, window):
-    """Logits from the last `window` tokens, built anew each time."""
+    """Read the last `window` tokens from scratch each time."""
     recent = deque(maxlen=window + 1)  # one more than fits tells that the text has outgrown the window
 
     def logits_of(new):

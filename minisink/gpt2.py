@@ -22,7 +22,7 @@ import numpy as np
 
 from .attention import normaliser
 from .ops import gelu, layer_norm, linear
-from .paths import Dense, Path
+from .paths import Path, Uncached
 from .positions import unrotated
 
 
@@ -95,14 +95,14 @@ def forward(ids, weights, config, *, path: Path | None = None, rows=None, trace:
     ids, weights, config, rows, trace
         As in `llama.forward`.
     path : Path, optional
-        Which keys the tokens meet, and where each token stands; `paths.Dense` by default.
+        Which keys the tokens meet, and where each token stands; `paths.Uncached` by default.
 
     Raises
     ------
     ValueError
         When a position lies beyond the learned ones.
     """
-    path = Dense() if path is None else path
+    path = Uncached() if path is None else path
     H, D = config.n_heads, config.head_dim
     T = len(ids)
     positions = path.positions(T)

@@ -16,7 +16,7 @@ import numpy as np
 
 from .attention import normaliser
 from .ops import linear, rms_norm, silu
-from .paths import Dense, Path
+from .paths import Path, Uncached
 from .positions import rope_frequencies, rotate
 
 
@@ -93,7 +93,7 @@ def forward(ids, weights, config, *, path: Path | None = None, rows=None, trace:
     weights : Weights
     config : Config
     path : Path, optional
-        Which keys the tokens meet; `paths.Dense` by default.
+        Which keys the tokens meet; `paths.Uncached` by default.
     rows : slice or ndarray of ints, optional
         Tokens whose logits are wanted; the others are only worked out as far as attention needs them.
     trace : dict, optional
@@ -101,7 +101,7 @@ def forward(ids, weights, config, *, path: Path | None = None, rows=None, trace:
         un-rotated ``"q"`` (T, H, D), ``"k"`` and ``"v"`` (T, K, D), ``"scores"`` and ``"pattern"``
         (H, T, S), ``"mixed"`` (T, H, D); and ``"x"`` (T, C), the residual stream at the end.
     """
-    path = Dense() if path is None else path
+    path = Uncached() if path is None else path
     H, K, D = config.n_heads, config.n_kv_heads, config.head_dim
     T = len(ids)
     by_position = rotation(config)

@@ -13,14 +13,12 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from .cache import KVCache, Policy, check_whole
+from .cache import KVCache, check_whole
 from .fast.blocks import Banded, Windows
-from .fast.retrieval import Fetching
-from .methods import BLOCK, N_BLOCKS, N_SINKS, cache_for, check_cache, check_lead, policy_of, warn_beyond, window_of
+from .methods import DEFAULT, Method, Recompute, check_cache, check_method, new_cache, warn_beyond
 from .model import Model
 from .ops import log_softmax
 from .paths import Path
-from .retrieval import Retrieval
 from .system.device import to_host
 
 CHUNK = 256  # tokens a forward pass takes; the results do not depend on it
@@ -29,43 +27,22 @@ CHUNK = 256  # tokens a forward pass takes; the results do not depend on it
 def token_nll(
     model: Model,
     ids: Sequence[int] | np.ndarray,
+    method: Method = DEFAULT,
     *,
-    method: str = "streaming",
-    n_sinks: int = N_SINKS,
-    window: int | None = None,
-    positions: str = "slot",
-    n_blocks: int = N_BLOCKS,
-    block: int = BLOCK,
-    select: str = "best",
-    store: int | None = None,
-    lead: Sequence[int] | np.ndarray = (),
     readable: bool = False,
     cache: KVCache | Path | None = None,
 ) -> np.ndarray:
-    """Negative log-likelihood of every token but the first.
+    """Return the negative log-likelihood of every token but the first.
 
     Parameters
     ----------
     model : Model
     ids : sequence or ndarray of shape (T,), ints
-    method : {"dense", "window", "recompute", "streaming", "retrieval"}
-    n_sinks : int
-        First tokens kept for good by "streaming" and "retrieval".
-    window : int, optional
-        Last tokens a query sees, itself included ("dense" sees all). "recompute" rebuilds each window of
-        this many tokens from scratch, at positions 0 to ``window - 1``. By default each method has 256 tokens in
-        sight: "streaming" 252 beside four sinks, the others a window of 256.
-    positions : {"slot", "original"}
-        "slot" numbers tokens within the cache (StreamingLLM), "original" within the text.
-    n_blocks, block, select, store
-        What "retrieval" brings back of what was evicted, `n_blocks` blocks of `block` tokens for each query: see
-        `retrieval.Retrieval`.
-    lead : sequence of int
-        Tokens put in front of every window that "recompute" rebuilds; they count towards `window`. A model
-        trained with ``<s>`` first in every sample knows no text without it: give it ``[model.config.bos]``.
+    method : Dense, Window, Recompute, Streaming, Retrieval, ByLayer or a Policy of your own
+        What a query sees, for example ``Streaming(n_sinks=4, window=252)``, the default.
     readable : bool
         Evict, number and rotate through `cache.KVCache`, and rebuild windows one by one: the same numbers, slower,
-        and a breakpoint there is hit.
+        and a breakpoint there is hit. A policy of your own and `ByLayer` always do.
     cache : KVCache or path, optional
         A cache of your own, instead of a method; it takes the tokens in.
 
@@ -77,175 +54,110 @@ def token_nll(
     Raises
     ------
     ValueError
-        For bad ids, an unknown method, a size out of range, or a GPT-2 asked for a position it
-        has not learned.
+        For bad ids, for what is no method, for a method and a cache, or for a GPT-2 asked for a position it has not
+        learned.
 
     Examples
     --------
-    >>> from minisink import load
+    >>> from minisink import Dense, load
     >>> model = load("novels")
-    >>> nll = token_nll(model, model.encode("It was a dark night, and the wind blew."), method="dense")
+    >>> nll = token_nll(model, model.encode("It was a dark night, and the wind blew."), Dense())
     >>> bool(np.exp(nll.mean()) < model.config.vocab_size)
     True
     """
-    blocks = nll_blocks(
-        model,
-        ids,
-        method=method,
-        n_sinks=n_sinks,
-        window=window,
-        positions=positions,
-        n_blocks=n_blocks,
-        block=block,
-        select=select,
-        store=store,
-        lead=lead,
-        readable=readable,
-        cache=cache,
-    )
+    blocks = nll_blocks(model, ids, method, readable=readable, cache=cache)
     return np.concatenate([np.empty(0, model.dtype), *blocks])
 
 
 def nll_blocks(
     model: Model,
     ids: Sequence[int] | np.ndarray,
+    method: Method = DEFAULT,
     *,
-    method: str = "streaming",
-    n_sinks: int = N_SINKS,
-    window: int | None = None,
-    positions: str = "slot",
-    n_blocks: int = N_BLOCKS,
-    block: int = BLOCK,
-    select: str = "best",
-    store: int | None = None,
-    lead: Sequence[int] | np.ndarray = (),
     chunk: int = CHUNK,
     readable: bool = False,
     cache: KVCache | Path | None = None,
 ) -> Iterator[np.ndarray]:
-    """`token_nll` as it comes, a block at a time.
+    """Return an iterator over what `token_nll` returns, a block of up to `chunk` tokens at a time.
 
-    Parameters
-    ----------
-    model, ids, method, n_sinks, window, positions, n_blocks, block, select, store, lead, readable, cache
-        As in `token_nll`.
-    chunk : int
-        Tokens a forward pass takes. The results do not depend on it.
-
-    Returns
-    -------
-    iterator of ndarray
-        Together (T-1,) nats.
-
-    Raises
-    ------
-    ValueError
-        As `token_nll`; at once, except that a GPT-2 runs until the first position it has not learned.
+    The results do not depend on `chunk`. Errors are as in `token_nll`, at once, except that a GPT-2 runs until the
+    first position it has not learned.
     """
     ids = model.check_ids(ids)
-    check_whole("chunk", chunk, 1)
-    retrieval: dict = {"n_blocks": n_blocks, "block": block, "select": select, "store": store}
-    if cache is not None:
-        check_cache(model, cache, method, n_sinks, window, positions, **retrieval)
-        return _streamed(model, iter([ids]), cache, chunk)
-    window = window_of(method, n_sinks, window)
-    policy = policy_of(model, method, n_sinks, window, positions, **retrieval)
-    if method == "recompute":
-        lead = check_lead(model, lead, window)
-        return (_rebuilt if readable else _side_by_side)(model, ids, window, lead, chunk)
-    return _streamed(model, iter([ids]), empty_cache(model, policy, readable=readable), chunk)
+    if cache is None and isinstance(method, Recompute):
+        check_whole("chunk", chunk, 1)
+        check_method(model, method)
+        lead = model.check_ids(method.lead) if method.lead else ids[:0]
+        return (_rebuilt if readable else _side_by_side)(model, ids, method.window, lead, chunk)
+    return nll_stream(model, [ids], method, chunk=chunk, readable=readable, cache=cache)
 
 
 def nll_stream(
     model: Model,
     pieces: Iterable[Sequence[int] | np.ndarray],
+    method: Method = DEFAULT,
     *,
-    method: str = "streaming",
-    n_sinks: int = N_SINKS,
-    window: int | None = None,
-    positions: str = "slot",
-    n_blocks: int = N_BLOCKS,
-    block: int = BLOCK,
-    select: str = "best",
-    store: int | None = None,
     chunk: int = CHUNK,
     readable: bool = False,
     cache: KVCache | Path | None = None,
 ) -> Iterator[np.ndarray]:
-    """`nll_blocks` of a text that comes in pieces and is never held as a whole: gigabytes in constant memory.
+    """Return `nll_blocks` of a text that comes in pieces and is never held as a whole: gigabytes in constant memory.
 
     Parameters
     ----------
-    model : Model
+    model, method, readable
+        As in `token_nll`; no `Recompute`, which reads its text more than once. `Dense` grows with the text.
     pieces : iterable of (sequence or ndarray of ints)
-        Which together are the ids of the text; each of any length, also none.
-    method : {"dense", "window", "streaming", "retrieval"}
-        "dense" keeps every key and grows with the text.
-    n_sinks, window, positions, n_blocks, block, select, store, readable
-        As in `token_nll`.
+        Which together are the ids of the text; each of any length, also empty.
     chunk : int
         Tokens a forward pass takes. Neither this nor where the pieces end changes the results.
     cache : KVCache or path, optional
-        What the tokens before `pieces` left, instead of an empty one of the method; it takes the new ones in.
+        What the tokens before `pieces` left, instead of a method; it takes the new ones in.
 
-    Yields
-    ------
-    ndarray
+    Returns
+    -------
+    iterator of ndarray
         Together (T-1,) nats. An exception that `pieces` raises comes through after the losses of all tokens
         before it.
 
     Raises
     ------
     ValueError
-        As `nll_blocks`; for "recompute", which reads its text more than once.
+        As `nll_blocks`.
 
     Examples
     --------
     >>> from minisink import load
     >>> model = load("novels")
     >>> ids = model.encode("It was a dark night, and the wind blew.")
-    >>> nll = np.concatenate(list(nll_stream(model, iter([ids[:5], ids[5:]]), window=60)))
-    >>> bool(abs(nll - token_nll(model, ids, window=60)).max() < 1e-4)
+    >>> nll = np.concatenate([*nll_stream(model, (ids[i : i + 3] for i in range(0, len(ids), 3)))])
+    >>> bool(np.allclose(nll, token_nll(model, ids), atol=1e-5))
     True
     """
     check_whole("chunk", chunk, 1)
-    retrieval: dict = {"n_blocks": n_blocks, "block": block, "select": select, "store": store}
     if cache is not None:
-        check_cache(model, cache, method, n_sinks, window, positions, **retrieval)
-        return _streamed(model, iter(pieces), cache, chunk)
-    if method == "recompute":
-        raise ValueError("method 'recompute' reads its text more than once, so it cannot come in pieces")
-    policy = policy_of(model, method, n_sinks, window, positions, **retrieval)
-    return _streamed(model, iter(pieces), empty_cache(model, policy, readable=readable), chunk)
+        check_cache(model, cache, method)
+    else:
+        if isinstance(method, Recompute):
+            raise ValueError(f"{method!r} reads its text more than once, so it cannot come in pieces")
+        cache = empty_cache(model, method, readable=readable)
+    return _streamed(model, iter(pieces), cache, chunk)
 
 
-def empty_cache(model: Model, policy: Policy, *, readable: bool = False) -> KVCache | Banded:
-    """What a method keeps: a `KVCache`, or where that would be slow what takes whole blocks of tokens.
-
-    Parameters
-    ----------
-    model : Model
-    policy : Policy
-        From `methods.policy_of`.
-    readable : bool
-
-    Returns
-    -------
-    KVCache or fast.blocks.Banded
-    """
-    if readable or policy.window is None or (isinstance(policy, Retrieval) and policy.is_control):
-        return cache_for(model, policy)
-    if isinstance(policy, Retrieval):
-        return Fetching(model.config.n_layers, policy)
-    return Banded(model.config.n_layers, policy)
+def empty_cache(model: Model, method: Method, *, readable: bool = False) -> KVCache | Banded:
+    """Return an empty cache for a method: a `KVCache`, or where that would be slow its version for blocks of tokens."""
+    check_method(model, method, stacklevel=4)
+    if readable or isinstance(method, Recompute) or not method.is_plain or method.window is None:
+        return new_cache(model, method)
+    return (method.block_cache or Banded)(model.config.n_layers, method)
 
 
 def _streamed(model, pieces, cache, chunk):
-    """Blocks of `chunk` tokens, however the pieces come; a token waits until the next one is known.
+    """Yield losses in blocks of `chunk` tokens, however the pieces come; a token waits until the next one is known.
 
     One block more ends where the learned positions of a GPT-2 end, so that it gets that far.
     """
-    waiting = np.empty(0, np.int64)
+    pending = np.empty(0, np.int64)
     failure: Exception | None = None
     limit = model.config.max_positions - cache.n_seen  # tokens until then
     while failure is None:
@@ -256,18 +168,18 @@ def _streamed(model, pieces, cache, chunk):
         except Exception as error:  # goes on to the caller
             failure = error
         else:
-            waiting = np.concatenate((waiting, model.check_ids(piece))) if len(piece) else waiting
-        while len(waiting) > chunk or (failure is not None and len(waiting) > 1):
-            n = min(chunk, len(waiting) - 1, limit if limit > 0 else chunk)
+            pending = np.concatenate((pending, model.check_ids(piece))) if len(piece) else pending
+        while len(pending) > chunk or (failure is not None and len(pending) > 1):
+            n = min(chunk, len(pending) - 1, limit if limit > 0 else chunk)
             warn_beyond(model, getattr(cache, "policy", None), cache.n_seen, cache.n_seen + n)
-            yield nll_of(model.forward(waiting[:n], cache=cache), waiting[1 : n + 1])
-            waiting, limit = waiting[n:], limit - n
+            yield nll_of(model.forward(pending[:n], cache=cache), pending[1 : n + 1])
+            pending, limit = pending[n:], limit - n
     if not isinstance(failure, StopIteration):
         raise failure
 
 
 def _side_by_side(model, ids, window, lead, chunk):
-    """Every token from the `window` tokens before it, built from scratch, many windows in a pass."""
+    """Yield the loss of every token given the `window` before it, built from scratch, many windows in a pass."""
     n_first = min(window, len(ids) - 1)
     if n_first:  # until the text outgrows the window, the windows are its beginnings: one dense pass
         yield nll_of(model.forward(ids[:n_first]), ids[1 : n_first + 1])
@@ -282,7 +194,7 @@ def _side_by_side(model, ids, window, lead, chunk):
 
 
 def _rebuilt(model, ids, window, lead, chunk):
-    """The same as a reader of the paper would do it: one window, one pass, one token."""
+    """Yield what `_side_by_side` does, one window, one pass, one token at a time."""
     for t in range(1, len(ids)):
         recent = ids[max(0, t - window) : t]
         if t > window:  # the text has outgrown the window
@@ -291,7 +203,7 @@ def _rebuilt(model, ids, window, lead, chunk):
 
 
 def nll_of(logits, targets):
-    """``-log softmax(logits)[target]``.
+    """Return ``-log softmax(logits)[target]``.
 
     Parameters
     ----------
@@ -313,7 +225,7 @@ def nll_of(logits, targets):
 
 
 def perplexity(nll: np.ndarray) -> float:
-    """``exp(mean nll)``.
+    """Return ``exp(mean nll)``.
 
     Parameters
     ----------

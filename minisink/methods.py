@@ -1,173 +1,196 @@
-"""The methods by name, and the cache each of them stands for."""
+"""The methods. A method is a value: which tokens a model looks back at, and which position each of them is given.
+
+========================  ==========================================================================
+`Dense`                   every token; the cache grows with the text
+`Window`                  the last `window` tokens, cached
+`Recompute`               the last `window` tokens, read again from scratch for every new one
+`Streaming`               the first `n_sinks` and the last `window`: StreamingLLM
+`retrieval.Retrieval`     and for each query some blocks of what was evicted
+`ByLayer`                 a policy for each layer
+========================  ==========================================================================
+
+`Dense`, `Window` and `Streaming` are `cache.Policy` under the names of the paper's Figure 1, and a policy of your own
+stands wherever they do: a subclass that overrides `survivors` or `positions_of` (docs/your-own-cache.md).
+"""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import numpy as np
 
-from .cache import KVCache, Policy, keep_all, keep_sinks, keep_window
+from .cache import KVCache, Policy, check_whole
 from .model import Model
-from .retrieval import Retrieval, RetrievalCache
-
-PAPER = ("dense", "window", "recompute", "streaming")  # the four that the paper compares
-METHODS = (*PAPER, "retrieval")
-WITH_SINKS = ("streaming", "retrieval")
-N_SINKS, CAPACITY = 4, 256  # what every method has in sight unless something else is asked for
-N_BLOCKS, BLOCK = 8, 16  # what "retrieval" brings back besides: 128 tokens
 
 
-def window_of(method: str, n_sinks: int, window: int | None) -> int:
-    """The window, or by default what gives every method 256 slots: beside its sinks, "streaming" has the rest.
+@dataclass(frozen=True)
+class Dense(Policy):
+    """Dense attention: nothing is ever evicted."""
 
-    >>> window_of("streaming", 4, None), window_of("window", 4, None), window_of("window", 4, 60)
-    (252, 256, 60)
+    n_sinks: int = field(default=0, init=False, repr=False)
+    window: None = field(default=None, init=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Window(Policy):
+    """Window attention: the last `window` tokens stay, the current one included."""
+
+    n_sinks: int = field(default=0, init=False, repr=False)
+    window: int = 256
+
+    def __post_init__(self):
+        check_whole("window", self.window, 1, "; Dense() keeps everything")
+        super().__post_init__()
+
+
+@dataclass(frozen=True)
+class Streaming(Policy):
+    """StreamingLLM: the first `n_sinks` tokens and the last `window` stay, numbered by their slots.
+
+    >>> Streaming(n_sinks=4, window=252).capacity
+    256
     """
-    if window is not None:
-        return window
-    return CAPACITY - n_sinks if method in WITH_SINKS else CAPACITY
+
+    n_sinks: int = 4
+    window: int = 252
+
+    def __post_init__(self):
+        check_whole("window", self.window, 1, "; Dense() keeps everything")
+        super().__post_init__()
 
 
-def policy_of(
-    model: Model,
-    method: str,
-    n_sinks: int,
-    window: int | None,
-    positions: str = "slot",
-    *,
-    n_blocks: int = N_BLOCKS,
-    block: int = BLOCK,
-    select: str = "best",
-    store: int | None = None,
-    stacklevel: int = 3,
-) -> Policy:
-    """Which tokens a method keeps, and where it says they stand.
+@dataclass(frozen=True)
+class Recompute:
+    """The sliding window with re-computation: for each token its last `window` are read again, from position 0.
+
+    It keeps no cache. `lead` holds token ids that are put in front of every window which does not begin the text; they
+    count towards `window`. A model trained with ``<s>`` first in every sample knows no text without it:
+    ``lead=(model.config.bos,)``.
+    """
+
+    window: int = 256
+    lead: tuple[int, ...] = ()
+    name: ClassVar[str] = "recompute"
+
+    def __post_init__(self):
+        check_whole("window", self.window, 1, ", for the current token counts")
+        object.__setattr__(self, "lead", tuple(int(i) for i in self.lead))
+        if len(self.lead) >= self.window:
+            raise ValueError(f"lead has {len(self.lead)} tokens; a window of {self.window} has no room for any other")
+
+    @property
+    def capacity(self) -> int:
+        """Tokens a query sees at most."""
+        return self.window
+
+
+@dataclass(frozen=True, repr=False)
+class ByLayer:
+    """A policy for each layer, the first for layer 0. It takes the readable path."""
+
+    policies: tuple[Policy, ...]
+    name: ClassVar[str] = "by layer"
+    window: ClassVar[None] = None
+    is_plain: ClassVar[bool] = False
+    kv_cache: ClassVar[Any] = None
+
+    def __post_init__(self):
+        object.__setattr__(self, "policies", tuple(self.policies))
+        for i, policy in enumerate(self.policies):
+            if not isinstance(policy, Policy) or policy.kv_cache is not None:
+                raise ValueError(
+                    f"layer {i} has {policy!r}; it must be Dense(), Window(...), Streaming(...) or a Policy"
+                )
+        if not self.policies:
+            raise ValueError("ByLayer needs a policy for each layer of the model, and was given none")
+
+    def __repr__(self):
+        return f"ByLayer([{', '.join(map(repr, self.policies))}])"
+
+    @property
+    def capacity(self) -> int | None:
+        """Keys a query sees at most in any layer, or None without a limit."""
+        each = [policy.capacity for policy in self.policies]
+        return None if None in each else max(each)
+
+
+Method = Policy | Recompute | ByLayer
+DEFAULT = Streaming()  # of every call that takes a method; this very object also tells that none was given
+
+
+def new_cache(model: Model, method: Method = DEFAULT) -> KVCache:
+    """Return an empty cache, to be passed to `Model.forward`.
 
     Parameters
     ----------
     model : Model
-    method : {"dense", "window", "recompute", "streaming", "retrieval"}
-    n_sinks : int
-        First tokens kept; only "streaming" and "retrieval" have any.
-    window : int, optional
-        Last tokens kept, the current one included; "dense" keeps all. For "recompute", the tokens each
-        window is rebuilt from. See `window_of` for the default.
-    positions : {"slot", "original"}
-    n_blocks, block, select, store
-        What "retrieval" brings back: see `retrieval.Retrieval`.
-    stacklevel : int
-        Of the warning: by default it points at who called the caller.
-
-    Returns
-    -------
-    Policy
-
-    Raises
-    ------
-    ValueError
-        For an unknown method, `positions` or `select`, ``n_sinks < 0``, ``window < 1``, ``n_blocks < 0``,
-        ``block < 1`` or ``store < 1``.
-
-    Warns
-    -----
-    UserWarning
-        When a query may see more keys than in any text the model was trained on; when a block is longer than the
-        window.
-    """
-    if method not in METHODS:
-        raise ValueError(f"method is {method!r}; it must be one of {', '.join(METHODS)}")
-    window = window_of(method, n_sinks, window)
-    retrieval = Retrieval(n_sinks, window, positions, n_blocks, block, select, store)  # checks all, whatever is used
-    policy: Policy = retrieval
-    if method == "dense":
-        policy = keep_all(positions)
-    elif method == "streaming":
-        policy = keep_sinks(n_sinks, window, positions)
-    elif method != "retrieval":
-        policy = keep_window(window, positions)
-    elif n_blocks and block > window:
-        warnings.warn(
-            f"a block of {block} tokens is longer than the window of {window}: each that comes back outweighs it",
-            stacklevel=stacklevel,
-        )
-    trained = model.config.max_positions
-    if policy.capacity is not None and policy.capacity > trained:
-        warnings.warn(
-            f"a cache of {policy.capacity} tokens is longer than the {trained} positions {model.name} was trained on",
-            stacklevel=stacklevel,
-        )
-    return policy
-
-
-def new_cache(
-    model: Model,
-    *,
-    method: str = "streaming",
-    n_sinks: int = N_SINKS,
-    window: int | None = None,
-    positions: str = "slot",
-    n_blocks: int = N_BLOCKS,
-    block: int = BLOCK,
-    select: str = "best",
-    store: int | None = None,
-) -> KVCache:
-    """An empty cache for `model`, to be passed to `Model.forward`.
-
-    Parameters
-    ----------
-    model : Model
-    method : {"dense", "window", "streaming", "retrieval"}
-    n_sinks : int
-        First tokens kept for good by "streaming" and "retrieval".
-    window : int, optional
-        Last tokens kept, the current one included; by default a capacity of 256, so 252 beside four sinks.
-    positions : {"slot", "original"}
-        "slot" encodes a token at its place in the cache, "original" at its place in the text.
-    n_blocks, block, select, store
-        What "retrieval" brings back: see `retrieval.Retrieval`.
+    method : Dense, Window, Streaming, Retrieval, ByLayer or a Policy of your own
 
     Returns
     -------
     KVCache
-        For "retrieval" a `retrieval.RetrievalCache`.
+        For a `Retrieval` a `retrieval.RetrievalCache`.
 
     Raises
     ------
     ValueError
-        For an unknown method, one that keeps no cache ("recompute"), or values out of range.
+        For what is no method, and for `Recompute`, which keeps no cache.
     """
-    if method == "recompute":
-        raise ValueError("method 'recompute' keeps no cache: it rebuilds every window from its tokens")
-    options: dict = {"n_blocks": n_blocks, "block": block, "select": select, "store": store}
-    return cache_for(model, policy_of(model, method, n_sinks, window, positions, **options))
-
-
-def cache_for(model: Model, policy: Policy) -> KVCache:
-    """An empty cache of a model's size, with any policy, one of your own included."""
+    check_method(model, method)
+    if isinstance(method, Recompute):
+        raise ValueError(f"{method!r} keeps no cache: it rebuilds every window from its tokens")
     config = model.config
-    if isinstance(policy, Retrieval):
-        return RetrievalCache(config.n_layers, config.n_kv_heads, config.head_dim, policy, like=model.weights.embed)
-    return KVCache(config.n_layers, config.n_kv_heads, config.head_dim, policy, like=model.weights.embed)
+    make = method.kv_cache or KVCache
+    return make(config.n_layers, config.n_kv_heads, config.head_dim, method, like=model.weights.embed)
 
 
-def check_cache(model: Model, cache, method, n_sinks, window, positions, **retrieval) -> None:
-    """A cache that is given must fit, and says by itself what it keeps: refuse another method or size beside it."""
+def check_method(model: Model, method: Any, *, stacklevel: int = 3) -> None:
+    """Raise ValueError unless `method` is one for `model`; warn where it goes beyond what the model was trained on."""
+    if not isinstance(method, Policy | Recompute | ByLayer):
+        raise ValueError(f"method is {method!r}; pass a value, {_call(method)}")
+    if isinstance(method, ByLayer) and model.config.model_type == "gpt2":
+        _check_numbering(model, method)
+    trained, capacity = model.config.max_positions, method.capacity
+    if capacity is not None and capacity > trained:
+        warnings.warn(
+            f"a cache of {capacity} tokens is longer than the {trained} positions {model.name} was trained on",
+            stacklevel=stacklevel,
+        )
+
+
+def _call(method):
+    """Return the call to write instead of a name or a class."""
+    calls = {"dense": "Dense()", "window": "Window(256)", "recompute": "Recompute(256)"}
+    calls |= {"streaming": "Streaming(n_sinks=4, window=252)", "retrieval": "Retrieval(n_sinks=4, window=252)"}
+    name = method if isinstance(method, str) else getattr(method, "__name__", "")
+    return "minisink." + calls.get(name.lower(), calls["streaming"])
+
+
+def _check_numbering(model, method):
+    """Raise ValueError for a `ByLayer` whose layers number tokens differently, which learned positions cannot."""
+    by = {policy.capacity if policy.positions == "slot" else "original" for policy in method.policies}
+    if len(by) > 1 or not all(policy.is_plain for policy in method.policies):
+        raise ValueError(
+            f"{method!r}: {model.name} adds positions once, before layer 0, so its layers cannot number tokens "
+            'differently; give every layer the same capacity, or positions="original"'
+        )
+
+
+def check_cache(model: Model, cache, method: Any = DEFAULT) -> None:
+    """Raise ValueError unless a caller's cache fits the model, and no method is given with it."""
     model.path_of(cache)
     if not hasattr(cache, "n_seen"):
         raise ValueError(f"cache is {cache!r}; here it needs `n_seen` too, the number of tokens it has taken in")
-    given = {"method": method, "n_sinks": n_sinks, "window": window, "positions": positions} | retrieval
-    usual: dict = {"method": "streaming", "n_sinks": N_SINKS, "window": None, "positions": "slot"}
-    usual |= {"n_blocks": N_BLOCKS, "block": BLOCK, "select": "best", "store": None}
-    beside = [f"{name}={value!r}" for name, value in given.items() if value != usual[name]]
-    if beside and getattr(cache, "policy", None) != policy_of(model, method, n_sinks, window, positions, **retrieval):
-        raise ValueError(f"{', '.join(beside)} cannot be given beside cache=, which says by itself what it keeps")
+    if method is not DEFAULT:
+        raise ValueError(f"both {method!r} and cache= are given; a cache says by itself what it keeps: leave out one")
 
 
 def warn_beyond(model: Model, policy, before: int, after: float) -> None:
-    """Say it once, when a text whose evicted tokens keep their places goes beyond the trained length."""
+    """Warn once when fetched tokens keep their places in the text and it passes the trained length."""
     trained = model.config.max_positions
-    if isinstance(policy, Retrieval) and policy.positions == "original" and before <= trained < after:
+    if getattr(policy, "keeps_places", False) and before <= trained < after:
         warnings.warn(
             f"positions='original': from token {trained} on, what is fetched may stand farther than {model.name} was "
             "trained on; positions='slot' keeps it within",
@@ -175,33 +198,13 @@ def warn_beyond(model: Model, policy, before: int, after: float) -> None:
         )
 
 
-def lead_of(model: Model, ids: np.ndarray, window: int) -> np.ndarray:
-    """What a rebuilt window of a text begins with: the begin-of-text token if the text does, and there is room.
-
-    Parameters
-    ----------
-    model : Model
-    ids : ndarray of shape (T,), ints
-    window : int
-
-    Returns
-    -------
-    ndarray of shape (1,) or (0,), ints
-        For `lead` of `loss.token_nll` and `generation.generate`.
-    """
+def lead_of(model: Model, ids: np.ndarray, window: int) -> tuple[int, ...]:
+    """Return the `lead` of a `Recompute` of these ids: ``(bos,)`` if the text begins with it and there is room."""
     begun = len(ids) > 0 and ids[0] == model.config.bos and window > 1
-    return ids[: int(begun)]
-
-
-def check_lead(model: Model, lead: Sequence[int] | np.ndarray, window: int) -> np.ndarray:
-    """The tokens that go in front of a rebuilt window, as an array shorter than the window."""
-    lead = model.check_ids(lead) if len(lead) else np.empty(0, np.int64)
-    if len(lead) >= window:
-        raise ValueError(f"lead has {len(lead)} tokens; a window of {window} has no room for any other")
-    return lead
+    return (int(ids[0]),) if begun else ()
 
 
 def cache_bytes_per_token(model: Model) -> int:
-    """Bytes that the keys and values of one token take: ``2 L K D`` numbers."""
+    """Return the bytes that the keys and values of one token take: ``2 L K D`` numbers."""
     config = model.config
     return 2 * config.n_layers * config.n_kv_heads * config.head_dim * model.dtype.itemsize

@@ -16,9 +16,8 @@ from .hf import gguf_model, hub
 from .hf.fields import CheckpointError, is_there
 from .hf.layout import lay_out
 from .hf.package import PACKAGES, installed
-from .paths import Cached, Dense
+from .paths import Cached, Uncached
 from .paths import Path as AnyPath
-from .retrieval import RetrievalCache, Retrieved
 from .system.device import array_module, to_host
 from .system.resources import shipped, shipped_names
 
@@ -110,15 +109,15 @@ class Model:
         return self.architecture.forward(ids, self.weights, self.config, path=path, rows=rows, trace=trace)
 
     def path_of(self, cache: KVCache | AnyPath | None) -> AnyPath:
-        """The path that a cache stands for, or a ValueError for what is none, or none of this model."""
+        """Return the path for `cache`; raise ValueError if it is no cache, or does not fit this model."""
         if cache is None:
-            return Dense()
+            return Uncached()
         if isinstance(cache, KVCache):
             config, keys = self.config, cache.layers[0].keys
             has, needs = (len(cache.layers), *keys.shape[1:]), (config.n_layers, config.n_kv_heads, config.head_dim)
             if has != needs:
                 raise ValueError(f"this cache has (layers, heads, channels) {has}; {self.name} needs {needs}")
-            return Retrieved(cache) if isinstance(cache, RetrievalCache) else Cached(cache)
+            return (cache.path or Cached)(cache)
         if not (hasattr(cache, "positions") and callable(getattr(cache, "mix", None))):
             raise ValueError(f"cache is {cache!r}; it must be a KVCache or a path with `positions` and `mix`")
         return cache

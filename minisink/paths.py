@@ -4,10 +4,10 @@ A model makes queries, keys and values of its tokens and hands them to a *path*,
 That is all a model knows of caches, so an architecture is written once for all of them:
 
 ===================  ===================================================================================
-`Dense`              the whole text, no cache
+`Uncached`           the whole text, no cache
 `Cached`             what a `cache.KVCache` has kept: the readable path, the paper literally
-`retrieval`          ``Retrieved``, which brings back what was evicted
 `fast.blocks`        ``Banded``, the same for whole blocks of tokens, and ``Windows``, rebuilt from scratch
+`retrieval`          what was evicted is brought back
 ===================  ===================================================================================
 
 A path of your own is any object with the two methods of `Path`. To be measured and to write text (`loss`, `generation`)
@@ -21,7 +21,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from .attention import attend, causal_mask
-from .cache import KVCache
+from .cache import KVCache, blocks
 from .ops import softmax
 
 BLOCK = 512  # queries taken at once: bounds the (H, T, S) scores of a long text
@@ -46,7 +46,7 @@ class Path(Protocol):
         ...
 
 
-class Dense:
+class Uncached:
     """The whole text, no cache: token t stands at position t and sees tokens 0 to t."""
 
     def positions(self, n_tokens):  # -> (T,)
@@ -81,7 +81,7 @@ def cached_attention(q, k, v, layer, rotate, *, normalise=softmax, trace=None): 
     """
     mixed = np.empty_like(q)
     seen = []  # a trace of each run of tokens
-    for new in layer.blocks(len(q)):
+    for new in blocks(layer, len(q)):
         n_new = new.stop - new.start
         layer.append(k[new], v[new])  # and evict
         positions = layer.positions  # (S,)

@@ -11,12 +11,10 @@ keys are rotated once, for good, and a whole block of queries meets them under a
 Both are passed to `Model.forward` as its cache.
 """
 
-from dataclasses import asdict
-
 import numpy as np
 
 from ..attention import additive, banded_mask, mix, score
-from ..cache import Policy, refuse_own
+from ..cache import newest_position, refuse_own
 from ..ops import softmax
 from ..paths import causal_attention
 from ..positions import unrotated
@@ -56,16 +54,16 @@ class Banded:
         return f"<Banded of {len(self.layers)} layers: {self.n_seen} tokens seen, {self.policy}>"
 
     def positions(self, n_tokens):
-        """ndarray of shape (T,): the position of each new token when it is the newest.
+        """Return the position (T,) of each new token when it is the newest.
 
         Raises a ValueError when an interrupted forward pass left the layers at different tokens.
         """
         if any(n != self.n_seen for n in self._n_seen):
             raise ValueError("this cache was left half-way by an interrupted forward pass; start a new one")
-        return self.policy.position(np.arange(self.n_seen, self.n_seen + n_tokens))
+        return newest_position(self.policy, np.arange(self.n_seen, self.n_seen + n_tokens))
 
     def mix(self, layer, q, k, v, rotate, *, normalise=softmax, trace=None):
-        """Attention of T new tokens over the sinks, the recent tokens and each other.
+        """Mix what T new tokens read from the sinks, the recent tokens and each other.
 
         Parameters
         ----------
@@ -93,14 +91,16 @@ class Banded:
         token_index = np.arange(self.n_seen, self.n_seen + T)
         last_slot = self.policy.capacity - 1
         full = self.policy.positions == "slot" and self.n_seen >= last_slot  # every query stands at the last slot
-        q_slot = q if full else rotate(q, self.policy.position(token_index))
+        q_slot = q if full else rotate(q, newest_position(self.policy, token_index))
         both = rotate(np.concatenate((q, k), axis=1), token_index)  # (T, H + K, D): one set of angles for both
         q, k = both[:, : q.shape[1]], both[:, q.shape[1] :]
         old = self.layers[layer] or (k[:0], v[:0], k[:0], v[:0])
         missing = n_sinks - len(old[0])
         sink_keys, sink_values = np.concatenate((old[0], k[:missing])), np.concatenate((old[1], v[:missing]))
         keys, values = np.concatenate((old[2], k)), np.concatenate((old[3], v))  # (R, K, D)
-        seen_sinks = rotate(sink_keys, -last_slot) if full else sink_keys  # these few back, not all queries forward
+        seen_sinks = (
+            rotate(sink_keys, -last_slot) if full else sink_keys
+        )  # rotate the few sinks back, not every query forward
         if layer == 0:
             self._masks = {}  # every layer of this block shares them
 
@@ -127,11 +127,11 @@ class Banded:
         return mixed
 
     def _attend(self, layer, queries, scores, values, normalise):
-        """What some queries of the block take home; `retrieval.Fetching` has more for them to look at."""
+        """Return the output of some queries of the block; retrieval has more for them to look at."""
         return mix(normalise(scores), values)
 
     def _visible(self, token, T, n_sinks, R, like):
-        """(T, n_sinks + R): a sink is seen by itself and all after it; so are the last `window`, no sink twice.
+        """Return the mask (T, n_sinks + R): a sink is seen by itself and all after it; of the rest the last `window`.
 
         The queries are `token` and the following, and the last T of the R recent keys.
         """
@@ -146,17 +146,17 @@ class Banded:
     kind = "blocks"
 
     def state(self):
-        """All there is to go on from: arrays by name, and what JSON can hold."""
+        """Return everything needed to resume: arrays by name, and what JSON can hold."""
         self.positions(0)  # raises after an interrupted pass
         arrays = {}
         for i, layer in enumerate(self.layers if self.n_seen else ()):
             arrays |= {f"{part}.{i}": array for part, array in zip(PARTS, layer, strict=True)}
-        return arrays, {"n_seen": self.n_seen, "policy": asdict(self.policy), "n_layers": len(self.layers)}
+        return arrays, {"n_seen": self.n_seen, "n_layers": len(self.layers)}
 
     @classmethod
-    def from_state(cls, arrays, about):
-        """The inverse of `state`."""
-        cache, n_seen = cls(about["n_layers"], Policy(**about["policy"])), about["n_seen"]
+    def from_state(cls, policy, arrays, about):
+        """Rebuild the cache whose `state` this is."""
+        cache, n_seen = cls(about["n_layers"], policy), about["n_seen"]
         if n_seen:
             cache.layers = [tuple(arrays[f"{part}.{i}"] for part in PARTS) for i in range(about["n_layers"])]
         cache.n_seen, cache._n_seen = n_seen, [n_seen] * len(cache.layers)
@@ -176,11 +176,11 @@ class Windows:
         self.length = length
 
     def positions(self, n_tokens):
-        """ndarray of shape (T,): 0 to ``length - 1``, again and again."""
+        """Return positions (T,): 0 to ``length - 1``, again and again."""
         return np.arange(n_tokens) % self.length
 
     def mix(self, layer, q, k, v, rotate, *, normalise=softmax, trace=None):
-        """Dense attention within each window; shapes and errors as in `Banded.mix`."""
+        """Attend densely within each window; shapes and errors as in `Banded.mix`."""
         _refuse_trace(trace)
         B, L = len(q) // self.length, self.length
         mixed = np.empty_like(q).reshape(B, L, *q.shape[1:])
@@ -192,6 +192,6 @@ class Windows:
 
 
 def _refuse_trace(trace):
-    """Blocks have no pattern of slots to show."""
+    """Raise ValueError for a trace: blocks have no pattern of slots to show."""
     if trace is not None:
         raise ValueError("the fast path has nothing to show in a trace; pass a minisink.KVCache, or none at all")

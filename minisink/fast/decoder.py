@@ -8,19 +8,17 @@ float32, the cache too: CuPy would copy float16 keys to float32 for every produc
 """
 
 import math
-from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 
+from ..cache import Policy, newest_position
 from ..gpt2 import check_learned
 from ..ops import gelu
 from ..positions import interleaved_to_split_half
-from ..retrieval import Retrieval
-from .blocks import PARTS, Banded
+from .blocks import PARTS
 from .fused import centred, fuse, side_by_side, wide
-from .retrieval import Fetching, FetchingNewest, FetchingRing
-from .ring import Newest, RingCache
+from .ring import RingCache
 
 PREFILL = 256  # tokens of a prompt or a turn taken at once
 
@@ -54,9 +52,9 @@ class Decoder:
 
     Examples
     --------
-    >>> from minisink import keep_sinks, load
+    >>> from minisink import Streaming, load
     >>> model = load("novels")
-    >>> decode = Decoder(model, keep_sinks(4, 60))
+    >>> decode = Decoder(model, Streaming(4, 60))
     >>> logits = decode(model.encode("My dear"))
     >>> bool(abs(logits - model.forward(model.encode("My dear"))[-1]).max() < 1e-4)
     True
@@ -65,9 +63,8 @@ class Decoder:
     def __init__(self, model, policy, *, cache=None, weights=None):
         config, embed = model.config, model.weights.embed
         shape, dtype = (config.n_layers, config.n_kv_heads, config.head_dim), wide(model.dtype)
-        fetches = isinstance(policy, Retrieval)
-        ring, newest = (FetchingRing, FetchingNewest) if fetches else (RingCache, Newest)
-        self.cache: Any = ring(*shape, policy, dtype=dtype, like=embed) if cache is None else cache
+        make = policy.ring_cache or RingCache
+        self.cache: Any = make(*shape, policy, dtype=dtype, like=embed) if cache is None else cache
         if self.cache.policy != policy:
             raise ValueError(f"this cache has {self.cache.policy}, not {policy}")
         L, K, _, D = self.cache.keys.shape
@@ -80,11 +77,11 @@ class Decoder:
         self.is_gpt2 = config.model_type == "gpt2"
         self.weights = fuse(model.weights, config) if weights is None else weights
         frequencies = None if self.is_gpt2 else config.frequencies
-        self.attention = newest(self.cache, config.n_heads, frequencies, folded=self.weights.folded)
+        self.attention = self.cache.attention(config.n_heads, frequencies, folded=self.weights.folded)
         self._allocate(embed)
 
     def _allocate(self, embed):
-        """Arrays for one token, once and for all: those that meet a weight in its dtype, the others in a wide one."""
+        """Allocate the arrays for one token: those that meet a weight in its dtype, the others in a wide one."""
         H, D, F = self.config.n_heads, self.config.head_dim, self.config.d_ff
         qkv, is_wide = self.attention.qkv, self.attention.qkv.dtype == embed.dtype
         self.normed = np.empty_like(embed, shape=self.config.d_model)
@@ -164,17 +161,17 @@ class Decoder:
         return logits
 
     def _embedding(self, token):
-        """Where the residual stream begins, (C,); without its mean in GPT-2, see `fused`."""
+        """Return where the residual stream begins, (C,); without its mean in GPT-2, see `fused`."""
         weights = self.model.weights
         x = weights.embed[token].astype(self.up.dtype)  # a copy
         if not self.is_gpt2:
             return x
-        position = self.cache.policy.position(self.cache.n_seen)
+        position = newest_position(self.cache.policy, self.cache.n_seen)
         check_learned([position], self.config)
         return centred(x + weights.position[position])
 
     def _activate(self):
-        """``silu(gate) * up``, or `ops.gelu`, from `up` into `hidden`."""
+        """Write ``silu(gate) * up``, or `ops.gelu`, from `up` into `hidden`."""
         if self.is_gpt2:
             self.hidden[:] = gelu(self.up)
             return
@@ -203,9 +200,11 @@ class Decoder:
         cache.n_seen = n
 
     def _blocks(self, n):
-        """What the ring holds as a `Banded` that goes on to token `n`: keys rotated alike, in the order of the text."""
+        """Return what the ring holds as blocks that go on to token `n`: keys rotated alike, in text order."""
         cache, t, dtype = self.cache, self.cache.n_seen, self.model.dtype
-        policy = replace(cache.policy, window=cache.policy.window or n + 1)
+        policy = cache.policy
+        if policy.window is None:  # blocks have one: longer than the text
+            policy = Policy(policy.n_sinks, n + 1, policy.positions)
         arrays: dict = {}
         sinks = np.arange(min(policy.n_sinks, t))
         recent = np.array([cache.slot(i) for i in range(max(0, t - policy.window + 1), t)], dtype=int)
@@ -217,14 +216,12 @@ class Decoder:
                 parts += [own if self.is_gpt2 else interleaved_to_split_half(own)]
                 parts += [values[:, part].swapaxes(0, 1).astype(dtype)]
             arrays |= {f"{name}.{i}": array for name, array in zip(PARTS, parts, strict=True)}
-        about = {"n_seen": t, "policy": asdict(policy), "n_layers": self.config.n_layers}
-        if isinstance(policy, Retrieval):
-            return Fetching.from_state(arrays, about, kept=cache.kept, paired=not self.is_gpt2)
-        return Banded.from_state(arrays, about)
+        about = {"n_seen": t, "n_layers": self.config.n_layers}
+        return cache.banded(policy, arrays, about, paired=not self.is_gpt2)
 
 
 def norm(x, eps, weight, out, mean=None):
-    """`ops.rms_norm` of one vector, (C,) -> (C,) in the dtype of `out`; `weight` may be None.
+    """Apply `ops.rms_norm` to one vector, (C,) -> (C,) in the dtype of `out`; `weight` may be None.
 
     With `mean`, each number of which is 1 / C, it is the norm of GPT-2: the mean of `x` is taken off for good, since
     nothing ever uses it.

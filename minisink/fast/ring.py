@@ -23,11 +23,10 @@ nothing; its position is added before the first layer.
 Here are the buffers and the attention of one token over them; `decoder` puts a whole model around it.
 """
 
-from dataclasses import asdict
-
 import numpy as np
 
-from ..cache import Policy, refuse_own
+from ..cache import newest_position, refuse_own
+from .blocks import Banded
 
 FIRST_BUFFER = 64  # slots that a cache without a limit starts with
 
@@ -85,16 +84,7 @@ class RingCache:
         return held
 
     def slot(self, t):
-        """The slot of token t: its own for a sink, round and round for the others.
-
-        Parameters
-        ----------
-        t : int
-
-        Returns
-        -------
-        int
-        """
+        """Return the slot of token t: its own for a sink, round and round for the others."""
         n_sinks, window = self.policy.n_sinks, self.policy.window
         return t if window is None or t < n_sinks else n_sinks + (t - n_sinks) % window
 
@@ -109,19 +99,29 @@ class RingCache:
     kind = "ring"
 
     def state(self):
-        """All there is to go on from: arrays by name, and what JSON can hold."""
-        return {"keys": self.keys, "values": self.values}, {"n_seen": self.n_seen, "policy": asdict(self.policy)}
+        """Return everything needed to resume: arrays by name, and what JSON can hold."""
+        return {"keys": self.keys, "values": self.values}, {"n_seen": self.n_seen}
 
     @classmethod
-    def from_state(cls, arrays, about):
-        """The inverse of `state`."""
+    def from_state(cls, policy, arrays, about):
+        """Rebuild the cache whose `state` this is."""
         L, K, _, D = arrays["keys"].shape
-        cache = cls(L, K, D, Policy(**about["policy"]), dtype=arrays["keys"].dtype)
+        cache = cls(L, K, D, policy, dtype=arrays["keys"].dtype, like=arrays["keys"])
         cache.keys, cache.values, cache.n_seen = arrays["keys"], arrays["values"], about["n_seen"]
         return cache
 
+    # For a decoder ---------------------------------------------------------------------------------
 
-class Newest:
+    def attention(self, n_heads, frequencies, *, folded):
+        """Return the attention of one token over this ring."""
+        return RingAttention(self, n_heads, frequencies, folded=folded)
+
+    def banded(self, policy, arrays, about, *, paired):
+        """Return these keys and values as blocks of tokens; `paired` says how their channels lie."""
+        return Banded.from_state(policy, arrays, about)
+
+
+class RingAttention:
     """Attention of the newest token over a ring, layer by layer.
 
     The arrays it works in are allocated once, and so are the views of them: at this size making a view costs as much
@@ -178,7 +178,7 @@ class Newest:
         """Make ready for token t, before its first layer: its slot, and how far queries and keys rotate."""
         cache = self.cache
         cache.make_room(t + 1)
-        self.slot, position = cache.slot(t), cache.policy.position(t)
+        self.slot, position = cache.slot(t), newest_position(cache.policy, t)
         n_live = min(t + 1, cache.keys.shape[2])
         if n_live != self.n_live:
             self._look_at(n_live)

@@ -6,18 +6,19 @@ comes in, in the order of the text, and what a query may fetch is a range of the
 rotated there once, ``far = rotate(q, window) . keys``. (With ``positions="original"`` they are kept as rotated to their
 token_index, and the query is what it is for the window.)
 
-`Fetching` does it for whole blocks of tokens over `blocks.Banded`, `FetchingNewest` for the newest token over a
+`Fetching` does it for whole blocks of tokens over `blocks.Banded`, `FetchingAttention` for the newest token over a
 `ring.RingCache`; both choose for all heads at once. ``select="bound"`` reads two numbers a channel of each block, and
-only the keys of those it fetched. The controls, "mean" and "random", take the readable path.
+only the keys of those it fetched.
 """
 
 import numpy as np
 
 from ..attention import additive, mix, score
-from ..retrieval import STEP, Retrieval, room_for
-from .blocks import PARTS, Banded
-from .fused import side_by_side
-from .ring import Newest, RingCache
+from ..cache import refuse_own
+from ..fast.blocks import PARTS, Banded
+from ..fast.fused import side_by_side
+from ..fast.ring import RingAttention, RingCache
+from .cache import STEP, room_for
 
 FIRST_BUFFER = 64  # tokens that are kept in the first buffers
 ROOM = 1 << 22  # scores of a group of queries: bounds the memory of a search through a long text
@@ -58,8 +59,7 @@ class Kept:
     """
 
     def __init__(self, n_layers, n_kv_heads, head_dim, policy, like):
-        if policy.is_control:
-            raise ValueError(f"select is {policy.select!r}, a control, and takes the readable path: use readable=True")
+        refuse_own(policy)
         self.policy = policy
         size = -(-FIRST_BUFFER // policy.block)  # blocks
         shape = (n_kv_heads, size * policy.block, head_dim)
@@ -248,7 +248,7 @@ class Fetching(Banded):
         return worth
 
     def state(self):
-        """All there is to go on from: arrays by name, and what JSON can hold."""
+        """Return everything needed to resume: arrays by name, and what JSON can hold."""
         arrays, about = super().state()
         if self.kept is None:
             return arrays, about
@@ -256,9 +256,9 @@ class Fetching(Banded):
         return arrays | kept, about | more
 
     @classmethod
-    def from_state(cls, arrays, about, *, kept=None, paired=False):
-        """The inverse of `state`; with `kept`, what is kept there."""
-        policy, L, n_seen = Retrieval(**about["policy"]), about["n_layers"], about["n_seen"]
+    def from_state(cls, policy, arrays, about, *, kept=None, paired=False):
+        """Rebuild the cache whose `state` this is; with `kept`, over what is kept there."""
+        L, n_seen = about["n_layers"], about["n_seen"]
         cache = cls(L, policy, kept, paired=paired)
         if n_seen:
             cache.layers = [tuple(arrays[f"{part}.{i}"] for part in PARTS) for i in range(L)]
@@ -289,23 +289,29 @@ class FetchingRing(RingCache):
         return super().nbytes + self.kept.nbytes
 
     def state(self):
-        """All there is to go on from: arrays by name, and what JSON can hold."""
+        """Return everything needed to resume: arrays by name, and what JSON can hold."""
         arrays, about = super().state()
         kept, more = self.kept.state(self.n_seen if self.policy.n_blocks else 0)
         return arrays | kept, about | more
 
     @classmethod
-    def from_state(cls, arrays, about):
-        """The inverse of `state`."""
-        L, K, _, D = arrays["keys"].shape
-        cache = cls(L, K, D, Retrieval(**about["policy"]), dtype=arrays["keys"].dtype, like=arrays["keys"])
-        cache.keys, cache.values, cache.n_seen = arrays["keys"], arrays["values"], about["n_seen"]
+    def from_state(cls, policy, arrays, about):
+        """Rebuild the cache whose `state` this is."""
+        cache = super().from_state(policy, arrays, about)
         cache.kept.restore(arrays, about)
         return cache
 
+    def attention(self, n_heads, frequencies, *, folded):
+        """Return the attention of one token over this ring and what it fetches."""
+        return FetchingAttention(self, n_heads, frequencies, folded=folded)
 
-class FetchingNewest(Newest):
-    """Attention of the newest token over a ring and what it fetches: `Newest`, and a search before the softmax."""
+    def banded(self, policy, arrays, about, *, paired):
+        """Return these keys and values as blocks, which go on with what is kept."""
+        return Fetching.from_state(policy, arrays, about, kept=self.kept, paired=paired)
+
+
+class FetchingAttention(RingAttention):
+    """Attention of the newest token over a ring and what it fetches: a search before the softmax."""
 
     def __init__(self, cache, n_heads, frequencies=None, *, folded=True):
         super().__init__(cache, n_heads, frequencies, folded=folded)
@@ -324,7 +330,7 @@ class FetchingNewest(Newest):
             self.far_queries = far.reshape(K, G, D).swapaxes(1, 2)  # (K, D, G)
 
     def begin(self, t):
-        """As in `Newest`, and which of the kept tokens there are to fetch."""
+        """As in `RingAttention`, and which of the kept tokens there are to fetch."""
         super().begin(t)
         self.t = t
         start, self.stop = (int(x) for x in self.cache.kept.range_of(t))
@@ -334,7 +340,7 @@ class FetchingNewest(Newest):
                 self.cache.kept.make_room(layer, t - self.cache.policy.n_sinks, 1)
 
     def mix(self, layer, out, sink=None):
-        """As in `Newest`, over what is fetched too."""
+        """As in `RingAttention`, over what is fetched too."""
         kept, policy, at = self.cache.kept, self.cache.policy, self.t - self.cache.policy.n_sinks
         if not policy.n_blocks:
             return super().mix(layer, out, sink)

@@ -1,98 +1,23 @@
-"""Bring back what was evicted: the fifth method, ``"retrieval"``, the article's future work.
+"""The readable path of retrieval: a store of what was evicted, and attention over sinks, fetched blocks and window.
 
-StreamingLLM forgets what leaves its window. Here it is kept, and looked up (InfLLM, arXiv:2402.04617, simplified; with
-blocks of one token, LM-Infinite, arXiv:2308.16137; no training):
-
-1. A token that leaves the window takes its un-rotated key and its value to a *store*, in blocks of `block` tokens.
-2. Every query is scored against every stored key, *as if all of them stood `window` tokens back*.
-3. The `n_blocks` blocks with the best key in them are *fetched*: for this query, in this layer, by this head.
-4. One softmax over all three: sinks, what was fetched, window.
-
-Two sinks, a window of three, blocks of two, one of them fetched; the query is token 9::
-
-                 sinks | fetched |  window          the store: [2 3] [4 5] [6 .]
-    slot          0  1 |         |  2  3  4
-    token_index   0  1 |  4   5  |  7  8  9
-    position      0  1 |  1   1  |  2  3  4         1 = n_sinks - 1 is `window` tokens back
-
-So nothing fetched is ever nearer than the window or farther than a trained distance, and sinks and window stand where
-they do in StreamingLLM. A query attends to at most ``n_sinks + n_blocks * block + window`` keys. **Total memory and the
-search are not bounded**: the store grows with the text and every query reads its keys, unless ``store=N`` keeps only
-the newest N of what was evicted.
+Nothing is fast here and everything is said: a token moves from its slot to its store when it is evicted, and every
+query rotates and scores what is stored anew. `blocks` and `ring` give the same numbers at memory speed.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
-from .attention import additive, causal_mask, mix, score
-from .cache import KVCache, Policy, check_whole
-from .ops import softmax
-from .paths import side_by_side
-from .system.device import to_host
+from ..attention import additive, causal_mask, mix, score
+from ..cache import KVCache, blocks
+from ..ops import softmax
+from ..paths import side_by_side
+from ..system.device import to_host
 
-SELECT = ("best", "bound", "mean", "random")
 FIRST_BUFFER = 4  # blocks that a store has room for at first
 STEP = 1 / 1024  # scores of blocks that are nearer than this are equal, and rounding decides nothing
-
-
-@dataclass(frozen=True)
-class Retrieval(Policy):
-    """Sinks and a window, and `n_blocks` blocks of `block` evicted tokens that are brought back for each query.
-
-    ``capacity`` counts the slots, ``n_sinks + window``; what is fetched comes on top.
-
-    Parameters
-    ----------
-    n_sinks, window, positions
-        As in `Policy`, with a window. With "original" what is fetched stands at its place in the text too (the
-        ablation: beyond the trained length it is of no use).
-    n_blocks : int
-        Blocks fetched at most, 0 or more; with none it is StreamingLLM to the bit.
-    block : int
-        Tokens in a block, 1 or more.
-    select : {"best", "bound", "mean", "random"}
-        What a block is chosen by: its best key; a bound of it, for which one reads two numbers a channel and not
-        every key (Quest, arXiv:2406.10774); the mean of its keys; or, as a control, by lot.
-    store : int, optional
-        Only the newest so many evicted tokens are kept; all of them by default.
-    seed : int
-        Of the lots.
-    """
-
-    n_blocks: int = 8
-    block: int = 16
-    select: str = "best"
-    store: int | None = None
-    seed: int = 0
-
-    def __post_init__(self):
-        super().__post_init__()
-        if self.window is None:
-            raise ValueError("window is None: nothing would be evicted, and nothing brought back; give a window")
-        check_whole("n_blocks", self.n_blocks, 0)
-        check_whole("block", self.block, 1)
-        check_whole("seed", self.seed, 0)
-        if self.store is not None:
-            check_whole("store", self.store, 1, "; None keeps every evicted token")
-        if self.select not in SELECT:
-            raise ValueError(f"select is {self.select!r}; it must be one of {', '.join(SELECT)}")
-
-    @property
-    def in_slots(self) -> Policy:
-        """Who stays in the slots, and where: StreamingLLM's policy."""
-        return Policy(self.n_sinks, self.window, self.positions)
-
-    @property
-    def is_control(self) -> bool:
-        """Whether blocks are chosen in a way that is there to be compared with; only the readable path has it."""
-        return self.select in ("mean", "random")
-
-    def survivors(self, token_index):
-        """A cache of slots alone would pass over the rest in silence, so it is refused."""
-        raise ValueError(f"{self}: needs a store beside its slots; take a minisink.retrieval.RetrievalCache")
 
 
 def room_for(like, shape):
@@ -186,6 +111,7 @@ class RetrievalCache(KVCache):
     n_layers, n_kv_heads, head_dim : int
         L, K and D of the model.
     policy : Retrieval
+        Its `in_slots` governs the slots.
     like : ndarray, optional
         Array whose dtype and device cache and stores take; float32 on the host by default.
 
@@ -197,9 +123,9 @@ class RetrievalCache(KVCache):
         One a layer.
     """
 
-    def __init__(self, n_layers: int, n_kv_heads: int, head_dim: int, policy: Retrieval, *, like=None):
+    def __init__(self, n_layers: int, n_kv_heads: int, head_dim: int, policy: Any, *, like=None):
         super().__init__(n_layers, n_kv_heads, head_dim, policy.in_slots, like=like)
-        self.policy: Retrieval = policy
+        self.policy = policy
         self.stores = [Store(layer.keys, policy.block, policy.store) for layer in self.layers]
 
     def __repr__(self):
@@ -217,24 +143,25 @@ class RetrievalCache(KVCache):
     kind = "retrieval"
 
     def state(self) -> tuple[dict, dict]:
-        """All there is to go on from: arrays by name, and what JSON can hold."""
+        """Return everything needed to resume: arrays by name, and what JSON can hold."""
         arrays, about = super().state()
         for i, store in enumerate(self.stores):
             arrays |= {f"{name}.{i}": array for name, array in store.state().items()}
         return arrays, about | {"n_evicted": self.stores[-1].n_evicted}
 
     @classmethod
-    def from_state(cls, arrays: dict, about: dict) -> RetrievalCache:
-        """The inverse of `state`."""
-        policy, of_slots = Retrieval(**about["policy"]), {n: a for n, a in arrays.items() if not n.startswith("store_")}
-        slots = KVCache.from_state(of_slots, about | {"policy": asdict(policy.in_slots)})
-        (_, K, D), n_layers = arrays["keys.0"].shape, len(slots.layers)
-        cache = cls(n_layers, K, D, policy, like=arrays["keys.0"])
-        cache.layers = slots.layers
+    def from_state(cls, policy: Any, arrays: dict, about: dict) -> RetrievalCache:
+        """Rebuild the cache whose `state` this is."""
+        cache: Any = super().from_state(policy, arrays, about)
         for i, store in enumerate(cache.stores):
             keys, values, index = (arrays[f"store_{part}.{i}"] for part in ("keys", "values", "index"))
             store.restore(keys, values, index, about["n_evicted"])
         return cache
+
+    @property
+    def path(self):
+        """The path that fetches."""
+        return Retrieved
 
 
 class Retrieved:
@@ -256,15 +183,14 @@ class Retrieved:
         """
         policy, slots, store = self.cache.policy, self.cache.layers[layer], self.cache.stores[layer]
         mixed, seen = np.empty_like(q), []
-        for new in slots.blocks(len(q)):  # once the slots are full, one token at a time
+        for new in blocks(slots, len(q)):  # once the slots are full, one token at a time
             if len(slots.keys) == policy.capacity:  # the oldest that is not a sink is about to leave
                 old = policy.n_sinks
                 store.add(slots.keys[old], slots.values[old], slots.token_index[old])
             slots.append(k[new], v[new])
             near, fetched = _near(q[new], slots, rotate), None  # (H, T, S)
             if len(store) and policy.n_blocks:
-                lots = (policy.seed, layer, slots.n_seen)
-                fetched = fetch(q[new], store, rotate, policy, slots.n_seen - 1, lots)
+                fetched = fetch(q[new], store, rotate, policy, layer, slots.n_seen - 1)
             mixed[new] = _one_softmax(near, slots, fetched, policy.n_sinks, normalise, seen)
         if trace is not None:
             for name, fill in (("scores", -np.inf), ("pattern", 0.0), ("token_index", -1), ("fetched", -1)):
@@ -281,7 +207,7 @@ def _near(q, slots, rotate):  # (T, H, D) -> (H, T, S)
     return scores
 
 
-def fetch(q, store, rotate, policy, t, lots):  # (1, H, D)
+def fetch(q, store, rotate, policy, layer, t):  # (1, H, D)
     """The best blocks of a store for token t: scores (H, F), values (H, F, D), token_index (H, F), first tokens (H, n).
 
     ``F = n * block`` for the n blocks there are, at most `n_blocks`. The query is rotated `window` far and the keys are
@@ -295,25 +221,13 @@ def fetch(q, store, rotate, policy, t, lots):  # (1, H, D)
     there = np.asarray(store.token_index >= 0, like=q)  # (N, B)
     far = score(query, keys.reshape(N * B, K, D)).reshape(H, N, B)  # (H, 1, N B) -> (H, N, B)
     far += additive(there, far.dtype)
-    worth = to_host(worth_of(policy.select, query, keys, far, there, lots))  # (H, N)
+    worth = to_host(policy.block_scores(query, keys, far, there, layer=layer, t=t))  # (H, N)
     blocks = best_of(worth, store.token_index.max(axis=1), policy.n_blocks)  # (H, n)
     head, group = np.arange(H)[:, None], np.arange(H)[:, None] // (H // K)
     values = store.values[blocks, :, group]  # (N, B, K, D) -> (H, n, B, D): of each head's own key/value head
     index = store.token_index[blocks]  # (H, n, B)
     first = np.where(index < 0, np.iinfo(int).max, index).min(axis=-1)  # (H, n)
     return far[head, blocks].reshape(H, -1), values.reshape(H, -1, D), index.reshape(H, -1), first
-
-
-def worth_of(select, query, keys, far, there, lots):  # (1, H, D), (N, B, K, D), (H, N, B), (N, B) -> (H, N)
-    """What each head thinks each block is worth, from its scores or without them."""
-    if select == "best":
-        return far.max(axis=-1)
-    if select == "bound":
-        return bound(query, *extremes(keys, there))
-    if select == "mean":
-        return np.where(there, far, 0.0).sum(axis=-1) / there.sum(axis=-1)
-    H, N, _ = far.shape
-    return np.random.default_rng(lots).permuted(np.tile(np.arange(N), (H, 1)), axis=1)
 
 
 def extremes(keys, there):  # (N, B, K, D), (N, B) -> 2 x (N, K, D)

@@ -1,0 +1,92 @@
+"""`Retrieval`, the method: sinks, a window, and how much of what was evicted comes back."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from ..cache import Policy, check_whole
+from .cache import RetrievalCache, bound, extremes
+from .fast import Fetching, FetchingRing
+
+SELECT = ("best", "bound")
+
+
+@dataclass(frozen=True)
+class Retrieval(Policy):
+    """Sinks and a window, and `n_blocks` blocks of `block` evicted tokens that are brought back for each query.
+
+    ``capacity`` counts the slots, ``n_sinks + window``; what is fetched comes on top.
+
+    Parameters
+    ----------
+    n_sinks, window, positions
+        As in `methods.Streaming`. With "original" what is fetched stands at its place in the text too (the ablation:
+        beyond the trained length it is of no use).
+    n_blocks : int
+        Blocks fetched at most, 0 or more; with none it is StreamingLLM to the bit.
+    block : int
+        Tokens in a block, 1 or more.
+    select : {"best", "bound"}
+        What a block is chosen by: its best key; or a bound of it, for which one reads two numbers per channel and not
+        every key (Quest, arXiv:2406.10774).
+    store : int, optional
+        Only the newest so many evicted tokens are kept; all of them by default.
+
+    Warns
+    -----
+    UserWarning
+        When a block is longer than the window.
+    """
+
+    n_sinks: int = 4
+    window: int = 252
+    positions: str = "slot"
+    n_blocks: int = 8
+    block: int = 16
+    select: str = "best"
+    store: int | None = None
+
+    kv_cache: ClassVar[Any] = RetrievalCache
+    block_cache: ClassVar[Any] = Fetching
+    ring_cache: ClassVar[Any] = FetchingRing
+
+    def __post_init__(self):
+        check_whole("window", self.window, 1, "; Dense() keeps everything, and brings nothing back")
+        super().__post_init__()
+        check_whole("n_blocks", self.n_blocks, 0)
+        check_whole("block", self.block, 1)
+        if self.store is not None:
+            check_whole("store", self.store, 1, "; None keeps every evicted token")
+        if self.select not in SELECT:
+            raise ValueError(f"select is {self.select!r}; it must be one of {', '.join(SELECT)}")
+        if self.n_blocks and self.block > self.window:
+            warnings.warn(
+                f"a block of {self.block} tokens is longer than the window of {self.window}: each that comes back "
+                "outweighs it",
+                stacklevel=3,
+            )
+
+    @property
+    def in_slots(self) -> Policy:
+        """The policy of the slots: StreamingLLM's."""
+        return Policy(self.n_sinks, self.window, self.positions)
+
+    @property
+    def keeps_places(self) -> bool:
+        """Whether fetched tokens stand at their places in the text."""
+        return self.positions == "original"
+
+    @property
+    def is_plain(self) -> bool:  # type: ignore[override]
+        """Whether blocks are chosen as `select` says; a subclass that chooses otherwise takes the readable path."""
+        return type(self).block_scores is Retrieval.block_scores
+
+    def survivors(self, token_index):
+        """Refuse: a cache of slots alone would ignore the store in silence."""
+        raise ValueError(f"{self}: needs a store beside its slots; take a minisink.retrieval.RetrievalCache")
+
+    def block_scores(self, query, keys, scores, there, *, layer, t):  # (1, H, D), (N, B, K, D), (H, N, B), (N, B)
+        """Return how well each block suits each head, (H, N), for token `t` in this layer; the highest are fetched."""
+        return scores.max(axis=-1) if self.select == "best" else bound(query, *extremes(keys, there))
