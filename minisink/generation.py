@@ -146,7 +146,7 @@ class Stream:
         self.recent: deque[int] = deque(maxlen=method.window)
 
     def read(self, ids) -> np.ndarray:
-        """Read what is `pending`, then `ids`; return the logits (V,) after the last. If interrupted, all stay pending."""
+        """Read what is `pending`, then `ids`; return the logits (V,) after the last. Interrupted, all wait."""
         self.pending += [int(i) for i in ids]
         logits = self._read(self.pending)
         n_sinks = getattr(self.method, "n_sinks", 0)
