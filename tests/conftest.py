@@ -8,7 +8,6 @@ import pytest
 from hypothesis import settings
 
 from minisink import CheckpointError, load
-from minisink.commands.parser import main
 from minisink.hf.package import installed
 from minisink.system.resources import shipped
 
@@ -66,6 +65,8 @@ def interrupts_are_heard():
 @pytest.fixture
 def run(capsys, tmp_path, monkeypatch):
     """Run a command in an empty folder; returns (exit status, stdout, stderr)."""
+    from minisink.commands.parser import main
+
     monkeypatch.chdir(tmp_path)
 
     def call(*argv):

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from minisink import by_the_book as book
 from minisink import ops
 from minisink.attention import attend, banded_mask, causal_mask, normaliser
-from minisink.cache import KVCache, keep_all, keep_sinks
+from minisink.cache import KVCache
+from minisink.methods import Dense, Streaming
 from minisink.paths import cached_attention, causal_attention
 from minisink.positions import rope_frequencies, rotate, unrotated
 
@@ -155,7 +156,7 @@ def test_query_blocks_change_nothing(seed, n_tokens, block):
     close(causal_attention(q, k, v, TURN, block=block), whole)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("minisink.cache.BLOCK", block)
-        close(cached(q, k, v, keep_all(), [n_tokens], traces=traces), whole)
+        close(cached(q, k, v, Dense(), [n_tokens], traces=traces), whole)
     close(traces[0]["scores"], seen["scores"])
     close(traces[0]["pattern"], seen["pattern"])
 
@@ -181,7 +182,7 @@ def test_rotating_by_slot_is_shifting_rotated_keys_on_eviction(seed, chunks, n_s
     """Un-rotated keys turned to their slots score like rotated keys turned back by one at every eviction."""
     n_tokens, traces = sum(chunks), []
     q, k, v = qkv(seed, n_tokens, n_tokens)
-    cached(q, k, v, keep_sinks(n_sinks, window), chunks, traces=traces)
+    cached(q, k, v, Streaming(n_sinks, window), chunks, traces=traces)
     want = shifting_scores(q, k, n_sinks, window, TURNS)
     got = traces[-1]["scores"][:, -1]
     close(got[:, : want.shape[1]], want, atol=1e-10)
@@ -210,7 +211,7 @@ def test_stored_keys_do_not_drift(seed):
     """After a thousand evictions in half precision, scores are as exact as half precision allows."""
     n_tokens, window, trace = 1300, 1100, {}
     q, k, v = [x.astype(np.float16) for x in qkv(seed, n_tokens, n_tokens)]
-    layer = layer_cache(keep_sinks(1, window), dtype=np.float16)
+    layer = layer_cache(Streaming(1, window), dtype=np.float16)
     layer.append(k[:window], v[:window])
     for token in range(window, n_tokens - 1):
         layer.append(k[token : token + 1], v[token : token + 1])

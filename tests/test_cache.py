@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 from safetensors.numpy import save_file
 
-from minisink.cache import KVCache, keep_all, keep_sinks, keep_window
+from minisink.cache import KVCache, blocks
+from minisink.methods import Dense, Streaming, Window
 from minisink.snapshot import load_cache, save_cache
 
 L, K, D = 2, 3, 4
@@ -50,7 +51,7 @@ def feed(cache, n_new):
     """Append `n_new` tokens to every layer, in the runs that `blocks` allows; the positions they entered at."""
     first, entered = cache.n_seen, []
     for i, layer in enumerate(cache.layers):
-        for run in layer.blocks(n_new):
+        for run in blocks(layer, n_new):
             tokens = range(first + run.start, first + run.stop)
             layer.append(*kv(i, tokens))
             assert layer.token_index[-len(tokens) :].tolist() == list(tokens)  # nobody in a run evicts another
@@ -63,7 +64,7 @@ def new(policy, positions="slot"):
     return KVCache(L, K, D, replace(policy, positions=positions), like=np.empty(0, np.float64))
 
 
-@given(tiny.policies | st.just(keep_all()), tiny.positions, st.lists(st.integers(1, 9), max_size=6))
+@given(tiny.policies | st.just(Dense()), tiny.positions, st.lists(st.integers(1, 9), max_size=6))
 def test_slots_are_the_first_sinks_and_the_last_window_at_every_step(policy, positions, runs):
     """After any runs of tokens, the slots hold exactly the first n_sinks and the last window tokens, in order."""
     cache = new(policy, positions)
@@ -79,7 +80,7 @@ def test_slots_are_the_first_sinks_and_the_last_window_at_every_step(policy, pos
 def test_the_boundary(n_sinks, window, past):
     """One token below capacity, at it, one and two above: up to there all stay, then one leaves for each that comes."""
     n_tokens = n_sinks + window + past
-    cache = new(keep_sinks(n_sinks, window))
+    cache = new(Streaming(n_sinks, window))
     feed(cache, n_tokens)
     evicted = range(n_sinks, n_sinks + max(0, past))
     assert cache.token_index.tolist() == [t for t in range(n_tokens) if t not in evicted]
@@ -87,12 +88,12 @@ def test_the_boundary(n_sinks, window, past):
 
 def test_a_window_of_one_keeps_one_token_and_not_all():
     """The smallest window: -0 as the start of a slice would keep everything, or nothing."""
-    assert [keep_window(1).survivors(np.arange(n)).tolist() for n in range(4)] == [[], [0], [1], [2]]
-    held = [keep_sinks(2, 1).survivors(np.arange(n)).tolist() for n in (2, 3, 4, 9)]
+    assert [Window(1).survivors(np.arange(n)).tolist() for n in range(4)] == [[], [0], [1], [2]]
+    held = [Streaming(2, 1).survivors(np.arange(n)).tolist() for n in (2, 3, 4, 9)]
     assert held == [[0, 1], [0, 1, 2], [0, 1, 3], [0, 1, 8]]
 
 
-@given(tiny.policies | st.just(keep_all()), tiny.positions, st.lists(st.integers(1, 9), max_size=6))
+@given(tiny.policies | st.just(Dense()), tiny.positions, st.lists(st.integers(1, 9), max_size=6))
 def test_next_positions_are_where_the_tokens_come_in(policy, positions, runs):
     """`next_positions` says beforehand at which position each token is encoded when it is the newest."""
     cache = new(policy, positions)
@@ -104,9 +105,9 @@ def test_next_positions_are_where_the_tokens_come_in(policy, positions, runs):
 @given(st.integers(1, 2000), st.integers(0, 2000))
 def test_blocks_are_bounded(n_tokens, n_before):
     """However long the text, a run never exceeds the block length: the scores stay bounded."""
-    layer = new(keep_all()).layers[0]
+    layer = new(Dense()).layers[0]
     layer.append(*kv(0, range(n_before)))
-    runs = list(layer.blocks(n_tokens))
+    runs = list(blocks(layer, n_tokens))
     assert [run.start for run in runs] == list(range(0, n_tokens, 512))
     assert runs[-1].stop == n_tokens
 
@@ -115,16 +116,16 @@ def test_blocks_are_bounded(n_tokens, n_before):
 def test_capacity_is_sinks_and_window_together(policy):
     """capacity = n_sinks + window, the current token counted in; without a window there is no limit."""
     assert new(policy).capacity == policy.n_sinks + policy.window
-    assert keep_all().capacity is None
+    assert Dense().capacity is None
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: keep_sinks(-1, 4), "n_sinks is -1"),
-        (lambda: keep_window(0), "window is 0"),
-        (lambda: keep_sinks(4, -2), "window is -2"),
-        (lambda: new(keep_all(), "rotary"), "positions is 'rotary'"),
+        (lambda: Streaming(-1, 4), "n_sinks is -1"),
+        (lambda: Window(0), "window is 0"),
+        (lambda: Streaming(4, -2), "window is -2"),
+        (lambda: new(Dense(), "rotary"), "positions is 'rotary'"),
     ],
 )
 def test_impossible_caches_are_refused(make, message):
@@ -135,7 +136,7 @@ def test_impossible_caches_are_refused(make, message):
 
 def test_an_interrupted_cache_is_refused():
     """When one layer took in a token and another did not, the cache says so instead of going on."""
-    cache = new(keep_window(4))
+    cache = new(Window(4))
     feed(cache, 3)
     cache.layers[0].append(*kv(0, [3]))
     with pytest.raises(ValueError, match="interrupted"):
@@ -144,8 +145,8 @@ def test_an_interrupted_cache_is_refused():
 
 def test_the_cache_takes_the_dtype_it_is_given():
     """float32 unless `like` says otherwise."""
-    assert KVCache(L, K, D, keep_all()).layers[0].keys.dtype == np.float32
-    assert new(keep_all()).layers[0].values.dtype == np.float64
+    assert KVCache(L, K, D, Dense()).layers[0].keys.dtype == np.float32
+    assert new(Dense()).layers[0].values.dtype == np.float64
 
 
 @pytest.mark.parametrize("content", [None, b"", b"not a cache", "no metadata", "not a cache's", "no policy"])
@@ -163,7 +164,7 @@ def test_only_a_saved_cache_is_restored(tmp_path, content):
 
 def test_an_interrupted_cache_is_not_saved(tmp_path):
     """What cannot be gone on with is not written to a file, where nobody would see that it cannot."""
-    cache = new(keep_window(4))
+    cache = new(Window(4))
     cache.layers[0].append(*kv(0, [0]))
     with pytest.raises(ValueError, match="interrupted"):
         save_cache(cache, tmp_path / "cache")
@@ -183,7 +184,7 @@ class Caches(RuleBasedStateMachine):
     def teardown(self):
         self.folder.cleanup()
 
-    @rule(target=caches, policy=tiny.policies | st.just(keep_all()), positions=tiny.positions)
+    @rule(target=caches, policy=tiny.policies | st.just(Dense()), positions=tiny.positions)
     def start(self, policy, positions):
         self.all.append([new(policy, positions), 0, policy, positions])
         return self.all[-1]

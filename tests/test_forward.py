@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from minisink import by_the_book as book
 from minisink import gpt2, llama
-from minisink.cache import keep_all, keep_sinks, keep_window
+from minisink.methods import Dense, Streaming, Window
 from minisink.paths import Cached
 
 both = pytest.mark.parametrize("arch", [llama, gpt2])
@@ -50,7 +50,7 @@ def test_streaming_is_the_book(model, text, n_sinks, window, positions):
     want = book.decode(
         ids, model.weights, model.config, book.evict(n_sinks, window), positions=positions, capacity=n_sinks + window
     )
-    close(model.stream(ids, keep_sinks(n_sinks, window), positions, chunks), want)
+    close(model.stream(ids, Streaming(n_sinks, window), positions, chunks), want)
 
 
 @few
@@ -58,7 +58,7 @@ def test_streaming_is_the_book(model, text, n_sinks, window, positions):
 def test_the_authors_eviction_is_a_window_one_wider(model, ids, start, recent):
     """Trimming to (start, recent) after the forward pass shows a query start + recent + 1 keys: window = recent + 1."""
     want = book.decode(ids, model.weights, model.config, after=book.evict(start, recent))
-    close(model.stream(ids, keep_sinks(start, recent + 1)), want)
+    close(model.stream(ids, Streaming(start, recent + 1)), want)
 
 
 # Chunks and caches -------------------------------------------------------------------------------
@@ -69,7 +69,7 @@ def test_the_authors_eviction_is_a_window_one_wider(model, ids, start, recent):
 def test_cached_is_uncached(model, text):
     """With nothing evicted, a cache fed in any chunks gives the logits of one dense pass."""
     ids, chunks = text
-    close(model.stream(ids, keep_all(), chunks=chunks), model.forward(ids))
+    close(model.stream(ids, Dense(), chunks=chunks), model.forward(ids))
 
 
 @some
@@ -91,12 +91,12 @@ def test_a_cache_wide_enough_is_dense(model, text, positions, n_sinks, spare):
     """While capacity >= T nothing is evicted: window = streaming = dense, in either numbering."""
     ids, chunks = text
     dense, window = model.forward(ids), max(1, len(ids) - n_sinks) + spare
-    close(model.stream(ids, keep_sinks(n_sinks, window), positions, chunks), dense)
-    close(model.stream(ids, keep_window(len(ids) + spare), positions, chunks), dense)
+    close(model.stream(ids, Streaming(n_sinks, window), positions, chunks), dense)
+    close(model.stream(ids, Window(len(ids) + spare), positions, chunks), dense)
 
 
 @both
-@pytest.mark.parametrize("policy", [keep_window(4), keep_sinks(1, 3)])
+@pytest.mark.parametrize("policy", [Window(4), Streaming(1, 3)])
 def test_methods_part_at_the_first_eviction_and_not_before(arch, policy):
     """Up to capacity every method is dense; from the first eviction on, none is."""
     model, ids = tiny.make(arch), tiny.ids(9)
@@ -111,8 +111,8 @@ def test_methods_part_at_the_first_eviction_and_not_before(arch, policy):
 def test_streaming_without_sinks_is_window_attention(model, text, window, positions):
     """n_sinks = 0 leaves the window alone."""
     ids, chunks = text
-    got = model.stream(ids, keep_sinks(0, window), positions, chunks)
-    assert (got == model.stream(ids, keep_window(window), positions, chunks)).all()
+    got = model.stream(ids, Streaming(0, window), positions, chunks)
+    assert (got == model.stream(ids, Window(window), positions, chunks)).all()
 
 
 @some
@@ -174,7 +174,7 @@ def test_a_query_sees_at_most_capacity_keys(model, text, policy, positions):
 
 
 @some
-@given(tiny.models(), tiny.texts(min_size=2), tiny.policies | st.just(keep_all()), st.data())
+@given(tiny.models(), tiny.texts(min_size=2), tiny.policies | st.just(Dense()), st.data())
 def test_no_token_sees_its_future(model, ids, policy, data):
     """Changing a token changes no logits before it, whether the text comes in one chunk, in two, or without a cache."""
     changed = data.draw(st.integers(1, len(ids) - 1))
@@ -190,7 +190,7 @@ def test_an_evicted_token_is_forgotten(model, ids, n_sinks, window, data):
     assume(len(ids) > n_sinks + window)
     changed = data.draw(st.integers(n_sinks, len(ids) - window - 1))
     other = [*ids[:changed], (ids[changed] + 1) % model.config.vocab_size, *ids[changed + 1 :]]
-    before, after = [model.stream(text, keep_sinks(n_sinks, window)) for text in (ids, other)]
+    before, after = [model.stream(text, Streaming(n_sinks, window)) for text in (ids, other)]
     assert (before[changed + window :] == after[changed + window :]).all()
     differ(before[changed], after[changed])
 
@@ -202,7 +202,7 @@ def test_an_evicted_token_echoes_for_layers_times_window(model, n_sinks, window,
     reach, changed = model.config.n_layers * (window - 1), n_sinks + 1
     ids = tiny.ids(changed + reach + 4, seed).tolist()
     other = [*ids[:changed], (ids[changed] + 1) % model.config.vocab_size, *ids[changed + 1 :]]
-    before, after = [model.stream(text, keep_sinks(n_sinks, window)) for text in (ids, other)]
+    before, after = [model.stream(text, Streaming(n_sinks, window)) for text in (ids, other)]
     assert (before[changed + reach + 1 :] == after[changed + reach + 1 :]).all()
     assert (before[changed : changed + reach + 1] != after[changed : changed + reach + 1]).any(axis=1).all()
 
@@ -248,12 +248,12 @@ def test_in_gpt2_the_first_copy_of_a_repeated_token_is_special():
 def test_one_layer_window_attention_is_recomputation(model, ids, window, positions):
     """With one layer, cached keys and values never saw an evicted token: reusing them is rebuilding them."""
     want = book.recompute(ids, model.weights, model.config, window)
-    close(model.stream(ids, keep_window(window), positions), want)
+    close(model.stream(ids, Window(window), positions), want)
 
 
 @both
 @pytest.mark.parametrize("n_layers", [2, 3])
-@pytest.mark.parametrize("policy", [keep_window(4), keep_sinks(1, 3)])
+@pytest.mark.parametrize("policy", [Window(4), Streaming(1, 3)])
 def test_with_more_layers_no_cache_is_recomputation(arch, n_layers, policy):
     """From layer 2 on, cached keys and values remember evicted tokens: window and streaming differ from recomputing."""
     model, ids = tiny.make(arch, n_layers=n_layers), tiny.ids(9)
@@ -266,8 +266,8 @@ def test_with_more_layers_no_cache_is_recomputation(arch, n_layers, policy):
 def test_sinks_and_numbering_both_matter():
     """{sinks, none} x {slot, original}: once tokens leave, sinks tell the numberings apart; a window does not."""
     model, ids = tiny.make(llama), tiny.ids(12)
-    sinks = [model.stream(ids, keep_sinks(2, 3), positions)[-1] for positions in ("slot", "original")]
-    none = [model.stream(ids, keep_window(5), positions)[-1] for positions in ("slot", "original")]
+    sinks = [model.stream(ids, Streaming(2, 3), positions)[-1] for positions in ("slot", "original")]
+    none = [model.stream(ids, Window(5), positions)[-1] for positions in ("slot", "original")]
     differ(sinks[0], sinks[1])
     close(none[0], none[1])
     differ(sinks[0], none[0])

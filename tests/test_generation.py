@@ -227,7 +227,7 @@ def test_stop_tokens_end_the_text():
 def test_an_endless_stream_takes_no_more_memory(method):
     """Some hundred tokens on, it holds as many bytes as before."""
     model = public(tiny.make(n_layers=1, dtype=np.float32))
-    tokens = minisink.generate(model, [1], max_new_tokens=None, method=method, n_sinks=2, window=6, temperature=1.0)
+    tokens = minisink.generate(model, [1], max_new_tokens=None, method=method, minisink.Streaming(2, 6), temperature=1.0)
     tracemalloc.start()
     try:
         held = []
@@ -279,7 +279,7 @@ def test_more_keys_than_in_training_are_warned_about_once(method):
     model = public(tiny.make(max_positions=8))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        list(minisink.generate(model, [1], method=method, n_sinks=0, window=9, max_new_tokens=3))
+        list(minisink.generate(model, [1], method=method, minisink.Streaming(0, 9), max_new_tokens=3))
     assert [str(w.message) for w in caught] == [
         "a cache of 9 tokens is longer than the 8 positions tiny was trained on"
     ]

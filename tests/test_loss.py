@@ -43,7 +43,7 @@ def test_pieces_are_the_text(model, text, method, positions, block, data):
 @given(tiny.models(), tiny.chunked_texts(60), st.integers(0, 3), st.integers(1, 9), tiny.positions, st.integers(1, 7))
 def test_queries_of_a_block_in_groups(model, text, n_sinks, window, positions, queries):
     """However many queries of a block are taken at once, its logits are those of a cache, token by token."""
-    (ids, chunks), policy = text, minisink.keep_sinks(n_sinks, window, positions)
+    (ids, chunks), policy = text, minisink.Streaming(n_sinks, window, positions)
     fast, stops = streaming.Banded(model.config.n_layers, policy), np.cumsum(chunks)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(streaming, "QUERIES", queries)
@@ -86,7 +86,7 @@ def test_what_was_computed_before_a_failure_is_kept():
 def test_the_last_token_is_predicted_and_not_taken_in(block):
     """Of 9 ids the cache has seen 8: a stream that goes on begins with the ninth."""
     model = public(tiny.make())
-    for cache in (minisink.new_cache(model, n_sinks=1, window=4), streaming.Banded(3, minisink.keep_sinks(1, 4))):
+    for cache in (minisink.new_cache(model, minisink.Streaming(1, 4)), streaming.Banded(3, minisink.Streaming(1, 4))):
         blocks = minisink.nll_stream(model, [tiny.ids(9)], chunk=block, cache=cache)
         assert len(whole(blocks)) == 8 and cache.n_seen == 8
 
@@ -96,7 +96,7 @@ def test_a_stream_that_ended_lets_its_cache_go():
     model = public(tiny.make())
     gc.disable()
     try:
-        cache = empty_cache(model, minisink.keep_window(5))
+        cache = empty_cache(model, minisink.Window(5))
         list(minisink.nll_stream(model, [tiny.ids(20)], cache=cache))
         held = weakref.ref(cache)
         del cache
@@ -124,7 +124,7 @@ def test_a_stream_refuses_what_it_cannot_do():
 def test_an_interrupted_block_is_noticed():
     """A forward pass that fails between two layers leaves a cache that refuses to go on."""
     model, ids = public(tiny.make()), tiny.ids(9)
-    cache = streaming.Banded(model.config.n_layers, minisink.keep_sinks(1, 4))
+    cache = streaming.Banded(model.config.n_layers, minisink.Streaming(1, 4))
     model.forward(ids, cache=cache)
     wo, model.weights.layers[1].wo = model.weights.layers[1].wo, None
     with pytest.raises((TypeError, ValueError, AttributeError)):
@@ -137,7 +137,7 @@ def test_an_interrupted_block_is_noticed():
 @pytest.mark.parametrize("positions", ["slot", "original"])
 def test_blocks_after_the_cache_is_full(positions):
     """Where every query of a block stands at the last slot, and where it stands at its place in the text."""
-    model, ids, policy = tiny.make(), tiny.ids(24), minisink.keep_sinks(2, 3, positions)
+    model, ids, policy = tiny.make(), tiny.ids(24), minisink.Streaming(2, 3, positions)
     cache = streaming.Banded(model.config.n_layers, policy)
     got = [public(model).forward(block, cache=cache) for block in ids.reshape(6, 4)]
     np.testing.assert_allclose(np.concatenate(got), model.stream(ids, policy, positions), rtol=1e-10, atol=1e-10)
@@ -149,7 +149,7 @@ def test_blocks_of_a_real_model(n_sinks, window, positions):
     """The shipped `novels` in float32: within 1e-4 nats of its readable path, one token at a time."""
     model = minisink.load("novels")
     ids = model.encode(sample_text().read_text(encoding="utf-8"))[:400]
-    cache = minisink.new_cache(model, n_sinks=n_sinks, window=window, positions=positions)
+    cache = minisink.new_cache(model, minisink.Streaming(n_sinks, window), positions=positions)
     logits = np.concatenate([model.forward([token], cache=cache) for token in ids[:-1]])
-    got = minisink.token_nll(model, ids, n_sinks=n_sinks, window=window, positions=positions)
+    got = minisink.token_nll(model, ids, minisink.Streaming(n_sinks, window), positions=positions)
     np.testing.assert_allclose(got, nll_of(logits, ids[1:]), rtol=0, atol=1e-4)

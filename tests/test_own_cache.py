@@ -121,7 +121,7 @@ def test_the_fast_paths_refuse_what_they_cannot_do(policy, tmp_path):
 def test_a_subclass_that_decides_nothing_is_as_good_as_its_base():
     model, ids = public(tiny.make()), tiny.ids(20)
     got = Decoder(model, Renamed(1, 4))(ids)
-    np.testing.assert_allclose(got, Decoder(model, minisink.keep_sinks(1, 4))(ids), rtol=1e-12)
+    np.testing.assert_allclose(got, Decoder(model, minisink.Streaming(1, 4))(ids), rtol=1e-12)
 
 
 @pytest.mark.parametrize("answer", [[], [0], [0, 0, 2], [2, 0], [-1, 2], [0, 1, 3]])
@@ -161,10 +161,10 @@ class Recorded:
 def test_a_path_without_a_length_is_a_path_all_the_same(arch):
     """An empty one is falsy, and dense attention does not step in for it."""
     model, ids = public(tiny.make(arch)), tiny.ids(12)
-    path = Recorded(Cached(minisink.new_cache(model, n_sinks=1, window=3)))
+    path = Recorded(Cached(minisink.new_cache(model, minisink.Streaming(1, 3))))
     got = model.forward(ids, cache=path)
     assert path.calls == [0, 1, 2]
-    want = model.forward(ids, cache=minisink.new_cache(model, n_sinks=1, window=3))
+    want = model.forward(ids, cache=minisink.new_cache(model, minisink.Streaming(1, 3)))
     np.testing.assert_array_equal(got, want)
 
 
@@ -176,7 +176,7 @@ def test_what_is_no_cache_is_refused():
         ({}, "cache is {}; it must be a KVCache or a path"),
         ([], r"cache is \[\]"),
         (False, "cache is False"),
-        (RingCache(3, 2, 6, minisink.keep_window(3)), "must be a KVCache or a path"),
+        (RingCache(3, 2, 6, minisink.Window(3)), "must be a KVCache or a path"),
         (others[0], r"this cache has \(layers, heads, channels\) \(2, 2, 6\); tiny needs \(3, 2, 6\)"),
         (others[1], r"\(3, 4, 6\); tiny needs \(3, 2, 6\)"),
     ]:
@@ -192,7 +192,7 @@ def test_what_is_no_cache_is_refused():
 def test_a_trace_of_the_fast_path_is_refused():
     """Instead of being left empty."""
     model = public(tiny.make())
-    for cache in (Banded(3, minisink.keep_window(3)), Windows(2)):
+    for cache in (Banded(3, minisink.Window(3)), Windows(2)):
         with pytest.raises(ValueError, match="nothing to show in a trace"):
             model.forward([1, 2], cache=cache, trace={})
     with pytest.raises(ValueError, match="trace is True; pass an empty dict"):
@@ -205,16 +205,16 @@ def test_a_method_beside_a_cache_is_refused():
     for function in (minisink.token_nll, minisink.generate):
         for wrong in ({"method": "dense"}, {"window": 9}, {"positions": "original"}):
             with pytest.raises(ValueError, match="cannot be given beside cache="):
-                list(function(model, [1, 2, 3], cache=minisink.new_cache(model, n_sinks=1, window=3), **wrong))
-    cache = minisink.new_cache(model, n_sinks=1, window=3)
-    assert len(minisink.token_nll(model, [1, 2, 3], cache=cache, n_sinks=1, window=3)) == 2
+                list(function(model, [1, 2, 3], cache=minisink.new_cache(model, minisink.Streaming(1, 3)), **wrong))
+    cache = minisink.new_cache(model, minisink.Streaming(1, 3))
+    assert len(minisink.token_nll(model, [1, 2, 3], cache=cache, minisink.Streaming(1, 3))) == 2
 
 
 def test_a_text_goes_on_with_the_cache_it_left():
     """Prompt and text stay in the cache that was given: the next call goes on from there."""
     model, cache = public(tiny.make()), None
-    whole = list(minisink.generate(model, [1, 2, 3], max_new_tokens=8, n_sinks=1, window=4))
-    cache = minisink.new_cache(model, n_sinks=1, window=4)
+    whole = list(minisink.generate(model, [1, 2, 3], max_new_tokens=8, minisink.Streaming(1, 4)))
+    cache = minisink.new_cache(model, minisink.Streaming(1, 4))
     first = list(minisink.generate(model, [1, 2, 3], max_new_tokens=5, cache=cache))
     rest = list(minisink.generate(model, first[-1:], max_new_tokens=3, cache=cache))
     assert first + rest == whole
@@ -223,4 +223,4 @@ def test_a_text_goes_on_with_the_cache_it_left():
 
 
 def test_a_policy_is_compared_by_what_it_says():
-    assert Renamed(1, 2) != minisink.keep_sinks(1, 2) and replace(Renamed(1, 2), window=3) == Renamed(1, 3)
+    assert Renamed(1, 2) != minisink.Streaming(1, 2) and replace(Renamed(1, 2), window=3) == Renamed(1, 3)

@@ -77,7 +77,7 @@ def test_the_number_of_sinks(name, held_out):
     cells = dict(zip(re.split(r"\s{2,}", header), row.split(), strict=True))
     assert cells["cache"] == "64"
     for sinks, column in ((0, "0 sinks"), (1, "1 sink")):
-        losses = [minisink.token_nll(model, ids, n_sinks=sinks, window=64 - sinks) for ids in texts]
+        losses = [minisink.token_nll(model, ids, minisink.Streaming(sinks, 64 - sinks)) for ids in texts]
         assert minisink.perplexity(np.concatenate(losses)) == pytest.approx(float(cells[column]), abs=0.011)
 
 

@@ -7,7 +7,8 @@ import numpy as np
 from hypothesis import strategies as st
 
 from minisink import gpt2, llama
-from minisink.cache import KVCache, Policy, keep_all
+from minisink.cache import KVCache, Policy
+from minisink.methods import Dense
 from minisink.model import Model
 from minisink.paths import Cached
 
@@ -35,7 +36,7 @@ class Tiny:
         return self.arch.forward(np.asarray(ids), self.weights, self.config, path=path, **options)
 
     def cache(self, policy=None, positions="slot"):
-        config, policy = self.config, replace(policy or keep_all(), positions=positions)
+        config, policy = self.config, replace(policy or Dense(), positions=positions)
         like = np.empty(0, np.float64)
         return KVCache(config.n_layers, config.n_kv_heads, config.head_dim, policy, like=like)
 

@@ -13,7 +13,7 @@ def calls() -> None:
     """Right ones first, then mistakes."""
     model = minisink.load("novels")
     ids: np.ndarray = model.encode("It was a dark night")
-    cache: minisink.KVCache = minisink.new_cache(model, n_sinks=1, window=63)
+    cache: minisink.KVCache = minisink.new_cache(model, minisink.Streaming(1, 63))
     _: np.ndarray = model.forward(ids, cache=cache, rows=slice(-1, None))
     nll: np.ndarray = minisink.token_nll(model, [1, 2, 3], method="window", window=64, readable=True)
     model.decode(list(minisink.generate(model, ids, max_new_tokens=None, cache=cache)))
@@ -22,7 +22,7 @@ def calls() -> None:
     repr(minisink.new_cache(model, method="retrieval", n_blocks=8, block=16).token_index)
     minisink.save_cache(cache, "cache.safetensors")
     minisink.perplexity(nll).as_integer_ratio()
-    repr(minisink.keep_sinks(4, 252).capacity)
+    repr(minisink.Streaming(4, 252).capacity)
 
     minisink.token_nll(model, ids, window="64")  # type: ignore[arg-type]
     minisink.token_nll(model, ids, n_sinks=1.5)  # type: ignore[arg-type]
@@ -34,7 +34,7 @@ def calls() -> None:
     minisink.generate(model, ids, temperature="hot")  # type: ignore[arg-type]
     minisink.generate(model, ids, cache={})  # type: ignore[arg-type]
     minisink.new_cache(model, window="all")  # type: ignore[arg-type]
-    minisink.keep_window("64")  # type: ignore[arg-type]
+    minisink.Window("64")  # type: ignore[arg-type]
     minisink.Policy(1, "64")  # type: ignore[arg-type]
     minisink.KVCache(4, 4, 32, "streaming")  # type: ignore[arg-type]
     minisink.load(7)  # type: ignore[arg-type]
