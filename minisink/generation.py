@@ -18,7 +18,7 @@ import numpy as np
 from .cache import KVCache
 from .fast.decoder import Decoder
 from .fast.ring import RingCache
-from .methods import DEFAULT, Method, Recompute, check_cache, check_method, new_cache, warn_beyond
+from .methods import DEFAULT, Method, Recompute, check_cache, check_method, new_cache, refuse_both, warn_beyond
 from .model import Model
 from .paths import Path
 from .sampling import Chooser
@@ -216,13 +216,12 @@ def reader(
     >>> read(model.encode("It was a dark night")).shape, len(cache)
     ((1024,), 4)
     """
+    refuse_both(method, cache)
     if cache is not None and not isinstance(cache, RingCache):
-        check_cache(model, cache, method)
+        check_cache(model, cache)
         return _explain_memory(model, _through(model, cache)), cache
     if cache is None:
         check_method(model, method, stacklevel=5)
-    elif method is not DEFAULT:
-        check_cache(model, cache, method)
     try:
         if cache is not None:
             logits_of = _decode(Decoder(model, cache.policy, cache=cache))

@@ -15,7 +15,7 @@ import numpy as np
 
 from .cache import KVCache, check_whole
 from .fast.blocks import Banded, Windows
-from .methods import DEFAULT, Method, Recompute, check_cache, check_method, new_cache, warn_beyond
+from .methods import DEFAULT, Method, Recompute, check_cache, check_method, new_cache, refuse_both, warn_beyond
 from .model import Model
 from .ops import log_softmax
 from .paths import Path
@@ -135,8 +135,9 @@ def nll_stream(
     True
     """
     check_whole("chunk", chunk, 1)
+    refuse_both(method, cache)
     if cache is not None:
-        check_cache(model, cache, method)
+        check_cache(model, cache)
     else:
         if isinstance(method, Recompute):
             raise ValueError(f"{method!r} reads its text more than once, so it cannot come in pieces")

@@ -178,12 +178,16 @@ def _check_numbering(model, method):
         )
 
 
-def check_cache(model: Model, cache, method: Any = DEFAULT) -> None:
-    """Raise ValueError unless a caller's cache fits the model, and no method is given with it."""
+def check_cache(model: Model, cache) -> None:
+    """Raise ValueError unless a caller's cache fits the model, and counts its tokens."""
     model.path_of(cache)
     if not hasattr(cache, "n_seen"):
         raise ValueError(f"cache is {cache!r}; here it needs `n_seen` too, the number of tokens it has taken in")
-    if method is not DEFAULT:
+
+
+def refuse_both(method, cache) -> None:
+    """Raise ValueError when a method is given with a cache."""
+    if cache is not None and method is not DEFAULT:
         raise ValueError(f"both {method!r} and cache= are given; a cache says by itself what it keeps: leave out one")
 
 

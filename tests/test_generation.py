@@ -116,7 +116,7 @@ def test_what_is_chosen_counts_as_having_occurred():
 def test_greedy_is_the_argmax_of_the_uncached_forward(model, ids, penalty):
     """With room for everything, each token is the likeliest one after a dense pass over all before it."""
     model, text = public(model), list(ids)
-    options = {"window": 40, "repetition_penalty": penalty, "max_new_tokens": 6}
+    options = {"method": minisink.Streaming(4, 40), "repetition_penalty": penalty, "max_new_tokens": 6}
     for token in minisink.generate(model, ids, **options):
         row = model.forward(text)[-1]
         again = sorted(set(text))
@@ -131,7 +131,7 @@ def test_greedy_is_the_argmax_of_the_uncached_forward(model, ids, penalty):
 def test_recompute_is_a_dense_pass_over_the_last_window(model, ids, window):
     """Each token from the last `window` tokens and nothing else."""
     model, text = public(model), list(ids)
-    for token in minisink.generate(model, ids, method="recompute", window=window, max_new_tokens=5):
+    for token in minisink.generate(model, ids, minisink.Recompute(window), max_new_tokens=5):
         row = model.forward(text[-window:])[-1]
         assert row[token] >= row.max() - 1e-9
         text.append(token)
@@ -142,22 +142,22 @@ def test_recompute_is_a_dense_pass_over_the_last_window(model, ids, window):
 def test_a_seed_gives_one_text(model, method, seed):
     """The same seed, the same draws."""
     model = public(model)
-    options = {"method": method, "window": 4, "n_sinks": 2, "temperature": 50.0, "max_new_tokens": 30}
-    first, again = (list(minisink.generate(model, [1, 2], seed=seed, **options)) for _ in range(2))
+    options = {"temperature": 50.0, "max_new_tokens": 30}
+    first, again = (list(minisink.generate(model, [1, 2], tiny.method(method), seed=seed, **options)) for _ in range(2))
     assert first == again
 
 
 def test_other_seeds_give_other_texts():
     """Ten seeds, ten texts."""
     model = public(tiny.make())
-    options = {"window": 4, "n_sinks": 2, "temperature": 5.0, "max_new_tokens": 30}
+    options = {"method": minisink.Streaming(2, 4), "temperature": 5.0, "max_new_tokens": 30}
     assert len({tuple(minisink.generate(model, [1, 2], seed=seed, **options)) for seed in range(10)}) == 10
 
 
 def test_two_streams_do_not_share_a_seed():
     """Streams that are read in turns give what each gives alone."""
     model = public(tiny.make())
-    options = {"window": 4, "temperature": 1.0, "max_new_tokens": 12}
+    options = {"method": minisink.Streaming(4, 4), "temperature": 1.0, "max_new_tokens": 12}
     alone = [list(minisink.generate(model, [1], seed=seed, **options)) for seed in (1, 2)]
     turns = zip(*(minisink.generate(model, [1], seed=seed, **options) for seed in (1, 2)), strict=True)
     assert [list(text) for text in zip(*turns, strict=True)] == alone
@@ -181,7 +181,7 @@ def counted(model):
 def test_nothing_is_decoded_before_it_is_asked_for():
     """One forward pass a token, none ahead, none after the last."""
     model, calls = counted(public(tiny.make()))
-    tokens = minisink.generate(model, [1, 2, 3], max_new_tokens=3, method="recompute", window=8)
+    tokens = minisink.generate(model, [1, 2, 3], minisink.Recompute(8), max_new_tokens=3)
     assert calls == []
     next(tokens)
     assert calls == [3]
@@ -189,10 +189,11 @@ def test_nothing_is_decoded_before_it_is_asked_for():
     assert calls == [3, 4]
     assert len(list(tokens)) == 1
     assert calls == [3, 4, 5]
-    assert list(minisink.generate(model, [1], max_new_tokens=0, method="recompute")) == []
+    assert list(minisink.generate(model, [1], minisink.Recompute(), max_new_tokens=0)) == []
     assert calls == [3, 4, 5]
     for method in ("dense", "window", "streaming"):
-        assert len(list(itertools.islice(minisink.generate(model, [1], method=method, max_new_tokens=None), 7))) == 7
+        tokens = minisink.generate(model, [1], tiny.method(method), max_new_tokens=None)
+        assert len(list(itertools.islice(tokens, 7))) == 7
 
 
 @pytest.mark.parametrize("arch", [llama, gpt2])
@@ -200,12 +201,12 @@ def test_nothing_is_decoded_before_it_is_asked_for():
 def test_a_prompt_of_any_length(arch, n_prompt):
     """What follows a prompt is what follows when the cache takes it in token by token."""
     model, ids = public(tiny.make(arch)), tiny.ids(n_prompt)
-    options = {"method": "streaming", "n_sinks": 2, "window": 5}
-    cache = minisink.new_cache(model, **options)
+    method = minisink.Streaming(2, 5)
+    cache = minisink.new_cache(model, method)
     for token in ids[:-1]:
         model.forward([token], cache=cache)
     last = ids[-1]
-    for token in minisink.generate(model, ids, max_new_tokens=6, **options):
+    for token in minisink.generate(model, ids, method, max_new_tokens=6):
         row = model.forward([last], cache=cache)[0]
         assert row[token] >= row.max() - 1e-9
         last = token
@@ -214,10 +215,10 @@ def test_a_prompt_of_any_length(arch, n_prompt):
 def test_stop_tokens_end_the_text():
     """The first of them is the last token yielded; one in the prompt does not count."""
     model = public(tiny.make())
-    free = list(minisink.generate(model, [1, 2], max_new_tokens=20, window=6, temperature=1.0))
+    free = list(minisink.generate(model, [1, 2], minisink.Streaming(4, 6), max_new_tokens=20, temperature=1.0))
     stop = free[4]
     first = free.index(stop)
-    options = {"max_new_tokens": 20, "window": 6, "temperature": 1.0}
+    options = {"method": minisink.Streaming(4, 6), "max_new_tokens": 20, "temperature": 1.0}
     assert list(minisink.generate(model, [1, 2], stop_tokens=[stop], **options)) == free[: first + 1]
     unused = next(token for token in range(V) if token not in free)
     assert list(minisink.generate(model, [1, 2], stop_tokens={unused}, **options)) == free
@@ -227,7 +228,7 @@ def test_stop_tokens_end_the_text():
 def test_an_endless_stream_takes_no_more_memory(method):
     """Some hundred tokens on, it holds as many bytes as before."""
     model = public(tiny.make(n_layers=1, dtype=np.float32))
-    tokens = minisink.generate(model, [1], max_new_tokens=None, method=method, minisink.Streaming(2, 6), temperature=1.0)
+    tokens = minisink.generate(model, [1], tiny.method(method, 2, 6), max_new_tokens=None, temperature=1.0)
     tracemalloc.start()
     try:
         held = []
@@ -279,7 +280,7 @@ def test_more_keys_than_in_training_are_warned_about_once(method):
     model = public(tiny.make(max_positions=8))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        list(minisink.generate(model, [1], method=method, minisink.Streaming(0, 9), max_new_tokens=3))
+        list(minisink.generate(model, [1], tiny.method(method, 0, 9), max_new_tokens=3))
     assert [str(w.message) for w in caught] == [
         "a cache of 9 tokens is longer than the 8 positions tiny was trained on"
     ]
@@ -423,5 +424,5 @@ STORY = (
 @pytest.mark.parametrize("method", ["dense", "streaming", "recompute"])
 def test_the_story_is_told(stories, method):
     """A real checkpoint made elsewhere, greedy from "<s>", by every method with room for the text."""
-    tokens = minisink.generate(stories, stories.encode(""), max_new_tokens=90, method=method, n_sinks=4, window=200)
+    tokens = minisink.generate(stories, stories.encode(""), tiny.method(method, 4, 200), max_new_tokens=90)
     assert "".join(text_stream(stories.tokenizer, tokens)).startswith(STORY)

@@ -34,7 +34,7 @@ def test_in_float64_too(name):
 
 def test_cached_logits_are_too(case):
     model, ids, logits = case
-    cache = minisink.new_cache(model, method="dense")
+    cache = minisink.new_cache(model, minisink.Dense())
     ours = np.concatenate([model.forward(chunk, cache=cache) for chunk in np.split(ids, [1, 2, 9, 30])])
     np.testing.assert_allclose(ours, logits, rtol=0, atol=1e-5)
 

@@ -30,13 +30,12 @@ def whole(blocks):
 def test_pieces_are_the_text(model, text, method, positions, block, data):
     """Wherever the pieces end, empty ones included, and whatever the block: the losses of the whole text."""
     (ids, chunks), model = text, public(model)
-    n_sinks, window = data.draw(st.integers(0, 3)), data.draw(st.integers(1, 6))
-    options = {"method": method, "n_sinks": n_sinks, "window": window, "positions": positions}
+    method = tiny.method(method, data.draw(st.integers(0, 3)), data.draw(st.integers(1, 6)), positions)
     pieces = [p.tolist() for p in np.split(np.array(ids), np.cumsum(chunks)[:-1])]
     pieces.insert(data.draw(st.integers(0, len(pieces))), [])
-    blocks = list(minisink.nll_stream(model, iter(pieces), chunk=block, **options))
+    blocks = list(minisink.nll_stream(model, iter(pieces), method, chunk=block))
     assert [len(b) for b in blocks[:-1]] == [block] * (len(blocks) - 1)
-    np.testing.assert_allclose(whole(blocks), minisink.token_nll(model, ids, **options), rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(whole(blocks), minisink.token_nll(model, ids, method), rtol=1e-10, atol=1e-10)
 
 
 @thousand
@@ -60,7 +59,7 @@ def test_a_stream_holds_one_block_and_the_cache():
             taken[0] += 5
             yield tiny.ids(5)
 
-    blocks = minisink.nll_stream(model, endless(), n_sinks=1, window=4, chunk=8)
+    blocks = minisink.nll_stream(model, endless(), minisink.Streaming(1, 4), chunk=8)
     for n in range(1, 20):
         assert len(next(blocks)) == 8
         assert taken[0] <= 8 * n + 1 + 5
@@ -110,9 +109,7 @@ def test_a_stream_refuses_what_it_cannot_do():
     model = public(tiny.make())
     for options, message in [
         ({"chunk": 0}, "chunk is 0"),
-        ({"method": "recompute"}, "more than once"),
-        ({"window": 0}, "window is 0"),
-        ({"positions": "cache"}, "positions is 'cache'"),
+        ({"method": minisink.Recompute()}, "more than once"),
     ]:
         with pytest.raises(ValueError, match=message):
             minisink.nll_stream(model, [[1, 2]], **options)
@@ -149,7 +146,7 @@ def test_blocks_of_a_real_model(n_sinks, window, positions):
     """The shipped `novels` in float32: within 1e-4 nats of its readable path, one token at a time."""
     model = minisink.load("novels")
     ids = model.encode(sample_text().read_text(encoding="utf-8"))[:400]
-    cache = minisink.new_cache(model, minisink.Streaming(n_sinks, window), positions=positions)
+    cache = minisink.new_cache(model, minisink.Streaming(n_sinks, window, positions))
     logits = np.concatenate([model.forward([token], cache=cache) for token in ids[:-1]])
-    got = minisink.token_nll(model, ids, minisink.Streaming(n_sinks, window), positions=positions)
+    got = minisink.token_nll(model, ids, minisink.Streaming(n_sinks, window, positions))
     np.testing.assert_allclose(got, nll_of(logits, ids[1:]), rtol=0, atol=1e-4)

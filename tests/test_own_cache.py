@@ -17,7 +17,6 @@ from minisink import gpt2
 from minisink.fast.blocks import Banded, Windows
 from minisink.fast.decoder import Decoder
 from minisink.fast.ring import RingCache
-from minisink.methods import cache_for
 from minisink.paths import Cached
 
 PAGE = (Path(__file__).parents[1] / "docs" / "your-own-cache.md").read_text(encoding="utf-8")
@@ -82,13 +81,16 @@ def test_any_chunking_gives_what_single_tokens_give(model, text, policy):
 @some
 @given(tiny.models(), tiny.texts(min_size=2, max_size=24), own, st.integers(1, 9))
 def test_losses_and_text_go_through_it(model, ids, policy, block):
-    """`token_nll`, `nll_stream` and `generate` ask the same cache."""
+    """`token_nll`, `nll_stream` and `generate` ask the same cache, given as a policy or as a cache."""
     model = public(model)
-    logits = np.concatenate([model.forward([t], cache=c) for c in [cache_for(model, policy)] for t in ids])
-    stream = minisink.nll_stream(model, [ids[:1], ids[1:]], chunk=block, cache=cache_for(model, policy))
-    for nll in (minisink.token_nll(model, ids, cache=cache_for(model, policy)), np.concatenate(list(stream))):
+    alone = minisink.nll_stream(model, [ids[:1], ids[1:]], policy, chunk=block)
+    logits = np.concatenate([model.forward([t], cache=c) for c in [minisink.new_cache(model, policy)] for t in ids])
+    stream = minisink.nll_stream(model, [ids[:1], ids[1:]], chunk=block, cache=minisink.new_cache(model, policy))
+    own = minisink.token_nll(model, ids, cache=minisink.new_cache(model, policy))
+    for nll in (own, minisink.token_nll(model, ids, policy), *(np.concatenate(list(x)) for x in (stream, alone))):
         np.testing.assert_allclose(nll, book.losses(logits, ids), rtol=1e-9, atol=1e-9)
-    text = list(minisink.generate(model, ids, max_new_tokens=1, cache=cache_for(model, policy)))
+    text = list(minisink.generate(model, ids, max_new_tokens=1, cache=minisink.new_cache(model, policy)))
+    assert text == list(minisink.generate(model, ids, policy, max_new_tokens=1))
     assert logits[-1][text[0]] == pytest.approx(logits[-1].max())
 
 
@@ -111,10 +113,10 @@ def test_the_fast_paths_refuse_what_they_cannot_do(policy, tmp_path):
         lambda: RingCache(3, 2, 6, policy),
         lambda: Decoder(model, policy),
     ):
-        with pytest.raises(ValueError, match=f"{type(policy).__name__}.*a policy of its own"):
+        with pytest.raises(ValueError, match=f"{type(policy).__name__}.*the fast paths know sinks and a window only"):
             make()
-    with pytest.raises(ValueError, match="of your own making"):
-        minisink.save_cache(cache_for(model, policy), tmp_path / "cache")
+    with pytest.raises(ValueError, match="a class of your own"):
+        minisink.save_cache(minisink.new_cache(model, policy), tmp_path / "cache")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -199,27 +201,16 @@ def test_a_trace_of_the_fast_path_is_refused():
         model.forward([1, 2], trace=True)
 
 
-def test_a_method_beside_a_cache_is_refused():
-    """Nothing given is ignored; what says the same as the cache may stand there."""
-    model = public(tiny.make())
-    for function in (minisink.token_nll, minisink.generate):
-        for wrong in ({"method": "dense"}, {"window": 9}, {"positions": "original"}):
-            with pytest.raises(ValueError, match="cannot be given beside cache="):
-                list(function(model, [1, 2, 3], cache=minisink.new_cache(model, minisink.Streaming(1, 3)), **wrong))
-    cache = minisink.new_cache(model, minisink.Streaming(1, 3))
-    assert len(minisink.token_nll(model, [1, 2, 3], cache=cache, minisink.Streaming(1, 3))) == 2
-
-
 def test_a_text_goes_on_with_the_cache_it_left():
     """Prompt and text stay in the cache that was given: the next call goes on from there."""
     model, cache = public(tiny.make()), None
-    whole = list(minisink.generate(model, [1, 2, 3], max_new_tokens=8, minisink.Streaming(1, 4)))
+    whole = list(minisink.generate(model, [1, 2, 3], minisink.Streaming(1, 4), max_new_tokens=8))
     cache = minisink.new_cache(model, minisink.Streaming(1, 4))
     first = list(minisink.generate(model, [1, 2, 3], max_new_tokens=5, cache=cache))
     rest = list(minisink.generate(model, first[-1:], max_new_tokens=3, cache=cache))
     assert first + rest == whole
     assert cache.n_seen == 3 + 4 + 3
-    assert repr(cache).startswith("<KVCache of 3 layers: 5 slots of 10 tokens seen, Policy(")
+    assert repr(cache).startswith("<KVCache of 3 layers: 5 slots of 10 tokens seen, Streaming(")
 
 
 def test_a_policy_is_compared_by_what_it_says():

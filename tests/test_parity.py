@@ -342,7 +342,7 @@ def test_the_ends_of_text_of_both_files(tmp_path):
     """Greedy text of both stops at the token that generation_config.json alone names."""
     folder_of(tmp_path, LLAMA)
     model, prompt = minisink.load(tmp_path), [1, 70, 80, 90]
-    free = list(minisink.generate(model, prompt, max_new_tokens=60, method="dense"))
+    free = list(minisink.generate(model, prompt, max_new_tokens=60, method=minisink.Dense()))
     stop = next(token for i, token in enumerate(free) if i >= 5 and token not in free[:i])
     (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": [2, stop]}), encoding="utf-8")
     options = {"max_new_tokens": 60, "do_sample": False, "pad_token_id": 0}
@@ -462,7 +462,7 @@ def test_cached_decoding(kind, data):
     ids = some_ids(how["seed"])
     with written(model, how) as folder:
         ours = minisink.load(folder)
-    cache = minisink.new_cache(ours, method="dense")
+    cache = minisink.new_cache(ours, minisink.Dense())
     past = transformers.DynamicCache(config=model.config)
     model.double()
     for token in ids:
@@ -479,7 +479,7 @@ def test_gpt2_with_a_cache_that_evicts(case, n_sinks, window):
     ids = some_ids(how["seed"])
     with written(model, how) as folder:
         ours = minisink.load(folder)
-    cache = minisink.new_cache(ours, method="streaming", n_sinks=n_sinks, window=window)
+    cache = minisink.new_cache(ours, minisink.Streaming(n_sinks, window))
     past = transformers.DynamicCache(config=model.config)
     model.double()
     capacity = n_sinks + window
@@ -573,14 +573,15 @@ CACHES = [(0, 31), (1, 30), (4, 11), (4, 60), (4, 123), (9, 1)]
 def test_the_loss_is_that_of_the_authors(name, start, recent, positions, request):
     """The authors' (start, recent) is minisink's (n_sinks, window = recent + 1): here the current token counts."""
     pair = request.getfixturevalue(name)
-    cache = {"n_sinks": start, "window": recent + 1, "positions": positions}
+    method = minisink.Streaming(start, recent + 1, positions)
     theirs = authors_nll(pair.theirs, pair.ids, start, recent, positions)
-    ours = minisink.token_nll(pair.ours, pair.ids, method="streaming", **cache)
+    ours = minisink.token_nll(pair.ours, pair.ids, method)
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4)
     if start == 0:
-        np.testing.assert_array_equal(minisink.token_nll(pair.ours, pair.ids, method="window", **cache), ours)
+        window = minisink.Window(recent + 1, positions)
+        np.testing.assert_array_equal(minisink.token_nll(pair.ours, pair.ids, window), ours)
     # the readable path too: the cache of the paper, a token at a time
-    readable = minisink.new_cache(pair.ours, method="streaming", **cache)
+    readable = minisink.new_cache(pair.ours, method)
     logits = np.concatenate([pair.ours.forward([token], cache=readable) for token in pair.ids[:200]])
     logits = logits.astype(np.float64)
     losses = np.log(np.exp(logits).sum(axis=-1)) - logits[np.arange(200), pair.ids[1:201]]
@@ -594,7 +595,7 @@ def test_dense_loss(name, request):
     logits = torch.tensor(logits_of(pair.theirs, pair.ids))
     pair.theirs.float()
     theirs = torch.nn.functional.cross_entropy(logits[:-1], torch.tensor(pair.ids[1:]), reduction="none").numpy()
-    np.testing.assert_allclose(minisink.token_nll(pair.ours, pair.ids, method="dense"), theirs, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(minisink.token_nll(pair.ours, pair.ids, minisink.Dense()), theirs, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("window", [7, 64])
@@ -606,7 +607,7 @@ def test_recomputed_loss(novels, window):
         with torch.no_grad():
             logits = novels.theirs(torch.tensor(ids[max(0, t + 1 - window) : t + 1])[None]).logits[0, -1]
         theirs.append(float(torch.nn.functional.cross_entropy(logits, torch.tensor(ids[t + 1]))))
-    ours = minisink.token_nll(novels.ours, ids, method="recompute", window=window)
+    ours = minisink.token_nll(novels.ours, ids, minisink.Recompute(window))
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4)
 
 
@@ -617,7 +618,7 @@ def test_greedy_text(novels):
     tensor = torch.tensor(prompt)[None]
     # the mask must be given: transformers would take <s>, id 0, for padding and hide the sink
     theirs = novels.theirs.generate(tensor, attention_mask=torch.ones_like(tensor), **options)[0, 40:]
-    ours = minisink.generate(novels.ours, prompt, method="dense", max_new_tokens=60)
+    ours = minisink.generate(novels.ours, prompt, minisink.Dense(), max_new_tokens=60)
     assert list(ours) == theirs.tolist()
 
 

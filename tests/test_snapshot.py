@@ -16,7 +16,7 @@ from minisink.cache import Policy
 from minisink.fast.blocks import Banded
 from minisink.fast.decoder import Decoder
 from minisink.fast.ring import RingCache
-from minisink.methods import cache_for
+from minisink.methods import ByLayer, Dense, Streaming, Window
 from minisink.snapshot import load_cache, save_cache
 
 MODEL = minisink.Model(tiny.make().config, tiny.make().weights, name="tiny")
@@ -27,7 +27,7 @@ def empty(kind, policy):
     if kind == "ring":
         decoder = Decoder(MODEL, policy)
         return decoder.cache, decoder.step
-    cache = cache_for(MODEL, policy) if kind == "slots" else Banded(3, policy)
+    cache = minisink.new_cache(MODEL, policy) if kind == "slots" else Banded(3, policy)
     return cache, lambda token: MODEL.forward([token], cache=cache)[0]
 
 
@@ -64,11 +64,27 @@ def test_an_empty_ring_comes_back(tmp_path, policy):
     assert (len(again), again.n_seen, again.nbytes, again.policy) == (0, 0, cache.nbytes, policy)
 
 
+@pytest.mark.parametrize("cut", [0, 3, 9])
+def test_a_cache_whose_layers_differ_comes_back(tmp_path, cut):
+    """Each layer with its own policy and its own tokens, and on to the same bits."""
+    method, ids = ByLayer([Streaming(1, 3), Dense(), Window(2)]), tiny.ids(14).tolist()
+    cache = minisink.new_cache(MODEL, method)
+    for token in ids[:cut]:
+        MODEL.forward([token], cache=cache)
+    save_cache(cache, tmp_path / "cache")
+    again = load_cache(tmp_path / "cache")
+    assert (again.policy, again.n_seen) == (method, cut)
+    for mine, its in zip(again.layers, cache.layers, strict=True):
+        assert mine.policy == its.policy and mine.token_index.tolist() == its.token_index.tolist()
+    for token in ids[cut:]:
+        assert MODEL.forward([token], cache=again).tobytes() == MODEL.forward([token], cache=cache).tobytes()
+
+
 CHANGES = {
     "tokens more": lambda about, arrays: about.update(n_seen=about["n_seen"] + 1),
     "tokens as text": lambda about, arrays: about.update(n_seen="9"),
-    "a window of 2**31": lambda about, arrays: about["policy"].update(window=2**31),
-    "sinks for window": lambda about, arrays: about["policy"].update(n_sinks=3, window=3),
+    "a window of 2**31": lambda about, arrays: about["method"].update(window=2**31),
+    "sinks for window": lambda about, arrays: about["method"].update(n_sinks=3, window=3),
     "another kind": lambda about, arrays: about.update(kind="bag"),
     "nothing known": lambda about, arrays: about.clear(),
     "whole numbers": lambda about, arrays: arrays.update({n: a.astype(np.int32) for n, a in arrays.items()}),
@@ -101,7 +117,7 @@ def test_a_file_that_was_changed_is_refused(tmp_path, kind, change):
 def test_a_file_that_is_none_is_refused(tmp_path):
     """A folder, a pipe, a dangling link, nothing, half a file, metadata nested too deep: a line each, no waiting."""
     path, good = tmp_path / "cache.safetensors", tmp_path / "good"
-    save_cache(cache_for(MODEL, Policy(1, 3)), good)
+    save_cache(minisink.new_cache(MODEL, Policy(1, 3)), good)
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link").symlink_to("nowhere")
@@ -116,7 +132,7 @@ def test_a_file_that_is_none_is_refused(tmp_path):
 
 def test_a_numpy_integer_is_a_whole_number(tmp_path):
     """Sizes that come out of an array can be saved."""
-    cache = cache_for(MODEL, Policy(np.int64(1), np.int32(3)))
+    cache = minisink.new_cache(MODEL, Policy(np.int64(1), np.int32(3)))
     save_cache(cache, tmp_path / "cache")
     assert load_cache(tmp_path / "cache").policy == Policy(1, 3)
 
@@ -126,9 +142,8 @@ def test_sizes_that_are_no_whole_numbers_are_refused(value):
     """By name and value, wherever they are given."""
     for make in (
         lambda: Policy(1, value),
-        lambda: minisink.token_nll(MODEL, [1, 2], window=value),
-        lambda: minisink.generate(MODEL, [1, 2], window=value),
-        lambda: minisink.new_cache(MODEL, window=value),
+        lambda: Streaming(4, value),
+        lambda: Window(value),
     ):
         with pytest.raises(ValueError, match=f"window is {value!r}; it must be a whole number of 1 or more"):
             make()

@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 
 from minisink import gpt2, llama
 from minisink.cache import KVCache, Policy
-from minisink.methods import Dense
+from minisink.methods import Dense, Recompute, Streaming, Window
 from minisink.model import Model
 from minisink.paths import Cached
+from minisink.retrieval import Retrieval
 
 LLAMA = {"d_model": 10, "n_layers": 3, "n_heads": 4, "n_kv_heads": 2, "head_dim": 6, "d_ff": 14, "vocab_size": 17}
 GPT2 = {"d_model": 24, "n_layers": 3, "n_heads": 4, "d_ff": 14, "vocab_size": 17, "max_positions": 64}
@@ -69,6 +70,20 @@ def make(arch=llama, seed=0, dtype=np.float64, **changes):
         return Tiny(arch, config, llama.Weights(embed, layers, draw((C,)), head))
     position = random.normal(0.0, 1.0, (config.max_positions, C)).astype(dtype)
     return Tiny(arch, config, gpt2.Weights(embed, position, layers, draw((C,)), draw((C,)), head))
+
+
+def method(name, n_sinks=2, window=4, positions="slot"):
+    """The method of that name with these sizes, as far as it has them; retrieval fetches two blocks of one token."""
+    return {
+        "dense": lambda: Dense(positions),
+        "window": lambda: Window(window, positions),
+        "recompute": lambda: Recompute(window),
+        "streaming": lambda: Streaming(n_sinks, window, positions),
+        "retrieval": lambda: Retrieval(n_sinks, window, positions, n_blocks=2, block=1),
+    }[name]()
+
+
+METHODS = ("dense", "window", "recompute", "streaming", "retrieval")
 
 
 def public(model):

@@ -226,9 +226,9 @@ def test_a_cache_of_another_model_is_refused():
 def test_generate_says_what_the_readable_path_says(model, ids, method, positions):
     """Greedy text over the ring is the likeliest text of a KVCache, token by token."""
     model = public(model)
-    options = {"method": method, "n_sinks": 2, "window": 4, "positions": positions}
-    text = list(minisink.generate(model, ids, max_new_tokens=12, **options))
-    cache = minisink.new_cache(model, **options)
+    method = tiny.method(method, positions=positions)
+    text = list(minisink.generate(model, ids, method, max_new_tokens=12))
+    cache = minisink.new_cache(model, method)
     logits = [model.forward(ids, cache=cache)[-1], *(model.forward([t], cache=cache)[-1] for t in text[:-1])]
     for token, row in zip(text, logits, strict=True):
         close(row[token], row.max())
