@@ -1,9 +1,14 @@
-"""What every test may ask for: hypothesis profiles, the shipped model, and the models beside the repository."""
+"""What every test may ask for: the fast run or the full one, the shipped model, the models beside the repository."""
 
 import os
 import signal
 from pathlib import Path
 
+# One BLAS thread for each process, as a command of minisink takes: there is a process for each core. A variable that is
+# set wins. Before numpy is imported, which reads it.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import profiles
 import pytest
 from hypothesis import settings
 
@@ -13,11 +18,34 @@ from minisink.system.resources import shipped
 
 collect_ignore = ["golden/make.py", "golden/make_ids.py"]  # scripts: they need torch and llama.cpp
 
-# A first call loads a model, and CI machines are slow: a deadline would only make tests flicker.
-settings.register_profile("default", deadline=None)
-# CI draws the same cases every time, so that it is never red for another reason than the change.
-settings.register_profile("ci", deadline=None, print_blob=True, derandomize=True)
-settings.load_profile("ci" if os.environ.get("CI") else "default")
+APART = ("slow", "lessons", "real")  # markers of what the fast run leaves out
+
+
+def pytest_addoption(parser):
+    parser.addoption("--full", action="store_true", help=f"every test ({', '.join(APART)} too), and all drawn cases")
+
+
+def pytest_configure(config):
+    """Choose how many cases are drawn, before any test is imported.
+
+    A first call loads a model, and CI machines are slow: a deadline would only make tests flicker. CI draws the same
+    cases every time, so that it is never red for another reason than the change.
+    """
+    if config.getoption("--full"):
+        os.environ[profiles.FULL] = "1"
+    n = 100 if profiles.FULL in os.environ else 10
+    settings.register_profile("default", deadline=None, max_examples=n)
+    settings.register_profile("ci", deadline=None, max_examples=n, print_blob=True, derandomize=True)
+    settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave out what is slow, unless all is asked for, or some of it by its marker or by its name."""
+    if config.getoption("--full") or config.getoption("-m") or any("::" in arg for arg in config.args):
+        return
+    apart = [item for item in items if any(item.get_closest_marker(name) for name in APART)]
+    config.hook.pytest_deselected(items=apart)
+    items[:] = [item for item in items if item not in apart]
 
 
 @pytest.fixture(scope="session")
