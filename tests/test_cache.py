@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
+from profiles import examples
 from safetensors.numpy import save_file
 
 from minisink.cache import KVCache, blocks
@@ -209,4 +210,4 @@ class Caches(RuleBasedStateMachine):
 
 
 TestCaches = Caches.TestCase
-TestCaches.settings = settings(max_examples=40, stateful_step_count=20)
+TestCaches.settings = examples(40, stateful_step_count=20)

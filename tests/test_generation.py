@@ -9,8 +9,9 @@ from collections import Counter
 import numpy as np
 import pytest
 import tiny
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
+from profiles import examples
 from tiny import public
 
 import minisink
@@ -50,7 +51,7 @@ def distribution(row, temperature, top_k, top_p):
     return [weights[i] / total if i in kept else 0.0 for i in range(len(row))]
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(logits, st.sampled_from([0.1, 0.5, 1.0, 3.0]), st.integers(0, 10), st.sampled_from([0.01, 0.3, 0.77, 0.99, 1.0]))
 def test_probabilities_are_their_definitions(row, temperature, top_k, top_p):
     """Temperature, then the k likeliest, then the fewest of those that hold p."""
@@ -111,7 +112,7 @@ def test_what_is_chosen_counts_as_having_occurred():
     assert [chooser(np.array([5.0, 3.0, 4.0, 2.0])) for _ in range(5)] == [0, 2, 1, 3, 0]
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(tiny.models(), tiny.texts(max_size=9), st.floats(1.0, 3.0))
 def test_greedy_is_the_argmax_of_the_uncached_forward(model, ids, penalty):
     """With room for everything, each token is the likeliest one after a dense pass over all before it."""
@@ -126,7 +127,7 @@ def test_greedy_is_the_argmax_of_the_uncached_forward(model, ids, penalty):
     assert len(text) == len(ids) + 6
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(tiny.models(), tiny.texts(max_size=12), st.integers(1, 5))
 def test_recompute_is_a_dense_pass_over_the_last_window(model, ids, window):
     """Each token from the last `window` tokens and nothing else."""
@@ -137,7 +138,7 @@ def test_recompute_is_a_dense_pass_over_the_last_window(model, ids, window):
         text.append(token)
 
 
-@settings(max_examples=20)
+@examples(20)
 @given(tiny.models(), st.sampled_from(["dense", "window", "recompute", "streaming"]), tiny.seeds)
 def test_a_seed_gives_one_text(model, method, seed):
     """The same seed, the same draws."""
@@ -301,7 +302,7 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 SOME = "naïve café — “Ærø” 😀👩‍👩‍👧 \n\n  two  spaces\tend"
 
 
-@settings(max_examples=100)
+@examples(100)
 @given(text=texts)
 @example(text=SOME)
 @example(text="<s>")
@@ -313,7 +314,7 @@ def test_bytes_come_out_as_whole_characters(novels, text):
         assert not any("\ufffd" in piece for piece in pieces)
 
 
-@settings(max_examples=100)
+@examples(100)
 @given(text=texts)
 @example(text=SOME)
 @example(text="<s>")
@@ -326,14 +327,14 @@ def test_byte_fallback_comes_out_as_whole_characters(stories, text):
         assert not any("\ufffd" in piece for piece in pieces)
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(ids=st.lists(st.integers(0, 1023), max_size=HELD))
 def test_any_tokens_stream_what_they_decode_to(novels, ids):
     """Bytes in an order that no text has: nothing is lost, at the end neither."""
     assert "".join(whole_characters(novels, ids)) == novels.decode(ids)
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(ids=st.lists(st.integers(0, 511) | st.integers(3, 258), max_size=40))
 @example(ids=[3, 131, 259])  # a byte, one that makes nonsense of it, a word
 def test_fallback_bytes_that_make_no_text_do_not_stop_the_stream(stories, ids):
@@ -366,7 +367,7 @@ def until_interrupted(tokenizer, ids):
     return "".join(pieces)
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(text=texts.filter(bool), cut=st.integers(0, 60))
 @example(text="Once upon a time", cut=4)
 @example(text="😀", cut=2)

@@ -6,8 +6,9 @@ import weakref
 import numpy as np
 import pytest
 import tiny
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from profiles import examples
 from tiny import public
 
 import minisink
@@ -15,8 +16,8 @@ from minisink.fast import blocks as streaming
 from minisink.loss import empty_cache, nll_of
 from minisink.system.resources import sample_text
 
-some = settings(max_examples=60)
-thousand = settings(max_examples=1000)
+some = examples(60)
+thousand = examples(1000)
 methods = st.sampled_from(["dense", "window", "streaming"])
 
 

@@ -7,8 +7,9 @@ import json
 import numpy as np
 import pytest
 import tiny
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from profiles import examples
 from tiny import public
 
 import minisink
@@ -19,9 +20,9 @@ from minisink.fast.decoder import Decoder
 from minisink.methods import lead_of
 from minisink.snapshot import method_from, method_state
 
-some = settings(max_examples=60)
-thousand = settings(max_examples=1000)
-few = settings(max_examples=20)  # the book is slow
+some = examples(60)
+thousand = examples(1000)
+few = examples(20)  # the book is slow
 cached_methods = st.sampled_from(["dense", "window", "streaming"])
 sizes = st.tuples(st.integers(0, 3), st.integers(1, 6))  # n_sinks, window
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from profiles import examples
 from tiny import public
 
 import minisink
@@ -20,7 +21,7 @@ from minisink.fast.ring import RingCache
 from minisink.paths import Cached
 
 PAGE = (Path(__file__).parents[1] / "docs" / "your-own-cache.md").read_text(encoding="utf-8")
-some = settings(max_examples=60)
+some = examples(60)
 
 
 def test_the_page_prints_what_stands_below_its_blocks(capsys):

@@ -16,6 +16,7 @@ import tiny
 import tokenizers
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from profiles import examples
 from tokenizers import pre_tokenizers, processors
 
 import minisink
@@ -31,7 +32,7 @@ transformers.utils.logging.disable_progress_bar()
 torch.set_num_threads(1)  # the models are tiny
 # deprecations inside torch and transformers are not ours to mend
 pytestmark = [pytest.mark.filterwarnings(f"ignore:::{package}") for package in ("torch", "transformers")]
-drawn = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+drawn = examples(25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 N_TOKENS = 23
 

@@ -6,8 +6,9 @@ import os
 import numpy as np
 import pytest
 import tiny
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from profiles import examples
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
@@ -38,7 +39,7 @@ def going_on(cache, policy):
     return lambda token: MODEL.forward([token], cache=cache)[0]
 
 
-@settings(max_examples=100)
+@examples(100)
 @given(st.sampled_from(["slots", "blocks", "ring"]), tiny.policies, tiny.texts(max_size=12), tiny.texts(max_size=6))
 def test_a_stream_goes_on_to_the_same_bits(tmp_path_factory, kind, policy, before, after):
     """Stopped anywhere, before the first token too."""

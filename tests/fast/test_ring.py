@@ -6,8 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import tiny
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from profiles import examples
 from tiny import public
 
 import minisink
@@ -16,7 +17,7 @@ from minisink.cache import Policy
 from minisink.fast.decoder import Decoder
 from minisink.fast.ring import RingCache
 
-some, many = settings(max_examples=100), settings(max_examples=1500)
+some, many = examples(100), examples(1500)
 any_policy = tiny.policies | st.just(Policy())
 
 
@@ -74,7 +75,7 @@ def test_an_interrupted_turn_is_taken_again(monkeypatch):
     close(decoder(ids[12:]), model.stream(ids, policy)[-1])
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(tiny.models(n_layers=1), st.integers(0, 3), st.integers(1, 9), tiny.seeds, st.integers(300, 700))
 def test_a_prompt_longer_than_a_block(model, n_sinks, window, seed, n_tokens):
     """Prompts of more than the 256 tokens taken at once leave the same cache behind."""
