@@ -7,11 +7,18 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from ..cache import check_whole
 from ..hf.package import PACKAGES
-from ..methods import BLOCK, CAPACITY, METHODS, N_BLOCKS, N_SINKS, WITH_SINKS, lead_of
-from ..retrieval import SELECT
+from ..methods import Dense, Method, Recompute, Streaming, Window, lead_of
+from ..model import Model
+from ..retrieval import Retrieval
+from ..retrieval.method import SELECT
 from ..system.files import check_file, check_room
 from ..system.resources import shipped_names
+
+METHODS = ("dense", "window", "recompute", "streaming", "retrieval")
+WITH_SINKS = ("streaming", "retrieval")
+CAPACITY = 256  # keys of every method, unless a window is given
 
 # Options ------------------------------------------------------------------------------------------
 
@@ -58,7 +65,7 @@ def add_method(parser):
     """``--method``, its sizes, and ``--readable``."""
     add = parser.add_argument
     add("--method", choices=METHODS, default="streaming", help="what a query sees (%(default)s)")
-    add("--n-sinks", type=int, default=N_SINKS, metavar="N", help="first tokens kept for good (%(default)s)")
+    add("--n-sinks", type=int, default=Streaming.n_sinks, metavar="N", help="first tokens kept for good (%(default)s)")
     add("--window", type=int, metavar="N", help="last tokens seen (256 with the sinks, or the trained length)")
     add(
         "--positions", choices=("slot", "original"), default="slot",
@@ -86,33 +93,32 @@ def draws(args):
 def add_retrieval(parser):
     """``--n-blocks``, ``--block``, ``--select`` and ``--store``."""
     add = parser.add_argument
-    add("--n-blocks", type=int, default=N_BLOCKS, metavar="N",
+    add("--n-blocks", type=int, default=Retrieval.n_blocks, metavar="N",
         help="blocks of evicted tokens that retrieval brings back; memory and search grow with the text (%(default)s)",
     )  # fmt: skip
-    add("--block", type=int, default=BLOCK, metavar="N", help="tokens in such a block (%(default)s)")
+    add("--block", type=int, default=Retrieval.block, metavar="N", help="tokens in such a block (%(default)s)")
     add("--select", choices=SELECT, default="best", help="what it is chosen by (%(default)s)")
     add("--store", type=int, metavar="N", help="keep the newest N evicted tokens only (all)")
 
 
-def retrieval_options(args):
-    """The options that only retrieval has."""
-    return {"n_blocks": args.n_blocks, "block": args.block, "select": args.select, "store": args.store}
-
-
-def method_options(args, model, ids):
-    """The options of a method for `token_nll` and `generate`; a rebuilt window begins as the text does."""
+def method_of(args, model: Model, ids) -> Method:
+    """Return the method that the options of `add_method` stand for, to be used on a text that begins with `ids`."""
     window = args.window
     if window is None:
         window = max(1, min(CAPACITY, model.config.max_positions) - (args.n_sinks if args.method in WITH_SINKS else 0))
-    options = {"method": args.method, "n_sinks": args.n_sinks, "window": window, "positions": args.positions}
-    return options | retrieval_options(args) | {"lead": lead_of(model, ids, window), "readable": args.readable}
-
-
-def keys_in_sight(options):
-    """How many slots a method has with these `method_options`, or None without a limit."""
-    if options["method"] == "dense":
-        return None
-    return options["window"] + (options["n_sinks"] if options["method"] in WITH_SINKS else 0)
+    for name, least in {"n_sinks": 0, "n_blocks": 0, "block": 1, "store": 1}.items():  # whatever the method
+        if getattr(args, name) is not None:
+            check_whole(name, getattr(args, name), least)
+    if args.method == "dense":
+        return Dense(args.positions)
+    if args.method == "window":
+        return Window(window, args.positions)
+    if args.method == "recompute":
+        return Recompute(window, lead_of(model, ids, window))
+    if args.method == "streaming":
+        return Streaming(args.n_sinks, window, args.positions)
+    fetched = {name: getattr(args, name) for name in ("n_blocks", "block", "select", "store")}
+    return Retrieval(args.n_sinks, window, args.positions, **fetched)
 
 
 # Text in ------------------------------------------------------------------------------------------
