@@ -12,6 +12,7 @@ import numpy as np
 
 from ..hf.folder import raw_of
 from ..loss import token_nll
+from ..methods import Streaming, Window
 from ..model import Model
 from ..system.device import array_module, to_host
 from . import data, log, state
@@ -75,9 +76,9 @@ class Training:
     def _first_state(self, start):
         """Random weights, or those of `start`; no moments yet."""
         recipe = self.recipe
-        vector = initial_vector(self.arch, self.config, recipe.seed, std=recipe.std, shared=recipe.shared)
+        vector = initial_vector(self.config, recipe.seed, std=recipe.std, shared=recipe.shared)
         if start is not None:
-            go_on_from(self.arch, self.config, start, vector)
+            go_on_from(self.config, start, vector)
         zero = np.zeros_like(vector)
         random = dict(np.random.default_rng([recipe.seed, 1]).bit_generator.state)
         return state.State({"weights": vector, "m": zero, "v": zero.copy()}, 0, 0.0, random, [])
@@ -92,7 +93,7 @@ class Training:
         self.optimizer = AdamW(
             vectors["m"],
             vectors["v"],
-            decayed(self.arch, self.config, recipe.shared),
+            decayed(self.config, recipe.shared),
             betas=recipe.betas,
             weight_decay=recipe.weight_decay,
             t=kept.step,
@@ -118,7 +119,7 @@ class Training:
             self.arch, self.config, self.vector, inputs, targets, piece=self.piece, workers=self.workers
         )
         if recipe.shared:
-            share(self.arch, self.config, gradient)
+            share(self.config, gradient)
         norm = clip(gradient, recipe.clip)
         if not math.isfinite(loss) or not math.isfinite(norm):
             raise ValueError(
@@ -141,7 +142,7 @@ class Training:
 
     def model(self):
         """The model as it is now; it shares its weights with the training."""
-        weights = as_weights(self.arch, self.config, self.vector)
+        weights = as_weights(self.config, self.vector)
         return Model(self.config, weights, self.tokenizer, name=self.folder.name)
 
     def evaluate(self, last):
@@ -162,8 +163,8 @@ class Training:
         valid_loss, sinks = batch_loss(self.arch, self.config, self.vector, inputs, targets, piece=self.piece)
         model, cache = self.model(), self.recipe.context // 2
         text = np.concatenate(([] if self.bos is None else [self.bos], self.valid[:STREAM])).astype(np.int64)
-        window = token_nll(model, text, method="window", window=cache).mean()
-        one_sink = token_nll(model, text, method="streaming", n_sinks=1, window=cache - 1).mean()
+        window = token_nll(model, text, Window(cache)).mean()
+        one_sink = token_nll(model, text, Streaming(1, cache - 1)).mean()
         row = {
             "step": self.n_steps_done,
             "tokens": self.n_steps_done * self.recipe.batch * self.recipe.context,
@@ -186,7 +187,7 @@ class Training:
         random = self.random.bit_generator.state
         now = state.State(vectors, self.n_steps_done, self.seconds, random, self.losses)
         state.save(self.folder, now, self.identity)
-        weights = as_weights(self.arch, self.config, vectors["weights"].astype(self.dtype))
+        weights = as_weights(self.config, vectors["weights"].astype(self.dtype))
         Model(self.config, weights, self.tokenizer).save(self.folder)
 
     def _batch(self, arrays):

@@ -109,10 +109,10 @@ def test_a_cell_is_the_loss_of_the_second_reading():
     model = toy.Toy(n_steps=1).as_model("toy")
     found = gaps.run(model, gaps=(0, 7), n_texts=2, seed=5, cache=6, n_blocks=1, block=2)
     assert list(found) == list(gaps.methods(6, 1, 2))
-    for name, options in gaps.methods(6, 1, 2).items():
+    for name, method in gaps.methods(6, 1, 2).items():
         for gap, cell in zip((0, 7), found[name], strict=True):
             texts = segments.ask(np.random.default_rng([5, 3]), 2, gap)
-            nll = [minisink.token_nll(model, text, **options)[SEGMENT + gap + 1 :] for text in texts]
+            nll = [minisink.token_nll(model, text, method)[SEGMENT + gap + 1 :] for text in texts]
             assert math.isclose(np.mean(nll), cell, rel_tol=1e-6) and len(nll[0]) == SEGMENT - 1
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from minisink import llama, load, token_nll
+from minisink import Streaming, Window, llama, load, token_nll
 from minisink.system import files
 from minisink.training import data, state
 from minisink.training import llama as arch
@@ -84,9 +84,8 @@ def test_a_row_says_what_it_says(tmp_path):
             return
         looked.append(row)
         text = np.concatenate(([0], VALID)).astype(np.int64)
-        options = {"window": ("window", 0, 3), "one_sink": ("streaming", 1, 2)}
-        for name, (method, n_sinks, window) in options.items():
-            nll = token_nll(done.model(), text, method=method, n_sinks=n_sinks, window=window)
+        for name, method in {"window": Window(3), "one_sink": Streaming(1, 2)}.items():
+            nll = token_nll(done.model(), text, method)
             assert row[f"{name}_nll"] == pytest.approx(nll.mean(), abs=2e-5)
 
     done = training(tmp_path)

@@ -2,9 +2,8 @@
 
 import numpy as np
 
-from ...cache import keep_sinks, keep_window
-from ...loss import nll_of
-from ...methods import cache_for
+from ...loss import nll_of, token_nll
+from ...methods import Dense, Streaming, Window
 from ...system.device import to_host
 from .. import toy
 from ..optimizer import Schedule
@@ -105,14 +104,9 @@ class Toy(toy.Toy):
             as window; ``streaming_nll`` with the same number of keys, one of them the first token.
         """
         ids, floor = self.task.draw(np.random.default_rng([seed, 3]), n_texts, n_tokens)
-        policies = {"window": keep_window(self.length), "streaming": keep_sinks(1, self.length - 1), "dense": None}
         model = self.as_model("backcopy")
         result = {}
-        for method, policy in policies.items():
-            total = 0.0
-            for text in ids:
-                cache = None if policy is None else cache_for(model, policy)
-                logits = model.forward(text[:-1], cache=cache)
-                total += float(nll_of(logits, text[1:]).mean(dtype=np.float64))
-            result[f"{method}_nll"] = self.floor + total / n_texts - float(floor[:, 1:].mean())
+        for method in (Window(self.length), Streaming(1, self.length - 1), Dense()):
+            nll = np.mean([token_nll(model, text, method) for text in ids], dtype=np.float64)
+            result[f"{method.name}_nll"] = self.floor + float(nll - floor[:, 1:].mean())
         return result

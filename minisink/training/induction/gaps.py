@@ -5,10 +5,13 @@ slots, so the first reading has left it; and the longest texts are many times as
 """
 
 import warnings
+from dataclasses import dataclass
 
 import numpy as np
 
 from ...loss import token_nll
+from ...methods import Dense, Streaming, Window
+from ...retrieval import Retrieval
 from .segments import CHANCE, SEGMENT, ask
 from .toy import LENGTH
 
@@ -17,36 +20,33 @@ CACHE = 16  # slots: one sink and a window, or a window of them all
 N_BLOCKS, BLOCK = 2, 4
 
 
+@dataclass(frozen=True)
+class RandomBlocks(Retrieval):
+    """Retrieval as a control: the blocks that come back are drawn at random."""
+
+    def block_scores(self, query, keys, scores, there, *, layer, t):  # scores (H, N, B) -> (H, N)
+        """Put the blocks of each head in an order of its own."""
+        H, N, _ = scores.shape
+        return np.random.default_rng((0, layer, t + 1)).permuted(np.tile(np.arange(N), (H, 1)), axis=1)
+
+
 def methods(cache=CACHE, n_blocks=N_BLOCKS, block=BLOCK):
-    """The rows of the table: a name, and options of `loss.token_nll`.
-
-    Parameters
-    ----------
-    cache : int
-        Slots, 2 or more.
-    n_blocks, block : int
-        What retrieval brings back.
-
-    Returns
-    -------
-    dict of str to dict
-    """
+    """List the rows of the table: a name, and a method with a cache of so many slots."""
     if cache < 2:
         raise ValueError(f"a cache of {cache} cannot hold a sink and a window: give it 2 tokens or more")
-    slots = {"n_sinks": 1, "window": cache - 1}
-    fetched = slots | {"method": "retrieval", "n_blocks": n_blocks, "block": block}
+    sizes = {"n_sinks": 1, "window": cache - 1, "n_blocks": n_blocks, "block": block}
     return {
-        "dense": {"method": "dense"},
-        "window": {"method": "window", "window": cache},
-        "streaming": slots,
-        "retrieval": fetched,
-        "retrieval, original": fetched | {"positions": "original"},
-        "retrieval, random": fetched | {"select": "random"},
+        "dense": Dense(),
+        "window": Window(cache),
+        "streaming": Streaming(1, cache - 1),
+        "retrieval": Retrieval(**sizes),
+        "retrieval, original": Retrieval(**sizes, positions="original"),
+        "retrieval, random": RandomBlocks(**sizes),
     }
 
 
 def run(model, *, gaps=GAPS, n_texts=8, seed=0, on_progress=lambda n_tokens: None, **sizes):
-    """The loss of the second reading, by every method after every gap.
+    """Measure the loss of the second reading, by every method after every gap.
 
     Parameters
     ----------
@@ -72,18 +72,18 @@ def run(model, *, gaps=GAPS, n_texts=8, seed=0, on_progress=lambda n_tokens: Non
     losses = {name: [] for name in rows}
     with warnings.catch_warnings():  # that original positions go beyond the trained length is what is shown
         warnings.filterwarnings("ignore", "positions='original'", UserWarning)
-        for name, options in rows.items():
+        for name, method in rows.items():
             for ids in texts.values():
                 total = 0.0
                 for text in ids:
-                    total += float(token_nll(model, text, **options)[1 - SEGMENT :].mean(dtype=np.float64))
+                    total += float(token_nll(model, text, method)[1 - SEGMENT :].mean(dtype=np.float64))
                     on_progress(len(text))
                 losses[name].append(total / n_texts)
     return losses
 
 
 def finding(losses, gaps, *, cache=CACHE, n_blocks=N_BLOCKS, block=BLOCK):
-    """What the table says, a sentence a method, with the numbers it was read off.
+    """Say in sentences what the table shows, one for each method, with the numbers it was read off.
 
     It is read at one gap: the first whose texts are longer than those of the training, and whose first reading has
     left the cache; and beside it what a model knows that sees all, within the trained length.
@@ -119,22 +119,22 @@ def finding(losses, gaps, *, cache=CACHE, n_blocks=N_BLOCKS, block=BLOCK):
         f"Dense attention sees everything and {_kept(_share_back(dense, CHANCE, known))} beyond its trained length of "
         f"{LENGTH}: {dense:.2f}, where within it it has {known:.2f}.",
         f"The {keys} right keys at a legal distance bring back {_of_what(back['best'])}: {best:.2f}{legal}.",
-        f"As many keys drawn by lot bring back {_of_what(back['random'])}: {random:.2f}.",
+        f"As many keys drawn at random bring back {_of_what(back['random'])}: {random:.2f}.",
     ]
 
 
 def _length(gap):
-    """Tokens of a text that the model reads: all but the last, which is predicted only."""
+    """Count the tokens of a text that the model reads: all but the last, which is predicted only."""
     return 2 * SEGMENT + gap
 
 
 def _beside(nll, same, below, above):
-    """One of three words: about chance, below it, above it."""
+    """Choose one of three words: about chance, below it, above it."""
     return same if abs(nll - CHANCE) <= 0.15 else below if nll < CHANCE else above
 
 
 def _share_back(nll, forgotten, known):
-    """How much of the way from the one who has forgotten to the one who knows, dense attention within its length."""
+    """Give the fraction of the gap between a method that forgot and dense attention that is recovered."""
     return (forgotten - nll) / (forgotten - known)
 
 
