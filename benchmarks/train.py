@@ -100,7 +100,7 @@ def setting():
         vocab_size=VOCAB, max_positions=CONTEXT, norm_eps=1e-5,
     )  # fmt: skip
     ids = np.random.default_rng(0).integers(0, VOCAB, (BATCH, CONTEXT + 1))
-    return arch, config, initial_vector(arch, config, 0), ids
+    return arch, config, initial_vector(config, 0), ids
 
 
 def minisink_step(args):
@@ -113,7 +113,7 @@ def minisink_step(args):
     arch, config, vector, ids = setting()
     xp = array_module(args.device)
     vector, ids = xp.asarray(vector), xp.asarray(ids)
-    optimizer = AdamW.for_vector(vector, decayed(arch, config))
+    optimizer = AdamW.for_vector(vector, decayed(config))
     on_cpu = args.device == "cpu"
     options = {"piece": None if on_cpu else BATCH, "workers": args.threads if on_cpu else 1}
 
@@ -174,7 +174,7 @@ def torch_step(args):
             return self.head(self.norm(x))
 
     arch, config, vector, ids = setting()
-    net, weights = Net(), as_weights(arch, config, vector)
+    net, weights = Net(), as_weights(config, vector)
     with torch.no_grad():  # ours are (in, out), torch's (out, in)
         net.embed.weight.copy_(torch.tensor(weights.embed))
         net.head.weight.copy_(torch.tensor(weights.head.T.copy()))

@@ -142,11 +142,11 @@ def rotation(config):
     return unrotated
 
 
-# The learned arrays by name: what is read, saved, counted and trained -------------------------------
+# The shapes of what is learned; `hf.arrays` lists it by name ----------------------------------------
 
 
 def layer_shapes(config):
-    """Shape of every array in `LayerWeights` that a model of this config has."""
+    """Give the shape of every array in `LayerWeights` that a model of this config has."""
     C, F = config.d_model, config.d_ff
     shapes: dict = {"ln1": (C,), "ln1_b": (C,), "w_qkv": (C, 3 * C), "b_qkv": (3 * C,), "wo": (C, C), "bo": (C,)}
     shapes |= {"ln2": (C,), "ln2_b": (C,), "w_up": (C, F), "b_up": (F,), "w_down": (F, C), "b_down": (C,)}
@@ -155,27 +155,7 @@ def layer_shapes(config):
     return shapes
 
 
-def shapes(config):
-    """Every learned array by name, ``"0.w_qkv"`` for one of layer 0; a tied head is not listed, it is the embedding."""
-    V, C, P = config.vocab_size, config.d_model, config.max_positions
-    whole: dict = {"embed": (V, C)} | ({} if config.tied else {"head": (C, V)})
-    whole |= {"norm": (C,), "norm_b": (C,), "position": (P, C)}
-    return whole | {f"{i}.{name}": s for i in range(config.n_layers) for name, s in layer_shapes(config).items()}
-
-
-def from_arrays(config, arrays) -> Weights:
-    """The `Weights` made of the arrays that `shapes` lists."""
-    layers = [
-        LayerWeights(**{name: arrays[f"{i}.{name}"] for name in layer_shapes(config)}) for i in range(config.n_layers)
-    ]
-    head = arrays["embed"].T if config.tied else arrays["head"]
-    return Weights(arrays["embed"], arrays["position"], layers, arrays["norm"], arrays["norm_b"], head)
-
-
-def to_arrays(config, weights) -> dict:
-    """The inverse of `from_arrays`."""
-    arrays = {}
-    for name in shapes(config):
-        layer, _, own = name.rpartition(".")
-        arrays[name] = getattr(weights.layers[int(layer)] if layer else weights, own)
-    return arrays
+def outer_shapes(config):
+    """Give the shape of what `Weights` has beside embedding, output matrix and layers."""
+    C = config.d_model
+    return {"norm": (C,), "norm_b": (C,), "position": (config.max_positions, C)}

@@ -133,11 +133,11 @@ def rotation(config):
     return partial(rotate, frequencies=config.frequencies)
 
 
-# The learned arrays by name: what is read, saved, counted and trained -------------------------------
+# The shapes of what is learned; `hf.arrays` lists it by name ----------------------------------------
 
 
 def layer_shapes(config):
-    """Shape of every array in `LayerWeights` that a model of this config has."""
+    """Give the shape of every array in `LayerWeights` that a model of this config has."""
     C, F = config.d_model, config.d_ff
     Q, KV = config.n_heads * config.head_dim, config.n_kv_heads * config.head_dim
     shapes: dict = {"attn_norm": (C,), "wq": (C, Q), "wk": (C, KV), "wv": (C, KV), "wo": (Q, C)}
@@ -153,26 +153,6 @@ def layer_shapes(config):
     return shapes
 
 
-def shapes(config):
-    """Every learned array by name, ``"0.wq"`` for one of layer 0; a tied head is not listed, it is the embedding."""
-    V, C = config.vocab_size, config.d_model
-    whole: dict = {"embed": (V, C)} | ({} if config.tied else {"head": (C, V)}) | {"norm": (C,)}
-    return whole | {f"{i}.{name}": s for i in range(config.n_layers) for name, s in layer_shapes(config).items()}
-
-
-def from_arrays(config, arrays) -> Weights:
-    """The `Weights` made of the arrays that `shapes` lists."""
-    layers = [
-        LayerWeights(**{name: arrays[f"{i}.{name}"] for name in layer_shapes(config)}) for i in range(config.n_layers)
-    ]
-    head = arrays["embed"].T if config.tied else arrays["head"]
-    return Weights(arrays["embed"], layers, arrays["norm"], head)
-
-
-def to_arrays(config, weights) -> dict:
-    """The inverse of `from_arrays`."""
-    arrays = {}
-    for name in shapes(config):
-        layer, _, own = name.rpartition(".")
-        arrays[name] = getattr(weights.layers[int(layer)] if layer else weights, own)
-    return arrays
+def outer_shapes(config):
+    """Give the shape of what `Weights` has beside embedding, output matrix and layers."""
+    return {"norm": (config.d_model,)}

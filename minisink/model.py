@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from . import gpt2, llama
 from .cache import KVCache
 from .hf import folder as hf_folder
 from .hf import gguf_model, hub
+from .hf.arrays import ARCHITECTURES, from_arrays, shapes, to_arrays
 from .hf.fields import CheckpointError, is_there
 from .hf.layout import lay_out
 from .hf.package import PACKAGES, installed
@@ -21,7 +21,6 @@ from .paths import Path as AnyPath
 from .system.device import array_module, to_host
 from .system.resources import shipped, shipped_names
 
-ARCHITECTURES: dict[str, Any] = {"llama": llama, "mistral": llama, "qwen2": llama, "gpt2": gpt2}
 GGUF = ".gguf"
 
 
@@ -209,8 +208,7 @@ class Model:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Every learned array by name, on the host, a tied output matrix once: ``"embed"``, ``"0.wq"``, ..."""
-        arrays = self.architecture.to_arrays(self.config, self.weights)
-        return {name: to_host(array) for name, array in arrays.items()}
+        return {name: to_host(array) for name, array in to_arrays(self.config, self.weights).items()}
 
     @property
     def dtype(self) -> np.dtype:
@@ -220,7 +218,7 @@ class Model:
     @property
     def n_parameters(self) -> int:
         """Learned numbers; a tied output matrix counts once."""
-        return sum(int(np.prod(shape)) for shape in self.architecture.shapes(self.config).values())
+        return sum(int(np.prod(shape)) for shape in shapes(self.config).values())
 
 
 def load(
@@ -267,7 +265,7 @@ def load(
         arrays = lay_out(config, arrays, xp.empty(0, wanted))
     except MemoryError as error:
         raise MemoryError(f"{name_or_path}: no memory left on {device} ({error}); float16 takes half") from error
-    weights = ARCHITECTURES[config.model_type].from_arrays(config, arrays)
+    weights = from_arrays(config, arrays)
     name = str(name_or_path)
     return Model(config, weights, tokenizer, name=name, ignored=ignored, chat_template=chat_template)
 

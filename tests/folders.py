@@ -10,6 +10,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 
 from minisink import gpt2
+from minisink.hf.arrays import to_arrays
 from minisink.hf.folder import raw_of, to_tensors
 
 ITEMSIZE = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "U8": 1, "F8_E4M3": 1, "BOOL": 1}
@@ -67,7 +68,7 @@ def begins_with(tokenizer, *ids):
 def write(folder, model, kind="F32", tokenizer=None):
     """A Hugging Face folder of a tiny model; returns what its tensors are."""
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = to_tensors(model.config, model.arch.to_arrays(model.config, model.weights))
+    tensors = to_tensors(model.config, to_arrays(model.config, model.weights))
     (folder / "config.json").write_text(json.dumps(raw_of(model.config)), encoding="utf-8")
     (folder / "model.safetensors").write_bytes(file_of({name: packed(a, kind) for name, a in tensors.items()}))
     if tokenizer is not None:

@@ -5,6 +5,7 @@ import pytest
 import tiny
 
 from minisink import llama
+from minisink.hf.arrays import to_arrays
 from minisink.hf.gguf_model import tensor_name
 from minisink.positions import rope_frequencies
 
@@ -66,7 +67,7 @@ def permute(rows, n_heads):
 def stored(model):
     """Every tensor of a model as a file has it: (out, in), queries and keys of Llama permuted."""
     config, tensors = model.config, {}
-    for name, array in model.arch.to_arrays(config, model.weights).items():
+    for name, array in to_arrays(config, model.weights).items():
         rows = np.ascontiguousarray(array.T if array.ndim == 2 and name not in ("embed", "position") else array)
         if config.model_type == "llama" and name.endswith((".wq", ".bq")):
             rows = permute(rows, config.n_heads)

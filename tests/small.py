@@ -30,7 +30,7 @@ def make(case, seed=0, dtype=np.float64):
     module, inference = (gpt2_training, gpt2) if sizes is GPT2 else (llama_training, llama)
     config = inference.Config(**(sizes | changes))
     random = np.random.default_rng(seed)
-    vector = random.standard_normal(n_parameters(named_shapes(module, config))) * 0.5
+    vector = random.standard_normal(n_parameters(named_shapes(config))) * 0.5
     return module, inference, config, vector.astype(dtype)
 
 

@@ -7,6 +7,7 @@ import hashlib
 from collections import deque
 
 from ..generation import Stream, reader
+from ..hf.arrays import to_arrays
 from ..methods import Recompute, cache_bytes_per_token
 from ..retrieval import Retrieval
 from ..snapshot import cache_from, cache_state, method_from, method_state
@@ -113,6 +114,6 @@ def _check_identity(stream, path, about):
 def _digest(model):
     """Return digits that tell one model from another: of its config, and the first row of every array."""
     digest = hashlib.sha256(f"{model.config} {model.dtype}".encode())
-    for name, array in sorted(model.architecture.to_arrays(model.config, model.weights).items()):
+    for name, array in sorted(to_arrays(model.config, model.weights).items()):
         digest.update(name.encode() + to_host(array[:1]).tobytes())
     return digest.hexdigest()

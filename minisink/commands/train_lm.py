@@ -99,7 +99,7 @@ def _train(args, recipe):
     )  # fmt: skip
     if known:
         print(f"text as kept in {args.tokens}, not from --text")
-    n = n_parameters(named_shapes(arch, config))
+    n = n_parameters(named_shapes(config))
     print(f"{n:,} parameters, {len(ids):,} tokens of text, {recipe.n_steps} steps of {recipe.batch} x {recipe.context}")
     print(f"losses in nats a token, weights layer by layer\n\n{HEADER}", flush=True)
     bar = tqdm(total=recipe.n_steps, initial=training.n_steps_done, disable=quiet, unit="step", file=sys.stderr)

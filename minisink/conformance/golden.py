@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from .. import gpt2, llama
+from ..hf.arrays import from_arrays
 from ..model import Model
 from .traces import Trace
 
@@ -68,7 +69,7 @@ def model(name: str) -> Model:
     architecture: Any = gpt2 if name == "gpt2" else llama
     config = architecture.Config(**json.loads(str(file["about"]))["config"])
     weights = {each.removeprefix("weights."): array for each, array in file.items() if each.startswith("weights.")}
-    return Model(config, architecture.from_arrays(config, weights), name=name)
+    return Model(config, from_arrays(config, weights), name=name)
 
 
 def read(name):

@@ -19,6 +19,7 @@ import numpy as np
 
 from .. import gpt2, llama
 from ..cache import KVCache, keep_sinks
+from ..hf.arrays import from_arrays, shapes
 from ..loss import nll_of
 from ..paths import Cached
 from .golden import NAMES, RECORDED
@@ -45,7 +46,7 @@ def draw(name):
     architecture, config = config_of(name)
     random = np.random.default_rng(NAMES.index(name))
     weights = {}
-    for each, shape in architecture.shapes(config).items():
+    for each, shape in shapes(config).items():
         centre, spread = (0.5, 0.7) if len(shape) == 1 else (0.0, 1.0 if each == "embed" else 1.6 / np.sqrt(shape[0]))
         weights[each] = random.normal(centre, spread, shape)
     steps = random.integers(1, VOCABULARY, N_TOKENS)  # no two neighbours alike
@@ -55,7 +56,7 @@ def draw(name):
 def record(name, ids, weights, n_sinks, window):
     """One trace: the model reads `ids` token by token through `cache.py`, and every layer is looked into."""
     architecture, config = config_of(name)
-    weights = architecture.from_arrays(config, weights)
+    weights = from_arrays(config, weights)
     sizes = (config.n_layers, config.n_kv_heads, config.head_dim)
     path = Cached(KVCache(*sizes, keep_sinks(n_sinks, window), like=weights.embed))
     logits, seen = [], []

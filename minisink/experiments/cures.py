@@ -10,7 +10,6 @@ does is for the run to say. Backcopy has those of them that the trainer of langu
 import numpy as np
 
 from ..system.terminal import table
-from ..training import llama as arch
 from ..training.backcopy import toy as backcopy
 from ..training.backcopy.chain import Task
 from ..training.parameters import as_weights
@@ -84,7 +83,7 @@ def copy_back(kind, n_steps, seed):
     for _ in range(n_steps):
         toy.step()
     seen = toy.look()
-    size = np.linalg.norm(as_weights(arch, toy.config, toy.vector).embed, axis=1)  # what stands before the one layer
+    size = np.linalg.norm(as_weights(toy.config, toy.vector).embed, axis=1)  # what stands before the one layer
     return {
         "idle": seen["bos_from_nontrigger"], "busy": seen["bos_from_trigger"], "value": seen["value_ratio"],
         "spike": float(size[0] / np.median(size)), "error": seen["loss"] - seen["floor"],

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from . import gpt2, llama
+from .arrays import shapes
 from .checkpoint import find_tensors, read_tensor, write_tensors
 from .fields import CheckpointError, is_there, read_json, token_ids
 from .tokenizer import TEMPLATE, begin_of_text, begun_by, read_chat_template, read_tokenizer
@@ -43,8 +44,7 @@ def raw_of(config):
 def tensor_shapes(config):
     """Every tensor a checkpoint must hold: Hugging Face's name to Hugging Face's shape, (out, in) for most matrices."""
     form = FORMATS[config.model_type]
-    shapes = form.ARCHITECTURE.shapes(config)
-    return {form.tensor_name(n): shape[::-1] if form.is_transposed(n) else shape for n, shape in shapes.items()}
+    return {form.tensor_name(n): s[::-1] if form.is_transposed(n) else s for n, s in shapes(config).items()}
 
 
 def from_tensors(config, tensor):
@@ -61,7 +61,7 @@ def from_tensors(config, tensor):
     (str, ndarray)
     """
     form = FORMATS[config.model_type]
-    for name in form.ARCHITECTURE.shapes(config):
+    for name in shapes(config):
         array = tensor(form.tensor_name(name))
         yield name, array.T if form.is_transposed(name) else array
 
@@ -85,7 +85,7 @@ def read(folder, *, dtype):
     -------
     config : Config
     arrays : iterator of (str, ndarray)
-        By our names, each of `llama.shapes`; a tensor is read when it is its turn.
+        By our names, each of `arrays.shapes`; a tensor is read when it is its turn.
     tokenizer : tokenizers.Tokenizer or None
     ignored : list of str
         Tensors of the files that a forward pass does not need.
@@ -100,11 +100,11 @@ def read(folder, *, dtype):
     form = FORMATS[config.model_type]
     tokenizer = read_tokenizer(folder, config.vocab_size)
     config = replace(config, bos=begin_of_text(folder, tokenizer, config))
-    shapes, untied = tensor_shapes(config), tensor_shapes(replace(config, tied=False))
+    wanted, untied = tensor_shapes(config), tensor_shapes(replace(config, tied=False))
     tensors, ignored = find_tensors(
         folder,
-        shapes,
-        optional={name: shape for name, shape in untied.items() if name not in shapes},
+        wanted,
+        optional={name: shape for name, shape in untied.items() if name not in wanted},
         prefix=form.PREFIX,
         harmless=form.HARMLESS,
     )
@@ -112,7 +112,7 @@ def read(folder, *, dtype):
     def tensor(name):
         return read_tensor(name, *tensors[name], dtype=dtype)
 
-    for name in set(tensors) - set(shapes):  # an output matrix, though the config says it is the embedding
+    for name in set(tensors) - set(wanted):  # an output matrix, though the config says it is the embedding
         if np.array_equal(tensor(name), tensor(form.tensor_name("embed"))):
             ignored = sorted([*ignored, name])
         else:

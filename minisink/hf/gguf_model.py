@@ -6,9 +6,10 @@ import numpy as np
 
 from .. import gpt2, llama
 from ..positions import interleaved_to_split_half, rope_frequencies
+from .arrays import shapes
 from .checkpoint import and_more
 from .fields import CheckpointError, divides, number, one_of, refuse, text_or_none, token_id, whole
-from .folder import FORMATS, MOST_LAYERS
+from .folder import MOST_LAYERS
 from .gguf_file import check_tensor, library, read_header, read_tensor
 from .gguf_tokenizer import TOKENS, begins_text, tokenizer_of
 
@@ -74,10 +75,9 @@ def is_transposed(name, shape):
 
 def tensor_shapes(config):
     """Every tensor that a file must hold: GGUF's name to its shape, outermost axis first."""
-    shapes = FORMATS[config.model_type].ARCHITECTURE.shapes(config)
     return {
         tensor_name(config.model_type, name): shape[::-1] if is_transposed(name, shape) else shape
-        for name, shape in shapes.items()
+        for name, shape in shapes(config).items()
     }
 
 
@@ -126,7 +126,7 @@ def read(path, *, dtype):
 
 def _from_tensors(config, tensor):
     """`folder.from_tensors` by GGUF's names."""
-    for name, shape in FORMATS[config.model_type].ARCHITECTURE.shapes(config).items():
+    for name, shape in shapes(config).items():
         array = tensor(tensor_name(config.model_type, name))
         if config.model_type == "llama":  # Qwen2 is stored as it is used
             array = _unpermuted(array, name, config)
@@ -135,16 +135,16 @@ def _from_tensors(config, tensor):
 
 def _account_for(path, tensors, config):
     """Refuse a tensor that is missing, has no place, or another shape or type than can be read."""
-    shapes = tensor_shapes(config)
-    missing = sorted(set(shapes) - set(tensors))
+    wanted = tensor_shapes(config)
+    missing = sorted(set(wanted) - set(tensors))
     if missing:
         raise CheckpointError(f"{path}: tensor {missing[0]} is missing{and_more(missing)}")
     if config.model_type != "gpt2" and ROPE_FACTORS in tensors:
-        shapes[ROPE_FACTORS] = (config.head_dim // 2,)
-    extra = sorted(set(tensors) - set(shapes))
+        wanted[ROPE_FACTORS] = (config.head_dim // 2,)
+    extra = sorted(set(tensors) - set(wanted))
     if extra:
         raise CheckpointError(f"{path}: tensor {extra[0]} has no place in this model{and_more(extra)}")
-    for name, shape in shapes.items():
+    for name, shape in wanted.items():
         if tensors[name][1] != shape:
             raise CheckpointError(f"{path}: tensor {name} has shape {tensors[name][1]}; the metadata asks for {shape}")
         check_tensor(path, name, *tensors[name])

@@ -3,7 +3,6 @@
 from .. import gpt2
 from .fields import divides, flag, number, one_of, one_or_many, refuse, renamed, section, token_id, token_ids, whole
 
-ARCHITECTURE = gpt2
 # Names of other models' sizes, by which transformers takes them as well
 ALIASES = {
     "hidden_size": "n_embd",
@@ -42,7 +41,7 @@ PREFIX = "transformer."  # some files leave it out
 
 
 def tensor_name(name):
-    """Hugging Face's name of one of the arrays that `gpt2.shapes` lists.
+    """Hugging Face's name of one of the arrays that `arrays.shapes` lists.
 
     >>> tensor_name("3.w_qkv")
     'transformer.h.3.attn.c_attn.weight'

@@ -11,7 +11,7 @@ and because nothing is left behind where smaller arrays came and went.
 
 import numpy as np
 
-from .folder import FORMATS
+from .arrays import shapes as array_shapes
 
 # Which array of a layer one lies beside, since they meet the same vector; GPT-2's come joined
 BESIDE = {"wk": "wq", "wv": "wq", "w_up": "w_gate"}
@@ -24,7 +24,7 @@ def lay_out(config, arrays, like):
     ----------
     config : Config
     arrays : iterable of (str, ndarray)
-        Each of `llama.shapes` or `gpt2.shapes`, in any order. If they are read as they are taken, never more than two
+        Each of `arrays.shapes`, in any order. If they are read as they are taken, never more than two
         lie beside the copies.
     like : ndarray
         Whose dtype and device the copies have.
@@ -59,8 +59,7 @@ def matrices(config, like):
     >>> [(name, arrays[name].shape, arrays[name].strides) for name in ("embed", "0.wq", "0.wk", "0.wo")]
     [('embed', (5, 8), (4, 20)), ('0.wq', (8, 8), (64, 4)), ('0.wk', (8, 4), (64, 4)), ('0.wo', (8, 8), (32, 4))]
     """
-    shapes = FORMATS[config.model_type].ARCHITECTURE.shapes(config)
-    shapes = {name: shape for name, shape in shapes.items() if len(shape) == 2}
+    shapes = {name: shape for name, shape in array_shapes(config).items() if len(shape) == 2}
     if config.tied:
         shapes["embed"] = shapes["embed"][::-1]  # (V, C) -> (C, V)
     groups: dict = {}

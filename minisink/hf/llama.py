@@ -5,7 +5,6 @@ import warnings
 from .. import llama
 from .fields import divides, flag, number, one_of, one_or_many, refuse, section, token_id, token_ids, whole
 
-ARCHITECTURE = llama
 # Whether q, k and v carry a bias when the config does not say
 QKV_BIAS = {"llama": False, "mistral": False, "qwen2": True}
 # What transformers takes for a key that is absent; a key that is null says that there is none
@@ -44,7 +43,7 @@ PREFIX = "model."  # some files leave it out
 
 
 def tensor_name(name):
-    """Hugging Face's name of one of the arrays that `llama.shapes` lists.
+    """Hugging Face's name of one of the arrays that `arrays.shapes` lists.
 
     >>> tensor_name("3.wq")
     'model.layers.3.self_attn.q_proj.weight'

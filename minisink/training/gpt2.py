@@ -5,12 +5,9 @@ The mirror images of `training.llama`, with LayerNorm, a GELU MLP, and positions
 
 import numpy as np
 
-from ..gpt2 import from_arrays, shapes
 from ..ops import linear
 from .attention import attention, attention_backward, causal_bias, join_heads, split_heads
 from .backward import embedding_backward, gelu, gelu_backward, layer_norm, layer_norm_backward, linear_backward
-
-__all__ = ["backward", "forward", "from_arrays", "shapes"]
 
 
 def forward(ids, weights, config):

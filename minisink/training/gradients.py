@@ -39,7 +39,7 @@ def batch_gradient(arch, config, vector, inputs, targets, *, piece=None, workers
     gradient : ndarray of shape (P,)
     """
     B, T = inputs.shape
-    weights, scale = as_weights(arch, config, vector), 1.0 / inputs.size
+    weights, scale = as_weights(config, vector), 1.0 / inputs.size
     piece = piece or max(1, PIECE // T)
 
     def one(start):
@@ -48,7 +48,7 @@ def batch_gradient(arch, config, vector, inputs, targets, *, piece=None, workers
         with np.errstate(over="ignore", invalid="ignore"):  # whoever asked looks whether the loss is finite
             logits, saved = arch.forward(inputs[rows], weights, config)
             loss, dlogits = cross_entropy(logits, targets[rows].reshape(-1), scale)
-            arch.backward(dlogits, saved, weights, config, as_weights(arch, config, own))
+            arch.backward(dlogits, saved, weights, config, as_weights(config, own))
         return loss, own
 
     starts = range(0, B, piece)
@@ -75,7 +75,7 @@ def batch_loss(arch, config, vector, inputs, targets, *, piece=None):
         half of every sample (early queries see few keys, and look at the first one for want of others).
     """
     B, T = inputs.shape
-    weights = as_weights(arch, config, vector)
+    weights = as_weights(config, vector)
     piece = piece or max(1, PIECE // T)
     total, sinks = 0.0, [0.0] * config.n_layers
     for start in range(0, B, piece):

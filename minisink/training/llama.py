@@ -4,12 +4,9 @@ Read them as mirror images: each line of `backward` undoes one of `forward`, las
 makes it simple: ``x = x + f(x)`` becomes ``dx = dx + f_backward(dx)``.
 """
 
-from ..llama import from_arrays, shapes
 from ..ops import linear
 from .attention import angles, attention, attention_backward, causal_bias, join_heads, rotate, split_heads
 from .backward import embedding_backward, linear_backward, rms_norm, rms_norm_backward, swiglu, swiglu_backward
-
-__all__ = ["backward", "forward", "from_arrays", "shapes"]
 
 
 def forward(ids, weights, config):

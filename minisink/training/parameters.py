@@ -6,162 +6,88 @@ dot product, and adding two gradients one addition. The order is: embedding, mat
 is a slice.
 """
 
+from math import prod
+
 import numpy as np
 
+from ..hf import arrays
 
-def named_shapes(arch, config):
-    """Name and shape of every array that is learned: the embedding, the matrices, the rest.
 
-    Parameters
-    ----------
-    arch : module
-        `minisink.llama` or `minisink.gpt2`.
-    config : Config
-
-    Returns
-    -------
-    dict of str to tuple
-        Those of `llama.shapes` or `gpt2.shapes`.
-    """
-    shapes = arch.shapes(config)
+def named_shapes(config):
+    """List `hf.arrays.shapes` in the order of the vector: the embedding, the matrices, the rest."""
+    shapes = arrays.shapes(config)
     rest = {name: shape for name, shape in shapes.items() if len(shape) == 1 or name == "position"}
     return {name: shape for name, shape in shapes.items() if name not in rest} | rest
 
 
-def decayed(arch, config, shared=False):
-    """Which part of the vector decays: the matrices, but not what belongs to one token alone.
+def n_parameters(shapes):
+    """Count the numbers of all arrays: P, the length of the vector."""
+    return sum(map(prod, shapes.values()))
+
+
+def views(vector, shapes):  # (P,)
+    """Cut a vector into named arrays that share its memory."""
+    named, start = {}, 0
+    for name, shape in shapes.items():
+        named[name] = vector[start : start + prod(shape)].reshape(shape)
+        start += prod(shape)
+    return named
+
+
+def as_weights(config, vector):  # (P,)
+    """Make the `Weights` of a model, or of its gradient, that are views into a vector."""
+    return arrays.from_arrays(config, views(vector, named_shapes(config)))
+
+
+def decayed(config, shared=False):
+    """Tell which slice of the vector decays: the matrices, but not what belongs to one token alone.
 
     An embedding that is also the output matrix decays like any other. The input vector of ``<s>`` (id 0) does
-    not when it is its own: it is free to grow as a sink needs. A separate input embedding does not decay.
-
-    Parameters
-    ----------
-    arch : module
-    config : Config
-    shared : bool
-        See `share`.
-
-    Returns
-    -------
-    slice
+    not when it is its own (`shared`, see `share`): it is free to grow as a sink needs. A separate input embedding
+    does not decay.
     """
-    shapes = named_shapes(arch, config)
+    shapes = named_shapes(config)
     V, C = shapes["embed"]
-    matrices = sum(_size(shape) for name, shape in shapes.items() if len(shape) == 2 and name != "position")
+    matrices = sum(prod(shape) for name, shape in shapes.items() if len(shape) == 2 and name != "position")
     return slice(0 if config.tied else C if shared else V * C, matrices)
 
 
-def share(arch, config, gradient):
+def share(config, gradient):  # (P,)
     """Make the two copies of a shared embedding move together, in place.
 
     Input and output matrix are one, except for the input vector of ``<s>`` (id 0). A checkpoint has no name for
-    that, so there are two matrices that start equal and get the same gradient, the sum of both. (Both count in the
-    norm that is clipped.)
-
-    Parameters
-    ----------
-    arch : module
-    config : Config
-        Not tied.
-    gradient : ndarray of shape (P,)
+    that, so the config is not tied: there are two matrices that start equal and get the same gradient, the sum of
+    both. (Both count in the norm that is clipped.)
     """
-    arrays = views(gradient, named_shapes(arch, config))
-    embed, head = arrays["embed"][1:], arrays["head"].T[1:]  # both (V - 1, C)
+    named = views(gradient, named_shapes(config))
+    embed, head = named["embed"][1:], named["head"].T[1:]  # both (V - 1, C)
     embed += head
     head[...] = embed
 
 
-def go_on_from(arch, config, weights, vector):
-    """Write the weights of a model over those of a vector, in place.
+def go_on_from(config, weights, vector):  # (P,)
+    """Write the `Weights` of a model over those of a vector of this config, in place.
 
     What the model does not have stays as it was: sink logits it came without, learned positions beyond its own.
     What it has and the config does not is left out: an output matrix, where the config ties it to the embedding.
-
-    Parameters
-    ----------
-    arch : module
-    config : Config
-        Of the vector; the model's but for these.
-    weights : Weights
-        Of the model.
-    vector : ndarray of shape (P,)
-        From `initial_vector`.
     """
-    for name, array in views(vector, named_shapes(arch, config)).items():
-        layer, _, own = name.rpartition(".")
-        old = getattr(weights.layers[int(layer)] if layer else weights, own)
+    for name, array in views(vector, named_shapes(config)).items():
+        old = arrays.array_of(weights, name)
         if old is not None:
             array[: len(old)] = old  # all of it, but for learned positions
 
 
-def n_parameters(shapes):
-    """Length of the vector."""
-    return sum(_size(shape) for shape in shapes.values())
-
-
-def views(vector, shapes):
-    """Cut a vector into named arrays that share its memory.
-
-    Parameters
-    ----------
-    vector : ndarray of shape (P,)
-    shapes : dict of str to tuple
-        From `named_shapes`.
-
-    Returns
-    -------
-    dict of str to ndarray
-    """
-    arrays, start = {}, 0
-    for name, shape in shapes.items():
-        arrays[name] = vector[start : start + _size(shape)].reshape(shape)
-        start += _size(shape)
-    return arrays
-
-
-def as_weights(arch, config, vector):
-    """The `Weights` of a model as views into a vector.
-
-    Parameters
-    ----------
-    arch : module
-    config : Config
-    vector : ndarray of shape (P,)
-        Weights, or their gradient.
-
-    Returns
-    -------
-    Weights
-    """
-    return arch.from_arrays(config, views(vector, named_shapes(arch, config)))
-
-
-def initial_vector(arch, config, seed, *, std=0.04, shared=False, dtype=np.float32):
-    """Random weights: normal with deviation `std`, norms 1, biases and sink logits 0.
+def initial_vector(config, seed, *, std=0.04, shared=False):  # -> (P,), float32 on the host
+    """Draw random weights: normal with deviation `std`, norms 1, biases and sink logits 0.
 
     The two matrices that write to the residual stream are scaled by 1 / sqrt(2 L), so that its size does not
     grow with the number of layers (Radford et al., 2019).
-
-    Parameters
-    ----------
-    arch : module
-    config : Config
-    seed : int
-    std : float
-    shared : bool
-        See `share`.
-    dtype : dtype
-
-    Returns
-    -------
-    numpy.ndarray of shape (P,)
-        On the host.
     """
-    shapes = named_shapes(arch, config)
-    vector = np.zeros(n_parameters(shapes), dtype)
+    shapes = named_shapes(config)
+    vector = np.zeros(n_parameters(shapes), np.float32)
     random = np.random.default_rng(seed)
-    arrays = views(vector, shapes)
-    for name, array in arrays.items():
+    named = views(vector, shapes)
+    for name, array in named.items():
         last = name.split(".")[-1]
         if array.ndim == 2:
             scale = std / np.sqrt(2 * config.n_layers) if last in ("wo", "w_down") else std
@@ -169,12 +95,5 @@ def initial_vector(arch, config, seed, *, std=0.04, shared=False, dtype=np.float
         elif last in ("norm", "attn_norm", "mlp_norm", "ln1", "ln2"):
             array[...] = 1.0
     if shared:
-        arrays["head"][...] = arrays["embed"].T
+        named["head"][...] = named["embed"].T
     return vector
-
-
-def _size(shape):
-    size = 1
-    for n in shape:
-        size *= n
-    return size

@@ -80,10 +80,10 @@ class Toy:
         self.config, self.schedule, self.batch = config, schedule, batch
         self.workers = workers if device == "cpu" else 1
         self.xp = array_module(device)
-        self.vector = self.xp.asarray(initial_vector(arch, config, seed, std=std))
+        self.vector = self.xp.asarray(initial_vector(config, seed, std=std))
         self.random = np.random.default_rng([seed, 1])
         if optimizer == "adamw":
-            part = decayed(arch, config)
+            part = decayed(config)
             self.optimizer = AdamW.for_vector(self.vector, part, betas=(0.9, 0.99), weight_decay=weight_decay)
         else:
             self.optimizer = SGD()
@@ -110,8 +110,8 @@ class Toy:
 
     def forward(self, ids):
         """The training forward of (B, T) ids: logits (B * T, V), and what was saved, patterns and values among it."""
-        return arch.forward(self.xp.asarray(ids), as_weights(arch, self.config, self.vector), self.config)
+        return arch.forward(self.xp.asarray(ids), as_weights(self.config, self.vector), self.config)
 
     def as_model(self, name):
         """A `Model` of the weights as they are now, which share their memory."""
-        return Model(self.config, as_weights(arch, self.config, self.vector), name=name)
+        return Model(self.config, as_weights(self.config, self.vector), name=name)

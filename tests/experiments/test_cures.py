@@ -7,7 +7,6 @@ import pytest
 
 from minisink.commands.parser import main
 from minisink.experiments import cures
-from minisink.training import llama as arch
 from minisink.training.backcopy import toy as backcopy
 from minisink.training.backcopy.chain import Task
 from minisink.training.parameters import as_weights
@@ -38,7 +37,7 @@ def test_a_row_is_a_training_of_backcopy(kind):
     assert toy.config.sink_logit == (kind == "logit") and toy.config.softmax == "softmax"
     toy.step()
     toy.step()
-    seen, embed = toy.look(), as_weights(arch, toy.config, toy.vector).embed
+    seen, embed = toy.look(), as_weights(toy.config, toy.vector).embed
     expected = {
         "idle": seen["bos_from_nontrigger"], "busy": seen["bos_from_trigger"], "value": seen["value_ratio"],
         "spike": np.sqrt(np.square(embed[0]).sum()) / np.median(np.sqrt(np.square(embed).sum(axis=1))),
@@ -50,7 +49,7 @@ def test_a_row_is_a_training_of_backcopy(kind):
 def test_a_sink_logit_is_learned():
     """It begins at 0, softmax1, and moves."""
     toy = backcopy.Toy(Task.random(0), kind="logit", n_steps=3, batch=2, length=8)
-    logits = as_weights(arch, toy.config, toy.vector).layers[0].sink_logits
+    logits = as_weights(toy.config, toy.vector).layers[0].sink_logits
     assert logits.tolist() == [0.0]
     toy.step()
     assert logits[0] != 0

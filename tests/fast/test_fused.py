@@ -15,6 +15,7 @@ from minisink.cache import Policy
 from minisink.fast import fused
 from minisink.fast.decoder import Decoder
 from minisink.fast.fused import fuse
+from minisink.hf.arrays import from_arrays, to_arrays
 from minisink.hf.layout import lay_out
 
 many = settings(max_examples=500)
@@ -22,10 +23,10 @@ many = settings(max_examples=500)
 
 def laid_out(model, like=None):
     """The same model as `load` would have it."""
-    arrays = model.arch.to_arrays(model.config, model.weights).items()
+    arrays = to_arrays(model.config, model.weights).items()
     like = np.empty(0, model.weights.embed.dtype) if like is None else like
     arrays = lay_out(model.config, arrays, like)
-    return replace(model, weights=model.arch.from_arrays(model.config, arrays))
+    return replace(model, weights=from_arrays(model.config, arrays))
 
 
 def matrices(weights):
@@ -62,10 +63,10 @@ def test_what_is_not_folded_is_not_copied(model):
 def test_fusing_changes_no_weight(model, folds):
     """The readable arrays stay what they were, and so they do when tokens go through."""
     model = laid_out(model)
-    before = {name: a.copy() for name, a in model.arch.to_arrays(model.config, model.weights).items()}
+    before = {name: a.copy() for name, a in to_arrays(model.config, model.weights).items()}
     decoder = Decoder(public(model), Policy(1, 3), weights=fuse(model.weights, model.config, folded=folds))
     decoder(tiny.ids(9))
-    for name, array in model.arch.to_arrays(model.config, model.weights).items():
+    for name, array in to_arrays(model.config, model.weights).items():
         np.testing.assert_array_equal(array, before[name], err_msg=name)
 
 
@@ -93,7 +94,7 @@ def test_columns_are_joined_wherever_they_lie(data, n_rows, widths):
 def test_a_small_model_is_folded(monkeypatch):
     """One rule: up to `FITS` bytes, and never float16."""
     model = tiny.make(llama)
-    n_bytes = sum(a.nbytes for a in model.arch.to_arrays(model.config, model.weights).values())
+    n_bytes = sum(a.nbytes for a in to_arrays(model.config, model.weights).values())
     n_bytes -= model.weights.embed.nbytes + model.weights.norm.nbytes
     for fits, folded in ((n_bytes - 1, False), (n_bytes, True)):
         monkeypatch.setattr(fused, "FITS", fits)

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 import minisink
 from minisink import CheckpointError, gpt2, llama
 from minisink.hf import gguf_file, package
+from minisink.hf.arrays import from_arrays, to_arrays
 from minisink.system.resources import sample_text, shipped
 
 TYPES = gguf.GGMLQuantizationType
@@ -49,7 +50,7 @@ def test_a_file_gives_the_weights_that_went_in(model):
         about = metadata(model.config)
         if model.config.model_type == "llama":
             about["llama.rope.scaling.original_context_length"] = 64
-        single = replace(model, weights=model.arch.from_arrays(model.config, narrow(model)))
+        single = replace(model, weights=from_arrays(model.config, narrow(model)))
         loaded = minisink.load(write(f"{folder}/model.gguf", about, stored(single)))
         wanted = model.config
         scaling = wanted.model_type == "llama" and wanted.rope_scaling
@@ -70,7 +71,7 @@ def test_wider_weights_are_the_same_numbers(tmp_path):
 
 def narrow(model):
     """Arrays by name in float32."""
-    return {name: a.astype(np.float32) for name, a in model.arch.to_arrays(model.config, model.weights).items()}
+    return {name: a.astype(np.float32) for name, a in to_arrays(model.config, model.weights).items()}
 
 
 @pytest.mark.parametrize("kind", gguf_file.TYPES)
@@ -335,8 +336,8 @@ def test_its_texts_come_back(smollm2, text):
 def test_sinks_hold_a_real_model(smollm2):
     """A cache of 64 on the sample text: the window loses its footing, four sinks keep it."""
     ids = smollm2.encode(sample_text().read_text("utf-8"))[:600]
-    window = minisink.token_nll(smollm2, ids, method="window", window=64)[64:]
-    sinks = minisink.token_nll(smollm2, ids, method="streaming", n_sinks=4, window=60)[64:]
+    window = minisink.token_nll(smollm2, ids, minisink.Window(64))[64:]
+    sinks = minisink.token_nll(smollm2, ids, minisink.Streaming(4, 60))[64:]
     assert minisink.perplexity(window) / minisink.perplexity(sinks) >= 2.5
 
 

@@ -16,6 +16,7 @@ import minisink
 from minisink.experiments.shapes import random_model
 from minisink.fast.fused import fuse
 from minisink.hf import package
+from minisink.hf.arrays import from_arrays, to_arrays
 from minisink.hf.fields import CheckpointError
 from minisink.hf.layout import lay_out
 
@@ -29,7 +30,7 @@ def megabytes(of):
 
 model = minisink.load("smollm2")
 loaded = megabytes("VmHWM")
-tokens = minisink.generate(model, model.encode("My dear"), max_new_tokens=50, n_sinks=4, window=252)
+tokens = minisink.generate(model, model.encode("My dear"), minisink.Streaming(4, 252), max_new_tokens=50)
 for _ in range(49):
     next(tokens)
 print(4 * model.n_parameters / 1e6, loaded, megabytes("VmRSS"), megabytes("VmHWM"))
@@ -37,7 +38,7 @@ print(4 * model.n_parameters / 1e6, loaded, megabytes("VmRSS"), megabytes("VmHWM
 
 
 def arrays(model):
-    return model.arch.to_arrays(model.config, model.weights)
+    return to_arrays(model.config, model.weights)
 
 
 @some
@@ -63,7 +64,7 @@ def test_matrices_lie_in_one_vector(model):
     for i, array in enumerate(matrices):
         array[...] = i
     assert np.bincount(vector.astype(int)).tolist() == [array.size for array in matrices]
-    head = model.arch.from_arrays(model.config, got).head
+    head = from_arrays(model.config, got).head
     assert {array.strides[1] for name, array in got.items() if array.ndim == 2 and name != "embed"} == {8}
     assert head.flags.c_contiguous
 

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 import minisink
 from minisink import CheckpointError, gpt2, llama
+from minisink.hf.arrays import from_arrays, to_arrays
 from minisink.hf.folder import tensor_shapes, to_tensors
 
 
@@ -42,8 +43,8 @@ def transposed(model):
 @given(models, st.booleans(), st.sampled_from(["float32", "float64"]))
 def test_what_is_saved_loads_to_the_last_bit(model, turned, dtype):
     """Config, every tensor and the logits, whatever the memory layout of the arrays."""
-    cast = {name: array.astype(dtype) for name, array in model.arch.to_arrays(model.config, model.weights).items()}
-    saved = public(tiny.Tiny(model.arch, model.config, model.arch.from_arrays(model.config, cast)))
+    cast = {name: array.astype(dtype) for name, array in to_arrays(model.config, model.weights).items()}
+    saved = public(tiny.Tiny(model.arch, model.config, from_arrays(model.config, cast)))
     if turned:
         saved.weights = transposed(tiny.Tiny(model.arch, model.config, saved.weights)).weights
     with tempfile.TemporaryDirectory() as root:
@@ -64,7 +65,7 @@ def test_the_bytes_are_those_of_the_arrays(tmp_path, arch):
     model = transposed(tiny.make(arch, dtype=np.float32, tied=False))
     public(model).save(tmp_path)
     stored = tensors_of(tmp_path / "model.safetensors")
-    expected = to_tensors(model.config, arch.to_arrays(model.config, model.weights))
+    expected = to_tensors(model.config, to_arrays(model.config, model.weights))
     assert set(stored) == set(expected)
     for name, array in expected.items():
         kind, shape, raw = stored[name]
@@ -164,7 +165,7 @@ def test_a_save_that_runs_out_of_room_leaves_what_was_there(tmp_path):
 def test_a_cache_is_written_whole_or_not_at_all(tmp_path):
     """A folder that is not there, or in the way, is named; a saved cache is one file."""
     model = public(tiny.make())
-    cache = minisink.new_cache(model, n_sinks=1, window=3)
+    cache = minisink.new_cache(model, minisink.Streaming(1, 3))
     model.forward(tiny.ids(9), cache=cache)
     with pytest.raises(ValueError, match="stream.cache: cannot be written"):
         minisink.save_cache(cache, tmp_path / "none" / "stream.cache")

@@ -48,7 +48,7 @@ def test_gradient_of_every_parameter(case, seed):
     def loss(changed):
         return batch_loss(module, config, changed, inputs, targets)[0]
 
-    shapes = named_shapes(module, config)
+    shapes = named_shapes(config)
     for name in shapes:  # along a direction that moves this array only
         direction = np.zeros_like(vector)
         views(direction, shapes)[name][...] = random.standard_normal(shapes[name])
@@ -171,7 +171,7 @@ def test_attention(kind, with_sinks, seed):
 @pytest.mark.parametrize("case", small.CASES)
 def test_forward_equals_inference(case):
     module, inference, config, vector = small.make(case, dtype=np.float32)
-    weights = as_weights(module, config, vector)
+    weights = as_weights(config, vector)
     inputs, _ = small.batch(1)
     logits, saved = module.forward(inputs, weights, config)
     for b, text in enumerate(inputs):
@@ -203,7 +203,7 @@ def test_sink_strength_is_the_weight_on_the_first_token():
     first = np.zeros(config.n_layers)
     for text in inputs:
         trace = {}
-        inference.forward(text, as_weights(module, config, vector), config, trace=trace)
+        inference.forward(text, as_weights(config, vector), config, trace=trace)
         for i, layer in enumerate(trace["layers"]):
             first[i] += layer["pattern"][:, small.T // 2 :, 0].mean() / small.B
     assert np.allclose(sinks, first)

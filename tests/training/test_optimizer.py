@@ -68,8 +68,8 @@ def test_what_decays():
     for case, shared, free in (("llama", False, "embed"), ("llama", True, "row"), ("llama tied softmax1", False, "")):
         module, _, config, vector = small.make(case)
         marked = np.zeros_like(vector)
-        marked[decayed(module, config, shared)] = 1.0
-        for name, array in views(marked, named_shapes(module, config)).items():
+        marked[decayed(config, shared)] = 1.0
+        for name, array in views(marked, named_shapes(config)).items():
             if name == "embed" and free:
                 assert array[0].sum() == 0
                 assert array[1:].all() == (free == "row")
@@ -81,22 +81,22 @@ def test_what_decays():
 def test_positions_and_norms_of_gpt2_do_not_decay():
     module, _, config, vector = small.make("gpt2 softmax1")
     marked = np.zeros_like(vector)
-    marked[decayed(module, config)] = 1.0
-    decaying = {name for name, a in views(marked, named_shapes(module, config)).items() if a.any()}
+    marked[decayed(config)] = 1.0
+    decaying = {name for name, a in views(marked, named_shapes(config)).items() if a.any()}
     assert decaying == {"head"} | {f"{i}.{name}" for i in range(2) for name in ("w_qkv", "wo", "w_up", "w_down")}
 
 
 def test_a_shared_embedding_stays_shared_but_for_the_first_row():
     module, _, config, _ = small.make("llama")
-    vector = initial_vector(module, config, 3, shared=True)
-    optimizer = AdamW.for_vector(vector, decayed(module, config, True), weight_decay=0.3)
-    weights = as_weights(module, config, vector)
+    vector = initial_vector(config, 3, shared=True)
+    optimizer = AdamW.for_vector(vector, decayed(config, True), weight_decay=0.3)
+    weights = as_weights(config, vector)
     assert (weights.embed == weights.head.T).all()
     for seed in range(3):
         gradient = np.random.default_rng(seed).standard_normal(len(vector)).astype(np.float32)
-        before = as_weights(module, config, gradient.copy())
-        share(module, config, gradient)
-        after = as_weights(module, config, gradient)
+        before = as_weights(config, gradient.copy())
+        share(config, gradient)
+        after = as_weights(config, gradient)
         assert (after.embed[1:] == (before.embed + before.head.T)[1:]).all()
         assert (after.embed[0] == before.embed[0]).all()
         optimizer.step(vector, gradient, 0.01)
@@ -106,10 +106,10 @@ def test_a_shared_embedding_stays_shared_but_for_the_first_row():
 
 def test_initial_weights_depend_on_the_seed_only():
     module, _, config, _ = small.make("gpt2 tied")
-    one, again, other = (initial_vector(module, config, seed) for seed in (1, 1, 2))
+    one, again, other = (initial_vector(config, seed) for seed in (1, 1, 2))
     assert (one == again).all()
     assert (one != other).any()
-    weights = as_weights(module, config, one)
+    weights = as_weights(config, one)
     assert (weights.norm == 1).all()
     assert (weights.layers[0].b_qkv == 0).all()
     assert weights.layers[1].wo.std() < 0.7 * weights.layers[1].w_up.std()

@@ -41,10 +41,10 @@ def test_a_step_gives_the_same_weights(case, monkeypatch):
     results = []
     for put in (np.array, lambda host: StricterArray(np.array(host))):
         w, x, y = put(vector), put(inputs), put(targets)
-        optimizer = AdamW.for_vector(w, decayed(module, config))
+        optimizer = AdamW.for_vector(w, decayed(config))
         loss, gradient = batch_gradient(module, config, w, x, y, piece=2)
         if not config.tied:
-            share(module, config, gradient)
+            share(config, gradient)
         norm = clip(gradient, 0.5)
         optimizer.step(w, gradient, 0.1)
         results.append((loss, norm, w, batch_loss(module, config, w, x, y)))

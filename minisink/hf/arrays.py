@@ -1,0 +1,39 @@
+"""The learned arrays of a model by name: what is read, saved, counted and trained.
+
+``"embed"`` is an array of the model, ``"0.wq"`` one of its layer 0. A tied output matrix has no name of its own: it is
+the embedding. Everything that differs is a fact of the architecture, in its `outer_shapes` and `layer_shapes`.
+"""
+
+from typing import Any
+
+from .. import gpt2, llama
+
+ARCHITECTURES: dict[str, Any] = {"llama": llama, "mistral": llama, "qwen2": llama, "gpt2": gpt2}
+
+
+def shapes(config):
+    """List every learned array: name to shape."""
+    arch, V, C = ARCHITECTURES[config.model_type], config.vocab_size, config.d_model
+    outer = {"embed": (V, C)} | ({} if config.tied else {"head": (C, V)}) | arch.outer_shapes(config)
+    layer = arch.layer_shapes(config)
+    return outer | {f"{i}.{name}": shape for i in range(config.n_layers) for name, shape in layer.items()}
+
+
+def from_arrays(config, arrays):
+    """Make the `Weights` of the arrays that `shapes` lists."""
+    arch = ARCHITECTURES[config.model_type]
+    names = arch.layer_shapes(config)
+    layers = [arch.LayerWeights(**{name: arrays[f"{i}.{name}"] for name in names}) for i in range(config.n_layers)]
+    outer = {name: arrays[name] for name in ("embed", *arch.outer_shapes(config))}
+    return arch.Weights(layers=layers, head=arrays["embed"].T if config.tied else arrays["head"], **outer)
+
+
+def to_arrays(config, weights):
+    """Undo `from_arrays`."""
+    return {name: array_of(weights, name) for name in shapes(config)}
+
+
+def array_of(weights, name):
+    """Look up one array by name; None where the model does not have it."""
+    layer, _, field = name.rpartition(".")
+    return getattr(weights.layers[int(layer)] if layer else weights, field)
