@@ -30,7 +30,7 @@ import minisink  # noqa: E402
 from minisink.experiments import speed
 from minisink.fast.decoder import Decoder
 from minisink.loss import nll_stream
-from minisink.system.resources import sample_text
+from minisink.hf.shipped import sample_text
 
 N_SINKS, WINDOW = 4, 252
 PIECE = 4096  # tokens that come at once

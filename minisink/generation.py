@@ -24,8 +24,6 @@ from .paths import Path
 from .sampling import Chooser
 from .system.device import to_host
 
-HELD = 16  # tokens that wait for the rest of a character
-
 
 def generate(
     model: Model,
@@ -288,40 +286,3 @@ def _recompute(model, lead, window):
         return to_host(model.forward(ids, rows=slice(-1, None))[0])
 
     return logits_of
-
-
-def text_stream(tokenizer, ids, *, after=()):
-    """Tokens to text, whole characters at a time.
-
-    A character may take several tokens; it comes out when its last byte is there, or as U+FFFD when the tokens end
-    before. What the latest tokens add is the difference between two decodings, with and without them: alone, a token
-    does not know whether the space in front of it counts. (`tokenizers.decoders.DecodeStream` raises at fallback bytes
-    that make no character.)
-
-    Parameters
-    ----------
-    tokenizer : tokenizers.Tokenizer
-    ids : iterable of int
-    after : sequence of int
-        Tokens that came before, whose text is out already.
-
-    Yields
-    ------
-    str
-    """
-    recent = [int(i) for i in after]  # the latest tokens, and how many of them are out
-    n_said = len(recent)
-    while n_said and tokenizer.decode(recent[:n_said]).endswith("\ufffd") and len(recent) - n_said < HELD:
-        n_said -= 1  # they end within a character
-    for token in ids:
-        recent.append(int(token))
-        said, text = tokenizer.decode(recent[:n_said]), tokenizer.decode(recent)
-        unfinished = len(text) <= len(said) or text.endswith("\ufffd")
-        if unfinished and len(recent) - n_said < HELD:  # more bytes than any character has are no character
-            continue
-        if len(text) > len(said):
-            yield text[len(said) :]
-        recent, n_said = recent[n_said:], len(recent) - n_said
-    said, text = tokenizer.decode(recent[:n_said]), tokenizer.decode(recent)
-    if len(text) > len(said):  # the stream ended within a character, or with one that is U+FFFD
-        yield text[len(said) :]

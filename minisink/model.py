@@ -11,17 +11,13 @@ import numpy as np
 
 from .cache import KVCache
 from .hf import folder as hf_folder
-from .hf import gguf_model, hub
+from .hf import gguf_model
 from .hf.arrays import ARCHITECTURES, from_arrays, shapes, to_arrays
-from .hf.fields import CheckpointError, is_there
+from .hf.find import check_dtype, find
 from .hf.layout import lay_out
-from .hf.package import PACKAGES, installed
 from .paths import Cached, Uncached
 from .paths import Path as AnyPath
 from .system.device import array_module, to_host
-from .system.resources import shipped, shipped_names
-
-GGUF = ".gguf"
 
 
 class Model:
@@ -256,10 +252,10 @@ def load(
     >>> model.config.n_layers, model.n_parameters
     (4, 1066112)
     """
-    wanted = _check_dtype(dtype, device)
+    wanted = check_dtype(dtype, device)
     xp = array_module(device)
-    where = _find(name_or_path, revision)
-    form = gguf_model if where.suffix.lower() == GGUF and not os.path.isdir(where) else hf_folder
+    where = find(name_or_path, revision)
+    form = gguf_model if where.is_file() else hf_folder
     config, arrays, tokenizer, ignored, chat_template = form.read(where, dtype=wanted)
     try:
         arrays = lay_out(config, arrays, xp.empty(0, wanted))
@@ -268,55 +264,3 @@ def load(
     weights = from_arrays(config, arrays)
     name = str(name_or_path)
     return Model(config, weights, tokenizer, name=name, ignored=ignored, chat_template=chat_template)
-
-
-def _check_dtype(dtype, device):
-    """The numpy dtype of that name, if arithmetic in it makes sense on the device."""
-    try:
-        wanted = None if dtype is None else np.dtype(dtype)
-    except TypeError:
-        wanted = None
-    if wanted not in (np.float32, np.float64) and not (wanted == np.float16 and device != "cpu"):
-        raise ValueError(f"dtype {dtype!r} on {device!r}: use 'float32' or 'float64' ('float16' on a GPU only)")
-    return wanted
-
-
-def _find(name_or_path, revision):
-    """The folder or GGUF file that a name, path or hub id stands for."""
-    name = str(name_or_path)
-    if name in shipped_names():
-        return shipped(name)
-    if name in PACKAGES:
-        return installed(name)
-    folder = Path(name_or_path)
-    if os.path.isdir(folder):  # unlike Path.is_dir, false for a name too long to be one
-        if is_there(folder / "config.json"):
-            return folder
-        if is_there(folder / "adapter_config.json"):
-            raise CheckpointError(f"{folder}: holds an adapter, no model; merge the two with peft, and save that")
-        raise CheckpointError(f"{folder}: this folder has no config.json{_holds(folder)}")
-    is_gguf = folder.suffix.lower() == GGUF
-    if is_gguf and is_there(folder):
-        return folder
-    if os.path.lexists(folder):
-        raise CheckpointError(f"{name}: is no folder; a model is the folder that holds its config.json, or a GGUF file")
-    beside = "" if folder.parent == Path() else _holds(folder.parent)
-    if is_gguf:
-        raise CheckpointError(f"{name}: no such file{beside}")
-    if not hub.HUB_ID.fullmatch(name):
-        ships = ", ".join([*shipped_names(), *PACKAGES])
-        what = f"not a shipped model ({ships}) or a hub id 'owner/name'{beside}"
-        raise CheckpointError(f"{name}: no such folder, and {what}")
-    try:
-        return hub.fetch(name, revision)
-    except OSError as error:
-        raise CheckpointError(f"{error}, and there is no folder {name}{beside}") from error
-
-
-def _holds(folder):
-    """What lies in a folder, in words: a name that leads nowhere may be one of these mistyped."""
-    try:
-        names = sorted(os.listdir(folder))
-    except (OSError, ValueError):
-        return ""
-    return f"; {folder} holds {', '.join(names[:9]) or 'nothing'}{', ...' if len(names) > 9 else ''}"

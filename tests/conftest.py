@@ -14,7 +14,7 @@ from hypothesis import settings
 
 from minisink import CheckpointError, load
 from minisink.hf.package import installed
-from minisink.system.resources import shipped
+from minisink.hf.shipped import shipped
 
 collect_ignore = ["golden/make.py", "golden/make_ids.py"]  # scripts: they need torch and llama.cpp
 

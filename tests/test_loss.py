@@ -13,8 +13,8 @@ from tiny import public
 
 import minisink
 from minisink.fast import blocks as streaming
+from minisink.hf.shipped import sample_text
 from minisink.loss import empty_cache, nll_of
-from minisink.system.resources import sample_text
 
 some = examples(60)
 thousand = examples(1000)

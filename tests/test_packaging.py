@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import minisink
-from minisink.system import resources
+from minisink.hf import shipped as resources
 
 ROOT = Path(__file__).resolve().parents[1]
 SETUP = configparser.ConfigParser()
@@ -83,7 +83,7 @@ def test_files_are_found_from_another_directory(layout, tmp_path):
     shutil.copytree(ROOT / "minisink", home / "minisink", ignore=shutil.ignore_patterns("__pycache__"))
     weights = home / ("minisink/weights" if layout == "wheel" else "weights")
     shutil.copytree(ROOT / "weights", weights, ignore=shutil.ignore_patterns("__pycache__"))
-    find = "from minisink.system.resources import *; print(shipped('novels'), sample_text(), sep='\\n')"
+    find = "from minisink.hf.shipped import *; print(shipped('novels'), sample_text(), sep='\\n')"
     run = subprocess.run(
         [sys.executable, "-c", find],
         cwd=elsewhere,

@@ -22,7 +22,7 @@ from tokenizers import pre_tokenizers, processors
 import minisink
 from minisink import gpt2, llama
 from minisink.hf import package
-from minisink.system.resources import sample_text, shipped, shipped_names
+from minisink.hf.shipped import sample_text, shipped, shipped_names
 
 torch = pytest.importorskip("torch", reason="needs the parity extra: torch")
 transformers = pytest.importorskip("transformers", reason="needs the parity extra: transformers")

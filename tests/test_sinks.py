@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import minisink
 from minisink import sinks
-from minisink.system.resources import sample_text
+from minisink.hf.shipped import sample_text
 
 
 @st.composite

@@ -11,7 +11,7 @@ import pytest
 import minisink
 from minisink.experiments import four_methods
 from minisink.experiments.emergence import LOGS
-from minisink.system.resources import sample_text, shipped, shipped_names
+from minisink.hf.shipped import sample_text, shipped, shipped_names
 
 NUMBER = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)?")
 NAMES = shipped_names()

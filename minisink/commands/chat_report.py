@@ -3,7 +3,7 @@
 import time
 from contextlib import closing
 
-from ..generation import text_stream
+from ..hf.tokenizer import text_stream
 from ..system.interrupts import interrupts_wait, until
 from ..system.terminal import count, human_bytes, number, table
 

@@ -9,12 +9,12 @@ from tqdm import tqdm
 
 from ..cache import check_whole
 from ..hf.package import PACKAGES
+from ..hf.shipped import shipped_names
 from ..methods import Dense, Method, Recompute, Streaming, Window, lead_of
 from ..model import Model
 from ..retrieval import Retrieval
 from ..retrieval.method import SELECT
 from ..system.files import check_file, check_room
-from ..system.resources import shipped_names
 
 METHODS = ("dense", "window", "recompute", "streaming", "retrieval")
 WITH_SINKS = ("streaming", "retrieval")

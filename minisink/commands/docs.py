@@ -11,7 +11,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from ..system.resources import site
+from .site import site
 
 PURPOSE = "the documentation, as pages in a browser, without internet"
 EXAMPLE = "minisink docs --port 8000 --no-browser"

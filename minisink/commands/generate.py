@@ -6,7 +6,8 @@ from operator import itemgetter
 from pathlib import Path
 
 from ..chat.stream import Stream
-from ..generation import HELD, generate, text_stream
+from ..generation import generate
+from ..hf.tokenizer import HELD, text_stream
 from ..methods import cache_bytes_per_token
 from ..model import load
 from ..system.files import alone, read_text

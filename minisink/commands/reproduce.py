@@ -41,10 +41,10 @@ from ..experiments import (
     why,
 )
 from ..experiments.stretch import stretch
+from ..hf.shipped import sample_text
 from ..model import load
 from ..system.files import check_picture, check_room, has_matplotlib, read_text, whole_file
 from ..system.plots import picture
-from ..system.resources import sample_text
 from ..system.terminal import table, wrap
 from .common import add_json, add_model, add_models, add_no_bos, as_json, check_folder, dump, encode
 

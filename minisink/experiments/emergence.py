@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ..hf.fields import read_json
-from ..system.resources import shipped, shipped_names
+from ..hf.shipped import shipped, shipped_names
 from ..system.terminal import table
 from ..training.log import read
 from .effects import effect, exactly

@@ -1,4 +1,7 @@
-"""``tokenizer.json`` of a folder, set so that a text is taken as it is; what begins a text; how a chat is written."""
+"""``tokenizer.json`` of a folder, set so that a text is taken as it is; what begins a text; how a chat is written.
+
+And tokens back to text, as they come: `text_stream`.
+"""
 
 import json
 import os
@@ -6,6 +9,7 @@ import os
 from .fields import CheckpointError, is_there, parse, read_json, read_text, text_or_none
 
 TEMPLATE = "chat_template.jinja"
+HELD = 16  # tokens that wait for the rest of a character, at most
 
 
 def read_tokenizer(folder, vocab_size):
@@ -165,3 +169,36 @@ def begun_by(tokenizer, bos):
         single=[*first, "$A"], pair=[*first, "$A", "$B"], special_tokens=known
     )
     return tokenizer
+
+
+def text_stream(tokenizer, ids, *, after=()):
+    """Yield tokens as text, whole characters at a time.
+
+    A character may take several tokens; it comes out when its last byte is there, or as U+FFFD when the tokens end
+    before. What the latest tokens add is the difference between two decodings, with and without them: alone, a token
+    does not know whether the space in front of it counts. (`tokenizers.decoders.DecodeStream` raises at fallback bytes
+    that make no character.)
+
+    Parameters
+    ----------
+    tokenizer : tokenizers.Tokenizer
+    ids : iterable of int
+    after : sequence of int
+        Tokens that came before, whose text is out already.
+    """
+    recent = [int(i) for i in after]  # the latest tokens, of which the first n_out are out
+    n_out = len(recent)
+    while n_out and tokenizer.decode(recent[:n_out]).endswith("\ufffd") and len(recent) - n_out < HELD:
+        n_out -= 1  # they end within a character
+    for token in ids:
+        recent.append(int(token))
+        before, text = tokenizer.decode(recent[:n_out]), tokenizer.decode(recent)
+        unfinished = len(text) <= len(before) or text.endswith("\ufffd")
+        if unfinished and len(recent) - n_out < HELD:  # more bytes than any character has are no character
+            continue
+        if len(text) > len(before):
+            yield text[len(before) :]
+        recent, n_out = recent[n_out:], len(recent) - n_out
+    before, text = tokenizer.decode(recent[:n_out]), tokenizer.decode(recent)
+    if len(text) > len(before):  # the stream ended within a character, or with one that is U+FFFD
+        yield text[len(before) :]

@@ -23,7 +23,7 @@ import minisink
 from minisink import gpt2
 from minisink.cache import LayerCache
 from minisink.commands.parser import make_parser
-from minisink.generation import text_stream
+from minisink.hf.tokenizer import text_stream
 from minisink.methods import METHODS
 
 ROOT = Path(__file__).resolve().parents[2]

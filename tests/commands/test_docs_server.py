@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minisink.commands import docs
+from minisink.commands import site as resources
 from minisink.commands.parser import main
-from minisink.system import resources
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +171,7 @@ def test_a_port_that_is_none_is_said_so(capsys, number):
 
 @pytest.mark.parametrize(("in_a_clone", "says"), [(True, "not built yet; in "), (False, "that of a release does")])
 def test_without_pages_it_says_how_to_build_them(tmp_path, monkeypatch, capsys, in_a_clone, says):
-    monkeypatch.setattr(resources, "__file__", str(tmp_path / "minisink" / "system" / "resources.py"))
+    monkeypatch.setattr(resources, "__file__", str(tmp_path / "minisink" / "commands" / "site.py"))
     if in_a_clone:
         (tmp_path / "docs").mkdir()
         (tmp_path / "docs" / "conf.py").touch()
@@ -183,7 +183,7 @@ def test_without_pages_it_says_how_to_build_them(tmp_path, monkeypatch, capsys, 
 @pytest.mark.parametrize(("in_a_clone", "folder"), [(True, "docs/_build/html"), (False, "minisink/site")])
 def test_the_pages_are_found_in_a_clone_and_in_a_wheel(tmp_path, monkeypatch, in_a_clone, folder):
     """A clone's own pages count there, whatever an older release left in the package."""
-    monkeypatch.setattr(resources, "__file__", str(tmp_path / "minisink" / "system" / "resources.py"))
+    monkeypatch.setattr(resources, "__file__", str(tmp_path / "minisink" / "commands" / "site.py"))
     for made in {folder, "minisink/site"}:
         (tmp_path / made).mkdir(parents=True)
         (tmp_path / made / "index.html").touch()

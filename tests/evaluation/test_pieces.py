@@ -11,7 +11,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_to
 
 from minisink.evaluation import pieces as texts
 from minisink.evaluation.pieces import BEFORE_SPACE, BEFORE_SPACE_OR_LINE, INSTEAD_OF_SPACE, cut_of, read_pieces
-from minisink.system.resources import sample_text, shipped
+from minisink.hf.shipped import sample_text, shipped
 
 BYTES = pre_tokenizers.ByteLevel(add_prefix_space=False)
 BYTES_ONLY = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)

@@ -13,7 +13,7 @@ import minisink
 from minisink import gpt2, llama
 from minisink.commands.parser import main
 from minisink.experiments import metric
-from minisink.system.resources import sample_text, shipped, shipped_names
+from minisink.hf.shipped import sample_text, shipped, shipped_names
 
 
 def row(rows, **wanted):

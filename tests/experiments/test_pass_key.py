@@ -11,7 +11,7 @@ import minisink
 from minisink.commands.parser import main
 from minisink.experiments import pass_key
 from minisink.experiments.recall import score
-from minisink.system.resources import sample_text
+from minisink.hf.shipped import sample_text
 
 FILLER = sample_text().read_text("utf-8")
 

@@ -10,7 +10,7 @@ import minisink
 from minisink.commands.parser import main
 from minisink.experiments import sink_tokens
 from minisink.sinks import look_inside
-from minisink.system.resources import shipped, shipped_names
+from minisink.hf.shipped import shipped, shipped_names
 
 READMES = {name: (shipped(name) / "README.md").read_text(encoding="utf-8") for name in shipped_names()}
 

@@ -26,7 +26,7 @@ import minisink
 from minisink import CheckpointError, gpt2, llama
 from minisink.hf import checkpoint
 from minisink.hf.folder import FORMATS, config_of, raw_of
-from minisink.system.resources import shipped, shipped_names
+from minisink.hf.shipped import shipped, shipped_names
 
 # What loads ---------------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ import minisink
 from minisink import CheckpointError, gpt2, llama
 from minisink.hf import gguf_file, package
 from minisink.hf.arrays import from_arrays, to_arrays
-from minisink.system.resources import sample_text, shipped
+from minisink.hf.shipped import sample_text, shipped
 
 TYPES = gguf.GGMLQuantizationType
 TEXTS = [

@@ -1,0 +1,63 @@
+"""What `load` is asked for: names of models to folders and files, names of dtypes, and errors that say what would do."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from . import hub
+from .fields import CheckpointError, is_there
+from .package import PACKAGES, installed
+from .shipped import shipped, shipped_names
+
+
+def check_dtype(dtype, device):
+    """Return the numpy dtype of that name; raise ValueError if arithmetic in it makes no sense on the device."""
+    try:
+        wanted = None if dtype is None else np.dtype(dtype)
+    except TypeError:
+        wanted = None
+    if wanted not in (np.float32, np.float64) and not (wanted == np.float16 and device != "cpu"):
+        raise ValueError(f"dtype {dtype!r} on {device!r}: use 'float32' or 'float64' ('float16' on a GPU only)")
+    return wanted
+
+
+def find(name_or_path, revision=None):
+    """Return the folder or GGUF file that a name, path or hub id stands for; raise CheckpointError for any other."""
+    name = str(name_or_path)
+    if name in shipped_names():
+        return shipped(name)
+    if name in PACKAGES:
+        return installed(name)
+    path = Path(name_or_path)
+    if os.path.isdir(path):  # unlike Path.is_dir, false for a name too long to be one
+        if is_there(path / "config.json"):
+            return path
+        if is_there(path / "adapter_config.json"):
+            raise CheckpointError(f"{path}: holds an adapter, no model; merge the two with peft, and save that")
+        raise CheckpointError(f"{path}: this folder has no config.json{_contents(path)}")
+    is_gguf = path.suffix.lower() == ".gguf"
+    if is_gguf and is_there(path):
+        return path
+    if os.path.lexists(path):
+        raise CheckpointError(f"{name}: is no folder; a model is the folder that holds its config.json, or a GGUF file")
+    beside = "" if path.parent == Path() else _contents(path.parent)
+    if is_gguf:
+        raise CheckpointError(f"{name}: no such file{beside}")
+    if not hub.HUB_ID.fullmatch(name):
+        ships = ", ".join([*shipped_names(), *PACKAGES])
+        what = f"not a shipped model ({ships}) or a hub id 'owner/name'{beside}"
+        raise CheckpointError(f"{name}: no such folder, and {what}")
+    try:
+        return hub.fetch(name, revision)
+    except OSError as error:
+        raise CheckpointError(f"{error}, and there is no folder {name}{beside}") from error
+
+
+def _contents(folder):
+    """List what lies in a folder, for a message: a name that leads nowhere may be one of these mistyped."""
+    try:
+        names = sorted(os.listdir(folder))
+    except (OSError, ValueError):
+        return ""
+    return f"; {folder} holds {', '.join(names[:9]) or 'nothing'}{', ...' if len(names) > 9 else ''}"
