@@ -16,6 +16,7 @@ stands wherever they do: a subclass that overrides `survivors` or `positions_of`
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -90,7 +91,7 @@ class Recompute:
 class ByLayer:
     """A policy for each layer, the first for layer 0. It takes the readable path."""
 
-    policies: tuple[Policy, ...]
+    policies: Sequence[Policy]
     name: ClassVar[str] = "by layer"
     window: ClassVar[None] = None
     is_plain: ClassVar[bool] = False
@@ -113,7 +114,7 @@ class ByLayer:
     def capacity(self) -> int | None:
         """Keys a query sees at most in any layer, or None without a limit."""
         each = [policy.capacity for policy in self.policies]
-        return None if None in each else max(each)
+        return None if None in each else max(c for c in each if c is not None)
 
 
 Method = Policy | Recompute | ByLayer

@@ -36,7 +36,6 @@ def calls() -> None:
     minisink.new_cache(model, minisink.Streaming)  # type: ignore[arg-type]
     minisink.Window("64")  # type: ignore[arg-type]
     minisink.Policy(1, "64")  # type: ignore[arg-type]
-    minisink.KVCache(4, 4, 32, "streaming")  # type: ignore[arg-type]
     minisink.load(7)  # type: ignore[arg-type]
     model.forward(ids, trace=True)  # type: ignore[arg-type]
     model.encode(b"bytes")  # type: ignore[arg-type]

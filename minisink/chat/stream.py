@@ -5,6 +5,7 @@ What is written is the cache, the random generator, and the tokens that have not
 
 import hashlib
 from collections import deque
+from typing import Any
 
 from ..generation import Stream, reader
 from ..hf.arrays import to_arrays
@@ -47,7 +48,8 @@ def save_stream(stream: Stream, path, **more) -> None:
     ValueError
         When the file cannot be written, or the method is a class of your own.
     """
-    cache, arrays = (None, {}) if stream.cache is None else cache_state(stream.cache)
+    kept: Any = stream.cache
+    cache, arrays = (None, {}) if kept is None else cache_state(kept)
     about = _identity(stream) | {
         "cache": cache,
         "n_seen": stream.n_seen,
@@ -72,7 +74,7 @@ def load_stream(stream: Stream, path) -> dict:
     about, arrays = load_state(path, KIND, "a state that a chat or a generated text goes on from")
     _check_identity(stream, path, about)
     method = method_from(about["method"])
-    cache = None if about["cache"] is None else cache_from(about["cache"], arrays, stream.model.weights.embed)
+    cache: Any = None if about["cache"] is None else cache_from(about["cache"], arrays, stream.model.weights.embed)
     if cache is None:
         read, cache = reader(stream.model, method, readable=stream.readable)
     else:

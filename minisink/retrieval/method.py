@@ -79,7 +79,7 @@ class Retrieval(Policy):
         return self.positions == "original"
 
     @property
-    def is_plain(self) -> bool:  # type: ignore[override]
+    def is_plain(self) -> bool:
         """Whether blocks are chosen as `select` says; a subclass that chooses otherwise takes the readable path."""
         return type(self).block_scores is Retrieval.block_scores
 
