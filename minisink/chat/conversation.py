@@ -6,13 +6,15 @@ forgotten; `Conversation.in_view` tells which turns have not.
 
 from collections import deque
 from contextlib import closing, contextmanager
+from dataclasses import fields, replace
 from typing import NamedTuple
 
 import numpy as np
 
+from ..generation import Stream
 from ..loss import nll_of
-from ..methods import CAPACITY, N_SINKS, WITH_SINKS
-from .stream import Stream
+from ..methods import Streaming
+from .stream import load_stream, save_stream
 from .template import TemplateError, template_of
 
 
@@ -30,19 +32,19 @@ class Conversation:
     Parameters
     ----------
     model : Model
+    method : Streaming, Window, ..., optional
+        As in `generation.generate`; by default `Streaming` with 256 keys, or as many as the model was trained for.
     system : str, optional
         What the model is told first. It is *not* a sink: it leaves the cache like everything else.
     pin_system : bool
-        Keep the whole system message as sinks instead of `n_sinks` tokens. Every query then looks at all of it, and
-        of a cache of the same size so much less is window.
-    method, n_sinks, window, positions, readable, retrieval
-        As in `stream.Stream`; by default there are 256 keys, or as many as the model was trained for.
-    **draws
-        As in `sampling.Chooser`.
+        Keep the whole system message as sinks instead of the method's `n_sinks` tokens. Every query then looks at all
+        of it, and the window is shorter by as much: the cache has the same size.
+    readable, **draws
+        As in `generation.Stream`.
 
     Attributes
     ----------
-    stream : stream.Stream
+    stream : generation.Stream
     template : template.Template
     n_turns : int
 
@@ -55,32 +57,22 @@ class Conversation:
     --------
     ::
 
-        conversation = Conversation(load("smollm2"), n_sinks=4, window=252)
+        conversation = Conversation(load("smollm2"), Streaming(4, 252))
         ids = list(conversation.answer("What is the capital of France?"))
     """
 
-    def __init__(self, model, *, system=None, pin_system=False, method="streaming", n_sinks=N_SINKS, window=None,
-                 positions="slot", readable=False, retrieval=None, **draws):  # fmt: skip
+    def __init__(self, model, method=None, *, system=None, pin_system=False, readable=False, **draws):
         self.model, self.system = model, system
         self.template = template_of(model, system=system)
         self.ends = {*model.config.eos, *(i for i in self.template.end if isinstance(i, int))}
+        if method is None:
+            method = Streaming(window=min(Streaming().capacity, model.config.max_positions) - Streaming.n_sinks)
+        self.n_pinned = 0
         if pin_system:
-            n_sinks = self._pinned(method)
-        self.pinned = n_sinks if pin_system else 0
-        if window is None:
-            window = min(CAPACITY, model.config.max_positions) - (n_sinks if method in WITH_SINKS else 0)
-            if window < 1:
-                raise ValueError(f"{n_sinks} sinks leave no window in a cache of {window + n_sinks}; give a window")
-        options = {"n_sinks": n_sinks, "window": window, "positions": positions, "readable": readable}
-        self.stream = Stream(model, method=method, retrieval=retrieval, **options, **draws)
+            self.n_pinned = n_system_tokens(model, system, self.template)
+            method = _pin(method, self.n_pinned)
+        self.stream = Stream(model, method, readable=readable, **draws)
         self.n_turns, self.before, self.turns = 0, 0, deque()  # `before`: tokens seen by streams before this one
-
-    def _pinned(self, method):
-        if self.system is None or method not in WITH_SINKS:
-            raise ValueError("only a method with sinks can pin a system message, and one must be given")
-        if self.template.system is None:
-            raise TemplateError(f"{self.model.name}: its chat template writes no system message by itself to be pinned")
-        return len(self.template.fill(self.template.system, system=self.system))
 
     @property
     def n_seen(self):
@@ -89,12 +81,7 @@ class Conversation:
 
     @property
     def in_view(self):
-        """The turns of which something is in the window, oldest first, and whether the first of them is cut.
-
-        Returns
-        -------
-        list of int, bool
-        """
+        """(list of int, bool): turns of which something is in the window, oldest first; whether the first is cut."""
         return [turn.number for turn in self.turns], bool(self.turns) and self.turns[0].start < self.stream.oldest
 
     def answer(self, words, *, max_new_tokens=256):
@@ -160,7 +147,7 @@ class Conversation:
         return np.concatenate(nll)
 
     def _asked(self, words):
-        """The ids from where the conversation stands to the next answer."""
+        """Return the ids from where the conversation stands to the next answer."""
         if not words.strip():
             raise ValueError("a turn needs a word; this one is empty")
         pieces = (self.template.end, self.template.turn) if self.n_turns else (self.template.first,)
@@ -175,38 +162,38 @@ class Conversation:
             yield
         finally:
             self.turns.append(Turn(self.n_turns, start, self.stream.n_seen))
-            self._let_go()
+            self._drop_turns()
 
-    def _let_go(self):
+    def _drop_turns(self):
         """Forget where turns lay that are out of view."""
         while self.turns and self.turns[0].stop <= self.stream.oldest:
             self.turns.popleft()
 
     def forget(self):
-        """Begin anew, with nothing read; the random generator goes on."""
+        """Begin again, with nothing read; the random generator goes on."""
         random, self.stream = self.stream.choose.random, self.stream.fresh()
         self.stream.choose.random = random
         self.n_turns, self.before = 0, 0
         self.turns.clear()
 
-    def go_on_with(self, method, *, n_sinks=N_SINKS, window=None):
-        """Go on under another method, which reads anew what is in view, and so begins with a cache of its own."""
-        n_seen, gone = self.n_seen, self.stream.n_seen - self.stream.n_held  # tokens that are not read again
-        self.stream = self.stream.under(method, n_sinks=n_sinks, window=window)
+    def switch_method(self, method):
+        """Go on under another method, which reads what is in view again and so begins with a cache of its own."""
+        n_seen, gone = self.n_seen, self.stream.n_seen - self.stream.n_held  # `gone`: tokens that are not read again
+        self.stream = self.stream.under(method)
         self.before = n_seen - self.stream.n_seen
         self.turns = deque(Turn(number, start - gone, stop - gone) for number, start, stop in self.turns)
-        self._let_go()
+        self._drop_turns()
 
     def save(self, path):
-        """Write all there is to go on from; see `stream.Stream.save`."""
+        """Write everything needed to resume; see `stream.save_stream`."""
         about = {"turns": list(self.turns), "n_turns": self.n_turns, "before": self.before, "system": self.system}
-        self.stream.save(path, **about, pinned=self.pinned, template=self._pieces())
+        save_stream(self.stream, path, **about, pinned=self.n_pinned, template=self._pieces())
 
     def load(self, path):
-        """Go on from a file that `save` wrote, to the same bits; errors as of `stream.Stream.load`."""
+        """Go on from a file that `save` wrote, to the same bits; errors as of `stream.load_stream`."""
         fresh = self.stream.fresh()
-        about = fresh.load(path)
-        if about.get("template") != self._pieces() or about.get("pinned") != self.pinned:
+        about = load_stream(fresh, path)
+        if about.get("template") != self._pieces() or about.get("pinned") != self.n_pinned:
             what = "a text, no chat" if "template" not in about else "a chat with another system message or template"
             raise ValueError(f"{path}: is the state of {what}")
         self.stream, self.n_turns, self.before = fresh, about["n_turns"], about["before"]
@@ -215,3 +202,24 @@ class Conversation:
     def _pieces(self):
         template = self.template
         return repr([self.system, template.first, template.turn, template.before, template.end])
+
+
+def n_system_tokens(model, system, template=None):
+    """Return the number of tokens of a system message by itself; ValueError where it cannot be pinned."""
+    if system is None:
+        raise ValueError("only a method with sinks can pin a system message, and one must be given")
+    template = template or template_of(model, system=system)
+    if template.system is None:
+        raise TemplateError(f"{model.name}: its chat template writes no system message by itself to be pinned")
+    return len(template.fill(template.system, system=system))
+
+
+def _pin(method, n_sinks):
+    """Return `method` with as many sinks and the same capacity."""
+    if not any(field.name == "n_sinks" and field.init for field in fields(method)):
+        raise ValueError(f"{method!r}: only a method with sinks can pin a system message")
+    if method.window is None:
+        return replace(method, n_sinks=n_sinks)
+    if n_sinks >= method.capacity:
+        raise ValueError(f"{n_sinks} sinks leave no window in a cache of {method.capacity}; give a larger window")
+    return replace(method, n_sinks=n_sinks, window=method.capacity - n_sinks)

@@ -1,4 +1,4 @@
-"""A conversation that is written down: one turn a line, and what is measured when it has been had.
+"""Scripted conversations, one turn per line, and their statistics.
 
 After a TAB may stand the assistant's reply. It is then scored instead of generated: the same words for every method, so
 that no luck of the draw is in the figure.
@@ -23,7 +23,7 @@ class Line(NamedTuple):
 
 
 def shipped():
-    """The names of the scripts that ship.
+    """Return the names of the scripts that ship.
 
     >>> shipped()
     ['day', 'name', 'questions', 'replies', 'told']
@@ -32,7 +32,7 @@ def shipped():
 
 
 def read_turns(path):
-    """The turns of a file, or of a script that ships.
+    """Read the turns of a file, or of a script that ships.
 
     Parameters
     ----------

@@ -64,7 +64,7 @@ class Template:
     encode: Callable
 
     def fill(self, *pieces, **words):
-        """Pieces with words in their places, as ids.
+        """Return pieces, with words in their places, as ids.
 
         Text that stands together is encoded together, as it is when a whole conversation is.
 
@@ -91,7 +91,7 @@ class Template:
 
 
 def template_of(model, *, system=None):
-    """The pieces of a conversation with `model`.
+    """Return the pieces of a conversation with `model`.
 
     Parameters
     ----------
@@ -167,17 +167,15 @@ def chatml(conversations):
 
 
 def _by_its_template(model):
-    """A function as `chatml`, by the template of a model, in a child process."""
+    """Return a function like `chatml` that renders the template of a model, in a child process."""
     ends = {"bos_token": model.config.bos, "eos_token": next(iter(model.config.eos), None)}
     names = {name: "" if i is None else model.tokenizer.id_to_token(i) or "" for name, i in ends.items()}
 
     def rendered(conversations):
         question = {"template": model.chat_template, "conversations": conversations, "names": names}
         try:
-            done = subprocess.run(
-                [sys.executable, child.__file__], input=json.dumps(question), capture_output=True, text=True,
-                encoding="utf-8", timeout=SECONDS,
-            )  # fmt: skip
+            options = {"capture_output": True, "text": True, "encoding": "utf-8", "timeout": SECONDS}
+            done = subprocess.run([sys.executable, child.__file__], input=json.dumps(question), **options)
             answer = json.loads(done.stdout)
         except subprocess.TimeoutExpired:
             raise TemplateError(f"does not end: stopped after {SECONDS} seconds") from None
@@ -213,17 +211,16 @@ def cut(rendered: Callable, encode: Callable, markers, *, with_system=False):
     TemplateError
         When they do not continue one another, or a word appears twice or not at all.
     """
-    said = [_message("user", 0), _message("assistant", 0), _message("user", 1), _message("assistant", 1)]
-    said += [_message("user", 2), _message("assistant", 2)]
+    turns = [_message(role, i) for i in range(3) for role in ("user", "assistant")]
     system = [_message("system")] if with_system else []
-    texts = rendered([(system + said[:n], n % 2 == 1) for n in range(1, len(said) + 1)])
+    texts = rendered([(system + turns[:n], n % 2 == 1) for n in range(1, len(turns) + 1)])
     pieces = []
     for n, (earlier, text) in enumerate(zip(["", *texts], texts, strict=False), 1):
         if not text.startswith(earlier):
             raise TemplateError(
                 f"writes what came before anew when message {n} is added: a stream cannot be taken back"
             )
-        names = ["system"] * (with_system and n == 1) + [said[n - 1]["role"]]
+        names = ["system"] * (with_system and n == 1) + [turns[n - 1]["role"]]
         pieces.append(_parts(text[len(earlier) :], names, markers))
     first, answer, turn = pieces[:3]
     if pieces[3:] != [answer, turn, answer]:
@@ -245,14 +242,16 @@ def _message(role, i=""):
 
 
 def _parts(text, names, markers):
-    """A rendered text as special ids, texts, and names in tuples; each of `names` must stand in it once."""
-    known = sorted(markers, key=len, reverse=True)
-    parts = re.split(f"({'|'.join([STAND_IN.pattern.replace('(', '(?:'), *map(re.escape, known)])})", text)
-    found = []
-    for part in filter(None, parts):
-        stand_in = STAND_IN.fullmatch(part)
-        found.append((stand_in[1].rstrip("0123456789"),) if stand_in else markers.get(part, part))
-    there = [part[0] for part in found if isinstance(part, tuple)]
-    if there != names:
-        raise TemplateError(f"should say the words of {' and '.join(names)} once; it has {', '.join(there) or 'none'}")
-    return found
+    """Split a rendered text into special ids, texts, and names in tuples; each of `names` must stand in it once."""
+    longest_first = sorted(markers, key=len, reverse=True)
+    stand_in = STAND_IN.pattern.replace("(", "(?:")
+    parts = []
+    for part in filter(None, re.split(f"({'|'.join([stand_in, *map(re.escape, longest_first)])})", text)):
+        match = STAND_IN.fullmatch(part)
+        parts.append((match[1].rstrip("0123456789"),) if match else markers.get(part, part))
+    present = [part[0] for part in parts if isinstance(part, tuple)]
+    if present != names:
+        raise TemplateError(
+            f"should say the words of {' and '.join(names)} once; it has {', '.join(present) or 'none'}"
+        )
+    return parts

@@ -1,15 +1,26 @@
 """``minisink chat``: a conversation that never ends, or one that is written down, under one method or several."""
 
-from ..chat.conversation import Conversation
+from ..chat.conversation import Conversation, n_system_tokens
 from ..chat.script import read_turns, shipped
-from ..methods import WITH_SINKS
 from ..model import load
 from ..system.files import alone
-from .chat_talk import Chat, Compared
-from .common import add_draws, add_json, add_method, add_model, check_folder, draws, retrieval_options
+from .chat_talk import Talk
+from .common import (
+    METHODS,
+    WITH_SINKS,
+    add_draws,
+    add_json,
+    add_method,
+    add_model,
+    changed,
+    check_folder,
+    draws,
+    method_of,
+)
 
 PURPOSE = "talk to a model, for as long as you like, in constant memory"
 EXAMPLE = "minisink chat\n  minisink chat --compare window,streaming --turns questions"
+SCRIPTS = ", ".join(shipped())
 
 
 def add_options(parser):
@@ -18,22 +29,25 @@ def add_options(parser):
     add_model(parser, default="smollm2")
     add("--system", metavar="TEXT", help="what the model is told first; like all else it leaves the cache some day")
     add(
-        "--pin-system", action="store_true",
+        "--pin-system",
+        action="store_true",
         help="keep all of it as sinks: it is never forgotten, every token looks at it, and of the 256 keys so many "
         "fewer are window",
-    )  # fmt: skip
+    )
     add_method(parser)
     add("--max-new-tokens", type=int, default=256, metavar="N", help="cut an answer there (%(default)s)")
     add_draws(parser, temperature=0.7, top_p=0.9)
     add(
-        "--turns", metavar="FILE",
+        "--turns",
+        metavar="FILE",
         help="have this conversation, a turn a line; a reply after a TAB is scored instead of generated; or one that "
-        f"ships: {', '.join(shipped())}",
-    )  # fmt: skip
+        f"ships: {SCRIPTS}",
+    )
     add(
-        "--compare", metavar="METHODS",
+        "--compare",
+        metavar="METHODS",
         help="the same turns under several methods with as many keys, side by side: window,streaming",
-    )  # fmt: skip
+    )
     add("--state", metavar="FILE", help="go on from this file if it is there, and write it after every turn")
     add_json(parser, "print one JSON object a turn")
 
@@ -48,25 +62,26 @@ def run(args):
         raise ValueError(f"--compare {args.compare} names a method twice")
     if args.compare and (args.state or args.pin_system):
         raise ValueError(f"{'--state' if args.state else '--pin-system'} goes with one method, not with --compare")
+    for method in methods:
+        if method not in METHODS:
+            raise ValueError(f"method is {method!r}; it must be one of {', '.join(METHODS)}")
     check_folder(args.state)
     with alone(args.state):
         model = load(args.model)
-        conversations = {method: _conversation(args, model, method) for method in methods}
-        chat = Compared(args, conversations) if args.compare else Chat(args, conversations[methods[0]])
-        chat.open()
+        talk = Talk(args, {method: _conversation(args, model, method) for method in methods})
+        talk.open()
         if turns is None:
-            chat.talk()
+            talk.run_input()
         else:
-            chat.have(turns)
+            talk.run_script(turns)
 
 
-def _conversation(args, model, method):
-    """An empty conversation; methods that are compared have as many keys."""
-    window = args.window
-    if args.compare and window is not None and method not in WITH_SINKS:
-        window += args.n_sinks
-    return Conversation(
-        model, system=args.system, pin_system=args.pin_system, method=method, n_sinks=args.n_sinks, window=window,
-        positions=args.positions, readable=args.readable, retrieval=retrieval_options(args),
-        **draws(args),
-    )  # fmt: skip
+def _conversation(args, model, name):
+    """Return an empty conversation; methods that are compared have as many keys."""
+    args = changed(args, method=name)
+    if args.compare and args.window is not None and name not in WITH_SINKS:
+        args.window += args.n_sinks
+    if args.pin_system:
+        args.n_sinks = n_system_tokens(model, args.system)
+    method, told = method_of(args, model, ()), {"system": args.system, "pin_system": args.pin_system}
+    return Conversation(model, method, **told, readable=args.readable, **draws(args))

@@ -3,39 +3,41 @@
 import time
 from contextlib import closing
 
+from ..chat.stream import n_bytes, n_kept
 from ..hf.tokenizer import text_stream
+from ..methods import Dense, Recompute
 from ..system.interrupts import interrupts_wait, until
 from ..system.terminal import count, human_bytes, number, table
 
 
-def take(conversation, line, args, measured, show=lambda piece: None):
-    """Take one turn; what there is to tell of it."""
+def take(conversation, line, max_new_tokens, measured, show):
+    """Run one turn and return its report; the answer goes to `show` piece by piece, the figures to `measured`."""
     before = conversation.n_seen
     evicted = conversation.stream.n_held < conversation.n_seen
-    begun = time.perf_counter()
+    start = time.perf_counter()
     report = {"turn": conversation.n_turns + 1, "user": line.words}
     if line.reply is not None:
         nll = conversation.score(line.words, line.reply)
         measured.add(nll=nll if evicted else None)
-        n_new, writing = len(nll), time.perf_counter() - begun
+        n_new, writing = len(nll), time.perf_counter() - start
         report |= {"reply": line.reply, "nll": float(nll.mean())}
     else:
-        report["answer"], tokens, writing = _answer(conversation, line.words, args.max_new_tokens, show)
+        report["answer"], tokens, writing = _answer(conversation, line.words, max_new_tokens, show)
         measured.add(answer=tokens if evicted else ())
         n_new = len(tokens)
-    stream = conversation.stream
+    stream, window = conversation.stream, conversation.stream.method.window
     return report | {
         "tokens_seen": conversation.n_seen,
-        "cache_tokens": stream.n_kept,
-        "cache_bytes": stream.n_bytes,
-        "seconds": round(time.perf_counter() - begun, 3),
+        "cache_tokens": n_kept(stream),
+        "cache_bytes": n_bytes(stream),
+        "seconds": round(time.perf_counter() - start, 3),
         "tokens_per_second": round(n_new / writing, 1) if n_new > 1 and writing else None,
-        "longer": stream.window is not None and conversation.n_seen - before - n_new > stream.window,
+        "longer": window is not None and conversation.n_seen - before - n_new > window,
     }
 
 
 def _answer(conversation, words, max_new_tokens, show):
-    """An answer as it comes: its text, its tokens, and the seconds from the first of them to the last.
+    """Show an answer as it comes; return its text, its tokens, and the seconds from the first of them to the last.
 
     Ctrl-C stops it between two tokens.
     """
@@ -43,46 +45,44 @@ def _answer(conversation, words, max_new_tokens, show):
     answer = conversation.answer(words, max_new_tokens=max_new_tokens)
     with interrupts_wait() as stop, closing(answer):
 
-        def noted():
+        def timed():
             for token in until(stop, answer):
                 tokens.append(token)
                 times.append(time.perf_counter())
                 yield token
 
-        for piece in text_stream(conversation.model.tokenizer, noted()):
+        for piece in text_stream(conversation.model.tokenizer, timed()):
             text.append(piece)
             show(piece)
         show(" (stopped)\n" if stop else "\n")
     return "".join(text), tokens, times[-1] - times[0] if times else 0.0
 
 
-def method_in_words(stream):
-    """A method and its sizes, in words."""
-    if stream.method == "dense":
+def in_words(method):
+    """Describe a method and its sizes."""
+    if isinstance(method, Dense):
         return "dense attention, whose cache grows with every token"
-    if stream.method == "recompute":
-        return f"re-computation of the last {stream.window} tokens at every step"
-    sinks = f"{count(stream.n_sinks, 'sink')} and " if stream.n_sinks else ""
-    return f"{stream.method} attention with {sinks}a window of {stream.window}"
+    if isinstance(method, Recompute):
+        return f"re-computation of the last {method.window} tokens at every step"
+    sinks = f"{count(method.n_sinks, 'sink')} and " if method.n_sinks else ""
+    return f"{method.name} attention with {sinks}a window of {method.window}"
 
 
 def status(conversation, report=None):
-    """Where a conversation stands, in words; after a turn, with its speed."""
+    """Describe where a conversation stands; after a turn, with its speed."""
     per_second = report and report["tokens_per_second"]
     speed = f", {per_second:.0f} a second" if per_second else ""
     stream, (turns, cut) = conversation.stream, conversation.in_view
-    cached = f"{stream.n_kept:,} in the cache ({human_bytes(stream.n_bytes)})"
+    cached = f"{n_kept(stream):,} in the cache ({human_bytes(n_bytes(stream))})"
     if stream.cache is None:
         cached = f"the last {stream.n_held:,} read anew each time"
-    told = f"{conversation.n_seen:,} tokens seen, {cached}{speed}"
+    text = f"{conversation.n_seen:,} tokens seen, {cached}{speed}"
     whole = turns[1:] if cut else turns
-    if turns:
-        view = [
-            f"turn{'s' if len(whole) > 1 else ''} {_range(whole)}" if whole else "",
-            f"{turns[0]} in part" if cut else "",
-        ]
-        told += f"; in view: {', '.join(filter(None, view))}"
-    return told + ("; this turn was longer than the window" if report and report["longer"] else "")
+    parts = [f"turn{'s' if len(whole) > 1 else ''} {_range(whole)}"] if whole else []
+    parts += [f"{turns[0]} in part"] if cut else []
+    if parts:
+        text += f"; in view: {', '.join(parts)}"
+    return text + ("; this turn was longer than the window" if report and report["longer"] else "")
 
 
 def _range(numbers):
@@ -90,10 +90,8 @@ def _range(numbers):
 
 
 def summary(measured):
-    """What each method's replies and answers came to after the first eviction."""
+    """Tell what each method's replies and answers came to after the first eviction."""
     if not any(m.nll or m.grams for m in measured.values()):
         return "Nothing was evicted before the last turn: this says nothing of any method."
-    rows = [
-        [method, number(m.reply_nll), "-" if not m.grams else f"{m.repeated:.0%}"] for method, m in measured.items()
-    ]
+    rows = [[name, number(m.reply_nll), f"{m.repeated:.0%}" if m.grams else "-"] for name, m in measured.items()]
     return "After the first eviction:\n" + table(["method", "nats a token of the replies", "repeated 4-grams"], rows)

@@ -2,17 +2,15 @@
 
 import shutil
 import sys
-from abc import ABC, abstractmethod
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 
 from ..chat.script import Line, Measured
-from ..methods import METHODS, WITH_SINKS, window_of
 from ..system.terminal import side_by_side, wrap
-from .chat_report import method_in_words, status, summary
+from .chat_report import in_words, status, summary
 from .chat_report import take as take_turn
-from .common import check_folder, dump
+from .common import CAPACITY, METHODS, WITH_SINKS, changed, check_folder, dump, method_of
 
 WIDEST = 120  # characters of a line, where the terminal has as many
 HELP = """a line is a turn; a line that begins with / is one of these
@@ -25,21 +23,42 @@ HELP = """a line is a turn; a line that begins with / is one of these
 Ctrl-C stops an answer, Ctrl-D ends the chat."""
 
 
-class Talk(ABC):
-    """What one chat and several have in common: where the turns come from."""
+class Talk:
+    """Turns on the screen: an answer as it is decoded, or with ``--compare`` a column for each method.
 
-    def __init__(self, args):
-        self.args = args
+    Parameters
+    ----------
+    args : argparse.Namespace
+    conversations : dict of str to Conversation
+        By the name of the method; one, or with ``--compare`` several.
+    """
 
-    def have(self, turns):
-        """The turns of a script, and what they come to."""
+    def __init__(self, args, conversations):
+        self.args, self.conversations = args, conversations
+        self.first = next(iter(conversations.values()))  # without --compare the only one
+        self.measured = {name: Measured() for name in conversations}
+
+    def open(self):
+        """Go on from the state if there is one, and say what this is."""
+        state = self.args.state if self.args.state and Path(self.args.state).exists() else None
+        if state:
+            self.first.load(state)
+        name = self.first.model.name
+        methods = "; ".join(in_words(conversation.stream.method) for conversation in self.conversations.values())
+        single = f"{name}, {methods}. /help tells more, Ctrl-D ends."
+        self.say(wrap(f"{name}: {methods}." if self.args.compare else single))
+        if state:
+            self.say(wrap(f"Going on from {state}: {status(self.first)}."))
+
+    def run_script(self, turns):
+        """Take the turns of a script, and say what they came to."""
         for line in turns:
             self.say(f"\n> {line.words}")
             self.take(line)
-        self.close()
+        self.say("\n" + summary(self.measured))
 
-    def talk(self):
-        """Turns from standard input, until it ends."""
+    def run_input(self):
+        """Take turns from standard input, until it ends."""
         is_person = sys.stdin.isatty()
         with suppress(ImportError):
             import_module("readline")  # gives `input` a history
@@ -47,7 +66,8 @@ class Talk(ABC):
             try:
                 words = input("\n> " if is_person and not self.args.json else "")
             except EOFError:
-                self.say("" if is_person else None)
+                if is_person:
+                    self.say("")
                 return
             except KeyboardInterrupt:
                 self.say("\n(Ctrl-D ends the chat, /help tells more)")
@@ -63,155 +83,88 @@ class Talk(ABC):
             except ValueError as error:  # one line; nothing is lost, and the chat goes on
                 self.complain(error)
 
-    def say(self, text):
-        """For people; JSON has no room for it."""
-        if text is not None and not self.args.json:
-            print(text, flush=True)
+    def say(self, text, end="\n"):
+        """Print for people; JSON has no room for it."""
+        if not self.args.json:
+            print(text, end=end, flush=True)
 
     def complain(self, what):
-        """One line about what is wrong."""
+        """Print one line about what is wrong."""
         print(f"minisink: {' '.join(str(what).split())}", file=sys.stderr, flush=True)
 
+    # A turn ---------------------------------------------------------------------------------------
+
+    def take(self, line):
+        """Take one turn under every method, one after the other, and show what came of it."""
+        reports, show = {}, (lambda _: None) if self.args.compare else (lambda piece: self.say(piece, end=""))
+        for name, conversation in self.conversations.items():
+            report = take_turn(conversation, line, self.args.max_new_tokens, self.measured[name], show)
+            reports[name] = report
+            if self.args.state:
+                conversation.save(self.args.state)
+            if self.args.json:
+                dump(({"method": name} if self.args.compare else {}) | report)
+        if self.args.compare:
+            self.show_columns(line, reports)
+            return
+        surprise = "" if line.reply is None else f"{report['nll']:.2f} nats a token; "
+        reply = "" if line.reply is None else f"{wrap(line.reply)}\n"
+        self.say(reply + wrap(f"[{surprise}{status(conversation, report)}]"))
+
+    def show_columns(self, line, reports):
+        """Show the answers of several methods, or the losses of a reply, side by side."""
+        width = min(WIDEST, shutil.get_terminal_size().columns) - 1
+        if line.reply is None:
+            texts = {name: report["answer"] for name, report in reports.items()}
+        else:  # the same words for all
+            self.say(wrap(line.reply, width))
+            texts = {name: f"{report['nll']:.2f} nats a token" for name, report in reports.items()}
+        self.say(side_by_side(texts, width=width))
+
+    # Commands -------------------------------------------------------------------------------------
+
     def command(self, name, rest=""):
-        """A line that begins with a slash."""
-        words = [rest.strip()] if rest.strip() else []
+        """Do what a line that begins with a slash says."""
+        value = rest.strip()
+        single_only = {"/method": self.switch_method, "/save": self.save, "/load": self.load}
         if name == "/help":
             self.say(HELP)
-        elif name == "/forget" and not words:
-            self.forget()
-        elif name in ("/method", "/save", "/load") and words:
-            self.one_only(name, *words)
-        elif name in ("/forget", "/method", "/save", "/load"):
-            raise ValueError(f"{name} {'stands alone' if words else 'needs a name after it'}; /help tells more")
-        else:
+        elif name not in ("/forget", *single_only):
             raise ValueError(f"{name} is no command; /help tells which there are")
-
-    @abstractmethod
-    def take(self, line):
-        """One turn."""
-
-    @abstractmethod
-    def close(self):
-        """What a script came to."""
-
-    @abstractmethod
-    def forget(self):
-        """``/forget``."""
-
-    @abstractmethod
-    def one_only(self, name, rest):
-        """A command that goes with one conversation only."""
-
-
-class Chat(Talk):
-    """One conversation, written as it is decoded."""
-
-    def __init__(self, args, conversation):
-        super().__init__(args)
-        self.conversation, self.measured, self.state = conversation, Measured(), args.state
-
-    def open(self):
-        """Go on from the state, if there is one, and say what this is."""
-        stream = self.conversation.stream
-        resumed = self.state is not None and Path(self.state).exists()
-        if resumed:
-            self.conversation.load(self.state)
-        self.say(wrap(f"{self.conversation.model.name}, {method_in_words(stream)}. /help tells more, Ctrl-D ends."))
-        if resumed:
-            self.say(wrap(f"Going on from {self.state}: {status(self.conversation)}."))
-
-    def take(self, line):
-        """One turn: its answer as it comes, or the score of its reply; and where the cache stands."""
-        report = take_turn(self.conversation, line, self.args, self.measured, lambda piece: self._show(piece))
-        if self.state:
-            self.conversation.save(self.state)
-        if self.args.json:
-            dump(report)
-            return
-        said = "" if line.reply is None else f"{wrap(line.reply)}\n"
-        surprise = f"{report['nll']:.2f} nats a token; " if "nll" in report else ""
-        self.say(said + wrap(f"[{surprise}{status(self.conversation, report)}]"))
-
-    def _show(self, piece):
-        if not self.args.json:
-            print(piece, end="", flush=True)
-
-    def close(self):
-        """What the script came to."""
-        self.say("\n" + summary({self.conversation.stream.method: self.measured}))
+        elif (name == "/forget") == bool(value):
+            raise ValueError(f"{name} {'stands alone' if value else 'needs a name after it'}; /help tells more")
+        elif name == "/forget":
+            self.forget()
+        elif self.args.compare:
+            raise ValueError(f"{name} goes with one method; here are several, side by side")
+        else:
+            single_only[name](value)
 
     def forget(self):
-        """``/forget``."""
-        self.conversation.forget()
-        self.measured = Measured()
-        self.say("(forgotten)")
+        """Begin every conversation again: ``/forget``."""
+        for conversation in self.conversations.values():
+            conversation.forget()
+        self.measured = {name: Measured() for name in self.conversations}
+        self.say("(forgotten, by all)" if self.args.compare else "(forgotten)")
 
-    def one_only(self, name, rest):
-        """``/method NAME``, ``/save FILE``, ``/load FILE``."""
-        {"/method": self.method, "/save": self.save, "/load": self.load}[name](rest)
-
-    def method(self, name):
-        """``/method NAME``."""
+    def switch_method(self, name):
+        """Go on under another method with as many keys: ``/method NAME``."""
         if name not in METHODS:
             raise ValueError(f"/method {name}: choose one of {', '.join(METHODS)}")
-        stream = self.conversation.stream
-        capacity = stream.n_sinks + stream.window if stream.window else window_of("window", 0, None)
+        capacity = self.first.stream.method.capacity or CAPACITY
         n_sinks = min(self.args.n_sinks, capacity - 1)
         window = capacity - n_sinks * (name in WITH_SINKS)
-        self.conversation.go_on_with(name, n_sinks=n_sinks, window=window)
-        self.say(wrap(f"({method_in_words(self.conversation.stream)}, from here on)"))
+        args = changed(self.args, method=name, n_sinks=n_sinks, window=window)
+        self.first.switch_method(method_of(args, self.first.model, ()))
+        self.say(wrap(f"({in_words(self.first.stream.method)}, from here on)"))
 
     def save(self, path):
-        """``/save FILE``."""
+        """Write the conversation to a file: ``/save FILE``."""
         check_folder(path)
-        self.conversation.save(path)
+        self.first.save(path)
         self.say(f"(written to {path})")
 
     def load(self, path):
-        """``/load FILE``."""
-        self.conversation.load(path)
-        self.say(wrap(f"(going on from {path}: {status(self.conversation)})"))
-
-
-class Compared(Talk):
-    """The same turns under several methods, a column each."""
-
-    def __init__(self, args, conversations):
-        super().__init__(args)
-        self.conversations, self.measured = conversations, {method: Measured() for method in conversations}
-
-    def open(self):
-        """Say what this is."""
-        model = next(iter(self.conversations.values())).model
-        methods = "; ".join(method_in_words(conversation.stream) for conversation in self.conversations.values())
-        self.say(wrap(f"{model.name}: {methods}."))
-
-    def take(self, line):
-        """One turn under every method, one after the other, and then all of them."""
-        reports = {}
-        for method, conversation in self.conversations.items():
-            reports[method] = take_turn(conversation, line, self.args, self.measured[method])
-            if self.args.json:
-                dump({"method": method} | reports[method])
-        width = min(WIDEST, shutil.get_terminal_size().columns) - 1
-        if line.reply is None:
-            texts = {method: report["answer"] for method, report in reports.items()}
-        else:  # the same words for all
-            self.say(wrap(line.reply, width))
-            texts = {method: f"{report['nll']:.2f} nats a token" for method, report in reports.items()}
-        self.say(side_by_side(texts, width=width))
-
-    def close(self):
-        """What the script came to."""
-        self.say("\n" + summary(self.measured))
-
-    def forget(self):
-        """``/forget``."""
-        for conversation in self.conversations.values():
-            conversation.forget()
-        self.measured = {method: Measured() for method in self.conversations}
-        self.say("(forgotten, by all)")
-
-    def one_only(self, name, rest):
-        """Refused."""
-        raise ValueError(f"{name} goes with one method; here are several, side by side")
+        """Go on from a file: ``/load FILE``."""
+        self.first.load(path)
+        self.say(wrap(f"(going on from {path}: {status(self.first)})"))

@@ -8,7 +8,7 @@ LOOKS = 40  # times one looks at a training
 
 
 def check(args, least):
-    """Refuse a number below the least of its option, a rate that is none, and a picture that cannot be drawn."""
+    """Validate minimum values, a positive rate, and a writable plot path."""
     for name, lowest in least.items():
         if getattr(args, name) < lowest:
             option = name.replace("_", "-")
@@ -20,7 +20,7 @@ def check(args, least):
 
 
 def watch(toy, n_steps, panel):
-    """Train, showing what is seen now and then; list of (step, row), the last of the end.
+    """Train, showing rows now and then, and return the list of (step, row), the last of the end.
 
     `panel` makes lines of text of such a list: the last row, beside the first.
     """

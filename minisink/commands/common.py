@@ -1,5 +1,6 @@
 """What several commands share: options, text in, progress, numbers out."""
 
+import argparse
 import json
 import math
 import sys
@@ -18,13 +19,14 @@ from ..system.files import check_file, check_room
 
 METHODS = ("dense", "window", "recompute", "streaming", "retrieval")
 WITH_SINKS = ("streaming", "retrieval")
+FETCHED = ("n_blocks", "block", "select", "store")  # values of retrieval alone
 CAPACITY = 256  # keys of every method, unless a window is given
 
 # Options ------------------------------------------------------------------------------------------
 
 
 def add_model(parser, default="novels"):
-    """``--model``."""
+    """Add ``--model``."""
     names = ", ".join(shipped_names())
     shown = " (%(default)s)" if default else ""
     parser.add_argument(
@@ -36,47 +38,80 @@ def add_model(parser, default="novels"):
 
 
 def add_models(parser, default=("novels",)):
-    """``--model`` of a command that compares some."""
+    """Add ``--model`` to a command that compares some."""
     parser.add_argument(
-        "--model", nargs="+", default=list(default), metavar="MODEL",
+        "--model",
+        nargs="+",
+        default=list(default),
+        metavar="MODEL",
         help=f"shipped names ({', '.join(shipped_names())}), {', '.join(PACKAGES)} if installed, folders, .gguf files "
         f"or hub ids ({' '.join(default)})",
-    )  # fmt: skip
+    )
 
 
 def add_json(parser, what="print JSON instead of a table"):
-    """``--json``."""
+    """Add ``--json``."""
     parser.add_argument("--json", action="store_true", help=what)
 
 
 def add_readable(parser):
-    """``--readable``."""
+    """Add ``--readable``."""
     parser.add_argument(
         "--readable", action="store_true", help="by way of cache.py, as the paper has it: the same, slower"
     )
 
 
 def add_no_bos(parser):
-    """``--no-bos``."""
+    """Add ``--no-bos``."""
     parser.add_argument("--no-bos", action="store_true", help="do not put the begin-of-text token first")
 
 
 def add_method(parser):
-    """``--method``, its sizes, and ``--readable``."""
+    """Add ``--method``, the values of all methods, and ``--readable``."""
     add = parser.add_argument
     add("--method", choices=METHODS, default="streaming", help="what a query sees (%(default)s)")
     add("--n-sinks", type=int, default=Streaming.n_sinks, metavar="N", help="first tokens kept for good (%(default)s)")
     add("--window", type=int, metavar="N", help="last tokens seen (256 with the sinks, or the trained length)")
-    add(
-        "--positions", choices=("slot", "original"), default="slot",
-        help="numbered in the cache or in the text (%(default)s)",
-    )  # fmt: skip
-    add_retrieval(parser)
+    numbering = "numbered in the cache or in the text (%(default)s)"
+    add("--positions", choices=("slot", "original"), default="slot", help=numbering)
+    blocks = "blocks of evicted tokens that retrieval brings back; memory and search grow with the text (%(default)s)"
+    add("--n-blocks", type=int, default=Retrieval.n_blocks, metavar="N", help=blocks)
+    add("--block", type=int, default=Retrieval.block, metavar="N", help="tokens in such a block (%(default)s)")
+    add("--select", choices=SELECT, default="best", help="what it is chosen by (%(default)s)")
+    add("--store", type=int, metavar="N", help="keep the newest N evicted tokens only (all)")
     add_readable(parser)
 
 
+def method_of(args, model: Model, ids) -> Method:
+    """Return the method that the options of `add_method` stand for, to be used on a text that begins with `ids`."""
+    for name, least in {"n_sinks": 0, "n_blocks": 0, "block": 1, "store": 1}.items():  # whatever the method
+        if getattr(args, name) is not None:
+            check_whole(name, getattr(args, name), least)
+    n_sinks = args.n_sinks if args.method in WITH_SINKS else 0
+    window = args.window
+    if window is None:
+        cache = min(CAPACITY, model.config.max_positions)
+        window = cache - n_sinks
+        if window < 1:
+            raise ValueError(f"{n_sinks} sinks leave no window in a cache of {cache}; give --window")
+    if args.method == "dense":
+        return Dense(args.positions)
+    if args.method == "window":
+        return Window(window, args.positions)
+    if args.method == "recompute":
+        return Recompute(window, lead_of(model, ids, window))
+    if args.method == "streaming":
+        return Streaming(n_sinks, window, args.positions)
+    return Retrieval(n_sinks, window, args.positions, **{name: getattr(args, name) for name in FETCHED})
+
+
+def changed(args, **values):
+    """Return the same options but for these."""
+    return argparse.Namespace(**vars(args) | values)
+
+
 def add_draws(parser, *, temperature=0.0, top_p=1.0):
-    """How a token is chosen."""
+    """Add the options that say how a token is chosen."""
     add = parser.add_argument
     add("--temperature", type=float, default=temperature, metavar="X", help="0 takes the likeliest (%(default)s)")
     add("--top-k", type=int, default=0, metavar="K", help="draw among the K likeliest; 0 for all (%(default)s)")
@@ -86,46 +121,15 @@ def add_draws(parser, *, temperature=0.0, top_p=1.0):
 
 
 def draws(args):
-    """The options of `sampling.Chooser`."""
+    """Return the options that `add_draws` added, by name."""
     return {name: getattr(args, name) for name in ("temperature", "top_k", "top_p", "repetition_penalty", "seed")}
-
-
-def add_retrieval(parser):
-    """``--n-blocks``, ``--block``, ``--select`` and ``--store``."""
-    add = parser.add_argument
-    add("--n-blocks", type=int, default=Retrieval.n_blocks, metavar="N",
-        help="blocks of evicted tokens that retrieval brings back; memory and search grow with the text (%(default)s)",
-    )  # fmt: skip
-    add("--block", type=int, default=Retrieval.block, metavar="N", help="tokens in such a block (%(default)s)")
-    add("--select", choices=SELECT, default="best", help="what it is chosen by (%(default)s)")
-    add("--store", type=int, metavar="N", help="keep the newest N evicted tokens only (all)")
-
-
-def method_of(args, model: Model, ids) -> Method:
-    """Return the method that the options of `add_method` stand for, to be used on a text that begins with `ids`."""
-    window = args.window
-    if window is None:
-        window = max(1, min(CAPACITY, model.config.max_positions) - (args.n_sinks if args.method in WITH_SINKS else 0))
-    for name, least in {"n_sinks": 0, "n_blocks": 0, "block": 1, "store": 1}.items():  # whatever the method
-        if getattr(args, name) is not None:
-            check_whole(name, getattr(args, name), least)
-    if args.method == "dense":
-        return Dense(args.positions)
-    if args.method == "window":
-        return Window(window, args.positions)
-    if args.method == "recompute":
-        return Recompute(window, lead_of(model, ids, window))
-    if args.method == "streaming":
-        return Streaming(args.n_sinks, window, args.positions)
-    fetched = {name: getattr(args, name) for name in ("n_blocks", "block", "select", "store")}
-    return Retrieval(args.n_sinks, window, args.positions, **fetched)
 
 
 # Text in ------------------------------------------------------------------------------------------
 
 
 def encode(model, text, source, *, bos=True):
-    """Token ids of a text that holds at least one character."""
+    """Return the token ids of a text that holds at least one character."""
     if not text:
         raise ValueError(f"{source}: empty text")
     return model.encode(text, bos=bos)
@@ -157,7 +161,7 @@ def check_apart(*paths):
 
 
 def progress(total, what, **options):
-    """A bar on stderr that appears after two seconds, and never where nobody watches."""
+    """Return a bar on stderr that appears after two seconds, and never where nobody watches."""
     options = {"unit": "token"} | options
     return tqdm(total=total, desc=what, delay=2, disable=None, leave=False, file=sys.stderr, **options)
 
@@ -168,7 +172,7 @@ def dump(value):
 
 
 def as_json(value):
-    """What `dump` prints."""
+    """Return what `dump` prints."""
     return json.dumps(_plain(value), allow_nan=False)
 
 

@@ -1,29 +1,18 @@
-"""``minisink generate``: text out, token by token."""
+"""``minisink generate``: text out, token by token; with ``--state`` it goes on tomorrow, to the same bits."""
 
+import math
 import sys
-from itertools import count
-from operator import itemgetter
 from pathlib import Path
 
-from ..chat.stream import Stream
-from ..generation import generate
+from ..chat.stream import load_stream, n_bytes, n_kept, save_stream
+from ..generation import Stream
 from ..hf.tokenizer import HELD, text_stream
-from ..methods import cache_bytes_per_token
+from ..methods import warn_beyond
 from ..model import load
 from ..system.files import alone, read_text
-from ..system.interrupts import interrupts_wait, until
+from ..system.interrupts import interrupts_wait
 from ..system.terminal import human_bytes
-from .common import (
-    add_draws,
-    add_method,
-    add_model,
-    add_no_bos,
-    check_folder,
-    draws,
-    keys_in_sight,
-    method_options,
-    retrieval_options,
-)
+from .common import add_draws, add_method, add_model, add_no_bos, check_folder, draws, method_of
 
 PURPOSE = "continue a text"
 EXAMPLE = 'minisink generate --prompt "It was a dark night" --temperature 0.8'
@@ -51,64 +40,48 @@ def run(args):
     with alone(args.state):
         model = load(args.model)
         prompt = read_text(args.prompt_file) if args.prompt_file else args.prompt
-        if args.state is not None:
-            _go_on(args, model, prompt)
-            return
-        ids = model.encode(prompt, bos=not args.no_bos)
-        if not len(ids):
-            raise ValueError("--prompt is empty, and this model has no begin-of-text token to start from")
-        options = method_options(args, model, ids)
-        ends = {"max_new_tokens": args.max_new_tokens or None, "stop_tokens": _ends(args, model)}
-        tokens = generate(model, ids, **ends, **draws(args), **options)
-        written = count()  # a number a token; in C, so that a debugger need not step through it
-        tokens = map(itemgetter(0), zip(tokens, written, strict=False))
+        stream, ids = _open(args, model, prompt)
         print(prompt, end="", flush=True)
-        try:
-            for piece in text_stream(model.tokenizer, tokens, after=ids):
-                print(piece, end="", flush=True)
-            print()
-        except KeyboardInterrupt:  # how an endless stream ends
-            print(flush=True)
-            n_written = next(written)
-            kept = _kept(model, len(ids) + n_written, options)
-            print(f"minisink: stopped after {n_written:,} new tokens; {kept}", file=sys.stderr)
+        _write(args, stream, ids)
 
 
-def _go_on(args, model, prompt):
-    """The same with a state: what was written before goes on, to the same bits as if it had never stopped."""
-    resumed = Path(args.state).exists()
+def _open(args, model, prompt):
+    """Return a stream, new or from its state, and the ids of the prompt, which it is to read."""
+    resumed = args.state is not None and Path(args.state).exists()
     ids = model.encode(prompt, bos=not args.no_bos and not resumed) if prompt or not resumed else []
-    options, retrieval = method_options(args, model, ids), retrieval_options(args)
-    options = {name: value for name, value in options.items() if name not in retrieval}
-    stream = Stream(model, retrieval=retrieval, **options, **draws(args))
+    stream = Stream(model, method_of(args, model, ids), readable=args.readable, **draws(args))
     if resumed:
-        stream.load(args.state)
-    if not len(ids) and not stream.unread:
-        what = "has come to its end; --prompt goes on" if resumed else "is new, and there is no --prompt to begin with"
-        raise ValueError(f"{args.state}: {what}")
-    before = [*stream.recent][-HELD:] + stream.unread
-    print(prompt, end="", flush=True)
+        load_stream(stream, args.state)
+    if not len(ids) and not stream.pending:
+        if resumed:
+            raise ValueError(f"{args.state}: has come to its end; --prompt goes on")
+        raise ValueError("--prompt is empty, and this model has no begin-of-text token to start from")
+    return stream, ids
+
+
+def _write(args, stream, ids):
+    """Write until the text ends, or Ctrl-C between two tokens ends it."""
+    model, before = stream.model, [*[*stream.recent][-HELD:], *stream.pending]
+    n_known = stream.n_seen + len(stream.pending) + len(ids)
+    warn_beyond(model, stream.method, stream.n_seen, n_known + (args.max_new_tokens or math.inf))
+    ends = model.config.eos if args.max_new_tokens else ()  # nothing ends what is to go on until Ctrl-C
     with interrupts_wait() as stop:
-        tokens = stream.write(stream.read(ids), args.max_new_tokens or None, _ends(args, model))
-        for piece in text_stream(model.tokenizer, until(stop, tokens), after=[*before, *ids]):
+        tokens = stream.write(stream.read(ids), args.max_new_tokens or None, ends)
+        until_stopped = iter(lambda: None if stop else next(tokens, None), None)
+        for piece in text_stream(model.tokenizer, until_stopped, after=[*before, *ids]):
             print(piece, end="", flush=True)
-        print()
-        stream.save(args.state)
-    if stop:
+        print(flush=True)
+        if args.state is not None:
+            save_stream(stream, args.state)
+    if stop and args.state is not None:
         print(f"minisink: stopped; {args.state} holds {stream.n_seen:,} tokens read", file=sys.stderr)
+    elif stop:
+        n_new = stream.n_seen + len(stream.pending) - n_known
+        print(f"minisink: stopped after {n_new:,} new tokens; {_kept(stream)}", file=sys.stderr)
 
 
-def _ends(args, model):
-    """What ends the text: nothing does, if it is to go on until Ctrl-C."""
-    return model.config.eos if args.max_new_tokens else ()
-
-
-def _kept(model, n_tokens, options):
-    """What there is to go on from after so many tokens, in words."""
-    if options["method"] == "recompute":
-        return f"no cache, each is computed from the last {options['window']:,}"
-    limit = keys_in_sight(options) or n_tokens
-    if options["method"] == "retrieval":  # what was evicted is kept too
-        limit = n_tokens if options["store"] is None else limit + options["store"]
-    n_tokens = min(n_tokens, limit)
-    return f"the cache keeps {n_tokens:,} tokens in {human_bytes(n_tokens * cache_bytes_per_token(model))}"
+def _kept(stream):
+    """Describe what there is to go on from."""
+    if stream.cache is None:
+        return f"no cache, each is computed from the last {stream.method.window:,}"
+    return f"the cache keeps {n_kept(stream):,} tokens in {human_bytes(n_bytes(stream))}"

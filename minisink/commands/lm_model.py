@@ -33,10 +33,12 @@ def add_options(group):
     add("--softmax", choices=("softmax", "softmax1"), help="scores to weights (softmax, or the model's)")
     add("--sink-logit", action="store_true", help="a learned sink logit for every head")
     add(
-        "--embedding", choices=("shared", "untied"), default="shared",
+        "--embedding",
+        choices=("shared", "untied"),
+        default="shared",
         help="shared: one matrix for input and output, but for the input vector of <s> with --sample-start bos "
         "(%(default)s)",
-    )  # fmt: skip
+    )
     add("--dtype", choices=("float32", "float16"), default="float32", help="of the saved model (%(default)s)")
 
 
@@ -83,7 +85,7 @@ def prepare(args):
 
 
 def _refuse_both(args, source, brought):
-    """What `source` brings along cannot be given beside it."""
+    """Refuse options beside `source`, which brings their values along."""
     if getattr(args, source) is not None:
         for name in brought:
             if getattr(args, name) is not None:
@@ -91,7 +93,7 @@ def _refuse_both(args, source, brought):
 
 
 def _load(args):
-    """The model to begin from."""
+    """Load the model to begin from."""
     model = load(args.init)
     if model.tokenizer is None:
         raise ValueError(f"{args.init}: has no tokenizer.json, so text cannot be turned into tokens")
@@ -102,7 +104,7 @@ def _load(args):
 
 
 def _tokenizer(args):
-    """The tokenizer that was asked for, that the folder has (to resume), or a new one."""
+    """Return the tokenizer that was asked for, that the folder has (to resume), or a new one."""
     if args.tokenizer is not None:
         return tokens.read_tokenizer(args.tokenizer)
     if args.resume and (args.out / "tokenizer.json").exists():
@@ -111,14 +113,14 @@ def _tokenizer(args):
 
 
 def _from_file(args, vocab_size, bos, tied):
-    """A config from a ``config.json``; vocabulary, context and ``<s>`` are those of this training."""
+    """Return a config from a ``config.json``; vocabulary, context and ``<s>`` are those of this training."""
     raw = read_json(args.config) | {"vocab_size": vocab_size, "bos_token_id": bos, "eos_token_id": None}
     raw |= {"max_position_embeddings": args.context, "n_positions": args.context, "tie_word_embeddings": tied}
     return config_of(raw)
 
 
 def _from_sizes(args, vocab_size, bos, tied):
-    """A config from sizes given one by one."""
+    """Return a config from sizes given one by one."""
     width, layers, heads = (_size(args, name) for name in ("width", "layers", "heads"))
     is_llama = _size(args, "architecture") == "llama"
     if width < 1 or layers < 1 or heads < 1 or width % heads:
@@ -138,6 +140,6 @@ def _from_sizes(args, vocab_size, bos, tied):
 
 
 def _size(args, name):
-    """A size that was given, or the usual one."""
+    """Return a size that was given, or the usual one."""
     given = getattr(args, name)
     return SIZES[name] if given is None else given

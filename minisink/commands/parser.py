@@ -36,10 +36,7 @@ COMMANDS = {
     "docs": docs,
 }
 FAMILIES: dict = {
-    "reproduce": (
-        "figures and tables, measured anew",
-        reproduce.COMMANDS,
-    ),
+    "reproduce": ("figures and tables, measured again", reproduce.COMMANDS),
     "train": (
         "grow a sink or induction heads in the classroom, or a language model",
         {"backcopy": train_backcopy, "induction": train_induction, "lm": train_lm},
@@ -65,7 +62,7 @@ def main(argv=None):
 
 
 def make_parser():
-    """The argument parser of all commands.
+    """Make the argument parser of all commands.
 
     Returns
     -------
@@ -92,7 +89,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _add(choices, name, command):
-    """A command with its purpose and example in its help."""
+    """Add a command, with its purpose and example in its help."""
     p = choices.add_parser(
         name,
         help=command.PURPOSE,

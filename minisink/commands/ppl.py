@@ -7,12 +7,12 @@ from pathlib import Path
 
 from ..evaluation.run import Evaluation
 from ..experiments.four_methods import foreign
-from ..methods import WITH_SINKS
 from ..model import load
 from ..system.files import alone, check_picture
 from ..system.plots import draw_losses
 from ..system.terminal import number, table, wrap
 from .common import (
+    FETCHED,
     add_json,
     add_method,
     add_model,
@@ -20,10 +20,8 @@ from .common import (
     check_apart,
     check_folder,
     dump,
-    keys_in_sight,
-    method_options,
+    method_of,
     progress,
-    retrieval_options,
 )
 
 PURPOSE = "perplexity of a text of any size"
@@ -58,57 +56,61 @@ def run(args):
 
 
 def _measure(args):
-    model = load(args.model)
-    settings = method_options(args, model, model.encode("", bos=not args.no_bos))
-    evaluation = Evaluation(
-        model, args.file, bos=not args.no_bos, csv=args.csv, every=args.every, state=args.resume, **settings
-    )
-    tally, known = evaluation.tally, evaluation.tally.n_tokens
-    if known:
-        what = "is of a finished run; nothing is left to do" if evaluation.done else f"goes on after {known:,} tokens"
+    model, bos = load(args.model), not args.no_bos
+    method = method_of(args, model, model.encode("", bos=bos))
+    files = {"csv": args.csv, "every": args.every, "state": args.resume}
+    evaluation = Evaluation(model, args.file, method, readable=args.readable, bos=bos, **files)
+    tally, n_known = evaluation.tally, evaluation.tally.n_tokens
+    if n_known:
+        what = "is of a finished run; nothing is left to do" if evaluation.done else f"goes on after {n_known:,} tokens"
         print(f"minisink: {args.resume} {what}", file=sys.stderr)
-    start = time.perf_counter()
-    with progress(evaluation.n_bytes, args.method, unit="B", unit_scale=True, initial=evaluation.place.start) as bar:
+    seconds = _watch(evaluation)
+    warn_of_nothing(args.file, model, method.capacity, tally.n_tokens)
+    _report(args, evaluation, (tally.n_tokens - n_known) / seconds, n_known)
+    if args.plot:
+        curves, title = {method.name: tally.curve()}, f"{model.name}: {Path(args.file).name}"
+        draw_losses(args.plot, curves, title=title, evicted_from=method.capacity, group=tally.group)
+
+
+def _watch(evaluation):
+    """Run with a bar of the perplexity so far; return the seconds it took."""
+    start, options = time.perf_counter(), {"unit": "B", "unit_scale": True, "initial": evaluation.place.start}
+    with progress(evaluation.n_bytes, evaluation.method.name, **options) as bar:
 
         def on_progress(n_bytes):
-            bar.set_postfix_str(f"perplexity {tally.perplexity:.2f}", refresh=False)
+            bar.set_postfix_str(f"perplexity {evaluation.tally.perplexity:.2f}", refresh=False)
             bar.update(n_bytes - bar.n)
 
         evaluation.run(on_progress)
-    seconds = time.perf_counter() - start
-    warn_of_nothing(args.file, model, keys_in_sight(settings), tally.n_tokens)
+    return time.perf_counter() - start
+
+
+def _report(args, evaluation, tokens_per_second, n_known):
+    """Print one row, or JSON."""
+    method, tally, model = evaluation.method, evaluation.tally, evaluation.model
     about = {
         "model": model.name,
-        "method": args.method,
-        "n_sinks": args.n_sinks if args.method in WITH_SINKS else 0,
-        "window": None if args.method == "dense" else settings["window"],
+        "method": method.name,
+        "n_sinks": getattr(method, "n_sinks", 0),
+        "window": method.window,
         "positions": args.positions,
-        **(retrieval_options(args) if args.method == "retrieval" else {}),
+        **{name: getattr(method, name) for name in FETCHED if hasattr(method, name)},
         "tokens": tally.n_tokens,
         "nll": tally.nll,
         "perplexity": tally.perplexity,
-        "tokens_per_second": (tally.n_tokens - known) / seconds,
-        "resumed_after": known,
+        "tokens_per_second": tokens_per_second,
+        "resumed_after": n_known,
     }
     if args.json:
         dump(about)
-    else:
-        window = "all" if args.method == "dense" else str(settings["window"])
-        cells = [args.method, str(about["n_sinks"]), window, f"{tally.n_tokens:,}", number(about["nll"], ".4f")]
-        cells += [number(about["perplexity"]), f"{about['tokens_per_second']:,.0f}"]
-        print(table(["method", "sinks", "window", "tokens", "nats/token", "perplexity", "tokens/s"], [cells]))
-        strange = foreign(model, about["perplexity"])
-        if strange:
-            print(wrap(strange))
-    if args.plot:
-        title = f"{model.name}: {Path(args.file).name}"
-        draw_losses(
-            args.plot,
-            {args.method: tally.curve()},
-            title=title,
-            evicted_from=keys_in_sight(settings),
-            group=tally.group,
-        )
+        return
+    window = "all" if method.window is None else str(method.window)
+    cells = [method.name, str(about["n_sinks"]), window, f"{tally.n_tokens:,}", number(tally.nll, ".4f")]
+    cells += [number(tally.perplexity), f"{tokens_per_second:,.0f}"]
+    print(table(["method", "sinks", "window", "tokens", "nats/token", "perplexity", "tokens/s"], [cells]))
+    strange = foreign(model, tally.perplexity)
+    if strange:
+        print(wrap(strange))
 
 
 def warn_of_nothing(name, model, capacity, n_taken):

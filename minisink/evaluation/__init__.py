@@ -1,1 +1,1 @@
-"""The perplexity of a text of any size: cut (`pieces`), handed on (`tape`), counted (`tally`), gone on with (`run`)."""
+"""The perplexity of a text of any size: cut (`pieces`), read (`token_reader`), counted (`tally`), resumed (`run`)."""

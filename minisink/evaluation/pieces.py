@@ -33,7 +33,7 @@ class Piece(NamedTuple):
 
 
 def cut_of(tokenizer):
-    """Where a text may be cut without changing its tokens.
+    """Tell where a text may be cut without changing its tokens.
 
     Parameters
     ----------
@@ -52,8 +52,8 @@ def cut_of(tokenizer):
     """
     about = json.loads(tokenizer.to_str())
     model, normalizer, words = about["model"], about["normalizer"], about["pre_tokenizer"]
-    taken_out = [t for t in about["added_tokens"] if not (t["special"] and tokenizer.encode_special_tokens)]
-    if taken_out or about["truncation"] or about["padding"] or model.get("dropout"):
+    extracted = [t for t in about["added_tokens"] if not (t["special"] and tokenizer.encode_special_tokens)]
+    if extracted or about["truncation"] or about["padding"] or model.get("dropout"):
         return None
     if model["type"] not in ("BPE", "WordLevel"):
         return None
@@ -65,7 +65,7 @@ def cut_of(tokenizer):
 
 
 def _cut_of_words(words):
-    """The cut for a pre-tokenizer of ``tokenizer.json``."""
+    """Return the cut for a pre-tokenizer of ``tokenizer.json``."""
     steps = words["pretokenizers"] if words and words["type"] == "Sequence" else [words]
     if steps and steps[0] and steps[0]["type"] == "Digits":
         steps = steps[1:]  # digits become words of their own, by looking at one character at a time
@@ -85,7 +85,7 @@ def _cut_of_words(words):
 
 
 def _prepends_space(normalizer, words):
-    """Whether the tokenizer writes spaces as ``▁``, and one more in front of every text, as Llama 2's does."""
+    """Tell whether the tokenizer writes spaces as ``▁``, and one more in front of every text, as Llama 2's does."""
     if words is None and normalizer and normalizer["type"] == "Sequence":
         prepend = {"type": "Prepend", "prepend": "▁"}
         replace = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
@@ -96,7 +96,7 @@ def _prepends_space(normalizer, words):
 
 
 def _spaces_come_first(vocab):
-    """Whether ``▁`` is a token, and follows no other character in any: then nothing can be merged across a space."""
+    """Tell if ``▁`` is a token, and follows no other character in any: then nothing can be merged across a space."""
     return "▁" in vocab and not any(re.search("[^▁]▁", token) for token in vocab)
 
 

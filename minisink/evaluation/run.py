@@ -10,25 +10,22 @@ import os
 import stat
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ..loss import empty_cache, nll_blocks, nll_stream
-from ..methods import policy_of
-from ..snapshot import restored
-from ..system.device import to_host
+from ..methods import Recompute
+from ..snapshot import cache_from, cache_state, method_state
 from ..system.files import load_state, save_state
 from ..system.interrupts import interrupts_wait
 from .pieces import CHUNK, cut_of, read_pieces
 from .tally import GrowingCsv, Tally
-from .tape import Place, Tape
+from .token_reader import Place, TokenReader
 
 STATE = "minisink_evaluation"
-RESUMED = ("window", "streaming", "retrieval")  # methods
 SAVE_SECONDS = 10.0  # from one state to the next
-A_TOKEN = ("token_index", "id", "nll")  # header of a CSV file with a row a token
-RUNNING = ("tokens", "mean_nll", "perplexity")  # of one with running perplexity
+TOKEN_ROWS = ("token_index", "id", "nll")  # header of a CSV file with a row per token
+RUNNING_ROWS = ("tokens", "mean_nll", "perplexity")  # of one with running perplexity
 
 
 class Evaluation:
@@ -41,16 +38,16 @@ class Evaluation:
     model : Model
     path : str or path
         A UTF-8 text.
-    method, n_sinks, window, positions, lead, readable, retrieval
-        As in `loss.token_nll`; n_blocks, block, select and store by name.
+    method, readable
+        As in `loss.token_nll`.
     bos : bool
         Begin with the begin-of-text token, where there is one.
     csv : str or path, optional
         Gets a row for every token, or with `every` one of running perplexity for every so many tokens.
     every : int, optional
     state : str or path, optional
-        Where the state is kept; if there is one, the run goes on from it. For "window",
-        "streaming" and "retrieval", whose state grows with the text unless `store` says otherwise.
+        Where the state is kept; if there is one, the run goes on from it. For a method with a limit: it grows with the
+        text under `Retrieval` only, unless `store` says otherwise.
 
     Attributes
     ----------
@@ -67,20 +64,16 @@ class Evaluation:
         For a text that cannot be read, options that do not go together, or the state of another run.
     """
 
-    def __init__(
-        self, model, path, *, method, n_sinks, window, positions, lead=(), readable=False, bos=True,
-        csv=None, every=None, state=None, **retrieval,
-    ):  # fmt: skip
+    def __init__(self, model, path, method, *, readable=False, bos=True, csv=None, every=None, state=None):
         if every is not None and every < 1:
             raise ValueError(f"every is {every}; it must be 1 token or more")
-        self.model, self.path, self.state, self.lead, self.retrieval = model, path, state, lead, retrieval
-        self.options = {"method": method, "n_sinks": n_sinks, "window": window, "positions": positions} | retrieval
+        self.model, self.path, self.method, self.state = model, path, method, state
         self.readable, self.bos = readable, bos
-        self.csv = GrowingCsv(csv, RUNNING if every else A_TOKEN) if csv else None
+        self.csv = GrowingCsv(csv, RUNNING_ROWS if every else TOKEN_ROWS) if csv else None
         self.tally, self.n_bytes, self.done = Tally(every), _size(path), False
-        self.saved = 0  # tokens, in the state on the disk
-        self.cache: Any = None  # what the method needs, made when it is needed
+        self.n_saved = 0  # tokens, in the state on the disk
         self.place, self.digest = Place(0, 0, ""), hashlib.sha256()
+        self.cache = None if isinstance(method, Recompute) else empty_cache(model, method, readable=readable)
         if state is not None:
             self._prepare_state()
 
@@ -107,7 +100,8 @@ class Evaluation:
                 with _open(self.path) as file:
                     if self.place.start:
                         file.seek(self.place.start)
-                    self._measure(Tape(self._encoded(file), self.place.skip), noted, on_progress)
+                    self.reader = TokenReader(self._pieces(file), self.place.skip)
+                    self._measure(noted, on_progress)
             except KeyboardInterrupt:
                 raise KeyboardInterrupt(*self._so_far()) from None
             except (ValueError, OSError, OverflowError, MemoryError) as error:
@@ -117,30 +111,28 @@ class Evaluation:
                 if self.csv:
                     self.csv.close()
 
-    def _measure(self, tape, noted, on_progress):
+    def _measure(self, noted, on_progress):
         next_save = time.monotonic()
-        self.tape = tape
-        for nll in self._losses(tape):
-            self._count(nll, tape.take(len(nll)))
+        for nll in self._losses():
+            self._count(nll, self.reader.advance(len(nll)))
             if noted or time.monotonic() >= next_save:
                 self._save()
                 next_save = time.monotonic() + SAVE_SECONDS
             if noted:
                 raise KeyboardInterrupt
             if on_progress is not None:
-                on_progress(tape.n_bytes)
+                on_progress(self.reader.n_bytes)
         self.done = True
         if self.csv:
             self.csv.add(self.tally.last_row())
         self._save()
 
-    def _losses(self, tape):
-        """Iterator of (T,) nats."""
-        if self.options["method"] != "recompute":
-            options = self.options | {"readable": self.readable} if self.cache is None else {"cache": self.cache}
-            return nll_stream(self.model, tape, **options)
-        ids, options = np.concatenate(list(tape)), self.options | {"readable": self.readable}
-        return nll_blocks(self.model, ids, lead=self.lead, **options) if len(ids) else iter(())
+    def _losses(self):
+        """Return an iterator of (T,) nats."""
+        if self.cache is not None:
+            return nll_stream(self.model, self.reader, cache=self.cache)
+        ids = np.concatenate(list(self.reader))  # re-computation reads its text as a whole
+        return nll_blocks(self.model, ids, self.method, readable=self.readable) if len(ids) else iter(())
 
     def _count(self, nll, ids):
         """Add the losses of a block, which predict `ids`, to the tally and the CSV file."""
@@ -151,8 +143,8 @@ class Evaluation:
         if self.csv:
             self.csv.add(rows)
 
-    def _encoded(self, file):
-        """Iterator of (Place, bytes, ids) of the pieces of the text, the begin-of-text token in the first."""
+    def _pieces(self, file):
+        """Yield (Place, bytes, ids) of the pieces of the text, the begin-of-text token in the first."""
         start = self.place.start
         cut = cut_of(self.model.tokenizer) if self.model.tokenizer else None
         try:
@@ -165,35 +157,36 @@ class Evaluation:
             raise
 
     def _so_far(self):
-        """How far this came and how it goes on, in a list; an empty list for nowhere."""
+        """Return how far this came and how it goes on, in a list; an empty list for nowhere."""
         if not self.tally.n_tokens:
             return []
         text = f"after {self.tally.n_tokens:,} tokens, perplexity {self.tally.perplexity:.2f}"
-        if self.saved:
-            text += f"; the same command goes on from token {self.saved:,}"
-        elif self.options["method"] in RESUMED:
+        if self.n_saved:
+            text += f"; the same command goes on from token {self.n_saved:,}"
+        elif self._why_whole() is None:
             text += "; with --resume FILE a run can go on"
         return [text]
 
     # The state -----------------------------------------------------------------------------------
 
+    def _why_whole(self):
+        """Return why a run under this method cannot stop and go on; None if it can."""
+        if isinstance(self.method, Recompute):
+            return "reads its text as a whole"
+        return "keeps every key, so its state would grow" if self.method.capacity is None else None
+
     def _prepare_state(self):
         """Refuse what cannot be gone on with; go on from the state if there is one."""
-        method, window = self.options["method"], self.options["window"]
-        if method not in RESUMED:
-            why = "reads its text as a whole" if method == "recompute" else "keeps every key, so its state would grow"
-            raise ValueError(f"--resume goes with the methods {', '.join(RESUMED)}: {method} {why}")
+        why = self._why_whole()
+        if why:
+            raise ValueError(f"--resume goes with the methods window, streaming, retrieval: {self.method.name} {why}")
         if self.n_bytes is None:
             raise ValueError(f"{self.path}: --resume needs a file that can be read again from the middle")
-        policy = policy_of(self.model, **self.options)
-        self.cache = empty_cache(self.model, policy, readable=self.readable)
+        method = {name: value for name, value in method_state(self.method).items() if name != "name"}
         self.identity = {
             "model": fingerprint(self.model),
-            "method": method,
-            "n_sinks": policy.n_sinks,
-            "window": window,
-            "positions": self.options["positions"],
-            **(self.retrieval if method == "retrieval" else {}),
+            "method": self.method.name,
+            **method,
             "readable": self.readable,
             "begins with": self.model.encode("", bos=self.bos).tolist(),
             "csv": self.csv is not None,
@@ -209,24 +202,24 @@ class Evaluation:
 
     def _save(self):
         """Write the state, unless nothing has been measured since the last one."""
-        if self.state is None or not self.tally.n_tokens or (self.saved == self.tally.n_tokens and not self.done):
+        n_tokens = self.tally.n_tokens
+        if self.state is None or not n_tokens or (self.n_saved == n_tokens and not self.done):
             return
         numbers, sums = self.tally.state()
-        arrays, cache = self.cache.state()
-        arrays = {name: to_host(array) for name, array in arrays.items()} | {"curve": sums}
+        cache, arrays = cache_state(self.cache)
         about = {
-            "cache": cache | {"kind": self.cache.kind},
+            "cache": cache,
             "run": self.identity,
-            "place": self.tape.place,
+            "place": self.reader.place,
             "tally": numbers,
             "csv": self.csv.mark() if self.csv else None,
             "done": self.done,
         }
-        save_state(self.state, STATE, about, arrays)
-        self.saved = self.tally.n_tokens
+        save_state(self.state, STATE, about, arrays | {"curve": sums})
+        self.n_saved = n_tokens
 
     def _restore(self, about, arrays):
-        """Be where the run was that wrote this state."""
+        """Go on from a state; ValueError, and nothing changed, if another run wrote it."""
         now, then = self.identity, about["run"]
         changed = [f"{key} was {then.get(key)} and is {value}" for key, value in now.items() if then.get(key) != value]
         if changed:
@@ -239,23 +232,14 @@ class Evaluation:
             raise ValueError(f"{self.state}: the state of another run: {self.path} begins with another text")
         self.place, self.done = place, about["done"]
         self.tally.restore(about["tally"], arrays.pop("curve"))
-        self.saved = self.tally.n_tokens
-        self.cache = restored(about["cache"], arrays, like=self.model.weights.embed)
+        self.n_saved = self.tally.n_tokens
+        self.cache = cache_from(about["cache"], arrays, self.model.weights.embed)
         if self.csv and not self.done:
-            self.csv.go_on(about["csv"])
+            self.csv.resume(about["csv"])
 
 
 def fingerprint(model):
-    """Some digits that another config, tokenizer or weight would change.
-
-    Parameters
-    ----------
-    model : Model
-
-    Returns
-    -------
-    str
-    """
+    """Return the digest of a model's config, tokenizer and weights, as hex digits."""
     digest = hashlib.sha256(repr(model.config).encode())
     digest.update(model.tokenizer.to_str().encode() if model.tokenizer else b"")
     for name, array in model.arrays().items():

@@ -80,7 +80,7 @@ class Tally:
         return rows
 
     def last_row(self):
-        """The row of the tokens that did not fill one, in a list; an empty list if there are none."""
+        """Return the row of the tokens that did not fill one, in a list; an empty list if there are none."""
         rest = self.n_tokens % self.every if self.every else 0
         return [(self.n_tokens, self.since_row / rest, self.perplexity)] if rest else []
 
@@ -93,17 +93,17 @@ class Tally:
         np.add.at(self.sums, point, nll)
 
     def curve(self):
-        """ndarray of shape (ceil(n_tokens / group),): mean loss of each group of tokens, in nats."""
+        """Return the mean loss of each group of tokens, in nats: (ceil(n_tokens / group),)."""
         n_points = -(-self.n_tokens // self.group)
         counts = np.minimum(self.group, self.n_tokens - self.group * np.arange(n_points))
         return self.sums[:n_points] / counts
 
     def state(self):
-        """(list of numbers, ndarray): all there is to go on from, for `restore`."""
+        """Return everything needed to resume: (list of numbers, ndarray)."""
         return [self.n_tokens, self.total, self.since_row, self.group], self.sums
 
     def restore(self, numbers, sums):
-        """Be what another `Tally` was when its `state` was taken."""
+        """Restore from the result of `state`."""
         self.n_tokens, self.total, self.since_row, self.group = numbers
         self.sums = sums
 
@@ -146,11 +146,11 @@ class GrowingCsv:
             raise ValueError(f"{self.path}: cannot be written ({error.strerror or error})") from error
 
     def mark(self):
-        """[bytes written, digest of the last of them]: where `go_on` goes on."""
+        """Return [bytes written, digest of the last of them]: where `resume` goes on."""
         size = os.path.getsize(self.path)
         return [size, _tail(self.path, size)]
 
-    def go_on(self, mark):
+    def resume(self, mark):
         """Go on where a file ended when the mark was made; rows after that are written again.
 
         Raises

@@ -1,0 +1,64 @@
+"""Where in a text is the next token? Pieces of ids go to the model in blocks that do not end where the pieces do.
+
+A `TokenReader` gives out ids, and keeps a piece until the model has taken in all of its tokens: so a run that stops
+after any token knows the `Place`, a byte of the text and some tokens from there, from which to go on.
+"""
+
+from collections import deque
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Place(NamedTuple):
+    """Where a token stands: the byte where its piece begins, its index in the piece, the digest of all text before."""
+
+    start: int
+    skip: int
+    digest: str  # SHA-256 of the bytes before `start`
+
+
+class TokenReader:
+    """Ids on their way to the model, kept until it has taken them in.
+
+    Parameters
+    ----------
+    pieces : iterator of (Place, int, ndarray of shape (T,))
+        Where a piece begins, its bytes, its ids.
+    skip : int
+        Tokens of the first piece that the model has taken in before.
+    """
+
+    def __init__(self, pieces, skip=0):
+        self._pieces, self._skip = pieces, skip
+        self._pending = deque()
+
+    def __iter__(self):
+        to_skip = self._skip
+        for piece in self._pieces:
+            self._pending.append(piece)
+            ids = piece[2]
+            yield ids[to_skip:]
+            to_skip = max(0, to_skip - len(ids))
+
+    def advance(self, n):
+        """Count the next `n` tokens as taken in by the model; return those that follow each of them."""
+        targets, missing, skip = [], n, self._skip + 1
+        for _, _, ids in self._pending:
+            targets.append(ids[skip : skip + missing])
+            missing, skip = missing - len(targets[-1]), max(0, skip - len(ids))
+        self._skip += n
+        while self._pending and self._skip >= len(self._pending[0][2]):
+            self._skip -= len(self._pending.popleft()[2])
+        return np.concatenate(targets)
+
+    @property
+    def place(self):
+        """Place: of the next token."""
+        return self._pending[0][0]._replace(skip=self._skip)
+
+    @property
+    def n_bytes(self):
+        """Bytes of the text before the next token, within the piece by the share of its tokens."""
+        place, size, ids = self._pending[0]
+        return place.start + size * self._skip // len(ids)
