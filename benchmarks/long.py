@@ -29,8 +29,8 @@ from page import short  # noqa: E402
 import minisink  # noqa: E402
 from minisink.experiments import speed
 from minisink.fast.decoder import Decoder
-from minisink.loss import nll_stream
 from minisink.hf.shipped import sample_text
+from minisink.loss import nll_stream
 
 N_SINKS, WINDOW = 4, 252
 PIECE = 4096  # tokens that come at once

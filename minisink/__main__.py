@@ -15,9 +15,9 @@ def console():
     if "OMP_NUM_THREADS" not in os.environ:
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from .commands.parser import main
-    from .system.errors import heard
+    from .system.errors import fix_streams
 
-    heard()
+    fix_streams()
     sys.exit(main())
 
 

@@ -83,7 +83,7 @@ def smollm2():
 
 
 @pytest.fixture(scope="module")
-def interrupts_are_heard():
+def interrupts_arrive():
     """Ctrl-C here and in programs started here: a test run in the background may ignore it, and what it starts too."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield

@@ -28,8 +28,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from minisink.system.errors import in_one_line
-from minisink.system.files import whole_file
+from minisink.system.errors import run_command
+from minisink.system.files import atomic_write
 
 HERE = Path(__file__).resolve().parent
 SECTIONS = [
@@ -317,7 +317,7 @@ def build(kind, folder, names=(), repository=None, source=HERE):
     for book, target in zip(books, targets, strict=True):
         book.metadata["minisink"]["build"] = kind
         book.metadata["minisink"]["digest"] = digest(book)
-        with whole_file(target) as unfinished:
+        with atomic_write(target) as unfinished:
             unfinished.write_text(json.dumps(book, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return targets
 
@@ -352,4 +352,4 @@ def run(argv=None):
 
 
 if __name__ == "__main__":
-    sys.exit(in_one_line(run))
+    sys.exit(run_command(run))

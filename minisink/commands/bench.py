@@ -7,12 +7,12 @@ import sys
 from tqdm import tqdm
 
 from ..experiments import speed
+from ..experiments.plots import draw_speed
 from ..experiments.shapes import SHAPES, random_model
 from ..experiments.speed import PAPER
 from ..methods import N_SINKS
 from ..model import load
 from ..system.files import check_picture
-from ..system.plots import draw_speed
 from ..system.terminal import human_bytes, table, wrap
 from .common import add_json, add_model, add_readable, dump
 

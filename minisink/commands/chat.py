@@ -3,7 +3,7 @@
 from ..chat.conversation import Conversation, n_system_tokens
 from ..chat.script import read_turns, shipped
 from ..model import load
-from ..system.files import alone
+from ..system.files import lock_files
 from .chat_talk import Talk
 from .common import (
     METHODS,
@@ -66,7 +66,7 @@ def run(args):
         if method not in METHODS:
             raise ValueError(f"method is {method!r}; it must be one of {', '.join(METHODS)}")
     check_folder(args.state)
-    with alone(args.state):
+    with lock_files(args.state):
         model = load(args.model)
         talk = Talk(args, {method: _conversation(args, model, method) for method in methods})
         talk.open()

@@ -6,7 +6,7 @@ from contextlib import closing
 from ..chat.stream import n_bytes, n_kept
 from ..hf.tokenizer import text_stream
 from ..methods import Dense, Recompute
-from ..system.interrupts import interrupts_wait, until
+from ..system.interrupts import defer_interrupts, until_interrupt
 from ..system.terminal import count, human_bytes, number, table
 
 
@@ -43,10 +43,10 @@ def _answer(conversation, words, max_new_tokens, show):
     """
     tokens, times, text = [], [], []
     answer = conversation.answer(words, max_new_tokens=max_new_tokens)
-    with interrupts_wait() as stop, closing(answer):
+    with defer_interrupts() as stop, closing(answer):
 
         def timed():
-            for token in until(stop, answer):
+            for token in until_interrupt(stop, answer):
                 tokens.append(token)
                 times.append(time.perf_counter())
                 yield token

@@ -5,7 +5,7 @@ import sys
 import time
 from pathlib import Path
 
-from ..system.files import whole_file
+from ..system.files import atomic_write
 from ..teaching import formats
 from ..teaching.report import all_right, as_text, check_source, totals, waiting
 from ..teaching.sandbox import SECONDS, Sandbox, read
@@ -93,7 +93,7 @@ def _write_template(file, tasks):
     if os.path.lexists(path):
         raise ValueError(f"{path}: is there already, and is not overwritten; give another name")
     check_folder(path)
-    with whole_file(path) as unfinished:
+    with atomic_write(path) as unfinished:
         unfinished.write_text(template(tasks, path.name), encoding="utf-8")
     print(f"{path}: write what is missing, then run minisink check {path}")
 

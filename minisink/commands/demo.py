@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
+from ..evaluation.plots import draw_losses
 from ..experiments import four_methods, last_words
 from ..hf.shipped import sample_text
 from ..methods import PAPER, lead_of
 from ..model import load
 from ..system.files import check_picture, read_text
-from ..system.plots import draw_losses
 from ..system.terminal import chart, count, human_bytes, number, rolling_mean, rolling_span, side_by_side, table, wrap
 from .common import add_json, add_model, add_no_bos, add_readable, dump, encode, progress
 

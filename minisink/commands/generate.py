@@ -9,8 +9,8 @@ from ..generation import Stream
 from ..hf.tokenizer import HELD, text_stream
 from ..methods import warn_beyond
 from ..model import load
-from ..system.files import alone, read_text
-from ..system.interrupts import interrupts_wait
+from ..system.files import lock_files, read_text
+from ..system.interrupts import defer_interrupts
 from ..system.terminal import human_bytes
 from .common import add_draws, add_method, add_model, add_no_bos, check_folder, draws, method_of
 
@@ -37,7 +37,7 @@ def run(args):
     check_folder(args.state)
     if args.max_new_tokens < 0:
         raise ValueError(f"--max-new-tokens is {args.max_new_tokens}; it must be 0 (until Ctrl-C) or more")
-    with alone(args.state):
+    with lock_files(args.state):
         model = load(args.model)
         prompt = read_text(args.prompt_file) if args.prompt_file else args.prompt
         stream, ids = _open(args, model, prompt)
@@ -65,7 +65,7 @@ def _write(args, stream, ids):
     n_known = stream.n_seen + len(stream.pending) + len(ids)
     warn_beyond(model, stream.method, stream.n_seen, n_known + (args.max_new_tokens or math.inf))
     ends = model.config.eos if args.max_new_tokens else ()  # nothing ends what is to go on until Ctrl-C
-    with interrupts_wait() as stop:
+    with defer_interrupts() as stop:
         tokens = stream.write(stream.read(ids), args.max_new_tokens or None, ends)
         until_stopped = iter(lambda: None if stop else next(tokens, None), None)
         for piece in text_stream(model.tokenizer, until_stopped, after=[*before, *ids]):

@@ -6,7 +6,7 @@ A command is a file beside this one with PURPOSE, EXAMPLE, `add_options` and `ru
 import argparse
 
 from .. import __version__
-from ..system.errors import in_one_line
+from ..system.errors import run_command
 from ..system.terminal import wrap
 from . import (
     bench,
@@ -58,7 +58,7 @@ def main(argv=None):
         Exit status.
     """
     args = make_parser().parse_args(argv)
-    return in_one_line(args.run, args)
+    return run_command(args.run, args)
 
 
 def make_parser():

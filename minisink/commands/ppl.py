@@ -5,11 +5,11 @@ import time
 import warnings
 from pathlib import Path
 
+from ..evaluation.plots import draw_losses
 from ..evaluation.run import Evaluation
 from ..experiments.four_methods import foreign
 from ..model import load
-from ..system.files import alone, check_picture
-from ..system.plots import draw_losses
+from ..system.files import check_picture, lock_files
 from ..system.terminal import number, table, wrap
 from .common import (
     FETCHED,
@@ -51,7 +51,7 @@ def run(args):
     check_apart(args.file, args.csv, args.plot, args.resume)
     if args.every is not None and not args.csv:
         raise ValueError("--every is for the rows of a CSV file: give --csv too")
-    with alone(args.csv, args.resume):
+    with lock_files(args.csv, args.resume):
         _measure(args)
 
 

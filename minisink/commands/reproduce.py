@@ -43,7 +43,7 @@ from ..experiments import (
 from ..experiments.stretch import stretch
 from ..hf.shipped import sample_text
 from ..model import load
-from ..system.files import check_picture, check_room, has_matplotlib, read_text, whole_file
+from ..system.files import atomic_write, check_picture, check_room, has_matplotlib, read_text
 from ..system.plots import picture
 from ..system.terminal import table, wrap
 from .common import add_json, add_model, add_models, add_no_bos, as_json, check_folder, dump, encode
@@ -235,7 +235,7 @@ def write(experiment, args, about, rows):
         texts |= {whole + ".csv": as_csv(rows), whole + ".json": as_json(about) + "\n"}
         pictures += [whole + ".png"] if has_matplotlib() else []
     for path, text in texts.items():
-        with whole_file(path) as unfinished:
+        with atomic_write(path) as unfinished:
             unfinished.write_text(text, encoding="utf-8")
     for path in pictures:
         with picture(path, about["command"]) as figure:

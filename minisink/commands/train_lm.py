@@ -6,8 +6,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ..system.files import alone
-from ..system.interrupts import interrupts_wait
+from ..system.files import lock_files
+from ..system.interrupts import defer_interrupts
 from ..training import data, log, tokens
 from ..training import gpt2 as gpt2_training
 from ..training import llama as llama_training
@@ -80,7 +80,7 @@ def run(args):
     recipe = _recipe(args)
     check_writable(args.out, resume=args.resume)  # before minutes go into the text
     check_folder(args.tokens)
-    with alone(args.out / log.FILE):
+    with lock_files(args.out / log.FILE):
         return _train(args, recipe)
 
 
@@ -111,7 +111,7 @@ def _train(args, recipe):
             with tqdm.external_write_mode(sys.stdout):
                 print(_line(row), flush=True)
 
-    with bar, interrupts_wait() as noted:
+    with bar, defer_interrupts() as noted:
         train(training, eval_every=args.eval_every, save_every=args.save_every, on_step=show, stop=lambda: bool(noted))
     if training.n_steps_done < recipe.n_steps:
         print(f"stopped at step {training.n_steps_done}; the same command with --resume goes on from {args.out}")

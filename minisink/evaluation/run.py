@@ -17,7 +17,7 @@ from ..loss import empty_cache, nll_blocks, nll_stream
 from ..methods import Recompute
 from ..snapshot import cache_from, cache_state, method_state
 from ..system.files import load_state, save_state
-from ..system.interrupts import interrupts_wait
+from ..system.interrupts import defer_interrupts
 from .pieces import CHUNK, cut_of, read_pieces
 from .tally import GrowingCsv, Tally
 from .token_reader import Place, TokenReader
@@ -95,7 +95,7 @@ class Evaluation:
         """
         if self.done:
             return
-        with interrupts_wait() as noted:
+        with defer_interrupts() as noted:
             try:
                 with _open(self.path) as file:
                     if self.place.start:

@@ -8,10 +8,10 @@ for the same tokens (`four_methods.run`), and then go on writing from the end of
 
 import numpy as np
 
+from ..evaluation.plots import COLOURS, STROKES
 from ..generation import generate
 from ..methods import PAPER as FOUR
 from ..methods import lead_of
-from ..system.plots import COLOURS, STROKES
 from ..system.terminal import human_bytes, number, rolling_mean, rolling_span, side_by_side, table
 from . import four_methods
 from .effects import effect, must_evict

@@ -7,10 +7,10 @@ by `speed.compare`, as in ``minisink bench``, with random keys and values: a mod
 
 import numpy as np
 
-from ..system.plots import plot_speed
 from ..system.terminal import human_bytes, number, table
 from . import speed
 from .effects import effect
+from .plots import plot_speed
 
 PAPER = "Figure 10"
 CLAIM = "re-computation over streaming, 256 to 4096: 2.0, 3.3, 6.4, 11.6, 21.7 times (7B); 22.2 times (13B, 4096)"

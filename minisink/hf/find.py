@@ -1,4 +1,4 @@
-"""What `load` is asked for: names of models to folders and files, names of dtypes, and errors that say what would do."""
+"""What `load` is asked for: names of models to folders and files, names of dtypes, errors that say what would do."""
 
 import os
 from pathlib import Path

@@ -1,23 +1,16 @@
 """To the GPU and back: the only file that names CuPy.
 
 Everything else is written with ``np.*``; CuPy arrays answer NumPy's dispatch protocols, so the same line
-runs where its arrays live.
+runs where its arrays live. A device is "cpu", "cuda" or "cuda:N".
 """
 
 import numpy as np
 
+from . import PACKAGE
+
 
 def array_module(device):
-    """The module that makes arrays on a device: ``numpy`` for "cpu", ``cupy`` for "cuda".
-
-    Parameters
-    ----------
-    device : str
-        "cpu", "cuda" or "cuda:N".
-
-    Returns
-    -------
-    module
+    """Return the module that makes arrays on a device: ``numpy`` for "cpu", ``cupy`` for "cuda".
 
     Raises
     ------
@@ -33,7 +26,7 @@ def array_module(device):
         import cupy
     except ImportError:
         raise ValueError(
-            f"device {device!r} needs CuPy: pip install 'minisink[gpu]' (or cupy-cuda12x for CUDA 12)"
+            f"device {device!r} needs CuPy: pip install '{PACKAGE}[gpu]' (or cupy-cuda12x for CUDA 12)"
         ) from None
     try:
         n_devices = cupy.cuda.runtime.getDeviceCount()
@@ -45,39 +38,13 @@ def array_module(device):
     return cupy
 
 
-def to_device(array, device):
-    """Copy a host array to a device ("cpu" returns it as it is).
-
-    Parameters
-    ----------
-    array : numpy.ndarray
-    device : str
-        "cpu", "cuda" or "cuda:N".
-
-    Returns
-    -------
-    ndarray of the device's own kind
-    """
-    return array_module(device).asarray(array)
-
-
 def to_host(array):
-    """Copy an array of any device to a numpy.ndarray (one that is there already is returned as it is).
-
-    Parameters
-    ----------
-    array : ndarray
-        NumPy's or CuPy's.
-
-    Returns
-    -------
-    numpy.ndarray
-    """
+    """Copy an array of any device to a numpy.ndarray (one that is there already is returned as it is)."""
     return array.get() if hasattr(array, "get") else array
 
 
 def place(array):
-    """Where an array lies in memory, and what is read there: equal for two that are one and the same.
+    """Tell where an array lies in memory, and what is read there: equal for two that are one and the same.
 
     >>> x = np.zeros((2, 3))
     >>> place(x[:, :2]) == place(x[:, :2]), place(x[:, :2]) == place(x[:, 1:])

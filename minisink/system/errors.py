@@ -4,11 +4,12 @@ import os
 import sys
 import warnings
 
+from . import PACKAGE
 from .terminal import wrap
 
 
-def heard():
-    """Let whatever a command says be said.
+def fix_streams():
+    """Make stdout and stderr exist, and able to print any character.
 
     Where there is no standard output (cron, a service, pythonw), it goes nowhere; a character that the encoding of a
     file or pipe lacks becomes a backslash and its number.
@@ -21,27 +22,15 @@ def heard():
             stream.reconfigure(errors="backslashreplace")
 
 
-def in_one_line(run, *args):
-    """Run a command.
+def run_command(run, *args):
+    """Call ``run(*args)`` and return its exit status (0 for None): 2 after an error, 130 after Ctrl-C.
 
     Warnings become a line each. So does an error that its user can mend, for it names what to do: `ValueError`,
     `OSError`, `OverflowError`, `MemoryError`. Any other is a mistake of ours, and keeps its traceback.
-
-    Parameters
-    ----------
-    run : callable
-        Returns an exit status, or None for 0.
-    *args
-        For `run`.
-
-    Returns
-    -------
-    int
-        Exit status: 2 after an error, 130 after Ctrl-C.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("default", UserWarning)
-        warnings.showwarning = lambda message, *_: _say(f"minisink: warning: {message}")
+        warnings.showwarning = lambda message, *_: _print(f"warning: {message}")
         status = 0
         try:
             status = run(*args) or 0
@@ -49,14 +38,15 @@ def in_one_line(run, *args):
         except BrokenPipeError:  # the reader, `head` perhaps, has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         except KeyboardInterrupt as stop:
-            _say(" ".join(["minisink: interrupted", *map(str, stop.args)]))
+            _print(" ".join(["interrupted", *map(str, stop.args)]))
             return 130
         except (ValueError, OSError, OverflowError, MemoryError) as error:
-            _say(f"minisink: error: {' '.join(str(error).split()) or type(error).__name__}")
+            _print(f"error: {' '.join(str(error).split()) or type(error).__name__}")
             return 2
     return status
 
 
-def _say(line):
-    """To standard error; a terminal would break it within a word."""
+def _print(message):
+    """Print to standard error; a terminal would break the line within a word."""
+    line = f"{PACKAGE}: {message}"
     print(wrap(line) if sys.stderr.isatty() else line, file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, states that come back as they were, and a look beforehand at what can be."""
+"""Atomic writes, saved states, locks, and early checks that a path can be written."""
 
 import hashlib
 import json
@@ -12,6 +12,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from . import PACKAGE
+
 try:
     import fcntl
 except ImportError:  # Windows
@@ -19,13 +21,7 @@ except ImportError:  # Windows
 
 
 def read_text(path):
-    """A UTF-8 text, without a byte-order mark at its start.
-
-    Raises
-    ------
-    ValueError
-        When it cannot be read, naming the file, and the byte that is no UTF-8.
-    """
+    """Read a UTF-8 text, without its byte-order mark; a ValueError names the file, and the byte that is no UTF-8."""
     try:
         return Path(path).read_text(encoding="utf-8").removeprefix("\ufeff")
     except OSError as error:
@@ -35,26 +31,14 @@ def read_text(path):
 
 
 def save_state(path, kind, about, arrays):
-    """Write what a run goes on from to a safetensors file, whole or not at all, with a digest of it all.
+    """Write a state to a safetensors file, whole or not at all, with a digest of it; ValueError if that fails.
 
-    Parameters
-    ----------
-    path : str or path
-    kind : str
-        Whose state it is.
-    about : dict
-        What JSON can hold.
-    arrays : dict of str to numpy.ndarray
-
-    Raises
-    ------
-    ValueError
-        When the file cannot be written.
+    `kind` says whose state it is, `about` is a dict that JSON can hold, `arrays` are NumPy's by name.
     """
     arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}  # save_file writes the buffer
     text = json.dumps(about, default=int)  # a NumPy integer counts as a whole number
     try:
-        with whole_file(path) as unfinished:
+        with atomic_write(path) as unfinished:
             save_file(arrays, unfinished, metadata={kind: text, "digest": _digest(text, arrays)})
     except SafetensorError as error:
         raise ValueError(f"{path}: cannot be written ({error})") from error
@@ -63,10 +47,7 @@ def save_state(path, kind, about, arrays):
 def load_state(path, kind, what):
     """Read what `save_state` wrote: (about, arrays).
 
-    Raises
-    ------
-    ValueError
-        "`path`: not `what`", for any other file, and for one that was changed or damaged since.
+    Any other file, and one that was changed or damaged since, is a ValueError: "`path`: not `what`".
     """
     try:
         if not os.path.isfile(path):  # a pipe would keep us waiting
@@ -84,7 +65,7 @@ def load_state(path, kind, what):
 
 
 def _digest(text, arrays):
-    """Some digits that any other text, name, dtype, shape or number would change."""
+    """Hash a text and arrays: any other name, dtype, shape or number changes it."""
     digest = hashlib.sha256(text.encode())
     for name in sorted(arrays):
         digest.update(f"{name} {arrays[name].dtype} {arrays[name].shape}".encode())
@@ -93,23 +74,11 @@ def _digest(text, arrays):
 
 
 @contextmanager
-def whole_file(path):
+def atomic_write(path):
     """Write a file under another name, and move it into place when it is whole.
 
-    Parameters
-    ----------
-    path : str or path
-        Left as it is when writing fails.
-
-    Yields
-    ------
-    Path
-        What to write to: beside `path`, with its ending, and a name that no other run takes.
-
-    Raises
-    ------
-    ValueError
-        When it cannot be written, naming `path`.
+    Yields the Path to write to: beside `path`, with its ending, and a name that no other run takes. When writing
+    fails, `path` is left as it is, and a ValueError names it.
     """
     path = Path(path)
     unfinished = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
@@ -124,20 +93,11 @@ def whole_file(path):
 
 
 @contextmanager
-def alone(*paths):
-    """Be the only run that writes these files.
+def lock_files(*paths):
+    """Be the only run that writes these files (None is passed over); ValueError while another run writes one.
 
     A file beside each of them is locked. The lock ends with the process, however that ends. Where a system or a folder
     has no locks (Windows has others), nothing is refused.
-
-    Parameters
-    ----------
-    *paths : str, path or None
-
-    Raises
-    ------
-    ValueError
-        When another run is writing one of them.
     """
     with ExitStack() as held:
         for path in filter(None, paths):
@@ -179,7 +139,7 @@ def check_room(path):
 
 
 def has_matplotlib():
-    """Whether pictures can be drawn."""
+    """Tell whether pictures can be drawn."""
     try:
         import matplotlib.figure  # noqa: F401
     except ImportError:
@@ -190,17 +150,10 @@ def has_matplotlib():
 def check_picture(path):
     """Refuse a picture that could not be written, before hours of work go into it.
 
-    Parameters
-    ----------
-    path : str or path
-
-    Raises
-    ------
-    ValueError
-        Without matplotlib, for a folder that is not there or may not be written, or an ending matplotlib does not know.
+    That is one without matplotlib, in a folder that is not there or may not be written, or of an unknown ending.
     """
     if not has_matplotlib():
-        raise ValueError("pictures need matplotlib: pip install 'minisink[plot]'")
+        raise ValueError(f"pictures need matplotlib: pip install '{PACKAGE}[plot]'")
     from matplotlib.figure import Figure
 
     known = Figure().canvas.get_supported_filetypes()

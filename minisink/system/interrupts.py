@@ -1,4 +1,4 @@
-"""Ctrl-C at a good moment: between two blocks, or two steps of a training, so that nothing is lost."""
+"""Ctrl-C at a good moment: between two pieces of work, so that nothing is lost."""
 
 import signal
 import threading
@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def interrupts_wait():
+def defer_interrupts():
     """Let Ctrl-C wait for a good moment; a second one does not wait.
 
     Where Ctrl-C is ignored, or somebody else listens, nothing changes.
@@ -14,7 +14,7 @@ def interrupts_wait():
     Yields
     ------
     list
-        Empty until there was a Ctrl-C. Who waits for it looks here, and ends in good order.
+        Empty until there was a Ctrl-C. Whoever does the work looks here now and then, and ends in good order.
     """
     noted, listening = [], signal.getsignal(signal.SIGINT) is signal.default_int_handler
     listening = listening and threading.current_thread() is threading.main_thread()
@@ -32,10 +32,10 @@ def interrupts_wait():
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def until(noted, items):
-    """The items up to and with the one in whose time there was a Ctrl-C; `noted` is from `interrupts_wait`.
+def until_interrupt(noted, items):
+    """Yield items until Ctrl-C, the one in progress included; `noted` is from `defer_interrupts`.
 
-    >>> list(until([], [1, 2, 3])), list(until(["Ctrl-C"], [1, 2, 3]))
+    >>> list(until_interrupt([], [1, 2, 3])), list(until_interrupt(["Ctrl-C"], [1, 2, 3]))
     ([1, 2, 3], [1])
     """
     for item in items:

@@ -9,24 +9,13 @@ BAR = 26  # characters of a full bar, with its name and number in a line of 80
 
 
 def table(header, rows):
-    """Lay out rows under a header; the first column to the left, numbers to the right.
+    """Lay out rows of texts under a header; the first column to the left, numbers to the right.
 
-    Parameters
-    ----------
-    header : sequence of str
-    rows : sequence of sequences of str
-
-    Returns
-    -------
-    str
-
-    Examples
-    --------
-    >>> print(table(["method", "nll"], [["dense", "1.25"], ["window", "10.5"]]))
-    method   nll
-    ------  ----
-    dense   1.25
-    window  10.5
+    >>> print(table(["name", "kg"], [["an apple", "0.25"], ["a pumpkin", "10.5"]]))
+    name         kg
+    ---------  ----
+    an apple   0.25
+    a pumpkin  10.5
     """
     columns = list(zip(header, *rows, strict=True))
     widths = [max(len(cell) for cell in column) for column in columns]
@@ -37,19 +26,8 @@ def table(header, rows):
 
 
 def rolling_mean(values, span):
-    """Mean of each value and the ``span - 1`` before it (of fewer at the start).
+    """Average each value with the ``span - 1`` before it (with fewer at the start), in float64.
 
-    Parameters
-    ----------
-    values : ndarray of shape (T,)
-    span : int
-
-    Returns
-    -------
-    ndarray of shape (T,), float64
-
-    Examples
-    --------
     >>> rolling_mean(np.array([2.0, 4.0, 6.0]), 2).tolist()
     [2.0, 3.0, 5.0]
     """
@@ -60,21 +38,12 @@ def rolling_mean(values, span):
 
 
 def rolling_span(curves):
-    """Over how many tokens to average: a 25th of the longest curve, and 32 at least.
-
-    Parameters
-    ----------
-    curves : dict of str to ndarray of shape (T,)
-
-    Returns
-    -------
-    int
-    """
+    """Choose over how many values to average: a 25th of the longest curve, and 32 at least."""
     return max(32, max(len(curve) for curve in curves.values()) // 25)
 
 
 def wrap(text, width=79):
-    r"""A sentence or paragraph in lines that end at words.
+    r"""Break a sentence or paragraph into lines that end at words.
 
     >>> wrap("one two three", 8)
     'one two\nthree'
@@ -83,20 +52,8 @@ def wrap(text, width=79):
 
 
 def bar(share, width=BAR):
-    """A share of 0 to 1 as a bar.
+    """Draw a share of 0 to 1 as a bar, of `width` characters when it is full.
 
-    Parameters
-    ----------
-    share : float
-    width : int
-        Characters of a full one.
-
-    Returns
-    -------
-    str
-
-    Examples
-    --------
     >>> bar(0.5, 8)
     '####....'
     """
@@ -105,7 +62,7 @@ def bar(share, width=BAR):
 
 
 def side_by_side(columns, *, rows=None, feet=(), width=79):
-    """The ends of some texts beside each other, the last `rows` lines of each.
+    """Lay the ends of some texts beside each other, the last `rows` lines of each.
 
     Parameters
     ----------
@@ -117,10 +74,6 @@ def side_by_side(columns, *, rows=None, feet=(), width=79):
         A line below each column.
     width : int
         Characters of all columns together.
-
-    Returns
-    -------
-    str
 
     Examples
     --------
@@ -159,10 +112,6 @@ def chart(series, *, mark=None, mark_label="", width=71, height=16, skip=0):
     skip : int
         First values that do not set the scale: a mean of few is wild.
 
-    Returns
-    -------
-    str
-
     Examples
     --------
     >>> print(chart({"up": np.arange(9.0), "flat": np.full(9, 2.0)}, width=9, height=5, mark=4, mark_label="half"))
@@ -188,9 +137,9 @@ def chart(series, *, mark=None, mark_label="", width=71, height=16, skip=0):
     for name, curve in series.items():
         for column in range(width):
             start = column * longest // width
-            here = curve[start : max(start + 1, (column + 1) * longest // width)]
-            if len(here) and np.isfinite(here).all():
-                level = round(min(max((float(here.mean()) - bottom) / span, 0.0), 1.0) * (height - 1))
+            values = curve[start : max(start + 1, (column + 1) * longest // width)]
+            if len(values) and np.isfinite(values).all():
+                level = round(min(max((float(values.mean()) - bottom) / span, 0.0), 1.0) * (height - 1))
                 row = field[height - 1 - level]
                 row[column] = name[0] if row[column] in " :" else "*"
     lines = []
@@ -207,7 +156,7 @@ def chart(series, *, mark=None, mark_label="", width=71, height=16, skip=0):
 
 
 def number(x, form=".2f"):
-    """A number in so many digits, or a dash for none.
+    """Format a number, or a dash for NaN.
 
     >>> number(1.234), number(float("nan"))
     ('1.23', '-')
@@ -216,27 +165,17 @@ def number(x, form=".2f"):
 
 
 def count(n, what):
-    """A number and its noun.
+    """Join a number and its noun.
 
-    >>> count(1, "sink"), count(3, "token")
-    ('1 sink', '3 tokens')
+    >>> count(1, "apple"), count(3, "apple")
+    ('1 apple', '3 apples')
     """
     return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
 def human_bytes(n):
-    """Bytes in the largest unit that leaves one digit before the point.
+    """Format bytes in the largest unit that leaves one digit before the point.
 
-    Parameters
-    ----------
-    n : int
-
-    Returns
-    -------
-    str
-
-    Examples
-    --------
     >>> human_bytes(0), human_bytes(131072), human_bytes(5_000_000)
     ('0 B', '128.0 KiB', '4.8 MiB')
     """

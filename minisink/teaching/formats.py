@@ -6,7 +6,7 @@ import datetime
 import json
 import os
 
-from ..system.files import whole_file
+from ..system.files import atomic_write
 from .report import numbered, totals
 
 
@@ -60,5 +60,5 @@ def _said(row):
 
 def write(path, report):
     """Write a report, whole or not at all."""
-    with whole_file(path) as unfinished:
+    with atomic_write(path) as unfinished:
         unfinished.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")

@@ -7,7 +7,7 @@ a power failure half a row at its end: both are passed over. Nothing else that i
 import csv
 import os
 
-from ..system.files import check_file, whole_file
+from ..system.files import atomic_write, check_file
 
 FILE = "log.csv"
 
@@ -95,7 +95,7 @@ def cut(path, step):
     if names and names[0] != "step":
         raise _none(path, f"its first column is {names[0][:20]!r}")
     kept = [row for row in rows if float(row[0]) <= step]
-    with whole_file(path) as unfinished, open(unfinished, "w", newline="", encoding="utf-8") as file:
+    with atomic_write(path) as unfinished, open(unfinished, "w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([names, *kept] if names else [])
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from ..system.files import check_file, read_text, whole_file
+from ..system.files import atomic_write, check_file, read_text
 
 BOS = "<s>"
 # How a file of `np.save` begins that holds a row of whole numbers of 0 or more: their type, and how many
@@ -108,7 +108,7 @@ def remembered(path, make):
     if path.exists():
         return _kept(path)
     ids = make()
-    with whole_file(path) as unfinished, open(unfinished, "wb") as file:
+    with atomic_write(path) as unfinished, open(unfinished, "wb") as file:
         np.save(file, ids)
     return ids
 

@@ -212,7 +212,7 @@ def _own_terminal():
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-@pytest.mark.usefixtures("interrupts_are_heard")
+@pytest.mark.usefixtures("interrupts_arrive")
 def test_ctrl_c_stops_an_answer_and_ctrl_d_the_chat(tmp_path):
     """The next turn goes on; a Ctrl-C at the prompt does nothing; what was said is in the state."""
     chat = Terminal(tmp_path, "--max-new-tokens", "1000000", "--temperature", "0")  # an answer without end
@@ -236,7 +236,7 @@ def test_ctrl_c_stops_an_answer_and_ctrl_d_the_chat(tmp_path):
     assert (tmp_path / "chat.state").is_file()
 
 
-@pytest.mark.usefixtures("interrupts_are_heard")
+@pytest.mark.usefixtures("interrupts_arrive")
 def test_a_terminal_that_goes_away_ends_the_chat(tmp_path):
     """In the middle of an answer without end; the turn before it is in the state."""
     chat = Terminal(tmp_path, "--max-new-tokens", "1000000", "--temperature", "0")

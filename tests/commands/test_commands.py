@@ -626,7 +626,7 @@ def test_the_program_is_the_function(works, tmp_path):
 
 
 @posix
-def test_ctrl_c_ends_an_endless_stream_in_good_order(interrupts_are_heard):
+def test_ctrl_c_ends_an_endless_stream_in_good_order(interrupts_arrive):
     """Text comes as it is made; an interrupt ends it with a newline, one line of what it took, and status 0."""
     command = [*MINISINK, "generate", "--prompt", "It was", "--max-new-tokens", "0"]
     with subprocess.Popen(command, env=ENV, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as program:

@@ -192,7 +192,7 @@ def test_the_pages_are_found_in_a_clone_and_in_a_wheel(tmp_path, monkeypatch, in
     assert resources.site() == tmp_path / folder
 
 
-@pytest.mark.usefixtures("interrupts_are_heard")
+@pytest.mark.usefixtures("interrupts_arrive")
 @pytest.mark.parametrize("browser", [True, False])
 def test_it_prints_its_address_opens_a_browser_and_ends_at_ctrl_c(house, tmp_path, browser):
     """A whole program: one line, pages, and status 0 with nothing left behind."""

@@ -185,7 +185,7 @@ def test_text_that_cannot_be_read(tmp_path):
             command("--text", tmp_path / name, "--out", tmp_path / "out", *SMALL)
 
 
-def test_ctrl_c_saves(text, tmp_path, interrupts_are_heard):
+def test_ctrl_c_saves(text, tmp_path, interrupts_arrive):
     """The first Ctrl-C lets the step end, saves, and exits with 130."""
     options = [*SMALL[:-6], "--steps", "1000000", "--eval-every", "1", "--workers", "1"]
     process = subprocess.Popen(
@@ -273,7 +273,7 @@ def test_begun_from_a_model_and_resumed(text, tmp_path, monkeypatch, capsys):
     how = ("--text", text, "--init", tmp_path / "first", "--context", 12, "--batch", 2, "--workers", 1)
     command(*how, "--steps", 3, "--out", tmp_path / "whole")
     with monkeypatch.context() as patch:  # Ctrl-C after two steps
-        patch.setattr(lm_command, "interrupts_wait", lambda: contextlib.nullcontext(After(2)))
+        patch.setattr(lm_command, "defer_interrupts", lambda: contextlib.nullcontext(After(2)))
         assert command(*how, "--steps", 3, "--out", tmp_path / "parts") == 130
     assert "stopped at step 2; the same command with --resume goes on" in capsys.readouterr().out
     command(*how, "--steps", 3, "--out", tmp_path / "parts", "--resume")

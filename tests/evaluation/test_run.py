@@ -26,9 +26,9 @@ from minisink.evaluation.run import Evaluation
 from minisink.evaluation.tally import Tally
 from minisink.fast.blocks import Banded
 from minisink.loss import CHUNK
-from minisink.system.interrupts import interrupts_wait
+from minisink.system.interrupts import defer_interrupts
 
-pytestmark = pytest.mark.usefixtures("interrupts_are_heard")
+pytestmark = pytest.mark.usefixtures("interrupts_arrive")
 some = settings(max_examples=25)
 OPTIONS = {"method": "streaming", "n_sinks": 2, "window": 5, "positions": "slot"}
 TEXT = " ".join(f"w{i}" for i in np.random.default_rng(0).integers(0, 17, 5 * CHUNK + 40))
@@ -187,7 +187,7 @@ def test_a_text_that_breaks_keeps_what_came_before(tmp_path, monkeypatch, every)
 def test_a_second_interrupt_does_not_wait(tmp_path):
     """The first is noted until the end of a block; the second acts at once, and what was saved stays."""
     (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
-    with interrupts_wait() as noted:
+    with defer_interrupts() as noted:
         interrupt()
         assert len(noted) == 1
         with pytest.raises(KeyboardInterrupt):
@@ -200,13 +200,13 @@ def test_elsewhere_interrupts_are_left_alone():
     """In another thread, or where somebody else listens."""
     seen = []
     signal.signal(signal.SIGINT, lambda *_: seen.append(1))
-    with interrupts_wait() as noted:
+    with defer_interrupts() as noted:
         interrupt()
     assert (seen, noted) == ([1], [])
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def elsewhere():
-        with interrupts_wait():
+        with defer_interrupts():
             seen.append(2)
 
     thread = threading.Thread(target=elsewhere)

@@ -1,6 +1,7 @@
 """Files: read away what is no text, written whole under a name of one's own, by one run at a time."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from minisink.system import files
-from minisink.system.files import alone, check_file, check_picture, check_room, load_state, read_text, save_state
+from minisink.system.files import check_file, check_picture, check_room, load_state, lock_files, read_text, save_state
 
 ROOT = Path(__file__).resolve().parents[2]
 posix = pytest.mark.skipif(os.name != "posix", reason="locks and pipes of POSIX")
@@ -31,7 +32,7 @@ def test_a_byte_order_mark_is_no_text(tmp_path):
 def test_two_runs_do_not_take_each_others_file(tmp_path):
     """Each writes under a name of its own; the last to end has its way, with the usual rights."""
     path = tmp_path / "cache.safetensors"
-    with files.whole_file(path) as one, files.whole_file(path) as other:
+    with files.atomic_write(path) as one, files.atomic_write(path) as other:
         assert one != other and one.parent == other.parent == tmp_path
         assert one.suffix == other.suffix == ".safetensors"  # matplotlib goes by the ending
         one.write_text("one")
@@ -48,7 +49,7 @@ def test_what_cannot_be_written_names_the_file_that_was_asked_for(tmp_path):
     for path, why in ((tmp_path / "none" / "x.png", "No such file"), (tmp_path / "folder", "directory")):
         with (
             pytest.raises(ValueError, match=f"^{path}: cannot be written .*{why}"),
-            files.whole_file(path) as unfinished,
+            files.atomic_write(path) as unfinished,
         ):
             unfinished.write_text("")
         with pytest.raises(ValueError, match=f"^{path}: cannot be written"):
@@ -90,7 +91,8 @@ def test_what_is_no_plain_file_is_refused(tmp_path):
 
 # One run at a time --------------------------------------------------------------------------------
 
-HOLD = "import sys, time; from minisink.system.files import alone\nwith alone(*sys.argv[1:]): print('in', flush=True); "
+HOLD = "import sys, time; from minisink.system import files\n"
+HOLD += "with files.lock_files(*sys.argv[1:]): print('in', flush=True); "
 
 
 def elsewhere(*paths, then="sys.stdin.read()"):
@@ -110,16 +112,16 @@ def test_the_second_run_is_refused_until_the_first_has_ended(tmp_path, end):
     (tmp_path / "link").symlink_to(state)
     with elsewhere(rows, state) as first:
         for paths in ([rows], [None, state], [tmp_path / "other", rows], [tmp_path / "link"]):
-            with pytest.raises(ValueError, match="another run is writing it"), alone(*paths):
+            with pytest.raises(ValueError, match="another run is writing it"), lock_files(*paths):
                 pytest.fail("both are in")
-        with alone(tmp_path / "other", None):
+        with lock_files(tmp_path / "other", None):
             pass
         if end == "killed":
             first.kill()
         else:
             first.stdin.close()
         first.wait()
-    with alone(rows, state):
+    with lock_files(rows, state):
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["link"]
 
@@ -127,7 +129,7 @@ def test_the_second_run_is_refused_until_the_first_has_ended(tmp_path, end):
 @posix
 def test_a_lock_is_let_go_of_by_an_error(tmp_path):
     for _ in range(2):
-        with pytest.raises(ZeroDivisionError), alone(tmp_path / "rows.csv"):
+        with pytest.raises(ZeroDivisionError), lock_files(tmp_path / "rows.csv"):
             raise ZeroDivisionError
     assert list(tmp_path.iterdir()) == []
 
@@ -144,7 +146,7 @@ def test_a_lock_on_a_file_that_was_taken_away_counts_for_nothing(tmp_path, monke
             (tmp_path / ".rows.csv.lock").unlink()
 
     monkeypatch.setattr(files.fcntl, "flock", late)
-    with alone(path):
+    with lock_files(path):
         assert len(n) == 2
         process = subprocess.run(
             [sys.executable, "-c", HOLD, str(path)], env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True
@@ -154,8 +156,16 @@ def test_a_lock_on_a_file_that_was_taken_away_counts_for_nothing(tmp_path, monke
 
 def test_without_locks_nothing_is_refused(tmp_path, monkeypatch):
     """On Windows, on a disk that has none, and where the file beside cannot be made."""
-    with alone("/proc/rows.csv", tmp_path / "none" / "rows.csv", tmp_path / ("x" * 255)):
+    with lock_files("/proc/rows.csv", tmp_path / "none" / "rows.csv", tmp_path / ("x" * 255)):
         pass
     monkeypatch.setattr(files, "fcntl", None)
-    with alone(tmp_path / "rows.csv"), alone(tmp_path / "rows.csv"):
+    with lock_files(tmp_path / "rows.csv"), lock_files(tmp_path / "rows.csv"):
         assert list(tmp_path.iterdir()) == []
+
+
+def test_system_knows_nothing_of_the_package():
+    """No word of models, methods or lessons stands in these files; the package's own name is read, not written."""
+    words = "minisink|model|method|token|attention|sink|lesson|checkpoint|experiment|train|training|loss|nats|cache"
+    for path in sorted(Path(files.__file__).parent.glob("*.py")):
+        text = path.read_text(encoding="utf-8").replace("nothing to do with attention", "")
+        assert re.findall(rf"\b({words})s?\b", text, re.IGNORECASE) == [], path

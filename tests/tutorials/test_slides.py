@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minisink.system.errors import in_one_line
+from minisink.system.errors import run_command
 
 ROOT = Path(__file__).parents[2]
 spec = importlib.util.spec_from_file_location("slides", ROOT / "tutorials" / "teacher" / "slides.py")
@@ -175,7 +175,7 @@ def test_every_shipped_lesson_has_something_for_every_slide():
 def test_a_lesson_that_was_not_executed_is_refused_by_name(tmp_path, capsys):
     (tmp_path / "05-circle.ipynb").write_text(json.dumps(lesson(png=None)), encoding="utf-8")
     target = tmp_path / "slides.html"
-    assert in_one_line(slides.run, [str(target), "--pages", str(tmp_path)]) == 2
+    assert run_command(slides.run, [str(target), "--pages", str(tmp_path)]) == 2
     said = capsys.readouterr().err
     assert "5. A circle" in said and "build.py docs" in said and said.count("\n") == 1
     assert not target.exists()
@@ -183,7 +183,7 @@ def test_a_lesson_that_was_not_executed_is_refused_by_name(tmp_path, capsys):
 
 @pytest.mark.parametrize("names, said", [([], "no notebooks"), (["07"], "no notebook begins with '07'")])
 def test_a_folder_without_the_lessons_is_named(tmp_path, capsys, names, said):
-    assert in_one_line(slides.run, [str(tmp_path / "a.html"), *names, "--pages", str(tmp_path)]) == 2
+    assert run_command(slides.run, [str(tmp_path / "a.html"), *names, "--pages", str(tmp_path)]) == 2
     err = capsys.readouterr().err
     assert said in err and str(tmp_path) in err and err.count("\n") == 1
 
@@ -191,7 +191,7 @@ def test_a_folder_without_the_lessons_is_named(tmp_path, capsys, names, said):
 def test_what_is_no_notebook_is_named(tmp_path, capsys):
     for text, why in (("{", "no notebook"), (json.dumps({"cells": [words("# 5. No end")]}), "no lesson")):
         (tmp_path / "05-circle.ipynb").write_text(text, encoding="utf-8")
-        assert in_one_line(slides.run, [str(tmp_path / "a.html"), "--pages", str(tmp_path)]) == 2
+        assert run_command(slides.run, [str(tmp_path / "a.html"), "--pages", str(tmp_path)]) == 2
         assert why in capsys.readouterr().err
 
 
@@ -199,7 +199,7 @@ def test_chosen_lessons_of_a_folder(tmp_path, capsys):
     for n in (5, 6):
         (tmp_path / f"0{n}-a.ipynb").write_text(json.dumps(lesson(title=f"{n}. A circle")), encoding="utf-8")
     target = tmp_path / "slides.html"
-    assert in_one_line(slides.run, [str(target), "06", "--pages", str(tmp_path)]) == 0
+    assert run_command(slides.run, [str(target), "06", "--pages", str(tmp_path)]) == 0
     page = target.read_text(encoding="utf-8")
     assert "6. A circle" in page and "5. A circle" not in page
     assert f"{page.count('<section>')} slides of 1 lessons" in capsys.readouterr().out

@@ -21,8 +21,8 @@ import re
 import sys
 from pathlib import Path
 
-from minisink.system.errors import in_one_line
-from minisink.system.files import whole_file
+from minisink.system.errors import run_command
+from minisink.system.files import atomic_write
 
 TUTORIALS = Path(__file__).resolve().parents[1]
 spec = importlib.util.spec_from_file_location("build", TUTORIALS / "build.py")
@@ -353,10 +353,10 @@ def run(argv=None):
     else:
         books = [build.docs(path) for path in build.lessons(args.names)]
     text = deck(books)
-    with whole_file(args.file) as unfinished:
+    with atomic_write(args.file) as unfinished:
         Path(unfinished).write_text(text, encoding="utf-8")
     print(f"{args.file}: {text.count('<section>')} slides of {len(books)} lessons, {len(text.encode()):,} bytes")
 
 
 if __name__ == "__main__":
-    sys.exit(in_one_line(run))
+    sys.exit(run_command(run))

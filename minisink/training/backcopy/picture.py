@@ -1,6 +1,6 @@
 """The backcopy experiment as it runs: in the terminal, and as a picture."""
 
-from ...system.files import whole_file
+from ...system.plots import new_figure, save_figure
 from ...system.terminal import bar
 
 
@@ -43,10 +43,8 @@ def draw(history, path, first="BOS"):
     first : str
         Name of the first token.
     """
-    from matplotlib.figure import Figure
-
     steps = [step for step, _ in history]
-    figure = Figure(figsize=(10, 3.2), layout="constrained")
+    figure = new_figure(10, 3.2)
     loss, weight, value = figure.subplots(1, 3)
     loss.plot(steps, [row["loss"] for _, row in history], label="model")
     loss.axhline(history[-1][1]["floor"], color="0.5", linestyle="--", label="floor")
@@ -60,8 +58,7 @@ def draw(history, path, first="BOS"):
         axes.set_xlabel("step")
     loss.legend()
     weight.legend()
-    with whole_file(path) as unfinished:
-        figure.savefig(unfinished, dpi=150)
+    save_figure(figure, path)
 
 
 def _share(row):

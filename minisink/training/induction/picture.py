@@ -1,7 +1,7 @@
 """The induction experiment as it runs: in the terminal, and as a picture."""
 
-from ...system.files import whole_file
-from ...system.plots import COLOURS, STROKES
+from ...evaluation.plots import COLOURS, STROKES
+from ...system.plots import new_figure, save_figure
 from ...system.terminal import bar
 from .segments import CHANCE
 
@@ -53,9 +53,7 @@ def draw(path, histories, gaps, losses):
     losses : dict of str to list of float
         Nats a symbol by method, after each gap.
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(14, 4.2), layout="constrained")
+    figure = new_figure(14, 4.2)
     loss, weight, table = figure.subplots(1, 3)
     for i, history in enumerate(histories):
         steps, rows = [step for step, _ in history], [row for _, row in history]
@@ -77,5 +75,4 @@ def draw(path, histories, gaps, losses):
     loss.legend()
     weight.legend()
     table.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))  # beside the curves, not on them
-    with whole_file(path) as unfinished:
-        figure.savefig(unfinished, dpi=150)
+    save_figure(figure, path)

@@ -1,0 +1,29 @@
+"""Losses along a text as a picture, whatever was measured."""
+
+import numpy as np
+import pytest
+
+from minisink.evaluation.plots import above_recompute, draw_losses
+
+
+def test_every_method_is_drawn_to_its_end(tmp_path):
+    """Four methods, one of them not the paper's, of different lengths; with and without a panel of differences."""
+    losses = {name: np.linspace(4, 3 + i, 60 - i) for i, name in enumerate(["dense", "window", "streaming", "another"])}
+    for name, curves in {"one.png": losses, "two.png": losses | {"recompute": losses["dense"][:57]}}.items():
+        curves = {method: nll[:57] for method, nll in curves.items()} if name == "two.png" else curves
+        draw_losses(tmp_path / name, curves, title="a title", evicted_from=20)
+        assert (tmp_path / name).stat().st_size > 1000
+
+
+@pytest.mark.parametrize("losses", [{"window": np.empty(0)}, {"window": np.ones(1)}, {"window": np.full(9, np.nan)}])
+def test_the_smallest_measurement_is_drawn(tmp_path, losses):
+    """No token, one token, and tokens without a loss."""
+    draw_losses(tmp_path / "loss.png", losses, title="")
+    assert (tmp_path / "loss.png").stat().st_size > 1000
+
+
+def test_above_recompute_is_a_difference():
+    """Window and streaming less re-computation; nothing without it."""
+    losses = {"dense": np.ones(3), "window": np.full(3, 4.0), "recompute": np.array([1.0, 2.0, 3.0])}
+    assert {k: v.tolist() for k, v in above_recompute(losses).items()} == {"window": [3.0, 2.0, 1.0]}
+    assert above_recompute({"window": np.ones(3)}) == {}
