@@ -12,13 +12,14 @@ from .fast.blocks import Banded
 from .fast.ring import RingCache
 from .methods import ByLayer, Dense, Method, Recompute, Streaming, Window
 from .retrieval import Retrieval, RetrievalCache
-from .retrieval.fast import Fetching, FetchingRing
+from .retrieval.blocks import RetrievalBlocks
+from .retrieval.ring import RetrievalRing
 from .system.device import to_host
 from .system.files import load_state, save_state
 
 AnyCache = KVCache | Banded | RingCache
 CACHES: dict = {  # each has `state` and `from_state`
-    cache.kind: cache for cache in (KVCache, RetrievalCache, Banded, Fetching, RingCache, FetchingRing)
+    cache.kind: cache for cache in (KVCache, RetrievalCache, Banded, RetrievalBlocks, RingCache, RetrievalRing)
 }
 METHODS: dict = {
     method.__name__: method for method in (Policy, Dense, Window, Recompute, Streaming, Retrieval, ByLayer)

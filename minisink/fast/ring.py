@@ -241,14 +241,19 @@ class RingAttention:
 
     def finish(self, layer, out, sink=None):
         """Softmax of `scores`, and the mix of the live values into `out`."""
-        scores, values = self.scores, self.live[layer][2]  # (H, S), (K, S, D)
-        largest = scores.max(axis=1, keepdims=True)  # (H, 1)
-        if sink is not None:
-            largest = np.maximum(largest, sink)
-        scores -= largest
-        np.exp(scores, scores)
-        total = scores.dot(self.ones)  # (H, 1)
-        if sink is not None:
-            total += np.exp(sink - largest)
-        np.matmul(self.weights, values, self.sums)  # (K, G, S) @ (K, S, D) -> (K, G, D)
+        total = exponentials(self.scores, sink, self.ones)  # (H, S) -> (H, 1)
+        np.matmul(self.weights, self.live[layer][2], self.sums)  # (K, G, S) @ (K, S, D) -> (K, G, D)
         np.divide(self.sums_of_heads, total, out)
+
+
+def exponentials(scores, sink, ones):  # (H, S), (H, 1) or None, (S, 1) -> (H, 1)
+    """Make scores their exponentials, in place, and return the sum that softmax divides by."""
+    largest = scores.max(axis=1, keepdims=True)  # (H, 1)
+    if sink is not None:
+        largest = np.maximum(largest, sink)
+    scores -= largest
+    np.exp(scores, scores)
+    total = scores.dot(ones)  # (H, 1)
+    if sink is not None:
+        total += np.exp(sink - largest)
+    return total

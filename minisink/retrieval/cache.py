@@ -1,12 +1,14 @@
-"""The readable path of retrieval: a store of what was evicted, and attention over sinks, fetched blocks and window.
+"""The readable path of retrieval: a store of what was evicted, and one softmax over sinks, fetched blocks and window.
 
-Nothing is fast here and everything is said: a token moves from its slot to its store when it is evicted, and every
-query rotates and scores what is stored anew. `blocks` and `ring` give the same numbers at memory speed.
+A token moves from its slot to the store when it is evicted, and every query scores every key in the store. `blocks` and
+`ring` give the same numbers at memory speed.
+
+Shapes: a store has N blocks of B tokens; a head fetches n of them, F = n B keys.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,162 +18,86 @@ from ..ops import softmax
 from ..paths import side_by_side
 from ..system.device import to_host
 
-FIRST_BUFFER = 4  # blocks that a store has room for at first
-STEP = 1 / 1024  # scores of blocks that are nearer than this are equal, and rounding decides nothing
-
-
-def room_for(like, shape):
-    """Zeros for what was evicted; when there is no memory for more, an error that says what helps."""
-    try:
-        return np.zeros_like(like, shape=shape)
-    except MemoryError as error:
-        raise MemoryError(f"what was evicted outgrows the memory ({error}); store=N keeps the newest N only") from error
+STEP = 1 / 1024  # scores of blocks are compared in steps of this, so that rounding does not decide between equal blocks
+PARTS = ("keys", "values", "token_index")  # of a store
 
 
 class Store:
-    """The evicted tokens of one layer in blocks, oldest first; the last one may be part empty.
+    """The evicted tokens of one layer in blocks, in the order of the text; the last block may be partly filled.
 
-    The buffers double when they are full. A place without a token has token_index -1.
+    ``keys`` (un-rotated) and ``values`` are (N, B, K, D), ``token_index`` (N, B) is -1 where there is no token.
     """
 
     def __init__(self, empty, block, limit=None):  # (0, K, D)
         self.limit = limit  # tokens kept, or None
-        self.n_evicted = 0  # tokens taken in since the start
-        self._keys = np.zeros_like(empty, shape=(FIRST_BUFFER, block, *empty.shape[1:]))
-        self._values = np.zeros_like(self._keys)
-        self._token_index = np.full((FIRST_BUFFER, block), -1)
-        self._used = slice(0, 0)  # the blocks that are there
-
-    @property
-    def keys(self):  # (N, B, K, D)
-        """Un-rotated."""
-        return self._keys[self._used]
-
-    @property
-    def values(self):  # (N, B, K, D)
-        """As they were evicted."""
-        return self._values[self._used]
-
-    @property
-    def token_index(self):  # (N, B)
-        """Place in the text of each token; -1 where there is none."""
-        return self._token_index[self._used]
+        self.n_evicted = 0  # tokens added since the start
+        self.keys = self.values = np.zeros_like(empty, shape=(0, block, *empty.shape[1:]))
+        self.token_index = np.zeros((0, block), dtype=int)
 
     def __len__(self):
         """Blocks."""
-        return self._used.stop - self._used.start
+        return len(self.keys)
 
-    def add(self, key, value, token_index):  # (K, D), (K, D)
-        """Take in the token that has just left the window, and let go of what is older than the limit."""
-        place = self.n_evicted % self._token_index.shape[1]
-        if place == 0:
-            self._open_a_block()
-        last = self._used.stop - 1
-        self._keys[last, place], self._values[last, place] = key, value
-        self._token_index[last, place] = token_index
+    def add(self, key, value, token_index):  # (K, D), (K, D), int
+        """Add the token that has just left the window, and forget what is older than the limit."""
+        offset = self.n_evicted % self.token_index.shape[1]  # in the last block
+        if offset == 0:
+            self._open_block()
+        self.keys[-1, offset], self.values[-1, offset], self.token_index[-1, offset] = key, value, token_index
         self.n_evicted += 1
-        oldest = self.token_index[0]
         if self.limit is not None:
-            oldest[oldest <= token_index - self.limit] = -1
-        if (oldest < 0).all():
-            self._used = slice(self._used.start + 1, self._used.stop)
+            self.token_index[self.token_index <= token_index - self.limit] = -1
+        if (self.token_index[0] < 0).all():
+            self.keys, self.values, self.token_index = self.keys[1:], self.values[1:], self.token_index[1:]
 
-    def _open_a_block(self):
-        n, room = len(self), len(self._token_index)
-        if self._used.stop == room:  # the buffers end here: double what is in use
-            for name in ("_keys", "_values", "_token_index"):
-                used, buffer = getattr(self, name)[self._used], getattr(self, name)
-                bigger = room_for(buffer, (max(FIRST_BUFFER, 2 * n), *buffer.shape[1:]))
-                bigger[:n] = used
-                setattr(self, name, bigger)
-            self._used = slice(0, n)
-        self._token_index[n + self._used.start] = -1
-        self._used = slice(self._used.start, self._used.stop + 1)
-
-    @property
-    def nbytes(self):
-        """Bytes of the buffers, full or not."""
-        return self._keys.nbytes + self._values.nbytes
-
-    def state(self):
-        """Arrays by name."""
-        return {"store_keys": self.keys, "store_values": self.values, "store_index": self.token_index}
-
-    def restore(self, keys, values, token_index, n_evicted):
-        """Be what another store was when its `state` was taken."""
-        self._keys, self._values, self._token_index = keys, values, token_index
-        self._used, self.n_evicted = slice(0, len(keys)), n_evicted
+    def _open_block(self):
+        keys, values = (allocate(x, (len(x) + 1, *x.shape[1:])) for x in (self.keys, self.values))
+        keys[:-1], values[:-1] = self.keys, self.values
+        self.keys, self.values = keys, values
+        self.token_index = np.pad(self.token_index, ((0, 1), (0, 0)), constant_values=-1)
 
 
-class RetrievalCache(KVCache):
-    """A `KVCache` of sinks and window, and beside each of its layers a `Store` of what was evicted.
+class Fetched(NamedTuple):
+    """What each head fetches for one token; where a block is not filled, the score is -inf and the token_index -1."""
 
-    Parameters
-    ----------
-    n_layers, n_kv_heads, head_dim : int
-        L, K and D of the model.
-    policy : Retrieval
-        Its `in_slots` governs the slots.
-    like : ndarray, optional
-        Array whose dtype and device cache and stores take; float32 on the host by default.
+    scores: Any  # (H, F)
+    values: Any  # (H, F, D)
+    token_index: Any  # (H, F)
+    first_token: Any  # (H, n): of each block
 
-    Attributes
-    ----------
-    layers : list of LayerCache
-        The slots, one a layer.
-    stores : list of Store
-        One a layer.
+
+def fetch(query, store, rotate, policy, layer, t):  # (1, H, D)
+    """Return what token t fetches from a store: of each head the `n_blocks` best blocks, or all that there are.
+
+    The query is rotated by `window` and the keys are not rotated, so it stands `window` tokens after each of them.
     """
+    (_, H, D), (N, B, K, _) = query.shape, store.keys.shape
+    if policy.positions == "original":
+        query, keys = rotate(query, np.array([t])), rotate(store.keys, store.token_index)
+    else:
+        query, keys = rotate(query, np.array([policy.window])), store.keys
+    filled = np.asarray(store.token_index >= 0, like=query)  # (N, B)
+    scores = score(query, keys.reshape(N * B, K, D)).reshape(H, N, B)  # (H, 1, N B) -> (H, N, B)
+    scores += additive(filled, scores.dtype)
+    block_scores = to_host(policy.block_scores(query, keys, scores, filled, layer=layer, t=t))  # (H, N)
+    top = top_blocks(block_scores, policy.n_blocks)  # (H, n)
 
-    def __init__(self, n_layers: int, n_kv_heads: int, head_dim: int, policy: Any, *, like=None):
-        super().__init__(n_layers, n_kv_heads, head_dim, policy.in_slots, like=like)
-        self.policy = policy
-        self.stores = [Store(layer.keys, policy.block, policy.store) for layer in self.layers]
-
-    def __repr__(self):
-        L, n_stored = len(self.stores), int((self.stores[-1].token_index >= 0).sum())
-        about = f"{len(self)} slots and {n_stored} stored of {self.n_seen} tokens seen"
-        return f"<RetrievalCache of {L} layers: {about}, {self.policy}>"
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all keys and values, in the slots and in the stores."""
-        return super().nbytes + sum(store.nbytes for store in self.stores)
-
-    # To a file and back: see `snapshot` ---------------------------------------------------------
-
-    kind = "retrieval"
-
-    def state(self) -> tuple[dict, dict]:
-        """Return everything needed to resume: arrays by name, and what JSON can hold."""
-        arrays, about = super().state()
-        for i, store in enumerate(self.stores):
-            arrays |= {f"{name}.{i}": array for name, array in store.state().items()}
-        return arrays, about | {"n_evicted": self.stores[-1].n_evicted}
-
-    @classmethod
-    def from_state(cls, policy: Any, arrays: dict, about: dict) -> RetrievalCache:
-        """Rebuild the cache whose `state` this is."""
-        cache: Any = super().from_state(policy, arrays, about)
-        for i, store in enumerate(cache.stores):
-            keys, values, index = (arrays[f"store_{part}.{i}"] for part in ("keys", "values", "index"))
-            store.restore(keys, values, index, about["n_evicted"])
-        return cache
-
-    @property
-    def path(self):
-        """The path that fetches."""
-        return Retrieved
+    head = np.arange(H)[:, None]
+    kv_head = head // (H // K)
+    scores, token_index = scores[head, top], store.token_index[top]  # (H, n, B)
+    values = store.values[top, :, kv_head]  # (N, B, K, D) -> (H, n, B, D)
+    first_token = np.where(token_index < 0, np.iinfo(int).max, token_index).min(axis=-1)  # (H, n)
+    return Fetched(scores.reshape(H, -1), values.reshape(H, -1, D), token_index.reshape(H, -1), first_token)
 
 
-class Retrieved:
-    """A path (`paths.Path`): new tokens over sinks, what each of them fetches, and window."""
+class RetrievalPath:
+    """A path (`paths.Path`): each new token meets the sinks, what it fetches, and the window."""
 
     def __init__(self, cache: RetrievalCache):
         self.cache = cache
 
     def positions(self, n_tokens):  # -> (T,)
-        """The slot at which each token comes in, or its place in the text: as in StreamingLLM."""
+        """Return the position of each new token, as in StreamingLLM: its slot, or its place in the text."""
         return self.cache.next_positions(n_tokens)
 
     def mix(self, layer, q, k, v, rotate, *, normalise=softmax, trace=None):  # (T, H, D), 2 x (T, K, D) -> (T, H, D)
@@ -182,24 +108,26 @@ class Retrieved:
         first token of each block it fetched. They have ``-inf``, 0, -1 and -1 where there is nothing.
         """
         policy, slots, store = self.cache.policy, self.cache.layers[layer], self.cache.stores[layer]
-        mixed, seen = np.empty_like(q), []
+        mixed, traces = np.empty_like(q), []
         for new in blocks(slots, len(q)):  # once the slots are full, one token at a time
-            if len(slots.keys) == policy.capacity:  # the oldest that is not a sink is about to leave
-                old = policy.n_sinks
-                store.add(slots.keys[old], slots.values[old], slots.token_index[old])
+            if len(slots.keys) == policy.capacity:
+                leaving = policy.n_sinks  # the slot of the oldest token that is not a sink
+                store.add(slots.keys[leaving], slots.values[leaving], slots.token_index[leaving])
             slots.append(k[new], v[new])
-            near, fetched = _near(q[new], slots, rotate), None  # (H, T, S)
+            scores = slot_scores(q[new], slots, rotate)  # (H, T, S)
             if len(store) and policy.n_blocks:
-                fetched = fetch(q[new], store, rotate, policy, layer, slots.n_seen - 1)
-            mixed[new] = _one_softmax(near, slots, fetched, policy.n_sinks, normalise, seen)
+                fetched = fetch(q[new], store, rotate, policy, layer, t=slots.n_seen - 1)
+                mixed[new] = attend_with(fetched, scores, slots, policy.n_sinks, normalise, traces)
+            else:
+                mixed[new] = attend_to_slots(scores, slots, normalise, traces)
         if trace is not None:
             for name, fill in (("scores", -np.inf), ("pattern", 0.0), ("token_index", -1), ("fetched", -1)):
-                trace[name] = side_by_side([part[name] for part in seen], fill)
+                trace[name] = side_by_side([part[name] for part in traces], fill)
         return mixed
 
 
-def _near(q, slots, rotate):  # (T, H, D) -> (H, T, S)
-    """Scores of the newest tokens against the slots, as in `paths.cached_attention`."""
+def slot_scores(q, slots, rotate):  # (T, H, D) -> (H, T, S)
+    """Score the newest tokens against the slots, as in `paths.cached_attention`."""
     positions = slots.positions
     keys, queries = rotate(slots.keys, positions), rotate(q, positions[-len(q) :])
     scores = score(queries, keys)
@@ -207,75 +135,112 @@ def _near(q, slots, rotate):  # (T, H, D) -> (H, T, S)
     return scores
 
 
-def fetch(q, store, rotate, policy, layer, t):  # (1, H, D)
-    """The best blocks of a store for token t: scores (H, F), values (H, F, D), token_index (H, F), first tokens (H, n).
-
-    ``F = n * block`` for the n blocks there are, at most `n_blocks`. The query is rotated `window` far and the keys are
-    not, so it stands `window` tokens after each of them.
-    """
-    (_, H, D), (N, B, K, _) = q.shape, store.keys.shape
-    if policy.positions == "original":
-        query, keys = rotate(q, np.array([t])), rotate(store.keys, store.token_index)
-    else:
-        query, keys = rotate(q, np.array([policy.window])), store.keys
-    there = np.asarray(store.token_index >= 0, like=q)  # (N, B)
-    far = score(query, keys.reshape(N * B, K, D)).reshape(H, N, B)  # (H, 1, N B) -> (H, N, B)
-    far += additive(there, far.dtype)
-    worth = to_host(policy.block_scores(query, keys, far, there, layer=layer, t=t))  # (H, N)
-    blocks = best_of(worth, store.token_index.max(axis=1), policy.n_blocks)  # (H, n)
-    head, group = np.arange(H)[:, None], np.arange(H)[:, None] // (H // K)
-    values = store.values[blocks, :, group]  # (N, B, K, D) -> (H, n, B, D): of each head's own key/value head
-    index = store.token_index[blocks]  # (H, n, B)
-    first = np.where(index < 0, np.iinfo(int).max, index).min(axis=-1)  # (H, n)
-    return far[head, blocks].reshape(H, -1), values.reshape(H, -1, D), index.reshape(H, -1), first
+def attend_to_slots(scores, slots, normalise, traces):  # (H, T, S) -> (T, H, D)
+    """Attend as in StreamingLLM: nothing is fetched."""
+    (H, T, S), pattern = scores.shape, normalise(scores)
+    token_index, fetched = np.broadcast_to(slots.token_index, (H, T, S)), np.full((H, T, 0), -1)
+    traces.append({"scores": scores, "pattern": pattern, "token_index": token_index, "fetched": fetched})
+    return mix(pattern, slots.values)
 
 
-def extremes(keys, there):  # (N, B, K, D), (N, B) -> 2 x (N, K, D)
-    """The lowest and the highest number in each channel of a block."""
-    there = there[:, :, None, None]
-    return np.where(there, keys, np.inf).min(axis=1), np.where(there, keys, -np.inf).max(axis=1)
+def attend_with(fetched, scores, slots, n_sinks, normalise, traces):  # (H, 1, S) -> (1, H, D)
+    """Attend to sinks, what was fetched, and window under one softmax."""
+    H, _, S = scores.shape
+    token_index = np.broadcast_to(slots.token_index, (H, S))
+    values = np.repeat(slots.values.swapaxes(0, 1), H // slots.values.shape[1], axis=0)  # (S, K, D) -> (H, S, D)
+
+    def between(of_slots, of_fetched):  # (H, S, ...), (H, F, ...) -> (H, S + F, ...)
+        return np.concatenate((of_slots[:, :n_sinks], of_fetched, of_slots[:, n_sinks:]), axis=1)
+
+    scores = between(scores[:, 0], fetched.scores)[:, None]  # (H, 1, S + F)
+    pattern = normalise(scores)
+    token_index = between(token_index, fetched.token_index)[:, None]
+    first_token = fetched.first_token[:, None]
+    traces.append({"scores": scores, "pattern": pattern, "token_index": token_index, "fetched": first_token})
+    return (pattern @ between(values, fetched.values)).swapaxes(0, 1)  # (H, 1, S + F) @ (H, S + F, D) -> (1, H, D)
 
 
-def bound(query, lowest, highest):  # (1, H, D), 2 x (N, K, D) -> (H, N)
-    """No key of a block scores higher: in each channel the query meets the number that suits it best (Quest).
-
-    >>> query, keys = np.array([[[2.0, -1.0]]]), np.array([[[[1.0, 0.0]], [[0.0, -3.0]]]])  # one block of two keys
-    >>> score(query, keys[0]).round(4).tolist(), bound(query, *extremes(keys, np.ones((1, 2), bool))).round(4).tolist()
-    ([[[1.4142, 2.1213]]], [[3.5355]])
-    """
-    return (score(np.maximum(query, 0.0), highest) + score(np.minimum(query, 0.0), lowest))[:, 0]
+# Which blocks are best ----------------------------------------------------------------------------
 
 
-def best_of(worth, newest, n_blocks):  # (H, N), (N,) -> (H, at most n_blocks)
-    """The places of the blocks worth most, in the order of the text; of equal ones the newer, by its `newest` token.
+def top_blocks(block_scores, n_blocks):  # (H, N) -> (H, at most n_blocks)
+    """Return the blocks with the highest scores, in the order of the text; of equal ones the newer.
 
     A word that came before has the very same key in layer 0, so blocks do tie, but for rounding.
 
-    >>> best_of(np.array([[3.0, 1.0, 3.00001, 2.0]]), np.array([9, 19, 29, 39]), 2).tolist()
-    [[0, 2]]
-    >>> best_of(np.array([[3.00001, 1.0, 3.0, 2.0]]), np.array([9, 19, 29, 39]), 1).tolist()
-    [[2]]
+    >>> top_blocks(np.array([[3.0, 1.0, 3.00001, 2.0]]), 2).tolist(), top_blocks(np.array([[3.00001, 3.0]]), 1).tolist()
+    ([[0, 2]], [[1]])
     """
-    steps = np.rint(worth.astype(np.float64) / STEP)
-    newest = np.broadcast_to(newest, worth.shape)
-    chosen = np.lexsort((newest, steps))[:, max(0, worth.shape[1] - n_blocks) :]
-    in_order = np.take_along_axis(newest, chosen, axis=1).argsort(axis=1)
-    return np.take_along_axis(chosen, in_order, axis=1)
+    order = np.rint(block_scores.astype(np.float64) / STEP).argsort(axis=1, kind="stable")
+    return np.sort(order[:, max(0, order.shape[1] - n_blocks) :], axis=1)
 
 
-def _one_softmax(near, slots, fetched, n_sinks, normalise, seen):  # (H, T, S) -> (T, H, D)
-    """Attention over sinks, what was fetched, and window together; `seen` receives what was looked at."""
-    (H, T, S) = near.shape
-    held = np.broadcast_to(slots.token_index, (H, T, S))
-    if fetched is None:
-        pattern = normalise(near)
-        seen.append({"scores": near, "pattern": pattern, "token_index": held, "fetched": np.full((H, T, 0), -1)})
-        return mix(pattern, slots.values)
-    far, values, index, first = fetched
-    s, f = n_sinks, n_sinks + far.shape[1]
-    scores = np.concatenate((near[..., :s], far[:, None], near[..., s:]), axis=-1)  # (H, 1, s + F + window)
-    pattern = normalise(scores)
-    token_index = np.concatenate((held[..., :s], index[:, None], held[..., s:]), axis=-1)
-    seen.append({"scores": scores, "pattern": pattern, "token_index": token_index, "fetched": first[:, None]})
-    to_slots = np.concatenate((pattern[..., :s], pattern[..., f:]), axis=-1)  # (H, 1, S)
-    return mix(to_slots, slots.values) + (pattern[..., s:f] @ values).swapaxes(0, 1)  # (H, 1, D) -> (1, H, D)
+def channel_range(keys, filled):  # (..., B, D), (..., B) -> 2 x (..., D)
+    """Return the lowest and the highest number in each channel of a block."""
+    filled = filled[..., None]
+    return np.where(filled, keys, np.inf).min(axis=-2), np.where(filled, keys, -np.inf).max(axis=-2)
+
+
+def upper_bound(q, channel_min, channel_max):  # (T, H, D), 2 x (N, K, D) -> (H, T, N)
+    """Return a score that no key of a block exceeds: each channel takes the end of its range that suits it (Quest).
+
+    >>> q, keys = np.array([[[2.0, -1.0]]]), np.array([[[[1.0, 0.0], [0.0, -3.0]]]])  # (1, 1, D), (N, K, B, D)
+    >>> score(q, keys[0].swapaxes(0, 1)).round(4).tolist()  # of two keys in one block
+    [[[1.4142, 2.1213]]]
+    >>> upper_bound(q, *channel_range(keys, np.ones((1, 1, 2), bool))).round(4).tolist()
+    [[[3.5355]]]
+    """
+    return score(np.maximum(q, 0.0), channel_max) + score(np.minimum(q, 0.0), channel_min)
+
+
+# The cache, and to a file and back: see `snapshot` -----------------------------------------------
+
+
+class RetrievalCache(KVCache):
+    """A `KVCache` of sinks and window, and for each of its layers a `Store` of what was evicted: ``stores``.
+
+    `policy` is a `Retrieval`; the slots are under its `in_slots`.
+    """
+
+    def __init__(self, n_layers: int, n_kv_heads: int, head_dim: int, policy: Any, *, like=None):
+        super().__init__(n_layers, n_kv_heads, head_dim, policy.in_slots, like=like)
+        self.policy = policy
+        self.stores = [Store(layer.keys, policy.block, policy.store) for layer in self.layers]
+
+    path = RetrievalPath
+    kind = "retrieval"
+
+    def __repr__(self):
+        L, n_stored = len(self.stores), int((self.stores[-1].token_index >= 0).sum())
+        about = f"{len(self)} slots and {n_stored} stored of {self.n_seen} tokens seen"
+        return f"<RetrievalCache of {L} layers: {about}, {self.policy}>"
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all keys and values, in the slots and in the stores."""
+        return super().nbytes + sum(store.keys.nbytes + store.values.nbytes for store in self.stores)
+
+    def state(self) -> tuple[dict, dict]:
+        """Return everything needed to resume: arrays by name, and what JSON can hold."""
+        arrays, about = super().state()
+        for i, store in enumerate(self.stores):
+            arrays |= {f"store_{part}.{i}": getattr(store, part) for part in PARTS}
+        return arrays, about | {"n_evicted": self.stores[-1].n_evicted}
+
+    @classmethod
+    def from_state(cls, policy: Any, arrays: dict, about: dict) -> RetrievalCache:
+        """Rebuild the cache whose `state` this is."""
+        cache: Any = super().from_state(policy, arrays, about)
+        for i, store in enumerate(cache.stores):
+            store.n_evicted = about["n_evicted"]
+            for part in PARTS:
+                setattr(store, part, arrays[f"store_{part}.{i}"])
+        return cache
+
+
+def allocate(like, shape):
+    """Return zeros for what was evicted; without memory for them, raise an error that names the remedy."""
+    try:
+        return np.zeros_like(like, shape=shape)
+    except MemoryError as error:
+        raise MemoryError(f"what was evicted outgrows the memory ({error}); store=N keeps the newest N only") from error

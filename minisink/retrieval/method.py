@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ..cache import Policy, check_whole
-from .cache import RetrievalCache, bound, extremes
-from .fast import Fetching, FetchingRing
+from .blocks import RetrievalBlocks
+from .cache import RetrievalCache, channel_range, upper_bound
+from .ring import RetrievalRing
 
 SELECT = ("best", "bound")
 
@@ -29,8 +30,8 @@ class Retrieval(Policy):
     block : int
         Tokens in a block, 1 or more.
     select : {"best", "bound"}
-        What a block is chosen by: its best key; or a bound of it, for which one reads two numbers per channel and not
-        every key (Quest, arXiv:2406.10774).
+        The score of a block: that of its best key; or an upper bound of it, for which two numbers per channel are read
+        and not every key (Quest, arXiv:2406.10774).
     store : int, optional
         Only the newest so many evicted tokens are kept; all of them by default.
 
@@ -49,8 +50,8 @@ class Retrieval(Policy):
     store: int | None = None
 
     kv_cache: ClassVar[Any] = RetrievalCache
-    block_cache: ClassVar[Any] = Fetching
-    ring_cache: ClassVar[Any] = FetchingRing
+    block_cache: ClassVar[Any] = RetrievalBlocks
+    ring_cache: ClassVar[Any] = RetrievalRing
 
     def __post_init__(self):
         check_whole("window", self.window, 1, "; Dense() keeps everything, and brings nothing back")
@@ -80,13 +81,15 @@ class Retrieval(Policy):
 
     @property
     def is_plain(self) -> bool:
-        """Whether blocks are chosen as `select` says; a subclass that chooses otherwise takes the readable path."""
+        """Whether blocks are scored as `select` says; a subclass with other scores takes the readable path."""
         return type(self).block_scores is Retrieval.block_scores
 
     def survivors(self, token_index):
         """Refuse: a cache of slots alone would ignore the store in silence."""
         raise ValueError(f"{self}: needs a store beside its slots; take a minisink.retrieval.RetrievalCache")
 
-    def block_scores(self, query, keys, scores, there, *, layer, t):  # (1, H, D), (N, B, K, D), (H, N, B), (N, B)
+    def block_scores(self, query, keys, scores, filled, *, layer, t):  # (1, H, D), (N, B, K, D), (H, N, B), (N, B)
         """Return how well each block suits each head, (H, N), for token `t` in this layer; the highest are fetched."""
-        return scores.max(axis=-1) if self.select == "best" else bound(query, *extremes(keys, there))
+        if self.select == "best":
+            return scores.max(axis=-1)
+        return upper_bound(query, *channel_range(keys.swapaxes(1, 2), filled[:, None]))[:, 0]

@@ -1,0 +1,185 @@
+"""The fast store: keys and values of every token that is no sink, in blocks, in the order of the text.
+
+The readable path moves a token to its store when it is evicted. Here a token is stored when it comes in and never
+moves, and what is evicted is a range of what is stored. Two sinks, a window of three, blocks of two, and ``store=4``,
+for the newest four evicted tokens; the query is token 11::
+
+    token_index    0  1   2  3   4  5   6  7   8  9  10 11
+    stored index          0  1   2  3   4  5   6  7   8  9     token_index - n_sinks
+    block number           0      1      2      3      4       stored index // block
+    row                           0      1      2      3       block number - first_block: block 0 has been let go
+    evicted                         x   x  x   x               stored indices from 3 up to 7
+
+A search reads the rows that the range touches, here 0, 1 and 2: a `StoreView`. From there on all counts begin with the
+view: its blocks 0, 1, 2, its tokens 0 to 5, of which 1 to 4 are evicted, ``start`` 1 and ``stop`` 5.
+
+Keys are stored as the search meets them. All of them stand `window` tokens back, so they are not rotated and the query
+is, once. (With ``positions="original"`` they are rotated to their token_index.)
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .cache import STEP, allocate, channel_range
+
+FIRST_BUFFER = 64  # tokens in the first buffers
+BUFFERS = ("keys", "values", "channel_min", "channel_max")
+
+
+def stored_index(policy, token_index):
+    """Return where a token that is no sink is stored, counted from the start of the text."""
+    return token_index - policy.n_sinks
+
+
+def evicted_range(policy, token_index):  # (T,) -> 2 x (T,)
+    """Return the stored indices (start, stop) that are evicted when a token is the newest, and may be fetched."""
+    stop = np.maximum(0, stored_index(policy, token_index + 1 - policy.window))
+    return (stop * 0 if policy.store is None else np.maximum(0, stop - policy.store)), stop
+
+
+def blocks_touched(start, stop, block):
+    """Return the block numbers (first, end) of all blocks that hold one of the stored indices `start` to `stop`."""
+    return start // block, -(-stop // block)
+
+
+class StoreView(NamedTuple):
+    """N blocks of a store side by side, the same memory."""
+
+    keys: Any  # (K, N, B, D)
+    values: Any  # (K, N, B, D)
+    channel_min: Any  # (K, N, D); up to date for blocks of which every token is stored; N = 0 without the bound
+    channel_max: Any
+    origin: int  # stored index of the first token
+
+    def channel_range(self, block, start, stop):  # 3 x (t,) -> 2 x (K, t, D)
+        """Return the ranges of some blocks over their tokens from `start` to `stop`, each has its own."""
+        token = block[:, None] * self.keys.shape[2] + np.arange(self.keys.shape[2])  # (t, B)
+        visible = (token >= start[:, None]) & (token < stop[:, None])
+        return channel_range(self.keys[:, block], np.asarray(visible[None], like=self.keys))
+
+
+class EvictedStore:
+    """Keys and values of one layer in buffers that double; with a limit they hold little more than may be fetched.
+
+    Attributes
+    ----------
+    keys, values : ndarray of shape (K, rows, B, D)
+    channel_min, channel_max : ndarray of shape (K, rows, D)
+        Of each block that is full, for ``select="bound"``; no rows otherwise.
+    first_block : int
+        Block number of row 0.
+    """
+
+    def __init__(self, policy, like, n_kv_heads, head_dim):
+        self.policy, self.block, self.first_block = policy, policy.block, 0
+        n_rows = -(-FIRST_BUFFER // policy.block)
+        shape = (n_kv_heads, n_rows, policy.block, head_dim)
+        self.keys, self.values = np.zeros_like(like, shape=shape), np.zeros_like(like, shape=shape)
+        shape = (n_kv_heads, n_rows if policy.select == "bound" else 0, head_dim)
+        self.channel_min, self.channel_max = np.zeros_like(like, shape=shape), np.zeros_like(like, shape=shape)
+
+    @property
+    def nbytes(self):
+        """Bytes of the buffers, full or not."""
+        return sum(getattr(self, name).nbytes for name in BUFFERS)
+
+    def view(self, start, stop):
+        """Return the blocks that hold stored indices `start` to `stop`."""
+        first, end = blocks_touched(start, stop, self.block)
+        rows = slice(first - self.first_block, end - self.first_block)
+        return StoreView(*(getattr(self, name)[:, rows] for name in BUFFERS), first * self.block)
+
+    def put(self, token_index, keys, values):  # int, 2 x (T, K, D)
+        """Store a run of tokens that begins with `token_index`; the sinks among them are passed over."""
+        n_passed = max(0, -stored_index(self.policy, token_index))
+        start = stored_index(self.policy, token_index + n_passed)
+        stop = start + len(keys) - n_passed
+        if start >= stop:
+            return
+        self.make_room(start, stop)
+        origin = self.first_block * self.block
+        tokens = slice(start - origin, stop - origin)
+        by_token(self.keys)[:, tokens] = keys[n_passed:].swapaxes(0, 1)  # (T, K, D) -> (K, T, D)
+        by_token(self.values)[:, tokens] = values[n_passed:].swapaxes(0, 1)
+        self._note_ranges(start, stop)
+
+    def put_one(self, index, key, value):  # int, 2 x (K, D)
+        """Store the token with this stored index, for which there is room."""
+        number, offset = divmod(index, self.block)
+        self.keys[:, number - self.first_block, offset] = key
+        self.values[:, number - self.first_block, offset] = value
+        self._note_ranges(index, index + 1)
+
+    def make_room(self, start, stop):
+        """Make room for stored indices `start` to `stop`, and let go of blocks that no token from there on fetches."""
+        B, n_rows = self.block, self.keys.shape[1]
+        if stop <= (self.first_block + n_rows) * B:
+            return
+        oldest = int(evicted_range(self.policy, start + self.policy.n_sinks)[0])
+        first_block, end = blocks_touched(oldest, start, B)  # blocks that stay
+        first_block = max(first_block, self.first_block)
+        n_rows = max(n_rows, -(-2 * (stop - first_block * B) // B))  # twice what is needed, so that copies are few
+        for name in BUFFERS:
+            old = getattr(self, name)
+            if old.size:
+                new = allocate(old, (len(old), n_rows, *old.shape[2:]))
+                new[:, : end - first_block] = old[:, first_block - self.first_block : end - self.first_block]
+                setattr(self, name, new)
+        self.first_block = first_block
+
+    def _note_ranges(self, start, stop):
+        """Take the channel ranges of the blocks that became full with stored indices `start` to `stop`."""
+        first, end = start // self.block - self.first_block, stop // self.block - self.first_block  # rows
+        if first < end and self.channel_min.size:
+            full = self.keys[:, first:end]  # (K, N, B, D)
+            self.channel_min[:, first:end], self.channel_max[:, first:end] = full.min(axis=2), full.max(axis=2)
+
+
+def top_k(block_scores, n_blocks):  # (..., N) -> (..., n)
+    """Return the blocks with the highest scores, in no order; of equal ones the newer, as `cache.top_blocks`.
+
+    >>> top_k(np.array([[3.00001, 1.0, 3.0, 2.0]]), 1).tolist()
+    [[2]]
+    """
+    N = block_scores.shape[-1]
+    n = min(n_blocks, N)
+    steps = np.rint(block_scores.astype(np.float64) / STEP)
+    codes = steps * 2.0**22 + np.arange(N, like=block_scores)  # whole numbers below 2**53
+    return np.argpartition(codes, N - n, axis=-1)[..., N - n :]
+
+
+class WithStores:
+    """To a file and back, for a fast cache that has an `EvictedStore` for each layer: a mixin."""
+
+    policy: Any
+    n_seen: int
+    stores: list
+
+    def state(self):
+        """Return everything needed to resume: arrays by name, and what JSON can hold."""
+        base: Any = super()
+        arrays, about = base.state()
+        stores = self.stores if self.policy.n_blocks and self.n_seen else []
+        for i, store in enumerate(stores):
+            stored = slice(0, max(0, stored_index(self.policy, self.n_seen) - store.first_block * store.block))
+            for name in ("keys", "values"):
+                arrays[f"stored_{name}.{i}"] = by_token(getattr(store, name))[:, stored].swapaxes(0, 1)  # (T, K, D)
+        return arrays, about | {"first_blocks": [store.first_block for store in stores]}
+
+    @classmethod
+    def from_state(cls, policy, arrays, about):
+        """Rebuild the cache whose `state` this is."""
+        base: Any = super()
+        cache = base.from_state(policy, arrays, about)
+        for i, first_block in enumerate(about.get("first_blocks", ())):
+            keys, values = arrays[f"stored_keys.{i}"], arrays[f"stored_values.{i}"]
+            cache.stores[i] = store = EvictedStore(policy, keys, *keys.shape[1:])
+            store.first_block = first_block
+            store.put(policy.n_sinks + first_block * policy.block, keys, values)
+        return cache
+
+
+def by_token(buffer):  # (K, rows, B, D) -> (K, rows B, D)
+    """Return the same memory without blocks."""
+    return buffer.reshape(len(buffer), -1, buffer.shape[-1])
