@@ -1,102 +1,87 @@
-"""Reads built pages: nothing is asked of another machine, and every link inside leads somewhere.
+"""Find what built pages ask of another machine, and the links inside them that lead nowhere.
 
 ``python docs/check.py docs/_build/html`` prints what is wrong, a line each, and exits with 1 if there is anything. A
 link that a reader may click leads where it likes; a script, style sheet, picture, font or frame that a page needs lies
-beside it.
+beside it. (Sphinx's linkcheck and the package linkchecker follow links, and let a page need what is elsewhere.)
 """
 
 import re
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
-from urllib.parse import unquote, urldefrag, urlsplit
+from urllib.parse import unquote, urlsplit
 
-NEEDED = {  # what a browser asks for by itself
-    "script": ["src"], "link": ["href"], "img": ["src", "srcset"], "source": ["src", "srcset"], "iframe": ["src"],
-    "video": ["src", "poster"], "audio": ["src"], "track": ["src"], "embed": ["src"], "object": ["data"],
-    "input": ["src"], "image": ["href", "xlink:href"], "use": ["href", "xlink:href"], "body": ["background"],
-    "base": ["href"],
-}  # fmt: skip
-CSS = re.compile(r"""url\(\s*["']?([^"')]+)["']?\s*\)|@import\s+["']([^"']+)["']""")
-SCRIPT = re.compile(
-    r"""(?:\bimport\b|\bfrom\b|\bfetch\b|\bimportScripts\b|\.src\s*=)\s*\(?\s*["'`]((?:https?:)?//[^"'`]+)"""
-)
+NEEDS = {"src", "srcset", "href", "xlink:href", "data", "poster", "background"}  # what a browser fetches by itself
+CSS = re.compile(r"""(?:url\(\s*|@import\s+)["']?([^"')]+)""")
+SCRIPT = re.compile(r"""(?:\bimport|\bfrom|\bfetch|\bimportScripts|\.src\s*=)\s*\(?\s*["'`]((?:https?:)?//[^"'`]+)""")
 
 
 class Page(HTMLParser):
-    """What one page needs (`assets`), where its links lead (`links`), and where links may lead to (`places`)."""
+    """What one page needs (`assets`), where its links lead (`links`), and where links may lead to (`anchors`)."""
 
     def __init__(self, html):
         super().__init__()
-        self.assets, self.links, self.places, self._inside = [], [], set(), None
+        self.assets, self.links, self.anchors, self.tag = [], [], set(), None
         self.feed(html)
         self.close()
 
     def handle_starttag(self, tag, attrs):
         """Note what the tag asks for."""
-        attrs = {name: value or "" for name, value in attrs}
-        self.places |= {attrs[name] for name in ("id", "name") if name in attrs}
-        for name in NEEDED.get(tag, ()):
-            if name in attrs:
-                parts = (
-                    attrs[name].split(",")
-                    if name == "srcset" and not attrs[name].startswith("data:")
-                    else [attrs[name]]
-                )
-                self.assets += [part.split()[0] if name == "srcset" else part for part in parts if part.strip()]
-        if tag in ("a", "area") and "href" in attrs:
-            self.links.append(attrs["href"])
-        if tag == "meta" and attrs.get("http-equiv", "").lower() == "refresh":
-            self.links += re.findall(r"url=(\S+)", attrs.get("content", ""), re.IGNORECASE)
-        self.assets += in_css(attrs.get("style", ""))
-        self._inside = tag
-
-    def handle_endtag(self, tag):
-        """Leave what the text was in."""
-        self._inside = None
+        self.tag = tag
+        for name, value in ((name, value or "") for name, value in attrs):
+            if name in ("id", "name"):
+                self.anchors.add(value)
+            elif tag in ("a", "area") and name == "href":
+                self.links.append(value)
+            elif name == "srcset" and not value.startswith("data:"):
+                self.assets += [part.split()[0] for part in value.split(",")]
+            elif name in NEEDS:
+                self.assets.append(value)
+            elif name == "style":
+                self.assets += CSS.findall(value)
+            elif tag == "meta" and name == "content":
+                self.links += re.findall(r"^\d+; *url=(\S+)", value, re.IGNORECASE)
 
     def handle_data(self, data):
-        """Style sheets and scripts within the page."""
-        if self._inside == "style":
-            self.assets += in_css(data)
-        elif self._inside == "script":
-            self.assets += SCRIPT.findall(data)
+        """Read style sheets and scripts within the page."""
+        if self.tag in ("style", "script"):
+            self.assets += (CSS if self.tag == "style" else SCRIPT).findall(data)
 
-
-def in_css(text):
-    """What a style sheet asks for."""
-    return [one or other for one, other in CSS.findall(text)]
+    def handle_endtag(self, tag):
+        """Leave a style sheet or script."""
+        self.tag = None
 
 
 def complaints(folder):
-    """What is wrong with the pages of a folder, a line each."""
+    """Return what is wrong with the pages of a folder, a line each."""
     folder = Path(folder).resolve()
-    pages = {path: Page(path.read_text(encoding="utf-8")) for path in sorted(folder.rglob("*.html"))}
-    asked = [(path, target, "asks for") for path, page in pages.items() for target in page.assets]
-    asked += [(path, target, "links to") for path, page in pages.items() for target in page.links]
-    for path in sorted(folder.rglob("*.css")):
-        asked += [(path, target, "asks for") for target in in_css(path.read_text(encoding="utf-8"))]
-    for path in sorted(folder.rglob("*.js")):
-        asked += [(path, target, "asks for") for target in SCRIPT.findall(path.read_text(encoding="utf-8"))]
+    pages = {path: Page(path.read_text(encoding="utf-8")) for path in folder.rglob("*.html")}
     if not pages:
         return [f"{folder}: no pages here"]
-    found = [_complaint(folder, pages, *one) for one in asked]
-    return sorted({line for line in found if line})
+    targets = [(path, target, "asks for") for path, page in pages.items() for target in page.assets]
+    targets += [(path, target, "links to") for path, page in pages.items() for target in page.links]
+    for ending, pattern in ((".css", CSS), (".js", SCRIPT)):
+        for path in folder.rglob(f"*{ending}"):
+            targets += [(path, target, "asks for") for target in pattern.findall(path.read_text(encoding="utf-8"))]
+    lines = set()
+    for path, target, verb in targets:
+        if wrong := complaint(folder, pages, path, target, verb):
+            lines.add(f"{path.relative_to(folder).as_posix()} {verb} {target}, {wrong}")
+    return sorted(lines)
 
 
-def _complaint(folder, pages, path, target, verb):
-    where = f"{path.relative_to(folder).as_posix()} {verb} {target}"
+def complaint(folder, pages, path, target, verb):
+    """Return what is wrong with one target of a file, or None."""
     url = urlsplit(target)
     if url.scheme == "data" or (verb == "links to" and (url.scheme or url.netloc)):
         return None
     if url.scheme or url.netloc:
-        return f"{where}, which is not here"
-    bare, place = urldefrag(target)
-    file = (path.parent / unquote(urlsplit(bare).path)).resolve() if bare.split("?")[0] else path
+        return "which is not here"
+    file = (path.parent / unquote(url.path)).resolve() if url.path else path
     if not file.is_relative_to(folder) or not file.is_file():
-        return f"{where}, and there is no such file"
-    if place and file in pages and unquote(place) not in pages[file].places:
-        return f"{where}, and there is no such place on that page"
+        return "and there is no such file"
+    if url.fragment and file in pages and unquote(url.fragment) not in pages[file].anchors:
+        return "and there is no such place on that page"
     return None
 
 
