@@ -1,7 +1,8 @@
 """``minisink docs``: the site, from this machine and for this machine only.
 
 A wheel that was made for a release carries the built pages; in a clone they are built with one command. The server
-listens on 127.0.0.1, answers GET and HEAD, and gives out nothing but files that lie in the folder of the pages.
+is Python's own, on 127.0.0.1; what `python -m http.server` would do besides is off: following links out of the folder,
+lists of files, a log, and a page of traceback for each browser that hangs up.
 """
 
 import sys
@@ -42,23 +43,7 @@ def run(args):
 
 
 def server_of(folder, port=0):
-    """A server of the files of a folder, on this machine's own address.
-
-    Parameters
-    ----------
-    folder : path
-    port : int
-        0 for one that is free.
-
-    Returns
-    -------
-    http.server.ThreadingHTTPServer
-
-    Raises
-    ------
-    OSError
-        When somebody else has the port, or this user may not have it.
-    """
+    """Return a server of the files of a folder; raise OSError for a port that cannot be had, 0 takes a free one."""
     try:
         return Server((HOST, port), partial(Handler, directory=str(Path(folder).resolve())))
     except OSError as error:
@@ -67,13 +52,12 @@ def server_of(folder, port=0):
 
 
 class Server(ThreadingHTTPServer):
-    """One that no second server can share a port with, and that does not wait for a browser to hang up."""
+    """One that no second server can share a port with, and that lets a browser hang up."""
 
-    daemon_threads = True
     allow_reuse_address = sys.platform != "win32"  # there it would let two listen at once
 
     def handle_error(self, request, client_address):
-        """A browser that went away before the answer is no news."""
+        """Pass over a browser that went away before the answer."""
         if not isinstance(sys.exc_info()[1], ConnectionError):
             super().handle_error(request, client_address)
 
@@ -83,19 +67,15 @@ class Handler(SimpleHTTPRequestHandler):
 
     def send_head(self):
         """Answer 404 to whatever is no file within the folder, wherever a link may lead."""
-        name = self.translate_path(self.path)
         try:
-            inside = Path(name).resolve().is_relative_to(self.directory)
+            inside = Path(self.translate_path(self.path)).resolve().is_relative_to(self.directory)
         except (OSError, ValueError, RuntimeError):  # too long, a null byte, links in a circle
             inside = False
-        if not inside:
-            self.send_error(404)
-            return None
-        return super().send_head()
+        return super().send_head() if inside else self.send_error(404)
 
     def list_directory(self, path):
-        """There is no list of files."""
+        """Answer 404: there is no list of files."""
         self.send_error(404)
 
     def log_message(self, format, *args):
-        """Nothing is logged."""
+        """Log nothing."""
