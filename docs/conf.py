@@ -1,7 +1,7 @@
-"""How the site is built: ``python -m sphinx -W docs docs/_build/html``; everything it needs is in the extra ``docs``.
+"""How the site is built: ``python -m sphinx -W -c docs . docs/_build/html``; all it needs is in the extra ``docs``.
 
 The lessons are executed and their results kept in ``docs/_build/.jupyter_cache``, so a second build runs only what
-changed. Without running them: ``-D nb_execution_mode=off``. What comes from outside this folder is in `repository`.
+changed. Without running them: ``-D nb_execution_mode=off``. What the site adds to these pages is in `repository`.
 """
 
 import os
@@ -32,13 +32,17 @@ extensions = [
     "sphinx.ext.linkcode",
     "sphinxcontrib.katex",
 ]
-exclude_patterns = ["_build", "_static", "**/jupyter_execute", "**/.jupyter_cache", "**/.ipynb_checkpoints"]
+root_doc = "docs/index"
+include_patterns = ["README.md", "docs/*.md", "tutorials/[0-9]*.md", "tutorials/teacher/[a-z]*.md"]
+include_patterns += ["weights/README.md", "weights/*/README.md"]
+exclude_patterns = [".*", "docs/_*"]
 default_role = "py:obj"  # `name` in a docstring is a link where there is something of that name
 highlight_language = "text"
 smartquotes = False  # "slot" and --slot are code, wherever they stand
 
 html_theme = "furo"
 html_static_path = ["_static"]
+html_extra_path = ["_root"]  # leads from index.html to docs/index.html
 html_css_files = ["site.css"]
 html_favicon = "_static/icon.svg"
 html_show_sourcelink = html_copy_source = False
@@ -51,6 +55,7 @@ myst_heading_anchors = 3
 
 nb_execution_mode = "cache"
 nb_execution_cache_path = str(Path(__file__).parent / "_build" / ".jupyter_cache")
+nb_execution_in_temp = True
 nb_execution_timeout = 120
 nb_execution_raise_on_error = True
 nb_merge_streams = True
@@ -65,13 +70,14 @@ napoleon_use_rtype = False
 
 
 def linkcode_resolve(domain, info):
-    """Where the source of a name stands: a line of a page of this site."""
+    """Return where the source of a name stands: a line of a page of this site."""
     return repository.source_of(info["module"], info["fullname"])
 
 
 def setup(app):
-    """Gather the pages, rewrite their links, and show a name and its shapes as the docstrings have them."""
-    repository.gather()
-    app.connect("source-read", repository.relink)
+    """Let `repository` complete the pages and their links."""
+    app.connect("source-read", repository.complete)
+    app.connect("doctree-read", repository.link, priority=100)  # before Sphinx copies what is linked to be downloaded
+    app.connect("html-collect-pages", repository.source)
     app.connect("autodoc-process-docstring", repository.shapes)
     app.connect("missing-reference", repository.by_file)

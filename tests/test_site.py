@@ -31,16 +31,13 @@ def _run(copy, *argv):
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    """The pages, and the copy of the repository that they were built in: what is gathered for them stays there.
-
-    Without running the lessons: they are run elsewhere.
-    """
+    """The pages, and the copy of the repository that they were built in; the lessons are run elsewhere."""
     copy = tmp_path_factory.mktemp("copy")
     for folder in ("benchmarks", "docs", "minisink", "tests", "tutorials", "weights"):
         shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("_build", "__pycache__"))
     shutil.copy(ROOT / "README.md", copy)
-    build = ("-m", "sphinx", "-W", "--keep-going", "-q", "-D", "nb_execution_mode=off", "docs", copy / "site")
-    built = _run(copy, *build)
+    options = "-W --keep-going -q -D nb_execution_mode=off -c docs ."
+    built = _run(copy, "-m", "sphinx", *options.split(), copy / "site")
     assert built.returncode == 0, built.stderr
     return copy / "site"
 
@@ -55,8 +52,8 @@ def test_the_site_needs_no_other_machine(site):
 
 
 def test_the_check_of_it_finds_what_is_wrong(site, tmp_path):
-    page = _page(site, "index").replace("</article>", '<img src="https://example.org/a.png"><a href="no.html">x</a>')
-    (tmp_path / "index.html").write_text(page, encoding="utf-8")
+    wrong = '<img src="https://example.org/a.png"><a href="no.html">x</a>'
+    (tmp_path / "index.html").write_text(_page(site, "docs/index").replace("</article>", wrong), encoding="utf-8")
     checked = _run(site.parent, "docs/check.py", tmp_path)
     assert checked.returncode == 1 and "example.org" in checked.stdout and "no.html" in checked.stdout
 
@@ -96,19 +93,26 @@ def test_a_lesson_sends_its_reader_to_pages(site, lesson):
         assert re.match(rf"\s*\d+\s*(def|class) {name.split('.')[-1]}\b", _words(code[1]))
     article = page.partition("<article")[2].partition("</article>")[0]
     for name in re.findall(r"`docs/([\w-]+)\.md`", source):
-        assert f'href="../{name}.html"' in article
+        assert f'href="../docs/{name}.html"' in article
     words = _words(page)
     assert f"tutorials/build.py student class {lesson[:2]}" in words
     assert "COLAB" not in page and "this file in" not in words
 
 
+def test_a_link_to_a_file_of_the_package_leads_to_its_page(site):
+    """And a public name to its line; the site begins at index.html."""
+    assert 'href="source/minisink/ops.py.html"' in _page(site, "README")
+    first = re.search(r'href="\.\./source/(minisink/model\.py)\.html#(L-\d+)"', _page(site, "docs/reference"))
+    assert re.search(rf'<span id="{first[2]}">.*(class|def)', _page(site, f"source/{first[1]}"))
+    assert "url=docs/index.html" in _page(site, "index")
+
+
 def test_students_and_teachers_have_parts_of_their_own(site):
     """In the sidebar: the lessons in order, then the teacher's pages, each with its heading above."""
-    sidebar = re.search(r'<div class="sidebar-tree">.*?</div>', _page(site, "tutorials/index"), flags=re.DOTALL)[0]
+    sidebar = re.search(r'<div class="sidebar-tree">.*?</div>', _page(site, "docs/lessons"), flags=re.DOTALL)[0]
     parts = re.findall(r'class="caption-text">([^<]*)<|href="([^"#]*)"', sidebar)
-    names = [caption or href.removesuffix(".html") for caption, href in parts if caption or href != "#"]
-    lessons = [name for name in names if re.match(r"\d", name)]
-    assert lessons == LESSONS
+    names = [caption or href.rpartition("tutorials/")[2] for caption, href in parts if caption or href != "#"]
+    assert [name for name in names if re.match(r"\d", name)] == [f"{lesson}.html" for lesson in LESSONS]
     teach, do = names.index("Teach"), names.index("Do")
-    assert names.index(LESSONS[-1]) < teach and names[teach + 1] == "teacher/syllabus"
+    assert names.index(f"{LESSONS[-1]}.html") < teach and names[teach + 1] == "teacher/syllabus.html"
     assert {name for name in names if name.startswith("teacher/")} == set(names[teach + 1 : do])

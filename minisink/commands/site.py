@@ -10,7 +10,7 @@ def site() -> Path:
     in_a_clone = (clone / "conf.py").is_file()
     folder = clone / "_build" / "html" if in_a_clone else package / "site"
     if not (folder / "index.html").is_file():
-        build = 'pip install -e ".[docs]" && python -m sphinx -W docs docs/_build/html'
+        build = 'pip install -e ".[docs]" && python -m sphinx -W -c docs . docs/_build/html'
         if in_a_clone:
             raise FileNotFoundError(f"the pages are not built yet; in {str(clone.parent)!r}: {build}")
         raise FileNotFoundError(

@@ -177,7 +177,7 @@ def test_without_pages_it_says_how_to_build_them(tmp_path, monkeypatch, capsys, 
         (tmp_path / "docs" / "conf.py").touch()
     assert main(["docs", "--no-browser"]) == 2
     err = capsys.readouterr().err
-    assert says in err and "python -m sphinx -W docs docs/_build/html" in err and err.count("\n") == 1
+    assert says in err and "python -m sphinx -W -c docs . docs/_build/html" in err and err.count("\n") == 1
 
 
 @pytest.mark.parametrize(("in_a_clone", "folder"), [(True, "docs/_build/html"), (False, "minisink/site")])
