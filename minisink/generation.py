@@ -21,7 +21,7 @@ from .fast.ring import RingCache
 from .methods import DEFAULT, Method, Recompute, check_cache, check_method, new_cache, refuse_both, warn_beyond
 from .model import Model
 from .paths import Path
-from .sampling import Chooser
+from .sampling import Sampler
 from .system.device import to_host
 
 
@@ -117,7 +117,7 @@ class Stream:
     model, method, readable, cache
         As in `generate`.
     **draws
-        As in `sampling.Chooser`: temperature, top_k, top_p, repetition_penalty, seed.
+        As in `sampling.Sampler`: temperature, top_k, top_p, repetition_penalty, seed.
 
     Attributes
     ----------
@@ -137,7 +137,7 @@ class Stream:
         self, model: Model, method: Method = DEFAULT, *, readable: bool = False, cache: Any = None, **draws: Any
     ):
         self.model, self.method, self.readable, self.draws = model, method, readable, draws
-        self.choose = Chooser(**draws)
+        self.sampler = Sampler(**draws)
         self._read, self.cache = reader(model, method, readable=readable, cache=cache)
         self.n_seen, self.pending = 0, []
         self.first: list[int] = []
@@ -152,7 +152,7 @@ class Stream:
         self.first += self.pending[:n_first]
         self.recent.extend(self.pending[n_first:])
         self.n_seen += len(self.pending)
-        self.choose.seen.update(self.pending)
+        self.sampler.seen.update(self.pending)
         self.pending = []
         return logits
 
@@ -163,7 +163,7 @@ class Stream:
         """
         n_new = 0
         while max_new_tokens is None or n_new < max_new_tokens:
-            token = self.choose(logits)
+            token = self.sampler(logits)
             if token in stop_tokens:
                 return
             self.pending = [token]
@@ -190,7 +190,7 @@ class Stream:
     def under(self, method: Method) -> Stream:
         """Return the same text under another method, which reads again the tokens that are in view."""
         stream = self.fresh(method)
-        stream.choose, ids = self.choose, [*self.first, *self.recent]
+        stream.sampler, ids = self.sampler, [*self.first, *self.recent]
         if ids:
             stream.read(ids)
         stream.pending = self.pending

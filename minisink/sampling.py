@@ -5,7 +5,7 @@ import numpy as np
 from .ops import softmax
 
 
-class Chooser:
+class Sampler:
     """Picks the next token from logits; keeps the random generator and which tokens have occurred.
 
     Parameters
@@ -77,7 +77,7 @@ class Chooser:
 
         Examples
         --------
-        >>> Chooser(temperature=1.0, top_p=0.7).probabilities(np.log([0.5, 0.3, 0.2])).round(3).tolist()
+        >>> Sampler(temperature=1.0, top_p=0.7).probabilities(np.log([0.5, 0.3, 0.2])).round(3).tolist()
         [0.625, 0.375, 0.0]
         """
         with np.errstate(over="ignore"):  # divided by next to nothing, all but the likeliest are minus infinity

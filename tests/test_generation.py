@@ -16,8 +16,8 @@ from tiny import public
 
 import minisink
 from minisink import gpt2, llama
-from minisink.generation import Chooser
 from minisink.hf.tokenizer import text_stream
+from minisink.sampling import Sampler
 
 V = tiny.LLAMA["vocab_size"]
 logits = st.lists(st.floats(-8, 8, width=32), min_size=1, max_size=9)
@@ -56,8 +56,8 @@ def distribution(row, temperature, top_k, top_p):
 @given(logits, st.sampled_from([0.1, 0.5, 1.0, 3.0]), st.integers(0, 10), st.sampled_from([0.01, 0.3, 0.77, 0.99, 1.0]))
 def test_probabilities_are_their_definitions(row, temperature, top_k, top_p):
     """Temperature, then the k likeliest, then the fewest of those that hold p."""
-    chooser = Chooser(temperature=temperature, top_k=top_k, top_p=top_p)
-    got = chooser.probabilities(np.array(row))
+    sampler = Sampler(temperature=temperature, top_k=top_k, top_p=top_p)
+    got = sampler.probabilities(np.array(row))
     np.testing.assert_allclose(got, distribution(row, temperature, top_k, top_p), atol=1e-12)
 
 
@@ -65,7 +65,7 @@ def test_probabilities_are_their_definitions(row, temperature, top_k, top_p):
 def test_the_likeliest_always_stays(row):
     """However small p or k: somebody can be drawn, and it is the likeliest."""
     for options in ({"top_k": 1}, {"top_p": 1e-12}):
-        assert Chooser(temperature=1.0, **options).probabilities(np.array(row)).tolist() == distribution(
+        assert Sampler(temperature=1.0, **options).probabilities(np.array(row)).tolist() == distribution(
             row, 1.0, 1, 1.0
         )
 
@@ -73,20 +73,20 @@ def test_the_likeliest_always_stays(row):
 @pytest.mark.parametrize("temperature", [1e-3, 1e-300, 5e-324])
 def test_a_temperature_near_zero_is_greedy(temperature):
     """Logits divided by next to nothing do not overflow."""
-    chooser = Chooser(temperature=temperature)
-    assert [chooser(np.array(row)) for row in ([1.0, 9.0, -3.0], [-1e4, -2e4], [1e4, 1.01e4])] == [1, 0, 1]
+    sampler = Sampler(temperature=temperature)
+    assert [sampler(np.array(row)) for row in ([1.0, 9.0, -3.0], [-1e4, -2e4], [1e4, 1.01e4])] == [1, 0, 1]
 
 
 def test_tokens_are_drawn_as_often_as_they_are_likely():
     """5,000 draws from three tokens, within four standard errors; none from what top-k cut away."""
     p = np.array([0.5, 0.3, 0.2])
-    chooser = Chooser(temperature=1.0, seed=7)
+    sampler = Sampler(temperature=1.0, seed=7)
     n = 5_000
-    seen = Counter(chooser(np.log(p)) for _ in range(n))
+    seen = Counter(sampler(np.log(p)) for _ in range(n))
     for i, probability in enumerate(p):
         assert abs(seen[i] / n - probability) < 4 * math.sqrt(probability * (1 - probability) / n)
-    chooser = Chooser(temperature=1.0, seed=7, top_k=2)
-    assert {chooser(np.log(p)) for _ in range(200)} == {0, 1}
+    sampler = Sampler(temperature=1.0, seed=7, top_k=2)
+    assert {sampler(np.log(p)) for _ in range(200)} == {0, 1}
 
 
 @given(logits, st.sets(st.integers(0, 8)), st.sampled_from([0.5, 1.0, 1.3, 5.0]))
@@ -94,23 +94,23 @@ def test_the_repetition_penalty_is_its_definition(row, seen, penalty):
     """Divided where positive, multiplied where negative, for tokens that occurred; once, however often they did."""
     seen = sorted(i for i in seen if i < len(row))
     penalised = [x if i not in seen else x / penalty if x > 0 else x * penalty for i, x in enumerate(map(float, row))]
-    chooser = Chooser(repetition_penalty=penalty, seen=[*seen, *seen])
+    sampler = Sampler(repetition_penalty=penalty, seen=[*seen, *seen])
     given_logits = np.array(row)
-    token = chooser(given_logits)
+    token = sampler(given_logits)
     assert penalised[token] == max(penalised)
     assert given_logits.tolist() == row  # the caller's array is the caller's
 
 
 def test_a_penalty_makes_no_token_likelier():
     """Below zero it multiplies, however near to zero."""
-    assert Chooser(repetition_penalty=2.0, seen=[0])(np.array([-0.5, -0.6])) == 1
-    assert Chooser(repetition_penalty=2.0, seen=[0])(np.array([0.5, 0.3])) == 1
+    assert Sampler(repetition_penalty=2.0, seen=[0])(np.array([-0.5, -0.6])) == 1
+    assert Sampler(repetition_penalty=2.0, seen=[0])(np.array([0.5, 0.3])) == 1
 
 
 def test_what_is_chosen_counts_as_having_occurred():
     """With a strong penalty, greedy decoding goes through the tokens in order of their logits."""
-    chooser = Chooser(repetition_penalty=100.0)
-    assert [chooser(np.array([5.0, 3.0, 4.0, 2.0])) for _ in range(5)] == [0, 2, 1, 3, 0]
+    sampler = Sampler(repetition_penalty=100.0)
+    assert [sampler(np.array([5.0, 3.0, 4.0, 2.0])) for _ in range(5)] == [0, 2, 1, 3, 0]
 
 
 @examples(40)

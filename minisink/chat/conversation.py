@@ -171,8 +171,8 @@ class Conversation:
 
     def forget(self):
         """Begin again, with nothing read; the random generator goes on."""
-        random, self.stream = self.stream.choose.random, self.stream.fresh()
-        self.stream.choose.random = random
+        random, self.stream = self.stream.sampler.random, self.stream.fresh()
+        self.stream.sampler.random = random
         self.n_turns, self.before = 0, 0
         self.turns.clear()
 

@@ -56,8 +56,8 @@ def save_stream(stream: Stream, path, **more) -> None:
         "pending": stream.pending,
         "first": stream.first,
         "recent": list(stream.recent),
-        "seen": sorted(stream.choose.seen),
-        "random": stream.choose.random.bit_generator.state,
+        "seen": sorted(stream.sampler.seen),
+        "random": stream.sampler.random.bit_generator.state,
         "more": more,
     }
     save_state(path, KIND, about, arrays)
@@ -84,8 +84,8 @@ def load_stream(stream: Stream, path) -> dict:
     stream._read, stream.cache, stream.method = read, cache, method
     stream.n_seen, stream.pending, stream.first = about["n_seen"], about["pending"], about["first"]
     stream.recent = deque(about["recent"], maxlen=method.window)
-    stream.choose.seen = set(about["seen"])
-    stream.choose.random.bit_generator.state = about["random"]
+    stream.sampler.seen = set(about["seen"])
+    stream.sampler.random.bit_generator.state = about["random"]
     return about["more"]
 
 

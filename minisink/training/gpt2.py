@@ -40,11 +40,11 @@ def forward(ids, weights, config):
         x = x + linear(rows, layer.wo, layer.bo)
         h2, norm2 = layer_norm(x, layer.ln2, layer.ln2_b, eps)
         up = linear(h2, layer.w_up, layer.b_up)  # (N, F)
-        bent, t = gelu(up)
-        x = x + linear(bent, layer.w_down, layer.b_down)
+        hidden, t = gelu(up)
+        x = x + linear(hidden, layer.w_down, layer.b_down)
         layers.append(
             {"h": h, "norm1": norm1, "q": q, "k": k, "v": v, "mixed": mixed, "pattern": pattern, "rows": rows}
-            | {"h2": h2, "norm2": norm2, "up": up, "t": t, "bent": bent}
+            | {"h2": h2, "norm2": norm2, "up": up, "t": t, "hidden": hidden}
         )
     h, norm = layer_norm(x, weights.norm, weights.norm_b, eps)
     saved = {"ids": ids, "layers": layers, "h": h, "norm": norm}
@@ -70,8 +70,8 @@ def backward(dlogits, saved, weights, config, into):
     dx = layer_norm_backward(dx, saved["norm"], weights.norm, into.norm, into.norm_b)
     for layer, grad in zip(reversed(weights.layers), reversed(into.layers), strict=True):
         kept = saved["layers"].pop()
-        dbent = linear_backward(dx, kept["bent"], layer.w_down, grad.w_down, grad.b_down)
-        dup = gelu_backward(dbent, kept["up"], kept["t"])
+        dhidden = linear_backward(dx, kept["hidden"], layer.w_down, grad.w_down, grad.b_down)
+        dup = gelu_backward(dhidden, kept["up"], kept["t"])
         dh = linear_backward(dup, kept["h2"], layer.w_up, grad.w_up, grad.b_up)
         dx += layer_norm_backward(dh, kept["norm2"], layer.ln2, grad.ln2, grad.ln2_b)
         dx = _attention_backward(dx, kept, layer, grad, config.softmax)
