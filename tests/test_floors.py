@@ -125,7 +125,7 @@ def test_the_book_leans_on_nothing():
         ("attention", "from . import llama"),
         ("llama", "from minisink.gpt2 import Config"),
         ("llama", "import minisink.model"),
-        ("llama", "from .hf.fields import whole"),
+        ("llama", "from .hf.fields import number"),
         ("ops", "from .by_the_book import softmax"),
         ("commands.demo", "from ..by_the_book import softmax"),
         ("model", "def f():\n    from .generation import generate"),  # hidden in a function

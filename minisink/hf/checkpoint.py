@@ -21,22 +21,11 @@ OTHERS = (".bin", ".pt", ".pth", ".ckpt", ".gguf", ".h5", ".msgpack", ".onnx")
 
 
 def widen(raw, dtype):
-    """Bytes of one tensor to a float array; bfloat16 is widened exactly.
+    """Make a float array of one tensor's bytes; bfloat16 is widened exactly.
 
-    A bfloat16 is the upper half of a float32, so shifting its 16 bits up by 16 gives the same number.
+    `raw` is float64, float32, float16, or uint16 for bfloat16: the upper half of a float32, so shifting its 16 bits up
+    by 16 gives the same number.
 
-    Parameters
-    ----------
-    raw : ndarray of float64, float32, float16, or uint16 (bfloat16)
-    dtype : numpy dtype
-        Of the result.
-
-    Returns
-    -------
-    ndarray of the same shape
-
-    Examples
-    --------
     >>> widen(np.array([0x3F80, 0xC000], np.uint16), np.float32).tolist()
     [1.0, -2.0]
     """
@@ -47,21 +36,10 @@ def widen(raw, dtype):
 
 
 def find_files(folder):
-    """The safetensors files of a folder: ``model.safetensors``, or the shards its index names.
+    """Find the safetensors files of a folder: ``model.safetensors``, or the shards its index names.
 
-    Parameters
-    ----------
-    folder : Path
-
-    Returns
-    -------
-    dict of Path to (set of str or None)
-        Each file, and the tensors the index says it holds (None without an index).
-
-    Raises
-    ------
-    CheckpointError
-        When there is neither, a shard is missing, or the index names a file outside the folder.
+    Each comes with the set of tensors the index says it holds (None without an index). A folder with neither, a shard
+    that is missing or lies outside the folder is a CheckpointError.
     """
     single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
     if is_there(single):
@@ -81,21 +59,7 @@ def find_files(folder):
 
 
 def shards_of(index):
-    """Which file each tensor lies in, by an index; every one a plain name, since an index may come from anywhere.
-
-    Parameters
-    ----------
-    index : Path
-
-    Returns
-    -------
-    dict of str to str
-
-    Raises
-    ------
-    CheckpointError
-        For an index without that, or that names a file outside its folder.
-    """
+    """Read which file each tensor lies in; every one a plain name, since an index may come from anywhere."""
     shards = read_json(index).get("weight_map")
     if not isinstance(shards, dict) or not shards:
         raise CheckpointError(f"{index}: has no weight_map")
@@ -106,21 +70,12 @@ def shards_of(index):
 
 
 def read_header(path):
-    """Where each tensor of a safetensors file lies, once the library has checked the header.
-
-    Parameters
-    ----------
-    path : Path
+    """Read where each tensor of a safetensors file lies, once the library has checked the header.
 
     Returns
     -------
     dict of str to (str, tuple of int, int)
         Name to dtype ("F32", ...), shape and offset in bytes from the start of the file.
-
-    Raises
-    ------
-    CheckpointError
-        For a truncated or oversized header, overlapping or out-of-range tensors, and the like.
     """
     try:
         with open(path, "rb") as file:
@@ -140,9 +95,10 @@ def read_header(path):
 def find_tensors(folder, shapes, *, optional, prefix, harmless):
     """Find every tensor that a config demands, and account for every one that the files hold.
 
+    A missing, extra, doubled, misshapen or non-float tensor is a CheckpointError.
+
     Parameters
     ----------
-    folder : Path
     shapes : dict of str to tuple
         What must be there: Hugging Face's names and shapes.
     optional : dict of str to tuple
@@ -158,11 +114,6 @@ def find_tensors(folder, shapes, *, optional, prefix, harmless):
         Where each lies: what `read_tensor` takes.
     ignored : list of str
         Harmless extra tensors.
-
-    Raises
-    ------
-    CheckpointError
-        For a missing, extra, doubled, misshapen or non-float tensor.
     """
     found = {}  # name -> (path, dtype, shape, offset)
     for path, promised in find_files(folder).items():
@@ -196,12 +147,12 @@ def find_tensors(folder, shapes, *, optional, prefix, harmless):
 
 
 def and_more(names):
-    """Of several names of which a message says the first: how many more there are."""
+    """Say how many names there are beside the first, which a message names."""
     return f" (and {len(names) - 1} more)" if len(names) > 1 else ""
 
 
 def read_tensor(name, path, kind, shape, offset, *, dtype):
-    """One tensor that was found, through a memory map that is let go before the next one."""
+    """Read one tensor that was found, through a memory map that is let go before the next one."""
     array = widen(np.memmap(path, FLOATS[kind], "r", offset, shape), dtype)
     array = np.asarray(array)  # the memmap's subclass has served
     if not np.isfinite(array).all():
@@ -210,13 +161,9 @@ def read_tensor(name, path, kind, shape, offset, *, dtype):
 
 
 def write_tensors(path, tensors):
-    """Write a safetensors file. The library wants all tensors in rows at once; here one at a time is copied for that.
+    """Write a safetensors file of float arrays in any memory layout.
 
-    Parameters
-    ----------
-    path : str or Path
-    tensors : dict of str to ndarray
-        float16, float32 or float64, of any memory layout.
+    The library wants all tensors in rows at once; here one at a time is copied for that.
     """
     header: dict = {"__metadata__": {"format": "pt"}}
     stop = 0

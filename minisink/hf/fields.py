@@ -18,12 +18,9 @@ class CheckpointError(ValueError):
 
 
 def is_there(path):
-    """Whether there is such a file; whatever else stands in its place is refused, since opening it could wait for ever.
+    """Tell whether there is such a file.
 
-    Raises
-    ------
-    CheckpointError
-        For a folder, a pipe, a device, a link to nowhere.
+    A folder, a pipe, a device or a link to nowhere in its place is refused, since opening it could wait for ever.
     """
     if not os.path.isfile(path) and os.path.lexists(path):
         what = "a folder" if os.path.isdir(path) else "a pipe, a device or a link to nowhere"
@@ -32,7 +29,7 @@ def is_there(path):
 
 
 def read_text(path):
-    """The text of a JSON file, of at most `MOST_BYTES`; errors as in `read_json`."""
+    """Read the text of a JSON file, of at most `MOST_BYTES`; errors as in `read_json`."""
     if not is_there(path):
         raise CheckpointError(f"{path}: no such file")
     n_bytes = os.path.getsize(path)
@@ -45,7 +42,7 @@ def read_text(path):
 
 
 def parse(text):
-    """What a JSON text says; a ValueError for one that says two things of one key."""
+    """Parse a JSON text; raise ValueError for a key that is in it twice."""
     return json.loads(text, object_pairs_hook=_once)
 
 
@@ -59,21 +56,7 @@ def _once(pairs):
 
 
 def read_json(path):
-    """Read a JSON object from a file.
-
-    Parameters
-    ----------
-    path : path
-
-    Returns
-    -------
-    dict
-
-    Raises
-    ------
-    CheckpointError
-        When the file is missing, too large, not valid JSON, or holds something other than an object.
-    """
+    """Read a JSON object from a file: a CheckpointError if it is missing, too large, not valid, or no object."""
     text = read_text(path)
     try:
         value = parse(text)
@@ -84,24 +67,10 @@ def read_json(path):
     return value
 
 
-def whole(raw, key, default=None):
-    """A whole number of 1 or more.
+def positive_int(raw, key, default=None):
+    """Read a whole number of 1 or more from a parsed ``config.json``; raise CheckpointError for any other value.
 
-    Parameters
-    ----------
-    raw : dict
-        The parsed ``config.json``.
-    key : str
-    default : int, optional
-        Taken when the key is absent or null; without one the key is needed.
-
-    Returns
-    -------
-    int
-
-    Raises
-    ------
-    CheckpointError
+    The default is taken when the key is absent or null; without one the key is needed.
     """
     value = _present(raw, key, default)
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
@@ -110,7 +79,7 @@ def whole(raw, key, default=None):
 
 
 def number(raw, key, default=None):
-    """A number above zero, as `whole`; one so small or so large that arithmetic would end in infinity is none."""
+    """Read a positive number, as `positive_int`; one too small or too large to compute with is refused."""
     value = _present(raw, key, default)
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not 1e-30 <= value <= 1e30:
         raise CheckpointError(f"{key} is {value!r}; it must be a number above 0, from 1e-30 to 1e30")
@@ -118,7 +87,7 @@ def number(raw, key, default=None):
 
 
 def flag(raw, key, default):
-    """True or false, as `whole`."""
+    """Read true or false, as `positive_int`."""
     value = _present(raw, key, default)
     if not isinstance(value, bool):
         raise CheckpointError(f"{key} is {value!r}; it must be true or false")
@@ -126,7 +95,7 @@ def flag(raw, key, default):
 
 
 def one_of(raw, key, known, default=None):
-    """One of the values that are supported, as `whole`."""
+    """Read one of the values that are supported, as `positive_int`."""
     value = _present(raw, key, default)
     if not isinstance(value, str) or value not in known:
         raise CheckpointError(f"{key} is {value!r}, which is not supported; supported: {', '.join(known)}")
@@ -134,7 +103,7 @@ def one_of(raw, key, known, default=None):
 
 
 def text_or_none(raw, key):
-    """A text, or None when absent or null."""
+    """Read a text; None when it is absent or null."""
     value = raw.get(key)
     if value is not None and not isinstance(value, str):
         raise CheckpointError(f"{key} is {value!r}; it must be a text")
@@ -142,7 +111,7 @@ def text_or_none(raw, key):
 
 
 def section(raw, key):
-    """An object within the config; an empty one when absent or null."""
+    """Read an object within the config; an empty one when it is absent or null."""
     value = raw.get(key)
     if value is not None and not isinstance(value, dict):
         raise CheckpointError(f"{key} is {value!r}; it must be an object")
@@ -150,7 +119,7 @@ def section(raw, key):
 
 
 def token_ids(raw, key, vocab_size):
-    """A tuple of token ids, from a list, a single one, or none (absent or null).
+    """Read a tuple of token ids, from a list, a single id, or nothing (absent or null).
 
     One beyond the vocabulary, as the default ids of GPT-2 are in a small one, can never come up: it is left out, with
     a warning.
@@ -166,17 +135,28 @@ def token_ids(raw, key, vocab_size):
 
 
 def token_id(raw, key, vocab_size):
-    """The first of `token_ids`, or None."""
+    """Read the first of `token_ids`, or None."""
     return next(iter(token_ids(raw, key, vocab_size)), None)
 
 
+def ends_and_softmax(raw, vocab_size):
+    """Read the fields of a `Config` that every architecture has under the same keys."""
+    ours = section(raw, "minisink")
+    return {
+        "bos": token_id(raw, "bos_token_id", vocab_size),
+        "eos": token_ids(raw, "eos_token_id", vocab_size),
+        "softmax": one_of(ours, "softmax", ("softmax", "softmax1"), "softmax"),
+        "sink_logit": flag(ours, "sink_logit", False),
+    }
+
+
 def one_or_many(ids):
-    """The inverse of `token_ids`: null, a single id, or a list."""
+    """Write what `token_ids` reads: null, a single id, or a list."""
     return None if not ids else ids[0] if len(ids) == 1 else list(ids)
 
 
 def renamed(raw, names):
-    """The same with some keys under other names (old to new); refused where both are there and differ."""
+    """Rename some keys (old to new); refuse an object that has both, with different values."""
     raw = dict(raw)
     for old, new in names.items():
         if old in raw and raw.setdefault(new, raw[old]) != raw[old]:
@@ -184,10 +164,10 @@ def renamed(raw, names):
     return raw
 
 
-def divides(part, whole_, names):
+def divides(part, total, names):
     """Refuse sizes that do not divide evenly; `names` are the two keys."""
-    if whole_ % part:
-        raise CheckpointError(f"{names[1]} is {whole_}, which {names[0]} {part} does not divide")
+    if total % part:
+        raise CheckpointError(f"{names[1]} is {total}, which {names[0]} {part} does not divide")
 
 
 def refuse(raw, **unsupported):

@@ -1,8 +1,8 @@
 """A Hugging Face folder to config, arrays and tokenizer, and back.
 
 A folder holds ``config.json``, ``model.safetensors`` (or ``model.safetensors.index.json`` and its shards) and
-``tokenizer.json``; by other hands also ``generation_config.json``, whose ends of text count as well. What its config
-and its tensors are called is in `llama` and `gpt2`, one architecture a file.
+``tokenizer.json``; other tools also write ``generation_config.json``, whose eos ids count too. What its config and its
+tensors are called is in `llama` and `gpt2`, one architecture a file.
 """
 
 import json
@@ -17,7 +17,7 @@ import numpy as np
 from . import gpt2, llama
 from .arrays import shapes
 from .checkpoint import find_tensors, read_tensor, write_tensors
-from .fields import CheckpointError, is_there, read_json, token_ids
+from .fields import CheckpointError, is_there, one_or_many, read_json, token_ids
 from .tokenizer import TEMPLATE, begin_of_text, begun_by, read_chat_template, read_tokenizer
 
 FORMATS = {"llama": llama, "mistral": llama, "qwen2": llama, "gpt2": gpt2}
@@ -26,7 +26,7 @@ MOST_LAYERS = 10_000  # far beyond any model: the names alone of 10**12 layers w
 
 
 def config_of(raw):
-    """The `Config` of a parsed ``config.json``; a ValueError names what is wrong with it."""
+    """Make the `Config` of a parsed ``config.json``; a ValueError names what is wrong with it."""
     form = FORMATS.get(str(raw.get("model_type")))
     if form is None:
         raise ValueError(f"model_type {raw.get('model_type')!r} is not one of {', '.join(FORMATS)}")
@@ -37,49 +37,47 @@ def config_of(raw):
 
 
 def raw_of(config):
-    """The inverse of `config_of`; a ValueError for biases that no ``config.json`` can express."""
-    return FORMATS[config.model_type].write_config(config)
+    """Undo `config_of`; raise ValueError for biases that no ``config.json`` can express."""
+    raw = FORMATS[config.model_type].write_config(config)
+    raw |= {"vocab_size": config.vocab_size, "tie_word_embeddings": config.tied}
+    raw |= {"bos_token_id": config.bos, "eos_token_id": one_or_many(config.eos)}
+    if config.softmax != "softmax" or config.sink_logit:
+        raw["minisink"] = {"softmax": config.softmax, "sink_logit": config.sink_logit}
+    return raw
+
+
+def tensor_name(form, name):
+    """Translate the name of an array (see `arrays.shapes`) to Hugging Face's.
+
+    >>> tensor_name(llama, "3.wq"), tensor_name(gpt2, "norm")
+    ('model.layers.3.self_attn.q_proj.weight', 'transformer.ln_f.weight')
+    """
+    layer, _, own = name.rpartition(".")
+    return f"{form.PREFIX}{form.LAYERS}.{layer}.{form.LAYER[own]}" if layer else form.MODEL[own]
 
 
 def tensor_shapes(config):
-    """Every tensor a checkpoint must hold: Hugging Face's name to Hugging Face's shape, (out, in) for most matrices."""
+    """List every tensor a checkpoint must hold: name and shape as Hugging Face has them, most matrices (out, in)."""
     form = FORMATS[config.model_type]
-    return {form.tensor_name(n): s[::-1] if form.is_transposed(n) else s for n, s in shapes(config).items()}
+    return {tensor_name(form, n): s[::-1] if form.is_transposed(n) else s for n, s in shapes(config).items()}
 
 
 def from_tensors(config, tensor):
-    """Tensors of a checkpoint as arrays by our names, one after the other; matrices become (in, out) views.
-
-    Parameters
-    ----------
-    config : Config
-    tensor : callable
-        From Hugging Face's name to the tensor; called for each when it is its turn.
-
-    Yields
-    ------
-    (str, ndarray)
-    """
+    """Yield each array by our name, matrices as (in, out) views; ``tensor(name)`` is called when it is its turn."""
     form = FORMATS[config.model_type]
     for name in shapes(config):
-        array = tensor(form.tensor_name(name))
+        array = tensor(tensor_name(form, name))
         yield name, array.T if form.is_transposed(name) else array
 
 
 def to_tensors(config, arrays):
-    """The inverse of `from_tensors`, as dicts."""
+    """Undo `from_tensors`, as dicts."""
     form = FORMATS[config.model_type]
-    return {form.tensor_name(n): a.T if form.is_transposed(n) else a for n, a in arrays.items()}
+    return {tensor_name(form, n): a.T if form.is_transposed(n) else a for n, a in arrays.items()}
 
 
 def read(folder, *, dtype):
     """Read a folder; every name and shape is checked before any data is touched, and data is read as it is taken.
-
-    Parameters
-    ----------
-    folder : Path
-    dtype : numpy dtype
-        Of the arrays.
 
     Returns
     -------
@@ -90,11 +88,6 @@ def read(folder, *, dtype):
     ignored : list of str
         Tensors of the files that a forward pass does not need.
     chat_template : str or None
-
-    Raises
-    ------
-    CheckpointError
-        Naming the file, tensor or value that is wrong.
     """
     config = _read_config(folder)
     form = FORMATS[config.model_type]
@@ -113,7 +106,7 @@ def read(folder, *, dtype):
         return read_tensor(name, *tensors[name], dtype=dtype)
 
     for name in set(tensors) - set(wanted):  # an output matrix, though the config says it is the embedding
-        if np.array_equal(tensor(name), tensor(form.tensor_name("embed"))):
+        if np.array_equal(tensor(name), tensor(tensor_name(form, "embed"))):
             ignored = sorted([*ignored, name])
         else:
             config = replace(config, tied=False)
@@ -121,7 +114,7 @@ def read(folder, *, dtype):
 
 
 def _read_config(folder):
-    """The config of a folder, with the ends of text of both its files."""
+    """Read the config of a folder, with the eos ids of both its files."""
     path = folder / "config.json"
     raw = read_json(path)
     with _naming(path):
@@ -143,25 +136,11 @@ def _naming(path):
 
 
 def write(folder, config, arrays, tokenizer=None, chat_template=None):
-    """Write a Hugging Face folder that loads again bit for bit, here and in transformers.
+    """Write a Hugging Face folder that loads again bit for bit, here and in transformers, or raise CheckpointError.
 
-    Every file is written in another place first and moved when all are whole. A tokenizer and settings that lay in
-    the folder belonged to another model and go. The tokenizer is written so that it begins a text as the model does.
-
-    Parameters
-    ----------
-    folder : Path
-        Made if it is not there.
-    config : Config
-    arrays : dict of str to ndarray
-        By our names, on the host, of any memory layout.
-    tokenizer : tokenizers.Tokenizer, optional
-    chat_template : str, optional
-
-    Raises
-    ------
-    CheckpointError
-        When the folder cannot be written.
+    `arrays` are on the host, by our names, of any memory layout. Every file is written in another place first and moved
+    when all are whole. A tokenizer and settings that lay in the folder belonged to another model and go. The tokenizer
+    is written so that it begins a text as the model does.
     """
     tensors = to_tensors(config, arrays)
     raw_config = raw_of(config) | {"torch_dtype": str(next(iter(arrays.values())).dtype)}

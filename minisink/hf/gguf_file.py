@@ -2,7 +2,7 @@
 
 Magic "GGUF", a version, two counts; keys with typed values; for each tensor its name, sizes (innermost first), type and
 place; padding; the bytes. The header is read here: the package ``gguf`` takes two seconds for a vocabulary of 49,152
-words, and does not end over a count that is none. What a quantised block means is known to that package alone.
+words, and hangs on a corrupt count. What a quantised block means is known to that package alone.
 """
 
 import os
@@ -18,19 +18,7 @@ from .fields import CheckpointError, is_there
 VERSIONS = (2, 3)
 STRING, ARRAY = 8, 9
 # GGUF's number of a type of value -> how numpy reads the bytes
-NUMBERS = {
-    0: "<u1",
-    1: "<i1",
-    2: "<u2",
-    3: "<i2",
-    4: "<u4",
-    5: "<i4",
-    6: "<f4",
-    7: "?",
-    10: "<u8",
-    11: "<i8",
-    12: "<f8",
-}
+NUMBERS = dict(enumerate("<u1 <i1 <u2 <i2 <u4 <i4 <f4 ?".split())) | {10: "<u8", 11: "<i8", 12: "<f8"}
 # The types of tensors that are read
 TYPES = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K")
 MOST_AXES = 4
@@ -44,29 +32,29 @@ class Cursor:
         self.left = os.fstat(file.fileno()).st_size
 
     def take(self, n_bytes):
-        """The next bytes."""
+        """Read the next bytes."""
         if n_bytes > self.left:
             raise ValueError(f"it ends {n_bytes - self.left:,} bytes too early")
         self.left -= n_bytes
         return self.file.read(n_bytes)
 
     def number(self, form):
-        """The next number, by `struct`'s letter."""
+        """Read the next number, by `struct`'s letter."""
         return struct.unpack("<" + form, self.take(struct.calcsize("<" + form)))[0]
 
     def string(self):
-        """The next text."""
+        """Read the next text."""
         return self.take(self.number("Q")).decode("utf-8")
 
     def name(self):
-        """The next text, of a key or tensor: it may stand in a message."""
+        """Read the next text, the name of a key or tensor: it may stand in a message."""
         name = self.string()
         if not name.isprintable():
             raise ValueError(f"the name {name!r} is not printable")
         return name
 
     def value(self):
-        """The next value, its type first."""
+        """Read the next value, its type first."""
         kind = self.number("I")
         if kind == STRING:
             return self.string()
@@ -80,7 +68,7 @@ class Cursor:
         return float(str(number)) if number.dtype == np.float32 else number.item()
 
     def numbers(self, kind, count):
-        """The next `count` numbers of a type."""
+        """Read the next `count` numbers of a type."""
         if kind not in NUMBERS:
             raise ValueError(f"a value of type {kind} is not known")
         dtype = np.dtype(NUMBERS[kind])
@@ -88,11 +76,7 @@ class Cursor:
 
 
 def read_header(path):
-    """What a GGUF file says of itself, and where its tensors lie.
-
-    Parameters
-    ----------
-    path : Path
+    """Read what a GGUF file says of itself, and where its tensors lie.
 
     Returns
     -------
@@ -100,11 +84,6 @@ def read_header(path):
         Metadata by key.
     tensors : dict of str to (int, tuple of int, int)
         Name to GGUF's number of the type, shape (outermost axis first) and offset in bytes from the start of the file.
-
-    Raises
-    ------
-    CheckpointError
-        For what is no GGUF file, one of another version or byte order, or one that ends too early.
     """
     if not is_there(path):
         raise CheckpointError(f"{path}: no such file")
@@ -163,7 +142,7 @@ def check_tensor(path, name, kind, shape, offset):
 
 
 def read_tensor(path, name, kind, shape, offset, *, dtype):
-    """One checked tensor as floats, through a memory map that is let go before the next one."""
+    """Read one checked tensor as floats, through a memory map that is let go before the next one."""
     quants = library()
     block, n_bytes = quants.GGML_QUANT_SIZES[quants.GGMLQuantizationType(kind)]
     rows = np.memmap(path, "u1", "r", offset, (*shape[:-1], shape[-1] // block * n_bytes))
@@ -176,7 +155,7 @@ def read_tensor(path, name, kind, shape, offset, *, dtype):
 
 
 def library():
-    """The module ``gguf.quants``, imported where a GGUF file is read and nowhere else."""
+    """Import ``gguf.quants``, which is needed where a GGUF file is read and nowhere else."""
     try:
         from gguf import quants
     except ImportError as error:

@@ -8,7 +8,7 @@ from .. import gpt2, llama
 from ..positions import interleaved_to_split_half, rope_frequencies
 from .arrays import shapes
 from .checkpoint import and_more
-from .fields import CheckpointError, divides, number, one_of, refuse, text_or_none, token_id, whole
+from .fields import CheckpointError, divides, number, one_of, positive_int, refuse, text_or_none, token_id
 from .folder import MOST_LAYERS
 from .gguf_file import check_tensor, library, read_header, read_tensor
 from .gguf_tokenizer import TOKENS, begins_text, tokenizer_of
@@ -48,7 +48,7 @@ GPT2 = {
 }
 LAYER = {"llama": LLAMA, "qwen2": LLAMA, "gpt2": GPT2}
 HEAD = "output.weight"
-WHOLE = {
+MODEL = {
     "embed": "token_embd.weight",
     "position": "position_embd.weight",
     "norm": "output_norm.weight",
@@ -59,22 +59,22 @@ ROPE_FACTORS = "rope_freqs.weight"  # by which the frequencies are divided: Llam
 
 
 def tensor_name(model_type, name):
-    """GGUF's name of one of our arrays.
+    """Translate the name of one of our arrays.
 
     >>> tensor_name("llama", "3.wq")
     'blk.3.attn_q.weight'
     """
     layer, _, own = name.rpartition(".")
-    return f"blk.{layer}.{LAYER[model_type][own]}" if layer else WHOLE[own]
+    return f"blk.{layer}.{LAYER[model_type][own]}" if layer else MODEL[own]
 
 
 def is_transposed(name, shape):
-    """Whether it is stored as (out, in): every matrix but those whose rows are looked up, GPT-2's as well."""
+    """Tell whether it is stored as (out, in): every matrix but those whose rows are looked up, GPT-2's as well."""
     return len(shape) == 2 and name not in ("embed", "position")
 
 
 def tensor_shapes(config):
-    """Every tensor that a file must hold: GGUF's name to its shape, outermost axis first."""
+    """List every tensor that a file must hold: GGUF's name to its shape, outermost axis first."""
     return {
         tensor_name(config.model_type, name): shape[::-1] if is_transposed(name, shape) else shape
         for name, shape in shapes(config).items()
@@ -82,24 +82,7 @@ def tensor_shapes(config):
 
 
 def read(path, *, dtype):
-    """Read a GGUF file; every name, shape and type is checked before any data is touched, and data read as it is taken.
-
-    Parameters
-    ----------
-    path : Path
-    dtype : numpy dtype
-        Of the arrays.
-
-    Returns
-    -------
-    config, arrays, tokenizer, ignored, chat_template
-        As `folder.read` has them.
-
-    Raises
-    ------
-    CheckpointError
-        Naming the file, and the key or tensor that is wrong.
-    """
+    """Read a GGUF file as `folder.read` reads a folder; errors name the file, and the key or tensor that is wrong."""
     about, tensors = read_header(path)
     library()
     try:
@@ -114,7 +97,7 @@ def read(path, *, dtype):
     def tensor(name):
         return read_tensor(path, name, *tensors[name], dtype=dtype)
 
-    if not config.tied and np.array_equal(tensor(HEAD), tensor(WHOLE["embed"])):  # older files of tied models
+    if not config.tied and np.array_equal(tensor(HEAD), tensor(MODEL["embed"])):  # older files of tied models
         config = replace(config, tied=True)
         ignored.append(HEAD)
     if ROPE_FACTORS in tensors:
@@ -125,7 +108,7 @@ def read(path, *, dtype):
 
 
 def _from_tensors(config, tensor):
-    """`folder.from_tensors` by GGUF's names."""
+    """Do `folder.from_tensors` by GGUF's names."""
     for name, shape in shapes(config).items():
         array = tensor(tensor_name(config.model_type, name))
         if config.model_type == "llama":  # Qwen2 is stored as it is used
@@ -151,7 +134,7 @@ def _account_for(path, tensors, config):
 
 
 def _unpermuted(array, name, config):
-    """Queries and keys as they are rotated here; other arrays as they are.
+    """Reorder queries and keys as they are rotated here; return other arrays as they are.
 
     llama.cpp rotates neighbours, channels 2 j and 2 j + 1, and its files have the rows of each head in that order; here
     and at Hugging Face it is j and j + D/2.
@@ -167,34 +150,23 @@ def _unpermuted(array, name, config):
 
 
 def read_config(about, tensors):
-    """The `Config` that the metadata of a file describes; what it leaves out is read off the names of its tensors.
+    """Translate metadata to a `Config`; what it leaves out is read off the names of the tensors.
 
-    Parameters
-    ----------
-    about, tensors : dict
-        From `gguf_file.read_header`.
-
-    Returns
-    -------
-    llama.Config or gpt2.Config
-
-    Raises
-    ------
-    ValueError
-        Naming the key that is missing, impossible or not supported.
+    `about` and `tensors` are those of `gguf_file.read_header`. A ValueError names the key that is missing, impossible
+    or not supported.
     """
     refuse(about, **{"general.type": "model", "split.count": 1})
     arch = one_of(about, "general.architecture", tuple(LAYER))
     words = about.get(TOKENS)
-    V = whole(about, f"{arch}.vocab_size", len(words) or None if isinstance(words, list) else None)
+    V = positive_int(about, f"{arch}.vocab_size", len(words) or None if isinstance(words, list) else None)
     ends = [token_id(about, f"tokenizer.ggml.{end}_token_id", V) for end in ("eos", "eot", "eom")]
     sizes = {
-        "d_model": whole(about, f"{arch}.embedding_length"),
-        "n_layers": whole(about, f"{arch}.block_count"),
-        "n_heads": whole(about, f"{arch}.attention.head_count"),
-        "d_ff": whole(about, f"{arch}.feed_forward_length"),
+        "d_model": positive_int(about, f"{arch}.embedding_length"),
+        "n_layers": positive_int(about, f"{arch}.block_count"),
+        "n_heads": positive_int(about, f"{arch}.attention.head_count"),
+        "d_ff": positive_int(about, f"{arch}.feed_forward_length"),
         "vocab_size": V,
-        "max_positions": whole(about, f"{arch}.context_length"),
+        "max_positions": positive_int(about, f"{arch}.context_length"),
         "tied": HEAD not in tensors,
         "bos": token_id(about, "tokenizer.ggml.bos_token_id", V) if begins_text(about) else None,
         "eos": tuple(dict.fromkeys(i for i in ends if i is not None)),
@@ -208,20 +180,20 @@ def read_config(about, tensors):
 
 
 def _llama(about, tensors, arch, sizes):
-    """`read_config` of Llama and Qwen2."""
+    """Do `read_config` for Llama and Qwen2."""
     refuse(about, **{f"{arch}.expert_count": 0, f"{arch}.attention.causal": True})
     C, H = sizes["d_model"], sizes["n_heads"]
-    K = whole(about, f"{arch}.attention.head_count_kv", H)
+    K = positive_int(about, f"{arch}.attention.head_count_kv", H)
     divides(K, H, (f"{arch}.attention.head_count_kv", f"{arch}.attention.head_count"))
     if about.get(f"{arch}.attention.key_length") is None:
         divides(H, C, (f"{arch}.attention.head_count", f"{arch}.embedding_length"))
-    D = whole(about, f"{arch}.attention.key_length", C // H or None)
+    D = positive_int(about, f"{arch}.attention.key_length", C // H or None)
     for key in ("attention.value_length", "rope.dimension_count"):
-        if whole(about, f"{arch}.{key}", D) != D:
+        if positive_int(about, f"{arch}.{key}", D) != D:
             raise ValueError(f"{arch}.{key} is {about[f'{arch}.{key}']}; heads of {D} are supported with {D} only")
     if D % 2:
         raise ValueError(f"a head has {D} channels; rotary positions need an even number")
-    window = whole(about, f"{arch}.attention.sliding_window", sizes["max_positions"])
+    window = positive_int(about, f"{arch}.attention.sliding_window", sizes["max_positions"])
     if window < sizes["max_positions"]:
         raise ValueError(f"{arch}.attention.sliding_window is {window}: a window inside the model is not supported")
     return llama.Config(
@@ -239,7 +211,7 @@ def _llama(about, tensors, arch, sizes):
 
 
 def _scaling(about, arch):
-    """The scaling rule of the metadata; Llama 3's is no key, but a tensor: `_rule_of`."""
+    """Read the scaling rule of the metadata; Llama 3's is no key, but a tensor: `_rule_of`."""
     key = f"{arch}.rope.scaling.type"
     if one_of(about, key, ("none", "linear"), "none") == "none":
         return None
@@ -247,7 +219,7 @@ def _scaling(about, arch):
 
 
 def _rule_of(path, about, config, factors):
-    """Llama 3's rule, of which a file has nothing but the factors (D/2,) that come of it; or None where all are 1."""
+    """Recover Llama 3's rule, of which a file has nothing but the resulting factors (D/2,); None where all are 1."""
     trained = number(about, f"{config.model_type}.rope.scaling.original_context_length", 8192.0)
     rule = {"rope_type": "llama3", "factor": float(str(np.float32(factors.max())))}
     rule |= {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": trained}

@@ -1,4 +1,4 @@
-"""The tokenizer of a GGUF file, built anew from its words, merges and the *name* of its rule for cutting a text.
+"""The tokenizer of a GGUF file, built from its words, merges and the *name* of its rule for cutting a text.
 
 Two kinds are known: "gpt2", byte-level BPE, whose rule has one of several names; and "llama", SentencePiece's BPE, in
 which a space is ``▁`` and a word's score says when it is merged. The ids are those of llama.cpp: a text is taken as it
@@ -30,32 +30,16 @@ ENDS += ("<end_of_turn>", "<end_of_utterance>", "<EOT>", "_<EOT>", "[EOT]", "[EO
 
 
 def begins_text(about):
-    """Whether a text begins with the begin-of-text token: as the file says, or else as llama.cpp has it."""
+    """Tell whether a text begins with the begin-of-text token: as the file says, or else as llama.cpp has it."""
     sentencepiece = about.get("tokenizer.ggml.model") == "llama"
     return flag(about, "tokenizer.ggml.add_bos_token", sentencepiece or about.get("tokenizer.ggml.pre") == "llama-bpe")
 
 
 def tokenizer_of(about, vocab_size, bos):
-    """The tokenizer that the metadata of a GGUF file describes.
+    """Build the tokenizer that the metadata of a GGUF file describes; None for a file without words.
 
-    Parameters
-    ----------
-    about : dict
-        Metadata by key.
-    vocab_size : int
-        V of the model.
-    bos : int or None
-        The token id that begins a text.
-
-    Returns
-    -------
-    tokenizers.Tokenizer or None
-        None for a file without words. The text of a special token inside a user's text stays text.
-
-    Raises
-    ------
-    ValueError
-        For a kind or rule that is not known, or words that contradict each other.
+    `bos` is the token id that begins a text, or None. The text of a special token inside a user's text stays text. A
+    kind or rule that is not known, and words that contradict each other, are a ValueError.
     """
     if about.get("tokenizer.ggml.model") in (None, "no_vocab", "none"):
         return None
@@ -85,7 +69,7 @@ def tokenizer_of(about, vocab_size, bos):
 
 
 def _list(about, key, kind, default=None):
-    """A list of texts or numbers."""
+    """Read a list of texts or numbers."""
     value = about.get(key, default)
     if not isinstance(value, list) or not all(type(x) is kind for x in value):
         raise ValueError(f"{key} is missing" if value is None else f"{key} is no list of {kind.__name__}")
@@ -93,7 +77,7 @@ def _list(about, key, kind, default=None):
 
 
 def _byte_level(about, vocab):
-    """BPE over bytes that are written as letters: GPT-2's, and all that follow it but for how a text is cut."""
+    """Build BPE over bytes that are written as letters: GPT-2's, and all that follow it but for how a text is cut."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 
     rule = one_of(about, "tokenizer.ggml.pre", BYTE_LEVEL, "default")
@@ -114,7 +98,7 @@ def _byte_level(about, vocab):
 
 
 def _sentencepiece(about, vocab, types):
-    """BPE with ``▁`` for a space and bytes for what has no word: the pair whose word scores highest is joined first."""
+    """Build BPE with ``▁`` for a space and bytes for what has no word: the pair that scores highest is joined first."""
     from tokenizers import Tokenizer, decoders, models, normalizers
 
     scores = _list(about, "tokenizer.ggml.scores", float)

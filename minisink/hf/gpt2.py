@@ -1,7 +1,16 @@
 """GPT-2's ``config.json`` and tensor names, translated once: to ours when a folder is read, back when it is written."""
 
 from .. import gpt2
-from .fields import divides, flag, number, one_of, one_or_many, refuse, renamed, section, token_id, token_ids, whole
+from .fields import (
+    divides,
+    ends_and_softmax,
+    flag,
+    number,
+    one_of,
+    positive_int,
+    refuse,
+    renamed,
+)
 
 # Names of other models' sizes, by which transformers takes them as well
 ALIASES = {
@@ -28,7 +37,7 @@ LAYER = {
     "b_down": "mlp.c_proj.bias",
     "sink_logits": "attn.sinks",
 }
-WHOLE = {
+MODEL = {
     "embed": "transformer.wte.weight",
     "position": "transformer.wpe.weight",
     "norm": "transformer.ln_f.weight",
@@ -37,40 +46,16 @@ WHOLE = {
 }
 # The causal mask that older files carry as a buffer
 HARMLESS = (r"(transformer\.)?h\.\d+\.attn\.(bias|masked_bias)",)
-PREFIX = "transformer."  # some files leave it out
-
-
-def tensor_name(name):
-    """Hugging Face's name of one of the arrays that `arrays.shapes` lists.
-
-    >>> tensor_name("3.w_qkv")
-    'transformer.h.3.attn.c_attn.weight'
-    """
-    layer, _, own = name.rpartition(".")
-    return f"transformer.h.{layer}.{LAYER[own]}" if layer else WHOLE[own]
+PREFIX, LAYERS = "transformer.", "h"  # some files leave the prefix out
 
 
 def is_transposed(name):
-    """Whether Hugging Face stores it as (out, in): the output matrix only, the others are Conv1D."""
+    """Tell whether Hugging Face stores it as (out, in): the output matrix only, the others are Conv1D."""
     return name == "head"
 
 
 def read_config(raw):
-    """Translate a parsed ``config.json``.
-
-    Parameters
-    ----------
-    raw : dict
-
-    Returns
-    -------
-    Config
-
-    Raises
-    ------
-    ValueError
-        Naming the key that is missing, impossible or not supported.
-    """
+    """Translate a parsed ``config.json``; a ValueError names the key that is missing, impossible or not supported."""
     one_of(raw, "model_type", ("gpt2",))
     raw = renamed(raw, ALIASES)
     one_of(raw, "activation_function", GELU_NEW, "gelu_new")
@@ -81,47 +66,31 @@ def read_config(raw):
         add_cross_attention=False,
         quantization_config=None,
     )
-    C, H, V = whole(raw, "n_embd"), whole(raw, "n_head"), whole(raw, "vocab_size")
+    C, H, V = positive_int(raw, "n_embd"), positive_int(raw, "n_head"), positive_int(raw, "vocab_size")
     divides(H, C, ("n_head", "n_embd"))
-    ours = section(raw, "minisink")
     return gpt2.Config(
         d_model=C,
-        n_layers=whole(raw, "n_layer"),
+        n_layers=positive_int(raw, "n_layer"),
         n_heads=H,
-        d_ff=whole(raw, "n_inner", 4 * C),
+        d_ff=positive_int(raw, "n_inner", 4 * C),
         vocab_size=V,
-        max_positions=whole(raw, "n_positions", whole(raw, "n_ctx", 1024)),
+        max_positions=positive_int(raw, "n_positions", positive_int(raw, "n_ctx", 1024)),
         norm_eps=number(raw, "layer_norm_epsilon", 1e-5),
         tied=flag(raw, "tie_word_embeddings", True),
-        bos=token_id(raw, "bos_token_id", V),
-        eos=token_ids(raw, "eos_token_id", V),
-        softmax=one_of(ours, "softmax", ("softmax", "softmax1"), "softmax"),
-        sink_logit=flag(ours, "sink_logit", False),
+        **ends_and_softmax(raw, V),
     )
 
 
 def write_config(config):
-    """The ``config.json`` of this model, as `read_config` and transformers read it.
-
-    Returns
-    -------
-    dict
-    """
-    raw = {
+    """Translate back, but for what `folder.raw_of` adds for every architecture."""
+    return {
         "architectures": ["GPT2LMHeadModel"],
         "model_type": "gpt2",
         "n_embd": config.d_model,
         "n_layer": config.n_layers,
         "n_head": config.n_heads,
         "n_inner": config.d_ff,
-        "vocab_size": config.vocab_size,
         "n_positions": config.max_positions,
         "layer_norm_epsilon": config.norm_eps,
         "activation_function": "gelu_new",
-        "tie_word_embeddings": config.tied,
-        "bos_token_id": config.bos,
-        "eos_token_id": one_or_many(config.eos),
     }
-    if config.softmax != "softmax" or config.sink_logit:
-        raw["minisink"] = {"softmax": config.softmax, "sink_logit": config.sink_logit}
-    return raw

@@ -18,17 +18,6 @@ def fetch(hub_id, revision=None):
 
     ``HF_HUB_OFFLINE`` and ``HF_ENDPOINT`` are honoured; huggingface_hub reads them when it is imported.
 
-    Parameters
-    ----------
-    hub_id : str
-        "owner/name".
-    revision : str, optional
-        Branch, tag or commit; the main branch by default.
-
-    Returns
-    -------
-    Path
-
     Raises
     ------
     OSError

@@ -2,11 +2,10 @@
 
 A file holds one matrix after the other, most of them as (out, in). Here all lie in one vector, as (in, out), row by
 row; matrices that meet the same vector lie side by side, so that each is a view of some columns, and `fast.fused` takes
-them as one. An embedding that is the output matrix as well lies as that: a token reads one row of the one, and all of
-the other. To `Model.forward`, which takes many tokens at once, it is all the same.
+them as one. A tied embedding is stored as the output matrix, which is read whole for every token. To `Model.forward`,
+which takes many tokens at once, it is all the same.
 
-In one vector, because a system that has large pages gives them to what is large, and from these a product reads faster;
-and because nothing is left behind where smaller arrays came and went.
+One allocation gets huge pages from the system, from which a product reads faster, and leaves no fragmentation.
 """
 
 import numpy as np
@@ -18,20 +17,10 @@ BESIDE = {"wk": "wq", "wv": "wq", "w_up": "w_gate"}
 
 
 def lay_out(config, arrays, like):
-    """Copy the arrays of a model to where they are read fast.
+    """Copy the arrays of a model to where they are read fast, in dtype and device those of `like`: a dict by name.
 
-    Parameters
-    ----------
-    config : Config
-    arrays : iterable of (str, ndarray)
-        Each of `arrays.shapes`, in any order. If they are read as they are taken, never more than two
-        lie beside the copies.
-    like : ndarray
-        Whose dtype and device the copies have.
-
-    Returns
-    -------
-    dict of str to ndarray
+    `arrays` yields (name, array) in any order. If they are read as they are taken, never more than two lie beside the
+    copies.
     """
     places = matrices(config, like)
     for name, array in arrays:
@@ -44,15 +33,8 @@ def lay_out(config, arrays, like):
 
 
 def matrices(config, like):
-    """Room for every matrix, in one vector.
+    """Make room for every matrix in one vector: arrays by name, of numbers that mean nothing.
 
-    Returns
-    -------
-    dict of str to ndarray
-        By name, numbers that mean nothing.
-
-    Examples
-    --------
     >>> from minisink.llama import Config
     >>> config = Config(d_model=8, n_layers=1, n_heads=2, n_kv_heads=1, head_dim=4, d_ff=9, vocab_size=5, tied=True)
     >>> arrays = matrices(config, np.empty(0, np.float32))

@@ -3,7 +3,16 @@
 import warnings
 
 from .. import llama
-from .fields import divides, flag, number, one_of, one_or_many, refuse, section, token_id, token_ids, whole
+from .fields import (
+    divides,
+    ends_and_softmax,
+    flag,
+    number,
+    one_of,
+    positive_int,
+    refuse,
+    section,
+)
 
 # Whether q, k and v carry a bias when the config does not say
 QKV_BIAS = {"llama": False, "mistral": False, "qwen2": True}
@@ -33,63 +42,38 @@ LAYER = {
     "b_down": "mlp.down_proj.bias",
     "sink_logits": "self_attn.sinks",
 }
-WHOLE = {"embed": "model.embed_tokens.weight", "norm": "model.norm.weight", "head": "lm_head.weight"}
+MODEL = {"embed": "model.embed_tokens.weight", "norm": "model.norm.weight", "head": "lm_head.weight"}
 # Tables that other tools write beside these, and that a forward pass makes for itself
 HARMLESS = (
     r"(model\.)?(layers\.\d+\.self_attn\.)?rotary_emb\.(inv_freq|original_inv_freq|cos_cached|sin_cached)",
     r"(model\.)?position_ids",
 )
-PREFIX = "model."  # some files leave it out
-
-
-def tensor_name(name):
-    """Hugging Face's name of one of the arrays that `arrays.shapes` lists.
-
-    >>> tensor_name("3.wq")
-    'model.layers.3.self_attn.q_proj.weight'
-    """
-    layer, _, own = name.rpartition(".")
-    return f"model.layers.{layer}.{LAYER[own]}" if layer else WHOLE[own]
+PREFIX, LAYERS = "model.", "layers"  # some files leave the prefix out
 
 
 def is_transposed(name):
-    """Whether Hugging Face stores it as (out, in): every matrix but the embedding."""
+    """Tell whether Hugging Face stores it as (out, in): every matrix but the embedding."""
     return name != "embed"
 
 
 def read_config(raw):
-    """Translate a parsed ``config.json``.
-
-    Parameters
-    ----------
-    raw : dict
-
-    Returns
-    -------
-    Config
-
-    Raises
-    ------
-    ValueError
-        Naming the key that is missing, impossible or not supported.
-    """
+    """Translate a parsed ``config.json``; a ValueError names the key that is missing, impossible or not supported."""
     model_type = one_of(raw, "model_type", tuple(QKV_BIAS))
     raw = ABSENT[model_type] | raw
     one_of(raw, "hidden_act", ("silu", "swish"), "silu")
     refuse(raw, partial_rotary_factor=1.0, quantization_config=None)
-    C, H = whole(raw, "hidden_size"), whole(raw, "num_attention_heads")
+    C, H = positive_int(raw, "hidden_size"), positive_int(raw, "num_attention_heads")
     if raw.get("head_dim") is None:
         divides(H, C, ("num_attention_heads", "hidden_size"))
-    K = whole(raw, "num_key_value_heads", H)
+    K = positive_int(raw, "num_key_value_heads", H)
     divides(K, H, ("num_key_value_heads", "num_attention_heads"))
-    D = whole(raw, "head_dim", C // H or None)
+    D = positive_int(raw, "head_dim", C // H or None)
     if D % 2:
         raise ValueError(f"head_dim is {D}; rotary positions need an even one")
-    n_layers, max_positions = whole(raw, "num_hidden_layers"), whole(raw, "max_position_embeddings")
+    n_layers, max_positions = positive_int(raw, "num_hidden_layers"), positive_int(raw, "max_position_embeddings")
     _refuse_sliding_window(raw, model_type, n_layers, max_positions)
     theta, scaling = _rope(raw)
-    ours = section(raw, "minisink")
-    V = whole(raw, "vocab_size")
+    V = positive_int(raw, "vocab_size")
     llama_bias = model_type == "llama" and flag(raw, "attention_bias", False)
     return llama.Config(
         d_model=C,
@@ -97,7 +81,7 @@ def read_config(raw):
         n_heads=H,
         n_kv_heads=K,
         head_dim=D,
-        d_ff=whole(raw, "intermediate_size"),
+        d_ff=positive_int(raw, "intermediate_size"),
         vocab_size=V,
         max_positions=max_positions,
         norm_eps=number(raw, "rms_norm_eps", 1e-6),
@@ -107,26 +91,13 @@ def read_config(raw):
         o_bias=llama_bias,
         mlp_bias=model_type == "llama" and flag(raw, "mlp_bias", False),
         tied=flag(raw, "tie_word_embeddings", False),
-        bos=token_id(raw, "bos_token_id", V),
-        eos=token_ids(raw, "eos_token_id", V),
-        softmax=one_of(ours, "softmax", ("softmax", "softmax1"), "softmax"),
-        sink_logit=flag(ours, "sink_logit", False),
+        **ends_and_softmax(raw, V),
         model_type=model_type,
     )
 
 
 def write_config(config):
-    """The ``config.json`` of this model, as `read_config` and transformers read it.
-
-    Returns
-    -------
-    dict
-
-    Raises
-    ------
-    ValueError
-        For biases that no ``config.json`` can express.
-    """
+    """Translate back, but for what `folder.raw_of` adds for every architecture. ValueError where biases are mixed."""
     classes = {"llama": "LlamaForCausalLM", "mistral": "MistralForCausalLM", "qwen2": "Qwen2ForCausalLM"}
     raw = {
         "architectures": [classes[config.model_type]],
@@ -137,15 +108,11 @@ def write_config(config):
         "num_key_value_heads": config.n_kv_heads,
         "head_dim": config.head_dim,
         "intermediate_size": config.d_ff,
-        "vocab_size": config.vocab_size,
         "max_position_embeddings": config.max_positions,
         "rms_norm_eps": config.norm_eps,
         "rope_theta": config.rope_theta,
         "rope_scaling": config.rope_scaling,
         "hidden_act": "silu",
-        "tie_word_embeddings": config.tied,
-        "bos_token_id": config.bos,
-        "eos_token_id": one_or_many(config.eos),
     }
     if config.model_type == "llama":
         if config.qkv_bias != config.o_bias:
@@ -153,13 +120,11 @@ def write_config(config):
         raw.update(attention_bias=config.o_bias, mlp_bias=config.mlp_bias)
     if config.model_type == "mistral":
         raw["sliding_window"] = None
-    if config.softmax != "softmax" or config.sink_logit:
-        raw["minisink"] = {"softmax": config.softmax, "sink_logit": config.sink_logit}
     return raw
 
 
 def _rope(raw):
-    """The base and the scaling rule, from any of the three spellings Hugging Face has used."""
+    """Read the base and the scaling rule, in any of the three spellings Hugging Face has used."""
     rope = section(raw, "rope_parameters") or section(raw, "rope_scaling")
     refuse(rope, partial_rotary_factor=1.0)
     theta = number(rope, "rope_theta", number(raw, "rope_theta", 10000.0))
@@ -178,12 +143,12 @@ def _rope(raw):
 
 
 def _refuse_sliding_window(raw, model_type, n_layers, max_positions):
-    """A window built into the model changes every layer's mask, but for texts that are no longer than it."""
+    """Refuse a window built into the model, which changes every mask, but for texts that are no longer than it."""
     if model_type == "llama" or raw["sliding_window"] is None:
         return
     if model_type == "qwen2" and not (flag(raw, "use_sliding_window", False) and _some_layer_slides(raw, n_layers)):
         return
-    window = whole(raw, "sliding_window")
+    window = positive_int(raw, "sliding_window")
     if window < max_positions:
         raise ValueError(
             f"sliding_window is {window}, shorter than max_position_embeddings {max_positions}: a window inside the "
@@ -193,7 +158,7 @@ def _refuse_sliding_window(raw, model_type, n_layers, max_positions):
 
 
 def _some_layer_slides(raw, n_layers):
-    """Whether a layer of Qwen2 has the window: those that are named, or those from `max_window_layers` on."""
+    """Tell whether a layer of Qwen2 has the window: those that are named, or those from `max_window_layers` on."""
     kinds = raw.get("layer_types")
     if kinds is not None:
         return not isinstance(kinds, list) or any(kind != "full_attention" for kind in kinds)

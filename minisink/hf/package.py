@@ -24,21 +24,7 @@ PACKAGES = {
 
 
 def installed(name):
-    """The file of one of the models in `PACKAGES`.
-
-    Parameters
-    ----------
-    name : str
-
-    Returns
-    -------
-    Path
-
-    Raises
-    ------
-    CheckpointError
-        With the line that installs it, if it is not there.
-    """
+    """Return the file of one of the `PACKAGES`; if it is not there, the error has the line that installs it."""
     package = PACKAGES[name]
     spec = importlib.util.find_spec(package.folder)
     for folder in spec.submodule_search_locations or () if spec else ():

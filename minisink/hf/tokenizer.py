@@ -13,23 +13,10 @@ HELD = 16  # tokens that wait for the rest of a character, at most
 
 
 def read_tokenizer(folder, vocab_size):
-    """The tokenizer of a folder, or None if it has none.
+    """Read the tokenizer of a folder, or None if it has no file for it.
 
-    Parameters
-    ----------
-    folder : Path
-    vocab_size : int
-        V of the model.
-
-    Returns
-    -------
-    tokenizers.Tokenizer or None
-        Set so that the text of a special token inside a user's text stays text.
-
-    Raises
-    ------
-    CheckpointError
-        When the file cannot be read, or could give an id that the model has no embedding for.
+    The text of a special token inside a user's text stays text. A file that cannot be read, or could give an id that
+    the model has no embedding for, is a CheckpointError.
     """
     path = folder / "tokenizer.json"
     if not is_there(path):
@@ -56,7 +43,7 @@ def read_tokenizer(folder, vocab_size):
 
 
 def read_chat_template(folder):
-    """The chat template of a folder: a file of its own, or an entry of ``tokenizer_config.json``; None if it has none.
+    """Read the chat template of a folder: a file of its own, or an entry of ``tokenizer_config.json``; or None.
 
     Where the entry is a list of named templates, it is the one called "default".
     """
@@ -75,7 +62,7 @@ def read_chat_template(folder):
 
 
 def _refuse_double_ids(about):
-    """Two words of one id, for which the library panics: lines of its own on stderr, whatever is caught."""
+    """Refuse two words of one id, over which the library panics: lines of its own on stderr, whatever is caught."""
     model = about.get("model") if isinstance(about, dict) else None
     words = model.get("vocab") if isinstance(model, dict) else None
     if isinstance(words, dict) and len(set(map(str, words.values()))) < len(words):
@@ -83,27 +70,12 @@ def _refuse_double_ids(about):
 
 
 def begin_of_text(folder, tokenizer, config):
-    """The token id that begins a text, or None: what the tokenizer puts there, as transformers has it.
+    """Find the token id that begins a text, or None: what the tokenizer puts there, as transformers has it.
 
     The post-processor of ``tokenizer.json`` alone says it: Llama's puts one token first, those of GPT-2 and Qwen2
     none, whatever ``bos_token_id`` is in ``config.json``. A folder with no word on the matter, neither a
-    post-processor nor a ``tokenizer_config.json`` beside it, begins a text with that `bos_token_id`.
-
-    Parameters
-    ----------
-    folder : Path
-    tokenizer : tokenizers.Tokenizer or None
-    config : Config
-        From ``config.json`` alone.
-
-    Returns
-    -------
-    int or None
-
-    Raises
-    ------
-    CheckpointError
-        For more than one token, or one that the model has no embedding for.
+    post-processor nor a ``tokenizer_config.json`` beside it, begins a text with that `bos_token_id` (`config` comes
+    from ``config.json`` alone). More than one token, or one without an embedding, is a CheckpointError.
     """
     if tokenizer is None:
         return config.bos
@@ -121,7 +93,7 @@ def begin_of_text(folder, tokenizer, config):
 
 
 def put_first(tokenizer):
-    """The token ids that a tokenizer's post-processor puts in front of every text.
+    """List the token ids that a tokenizer's post-processor puts in front of every text.
 
     >>> from tokenizers import Tokenizer, models, processors
     >>> tokenizer = Tokenizer(models.BPE())
@@ -139,7 +111,7 @@ def put_first(tokenizer):
 
 
 def _first_of(about):
-    """`put_first`, read off the JSON of a post-processor: the library itself panics over some it has taken."""
+    """Read `put_first` off the JSON of a post-processor: the library itself panics over some it has taken."""
     first = []
     if about and about["type"] == "Sequence":
         first = [i for step in about["processors"] for i in _first_of(step)]  # one of them, the others are of bytes
@@ -157,7 +129,7 @@ def _first_of(about):
 
 
 def begun_by(tokenizer, bos):
-    """The same tokenizer with a post-processor that begins a text with `bos`, or with nothing for None."""
+    """Give a tokenizer a post-processor that begins a text with `bos`, or with nothing for None."""
     from tokenizers import Tokenizer, processors
 
     if put_first(tokenizer) == ([] if bos is None else [bos]):
