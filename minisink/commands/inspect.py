@@ -1,9 +1,9 @@
 """``minisink inspect``: where the weight of every head goes."""
 
+from ..experiments.inside import look_inside, summary
 from ..experiments.plots import draw_inspection
 from ..methods import new_cache
 from ..model import load
-from ..sinks import look_inside, summary
 from ..system.files import check_picture
 from ..system.terminal import table, wrap
 from .common import add_json, add_model, add_no_bos, add_readable, dump, encode

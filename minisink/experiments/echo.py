@@ -13,9 +13,9 @@ import numpy as np
 from ..fast.blocks import Banded
 from ..loss import nll_of
 from ..methods import policy_of
-from ..sinks import after_layers
 from ..system.terminal import count
 from .effects import effect, exactly
+from .inside import after_layers
 
 PAPER = "Barbero et al., arXiv:2504.02732"
 CLAIM = "a change is felt beyond the window, never beyond layers x (window - 1), and more without a sink in view"

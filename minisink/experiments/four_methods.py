@@ -6,8 +6,9 @@ import numpy as np
 
 from ..loss import nll_blocks, perplexity, token_nll
 from ..methods import PAPER, WITH_SINKS, cache_bytes_per_token, lead_of
-from ..sinks import look_inside, weight_on_first
+from ..sinks import weight_on_first
 from .effects import must_hold
+from .inside import look_inside
 
 
 def run(model, ids, *, n_sinks=4, cache=128, methods=PAPER, readable=False, on_progress=lambda method, n_tokens: None):

@@ -6,9 +6,9 @@ does whatever is said. Two habits are left: a bright diagonal, the nearest token
 
 import numpy as np
 
-from ..sinks import look_inside, pieces
 from ..system.device import to_host
 from .effects import effect
+from .inside import look_inside, pieces
 
 PAPER = "Figures 2, 7 and 12"
 CLAIM = "the first two layers look at near tokens, all later ones mostly at the first (Llama-2-7B, 256 sentences)"

@@ -6,24 +6,16 @@ repeated has it only if its copies are told apart: by learned positions they are
 distance alone, every copy carries the same stream, and none can be special. To show that, no begin-of-text token goes
 in front of a repeated one.
 
-Beside it, layer by layer, the other signs of a sink (`sinks`); and for GPT-2 itself an answer that is known.
+Beside it, layer by layer, the other signs of a sink (`inside`); and for GPT-2 itself an answer that is known.
 """
 
 import numpy as np
 
-from ..sinks import (
-    importance,
-    look_inside,
-    massive,
-    pieces,
-    residual_ratio,
-    sink_kind,
-    stable_rank,
-    value_ratio,
-)
+from ..sinks import importance, sink_kind, stable_rank
 from ..system.device import to_host
 from ..system.terminal import table
 from .effects import effect, exactly
+from .inside import look_inside, massive, pieces, residual_ratio, value_ratio
 
 PAPER = "Gu et al., arXiv:2410.10781, section 3"
 CLAIM = "natural / repeated text: GPT-2-XL 77.0 / 62.3 % of heads have a sink, Llama-2-7B 92.5 / 0.0 %"

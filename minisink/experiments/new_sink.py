@@ -11,9 +11,9 @@ import numpy as np
 
 from ..attention import attend, causal_mask
 from ..loss import nll_of
-from ..sinks import norms, pieces
 from ..system.terminal import table
 from .effects import effect
+from .inside import norms, pieces
 
 PAPER = "arXiv:2605.06611"
 CLAIM = "a token in the middle that is masked to see only itself becomes a sink, as the first one is"

@@ -9,7 +9,7 @@ NAMED = 20  # tokens named along an axis
 def draw_inspection(path, patterns, summary, *, tokens, title):
     """Draw the attention patterns of every head, and beside them what makes a sink: residual and value norms.
 
-    `patterns` holds one (H, T, T) for each layer, `summary` is that of `sinks.summary`; the T tokens are named.
+    `patterns` holds one (H, T, T) for each layer, `summary` is that of `inside.summary`; the T tokens are named.
     """
     n_layers, n_heads = len(patterns), len(patterns[0])
     figure = new_figure(2.2 * n_heads + 4.5, 2.2 * n_layers + 1.8)

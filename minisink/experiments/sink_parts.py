@@ -13,9 +13,9 @@ import numpy as np
 
 from ..cache import keep_sinks
 from ..loss import empty_cache, nll_stream, perplexity, token_nll
-from ..sinks import look_inside
 from ..system.device import to_host
 from .effects import effect, must_evict
+from .inside import look_inside
 
 PAPER = "Table 1; Sun et al., section 2"
 CLAIM = "a newline can be the sink (5.60, not 5.40), its value be left out; its spike at zero breaks, at its mean not"

@@ -6,10 +6,10 @@ little: the token's values are small (value drain; Guo et al., arXiv:2410.13835)
 
 import numpy as np
 
-from ..sinks import look_inside, norms, pieces
 from ..system.device import to_host
 from ..system.terminal import table
 from .effects import effect
+from .inside import look_inside, norms, pieces
 
 PAPER = "Guo et al., arXiv:2410.13835"
 CLAIM = "idle heads park their weight on the first token, whose values are small (value drain)"

@@ -23,6 +23,7 @@ import minisink
 from minisink import gpt2
 from minisink.cache import LayerCache
 from minisink.commands.parser import make_parser
+from minisink.experiments import inside
 from minisink.hf.tokenizer import text_stream
 from minisink.methods import METHODS
 
@@ -317,7 +318,7 @@ def test_inspect_shows_the_sink(works, tmp_path, novels):
     assert (tmp_path / "heads.png").read_bytes().startswith(PNG)
     about = strict_json(works("inspect", text, "--json"))
     assert about["tokens"] == len(novels.encode(text))
-    expected = minisink.sinks.summary(minisink.sinks.look_inside(novels, novels.encode(text)))
+    expected = inside.summary(inside.look_inside(novels, novels.encode(text)))
     assert about["sink_rate"] == expected["sink_rate"] > 0.2
     assert about["layers"] == expected["layers"]
     assert strict_json(works("inspect", text, "--json", "--no-bos"))["tokens"] == about["tokens"] - 1

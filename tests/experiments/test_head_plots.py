@@ -4,7 +4,8 @@ import pytest
 import tiny
 
 import minisink
-from minisink import gpt2, llama, sinks
+from minisink import gpt2, llama
+from minisink.experiments import inside
 from minisink.experiments.plots import draw_inspection
 
 
@@ -13,8 +14,8 @@ def test_every_head_is_drawn(tmp_path, arch):
     """A picture of patterns and norms, also where every value is zero."""
     model = tiny.make(arch)
     public = minisink.Model(model.config, model.weights, name="tiny")
-    patterns = [layer["pattern"] for layer in sinks.look_inside(public, tiny.ids(7))["layers"]]
-    summary = sinks.summary(sinks.look_inside(public, tiny.ids(7)))
+    patterns = [layer["pattern"] for layer in inside.look_inside(public, tiny.ids(7))["layers"]]
+    summary = inside.summary(inside.look_inside(public, tiny.ids(7)))
     for tokens in (list("abcdefg"), ["a word"] * 7):
         draw_inspection(tmp_path / "heads.png", patterns, summary, tokens=tokens, title="heads")
     assert (tmp_path / "heads.png").read_bytes().startswith(b"\x89PNG")

@@ -5,9 +5,9 @@ import pytest
 import tiny
 from tiny import public
 
-import minisink
 from minisink import gpt2, llama
 from minisink.experiments import maps
+from minisink.experiments.inside import look_inside
 
 
 @pytest.mark.parametrize(("arch", "bos"), [(llama, 0), (llama, None), (gpt2, None)])
@@ -19,7 +19,7 @@ def test_rows_by_the_book(arch, bos):
     rows = list(maps.run(model, [*lead, *text], length=13, side=9))
     assert [row["layer"] for row in rows] == [0, 1, 2]
     half = 13 - len(lead)
-    traces = [minisink.sinks.look_inside(model, [*lead, *text[i : i + half]])["layers"] for i in (0, half)]
+    traces = [look_inside(model, [*lead, *text[i : i + half]])["layers"] for i in (0, half)]
     for i, row in enumerate(rows):
         heads, near, logits = [], [], []
         for h in range(4):

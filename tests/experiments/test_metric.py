@@ -13,6 +13,7 @@ import minisink
 from minisink import gpt2, llama
 from minisink.commands.parser import main
 from minisink.experiments import metric
+from minisink.experiments.inside import look_inside
 from minisink.hf.shipped import sample_text, shipped, shipped_names
 
 
@@ -45,7 +46,7 @@ def test_rows_by_the_book():
     rows = list(metric.run(model, ids, lengths=(9,)))
     assert len(rows) == 3 * 5 * model.config.n_layers
     pieces = [[0, *ids[1:9]], [0, *ids[9:17]]]
-    traces = [minisink.sinks.look_inside(model, piece)["layers"] for piece in pieces]
+    traces = [look_inside(model, piece)["layers"] for piece in pieces]
     for key in (0, 1, 2, 3, 4):
         for layer in range(model.config.n_layers):
             found = row(rows, text="natural", length=9, key=key, layer=layer)
@@ -100,7 +101,7 @@ def test_the_known_answer_is_asked_of_gpt2_only():
     small = public(tiny.make(gpt2, n_layers=12, vocab_size=50257, n_heads=3))
     small.encode = lambda text, bos: [31373, 11, 428, 318, 4186, 764]
     got = metric.known_difference(small)
-    trace = minisink.sinks.look_inside(small, small.encode("", False))["layers"][11]["pattern"]
+    trace = look_inside(small, small.encode("", False))["layers"][11]["pattern"]
     wanted = [abs(trace[:, 5, i].mean() - known) for i, known in enumerate(metric.KNOWN_WEIGHTS)]
     assert got == pytest.approx(max(wanted)) and got > 0.01
     assert np.isnan(metric.known_difference(public(tiny.make(llama))))

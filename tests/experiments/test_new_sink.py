@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 import minisink
 from minisink import gpt2
 from minisink.experiments import new_sink
+from minisink.experiments.inside import look_inside
 from minisink.experiments.new_sink import Altered
 from minisink.ops import softmax
-from minisink.sinks import look_inside
 
 TEXT = "the middle of a text is no place for a sink, unless"
 

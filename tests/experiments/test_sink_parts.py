@@ -11,7 +11,7 @@ import minisink
 from minisink import gpt2
 from minisink.cache import keep_sinks
 from minisink.experiments import sink_parts
-from minisink.sinks import look_inside
+from minisink.experiments.inside import look_inside
 
 NEWLINE, IDS = 3, tiny.ids(23)
 

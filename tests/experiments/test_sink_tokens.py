@@ -9,8 +9,8 @@ import tiny
 import minisink
 from minisink.commands.parser import main
 from minisink.experiments import sink_tokens
+from minisink.experiments.inside import look_inside
 from minisink.hf.shipped import shipped, shipped_names
-from minisink.sinks import look_inside
 
 READMES = {name: (shipped(name) / "README.md").read_text(encoding="utf-8") for name in shipped_names()}
 

@@ -8,13 +8,13 @@ import test_retrieval
 import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from minisink.fast.retrieval import Fetching, FetchingRing
 from test_retrieval import public, stream
 
 import minisink
 from minisink import gpt2, llama
 from minisink.fast import retrieval
 from minisink.fast.decoder import Decoder
-from minisink.fast.retrieval import Fetching, FetchingRing
 from minisink.retrieval import Retrieval
 
 many = settings(max_examples=600)
