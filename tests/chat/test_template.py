@@ -1,14 +1,21 @@
 """Chat templates: the pieces make up what a whole conversation renders to, and nobody can forge a turn."""
 
 import importlib.util
+import io
+import json
 import re
+import resource
+import sys
 
 import chatty
+import jinja2
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from profiles import examples
 
 import minisink
+from minisink.chat import render
 from minisink.chat import template as templates
 from minisink.chat.template import TemplateError, chatml, template_of
 
@@ -36,7 +43,7 @@ def by_the_book(model, messages, begin):
     return ids + (model.encode(text, bos=False).tolist() if text else [])
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(st.lists(WORDS, min_size=1, max_size=7), st.none() | WORDS)
 def test_the_pieces_make_up_the_whole_conversation(said, system):
     """Turn by turn, with and without a system message; what is said may be anything, markers included."""
@@ -90,6 +97,29 @@ def test_other_ways_to_write_a_conversation():
     assert template.turn == [256, "[INST] ", ("user",), " [/INST]"]
 
 
+def test_a_template_is_rendered_as_its_makers_expect():
+    """Blocks leave no space of their own; loops can break; JSON keeps its letters; and a template can refuse."""
+    talk = [({"role": "user", "content": "é"}, {"role": "user", "content": "b"}), True]
+    loop = "  {% for m in messages %}\n{% if loop.index0 == 1 %}{% break %}{% endif %}{{ m | tojson }}{% endfor %}"
+    template = loop + "{{ bos_token }}{{ add_generation_prompt }}{{ strftime_now('%%') }}"
+    assert render.render(template, [talk], bos_token="<s>") == ['{"role": "user", "content": "é"}<s>True%']
+    with pytest.raises(jinja2.TemplateError, match="^only one turn$"):
+        render.render("{{ raise_exception('only one turn') }}", [talk])
+
+
+@pytest.mark.parametrize("template, key", [("{{ messages }}{{ eos_token }}", "rendered"), ("{% if %}", "error")])
+def test_the_child_process_answers_in_json(monkeypatch, capsys, template, key):
+    """With bounded memory, and without the folder of `render` among what can be imported."""
+    limits, question = [], {"template": template, "conversations": [[[], False]], "names": {"eos_token": "</s>"}}
+    monkeypatch.setattr(resource, "setrlimit", lambda *limit: limits.append(limit))
+    monkeypatch.setattr("sys.path", [str(templates.__file__).rpartition("/")[0], "/elsewhere", *sys.path])
+    monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps(question)))
+    render.main()
+    answer = json.loads(capsys.readouterr().out)
+    assert list(answer) == [key] and (key == "error" or answer[key] == ["[]</s>"])
+    assert limits == [(resource.RLIMIT_AS, (render.MEMORY, render.MEMORY))] and sys.path[0] == "/elsewhere"
+
+
 REFUSED = {
     "raises": ("{{ raise_exception('only one turn') }}", "cannot be rendered .*only one turn"),
     "syntax": ("{% for m in messages %}", "cannot be rendered .*TemplateSyntaxError"),
@@ -117,9 +147,9 @@ def test_a_template_that_cannot_be_used_is_refused_by_name(template, message):
 
 def test_a_template_without_end_is_stopped(monkeypatch):
     """Nested loops, each within what the sandbox allows."""
-    monkeypatch.setattr(templates, "SECONDS", 2)
+    monkeypatch.setattr(templates, "SECONDS", 0.5)
     endless = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
-    with pytest.raises(TemplateError, match="chatty: its chat template does not end: stopped after 2 seconds"):
+    with pytest.raises(TemplateError, match="chatty: its chat template does not end: stopped after 0.5 seconds"):
         template_of(chatty.model(endless))
 
 

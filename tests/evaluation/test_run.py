@@ -13,24 +13,25 @@ import numpy as np
 import pytest
 import tiny
 from folders import words, write
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
+from profiles import examples
 from safetensors.numpy import save_file
 
 import minisink
-from minisink import gpt2, llama, loss
-from minisink.commands.parser import main
+from minisink import gpt2, llama
 from minisink.evaluation import run as evaluation
 from minisink.evaluation import tally
 from minisink.evaluation.run import Evaluation
 from minisink.evaluation.tally import Tally
 from minisink.fast.blocks import Banded
 from minisink.loss import CHUNK
+from minisink.methods import ByLayer, Dense, Recompute, Streaming, Window
 from minisink.system.interrupts import defer_interrupts
 
 pytestmark = pytest.mark.usefixtures("interrupts_arrive")
-some = settings(max_examples=25)
-OPTIONS = {"method": "streaming", "n_sinks": 2, "window": 5, "positions": "slot"}
+some = examples(25)
+METHOD = Streaming(2, 5)
 TEXT = " ".join(f"w{i}" for i in np.random.default_rng(0).integers(0, 17, 5 * CHUNK + 40))
 
 
@@ -47,8 +48,8 @@ def public(arch=llama, **changes):
 MODEL = public()
 
 
-def losses(model, text, **options):
-    return minisink.token_nll(model, model.encode(text), **options)
+def losses(model, text, method=METHOD):
+    return minisink.token_nll(model, model.encode(text), method)
 
 
 def stopper(blocks, how):
@@ -71,10 +72,10 @@ def kill():
     raise Killed
 
 
-def measured(folder, model=MODEL, options=OPTIONS, stop=None, every=None, name="run"):
+def measured(folder, model=MODEL, method=METHOD, stop=None, every=None, name="run"):
     """Run until the end or until stopped; returns the evaluation."""
     csv_path, state = folder / f"{name}.csv", folder / f"{name}.safetensors"
-    run = Evaluation(model, folder / "text.txt", csv=csv_path, every=every, state=state, **options)
+    run = Evaluation(model, folder / "text.txt", method, csv=csv_path, every=every, state=state)
     if stop is None:
         run.run()
     else:
@@ -102,16 +103,16 @@ def test_a_run_in_parts_is_the_run(tmp_path_factory, arch, method, n_sinks, wind
     """Wherever it is interrupted or killed, however often: the same perplexity and the same CSV file, to the bit."""
     folder, model = tmp_path_factory.mktemp("ppl"), public(arch)
     (folder / "text.txt").write_text(TEXT, encoding="utf-8")
-    options = {"method": method, "n_sinks": n_sinks, "window": window, "positions": "slot", "n_blocks": 2, "block": 1}
+    method = tiny.method(method, n_sinks, window)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluation, "CHUNK", chunk)
         patch.setattr(evaluation, "SAVE_SECONDS", seconds)
-        whole = measured(folder, model, options, every=every, name="whole")
+        whole = measured(folder, model, method, every=every, name="whole")
         for stop in stops:
-            run = measured(folder, model, options, stop, every=every)
-            assert not run.done and run.saved > 0
-        run = measured(folder, model, options, every=every)
-    nll = losses(model, TEXT, **options)
+            run = measured(folder, model, method, stop, every=every)
+            assert not run.done and run.n_saved > 0
+        run = measured(folder, model, method, every=every)
+    nll = losses(model, TEXT, method)
     assert run.done and run.tally.n_tokens == len(nll)
     assert run.tally.nll == whole.tally.nll == pytest.approx(nll.mean(dtype=np.float64), rel=1e-5)
     np.testing.assert_array_equal(run.tally.curve(), whole.tally.curve())
@@ -122,10 +123,10 @@ def test_a_run_in_parts_is_the_run(tmp_path_factory, arch, method, n_sinks, wind
 def test_a_stream_goes_on_with_a_cache():
     """The same blocks as without a stop, also where the learned positions of a GPT-2 end."""
     model, ids = public(gpt2), tiny.ids(200)
-    whole = list(minisink.nll_stream(model, [ids], chunk=50, **OPTIONS))
-    cache = Banded(model.config.n_layers, minisink.keep_sinks(2, 5))
-    first = next(minisink.nll_stream(model, [ids], chunk=50, cache=cache, **OPTIONS))
-    parts = [first, *minisink.nll_stream(model, [ids[50:]], chunk=50, cache=cache, **OPTIONS)]
+    whole = list(minisink.nll_stream(model, [ids], METHOD, chunk=50))
+    cache = Banded(model.config.n_layers, METHOD)
+    first = next(minisink.nll_stream(model, [ids], chunk=50, cache=cache))
+    parts = [first, *minisink.nll_stream(model, [ids[50:]], chunk=50, cache=cache)]
     assert [len(part) for part in parts] == [len(block) for block in whole] == [50, 14, 50, 50, 35]
     np.testing.assert_array_equal(np.concatenate(parts), np.concatenate(whole))
 
@@ -133,10 +134,10 @@ def test_a_stream_goes_on_with_a_cache():
 def test_positions_of_the_text_go_on(tmp_path):
     """The ablation numbers tokens by the text, also after a stop."""
     (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
-    options = OPTIONS | {"positions": "original"}
-    measured(tmp_path, options=options, stop=(2, interrupt))
-    run = measured(tmp_path, options=options)
-    assert run.tally.nll == pytest.approx(losses(MODEL, TEXT, **options).mean(dtype=np.float64), rel=1e-5)
+    method = Streaming(2, 5, "original")
+    measured(tmp_path, method=method, stop=(2, interrupt))
+    run = measured(tmp_path, method=method)
+    assert run.tally.nll == pytest.approx(losses(MODEL, TEXT, method).mean(dtype=np.float64), rel=1e-5)
 
 
 def test_a_byte_order_mark_is_not_measured(tmp_path, monkeypatch):
@@ -193,7 +194,7 @@ def test_a_second_interrupt_does_not_wait(tmp_path):
         with pytest.raises(KeyboardInterrupt):
             interrupt()
     run = measured(tmp_path, stop=(2, lambda: [interrupt(), interrupt()]))
-    assert run.saved == CHUNK  # the state of the first block alone
+    assert run.n_saved == CHUNK  # the state of the first block alone
 
 
 def test_elsewhere_interrupts_are_left_alone():
@@ -227,10 +228,10 @@ def other_weight():
 OTHERS = {
     "model": ({"model": other_weight()}, "model was"),
     "config": ({"model": public(rope_theta=50.0)}, "model was"),
-    "method": ({"options": OPTIONS | {"method": "window"}}, "method was streaming and is window"),
-    "n_sinks": ({"options": OPTIONS | {"n_sinks": 3}}, "n_sinks was 2 and is 3"),
-    "window": ({"options": OPTIONS | {"window": 6}}, "window was 5 and is 6"),
-    "positions": ({"options": OPTIONS | {"positions": "original"}}, "positions was slot and is original"),
+    "method": ({"method": Window(5)}, "method was streaming and is window"),
+    "n_sinks": ({"method": Streaming(3, 5)}, "n_sinks was 2 and is 3"),
+    "window": ({"method": Streaming(2, 6)}, "window was 5 and is 6"),
+    "positions": ({"method": Streaming(2, 5, "original")}, "positions was slot and is original"),
     "rows": ({"every": 10}, "every was None and is 10"),
     "longer": ({"text": TEXT + " w1"}, f"bytes of text was {len(TEXT)} and is {len(TEXT) + 3}"),
     "text": ({"text": TEXT.replace("w2", "w3", 1)}, "begins with another text"),
@@ -262,7 +263,7 @@ def test_rows_that_would_be_missing_are_refused(tmp_path):
     state, rows = tmp_path / "run.safetensors", tmp_path / "run.csv"
     measured(tmp_path, stop=(2, interrupt))
     with pytest.raises(ValueError, match="csv was True and is False"):
-        Evaluation(MODEL, tmp_path / "text.txt", state=state, **OPTIONS)
+        Evaluation(MODEL, tmp_path / "text.txt", METHOD, state=state)
     kept = rows.read_bytes()
     state.unlink()
     with pytest.raises(ValueError, match=r"run.csv: is there, but .*run.safetensors.* is not"):
@@ -292,8 +293,21 @@ def test_methods_that_cannot_stop(tmp_path, method):
     """One grows with the text, one reads it as a whole."""
     (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
     with pytest.raises(ValueError, match=f"--resume goes with the methods window, streaming, retrieval: {method}"):
-        measured(tmp_path, options=OPTIONS | {"method": method})
+        measured(tmp_path, method=tiny.method(method))
     assert os.listdir(tmp_path) == ["text.txt"]
+
+
+def test_layers_of_their_own_policies_go_on(tmp_path):
+    """`ByLayer` can stop where every layer has a limit, and only there."""
+    (tmp_path / "text.txt").write_text(TEXT[:2000], encoding="utf-8")
+    method = ByLayer([Streaming(2, 5), Window(7), Streaming(1, 3)])
+    measured(tmp_path, method=method, stop=(1, interrupt))
+    run = measured(tmp_path, method=method)
+    assert run.tally.nll == pytest.approx(losses(MODEL, TEXT[:2000], method).mean(dtype=np.float64), rel=1e-5)
+    with pytest.raises(ValueError, match="by layer keeps every key"):
+        measured(tmp_path, method=ByLayer([Dense(), Window(7), Window(7)]), name="other")
+    with pytest.raises(ValueError, match=r"method is 'window'; pass a value, minisink.Window\(256\)"):
+        measured(tmp_path, method="window", name="other")
 
 
 # Constant memory ----------------------------------------------------------------------------------
@@ -311,22 +325,16 @@ def test_no_more_than_a_chunk_and_a_block_is_held(tmp_path, monkeypatch):
 
     (tmp_path / "text.txt").write_text("w1 w2", encoding="utf-8")
     monkeypatch.setattr(evaluation, "_open", lambda path: file)
-    file, run = Endless(), Evaluation(MODEL, tmp_path / "text.txt", **OPTIONS)
+    file, run = Endless(), Evaluation(MODEL, tmp_path / "text.txt", METHOD)
 
     def look(_):
         n = run.tally.n_tokens
         assert n + 1 <= 101 * file.n <= n + 1 + 2 * 101
-        assert len(run.tape._held) <= 2
-        assert sum(len(x) for layer in run_cache() for x in layer[::2]) <= 3 * (2 + CHUNK + 5)
+        assert len(run.reader._pending) <= 2
+        assert sum(len(x) for layer in run.cache.layers for x in layer[::2]) <= 3 * (2 + CHUNK + 5)
         if n > 20 * CHUNK:
             raise Killed
 
-    def run_cache():
-        return caches[0].layers
-
-    caches = []
-    names = vars(loss)
-    monkeypatch.setitem(names, "Banded", lambda *a, **o: caches.append(Banded(*a, **o)) or caches[0])
     with pytest.raises(Killed):
         run.run(look)
 
@@ -362,22 +370,11 @@ def test_a_tally_counts(lengths, every, points):
 
 
 @pytest.fixture
-def command(tmp_path, monkeypatch, capsys):
+def command(tmp_path, run):
     """`minisink ppl text.txt` with a tiny model, in its own folder; returns (status, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
     write(tmp_path / "model", tiny.make(dtype=np.float32, max_positions=128), tokenizer=words(17))
     Path("text.txt").write_text(TEXT, encoding="utf-8")
-
-    def call(*argv):
-        argv = ["ppl", "text.txt", "--model", "model", "--window", "5", "--n-sinks", "2", *argv]
-        try:
-            status = main([str(word) for word in argv])
-        except SystemExit as stop:
-            status = stop.code
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return call
+    return lambda *argv: run("ppl", "text.txt", "--model", "model", "--window", "5", "--n-sinks", "2", *argv)
 
 
 def test_ctrl_c_and_the_same_command_again(command, monkeypatch):
@@ -399,7 +396,7 @@ def test_ctrl_c_and_the_same_command_again(command, monkeypatch):
     assert not Path("loss.png").exists()
 
     status, out, err = command(*argv)
-    nll = losses(minisink.load("model"), TEXT, **OPTIONS)
+    nll = losses(minisink.load("model"), TEXT)
     about = json.loads(out)
     assert (status, about["tokens"], about["resumed_after"]) == (0, len(nll), n)
     assert about["nll"] == pytest.approx(nll.mean(dtype=np.float64), rel=1e-5)
@@ -516,10 +513,9 @@ def test_lines_end_as_python_reads_them(tmp_path, monkeypatch, novels_folder):
     monkeypatch.setattr(evaluation, "CHUNK", 7)
     model, text = minisink.load(novels_folder), "It was a dark\r\nnight,\rand  the\n\nwind — “blew”.\r\n" * 20
     (tmp_path / "text.txt").write_bytes(text.encode("utf-8"))
-    options = OPTIONS | {"window": 60}
-    for method in ("dense", "recompute", "streaming"):
-        run = Evaluation(model, tmp_path / "text.txt", **options | {"method": method})
+    for method in (Dense(), Recompute(60), Recompute(60, lead=(0,)), Streaming(2, 60)):
+        run = Evaluation(model, tmp_path / "text.txt", method)
         run.run()
-        nll = losses(model, text.replace("\r\n", "\n").replace("\r", "\n"), **options | {"method": method})
+        nll = losses(model, text.replace("\r\n", "\n").replace("\r", "\n"), method)
         assert run.tally.n_tokens == len(nll)
         assert run.tally.nll == pytest.approx(nll.mean(dtype=np.float64), rel=1e-5)

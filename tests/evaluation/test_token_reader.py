@@ -3,7 +3,8 @@
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from minisink.evaluation.tape import Place, Tape
+
+from minisink.evaluation.token_reader import Place, TokenReader
 
 
 def pieces(sizes):
@@ -18,11 +19,11 @@ def pieces(sizes):
 def test_progress_is_the_byte_of_the_next_token(sizes, data):
     """Whatever the pieces and the blocks, it grows with every token until the last, which is never taken."""
     total = sum(sizes)
-    tape = Tape(pieces(sizes))
-    assert np.concatenate(list(tape)).tolist() == list(range(total))
+    reader = TokenReader(pieces(sizes))
+    assert np.concatenate(list(reader)).tolist() == list(range(total))
     taken = 0
     while taken < total - 1:
         n = data.draw(st.integers(1, total - 1 - taken))
-        assert tape.take(n).tolist() == list(range(taken + 1, taken + n + 1))
+        assert reader.advance(n).tolist() == list(range(taken + 1, taken + n + 1))
         taken += n
-        assert tape.n_bytes == 3 * taken == tape.place.start + 3 * tape.place.skip
+        assert reader.n_bytes == 3 * taken == reader.place.start + 3 * reader.place.skip
