@@ -28,6 +28,10 @@ torch = pytest.importorskip("torch", reason="needs the parity extra: torch")
 transformers = pytest.importorskip("transformers", reason="needs the parity extra: transformers")
 safetensors_torch = pytest.importorskip("safetensors.torch")
 
+with pytest.MonkeyPatch.context() as patch:
+    patch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
+    from parity import authors_nll, transformers_nll
+
 transformers.utils.logging.disable_progress_bar()
 torch.set_num_threads(1)  # the models are tiny
 # deprecations inside torch and transformers are not ours to mend
@@ -496,53 +500,7 @@ def test_gpt2_with_a_cache_that_evicts(case, n_sinks, window):
         assert_close(ours.forward([token], cache=cache), theirs)
 
 
-# The scheme of StreamingLLM's authors ---------------------------------------------------------------
-
-
-def turn(x, angles):
-    """Rotate the pairs (j, j + D/2) of (heads, S, D) by what transformers' own module says."""
-    cos, sin = angles
-    left, right = x.chunk(2, dim=-1)
-    return x * cos[0] + torch.cat((-right, left), dim=-1) * sin[0]
-
-
-@torch.no_grad()
-def authors_nll(model, ids, start, recent, positions="slot"):
-    """Loss of each token as the authors measure it: one token a step, keys un-rotated, trimmed *after* the forward.
-
-    So a query sees the `start + recent` tokens that were left, and itself. With positions="slot" the keys are rotated
-    by their place in the cache at every step (their "pos shift"), with "original" by their place in the text.
-    """
-    config, body = model.config, model.model
-    H, K = config.num_attention_heads, config.num_key_value_heads
-    D = body.layers[0].self_attn.head_dim
-    caches = [(torch.empty(K, 0, D), torch.empty(K, 0, D)) for _ in body.layers]
-    index = torch.empty(0, dtype=torch.long)  # place in the text of each cached token
-    losses = []
-    for t, token in enumerate(ids[:-1]):
-        index = torch.cat((index, torch.tensor([t])))
-        place = torch.arange(len(index)) if positions == "slot" else index
-        x = body.embed_tokens(torch.tensor([token]))  # (1, C)
-        angles = body.rotary_emb(x, place[None])
-        last = tuple(a[:, -1:] for a in angles)
-        for i, layer in enumerate(body.layers):
-            h = layer.input_layernorm(x)
-            q = layer.self_attn.q_proj(h).view(H, 1, D)
-            keys = torch.cat((caches[i][0], layer.self_attn.k_proj(h).view(K, 1, D)), dim=1)
-            values = torch.cat((caches[i][1], layer.self_attn.v_proj(h).view(K, 1, D)), dim=1)
-            caches[i] = keys, values
-            turned = turn(keys, angles).repeat_interleave(H // K, dim=0)  # (H, S, D)
-            pattern = (turn(q, last) @ turned.mT / D**0.5).softmax(dim=-1)
-            mixed = pattern @ values.repeat_interleave(H // K, dim=0)  # (H, 1, D)
-            x = x + layer.self_attn.o_proj(mixed.reshape(1, H * D))
-            x = x + layer.mlp(layer.post_attention_layernorm(x))
-        logits = model.lm_head(body.norm(x))[0]
-        losses.append(float(torch.nn.functional.cross_entropy(logits, torch.tensor(ids[t + 1]))))
-        if len(index) > start + recent:
-            stay = torch.cat((torch.arange(start), torch.arange(len(index) - recent, len(index))))
-            index = index[stay]
-            caches = [(keys[:, stay], values[:, stay]) for keys, values in caches]
-    return np.array(losses)
+# The scheme of StreamingLLM's authors, as benchmarks/parity.py has it --------------------------------
 
 
 class Pair:
@@ -578,6 +536,9 @@ def test_the_loss_is_that_of_the_authors(name, start, recent, positions, request
     theirs = authors_nll(pair.theirs, pair.ids, start, recent, positions)
     ours = minisink.token_nll(pair.ours, pair.ids, method)
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4)
+    if positions == "slot":
+        cached = transformers_nll(pair.theirs, pair.ids[:200], start, recent + 1)
+        np.testing.assert_allclose(ours[:199], cached, rtol=0, atol=1e-4)
     if start == 0:
         window = minisink.Window(recent + 1, positions)
         np.testing.assert_array_equal(minisink.token_nll(pair.ours, pair.ids, window), ours)
