@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import minisink
+from minisink import Recompute, Streaming, Window
 from minisink.experiments import four_methods
 from minisink.experiments.emergence import LOGS
 from minisink.hf.shipped import sample_text, shipped, shipped_names
@@ -111,7 +112,8 @@ def test_the_demo_shows_the_gap():
     """A cache of 64, one sink: window attention is far above streaming, and that is as good as re-computation."""
     model = minisink.load("novels")
     ids = model.encode(sample_text().read_text(encoding="utf-8"))
-    window, streaming = four_methods.run(model, ids, n_sinks=1, cache=64, methods=("window", "streaming"))
+    window, streaming = four_methods.run(model, ids, [Window(64), Streaming(1, 63)], cache=64)
     assert window["after"] / streaming["after"] >= 1.15
-    streaming, again = four_methods.run(model, ids[:1500], n_sinks=1, cache=64, methods=("streaming", "recompute"))
+    again = Recompute(64, lead=(model.config.bos,))
+    streaming, again = four_methods.run(model, ids[:1500], [Streaming(1, 63), again], cache=64)
     assert streaming["after"] == pytest.approx(again["after"], rel=0.01)

@@ -8,7 +8,7 @@ import numpy as np
 from ..evaluation.plots import draw_losses
 from ..experiments import four_methods, last_words
 from ..hf.shipped import sample_text
-from ..methods import PAPER, lead_of
+from ..methods import Recompute, Streaming, Window, lead_of
 from ..model import load
 from ..system.files import check_picture, read_text
 from ..system.terminal import chart, count, human_bytes, number, rolling_mean, rolling_span, side_by_side, table, wrap
@@ -39,55 +39,59 @@ def add_options(parser):
 
 def run(args):
     """Stream a text through the methods, let three write, and print what was measured."""
-    if args.plot:
-        check_picture(args.plot)
-    for name in ("tokens", "write", "seed"):
-        if getattr(args, name) < 0:
-            raise ValueError(f"--{name} is {getattr(args, name)}; it must be 0 or more")
+    _check(args)
     model = load(args.model)
     source = args.text or sample_text()
     ids = encode(model, read_text(source), source, bos=not args.no_bos)
     ids = ids[: args.tokens] if args.tokens else ids
+    methods = four_methods.four(model, ids, args.cache, args.n_sinks)
     writers = _writers(model, args)
     # work is counted in tokens that pass through the model: re-computation reads a whole cache for every one
     gain = four_methods.induction(model)
-    tried = [*PAPER, "retrieval"] if gain > INDUCTION else [*PAPER]
-    work = {method: args.cache if method == "recompute" else 1 for method in tried}
+    methods += [four_methods.brought_back(args.cache, args.n_sinks)] if gain > INDUCTION else []
+    work = {method: args.cache if isinstance(method, Recompute) else 1 for method in methods}
     with progress(sum(work.values()) * (len(ids) - 1) + len(writers) * args.write, "demo") as bar:
 
         def on_progress(method, n_tokens):
-            bar.set_description(method, refresh=False)
+            bar.set_description(method.name, refresh=False)
             bar.update(n_tokens * work[method])
 
-        options = {"n_sinks": args.n_sinks, "cache": args.cache, "methods": tried, "readable": args.readable}
-        rows = four_methods.run(model, ids, **options, on_progress=on_progress)
+        options = {"cache": args.cache, "readable": args.readable}
+        rows = four_methods.run(model, ids, methods, **options, on_progress=on_progress)
         if not all(np.isfinite(row["nll"]).all() for row in rows):
             writers = {}  # a model of NaN has nothing to say
         bar.set_description("writing", refresh=False)
-        draws = {"n_tokens": args.write, "seed": args.seed, "bos": not args.no_bos}
+        draws = {"n_tokens": args.write, "seed": args.seed, "bos": not args.no_bos, "readable": args.readable}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # a cache that is too long was warned of above
             texts = last_words.run(writers, PROMPT, **draws, on_progress=bar.update)
     losses = {row["method"]: row["nll"] for row in rows}
-    said = [four_methods.finding(rows, args.cache), *_why(model, ids, rows), *_looks_up(gain)]
+    findings = [four_methods.finding(rows, args.cache), *_why(model, ids, rows), *_looks_up(gain)]
     if args.json:
         about = {"model": model.name, "tokens": len(ids), "cache": args.cache, "n_sinks": args.n_sinks}
-        methods = [{k: v for k, v in row.items() if k != "nll"} for row in rows]
-        dump(about | {"methods": methods, "texts": texts, "finding": " ".join(said)})
+        numbers = [{k: v for k, v in row.items() if k != "nll"} for row in rows]
+        dump(about | {"methods": numbers, "texts": texts, "finding": " ".join(findings)})
     else:
-        _show(args, model, ids, source, rows, texts, losses, said)
+        _show(args, model, ids, source, rows, texts, losses, findings)
     if args.plot:
         title = f"{model.name}: a cache of {args.cache} tokens"
         draw_losses(args.plot, losses, title=title, evicted_from=args.cache)
 
 
+def _check(args):
+    """Refuse what could not be done or written, before the work."""
+    if args.plot:
+        check_picture(args.plot)
+    for name in ("tokens", "write", "seed"):
+        if getattr(args, name) < 0:
+            raise ValueError(f"--{name} is {getattr(args, name)}; it must be 0 or more")
+
+
 def _writers(model, args):
-    """Who writes: the model with a window, with sinks and a window; and the control under the same window."""
+    """Return who writes: the model with a window, with sinks and a window; and the control under the same window."""
     if not args.write:
         return {}
-    readable = {"readable": args.readable}
-    window = {"method": "window", "window": args.cache} | readable
-    streaming = {"n_sinks": args.n_sinks, "window": max(1, args.cache - args.n_sinks)} | readable
+    window, streaming = Window(args.cache), Streaming(args.n_sinks, args.cache - args.n_sinks)
     writers = {"window": (model, window), f"{_sinks(args)} + window": (model, streaming)}
     if model.name == "novels":
         writers[f"{CONTROL}, window"] = (load(CONTROL), window)
@@ -95,18 +99,18 @@ def _writers(model, args):
 
 
 def _why(model, ids, rows):
-    """What the finding means for this model: how much it leans on its first token, and whether it knows the text."""
+    """Say what the finding means here: how much the model leans on its first token, and whether it knows the text."""
     if len(ids) > 1:
         weight = four_methods.lean(model, ids)
         lost = "and the window throws it away" if weight > 0.1 else "so there is little for a window to lose"
         yield f"The heads of {model.name} give the first token {weight:.0%} of their weight, {lost}."
-    strange = four_methods.foreign(model, rows[PAPER.index("recompute")]["after"])
+    strange = four_methods.foreign(model, next(row["after"] for row in rows if row["method"] == "recompute"))
     if strange:
         yield strange
 
 
 def _looks_up(gain):
-    """What a model without induction heads does not do: look up, and so it has no row for "retrieval"."""
+    """Say what a model without induction heads does not do: look up, and so it has no row for "retrieval"."""
     if gain <= INDUCTION:
         yield f"No induction (a second reading of noise gains {gain:.1f} nats): retrieval has nothing to copy with."
 
@@ -115,8 +119,8 @@ def _sinks(args):
     return count(args.n_sinks, "sink")
 
 
-def _show(args, model, ids, source, rows, texts, losses, said):
-    """The curves, and below them one screen of 24 rows that says it all."""
+def _show(args, model, ids, source, rows, texts, losses, findings):
+    """Print the curves, and below them one screen of 24 rows that says it all."""
     span = rolling_span(losses)
     curves = {
         "back" if method == "retrieval" else method: rolling_mean(nll, span)
@@ -131,12 +135,13 @@ def _show(args, model, ids, source, rows, texts, losses, said):
     print(f"{model.name} reads {len(ids):,} tokens of {Path(source).name}; perplexity before and after eviction\n")
     lead = len(lead_of(model, ids, args.cache))
     begins = f"first {lead} + " if lead else ""
+    back = four_methods.brought_back(args.cache, args.n_sinks)
     keeps = {
         "dense": "all before",
         "window": f"last {args.cache}",
         "recompute": f"{begins}last {args.cache - lead}, read anew",
         "streaming": f"first {args.n_sinks} + last {args.cache - args.n_sinks}",
-        "retrieval": "the same + {n_blocks} x {block}".format(**four_methods.brought_back(args.cache - args.n_sinks)),
+        "retrieval": f"the same + {back.n_blocks} x {back.block}",
     }
     header = ["method", "sees", "before", "after", "cache", "tokens/s"]
     print(table(header, [[row["method"], keeps[row["method"]], *_numbers(row)] for row in rows]))
@@ -147,10 +152,10 @@ def _show(args, model, ids, source, rows, texts, losses, said):
         print(f'\nAfter "{PROMPT}", the end of {args.write:,} tokens:')
         feet = [f"(ppl {row['own_perplexity']:.0f}, repeats {row['repeated']:.0%})" for row in texts]
         print(side_by_side({row["who"]: row["text"] for row in texts}, rows=4, feet=feet))
-    print("\n" + wrap(" ".join(said)))
+    print("\n" + wrap(" ".join(findings)))
 
 
 def _numbers(row):
-    """The cells of a method: perplexity before and after the first eviction, bytes, speed."""
+    """Return the cells of a method: perplexity before and after the first eviction, bytes, speed."""
     cache = human_bytes(row["cache_bytes"]) if row["method"] != "recompute" else "none"
     return [number(row["before"]), number(row["after"]), cache, f"{row['tokens_per_second']:,.0f}"]

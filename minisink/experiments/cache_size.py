@@ -7,6 +7,7 @@ from the largest.
 """
 
 from ..loss import perplexity, token_nll
+from ..methods import Streaming
 from .effects import effect, must_evict, must_hold
 
 PAPER = "Table 6"
@@ -16,17 +17,7 @@ FAST = {"tokens": 1000, "caches": (64, 128, 256, 512)}
 
 
 def run(model, ids, *, caches=(16, 32, 64, 128, 256, 512), n_sinks=4, track=iter):
-    """Stream a text through caches of several sizes.
-
-    Parameters
-    ----------
-    model : Model
-    ids : ndarray of shape (T,), ints
-        More than the largest cache holds.
-    caches : sequence of int
-        Keys a query sees; sinks and window share them.
-    n_sinks : int
-    track : callable
+    """Stream a text through caches of several sizes, which sinks and window share.
 
     Yields
     ------
@@ -50,15 +41,14 @@ def run(model, ids, *, caches=(16, 32, 64, 128, 256, 512), n_sinks=4, track=iter
             f"{model.name} has learned {trained} positions, and a cache of {caches[-1]} needs more: --caches {known}"
         )
     for cache in track(caches):
-        nll = token_nll(model, ids, n_sinks=n_sinks, window=cache - n_sinks)[caches[-1] :]
-        yield {
-            "cache": cache, "n_sinks": n_sinks, "window": cache - n_sinks, "perplexity": perplexity(nll),
-            "trained": trained, "nll": nll,
-        }  # fmt: skip
+        method = Streaming(n_sinks, cache - n_sinks)
+        nll = token_nll(model, ids, method)[caches[-1] :]
+        sizes = {"cache": cache, "n_sinks": n_sinks, "window": method.window}
+        yield sizes | {"perplexity": perplexity(nll), "trained": trained, "nll": nll}
 
 
 def effects(rows):
-    """What each larger cache gains; the last within the trained length loses in the paper, any beyond it should."""
+    """Judge what each larger cache gains; the last within the trained length loses in the paper, any beyond should."""
     last = max((row["cache"] for row in rows if row["cache"] <= row["trained"]), default=None)
     for small, large in zip(rows, rows[1:], strict=False):
         beyond = ", beyond the trained length" if large["cache"] > large["trained"] else ""
@@ -68,15 +58,14 @@ def effects(rows):
 
 
 def draw(figure, rows):
-    """Perplexity against cache, and where the trained length ends."""
+    """Draw perplexity against cache, and where the trained length ends."""
     axes = figure.subplots()
     caches, values = [row["cache"] for row in rows], [row["perplexity"] for row in rows]
     axes.plot(caches, values, marker="o", ms=11, lw=3)
+    below = {"xytext": (0, -28), "textcoords": "offset points", "ha": "center", "zorder": 3}
+    below["bbox"] = {"facecolor": "white", "edgecolor": "none", "pad": 1}
     for cache, value in zip(caches, values, strict=True):
-        axes.annotate(
-            f"{value:.2f}", (cache, value), xytext=(0, -28), textcoords="offset points", ha="center", zorder=3,
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
-        )  # fmt: skip
+        axes.annotate(f"{value:.2f}", (cache, value), **below)
     axes.set_xscale("log", base=2)
     axes.set_xticks(caches, map(str, caches))
     axes.minorticks_off()

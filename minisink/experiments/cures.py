@@ -15,16 +15,18 @@ from ..training.backcopy.chain import Task
 from ..training.parameters import as_weights
 from ..training.trigger.toy import ENOUGH, Toy
 from ..training.trigger.weights import KINDS
-from .effects import effect, exactly
+from .effects import by, effect, exactly, unique
 
 PAPER = "Ran-Milo, 2603.11487"
 CLAIM = "softmax must put 1 - epsilon on BOS when idle; ReLU need not (a gate: weight on the first token .467 to .048)"
 OPTIONS = {
-    "kinds": "scores to weights", "n_seeds": "trainings of each; of backcopy two",
-    "lengths": "tokens a text of the trigger task", "head_dims": "channels of a query there",
+    "kinds": "scores to weights",
+    "n_seeds": "trainings of each; of backcopy two",
+    "lengths": "tokens a text of the trigger task",
+    "head_dims": "channels of a query there",
     "steps": "at most, of 128 texts there",
     "backcopy_steps": "of 32 texts; 0 leaves backcopy out",
-}  # fmt: skip
+}
 FAST = {"kinds": ("softmax", "softmax1", "relu"), "n_seeds": 2, "backcopy_steps": 0}
 MUST, SINK = 0.99, 0.3  # 1 - epsilon; the weight above which Gu et al. (arXiv:2410.10781) call it a sink
 
@@ -32,19 +34,7 @@ MUST, SINK = 0.99, 0.3  # 1 - epsilon; the weight above which Gu et al. (arXiv:2
 def run(*, kinds=KINDS, n_seeds=3, lengths=(16,), head_dims=(16,), steps=4000, backcopy_steps=400, seed=0, track=iter):
     """Train each toy in each way, and look where its idle weight goes.
 
-    Parameters
-    ----------
-    kinds : sequence of str
-        Of `training.trigger.weights.KINDS`.
-    n_seeds : int
-        Trainings of each on the trigger task, two at most on backcopy.
-    lengths, head_dims : sequence of int
-        T and D of the trigger task, each with each.
-    steps, backcopy_steps : int
-        The trigger task ends when its largest error is below 5e-3, backcopy always goes to its end.
-    seed : int
-        The first.
-    track : callable
+    The trigger task ends when its largest error is below 5e-3, backcopy always goes to its end.
 
     Yields
     ------
@@ -57,10 +47,8 @@ def run(*, kinds=KINDS, n_seeds=3, lengths=(16,), head_dims=(16,), steps=4000, b
     for name, value, least in (("n_seeds", n_seeds, 1), ("steps", steps, 1), ("backcopy_steps", backcopy_steps, 0)):
         if value < least:
             raise ValueError(f"{name} is {value}; it must be {least} or more")
-    toys = [
-        ("trigger", kind, length, width, seed + i)
-        for length in lengths for width in head_dims for kind in kinds for i in range(n_seeds)
-    ]  # fmt: skip
+    sizes = [(length, width) for length in lengths for width in head_dims]
+    toys = [("trigger", kind, *size, seed + i) for size in sizes for kind in kinds for i in range(n_seeds)]
     for _, kind, length, width, _ in toys:
         Toy(kind, length=length, head_dim=width)  # refuses what cannot be, before the work
     if backcopy_steps:
@@ -78,24 +66,22 @@ def run(*, kinds=KINDS, n_seeds=3, lengths=(16,), head_dims=(16,), steps=4000, b
 
 
 def copy_back(kind, n_steps, seed):
-    """What is seen in a backcopy toy after its training, in the words of `run`."""
+    """Train a backcopy toy, and return what is seen in it then, in the words of `run`."""
     toy = backcopy.Toy(Task.random(seed), kind=kind, n_steps=n_steps, seed=seed)
     for _ in range(n_steps):
         toy.step()
     seen = toy.look()
     size = np.linalg.norm(as_weights(toy.config, toy.vector).embed, axis=1)  # what stands before the one layer
-    return {
-        "idle": seen["bos_from_nontrigger"], "busy": seen["bos_from_trigger"], "value": seen["value_ratio"],
-        "spike": float(size[0] / np.median(size)), "error": seen["loss"] - seen["floor"],
-    }  # fmt: skip
+    weights = {"idle": seen["bos_from_nontrigger"], "busy": seen["bos_from_trigger"], "value": seen["value_ratio"]}
+    return weights | {"spike": float(size[0] / np.median(size)), "error": seen["loss"] - seen["floor"]}
 
 
 def effects(rows):
-    """That the trigger task is solved; that softmax has its sink, and no cure has one."""
+    """Yield that the trigger task is solved; that softmax has its sink, and no cure has one."""
     solved = [row["error"] for row in rows if row["task"] == "trigger"]
     if solved:
         yield exactly("trigger: largest error", max(solved), below=ENOUGH)
-    for (task, kind), own in grouped(rows).items():
+    for (task, kind), own in by(rows, "task", "kind").items():
         idle = [row["idle"] for row in own]
         what = f"{task}, {kind}: idle weight on BOS"
         if kind == "softmax":
@@ -104,37 +90,24 @@ def effects(rows):
             yield effect(what, idle, stretch=1, below=SINK)
 
 
-def grouped(rows):
-    """The rows of each task and kind."""
-    found = {}
-    for row in rows:
-        found.setdefault((row["task"], row["kind"]), []).append(row)
-    return found
-
-
 def show(rows):
-    """A row a task, kind, length T and head width D: the mean of its trainings."""
-    header, groups = ["task", "kind", "T", "D", "seeds", "steps"], {}
-    for row in rows:
-        groups.setdefault((row["task"], row["kind"], row["length"], row["width"]), []).append(row)
+    """Return a table with a row a task, kind, length T and head width D: the mean of its trainings."""
+    header, keys = ["task", "kind", "T", "D", "seeds", "steps"], ("steps", "idle", "busy", "value", "spike", "error")
     cells = []
-    for about, own in groups.items():
-        means = {
-            key: np.mean([row[key] for row in own]) for key in ("steps", "idle", "busy", "value", "spike", "error")
-        }
+    for about, own in by(rows, "task", "kind", "length", "width").items():
+        means = {key: np.mean([row[key] for row in own]) for key in keys}
         numbers = ["-" if np.isnan(means[key]) else f"{means[key]:.3f}" for key in ("idle", "busy", "value", "spike")]
         cells.append([*map(str, about), str(len(own)), f"{means['steps']:.0f}", *numbers, f"{means['error']:.4f}"])
     return table([*header, "idle", "busy", "value", "spike", "error"], cells)
 
 
 def draw(figure, rows):
-    """A bar a kind for the idle weight on BOS, a dot for every training; a panel a task."""
-    groups = grouped(rows)
-    tasks = list(dict.fromkeys(task for task, _ in groups))
-    shares = [sum(task == own for own, _ in groups) for task in tasks]
+    """Draw a bar a kind for the idle weight on BOS, a dot for every training; a panel a task."""
+    tasks = by(rows, "task")
+    shares = [len(unique(own, "kind")) for own in tasks.values()]
     panels = figure.subplots(1, len(tasks), sharey=True, squeeze=False, width_ratios=shares)[0]
-    for axes, task in zip(panels, tasks, strict=True):
-        idle = {kind: [row["idle"] for row in own] for (name, kind), own in groups.items() if name == task}
+    for axes, (task, its) in zip(panels, tasks.items(), strict=True):
+        idle = {kind: [row["idle"] for row in own] for kind, own in by(its, "kind").items()}
         for i, (kind, values) in enumerate(idle.items()):
             colour, hatch = ("#d62728", "//") if kind == "softmax" else ("#1f77b4", "")
             axes.bar(i, np.mean(values), color=colour, hatch=hatch, edgecolor="black")

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..fast.blocks import Banded
 from ..loss import nll_of
-from ..methods import policy_of
+from ..methods import Streaming
 from ..system.terminal import count
 from .effects import effect, exactly
 from .inside import after_layers
@@ -30,25 +30,10 @@ LOSS = "loss, nats"
 
 
 def run(model, ids, *, window=31, n_sinks=1, changed=40, n_changes=8, seed=0, track=iter):
-    """Change a token, and see what the tokens after it make of it.
+    """Change a token to a random other, and see what the tokens after it make of it.
 
-    Parameters
-    ----------
-    model : Model
-    ids : ndarray of shape (T,), ints
-        Read as far as the last change can be felt, and a window further.
-    window : int
-        Last tokens seen, 2 or more.
-    n_sinks : int
-        First tokens kept beside the window, 1 or more; compared with none. The window is the same for both.
-    changed : int
-        The token_index of the first token that is changed, not that of a sink. From `window` on, no token that feels
-        the change sees the first one, where none is kept.
-    n_changes : int
-        Tokens that are changed, one at a time and a window apart, each to a random other.
-    seed : int
-        Of these.
-    track : callable
+    The text is read as far as the last change can be felt, and a window further; the window is the same with sinks and
+    without. From ``changed = window`` on, no token that feels the change sees the first one, where none is kept.
 
     Yields
     ------
@@ -66,21 +51,25 @@ def run(model, ids, *, window=31, n_sinks=1, changed=40, n_changes=8, seed=0, tr
     others = (ids[places] + np.random.default_rng(seed).integers(1, model.config.vocab_size, n_changes)) % (
         model.config.vocab_size
     )
-    before = {n: watch(model, ids, n, window) for n in (n_sinks, 0)}
+    methods = {n: Streaming(n, window) for n in (n_sinks, 0)}
+    before = {n: watch(model, ids, method) for n, method in methods.items()}
     changes: dict = {n: [] for n in before}
     for n, place, other in track([(n, *one) for n in before for one in zip(places, others, strict=True)]):
         text = ids.copy()
         text[place] = other
-        changes[n].append(felt(before[n], watch(model, text, n, window))[:, place : place + n_felt])
+        changes[n].append(moved(before[n], watch(model, text, methods[n]))[:, place : place + n_felt])
     for n, change in changes.items():
-        for i, moved in enumerate(np.stack(change, axis=1)):  # (n_changes, N)
-            bound = min(i + 1, L) * (window - 1)
-            yield {
-                "sinks": n, "what": f"layer {i}" if i < L else LOSS, "within": float(moved[:, 1:window].mean()),
-                "beyond": float(moved[:, window : bound + 1].mean()) if bound >= window else float("nan"),
-                "furthest": int(np.flatnonzero(moved.any(axis=0))[-1]), "bound": bound,
-                "past": float(moved[:, bound + 1 :].max()), "window": window, "change": moved,
-            }  # fmt: skip
+        for i, by_distance in enumerate(np.stack(change, axis=1)):  # (n_changes, N)
+            name, bound = f"layer {i}" if i < L else LOSS, min(i + 1, L) * (window - 1)
+            yield {"sinks": n, "what": name} | sizes(by_distance, window, bound) | {"change": by_distance}
+
+
+def sizes(change, window, bound):  # (n_changes, N)
+    """Return the means of some changes by distance, within the window and beyond it, and how far they reach."""
+    beyond = change[:, window : bound + 1].mean() if bound >= window else float("nan")
+    found = {"within": float(change[:, 1:window].mean()), "beyond": float(beyond)}
+    found |= {"furthest": int(np.flatnonzero(change.any(axis=0))[-1]), "bound": bound}
+    return found | {"past": float(change[:, bound + 1 :].max()), "window": window}
 
 
 def check(n_tokens, window, n_sinks, changed, n_changes, *, needed):
@@ -101,27 +90,26 @@ class Watched(Banded):
     """A window that lets a trace through: of the streams, not of patterns, which blocks do not have."""
 
     def mix(self, *args, trace=None, **options):
-        """As `Banded.mix`."""
+        """Mix as `Banded.mix` does."""
         return super().mix(*args, **options)
 
 
-def watch(model, ids, n_sinks, window):
-    """The stream after each layer (L, T - 1, C), and the loss of the next token (T - 1,)."""
-    policy = policy_of(model, "streaming", n_sinks, window)
+def watch(model, ids, method):
+    """Return the stream after each layer (L, T - 1, C), and the loss of the next token (T - 1,)."""
     trace: dict = {}
-    logits = model.forward(ids[:-1], Watched(model.config.n_layers, policy), trace=trace)
+    logits = model.forward(ids[:-1], Watched(model.config.n_layers, method), trace=trace)
     return np.stack(after_layers(trace)), nll_of(logits, ids[1:])
 
 
-def felt(before, after):
-    """How much each token changes: (L + 1, T - 1), streams as a part of their length, and the loss."""
+def moved(before, after):
+    """Return how much each token changes: (L + 1, T - 1), streams as a part of their length, and the loss."""
     (x, nll), (y, other) = before, after
     relative = np.linalg.norm(y - x, axis=-1) / np.linalg.norm(x, axis=-1)  # (L, T - 1, C) -> (L, T - 1)
     return np.concatenate((relative, abs(other - nll)[None]))
 
 
 def effects(rows):
-    """Over the changes: of losses beyond the window, with a sink; of anything past the bound; and more without one."""
+    """Judge losses beyond the window, with a sink; anything past the bound; and whether there is more without one."""
     with_sinks, without = ([row for row in rows if bool(row["sinks"]) == kept] for kept in (True, False))
     stream, loss, window = with_sinks[-2], with_sinks[-1], rows[0]["window"]
     if loss["bound"] >= window:
@@ -133,7 +121,7 @@ def effects(rows):
 
 
 def draw(figure, rows):
-    """The change by distance: with a sink for some layers, and after the last with one and without."""
+    """Draw the change by distance: with a sink for some layers, and after the last with one and without."""
     kept = [row for row in rows if row["sinks"]]
     layers, window = len(kept) - 1, rows[0]["window"]
     left, right = figure.subplots(1, 2, sharey=True)
@@ -154,6 +142,6 @@ def draw(figure, rows):
 
 
 def positive(change):
-    """The mean change by distance; zero has no place on a logarithmic axis."""
+    """Return the mean change by distance; zero has no place on a logarithmic axis."""
     change = change.mean(axis=0)
     return np.where(change > 0, change, np.nan)

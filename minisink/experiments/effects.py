@@ -20,23 +20,13 @@ STRETCH = 50  # tokens that are drawn together
 
 @dataclass(frozen=True)
 class Effect:
-    """A number that a claim is about.
+    """A number that a claim is about."""
 
-    Attributes
-    ----------
-    what : str
-        In words, with its unit.
-    size, low, high : float
-        As measured, and the interval that holds 95 % of the draws.
-    above, below : float or None
-        Where the claim says it lies.
-    """
-
-    what: str
+    what: str  # in words, with its unit
     size: float
-    low: float
+    low: float  # the interval that holds 95 % of the draws
     high: float
-    above: float | None = None
+    above: float | None = None  # where the claim says it lies
     below: float | None = None
 
     @property
@@ -50,7 +40,7 @@ class Effect:
         return (self.above is None or self.low > self.above) and (self.below is None or self.high < self.below)
 
     def __str__(self):
-        """The effect, its interval, and what it must be."""
+        """Return the effect, its interval, and what it must be."""
         sides = [f"{sign} {x:g}" for sign, x in ((">", self.above), ("<", self.below)) if x is not None]
         interval = "" if self.low == self.size == self.high else f" [{self.low:.3g}, {self.high:.3g}]"
         judged = "yes" if self.shown else "no"
@@ -59,9 +49,17 @@ class Effect:
         return f"{self.what} {self.size:.3g}{interval} ({' and '.join(sides)}: {judged})"
 
 
-def effect(what: str, values: Sequence[float] | np.ndarray, *, above: float | None = None, below: float | None = None,
-           stretch: int = STRETCH, of: Callable = np.mean, seed: int = 0) -> Effect:  # fmt: skip
-    """The mean of some values, or another figure of them, with its interval.
+def effect(
+    what: str,
+    values: Sequence[float] | np.ndarray,
+    *,
+    above: float | None = None,
+    below: float | None = None,
+    stretch: int = STRETCH,
+    of: Callable = np.mean,
+    seed: int = 0,
+) -> Effect:
+    """Return the mean of some values, or another figure of them, with its interval.
 
     Parameters
     ----------
@@ -105,6 +103,41 @@ def effect(what: str, values: Sequence[float] | np.ndarray, *, above: float | No
     return Effect(what, float(of(values)), float(low), float(high), above, below)
 
 
+def unique(rows: Sequence[dict], key: str) -> list:
+    """Return the different values of a column, in the order in which they come.
+
+    >>> unique([{"a": 2}, {"a": 1}, {"a": 2}], "a")
+    [2, 1]
+    """
+    return list(dict.fromkeys(row[key] for row in rows))
+
+
+def by(rows: Sequence[dict], *keys: str) -> dict:
+    """Group rows by what they have in a column, or by a tuple of what they have in several.
+
+    >>> by([{"a": 2, "b": 0}, {"a": 1, "b": 0}, {"a": 2, "b": 3}], "a")[2]
+    [{'a': 2, 'b': 0}, {'a': 2, 'b': 3}]
+    """
+    groups: dict = {}
+    for row in rows:
+        key = row[keys[0]] if len(keys) == 1 else tuple(row[name] for name in keys)
+        groups.setdefault(key, []).append(row)
+    return groups
+
+
+def pivot(rows: Sequence[dict], key: str, column: str, cell: Callable) -> tuple[list, dict]:
+    """Return the columns of a table, and by the key of each of its lines the cells below them.
+
+    >>> pivot([{"a": 1, "b": "x", "c": 5}, {"a": 1, "b": "y", "c": 6}], "a", "b", lambda row: row["c"])
+    (['x', 'y'], {1: [5, 6]})
+    """
+    columns, lines = unique(rows, column), {}
+    for name, own in by(rows, key).items():
+        cells = {row[column]: cell(row) for row in own}
+        lines[name] = [cells.get(one, "") for one in columns]
+    return columns, lines
+
+
 def must_evict(n_tokens: int, cache: int) -> None:
     """Refuse a text that fits its cache: what is measured on it says nothing about eviction.
 
@@ -132,7 +165,7 @@ def must_hold(cache: int, n_sinks: int) -> None:
 
 
 def exactly(what: str, size: float, *, above: float | None = None, below: float | None = None) -> Effect:
-    """A number that no draw would change, as an `Effect`.
+    """Return a number that no draw would change, as an `Effect`.
 
     >>> print(exactly("tokens lost", 0, below=1))
     tokens lost 0 (< 1: yes)
@@ -141,7 +174,7 @@ def exactly(what: str, size: float, *, above: float | None = None, below: float 
 
 
 def verdict(effects: Sequence[Effect]) -> str:
-    """What the effects say together.
+    """Return what the effects say together.
 
     >>> verdict([exactly("a", 1, above=0), exactly("b", 1, below=0)])
     'a part of it'

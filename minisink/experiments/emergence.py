@@ -14,7 +14,7 @@ from ..hf.fields import read_json
 from ..hf.shipped import shipped, shipped_names
 from ..system.terminal import table
 from ..training.log import read
-from .effects import effect, exactly
+from .effects import by, effect, exactly
 
 PAPER = "Gu et al., 2410.10781"
 CLAIM = (
@@ -29,13 +29,7 @@ SHOWN = 5  # rows of each log in the table
 
 
 def run(*, trainings=SHIPPED, track=iter):
-    """What the logs hold, row by row.
-
-    Parameters
-    ----------
-    trainings : sequence of str
-        Shipped names or folders.
-    track : callable
+    """Read what the logs hold, row by row.
 
     Yields
     ------
@@ -53,16 +47,14 @@ def run(*, trainings=SHIPPED, track=iter):
     for name, folder in track([*folders.items()]):
         log, first = read_logs(folder), first_of(folder)
         for i, weights in enumerate(log["weight"]):
-            yield {
-                "training": name, "first": first, "part": int(log["part"][i]), "tokens": int(log["tokens"][i]),
-                "loss": float(log["loss"][i]), "weight": float(weights.max()), "layer": int(weights.argmax()),
-                "gap": float(log["gap"][i]), "weights": weights,
-            }  # fmt: skip
+            about = {"training": name, "first": first, "part": int(log["part"][i]), "tokens": int(log["tokens"][i])}
+            about |= {"loss": float(log["loss"][i]), "weight": float(weights.max()), "layer": int(weights.argmax())}
+            yield about | {"gap": float(log["gap"][i]), "weights": weights}
 
 
 def effects(rows):
-    """The weight at the end, over the last quarter of each log; and when sink and loss had come half their way."""
-    for name, own in by_training(rows).items():
+    """Judge the weight at the end, over the last quarter of each log; and when sink and loss were half-way."""
+    for name, own in by(rows, "training").items():
         weight, loss = (np.array([row[key] for row in own]) for key in ("weight", "loss"))
         last = weight[-max(1, len(weight) // 4) :]
         if own[0]["first"] == "any":
@@ -77,22 +69,14 @@ def effects(rows):
 
 
 def half_way(rows, values):
-    """Tokens after which a curve was half of its way from its first value to its last for the first time."""
+    """Return the tokens after which a curve was half of its way from its first value to its last for the first time."""
     return rows[int(np.argmax(values >= (values[0] + values[-1]) / 2))]["tokens"]
 
 
-def by_training(rows):
-    """The rows of each training, by name."""
-    found = {}
-    for row in rows:
-        found.setdefault(row["training"], []).append(row)
-    return found
-
-
 def show(rows):
-    """A few rows of each log, its last always, with the weight in every layer."""
+    """Return a few rows of each log, its last always, with the weight in every layer."""
     lines = []
-    for name, own in by_training(rows).items():
+    for name, own in by(rows, "training").items():
         every = -(-len(own) // SHOWN)
         for row in reversed(own[::-every]):
             weights = " ".join(f"{weight:.2f}" for weight in row["weights"])
@@ -101,12 +85,12 @@ def show(rows):
 
 
 def draw(figure, rows):
-    """Over the tokens seen: held-out loss, weight on the first token, and what it is worth."""
+    """Draw over the tokens seen: held-out loss, weight on the first token, and what it is worth."""
     panels = figure.subplots(1, 3)
     titles = {"loss": "loss, held out (nats)", "weight": "weight on first token\n(strongest layer)"}
     titles |= {"gap": "window - one sink\n(nats)"}
     for axes, (key, title) in zip(panels, titles.items(), strict=True):
-        for i, (name, own) in enumerate(by_training(rows).items()):
+        for i, (name, own) in enumerate(by(rows, "training").items()):
             tokens, stroke = [row["tokens"] / 1e6 for row in own], ("-", "--", ":", "-.")[i % 4]
             axes.plot(tokens, [row[key] for row in own], ls=stroke, lw=3, label=name)
             for before, row in zip(own, own[1:], strict=False):
@@ -119,7 +103,7 @@ def draw(figure, rows):
 
 
 def first_of(folder):
-    """What stands first in every sample of a training, by its config: "fixed", "any", or "?" if there is none."""
+    """Return what stands first in every sample of a training, by its config: "fixed", "any", or "?" without one."""
     config = folder / "config.json"
     if not config.is_file():
         return "?"
@@ -127,22 +111,7 @@ def first_of(folder):
 
 
 def read_logs(folder):
-    """The logs of a training, its parts one after another.
-
-    Parameters
-    ----------
-    folder : Path
-
-    Returns
-    -------
-    dict of str to ndarray
-        As from `read_log`, the tokens counted on; and ``"part"``, shape (N,), which of them each row is of.
-
-    Raises
-    ------
-    ValueError
-        For a folder without a log, or a file that is none.
-    """
+    """Read the logs of a training, one part after another, the tokens counted on: `read_log`, and ``"part"`` (N,)."""
     parts = [read_log(path) for path in sorted(folder.glob(LOGS))]
     if not parts:
         raise ValueError(f"{folder}: holds no log ({LOGS})")
@@ -153,11 +122,7 @@ def read_logs(folder):
 
 
 def read_log(path):
-    """The log that ``minisink train lm`` writes.
-
-    Parameters
-    ----------
-    path : str or path
+    """Read a log that ``minisink train lm`` wrote.
 
     Returns
     -------

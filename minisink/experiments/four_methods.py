@@ -5,25 +5,46 @@ import time
 import numpy as np
 
 from ..loss import nll_blocks, perplexity, token_nll
-from ..methods import PAPER, WITH_SINKS, cache_bytes_per_token, lead_of
+from ..methods import Dense, Recompute, Streaming, Window, cache_bytes_per_token, lead_of
+from ..retrieval import Retrieval
 from ..sinks import weight_on_first
 from .effects import must_hold
 from .inside import look_inside
 
 
-def run(model, ids, *, n_sinks=4, cache=128, methods=PAPER, readable=False, on_progress=lambda method, n_tokens: None):
-    """Stream a text through each method with the same number of keys in sight.
+def four(model, ids, cache, n_sinks):
+    """Return the methods of Figure 1, each with as many keys in sight but dense attention; windows begin as the text.
+
+    Raise ValueError for a cache without room for a window.
+    """
+    must_hold(cache, n_sinks)
+    again = Recompute(cache, lead_of(model, ids, cache))
+    return [Dense(), Window(cache), again, Streaming(n_sinks, cache - n_sinks)]
+
+
+def brought_back(cache, n_sinks):
+    """Return a `Retrieval` that fetches about as many tokens as its window has, in blocks of at most 16.
+
+    >>> brought_back(256, 4)
+    Retrieval(n_sinks=4, window=252, positions='slot', n_blocks=15, block=16, select='best', store=None)
+    """
+    must_hold(cache, n_sinks)
+    window = cache - n_sinks
+    block = max(1, min(16, window // 2))
+    return Retrieval(n_sinks, window, n_blocks=window // block, block=block)
+
+
+def run(model, ids, methods, *, cache, readable=False, on_progress=lambda method, n_tokens: None):
+    """Stream a text through each method.
 
     Parameters
     ----------
     model : Model
     ids : ndarray of shape (T,), ints
-        Where it begins with the model's begin-of-text token, so does each window that is re-computed.
-    n_sinks : int
-        Of "streaming"; its window is the rest of the cache.
+    methods : sequence of Dense, Window, Recompute, Streaming or Retrieval
+        See `four`.
     cache : int
-        Keys a query sees at most ("dense" sees all, "retrieval" as many once more, see `brought_back`).
-    methods : sequence of str
+        Keys in sight of all but dense attention: after so many tokens the first is evicted.
     readable : bool
         See `loss.token_nll`.
     on_progress : callable
@@ -32,62 +53,34 @@ def run(model, ids, *, n_sinks=4, cache=128, methods=PAPER, readable=False, on_p
     Returns
     -------
     list of dict
-        A row a method: ``"method"``, ``"nll"`` (T-1,), ``"before"`` and ``"after"`` (perplexity before and
+        A row a method: ``"method"`` by name, ``"nll"`` (T-1,), ``"before"`` and ``"after"`` (perplexity before and
         after the first eviction; NaN where nothing was measured), ``"keys"`` (that are held at the end),
         ``"cache_bytes"``, ``"tokens_per_second"``, ``"note"``.
-
-    Raises
-    ------
-    ValueError
-        For bad ids, or a cache with no room for a window.
     """
-    ids = model.check_ids(ids)
-    must_hold(cache, n_sinks)
-    rows = []
+    ids, rows = model.check_ids(ids), []
     for method in methods:
-        window = cache - n_sinks if method in WITH_SINKS else cache
         blocks, note = [], ""
         start = time.perf_counter()
         try:
-            options = {"method": method, "n_sinks": n_sinks, "window": window, "lead": lead_of(model, ids, window)}
-            options |= brought_back(cache - n_sinks) if method == "retrieval" else {}
-            for nll in nll_blocks(model, ids, readable=readable, **options):
+            for nll in nll_blocks(model, ids, method, readable=readable):
                 blocks.append(nll)
                 on_progress(method, len(nll))
         except ValueError as error:  # a GPT-2 ends where its learned positions end
-            if method != "dense":
+            if not isinstance(method, Dense):
                 raise
             note = str(error)
         seconds = time.perf_counter() - start
         nll = np.concatenate([np.empty(0, model.dtype), *blocks])
-        keys = len(nll) if method in ("dense", "retrieval") else min(len(nll), cache)  # that are held
-        rows.append(
-            {
-                "method": method,
-                "nll": nll,
-                "before": perplexity(nll[:cache]),
-                "after": perplexity(nll[cache:]),
-                "keys": keys,
-                "cache_bytes": 0 if method == "recompute" else keys * cache_bytes_per_token(model),
-                "tokens_per_second": len(nll) / seconds,
-                "note": note,
-            }
-        )
+        keys = len(nll) if isinstance(method, Dense | Retrieval) else min(len(nll), cache)  # that are held
+        size = 0 if isinstance(method, Recompute) else keys * cache_bytes_per_token(model)
+        row = {"method": method.name, "nll": nll, "before": perplexity(nll[:cache]), "after": perplexity(nll[cache:])}
+        row |= {"keys": keys, "cache_bytes": size, "tokens_per_second": len(nll) / seconds, "note": note}
+        rows.append(row)
     return rows
 
 
-def brought_back(window):
-    """What "retrieval" fetches beside a window: about as many tokens as it has, in blocks of at most 16.
-
-    >>> brought_back(252), brought_back(15)
-    ({'n_blocks': 15, 'block': 16}, {'n_blocks': 2, 'block': 7})
-    """
-    block = max(1, min(16, window // 2))
-    return {"n_blocks": window // block, "block": block}
-
-
 def induction(model, *, length=32, n_texts=2, seed=0):
-    """How much less a random text costs when it is read again at once, in nats a token: what can be copied from it.
+    """Return how much less a random text costs when it is read again at once, in nats a token: what can be copied.
 
     Random tokens have no sense, so all there is to gain is looking the first reading up: an induction head (Olsson et
     al., arXiv:2209.11895). Without one there is nothing for "retrieval" to retrieve with.
@@ -97,27 +90,17 @@ def induction(model, *, length=32, n_texts=2, seed=0):
     for _ in range(n_texts):
         ids = random.integers(0, model.config.vocab_size, length)
         lead = [] if model.config.bos is None else [model.config.bos]
-        nll = token_nll(model, np.concatenate((lead, ids, ids)).astype(np.int64), method="dense")
+        nll = token_nll(model, np.concatenate((lead, ids, ids)).astype(np.int64), Dense())
         nll = nll[-2 * length + 1 :]
         gains.append(float(np.mean(nll[: length - 1]) - np.mean(nll[length:])))
     return float(np.mean(gains))
 
 
 def finding(rows, cache):
-    """One sentence that says what was measured, also when it is nothing.
+    """Say in one sentence what was measured, also when it is nothing, from rows of `run` with window and sinks.
 
     The difference between two methods is taken token by token after the first eviction, and called a gap
     when its mean is more than two standard errors from zero.
-
-    Parameters
-    ----------
-    rows : list of dict
-        From `run`, with "window", "streaming" and "recompute".
-    cache : int
-
-    Returns
-    -------
-    str
     """
     by_method = {row["method"]: row for row in rows}
     window, streaming = (by_method[m]["nll"][cache:] for m in ("window", "streaming"))
@@ -135,19 +118,19 @@ def finding(rows, cache):
 
 
 def _differ(a, b):
-    """Whether two losses of the same tokens differ by more than two standard errors."""
+    """Tell whether two losses of the same tokens differ by more than two standard errors."""
     difference = (a - b).astype(np.float64)
     return bool(abs(difference.mean()) > 2 * difference.std(ddof=1) / np.sqrt(len(difference)))
 
 
 def lean(model, ids):
-    """How much the heads lean on the first token: mean weight, over all heads, from later tokens of the first 64."""
+    """Return the mean weight on the first token, over all heads, from later tokens of the first 64."""
     trace = look_inside(model, ids[:64])
     return float(np.mean([weight_on_first(layer["pattern"]) for layer in trace["layers"]]))
 
 
 def foreign(model, perplexity):
-    """A sentence about a text that the model does not know, or an empty one.
+    """Return a sentence about a text that the model does not know, or an empty one.
 
     A perplexity of a quarter of the vocabulary is little better than guessing among all tokens.
     """

@@ -15,7 +15,7 @@ from ..loss import nll_of, perplexity
 from ..methods import lead_of
 from ..model import Model
 from ..system.terminal import number, table
-from .effects import effect
+from .effects import by, effect, pivot
 
 PAPER = "Bondarenko et al., arXiv:2306.12929"
 CLAIM = "a few outliers, those of the sink, make 8 bits a number expensive; without them the loss stays"
@@ -26,7 +26,7 @@ WAYS = ("a step a tensor", "outliers in float", "first token in float", "middle 
 
 
 def rounded(x, step):
-    """``x`` in whole steps; a step of 0 leaves nothing to round.
+    """Return ``x`` in whole steps; a step of 0 leaves nothing to round.
 
     >>> rounded(np.array([0.9, -0.6, 0.2]), 0.5).tolist()
     [1.0, -0.5, 0.0]
@@ -35,7 +35,7 @@ def rounded(x, step):
 
 
 def round_tokens(x, bits, way):  # (T, F) -> (T, F)
-    """The input of a matrix product, rounded so that the largest number is the last step, ``2^(bits - 1) - 1``.
+    """Return the input of a matrix product, rounded so that the largest number is the last step, ``2^(bits - 1) - 1``.
 
     >>> x = np.array([[100.0, 1.0], [2.0, 1.2]])
     >>> round_tokens(x, 3, "a step a tensor").round(1).tolist()
@@ -71,7 +71,7 @@ class Rounding:
 
 
 def rounding(model, bits, way):
-    """The same model, every matrix of its layers a `Rounding`; the last one, to the vocabulary, stays in float."""
+    """Return the same model, every matrix of its layers a `Rounding`; the one to the vocabulary stays in float."""
     layers = []
     for layer in model.weights.layers:
         matrices = {name: w for name, w in vars(layer).items() if w is not None and w.ndim == 2}
@@ -80,18 +80,9 @@ def rounding(model, bits, way):
 
 
 def run(model, ids, *, bits=(8, 6, 4), length=128, track=iter):
-    """The loss of some texts in float, and with activations in so many bits.
+    """Measure the loss of some texts in float, and with activations in so many bits.
 
-    Parameters
-    ----------
-    model : Model
-    ids : ndarray of shape (T,), ints
-        Cut into texts; where it begins with the model's begin-of-text token, each of them does.
-    bits : sequence of int
-        2 or more.
-    length : int
-        Tokens of a text, 4 or more: all that one step is found for.
-    track : callable
+    Where `ids` begin with the model's begin-of-text token, each of the texts does. A step is found for one text.
 
     Yields
     ------
@@ -115,13 +106,12 @@ def run(model, ids, *, bits=(8, 6, 4), length=128, track=iter):
         other = model if way == "none" else rounding(model, n, way)
         nll = np.concatenate([nll_of(other.forward(text)[:-1], text[1:]) for text in texts])
         exact = nll if exact is None else exact
-        yield {
-            "bits": n, "rounding": way, "perplexity": perplexity(nll), "added": float((nll - exact).mean()), "nll": nll,
-        }  # fmt: skip
+        measured = {"perplexity": perplexity(nll), "added": float((nll - exact).mean()), "nll": nll}
+        yield {"bits": n, "rounding": way} | measured
 
 
 def effects(rows):
-    """In the most bits measured: what one step for all costs, and what of this is due to the first token."""
+    """Judge in the most bits measured: what one step for all costs, and what of this is due to the first token."""
     most = max((row["bits"] for row in rows[1:]), default=32)
     nll = {row["rounding"]: row["nll"] for row in rows if row["bits"] in (most, 32)}
     claimed: dict = {
@@ -138,21 +128,17 @@ def effects(rows):
 
 
 def show(rows):
-    """A row a way to round, a column a number of bits."""
-    columns = list(dict.fromkeys(row["bits"] for row in rows[1:]))
-    cells: dict = {}
-    for row in rows[1:]:
-        cells.setdefault(row["rounding"], {})[row["bits"]] = number(row["perplexity"])
-    lines = [[way, *(own.get(n, "") for n in columns)] for way, own in cells.items()]
-    return table([f"perplexity, in float {rows[0]['perplexity']:.2f}", *(f"{n} bits" for n in columns)], lines)
+    """Return a table with a row a way to round, a column a number of bits."""
+    columns, lines = pivot(rows[1:], "rounding", "bits", lambda row: number(row["perplexity"]))
+    header = [f"perplexity, in float {rows[0]['perplexity']:.2f}", *(f"{n} bits" for n in columns)]
+    return table(header, [[way, *cells] for way, cells in lines.items()])
 
 
 def draw(figure, rows):
-    """A panel a number of bits, a bar a way to round."""
-    bits = list(dict.fromkeys(row["bits"] for row in rows[1:]))
+    """Draw a panel a number of bits, a bar a way to round."""
+    bits = by(rows[1:], "bits")
     panels = figure.subplots(1, len(bits), sharey=True, squeeze=False)[0]
-    for axes, n in zip(panels, bits, strict=True):
-        own = [row for row in rows if row["bits"] == n]
+    for axes, (n, own) in zip(panels, bits.items(), strict=True):
         names = [row["rounding"] for row in own]
         colours = ["#2ca02c" if "float" in name and "middle" not in name else "#d62728" for name in names]
         colours = ["#1f77b4" if name == "a step a token" else c for name, c in zip(names, colours, strict=True)]

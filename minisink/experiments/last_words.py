@@ -10,26 +10,13 @@ import numpy as np
 
 from ..generation import generate
 from ..loss import perplexity, token_nll
+from ..methods import Dense
 
 READ = 200  # last words that are read again
 
 
-def run(writers, prompt, *, n_tokens=1200, temperature=0.8, seed=0, bos=True, on_progress=lambda: None):
-    """Let each writer go on from a prompt.
-
-    Parameters
-    ----------
-    writers : dict of str to (Model, dict)
-        By name: who writes, and the options of `generation.generate` that say by which method.
-    prompt : str
-    n_tokens : int
-        To write, 1 or more.
-    temperature : float
-    seed : int
-    bos : bool
-        Begin with the begin-of-text token, where there is one.
-    on_progress : callable
-        Called after every token.
+def run(writers, prompt, *, n_tokens=1200, temperature=0.8, seed=0, bos=True, readable=False, on_progress=lambda: None):
+    """Let each of the writers, a model and a method by name, go on from a prompt; `on_progress` after every token.
 
     Returns
     -------
@@ -38,24 +25,22 @@ def run(writers, prompt, *, n_tokens=1200, temperature=0.8, seed=0, bos=True, on
         ``"repeated"``, the share of their 4-grams that were there before.
     """
     rows = []
-    for who, (model, options) in writers.items():
+    for who, (model, method) in writers.items():
         ids = model.encode(prompt, bos=bos)
         tokens = []
         draws = {"max_new_tokens": n_tokens, "temperature": temperature, "seed": seed}
-        for token in generate(model, ids, **draws, **options):
+        for token in generate(model, ids, method, readable=readable, **draws):
             tokens.append(token)
             on_progress()
         lead = ids[:1] if ids[0] == model.config.bos else ids[:0]
         last = tokens[-min(READ, model.config.max_positions - 1) :]
-        nll = token_nll(model, np.concatenate((lead, last)), method="dense")
-        rows.append({
-            "who": who, "text": model.decode(tokens), "own_perplexity": perplexity(nll), "repeated": repeated(last)
-        })  # fmt: skip
+        own = perplexity(token_nll(model, np.concatenate((lead, last)), Dense()))
+        rows.append({"who": who, "text": model.decode(tokens), "own_perplexity": own, "repeated": repeated(last)})
     return rows
 
 
 def repeated(tokens, n=4):
-    """Share of n-grams that were there before.
+    """Return the share of n-grams that were there before.
 
     >>> repeated([1, 2, 3, 1, 2, 3, 1, 2], n=2)
     0.5714285714285714

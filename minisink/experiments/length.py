@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ..loss import empty_cache, nll_stream, perplexity
-from ..methods import cache_bytes_per_token, policy_of
+from ..methods import Streaming, cache_bytes_per_token
 from ..system.terminal import human_bytes, table
 from .effects import effect, exactly, must_hold
 
@@ -24,22 +24,9 @@ TENTHS = 10
 
 
 def run(model, text, *, tokens=50_000, cache=128, n_sinks=4, seed=0, track=iter):
-    """Stream a text, and read each tenth of it anew.
+    """Stream a text, and read each tenth of it again from there.
 
-    Parameters
-    ----------
-    model : Model
-    text : str
-        Read again from its start where it is shorter than `tokens`.
-    tokens : int
-        T, of the stream; a tenth of them must be more than the cache holds.
-    cache : int
-        Keys a query sees.
-    n_sinks : int
-        Of them.
-    seed : int
-        In which tenth of the text the stream begins.
-    track : callable
+    The text is read again from its start where it is shorter; `seed` says in which tenth of it the stream begins.
 
     Yields
     ------
@@ -64,19 +51,17 @@ def run(model, text, *, tokens=50_000, cache=128, n_sinks=4, seed=0, track=iter)
         )
     start, n_read = seed * len(ids) // TENTHS, tokens - len(bos)
     stream = np.concatenate((bos, np.take(ids, range(start, start + n_read), mode="wrap"))).astype(np.int64)  # (T,)
-    window = cache - n_sinks
-    policy = policy_of(model, "streaming", n_sinks, window)
-    kept = empty_cache(model, policy)
+    method = Streaming(n_sinks, cache - n_sinks)
+    kept = empty_cache(model, method)
     bounds = np.linspace(0, tokens - 1, TENTHS + 1).astype(int)  # the last token predicts none
     for first, last in track(list(zip(bounds[:-1], bounds[1:], strict=True))):
         nll = _losses(model, stream[first : last + 1], kept)
-        anew = np.concatenate((stream[:n_sinks], stream[max(n_sinks, first - window) : last + 1]))
-        here = _losses(model, anew, empty_cache(model, policy))[first - last :]
-        yield {
-            "tokens": int(last + 1), "readings": (last + 1 - len(bos)) / len(ids), "perplexity": perplexity(nll),
-            "begun_here": perplexity(here), "cache_bytes": held_bytes(kept), "process_bytes": process_bytes(),
-            "dense_bytes": int(last) * cache_bytes_per_token(model), "nll": nll, "nll_here": here,
-        }  # fmt: skip
+        again = np.concatenate((stream[:n_sinks], stream[max(n_sinks, first - method.window) : last + 1]))
+        here = _losses(model, again, empty_cache(model, method))[first - last :]
+        row = {"tokens": int(last + 1), "readings": (last + 1 - len(bos)) / len(ids)}
+        row |= {"perplexity": perplexity(nll), "begun_here": perplexity(here)}
+        row |= {"cache_bytes": held_bytes(kept), "process_bytes": process_bytes()}
+        yield row | {"dense_bytes": int(last) * cache_bytes_per_token(model), "nll": nll, "nll_here": here}
 
 
 def _losses(model, ids, cache):
@@ -84,13 +69,13 @@ def _losses(model, ids, cache):
 
 
 def held_bytes(cache):
-    """Of all keys and values that a cache has between two tokens; the next brings its own."""
+    """Return the bytes of all keys and values that a cache has between two tokens; the next brings its own."""
     arrays, _ = cache.state()
     return sum(array.nbytes for array in arrays.values())
 
 
 def process_bytes():
-    """What the process has in memory, or NaN where the system (macOS, Windows) does not say."""
+    """Return what the process has in memory, or NaN where the system (macOS, Windows) does not say."""
     try:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
@@ -98,7 +83,7 @@ def process_bytes():
 
 
 def effects(rows):
-    """Whether stream and new readers part along the stream, and whether the cache has grown since it was full."""
+    """Judge whether stream and new readers part along the stream, and whether the cache has grown."""
     above = np.concatenate([row["nll"] - row["nll_here"] for row in rows]).astype(np.float64)
     line = np.stack((np.linspace(0, 1, len(above)), above), axis=1)
     yield effect("from first to last token, stream above new readers, nats", line, of=slope, above=-0.05, below=0.05)
@@ -107,7 +92,7 @@ def effects(rows):
 
 
 def slope(line):  # (N, 2) -> float
-    """Of the straight line nearest to points x, y.
+    """Return the slope of the straight line nearest to points x, y.
 
     >>> slope(np.array([[0.0, 1.0], [1.0, 3.0], [2.0, 5.0]]))
     2.0
@@ -117,17 +102,18 @@ def slope(line):  # (N, 2) -> float
 
 
 def show(rows):
-    """A row a tenth; how often the text was read tells how much of the stream was not new."""
+    """Return a table with a row a tenth; how often the text was read shows how much of the stream was not new."""
     header = ["tokens", "readings", "perplexity", "begun here", "cache", "process", "if all were kept"]
-    return table(header, [
-        [f"{row['tokens']:,}", f"{row['readings']:.2f}", f"{row['perplexity']:.2f}", f"{row['begun_here']:.2f}"]
-        + ["-" if row[k] != row[k] else human_bytes(row[k]) for k in ("cache_bytes", "process_bytes", "dense_bytes")]
-        for row in rows
-    ])  # fmt: skip
+    cells = []
+    for row in rows:
+        sizes = [row[key] for key in ("cache_bytes", "process_bytes", "dense_bytes")]
+        numbers = [f"{row[key]:.2f}" for key in ("readings", "perplexity", "begun_here")]
+        cells.append([f"{row['tokens']:,}", *numbers, *("-" if n != n else human_bytes(n) for n in sizes)])
+    return table(header, cells)
 
 
 def draw(figure, rows):
-    """Perplexity of each tenth, in the stream and anew; and below it, memory."""
+    """Draw the perplexity of each tenth, in the stream and begun there; and below it, memory."""
     upper, lower = figure.subplots(2, 1, sharex=True)
     tokens = [row["tokens"] for row in rows]
     upper.plot(tokens, [row["perplexity"] for row in rows], ls="-", marker="o", ms=14, alpha=0.5, label="in the stream")

@@ -20,20 +20,9 @@ NEAR = 4  # tokens that are near: the query itself and the three before it
 
 
 def run(model, ids, *, length=64, n_texts=100, side=16, track=iter):
-    """Mean attention of each layer over pieces of a text.
+    """Average the attention of each layer over pieces of a text.
 
-    Parameters
-    ----------
-    model : Model
-        Of three layers or more.
-    ids : ndarray of shape (T,), ints
-        Cut into pieces. Where it begins with the begin-of-text token, so does each piece.
-    length : int
-        Tokens of a piece.
-    n_texts : int
-    side : int
-        First queries and keys that are drawn.
-    track : callable
+    Where the text begins with the begin-of-text token, so does each piece. The model has three layers or more.
 
     Yields
     ------
@@ -61,16 +50,14 @@ def run(model, ids, *, length=64, n_texts=100, side=16, track=iter):
     weights, scores = last / n
     for i in range(n_layers):
         first, near = weights[i, :, 0], weights[i, :, -NEAR:].sum(axis=-1)
-        yield {
-            "layer": i, "first": float(first.mean()), "spread": float(first.std()), "least": float(first.min()),
-            "most": float(first.max()), "near": float(near.mean()),
-            "logit": float((scores[i, :, 0] - scores[i, :, 1:].mean(axis=-1)).mean()), "tokens": length,
-            "heads": first, "near_heads": near, "pattern": drawn[i] / n,
-        }  # fmt: skip
+        logit = float((scores[i, :, 0] - scores[i, :, 1:].mean(axis=-1)).mean())
+        row = {"layer": i, "first": float(first.mean()), "spread": float(first.std())}
+        row |= {"least": float(first.min()), "most": float(first.max()), "near": float(near.mean()), "logit": logit}
+        yield row | {"tokens": length, "heads": first, "near_heads": near, "pattern": drawn[i] / n}
 
 
 def effects(rows):
-    """Over the heads: the first two layers look near; the others at the first token, and more than these."""
+    """Judge over the heads: the first two layers look near; the others at the first token, and more than these."""
     early, late = (np.concatenate([row["heads"] for row in part]) for part in (rows[:LOCAL], rows[LOCAL:]))
     near, tokens = np.concatenate([row["near_heads"] for row in rows[:LOCAL]]), rows[0]["tokens"]
     yield effect(
@@ -83,7 +70,7 @@ def effects(rows):
 
 
 def later_more(labelled):
-    """Mean of the values (N, 2) whose label is 1, less the mean of the others; NaN without either."""
+    """Return the mean of the values (N, 2) whose label is 1, less the mean of the others; NaN without either."""
     late = labelled[:, 1] == 1
     if late.all() or not late.any():
         return np.nan
@@ -91,13 +78,13 @@ def later_more(labelled):
 
 
 def draw(figure, rows):
-    """Four maps above, the first layers and two later ones; below them the first token's weight in all layers."""
+    """Draw four maps above, the first layers and two later ones; below them the first token's weight in all layers."""
     n_layers = len(rows)
-    chosen = sorted({0, 1, (n_layers + 1) // 2, n_layers - 1})
+    shown = sorted({0, 1, (n_layers + 1) // 2, n_layers - 1})
     above, below = figure.subfigures(2, 1, height_ratios=[1, 1.1])
-    panels = above.subplots(1, len(chosen))
+    panels = above.subplots(1, len(shown))
     side = len(rows[0]["pattern"])
-    for panel, i in zip(panels, chosen, strict=True):
+    for panel, i in zip(panels, shown, strict=True):
         image = panel.imshow(rows[i]["pattern"], vmin=0.0, vmax=1.0, cmap="magma", interpolation="nearest")
         panel.set_title(f"layer {i}")
         panel.set_xticks(range(0, side, 5))

@@ -10,42 +10,31 @@ import numpy as np
 
 from ..evaluation.plots import COLOURS, STROKES
 from ..generation import generate
-from ..methods import PAPER as FOUR
-from ..methods import lead_of
+from ..methods import Dense
 from ..system.terminal import human_bytes, number, rolling_mean, rolling_span, side_by_side, table
 from . import four_methods
 from .effects import effect, must_evict
 from .last_words import repeated
 
+FOUR = ("dense", "window", "recompute", "streaming")
 NEWLINES = "newlines"  # streaming, its sinks replaced
 PAPER = "Figures 1 and 3, Table 1"
 CLAIM = "dense 5641, window 5158, re-computed 5.43, streaming 5.40, its sinks made newlines 5.60 (Llama-2-13B)"
 OPTIONS = {
-    "cache": "keys a query sees", "n_sinks": "first tokens kept", "methods": "which of them",
-    "write": "tokens each writes after the text", "temperature": "of what is written",
-}  # fmt: skip
+    "cache": "keys a query sees",
+    "n_sinks": "first tokens kept",
+    "methods": "which of them",
+    "write": "tokens each writes after the text",
+    "temperature": "of what is written",
+}
 FAST = {"tokens": 500, "cache": 16, "write": 40}
+NOTHING = {"repeated": np.nan, "text": ""}  # is written
 
 
 def run(model, ids, *, cache=64, n_sinks=4, methods=(*FOUR, NEWLINES), write=200, temperature=0.8, seed=0, track=iter):
     """Read a text by each method, then write.
 
-    Parameters
-    ----------
-    model : Model
-    ids : ndarray of shape (T,), ints
-        Where it begins with the model's begin-of-text token, so does every window that is re-computed.
-    cache : int
-        Keys a query sees; "dense" sees all.
-    n_sinks : int
-        Of them, for "streaming" and "newlines".
-    methods : sequence of {"dense", "window", "recompute", "streaming", "newlines"}
-    write : int
-        Tokens to be written after the text, 0 for none.
-    temperature : float
-    seed : int
-        Of what is written.
-    track : callable
+    Where the text begins with the model's begin-of-text token, so does every window that is re-computed.
 
     Yields
     ------
@@ -66,24 +55,23 @@ def run(model, ids, *, cache=64, n_sinks=4, methods=(*FOUR, NEWLINES), write=200
     for method in methods:
         if method not in (*FOUR, NEWLINES):
             raise ValueError(f"--methods has {method}; there are {', '.join((*FOUR, NEWLINES))}")
-    replaced = with_newlines(model, ids, n_sinks) if NEWLINES in methods else ids
+    texts = dict.fromkeys(FOUR, ids)
+    texts[NEWLINES] = with_newlines(model, ids, n_sinks) if NEWLINES in methods else ids
+    by_name = {method.name: method for method in four_methods.four(model, ids, cache, n_sinks)}
+    by_name[NEWLINES] = by_name["streaming"]
+    draws = {"max_new_tokens": write, "temperature": temperature, "seed": seed}
     for name in track(methods):
-        method, text = ("streaming", replaced) if name == NEWLINES else (name, ids)
-        (row,) = four_methods.run(model, text, n_sinks=n_sinks, cache=cache, methods=[method])
-        window = cache - n_sinks if method == "streaming" else cache
-        options = {"method": method, "n_sinks": n_sinks, "window": window, "lead": lead_of(model, text, window)}
-        draws = {"max_new_tokens": write, "temperature": temperature, "seed": seed}
-        tokens = list(_until_the_end(generate(model, text, **draws, **options), method))
-        yield {
-            "method": name, "before": row["before"], "after": row["after"], "keys": row["keys"],
-            "cache_bytes": row["cache_bytes"], "repeated": repeated(tokens) if tokens else np.nan,
-            "text": model.decode(tokens) if tokens else "", "nll": row["nll"], "evicted": cache,
-            "trained": model.config.max_positions,
-        }  # fmt: skip
+        text, method = texts[name], by_name[name]
+        (row,) = four_methods.run(model, text, [method], cache=cache)
+        tokens = list(_until_the_end(generate(model, text, method, **draws), method))
+        measured = {key: row[key] for key in ("before", "after", "keys", "cache_bytes")}
+        written = {"repeated": repeated(tokens), "text": model.decode(tokens)} if tokens else NOTHING
+        about = {"nll": row["nll"], "evicted": cache, "trained": model.config.max_positions}
+        yield {"method": name} | measured | written | about
 
 
 def with_newlines(model, ids, n_sinks):
-    """The same text, the tokens that are its sinks replaced by newlines.
+    """Return the same text, the tokens that are its sinks replaced by newlines.
 
     Raises a ValueError where a newline is no token of its own, as in a tokenizer that reads it as a space and a byte.
     """
@@ -98,16 +86,16 @@ def with_newlines(model, ids, n_sinks):
 
 
 def _until_the_end(tokens, method):
-    """A dense GPT-2 writes until its learned positions end."""
+    """Yield the tokens; a dense GPT-2 writes until its learned positions end."""
     try:
         yield from tokens
     except ValueError:
-        if method != "dense":
+        if not isinstance(method, Dense):
             raise
 
 
 def effects(rows):
-    """Where each method stands beside streaming, after the first eviction, and beyond the trained length."""
+    """Yield where each method stands beside streaming, after the first eviction, and beyond the trained length."""
     nll = {row["method"]: row["nll"] for row in rows}
     evicted = rows[0]["evicted"]
     beyond = max(evicted, rows[0]["trained"])
@@ -128,7 +116,7 @@ def effects(rows):
 
 
 def show(rows):
-    """The numbers, and the ends of what was written beside each other."""
+    """Return the numbers, and the ends of what was written beside each other."""
     header = ["method", "before", "after the first eviction", "keys", "cache"]
     cells = [
         [row["method"], number(row["before"]), number(row["after"]), f"{row['keys']:,}"]
@@ -143,7 +131,7 @@ def show(rows):
 
 
 def draw(figure, rows):
-    """Rolling loss along the text; first eviction and trained length marked."""
+    """Draw the rolling loss along the text; first eviction and trained length marked."""
     axes = figure.subplots()
     losses = {row["method"]: row["nll"] for row in rows}
     span = rolling_span(losses)

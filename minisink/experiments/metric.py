@@ -32,17 +32,7 @@ KNOWN_WEIGHTS = (0.6496, 0.0758, 0.0439, 0.0328, 0.0853, 0.1125)
 def run(model, ids, *, lengths=(16, 64, 128), n_texts=100, seed=0, track=iter):
     """Look inside at short texts of three kinds.
 
-    Parameters
-    ----------
-    model : Model
-    ids : ndarray of shape (T,), ints
-        Cut into pieces. Where it begins with the begin-of-text token, so does each piece, natural and random.
-    lengths : sequence of int
-        Tokens of a piece, 8 or more.
-    n_texts : int
-    seed : int
-        Of random and repeated tokens.
-    track : callable
+    Where the text begins with the begin-of-text token, so does each piece, natural and random.
 
     Yields
     ------
@@ -68,14 +58,13 @@ def run(model, ids, *, lengths=(16, 64, 128), n_texts=100, seed=0, track=iter):
                 mean = {name: float(values[:, i, layer].mean()) for name, values in by_name.items()}
                 above = {f"sink_{eps}": float((alpha[:, i, layer] > eps).mean()) for eps in EPS}
                 kind = sink_kind(mean["value"]) if (alpha[:, i, layer].mean(axis=0) > 0.3).any() else "none"
-                yield {
-                    "text": text, "length": length, "key": key, "layer": layer, "n_texts": len(found), **mean, **above,
-                    "kind": kind, "positions": positions, "known": known, "alpha": alpha[:, i, layer],
-                }  # fmt: skip
+                about = {"text": text, "length": length, "key": key, "layer": layer, "n_texts": len(found)}
+                signs_of = {"kind": kind, "positions": positions, "known": known, "alpha": alpha[:, i, layer]}
+                yield about | mean | above | signs_of
 
 
 def made(model, natural, text, seed):
-    """Pieces of the same lengths: as they are, of random tokens, or each of one random token."""
+    """Yield pieces of the same lengths: as they are, of random tokens, or each of one random token."""
     random = np.random.default_rng(seed)
     for piece in natural:
         drawn = random.integers(0, model.config.vocab_size, len(piece))
@@ -85,7 +74,7 @@ def made(model, natural, text, seed):
 
 
 def signs(trace, keys):
-    """By name, (keys, L): what a row shows; and ``"alpha"``, (keys, L, H)."""
+    """Return by name, (keys, L), what a row shows; and ``"alpha"``, (keys, L, H)."""
     patterns = [to_host(layer["pattern"]) for layer in trace["layers"]]
     ranks = [stable_rank(layer["mixed"]).mean() for layer in trace["layers"]]
     return {
@@ -99,7 +88,7 @@ def signs(trace, keys):
 
 
 def known_difference(model):
-    """How far GPT-2 small is from the weights that are known of it at most; NaN for any other model."""
+    """Return how far GPT-2 small is from the weights that are known of it at most; NaN for any other model."""
     config = model.config
     if (config.model_type, config.vocab_size, config.n_layers) != ("gpt2", 50257, 12):
         return float("nan")
@@ -111,13 +100,13 @@ def known_difference(model):
 
 
 def rates(rows, text, length, key, eps=0.3):
-    """Sink_k^eps of each piece: (N,)."""
+    """Return Sink_k^eps of each piece: (N,)."""
     own = [row for row in rows if (row["text"], row["length"], row["key"]) == (text, length, key)]
     return np.mean([row["alpha"] > eps for row in own], axis=(0, 2))
 
 
 def effects(rows):
-    """That the first token is a sink, and because it is first: not so a later one, nor one of many copies."""
+    """Judge whether the first token is a sink, and because it is first: not so a later one, nor one of many copies."""
     length = usual_length(rows)
     first = {text: rates(rows, text, length, 0) for text in TEXTS}
     beyond = {text: first[text] - rates(rows, text, length, length // 2) for text in TEXTS}
@@ -133,20 +122,18 @@ def effects(rows):
 
 
 def usual_length(rows):
-    """64 tokens, or whatever comes next to that."""
+    """Return 64 tokens, or the length next to that."""
     return min((row["length"] for row in rows), key=lambda length: abs(length - 64))
 
 
 def show(rows):
-    """The first token layer by layer, then sink rates by kind of text and length."""
+    """Return a table of the first token layer by layer, then sink rates by kind of text and length."""
     length = usual_length(rows)
     own = [row for row in rows if (row["text"], row["length"], row["key"]) == ("natural", length, 0)]
     rate = rates(rows, "natural", length, 0).mean()
     header = ["layer", "weight on first", "|x|/median", "|v|/median", "largest x", "stable rank", "sink"]
-    layers = [
-        [str(row["layer"]), f"{row['weight']:.2f}", f"{row['residual']:.1f}", f"{row['value']:.2f}",
-         f"{row['massive']:.0f}", f"{row['stable_rank']:.1f}", row["kind"]] for row in own
-    ]  # fmt: skip
+    digits = {"layer": "d", "weight": ".2f", "residual": ".1f", "value": ".2f", "massive": ".0f", "stable_rank": ".1f"}
+    layers = [[*(format(row[key], form) for key, form in digits.items()), row["kind"]] for row in own]
     columns = ["text", "tokens", *(f"1>{eps}" for eps in EPS), "2>0.3", "3>0.3", "4>0.3", "mid"]
     cells = []
     for text, n in dict.fromkeys((row["text"], row["length"]) for row in rows):
@@ -162,7 +149,7 @@ def show(rows):
 
 
 def draw(figure, rows):
-    """Sink rate of the first token by threshold, and of each key, for all kinds of text."""
+    """Draw the sink rate of the first token by threshold, and of each key, for all kinds of text."""
     length = usual_length(rows)
     by_eps, by_key = figure.subplots(1, 2, sharey=True)
     for i, text in enumerate(TEXTS):

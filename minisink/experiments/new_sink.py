@@ -12,7 +12,7 @@ import numpy as np
 from ..attention import attend, causal_mask
 from ..loss import nll_of
 from ..system.terminal import table
-from .effects import effect
+from .effects import by, effect, unique
 from .inside import norms, pieces
 
 PAPER = "arXiv:2605.06611"
@@ -24,17 +24,17 @@ EPS = 0.3  # a head with more weight than this on a token has a sink there (Gu e
 
 
 class Altered:
-    """A path like `paths.Dense`, in which tokens stand where they are told, and one may see only itself."""
+    """A path like `paths.Uncached`, with positions of its own, in which one token may see only itself."""
 
     def __init__(self, where, alone=None):
         self.where, self.alone = where, alone  # (T,) positions, and a token_index or None
 
     def positions(self, n_tokens):
-        """As they were told."""
+        """Return the positions of its own."""
         return self.where
 
     def mix(self, layer, q, k, v, rotate, **options):  # (T, H, D), 2 x (T, K, D) -> (T, H, D)
-        """Causal attention by token_index, whatever the positions are."""
+        """Attend causally by token_index, whatever the positions are."""
         visible = causal_mask(len(q), len(k), like=q)
         if self.alone is not None:
             visible[self.alone, : self.alone] = False
@@ -42,7 +42,7 @@ class Altered:
 
 
 def conditions(ids, middle):
-    """By name: the ids, how they are altered, and which token may be a sink."""
+    """Return by name the ids, how they are altered, and which token may be a sink."""
     where = np.arange(len(ids))
     traded = where.copy()
     traded[[0, middle]] = middle, 0
@@ -62,19 +62,9 @@ def conditions(ids, middle):
 
 
 def run(models, text, *, length=128, n_texts=20, seed=0, track=iter):
-    """Weight, value, residual stream and loss for every token that may be a sink.
+    """Measure weight, value, residual stream and loss for every token that may be a sink.
 
-    Parameters
-    ----------
-    models : dict of str to Model
-    text : str
-    length : int
-        Tokens of each text, the begin-of-text token among them if the model has one.
-    n_texts : int
-        As many pieces of the text, or all there are.
-    seed : int
-        Which.
-    track : callable
+    The begin-of-text token, if a model has one, is among the `length` tokens of each piece.
 
     Yields
     ------
@@ -99,16 +89,14 @@ def run(models, text, *, length=128, n_texts=20, seed=0, track=iter):
         seen = [look(models[model], *conditions(ids, length // 2)[name], n_last=length // 2) for ids in texts[model]]
         weights, values, residuals, nll = (np.stack(values) for values in zip(*seen, strict=True))  # (N, L, H), (N, L)
         rates = (weights > EPS).mean(axis=(1, 2))
-        yield {
-            "model": model, "token": name, "weight": float(weights.mean()),
-            "largest": float(weights.mean(axis=(0, 2)).max()), "sinks": float(rates.mean()),
-            "value": float(values.mean()), "residual": float(residuals.mean(axis=0).max()), "nll": float(nll.mean()),
-            "rates": rates,
-        }  # fmt: skip
+        row = {"model": model, "token": name, "weight": float(weights.mean())}
+        row |= {"largest": float(weights.mean(axis=(0, 2)).max()), "sinks": float(rates.mean())}
+        row |= {"value": float(values.mean()), "residual": float(residuals.mean(axis=0).max())}
+        yield row | {"nll": float(nll.mean()), "rates": rates}
 
 
 def look(model, ids, path, token, *, n_last):
-    """One text: weight on a token (L, H), its value and residual norm beside the others' (L,), and the losses.
+    """Return of one text the weight on a token (L, H), its norms relative to the others' (2 x L,), and the losses.
 
     The last ``n_last - 1`` tokens are asked: the same words in each condition.
     """
@@ -124,9 +112,9 @@ def look(model, ids, path, token, *, n_last):
 
 
 def effects(rows):
-    """In how many more heads than an ordinary token each is a sink, text by text."""
-    for model in dict.fromkeys(row["model"] for row in rows):
-        rates = {row["token"]: row["rates"] for row in rows if row["model"] == model}
+    """Judge in how many more heads than an ordinary token each is a sink, text by text."""
+    for model, own in by(rows, "model").items():
+        rates = {row["token"]: row["rates"] for row in own}
         for name in ("first", "middle, sees only itself"):
             if {name, "middle"} <= rates.keys():
                 what = f"{model}: share of heads with a sink there: {name} - middle as it is"
@@ -134,23 +122,24 @@ def effects(rows):
 
 
 def show(rows):
-    """A table a model."""
+    """Return a table a model."""
     columns = ["weight", "largest", "sinks", "value", "residual", "nll"]
-    tables: dict = {row["model"]: [] for row in rows}
-    for row in rows:
-        tables[row["model"]].append([row["token"], *(f"{row[key]:.3f}" for key in columns)])
-    return "\n\n".join(table([model, *columns], cells) for model, cells in tables.items())
+    tables = []
+    for model, own in by(rows, "model").items():
+        cells = [[row["token"], *(f"{row[key]:.3f}" for key in columns)] for row in own]
+        tables.append(table([model, *columns], cells))
+    return "\n\n".join(tables)
 
 
 def draw(figure, rows):
-    """A row of bars for each token, a bar a model."""
+    """Draw a row of bars for each token, a bar a model."""
     axes = figure.subplots()
-    models, tokens = (list(dict.fromkeys(row[key] for row in rows)) for key in ("model", "token"))
-    for i, model in enumerate(models):
-        own = [row["weight"] for row in rows if row["model"] == model]
-        height = 0.8 / len(models)
-        axes.barh(np.arange(len(own)) + (i - (len(models) - 1) / 2) * height, own, height, label=model,
-                  hatch=("", "//", "..", "xx")[i % 4], edgecolor="black")  # fmt: skip
+    models, tokens = by(rows, "model"), unique(rows, "token")
+    height = 0.8 / len(models)
+    for i, (model, own) in enumerate(models.items()):
+        where = np.arange(len(own)) + (i - (len(models) - 1) / 2) * height
+        look = {"label": model, "hatch": ("", "//", "..", "xx")[i % 4], "edgecolor": "black"}
+        axes.barh(where, [row["weight"] for row in own], height, **look)
     axes.set_yticks(range(len(tokens)), tokens)
     axes.invert_yaxis()
     axes.set_xlabel("weight on the token (mean over heads and layers)")

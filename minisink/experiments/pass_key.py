@@ -12,7 +12,6 @@ streaming; "retrieval" reads it off.
 import numpy as np
 
 from ..cache import check_whole
-from ..methods import BLOCK, N_BLOCKS, N_SINKS
 from . import recall
 from .recall import Asked, tokens_of
 
@@ -34,29 +33,10 @@ ASK = "\nWhat is the pass key? The pass key is {key}"
 
 
 def make(model, filler, key, *, length, depth, bos=True):
-    """A text that tells a key and asks for it.
+    """Return a text of `length` tokens, or a few more, that tells a key and asks for it: an `Asked`.
 
-    Parameters
-    ----------
-    model : Model
-    filler : str
-        What the rest of the text is about; as much of it as there is room for.
-    key : str
-    length : int
-        Tokens of the whole text, the answer included, or a few more.
-    depth : float
-        Where the key is told: 0 at the beginning, 1 right before it is asked for.
-    bos : bool
-        Begin with the begin-of-text token, where there is one.
-
-    Returns
-    -------
-    Asked
-
-    Raises
-    ------
-    ValueError
-        For a depth out of range, a length without room for more than the key, or a filler that is too short.
+    A `depth` of 0 tells it at the beginning, 1 right before it is asked for; the rest is as much of `filler` as there
+    is room for. Raise ValueError for a depth out of range, a length without room, or a filler that is too short.
     """
     if not 0 <= depth <= 1:
         raise ValueError(f"depth is {depth}; it is a share of the text, 0 to 1")
@@ -68,47 +48,36 @@ def make(model, filler, key, *, length, depth, bos=True):
     if len(story) < room:
         raise ValueError(f"the filler has {len(story)} tokens; a text of {length} needs {room}")
     ends = _ends(model, filler)  # in characters, of each of its tokens
-    before, whole = (int(ends[n]) for n in (round(depth * room), room))
-    text = filler[:before] + tell + filler[before:whole] + ask
-    told = before + tell.rindex(key)  # the second time: the nearest
-    ids, (said, answer) = tokens_of(model, text, [(told, told + len(key)), (len(text) - len(key), len(text))], bos=bos)
-    return Asked(ids, [answer], [said])
+    before, after = (int(ends[n]) for n in (round(depth * room), room))
+    text = filler[:before] + tell + filler[before:after] + ask
+    second = before + tell.rindex(key)  # the nearest of the two tellings
+    places = [(second, second + len(key)), (len(text) - len(key), len(text))]
+    ids, (told, answer) = tokens_of(model, text, places, bos=bos)
+    return Asked(ids, [answer], [told])
 
 
 def keys(seed, n):
-    """So many different keys of five digits."""
-    lots = np.random.default_rng([seed, 4]).choice(9 * 10 ** (DIGITS - 1), n, replace=False)
-    return [str(10 ** (DIGITS - 1) + lot) for lot in lots]
+    """Draw so many different keys of five digits."""
+    drawn = np.random.default_rng([seed, 4]).choice(9 * 10 ** (DIGITS - 1), n, replace=False)
+    return [str(10 ** (DIGITS - 1) + i) for i in drawn]
 
 
-def run(model, text, *, lengths=(500, 1000, 1500), depths=(0.0, 0.5, 0.9), cache=128, n_keys=1,
-        methods=("streaming", "retrieval"), n_sinks=N_SINKS, n_blocks=N_BLOCKS, block=BLOCK, select="best",
-        readable=False, seed=0, bos=True, track=iter):  # fmt: skip
-    """How much of a key is known, by length of the text and depth of the key.
-
-    Parameters
-    ----------
-    model : Model
-    text : str
-        What the rest is about.
-    lengths : sequence of int
-        Tokens.
-    depths : sequence of float
-    cache : int
-        Slots that each but "dense" has, sinks included.
-    n_keys : int
-        Each told and asked for in a text of its own.
-    methods : sequence of str
-        Those of `recall.score`.
-    n_sinks : int
-        Of "streaming" and "retrieval".
-    n_blocks, block, select
-        Of "retrieval".
-    readable : bool
-    seed : int
-        Of the keys.
-    bos : bool
-    track : callable
+def run(
+    model,
+    text,
+    *,
+    lengths=(500, 1000, 1500),
+    depths=(0.0, 0.5, 0.9),
+    cache=128,
+    n_keys=1,
+    methods=("streaming", "retrieval"),
+    fetched=recall.FETCHED,
+    readable=False,
+    seed=0,
+    bos=True,
+    track=iter,
+):
+    """Measure how much of a key is known, by length of the text and depth of the key.
 
     Yields
     ------
@@ -116,19 +85,17 @@ def run(model, text, *, lengths=(500, 1000, 1500), depths=(0.0, 0.5, 0.9), cache
         ``"length"``, ``"depth"``, and what `recall.measure` says of them under one method.
     """
     check_whole("n_keys", n_keys, 1)
-    options = {"n_sinks": n_sinks, "n_blocks": n_blocks, "block": block, "select": select, "readable": readable}
-    cells = [(length, depth, method) for length in lengths for depth in depths for method in methods]
-    for length, depth, method in track(cells):
+    under = [recall.under(name, cache, fetched) for name in methods]
+    for length, depth, method in track([(n, depth, method) for n in lengths for depth in depths for method in under]):
         asked = [make(model, text, key, length=length, depth=depth, bos=bos) for key in keys(seed, n_keys)]
-        slots = None if method == "dense" else cache
-        yield {"length": length, "depth": depth} | recall.measure(model, asked, method=method, cache=slots, **options)
+        yield {"length": length, "depth": depth} | recall.measure(model, asked, method, readable=readable)
 
 
 effects = recall.effects
 
 
 def show(rows):
-    """A table a method: depths by lengths."""
+    """Return a table a method: depths by lengths."""
 
     def row_of(row):
         return ("depth",) if row is None else (f"{row['depth']:g}",)
@@ -137,11 +104,11 @@ def show(rows):
 
 
 def draw(figure, rows):
-    """Loss of the answers against how far back the key was told."""
+    """Draw the loss of the answers against how far back the key was told."""
     recall.draw(figure, rows, at="farthest", name="tokens back")
 
 
 def _ends(model, text):
-    """How many characters of a text its first n tokens take, for n from 0 on."""
+    """Return how many characters of a text its first n tokens take, for n from 0 on."""
     offsets = model.tokenizer.encode(text, add_special_tokens=False).offsets
     return np.array([0, *(stop for _, stop in offsets)])

@@ -6,22 +6,27 @@ would write it.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..loss import CHUNK, empty_cache, nll_of
-from ..methods import N_SINKS, policy_of
+from ..methods import Dense, Recompute, Streaming, Window
+from ..retrieval import Retrieval
 from ..system.device import to_host
 from ..system.terminal import table
-from .effects import effect
+from .effects import by, effect, must_hold, pivot
 
-OPTIONS = {  # of `measure`, whatever is asked
-    "methods": "of dense, window, streaming, retrieval",
-    "n_sinks": "first tokens kept",
-    "n_blocks": "blocks that retrieval brings back",
-    "block": "tokens in a block",
-    "select": "what a block is chosen by: best, bound, mean or random",
+NAMES = ("dense", "window", "streaming", "retrieval")
+FETCHED = Retrieval(window=2**20)  # what retrieval brings back, and its sinks; the window is that of each cache
+OPTIONS = {  # whatever is asked
+    "methods": "of " + ", ".join(NAMES),
+    "fetched": {  # fields of a `Retrieval`, an option each
+        "n_sinks": "first tokens kept",
+        "n_blocks": "blocks that retrieval brings back",
+        "block": "tokens in a block",
+        "select": "what a block is chosen by: best or bound",
+    },
     "readable": "by way of cache.py: the same, slower",
 }
 NATS = math.log(9) + 4 * math.log(10)  # in a number of five digits
@@ -29,20 +34,11 @@ NATS = math.log(9) + 4 * math.log(10)  # in a number of five digits
 
 @dataclass(frozen=True)
 class Asked:
-    """A text that asks for what it told.
+    """A text that asks for what it told."""
 
-    Attributes
-    ----------
-    ids : ndarray of shape (T,), ints
-    answers : list of (int, int)
-        Of each answer the first token, and the one after the last.
-    told : list of (int, int)
-        The same of the place where it was told.
-    """
-
-    ids: np.ndarray
-    answers: list
-    told: list
+    ids: np.ndarray  # (T,), ints
+    answers: list  # of each answer the first token, and the one after the last
+    told: list  # the same of the place where it was told
 
     @property
     def back(self):
@@ -51,27 +47,10 @@ class Asked:
 
 
 def tokens_of(model, text, places, *, bos=True):
-    """A text in tokens, and which of them hold certain characters.
+    """Return a text in tokens (T,), and of each of some places in it the first token, and the one after the last.
 
-    Parameters
-    ----------
-    model : Model
-    text : str
-    places : list of (int, int)
-        Of each place the first character, and the one after the last.
-    bos : bool
-        Begin with the begin-of-text token, where there is one.
-
-    Returns
-    -------
-    ids : ndarray of shape (T,), ints
-    tokens : list of (int, int)
-        Of each place the first token that holds one of its characters, and the one after the last.
-
-    Raises
-    ------
-    ValueError
-        When the model has no tokenizer, or one that loses these characters.
+    `places` are given in characters; a token belongs to one when it holds any of its characters. Raise ValueError when
+    the model has no tokenizer, or one that loses these characters.
     """
     ids = model.encode(text, bos=bos)
     first = len(ids) - len(model.encode(text, bos=False))
@@ -88,29 +67,30 @@ def tokens_of(model, text, places, *, bos=True):
     return ids, tokens
 
 
-def score(model, asked, *, method="streaming", n_sinks=N_SINKS, window=None, positions="slot", readable=False,
-          chunk=CHUNK, **retrieval):  # fmt: skip
-    """The loss of each answer, and whether it is recalled exactly.
+def under(name, cache, fetched=FETCHED):
+    """Return the method of a name whose cache has so many slots, sinks included; "dense" has no use for a number.
 
-    Parameters
-    ----------
-    model : Model
-    asked : Asked
-    method : {"dense", "window", "streaming", "retrieval"}
-    n_sinks, window, positions, readable, **retrieval
-        As in `loss.token_nll`.
-    chunk : int
-        Tokens a forward pass takes. The results do not depend on it.
-
-    Returns
-    -------
-    nll : ndarray of shape (A,)
-        Nats a token, mean over the tokens of each of the A answers.
-    exact : ndarray of shape (A,), bool
+    Sinks, and what comes back, are those of `fetched`.
     """
-    if method == "recompute":
-        raise ValueError("method 'recompute' reads its text again for every token, and is not measured here")
-    cache = empty_cache(model, policy_of(model, method, n_sinks, window, positions, **retrieval), readable=readable)
+    if name not in NAMES:
+        raise ValueError(f"--methods has {name}; there are {', '.join(NAMES)}")
+    if name == "dense":
+        return Dense()
+    must_hold(cache, 0 if name == "window" else fetched.n_sinks)
+    window = cache - fetched.n_sinks
+    if name == "retrieval":
+        return replace(fetched, window=window)
+    return Window(cache) if name == "window" else Streaming(fetched.n_sinks, window)
+
+
+def score(model, asked, method, *, readable=False, chunk=CHUNK):
+    """Return the loss of each answer, nats a token (A,), and whether it is recalled exactly, bool (A,).
+
+    `chunk` is how many tokens a forward pass takes. The results do not depend on it.
+    """
+    if isinstance(method, Recompute):
+        raise ValueError("Recompute reads its text again for every token, and is not measured here")
+    cache = empty_cache(model, method, readable=readable)
     ids, answer = asked.ids, np.full(len(asked.ids), -1)  # which answer each token belongs to
     for i, (start, stop) in enumerate(asked.answers):
         answer[start:stop] = i
@@ -126,62 +106,38 @@ def score(model, asked, *, method="streaming", n_sinks=N_SINKS, window=None, pos
     return nll / [stop - start for start, stop in asked.answers], exact
 
 
-def measure(model, texts, *, method, cache, n_sinks=N_SINKS, **options):
-    """What `score` finds over some texts, in one row.
-
-    Parameters
-    ----------
-    model : Model
-    texts : list of Asked
-    method : str
-    cache : int or None
-        Slots, sinks included; None for "dense".
-    n_sinks : int
-        Of "streaming" and "retrieval".
-    **options
-        More of `score`.
+def measure(model, texts, method, *, readable=False):
+    """Return what `score` finds over some texts, in one row.
 
     Returns
     -------
     dict
-        ``"method"``, ``"cache"``, and ``"n_sinks"`` of it; ``"nearest"`` and ``"farthest"``, tokens from a telling to
-        its answer; ``"in_cache"``, whether they all were in the window then (None: some); ``"asked"`` and ``"exact"``,
+        ``"method"`` by name, ``"cache"``, its slots (None: all), and ``"n_sinks"`` of them; ``"nearest"`` and
+        ``"farthest"``, tokens from a telling to its answer; ``"in_cache"``, whether they all were
+        in the window then (None: some); ``"asked"`` and ``"exact"``,
         how many answers there are and how many are recalled exactly; ``"nll"``, nats a token, and ``"chance"``, that of
         one who knows no more than that there are five digits; and of each answer ``"nlls"`` and ``"exacts"``.
-
-    Raises
-    ------
-    ValueError
-        For a cache without room for a window.
     """
-    sinks = n_sinks if method in ("streaming", "retrieval") else 0
-    if cache is not None and cache <= sinks:
-        raise ValueError(f"a cache of {cache} tokens cannot hold {sinks} sinks and a window of at least 1")
-    window = None if cache is None else cache - sinks
-    found = [score(model, text, method=method, n_sinks=n_sinks, window=window, **options) for text in texts]
-    nlls, exacts = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    scored = [score(model, text, method, readable=readable) for text in texts]
+    nlls, exacts = (np.concatenate(parts) for parts in zip(*scored, strict=True))
     back = [tokens for text in texts for tokens in text.back]
-    inside = {window is None or tokens <= window for tokens in back}
+    inside = {method.window is None or tokens <= method.window for tokens in back}
     lengths = [stop - start for text in texts for start, stop in text.answers]
-    return {
-        "method": method, "cache": cache, "n_sinks": sinks, "nearest": min(back), "farthest": max(back),
-        "in_cache": inside.pop() if len(inside) == 1 else None,
-        "asked": len(back), "exact": int(exacts.sum()), "nll": float(nlls.mean()),
-        "chance": NATS / float(np.mean(lengths)), "nlls": nlls, "exacts": exacts,
-    }  # fmt: skip
+    about = {"method": method.name, "cache": method.capacity, "n_sinks": method.n_sinks}
+    about |= {"nearest": min(back), "farthest": max(back), "in_cache": inside.pop() if len(inside) == 1 else None}
+    about |= {"asked": len(back), "exact": int(exacts.sum()), "nll": float(nlls.mean())}
+    return about | {"chance": NATS / float(np.mean(lengths)), "nlls": nlls, "exacts": exacts}
 
 
 def effects(rows):
-    """What the rows of `measure` say of answers told before the cache: the cliff, and what is brought back."""
-    nll: dict = {}
-    for row in rows:
-        nll.setdefault((row["method"], row["in_cache"]), []).append(row["nlls"])
-    known = {key: np.concatenate(values) for key, values in nll.items()}
+    """Yield what `measure` says of answers told before the cache: the cliff, and what is brought back."""
+    groups = by(rows, "method", "in_cache")
+    known = {key: np.concatenate([row["nlls"] for row in own]) for key, own in groups.items()}
     out, inside = known.get(("streaming", False)), known.get(("streaming", True))
     if out is not None and inside is not None:
         yield effect("streaming: out of the cache - mean in it, nats a token", out - inside.mean(), above=0, stretch=1)
     if out is not None:
-        exact = np.concatenate([r["exacts"] for r in rows if (r["method"], r["in_cache"]) == ("streaming", False)])
+        exact = np.concatenate([row["exacts"] for row in groups["streaming", False]])
         yield effect("streaming: share recalled exactly, out of the cache", exact, below=0.05, stretch=1)
     brought = known.get(("retrieval", False))
     if out is not None and brought is not None and len(out) == len(brought):
@@ -191,31 +147,26 @@ def effects(rows):
 
 
 def show(rows, *, row_of, column_of):
-    """A table a method: nats a token and how many are recalled exactly.
+    """Return a table a method: nats a token and how many are recalled exactly.
 
     `row_of` and `column_of` name the place of a row of `measure` in its table.
     """
-    said = ["Nats a token of the answers, and how many are recalled exactly."]
-    for method in dict.fromkeys(row["method"] for row in rows):
-        own = [row for row in rows if row["method"] == method]
-        cells: dict = {}
-        for row in own:
-            cells.setdefault(row_of(row), {})[column_of(row)] = f"{row['nll']:.2f} {row['exact']:2}/{row['asked']}"
-        columns = list(dict.fromkeys(map(column_of, own)))
-        lines = [[*names, *(found[c] for c in columns)] for names, found in cells.items()]
-        said += ["", method, table([*row_of(None), *columns], lines)]
+    parts = ["Nats a token of the answers, and how many are recalled exactly."]
+    for method, own in by(rows, "method").items():
+        named = [row | {"line": row_of(row), "column": column_of(row)} for row in own]
+        columns, cells = pivot(named, "line", "column", lambda row: f"{row['nll']:.2f} {row['exact']:2}/{row['asked']}")
+        lines = [[*names, *found] for names, found in cells.items()]
+        parts += ["", method, table([*row_of(None), *columns], lines)]
     chance = np.mean([row["chance"] for row in rows])
-    return "\n".join([*said, f"\nChance, for one who knows that there are five digits, is {chance:.2f}."])
+    return "\n".join([*parts, f"\nChance, for one who knows that there are five digits, is {chance:.2f}."])
 
 
 def draw(figure, rows, *, at, name):
-    """Nats a token against a column of the rows, a panel a method, a line a cache."""
-    methods = list(dict.fromkeys(row["method"] for row in rows))
+    """Draw nats a token against a column of the rows, a panel a method, a line a cache."""
+    methods = by(rows, "method")
     panels = figure.subplots(1, len(methods), sharey=True, squeeze=False)[0]
-    for axes, method in zip(panels, methods, strict=True):
-        own = [row for row in rows if row["method"] == method]
-        for marker, cache in zip("osD^v" * 9, dict.fromkeys(row["cache"] for row in own), strict=False):
-            some = [row for row in own if row["cache"] == cache]
+    for axes, (method, own) in zip(panels, methods.items(), strict=True):
+        for marker, (cache, some) in zip("osD^v" * 9, by(own, "cache").items(), strict=False):
             where = sorted({row[at] for row in some})
             mean = [np.mean([row["nll"] for row in some if row[at] == x]) for x in where]
             axes.plot(where, mean, marker=marker, ms=9, label="all" if cache is None else f"cache {cache}")

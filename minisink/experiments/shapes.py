@@ -29,29 +29,10 @@ SHAPES: dict[str, Any] = {
 
 
 def random_model(shape, *, seed=0, dtype="float32", max_positions=None):
-    """A model of one of the `SHAPES`, without a tokenizer.
+    """Return a model of one of the `SHAPES`, without a tokenizer, with normal weights of variance 1 / fan-in.
 
-    Parameters
-    ----------
-    shape : str
-        A key of `SHAPES`.
-    seed : int
-    dtype : str
-    max_positions : int, optional
-        Instead of the shape's own; speed is measured beyond what a model was trained for.
+    `max_positions` may be more than the shape's own: speed is measured beyond what a model was trained for.
 
-    Returns
-    -------
-    Model
-        With normal weights of variance 1 / fan-in.
-
-    Raises
-    ------
-    ValueError
-        For a shape that is not known.
-
-    Examples
-    --------
     >>> random_model("novels").n_parameters
     1066112
     """

@@ -3,9 +3,9 @@
 import numpy as np
 
 from ..loss import perplexity, token_nll
-from ..methods import lead_of
+from ..methods import Recompute, Streaming, lead_of
 from ..system.terminal import count, number, table
-from .effects import effect, must_evict
+from .effects import by, effect, must_evict, pivot, unique
 
 PAPER = "Table 2"
 CLAIM = "without sinks a cache fails, with one it nearly holds, with four it holds (Llama-2-7B 3360, 11.9, 9.6)"
@@ -14,18 +14,9 @@ FAST = {"tokens": 600, "caches": (64,), "sinks": (0, 1, 4)}
 
 
 def run(model, texts, *, caches=(64, 128, 256), sinks=(0, 1, 2, 4, 8), track=iter):
-    """Perplexity of some texts for every cache and number of sinks.
+    """Measure the perplexity of some texts, each by itself, for every cache and number of sinks, which are part of it.
 
-    Parameters
-    ----------
-    model : Model
-    texts : list of ndarray of shape (T,), ints
-        Each is streamed by itself. Where one begins with the model's begin-of-text token, so does every window that is
-        re-computed.
-    caches : sequence of int
-        Keys a query sees; sinks and window share them.
-    sinks : sequence of int
-    track : callable
+    Where a text begins with the model's begin-of-text token, so does every window that is re-computed.
 
     Yields
     ------
@@ -37,19 +28,21 @@ def run(model, texts, *, caches=(64, 128, 256), sinks=(0, 1, 2, 4, 8), track=ite
     must_evict(max(map(len, texts)), min(caches))
     for cache, n in track([(cache, n) for cache in caches for n in (*sinks, "re-computed")]):
         again = n == "re-computed"
-        method = {"method": "recompute", "window": cache} if again else {"n_sinks": n, "window": cache - n}
         unlearned = model.config.model_type == "gpt2" and cache > model.config.max_positions
         losses = [np.full(len(ids) - 1, np.nan) for ids in texts]
-        if method["window"] >= 1 and not unlearned:
-            losses = [token_nll(model, ids, lead=lead_of(model, ids, method["window"]), **method) for ids in texts]
+        if not unlearned and (cache >= 1 if again else cache > n):
+            methods = [
+                Recompute(cache, lead_of(model, ids, cache)) if again else Streaming(n, cache - n) for ids in texts
+            ]
+            losses = [token_nll(model, *both) for both in zip(texts, methods, strict=True)]
         late = np.concatenate([nll[cache:] for nll in losses])
         yield {"cache": cache, "n_sinks": n, "perplexity": perplexity(np.concatenate(losses)), "nll": late}
 
 
 def effects(rows):
-    """What sinks are worth after the first eviction: the first one, and the others."""
+    """Judge what sinks bring after the first eviction: the first one, and the others."""
     nll = {(row["cache"], row["n_sinks"]): row["nll"] for row in rows}
-    for cache in dict.fromkeys(row["cache"] for row in rows):
+    for cache in unique(rows, "cache"):
         if {(cache, 0), (cache, 1)} <= nll.keys():
             yield effect(f"cache {cache}: none - one, nats a token", nll[cache, 0] - nll[cache, 1], above=0)
         if {(cache, 4), (cache, "re-computed")} <= nll.keys():
@@ -58,20 +51,17 @@ def effects(rows):
 
 
 def show(rows):
-    """A row a cache, a column a number of sinks."""
-    columns = list(dict.fromkeys(row["n_sinks"] for row in rows))
-    cells = {}
-    for row in rows:
-        cells.setdefault(row["cache"], {})[row["n_sinks"]] = number(row["perplexity"])
+    """Return a table with a row a cache, a column a number of sinks."""
+    columns, lines = pivot(rows, "cache", "n_sinks", lambda row: number(row["perplexity"]))
     header = ["cache", *(count(n, "sink") if n != "re-computed" else n for n in columns)]
-    return table(header, [[str(cache), *(row.get(n, "") for n in columns)] for cache, row in cells.items()])
+    return table(header, [[str(cache), *cells] for cache, cells in lines.items()])
 
 
 def draw(figure, rows):
-    """Perplexity against the number of sinks, a line a cache."""
+    """Draw perplexity against the number of sinks, a line a cache."""
     axes = figure.subplots()
-    for i, cache in enumerate(dict.fromkeys(row["cache"] for row in rows)):
-        own = {row["n_sinks"]: row["perplexity"] for row in rows if row["cache"] == cache}
+    for i, (cache, its) in enumerate(by(rows, "cache").items()):
+        own = {row["n_sinks"]: row["perplexity"] for row in its}
         again, marker = own.pop("re-computed", np.nan), "osD^v"[i % 5]
         (line,) = axes.plot(range(len(own)), own.values(), marker=marker, ms=9, lw=2.5, label=f"cache {cache}")
         axes.axhline(again, color=line.get_color(), ls=":", lw=2)

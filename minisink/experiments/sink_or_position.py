@@ -3,8 +3,9 @@
 import numpy as np
 
 from ..loss import perplexity, token_nll
+from ..methods import Streaming
 from ..system.terminal import count, table
-from .effects import effect, must_evict
+from .effects import effect, must_evict, pivot
 
 PAPER = "Section 3.2"
 CLAIM = "sinks keep a model alive at any length; positions in the cache matter once a text is longer than the training"
@@ -13,18 +14,7 @@ FAST = {"tokens": 700}
 
 
 def run(model, ids, *, cache=64, n_sinks=1, track=iter):
-    """The loss after the first eviction with sinks and without, numbered in the cache and in the text.
-
-    Parameters
-    ----------
-    model : Model
-        Not a GPT-2, whose positions cannot be moved.
-    ids : ndarray of shape (T,), ints
-    cache : int
-        Keys a query sees.
-    n_sinks : int
-        Of them, where there are sinks.
-    track : callable
+    """Measure the loss after the first eviction with sinks and without, numbered in the cache and in the text.
 
     Yields
     ------
@@ -37,16 +27,14 @@ def run(model, ids, *, cache=64, n_sinks=1, track=iter):
     must_evict(len(ids), cache)
     trained = model.config.max_positions
     for n, positions in track([(n, positions) for n in (n_sinks, 0) for positions in ("slot", "original")]):
-        nll = token_nll(model, ids, n_sinks=n, window=cache - n, positions=positions)
-        within, beyond = nll[cache:trained], nll[max(cache, trained) :]
-        yield {
-            "sinks": n, "positions": positions, "within": perplexity(within), "beyond": perplexity(beyond),
-            "nll": nll[cache:], "split": max(0, min(trained, len(nll)) - cache),
-        }  # fmt: skip
+        nll = token_nll(model, ids, Streaming(n, cache - n, positions))
+        within, beyond = perplexity(nll[cache:trained]), perplexity(nll[max(cache, trained) :])
+        row = {"sinks": n, "positions": positions, "within": within, "beyond": beyond}
+        yield row | {"nll": nll[cache:], "split": max(0, min(trained, len(nll)) - cache)}
 
 
 def effects(rows):
-    """What the sink is worth with positions in the cache, and what these are worth with the sink, within and beyond."""
+    """Judge what the sink brings with positions in the cache, and these with the sink, within and beyond."""
     nll = {(bool(row["sinks"]), row["positions"]): row["nll"] for row in rows}
     split = rows[0]["split"]
     kept = nll[True, "slot"]
@@ -59,18 +47,18 @@ def effects(rows):
 
 
 def show(rows):
-    """The 2 x 2, perplexity within / beyond the trained length."""
-    cells = {}
-    for row in rows:
-        name = count(row["sinks"], "sink") if row["sinks"] else "no sink"
-        values = ("-" if np.isnan(x) else f"{x:.2f}" for x in (row["within"], row["beyond"]))
-        cells.setdefault(name, {})[row["positions"]] = " / ".join(values)
+    """Return the 2 x 2, perplexity within / beyond the trained length."""
+
+    def cell(row):
+        return " / ".join("-" if np.isnan(x) else f"{x:.2f}" for x in (row["within"], row["beyond"]))
+
+    _, lines = pivot(rows, "sinks", "positions", cell)
     header = ["within / beyond the trained length", "in the cache", "in the text"]
-    return table(header, [[name, *row.values()] for name, row in cells.items()])
+    return table(header, [[count(n, "sink") if n else "no sink", *cells] for n, cells in lines.items()])
 
 
 def draw(figure, rows):
-    """Four bars within, four beyond, where the text reaches there."""
+    """Draw four bars within, four beyond, where the text reaches there."""
     reached = [where for where in ("within", "beyond") if not np.isnan(rows[0][where])]
     panels = figure.subplots(1, len(reached), sharey=True, squeeze=False)[0]
     for axes, where in zip(panels, reached, strict=True):

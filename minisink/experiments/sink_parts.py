@@ -11,8 +11,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..cache import keep_sinks
 from ..loss import empty_cache, nll_stream, perplexity, token_nll
+from ..methods import Streaming, Window
 from ..system.device import to_host
 from .effects import effect, must_evict
 from .inside import look_inside
@@ -25,19 +25,9 @@ MASSIVE = 100  # times the median
 
 
 def run(model, ids, *, cache=64, others=32, seed=0, track=iter):
-    """The loss after the first eviction, with the sink as it was and with something else in its slot.
+    """Measure the loss after the first eviction, with the sink as it was and with something else in its slot.
 
-    Parameters
-    ----------
-    model : Model
-    ids : ndarray of shape (T,), ints
-    cache : int
-        Keys a query sees, 3 or more: a sink and a window.
-    others : int
-        Tokens of the text that are put first, one by one; the mean of the spike is the mean of theirs.
-    seed : int
-        Which tokens these are, and of the random spike.
-    track : callable
+    The mean of the spike is that of `others`, tokens of the text that are put first, one by one.
 
     Yields
     ------
@@ -57,7 +47,7 @@ def run(model, ids, *, cache=64, others=32, seed=0, track=iter):
 
 
 def slots(model, ids, cache, others, seed):
-    """What is put into the slot of the sink: for every layer a key and value, each (1, K, D); None evicts it."""
+    """Return what is put into the slot of the sink: for every layer a key and value, each (1, K, D); None evicts it."""
     newline = model.encode("\n", bos=False)
     if len(newline) != 1:
         raise ValueError(f"{model.name} writes a line break as {len(newline)} tokens; here it must be one")
@@ -93,17 +83,17 @@ def slots(model, ids, cache, others, seed):
 
 
 def pairs(trace):
-    """Key and value of a token that was read alone, of every layer."""
+    """Return key and value of a token that was read alone, of every layer."""
     return [(layer["k"], layer["v"]) for layer in trace["layers"]]
 
 
 def after(trace, layer):  # -> (T, C)
-    """The residual stream after a layer that is not the last: before the next one."""
+    """Return the residual stream after a layer that is not the last: before the next one."""
     return trace["layers"][layer + 1]["x"]
 
 
 def spike(trace):
-    """After which layer (the last makes no more keys) the first token's stream is largest, and its massive channels.
+    """Find after which layer (the last makes no more keys) the first token's stream is largest, and which channels.
 
     Massive is what is a hundred times the median of all tokens and channels; where nothing is, the largest.
     """
@@ -115,7 +105,7 @@ def spike(trace):
 
 
 def from_layer(model, layer, x):  # (1, C)
-    """The trace of the layers from one on, which find this residual stream: `x` is the embedding of their token 0."""
+    """Return the trace of the layers from one on, which find this residual stream: `x` embeds their token 0."""
     changes = {"position": np.zeros_like(model.weights.position)} if model.config.model_type == "gpt2" else {}
     weights = replace(model.weights, embed=x, layers=model.weights.layers[layer:], **changes)
     config = replace(model.config, n_layers=model.config.n_layers - layer)
@@ -125,17 +115,17 @@ def from_layer(model, layer, x):  # (1, C)
 
 
 def losses(model, ids, cache, slot):
-    """Nats of ``ids[cache + 1:]``: the cache is filled with the text as it is, then its sink is changed."""
+    """Return the nats of ``ids[cache + 1:]``: the cache is filled with the text as it is, then its sink is changed."""
     if slot is None:
-        return token_nll(model, ids, method="window", window=cache)[cache:]
-    kept = empty_cache(model, keep_sinks(1, cache - 1))
+        return token_nll(model, ids, Window(cache))[cache:]
+    kept = empty_cache(model, Streaming(1, cache - 1))
     model.forward(ids[:cache], cache=kept, rows=slice(-1, None))
     kept.layers = [(*pair, *layer[2:]) for pair, layer in zip(slot, kept.layers, strict=True)]  # see fast.blocks
     return np.concatenate(list(nll_stream(model, [ids[cache:]], cache=kept)))
 
 
 def effects(rows):
-    """What each part is worth, beside the sink as it was."""
+    """Judge what each part costs, compared with the sink as it was."""
     nll = {row["sink"]: row["nll"] for row in rows}
     claimed: dict = {
         "evicted": {"above": 0},
@@ -151,7 +141,7 @@ def effects(rows):
 
 
 def draw(figure, rows):
-    """A bar for whatever stands in the slot, nats added."""
+    """Draw a bar for each thing in the slot, nats added."""
     axes = figure.subplots()
     names, added = [row["sink"] for row in rows], [row["added"] for row in rows]
     kinds = ["spike" if "spike" in name else "zero" if "zero" in name else "word" for name in names]

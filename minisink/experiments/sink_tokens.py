@@ -21,13 +21,7 @@ FIRST = -1  # in place of a token id: the first of a text, whatever it is
 
 
 def run(model, ids, *, length=64, n_texts=100, at_least=20, track=iter):
-    """The three tokens of each layer that get most weight, each in the head that gives it most.
-
-    Parameters
-    ----------
-    model : Model
-    ids, length, n_texts, at_least, track
-        As in `weigh`.
+    """Find the three tokens of each layer that get most weight, each in the head that gives it most: see `weigh`.
 
     Yields
     ------
@@ -41,16 +35,14 @@ def run(model, ids, *, length=64, n_texts=100, at_least=20, track=iter):
     shared_by = model.config.n_heads // model.config.n_kv_heads
     for layer in range(model.config.n_layers):
         for token, head in strongest(found, layer):
-            about = found[token]
-            yield {
-                "layer": layer, "head": head, "token": "the first" if token == FIRST else repr(model.decode([token])),
-                "times": about["times"], "weight": float(about["weight"][layer, head]),
-                "value": float(about["value"][layer, head // shared_by]),
-            }  # fmt: skip
+            about, name = found[token], "the first" if token == FIRST else repr(model.decode([token]))
+            weight, value = about["weight"][layer, head], about["value"][layer, head // shared_by]
+            row = {"layer": layer, "head": head, "token": name, "times": about["times"]}
+            yield row | {"weight": float(weight), "value": float(value)}
 
 
 def weigh(model, ids, *, length=64, n_texts=100, at_least=20, track=iter):
-    """Weight that tokens receive, by what they are.
+    """Measure the weight that tokens receive, by what they are.
 
     Parameters
     ----------
@@ -98,26 +90,13 @@ def weigh(model, ids, *, length=64, n_texts=100, at_least=20, track=iter):
 
 
 def strongest(found, layer, n=3):
-    """The tokens with most weight in a layer, in the head that gives it to them.
-
-    Parameters
-    ----------
-    found : dict
-        From `weigh`.
-    layer : int
-    n : int
-
-    Returns
-    -------
-    list of tuple (int, int)
-        Token and head, at most `n`, most weight first.
-    """
+    """Return at most `n` tokens with most weight in a layer, and the head that gives it to each, as `weigh` found."""
     heads = {token: int(about["weight"][layer].argmax()) for token, about in found.items()}
     return sorted(heads.items(), key=lambda item: -found[item[0]]["weight"][layer, item[1]])[:n]
 
 
 def effects(rows):
-    """Over the layers: that most look at the first token, and that what they look at most has small values."""
+    """Judge over the layers whether most look at the first token, and whether what they look at has small values."""
     top = {row["layer"]: row for row in reversed(rows)}.values()
     first = [row["token"] == "the first" for row in top]
     yield effect("share of layers that look at the first token most", first, above=0.5, stretch=1)
@@ -125,7 +104,7 @@ def effects(rows):
 
 
 def show(rows):
-    """Three rows a layer."""
+    """Return a table with three rows a layer."""
     cells = [
         [str(r["layer"]), str(r["head"]), r["token"], f"{r['times']:,}", f"{r['weight']:.2f}", f"{r['value']:.2f}"]
         for r in rows
@@ -135,7 +114,7 @@ def show(rows):
 
 
 def draw(figure, rows):
-    """Weight against values: bottom right what is parked, above what is read."""
+    """Draw weight against values: bottom right what is parked, above what is read."""
     axes = figure.subplots()
     for first, marker, label in ((True, "o", "the first token"), (False, "^", "any other")):
         own = [row for row in rows if (row["token"] == "the first") == first]

@@ -10,9 +10,8 @@ import tracemalloc
 
 import numpy as np
 
-from ..cache import keep_sinks
 from ..fast.decoder import Decoder
-from ..methods import cache_for
+from ..methods import Streaming, new_cache
 from ..system.device import to_host
 from .effects import must_hold
 
@@ -37,31 +36,13 @@ def check_positions(model, caches):
 
 
 def full_decoder(model, cache, *, n_sinks=4, n_seen=1000, weights_of=None):
-    """A decoder whose cache is full, as after `n_seen` tokens, with random keys and values.
+    """Return a decoder whose `cache` tokens are full of random keys and values, as after `n_seen` tokens, or as many.
 
-    Parameters
-    ----------
-    model : Model
-    cache : int
-        Its capacity, in tokens.
-    n_sinks : int
-    n_seen : int
-        At least `cache`, or it is taken to be.
-    weights_of : Decoder, optional
-        Another decoder of the same model, whose weights are shared.
-
-    Returns
-    -------
-    Decoder
-
-    Raises
-    ------
-    ValueError
-        For a cache without room for the sinks and one more token.
+    It shares the weights of another decoder of the same model, if there is one.
     """
     must_hold(cache, n_sinks)
     weights = None if weights_of is None else weights_of.weights
-    decoder = Decoder(model, keep_sinks(n_sinks, cache - n_sinks), weights=weights)
+    decoder = Decoder(model, Streaming(n_sinks, cache - n_sinks), weights=weights)
     random = np.random.default_rng(0)
     for array in (decoder.cache.keys, decoder.cache.values):
         array[:] = np.asarray(random.standard_normal(array.shape, dtype=np.float32), like=array)
@@ -70,8 +51,8 @@ def full_decoder(model, cache, *, n_sinks=4, n_seen=1000, weights_of=None):
 
 
 def full_cache(model, cache, *, n_sinks=4):
-    """The same for the readable path: a `KVCache` that holds as many random keys and values as it can."""
-    full, random = cache_for(model, keep_sinks(n_sinks, cache - n_sinks)), np.random.default_rng(0)
+    """Return the same for the readable path: a `KVCache` that holds as many random keys and values as it can."""
+    full, random = new_cache(model, Streaming(n_sinks, cache - n_sinks)), np.random.default_rng(0)
     shape = (cache, model.config.n_kv_heads, model.config.head_dim)
     for layer in full.layers:
         layer.append(*(np.asarray(random.standard_normal(shape, np.float32), like=layer.keys) for _ in range(2)))
@@ -79,18 +60,7 @@ def full_cache(model, cache, *, n_sinks=4):
 
 
 def floor(decoder, seed=0):
-    """A function that does a token's matrix-vector products and nothing else.
-
-    Parameters
-    ----------
-    decoder : Decoder
-    seed : int
-
-    Returns
-    -------
-    callable
-        Without arguments.
-    """
+    """Return a function of nothing that does a token's matrix-vector products and nothing else."""
     random = np.random.default_rng(seed)
     pairs = [(np.asarray(random.standard_normal(len(w)).astype(w.dtype), like=w), w) for w in decoder.weights.matrices]
 
@@ -103,25 +73,15 @@ def floor(decoder, seed=0):
 
 
 def interleaved(functions, *, repeats=7, seconds=0.1):
-    """Median time of a call of each function, a few calls of one after a few of the other.
+    """Return the median seconds of a call of each function, a few calls of one after a few of the other.
 
-    Parameters
-    ----------
-    functions : dict of str to callable
-    repeats : int
-    seconds : float
-        About how long a function is called at a stretch; once at least.
-
-    Returns
-    -------
-    dict of str to float
-        Seconds a call.
+    Each is called for about so many `seconds` at a stretch; once at least.
     """
     return {name: float(np.median(times)) for name, times in timed(functions, repeats=repeats, seconds=seconds).items()}
 
 
 def timed(functions, *, repeats=7, seconds=0.1):
-    """The same, every repeat by itself: a dict of str to lists of float."""
+    """Return the same, every repeat by itself: a dict of str to lists of float."""
     calls, times = {}, {name: [] for name in functions}
     for name, function in functions.items():
         once = _a_call(function, 1)  # the first call pays for whatever is set up
@@ -142,56 +102,22 @@ def _a_call(function, n_calls):
 
 
 def decoding(model, *, cache=256, n_sinks=4, repeats=7, seconds=0.1, readable=False):
-    """Decoding beside its floor, at token 1,000 and at token 1,000,000.
-
-    Parameters
-    ----------
-    model : Model
-    cache, n_sinks : int
-    repeats, seconds
-        See `interleaved`.
-    readable : bool
-        Whether to time the readable path too.
-
-    Returns
-    -------
-    dict
-        ``"floor_ms"``, ``"decode_ms"``, ``"over_floor"``, ``"late_ms"``, ``"late_over_early"``,
-        ``"tokens_per_second"``, ``"cache_bytes"``; and ``"readable_ms"``, if asked for.
-    """
+    """Time decoding beside its floor, at token 1,000 and at token 1,000,000, and if asked for the readable path."""
     early = full_decoder(model, cache, n_sinks=n_sinks)
     late = full_decoder(model, cache, n_sinks=n_sinks, n_seen=1_000_000, weights_of=early)
     functions = {"floor": floor(early), "early": lambda: to_host(early.step(0)), "late": lambda: to_host(late.step(0))}
     if readable:
         kept = full_cache(model, cache, n_sinks=n_sinks)
         functions["readable"] = lambda: to_host(model.forward([0], cache=kept))
-    seconds_of = interleaved(functions, repeats=repeats, seconds=seconds)
-    extra = {"readable_ms": 1e3 * seconds_of["readable"]} if readable else {}
-    return extra | {
-        "cache": cache,
-        "floor_ms": 1e3 * seconds_of["floor"],
-        "decode_ms": 1e3 * seconds_of["early"],
-        "over_floor": seconds_of["early"] / seconds_of["floor"],
-        "late_ms": 1e3 * seconds_of["late"],
-        "late_over_early": seconds_of["late"] / seconds_of["early"],
-        "tokens_per_second": 1.0 / seconds_of["early"],
-        "cache_bytes": early.cache.nbytes,
-    }
+    ms = {name: 1e3 * took for name, took in interleaved(functions, repeats=repeats, seconds=seconds).items()}
+    found = {"readable_ms": ms["readable"]} if readable else {}
+    found |= {"cache": cache, "floor_ms": ms["floor"], "decode_ms": ms["early"], "late_ms": ms["late"]}
+    found |= {"over_floor": ms["early"] / ms["floor"], "late_over_early": ms["late"] / ms["early"]}
+    return found | {"tokens_per_second": 1e3 / ms["early"], "cache_bytes": early.cache.nbytes}
 
 
 def compare(model, caches=tuple(PAPER), *, n_sinks=4, repeats=3, on_progress=lambda: None):
-    """What a token costs by streaming and by re-computing its window, for caches of several sizes.
-
-    Parameters
-    ----------
-    model : Model
-    caches : sequence of int
-        Keys a query sees, in tokens.
-    n_sinks : int
-        Of streaming.
-    repeats : int
-    on_progress : callable
-        Called after every cache.
+    """Time what a token costs by streaming and by re-computing its window, for caches of several sizes.
 
     Yields
     ------
@@ -211,23 +137,18 @@ def compare(model, caches=tuple(PAPER), *, n_sinks=4, repeats=3, on_progress=lam
             "recompute": lambda window=window: to_host(model.forward(window, rows=slice(-1, None))),
         }
         times = timed(functions, repeats=repeats)
-        seconds_of = {name: float(np.median(values)) for name, values in times.items()}
-        again, streaming = PAPER.get(cache, (np.nan, np.nan))
-        yield {
-            "cache": cache,
-            "streaming_ms": 1e3 * seconds_of["streaming"],
-            "recompute_ms": 1e3 * seconds_of["recompute"],
-            "ratio": seconds_of["recompute"] / seconds_of["streaming"],
-            "paper_ratio": again / streaming,
-            "streaming_bytes": decoder.cache.nbytes + _peak(functions["streaming"]),
-            "recompute_bytes": _peak(functions["recompute"]),
-            "times": 1e3 * np.stack((times["streaming"], times["recompute"]), axis=1),
-        }
+        ms = 1e3 * np.stack((times["streaming"], times["recompute"]), axis=1)  # (repeats, 2)
+        streaming, again = np.median(ms, axis=0).tolist()
+        theirs_again, theirs = PAPER.get(cache, (np.nan, np.nan))
+        row = {"cache": cache, "streaming_ms": streaming, "recompute_ms": again}
+        row |= {"ratio": again / streaming, "paper_ratio": theirs_again / theirs}
+        row["streaming_bytes"] = decoder.cache.nbytes + _peak(functions["streaming"])
+        yield row | {"recompute_bytes": _peak(functions["recompute"]), "times": ms}
         on_progress()
 
 
 def _peak(function):
-    """Bytes allocated at the worst moment of a call."""
+    """Return the bytes allocated at the worst moment of a call."""
     tracemalloc.start()
     try:
         function()

@@ -18,7 +18,6 @@ however well it talks; "retrieval" looks it up.
 import numpy as np
 
 from ..cache import check_whole
-from ..methods import BLOCK, N_BLOCKS, N_SINKS
 from . import recall
 
 MODEL = "smollm2"  # those that ship copy nothing
@@ -41,29 +40,11 @@ QUERY = "Query: " + LINE
 
 
 def record(random, *, distance, n_queries, every=EVERY):
-    """A stream of lines with queries among them.
+    """Return a stream of lines with queries among them, and of each query where its value stands, twice.
 
-    Parameters
-    ----------
-    random : numpy.random.Generator
-        Draws the values, all different.
-    distance : int
-        How many lines back the line stands that is asked for: 1 for the one before the last, 0 for the last.
-    n_queries : int
-        1 or more.
-    every : int
-        Lines from one query to the next, 1 or more.
+    The text ends with the last answer. The line that is asked for stands `distance` lines back: 1 for the one before
+    the last, 0 for the last. Places, in the line and in the query, are the first character and the one after the last.
 
-    Returns
-    -------
-    text : str
-        It ends with the last answer.
-    told, answers : list of (int, int)
-        Of each query the place of the value in its line, and in the query: the first character, and the one after the
-        last.
-
-    Examples
-    --------
     >>> text, told, answers = record(np.random.default_rng(0), distance=1, n_queries=2, every=2)
     >>> print(text[:-1])
     Below is a record of lines I want you to remember.
@@ -96,85 +77,63 @@ def record(random, *, distance, n_queries, every=EVERY):
 
 
 def _add(text, form, n, value):
-    """One more line, and the place of its value."""
+    """Return the text with one more line, and the place of its value."""
     line = form.format(n=n, value=value)
     start = len(text) + line.index("<") + 1
     return text + line, (start, start + len(str(value)))
 
 
 def make(model, *, seed=0, bos=True, **sizes):
-    """A `record` in tokens.
-
-    Parameters
-    ----------
-    model : Model
-    seed : int
-    bos : bool
-        Begin with the begin-of-text token, where there is one.
-    **sizes
-        Of `record`.
-
-    Returns
-    -------
-    recall.Asked
-    """
+    """Return a `record` of these sizes in tokens, as `recall.Asked`."""
     text, told, answers = record(np.random.default_rng([seed, 5]), **sizes)
     ids, tokens = recall.tokens_of(model, text, told + answers, bos=bos)
     return recall.Asked(ids, tokens[len(told) :], tokens[: len(told)])
 
 
-def run(model, *, distances=(2, 5, 10, 20, 40), caches=(128, 256, 512), methods=("streaming", "retrieval"), n_queries=5,
-        every=EVERY, n_sinks=N_SINKS, n_blocks=N_BLOCKS, block=BLOCK, select="best", readable=False, seed=0, bos=True,
-        track=iter):  # fmt: skip
-    """How much of a line is known, by its distance and the size of the cache.
-
-    Parameters
-    ----------
-    model : Model
-    distances : sequence of int
-        Lines.
-    caches : sequence of int
-        Slots, sinks included; "dense" has no use for them, and is measured once.
-    methods : sequence of str
-        Those of `recall.score`.
-    n_queries, every, seed : int
-        Of each record.
-    n_sinks : int
-        Of "streaming" and "retrieval".
-    n_blocks, block, select
-        Of "retrieval".
-    readable : bool
-    bos : bool
-    track : callable
+def run(
+    model,
+    *,
+    distances=(2, 5, 10, 20, 40),
+    caches=(128, 256, 512),
+    methods=("streaming", "retrieval"),
+    fetched=recall.FETCHED,
+    n_queries=5,
+    every=EVERY,
+    readable=False,
+    seed=0,
+    bos=True,
+    track=iter,
+):
+    """Measure how much of a line is known, by its distance and the size of the cache; "dense" once for all sizes.
 
     Yields
     ------
     dict
         ``"distance"``, and what `recall.measure` says of it under one method and cache.
     """
-    options = {"n_sinks": n_sinks, "n_blocks": n_blocks, "block": block, "select": select, "readable": readable}
-    cells = [(distance, method, cache) for distance in distances for method in methods
-             for cache in (caches if method != "dense" else [None])]  # fmt: skip
-    for distance, method, cache in track(cells):
+    under = [
+        recall.under(name, cache, fetched) for name in methods for cache in caches[: 1 if name == "dense" else None]
+    ]
+    for distance, method in track([(distance, method) for distance in distances for method in under]):
         asked = make(model, seed=seed, bos=bos, distance=distance, n_queries=n_queries, every=every)
-        yield {"distance": distance} | recall.measure(model, [asked], method=method, cache=cache, **options)
+        yield {"distance": distance} | recall.measure(model, [asked], method, readable=readable)
 
 
 effects = recall.effects
 
 
 def show(rows):
-    """A table a method: distances by caches."""
+    """Return a table a method: distances by caches."""
     return recall.show(rows, row_of=_row, column_of=_slots)
 
 
 def draw(figure, rows):
-    """Loss of the answers against the distance of their lines."""
+    """Draw the loss of the answers against the distance of their lines."""
     recall.draw(figure, rows, at="farthest", name="tokens back")
 
 
 def _row(row):
-    """The names of a row, or of their columns."""
+    """Return the names of a row, or of their columns."""
     if row is None:
         return "lines", "tokens back"
     near, far = row["nearest"], row["farthest"]

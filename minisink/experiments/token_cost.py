@@ -19,25 +19,9 @@ FAST = {"caches": (64, 128, 256, 512), "repeats": 3}
 
 
 def run(model, *, caches=tuple(speed.PAPER), n_sinks=4, repeats=5, track=iter):
-    """Time a token for every cache.
+    """Time a token for every cache, and yield the rows of `speed.compare`.
 
-    Parameters
-    ----------
-    model : Model
-    caches : sequence of int
-        Keys a query sees; more than the model was trained on will do, except for a GPT-2: it has no more positions.
-    n_sinks : int
-        Of them, streaming.
-    repeats : int
-        Timed one after the other, so that whatever else the machine does slows both.
-    track : callable
-
-    Yields
-    ------
-    dict
-        A row a cache, as of `speed.compare`: ``"cache"``, ``"streaming_ms"``, ``"recompute_ms"``, ``"ratio"``,
-        ``"paper_ratio"``, ``"streaming_bytes"``, ``"recompute_bytes"``, and ``"times"`` of every
-        repeat.
+    A cache may be larger than the model was trained on, except for a GPT-2: it has no more positions.
     """
     caches = sorted(set(caches))
     speed.check(caches, n_sinks=n_sinks, repeats=repeats)
@@ -47,7 +31,7 @@ def run(model, *, caches=tuple(speed.PAPER), n_sinks=4, repeats=5, track=iter):
 
 
 def effects(rows):
-    """By how much streaming is faster in the largest cache, and how the ratio grows with the cache."""
+    """Judge by how much streaming is faster in the largest cache, and how the ratio grows with the cache."""
     times = np.stack([row["times"] for row in rows], axis=1)  # (repeats, caches, 2)
     sizes = np.log([row["cache"] for row in rows])
 
@@ -66,15 +50,16 @@ def effects(rows):
 
 
 def show(rows):
-    """A row a cache, the paper's ratio (Llama-2-7B on an A6000) beside this one."""
+    """Return a table with a row a cache, the paper's ratio (Llama-2-7B on an A6000) beside this one."""
     header = ["cache", "streaming", "re-computing", "ratio", "paper, 7B", "streaming", "re-computing"]
-    return table(header, [
-        [f"{row['cache']:,}", f"{row['streaming_ms']:.2f} ms", f"{row['recompute_ms']:.1f} ms", f"{row['ratio']:.1f}"]
-        + [number(row["paper_ratio"], ".1f"), human_bytes(row["streaming_bytes"]), human_bytes(row["recompute_bytes"])]
-        for row in rows
-    ])  # fmt: skip
+    cells = []
+    for row in rows:
+        times = [f"{row['streaming_ms']:.2f} ms", f"{row['recompute_ms']:.1f} ms", f"{row['ratio']:.1f}"]
+        sizes = [human_bytes(row[key]) for key in ("streaming_bytes", "recompute_bytes")]
+        cells.append([f"{row['cache']:,}", *times, number(row["paper_ratio"], ".1f"), *sizes])
+    return table(header, cells)
 
 
 def draw(figure, rows):
-    """Milliseconds a token against the cache."""
+    """Draw milliseconds a token against the cache."""
     plot_speed(figure.subplots(), rows, size=16)

@@ -7,8 +7,9 @@ model is, its config tells: softmax1, or a begin-of-text token, or neither.
 """
 
 from ..loss import perplexity, token_nll
+from ..methods import Streaming
 from ..system.terminal import number, table
-from .effects import effect, must_evict
+from .effects import by, effect, must_evict, pivot, unique
 from .stretch import stretch
 
 PAPER = "Table 3"
@@ -19,23 +20,9 @@ FAST = {"tokens": 600, "caches": (64,)}
 
 
 def run(models, text, *, caches=(64, 128), sinks=(0, 1, 2, 4), tokens=3000, seed=0, track=iter):
-    """The loss after the first eviction of every model, for every cache and number of first tokens.
+    """Measure the loss after the first eviction of every model, for every cache and number of first tokens.
 
-    Parameters
-    ----------
-    models : dict of str to Model
-        By name.
-    text : str
-        Each model reads it with its own tokenizer, from its begin-of-text token on where it has one.
-    caches : sequence of int
-        Keys a query sees; first tokens and window share them.
-    sinks : sequence of int
-        First tokens kept; 0 is window attention.
-    tokens : int
-        How much of the text is read.
-    seed : int
-        Which stretch of it; 0 the beginning.
-    track : callable
+    Each model reads the text with its own tokenizer, from its begin-of-text token on where it has one.
 
     Yields
     ------
@@ -49,43 +36,39 @@ def run(models, text, *, caches=(64, 128), sinks=(0, 1, 2, 4), tokens=3000, seed
     for ids in texts.values():
         must_evict(len(ids), max(caches))
     for name, cache, n in track([(name, cache, n) for name in models for cache in caches for n in sinks]):
-        nll = token_nll(models[name], texts[name], n_sinks=n, window=cache - n)[cache:]
-        yield {
-            "model": name, "trained": trained_with(models[name].config), "cache": cache, "n_sinks": n,
-            "perplexity": perplexity(nll), "nll": nll,
-        }  # fmt: skip
+        nll = token_nll(models[name], texts[name], Streaming(n, cache - n))[cache:]
+        about = {"model": name, "trained": trained_with(models[name].config), "cache": cache, "n_sinks": n}
+        yield about | {"perplexity": perplexity(nll), "nll": nll}
 
 
 def effects(rows):
-    """What the first tokens are worth to each model: all models need some, and one is enough for a sink token."""
+    """Judge what the first tokens bring each model: all models need some, and one is enough for a sink token."""
     nll = {(row["model"], row["cache"], row["n_sinks"]): row["nll"] for row in rows}
-    for name, cache, trained in dict.fromkeys((row["model"], row["cache"], row["trained"]) for row in rows):
-        none, one, four = (nll.get((name, cache, n)) for n in (0, 1, 4))
-        if none is not None and one is not None:
-            yield effect(f"{name}, cache {cache}: none - one, nats a token", none - one, above=0)
+    for name, cache, trained in by(rows, "model", "cache", "trained"):
+        zero, one, four = (nll.get((name, cache, n)) for n in (0, 1, 4))
+        if zero is not None and one is not None:
+            yield effect(f"{name}, cache {cache}: none - one, nats a token", zero - one, above=0)
         if one is not None and four is not None:
             side = {"above": -0.05, "below": 0.05} if trained == "sink token" else {"above": 0}
             yield effect(f"{name}, cache {cache}: one - four, nats a token", one - four, **side)
 
 
 def show(rows):
-    """A row a model and cache, a column a number of first tokens."""
-    columns, cells = list(dict.fromkeys(row["n_sinks"] for row in rows)), {}
-    for row in rows:
-        key = row["model"], row["trained"], str(row["cache"])
-        cells.setdefault(key, {})[row["n_sinks"]] = number(row["perplexity"])
+    """Return a table with a row a model and cache, a column a number of first tokens."""
+    named = [row | {"line": (row["model"], row["trained"], str(row["cache"]))} for row in rows]
+    columns, lines = pivot(named, "line", "n_sinks", lambda row: number(row["perplexity"]))
     header = ["model", "trained", "cache", *(f"{n} kept" for n in columns)]
-    return table(header, [[*key, *(own[n] for n in columns)] for key, own in cells.items()])
+    return table(header, [[*line, *cells] for line, cells in lines.items()])
 
 
 def draw(figure, rows):
-    """Perplexity by the number of first tokens kept, a line a model; a panel a cache."""
-    caches, names, sinks = (list(dict.fromkeys(row[key] for row in rows)) for key in ("cache", "model", "n_sinks"))
+    """Draw perplexity by the number of first tokens kept, a line a model; a panel a cache."""
+    caches, sinks = by(rows, "cache"), unique(rows, "n_sinks")
     panels = figure.subplots(1, len(caches), sharey=True, squeeze=False)[0]
-    for axes, cache in zip(panels, caches, strict=True):
-        for i, name in enumerate(names):
-            own = [row["perplexity"] for row in rows if (row["model"], row["cache"]) == (name, cache)]
-            axes.plot(range(len(sinks)), own, marker="so^Dv"[i % 5], ms=12, lw=3, label=name)
+    for axes, (cache, its) in zip(panels, caches.items(), strict=True):
+        for i, (name, own) in enumerate(by(its, "model").items()):
+            values = [row["perplexity"] for row in own]
+            axes.plot(range(len(sinks)), values, marker="so^Dv"[i % 5], ms=12, lw=3, label=name)
         axes.set_xticks(range(len(sinks)), map(str, sinks))
         axes.set_xlabel("first tokens kept")
         axes.set_title(f"cache {cache}")
@@ -94,7 +77,7 @@ def draw(figure, rows):
 
 
 def trained_with(config):
-    """What a model learned with, by its config: "softmax1", a "sink token" that begins every text, or "vanilla"."""
+    """Return what a model learned with, by its config: "softmax1", a "sink token" before every text, or "vanilla"."""
     if config.softmax != "softmax":
         return config.softmax
     return "vanilla" if config.bos is None else "sink token"

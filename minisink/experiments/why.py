@@ -8,7 +8,7 @@ home what it meant to leave (Xiao et al., section 3.1).
 
 import numpy as np
 
-from ..methods import new_cache
+from ..methods import Streaming, Window, new_cache
 from ..system.device import to_host
 from ..system.terminal import table, wrap
 from .effects import effect, must_evict
@@ -24,16 +24,7 @@ MEASURES = ("weight", "next", "value", "mixed", "all", "rest")
 def run(model, ids, *, cache=64, token=None, track=iter):
     """Stream a text through both caches, token by token, and look inside every layer.
 
-    Parameters
-    ----------
-    model : Model
-    ids : ndarray of shape (T,), ints
-        Longer than the cache.
-    cache : int
-        Keys a query sees, 2 or more.
-    token : int, optional
-        The one token_index to look at; by default all after the first eviction, ``ids[cache:]``.
-    track : callable
+    A `token` is the one token_index to look at; by default all after the first eviction are, ``ids[cache:]``.
 
     Yields
     ------
@@ -49,10 +40,8 @@ def run(model, ids, *, cache=64, token=None, track=iter):
     must_evict(len(ids), cache)
     if token is not None and not cache <= token < len(ids):
         raise ValueError(f"token is {token}; after the first eviction come {cache} to {len(ids) - 1}")
-    caches = {
-        "sink": new_cache(model, n_sinks=1, window=cache - 1),
-        "window": new_cache(model, method="window", window=cache),
-    }
+    methods = {"sink": Streaming(1, cache - 1), "window": Window(cache)}
+    caches = {name: new_cache(model, method) for name, method in methods.items()}
     found: dict = {name: [] for name in caches}
     for kept in caches.values():
         model.forward(ids[:cache], cache=kept, rows=slice(-1, None))
@@ -72,19 +61,20 @@ def run(model, ids, *, cache=64, token=None, track=iter):
 
 
 def look(inside, kept):
-    """What one token meets in one layer: its trace, and the cache that it looked at."""
+    """Measure what one token meets in one layer: its trace, and the cache that it looked at."""
     scores, pattern = (to_host(inside[name])[:, 0].astype(np.float64) for name in ("scores", "pattern"))  # (H, S)
     norm = np.linalg.norm(to_host(kept.values), axis=-1)  # (S, K)
-    return {
-        "weight": pattern[:, 0].mean(), "next": pattern[:, 1:].max(axis=-1).mean(),
-        "value": (norm[0] / np.median(norm[1:], axis=0)).mean(), "mixed": np.linalg.norm(to_host(inside["mixed"])),
-        "all": np.logaddexp.reduce(scores, axis=-1).mean(), "rest": np.logaddexp.reduce(scores[:, 1:], axis=-1).mean(),
-        "slots": pattern.mean(axis=0),
-    }  # fmt: skip
+    denominator, rest = (np.logaddexp.reduce(kept, axis=-1).mean() for kept in (scores, scores[:, 1:]))
+    about = {"weight": pattern[:, 0].mean(), "next": pattern[:, 1:].max(axis=-1).mean()}
+    about |= {
+        "value": (norm[0] / np.median(norm[1:], axis=0)).mean(),
+        "mixed": np.linalg.norm(to_host(inside["mixed"])),
+    }
+    return about | {"all": denominator, "rest": rest, "slots": pattern.mean(axis=0)}
 
 
 def effects(rows):
-    """What the eviction of the first token does to the mean over all layers, token by token."""
+    """Judge what the eviction of the first token does to the mean over all layers, token by token."""
     by_layer = {name: [row["by_token"] for row in rows if row["oldest"] == name] for name in ("sink", "window")}
     sink, window = (dict(zip(MEASURES, np.mean(all_layers, axis=0), strict=True)) for all_layers in by_layer.values())
     yield effect("weight on the sink - the largest other one", sink["weight"] - sink["next"], above=0)
@@ -95,7 +85,7 @@ def effects(rows):
 
 
 def show(rows):
-    """A row a layer: with the sink kept, and with it gone."""
+    """Return a table with a row a layer: with the sink kept, and with it gone."""
     header = ["layer", "kept: weight", "|v|", "|home|", "log", "rest", "gone: weight", "|v|", "|home|", "log"]
     kept = [*MEASURES[:1], *MEASURES[2:]]
     cells: dict = {}
@@ -110,7 +100,7 @@ def show(rows):
 
 
 def draw(figure, rows):
-    """Where the weight goes, slot by slot; and layer by layer what that does."""
+    """Draw where the weight goes, slot by slot; and layer by layer what that does."""
     where, weight, home = figure.subplots(1, 3)
     for name, label, ls, marker in (("sink", "with the sink", "-", "o"), ("window", "window only", "--", "s")):
         own = [row for row in rows if row["oldest"] == name]

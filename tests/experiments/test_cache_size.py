@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from tiny import public
 
 import minisink
-from minisink import gpt2
+from minisink import Streaming, gpt2
 from minisink.commands.parser import main
 from minisink.experiments import cache_size
 
@@ -20,7 +20,7 @@ def test_every_cache_is_judged_by_the_same_tokens(small):
     rows = list(cache_size.run(model, ids, caches=(13, 5, 8, 5), n_sinks=2))
     assert [(row["cache"], row["n_sinks"], row["window"]) for row in rows] == [(5, 2, 3), (8, 2, 6), (13, 2, 11)]
     for row in rows:
-        nll = minisink.token_nll(model, ids, n_sinks=2, window=row["window"])[13:]
+        nll = minisink.token_nll(model, ids, Streaming(2, row["window"]))[13:]
         np.testing.assert_array_equal(row["nll"], nll)
         np.testing.assert_allclose(row["perplexity"], np.exp(nll.mean()), rtol=1e-6)
         assert row["trained"] == model.config.max_positions

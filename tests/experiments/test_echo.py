@@ -7,15 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import public
 
-from minisink import gpt2, llama
-from minisink.cache import keep_sinks
+from minisink import Streaming, gpt2, llama
 from minisink.experiments import echo
-from minisink.methods import cache_for
+from minisink.methods import new_cache
 
 
 def readable(model, ids, n_sinks, window):
     """Streams (L, T - 1, C) and losses (T - 1,), a token at a time through `KVCache`."""
-    cache, streams, nll = cache_for(model, keep_sinks(n_sinks, window)), [], []
+    cache, streams, nll = new_cache(model, Streaming(n_sinks, window)), [], []
     for token, following in zip(ids[:-1], ids[1:], strict=True):
         trace = {}
         logits = model.forward([token], cache, trace=trace)[0]

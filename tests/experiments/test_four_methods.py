@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 from tiny import public
 
 import minisink
-from minisink import gpt2, llama
-from minisink.experiments.four_methods import brought_back, finding, induction, run
-from minisink.methods import PAPER
+from minisink import Dense, Recompute, Retrieval, Streaming, Window, gpt2, llama
+from minisink.experiments.four_methods import brought_back, finding, four, induction, run
 
 CACHE = 16
 
@@ -93,23 +92,24 @@ def test_rows_are_what_token_nll_gives(model, n_tokens, cache, n_sinks):
     """Each method with the same number of keys in sight; a rebuilt window has no lead without a begin-of-text token."""
     model, ids = public(model), tiny.ids(n_tokens)
     n_sinks = min(n_sinks, cache - 1)
-    counted = dict.fromkeys(PAPER, 0)
+    methods = [Dense(), Window(cache), Recompute(cache), Streaming(n_sinks, cache - n_sinks)]
+    assert four(model, ids, cache, n_sinks) == methods
+    counted = dict.fromkeys(methods, 0)
 
     def on_progress(method, n):
         counted[method] += n
 
-    measured = run(model, ids, n_sinks=n_sinks, cache=cache, on_progress=on_progress)
-    assert [row["method"] for row in measured] == list(PAPER)
-    for row in measured:
-        window = cache - n_sinks if row["method"] == "streaming" else cache
-        nll = minisink.token_nll(model, ids, method=row["method"], n_sinks=n_sinks, window=window)
+    measured = run(model, ids, methods, cache=cache, on_progress=on_progress)
+    assert [row["method"] for row in measured] == ["dense", "window", "recompute", "streaming"]
+    for row, method in zip(measured, methods, strict=True):
+        nll = minisink.token_nll(model, ids, method)
         np.testing.assert_allclose(row["nll"], nll, rtol=1e-9, atol=1e-9)
         for part, key in ((nll[:cache], "before"), (nll[cache:], "after")):
             np.testing.assert_allclose(row[key], np.exp(part.mean()) if len(part) else np.nan, rtol=1e-6)
-        assert counted[row["method"]] == len(nll)
+        assert counted[method] == len(nll)
         assert row["keys"] == (len(nll) if row["method"] == "dense" else min(cache, len(nll)))
         assert row["note"] == ""
-        held = minisink.new_cache(model, method="streaming", n_sinks=n_sinks, window=cache - n_sinks)
+        held = minisink.new_cache(model, methods[-1])
         model.forward(ids[:-1], cache=held)
         if row["method"] == "streaming":
             assert row["cache_bytes"] == held.nbytes
@@ -119,16 +119,18 @@ def test_a_rebuilt_window_begins_as_the_text_does():
     """Where the text begins with the begin-of-text token, so does every window."""
     model = public(tiny.make(bos=3))
     ids = np.concatenate(([3], tiny.ids(20)))
-    (row,) = run(model, ids, n_sinks=1, cache=6, methods=["recompute"])
-    led = minisink.token_nll(model, ids, method="recompute", window=6, lead=[3])
+    again = four(model, ids, 6, 1)[2]
+    (row,) = run(model, ids, [again], cache=6)
+    led = minisink.token_nll(model, ids, Recompute(6, lead=(3,)))
     np.testing.assert_allclose(row["nll"], led, rtol=1e-9)
-    bare = minisink.token_nll(model, ids, method="recompute", window=6)
+    bare = minisink.token_nll(model, ids, Recompute(6))
     assert abs(bare - led).max() > 1e-3
 
 
 def test_dense_attention_ends_with_the_positions_of_a_gpt2():
     """64 learned positions: 64 losses and a note; the others see the whole text."""
-    measured = run(public(tiny.make(gpt2)), tiny.ids(100), n_sinks=1, cache=8)
+    model, ids = public(tiny.make(gpt2)), tiny.ids(100)
+    measured = run(model, ids, four(model, ids, 8, 1), cache=8)
     assert [len(row["nll"]) for row in measured] == [64, 99, 99, 99]
     assert ["learned positions" in row["note"] for row in measured] == [True, False, False, False]
 
@@ -136,7 +138,7 @@ def test_dense_attention_ends_with_the_positions_of_a_gpt2():
 @pytest.mark.parametrize(("n_sinks", "cache"), [(4, 4), (5, 4), (-1, 4), (0, 0), (0, -3)])
 def test_a_cache_without_a_window_is_refused(n_sinks, cache):
     with pytest.raises(ValueError, match=f"a cache of {cache} tokens cannot hold {n_sinks} sinks"):
-        run(public(tiny.make(llama)), [1, 2], n_sinks=n_sinks, cache=cache)
+        four(public(tiny.make(llama)), [1, 2], cache, n_sinks)
 
 
 @pytest.mark.parametrize("n_positions", [6, 300])
@@ -144,7 +146,7 @@ def test_a_dense_gpt2_gets_as_far_as_its_positions_go(n_positions):
     """Every learned position predicts a token, whatever the size of a block."""
     model = public(tiny.make(gpt2, max_positions=n_positions))
     ids = np.arange(n_positions + 20) % model.config.vocab_size
-    (dense,) = run(model, ids, cache=4, n_sinks=1, methods=["dense"])
+    (dense,) = run(model, ids, [Dense()], cache=4)
     assert len(dense["nll"]) == n_positions
     assert "learned positions" in dense["note"]
 
@@ -159,8 +161,8 @@ def test_what_can_be_copied_is_measured():
 def test_retrieval_is_a_fifth_row():
     """Beside the same sinks and window it has as many tokens again, and holds all of them."""
     model, ids = public(tiny.make()), tiny.ids(40)
-    streaming, retrieval = run(model, ids, n_sinks=1, cache=7, methods=("streaming", "retrieval"))
-    want = minisink.token_nll(model, ids, method="retrieval", n_sinks=1, window=6, n_blocks=2, block=3)
+    streaming, retrieval = run(model, ids, [Streaming(1, 6), brought_back(7, 1)], cache=7)
+    want = minisink.token_nll(model, ids, Retrieval(1, 6, n_blocks=2, block=3))
     np.testing.assert_allclose(retrieval["nll"], want, rtol=1e-12)
     assert (streaming["keys"], retrieval["keys"]) == (7, 39)
-    assert brought_back(1) == {"n_blocks": 1, "block": 1}
+    assert brought_back(2, 1) == Retrieval(1, 1, n_blocks=1, block=1)

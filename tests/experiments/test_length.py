@@ -41,20 +41,20 @@ def test_tenths_are_those_of_one_stream(small, n_tokens, n_sinks, seed, bos):
     stream = stream[:n_tokens]
     assert len(rows) == 10 and rows[-1]["tokens"] == n_tokens
     assert rows[-1]["readings"] == pytest.approx((n_tokens - (bos is not None)) / 37)
-    how = {"n_sinks": n_sinks, "window": cache - n_sinks}
+    method = minisink.Streaming(n_sinks, cache - n_sinks)
     np.testing.assert_allclose(
-        np.concatenate([row["nll"] for row in rows]), minisink.token_nll(model, stream, **how), rtol=1e-7, atol=1e-9
+        np.concatenate([row["nll"] for row in rows]), minisink.token_nll(model, stream, method), rtol=1e-7, atol=1e-9
     )
     first = 0
     for row in rows:  # a reader with sinks and a window before the tenth, which is the first one's whole past
         last = row["tokens"] - 1
         assert len(row["nll"]) == len(row["nll_here"]) == last - first
-        known = [i for i in range(last + 1) if i < n_sinks or i >= first - how["window"]]
-        here = minisink.token_nll(model, [stream[i] for i in known], **how)[first - last :]
+        known = [i for i in range(last + 1) if i < n_sinks or i >= first - method.window]
+        here = minisink.token_nll(model, [stream[i] for i in known], method)[first - last :]
         np.testing.assert_allclose(row["nll_here"], here, rtol=1e-7, atol=1e-9)
         np.testing.assert_allclose(row["perplexity"], np.exp(row["nll"].mean()), rtol=1e-6)
         np.testing.assert_allclose(row["begun_here"], np.exp(here.mean()), rtol=1e-6)
-        held = n_sinks + how["window"] - 1  # the next token brings its own
+        held = n_sinks + method.window - 1  # the next token brings its own
         assert row["cache_bytes"] == held * minisink.methods.cache_bytes_per_token(model)
         assert row["dense_bytes"] == last * minisink.methods.cache_bytes_per_token(model)
         first = last

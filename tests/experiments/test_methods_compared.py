@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import minisink
-from minisink import gpt2
+from minisink import Dense, Recompute, Streaming, Window, gpt2
 from minisink.experiments import methods_compared
 from minisink.experiments.last_words import repeated
 
@@ -44,14 +44,13 @@ def test_a_row_is_the_loss_and_the_text_of_its_method(small, cache, n_sinks, n_t
     model, ids = public(small), tiny.ids(n_tokens)
     rows = list(methods_compared.run(model, ids, cache=cache, n_sinks=n_sinks, write=9, seed=3))
     assert [row["method"] for row in rows] == list(ALL)
-    for row in rows:
-        method = row["method"] if row["method"] != "newlines" else "streaming"
+    methods = [Dense(), Window(cache), Recompute(cache), *[Streaming(n_sinks, cache - n_sinks)] * 2]
+    for row, method in zip(rows, methods, strict=True):
         text = [*[NEWLINE] * n_sinks, *ids[n_sinks:]] if row["method"] == "newlines" else ids
-        how = {"method": method, "n_sinks": n_sinks, "window": cache - n_sinks if method == "streaming" else cache}
-        nll = minisink.token_nll(model, text, **how)
+        nll = minisink.token_nll(model, text, method)
         np.testing.assert_allclose(row["nll"], nll, rtol=1e-8, atol=1e-8)
         np.testing.assert_allclose(row["after"], np.exp(nll[cache:].mean()), rtol=1e-6)
-        written = list(minisink.generate(model, text, max_new_tokens=9, temperature=0.8, seed=3, **how))
+        written = list(minisink.generate(model, text, method, max_new_tokens=9, temperature=0.8, seed=3))
         assert (row["text"], row["repeated"]) == (model.decode(written), repeated(written))
         assert (row["evicted"], row["trained"]) == (cache, model.config.max_positions)
 

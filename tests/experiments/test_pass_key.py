@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import minisink
+from minisink import Retrieval, Streaming
 from minisink.commands.parser import main
 from minisink.experiments import pass_key
 from minisink.experiments.recall import score
@@ -36,8 +37,8 @@ def test_a_key_is_told_at_its_depth_and_asked_for_at_the_end(novels, length, dep
     tell, ask = (form.format(key=key) for form in (pass_key.TELL, pass_key.ASK))
     before, after = text.removesuffix(ask).split(tell)
     assert FILLER.startswith(before + after)
-    assert math.isclose(len(novels.encode(before, bos=False)), depth * len(novels.encode(before + after, bos=False)),
-                        abs_tol=4)  # fmt: skip
+    n_before, n_all = (len(novels.encode(part, bos=False)) for part in (before, before + after))
+    assert math.isclose(n_before, depth * n_all, abs_tol=4)
 
 
 def test_keys_are_different_and_of_five_digits():
@@ -46,13 +47,12 @@ def test_keys_are_different_and_of_five_digits():
 
 
 def test_a_row_is_the_mean_over_its_keys(novels):
-    options = {"methods": ("streaming", "dense"), "cache": 32, "n_keys": 2, "seed": 6, "n_sinks": 1}
+    options = {"methods": ("streaming", "dense"), "cache": 32, "n_keys": 2, "seed": 6, "fetched": Retrieval(1, 99)}
     rows = list(pass_key.run(novels, FILLER, lengths=(130, 150), depths=(0.5,), **options))
-    assert [(row["length"], row["method"], row["cache"]) for row in rows] == [
-        (130, "streaming", 32), (130, "dense", None), (150, "streaming", 32), (150, "dense", None)
-    ]  # fmt: skip
+    seen = [(row["length"], row["method"], row["cache"]) for row in rows]
+    assert seen == [(length, *which) for length in (130, 150) for which in (("streaming", 32), ("dense", None))]
     texts = [pass_key.make(novels, FILLER, key, length=150, depth=0.5) for key in pass_key.keys(6, 2)]
-    found = [score(novels, text, n_sinks=1, window=31)[0][0] for text in texts]
+    found = [score(novels, text, Streaming(1, 31))[0][0] for text in texts]
     assert rows[2]["nll"] == pytest.approx(sum(found) / 2) and rows[2]["in_cache"] is False
     assert rows[2]["asked"] == 2
 
@@ -69,10 +69,9 @@ def test_the_command_prints_a_table_a_method(capsys):
     assert lines.count(["depth", "120", "tokens", "160", "tokens"]) == 2 and out.count("/1") == 8
     assert main([*SMALL, "--json", "--n-keys", "2", "--lengths", "120"]) == 0
     rows = json.loads(capsys.readouterr().out)["rows"]
-    assert [(row["depth"], row["method"], row["in_cache"], row["asked"]) for row in rows] == [
-        (0.0, "streaming", False, 2), (0.0, "retrieval", False, 2), (1.0, "streaming", True, 2),
-        (1.0, "retrieval", True, 2),
-    ]  # fmt: skip
+    seen = [(row["depth"], row["method"], row["in_cache"]) for row in rows]
+    assert seen == [(depth, name, depth == 1.0) for depth in (0.0, 1.0) for name in ("streaming", "retrieval")]
+    assert {row["asked"] for row in rows} == {2}
 
 
 @pytest.mark.parametrize(

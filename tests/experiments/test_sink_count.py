@@ -6,7 +6,7 @@ import tiny
 from tiny import public
 
 import minisink
-from minisink import gpt2
+from minisink import Recompute, Streaming, gpt2
 from minisink.commands.parser import main
 from minisink.experiments import sink_count
 
@@ -25,10 +25,10 @@ def test_a_cell_is_the_perplexity_of_all_texts_together(bos):
         cache, n = row["cache"], row["n_sinks"]
         lead = [ids[:1] if bos is not None and ids[0] == bos else () for ids in TEXTS]
         if n == "re-computed":
-            options = [{"method": "recompute", "window": cache, "lead": first} for first in lead]
+            methods = [Recompute(cache, lead=tuple(first)) for first in lead]
         else:
-            options = [{"n_sinks": n, "window": cache - n}] * 2
-        losses = [minisink.token_nll(model, ids, **how) for ids, how in zip(TEXTS, options, strict=True)]
+            methods = [Streaming(n, cache - n)] * 2
+        losses = [minisink.token_nll(model, *both) for both in zip(TEXTS, methods, strict=True)]
         np.testing.assert_allclose(row["perplexity"], minisink.perplexity(np.concatenate(losses)))
         np.testing.assert_allclose(row["nll"], np.concatenate([nll[cache:] for nll in losses]))
 

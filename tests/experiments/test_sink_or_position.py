@@ -6,7 +6,7 @@ import tiny
 from tiny import public
 
 import minisink
-from minisink import gpt2
+from minisink import Streaming, gpt2
 from minisink.experiments import sink_or_position
 
 
@@ -20,7 +20,7 @@ def test_each_cell_is_its_loss(n_tokens, trained):
         (2, "slot"), (2, "original"), (0, "slot"), (0, "original")
     ]  # fmt: skip
     for row in rows:
-        nll = minisink.token_nll(model, ids, n_sinks=row["sinks"], window=5 - row["sinks"], positions=row["positions"])
+        nll = minisink.token_nll(model, ids, Streaming(row["sinks"], 5 - row["sinks"], row["positions"]))
         within = [nll[t] for t in range(5, n_tokens - 1) if t < trained]
         beyond = [nll[t] for t in range(5, n_tokens - 1) if t >= trained]
         assert row["split"] == len(within)

@@ -8,8 +8,7 @@ import tiny
 from hypothesis import given, settings
 
 import minisink
-from minisink import gpt2
-from minisink.cache import keep_sinks
+from minisink import Streaming, Window, gpt2
 from minisink.experiments import sink_parts
 from minisink.experiments.inside import look_inside
 
@@ -33,7 +32,7 @@ def test_the_losses_are_those_of_a_cache_whose_slot_0_was_written(model):
     rows = list(sink_parts.run(model, IDS, cache=cache, others=4))
     assert [row["sink"] for row in rows] == list(found)
     for row, slot in zip(rows, found.values(), strict=True):
-        policy = keep_sinks(1, cache - 1) if slot else keep_sinks(0, cache)
+        policy = Streaming(1, cache - 1) if slot else Window(cache)
         kept = minisink.KVCache(3, model.config.n_kv_heads, model.config.head_dim, policy, like=model.weights.embed)
         model.forward(IDS[:cache], cache=kept)
         for (key, value), layer in zip(slot or (), kept.layers, strict=bool(slot)):

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import minisink
+from minisink import Retrieval
 from minisink.commands.parser import main
 from minisink.experiments import streameval
 from minisink.experiments.recall import score
@@ -80,15 +81,15 @@ def test_in_tokens_the_values_are_found_again(novels, seed, sizes):
 
 
 def test_a_row_is_what_its_answers_cost(novels):
-    rows = list(streameval.run(novels, distances=(2, 3), caches=(64, 96), methods=("dense", "retrieval"), n_queries=2,
-                               n_sinks=1, n_blocks=2, block=4))  # fmt: skip
+    asked = {"distances": (2, 3), "caches": (64, 96), "methods": ("dense", "retrieval"), "n_queries": 2}
+    rows = list(streameval.run(novels, fetched=Retrieval(1, 99, n_blocks=2, block=4), **asked))
     assert [(row["distance"], row["method"], row["cache"]) for row in rows] == [
         (distance, method, cache)
         for distance in (2, 3)
         for method, cache in (("dense", None), ("retrieval", 64), ("retrieval", 96))
     ]
     asked = streameval.make(novels, distance=3, n_queries=2)
-    nll, exact = score(novels, asked, method="retrieval", n_sinks=1, window=95, n_blocks=2, block=4)
+    nll, exact = score(novels, asked, Retrieval(1, 95, n_blocks=2, block=4))
     assert rows[-1]["nll"] == pytest.approx(nll.mean()) and rows[-1]["exact"] == exact.sum()
 
 

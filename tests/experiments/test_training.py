@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import minisink
-from minisink import gpt2
+from minisink import Streaming, gpt2
 from minisink.commands.parser import main
 from minisink.experiments import training
 from minisink.experiments.stretch import stretch
@@ -47,7 +47,7 @@ def test_a_row_is_the_loss_after_the_first_eviction(caches, n_tokens, seed):
         start = seed * own % (len(TEXT) - own + 1) if own < len(TEXT) else 0
         ids = [16] * (row["model"] == "own") + letters[start : start + own]
         cache, n, model = row["cache"], row["n_sinks"], MODELS[row["model"]]
-        nll = minisink.token_nll(model, ids, n_sinks=n, window=cache - n, readable=True)[cache:]
+        nll = minisink.token_nll(model, ids, Streaming(n, cache - n), readable=True)[cache:]
         assert len(nll) == len(row["nll"]) == len(ids) - 1 - cache
         np.testing.assert_allclose(row["nll"], nll)
         np.testing.assert_allclose(row["perplexity"], np.exp(nll.mean()))

@@ -11,14 +11,14 @@ from hypothesis import given, settings
 from tiny import public
 
 import minisink
-from minisink import gpt2
+from minisink import Streaming, Window, gpt2
 from minisink.commands.parser import main
 from minisink.experiments import why
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 
 
-CACHES = {"sink": {"n_sinks": 1, "window": 4}, "window": {"method": "window", "window": 5}}
+CACHES = {"sink": Streaming(1, 4), "window": Window(5)}
 
 
 @pytest.mark.parametrize("model", [public(tiny.make()), public(tiny.make(gpt2))])
@@ -27,8 +27,8 @@ def test_it_is_read_off_the_two_caches(model):
     ids = tiny.ids(11)
     rows = list(why.run(model, ids, cache=5, token=10))
     assert [(row["layer"], row["oldest"]) for row in rows] == [(i, name) for i in range(3) for name in CACHES]
-    for name, options in CACHES.items():
-        cache, trace = minisink.new_cache(model, **options), {}
+    for name, method in CACHES.items():
+        cache, trace = minisink.new_cache(model, method), {}
         model.forward(ids[:-1], cache=cache)
         model.forward(ids[-1:], cache=cache, trace=trace)
         own = [row for row in rows if row["oldest"] == name]
@@ -68,8 +68,8 @@ def test_the_weight_is_what_the_denominator_loses(ids, seed):
 
 def test_the_effects_are_means_over_the_layers():
     rows = list(why.run(public(tiny.make()), tiny.ids(9), cache=5))
-    mean = {(name, key): np.mean([row[key] for row in rows if row["oldest"] == name])
-            for name in CACHES for key in why.MEASURES}  # fmt: skip
+    keys = [(name, key) for name in CACHES for key in why.MEASURES]
+    mean = {(name, key): np.mean([row[key] for row in rows if row["oldest"] == name]) for name, key in keys}
     largest, value, weight, lost, home = (effect.size for effect in why.effects(rows))
     assert largest == pytest.approx(mean["sink", "weight"] - mean["sink", "next"])
     assert value == pytest.approx(mean["sink", "value"])
