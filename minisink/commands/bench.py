@@ -10,7 +10,7 @@ from ..experiments import speed
 from ..experiments.plots import draw_speed
 from ..experiments.shapes import SHAPES, random_model
 from ..experiments.speed import PAPER
-from ..methods import N_SINKS
+from ..methods import Streaming
 from ..model import load
 from ..system.files import check_picture
 from ..system.terminal import human_bytes, table, wrap
@@ -24,12 +24,16 @@ def add_options(parser):
     """Add the options to `parser`."""
     add = parser.add_argument
     add_model(parser, default=None)
-    add(
-        "--shape", choices=SHAPES, default="novels", metavar="SHAPE",
-        help=f"random weights of this shape, unless --model: {', '.join(SHAPES)} (%(default)s)",
-    )  # fmt: skip
+    shapes = f"random weights of this shape, unless --model: {', '.join(SHAPES)} (%(default)s)"
+    add("--shape", choices=SHAPES, default="novels", metavar="SHAPE", help=shapes)
     add("--caches", type=int, nargs="+", default=tuple(PAPER), metavar="N", help="sizes (256 to 4096)")
-    add("--n-sinks", type=int, default=N_SINKS, metavar="N", help="first tokens kept by streaming (%(default)s)")
+    add(
+        "--n-sinks",
+        type=int,
+        default=Streaming.n_sinks,
+        metavar="N",
+        help="first tokens kept by streaming (%(default)s)",
+    )
     add("--repeats", type=int, default=3, metavar="N", help="the median of so many is shown (%(default)s)")
     add("--plot", metavar="PNG", help="draw milliseconds per token as a picture")
     add_readable(parser)

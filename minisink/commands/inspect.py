@@ -2,7 +2,7 @@
 
 from ..experiments.inside import look_inside, summary
 from ..experiments.plots import draw_inspection
-from ..methods import new_cache
+from ..methods import Dense, new_cache
 from ..model import load
 from ..system.files import check_picture
 from ..system.terminal import table, wrap
@@ -30,7 +30,7 @@ def run(args):
         check_picture(args.plot)
     model = load(args.model)
     ids = encode(model, args.text, "TEXT", bos=not args.no_bos)
-    trace = look_inside(model, ids, new_cache(model, method="dense") if args.readable else None)
+    trace = look_inside(model, ids, new_cache(model, Dense()) if args.readable else None)
     found = summary(trace, n_first=args.first)
     several = "token" if args.first == 1 else f"{args.first} tokens"
     if args.json:

@@ -47,11 +47,8 @@ def run(args):
     check(args, {"layers": 1, "steps": 1, "length": 4, "workers": 1, "seed": 0})
     started = time.perf_counter()
     task = Task.random(args.seed, starts_with_bos=not args.no_bos)
-    toy = Toy(
-        task, n_layers=args.layers, kind=args.softmax, optimizer=args.optimizer, n_steps=args.steps,
-        length=args.length, rate=args.rate, seed=args.seed, workers=args.workers,
-        device=args.device,
-    )  # fmt: skip
+    same = {name: getattr(args, name) for name in ("optimizer", "length", "rate", "seed", "workers", "device")}
+    toy = Toy(task, n_layers=args.layers, kind=args.softmax, n_steps=args.steps, **same)
     first = "first" if args.no_bos else "BOS"
     history = watch(toy, args.steps, partial(picture.panel, n_steps=args.steps, first=first))
     row = history[-1][1]
@@ -66,7 +63,7 @@ def run(args):
 
 
 def _explain(row, long, first, length, seconds):
-    """What came out, in words."""
+    """Print what came out, in words."""
     idle, busy = row["bos_from_nontrigger"], row["bos_from_trigger"]
     verdict = "a sink" if idle > 0.3 else "no sink"  # the bar of Gu et al., arXiv:2410.10781
     name = "BOS" if first == "BOS" else "the first token"

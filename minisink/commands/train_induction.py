@@ -22,8 +22,8 @@ EXAMPLE = "minisink train induction --seeds 1 --plot induction.png"
 def add_options(parser):
     """Add the options of ``induction`` to `parser`."""
     add = parser.add_argument
-    add("--gaps", nargs="+", type=int, default=list(experiment.GAPS), metavar="N",
-        help="symbols between two readings (0 20 200 1000)")  # fmt: skip
+    between = "symbols between two readings (0 20 200 1000)"
+    add("--gaps", nargs="+", type=int, default=list(experiment.GAPS), metavar="N", help=between)
     add("--cache", type=int, default=experiment.CACHE, metavar="N", help="slots: one sink and a window (%(default)s)")
     add("--n-blocks", type=int, default=experiment.N_BLOCKS, metavar="N", help="blocks brought back (%(default)s)")
     add("--block", type=int, default=experiment.BLOCK, metavar="N", help="tokens in a block (%(default)s)")
@@ -55,8 +55,8 @@ def run(args):
     trainings, models = [], []
     for seed in range(args.seed, args.seed + args.seeds):
         started = time.perf_counter()
-        toy = Toy(n_layers=args.layers, n_steps=args.steps, rate=args.rate, seed=seed, workers=args.workers,
-                  device=args.device)  # fmt: skip
+        same = {name: getattr(args, name) for name in ("rate", "workers", "device")}
+        toy = Toy(n_layers=args.layers, n_steps=args.steps, seed=seed, **same)
         history = watch(toy, args.steps, partial(_panel, n_steps=args.steps, seed=seed))
         seconds = time.perf_counter() - started
         trainings.append({"seed": seed, "seconds": seconds, "bump": bump(history), "history": history})
@@ -66,10 +66,10 @@ def run(args):
     seconds = time.perf_counter() - started
     names = list(experiment.methods(**sizes))
     means = dict(zip(names, found.mean(axis=0).tolist(), strict=True))
-    said = experiment.finding(means, args.gaps, **sizes)
-    _show(args, trainings, names, found, said, seconds)
+    findings = experiment.finding(means, args.gaps, **sizes)
+    _show(args, trainings, names, found, findings, seconds)
     if args.json:
-        print(json.dumps(_as_json(args, trainings, names, found, said, seconds)))
+        print(json.dumps(_as_json(args, trainings, names, found, findings, seconds)))
     if args.plot is not None:
         picture.draw(args.plot, [one["history"] for one in trainings], args.gaps, means)
 
@@ -79,7 +79,7 @@ def _panel(history, *, n_steps, seed):
 
 
 def _measure(args, models, sizes):
-    """The losses, (seeds, methods, gaps): each model reads texts of its own."""
+    """Measure the losses, (seeds, methods, gaps): each model reads texts of its own."""
     n_tokens = sum(1 + 2 * SEGMENT + gap for gap in args.gaps) * args.texts * len(experiment.methods(**sizes))
     found = []
     with progress(n_tokens * len(models), "reading") as bar:
@@ -89,41 +89,37 @@ def _measure(args, models, sizes):
     return np.array(found)
 
 
-def _show(args, trainings, names, found, said, seconds):
-    """The table, and what it says."""
+def _show(args, trainings, names, found, findings, seconds):
+    """Print the table, and what it says."""
     mean, spread = found.mean(axis=0), found.std(axis=0, ddof=1) if args.seeds > 1 else None
     several = f"mean and deviation of {args.seeds} trainings" if args.seeds > 1 else "one training"
-    print("\n" + wrap(
+    about = (
         f"A segment of {SEGMENT} symbols, a gap, the segment again: nats a symbol of the second reading, {several} "
         f"on texts of {LENGTH} tokens. Chance is {CHANCE:.2f}. All but dense have {args.cache} slots: a window, or one "
         f"sink and a window; retrieval sees {args.n_blocks} blocks of {args.block} evicted tokens besides."
-    ) + "\n")  # fmt: skip
+    )
+    print(f"\n{wrap(about)}\n")
     rows = []
     for i, name in enumerate(names):
         cells = [f"{x:.2f}" + ("" if spread is None else f" ±{spread[i, j]:.2f}") for j, x in enumerate(mean[i])]
         rows.append([name, *cells])
     print(table(["method", *(f"gap {gap:,}" for gap in args.gaps)], rows))
     print()
-    for line in said:
+    for line in findings:
         print(wrap(line))
     bumps = [f"the bump at step {one['bump']}" if one["bump"] else "no bump" for one in trainings]
     trained = ", ".join(f"{one['seconds']:.1f} s ({b})" for one, b in zip(trainings, bumps, strict=True))
     print("\n" + wrap(f"trained in {trained}; read in {seconds:.1f} s"))
 
 
-def _as_json(args, trainings, names, found, said, seconds):
-    """What a script may want."""
-    keys = ("first", "second", "previous", "induction")
-    return {
-        "chance": CHANCE, "gaps": args.gaps, "reading_seconds": round(seconds, 2),
-        "trainings": [
-            {"seed": one["seed"], "seconds": round(one["seconds"], 2), "bump": one["bump"]}
-            | {key: one["history"][-1][1][key] for key in keys}
-            for one in trainings
-        ],
-        "rows": [
-            {"method": name, "mean": found[:, i].mean(axis=0).tolist(), "by_seed": found[:, i].tolist()}
-            for i, name in enumerate(names)
-        ],
-        "finding": said,
-    }  # fmt: skip
+def _as_json(args, trainings, names, found, findings, seconds):
+    """Return what a script may want."""
+    trained, rows = [], []
+    for one in trainings:
+        last = one["history"][-1][1]
+        about = {"seed": one["seed"], "seconds": round(one["seconds"], 2), "bump": one["bump"]}
+        trained.append(about | {key: last[key] for key in ("first", "second", "previous", "induction")})
+    for i, name in enumerate(names):
+        rows.append({"method": name, "mean": found[:, i].mean(axis=0).tolist(), "by_seed": found[:, i].tolist()})
+    about = {"chance": CHANCE, "gaps": args.gaps, "reading_seconds": round(seconds, 2)}
+    return about | {"trainings": trained, "rows": rows, "finding": findings}

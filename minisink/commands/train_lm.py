@@ -37,24 +37,18 @@ def add_options(parser):
 
 def _add_recipe(group):
     add, usual = group.add_argument, Recipe()
-    add(
-        "--sample-start", choices=("bos", "none"), default=usual.sample_start,
-        help="samples start with <s>, or anywhere (%(default)s)",
-    )  # fmt: skip
+    begin = "samples start with <s>, or anywhere (%(default)s)"
+    add("--sample-start", choices=("bos", "none"), default=usual.sample_start, help=begin)
     add("--steps", type=int, default=usual.n_steps, metavar="N", help="(%(default)s)")
     add("--batch", type=int, default=usual.batch, metavar="N", help="samples a step (%(default)s)")
     add("--context", type=int, default=usual.context, metavar="N", help="tokens a sample (%(default)s)")
     add("--rate", type=float, default=usual.rate, metavar="X", help="peak learning rate (%(default)s)")
     add("--warmup", type=int, default=usual.warmup, metavar="N", help="steps up to it (%(default)s)")
-    add(
-        "--decay", type=float, default=usual.decay, metavar="X",
-        help="share of the steps, at the end, down to 0 (%(default)s)",
-    )  # fmt: skip
+    share = "share of the steps, at the end, down to 0 (%(default)s)"
+    add("--decay", type=float, default=usual.decay, metavar="X", help=share)
     add("--weight-decay", type=float, default=usual.weight_decay, metavar="X", help="of matrices (%(default)s)")
-    add(
-        "--seed", type=int, default=usual.seed, metavar="N",
-        help="of weights and samples; with --init, another one draws other samples (%(default)s)",
-    )  # fmt: skip
+    drawn = "of weights and samples; with --init, another one draws other samples (%(default)s)"
+    add("--seed", type=int, default=usual.seed, metavar="N", help=drawn)
     add("--eval-every", type=int, default=50, metavar="N", help="steps between rows of the log (%(default)s)")
     add("--save-every", type=int, default=200, metavar="N", help="steps between checkpoints (%(default)s)")
     add("--workers", type=int, default=min(2, os.cpu_count() or 1), metavar="N", help="threads (%(default)s)")
@@ -93,10 +87,8 @@ def _train(args, recipe):
         source = args.tokens if known else "the tokenizer"
         raise ValueError(f"{source}: has token id {int(ids.max())}, but the vocabulary is {config.vocab_size}")
     arch = gpt2_training if config.model_type == "gpt2" else llama_training
-    training = Training(
-        arch, config, recipe, ids, valid, args.out, tokenizer,
-        resume=args.resume, start=start, device=args.device, workers=args.workers, dtype=args.dtype,
-    )  # fmt: skip
+    same = {name: getattr(args, name) for name in ("resume", "device", "workers", "dtype")}
+    training = Training(arch, config, recipe, ids, valid, args.out, tokenizer, start=start, **same)
     if known:
         print(f"text as kept in {args.tokens}, not from --text")
     n = n_parameters(named_shapes(config))
@@ -121,11 +113,9 @@ def _train(args, recipe):
 
 
 def _recipe(args):
-    return Recipe(
-        n_steps=args.steps, batch=args.batch, context=args.context, rate=args.rate, warmup=args.warmup,
-        decay=args.decay, weight_decay=args.weight_decay, sample_start=args.sample_start, seed=args.seed,
-        shared=args.embedding == "shared" and args.sample_start == "bos",
-    )  # fmt: skip
+    names = ("batch", "context", "rate", "warmup", "decay", "weight_decay", "sample_start", "seed")
+    shared = args.embedding == "shared" and args.sample_start == "bos"
+    return Recipe(n_steps=args.steps, shared=shared, **{name: getattr(args, name) for name in names})
 
 
 def _text(args, tokenizer, quiet):
@@ -144,7 +134,7 @@ HEADER = "  step    time   loss  held out  window - one sink  weight on the firs
 
 
 def _line(row):
-    """A row of the log, to be read below `HEADER`."""
+    """Return a row of the log, to be read below `HEADER`."""
     sinks = " ".join(f"{value:.2f}" for name, value in row.items() if name.startswith("sink_"))
     gap = row["window_nll"] - row["one_sink_nll"]
     begin = f"{row['step']:6d} {row['seconds']:5.0f} s  {row['loss']:5.3f}"

@@ -1,0 +1,114 @@
+"""What an experiment found, told: as a table with its verdict, JSON or CSV, and as files with a picture."""
+
+import csv
+import io
+import math
+import sys
+import time
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from textwrap import fill
+
+from tqdm import tqdm
+
+from ..experiments.effects import verdict
+from ..system.files import atomic_write, has_matplotlib
+from ..system.plots import picture
+from ..system.terminal import table, wrap
+from .common import as_json, dump
+
+
+def report(experiment, args):
+    """Run an experiment and print what came out, also when it was stopped; return its `effects.verdict`."""
+    inputs, options = experiment.inputs(args), experiment.options(args)
+    rows, began = [], time.perf_counter()
+    try:
+        rows.extend(experiment.module.run(*inputs, **options, track=partial(_bar, experiment.name)))
+    except (ValueError, MemoryError, KeyboardInterrupt):
+        if rows and not args.json:
+            print(plain(rows) + "\n")  # nothing that was measured is lost
+        raise
+    seconds = time.perf_counter() - began
+    found = list(experiment.module.effects(rows))
+    about = {"name": experiment.name, "paper": experiment.module.PAPER, "claim": experiment.module.CLAIM}
+    about |= {"command": experiment.command(args), "seconds": seconds, "shown": verdict(found)}
+    about |= {"effects": [asdict(effect) | {"shown": effect.shown} for effect in found], "rows": scalars(rows)}
+    if args.json:
+        dump(about)
+    elif args.csv == "-":
+        print(as_csv(rows), end="")
+    else:
+        show(experiment, about, rows, found)
+    write(experiment, args, about, rows)
+    return about["shown"]
+
+
+def write(experiment, args, about, rows):
+    """Write the files that were asked for, each by itself or all into a folder."""
+    texts, pictures = {}, [args.plot] if args.plot else []
+    if args.csv not in (None, "-"):
+        texts[args.csv] = as_csv(rows)
+    if args.out:
+        stem = str(Path(args.out) / experiment.name)
+        texts |= {stem + ".csv": as_csv(rows), stem + ".json": as_json(about) + "\n"}
+        pictures += [stem + ".png"] if has_matplotlib() else []
+    for path, text in texts.items():
+        with atomic_write(path) as unfinished:
+            unfinished.write_text(text, encoding="utf-8")
+    for path in pictures:
+        with picture(path, about["command"]) as figure:
+            figure.suptitle(wrap(f"{experiment.module.PAPER}: {first_line(experiment.module)}", 70))
+            experiment.module.draw(figure, rows)
+
+
+def show(experiment, about, rows, found):
+    """Print the rows as a table, what the paper says, and what this run says to it."""
+    module = experiment.module
+    command = fill(about["command"], 76, subsequent_indent="    ", break_on_hyphens=False, break_long_words=False)
+    print(command.replace("\n", " \\\n") + "\n")
+    print(module.show(rows) if hasattr(module, "show") else plain(rows))
+    print("\n" + wrap(f"{module.PAPER}: {module.CLAIM}."))
+    print(f"This run shows it: {about['shown']}.")
+    for effect in found:
+        print(fill(str(effect), 79, initial_indent="  ", subsequent_indent="    "))
+
+
+def scalars(rows):
+    """Return the rows without their arrays."""
+
+    def is_scalar(value):
+        return isinstance(value, str) or not hasattr(value, "__len__")
+
+    return [{key: value for key, value in row.items() if is_scalar(value)} for row in rows]
+
+
+def plain(rows):
+    """Return rows as a table, four digits of a number."""
+    rows = scalars(rows)
+    return table(list(rows[0]), [[_cell(value) for value in row.values()] for row in rows])
+
+
+def _cell(value):
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def as_csv(rows):
+    """Return the rows as CSV, a line each below their names."""
+    rows, text = scalars(rows), io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _bar(name, work):
+    """Yield what is to be done, with a bar where somebody watches."""
+    return tqdm(work, desc=name, delay=2, disable=None, leave=False, file=sys.stderr)
+
+
+def first_line(module):
+    """Return the first line of a module's docstring, without its full stop."""
+    return module.__doc__.split("\n")[0].rstrip(".")
