@@ -60,15 +60,12 @@ def _open(args, model, prompt):
 
 
 def _write(args, stream, ids):
-    """Write until the text ends, or Ctrl-C between two tokens ends it."""
-    model, before = stream.model, [*[*stream.recent][-HELD:], *stream.pending]
+    """Write until the text ends, or Ctrl-C ends it."""
+    before = [*[*stream.recent][-HELD:], *stream.pending, *ids]
     n_known = stream.n_seen + len(stream.pending) + len(ids)
-    warn_beyond(model, stream.method, stream.n_seen, n_known + (args.max_new_tokens or math.inf))
-    ends = model.config.eos if args.max_new_tokens else ()  # nothing ends what is to go on until Ctrl-C
+    warn_beyond(stream.model, stream.method, stream.n_seen, n_known + (args.max_new_tokens or math.inf))
     with defer_interrupts() as stop:
-        tokens = stream.write(stream.read(ids), args.max_new_tokens or None, ends)
-        until_stopped = iter(lambda: None if stop else next(tokens, None), None)
-        for piece in text_stream(model.tokenizer, until_stopped, after=[*before, *ids]):
+        for piece in text_stream(stream.model.tokenizer, _tokens(args, stream, ids, stop), after=before):
             print(piece, end="", flush=True)
         print(flush=True)
         if args.state is not None:
@@ -78,6 +75,15 @@ def _write(args, stream, ids):
     elif stop:
         n_new = stream.n_seen + len(stream.pending) - n_known
         print(f"minisink: stopped after {n_new:,} new tokens; {_kept(stream)}", file=sys.stderr)
+
+
+def _tokens(args, stream, ids, stop):
+    """Yield the tokens that follow `ids`, until `stop` is no longer empty."""
+    ends = stream.model.config.eos if args.max_new_tokens else ()  # nothing ends what is to go on until Ctrl-C
+    for token in stream.write(stream.read(ids), args.max_new_tokens or None, ends):
+        yield token
+        if stop:
+            return
 
 
 def _kept(stream):

@@ -20,7 +20,9 @@ import pytest
 
 import minisink
 from minisink.chat.script import read_turns, shipped
+from minisink.commands.common import METHODS
 from minisink.commands.parser import main
+from minisink.methods import Streaming
 
 FIELDS = {"turn", "user", "tokens_seen", "cache_tokens", "cache_bytes", "seconds", "tokens_per_second", "longer"}
 REAL = pytest.mark.skipif(
@@ -35,8 +37,8 @@ def talk(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
 
-    def call(*argv, said=""):
-        monkeypatch.setattr("sys.stdin", io.StringIO(said))
+    def call(*argv, lines=""):
+        monkeypatch.setattr("sys.stdin", io.StringIO(lines))
         status = main(["chat", "--model", "./chatty", "--max-new-tokens", "12", *argv])
         out, err = capsys.readouterr()
         return status, out, err
@@ -46,8 +48,8 @@ def talk(tmp_path, capsys, monkeypatch):
 
 def test_a_person_talks(talk):
     """Answers and a status line a turn; commands; mistakes cost a line, and the chat goes on."""
-    said = "Hello\n\n/help\n/nonsense\n/forget now\n/save\n/method fast\n/method window\nabc\n/forget\nabc\n"
-    status, out, err = talk("--window", "40", said=said)
+    lines = "Hello\n\n/help\n/nonsense\n/forget now\n/save\n/method fast\n/method window\nabc\n/forget\nabc\n"
+    status, out, err = talk("--window", "40", lines=lines)
     assert status == 0
     assert out.startswith("./chatty, streaming attention with 4 sinks and a window of 40.")
     assert out.count(" tokens seen, ") == 3 and "Ctrl-C stops an answer" in out
@@ -56,13 +58,13 @@ def test_a_person_talks(talk):
         "minisink: /nonsense is no command",
         "minisink: /forget stands alone",
         "minisink: /save needs a name after it",
-        "minisink: /method fast: choose one of " + ", ".join(minisink.methods.METHODS),
+        "minisink: /method fast: choose one of " + ", ".join(METHODS),
     ]
 
 
 def test_what_the_status_line_tells(talk):
     """Tokens seen, tokens in the cache and their bytes, which turns are in view, and that a turn was too long."""
-    _, out, _ = talk("--window", "40", said=f"{'a' * 99}\nb\n")
+    _, out, _ = talk("--window", "40", lines=f"{'a' * 99}\nb\n")
     first, second = (" ".join(block.split("]")[0].split()) for block in out.split("\n[")[1:])
     assert "44 in the cache (" in first and "in view: 1 in part; this turn was longer than the window" in first
     assert "longer" not in second and "in view: " in second
@@ -82,12 +84,12 @@ def test_a_script_as_json(talk):
     model = minisink.load("./chatty")
     ids = [256, *model.encode("user\nHello", bos=False), 257, *model.encode("\n", bos=False)]
     ids += [256, *model.encode("assistant\nabc", bos=False), 257]
-    nll = minisink.token_nll(model, ids, window=40)[-4:]
+    nll = minisink.token_nll(model, ids, Streaming(4, 40))[-4:]
     assert rows[0]["nll"] == pytest.approx(float(nll.mean()), abs=1e-4)
     assert rows[0]["tokens_seen"] == len(ids) - 1
 
 
-@pytest.mark.parametrize("columns", [80, 120])
+@pytest.mark.parametrize("columns", [80, pytest.param(120, marks=pytest.mark.slow)])
 def test_methods_side_by_side(talk, monkeypatch, columns):
     """A column each, as many keys for each, no line wider than the screen, and the figures at the end."""
     monkeypatch.setenv("COLUMNS", str(columns))
@@ -114,20 +116,23 @@ def test_nothing_evicted_is_said(talk):
 def test_a_state_goes_on_tomorrow(talk):
     """Two sessions say what one would have said; /save and /load within one as well."""
     options = ("--window", "30", "--temperature", "1")
-    _, whole, _ = talk(*options, said="Hello\nabc\n")
+    _, whole, _ = talk(*options, lines="Hello\nabc\n")
     for part in ("Hello\n", "abc\n"):
-        _, out, err = talk(*options, "--state", "chat.state", said=part)
+        _, out, err = talk(*options, "--state", "chat.state", lines=part)
         assert err == "" and out.split("\n[")[0].splitlines()[-1] in whole
     assert "Going on from chat.state" in " ".join(out.split())
-    status, out, err = talk(*options, said="Hello\n/save s\nabc\n/load s\nabc\n/load none\n")
+    status, out, err = talk(*options, lines="Hello\n/save s\nabc\n/load s\nabc\n/load none\n")
     blocks = out.split("\n[")
     assert blocks[1].splitlines()[-1] == blocks[2].splitlines()[-1]
     assert "none: not a state that a chat or a generated text goes on from (no such file)" in err
     for changes, message in (
-        (("--method", "window"), "chat.state: was made with method 'streaming', and this is 'window'"),
+        (
+            ("--method", "window"),
+            "chat.state: was made with Streaming(n_sinks=4, window=30",
+        ),
         (("--system", "be kind"), "chat.state: is the state of a chat with another system message"),
     ):
-        status, out, err = talk(*options, *changes, "--state", "chat.state", said="a\n")
+        status, out, err = talk(*options, *changes, "--state", "chat.state", lines="a\n")
         assert status == 2 and message in err and len(err.splitlines()) == 1
 
 
@@ -160,19 +165,22 @@ def test_scripts_that_are_none(talk, text, message):
         (["--state", "no/where"], "no/where: cannot be written"),
         (["--model", "novels"], "novels: has no chat template, so it was not trained to chat; smollm2 was"),
         (["--temperature", "-1"], "temperature is -1.0"),
+        (["--n-sinks", "256"], "256 sinks leave no window in a cache of 256; give --window"),
     ],
 )
 def test_options_that_cannot_be(talk, argv, message):
     """One line, before anything is said."""
-    status, out, err = talk(*argv, said="a\n")
+    status, out, err = talk(*argv, lines="a\n")
     assert status == 2 and out == "" and message in err and len(err.splitlines()) == 1
 
 
 def test_a_system_message_can_be_pinned(talk):
     """As sinks, and of a cache of 256 so much less is window."""
-    _, out, _ = talk("--system", "be kind", "--pin-system", said="a\n")
+    _, out, _ = talk("--system", "be kind", "--pin-system", lines="a\n")
     n_pinned = 1 + len(b"system\nbe kind") + 2
     assert f"streaming attention with {n_pinned} sinks and a window of {256 - n_pinned}" in " ".join(out.split())
+    _, out, _ = talk("--system", "be kind", "--pin-system", "--window", "40", lines="a\n")
+    assert f"streaming attention with {n_pinned} sinks and a window of 40" in " ".join(out.split())
 
 
 class Terminal:
@@ -187,7 +195,7 @@ class Terminal:
             env=os.environ | {"TERM": "dumb"}, preexec_fn=_own_terminal,
         )  # fmt: skip
         os.close(inside)
-        self.heard = b""
+        self.seen = b""
 
     def type(self, keys):
         os.write(self.outside, keys)
@@ -199,12 +207,12 @@ class Terminal:
         editor listens is lost to it, under a person's fingers as well.
         """
         stop = time.monotonic() + seconds
-        while what not in self.heard:
-            assert time.monotonic() < stop, f"{what!r} never came after {self.heard!r}"
+        while what not in self.seen:
+            assert time.monotonic() < stop, f"{what!r} never came after {self.seen!r}"
             self.type(keys)
-            while select.select([self.outside], [], [], 1.0)[0] and what not in self.heard:
-                self.heard += os.read(self.outside, 4096)
-        self.heard = self.heard.split(what, 1)[1]
+            while select.select([self.outside], [], [], 1.0)[0] and what not in self.seen:
+                self.seen += os.read(self.outside, 4096)
+        self.seen = self.seen.split(what, 1)[1]
 
 
 def _own_terminal():
@@ -219,8 +227,8 @@ def test_ctrl_c_stops_an_answer_and_ctrl_d_the_chat(tmp_path):
     chat.until(b"Ctrl-D ends.\r\n\r\n> ")
     chat.type(b"Hello\n")
     chat.until(b"Hello\r\n")
-    while not chat.heard:
-        chat.heard += os.read(chat.outside, 1)  # the answer has begun
+    while not chat.seen:
+        chat.seen += os.read(chat.outside, 1)  # the answer has begun
     chat.type(b"\x03")
     chat.until(b"(stopped)")
     chat.until(b"in view: ")
@@ -236,6 +244,7 @@ def test_ctrl_c_stops_an_answer_and_ctrl_d_the_chat(tmp_path):
     assert (tmp_path / "chat.state").is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("interrupts_arrive")
 def test_a_terminal_that_goes_away_ends_the_chat(tmp_path):
     """In the middle of an answer without end; the turn before it is in the state."""
@@ -243,8 +252,8 @@ def test_a_terminal_that_goes_away_ends_the_chat(tmp_path):
     chat.until(b"Ctrl-D ends.\r\n\r\n> ")
     chat.type(b"Hello\n")
     chat.until(b"Hello\r\n")
-    while not chat.heard:
-        chat.heard += os.read(chat.outside, 1)
+    while not chat.seen:
+        chat.seen += os.read(chat.outside, 1)
     chat.type(b"\x03")
     chat.until(b"(stopped)")
     chat.until(b"in view: ")

@@ -2,6 +2,7 @@
 
 import argparse
 import csv
+import io
 import json
 import math
 import os
@@ -21,11 +22,15 @@ from folders import words, write
 
 import minisink
 from minisink import gpt2
+from minisink.__main__ import console
 from minisink.cache import LayerCache
+from minisink.commands.common import METHODS, method_of
 from minisink.commands.parser import make_parser
 from minisink.experiments import inside
+from minisink.generation import Stream
 from minisink.hf.tokenizer import text_stream
-from minisink.methods import METHODS
+from minisink.methods import Dense, Recompute, Streaming, Window
+from minisink.retrieval import Retrieval
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = ["demo", "generate", "ppl", "inspect", "info"]
@@ -74,6 +79,11 @@ def models(tmp_path_factory):
     return root
 
 
+def begun(name, n_sinks, window):
+    """The method of that name for a text that begins with <s>, as the commands make it."""
+    return Recompute(window, lead=(0,)) if name == "recompute" else tiny.method(name, n_sinks, window)
+
+
 def table_rows(out):
     """Rows of the first table as lists of cells."""
     lines = out.splitlines()
@@ -115,11 +125,14 @@ def test_the_version_is_printed(works):
 # demo ---------------------------------------------------------------------------------------------
 
 
-def test_the_demo_shows_window_attention_fail(works):
-    """As it is called: chart, table, texts, and a sentence whose numbers are those of the table; one screen says it."""
-    out = works("demo")
+@pytest.mark.parametrize("argv", [["--tokens", 600, "--write", 60], pytest.param([], marks=pytest.mark.slow)])
+def test_the_demo_shows_window_attention_fail(works, argv):
+    """Chart, table, texts, and a sentence whose numbers are those of the table; one screen says it."""
+    out = works("demo", *argv)
     screen = out.splitlines()[-23:]  # and the prompt below it makes 24
-    assert screen[0].startswith("novels reads 3,000 tokens") and max(map(len, out.splitlines())) <= 80
+    assert (
+        screen[0].startswith(f"novels reads {600 if argv else 3000:,} tokens") and max(map(len, out.splitlines())) <= 80
+    )
     rows = {row[0]: row for row in table_rows("\n".join(screen))}
     assert list(rows)[:4] == ["dense", "window", "recompute", "streaming"]
     before, after = ({name: float(rows[name][i]) for name in list(rows)[:4]} for i in (2, 3))
@@ -139,10 +152,12 @@ def test_the_demo_shows_window_attention_fail(works):
     assert re.search(r"give the first token 4\d% of their weight, and the window throws it away", said)
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_what_the_demo_writes_can_be_told_apart(works, seed):
+@pytest.mark.parametrize(
+    "argv", [["--write", 120], *(pytest.param(["--seed", seed], marks=pytest.mark.slow) for seed in (0, 1, 2))]
+)
+def test_what_the_demo_writes_can_be_told_apart(works, argv):
     """Nonsense under a window, sense with the sink, sense from the control that has none to lose: to themselves."""
-    about = strict_json(works("demo", "--tokens", 60, "--seed", seed, "--json"))
+    about = strict_json(works("demo", "--tokens", 60, *argv, "--json"))
     assert [text["who"] for text in about["texts"]] == ["window", "1 sink + window", "novels-vanilla, window"]
     window, streaming, control = (text["own_perplexity"] for text in about["texts"])
     assert window > 4 * max(streaming, control)
@@ -159,7 +174,7 @@ def test_a_text_the_model_does_not_know_is_said_so(works, tmp_path):
 
 def test_the_demo_as_json_and_picture(works, tmp_path, story, novels):
     """The same numbers for a program: the documented keys, perplexities of `token_nll`, and a PNG."""
-    out = works("demo", "--text", story, "--cache", 32, "--n-sinks", 2, "--json", "--plot", "demo.png")
+    out = works("demo", "--text", story, "--cache", 32, "--n-sinks", 2, "--write", 9, "--json", "--plot", "demo.png")
     about = strict_json(out)
     assert set(about) >= {"model", "tokens", "cache", "n_sinks", "methods", "texts", "finding"}
     ids = novels.encode(TEXT)
@@ -167,8 +182,7 @@ def test_the_demo_as_json_and_picture(works, tmp_path, story, novels):
     keys = {"method", "before", "after", "keys", "cache_bytes", "tokens_per_second", "note"}
     for row, window in zip(about["methods"], [32, 32, 32, 30], strict=True):
         assert set(row) >= keys
-        lead = ids[:1] if row["method"] == "recompute" else ()
-        nll = minisink.token_nll(novels, ids, method=row["method"], n_sinks=2, window=window, lead=lead)
+        nll = minisink.token_nll(novels, ids, begun(row["method"], 2, window))
         assert row["before"] == pytest.approx(math.exp(nll[:32].mean(dtype=np.float64)), rel=1e-4)
         assert row["after"] == pytest.approx(math.exp(nll[32:].mean(dtype=np.float64)), rel=1e-4)
     assert [row["keys"] for row in about["methods"]] == [len(ids) - 1, 32, 32, 32]
@@ -185,17 +199,19 @@ def test_a_demo_without_an_eviction_says_so(works, tmp_path, text):
     assert "\n\nNothing was evicted" in out
     assert all(row[3] == "-" for row in table_rows(out))
     assert "^ first eviction" not in out
-    about = strict_json(works("demo", "--text", "short.txt", "--json", "--plot", "short.png"))
+    about = strict_json(works("demo", "--text", "short.txt", "--write", 0, "--json", "--plot", "short.png"))
     assert [row["after"] for row in about["methods"]] == [None] * 4
 
 
 def test_a_gpt2_demo_says_where_dense_attention_ends(works, tmp_path, models):
     """Learned positions run out: dense stops there and says so, and the others go on."""
     (tmp_path / "long.txt").write_text("w1 w2 w3 w4 w5 w6 w7 " * 30, encoding="utf-8")
-    out = works("demo", "--model", models / "gpt2", "--text", "long.txt", "--cache", 16)
+    out = works("demo", "--model", models / "gpt2", "--text", "long.txt", "--cache", 16, "--write", 9)
     note = next(line for line in out.splitlines() if line.startswith("dense stopped"))
     assert note.startswith("dense stopped after 64 tokens:") and "64 learned positions" in out
-    about = strict_json(works("demo", "--model", models / "gpt2", "--text", "long.txt", "--cache", 16, "--json"))
+    about = strict_json(
+        works("demo", "--model", models / "gpt2", "--text", "long.txt", "--cache", 16, "--write", 0, "--json")
+    )
     assert [bool(row["note"]) for row in about["methods"]] == [True, False, False, False]
 
 
@@ -229,9 +245,10 @@ def test_generate_writes_what_the_library_does(works, novels, method):
     argv = [word for key, value in options.items() for word in (f"--{key.replace('_', '-')}", value)]
     out = works("generate", "--prompt", prompt, "--method", method, "--window", 24, "--n-sinks", 2, *argv)
     ids = novels.encode(prompt)
-    lead = ids[:1] if method == "recompute" else ()
-    tokens = minisink.generate(novels, ids, method=method, n_sinks=2, window=24, lead=lead, **options)
+    tokens = minisink.generate(novels, ids, begun(method, 2, 24), **options)
     assert out == prompt + "".join(text_stream(novels.tokenizer, tokens, after=ids)) + "\n"
+    argv += ["--state", "text.state"]
+    assert works("generate", "--prompt", prompt, "--method", method, "--window", 24, "--n-sinks", 2, *argv) == out
 
 
 def test_generate_goes_on_with_a_file(works, story, novels):
@@ -248,16 +265,47 @@ def test_generate_keeps_the_space_before_a_word(works, stories_folder):
 
 
 def test_generate_stops_at_the_end_of_a_text(works, tmp_path, models, monkeypatch):
-    """The model's end-of-text token ends it, unless the stream is endless."""
-    asked = []
-    monkeypatch.setattr("minisink.commands.generate.generate", lambda *a, **o: asked.append(o) or [])
-    works("generate", "--model", models / "gpt2", "--prompt", "w1", "--max-new-tokens", 0)
-    assert (asked[0]["max_new_tokens"], tuple(asked[0]["stop_tokens"])) == (None, ())
+    """The model's end-of-text token ends it, unwritten, unless the stream is endless."""
+    out = works("generate", "--model", models / "gpt2", "--prompt", "w1", "--max-new-tokens", 9, "--temperature", 3)
+    written = out.split()
+    end = next(i for i in range(2, 10) if written[i] not in written[:i])
     folder = shutil.copytree(models / "gpt2", tmp_path / "ends")
     raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    (folder / "config.json").write_text(json.dumps(raw | {"eos_token_id": 5}), encoding="utf-8")
-    works("generate", "--model", folder, "--prompt", "w1")
-    assert (asked[1]["max_new_tokens"], tuple(asked[1]["stop_tokens"])) == (200, (5,))
+    (folder / "config.json").write_text(json.dumps(raw | {"eos_token_id": int(written[end][1:])}), encoding="utf-8")
+    argv = ["generate", "--model", folder, "--prompt", "w1", "--temperature", 3, "--max-new-tokens"]
+    assert works(*argv, 9).split() == written[:end]
+    asked, write = [], Stream.write
+
+    def nine(self, logits, *how):
+        asked.append(how)
+        return write(self, logits, 9)
+
+    monkeypatch.setattr(Stream, "write", nine)
+    assert works(*argv, 0) == out and asked == [(None, ())]
+
+
+@pytest.mark.parametrize(
+    "argv, method",
+    [
+        ([], Streaming(4, 252)),
+        (["--n-sinks", "7"], Streaming(7, 249)),
+        (["--method", "dense"], Dense()),
+        (["--method", "window"], Window(256)),
+        (["--method", "window", "--window", "9", "--positions", "original"], Window(9, "original")),
+        (["--method", "recompute"], Recompute(256, lead=(0,))),
+        (["--method", "retrieval", "--store", "64"], Retrieval(4, 252, store=64)),
+        (["--method", "retrieval", "--select", "bound"], Retrieval(4, 252, select="bound")),
+        (["--method", "retrieval", "--n-blocks", "2", "--block", "5"], Retrieval(4, 252, n_blocks=2, block=5)),
+    ],
+)
+def test_options_make_a_method(novels, models, argv, method):
+    """256 keys, the sinks among them, or as many as the model was trained for."""
+    args = make_parser().parse_args(["generate", *argv])
+    assert method_of(args, novels, novels.encode("It was")) == method
+    short = minisink.load(models / "gpt2")
+    made = method_of(args, short, short.encode("w1"))
+    assert made.capacity == (None if args.method == "dense" else args.window or 64)
+    assert args.method != "recompute" or made.lead == ()
 
 
 # ppl ----------------------------------------------------------------------------------------------
@@ -267,8 +315,7 @@ def test_generate_stops_at_the_end_of_a_text(works, tmp_path, models, monkeypatc
 def test_ppl_measures_what_the_library_does(works, tmp_path, story, novels, method):
     """Table, JSON, CSV and picture of one measurement, which is `token_nll`'s."""
     ids = novels.encode(TEXT)
-    lead = ids[:1] if method == "recompute" else ()
-    nll = minisink.token_nll(novels, ids, method=method, n_sinks=2, window=20, lead=lead)
+    nll = minisink.token_nll(novels, ids, begun(method, 2, 20))
     argv = ["ppl", story, "--method", method, "--n-sinks", 2, "--window", 20]
     about = strict_json(works(*argv, "--json", "--csv", "loss.csv", "--plot", "loss.png"))
     keys = {"model", "method", "n_sinks", "window", "positions", "tokens", "nll", "perplexity", "tokens_per_second"}
@@ -355,7 +402,7 @@ def test_every_command_that_reads_text_can_leave_out_the_begin_of_text_token(wor
     ):
         with_bos, without = (strict_json(works(*argv, *extra, "--json"))["tokens"] for extra in ([], ["--no-bos"]))
         assert with_bos - without == 1
-    nll = minisink.token_nll(novels, novels.encode(TEXT, bos=False), method="recompute", window=9)
+    nll = minisink.token_nll(novels, novels.encode(TEXT, bos=False), Recompute(9))
     seen = strict_json(works("ppl", story, "--no-bos", "--method", "recompute", "--window", 9, "--json"))
     assert seen["nll"] == pytest.approx(float(nll.mean()), rel=1e-4)
     tokens = minisink.generate(novels, novels.encode("It was", bos=False), max_new_tokens=6)
@@ -384,13 +431,25 @@ def test_the_way_to_the_evicted_key_is_short_and_on_the_shelf(monkeypatch, works
     package = Path(minisink.__file__).parent
     for way in ways:
         files = [path.relative_to(package).as_posix() for path in way if path.is_relative_to(package)]
-        after = list(dict.fromkeys(files[files.index("commands/generate.py") + 1 :]))
+        after = dict.fromkeys(files[files.index("commands/generate.py") :])
+        after = [file for file in after if file != "commands/generate.py"]
         page = (ROOT / "docs" / "design.md").read_text(encoding="utf-8").split("## From the command")[1].split("##")[0]
         assert [*after, "cache.py"] == re.findall(r"^\| `(\S+\.py)`", page, re.MULTILINE)
-        assert len(after) + 1 <= 8 and not any("/" in file for file in after)
+        assert len(after) + 1 <= 8 and [file for file in after if "/" in file] == ["hf/tokenizer.py"]
     assert len(ways) > 4
 
 
+@pytest.mark.parametrize("readable", [True, False])
+def test_only_the_readable_path_runs_through_cache_py(monkeypatch, novels, readable):
+    """`readable=True` goes there with every token of every layer; the fast path never does."""
+    append, lengths = LayerCache.append, []
+    monkeypatch.setattr(LayerCache, "append", lambda layer, k, v: lengths.append(len(k)) or append(layer, k, v))
+    tokens = minisink.generate(novels, novels.encode("It was"), Streaming(1, 2), max_new_tokens=4, readable=readable)
+    assert len(list(tokens)) == 4
+    assert sum(lengths) == readable * novels.config.n_layers * (3 + 3)
+
+
+@pytest.mark.slow
 def test_a_debugger_is_kept(tmp_path):
     """`python -m pdb -m minisink` stops at a breakpoint in cache.py, for there is no second process."""
     script = "from minisink.cache import LayerCache\nbreak LayerCache.append\ncontinue\nwhere\nquit\n"
@@ -544,24 +603,32 @@ def test_an_absurd_number_is_no_traceback(run, story, option, method):
         assert [line.split(": ")[1] for line in err.splitlines()] in ([], ["warning"], ["error"], ["warning", "error"])
 
 
-@pytest.mark.parametrize("command", [["ppl", "story.txt"], ["generate", "--max-new-tokens", 3]])
-def test_a_warning_is_one_line_and_work_goes_on(run, story, command):
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["ppl", "story.txt", "--window", 296],
+        ["generate", "--max-new-tokens", 3, "--window", 296],
+        ["demo", "--text", "story.txt", "--cache", 300, "--write", 0],
+    ],
+)
+def test_a_warning_is_one_line_and_work_goes_on(run, story, argv):
     """More keys than in training: said once, on stderr."""
-    status, out, err = run(*command, "--window", 500)
+    status, out, err = run(*argv)
     assert status == 0 and out
-    assert err == "minisink: warning: a cache of 504 tokens is longer than the 256 positions novels was trained on\n"
-    status, out, err = run("demo", "--text", story, "--cache", 300)
     assert err == "minisink: warning: a cache of 300 tokens is longer than the 256 positions novels was trained on\n"
 
 
-PICTURES = [
-    ["demo", "--tokens", 90, "--write", 0],
-    ["ppl", "story.txt"],
-    ["inspect", "It was a dark night."],
-    ["bench", "--caches", 16, "--repeats", 1],
+PICTURES = [["ppl", "story.txt"], ["demo", "--tokens", 90, "--write", 0]]
+PICTURES += [
+    pytest.param(argv, marks=pytest.mark.slow)
+    for argv in (
+        ["inspect", "It was a dark night."],
+        ["bench", "--caches", 16, "--repeats", 1],
+        ["reproduce", "emergence"],
+        ["train", "backcopy", "--steps", 3, "--length", 8],
+        ["train", "induction", "--steps", 3, "--texts", 1, "--gaps", 0],
+    )
 ]
-PICTURES += [["reproduce", "emergence"], ["train", "backcopy", "--steps", 3, "--length", 8]]
-PICTURES += [["train", "induction", "--steps", 3, "--texts", 1, "--gaps", 0]]
 
 
 @pytest.mark.parametrize("extra", [[], ["--json"]], ids=["text", "json"])
@@ -644,30 +711,40 @@ def test_ctrl_c_ends_an_endless_stream_in_good_order(interrupts_arrive):
 @pytest.mark.parametrize(
     ("options", "kept"),
     [
-        (["--method", "dense"], "the cache keeps 8 tokens in 32.0 KiB"),
+        (["--method", "dense"], "the cache keeps 7 tokens in 28.0 KiB"),
         (["--method", "window", "--window", 5], "the cache keeps 5 tokens in 20.0 KiB"),
-        (["--method", "streaming", "--window", 5, "--n-sinks", 2], "the cache keeps 7 tokens in 28.0 KiB"),
-        (["--method", "streaming"], "the cache keeps 8 tokens in 32.0 KiB"),
+        (["--method", "streaming", "--window", 4, "--n-sinks", 2], "the cache keeps 6 tokens in 24.0 KiB"),
+        (["--method", "streaming"], "the cache keeps 7 tokens in 28.0 KiB"),
+        (["--method", "retrieval", "--window", 2, "--block", 1], "the cache keeps 7 tokens in 28.0 KiB"),
+        (["--method", "retrieval", "--window", 2, "--block", 1, "--store", 1], "the cache keeps 7 tokens in 28.0 KiB"),
         (["--method", "recompute", "--window", 5], "no cache, each is computed from the last 5"),
     ],
 )
-def test_an_interrupted_stream_says_what_it_took(run, monkeypatch, novels, options, kept):
-    """How many tokens were written, how many the cache keeps, and their bytes."""
+def test_an_interrupted_stream_says_what_it_took(interrupts_arrive, run, monkeypatch, novels, options, kept):
+    """How many tokens were written, how many the cache keeps, and their bytes; or how many the state holds."""
     whole = run("generate", "--prompt", "It was", "--max-new-tokens", 5, *options)[1]
+    argv, write = ["generate", "--prompt", "It was", "--max-new-tokens", 0, *options], Stream.write
 
-    def interrupted(*args, **more):
-        yield from minisink.generate(*args, **more | {"max_new_tokens": 5})
-        raise KeyboardInterrupt
+    def interrupted(*args):
+        for n, token in enumerate(write(*args), 1):
+            if n == 5:
+                signal.raise_signal(signal.SIGINT)
+            yield token
 
-    monkeypatch.setattr("minisink.commands.generate.generate", interrupted)
-    assert len(novels.encode("It was")) == 3
-    err = f"minisink: stopped after 5 new tokens; {kept}\n"
-    assert run("generate", "--prompt", "It was", "--max-new-tokens", 0, *options) == (0, whole, err)
+    monkeypatch.setattr(Stream, "write", interrupted)
+    assert len(novels.encode("It was")) == 3  # of the five new ones, the last has not been read
+    assert run(*argv) == (0, whole, f"minisink: stopped after 5 new tokens; {kept}\n")
+    assert run(*argv, "--state", "s") == (0, whole, "minisink: stopped; s holds 7 tokens read\n")
 
 
 @posix
 @pytest.mark.parametrize(
-    "argv", [["info"], ["generate", "--max-new-tokens", "3"], ["ppl", "story.txt", "--csv", "a.csv"]]
+    "argv",
+    [
+        ["info"],
+        pytest.param(["generate", "--max-new-tokens", "3"], marks=pytest.mark.slow),
+        pytest.param(["ppl", "story.txt", "--csv", "a.csv"], marks=pytest.mark.slow),
+    ],
 )
 def test_without_a_standard_output_the_work_is_done(tmp_path, story, argv):
     """Cron, a service: nothing is said, and nothing is wrong; what is wrong has its status still."""
@@ -680,32 +757,49 @@ def test_without_a_standard_output_the_work_is_done(tmp_path, story, argv):
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "gbk", "cp1252:replace"])
-def test_a_character_that_the_output_lacks_does_not_end_it(encoding):
+def test_a_character_that_the_output_lacks_does_not_end_it(monkeypatch, encoding):
     """It becomes a backslash and its number, unless the user has said what it should become."""
+    name, _, errors = encoding.partition(":")
+    out = io.TextIOWrapper(io.BytesIO(), encoding=name, errors=errors or "strict")
+    monkeypatch.setattr("sys.stdout", out)
+    monkeypatch.setattr("sys.argv", ["minisink", "generate", "--prompt", "日本 שלום 🙂", "--max-new-tokens", "3"])
+    with pytest.raises(SystemExit, match="^0$"):
+        console()
+    _backslashes(out.buffer.getvalue(), encoding)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252:replace"])
+def test_a_program_writes_every_character(encoding):
+    """The same, of a process."""
     argv = [*MINISINK, "generate", "--prompt", "日本 שלום 🙂", "--max-new-tokens", "3"]
     program = subprocess.run(argv, env=ENV | {"PYTHONIOENCODING": encoding}, capture_output=True)
     assert (program.returncode, program.stderr) == (0, b"")
-    assert (b"\\U0001f642" in program.stdout) == (":" not in encoding)
-    assert (b"\\u65e5" in program.stdout) == (encoding in ("ascii", "cp1252"))
+    _backslashes(program.stdout, encoding)
+
+
+def _backslashes(out, encoding):
+    assert (b"\\U0001f642" in out) == (":" not in encoding)
+    assert (b"\\u65e5" in out) == (encoding in ("ascii", "cp1252"))
 
 
 @posix
-def test_a_reader_that_leaves_is_no_error():
+@pytest.mark.parametrize(
+    "argv", [["info"], pytest.param(["generate", "--max-new-tokens", "0"], marks=pytest.mark.slow)]
+)
+def test_a_reader_that_leaves_is_no_error(argv):
     """`| head -1` ends the program without a word."""
-    for argv in (["generate", "--max-new-tokens", "0"], ["info"]):
-        with subprocess.Popen([*MINISINK, *argv], env=ENV, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as program:
-            if argv[0] == "generate":
-                program.stdout.read(1)
-            program.stdout.close()
-            err = program.stderr.read()
-            assert program.wait(timeout=30) == 0
-        assert err == b""
+    with subprocess.Popen([*MINISINK, *argv], env=ENV, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as program:
+        if argv[0] == "generate":
+            program.stdout.read(1)
+        program.stdout.close()
+        err = program.stderr.read()
+        assert (program.wait(timeout=30), err) == (0, b"")
 
 
 # The screen ---------------------------------------------------------------------------------------
 
 SCREENS = {
-    "demo": ["demo", "--tokens", "200", "--write", "60"],
     "generate": ["generate", "--max-new-tokens", "3"],
     "ppl": ["ppl", "story.txt", "--window", "9"],
     "inspect": ["inspect", "It was a dark night."],

@@ -10,8 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import minisink
+from minisink.commands.common import WITH_SINKS
 from minisink.commands.parser import main
-from minisink.methods import WITH_SINKS
+from minisink.methods import Streaming
 
 TRAINED = 24
 METHODS = ("window", "recompute", "streaming", "retrieval")
@@ -51,11 +52,10 @@ def ppl(folder, tmp_path, capsys):
 )
 def test_it_says_that_nothing_was_evicted_exactly_when_nothing_was(ppl, model, n_words, n_sinks, window, method):
     """A cache that has read the same text is asked; and one line is the most that is said."""
-    sizes = {"n_sinks": n_sinks, "window": window}
     out, said = ppl(n_words, "--method", method, "--n-sinks", n_sinks, "--window", window, "--json", "--block", 1)
     measured = json.loads(out)
     ids = np.arange(n_words) % 17
-    kept = minisink.new_cache(model, method="streaming" if method in WITH_SINKS else "window", **sizes)
+    kept = minisink.new_cache(model, Streaming(n_sinks if method in WITH_SINKS else 0, window))
     minisink.token_nll(model, ids, cache=kept)
     assert measured["tokens"] == kept.n_seen
     nothing = kept.n_seen == len(kept)

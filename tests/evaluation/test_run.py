@@ -511,7 +511,7 @@ def test_a_pipe_is_a_text(command):
 def test_lines_end_as_python_reads_them(tmp_path, monkeypatch, novels_folder):
     """Carriage returns do not count, as in every other command; in small pieces as at once."""
     monkeypatch.setattr(evaluation, "CHUNK", 7)
-    model, text = minisink.load(novels_folder), "It was a dark\r\nnight,\rand  the\n\nwind — “blew”.\r\n" * 20
+    model, text = minisink.load(novels_folder), "It was a dark\r\nnight,\rand  the\n\nwind — “blew”.\r\n" * 4
     (tmp_path / "text.txt").write_bytes(text.encode("utf-8"))
     for method in (Dense(), Recompute(60), Recompute(60, lead=(0,)), Streaming(2, 60)):
         run = Evaluation(model, tmp_path / "text.txt", method)
