@@ -87,21 +87,8 @@ class Conversation:
     def answer(self, words, *, max_new_tokens=256):
         """Take a turn: read a person's words, and write an answer until the model ends it.
 
-        Parameters
-        ----------
-        words : str
-        max_new_tokens : int
-            Cut the answer there.
-
-        Yields
-        ------
-        int
-            The tokens of the answer, without the one that ends it. Close the iterator to stop the answer.
-
-        Raises
-        ------
-        ValueError
-            For a turn without words, at once.
+        Returns an iterator of the tokens of the answer, without the one that ends it; close it to stop the answer.
+        Raises ValueError for a turn without words, at once.
         """
         asked = self._asked(words)  # refuses a turn before there is an iterator
 
@@ -118,19 +105,8 @@ class Conversation:
     def score(self, words, reply):
         """Take a turn whose answer is given: read both, and tell how much of a surprise the answer was.
 
-        Parameters
-        ----------
-        words, reply : str
-
-        Returns
-        -------
-        numpy.ndarray of shape (n,)
-            Loss of each token of the reply, in nats, and of the marker that ends it.
-
-        Raises
-        ------
-        ValueError
-            For a turn or a reply without words.
+        Returns the loss in nats of each token of the reply, and of the marker that ends it. Raises ValueError for a
+        turn or a reply without words.
         """
         if not reply.strip():
             raise ValueError("a reply without words cannot be scored")

@@ -16,17 +16,8 @@ MEMORY = 1 << 30  # bytes that it may take, where the system can say so
 def render(template, conversations, **names):
     """Render conversations as the makers of chat templates expect: jinja2's sandbox, with transformers' settings.
 
-    Parameters
-    ----------
-    template : str
-    conversations : list of (list of {"role", "content"}, bool)
-        Messages, and whether the words that begin an answer follow them.
-    **names : str
-        More that a template may use, ``bos_token`` and ``eos_token``.
-
-    Returns
-    -------
-    list of str
+    A conversation is a list of ``{"role", "content"}``, and whether the words that begin an answer follow them; `names`
+    are more that a template may use, ``bos_token`` and ``eos_token``.
     """
     from jinja2.exceptions import TemplateError
     from jinja2.ext import loopcontrols
@@ -45,8 +36,8 @@ def render(template, conversations, **names):
 
 def main():
     """Answer one question: ``{"rendered": [...]}``, or ``{"error": "..."}``."""
-    here = os.path.dirname(os.path.abspath(__file__))
-    sys.path[:] = [folder for folder in sys.path if os.path.abspath(folder) != here]  # ours are no top-level names
+    chat = os.path.dirname(os.path.abspath(__file__))
+    sys.path[:] = [folder for folder in sys.path if os.path.abspath(folder) != chat]  # ours are no top-level names
     try:
         import resource
 

@@ -32,21 +32,10 @@ def shipped():
 
 
 def read_turns(path):
-    """Read the turns of a file, or of a script that ships.
+    """Read the turns of a file, or where there is none, of the script of that name that ships: list of `Line`.
 
-    Parameters
-    ----------
-    path : str
-        Of a file; or, where there is none, a name out of `shipped`.
-
-    Returns
-    -------
-    list of Line
-
-    Raises
-    ------
-    ValueError
-        For a file that cannot be read or has no turns, and for a line without words or with an empty reply.
+    Raises ValueError for a file that cannot be read or has no turns, and for a line without words or with an empty
+    reply.
     """
     if path in shipped() and not Path(path).exists():
         path = FOLDER / f"{path}.txt"

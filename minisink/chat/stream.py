@@ -34,19 +34,9 @@ def n_bytes(stream: Stream) -> int:
 
 
 def save_stream(stream: Stream, path, **more) -> None:
-    """Write everything needed to resume, whole or not at all.
+    """Write everything needed to resume, whole or not at all, and `more` (what JSON can hold) beside it.
 
-    Parameters
-    ----------
-    stream : generation.Stream
-    path : str or path
-    **more
-        What JSON can hold, to come back from `load_stream`.
-
-    Raises
-    ------
-    ValueError
-        When the file cannot be written, or the method is a class of your own.
+    Raises ValueError when the file cannot be written, or the method is a class of your own.
     """
     kept: Any = stream.cache
     cache, arrays = (None, {}) if kept is None else cache_state(kept)
@@ -66,10 +56,7 @@ def save_stream(stream: Stream, path, **more) -> None:
 def load_stream(stream: Stream, path) -> dict:
     """Go on from a file that `save_stream` wrote, and return its `more`.
 
-    Raises
-    ------
-    ValueError
-        For any other file, and for a state of another model or method; nothing has changed then.
+    Raises ValueError for any other file, and for a state of another model or method; nothing has changed then.
     """
     about, arrays = load_state(path, KIND, "a state that a chat or a generated text goes on from")
     _check_identity(stream, path, about)

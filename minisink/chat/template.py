@@ -24,6 +24,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -67,15 +68,6 @@ class Template:
         """Return pieces, with words in their places, as ids.
 
         Text that stands together is encoded together, as it is when a whole conversation is.
-
-        Parameters
-        ----------
-        *pieces : list
-        **words : str
-
-        Returns
-        -------
-        list of int
         """
         ids, text = [], ""
         for part in [part for piece in pieces for part in piece]:
@@ -91,28 +83,11 @@ class Template:
 
 
 def template_of(model, *, system=None):
-    """Return the pieces of a conversation with `model`.
+    """Return the `Template` of `model`, for a conversation with or without a system message.
 
-    Parameters
-    ----------
-    model : Model
-    system : str, optional
-        A system message stands first; without one, whatever the template puts there.
-
-    Returns
-    -------
-    Template
-
-    Raises
-    ------
-    TemplateError
-        For a model without a template and without ChatML's markers; and for a template that raises, does not end,
-        reaches where it may not, or whose renderings do not continue one another.
-
-    Warns
-    -----
-    UserWarning
-        When jinja2 is not installed, and ChatML is used instead of the model's own template.
+    Without jinja2, ChatML is used instead of the model's own template, with a warning. Raises TemplateError for a model
+    without a template and without ChatML's markers; and for a template that raises, does not end, reaches where it may
+    not, or whose renderings do not continue one another.
     """
     if model.tokenizer is None:
         raise TemplateError(f"{model.name}: has no tokenizer, and a chat needs one")
@@ -192,24 +167,8 @@ def _by_its_template(model):
 def cut(rendered: Callable, encode: Callable, markers, *, with_system=False):
     """Render conversations over stand-ins, and cut them into the pieces of a `Template`.
 
-    Parameters
-    ----------
-    rendered : callable
-        As `chatml`.
-    encode : callable
-        For `Template`.
-    markers : dict of str to int
-        Special tokens by their text.
-    with_system : bool
-
-    Returns
-    -------
-    Template
-
-    Raises
-    ------
-    TemplateError
-        When they do not continue one another, or a word appears twice or not at all.
+    `rendered` is a function like `chatml`, `markers` are special tokens by their text. Raises TemplateError when the
+    renderings do not continue one another, or a word appears twice or not at all.
     """
     turns = [_message(role, i) for i in range(3) for role in ("user", "assistant")]
     system = [_message("system")] if with_system else []
@@ -225,16 +184,13 @@ def cut(rendered: Callable, encode: Callable, markers, *, with_system=False):
     first, answer, turn = pieces[:3]
     if pieces[3:] != [answer, turn, answer]:
         raise TemplateError("does not write every turn alike")
-    place = answer.index(("assistant",))
-    alone = None
+    reply, system_piece = answer.index(("assistant",)), None
     if with_system:
-        try:
-            alone = _parts(rendered([(system, False)])[0], ["system"], markers)
-        except TemplateError:
-            alone = None  # some write it into the first turn
-        if alone is not None and first[: len(alone) - 1] != alone[:-1]:
-            alone = None
-    return Template(alone, first, turn, answer[:place], answer[place + 1 :], encode)
+        with suppress(TemplateError):  # some write it into the first turn
+            system_piece = _parts(rendered([(system, False)])[0], ["system"], markers)
+        if system_piece and first[: len(system_piece) - 1] != system_piece[:-1]:
+            system_piece = None
+    return Template(system_piece, first, turn, answer[:reply], answer[reply + 1 :], encode)
 
 
 def _message(role, i=""):

@@ -83,5 +83,5 @@ def _conversation(args, model, name):
         args.window += args.n_sinks
     if args.pin_system:
         args.n_sinks = n_system_tokens(model, args.system)
-    method, told = method_of(args, model, ()), {"system": args.system, "pin_system": args.pin_system}
-    return Conversation(model, method, **told, readable=args.readable, **draws(args))
+    options = {"system": args.system, "pin_system": args.pin_system, "readable": args.readable}
+    return Conversation(model, method_of(args, model, ()), **options, **draws(args))

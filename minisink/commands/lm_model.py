@@ -43,23 +43,9 @@ def add_options(group):
 
 
 def prepare(args):
-    """Make what the options ask for.
+    """Return (tokenizer, config, weights to begin from or None for random ones) as the options ask for them.
 
-    Parameters
-    ----------
-    args : argparse.Namespace
-
-    Returns
-    -------
-    tokenizer : tokenizers.Tokenizer
-    config : Config
-    start : Weights or None
-        To begin from; None for random ones.
-
-    Raises
-    ------
-    ValueError
-        For options that contradict each other, a file that cannot be read, sizes that make no model.
+    Raises ValueError for options that contradict each other, a file that cannot be read, sizes that make no model.
     """
     _refuse_both(args, "init", ("config", "tokenizer", *SIZES))
     _refuse_both(args, "config", tuple(name for name in SIZES if name != "vocab_size"))

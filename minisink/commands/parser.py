@@ -45,29 +45,13 @@ FAMILIES: dict = {
 
 
 def main(argv=None):
-    """Run one command.
-
-    Parameters
-    ----------
-    argv : sequence of str, optional
-        Without the program's name; what the shell gave by default.
-
-    Returns
-    -------
-    int
-        Exit status.
-    """
+    """Run one command, given without the program's name or by the shell; return its exit status."""
     args = make_parser().parse_args(argv)
     return run_command(args.run, args)
 
 
 def make_parser():
-    """Make the argument parser of all commands.
-
-    Returns
-    -------
-    argparse.ArgumentParser
-    """
+    """Make the argument parser of all commands."""
     parser = _Parser(prog="minisink", description="StreamingLLM and attention sinks in plain NumPy.")
     parser.add_argument("--version", action="version", version=f"minisink {__version__}")
     choices = parser.add_subparsers(metavar="COMMAND", required=True)
@@ -82,9 +66,8 @@ def make_parser():
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line."""
-
     def error(self, message):
+        """Say what is wrong in one line."""
         self.exit(2, f"minisink: error: {message} ({self.prog} --help tells more)\n")
 
 

@@ -33,20 +33,11 @@ class Piece(NamedTuple):
 
 
 def cut_of(tokenizer):
-    """Tell where a text may be cut without changing its tokens.
+    """Return the pattern that finds where a text may be cut without changing its tokens, or None.
 
-    Parameters
-    ----------
-    tokenizer : tokenizers.Tokenizer
+    Matched against the start of a text: the longest piece that is sure ends with group 1, and the next one begins where
+    the match ends. None when it cannot be shown that any place is sure.
 
-    Returns
-    -------
-    re.Pattern or None
-        Matched against the start of a text: the longest piece that is sure ends with group 1, and the next one begins
-        where the match ends. None when it cannot be shown that any place is sure.
-
-    Examples
-    --------
     >>> BEFORE_SPACE.match("It was a dark ni").group(1)
     'It was a dark'
     """
@@ -101,24 +92,16 @@ def _spaces_come_first(vocab):
 
 
 def read_pieces(file, name, cut, *, start=0, size=CHUNK):
-    """Read a text as it is needed; no more than a piece and `size` bytes are held, where it can be cut.
+    """Read a text as it is needed, and yield each `Piece`; no more than one and `size` bytes are held.
 
     Parameters
     ----------
     file : binary file
-        At byte `start` of the text.
+        At byte `start` of the text: 0, or the start of a piece of an earlier reading.
     name : str or path
         For messages.
     cut : re.Pattern or None
         From `cut_of`; with None the whole text is one piece, as is any stretch without a place to cut.
-    start : int
-        0, or the start of a piece of an earlier reading.
-    size : int
-        Bytes read at a time.
-
-    Yields
-    ------
-    Piece
 
     Raises
     ------
@@ -146,11 +129,11 @@ def read_pieces(file, name, cut, *, start=0, size=CHUNK):
         n_read += len(chunk)
         if start == 0 and not mark and held.startswith("\ufeff"):  # a byte-order mark: bytes, and no text
             held, mark = held[1:], codecs.BOM_UTF8
-        found = cut.match(held, known) if cut is not None and chunk else None
-        if found:
-            raw = mark + held[: found.end()].encode("utf-8")
-            yield Piece(start, raw, _lines(held[: found.end(1)]))
-            start, held, mark = start + len(raw), held[found.end() :], b""
+        match = cut.match(held, known) if cut is not None and chunk else None
+        if match:
+            raw = mark + held[: match.end()].encode("utf-8")
+            yield Piece(start, raw, _lines(held[: match.end(1)]))
+            start, held, mark = start + len(raw), held[match.end() :], b""
     if held:
         yield Piece(start, mark + held.encode("utf-8"), _lines(held))
     elif start == 0:

@@ -78,12 +78,7 @@ class Evaluation:
             self._prepare_state()
 
     def run(self, on_progress=None):
-        """Measure what has not been measured.
-
-        Parameters
-        ----------
-        on_progress : callable, optional
-            Called after every block with the bytes of the text that are done.
+        """Measure what has not been measured; `on_progress` is told the bytes of the text that are done.
 
         Raises
         ------

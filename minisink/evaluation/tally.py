@@ -53,30 +53,22 @@ class Tally:
         return float(np.exp(self.nll))
 
     def add(self, nll):
-        """Count the losses of the next tokens.
+        """Count the losses (T,) of the next tokens, in nats, and return the rows that are full now.
 
-        Parameters
-        ----------
-        nll : ndarray of shape (T,)
-            Nats.
-
-        Returns
-        -------
-        list of tuple
-            The rows that are full now: tokens so far, mean loss of the last `every`, perplexity of all so far.
+        A row is (tokens so far, mean loss of the last `every`, perplexity of all so far).
         """
         self._add_to_curve(nll)
         rows = []
         while len(nll):
-            here = nll[: self.every - self.n_tokens % self.every] if self.every else nll
-            nats = float(np.sum(here, dtype=np.float64))
-            self.n_tokens += len(here)
+            part = nll[: self.every - self.n_tokens % self.every] if self.every else nll
+            nats = float(np.sum(part, dtype=np.float64))
+            self.n_tokens += len(part)
             self.total += nats
             self.since_row += nats
             if self.every and self.n_tokens % self.every == 0:
                 rows.append((self.n_tokens, self.since_row / self.every, self.perplexity))
                 self.since_row = 0.0
-            nll = nll[len(here) :]
+            nll = nll[len(part) :]
         return rows
 
     def last_row(self):
@@ -112,11 +104,6 @@ class GrowingCsv:
     """A CSV file that holds at every moment what is known so far.
 
     An older file of that name goes when the first rows come, so that a run that fails before costs nothing.
-
-    Parameters
-    ----------
-    path : str or path
-    header : sequence of str
     """
 
     def __init__(self, path, header):
@@ -124,17 +111,9 @@ class GrowingCsv:
         self._file = None
 
     def add(self, rows):
-        """Write rows, which are in the file when this returns.
+        """Write rows, floats with all their digits; they are in the file when this returns.
 
-        Parameters
-        ----------
-        rows : iterable of tuple
-            Floats are written with all their digits.
-
-        Raises
-        ------
-        ValueError
-            When the file cannot be written.
+        Raises ValueError when it cannot be written.
         """
         try:
             if self._file is None:
@@ -153,10 +132,7 @@ class GrowingCsv:
     def resume(self, mark):
         """Go on where a file ended when the mark was made; rows after that are written again.
 
-        Raises
-        ------
-        ValueError
-            When the file is not the one that was marked; it stays as it is.
+        Raises ValueError when the file is not the one that was marked; it stays as it is.
         """
         size, digest = mark
         try:
