@@ -284,6 +284,31 @@ def test_generate_stops_at_the_end_of_a_text(works, tmp_path, models, monkeypatc
     assert works(*argv, 0) == out and asked == [(None, ())]
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_generate_goes_on_from_a_state(works, run, method):
+    """What is written in two parts, with a prompt in between or without, is what is written at once, drawn or not."""
+    argv = ["generate", "--method", method, "--window", 9, "--block", 2, "--temperature", 1, "--seed", 5]
+    whole = works(*argv, "--prompt", "It was", "--max-new-tokens", 20)
+    parts = [works(*argv, "--prompt", "It was", "--max-new-tokens", 8, "--state", "s")]
+    parts += [works(*argv, "--max-new-tokens", 12, "--state", "s")]
+    assert "".join(part.removesuffix("\n") for part in parts) == whole.removesuffix("\n")
+    assert works(*argv, "--prompt", " And then", "--max-new-tokens", 3, "--state", "s").startswith(" And then")
+    other = "window" if method != "window" else "dense"
+    status, out, err = run(*argv, "--method", other, "--state", "s")
+    assert (status, out) == (2, "") and err.startswith("minisink: error: s: was made with ")
+
+
+def test_a_text_that_ended_needs_a_prompt(works, run, tmp_path, models):
+    """Its state has nothing that waits to be read."""
+    folder = shutil.copytree(models / "gpt2", tmp_path / "ends")
+    raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps(raw | {"eos_token_id": list(range(17))}), encoding="utf-8")
+    argv = ["generate", "--model", folder, "--state", "s"]
+    assert works(*argv, "--prompt", "w1 w2") == "w1 w2\n"
+    assert run(*argv) == (2, "", "minisink: error: s: has come to its end; --prompt goes on\n")
+    assert works(*argv, "--prompt", "w3") == "w3\n"
+
+
 @pytest.mark.parametrize(
     "argv, method",
     [
