@@ -42,14 +42,16 @@ class RetrievalAttention(RingAttention):
     def __init__(self, cache, n_heads, frequencies=None, *, folded=True):
         super().__init__(cache, n_heads, frequencies, folded=folded)
         K, G, D = self.sums.shape
-        head, original = np.arange(n_heads)[:, None], cache.policy.positions == "original"
+        policy = cache.policy
+        self.all_ones = np.ones_like(self.qkv, shape=(policy.capacity + policy.n_blocks * policy.block, 1))
+        head, original = np.arange(n_heads)[:, None], policy.positions == "original"
         self.kv_head = np.asarray(head // G, like=cache.keys)
         self.member = np.asarray(head % G, like=cache.keys)  # which of the G queries of its key/value head
         self.stored_keys = self.new_keys if original else self.unrotated_keys  # (K, D): the newest, as it is stored
         self.search_queries = self.queries[0]  # (K, D, G)
         self.search_phase = None
         if self.rates is not None and not original:  # the query is rotated by `window`, see `store`
-            phase = np.exp(cache.policy.window * self.rates)  # (1, D/2)
+            phase = np.exp(policy.window * self.rates)  # (1, D/2)
             self.search_phase = np.asarray(phase, self.pairs.dtype, like=cache.keys)
             rotated = np.empty_like(self.qkv, shape=(n_heads, D))
             self.unrotated_pairs, self.search_pairs = self.pairs[0, :n_heads], rotated.view(self.pairs.dtype)
@@ -77,7 +79,7 @@ class RetrievalAttention(RingAttention):
             np.multiply(self.unrotated_pairs, self.search_phase, self.search_pairs)
         fetched_scores, fetched_values = self._fetch(store)  # (H, F), (H, F, D)
         scores = np.concatenate((self.scores, fetched_scores), axis=1)  # (H, S + F)
-        total = exponentials(scores, sink, np.ones_like(scores, shape=(scores.shape[1], 1)))  # (H, 1)
+        total = exponentials(scores, sink, self.all_ones[: scores.shape[1]])  # (H, 1)
         (K, G, _), S = self.sums.shape, self.scores.shape[1]
         np.matmul(scores[:, :S].reshape(K, G, S), self.live[layer][2], self.sums)  # (K, G, S) @ (K, S, D)
         self.sums_of_heads += (scores[:, None, S:] @ fetched_values)[:, 0]  # (H, 1, F) @ (H, F, D) -> (H, 1, D)

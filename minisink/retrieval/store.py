@@ -88,7 +88,8 @@ class EvictedStore:
         """Return the blocks that hold stored indices `start` to `stop`."""
         first, end = blocks_touched(start, stop, self.block)
         rows = slice(first - self.first_block, end - self.first_block)
-        return StoreView(*(getattr(self, name)[:, rows] for name in BUFFERS), first * self.block)
+        keys, values = self.keys[:, rows], self.values[:, rows]
+        return StoreView(keys, values, self.channel_min[:, rows], self.channel_max[:, rows], first * self.block)
 
     def put(self, token_index, keys, values):  # int, 2 x (T, K, D)
         """Store a run of tokens that begins with `token_index`; the sinks among them are passed over."""
@@ -109,7 +110,8 @@ class EvictedStore:
         number, offset = divmod(index, self.block)
         self.keys[:, number - self.first_block, offset] = key
         self.values[:, number - self.first_block, offset] = value
-        self._note_ranges(index, index + 1)
+        if offset == self.block - 1:
+            self._note_ranges(index, index + 1)
 
     def make_room(self, start, stop):
         """Make room for stored indices `start` to `stop`, and let go of blocks that no token from there on fetches."""

@@ -2,27 +2,27 @@
 
 import re
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tiny
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from profiles import examples
 from tiny import public
 
 import minisink
+from minisink import Retrieval, Streaming, gpt2, llama, new_cache
 from minisink import by_the_book as book
-from minisink import gpt2, llama
 from minisink.attention import score
 from minisink.fast.decoder import Decoder
-from minisink.methods import cache_for
-from minisink.positions import rotate
-from minisink.retrieval import SELECT, Retrieval, Store, bound, extremes, fetch
+from minisink.retrieval.cache import STEP, channel_range, top_blocks, upper_bound
+from minisink.retrieval.method import SELECT
 
-some = settings(max_examples=60)
-few = settings(max_examples=30)  # the book is slow
+pytestmark = pytest.mark.filterwarnings("ignore:a block of")  # longer than the window, as some are drawn
+some = examples(60)
+few = examples(30)  # the book is slow
 both = pytest.mark.parametrize("arch", [llama, gpt2])
 policies = st.builds(
     Retrieval,
@@ -33,7 +33,6 @@ policies = st.builds(
     block=st.integers(1, 5),
     select=st.sampled_from(SELECT),
     store=st.none() | st.integers(1, 9),
-    seed=st.integers(0, 3),
 )
 
 
@@ -43,14 +42,14 @@ def close(got, want):
 
 def stream(model, ids, policy, chunks=None, cache=None):
     """Logits (T, V) of a text fed in chunks, one token at a time by default."""
-    cache = cache_for(model, policy) if cache is None else cache
+    cache = new_cache(model, policy) if cache is None else cache
     stops = np.cumsum([1] * len(ids) if chunks is None else chunks)
     return np.concatenate([model.forward(part, cache=cache) for part in np.split(np.array(ids), stops[:-1])])
 
 
 def looked_at(model, ids, policy):
     """The trace of every layer, one token at a time: a list over tokens of lists over layers."""
-    cache, out = cache_for(model, policy), []
+    cache, out = new_cache(model, policy), []
     for token in ids:
         trace = {}
         model.forward([token], cache=cache, trace=trace)
@@ -150,7 +149,7 @@ def test_a_saved_stream_goes_on_to_the_same_bits(tmp_path_factory, arch, before,
     """Stopped anywhere, before the first token and within a block too."""
     model, path = public(tiny.make(arch)), tmp_path_factory.mktemp("state") / "cache"
     for cut in (0, len(before)):
-        cache = cache_for(model, policy)
+        cache = new_cache(model, policy)
         if cut:
             stream(model, before[:cut], policy, cache=cache)
         minisink.save_cache(cache, path)
@@ -164,41 +163,58 @@ def test_a_saved_stream_goes_on_to_the_same_bits(tmp_path_factory, arch, before,
 def test_losses_and_text_go_through_it(arch):
     """By every public function, and equal to a cache of one's own."""
     model, ids = public(tiny.make(arch)), tiny.ids(20)
-    options = {"method": "retrieval", "n_sinks": 1, "window": 3, "n_blocks": 2, "block": 2}
-    logits = stream(model, ids, Retrieval(1, 3, n_blocks=2, block=2))
-    nll = minisink.token_nll(model, ids, readable=True, **options)
+    method = Retrieval(1, 3, n_blocks=2, block=2)
+    logits = stream(model, ids, method)
+    nll = minisink.token_nll(model, ids, method, readable=True)
     close(nll, [-np.log(np.exp(row[i]) / np.exp(row).sum()) for row, i in zip(logits, ids[1:], strict=False)])
-    close(minisink.token_nll(model, ids, **options), nll)
-    close(np.concatenate(list(minisink.nll_stream(model, [ids[:7], ids[7:]], chunk=3, **options))), nll)
-    assert abs(nll - minisink.token_nll(model, ids, n_sinks=1, window=3)).max() > 1e-3
+    close(minisink.token_nll(model, ids, method), nll)
+    close(np.concatenate(list(minisink.nll_stream(model, [ids[:7], ids[7:]], method, chunk=3))), nll)
+    assert abs(nll - minisink.token_nll(model, ids, Streaming(1, 3))).max() > 1e-3
     for readable in (True, False):
-        text = list(minisink.generate(model, ids, max_new_tokens=3, readable=readable, **options))
+        text = list(minisink.generate(model, ids, method, max_new_tokens=3, readable=readable))
         assert text[0] == logits[-1].argmax()
-    assert text == list(minisink.generate(model, ids, max_new_tokens=3, cache=minisink.new_cache(model, **options)))
+    assert text == list(minisink.generate(model, ids, max_new_tokens=3, cache=new_cache(model, method)))
 
 
 @some
-@given(tiny.seeds, st.integers(1, 5), st.integers(1, 6), st.sampled_from([1, 2, 4]), st.data())
-def test_the_bound_holds_and_the_order_of_blocks_does_not_matter(seed, n_blocks, block, n_kv_heads, data):
-    """No key of a block scores above its bound; however the store lies, the same blocks are fetched."""
-    q, keys, values = (tiny.arrays(*shape, seed=seed) for shape in ((1, 4, 6), *[(5, block, n_kv_heads, 6)] * 2))
-    stored = Store(np.zeros((0, n_kv_heads, 6)), block)
-    index = np.arange(5 * block).reshape(5, block) + 2
-    index[-1, data.draw(st.integers(1, block)) :] = -1  # the newest block may be part empty
-    stored.restore(keys, values, index, int((index >= 0).sum()))
-    there = index >= 0
-    rotated = rotate(q, np.array([4]), np.array([1.0, 0.1, 0.01]))
-    far = score(rotated, keys.reshape(-1, n_kv_heads, 6)).reshape(4, 5, block)
-    highest = bound(rotated, *extremes(keys, there))
-    assert (np.where(there, far, -np.inf) <= highest[..., None] + 1e-12).all()
+@given(tiny.seeds, st.integers(1, 6), st.sampled_from([1, 2, 4]), st.data())
+def test_no_key_exceeds_the_bound(seed, block, n_kv_heads, data):
+    """However many of its tokens a block has; with one token it is the score."""
+    q, keys = (tiny.arrays(*shape, seed=seed) for shape in ((1, 4, 6), (5, block, n_kv_heads, 6)))
+    filled = np.arange(5 * block).reshape(5, block) < 4 * block + data.draw(st.integers(1, block))
+    scores = score(q, keys.reshape(-1, n_kv_heads, 6)).reshape(4, 5, block)
+    bounds = upper_bound(q, *channel_range(keys.swapaxes(1, 2), filled[:, None]))[:, 0]  # (H, N)
+    assert (np.where(filled, scores, -np.inf) <= bounds[..., None] + 1e-12).all()
+    if block == 1:
+        close(bounds, scores[..., 0])
 
-    shuffled, order = Store(np.zeros((0, n_kv_heads, 6)), block), data.draw(st.permutations(range(5)))
-    shuffled.restore(keys[order], values[order], index[order], stored.n_evicted)
-    for select in ("best", "bound", "mean"):
-        policy = Retrieval(2, 4, n_blocks=n_blocks, block=block, select=select)
-        turn = partial(rotate, frequencies=np.array([1.0, 0.1, 0.01]))
-        for got, want in zip(*(fetch(q, store, turn, policy, 99, None) for store in (shuffled, stored)), strict=True):
-            close(got, want)
+
+@some
+@given(st.lists(st.integers(-3, 3), min_size=1, max_size=9), st.integers(0, 10), tiny.seeds)
+def test_the_best_blocks_and_of_equal_ones_the_newer(steps, n_blocks, seed):
+    """As plain sorting has it, whatever rounding adds to the scores."""
+    noise = np.random.default_rng(seed).uniform(-0.4, 0.4, len(steps)) * STEP
+    best = sorted(range(len(steps)), key=lambda block: (steps[block], block))[max(0, len(steps) - n_blocks) :]
+    assert top_blocks(np.array([steps]) * STEP + noise, n_blocks).tolist() == [sorted(best)]
+
+
+class Worst(Retrieval):
+    """A method of one's own: the blocks that fit worst."""
+
+    def block_scores(self, query, keys, scores, filled, *, layer, t):
+        return -scores.max(axis=-1)
+
+
+def test_a_method_of_your_own_takes_the_readable_path():
+    """By itself in the public functions; a decoder that is asked for it says so."""
+    model, ids, method = public(tiny.make()), tiny.ids(20), Worst(1, 3, n_blocks=1, block=2)
+    nll = minisink.token_nll(model, ids, method)
+    assert (nll == minisink.token_nll(model, ids, method, readable=True)).all()
+    assert abs(nll - minisink.token_nll(model, ids, Retrieval(1, 3, n_blocks=1, block=2))).max() > 1e-3
+    text = list(minisink.generate(model, ids, method, max_new_tokens=2))
+    assert text[0] == stream(model, ids, method)[-1].argmax()
+    with pytest.raises(ValueError, match="the fast paths know sinks and a window only; use readable=True"):
+        Decoder(model, method)
 
 
 def test_equal_words_tie_and_the_newer_block_comes_back():
@@ -210,17 +226,16 @@ def test_equal_words_tie_and_the_newer_block_comes_back():
         assert ids[token] not in [ids[i] for i in range(token + 1, 10)]
 
 
-def test_the_store_doubles_and_a_limit_bounds_it():
-    """Buffers grow with what was evicted, or stay as large as the limit says."""
+def test_the_store_grows_and_a_limit_bounds_it():
+    """It holds the blocks that were evicted, or as many as the limit says."""
     model, ids = public(tiny.make(n_layers=1)), tiny.ids(400)
-    free, bounded = (cache_for(model, Retrieval(1, 3, n_blocks=1, block=4, store=n)) for n in (None, 10))
+    free, bounded = (new_cache(model, Retrieval(1, 3, n_blocks=1, block=4, store=n)) for n in (None, 10))
     for cache in (free, bounded):
         stream(model, ids, None, [400], cache)
     a_token = 2 * 2 * 6 * 8
-    assert free.stores[0].nbytes == 128 * 4 * a_token and len(free.stores[0]) == 99
-    assert bounded.stores[0].nbytes <= 8 * 4 * a_token
+    assert free.nbytes == 99 * 4 * a_token + 4 * a_token and len(free.stores[0]) == 99
+    assert bounded.nbytes <= (3 * 4 + 4) * a_token
     assert bounded.stores[0].token_index[bounded.stores[0].token_index >= 0].tolist() == list(range(387, 397))
-    assert free.nbytes == free.stores[0].nbytes + 4 * a_token
     assert "4 slots and 396 stored of 400 tokens seen" in repr(free)
 
 
@@ -231,45 +246,43 @@ def test_the_store_doubles_and_a_limit_bounds_it():
         ({"block": 0}, "block is 0; it must be a whole number of 1 or more"),
         ({"block": 2.5}, "block is 2.5"),
         ({"store": 0}, "store is 0; it must be a whole number of 1 or more; None keeps every evicted token"),
-        ({"select": "worst"}, "select is 'worst'; it must be one of best, bound, mean, random"),
+        ({"select": "mean"}, "select is 'mean'; it must be one of best, bound"),
         ({"window": 0}, "window is 0"),
+        (
+            {"window": None},
+            "window is None; it must be .* 1 or more; Dense.. keeps everything, and brings nothing back",
+        ),
+        ({"n_sinks": -1}, "n_sinks is -1"),
+        ({"positions": "text"}, "positions is 'text'"),
     ],
 )
 def test_impossible_options_are_refused(wrong, message):
-    """By name and value, at once, whatever the method makes of them."""
-    model = public(tiny.make())
-    for function in (minisink.nll_blocks, minisink.generate):
-        for method in minisink.METHODS:
-            with pytest.raises(ValueError, match=message):
-                function(model, [1, 2], **{"method": method, **wrong})
+    """By name and value, when the method is made."""
     with pytest.raises(ValueError, match=message):
-        minisink.new_cache(model, method="retrieval", **wrong)
+        Retrieval(**wrong)
 
 
 def test_what_cannot_be_is_said():
-    """No window; a cache of slots alone; a block longer than the window."""
-    with pytest.raises(ValueError, match="window is None: nothing would be evicted"):
-        Retrieval(1, None)
+    """A cache of slots alone; a block longer than the window."""
     config = tiny.make().config
     cache = minisink.KVCache(3, config.n_kv_heads, config.head_dim, Retrieval(1, 3))
     with pytest.raises(ValueError, match="needs a store beside its slots"):
         public(tiny.make(dtype=np.float32)).forward([1, 2], cache=cache)
     with pytest.warns(UserWarning, match="a block of 4 tokens is longer than the window of 3"):
-        minisink.new_cache(public(tiny.make()), method="retrieval", window=3, block=4)
+        Retrieval(window=3, block=4)
 
 
 def test_places_beyond_the_trained_length_are_warned_of():
     """Once, and by the number; not where everything stands within the slots."""
     model, ids = public(tiny.make(max_positions=16)), tiny.ids(30)
-    options = {"method": "retrieval", "n_sinks": 1, "window": 4, "block": 2}
     for use in (
-        lambda **more: list(minisink.nll_blocks(model, ids, chunk=5, **options, **more)),
-        lambda **more: minisink.generate(model, ids[:10], max_new_tokens=9, **options, **more),
-        lambda **more: minisink.generate(model, ids, **options, **more),
+        lambda method: list(minisink.nll_blocks(model, ids, method, chunk=5)),
+        lambda method: minisink.generate(model, ids[:10], method, max_new_tokens=9),
+        lambda method: minisink.generate(model, ids, method),
     ):
-        use()
+        use(Retrieval(1, 4, block=2))
         with pytest.warns(UserWarning, match="positions='original': from token 16 on") as caught:
-            use(positions="original")
+            use(Retrieval(1, 4, "original", block=2))
         assert len(caught) == 1
 
 
@@ -277,8 +290,8 @@ def test_places_beyond_the_trained_length_are_warned_of():
 def test_no_memory_for_the_store_keeps_what_was_computed(monkeypatch, readable):
     """Losses and tokens until then have come out, and the error says what bounds the store."""
     model, ids, zeros = public(tiny.make()), tiny.ids(1000), np.zeros_like
-    options = {"method": "retrieval", "n_sinks": 1, "window": 4, "block": 2, "readable": readable}
-    want = minisink.token_nll(model, ids, **options)
+    method = Retrieval(1, 4, block=2)
+    want = minisink.token_nll(model, ids, method, readable=readable)
 
     def full(like, *args, **more):
         if np.prod(more.get("shape", 0)) > 2 * 6 * 400:
@@ -286,39 +299,36 @@ def test_no_memory_for_the_store_keeps_what_was_computed(monkeypatch, readable):
         return zeros(like, *args, **more)
 
     monkeypatch.setattr(np, "zeros_like", full)
-    blocks, stream = [], minisink.nll_blocks(model, ids, chunk=50, **options)
+    blocks, losses = [], minisink.nll_blocks(model, ids, method, chunk=50, readable=readable)
     with pytest.raises(MemoryError, match=r"outgrows the memory \(400 tokens\); store=N keeps the newest N only"):
-        for nll in stream:
+        for nll in losses:
             blocks.append(nll)
     close(np.concatenate(blocks), want[: 50 * len(blocks)])
-    text = minisink.generate(model, ids[:40], max_new_tokens=None, **options)
+    text = minisink.generate(model, ids[:40], method, max_new_tokens=None, readable=readable)
     tokens = []
     with pytest.raises(MemoryError, match="tiny: no memory left on cpu .what was evicted outgrows"):
         for token in text:
             tokens.append(token)
     assert len(tokens) > 100
-    blocks = list(minisink.nll_blocks(model, ids, chunk=50, **options, store=50))
-    assert len(np.concatenate(blocks)) == 999
+    method = replace(method, store=50)
+    assert len(np.concatenate(list(minisink.nll_blocks(model, ids, method, chunk=50, readable=readable)))) == 999
 
 
-def test_a_state_of_another_block_size_is_refused(tmp_path):
-    """By what it was made with, wherever it is gone on with."""
-    model, options = public(tiny.make()), {"method": "retrieval", "n_sinks": 1, "window": 4}
-    cache = minisink.new_cache(model, block=2, **options)
+def test_a_cache_of_another_block_size_is_refused(tmp_path):
+    """A cache that was saved goes on as what it is; a decoder says what it has and what it was asked for."""
+    model = public(tiny.make())
+    cache = new_cache(model, Retrieval(1, 4, block=2))
     model.forward(tiny.ids(9), cache=cache)
     minisink.save_cache(cache, tmp_path / "cache")
     again = minisink.load_cache(tmp_path / "cache")
-    for function in (minisink.token_nll, minisink.generate):
-        with pytest.raises(ValueError, match="block=3 cannot be given beside cache="):
-            function(model, [1, 2], cache=again, block=3, **options)
-        function(model, [1, 2], cache=again, block=2, **options)
+    assert again.policy == Retrieval(1, 4, block=2) != Retrieval(1, 4, block=3)
     ring = Decoder(model, Retrieval(1, 4, block=2)).cache
     with pytest.raises(ValueError, match="this cache has Retrieval.*block=2.*, not Retrieval.*block=3"):
         Decoder(model, Retrieval(1, 4, block=3), cache=ring)
 
 
 def test_the_page_prints_what_stands_below_its_block(capsys):
-    page = (Path(__file__).parents[1] / "docs" / "retrieval.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "retrieval.md").read_text(encoding="utf-8")
     code, printed = re.search(r"```python\n(.*?)```\nprints\n```\n(.*?)```", page, re.DOTALL).groups()
     exec(compile(code, "retrieval.md", "exec"), {})
     assert capsys.readouterr().out == printed
