@@ -249,28 +249,29 @@ def rewritten(place, name, old, new):
     def mutate(patch):
         source = textwrap.dedent(inspect.getsource(getattr(place, name)))
         assert source.count(old) == 1, old
-        names = dict(vars(retrieval))
+        names = dict(vars(retrieval.cache))
         exec(source.replace(old, new), names)
         patch.setattr(place, name, names[name])
 
     return mutate
 
 
-A_HEAD = "score(q, keys.reshape(N * B, K, D)).reshape(H, N, B) + additive(there, far.dtype)"
-HALVES = "np.concatenate((normalise(near[..., :s]), normalise(far[:, None]), normalise(near[..., s:])), axis=-1) / 3"
+A_HEAD = "score(q, keys.reshape(N * B, K, D)).reshape(H, N, B) + additive(filled, scores.dtype)"
+PARTS = "np.split(scores, [n_sinks, n_sinks + fetched.scores.shape[1]], axis=-1)"
+THIRDS = f"np.concatenate([normalise(part) for part in {PARTS}], axis=-1) / 3"
 SINKS = (
     "[(slots.keys[i], slots.values[i], slots.token_index[i]) for i in range(policy.n_sinks * (store.n_evicted == 0))]"
 )
 SINKS_TOO = f"[store.add(*sink) for sink in {SINKS}] and policy.n_sinks or policy.n_sinks"
 OF_RETRIEVAL = [  # what, in which function, which expression becomes which, and the property that sees it
-    ("chosen by the un-rotated query", "fetch", "policy.select, query, keys, far", f"policy.select, q, keys, {A_HEAD}"),
+    ("chosen by the un-rotated query", "fetch", "block_scores(query, keys, scores", f"block_scores(q, keys, {A_HEAD}"),
     ("fetched keys where they stood in the text", "fetch", 'policy.positions == "original"', "True"),
     ("fetched keys one nearer", "fetch", "np.array([policy.window])", "np.array([policy.window - 1])"),
-    ("empty places of a block attended to", "fetch", "additive(there, far.dtype)", "0.0"),
-    ("a head fetches for its neighbour", "fetch", "np.arange(H)[:, None] // (H // K)", "np.arange(H)[:, None] % K"),
-    ("a softmax each, averaged", "_one_softmax", "pattern = normalise(scores)", f"pattern = {HALVES}"),
-    ("the window stored before it leaves", "mix", "old = policy.n_sinks", "old = policy.n_sinks + 1"),
-    ("the sinks stored a second time", "mix", "old = policy.n_sinks", f"old = {SINKS_TOO}"),
+    ("empty places of a block attended to", "fetch", "additive(filled, scores.dtype)", "0.0"),
+    ("a head fetches for its neighbour", "fetch", "head // (H // K)", "head % K"),
+    ("a softmax each, averaged", "attend_with", "pattern = normalise(scores)", f"pattern = {THIRDS}"),
+    ("the window stored before it leaves", "mix", "leaving = policy.n_sinks", "leaving = policy.n_sinks + 1"),
+    ("the sinks stored a second time", "mix", "leaving = policy.n_sinks", f"leaving = {SINKS_TOO}"),
     ("the token that leaves is not yet there", "mix", "if len(store) and", "if store.n_evicted > 1 and"),
 ]
 
@@ -377,7 +378,7 @@ MUTATIONS = [
 
 
 for what, function, old, new in OF_RETRIEVAL:
-    wrong = rewritten(retrieval.Retrieved if function == "mix" else retrieval, function, old, new)
+    wrong = rewritten(retrieval.cache.RetrievalPath if function == "mix" else retrieval.cache, function, old, new)
     MUTATIONS += [(f"retrieval: {what}", wrong, retrieval_is_the_book)]
     if function == "mix" and "yet" not in what:
         MUTATIONS += [(f"retrieval: {what}, by the trace", wrong, fetched_was_evicted)]

@@ -66,17 +66,17 @@ class Fetched(NamedTuple):
     first_token: Any  # (H, n): of each block
 
 
-def fetch(query, store, rotate, policy, layer, t):  # (1, H, D)
+def fetch(q, store, rotate, policy, layer, t):  # (1, H, D)
     """Return what token t fetches from a store: of each head the `n_blocks` best blocks, or all that there are.
 
     The query is rotated by `window` and the keys are not rotated, so it stands `window` tokens after each of them.
     """
-    (_, H, D), (N, B, K, _) = query.shape, store.keys.shape
+    (_, H, D), (N, B, K, _) = q.shape, store.keys.shape
     if policy.positions == "original":
-        query, keys = rotate(query, np.array([t])), rotate(store.keys, store.token_index)
+        query, keys = rotate(q, np.array([t])), rotate(store.keys, store.token_index)
     else:
-        query, keys = rotate(query, np.array([policy.window])), store.keys
-    filled = np.asarray(store.token_index >= 0, like=query)  # (N, B)
+        query, keys = rotate(q, np.array([policy.window])), store.keys
+    filled = np.asarray(store.token_index >= 0, like=q)  # (N, B)
     scores = score(query, keys.reshape(N * B, K, D)).reshape(H, N, B)  # (H, 1, N B) -> (H, N, B)
     scores += additive(filled, scores.dtype)
     block_scores = to_host(policy.block_scores(query, keys, scores, filled, layer=layer, t=t))  # (H, N)
