@@ -17,10 +17,10 @@ import page  # noqa: E402
 from measure import say  # noqa: E402
 
 import minisink  # noqa: E402
+from minisink import Retrieval, Streaming  # noqa: E402
 from minisink.experiments.shapes import SHAPES, random_model
 from minisink.fast.decoder import Decoder
 from minisink.methods import cache_bytes_per_token
-from minisink.retrieval import Retrieval
 
 N_SINKS, WINDOW = 4, 252
 BUSY = page.busy()
@@ -36,10 +36,10 @@ def main():
     parser.add_argument("--write", metavar="FILE", help="a Markdown page whose section this is")
     args = parser.parse_args()
     model = random_model(args.shape, max_positions=8192)
-    streaming = Decoder(model, minisink.keep_sinks(N_SINKS, WINDOW))
+    streaming = Decoder(model, Streaming(N_SINKS, WINDOW))
     streaming(np.arange(WINDOW + 99))
     rows = [decoding(model, streaming, n, args.repeats) for n in args.evicted]
-    header = ["evicted", "kept", "streaming", "retrieval", "", "by the bound", ""]
+    header = ["evicted", "stored", "streaming", "retrieval", "", "by the bound", ""]
     section = [
         "## What it costs",
         "",
@@ -58,48 +58,48 @@ def main():
 
 
 def decoding(model, streaming, n_evicted, repeats):
-    """A row of the table."""
+    """Return a row of the table."""
     say(f"decoding after {n_evicted:,} evicted tokens")
-    found = {}
+    row = {}
     for select in ("best", "bound"):
         decoder = filled(model, streaming.weights, n_evicted, select)
         seconds: dict = {"streaming": [], select: []}
         for _ in range(repeats):
-            for name, who in (("streaming", streaming), (select, decoder)):
+            for name, decode in (("streaming", streaming), (select, decoder)):
                 start = time.perf_counter()
-                who.step(7)
+                decode.step(7)
                 seconds[name].append(time.perf_counter() - start)
-        found |= {name: 1e3 * float(np.median(values)) for name, values in seconds.items() if name not in found}
-        found[f"{select} x"] = float(np.median(seconds[select]) / np.median(seconds["streaming"]))
+        row |= {name: 1e3 * float(np.median(values)) for name, values in seconds.items() if name not in row}
+        row[f"{select} x"] = float(np.median(seconds[select]) / np.median(seconds["streaming"]))
         del decoder
-    kept = f"{n_evicted * cache_bytes_per_token(model) / 1e6:,.0f} MB"
-    cells = [f"{found['streaming']:.1f}"]
+    stored = f"{n_evicted * cache_bytes_per_token(model) / 1e6:,.0f} MB"
+    cells = [f"{row['streaming']:.1f}"]
     for select in ("best", "bound"):
-        cells += [f"{found[select]:.1f}", f"{found[f'{select} x']:.2f} x"]
-    return [f"{n_evicted:,}", kept, *cells]
+        cells += [f"{row[select]:.1f}", f"{row[f'{select} x']:.2f} x"]
+    return [f"{n_evicted:,}", stored, *cells]
 
 
 def filled(model, weights, n_evicted, select):
-    """A decoder that has seen so many tokens that `n_evicted` of them are out of its window."""
+    """Return a decoder that has seen `n_evicted` tokens more than its slots hold."""
     decoder = Decoder(model, Retrieval(N_SINKS, WINDOW, select=select), weights=weights)
     cache, random = decoder.cache, np.random.default_rng(0)
     for layer in range(model.config.n_layers):
         shape = (n_evicted + WINDOW, model.config.n_kv_heads, model.config.head_dim)
         keys = random.standard_normal(shape, dtype=np.float32)
-        cache.kept.put(layer, N_SINKS, keys, keys)
+        cache.stores[layer].put(N_SINKS, keys, keys)
     cache.n_seen = n_evicted + N_SINKS + WINDOW
     return decoder
 
 
 def text(model, n_tokens):
-    """A sentence about a text that is measured as a whole."""
+    """Return a sentence about a text that is measured as a whole."""
     say(f"a text of {n_tokens:,} tokens")
     ids = np.random.default_rng(0).integers(0, model.config.vocab_size, n_tokens)
     seconds = {}
-    for method in ("streaming", "retrieval"):
+    for method in (Streaming(N_SINKS, WINDOW), Retrieval(N_SINKS, WINDOW)):
         start = time.perf_counter()
-        minisink.token_nll(model, ids, method=method)
-        seconds[method] = time.perf_counter() - start
+        minisink.token_nll(model, ids, method)
+        seconds[method.name] = time.perf_counter() - start
     times = seconds["retrieval"] / seconds["streaming"]
     return (
         f"The loss of a text of {n_tokens:,} tokens takes {seconds['streaming']:.1f} s streaming and "
