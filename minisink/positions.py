@@ -21,11 +21,9 @@ import numpy as np
 
 
 def rope_frequencies(head_dim, theta=10000.0, scaling=None):  # -> (D/2,) float64
-    """``theta ** (-2 j / D)``: radians a position of each pair; pair 0 is fastest, one radian.
+    """``theta ** (-2 j / D)``: radians per position of each pair; pair 0 is fastest, one radian.
 
-    `scaling` changes them for texts longer than trained: ``{"rope_type": "linear", "factor"}`` divides all by the
-    factor, ``{"rope_type": "llama3", "factor", "low_freq_factor", "high_freq_factor",
-    "original_max_position_embeddings"}`` the slow ones only (Llama 3.1).
+    `scaling` is Hugging Face's ``rope_scaling``: "linear" divides all by its factor, "llama3" the slow ones only.
 
     >>> rope_frequencies(4, theta=100.0).round(6).tolist()
     [1.0, 0.1]
@@ -51,7 +49,7 @@ def _llama3(frequencies, scaling):
 
 
 def rotate(x, positions, frequencies):  # (..., T, H, D), (T,) or one for all, (D/2,) -> (..., T, H, D)
-    """``(a, b) -> (a cos - b sin, b cos + a sin)`` for channels j and j + D/2, by the angle of pair j.
+    """Rotate channels j and j + D/2 by the angle of pair j: ``(a, b) -> (a cos - b sin, b cos + a sin)``.
 
     This *split-half* pairing is that of Hugging Face checkpoints. Angles are taken in float64: at position 4,000,000 a
     float32 angle is off by a quarter of a radian. A quarter turn takes (1, 0) to (0, 1):
@@ -59,28 +57,21 @@ def rotate(x, positions, frequencies):  # (..., T, H, D), (T,) or one for all, (
     >>> rotate(np.array([[[1.0, 0.0]]]), np.array([1]), np.array([np.pi / 2])).round(4).tolist()
     [[[0.0, 1.0]]]
     """
-    positions = np.asarray(positions, like=x)
-    angles = positions[..., None] * np.asarray(frequencies, like=x)  # (T,), (D/2,) -> (T, D/2)
+    angles = np.asarray(positions, like=x)[..., None] * np.asarray(frequencies, like=x)  # (T,), (D/2,) -> (T, D/2)
     cos = np.cos(angles).astype(x.dtype)[..., None, :]  # (T, 1, D/2): one angle for all heads
     sin = np.sin(angles).astype(x.dtype)[..., None, :]
-    half = x.shape[-1] // 2
-    rotated = np.empty_like(x)  # first a quarter turn: (a, b) -> (-b, a)
-    rotated[..., :half] = x[..., half:]
-    rotated[..., half:] = x[..., :half]
-    rotated *= np.concatenate((-sin, sin), axis=-1)
-    rotated += x * np.concatenate((cos, cos), axis=-1)  # any turn is cos times x and sin times its quarter turn
-    return rotated
+    a, b = x[..., : x.shape[-1] // 2], x[..., x.shape[-1] // 2 :]
+    swapped = np.concatenate((b, a), axis=-1)  # (a, b) cos + (b, a) (-sin, sin): whole rows are faster than halves
+    return x * np.concatenate((cos, cos), axis=-1) + swapped * np.concatenate((-sin, sin), axis=-1)
 
 
 def unrotated(x, positions):
-    """`x` itself: stands in for `rotate` where positions enter elsewhere (GPT-2)."""
+    """Return `x` itself: this stands in for `rotate` where positions enter elsewhere (GPT-2)."""
     return x
 
 
 def interleaved_to_split_half(x):  # (..., D) -> (..., D)
-    """Reorder channels from Meta's pairing (2j, 2j+1) to Hugging Face's (j, j + D/2).
-
-    For queries, keys, or the weight columns that make them. Scores do not change: both are reordered alike.
+    """Reorder channels from Meta's pairing (2j, 2j+1) to Hugging Face's (j, j + D/2): of queries and keys alike.
 
     >>> interleaved_to_split_half(np.array([0, 1, 2, 3, 4, 5])).tolist()
     [0, 2, 4, 1, 3, 5]
