@@ -29,8 +29,8 @@ def softmax(x):  # (..., S) -> (..., S)
 def softmax_with_sink(x, sink_logit):  # (..., S), broadcastable to (..., 1) -> (..., S)
     """``exp(x_i) / (exp(sink) + sum_j exp(x_j))``: one more logit competes, and what it wins is dropped.
 
-    The *sink logit* has no key and no value, so weights sum to less than one and a head may attend to nothing. gpt-oss
-    learns one a head. It is one more column, taken off after the softmax:
+    The *sink logit* is one more column, without key or value, taken off after the softmax: weights sum to less than
+    one, and a head may attend to nothing. gpt-oss learns one per head.
 
     >>> softmax(np.array([0.0, 0.0, 0.0]))[:-1].round(4).tolist()
     [0.3333, 0.3333]
@@ -45,9 +45,7 @@ def softmax_with_sink(x, sink_logit):  # (..., S), broadcastable to (..., 1) -> 
 
 
 def softmax1(x):  # (..., S) -> (..., S)
-    """``exp(x_i) / (1 + sum_j exp(x_j))``: the "zero sink" of StreamingLLM, section 3.3, a sink logit of 0.
-
-    The same as one extra key and value of zeros.
+    """``exp(x_i) / (1 + sum_j exp(x_j))``: the "zero sink" of StreamingLLM, section 3.3: one more score of zero.
 
     >>> softmax1(np.array([0.0, 0.0, 0.0])).tolist()
     [0.25, 0.25, 0.25]
@@ -85,9 +83,13 @@ def rms_norm(x, weight, eps=1e-5):  # (..., C), (C,) -> (..., C)
 
 
 def _root_mean_square(x, eps):  # (..., C) -> (..., 1)
-    """``sqrt(mean(x^2) + eps)``, in float32 at least: float16 ends before 256 squared."""
-    squares = np.square(x, dtype=np.result_type(x.dtype, np.float32))
-    return np.sqrt(squares.mean(axis=-1, keepdims=True) + eps)
+    """``sqrt(mean(x^2) + eps)``."""
+    return np.sqrt(np.square(x, dtype=accum_dtype(x.dtype)).mean(axis=-1, keepdims=True) + eps)
+
+
+def accum_dtype(dtype):
+    """Return the dtype to add up in: float32 at least, for float16 ends before 256 squared."""
+    return np.result_type(dtype, np.float32)
 
 
 def layer_norm(x, weight, bias, eps=1e-5):  # (..., C), (C,), (C,) -> (..., C)
@@ -101,16 +103,13 @@ def layer_norm(x, weight, bias, eps=1e-5):  # (..., C), (C,), (C,) -> (..., C)
 
 
 def silu(x):
-    """``x sigmoid(x)``; the sigmoid by way of tanh, which saturates where ``exp(-x)`` would overflow.
+    """``x sigmoid(x) = x / 2 (1 + tanh(x / 2))``; tanh saturates where ``exp(-x)`` would overflow.
 
     >>> silu(np.array([-1000.0, 0.0, 1.0])).round(4).tolist()
     [-0.0, 0.0, 0.7311]
     """
     half = 0.5 * x
-    sigmoid2 = np.tanh(half)  # 2 sigmoid(x) - 1
-    sigmoid2 += 1.0
-    sigmoid2 *= half
-    return sigmoid2
+    return half * (1.0 + np.tanh(half))
 
 
 def gelu(x):

@@ -14,10 +14,10 @@ import numpy as np
 
 from ..cache import Policy, newest_position
 from ..gpt2 import check_learned
-from ..ops import gelu
+from ..ops import accum_dtype, gelu
 from ..positions import interleaved_to_split_half
 from .blocks import PARTS
-from .fused import centred, fuse, side_by_side, wide
+from .fused import centred, fuse, side_by_side
 from .ring import RingCache
 
 PREFILL = 256  # tokens of a prompt or a turn taken at once
@@ -62,7 +62,7 @@ class Decoder:
 
     def __init__(self, model, policy, *, cache=None, weights=None):
         config, embed = model.config, model.weights.embed
-        shape, dtype = (config.n_layers, config.n_kv_heads, config.head_dim), wide(model.dtype)
+        shape, dtype = (config.n_layers, config.n_kv_heads, config.head_dim), accum_dtype(model.dtype)
         make = policy.ring_cache or RingCache
         self.cache: Any = make(*shape, policy, dtype=dtype, like=embed) if cache is None else cache
         if self.cache.policy != policy:

@@ -26,6 +26,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..ops import accum_dtype
 from ..system.device import place
 
 FITS = 2**26  # bytes of weights that are folded: what the caches of a processor hold, more or less
@@ -35,7 +36,7 @@ FITS = 2**26  # bytes of weights that are folded: what the caches of a processor
 class FusedLayer:
     """The weights of one layer, joined where they meet the same vector; what the model does not have is None.
 
-    Biases and sinks are `wide`. A float16 model has every bias there is: adding one widens a product, if only by zeros.
+    Biases and sinks are in `ops.accum_dtype`. In float16 missing biases are zeros: adding one makes a product float32.
     """
 
     attn_norm: np.ndarray | None  # (C,); None if it is in w_qkv
@@ -93,7 +94,7 @@ def fuse(weights, config, *, folded=None):
         raise ValueError("scores through relu have no sum to divide by, so there is no fast path: use readable=True")
     is_gpt2 = config.model_type == "gpt2"
     if folded is None:
-        folded = weights.head.dtype == wide(weights.head.dtype) and n_bytes(weights) <= FITS
+        folded = weights.head.dtype == accum_dtype(weights.head.dtype) and n_bytes(weights) <= FITS
     layers = [(_fuse_gpt2 if is_gpt2 else _fuse_llama)(layer, config, folded) for layer in weights.layers]
     head = [(weights.head, None, 1)]
     norm, head, b_head = after_norm(head, weights.norm, weights.norm_b if is_gpt2 else None, folded=folded)
@@ -106,24 +107,9 @@ def n_bytes(weights):
     return sum(array.nbytes for array in (*arrays, weights.head) if array is not None)
 
 
-def wide(dtype):
-    """The dtype of sums and of whatever is not a product with a weight: float32 at least."""
-    return np.result_type(dtype, np.float32)
-
-
-def side_by_side(x):
+def side_by_side(x):  # (..., D) -> (..., D)
     """Move channel j and its partner j + D/2 next to each other.
 
-    Parameters
-    ----------
-    x : ndarray of shape (..., D)
-
-    Returns
-    -------
-    ndarray of shape (..., D)
-
-    Examples
-    --------
     >>> side_by_side(np.array([0, 2, 4, 1, 3, 5])).tolist()
     [0, 1, 2, 3, 4, 5]
     """
@@ -131,46 +117,42 @@ def side_by_side(x):
     return x.reshape(*x.shape[:-1], 2, D // 2).swapaxes(-1, -2).reshape(x.shape)
 
 
-def after_norm(parts, weight, bias=None, *, folded):
-    """Matrices that meet the same normed vector, side by side; folded, they take in the norm's own weight.
+def after_norm(parts, weight, bias=None, *, folded):  # [(w, b, scale), ...] -> (C,) or None, (C, F), (F,) or None
+    """Join matrices that meet the same normed vector; folded, they take in the norm's own weight.
 
-    ``(n * weight + bias) @ w + b == n @ (weight[:, None] * w) + (bias @ w + b)``; `parts` are (w, b, scale).
-
-    Returns
-    -------
-    (ndarray of shape (C,) or None, ndarray of shape (C, F), ndarray of shape (F,) or None)
-        The weight of the norm, if it stays outside; the matrices; their biases, if there are any.
+    ``(n * weight + bias) @ w + b == n @ (weight[:, None] * w) + (bias @ w + b)``. Returned are the weight of the norm,
+    if it stays outside, the matrices, and their biases, if there are any.
     """
-    is_wide = weight.dtype == wide(weight.dtype)
+    is_narrow = weight.dtype != accum_dtype(weight.dtype)
     matrices, biases = [], []
     for w, b, scale in parts:
         matrices.append(weight[:, None] * w * scale if folded else w)
         if bias is not None:
-            shift = _widened(bias) @ _widened(w)
+            shift = _in_accum_dtype(bias) @ _in_accum_dtype(w)
             b = shift if b is None else shift + b
-        if b is None and not is_wide:
+        if b is None and is_narrow:
             b = np.zeros_like(w, shape=w.shape[1])
         if b is not None:
-            biases.append(_widened(b) * scale)
+            biases.append(_in_accum_dtype(b) * scale)
     return None if folded else weight, _joined(matrices), np.concatenate(biases) if biases else None
 
 
 def _joined(matrices):
-    """Matrices side by side, row by row: where `hf.layout` laid them so, that part of its vector, or else a copy."""
+    """Join matrices row by row: where `hf.layout` laid them so it is that part of its vector, or else a copy."""
     C, widths, vector = len(matrices[0]), [w.shape[1] for w in matrices], matrices[0].base
     if isinstance(vector, type(matrices[0])) and vector.ndim == 1:
         start = (place(matrices[0])[0] - place(vector)[0]) // vector.itemsize
         part = vector[start : start + C * sum(widths)]
         if len(part) == C * sum(widths):
-            whole = part.reshape(C, sum(widths))
-            columns = np.split(whole, np.cumsum(widths)[:-1].tolist(), axis=1)
+            joined = part.reshape(C, sum(widths))
+            columns = np.split(joined, np.cumsum(widths)[:-1].tolist(), axis=1)
             if all(place(w) == place(column) for w, column in zip(matrices, columns, strict=True)):
-                return whole
+                return joined
     return _in_rows(np.concatenate(matrices, axis=1))
 
 
 def _fuse_llama(layer, config, folded):
-    """A layer of Llama; folded, the channels of queries and keys are in pairs."""
+    """Fuse a layer of Llama; folded, the channels of queries and keys are in pairs."""
     D = config.head_dim
     scale, half = (1.0 / math.sqrt(D), 0.5) if folded else (1, 1)
 
@@ -181,13 +163,18 @@ def _fuse_llama(layer, config, folded):
     v, gate, up = (layer.wv, layer.bv, 1), (layer.w_gate, layer.b_gate, half), (layer.w_up, layer.b_up, 1)
     attn_norm, w_qkv, b_qkv = after_norm([q, k, v], layer.attn_norm, folded=folded)
     mlp_norm, w_up, b_up = after_norm([gate, up], layer.mlp_norm, folded=folded)
-    wo, bo, w_down, b_down = _in_rows(layer.wo), _widened(layer.bo), _in_rows(layer.w_down), _widened(layer.b_down)
+    wo, bo, w_down, b_down = (
+        _in_rows(layer.wo),
+        _in_accum_dtype(layer.bo),
+        _in_rows(layer.w_down),
+        _in_accum_dtype(layer.b_down),
+    )
     sink = _sink(layer, config)
     return FusedLayer(attn_norm, w_qkv, b_qkv, sink, wo, bo, mlp_norm, w_up, b_up, w_down, b_down)
 
 
 def _fuse_gpt2(layer, config, folded):
-    """A layer of GPT-2; folded, what it adds to the stream has no mean."""
+    """Fuse a layer of GPT-2; folded, what it adds to the stream has no mean."""
     scales = (1.0 / math.sqrt(config.head_dim) if folded else 1, 1, 1)
     qkv = zip(np.split(layer.w_qkv, 3, axis=1), np.split(layer.b_qkv, 3), scales, strict=True)
     attn_norm, w_qkv, b_qkv = after_norm(qkv, layer.ln1, layer.ln1_b, folded=folded)
@@ -195,29 +182,29 @@ def _fuse_gpt2(layer, config, folded):
     wo, bo, w_down, b_down = layer.wo, layer.bo, layer.w_down, layer.b_down
     if folded:
         wo, bo, w_down, b_down = centred(wo), centred(bo), centred(w_down), centred(b_down)
-    wo, bo, w_down, b_down = _in_rows(wo), _widened(bo), _in_rows(w_down), _widened(b_down)
+    wo, bo, w_down, b_down = _in_rows(wo), _in_accum_dtype(bo), _in_rows(w_down), _in_accum_dtype(b_down)
     sink = _sink(layer, config)
     return FusedLayer(attn_norm, w_qkv, b_qkv, sink, wo, bo, mlp_norm, w_up, b_up, w_down, b_down)
 
 
-def centred(x):
-    """Take the mean along the last axis off: ``(..., C) -> (..., C)``."""
+def centred(x):  # (..., C) -> (..., C)
+    """Take the mean along the last axis off."""
     return x - x.mean(axis=-1, keepdims=True)
 
 
 def _sink(layer, config):
-    """The sink logit of each head, (H, 1); the one of softmax1 is 0."""
+    """Return the sink logit of each head, (H, 1); softmax1's is 0; softmax has none."""
     if layer.sink_logits is not None:
-        return _widened(layer.sink_logits)[:, None]
+        return _in_accum_dtype(layer.sink_logits)[:, None]
     if config.softmax == "softmax1":
-        return np.zeros_like(layer.wo, shape=(config.n_heads, 1), dtype=wide(layer.wo.dtype))
+        return np.zeros_like(layer.wo, shape=(config.n_heads, 1), dtype=accum_dtype(layer.wo.dtype))
     return None
 
 
-def _widened(x):
-    return None if x is None else x.astype(wide(x.dtype), copy=False)
+def _in_accum_dtype(x):
+    return None if x is None else x.astype(accum_dtype(x.dtype), copy=False)
 
 
 def _in_rows(w):
-    """With its rows one after the other."""
+    """Lay the rows of a matrix one after the other."""
     return np.ascontiguousarray(w, like=w)
