@@ -5,7 +5,7 @@
     scores  = q · k / sqrt(D)            how well each query fits each key
     masked  = scores, -inf where a query may not look
     pattern = softmax(masked)            rows sum to one: the weight must go somewhere
-    mixed   = pattern @ values           what each query takes home
+    mixed   = pattern @ values           what each query reads
 
 *Which* keys a query meets is another question, and stands in `paths`.
 """
@@ -19,9 +19,7 @@ from .ops import relu, softmax, softmax1, softmax_with_sink
 
 
 def causal_mask(n_queries, n_keys, like=None):  # -> (T, S) bool
-    """True where a query may look: at its own key and everything before it.
-
-    The queries are the last T of the S tokens, so query t stands at slot ``S - T + t``. `like` brings the device.
+    """Let each query look at its own key and everything before it; query t of the last T stands at slot ``S - T + t``.
 
     >>> causal_mask(2, 4).astype(int).tolist()
     [[1, 1, 1, 0], [1, 1, 1, 1]]
@@ -30,7 +28,7 @@ def causal_mask(n_queries, n_keys, like=None):  # -> (T, S) bool
 
 
 def banded_mask(n_queries, n_keys, window, like=None):  # -> (T, S) bool
-    """True where a query may look: at its own key and the ``window - 1`` before it.
+    """Let each query look at its own key and the ``window - 1`` before it.
 
     >>> banded_mask(2, 4, 2).astype(int).tolist()
     [[0, 1, 1, 0], [0, 0, 1, 1]]
@@ -42,7 +40,7 @@ def banded_mask(n_queries, n_keys, window, like=None):  # -> (T, S) bool
 
 
 def additive(visible, dtype):  # (T, S) bool -> (T, S)
-    """The mask as a number to add to a score: 0 where a query may look, -inf where not.
+    """Turn a mask into a number to add to a score: 0 where a query may look, -inf where not.
 
     >>> additive(np.array([[True, False]]), np.float32).tolist()
     [[0.0, -inf]]
@@ -51,10 +49,9 @@ def additive(visible, dtype):  # (T, S) bool -> (T, S)
 
 
 def score(q, keys):  # (T, H, D), (S, K, D) -> (H, T, S)
-    """``q · k / sqrt(D)``.
+    """``q · k / sqrt(D)``; H / K neighbouring query heads share a key head (grouped-query attention, arXiv:2305.13245).
 
-    With fewer key/value heads than query heads, H / K neighbouring query heads share one (grouped-query attention,
-    arXiv:2305.13245): they are folded into the rows of one product, and no key is copied.
+    Those that share are rows of one product, so no key is copied.
     """
     (T, H, D), (S, K, _) = q.shape, keys.shape
     rows = q.reshape(T, K, H // K, D).transpose(1, 2, 0, 3) * (1.0 / math.sqrt(D))  # -> (K, H/K, T, D)
@@ -72,9 +69,8 @@ def mix(pattern, values):  # (H, T, S), (S, K, D) -> (T, H, D)
 def attend(q, keys, values, visible=None, *, normalise=softmax, trace=None):  # (T, H, D), 2 x (S, K, D) -> (T, H, D)
     """``softmax(q k^T / sqrt(D) + mask) v`` (Vaswani et al., arXiv:1706.03762, section 3.2.1).
 
-    Queries and keys are rotated; `visible` (T, S) is True where a query may look, None everywhere; `normalise` makes a
-    pattern of scores, see `normaliser`. A dict as `trace` receives ``"scores"`` (masked) and ``"pattern"``, (H, T, S).
-    Over no keys at all it is a ValueError. Two equal keys share the weight, so the values are averaged:
+    Queries and keys are rotated; `visible` (T, S) is a mask, or None; `normalise` turns scores into a pattern. A dict
+    as `trace` receives ``"scores"`` (masked) and ``"pattern"``, (H, T, S). No keys are a ValueError. Two equal keys:
 
     >>> attend(np.zeros((1, 1, 2)), np.zeros((2, 1, 2)), np.array([[[2.0, 0.0]], [[4.0, 0.0]]])).tolist()
     [[[3.0, 0.0]]]
@@ -91,10 +87,7 @@ def attend(q, keys, values, visible=None, *, normalise=softmax, trace=None):  # 
 
 
 def normaliser(kind, sink_logits=None):
-    """The function that makes a pattern of scores: "softmax", "softmax1" or "relu".
-
-    With learned `sink_logits`, (H,), it is the softmax with one more term for each head.
-    """
+    """Return the function from scores to pattern; with learned `sink_logits` (H,) it is `softmax_with_sink`."""
     if sink_logits is not None:
         return partial(softmax_with_sink, sink_logit=sink_logits[:, None, None])
     return {"softmax": softmax, "softmax1": softmax1, "relu": relu}[kind]

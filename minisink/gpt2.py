@@ -119,7 +119,7 @@ def forward(ids, weights, config, *, path: Path | None = None, rows=None, trace:
         if trace is not None:
             inside[i].update(x=x, q=q, k=k, v=v, mixed=mixed)
         if rows is not None and i == config.n_layers - 1:
-            x, mixed = x[rows], mixed[rows]  # nobody looks at the other rows from here on
+            x, mixed = x[rows], mixed[rows]  # only these rows are needed for the logits
         x = x + linear(mixed.reshape(len(x), H * D), layer.wo, layer.bo)
         h = layer_norm(x, layer.ln2, layer.ln2_b, config.norm_eps)
         x = x + linear(gelu(linear(h, layer.w_up, layer.b_up)), layer.w_down, layer.b_down)  # (T, F) inside

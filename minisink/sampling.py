@@ -6,7 +6,7 @@ from .ops import softmax
 
 
 class Sampler:
-    """Picks the next token from logits; keeps the random generator and which tokens have occurred.
+    """Pick the next token from logits; keep the random generator and which tokens have occurred.
 
     Parameters
     ----------
@@ -38,17 +38,8 @@ class Sampler:
         except (TypeError, ValueError):
             raise ValueError(f"seed is {seed!r}; it must be a whole number of 0 or more") from None
 
-    def __call__(self, logits):
-        """Choose a token.
-
-        Parameters
-        ----------
-        logits : numpy.ndarray of shape (V,)
-
-        Returns
-        -------
-        int
-        """
+    def __call__(self, logits):  # (V,) -> int
+        """Choose a token."""
         logits = logits.astype(np.float64)
         if self.repetition_penalty != 1.0:
             again = np.array(sorted(self.seen), dtype=np.int64)
@@ -63,24 +54,13 @@ class Sampler:
             self.seen.add(token)
         return token
 
-    def probabilities(self, logits):
-        """What a token is drawn from: temperature, then top-k, then top-p.
+    def probabilities(self, logits):  # (V,) float64 -> (V,), summing to one
+        """Weigh every token: by temperature, then top-k, then top-p.
 
-        Parameters
-        ----------
-        logits : numpy.ndarray of shape (V,), float64
-
-        Returns
-        -------
-        numpy.ndarray of shape (V,)
-            Sums to one.
-
-        Examples
-        --------
         >>> Sampler(temperature=1.0, top_p=0.7).probabilities(np.log([0.5, 0.3, 0.2])).round(3).tolist()
         [0.625, 0.375, 0.0]
         """
-        with np.errstate(over="ignore"):  # divided by next to nothing, all but the likeliest are minus infinity
+        with np.errstate(over="ignore"):  # at a tiny temperature all but the likeliest are minus infinity
             p = softmax((logits - logits.max()) / self.temperature)
         order = np.argsort(-logits, kind="stable")  # likeliest first; of equals the earlier
         n_kept = min(self.top_k, len(p)) if self.top_k else len(p)
