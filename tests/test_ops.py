@@ -126,3 +126,16 @@ def test_the_epsilons_of_the_norms():
     x = np.array([1.0, -1.0]) * np.sqrt(1e-5)
     for norm in (ops.rms_norm(x, np.ones(2)), ops.layer_norm(x, np.ones(2), np.zeros(2))):
         close(norm, np.array([1.0, -1.0]) / np.sqrt(2.0))
+
+
+def test_the_book_refuses_lengths_that_differ():
+    """A row and a weight or bias of other lengths are an error, not the shorter of the two."""
+    row, matrix, short = np.ones(3), np.ones((3, 4)), np.ones(2)
+    for refused in (
+        lambda: book.dot(row, short),
+        lambda: book.linear(row, matrix, row),
+        lambda: book.rms_norm(row, short, 0.0),
+        lambda: book.layer_norm(row, row, short, 1.0),
+    ):
+        with pytest.raises(ValueError, match="zip"):
+            refused()

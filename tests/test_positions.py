@@ -48,6 +48,18 @@ def test_frequencies_are_their_equation(head_dim, theta, scaling):
     np.testing.assert_allclose(got, book.frequencies(head_dim, theta, scaling), rtol=1e-12)
 
 
+@pytest.mark.parametrize("frequencies", [positions.rope_frequencies, book.frequencies])
+def test_llama3_blends_from_slow_to_fast(frequencies):
+    """Llama 3.1's own numbers: all of a pair's frequency from 4 full turns on, an eighth up to 1, linear between."""
+    rule = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+    scaled = np.array(frequencies(128, 500000.0, rule | {"original_max_position_embeddings": 8192}))
+    plain = 500000.0 ** (-np.arange(64) / 64)
+    turns = 8192 * plain / (2 * np.pi)  # within the trained length
+    assert ((turns > 1) & (turns < 4)).sum() == 6
+    share = (8 * scaled / plain - 1) / 7  # 0: divided by 8, 1: as it was
+    np.testing.assert_allclose(share, np.clip((turns - 1) / 3, 0, 1), atol=1e-12)
+
+
 def test_an_unknown_rule_is_refused_by_name():
     """A scaling rule that is not known is an error that names it."""
     with pytest.raises(ValueError, match="'yarn' is not supported"):

@@ -74,6 +74,17 @@ def test_value_and_residual_ratios_are_those_of_the_norms(model, ids, data):
 
 
 @settings(max_examples=20)
+@given(tiny.models(), tiny.texts(min_size=1, max_size=7))
+def test_massive_is_the_largest_entry_over_the_median_one(model, ids):
+    """One number for each layer, over all tokens and channels of the stream after it, whatever their signs."""
+    trace = inside.look_inside(minisink.Model(model.config, model.weights), ids)
+    after = [layer["x"] for layer in trace["layers"][1:]] + [trace["x"]]
+    sizes = [sorted(abs(float(number)) for number in x.flat) for x in after]  # an even number of them
+    want = [size[-1] / ((size[len(size) // 2 - 1] + size[len(size) // 2]) / 2) for size in sizes]
+    assert inside.massive(trace).tolist() == pytest.approx(want)
+
+
+@settings(max_examples=20)
 @given(tiny.seeds, st.integers(0, 16), st.integers(3, 12))
 def test_a_repeated_token_is_looked_at_by_distance_alone(seed, token, n_tokens):
     """Under RoPE, nothing in front of it: the odds of two copies follow from how far back they are, not which they are.

@@ -121,3 +121,33 @@ def test_every_field_is_made():
     for folded, absent in ((True, {"attn_norm", "mlp_norm"}), (False, set())):
         layer = fuse(model.weights, model.config, folded=folded).layers[0]
         assert {field.name for field in fields(layer) if getattr(layer, field.name) is None} == absent
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+@pytest.mark.parametrize("biased", [True, False])
+def test_biases_of_a_narrow_model_are_its_own_or_zeros(dtype, biased):
+    """Side by side in float32: those it has; in float16, where it has none, zeros, which widen the product."""
+    changes = dict.fromkeys(("qkv_bias", "o_bias", "mlp_bias"), biased)
+    model = tiny.make(llama, dtype=dtype, **changes)
+    fused_weights = fuse(model.weights, model.config, folded=False)
+    for own, layer in zip(model.weights.layers, fused_weights.layers, strict=True):
+        for bias, parts in ((layer.b_qkv, (own.bq, own.bk, own.bv)), (layer.b_up, (own.b_gate, own.b_up))):
+            if biased:
+                np.testing.assert_array_equal(bias, np.concatenate(parts))
+            else:
+                assert bias is None if dtype == np.float32 else not bias.any()
+            assert bias is None or bias.dtype == np.float32
+    assert fused_weights.b_head is None if dtype == np.float32 else fused_weights.b_head.shape == (17,)
+
+
+def test_matrices_keep_their_order():
+    """Queries, keys, values; gate, up: joined as they are read, laid out or not, and the vector itself if laid out."""
+    for lays in (True, False):
+        model = tiny.make(llama)
+        model = laid_out(model) if lays else model
+        for own, layer in zip(
+            model.weights.layers, fuse(model.weights, model.config, folded=False).layers, strict=True
+        ):
+            np.testing.assert_array_equal(layer.w_qkv, np.concatenate((own.wq, own.wk, own.wv), axis=1))
+            np.testing.assert_array_equal(layer.w_up, np.concatenate((own.w_gate, own.w_up), axis=1))
+            assert np.shares_memory(layer.w_qkv, own.wv) is np.shares_memory(layer.w_up, own.w_up) is lays
