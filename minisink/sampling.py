@@ -8,17 +8,7 @@ from .ops import softmax
 class Sampler:
     """Pick the next token from logits; keep the random generator and which tokens have occurred.
 
-    Parameters
-    ----------
-    temperature, top_k, top_p, repetition_penalty, seed
-        As in `generation.generate`.
-    seen : sequence of ints
-        Tokens that count as having occurred.
-
-    Raises
-    ------
-    ValueError
-        For an option out of range.
+    Options are those of `generation.generate`, a ValueError if out of range; tokens in `seen` have occurred before.
     """
 
     def __init__(self, *, temperature=0.0, top_k=0, top_p=1.0, repetition_penalty=1.0, seed=0, seen=()):
