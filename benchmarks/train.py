@@ -118,7 +118,7 @@ def minisink_step(args):
     options = {"piece": None if on_cpu else BATCH, "workers": args.threads if on_cpu else 1}
 
     def step():
-        loss, gradient = batch_gradient(arch, config, vector, ids[:, :-1], ids[:, 1:], **options)
+        loss, gradient = batch_gradient(config, vector, ids[:, :-1], ids[:, 1:], **options)
         clip(gradient, 1.0)
         optimizer.step(vector, gradient, 1e-4)
         float(vector[0])  # a GPU is still at work on the step until somebody asks

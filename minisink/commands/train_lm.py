@@ -9,8 +9,6 @@ from tqdm import tqdm
 from ..system.files import lock_files
 from ..system.interrupts import defer_interrupts
 from ..training import data, log, tokens
-from ..training import gpt2 as gpt2_training
-from ..training import llama as llama_training
 from ..training.loop import Training
 from ..training.loop import run as train
 from ..training.parameters import n_parameters, named_shapes
@@ -86,9 +84,8 @@ def _train(args, recipe):
     if int(ids.max(initial=0)) >= config.vocab_size:
         source = args.tokens if known else "the tokenizer"
         raise ValueError(f"{source}: has token id {int(ids.max())}, but the vocabulary is {config.vocab_size}")
-    arch = gpt2_training if config.model_type == "gpt2" else llama_training
     same = {name: getattr(args, name) for name in ("resume", "device", "workers", "dtype")}
-    training = Training(arch, config, recipe, ids, valid, args.out, tokenizer, start=start, **same)
+    training = Training(config, recipe, ids, valid, args.out, tokenizer, start=start, **same)
     if known:
         print(f"text as kept in {args.tokens}, not from --text")
     n = n_parameters(named_shapes(config))

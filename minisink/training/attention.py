@@ -17,43 +17,32 @@ import numpy as np
 
 
 def causal_bias(n_tokens, like):
-    """0 where a query may look, ``-inf`` above the diagonal: ndarray of shape (T, T), added to the scores."""
+    """Make the (T, T) array that is added to scores: 0 where a query may look, ``-inf`` above the diagonal."""
     slot = np.arange(n_tokens, like=like)
     return np.where(slot[None, :] <= slot[:, None], 0.0, -np.inf).astype(like.dtype)
 
 
 def angles(n_tokens, frequencies, like):
-    """Cosine and sine of positions 0..T-1: two ndarrays of shape (T, D/2), from float64 angles."""
+    """Return cosine and sine of positions 0..T-1, each (T, D/2), from float64 angles."""
     angle = np.arange(n_tokens, like=like)[:, None] * np.asarray(frequencies, like=like)
     return np.cos(angle).astype(like.dtype), np.sin(angle).astype(like.dtype)
 
 
 def split_heads(x, n_samples, n_heads):
-    """Rows to heads: (B * T, H * D) -> (B, H, T, D), a view."""
+    """Cut rows into heads: (B * T, H * D) -> (B, H, T, D), a view."""
     return x.reshape(n_samples, -1, n_heads, x.shape[-1] // n_heads).swapaxes(1, 2)
 
 
 def join_heads(x):
-    """Heads to rows: (B, H, T, D) -> (B * T, H * D), a copy; the inverse of `split_heads`."""
+    """Join heads to rows: (B, H, T, D) -> (B * T, H * D), a copy; the inverse of `split_heads`."""
     B, H, T, D = x.shape
     return x.swapaxes(1, 2).reshape(B * T, H * D)
 
 
-def rotate(x, cos, sin):
-    """``(a, b) -> (a cos - b sin, b cos + a sin)`` for the two halves of every head.
+def rotate(x, cos, sin):  # (B, H, T, D), 2 x (T, D/2) -> (B, H, T, D), contiguous
+    """Rotate the two halves of every head: ``(a, b) -> (a cos - b sin, b cos + a sin)``.
 
     Its backward rotates by the opposite angle: ``rotate(dy, cos, -sin)``.
-
-    Parameters
-    ----------
-    x : ndarray of shape (B, H, T, D)
-    cos, sin : ndarray of shape (T, D/2)
-        From `angles`.
-
-    Returns
-    -------
-    ndarray of shape (B, H, T, D)
-        Contiguous.
     """
     half = x.shape[-1] // 2
     a, b = x[..., :half], x[..., half:]
@@ -109,7 +98,7 @@ def attention(q, k, v, bias, kind="softmax", sink_logits=None):
 
 
 def attention_backward(dmixed, q, k, v, mixed, pattern, kind="softmax", into_sink=None):
-    """Gradients of `attention`.
+    """Compute the gradients of `attention`.
 
     A sink logit takes the weight ``1 - sum(pattern)`` and gives nothing to the mix, so its own gradient is
     ``-(1 - sum(pattern)) * dmixed . mixed``.
@@ -150,7 +139,7 @@ def attention_backward(dmixed, q, k, v, mixed, pattern, kind="softmax", into_sin
 
 
 def _sink_of(kind, sink_logits):
-    """The sink logit to put into the denominator, or None."""
+    """Return the sink logit to put into the denominator, or None."""
     if sink_logits is not None:
         return sink_logits[:, None, None]
     return 0.0 if kind == "softmax1" else None

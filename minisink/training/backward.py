@@ -12,39 +12,18 @@ import math
 import numpy as np
 
 
-def linear_backward(dy, x, w, into_w, into_b=None):
-    """Backward of ``y = x @ w + b``: ``dx = dy @ w^T``, ``dw = x^T @ dy``, ``db = sum of dy over rows``.
-
-    Parameters
-    ----------
-    dy : ndarray of shape (N, F)
-    x : ndarray of shape (N, C)
-    w : ndarray of shape (C, F)
-    into_w : ndarray of shape (C, F)
-        Receives dw.
-    into_b : ndarray of shape (F,), optional
-        Receives db.
-
-    Returns
-    -------
-    ndarray of shape (N, C)
-        dx.
-    """
+def linear_backward(dy, x, w, into_w, into_b=None):  # (N, F), (N, C), (C, F) -> (N, C)
+    """Undo ``y = x @ w + b``: ``dx = dy @ w^T``, ``dw = x^T @ dy``, ``db = sum of dy over rows``."""
     np.matmul(x.T, dy, out=into_w)  # (C, N) @ (N, F)
     if into_b is not None:
         np.sum(dy, axis=0, out=into_b)
     return dy @ w.T  # (N, F) @ (F, C)
 
 
-def embedding_backward(dy, ids, into_embed):
-    """Backward of ``y = embed[ids]``: each row of dy is added to the row it was read from.
+def embedding_backward(dy, ids, into_embed):  # (N, C), (N,), (V, C)
+    """Undo ``y = embed[ids]``: each row of dy is added to the row it was read from.
 
-    Parameters
-    ----------
-    dy : ndarray of shape (N, C)
-    ids : ndarray of shape (N,), ints
-    into_embed : ndarray of shape (V, C)
-        dy is *added*: a token may occur many times, and a tied embedding has another part.
+    It is *added*: a token may occur many times, and a tied embedding has another part.
     """
     if isinstance(dy, np.ndarray):
         np.add.at(into_embed, ids, dy)
@@ -53,42 +32,17 @@ def embedding_backward(dy, ids, into_embed):
         into_embed += one_hot.astype(dy.dtype).T @ dy  # (V, N) @ (N, C)
 
 
-def rms_norm(x, weight, eps):
-    """``y = weight * n`` with ``n = x * r`` and ``r = 1 / sqrt(mean(x^2) + eps)``.
-
-    Parameters
-    ----------
-    x : ndarray of shape (N, C)
-    weight : ndarray of shape (C,)
-    eps : float
-
-    Returns
-    -------
-    y : ndarray of shape (N, C)
-    saved : tuple
-        n of shape (N, C) and r of shape (N, 1).
-    """
+def rms_norm(x, weight, eps):  # (N, C), (C,) -> (N, C), (n (N, C), r (N, 1))
+    """``y = weight * n`` with ``n = x * r`` and ``r = 1 / sqrt(mean(x^2) + eps)``; n and r are saved."""
     r = 1.0 / np.sqrt(_row_dot(x, x) * (1.0 / x.shape[-1]) + eps)
     n = x * r
     return n * weight, (n, r)
 
 
-def rms_norm_backward(dy, saved, weight, into_weight):
+def rms_norm_backward(dy, saved, weight, into_weight):  # (N, C) -> (N, C)
     """``dx = r * (dn - n * mean(dn * n))`` with ``dn = dy * weight``; ``dweight = sum(dy * n)``.
 
     The mean is what the common factor r takes back: scaling x changes nothing.
-
-    Parameters
-    ----------
-    dy : ndarray of shape (N, C)
-    saved : tuple
-        From `rms_norm`.
-    weight, into_weight : ndarray of shape (C,)
-
-    Returns
-    -------
-    ndarray of shape (N, C)
-        dx.
     """
     n, r = saved
     into_weight[...] = np.einsum("nc,nc->c", dy, n)
@@ -98,11 +52,8 @@ def rms_norm_backward(dy, saved, weight, into_weight):
     return dx
 
 
-def layer_norm(x, weight, bias, eps):
-    """``y = weight * n + bias`` with ``n = (x - mean(x)) * r`` and ``r = 1 / sqrt(var(x) + eps)``.
-
-    Parameters and returns as `rms_norm`, with a bias of shape (C,).
-    """
+def layer_norm(x, weight, bias, eps):  # (N, C), (C,), (C,) -> (N, C), (n (N, C), r (N, 1))
+    """``y = weight * n + bias`` with ``n = (x - mean(x)) * r`` and ``r = 1 / sqrt(var(x) + eps)``."""
     n = x - x.mean(axis=-1, keepdims=True)
     r = 1.0 / np.sqrt(_row_dot(n, n) * (1.0 / n.shape[-1]) + eps)
     n *= r
@@ -111,11 +62,8 @@ def layer_norm(x, weight, bias, eps):
     return y, (n, r)
 
 
-def layer_norm_backward(dy, saved, weight, into_weight, into_bias):
-    """``dx = r * (dn - mean(dn) - n * mean(dn * n))``: shifting x changes nothing either.
-
-    Parameters and returns as `rms_norm_backward`; ``dbias = sum of dy over rows``.
-    """
+def layer_norm_backward(dy, saved, weight, into_weight, into_bias):  # (N, C) -> (N, C)
+    """``dx = r * (dn - mean(dn) - n * mean(dn * n))``: shifting x changes nothing either; ``dbias = sum of dy``."""
     n, r = saved
     into_weight[...] = np.einsum("nc,nc->c", dy, n)
     np.sum(dy, axis=0, out=into_bias)
@@ -127,19 +75,8 @@ def layer_norm_backward(dy, saved, weight, into_weight, into_bias):
     return dx
 
 
-def swiglu(gate, up):
-    """``y = silu(gate) * up`` with ``silu(g) = g * s`` and the sigmoid ``s = (1 + tanh(g / 2)) / 2``.
-
-    Parameters
-    ----------
-    gate, up : ndarray of shape (N, F)
-
-    Returns
-    -------
-    y : ndarray of shape (N, F)
-    sigmoid : ndarray of shape (N, F)
-        s, kept for the backward pass.
-    """
+def swiglu(gate, up):  # 2 x (N, F) -> (N, F), s (N, F)
+    """``y = silu(gate) * up`` with ``silu(g) = g * s`` and ``s = (1 + tanh(g / 2)) / 2``, which is saved."""
     sigmoid = gate * 0.5
     np.tanh(sigmoid, out=sigmoid)
     sigmoid *= 0.5
@@ -149,18 +86,8 @@ def swiglu(gate, up):
     return y, sigmoid
 
 
-def swiglu_backward(dy, gate, up, sigmoid):
-    """``dup = dy * g * s`` and ``dgate = dy * up * s * (1 + g * (1 - s))``.
-
-    Parameters
-    ----------
-    dy, gate, up, sigmoid : ndarray of shape (N, F)
-        `sigmoid` from `swiglu`.
-
-    Returns
-    -------
-    dgate, dup : ndarray of shape (N, F)
-    """
+def swiglu_backward(dy, gate, up, sigmoid):  # 4 x (N, F) -> dgate, dup (N, F)
+    """``dup = dy * g * s`` and ``dgate = dy * up * s * (1 + g * (1 - s))``."""
     dup = gate * sigmoid  # silu(g)
     dgate = gate - dup
     dgate += 1.0
@@ -174,19 +101,8 @@ def swiglu_backward(dy, gate, up, sigmoid):
 GELU_SCALE, GELU_CUBE = math.sqrt(2.0 / math.pi), 0.044715
 
 
-def gelu(x):
-    """``y = x (1 + t) / 2`` with ``t = tanh(sqrt(2 / pi) (x + 0.044715 x^3))``.
-
-    Parameters
-    ----------
-    x : ndarray of shape (N, F)
-
-    Returns
-    -------
-    y : ndarray of shape (N, F)
-    t : ndarray of shape (N, F)
-        Kept for the backward pass.
-    """
+def gelu(x):  # (N, F) -> (N, F), t (N, F)
+    """``y = x (1 + t) / 2`` with ``t = tanh(sqrt(2 / pi) (x + 0.044715 x^3))``, which is saved."""
     t = x * x
     t *= GELU_CUBE * GELU_SCALE
     t += GELU_SCALE
@@ -198,19 +114,8 @@ def gelu(x):
     return y, t
 
 
-def gelu_backward(dy, x, t):
-    """``dx = dy * ((1 + t) + x (1 - t^2) u') / 2`` with ``u' = sqrt(2 / pi) (1 + 3 * 0.044715 x^2)``.
-
-    Parameters
-    ----------
-    dy, x, t : ndarray of shape (N, F)
-        `t` from `gelu`.
-
-    Returns
-    -------
-    ndarray of shape (N, F)
-        dx.
-    """
+def gelu_backward(dy, x, t):  # 3 x (N, F) -> (N, F)
+    """``dx = dy * ((1 + t) + x (1 - t^2) u') / 2`` with ``u' = sqrt(2 / pi) (1 + 3 * 0.044715 x^2)``."""
     dx = x * x
     dx *= 3.0 * GELU_CUBE * GELU_SCALE
     dx += GELU_SCALE  # u'
@@ -225,25 +130,11 @@ def gelu_backward(dy, x, t):
     return dx
 
 
-def cross_entropy(logits, targets, scale):
-    """``loss = sum over rows of (log sum_j exp(logits_j) - logits_target)``, and its gradient in place.
+def cross_entropy(logits, targets, scale):  # (N, V), (N,) -> (), (N, V)
+    """``loss = sum over rows of (log sum_j exp(logits_j) - logits_target)`` in nats, and its gradient.
 
-    The gradient is ``softmax(logits) - 1[target]``: what the model expected minus what came.
-
-    Parameters
-    ----------
-    logits : ndarray of shape (N, V)
-        Overwritten with the gradient, the largest array of a step.
-    targets : ndarray of shape (N,), ints
-    scale : float
-        Factor of the gradient: 1 / tokens of the whole batch makes the loss a mean.
-
-    Returns
-    -------
-    loss : ndarray of shape ()
-        Sum over rows, in nats.
-    dlogits : ndarray of shape (N, V)
-        `logits` itself.
+    The gradient is ``softmax(logits) - 1[target]``: what the model expected minus what came. It overwrites the logits,
+    the largest array of a step, times `scale`: 1 / tokens of the whole batch makes the loss a mean.
     """
     rows = np.arange(len(targets), like=logits)
     logits -= logits.max(axis=-1, keepdims=True)
@@ -257,5 +148,5 @@ def cross_entropy(logits, targets, scale):
 
 
 def _row_dot(a, b):
-    """Dot product of every row of a with that of b: (N, C), (N, C) -> (N, 1)."""
+    """Multiply every row of a with that of b: (N, C), (N, C) -> (N, 1)."""
     return np.einsum("nc,nc->n", a, b)[:, None]

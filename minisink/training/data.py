@@ -8,24 +8,9 @@ import numpy as np
 
 
 def split(ids, context, share=0.01):
-    """Hold out the end of the text.
+    """Hold out a share of the text at its end, and at least one sample of `context` tokens: (train, valid).
 
-    Parameters
-    ----------
-    ids : ndarray of shape (T,)
-    context : int
-        Tokens a sample.
-    share : float
-        Part to hold out, but at least one sample.
-
-    Returns
-    -------
-    train, valid : ndarray
-
-    Raises
-    ------
-    ValueError
-        When that leaves less than a sample for either.
+    Where that leaves less than a sample to train on, it is a ValueError.
     """
     n_held = max(context + 1, int(len(ids) * share))
     check_length(len(ids) - n_held, context, f"the text has {len(ids)} tokens; without the {n_held} to hold out it")
@@ -42,25 +27,11 @@ def check_length(n_tokens, context, what="the text"):
 
 
 def draw(random, ids, n_samples, context, bos=None):
-    """A batch of samples from random places.
+    """Draw a batch of samples from random places.
 
-    Parameters
-    ----------
-    random : numpy.random.Generator
-        Moves on.
-    ids : ndarray of shape (T,)
-    n_samples, context : int
-        B and T of the batch.
-    bos : int, optional
-        Token in front of every sample; the context includes it. It is never a target.
+    Returns inputs and targets, each (B, T) of int64: ``targets[b, t]`` is the token after ``inputs[b, t]``. A `bos`
+    stands in front of every sample; the context includes it, and it is never a target.
 
-    Returns
-    -------
-    inputs, targets : ndarray of shape (B, T), int64
-        ``targets[b, t]`` is the token after ``inputs[b, t]``.
-
-    Examples
-    --------
     >>> inputs, targets = draw(np.random.default_rng(0), np.arange(5, 9), 1, 3, bos=0)
     >>> inputs.tolist(), targets.tolist()
     ([[0, 5, 6]], [[5, 6, 7]])
@@ -70,7 +41,7 @@ def draw(random, ids, n_samples, context, bos=None):
 
 
 def spread(ids, n_samples, context, bos=None):
-    """Samples at even distances, the same ones every time: for evaluation. As `draw`."""
+    """Take samples at even distances, the same ones every time, for evaluation; as `draw`."""
     return _at(ids, np.linspace(0, len(ids) - context - 1, n_samples).astype(np.int64), context, bos)
 
 

@@ -10,22 +10,8 @@ from .attention import attention, attention_backward, causal_bias, join_heads, s
 from .backward import embedding_backward, gelu, gelu_backward, layer_norm, layer_norm_backward, linear_backward
 
 
-def forward(ids, weights, config):
-    """Logits of the next token after every token of every sample.
-
-    Parameters
-    ----------
-    ids : ndarray of shape (B, T), ints
-        T at most ``config.max_positions``.
-    weights : Weights
-    config : Config
-
-    Returns
-    -------
-    logits : ndarray of shape (B * T, V)
-    saved : dict
-        What `backward` needs. ``saved["layers"][i]["pattern"]`` of shape (B, H, T, T) is the one to look at.
-    """
+def forward(ids, weights, config):  # (B, T) -> (B * T, V)
+    """Do as `llama.forward`; T is at most ``config.max_positions``."""
     B, T = ids.shape
     H, eps = config.n_heads, config.norm_eps
     x = (weights.embed[ids] + weights.position[:T]).reshape(B * T, -1)  # (B, T) -> (N, C)
@@ -51,20 +37,8 @@ def forward(ids, weights, config):
     return h @ weights.head, saved  # (N, C) -> (N, V)
 
 
-def backward(dlogits, saved, weights, config, into):
-    """Gradient of every weight.
-
-    Parameters
-    ----------
-    dlogits : ndarray of shape (B * T, V)
-        From `backward.cross_entropy`.
-    saved : dict
-        From `forward`; the layers are taken out of it as they are used, so that memory is free again.
-    weights : Weights
-    config : Config
-    into : Weights
-        Receives the gradients.
-    """
+def backward(dlogits, saved, weights, config, into):  # (B * T, V)
+    """Do as `llama.backward`."""
     B, T = saved["ids"].shape
     dx = linear_backward(dlogits, saved["h"], weights.head, into.head)  # tied: into the embedding's, transposed
     dx = layer_norm_backward(dx, saved["norm"], weights.norm, into.norm, into.norm_b)
@@ -83,7 +57,7 @@ def backward(dlogits, saved, weights, config, into):
 
 
 def _attention_backward(dx, kept, layer, grad, kind):
-    """Backward of ``x + wo(attention(q, k, v))`` with q, k, v from ``h = layer_norm(x)``."""
+    """Run the backward pass of ``x + wo(attention(q, k, v))`` with q, k, v from ``h = layer_norm(x)``."""
     B, H = kept["q"].shape[:2]
     dmixed = linear_backward(dx, kept["rows"], layer.wo, grad.wo, grad.bo)
     dmixed = split_heads(dmixed, B, H).copy()  # in one piece, for it is multiplied twice

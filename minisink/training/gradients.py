@@ -10,42 +10,40 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from . import gpt2, llama
 from .backward import cross_entropy
 from .parameters import as_weights
 
 PIECE = 1024  # tokens a piece: the (N, V) and (B, H, T, T) arrays then fit a cache of a few megabytes
 
 
-def batch_gradient(arch, config, vector, inputs, targets, *, piece=None, workers=1):
-    """Mean loss of a batch, and its gradient.
+def passes_of(config):
+    """Return the module with `forward` and `backward` over a batch for this architecture."""
+    return gpt2 if config.model_type == "gpt2" else llama
+
+
+def batch_gradient(config, vector, inputs, targets, *, piece=None, workers=1):  # (P,), 2 x (B, T) -> (P,)
+    """Compute the mean loss of a batch in nats per token, and its gradient.
 
     Parameters
     ----------
-    arch : module
-        `training.llama` or `training.gpt2`.
     config : Config
     vector : ndarray of shape (P,)
         The weights.
     inputs, targets : ndarray of shape (B, T), ints
     piece : int, optional
-        Samples a piece; `PIECE` tokens by default.
+        Samples in a piece; `PIECE` tokens by default.
     workers : int
         Threads. More than one pays when the matrix library uses one thread itself.
-
-    Returns
-    -------
-    loss : float
-        Nats per token.
-    gradient : ndarray of shape (P,)
     """
     B, T = inputs.shape
-    weights, scale = as_weights(config, vector), 1.0 / inputs.size
+    arch, weights, scale = passes_of(config), as_weights(config, vector), 1.0 / inputs.size
     piece = piece or max(1, PIECE // T)
 
     def one(start):
         own = np.zeros_like(vector)
         rows = slice(start, start + piece)
-        with np.errstate(over="ignore", invalid="ignore"):  # whoever asked looks whether the loss is finite
+        with np.errstate(over="ignore", invalid="ignore"):  # the caller looks whether the loss is finite
             logits, saved = arch.forward(inputs[rows], weights, config)
             loss, dlogits = cross_entropy(logits, targets[rows].reshape(-1), scale)
             arch.backward(dlogits, saved, weights, config, as_weights(config, own))
@@ -58,24 +56,14 @@ def batch_gradient(arch, config, vector, inputs, targets, *, piece=None, workers
         return _sum(pool.map(one, starts), scale)
 
 
-def batch_loss(arch, config, vector, inputs, targets, *, piece=None):
-    """Mean loss of a batch, and how strong the sinks are; no gradient.
+def batch_loss(config, vector, inputs, targets, *, piece=None):
+    """Compute the mean loss of a batch as `batch_gradient` does, and how strong the sinks are; no gradient.
 
-    Parameters
-    ----------
-    arch, config, vector, inputs, targets, piece :
-        As in `batch_gradient`.
-
-    Returns
-    -------
-    loss : float
-        Nats per token.
-    sinks : list of float
-        For each layer the mean weight on the first token, over heads and over the queries of the second
-        half of every sample (early queries see few keys, and look at the first one for want of others).
+    Their strength is, for each layer, the mean weight on the first token, over heads and over the queries of the second
+    half of every sample (early queries see few keys, and look at the first one for want of others).
     """
     B, T = inputs.shape
-    weights = as_weights(config, vector)
+    arch, weights = passes_of(config), as_weights(config, vector)
     piece = piece or max(1, PIECE // T)
     total, sinks = 0.0, [0.0] * config.n_layers
     for start in range(0, B, piece):

@@ -9,20 +9,10 @@ from .attention import angles, attention, attention_backward, causal_bias, join_
 from .backward import embedding_backward, linear_backward, rms_norm, rms_norm_backward, swiglu, swiglu_backward
 
 
-def forward(ids, weights, config):
-    """Logits of the next token after every token of every sample.
+def forward(ids, weights, config):  # (B, T) -> (B * T, V)
+    """Return the logits of the next token after every token of every sample, and what `backward` needs.
 
-    Parameters
-    ----------
-    ids : ndarray of shape (B, T), ints
-    weights : Weights
-    config : Config
-
-    Returns
-    -------
-    logits : ndarray of shape (B * T, V)
-    saved : dict
-        What `backward` needs. ``saved["layers"][i]["pattern"]`` of shape (B, H, T, T) is the one to look at.
+    Of that, ``saved["layers"][i]["pattern"]`` of shape (B, H, T, T) is the one to look at.
     """
     B, T = ids.shape
     H, K, eps = config.n_heads, config.n_kv_heads, config.norm_eps
@@ -52,19 +42,10 @@ def forward(ids, weights, config):
     return h @ weights.head, saved  # (N, C) -> (N, V)
 
 
-def backward(dlogits, saved, weights, config, into):
-    """Gradient of every weight.
+def backward(dlogits, saved, weights, config, into):  # (B * T, V)
+    """Write the gradient of every weight `into` others, with `dlogits` from `backward.cross_entropy`.
 
-    Parameters
-    ----------
-    dlogits : ndarray of shape (B * T, V)
-        From `backward.cross_entropy`.
-    saved : dict
-        From `forward`; the layers are taken out of it as they are used, so that memory is free again.
-    weights : Weights
-    config : Config
-    into : Weights
-        Receives the gradients.
+    The layers are taken out of `saved` as they are used, so that memory is free again.
     """
     dx = linear_backward(dlogits, saved["h"], weights.head, into.head)  # tied: into the embedding's, transposed
     dx = rms_norm_backward(dx, saved["norm"], weights.norm, into.norm)
@@ -81,7 +62,7 @@ def backward(dlogits, saved, weights, config, into):
 
 
 def _mlp_backward(dx, kept, layer, grad):
-    """Backward of ``x + down(swiglu(gate(h), up(h)))`` with ``h = rms_norm(x)``."""
+    """Run the backward pass of ``x + down(swiglu(gate(h), up(h)))`` with ``h = rms_norm(x)``."""
     dgated = linear_backward(dx, kept["gated"], layer.w_down, grad.w_down, grad.b_down)
     dgate, dup = swiglu_backward(dgated, kept["gate"], kept["up"], kept["sigmoid"])
     dh = linear_backward(dgate, kept["h2"], layer.w_gate, grad.w_gate, grad.b_gate)
@@ -91,7 +72,7 @@ def _mlp_backward(dx, kept, layer, grad):
 
 
 def _attention_backward(dx, kept, layer, grad, saved, kind):
-    """Backward of ``x + wo(attention(rotate(q), rotate(k), v))`` with q, k, v from ``h = rms_norm(x)``."""
+    """Run the backward pass of ``x + wo(attention(rotate(q), rotate(k), v))`` with q, k, v from ``h = rms_norm(x)``."""
     B, H = kept["q"].shape[:2]
     cos, minus_sin = saved["cos"], -saved["sin"]
     dmixed = linear_backward(dx, kept["rows"], layer.wo, grad.wo, grad.bo)

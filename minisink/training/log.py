@@ -1,7 +1,7 @@
 """The log of a training, ``log.csv``: a row of numbers for every look at it, under a header.
 
 It is read again when a training goes on, and by `experiments.emergence`. An editor may have left a blank line in it and
-a power failure half a row at its end: both are passed over. Nothing else that is no number is.
+a power failure half a row at its end: both are passed over. Any other non-number is an error.
 """
 
 import csv
@@ -13,18 +13,7 @@ FILE = "log.csv"
 
 
 def add(path, row):
-    """Write one more row, under a header if it is the first.
-
-    Parameters
-    ----------
-    path : str or path
-    row : dict of str to number
-
-    Raises
-    ------
-    ValueError
-        When it cannot be written.
-    """
+    """Write one more row, a dict of numbers, under a header if it is the first; ValueError if that fails."""
     fresh = not os.path.exists(path) or os.path.getsize(path) == 0
     try:
         with open(path, "a", newline="", encoding="utf-8") as file:
@@ -37,23 +26,9 @@ def add(path, row):
 
 
 def read(path):
-    """Read a log.
+    """Read the names of the columns, none for an empty file, and the rows: lists of numbers as they are written.
 
-    Parameters
-    ----------
-    path : str or path
-
-    Returns
-    -------
-    names : list of str
-        Of the columns; empty for an empty file.
-    rows : list of list of str
-        Numbers as they are written, one a column.
-
-    Raises
-    ------
-    ValueError
-        For a file that cannot be read, or holds anything else.
+    A file that cannot be read, or holds anything else, is a ValueError.
     """
     check_file(path)
     try:
@@ -65,35 +40,26 @@ def read(path):
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror or error})") from None
     except (UnicodeDecodeError, csv.Error) as error:
-        raise _none(path, error) from None
+        raise _not_a_log(path, error) from None
     for i, row in enumerate(rows, 1):
         if len(row) != len(names):
-            raise _none(path, f"row {i} has not the {len(names)} columns of its header")
+            raise _not_a_log(path, f"row {i} has not the {len(names)} columns of its header")
         for cell in row:
             if not _is_number(cell):
-                raise _none(path, f"row {i} has {cell[:20]!r} for a number")
+                raise _not_a_log(path, f"row {i} has {cell[:20]!r} for a number")
     return names, rows
 
 
 def cut(path, step):
     """Leave out the rows that come after a step, blank lines, and half a row at the end.
 
-    Parameters
-    ----------
-    path : str or path
-        Where there is none, nothing is done.
-    step : int
-
-    Raises
-    ------
-    ValueError
-        As `read`; then the file stays as it is.
+    Where there is no file, nothing is done; where `read` raises, it stays as it is.
     """
     if not os.path.lexists(path):
         return
     names, rows = read(path)
     if names and names[0] != "step":
-        raise _none(path, f"its first column is {names[0][:20]!r}")
+        raise _not_a_log(path, f"its first column is {names[0][:20]!r}")
     kept = [row for row in rows if float(row[0]) <= step]
     with atomic_write(path) as unfinished, open(unfinished, "w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([names, *kept] if names else [])
@@ -107,5 +73,5 @@ def _is_number(cell):
     return True
 
 
-def _none(path, why):
+def _not_a_log(path, why):
     return ValueError(f"{path}: not the log of a `minisink train lm` run ({why})")

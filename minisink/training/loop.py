@@ -1,7 +1,7 @@
 """One training: draw samples, take a step, look now and then, keep everything.
 
-`Training` is the thing that changes; `step`, `evaluate` and `save` are what can be done with it. Whoever runs
-it decides when (`lm_command`), so that an interrupt falls between two steps and loses nothing.
+`Training` is the thing that changes; `step`, `evaluate` and `save` are what can be done with it. The caller
+(`run`, or a command) decides when, so that an interrupt falls between two steps and loses nothing.
 """
 
 import math
@@ -28,8 +28,6 @@ class Training:
 
     Parameters
     ----------
-    arch : module
-        `training.llama` or `training.gpt2`.
     config : Config
     recipe : Recipe
     ids, valid : ndarray of ints
@@ -44,8 +42,8 @@ class Training:
         Of a model to go on from, instead of random weights; see `parameters.go_on_from`.
     device : str
         "cpu" or "cuda".
-    piece, workers : int
-        See `gradients.batch_gradient`; on a GPU a piece is the whole batch.
+    workers : int
+        See `gradients.batch_gradient`; on a GPU there is one, and a piece is the whole batch.
     dtype : str
         Of the saved model.
 
@@ -55,16 +53,29 @@ class Training:
         For a text shorter than a sample, a folder that cannot be used, a state of another training.
     """
 
-    def __init__(self, arch, config, recipe, ids, valid, folder, tokenizer=None, *, resume=False,
-                 start=None, device="cpu", piece=None, workers=1, dtype="float32"):  # fmt: skip
-        self.arch, self.config, self.recipe, self.tokenizer = arch, config, recipe, tokenizer
+    def __init__(
+        self,
+        config,
+        recipe,
+        ids,
+        valid,
+        folder,
+        tokenizer=None,
+        *,
+        resume=False,
+        start=None,
+        device="cpu",
+        workers=1,
+        dtype="float32",
+    ):
+        self.config, self.recipe, self.tokenizer = config, recipe, tokenizer
         self.ids, self.valid, self.folder, self.dtype = ids, valid, folder, dtype
         data.check_length(len(ids), recipe.context)
         data.check_length(len(valid), recipe.context, "the held-out text")
         self.bos = config.bos if recipe.sample_start == "bos" else None
         self.schedule = Schedule(recipe.rate, recipe.n_steps, recipe.warmup, recipe.decay)
         self.xp = array_module(device)
-        self.piece = piece if device == "cpu" else recipe.batch
+        self.piece = None if device == "cpu" else recipe.batch
         self.workers = workers if device == "cpu" else 1
         texts = {"text": _about(ids), "held-out text": _about(valid)}
         self.identity = {"config": raw_of(config), "recipe": recipe.as_json()} | texts
@@ -100,24 +111,18 @@ class Training:
         )
 
     def step(self):
-        """Draw a batch and change the weights.
+        """Draw a batch and change the weights; ValueError when loss or gradient is not finite, before they change.
 
         Returns
         -------
         dict
-            ``loss`` (nats a token, before the step), ``rate``, ``norm`` (of the gradient).
-
-        Raises
-        ------
-        ValueError
-            When the loss or the gradient is not finite; the weights are left as they were.
+            ``loss`` (nats per token, before the step), ``rate``, ``norm`` (of the gradient).
         """
         started = time.perf_counter()
         recipe = self.recipe
         inputs, targets = self._batch(data.draw(self.random, self.ids, recipe.batch, recipe.context, self.bos))
-        loss, gradient = batch_gradient(
-            self.arch, self.config, self.vector, inputs, targets, piece=self.piece, workers=self.workers
-        )
+        options = {"piece": self.piece, "workers": self.workers}
+        loss, gradient = batch_gradient(self.config, self.vector, inputs, targets, **options)
         if recipe.shared:
             share(self.config, gradient)
         norm = clip(gradient, recipe.clip)
@@ -134,33 +139,25 @@ class Training:
         return {"loss": loss, "rate": rate, "norm": norm}
 
     def last_good(self):
-        """In words, the checkpoint that is left."""
+        """Describe the checkpoint that is left."""
         if not (self.folder / state.FILE).exists():
             return f"no checkpoint had been written to {self.folder} yet: begin anew"
         step = state.load(self.folder, self.identity).step
         return f"the checkpoint of step {step} in {self.folder} is good: begin from it, with --init"
 
     def model(self):
-        """The model as it is now; it shares its weights with the training."""
+        """Return the model as it is now; it shares its weights with the training."""
         weights = as_weights(self.config, self.vector)
         return Model(self.config, weights, self.tokenizer, name=self.folder.name)
 
     def evaluate(self, last):
-        """Look at held-out text and add a row to the log.
+        """Look at held-out text after a step that returned `last`; add a row to the log, and return it.
 
-        Parameters
-        ----------
-        last : dict
-            What `step` returned.
-
-        Returns
-        -------
-        dict
-            The row: among them ``sink_i``, the weight on the first token in layer i, and ``window_nll`` and
-            ``one_sink_nll``, the loss with a cache of half the context on one long text.
+        In it ``sink_i`` is the weight on the first token in layer i, and ``window_nll`` and ``one_sink_nll`` are the
+        loss with a cache of half the context on one long text.
         """
         inputs, targets = self._batch(data.spread(self.valid, self.recipe.batch, self.recipe.context, self.bos))
-        valid_loss, sinks = batch_loss(self.arch, self.config, self.vector, inputs, targets, piece=self.piece)
+        valid_loss, sinks = batch_loss(self.config, self.vector, inputs, targets, piece=self.piece)
         model, cache = self.model(), self.recipe.context // 2
         text = np.concatenate(([] if self.bos is None else [self.bos], self.valid[:STREAM])).astype(np.int64)
         window = token_nll(model, text, Window(cache)).mean()
@@ -195,27 +192,15 @@ class Training:
 
 
 def _about(ids):
-    """What tells a text from another."""
+    """Return what tells a text from another."""
     return {"tokens": len(ids), "checksum": zlib.crc32(np.ascontiguousarray(ids).data)}
 
 
 def run(training, *, eval_every=50, save_every=200, on_step=None, stop=lambda: False):
-    """Train to the end, or until `stop` says so; in both cases the last step is saved.
+    """Train to the end, or until ``stop()``, which is asked before every step; return the last row of the log, if any.
 
-    Parameters
-    ----------
-    training : Training
-    eval_every, save_every : int
-        Steps between two rows of the log, and between two checkpoints.
-    on_step : callable, optional
-        Called with what `Training.step` returned and the row of the log, or None.
-    stop : callable
-        Asked before every step.
-
-    Returns
-    -------
-    dict or None
-        The last row of the log.
+    The last step is saved in both cases; the other two numbers are steps between rows, and between checkpoints.
+    ``on_step(last, row)`` is called with what `Training.step` returned and the row of the log, or None.
     """
     row = None
     n_steps = training.recipe.n_steps

@@ -39,7 +39,7 @@ class Schedule:
     final: float = 0.0
 
     def rate(self, step):
-        """Learning rate of step 0, 1, ..., n_steps - 1."""
+        """Return the learning rate of step 0, 1, ..., n_steps - 1."""
         rising = (step + 1) / self.warmup if self.warmup else 1.0
         length = self.decay * self.n_steps
         left = (self.n_steps - step) / length if length else 1.0  # 1 where the fall begins
@@ -77,19 +77,11 @@ class AdamW:
 
     @classmethod
     def for_vector(cls, vector, decayed, **options):
-        """Moments of zero for a vector of weights."""
+        """Begin with moments of zero for a vector of weights."""
         return cls(np.zeros_like(vector), np.zeros_like(vector), decayed, **options)
 
     def step(self, vector, gradient, rate):
-        """Change `vector` by one step.
-
-        Parameters
-        ----------
-        vector, gradient : ndarray of shape (P,)
-            `gradient` is used as scratch space.
-        rate : float
-            Learning rate.
-        """
+        """Change `vector` by one step; `gradient` is used as scratch space."""
         b1, b2 = self.betas
         self.t += 1
         self.m *= b1
@@ -116,26 +108,14 @@ class SGD:
     """
 
     def step(self, vector, gradient, rate):
-        """As `AdamW.step`."""
+        """Change `vector` as `AdamW.step` does."""
         gradient *= rate
         vector -= gradient
 
 
 def clip(gradient, largest):
-    """Scale a gradient down, in place, to a norm of at most `largest`.
+    """Scale a gradient down, in place, to a norm of at most `largest`; return the norm it had.
 
-    Parameters
-    ----------
-    gradient : ndarray of shape (P,)
-    largest : float
-
-    Returns
-    -------
-    float
-        The norm it had.
-
-    Examples
-    --------
     >>> g = np.array([3.0, 4.0])
     >>> clip(g, 1.0), g.round(2).tolist()
     (5.0, [0.6, 0.8])

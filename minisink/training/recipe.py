@@ -61,5 +61,5 @@ class Recipe:
             raise ValueError(f"sample_start is {self.sample_start!r}; it must be 'bos' or 'none'")
 
     def as_json(self):
-        """dict of what JSON can hold."""
+        """Return a dict that JSON can hold."""
         return asdict(self) | {"betas": list(self.betas)}

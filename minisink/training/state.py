@@ -44,17 +44,7 @@ class State:
 def save(folder, state, identity):
     """Write the state; the one before stays until this one is whole.
 
-    Parameters
-    ----------
-    folder : Path
-    state : State
-    identity : dict
-        Config, recipe and texts: what a training must have in common with the file to go on from it.
-
-    Raises
-    ------
-    ValueError
-        When the folder cannot be written.
+    `identity` is config, recipe and texts: what a training must have in common with the file to go on from it.
     """
     about = {"step": state.step, "seconds": state.seconds, "random": state.random, "losses": state.losses}
     save_state(folder / FILE, STATE, about | {"identity": identity}, state.vectors)
@@ -63,19 +53,7 @@ def save(folder, state, identity):
 def load(folder, identity):
     """Read a state and make sure that it belongs to this training.
 
-    Parameters
-    ----------
-    folder : Path
-    identity : dict
-
-    Returns
-    -------
-    State
-
-    Raises
-    ------
-    ValueError
-        When there is none, it is damaged, or it comes from another config, recipe or text, naming what differs.
+    A ValueError says that there is no state, that it is damaged, or how its config, recipe or text differs.
     """
     path = Path(folder) / FILE
     if not path.exists():
@@ -92,17 +70,9 @@ def load(folder, identity):
 
 
 def check_writable(folder, *, resume):
-    """Make the output folder, or say why it cannot be used.
+    """Make the output folder, or raise ValueError.
 
-    Parameters
-    ----------
-    folder : Path
-    resume : bool
-        Whether a training in it is to go on; otherwise nothing that is there, training or model, is overwritten.
-
-    Raises
-    ------
-    ValueError
+    Unless a training in it is to go on (`resume`), nothing that is there, training or model, is overwritten.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -119,17 +89,7 @@ def check_writable(folder, *, resume):
 
 
 def random_from(state):
-    """A random generator that goes on where one stopped.
-
-    Parameters
-    ----------
-    state : dict
-        ``generator.bit_generator.state``.
-
-    Returns
-    -------
-    numpy.random.Generator
-    """
+    """Make a random generator that goes on where one stopped: at its ``bit_generator.state``."""
     random = np.random.default_rng(0)
     random.bit_generator.state = state
     return random

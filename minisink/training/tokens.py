@@ -18,22 +18,9 @@ NPY = rb"\x93NUMPY\x01\0..\{'descr': '(\|u1|[<>]u[248])', 'fortran_order': \w+, 
 
 
 def train_tokenizer(paths, vocab_size):
-    """A byte-level BPE tokenizer learned from text files.
+    """Learn a byte-level BPE tokenizer from text files; its vocabulary includes ``<s>`` and the 256 bytes.
 
-    Parameters
-    ----------
-    paths : sequence of path
-    vocab_size : int
-        V, ``<s>`` and the 256 bytes included.
-
-    Returns
-    -------
-    tokenizers.Tokenizer
-
-    Raises
-    ------
-    ValueError
-        When the text has too few repeated pairs for so many tokens, or a file cannot be read.
+    Too few repeated pairs for so many tokens, or a file that cannot be read, is a ValueError.
     """
     if vocab_size < 257:
         raise ValueError(f"vocabulary of {vocab_size} is too small: {BOS} and the 256 bytes alone are 257")
@@ -56,7 +43,7 @@ def train_tokenizer(paths, vocab_size):
 
 
 def read_tokenizer(path):
-    """A tokenizer from a ``tokenizer.json``, or a ValueError that says what is wrong with it."""
+    """Read a ``tokenizer.json``, or raise a ValueError that says what is wrong with it."""
     try:
         return Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises nothing narrower
@@ -64,18 +51,9 @@ def read_tokenizer(path):
 
 
 def encode_files(tokenizer, paths, progress=iter):
-    """All files, one after another.
+    """Encode all files, one after another: (T,) of uint16, or uint32 for a vocabulary beyond 65,536.
 
-    Parameters
-    ----------
-    tokenizer : tokenizers.Tokenizer
-    paths : sequence of path
-    progress : callable
-        Wraps the iteration, as tqdm does.
-
-    Returns
-    -------
-    ndarray of shape (T,), uint16, or uint32 for a vocabulary beyond 65,536
+    `progress` wraps the iteration, as tqdm does.
     """
     tokenizer.encode_special_tokens = True  # a "<s>" in a book stays three letters, and the sink token stays a sink
     dtype = np.uint16 if tokenizer.get_vocab_size() <= 1 << 16 else np.uint32
@@ -84,37 +62,24 @@ def encode_files(tokenizer, paths, progress=iter):
 
 
 def remembered(path, make):
-    """The ids in a ``.npy`` file, or, when it is not there yet, those of ``make()``, kept there.
+    """Return the ids in a ``.npy`` file, or, when it is not there yet, those of ``make()``, which are kept there.
 
-    Parameters
-    ----------
-    path : path or None
-        None keeps nothing.
-    make : callable
-
-    Returns
-    -------
-    ndarray of shape (T,)
-
-    Raises
-    ------
-    ValueError
-        When the file cannot be read or written.
+    A path of None keeps nothing; a file that cannot be read or written is a ValueError.
     """
     if path is None:
         return make()
     path = Path(path)
     check_file(path)
     if path.exists():
-        return _kept(path)
+        return _mapped(path)
     ids = make()
     with atomic_write(path) as unfinished, open(unfinished, "wb") as file:
         np.save(file, ids)
     return ids
 
 
-def _kept(path):
-    """The ids in a ``.npy`` file, which stay on the disk until they are looked at.
+def _mapped(path):
+    """Map the ids in a ``.npy`` file, which stay on the disk until they are looked at.
 
     The header is matched, not run: NumPy hands it to Python's parser, which can be made to fail in many ways.
     """

@@ -943,7 +943,7 @@ def test_a_changed_tokenizer_never_crashes(good, data):
 @pytest.mark.parametrize(("written", "read"), [(None, ()), ([], ()), (3, (3,)), ([3, 5], (3, 5))])
 def test_ends_of_text_may_be_several(written, read):
     """Llama 3 lists its ends of text; what is read is written again."""
-    config = config_of({"model_type": "gpt2", "n_embd": 4, "n_layer": 1, "n_head": 2, "vocab_size": 7}
-                                 | {"eos_token_id": written})  # fmt: skip
+    sizes = {"n_embd": 4, "n_layer": 1, "n_head": 2, "vocab_size": 7}
+    config = config_of({"model_type": "gpt2", **sizes, "eos_token_id": written})
     assert config.eos == read
     assert raw_of(config)["eos_token_id"] == (written or None)

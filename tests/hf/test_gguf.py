@@ -275,7 +275,7 @@ BAD = {
     "shard": (lambda a, t: (a | {"split.count": 2}, t), "split.count is 2"),
     "eos": (lambda a, t: (a | {"tokenizer.ggml.eos_token_id": "x"}, t), "eos_token_id is 'x'"),
     "epsilon": (lambda a, t: (a | {"llama.attention.layer_norm_rms_epsilon": float("nan")}, t), "rms_epsilon is nan"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("change, said", BAD.values(), ids=BAD)

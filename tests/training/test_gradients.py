@@ -42,11 +42,11 @@ def test_gradient_of_every_parameter(case, seed):
     module, _, config, vector = small.make(case, seed)
     kinked = config.softmax == "relu"
     inputs, targets = small.batch(seed)
-    _, gradient = batch_gradient(module, config, vector, inputs, targets, piece=2)
+    _, gradient = batch_gradient(config, vector, inputs, targets, piece=2)
     random = np.random.default_rng(seed)
 
     def loss(changed):
-        return batch_loss(module, config, changed, inputs, targets)[0]
+        return batch_loss(config, changed, inputs, targets)[0]
 
     shapes = named_shapes(config)
     for name in shapes:  # along a direction that moves this array only
@@ -62,11 +62,11 @@ def test_gradient_of_every_parameter(case, seed):
 def test_gradient_of_every_number(case):
     module, _, config, vector = small.make(case)
     inputs, targets = small.batch(0)
-    _, gradient = batch_gradient(module, config, vector, inputs[:1, :3], targets[:1, :3])
+    _, gradient = batch_gradient(config, vector, inputs[:1, :3], targets[:1, :3])
     for i in np.random.default_rng(0).permutation(len(vector))[:300]:
         one = np.zeros_like(vector)
         one[i] = 1.0
-        expected = slope(lambda w: batch_loss(module, config, w, inputs[:1, :3], targets[:1, :3])[0], vector, one)
+        expected = slope(lambda w: batch_loss(config, w, inputs[:1, :3], targets[:1, :3])[0], vector, one)
         assert np.isclose(gradient[i], expected, rtol=1e-4, atol=1e-8), i
 
 
@@ -186,12 +186,12 @@ def test_forward_equals_inference(case):
 def test_pieces_and_workers_do_not_matter(case):
     module, _, config, vector = small.make(case)
     inputs, targets = small.batch(2)
-    whole = batch_gradient(module, config, vector, inputs, targets, piece=3)
+    whole = batch_gradient(config, vector, inputs, targets, piece=3)
     for piece in (1, 2):
-        loss, gradient = batch_gradient(module, config, vector, inputs, targets, piece=piece)
+        loss, gradient = batch_gradient(config, vector, inputs, targets, piece=piece)
         assert np.isclose(loss, whole[0])
         assert np.allclose(gradient, whole[1])
-        loss2, gradient2 = batch_gradient(module, config, vector, inputs, targets, piece=piece, workers=2)
+        loss2, gradient2 = batch_gradient(config, vector, inputs, targets, piece=piece, workers=2)
         assert loss2 == loss
         assert (gradient2 == gradient).all()
 
@@ -199,7 +199,7 @@ def test_pieces_and_workers_do_not_matter(case):
 def test_sink_strength_is_the_weight_on_the_first_token():
     module, inference, config, vector = small.make("llama")
     inputs, targets = small.batch(3)
-    loss, sinks = batch_loss(module, config, vector, inputs, targets, piece=2)
+    loss, sinks = batch_loss(config, vector, inputs, targets, piece=2)
     first = np.zeros(config.n_layers)
     for text in inputs:
         trace = {}

@@ -123,18 +123,25 @@ def test_all_see_the_same_where_nothing_is_evicted():
 
 
 LEARNED = {
-    "dense": [0.1, 0.2, 3.9], "window": [0.1, 5.0, 5.0], "streaming": [0.1, 3.5, 3.5], "retrieval": [0.1, 0.1, 0.25],
-    "retrieval, original": [0.1, 0.2, 3.6], "retrieval, random": [0.1, 2.5, 3.4],
-}  # fmt: skip
+    "dense": [0.1, 0.2, 3.9],
+    "window": [0.1, 5.0, 5.0],
+    "streaming": [0.1, 3.5, 3.5],
+    "retrieval": [0.1, 0.1, 0.25],
+    "retrieval, original": [0.1, 0.2, 3.6],
+    "retrieval, random": [0.1, 2.5, 3.4],
+}
+FOUND = [
+    ("forgets: 3.50",),
+    ("worse than chance: 5.00",),
+    ("fails beyond", "3.90", "0.20"),
+    ("8 right keys", "almost all", "(98%): 0.25", "positions 3.60"),
+    ("next to nothing: 3.40",),
+]
 
 
 def test_the_finding_says_what_was_found():
     """Each sentence follows its number, whichever way that goes."""
-    said = gaps.finding(LEARNED, (0, 20, 200))
-    for line, words in zip(said, (
-        ("forgets: 3.50",), ("worse than chance: 5.00",), ("fails beyond", "3.90", "0.20"),
-        ("8 right keys", "almost all", "(98%): 0.25", "positions 3.60"), ("next to nothing: 3.40",),
-    ), strict=True):  # fmt: skip
+    for line, words in zip(gaps.finding(LEARNED, (0, 20, 200)), FOUND, strict=True):
         assert all(word in line for word in words), line
     other = LEARNED | {"streaming": [0, 0, 2.0], "window": [0, 0, 3.5], "dense": [0.1, 0.2, 0.9]}
     other |= {"retrieval": [0, 0, 1.1], "retrieval, original": [0, 0, 1.1], "retrieval, random": [0, 0, 1.4]}

@@ -12,20 +12,18 @@ from safetensors.numpy import load_file
 from minisink import Streaming, Window, llama, load, token_nll
 from minisink.system import files
 from minisink.training import data, state
-from minisink.training import llama as arch
 from minisink.training.loop import Training, run
 from minisink.training.recipe import Recipe
 
-CONFIG = llama.Config(
-    d_model=8, n_layers=2, n_heads=2, n_kv_heads=2, head_dim=4, d_ff=12, vocab_size=17, max_positions=6, bos=0
-)  # fmt: skip
+SIZES = {"d_model": 8, "n_layers": 2, "n_heads": 2, "n_kv_heads": 2, "head_dim": 4, "d_ff": 12, "vocab_size": 17}
+CONFIG = llama.Config(**SIZES, max_positions=6, bos=0)
 RECIPE = Recipe(n_steps=9, batch=4, context=6, rate=0.01, warmup=2, seed=5, shared=True)
 IDS = np.random.default_rng(0).integers(1, 17, 400).astype(np.uint16)
 VALID = IDS[-50:]
 
 
 def training(folder, *, recipe=RECIPE, config=CONFIG, ids=IDS, **options):
-    return Training(arch, config, recipe, ids, VALID, folder, **options)
+    return Training(config, recipe, ids, VALID, folder, **options)
 
 
 def rows(folder):
@@ -103,7 +101,7 @@ def test_weights_begin_as_wide_as_the_recipe_says(tmp_path, std):
 def test_learning_lowers_the_loss(tmp_path):
     recipe = dataclasses.replace(RECIPE, n_steps=60, rate=0.03)
     ids = np.tile(np.arange(1, 9), 60).astype(np.uint16)  # 1 2 ... 8 1 2 ...: certain but for the first
-    row = run(Training(arch, CONFIG, recipe, ids, ids[:50], tmp_path), eval_every=60)
+    row = run(Training(CONFIG, recipe, ids, ids[:50], tmp_path), eval_every=60)
     assert row["valid_loss"] < 0.8 < math.log(17)
 
 
@@ -139,7 +137,7 @@ def test_text_shorter_than_a_sample(tmp_path):
     train, held = data.split(IDS[:14], 6)
     assert (len(train), len(held)) == (7, 7)
     with pytest.raises(ValueError, match="held-out"):
-        Training(arch, CONFIG, RECIPE, IDS, IDS[:3], tmp_path)
+        Training(CONFIG, RECIPE, IDS, IDS[:3], tmp_path)
 
 
 def test_a_checkpoint_of_another_training_is_refused(tmp_path):
@@ -152,7 +150,7 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path):
     with pytest.raises(ValueError, match="another text: tokens is 400 there and 399 here"):
         training(tmp_path, resume=True, ids=IDS[1:])
     with pytest.raises(ValueError, match="another held-out text: checksum is"):
-        Training(arch, CONFIG, RECIPE, IDS, VALID[::-1], tmp_path, resume=True)
+        Training(CONFIG, RECIPE, IDS, VALID[::-1], tmp_path, resume=True)
     with pytest.raises(ValueError, match="another text: checksum is"):
         training(tmp_path, resume=True, ids=IDS[::-1])
     with pytest.raises(ValueError, match="holds a training already"):

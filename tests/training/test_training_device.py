@@ -11,7 +11,6 @@ from safetensors.numpy import load_file
 from minisink import llama
 from minisink.experiments import emergence
 from minisink.training import data, loop
-from minisink.training import llama as arch
 from minisink.training import toy as toys
 from minisink.training.backcopy import toy as backcopy
 from minisink.training.backcopy.chain import Task
@@ -42,12 +41,12 @@ def test_a_step_gives_the_same_weights(case, monkeypatch):
     for put in (np.array, lambda host: StricterArray(np.array(host))):
         w, x, y = put(vector), put(inputs), put(targets)
         optimizer = AdamW.for_vector(w, decayed(config))
-        loss, gradient = batch_gradient(module, config, w, x, y, piece=2)
+        loss, gradient = batch_gradient(config, w, x, y, piece=2)
         if not config.tied:
             share(config, gradient)
         norm = clip(gradient, 0.5)
         optimizer.step(w, gradient, 0.1)
-        results.append((loss, norm, w, batch_loss(module, config, w, x, y)))
+        results.append((loss, norm, w, batch_loss(config, w, x, y)))
     (loss, norm, w, after), (loss2, norm2, w2, after2) = results
     assert isinstance(w2, StricterArray)
     assert np.isclose(loss, loss2)
@@ -97,14 +96,14 @@ def test_a_training_is_the_same(monkeypatch, tmp_path):
     config = llama.Config(n_kv_heads=2, head_dim=4, **sizes)
     recipe = Recipe(n_steps=4, batch=3, context=6, rate=0.01, warmup=2, shared=True)
     ids = np.random.default_rng(0).integers(1, 17, 400).astype(np.uint16)
-    run(Training(arch, config, recipe, ids, ids[-50:], tmp_path / "cpu"), eval_every=1)
+    run(Training(config, recipe, ids, ids[-50:], tmp_path / "cpu"), eval_every=1)
     monkeypatch.setattr("device_array.DeviceArray", StricterArray)
     strict = SimpleNamespace(asarray=lambda array: StricterArray(np.array(array)))
     monkeypatch.setattr(loop, "array_module", {"cuda": strict}.get)
     options = {"device": "cuda", "workers": 2}
-    first = Training(arch, config, recipe, ids, ids[-50:], tmp_path / "cuda", **options)
+    first = Training(config, recipe, ids, ids[-50:], tmp_path / "cuda", **options)
     run(first, eval_every=1, stop=lambda: first.n_steps_done == 2)
-    second = Training(arch, config, recipe, ids, ids[-50:], tmp_path / "cuda", resume=True, **options)
+    second = Training(config, recipe, ids, ids[-50:], tmp_path / "cuda", resume=True, **options)
     run(second, eval_every=1)
     assert isinstance(second.vector, StricterArray)
     ours, theirs = (load_file(tmp_path / name / "state.safetensors") for name in ("cuda", "cpu"))

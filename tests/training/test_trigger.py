@@ -132,10 +132,8 @@ def test_what_is_seen_by_the_book():
     idle = [saved["pattern"][b, t, 0] for b in range(len(x)) for t in range(1, T) if t != trigger[b]]
     busy = [saved["pattern"][b, trigger[b], 0] for b in range(len(x))]
     size = np.linalg.norm(saved["v"], axis=-1)
-    expected = {
-        "idle": np.mean(idle), "busy": np.mean(busy), "value": size[:, 0].mean() / size[:, 1:].mean(),
-        "error": np.abs(y - target).max(), "loss": np.square(y - target).mean(),
-    }  # fmt: skip
+    expected = {"error": np.abs(y - target).max(), "loss": np.square(y - target).mean()}
+    expected |= {"idle": np.mean(idle), "busy": np.mean(busy), "value": size[:, 0].mean() / size[:, 1:].mean()}
     assert seen == pytest.approx(expected, rel=1e-5)
 
 

@@ -36,7 +36,7 @@ class Task:
 
     @classmethod
     def random(cls, seed, n_tokens=33, n_triggers=5, spread=1.5, starts_with_bos=True):
-        """A chain whose logits are normal with deviation `spread`; its most frequent tokens are the triggers.
+        """Draw a chain whose logits are normal with deviation `spread`; its most frequent tokens are the triggers.
 
         None comes right after BOS. So a trigger always has an ordinary token before it, and what it repeats is
         ordinary: were it a trigger, the two would repeat each other to the end of the text.
@@ -53,23 +53,13 @@ class Task:
         return cls(table, n_triggers, starts_with_bos)
 
     def is_trigger(self, ids):
-        """ndarray of bool: which tokens are triggers."""
+        """Tell which tokens are triggers."""
         return (ids >= 1) & (ids <= self.n_triggers)
 
     def draw(self, random, n_samples, length):
-        """Texts.
+        """Draw texts, (B, T) of int64; and what each token costs one who knows the chain, (B, T) in nats.
 
-        Parameters
-        ----------
-        random : numpy.random.Generator
-        n_samples, length : int
-            B and T.
-
-        Returns
-        -------
-        ids : ndarray of shape (B, T), int64
-        nll : ndarray of shape (B, T)
-            What each token costs, in nats, one who knows the chain: the floor under any model's loss.
+        That is the floor under any model's loss.
         """
         sums = self.table.cumsum(axis=1)
         ids = np.full((n_samples, length), BOS, np.int64)
@@ -85,7 +75,7 @@ class Task:
         return ids, nll
 
     def floor(self, length):
-        """The loss nobody can beat: mean entropy of the next token, in nats, over the first `length` predictions.
+        """Compute the loss nobody can beat: the mean entropy of the next token, in nats, over `length` predictions.
 
         Exact: the chance of every pair of neighbours (a, b) is carried along. After a copying pair the next
         token is certain; after any other it costs the entropy of row b of the table.

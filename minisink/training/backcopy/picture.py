@@ -5,19 +5,9 @@ from ...system.terminal import bar
 
 
 def panel(history, *, n_steps, first="BOS"):
-    """What is known at the last step, as lines of text.
+    """Show what is known at the last step, as lines of text.
 
-    Parameters
-    ----------
-    history : list of (int, dict)
-        Step, and what `toy.Toy.look` saw; the loss above the floor at the first is a full bar.
-    n_steps : int
-    first : str
-        Name of the first token.
-
-    Returns
-    -------
-    str
+    `history` is a list of (step, what `toy.Toy.look` saw); the loss above the floor at the first is a full bar.
     """
     step, row = history[-1]
     highest, over = (seen["loss"] - seen["floor"] for seen in (history[0][1], row))
@@ -32,17 +22,7 @@ def panel(history, *, n_steps, first="BOS"):
 
 
 def draw(history, path, first="BOS"):
-    """The experiment over its steps: loss against the floor, weight on the first token, size of its value.
-
-    Parameters
-    ----------
-    history : list of (int, dict)
-        Step, and what `toy.Toy.look` saw.
-    path : str or path
-        File to write, whole or not at all; its ending says which kind.
-    first : str
-        Name of the first token.
-    """
+    """Draw the experiment over its steps: loss against the floor, weight on the first token, size of its value."""
     steps = [step for step, _ in history]
     figure = new_figure(10, 3.2)
     loss, weight, value = figure.subplots(1, 3)
@@ -62,5 +42,5 @@ def draw(history, path, first="BOS"):
 
 
 def _share(row):
-    """Whether both weights are shares of one; those of ReLU need not be."""
+    """Tell whether both weights are shares of one; those of ReLU need not be."""
     return max(row["bos_from_nontrigger"], row["bos_from_trigger"]) <= 1.0

@@ -22,35 +22,22 @@ class Toy(toy.Toy):
     n_layers : int
     kind : {"softmax", "softmax1", "logit", "relu"}
         "logit" is softmax with a learned sink logit.
-    optimizer : {"adamw", "sgd"}
     n_steps, length : int
     rate : float, optional
         Peak learning rate; one of `RATES` by default.
-    seed : int
-        Of the weights, the texts, and those that are watched.
     **options
-        Of `training.toy.Toy`: batch, workers, device.
-
-    Raises
-    ------
-    ValueError
-        For a number out of range, or a device that is not there.
+        Of `training.toy.Toy`: optimizer, batch, seed, workers, device.
     """
 
-    def __init__(self, task, *, n_layers=1, kind="softmax", optimizer="adamw", n_steps=1200, length=64, rate=None,
-                 seed=0, **options):  # fmt: skip
-        config = toy.attention_only(
-            vocab_size=len(task.table), length=length, n_layers=n_layers, n_heads=1,
-            softmax="softmax" if kind == "logit" else kind, sink_logit=kind == "logit",
-            bos=BOS if task.starts_with_bos else None,
-        )  # fmt: skip
-        rate = rate or RATES[optimizer if optimizer == "sgd" else kind]
+    def __init__(self, task, *, kind="softmax", n_layers=1, n_steps=1200, length=64, rate=None, **options):
+        weights = {"sink_logit": True} if kind == "logit" else {"softmax": kind}
+        text = {"vocab_size": len(task.table), "max_positions": length, "bos": BOS if task.starts_with_bos else None}
+        config = toy.attention_only(n_layers=n_layers, n_heads=1, **weights, **text)
+        rate = rate or RATES["sgd" if options.get("optimizer") == "sgd" else kind]
         schedule = Schedule(rate, n_steps, warmup=20, decay=0.7, final=0.1)
-        super().__init__(
-            config, schedule=schedule, std=0.05, weight_decay=0.1, optimizer=optimizer, seed=seed, **options
-        )
+        super().__init__(config, schedule, std=0.05, weight_decay=0.1, **options)
         self.task, self.length = task, length
-        self.watched = task.draw(np.random.default_rng([seed, 2]), 64, length + 1)  # the same texts all along
+        self.watched = task.draw(self.random_watched, 64, length + 1)  # the same texts all along
         self.floor = task.floor(length)
 
     def draw(self):
@@ -58,7 +45,7 @@ class Toy(toy.Toy):
         return self.task.draw(self.random, self.batch, self.length + 1)[0]
 
     def look(self):
-        """What the model does on texts it does not learn from.
+        """Measure what the model does on texts it does not learn from.
 
         The loss is the floor plus what the model loses to the chain itself *on the same texts*, which leaves
         out the luck of the draw.
@@ -80,28 +67,22 @@ class Toy(toy.Toy):
         for i, kept in enumerate(saved["layers"]):
             on_first = to_host(kept["pattern"][:, 0, 2:, 0])  # (B, T - 2)
             size = to_host(np.sqrt((kept["v"][:, 0] ** 2).sum(axis=-1)))  # (B, T)
-            layers.append({
+            row = {
                 "bos_from_nontrigger": float(on_first[from_other].mean()),
                 "bos_from_trigger": float(on_first[from_trigger].mean()),
                 "value_ratio": float(size[:, 0].mean() / size[:, 1:].mean()),
                 "layer": i,
-            })  # fmt: skip
+            }
+            layers.append(row)
         over = nll_of(logits, targets.reshape(-1)).mean(dtype=np.float64) - nll[:, 1:].mean()
         strongest = max(layers, key=lambda one: one["bos_from_nontrigger"])
         return {"loss": self.floor + float(over), "floor": self.floor} | strongest
 
     def stream(self, n_texts=4, n_tokens=1000, seed=0):
-        """Loss on texts many times as long as those it learned from, with the caches of StreamingLLM.
+        """Measure the loss on texts many times as long as those it learned from, with the caches of StreamingLLM.
 
-        Parameters
-        ----------
-        n_texts, n_tokens, seed : int
-
-        Returns
-        -------
-        dict
-            Nats a token, over the same floor as in `look`: ``dense_nll``; ``window_nll`` with the trained length
-            as window; ``streaming_nll`` with the same number of keys, one of them the first token.
+        Returns a dict of nats per token, over the same floor as in `look`: ``dense_nll``; ``window_nll`` with the
+        trained length as window; ``streaming_nll`` with the same number of keys, one of them the first token.
         """
         ids, floor = self.task.draw(np.random.default_rng([seed, 3]), n_texts, n_tokens)
         model = self.as_model("backcopy")

@@ -53,10 +53,8 @@ def run(model, *, gaps=GAPS, n_texts=8, seed=0, on_progress=lambda n_tokens: Non
     model : Model
         Of `Toy.as_model`.
     gaps : sequence of int
-    n_texts : int
-        Of each gap; the same for every method.
-    seed : int
-        Of the texts.
+    n_texts, seed : int
+        Of each gap; the same texts for every method.
     on_progress : callable
         Called with the number of tokens a method has just read.
     **sizes
@@ -65,7 +63,7 @@ def run(model, *, gaps=GAPS, n_texts=8, seed=0, on_progress=lambda n_tokens: Non
     Returns
     -------
     dict of str to list of float
-        By method, nats a symbol after each gap: the mean over the symbols that can be known.
+        By method, nats per symbol after each gap: the mean over the symbols that can be known.
     """
     rows = methods(**sizes)
     texts = {gap: ask(np.random.default_rng([seed, 3]), n_texts, gap) for gap in gaps}
@@ -88,16 +86,7 @@ def finding(losses, gaps, *, cache=CACHE, n_blocks=N_BLOCKS, block=BLOCK):
     It is read at one gap: the first whose texts are longer than those of the training, and whose first reading has
     left the cache; and beside it what a model knows that sees all, within the trained length.
 
-    Parameters
-    ----------
-    losses : dict of str to list of float
-        Of `run`, or means over several.
-    gaps : sequence of int
-    cache, n_blocks, block : int
-
-    Returns
-    -------
-    list of str
+    `losses` are those of `run`, or means over several.
     """
     within = [i for i, gap in enumerate(gaps) if _length(gap) <= LENGTH]
     beyond = [i for i, gap in enumerate(gaps) if _length(gap) > LENGTH and gap >= cache]

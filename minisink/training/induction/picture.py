@@ -13,18 +13,7 @@ STYLES |= {
 
 
 def panel(history, *, n_steps):
-    """What is known at the last step, as lines of text.
-
-    Parameters
-    ----------
-    history : list of (int, dict)
-        Step, and what `toy.Toy.look` saw.
-    n_steps : int
-
-    Returns
-    -------
-    str
-    """
+    """Show what is known at the last step, as lines of text; `history` is a list of (step, what `toy.Toy.look` saw)."""
     step, row = history[-1]
     bars = [
         ("loss, first reading", row["first"] / CHANCE, f"{row['first']:.2f} nats (chance {CHANCE:.2f})"),
@@ -41,18 +30,7 @@ def _head(where):
 
 
 def draw(path, histories, gaps, losses):
-    """The experiment over its steps, and what is remembered: losses, weights, the table as curves.
-
-    Parameters
-    ----------
-    path : str or path
-        File to write, whole or not at all; its ending says which kind.
-    histories : list of list of (int, dict)
-        Of each training: step, and what `toy.Toy.look` saw.
-    gaps : sequence of int
-    losses : dict of str to list of float
-        Nats a symbol by method, after each gap.
-    """
+    """Draw each training over its steps (losses, weights), and what is remembered after each gap."""
     figure = new_figure(14, 4.2)
     loss, weight, table = figure.subplots(1, 3)
     for i, history in enumerate(histories):

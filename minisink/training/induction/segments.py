@@ -1,6 +1,6 @@
 """The induction task: the smallest world in which something can be remembered, and forgotten.
 
-A text of symbols drawn by lot cannot be predicted: every symbol costs log(32) nats, chance. Unless it was there
+A text of symbols drawn at random cannot be predicted: every symbol costs log(32) nats, chance. Unless it was there
 before: a *segment* that is read a second time can be copied, by a head that finds where the present symbol stood
 before and takes what came after it (Olsson et al., arXiv:2209.11895). Two layers learn that and one cannot: a head of
 the first marks each token with the one before it, a head of the second looks the mark up.
@@ -23,20 +23,10 @@ CHANCE = math.log(N_SYMBOLS)  # nats a symbol: the loss of one who remembers not
 
 
 def rows(random, n_rows, length):
-    """Texts to learn from.
+    """Draw texts to learn from, (B, T) of int64.
 
     Each is BOS and then, over and over, a segment of 4 to 19 symbols, half the time a gap of up to 15 others, and the
     segment twice more. (Where repeats are rarer than that, nothing is learned for a long time.)
-
-    Parameters
-    ----------
-    random : numpy.random.Generator
-    n_rows, length : int
-        B and T.
-
-    Returns
-    -------
-    ndarray of shape (B, T), int64
     """
     ids = np.full((n_rows, length), BOS, np.int64)
     for row in ids:
@@ -51,18 +41,9 @@ def rows(random, n_rows, length):
 
 
 def ask(random, n_rows, gap):
-    """Texts that ask: BOS, a segment, `gap` other symbols, the segment again.
+    """Draw texts that ask, (B, 1 + SEGMENT + gap + SEGMENT): BOS, a segment, `gap` other symbols, the segment again.
 
-    Parameters
-    ----------
-    random : numpy.random.Generator
-    n_rows, gap : int
-        B, and the symbols between the two readings, 0 or more.
-
-    Returns
-    -------
-    ndarray of shape (B, 1 + SEGMENT + gap + SEGMENT), int64
-        All but the first symbol of the second reading, that is the last ``SEGMENT - 1``, can be known.
+    All but the first symbol of the second reading, that is the last ``SEGMENT - 1``, can be known.
     """
     if gap < 0:
         raise ValueError(f"gap is {gap}; it must be 0 or more symbols")

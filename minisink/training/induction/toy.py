@@ -22,29 +22,23 @@ class Toy(toy.Toy):
     n_steps : int
     rate : float, optional
         Peak learning rate; `RATE` by default.
-    seed : int
-        Of the weights, the texts, and those that are watched.
     **options
-        Of `training.toy.Toy`: batch, workers, device.
-
-    Raises
-    ------
-    ValueError
-        For a number out of range, or a device that is not there.
+        Of `training.toy.Toy`: batch, seed, workers, device.
     """
 
-    def __init__(self, *, n_layers=2, n_steps=600, rate=None, seed=0, **options):
-        config = toy.attention_only(vocab_size=VOCABULARY, length=LENGTH, n_layers=n_layers, n_heads=2, bos=BOS)
+    def __init__(self, *, n_layers=2, n_steps=600, rate=None, **options):
+        text = {"vocab_size": VOCABULARY, "max_positions": LENGTH, "bos": BOS}
+        config = toy.attention_only(n_layers=n_layers, n_heads=2, **text)
         schedule = Schedule(rate or RATE, n_steps, warmup=50, decay=0.3)
-        super().__init__(config, schedule=schedule, std=0.1, weight_decay=0.3, seed=seed, **options)
-        self.watched = ask(np.random.default_rng([seed, 2]), 32, WATCHED_GAP)  # the same texts all along
+        super().__init__(config, schedule, std=0.1, weight_decay=0.3, **options)
+        self.watched = ask(self.random_watched, 32, WATCHED_GAP)  # the same texts all along
 
     def draw(self):
         """Texts of segments."""
         return rows(self.random, self.batch, LENGTH + 1)
 
     def look(self):
-        """What the model does on texts it does not learn from.
+        """Measure what the model does on texts it does not learn from.
 
         Returns
         -------
@@ -76,15 +70,8 @@ class Toy(toy.Toy):
 
 
 def bump(history):
-    """The step at which induction set in: the first that is seen with less than half of chance, or None.
+    """Find the step at which induction set in: the first that is seen with less than half of chance, or None.
 
-    Parameters
-    ----------
-    history : list of (int, dict)
-        Step, and what `Toy.look` saw.
-
-    Returns
-    -------
-    int or None
+    `history` is a list of (step, what `Toy.look` saw).
     """
     return next((step for step, row in history if row["second"] < CHANCE / 2), None)

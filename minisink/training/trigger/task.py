@@ -12,23 +12,10 @@ BOS, TRIGGER, ORDINARY = 0, 1, 15  # flags among them; the 13 others are drawn f
 
 
 def draw(random, n_samples, length, dtype=np.float32):
-    """Texts and what is asked for.
+    """Draw texts, (B, T, C); the answers asked for, (B, T, C); and where the trigger stands, (B,), 2 to T - 1.
 
-    Parameters
-    ----------
-    random : numpy.random.Generator
-    n_samples, length : int
-        B and T, 3 or more: BOS, an ordinary token, the trigger.
+    T is 3 or more: BOS, an ordinary token, the trigger.
 
-    Returns
-    -------
-    x : ndarray of shape (B, T, C)
-    target : ndarray of shape (B, T, C)
-    trigger : ndarray of shape (B,), ints
-        Where it stands, 2 to T - 1.
-
-    Examples
-    --------
     >>> x, target, trigger = draw(np.random.default_rng(0), 1, 4)
     >>> int(trigger[0]), x[0, :, [BOS, TRIGGER, ORDINARY]].T.astype(int).tolist()
     (3, [[1, 0, 0], [0, 0, 1], [0, 0, 1], [0, 1, 0]])

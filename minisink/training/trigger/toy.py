@@ -53,7 +53,7 @@ class Toy:
         self.optimizer = AdamW.for_vector(self.vector, slice(0), betas=(0.9, 0.95), weight_decay=0.0)
 
     def forward(self, x):
-        """Answers (B, T, C) to texts (B, T, C), and what the backward pass needs."""
+        """Return answers (B, T, C) to texts (B, T, C), and what the backward pass needs."""
         w = views(self.vector, self.shapes)
         rows = x.reshape(-1, x.shape[-1])  # (B, T, C) -> (B * T, C): one large product instead of B small ones
         q, k, v = ((rows @ w[name]).reshape(*x.shape[:2], -1) for name in ("wq", "wk", "wv"))
@@ -66,7 +66,7 @@ class Toy:
         return mixed if gate is None else mixed * gate, saved
 
     def gradient(self, x, target):
-        """Mean square error and its gradient, (P,)."""
+        """Compute the mean square error and its gradient, (P,)."""
         y, saved = self.forward(x)
         error = y - target
         gradient = np.zeros_like(self.vector)
@@ -88,7 +88,7 @@ class Toy:
         return float((error * error).mean()), gradient
 
     def train(self, n_steps, every=100):
-        """Steps until the largest error on the watched texts is small enough, or `n_steps`; how many there were."""
+        """Train until the largest error on watched texts is small enough, or for `n_steps`; return the steps taken."""
         for step in range(n_steps):
             if step % every == 0 and self.look()["error"] < ENOUGH:
                 return step
@@ -100,7 +100,7 @@ class Toy:
         return n_steps
 
     def look(self):
-        """What the head does on texts that it does not learn from.
+        """Measure what the head does on texts that it does not learn from.
 
         Returns
         -------
@@ -118,7 +118,9 @@ class Toy:
         idle[:, 0] = False  # it sees itself only
         size = np.sqrt((saved["v"] ** 2).sum(axis=-1))
         return {
-            "loss": float((error**2).mean()), "error": float(error.max()),
-            "idle": float(on_bos[idle].mean()), "busy": float(on_bos[busy].mean()),
+            "loss": float((error**2).mean()),
+            "error": float(error.max()),
+            "idle": float(on_bos[idle].mean()),
+            "busy": float(on_bos[busy].mean()),
             "value": float(size[:, 0].mean() / size[:, 1:].mean()),
-        }  # fmt: skip
+        }

@@ -18,23 +18,8 @@ EPS = 1e-6  # softpick's, where all scores are 0
 
 
 def weigh(scores, mask, kind, sink=0.0):  # (B, T, S), (T, S) -> (B, T, S)
-    """Weights of each query on the keys it may see.
+    """Return the weights of each query on the keys it may see, by one of the `KINDS`; `sink` is the logit of "logit".
 
-    Parameters
-    ----------
-    scores : ndarray of shape (B, T, S)
-    mask : ndarray of shape (T, S), bool
-    kind : str
-        One of `KINDS`.
-    sink : float
-        The logit of "logit".
-
-    Returns
-    -------
-    ndarray of shape (B, T, S)
-
-    Examples
-    --------
     >>> scores, mask = np.array([[[0.0, 0.0]]]), np.array([[True, True]])
     >>> {kind: weigh(scores, mask, kind)[0, 0].round(2).tolist() for kind in ("softmax", "softmax1", "relu")}
     {'softmax': [0.5, 0.5], 'softmax1': [0.33, 0.33], 'relu': [0.0, 0.0]}
@@ -52,21 +37,8 @@ def weigh(scores, mask, kind, sink=0.0):  # (B, T, S), (T, S) -> (B, T, S)
     return weights / (weights.sum(axis=-1, keepdims=True) + np.exp(extra - largest))
 
 
-def weigh_backward(dpattern, pattern, scores, mask, kind):
-    """Gradient of `weigh`.
-
-    Parameters
-    ----------
-    dpattern, pattern, scores : ndarray of shape (B, T, S)
-    mask : ndarray of shape (T, S), bool
-    kind : str
-
-    Returns
-    -------
-    dscores : ndarray of shape (B, T, S)
-    dsink : float
-        Of the logit of "logit".
-    """
+def weigh_backward(dpattern, pattern, scores, mask, kind):  # 3 x (B, T, S), (T, S) -> (B, T, S), float
+    """Return the gradients of the scores, and of the logit of "logit"."""
     taken = (pattern * dpattern).sum(axis=-1, keepdims=True)
     if kind == "relu":
         return np.where(pattern > 0.0, dpattern, 0.0) / _keys(mask, scores), 0.0
@@ -78,12 +50,12 @@ def weigh_backward(dpattern, pattern, scores, mask, kind):
 
 
 def _keys(mask, scores):
-    """Keys after BOS that a query sees, and 1 for BOS itself: (T, 1). Not a norm: it does not depend on the scores."""
+    """Count the keys after BOS that a query sees, and 1 for BOS: (T, 1). No norm: scores do not matter to it."""
     return np.maximum(mask.sum(axis=-1, keepdims=True) - 1, 1).astype(scores.dtype)
 
 
 def _raised(scores, mask):
-    """``exp(s) - 1``, ``exp(s)`` and ``sum |exp(s) - 1|``, all over the same factor, so that nothing overflows."""
+    """Return ``exp(s) - 1``, ``exp(s)``, ``sum |exp(s) - 1|``, all over the same factor, so that nothing overflows."""
     masked = np.where(mask, scores, 0.0)
     largest = np.maximum(masked.max(axis=-1, keepdims=True), 0.0)
     exp, one = np.exp(masked - largest), np.exp(-largest)
