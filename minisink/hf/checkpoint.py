@@ -115,35 +115,35 @@ def find_tensors(folder, shapes, *, optional, prefix, harmless):
     ignored : list of str
         Harmless extra tensors.
     """
-    found = {}  # name -> (path, dtype, shape, offset)
+    tensors = {}  # name -> (path, dtype, shape, offset)
     for path, promised in find_files(folder).items():
         header = read_header(path)
         for name in sorted((promised or set()) - set(header)):
             raise CheckpointError(f"{path}: has no tensor {name}, though the index says so")
         for name, where in header.items():
-            if name in found:
-                raise CheckpointError(f"{path}: tensor {name} is in {found[name][0].name} as well")
-            found[name] = (path, *where)
-    if not any(name.startswith(prefix) for name in found):
-        found = {name if name.startswith("lm_head.") else prefix + name: where for name, where in found.items()}
+            if name in tensors:
+                raise CheckpointError(f"{path}: tensor {name} is in {tensors[name][0].name} as well")
+            tensors[name] = (path, *where)
+    if not any(name.startswith(prefix) for name in tensors):
+        tensors = {name if name.startswith("lm_head.") else prefix + name: where for name, where in tensors.items()}
 
-    missing = sorted(set(shapes) - set(found))
+    missing = sorted(set(shapes) - set(tensors))
     if missing:
         raise CheckpointError(f"{folder}: tensor {missing[0]} is missing{and_more(missing)}")
-    shapes = shapes | {name: shape for name, shape in optional.items() if name in found}
-    extra = sorted(set(found) - set(shapes))
+    shapes = shapes | {name: shape for name, shape in optional.items() if name in tensors}
+    extra = sorted(set(tensors) - set(shapes))
     allowed = re.compile("|".join(harmless))
     unknown = [name for name in extra if not allowed.fullmatch(name)]
     if unknown:
-        path = found[unknown[0]][0]
+        path = tensors[unknown[0]][0]
         raise CheckpointError(f"{path}: tensor {unknown[0]} has no place in this model{and_more(unknown)}")
     for name, shape in shapes.items():
-        path, kind, stored, _ = found[name]
+        path, kind, stored, _ = tensors[name]
         if stored != shape:
             raise CheckpointError(f"{path}: tensor {name} has shape {stored}; the config asks for {shape}")
         if kind not in FLOATS:
             raise CheckpointError(f"{path}: tensor {name} is {kind}; supported are {', '.join(FLOATS)}")
-    return {name: found[name] for name in shapes}, extra
+    return {name: tensors[name] for name in shapes}, extra
 
 
 def and_more(names):

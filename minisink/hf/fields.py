@@ -47,12 +47,12 @@ def parse(text):
 
 
 def _once(pairs):
-    found = {}
+    parsed = {}
     for key, value in pairs:
-        if key in found:
+        if key in parsed:
             raise ValueError(f"{key!r} is in it twice")
-        found[key] = value
-    return found
+        parsed[key] = value
+    return parsed
 
 
 def read_json(path):

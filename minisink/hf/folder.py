@@ -52,8 +52,8 @@ def tensor_name(form, name):
     >>> tensor_name(llama, "3.wq"), tensor_name(gpt2, "norm")
     ('model.layers.3.self_attn.q_proj.weight', 'transformer.ln_f.weight')
     """
-    layer, _, own = name.rpartition(".")
-    return f"{form.PREFIX}{form.LAYERS}.{layer}.{form.LAYER[own]}" if layer else form.MODEL[own]
+    layer, _, field = name.rpartition(".")
+    return f"{form.PREFIX}{form.LAYERS}.{layer}.{form.LAYER[field]}" if layer else form.MODEL[field]
 
 
 def tensor_shapes(config):

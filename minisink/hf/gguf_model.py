@@ -64,8 +64,8 @@ def tensor_name(model_type, name):
     >>> tensor_name("llama", "3.wq")
     'blk.3.attn_q.weight'
     """
-    layer, _, own = name.rpartition(".")
-    return f"blk.{layer}.{LAYER[model_type][own]}" if layer else MODEL[own]
+    layer, _, field = name.rpartition(".")
+    return f"blk.{layer}.{LAYER[model_type][field]}" if layer else MODEL[field]
 
 
 def is_transposed(name, shape):

@@ -46,14 +46,14 @@ def matrices(config, like):
         shapes["embed"] = shapes["embed"][::-1]  # (V, C) -> (C, V)
     groups: dict = {}
     for name in shapes:
-        layer, dot, own = name.rpartition(".")
-        groups.setdefault(layer + dot + BESIDE.get(own, own), []).append(name)
+        layer, dot, field = name.rpartition(".")
+        groups.setdefault(layer + dot + BESIDE.get(field, field), []).append(name)
     vector, start, places = np.empty_like(like, shape=sum(a * b for a, b in shapes.values())), 0, {}
     for names in groups.values():
         cuts = np.cumsum([shapes[name][1] for name in names]).tolist()
         n_rows, n_columns = shapes[names[0]][0], cuts[-1]
-        whole = vector[start : start + n_rows * n_columns].reshape(n_rows, n_columns)
-        places.update(zip(names, np.split(whole, cuts[:-1], axis=1), strict=True))
+        matrix = vector[start : start + n_rows * n_columns].reshape(n_rows, n_columns)
+        places.update(zip(names, np.split(matrix, cuts[:-1], axis=1), strict=True))
         start += n_rows * n_columns
     if config.tied:
         places["embed"] = places["embed"].T

@@ -41,13 +41,13 @@ def batch_gradient(config, vector, inputs, targets, *, piece=None, workers=1):  
     piece = piece or max(1, PIECE // T)
 
     def one(start):
-        own = np.zeros_like(vector)
+        gradient = np.zeros_like(vector)
         rows = slice(start, start + piece)
         with np.errstate(over="ignore", invalid="ignore"):  # the caller looks whether the loss is finite
             logits, saved = arch.forward(inputs[rows], weights, config)
             loss, dlogits = cross_entropy(logits, targets[rows].reshape(-1), scale)
-            arch.backward(dlogits, saved, weights, config, as_weights(config, own))
-        return loss, own
+            arch.backward(dlogits, saved, weights, config, as_weights(config, gradient))
+        return loss, gradient
 
     starts = range(0, B, piece)
     if workers == 1:
@@ -77,11 +77,8 @@ def batch_loss(config, vector, inputs, targets, *, piece=None):
 
 
 def _sum(pieces, scale):
-    loss, gradient = 0.0, None
-    for part, own in pieces:
-        loss = loss + part
-        if gradient is None:
-            gradient = own
-        else:
-            gradient += own
+    loss, gradient = next(pieces)
+    for more, part in pieces:
+        loss = loss + more
+        gradient += part
     return float(loss) * scale, gradient

@@ -141,7 +141,7 @@ class Training:
     def last_good(self):
         """Describe the checkpoint that is left."""
         if not (self.folder / state.FILE).exists():
-            return f"no checkpoint had been written to {self.folder} yet: begin anew"
+            return f"no checkpoint had been written to {self.folder} yet: begin again"
         step = state.load(self.folder, self.identity).step
         return f"the checkpoint of step {step} in {self.folder} is good: begin from it, with --init"
 

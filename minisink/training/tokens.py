@@ -91,8 +91,8 @@ def _mapped(path):
         ids = np.memmap(path, header[1].decode(), "r", offset=header.end(), shape=int(header[2]))
     except (OSError, ValueError, OverflowError) as error:
         raise ValueError(
-            f"{path}: not a .npy file of token ids ({error}); without it the text is encoded anew"
+            f"{path}: not a .npy file of token ids ({error}); without it the text is encoded again"
         ) from error
     if not len(ids):
-        raise ValueError(f"{path}: holds no token ids; without it the text is encoded anew")
+        raise ValueError(f"{path}: holds no token ids; without it the text is encoded again")
     return ids

@@ -73,7 +73,7 @@ def test_a_file_that_holds_none_is_refused(tmp_path, raw):
     """Before the text is encoded, in one line, and it stays as it is."""
     path = tmp_path / "ids.npy"
     path.write_bytes(raw)
-    with pytest.raises(ValueError, match=f"^{path}: .*token ids.*; without it the text is encoded anew$"):
+    with pytest.raises(ValueError, match=f"^{path}: .*token ids.*; without it the text is encoded again$"):
         tokens.remembered(path, refuse)
     assert path.read_bytes() == raw
 
