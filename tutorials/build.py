@@ -51,12 +51,15 @@ TELLING = 12  # a solution's line of so many letters gives something away; `else
 SECONDS = 60  # a lesson's cell may take as long
 
 
-def lessons(names=(), folder=HERE):
-    """The sources, in order: all, or those whose names begin with one of `names`."""
-    found = sorted(folder.glob("[0-9][0-9]-*.md"))
+def lessons(names=(), folder=HERE, ending="md"):
+    """Return the lessons of a folder, in order: all, or those whose names begin with one of `names`."""
+    found = sorted(folder.glob(f"[0-9][0-9]-*.{ending}"))
+    if not found:
+        raise ValueError(f"{folder}: no lessons; python tutorials/build.py docs {folder} makes some")
     for name in names:
         if not any(path.name.startswith(name) for path in found):
-            raise ValueError(f"no lesson begins with {name!r}; there are {', '.join(path.stem for path in found)}")
+            there = ", ".join(path.stem for path in found)
+            raise ValueError(f"{folder}: no lesson begins with {name!r}; there are {there}")
     return [path for path in found if not names or path.name.startswith(tuple(names))]
 
 
