@@ -13,9 +13,9 @@ import warnings
 import numpy as np
 import torch
 import transformers
-from minisink.system.resources import sample_text
 
 import minisink
+from minisink.hf.shipped import sample_text
 
 N_TOKENS, START, RECENT = 1000, 4, 60
 
