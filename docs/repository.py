@@ -92,7 +92,8 @@ def source_of(module, name):
 def shelf():
     """Return {module: its idea} for the files of the shelf, in the README's order."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    return dict(re.findall(r"^\| \[`\w+\.py`\]\(minisink/(\w+)\.py\) \| (.*) \|$", text, re.MULTILINE))
+    rows = re.findall(r"^\| (\[`\w+\.py`\].*) \| (.*) \|$", text, re.MULTILINE)
+    return {module: idea for files, idea in rows for module in re.findall(r"\(minisink/(\w+)\.py\)", files)}
 
 
 def reference():

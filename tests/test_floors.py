@@ -2,8 +2,8 @@
 
 A shelf file imports only from rows above its own. `by_the_book` is imported by nothing. `system` knows nothing of the
 lesson and may be used by all; `hf` and `fast` may use the shelf up to the two architectures; `evaluation`, `training`
-and `experiments` anything below; `commands` everything. Exceptions by name: `model` imports `hf`; `loss`, `generation`
-and `snapshot` import `fast`, `snapshot` `retrieval` too. Only system/device.py names CuPy.
+and `experiments` anything below; `commands` everything. The README names the exceptions, above its table. Only
+system/device.py names CuPy.
 """
 
 import ast
@@ -16,6 +16,7 @@ import minisink
 
 PACKAGE = Path(minisink.__file__).parent
 README = (PACKAGE.parent / "README.md").read_text(encoding="utf-8")
+DESIGN = (PACKAGE.parent / "docs" / "design.md").read_text(encoding="utf-8")
 TABLE = README.split("## Read it in this order")[1].split("\n## ")[0]
 SHELF = re.findall(r"\]\(minisink/(\w+)\.py\)", TABLE)
 WINGS = [
@@ -32,7 +33,25 @@ WINGS = [
     "conformance",
     "commands",
 ]  # each may use those before it
-EXCEPTIONS = {"model": {"hf"}, "loss": {"fast"}, "generation": {"fast"}, "snapshot": {"fast", "retrieval"}}
+CODE = r"`(\w+)`(?:, | and )?"
+
+
+def exceptions(text):
+    """What the sentence above the table allows beside the rows above: {file: wings}.
+
+    >>> exceptions("Exceptions: `a` imports `x`; `b` and `c` import `x` and `y`.") == {
+    ...     "a": {"x"}, "b": {"x", "y"}, "c": {"x", "y"}}
+    True
+    """
+    sentence = re.search(r"Exceptions: (.*?)\.\n", text + "\n", re.DOTALL)[1]
+    found = {}
+    for clause in sentence.split(";"):
+        files, wings = re.split(r" imports? ", clause)
+        found |= {file: set(re.findall(CODE, wings)) for file in re.findall(CODE, files)}
+    return found
+
+
+EXCEPTIONS = exceptions(TABLE)
 
 
 def allowed(module):
@@ -102,12 +121,22 @@ def test_the_shelf_shows_the_lesson():
     """A flat file is a row of the table, and the table begins where a student does."""
     flat = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__", "__main__"}
     assert set(SHELF) == flat and len(SHELF) == len(flat) <= 16
-    begins = ["by_the_book", "ops", "sinks", "positions", "cache", "attention", "paths", "llama"]
-    assert SHELF[:8] == begins
+    begins = ["by_the_book", "ops", "positions", "cache", "attention", "paths", "sinks", "llama", "gpt2", "model"]
+    assert SHELF[:10] == begins
+    assert len(re.findall(r"^\| \[`", TABLE, re.MULTILINE)) == 11
     folders = {path.name for path in PACKAGE.iterdir() if path.is_dir() and list(path.glob("*.py"))} - {"weights"}
     assert folders == set(WINGS)
-    for folder in folders:
-        assert f"(minisink/{folder})" in README
+    rows = re.findall(r"^\| \[`\w+/`\]\(\.\./minisink/(\w+)\)", DESIGN, re.MULTILINE)
+    assert rows == WINGS
+
+
+def test_the_exceptions_are_those_that_are_made():
+    """README says no more of them than there are, and all of them."""
+    made = {}
+    for file in SHELF[1:]:
+        found = {name.split(".")[0] for name in imports((PACKAGE / f"{file}.py").read_text(encoding="utf-8"), file)}
+        made[file] = found & set(WINGS) - {"system"}
+    assert {file: wings for file, wings in made.items() if wings} == EXCEPTIONS
 
 
 def test_the_book_leans_on_nothing():
