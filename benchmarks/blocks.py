@@ -33,7 +33,7 @@ def main():
     args = parser.parse_args()
     say("blocks and their products")
     model = random_model("novels", max_positions=4096)
-    policy = minisink.keep_sinks(4, args.cache - 4)
+    policy = minisink.Streaming(4, args.cache - 4)
     ids = np.random.default_rng(0).integers(0, model.config.vocab_size, CHUNK + 1)
     cache = Banded(model.config.n_layers, policy)
 

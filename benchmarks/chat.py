@@ -28,7 +28,14 @@ import minisink  # noqa: E402
 from minisink.chat.conversation import Conversation
 from minisink.chat.script import Measured, read_turns
 
-CACHE, N_SINKS, LONGEST = 256, 4, 60
+LONGEST = 60
+METHODS = {
+    "streaming": minisink.Streaming(4, 252),
+    "window": minisink.Window(256),
+    "recompute": minisink.Recompute(256),
+    "retrieval": minisink.Retrieval(4, 252),
+    "dense": minisink.Dense(),
+}
 WARM = 10  # first turns, in which the cache fills
 
 
@@ -36,7 +43,7 @@ def main():
     """Talk, print, and put the section into the page if asked to."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--turns", type=int, default=200)
-    parser.add_argument("--methods", nargs="+", default=["streaming", "window"])
+    parser.add_argument("--methods", nargs="+", default=["streaming", "window"], choices=METHODS)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--write", metavar="FILE", help="a Markdown page whose section this is")
     parser.add_argument("--control", type=int, metavar="N", help="stream N turns, and take the others in three ways")
@@ -57,8 +64,7 @@ def main():
 
 def talk(model, method, lines, seed):
     """A row a turn: the tokens written, processor seconds, bytes of this process, and the loss of the answer."""
-    window = CACHE - N_SINKS * (method == "streaming")
-    talked = Conversation(model, method=method, n_sinks=N_SINKS, window=window, temperature=0.7, top_p=0.9, seed=seed)
+    talked = Conversation(model, METHODS[method], temperature=0.7, top_p=0.9, seed=seed)
     return go_on(talked, method, lines)
 
 
@@ -82,21 +88,20 @@ def go_on(talked, method, lines):
 def read_again(model, template, words, answer):
     """Loss of each token of an answer in a conversation that begins with its question."""
     asked = template.fill(template.first, user=words)
-    nll = minisink.token_nll(model, asked + answer, method="dense")
+    nll = minisink.token_nll(model, asked + answer, minisink.Dense())
     return nll[len(asked) - 1 :].tolist()
 
 
 def control(model, first, others, seed):
     """Stream some turns; then the others with that cache, with one that reads what is in view anew, and alone."""
-    options = {"method": "streaming", "n_sinks": N_SINKS, "window": CACHE - N_SINKS}
-    talked = Conversation(model, **options, temperature=0.7, top_p=0.9, seed=seed)
+    talked = Conversation(model, METHODS["streaming"], temperature=0.7, top_p=0.9, seed=seed)
     go_on(talked, "streaming", first)
     with TemporaryDirectory() as folder:
         state = os.path.join(folder, "chat.state")
         talked.save(state)
         rows = {"the same cache": go_on(talked, "the same cache", others)}
         talked.load(state)
-    talked.go_on_with(**options)
+    talked.switch_method(METHODS["streaming"])
     rows["the text in view, read anew"] = go_on(talked, "read anew", others)
     talked.forget()
     rows["a new conversation"] = go_on(talked, "a new conversation", others)

@@ -75,7 +75,7 @@ def ours(setting):
 def readable(setting):
     """`Model.forward` with a full `KVCache`: the paper's own steps one after the other."""
     model, n = setting.model, setting.cache
-    cache = minisink.new_cache(model, n_sinks=4, window=n - 4)
+    cache = minisink.new_cache(model, minisink.Streaming(4, n - 4))
     model.forward(np.arange(n), cache=cache)
     return steadily(lambda: model.forward([0], cache=cache))
 

@@ -72,7 +72,7 @@ def decoded(model, ids, args):
     """Lines: time and memory of a token after so many others."""
     points = [n for n in (10**i for i in range(2, 10)) if n <= args.tokens]
     text = cycle(ids.tolist())
-    policy = minisink.keep_sinks(N_SINKS, WINDOW)
+    policy = minisink.Streaming(N_SINKS, WINDOW)
     decoder, memory, pace = Decoder(model, policy), {}, {}
     with tempfile.TemporaryDirectory() as folder:
         minisink.save_cache(decoder.cache, Path(folder, "empty"))  # saving takes its memory before any is measured
@@ -115,7 +115,7 @@ def evaluated(model, ids, args):
     start, done, rows = time.perf_counter(), 0, []
     memory = []
     every = max(1, args.evaluate // 8)
-    for nll in nll_stream(model, pieces(ids, args.evaluate + 1), n_sinks=N_SINKS, window=WINDOW):
+    for nll in nll_stream(model, pieces(ids, args.evaluate + 1), minisink.Streaming(N_SINKS, WINDOW)):
         done += len(nll)
         if done >= every * (len(rows) + 1) or done == args.evaluate:
             took = time.perf_counter() - start

@@ -90,13 +90,13 @@ def blocks(cache, repeats, seconds, n_tokens=8192):
     say(f"perplexity in blocks, cache {cache}")
     model = random_model("novels", max_positions=4096)
     ids = np.random.default_rng(0).integers(0, model.config.vocab_size, n_tokens + 1)
-    kept = minisink.new_cache(model, n_sinks=4, window=cache - 4)
+    kept = minisink.new_cache(model, minisink.Streaming(4, cache - 4))
     model.forward(ids[:cache], cache=kept)
     decoder = speed.full_decoder(model, cache)
 
     def in_blocks(_):
         start = time.perf_counter()
-        for _ in minisink.nll_blocks(model, ids, n_sinks=4, window=cache - 4):
+        for _ in minisink.nll_blocks(model, ids, minisink.Streaming(4, cache - 4)):
             pass
         return (time.perf_counter() - start) / n_tokens
 
