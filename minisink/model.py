@@ -118,7 +118,7 @@ class Model:
         return cache
 
     def check_ids(self, ids: Sequence[int] | np.ndarray) -> np.ndarray:
-        """The ids as an int64 array of shape (T,), or a ValueError that names the first bad one."""
+        """Return the ids as an int64 array of shape (T,); raise ValueError naming the first bad one."""
         if isinstance(ids, str):
             raise ValueError(f"ids are the text {ids[:20]!r}; encode it first: model.encode(text)")
         ids = np.asarray(ids)

@@ -1,6 +1,6 @@
 """The seam between a model and its cache: which keys a token meets.
 
-A model makes queries, keys and values of its tokens and hands them to a *path*, which says what each query takes home.
+A model makes queries, keys and values of its tokens and hands them to a *path*, which says what each query reads.
 That is all a model knows of caches, so an architecture is written once for all of them:
 
 ===================  ===================================================================================
@@ -31,14 +31,14 @@ class Path(Protocol):
     """What a model asks of its path, once a forward pass and once a layer, the layers in order."""
 
     def positions(self, n_tokens: int) -> np.ndarray:
-        """The position (T,) of each of the next tokens when it is the newest; a ValueError if there is no going on.
+        """Return the position (T,) of each of the next tokens when it is the newest; raise ValueError if it cannot go on.
 
         GPT-2 adds them to its embedding. For Llama positions enter in `mix`, by rotation.
         """
         ...
 
     def mix(self, layer: int, q: Any, k: Any, v: Any, rotate: Any, *, normalise: Any, trace: dict | None) -> Any:
-        """What T new tokens take home from the keys they meet, (T, H, D), themselves among them.
+        """Mix the values of the keys that T new tokens meet, themselves among them, -> (T, H, D).
 
         q (T, H, D), k and v (T, K, D) come un-rotated; ``rotate(x, positions)`` rotates them, ``normalise(scores)``
         makes weights of (H, T, S) scores, and a dict as `trace` receives ``"scores"`` and ``"pattern"`` (H, T, S).
@@ -65,7 +65,7 @@ class Cached:
         self.cache = cache
 
     def positions(self, n_tokens):  # -> (T,)
-        """The slot at which each token comes in, or its place in the text: as the cache's policy says."""
+        """Return the slot at which each token comes in, or its place in the text: as the cache's policy says."""
         return self.cache.next_positions(n_tokens)
 
     def mix(self, layer, q, k, v, rotate, **options):  # (T, H, D), 2 x (T, K, D) -> (T, H, D)
@@ -74,7 +74,7 @@ class Cached:
 
 
 def cached_attention(q, k, v, layer, rotate, *, normalise=softmax, trace=None):  # (T, H, D), 2 x (T, K, D) -> (T, H, D)
-    """New tokens over what the `LayerCache` has kept, themselves included: append, evict, number, rotate, attend.
+    """Attend to what the `LayerCache` has kept, the new tokens included: append, evict, number, rotate, attend.
 
     The readable path, as the paper has it. A trace's S is the most slots that any of the queries saw; one that saw
     fewer has ``-inf`` and 0 in the rest.

@@ -191,7 +191,7 @@ class RingAttention:
             self.seen = self.rotated[: len(places)]
 
     def _look_at(self, n_live):
-        """Views of the live slots, the others are never looked at, and room for as many scores."""
+        """Make views of the live slots, for the others are never looked at, and room for as many scores."""
         cache, n_sinks = self.cache, self.cache.policy.n_sinks
         K, G, _ = self.sums.shape
         self.live = [
