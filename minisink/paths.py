@@ -31,7 +31,7 @@ class Path(Protocol):
     """What a model asks of its path, once a forward pass and once a layer, the layers in order."""
 
     def positions(self, n_tokens: int) -> np.ndarray:
-        """Return the position (T,) of each of the next tokens when it is the newest; raise ValueError if it cannot go on.
+        """Return the position (T,) of each of the next tokens when it is newest; raise ValueError if none can follow.
 
         GPT-2 adds them to its embedding. For Llama positions enter in `mix`, by rotation.
         """
