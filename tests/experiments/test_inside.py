@@ -7,11 +7,11 @@ import pytest
 import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from minisink.system.resources import sample_text
 
 import minisink
 from minisink import sinks
 from minisink.experiments import inside
+from minisink.hf.shipped import sample_text
 
 
 def length(vector):
