@@ -51,7 +51,7 @@ class Banded:
         self._masks = {}  # of the block at hand, by the first query of a group
 
     def __repr__(self):
-        return f"<Banded of {len(self.layers)} layers: {self.n_seen} tokens seen, {self.policy}>"
+        return f"<{type(self).__name__} of {len(self.layers)} layers: {self.n_seen} tokens seen, {self.policy}>"
 
     def positions(self, n_tokens):
         """Return the position (T,) of each new token when it is the newest.

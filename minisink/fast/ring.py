@@ -68,7 +68,8 @@ class RingCache:
 
     def __repr__(self):
         layers, _, slots, _ = self.keys.shape
-        return f"<RingCache of {layers} layers: {len(self)} of {slots} slots, {self.n_seen} tokens seen, {self.policy}>"
+        about = f"{len(self)} of {slots} slots, {self.n_seen} tokens seen, {self.policy}"
+        return f"<{type(self).__name__} of {layers} layers: {about}>"
 
     @property
     def nbytes(self):

@@ -28,9 +28,6 @@ class RetrievalBlocks(WithStores, Banded):
         self.stores: list = [None] * n_layers
         self.paired = False
 
-    def __repr__(self):
-        return super().__repr__().replace("Banded", "RetrievalBlocks", 1)
-
     def mix(self, layer, q, k, v, rotate, **options):
         """Store the new tokens, then mix as `Banded.mix`, over what is fetched too."""
         policy, t = self.policy, self._n_seen[layer]

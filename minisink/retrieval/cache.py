@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..attention import additive, causal_mask, mix, score
+from ..attention import additive, score
 from ..cache import KVCache, blocks
 from ..ops import softmax
-from ..paths import side_by_side
+from ..paths import cached_attention, side_by_side
 from ..system.device import to_host
 
 STEP = 1 / 1024  # scores of blocks are compared in steps of this, so that rounding does not decide between equal blocks
@@ -113,50 +113,36 @@ class RetrievalPath:
             if len(slots.keys) == policy.capacity:
                 leaving = policy.n_sinks  # the slot of the oldest token that is not a sink
                 store.add(slots.keys[leaving], slots.values[leaving], slots.token_index[leaving])
-            slots.append(k[new], v[new])
-            scores = slot_scores(q[new], slots, rotate)  # (H, T, S)
+            traces.append({})
             if len(store) and policy.n_blocks:
+                slots.append(k[new], v[new])
                 fetched = fetch(q[new], store, rotate, policy, layer, t=slots.n_seen - 1)
-                mixed[new] = attend_with(fetched, scores, slots, policy.n_sinks, normalise, traces)
-            else:
-                mixed[new] = attend_to_slots(scores, slots, normalise, traces)
+                mixed[new] = attend_with(fetched, q[new], slots, policy.n_sinks, rotate, normalise, traces[-1])
+            else:  # StreamingLLM
+                own = {"normalise": normalise, "trace": traces[-1]}
+                mixed[new] = cached_attention(q[new], k[new], v[new], slots, rotate, **own)
+                H, T, S = traces[-1]["pattern"].shape
+                traces[-1]["token_index"] = np.broadcast_to(slots.token_index, (H, T, S))
+                traces[-1]["fetched"] = np.full((H, T, 0), -1)
         if trace is not None:
             for name, fill in (("scores", -np.inf), ("pattern", 0.0), ("token_index", -1), ("fetched", -1)):
                 trace[name] = side_by_side([part[name] for part in traces], fill)
         return mixed
 
 
-def slot_scores(q, slots, rotate):  # (T, H, D) -> (H, T, S)
-    """Score the newest tokens against the slots, as in `paths.cached_attention`."""
-    positions = slots.positions
-    keys, queries = rotate(slots.keys, positions), rotate(q, positions[-len(q) :])
-    scores = score(queries, keys)
-    scores += additive(causal_mask(len(q), len(keys), like=q), scores.dtype)
-    return scores
-
-
-def attend_to_slots(scores, slots, normalise, traces):  # (H, T, S) -> (T, H, D)
-    """Attend as in StreamingLLM: nothing is fetched."""
-    (H, T, S), pattern = scores.shape, normalise(scores)
-    token_index, fetched = np.broadcast_to(slots.token_index, (H, T, S)), np.full((H, T, 0), -1)
-    traces.append({"scores": scores, "pattern": pattern, "token_index": token_index, "fetched": fetched})
-    return mix(pattern, slots.values)
-
-
-def attend_with(fetched, scores, slots, n_sinks, normalise, traces):  # (H, 1, S) -> (1, H, D)
+def attend_with(fetched, q, slots, n_sinks, rotate, normalise, trace):  # (1, H, D) -> (1, H, D)
     """Attend to sinks, what was fetched, and window under one softmax."""
-    H, _, S = scores.shape
-    token_index = np.broadcast_to(slots.token_index, (H, S))
+    scores = score(rotate(q, slots.positions[-1:]), rotate(slots.keys, slots.positions))[:, 0]  # (H, S)
+    H, S = scores.shape
     values = np.repeat(slots.values.swapaxes(0, 1), H // slots.values.shape[1], axis=0)  # (S, K, D) -> (H, S, D)
 
     def between(of_slots, of_fetched):  # (H, S, ...), (H, F, ...) -> (H, S + F, ...)
         return np.concatenate((of_slots[:, :n_sinks], of_fetched, of_slots[:, n_sinks:]), axis=1)
 
-    scores = between(scores[:, 0], fetched.scores)[:, None]  # (H, 1, S + F)
+    scores = between(scores, fetched.scores)[:, None]  # (H, 1, S + F)
     pattern = normalise(scores)
-    token_index = between(token_index, fetched.token_index)[:, None]
-    first_token = fetched.first_token[:, None]
-    traces.append({"scores": scores, "pattern": pattern, "token_index": token_index, "fetched": first_token})
+    trace["scores"], trace["pattern"], trace["fetched"] = scores, pattern, fetched.first_token[:, None]
+    trace["token_index"] = between(np.broadcast_to(slots.token_index, (H, S)), fetched.token_index)[:, None]
     return (pattern @ between(values, fetched.values)).swapaxes(0, 1)  # (H, 1, S + F) @ (H, S + F, D) -> (1, H, D)
 
 

@@ -28,17 +28,12 @@ class Retrieval(Policy):
     n_blocks : int
         Blocks fetched at most, 0 or more; with none it is StreamingLLM to the bit.
     block : int
-        Tokens in a block, 1 or more.
+        Tokens in a block, 1 or more; more than `window` are warned of.
     select : {"best", "bound"}
         The score of a block: that of its best key; or an upper bound of it, for which two numbers per channel are read
         and not every key (Quest, arXiv:2406.10774).
     store : int, optional
         Only the newest so many evicted tokens are kept; all of them by default.
-
-    Warns
-    -----
-    UserWarning
-        When a block is longer than the window.
     """
 
     n_sinks: int = 4

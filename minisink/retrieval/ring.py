@@ -16,9 +16,6 @@ class RetrievalRing(WithStores, RingCache):
         super().__init__(n_layers, n_kv_heads, head_dim, policy, dtype=dtype, like=like)
         self.stores = [EvictedStore(policy, self.keys, n_kv_heads, head_dim) for _ in range(n_layers)]
 
-    def __repr__(self):
-        return super().__repr__().replace("RingCache", "RetrievalRing", 1)
-
     @property
     def nbytes(self):
         """Bytes of the buffers, full or not, those of the stores too."""

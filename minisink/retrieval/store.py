@@ -60,22 +60,14 @@ class StoreView(NamedTuple):
 
 
 class EvictedStore:
-    """Keys and values of one layer in buffers that double; with a limit they hold little more than may be fetched.
-
-    Attributes
-    ----------
-    keys, values : ndarray of shape (K, rows, B, D)
-    channel_min, channel_max : ndarray of shape (K, rows, D)
-        Of each block that is full, for ``select="bound"``; no rows otherwise.
-    first_block : int
-        Block number of row 0.
-    """
+    """Keys and values of one layer in buffers that double; with a limit they hold little more than may be fetched."""
 
     def __init__(self, policy, like, n_kv_heads, head_dim):
-        self.policy, self.block, self.first_block = policy, policy.block, 0
+        self.policy, self.block = policy, policy.block
+        self.first_block = 0  # block number of row 0
         n_rows = -(-FIRST_BUFFER // policy.block)
         shape = (n_kv_heads, n_rows, policy.block, head_dim)
-        self.keys, self.values = np.zeros_like(like, shape=shape), np.zeros_like(like, shape=shape)
+        self.keys, self.values = np.zeros_like(like, shape=shape), np.zeros_like(like, shape=shape)  # (K, rows, B, D)
         shape = (n_kv_heads, n_rows if policy.select == "bound" else 0, head_dim)
         self.channel_min, self.channel_max = np.zeros_like(like, shape=shape), np.zeros_like(like, shape=shape)
 

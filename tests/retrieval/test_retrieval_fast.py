@@ -159,10 +159,15 @@ def test_a_store_has_every_token_in_its_block(seed, n_sinks, block, limit, text)
 
 
 @pytest.mark.parametrize("cut", [0, 3, 20])
+@pytest.mark.parametrize("select", ["best", "bound"])
 @pytest.mark.parametrize("kind", ["readable", "blocks", "ring"])
-def test_a_cache_comes_back_to_its_device_and_dtype(tmp_path, kind, cut):
+def test_a_cache_comes_back_to_its_device_and_dtype(tmp_path, kind, select, cut):
     """Keys and values go where `like` is, whether anything was evicted or not; what counts tokens stays on the host."""
-    tiny_model, policy, ids = tiny.make(dtype=np.float32), Retrieval(1, 4, n_blocks=2, block=3), tiny.ids(26)
+    tiny_model, policy, ids = (
+        tiny.make(dtype=np.float32),
+        Retrieval(1, 4, n_blocks=2, block=3, select=select),
+        tiny.ids(26),
+    )
     device = minisink.Model(tiny_model.config, device_array.on_device(tiny_model.weights))
     cache = {"readable": lambda: new_cache(device, policy), "blocks": lambda: RetrievalBlocks(3, policy)}
     cache = Decoder(device, policy).cache if kind == "ring" else cache[kind]()
