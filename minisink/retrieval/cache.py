@@ -1,9 +1,7 @@
 """The readable path of retrieval: a store of what was evicted, and one softmax over sinks, fetched blocks and window.
 
 A token moves from its slot to the store when it is evicted, and every query scores every key in the store. `blocks` and
-`ring` give the same numbers at memory speed.
-
-Shapes: a store has N blocks of B tokens; a head fetches n of them, F = n B keys.
+`ring` give the same numbers at memory speed. A store has N blocks of B tokens; a head fetches n of them, F = n B keys.
 """
 
 from __future__ import annotations
@@ -19,7 +17,6 @@ from ..paths import cached_attention, side_by_side
 from ..system.device import to_host
 
 STEP = 1 / 1024  # scores of blocks are compared in steps of this, so that rounding does not decide between equal blocks
-PARTS = ("keys", "values", "token_index")  # of a store
 
 
 class Store:
@@ -118,16 +115,20 @@ class RetrievalPath:
                 slots.append(k[new], v[new])
                 fetched = fetch(q[new], store, rotate, policy, layer, t=slots.n_seen - 1)
                 mixed[new] = attend_with(fetched, q[new], slots, policy.n_sinks, rotate, normalise, traces[-1])
-            else:  # StreamingLLM
-                own = {"normalise": normalise, "trace": traces[-1]}
-                mixed[new] = cached_attention(q[new], k[new], v[new], slots, rotate, **own)
-                H, T, S = traces[-1]["pattern"].shape
-                traces[-1]["token_index"] = np.broadcast_to(slots.token_index, (H, T, S))
-                traces[-1]["fetched"] = np.full((H, T, 0), -1)
+            else:
+                mixed[new] = attend_without(q[new], k[new], v[new], slots, rotate, normalise, traces[-1])
         if trace is not None:
             for name, fill in (("scores", -np.inf), ("pattern", 0.0), ("token_index", -1), ("fetched", -1)):
                 trace[name] = side_by_side([part[name] for part in traces], fill)
         return mixed
+
+
+def attend_without(q, k, v, slots, rotate, normalise, trace):  # (T, H, D), 2 x (T, K, D) -> (T, H, D)
+    """Attend as in StreamingLLM: nothing is fetched."""
+    mixed = cached_attention(q, k, v, slots, rotate, normalise=normalise, trace=trace)
+    H, T, S = trace["pattern"].shape
+    trace["token_index"], trace["fetched"] = np.broadcast_to(slots.token_index, (H, T, S)), np.full((H, T, 0), -1)
+    return mixed
 
 
 def attend_with(fetched, q, slots, n_sinks, rotate, normalise, trace):  # (1, H, D) -> (1, H, D)
@@ -180,6 +181,8 @@ def upper_bound(q, channel_min, channel_max):  # (T, H, D), 2 x (N, K, D) -> (H,
 
 
 # The cache, and to a file and back: see `snapshot` -----------------------------------------------
+
+PARTS = ("keys", "values", "token_index")  # of a store
 
 
 class RetrievalCache(KVCache):
