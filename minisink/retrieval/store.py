@@ -68,8 +68,8 @@ class EvictedStore:
         n_rows = -(-FIRST_BUFFER // policy.block)
         shape = (n_kv_heads, n_rows, policy.block, head_dim)
         self.keys, self.values = np.zeros_like(like, shape=shape), np.zeros_like(like, shape=shape)  # (K, rows, B, D)
-        shape = (n_kv_heads, n_rows if policy.select == "bound" else 0, head_dim)
-        self.channel_min, self.channel_max = np.zeros_like(like, shape=shape), np.zeros_like(like, shape=shape)
+        ranges = (n_kv_heads, n_rows if policy.select == "bound" else 0, head_dim)
+        self.channel_min, self.channel_max = np.zeros_like(like, shape=ranges), np.zeros_like(like, shape=ranges)
 
     @property
     def nbytes(self):
