@@ -25,12 +25,19 @@ def fix_streams():
 def run_command(run, *args):
     """Call ``run(*args)`` and return its exit status (0 for None): 2 after an error, 130 after Ctrl-C.
 
-    Warnings become a line each. So does an error that its user can mend, for it names what to do: `ValueError`,
+    Warnings become a line each, and say it once. So does an error that its user can mend, for it names what to do: `ValueError`,
     `OSError`, `OverflowError`, `MemoryError`. Any other is a mistake of ours, and keeps its traceback.
     """
+    shown = set()
+
+    def show(message, *_):
+        if str(message) not in shown:  # once, wherever it comes from: two methods may give the same warning
+            shown.add(str(message))
+            _print(f"warning: {message}")
+
     with warnings.catch_warnings():
         warnings.simplefilter("default", UserWarning)
-        warnings.showwarning = lambda message, *_: _print(f"warning: {message}")
+        warnings.showwarning = show
         status = 0
         try:
             status = run(*args) or 0

@@ -400,7 +400,15 @@ def test_inspect_shows_the_sink(works, tmp_path, novels):
 def test_inspect_a_gpt2(works, models):
     """Another architecture, and values that are all zero."""
     for name in ("gpt2", "zeros"):
-        works("inspect", "w1 w2 w3 w4", "--model", models / name, "--plot", "heads.png")
+        assert "weight" in works("inspect", "w1 w2 w3 w4", "--model", models / name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["gpt2", "zeros"])
+def test_inspect_draws_a_gpt2(works, models, name):
+    """As it does a Llama."""
+    works("inspect", "w1 w2 w3 w4", "--model", models / name, "--plot", "heads.png")
+    assert Path("heads.png").read_bytes().startswith(PNG)
 
 
 def test_info_counts(works, models):
@@ -433,9 +441,14 @@ def test_every_command_that_reads_text_can_leave_out_the_begin_of_text_token(wor
     tokens = minisink.generate(novels, novels.encode("It was", bos=False), max_new_tokens=6)
     want = "It was" + novels.decode(list(tokens))
     assert works("generate", "--no-bos", "--prompt", "It was", "--max-new-tokens", 6).rstrip("\n") == want.rstrip("\n")
-    for name in ("why", "sink-count"):
-        options = ["--tokens", 70, *(["--caches", 16] if name == "sink-count" else [])]
-        assert works("reproduce", name, *options) != works("reproduce", name, *options, "--no-bos")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("argv", [["why"], ["sink-count", "--caches", 16]])
+def test_an_experiment_can_leave_out_the_begin_of_text_token(works, argv):
+    """--no-bos makes another figure."""
+    options = ["reproduce", *argv, "--tokens", 70]
+    assert works(*options) != works(*options, "--no-bos")
 
 
 # The readable path ---------------------------------------------------------------------------------
@@ -503,7 +516,7 @@ def test_the_readable_path_says_the_same(works, story, command, method):
 
 
 def test_the_readable_path_of_the_other_commands(works):
-    """The demo's perplexities, what inspect sees; and bench says what it costs."""
+    """The demo's perplexities, and what inspect sees."""
     for command in (["demo", "--tokens", 90, "--cache", 16], ["inspect", "It was a dark night."]):
         fast, readable = (strict_json(works(*command, *extra, "--json")) for extra in ([], ["--readable"]))
         if "demo" in command:
@@ -513,7 +526,6 @@ def test_the_readable_path_of_the_other_commands(works):
                 [h["weight_on_first"] for x in about["layers"] for h in x["heads"]] for about in (fast, readable)
             )
         assert fast == pytest.approx(readable, rel=1e-4)
-    assert "through cache.py" in works("bench", "--caches", 16, "--repeats", 1, "--readable")
 
 
 # Anything wrong -----------------------------------------------------------------------------------
@@ -633,7 +645,7 @@ def test_an_absurd_number_is_no_traceback(run, story, option, method):
     [
         ["ppl", "story.txt", "--window", 296],
         ["generate", "--max-new-tokens", 3, "--window", 296],
-        ["demo", "--text", "story.txt", "--cache", 300, "--write", 0],
+        ["demo", "--tokens", 40, "--cache", 300, "--write", 0],
     ],
 )
 def test_a_warning_is_one_line_and_work_goes_on(run, story, argv):
@@ -829,12 +841,16 @@ SCREENS = {
     "ppl": ["ppl", "story.txt", "--window", "9"],
     "inspect": ["inspect", "It was a dark night."],
     "info": ["info"],
-    "bench": ["bench", "--caches", "16", "4096", "--repeats", "1", "--readable", "--n-sinks", "1"],
     "reproduce": ["reproduce", "list"],
     "backcopy": ["train", "backcopy", "--steps", "3", "--length", "8"],
-    "induction": ["train", "induction", "--steps", "2", "--seeds", "2", "--texts", "1"],
     "help": ["--help"],
 }
+
+
+LONG = [
+    ["bench", "--caches", "16", "4096", "--repeats", "1", "--readable", "--n-sinks", "1"],
+    ["train", "induction", "--steps", "2", "--seeds", "2", "--texts", "1"],
+]
 
 
 def _commands(parser, way=()):
@@ -847,13 +863,14 @@ def _commands(parser, way=()):
     yield way
 
 
-@pytest.mark.parametrize("argv", SCREENS.values(), ids=SCREENS)
+@pytest.mark.parametrize("argv", [*SCREENS.values(), *(pytest.param(argv, marks=pytest.mark.slow) for argv in LONG)])
 def test_every_command_fits_eighty_columns(run, story, monkeypatch, argv):
     """What a projector shows, colours off; a longer line would be folded there."""
     monkeypatch.setenv("COLUMNS", "80")
     status, out, err = run(*argv)
     assert status == 0
     assert [line for line in (out + err).splitlines() if len(line) > 80] == []
+    assert ("through cache.py" in out) == ("bench" in argv)
 
 
 @pytest.mark.parametrize("way", list(_commands(make_parser())), ids=" ".join)
