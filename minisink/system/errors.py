@@ -31,7 +31,7 @@ def run_command(run, *args):
     shown = set()
 
     def show(message, *_):
-        if str(message) not in shown:  # once, wherever it comes from: two methods may give the same warning
+        if str(message) not in shown:  # once, from wherever it comes
             shown.add(str(message))
             _print(f"warning: {message}")
 

@@ -107,6 +107,7 @@ def test_a_run_in_parts_is_the_run(tmp_path_factory, arch, method, n_sinks, wind
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluation, "CHUNK", chunk)
         patch.setattr(evaluation, "SAVE_SECONDS", seconds)
+        patch.setattr(tally, "POINTS", 256)  # so that the curve does not fill every state with zeros
         whole = measured(folder, model, method, every=every, name="whole")
         for stop in stops:
             run = measured(folder, model, method, stop, every=every)
