@@ -44,12 +44,12 @@ def main():
     say("line by line")
     lines = time_of_lines(block, seconds=15 * args.seconds)
     share = seconds["products"] / seconds["block"]
-    whole, least = (page.short(1e6 * seconds[name] / CHUNK) for name in ("block", "products"))
+    block, least = (page.short(1e6 * seconds[name] / CHUNK) for name in ("block", "products"))
     section = [
         f"## Where the time of a block goes, `novels` shape, cache {args.cache}",
         "",
         f"`{page.command()}`, {page.count(int(os.environ['OPENBLAS_NUM_THREADS']))}: {CHUNK} tokens at once",
-        f"take {whole} µs a token. The products with the weights alone, which no way of computing these numbers can",
+        f"take {block} µs a token. The products with the weights alone, which no way of computing these numbers can",
         f"leave out, take {least} µs, {share:.0%} of that.",
         "",
         *report.timed([(line, s / CHUNK) for line, s in lines]),
@@ -60,7 +60,7 @@ def main():
 
 
 def products(model):
-    """A function that multiplies a block with every weight, and does nothing else."""
+    """Return a function that multiplies a block with every weight, and does nothing else."""
     names = ("wq", "wk", "wv", "wo", "w_gate", "w_up", "w_down")
     matrices = [getattr(layer, name) for layer in model.weights.layers for name in names] + [model.weights.head]
     random = np.random.default_rng(0)

@@ -29,13 +29,7 @@ from minisink.chat.conversation import Conversation
 from minisink.chat.script import Measured, read_turns
 
 LONGEST = 60
-METHODS = {
-    "streaming": minisink.Streaming(4, 252),
-    "window": minisink.Window(256),
-    "recompute": minisink.Recompute(256),
-    "retrieval": minisink.Retrieval(4, 252),
-    "dense": minisink.Dense(),
-}
+METHODS = {"streaming": minisink.Streaming(4, 252), "window": minisink.Window(256)}
 WARM = 10  # first turns, in which the cache fills
 
 
@@ -43,19 +37,19 @@ def main():
     """Talk, print, and put the section into the page if asked to."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--turns", type=int, default=200)
-    parser.add_argument("--methods", nargs="+", default=["streaming", "window"], choices=METHODS)
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--write", metavar="FILE", help="a Markdown page whose section this is")
     parser.add_argument("--control", type=int, metavar="N", help="stream N turns, and take the others in three ways")
     args = parser.parse_args()
     lines = read_turns("day")
-    if not WARM < args.turns <= len(lines):
-        parser.error(f"--turns is {WARM + 1} to {len(lines)}")
+    if not WARM + 2 <= args.turns <= len(lines):  # a half after the first ones holds a turn at least
+        parser.error(f"--turns is {WARM + 2} to {len(lines)}")
     model = minisink.load("smollm2")
     if args.control:
         control(model, lines[: args.control], lines[args.control : args.turns], args.seed)
         return
-    rows = {method: talk(model, method, lines[: args.turns], args.seed) for method in args.methods}
+    rows = {name: talk(model, METHODS[name], lines[: args.turns], args.seed) for name in args.methods}
     found = [*heading(args), *tables(rows)]
     print("\n".join(found))
     if args.write:
@@ -63,30 +57,29 @@ def main():
 
 
 def talk(model, method, lines, seed):
-    """A row a turn: the tokens written, processor seconds, bytes of this process, and the loss of the answer."""
-    talked = Conversation(model, METHODS[method], temperature=0.7, top_p=0.9, seed=seed)
-    return go_on(talked, method, lines)
+    """Return a row a turn: the tokens written, processor seconds, bytes of this process, and the loss of the answer."""
+    return go_on(Conversation(model, method, temperature=0.7, top_p=0.9, seed=seed), method.name, lines)
 
 
-def go_on(talked, method, lines):
-    """The rows of some turns more."""
-    model, rows = talked.model, []
+def go_on(conversation, name, lines):
+    """Return the rows of some turns more."""
+    model, rows = conversation.model, []
     for i, line in enumerate(lines):
         answer, times = [], []
-        for token in talked.answer(line.words, max_new_tokens=LONGEST):
+        for token in conversation.answer(line.words, max_new_tokens=LONGEST):
             answer.append(token)
             times.append(time.process_time())
-        held = resident()
-        rows.append({"tokens": answer, "seconds": times[-1] - times[0] if times else 0.0, "bytes": held})
+        seconds = times[-1] - times[0] if times else 0.0
+        rows.append({"tokens": answer, "seconds": seconds, "bytes": resident()})
         if i % 20 == 19:
-            say(f"{method}, turn {i + 1}, {talked.n_seen:,} tokens: {model.decode(answer)[:60]!r}")
+            say(f"{name}, turn {i + 1}, {conversation.n_seen:,} tokens: {model.decode(answer)[:60]!r}")
     for line, row in zip(lines, rows, strict=True):  # afterwards: it takes memory of its own
-        row["nll"] = read_again(model, talked.template, line.words, row["tokens"]) if row["tokens"] else []
+        row["nll"] = read_again(model, conversation.template, line.words, row["tokens"]) if row["tokens"] else []
     return rows
 
 
 def read_again(model, template, words, answer):
-    """Loss of each token of an answer in a conversation that begins with its question."""
+    """Return the loss of each token of an answer in a conversation that begins with its question."""
     asked = template.fill(template.first, user=words)
     nll = minisink.token_nll(model, asked + answer, minisink.Dense())
     return nll[len(asked) - 1 :].tolist()
@@ -94,22 +87,23 @@ def read_again(model, template, words, answer):
 
 def control(model, first, others, seed):
     """Stream some turns; then the others with that cache, with one that reads what is in view anew, and alone."""
-    talked = Conversation(model, METHODS["streaming"], temperature=0.7, top_p=0.9, seed=seed)
-    go_on(talked, "streaming", first)
+    method = METHODS["streaming"]
+    conversation = Conversation(model, method, temperature=0.7, top_p=0.9, seed=seed)
+    go_on(conversation, "streaming", first)
     with TemporaryDirectory() as folder:
         state = os.path.join(folder, "chat.state")
-        talked.save(state)
-        rows = {"the same cache": go_on(talked, "the same cache", others)}
-        talked.load(state)
-    talked.switch_method(METHODS["streaming"])
-    rows["the text in view, read anew"] = go_on(talked, "read anew", others)
-    talked.forget()
-    rows["a new conversation"] = go_on(talked, "a new conversation", others)
+        conversation.save(state)
+        rows = {"the same cache": go_on(conversation, "the same cache", others)}
+        conversation.load(state)
+    conversation.switch_method(method)
+    rows["the text in view, read again"] = go_on(conversation, "read again", others)
+    conversation.forget()
+    rows["a new conversation"] = go_on(conversation, "a new conversation", others)
     for name, turns in rows.items():
         written, _, _, loss, repeated = summed(turns)
         print(f"{name}: {written} tokens, own loss {loss} nats, {repeated} repeated 4-grams")
-    kept, anew = ([row["tokens"] for row in turns] for turns in list(rows.values())[:2])
-    print(f"answers that the first two have in common: {sum(map(list.__eq__, kept, anew))} of {len(others)}")
+    kept, again = ([row["tokens"] for row in turns] for turns in list(rows.values())[:2])
+    print(f"answers that the first two have in common: {sum(map(list.__eq__, kept, again))} of {len(others)}")
 
 
 def heading(args):

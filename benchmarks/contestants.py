@@ -41,7 +41,7 @@ class LeftOut(Exception):
 
 
 def steadily(step):
-    """A turn of a contestant that is a function of one token; a first one, untimed, fetches its weights again."""
+    """Return the turn of a function of one token; a first one, untimed, fetches its weights again."""
     step()
 
     def turn(seconds):
@@ -64,7 +64,7 @@ def check_logits(name, theirs, ours):
 
 
 def ours(setting):
-    """`Decoder`, streaming with 4 sinks, its cache full.
+    """Stream with 4 sinks by `Decoder`, its cache full.
 
     Two turns, the second of the matrix-vector products that it cannot do without.
     """
@@ -73,7 +73,7 @@ def ours(setting):
 
 
 def readable(setting):
-    """`Model.forward` with a full `KVCache`: the paper's own steps one after the other."""
+    """Call `Model.forward` with a full `KVCache`: the paper's own steps one after the other."""
     model, n = setting.model, setting.cache
     cache = minisink.new_cache(model, minisink.Streaming(4, n - 4))
     model.forward(np.arange(n), cache=cache)
@@ -81,13 +81,13 @@ def readable(setting):
 
 
 def uncached(setting):
-    """The whole window again for every token, as picoGPT does it."""
+    """Compute the whole window again for every token, as picoGPT does it."""
     ids = np.arange(setting.cache)
     return steadily(lambda: setting.model.forward(ids)[-1])
 
 
 def transformers_eager(setting):
-    """Torch in eager mode, with its DynamicCache cut back to the same length after each token."""
+    """Run torch in eager mode, with its DynamicCache cut back to the same length after each token."""
     try:
         import torch
         import transformers
@@ -122,7 +122,7 @@ def transformers_eager(setting):
 
 
 def attention_sinks(setting):
-    """transformers 4.34 with the cache of the package attention_sinks, in a process of its own.
+    """Run transformers 4.34 with the cache of the package attention_sinks, in a process of its own.
 
     The package wants a transformers of 2023: make an environment for it,
     ``pip install attention-sinks einops torch 'numpy<2'``, and pass the path of its python.
@@ -151,7 +151,7 @@ def attention_sinks(setting):
 
 
 def llama_cpp(setting):
-    """Through llama-cpp-python, keys and values in float32, cut back to the same length after each token."""
+    """Go through llama-cpp-python, keys and values in float32, cut back to the same length after each token."""
     try:
         import gguf  # noqa: F401
         import llama_cpp
@@ -183,7 +183,7 @@ def llama_cpp(setting):
 
 
 def llama2c(setting):
-    """`run` from an empty cache to twice as many tokens: on average as many keys in sight; its own tokens a second.
+    """Call `run` from an empty cache to twice as many tokens: as many keys in sight on average; its own tokens/s.
 
     It prints the tokens too, which must be those that the model here likes best.
     """

@@ -32,7 +32,7 @@ from minisink.fast.decoder import Decoder
 from minisink.hf.shipped import sample_text
 from minisink.loss import nll_stream
 
-N_SINKS, WINDOW = 4, 252
+METHOD = minisink.Streaming(4, 252)
 PIECE = 4096  # tokens that come at once
 
 
@@ -59,7 +59,7 @@ def main():
 
 
 def heading(files, ids):
-    """What was run, on what."""
+    """Yield what was run, on what."""
     yield "## Long texts, `novels`, streaming with 4 sinks and a window of 252"
     yield ""
     yield f"- command: `{page.command()}`"
@@ -69,11 +69,10 @@ def heading(files, ids):
 
 
 def decoded(model, ids, args):
-    """Lines: time and memory of a token after so many others."""
+    """Yield lines: time and memory of a token after so many others."""
     points = [n for n in (10**i for i in range(2, 10)) if n <= args.tokens]
     text = cycle(ids.tolist())
-    policy = minisink.Streaming(N_SINKS, WINDOW)
-    decoder, memory, pace = Decoder(model, policy), {}, {}
+    decoder, memory, pace = Decoder(model, METHOD), {}, {}
     with tempfile.TemporaryDirectory() as folder:
         minisink.save_cache(decoder.cache, Path(folder, "empty"))  # saving takes its memory before any is measured
         start, before = time.perf_counter(), 0
@@ -87,7 +86,7 @@ def decoded(model, ids, args):
             start, before = time.perf_counter(), n
         turns = {"floor": steadily(speed.floor(decoder))}
         for n in points:
-            again = Decoder(model, policy, cache=minisink.load_cache(Path(folder, str(n))), weights=decoder.weights)
+            again = Decoder(model, METHOD, cache=minisink.load_cache(Path(folder, str(n))), weights=decoder.weights)
             turns[n] = steadily(lambda again=again: again.step(next(text)))
         say("decoding on from each of them, in turn")
         seconds = take_turns(turns, args.repeats, args.seconds)
@@ -110,12 +109,12 @@ def decoded(model, ids, args):
 
 
 def evaluated(model, ids, args):
-    """Lines: the loss of a long text in blocks."""
+    """Yield lines: the loss of a long text in blocks."""
     say(f"the loss of {args.evaluate:,} tokens")
     start, done, rows = time.perf_counter(), 0, []
     memory = []
     every = max(1, args.evaluate // 8)
-    for nll in nll_stream(model, pieces(ids, args.evaluate + 1), minisink.Streaming(N_SINKS, WINDOW)):
+    for nll in nll_stream(model, pieces(ids, args.evaluate + 1), METHOD):
         done += len(nll)
         if done >= every * (len(rows) + 1) or done == args.evaluate:
             took = time.perf_counter() - start
@@ -132,7 +131,7 @@ def evaluated(model, ids, args):
 
 
 def pieces(ids, n):
-    """The same text again and again, n tokens in all, a piece at a time."""
+    """Yield the same text again and again, n tokens in all, a piece at a time."""
     text = cycle(range(0, len(ids), PIECE))
     while n:
         start = next(text)
@@ -142,7 +141,7 @@ def pieces(ids, n):
 
 
 def resident():
-    """Bytes of memory that this process holds; elsewhere than on Linux, the most it ever held."""
+    """Return the bytes of memory that this process holds; elsewhere than on Linux, the most it ever held."""
     rollup = Path("/proc/self/smaps_rollup")
     if rollup.exists():
         return 1024 * int(rollup.read_text().split("Rss:")[1].split()[0])
@@ -151,7 +150,7 @@ def resident():
 
 
 def verdict(held):
-    """A word for a bar."""
+    """Return a word for a bar."""
     return "held" if held else "**missed**"
 
 

@@ -22,7 +22,7 @@ PATIENCE = 40  # turns' worth of time after which a slow contestant has no more 
 
 
 def everything(args):
-    """A dict that JSON can hold."""
+    """Return a dict that JSON can hold."""
     (threads,) = args.threads
     shapes = args.shapes or list(SHAPES)
     return {
@@ -38,7 +38,7 @@ def everything(args):
 
 
 def about():
-    """Name and first words of every contestant."""
+    """Return name and first words of every contestant."""
     found = {"floor": "no decoder: the matrix-vector products, which read every weight once, and nothing else."}
     for name, make in {"minisink": contestants.ours, **contestants.OTHERS}.items():
         words = make.__doc__.split("\n\n")[0].replace("\n    ", " ")
@@ -47,12 +47,12 @@ def about():
 
 
 def say(what):
-    """Where the time goes, for whoever waits."""
+    """Print where the time goes, for those who wait."""
     print(f"{time.strftime('%H:%M:%S')}  {what}", file=sys.stderr, flush=True)
 
 
 def decoding(shape, args, threads):
-    """Seconds a token of every contestant, and who is left out for what reason."""
+    """Return the seconds a token of every contestant, and who is left out for what reason."""
     say(f"decoding, {shape}")
     model = random_model(shape, max_positions=4096)
     turns, left_out = {}, {}
@@ -74,7 +74,7 @@ def decoding(shape, args, threads):
 
 
 def take_turns(turns, repeats, seconds):
-    """Median of the turns of each contestant, one turn of one after one of the other."""
+    """Return the median of the turns of each contestant, one turn of one after one of the other."""
     times, spent = {name: [] for name in turns}, dict.fromkeys(turns, 0.0)
     for _ in range(repeats):
         for name, turn in turns.items():
@@ -86,17 +86,18 @@ def take_turns(turns, repeats, seconds):
 
 
 def blocks(cache, repeats, seconds, n_tokens=8192):
-    """Seconds a token of a text: in blocks, and one token at a time on the readable path and by `Decoder`."""
+    """Return the seconds a token of a text in blocks, and one token at a time on the readable path and by `Decoder`."""
     say(f"perplexity in blocks, cache {cache}")
     model = random_model("novels", max_positions=4096)
     ids = np.random.default_rng(0).integers(0, model.config.vocab_size, n_tokens + 1)
-    kept = minisink.new_cache(model, minisink.Streaming(4, cache - 4))
+    method = minisink.Streaming(4, cache - 4)
+    kept = minisink.new_cache(model, method)
     model.forward(ids[:cache], cache=kept)
     decoder = speed.full_decoder(model, cache)
 
     def in_blocks(_):
         start = time.perf_counter()
-        for _ in minisink.nll_blocks(model, ids, minisink.Streaming(4, cache - 4)):
+        for _ in minisink.nll_blocks(model, ids, method):
             pass
         return (time.perf_counter() - start) / n_tokens
 
@@ -109,14 +110,14 @@ def blocks(cache, repeats, seconds, n_tokens=8192):
 
 
 def recompute(shape, repeats):
-    """Rows of `speed.compare`."""
+    """Return rows of `speed.compare`."""
     say(f"re-computing, {shape}")
     model = random_model(shape, max_positions=4096)
     return list(speed.compare(model, repeats=max(1, repeats // 3), on_progress=lambda: say("  a cache done")))
 
 
 def lines(shape, seconds):
-    """Seconds a token spends in each line."""
+    """Return the seconds a token spends in each line."""
     say(f"line by line, {shape}")
     decoder = speed.full_decoder(random_model(shape, max_positions=4096), CACHE)
     return time_of_lines(lambda: decoder.step(0), seconds=seconds)

@@ -36,7 +36,7 @@ def machine():
 
 
 def command():
-    """The command that runs, without the folders of one machine."""
+    """Return the command that runs, without the folders of one machine."""
     return "python " + " ".join(Path(a).name if Path(a).is_absolute() else a for a in sys.argv)
 
 

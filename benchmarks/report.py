@@ -124,7 +124,7 @@ def decoding(result):
 
 
 def blocks(result):
-    """The loss of a text in blocks beside one token at a time."""
+    """Compare the loss of a text in blocks beside one token at a time."""
     yield f"## Perplexity in blocks, `novels` shape, streaming, {count(result['threads'])}"
     yield ""
     yield "Tokens a second, and in brackets how many times slower than in blocks."
@@ -166,7 +166,7 @@ def line_by_line(result, least=0.02):
 
 
 def timed(lines, least=0.02):
-    """The table of such lines."""
+    """Return the table of such lines."""
     total = sum(s for _, s in lines)
     rows = [("`" + line.replace("|", "\\|") + "`", s) for line, s in lines if s >= least * total]
     rows.append(("all other lines", total - sum(s for _, s in rows)))

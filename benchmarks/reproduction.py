@@ -53,7 +53,7 @@ def main():
 
 
 def options_of(name, model):
-    """The options of an experiment on the models that ship, or on a real one; None where there is nothing to run."""
+    """Return an experiment's options on the models that ship, or on a real one; None where there is nothing to run."""
     takes_real = getattr(EXPERIMENTS[name].module, "MODEL", "") == REAL
     if model == "shipped":
         return ["--model", "novels", "--fast"] if takes_real else []
@@ -63,7 +63,7 @@ def options_of(name, model):
 
 
 def run(results, name, model, seed):
-    """One command, unless its findings are there."""
+    """Run one command, unless its findings are there."""
     options, folder = options_of(name, model), results / model / str(seed)
     if options is None or (folder / f"{name}.json").exists():
         return
@@ -74,13 +74,13 @@ def run(results, name, model, seed):
 
 
 def found(results, name, model, seed):
-    """What a run left, or None."""
+    """Return what a run left, or None."""
     path = results / model / str(seed) / f"{name}.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
 def lines(results, path):
-    """The section: a table of all, then each with its effects and picture."""
+    """Yield the section: a table of all, then each with its effects and picture."""
     yield SECTION
     yield ""
     yield f"- command: `{page.command()}`"
@@ -107,7 +107,7 @@ def lines(results, path):
         for model in ("shipped", REAL):
             seen = found(results, name, model, SEEDS[0])
             if seen:
-                yield from told(seen, verdicts[name, model])
+                yield from findings(seen, verdicts[name, model])
                 picture = results / model / str(SEEDS[0]) / f"{name}.png"
                 if picture.exists():
                     shrink(picture, pictures / f"{name}-{model}.png")
@@ -116,7 +116,7 @@ def lines(results, path):
 
 
 def shrink(picture, path):
-    """A picture of at most 1,100 pixels across and 64 colours, which is enough for a page and a third of the bytes."""
+    """Save a picture in at most 1,100 pixels across and 64 colours: enough for a page, and a third of the bytes."""
     from PIL import Image  # comes with matplotlib
 
     with Image.open(picture) as whole:
@@ -125,8 +125,8 @@ def shrink(picture, path):
         small.quantize(64).save(path, optimize=True)
 
 
-def told(seen, verdicts):
-    """What one run says, and whether it survives other seeds."""
+def findings(seen, verdicts):
+    """Yield what one run shows, and whether it survives other seeds."""
     each = "; ".join(f"seed {seed}: {shown}" for seed, shown in verdicts.items())
     yield f"`{seen['command']}` shows it: **{seen['shown']}** ({each})."
     yield ""

@@ -21,7 +21,7 @@ WIDTH, LAYERS, HEADS, D_FF, CONTEXT, BATCH, VOCAB = 128, 4, 4, 352, 128, 64, 102
 
 
 def parse():
-    """Options of the benchmark."""
+    """Read the options of the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5, help="timed turns each")
@@ -73,7 +73,7 @@ def main():
 
 
 def peak_kib():
-    """Largest memory this process has held so far, in KiB."""
+    """Return the largest memory this process has held so far, in KiB."""
     status = Path("/proc/self/status")
     if status.exists():  # on Linux ru_maxrss begins with that of the process that started this one
         return int(status.read_text().split("VmHWM:")[1].split()[0])
@@ -81,30 +81,29 @@ def peak_kib():
 
 
 def memory(name, args):
-    """MiB before and after three steps in a fresh process."""
+    """Return MiB before and after three steps in a fresh process."""
     command = [sys.executable, __file__, "--memory-of", name, "--threads", str(args.threads), "--device", args.device]
     before, after = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-2:]
     return int(before) / 1024, int(after) / 1024
 
 
 def setting():
-    """Config, initial weights, batch: the same for both."""
+    """Return config, initial weights, batch: the same for both."""
     import numpy as np
 
     from minisink import llama
     from minisink.training import llama as arch
     from minisink.training.parameters import initial_vector
 
-    config = llama.Config(
-        d_model=WIDTH, n_layers=LAYERS, n_heads=HEADS, n_kv_heads=HEADS, head_dim=WIDTH // HEADS, d_ff=D_FF,
-        vocab_size=VOCAB, max_positions=CONTEXT, norm_eps=1e-5,
-    )  # fmt: skip
+    heads = {"n_heads": HEADS, "n_kv_heads": HEADS, "head_dim": WIDTH // HEADS}
+    sizes = {"d_model": WIDTH, "n_layers": LAYERS, "d_ff": D_FF, "vocab_size": VOCAB, "max_positions": CONTEXT}
+    config = llama.Config(**sizes, **heads, norm_eps=1e-5)
     ids = np.random.default_rng(0).integers(0, VOCAB, (BATCH, CONTEXT + 1))
     return arch, config, initial_vector(config, 0), ids
 
 
 def minisink_step(args):
-    """A function that does one step and returns its loss."""
+    """Return a function that does one step and returns its loss."""
     from minisink.system.device import array_module
     from minisink.training.gradients import batch_gradient
     from minisink.training.optimizer import AdamW, clip
@@ -128,7 +127,7 @@ def minisink_step(args):
 
 
 def torch_step(args):
-    """The same step in torch, eager."""
+    """Return the same step in torch, eager."""
     import torch
     from torch import nn
     from torch.nn import functional as F
@@ -200,7 +199,7 @@ def torch_step(args):
 
 
 def ceiling(device, rate):
-    """Tokens/s as a share of what matrix products alone would allow on this device."""
+    """Print tokens/s as a share of what matrix products alone would allow on this device."""
     from minisink.system.device import array_module
 
     xp = array_module(device)

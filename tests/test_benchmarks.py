@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import minisink
-from minisink.experiments import speed
+from minisink.experiments import shapes, speed
 from minisink.positions import rope_frequencies, rotate
 
 FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
@@ -31,6 +31,7 @@ with pytest.MonkeyPatch.context() as patch:  # the scripts import each other by 
     import measure
     import page
     import report
+    import retrieval
 
 
 @given(heads=st.integers(1, 3), half=st.integers(1, 4), position=st.integers(0, 9999), seed=st.integers(0, 99))
@@ -54,10 +55,8 @@ def test_llama2c_file(tied, tmp_path):
     model = minisink.Model(small.config, small.weights, name="tiny")
     formats.write_llama2c(model, tmp_path)
     config = model.config
-    C, F, L, H, K, D, V, P = (
-        config.d_model, config.d_ff, config.n_layers, config.n_heads, config.n_kv_heads, config.head_dim,
-        config.vocab_size, config.max_positions,
-    )  # fmt: skip
+    C, F, L, V, P = config.d_model, config.d_ff, config.n_layers, config.vocab_size, config.max_positions
+    H, K, D = config.n_heads, config.n_kv_heads, config.head_dim
     data = np.fromfile(tmp_path / "model.bin", np.int32)
     assert data[:7].tolist() == [C, F, L, H, K, V if tied else -V, P]
     rest = data[7:].view(np.float32)
@@ -147,6 +146,24 @@ def test_turns_are_taken_until_patience_ends():
     assert found == {"a": 2.0, "b": 80.0} and calls == ["a", "b", "a", "b", "a", "b", "a", "a"]
 
 
+def test_a_text_in_blocks_is_timed_beside_one_token_at_a_time():
+    found = measure.blocks(8, 1, 0.001, n_tokens=30)
+    assert found.pop("cache") == 8 and {*found} == {"blocks", "readable", "decoder"} and min(found.values()) > 0
+
+
+def test_what_was_evicted_is_put_into_the_cache():
+    """A decoder of retrieval beside streaming: its store holds the evicted tokens, and a row of the table is timed."""
+    model = shapes.random_model("novels", max_positions=400)
+    streaming = speed.full_decoder(model, 256)
+    decoder = retrieval.filled(model, streaming.weights, 40, "best")
+    store = decoder.cache.stores[0]
+    assert decoder.cache.n_seen == 40 + 256 and abs(store.keys).sum(axis=(0, 3)).ravel().nonzero()[0].tolist() == [
+        *range(40 + 252)
+    ]
+    evicted, kept, *times = retrieval.decoding(model, streaming, 40, 1)
+    assert (evicted, kept) == ("40", "0 MB") and len(times) == 5
+
+
 def test_steadily():
     """Once when made and once in every turn untimed, and then until the time is over, at least once."""
     calls = []
@@ -183,15 +200,17 @@ def test_a_section_replaces_itself(tmp_path):
 def results(minisink_ms=1.0, transformers_ms=1.7):
     """What measuring with two threads might find."""
     seconds = {"floor": 1e-3, "minisink": 1e-3 * minisink_ms, "transformers, eager": 1e-3 * transformers_ms}
+    again = {"cache": 4096, "streaming_ms": 10.0, "recompute_ms": 221.0, "ratio": 22.1, "paper_ratio": 21.7}
     return {
-        "threads": 2, "cache": 256, "busy": "0.0 processes were running at the start", "contestants": {"minisink": "."},
+        "threads": 2,
+        "cache": 256,
+        "busy": "0.0 processes were running at the start",
+        "contestants": {"minisink": "."},
         "decoding": {"gpt2-124m": {"seconds": seconds, "left_out": {"llama2.c": "no"}}},
         "blocks": [{"cache": 128, "blocks": 1e-5, "readable": 1e-3, "decoder": 1e-4}],
-        "recompute": {"smollm2-135m": [
-            {"cache": 4096, "streaming_ms": 10.0, "recompute_ms": 221.0, "ratio": 22.1, "paper_ratio": 21.7}
-        ]},
+        "recompute": {"smollm2-135m": [again]},
         "lines": {"gpt2-124m": [["decoder.py: a | b", 9e-4], ["ring.py: c", 1e-5]]},
-    }  # fmt: skip
+    }
 
 
 def test_page():
@@ -214,6 +233,7 @@ def run(name, *options):
     return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
 
 
+@pytest.mark.slow
 def test_every_script(tmp_path):
     """All run as their help says, quickly, into the same page."""
     file = tmp_path / "page.md"
@@ -222,8 +242,9 @@ def test_every_script(tmp_path):
     out = run("long.py", "--tokens", "1000", "--evaluate", "2000", *quick)
     layouts = run("layouts.py", "--shapes", "novels", *quick)
     blocks = run("blocks.py", *quick)
+    costs = run("retrieval.py", "--shape", "novels", "--evicted", "0", "--tokens", "300", *quick[:2], *quick[-2:])
     text = file.read_text()
-    assert text.endswith(out + layouts + blocks) and "| novels | " in layouts and "| `ops.py: " in blocks
+    assert text.endswith(out + layouts + blocks + costs) and "| novels | " in layouts and "| `ops.py: " in blocks
     assert "## Decoding one token at a time, 1 thread\n" in text
     assert "| 1,000 |" in out and "| 2,000 |" in out
     assert str(tmp_path) not in text
