@@ -1,16 +1,7 @@
 """GPT-2's ``config.json`` and tensor names, translated once: to ours when a folder is read, back when it is written."""
 
 from .. import gpt2
-from .fields import (
-    divides,
-    ends_and_softmax,
-    flag,
-    number,
-    one_of,
-    positive_int,
-    refuse,
-    renamed,
-)
+from .fields import divides, ends_and_softmax, flag, number, one_of, positive_int, refuse, renamed
 
 # Names of other models' sizes, by which transformers takes them as well
 ALIASES = {

@@ -3,16 +3,7 @@
 import warnings
 
 from .. import llama
-from .fields import (
-    divides,
-    ends_and_softmax,
-    flag,
-    number,
-    one_of,
-    positive_int,
-    refuse,
-    section,
-)
+from .fields import divides, ends_and_softmax, flag, number, one_of, positive_int, refuse, section
 
 # Whether q, k and v carry a bias when the config does not say
 QKV_BIAS = {"llama": False, "mistral": False, "qwen2": True}
