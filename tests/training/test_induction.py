@@ -122,6 +122,17 @@ def test_all_see_the_same_where_nothing_is_evicted():
     assert np.ptp([cell for (cell,) in found.values()]) < 1e-5
 
 
+def test_the_control_draws_blocks_at_random():
+    """For each head an order of its own, another for each token and layer, the same in every run."""
+    method, scores = gaps.methods()["retrieval, random"], np.zeros((5, 7, 2))
+    draws = [
+        method.block_scores(None, None, scores, None, layer=i, t=t) for i, t in [(0, 30), (0, 30), (0, 31), (1, 30)]
+    ]
+    assert all((np.sort(draw, axis=1) == np.arange(7)).all() for draw in draws)
+    assert len({tuple(order) for order in draws[0].tolist()}) == 5
+    assert (draws[0] == draws[1]).all() and not any((draws[0] == other).all() for other in draws[2:])
+
+
 LEARNED = {
     "dense": [0.1, 0.2, 3.9],
     "window": [0.1, 5.0, 5.0],
