@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sphinxcontrib.katex import katex_version
 
-sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
+sys.path[:0] = [str(Path(__file__).parents[1] / folder) for folder in (".", "docs", "tutorials")]
 
 import repository  # noqa: E402
 
@@ -25,13 +25,7 @@ version = release = minisink.__version__
 html_title = f"minisink {release}"
 copyright = "the minisink authors"
 
-extensions = [
-    "myst_nb",
-    "sphinx.ext.autodoc",
-    "sphinx.ext.napoleon",
-    "sphinx.ext.linkcode",
-    "sphinxcontrib.katex",
-]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.linkcode", "sphinxcontrib.katex"]
 root_doc = "docs/index"
 include_patterns = ["README.md", "docs/*.md", "tutorials/[0-9]*.md", "tutorials/teacher/[a-z]*.md"]
 include_patterns += ["weights/README.md", "weights/*/README.md"]

@@ -4,27 +4,23 @@ Sphinx reads the repository where it lies, and MyST follows the links between it
 (viewcode) are of what the reference documents, without lines; lessons lead to lines of any file: `source` makes those.
 """
 
-import importlib
-import importlib.util
 import inspect
 import os
 import re
 from pathlib import Path, PurePosixPath
 
+import build
 from docutils import nodes
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 from sphinx import addnodes
+from sphinx.pycode import ModuleAnalyzer
 
 import minisink
 
 ROOT = Path(__file__).resolve().parents[1]
 CELL = re.compile(r"^```\{code-cell\} ipython3\n(.*?)\n```$", re.MULTILINE | re.DOTALL)
-
-spec = importlib.util.spec_from_file_location("build", ROOT / "tutorials" / "build.py")
-build = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(build)
 
 
 def complete(app, name, content):
@@ -77,16 +73,10 @@ def source(app):
 
 
 def source_of(module, name):
-    """Return the link from the reference to the line where a name begins, or None."""
-    try:
-        thing = importlib.import_module(module)
-        for part in name.split("."):
-            thing = getattr(thing, part)
-        thing = inspect.unwrap(thing.fget if isinstance(thing, property) else thing)
-        line = inspect.getsourcelines(thing)[1]
-    except (AttributeError, ImportError, OSError, TypeError):  # a field of a dataclass, a constant
-        return None
-    return f"../source/{Path(inspect.getsourcefile(thing)).relative_to(ROOT).as_posix()}.html#L-{line}"
+    """Return the link from the reference to the line where a name begins; None for a field or a constant."""
+    file = ModuleAnalyzer.for_module(module)
+    line = file.find_tags().get(name, (None, None))[1]
+    return line and f"../source/{Path(file.srcname).relative_to(ROOT).as_posix()}.html#L-{line}"
 
 
 def shelf():
@@ -109,7 +99,8 @@ def reference():
     lines += ["", "## From other files", "", "```{eval-rst}"]
     for name, thing in public.items():
         if thing.__module__.removeprefix("minisink.") not in shelf():
-            lines += [f".. autoclass:: {thing.__module__}.{name}", "   :members:", ""]
+            kind = "class" if inspect.isclass(thing) else "function"
+            lines += [f".. auto{kind}:: {thing.__module__}.{name}", "   :members:" * (kind == "class"), ""]
     return "\n".join([*lines, "```", ""])
 
 
@@ -128,10 +119,7 @@ def shapes(app, what, name, obj, options, lines):
     lines[:] = [re.sub(r"\bdocs/([a-z0-9-]+)\.md\b", r":doc:`/docs/\1`", line) for line in lines]
     if what not in ("function", "method"):
         return
-    try:
-        code = inspect.getsource(obj)
-    except (OSError, TypeError):
-        return
+    code = inspect.getsource(obj)
     comment = re.search(r"^[ \t]*def [^\n]*?:  # (.+)$", code, re.MULTILINE)
     first = code.index("def ")
     if comment and code.count("\n", first, comment.start() + 1) <= 1:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+import minisink
+
 ROOT = Path(__file__).parents[1]
 LESSONS = sorted(path.stem for path in (ROOT / "tutorials").glob("[0-9][0-9]-*.md"))
 NEEDED = ("sphinx", "furo", "myst_nb", "sphinxcontrib.katex")
@@ -100,9 +102,12 @@ def test_a_lesson_sends_its_reader_to_pages(site, lesson):
 
 
 def test_a_link_to_a_file_of_the_package_leads_to_its_page(site):
-    """And a public name to its line; the site begins at index.html."""
+    """And a public name to its docstring and its line; the site begins at index.html."""
     assert 'href="source/minisink/ops.py.html"' in _page(site, "README")
-    first = re.search(r'href="\.\./source/(minisink/model\.py)\.html#(L-\d+)"', _page(site, "docs/reference"))
+    reference = _page(site, "docs/reference")
+    for thing in [minisink.ops.softmax, *(getattr(minisink, name) for name in minisink.__all__ if name != "METHODS")]:
+        assert f'id="{thing.__module__}.{thing.__name__}"' in reference
+    first = re.search(r'href="\.\./source/(minisink/model\.py)\.html#(L-\d+)"', reference)
     assert re.search(rf'<span id="{first[2]}">.*(class|def)', _page(site, f"source/{first[1]}"))
     assert "url=docs/index.html" in _page(site, "index")
 

@@ -13,7 +13,8 @@ A cell that needs others names what it needs in its first line, so that one run 
 to run first. ``COLAB`` becomes a link, and a place such as `minisink/ops.py:softmax` gets its line number.
 
 A file that was changed since it was built, if only by being run, is never overwritten: its digest stands in it, and the
-build stops before it has written anything.
+build stops before it has written anything. (nbgrader cuts solutions at the same marks, but leaves a line of one that
+stands in a text, and brings a server and a database.)
 """
 
 import argparse
@@ -32,23 +33,14 @@ from minisink.system.errors import run_command
 from minisink.system.files import atomic_write
 
 HERE = Path(__file__).resolve().parent
-SECTIONS = [
-    "The question",
-    "Predict",
-    "Run",
-    "Why",
-    "Exercise",
-    "Check",
-    "What others got wrong",
-    "Milestone",
-    "Read on",
-]
+SECTIONS = "The question, Predict, Run, Why, Exercise, Check, What others got wrong, Milestone, Read on".split(", ")
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
+SOLUTION = re.compile(rf"^( *){BEGIN}\n(.*?)\n *{END}$", re.MULTILINE | re.DOTALL)
 STUB = 'raise NotImplementedError("your turn")'
 PLACE = re.compile(r"`minisink/([\w/]+\.py):([\w.]+)`")
 PAGE = re.compile(r"`(docs/[\w/.-]+)`")
-TELLING = 12  # a solution's line of so many letters gives something away; `else:` does not
-SECONDS = 60  # a lesson's cell may take as long
+SHORTEST = 12  # letters of a solution's line that gives something away; `else:` does not
+SECONDS = 60  # that a lesson's cell may take
 
 
 def lessons(names=(), folder=HERE, ending="md"):
@@ -63,13 +55,18 @@ def lessons(names=(), folder=HERE, ending="md"):
     return [path for path in found if not names or path.name.startswith(tuple(names))]
 
 
+def missing(name):
+    """Return the error that says what installs a package."""
+    return ValueError(f"{name} is missing, which builds need: pip install -e '.[tutorials]'")
+
+
 def read(path):
-    """A lesson as a notebook, its skeleton checked. Text is cut at every heading, so that a section is a cell."""
+    """Return a lesson as a notebook, its skeleton checked; text is cut at every heading, so a section is a cell."""
     try:
         import jupytext
         import nbformat
     except ImportError as error:
-        raise ValueError(f"{error.name} is missing, which builds need: pip install -e '.[tutorials]'") from None
+        raise missing(error.name) from None
     source, cells, section = jupytext.read(path, fmt="md:myst"), [], None
     for cell in source.cells:
         parts = [cell.source] if cell.cell_type == "code" else re.split(r"^(?=## )", cell.source, flags=re.MULTILINE)
@@ -89,24 +86,20 @@ def read(path):
     return book
 
 
-def name_of(book):
-    """The lesson's name: that of its file, without the ending."""
-    return book.metadata["minisink"]["lesson"]
-
-
 def code_cells(book):
-    """Those that run, in order."""
+    """Return those that run, in order."""
     return [cell for cell in book.cells if cell.cell_type == "code"]
 
 
 def section_of(cell):
-    """Under which heading a cell stands."""
+    """Return the heading that a cell stands under."""
     return cell.metadata["minisink"]["section"]
 
 
 def check_skeleton(book):
     """Refuse a lesson that does not keep to the skeleton, saying what is missing."""
-    name, text = name_of(book), "\n".join(cell.source for cell in book.cells if cell.cell_type == "markdown")
+    name = book.metadata.minisink.lesson
+    text = "\n".join(cell.source for cell in book.cells if cell.cell_type == "markdown")
     headings = re.findall(r"^## (.+?)\s*$", text, flags=re.MULTILINE)
     if headings != SECTIONS:
         raise ValueError(f"{name}: its sections are {headings}; they must be {SECTIONS}, in this order")
@@ -114,59 +107,31 @@ def check_skeleton(book):
         raise ValueError(f"{name}: it must begin with a title, '# {int(name[:2])}. ...'")
     if "](COLAB)" not in text:
         raise ValueError(f"{name}: nowhere a line [Open in Colab](COLAB) for the build to fill")
-    solutions = [cut(cell.source, name)[1] for cell in code_cells(book) if section_of(cell) == "Exercise"]
+    solutions = [solution_of(cell.source, name) for cell in code_cells(book) if section_of(cell) == "Exercise"]
     if not any(solutions):
         raise ValueError(f"{name}: nothing to write; the exercise needs a function with {BEGIN} and {END} in it")
 
 
-def cut(source, name="this cell"):
-    """(what comes before, its solution, what comes after) of a code cell, as lines; no solution: all comes before."""
-    lines = source.splitlines()
-    marks = [(i, line.strip()) for i, line in enumerate(lines) if line.strip() in (BEGIN, END)]
-    if not marks:
-        return lines, [], []
-    if [mark for _, mark in marks] != [BEGIN, END]:
+def solution_of(source, name="this cell"):
+    """Return the lines of a cell that a student has to write; raise ValueError for a mark without its other."""
+    found = SOLUTION.findall(source)
+    if not len(found) == source.count(BEGIN) == source.count(END) < 2:
         raise ValueError(f"{name}: a cell needs one {BEGIN} and one {END} after it, or none")
-    (begin, _), (end, _) = marks
-    return lines[: begin + 1], lines[begin + 1 : end], lines[end:]
-
-
-def solution_of(source):
-    """The lines of a cell that a student has to write."""
-    return cut(source)[1]
+    return found[0][1].splitlines() if found else []
 
 
 def stubbed(source):
-    """A cell as a student gets it."""
-    before, solution, after = cut(source)
-    if not solution:
-        return source
-    indent = before[-1][: len(before[-1]) - len(before[-1].lstrip())]
-    return "\n".join([*before[:-1], indent + STUB, *after[1:]])
+    """Return a cell as a student gets it."""
+    return SOLUTION.sub(rf"\1{STUB}", source)
 
 
 def solved(source):
-    """A cell without its marks."""
-    return "\n".join(line for line in source.splitlines() if line.strip() not in (BEGIN, END))
-
-
-def needs(book):
-    """For each code cell a line that fails before all else where another cell was not run; empty if it needs none.
-
-    ``np, layers  # run first: The question, Run``. The error names what is missing, the line where it is made.
-    """
-    made_in, lines = {}, []
-    for cell in code_cells(book):
-        made, used = names_in(cell.source)
-        wanted = [name for name in made_in if name in used - made]
-        sections = dict.fromkeys(made_in[name] for name in wanted)
-        lines.append(f"{', '.join(wanted)}  # run first: {', '.join(sections)}" if wanted else "")
-        made_in |= dict.fromkeys(sorted(made), section_of(cell))
-    return lines
+    """Return a cell without its marks."""
+    return SOLUTION.sub(r"\2", source)
 
 
 def names_in(source):
-    """The names that a cell makes, and those that it uses, its functions included."""
+    """Return the names that a cell makes, and those that it uses, its functions included."""
     scopes = [symtable.symtable(source, "cell", "exec")]
     made = {x.get_name() for x in scopes[0].get_symbols() if x.is_assigned() or x.is_imported()}
     used = {x.get_name() for x in scopes[0].get_symbols() if x.is_referenced()}
@@ -178,7 +143,11 @@ def names_in(source):
 
 def fill(book, repository=None):
     """Put in the Colab link and line numbers; changes the notebook."""
-    name, link = name_of(book), "https://colab.research.google.com/"
+
+    def placed(place):
+        return f"`minisink/{place[1]}` line {line_of(name, place[1], place[2])} (`{place[2]}`)"
+
+    name, link = book.metadata.minisink.lesson, "https://colab.research.google.com/"
     how = "upload this file there, and run `!pip install` with the address of minisink first"
     if repository:
         link += f"github/{repository}/blob/main/tutorials/notebooks/{name}.ipynb"
@@ -186,88 +155,89 @@ def fill(book, repository=None):
     for cell in book.cells:
         if cell.cell_type == "markdown":
             cell.source = cell.source.replace("[Open in Colab](COLAB)", f"[Open in Colab]({link}) ({how})")
-            cell.source = PLACE.sub(lambda found: _place(name, *found.groups()), cell.source)
+            cell.source = PLACE.sub(placed, cell.source)
             for page in PAGE.findall(cell.source):
                 if not (HERE.parent / page).is_file():
                     raise ValueError(f"{name}: sends the reader to {page}, which is not there")
 
 
 def guard(book):
-    """Put into each cell the line of `needs`; changes the notebook."""
-    for cell, line in zip(code_cells(book), needs(book), strict=True):
-        cell.source = f"{line}\n{cell.source}" if line else cell.source
+    """Begin each code cell with a line that fails where a cell that it needs was not run; changes the notebook.
 
-
-def _place(lesson, file, dotted):
-    return f"`minisink/{file}` line {line_of(lesson, file, dotted)} (`{dotted}`)"
+    ``np, layers  # run first: The question, Run``. The error names what is missing, the line where it is made.
+    """
+    made_in = {}
+    for cell in code_cells(book):
+        made, used = names_in(cell.source)
+        needed = [name for name in made_in if name in used - made]
+        if needed:
+            sections = dict.fromkeys(made_in[name] for name in needed)
+            cell.source = f"{', '.join(needed)}  # run first: {', '.join(sections)}\n{cell.source}"
+        made_in |= dict.fromkeys(sorted(made), section_of(cell))
 
 
 def line_of(lesson, file, dotted):
-    """Where in a file of minisink a function, class or method begins; a ValueError if it is not there."""
+    """Return the line of a file of minisink where a function, class or method begins; raise ValueError without one."""
     try:
         node = ast.parse((HERE.parent / "minisink" / file).read_text(encoding="utf-8"))
         for name in dotted.split("."):
-            node = next(child for child in node.body if getattr(child, "name", None) == name)  # type: ignore
+            node = next(child for child in node.body if getattr(child, "name", None) == name)
     except (OSError, StopIteration, AttributeError):
         raise ValueError(f"{lesson}: sends the reader to minisink/{file}, {dotted}, which is not there") from None
-    return node.lineno  # type: ignore
+    return node.lineno
 
 
 def student(path, repository=None):
-    """The notebook to hand out."""
+    """Return the notebook to hand out."""
     book = read(path)
     solution = {line.strip() for cell in code_cells(book) for line in solution_of(cell.source)}
     fill(book, repository)
     guard(book)
     for cell in code_cells(book):
         cell.source = stubbed(cell.source)
-    told = "\n".join(cell.source for cell in book.cells)
-    given = [line for line in sorted(solution) if len(line) >= TELLING and line in told]
+    text = "\n".join(cell.source for cell in book.cells)
+    given = [line for line in sorted(solution) if len(line) >= SHORTEST and line in text]
     if given:
-        raise ValueError(f"{name_of(book)}: the student's notebook would hold {given[0]!r}, a line of the solution")
+        raise ValueError(f"{path.stem}: the student's notebook would hold {given[0]!r}, a line of the solution")
     return book
 
 
-def solution(path, repository=None):
-    """The notebook with everything in place."""
-    book = _solved(path, repository)
-    guard(book)
-    return book
-
-
-def _solved(path, repository):
+def solution(path, repository=None, guarded=True):
+    """Return the notebook with everything in place."""
     book = read(path)
     for cell in code_cells(book):
         if solution_of(cell.source):
             cell.metadata["tags"] = ["hide-input"]  # a page shows it when asked
         cell.source = solved(cell.source)
     fill(book, repository)
+    if guarded:
+        guard(book)
     return book
 
 
 def docs(path, repository=None):
-    """The same, executed from top to bottom in a kernel of its own."""
+    """Return the same, executed from top to bottom in a kernel of its own."""
     try:
         import nbclient
         from jupyter_client.kernelspec import NoSuchKernel
     except ImportError as error:
-        raise ValueError(f"{error.name} is missing, which executes lessons: pip install -e '.[tutorials]'") from None
-    book = _solved(path, repository)  # a page runs in order
+        raise missing(error.name) from None
+    book = solution(path, repository, guarded=False)  # a page runs in order
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # small products: see minisink.__main__
     try:
         with tempfile.TemporaryDirectory() as empty:
-            place, quiet = {"metadata": {"path": empty}}, ["--log-level=ERROR"]
+            place = {"metadata": {"path": empty}}
             client = nbclient.NotebookClient(book, timeout=SECONDS, resources=place, record_timing=False)
-            client.extra_arguments = quiet
+            client.extra_arguments = ["--log-level=ERROR"]
             client.execute()
     except NoSuchKernel:
-        raise ValueError("ipykernel is missing, which executes lessons: pip install -e '.[tutorials]'") from None
+        raise missing("ipykernel") from None
     except nbclient.exceptions.CellExecutionError as error:
         failed = next(cell for cell in code_cells(book) if any(out.output_type == "error" for out in cell.outputs))
-        where = f'under "{section_of(failed)}"'
-        raise ValueError(f"{name_of(book)}: a cell {where} fails: {error.ename}: {error.evalue}") from None
+        where = f'{path.stem}: a cell under "{section_of(failed)}"'
+        raise ValueError(f"{where} fails: {error.ename}: {error.evalue}") from None
     except nbclient.exceptions.CellTimeoutError:
-        raise ValueError(f"{name_of(book)}: a cell takes longer than {SECONDS} s") from None
+        raise ValueError(f"{path.stem}: a cell takes longer than {SECONDS} s") from None
     return book
 
 
@@ -275,14 +245,14 @@ BUILDS = {"student": student, "solution": solution, "docs": docs}
 
 
 def digest(book):
-    """Some digits that any change of a notebook changes, its outputs and metadata included."""
+    """Return a hash of a notebook, its outputs and metadata included."""
     plain = json.loads(json.dumps(book))
     plain["metadata"]["minisink"].pop("digest", None)
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
 def untouched(path):
-    """Whether a file is as a build left it, or not there."""
+    """Return whether a file is as a build left it, or not there."""
     if not os.path.lexists(path):
         return True
     try:
@@ -295,10 +265,7 @@ def untouched(path):
 def build(kind, folder, names=(), repository=None, source=HERE):
     """Write one build of the lessons into a folder: all of them, or, where something is wrong, none.
 
-    Raises
-    ------
-    ValueError
-        For a file that was changed since built or is where the folder would be, and for a lesson that is not right.
+    Raise ValueError for a file that was changed since built or is where the folder would be, and for a wrong lesson.
     """
     folder, paths = Path(folder), lessons(names, source)
     targets = [folder / f"{path.stem}.ipynb" for path in paths]
@@ -307,11 +274,10 @@ def build(kind, folder, names=(), repository=None, source=HERE):
             raise ValueError(f"{folder}: {place} is a file; name another folder")
 
     def refuse_changed():
-        changed = [target.name for target in targets if not untouched(target)]
+        changed = ", ".join(target.name for target in targets if not untouched(target))
         if changed:
-            them = "it" if len(changed) == 1 else "them"
-            way = f"move {them} away, name another folder, or name the lessons you want"
-            raise ValueError(f"{folder}: changed since built, and left alone: {', '.join(changed)}; {way}")
+            way = "move what you wrote away, name another folder, or name the lessons you want"
+            raise ValueError(f"{folder}: changed since built, and left alone: {changed}; {way}")
 
     refuse_changed()
     books = [BUILDS[kind](path, repository) for path in paths]
@@ -326,7 +292,7 @@ def build(kind, folder, names=(), repository=None, source=HERE):
 
 
 def github():
-    """OWNER/NAME of this checkout on GitHub, where Colab would open a notebook; None elsewhere."""
+    """Return OWNER/NAME of this checkout on GitHub, where Colab would open a notebook, or None."""
     try:
         url = subprocess.run(["git", "remote", "get-url", "origin"], cwd=HERE, capture_output=True, text=True).stdout
     except OSError:
@@ -336,19 +302,13 @@ def github():
 
 
 def run(argv=None):
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        description="Build the lessons.", epilog="A file that was changed since it was built is never overwritten."
-    )
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description="Build the lessons; what was changed since built is not overwritten.")
     parser.add_argument("kind", choices=BUILDS, help="stubs to hand out, solutions, or solutions executed")
     parser.add_argument("folder", help="where the notebooks go")
     parser.add_argument("names", nargs="*", metavar="NN", help="lessons, by the beginning of their names (all)")
-    parser.add_argument(
-        "--repository",
-        default=github(),
-        metavar="OWNER/NAME",
-        help="on GitHub, for the Colab links: its tutorials/notebooks/ holds the student notebooks",
-    )
+    how = "on GitHub, for the Colab links: its tutorials/notebooks/ holds the student notebooks"
+    parser.add_argument("--repository", default=github(), metavar="OWNER/NAME", help=how)
     args = parser.parse_args(argv)
     for target in build(args.kind, args.folder, args.names, args.repository):
         print(target)

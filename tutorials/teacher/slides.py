@@ -37,8 +37,8 @@ except ImportError as missing:
     sys.exit(f"{missing.name} is missing, which slides need: pip install -e '.[tutorials]'")
 
 spec = importlib.util.spec_from_file_location("build", Path(__file__).resolve().parents[1] / "build.py")
-build = importlib.util.module_from_spec(spec)  # type: ignore
-spec.loader.exec_module(build)  # type: ignore
+build = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(build)
 
 PAGE = """<!DOCTYPE html>
 <html lang="en">
@@ -73,10 +73,8 @@ SLIDES
 const slides = document.querySelectorAll("section");
 function fit() {  // a full slide has smaller letters on a small screen
   for (const slide of slides) {
-    for (let size = 100; size >= 60; size -= 4) {
-      slide.style.fontSize = size + "%";
-      if (slide.scrollHeight <= slide.clientHeight) break;
-    }
+    let size = 104;
+    do slide.style.fontSize = (size -= 4) + "%"; while (size > 60 && slide.scrollHeight > slide.clientHeight);
   }
 }
 addEventListener("keydown", function (event) {
@@ -94,7 +92,6 @@ fit();
 </body>
 </html>
 """
-TEX = {r"\sum": "Σ", "{": "", "}": ""}  # all that slides have
 
 
 def formula(tex, options=None):
@@ -103,11 +100,9 @@ def formula(tex, options=None):
     >>> formula(r"w_i = e^{x_i} / \sum_j e^{x_j}")
     '<i>w<sub>i</sub> = e<sup>x<sub>i</sub></sup> / Σ<sub>j</sub> e<sup>x<sub>j</sub></sup></i>'
     """
-    text = html.escape(tex.strip())
+    text = html.escape(tex.strip()).replace(r"\sum", "Σ")
     for kind, tag in (("_", "sub"), (r"\^", "sup"), ("_", "sub")):  # low ones within high ones first
         text = re.sub(kind + r"(?:\{([^{}]*)\}|(\w))", rf"<{tag}>\1\2</{tag}>", text)
-    for name, letter in TEX.items():
-        text = text.replace(name, letter)
     return f"<i>{text}</i>"
 
 
@@ -232,15 +227,12 @@ def deck(books):
     return PAGE.replace("COUNT", str(len(slides))).replace("SLIDES", text)
 
 
-def executed(folder, names):
-    """Return the notebooks of a folder, in order: all, or those whose names begin with one of `names`."""
-    books = []
-    for path in build.lessons(names, Path(folder), "ipynb"):
-        try:
-            books.append(nbformat.read(path, as_version=4))
-        except (AttributeError, ValueError) as error:
-            raise ValueError(f"{path}: no notebook: {error}") from None
-    return books
+def read(path):
+    """Return an executed notebook; raise ValueError for a file that is none."""
+    try:
+        return nbformat.read(path, as_version=4)
+    except (AttributeError, ValueError) as error:
+        raise ValueError(f"{path}: no notebook: {error}") from None
 
 
 def run(argv=None):
@@ -251,7 +243,7 @@ def run(argv=None):
     parser.add_argument("--pages", metavar="FOLDER", help="what build.py docs has executed, to save the minutes")
     args = parser.parse_args(argv)
     if args.pages:
-        books = executed(args.pages, args.names)
+        books = [read(path) for path in build.lessons(args.names, Path(args.pages), "ipynb")]
     else:
         books = [build.docs(path) for path in build.lessons(args.names)]
     text = deck(books)
