@@ -88,7 +88,7 @@ def shelf():
 
 def reference():
     """Return what `import minisink` gives, and then the docstrings of the shelf, file by file."""
-    public = {name: getattr(minisink, name) for name in minisink.__all__ if name != "METHODS"}
+    public = {name: getattr(minisink, name) for name in minisink.__all__}
     lines = ["", "| name | |", "|---|---|"]
     for name, thing in public.items():
         first = inspect.getdoc(thing).split("\n\n")[0].replace("\n", " ")
