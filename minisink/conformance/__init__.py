@@ -8,10 +8,10 @@ turn it looks like. The traces are recorded ones (`load`), or drawn in any size 
 [(0, 5), (1, 4), (4, 3), (2, 1)]
 """
 
+from ..wrong_turns import WRONG_TURNS, Cache
 from .checking import check, check_losses
 from .golden import NAMES, load, model
 from .report import Report
 from .traces import Trace, drawn
-from .wrong_turns import WRONG_TURNS, Cache
 
 __all__ = ["NAMES", "WRONG_TURNS", "Cache", "Report", "Trace", "check", "check_losses", "drawn", "load", "model"]

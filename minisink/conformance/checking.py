@@ -65,7 +65,8 @@ def check(
 
     Examples
     --------
-    >>> from minisink.conformance.wrong_turns import Cache, OneMore, SeesAhead
+    >>> from minisink.wrong_turns.chunks import SeesAhead
+    >>> from minisink.wrong_turns.tokens import Cache, OneMore
     >>> print(check(Cache))
     right in 12 traces of 24 tokens
     >>> report = check(OneMore, "gqa")
@@ -95,7 +96,7 @@ def check(
 
 
 def check_losses(losses: Any, trace: Trace, *, tolerance: float | None = None) -> int | None:
-    """The first token on which a whole model's loss differs from the recorded one, or None.
+    """Return the first token on which a whole model's loss differs from the recorded one, or None.
 
     For an engine that runs `golden.model`, saved as a Hugging Face folder, over the ids of the trace.
 

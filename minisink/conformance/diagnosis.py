@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from .wrong_turns import WRONG_TURNS
+from ..wrong_turns import WRONG_TURNS
+from ..wrong_turns.engine import NotReset
+from ..wrong_turns.tokens import Crops
 
 
 def diagnose(runs, first):
-    """Those that answer alike everywhere; or else those that explain the first difference of the most traces.
+    """Return the wrong turns that answer alike everywhere, or else explain the first difference of the most traces.
 
     Parameters
     ----------
@@ -24,44 +26,63 @@ def diagnose(runs, first):
     shows = not any(run.first_of({"outputs"}) for run in runs)  # outputs are right: only what it shows can tell
     ends = [run.spans[-1].stop if run.spans else 0 for run in runs]
     found = [run.first_of({"slots", "positions"} if shows else {"outputs"}) for run in runs]
-    if not any(found):
-        return (), None  # memory, keys or scores alone: no wrong turn here is wrong in them
+    if not any(found):  # keys and scores alone: no wrong turn here is wrong in them
+        return (Crops,) if first.what == "memory" else (), None
     due = [end if each is None else each.token + 1 for each, end in zip(found, ends, strict=True)]
     here = [run.trace for run in runs].index(first.trace)
     layers, alike = differing_layers(runs), {}
     for wrong in WRONG_TURNS:
-        if _agreement(wrong, runs[here], layers, shows) >= due[here]:
-            alike[wrong] = [_agreement(wrong, run, layers, shows) for run in runs]
-    everywhere = tuple(wrong for wrong, tokens in alike.items() if tokens == ends)
+        if _agreement(wrong, runs, here, layers, shows) >= due[here]:
+            alike[wrong] = [_agreement(wrong, runs, i, layers, shows) for i in range(len(runs))]
+    everywhere = [wrong for wrong, tokens in alike.items() if tokens == ends]
     if everywhere or not alike:
-        return everywhere, None
-    worth = {wrong: (sum(np.greater_equal(tokens, due)), sum(tokens)) for wrong, tokens in alike.items()}
-    best = tuple(wrong for wrong in alike if worth[wrong] == max(worth.values()))
-    return best, min(alike[wrong][here] for wrong in best) - 1
+        shown = [wrong for wrong in everywhere if _agreement(wrong, runs, here, layers, True) == ends[here]]
+        return _by_name(shown or everywhere), None
+    explained = {wrong: (sum(np.greater_equal(tokens, due)), sum(tokens)) for wrong, tokens in alike.items()}
+    best = [wrong for wrong in alike if explained[wrong] == max(explained.values())]
+    return _by_name(best), min(alike[wrong][here] for wrong in best) - 1
 
 
 def differing_layers(runs):
-    """Layers in which anything differs; memory is that of all."""
+    """Return the layers in which anything differs; memory is that of all."""
     return sorted({each.layer for run in runs for each in run.differences if each.what != "memory"})
 
 
-def _agreement(wrong, run, layers, shows):
-    """Tokens, from the first on, on which a wrong turn gives what the cache gave: outputs, or what it shows."""
-    trace = run.trace
-    L = trace.q.shape[1]
-    sizes = {"n_sinks": trace.n_sinks, "window": trace.window, "theta": trace.theta}
-    caches = [wrong(**sizes)] * L if wrong.shared else [wrong(**sizes) for _ in range(L)]
+def _by_name(wrong_turns):
+    """Return the first of each name: others of that name vary it."""
+    return tuple({wrong.name: wrong for wrong in reversed(wrong_turns)}.values())[::-1]
+
+
+def _agreement(wrong, runs, i, layers, shows):
+    """Return the tokens, from the first on, on which a wrong turn gives what the cache gave in the i-th run."""
+    caches = []
+    for run in runs[:i] if wrong is NotReset else ():  # the texts before, of the same model
+        if (run.trace.name, run.trace.k.shape[1:]) == (runs[i].trace.name, runs[i].trace.k.shape[1:]):
+            caches = _layers(wrong, run.trace, caches)
+            for tokens in run.spans:
+                list(_answers(caches, run.trace, tokens))
+    run = runs[i]
+    caches = _layers(wrong, run.trace, caches)
     for tokens in run.spans:
         other = []  # tokens on which it answers something else
-        for i, cache in enumerate(caches):
-            out = cache.steps(trace.q[tokens, i], trace.k[tokens, i], trace.v[tokens, i])
-            if i not in layers:
+        for layer, out in enumerate(_answers(caches, run.trace, tokens)):
+            if layer not in layers:
                 continue
-            off = np.abs(out - run.out[tokens, i]).max(axis=(1, 2)) / np.abs(trace.out[tokens, i]).max(axis=(1, 2))
+            right, t, holds = run.trace.out[tokens, layer], tokens.stop - 1, caches[layer].show()
+            off = np.abs(out - run.out[tokens, layer]).max(axis=(1, 2)) / np.abs(right).max(axis=(1, 2))
             other += (tokens.start + np.flatnonzero(~(off <= run.allowed))).tolist()
-            t, holds = tokens.stop - 1, cache.show()
-            if shows and any(run.shown.get((name, t, i), holds[name]) != holds[name] for name in holds):
+            if shows and any(run.shown.get((name, t, layer), holds[name]) != holds[name] for name in holds):
                 other.append(t)
         if other:
             return min(other)
     return run.spans[-1].stop if run.spans else 0
+
+
+def _layers(wrong, trace, before):
+    sizes = {"n_sinks": trace.n_sinks, "window": trace.window, "theta": trace.theta}
+    return wrong.layers(trace.q.shape[1], before, **sizes)
+
+
+def _answers(caches, trace, tokens):
+    for layer, cache in enumerate(caches):
+        yield cache.steps(*(array[tokens, layer] for array in (trace.q, trace.k, trace.v)))

@@ -24,21 +24,7 @@ RECORDED = ("q", "k", "v", "token_index", "positions", "keys", "scores", "out", 
 
 
 def load(name: str) -> tuple[Trace, ...]:
-    """The recorded traces of a model, one for each size of cache.
-
-    Parameters
-    ----------
-    name : {"llama", "gqa", "gpt2"}
-
-    Returns
-    -------
-    tuple of Trace
-
-    Raises
-    ------
-    ValueError
-        For another name.
-    """
+    """Return the recorded traces of one of `NAMES`, one for each size of cache; ValueError for another name."""
     file = read(name)
     about = json.loads(str(file["about"]))
     theta = about["config"].get("rope_theta")
@@ -50,21 +36,7 @@ def load(name: str) -> tuple[Trace, ...]:
 
 
 def model(name: str) -> Model:
-    """The model whose traces these are, in double precision; its `save` writes a Hugging Face folder.
-
-    Parameters
-    ----------
-    name : {"llama", "gqa", "gpt2"}
-
-    Returns
-    -------
-    Model
-
-    Raises
-    ------
-    ValueError
-        For another name.
-    """
+    """Return the model whose traces these are, in double precision; its `save` writes a Hugging Face folder."""
     file = read(name)
     architecture: Any = gpt2 if name == "gpt2" else llama
     config = architecture.Config(**json.loads(str(file["about"]))["config"])
@@ -73,7 +45,7 @@ def model(name: str) -> Model:
 
 
 def read(name):
-    """Every array of a file by name."""
+    """Return every array of a file by name."""
     if name not in NAMES:
         raise ValueError(f"name is {name!r}; there are golden vectors of {', '.join(NAMES)}")
     with np.load(FOLDER / f"{name}.npz", allow_pickle=False) as file:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..system.terminal import count
+from ..wrong_turns.right import Cache
 from .traces import Trace
-from .wrong_turns import Cache
 
 MOST = 3  # wrong turns that a report names
 SMALL = 0.02  # a difference that never exceeds this share of the largest number is rounding, not another token
@@ -14,22 +14,13 @@ SMALL = 0.02  # a difference that never exceeds this share of the largest number
 
 @dataclass(frozen=True)
 class Difference:
-    """One place where a cache differs from a trace.
-
-    Attributes
-    ----------
-    trace : Trace
-    token, layer : int
-    what : {"slots", "positions", "keys", "scores", "outputs", "memory"}
-    says : str
-        What came, and what was expected.
-    """
+    """One place where a cache differs from a trace."""
 
     trace: Trace
     token: int
     layer: int
-    what: str
-    says: str
+    what: str  # "slots", "positions", "keys", "scores", "outputs" or "memory"
+    says: str  # what came, and what was expected
 
     def __str__(self):
         held, places = self.trace.held(self.token), self.trace.places(self.token)
@@ -41,36 +32,16 @@ class Difference:
 
 @dataclass(frozen=True)
 class Report:
-    """What `check` found; true if the cache is right.
+    """What `check` found; true if the cache is right."""
 
-    Attributes
-    ----------
-    traces : tuple of Trace
-        What was run.
-    first : Difference or None
-        The earliest token at which anything differs.
-    failed : tuple of Trace
-        Traces in which something differs, or the cache raised.
-    layers : tuple of int
-        Layers in which something differs; memory is that of all.
-    looks_like : tuple of Cache subclasses
-        The known wrong turns that answer as the cache does.
-    until : int or None
-        The last token up to which they do, in the trace of `first`; None if they do everywhere.
-    worst : float
-        The largest difference of an output, as a share of the largest number expected.
-    error : str or None
-        What the cache raised, or answered, that ended a trace.
-    """
-
-    traces: tuple[Trace, ...]
-    first: Difference | None = None
-    failed: tuple[Trace, ...] = ()
-    layers: tuple[int, ...] = ()
-    looks_like: tuple[type[Cache], ...] = ()
-    until: int | None = None
-    worst: float = 0.0
-    error: str | None = None
+    traces: tuple[Trace, ...]  # that were run
+    first: Difference | None = None  # the earliest token at which anything differs
+    failed: tuple[Trace, ...] = ()  # in which something differs, or the cache raised
+    layers: tuple[int, ...] = ()  # in which something differs; memory is that of all
+    looks_like: tuple[type[Cache], ...] = ()  # the known wrong turns that answer as the cache does
+    until: int | None = None  # the last token up to which they do, in the trace of `first`; None if everywhere
+    worst: float = 0.0  # the largest difference of an output, as a share of the largest number expected
+    error: str | None = None  # what the cache raised, or answered, that ended a trace
 
     def __bool__(self):
         return self.first is None
@@ -85,18 +56,18 @@ class Report:
         upto = "" if self.until is None else f"up to token {self.until} "
         upto = "in this trace " if self.until == len(self.first.trace.q) - 1 else upto
         for wrong in self.looks_like[:MOST]:
-            lines.append(f"  {upto}it looks like {wrong.name!r}: {' '.join(str(wrong.__doc__).split())}")
+            lines.append(f"  {upto}it looks like {wrong.name!r}: {wrong.diagnosis()}")
         if not self.looks_like and self.first.what == "outputs" and self.worst < SMALL:
             lines.append(
                 f"  outputs are off by {self.worst:.1g} of the largest at most: rounding rather than another token; "
                 "take angles in double precision, rotate stored keys once, or check in float64"
             )
-        elif not self.looks_like and self.first.what != "memory":
+        elif not self.looks_like:
             lines.append("  it looks like no wrong turn known here")
         return "\n".join([*lines, f"  also: {self.error}"] if self.error else lines)
 
     def _alone(self, trace):
-        """The layers that differ, where others are right."""
+        """Name the layers that differ, where others are right."""
         n = len(self.layers)
         right = 0 < n < trace.q.shape[1]
         return f", in layer{'s' if n > 1 else ''} {' and '.join(map(str, self.layers))} only" if right else ""

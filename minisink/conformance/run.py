@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from ..system.device import to_host
+from ..teaching.child import numbers_in
 from .report import Difference
 
 EXTRAS = ("token_index", "positions", "keys", "scores")  # what a cache may show, in the order they are compared
@@ -19,28 +19,16 @@ EXACT = 1e-9  # of anything else
 
 
 class Run:
-    """One trace.
-
-    Attributes
-    ----------
-    out : ndarray of shape (T, L, H, D)
-        What the cache answered.
-    spans : list of slice
-        The tokens that it was given at once, as far as it came.
-    shown : dict
-        Tokens and positions that it showed, by name, token and layer.
-    differences : list of Difference
-    error : ValueError or None
-        What ended the run: the cache raised, or what it answered was no answer.
-    worst : float
-        The largest difference of an output.
-    """
+    """A cache over one trace: what it answered, and where that differs."""
 
     def __init__(self, trace, step, chunks=None, shared=False, to=None, tolerance=None):
         T, L, _, _ = trace.q.shape
         self.trace, self.step, self.alone, self.to, self.tolerance = trace, step, chunks is None, to, tolerance
-        self.out, self.worst, self.dtype = np.zeros_like(trace.out), 0.0, ""
-        self.spans, self.shown, self.differences, self.error = [], {}, [], None
+        self.out, self.worst, self.dtype = np.zeros_like(trace.out), 0.0, ""  # answers, their largest difference
+        self.spans: list[slice] = []  # the tokens that were given at once, as far as the cache came
+        self.shown: dict = {}  # tokens and positions that it showed, by name, token and layer
+        self.differences: list[Difference] = []
+        self.error: ValueError | None = None  # what ended the run: raised by the cache, or no answer
         states, held = [None] * (1 if shared else L), np.zeros(T, int)
         for tokens in spans(T, chunks or (1,)):
             try:
@@ -52,7 +40,7 @@ class Run:
                 self.error = error
                 break
             self.spans.append(tokens)
-            held[tokens] = _numbers(states)
+            held[tokens] = numbers_in(states)
         if not self.differences and not self.error:
             self._compare_memory(held)
 
@@ -62,7 +50,7 @@ class Run:
         return self.first_of(CALLED.values())
 
     def first_of(self, what):
-        """The first difference in slots, positions, keys, scores, outputs or memory, those named."""
+        """Return the first difference in slots, positions, keys, scores, outputs or memory, those named."""
         found = [difference for difference in self.differences if difference.what in what]
         return min(found, key=lambda difference: difference.token, default=None)
 
@@ -72,7 +60,7 @@ class Run:
         return TOLERANCES.get(self.dtype, EXACT) if self.tolerance is None else self.tolerance
 
     def _ask(self, state, tokens, i, layer):
-        """One step: the new state, and what the cache shows; its answer goes to `out`."""
+        """Ask for one step; return the new state and what the cache shows, its answer goes to `out`."""
         trace = self.trace
         where = f"{trace}: token {tokens.start}, layer {i}"
         at = tokens.start if self.alone else tokens  # without chunks there is no axis of tokens
@@ -102,7 +90,7 @@ class Run:
         return answer[1], {name: numbers_of(array, f"{where}: {name}")[0] for name, array in seen.items()}
 
     def _compare(self, tokens, i, seen):
-        """What is held after the last token of a chunk, and what each took home."""
+        """Compare what is held after the last token of a chunk, and the output of each."""
         seen, trace, t = _in_order(seen), self.trace, tokens.stop - 1
         n = len(trace.held(t))
         wanted = {"token_index": trace.held(t), "positions": trace.places(t)}
@@ -132,7 +120,7 @@ class Run:
         return off
 
     def _compare_memory(self, held):
-        """Outputs may be right while nothing leaves the memory: at the end it is larger than ever since it was full."""
+        """Find memory that nothing leaves: at the end it is larger than ever since the cache was full."""
         n, T = self.trace.capacity, len(held)
         early, late = held[n : max(n, T - n)], held[T - n :]
         if len(early) >= n and late.min() > early.max():
@@ -144,7 +132,7 @@ class Run:
 
 
 def spans(n_tokens, sizes):
-    """Tokens in chunks of these sizes, the last of them again and again.
+    """Cut tokens into chunks of these sizes, the last of them again and again.
 
     >>> spans(9, (4, 2))
     [slice(0, 4, None), slice(4, 6, None), slice(6, 8, None), slice(8, 9, None)]
@@ -157,7 +145,7 @@ def spans(n_tokens, sizes):
 
 
 def as_step(cache: Callable[..., Any], chunks: Any) -> Callable[..., Any]:
-    """A class as a function of one step, its object being the state."""
+    """Return a class as a function of one step, its object being the state."""
     if not callable(cache):
         raise ValueError(f"cache is {_short(cache)}; it must be a function of one step, or a class")
     if not inspect.isclass(cache):
@@ -189,7 +177,7 @@ def _in_order(seen):
 
 
 def numbers_of(x, name):
-    """A NumPy array in float64 or of integers, and the name of the dtype that came."""
+    """Return a NumPy array in float64 or of integers, and the name of the dtype that came."""
     try:
         if hasattr(x, "detach"):  # torch
             x, dtype = x.detach().cpu(), str(x.dtype).removeprefix("torch.")
@@ -202,27 +190,6 @@ def numbers_of(x, name):
         return array.astype(np.float64) if array.dtype.kind == "f" else array, dtype
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name} is {_short(x)}, no array of real numbers") from error
-
-
-def _numbers(state, known=None):
-    """How many numbers a state holds: in arrays and as floats, in whatever container or object they are."""
-    if isinstance(state, float):
-        return 1
-    known = set() if known is None else known
-    if id(state) in known or isinstance(state, (str, bytes)) or inspect.isclass(state):
-        return 0
-    known.add(id(state))
-    if hasattr(state, "shape") and hasattr(state, "dtype"):
-        return int(np.prod(tuple(state.shape), dtype=int))
-    parts: Iterable[Any]
-    if isinstance(state, dict):
-        parts = state.values()
-    elif isinstance(state, (list, tuple, set, frozenset, deque)):
-        parts = state
-    else:
-        slots = [getattr(state, name, None) for name in getattr(type(state), "__slots__", ())]
-        parts = [*getattr(state, "__dict__", {}).values(), *slots]
-    return sum(_numbers(each, known) for each in parts)
 
 
 def _line(x):

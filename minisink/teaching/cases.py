@@ -14,7 +14,7 @@ def _reals(rng, *shape):
     return rng.normal(size=shape).round(3)
 
 
-def rows(rng):
+def softmax(rng):
     """Scores: a few, some masked, and some that overflow."""
     cases = [np.array([0.0]), np.array([0.0, 0.0]), np.array([0.0, 1.0]), np.array([2.0, 0.0, -1.0])]
     cases += [_few(rng, S) for S in range(2, 6)] + [_reals(rng, S) for S in range(2, 8)]
@@ -25,6 +25,14 @@ def rows(rng):
     cases += [np.array([-3.0, -5.0]), _few(rng, 4) - 60.0, np.array([1000.0, 1001.0]), _few(rng, 3) + 800.0]
     cases += [np.array([-1000.0, -1002.0])]
     return [{"x": x} for x in cases]
+
+
+softmax1 = softmax
+
+
+def all_see(case):
+    """Whether every query sees a key."""
+    return case["visible"].any(axis=1).all()
 
 
 def attend(rng):
@@ -68,8 +76,8 @@ def survivors(rng):
     return _by_size(small) + large
 
 
-def positions(rng):
-    """What each of those caches holds."""
+def positions_of(rng):
+    """List what each of those caches holds."""
     cases = []
     for case in survivors(rng):
         held = np.array(reference.survivors(**case))
@@ -104,8 +112,8 @@ def _text(q, k, v, n_sinks, window, theta):
     return {"q": q, "k": k, "v": v, "n_sinks": n_sinks, "window": window, "theta": theta}
 
 
-def nll(rng):
-    """A few tokens and words, logits that overflow, and tokens whose probability is too small for a number."""
+def token_nll(rng):
+    """Draw a few tokens and words, logits that overflow, and tokens whose probability is too small for a number."""
     cases = []
     for T, V in [(2, 2), (3, 2), (2, 3), (3, 3), (4, 3), (5, 4), (7, 5)]:
         for draw in (_few, _reals):
@@ -148,5 +156,5 @@ def _search(rng, N, block, k, D, window, theta):
 def clear(case):
     """Whether the k-th block and the next are far enough apart for rounding to decide nothing."""
     named = {name: case[name] for name in ("q", "keys", "block", "window", "theta")}
-    worth = sorted(reference.block_worth(**named), reverse=True)
-    return len(worth) <= case["k"] or worth[case["k"] - 1] - worth[case["k"]] > 0.05
+    best = sorted(reference.block_scores(**named), reverse=True)
+    return len(best) <= case["k"] or best[case["k"] - 1] - best[case["k"]] > 0.05

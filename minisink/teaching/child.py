@@ -35,14 +35,14 @@ NAMES = {"softmax", "softmax1", "attend", "rotate", "survivors", "positions_of",
 
 
 def decode(value):
-    """An argument as a function gets it: a fresh array, a list or a number."""
+    """Return an argument as a function gets it: a fresh array, a list or a number."""
     if isinstance(value, dict):
         return np.array(value["array"], value["dtype"]).reshape(value["shape"])
     return value
 
 
 def encode(value):
-    """An answer as numbers: (shape, kind, numbers)."""
+    """Return an answer as numbers: (shape, kind, numbers)."""
     if value is None:
         raise Unusable("it returned None; is a return missing?")
     try:
@@ -63,7 +63,7 @@ def encode(value):
 
 
 def answer(name, function, args, file=None):
-    """What one call gives, as JSON can hold it: ``value``, or ``raised``, ``error`` and ``line``."""
+    """Call once; return as JSON can hold it ``value``, or ``raised``, ``error`` and ``line``."""
     if name == "step":
         return _stream(function, args, file)
     try:
@@ -73,7 +73,7 @@ def answer(name, function, args, file=None):
 
 
 def _stream(function, args, file):
-    """All steps of a text: the outputs so far, and how many numbers the state held after each."""
+    """Run all steps of a text; return the outputs so far, and how many numbers the state held after each."""
     (q, k, v), rest = map(decode, args[:3]), args[3:]
     state, outs, sizes, found = None, [], [], {}
     try:
@@ -90,7 +90,7 @@ def _stream(function, args, file):
 
 
 def _output(out, state, like):
-    """An output as numbers; a state in its place is said to be one."""
+    """Return an output as numbers; say so if it is a state instead."""
     try:
         found = encode(out)
         if math.prod(found[0]) == np.size(like):
@@ -127,28 +127,24 @@ def _raised(error, file):
 
 
 def numbers_in(state):
-    """How many numbers a state holds, whatever it is made of."""
+    """Count the numbers that a state holds, whatever it is made of."""
     seen, todo, total = set(), [state], 0
     while todo and len(seen) < LARGEST:
         item = todo.pop()
         if isinstance(item, (int, float, np.generic)):
             total += 1
-            continue
-        if id(item) in seen:
-            continue
-        seen.add(id(item))
-        if isinstance(item, np.ndarray):
-            total += item.size
-        elif isinstance(item, dict):
-            todo += item.values()
-        elif isinstance(item, (list, tuple, set, frozenset)) or type(item).__name__ == "deque":
-            todo += item
-        elif not isinstance(item, (str, bytes, type, types.ModuleType)):
-            size = getattr(item, "size", None)
-            total += size if isinstance(size, int) else 0
-            todo += getattr(item, "__dict__", {}).values()
-            todo += [getattr(item, slot, 0) for slot in getattr(type(item), "__slots__", ()) or () if slot != "size"]
-            todo += [cell.cell_contents for cell in getattr(item, "__closure__", None) or ()]
+        elif id(item) not in seen:
+            seen.add(id(item))
+            if hasattr(item, "shape") and hasattr(item, "dtype"):
+                total += math.prod(item.shape)
+            elif isinstance(item, dict):
+                todo += item.values()
+            elif isinstance(item, (list, tuple, set, frozenset)) or type(item).__name__ == "deque":
+                todo += item
+            elif not isinstance(item, (str, bytes, type, types.ModuleType)):
+                todo += getattr(item, "__dict__", {}).values()
+                todo += [getattr(item, slot, 0) for slot in getattr(type(item), "__slots__", ()) or ()]
+                todo += [cell.cell_contents for cell in getattr(item, "__closure__", None) or ()]
     return total
 
 
@@ -174,7 +170,7 @@ def load(source, file, notebook):
 
 
 def _cell(cell, file, module):
-    """The definitions of a notebook's cell, one after the other; what fails is passed over, and what it raised."""
+    """Run the definitions of a notebook's cell one by one; return what the last that failed raised, or None."""
     import ast
 
     keep = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign)
@@ -212,13 +208,13 @@ class Finder:
     """Finds `Own` wherever minisink is imported."""
 
     def find_spec(self, name, path=None, target=None):
-        """A module of nothing, for minisink and what is in it."""
+        """Find a module of nothing, for minisink and what is in it."""
         if name.partition(".")[0] == "minisink":
             return importlib.machinery.ModuleSpec(name, self, is_package=True)  # type: ignore[arg-type]
         return None
 
     def create_module(self, spec):
-        """An empty one that answers to every name."""
+        """Return an empty one that answers to every name."""
         module = types.ModuleType(spec.name)
         module.__dict__["__getattr__"] = Own(spec.name).__getattr__
         return module
@@ -229,12 +225,12 @@ class Finder:
 
 # Its place ------------------------------------------------------------------------------------------
 
-NO_PROCESS = ("os.fork", "os.posix_spawn", "os.spawn", "os.system", "os.exec", "subprocess.Popen", "pty.spawn",
-              "os.kill", "os.startfile", "signal.pthread_kill")  # fmt: skip
-NO_NETWORK = ("socket.connect", "socket.bind", "socket.sendto", "socket.sendmsg", "socket.getaddrinfo",
-              "socket.gethostby")  # fmt: skip
-CHANGES = ("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.chmod", "os.chown", "os.truncate", "os.link",
-           "os.symlink", "os.utime", "shutil.rmtree", "shutil.move", "sqlite3.connect")  # fmt: skip
+NO_PROCESS = ("os.fork", "os.posix_spawn", "os.spawn", "os.system", "os.exec", "subprocess.Popen", "pty.spawn")
+NO_PROCESS += ("os.kill", "os.startfile", "signal.pthread_kill")
+NO_NETWORK = ("socket.connect", "socket.bind", "socket.sendto", "socket.sendmsg", "socket.getaddrinfo")
+NO_NETWORK += ("socket.gethostby",)
+CHANGES = ("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.chmod", "os.chown", "os.truncate", "os.link")
+CHANGES += ("os.symlink", "os.utime", "shutil.rmtree", "shutil.move", "sqlite3.connect")
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
@@ -266,7 +262,7 @@ def watch(folder, hidden):
 
 
 def alone(checker):
-    """A network and processes of one's own, where the system grants them. Returns in the process that is to work."""
+    """Take a network and processes of its own, where the system grants them; return in the process that is to work."""
     if not sys.platform.startswith("linux"):
         return
     try:

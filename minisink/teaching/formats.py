@@ -11,25 +11,20 @@ from .report import numbered, totals
 
 
 def gradescope(rows, seconds=0.0):
-    """What Gradescope reads from /autograder/results/results.json."""
-    tests = [
-        {
-            "name": row["task"], "number": str(i), "score": row["score"], "max_score": row["max_score"],
-            "status": "passed" if row["status"] == "passed" else "failed", "output": _said(row),
-            "output_format": "text", "visibility": "visible", "tags": [row["status"]],
-            "extra_data": {"diagnosis": row["diagnosis"]},
-        }
-        for i, row in enumerate(rows, 1)
-    ]  # fmt: skip
-    return {
-        "score": totals(rows)["score"], "tests": tests, "execution_time": round(seconds),
-        "output": "\n".join([f"{totals(rows)['score']} of {totals(rows)['max_score']} points", *numbered(rows)]),
-        "stdout_visibility": "hidden",
-    }  # fmt: skip
+    """Return what Gradescope reads from /autograder/results/results.json."""
+    tests, total = [], totals(rows)
+    for i, row in enumerate(rows, 1):
+        test = {"name": row["task"], "number": str(i), "score": row["score"], "max_score": row["max_score"]}
+        test |= {"status": "passed" if row["status"] == "passed" else "failed", "tags": [row["status"]]}
+        test |= {"output": _output(row), "output_format": "text", "visibility": "visible"}
+        tests.append(test | {"extra_data": {"diagnosis": row["diagnosis"]}})
+    output = "\n".join([f"{total['score']} of {total['max_score']} points", *numbered(rows)])
+    report = {"score": total["score"], "tests": tests, "execution_time": round(seconds), "output": output}
+    return report | {"stdout_visibility": "hidden"}
 
 
 def classroom50(rows, seconds=0.0):
-    """What Classroom 50 reads from result.json; whose it is stands in the environment of its runner."""
+    """Return what Classroom 50 reads from result.json; the environment of its runner says whose it is."""
     env, total = os.environ.get, totals(rows)
     about = {
         "schema": "classroom50/result/v1",
@@ -42,18 +37,16 @@ def classroom50(rows, seconds=0.0):
         "review": env("REVIEW_URL") or env("COMMIT_URL"),
         "datetime": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
     }
-    return {name: value or "unknown" for name, value in about.items()} | {
-        "score": total["score"],
-        "max-score": total["max_score"],
-        "tests": [
-            {"test-name": row["task"], "passed": row["status"] == "passed", "score": row["score"],
-             "max-score": row["max_score"]}
-            for row in rows
-        ],
-    }  # fmt: skip
+    tests = [
+        {"test-name": row["task"], "passed": row["status"] == "passed"}
+        | {"score": row["score"], "max-score": row["max_score"]}
+        for row in rows
+    ]
+    scores = {"score": total["score"], "max-score": total["max_score"], "tests": tests}
+    return {name: value or "unknown" for name, value in about.items()} | scores
 
 
-def _said(row):
+def _output(row):
     looks = f"\nlooks like: {row['diagnosis']}" if row["diagnosis"] else ""
     return row["message"] + looks
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..system.terminal import count
+from ..wrong_turns import LEFT_OVER, TURNS
 from .child import answer
 from .compare import equal, right_rows
-from .tasks import TASKS, as_plain, cases_of, dressed, same, simpler
+from .tasks import TASKS, as_plain, cases_of, in_style, same, simpler
 from .words import one_line, show
-from .wrong_turns import LEFT_OVER, TURNS
 
 SHRINKING = 10  # seconds at most
 ALIKE = 0.95  # of the answers, where many a wrong turn gives the same now and then
@@ -99,9 +99,9 @@ def _array(encoded):
 
 @dataclass
 class Try:
-    """One way to call a function: how its arguments are dressed, and what stands in for its other parts."""
+    """One way to call a function: its style of arguments, and what stands in for its other parts."""
 
-    dress: str
+    style: str
     stand_ins: tuple
     outcomes: list
     first: int | None  # that is wrong
@@ -109,24 +109,9 @@ class Try:
 
 
 def judge(name, ask, seed=0, hint=0, *, given=(), passed=()):
-    """Judge one task.
+    """Judge one task by ``ask(name, cases, style, stand_ins) -> Answers``; return its row of ``check --json``.
 
-    Parameters
-    ----------
-    name : str
-    ask : callable
-        ``ask(name, cases, dress, stand_ins) -> Answers``.
-    seed : int
-        Of the cases.
-    hint : int
-        How many hints are given, 0 to 3.
-    given, passed : collections of str
-        Tasks that the file defines, and those of them that were right: the others are taken from the reference.
-
-    Returns
-    -------
-    dict
-        As in ``minisink check --json``.
+    `given` are the tasks that the file defines, `passed` those that were right; the others come from the reference.
     """
     task = TASKS[name]
     cases = cases_of(task, seed)
@@ -148,42 +133,41 @@ def judge(name, ask, seed=0, hint=0, *, given=(), passed=()):
     message = sentence(task, case, outcome, expected)
     if turn is not None:
         message += "".join(f"\nhint {i}: {text}" for i, text in enumerate(turn.hints[:hint], 1))
-    shown = {"arguments": as_plain(case), "expected": expected.tolist(), "dress": best.dress}
+    shown = {"arguments": as_plain(case), "expected": expected.tolist(), "style": best.style}
     shown["got"] = None if outcome.value is None else outcome.value.tolist()
     return result(name, "failed", message, shown, turn and turn.title)
 
 
 def result(name, status, message, case=None, diagnosed=None):
-    """A task's row."""
+    """Return a task's row."""
     score = POINTS if status == "passed" else 0
-    return {"task": name, "status": status, "score": score, "max_score": POINTS, "message": message, "case": case,
-            "diagnosis": diagnosed}  # fmt: skip
+    row = {"task": name, "status": status, "score": score, "max_score": POINTS}
+    return row | {"message": message, "case": case, "diagnosis": diagnosed}
 
 
 def _tries(task, cases, ask, given, passed):
-    """The ways to call a function, likeliest first, each asked when it is its turn."""
+    """Yield the ways to call a function, likeliest first, each asked when its turn comes."""
     open_parts = tuple(need for need in task.needs if need not in passed)
     orders = [()]
     if open_parts:
         orders = [open_parts, ()] if set(open_parts) & set(given) else [open_parts]
     for stand_ins in orders:
-        for dress in task.dresses:
-            asked = ask(task.name, cases, dress, stand_ins)
+        for style in task.styles:
+            asked = ask(task.name, cases, style, stand_ins)
             used = tuple(part for part in stand_ins if part in given)
             outcomes = [outcome_of(task, case, raw) for case, raw in zip(cases, asked.answers, strict=False)]
             if len(outcomes) < len(cases):
                 outcomes.append(Outcome(died=asked.died or "it gave no answer"))
-            first = next(
-                (i for i, (case, found) in enumerate(zip(cases, outcomes, strict=False))
-                 if not found.is_right(task, task.expected(case))), None,
-            )  # fmt: skip
-            yield Try(dress, used if first is None else stand_ins, outcomes, first)
+            pairs = zip(cases, outcomes, strict=False)
+            wrong = (i for i, (case, found) in enumerate(pairs) if not found.is_right(task, task.expected(case)))
+            first = next(wrong, None)
+            yield Try(style, used if first is None else stand_ins, outcomes, first)
             if first is not None and outcomes[first].is_final:
                 break
 
 
 def _progress(tried):
-    """Further is better; and an answer says more than an error."""
+    """Rank a try: further is better, and an answer says more than an error."""
     outcome = tried.outcomes[tried.first]
     return (outcome.raised is None and outcome.died is None, tried.first)
 
@@ -193,12 +177,12 @@ def _depends_on_what_came_before(task, case, tried, ask):
     outcome = tried.outcomes[tried.first]
     if outcome.is_final or not tried.first:
         return False
-    alone = ask(task.name, [case], tried.dress, tried.stand_ins).answers
+    alone = ask(task.name, [case], tried.style, tried.stand_ins).answers
     return bool(alone) and not outcome_of(task, case, alone[0]).is_like(task, outcome)
 
 
 def _shrunk(task, case, tried, ask):
-    """The smallest case that fails as this one does, and what came of it."""
+    """Find the smallest case that fails as this one does, and what came of it."""
     outcome = tried.outcomes[tried.first]
     if outcome.is_final or outcome.grows:
         return case, outcome
@@ -206,7 +190,7 @@ def _shrunk(task, case, tried, ask):
     stop = time.monotonic() + SHRINKING
     while time.monotonic() < stop:
         smaller = [each for each in simpler(task, case) if task.valid(each) and not same(each, case)][:60]
-        asked = ask(task.name, smaller, tried.dress, tried.stand_ins) if smaller else None
+        asked = ask(task.name, smaller, tried.style, tried.stand_ins) if smaller else None
         for each, raw in zip(smaller, asked.answers if asked else (), strict=False):
             found = outcome_of(task, each, raw)
             if found.raised == outcome.raised and not found.is_right(task, task.expected(each)):
@@ -218,7 +202,7 @@ def _shrunk(task, case, tried, ask):
 
 
 def _to_the_first_wrong_step(task, case, outcome):
-    """A text up to the first output that is wrong."""
+    """Cut a text behind the first output that is wrong."""
     if task.name != "step" or outcome.raised is not None or outcome.value is None:
         return case, outcome
     expected = task.expected(case)
@@ -230,62 +214,56 @@ def _to_the_first_wrong_step(task, case, outcome):
 
 
 def diagnosed_as(task, case, outcome, others):
-    """The wrong turn that gives this very answer: (case, outcome, turn or None).
+    """Find the wrong turn that gives this very answer: (case, outcome, turn or None).
 
     A small case cannot always tell: of the turns that agree on it the one is taken that explains most of the wrong
-    answers among `others`, and half of them at least. One that explains more, though it does not agree on this case, is
-    shown on the first on which it does. A few blocks out of a few are soon alike: there it must agree on nearly all.
-
-    Parameters
-    ----------
-    task : Task
-    case : dict
-    outcome : Outcome
-    others : list of (case, Outcome)
+    answers among `others`, (case, outcome) each, and half of them at least. One that explains more, though it does not
+    agree on this case, is shown on the first on which it does. A few blocks out of a few are soon alike: there it must
+    agree on nearly all.
     """
     right, wrong = [], []
     for each, found in others:
         (right if found.is_right(task, task.expected(each)) else wrong).append((each, found))
-    best, most, told_on = None, (0, False, 0), None
+    best, most, shown_on = None, (0, False, 0), None
     for turn in TURNS[task.name]:
-        told = _told(task, turn, wrong, len(wrong) // 2)
-        if not told:
+        explained = _explained(task, turn, wrong, len(wrong) // 2)
+        if not explained:
             continue
-        agreed = len(told) + sum(found.is_like(task, _by_turn(task, turn, each)) for each, found in right)
+        agreed = len(explained) + sum(found.is_like(task, _by_turn(task, turn, each)) for each, found in right)
         if task.kind == "set" and agreed < ALIKE * len(others):
             continue
         here = outcome.is_like(task, _by_turn(task, turn, case))
-        if (len(told), here, agreed) > most:
-            best, most = turn, (len(told), here, agreed)
-            told_on = None if here else told[0]
-    if told_on is not None:
-        case, outcome = _to_the_first_wrong_step(task, *told_on)
+        if (len(explained), here, agreed) > most:
+            best, most = turn, (len(explained), here, agreed)
+            shown_on = None if here else explained[0]
+    if shown_on is not None:
+        case, outcome = _to_the_first_wrong_step(task, *shown_on)
     return case, outcome, best
 
 
-def _told(task, turn, answers, misses):
-    """Those of the answers that a turn gives too; none, once it has missed more than so many."""
-    told = []
+def _explained(task, turn, answers, misses):
+    """Return the answers that this mistake reproduces; [] after more than `misses` misses."""
+    explained = []
     for case, found in answers:
         if found.is_like(task, _by_turn(task, turn, case)):
-            told.append((case, found))
+            explained.append((case, found))
         else:
             misses -= 1
         if misses < 0:
             return []
-    return told
+    return explained
 
 
 def _by_turn(task, turn, case):
     with np.errstate(all="ignore"):
-        return outcome_of(task, case, answer(task.name, turn.function, dressed(task, case, "arrays")))
+        return outcome_of(task, case, answer(task.name, turn.function, in_style(task, case, "arrays")))
 
 
 # Words ----------------------------------------------------------------------------------------------
 
 
 def sentence(task, case, outcome, expected):
-    """What is wrong, in one line."""
+    """Say what is wrong, in one line."""
     if outcome.raised == "NotImplementedError":
         return "not written yet (NotImplementedError)"
     if outcome.died:
@@ -308,17 +286,18 @@ def sentence(task, case, outcome, expected):
             f"state holds {sizes[half]} numbers, after {len(sizes)} {sizes[-1]}; a full cache must not grow"
         )
     got = outcome.value.reshape(expected.shape)
-    said = task.word(case, got, expected)
-    shown, _, wanted = said.rpartition("; expected ")
-    return said + (f" (off by {np.abs(got - expected).max():.1g})" if shown.endswith(" " + wanted) else "")
+    text = task.word(case, got, expected)
+    shown, _, wanted = text.rpartition("; expected ")
+    return text + (f" (off by {np.abs(got - expected).max():.1g})" if shown.endswith(" " + wanted) else "")
 
 
 def _call(task, case):
-    """The arguments; of a step those of its text, token by token."""
+    """Show the arguments; of a step those of its text, token by token."""
     names, shown = [name for name in task.params if name in case], []
     if task.name == "step":
         T, D = case["q"].shape
         names, shown = names[3:], [f"{count(T, 'token')} of {count(D, 'channel')}"]
-    shown += [f"{name} = {show(case[name], 6)}" if np.ndim(case[name]) < 2 or case[name].size <= 6
-              else f"{name} of shape {case[name].shape}" for name in names]  # fmt: skip
+    for name in names:
+        few = np.ndim(case[name]) < 2 or case[name].size <= 6
+        shown.append(f"{name} = {show(case[name], 6)}" if few else f"{name} of shape {case[name].shape}")
     return ", ".join(shown)

@@ -7,28 +7,12 @@ import textwrap
 from .child import answer
 from .judge import POINTS, judge, result
 from .sandbox import Answers
-from .tasks import SIGNATURES, TASKS, dressed
+from .tasks import SIGNATURES, TASKS, in_style
 from .words import one_line
 
 
 def check_source(sandbox, tasks=None, seed=0, hint=0, on_row=lambda rows: None):
-    """Judge a student's file.
-
-    Parameters
-    ----------
-    sandbox : Sandbox
-    tasks : list of str, optional
-        All by default.
-    seed, hint : int
-        See `judge.judge`.
-    on_row : callable
-        Called with all rows so far after each task.
-
-    Returns
-    -------
-    list of dict
-        A row a task.
-    """
+    """Judge a student's file; return a row per task, and call `on_row` with all rows so far after each."""
     names = [name for name in TASKS if tasks is None or name in tasks]
     looked = sandbox.ask(names[0], [])
     there = looked.there
@@ -61,7 +45,7 @@ def check_source(sandbox, tasks=None, seed=0, hint=0, on_row=lambda rows: None):
 
 
 def _why(looked):
-    """What ended a file before its last line, if anything did."""
+    """Say what ended a file before its last line, if anything did."""
     stopped = looked.stopped
     if not stopped:
         return "" if looked.there is not None else f"; the file did not come to its end: {looked.died}"
@@ -76,7 +60,7 @@ def waiting(tasks=None):
 
 
 def totals(rows):
-    """The whole of ``--json``."""
+    """Return the whole of ``--json``."""
     return {
         "tasks": rows,
         "score": sum(row["score"] for row in rows),
@@ -91,7 +75,7 @@ def all_right(rows, asked):
 
 
 def as_text(rows, width=79):
-    """A report to read."""
+    """Return a report to read."""
     lines, missing = [], [row for row in rows if row["status"] == "missing"]
     column = max(len(row["task"]) for row in rows) + 2
     for row in rows:
@@ -116,7 +100,7 @@ def as_text(rows, width=79):
 
 
 def numbered(rows):
-    """Where the list of the numbered wrong turns is, if one was named: a line or none."""
+    """Say where the list of the numbered wrong turns is, if one was named: a list of one line, or of none."""
     named = any("(wrong turn " in (row["diagnosis"] or "") for row in rows)
     return ["(docs/check.md of minisink lists the wrong turns by number.)"] * named
 
@@ -160,10 +144,10 @@ def check_functions(*, seed=0, hint=0, **functions):
         if not callable(function):
             raise ValueError(f"{name} is {function!r}; a function is needed")
 
-    def ask(name, cases, dress="arrays", stand_ins=()):
+    def ask(name, cases, style="arrays", stand_ins=()):
         found = []
         for case in cases:
-            found.append(answer(name, functions[name], dressed(TASKS[name], case, dress)))
+            found.append(answer(name, functions[name], in_style(TASKS[name], case, style)))
             if found[-1].get("raised") == "KeyboardInterrupt":
                 raise KeyboardInterrupt
         return Answers(found, {}, None, None)

@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 
 from . import child, reference
-from .tasks import TASKS, dressed
+from .tasks import TASKS, in_style
 
 SECONDS = 10  # for all cases of a task, once the process has started
 STARTING = 60  # before that
@@ -51,7 +51,7 @@ class Source(NamedTuple):
 
 
 def read(path):
-    """A student's file, or a notebook's code cells.
+    """Read a student's file, or a notebook's code cells.
 
     Raises
     ------
@@ -78,7 +78,7 @@ def read(path):
 
 
 def _cells(path, raw):
-    """Sources of the code cells, without the lines that only a notebook understands."""
+    """Return the sources of the code cells, without the lines that only a notebook understands."""
     try:
         notebook = json.loads(raw.decode("utf-8-sig"))
         cells = [cell["source"] for cell in notebook["cells"] if cell["cell_type"] == "code"]
@@ -104,31 +104,18 @@ class Sandbox:
     def __init__(self, source, seconds=SECONDS):
         self.source, self.seconds = source, seconds
 
-    def ask(self, name, cases, dress="arrays", stand_ins=()):
-        """The answers to some cases of a task, in a process of their own.
+    def ask(self, name, cases, style="arrays", stand_ins=()):
+        """Ask for the answers to some cases of a task, in a process of their own.
 
-        Parameters
-        ----------
-        name : str
-            Of the task.
-        cases : list of dict
-        dress : str
-            Arrays, lists or with heads: see `tasks.dressed`.
-        stand_ins : sequence of str
-            Other tasks that are taken from the reference.
-
-        Returns
-        -------
-        Answers
+        `style` is that of `tasks.in_style`, `stand_ins` are other tasks that are taken from the reference.
         """
         nonce = secrets.token_hex(16)
-        request = {
-            "nonce": nonce, "checker": os.getpid(), "task": name, "file": self.source.name, "source": self.source.text,
-            "notebook": self.source.notebook, "cases": [dressed(TASKS[name], case, dress) for case in cases],
-            "stand_ins": list(stand_ins), "reference": _sources(stand_ins),
-            "hidden": os.path.dirname(os.path.dirname(os.path.abspath(child.__file__))),
-            "limits": {"seconds": self.seconds, "memory": MEMORY, "file_size": FILE_SIZE},
-        }  # fmt: skip
+        request = {"nonce": nonce, "checker": os.getpid(), "task": name}
+        request |= {"file": self.source.name, "source": self.source.text, "notebook": self.source.notebook}
+        request |= {"cases": [in_style(TASKS[name], case, style) for case in cases]}
+        request |= {"stand_ins": list(stand_ins), "reference": _sources(stand_ins)}
+        request |= {"hidden": os.path.dirname(os.path.dirname(os.path.abspath(child.__file__)))}
+        request |= {"limits": {"seconds": self.seconds, "memory": MEMORY, "file_size": FILE_SIZE}}
         with tempfile.TemporaryDirectory(prefix="check-", ignore_cleanup_errors=True) as folder:
             files = [tempfile.TemporaryFile() for _ in range(3)]
             with files[0] as given, files[1] as back, files[2] as errors:
@@ -145,7 +132,7 @@ class Sandbox:
 
 
 def _sources(stand_ins):
-    """The reference's functions of these names, and what they call; so never the one that is judged."""
+    """Return the reference's functions of these names, and what they call; so never the one that is judged."""
     wanted = [each for each in TASKS if any(each in (part, *TASKS[part].needs) for part in stand_ins)]
     return "\n\n".join(
         ["import math", "import numpy as np", *(inspect.getsource(getattr(reference, x)) for x in wanted)]
@@ -157,10 +144,9 @@ def _run(folder, given, back, errors, seconds):
     keep = ("SYSTEMROOT", "PATH", "LD_LIBRARY_PATH", "LANG")
     environment = {name: os.environ[name] for name in keep if name in os.environ}
     environment |= {"HOME": folder, "TMPDIR": folder, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        [sys.executable, "-I", "-B", os.path.abspath(child.__file__), NUMPY], cwd=folder, env=environment,
-        stdin=given, stdout=back, stderr=errors, start_new_session=True,
-    )  # fmt: skip
+    command = [sys.executable, "-I", "-B", os.path.abspath(child.__file__), NUMPY]
+    streams = {"stdin": given, "stdout": back, "stderr": errors}
+    process = subprocess.Popen(command, cwd=folder, env=environment, start_new_session=True, **streams)
     try:
         stop, ready = time.monotonic() + STARTING, False
         while (status := process.poll()) is None and time.monotonic() < stop:

@@ -7,7 +7,7 @@ taking one entry of an axis away; `Task.least` says which whole numbers may beco
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -19,15 +19,41 @@ class Task:
     """One function to write."""
 
     name: str
-    params: tuple[str, ...]
-    draw: Callable  # (generator) -> list of cases
-    word: Callable  # (case, got, expected) -> a sentence
+    arguments: str  # behind each a letter per axis, "." for one that is never shortened, or the smallest it can be
     needs: tuple[str, ...] = ()  # the other tasks that a solution may call
-    axes: dict = field(default_factory=dict)  # parameter: a letter an axis; "." is never shortened
-    least: dict = field(default_factory=dict)  # parameter: the smallest it can be
     valid: Callable = lambda case: True
-    dresses: tuple[str, ...] = ("arrays", "lists")
+    styles: tuple[str, ...] = ("arrays", "lists")  # of arguments, see `in_style`
     kind: str = "numbers"  # or "slots" (whole numbers in order), "set" (in any order)
+
+    @property
+    def about(self):
+        """What stands behind each argument, by name."""
+        return {name: behind for name, _, behind in (each.partition(":") for each in self.arguments.split())}
+
+    @property
+    def params(self):
+        """Names of the arguments."""
+        return tuple(self.about)
+
+    @property
+    def axes(self):
+        """Letters of the arrays that can be shortened, by name."""
+        return {name: letters for name, letters in self.about.items() if letters and not letters.isdigit()}
+
+    @property
+    def least(self):
+        """The smallest that whole numbers can be, by name."""
+        return {name: int(least) for name, least in self.about.items() if least.isdigit()}
+
+    @property
+    def draw(self):
+        """Function of a generator: a list of cases."""
+        return getattr(cases, self.name)
+
+    @property
+    def word(self):
+        """Function of a case, an answer and the right one: a sentence."""
+        return getattr(words, f"of_{self.name}")
 
     @property
     def signature(self):
@@ -35,12 +61,12 @@ class Task:
         return f"{self.name}({', '.join(self.params)})"
 
     def expected(self, case):
-        """The right answer, float64; for a step, all outputs, (T, D)."""
+        """Return the right answer, float64; for a step, all outputs, (T, D)."""
         return in_float64(run(self.name, getattr(reference, self.name), [case[name] for name in self.params]))
 
 
 def run(name, function, args):
-    """What a function of ours answers; `step` is called token by token."""
+    """Call a function of ours; `step` token by token."""
     if name != "step":
         return function(*args)
     (q, k, v), rest, state, outs = args[:3], args[3:], None, []
@@ -51,58 +77,43 @@ def run(name, function, args):
 
 
 def in_float64(value):
-    """An answer as an array."""
+    """Return an answer as an array."""
     return np.asarray(value, np.float64)
 
 
-SIZES = {"n_sinks": 0, "window": 1}
-TASKS = {
-    task.name: task
-    for task in (
-        Task("softmax", ("x",), cases.rows, words.of_row, axes={"x": "S"},
-             valid=lambda case: np.isfinite(case["x"]).any()),
-        Task("softmax1", ("x",), cases.rows, words.of_row, axes={"x": "S"},
-             valid=lambda case: np.isfinite(case["x"]).any()),
-        Task("attend", ("q", "k", "v", "visible"), cases.attend, words.of_attend, ("softmax",),
-             axes={"q": "T.", "k": "S.", "v": "S.", "visible": "TS"},
-             valid=lambda case: case["visible"].any(axis=1).all(),
-             dresses=("arrays", "lists", "a head", "heads first")),
-        Task("rotate", ("x", "positions", "theta"), cases.rotate, words.of_rotate, axes={"x": "T.", "positions": "T"},
-             dresses=("arrays", "lists", "a head")),
-        Task("survivors", ("n_slots", "n_sinks", "window"), cases.survivors, words.of_survivors,
-             least={"n_slots": 1} | SIZES, dresses=("arrays",), kind="slots"),
-        Task("positions_of", ("token_index", "n_sinks", "window"), cases.positions, words.of_positions, ("survivors",),
-             valid=cases.can_hold, least=SIZES, kind="slots"),
-        Task("step", ("q", "k", "v", "n_sinks", "window", "theta"), cases.step, words.of_step,
-             ("softmax", "attend", "rotate", "survivors", "positions_of"),
-             axes={"q": "T.", "k": "T.", "v": "T."}, least=SIZES,
-             dresses=("arrays", "lists", "a head", "a row of heads")),
-        Task("token_nll", ("logits", "ids"), cases.nll, words.of_nll, ("softmax",), axes={"logits": "T.", "ids": "T"},
-             valid=lambda case: len(case["ids"]) > 1),
-        Task("retrieve", ("q", "keys", "block", "k", "window", "theta"), cases.retrieve, words.of_retrieve, ("rotate",),
-             axes={"keys": "N."}, least={"block": 1, "k": 1, "window": 1}, valid=cases.clear,
-             dresses=("arrays", "lists", "a head"), kind="set"),
-    )
-}  # fmt: skip
+HEADS = ("arrays", "lists", "a head")
+PARTS = ("softmax", "attend", "rotate", "survivors", "positions_of")
+ALL = (
+    Task("softmax", "x:S", valid=lambda case: np.isfinite(case["x"]).any()),
+    Task("softmax1", "x:S", valid=lambda case: np.isfinite(case["x"]).any()),
+    Task("attend", "q:T. k:S. v:S. visible:TS", ("softmax",), styles=(*HEADS, "heads first"), valid=cases.all_see),
+    Task("rotate", "x:T. positions:T theta", styles=HEADS),
+    Task("survivors", "n_slots:1 n_sinks:0 window:1", styles=("arrays",), kind="slots"),
+    Task("positions_of", "token_index n_sinks:0 window:1", ("survivors",), valid=cases.can_hold, kind="slots"),
+    Task("step", "q:T. k:T. v:T. n_sinks:0 window:1 theta", PARTS, styles=(*HEADS, "a row of heads")),
+    Task("token_nll", "logits:T. ids:T", ("softmax",), valid=lambda case: len(case["ids"]) > 1),
+    Task("retrieve", "q keys:N. block:1 k:1 window:1 theta", ("rotate",), valid=cases.clear, styles=HEADS, kind="set"),
+)
+TASKS = {task.name: task for task in ALL}
 SIGNATURES = {name: task.signature for name, task in TASKS.items()} | {
     "step": "step(state, q, k, v, n_sinks, window, theta)"
 }
 
 
 def cases_of(task, seed):
-    """The cases of a task, small ones first; another seed draws others."""
+    """Draw the cases of a task, small ones first; another seed draws others."""
     return task.draw(np.random.default_rng([seed, sorted(TASKS).index(task.name)]))
 
 
-def dressed(task, case, dress):
-    """The arguments as a function gets them: arrays, lists, or with an axis of one head between time and width."""
+def in_style(task, case, style):
+    """Return the arguments as a function gets them: arrays, lists, or with an axis of one head."""
     args = []
     for name in task.params:
         x = case[name]
-        if isinstance(x, np.ndarray) and dress != "lists":
+        if isinstance(x, np.ndarray) and style != "lists":
             if x.ndim == 2 and name in ("q", "k", "v", "x", "keys"):
-                x = {"a head": x[:, None], "heads first": x[None], "a row of heads": x[:, None, None]}.get(dress, x)
-            elif name == "q" and dress == "a head":
+                x = {"a head": x[:, None], "heads first": x[None], "a row of heads": x[:, None, None]}.get(style, x)
+            elif name == "q" and style == "a head":
                 x = x[None]
             args.append({"array": x.ravel().tolist(), "shape": list(x.shape), "dtype": str(x.dtype)})
         else:
@@ -160,5 +171,5 @@ def same(a, b):
 
 
 def as_plain(case):
-    """A case as JSON can hold it."""
+    """Return a case as JSON can hold it."""
     return {name: x.tolist() if isinstance(x, np.ndarray) else x for name, x in case.items()}

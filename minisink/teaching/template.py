@@ -106,19 +106,7 @@ LOOPS = {
 
 
 def template(tasks=None, name="student.py"):
-    """The text of the file.
-
-    Parameters
-    ----------
-    tasks : list of str, optional
-        All by default.
-    name : str
-        What the file will be called.
-
-    Returns
-    -------
-    str
-    """
+    """Return the text of a file that will be called `name`, with stubs of these tasks or of all."""
     stubs = [
         f'def {SIGNATURES[task]}:\n    """{LOOPS[task]}"""\n    raise NotImplementedError  # your code here\n'
         for task in TASKS

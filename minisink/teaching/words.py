@@ -7,7 +7,7 @@ from .compare import TOLERANCE, right_rows
 
 
 def show(value, most=10):
-    """Numbers as a reader wants them.
+    """Show numbers as a reader wants them.
 
     >>> show(np.array([[1.0, 0.26894142], [np.inf, -2.5]]))
     '[[1, 0.2689], [inf, -2.5]]'
@@ -23,7 +23,7 @@ def show(value, most=10):
 
 
 def one_line(text):
-    r"""What a file says of itself, as one printable line: nothing of it can look like a line of the report.
+    r"""Return what a file says of itself as one printable line: nothing of it can look like a line of the report.
 
     >>> one_line("no\nlooks like: \x1b[31mright")
     'no looks like: [31mright'
@@ -32,22 +32,25 @@ def one_line(text):
 
 
 def cache_of(case):
-    """The sizes in words."""
+    """Put the sizes in words."""
     return f"{count(case['n_sinks'], 'sink')} and a window of {case['window']}"
 
 
-def whole(values):
-    """Whole numbers as such."""
+def as_ints(values):
+    """Return whole numbers as such."""
     return [int(x) if float(x).is_integer() else round(float(x), 4) for x in np.ravel(values)]
 
 
-def of_row(case, got, expected):
-    """One row of weights."""
+def of_softmax(case, got, expected):
+    """Describe one row of weights."""
     return f"for x = {show(case['x'])} you gave {show(got)}; expected {show(expected)}"
 
 
+of_softmax1 = of_softmax
+
+
 def of_attend(case, got, expected):
-    """The first query that is wrong."""
+    """Describe the first query that is wrong."""
     row = int(np.argmin(right_rows(got, expected)))
     seen = np.flatnonzero(case["visible"][row]).tolist()
     return (
@@ -57,7 +60,7 @@ def of_attend(case, got, expected):
 
 
 def of_rotate(case, got, expected):
-    """The first vector that is wrong."""
+    """Describe the first vector that is wrong."""
     row = int(np.argmin(right_rows(got, expected)))
     position, x = case["positions"][row], case["x"][row]
     return (
@@ -67,19 +70,20 @@ def of_rotate(case, got, expected):
 
 
 def of_survivors(case, got, expected):
-    """The slots that stay."""
-    kept, right = whole(got), whole(expected)
-    return f"after {count(case['n_slots'], 'token')} with {cache_of(case)} your cache kept {kept}; expected {right}"
+    """Describe the slots that stay."""
+    kept, right = as_ints(got), as_ints(expected)
+    after = f"after {count(case['n_slots'], 'token')} with {cache_of(case)}"
+    return f"{after} your cache kept {kept}; expected {right}"
 
 
-def of_positions(case, got, expected):
-    """The positions."""
+def of_positions_of(case, got, expected):
+    """Describe the positions."""
     held = case["token_index"].tolist()
-    return f"the tokens {held}, with {cache_of(case)}: your positions are {whole(got)}; expected {whole(expected)}"
+    return f"the tokens {held}, with {cache_of(case)}: your positions are {as_ints(got)}; expected {as_ints(expected)}"
 
 
 def of_step(case, got, expected):
-    """What a cache kept, read off the outputs where the values name the tokens, or else the output itself."""
+    """Describe what a cache kept, read off the outputs where the values name the tokens, or else the output itself."""
     rows = right_rows(got, expected[: len(got)])
     t = int(np.argmin(rows))
     after = f"after {count(t + 1, 'token')} with {cache_of(case)}"
@@ -98,8 +102,8 @@ def names_tokens(v):
     return T <= D and np.array_equal(v, np.eye(T, D))
 
 
-def of_nll(case, got, expected):
-    """The first loss that is wrong."""
+def of_token_nll(case, got, expected):
+    """Describe the first loss that is wrong."""
     wrong = np.flatnonzero(~(np.abs(got - expected) <= TOLERANCE * np.maximum(np.abs(expected), 1e-3)))
     t = int(wrong[0]) if len(wrong) else 0
     return (
@@ -109,16 +113,16 @@ def of_nll(case, got, expected):
 
 
 def of_retrieve(case, got, expected):
-    """The blocks."""
+    """Describe the blocks."""
     n, block = len(case["keys"]), case["block"]
     return (
         f"of {count(n, 'key')} in blocks of {block}, {case['window']} back, theta {show(case['theta'])}, the best "
-        f"{case['k']} for this query{_given(case, 'q', 'keys')}: you chose {whole(got)}; expected {whole(expected)}"
+        f"{case['k']} for this query{_given(case, 'q', 'keys')}: you chose {as_ints(got)}; expected {as_ints(expected)}"
     )
 
 
 def _given(case, *names):
-    """The arguments themselves, where they are few."""
+    """Show the arguments themselves, where they are few."""
     if sum(case[name].size for name in names) > 16:
         return ""
     return "".join(f", {name} = {show(case[name])}" for name in names)

@@ -17,7 +17,7 @@ from minisink.commands.check import EXAMPLE
 from minisink.commands.parser import make_parser
 from minisink.teaching import reference
 from minisink.teaching.tasks import SIGNATURES, TASKS
-from minisink.teaching.wrong_turns import TURNS
+from minisink.wrong_turns import TURNS
 
 ROOT = Path(__file__).resolve().parents[2]
 RIGHT = """
@@ -128,8 +128,9 @@ def survivors(n_slots, n_sinks, window):
     for signature in SIGNATURES.values():
         assert f"`{signature}`" in page
     rows = dict(re.findall(r"^\| (\d+) \| .* \| (.*) \|$", page, re.M))
-    named = {(turn.number, task) for task, turns in TURNS.items() for turn in turns if turn.number}
-    assert {(int(number), task) for number, tasks in rows.items() for task in re.findall(r"`(\w+)`", tasks)} == named
+    pairs = [(task, turn.title) for task, turns in TURNS.items() for turn in turns]
+    named = {(number, task) for task, title in pairs for number in re.findall(r"\(wrong turn (\d+)\)$", title)}
+    assert {(number, task) for number, tasks in rows.items() for task in re.findall(r"`(\w+)`", tasks)} == named
 
 
 # JSON -----------------------------------------------------------------------------------------------

@@ -5,15 +5,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from caches import readable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minisink import conformance
-from minisink.cache import LayerCache, keep_sinks
-from minisink.conformance import wrong_turns
 from minisink.conformance.traces import Trace
-from minisink.paths import cached_attention
-from minisink.positions import rope_frequencies, rotate, unrotated
+from minisink.wrong_turns import positions, tokens
 
 some = settings(max_examples=40)
 thetas = st.sampled_from([10000.0, 50.0, None])
@@ -31,17 +29,6 @@ def traces(draw, most_sinks=4, most_window=6):
 
 
 # Right ones -----------------------------------------------------------------------------------------
-
-
-def readable(state, q, k, v, *, n_sinks, window, theta):
-    """`cache.LayerCache` and `paths.cached_attention`, with all there is to show."""
-    empty, rotates = np.zeros((0, *k.shape)), theta is not None
-    state = LayerCache(empty, empty, keep_sinks(n_sinks, window)) if state is None else state
-    frequencies, seen = rope_frequencies(q.shape[-1], theta or 1.0), {}
-    by_position = (lambda x, positions: rotate(x, positions, frequencies)) if rotates else unrotated
-    out = cached_attention(q[None], k[None], v[None], state, by_position, trace=seen)[0]
-    shown = {"token_index": state.token_index, "positions": state.positions, "scores": seen["scores"][:, 0]}
-    return out, state, shown | {"keys": by_position(state.keys, state.positions)}
 
 
 @some
@@ -85,7 +72,7 @@ def test_a_wrong_size_is_a_right_cache_of_another(trace):
     others = {"OneMore": (s, w + 1), "NoSinks": (0, trace.capacity), "NothingLeaves": (0, T)}
     others |= {"OneLess": (s, w - 1)} if w > 1 else {}
     for name, (n_sinks, window) in others.items():
-        wrong = getattr(wrong_turns, name)(n_sinks=s, window=w, theta=trace.theta)
+        wrong = getattr(tokens, name)(n_sinks=s, window=w, theta=trace.theta)
         right = conformance.Cache(n_sinks=n_sinks, window=window, theta=trace.theta)
         for q, k, v in zip(trace.q[:, 0], trace.k[:, 0], trace.v[:, 0], strict=True):
             np.testing.assert_array_equal(wrong.step(q, k, v), right.step(q, k, v))
@@ -125,7 +112,7 @@ def test_a_layer_that_is_wrong_alone_is_named(trace, data):
 
     class Whole:
         def __init__(self, **sizes):
-            kinds = [wrong_turns.NothingLeaves if layer == alone else conformance.Cache for layer in range(L)]
+            kinds = [tokens.NothingLeaves if layer == alone else conformance.Cache for layer in range(L)]
             self.layers = [kind(**sizes) for kind in kinds]
 
         def step(self, q, k, v, layer):
@@ -139,18 +126,18 @@ def test_a_layer_that_is_wrong_alone_is_named(trace, data):
         assert report and "but nothing was evicted in 1 of them: take more tokens" in str(report)
     else:
         assert (report.first.token, report.first.layer, report.layers) == (trace.capacity, alone, (alone,))
-        assert wrong_turns.NothingLeaves in report.looks_like
+        assert tokens.NothingLeaves in report.looks_like
         assert (f", in layer {alone} only" in str(report)) == (L > 1)
 
 
 def test_several_layers_are_named_together():
     def step(state, q, k, v, *, layer, **sizes):
-        state = state or [(wrong_turns.OneMore if i < 2 else conformance.Cache)(**sizes) for i in range(3)]
+        state = state or [(tokens.OneMore if i < 2 else conformance.Cache)(**sizes) for i in range(3)]
         return state[layer].step(q, k, v), state
 
     report = conformance.check(step, conformance.drawn(n_layers=3), shared=True)
     assert "  wrong in 1 of 1 trace, in layers 0 and 1 only" in str(report)
-    assert report.looks_like == (wrong_turns.OneMore,)
+    assert report.looks_like == (tokens.OneMore,)
 
 
 @some
@@ -197,12 +184,12 @@ def test_only_what_show_returns_is_compared():
 def test_two_mistakes_are_named_up_to_where_the_second_begins():
     """One key too many; and from token 9 on unscaled as well."""
 
-    class Both(wrong_turns.OneMore):
+    class Both(tokens.OneMore):
         def attend(self, q, keys, values):
             return super().attend(q * (q.shape[-1] ** 0.5 if self.n_seen > 9 else 1.0), keys, values)
 
     report = conformance.check(silent(Both), conformance.drawn())
-    assert (report.looks_like, report.until) == ((wrong_turns.OneMore,), 8)
+    assert (report.looks_like, report.until) == ((tokens.OneMore,), 8)
     assert "  up to token 8 it looks like 'one key too many': a query sees one key too many" in str(report)
 
 
@@ -226,17 +213,17 @@ def test_keys_that_are_shown_wrongly_look_like_nothing(trace, name):
 def test_what_is_shown_wrongly_does_not_mislead_about_outputs():
     """Slots are shown one too large from the start; outputs are those of one key too many, and named so."""
 
-    class Shows(wrong_turns.OneMore):
+    class Shows(tokens.OneMore):
         def show(self):
             return {"token_index": [token + 1 for token in self.token_index]}
 
     report = conformance.check(Shows)
-    assert (report.first.token, report.first.what, report.looks_like) == (0, "slots", (wrong_turns.OneMore,))
+    assert (report.first.token, report.first.what, report.looks_like) == (0, "slots", (tokens.OneMore,))
 
 
 def test_the_report_is_plain():
     """Where, what was expected, how often, and what to do: word for word."""
-    report = conformance.check(wrong_turns.OneMore, conformance.load("gqa")[1])
+    report = conformance.check(tokens.OneMore, conformance.load("gqa")[1])
     assert str(report).splitlines() == [
         "gqa, n_sinks=1, window=4: token 5, layer 0: slots differ: [0, 1, 2, 3, 4, 5]; expected [0, 2, 3, 4, 5]",
         "  there the query sees tokens [0, 2, 3, 4, 5], at positions [0, 1, 2, 3, 4]",
@@ -244,13 +231,13 @@ def test_the_report_is_plain():
         "  it looks like 'one key too many': a query sees one key too many: the current token is not counted, or the "
         "cache is trimmed after attention; the authors' (start, recent) is n_sinks=start, window=recent + 1",
     ]
-    learned = conformance.check(silent(wrong_turns.OneMore), conformance.load("gpt2")[1])
+    learned = conformance.check(silent(tokens.OneMore), conformance.load("gpt2")[1])
     assert "  there the query sees tokens [0, 2, 3, 4, 5], embedded at [0, 2, 3, 4, 4]" in str(learned)
     assert "outputs differ: off by " in str(learned.first) and "of the largest number" in str(learned.first)
 
 
 def test_the_earliest_token_of_all_traces_is_shown():
-    report = conformance.check(wrong_turns.OneMore)
+    report = conformance.check(tokens.OneMore)
     assert str(report.first.trace) == "llama, n_sinks=2, window=1" and report.first.token == 3
     assert len(report.failed) == len(report.traces) == 12
 
@@ -330,7 +317,7 @@ def test_lists_are_arrays_too():
 def test_of_several_wrong_turns_the_one_that_explains_most_traces_is_named():
     """Stored keys begin at their place in the text; in the trace that is shown two wrong turns agree to its end."""
 
-    class Stored(wrong_turns.LateQuery):
+    class Stored(positions.LateQuery):
         @property
         def positions(self):
             shifts = [self.own - max(token, self.capacity - 1) for token in self.token_index]
@@ -338,7 +325,7 @@ def test_of_several_wrong_turns_the_one_that_explains_most_traces_is_named():
             return [token - max(0, shift) if token >= self.n_sinks else token for token, shift in pairs]
 
     report = conformance.check(silent(Stored))
-    assert report.looks_like == (wrong_turns.LateKey,) and "in this trace it looks like 'newest" in str(report)
+    assert report.looks_like == (positions.LateKey,) and "in this trace it looks like 'newest" in str(report)
     assert len(conformance.check(silent(Stored), report.first.trace).looks_like) == 2
 
 
@@ -383,11 +370,11 @@ def test_what_is_raised_after_a_difference_does_not_hide_it():
     """Most often it follows from it; and the traceback of what is raised first leads into the cache."""
 
     def step(state, q, k, v, **sizes):
-        state = state or wrong_turns.OneMore(**sizes)
+        state = state or tokens.OneMore(**sizes)
         return state.step(q, k, v) if state.n_seen < 12 else state.not_there, state
 
     report = conformance.check(step, "gqa")
-    assert (report.first.token, len(report.failed)) == (3, 4) and report.looks_like == (wrong_turns.OneMore,)
+    assert (report.first.token, len(report.failed)) == (3, 4) and report.looks_like == (tokens.OneMore,)
     assert str(report).splitlines()[-1] == (
         "  also: gqa, n_sinks=0, window=5: token 12, layer 0: the cache raised AttributeError: 'OneMore' object has no "
         "attribute 'not_there'"

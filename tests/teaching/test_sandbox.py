@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
 
 import pytest
 import styles
@@ -16,17 +17,7 @@ from minisink.teaching.report import all_right, check_source
 from minisink.teaching.sandbox import Sandbox, Source, read
 from minisink.teaching.tasks import TASKS
 from minisink.teaching.template import template
-from minisink.teaching.wrong_turns import (
-    LEFT_OVER,
-    TURNS,
-    attend,
-    positions_of,
-    retrieve,
-    rotate,
-    softmax,
-    step,
-    survivors,
-)
+from minisink.wrong_turns import LEFT_OVER
 
 OK = """
 def survivors(n_slots, n_sinks, window):
@@ -58,8 +49,9 @@ def survives(text, seconds=20):
 
 
 def test_the_reference_passes_as_a_file():
-    with open(reference.__file__, encoding="utf-8") as file:
-        rows = check(file.read())
+    text = Path(reference.__file__).read_text(encoding="utf-8").replace("from ..wrong_turns.right import Cache", "")
+    letters = styles.TO_THE_LETTER
+    rows = check(text + letters[letters.index("def step") : letters.index("def token_nll")])  # its own is not its own
     assert {row["status"] for row in rows.values()} == {"passed"}
     assert not any("in place of yours" in row["message"] for row in rows.values())
 
@@ -115,19 +107,28 @@ def test_what_is_missing_is_missing():
 
 # Wrong ----------------------------------------------------------------------------------------------
 
-MODULES = [softmax, attend, rotate, survivors, positions_of, step, retrieve]
+WRONG_IN_A_LINE = [  # the task, what stands there, what a student writes, the title's beginning
+    ("softmax", "e / e.sum(-1", "e / e.max(-1", "divided by the largest"),
+    (
+        "attend",
+        "np.where(visible, q @ k.T / np.sqrt(q.shape[1]), -np.inf)",
+        "q @ k.T / q.shape[1] ** 0.5",
+        "the mask is",
+    ),
+    ("rotate", "b * np.cos(angle) + a", "b * np.cos(angle) - a", "one of the two signs"),
+    ("survivors", "- window}", "- window - 1}", "the query sees one key too many"),
+    ("positions_of", "[slot for slot in range(len(token_index))]", "list(token_index)", "original positions"),
+    ("step", "[*range(S)]", "[0] * S", "the query is rotated, the keys are not"),
+    ("retrieve", "[window]", "[window + 1]", "one place too far"),
+]
 
 
-@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__.rpartition(".")[2])
-def test_a_wrong_turn_is_known_in_a_file_too(module):
-    """By the child process, as a student would have written it: all of its helpers beside it."""
-    name = module.__name__.rpartition(".")[2]
-    turn = TURNS[name][0]
-    with open(module.__file__, encoding="utf-8") as file:
-        text = file.read().replace("from .turn import turns", "")
-    text = text[: text.index("\nTURNS = turns(")]
-    row = check(f"{text}\n{name} = {turn.function.__name__}\n", name, seed=2)[name]
-    assert (row["status"], row["diagnosis"]) == ("failed", turn.title)
+@pytest.mark.parametrize(("name", "right", "wrong", "title"), WRONG_IN_A_LINE)
+def test_a_wrong_turn_is_known_in_a_file_too(name, right, wrong, title):
+    """By the child process, as a student would have written it: right but for one line."""
+    assert styles.TO_THE_LETTER.count(right) == 1
+    row = check(styles.TO_THE_LETTER.replace(right, wrong), name, seed=2)[name]
+    assert row["status"] == "failed" and row["diagnosis"].startswith(title)
 
 
 def test_a_global_that_is_not_emptied_is_named():

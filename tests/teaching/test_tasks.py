@@ -11,7 +11,7 @@ import minisink
 from minisink import by_the_book, cache, ops, positions
 from minisink.teaching import child, reference
 from minisink.teaching.compare import TOLERANCE, equal
-from minisink.teaching.tasks import TASKS, as_plain, cases_of, dressed, same, simpler
+from minisink.teaching.tasks import TASKS, as_plain, cases_of, in_style, same, simpler
 from minisink.teaching.template import LOOPS
 from minisink.teaching.words import show
 
@@ -74,8 +74,8 @@ def test_what_is_retrieved_is_what_the_package_fetches():
     for case in [case for seed in range(3) for case in cases("retrieve", seed)]:
         q, keys, block = case["q"], case["keys"], case["block"]
         rates = by_the_book.frequencies(len(q), case["theta"])
-        far = [by_the_book.dot(by_the_book.rotate(q, 10 + case["window"], rates), by_the_book.rotate(key, 10, rates))
-               for key in keys]  # fmt: skip
+        query = by_the_book.rotate(q, 10 + case["window"], rates)
+        far = [by_the_book.dot(query, by_the_book.rotate(key, 10, rates)) for key in keys]
         worth = [max(far[start : start + block]) for start in range(0, len(far), block)]
         best = sorted(range(len(worth)), key=lambda b: worth[b], reverse=True)[: case["k"]]
         assert set(TASKS["retrieve"].expected(case).astype(int).tolist()) == set(best)
@@ -119,11 +119,12 @@ def test_small_rows_are_held_as_strictly_as_large_ones():
     assert not equal(np.zeros(3), np.zeros(4)) and not equal(np.full(2, 1e-6), np.zeros(2))
 
 
-def test_a_case_is_dressed_in_arrays_lists_and_heads():
+def test_a_case_comes_in_arrays_lists_and_heads():
     case = next(case for case in cases("attend") if case["q"].shape[0] == 2)
-    shapes = {dress: [np.shape(arg) if isinstance(arg, list) else tuple(arg["shape"])
-                      for arg in dressed(TASKS["attend"], case, dress)]
-              for dress in TASKS["attend"].dresses}  # fmt: skip
+    shapes = {}
+    for style in TASKS["attend"].styles:
+        args = in_style(TASKS["attend"], case, style)
+        shapes[style] = [np.shape(arg) if isinstance(arg, list) else tuple(arg["shape"]) for arg in args]
     (T, D), S = case["q"].shape, len(case["k"])
     assert shapes["arrays"] == shapes["lists"] == [(T, D), (S, D), (S, D), (T, S)]
     assert shapes["a head"] == [(T, 1, D), (S, 1, D), (S, 1, D), (T, S)]

@@ -1,0 +1,99 @@
+"""One gallery of wrong turns, most of them seen in public code and reports.
+
+`conformance`, `teaching` and the mutation tests use it. `right.Cache` is a right cache; every other is that one with
+one method changed, and its docstring is the diagnosis.
+What is no cache, a softmax, a rotation or a loss, is a function in a table of hints and titles.
+
+>>> OneMore(n_sinks=2, window=3, theta=None).survivors(7)
+[0, 1, 3, 4, 5, 6]
+>>> print(OneMore.diagnosis().partition("; ")[0])
+the query sees one key too many: evicted after attending, or before the new one was in
+"""
+
+from __future__ import annotations
+
+from inspect import cleandoc
+
+from . import attend, chunks, engine, heads, positions, retrieve, rotate, slots, softmax, softmax1, token_nll, tokens
+from .chunks import OneLeaves
+from .right import Cache
+from .tokens import OneMore
+from .turn import WrongTurn, turns
+
+
+def caches(module) -> tuple[type[Cache], ...]:
+    """Return the wrong caches of a file, in its order."""
+    own = [each for each in vars(module).values() if getattr(each, "__module__", "") == module.__name__]
+    return tuple(each for each in own if isinstance(each, type) and each.name != Cache.name)
+
+
+TOKENS, POSITIONS, HEADS, ENGINE, CHUNKS = (caches(each) for each in (tokens, positions, heads, engine, chunks))
+WRONG_TURNS = (*TOKENS, *POSITIONS, *HEADS, *ENGINE, *CHUNKS)
+
+
+# For the tasks of `teaching` -------------------------------------------------------------------------
+
+
+def as_step(cache):
+    """Return a cache as the task `step`, which has one head."""
+
+    def step(state, q, k, v, n_sinks, window, theta):  # (D,), (D,), (D,) -> (D,), state
+        state = state or cache(n_sinks=n_sinks, window=window, theta=theta)
+        return state.step(q[None], k[None], v[None])[0], state
+
+    return step
+
+
+def as_survivors(cache):
+    """Return a cache as the task `survivors`."""
+
+    def survivors(n_slots, n_sinks, window):  # -> list of slots
+        full = cache(n_sinks=n_sinks, window=window, theta=None)
+        full.token_index = list(range(n_slots))
+        return full.survivors(n_slots)
+
+    return survivors
+
+
+def as_positions_of(cache):
+    """Return a cache as the task `positions_of`."""
+
+    def positions_of(token_index, n_sinks, window):  # (S,) -> (S,)
+        full = cache(n_sinks=n_sinks, window=window, theta=None)
+        full.token_index, full.n_seen = [int(token) for token in token_index], int(token_index[-1]) + 1
+        return full.positions
+
+    return positions_of
+
+
+def turns_of(adapter, each_cache, numbers=None):
+    """Return caches as wrong turns of a task: the title is what is wrong, without what to do."""
+    found = []
+    for cache in each_cache:
+        title, number = cache.diagnosis().partition("; ")[0], (numbers or {}).get(cache, cache.number)
+        title = title if number is None else f"{title} (wrong turn {number})"
+        found.append(WrongTurn(title, cleandoc(cache.hints).splitlines(), adapter(cache)))
+    return found
+
+
+OTHERS_STAY = [each for each in TOKENS if each.survivors is not Cache.survivors and "mix" not in vars(each)]
+OTHER_POSITIONS = [each for each in POSITIONS if each.positions is not Cache.positions and "own" not in vars(each)]
+TURNS = {
+    "softmax": softmax.TURNS,
+    "softmax1": softmax1.TURNS,
+    "attend": attend.TURNS,
+    "rotate": rotate.TURNS,
+    "survivors": turns_of(as_survivors, [*OTHERS_STAY, OneLeaves], {OneMore: 17}) + turns(slots.SURVIVORS),
+    "positions_of": turns_of(as_positions_of, OTHER_POSITIONS) + turns(slots.POSITIONS_OF),
+    "step": turns_of(as_step, [*TOKENS, *POSITIONS, *HEADS]),
+    "token_nll": token_nll.TURNS,
+    "retrieve": retrieve.TURNS,
+}
+LEFT_OVER = WrongTurn(
+    "something is left from an earlier call: alone, the same case comes out otherwise",
+    [
+        "Where does your function keep what it knows?",
+        "A global, or a default argument that is a list, lives on when the next text begins; random numbers do too.",
+        "Keep everything in the function's own variables, and for the next step in the state: None begins a new text.",
+    ],
+)

@@ -1,0 +1,120 @@
+"""Wrong turns of a prompt that comes in chunks; one token at a time each of these is right."""
+
+import numpy as np
+
+from ..attention import attend, banded_mask, causal_mask
+from .right import Cache
+
+ROOM = """How many must leave?
+    A chunk may bring more than one token at once.
+    As many leave as are too many, not one; take a chunk while there is room, and then token by token."""
+
+
+class AtOnce(Cache):
+    """A chunk in one go: make room for its first token, append all, attend, evict."""
+
+    def step(self, q, k, v):
+        return self.steps(q[None], k[None], v[None])[0]
+
+    def steps(self, q, k, v):
+        self.make_room()
+        for token in zip(k, v, strict=True):
+            self.append(*token)
+        n = len(self.token_index)
+        query, keys = self.rotated(q, range(n - len(q), n)), self.rotated(np.array(self.keys), range(n))
+        out = attend(query, keys, np.array(self.values), self.visible(len(q), n))
+        self.trim(n)
+        return out
+
+    def make_room(self):
+        n = len(self.token_index)
+        self.keep([slot for slot in self.survivors(n + 1) if slot < n])
+
+    def trim(self, n):
+        self.keep(self.survivors(n))
+
+    def visible(self, n_queries, n_keys):  # -> (T, S)
+        return causal_mask(n_queries, n_keys)
+
+
+class SeesAhead(AtOnce):
+    """a chunk sees its own future; mask the keys that come after a query's own"""
+
+    name = "a chunk sees ahead"
+    hints = """What may the first token of a chunk see?
+    Not the second.
+    Mask the keys that come after a query's own."""
+
+    def visible(self, n_queries, n_keys):
+        return np.ones((n_queries, n_keys), bool)
+
+
+class Overshoots(AtOnce):
+    """nothing is evicted within a chunk, and its later tokens see more than n_sinks + window keys; take a chunk while
+    there is room, and then token by token
+    """
+
+    name, hints = "a chunk overshoots the window", ROOM
+
+
+class OneLeaves(AtOnce):
+    """a chunk overshoots the window: only one token is evicted; as many must leave as are too many"""
+
+    name, number, hints = "one leaves for a chunk", 15, ROOM  # seen in: prompts longer than the window
+
+    def survivors(self, n):
+        return [slot for slot in range(n) if n <= self.capacity or slot != self.n_sinks]
+
+    def trim(self, n):
+        pass
+
+
+class NumberedOnce(AtOnce):
+    """a chunk is numbered once for all of its tokens, which see the right keys, but the sinks too far away; rotate the
+    sinks, or the query that meets them, for each token
+    """
+
+    name = "a chunk numbered once"
+    hints = """How far from the sinks does the first token of a chunk stand?
+    No farther than n_sinks + window - 1, whatever comes behind it.
+    Rotate the sinks, or the query that meets them, for each token."""
+
+    def visible(self, n_queries, n_keys):
+        sinks = np.arange(n_keys) < self.n_sinks
+        return causal_mask(n_queries, n_keys) & (sinks | banded_mask(n_queries, n_keys, self.window))
+
+
+class EvictsFirst(AtOnce):
+    """a chunk evicts before all of it has attended; its earlier tokens miss keys that are in their window still"""
+
+    name = "a chunk evicts first"
+    hints = """Which keys does the first token of a chunk see?
+    All of its own window, though the last token of the chunk does not see them.
+    Attend before a key of the chunk, or of its window, leaves."""
+
+    def steps(self, q, k, v):
+        for token in zip(k, v, strict=True):
+            self.append(*token)
+        self.keep(self.survivors(len(self.token_index)))
+        visible = self.seen_by(np.arange(self.n_seen - len(q), self.n_seen))  # (T, S)
+        some, place, out = visible.any(axis=1), visible.sum(axis=1) - 1, np.zeros_like(q)
+        keys, values = self.rotated(np.array(self.keys), self.positions), np.array(self.values)
+        out[some] = attend(self.rotated(q[some], place[some]), keys, values, visible[some])
+        return out
+
+    def seen_by(self, own):  # (T,) -> (T, S)
+        return np.array(self.token_index) <= own[:, None]
+
+
+class LongerThanTheRing(EvictsFirst):
+    """a prompt longer than the ring is written modulo, and masked by slots; an early token finds a later one in the
+    slot where its own was: take the prompt in chunks that fit, and then token by token
+    """
+
+    name = "a prompt longer than the ring"  # seen in: engines that write the whole prompt at index modulo capacity
+    hints = """What lies in slot 0 of the ring when a long prompt has been written?
+    A slot is written again before all have attended that should see what was in it.
+    Take the prompt in pieces while there is room, and then token by token."""
+
+    def seen_by(self, own):
+        return np.arange(len(self.token_index)) < np.minimum(own + 1, self.capacity)[:, None]

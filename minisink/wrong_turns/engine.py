@@ -1,0 +1,127 @@
+"""Wrong turns that do not show in one head of one layer of a Llama that reads one text from arrays of its own."""
+
+import numpy as np
+
+from .positions import OnePlace
+from .right import Cache
+
+
+class WrongGroup(Cache):
+    """query head h reads key head h % K; neighbours share one, h // (H / K), so repeat each key head, not the whole row
+    of them
+    """
+
+    name = "wrong key head"
+    hints = """Which key head does query head 1 of 4 read, if there are two?
+    Neighbours share a key head.
+    h // (H / K): repeat each key head, not the whole row of them."""
+
+    def mix(self, query, keys, values):
+        group = np.arange(query.shape[1]) % keys.shape[1]
+        return super().mix(query, keys[:, group], values[:, group])
+
+
+class RotatesGPT2(Cache):
+    """keys are rotated where nothing rotates; with theta=None positions are in the embedding already, and cannot be
+    moved
+    """
+
+    name = "learned positions rotated"
+    hints = """Where do the positions of GPT-2 enter?
+    They were added before the first layer.
+    Where theta is None rotate nothing."""
+
+    def __init__(self, *, n_sinks, window, theta):
+        super().__init__(n_sinks=n_sinks, window=window, theta=10000.0 if theta is None else theta)
+
+
+class NoCopy(Cache):
+    """every slot holds the newest token; it came in a buffer that is used again, so keep a copy, not a view"""
+
+    name = "no copy kept"
+    hints = """Is what you hold after three tokens three different keys?
+    An array that you were given may be used again for the next token.
+    Keep a copy of each key and value."""
+
+    def attend(self, q, keys, values):
+        return super().attend(q, np.repeat(keys[-1:], len(keys), axis=0), np.repeat(values[-1:], len(keys), axis=0))
+
+
+class OneForAll(Cache):
+    """layers share one state, and their keys stand between each other's; give each its own"""
+
+    name = "one state for all layers"
+    hints = """How many keys does layer 1 hold after the first token?
+    One, as layer 0 does.
+    Keep a state for each layer."""
+
+    @classmethod
+    def layers(cls, n_layers, before, **sizes):
+        return [cls(**sizes)] * n_layers
+
+
+class CountsInEveryLayer(Cache):
+    """a position counter that every layer moves on; with L layers two neighbours stand L places apart: count a token
+    once
+    """
+
+    name, n_layers = "a position counter per layer", 1
+    hints = """At which position does the second token of a text come in?
+    A token passes through every layer, and is one token.
+    Move the counter on in one layer, or once a forward pass."""
+
+    @classmethod
+    def layers(cls, n_layers, before, **sizes):
+        caches = super().layers(n_layers, before, **sizes)
+        for cache in caches:
+            cache.n_layers = n_layers
+        return caches
+
+    @property
+    def positions(self):
+        return [slot * self.n_layers for slot in range(len(self.token_index))]
+
+
+class ShiftsInEveryLayer(OnePlace):
+    """a shift of all positions that every layer begins; with L layers a key moves L slots down when one token leaves:
+    begin it in one layer
+    """
+
+    name, number = "a shift begun in every layer", None  # seen in: positions that all layers share
+    layer, n_layers, pace = 0, 1, -1
+    hints = """How many slots does a key move when one token leaves?
+    Positions that the layers share are moved by each that evicts.
+    Move them in one layer, or once a forward pass."""
+
+    @classmethod
+    def layers(cls, n_layers, before, **sizes):
+        caches = super().layers(n_layers, before, **sizes)
+        for layer, cache in enumerate(caches):
+            cache.layer, cache.n_layers = layer, n_layers
+        return caches
+
+    def shifts(self, token):
+        begun = super().shifts(token) * self.n_layers
+        still = (
+            self.n_layers - 1 - self.layer if token < self.capacity else 0
+        )  # layers that will have begun the last one
+        return begun - still if begun else 0
+
+
+class NotReset(Cache):
+    """the cache is not reset between texts; what the last one left is still there, and seen: begin each with an empty
+    state
+    """
+
+    name = "not reset between texts"  # seen in: a reset that forgets what the slots hold
+    hints = """What does your cache hold when a text begins?
+    Run one text alone, and then after another.
+    Begin each with no tokens and no count of tokens."""
+
+    @classmethod
+    def layers(cls, n_layers, before, **sizes):
+        caches = super().layers(n_layers, before, **sizes)
+        for cache, left in zip(caches, before, strict=False):
+            cache.n_seen, cache.token_index = left.n_seen, left.token_index
+            cache.keys, cache.values = left.keys, left.values
+        return caches

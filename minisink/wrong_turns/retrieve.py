@@ -1,0 +1,151 @@
+"""Wrong turns of bringing back what was evicted."""
+
+from functools import partial
+
+import numpy as np
+
+from .turn import turns
+
+
+def rotated(x, position, theta):  # (D,) -> (D,)
+    """Rotate one vector rightly."""
+    half = len(x) // 2
+    angle = position * float(theta) ** (-2.0 * np.arange(half) / len(x))
+    cos, sin = np.cos(angle), np.sin(angle)
+    return np.concatenate((x[:half] * cos - x[half:] * sin, x[half:] * cos + x[:half] * sin))
+
+
+def scores_of(q, keys, window, theta):  # (D,), (N, D) -> (N,)
+    """Score every key as if it stood `window` places back."""
+    return keys @ rotated(q, window, theta)
+
+
+def choose(scores, block, k, best_of=max, worst=False):
+    """Return the k blocks with the best key, or by another rule."""
+    by_block = [best_of(scores[start : start + block]) for start in range(0, len(scores), block)]
+    return sorted(sorted(range(len(by_block)), key=lambda b: by_block[b], reverse=not worst)[:k])
+
+
+def scored(scores_of):
+    """Return a retrieval that scores the keys in its own way."""
+    return lambda q, keys, block, k, window, theta: choose(scores_of(q, keys, window, theta), block, k)
+
+
+def chosen(choose):
+    """Return a retrieval that makes something else of the right scores."""
+    return lambda q, keys, block, k, window, theta: choose(scores_of(q, keys, window, theta), block, k)
+
+
+def ranked(scores, k):
+    """Return the k best keys."""
+    return np.argsort(-scores)[:k]
+
+
+def each_in_its_place(query_at):
+    """Return scores of keys rotated to their places, and the query to another."""
+
+    def scores(q, keys, window, theta):
+        query = rotated(q, query_at(len(keys), window), theta)
+        return [rotated(key, i, theta) @ query for i, key in enumerate(keys)]
+
+    return scores
+
+
+def pairs_neighbours(q, keys, window, theta):
+    """Rotate channels 2j and 2j + 1."""
+    order = [*range(0, len(q), 2), *range(1, len(q), 2)]
+    return keys[:, order] @ rotated(q[order], window, theta)
+
+
+HINTED = {
+    """How far back does a stored key seem to stand?
+    Stored keys are un-rotated, all at position 0.
+    Rotate the query by `window`, and leave the keys as they are.""": {
+        "query and keys stand at one place: neither is rotated, or both by the same": (
+            scored(lambda q, keys, window, theta: keys @ q)
+        ),
+        "rotated the wrong way: the keys stand in the future": (
+            scored(lambda q, keys, window, theta: scores_of(q, keys, -window, theta))
+        ),
+        "every stored key stands at its own place": (
+            scored(each_in_its_place(lambda n, window: n + window - 1)),
+            scored(each_in_its_place(lambda n, window: window)),
+        ),
+        "one place too far: the query is rotated by window + 1": (
+            scored(lambda q, keys, window, theta: scores_of(q, keys, window + 1, theta))
+        ),
+        "one place too near: the query is rotated by window - 1": (
+            scored(lambda q, keys, window, theta: scores_of(q, keys, window - 1, theta))
+        ),
+        "the query is rotated by the number of keys, not by the window": (
+            scored(lambda q, keys, window, theta: scores_of(q, keys, len(keys), theta))
+        ),
+    },
+    """How fast does the last pair turn?
+    The larger theta, the slower; it is an argument.
+    Pair j of D/2 turns by window * theta ** (-2 j / D).""": {
+        "theta is 10000, whatever is given": (
+            scored(lambda q, keys, window, theta: scores_of(q, keys, window, 10000.0))
+        ),
+    },
+    """Which two channels are a pair?
+    Hugging Face and Meta disagree; here it is Hugging Face's.
+    Channel j goes with channel j + D/2.""": {
+        # seen in checkpoints read by the wrong rule
+        "neighbouring channels are paired, 2j with 2j + 1 (wrong turn 8)": scored(pairs_neighbours),
+    },
+    """One key in a block fits well, three do not: is the block worth looking at?
+    A block is as good as its best key.
+    max over the scores in the block.""": {
+        "a block is worth its mean": chosen(partial(choose, best_of=np.mean)),
+        "a block is worth its sum": chosen(partial(choose, best_of=sum)),
+        "a block is worth its sum of exp, the weight of all its keys": (
+            chosen(lambda scores, block, k: choose(np.exp(scores), block, k, sum))
+        ),
+        "a block is worth its first key": chosen(partial(choose, best_of=lambda scores: scores[0])),
+    },
+    """What does a score of -5 say?
+    That the key fits badly.
+    Compare the scores, not how far they are from zero.""": {
+        "a score far below zero is taken for a large one": (
+            chosen(lambda scores, block, k: choose(abs(scores), block, k))
+        ),
+    },
+    """Which blocks have the largest scores?
+    Largest first.
+    The k blocks with the largest maximum.""": {
+        "the oldest blocks, not the best": chosen(lambda scores, block, k: choose(-np.arange(len(scores)), block, k)),
+        "the newest blocks, not the best": chosen(lambda scores, block, k: choose(np.arange(len(scores)), block, k)),
+        "the worst blocks": chosen(partial(choose, worst=True)),
+    },
+    """Where are the last keys?
+    The last block may be part empty.
+    Keep it, however few keys are in it.""": {
+        "the last block is left out": (
+            chosen(lambda scores, block, k: choose(scores[: len(scores) // block * block], block, k))
+        ),
+    },
+    """How many blocks are wanted?
+    k counts blocks, not keys.
+    Number the blocks, rate each, take k.""": {
+        "keys are returned, not blocks": chosen(lambda scores, block, k: ranked(scores, k)),
+        "the k best keys, whose blocks may be fewer": (
+            chosen(lambda scores, block, k: sorted({int(i) // block for i in ranked(scores, k)})),
+            chosen(lambda scores, block, k: ranked(scores, k) // block),
+        ),
+        "one block, not k": chosen(lambda scores, block, k: choose(scores, block, 1)),
+        "k + 1 blocks, not k": chosen(lambda scores, block, k: choose(scores, block, k + 1)),
+    },
+    """Which number has the first block?
+    Blocks are numbered 0, 1, 2, ...
+    Block b holds keys b * block and on.""": {
+        "blocks are counted from one": chosen(lambda scores, block, k: [b + 1 for b in choose(scores, block, k)]),
+        "where the blocks begin, not their numbers": (
+            chosen(lambda scores, block, k: [b * block for b in choose(scores, block, k)])
+        ),
+        "what the blocks are worth, not their numbers": (
+            chosen(lambda scores, block, k: sorted(np.maximum.reduceat(scores, range(0, len(scores), block)))[-k:])
+        ),
+    },
+}
+TURNS = turns(HINTED)

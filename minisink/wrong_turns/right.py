@@ -1,0 +1,114 @@
+"""A right cache, small enough to be got wrong in one place at a time: one layer, its tokens in lists."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..attention import attend
+from ..positions import rope_frequencies, rotate
+
+
+def first_and_last(n, first, last):
+    """Return the first and the last slots of n; all of them if there are no more.
+
+    >>> first_and_last(7, 2, 3)
+    [0, 1, 4, 5, 6]
+    """
+    return list(range(n)) if n <= first + last else [*range(first), *range(n - last, n)]
+
+
+class Cache:
+    """StreamingLLM, as `minisink.cache` has it: append, evict, number, rotate, attend.
+
+    Every other cache of this gallery is this one with one method changed, or a wrong one that was varied once more.
+    Its docstring is the diagnosis: what is wrong, and behind the first colon why it is, or what to do.
+
+    Parameters
+    ----------
+    n_sinks, window : int
+    theta : float or None
+        Base of the rotary angles; None where nothing is rotated.
+
+    Attributes
+    ----------
+    token_index : list of int
+        Tokens held, in slot order; `keys` and `values` likewise, (K, D) each, un-rotated.
+    n_seen : int
+        Tokens taken in.
+    """
+
+    name = "right"
+    hints = ""  # three lines: a question, a place to look, and nearly the answer
+    number: int | None = None  # in the list of docs/check.md
+
+    def __init__(self, *, n_sinks: int, window: int, theta: float | None):
+        self.n_sinks, self.window, self.capacity, self.theta = n_sinks, window, n_sinks + window, theta
+        self.n_seen, self.token_index, self.keys, self.values = 0, [], [], []
+
+    @classmethod
+    def diagnosis(cls):
+        """Return what is wrong and what to do, in one line; it stands where the name does."""
+        named = next(each for each in cls.__mro__ if "name" in vars(each))
+        return " ".join(str(named.__doc__).split())
+
+    @classmethod
+    def layers(cls, n_layers, before, **sizes):
+        """Return a cache for each layer; `before` are those of the text before, [] if this is the first."""
+        return [cls(**sizes) for _ in range(n_layers)]
+
+    def step(self, q, k, v):  # (H, D), 2 x (K, D) -> (H, D)
+        """Take in one token of a layer, and return the output of its query."""
+        self.append(k, v)
+        self.keep(self.survivors(len(self.token_index)))
+        return self.attend(q, np.array(self.keys), np.array(self.values))
+
+    def steps(self, q, k, v):  # (T, H, D), 2 x (T, K, D) -> (T, H, D)
+        """Take in a chunk: token by token."""
+        return np.array([self.step(*token) for token in zip(q, k, v, strict=True)])
+
+    def show(self):
+        """Return what is held, for `conformance.check` to compare."""
+        return {"token_index": self.token_index, "positions": self.positions}
+
+    def append(self, k, v):
+        """Add the newest token."""
+        self.token_index, self.keys, self.values = [*self.token_index, self.n_seen], [*self.keys, k], [*self.values, v]
+        self.n_seen += 1
+
+    def survivors(self, n):
+        """Return the slots that stay, of n."""
+        return first_and_last(n, self.n_sinks, self.window)
+
+    def keep(self, slots):
+        """Evict all others."""
+        self.token_index, self.keys, self.values = (
+            [held[slot] for slot in slots] for held in (self.token_index, self.keys, self.values)
+        )
+
+    @property
+    def positions(self):
+        """Position of each slot: the slot."""
+        return list(range(len(self.token_index)))
+
+    @property
+    def own(self):
+        """Position of the query: that of its own key, the newest."""
+        return self.positions[-1]
+
+    def attend(self, q, keys, values):  # (H, D), 2 x (S, K, D) -> (H, D)
+        """Rotate the query and the keys to their positions, and mix."""
+        if len(keys) == 0:
+            return np.zeros_like(q)
+        return self.mix(self.rotated(q[None], [self.own]), self.rotated(keys, self.positions), values)[0]
+
+    def rotated(self, x, positions):  # (T, H, D), (T,) -> (T, H, D)
+        """Return what attention meets."""
+        return x if self.theta is None else rotate(x, np.array(positions), self.frequencies(x.shape[-1]))
+
+    def frequencies(self, head_dim):  # -> (D/2,)
+        """Return the radians per position of each pair of channels."""
+        return rope_frequencies(head_dim, self.theta)
+
+    def mix(self, query, keys, values):  # (T, H, D), 2 x (S, K, D) -> (T, H, D)
+        """Average the values by the pattern of rotated query and keys."""
+        return attend(query, keys, values)

@@ -1,0 +1,154 @@
+"""Wrong turns of measuring."""
+
+import math
+
+import numpy as np
+
+from .turn import turns
+
+
+def log_softmax(x):  # (T, V) -> (T, V)
+    """Return ``x_i - log sum_j exp(x_j)``."""
+    x = np.asarray(x, np.float64)
+    shifted = x - x.max(axis=-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+
+
+def right(logits, ids):
+    """Return ``-log softmax(logits[t])[ids[t + 1]]``."""
+    return -at_next(log_softmax(logits), ids)
+
+
+def at_next(rows, ids):  # (T, V), (T,) -> (T - 1,)
+    """Pick of each row the number of the next token."""
+    return np.asarray(rows)[np.arange(len(ids) - 1), ids[1:]]
+
+
+def at(rows, ids, first_row, first_token):
+    """Pick of other rows and tokens, from these on."""
+    n = len(ids) - max(first_row, first_token)
+    return -log_softmax(rows)[np.arange(first_row, first_row + n), ids[first_token : first_token + n]]
+
+
+def half_in_bits(logits, ids):
+    """Take the sum's logarithm to the base of two, the logit itself in nats."""
+    x = np.asarray(logits, np.float64)
+    x = x - x.max(axis=-1, keepdims=True)
+    return np.log2(np.exp(x).sum(axis=-1))[:-1] - at_next(x, ids)
+
+
+def over_exp(logits, ids):
+    """Take the exponential of large numbers."""
+    weights = np.exp(np.asarray(logits, np.float64))
+    return -np.log(at_next(weights / weights.sum(axis=-1, keepdims=True), ids))
+
+
+def in_python(logits, ids):
+    """Go without NumPy: `math` raises where an exponential overflows."""
+    return [math.log(sum(map(math.exp, row))) - row[i] for row, i in zip(logits, ids[1:], strict=False)]
+
+
+def of_softmax(logits, ids):
+    """Go without NumPy by way of the softmax: the logarithm of nothing raises."""
+    return [-math.log(p[i]) for p, i in zip(np.exp(log_softmax(logits)), ids[1:], strict=False)]
+
+
+def underflows(least):
+    """Return a loss by way of the softmax, with something added to a probability that may be nothing."""
+    return lambda logits, ids: -np.log(at_next(np.exp(log_softmax(logits)) + least, ids))
+
+
+def stripped(logits, ids):
+    """Strip tokens like the first from both ends, as str.strip does with letters."""
+    ids, kept = list(ids), list(range(len(ids)))
+    while len(kept) > 2 and ids[kept[0]] == ids[0]:
+        kept.pop(0)
+    while len(kept) > 2 and ids[kept[-1]] == ids[0]:
+        kept.pop()
+    return right(np.asarray(logits)[kept], np.array(ids)[kept])
+
+
+HINTED = {
+    """What do the logits after token t say something about?
+    About the token that comes next.
+    logits[t] is held against ids[t + 1], so there are T - 1 losses.""": {
+        "held against the token itself, not the next one": (
+            lambda logits, ids: at(logits, ids, 0, 0)[:-1],
+            lambda logits, ids: at(logits, ids, 1, 1),
+        ),
+        "shifted the other way": lambda logits, ids: at(logits, ids, 1, 0),
+        "a loss for each of the T tokens": lambda logits, ids: at(logits, ids, 0, 0),
+        "a loss for the first token too, or behind the last": (
+            lambda logits, ids: [0.0, *right(logits, ids)],
+            lambda logits, ids: [np.nan, *right(logits, ids)],
+            lambda logits, ids: [*right(logits, ids), 0.0],
+        ),
+        "the last token has no loss": lambda logits, ids: right(logits, ids)[:-1],
+    },
+    """How many losses has a text of T tokens?
+    A mean hides the token at which something broke.
+    Return the T - 1 losses, one per token.""": {
+        "the mean instead of a loss a token": lambda logits, ids: right(logits, ids).mean(),
+        "the sum instead of a loss a token": lambda logits, ids: right(logits, ids).sum(),
+    },
+    """Which logarithm?
+    Nats are natural.
+    -log p with the natural logarithm; exp(mean) is then the perplexity.""": {
+        "bits instead of nats": lambda logits, ids: right(logits, ids) / np.log(2.0),
+        "the logarithm to the base of ten": lambda logits, ids: right(logits, ids) / np.log(10.0),
+        "bits and nats mixed: log2 of a sum of exp": half_in_bits,
+    },
+    """What is the loss of a token that was certain?
+    Nothing; and the less likely a token, the larger.
+    -log p; the perplexity of a text is exp of the mean of these.""": {
+        "probabilities, without the logarithm": lambda logits, ids: np.exp(-right(logits, ids)),
+        "perplexities, exp of the loss": lambda logits, ids: np.exp(right(logits, ids)),
+    },
+    """Are logits log-probabilities?
+    They lack the denominator, a sum over the vocabulary: all of a row.
+    -(x_i - log sum_j exp(x_j)), j over V.""": {
+        "the softmax runs over the text (T), not over the vocabulary (V)": (
+            lambda logits, ids: -at_next(log_softmax(np.asarray(logits).T).T, ids)
+        ),
+        "logits without the softmax": lambda logits, ids: -at_next(logits, ids),
+    },
+    """What is exp(1000)?
+    Take off the largest logit of a row first, and put it back after the logarithm.
+    max + log(sum(exp(x - max))) - x_i.""": {
+        "the largest is taken off and not put back": (
+            lambda logits, ids: right(logits, ids) - np.max(logits, axis=-1)[:-1]
+        ),
+        "the exponential overflows": (
+            over_exp,
+            lambda logits, ids: np.log(np.exp(logits).sum(axis=-1))[:-1] - at_next(logits, ids),
+            in_python,
+        ),
+    },
+    """Can a loss be below zero?
+    log p is negative for every p below one.
+    The loss is -log p.""": {
+        "the sign is missing": lambda logits, ids: -right(logits, ids),
+    },
+    """What is log(softmax([0, 1000])[0])?
+    exp(-1000) is 0, whose log is no loss; adding a little only hides it.
+    Not by way of the softmax: log(sum exp) - logit, with the largest taken off and put back.""": {
+        "the softmax underflows": (
+            *(underflows(least) for least in (0.0, 1e-8, 1e-9, 1e-10, 1e-12, 1e-15)),
+            of_softmax,
+        ),
+    },
+    """Which row of logits belongs to token 5?
+    Every token has logits of its own before it.
+    Row t for token t + 1; where eviction matters, a row a step, not one pass.""": {
+        # seen as: window = streaming = dense to the last digit
+        "one row of logits for all tokens: measured in one pass (wrong turn 6)": (
+            lambda logits, ids: right(np.repeat(np.asarray(logits)[:1], len(ids), axis=0), ids)
+        ),
+    },
+    """Which tokens have no loss in your answer?
+    Stripping eats more than the one you meant.
+    Only the first token has no loss, whatever it is.""": {
+        "tokens are stripped from the ends (wrong turn 9)": stripped,  # seen as str.strip("<s>"), which eats letters
+    },
+}
+TURNS = turns(HINTED)

@@ -1,0 +1,330 @@
+"""Wrong turns of eviction: which tokens stay, and whether a query meets them."""
+
+import numpy as np
+
+from ..attention import mix, score
+from ..ops import softmax
+from .right import Cache, first_and_last
+
+
+class OneMore(Cache):
+    """the query sees one key too many: evicted after attending, or before the new one was in; the authors' (start,
+    recent) is n_sinks=start, window=recent + 1
+    """
+
+    name, number = "one key too many", 1  # seen in: the authors' code; does 128 include the query?
+    hints = """How many keys may a query see?
+    n_sinks + window at most, and the newest is one of the window: the current token counts.
+    Append, then evict, then attend; in that order."""
+
+    def survivors(self, n):
+        return first_and_last(n, self.n_sinks, self.window + 1)
+
+
+class OneLess(Cache):
+    """evicts before attending: the query sees one key too few; evict when there are more than n_sinks + window, not
+    when there are as many, for the current token is one of the window
+    """
+
+    name, number = "one key too few", 12  # seen in: caches that evict before the newcomer is in
+    hints = """How many keys does a query see once the cache is full?
+    A cache that is just full evicts nobody.
+    Evict only when more than n_sinks + window are held, after the new token has been appended."""
+
+    def survivors(self, n):
+        return first_and_last(n, self.n_sinks, self.window - 1)
+
+
+class NothingLeaves(Cache):
+    """nothing is evicted; this is dense attention, and an unchanged perplexity would not be a success"""
+
+    name, number = "nothing evicted", 19  # seen in: a report that took unchanged perplexity for success
+    hints = """Which token has left?
+    A loss that eviction does not change was measured without one.
+    When more than n_sinks + window are held, the oldest that is no sink leaves."""
+
+    def survivors(self, n):
+        return list(range(n))
+
+
+class Crops(Cache):
+    """attention is cropped, memory is not; what is evicted must leave the state, not only be masked"""
+
+    name, number = "attention cropped, memory not", 18  # seen in: ports
+    hints = """How large is your state after a thousand tokens?
+    What is not attended to any more is still there.
+    Put what survives into the state you return, not what you started from."""
+
+    def append(self, k, v):
+        self.all = [*getattr(self, "all", []), (k, v)]
+        super().append(k, v)
+
+
+class NoSinks(Cache):
+    """no sinks: the last n_sinks + window; this is window attention, keep the first n_sinks for good"""
+
+    name = "no sinks"
+    hints = """Where is the first token?
+    The first n_sinks slots stay for good, beside the window.
+    Evict at slot n_sinks, not at slot 0."""
+
+    def survivors(self, n):
+        return first_and_last(n, 0, self.capacity)
+
+
+class WindowAlone(NoSinks):
+    """no sinks: the window alone; the first n_sinks stay as well, for good"""
+
+    name = "no sinks beside the window"
+
+    def survivors(self, n):
+        return first_and_last(n, 0, self.window)
+
+
+class OneMoreSink(Cache):
+    """one sink too many: slot <= n_sinks; the sinks are the slots 0 to n_sinks - 1, and a token that begins the text is
+    one of them
+    """
+
+    name = "one sink too many"  # seen in: n_keep + 1 in engines that count the first token of a text apart
+    hints = """How many tokens stay for good?
+    With n_sinks = 1 slot 0 stays, and slot 1 does not.
+    slot < n_sinks: what begins the text is one of the sinks, and not one more."""
+
+    def survivors(self, n):
+        return first_and_last(n, self.n_sinks + 1, self.window)
+
+
+class SinksWithin(Cache):
+    """the sinks are counted within the window; what others call window_length, max_size or n_ctx is n_sinks + window"""
+
+    name, least = "sinks within the window", 1
+    hints = """How many keys does a query see once the cache is full?
+    The window does not shrink for the sinks.
+    n_sinks + window: the sinks stand beside the window."""
+
+    def survivors(self, n):
+        return first_and_last(n, self.n_sinks, max(self.least, self.window - self.n_sinks))
+
+
+class SinksFillTheWindow(SinksWithin):
+    """Likewise, and where there are as many sinks as places nothing else stays."""
+
+    least = 0
+
+
+class HalfAtOnce(Cache):
+    """half of the window leaves at once when the cache is full, as in llama.cpp's context shift; StreamingLLM lets one
+    leave for each that comes
+    """
+
+    name = "half the window at once"  # seen in: llama.cpp's context shift
+    hints = """How many tokens leave when one comes?
+    Look at how many are held, step by step, once the cache is full.
+    One leaves for each that comes: the oldest that is no sink."""
+
+    def survivors(self, n):
+        leave = max(1, self.window // 2)
+        return list(range(n)) if n <= self.capacity else [*range(self.n_sinks), *range(self.n_sinks + leave, n)]
+
+
+class BlockLeavesEarly(Cache):
+    """a block of tokens leaves as soon as its first has left the window; the others are in it still: let a token leave,
+    or a block when all of it has left
+    """
+
+    name, block = "a block leaves early", 2  # seen in: caches of pages: evicted by ceil, read by floor
+    hints = """How old is the oldest token of the window?
+    A page is evicted whole; were all of its tokens out of the window?
+    The window is the last `window` tokens at every step, whatever page they lie in."""
+
+    def survivors(self, n):
+        newest = self.token_index[n - 1]
+        starts = [token - (token - self.n_sinks) % self.block for token in self.token_index[:n]]  # of their blocks
+        stays = [slot < self.n_sinks or start > newest - self.window for slot, start in enumerate(starts)]
+        return [slot for slot in range(n) if stays[slot] or slot == n - 1]
+
+
+class BlockOf4LeavesEarly(BlockLeavesEarly):
+    """Likewise, four tokens in a block."""
+
+    block = 4
+
+
+class BlockOf16LeavesEarly(BlockLeavesEarly):
+    """Likewise, sixteen."""
+
+    block = 16
+
+
+class MinusZero(Cache):
+    """[-0:] keeps everything; with a window of 1 the slice `[-(window - 1):]` of what came before evicts nothing"""
+
+    name, number, after = "keys[-0:]", 5, True  # seen in: slices with a computed length
+    hints = """What is held[-0:]?
+    Try a window of one.
+    [-0:] is [0:], everything; slice from len - n instead."""
+
+    def survivors(self, n):
+        if n <= self.capacity:
+            return list(range(n))
+        past = list(range(n - 1))
+        return [*past[: self.n_sinks], *past[self.n_sinks * self.after :][-(self.window - 1) :], n - 1]
+
+
+class MinusZeroFromTheStart(MinusZero):
+    """Likewise, where everything includes the sinks a second time."""
+
+    after = False
+
+
+class Overlapping(Cache):
+    """sinks are kept twice while the cache is not full; sinks and window overlap at first"""
+
+    name = "sinks kept twice"
+    hints = """What is held after one token, with one sink and a window of two?
+    Sinks and window overlap at first.
+    While n_sinks + window or fewer are held, all stay, each once."""
+
+    def survivors(self, n):
+        return [*range(min(n, self.n_sinks)), *range(max(0, n - self.window), n)]
+
+
+class NothingNew(Cache):
+    """the newest leaves: nothing new comes in; neither a sink nor the newcomer leaves a full cache"""
+
+    name = "nothing new comes in"
+    hints = """Which token leaves a full cache?
+    Neither a sink nor the newcomer: the window is the last slots, not the first.
+    Evict at slot n_sinks, not at the end."""
+
+    def survivors(self, n):
+        return list(range(min(n, self.capacity)))
+
+
+class StartsOver(Cache):
+    """every step starts over: only the newest token is held; what was held must be in the state that comes back"""
+
+    name = "only the newest token held"
+    hints = """What does your function know at the second token?
+    Only what is in the state that you returned.
+    Begin with what `state` holds (nothing, if it is None), append, and return all that is held."""
+
+    def survivors(self, n):
+        return [n - 1]
+
+
+class Unequal(Cache):
+    """keys and values are evicted unequally; keep pairs, or cut both at the same places"""
+
+    name, number = "keys and values evicted unequally", 13  # seen in: a cache whose layer 0 was never trimmed
+    hints = """Does the value in slot 3 belong to the key in slot 3?
+    Both lose the same token, in every layer.
+    Keep pairs (key, value), or cut both lists at the same places."""
+
+    def keep(self, slots):
+        kept = self.values_of(self.values)
+        super().keep(slots)
+        self.values = kept
+
+    def values_of(self, values):  # the first that ever came
+        return values[: self.capacity]
+
+
+class ValuesWithoutSinks(Unequal):
+    """Likewise: keys leave behind the sinks, values at the front."""
+
+    def values_of(self, values):
+        return values[-self.capacity :]
+
+
+class ZeroSlot(Cache):
+    """one more slot, of zeros; there before the first token, it is attended to: begin with no slot, or mask the empty
+    ones
+    """
+
+    name, number = "a slot of zeros", 2  # seen in: a decode loop that started a slot late
+    hints = """What do your weights add up to over the tokens that are there?
+    A slot of zeros has a score too, zero, and takes weight; softmax1 for softmax does the same.
+    Start with an empty cache, and attend to slots that hold a token, no others."""
+
+    def append(self, k, v):
+        if self.n_seen == 0:
+            self.token_index, self.keys, self.values = [-1], [np.zeros_like(k)], [np.zeros_like(v)]
+        super().append(k, v)
+
+
+class ZeroSlotForGood(ZeroSlot):
+    """Likewise, in no slot that could be evicted."""
+
+    def append(self, k, v):
+        Cache.append(self, k, v)
+
+    def mix(self, query, keys, values):
+        return super().mix(query, *(np.concatenate((np.zeros_like(x[:1]), x)) for x in (keys, values)))
+
+
+class EmptySlots(ZeroSlotForGood):
+    """slots of zeros, not yet filled, are attended to; mask them, or slice what is filled"""
+
+    name = "empty slots attended to"  # seen in: buffers of a fixed size
+
+    def mix(self, query, keys, values):
+        n_empty = max(0, self.capacity - len(keys))
+        return Cache.mix(self, query, *(np.pad(x, ((0, n_empty), (0, 0), (0, 0))) for x in (keys, values)))
+
+
+class NotItself(Cache):
+    """the query does not see its own key; append first, then attend"""
+
+    name = "attends before it appends"
+    hints = """Which keys does the first token see?
+    The current token counts: it sees itself.
+    Append the new key and value first, then attend to all that is held."""
+
+    def mix(self, query, keys, values):
+        return super().mix(query, keys[:-1], values[:-1]) if len(keys) > 1 else np.zeros_like(query)
+
+
+class AttendsFirst(NotItself):
+    """Likewise, to the letter: over what is held before it comes, as many keys as the cache can hold."""
+
+    def step(self, q, k, v):
+        out = self.attend(q, np.array(self.keys), np.array(self.values))
+        self.append(k, v)
+        self.keep(self.survivors(len(self.token_index)))
+        return out
+
+    @property
+    def own(self):
+        return len(self.token_index)
+
+    def mix(self, query, keys, values):
+        return Cache.mix(self, query, keys, values)
+
+
+class MaskedAfter(NothingLeaves):
+    """masked after the softmax, not renormalised: evicted tokens keep their share; mask before, so that the rest sums
+    to one
+    """
+
+    name, number = "masked after the softmax", 20  # seen in: teaching notebooks
+    hints = """What do the weights over the tokens that stay add up to?
+    To one, always: that is the whole point of a sink.
+    Mask the scores before the softmax, not the weights after it."""
+
+    def mix(self, query, keys, values):
+        stay = np.isin(np.arange(len(keys)), Cache.survivors(self, len(keys)))
+        return mix(np.where(stay, softmax(score(query, keys)), 0.0), values)
+
+
+class HalfPrecision(Cache):
+    """the state is kept in half precision; its rounding is in every output: store float32"""
+
+    name = "state in half precision"
+    hints = """How many digits does what you hold have?
+    Half precision has three.
+    Store keys and values in float32, or in float64."""
+
+    def append(self, k, v):
+        super().append(*(x.astype(np.float16).astype(x.dtype) for x in (k, v)))
