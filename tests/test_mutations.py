@@ -1,11 +1,9 @@
 """Every known wrong turn, taken on purpose: the property it belongs to must turn red.
 
-The numbers are those of the list of wrong turns that other implementations have taken; what follows them are the
-mistakes that this code itself invites.
+Those of the gallery are put into the readable path from there: its slots, its positions, its scores. Numbers are those
+of docs/check.md. What follows them are the mistakes that this code itself invites.
 """
 
-import inspect
-import textwrap
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -16,17 +14,19 @@ import test_cache
 import test_forward
 import test_methods
 import test_positions
-import test_retrieval
 import tiny
 
 import minisink
-from minisink import gpt2, llama, loss, ops, positions, retrieval
-from minisink.cache import KVCache, LayerCache, Policy, keep_all, keep_sinks, keep_window
+from minisink import Dense, Streaming, Window, gpt2, llama, loss, ops, positions
+from minisink.cache import KVCache, LayerCache, Policy
 from minisink.fast.blocks import Banded, Windows
+from minisink.wrong_turns import OTHER_POSITIONS, OTHERS_STAY, as_positions_of
+from minisink.wrong_turns.positions import LateKey
+from minisink.wrong_turns.tokens import MinusZero, OneMore, Overlapping
 
 LLAMA, GPT2, IDS = tiny.make(llama), tiny.make(gpt2), tiny.ids(12).tolist()
 ONES, CHUNKS = [1] * 12, [2, 3, 2, 5]
-TURNS = test_attention.TURNS
+RATES = test_attention.TURNS
 survivors, append = Policy.survivors, LayerCache.append
 begin, layer_begin, next_positions = KVCache.__init__, LayerCache.__init__, KVCache.next_positions
 rotate, causal_mask, banded_mask = positions.rotate, minisink.attention.causal_mask, minisink.attention.banded_mask
@@ -37,32 +37,25 @@ def holds(test, **example):
     return lambda: getattr(test, "hypothesis", SimpleNamespace(inner_test=test)).inner_test(**example)
 
 
-def streaming(model):
+def streaming(model, n_sinks=1, window=3):
     """StreamingLLM by the book."""
-    sizes = {"n_sinks": 1, "window": 3, "positions": "slot"}
+    sizes = {"n_sinks": n_sinks, "window": window, "positions": "slot"}
     return holds(test_forward.test_streaming_is_the_book, model=model, text=(IDS, ONES), **sizes)
 
 
-chunks_are_single_tokens = holds(
-    test_forward.test_chunks_are_one_token_at_a_time,
-    model=LLAMA,
-    text=(IDS, CHUNKS),
-    policy=keep_sinks(1, 6),
-    positions="slot",
-)
-capacity_holds = holds(
-    test_forward.test_a_query_sees_at_most_capacity_keys,
-    model=LLAMA,
-    text=(IDS, ONES),
-    policy=keep_sinks(1, 3),
-    positions="slot",
-)
+def chunked(policy, chunks):
+    """An example of a cache in chunks."""
+    return {"model": LLAMA, "text": (IDS, chunks), "policy": policy, "positions": "slot"}
+
+
+chunks_are_single_tokens = holds(test_forward.test_chunks_are_one_token_at_a_time, **chunked(Streaming(1, 6), CHUNKS))
+capacity_holds = holds(test_forward.test_a_query_sees_at_most_capacity_keys, **chunked(Streaming(1, 3), ONES))
 cached_is_uncached = holds(test_forward.test_cached_is_uncached, model=LLAMA, text=(IDS, CHUNKS))
 no_future = holds(
     test_forward.test_no_token_sees_its_future,
     model=LLAMA,
     ids=IDS,
-    policy=keep_all(),
+    policy=Dense(),
     data=SimpleNamespace(draw=lambda strategy: 7),
 )
 attend_is_the_book = holds(
@@ -74,20 +67,48 @@ attend_is_the_book = holds(
 banded_is_a_cache = holds(
     test_methods.test_banded_is_a_cache, model=LLAMA, text=(IDS, CHUNKS), sizes=(2, 3), positions="slot"
 )
-RETRIEVAL = {"model": LLAMA, "policy": retrieval.Retrieval(2, 3, n_blocks=1, block=2)}
-retrieval_is_the_book = holds(test_retrieval.test_retrieval_is_the_book, text=(IDS, ONES), **RETRIEVAL)
-fetched_was_evicted = holds(test_retrieval.test_what_is_fetched_was_evicted, ids=IDS, **RETRIEVAL)
+shifting_is_rotating = holds(
+    test_attention.test_rotating_by_slot_is_shifting_rotated_keys_on_eviction,
+    seed=0,
+    chunks=CHUNKS,
+    n_sinks=1,
+    window=3,
+)
+slots_of_a_window = holds(
+    test_cache.test_slots_are_the_first_sinks_and_the_last_window_at_every_step,
+    policy=Window(1),
+    positions="slot",
+    runs=[1, 1, 1],
+)
+dense_is_the_book = holds(test_forward.test_dense_is_the_book, model=LLAMA, ids=IDS)
 
 
-# Wrong turns -------------------------------------------------------------------------------------
+# From the gallery ---------------------------------------------------------------------------------
 
 
-def keep_one_more(patch):
-    patch.setattr(Policy, "survivors", lambda self, n: survivors(Policy(self.n_sinks, self.window + 1), n))
+def stays_as_in(wrong):
+    """The slots that stay are those of a wrong cache."""
+
+    def stay(self, token_index):
+        if self.window is None:
+            return survivors(self, token_index)
+        cache = wrong(n_sinks=self.n_sinks, window=self.window, theta=None)
+        cache.token_index = token_index.tolist()
+        return np.array(cache.survivors(len(token_index)), int)
+
+    return lambda patch: patch.setattr(Policy, "survivors", stay)
 
 
-def keep_one_less(patch):
-    patch.setattr(Policy, "survivors", lambda self, n: survivors(Policy(self.n_sinks, self.window - 1), n))
+def stands_as_in(wrong):
+    """Positions are those of a wrong cache."""
+
+    def places(self, token_index):
+        return np.array(as_positions_of(wrong)(token_index, self.n_sinks, self.window))
+
+    return lambda patch: patch.setattr(Policy, "positions_of", places)
+
+
+# Into this code's own functions -------------------------------------------------------------------
 
 
 def begin_with_a_slot_of_zeros(patch):
@@ -99,23 +120,13 @@ def begin_with_a_slot_of_zeros(patch):
     patch.setattr(LayerCache, "__init__", start)
 
 
-def never_shift_keys(patch):
-    places = property(lambda self: np.minimum(self.token_index, self.policy.capacity - 1))
-    patch.setattr(LayerCache, "positions", places)
-
-
-def do_not_shift_the_new_key(patch):
-    places = property(lambda self: np.append(np.arange(len(self.keys) - 1), self.token_index[-1:]))
-    patch.setattr(LayerCache, "positions", places)
-
-
 def see_the_future(patch):
     everything = lambda *args, **options: causal_mask(*args, **options) | True  # noqa: E731
     patch.setattr("minisink.paths.causal_mask", everything)
 
 
 def take_a_chunk_at_once(patch):
-    patch.setattr(LayerCache, "blocks", lambda self, n: iter([slice(0, n)]))
+    patch.setattr("minisink.paths.blocks", lambda layer, n: iter([slice(0, n)]))
 
 
 def take_a_chunk_at_once_and_evict_later(patch):
@@ -127,16 +138,6 @@ def take_a_chunk_at_once_and_evict_later(patch):
 
     take_a_chunk_at_once(patch)
     patch.setattr(LayerCache, "append", add)
-
-
-def slice_from_minus_zero(patch):
-    def stay(self, index):
-        n = len(index)
-        old, new = np.arange(n - 1), np.arange(n - 1, n)
-        recent = old[self.n_sinks :][-(self.window - 1) :]  # everything when window is 1
-        return np.concatenate((old[: self.n_sinks], recent, new))
-
-    patch.setattr(Policy, "survivors", lambda self, i: stay(self, i) if len(i) > self.capacity else survivors(self, i))
 
 
 def measure_in_one_pass(patch):
@@ -153,9 +154,9 @@ def turn_stored_keys_again_and_again(patch):
     def add(self, keys, values):
         n, room = len(keys), self.policy.capacity - len(self.keys)
         fixed = 0 if room >= n else self.policy.n_sinks
-        turned = rotate(self.keys[fixed:], -n, TURNS)
+        turned = rotate(self.keys[fixed:], -n, RATES)
         self.keys = np.concatenate((self.keys[:fixed], turned))
-        append(self, rotate(keys, np.arange(1 - n, 1), TURNS), values)
+        append(self, rotate(keys, np.arange(1 - n, 1), RATES), values)
 
     patch.setattr(LayerCache, "append", add)
     patch.setattr(LayerCache, "positions", property(lambda self: np.full(len(self.keys), self.policy.capacity - 1)))
@@ -180,7 +181,7 @@ def text_survives_tokens():
 
 
 def move_gpt2_keys(patch):
-    patch.setattr(gpt2, "unrotated", lambda x, places: rotate(x, places, TURNS))
+    patch.setattr(gpt2, "unrotated", lambda x, places: rotate(x, places, RATES))
 
 
 def wrap_learned_positions(patch):
@@ -220,10 +221,10 @@ def forget_to_scale_scores(patch):
 
 
 def take_angles_in_float32(patch):
-    def turn(x, places, frequencies):
+    def in_float32(x, places, frequencies):
         return rotate(x, np.asarray(places, np.float32), frequencies.astype(np.float32))
 
-    patch.setattr(positions, "rotate", turn)
+    patch.setattr(positions, "rotate", in_float32)
 
 
 def meet_sinks_twice(patch):
@@ -243,76 +244,16 @@ def number_windows_through(patch):
     patch.setattr(Windows, "positions", lambda self, n: np.arange(n))
 
 
-def rewritten(place, name, old, new):
-    """A function of `retrieval` with one expression changed."""
-
-    def mutate(patch):
-        source = textwrap.dedent(inspect.getsource(getattr(place, name)))
-        assert source.count(old) == 1, old
-        names = dict(vars(retrieval.cache))
-        exec(source.replace(old, new), names)
-        patch.setattr(place, name, names[name])
-
-    return mutate
-
-
-A_HEAD = "score(q, keys.reshape(N * B, K, D)).reshape(H, N, B) + additive(filled, scores.dtype)"
-PARTS = "np.split(scores, [n_sinks, n_sinks + fetched.scores.shape[1]], axis=-1)"
-THIRDS = f"np.concatenate([normalise(part) for part in {PARTS}], axis=-1) / 3"
-SINKS = (
-    "[(slots.keys[i], slots.values[i], slots.token_index[i]) for i in range(policy.n_sinks * (store.n_evicted == 0))]"
-)
-SINKS_TOO = f"[store.add(*sink) for sink in {SINKS}] and policy.n_sinks or policy.n_sinks"
-OF_RETRIEVAL = [  # what, in which function, which expression becomes which, and the property that sees it
-    ("chosen by the un-rotated query", "fetch", "block_scores(query, keys, scores", f"block_scores(q, keys, {A_HEAD}"),
-    ("fetched keys where they stood in the text", "fetch", 'policy.positions == "original"', "True"),
-    ("fetched keys one nearer", "fetch", "np.array([policy.window])", "np.array([policy.window - 1])"),
-    ("empty places of a block attended to", "fetch", "additive(filled, scores.dtype)", "0.0"),
-    ("a head fetches for its neighbour", "fetch", "head // (H // K)", "head % K"),
-    ("a softmax each, averaged", "attend_with", "pattern = normalise(scores)", f"pattern = {THIRDS}"),
-    ("the window stored before it leaves", "mix", "leaving = policy.n_sinks", "leaving = policy.n_sinks + 1"),
-    ("the sinks stored a second time", "mix", "leaving = policy.n_sinks", f"leaving = {SINKS_TOO}"),
-    ("the token that leaves is not yet there", "mix", "if len(store) and", "if store.n_evicted > 1 and"),
-]
-
-
 MUTATIONS = [
-    ("1 evict after attending", keep_one_more, capacity_holds),
-    ("1 evict after attending", keep_one_more, streaming(LLAMA)),
-    ("1 take the authors' recent for the window", keep_one_less, streaming(LLAMA)),
+    ("1 evict after attending", stays_as_in(OneMore), capacity_holds),
     ("2 a slot of zeros", begin_with_a_slot_of_zeros, cached_is_uncached),
-    ("3 keys rotated once and never shifted", never_shift_keys, streaming(LLAMA)),
-    ("3 the new key not shifted", do_not_shift_the_new_key, streaming(LLAMA)),
-    (
-        "3 the new key not shifted",
-        do_not_shift_the_new_key,
-        holds(
-            test_attention.test_rotating_by_slot_is_shifting_rotated_keys_on_eviction,
-            seed=0,
-            chunks=CHUNKS,
-            n_sinks=1,
-            window=3,
-        ),
-    ),
+    ("3 the new key not shifted", stands_as_in(LateKey), shifting_is_rotating),
     ("4 a chunk sees its own future", see_the_future, no_future),
     ("4 a chunk sees its own future", see_the_future, chunks_are_single_tokens),
     ("4 a chunk evicts what its first token needs", take_a_chunk_at_once, chunks_are_single_tokens),
     ("4 a chunk sees keys out of its window", take_a_chunk_at_once_and_evict_later, chunks_are_single_tokens),
-    (
-        "5 keys[-0:]",
-        slice_from_minus_zero,
-        holds(test_cache.test_a_window_of_one_keeps_one_token_and_not_all),
-    ),
-    (
-        "5 keys[-0:]",
-        slice_from_minus_zero,
-        holds(
-            test_cache.test_slots_are_the_first_sinks_and_the_last_window_at_every_step,
-            policy=keep_window(1),
-            positions="slot",
-            runs=[1, 1, 1],
-        ),
-    ),
+    ("5 keys[-0:]", stays_as_in(MinusZero), holds(test_cache.test_a_window_of_one_keeps_one_token_and_not_all)),
+    ("5 keys[-0:]", stays_as_in(MinusZero), slots_of_a_window),
     (
         "6 perplexity in one pass, where nothing is evicted",
         measure_in_one_pass,
@@ -326,7 +267,7 @@ MUTATIONS = [
     (
         "8 neighbouring channels paired",
         lambda patch: patch.setattr(llama, "rotate", pair_neighbouring_channels),
-        holds(test_forward.test_dense_is_the_book, model=LLAMA, ids=IDS),
+        dense_is_the_book,
     ),
     (
         "8 neighbouring channels paired",
@@ -338,9 +279,7 @@ MUTATIONS = [
     (
         "10 GPT-2 positions used a second time",
         wrap_learned_positions,
-        holds(
-            test_forward.test_gpt2_refuses_positions_it_has_not_learned, model=GPT2, policy=keep_window(3), too_many=1
-        ),
+        holds(test_forward.test_gpt2_refuses_positions_it_has_not_learned, model=GPT2, policy=Window(3), too_many=1),
     ),
     ("a band one too wide", band_one_too_wide, banded_is_a_cache),
     (
@@ -351,7 +290,7 @@ MUTATIONS = [
             model=LLAMA,
             ids=IDS,
             other=IDS[::-1],
-            policy=keep_window(3),
+            policy=Window(3),
             positions="slot",
         ),
     ),
@@ -375,13 +314,11 @@ MUTATIONS = [
         holds(test_methods.test_windows_side_by_side_do_not_see_each_other, model=GPT2, length=3, n_windows=2, seed=0),
     ),
 ]
-
-
-for what, function, old, new in OF_RETRIEVAL:
-    wrong = rewritten(retrieval.cache.RetrievalPath if function == "mix" else retrieval.cache, function, old, new)
-    MUTATIONS += [(f"retrieval: {what}", wrong, retrieval_is_the_book)]
-    if function == "mix" and "yet" not in what:
-        MUTATIONS += [(f"retrieval: {what}, by the trace", wrong, fetched_was_evicted)]
+for wrong in [each for each in OTHERS_STAY if each is not Overlapping]:  # a slot twice is no eviction to a LayerCache
+    sizes = (1, 1) if issubclass(wrong, MinusZero) else (2, 4)
+    MUTATIONS.append((f"slots: {wrong.name}", stays_as_in(wrong), streaming(LLAMA, *sizes)))
+for wrong in OTHER_POSITIONS:
+    MUTATIONS.append((f"positions: {wrong.name}", stands_as_in(wrong), streaming(LLAMA, 2, 4)))
 
 
 @pytest.mark.parametrize(("mutate", "check"), [m[1:] for m in MUTATIONS], ids=[m[0] for m in MUTATIONS])
@@ -396,11 +333,4 @@ def test_a_wrong_turn_turns_its_property_red(mutate, check, monkeypatch):
 def test_turning_stored_keys_is_wrong_for_its_rounding_only(monkeypatch):
     """In float64 wrong turn 7 gives the right scores: what goes wrong is half precision."""
     turn_stored_keys_again_and_again(monkeypatch)
-    streaming_scores = holds(
-        test_attention.test_rotating_by_slot_is_shifting_rotated_keys_on_eviction,
-        seed=0,
-        chunks=ONES,
-        n_sinks=1,
-        window=3,
-    )
-    streaming_scores()
+    shifting_is_rotating()

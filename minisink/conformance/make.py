@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from .. import gpt2, llama
-from ..cache import KVCache, keep_sinks
+from ..cache import KVCache, Policy
 from ..hf.arrays import from_arrays, shapes
 from ..loss import nll_of
 from ..paths import Cached
@@ -58,7 +58,7 @@ def record(name, ids, weights, n_sinks, window):
     architecture, config = config_of(name)
     weights = from_arrays(config, weights)
     sizes = (config.n_layers, config.n_kv_heads, config.head_dim)
-    path = Cached(KVCache(*sizes, keep_sinks(n_sinks, window), like=weights.embed))
+    path = Cached(KVCache(*sizes, Policy(n_sinks, window), like=weights.embed))
     logits, seen = [], []
     for token in ids:
         inside: Any = {}

@@ -11,7 +11,7 @@ from functools import partial
 
 import numpy as np
 
-from ..cache import KVCache, check_whole, keep_sinks
+from ..cache import KVCache, Policy, check_whole
 from ..paths import cached_attention
 from ..positions import rope_frequencies, rotate, unrotated
 
@@ -59,7 +59,7 @@ class Trace:
 def trace_of(q, k, v, *, n_sinks, window, theta, name="drawn", ids=None, losses=None):  # (T, L, H, D), 2 x (T, L, K, D)
     """Run the readable path, one token after the other, and return what the cache holds and answers as a `Trace`."""
     (T, L, H, D), K = q.shape, k.shape[2]
-    cache = KVCache(L, K, D, keep_sinks(n_sinks, window), like=q)
+    cache = KVCache(L, K, D, Policy(n_sinks, window), like=q)
     S = cache.policy.n_sinks + window
     by_slot = unrotated if theta is None else partial(rotate, frequencies=rope_frequencies(D, theta))
     token_index, positions = np.full((T, S), -1), np.full((T, S), -1)

@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 
 from minisink import conformance
-from minisink.cache import LayerCache, keep_sinks
+from minisink.cache import LayerCache, Policy
 from minisink.paths import cached_attention
 from minisink.positions import rope_frequencies, rotate, unrotated
 from minisink.wrong_turns import CHUNKS
@@ -14,7 +14,7 @@ from minisink.wrong_turns import CHUNKS
 def readable(state, q, k, v, *, n_sinks, window, theta):
     """`cache.LayerCache` and `paths.cached_attention`, with all there is to show."""
     empty = np.zeros((0, *k.shape))
-    state = LayerCache(empty, empty, keep_sinks(n_sinks, window)) if state is None else state
+    state = LayerCache(empty, empty, Policy(n_sinks, window)) if state is None else state
     by_slot = unrotated if theta is None else partial(rotate, frequencies=rope_frequencies(q.shape[-1], theta))
     seen: dict = {}
     out = cached_attention(q[None], k[None], v[None], state, by_slot, trace=seen)[0]

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minisink import conformance
-from minisink.cache import keep_sinks
+from minisink.cache import Policy
 from minisink.conformance import WRONG_TURNS, Cache, check, check_losses, drawn
-from minisink.fast.ring import Newest, RingCache
+from minisink.fast.ring import RingAttention, RingCache
 from minisink.positions import rope_frequencies
 from minisink.wrong_turns import CHUNKS, chunks, engine, tokens
 
@@ -29,9 +29,9 @@ sizes = st.fixed_dictionaries({
 def ring(state, q, k, v, *, n_sinks, window, theta):
     """The ring of the fast path, one layer: its keys never move, so it has no positions to show."""
     if state is None:
-        cache = RingCache(1, *k.shape, keep_sinks(n_sinks, window), dtype=q.dtype)
+        cache = RingCache(1, *k.shape, Policy(n_sinks, window), dtype=q.dtype)
         rates = None if theta is None else rope_frequencies(q.shape[-1], theta)
-        state = cache, Newest(cache, len(q), rates, folded=False)
+        state = cache, RingAttention(cache, len(q), rates, folded=False)
     cache, newest = state
     newest.begin(cache.n_seen)
     newest.qkv[:] = np.concatenate((q, k, v)).ravel()

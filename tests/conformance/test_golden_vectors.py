@@ -85,10 +85,10 @@ def test_their_model_has_these_losses_also_from_a_folder(name, tmp_path):
     conformance.model(name).save(tmp_path / name)
     for model in (conformance.model(name), minisink.load(tmp_path / name)):
         for trace in conformance.load(name):
-            losses = minisink.token_nll(model, trace.ids, n_sinks=trace.n_sinks, window=trace.window)
+            losses = minisink.token_nll(model, trace.ids, minisink.Streaming(trace.n_sinks, trace.window))
             assert conformance.check_losses(losses, trace, tolerance=1e-4) is None
             if trace.n_sinks:
-                window = minisink.token_nll(model, trace.ids, method="window", window=trace.capacity)
+                window = minisink.token_nll(model, trace.ids, minisink.Window(trace.capacity))
                 # token `capacity` is the first that reads without its sink; what it says is heard a token later
                 assert conformance.check_losses(window, trace, tolerance=1e-4) == trace.capacity + 1
 

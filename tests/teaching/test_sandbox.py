@@ -195,7 +195,7 @@ STOPS = {
     "breaks numpy": ("import numpy as np\nnp.asarray = None\ndef survivors(*a): return [0]\n", "failed", ""),
     "imports minisink": ("import minisink\n" + OK, "passed", ""),
     "hands minisink's in": (
-        "from minisink.cache import keep_sinks\ndef survivors(n, s, w): return keep_sinks(s, w).survivors(range(n))\n",
+        "from minisink.cache import Policy\ndef survivors(n, s, w): return Policy(s, w).survivors(range(n))\n",
         "failed", "write it yourself",
     ),
     "its own import": (

@@ -50,7 +50,7 @@ def test_what_stays_and_where_is_the_policy_and_the_book():
             leave(kept)
         assert TASKS["survivors"].expected(case).tolist() == kept
     for case in cases("positions_of"):
-        policy = cache.keep_sinks(case["n_sinks"], case["window"])
+        policy = cache.Policy(case["n_sinks"], case["window"])
         expected = policy.positions_of(case["token_index"])
         assert TASKS["positions_of"].expected(case).tolist() == expected.tolist()
 
@@ -59,7 +59,7 @@ def test_a_step_is_the_package_s_streaming_cache():
     """Out of a `LayerCache`, at its positions, through the package's attention."""
     for case in cases("step"):
         D, rates = case["q"].shape[1], positions.rope_frequencies(case["q"].shape[1], case["theta"])
-        policy = cache.keep_sinks(case["n_sinks"], case["window"])
+        policy = cache.Policy(case["n_sinks"], case["window"])
         layer = cache.LayerCache(np.zeros((0, 1, D)), np.zeros((0, 1, D)), policy)
         for t, expected in enumerate(TASKS["step"].expected(case)):
             layer.append(case["k"][t][None, None], case["v"][t][None, None])
