@@ -16,7 +16,7 @@ from ..ops import softmax
 from ..paths import cached_attention, side_by_side
 from ..system.device import to_host
 
-STEP = 1 / 1024  # scores of blocks are compared in steps of this, so that rounding does not decide between equal blocks
+TIE = 1 / 1024  # block scores that are nearer than this to the last one fetched count as equal to it
 
 
 class Store:
@@ -153,13 +153,25 @@ def attend_with(fetched, q, slots, n_sinks, rotate, normalise, trace):  # (1, H,
 def top_blocks(block_scores, n_blocks):  # (H, N) -> (H, at most n_blocks)
     """Return the blocks with the highest scores, in the order of the text; of equal ones the newer.
 
-    A word that came before has the very same key in layer 0, so blocks do tie, but for rounding.
+    A word that came before has the very same key in layer 0, so blocks do tie, but for rounding: all scores within
+    `TIE` of the last that is fetched are equal.
 
     >>> top_blocks(np.array([[3.0, 1.0, 3.00001, 2.0]]), 2).tolist(), top_blocks(np.array([[3.00001, 3.0]]), 1).tolist()
     ([[0, 2]], [[1]])
     """
-    order = np.rint(block_scores.astype(np.float64) / STEP).argsort(axis=1, kind="stable")
-    return np.sort(order[:, max(0, order.shape[1] - n_blocks) :], axis=1)
+    n_left = max(0, block_scores.shape[1] - n_blocks)
+    last = np.sort(block_scores, axis=1)[:, n_left, None]
+    order = rank(block_scores, last).argsort(axis=1, kind="stable")
+    return np.sort(order[:, n_left:], axis=1)
+
+
+def rank(block_scores, last):  # (..., N), (..., 1) -> (..., N)
+    """Return 2 for scores above the last that is fetched, 1 for those that tie with it, and 0.
+
+    >>> rank(np.array([3.0, 1.0, 3.00001, 2.0, 5.0]), 3.0).tolist()
+    [1, 0, 1, 0, 2]
+    """
+    return (block_scores > last + TIE).astype(int) + (block_scores >= last - TIE)
 
 
 def channel_range(keys, filled):  # (..., B, D), (..., B) -> 2 x (..., D)

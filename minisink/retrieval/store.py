@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .cache import STEP, allocate, channel_range
+from .cache import allocate, channel_range, rank
 
 FIRST_BUFFER = 64  # tokens in the first buffers
 BUFFERS = ("keys", "values", "channel_min", "channel_max")
@@ -137,10 +137,10 @@ def top_k(block_scores, n_blocks):  # (..., N) -> (..., n)
     [[2]]
     """
     N = block_scores.shape[-1]
-    n = min(n_blocks, N)
-    steps = np.rint(block_scores.astype(np.float64) / STEP)
-    codes = steps * 2.0**22 + np.arange(N, like=block_scores)  # whole numbers below 2**53
-    return np.argpartition(codes, N - n, axis=-1)[..., N - n :]
+    n_left = max(0, N - n_blocks)
+    last = np.partition(block_scores, n_left, axis=-1)[..., n_left, None]
+    order = rank(block_scores, last) * N + np.arange(N, like=block_scores)  # no two alike
+    return np.argpartition(order, n_left, axis=-1)[..., n_left:]
 
 
 class WithStores:

@@ -25,8 +25,8 @@ def fix_streams():
 def run_command(run, *args):
     """Call ``run(*args)`` and return its exit status (0 for None): 2 after an error, 130 after Ctrl-C.
 
-    Warnings become a line each, and say it once. So does an error that its user can mend, for it names what to do: `ValueError`,
-    `OSError`, `OverflowError`, `MemoryError`. Any other is a mistake of ours, and keeps its traceback.
+    Warnings become a line each, and say it once. So does an error that its user can mend, for it names what to do:
+    `ValueError`, `OSError`, `OverflowError`, `MemoryError`. Any other is a mistake of ours, and keeps its traceback.
     """
     shown = set()
 
