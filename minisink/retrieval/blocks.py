@@ -97,9 +97,12 @@ class RetrievalBlocks(WithStores, Banded):
         visible = (block * B < stop[:, None]) & ((block + 1) * B > start[:, None])  # (t, N)
         bounds += additive(np.asarray(visible, like=q), bounds.dtype)
         q = q.reshape(t, K, H // K, D).transpose(1, 2, 0, 3)  # -> (K, H/K, t, D)
-        positive, negative = np.maximum(q, 0.0) * (D**-0.5), np.minimum(q, 0.0) * (D**-0.5)
-        for partial in ((stop - 1) // B, start // B):  # (t,): the last block and the first
-            channel_min, channel_max = view.channel_range(partial, start, stop)  # (K, t, D)
-            own = positive * channel_max[:, None] + negative * channel_min[:, None]
-            bounds[:, query, partial] = own.sum(axis=-1).reshape(H, t)
+        positive, negative = np.maximum(q, 0.0), np.minimum(q, 0.0)
+        edges = (
+            [(stop - 1) // B] if (start % B == 0).all() else [(stop - 1) // B, start // B]
+        )  # (t,): last, first block
+        for edge in edges:
+            channel_min, channel_max = view.channel_range(edge, start, stop)  # (K, t, D)
+            own = (positive * channel_max[:, None] + negative * channel_min[:, None]).sum(axis=-1)  # (K, H/K, t)
+            bounds[:, query, edge] = own.reshape(H, t) * (D**-0.5)
         return bounds
