@@ -161,17 +161,20 @@ def top_blocks(block_scores, n_blocks):  # (H, N) -> (H, at most n_blocks)
     """
     n_left = max(0, block_scores.shape[1] - n_blocks)
     last = np.sort(block_scores, axis=1)[:, n_left, None]
-    order = rank(block_scores, last).argsort(axis=1, kind="stable")
+    order = steps_from(last, block_scores).argsort(axis=1, kind="stable")
     return np.sort(order[:, n_left:], axis=1)
 
 
-def rank(block_scores, last):  # (..., N), (..., 1) -> (..., N)
-    """Return 2 for scores above the last that is fetched, 1 for those that tie with it, and 0.
+def steps_from(last, block_scores):  # (..., 1), (..., N) -> (..., N), float64
+    """Return how many steps of a tie each score lies above the last that is fetched: 0 where the two tie.
 
-    >>> rank(np.array([3.0, 1.0, 3.00001, 2.0, 5.0]), 3.0).tolist()
-    [1, 0, 1, 0, 2]
+    >>> steps_from(np.array([3.0]), np.array([3.0, 1.0, 3.00001, 2.0, -np.inf])).tolist()
+    [0.0, -1024.0, 0.0, -512.0, -inf]
     """
-    return (block_scores > last + TIE).astype(int) + (block_scores >= last - TIE)
+    last = np.maximum(last, -1e30)  # where fewer blocks than are fetched have a score
+    steps = (block_scores - last).astype(np.float64)
+    steps *= 0.5 / TIE
+    return np.rint(steps, steps)
 
 
 def channel_range(keys, filled):  # (..., B, D), (..., B) -> 2 x (..., D)

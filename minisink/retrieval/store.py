@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .cache import allocate, channel_range, rank
+from .cache import allocate, channel_range, steps_from
 
 FIRST_BUFFER = 64  # tokens in the first buffers
 BUFFERS = ("keys", "values", "channel_min", "channel_max")
@@ -139,7 +139,9 @@ def top_k(block_scores, n_blocks):  # (..., N) -> (..., n)
     N = block_scores.shape[-1]
     n_left = max(0, N - n_blocks)
     last = np.partition(block_scores, n_left, axis=-1)[..., n_left, None]
-    order = rank(block_scores, last) * N + np.arange(N, like=block_scores)  # no two alike
+    order = steps_from(last, block_scores)
+    order *= 2.0**22
+    order += np.arange(N, like=block_scores)  # whole numbers below 2**53, no two alike
     return np.argpartition(order, n_left, axis=-1)[..., n_left:]
 
 
