@@ -38,31 +38,31 @@ def site(tmp_path):
     return site
 
 
-def found(site, html):
+def wrong(site, html):
     (site / "page.html").write_text(f'<h1 id="place">x</h1>{html}', encoding="utf-8")
     return check.complaints(site)
 
 
 @pytest.mark.parametrize("need", NEEDS)
 @pytest.mark.parametrize("far", ["https://example.org/a.x", "//example.org/a.x", "http://example.org/a.x"])
-def test_what_is_asked_of_another_machine_is_found(site, need, far):
-    assert [far in line for line in found(site, need.format(far))] == [True]
+def test_what_is_asked_of_another_machine_is_wrong(site, need, far):
+    assert [far in line for line in wrong(site, need.format(far))] == [True]
 
 
 @pytest.mark.parametrize("need", NEEDS)
-def test_what_lies_beside_the_page_is_fine_and_what_does_not_is_found(site, need):
-    assert found(site, need.format("there.x")) == []
-    assert len(found(site, need.format("nowhere.x"))) == 1
-    assert len(found(site, need.format("../outside.x"))) == 1  # it would be missing wherever the pages are put
-    assert found(site, need.format("data:,x")) == []
+def test_what_lies_beside_the_page_is_fine_and_what_does_not_is_wrong(site, need):
+    assert wrong(site, need.format("there.x")) == []
+    assert len(wrong(site, need.format("nowhere.x"))) == 1
+    assert len(wrong(site, need.format("../outside.x"))) == 1  # it would be missing wherever the pages are put
+    assert wrong(site, need.format("data:,x")) == []
 
 
 @pytest.mark.parametrize("script", ["import('{}')", 'fetch("{}")', "image.src = '{}'", "importScripts('{}')"])
-def test_a_script_that_fetches_is_found(site, script):
+def test_a_script_that_fetches_is_wrong(site, script):
     """In a page and in a file; an address that stands in a comment is not asked for."""
-    assert len(found(site, f"<script>{script.format('https://example.org/a.js')}</script>")) == 1
-    assert found(site, "<script>// see https://example.org</script>") == []
-    assert len(found(site, f"<script>{script.format('//example.org/a.js')}</script>")) == 1
+    assert len(wrong(site, f"<script>{script.format('https://example.org/a.js')}</script>")) == 1
+    assert wrong(site, "<script>// see https://example.org</script>") == []
+    assert len(wrong(site, f"<script>{script.format('//example.org/a.js')}</script>")) == 1
     (site / "page.html").unlink()
     (site / "a.js").write_text(script.format("https://example.org/a.js"), encoding="utf-8")
     assert len(check.complaints(site)) == 1
@@ -92,7 +92,9 @@ def test_a_style_sheet_is_read_too(site, css):
     ],
 )
 def test_a_link_leads_to_a_page_and_a_place(site, link, right):
-    assert (found(site, f'<a href="{link}">x</a>') == []) is right
+    refresh = '<meta http-equiv="refresh" content="0; url={}">'
+    for html in ('<a href="{}">x</a>', '<svg><area href="{}"></svg>', refresh):
+        assert (wrong(site, html.format(link)) == []) is right
 
 
 def test_a_folder_without_pages_is_no_site(tmp_path):

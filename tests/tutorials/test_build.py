@@ -116,7 +116,7 @@ def test_every_cell_says_what_it_needs_and_from_where(source):
     ("cell", "needed"),
     [
         ("around = 2 * math.pi * radius", "math, radius"),
-        ("radius = 3.0\naround = 2 * math.pi * radius", "math"),  # made anew
+        ("radius = 3.0\naround = 2 * math.pi * radius", "math"),  # made here
         ("def f(radius):\n    return radius\n\n\naround = 12.0 + math.pi", "math"),  # an argument is the function's own
         ("def f():\n    return radius\n\n\naround = 12.0 + math.pi", "math, radius"),
         ("around = sum(radius * math.pi for radius in range(2))", "math"),
@@ -151,7 +151,7 @@ def test_line_numbers_are_those_of_the_files(source):
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "complaint"),
     [
         ("## Predict\n", "## Guess\n", "its sections are"),
         ("## Check\n\n", "", "its sections are"),
@@ -164,11 +164,11 @@ def test_line_numbers_are_those_of_the_files(source):
         ("LayerCache.append", "LayerCache.prepend", "minisink/cache.py, LayerCache.prepend, which is not there"),
     ],
 )
-def test_a_lesson_off_the_skeleton_is_refused_by_name(source, old, new, said):
+def test_a_lesson_off_the_skeleton_is_refused_by_name(source, old, new, complaint):
     path = rewritten(source, (old, new))
     with pytest.raises(ValueError, match="^03-circle: ") as caught:
         build.student(path)
-    assert said in str(caught.value)
+    assert complaint in str(caught.value)
 
 
 def test_a_lesson_without_an_exercise_is_refused(source):
@@ -207,23 +207,15 @@ def test_a_new_version_replaces_what_nobody_changed(source, tmp_path):
     assert "Because it is so." in target.read_text(encoding="utf-8")
 
 
-def _answer(book):
-    book["cells"][-1]["source"] += "my answer"
+CHANGES = [
+    lambda book: book["cells"][-1].update(source="my answer"),
+    lambda book: book["cells"][1].update(execution_count=1),
+    lambda book: book["metadata"]["kernelspec"].update(name="mine"),
+    lambda book: book["metadata"].pop("minisink"),
+]
 
 
-def _run(book):
-    book["cells"][1]["execution_count"] = 1
-
-
-def _renamed(book):
-    book["metadata"]["kernelspec"]["name"] = "mine"
-
-
-def _foreign(book):
-    del book["metadata"]["minisink"]
-
-
-@pytest.mark.parametrize("change", [_answer, _run, _renamed, _foreign])
+@pytest.mark.parametrize("change", CHANGES)
 def test_what_a_student_changed_is_never_overwritten(source, tmp_path, change):
     """Refused by name, and before any other lesson is written."""
     shutil.copy(source / "03-circle.md", source / "02-before.md")
@@ -300,10 +292,10 @@ def program(*argv, **options):
 
 def test_the_program_says_what_is_wrong_in_one_line_and_ends_with_2(tmp_path):
     (tmp_path / "01-softmax-must-spend.ipynb").write_text("mine", encoding="utf-8")
-    for argv, said in [(["student", tmp_path], "01-softmax-must-spend.ipynb"), (["docs", tmp_path, "99"], "'99'")]:
+    for argv, complaint in [(["student", tmp_path], "01-softmax-must-spend.ipynb"), (["docs", tmp_path, "99"], "'99'")]:
         ended = program(*argv)
         assert (ended.returncode, ended.stdout, len(ended.stderr.splitlines())) == (2, "", 1)
-        assert said in ended.stderr
+        assert complaint in ended.stderr
 
 
 @pytest.mark.parametrize("missing", ["jupytext", "nbformat", "nbclient"])
