@@ -37,7 +37,8 @@ def site(tmp_path_factory):
     copy = tmp_path_factory.mktemp("copy")
     for folder in ("benchmarks", "docs", "minisink", "tests", "tutorials", "weights"):
         shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("_build", "__pycache__"))
-    shutil.copy(ROOT / "README.md", copy)
+    for path in filter(Path.is_file, ROOT.iterdir()):  # what pages link to, beside the README
+        shutil.copy(path, copy)
     options = "-W --keep-going -q -D nb_execution_mode=off -c docs ."
     built = _run(copy, "-m", "sphinx", *options.split(), copy / "site")
     assert built.returncode == 0, built.stderr
