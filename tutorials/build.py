@@ -226,8 +226,8 @@ def docs(path, repository=None):
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # small products: see minisink.__main__
     try:
         with tempfile.TemporaryDirectory() as empty:
-            place = {"metadata": {"path": empty}}
-            client = nbclient.NotebookClient(book, timeout=SECONDS, resources=place, record_timing=False)
+            client = nbclient.NotebookClient(book, timeout=SECONDS, record_timing=False)
+            client.resources["metadata"] = {"path": empty}
             client.extra_arguments = ["--log-level=ERROR"]
             client.execute()
     except NoSuchKernel:

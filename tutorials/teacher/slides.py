@@ -164,13 +164,13 @@ def literal(text):
 
 def to_write(code):
     """Return the functions that a student writes: their `def` lines, and what their docstrings ask for."""
-    made = []
+    made = ""
     for cell in code:
         for node in ast.parse(cell.source).body:
-            asked = ast.get_docstring(node) if isinstance(node, ast.FunctionDef) else None
-            if asked:
-                made.append(f"{cell.source.splitlines()[node.lineno - 1]}\n{textwrap.indent(asked, '    ')}")
-    return "".join(map(literal, made))
+            if isinstance(node, ast.FunctionDef) and (asked := ast.get_docstring(node)):
+                head = cell.source.splitlines()[node.lineno - 1]
+                made += literal(f"{head}\n{textwrap.indent(asked, '    ')}")
+    return made
 
 
 def figures(code):
@@ -220,8 +220,7 @@ def slides_of(book):
 
 def deck(books):
     """Return the whole file, from executed notebooks."""
-    lessons = f"{len(books)} lesson{'s' * (len(books) != 1)}"
-    slides = [f"<section><h1>Attention sinks</h1><p>minisink, {lessons}. Arrow keys go on and back.</p></section>"]
+    slides = ["<section><h1>Attention sinks</h1><p>Lessons of minisink. Arrow keys go on and back.</p></section>"]
     slides += [slide for book in books for slide in slides_of(book)]
     text = re.sub(r"[\w.+-]*://[^\s<>\"')\]]*", "", "\n".join(slides))  # what stands as an address in words or code
     return PAGE.replace("COUNT", str(len(slides))).replace("SLIDES", text)
