@@ -5,20 +5,28 @@ import inspect
 import io
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from minisink.commands.parser import main, make_parser
 from minisink.commands.reproduce import EXPERIMENTS, excerpt
+from minisink.experiments import recall
 from minisink.experiments.effects import Effect, effect
 from minisink.model import load
 
 REAL = "smollm2"
-NAMES = [
-    pytest.param(name, marks=pytest.mark.real if getattr(experiment.module, "MODEL", "") == REAL else ())
-    for name, experiment in EXPERIMENTS.items()
-]
+SLOW = ("methods", "sink-count", "length", "speed", "why", "cures", "new-sink", "metric")  # above one CPU second
+
+
+def param(name):
+    """A test's argument, with the marker of what its experiment takes."""
+    real = getattr(EXPERIMENTS[name].module, "MODEL", "") == REAL
+    return pytest.param(name, marks=pytest.mark.real if real else pytest.mark.slow if name in SLOW else ())
+
+
+NAMES = [param(name) for name in EXPERIMENTS]
 
 
 @pytest.fixture(scope="module")
@@ -91,13 +99,14 @@ def test_a_verdict_can_be_no(name, rows_of):
         assert not Effect(found.what, far, far, far, found.above, found.below).shown
 
 
-def test_a_difference_that_is_noise_is_not_shown():
-    """Of 200 samples without a difference, the interval leaves zero out about as often as it says."""
+@pytest.mark.parametrize(("n", "at_most"), [(30, 3), pytest.param(200, 12, marks=pytest.mark.slow)])
+def test_a_difference_that_is_noise_is_not_shown(n, at_most):
+    """Of samples without a difference, the interval leaves zero out about as often as it says: one in forty."""
     random = np.random.default_rng(0)
-    found = [effect("", random.standard_normal(300), above=0, stretch=1, seed=i) for i in range(200)]
-    assert sum(x.shown for x in found) <= 12  # 5 are expected
+    found = [effect("", random.standard_normal(300), above=0, stretch=1, seed=i) for i in range(n)]
+    assert sum(x.shown for x in found) <= at_most
     assert all(x.low <= x.size <= x.high for x in found)
-    alike = np.repeat(random.standard_normal((200, 30)), 10, axis=1)  # neighbours that say the same
+    alike = np.repeat(random.standard_normal((n, 30)), 10, axis=1)  # neighbours that say the same
     in_stretches, one_by_one = (sum(effect("", row, above=0, stretch=n).shown for row in alike) for n in (50, 1))
     assert in_stretches < one_by_one / 2
 
@@ -118,10 +127,10 @@ def test_a_seed_reads_another_stretch():
 def test_several_are_run_and_summed_up(capsys, tmp_path):
     """By name, with the same options; a failing one is said and passed over, and the status tells."""
     two = ["sink-count", "sink-or-position"]
-    assert main(["reproduce", *two, "--fast", "--tokens", "300"]) == 0
+    assert main(["reproduce", *two, "--fast", "--tokens", "150"]) == 0
     last = capsys.readouterr().out.splitlines()[-2:]
     assert [line.split()[0] for line in last] == two
-    assert main(["reproduce", "all", "--only", *two, "--model", "novels-gpt2", "--fast", "--tokens", "200"]) == 2
+    assert main(["reproduce", "all", "--only", *two, "--model", "novels-gpt2", "--fast", "--tokens", "150"]) == 2
     out, err = capsys.readouterr()
     assert "sink-or-position" in err and "not measured" in out and "This run shows it" in out
     assert main(["reproduce", "sink-count", "nothing"]) == 2
@@ -132,14 +141,29 @@ def test_several_are_run_and_summed_up(capsys, tmp_path):
 
 def test_the_command_that_is_named_is_the_one_that_ran(capsys):
     """With every option that was given, a zero too; and it parses to the same."""
-    words = (
-        "reproduce methods --model novels --tokens 90 --seed 2 --no-bos --cache 16 --methods window streaming --write 0"
-    )
+    words = "reproduce methods --model novels --tokens 90 --seed 2 --no-bos --cache 16 --methods window streaming"
+    words += " --write 0"
     assert main([*words.split(), "--json"]) == 0
     named = json.loads(capsys.readouterr().out)["command"].split()
     assert named[:1] == ["minisink"] and {*named[1:]} == {*words.split()}
     parse = make_parser().parse_args
     assert vars(parse(named[1:])) == vars(parse(words.split()))
+
+
+def test_the_fields_of_a_value_are_options():
+    """Those of what is fetched: given, or as they are; the value is made once, and wrong fields are refused by it."""
+    experiment = EXPERIMENTS["pass-key"]
+
+    def options(*words):
+        return experiment.options(make_parser().parse_args(["reproduce", "pass-key", *words]))
+
+    assert options() == {"seed": 0}
+    usual, lengths = recall.FETCHED, {"lengths": (300,), "depths": (0.0,), "n_keys": 3, "seed": 0}
+    assert options("--fast", "--block", "3") == lengths | {"fetched": replace(usual, block=3)}
+    chosen = replace(usual, n_sinks=2, n_blocks=5, select="bound")
+    assert options("--n-sinks", "2", "--n-blocks", "5", "--select", "bound") == {"fetched": chosen, "seed": 0}
+    with pytest.raises(ValueError, match="select is 'mean'; it must be one of best, bound"):
+        options("--select", "mean")
 
 
 def test_the_list_names_all(capsys):

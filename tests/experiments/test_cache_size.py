@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 import tiny
-from hypothesis import given, settings
+from hypothesis import given
+from profiles import examples
 from tiny import public
 
 import minisink
@@ -12,7 +13,7 @@ from minisink.commands.parser import main
 from minisink.experiments import cache_size
 
 
-@settings(max_examples=15)
+@examples(15)
 @given(tiny.models())
 def test_every_cache_is_judged_by_the_same_tokens(small):
     """Those after the first eviction from the largest, whatever the order in which sizes are named."""
@@ -34,8 +35,10 @@ def test_steps_up_to_the_trained_length_and_beyond_it():
     first, last, beyond = cache_size.effects(rows)
     np.testing.assert_allclose([first.size, last.size, beyond.size], [0.25, -0.125, -0.5])
     assert [(x.above, x.below, x.shown) for x in (first, last, beyond)] == [
-        (0, None, True), (None, 0, True), (None, 0, True)
-    ]  # fmt: skip
+        (0, None, True),
+        (None, 0, True),
+        (None, 0, True),
+    ]
     assert ["beyond the trained length" in x.what for x in (first, last, beyond)] == [False, False, True]
     rows = [row | {"trained": 9} for row in rows]
     assert [x.below for x in cache_size.effects(rows)] == [0, 0, 0]

@@ -39,10 +39,12 @@ def test_a_row_is_a_training_of_backcopy(kind):
     toy.step()
     seen, embed = toy.look(), as_weights(toy.config, toy.vector).embed
     expected = {
-        "idle": seen["bos_from_nontrigger"], "busy": seen["bos_from_trigger"], "value": seen["value_ratio"],
+        "idle": seen["bos_from_nontrigger"],
+        "busy": seen["bos_from_trigger"],
+        "value": seen["value_ratio"],
         "spike": np.sqrt(np.square(embed[0]).sum()) / np.median(np.sqrt(np.square(embed).sum(axis=1))),
         "error": seen["loss"] - seen["floor"],
-    }  # fmt: skip
+    }
     assert {key: rows[-1][key] for key in expected} == pytest.approx(expected, rel=1e-5)
 
 
@@ -55,6 +57,7 @@ def test_a_sink_logit_is_learned():
     assert logits[0] != 0
 
 
+@pytest.mark.slow
 def test_softmax_must_and_relu_need_not():
     """The theorem, on short texts: solved, with all of the idle weight on BOS or none of it."""
     rows = list(cures.run(kinds=("softmax", "relu"), lengths=(5,), n_seeds=2, backcopy_steps=0))

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 import tiny
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from profiles import examples
 from tiny import public
 
 from minisink import Streaming, gpt2, llama
@@ -57,7 +58,7 @@ def test_rows_by_the_book(arch):
             )
 
 
-@settings(max_examples=20)
+@examples(20)
 @given(tiny.models(n_layers=2), st.integers(2, 5), st.integers(1, 3), st.integers(0, 4), tiny.seeds)
 def test_a_change_reaches_the_bound_and_no_further(model, window, n_sinks, more, seed):
     """After each layer to the last token that can feel it, and past it not a bit."""

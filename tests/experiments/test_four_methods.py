@@ -5,8 +5,9 @@ import re
 import numpy as np
 import pytest
 import tiny
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from profiles import examples
 from tiny import public
 
 import minisink
@@ -86,7 +87,7 @@ def test_too_little_to_compare_is_said_so(nll):
     assert not re.search("no gap|above|below|Nothing was evicted", said)
 
 
-@settings(max_examples=20)
+@examples(20)
 @given(tiny.models(), st.integers(2, 30), st.integers(2, 12), st.integers(0, 3))
 def test_rows_are_what_token_nll_gives(model, n_tokens, cache, n_sinks):
     """Each method with the same number of keys in sight; a rebuilt window has no lead without a begin-of-text token."""

@@ -5,8 +5,9 @@ import math
 import numpy as np
 import pytest
 import tiny
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from profiles import examples
 
 import minisink
 from minisink import sinks
@@ -18,7 +19,7 @@ def length(vector):
     return math.sqrt(sum(float(x) ** 2 for x in vector))
 
 
-@settings(max_examples=20)
+@examples(20)
 @given(tiny.models(), tiny.texts(min_size=2, max_size=7))
 def test_norms_are_lengths(model, ids):
     """Of the stream after each layer, and of keys and values before any rotation."""
@@ -39,7 +40,7 @@ def test_norms_are_lengths(model, ids):
                 assert got["value"][i, t, k] == pytest.approx(length(trace["layers"][i]["v"][t, k]))
 
 
-@settings(max_examples=20)
+@examples(20)
 @given(tiny.models(), tiny.texts(min_size=3, max_size=7), st.integers(1, 2))
 def test_the_summary_is_made_of_these(model, ids, n_first):
     """A row a head, beside the norms of the key/value head it shares; a sink rate."""
@@ -60,7 +61,7 @@ def test_the_summary_is_made_of_these(model, ids, n_first):
     assert got["sink_rate"] == sinks.sink_rate([layer["pattern"] for layer in trace["layers"]])
 
 
-@settings(max_examples=20)
+@examples(20)
 @given(tiny.models(), tiny.texts(min_size=3, max_size=7), st.data())
 def test_value_and_residual_ratios_are_those_of_the_norms(model, ids, data):
     """One a layer, the values as a mean over the heads."""
@@ -73,7 +74,7 @@ def test_value_and_residual_ratios_are_those_of_the_norms(model, ids, data):
         assert inside.residual_ratio(trace, key)[i] == pytest.approx(residual[key] / np.median(residual[others]))
 
 
-@settings(max_examples=20)
+@examples(20)
 @given(tiny.models(), tiny.texts(min_size=1, max_size=7))
 def test_massive_is_the_largest_entry_over_the_median_one(model, ids):
     """One number for each layer, over all tokens and channels of the stream after it, whatever their signs."""
@@ -84,7 +85,7 @@ def test_massive_is_the_largest_entry_over_the_median_one(model, ids):
     assert inside.massive(trace).tolist() == pytest.approx(want)
 
 
-@settings(max_examples=20)
+@examples(20)
 @given(tiny.seeds, st.integers(0, 16), st.integers(3, 12))
 def test_a_repeated_token_is_looked_at_by_distance_alone(seed, token, n_tokens):
     """Under RoPE, nothing in front of it: the odds of two copies follow from how far back they are, not which they are.

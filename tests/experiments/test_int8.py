@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 import tiny
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from profiles import examples
 from tiny import public
 
 from minisink import gpt2
@@ -70,7 +71,7 @@ def test_every_matrix_of_every_layer_rounds_what_it_is_given(model):
 
 
 @given(tiny.models(), tiny.texts(5, 9))
-@settings(max_examples=10)
+@examples(10)
 def test_with_a_step_of_its_own_a_token_does_not_know_what_follows(model, ids):
     other = rounding(public(model), 5, "a step a token")
     np.testing.assert_allclose(other.forward(ids)[:3], other.forward(ids[:3]))

@@ -5,8 +5,9 @@ import types
 import numpy as np
 import pytest
 import tiny
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from profiles import examples
 
 import minisink
 from minisink.experiments import length
@@ -29,7 +30,7 @@ def text_of(ids):
     return "".join(LETTERS[i] for i in ids)
 
 
-@settings(max_examples=12)
+@examples(12)
 @given(tiny.models(), st.integers(70, 110), st.integers(0, 2), st.integers(0, 11), st.sampled_from([None, 16]))
 def test_tenths_are_those_of_one_stream(small, n_tokens, n_sinks, seed, bos):
     """Which begins in a tenth of the text, goes on from its start, and has the begin-of-text token only once."""

@@ -5,8 +5,9 @@ import types
 import numpy as np
 import pytest
 import tiny
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from profiles import examples
 
 import minisink
 from minisink import Dense, Recompute, Streaming, Window, gpt2
@@ -37,7 +38,7 @@ def public(small, **tokenizer):
     return minisink.Model(small.config, small.weights, Letters(**tokenizer), name="tiny")
 
 
-@settings(max_examples=15)
+@examples(15)
 @given(tiny.models(), st.integers(6, 12), st.integers(0, 3), st.integers(14, 30))
 def test_a_row_is_the_loss_and_the_text_of_its_method(small, cache, n_sinks, n_tokens):
     """With as many keys in sight for each; newlines are streaming, the first tokens replaced."""

@@ -5,8 +5,9 @@ import re
 import numpy as np
 import pytest
 import tiny
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from profiles import examples
 from tiny import public
 
 import minisink
@@ -67,7 +68,7 @@ def test_rows_by_the_book():
     assert metric.rates(rows, "natural", 9, 2, eps=0.2).mean() == pytest.approx(np.mean(every))
 
 
-@settings(max_examples=15)
+@examples(15)
 @given(tiny.seeds, st.sampled_from([1, 2, 4]), st.integers(8, 13))
 def test_under_rope_no_copy_of_a_repeated_token_is_special(seed, n_kv_heads, length):
     """All have one residual stream and one value, so no ratio but 1; every head brings the same home to all of them."""

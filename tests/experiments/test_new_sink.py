@@ -5,8 +5,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import tiny
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from profiles import examples
 
 import minisink
 from minisink import gpt2
@@ -25,14 +26,14 @@ def public(tiny_model):
 
 
 @given(tiny.models(), tiny.texts(1, 12))
-@settings(max_examples=20)
+@examples(20)
 def test_unaltered_it_is_dense(model, ids):
     model = public(model)
     np.testing.assert_allclose(model.forward(ids, cache=Altered(np.arange(len(ids)))), model.forward(ids))
 
 
 @given(tiny.models(), tiny.texts(4, 12), st.data())
-@settings(max_examples=20)
+@examples(20)
 def test_a_token_that_sees_only_itself_is_one_that_was_read_alone(model, ids, data):
     """In each layer its residual stream is that of a text of one token, and those before it do not notice."""
     model, T = public(model), len(ids)
@@ -46,7 +47,7 @@ def test_a_token_that_sees_only_itself_is_one_that_was_read_alone(model, ids, da
 
 
 @given(tiny.llamas(), tiny.texts(1, 12), st.integers(1, 9))
-@settings(max_examples=20)
+@examples(20)
 def test_a_llama_knows_differences_of_positions_only(model, ids, shift):
     model, where = public(model), np.arange(len(ids))
     np.testing.assert_allclose(model.forward(ids, cache=Altered(where + shift)), model.forward(ids), atol=1e-8)
@@ -102,10 +103,13 @@ def test_a_row_is_read_off_the_patterns(model):
                 losses.append(-np.log(softmax(logits[t])[ids[t + 1]]))
         weights = np.reshape(weights, (2, 3, 4))  # texts, layers, heads
         want = {
-            "weight": weights.mean(), "largest": weights.mean(axis=(0, 2)).max(), "sinks": (weights > 0.3).mean(),
-            "value": np.mean(values), "residual": np.reshape(residuals, (2, 3)).mean(axis=0).max(),
+            "weight": weights.mean(),
+            "largest": weights.mean(axis=(0, 2)).max(),
+            "sinks": (weights > 0.3).mean(),
+            "value": np.mean(values),
+            "residual": np.reshape(residuals, (2, 3)).mean(axis=0).max(),
             "nll": np.mean(losses),
-        }  # fmt: skip
+        }
         assert {key: row[key] for key in want} == pytest.approx(want)
         np.testing.assert_allclose(row["rates"], [(text > 0.3).mean() for text in weights])
 
@@ -117,8 +121,11 @@ def test_the_verdict_is_about_each_model():
         for name, rates in (("first", first), ("middle", [0.0, 0.1]), ("middle, sees only itself", [0.2, 0.2]))
     ]
     assert [(found.what[0], round(found.size, 3), found.shown) for found in new_sink.effects(rows)] == [
-        ("a", 0.55, True), ("a", 0.15, True), ("b", -0.05, False), ("b", 0.15, True),
-    ]  # fmt: skip
+        ("a", 0.55, True),
+        ("a", 0.15, True),
+        ("b", -0.05, False),
+        ("b", 0.15, True),
+    ]
 
 
 @pytest.mark.parametrize(

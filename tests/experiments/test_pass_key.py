@@ -4,8 +4,9 @@ import json
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from profiles import examples
 
 import minisink
 from minisink import Retrieval, Streaming
@@ -22,7 +23,7 @@ def novels():
     return minisink.load("novels")
 
 
-@settings(max_examples=30)
+@examples(30)
 @given(length=st.integers(120, 400), depth=st.floats(0, 1), seed=st.integers(0, 99), bos=st.booleans())
 def test_a_key_is_told_at_its_depth_and_asked_for_at_the_end(novels, length, depth, seed, bos):
     """The text is as long as it should be, the story around the key unbroken, and nothing else says the key."""

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import tiny
 from folders import words
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from profiles import examples
 
 import minisink
 from minisink import Dense, Recompute, Retrieval, Streaming, Window
@@ -26,7 +27,7 @@ def model_of(tokenizer=None):
     return minisink.Model(made.config, made.weights, tokenizer, name="tiny")
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(before=st.text("ab <>\n7é€", max_size=12), after=st.text("ab <>\n7é€", max_size=12), bos=st.booleans())
 def test_the_tokens_of_a_place_hold_its_characters(novels, before, after, bos):
     """All of them, and no token beside them does."""

@@ -17,8 +17,11 @@ def test_each_cell_is_its_loss(n_tokens, trained):
     model, ids = public(tiny.make(max_positions=trained)), tiny.ids(n_tokens)
     rows = list(sink_or_position.run(model, ids, cache=5, n_sinks=2))
     assert [(row["sinks"], row["positions"]) for row in rows] == [
-        (2, "slot"), (2, "original"), (0, "slot"), (0, "original")
-    ]  # fmt: skip
+        (2, "slot"),
+        (2, "original"),
+        (0, "slot"),
+        (0, "original"),
+    ]
     for row in rows:
         nll = minisink.token_nll(model, ids, Streaming(row["sinks"], 5 - row["sinks"], row["positions"]))
         within = [nll[t] for t in range(5, n_tokens - 1) if t < trained]

@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import tiny
-from hypothesis import given, settings
+from hypothesis import given
+from profiles import examples
 
 import minisink
 from minisink import Streaming, Window, gpt2
@@ -55,9 +56,12 @@ def test_a_slot_is_what_its_name_says(model):
     for i in range(3):
         k, v = first[i]["k"], first[i]["v"]
         want = {
-            "as it was": (k, v), "key kept, value zero": (k, np.zeros_like(v)), "both zero": (0 * k, np.zeros_like(v)),
-            "value kept, key zero": (np.zeros_like(k), v), "a newline": (newline[i]["k"], newline[i]["v"]),
-        }  # fmt: skip
+            "as it was": (k, v),
+            "key kept, value zero": (k, np.zeros_like(v)),
+            "both zero": (0 * k, np.zeros_like(v)),
+            "value kept, key zero": (np.zeros_like(k), v),
+            "a newline": (newline[i]["k"], newline[i]["v"]),
+        }
         for name, pair in want.items():
             np.testing.assert_array_equal(found[name][i], pair)
     candidates = [look_inside(model, [token])["layers"] for token in set(IDS.tolist()) - {int(IDS[0]), NEWLINE}]
@@ -76,8 +80,11 @@ def test_a_slot_is_what_its_name_says(model):
 def test_the_mean_of_one_other_is_its_own(model):
     """With one other token, its massive channels stand in the stream of the first, after the layer with the spike."""
     found = sink_parts.slots(model, IDS, 6, 1, 0)
-    other = next(trace for trace in ([look_inside(model, [token]) for token in set(IDS.tolist())])
-                 if np.array_equal(trace["layers"][2]["k"], found["another token"][2][0]))  # fmt: skip
+    other = next(
+        trace
+        for trace in ([look_inside(model, [token]) for token in set(IDS.tolist())])
+        if np.array_equal(trace["layers"][2]["k"], found["another token"][2][0])
+    )
     layer, channels = sink_parts.spike(look_inside(model, IDS[:6]))
     x = look_inside(model, IDS[:1])["layers"][layer + 1]["x"].copy()
     x[:, channels] = other["layers"][layer + 1]["x"][:, channels]
@@ -86,7 +93,7 @@ def test_the_mean_of_one_other_is_its_own(model):
 
 
 @given(tiny.models(n_layers=3), tiny.seeds)
-@settings(max_examples=20)
+@examples(20)
 def test_the_layers_from_one_on_go_on_as_the_model_does(model, seed):
     """A residual stream that is handed on unchanged makes the same keys and values."""
     model = public(model)

@@ -5,8 +5,9 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from profiles import examples
 
 import minisink
 from minisink import Retrieval
@@ -33,7 +34,7 @@ def lines_of(text):
     return [(match[1] is not None, int(match[2]), match[3]) for match in found]
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(seed=st.integers(0, 999), sizes=sizes)
 def test_every_answer_stands_so_many_lines_back_and_nowhere_else(seed, sizes):
     """Lines are numbered from 0; queries come every so often; the value asked for was told once, at the distance."""
@@ -69,7 +70,7 @@ def test_the_paper_s_protocol_is_a_query_every_ten_lines_for_twenty_back():
     assert [lines[i - 1][1] for i, line in enumerate(lines) if line[0]] == [20, 30, 40]
 
 
-@settings(max_examples=10)
+@examples(10)
 @given(seed=st.integers(0, 99), sizes=sizes)
 def test_in_tokens_the_values_are_found_again(novels, seed, sizes):
     """The tokens of each telling and of its answer read as the same five digits."""

@@ -3,16 +3,19 @@
 import numpy as np
 import pytest
 import tiny
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from profiles import examples
 from tiny import public
 
 from minisink import gpt2
-from minisink.experiments import token_cost
+from minisink.experiments import speed, token_cost
 
 
-def test_a_row_a_cache_with_all_its_repeats():
+def test_a_row_a_cache_with_all_its_repeats(monkeypatch):
     """The smallest first; times are the medians of the repeats, the ratio is theirs."""
+    timed = speed.timed
+    monkeypatch.setattr(speed, "timed", lambda functions, *, repeats: timed(functions, repeats=repeats, seconds=0))
     model = public(tiny.make(dtype=np.float32))
     rows = list(token_cost.run(model, caches=(9, 6, 9), n_sinks=2, repeats=3))
     assert [row["cache"] for row in rows] == [6, 9]
@@ -25,7 +28,7 @@ def test_a_row_a_cache_with_all_its_repeats():
     assert token_cost.effects(rows).__next__().size == pytest.approx(rows[-1]["ratio"])
 
 
-@settings(max_examples=6)
+@examples(6)
 @given(st.floats(0.0, 2.0), st.floats(0.01, 9.0), tiny.seeds)
 def test_the_power_of_the_growth_is_found(power, factor, seed):
     """Whatever unit the times have; far from 1, growth is not about linear, and a ratio below 1 not faster."""
@@ -44,10 +47,17 @@ def test_the_power_of_the_growth_is_found(power, factor, seed):
 
 def test_the_table_names_the_papers_ratio_where_there_is_one():
     rows = [
-        {"cache": cache, "streaming_ms": 0.5, "recompute_ms": 20.0, "ratio": 40.0, "paper_ratio": paper,
-         "streaming_bytes": 1024, "recompute_bytes": 2048}
+        {
+            "cache": cache,
+            "streaming_ms": 0.5,
+            "recompute_ms": 20.0,
+            "ratio": 40.0,
+            "paper_ratio": paper,
+            "streaming_bytes": 1024,
+            "recompute_bytes": 2048,
+        }
         for cache, paper in ((64, float("nan")), (256, 2.03))
-    ]  # fmt: skip
+    ]
     cells = [line.split() for line in token_cost.show(rows).splitlines()[2:]]
     assert [line[0] for line in cells] == ["64", "256"] and [line[6] for line in cells] == ["-", "2.0"]
 

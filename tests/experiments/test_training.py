@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 import tiny
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from profiles import examples
 
 import minisink
 from minisink import Streaming, gpt2
@@ -32,9 +33,12 @@ MODELS = {
 TEXT = "".join(chr(ord("a") + token) for token in tiny.ids(50, 3) % 15)
 
 
-@settings(max_examples=10)
-@given(caches=st.lists(st.integers(4, 11), min_size=1, max_size=2, unique=True), n_tokens=st.integers(13, 60),
-       seed=st.integers(0, 5))  # fmt: skip
+@examples(10)
+@given(
+    caches=st.lists(st.integers(4, 11), min_size=1, max_size=2, unique=True),
+    n_tokens=st.integers(13, 60),
+    seed=st.integers(0, 5),
+)
 def test_a_row_is_the_loss_after_the_first_eviction(caches, n_tokens, seed):
     """Of each model on its own ids, whichever stretch is read; the begin-of-text token before every one."""
     rows = list(training.run(MODELS, TEXT, caches=caches, sinks=(0, 3), tokens=n_tokens, seed=seed))

@@ -1,4 +1,4 @@
-"""Why the window breaks: what is printed is what the caches hold, and what the README says."""
+"""Why the window breaks: what is printed is what the caches hold, and what docs/why.md says."""
 
 import json
 import re
@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny
-from hypothesis import given, settings
+from hypothesis import given
+from profiles import examples
 from tiny import public
 
 import minisink
@@ -15,7 +16,7 @@ from minisink import Streaming, Window, gpt2
 from minisink.commands.parser import main
 from minisink.experiments import why
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "why.md").read_text(encoding="utf-8")
 
 
 CACHES = {"sink": Streaming(1, 4), "window": Window(5)}
@@ -57,7 +58,7 @@ def test_all_tokens_are_the_mean_of_each():
 
 
 @given(tiny.texts(8, 14), tiny.seeds)
-@settings(max_examples=10)
+@examples(10)
 def test_the_weight_is_what_the_denominator_loses(ids, seed):
     """Of one head: ``rest - all = log(1 - weight)``; no weight is more than one."""
     model = public(tiny.make(seed=seed, n_heads=1, n_kv_heads=1))
@@ -79,10 +80,10 @@ def test_the_effects_are_means_over_the_layers():
     assert home == pytest.approx(np.mean([b / a for a, b in zip(*mixed, strict=True)]))
 
 
-def test_the_readme_says_what_is_measured(capsys):
+def test_the_page_says_what_is_measured(capsys):
     """The command it names, and the four numbers before it."""
-    numbers = r"goes from (\S+) to (\S+), and the norm .*? from (\S+) to (\S+)\s+\(`minisink (reproduce why [^`]*)`\)"
-    *said, command = re.search(numbers, README, re.DOTALL).groups()
+    numbers = r"from (\S+) to (\S+), and\s+the\s+norm .*? from (\S+) to (\S+)\s+\(`minisink (reproduce why [^`]*)`\)"
+    *said, command = re.search(numbers, PAGE, re.DOTALL).groups()
     assert main([*command.split(), "--json"]) == 0
     first = {row["oldest"]: row for row in json.loads(capsys.readouterr().out)["rows"] if row["layer"] == 0}
     measured = [first[name][key] for key in ("weight", "mixed") for name in ("sink", "window")]

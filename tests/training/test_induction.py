@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from profiles import examples
 
 import minisink
 from minisink.commands.parser import make_parser
@@ -22,7 +23,7 @@ SEGMENT = segments.SEGMENT
 # The task -----------------------------------------------------------------------------------------
 
 
-@settings(max_examples=30)
+@examples(30)
 @given(seed=st.integers(0, 999), gap=st.integers(0, 60))
 def test_what_is_asked_was_read_so_many_symbols_before(seed, gap):
     """The second reading is the first, `gap` symbols after it ended; BOS stands first and nowhere else."""
@@ -33,7 +34,7 @@ def test_what_is_asked_was_read_so_many_symbols_before(seed, gap):
     assert len({tuple(row) for row in ids}) == 5  # each text has a segment of its own
 
 
-@settings(max_examples=30)
+@examples(30)
 @given(seed=st.integers(0, 999), length=st.integers(1, 90))
 def test_rows_are_segments_read_three_times(seed, length):
     """From the front, every unit can be taken off a row: a segment, a gap of at most 15, and the segment twice."""
@@ -168,6 +169,7 @@ def test_where_there_is_nothing_to_find_it_says_so():
     assert gaps.finding(unlearned, (0, 20, 200)) == ["Nothing was learned: 3.40 nats at a gap of 20, chance is 3.47."]
 
 
+@pytest.mark.slow
 def test_what_is_promised():
     """The command as it is called, one training: what streaming forgets comes back, and by the right keys only."""
     command = [sys.executable, "-m", "minisink", "train", "induction", "--json", "--seeds", "1", "--gaps", "0", "20"]
