@@ -1,4 +1,4 @@
-"""What an experiment found, told: as a table with its verdict, JSON or CSV, and as files with a picture."""
+"""What an experiment found: as a table with its verdict, JSON or CSV, and as files with a picture."""
 
 import csv
 import io

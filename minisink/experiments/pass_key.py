@@ -52,8 +52,8 @@ def make(model, filler, key, *, length, depth, bos=True):
     text = filler[:before] + tell + filler[before:after] + ask
     second = before + tell.rindex(key)  # the nearest of the two tellings
     places = [(second, second + len(key)), (len(text) - len(key), len(text))]
-    ids, (told, answer) = tokens_of(model, text, places, bos=bos)
-    return Asked(ids, [answer], [told])
+    ids, (needle, answer) = tokens_of(model, text, places, bos=bos)
+    return Asked(ids, [answer], [needle])
 
 
 def keys(seed, n):

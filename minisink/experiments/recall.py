@@ -19,7 +19,7 @@ from .effects import by, effect, must_hold, pivot
 
 NAMES = ("dense", "window", "streaming", "retrieval")
 FETCHED = Retrieval(window=2**20)  # what retrieval brings back, and its sinks; the window is that of each cache
-OPTIONS = {  # whatever is asked
+OPTIONS = {  # of both experiments
     "methods": "of " + ", ".join(NAMES),
     "fetched": {  # fields of a `Retrieval`, an option each
         "n_sinks": "first tokens kept",
@@ -38,12 +38,12 @@ class Asked:
 
     ids: np.ndarray  # (T,), ints
     answers: list  # of each answer the first token, and the one after the last
-    told: list  # the same of the place where it was told
+    needles: list  # the same of the place in the text that holds it
 
     @property
     def back(self):
         """How many tokens before the first of an answer its telling began: a list."""
-        return [answer[0] - told[0] for answer, told in zip(self.answers, self.told, strict=True)]
+        return [answer[0] - needle[0] for answer, needle in zip(self.answers, self.needles, strict=True)]
 
 
 def tokens_of(model, text, places, *, bos=True):

@@ -45,7 +45,7 @@ def record(random, *, distance, n_queries, every=EVERY):
     The text ends with the last answer. The line that is asked for stands `distance` lines back: 1 for the one before
     the last, 0 for the last. Places, in the line and in the query, are the first character and the one after the last.
 
-    >>> text, told, answers = record(np.random.default_rng(0), distance=1, n_queries=2, every=2)
+    >>> text, needles, answers = record(np.random.default_rng(0), distance=1, n_queries=2, every=2)
     >>> print(text[:-1])
     Below is a record of lines I want you to remember.
     The REGISTER_CONTENT in line 0 is <34280>
@@ -54,7 +54,7 @@ def record(random, *, distance, n_queries, every=EVERY):
     The REGISTER_CONTENT in line 2 is <86553>
     The REGISTER_CONTENT in line 3 is <67325>
     Query: The REGISTER_CONTENT in line 2 is <86553>
-    >>> [text[slice(*place)] for place in told] == [text[slice(*place)] for place in answers] == ["34280", "86553"]
+    >>> [text[slice(*place)] for place in needles] == [text[slice(*place)] for place in answers] == ["34280", "86553"]
     True
     """
     check_whole("distance", distance, 0)
@@ -63,17 +63,17 @@ def record(random, *, distance, n_queries, every=EVERY):
     n_lines = distance + 1 + every * (n_queries - 1)
     if n_lines > len(VALUES):
         raise ValueError(f"{n_lines} lines; there are {len(VALUES)} different values")
-    text, told, answers, places = TITLE, [], [], []
+    text, needles, answers, places = TITLE, [], [], []
     for n, value in enumerate(random.choice(VALUES, n_lines, replace=False)):
         text, place = _add(text, LINE, n, value)
         places.append((place, value))
         asked = n - distance
         if asked >= 0 and asked % every == 0:
             place, value = places[asked]
-            told.append(place)
+            needles.append(place)
             text, place = _add(text, QUERY, asked, value)
             answers.append(place)
-    return text, told, answers
+    return text, needles, answers
 
 
 def _add(text, form, n, value):
@@ -85,9 +85,9 @@ def _add(text, form, n, value):
 
 def make(model, *, seed=0, bos=True, **sizes):
     """Return a `record` of these sizes in tokens, as `recall.Asked`."""
-    text, told, answers = record(np.random.default_rng([seed, 5]), **sizes)
-    ids, tokens = recall.tokens_of(model, text, told + answers, bos=bos)
-    return recall.Asked(ids, tokens[len(told) :], tokens[: len(told)])
+    text, needles, answers = record(np.random.default_rng([seed, 5]), **sizes)
+    ids, tokens = recall.tokens_of(model, text, needles + answers, bos=bos)
+    return recall.Asked(ids, tokens[len(needles) :], tokens[: len(needles)])
 
 
 def run(

@@ -29,7 +29,7 @@ def test_a_key_is_told_at_its_depth_and_asked_for_at_the_end(novels, length, dep
     """The text is as long as it should be, the story around the key unbroken, and nothing else says the key."""
     (key,) = pass_key.keys(seed, 1)
     asked = pass_key.make(novels, FILLER, key, length=length, depth=depth, bos=bos)
-    ((a, b),), ((c, d),) = asked.told, asked.answers
+    ((a, b),), ((c, d),) = asked.needles, asked.answers
     text = novels.decode(asked.ids)
     assert abs(len(asked.ids) - length) <= 4 and d == len(asked.ids)
     assert text.count(key) == 3 and text.endswith(f"The pass key is {key}")

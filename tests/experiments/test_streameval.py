@@ -38,7 +38,7 @@ def lines_of(text):
 @given(seed=st.integers(0, 999), sizes=sizes)
 def test_every_answer_stands_so_many_lines_back_and_nowhere_else(seed, sizes):
     """Lines are numbered from 0; queries come every so often; the value asked for was told once, at the distance."""
-    text, told, answers = streameval.record(np.random.default_rng(seed), **sizes)
+    text, needles, answers = streameval.record(np.random.default_rng(seed), **sizes)
     plain, values, asked = 0, {}, []
     for is_query, number, value in lines_of(text):
         if is_query:
@@ -49,8 +49,8 @@ def test_every_answer_stands_so_many_lines_back_and_nowhere_else(seed, sizes):
             values[number], plain = value, plain + 1
     first = sizes["distance"]
     assert [after for after, _ in asked] == [first + i * sizes["every"] for i in range(sizes["n_queries"])]
-    assert len({number for _, number in asked}) == len(asked) == len(told) == len(answers)
-    for (_, number), there, here in zip(asked, told, answers, strict=True):
+    assert len({number for _, number in asked}) == len(asked) == len(needles) == len(answers)
+    for (_, number), there, here in zip(asked, needles, answers, strict=True):
         assert text[slice(*there)] == text[slice(*here)] == values[number]
         assert text[: here[0]].count(values[number]) == 1 and text.index(values[number]) == there[0]
     assert text.endswith(f"{text[slice(*answers[-1])]}>\n")
@@ -75,7 +75,7 @@ def test_the_paper_s_protocol_is_a_query_every_ten_lines_for_twenty_back():
 def test_in_tokens_the_values_are_found_again(novels, seed, sizes):
     """The tokens of each telling and of its answer read as the same five digits."""
     asked = streameval.make(novels, seed=seed, **sizes)
-    for (a, b), (c, d) in zip(asked.told, asked.answers, strict=True):
+    for (a, b), (c, d) in zip(asked.needles, asked.answers, strict=True):
         there, here = (re.search(r"\d{5}", novels.decode(asked.ids[slice(*place)]))[0] for place in ((a, b), (c, d)))
         assert there == here and b <= c
     assert len(asked.back) == sizes["n_queries"] and min(asked.back) > 5 * sizes["distance"]
