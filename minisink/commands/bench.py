@@ -1,19 +1,18 @@
 """``minisink bench``: what a token costs."""
 
-import math
 import os
 import sys
 
 from tqdm import tqdm
 
-from ..experiments import speed
+from ..experiments import speed, token_cost
 from ..experiments.plots import draw_speed
 from ..experiments.shapes import SHAPES, random_model
 from ..experiments.speed import PAPER
 from ..methods import Streaming
 from ..model import load
 from ..system.files import check_picture
-from ..system.terminal import human_bytes, table, wrap
+from ..system.terminal import wrap
 from .common import add_json, add_model, add_readable, dump
 
 PURPOSE = "what a token costs, streaming and re-computing, beside the floor"
@@ -58,9 +57,8 @@ def run(args):
         rows = list(speed.compare(model, caches, n_sinks=n_sinks, repeats=args.repeats, on_progress=bar.update))
     title = f"{model.name}: {model.n_parameters:,} parameters, {model.dtype}, BLAS threads: {threads}"
     if args.json:
-        dump(
-            {"model": model.name, "parameters": model.n_parameters, "threads": threads, "decode": decode, "rows": rows}
-        )
+        about = {"model": model.name, "parameters": model.n_parameters, "threads": threads}
+        dump(about | {"decode": decode, "rows": rows})
     else:
         _show(title, rows, decode, args)
     if args.plot:
@@ -69,14 +67,7 @@ def run(args):
 
 def _show(title, rows, decode, args):
     print(f"{title}\n")
-    header = ["cache", "streaming", "re-computing", "ratio", "paper, 7B", "streaming", "re-computing"]
-    cells = [
-        [str(r["cache"]), f"{r['streaming_ms']:.2f} ms", f"{r['recompute_ms']:.1f} ms", f"{r['ratio']:.1f} x"]
-        + ["-" if math.isnan(r["paper_ratio"]) else f"{r['paper_ratio']:.1f} x"]
-        + [human_bytes(r["streaming_bytes"]), human_bytes(r["recompute_bytes"])]
-        for r in rows
-    ]
-    print(table(header, cells))
+    print(token_cost.show(rows))
     print(f"\nper token, median of {args.repeats}; bytes beside the weights;")
     print("paper: Llama-2-7B on an A6000, Figure 10")
     speed_now = f"{decode['decode_ms']:.3f} ms ({decode['tokens_per_second']:,.0f} tokens/s)"
@@ -85,4 +76,4 @@ def _show(title, rows, decode, args):
     print(wrap(f"decoding at cache {decode['cache']}: {speed_now}, {products}; {late}"))
     if args.readable:
         times = decode["readable_ms"] / decode["decode_ms"]
-        print(f"through cache.py, every key rotated anew: {decode['readable_ms']:.3f} ms, {times:.1f} x as long")
+        print(f"through cache.py, every key rotated again: {decode['readable_ms']:.3f} ms, {times:.1f} x as long")

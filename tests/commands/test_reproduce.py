@@ -26,7 +26,10 @@ def param(name):
     return pytest.param(name, marks=pytest.mark.real if real else pytest.mark.slow if name in SLOW else ())
 
 
-NAMES = [param(name) for name in EXPERIMENTS]
+@pytest.fixture(scope="module", params=[param(name) for name in EXPERIMENTS])
+def name(request):
+    """Return an experiment's name; the tests of one stand together, so that one process measures for all of them."""
+    return request.param
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +66,6 @@ def plain(value):
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
-@pytest.mark.parametrize("name", NAMES)
 def test_the_same_rows_in_every_form(name, rows_of, tmp_path, capsys, monkeypatch):
     """A table of 80 columns with claim and verdict; JSON; CSV; and all of them, with a picture, in a folder."""
     monkeypatch.setenv("COLUMNS", "80")
@@ -87,7 +89,6 @@ def test_the_same_rows_in_every_form(name, rows_of, tmp_path, capsys, monkeypatc
     assert [line for line in out.splitlines()[1:] if len(line) > 80] == []
 
 
-@pytest.mark.parametrize("name", NAMES)
 def test_a_verdict_can_be_no(name, rows_of):
     """Each effect says where it must lie, and elsewhere it is not shown."""
     measured = rows_of(name)
