@@ -149,7 +149,7 @@ def _by_its_template(model):
     def rendered(conversations):
         question = {"template": model.chat_template, "conversations": conversations, "names": names}
         try:
-            options = {"capture_output": True, "text": True, "encoding": "utf-8", "timeout": SECONDS}
+            options: dict = {"capture_output": True, "text": True, "encoding": "utf-8", "timeout": SECONDS}
             done = subprocess.run([sys.executable, child.__file__], input=json.dumps(question), **options)
             answer = json.loads(done.stdout)
         except subprocess.TimeoutExpired:

@@ -10,6 +10,7 @@ import os
 import stat
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -73,7 +74,7 @@ class Evaluation:
         self.tally, self.n_bytes, self.done = Tally(every), _size(path), False
         self.n_saved = 0  # tokens, in the state on the disk
         self.place, self.digest = Place(0, 0, ""), hashlib.sha256()
-        self.cache = None if isinstance(method, Recompute) else empty_cache(model, method, readable=readable)
+        self.cache: Any = None if isinstance(method, Recompute) else empty_cache(model, method, readable=readable)
         if state is not None:
             self._prepare_state()
 

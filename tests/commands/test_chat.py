@@ -189,11 +189,10 @@ class Terminal:
     def __init__(self, folder, *argv):
         chatty.model().save(folder / "chatty")
         self.outside, inside = pty.openpty()
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "minisink", "chat", "--model", "./chatty", "--state", "chat.state", *argv],
-            cwd=folder, stdin=inside, stdout=inside, stderr=inside, start_new_session=True,
-            env=os.environ | {"TERM": "dumb"}, preexec_fn=_own_terminal,
-        )  # fmt: skip
+        command = [sys.executable, "-m", "minisink", "chat", "--model", "./chatty", "--state", "chat.state", *argv]
+        options = {"start_new_session": True, "env": os.environ | {"TERM": "dumb"}, "preexec_fn": _own_terminal}
+        terminal = {"stdin": inside, "stdout": inside, "stderr": inside}
+        self.process = subprocess.Popen(command, cwd=folder, **terminal, **options)
         os.close(inside)
         self.seen = b""
 
