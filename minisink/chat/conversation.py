@@ -6,7 +6,7 @@ forgotten; `Conversation.in_view` tells which turns have not.
 
 from collections import deque
 from contextlib import closing, contextmanager
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -192,7 +192,8 @@ def n_system_tokens(model, system, template=None):
 
 def _pin(method, n_sinks):
     """Return `method` with as many sinks and the same capacity."""
-    if not any(field.name == "n_sinks" and field.init for field in fields(method)):
+    field = getattr(method, "__dataclass_fields__", {}).get("n_sinks")
+    if field is None or not field.init:
         raise ValueError(f"{method!r}: only a method with sinks can pin a system message")
     if method.window is None:
         return replace(method, n_sinks=n_sinks)

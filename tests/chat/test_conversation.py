@@ -160,7 +160,13 @@ def test_a_pinned_system_message_stays():
     assert conversation.stream.first == system
     assert conversation.stream.cache.token_index[: len(system)].tolist() == list(range(len(system)))
     assert conversation.stream.method == Streaming(len(system), 40 - len(system))
-    for method, system in ((None, None), (Window(20), "be kind"), (Dense(), "be kind"), (Recompute(20), "be kind")):
+    for method, system in (
+        (None, None),
+        (Window(20), "be kind"),
+        (Dense(), "be kind"),
+        (Recompute(20), "be kind"),
+        ("window", "be kind"),
+    ):
         with pytest.raises(ValueError, match="only a method with sinks can pin a system message"):
             Conversation(MODEL, method, system=system, pin_system=True)
     with pytest.raises(ValueError, match="17 sinks leave no window in a cache of 17; give a larger window"):
