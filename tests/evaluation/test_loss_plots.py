@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from minisink.evaluation import plots
 from minisink.evaluation.plots import above_recompute, draw_losses
 
 
@@ -27,3 +28,20 @@ def test_above_recompute_is_a_difference():
     losses = {"dense": np.ones(3), "window": np.full(3, 4.0), "recompute": np.array([1.0, 2.0, 3.0])}
     assert {k: v.tolist() for k, v in above_recompute(losses).items()} == {"window": [3.0, 2.0, 1.0]}
     assert above_recompute({"window": np.ones(3)}) == {}
+
+
+def test_each_curve_is_named_at_its_end(tmp_path, monkeypatch):
+    """Once, in its colour, and no name lies on another; the title says what eviction adds."""
+    drawn = []
+    monkeypatch.setattr(plots, "save_figure", lambda figure, path: drawn.append(figure))
+    losses = {"dense": np.full(60, 5.0), "window": np.full(60, 4.0)}
+    losses |= {"recompute": np.full(60, 3.0), "streaming": np.full(60, 2.999)}
+    draw_losses(tmp_path / "loss.png", losses, title="a title", evicted_from=20)
+    (axes,) = drawn[0].axes
+    names = {text.get_text(): text for text in axes.texts if text.get_text() in losses}
+    assert set(names) == set(losses) and len(axes.lines) == len(losses) + 1
+    places = sorted(text.get_position()[1] for text in names.values())
+    assert np.diff(places).min() > 0.07
+    for line, name in zip(axes.lines, losses, strict=False):
+        assert line.get_color() == names[name].get_color() == plots.COLOURS[name]
+    assert drawn[0].get_suptitle() == "a title\nnats per token above re-computation: window 1.00, streaming 0.00"
