@@ -20,7 +20,7 @@ import minisink
 from minisink import Dense, Streaming, Window, gpt2, llama, loss, ops, positions
 from minisink.cache import KVCache, LayerCache, Policy
 from minisink.fast.blocks import Banded, Windows
-from minisink.wrong_turns import OTHER_POSITIONS, OTHERS_STAY, as_positions_of
+from minisink.wrong_turns import OTHER_POSITIONS, OTHERS_STAY, holding
 from minisink.wrong_turns.positions import LateKey
 from minisink.wrong_turns.tokens import MinusZero, OneMore, Overlapping
 
@@ -92,8 +92,7 @@ def stays_as_in(wrong):
     def stay(self, token_index):
         if self.window is None:
             return survivors(self, token_index)
-        cache = wrong(n_sinks=self.n_sinks, window=self.window, theta=None)
-        cache.token_index = token_index.tolist()
+        cache = holding(wrong, token_index, self.n_sinks, self.window)
         return np.array(cache.survivors(len(token_index)), int)
 
     return lambda patch: patch.setattr(Policy, "survivors", stay)
@@ -103,7 +102,7 @@ def stands_as_in(wrong):
     """Positions are those of a wrong cache."""
 
     def places(self, token_index):
-        return np.array(as_positions_of(wrong)(token_index, self.n_sinks, self.window))
+        return np.array(holding(wrong, token_index, self.n_sinks, self.window).positions)
 
     return lambda patch: patch.setattr(Policy, "positions_of", places)
 

@@ -29,26 +29,20 @@ def check(
     Parameters
     ----------
     cache : function or class
-        A function of one step, ``step(state, q, k, v, *, n_sinks, window, theta) -> (out, state)``, or ``(out, state,
-        seen)``: one token of one layer; the state, None at first, is yours. q (H, D), k and v (K, D) come un-rotated,
-        and out (H, D) is what the query takes home. `theta` is None where nothing is rotated (GPT-2).
-        Or a class, ``Mine(n_sinks=, window=, theta=)`` with ``step(q, k, v) -> out``; each layer gets one.
-        `seen`, a dict, or what the object's method ``show()`` returns, may hold `token_index` (S,), `positions` (S,),
-        `scores` (H, S) and rotated `keys` (S, K, D), in any order of slots if token_index is there; they are compared
-        as well. A token_index below 0 is an empty slot. Positions are compared where something rotates; elsewhere they
-        are the embedding's affair.
+        ``step(state, q, k, v, *, n_sinks, window, theta) -> (out, state)`` or ``(out, state, seen)``: one token of one
+        layer, q (H, D) and k, v (K, D) un-rotated; the state, None at first, is yours; `theta` is None for GPT-2. Or a
+        class, ``Mine(n_sinks=, window=, theta=)`` with ``step(q, k, v) -> out``; each layer gets an object. `seen`, a
+        dict, or what ``show()`` returns, may hold `token_index` (S,), `positions` (S,), `scores` (H, S) and rotated
+        `keys` (S, K, D), in any order of slots if token_index is there; they are compared as well.
     traces : name, Trace, or several of them
         "llama", "gqa" and "gpt2" are the golden vectors; all three by default.
     chunks : int or sequence of int, optional
-        Tokens that come at once, the last size again and again: ``chunks=(9, 1)`` is a prompt of nine and then one by
-        one. Arrays then have an axis more, q (T, H, D), k and v (T, K, D), out (T, H, D), a class has
-        ``steps(q, k, v)``, and what is shown is what the last of them sees. Whatever the chunks, a cache
-        answers as it would one by one.
+        Tokens that come at once, the last size again and again; then q is (T, H, D), k and v (T, K, D), a class has
+        ``steps(q, k, v)``, and what is shown is what the last of them sees.
     shared : bool
         One state, or object, for all layers. A step, and ``show``, are then given ``layer=`` besides.
     to : callable, optional
-        Makes an array of yours of a NumPy array, such as ``torch.from_numpy``. Answers may be anything that NumPy or
-        ``.numpy()`` makes an array of.
+        Makes an array of yours of a NumPy array, such as ``torch.from_numpy``; answers may be of any kind.
     tolerance : float, optional
         Share of the largest expected number that a difference may have. By default it follows the dtype of what comes
         back: 1e-9 in float64, 1e-4 in float32, 0.03 in float16, 0.1 in bfloat16.
@@ -98,26 +92,9 @@ def check(
 def check_losses(losses: Any, trace: Trace, *, tolerance: float | None = None) -> int | None:
     """Return the first token on which a whole model's loss differs from the recorded one, or None.
 
-    For an engine that runs `golden.model`, saved as a Hugging Face folder, over the ids of the trace.
-
-    Parameters
-    ----------
-    losses : array of shape (T - 1,)
-        Nats a token, from the second token on.
-    trace : Trace
-        A recorded one.
-    tolerance : float, optional
-        As in `check`.
-
-    Returns
-    -------
-    int or None
-        A token_index; the token before it is the first whose logits differ.
-
-    Raises
-    ------
-    ValueError
-        For another number of losses, or a trace that has none.
+    For an engine that runs `golden.model`, saved as a Hugging Face folder, over the ids of the trace. `losses` (T - 1,)
+    are nats per token, from the second on; the token before the one returned is the first whose logits differ.
+    ValueError for another number of losses, or a trace that has none; `tolerance` as in `check`.
     """
     if not isinstance(trace, Trace) or trace.losses is None:
         raise ValueError(f"{trace!r} is no text that a model read: it has no losses; take one of conformance.load")

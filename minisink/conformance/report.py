@@ -1,4 +1,4 @@
-"""What is said of a cache: where it first goes wrong, and what that looks like."""
+"""The report on a cache: where it first goes wrong, and what that looks like."""
 
 from __future__ import annotations
 

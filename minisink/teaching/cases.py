@@ -1,4 +1,4 @@
-"""The cases of each task, drawn from a generator: small ones first, and what is worth asking."""
+"""The cases of each task, drawn from a generator: small ones first, then the hard ones."""
 
 import numpy as np
 

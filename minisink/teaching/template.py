@@ -85,7 +85,7 @@ LOOPS = {
     """,
     "token_nll": """The loss of each token but the first, in nats: logits (T, V), ids (T,) -> (T - 1,).
 
-    logits[t] are what the model said after reading token t, about token t + 1.
+    logits[t] are the model's after reading token t, about token t + 1.
 
         for t in range(T - 1):
             nll[t] = log(exp(logits[t][0]) + ... + exp(logits[t][V - 1])) - logits[t][ids[t + 1]]
@@ -99,8 +99,8 @@ LOOPS = {
 
         query = rotate([q], [window], theta)[0]             # so every stored key stands `window` places back
         for b in range(number of blocks):
-            worth[b] = the largest of query . keys[i], for the keys i in block b
-        return the k blocks with the largest worth
+            scores[b] = the largest of query . keys[i], for the keys i in block b
+        return the k blocks with the largest scores
     """,
 }
 

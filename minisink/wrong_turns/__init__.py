@@ -44,26 +44,21 @@ def as_step(cache):
     return step
 
 
+def holding(cache, token_index, n_sinks, window):
+    """Return a cache that holds these tokens."""
+    full = cache(n_sinks=n_sinks, window=window, theta=None)
+    full.token_index, full.n_seen = [int(token) for token in token_index], int(token_index[-1]) + 1
+    return full
+
+
 def as_survivors(cache):
     """Return a cache as the task `survivors`."""
-
-    def survivors(n_slots, n_sinks, window):  # -> list of slots
-        full = cache(n_sinks=n_sinks, window=window, theta=None)
-        full.token_index = list(range(n_slots))
-        return full.survivors(n_slots)
-
-    return survivors
+    return lambda n_slots, *sizes: holding(cache, range(n_slots), *sizes).survivors(n_slots)
 
 
 def as_positions_of(cache):
     """Return a cache as the task `positions_of`."""
-
-    def positions_of(token_index, n_sinks, window):  # (S,) -> (S,)
-        full = cache(n_sinks=n_sinks, window=window, theta=None)
-        full.token_index, full.n_seen = [int(token) for token in token_index], int(token_index[-1]) + 1
-        return full.positions
-
-    return positions_of
+    return lambda token_index, *sizes: holding(cache, token_index, *sizes).positions
 
 
 def turns_of(adapter, each_cache, numbers=None):

@@ -4,15 +4,13 @@ from functools import partial
 
 import numpy as np
 
+from ..positions import interleaved_to_split_half, rope_frequencies, rotate
 from .turn import turns
 
 
-def rotated(x, position, theta):  # (D,) -> (D,)
-    """Rotate one vector rightly."""
-    half = len(x) // 2
-    angle = position * float(theta) ** (-2.0 * np.arange(half) / len(x))
-    cos, sin = np.cos(angle), np.sin(angle)
-    return np.concatenate((x[:half] * cos - x[half:] * sin, x[half:] * cos + x[:half] * sin))
+def rotated(x, position, theta):  # (..., D) -> (..., D)
+    """Rotate rightly, all by one position."""
+    return rotate(x[..., None, :], position, rope_frequencies(x.shape[-1], theta))[..., 0, :]
 
 
 def scores_of(q, keys, window, theta):  # (D,), (N, D) -> (N,)
@@ -45,16 +43,14 @@ def each_in_its_place(query_at):
     """Return scores of keys rotated to their places, and the query to another."""
 
     def scores(q, keys, window, theta):
-        query = rotated(q, query_at(len(keys), window), theta)
-        return [rotated(key, i, theta) @ query for i, key in enumerate(keys)]
+        return rotated(keys, range(len(keys)), theta) @ rotated(q, query_at(len(keys), window), theta)
 
     return scores
 
 
 def pairs_neighbours(q, keys, window, theta):
     """Rotate channels 2j and 2j + 1."""
-    order = [*range(0, len(q), 2), *range(1, len(q), 2)]
-    return keys[:, order] @ rotated(q[order], window, theta)
+    return interleaved_to_split_half(keys) @ rotated(interleaved_to_split_half(q), window, theta)
 
 
 HINTED = {

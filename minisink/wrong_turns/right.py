@@ -1,4 +1,8 @@
-"""A right cache, small enough to be got wrong in one place at a time: one layer, its tokens in lists."""
+"""A right cache, small enough to be got wrong in one place at a time: one layer, its tokens in lists.
+
+Every other cache of this gallery is this one with one method changed, or a wrong one that was varied once more
+("Likewise, ..."). Its docstring is the diagnosis: what is wrong, and behind the semicolon why it is, or what to do.
+"""
 
 from __future__ import annotations
 
@@ -18,32 +22,17 @@ def first_and_last(n, first, last):
 
 
 class Cache:
-    """StreamingLLM, as `minisink.cache` has it: append, evict, number, rotate, attend.
-
-    Every other cache of this gallery is this one with one method changed, or a wrong one that was varied once more.
-    Its docstring is the diagnosis: what is wrong, and behind the first colon why it is, or what to do.
-
-    Parameters
-    ----------
-    n_sinks, window : int
-    theta : float or None
-        Base of the rotary angles; None where nothing is rotated.
-
-    Attributes
-    ----------
-    token_index : list of int
-        Tokens held, in slot order; `keys` and `values` likewise, (K, D) each, un-rotated.
-    n_seen : int
-        Tokens taken in.
-    """
+    """StreamingLLM, as `minisink.cache` has it: append, evict, number, rotate, attend."""
 
     name = "right"
     hints = ""  # three lines: a question, a place to look, and nearly the answer
     number: int | None = None  # in the list of docs/check.md
 
     def __init__(self, *, n_sinks: int, window: int, theta: float | None):
-        self.n_sinks, self.window, self.capacity, self.theta = n_sinks, window, n_sinks + window, theta
-        self.n_seen, self.token_index, self.keys, self.values = 0, [], [], []
+        self.n_sinks, self.window, self.capacity = n_sinks, window, n_sinks + window
+        self.theta = theta  # base of the rotary angles; None where nothing is rotated
+        self.n_seen, self.token_index = 0, []  # tokens taken in; tokens held, in slot order
+        self.keys, self.values = [], []  # likewise, (K, D) each, un-rotated
 
     @classmethod
     def diagnosis(cls):

@@ -28,6 +28,15 @@ def test_the_script_makes_them_anew(name):
             assert np.abs(stored[finite] - array[finite]).max() <= 1e-12 * np.abs(array[finite]).max(), each
 
 
+def test_the_script_writes_a_file_for_each_model(tmp_path, monkeypatch):
+    monkeypatch.setattr(make, "build", lambda name: {"ids": np.array([conformance.NAMES.index(name)])})
+    make.main(tmp_path)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["gpt2.npz", "gqa.npz", "llama.npz"]
+    for i, name in enumerate(conformance.NAMES):
+        with np.load(tmp_path / f"{name}.npz", allow_pickle=False) as file:
+            assert file["ids"].tolist() == [i]
+
+
 @pytest.mark.parametrize("name", conformance.NAMES)
 def test_the_book_says_the_same(name):
     """Tokens, positions, keys, scores and outputs of every step, and the losses of a whole model, as plain loops."""

@@ -193,6 +193,21 @@ def test_two_mistakes_are_named_up_to_where_the_second_begins():
     assert "  up to token 8 it looks like 'one key too many': a query sees one key too many" in str(report)
 
 
+def test_a_wrong_turn_explains_the_token_that_differs_first_and_need_not_the_next():
+    """One that gives another answer there is not named; one that does up to and with it is, and told so."""
+
+    def from_token(t):
+        class Spoilt(tokens.OneMore):
+            def attend(self, q, keys, values):
+                return super().attend(q, keys, values) * (-3.0 if self.n_seen > t else 1.0)
+
+        return conformance.check(silent(Spoilt), conformance.drawn())  # one key too many from token 5 on
+
+    at_once, next_token = from_token(5), from_token(6)
+    assert (at_once.first.token, at_once.looks_like, at_once.until) == (5, (), None)
+    assert (next_token.first.token, next_token.until) == (5, 5) and tokens.OneMore in next_token.looks_like
+
+
 # What is said ---------------------------------------------------------------------------------------
 
 

@@ -203,6 +203,17 @@ def test_an_unreadable_answer_is_a_wrong_one(name, raw):
     assert not outcome_of(TASKS[name], case, raw).is_right(TASKS[name], TASKS[name].expected(case))
 
 
+def test_outputs_of_another_shape_are_said_to_be():
+    """Of a step too, with the sizes of its cache; a channel too many."""
+
+    def step(state, q, k, v, *sizes):
+        out, state = reference.step(state, q, k, v, *sizes)
+        return np.append(out, 0.0), state
+
+    shapes, call = "(1, 9); expected (1, 8)", "1 token of 8 channels, n_sinks = 0, window = 1, theta = 100"
+    assert judged("step", step)["message"] == f"your answer has the shape {shapes}, for {call}"
+
+
 def test_errors_are_worded():
     def raises(x):
         return 1 / 0
