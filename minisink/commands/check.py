@@ -70,7 +70,7 @@ def run(args):
 
 
 def _tasks(args):
-    """The tasks that were asked for, or None; a file that stands behind --task is the file."""
+    """Return the tasks that were asked for, or None; a file behind --task is the file to check."""
     tasks = list(args.task) if args.task else None
     if tasks and args.file is None and tasks[-1] not in TASKS:
         args.file = tasks.pop()
