@@ -84,7 +84,7 @@ def add_method(parser):
 
 def method_of(args, model: Model, ids) -> Method:
     """Return the method that the options of `add_method` stand for, to be used on a text that begins with `ids`."""
-    for name, least in {"n_sinks": 0, "n_blocks": 0, "block": 1, "store": 1}.items():  # whatever the method
+    for name, least in (("n_sinks", 0), ("n_blocks", 0), ("block", 1), ("store", 1)):  # whatever the method
         if getattr(args, name) is not None:
             check_whole(name, getattr(args, name), least)
     n_sinks = args.n_sinks if args.method in WITH_SINKS else 0
