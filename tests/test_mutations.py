@@ -90,7 +90,7 @@ def stays_as_in(wrong):
     """The slots that stay are those of a wrong cache."""
 
     def stay(self, token_index):
-        if self.window is None:
+        if self.window is None or len(token_index) == 0:
             return survivors(self, token_index)
         cache = holding(wrong, token_index, self.n_sinks, self.window)
         return np.array(cache.survivors(len(token_index)), int)

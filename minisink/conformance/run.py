@@ -40,7 +40,7 @@ class Run:
                 self.error = error
                 break
             self.spans.append(tokens)
-            held[tokens] = numbers_in(states)
+            held[tokens] = numbers_in(states, float)
         if not self.differences and not self.error:
             self._compare_memory(held)
 

@@ -126,12 +126,12 @@ def _raised(error, file):
     return {"raised": type(error).__name__, "error": text[:300], "line": lines[-1] if lines else None}
 
 
-def numbers_in(state):
-    """Count the numbers that a state holds, whatever it is made of."""
+def numbers_in(state, single=(int, float, np.generic)):
+    """Count the numbers that a state holds, in arrays or each a `single`, whatever it is made of."""
     seen, todo, total = set(), [state], 0
     while todo and len(seen) < LARGEST:
         item = todo.pop()
-        if isinstance(item, (int, float, np.generic)):
+        if isinstance(item, single):
             total += 1
         elif id(item) not in seen:
             seen.add(id(item))

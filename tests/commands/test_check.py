@@ -195,8 +195,14 @@ def test_gradescope_reads_it(run, student):
 
 
 def test_classroom50_reads_it(run, student, monkeypatch):
-    names = {"CLASSROOM": "cs", "ASSIGNMENT": "sinks", "USERNAME": "ada", "SUBMISSION_TAG": "submit/1",
-             "COMMIT_URL": "c", "RELEASE_URL": "r"}  # fmt: skip
+    names = {
+        "CLASSROOM": "cs",
+        "ASSIGNMENT": "sinks",
+        "USERNAME": "ada",
+        "SUBMISSION_TAG": "submit/1",
+        "COMMIT_URL": "c",
+        "RELEASE_URL": "r",
+    }
     for name, value in names.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("REVIEW_URL", raising=False)
@@ -204,10 +210,18 @@ def test_classroom50_reads_it(run, student, monkeypatch):
     found = json.loads(Path("result.json").read_text())
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", found.pop("datetime"))
     assert found == {
-        "schema": "classroom50/result/v1", "classroom": "cs", "assignment": "sinks", "owner": "ada",
-        "submission": "submit/1", "commit": "c", "release": "r", "review": "c", "score": 1, "max-score": 1,
+        "schema": "classroom50/result/v1",
+        "classroom": "cs",
+        "assignment": "sinks",
+        "owner": "ada",
+        "submission": "submit/1",
+        "commit": "c",
+        "release": "r",
+        "review": "c",
+        "score": 1,
+        "max-score": 1,
         "tests": [{"test-name": "survivors", "passed": True, "score": 1, "max-score": 1}],
-    }  # fmt: skip
+    }
 
 
 def test_what_the_runner_does_not_say_is_unknown(run, student, monkeypatch):

@@ -19,11 +19,17 @@ from minisink.wrong_turns import CHUNKS, chunks, engine, tokens
 PAGE = (Path(__file__).parents[2] / "docs" / "check-your-cache.md").read_text(encoding="utf-8")
 RECORDED = [trace for name in conformance.NAMES for trace in conformance.load(name)]
 
-sizes = st.fixed_dictionaries({
-    "n_sinks": st.integers(0, 4), "window": st.integers(1, 7), "n_kv_heads": st.sampled_from([1, 2]),
-    "n_heads": st.sampled_from([2, 4]), "head_dim": st.sampled_from([2, 6]),
-    "theta": st.sampled_from([None, 1e4, 17.0]), "n_layers": st.sampled_from([1, 2]),
-})  # fmt: skip
+sizes = st.fixed_dictionaries(
+    {
+        "n_sinks": st.integers(0, 4),
+        "window": st.integers(1, 7),
+        "n_kv_heads": st.sampled_from([1, 2]),
+        "n_heads": st.sampled_from([2, 4]),
+        "head_dim": st.sampled_from([2, 6]),
+        "theta": st.sampled_from([None, 1e4, 17.0]),
+        "n_layers": st.sampled_from([1, 2]),
+    }
+)
 
 
 def ring(state, q, k, v, *, n_sinks, window, theta):

@@ -190,7 +190,7 @@ def test_two_mistakes_are_named_up_to_where_the_second_begins():
 
     report = conformance.check(silent(Both), conformance.drawn())
     assert (report.looks_like, report.until) == ((tokens.OneMore,), 8)
-    assert "  up to token 8 it looks like 'one key too many': a query sees one key too many" in str(report)
+    assert "  up to token 8 it looks like 'one key too many': the query sees one key too many" in str(report)
 
 
 def test_a_wrong_turn_explains_the_token_that_differs_first_and_need_not_the_next():
@@ -243,8 +243,8 @@ def test_the_report_is_plain():
         "gqa, n_sinks=1, window=4: token 5, layer 0: slots differ: [0, 1, 2, 3, 4, 5]; expected [0, 2, 3, 4, 5]",
         "  there the query sees tokens [0, 2, 3, 4, 5], at positions [0, 1, 2, 3, 4]",
         "  wrong in 1 of 1 trace",
-        "  it looks like 'one key too many': a query sees one key too many: the current token is not counted, or the "
-        "cache is trimmed after attention; the authors' (start, recent) is n_sinks=start, window=recent + 1",
+        "  it looks like 'one key too many': the query sees one key too many: evicted after attending, or before the new "
+        "one was in; the authors' (start, recent) is n_sinks=start, window=recent + 1",
     ]
     learned = conformance.check(silent(tokens.OneMore), conformance.load("gpt2")[1])
     assert "  there the query sees tokens [0, 2, 3, 4, 5], embedded at [0, 2, 3, 4, 4]" in str(learned)
@@ -297,14 +297,14 @@ def test_memory_that_grows_is_found_though_outputs_are_right():
             return super().step(q, k, v)
 
     report = conformance.check(Crops)
-    assert report.first.what == "memory" and report.looks_like == () and len(report.failed) == 12
+    assert report.first.what == "memory" and report.looks_like == (tokens.Crops,) and len(report.failed) == 12
     assert "  wrong in 12 of 12 traces" in str(report).splitlines()  # and in no layer alone
     line = str(conformance.check(Crops, conformance.drawn(n_sinks=1, window=2)).first).splitlines()[0]
     assert line == (
         "drawn, n_sinks=1, window=2: token 23, layer 0: memory differs: the state holds 85 numbers after token 3 and "
         "325 at the end; what is evicted must leave it, not only be masked"
     )
-    assert "looks like" not in str(report)
+    assert "it looks like 'attention cropped, memory not'" in str(report)
     assert conformance.check(Trims)
 
 

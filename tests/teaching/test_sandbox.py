@@ -185,31 +185,42 @@ STOPS = {
     "forks": ("import os\ndef survivors(*a): return [os.fork()]\n", "failed", "processes"),
     "the network": ("import socket\ndef survivors(*a): socket.create_connection(('::1', 9))\n", "failed", "network"),
     "leaves a thread": (
-        OK + "\nimport threading, time\nthreading.Thread(target=time.sleep, args=(99,)).start()\n", "passed", "",
+        OK + "\nimport threading, time\nthreading.Thread(target=time.sleep, args=(99,)).start()\n",
+        "passed",
+        "",
     ),
     "says yes": (
-        "class Yes:\n    def __eq__(self, other): return True\ndef survivors(*a): return Yes()\n", "failed", "Yes",
+        "class Yes:\n    def __eq__(self, other): return True\ndef survivors(*a): return Yes()\n",
+        "failed",
+        "Yes",
     ),
     "patches": (
         "import numpy as np, json\nnp.array_equal = np.allclose = lambda *a, **k: True\njson.dumps = None\n"
-        "def survivors(*a): return [0]\n", "failed", "expected",
+        "def survivors(*a): return [0]\n",
+        "failed",
+        "expected",
     ),
     "breaks numpy": ("import numpy as np\nnp.asarray = None\ndef survivors(*a): return [0]\n", "failed", ""),
     "imports minisink": ("import minisink\n" + OK, "passed", ""),
     "hands minisink's in": (
         "from minisink.cache import Policy\ndef survivors(n, s, w): return Policy(s, w).survivors(range(n))\n",
-        "failed", "write it yourself",
+        "failed",
+        "write it yourself",
     ),
     "its own import": (
         "import sys, __main__\nsys.meta_path[:] = [f for f in sys.meta_path if type(f).__name__ != 'Finder']\n"
         f"sys.path.insert(0, {os.path.dirname(os.path.dirname(os.path.dirname(sandbox.__file__)))!r})\n"
-        "from minisink.teaching.reference import survivors\n", "failed", "write it yourself",
+        "from minisink.teaching.reference import survivors\n",
+        "failed",
+        "write it yourself",
     ),
     "reads the answers": (
         "import os, __main__\nfolder = os.path.dirname(__main__.__file__)\n"
-        "exec(open(os.path.join(folder, 'reference.py')).read())\n", "missing", "write it yourself",
+        "exec(open(os.path.join(folder, 'reference.py')).read())\n",
+        "missing",
+        "write it yourself",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", STOPS)
@@ -344,10 +355,14 @@ def test_what_a_lesson_imports_is_not_the_students(tmp_path):
 def test_a_notebook_is_read_as_its_definitions(tmp_path):
     """Magics, plots, failing cells and minisink itself do not keep a function from being found; the last one counts."""
     path = notebook(
-        tmp_path, "%matplotlib inline\n!ls\nimport minisink\nmodel = minisink.load('novels')\n", "%%time\n1 / 0",
+        tmp_path,
+        "%matplotlib inline\n!ls\nimport minisink\nmodel = minisink.load('novels')\n",
+        "%%time\n1 / 0",
         "while True: pass",
-        ["def survivors(n_slots, n_sinks, window):\n", "    return []\n"], OK + "\nassert False\n", "survivors(3, 1, 1",
-    )  # fmt: skip
+        ["def survivors(n_slots, n_sinks, window):\n", "    return []\n"],
+        OK + "\nassert False\n",
+        "survivors(3, 1, 1",
+    )
     source = read(path)
     assert source.notebook and check_source(Sandbox(source, 20), ["survivors"])[0]["status"] == "passed"
     assert check_source(Sandbox(source, 20), ["softmax"])[0]["status"] == "missing"
@@ -357,8 +372,13 @@ def test_files_that_cannot_be_read_are_refused_in_a_line(tmp_path):
     (tmp_path / "bad.ipynb").write_text("{}")
     (tmp_path / "latin.py").write_bytes(b"x = '\xff'\n")
     (tmp_path / "large.py").write_bytes(b"#" * (sandbox.LARGEST_SOURCE + 1))
-    for name, said in (("bad.ipynb", "notebook"), ("latin.py", "UTF-8"), ("large.py", "larger"), ("no.py", "no such"),
-                       (".", "a folder")):  # fmt: skip
+    for name, said in (
+        ("bad.ipynb", "notebook"),
+        ("latin.py", "UTF-8"),
+        ("large.py", "larger"),
+        ("no.py", "no such"),
+        (".", "a folder"),
+    ):
         with pytest.raises(ValueError, match=said) as caught:
             read(tmp_path / name)
         assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)
