@@ -29,7 +29,7 @@ def judged(name, function, seed=0, hint=0):
     return judge(name, ask, seed, hint, passed=TASKS)
 
 
-@pytest.mark.parametrize(("task", "turn"), EVERY, ids=lambda value: str(getattr(value, "title", value)))
+@pytest.mark.parametrize(("task", "turn"), EVERY, ids=lambda value: value if isinstance(value, str) else value.title)
 def test_each_wrong_turn_is_caught_with_its_own_name(task, turn):
     row = judged(task, turn.function, seed=7)
     assert (row["status"], row["score"], row["diagnosis"]) == ("failed", 0, turn.title)
