@@ -1,7 +1,5 @@
 """Wrong turns of bringing back what was evicted."""
 
-from functools import partial
-
 import numpy as np
 
 from ..positions import interleaved_to_split_half, rope_frequencies, rotate
@@ -18,19 +16,29 @@ def scores_of(q, keys, window, theta):  # (D,), (N, D) -> (N,)
     return keys @ rotated(q, window, theta)
 
 
-def choose(scores, block, k, best_of=max, worst=False):
+def best_blocks(scores, block, k, best=max):
     """Return the k blocks with the best key, or by another rule."""
-    by_block = [best_of(scores[start : start + block]) for start in range(0, len(scores), block)]
-    return sorted(sorted(range(len(by_block)), key=lambda b: by_block[b], reverse=not worst)[:k])
+    by_block = [best(scores[start : start + block]) for start in range(0, len(scores), block)]
+    return sorted(sorted(range(len(by_block)), key=lambda b: by_block[b], reverse=True)[:k])
 
 
 def scored(scores_of):
-    """Return a retrieval that scores the keys in its own way."""
-    return lambda q, keys, block, k, window, theta: choose(scores_of(q, keys, window, theta), block, k)
+    """Return a retrieval that scores the keys by ``scores_of(q, keys, window, theta)``."""
+    return lambda q, keys, block, k, window, theta: best_blocks(scores_of(q, keys, window, theta), block, k)
+
+
+def query_at(position):
+    """Return a retrieval that rotates the query to ``position(n_keys, window)``."""
+    return scored(lambda q, keys, window, theta: scores_of(q, keys, position(len(keys), window), theta))
+
+
+def by(rule):
+    """Return a retrieval that rates a block by a rule of its scores."""
+    return chosen(lambda scores, block, k: best_blocks(scores, block, k, rule))
 
 
 def chosen(choose):
-    """Return a retrieval that makes something else of the right scores."""
+    """Return a retrieval that makes ``choose(scores, block, k)`` of the right scores."""
     return lambda q, keys, block, k, window, theta: choose(scores_of(q, keys, window, theta), block, k)
 
 
@@ -40,12 +48,12 @@ def ranked(scores, k):
 
 
 def each_in_its_place(query_at):
-    """Return scores of keys rotated to their places, and the query to another."""
+    """Return a retrieval that rotates keys to their places, and the query to ``query_at(n_keys, window)``."""
 
     def scores(q, keys, window, theta):
         return rotated(keys, range(len(keys)), theta) @ rotated(q, query_at(len(keys), window), theta)
 
-    return scores
+    return scored(scores)
 
 
 def pairs_neighbours(q, keys, window, theta):
@@ -57,25 +65,15 @@ HINTED = {
     """How far back does a stored key seem to stand?
     Stored keys are un-rotated, all at position 0.
     Rotate the query by `window`, and leave the keys as they are.""": {
-        "query and keys stand at one place: neither is rotated, or both by the same": (
-            scored(lambda q, keys, window, theta: keys @ q)
-        ),
-        "rotated the wrong way: the keys stand in the future": (
-            scored(lambda q, keys, window, theta: scores_of(q, keys, -window, theta))
-        ),
+        "query and keys stand at one place: neither is rotated, or both by the same": query_at(lambda n, window: 0),
+        "rotated the wrong way: the keys stand in the future": query_at(lambda n, window: -window),
         "every stored key stands at its own place": (
-            scored(each_in_its_place(lambda n, window: n + window - 1)),
-            scored(each_in_its_place(lambda n, window: window)),
+            each_in_its_place(lambda n, window: n + window - 1),
+            each_in_its_place(lambda n, window: window),
         ),
-        "one place too far: the query is rotated by window + 1": (
-            scored(lambda q, keys, window, theta: scores_of(q, keys, window + 1, theta))
-        ),
-        "one place too near: the query is rotated by window - 1": (
-            scored(lambda q, keys, window, theta: scores_of(q, keys, window - 1, theta))
-        ),
-        "the query is rotated by the number of keys, not by the window": (
-            scored(lambda q, keys, window, theta: scores_of(q, keys, len(keys), theta))
-        ),
+        "one place too far: the query is rotated by window + 1": query_at(lambda n, window: window + 1),
+        "one place too near: the query is rotated by window - 1": query_at(lambda n, window: window - 1),
+        "the query is rotated by the number of keys, not by the window": query_at(lambda n, window: n),
     },
     """How fast does the last pair turn?
     The larger theta, the slower; it is an argument.
@@ -93,32 +91,30 @@ HINTED = {
     """One key in a block fits well, three do not: is the block worth looking at?
     A block is as good as its best key.
     max over the scores in the block.""": {
-        "a block is worth its mean": chosen(partial(choose, best_of=np.mean)),
-        "a block is worth its sum": chosen(partial(choose, best_of=sum)),
-        "a block is worth its sum of exp, the weight of all its keys": (
-            chosen(lambda scores, block, k: choose(np.exp(scores), block, k, sum))
-        ),
-        "a block is worth its first key": chosen(partial(choose, best_of=lambda scores: scores[0])),
+        "a block is worth its mean": by(np.mean),
+        "a block is worth its sum": by(sum),
+        "a block is worth its sum of exp, the weight of all its keys": by(lambda scores: np.exp(scores).sum()),
+        "a block is worth its first key": by(lambda scores: scores[0]),
     },
     """What does a score of -5 say?
     That the key fits badly.
     Compare the scores, not how far they are from zero.""": {
-        "a score far below zero is taken for a large one": (
-            chosen(lambda scores, block, k: choose(abs(scores), block, k))
-        ),
+        "a score far below zero is taken for a large one": by(lambda scores: max(abs(scores))),
     },
     """Which blocks have the largest scores?
     Largest first.
     The k blocks with the largest maximum.""": {
-        "the oldest blocks, not the best": chosen(lambda scores, block, k: choose(-np.arange(len(scores)), block, k)),
-        "the newest blocks, not the best": chosen(lambda scores, block, k: choose(np.arange(len(scores)), block, k)),
-        "the worst blocks": chosen(partial(choose, worst=True)),
+        "the oldest blocks, not the best": chosen(lambda scores, block, k: range(min(k, -(-len(scores) // block)))),
+        "the newest blocks, not the best": chosen(
+            lambda scores, block, k: best_blocks(np.arange(len(scores)), block, k)
+        ),
+        "the worst blocks": by(lambda scores: -max(scores)),
     },
     """Where are the last keys?
     The last block may be part empty.
     Keep it, however few keys are in it.""": {
         "the last block is left out": (
-            chosen(lambda scores, block, k: choose(scores[: len(scores) // block * block], block, k))
+            chosen(lambda scores, block, k: best_blocks(scores[: len(scores) // block * block], block, k))
         ),
     },
     """How many blocks are wanted?
@@ -129,15 +125,15 @@ HINTED = {
             chosen(lambda scores, block, k: sorted({int(i) // block for i in ranked(scores, k)})),
             chosen(lambda scores, block, k: ranked(scores, k) // block),
         ),
-        "one block, not k": chosen(lambda scores, block, k: choose(scores, block, 1)),
-        "k + 1 blocks, not k": chosen(lambda scores, block, k: choose(scores, block, k + 1)),
+        "one block, not k": chosen(lambda scores, block, k: best_blocks(scores, block, 1)),
+        "k + 1 blocks, not k": chosen(lambda scores, block, k: best_blocks(scores, block, k + 1)),
     },
     """Which number has the first block?
     Blocks are numbered 0, 1, 2, ...
     Block b holds keys b * block and on.""": {
-        "blocks are counted from one": chosen(lambda scores, block, k: [b + 1 for b in choose(scores, block, k)]),
+        "blocks are counted from one": chosen(lambda scores, block, k: [b + 1 for b in best_blocks(scores, block, k)]),
         "where the blocks begin, not their numbers": (
-            chosen(lambda scores, block, k: [b * block for b in choose(scores, block, k)])
+            chosen(lambda scores, block, k: [b * block for b in best_blocks(scores, block, k)])
         ),
         "what the blocks are worth, not their numbers": (
             chosen(lambda scores, block, k: sorted(np.maximum.reduceat(scores, range(0, len(scores), block)))[-k:])

@@ -243,8 +243,8 @@ def test_the_report_is_plain():
         "gqa, n_sinks=1, window=4: token 5, layer 0: slots differ: [0, 1, 2, 3, 4, 5]; expected [0, 2, 3, 4, 5]",
         "  there the query sees tokens [0, 2, 3, 4, 5], at positions [0, 1, 2, 3, 4]",
         "  wrong in 1 of 1 trace",
-        "  it looks like 'one key too many': the query sees one key too many: evicted after attending, or before the new "
-        "one was in; the authors' (start, recent) is n_sinks=start, window=recent + 1",
+        "  it looks like 'one key too many': the query sees one key too many: evicted after attending, or before the "
+        "new one was in; the authors' (start, recent) is n_sinks=start, window=recent + 1",
     ]
     learned = conformance.check(silent(tokens.OneMore), conformance.load("gpt2")[1])
     assert "  there the query sees tokens [0, 2, 3, 4, 5], embedded at [0, 2, 3, 4, 4]" in str(learned)
