@@ -225,11 +225,28 @@ class Finder:
 
 # Its place ------------------------------------------------------------------------------------------
 
-NO_PROCESS = ("os.fork", "os.posix_spawn", "os.spawn", "os.system", "os.exec", "subprocess.Popen", "pty.spawn")
+NO_PROCESS: tuple[str, ...] = (
+    "os.fork",
+    "os.posix_spawn",
+    "os.spawn",
+    "os.system",
+    "os.exec",
+    "subprocess.Popen",
+    "pty.spawn",
+)
 NO_PROCESS += ("os.kill", "os.startfile", "signal.pthread_kill")
-NO_NETWORK = ("socket.connect", "socket.bind", "socket.sendto", "socket.sendmsg", "socket.getaddrinfo")
+NO_NETWORK: tuple[str, ...] = ("socket.connect", "socket.bind", "socket.sendto", "socket.sendmsg", "socket.getaddrinfo")
 NO_NETWORK += ("socket.gethostby",)
-CHANGES = ("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.chmod", "os.chown", "os.truncate", "os.link")
+CHANGES: tuple[str, ...] = (
+    "os.remove",
+    "os.rename",
+    "os.rmdir",
+    "os.mkdir",
+    "os.chmod",
+    "os.chown",
+    "os.truncate",
+    "os.link",
+)
 CHANGES += ("os.symlink", "os.utime", "shutil.rmtree", "shutil.move", "sqlite3.connect")
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 

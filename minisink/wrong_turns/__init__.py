@@ -23,8 +23,8 @@ from .turn import WrongTurn, turns
 
 def caches(module) -> tuple[type[Cache], ...]:
     """Return the wrong caches of a file, in its order."""
-    own = [each for each in vars(module).values() if getattr(each, "__module__", "") == module.__name__]
-    return tuple(each for each in own if isinstance(each, type) and each.name != Cache.name)
+    classes = [each for each in vars(module).values() if isinstance(each, type) and issubclass(each, Cache)]
+    return tuple(each for each in classes if each.__module__ == module.__name__ and each.name != Cache.name)
 
 
 TOKENS, POSITIONS, HEADS, ENGINE, CHUNKS = (caches(each) for each in (tokens, positions, heads, engine, chunks))

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .positions import OnePlace
+from .positions import Shifted
 from .right import Cache
 
 
@@ -82,13 +82,13 @@ class CountsInEveryLayer(Cache):
         return [slot * self.n_layers for slot in range(len(self.token_index))]
 
 
-class ShiftsInEveryLayer(OnePlace):
+class ShiftsInEveryLayer(Shifted):
     """a shift of all positions that every layer begins; with L layers a key moves L slots down when one token leaves:
     begin it in one layer
     """
 
-    name, number = "a shift begun in every layer", None  # seen in: positions that all layers share
-    layer, n_layers, pace = 0, 1, -1
+    name = "a shift begun in every layer"  # seen in: positions that all layers share
+    layer, n_layers = 0, 1
     hints = """How many slots does a key move when one token leaves?
     Positions that the layers share are moved by each that evicts.
     Move them in one layer, or once a forward pass."""

@@ -118,13 +118,10 @@ class LateKey(LateQuery):
         return [*range(len(self.token_index) - 1), self.own]
 
 
-class OnePlace(Cache):
-    """every new key is rotated to the cache's length and never shifted; all recent keys stand at one place, but they
-    move down when a token leaves
-    """
+class Shifted(Cache):
+    """A right cache that keeps the position of each key, and moves it by `pace` when a token before it leaves."""
 
-    name, number = "all recent keys at one place", 11  # seen in: two replications, one a live visualiser
-    hints, pace = SHIFT, 0  # slots that a key moves when one before it leaves; -1 would be right
+    hints, pace = SHIFT, -1
 
     @property
     def last(self):
@@ -138,6 +135,14 @@ class OnePlace(Cache):
     @property
     def positions(self):
         return [min(token, self.last) + self.pace * self.shifts(token) for token in self.token_index]
+
+
+class OnePlace(Shifted):
+    """every new key is rotated to the cache's length and never shifted; all recent keys stand at one place, but they
+    move down when a token leaves
+    """
+
+    name, number, pace = "all recent keys at one place", 11, 0  # seen in: two replications, one a live visualiser
 
 
 class OnePlaceBehind(OnePlace):
@@ -156,16 +161,16 @@ class OnePlaceBehindTheQuery(OnePlaceBehind):
         return min(self.n_seen, self.capacity) - 1
 
 
-class WrongWay(OnePlace):
+class WrongWay(Shifted):
     """stored keys are shifted the wrong way; when a token leaves, those behind it must move one slot down, not up"""
 
-    name, number, pace = "shifted the wrong way", None, 1
+    name, pace = "shifted the wrong way", 1
 
 
-class ShiftedTwice(OnePlace):
+class ShiftedTwice(Shifted):
     """stored keys are shifted twice when a token leaves; those behind it must move one slot down, not two"""
 
-    name, number, pace = "shifted twice", None, -2  # seen in: a cache and a model that both shift
+    name, pace = "shifted twice", -2  # seen in: a cache and a model that both shift
 
 
 class ShiftedEarly(Cache):

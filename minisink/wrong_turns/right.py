@@ -6,6 +6,8 @@ Every other cache of this gallery is this one with one method changed, or a wron
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from ..attention import attend
@@ -30,7 +32,7 @@ class Cache:
 
     def __init__(self, *, n_sinks: int, window: int, theta: float | None):
         self.n_sinks, self.window, self.capacity = n_sinks, window, n_sinks + window
-        self.theta = theta  # base of the rotary angles; None where nothing is rotated
+        self.theta: Any = theta  # base of the rotary angles; None where nothing is rotated
         self.n_seen, self.token_index = 0, []  # tokens taken in; tokens held, in slot order
         self.keys, self.values = [], []  # likewise, (K, D) each, un-rotated
 
