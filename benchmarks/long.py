@@ -27,10 +27,10 @@ from measure import say, take_turns  # noqa: E402
 from page import short  # noqa: E402
 
 import minisink  # noqa: E402
+from minisink.evaluation.stream import nll_stream
 from minisink.experiments import speed
 from minisink.fast.decoder import Decoder
 from minisink.hf.shipped import sample_text
-from minisink.loss import nll_stream
 
 METHOD = minisink.Streaming(4, 252)
 PIECE = 4096  # tokens that come at once

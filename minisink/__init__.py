@@ -40,15 +40,17 @@ __all__ = [
 
 if TYPE_CHECKING:
     from .cache import KVCache, Policy
+    from .evaluation.stream import nll_stream
     from .generation import generate
     from .hf.fields import CheckpointError
-    from .loss import nll_blocks, nll_stream, perplexity, token_nll
+    from .loss import nll_blocks, perplexity, token_nll
     from .methods import ByLayer, Dense, Recompute, Streaming, Window, new_cache
     from .model import Model, load
     from .retrieval import Retrieval
     from .snapshot import load_cache, save_cache
 else:
-    _FILES = ("cache", "generation", "hf.fields", "loss", "methods", "model", "retrieval", "snapshot")
+    _SHELF = ("cache", "generation", "loss", "methods", "model", "snapshot")
+    _FILES = (*_SHELF, "evaluation.stream", "hf.fields", "retrieval")
 
     def __getattr__(name):
         """Import a name when it is first asked for: by then a command has chosen the threads, which numpy reads."""

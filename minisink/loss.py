@@ -9,7 +9,8 @@ Each runs in blocks at memory speed (`fast.blocks`), or with ``readable=True`` t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -84,99 +85,43 @@ def nll_blocks(
     first position it has not learned.
     """
     ids = model.check_ids(ids)
+    check_whole("chunk", chunk, 1)
     if cache is None and isinstance(method, Recompute):
-        check_whole("chunk", chunk, 1)
         check_method(model, method)
         lead = model.check_ids(method.lead) if method.lead else ids[:0]
         return (_rebuilt if readable else _side_by_side)(model, ids, method.window, lead, chunk)
-    return nll_stream(model, [ids], method, chunk=chunk, readable=readable, cache=cache)
+    return losses(model, ids, cache_of(model, method, cache, readable=readable), chunk)
 
 
-def nll_stream(
-    model: Model,
-    pieces: Iterable[Sequence[int] | np.ndarray],
-    method: Method = DEFAULT,
-    *,
-    chunk: int = CHUNK,
-    readable: bool = False,
-    cache: KVCache | Path | None = None,
-) -> Iterator[np.ndarray]:
-    """Return `nll_blocks` of a text that comes in pieces and is never held as a whole: gigabytes in constant memory.
+def losses(model, ids, cache, chunk):
+    """Yield the losses of all `ids` (T,) but the first, as the cache takes in all but the last, `chunk` at a time.
 
-    Parameters
-    ----------
-    model, method, readable
-        As in `token_nll`; no `Recompute`, which reads its text more than once. `Dense` grows with the text.
-    pieces : iterable of (sequence or ndarray of ints)
-        Which together are the ids of the text; each of any length, also empty.
-    chunk : int
-        Tokens a forward pass takes. Neither this nor where the pieces end changes the results.
-    cache : KVCache or path, optional
-        What the tokens before `pieces` left, instead of a method; it takes the new ones in.
-
-    Returns
-    -------
-    iterator of ndarray
-        Together (T-1,) nats. An exception that `pieces` raises comes through after the losses of all tokens
-        before it.
-
-    Raises
-    ------
-    ValueError
-        As `nll_blocks`.
-
-    Examples
-    --------
-    >>> from minisink import load
-    >>> model = load("novels")
-    >>> ids = model.encode("It was a dark night, and the wind blew.")
-    >>> nll = np.concatenate([*nll_stream(model, (ids[i : i + 3] for i in range(0, len(ids), 3)))])
-    >>> bool(np.allclose(nll, token_nll(model, ids), atol=1e-5))
-    True
+    One chunk more ends where the learned positions of a GPT-2 end, so that it gets that far.
     """
-    check_whole("chunk", chunk, 1)
+    start = 0
+    while start < len(ids) - 1:
+        n_learned = model.config.max_positions - cache.n_seen
+        n = min(chunk, len(ids) - 1 - start, n_learned if n_learned > 0 else chunk)
+        warn_beyond(model, getattr(cache, "policy", None), cache.n_seen, cache.n_seen + n)
+        yield nll_of(model.forward(ids[start : start + n], cache=cache), ids[start + 1 : start + n + 1])
+        start += n
+
+
+def cache_of(model: Model, method: Method, cache: Any, *, readable: bool = False) -> Any:
+    """Return the caller's cache after a look at it, or an empty one of the method."""
     refuse_both(method, cache)
-    if cache is not None:
-        check_cache(model, cache)
-    else:
-        if isinstance(method, Recompute):
-            raise ValueError(f"{method!r} reads its text more than once, so it cannot come in pieces")
-        cache = empty_cache(model, method, readable=readable)
-    return _streamed(model, iter(pieces), cache, chunk)
+    if cache is None:
+        return empty_cache(model, method, readable=readable)
+    check_cache(model, cache)
+    return cache
 
 
 def empty_cache(model: Model, method: Method, *, readable: bool = False) -> KVCache | Banded:
     """Return an empty cache for a method: a `KVCache`, or where that would be slow its version for blocks of tokens."""
-    check_method(model, method, stacklevel=4)
+    check_method(model, method, stacklevel=5)
     if readable or isinstance(method, Recompute) or not method.is_plain or method.window is None:
         return new_cache(model, method)
     return (method.block_cache or Banded)(model.config.n_layers, method)
-
-
-def _streamed(model, pieces, cache, chunk):
-    """Yield losses in blocks of `chunk` tokens, however the pieces come; a token waits until the next one is known.
-
-    One block more ends where the learned positions of a GPT-2 end, so that it gets that far.
-    """
-    pending = np.empty(0, np.int64)
-    failure: Exception | None = None
-    limit = model.config.max_positions - cache.n_seen  # tokens until then
-    while failure is None:
-        try:
-            piece = next(pieces)
-        except StopIteration as end:  # its traceback holds this frame, and with it the cache, for the garbage collector
-            failure = end.with_traceback(None)
-        except Exception as error:  # goes on to the caller
-            failure = error
-        else:
-            pending = np.concatenate((pending, model.check_ids(piece))) if len(piece) else pending
-        while len(pending) > chunk or (failure is not None and len(pending) > 1):
-            n = min(chunk, len(pending) - 1, limit if limit > 0 else chunk)
-            warn_beyond(model, getattr(cache, "policy", None), cache.n_seen, cache.n_seen + n)
-            yield nll_of(model.forward(pending[:n], cache=cache), pending[1 : n + 1])
-            pending, limit = pending[n:], limit - n
-    if not isinstance(failure, StopIteration):
-        raise failure
 
 
 def _side_by_side(model, ids, window, lead, chunk):

@@ -1,6 +1,6 @@
 """The perplexity of a text file of any size, in constant memory, that can stop today and go on tomorrow.
 
-The text comes in pieces (`pieces`), the model takes blocks of tokens (`loss.nll_stream`), and of the losses a
+The text comes in pieces (`pieces`), the model takes blocks of tokens (`stream.nll_stream`), and of the losses a
 `Tally` and the rows of a CSV file are kept. Between two blocks all there is to go on from is a cache, a few numbers
 and a place in the text: the state, which is written every few seconds and when the run is interrupted.
 """
@@ -14,12 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from ..loss import empty_cache, nll_blocks, nll_stream
+from ..loss import empty_cache, nll_blocks
 from ..methods import Recompute
 from ..snapshot import cache_from, cache_state, method_state
 from ..system.files import load_state, save_state
 from ..system.interrupts import defer_interrupts
 from .pieces import CHUNK, cut_of, read_pieces
+from .stream import nll_stream
 from .tally import GrowingCsv, Tally
 from .token_reader import Place, TokenReader
 

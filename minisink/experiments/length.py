@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..loss import empty_cache, nll_stream, perplexity
+from ..loss import empty_cache, perplexity, token_nll
 from ..methods import Streaming, cache_bytes_per_token
 from ..system.terminal import human_bytes, table
 from .effects import effect, exactly, must_hold
@@ -55,17 +55,13 @@ def run(model, text, *, tokens=50_000, cache=128, n_sinks=4, seed=0, track=iter)
     kept = empty_cache(model, method)
     bounds = np.linspace(0, tokens - 1, TENTHS + 1).astype(int)  # the last token predicts none
     for first, last in track(list(zip(bounds[:-1], bounds[1:], strict=True))):
-        nll = _losses(model, stream[first : last + 1], kept)
+        nll = token_nll(model, stream[first : last + 1], cache=kept)
         again = np.concatenate((stream[:n_sinks], stream[max(n_sinks, first - method.window) : last + 1]))
-        here = _losses(model, again, empty_cache(model, method))[first - last :]
+        here = token_nll(model, again, cache=empty_cache(model, method))[first - last :]
         row = {"tokens": int(last + 1), "readings": (last + 1 - len(bos)) / len(ids)}
         row |= {"perplexity": perplexity(nll), "begun_here": perplexity(here)}
         row |= {"cache_bytes": held_bytes(kept), "process_bytes": process_bytes()}
         yield row | {"dense_bytes": int(last) * cache_bytes_per_token(model), "nll": nll, "nll_here": here}
-
-
-def _losses(model, ids, cache):
-    return np.concatenate(list(nll_stream(model, [ids], cache=cache)))
 
 
 def held_bytes(cache):

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..loss import empty_cache, nll_stream, perplexity, token_nll
+from ..loss import empty_cache, perplexity, token_nll
 from ..methods import Streaming, Window
 from ..system.device import to_host
 from .effects import effect, must_evict
@@ -121,7 +121,7 @@ def losses(model, ids, cache, slot):
     kept = empty_cache(model, Streaming(1, cache - 1))
     model.forward(ids[:cache], cache=kept, rows=slice(-1, None))
     kept.layers = [(*pair, *layer[2:]) for pair, layer in zip(slot, kept.layers, strict=True)]  # see fast.blocks
-    return np.concatenate(list(nll_stream(model, [ids[cache:]], cache=kept)))
+    return token_nll(model, ids[cache:], cache=kept)
 
 
 def effects(rows):

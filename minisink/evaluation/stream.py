@@ -1,0 +1,92 @@
+"""The losses of a text that comes in pieces and is never held as a whole: gigabytes in constant memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+
+from ..cache import KVCache, check_whole
+from ..loss import CHUNK, cache_of, losses
+from ..methods import DEFAULT, Method, Recompute
+from ..model import Model
+from ..paths import Path
+
+
+def nll_stream(
+    model: Model,
+    pieces: Iterable[Sequence[int] | np.ndarray],
+    method: Method = DEFAULT,
+    *,
+    chunk: int = CHUNK,
+    readable: bool = False,
+    cache: KVCache | Path | None = None,
+) -> Iterator[np.ndarray]:
+    """Return what `loss.nll_blocks` does, for a text that comes in pieces.
+
+    Parameters
+    ----------
+    model, method, readable
+        As in `loss.token_nll`; no `Recompute`, which reads its text more than once. `Dense` grows with the text.
+    pieces : iterable of (sequence or ndarray of ints)
+        Which together are the ids of the text; each of any length, also empty.
+    chunk : int
+        Tokens a forward pass takes. Neither this nor where the pieces end changes the results.
+    cache : KVCache or path, optional
+        What the tokens before `pieces` left, instead of a method; it takes the new ones in.
+
+    Returns
+    -------
+    iterator of ndarray
+        Together (T-1,) nats. An exception that `pieces` raises comes through after the losses of all tokens
+        before it.
+
+    Raises
+    ------
+    ValueError
+        As `loss.nll_blocks`.
+
+    Examples
+    --------
+    >>> from minisink import load, token_nll
+    >>> model = load("novels")
+    >>> ids = model.encode("It was a dark night, and the wind blew.")
+    >>> nll = np.concatenate([*nll_stream(model, (ids[i : i + 3] for i in range(0, len(ids), 3)))])
+    >>> bool(np.allclose(nll, token_nll(model, ids), atol=1e-5))
+    True
+    """
+    check_whole("chunk", chunk, 1)
+    if cache is None and isinstance(method, Recompute):
+        raise ValueError(f"{method!r} reads its text more than once, so it cannot come in pieces")
+    cache = cache_of(model, method, cache, readable=readable)
+    return _streamed(model, in_blocks(model, iter(pieces), chunk), cache, chunk)
+
+
+def _streamed(model, blocks, cache, chunk):
+    for block in blocks:
+        yield from losses(model, block, cache, chunk)
+
+
+def in_blocks(model, pieces, chunk):
+    """Yield blocks of ``chunk + 1`` ids, however the pieces come: the last of each is the first of the next.
+
+    A token waits until the one it predicts is known. What `pieces` raises comes through after the last block.
+    """
+    pending = np.empty(0, np.int64)
+    failure = None
+    while failure is None:
+        try:
+            piece = next(pieces, None)
+        except Exception as error:
+            failure = error
+            break
+        if piece is None:
+            break
+        pending = np.concatenate((pending, model.check_ids(piece))) if len(piece) else pending
+        while len(pending) > chunk:
+            yield pending[: chunk + 1]
+            pending = pending[chunk:]
+    if len(pending) > 1:
+        yield pending
+    if failure is not None:
+        raise failure
