@@ -127,10 +127,10 @@ class Stream:
         Tokens read.
     pending : list of int
         Tokens that belong to the text and have not been read: the last one chosen, mostly.
-    first : list of int
+    sink_ids : list of int
         The sinks' ids.
-    recent : deque of int
-        The window's. With `first`, all that another method needs to go on with the text.
+    window_ids : deque of int
+        The window's. With `sink_ids`, all that another method needs to go on with the text.
     """
 
     def __init__(
@@ -140,17 +140,17 @@ class Stream:
         self.sampler = Sampler(**draws)
         self._read, self.cache = reader(model, method, readable=readable, cache=cache)
         self.n_seen, self.pending = 0, []
-        self.first: list[int] = []
-        self.recent: deque[int] = deque(maxlen=method.window)
+        self.sink_ids: list[int] = []
+        self.window_ids: deque[int] = deque(maxlen=method.window)
 
     def read(self, ids) -> np.ndarray:
         """Read what is `pending`, then `ids`; return the logits (V,) after the last. Interrupted, all wait."""
         self.pending += [int(i) for i in ids]
         logits = self._read(self.pending)
         n_sinks = getattr(self.method, "n_sinks", 0)
-        n_first = min(max(0, n_sinks - len(self.first)), len(self.pending))
-        self.first += self.pending[:n_first]
-        self.recent.extend(self.pending[n_first:])
+        n_first = min(max(0, n_sinks - len(self.sink_ids)), len(self.pending))
+        self.sink_ids += self.pending[:n_first]
+        self.window_ids.extend(self.pending[n_first:])
         self.n_seen += len(self.pending)
         self.sampler.seen.update(self.pending)
         self.pending = []
@@ -175,12 +175,12 @@ class Stream:
     @property
     def n_held(self) -> int:
         """Tokens that the next one will find in view."""
-        return len(self.first) + len(self.recent)
+        return len(self.sink_ids) + len(self.window_ids)
 
     @property
     def oldest(self) -> int:
         """The token_index of the oldest token in the window, 0 while nothing has left it."""
-        return self.n_seen - len(self.recent) if self.n_held < self.n_seen else 0
+        return self.n_seen - len(self.window_ids) if self.n_held < self.n_seen else 0
 
     def fresh(self, method: Method | None = None) -> Stream:
         """Return an empty stream of the same kind, or under another method, with a random generator of its own."""
@@ -190,7 +190,7 @@ class Stream:
     def under(self, method: Method) -> Stream:
         """Return the same text under another method, which reads again the tokens that are in view."""
         stream = self.fresh(method)
-        stream.sampler, ids = self.sampler, [*self.first, *self.recent]
+        stream.sampler, ids = self.sampler, [*self.sink_ids, *self.window_ids]
         if ids:
             stream.read(ids)
         stream.pending = self.pending

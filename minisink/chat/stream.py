@@ -44,8 +44,8 @@ def save_stream(stream: Stream, path, **more) -> None:
         "cache": cache,
         "n_seen": stream.n_seen,
         "pending": stream.pending,
-        "first": stream.first,
-        "recent": list(stream.recent),
+        "sink_ids": stream.sink_ids,
+        "window_ids": list(stream.window_ids),
         "seen": sorted(stream.sampler.seen),
         "random": stream.sampler.random.bit_generator.state,
         "more": more,
@@ -66,11 +66,11 @@ def load_stream(stream: Stream, path) -> dict:
         read, cache = reader(stream.model, method, readable=stream.readable)
     else:
         read, cache = reader(stream.model, cache=cache)
-    if cache is None and about["recent"]:
-        read(about["recent"])  # re-computation has its tokens only
+    if cache is None and about["window_ids"]:
+        read(about["window_ids"])  # re-computation has its tokens only
     stream._read, stream.cache, stream.method = read, cache, method
-    stream.n_seen, stream.pending, stream.first = about["n_seen"], about["pending"], about["first"]
-    stream.recent = deque(about["recent"], maxlen=method.window)
+    stream.n_seen, stream.pending, stream.sink_ids = about["n_seen"], about["pending"], about["sink_ids"]
+    stream.window_ids = deque(about["window_ids"], maxlen=method.window)
     stream.sampler.seen = set(about["seen"])
     stream.sampler.random.bit_generator.state = about["random"]
     return about["more"]

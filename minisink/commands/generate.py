@@ -61,7 +61,7 @@ def _open(args, model, prompt):
 
 def _write(args, stream, ids):
     """Write until the text ends, or Ctrl-C ends it."""
-    before = [*[*stream.recent][-HELD:], *stream.pending, *ids]
+    before = [*[*stream.window_ids][-HELD:], *stream.pending, *ids]
     n_known = stream.n_seen + len(stream.pending) + len(ids)
     warn_beyond(stream.model, stream.method, stream.n_seen, n_known + (args.max_new_tokens or math.inf))
     with defer_interrupts() as stop:

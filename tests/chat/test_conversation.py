@@ -139,7 +139,7 @@ def test_another_method_reads_what_is_in_view(method):
     for words in ("abc", "cba", "abcabc"):
         list(conversation.answer(words, max_new_tokens=9))
     stream, n_seen, view = conversation.stream, conversation.n_seen, conversation.in_view
-    held, waiting = [*stream.first, *stream.recent], list(stream.pending)
+    held, waiting = [*stream.sink_ids, *stream.window_ids], list(stream.pending)
     value = tiny.method(method, 2, 20)
     conversation.switch_method(value)
     assert (conversation.n_seen, conversation.n_turns, conversation.stream.method) == (n_seen, 3, value)
@@ -157,7 +157,7 @@ def test_a_pinned_system_message_stays():
     system = conversation.template.fill(conversation.template.system, system="be kind")
     for _ in range(5):
         list(conversation.answer("abc", max_new_tokens=9))
-    assert conversation.stream.first == system
+    assert conversation.stream.sink_ids == system
     assert conversation.stream.cache.token_index[: len(system)].tolist() == list(range(len(system)))
     assert conversation.stream.method == Streaming(len(system), 40 - len(system))
     for method, system in (
