@@ -24,6 +24,7 @@ PAGE = (Path(__file__).parents[1] / "docs" / "your-own-cache.md").read_text(enco
 some = examples(60)
 
 
+@pytest.mark.slow
 def test_the_page_prints_what_stands_below_its_blocks(capsys):
     names, shown = {}, re.findall(r"```python\n(.*?)```(?:\nprints\n```\n(.*?)```)?", PAGE, re.DOTALL)
     assert len(shown) == 3 and not shown[0][1]

@@ -198,6 +198,7 @@ def assert_close(ours, theirs):
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4 * max(1.0, np.abs(theirs).max()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @drawn
 @given(st.data())
@@ -526,6 +527,7 @@ def stories(stories_folder):
 CACHES = [(0, 31), (1, 30), (4, 11), (4, 60), (4, 123), (9, 1)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("positions", ["slot", "original"])
 @pytest.mark.parametrize(("start", "recent"), CACHES)
 @pytest.mark.parametrize("name", ["novels", "stories"])
@@ -560,6 +562,7 @@ def test_dense_loss(name, request):
     np.testing.assert_allclose(minisink.token_nll(pair.ours, pair.ids, minisink.Dense()), theirs, rtol=0, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("window", [7, 64])
 def test_recomputed_loss(novels, window):
     """Every window from scratch in transformers, at positions 0 to window - 1."""

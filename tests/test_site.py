@@ -49,6 +49,7 @@ def _page(site, name):
     return (site / f"{name}.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_the_site_needs_no_other_machine(site):
     checked = _run(site.parent, "docs/check.py", site)
     assert checked.returncode == 0, checked.stdout

@@ -67,6 +67,7 @@ def test_all_weights_fit():
     assert sum(path.stat().st_size for path in files) <= 24e6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_the_number_of_sinks(name, held_out):
     """The cells of `reproduce sink-count` that take a second: cache 64, no sink and one."""
@@ -108,6 +109,7 @@ def test_the_summary_says_what_the_model_says(name):
     assert [row[1:] for row in rows if row[0] == name] == [row for row in perplexities if row[1] != "-"]
 
 
+@pytest.mark.slow
 def test_the_demo_shows_the_gap():
     """A cache of 64, one sink: window attention is far above streaming, and that is as good as re-computation."""
     model = minisink.load("novels")

@@ -62,6 +62,7 @@ SMALL = ["reproduce", "pass-key", "--model", "novels", "--lengths", "120", "160"
 SMALL += ["--cache", "60", "--n-sinks", "1"]
 
 
+@pytest.mark.slow
 def test_the_command_prints_a_table_a_method(capsys):
     assert main(SMALL) == 0
     out = capsys.readouterr().out

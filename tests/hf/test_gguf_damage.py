@@ -86,6 +86,7 @@ def files(folder):
 # Cut short ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_cut_at_every_boundary(folder, monkeypatch):
     """Before, at and after the start of every number, text and list of the header, and of every tensor's bytes."""
     path, ends, take = folder / "whole.gguf", {0}, gguf_file.Cursor.take

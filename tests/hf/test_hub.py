@@ -180,6 +180,7 @@ def test_shards_are_of_the_commit_their_index_is_of(hub, tmp_path):
     assert [said[1] for said in loads(hub, tmp_path / "home", *wanted)] == [first_number(1), first_number(2)]
 
 
+@pytest.mark.slow
 def test_an_index_that_names_more_than_plain_files_is_refused(hub, tmp_path):
     """Neither a pattern nor a path: no more is fetched than the small files."""
     index = json.loads(hub.files[MAIN]["model.safetensors.index.json"])

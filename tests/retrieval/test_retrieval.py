@@ -306,6 +306,7 @@ def test_places_beyond_the_trained_length_are_warned_of():
         assert len(caught) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("readable", [True, False])
 def test_no_memory_for_the_store_keeps_what_was_computed(monkeypatch, readable):
     """Losses and tokens until then have come out, and the error says what bounds the store."""

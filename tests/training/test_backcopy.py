@@ -76,6 +76,7 @@ def test_streaming_path_equals_training_path(kind):
     assert all(math.isclose(value, expected, abs_tol=1e-5) for value in long.values())
 
 
+@pytest.mark.slow
 def test_the_sink_that_is_promised():
     """The command as it is called, in a process of its own: it takes care of its threads."""
     command = [sys.executable, "-m", "minisink", "train", "backcopy", "--json"]

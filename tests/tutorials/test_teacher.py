@@ -67,6 +67,7 @@ def run(argv, capsys):
     return [float(x) for x in NUMBER.findall(capsys.readouterr().out)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("argv", "seen"), plan_rows(), ids=lambda x: " ".join(x) if isinstance(x, list) else "")
 def test_a_number_of_the_plan_is_printed_by_its_command(argv, seen, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -88,6 +89,7 @@ def test_the_short_text_of_the_plan_is_warned_about(capsys, tmp_path, monkeypatc
     assert f"short.txt has {tokens} tokens and 256 are kept in sight: nothing was evicted" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_handout_shows_what_the_demo_prints(capsys):
     (table,) = re.findall(r"\| on 3,000 tokens.*?\n\n", text_of("handout"), re.DOTALL)
     printed = run(["demo", "--write", "0"], capsys)
