@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 import tiny
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
+from profiles import examples
 
 from minisink import by_the_book as book
 from minisink import gpt2, llama
@@ -12,8 +13,8 @@ from minisink.methods import Dense, Streaming, Window
 from minisink.paths import Cached
 
 both = pytest.mark.parametrize("arch", [llama, gpt2])
-some = settings(max_examples=60)
-few = settings(max_examples=30)  # the book is slow
+some = examples(60)
+few = examples(30)  # the book is slow
 
 
 def close(got, want):

@@ -355,7 +355,7 @@ def test_the_ends_of_text_of_both_files(tmp_path):
     ids = torch.tensor(prompt)[None]
     theirs = their_model(tmp_path).generate(ids, attention_mask=torch.ones_like(ids), **options)[0, 4:].tolist()
     model = minisink.load(tmp_path)
-    options = {"max_new_tokens": 60, "method": "dense", "stop_tokens": model.config.eos}
+    options = {"max_new_tokens": 60, "method": minisink.Dense(), "stop_tokens": model.config.eos}
     ours = list(minisink.generate(model, prompt, **options))
     assert ours == theirs[: len(ours)] and len(theirs) - len(ours) <= 1 and len(theirs) < 60
 

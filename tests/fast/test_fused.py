@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import tiny
 from device_array import DeviceArray, on_device
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from profiles import examples
 from test_ring import any_policy, close, fast, public
 
 from minisink import gpt2, llama
@@ -18,7 +19,7 @@ from minisink.fast.fused import fuse
 from minisink.hf.arrays import from_arrays, to_arrays
 from minisink.hf.layout import lay_out
 
-many = settings(max_examples=500)
+many = examples(500)
 
 
 def laid_out(model, like=None):

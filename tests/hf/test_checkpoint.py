@@ -16,9 +16,10 @@ import numpy as np
 import pytest
 import tiny
 from folders import begins_with, file_of, models, packed, same, shard, tensors, tensors_of, with_header, words, write
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
+from profiles import examples
 from tokenizers import Tokenizer, processors
 from tokenizers.models import WordLevel
 
@@ -32,7 +33,7 @@ from minisink.hf.shipped import shipped, shipped_names
 
 
 @pytest.mark.parametrize("kind", ["F64", "F32", "F16", "BF16"])
-@settings(max_examples=12)
+@examples(12)
 @given(model=models, dtype=st.sampled_from(["float32", "float64"]))
 def test_each_float_is_widened_exactly(kind, model, dtype):
     """Whatever is stored comes back as the same number (float64 in float32 excepted, which rounds once)."""
@@ -64,7 +65,7 @@ def test_bfloat16_is_the_upper_half_of_a_float32(bits, dtype):
         assert struct.pack("<d", x) == struct.pack("<d", wanted) or (x != x and wanted != wanted)
 
 
-@settings(max_examples=20)
+@examples(20)
 @given(models, st.booleans(), st.booleans())
 def test_every_spelling_of_a_folder_loads(model, prefixed, sharded):
     """With or without the prefix of names, whole or in shards, with buffers older files carry."""
@@ -863,7 +864,7 @@ def edited(content, edits, within):
 
 
 @pytest.mark.parametrize("name", FUZZED)
-@settings(max_examples=120)
+@examples(120)
 @given(edits=edits)
 def test_changed_bytes_never_crash(good, name, edits):
     """Any file with bytes changed, put in or taken out loads, or is refused in words."""
@@ -901,7 +902,7 @@ CONFIG_KEYS = [
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
-@settings(max_examples=150)
+@examples(150)
 @given(data=st.data())
 def test_changed_values_never_crash(good, kind, data):
     """Any value under any key of config.json loads, or is refused in words; nothing of a huge size is made."""
@@ -925,7 +926,7 @@ def nodes(value, path=()):
         yield from nodes(inner, (*path, key))
 
 
-@settings(max_examples=100)
+@examples(100)
 @given(data=st.data())
 def test_a_changed_tokenizer_never_crashes(good, data):
     """Any value at any place of tokenizer.json loads, or is refused in words."""

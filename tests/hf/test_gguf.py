@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import tiny
 from gguf_files import byte_level, gguf, metadata, stored, tokenized, write
-from hypothesis import given, settings
+from hypothesis import given
+from profiles import examples
 
 import minisink
 from minisink import CheckpointError, gpt2, llama
@@ -42,7 +43,7 @@ def same_arrays(model, wanted):
 # What loads ---------------------------------------------------------------------------------------
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(model=plain)
 def test_a_file_gives_the_weights_that_went_in(model):
     """Grouped heads, biases, tied and untied, every scaling rule, GPT-2: config and float32 numbers, exactly."""

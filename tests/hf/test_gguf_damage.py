@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import tiny
 from gguf_files import byte_level, metadata, stored, tokenized, write
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from profiles import examples
 
 import minisink
 from minisink import CheckpointError, gpt2
@@ -111,7 +112,7 @@ def test_cut_at_every_boundary(folder, monkeypatch):
             minisink.load(cut)
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(data=st.data())
 def test_cut_anywhere(files, folder, data):
     """In the header or in the data, of every kind of file."""
@@ -131,7 +132,7 @@ damages = st.one_of(
 )
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(data=st.data())
 def test_a_damaged_header_ends_well(files, folder, data):
     """Bytes flipped, numbers put in, bytes lost and gained: it loads, or one line says why not."""
@@ -145,7 +146,7 @@ def test_a_damaged_header_ends_well(files, folder, data):
     refusal(path)
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(data=st.data())
 def test_damaged_numbers_are_numbers(files, folder, data):
     """In the tensors every byte is some number: the file loads."""

@@ -10,7 +10,8 @@ import pytest
 import tiny
 from device_array import DeviceArray
 from folders import models, write
-from hypothesis import given, settings
+from hypothesis import given
+from profiles import examples
 
 import minisink
 from minisink.experiments.shapes import random_model
@@ -20,7 +21,7 @@ from minisink.hf.arrays import from_arrays, to_arrays
 from minisink.hf.fields import CheckpointError
 from minisink.hf.layout import lay_out
 
-some = settings(max_examples=100)
+some = examples(100)
 SCRIPT = """
 import minisink
 
@@ -77,7 +78,7 @@ def test_they_lie_on_the_device():
         np.testing.assert_array_equal(got[name].get(), array, err_msg=name)
 
 
-@settings(max_examples=20)
+@examples(20)
 @given(models)
 def test_a_loaded_model_is_not_copied_to_decode(model):
     """Its matrices are those of the decoder."""

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 import tiny
 from folders import models, same, tensors, tensors_of, words
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from profiles import examples
 
 import minisink
 from minisink import CheckpointError, gpt2, llama
@@ -39,7 +40,7 @@ def transposed(model):
     return tiny.Tiny(model.arch, model.config, type(model.weights)(layers=layers, **changed))
 
 
-@settings(max_examples=30)
+@examples(30)
 @given(models, st.booleans(), st.sampled_from(["float32", "float64"]))
 def test_what_is_saved_loads_to_the_last_bit(model, turned, dtype):
     """Config, every tensor and the logits, whatever the memory layout of the arrays."""

@@ -1,8 +1,9 @@
 """Tokens back to text, whole characters at a time."""
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
+from profiles import examples
 
 import minisink
 from minisink.hf.tokenizer import HELD, text_stream
@@ -29,7 +30,7 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 SOME = "naïve café — “Ærø” 😀👩‍👩‍👧 \n\n  two  spaces\tend"
 
 
-@settings(max_examples=100)
+@examples(100)
 @given(text=texts)
 @example(text=SOME)
 @example(text="<s>")
@@ -41,7 +42,7 @@ def test_bytes_come_out_as_whole_characters(novels, text):
         assert not any("\ufffd" in piece for piece in pieces)
 
 
-@settings(max_examples=100)
+@examples(100)
 @given(text=texts)
 @example(text=SOME)
 @example(text="<s>")
@@ -54,14 +55,14 @@ def test_byte_fallback_comes_out_as_whole_characters(stories, text):
         assert not any("\ufffd" in piece for piece in pieces)
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(ids=st.lists(st.integers(0, 1023), max_size=HELD))
 def test_any_tokens_stream_what_they_decode_to(novels, ids):
     """Bytes in an order that no text has: nothing is lost, at the end neither."""
     assert "".join(whole_characters(novels, ids)) == novels.decode(ids)
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(ids=st.lists(st.integers(0, 511) | st.integers(3, 258), max_size=40))
 @example(ids=[3, 131, 259])  # a byte, one that makes nonsense of it, a word
 def test_fallback_bytes_that_make_no_text_do_not_stop_the_stream(stories, ids):
@@ -94,7 +95,7 @@ def printed_before_interrupt(tokenizer, ids):
     return "".join(pieces)
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(text=texts.filter(bool), cut=st.integers(0, 60))
 @example(text="Once upon a time", cut=4)
 @example(text="😀", cut=2)

@@ -5,8 +5,9 @@ import re
 import numpy as np
 import pytest
 import styles
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from profiles import examples
 
 from minisink.teaching import check_functions, reference
 from minisink.teaching.child import answer, encode, numbers_in
@@ -37,7 +38,7 @@ def test_each_wrong_turn_is_caught_with_its_own_name(task, turn):
 
 
 @given(seed=st.integers(0, 10_000))
-@settings(max_examples=8)
+@examples(8)
 def test_no_wrong_turn_passes_whatever_the_seed(seed):
     """Some case of each seed tells each turn from the right answer."""
     for name, turns in TURNS.items():

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from profiles import examples
 
 from minisink.commands.parser import make_parser
 from minisink.training.backcopy import chain
@@ -18,7 +19,7 @@ from minisink.training.backcopy import toy as backcopy
 ROOT = Path(__file__).parents[2]
 
 
-@settings(max_examples=20)
+@examples(20)
 @given(seed=st.integers(0, 999), bos=st.booleans())
 def test_triggers_copy_back(seed, bos):
     task = chain.Task.random(seed, n_tokens=9, n_triggers=2, starts_with_bos=bos)
@@ -35,7 +36,7 @@ def test_triggers_copy_back(seed, bos):
                 assert math.isclose(costs[t], -math.log(task.table[text[t - 1], text[t]]))
 
 
-@settings(max_examples=8)
+@examples(8)
 @given(seed=st.integers(0, 999), bos=st.booleans())
 def test_the_floor_is_the_entropy(seed, bos):
     task = chain.Task.random(seed, n_tokens=6, n_triggers=2, starts_with_bos=bos)

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 import small
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
+from profiles import examples
 
 from minisink.training import attention, backward
 from minisink.training.gradients import batch_gradient, batch_loss
@@ -36,7 +37,7 @@ def check(f, x, gradient, random, corners=False):
 
 
 @pytest.mark.parametrize("case", small.CASES)
-@settings(max_examples=6)
+@examples(6)
 @given(seed=SEEDS)
 def test_gradient_of_every_parameter(case, seed):
     module, _, config, vector = small.make(case, seed)
@@ -147,7 +148,7 @@ KINDS = [("softmax", False), ("softmax1", False), ("softmax", True), ("relu", Fa
 
 
 @pytest.mark.parametrize("kind, with_sinks", KINDS)
-@settings(max_examples=15)
+@examples(15)
 @given(seed=SEEDS)
 def test_attention(kind, with_sinks, seed):
     r = np.random.default_rng(seed)

@@ -4,8 +4,9 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
+from profiles import examples
 
 from minisink import ops
 from minisink.training.trigger import task, weights
@@ -19,7 +20,7 @@ def slope(f, x, direction, step):
     return (f(x + step * direction) - f(x - step * direction)) / (2 * step)
 
 
-@settings(max_examples=20)
+@examples(20)
 @given(seed=SEEDS, length=st.integers(3, 9))
 def test_the_answer_is_the_mean_at_the_trigger_and_nothing_elsewhere(seed, length):
     x, target, trigger = task.draw(np.random.default_rng(seed), 6, length, np.float64)
@@ -47,7 +48,7 @@ def by_the_book(scores, kind, sink):
 
 
 @pytest.mark.parametrize("kind", weights.KINDS)
-@settings(max_examples=15)
+@examples(15)
 @given(seed=SEEDS)
 def test_weights_are_their_equation_and_nothing_later_is_seen(kind, seed):
     random = np.random.default_rng(seed)
@@ -77,7 +78,7 @@ def test_no_score_overflows(kind, size):
 
 
 @pytest.mark.parametrize("kind", weights.KINDS)
-@settings(max_examples=15)
+@examples(15)
 @given(seed=SEEDS)
 def test_gradient_of_the_scores(kind, seed):
     random = np.random.default_rng(seed)
@@ -94,7 +95,7 @@ def test_gradient_of_the_scores(kind, seed):
 
 
 @pytest.mark.parametrize("kind", weights.KINDS)
-@settings(max_examples=5)
+@examples(5)
 @given(seed=st.integers(0, 999))
 def test_gradient_of_every_parameter(kind, seed):
     """Along a random direction of each matrix, in float64."""

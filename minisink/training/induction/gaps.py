@@ -5,7 +5,7 @@ slots, so the first reading has left it; and the longest texts are many times as
 """
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -34,14 +34,14 @@ def methods(cache=CACHE, n_blocks=N_BLOCKS, block=BLOCK):
     """List the rows of the table: a name, and a method with a cache of so many slots."""
     if cache < 2:
         raise ValueError(f"a cache of {cache} cannot hold a sink and a window: give it 2 tokens or more")
-    sizes = {"n_sinks": 1, "window": cache - 1, "n_blocks": n_blocks, "block": block}
+    best = Retrieval(1, cache - 1, n_blocks=n_blocks, block=block)
     return {
         "dense": Dense(),
         "window": Window(cache),
         "streaming": Streaming(1, cache - 1),
-        "retrieval": Retrieval(**sizes),
-        "retrieval, original": Retrieval(**sizes, positions="original"),
-        "retrieval, random": RandomBlocks(**sizes),
+        "retrieval": best,
+        "retrieval, original": replace(best, positions="original"),
+        "retrieval, random": RandomBlocks(1, cache - 1, n_blocks=n_blocks, block=block),
     }
 
 
