@@ -6,6 +6,10 @@ from ..attention import mix, score
 from ..ops import softmax
 from .right import Cache, first_and_last
 
+ZEROS = """What do your weights add up to over the tokens that are there?
+    A slot of zeros has a score too, zero, and takes weight; softmax1 for softmax does the same.
+    Start with an empty cache, and attend to slots that hold a token, no others."""
+
 
 class OneMore(Cache):
     """the query sees one key too many: evicted after attending, or before the new one was in; the authors' (start,
@@ -243,10 +247,7 @@ class ZeroSlot(Cache):
     ones
     """
 
-    name, number = "a slot of zeros", 2  # seen in: a decode loop that started a slot late
-    hints = """What do your weights add up to over the tokens that are there?
-    A slot of zeros has a score too, zero, and takes weight; softmax1 for softmax does the same.
-    Start with an empty cache, and attend to slots that hold a token, no others."""
+    name, number, hints = "a slot of zeros", 2, ZEROS  # seen in: a decode loop that started a slot late
 
     def append(self, k, v):
         if self.n_seen == 0:
@@ -264,14 +265,14 @@ class ZeroSlotForGood(ZeroSlot):
         return super().mix(query, *(np.concatenate((np.zeros_like(x[:1]), x)) for x in (keys, values)))
 
 
-class EmptySlots(ZeroSlotForGood):
+class EmptySlots(Cache):
     """slots of zeros, not yet filled, are attended to; mask them, or slice what is filled"""
 
-    name = "empty slots attended to"  # seen in: buffers of a fixed size
+    name, number, hints = "empty slots attended to", 2, ZEROS  # seen in: buffers of a fixed size
 
     def mix(self, query, keys, values):
         n_empty = max(0, self.capacity - len(keys))
-        return Cache.mix(self, query, *(np.pad(x, ((0, n_empty), (0, 0), (0, 0))) for x in (keys, values)))
+        return super().mix(query, *(np.pad(x, ((0, n_empty), (0, 0), (0, 0))) for x in (keys, values)))
 
 
 class NotItself(Cache):
