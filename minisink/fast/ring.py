@@ -144,7 +144,7 @@ class RingAttention:
         Where the caller puts the queries, keys and values of the newest token, un-rotated.
     """
 
-    def __init__(self, cache, n_heads, frequencies=None, *, folded=True):
+    def __init__(self, cache, n_heads, frequencies, *, folded):
         _, K, _, D = cache.keys.shape
         H, G = n_heads, n_heads // K  # G queries share a key
         self.cache = cache

@@ -36,7 +36,7 @@ class RetrievalRing(WithStores, RingCache):
 class RetrievalAttention(RingAttention):
     """Attention of the newest token over a ring and over the blocks that each head fetches."""
 
-    def __init__(self, cache, n_heads, frequencies=None, *, folded=True):
+    def __init__(self, cache, n_heads, frequencies, *, folded):
         super().__init__(cache, n_heads, frequencies, folded=folded)
         K, G, D = self.sums.shape
         policy = cache.policy
