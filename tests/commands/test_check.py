@@ -233,7 +233,12 @@ def test_what_the_runner_does_not_say_is_unknown(run, student, monkeypatch):
 
 @pytest.mark.parametrize("kind", ["gradescope", "classroom50"])
 @pytest.mark.parametrize(
-    "end", ["import os; os.kill(os.getpid(), 9)", "import ctypes; ctypes.CDLL(None).abort()", "while True: pass"]
+    "end",
+    [
+        "import os; os.kill(os.getpid(), 9)",
+        "import ctypes; ctypes.CDLL(None).abort()",
+        pytest.param("while True: pass", marks=pytest.mark.slow),
+    ],
 )
 def test_a_result_is_written_after_a_kill(run, student, kind, end):
     """The child crashes, is killed, or does not end: what was right before still counts."""

@@ -6,14 +6,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from caches import readable
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from profiles import examples
 
 from minisink import conformance
 from minisink.conformance.traces import Trace
 from minisink.wrong_turns import positions, tokens
 
-some = settings(max_examples=40)
+some = examples(40)
 thetas = st.sampled_from([10000.0, 50.0, None])
 
 

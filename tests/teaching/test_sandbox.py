@@ -107,6 +107,7 @@ def test_what_is_missing_is_missing():
 
 # Wrong ----------------------------------------------------------------------------------------------
 
+SLOW = ("step", "attend", "retrieve")  # some seconds each
 WRONG_IN_A_LINE = [  # the task, what stands there, what a student writes, the title's beginning
     ("softmax", "e / e.sum(-1", "e / e.max(-1", "divided by the largest"),
     (
@@ -125,7 +126,10 @@ WRONG_IN_A_LINE = [  # the task, what stands there, what a student writes, the t
 ]
 
 
-@pytest.mark.parametrize(("name", "right", "wrong", "title"), WRONG_IN_A_LINE)
+@pytest.mark.parametrize(
+    ("name", "right", "wrong", "title"),
+    [pytest.param(*case, marks=[pytest.mark.slow] if case[0] in SLOW else []) for case in WRONG_IN_A_LINE],
+)
 def test_a_wrong_turn_is_known_in_a_file_too(name, right, wrong, title):
     """By the child process, as a student would have written it: right but for one line."""
     assert styles.TO_THE_LETTER.count(right) == 1
@@ -230,12 +234,15 @@ def test_a_hostile_file_gets_a_clean_score(case):
     assert (row["status"], said in row["message"]) == (status, True), row["message"]
 
 
-def test_an_endless_file_and_an_endless_function_end():
-    started = time.monotonic()
-    assert "no answer within 1 s" in survives("while True: pass\n" + OK, seconds=1)["message"]
-    rows = check(SOFTMAX + "\ndef survivors(*a):\n    while True: pass\n", "softmax", "survivors", seconds=1)
+def test_an_endless_function_ends():
+    rows = check(SOFTMAX + "\ndef survivors(*a):\n    while True: pass\n", "softmax", "survivors", seconds=0.5)
     assert (rows["softmax"]["status"], rows["survivors"]["status"]) == ("passed", "failed")
-    assert rows["survivors"]["message"].startswith("no answer within 1 s") and time.monotonic() - started < 60
+    assert rows["survivors"]["message"].startswith("no answer within 0.5 s")
+
+
+@pytest.mark.slow
+def test_an_endless_file_and_a_sleeping_function_end():
+    assert "no answer within 1 s" in survives("while True: pass\n" + OK, seconds=1)["message"]
     sleeps = "import time\ndef survivors(*a):\n    while True:\n        time.sleep(99)\n"
     assert survives(sleeps, seconds=1)["status"] == "failed"
 
