@@ -4,7 +4,7 @@ LayerNorm before each half-layer, a GELU MLP, and *learned absolute positions*: 
 to the token before the first layer (Radford et al., 2019). So a position is mixed into everything a cache
 keeps, and cannot be given anew when the token moves to another slot:
 
-- ``method="recompute"`` is exact, it builds every window from its tokens;
+- ``Recompute`` is exact, it builds every window from its tokens;
 - a window or streaming cache with ``positions="slot"`` embeds a new token at ``min(t, capacity - 1)``: once the
   cache is full every token enters at the same place, and keys remember the place they came in at;
 - with ``positions="original"`` a text longer than the learned positions is refused.

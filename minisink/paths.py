@@ -100,7 +100,7 @@ def causal_attention(q, k, v, rotate, *, block=BLOCK, normalise=softmax, trace=N
     """Dense attention within one text, `block` queries at a time, -> (T, H, D): each sees itself and all before it."""
     T = len(q)
     q, k = rotate(q, np.arange(T)), rotate(k, np.arange(T))
-    block = block if trace is None else T  # whoever looks inside gets one (H, T, T) pattern
+    block = block if trace is None else T  # a trace needs the whole (H, T, T) pattern
     mixed = np.empty_like(q)
     for start in range(0, T, block):
         stop = min(start + block, T)  # queries start..stop need only the keys up to stop
