@@ -18,7 +18,7 @@ import numpy as np
 from .cache import KVCache
 from .fast.decoder import Decoder
 from .fast.ring import RingCache
-from .methods import DEFAULT, Method, Recompute, check_cache, check_method, new_cache, refuse_both, warn_beyond
+from .methods import DEFAULT, Method, Recompute, check_cache, check_method, make_cache, refuse_both, warn_beyond
 from .model import Model
 from .paths import Path
 from .sampling import Sampler
@@ -227,7 +227,7 @@ def reader(
             lead = model.check_ids(method.lead) if method.lead else ()
             logits_of = _recompute(model, lead, method.window)
         elif readable or not method.is_plain:
-            cache = new_cache(model, method)
+            cache = make_cache(model, method)
             logits_of = _through(model, cache)
         else:
             decoder = Decoder(model, method)

@@ -16,7 +16,7 @@ import numpy as np
 
 from .cache import KVCache, check_whole
 from .fast.blocks import Banded, Windows
-from .methods import DEFAULT, Method, Recompute, check_cache, check_method, new_cache, refuse_both, warn_beyond
+from .methods import DEFAULT, Method, Recompute, check_cache, check_method, make_cache, refuse_both, warn_beyond
 from .model import Model
 from .ops import log_softmax
 from .paths import Path
@@ -120,7 +120,7 @@ def empty_cache(model: Model, method: Method, *, readable: bool = False) -> KVCa
     """Return an empty cache for a method: a `KVCache`, or where that would be slow its version for blocks of tokens."""
     check_method(model, method, stacklevel=5)
     if readable or isinstance(method, Recompute) or not method.is_plain or method.window is None:
-        return new_cache(model, method)
+        return make_cache(model, method)
     return (method.block_cache or Banded)(model.config.n_layers, method)
 
 

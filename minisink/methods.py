@@ -140,6 +140,11 @@ def new_cache(model: Model, method: Method = DEFAULT) -> KVCache:
         For what is no method, and for `Recompute`, which keeps no cache.
     """
     check_method(model, method)
+    return make_cache(model, method)
+
+
+def make_cache(model: Model, method: Any) -> KVCache:
+    """Return what `new_cache` does, for a method that has been checked."""
     if isinstance(method, Recompute):
         raise ValueError(f"{method!r} keeps no cache: it rebuilds every window from its tokens")
     config = model.config

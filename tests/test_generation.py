@@ -276,13 +276,17 @@ def test_impossible_prompts_are_refused_at_once(ids, message):
         minisink.generate(public(tiny.make()), ids)
 
 
+@pytest.mark.parametrize("readable", [False, True])
 @pytest.mark.parametrize("method", ["window", "recompute", "streaming"])
-def test_more_keys_than_in_training_are_warned_about_once(method):
-    """One warning a stream, not one a cache and one a token."""
-    model = public(tiny.make(max_positions=8))
+def test_more_keys_than_in_training_are_warned_about_once(method, readable):
+    """One warning a stream, not one a cache and one a token; and one a text that is measured."""
+    model, method = public(tiny.make(max_positions=8)), tiny.method(method, 0, 9)
+    with pytest.warns(UserWarning, match="a cache of 9 tokens is longer than the 8 positions") as caught:
+        minisink.token_nll(model, [1, 2], method, readable=readable)
+    assert len(caught) == 1
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        list(minisink.generate(model, [1], tiny.method(method, 0, 9), max_new_tokens=3))
+        list(minisink.generate(model, [1], method, max_new_tokens=3, readable=readable))
     assert [str(w.message) for w in caught] == [
         "a cache of 9 tokens is longer than the 8 positions tiny was trained on"
     ]
