@@ -36,9 +36,9 @@ def run(model, ids, *, caches=(16, 32, 64, 128, 256, 512), n_sinks=4, track=iter
     must_hold(caches[0], n_sinks)
     must_evict(len(ids), caches[-1])
     if model.config.model_type == "gpt2" and caches[-1] > trained:
-        known = " ".join(str(cache) for cache in caches if cache <= trained)
+        fitting = " ".join(str(cache) for cache in caches if cache <= trained)
         raise ValueError(
-            f"{model.name} has learned {trained} positions, and a cache of {caches[-1]} needs more: --caches {known}"
+            f"{model.name} has learned {trained} positions, and a cache of {caches[-1]} needs more: --caches {fitting}"
         )
     for cache in track(caches):
         method = Streaming(n_sinks, cache - n_sinks)

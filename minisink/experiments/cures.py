@@ -52,17 +52,17 @@ def run(*, kinds=KINDS, n_seeds=3, lengths=(16,), head_dims=(16,), steps=4000, b
     for _, kind, length, width, _ in toys:
         Toy(kind, length=length, head_dim=width)  # refuses what cannot be, before the work
     if backcopy_steps:
-        known = [kind for kind in kinds if kind in backcopy.RATES]
-        toys += [("backcopy", kind, 64, 64, seed + i) for kind in known for i in range(min(2, n_seeds))]
-    for task, kind, length, width, own in track(toys):
+        trainable = [kind for kind in kinds if kind in backcopy.RATES]
+        toys += [("backcopy", kind, 64, 64, seed + i) for kind in trainable for i in range(min(2, n_seeds))]
+    for task, kind, length, width, toy_seed in track(toys):
         if task == "trigger":
-            toy = Toy(kind, length=length, head_dim=width, seed=own)
+            toy = Toy(kind, length=length, head_dim=width, seed=toy_seed)
             n_steps = toy.train(steps)
-            seen = toy.look() | {"spike": np.nan}
+            look = toy.look() | {"spike": np.nan}
         else:
-            n_steps, seen = backcopy_steps, copy_back(kind, backcopy_steps, own)
-        about = {"task": task, "kind": kind, "length": length, "width": width, "seed": own, "steps": n_steps}
-        yield about | {key: seen[key] for key in ("idle", "busy", "value", "spike", "error")}
+            n_steps, look = backcopy_steps, copy_back(kind, backcopy_steps, toy_seed)
+        about = {"task": task, "kind": kind, "length": length, "width": width, "seed": toy_seed, "steps": n_steps}
+        yield about | {key: look[key] for key in ("idle", "busy", "value", "spike", "error")}
 
 
 def copy_back(kind, n_steps, seed):
@@ -70,10 +70,10 @@ def copy_back(kind, n_steps, seed):
     toy = backcopy.Toy(Task.random(seed), kind=kind, n_steps=n_steps, seed=seed)
     for _ in range(n_steps):
         toy.step()
-    seen = toy.look()
+    look = toy.look()
     size = np.linalg.norm(as_weights(toy.config, toy.vector).embed, axis=1)  # what stands before the one layer
-    weights = {"idle": seen["bos_from_nontrigger"], "busy": seen["bos_from_trigger"], "value": seen["value_ratio"]}
-    return weights | {"spike": float(size[0] / np.median(size)), "error": seen["loss"] - seen["floor"]}
+    weights = {"idle": look["bos_from_nontrigger"], "busy": look["bos_from_trigger"], "value": look["value_ratio"]}
+    return weights | {"spike": float(size[0] / np.median(size)), "error": look["loss"] - look["floor"]}
 
 
 def effects(rows):
@@ -81,8 +81,8 @@ def effects(rows):
     solved = [row["error"] for row in rows if row["task"] == "trigger"]
     if solved:
         yield exactly("trigger: largest error", max(solved), below=ENOUGH)
-    for (task, kind), own in by(rows, "task", "kind").items():
-        idle = [row["idle"] for row in own]
+    for (task, kind), runs in by(rows, "task", "kind").items():
+        idle = [row["idle"] for row in runs]
         what = f"{task}, {kind}: idle weight on BOS"
         if kind == "softmax":
             yield effect(what, idle, stretch=1, above=MUST if task == "trigger" else SINK)
@@ -94,20 +94,20 @@ def show(rows):
     """Return a table with a row a task, kind, length T and head width D: the mean of its trainings."""
     header, keys = ["task", "kind", "T", "D", "seeds", "steps"], ("steps", "idle", "busy", "value", "spike", "error")
     cells = []
-    for about, own in by(rows, "task", "kind", "length", "width").items():
-        means = {key: np.mean([row[key] for row in own]) for key in keys}
+    for about, runs in by(rows, "task", "kind", "length", "width").items():
+        means = {key: np.mean([row[key] for row in runs]) for key in keys}
         numbers = ["-" if np.isnan(means[key]) else f"{means[key]:.3f}" for key in ("idle", "busy", "value", "spike")]
-        cells.append([*map(str, about), str(len(own)), f"{means['steps']:.0f}", *numbers, f"{means['error']:.4f}"])
+        cells.append([*map(str, about), str(len(runs)), f"{means['steps']:.0f}", *numbers, f"{means['error']:.4f}"])
     return table([*header, "idle", "busy", "value", "spike", "error"], cells)
 
 
 def draw(figure, rows):
     """Draw a bar a kind for the idle weight on BOS, a dot for every training; a panel a task."""
     tasks = by(rows, "task")
-    shares = [len(unique(own, "kind")) for own in tasks.values()]
+    shares = [len(unique(runs, "kind")) for runs in tasks.values()]
     panels = figure.subplots(1, len(tasks), sharey=True, squeeze=False, width_ratios=shares)[0]
-    for axes, (task, its) in zip(panels, tasks.items(), strict=True):
-        idle = {kind: [row["idle"] for row in own] for kind, own in by(its, "kind").items()}
+    for axes, (task, rows_of_task) in zip(panels, tasks.items(), strict=True):
+        idle = {kind: [row["idle"] for row in runs] for kind, runs in by(rows_of_task, "kind").items()}
         for i, (kind, values) in enumerate(idle.items()):
             colour, hatch = ("#d62728", "//") if kind == "softmax" else ("#1f77b4", "")
             axes.bar(i, np.mean(values), color=colour, hatch=hatch, edgecolor="black")

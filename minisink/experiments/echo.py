@@ -48,15 +48,15 @@ def run(model, ids, *, window=31, n_sinks=1, changed=40, n_changes=8, seed=0, tr
     n_felt = bound + window  # tokens from the changed one on, some of them out of reach
     check(len(ids), window, n_sinks, changed, n_changes, needed=changed + window * (n_changes - 1) + n_felt + 1)
     ids = np.asarray(ids[: places[-1] + n_felt + 1])  # the last is only predicted
-    others = (ids[places] + np.random.default_rng(seed).integers(1, model.config.vocab_size, n_changes)) % (
+    replacements = (ids[places] + np.random.default_rng(seed).integers(1, model.config.vocab_size, n_changes)) % (
         model.config.vocab_size
     )
     methods = {n: Streaming(n, window) for n in (n_sinks, 0)}
     before = {n: watch(model, ids, method) for n, method in methods.items()}
     changes: dict = {n: [] for n in before}
-    for n, place, other in track([(n, *one) for n in before for one in zip(places, others, strict=True)]):
+    for n, place, replacement in track([(n, *one) for n in before for one in zip(places, replacements, strict=True)]):
         text = ids.copy()
-        text[place] = other
+        text[place] = replacement
         changes[n].append(moved(before[n], watch(model, text, methods[n]))[:, place : place + n_felt])
     for n, change in changes.items():
         for i, by_distance in enumerate(np.stack(change, axis=1)):  # (n_changes, N)
@@ -67,9 +67,9 @@ def run(model, ids, *, window=31, n_sinks=1, changed=40, n_changes=8, seed=0, tr
 def sizes(change, window, bound):  # (n_changes, N)
     """Return the means of some changes by distance, within the window and beyond it, and how far they reach."""
     beyond = change[:, window : bound + 1].mean() if bound >= window else float("nan")
-    found = {"within": float(change[:, 1:window].mean()), "beyond": float(beyond)}
-    found |= {"furthest": int(np.flatnonzero(change.any(axis=0))[-1]), "bound": bound}
-    return found | {"past": float(change[:, bound + 1 :].max()), "window": window}
+    row = {"within": float(change[:, 1:window].mean()), "beyond": float(beyond)}
+    row |= {"furthest": int(np.flatnonzero(change.any(axis=0))[-1]), "bound": bound}
+    return row | {"past": float(change[:, bound + 1 :].max()), "window": window}
 
 
 def check(n_tokens, window, n_sinks, changed, n_changes, *, needed):
@@ -110,7 +110,7 @@ def moved(before, after):
 
 def effects(rows):
     """Judge losses beyond the window, with a sink; anything past the bound; and whether there is more without one."""
-    with_sinks, without = ([row for row in rows if bool(row["sinks"]) == kept] for kept in (True, False))
+    with_sinks, without = ([row for row in rows if bool(row["sinks"]) == has_sinks] for has_sinks in (True, False))
     stream, loss, window = with_sinks[-2], with_sinks[-1], rows[0]["window"]
     if loss["bound"] >= window:
         beyond = loss["change"][:, window : loss["bound"] + 1].mean(axis=1)
@@ -122,12 +122,12 @@ def effects(rows):
 
 def draw(figure, rows):
     """Draw the change by distance: with a sink for some layers, and after the last with one and without."""
-    kept = [row for row in rows if row["sinks"]]
-    layers, window = len(kept) - 1, rows[0]["window"]
+    with_sinks = [row for row in rows if row["sinks"]]
+    layers, window = len(with_sinks) - 1, rows[0]["window"]
     left, right = figure.subplots(1, 2, sharey=True)
     for i in sorted({0, layers // 3, 2 * layers // 3, layers - 1}):
-        left.plot(positive(kept[i]["change"]), label=f"layer {i}")
-    left.set_title(f"with {count(kept[0]['sinks'], 'sink')}, some layers")
+        left.plot(positive(with_sinks[i]["change"]), label=f"layer {i}")
+    left.set_title(f"with {count(with_sinks[0]['sinks'], 'sink')}, some layers")
     for row in (row for row in rows if row["what"] == f"layer {layers - 1}"):
         right.plot(positive(row["change"]), label="no sink" if row["sinks"] == 0 else f"{row['sinks']} kept")
     right.set_title(f"layer {layers - 1}, with sinks and without")

@@ -132,9 +132,9 @@ def pivot(rows: Sequence[dict], key: str, column: str, cell: Callable) -> tuple[
     (['x', 'y'], {1: [5, 6]})
     """
     columns, lines = unique(rows, column), {}
-    for name, own in by(rows, key).items():
-        cells = {row[column]: cell(row) for row in own}
-        lines[name] = [cells.get(one, "") for one in columns]
+    for name, group in by(rows, key).items():
+        cells = {row[column]: cell(row) for row in group}
+        lines[name] = [cells.get(value, "") for value in columns]
     return columns, lines
 
 

@@ -54,17 +54,17 @@ def run(*, trainings=SHIPPED, track=iter):
 
 def effects(rows):
     """Judge the weight at the end, over the last quarter of each log; and when sink and loss were half-way."""
-    for name, own in by(rows, "training").items():
-        weight, loss = (np.array([row[key] for row in own]) for key in ("weight", "loss"))
+    for name, log in by(rows, "training").items():
+        weight, loss = (np.array([row[key] for row in log]) for key in ("weight", "loss"))
         last = weight[-max(1, len(weight) // 4) :]
-        if own[0]["first"] == "any":
+        if log[0]["first"] == "any":
             yield effect(f"{name}: weight on the first token", last, below=EPSILON)
             continue
-        if own[0]["first"] == "fixed":
+        if log[0]["first"] == "fixed":
             yield effect(f"{name}: weight on the first token", last, above=EPSILON)
         else:
             yield effect(f"{name}: weight on the first token, end - start", last - weight[0], above=0)
-        later = half_way(own, weight) - half_way(own, -loss)
+        later = half_way(log, weight) - half_way(log, -loss)
         yield exactly(f"{name}: half of the sink - half of the fall of the loss, M tokens", later / 1e6, above=0)
 
 
@@ -76,9 +76,9 @@ def half_way(rows, values):
 def show(rows):
     """Return a few rows of each log, its last always, with the weight in every layer."""
     lines = []
-    for name, own in by(rows, "training").items():
-        every = -(-len(own) // SHOWN)
-        for row in reversed(own[::-every]):
+    for name, log in by(rows, "training").items():
+        every = -(-len(log) // SHOWN)
+        for row in reversed(log[::-every]):
             weights = " ".join(f"{weight:.2f}" for weight in row["weights"])
             lines.append([name, f"{row['tokens'] / 1e6:.1f}M", f"{row['loss']:.2f}", weights, f"{row['gap']:+.3f}"])
     return table(["training", "tokens", "held out", "weight on first, by layer", "window - sink"], lines)
@@ -90,10 +90,10 @@ def draw(figure, rows):
     titles = {"loss": "loss, held out (nats)", "weight": "weight on first token\n(strongest layer)"}
     titles |= {"gap": "window - one sink\n(nats)"}
     for axes, (key, title) in zip(panels, titles.items(), strict=True):
-        for i, (name, own) in enumerate(by(rows, "training").items()):
-            tokens, stroke = [row["tokens"] / 1e6 for row in own], ("-", "--", ":", "-.")[i % 4]
-            axes.plot(tokens, [row[key] for row in own], ls=stroke, lw=3, label=name)
-            for before, row in zip(own, own[1:], strict=False):
+        for i, (name, log) in enumerate(by(rows, "training").items()):
+            tokens, stroke = [row["tokens"] / 1e6 for row in log], ("-", "--", ":", "-.")[i % 4]
+            axes.plot(tokens, [row[key] for row in log], ls=stroke, lw=3, label=name)
+            for before, row in zip(log, log[1:], strict=False):
                 if row["part"] != before["part"]:
                     axes.axvline(before["tokens"] / 1e6, color="0.6", ls=":", lw=1.5)
         axes.set_title(title)

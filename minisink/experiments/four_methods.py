@@ -18,8 +18,8 @@ def four(model, ids, cache, n_sinks):
     Raise ValueError for a cache without room for a window.
     """
     must_hold(cache, n_sinks)
-    again = Recompute(cache, lead_of(model, ids, cache))
-    return [Dense(), Window(cache), again, Streaming(n_sinks, cache - n_sinks)]
+    recompute = Recompute(cache, lead_of(model, ids, cache))
+    return [Dense(), Window(cache), recompute, Streaming(n_sinks, cache - n_sinks)]
 
 
 def brought_back(cache, n_sinks):

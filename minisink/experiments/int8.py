@@ -50,12 +50,12 @@ def round_tokens(x, bits, way):  # (T, F) -> (T, F)
         return rounded(x, abs(x).max() / steps)
     spared = len(x) // 2 if way == "middle token in float" else 0  # a control
     limit = abs(np.delete(x, spared, axis=0)).max()
-    found = rounded(x, limit / steps)
+    result = rounded(x, limit / steps)
     if way == "outliers in float":
-        found[spared] = np.where(abs(x[spared]) > limit, x[spared], found[spared])
+        result[spared] = np.where(abs(x[spared]) > limit, x[spared], result[spared])
     else:
-        found[spared] = x[spared]
-    return found
+        result[spared] = x[spared]
+    return result
 
 
 class Rounding:
@@ -103,8 +103,8 @@ def run(model, ids, *, bits=(8, 6, 4), length=128, track=iter):
         raise ValueError(f"the text has {len(ids)} tokens; a piece takes {length}: give it more, or a smaller length")
     exact = None
     for n, way in track([(32, "none"), *((n, way) for n in bits for way in WAYS)]):
-        other = model if way == "none" else rounding(model, n, way)
-        nll = np.concatenate([nll_of(other.forward(text)[:-1], text[1:]) for text in texts])
+        variant = model if way == "none" else rounding(model, n, way)
+        nll = np.concatenate([nll_of(variant.forward(text)[:-1], text[1:]) for text in texts])
         exact = nll if exact is None else exact
         measured = {"perplexity": perplexity(nll), "added": float((nll - exact).mean()), "nll": nll}
         yield {"bits": n, "rounding": way} | measured
@@ -121,10 +121,10 @@ def effects(rows):
         ("a step a token", "none"): {"above": -0.05, "below": 0.05},
         ("a step a tensor", "middle token in float"): {"above": -0.05, "below": 0.05},
     }
-    for (one, other), where in claimed.items():
-        if {one, other} <= nll.keys():  # a run that was stopped has only some
-            name = "float" if other == "none" else other
-            yield effect(f"{most} bits: {one} - {name}, nats a token", nll[one] - nll[other], **where)
+    for (way, reference), bounds in claimed.items():
+        if {way, reference} <= nll.keys():  # a run that was stopped has only some
+            name = "float" if reference == "none" else reference
+            yield effect(f"{most} bits: {way} - {name}, nats a token", nll[way] - nll[reference], **bounds)
 
 
 def show(rows):
@@ -138,11 +138,11 @@ def draw(figure, rows):
     """Draw a panel a number of bits, a bar a way to round."""
     bits = by(rows[1:], "bits")
     panels = figure.subplots(1, len(bits), sharey=True, squeeze=False)[0]
-    for axes, (n, own) in zip(panels, bits.items(), strict=True):
-        names = [row["rounding"] for row in own]
+    for axes, (n, rows_of_bits) in zip(panels, bits.items(), strict=True):
+        names = [row["rounding"] for row in rows_of_bits]
         colours = ["#2ca02c" if "float" in name and "middle" not in name else "#d62728" for name in names]
         colours = ["#1f77b4" if name == "a step a token" else c for name, c in zip(names, colours, strict=True)]
-        bars = axes.barh(names, [row["added"] for row in own], color=colours, edgecolor="black")
+        bars = axes.barh(names, [row["added"] for row in rows_of_bits], color=colours, edgecolor="black")
         for bar, colour in zip(bars, colours, strict=True):
             bar.set_hatch({"#2ca02c": "//", "#d62728": "", "#1f77b4": ".."}[colour])
         axes.bar_label(bars, fmt="%+.3f" if n > 5 else "%+.2f", padding=4, fontsize=14)

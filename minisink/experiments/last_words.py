@@ -34,8 +34,8 @@ def run(writers, prompt, *, n_tokens=1200, temperature=0.8, seed=0, bos=True, re
             on_progress()
         lead = ids[:1] if ids[0] == model.config.bos else ids[:0]
         last = tokens[-min(READ, model.config.max_positions - 1) :]
-        own = perplexity(token_nll(model, np.concatenate((lead, last)), Dense()))
-        rows.append({"who": who, "text": model.decode(tokens), "own_perplexity": own, "repeated": repeated(last)})
+        ppl = perplexity(token_nll(model, np.concatenate((lead, last)), Dense()))
+        rows.append({"who": who, "text": model.decode(tokens), "own_perplexity": ppl, "repeated": repeated(last)})
     return rows
 
 

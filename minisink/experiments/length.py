@@ -52,16 +52,16 @@ def run(model, text, *, tokens=50_000, cache=128, n_sinks=4, seed=0, track=iter)
     start, n_read = seed * len(ids) // TENTHS, tokens - len(bos)
     stream = np.concatenate((bos, np.take(ids, range(start, start + n_read), mode="wrap"))).astype(np.int64)  # (T,)
     method = Streaming(n_sinks, cache - n_sinks)
-    kept = empty_cache(model, method)
+    stream_cache = empty_cache(model, method)
     bounds = np.linspace(0, tokens - 1, TENTHS + 1).astype(int)  # the last token predicts none
     for first, last in track(list(zip(bounds[:-1], bounds[1:], strict=True))):
-        nll = token_nll(model, stream[first : last + 1], cache=kept)
-        again = np.concatenate((stream[:n_sinks], stream[max(n_sinks, first - method.window) : last + 1]))
-        here = token_nll(model, again, cache=empty_cache(model, method))[first - last :]
+        nll = token_nll(model, stream[first : last + 1], cache=stream_cache)
+        restart = np.concatenate((stream[:n_sinks], stream[max(n_sinks, first - method.window) : last + 1]))
+        restart_nll = token_nll(model, restart, cache=empty_cache(model, method))[first - last :]
         row = {"tokens": int(last + 1), "readings": (last + 1 - len(bos)) / len(ids)}
-        row |= {"perplexity": perplexity(nll), "begun_here": perplexity(here)}
-        row |= {"cache_bytes": held_bytes(kept), "process_bytes": process_bytes()}
-        yield row | {"dense_bytes": int(last) * cache_bytes_per_token(model), "nll": nll, "nll_here": here}
+        row |= {"perplexity": perplexity(nll), "begun_here": perplexity(restart_nll)}
+        row |= {"cache_bytes": held_bytes(stream_cache), "process_bytes": process_bytes()}
+        yield row | {"dense_bytes": int(last) * cache_bytes_per_token(model), "nll": nll, "nll_here": restart_nll}
 
 
 def held_bytes(cache):
@@ -126,6 +126,6 @@ def draw(figure, rows):
     lower.set_xlabel("tokens streamed")
     for axes in (upper, lower):
         for reading in range(1, int(rows[-1]["readings"]) + 1):
-            again = "text begins again" if axes is upper and reading == 1 else None
-            axes.axvline(reading * tokens[-1] / rows[-1]["readings"], color="black", ls=":", lw=1.5, label=again)
+            line_label = "text begins again" if axes is upper and reading == 1 else None
+            axes.axvline(reading * tokens[-1] / rows[-1]["readings"], color="black", ls=":", lw=1.5, label=line_label)
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))

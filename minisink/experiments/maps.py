@@ -64,8 +64,8 @@ def effects(rows):
         f"layers 0 to {LOCAL - 1}: weight on the nearest {NEAR} - on the first", near - early, above=0, stretch=1
     )
     yield effect(f"layer {LOCAL} on: weight on the first of {tokens}", late, above=1 / tokens, stretch=1)
-    both = np.concatenate((early, late))
-    labelled = np.stack((both, np.arange(len(both)) >= len(early)), axis=-1)
+    pooled = np.concatenate((early, late))
+    labelled = np.stack((pooled, np.arange(len(pooled)) >= len(early)), axis=-1)
     yield effect(f"so much more than in layers 0 to {LOCAL - 1}", labelled, above=0, stretch=1, of=later_more)
 
 
@@ -80,11 +80,11 @@ def later_more(labelled):
 def draw(figure, rows):
     """Draw four maps above, the first layers and two later ones; below them the first token's weight in all layers."""
     n_layers = len(rows)
-    shown = sorted({0, 1, (n_layers + 1) // 2, n_layers - 1})
+    shown_layers = sorted({0, 1, (n_layers + 1) // 2, n_layers - 1})
     above, below = figure.subfigures(2, 1, height_ratios=[1, 1.1])
-    panels = above.subplots(1, len(shown))
+    panels = above.subplots(1, len(shown_layers))
     side = len(rows[0]["pattern"])
-    for panel, i in zip(panels, shown, strict=True):
+    for panel, i in zip(panels, shown_layers, strict=True):
         image = panel.imshow(rows[i]["pattern"], vmin=0.0, vmax=1.0, cmap="magma", interpolation="nearest")
         panel.set_title(f"layer {i}")
         panel.set_xticks(range(0, side, 5))

@@ -50,15 +50,16 @@ def run(model, ids, *, lengths=(16, 64, 128), n_texts=100, seed=0, track=iter):
     known, positions = known_difference(model), "learned" if model.config.model_type == "gpt2" else "rotary"
     for text, length in track([(text, length) for text in TEXTS for length in lengths]):
         keys, natural = (0, 1, 2, 3, length // 2), pieces(model, ids, length, n_texts)
-        found = [signs(look_inside(model, piece), keys) for piece in made(model, natural, text, seed)]
-        by_name = {name: np.stack([one[name] for one in found]) for name in found[0]}  # (N, keys, L), alpha (..., H)
+        by_piece = [signs(look_inside(model, piece), keys) for piece in made(model, natural, text, seed)]
+        # (N, keys, L), alpha (..., H)
+        by_name = {name: np.stack([one[name] for one in by_piece]) for name in by_piece[0]}
         alpha = by_name.pop("alpha")
         for i, key in enumerate(keys):
             for layer in range(model.config.n_layers):
                 mean = {name: float(values[:, i, layer].mean()) for name, values in by_name.items()}
                 above = {f"sink_{eps}": float((alpha[:, i, layer] > eps).mean()) for eps in EPS}
                 kind = sink_kind(mean["value"]) if (alpha[:, i, layer].mean(axis=0) > 0.3).any() else "none"
-                about = {"text": text, "length": length, "key": key, "layer": layer, "n_texts": len(found)}
+                about = {"text": text, "length": length, "key": key, "layer": layer, "n_texts": len(by_piece)}
                 signs_of = {"kind": kind, "positions": positions, "known": known, "alpha": alpha[:, i, layer]}
                 yield about | mean | above | signs_of
 
@@ -101,8 +102,8 @@ def known_difference(model):
 
 def rates(rows, text, length, key, eps=0.3):
     """Return Sink_k^eps of each piece: (N,)."""
-    own = [row for row in rows if (row["text"], row["length"], row["key"]) == (text, length, key)]
-    return np.mean([row["alpha"] > eps for row in own], axis=(0, 2))
+    matching = [row for row in rows if (row["text"], row["length"], row["key"]) == (text, length, key)]
+    return np.mean([row["alpha"] > eps for row in matching], axis=(0, 2))
 
 
 def effects(rows):
@@ -129,20 +130,20 @@ def usual_length(rows):
 def show(rows):
     """Return a table of the first token layer by layer, then sink rates by kind of text and length."""
     length = usual_length(rows)
-    own = [row for row in rows if (row["text"], row["length"], row["key"]) == ("natural", length, 0)]
+    layer_rows = [row for row in rows if (row["text"], row["length"], row["key"]) == ("natural", length, 0)]
     rate = rates(rows, "natural", length, 0).mean()
     header = ["layer", "weight on first", "|x|/median", "|v|/median", "largest x", "stable rank", "sink"]
     digits = {"layer": "d", "weight": ".2f", "residual": ".1f", "value": ".2f", "massive": ".0f", "stable_rank": ".1f"}
-    layers = [[*(format(row[key], form) for key, form in digits.items()), row["kind"]] for row in own]
+    layers = [[*(format(row[key], form) for key, form in digits.items()), row["kind"]] for row in layer_rows]
     columns = ["text", "tokens", *(f"1>{eps}" for eps in EPS), "2>0.3", "3>0.3", "4>0.3", "mid"]
     cells = []
     for text, n in dict.fromkeys((row["text"], row["length"]) for row in rows):
-        found = [rates(rows, text, n, 0, eps) for eps in EPS] + [rates(rows, text, n, key) for key in (1, 2, 3, n // 2)]
-        cells.append([text, str(n), *(f"{100 * rate.mean():.1f}" for rate in found)])
+        sinks = [rates(rows, text, n, 0, eps) for eps in EPS] + [rates(rows, text, n, key) for key in (1, 2, 3, n // 2)]
+        cells.append([text, str(n), *(f"{100 * rate.mean():.1f}" for rate in sinks)])
     known = rows[0]["known"]
     answer = f"{known:.4f} off at most" if np.isfinite(known) else "not compared, for this is not GPT-2 small"
     return (
-        f"sink rate {rate:.1%} over {own[0]['n_texts']} pieces of {length} tokens, natural text\n"
+        f"sink rate {rate:.1%} over {layer_rows[0]['n_texts']} pieces of {length} tokens, natural text\n"
         f"{table(header, layers)}\n\nSink_k^eps (k>eps), % of heads\n{table(columns, cells)}\n\n"
         f"The known answer of GPT-2: {answer}."
     )

@@ -43,21 +43,21 @@ class Altered:
 
 def conditions(ids, middle):
     """Return by name the ids, how they are altered, and which token may be a sink."""
-    where = np.arange(len(ids))
-    traded = where.copy()
+    positions = np.arange(len(ids))
+    traded = positions.copy()
     traded[[0, middle]] = middle, 0
     copied, swapped = ids.copy(), ids.copy()
     copied[middle], swapped[0] = ids[0], ids[middle]
     return {
-        "first": (ids, Altered(where), 0),
-        "middle": (ids, Altered(where), middle),
-        "middle, sees only itself": (ids, Altered(where, middle), middle),
+        "first": (ids, Altered(positions), 0),
+        "middle": (ids, Altered(positions), middle),
+        "middle, sees only itself": (ids, Altered(positions, middle), middle),
         "middle, at position 0": (ids, Altered(traded), middle),
         "middle, both": (ids, Altered(traded, middle), middle),
-        "middle, the first's word": (copied, Altered(where), middle),
-        "first, another word": (swapped, Altered(where), 0),
+        "middle, the first's word": (copied, Altered(positions), middle),
+        "first, another word": (swapped, Altered(positions), 0),
         "first, another position": (ids, Altered(traded), 0),
-        "second, first left out": (ids[1:], Altered(where[:-1]), 0),
+        "second, first left out": (ids[1:], Altered(positions[:-1]), 0),
     }
 
 
@@ -86,8 +86,8 @@ def run(models, text, *, length=128, n_texts=20, seed=0, track=iter):
         texts[name] = [np.array(cut[i]) for i in np.random.default_rng(seed).permutation(len(cut))[:n_texts]]
     names = list(conditions(np.arange(length), length // 2))
     for model, name in track([(model, name) for model in models for name in names]):
-        seen = [look(models[model], *conditions(ids, length // 2)[name], n_last=length // 2) for ids in texts[model]]
-        weights, values, residuals, nll = (np.stack(values) for values in zip(*seen, strict=True))  # (N, L, H), (N, L)
+        looks = [look(models[model], *conditions(ids, length // 2)[name], n_last=length // 2) for ids in texts[model]]
+        weights, values, residuals, nll = (np.stack(values) for values in zip(*looks, strict=True))  # (N, L, H), (N, L)
         rates = (weights > EPS).mean(axis=(1, 2))
         row = {"model": model, "token": name, "weight": float(weights.mean())}
         row |= {"largest": float(weights.mean(axis=(0, 2)).max()), "sinks": float(rates.mean())}
@@ -113,8 +113,8 @@ def look(model, ids, path, token, *, n_last):
 
 def effects(rows):
     """Judge in how many more heads than an ordinary token each is a sink, text by text."""
-    for model, own in by(rows, "model").items():
-        rates = {row["token"]: row["rates"] for row in own}
+    for model, rows_of_model in by(rows, "model").items():
+        rates = {row["token"]: row["rates"] for row in rows_of_model}
         for name in ("first", "middle, sees only itself"):
             if {name, "middle"} <= rates.keys():
                 what = f"{model}: share of heads with a sink there: {name} - middle as it is"
@@ -125,8 +125,8 @@ def show(rows):
     """Return a table a model."""
     columns = ["weight", "largest", "sinks", "value", "residual", "nll"]
     tables = []
-    for model, own in by(rows, "model").items():
-        cells = [[row["token"], *(f"{row[key]:.3f}" for key in columns)] for row in own]
+    for model, rows_of_model in by(rows, "model").items():
+        cells = [[row["token"], *(f"{row[key]:.3f}" for key in columns)] for row in rows_of_model]
         tables.append(table([model, *columns], cells))
     return "\n\n".join(tables)
 
@@ -136,10 +136,10 @@ def draw(figure, rows):
     axes = figure.subplots()
     models, tokens = by(rows, "model"), unique(rows, "token")
     height = 0.8 / len(models)
-    for i, (model, own) in enumerate(models.items()):
-        where = np.arange(len(own)) + (i - (len(models) - 1) / 2) * height
+    for i, (model, rows_of_model) in enumerate(models.items()):
+        heights = np.arange(len(rows_of_model)) + (i - (len(models) - 1) / 2) * height
         look = {"label": model, "hatch": ("", "//", "..", "xx")[i % 4], "edgecolor": "black"}
-        axes.barh(where, [row["weight"] for row in own], height, **look)
+        axes.barh(heights, [row["weight"] for row in rows_of_model], height, **look)
     axes.set_yticks(range(len(tokens)), tokens)
     axes.invert_yaxis()
     axes.set_xlabel("weight on the token (mean over heads and layers)")

@@ -87,8 +87,8 @@ def run(
     check_whole("n_keys", n_keys, 1)
     under = [recall.under(name, cache, fetched) for name in methods]
     for length, depth, method in track([(n, depth, method) for n in lengths for depth in depths for method in under]):
-        asked = [make(model, text, key, length=length, depth=depth, bos=bos) for key in keys(seed, n_keys)]
-        yield {"length": length, "depth": depth} | recall.measure(model, asked, method, readable=readable)
+        texts = [make(model, text, key, length=length, depth=depth, bos=bos) for key in keys(seed, n_keys)]
+        yield {"length": length, "depth": depth} | recall.measure(model, texts, method, readable=readable)
 
 
 effects = recall.effects

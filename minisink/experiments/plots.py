@@ -60,9 +60,9 @@ def plot_speed(axes, rows, *, size=13):
         ms = [row[f"{method}_ms"] for row in rows]
         axes.plot(caches, ms, marker="o", lw=2, ls=STROKES[method]["ls"], color=COLOURS[method], label=label)
     for row in rows:
-        where = row["cache"], row["recompute_ms"]
+        point = row["cache"], row["recompute_ms"]
         axes.annotate(
-            f"{row['ratio']:.0f}x", where, xytext=(0, 8), textcoords="offset points", ha="center", fontsize=size - 1
+            f"{row['ratio']:.0f}x", point, xytext=(0, 8), textcoords="offset points", ha="center", fontsize=size - 1
         )
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")

@@ -59,10 +59,10 @@ def tokens_of(model, text, places, *, bos=True):
     for start, stop in places:
         inside = first + np.flatnonzero((offsets[:, 1] > start) & (offsets[:, 0] < stop))
         tokens.append((int(inside[0]), int(inside[-1]) + 1) if len(inside) else (0, 0))
-        read = model.decode(ids[slice(*tokens[-1])])
-        if text[start:stop] not in read:
+        decoded = model.decode(ids[slice(*tokens[-1])])
+        if text[start:stop] not in decoded:
             raise ValueError(
-                f"{model.name}: its tokenizer reads {text[start:stop]!r} as {read!r}; nothing can be asked"
+                f"{model.name}: its tokenizer reads {text[start:stop]!r} as {decoded!r}; nothing can be asked"
             )
     return ids, tokens
 
@@ -120,30 +120,30 @@ def measure(model, texts, method, *, readable=False):
     """
     scored = [score(model, text, method, readable=readable) for text in texts]
     nlls, exacts = (np.concatenate(parts) for parts in zip(*scored, strict=True))
-    back = [tokens for text in texts for tokens in text.back]
-    inside = {method.window is None or tokens <= method.window for tokens in back}
+    gaps = [tokens for text in texts for tokens in text.back]
+    inside = {method.window is None or tokens <= method.window for tokens in gaps}
     lengths = [stop - start for text in texts for start, stop in text.answers]
     about = {"method": method.name, "cache": method.capacity, "n_sinks": method.n_sinks}
-    about |= {"nearest": min(back), "farthest": max(back), "in_cache": inside.pop() if len(inside) == 1 else None}
-    about |= {"asked": len(back), "exact": int(exacts.sum()), "nll": float(nlls.mean())}
+    about |= {"nearest": min(gaps), "farthest": max(gaps), "in_cache": inside.pop() if len(inside) == 1 else None}
+    about |= {"asked": len(gaps), "exact": int(exacts.sum()), "nll": float(nlls.mean())}
     return about | {"chance": NATS / float(np.mean(lengths)), "nlls": nlls, "exacts": exacts}
 
 
 def effects(rows):
     """Yield what `measure` says of answers told before the cache: the cliff, and what is brought back."""
     groups = by(rows, "method", "in_cache")
-    known = {key: np.concatenate([row["nlls"] for row in own]) for key, own in groups.items()}
-    out, inside = known.get(("streaming", False)), known.get(("streaming", True))
+    nlls = {key: np.concatenate([row["nlls"] for row in group]) for key, group in groups.items()}
+    out, inside = nlls.get(("streaming", False)), nlls.get(("streaming", True))
     if out is not None and inside is not None:
         yield effect("streaming: out of the cache - mean in it, nats a token", out - inside.mean(), above=0, stretch=1)
     if out is not None:
         exact = np.concatenate([row["exacts"] for row in groups["streaming", False]])
         yield effect("streaming: share recalled exactly, out of the cache", exact, below=0.05, stretch=1)
-    brought = known.get(("retrieval", False))
-    if out is not None and brought is not None and len(out) == len(brought):
-        yield effect("out of the cache: streaming - retrieval, nats a token", out - brought, above=0, stretch=1)
+    retrieved = nlls.get(("retrieval", False))
+    if out is not None and retrieved is not None and len(out) == len(retrieved):
+        yield effect("out of the cache: streaming - retrieval, nats a token", out - retrieved, above=0, stretch=1)
         chance = round(float(np.mean([row["chance"] for row in rows])), 2)
-        yield effect("out of the cache: retrieval, nats a token (chance)", brought, below=chance, stretch=1)
+        yield effect("out of the cache: retrieval, nats a token (chance)", retrieved, below=chance, stretch=1)
 
 
 def show(rows, *, row_of, column_of):
@@ -152,10 +152,10 @@ def show(rows, *, row_of, column_of):
     `row_of` and `column_of` name the place of a row of `measure` in its table.
     """
     parts = ["Nats a token of the answers, and how many are recalled exactly."]
-    for method, own in by(rows, "method").items():
-        named = [row | {"line": row_of(row), "column": column_of(row)} for row in own]
-        columns, cells = pivot(named, "line", "column", lambda row: f"{row['nll']:.2f} {row['exact']:2}/{row['asked']}")
-        lines = [[*names, *found] for names, found in cells.items()]
+    for method, rows_of_method in by(rows, "method").items():
+        keyed = [row | {"line": row_of(row), "column": column_of(row)} for row in rows_of_method]
+        columns, cells = pivot(keyed, "line", "column", lambda row: f"{row['nll']:.2f} {row['exact']:2}/{row['asked']}")
+        lines = [[*names, *values] for names, values in cells.items()]
         parts += ["", method, table([*row_of(None), *columns], lines)]
     chance = np.mean([row["chance"] for row in rows])
     return "\n".join([*parts, f"\nChance, for one who knows that there are five digits, is {chance:.2f}."])
@@ -165,12 +165,12 @@ def draw(figure, rows, *, at, name):
     """Draw nats a token against a column of the rows, a panel a method, a line a cache."""
     methods = by(rows, "method")
     panels = figure.subplots(1, len(methods), sharey=True, squeeze=False)[0]
-    for axes, (method, own) in zip(panels, methods.items(), strict=True):
-        for marker, (cache, some) in zip("osD^v" * 9, by(own, "cache").items(), strict=False):
-            where = sorted({row[at] for row in some})
-            mean = [np.mean([row["nll"] for row in some if row[at] == x]) for x in where]
-            axes.plot(where, mean, marker=marker, ms=9, label="all" if cache is None else f"cache {cache}")
-        axes.axhline(np.mean([row["chance"] for row in own]), color="black", lw=1, ls=":")
+    for axes, (method, rows_of_method) in zip(panels, methods.items(), strict=True):
+        for marker, (cache, rows_of_cache) in zip("osD^v" * 9, by(rows_of_method, "cache").items(), strict=False):
+            distances = sorted({row[at] for row in rows_of_cache})
+            mean = [np.mean([row["nll"] for row in rows_of_cache if row[at] == x]) for x in distances]
+            axes.plot(distances, mean, marker=marker, ms=9, label="all" if cache is None else f"cache {cache}")
+        axes.axhline(np.mean([row["chance"] for row in rows_of_method]), color="black", lw=1, ls=":")
         axes.set_title(method)
         axes.set_xlabel(name)
         axes.legend(fontsize=13)

@@ -27,12 +27,12 @@ def run(model, texts, *, caches=(64, 128, 256), sinks=(0, 1, 2, 4, 8), track=ite
     """
     must_evict(max(map(len, texts)), min(caches))
     for cache, n in track([(cache, n) for cache in caches for n in (*sinks, "re-computed")]):
-        again = n == "re-computed"
+        recompute = n == "re-computed"
         unlearned = model.config.model_type == "gpt2" and cache > model.config.max_positions
         losses = [np.full(len(ids) - 1, np.nan) for ids in texts]
-        if not unlearned and (cache >= 1 if again else cache > n):
+        if not unlearned and (cache >= 1 if recompute else cache > n):
             methods = [
-                Recompute(cache, lead_of(model, ids, cache)) if again else Streaming(n, cache - n) for ids in texts
+                Recompute(cache, lead_of(model, ids, cache)) if recompute else Streaming(n, cache - n) for ids in texts
             ]
             losses = [token_nll(model, *both) for both in zip(texts, methods, strict=True)]
         late = np.concatenate([nll[cache:] for nll in losses])
@@ -60,12 +60,12 @@ def show(rows):
 def draw(figure, rows):
     """Draw perplexity against the number of sinks, a line a cache."""
     axes = figure.subplots()
-    for i, (cache, its) in enumerate(by(rows, "cache").items()):
-        own = {row["n_sinks"]: row["perplexity"] for row in its}
-        again, marker = own.pop("re-computed", np.nan), "osD^v"[i % 5]
-        (line,) = axes.plot(range(len(own)), own.values(), marker=marker, ms=9, lw=2.5, label=f"cache {cache}")
-        axes.axhline(again, color=line.get_color(), ls=":", lw=2)
-    axes.set_xticks(range(len(own)), map(str, own))
+    for i, (cache, rows_of_cache) in enumerate(by(rows, "cache").items()):
+        ppl = {row["n_sinks"]: row["perplexity"] for row in rows_of_cache}
+        recomputed, marker = ppl.pop("re-computed", np.nan), "osD^v"[i % 5]
+        (line,) = axes.plot(range(len(ppl)), ppl.values(), marker=marker, ms=9, lw=2.5, label=f"cache {cache}")
+        axes.axhline(recomputed, color=line.get_color(), ls=":", lw=2)
+    axes.set_xticks(range(len(ppl)), map(str, ppl))
     axes.set_xlabel("sinks kept (dotted: windows re-computed)")
     axes.set_ylabel("perplexity")
     axes.legend()

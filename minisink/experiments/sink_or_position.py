@@ -37,9 +37,9 @@ def effects(rows):
     """Judge what the sink brings with positions in the cache, and these with the sink, within and beyond."""
     nll = {(bool(row["sinks"]), row["positions"]): row["nll"] for row in rows}
     split = rows[0]["split"]
-    kept = nll[True, "slot"]
-    yield effect("no sink - sink, in nats a token", nll[False, "slot"] - kept, above=0)
-    moved = nll[True, "original"] - kept
+    with_sink = nll[True, "slot"]
+    yield effect("no sink - sink, in nats a token", nll[False, "slot"] - with_sink, above=0)
+    moved = nll[True, "original"] - with_sink
     if len(moved[:split]):
         yield effect("original - slot, with the sink, within", moved[:split], above=-0.05, below=0.05)
     if len(moved[split:]):
@@ -59,14 +59,14 @@ def show(rows):
 
 def draw(figure, rows):
     """Draw four bars within, four beyond, where the text reaches there."""
-    reached = [where for where in ("within", "beyond") if not np.isnan(rows[0][where])]
+    reached = [region for region in ("within", "beyond") if not np.isnan(rows[0][region])]
     panels = figure.subplots(1, len(reached), sharey=True, squeeze=False)[0]
-    for axes, where in zip(panels, reached, strict=True):
+    for axes, region in zip(panels, reached, strict=True):
         names = [f"{'sink' if row['sinks'] else 'no sink'}\n{row['positions']}" for row in rows]
         colours = ["#2ca02c" if row["sinks"] else "#d62728" for row in rows]
-        bars = axes.bar(names, [row[where] for row in rows], color=colours, edgecolor="black")
+        bars = axes.bar(names, [row[region] for row in rows], color=colours, edgecolor="black")
         for bar, row in zip(bars, rows, strict=True):
             bar.set_hatch("" if row["positions"] == "slot" else "//")
         axes.bar_label(bars, fmt="%.1f", fontsize=13)
-        axes.set_title(f"{where} the trained length")
+        axes.set_title(f"{region} the trained length")
     panels[0].set_ylabel("perplexity")

@@ -39,11 +39,11 @@ def run(model, ids, *, cache=64, others=32, seed=0, track=iter):
     if cache < 3:
         raise ValueError(f"a cache of {cache} cannot hold a sink and a window of 2: give it 3 tokens or more")
     must_evict(len(ids), cache)
-    kept = None
+    baseline = None
     for name, slot in track(list(slots(model, ids, cache, others, seed).items())):
         nll = losses(model, ids, cache, slot)
-        kept = nll if kept is None else kept
-        yield {"sink": name, "perplexity": perplexity(nll), "added": float((nll - kept).mean()), "nll": nll}
+        baseline = nll if baseline is None else baseline
+        yield {"sink": name, "perplexity": perplexity(nll), "added": float((nll - baseline).mean()), "nll": nll}
 
 
 def slots(model, ids, cache, others, seed):
@@ -67,19 +67,19 @@ def slots(model, ids, cache, others, seed):
         "elsewhere": 0 * massive,
     }
     as_it_was = pairs(first)
-    found: dict = {"as it was": as_it_was, "evicted": None}
-    found["key kept, value zero"] = [(k, 0 * v) for k, v in as_it_was]
-    found["value kept, key zero"] = [(0 * k, v) for k, v in as_it_was]
-    found["both zero"] = [(0 * k, 0 * v) for k, v in as_it_was]
-    found["another token"] = pairs(alone[0])
-    found["a newline"] = pairs(look_inside(model, newline))
+    variants: dict = {"as it was": as_it_was, "evicted": None}
+    variants["key kept, value zero"] = [(k, 0 * v) for k, v in as_it_was]
+    variants["value kept, key zero"] = [(0 * k, v) for k, v in as_it_was]
+    variants["both zero"] = [(0 * k, 0 * v) for k, v in as_it_was]
+    variants["another token"] = pairs(alone[0])
+    variants["a newline"] = pairs(look_inside(model, newline))
     for name, values in spikes.items():
         changed = x.copy()
         changed[0, channels] = np.asarray(values, like=x)
         if name == "elsewhere":
             changed[0, elsewhere] = x[0, channels[: len(elsewhere)]]
-        found[f"spike: {name}"] = as_it_was[: layer + 1] + pairs(from_layer(model, layer + 1, changed))
-    return found
+        variants[f"spike: {name}"] = as_it_was[: layer + 1] + pairs(from_layer(model, layer + 1, changed))
+    return variants
 
 
 def pairs(trace):
@@ -118,10 +118,10 @@ def losses(model, ids, cache, slot):
     """Return the nats of ``ids[cache + 1:]``: the cache is filled with the text as it is, then its sink is changed."""
     if slot is None:
         return token_nll(model, ids, Window(cache))[cache:]
-    kept = empty_cache(model, Streaming(1, cache - 1))
-    model.forward(ids[:cache], cache=kept, rows=slice(-1, None))
-    kept.layers = [(*pair, *layer[2:]) for pair, layer in zip(slot, kept.layers, strict=True)]  # see fast.blocks
-    return token_nll(model, ids[cache:], cache=kept)
+    path = empty_cache(model, Streaming(1, cache - 1))
+    model.forward(ids[:cache], cache=path, rows=slice(-1, None))
+    path.layers = [(*pair, *layer[2:]) for pair, layer in zip(slot, path.layers, strict=True)]  # see fast.blocks
+    return token_nll(model, ids[cache:], cache=path)
 
 
 def effects(rows):
@@ -135,9 +135,9 @@ def effects(rows):
         "spike: zero": {"above": 0},
         "spike: its mean": {"above": -0.05, "below": 0.05},
     }
-    for name, where in claimed.items():
+    for name, bounds in claimed.items():
         if name in nll:  # a run that was stopped has only some
-            yield effect(f"{name}, nats a token added", nll[name] - nll["as it was"], **where)
+            yield effect(f"{name}, nats a token added", nll[name] - nll["as it was"], **bounds)
 
 
 def draw(figure, rows):

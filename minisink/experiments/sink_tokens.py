@@ -29,13 +29,13 @@ def run(model, ids, *, length=64, n_texts=100, at_least=20, track=iter):
         ``"layer"``, ``"head"``, ``"token"``; ``"times"`` that it was counted; ``"weight"``, the mean from the queries
         after it; ``"value"``, the norm of its values / median over the tokens of its piece.
     """
-    found = weigh(model, ids, length=length, n_texts=n_texts, at_least=at_least, track=track)
-    if not found:
+    by_token = weigh(model, ids, length=length, n_texts=n_texts, at_least=at_least, track=track)
+    if not by_token:
         raise ValueError(f"no token comes {at_least} times in these pieces; ask for fewer, or read more text")
     shared_by = model.config.n_heads // model.config.n_kv_heads
     for layer in range(model.config.n_layers):
-        for token, head in strongest(found, layer):
-            about, name = found[token], "the first" if token == FIRST else repr(model.decode([token]))
+        for token, head in strongest(by_token, layer):
+            about, name = by_token[token], "the first" if token == FIRST else repr(model.decode([token]))
             weight, value = about["weight"][layer, head], about["value"][layer, head // shared_by]
             row = {"layer": layer, "head": head, "token": name, "times": about["times"]}
             yield row | {"weight": float(weight), "value": float(value)}
@@ -89,10 +89,10 @@ def weigh(model, ids, *, length=64, n_texts=100, at_least=20, track=iter):
     }
 
 
-def strongest(found, layer, n=3):
+def strongest(by_token, layer, n=3):
     """Return at most `n` tokens with most weight in a layer, and the head that gives it to each, as `weigh` found."""
-    heads = {token: int(about["weight"][layer].argmax()) for token, about in found.items()}
-    return sorted(heads.items(), key=lambda item: -found[item[0]]["weight"][layer, item[1]])[:n]
+    heads = {token: int(about["weight"][layer].argmax()) for token, about in by_token.items()}
+    return sorted(heads.items(), key=lambda item: -by_token[item[0]]["weight"][layer, item[1]])[:n]
 
 
 def effects(rows):
@@ -117,14 +117,14 @@ def draw(figure, rows):
     """Draw weight against values: bottom right what is parked, above what is read."""
     axes = figure.subplots()
     for first, marker, label in ((True, "o", "the first token"), (False, "^", "any other")):
-        own = [row for row in rows if (row["token"] == "the first") == first]
-        where = [row["weight"] for row in own], [row["value"] for row in own]
-        axes.plot(*where, marker, ms=13, label=label, ls="", mec="black")
+        series = [row for row in rows if (row["token"] == "the first") == first]
+        point = [row["weight"] for row in series], [row["value"] for row in series]
+        axes.plot(*point, marker, ms=13, label=label, ls="", mec="black")
     for row in rows:
         if row["token"] != "the first" and row["weight"] > 0.1 and len(rows) <= 24:  # else they lie on one another
-            where = row["weight"], row["value"]
+            point = row["weight"], row["value"]
             name = row["token"].replace("$", r"\$")
-            axes.annotate(name, where, xytext=(12, 0), textcoords="offset points", va="center")
+            axes.annotate(name, point, xytext=(12, 0), textcoords="offset points", va="center")
     axes.axhline(1.0, color="black", ls=":")
     axes.set_ylim(0, None)
     axes.set_xlabel("mean weight, in the head that gives it most")

@@ -28,10 +28,10 @@ def check(caches, *, n_sinks, repeats):
 
 def check_positions(model, caches):
     """Refuse positions that a GPT-2 has not learned."""
-    known = model.config.max_positions
-    if model.config.model_type == "gpt2" and max(caches) > known:
+    n_positions = model.config.max_positions
+    if model.config.model_type == "gpt2" and max(caches) > n_positions:
         raise ValueError(
-            f"a cache of {max(caches)} is more than the {known} positions of {model.name}: use a smaller one"
+            f"a cache of {max(caches)} is more than the {n_positions} positions of {model.name}: use a smaller one"
         )
 
 
@@ -107,13 +107,13 @@ def decoding(model, *, cache=256, n_sinks=4, repeats=7, seconds=0.1, readable=Fa
     late = full_decoder(model, cache, n_sinks=n_sinks, n_seen=1_000_000, weights_of=early)
     functions = {"floor": floor(early), "early": lambda: to_host(early.step(0)), "late": lambda: to_host(late.step(0))}
     if readable:
-        kept = full_cache(model, cache, n_sinks=n_sinks)
-        functions["readable"] = lambda: to_host(model.forward([0], cache=kept))
+        readable_cache = full_cache(model, cache, n_sinks=n_sinks)
+        functions["readable"] = lambda: to_host(model.forward([0], cache=readable_cache))
     ms = {name: 1e3 * took for name, took in interleaved(functions, repeats=repeats, seconds=seconds).items()}
-    found = {"readable_ms": ms["readable"]} if readable else {}
-    found |= {"cache": cache, "floor_ms": ms["floor"], "decode_ms": ms["early"], "late_ms": ms["late"]}
-    found |= {"over_floor": ms["early"] / ms["floor"], "late_over_early": ms["late"] / ms["early"]}
-    return found | {"tokens_per_second": 1e3 / ms["early"], "cache_bytes": early.cache.nbytes}
+    row = {"readable_ms": ms["readable"]} if readable else {}
+    row |= {"cache": cache, "floor_ms": ms["floor"], "decode_ms": ms["early"], "late_ms": ms["late"]}
+    row |= {"over_floor": ms["early"] / ms["floor"], "late_over_early": ms["late"] / ms["early"]}
+    return row | {"tokens_per_second": 1e3 / ms["early"], "cache_bytes": early.cache.nbytes}
 
 
 def compare(model, caches=tuple(PAPER), *, n_sinks=4, repeats=3, on_progress=lambda: None):
@@ -138,10 +138,10 @@ def compare(model, caches=tuple(PAPER), *, n_sinks=4, repeats=3, on_progress=lam
         }
         times = timed(functions, repeats=repeats)
         ms = 1e3 * np.stack((times["streaming"], times["recompute"]), axis=1)  # (repeats, 2)
-        streaming, again = np.median(ms, axis=0).tolist()
-        theirs_again, theirs = PAPER.get(cache, (np.nan, np.nan))
-        row = {"cache": cache, "streaming_ms": streaming, "recompute_ms": again}
-        row |= {"ratio": again / streaming, "paper_ratio": theirs_again / theirs}
+        streaming_ms, recompute_ms = np.median(ms, axis=0).tolist()
+        paper_recompute_ms, paper_streaming_ms = PAPER.get(cache, (np.nan, np.nan))
+        row = {"cache": cache, "streaming_ms": streaming_ms, "recompute_ms": recompute_ms}
+        row |= {"ratio": recompute_ms / streaming_ms, "paper_ratio": paper_recompute_ms / paper_streaming_ms}
         row["streaming_bytes"] = decoder.cache.nbytes + _peak(functions["streaming"])
         yield row | {"recompute_bytes": _peak(functions["recompute"]), "times": ms}
         on_progress()

@@ -67,11 +67,11 @@ def record(random, *, distance, n_queries, every=EVERY):
     for n, value in enumerate(random.choice(VALUES, n_lines, replace=False)):
         text, place = _add(text, LINE, n, value)
         places.append((place, value))
-        asked = n - distance
-        if asked >= 0 and asked % every == 0:
-            place, value = places[asked]
+        queried = n - distance
+        if queried >= 0 and queried % every == 0:
+            place, value = places[queried]
             needles.append(place)
-            text, place = _add(text, QUERY, asked, value)
+            text, place = _add(text, QUERY, queried, value)
             answers.append(place)
     return text, needles, answers
 
@@ -115,8 +115,8 @@ def run(
         recall.under(name, cache, fetched) for name in methods for cache in caches[: 1 if name == "dense" else None]
     ]
     for distance, method in track([(distance, method) for distance in distances for method in under]):
-        asked = make(model, seed=seed, bos=bos, distance=distance, n_queries=n_queries, every=every)
-        yield {"distance": distance} | recall.measure(model, [asked], method, readable=readable)
+        text = make(model, seed=seed, bos=bos, distance=distance, n_queries=n_queries, every=every)
+        yield {"distance": distance} | recall.measure(model, [text], method, readable=readable)
 
 
 effects = recall.effects

@@ -36,8 +36,8 @@ def effects(rows):
     sizes = np.log([row["cache"] for row in rows])
 
     def ratios(drawn):
-        streaming, again = np.median(drawn, axis=0).T
-        return again / streaming
+        streaming, recompute = np.median(drawn, axis=0).T
+        return recompute / streaming
 
     what = f"re-computation over streaming, cache {rows[-1]['cache']}"
     yield effect(what, times, above=1, stretch=1, of=lambda drawn: ratios(drawn)[-1])

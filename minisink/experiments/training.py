@@ -55,8 +55,8 @@ def effects(rows):
 
 def show(rows):
     """Return a table with a row a model and cache, a column a number of first tokens."""
-    named = [row | {"line": (row["model"], row["trained"], str(row["cache"]))} for row in rows]
-    columns, lines = pivot(named, "line", "n_sinks", lambda row: number(row["perplexity"]))
+    labelled = [row | {"line": (row["model"], row["trained"], str(row["cache"]))} for row in rows]
+    columns, lines = pivot(labelled, "line", "n_sinks", lambda row: number(row["perplexity"]))
     header = ["model", "trained", "cache", *(f"{n} kept" for n in columns)]
     return table(header, [[*line, *cells] for line, cells in lines.items()])
 
@@ -65,9 +65,9 @@ def draw(figure, rows):
     """Draw perplexity by the number of first tokens kept, a line a model; a panel a cache."""
     caches, sinks = by(rows, "cache"), unique(rows, "n_sinks")
     panels = figure.subplots(1, len(caches), sharey=True, squeeze=False)[0]
-    for axes, (cache, its) in zip(panels, caches.items(), strict=True):
-        for i, (name, own) in enumerate(by(its, "model").items()):
-            values = [row["perplexity"] for row in own]
+    for axes, (cache, rows_of_cache) in zip(panels, caches.items(), strict=True):
+        for i, (name, rows_of_model) in enumerate(by(rows_of_cache, "model").items()):
+            values = [row["perplexity"] for row in rows_of_model]
             axes.plot(range(len(sinks)), values, marker="so^Dv"[i % 5], ms=12, lw=3, label=name)
         axes.set_xticks(range(len(sinks)), map(str, sinks))
         axes.set_xlabel("first tokens kept")

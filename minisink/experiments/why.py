@@ -42,29 +42,29 @@ def run(model, ids, *, cache=64, token=None, track=iter):
         raise ValueError(f"token is {token}; after the first eviction come {cache} to {len(ids) - 1}")
     methods = {"sink": Streaming(1, cache - 1), "window": Window(cache)}
     caches = {name: new_cache(model, method) for name, method in methods.items()}
-    found: dict = {name: [] for name in caches}
-    for kept in caches.values():
-        model.forward(ids[:cache], cache=kept, rows=slice(-1, None))
+    looks: dict = {name: [] for name in caches}
+    for kv_cache in caches.values():
+        model.forward(ids[:cache], cache=kv_cache, rows=slice(-1, None))
     for t in track(range(cache, len(ids) if token is None else token + 1)):
-        for name, kept in caches.items():
+        for name, kv_cache in caches.items():
             trace: dict = {}
-            model.forward(ids[t : t + 1], cache=kept, rows=slice(-1, None), trace=trace)
+            model.forward(ids[t : t + 1], cache=kv_cache, rows=slice(-1, None), trace=trace)
             if token in (None, t):
-                found[name].append([look(*both) for both in zip(trace["layers"], kept.layers, strict=True)])
+                looks[name].append([look(*both) for both in zip(trace["layers"], kv_cache.layers, strict=True)])
     for layer in range(model.config.n_layers):
-        for name, tokens in found.items():
-            seen = [layers[layer] for layers in tokens]
-            by_token = np.array([[about[key] for about in seen] for key in MEASURES])  # (6, N)
+        for name, tokens in looks.items():
+            layer_looks = [layers[layer] for layers in tokens]
+            by_token = np.array([[about[key] for about in layer_looks] for key in MEASURES])  # (6, N)
             means = dict(zip(MEASURES, by_token.mean(axis=1).tolist(), strict=True))
-            slots = np.mean([about["slots"] for about in seen], axis=0)
+            slots = np.mean([about["slots"] for about in layer_looks], axis=0)
             yield {"layer": layer, "oldest": name, **means, "by_token": by_token, "slots": slots}
 
 
-def look(inside, kept):
+def look(inside, layer_cache):
     """Measure what one token meets in one layer: its trace, and the cache that it looked at."""
     scores, pattern = (to_host(inside[name])[:, 0].astype(np.float64) for name in ("scores", "pattern"))  # (H, S)
-    norm = np.linalg.norm(to_host(kept.values), axis=-1)  # (S, K)
-    denominator, rest = (np.logaddexp.reduce(kept, axis=-1).mean() for kept in (scores, scores[:, 1:]))
+    norm = np.linalg.norm(to_host(layer_cache.values), axis=-1)  # (S, K)
+    denominator, rest = (np.logaddexp.reduce(x, axis=-1).mean() for x in (scores, scores[:, 1:]))
     about = {"weight": pattern[:, 0].mean(), "next": pattern[:, 1:].max(axis=-1).mean()}
     about |= {
         "value": (norm[0] / np.median(norm[1:], axis=0)).mean(),
@@ -87,10 +87,10 @@ def effects(rows):
 def show(rows):
     """Return a table with a row a layer: with the sink kept, and with it gone."""
     header = ["layer", "kept: weight", "|v|", "|home|", "log", "rest", "gone: weight", "|v|", "|home|", "log"]
-    kept = [*MEASURES[:1], *MEASURES[2:]]
+    measures = [*MEASURES[:1], *MEASURES[2:]]
     cells: dict = {}
     for row in rows:
-        columns = kept if row["oldest"] == "sink" else kept[:-1]
+        columns = measures if row["oldest"] == "sink" else measures[:-1]
         cells.setdefault(row["layer"], [str(row["layer"])]).extend(f"{row[key]:.2f}" for key in columns)
     text = table(header, list(cells.values()))
     means = (
@@ -101,17 +101,17 @@ def show(rows):
 
 def draw(figure, rows):
     """Draw where the weight goes, slot by slot; and layer by layer what that does."""
-    where, weight, home = figure.subplots(1, 3)
+    by_slot, weight, norm = figure.subplots(1, 3)
     for name, label, ls, marker in (("sink", "with the sink", "-", "o"), ("window", "window only", "--", "s")):
-        own = [row for row in rows if row["oldest"] == name]
-        layers, look = [row["layer"] for row in own], {"ls": ls, "label": label}
-        where.plot(np.mean([row["slots"] for row in own], axis=0), **look)
-        weight.plot(layers, [row["weight"] for row in own], marker=marker, ms=8, **look)
-        home.plot(layers, [row["mixed"] for row in own], marker=marker, ms=8, **look)
-    where.set_yscale("log")
-    where.set(title="weight by slot", xlabel="slot", ylabel="mean over heads and layers")
+        series = [row for row in rows if row["oldest"] == name]
+        layers, look = [row["layer"] for row in series], {"ls": ls, "label": label}
+        by_slot.plot(np.mean([row["slots"] for row in series], axis=0), **look)
+        weight.plot(layers, [row["weight"] for row in series], marker=marker, ms=8, **look)
+        norm.plot(layers, [row["mixed"] for row in series], marker=marker, ms=8, **look)
+    by_slot.set_yscale("log")
+    by_slot.set(title="weight by slot", xlabel="slot", ylabel="mean over heads and layers")
     weight.set(title="weight on slot 0", xlabel="layer", ylim=(0, None))
-    home.set(title="norm brought home", xlabel="layer", ylim=(0, None))
-    for axes in (weight, home):
+    norm.set(title="norm brought home", xlabel="layer", ylim=(0, None))
+    for axes in (weight, norm):
         axes.xaxis.get_major_locator().set_params(integer=True)
-    where.legend(loc="upper center", fontsize=14)
+    by_slot.legend(loc="upper center", fontsize=14)
