@@ -80,15 +80,15 @@ def positions_of(rng):
     """List what each of those caches holds."""
     cases = []
     for case in survivors(rng):
-        held = np.array(reference.survivors(**case))
-        cases.append({"token_index": held, "n_sinks": case["n_sinks"], "window": case["window"]})
+        token_index = np.array(reference.survivors(**case))
+        cases.append({"token_index": token_index, "n_sinks": case["n_sinks"], "window": case["window"]})
     return sorted(cases, key=lambda case: len(case["token_index"]))
 
 
 def can_hold(case):
     """Whether a cache of that size can hold these tokens."""
-    held = case["token_index"].tolist()
-    return held == reference.survivors(held[-1] + 1, case["n_sinks"], case["window"]) if held else False
+    index = case["token_index"].tolist()
+    return index == reference.survivors(index[-1] + 1, case["n_sinks"], case["window"]) if index else False
 
 
 def step(rng):
@@ -155,6 +155,6 @@ def _search(rng, N, block, k, D, window, theta):
 
 def clear(case):
     """Whether the k-th block and the next are far enough apart for rounding to decide nothing."""
-    named = {name: case[name] for name in ("q", "keys", "block", "window", "theta")}
-    best = sorted(reference.block_scores(**named), reverse=True)
+    arguments = {name: case[name] for name in ("q", "keys", "block", "window", "theta")}
+    best = sorted(reference.block_scores(**arguments), reverse=True)
     return len(best) <= case["k"] or best[case["k"] - 1] - best[case["k"]] > 0.05

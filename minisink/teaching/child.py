@@ -75,7 +75,7 @@ def answer(name, function, args, file=None):
 def _stream(function, args, file):
     """Run all steps of a text; return the outputs so far, and how many numbers the state held after each."""
     (q, k, v), rest = map(decode, args[:3]), args[3:]
-    state, outs, sizes, found = None, [], [], {}
+    state, outs, sizes, failure = None, [], [], {}
     try:
         for t in range(len(q)):
             pair = function(state, _fresh(q[t]), _fresh(k[t]), _fresh(v[t]), *rest)
@@ -85,21 +85,21 @@ def _stream(function, args, file):
             outs.append(_output(out, state, v[t]))
             sizes.append(numbers_in(state))
     except BaseException as error:
-        found = _raised(error, file)
-    return found | {"outs": outs, "sizes": sizes}
+        failure = _raised(error, file)
+    return failure | {"outs": outs, "sizes": sizes}
 
 
 def _output(out, state, like):
     """Return an output as numbers; say so if it is a state instead."""
     try:
-        found = encode(out)
-        if math.prod(found[0]) == np.size(like):
-            return found
+        encoded = encode(out)
+        if math.prod(encoded[0]) == np.size(like):
+            return encoded
     except Unusable:
-        found = None
+        encoded = None
     if _size(state) == np.size(like):
         raise Unusable("it returned (state, out); the output comes first: (out, state)")
-    return found or encode(out)
+    return encoded or encode(out)
 
 
 def _size(state):
@@ -128,13 +128,13 @@ def _raised(error, file):
 
 def numbers_in(state, single=(int, float, np.generic)):
     """Count the numbers that a state holds, in arrays or each a `single`, whatever it is made of."""
-    seen, todo, total = set(), [state], 0
-    while todo and len(seen) < LARGEST:
+    visited, todo, total = set(), [state], 0
+    while todo and len(visited) < LARGEST:
         item = todo.pop()
         if isinstance(item, single):
             total += 1
-        elif id(item) not in seen:
-            seen.add(id(item))
+        elif id(item) not in visited:
+            visited.add(id(item))
             if hasattr(item, "shape") and hasattr(item, "dtype"):
                 total += math.prod(item.shape)
             elif isinstance(item, dict):
@@ -312,8 +312,8 @@ def limit(seconds, memory, file_size):
         import resource
     except ImportError:
         return
-    wanted = {"CPU": math.ceil(seconds) + 1, "AS": memory, "FSIZE": file_size, "CORE": 0, "NPROC": 0, "MEMLOCK": 0}
-    for name, most in wanted.items():
+    limits = {"CPU": math.ceil(seconds) + 1, "AS": memory, "FSIZE": file_size, "CORE": 0, "NPROC": 0, "MEMLOCK": 0}
+    for name, most in limits.items():
         with contextlib.suppress(AttributeError, ValueError, OSError):
             resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (most, most))
 
@@ -321,17 +321,17 @@ def limit(seconds, memory, file_size):
 def main():
     """Answer one request."""
     request = json.loads(sys.stdin.buffer.read())
-    back = os.dup(1)
+    stdout = os.dup(1)
     nothing = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1):
         os.dup2(nothing, stream)
     dumps, write, leave = json.dumps, os.write, os._exit
     nonce, name, file = request["nonce"], request["task"], request["file"]
 
-    def send(found):
-        data = f"{nonce} {dumps(found)}\n".encode()
+    def send(message):
+        data = f"{nonce} {dumps(message)}\n".encode()
         while data:
-            data = data[write(back, data) :]
+            data = data[write(stdout, data) :]
 
     alone(request["checker"])
     sys.meta_path.insert(0, Finder())
@@ -343,15 +343,15 @@ def main():
     send({"ready": True})
     os.dup2(nothing, 2)
     names, raised = load(request["source"], file, request["notebook"])
-    there = {task: callable(names[task]) for task in sorted(NAMES & names.keys())}
+    defined = {task: callable(names[task]) for task in sorted(NAMES & names.keys())}
     if request["notebook"]:  # what a lesson imports is not the student's
-        there = {task: found for task, found in there.items() if not isinstance(names[task], Own)}
-    send({"there": there, "stopped": raised})
+        defined = {task: ok for task, ok in defined.items() if not isinstance(names[task], Own)}
+    send({"there": defined, "stopped": raised})
     names.update((task, getattr(stand_ins, task)) for task in request["stand_ins"])
     for i, args in enumerate(request["cases"]):
-        found = answer(name, names.get(name), args, file) | {"case": i}
-        send(found)
-        if found.get("raised") == "MemoryError":
+        reply = answer(name, names.get(name), args, file) | {"case": i}
+        send(reply)
+        if reply.get("raised") == "MemoryError":
             leave(1)
     send({"done": len(request["cases"])})
     leave(0)

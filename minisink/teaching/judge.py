@@ -60,19 +60,19 @@ def outcome_of(task, case, raw):
     """Read what `child.answer` gave; anything unreadable is a wrong answer."""
     try:
         raised, line = raw.get("raised"), raw.get("line")
-        found = Outcome(raised=None if raised is None else one_line(raised), error=one_line(raw.get("error", "")))
-        found.line = line if isinstance(line, int) else None
+        outcome = Outcome(raised=None if raised is None else one_line(raised), error=one_line(raw.get("error", "")))
+        outcome.line = line if isinstance(line, int) else None
         if task.name == "step":
             outs = [_array(out) for out in raw["outs"]]
-            found.value = np.array([out.reshape(-1) for out in outs]) if outs else None
-            found.sizes = [int(size) for size in raw["sizes"]]
-        elif found.raised is None:
-            found.value = _array(raw["value"])
-            if task.kind != "numbers" and raw["value"][1] == "b" and found.value.shape == (case.get("n_slots"),):
-                found.value = np.flatnonzero(found.value).astype(np.float64)  # a mask says the same
+            outcome.value = np.array([out.reshape(-1) for out in outs]) if outs else None
+            outcome.sizes = [int(size) for size in raw["sizes"]]
+        elif outcome.raised is None:
+            outcome.value = _array(raw["value"])
+            if task.kind != "numbers" and raw["value"][1] == "b" and outcome.value.shape == (case.get("n_slots"),):
+                outcome.value = np.flatnonzero(outcome.value).astype(np.float64)  # a mask says the same
             if task.name == "retrieve":
-                found.value = _blocks(case, found.value)
-        return found
+                outcome.value = _blocks(case, outcome.value)
+        return outcome
     except (KeyError, TypeError, ValueError, IndexError, OverflowError):
         return Outcome(raised="Unreadable", error="its answers are not of one shape")
 
@@ -145,21 +145,21 @@ def result(name, status, message, case=None, diagnosed=None):
     return row | {"message": message, "case": case, "diagnosis": diagnosed}
 
 
-def _tries(task, cases, ask, given, passed):
+def _tries(task, cases, ask, defined, passed):
     """Yield the ways to call a function, likeliest first, each asked when its turn comes."""
     open_parts = tuple(need for need in task.needs if need not in passed)
     orders = [()]
     if open_parts:
-        orders = [open_parts, ()] if set(open_parts) & set(given) else [open_parts]
+        orders = [open_parts, ()] if set(open_parts) & set(defined) else [open_parts]
     for stand_ins in orders:
         for style in task.styles:
-            asked = ask(task.name, cases, style, stand_ins)
-            used = tuple(part for part in stand_ins if part in given)
-            outcomes = [outcome_of(task, case, raw) for case, raw in zip(cases, asked.answers, strict=False)]
+            reply = ask(task.name, cases, style, stand_ins)
+            used = tuple(part for part in stand_ins if part in defined)
+            outcomes = [outcome_of(task, case, raw) for case, raw in zip(cases, reply.answers, strict=False)]
             if len(outcomes) < len(cases):
-                outcomes.append(Outcome(died=asked.died or "it gave no answer"))
+                outcomes.append(Outcome(died=reply.died or "it gave no answer"))
             pairs = zip(cases, outcomes, strict=False)
-            wrong = (i for i, (case, found) in enumerate(pairs) if not found.is_right(task, task.expected(case)))
+            wrong = (i for i, (case, outcome) in enumerate(pairs) if not outcome.is_right(task, task.expected(case)))
             first = next(wrong, None)
             yield Try(style, used if first is None else stand_ins, outcomes, first)
             if first is not None and outcomes[first].is_final:
@@ -190,11 +190,11 @@ def _shrunk(task, case, tried, ask):
     stop = time.monotonic() + SHRINKING
     while time.monotonic() < stop:
         smaller = [each for each in simpler(task, case) if task.valid(each) and not same(each, case)][:60]
-        asked = ask(task.name, smaller, tried.style, tried.stand_ins) if smaller else None
-        for each, raw in zip(smaller, asked.answers if asked else (), strict=False):
-            found = outcome_of(task, each, raw)
-            if found.raised == outcome.raised and not found.is_right(task, task.expected(each)):
-                case, outcome = _to_the_first_wrong_step(task, each, found)
+        reply = ask(task.name, smaller, tried.style, tried.stand_ins) if smaller else None
+        for each, raw in zip(smaller, reply.answers if reply else (), strict=False):
+            smaller_outcome = outcome_of(task, each, raw)
+            if smaller_outcome.raised == outcome.raised and not smaller_outcome.is_right(task, task.expected(each)):
+                case, outcome = _to_the_first_wrong_step(task, each, smaller_outcome)
                 break
         else:
             break
@@ -222,20 +222,20 @@ def diagnosed_as(task, case, outcome, others):
     agree on nearly all.
     """
     right, wrong = [], []
-    for each, found in others:
-        (right if found.is_right(task, task.expected(each)) else wrong).append((each, found))
+    for each, result in others:
+        (right if result.is_right(task, task.expected(each)) else wrong).append((each, result))
     best, most, shown_on = None, (0, False, 0), None
     for turn in TURNS[task.name]:
         explained = _explained(task, turn, wrong, len(wrong) // 2)
         if not explained:
             continue
-        agreed = len(explained) + sum(found.is_like(task, _by_turn(task, turn, each)) for each, found in right)
+        agreed = len(explained) + sum(result.is_like(task, _by_turn(task, turn, each)) for each, result in right)
         if task.kind == "set" and agreed < ALIKE * len(others):
             continue
-        here = outcome.is_like(task, _by_turn(task, turn, case))
-        if (len(explained), here, agreed) > most:
-            best, most = turn, (len(explained), here, agreed)
-            shown_on = None if here else explained[0]
+        agrees_here = outcome.is_like(task, _by_turn(task, turn, case))
+        if (len(explained), agrees_here, agreed) > most:
+            best, most = turn, (len(explained), agrees_here, agreed)
+            shown_on = None if agrees_here else explained[0]
     if shown_on is not None:
         case, outcome = _to_the_first_wrong_step(task, *shown_on)
     return case, outcome, best
@@ -244,9 +244,9 @@ def diagnosed_as(task, case, outcome, others):
 def _explained(task, turn, answers, misses):
     """Return the answers that this mistake reproduces; [] after more than `misses` misses."""
     explained = []
-    for case, found in answers:
-        if found.is_like(task, _by_turn(task, turn, case)):
-            explained.append((case, found))
+    for case, outcome in answers:
+        if outcome.is_like(task, _by_turn(task, turn, case)):
+            explained.append((case, outcome))
         else:
             misses -= 1
         if misses < 0:

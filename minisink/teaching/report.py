@@ -15,27 +15,27 @@ def check_source(sandbox, tasks=None, seed=0, hint=0, on_row=lambda rows: None):
     """Judge a student's file; return a row per task, and call `on_row` with all rows so far after each."""
     names = [name for name in TASKS if tasks is None or name in tasks]
     looked = sandbox.ask(names[0], [])
-    there = looked.there
-    if there is None:  # it never came to its end
-        there = {name: True for name in names if sandbox.source.defines(name)}
+    defined = looked.there
+    if defined is None:  # it never came to its end
+        defined = {name: True for name in names if sandbox.source.defines(name)}
     elif looked.stopped:
-        there = there | {name: True for name in TASKS if name not in there and sandbox.source.defines(name)}
+        defined = defined | {name: True for name in TASKS if name not in defined and sandbox.source.defines(name)}
     rows, passed = [], set()
     if tasks is not None:  # the parts of a task that was not asked for: are they right?
-        needs = {need for name in names for need in TASKS[name].needs if there.get(need) and need not in names}
+        needs = {need for name in names for need in TASKS[name].needs if defined.get(need) and need not in names}
     else:
         needs = set()
     for name in [name for name in TASKS if name in needs or name in names]:
-        if name not in there:
+        if name not in defined:
             row = result(name, "missing", f"not in the file: {SIGNATURES[name]}{_why(looked)}")
         elif looked.there is None:
             row = result(name, "failed", f"the file did not come to its end: {looked.died}")
-        elif not there[name]:
+        elif not defined[name]:
             row = result(name, "failed", f"{name} is no function")
         elif name not in looked.there:
             row = result(name, "failed", _why(looked).removeprefix("; "))
         else:
-            row = judge(name, sandbox.ask, seed, hint, given=there, passed=passed)
+            row = judge(name, sandbox.ask, seed, hint, given=defined, passed=passed)
         if row["status"] == "passed":
             passed.add(name)
         if name in names:
@@ -70,8 +70,8 @@ def totals(rows):
 
 def all_right(rows, asked):
     """Whether the exit status is 0: every task that was asked for passes, or else every one that the file has."""
-    here = [row for row in rows if asked or row["status"] != "missing"]
-    return bool(here) and all(row["status"] == "passed" for row in here)
+    judged = [row for row in rows if asked or row["status"] != "missing"]
+    return bool(judged) and all(row["status"] == "passed" for row in judged)
 
 
 def as_text(rows, width=79):
@@ -101,8 +101,8 @@ def as_text(rows, width=79):
 
 def numbered(rows):
     """Say where the list of the numbered wrong turns is, if one was named: a list of one line, or of none."""
-    named = any("(wrong turn " in (row["diagnosis"] or "") for row in rows)
-    return ["(docs/check.md of minisink lists the wrong turns by number.)"] * named
+    is_numbered = any("(wrong turn " in (row["diagnosis"] or "") for row in rows)
+    return ["(docs/check.md of minisink lists the wrong turns by number.)"] * is_numbered
 
 
 def check_functions(*, seed=0, hint=0, **functions):

@@ -118,39 +118,39 @@ class Sandbox:
         request |= {"limits": {"seconds": self.seconds, "memory": MEMORY, "file_size": FILE_SIZE}}
         with tempfile.TemporaryDirectory(prefix="check-", ignore_cleanup_errors=True) as folder:
             files = [tempfile.TemporaryFile() for _ in range(3)]
-            with files[0] as given, files[1] as back, files[2] as errors:
-                given.write(json.dumps(request).encode())
-                given.seek(0)
-                ended = _run(folder, given, back, errors, self.seconds)
-                back.seek(0)
-                sent = back.read(LARGEST_ANSWER)
-                if f'{nonce} {{"ready"'.encode() not in sent:
+            with files[0] as stdin, files[1] as stdout, files[2] as errors:
+                stdin.write(json.dumps(request).encode())
+                stdin.seek(0)
+                ended = _run(folder, stdin, stdout, errors, self.seconds)
+                stdout.seek(0)
+                output = stdout.read(LARGEST_ANSWER)
+                if f'{nonce} {{"ready"'.encode() not in output:
                     errors.seek(0)
                     last = errors.read(100_000).decode("utf-8", "replace").strip().rpartition("\n")[2]
                     raise OSError(f"the checker's own process did not start ({last or ended}); nothing was judged")
-        return _read_back(sent, nonce, len(cases), ended)
+        return _read_back(output, nonce, len(cases), ended)
 
 
 def _sources(stand_ins):
     """Return the reference's functions of these names, and what they call; so never the one that is judged."""
-    wanted = [each for each in TASKS if any(each in (part, *TASKS[part].needs) for part in stand_ins)]
+    tasks = [each for each in TASKS if any(each in (part, *TASKS[part].needs) for part in stand_ins)]
     return "\n\n".join(
-        ["import math", "import numpy as np", *(inspect.getsource(getattr(reference, x)) for x in wanted)]
+        ["import math", "import numpy as np", *(inspect.getsource(getattr(reference, x)) for x in tasks)]
     )
 
 
-def _run(folder, given, back, errors, seconds):
+def _run(folder, stdin, stdout, errors, seconds):
     """Run the child to its end, which is `seconds` away at most; how it ended, or None for in good order."""
     keep = ("SYSTEMROOT", "PATH", "LD_LIBRARY_PATH", "LANG")
     environment = {name: os.environ[name] for name in keep if name in os.environ}
     environment |= {"HOME": folder, "TMPDIR": folder, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-I", "-B", os.path.abspath(child.__file__), NUMPY]
-    streams = {"stdin": given, "stdout": back, "stderr": errors}
+    streams = {"stdin": stdin, "stdout": stdout, "stderr": errors}
     process = subprocess.Popen(command, cwd=folder, env=environment, start_new_session=True, **streams)
     try:
         stop, ready = time.monotonic() + STARTING, False
         while (status := process.poll()) is None and time.monotonic() < stop:
-            if not ready and os.fstat(back.fileno()).st_size:  # a busy machine may take long to start it
+            if not ready and os.fstat(stdout.fileno()).st_size:  # a busy machine may take long to start it
                 stop, ready = time.monotonic() + seconds, True
             time.sleep(0.01)
     finally:  # Ctrl-C too
@@ -174,10 +174,10 @@ def _end(process):
     process.wait()
 
 
-def _read_back(sent, nonce, n_cases, ended):
+def _read_back(output, nonce, n_cases, ended):
     """Sort what a child sent; a line that cannot be read, or comes twice, ends what is believed."""
-    found, there, stopped, done = [], None, None, False
-    for line in sent.decode("utf-8", "replace").split("\n"):
+    answers, defined, stopped, is_complete = [], None, None, False
+    for line in output.decode("utf-8", "replace").split("\n"):
         head, _, text = line.partition(" ")
         if head != nonce:
             continue
@@ -185,19 +185,19 @@ def _read_back(sent, nonce, n_cases, ended):
             item = dict(json.loads(text))
             if "ready" in item:
                 continue
-            if "there" in item and there is None:
-                there = {str(name): found is True for name, found in item["there"].items()}
+            if "there" in item and defined is None:
+                defined = {str(name): answer is True for name, answer in item["there"].items()}
                 stopped = item["stopped"] and {key: item["stopped"][key] for key in ("raised", "error", "line")}
                 continue
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             break
-        if there is None:
+        if defined is None:
             break
-        if item.get("case") == len(found) < n_cases:
-            found.append(item)
-        elif item.get("done") == n_cases == len(found):
-            done = True
+        if item.get("case") == len(answers) < n_cases:
+            answers.append(item)
+        elif item.get("done") == n_cases == len(answers):
+            is_complete = True
         else:
             break
-    died = None if done else ended or "it ended the process (status 0)"
-    return Answers(found, there, stopped, died)
+    died = None if is_complete else ended or "it ended the process (status 0)"
+    return Answers(answers, defined, stopped, died)

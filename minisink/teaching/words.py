@@ -78,8 +78,8 @@ def of_survivors(case, got, expected):
 
 def of_positions_of(case, got, expected):
     """Describe the positions."""
-    held = case["token_index"].tolist()
-    return f"the tokens {held}, with {cache_of(case)}: your positions are {as_ints(got)}; expected {as_ints(expected)}"
+    index = case["token_index"].tolist()
+    return f"the tokens {index}, with {cache_of(case)}: your positions are {as_ints(got)}; expected {as_ints(expected)}"
 
 
 def of_step(case, got, expected):
