@@ -77,12 +77,12 @@ def check(
         raise ValueError(f"tolerance is {tolerance!r}; it must be 0 or more")
     sizes = None if chunks is None else _sizes(chunks)
     runs = [Run(trace, step, sizes, shared, to, tolerance) for trace in chosen]
-    found, errors = [run.first for run in runs if run.first], [run.error for run in runs if run.error]
-    if not found:
+    firsts, errors = [run.first for run in runs if run.first], [run.error for run in runs if run.error]
+    if not firsts:
         if errors:
             raise errors[0]
         return Report(chosen)
-    first = min(found, key=lambda difference: difference.token)  # the earliest; of several the trace that came first
+    first = min(firsts, key=lambda difference: difference.token)  # the earliest; of several the trace that came first
     looks_like, until = diagnose(runs, first)
     failed = tuple(run.trace for run in runs if run.first or run.error)
     worst, error = max(run.worst for run in runs), str(errors[0]) if errors else None
@@ -98,10 +98,10 @@ def check_losses(losses: Any, trace: Trace, *, tolerance: float | None = None) -
     """
     if not isinstance(trace, Trace) or trace.losses is None:
         raise ValueError(f"{trace!r} is no text that a model read: it has no losses; take one of conformance.load")
-    got, dtype = numbers_of(losses, "losses")
-    if got.shape != trace.losses.shape:
-        raise ValueError(f"losses have shape {got.shape}; {trace} has {trace.losses.shape}: one a token but the first")
-    off = np.abs(got - trace.losses) / np.abs(trace.losses).max()
+    nll, dtype = numbers_of(losses, "losses")
+    if nll.shape != trace.losses.shape:
+        raise ValueError(f"losses have shape {nll.shape}; {trace} has {trace.losses.shape}: one a token but the first")
+    off = np.abs(nll - trace.losses) / np.abs(trace.losses).max()
     wrong = np.flatnonzero(~(off <= (TOLERANCES.get(dtype, EXACT) if tolerance is None else tolerance)))
     return int(wrong[0]) + 1 if len(wrong) else None
 

@@ -25,22 +25,22 @@ def diagnose(runs, first):
     """
     shows = not any(run.first_of({"outputs"}) for run in runs)  # outputs are right: only what it shows can tell
     ends = [run.spans[-1].stop if run.spans else 0 for run in runs]
-    found = [run.first_of({"slots", "positions"} if shows else {"outputs"}) for run in runs]
-    if not any(found):  # keys and scores alone: no wrong turn here is wrong in them
+    firsts = [run.first_of({"slots", "positions"} if shows else {"outputs"}) for run in runs]
+    if not any(firsts):  # keys and scores alone: no wrong turn here is wrong in them
         return (Crops,) if first.what == "memory" else (), None
-    due = [end if each is None else each.token + 1 for each, end in zip(found, ends, strict=True)]
-    here = [run.trace for run in runs].index(first.trace)
+    needed = [end if each is None else each.token + 1 for each, end in zip(firsts, ends, strict=True)]
+    index = [run.trace for run in runs].index(first.trace)
     layers, alike = differing_layers(runs), {}
     for wrong in WRONG_TURNS:
-        if _agreement(wrong, runs, here, layers, shows) >= due[here]:
+        if _agreement(wrong, runs, index, layers, shows) >= needed[index]:
             alike[wrong] = [_agreement(wrong, runs, i, layers, shows) for i in range(len(runs))]
     everywhere = [wrong for wrong, tokens in alike.items() if tokens == ends]
     if everywhere or not alike:
-        shown = [wrong for wrong in everywhere if _agreement(wrong, runs, here, layers, True) == ends[here]]
-        return _by_name(shown or everywhere), None
-    explained = {wrong: (sum(np.greater_equal(tokens, due)), sum(tokens)) for wrong, tokens in alike.items()}
+        matching = [wrong for wrong in everywhere if _agreement(wrong, runs, index, layers, True) == ends[index]]
+        return _by_name(matching or everywhere), None
+    explained = {wrong: (sum(np.greater_equal(tokens, needed)), sum(tokens)) for wrong, tokens in alike.items()}
     best = [wrong for wrong in alike if explained[wrong] == max(explained.values())]
-    return _by_name(best), min(alike[wrong][here] for wrong in best) - 1
+    return _by_name(best), min(alike[wrong][index] for wrong in best) - 1
 
 
 def differing_layers(runs):
@@ -64,17 +64,17 @@ def _agreement(wrong, runs, i, layers, shows):
     run = runs[i]
     caches = _layers(wrong, run.trace, caches)
     for tokens in run.spans:
-        other = []  # tokens on which it answers something else
+        differing = []  # tokens on which it answers something else
         for layer, out in enumerate(_answers(caches, run.trace, tokens)):
             if layer not in layers:
                 continue
             right, t, holds = run.trace.out[tokens, layer], tokens.stop - 1, caches[layer].show()
             off = np.abs(out - run.out[tokens, layer]).max(axis=(1, 2)) / np.abs(right).max(axis=(1, 2))
-            other += (tokens.start + np.flatnonzero(~(off <= run.allowed))).tolist()
+            differing += (tokens.start + np.flatnonzero(~(off <= run.allowed))).tolist()
             if shows and any(run.shown.get((name, t, layer), holds[name]) != holds[name] for name in holds):
-                other.append(t)
-        if other:
-            return min(other)
+                differing.append(t)
+        if differing:
+            return min(differing)
     return run.spans[-1].stop if run.spans else 0
 
 

@@ -59,13 +59,13 @@ def record(name, ids, weights, n_sinks, window):
     weights = from_arrays(config, weights)
     sizes = (config.n_layers, config.n_kv_heads, config.head_dim)
     path = Cached(KVCache(*sizes, Policy(n_sinks, window), like=weights.embed))
-    logits, seen = [], []
+    logits, traces = [], []
     for token in ids:
         inside: Any = {}
         logits.append(architecture.forward(np.array([token]), weights, config, path=path, trace=inside)[0])
-        seen.append([{each: layer[each][0] for each in ("q", "k", "v", "mixed")} for layer in inside["layers"]])
+        traces.append([{each: layer[each][0] for each in ("q", "k", "v", "mixed")} for layer in inside["layers"]])
     q, k, v, mixed = (
-        np.array([[layer[each] for layer in token] for token in seen]) for each in ("q", "k", "v", "mixed")
+        np.array([[layer[each] for layer in token] for token in traces]) for each in ("q", "k", "v", "mixed")
     )
     losses = nll_of(np.array(logits[:-1]), ids[1:])
     theta = getattr(config, "rope_theta", None)

@@ -33,8 +33,8 @@ class Run:
         for tokens in spans(T, chunks or (1,)):
             try:
                 for i in range(L):
-                    own, layer = (0, {"layer": i}) if shared else (i, {})
-                    states[own], seen = self._ask(states[own], tokens, i, layer)
+                    index, layer = (0, {"layer": i}) if shared else (i, {})
+                    states[index], seen = self._ask(states[index], tokens, i, layer)
                     self._compare(tokens, i, seen)
             except ValueError as error:
                 self.error = error
@@ -49,10 +49,10 @@ class Run:
         """The first difference."""
         return self.first_of(CALLED.values())
 
-    def first_of(self, what):
+    def first_of(self, quantities):
         """Return the first difference in slots, positions, keys, scores, outputs or memory, those named."""
-        found = [difference for difference in self.differences if difference.what in what]
-        return min(found, key=lambda difference: difference.token, default=None)
+        matching = [difference for difference in self.differences if difference.what in quantities]
+        return min(matching, key=lambda difference: difference.token, default=None)
 
     @property
     def allowed(self):
@@ -65,9 +65,9 @@ class Run:
         where = f"{trace}: token {tokens.start}, layer {i}"
         at = tokens.start if self.alone else tokens  # without chunks there is no axis of tokens
         try:
-            given = [array[at, i].copy() for array in (trace.q, trace.k, trace.v)]
-            given = [self.to(array) for array in given] if self.to else given
-            answer = self.step(state, *given, n_sinks=trace.n_sinks, window=trace.window, theta=trace.theta, **layer)
+            arrays = [array[at, i].copy() for array in (trace.q, trace.k, trace.v)]
+            arrays = [self.to(array) for array in arrays] if self.to else arrays
+            answer = self.step(state, *arrays, n_sinks=trace.n_sinks, window=trace.window, theta=trace.theta, **layer)
         except Exception as error:
             raise ValueError(f"{where}: the cache raised {type(error).__name__}: {_line(error)}") from error
         if not isinstance(answer, tuple) or len(answer) not in (2, 3):
@@ -75,10 +75,10 @@ class Run:
                 f"{where}: step returned {_short(answer)}; it must return (out, state) or (out, state, seen)"
             )
         out, self.dtype = numbers_of(answer[0], f"{where}: out")
-        wanted = trace.out[at, i].shape
-        if out.shape != wanted:
+        shape = trace.out[at, i].shape
+        if out.shape != shape:
             axes = "(H, D)" if self.alone else "(T, H, D)"
-            raise ValueError(f"{where}: out has shape {out.shape}; it must be {axes}, here {wanted}")
+            raise ValueError(f"{where}: out has shape {out.shape}; it must be {axes}, here {shape}")
         self.out[at, i] = out
         seen = answer[2] if len(answer) == 3 and answer[2] is not None else {}
         if not isinstance(seen, dict):
@@ -93,25 +93,25 @@ class Run:
         """Compare what is held after the last token of a chunk, and the output of each."""
         seen, trace, t = _in_order(seen), self.trace, tokens.stop - 1
         n = len(trace.held(t))
-        wanted = {"token_index": trace.held(t), "positions": trace.places(t)}
-        wanted |= {"keys": trace.keys[t, i, :n], "scores": trace.scores[t, i, :, :n]}
+        expected = {"token_index": trace.held(t), "positions": trace.places(t)}
+        expected |= {"keys": trace.keys[t, i, :n], "scores": trace.scores[t, i, :, :n]}
         for name in EXTRAS[:2]:
             if name in seen and (name, trace.theta) != ("positions", None):  # those of GPT-2 are not the cache's affair
                 got = seen[name].tolist()
                 self.shown[name, t, i] = got
-                if got != wanted[name]:
-                    self._differ(t, i, name, f"{_short(got)}; expected {_short(wanted[name])}")
+                if got != expected[name]:
+                    self._differ(t, i, name, f"{_short(got)}; expected {_short(expected[name])}")
         for name in EXTRAS[2:]:
             if name in seen:
-                self._compare_numbers(t, i, name, seen[name], wanted[name])
+                self._compare_numbers(t, i, name, seen[name], expected[name])
         for t in range(tokens.start, tokens.stop):
             self.worst = max(self.worst, self._compare_numbers(t, i, "out", self.out[t, i], trace.out[t, i]))
 
-    def _compare_numbers(self, t, i, name, got, wanted):
-        if got.shape != wanted.shape:
-            self._differ(t, i, name, f"of shape {got.shape}; expected {wanted.shape}")
+    def _compare_numbers(self, t, i, name, got, expected):
+        if got.shape != expected.shape:
+            self._differ(t, i, name, f"of shape {got.shape}; expected {expected.shape}")
             return 0.0
-        off = float(np.abs(got - wanted).max() / np.abs(wanted).max())
+        off = float(np.abs(got - expected).max() / np.abs(expected).max())
         if not np.isfinite(off):
             self._differ(t, i, name, "NaN or infinity is among them")
             return np.inf
@@ -119,16 +119,16 @@ class Run:
             self._differ(t, i, name, f"off by {off:.2g} of the largest number")
         return off
 
-    def _compare_memory(self, held):
+    def _compare_memory(self, n_held):
         """Find memory that nothing leaves: at the end it is larger than ever since the cache was full."""
-        n, T = self.trace.capacity, len(held)
-        early, late = held[n : max(n, T - n)], held[T - n :]
+        n, T = self.trace.capacity, len(n_held)
+        early, late = n_held[n : max(n, T - n)], n_held[T - n :]
         if len(early) >= n and late.min() > early.max():
-            says = f"the state holds {early[0]} numbers after token {n} and {late[-1]} at the end; "
-            self._differ(T - 1, 0, "memory", says + "what is evicted must leave it, not only be masked")
+            message = f"the state holds {early[0]} numbers after token {n} and {late[-1]} at the end; "
+            self._differ(T - 1, 0, "memory", message + "what is evicted must leave it, not only be masked")
 
-    def _differ(self, t, i, name, says):
-        self.differences.append(Difference(self.trace, t, i, CALLED[name], says))
+    def _differ(self, t, i, name, message):
+        self.differences.append(Difference(self.trace, t, i, CALLED[name], message))
 
 
 def spans(n_tokens, sizes):
@@ -137,11 +137,11 @@ def spans(n_tokens, sizes):
     >>> spans(9, (4, 2))
     [slice(0, 4, None), slice(4, 6, None), slice(6, 8, None), slice(8, 9, None)]
     """
-    found: list[slice] = []
-    while not found or found[-1].stop < n_tokens:
-        start = found[-1].stop if found else 0
-        found.append(slice(start, min(n_tokens, start + sizes[min(len(found), len(sizes) - 1)])))
-    return found
+    chunks: list[slice] = []
+    while not chunks or chunks[-1].stop < n_tokens:
+        start = chunks[-1].stop if chunks else 0
+        chunks.append(slice(start, min(n_tokens, start + sizes[min(len(chunks), len(sizes) - 1)])))
+    return chunks
 
 
 def as_step(cache: Callable[..., Any], chunks: Any) -> Callable[..., Any]:

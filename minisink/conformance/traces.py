@@ -66,9 +66,9 @@ def trace_of(q, k, v, *, n_sinks, window, theta, name="drawn", ids=None, losses=
     keys, scores, out = np.zeros((T, L, S, K, D)), np.full((T, L, H, S), -np.inf), np.zeros((T, L, H, D))
     for t in range(T):
         for i, layer in enumerate(cache.layers):
-            token, seen, n = slice(t, t + 1), {}, min(t + 1, S)
-            out[t, i] = cached_attention(q[token, i], k[token, i], v[token, i], layer, by_slot, trace=seen)[0]
-            keys[t, i, :n], scores[t, i, :, :n] = by_slot(layer.keys, layer.positions), seen["scores"][:, 0]
+            token, inside, n = slice(t, t + 1), {}, min(t + 1, S)
+            out[t, i] = cached_attention(q[token, i], k[token, i], v[token, i], layer, by_slot, trace=inside)[0]
+            keys[t, i, :n], scores[t, i, :, :n] = by_slot(layer.keys, layer.positions), inside["scores"][:, 0]
         index = cache.token_index
         token_index[t, : len(index)] = index
         positions[t, : len(index)] = cache.positions if theta is not None else np.minimum(index, S - 1)

@@ -63,12 +63,12 @@ def as_positions_of(cache):
 
 def turns_of(adapter, each_cache, numbers=None):
     """Return caches as wrong turns of a task: the title is what is wrong, without what to do."""
-    found = []
+    turns = []
     for cache in each_cache:
         title, number = cache.diagnosis().partition("; ")[0], (numbers or {}).get(cache, cache.number)
         title = title if number is None else f"{title} (wrong turn {number})"
-        found.append(WrongTurn(title, cleandoc(cache.hints).splitlines(), adapter(cache)))
-    return found
+        turns.append(WrongTurn(title, cleandoc(cache.hints).splitlines(), adapter(cache)))
+    return turns
 
 
 OTHERS_STAY = [each for each in TOKENS if each.survivors is not Cache.survivors and "mix" not in vars(each)]

@@ -102,8 +102,8 @@ class EvictsFirst(AtOnce):
         out[some] = attend(self.rotated(q[some], place[some]), keys, values, visible[some])
         return out
 
-    def seen_by(self, own):  # (T,) -> (T, S)
-        return np.array(self.token_index) <= own[:, None]
+    def seen_by(self, queries):  # (T,) -> (T, S)
+        return np.array(self.token_index) <= queries[:, None]
 
 
 class LongerThanTheRing(EvictsFirst):
@@ -116,5 +116,5 @@ class LongerThanTheRing(EvictsFirst):
     A slot is written again before all have attended that should see what was in it.
     Take the prompt in pieces while there is room, and then token by token."""
 
-    def seen_by(self, own):
-        return np.arange(len(self.token_index)) < np.minimum(own + 1, self.capacity)[:, None]
+    def seen_by(self, queries):
+        return np.arange(len(self.token_index)) < np.minimum(queries + 1, self.capacity)[:, None]

@@ -121,7 +121,7 @@ class NotReset(Cache):
     @classmethod
     def layers(cls, n_layers, before, **sizes):
         caches = super().layers(n_layers, before, **sizes)
-        for cache, left in zip(caches, before, strict=False):
-            cache.n_seen, cache.token_index = left.n_seen, left.token_index
-            cache.keys, cache.values = left.keys, left.values
+        for cache, former in zip(caches, before, strict=False):
+            cache.n_seen, cache.token_index = former.n_seen, former.token_index
+            cache.keys, cache.values = former.keys, former.values
         return caches

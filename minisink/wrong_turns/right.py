@@ -73,7 +73,7 @@ class Cache:
     def keep(self, slots):
         """Evict all others."""
         self.token_index, self.keys, self.values = (
-            [held[slot] for slot in slots] for held in (self.token_index, self.keys, self.values)
+            [column[slot] for slot in slots] for column in (self.token_index, self.keys, self.values)
         )
 
     @property

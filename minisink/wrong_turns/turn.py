@@ -22,9 +22,9 @@ def turns(hinted):
 
     Hints are three lines. A title may stand for several functions, which are wrong in the same way.
     """
-    found, quiet = [], np.errstate(all="ignore")
+    wrong_turns, quiet = [], np.errstate(all="ignore")
     for hints, titled in hinted.items():
         for title, several in titled.items():
             for function in several if isinstance(several, tuple) else (several,):
-                found.append(WrongTurn(title, cleandoc(hints).splitlines(), quiet(function)))
-    return found
+                wrong_turns.append(WrongTurn(title, cleandoc(hints).splitlines(), quiet(function)))
+    return wrong_turns
