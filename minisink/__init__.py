@@ -58,8 +58,8 @@ else:
 
         if name in __all__:
             for file in _FILES:
-                found = vars(import_module(f"{__name__}.{file}"))
-                globals().update({public: found[public] for public in __all__ if public in found})
+                names = vars(import_module(f"{__name__}.{file}"))
+                globals().update({public: names[public] for public in __all__ if public in names})
             return globals()[name]
         if not name.startswith("_"):
             try:

@@ -34,9 +34,9 @@ def banded_mask(n_queries, n_keys, window, like=None):  # -> (T, S) bool
     [[0, 1, 1, 0], [0, 0, 1, 1]]
     """
     like = np.empty(0) if like is None else like
-    own = np.arange(n_keys - n_queries, n_keys, like=like)[:, None]  # (T, 1): each query's own slot
+    query_slot = np.arange(n_keys - n_queries, n_keys, like=like)[:, None]  # (T, 1): each query's own slot
     slot = np.arange(n_keys, like=like)  # (S,)
-    return (slot <= own) & (slot > own - window)
+    return (slot <= query_slot) & (slot > query_slot - window)
 
 
 def additive(visible, dtype):  # (T, S) bool -> (T, S)

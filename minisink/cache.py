@@ -115,7 +115,7 @@ class KVCache:
         like = np.empty(0, np.float32) if like is None else like  # brings dtype and device
         empty = np.zeros_like(like, shape=(0, n_kv_heads, head_dim))
         self.policy = policy
-        self.layers = [LayerCache(empty, empty, own) for own in _by_layer(policy, n_layers)]
+        self.layers = [LayerCache(empty, empty, each) for each in _by_layer(policy, n_layers)]
 
     def __len__(self) -> int:
         """Slots filled, in the last layer."""
@@ -164,11 +164,11 @@ class KVCache:
         index, policy = np.arange(self.n_seen, self.n_seen + n_tokens), self.layers[-1].policy
         if policy.is_plain:
             return newest_position(policy, index)
-        held, positions = self.token_index, np.empty_like(index)
+        token_index, positions = self.token_index, np.empty_like(index)
         for i, t in enumerate(index):  # what `append` will do, on token_index alone
-            held = np.append(held, t)
-            held = held[_survivors(policy, held)]
-            positions[i] = policy.positions_of(held)[-1]
+            token_index = np.append(token_index, t)
+            token_index = token_index[_survivors(policy, token_index)]
+            positions[i] = policy.positions_of(token_index)[-1]
         return positions
 
     def state(self) -> tuple[dict, dict]:
@@ -227,9 +227,9 @@ def _by_layer(policy, n_layers):
     return policies
 
 
-def _is_plain(own):
+def _is_plain(cls):
     """Tell whether a class of policies leaves both decisions as they are; the fast paths count on that."""
-    return own.survivors is Policy.survivors and own.positions_of is Policy.positions_of
+    return cls.survivors is Policy.survivors and cls.positions_of is Policy.positions_of
 
 
 def _survivors(policy, token_index):

@@ -217,7 +217,7 @@ def reader(
     refuse_both(method, cache)
     if cache is not None and not isinstance(cache, RingCache):
         check_cache(model, cache)
-        return _explain_memory(model, _through(model, cache)), cache
+        return _explain_memory(model, _readable_path(model, cache)), cache
     if cache is None:
         check_method(model, method, stacklevel=5)
     try:
@@ -228,7 +228,7 @@ def reader(
             logits_of = _recompute(model, lead, method.window)
         elif readable or not method.is_plain:
             cache = make_cache(model, method)
-            logits_of = _through(model, cache)
+            logits_of = _readable_path(model, cache)
         else:
             decoder = Decoder(model, method)
             cache, logits_of = decoder.cache, _decode(decoder)
@@ -256,7 +256,7 @@ def _no_memory(model, error):
     return MemoryError(f"{model.name}: no memory left on {device} ({error}); {advice}")
 
 
-def _through(model, cache):
+def _readable_path(model, cache):
     """Read by way of `Model.forward` and a cache: the readable path."""
 
     def logits_of(new):

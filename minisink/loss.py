@@ -89,7 +89,7 @@ def nll_blocks(
     if cache is None and isinstance(method, Recompute):
         check_method(model, method)
         lead = model.check_ids(method.lead) if method.lead else ids[:0]
-        return (_rebuilt if readable else _side_by_side)(model, ids, method.window, lead, chunk)
+        return (_recompute_each if readable else _recompute_batched)(model, ids, method.window, lead, chunk)
     return losses(model, ids, cache_of(model, method, cache, readable=readable), chunk)
 
 
@@ -124,7 +124,7 @@ def empty_cache(model: Model, method: Method, *, readable: bool = False) -> KVCa
     return (method.block_cache or Banded)(model.config.n_layers, method)
 
 
-def _side_by_side(model, ids, window, lead, chunk):
+def _recompute_batched(model, ids, window, lead, chunk):
     """Yield the loss of every token given the `window` before it, built from scratch, many windows in a pass."""
     n_first = min(window, len(ids) - 1)
     if n_first:  # until the text outgrows the window, the windows are its beginnings: one dense pass
@@ -139,8 +139,8 @@ def _side_by_side(model, ids, window, lead, chunk):
         yield nll_of(logits, ids[targets])
 
 
-def _rebuilt(model, ids, window, lead, chunk):
-    """Yield what `_side_by_side` does, one window, one pass, one token at a time."""
+def _recompute_each(model, ids, window, lead, chunk):
+    """Yield what `_recompute_batched` does, one window, one pass, one token at a time."""
     for t in range(1, len(ids)):
         recent = ids[max(0, t - window) : t]
         if t > window:  # the text has outgrown the window

@@ -254,9 +254,9 @@ def load(
     """
     wanted = check_dtype(dtype, device)
     xp = array_module(device)
-    where = find(name_or_path, revision)
-    form = gguf_model if where.is_file() else hf_folder
-    config, arrays, tokenizer, ignored, chat_template = form.read(where, dtype=wanted)
+    source = find(name_or_path, revision)
+    form = gguf_model if source.is_file() else hf_folder
+    config, arrays, tokenizer, ignored, chat_template = form.read(source, dtype=wanted)
     try:
         arrays = lay_out(config, arrays, xp.empty(0, wanted))
     except MemoryError as error:

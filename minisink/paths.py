@@ -80,7 +80,7 @@ def cached_attention(q, k, v, layer, rotate, *, normalise=softmax, trace=None): 
     fewer has ``-inf`` and 0 in the rest.
     """
     mixed = np.empty_like(q)
-    seen = []  # a trace of each run of tokens
+    traces = []  # a trace of each run of tokens
     for new in blocks(layer, len(q)):
         n_new = new.stop - new.start
         layer.append(k[new], v[new])  # and evict
@@ -88,11 +88,11 @@ def cached_attention(q, k, v, layer, rotate, *, normalise=softmax, trace=None): 
         keys = rotate(layer.keys, positions)
         queries = rotate(q[new], positions[-n_new:])  # the new tokens hold the last slots
         visible = causal_mask(n_new, len(keys), like=q)
-        seen.append(None if trace is None else {})
-        mixed[new] = attend(queries, keys, layer.values, visible, normalise=normalise, trace=seen[-1])
+        traces.append(None if trace is None else {})
+        mixed[new] = attend(queries, keys, layer.values, visible, normalise=normalise, trace=traces[-1])
     if trace is not None:
         for name, fill in (("scores", -np.inf), ("pattern", 0.0)):
-            trace[name] = side_by_side([block[name] for block in seen], fill)
+            trace[name] = side_by_side([block[name] for block in traces], fill)
     return mixed
 
 

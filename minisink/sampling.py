@@ -32,9 +32,9 @@ class Sampler:
         """Choose a token."""
         logits = logits.astype(np.float64)
         if self.repetition_penalty != 1.0:
-            again = np.array(sorted(self.seen), dtype=np.int64)
-            heavier = logits[again] * self.repetition_penalty
-            logits[again] = np.where(logits[again] > 0, logits[again] / self.repetition_penalty, heavier)
+            repeated = np.array(sorted(self.seen), dtype=np.int64)
+            heavier = logits[repeated] * self.repetition_penalty
+            logits[repeated] = np.where(logits[repeated] > 0, logits[repeated] / self.repetition_penalty, heavier)
         if self.temperature == 0.0:
             token = int(logits.argmax())
         else:
@@ -58,6 +58,6 @@ class Sampler:
             p_kept = p[order[:n_kept]] / p[order[:n_kept]].sum()
             # a token stays while those before it hold less than top_p
             n_kept = int((np.cumsum(p_kept) - p_kept < self.top_p).sum())
-        kept = np.zeros_like(p)
-        kept[order[:n_kept]] = p[order[:n_kept]]
-        return kept / kept.sum()
+        truncated = np.zeros_like(p)
+        truncated[order[:n_kept]] = p[order[:n_kept]]
+        return truncated / truncated.sum()

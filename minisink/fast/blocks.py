@@ -92,8 +92,8 @@ class Banded:
         last_slot = self.policy.capacity - 1
         full = self.policy.positions == "slot" and self.n_seen >= last_slot  # every query stands at the last slot
         q_slot = q if full else rotate(q, newest_position(self.policy, token_index))
-        both = rotate(np.concatenate((q, k), axis=1), token_index)  # (T, H + K, D): one set of angles for both
-        q, k = both[:, : q.shape[1]], both[:, q.shape[1] :]
+        qk = rotate(np.concatenate((q, k), axis=1), token_index)  # (T, H + K, D): one set of angles for both
+        q, k = qk[:, : q.shape[1]], qk[:, q.shape[1] :]
         old = self.layers[layer] or (k[:0], v[:0], k[:0], v[:0])
         missing = n_sinks - len(old[0])
         sink_keys, sink_values = np.concatenate((old[0], k[:missing])), np.concatenate((old[1], v[:missing]))

@@ -190,8 +190,8 @@ class Decoder:
             self.model.forward(ids[start : start + PREFILL], cache=blocks, rows=slice(-1, None))
         cache.make_room(n)
         n_held, n_recent = len(blocks.layers[0][0]), len(blocks.layers[0][2])
-        held = [*range(n_held), *(cache.slot(t) for t in range(n - n_recent, n))]
-        slots = np.asarray(held, dtype=int, like=cache.keys)
+        order = [*range(n_held), *(cache.slot(t) for t in range(n - n_recent, n))]
+        slots = np.asarray(order, dtype=int, like=cache.keys)
         for i, (sink_keys, sink_values, keys, values) in enumerate(blocks.layers):
             keys, values = np.concatenate((sink_keys, keys)), np.concatenate((sink_values, values))  # (S, K, D)
             keys = keys if self.is_gpt2 else side_by_side(keys)
@@ -212,8 +212,8 @@ class Decoder:
         for i, (keys, values) in enumerate(zip(cache.keys, cache.values, strict=True)):
             parts = []
             for part in slots:
-                own = keys[:, part].swapaxes(0, 1).astype(dtype)  # (K, S, D) -> (S, K, D)
-                parts += [own if self.is_gpt2 else interleaved_to_split_half(own)]
+                rows = keys[:, part].swapaxes(0, 1).astype(dtype)  # (K, S, D) -> (S, K, D)
+                parts += [rows if self.is_gpt2 else interleaved_to_split_half(rows)]
                 parts += [values[:, part].swapaxes(0, 1).astype(dtype)]
             arrays |= {f"{name}.{i}": array for name, array in zip(PARTS, parts, strict=True)}
         about = {"n_seen": t, "n_layers": self.config.n_layers}

@@ -134,10 +134,10 @@ def after_norm(parts, weight, bias=None, *, folded):  # [(w, b, scale), ...] -> 
             b = np.zeros_like(w, shape=w.shape[1])
         if b is not None:
             biases.append(_in_accum_dtype(b) * scale)
-    return None if folded else weight, _joined(matrices), np.concatenate(biases) if biases else None
+    return None if folded else weight, _join_matrices(matrices), np.concatenate(biases) if biases else None
 
 
-def _joined(matrices):
+def _join_matrices(matrices):
     """Join matrices row by row: where `hf.layout` laid them so it is that part of its vector, or else a copy."""
     C, widths, vector = len(matrices[0]), [w.shape[1] for w in matrices], matrices[0].base
     if isinstance(vector, type(matrices[0])) and vector.ndim == 1:

@@ -80,9 +80,9 @@ class RingCache:
     def token_index(self):
         """ndarray of shape (len(self),): place in the text of the token in each slot."""
         tokens = np.arange(max(0, self.n_seen - (self.policy.window or self.n_seen)), self.n_seen)
-        held = np.arange(len(self))  # the sinks, and everything before the first eviction
-        held[[self.slot(t) for t in tokens]] = tokens
-        return held
+        index = np.arange(len(self))  # the sinks, and everything before the first eviction
+        index[[self.slot(t) for t in tokens]] = tokens
+        return index
 
     def slot(self, t):
         """Return the slot of token t: its own for a sink, round and round for the others."""
@@ -182,7 +182,7 @@ class RingAttention:
         self.slot, position = cache.slot(t), newest_position(cache.policy, t)
         n_live = min(t + 1, cache.keys.shape[2])
         if n_live != self.n_live:
-            self._look_at(n_live)
+            self._view_slots(n_live)
         self.n_apart = 0
         if self.rates is not None:
             self.n_apart = cache.policy.n_sinks if position != t else 0  # keys that are not as far as their token
@@ -191,7 +191,7 @@ class RingAttention:
             self.phases = np.asarray(phases, self.rotated.dtype, like=cache.keys)
             self.seen = self.rotated[: len(places)]
 
-    def _look_at(self, n_live):
+    def _view_slots(self, n_live):
         """Make views of the live slots, for the others are never looked at, and room for as many scores."""
         cache, n_sinks = self.cache, self.cache.policy.n_sinks
         K, G, _ = self.sums.shape

@@ -82,7 +82,7 @@ def test_columns_are_joined_wherever_they_lie(data, n_rows, widths):
     first = data.draw(st.integers(0, 20) | st.just(200 - n_rows * stride))
     rows = vector[first : first + n_rows * stride].reshape(n_rows, stride)
     parts = [rows[:, start : start + width] for start, width in zip(places, widths, strict=True)]
-    joined = fused._joined(parts)
+    joined = fused._join_matrices(parts)
     np.testing.assert_array_equal(joined, np.concatenate(parts, axis=1))
     assert joined.flags.c_contiguous
     lies_right = list(places) == starts and (stride == sum(widths) or n_rows == 1)
