@@ -90,16 +90,16 @@ class Conversation:
         Returns an iterator of the tokens of the answer, without the one that ends it; close it to stop the answer.
         Raises ValueError for a turn without words, at once.
         """
-        asked = self._asked(words)  # refuses a turn before there is an iterator
+        prompt = self._prompt_ids(words)  # refuses a turn before there is an iterator
 
         def tokens():
-            with self._turn(), closing(self._write(asked, max_new_tokens)) as written:
+            with self._turn(), closing(self._write(prompt, max_new_tokens)) as written:
                 yield from written
 
         return tokens()
 
-    def _write(self, asked, max_new_tokens):
-        logits = self.stream.read(asked)
+    def _write(self, prompt, max_new_tokens):
+        logits = self.stream.read(prompt)
         yield from self.stream.write(logits, max_new_tokens, self.ends)
 
     def score(self, words, reply):
@@ -110,11 +110,11 @@ class Conversation:
         """
         if not reply.strip():
             raise ValueError("a reply without words cannot be scored")
-        asked, template = self._asked(words), self.template
+        prompt, template = self._prompt_ids(words), self.template
         ids, end = template.fill(template.before, [("reply",)], reply=reply), template.fill(template.end)
         nll = []
         with self._turn():
-            logits = self.stream.read(asked)
+            logits = self.stream.read(prompt)
             for i in ids:
                 nll.append(nll_of(logits[None], [i]))
                 logits = self.stream.read([i])
@@ -122,7 +122,7 @@ class Conversation:
                 nll.append(nll_of(logits[None], end[:1]))
         return np.concatenate(nll)
 
-    def _asked(self, words):
+    def _prompt_ids(self, words):
         """Return the ids from where the conversation stands to the next answer."""
         if not words.strip():
             raise ValueError("a turn needs a word; this one is empty")
@@ -154,10 +154,10 @@ class Conversation:
 
     def switch_method(self, method):
         """Go on under another method, which reads what is in view again and so begins with a cache of its own."""
-        n_seen, gone = self.n_seen, self.stream.n_seen - self.stream.n_held  # `gone`: tokens that are not read again
+        n_seen, n_dropped = self.n_seen, self.stream.n_seen - self.stream.n_held  # not read again
         self.stream = self.stream.under(method)
         self.before = n_seen - self.stream.n_seen
-        self.turns = deque(Turn(number, start - gone, stop - gone) for number, start, stop in self.turns)
+        self.turns = deque(Turn(number, start - n_dropped, stop - n_dropped) for number, start, stop in self.turns)
         self._drop_turns()
 
     def save(self, path):

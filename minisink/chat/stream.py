@@ -38,8 +38,8 @@ def save_stream(stream: Stream, path, **more) -> None:
 
     Raises ValueError when the file cannot be written, or the method is a class of your own.
     """
-    kept: Any = stream.cache
-    cache, arrays = (None, {}) if kept is None else cache_state(kept)
+    stream_cache: Any = stream.cache
+    cache, arrays = (None, {}) if stream_cache is None else cache_state(stream_cache)
     about = _identity(stream) | {
         "cache": cache,
         "n_seen": stream.n_seen,
@@ -88,15 +88,15 @@ def _identity(stream):
 
 def _check_identity(stream, path, about):
     """Raise ValueError for a state of other weights or another method; the `lead` of a `Recompute` may differ."""
-    own = _identity(stream)
-    if about.get("weights") != own["weights"]:
+    identity = _identity(stream)
+    if about.get("weights") != identity["weights"]:
         raise ValueError(f"{path}: is a state of another model ({about.get('model')}), not of {stream.model.name}")
-    then, now = method_from(about["method"]), stream.method
-    if isinstance(then, Recompute) and isinstance(now, Recompute):
-        now = Recompute(now.window, then.lead)
-    if then != now:
-        raise ValueError(f"{path}: was made with {then!r}, and this is {now!r}")
-    if about["readable"] != own["readable"]:
+    saved_method, method = method_from(about["method"]), stream.method
+    if isinstance(saved_method, Recompute) and isinstance(method, Recompute):
+        method = Recompute(method.window, saved_method.lead)
+    if saved_method != method:
+        raise ValueError(f"{path}: was made with {saved_method!r}, and this is {method!r}")
+    if about["readable"] != identity["readable"]:
         raise ValueError(f"{path}: was made with readable={about['readable']}, and this is readable={stream.readable}")
 
 

@@ -109,7 +109,7 @@ def template_of(model, *, system=None):
             )
         rendered = chatml
     else:
-        rendered = _by_its_template(model)
+        rendered = _template_renderer(model)
     try:
         template = cut(rendered, partial(model.encode, bos=False), markers, with_system=system is not None)
         _check_forgery(template, [token.content for token in added.values() if not token.special])
@@ -141,7 +141,7 @@ def chatml(conversations):
     ]
 
 
-def _by_its_template(model):
+def _template_renderer(model):
     """Return a function like `chatml` that renders the template of a model, in a child process."""
     ends = {"bos_token": model.config.bos, "eos_token": next(iter(model.config.eos), None)}
     names = {name: "" if i is None else model.tokenizer.id_to_token(i) or "" for name, i in ends.items()}
@@ -150,12 +150,12 @@ def _by_its_template(model):
         question = {"template": model.chat_template, "conversations": conversations, "names": names}
         try:
             options: dict = {"capture_output": True, "text": True, "encoding": "utf-8", "timeout": SECONDS}
-            done = subprocess.run([sys.executable, child.__file__], input=json.dumps(question), **options)
-            answer = json.loads(done.stdout)
+            child_run = subprocess.run([sys.executable, child.__file__], input=json.dumps(question), **options)
+            answer = json.loads(child_run.stdout)
         except subprocess.TimeoutExpired:
             raise TemplateError(f"does not end: stopped after {SECONDS} seconds") from None
         except ValueError:
-            reason = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+            reason = (child_run.stderr.strip().splitlines() or ["it said nothing"])[-1]
             raise TemplateError(f"cannot be rendered ({reason})") from None
         if "error" in answer:
             raise TemplateError(f"cannot be rendered ({answer['error']})")

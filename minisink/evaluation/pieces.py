@@ -114,28 +114,28 @@ def read_pieces(file, name, cut, *, start=0, size=CHUNK):
     >>> [piece.text for piece in read_pieces(io.BytesIO(b"It was a dark night."), "a book", BEFORE_SPACE, size=8)]
     ['It was', ' a dark', ' night.']
     """
-    decoder, held, n_read = codecs.getincrementaldecoder("utf-8")(), "", start
+    decoder, text, n_read = codecs.getincrementaldecoder("utf-8")(), "", start
     chunk, mark = b"-", b""
     while chunk:
         try:
             chunk = file.read(size)
-            known = max(0, len(held) - 2)  # no cut before this: it would have been found
-            held += decoder.decode(chunk, final=not chunk)
+            searched = max(0, len(text) - 2)  # no cut before this: it would have been found
+            text += decoder.decode(chunk, final=not chunk)
         except OSError as error:
             raise ValueError(f"{name}: cannot be read at byte {n_read} ({error.strerror or error})") from None
         except UnicodeDecodeError as error:
             bad, at = error.object[error.start], n_read + len(chunk) - len(error.object) + error.start
             raise ValueError(f"{name}: not UTF-8 text (byte {bad:#04x} at {at})") from None
         n_read += len(chunk)
-        if start == 0 and not mark and held.startswith("\ufeff"):  # a byte-order mark: bytes, and no text
-            held, mark = held[1:], codecs.BOM_UTF8
-        match = cut.match(held, known) if cut is not None and chunk else None
+        if start == 0 and not mark and text.startswith("\ufeff"):  # a byte-order mark: bytes, and no text
+            text, mark = text[1:], codecs.BOM_UTF8
+        match = cut.match(text, searched) if cut is not None and chunk else None
         if match:
-            raw = mark + held[: match.end()].encode("utf-8")
-            yield Piece(start, raw, _lines(held[: match.end(1)]))
-            start, held, mark = start + len(raw), held[match.end() :], b""
-    if held:
-        yield Piece(start, mark + held.encode("utf-8"), _lines(held))
+            raw = mark + text[: match.end()].encode("utf-8")
+            yield Piece(start, raw, _lines(text[: match.end(1)]))
+            start, text, mark = start + len(raw), text[match.end() :], b""
+    if text:
+        yield Piece(start, mark + text.encode("utf-8"), _lines(text))
     elif start == 0:
         raise ValueError(f"{name}: empty text")
 

@@ -100,10 +100,10 @@ class Evaluation:
                     self.reader = TokenReader(self._pieces(file), self.place.skip)
                     self._measure(noted, on_progress)
             except KeyboardInterrupt:
-                raise KeyboardInterrupt(*self._so_far()) from None
+                raise KeyboardInterrupt(*self._progress_note()) from None
             except (ValueError, OSError, OverflowError, MemoryError) as error:
                 what = str(error) or type(error).__name__
-                raise ValueError("; stopped ".join([what, *self._so_far()])) from error
+                raise ValueError("; stopped ".join([what, *self._progress_note()])) from error
             finally:
                 if self.csv:
                     self.csv.close()
@@ -153,20 +153,20 @@ class Evaluation:
             self._save()  # before the last tokens are measured as a shorter block than the whole text would make
             raise
 
-    def _so_far(self):
+    def _progress_note(self):
         """Return how far this came and how it goes on, in a list; an empty list for nowhere."""
         if not self.tally.n_tokens:
             return []
         text = f"after {self.tally.n_tokens:,} tokens, perplexity {self.tally.perplexity:.2f}"
         if self.n_saved:
             text += f"; the same command goes on from token {self.n_saved:,}"
-        elif self._why_whole() is None:
+        elif self._resume_obstacle() is None:
             text += "; with --resume FILE a run can go on"
         return [text]
 
     # The state -----------------------------------------------------------------------------------
 
-    def _why_whole(self):
+    def _resume_obstacle(self):
         """Return why a run under this method cannot stop and go on; None if it can."""
         if isinstance(self.method, Recompute):
             return "reads its text as a whole"
@@ -174,7 +174,7 @@ class Evaluation:
 
     def _prepare_state(self):
         """Refuse what cannot be gone on with; go on from the state if there is one."""
-        why = self._why_whole()
+        why = self._resume_obstacle()
         if why:
             raise ValueError(f"--resume goes with the methods window, streaming, retrieval: {self.method.name} {why}")
         if self.n_bytes is None:
@@ -217,8 +217,8 @@ class Evaluation:
 
     def _restore(self, about, arrays):
         """Go on from a state; ValueError, and nothing changed, if another run wrote it."""
-        now, then = self.identity, about["run"]
-        changed = [f"{key} was {then.get(key)} and is {value}" for key, value in now.items() if then.get(key) != value]
+        run, old = self.identity, about["run"]
+        changed = [f"{key} was {old.get(key)} and is {value}" for key, value in run.items() if old.get(key) != value]
         if changed:
             raise ValueError(f"{self.state}: the state of another run: {', '.join(changed)}")
         place = Place(*about["place"])
