@@ -43,10 +43,10 @@ def read_text(path):
 
 def parse(text):
     """Parse a JSON text; raise ValueError for a key that is in it twice."""
-    return json.loads(text, object_pairs_hook=_once)
+    return json.loads(text, object_pairs_hook=_unique_keys)
 
 
-def _once(pairs):
+def _unique_keys(pairs):
     parsed = {}
     for key, value in pairs:
         if key in parsed:
@@ -72,7 +72,7 @@ def positive_int(raw, key, default=None):
 
     The default is taken when the key is absent or null; without one the key is needed.
     """
-    value = _present(raw, key, default)
+    value = _required(raw, key, default)
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise CheckpointError(f"{key} is {value!r}; it must be a whole number of 1 or more")
     return value
@@ -80,7 +80,7 @@ def positive_int(raw, key, default=None):
 
 def number(raw, key, default=None):
     """Read a positive number, as `positive_int`; one too small or too large to compute with is refused."""
-    value = _present(raw, key, default)
+    value = _required(raw, key, default)
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not 1e-30 <= value <= 1e30:
         raise CheckpointError(f"{key} is {value!r}; it must be a number above 0, from 1e-30 to 1e30")
     return float(value)
@@ -88,7 +88,7 @@ def number(raw, key, default=None):
 
 def flag(raw, key, default):
     """Read true or false, as `positive_int`."""
-    value = _present(raw, key, default)
+    value = _required(raw, key, default)
     if not isinstance(value, bool):
         raise CheckpointError(f"{key} is {value!r}; it must be true or false")
     return value
@@ -96,7 +96,7 @@ def flag(raw, key, default):
 
 def one_of(raw, key, known, default=None):
     """Read one of the values that are supported, as `positive_int`."""
-    value = _present(raw, key, default)
+    value = _required(raw, key, default)
     if not isinstance(value, str) or value not in known:
         raise CheckpointError(f"{key} is {value!r}, which is not supported; supported: {', '.join(known)}")
     return value
@@ -141,12 +141,12 @@ def token_id(raw, key, vocab_size):
 
 def ends_and_softmax(raw, vocab_size):
     """Read the fields of a `Config` that every architecture has under the same keys."""
-    ours = section(raw, "minisink")
+    own_section = section(raw, "minisink")
     return {
         "bos": token_id(raw, "bos_token_id", vocab_size),
         "eos": token_ids(raw, "eos_token_id", vocab_size),
-        "softmax": one_of(ours, "softmax", ("softmax", "softmax1"), "softmax"),
-        "sink_logit": flag(ours, "sink_logit", False),
+        "softmax": one_of(own_section, "softmax", ("softmax", "softmax1"), "softmax"),
+        "sink_logit": flag(own_section, "sink_logit", False),
     }
 
 
@@ -177,7 +177,7 @@ def refuse(raw, **unsupported):
             raise CheckpointError(f"{key} is {raw[key]!r}, which is not supported")
 
 
-def _present(raw, key, default):
+def _required(raw, key, default):
     value = raw.get(key)
     if value is None:
         value = default

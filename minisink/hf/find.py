@@ -14,12 +14,12 @@ from .shipped import shipped, shipped_names
 def check_dtype(dtype, device):
     """Return the numpy dtype of that name; raise ValueError if arithmetic in it makes no sense on the device."""
     try:
-        wanted = None if dtype is None else np.dtype(dtype)
+        result = None if dtype is None else np.dtype(dtype)
     except TypeError:
-        wanted = None
-    if wanted not in (np.float32, np.float64) and not (wanted == np.float16 and device != "cpu"):
+        result = None
+    if result not in (np.float32, np.float64) and not (result == np.float16 and device != "cpu"):
         raise ValueError(f"dtype {dtype!r} on {device!r}: use 'float32' or 'float64' ('float16' on a GPU only)")
-    return wanted
+    return result
 
 
 def find(name_or_path, revision=None):

@@ -93,11 +93,11 @@ def read(folder, *, dtype):
     form = FORMATS[config.model_type]
     tokenizer = read_tokenizer(folder, config.vocab_size)
     config = replace(config, bos=begin_of_text(folder, tokenizer, config))
-    wanted, untied = tensor_shapes(config), tensor_shapes(replace(config, tied=False))
+    shapes, untied = tensor_shapes(config), tensor_shapes(replace(config, tied=False))
     tensors, ignored = find_tensors(
         folder,
-        wanted,
-        optional={name: shape for name, shape in untied.items() if name not in wanted},
+        shapes,
+        optional={name: shape for name, shape in untied.items() if name not in shapes},
         prefix=form.PREFIX,
         harmless=form.HARMLESS,
     )
@@ -105,7 +105,7 @@ def read(folder, *, dtype):
     def tensor(name):
         return read_tensor(name, *tensors[name], dtype=dtype)
 
-    for name in set(tensors) - set(wanted):  # an output matrix, though the config says it is the embedding
+    for name in set(tensors) - set(shapes):  # an output matrix, though the config says it is the embedding
         if np.array_equal(tensor(name), tensor(tensor_name(form, "embed"))):
             ignored = sorted([*ignored, name])
         else:

@@ -128,14 +128,14 @@ def check_tensor(path, name, kind, shape, offset):
     """Refuse a tensor of a type that is not read, or whose bytes are not all in the file."""
     quants = library()
     try:
-        known = quants.GGMLQuantizationType(kind)
+        quant = quants.GGMLQuantizationType(kind)
     except ValueError:
         raise CheckpointError(f"{path}: tensor {name} is of type {kind}; read are {', '.join(TYPES)}") from None
-    if known.name not in TYPES:
-        raise CheckpointError(f"{path}: tensor {name} is {known.name}; read are {', '.join(TYPES)}")
-    block, n_bytes = quants.GGML_QUANT_SIZES[known]
+    if quant.name not in TYPES:
+        raise CheckpointError(f"{path}: tensor {name} is {quant.name}; read are {', '.join(TYPES)}")
+    block, n_bytes = quants.GGML_QUANT_SIZES[quant]
     if shape[-1] % block:
-        raise CheckpointError(f"{path}: tensor {name} has rows of {shape[-1]}; {known.name} comes in blocks of {block}")
+        raise CheckpointError(f"{path}: tensor {name} has rows of {shape[-1]}; {quant.name} comes in blocks of {block}")
     end, size = offset + prod(shape) // block * n_bytes, os.path.getsize(path)
     if end > size:
         raise CheckpointError(f"{path}: tensor {name} ends at byte {end:,}; the file has {size:,}")

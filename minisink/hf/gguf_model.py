@@ -118,16 +118,16 @@ def _from_tensors(config, tensor):
 
 def _account_for(path, tensors, config):
     """Refuse a tensor that is missing, has no place, or another shape or type than can be read."""
-    wanted = tensor_shapes(config)
-    missing = sorted(set(wanted) - set(tensors))
+    shapes = tensor_shapes(config)
+    missing = sorted(set(shapes) - set(tensors))
     if missing:
         raise CheckpointError(f"{path}: tensor {missing[0]} is missing{and_more(missing)}")
     if config.model_type != "gpt2" and ROPE_FACTORS in tensors:
-        wanted[ROPE_FACTORS] = (config.head_dim // 2,)
-    extra = sorted(set(tensors) - set(wanted))
+        shapes[ROPE_FACTORS] = (config.head_dim // 2,)
+    extra = sorted(set(tensors) - set(shapes))
     if extra:
         raise CheckpointError(f"{path}: tensor {extra[0]} has no place in this model{and_more(extra)}")
-    for name, shape in wanted.items():
+    for name, shape in shapes.items():
         if tensors[name][1] != shape:
             raise CheckpointError(f"{path}: tensor {name} has shape {tensors[name][1]}; the metadata asks for {shape}")
         check_tensor(path, name, *tensors[name])

@@ -104,8 +104,8 @@ def _sentencepiece(about, vocab, types):
     scores = _list(about, "tokenizer.ggml.scores", float)
     if len(scores) != len(vocab):
         raise ValueError(f"tokenizer.ggml.scores has {len(scores)} numbers for {len(vocab)} words")
-    other = (UNKNOWN, CONTROL, BYTE)  # what their text says is no text of theirs
-    plain = {word: scores[i] for word, i in vocab.items() if types[i] not in other}
+    special = (UNKNOWN, CONTROL, BYTE)  # what their text says is no text of theirs
+    plain = {word: scores[i] for word, i in vocab.items() if types[i] not in special}
     merges = []
     for word, score in plain.items():
         pairs = [(word[:i], word[i:]) for i in reversed(range(1, len(word)))]  # of equal ones the leftmost is joined

@@ -51,9 +51,9 @@ def read_chat_template(folder):
         return read_text(folder / TEMPLATE)
     path = folder / "tokenizer_config.json"
     about = read_json(path) if is_there(path) else {}
-    named = about.get("chat_template")
-    if isinstance(named, list) and all(isinstance(entry, dict) for entry in named):
-        about = {entry.get("name"): entry.get("template") for entry in named}
+    template = about.get("chat_template")
+    if isinstance(template, list) and all(isinstance(entry, dict) for entry in template):
+        about = {entry.get("name"): entry.get("template") for entry in template}
         about = {"chat_template": about.get("default")}
     try:
         return text_or_none(about, "chat_template")
@@ -136,9 +136,9 @@ def begun_by(tokenizer, bos):
         return tokenizer
     tokenizer = Tokenizer.from_str(tokenizer.to_str())
     first = [] if bos is None else ["<s>"]  # a name within the template; the token has its own
-    known = [{"id": "<s>", "ids": [bos], "tokens": [tokenizer.id_to_token(bos) or "<s>"]}] if first else []
+    special = [{"id": "<s>", "ids": [bos], "tokens": [tokenizer.id_to_token(bos) or "<s>"]}] if first else []
     tokenizer.post_processor = processors.TemplateProcessing(
-        single=[*first, "$A"], pair=[*first, "$A", "$B"], special_tokens=known
+        single=[*first, "$A"], pair=[*first, "$A", "$B"], special_tokens=special
     )
     return tokenizer
 
