@@ -103,6 +103,6 @@ class RetrievalBlocks(WithStores, Banded):
         )  # (t,): last, first block
         for edge in edges:
             channel_min, channel_max = view.channel_range(edge, start, stop)  # (K, t, D)
-            own = (positive * channel_max[:, None] + negative * channel_min[:, None]).sum(axis=-1)  # (K, H/K, t)
-            bounds[:, query, edge] = own.reshape(H, t) * (D**-0.5)
+            bound = (positive * channel_max[:, None] + negative * channel_min[:, None]).sum(axis=-1)  # (K, H/K, t)
+            bounds[:, query, edge] = bound.reshape(H, t) * (D**-0.5)
         return bounds

@@ -28,11 +28,11 @@ def run_command(run, *args):
     Warnings become a line each, and say it once. So does an error that its user can mend, for it names what to do:
     `ValueError`, `OSError`, `OverflowError`, `MemoryError`. Any other is a mistake of ours, and keeps its traceback.
     """
-    shown = set()
+    printed = set()
 
     def show(message, *_):
-        if str(message) not in shown:  # once, from wherever it comes
-            shown.add(str(message))
+        if str(message) not in printed:  # once, from wherever it comes
+            printed.add(str(message))
             _print(f"warning: {message}")
 
     with warnings.catch_warnings():

@@ -99,19 +99,19 @@ def lock_files(*paths):
     A file beside each of them is locked. The lock ends with the process, however that ends. Where a system or a folder
     has no locks (Windows has others), nothing is refused.
     """
-    with ExitStack() as held:
+    with ExitStack() as locks:
         for path in filter(None, paths):
-            if fcntl and not _lock(Path(os.path.realpath(path)), held):
+            if fcntl and not _lock(Path(os.path.realpath(path)), locks):
                 raise ValueError(f"{path}: another run is writing it; wait for its end, or give another name")
         yield
 
 
-def _lock(path, held):
-    """Lock a file until `held` ends; False when another process has it."""
+def _lock(path, locks):
+    """Lock a file until `locks` ends; False when another process has it."""
     name = path.with_name(f".{path.name}.lock")
     while True:
         try:
-            file = held.enter_context(open(name, "a"))
+            file = locks.enter_context(open(name, "a"))
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
@@ -119,7 +119,7 @@ def _lock(path, held):
             return True
         with suppress(FileNotFoundError):  # its last owner has just taken the file away: once more
             if os.path.samestat(os.fstat(file.fileno()), os.stat(name)):
-                held.callback(name.unlink, missing_ok=True)  # while it is locked still
+                locks.callback(name.unlink, missing_ok=True)  # while it is locked still
                 return True
 
 
@@ -156,10 +156,10 @@ def check_picture(path):
         raise ValueError(f"pictures need matplotlib: pip install '{PACKAGE}[plot]'")
     from matplotlib.figure import Figure
 
-    known = Figure().canvas.get_supported_filetypes()
+    formats = Figure().canvas.get_supported_filetypes()
     ending = Path(path).suffix[1:].lower()
-    if ending not in known:
-        raise ValueError(f"{path}: a picture ends in one of {', '.join('.' + kind for kind in sorted(known))}")
+    if ending not in formats:
+        raise ValueError(f"{path}: a picture ends in one of {', '.join('.' + kind for kind in sorted(formats))}")
     if not Path(path).parent.is_dir():
         raise ValueError(f"{path}: there is no folder {Path(path).parent}")
     if Path(path).is_dir():
