@@ -37,15 +37,15 @@ def draw(random, ids, n_samples, context, bos=None):
     ([[0, 5, 6]], [[5, 6, 7]])
     """
     starts = random.integers(0, len(ids) - context, n_samples)
-    return _at(ids, starts, context, bos)
+    return _samples_at(ids, starts, context, bos)
 
 
 def spread(ids, n_samples, context, bos=None):
     """Take samples at even distances, the same ones every time, for evaluation; as `draw`."""
-    return _at(ids, np.linspace(0, len(ids) - context - 1, n_samples).astype(np.int64), context, bos)
+    return _samples_at(ids, np.linspace(0, len(ids) - context - 1, n_samples).astype(np.int64), context, bos)
 
 
-def _at(ids, starts, context, bos):
+def _samples_at(ids, starts, context, bos):
     windows = ids[starts[:, None] + np.arange(context + 1)].astype(np.int64)  # (B, T + 1)
     if bos is None:
         return windows[:, :-1], windows[:, 1:]

@@ -60,9 +60,9 @@ def cut(path, step):
     names, rows = read(path)
     if names and names[0] != "step":
         raise _not_a_log(path, f"its first column is {names[0][:20]!r}")
-    kept = [row for row in rows if float(row[0]) <= step]
+    earlier = [row for row in rows if float(row[0]) <= step]
     with atomic_write(path) as unfinished, open(unfinished, "w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([names, *kept] if names else [])
+        csv.writer(file).writerows([names, *earlier] if names else [])
 
 
 def _is_number(cell):

@@ -77,7 +77,7 @@ class Training:
         self.xp = array_module(device)
         self.piece = None if device == "cpu" else recipe.batch
         self.workers = workers if device == "cpu" else 1
-        texts = {"text": _about(ids), "held-out text": _about(valid)}
+        texts = {"text": _text_identity(ids), "held-out text": _text_identity(valid)}
         self.identity = {"config": raw_of(config), "recipe": recipe.as_json()} | texts
         state.check_writable(folder, resume=resume)
         self._begin(state.load(folder, self.identity) if resume else self._first_state(start))
@@ -94,12 +94,12 @@ class Training:
         random = dict(np.random.default_rng([recipe.seed, 1]).bit_generator.state)
         return state.State({"weights": vector, "m": zero, "v": zero.copy()}, 0, 0.0, random, [])
 
-    def _begin(self, kept):
+    def _begin(self, start):
         """Take up what a state holds."""
         recipe = self.recipe
-        self.n_steps_done, self.seconds, self.losses = kept.step, kept.seconds, kept.losses
-        self.random = state.random_from(kept.random)
-        vectors = {name: self.xp.asarray(vector) for name, vector in kept.vectors.items()}
+        self.n_steps_done, self.seconds, self.losses = start.step, start.seconds, start.losses
+        self.random = state.random_from(start.random)
+        vectors = {name: self.xp.asarray(vector) for name, vector in start.vectors.items()}
         self.vector = vectors["weights"]
         self.optimizer = AdamW(
             vectors["m"],
@@ -107,7 +107,7 @@ class Training:
             decayed(self.config, recipe.shared),
             betas=recipe.betas,
             weight_decay=recipe.weight_decay,
-            t=kept.step,
+            t=start.step,
         )
 
     def step(self):
@@ -182,8 +182,8 @@ class Training:
         vectors = {"weights": self.vector, "m": self.optimizer.m, "v": self.optimizer.v}
         vectors = {name: to_host(vector) for name, vector in vectors.items()}
         random = self.random.bit_generator.state
-        now = state.State(vectors, self.n_steps_done, self.seconds, random, self.losses)
-        state.save(self.folder, now, self.identity)
+        snapshot = state.State(vectors, self.n_steps_done, self.seconds, random, self.losses)
+        state.save(self.folder, snapshot, self.identity)
         weights = as_weights(self.config, vectors["weights"].astype(self.dtype))
         Model(self.config, weights, self.tokenizer).save(self.folder)
 
@@ -191,7 +191,7 @@ class Training:
         return tuple(self.xp.asarray(array) for array in arrays)
 
 
-def _about(ids):
+def _text_identity(ids):
     """Return what tells a text from another."""
     return {"tokens": len(ids), "checksum": zlib.crc32(np.ascontiguousarray(ids).data)}
 

@@ -59,13 +59,13 @@ def load(folder, identity):
     if not path.exists():
         raise ValueError(f"{path}: no such file, so there is nothing to resume")
     about, vectors = load_state(path, STATE, "a sound training state")
-    theirs = about.pop("identity")
+    saved = about.pop("identity")
     state = State(vectors, **about)
     for part, values in identity.items():
         for key, value in values.items():
-            there = theirs.get(part, {}).get(key)
-            if there != value:
-                raise ValueError(f"{path}: comes from another {part}: {key} is {there!r} there and {value!r} here")
+            old = saved.get(part, {}).get(key)
+            if old != value:
+                raise ValueError(f"{path}: comes from another {part}: {key} is {old!r} there and {value!r} here")
     return state
 
 

@@ -10,7 +10,7 @@ def panel(history, *, n_steps, first="BOS"):
     `history` is a list of (step, what `toy.Toy.look` saw); the loss above the floor at the first is a full bar.
     """
     step, row = history[-1]
-    highest, over = (seen["loss"] - seen["floor"] for seen in (history[0][1], row))
+    highest, over = (look["loss"] - look["floor"] for look in (history[0][1], row))
     bars = [
         ("loss above the floor", over / highest if highest > 0 else 0.0, f"{over:.4f} nats (floor {row['floor']:.3f})"),
         (f"weight on {first}, idle", row["bos_from_nontrigger"], f"{row['bos_from_nontrigger']:.4f}"),
@@ -31,7 +31,7 @@ def draw(history, path, first="BOS"):
     loss.set(title="Loss", ylabel="nats a token")
     weight.plot(steps, [row["bos_from_nontrigger"] for _, row in history], label="from other tokens")
     weight.plot(steps, [row["bos_from_trigger"] for _, row in history], label="from triggers", ls="--")
-    weight.set(title=f"Weight on {first}", ylim=(-0.03, 1.03) if all(_share(row) for _, row in history) else None)
+    weight.set(title=f"Weight on {first}", ylim=(-0.03, 1.03) if all(_are_shares(row) for _, row in history) else None)
     value.plot(steps, [row["value_ratio"] for _, row in history])
     value.set(title=f"Size of the value of {first}", ylabel="over the mean of the others", ylim=(0, None))
     for axes in (loss, weight, value):
@@ -41,6 +41,6 @@ def draw(history, path, first="BOS"):
     save_figure(figure, path)
 
 
-def _share(row):
+def _are_shares(row):
     """Tell whether both weights are shares of one; those of ReLU need not be."""
     return max(row["bos_from_nontrigger"], row["bos_from_trigger"]) <= 1.0

@@ -64,9 +64,9 @@ class Toy(toy.Toy):
         # not query 0, which sees itself only, nor query 1: without BOS a trigger there looks back at the first token
         from_trigger, from_other = trigger[:, 2:], ~trigger[:, 2:]
         layers = []
-        for i, kept in enumerate(saved["layers"]):
-            on_first = to_host(kept["pattern"][:, 0, 2:, 0])  # (B, T - 2)
-            size = to_host(np.sqrt((kept["v"][:, 0] ** 2).sum(axis=-1)))  # (B, T)
+        for i, layer in enumerate(saved["layers"]):
+            on_first = to_host(layer["pattern"][:, 0, 2:, 0])  # (B, T - 2)
+            size = to_host(np.sqrt((layer["v"][:, 0] ** 2).sum(axis=-1)))  # (B, T)
             row = {
                 "bos_from_nontrigger": float(on_first[from_other].mean()),
                 "bos_from_trigger": float(on_first[from_trigger].mean()),
@@ -75,7 +75,7 @@ class Toy(toy.Toy):
             }
             layers.append(row)
         over = nll_of(logits, targets.reshape(-1)).mean(dtype=np.float64) - nll[:, 1:].mean()
-        strongest = max(layers, key=lambda one: one["bos_from_nontrigger"])
+        strongest = max(layers, key=lambda each: each["bos_from_nontrigger"])
         return {"loss": self.floor + float(over), "floor": self.floor} | strongest
 
     def stream(self, n_texts=4, n_tokens=1000, seed=0):

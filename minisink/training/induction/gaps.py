@@ -98,17 +98,17 @@ def finding(losses, gaps, *, cache=CACHE, n_blocks=N_BLOCKS, block=BLOCK):
     if CHANCE - known < 0.5:
         return [f"Nothing was learned: {known:.2f} nats at a gap of {gaps[last]}, chance is {CHANCE:.2f}."]
     window, streaming, best, original, random = (losses[name][at] for name in list(losses)[1:])
-    back = {name: _share_back(x, streaming, known) for name, x in (("best", best), ("random", random))}
+    shares = {name: _share_back(x, streaming, known) for name, x in (("best", best), ("random", random))}
     keys = n_blocks * block
     legal = f"; at their original positions {original:.2f}" if abs(original - best) > 0.15 else ""
     return [
-        f"Streaming {_beside(streaming, 'forgets', 'remembers something', 'is misled')}: {streaming:.2f} nats, where "
-        f"chance is {CHANCE:.2f}. What has left the cache is gone.",
-        f"A window without its sink is {_beside(window, 'at', 'better than', 'worse than')} chance: {window:.2f}.",
-        f"Dense attention sees everything and {_kept(_share_back(dense, CHANCE, known))} beyond its trained length of "
+        f"Streaming {_vs_chance(streaming, 'forgets', 'remembers something', 'is misled')}: {streaming:.2f} nats, "
+        f"where chance is {CHANCE:.2f}. What has left the cache is gone.",
+        f"A window without its sink is {_vs_chance(window, 'at', 'better than', 'worse than')} chance: {window:.2f}.",
+        f"Dense attention sees everything and {_keeps(_share_back(dense, CHANCE, known))} beyond its trained length of "
         f"{LENGTH}: {dense:.2f}, where within it it has {known:.2f}.",
-        f"The {keys} right keys at a legal distance bring back {_of_what(back['best'])}: {best:.2f}{legal}.",
-        f"As many keys drawn at random bring back {_of_what(back['random'])}: {random:.2f}.",
+        f"The {keys} right keys at a legal distance bring back {_share_recalled(shares['best'])}: {best:.2f}{legal}.",
+        f"As many keys drawn at random bring back {_share_recalled(shares['random'])}: {random:.2f}.",
     ]
 
 
@@ -117,7 +117,7 @@ def _length(gap):
     return 2 * SEGMENT + gap
 
 
-def _beside(nll, same, below, above):
+def _vs_chance(nll, same, below, above):
     """Choose one of three words: about chance, below it, above it."""
     return same if abs(nll - CHANCE) <= 0.15 else below if nll < CHANCE else above
 
@@ -127,7 +127,7 @@ def _share_back(nll, forgotten, known):
     return (forgotten - nll) / (forgotten - known)
 
 
-def _of_what(share):
+def _share_recalled(share):
     if share > 0.995:
         return "all of what was forgotten"
     if share > 0.9:
@@ -135,5 +135,5 @@ def _of_what(share):
     return f"{share:.0%} of what was forgotten" if share > 0.1 else "next to nothing"
 
 
-def _kept(share):
+def _keeps(share):
     return f"keeps {share:.0%} of what it knows" if share > 0.1 else "fails"

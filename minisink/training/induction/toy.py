@@ -51,14 +51,14 @@ class Toy(toy.Toy):
         inputs, targets = self.watched[:, :-1], self.watched[:, 1:]
         logits, saved = self.forward(inputs)
         nll = nll_of(logits, targets.reshape(-1)).reshape(targets.shape)
-        again = np.arange(1 - SEGMENT, 0) + inputs.shape[1]  # the queries of the second reading that can know the next
+        second = np.arange(1 - SEGMENT, 0) + inputs.shape[1]  # the queries of the second reading that can know the next
         later = np.arange(2, inputs.shape[1])
         previous, induction = {}, {}
-        for i, kept in enumerate(saved["layers"]):
-            pattern = to_host(kept["pattern"]).mean(axis=0)  # (B, H, T, T) -> (H, T, T)
+        for i, layer in enumerate(saved["layers"]):
+            pattern = to_host(layer["pattern"]).mean(axis=0)  # (B, H, T, T) -> (H, T, T)
             for head, weight in enumerate(pattern):
                 previous[i, head] = float(weight[later, later - 1].mean())
-                induction[i, head] = float(weight[again, 2 + np.arange(SEGMENT - 1)].mean())
+                induction[i, head] = float(weight[second, 2 + np.arange(SEGMENT - 1)].mean())
         return {
             "first": float(nll[:, :SEGMENT].mean()),
             "second": float(nll[:, 1 - SEGMENT :].mean()),

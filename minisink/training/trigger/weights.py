@@ -27,7 +27,7 @@ def weigh(scores, mask, kind, sink=0.0):  # (B, T, S), (T, S) -> (B, T, S)
     if kind == "relu":
         return np.where(mask, np.maximum(scores, 0.0), 0.0) / _keys(mask, scores)
     if kind == "softpick":
-        raised, _, total = _raised(scores, mask)
+        raised, _, total = _shifted_exp(scores, mask)
         return np.maximum(raised, 0.0) / total
     masked = np.where(mask, scores, -np.inf)
     largest = masked.max(axis=-1, keepdims=True)
@@ -39,14 +39,14 @@ def weigh(scores, mask, kind, sink=0.0):  # (B, T, S), (T, S) -> (B, T, S)
 
 def weigh_backward(dpattern, pattern, scores, mask, kind):  # 3 x (B, T, S), (T, S) -> (B, T, S), float
     """Return the gradients of the scores, and of the logit of "logit"."""
-    taken = (pattern * dpattern).sum(axis=-1, keepdims=True)
+    row_sum = (pattern * dpattern).sum(axis=-1, keepdims=True)
     if kind == "relu":
         return np.where(pattern > 0.0, dpattern, 0.0) / _keys(mask, scores), 0.0
     if kind == "softpick":
-        raised, exp, total = _raised(scores, mask)
-        return exp * (np.where(raised > 0.0, dpattern, 0.0) - np.sign(raised) * taken) / total, 0.0
-    dsink = -((1.0 - pattern.sum(axis=-1, keepdims=True)) * taken).sum()
-    return pattern * (dpattern - taken), float(dsink)
+        raised, exp, total = _shifted_exp(scores, mask)
+        return exp * (np.where(raised > 0.0, dpattern, 0.0) - np.sign(raised) * row_sum) / total, 0.0
+    dsink = -((1.0 - pattern.sum(axis=-1, keepdims=True)) * row_sum).sum()
+    return pattern * (dpattern - row_sum), float(dsink)
 
 
 def _keys(mask, scores):
@@ -54,7 +54,7 @@ def _keys(mask, scores):
     return np.maximum(mask.sum(axis=-1, keepdims=True) - 1, 1).astype(scores.dtype)
 
 
-def _raised(scores, mask):
+def _shifted_exp(scores, mask):
     """Return ``exp(s) - 1``, ``exp(s)``, ``sum |exp(s) - 1|``, all over the same factor, so that nothing overflows."""
     masked = np.where(mask, scores, 0.0)
     largest = np.maximum(masked.max(axis=-1, keepdims=True), 0.0)
