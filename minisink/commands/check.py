@@ -49,18 +49,18 @@ def run(args):
         return _write_template(args.file, tasks)
     if args.file is None:
         raise ValueError("no file given; minisink check student.py, or minisink check student.py --template to begin")
-    out = _Out(args)
-    out(waiting(tasks))  # so that a file is there whatever happens to us
+    results = _ResultsFile(args)
+    results(waiting(tasks))  # so that a file is there whatever happens to us
     try:
         sandbox = Sandbox(read(args.file), args.seconds)
     except ValueError as error:
         rows = [row | {"message": str(error), "status": "missing"} for row in waiting(tasks)]
-        out(rows)
+        results(rows)
         if args.json:
             dump(totals(rows))
         raise
     rows = check_source(
-        sandbox, tasks, args.seed, args.hint, on_row=lambda rows: out(rows + waiting(tasks)[len(rows) :])
+        sandbox, tasks, args.seed, args.hint, on_row=lambda rows: results(rows + waiting(tasks)[len(rows) :])
     )
     if args.json:
         dump(totals(rows))
@@ -98,7 +98,7 @@ def _write_template(file, tasks):
     print(f"{path}: write what is missing, then run minisink check {path}")
 
 
-class _Out:
+class _ResultsFile:
     """Writes the file that was asked for, again and again as tasks are judged."""
 
     def __init__(self, args):

@@ -150,11 +150,11 @@ def check_folder(path):
 
 def check_apart(*paths):
     """Refuse a file that is to be read or written twice."""
-    known = set()
+    resolved = set()
     for path in filter(None, paths):
-        if Path(path).resolve() in known:
+        if Path(path).resolve() in resolved:
             raise ValueError(f"{path}: named twice; the text and each file that is written need names of their own")
-        known.add(Path(path).resolve())
+        resolved.add(Path(path).resolve())
 
 
 # What is seen -------------------------------------------------------------------------------------

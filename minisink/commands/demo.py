@@ -66,7 +66,7 @@ def run(args):
             warnings.simplefilter("ignore", UserWarning)  # a cache that is too long was warned of above
             texts = last_words.run(writers, PROMPT, **draws, on_progress=bar.update)
     losses = {row["method"]: row["nll"] for row in rows}
-    findings = [four_methods.finding(rows, args.cache), *_why(model, ids, rows), *_looks_up(gain)]
+    findings = [four_methods.finding(rows, args.cache), *_explain_finding(model, ids, rows), *_explain_lookup(gain)]
     if args.json:
         about = {"model": model.name, "tokens": len(ids), "cache": args.cache, "n_sinks": args.n_sinks}
         numbers = [{k: v for k, v in row.items() if k != "nll"} for row in rows]
@@ -98,7 +98,7 @@ def _writers(model, args):
     return writers
 
 
-def _why(model, ids, rows):
+def _explain_finding(model, ids, rows):
     """Say what the finding means here: how much the model leans on its first token, and whether it knows the text."""
     if len(ids) > 1:
         weight = four_methods.lean(model, ids)
@@ -109,7 +109,7 @@ def _why(model, ids, rows):
         yield strange
 
 
-def _looks_up(gain):
+def _explain_lookup(gain):
     """Say what a model without induction heads does not do: look up, and so it has no row for "retrieval"."""
     if gain <= INDUCTION:
         yield f"No induction (a second reading of noise gains {gain:.1f} nats): retrieval has nothing to copy with."

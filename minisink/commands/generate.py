@@ -74,7 +74,7 @@ def _write(args, stream, ids):
         print(f"minisink: stopped; {args.state} holds {stream.n_seen:,} tokens read", file=sys.stderr)
     elif stop:
         n_new = stream.n_seen + len(stream.pending) - n_known
-        print(f"minisink: stopped after {n_new:,} new tokens; {_kept(stream)}", file=sys.stderr)
+        print(f"minisink: stopped after {n_new:,} new tokens; {_describe_cache(stream)}", file=sys.stderr)
 
 
 def _tokens(args, stream, ids, stop):
@@ -86,7 +86,7 @@ def _tokens(args, stream, ids, stop):
             return
 
 
-def _kept(stream):
+def _describe_cache(stream):
     """Describe what there is to go on from."""
     if stream.cache is None:
         return f"no cache, each is computed from the last {stream.method.window:,}"

@@ -31,24 +31,24 @@ def run(args):
     model = load(args.model)
     ids = encode(model, args.text, "TEXT", bos=not args.no_bos)
     trace = look_inside(model, ids, new_cache(model, Dense()) if args.readable else None)
-    found = summary(trace, n_first=args.first)
+    statistics = summary(trace, n_first=args.first)
     several = "token" if args.first == 1 else f"{args.first} tokens"
     if args.json:
-        dump({"model": model.name, "tokens": len(ids), "first": args.first, **found})
+        dump({"model": model.name, "tokens": len(ids), "first": args.first, **statistics})
     else:
-        _show(model, ids, found, several)
+        _show(model, ids, statistics, several)
     if args.plot:
         patterns = [layer["pattern"] for layer in trace["layers"]]
         tokens = [model.decode([i]).strip() or model.tokenizer.id_to_token(int(i)) for i in ids]
         title = f"{model.name}: weight on the first {several}, of {len(ids)}"
-        draw_inspection(args.plot, patterns, found, tokens=tokens, title=title)
+        draw_inspection(args.plot, patterns, statistics, tokens=tokens, title=title)
 
 
-def _show(model, ids, found, several):
+def _show(model, ids, statistics, several):
     first = model.tokenizer.id_to_token(int(ids[0]))
     print(f"{model.name}: {len(ids)} tokens, the first is {first!r}\n")
     rows = []
-    for i, layer in enumerate(found["layers"]):
+    for i, layer in enumerate(statistics["layers"]):
         for h, head in enumerate(layer["heads"]):
             lengths = [layer["residual_first"], layer["residual_median"], head["value_first"], head["value_median"]]
             weight = head["weight_on_first"]
@@ -56,7 +56,7 @@ def _show(model, ids, found, several):
             rows.append([f"{i}.{h}", f"{weight:.0%}", bar.ljust(20), *(f"{x:.2f}" for x in lengths)])
     header = ["layer.head", "weight", f"on the first {several}".ljust(20), "|x| first", "median", "|v| first", "median"]
     print(table(header, rows))
-    rate = f"sink rate (share of heads that give the first token more than 0.3): {found['sink_rate']:.0%}"
-    what = "weight: mean over the tokens after the first; |x|: norm of the residual stream after the layer; "
-    print("\n" + wrap(what + "|v|: norm of the values; first: of the first token; median: over the others."))
+    rate = f"sink rate (share of heads that give the first token more than 0.3): {statistics['sink_rate']:.0%}"
+    legend = "weight: mean over the tokens after the first; |x|: norm of the residual stream after the layer; "
+    print("\n" + wrap(legend + "|v|: norm of the values; first: of the first token; median: over the others."))
     print(rate)

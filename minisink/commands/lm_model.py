@@ -70,10 +70,10 @@ def prepare(args):
     return tokenizer, config, begun and begun.weights
 
 
-def _refuse_both(args, source, brought):
+def _refuse_both(args, source, options):
     """Refuse options beside `source`, which brings their values along."""
     if getattr(args, source) is not None:
-        for name in brought:
+        for name in options:
             if getattr(args, name) is not None:
                 raise ValueError(f"--{name.replace('_', '-')} cannot be given with --{source}, which brings its own")
 
@@ -127,5 +127,5 @@ def _from_sizes(args, vocab_size, bos, tied):
 
 def _size(args, name):
     """Return a size that was given, or the usual one."""
-    given = getattr(args, name)
-    return SIZES[name] if given is None else given
+    value = getattr(args, name)
+    return SIZES[name] if value is None else value

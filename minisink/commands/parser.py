@@ -59,9 +59,9 @@ def make_parser():
         _add(choices, name, command)
     for family, (purpose, members) in FAMILIES.items():
         p = choices.add_parser(family, help=purpose, description=_sentence(purpose))
-        which = p.add_subparsers(metavar="WHAT", required=True)
+        commands = p.add_subparsers(metavar="WHAT", required=True)
         for name, command in members.items():
-            _add(which, name, command)
+            _add(commands, name, command)
     return parser
 
 

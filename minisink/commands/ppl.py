@@ -88,13 +88,13 @@ def _watch(evaluation):
 def _report(args, evaluation, tokens_per_second, n_known):
     """Print one row, or JSON."""
     method, tally, model = evaluation.method, evaluation.tally, evaluation.model
-    shown = ("positions", *(FETCHED if args.method == "retrieval" else ()))
+    options = ("positions", *(FETCHED if args.method == "retrieval" else ()))
     about = {
         "model": model.name,
         "method": method.name,
         "n_sinks": getattr(method, "n_sinks", 0),
         "window": method.window,
-        **{name: getattr(args, name) for name in shown},
+        **{name: getattr(args, name) for name in options},
         "tokens": tally.n_tokens,
         "nll": tally.nll,
         "perplexity": tally.perplexity,

@@ -113,7 +113,7 @@ class Experiment:
         if args.tokens is not None:
             return args.tokens
         fast = self.module.FAST if args.fast else {}
-        return fast.get("tokens", _usual(self.module))
+        return fast.get("tokens", _default_tokens(self.module))
 
     def inputs(self, args):
         """Return what `run` asks for by position: models and texts."""
@@ -149,12 +149,12 @@ class Experiment:
         """Return the options of this experiment by itself, those that all share as they were given to all."""
         parser = argparse.ArgumentParser()
         self.add_options(parser)
-        own = parser.parse_args([])
-        for key in vars(own):
+        parsed = parser.parse_args([])
+        for key in vars(parsed):
             value = getattr(args, key, None)
             if value is not None and (key != "model" or isinstance(value, list) == ("models" in self.given)):
-                setattr(own, key, value)
-        return own
+                setattr(parsed, key, value)
+        return parsed
 
 
 def add_common(parser, given, *, module=None):
@@ -168,7 +168,7 @@ def add_common(parser, given, *, module=None):
         several = {"nargs": "+"} if "texts" in given else {}
         add("--text", metavar="FILE", help="a UTF-8 text (the story that ships)", **several)
     if {"ids", "texts"} & {*given}:
-        add("--tokens", type=int, metavar="N", help=f"how much of it ({_usual(module)})")
+        add("--tokens", type=int, metavar="N", help=f"how much of it ({_default_tokens(module)})")
         add_no_bos(parser)
     add("--seed", type=int, default=0, metavar="N", help="of what is drawn; of a text, which stretch is read (0)")
     add("--fast", action="store_true", help="a first look, in seconds")
@@ -195,7 +195,7 @@ def check_outputs(args):
         check_room(Path(args.out) / "rows.csv")
 
 
-def _usual(module):
+def _default_tokens(module):
     return getattr(module, "TOKENS", TOKENS) if module else "each its own"
 
 

@@ -30,16 +30,16 @@ def report(experiment, args):
             print(plain(rows) + "\n")  # nothing that was measured is lost
         raise
     seconds = time.perf_counter() - began
-    found = list(experiment.module.effects(rows))
+    effects = list(experiment.module.effects(rows))
     about = {"name": experiment.name, "paper": experiment.module.PAPER, "claim": experiment.module.CLAIM}
-    about |= {"command": experiment.command(args), "seconds": seconds, "shown": verdict(found)}
-    about |= {"effects": [asdict(effect) | {"shown": effect.shown} for effect in found], "rows": scalars(rows)}
+    about |= {"command": experiment.command(args), "seconds": seconds, "shown": verdict(effects)}
+    about |= {"effects": [asdict(effect) | {"shown": effect.shown} for effect in effects], "rows": scalars(rows)}
     if args.json:
         dump(about)
     elif args.csv == "-":
         print(as_csv(rows), end="")
     else:
-        show(experiment, about, rows, found)
+        show(experiment, about, rows, effects)
     write(experiment, args, about, rows)
     return about["shown"]
 
@@ -62,7 +62,7 @@ def write(experiment, args, about, rows):
             experiment.module.draw(figure, rows)
 
 
-def show(experiment, about, rows, found):
+def show(experiment, about, rows, effects):
     """Print the rows as a table, what the paper says, and what this run says to it."""
     module = experiment.module
     command = fill(about["command"], 76, subsequent_indent="    ", break_on_hyphens=False, break_long_words=False)
@@ -70,7 +70,7 @@ def show(experiment, about, rows, found):
     print(module.show(rows) if hasattr(module, "show") else plain(rows))
     print("\n" + wrap(f"{module.PAPER}: {module.CLAIM}."))
     print(f"This run shows it: {about['shown']}.")
-    for effect in found:
+    for effect in effects:
         print(fill(str(effect), 79, initial_indent="  ", subsequent_indent="    "))
 
 

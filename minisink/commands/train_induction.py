@@ -62,14 +62,14 @@ def run(args):
         trainings.append({"seed": seed, "seconds": seconds, "bump": bump(history), "history": history})
         models.append(toy.as_model("induction"))
     started = time.perf_counter()
-    found = _measure(args, models, sizes)  # (seeds, methods, gaps)
+    losses = _measure(args, models, sizes)  # (seeds, methods, gaps)
     seconds = time.perf_counter() - started
     names = list(experiment.methods(**sizes))
-    means = dict(zip(names, found.mean(axis=0).tolist(), strict=True))
+    means = dict(zip(names, losses.mean(axis=0).tolist(), strict=True))
     findings = experiment.finding(means, args.gaps, **sizes)
-    _show(args, trainings, names, found, findings, seconds)
+    _show(args, trainings, names, losses, findings, seconds)
     if args.json:
-        print(json.dumps(_as_json(args, trainings, names, found, findings, seconds)))
+        print(json.dumps(_as_json(args, trainings, names, losses, findings, seconds)))
     if args.plot is not None:
         picture.draw(args.plot, [one["history"] for one in trainings], args.gaps, means)
 
@@ -81,17 +81,17 @@ def _panel(history, *, n_steps, seed):
 def _measure(args, models, sizes):
     """Measure the losses, (seeds, methods, gaps): each model reads texts of its own."""
     n_tokens = sum(1 + 2 * SEGMENT + gap for gap in args.gaps) * args.texts * len(experiment.methods(**sizes))
-    found = []
+    losses = []
     with progress(n_tokens * len(models), "reading") as bar:
         for seed, model in enumerate(models, args.seed):
             options = {"gaps": args.gaps, "n_texts": args.texts, "seed": seed, **sizes}
-            found.append(list(experiment.run(model, **options, on_progress=bar.update).values()))
-    return np.array(found)
+            losses.append(list(experiment.run(model, **options, on_progress=bar.update).values()))
+    return np.array(losses)
 
 
-def _show(args, trainings, names, found, findings, seconds):
+def _show(args, trainings, names, losses, findings, seconds):
     """Print the table, and what it says."""
-    mean, spread = found.mean(axis=0), found.std(axis=0, ddof=1) if args.seeds > 1 else None
+    mean, spread = losses.mean(axis=0), losses.std(axis=0, ddof=1) if args.seeds > 1 else None
     several = f"mean and deviation of {args.seeds} trainings" if args.seeds > 1 else "one training"
     about = (
         f"A segment of {SEGMENT} symbols, a gap, the segment again: nats a symbol of the second reading, {several} "
@@ -112,7 +112,7 @@ def _show(args, trainings, names, found, findings, seconds):
     print("\n" + wrap(f"trained in {trained}; read in {seconds:.1f} s"))
 
 
-def _as_json(args, trainings, names, found, findings, seconds):
+def _as_json(args, trainings, names, losses, findings, seconds):
     """Return what a script may want."""
     trained, rows = [], []
     for one in trainings:
@@ -120,6 +120,6 @@ def _as_json(args, trainings, names, found, findings, seconds):
         about = {"seed": one["seed"], "seconds": round(one["seconds"], 2), "bump": one["bump"]}
         trained.append(about | {key: last[key] for key in ("first", "second", "previous", "induction")})
     for i, name in enumerate(names):
-        rows.append({"method": name, "mean": found[:, i].mean(axis=0).tolist(), "by_seed": found[:, i].tolist()})
+        rows.append({"method": name, "mean": losses[:, i].mean(axis=0).tolist(), "by_seed": losses[:, i].tolist()})
     about = {"chance": CHANCE, "gaps": args.gaps, "reading_seconds": round(seconds, 2)}
     return about | {"trainings": trained, "rows": rows, "finding": findings}

@@ -119,7 +119,7 @@ def _text(args, tokenizer, quiet):
     """Token ids to learn from, and to look at."""
 
     def encode(paths):
-        return tokens.encode_files(tokenizer, paths, lambda them: tqdm(them, "encode", disable=quiet, file=sys.stderr))
+        return tokens.encode_files(tokenizer, paths, lambda each: tqdm(each, "encode", disable=quiet, file=sys.stderr))
 
     ids = tokens.remembered(args.tokens, lambda: encode(args.text))
     if args.valid is None:
