@@ -72,7 +72,7 @@ def check(
     >>> bool(check(SeesAhead)), [wrong.name for wrong in check(SeesAhead, chunks=(9, 1)).looks_like]
     (True, ['a chunk sees ahead'])
     """
-    chosen, step = _chosen(traces), as_step(cache, chunks)
+    chosen, step = _as_traces(traces), as_step(cache, chunks)
     if tolerance is not None and not tolerance >= 0:
         raise ValueError(f"tolerance is {tolerance!r}; it must be 0 or more")
     sizes = None if chunks is None else _sizes(chunks)
@@ -106,7 +106,7 @@ def check_losses(losses: Any, trace: Trace, *, tolerance: float | None = None) -
     return int(wrong[0]) + 1 if len(wrong) else None
 
 
-def _chosen(traces):
+def _as_traces(traces):
     several = isinstance(traces, Iterable) and not isinstance(traces, str)
     chosen: list[Trace] = []
     for each in traces if several else [traces]:

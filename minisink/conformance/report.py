@@ -52,7 +52,7 @@ class Report:
             line = f"right in {traces} of {count(max(len(trace.q) for trace in self.traces), 'token')}"
             still = [trace for trace in self.traces if len(trace.q) <= trace.capacity]
             return f"{line}\n  but nothing was evicted in {len(still)} of them: take more tokens" if still else line
-        lines = [str(self.first), f"  wrong in {len(self.failed)} of {traces}{self._alone(self.first.trace)}"]
+        lines = [str(self.first), f"  wrong in {len(self.failed)} of {traces}{self._layers_only(self.first.trace)}"]
         upto = "" if self.until is None else f"up to token {self.until} "
         upto = "in this trace " if self.until == len(self.first.trace.q) - 1 else upto
         for wrong in self.looks_like[:MOST]:
@@ -66,7 +66,7 @@ class Report:
             lines.append("  it looks like no wrong turn known here")
         return "\n".join([*lines, f"  also: {self.error}"] if self.error else lines)
 
-    def _alone(self, trace):
+    def _layers_only(self, trace):
         """Name the layers that differ, where others are right."""
         n = len(self.layers)
         right = 0 < n < trace.q.shape[1]

@@ -5,7 +5,7 @@ import numpy as np
 from . import reference
 
 
-def _few(rng, *shape):
+def _ints(rng, *shape):
     """Small whole numbers: what a reader can follow."""
     return rng.integers(-2, 3, size=shape).astype(np.float64)
 
@@ -17,12 +17,12 @@ def _reals(rng, *shape):
 def softmax(rng):
     """Scores: a few, some masked, and some that overflow."""
     cases = [np.array([0.0]), np.array([0.0, 0.0]), np.array([0.0, 1.0]), np.array([2.0, 0.0, -1.0])]
-    cases += [_few(rng, S) for S in range(2, 6)] + [_reals(rng, S) for S in range(2, 8)]
+    cases += [_ints(rng, S) for S in range(2, 6)] + [_reals(rng, S) for S in range(2, 8)]
     for S in range(3, 6):  # a key that is masked
         row = _reals(rng, S)
         row[rng.integers(S)] = -np.inf
         cases.append(row)
-    cases += [np.array([-3.0, -5.0]), _few(rng, 4) - 60.0, np.array([1000.0, 1001.0]), _few(rng, 3) + 800.0]
+    cases += [np.array([-3.0, -5.0]), _ints(rng, 4) - 60.0, np.array([1000.0, 1001.0]), _ints(rng, 3) + 800.0]
     cases += [np.array([-1000.0, -1002.0])]
     return [{"x": x} for x in cases]
 
@@ -39,7 +39,7 @@ def attend(rng):
     """Everything visible, something hidden, a causal mask, and scores whose exponential overflows."""
     cases = [{"q": np.zeros((1, 1)), "k": np.zeros((1, 1)), "v": np.ones((1, 1)), "visible": np.ones((1, 1), bool)}]
     for T, S, D in [(1, 2, 1), (1, 2, 4), (2, 2, 4), (2, 3, 1), (1, 3, 4), (3, 3, 2), (2, 4, 4), (3, 5, 2), (3, 4, 6)]:
-        for draw in (_few, _reals):
+        for draw in (_ints, _reals):
             for masked in (False, True):
                 visible = rng.random((T, S)) < 0.6 if masked else np.ones((T, S), bool)
                 visible[np.arange(T), rng.integers(S, size=T)] = True
@@ -56,7 +56,7 @@ def rotate(rng):
     cases = [{"x": np.array([[1.0, 0.0]]), "positions": np.array([p]), "theta": 100.0} for p in (0, 1, 2)]
     for T, D in [(1, 4), (2, 4), (1, 6), (3, 2), (3, 4), (4, 6), (5, 8)]:
         for theta in (100.0, 10000.0):
-            for draw in (_few, _reals):
+            for draw in (_ints, _reals):
                 positions = rng.integers(0, 30, size=T)
                 cases.append({"x": draw(rng, T, D), "positions": positions, "theta": theta})
     cases.append({"x": _reals(rng, 3, 6), "positions": np.array([7, 120, 250]), "theta": 10000.0})
@@ -100,7 +100,7 @@ def step(rng):
         cases.append(_text(zeros, zeros, np.eye(T, 8), n_sinks, window, 100.0))
     for n_sinks, window in [(0, 2), (1, 2), (0, 3), (1, 3), (2, 2), (2, 3), (3, 3)]:
         T = min(n_sinks + window + 3, 8)  # and with queries and keys: where do they stand?
-        cases.append(_text(_few(rng, T, 8), _few(rng, T, 8), np.eye(T, 8), n_sinks, window, 100.0))
+        cases.append(_text(_ints(rng, T, 8), _ints(rng, T, 8), np.eye(T, 8), n_sinks, window, 100.0))
     for n_sinks, window, D, T in [(0, 4, 4, 9), (1, 3, 4, 12), (2, 4, 6, 14), (4, 5, 4, 16), (3, 1, 2, 9)]:
         theta = float(rng.choice([100.0, 10000.0]))
         cases.append(_text(_reals(rng, T, D), _reals(rng, T, D), _reals(rng, T, D), n_sinks, window, theta))
@@ -116,12 +116,12 @@ def token_nll(rng):
     """Draw a few tokens and words, logits that overflow, and tokens whose probability is too small for a number."""
     cases = []
     for T, V in [(2, 2), (3, 2), (2, 3), (3, 3), (4, 3), (5, 4), (7, 5)]:
-        for draw in (_few, _reals):
+        for draw in (_ints, _reals):
             cases.append({"logits": draw(rng, T, V), "ids": rng.integers(V, size=T)})
     cases.append({"logits": _reals(rng, 4, 3), "ids": np.array([1, 2, 0, 1])})
-    cases.append({"logits": _few(rng, 4, 3) + 1000.0, "ids": np.array([0, 2, 1, 1])})
-    cases.append({"logits": _few(rng, 3, 4) - 1000.0, "ids": np.array([3, 2, 0])})
-    cases.append({"logits": _few(rng, 4, 3) + [1000.0, 0.0, 0.0], "ids": np.array([0, 1, 2, 1])})
+    cases.append({"logits": _ints(rng, 4, 3) + 1000.0, "ids": np.array([0, 2, 1, 1])})
+    cases.append({"logits": _ints(rng, 3, 4) - 1000.0, "ids": np.array([3, 2, 0])})
+    cases.append({"logits": _ints(rng, 4, 3) + [1000.0, 0.0, 0.0], "ids": np.array([0, 1, 2, 1])})
     return cases
 
 

@@ -27,13 +27,13 @@ def check_source(sandbox, tasks=None, seed=0, hint=0, on_row=lambda rows: None):
         needs = set()
     for name in [name for name in TASKS if name in needs or name in names]:
         if name not in defined:
-            row = result(name, "missing", f"not in the file: {SIGNATURES[name]}{_why(looked)}")
+            row = result(name, "missing", f"not in the file: {SIGNATURES[name]}{_why_stopped(looked)}")
         elif looked.there is None:
             row = result(name, "failed", f"the file did not come to its end: {looked.died}")
         elif not defined[name]:
             row = result(name, "failed", f"{name} is no function")
         elif name not in looked.there:
-            row = result(name, "failed", _why(looked).removeprefix("; "))
+            row = result(name, "failed", _why_stopped(looked).removeprefix("; "))
         else:
             row = judge(name, sandbox.ask, seed, hint, given=defined, passed=passed)
         if row["status"] == "passed":
@@ -44,7 +44,7 @@ def check_source(sandbox, tasks=None, seed=0, hint=0, on_row=lambda rows: None):
     return rows
 
 
-def _why(looked):
+def _why_stopped(looked):
     """Say what ended a file before its last line, if anything did."""
     stopped = looked.stopped
     if not stopped:

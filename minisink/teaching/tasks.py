@@ -128,7 +128,7 @@ def simpler(task, case):
             if letter in letters:
                 size = case[name].shape[letters.index(letter)]
         for i in reversed(range(size if size > 1 else 0)):
-            yield _without(task, case, letter, i)
+            yield _drop_index(task, case, letter, i)
     for name, least in task.least.items():
         if case[name] > least:
             yield case | {name: case[name] - 1}
@@ -155,7 +155,7 @@ def simpler(task, case):
                     yield case | {name: places}
 
 
-def _without(task, case, letter, i):
+def _drop_index(task, case, letter, i):
     smaller = dict(case)
     for name, letters in task.axes.items():
         if letter in letters:

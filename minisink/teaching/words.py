@@ -54,7 +54,7 @@ def of_attend(case, got, expected):
     row = int(np.argmin(right_rows(got, expected)))
     seen = np.flatnonzero(case["visible"][row]).tolist()
     return (
-        f"query {row} sees keys {seen}{_given(case, 'q', 'k', 'v')}; you gave it {show(got[row])}; expected "
+        f"query {row} sees keys {seen}{_inputs(case, 'q', 'k', 'v')}; you gave it {show(got[row])}; expected "
         f"{show(expected[row])}"
     )
 
@@ -117,11 +117,12 @@ def of_retrieve(case, got, expected):
     n, block = len(case["keys"]), case["block"]
     return (
         f"of {count(n, 'key')} in blocks of {block}, {case['window']} back, theta {show(case['theta'])}, the best "
-        f"{case['k']} for this query{_given(case, 'q', 'keys')}: you chose {as_ints(got)}; expected {as_ints(expected)}"
+        f"{case['k']} for this query{_inputs(case, 'q', 'keys')}: you chose {as_ints(got)}; "
+        f"expected {as_ints(expected)}"
     )
 
 
-def _given(case, *names):
+def _inputs(case, *names):
     """Show the arguments themselves, where they are few."""
     if sum(case[name].size for name in names) > 16:
         return ""
