@@ -84,17 +84,17 @@ def timed(functions, *, repeats=7, seconds=0.1):
     """Return the same, every repeat by itself: a dict of str to lists of float."""
     calls, times = {}, {name: [] for name in functions}
     for name, function in functions.items():
-        once = _a_call(function, 1)  # the first call pays for whatever is set up
+        once = _seconds_per_call(function, 1)  # the first call pays for whatever is set up
         if once < seconds:
-            once = _a_call(function, 1)
+            once = _seconds_per_call(function, 1)
         calls[name] = max(1, int(seconds / max(once, 1e-9)))
     for _ in range(repeats):
         for name, function in functions.items():
-            times[name].append(_a_call(function, calls[name]))
+            times[name].append(_seconds_per_call(function, calls[name]))
     return times
 
 
-def _a_call(function, n_calls):
+def _seconds_per_call(function, n_calls):
     start = time.perf_counter()
     for _ in range(n_calls):
         function()
