@@ -24,7 +24,10 @@ def _there(name):
         return False
 
 
-pytestmark = pytest.mark.skipif(not all(map(_there, NEEDED)), reason="the site needs pip install 'minisink[docs]'")
+pytestmark = [
+    pytest.mark.slow,  # the site is built once, half a minute
+    pytest.mark.skipif(not all(map(_there, NEEDED)), reason="the site needs pip install 'minisink[docs]'"),
+]
 
 
 def _run(copy, *argv):
@@ -49,7 +52,6 @@ def _page(site, name):
     return (site / f"{name}.html").read_text(encoding="utf-8")
 
 
-@pytest.mark.slow
 def test_the_site_needs_no_other_machine(site):
     checked = _run(site.parent, "docs/check.py", site)
     assert checked.returncode == 0, checked.stdout
