@@ -51,6 +51,12 @@ class Retrieval(Policy):
     def __post_init__(self):
         check_whole("window", self.window, 1, "; Dense() keeps everything, and brings nothing back")
         super().__post_init__()
+        for decision in ("survivors", "positions_of"):
+            if getattr(type(self), decision) is not getattr(Retrieval, decision):
+                raise ValueError(
+                    f"{type(self).__name__} overrides {decision}, but the slots of Retrieval are StreamingLLM's; "
+                    "override block_scores"
+                )
         check_whole("n_blocks", self.n_blocks, 0)
         check_whole("block", self.block, 1)
         if self.store is not None:

@@ -218,6 +218,14 @@ def test_rounding_chooses_no_block(steps, n_blocks, offset, seed):
     assert sorted(top_k(noisy, n_blocks)[0].tolist()) == top_blocks(scores, n_blocks)[0].tolist()
 
 
+@pytest.mark.parametrize("decision", ["survivors", "positions_of"])
+def test_a_decision_of_ones_own_is_refused_and_not_ignored(decision):
+    """The slots are StreamingLLM's: a subclass overrides `block_scores` alone."""
+    own = type("Own", (Retrieval,), {decision: lambda self, token_index: token_index})
+    with pytest.raises(ValueError, match=f"Own overrides {decision}"):
+        own(1, 4, block=2)
+
+
 class Worst(Retrieval):
     """A method of one's own: the blocks that fit worst."""
 
