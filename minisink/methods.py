@@ -16,7 +16,7 @@ stands wherever they do: a subclass that overrides `survivors` or `positions_of`
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -77,7 +77,10 @@ class Recompute:
 
     def __post_init__(self):
         check_whole("window", self.window, 1, ", for the current token counts")
-        object.__setattr__(self, "lead", tuple(int(i) for i in self.lead))
+        lead = tuple(self.lead) if isinstance(self.lead, Iterable) else (None,)
+        if any(isinstance(i, bool) or not isinstance(i, (int, np.integer)) for i in lead):
+            raise ValueError(f"lead is {self.lead!r}; it must be token ids, for example (model.config.bos,)")
+        object.__setattr__(self, "lead", tuple(int(i) for i in lead))
         if len(self.lead) >= self.window:
             raise ValueError(f"lead has {len(self.lead)} tokens; a window of {self.window} has no room for any other")
 
@@ -98,6 +101,8 @@ class ByLayer:
     kv_cache: ClassVar[Any] = None
 
     def __post_init__(self):
+        if not isinstance(self.policies, Iterable):
+            raise ValueError(f"ByLayer has {self.policies!r}; it must be a list, a policy for each layer")
         object.__setattr__(self, "policies", tuple(self.policies))
         for i, policy in enumerate(self.policies):
             if not isinstance(policy, Policy) or policy.kv_cache is not None:

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import re
 
 import numpy as np
 import pytest
@@ -320,6 +321,20 @@ def test_a_lead_leaves_room_for_the_text():
             function(model, [1, 2], minisink.Recompute(3, lead=[1, 2, 3]))
         with pytest.raises(ValueError, match="id 17 at index 1"):
             function(model, [1, 2], minisink.Recompute(3, lead=[1, 17]))
+
+
+@pytest.mark.parametrize("lead", [1, 1.5, "ab", (1, "a"), (1.7,), (True,), None])
+def test_a_lead_of_anything_but_ids_names_it(lead):
+    """A lone id, a text or a broken number is refused with what to write, and never cut to a whole number."""
+    with pytest.raises(ValueError, match=re.escape(f"lead is {lead!r}; it must be token ids")):
+        minisink.Recompute(4, lead)
+
+
+@pytest.mark.parametrize("policies", [5, None, minisink.Dense()])
+def test_layers_of_a_single_policy_name_it(policies):
+    """What is no sequence is refused with the call to write."""
+    with pytest.raises(ValueError, match=re.escape(f"ByLayer has {policies!r}; it must be a list")):
+        minisink.ByLayer(policies)
 
 
 @pytest.mark.parametrize("arch", [llama, gpt2])
