@@ -18,7 +18,7 @@ the encoding. StreamingLLM is ``position := slot``.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 import numpy as np
@@ -60,6 +60,7 @@ class Policy:
 
     def __post_init__(self):
         _check_policy(self)
+        numbers_to_int(self)
 
     name = property(lambda self: type(self).__name__.lower())  # in tables and pictures: "streaming"
     is_plain = property(lambda self: _is_plain(type(self)))  # whether the three fields say it all
@@ -255,6 +256,13 @@ def refuse_own(policy: Policy) -> None:
     """Raise ValueError for a policy that overrides a decision, which the fast paths would ignore."""
     if not policy.is_plain:
         raise ValueError(f"{policy}: the fast paths know sinks and a window only; use readable=True or a KVCache")
+
+
+def numbers_to_int(method) -> None:
+    """Replace NumPy's integers in the fields of a frozen method by Python's, as a `deque` or a `repr` needs them."""
+    for f in fields(method):
+        if isinstance(number := getattr(method, f.name), np.integer):
+            object.__setattr__(method, f.name, int(number))
 
 
 def check_whole(name, value, least, why=""):

@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .cache import KVCache, Policy, check_whole
+from .cache import KVCache, Policy, check_whole, numbers_to_int
 from .model import Model
 
 
@@ -77,6 +77,7 @@ class Recompute:
 
     def __post_init__(self):
         check_whole("window", self.window, 1, ", for the current token counts")
+        numbers_to_int(self)
         lead = tuple(self.lead) if isinstance(self.lead, Iterable) else (None,)
         if any(isinstance(i, bool) or not isinstance(i, (int, np.integer)) for i in lead):
             raise ValueError(f"lead is {self.lead!r}; it must be token ids, for example (model.config.bos,)")

@@ -330,6 +330,19 @@ def test_a_lead_of_anything_but_ids_names_it(lead):
         minisink.Recompute(4, lead)
 
 
+@pytest.mark.parametrize(
+    "make",
+    [minisink.Window, minisink.Recompute, lambda n: minisink.Streaming(n, n), lambda n: minisink.Retrieval(n, n)],
+)
+@pytest.mark.filterwarnings("ignore:a block of")
+def test_numbers_of_numpy_are_as_pythons(make):
+    """The same value, the same `repr`, and the same text."""
+    model, own = public(tiny.make()), make(np.int64(4))
+    assert repr(own) == repr(make(4))
+    new = [list(minisink.generate(model, [1, 2], method, max_new_tokens=4)) for method in (own, make(4))]
+    assert new[0] == new[1]
+
+
 @pytest.mark.parametrize("policies", [5, None, minisink.Dense()])
 def test_layers_of_a_single_policy_name_it(policies):
     """What is no sequence is refused with the call to write."""
