@@ -139,6 +139,8 @@ class Stream:
         self.model, self.method, self.readable, self.draws = model, method, readable, draws
         self.sampler = Sampler(**draws)
         self._read, self.cache = reader(model, method, readable=readable, cache=cache)
+        if cache is not None:
+            self.method = method = getattr(cache, "policy", method)
         self.n_seen, self.pending = 0, []
         self.sink_ids: list[int] = []
         self.window_ids: deque[int] = deque(maxlen=method.window)
@@ -219,7 +221,7 @@ def reader(
         check_cache(model, cache)
         return _explain_memory(model, _readable_path(model, cache)), cache
     if cache is None:
-        check_method(model, method, stacklevel=5)
+        check_method(model, method)
     try:
         if cache is not None:
             logits_of = _decode(Decoder(model, cache.policy, cache=cache))

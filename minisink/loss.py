@@ -118,7 +118,7 @@ def cache_of(model: Model, method: Method, cache: Any, *, readable: bool = False
 
 def empty_cache(model: Model, method: Method, *, readable: bool = False) -> KVCache | Banded:
     """Return an empty cache for a method: a `KVCache`, or where that would be slow its version for blocks of tokens."""
-    check_method(model, method, stacklevel=5)
+    check_method(model, method)
     if readable or isinstance(method, Recompute) or not method.is_plain or method.window is None:
         return make_cache(model, method)
     return (method.block_cache or Banded)(model.config.n_layers, method)

@@ -15,7 +15,6 @@ stands wherever they do: a subclass that overrides `survivors` or `positions_of`
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -24,6 +23,7 @@ import numpy as np
 
 from .cache import KVCache, Policy, check_whole, numbers_to_int
 from .model import Model
+from .system.errors import warn_caller
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ def make_cache(model: Model, method: Any) -> KVCache:
     return make(config.n_layers, config.n_kv_heads, config.head_dim, method, like=model.weights.embed)
 
 
-def check_method(model: Model, method: Any, *, stacklevel: int = 3) -> None:
+def check_method(model: Model, method: Any) -> None:
     """Raise ValueError unless `method` is one for `model`; warn where it goes beyond what the model was trained on."""
     if not isinstance(method, Policy | Recompute | ByLayer):
         raise ValueError(f"method is {method!r}; pass a value, {_call(method)}")
@@ -166,10 +166,7 @@ def check_method(model: Model, method: Any, *, stacklevel: int = 3) -> None:
         _check_numbering(model, method)
     trained, capacity = model.config.max_positions, method.capacity
     if capacity is not None and capacity > trained:
-        warnings.warn(
-            f"a cache of {capacity} tokens is longer than the {trained} positions {model.name} was trained on",
-            stacklevel=stacklevel,
-        )
+        warn_caller(f"a cache of {capacity} tokens is longer than the {trained} positions {model.name} was trained on")
 
 
 def _call(method):
@@ -207,10 +204,9 @@ def warn_beyond(model: Model, policy, before: int, after: float) -> None:
     """Warn once when fetched tokens keep their places in the text and it passes the trained length."""
     trained = model.config.max_positions
     if getattr(policy, "keeps_places", False) and before <= trained < after:
-        warnings.warn(
+        warn_caller(
             f"positions='original': from token {trained} on, what is fetched may stand farther than {model.name} was "
-            "trained on; positions='slot' keeps it within",
-            stacklevel=4,
+            "trained on; positions='slot' keeps it within"
         )
 
 

@@ -16,6 +16,8 @@ from tiny import public
 
 import minisink
 from minisink import gpt2, llama
+from minisink.fast.decoder import Decoder
+from minisink.generation import Stream
 from minisink.hf.tokenizer import text_stream
 from minisink.sampling import Sampler
 
@@ -283,7 +285,7 @@ def test_more_keys_than_in_training_are_warned_about_once(method, readable):
     model, method = public(tiny.make(max_positions=8)), tiny.method(method, 0, 9)
     with pytest.warns(UserWarning, match="a cache of 9 tokens is longer than the 8 positions") as caught:
         minisink.token_nll(model, [1, 2], method, readable=readable)
-    assert len(caught) == 1
+    assert [w.filename for w in caught] == [__file__]
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         list(minisink.generate(model, [1], method, max_new_tokens=3, readable=readable))
@@ -304,3 +306,14 @@ def test_the_story_is_told(stories, method):
     """A real checkpoint made elsewhere, greedy from "<s>", by every method with room for the text."""
     tokens = minisink.generate(stories, stories.encode(""), tiny.method(method, 4, 200), max_new_tokens=90)
     assert "".join(text_stream(stories.tokenizer, tokens)).startswith(STORY)
+
+
+@pytest.mark.parametrize("readable", [False, True])
+def test_a_stream_over_a_cache_has_its_method(readable):
+    """What is in view, and what another method reads again, is what that cache kept."""
+    model, method, ids = public(tiny.make()), minisink.Window(3), tiny.ids(20).tolist()
+    cache = minisink.new_cache(model, method) if readable else Decoder(model, method).cache
+    stream = Stream(model, cache=cache)
+    stream.read(ids)
+    assert (stream.method, stream.n_held, stream.oldest, [*stream.window_ids]) == (method, 3, 17, ids[-3:])
+    assert stream.under(minisink.Dense()).n_held == 3

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ..cache import Policy, check_whole
+from ..system.errors import warn_caller
 from .blocks import RetrievalBlocks
 from .cache import RetrievalCache, channel_range, upper_bound
 from .ring import RetrievalRing
@@ -64,10 +64,9 @@ class Retrieval(Policy):
         if self.select not in SELECT:
             raise ValueError(f"select is {self.select!r}; it must be one of {', '.join(SELECT)}")
         if self.n_blocks and self.block > self.window:
-            warnings.warn(
+            warn_caller(
                 f"a block of {self.block} tokens is longer than the window of {self.window}: each that comes back "
-                "outweighs it",
-                stacklevel=3,
+                "outweighs it"
             )
 
     @property

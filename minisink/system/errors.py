@@ -22,6 +22,14 @@ def fix_streams():
             stream.reconfigure(errors="backslashreplace")
 
 
+def warn_caller(message):
+    """Warn in the name of the line outside this package that led here."""
+    frame, stacklevel = sys._getframe(1), 2
+    while frame.f_back and f"{frame.f_globals.get('__name__')}.".startswith(f"{PACKAGE}."):
+        frame, stacklevel = frame.f_back, stacklevel + 1
+    warnings.warn(message, stacklevel=stacklevel)
+
+
 def run_command(run, *args):
     """Call ``run(*args)`` and return its exit status (0 for None): 2 after an error, 130 after Ctrl-C.
 
