@@ -72,6 +72,18 @@ def stories_folder(shared):
     return folder
 
 
+@pytest.fixture(scope="module")
+def novels(novels_folder):
+    """The shipped model, loaded."""
+    return load(novels_folder)
+
+
+@pytest.fixture(scope="module")
+def stories(stories_folder):
+    """The Llama made elsewhere, loaded."""
+    return load(stories_folder)
+
+
 @pytest.fixture(scope="session")
 def smollm2():
     """A real model from the package index, if it is installed."""

@@ -25,16 +25,6 @@ V = tiny.LLAMA["vocab_size"]
 logits = st.lists(st.floats(-8, 8, width=32), min_size=1, max_size=9)
 
 
-@pytest.fixture(scope="module")
-def novels(novels_folder):
-    return minisink.load(novels_folder)
-
-
-@pytest.fixture(scope="module")
-def stories(stories_folder):
-    return minisink.load(stories_folder)
-
-
 # Which token --------------------------------------------------------------------------------------
 
 

@@ -59,11 +59,6 @@ def story(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def novels(novels_folder):
-    return minisink.load(novels_folder)
-
-
-@pytest.fixture(scope="module")
 def models(tmp_path_factory):
     """Folders: a GPT-2 with 64 positions, a Llama without a tokenizer, one whose values are zero, one with a NaN."""
     root = tmp_path_factory.mktemp("models")

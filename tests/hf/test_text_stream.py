@@ -5,18 +5,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from profiles import examples
 
-import minisink
 from minisink.hf.tokenizer import HELD, text_stream
-
-
-@pytest.fixture(scope="module")
-def novels(novels_folder):
-    return minisink.load(novels_folder)
-
-
-@pytest.fixture(scope="module")
-def stories(stories_folder):
-    return minisink.load(stories_folder)
 
 
 def whole_characters(model, ids):
