@@ -74,12 +74,11 @@ def in_blocks(model, pieces, chunk):
     """
     pending = np.empty(0, np.int64)
     failure = None
-    while failure is None:
+    while True:
         try:
             piece = next(pieces, None)
         except Exception as error:
-            failure = error
-            break
+            piece, failure = None, error
         if piece is None:
             break
         pending = np.concatenate((pending, model.check_ids(piece))) if len(piece) else pending
