@@ -28,18 +28,18 @@ import numpy as np
 from ..cache import newest_position, refuse_own
 from .blocks import Banded
 
-FIRST_BUFFER = 64  # slots that a cache without a limit starts with
+FIRST_BUFFER = 256  # slots that a cache starts with, unless it keeps fewer
 
 
 class RingCache:
-    """Keys and values of every layer in buffers that are allocated once.
+    """Keys and values of every layer in buffers that double until they hold what the policy keeps.
 
     Parameters
     ----------
     n_layers, n_kv_heads, head_dim : int
         L, K and D.
     policy : cache.Policy
-        Without a window the buffers double whenever they are full.
+        Without a window the buffers double whenever they are full; so they do up to a large one.
     dtype : numpy dtype
     like : ndarray, optional
         Array whose device the cache takes; the host by default.
@@ -47,7 +47,7 @@ class RingCache:
     Attributes
     ----------
     keys : ndarray of shape (L, K, S, D)
-        Rotated to their token_index, pairs of channels side by side; S is the capacity.
+        Rotated to their token_index, pairs of channels side by side; S is the capacity, once it is reached.
     values : ndarray of shape (L, K, S, D)
     n_seen : int
         Tokens taken in since the start, evicted ones included.
@@ -56,7 +56,7 @@ class RingCache:
     def __init__(self, n_layers, n_kv_heads, head_dim, policy, *, dtype=np.float32, like=None):
         refuse_own(policy)
         self.policy = policy
-        S = policy.capacity or FIRST_BUFFER
+        S = min(policy.capacity or FIRST_BUFFER, FIRST_BUFFER)
         like = np.empty(0) if like is None else like
         self.keys = np.zeros_like(like, dtype, shape=(n_layers, n_kv_heads, S, head_dim))
         self.values = np.zeros_like(self.keys)
@@ -90,10 +90,13 @@ class RingCache:
         return t if window is None or t < n_sinks else n_sinks + (t - n_sinks) % window
 
     def make_room(self, n_tokens):
-        """Double the buffers of a cache without a limit until they hold `n_tokens`."""
-        while self.policy.capacity is None and n_tokens > self.keys.shape[2]:
-            self.keys = np.concatenate((self.keys, np.zeros_like(self.keys)), axis=2)
-            self.values = np.concatenate((self.values, np.zeros_like(self.values)), axis=2)
+        """Double the buffers until they hold `n_tokens`, or all that the policy keeps."""
+        S, capacity = self.keys.shape[2], self.policy.capacity
+        needed = n_tokens if capacity is None else min(n_tokens, capacity)
+        while S < needed:
+            S = 2 * S if capacity is None else min(2 * S, capacity)
+        if S > self.keys.shape[2]:
+            self.keys, self.values = _widened(self.keys, S), _widened(self.values, S)
 
     # To a file and back: see `snapshot` ---------------------------------------------------------
 
@@ -120,6 +123,13 @@ class RingCache:
     def banded(self, policy, arrays, about, *, paired):
         """Return these keys and values as blocks of tokens; `paired` says how their channels lie."""
         return Banded.from_state(policy, arrays, about)
+
+
+def _widened(buffer, n_slots):  # (L, K, S, D) -> (L, K, n_slots, D)
+    L, K, S, D = buffer.shape
+    wider = np.zeros_like(buffer, shape=(L, K, n_slots, D))
+    wider[:, :, :S] = buffer
+    return wider
 
 
 class RingAttention:

@@ -16,20 +16,23 @@ from ..ops import softmax
 from ..paths import cached_attention, side_by_side
 from ..system.device import to_host
 
+FIRST_BLOCK = 16  # tokens that there is room for at first; a longer block grows with what is in it
 TIE = 1 / 1024  # block scores that are nearer than this to the last one fetched count as equal to it
 
 
 class Store:
     """The evicted tokens of one layer in blocks, in the order of the text; the last block may be partly filled.
 
-    ``keys`` (un-rotated) and ``values`` are (N, B, K, D), ``token_index`` (N, B) is -1 where there is no token.
+    ``keys`` (un-rotated) and ``values`` are (N, B, K, D), ``token_index`` (N, B) is -1 where there is no token. While
+    there is only one block, B is no more than it needs.
     """
 
     def __init__(self, empty, block, limit=None):  # (0, K, D)
-        self.limit = limit  # tokens kept, or None
+        self.block, self.limit = block, limit  # tokens in a block; tokens kept, or None
         self.n_evicted = 0  # tokens added since the start
-        self.keys = self.values = np.zeros_like(empty, shape=(0, block, *empty.shape[1:]))
-        self.token_index = np.zeros((0, block), dtype=int)
+        B = min(block, FIRST_BLOCK)
+        self.keys = self.values = np.zeros_like(empty, shape=(0, B, *empty.shape[1:]))
+        self.token_index = np.zeros((0, B), dtype=int)
 
     def __len__(self):
         """Blocks."""
@@ -37,9 +40,11 @@ class Store:
 
     def add(self, key, value, token_index):  # (K, D), (K, D), int
         """Add the token that has just left the window, and forget what is older than the limit."""
-        offset = self.n_evicted % self.token_index.shape[1]  # in the last block
+        (N, B), offset = self.token_index.shape, self.n_evicted % self.block  # in the last block
         if offset == 0:
-            self._open_block()
+            self._make_room(N + 1, B)
+        elif offset == B:
+            self._make_room(N, min(2 * B, self.block))
         self.keys[-1, offset], self.values[-1, offset], self.token_index[-1, offset] = key, value, token_index
         self.n_evicted += 1
         if self.limit is not None:
@@ -47,11 +52,12 @@ class Store:
         if (self.token_index[0] < 0).all():
             self.keys, self.values, self.token_index = self.keys[1:], self.values[1:], self.token_index[1:]
 
-    def _open_block(self):
-        keys, values = (allocate(x, (len(x) + 1, *x.shape[1:])) for x in (self.keys, self.values))
-        keys[:-1], values[:-1] = self.keys, self.values
+    def _make_room(self, N, B):
+        old_N, old_B = self.token_index.shape
+        keys, values = (allocate(x, (N, B, *x.shape[2:])) for x in (self.keys, self.values))
+        keys[:old_N, :old_B], values[:old_N, :old_B] = self.keys, self.values
         self.keys, self.values = keys, values
-        self.token_index = np.pad(self.token_index, ((0, 1), (0, 0)), constant_values=-1)
+        self.token_index = np.pad(self.token_index, ((0, N - old_N), (0, B - old_B)), constant_values=-1)
 
 
 class Fetched(NamedTuple):

@@ -40,7 +40,7 @@ class RetrievalAttention(RingAttention):
         super().__init__(cache, n_heads, frequencies, folded=folded)
         K, G, D = self.sums.shape
         policy = cache.policy
-        self.all_ones = np.ones_like(self.qkv, shape=(policy.capacity + policy.n_blocks * policy.block, 1))
+        self.all_ones = np.ones_like(self.qkv, shape=(0, 1))
         head, original = np.arange(n_heads)[:, None], policy.positions == "original"
         self.kv_head = np.asarray(head // G, like=cache.keys)
         self.member = np.asarray(head % G, like=cache.keys)  # which of the G queries of its key/value head
@@ -76,7 +76,10 @@ class RetrievalAttention(RingAttention):
             np.multiply(self.unrotated_pairs, self.search_phase, self.search_pairs)
         fetched_scores, fetched_values = self._fetch(store)  # (H, F), (H, F, D)
         scores = np.concatenate((self.scores, fetched_scores), axis=1)  # (H, S + F)
-        total = exponentials(scores, sink, self.all_ones[: scores.shape[1]])  # (H, 1)
+        n_keys = scores.shape[1]
+        if n_keys > len(self.all_ones):
+            self.all_ones = np.ones_like(self.qkv, shape=(2 * n_keys, 1))
+        total = exponentials(scores, sink, self.all_ones[:n_keys])  # (H, 1)
         (K, G, _), S = self.sums.shape, self.scores.shape[1]
         np.matmul(scores[:, :S].reshape(K, G, S), self.live[layer][2], self.sums)  # (K, G, S) @ (K, S, D)
         self.sums_of_heads += (scores[:, None, S:] @ fetched_values)[:, 0]  # (H, 1, F) @ (H, F, D) -> (H, 1, D)

@@ -43,6 +43,15 @@ def blocks_touched(start, stop, block):
     return start // block, -(-stop // block)
 
 
+def rows_for(n_tokens, block):
+    """Return how many rows hold so many tokens, and how long they are: a block, or less where there is only one.
+
+    >>> rows_for(64, 16), rows_for(65, 16), rows_for(64, 1000)
+    ((4, 16), (5, 16), (1, 64))
+    """
+    return -(-n_tokens // block), min(n_tokens, block)
+
+
 class StoreView(NamedTuple):
     """N blocks of a store side by side, the same memory."""
 
@@ -60,13 +69,16 @@ class StoreView(NamedTuple):
 
 
 class EvictedStore:
-    """Keys and values of one layer in buffers that double; with a limit they hold little more than may be fetched."""
+    """Keys and values of one layer in buffers that double; with a limit they hold little more than may be fetched.
+
+    As long as all of it lies within one block the row is no longer than it needs to be: B is less than a block.
+    """
 
     def __init__(self, policy, like, n_kv_heads, head_dim):
         self.policy, self.block = policy, policy.block
         self.first_block = 0  # block number of row 0
-        n_rows = -(-FIRST_BUFFER // policy.block)
-        shape = (n_kv_heads, n_rows, policy.block, head_dim)
+        n_rows, row = rows_for(FIRST_BUFFER, policy.block)
+        shape = (n_kv_heads, n_rows, row, head_dim)
         self.keys, self.values = np.zeros_like(like, shape=shape), np.zeros_like(like, shape=shape)  # (K, rows, B, D)
         ranges = (n_kv_heads, n_rows if policy.select == "bound" else 0, head_dim)
         self.channel_min, self.channel_max = np.zeros_like(like, shape=ranges), np.zeros_like(like, shape=ranges)
@@ -77,10 +89,11 @@ class EvictedStore:
         return sum(getattr(self, name).nbytes for name in BUFFERS)
 
     def view(self, start, stop):
-        """Return the blocks that hold stored indices `start` to `stop`."""
+        """Return the blocks that hold stored indices `start` to `stop`; one alone, as far as that."""
         first, end = blocks_touched(start, stop, self.block)
         rows = slice(first - self.first_block, end - self.first_block)
-        keys, values = self.keys[:, rows], self.values[:, rows]
+        tokens = slice(stop - first * self.block if end - first == 1 else None)
+        keys, values = self.keys[:, rows, tokens], self.values[:, rows, tokens]
         return StoreView(keys, values, self.channel_min[:, rows], self.channel_max[:, rows], first * self.block)
 
     def put(self, token_index, keys, values):  # int, 2 x (T, K, D)
@@ -107,18 +120,20 @@ class EvictedStore:
 
     def make_room(self, start, stop):
         """Make room for stored indices `start` to `stop`, and let go of blocks that no token from there on fetches."""
-        B, n_rows = self.block, self.keys.shape[1]
-        if stop <= (self.first_block + n_rows) * B:
+        K, n_rows, B, D = self.keys.shape
+        if stop <= self.first_block * self.block + n_rows * B:
             return
         oldest = int(evicted_range(self.policy, start + self.policy.n_sinks)[0])
-        first_block, end = blocks_touched(oldest, start, B)  # blocks that stay
+        first_block, end = blocks_touched(oldest, start, self.block)  # blocks that stay
         first_block = max(first_block, self.first_block)
-        n_rows = max(n_rows, -(-2 * (stop - first_block * B) // B))  # twice what is needed, so that copies are few
+        needed = 2 * (stop - first_block * self.block)  # twice, so that copies are few
+        n_rows, B = rows_for(max(needed, n_rows * B), self.block)
         for name in BUFFERS:
             old = getattr(self, name)
             if old.size:
-                new = allocate(old, (len(old), n_rows, *old.shape[2:]))
-                new[:, : end - first_block] = old[:, first_block - self.first_block : end - self.first_block]
+                new = allocate(old, (K, n_rows, B, D) if old.ndim == 4 else (K, n_rows, D))
+                kept = old[:, first_block - self.first_block : end - self.first_block]
+                new[:, : end - first_block, : kept.shape[2]] = kept
                 setattr(self, name, new)
         self.first_block = first_block
 

@@ -199,6 +199,15 @@ def test_nothing_grows():
     assert nbytes == 2 * 3 * 2 * 6 * 7 * 8  # keys and values, layers, heads, channels, slots, bytes
 
 
+def test_a_large_ring_grows_with_the_text():
+    """A window that no text fills costs what the text does; and it is never larger than what it keeps."""
+    model, ids = tiny.make(), tiny.ids(500)
+    for policy, slots in ((Policy(4, 10**9), 512), (Policy(2, 300), 302)):
+        decoder = Decoder(public(model), policy)
+        close(fast(decoder, ids, 100), model.stream(ids, policy)[99:])
+        assert decoder.cache.keys.shape[2] == slots
+
+
 def test_gpt2_is_refused_a_position_it_has_not_learned():
     """Beyond the learned positions the ring says what the readable path says, in a prompt and in a step."""
     model, ids = public(tiny.make(gpt2, max_positions=12)), tiny.ids(20)

@@ -31,7 +31,7 @@ policies = st.builds(
     window=st.integers(1, 6),
     positions=tiny.positions,
     n_blocks=st.integers(0, 4),
-    block=st.integers(1, 5),
+    block=st.integers(1, 5) | st.integers(17, 30),
     select=st.sampled_from(SELECT),
     store=st.none() | st.integers(1, 9),
 )

@@ -78,6 +78,25 @@ def test_buffers_double_and_are_let_go_of(arch, select, store):
     assert "RetrievalBlocks of 2 layers: 700 tokens seen" in repr(blocks)
 
 
+@pytest.mark.parametrize("select", ["best", "bound"])
+@pytest.mark.parametrize("block", [70, 10**6])
+def test_memory_grows_with_what_was_evicted(tmp_path, block, select):
+    """However long a block may be, and however many may be fetched; a state goes on to the same bits."""
+    model, ids = public(tiny.make(n_layers=2)), tiny.ids(300)
+    policy = Retrieval(2, 5, n_blocks=10**6, block=block, select=select)
+    readable, decoder, blocks = new_cache(model, policy), Decoder(model, policy), RetrievalBlocks(2, policy)
+    want = stream(model, ids, policy, cache=readable)
+    close(stream(model, ids, policy, [200, 100], blocks), want)
+    close(np.array([decoder(ids[:20]), *(decoder.step(token) for token in ids[20:270].tolist())]), want[19:270])
+    minisink.save_cache(decoder.cache, tmp_path / "cache")
+    again = Decoder(model, policy, cache=minisink.load_cache(tmp_path / "cache"))
+    for token in ids[270:].tolist():
+        assert again.step(token).tobytes() == decoder.step(token).tobytes()
+    a_token = 2 * model.config.n_kv_heads * model.config.head_dim * 8  # bytes
+    for stores in (readable.stores, decoder.cache.stores, blocks.stores):
+        assert all(store.keys.nbytes + store.values.nbytes <= 4 * 300 * a_token for store in stores)
+
+
 @pytest.mark.parametrize("arch", [llama, gpt2])
 def test_single_precision(arch):
     """In float32 no sum is wider than in the readable path, and the answer differs by rounding only."""
@@ -151,8 +170,9 @@ def test_a_store_has_every_token_in_its_block(seed, n_sinks, block, limit, text)
     for number in range(view.keys.shape[1]):
         first = n_sinks + view.origin + number * block  # token_index
         n = min(block, t - first)  # tokens in this block
-        assert (view.keys[:, number, :n] == keys[first : first + n].swapaxes(0, 1)).all()
-        assert (view.values[:, number, :n] == values[first : first + n].swapaxes(0, 1)).all()
+        held = min(n, view.keys.shape[2])  # one block alone is seen as far as it is evicted
+        assert (view.keys[:, number, :held] == keys[first : first + held].swapaxes(0, 1)).all()
+        assert (view.values[:, number, :held] == values[first : first + held].swapaxes(0, 1)).all()
         if n == block:
             assert (view.channel_min[:, number] == keys[first : first + n].min(axis=0)).all()
             assert (view.channel_max[:, number] == keys[first : first + n].max(axis=0)).all()
