@@ -2,7 +2,8 @@
 
 They lie in `vectors/`, one file a model, in double precision and without pickle, so that any program can read them with
 ``numpy.load(file, allow_pickle=False)``. An array of a trace is called by its sizes, "1+4.token_index" for one sink
-and a window of four; a weight as minisink calls it, "weights.0.wq"; "about" is the config as JSON. `make` made them.
+and a window of four; a weight, in half precision, as minisink calls it, "weights.0.wq"; "about" is the config as JSON.
+`make` made them. The keys as attention meets them are not among them: `rotated` keys.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ import numpy as np
 from .. import gpt2, llama
 from ..hf.arrays import from_arrays
 from ..model import Model
+from ..positions import rope_frequencies, rotate
 from .traces import Trace
 
 NAMES = ("llama", "gqa", "gpt2")  # a head a key; two heads a key; no rotation, learned positions
 FOLDER = Path(__file__).with_name("vectors")
-RECORDED = ("q", "k", "v", "token_index", "positions", "keys", "scores", "out", "losses")
+RECORDED = ("q", "k", "v", "token_index", "positions", "scores", "out", "losses")
 
 
 def load(name: str) -> tuple[Trace, ...]:
@@ -31,8 +33,19 @@ def load(name: str) -> tuple[Trace, ...]:
     traces = []
     for n_sinks, window in about["sizes"]:
         arrays = {each: file[f"{n_sinks}+{window}.{each}"] for each in RECORDED}
-        traces.append(Trace(name, n_sinks, window, theta, ids=file["ids"], **arrays))
+        keys = rotated(arrays["k"], arrays["token_index"], arrays["positions"], theta)
+        traces.append(Trace(name, n_sinks, window, theta, ids=file["ids"], keys=keys, **arrays))
     return tuple(traces)
+
+
+def rotated(k, token_index, positions, theta):  # (T, L, K, D), 2 x (T, S) -> (T, L, S, K, D)
+    """Return the keys in every slot, rotated to their positions; 0 in an empty slot."""
+    (_, L, K, D), (T, S) = k.shape, token_index.shape
+    keys = np.where(token_index[..., None, None, None] < 0, 0.0, k[token_index])  # (T, S, L, K, D)
+    if theta is not None:
+        heads = keys.reshape(T * S, L * K, D)
+        keys = rotate(heads, positions.ravel(), rope_frequencies(D, theta)).reshape(keys.shape)
+    return keys.swapaxes(1, 2)
 
 
 def model(name: str) -> Model:
@@ -40,7 +53,11 @@ def model(name: str) -> Model:
     file = read(name)
     architecture: Any = gpt2 if name == "gpt2" else llama
     config = architecture.Config(**json.loads(str(file["about"]))["config"])
-    weights = {each.removeprefix("weights."): array for each, array in file.items() if each.startswith("weights.")}
+    weights = {
+        each.removeprefix("weights."): array.astype(np.float64)
+        for each, array in file.items()
+        if each.startswith("weights.")
+    }
     return Model(config, from_arrays(config, weights), name=name)
 
 

@@ -20,7 +20,7 @@ def test_the_script_makes_them_anew(name):
         stored = recorded[each]
         assert (stored.dtype, stored.shape) == (array.dtype, array.shape)
         if array.dtype != np.float64:
-            assert array.dtype == np.int64 or each == "about"
+            assert array.dtype in (np.int64, np.float16) or each == "about"
             np.testing.assert_array_equal(stored, array)
         else:
             finite = np.isfinite(array)
@@ -74,10 +74,10 @@ def test_the_book_says_the_same(name):
 
 
 def test_they_are_small_plain_and_long_enough():
-    """Under a megabyte in all, read without pickle, and every ring goes round several times."""
+    """Under four megabytes in all, read without pickle, and every ring goes round several times."""
     files = sorted(golden.FOLDER.glob("*.npz"))
     assert [file.stem for file in files] == sorted(conformance.NAMES)
-    assert sum(file.stat().st_size for file in files) < 1_000_000
+    assert sum(file.stat().st_size for file in files) < 4_000_000
     for file in files:
         with np.load(file, allow_pickle=False) as arrays:
             assert not any(array.dtype.hasobject for array in dict(arrays).values())
@@ -95,22 +95,24 @@ def test_their_model_has_these_losses_also_from_a_folder(name, tmp_path):
     for model in (conformance.model(name), minisink.load(tmp_path / name)):
         for trace in conformance.load(name):
             losses = minisink.token_nll(model, trace.ids, minisink.Streaming(trace.n_sinks, trace.window))
-            assert conformance.check_losses(losses, trace, tolerance=1e-4) is None
+            assert conformance.check_losses(losses, trace) is None
             if trace.n_sinks:
                 window = minisink.token_nll(model, trace.ids, minisink.Window(trace.capacity))
                 # token `capacity` is the first that reads without its sink; what it says is heard a token later
-                assert conformance.check_losses(window, trace, tolerance=1e-4) == trace.capacity + 1
+                assert conformance.check_losses(window, trace) == trace.capacity + 1
 
 
-def test_losses_are_compared_by_their_own_precision():
+def test_losses_are_compared_as_single_precision_allows():
     trace = conformance.load("gqa")[1]
     assert conformance.check_losses(trace.losses, trace) is None
     assert conformance.check_losses(trace.losses.astype(np.float32), trace) is None
     for t in (1, 9, 23):
         losses = trace.losses.copy()
-        losses[t - 1 :] += 1e-5
-        assert conformance.check_losses(losses, trace) == t
-        assert conformance.check_losses(losses.astype(np.float32), trace) is None
+        losses[t - 1 :] += 1e-5  # an engine that rotates in single precision is as far off, in double precision too
+        assert conformance.check_losses(losses, trace) is None
+        assert conformance.check_losses(losses, trace, tolerance=1e-9) == t
+        losses[t - 1 :] += 1e-3
+        assert conformance.check_losses(losses.astype(np.float32), trace) == t
         losses[t - 1] = np.nan
         assert conformance.check_losses(losses, trace, tolerance=1.0) == t
     with pytest.raises(ValueError, match=r"losses have shape \(24,\).*has \(23,\): one a token but the first"):
