@@ -256,8 +256,8 @@ def load(
     xp = array_module(device)
     source = find(name_or_path, revision)
     form = gguf_model if source.is_file() else hf_folder
-    config, arrays, tokenizer, ignored, chat_template = form.read(source, dtype=wanted)
     try:
+        config, arrays, tokenizer, ignored, chat_template = form.read(source, dtype=wanted)
         arrays = lay_out(config, arrays, xp.empty(0, wanted))
     except MemoryError as error:
         raise MemoryError(f"{name_or_path}: no memory left on {device} ({error}); float16 takes half") from error

@@ -88,7 +88,9 @@ def write(path, about, tensors):
     for key, value in about.items():
         if key == "general.architecture":
             continue
-        if isinstance(value, bool):
+        if key == "general.alignment":  # the writer keeps to it
+            writer.add_custom_alignment(value)
+        elif isinstance(value, bool):
             writer.add_bool(key, value)
         elif isinstance(value, int):
             writer.add_uint32(key, value)

@@ -19,9 +19,8 @@ VERSIONS = (2, 3)
 STRING, ARRAY = 8, 9
 # GGUF's number of a type of value -> how numpy reads the bytes
 NUMBERS = dict(enumerate("<u1 <i1 <u2 <i2 <u4 <i4 <f4 ?".split())) | {10: "<u8", 11: "<i8", 12: "<f8"}
-# The types of tensors that are read
-TYPES = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K")
 MOST_AXES = 4
+REMEDY = "llama-quantize, a tool of llama.cpp, makes a file of type F16 or Q8_0 of it"
 
 
 class Cursor:
@@ -84,6 +83,10 @@ def read_header(path):
         Metadata by key.
     tensors : dict of str to (int, tuple of int, int)
         Name to GGUF's number of the type, shape (outermost axis first) and offset in bytes from the start of the file.
+    start : int
+        Where the first tensor must begin.
+    align : int
+        What the place of each must be a multiple of.
     """
     if not is_there(path):
         raise CheckpointError(f"{path}: no such file")
@@ -112,7 +115,8 @@ def read_header(path):
         if type(align) is not int or align < 1 or align & (align - 1):
             raise ValueError(f"general.alignment is {align!r}; it must be a power of 2")
         start = -(-file.tell() // align) * align
-    return about, {name: (kind, shape, start + offset) for name, (kind, shape, offset) in tensors.items()}
+    tensors = {name: (kind, shape, start + offset) for name, (kind, shape, offset) in tensors.items()}
+    return about, tensors, start, align
 
 
 @contextmanager
@@ -124,31 +128,51 @@ def _naming(path):
         raise CheckpointError(f"{path}: not a GGUF file that can be read ({error})") from error
 
 
-def check_tensor(path, name, kind, shape, offset):
-    """Refuse a tensor of a type that is not read, or whose bytes are not all in the file."""
+def check_tensors(path, tensors, start, align):
+    """Refuse a tensor of a type that is not read, or whose bytes do not begin where the tensor before it ends."""
+    size, spans = os.path.getsize(path), []
+    for name, (kind, shape, offset) in tensors.items():
+        spans.append((offset, offset + _n_bytes(path, name, kind, shape), name))
+        if spans[-1][1] > size:
+            raise CheckpointError(f"{path}: tensor {name} ends at byte {spans[-1][1]:,}; the file has {size:,}")
+        if (offset - start) % align:
+            raise CheckpointError(f"{path}: tensor {name} begins {offset - start:,} bytes in, no multiple of {align}")
+    before = "the header"
+    for offset, end, name in sorted(spans):
+        if offset != start:
+            what = "overlaps" if offset < start else "leaves a gap after"
+            raise CheckpointError(f"{path}: tensor {name} begins at byte {offset:,}, not {start:,}: it {what} {before}")
+        start, before = -(-end // align) * align, name
+
+
+def _n_bytes(path, name, kind, shape):
+    """Count the bytes of a tensor; raise CheckpointError for a type that is not read."""
     quants = library()
     try:
         quant = quants.GGMLQuantizationType(kind)
+        block, n_bytes = quants.GGML_QUANT_SIZES[quant]
+        quants.dequantize(np.zeros((1, n_bytes), "u1"), quant)  # the library knows some by name alone
     except ValueError:
-        raise CheckpointError(f"{path}: tensor {name} is of type {kind}; read are {', '.join(TYPES)}") from None
-    if quant.name not in TYPES:
-        raise CheckpointError(f"{path}: tensor {name} is {quant.name}; read are {', '.join(TYPES)}")
-    block, n_bytes = quants.GGML_QUANT_SIZES[quant]
+        raise CheckpointError(f"{path}: tensor {name} is of type {kind}, which is not known; {REMEDY}") from None
+    except NotImplementedError:
+        raise CheckpointError(f"{path}: tensor {name} is {quant.name}, which is not read; {REMEDY}") from None
     if shape[-1] % block:
         raise CheckpointError(f"{path}: tensor {name} has rows of {shape[-1]}; {quant.name} comes in blocks of {block}")
-    end, size = offset + prod(shape) // block * n_bytes, os.path.getsize(path)
-    if end > size:
-        raise CheckpointError(f"{path}: tensor {name} ends at byte {end:,}; the file has {size:,}")
+    return prod(shape) // block * n_bytes
 
 
 def read_tensor(path, name, kind, shape, offset, *, dtype):
     """Read one checked tensor as floats, through a memory map that is let go before the next one."""
     quants = library()
     block, n_bytes = quants.GGML_QUANT_SIZES[quants.GGMLQuantizationType(kind)]
-    rows = np.memmap(path, "u1", "r", offset, (*shape[:-1], shape[-1] // block * n_bytes))
+    try:
+        rows = np.memmap(path, "u1", "r", offset, (*shape[:-1], shape[-1] // block * n_bytes))
+    except OSError as error:  # no room for the map, too
+        raise CheckpointError(f"{path}: tensor {name} cannot be read ({error})") from error
     raw = np.asarray(rows)  # the library cuts it into thousands of slices, and one of a memmap costs many times as much
-    array = quants.dequantize(raw, quants.GGMLQuantizationType(kind))
-    array = array.astype(dtype, copy=array.base is not None)  # a float32 is still the map itself
+    with np.errstate(all="ignore"):  # NaN and infinity are spoken of below
+        array = quants.dequantize(raw, quants.GGMLQuantizationType(kind))
+        array = array.astype(dtype, copy=array.base is not None)  # a float32 is still the map itself
     if not np.isfinite(array).all():
         warnings.warn(f"{path}: tensor {name} holds NaN or infinity", stacklevel=2)
     return array

@@ -10,7 +10,7 @@ from .arrays import shapes
 from .checkpoint import and_more
 from .fields import CheckpointError, divides, number, one_of, positive_int, refuse, text_or_none, token_id
 from .folder import MOST_LAYERS
-from .gguf_file import check_tensor, library, read_header, read_tensor
+from .gguf_file import check_tensors, library, read_header, read_tensor
 from .gguf_tokenizer import TOKENS, begins_text, tokenizer_of
 
 # Our name -> GGUF's: of a layer's arrays, within "blk.{i}."
@@ -83,7 +83,7 @@ def tensor_shapes(config):
 
 def read(path, *, dtype):
     """Read a GGUF file as `folder.read` reads a folder; errors name the file, and the key or tensor that is wrong."""
-    about, tensors = read_header(path)
+    about, tensors, start, align = read_header(path)
     library()
     try:
         config = read_config(about, tensors)
@@ -92,6 +92,7 @@ def read(path, *, dtype):
     except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from error
     _account_for(path, tensors, config)
+    check_tensors(path, tensors, start, align)
     ignored = []
 
     def tensor(name):
@@ -117,7 +118,7 @@ def _from_tensors(config, tensor):
 
 
 def _account_for(path, tensors, config):
-    """Refuse a tensor that is missing, has no place, or another shape or type than can be read."""
+    """Refuse a tensor that is missing, has no place, or another shape than the metadata asks for."""
     shapes = tensor_shapes(config)
     missing = sorted(set(shapes) - set(tensors))
     if missing:
@@ -130,7 +131,6 @@ def _account_for(path, tensors, config):
     for name, shape in shapes.items():
         if tensors[name][1] != shape:
             raise CheckpointError(f"{path}: tensor {name} has shape {tensors[name][1]}; the metadata asks for {shape}")
-        check_tensor(path, name, *tensors[name])
 
 
 def _unpermuted(array, name, config):

@@ -1,7 +1,10 @@
 """GGUF files that are cut, changed or none: one line says what is wrong with which file, soon and in little memory."""
 
 import os
+import re
 import struct
+import subprocess
+import sys
 import time
 import tracemalloc
 import warnings
@@ -9,7 +12,7 @@ import warnings
 import numpy as np
 import pytest
 import tiny
-from gguf_files import byte_level, metadata, stored, tokenized, write
+from gguf_files import byte_level, gguf, metadata, stored, tokenized, write
 from hypothesis import given
 from hypothesis import strategies as st
 from profiles import examples
@@ -79,7 +82,7 @@ def files(folder):
         path = folder / f"{kind}.gguf"
         content = sound(path, kind)
         assert refusal(path) is None
-        _, tensors = gguf_file.read_header(path)
+        _, tensors, *_ = gguf_file.read_header(path)
         found.append((path, content, min(offset for _, _, offset in tensors.values())))
     return found
 
@@ -100,7 +103,7 @@ def test_cut_at_every_boundary(folder, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(gguf_file.Cursor, "take", noting)
         content = sound(path)
-        _, tensors = gguf_file.read_header(path)
+        _, tensors, *_ = gguf_file.read_header(path)
     ends |= {offset for _, _, offset in tensors.values()}
     cut = folder / "cut.gguf"
     last = max(tensors, key=lambda name: tensors[name][2])
@@ -172,11 +175,13 @@ def tensor_changed(content, name, *, n_axes=None, sizes=None, kind=None, offset=
 
 
 ODD = {
-    "another type": ({"kind": 999}, f"tensor {Q} is of type 999; read are F32"),
-    "a type that is not read": ({"kind": 16}, f"tensor {Q} is IQ2_XXS; read are F32"),
+    "another type": ({"kind": 999}, f"tensor {Q} is of type 999, which is not known; llama-quantize"),
+    "a type that is not read": ({"kind": 15}, f"tensor {Q} is Q8_K, which is not read; llama-quantize, .* Q8_0 of it"),
     "a type of other blocks": ({"kind": 8}, f"tensor {Q} has rows of 10; Q8_0 comes in blocks of 32"),
     "beyond the file": ({"offset": 2**40}, f"tensor {Q} ends at byte 1,099,5"),
     "beyond all files": ({"offset": 2**64 - 32}, f"tensor {Q} ends at byte 18,446,744,"),
+    "no multiple of the alignment": ({"offset": 4}, f"tensor {Q} begins 4 bytes in, no multiple of 32"),
+    "upon another": ({"offset": 0}, "tensor .* begins at byte ([0-9,]+), not .*: it overlaps "),
     "beyond all sizes": ({"sizes": (10, 2**60)}, rf"tensor {Q} has shape \({2**60}, 10\); the metadata asks for"),
     "sizes that overflow": ({"sizes": (2**33, 2**33)}, f"tensor {Q} has shape"),
     "no size": ({"sizes": (0, 24)}, rf"tensor {Q} has shape \(24, 0\)"),
@@ -195,6 +200,66 @@ def test_what_the_header_says_of_a_tensor(changes, said, tmp_path):
     with pytest.raises(CheckpointError, match=said) as caught:
         minisink.load(path)
     assert str(caught.value).startswith(f"{path}: ") and refusal(path)
+
+
+@examples(100)
+@given(data=st.data())
+def test_a_place_that_nobody_could_mean(files, folder, data):
+    """Any tensor anywhere else: in another's bytes, off the alignment, beyond a gap. The line names a tensor."""
+    path, content, header = data.draw(st.sampled_from(files))
+    _, tensors, *_ = gguf_file.read_header(path)
+    name = data.draw(st.sampled_from(sorted(tensors)))
+    places = sorted({place - header + by for *_, place in tensors.values() for by in (0, 1, 4, 32, 4096)})
+    offset = data.draw(st.sampled_from([place for place in places if place != tensors[name][2] - header]))
+    moved = folder / "moved.gguf"
+    moved.write_bytes(tensor_changed(content, name, offset=offset) + bytes(99_999))
+    assert re.search(r"tensor \S+ begins (\S+ bytes in, no multiple of 32|at byte \S+, not \S+: it )", refusal(moved))
+
+
+@pytest.mark.parametrize("align", [8, 64, 4096])
+def test_another_alignment_is_kept_to(align, tmp_path):
+    """Of each tensor, by gguf's own writer; said otherwise in the file, they lie elsewhere."""
+    path = tmp_path / "model.gguf"
+    content = tokenized(path, byte_level(**{"general.alignment": align})).read_bytes()
+    assert refusal(path) is None
+    at = content.index(b"general.alignment") + len("general.alignment") + 4
+    path.write_bytes(content[:at] + struct.pack("<I", align * 8) + content[at + 4 :])
+    assert "tensor " in refusal(path)
+
+
+def test_nan_is_said_once(tmp_path):
+    """A scale of a block that is no number: a line of ours names the tensor, NumPy has none beside it."""
+    model = tiny.make(dtype=np.float32, d_model=32, n_heads=4, head_dim=8)
+    tensors, kind = stored(model), gguf.GGMLQuantizationType.Q8_0
+    raw = gguf.quants.quantize(tensors[Q], kind)
+    raw[0] = [*np.array([np.inf], "<f2").tobytes(), *[0] * 32]  # infinity times 0 is NaN, of which NumPy warns
+    path = write(tmp_path / "model.gguf", metadata(model.config), tensors | {Q: (raw, kind)})
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        minisink.load(path)
+    assert [str(warning.message) for warning in caught] == [f"{path}: tensor {Q} holds NaN or infinity"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tied", [True, False])
+def test_no_memory_names_the_file(tied, tmp_path):
+    """A sparse file of 20 GB, two matrices of the words, in a process that may take 4."""
+    model, n = tiny.make(dtype=np.float32, vocab_size=1, tied=tied), 250_000_000
+    large = ["token_embd.weight"] if tied else ["token_embd.weight", "output.weight"]
+    tensors = stored(model)
+    tensors |= {name: tensors.pop(name) for name in large}  # the last, so that they can grow
+    path = write(tmp_path / "model.gguf", metadata(model.config) | {"llama.vocab_size": n}, tensors)
+    _, places, start, _ = gguf_file.read_header(path)
+    for i, name in enumerate(large):
+        offset = places[large[0]][2] - start + i * 40 * n
+        path.write_bytes(tensor_changed(path.read_bytes(), name, sizes=(10, n), offset=offset))
+    os.truncate(path, 20_100_000_000)
+    limited = "import resource; resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30)); "
+    run = [sys.executable, "-c", limited + "from minisink.__main__ import console as c; c()", "info", "--model", path]
+    said = subprocess.run(run, capture_output=True, text=True, env=os.environ | {"OPENBLAS_NUM_THREADS": "1"})
+    assert said.returncode == 2
+    what = "no memory left" if tied else "tensor output.weight cannot be read .* allocate memory"
+    assert re.search(f"error: {path}: {what}", said.stderr)
 
 
 def test_a_name_that_is_no_text(tmp_path):
