@@ -1,5 +1,7 @@
 """A GGUF file to config, arrays and tokenizer: its keys and tensor names, translated once to ours."""
 
+import math
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -149,14 +151,47 @@ def _unpermuted(array, name, config):
 # The metadata --------------------------------------------------------------------------------------
 
 
+# Keys of an architecture, without its name: those that are read, or by which nothing that is supported is changed
+KNOWN = """vocab_size embedding_length block_count feed_forward_length context_length attention.head_count
+    attention.causal attention.layer_norm_epsilon attention.layer_norm_rms_epsilon pooling_type tensor_data_layout
+    rope.scaling.finetuned rope.scaling.original_context_length
+    rope.scaling.yarn_beta_fast rope.scaling.yarn_beta_slow rope.scaling.yarn_log_multiplier""".split()
+KNOWN_LLAMA = """attention.head_count_kv attention.key_length attention.value_length attention.sliding_window
+    rope.dimension_count rope.freq_base rope.scaling.type rope.scaling.factor rope.scale_linear""".split()
+# Factors: at 1 they change nothing
+FACTORS = """logit_scale embedding_scale residual_scale attention.output_scale
+    rope.scaling.alpha rope.scaling.attn_factor rope.scaling.yarn_attn_factor""".split()
+
+
+def check_rest(about, config):
+    """Refuse every other key of the architecture, unless it says what is so anyway: 0, which is off, or the same again.
+
+    Keys of rotary positions that nothing reads, another architecture's or in a GPT-2, are warned of.
+    """
+    arch, D = config.model_type, config.head_dim
+    known = KNOWN if arch == "gpt2" else KNOWN + KNOWN_LLAMA
+    same = dict.fromkeys(FACTORS, 1.0) | {"attention.scale": D**-0.5, "embedding_length_out": config.d_model}
+    same |= {"attention.head_count_kv": config.n_kv_heads, "attention.key_length": D, "attention.value_length": D}
+    for key, value in about.items():
+        prefix, _, name = key.partition(".")
+        if prefix == arch:
+            is_same = isinstance(value, (int, float)) and name in same and math.isclose(value, same[name], rel_tol=1e-6)
+            if name in known or not value or is_same:
+                continue
+            if arch != "gpt2" or not name.startswith("rope."):
+                raise ValueError(f"{key} is {value!r}, which is not supported")
+        if ".rope." in f".{key}":
+            warnings.warn(f"{key} is not read: {arch} has no such key", stacklevel=2)
+
+
 def read_config(about, tensors):
     """Translate metadata to a `Config`; what it leaves out is read off the names of the tensors.
 
     `about` and `tensors` are those of `gguf_file.read_header`. A ValueError names the key that is missing, impossible
     or not supported.
     """
-    refuse(about, **{"general.type": "model", "split.count": 1})
     arch = one_of(about, "general.architecture", tuple(LAYER))
+    refuse(about, **{"general.type": "model", "split.count": 1, f"{arch}.attention.causal": True})
     words = about.get(TOKENS)
     V = positive_int(about, f"{arch}.vocab_size", len(words) or None if isinstance(words, list) else None)
     ends = [token_id(about, f"tokenizer.ggml.{end}_token_id", V) for end in ("eos", "eot", "eom")]
@@ -175,13 +210,15 @@ def read_config(about, tensors):
         raise ValueError(f"{arch}.block_count is {sizes['n_layers']}; {MOST_LAYERS} is the most")
     if arch == "gpt2":
         divides(sizes["n_heads"], sizes["d_model"], ("gpt2.attention.head_count", "gpt2.embedding_length"))
-        return gpt2.Config(**sizes, norm_eps=number(about, "gpt2.attention.layer_norm_epsilon"))
-    return _llama(about, tensors, arch, sizes)
+        config = gpt2.Config(**sizes, norm_eps=number(about, "gpt2.attention.layer_norm_epsilon"))
+    else:
+        config = _llama(about, tensors, arch, sizes)
+    check_rest(about, config)
+    return config
 
 
 def _llama(about, tensors, arch, sizes):
     """Do `read_config` for Llama and Qwen2."""
-    refuse(about, **{f"{arch}.expert_count": 0, f"{arch}.attention.causal": True})
     C, H = sizes["d_model"], sizes["n_heads"]
     K = positive_int(about, f"{arch}.attention.head_count_kv", H)
     divides(K, H, (f"{arch}.attention.head_count_kv", f"{arch}.attention.head_count"))
@@ -193,9 +230,10 @@ def _llama(about, tensors, arch, sizes):
             raise ValueError(f"{arch}.{key} is {about[f'{arch}.{key}']}; heads of {D} are supported with {D} only")
     if D % 2:
         raise ValueError(f"a head has {D} channels; rotary positions need an even number")
-    window = positive_int(about, f"{arch}.attention.sliding_window", sizes["max_positions"])
+    key = f"{arch}.attention.sliding_window"
+    window = positive_int(about, key) if about.get(key) else sizes["max_positions"]  # 0 is none
     if window < sizes["max_positions"]:
-        raise ValueError(f"{arch}.attention.sliding_window is {window}: a window inside the model is not supported")
+        raise ValueError(f"{key} is {window}: a window inside the model is not supported")
     return llama.Config(
         **sizes,
         n_kv_heads=K,
@@ -211,20 +249,29 @@ def _llama(about, tensors, arch, sizes):
 
 
 def _scaling(about, arch):
-    """Read the scaling rule of the metadata; Llama 3's is no key, but a tensor: `_rule_of`."""
-    key = f"{arch}.rope.scaling.type"
-    if one_of(about, key, ("none", "linear"), "none") == "none":
+    """Read the scaling rule of the metadata as llama.cpp does; Llama 3's is no key, but a tensor: `_rule_of`.
+
+    A factor is linear unless the type says otherwise. In files of 2023 it has another name.
+    """
+    if one_of(about, f"{arch}.rope.scaling.type", ("none", "linear"), "linear") == "none":
         return None
-    return {"rope_type": "linear", "factor": number(about, f"{arch}.rope.scaling.factor")}
+    key = f"{arch}.rope.scaling.factor"
+    key = f"{arch}.rope.scale_linear" if about.get(key) is None else key
+    factor = number(about, key) if about.get(key) else 1.0  # 0 is none
+    return None if factor == 1.0 else {"rope_type": "linear", "factor": factor}
 
 
 def _rule_of(path, about, config, factors):
-    """Recover Llama 3's rule, of which a file has nothing but the resulting factors (D/2,); None where all are 1."""
+    """Recover Llama 3's rule, of which a file has nothing but the resulting factors (D/2,); where all are 1, none."""
+    if (factors == 1.0).all():
+        return config.rope_scaling
+    if config.rope_scaling is not None:
+        raise CheckpointError(f"{path}: tensor {ROPE_FACTORS} beside a linear scaling in the metadata is not supported")
     trained = number(about, f"{config.model_type}.rope.scaling.original_context_length", 8192.0)
     rule = {"rope_type": "llama3", "factor": float(str(np.float32(factors.max())))}
     rule |= {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": trained}
     plain = rope_frequencies(config.head_dim, config.rope_theta)
     scaled = rope_frequencies(config.head_dim, config.rope_theta, rule)
-    if config.rope_scaling is not None or not np.allclose(plain / scaled, factors, rtol=1e-4, atol=0.0):
+    if not np.allclose(plain / scaled, factors, rtol=1e-4, atol=0.0):
         raise CheckpointError(f"{path}: {ROPE_FACTORS} holds factors that are not those of Llama 3's rule")
-    return None if (factors == 1.0).all() else rule
+    return rule

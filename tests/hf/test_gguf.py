@@ -132,11 +132,120 @@ def test_a_head_stored_twice_is_tied(tmp_path):
     assert loaded.config.tied and loaded.ignored == ["output.weight"]
 
 
-def test_rope_factors_of_one_are_no_scaling(tmp_path):
-    model = tiny.make(llama, dtype=np.float32)
+@pytest.mark.parametrize("scaling", [None, {"rope_type": "linear", "factor": 2.0}])
+def test_rope_factors_of_one_are_no_scaling(scaling, tmp_path):
+    model = tiny.make(llama, dtype=np.float32, rope_scaling=scaling)
     tensors = stored(model) | {"rope_freqs.weight": np.ones(3, np.float32)}
     loaded = minisink.load(write(tmp_path / "m.gguf", metadata(model.config), tensors))
-    assert loaded.config.rope_scaling is None and loaded.ignored == ["rope_freqs.weight"]
+    assert loaded.config.rope_scaling == scaling and loaded.ignored == ["rope_freqs.weight"]
+
+
+# Metadata that numbers depend on --------------------------------------------------------------------
+
+
+def linear(factor):
+    return {"rope_type": "linear", "factor": factor}
+
+
+@pytest.mark.parametrize("arch", ["llama", "qwen2"])
+@pytest.mark.parametrize(
+    ("keys", "wanted"),
+    [
+        ({"scaling.factor": 4.0}, linear(4.0)),
+        ({"scale_linear": 4.0}, linear(4.0)),
+        ({"scaling.type": "linear", "scale_linear": 2.5}, linear(2.5)),
+        ({"scaling.factor": 2.0, "scale_linear": 4.0}, linear(2.0)),
+        ({"scaling.factor": 0.0, "scale_linear": 4.0}, None),
+        ({"scaling.type": "none", "scaling.factor": 4.0}, None),
+        ({"scaling.type": "linear"}, None),
+        ({"scaling.factor": 1.0, "scaling.attn_factor": 1.0, "scaling.yarn_beta_fast": 32.0}, None),
+    ],
+)
+def test_a_factor_alone_is_linear(keys, wanted, arch, tmp_path):
+    """As llama.cpp has it, which asks for the factor first, then for its name of 2023; without a type it is linear."""
+    model = tiny.make(llama, dtype=np.float32, qkv_bias=arch == "qwen2", model_type=arch)
+    about = metadata(model.config) | {f"{arch}.rope.{key}": value for key, value in keys.items()}
+    loaded = minisink.load(write(tmp_path / "m.gguf", about, stored(model)))
+    assert loaded.config == replace(model.config, rope_scaling=wanted)
+    right = replace(model, config=loaded.config).forward(tiny.ids(30))
+    np.testing.assert_allclose(loaded.forward(tiny.ids(30)), right, rtol=1e-5, atol=1e-5)
+    assert (abs(right - model.forward(tiny.ids(30))).max() > 0.1) == (wanted is not None)
+
+
+def keys_of(group):
+    """Every key of an architecture that the package gguf has a name for."""
+    for name, value in vars(group).items():
+        if isinstance(value, type):
+            yield from keys_of(value)
+        elif isinstance(value, str) and value.startswith("{arch}.") and name.isupper():
+            yield value.removeprefix("{arch}.").format(dense="dense")
+
+
+# What may hold any number: nothing that is supported depends on it
+HARMLESS = {
+    *("tensor_data_layout", "pooling_type", "rope.scaling.finetuned", "rope.scaling.original_context_length"),
+    *(f"rope.scaling.yarn_{end}" for end in ("beta_fast", "beta_slow", "log_multiplier")),
+}
+
+
+@pytest.mark.parametrize("arch", ["llama", "qwen2", "gpt2"])
+def test_a_key_is_read_or_refused(arch, tmp_path):
+    """Every key that gguf knows, at a value that it cannot have by chance: a file loads to other logits in no case."""
+    model = tiny.make(gpt2 if arch == "gpt2" else llama, dtype=np.float32, n_layers=1)
+    if arch == "qwen2":
+        model = tiny.make(llama, dtype=np.float32, n_layers=1, qkv_bias=True, model_type=arch)
+    about, tensors, harmless, refused = metadata(model.config), stored(model), HARMLESS, 0
+    harmless = harmless | {f"attention.layer_norm_{'rms_' if arch == 'gpt2' else ''}epsilon"}
+    for key in {*keys_of(gguf.Keys)} - {name.partition(".")[2] for name in about}:
+        path = write(tmp_path / "m.gguf", about | {f"{arch}.{key}": 7}, tensors)
+        if key in harmless or (arch != "gpt2" and key == "rope.scaling.factor"):
+            wanted = linear(7.0) if key == "rope.scaling.factor" else None
+            assert getattr(minisink.load(path).config, "rope_scaling", None) == wanted
+        elif arch == "gpt2" and key.startswith("rope."):
+            with pytest.warns(UserWarning, match=f"gpt2.{key} is not read: gpt2 has no such key"):
+                assert minisink.load(path).config == model.config
+        else:
+            refused += 1
+            with pytest.raises(CheckpointError, match=f"{arch}.{key} is 7"):
+                minisink.load(path)
+        path.unlink()
+    assert refused > 80
+
+
+SAME = {
+    "expert_count": 0,
+    "expert_used_count": 0,
+    "use_parallel_residual": False,
+    "attention.scale": 6**-0.5,
+    "logit_scale": 1.0,
+    "rope.scaling.attn_factor": 1.0,
+    "rope.scaling.yarn_ext_factor": 0.0,
+    "attention.sliding_window": 0,
+    "embedding_length_out": 10,
+    "attention.clamp_kqv": 0.0,
+    "attention.causal": True,
+    "final_logit_softcapping": 0.0,
+    "rope.scaling.original_context_length": 64,
+    "attention.layer_norm_epsilon": 1e-3,
+    "tensor_data_layout": "Meta AI original pth",
+    "rope.scaling.finetuned": True,
+}
+
+
+@pytest.mark.parametrize("key", SAME)
+def test_a_value_that_changes_nothing_is_accepted(key, tmp_path):
+    """Zero, which is off, or what is so anyway."""
+    model = tiny.make(llama, dtype=np.float32, n_layers=1)
+    about = metadata(model.config) | {f"llama.{key}": SAME[key]}
+    assert minisink.load(write(tmp_path / "m.gguf", about, stored(model))).config == model.config
+
+
+def test_rope_keys_of_another_architecture_are_warned_of(tmp_path):
+    """llama.cpp, too, reads only those of the file's own."""
+    model = tiny.make(llama, dtype=np.float32, n_layers=1)
+    path = write(tmp_path / "m.gguf", metadata(model.config) | {"qwen2.rope.freq_base": 5.0}, stored(model))
+    with pytest.warns(UserWarning, match="qwen2.rope.freq_base is not read: llama has no such key"):
+        assert minisink.load(path).config == model.config
 
 
 # The tokenizer ------------------------------------------------------------------------------------
@@ -272,6 +381,12 @@ BAD = {
         lambda a, t: (a | {"llama.attention.key_length": 5, "llama.attention.value_length": 5}, t),
         "5 channels",
     ),
+    "rope factors, and a factor": (
+        lambda a, t: (a | {"llama.rope.scaling.factor": 2.0}, t | {"rope_freqs.weight": np.float32([1, 2, 3])}),
+        "rope_freqs.weight beside a linear scaling in the metadata is not supported",
+    ),
+    "a key of no name": (lambda a, t: (a | {"llama.attention.sharpness": 2}, t), "llama.attention.sharpness is 2"),
+    "not causal": (lambda a, t: (a | {"llama.attention.causal": False}, t), "llama.attention.causal is False"),
     "experts": (lambda a, t: (a | {"llama.expert_count": 8}, t), "llama.expert_count is 8"),
     "scaling": (lambda a, t: (a | {"llama.rope.scaling.type": "yarn"}, t), "llama.rope.scaling.type is 'yarn'"),
     "window": (lambda a, t: (a | {"llama.attention.sliding_window": 8}, t), "sliding_window is 8"),
