@@ -33,7 +33,7 @@ def add_model(parser, default="novels"):
         "--model",
         default=default,
         metavar="MODEL",
-        help=f"a shipped name ({names}), {', '.join(PACKAGES)} if installed, a folder, a .gguf file or a hub id{shown}",
+        help=f"a shipped name ({names}), {', '.join(PACKAGES)} if installed, a folder, a GGUF file or a hub id{shown}",
     )
 
 
@@ -44,7 +44,7 @@ def add_models(parser, default=("novels",)):
         nargs="+",
         default=list(default),
         metavar="MODEL",
-        help=f"shipped names ({', '.join(shipped_names())}), {', '.join(PACKAGES)} if installed, folders, .gguf files "
+        help=f"shipped names ({', '.join(shipped_names())}), {', '.join(PACKAGES)} if installed, folders, GGUF files "
         f"or hub ids ({' '.join(default)})",
     )
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from . import hub
 from .fields import CheckpointError, is_there
+from .gguf_file import begins_as_gguf
 from .package import PACKAGES, installed
 from .shipped import shipped, shipped_names
 
@@ -37,7 +38,7 @@ def find(name_or_path, revision=None):
             raise CheckpointError(f"{path}: holds an adapter, no model; merge the two with peft, and save that")
         raise CheckpointError(f"{path}: this folder has no config.json{_contents(path)}")
     is_gguf = path.suffix.lower() == ".gguf"
-    if is_gguf and is_there(path):
+    if (is_gguf and is_there(path)) or (os.path.isfile(path) and begins_as_gguf(path)):
         return path
     if os.path.lexists(path):
         raise CheckpointError(f"{name}: is no folder; a model is the folder that holds its config.json, or a GGUF file")

@@ -23,6 +23,15 @@ MOST_AXES = 4
 REMEDY = "llama-quantize, a tool of llama.cpp, makes a file of type F16 or Q8_0 of it"
 
 
+def begins_as_gguf(path):
+    """Tell whether a file is GGUF by its first bytes; its name may say nothing, as Ollama's sha256-... does."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(4) == b"GGUF"
+    except OSError:
+        return False
+
+
 class Cursor:
     """A file read from its start, value by value; a ValueError where it ends too early."""
 

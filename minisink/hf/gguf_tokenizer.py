@@ -8,7 +8,7 @@ is, not even normalised (NFC) for Qwen2, as its published tokenizer has it.
 import itertools
 import warnings
 
-from .fields import flag, one_of
+from .fields import flag, text_or_none
 from .tokenizer import begun_by
 
 TOKENS = "tokenizer.ggml.tokens"
@@ -24,15 +24,36 @@ SPLITS = {
     "default": [r"[\p{P}$+<=>^~|]+", GPT2, r"\p{N}+", "[0-9]{3}"],
 }
 BYTE_LEVEL = ("smollm", "gpt-2", *SPLITS)
+# Other names of these rules; the ids that llama.cpp gives by them are the same (tests/golden)
+SAME = {
+    "llama-bpe": "llama3 llama-v3 falcon3 falcon-h1 pixtral midm-2.0 lfm2",
+    "qwen2": "deepseek-r1-qwen kormo megrez f2llmv2 stablelm2 hunyuan solar-open grok-2",
+    "gpt-2": "phi-2 gigachat a.x-4.0 mellum exaone4 mpt olmo jais trillion granite-docling",
+    "smollm": "starcoder refact command-r codeshell exaone minerva-7b",
+}
+RULES = {name: rule for rule, names in SAME.items() for name in names.split()} | {rule: rule for rule in BYTE_LEVEL}
+REMEDY = "load the Hugging Face folder that the file was made of"
+# Keys that are read, or by which no text has other ids; nor has it by what ends in _token_id
+KNOWN = "model pre tokens token_type token_type_count scores merges add_bos_token eos_token_ids".split()
 # What ends a text is never taken out of one, though some files have it as a user's word: llama.cpp knows these by name
 ENDS: tuple = ("</s>", "<eos>", "<|endoftext|>", "<|end_of_text|>", "<|im_end|>", "<|end|>", "<|eot_id|>", "<|eom_id|>")
 ENDS += ("<end_of_turn>", "<end_of_utterance>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]")
 
 
+def rule_of(about):
+    """Return the rule by which a text is cut for byte-level words, under one of its names."""
+    name = text_or_none(about, "tokenizer.ggml.pre") or "default"
+    if name not in RULES:
+        known = ", ".join(BYTE_LEVEL)
+        raise ValueError(f"tokenizer.ggml.pre is {name!r}, a rule that is not known (known: {known}); {REMEDY}")
+    return RULES[name]
+
+
 def begins_text(about):
     """Tell whether a text begins with the begin-of-text token: as the file says, or else as llama.cpp has it."""
-    sentencepiece = about.get("tokenizer.ggml.model") == "llama"
-    return flag(about, "tokenizer.ggml.add_bos_token", sentencepiece or about.get("tokenizer.ggml.pre") == "llama-bpe")
+    kind = about.get("tokenizer.ggml.model")
+    begins = kind == "llama" or (kind == "gpt2" and rule_of(about) == "llama-bpe")
+    return flag(about, "tokenizer.ggml.add_bos_token", begins)
 
 
 def tokenizer_of(about, vocab_size, bos):
@@ -43,7 +64,10 @@ def tokenizer_of(about, vocab_size, bos):
     """
     if about.get("tokenizer.ggml.model") in (None, "no_vocab", "none"):
         return None
-    kind = one_of(about, "tokenizer.ggml.model", ("gpt2", "llama"))
+    kind = text_or_none(about, "tokenizer.ggml.model")
+    if kind not in ("gpt2", "llama"):
+        raise ValueError(f"tokenizer.ggml.model is {kind!r}; supported are gpt2 and llama; {REMEDY}")
+    _warn_of_rest(about, kind)
     words = _list(about, TOKENS, str)
     types = _list(about, "tokenizer.ggml.token_type", int, [WORD] * len(words))
     if len(words) > vocab_size or len(types) != len(words):
@@ -68,6 +92,16 @@ def tokenizer_of(about, vocab_size, bos):
     return tokenizer
 
 
+def _warn_of_rest(about, kind):
+    """Warn of keys that are not read, unless they say what is so anyway; the ids are those of llama.cpp."""
+    read = [*KNOWN, "add_space_prefix"] if kind == "llama" else KNOWN
+    for key, value in about.items():
+        name = key.removeprefix("tokenizer.ggml.")
+        so_anyway = kind == "llama" if name == "escape_whitespaces" else False
+        if name != key and (value or False) != so_anyway and name not in read and not name.endswith("_token_id"):
+            warnings.warn(f"{key} is not read: a text has the same ids without it", stacklevel=2)
+
+
 def _list(about, key, kind, default=None):
     """Read a list of texts or numbers."""
     value = about.get(key, default)
@@ -80,7 +114,7 @@ def _byte_level(about, vocab):
     """Build BPE over bytes that are written as letters: GPT-2's, and all that follow it but for how a text is cut."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 
-    rule = one_of(about, "tokenizer.ggml.pre", BYTE_LEVEL, "default")
+    rule = rule_of(about)
     if rule == "default":
         warnings.warn("tokenizer.ggml.pre names no rule for cutting a text: llama.cpp's default is taken", stacklevel=2)
     merges = [tuple(pair.split(" ")) for pair in _list(about, "tokenizer.ggml.merges", str)]

@@ -4,9 +4,9 @@
     python tests/golden/make_ids.py
 
 writes, beside this file, `ids.json`: the texts, the words and merges of tiny vocabularies, their ids and those of
-SmolLM2, and the versions it ran with. llama.cpp is asked through the server within xllamacpp (prebuilt, of 2026-10;
-nothing of minisink depends on it), which has the one route that is needed: POST /tokenize, with `parse_special` false,
-so that the name of a special token is text.
+SmolLM2, which names of rules mean the same, and the versions it ran with. llama.cpp is asked through the server
+within xllamacpp (prebuilt, of 2026-10; nothing of minisink depends on it), which has the one route that is needed:
+POST /tokenize, with `parse_special` false, so that the name of a special token is text.
 
 The words of the tiny vocabularies are joined across every cut that a rule could make, for they come of the texts as a
 whole: a cut at another place gives other ids.
@@ -29,7 +29,7 @@ sys.path.insert(0, str(HERE.parent))
 
 from gguf_files import SPECIAL, byte_level, tokenized  # noqa: E402
 
-from minisink.hf import package  # noqa: E402
+from minisink.hf import gguf_tokenizer, package  # noqa: E402
 
 SEED = 20240507
 N_DRAWN = 90
@@ -153,6 +153,14 @@ def vocabularies(texts, random):
     return shared, own, pieces, {"llama": {}, "llama, no space first": {"tokenizer.ggml.add_space_prefix": False}}
 
 
+def rule_like(name, record, folder):
+    """Return the rule by which llama.cpp gives the same ids, and begins a text alike; None without one."""
+    model = LlamaCpp(tokenized(f"{folder}/{name}.gguf", record["byte level"] | {"tokenizer.ggml.pre": name}))
+    ids, first = [model.ids(text) for text in record["texts"]], model.ids("", begun=True)
+    alike = [rule for rule, own in record["tokenizers"].items() if (own["ids"], own["first"]) == (ids, first)]
+    return alike[0] if alike else None
+
+
 def main():
     draw = random.Random(SEED)
     texts = [*TEXTS, *("".join(draw.choices(PIECES, k=draw.randint(2, 12))) for _ in range(N_DRAWN))]
@@ -168,6 +176,7 @@ def main():
                 model = LlamaCpp(tokenized(f"{folder}/{name}.gguf", about))
                 ids = [model.ids(text) for text in texts]
                 record["tokenizers"][name] = {"base": base, "own": own, "first": model.ids("", begun=True), "ids": ids}
+        record["same"] = {name: rule_like(name, record, folder) for name in gguf_tokenizer.RULES if name not in rules}
     model = LlamaCpp(package.installed("smollm2"))
     record["smollm2"] = {"first": model.ids("", begun=True), "ids": [model.ids(text) for text in texts]}
     (HERE / "ids.json").write_text(json.dumps(record, separators=(",", ":")) + "\n", encoding="utf-8")

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +16,7 @@ from profiles import examples
 
 import minisink
 from minisink import CheckpointError, gpt2, llama
+from minisink.commands.parser import main
 from minisink.hf import package
 from minisink.hf.arrays import from_arrays, to_arrays
 from minisink.hf.shipped import sample_text, shipped
@@ -304,6 +306,33 @@ def test_an_unnamed_rule_is_warned_about(tmp_path):
         tokenizing(tmp_path / "m.gguf", byte_level(**{"tokenizer.ggml.pre": None}))
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "warned"),
+    [
+        ("add_eos_token", True, True),
+        ("add_eos_token", False, False),
+        ("add_sep_token", True, True),
+        ("add_space_prefix", True, True),
+        ("add_space_prefix", False, False),
+        ("escape_whitespaces", True, True),
+        ("remove_extra_whitespaces", True, True),
+        ("precompiled_charsmap", [1, 2], True),
+        ("normalizer.lowercase", True, True),
+        ("token_type_count", 2, False),
+        ("mask_token_id", 5, False),
+    ],
+)
+def test_keys_of_other_tokenizers_are_warned_of(key, value, warned, tmp_path):
+    """llama.cpp reads them with tokenizers of other kinds, or puts a token behind a text; here its ids stay."""
+    path = tokenized(tmp_path / "m.gguf", byte_level(**{f"tokenizer.ggml.{key}": value}))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert minisink.load(path).encode("1 the", bos=False).tolist() == [19, 261]
+    assert [str(warning.message) for warning in caught] == [
+        f"tokenizer.ggml.{key} is not read: a text has the same ids without it"
+    ] * warned
+
+
 def test_user_defined_words_are_taken_out_of_a_text(tmp_path):
     """As in llama.cpp: they are matched before anything else, and are no special tokens."""
     about = byte_level()
@@ -364,8 +393,12 @@ BAD = {
         "rope_freqs.weight holds factors that are not",
     ),
     "architecture": (lambda a, t: (a | {"general.architecture": "mamba"}, t), "general.architecture is 'mamba'"),
-    "tokenizer": (lambda a, t: (a | {"tokenizer.ggml.model": "bert"}, t), "tokenizer.ggml.model is 'bert'"),
-    "rule": (lambda a, t: (a | {"tokenizer.ggml.pre": "tekken"}, t), "tokenizer.ggml.pre is 'tekken'"),
+    "tokenizer": (lambda a, t: (a | {"tokenizer.ggml.model": "bert"}, t), "tokenizer.ggml.model is 'bert'.*; load the"),
+    "rule": (
+        lambda a, t: (a | {"tokenizer.ggml.pre": "tekken"}, t),
+        "pre is 'tekken', .* load the Hugging Face folder",
+    ),
+    "a rule that is no text": (lambda a, t: (a | {"tokenizer.ggml.pre": 7}, t), "tokenizer.ggml.pre is 7"),
     "merge": (lambda a, t: (a | {"tokenizer.ggml.merges": ["t zz"]}, t), "merges has 't zz'"),
     "words": (lambda a, t: (a | {"llama.vocab_size": 9}, t), "words, of .* types, for a vocabulary of 9"),
     "no words": (lambda a, t: (without(a, "tokenizer.ggml.tokens"), t), "tokenizer.ggml.tokens is missing"),
@@ -407,6 +440,18 @@ def test_a_bad_file_is_refused_in_one_line(change, said, tmp_path):
     with pytest.raises(CheckpointError, match=said) as caught:
         minisink.load(path)
     assert str(caught.value).startswith(f"{path}: ") and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["sha256-6a0746a1ec1a", "sha256:6a0746a1ec1a", "model.bin", "novels.gguf.part"])
+def test_a_file_is_known_by_its_first_bytes(name, tmp_path, capsys):
+    """Ollama's have the name of their hash; `load` and `--model` take them, and no other file."""
+    path = write(tmp_path / "model.gguf", *sound()).rename(tmp_path / name)
+    assert minisink.load(path).config.n_layers == 3
+    assert main(["info", "--model", str(path)]) == 0
+    assert name in capsys.readouterr().out
+    path.write_bytes(b"GGU" + path.read_bytes()[4:])
+    with pytest.raises(CheckpointError, match="is no folder; a model is the folder .*, or a GGUF file"):
+        minisink.load(path)
 
 
 def test_no_such_file_is_not_asked_of_the_hub(tmp_path):

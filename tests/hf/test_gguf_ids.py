@@ -10,6 +10,7 @@ from gguf_files import byte_level, tokenized
 
 import minisink
 from minisink.hf import package
+from minisink.hf.gguf_tokenizer import RULES
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "ids.json").read_text(encoding="utf-8"))
 TEXTS, TOKENIZERS = GOLDEN["texts"], GOLDEN["tokenizers"]
@@ -47,6 +48,23 @@ def test_ids_of_smollm2_are_those_of_llama_cpp():
     except minisink.CheckpointError as error:
         pytest.skip(str(error))
     same_ids(minisink.load("smollm2"), GOLDEN["smollm2"])
+
+
+def test_other_names_of_a_rule_are_the_rule(tmp_path):
+    """As llama.cpp has it: the same ids of every text, and the same beginning of one."""
+    named = {name: rule for name, rule in RULES.items() if name != rule}
+    assert named == GOLDEN["same"]
+    assert {named[name] for name in ("deepseek-r1-qwen", "kormo", "megrez")} == {"qwen2"}
+    assert {named[name] for name in ("llama3", "llama-v3", "falcon3", "pixtral")} == {"llama-bpe"}
+    assert {named[name] for name in ("phi-2", "gigachat")} == {"gpt-2"}
+    models = {
+        name: minisink.load(tokenized(tmp_path / f"{name}.gguf", byte_level(**{"tokenizer.ggml.pre": name})))
+        for name in RULES
+        if name != "default"
+    }
+    for name, rule in named.items():
+        ours, wanted = models[name], models[rule]
+        assert ours.config == wanted.config and ours.tokenizer.to_str() == wanted.tokenizer.to_str(), name
 
 
 def test_the_texts_tell_the_rules_apart():
