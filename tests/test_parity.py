@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import tiny
 import tokenizers
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from profiles import examples
 from tokenizers import pre_tokenizers, processors
@@ -292,10 +292,70 @@ def test_tables_that_other_tools_write_change_nothing(tmp_path):
     assert len(minisink.load(tmp_path).ignored) == len(BUFFERS)
 
 
+RULES = [
+    {},
+    {"factor": 2.0},
+    {"rope_type": "default"},
+    {"rope_type": "linear", "factor": 2.5},
+    {"type": "linear", "factor": 0.5},
+    {"type": "linear", "rope_type": "default", "factor": 2.0},
+    {"type": "default", "rope_type": "linear", "factor": 3.0, "attention_factor": 0.5},
+    {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0},
+    {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+     "original_max_position_embeddings": 32},
+]  # fmt: skip
+THETAS = st.sampled_from([500.0, 30, 10000.0])
+
+
+@st.composite
+def spellings(draw):
+    """Keys of a config.json, most of them about positions: absent, null, or several that contradict each other."""
+    raw = {}
+    for key in ("rope_scaling", "rope_parameters"):
+        if draw(st.booleans()):
+            theta = draw(st.just({}) | st.fixed_dictionaries({"rope_theta": THETAS}))
+            raw[key] = draw(st.none() | st.sampled_from(RULES).map(lambda rule, theta=theta: rule | theta))
+    about = {
+        "rope_theta": THETAS,
+        "original_max_position_embeddings": st.sampled_from([8, 48]),
+        "max_position_embeddings": st.sampled_from([64, 100]),
+        "partial_rotary_factor": st.sampled_from([1.0, None]),
+        "head_dim": st.sampled_from([8, None]),
+        "layer_types": st.sampled_from([["full_attention"] * 2, None]),
+        "rms_norm_eps": st.sampled_from([1e-5, 0.1]),
+        "hidden_act": st.sampled_from(["silu", "swish"]),
+        "logit_scale": st.sampled_from([0.5, None]),
+        "rope_interleaved": st.booleans(),
+    }
+    return raw | draw(st.fixed_dictionaries({}, optional=about))
+
+
+@pytest.fixture(scope="module")
+def by_type(tmp_path_factory):
+    """A folder of each type of Llama; its config.json is to be written."""
+    raws = {"llama": LLAMA, "mistral": MISTRAL | {"sliding_window": None}, "qwen2": QWEN2}
+    return {name: (folder_of(tmp_path_factory.mktemp(name), raw), raw) for name, raw in raws.items()}
+
+
+@pytest.mark.filterwarnings("ignore:.*not use:UserWarning")
+@pytest.mark.parametrize("name", ["llama", "mistral", "qwen2"])
+@examples(100, least=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(changes=spellings())
+@example(changes={"rope_scaling": RULES[3], "rope_parameters": {"rope_type": "default", "rope_theta": 500.0}})
+@example(changes={"rope_scaling": RULES[8], "original_max_position_embeddings": 8})
+@example(changes={"rope_scaling": RULES[7]})
+def test_spellings_side_by_side(by_type, name, changes):
+    """Whatever stands in config.json, to the logits of transformers, which reads the same file."""
+    folder, raw = by_type[name]
+    cannot = {"mistral": "layer_types", "qwen2": "head_dim"}.get(name)  # what transformers fails over
+    changes = {key: value for key, value in changes.items() if key != cannot}
+    (folder / "config.json").write_text(json.dumps(raw | changes), encoding="utf-8")
+    assert_same_logits(folder, 23)
+
+
 SLIDING = {"use_sliding_window": True, "sliding_window": 4}
 SAME = {
     "Mistral without a window": MISTRAL | {"sliding_window": None},
-    "Llama has none": LLAMA | {"sliding_window": 4},
     "Qwen2 unless it is said": QWEN2 | {"sliding_window": 4},
     "Qwen2 from layer 28 on": QWEN2 | SLIDING,
     "Qwen2 from layer 2 on": QWEN2 | SLIDING | {"max_window_layers": 2},
@@ -314,6 +374,15 @@ SAME = {
 @pytest.mark.parametrize("raw", SAME.values(), ids=SAME)
 def test_what_a_config_leaves_out_or_says_otherwise(tmp_path, raw):
     assert_same_logits(folder_of(tmp_path, raw))
+
+
+@pytest.mark.parametrize("raw", [LLAMA, GPT2], ids=["llama", "gpt2"])
+def test_a_window_where_there_is_none_is_warned_of(tmp_path, raw):
+    """A forward pass of transformers sees every token, and so does ours; its own cache drops keys."""
+    folder_of(tmp_path, raw | {"sliding_window": 4})
+    with pytest.warns(UserWarning, match="sliding_window is 4: every token is seen"):
+        ours = minisink.load(tmp_path)
+    assert_close(ours.forward(some_ids(0)), logits_of(their_model(tmp_path), some_ids(0)))
 
 
 REACHED = {

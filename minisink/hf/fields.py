@@ -7,14 +7,33 @@ from pathlib import Path
 
 MOST_BYTES = 100_000_000  # of a JSON file; a tokenizer of 256,000 words has a third of it
 LONGEST_LINE = 600  # letters of a message
+FEW = 4  # of a list that a message shows
 
 
 class CheckpointError(ValueError):
     """What is wrong with which file or tensor of a checkpoint; of a long line, the two ends."""
 
     def __init__(self, line):
-        half = LONGEST_LINE // 2
+        half = LONGEST_LINE // 2 - len(" [...] ")
         super().__init__(line if len(line) <= LONGEST_LINE else f"{line[:half]} [...] {line[-half:]}")
+
+
+def brief(value, depth=2):
+    """Write a value as a message shows it: of a long list or object its beginning, and how many more there are.
+
+    >>> print(brief([3, 1, 4, 1, 5, 9]), brief({"a": 1}), brief("text"))
+    [3, 1, 4, 1 and 2 more] {'a': 1} 'text'
+    """
+    if not isinstance(value, (dict, list)):
+        return repr(value)
+    left, right = "{}" if isinstance(value, dict) else "[]"
+    if depth == 0:
+        return f"{left}...{right}"
+    parts = [brief(item, depth - 1) for item in list(value.values() if isinstance(value, dict) else value)[:FEW]]
+    if isinstance(value, dict):
+        parts = [f"{key!r}: {part}" for key, part in zip(value, parts, strict=False)]
+    more = f" and {len(value) - FEW} more" if len(value) > FEW else ""
+    return f"{left}{', '.join(parts)}{more}{right}"
 
 
 def is_there(path):
@@ -74,7 +93,7 @@ def positive_int(raw, key, default=None):
     """
     value = _required(raw, key, default)
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise CheckpointError(f"{key} is {value!r}; it must be a whole number of 1 or more")
+        raise CheckpointError(f"{key} is {brief(value)}; it must be a whole number of 1 or more")
     return value
 
 
@@ -82,7 +101,7 @@ def number(raw, key, default=None):
     """Read a positive number, as `positive_int`; one too small or too large to compute with is refused."""
     value = _required(raw, key, default)
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not 1e-30 <= value <= 1e30:
-        raise CheckpointError(f"{key} is {value!r}; it must be a number above 0, from 1e-30 to 1e30")
+        raise CheckpointError(f"{key} is {brief(value)}; it must be a number above 0, from 1e-30 to 1e30")
     return float(value)
 
 
@@ -90,7 +109,7 @@ def flag(raw, key, default):
     """Read true or false, as `positive_int`."""
     value = _required(raw, key, default)
     if not isinstance(value, bool):
-        raise CheckpointError(f"{key} is {value!r}; it must be true or false")
+        raise CheckpointError(f"{key} is {brief(value)}; it must be true or false")
     return value
 
 
@@ -98,7 +117,7 @@ def one_of(raw, key, known, default=None):
     """Read one of the values that are supported, as `positive_int`."""
     value = _required(raw, key, default)
     if not isinstance(value, str) or value not in known:
-        raise CheckpointError(f"{key} is {value!r}, which is not supported; supported: {', '.join(known)}")
+        raise CheckpointError(f"{key} is {brief(value)}, which is not supported; supported: {', '.join(known)}")
     return value
 
 
@@ -106,7 +125,7 @@ def text_or_none(raw, key):
     """Read a text; None when it is absent or null."""
     value = raw.get(key)
     if value is not None and not isinstance(value, str):
-        raise CheckpointError(f"{key} is {value!r}; it must be a text")
+        raise CheckpointError(f"{key} is {brief(value)}; it must be a text")
     return value
 
 
@@ -114,7 +133,7 @@ def section(raw, key):
     """Read an object within the config; an empty one when it is absent or null."""
     value = raw.get(key)
     if value is not None and not isinstance(value, dict):
-        raise CheckpointError(f"{key} is {value!r}; it must be an object")
+        raise CheckpointError(f"{key} is {brief(value)}; it must be an object")
     return value or {}
 
 
@@ -128,7 +147,7 @@ def token_ids(raw, key, vocab_size):
     ids = value if isinstance(value, list) else [] if value is None else [value]
     for i in ids:
         if not isinstance(i, int) or isinstance(i, bool) or i < 0:
-            raise CheckpointError(f"{key} is {value!r}; it must be a token id from 0 to {vocab_size - 1}")
+            raise CheckpointError(f"{key} is {brief(value)}; it must be a token id from 0 to {vocab_size - 1}")
         if i >= vocab_size:
             warnings.warn(f"{key} {i} is beyond the vocabulary of {vocab_size}: there is no such token", stacklevel=2)
     return tuple(i for i in ids if i < vocab_size)
@@ -160,7 +179,7 @@ def renamed(raw, names):
     raw = dict(raw)
     for old, new in names.items():
         if old in raw and raw.setdefault(new, raw[old]) != raw[old]:
-            raise CheckpointError(f"{new} is {raw[new]!r}, but {old}, its other name, is {raw[old]!r}")
+            raise CheckpointError(f"{new} is {brief(raw[new])}, but {old}, its other name, is {brief(raw[old])}")
     return raw
 
 
@@ -174,7 +193,7 @@ def refuse(raw, **unsupported):
     """Refuse each key that is set to anything but what is given here (or absent, or null)."""
     for key, harmless in unsupported.items():
         if raw.get(key) not in (None, harmless):
-            raise CheckpointError(f"{key} is {raw[key]!r}, which is not supported")
+            raise CheckpointError(f"{key} is {brief(raw[key])}, which is not supported")
 
 
 def _required(raw, key, default):

@@ -17,7 +17,8 @@ import numpy as np
 from . import gpt2, llama
 from .arrays import shapes
 from .checkpoint import find_tensors, read_tensor, write_tensors
-from .fields import CheckpointError, is_there, one_or_many, read_json, token_ids
+from .fields import CheckpointError, brief, is_there, one_or_many, read_json, token_ids
+from .relatives import check_relatives
 from .tokenizer import TEMPLATE, begin_of_text, begun_by, read_chat_template, read_tokenizer
 
 FORMATS = {"llama": llama, "mistral": llama, "qwen2": llama, "gpt2": gpt2}
@@ -29,10 +30,11 @@ def config_of(raw):
     """Make the `Config` of a parsed ``config.json``; a ValueError names what is wrong with it."""
     form = FORMATS.get(str(raw.get("model_type")))
     if form is None:
-        raise ValueError(f"model_type {raw.get('model_type')!r} is not one of {', '.join(FORMATS)}")
+        raise ValueError(f"model_type {brief(raw.get('model_type'))} is not one of {', '.join(FORMATS)}")
     config = form.read_config(raw)
     if config.n_layers > MOST_LAYERS:
         raise ValueError(f"asks for {config.n_layers} layers; {MOST_LAYERS} is the most")
+    check_relatives(raw, config)
     return config
 
 

@@ -3,7 +3,7 @@
 import warnings
 
 from .. import llama
-from .fields import divides, ends_and_softmax, flag, number, one_of, positive_int, refuse, section
+from .fields import brief, divides, ends_and_softmax, flag, number, one_of, positive_int, refuse, section
 
 # Whether q, k and v carry a bias when the config does not say
 QKV_BIAS = {"llama": False, "mistral": False, "qwen2": True}
@@ -12,6 +12,12 @@ ABSENT = {
     "llama": {"num_key_value_heads": None, "max_position_embeddings": 2048},
     "mistral": {"num_key_value_heads": 8, "max_position_embeddings": 131072, "sliding_window": 4096},
     "qwen2": {"num_key_value_heads": 32, "max_position_embeddings": 32768, "sliding_window": 4096},
+}
+# Each rule of scaling, and what it needs
+ROPE_RULES = {
+    "default": (),
+    "linear": ("factor",),
+    "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
 }
 # Our name -> Hugging Face's: of a layer's arrays, within "model.layers.{i}."
 LAYER = {
@@ -115,18 +121,31 @@ def write_config(config):
 
 
 def _rope(raw):
-    """Read the base and the scaling rule, in any of the three spellings Hugging Face has used."""
-    rope = section(raw, "rope_parameters") or section(raw, "rope_scaling")
+    """Read the base and the scaling rule, in any of the three spellings Hugging Face has used.
+
+    Where two stand side by side, the one that transformers takes counts: `rope_scaling`, which model cards tell people
+    to add, before `rope_parameters`; `rope_theta` within the section before the one beside it; and
+    `original_max_position_embeddings` beside the section before the one within it.
+    """
+    name = "rope_scaling" if section(raw, "rope_scaling") else "rope_parameters"
+    rope, other = section(raw, name), section(raw, "rope_parameters")
+    if other not in ({}, rope):
+        warnings.warn("rope_parameters is not used beside rope_scaling, as in transformers", stacklevel=2)
     refuse(rope, partial_rotary_factor=1.0)
     theta = number(rope, "rope_theta", number(raw, "rope_theta", 10000.0))
     rule = rope.get("rope_type", rope.get("type", "default"))
-    rule = one_of({"rope type": rule}, "rope type", ("default", "linear", "llama3"))
+    rule = one_of({"rope type": rule}, "rope type", tuple(ROPE_RULES))
+    for key, value in rope.items():
+        if value is None or key in ("rope_theta", "rope_type", "type", "partial_rotary_factor", *ROPE_RULES[rule]):
+            continue
+        if isinstance(value, dict):  # a rule for each type of layer
+            raise ValueError(f"{name} has {key} {brief(value)}, which is not supported")
+        warnings.warn(f"{name} has {key} {brief(value)}: the rule {rule!r} does not use it", stacklevel=2)
     if rule == "default":
         return theta, None
-    needed = ["factor"]
-    if rule == "llama3":
-        needed += ["low_freq_factor", "high_freq_factor", "original_max_position_embeddings"]
-    scaling = {"rope_type": rule} | {key: number(rope, key) for key in needed}
+    trained = "original_max_position_embeddings"
+    rope = {trained: raw["max_position_embeddings"]} | rope | {key: raw[key] for key in raw if key == trained}
+    scaling = {"rope_type": rule} | {key: number(rope, key) for key in ROPE_RULES[rule]}
     if rule == "llama3" and scaling["high_freq_factor"] <= scaling["low_freq_factor"]:
         low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
         raise ValueError(f"high_freq_factor is {high}; it must be above low_freq_factor, which is {low}")

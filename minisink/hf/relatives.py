@@ -1,0 +1,61 @@
+"""Keys of a ``config.json`` that would change the logits and that no architecture here has: refused, or warned of.
+
+transformers hands every key of the file to its classes. A few change what any of them computes; those that only a
+relative (Granite, Cohere, Gemma, ...) computes with change nothing, but the file may be one that was labelled wrongly.
+"""
+
+import re
+import warnings
+
+from .fields import brief
+
+# What other architectures compute with -> the value that changes nothing
+OTHERS = {
+    "attention_multiplier": None,
+    "embedding_multiplier": 1.0,
+    "residual_multiplier": 1.0,
+    "logits_scaling": 1.0,
+    "logit_scale": 1.0,
+    "scale_emb": 1.0,
+    "scale_depth": None,
+    "attn_logit_softcapping": None,
+    "final_logit_softcapping": None,
+    "query_pre_attn_scalar": None,
+    "qk_norm": False,
+    "use_qk_norm": False,
+    "qk_layernorm": False,
+    "clip_qkv": None,
+    "alibi": False,
+    "use_parallel_residual": False,
+    "use_bidirectional_attention": False,
+    "rotary_pct": 1.0,
+    "rope_ratio": 1.0,
+}
+ROPE = ("rope_theta", "rope_scaling", "rope_parameters", "partial_rotary_factor")  # of Llama: read in `llama`
+FULL = ("full_attention", "attention")  # two names of one type of layer
+
+
+def check_relatives(raw, config):
+    """Refuse what changes the logits of every architecture in transformers; warn of what it does not use."""
+    if not raw.get("is_causal", True) or raw.get("per_layer_config"):
+        key = "per_layer_config" if raw.get("is_causal", True) else "is_causal"
+        raise ValueError(f"{key} is {brief(raw[key])}, which is not supported")
+    kinds = raw.get("layer_types")
+    if kinds is not None and (not isinstance(kinds, list) or len(kinds) != config.n_layers):
+        raise ValueError(f"layer_types is {brief(kinds)}; it must be a list of {config.n_layers}, one for each layer")
+    windowed = config.model_type == "qwen2" and raw.get("use_sliding_window")  # one that no text reaches: see `llama`
+    for kind in kinds or ():
+        if kind not in FULL and not (windowed and kind == "sliding_attention"):
+            raise ValueError(f"layer_types has {brief(kind)}, which is not supported; supported: {', '.join(FULL)}")
+    for key in ("sliding_window", "attention_chunk_size"):
+        if config.model_type in ("llama", "gpt2") and raw.get(key) is not None:
+            warnings.warn(
+                f"{key} is {brief(raw[key])}: every token is seen all the same, as by a pass of transformers without a "
+                "cache; its own cache drops keys",
+                stacklevel=2,
+            )
+    ours = () if config.model_type == "gpt2" else ROPE
+    for key, value in raw.items():
+        neutral = value is None or value is False or value == OTHERS.get(key)
+        if not neutral and key not in ours and (key in OTHERS or re.search("rope|rotary", key)):
+            warnings.warn(f"{key} is {brief(value)}: it is not used, as in transformers", stacklevel=2)
