@@ -160,7 +160,7 @@ class Evaluation:
         text = f"after {self.tally.n_tokens:,} tokens, perplexity {self.tally.perplexity:.2f}"
         if self.n_saved:
             text += f"; the same command goes on from token {self.n_saved:,}"
-        elif self._resume_obstacle() is None:
+        elif self.state is None and self._resume_obstacle() is None:
             text += "; with --resume FILE a run can go on"
         return [text]
 

@@ -446,6 +446,18 @@ def test_a_full_disk_is_one_line(command, monkeypatch):
     assert len(err.splitlines()) == 1 and Path("run.csv").stat().st_size > 1000
 
 
+def test_a_state_that_cannot_be_written_is_one_line(command, monkeypatch):
+    """It does not advise --resume, which was given."""
+
+    def full(path, *_):
+        raise ValueError(f"{path}: cannot be written (No space left on device)")
+
+    monkeypatch.setattr("minisink.evaluation.run.save_state", full)
+    status, _, err = command("--resume", "state.safetensors")
+    assert status == 2 and err.startswith("minisink: error: state.safetensors: cannot be written (No space")
+    assert "; stopped after " in err and "--resume" not in err
+
+
 BAD = {
     "every without csv": (["--every", 5], "--csv"),
     "every 0": (["--every", 0, "--csv", "run.csv"], "every is 0"),
