@@ -12,6 +12,7 @@ import numpy as np
 from .cache import KVCache
 from .hf import folder as hf_folder
 from .hf import gguf_model
+from .hf import tokenizer as hf_tokenizer
 from .hf.arrays import ARCHITECTURES, from_arrays, shapes, to_arrays
 from .hf.find import check_dtype, find
 from .hf.layout import lay_out
@@ -163,10 +164,7 @@ class Model:
             text.encode("utf-8")
         except UnicodeEncodeError as error:
             raise ValueError(f"the text is not UTF-8 (character {text[error.start]!a} at {error.start})") from None
-        try:
-            ids = tokenizer.encode(text, add_special_tokens=False).ids
-        except Exception as error:  # the library raises nothing narrower
-            raise ValueError(f"{self.name}: its tokenizer cannot encode this text ({error})") from error
+        ids = hf_tokenizer.encode(tokenizer, text, name=self.name).ids
         first = [self.config.bos] if bos and self.config.bos is not None else []
         return np.array(first + ids, dtype=np.int64)
 
@@ -181,7 +179,7 @@ class Model:
         -------
         str
         """
-        return self._need_tokenizer().decode([int(i) for i in ids])
+        return hf_tokenizer.decode(self._need_tokenizer(), [int(i) for i in ids], name=self.name)
 
     def _need_tokenizer(self):
         if self.tokenizer is None:

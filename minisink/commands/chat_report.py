@@ -51,7 +51,7 @@ def _answer(conversation, words, max_new_tokens, show):
                 times.append(time.perf_counter())
                 yield token
 
-        for piece in text_stream(conversation.model.tokenizer, timed()):
+        for piece in text_stream(conversation.model.tokenizer, timed(), name=conversation.model.name):
             text.append(piece)
             show(piece)
         show(" (stopped)\n" if stop else "\n")

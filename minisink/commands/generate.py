@@ -61,11 +61,11 @@ def _open(args, model, prompt):
 
 def _write(args, stream, ids):
     """Write until the text ends, or Ctrl-C ends it."""
-    before = [*[*stream.window_ids][-HELD:], *stream.pending, *ids]
+    model, before = stream.model, [*[*stream.window_ids][-HELD:], *stream.pending, *ids]
     n_known = stream.n_seen + len(stream.pending) + len(ids)
-    warn_beyond(stream.model, stream.method, stream.n_seen, n_known + (args.max_new_tokens or math.inf))
+    warn_beyond(model, stream.method, stream.n_seen, n_known + (args.max_new_tokens or math.inf))
     with defer_interrupts() as stop:
-        for piece in text_stream(stream.model.tokenizer, _tokens(args, stream, ids, stop), after=before):
+        for piece in text_stream(model.tokenizer, _tokens(args, stream, ids, stop), after=before, name=model.name):
             print(piece, end="", flush=True)
         print(flush=True)
         if args.state is not None:

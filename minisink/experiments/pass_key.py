@@ -12,6 +12,7 @@ streaming; "retrieval" reads it off.
 import numpy as np
 
 from ..cache import check_whole
+from ..hf.tokenizer import encode
 from . import recall
 from .recall import Asked, tokens_of
 
@@ -110,5 +111,5 @@ def draw(figure, rows):
 
 def _ends(model, text):
     """Return how many characters of a text its first n tokens take, for n from 0 on."""
-    offsets = model.tokenizer.encode(text, add_special_tokens=False).offsets
+    offsets = encode(model.tokenizer, text, name=model.name).offsets
     return np.array([0, *(stop for _, stop in offsets)])

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..hf.tokenizer import encode
 from ..loss import CHUNK, empty_cache, nll_of
 from ..methods import Dense, Recompute, Streaming, Window
 from ..retrieval import Retrieval
@@ -54,7 +55,7 @@ def tokens_of(model, text, places, *, bos=True):
     """
     ids = model.encode(text, bos=bos)
     first = len(ids) - len(model.encode(text, bos=False))
-    offsets = np.array(model.tokenizer.encode(text, add_special_tokens=False).offsets)  # (T, 2)
+    offsets = np.array(encode(model.tokenizer, text, name=model.name).offsets)  # (T, 2)
     tokens = []
     for start, stop in places:
         inside = first + np.flatnonzero((offsets[:, 1] > start) & (offsets[:, 0] < stop))

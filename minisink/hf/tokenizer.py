@@ -5,11 +5,39 @@ And tokens back to text, as they come: `text_stream`.
 
 import json
 import os
+from contextlib import contextmanager
+from functools import partial
 
 from .fields import CheckpointError, is_there, parse, read_json, read_text, text_or_none
 
 TEMPLATE = "chat_template.jinja"
 HELD = 16  # tokens that wait for the rest of a character, at most
+
+
+@contextmanager
+def no_panic(what):
+    """Make a CheckpointError of whatever the library raises: it has no errors of its own, and a panic is no Exception.
+
+    Every call that reads a tokenizer, encodes or decodes stands in it.
+    """
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:
+        raise CheckpointError(f"{what} ({error})") from error
+
+
+def encode(tokenizer, text, *, name):
+    """Return the library's encoding of a text (`ids`, `offsets`), nothing put first; an error says whose tokenizer."""
+    with no_panic(f"{name}: its tokenizer cannot encode this text"):
+        return tokenizer.encode(text, add_special_tokens=False)
+
+
+def decode(tokenizer, ids, *, name):
+    """Undo `encode`; special tokens are left out."""
+    with no_panic(f"{name}: its tokenizer cannot decode these tokens"):
+        return tokenizer.decode(ids)
 
 
 def read_tokenizer(folder, vocab_size):
@@ -24,13 +52,9 @@ def read_tokenizer(folder, vocab_size):
     text = read_text(path)
     from tokenizers import Tokenizer  # here, so that minisink can be imported without it
 
-    try:
+    with no_panic(f"{path}: not a tokenizer"):
         _refuse_double_ids(parse(text))
         tokenizer = Tokenizer.from_str(text)
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as error:  # the library raises nothing narrower, and a panic of its is no Exception
-        raise CheckpointError(f"{path}: not a tokenizer ({error})") from error
     tokenizer.encode_special_tokens = True
     tokenizer.no_truncation()  # some files carry the settings of a training run
     tokenizer.no_padding()
@@ -143,7 +167,7 @@ def begun_by(tokenizer, bos):
     return tokenizer
 
 
-def text_stream(tokenizer, ids, *, after=()):
+def text_stream(tokenizer, ids, *, after=(), name="a model"):
     """Yield tokens as text, whole characters at a time.
 
     A character may take several tokens; it comes out when its last byte is there, or as U+FFFD when the tokens end
@@ -157,20 +181,23 @@ def text_stream(tokenizer, ids, *, after=()):
     ids : iterable of int
     after : sequence of int
         Tokens that came before, whose text is out already.
+    name : str
+        Whose tokenizer it is, for an error.
     """
+    text_of = partial(decode, tokenizer, name=name)
     recent = [int(i) for i in after]  # the latest tokens, of which the first n_out are out
     n_out = len(recent)
-    while n_out and tokenizer.decode(recent[:n_out]).endswith("\ufffd") and len(recent) - n_out < HELD:
+    while n_out and text_of(recent[:n_out]).endswith("\ufffd") and len(recent) - n_out < HELD:
         n_out -= 1  # they end within a character
     for token in ids:
         recent.append(int(token))
-        before, text = tokenizer.decode(recent[:n_out]), tokenizer.decode(recent)
+        before, text = text_of(recent[:n_out]), text_of(recent)
         unfinished = len(text) <= len(before) or text.endswith("\ufffd")
         if unfinished and len(recent) - n_out < HELD:  # more bytes than any character has are no character
             continue
         if len(text) > len(before):
             yield text[len(before) :]
         recent, n_out = recent[n_out:], len(recent) - n_out
-    before, text = tokenizer.decode(recent[:n_out]), tokenizer.decode(recent)
+    before, text = text_of(recent[:n_out]), text_of(recent)
     if len(text) > len(before):  # the stream ended within a character, or with one that is U+FFFD
         yield text[len(before) :]

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from ..hf.tokenizer import encode, no_panic
 from ..system.files import atomic_write, check_file, read_text
 
 BOS = "<s>"
@@ -44,10 +45,8 @@ def train_tokenizer(paths, vocab_size):
 
 def read_tokenizer(path):
     """Read a ``tokenizer.json``, or raise a ValueError that says what is wrong with it."""
-    try:
+    with no_panic(f"{path}: not a tokenizer"):
         return Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises nothing narrower
-        raise ValueError(f"{path}: not a tokenizer ({error})") from error
 
 
 def encode_files(tokenizer, paths, progress=iter):
@@ -57,7 +56,7 @@ def encode_files(tokenizer, paths, progress=iter):
     """
     tokenizer.encode_special_tokens = True  # a "<s>" in a book stays three letters, and the sink token stays a sink
     dtype = np.uint16 if tokenizer.get_vocab_size() <= 1 << 16 else np.uint32
-    ids = [np.array(tokenizer.encode(read_text(p), add_special_tokens=False).ids, dtype) for p in progress(paths)]
+    ids = [np.array(encode(tokenizer, read_text(p), name=p).ids, dtype) for p in progress(paths)]
     return np.concatenate([np.empty(0, dtype), *ids])
 
 

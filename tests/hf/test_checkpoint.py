@@ -9,8 +9,10 @@ import subprocess
 import sys
 import tempfile
 import warnings
+from contextlib import suppress
 from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -25,9 +27,12 @@ from tokenizers.models import WordLevel
 
 import minisink
 from minisink import CheckpointError, gpt2, llama
+from minisink.experiments import recall
 from minisink.hf import checkpoint, find
 from minisink.hf.folder import FORMATS, config_of, raw_of
 from minisink.hf.shipped import shipped, shipped_names
+from minisink.hf.tokenizer import text_stream
+from minisink.training.tokens import encode_files, read_tokenizer
 
 # What loads ---------------------------------------------------------------------------------------
 
@@ -199,6 +204,55 @@ def test_a_text_that_the_tokenizer_cannot_take_is_said_so(tmp_path):
     assert model.encode("it").tolist() == [2]
     with pytest.raises(ValueError, match=r"its tokenizer cannot encode this text \(WordLevel error: Missing"):
         model.encode("was")
+
+
+PREFIX_SPACE = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}
+NO_DIGITS = {"type": "Replace", "pattern": {"Regex": "[0-9]"}, "content": ""}
+STRIP = {"type": "Strip", "content": "w", "start": 0, "stop": 9}
+PANICS = {
+    "encodes": {"normalizer": {"type": "Prepend", "prepend": ""}, "pre_tokenizer": PREFIX_SPACE},
+    "decodes": {"decoder": {"type": "Sequence", "decoders": [NO_DIGITS, STRIP]}},
+}
+
+
+@pytest.mark.parametrize("does", PANICS)
+def test_a_tokenizer_that_panics_is_named(tmp_path, does, run):
+    """The library's panics are no Exception; whatever calls it says whose tokenizer it is, and which of the two."""
+    write(tmp_path, tiny.make(), tokenizer=words(17))
+    change_tokenizer(tmp_path, lambda raw: raw.update(PANICS[does]))
+    model = minisink.load(tmp_path)
+    calls = {
+        "encodes": [
+            lambda: model.encode(" w3 w4"),
+            lambda: recall.tokens_of(model, " w3 w4", []),
+            lambda: encode_files(read_tokenizer(tmp_path / "tokenizer.json"), [tmp_path / "text.txt"]),
+        ],
+        "decodes": [lambda: model.decode([3]), lambda: list(text_stream(model.tokenizer, [3], name=model.name))],
+    }
+    (tmp_path / "text.txt").write_text(" w3 w4", encoding="utf-8")
+    what = {"encodes": "cannot encode this text", "decodes": "cannot decode these tokens"}[does]
+    for call in calls[does]:
+        with pytest.raises(ValueError, match=rf"^{tmp_path}.*: its tokenizer {what} \(index out of bounds"):
+            call()
+    status, _, err = run("generate", "--model", str(tmp_path), "--prompt", " w3", "--max-new-tokens", "3")
+    assert status == 2 and f"error: {tmp_path}: its tokenizer {what}" in err
+
+
+def test_ctrl_c_inside_the_tokenizer_stays_ctrl_c(novels_folder):
+    """A KeyboardInterrupt is no fault of the file's."""
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    model = minisink.load(novels_folder)
+    model.tokenizer = SimpleNamespace(encode=interrupted, decode=interrupted)
+    for call in (
+        lambda: model.encode("It"),
+        lambda: model.decode([3]),
+        lambda: list(text_stream(model.tokenizer, [3])),
+    ):
+        with pytest.raises(KeyboardInterrupt):
+            call()
 
 
 # What begins a text -------------------------------------------------------------------------------
@@ -972,7 +1026,7 @@ def nodes(value, path=()):
 @examples(100)
 @given(data=st.data())
 def test_a_changed_tokenizer_never_crashes(good, data):
-    """Any value at any place of tokenizer.json loads, or is refused in words."""
+    """Any value at any place of tokenizer.json loads, or is refused in words; so are texts and tokens."""
     with tempfile.TemporaryDirectory() as root:
         folder = shutil.copytree(good / "llama", Path(root) / "folder")
         path = folder / "tokenizer.json"
@@ -983,7 +1037,10 @@ def test_a_changed_tokenizer_never_crashes(good, data):
             inner = inner[key]
         inner[last] = data.draw(anything)
         path.write_text(json.dumps(raw), encoding="utf-8")
-        loads_or_says_why(folder)
+        model = loads_or_says_why(folder)
+    for call in (lambda: model.encode(" w3 w4"), lambda: "".join(text_stream(model.tokenizer, [3, 16, 3]))):
+        with suppress(ValueError):
+            assert model is None or model.tokenizer is None or call() is not None
 
 
 @pytest.mark.parametrize(("written", "read"), [(None, ()), ([], ()), (3, (3,)), ([3, 5], (3, 5))])
