@@ -7,13 +7,12 @@ tensors are called is in `llama` and `gpt2`, one architecture a file.
 
 import json
 import os
-import tempfile
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
+from ..system.files import unfinished_folder
 from . import gpt2, llama
 from .arrays import shapes
 from .checkpoint import find_tensors, read_tensor, write_tensors
@@ -148,15 +147,15 @@ def write(folder, config, arrays, tokenizer=None, chat_template=None):
     raw_config = raw_of(config) | {"torch_dtype": str(next(iter(arrays.values())).dtype)}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as half:
-            write_tensors(Path(half, "model.safetensors"), tensors)
-            Path(half, "config.json").write_text(json.dumps(raw_config, indent=2) + "\n", encoding="utf-8")
+        with unfinished_folder(folder) as half:
+            write_tensors(half / "model.safetensors", tensors)
+            (half / "config.json").write_text(json.dumps(raw_config, indent=2) + "\n", encoding="utf-8")
             if tokenizer is not None:
                 text = begun_by(tokenizer, config.bos).to_str(pretty=True)
-                Path(half, "tokenizer.json").write_text(text, encoding="utf-8")
+                (half / "tokenizer.json").write_text(text, encoding="utf-8")
             if chat_template is not None:
-                Path(half, TEMPLATE).write_text(chat_template, encoding="utf-8", newline="")
-            for path in sorted(Path(half).iterdir()):
+                (half / TEMPLATE).write_text(chat_template, encoding="utf-8", newline="")
+            for path in sorted(half.iterdir()):
                 os.replace(path, folder / path.name)
             former = {"tokenizer.json": tokenizer, TEMPLATE: chat_template} | dict.fromkeys(FORMER)
             for name in (name for name, ours in former.items() if ours is None):

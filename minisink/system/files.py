@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-import secrets
+import shutil
 import tempfile
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -18,6 +18,8 @@ try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
+
+SAVING = ".saving-"  # how the folder of unfinished files is called, and eight letters
 
 
 def read_text(path):
@@ -75,21 +77,61 @@ def _digest(text, arrays):
 
 @contextmanager
 def atomic_write(path):
-    """Write a file under another name, and move it into place when it is whole.
+    """Write a file in another place, and move it when it is whole.
 
-    Yields the Path to write to: beside `path`, with its ending, and a name that no other run takes. When writing
-    fails, `path` is left as it is, and a ValueError names it.
+    Yields the Path to write to: of the same name, in a folder of its own beside `path`. When writing fails, `path` is
+    left as it is, and a ValueError names it.
     """
     path = Path(path)
-    unfinished = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
     try:
-        yield unfinished
-        os.replace(unfinished, path)
+        with unfinished_folder(path.parent) as folder:
+            yield folder / path.name
+            os.replace(folder / path.name, path)
     except OSError as error:
         raise ValueError(f"{path}: cannot be written ({error.strerror or error})") from error
-    finally:
-        with suppress(OSError, ValueError):
-            unfinished.unlink(missing_ok=True)
+
+
+@contextmanager
+def unfinished_folder(folder):
+    """Make a folder within `folder` for files that are moved when they are whole; what a killed run left there goes."""
+    _sweep(folder)
+    with ExitStack() as locks:
+        while True:
+            made = tempfile.TemporaryDirectory(dir=folder, prefix=SAVING, ignore_cleanup_errors=True)
+            unfinished = locks.enter_context(made)
+            if _is_ours(unfinished, locks):
+                break
+        yield Path(unfinished)
+
+
+def _sweep(folder):
+    """Remove the unfinished folders of runs that were killed: one that is in use is locked."""
+    left_over = Path(folder).glob(f"{SAVING}????????") if fcntl else ()
+    for path in left_over:
+        with ExitStack() as locks, suppress(OSError):
+            if _hold(path, locks):
+                shutil.rmtree(path)
+
+
+def _is_ours(path, locks):
+    """Lock what was just made; False if another run took it for left over in between. Without locks nobody does."""
+    try:
+        return not fcntl or _hold(path, locks)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
+def _hold(path, locks):
+    """Lock a file or folder until `locks` ends, or raise BlockingIOError if another has it; False when it is gone."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe would keep us waiting
+        locks.callback(os.close, descriptor)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 @contextmanager
@@ -109,18 +151,16 @@ def lock_files(*paths):
 def _lock(path, locks):
     """Lock a file until `locks` ends; False when another process has it."""
     name = path.with_name(f".{path.name}.lock")
-    while True:
-        try:
-            file = locks.enter_context(open(name, "a"))
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        except OSError:
-            return True
-        with suppress(FileNotFoundError):  # its last owner has just taken the file away: once more
-            if os.path.samestat(os.fstat(file.fileno()), os.stat(name)):
+    try:
+        while True:
+            open(name, "a").close()
+            if _hold(name, locks):  # or its last owner has just taken the file away: once more
                 locks.callback(name.unlink, missing_ok=True)  # while it is locked still
                 return True
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
 
 
 def check_file(path):

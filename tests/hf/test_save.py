@@ -163,6 +163,16 @@ def test_a_save_that_runs_out_of_room_leaves_what_was_there(tmp_path):
         assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="locks of POSIX")
+def test_a_save_that_was_killed_goes_with_the_next_one(tmp_path):
+    """A whole model in a folder that no run has locked."""
+    model = public(tiny.make(dtype=np.float32))
+    killed = tmp_path / ".saving-abcdefgh"
+    model.save(killed)
+    model.save(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
+
+
 def test_a_cache_is_written_whole_or_not_at_all(tmp_path):
     """A folder that is not there, or in the way, is named; a saved cache is one file."""
     model = public(tiny.make())

@@ -33,14 +33,54 @@ def test_two_runs_do_not_take_each_others_file(tmp_path):
     """Each writes under a name of its own; the last to end has its way, with the usual rights."""
     path = tmp_path / "cache.safetensors"
     with files.atomic_write(path) as one, files.atomic_write(path) as other:
-        assert one != other and one.parent == other.parent == tmp_path
-        assert one.suffix == other.suffix == ".safetensors"  # matplotlib goes by the ending
+        assert one != other and one.parent.parent == other.parent.parent == tmp_path
+        assert one.name == other.name == path.name  # matplotlib goes by the ending
         one.write_text("one")
         other.write_text("other")
     assert path.read_text() == "one" and list(tmp_path.iterdir()) == [path]
     plain = tmp_path / "plain"
     plain.write_text("")
     assert path.stat().st_mode == plain.stat().st_mode
+
+
+KILLED = """
+import os, signal, sys
+from minisink.system.files import atomic_write
+with atomic_write(sys.argv[1]) as unfinished:
+    unfinished.write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@posix
+def test_what_a_killed_run_left_goes_with_the_next_write(tmp_path):
+    """Never what a running one writes, nor anything else that is hidden there."""
+    path = tmp_path / "cache.safetensors"
+    subprocess.run([sys.executable, "-c", KILLED, str(path)], cwd=ROOT)
+    (left,) = tmp_path.iterdir()
+    assert (left / path.name).read_text() == "half" and re.fullmatch(r"\.saving-\w{8}", left.name)
+    (tmp_path / ".saving-my-own").mkdir()
+    with files.atomic_write(path) as running:
+        running.write_text("whole")
+        with files.atomic_write(tmp_path / "other") as other:
+            other.write_text("other")
+        assert not left.exists() and running.read_text() == "whole"
+    assert sorted(each.name for each in tmp_path.iterdir()) == [".saving-my-own", path.name, "other"]
+    assert path.read_text() == "whole"
+
+
+@posix
+def test_where_nothing_can_be_locked_nothing_is_taken_away(tmp_path, monkeypatch):
+    """Such a file system cannot tell who is running."""
+
+    def no_locks(*_):
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(files.fcntl, "flock", no_locks)
+    (tmp_path / ".saving-abcdefgh").mkdir()
+    with files.atomic_write(tmp_path / "file") as unfinished:
+        unfinished.write_text("whole")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".saving-abcdefgh", "file"]
 
 
 def test_what_cannot_be_written_names_the_file_that_was_asked_for(tmp_path):
