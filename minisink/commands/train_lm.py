@@ -103,7 +103,8 @@ def _train(args, recipe):
     with bar, defer_interrupts() as noted:
         train(training, eval_every=args.eval_every, save_every=args.save_every, on_step=show, stop=lambda: bool(noted))
     if training.n_steps_done < recipe.n_steps:
-        print(f"stopped at step {training.n_steps_done}; the same command with --resume goes on from {args.out}")
+        again = "" if args.resume else " with --resume"
+        print(f"stopped at step {training.n_steps_done}; the same command{again} goes on from {args.out}")
         return 130
     print(f"saved {args.out}")
     return 0

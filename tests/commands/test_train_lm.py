@@ -272,10 +272,12 @@ def test_begun_from_a_model_and_resumed(text, tmp_path, monkeypatch, capsys):
     other(tmp_path, text)
     how = ("--text", text, "--init", tmp_path / "first", "--context", 12, "--batch", 2, "--workers", 1)
     command(*how, "--steps", 3, "--out", tmp_path / "whole")
-    with monkeypatch.context() as patch:  # Ctrl-C after two steps
-        patch.setattr(lm_command, "defer_interrupts", lambda: contextlib.nullcontext(After(2)))
+    with monkeypatch.context() as patch:  # Ctrl-C after a step, twice
+        patch.setattr(lm_command, "defer_interrupts", lambda: contextlib.nullcontext(After(1)))
         assert command(*how, "--steps", 3, "--out", tmp_path / "parts") == 130
-    assert "stopped at step 2; the same command with --resume goes on" in capsys.readouterr().out
+        assert "stopped at step 1; the same command with --resume goes on" in capsys.readouterr().out
+        assert command(*how, "--steps", 3, "--out", tmp_path / "parts", "--resume") == 130
+        assert "stopped at step 2; the same command goes on" in capsys.readouterr().out
     command(*how, "--steps", 3, "--out", tmp_path / "parts", "--resume")
     assert (tmp_path / "whole/model.safetensors").read_bytes() == (tmp_path / "parts/model.safetensors").read_bytes()
 
