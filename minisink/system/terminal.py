@@ -1,28 +1,136 @@
 """Tables and charts as plain text, readable from the last row of a classroom."""
 
 import math
+import re
+import shutil
+import sys
 import textwrap
+from itertools import accumulate
+from unicodedata import category, east_asian_width
 
 import numpy as np
 
 BAR = 26  # characters of a full bar, with its name and number in a line of 80
+NARROW = 2  # columns of a text beside others, below which no space is left between them
+ZERO_WIDTH = ("Mn", "Me", "Cf")  # categories of what is written over the letter before it, or not at all
+DRIVING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")  # not \t, \n
 
 
-def table(header, rows):
+def visible(text):
+    r"""Show as text what would drive a terminal: control characters, and those that turn the direction of writing.
+
+    >>> print(visible("a\x1b[31mred\u202e"))
+    a\x1b[31mred\u202e
+    """
+    return DRIVING.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
+def put(text, end="\n"):
+    """Print a text of somebody else: a terminal shows it and does not obey it, a file or pipe gets it as it is.
+
+    What the encoding lacks becomes a backslash and its number, on any stream.
+    """
+    text = visible(text) if sys.stdout.isatty() else text
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    print(text.encode(encoding, "backslashreplace").decode(encoding), end=end, flush=True)
+
+
+def columns(most=79):
+    """Return how many columns a line may take: one fewer than the terminal has, and `most` at most."""
+    return max(1, min(most, shutil.get_terminal_size().columns - 1))
+
+
+def width_of(text):
+    """Return how many columns a text takes on a terminal: two for a letter of Chinese, none for an accent.
+
+    >>> width_of("word"), width_of("日本"), width_of("e\u0301")
+    (4, 4, 1)
+    """
+    return len(text) if text.isascii() else sum(map(_width_of_one, text))
+
+
+def _width_of_one(letter):
+    if (category(letter) in ZERO_WIDTH and letter != "\xad") or "\u1160" <= letter <= "\u11ff":  # vowels of Hangul
+        return 0
+    return 2 if east_asian_width(letter) in "WF" else 1
+
+
+def pad(text, width):
+    """Fill a text with spaces to a number of columns."""
+    return text + " " * (width - width_of(text))
+
+
+def pad_left(text, width):
+    """Put spaces before a text to fill a number of columns."""
+    return " " * (width - width_of(text)) + text
+
+
+def cut(text, width):
+    """Return as many of the first letters as fit into a number of columns."""
+    return text[: sum(end <= width for end in accumulate(map(_width_of_one, text)))]
+
+
+class _Word(str):
+    """A word that is as long as it is wide."""
+
+    def __len__(self):
+        return width_of(str(self))
+
+
+class _Wrapper(textwrap.TextWrapper):
+    """`textwrap`, in columns."""
+
+    def _split(self, text):
+        return [_Word(word) for word in super()._split(text)]
+
+    def _handle_long_word(self, reversed_chunks, cur_line, cur_len, width):
+        word = str(reversed_chunks[-1])
+        if word.isascii():
+            return super()._handle_long_word(reversed_chunks, cur_line, cur_len, width)
+        fits = cut(word, width - cur_len) or ("" if cur_line else word[0])  # on a line of its own a letter at least
+        cur_line.append(_Word(fits))
+        reversed_chunks[-1] = _Word(word[len(fits) :])
+        return None
+
+
+def wrap(text, width=None, **indents):
+    r"""Break a sentence or paragraph into lines that end at words, in 79 columns or as many as the terminal has.
+
+    >>> wrap("one two three", 8)
+    'one two\nthree'
+    """
+    return "\n".join(_Wrapper(width or columns(), **indents).wrap(text))
+
+
+def table(header, rows, width=None):
     """Lay out rows of texts under a header; the first column to the left, numbers to the right.
+
+    Where it would be wider than `width`, the header is broken into lines, at words.
 
     >>> print(table(["name", "kg"], [["an apple", "0.25"], ["a pumpkin", "10.5"]]))
     name         kg
     ---------  ----
     an apple   0.25
     a pumpkin  10.5
+    >>> print(table(["name", "price of each"], [["fig", "0.25"]], width=12))
+          price
+             of
+    name   each
+    ----  -----
+    fig    0.25
     """
-    columns = list(zip(header, *rows, strict=True))
-    widths = [max(len(cell) for cell in column) for column in columns]
-    lines = [header, ["-" * width for width in widths], *rows]
-    return "\n".join(
-        "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip() for line in lines
-    )
+
+    def widths(lines):
+        return [max(map(width_of, column)) for column in zip(*lines, strict=True)]
+
+    head = [header]
+    if width is not None and sum(widths([header, *rows])) + 2 * len(header) - 2 > width:
+        words = [cell.split() for cell in header]
+        n_lines = max(map(len, words))
+        head = [*zip(*([""] * (n_lines - len(cell)) + cell for cell in words), strict=True)]
+    first, *others = widths([*head, *rows])
+    lines = [*head, ["-" * width for width in (first, *others)], *rows]
+    return "\n".join("  ".join([pad(name, first), *map(pad_left, cells, others)]).rstrip() for name, *cells in lines)
 
 
 def rolling_mean(values, span):
@@ -40,15 +148,6 @@ def rolling_mean(values, span):
 def rolling_span(curves):
     """Choose over how many values to average: a 25th of the longest curve, and 32 at least."""
     return max(32, max(len(curve) for curve in curves.values()) // 25)
-
-
-def wrap(text, width=79):
-    r"""Break a sentence or paragraph into lines that end at words.
-
-    >>> wrap("one two three", 8)
-    'one two\nthree'
-    """
-    return textwrap.fill(text, width)
 
 
 def bar(share, width=BAR):
@@ -73,7 +172,7 @@ def side_by_side(columns, *, rows=None, feet=(), width=79):
     feet : sequence of str
         A line below each column.
     width : int
-        Characters of all columns together.
+        Columns of the terminal for all of them together; each text has one at least, or two if a letter takes two.
 
     Examples
     --------
@@ -83,15 +182,16 @@ def side_by_side(columns, *, rows=None, feet=(), width=79):
     a b | e f
     c d | g
     """
-    each = (width - 3 * (len(columns) - 1)) // len(columns)
     texts = ["".join(c if c.isprintable() else " " for c in text) for text in columns.values()]
-    wrapped = [textwrap.wrap(text, each) for text in texts]
+    edge = " | " if width - 3 * (len(texts) - 1) >= NARROW * len(texts) else "|"
+    each = max(1, (width - len(edge) * (len(texts) - 1)) // len(texts), *map(_width_of_one, "".join(texts)))
+    wrapped = [_Wrapper(each).wrap(text) for text in texts]
     rows = max(map(len, wrapped)) if rows is None else rows
     wrapped = [lines[len(lines) - min(rows, len(lines)) :] for lines in wrapped]
     wrapped = [[*lines, *[""] * (rows - len(lines))] for lines in wrapped]
     lines = [tuple(columns), *zip(*wrapped, strict=True), *([tuple(feet)] if feet else [])]
-    shown = [" | ".join(cell[:each].ljust(each) for cell in line).rstrip() for line in lines]
-    shown.insert(1, "-+-".join("-" * each for _ in columns))
+    shown = [edge.join(pad(cut(cell, each), each) for cell in line).rstrip() for line in lines]
+    shown.insert(1, edge.translate({32: "-", 124: "+"}).join("-" * each for _ in texts))
     return "\n".join(shown)
 
 

@@ -1,11 +1,27 @@
 """Tables and charts: nothing is lost, and what is drawn stands where it was measured."""
 
+import sys
+import textwrap
+import unicodedata
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minisink.system.terminal import bar, chart, human_bytes, rolling_mean, table
+from minisink.system.terminal import (
+    bar,
+    chart,
+    columns,
+    human_bytes,
+    put,
+    rolling_mean,
+    side_by_side,
+    table,
+    visible,
+    width_of,
+    wrap,
+)
 
 cells = st.text(st.characters(categories=["L", "N", "P"]), min_size=1, max_size=8)
 numbers = st.lists(st.floats(-50, 50), min_size=1, max_size=40)
@@ -20,13 +36,96 @@ def test_a_table_keeps_every_cell_in_line(rows):
     assert len(lines) == len(rows) + 2
     for line, row in zip([lines[0], *lines[2:]], [header, *rows], strict=True):
         assert line.split() == row
-    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    widths = [max(width_of(row[i]) for row in [header, *rows]) for i in range(len(header))]
     assert lines[1] == "  ".join("-" * width for width in widths)
     ends = np.cumsum([width + 2 for width in widths]) - 2
     for line, row in zip([lines[0], *lines[2:]], [header, *rows], strict=True):
         assert line.startswith(row[0])
-        for end, cell in zip(ends[1:], row[1:], strict=True):
-            assert line[end - len(cell) : end] == cell
+        for i, end in enumerate(ends[1:], 1):
+            assert width_of(line[: _end(line, row, i)]) == end
+
+
+def _end(line, row, i):
+    """Where cell `i` ends in a line; no cell holds a space."""
+    end = 0
+    for cell in row[: i + 1]:
+        end = line.index(cell, end) + len(cell)
+    return end
+
+
+def test_a_table_too_wide_breaks_its_header():
+    """At words, the last of them above the column; where there is room nothing changes."""
+    header, rows = ["method", "nats a token of the replies", "repeated 4-grams"], [["streaming", "1.25", "7%"]]
+    assert table(header, rows, width=79) == table(header, rows)
+    lines = table(header, rows, width=39).split("\n")
+    assert max(map(len, lines)) <= 39 and [line.split()[-1] for line in lines[-3:-1]] == ["4-grams", "-" * 8]
+    assert " ".join(" ".join(lines).split()).count("replies") == 1
+
+
+LETTERS = st.sampled_from("ab-, 日本한語é\u0301\u0308\u200b\u1161あＡ🙂")
+words = st.text(LETTERS, max_size=40)
+
+
+def shown(text):
+    """Columns of a text, from the definition: nothing for what is written over a letter, two for a wide one."""
+    total = 0
+    for letter in text:
+        if unicodedata.category(letter) not in ("Mn", "Me", "Cf") and not "\u1160" <= letter <= "\u11ff":
+            total += 1 + (unicodedata.east_asian_width(letter) in ("W", "F"))
+    return total
+
+
+@given(words, st.integers(2, 30))
+def test_lines_are_as_wide_as_they_may_be(text, width):
+    """No line is wider, no letter is lost, and what is ASCII is broken as ever."""
+    lines = wrap(text, width).split("\n")
+    assert all(shown(line) == width_of(line) <= width for line in lines)
+    assert "".join(lines).replace(" ", "") == text.replace(" ", "")
+    ascii_text = text.encode("ascii", "replace").decode()
+    assert wrap(ascii_text, width) == textwrap.fill(ascii_text, width)
+
+
+@given(st.lists(words, min_size=1, max_size=5), st.integers(1, 60))
+def test_texts_stand_side_by_side(texts, width):
+    """Edges stand below each other whatever the letters; and no line is wider than it may be, if a letter fits."""
+    lines = side_by_side({f"{i}": text for i, text in enumerate(texts)}, width=width).split("\n")
+    edges = {tuple(shown(line[:i]) for i, c in enumerate(line) if c in "|+") for line in lines}
+    longest = max(edges, key=len)
+    assert len(longest) == len(texts) - 1 and all(each == longest[: len(each)] for each in edges)
+    widest = max([1, *(shown(letter) for text in texts for letter in text)])
+    assert max(map(shown, lines)) <= max(width, widest * len(texts) + len(texts) - 1)
+
+
+@pytest.mark.parametrize(
+    ("terminal", "most", "expected"), [(80, 79, 79), (40, 79, 39), (200, 79, 79), (200, 119, 119), (1, 79, 1)]
+)
+def test_a_line_is_as_wide_as_the_terminal(monkeypatch, terminal, most, expected):
+    """But for its last column, where some terminals begin a new line; and sentences are no wider than a page."""
+    monkeypatch.setenv("COLUMNS", str(terminal))
+    assert columns(most) == expected
+    assert max(map(len, wrap("ab " * 99).split("\n"))) <= max(2, columns())
+
+
+@given(st.text(st.characters(categories=["Cc", "Cf", "Zl", "Zp", "L"]), max_size=20))
+def test_what_drives_a_terminal_is_shown(text):
+    """Escapes, bells, line breaks of other systems, and what turns the direction of writing."""
+    seen = visible(text)
+    assert not [c for c in seen if unicodedata.category(c) in ("Cc", "Zl", "Zp") and c not in "\t\n"]
+    assert not [
+        c
+        for c in seen
+        if unicodedata.bidirectional(c) in ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
+    ]
+    assert visible("\x1b[31m\x07\x7f\x9b\u202e\u2028 a\tb\n") == "\\x1b[31m\\x07\\x7f\\x9b\\u202e\\u2028 a\tb\n"
+
+
+def test_a_file_gets_a_text_as_it_is_and_a_terminal_does_not(capsys, monkeypatch):
+    """An answer that is piped keeps its bytes."""
+    put("a\x1b[31m\x07", end="")
+    assert capsys.readouterr().out == "a\x1b[31m\x07"
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    put("a\x1b[31m\x07", end="")
+    assert capsys.readouterr().out == "a\\x1b[31m\\x07"
 
 
 def test_a_row_too_short_is_an_error():
