@@ -7,6 +7,7 @@ say otherwise. The number is read when numpy is imported, and nothing has import
 """
 
 import os
+import signal
 import sys
 
 
@@ -14,11 +15,22 @@ def console():
     """Run `commands.parser.main` on one BLAS thread, and exit with its status."""
     if "OMP_NUM_THREADS" not in os.environ:
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    listening = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if listening:
+        signal.signal(signal.SIGINT, _end)
     from .commands.parser import main
     from .system.errors import fix_streams
 
     fix_streams()
+    if listening:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.exit(main())
+
+
+def _end(*_):
+    """End at a Ctrl-C during the first second, as `run_command` does later: an import would lose it."""
+    os.write(2, b"minisink: interrupted\n")
+    os._exit(130)
 
 
 if __name__ == "__main__":

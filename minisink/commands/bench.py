@@ -11,6 +11,7 @@ from ..experiments.shapes import SHAPES, random_model
 from ..experiments.speed import PAPER
 from ..methods import Streaming
 from ..model import load
+from ..system.errors import tell
 from ..system.files import check_picture
 from ..system.terminal import wrap
 from .common import add_json, add_model, add_readable, dump
@@ -48,7 +49,7 @@ def run(args):
     model = load(args.model) if args.model else random_model(args.shape, max_positions=caches[-1])
     speed.check_positions(model, caches)
     if model.n_parameters > 50_000_000:
-        print("minisink: a model of this size takes minutes, most of them to re-compute windows", file=sys.stderr)
+        tell("a model of this size takes minutes, most of them to re-compute windows")
     threads = os.environ.get("OPENBLAS_NUM_THREADS") or os.environ.get("OMP_NUM_THREADS") or "all"
     with tqdm(total=1 + len(caches), desc="bench", disable=None, leave=False, file=sys.stderr) as bar:
         options = {"n_sinks": n_sinks, "repeats": 3 * args.repeats, "readable": args.readable}

@@ -1,7 +1,6 @@
 """``minisink generate``: text out, token by token; with ``--state`` it goes on tomorrow, to the same bits."""
 
 import math
-import sys
 from pathlib import Path
 
 from ..chat.stream import load_stream, n_bytes, n_kept, save_stream
@@ -9,9 +8,10 @@ from ..generation import Stream
 from ..hf.tokenizer import HELD, text_stream
 from ..methods import warn_beyond
 from ..model import load
+from ..system.errors import tell
 from ..system.files import lock_files, read_text
 from ..system.interrupts import defer_interrupts
-from ..system.terminal import human_bytes
+from ..system.terminal import human_bytes, put
 from .common import add_draws, add_method, add_model, add_no_bos, check_folder, draws, method_of
 
 PURPOSE = "continue a text"
@@ -41,7 +41,7 @@ def run(args):
         model = load(args.model)
         prompt = read_text(args.prompt_file) if args.prompt_file else args.prompt
         stream, ids = _open(args, model, prompt)
-        print(prompt, end="", flush=True)
+        put(prompt, end="")
         _write(args, stream, ids)
 
 
@@ -66,15 +66,15 @@ def _write(args, stream, ids):
     warn_beyond(model, stream.method, stream.n_seen, n_known + (args.max_new_tokens or math.inf))
     with defer_interrupts() as stop:
         for piece in text_stream(model.tokenizer, _tokens(args, stream, ids, stop), after=before, name=model.name):
-            print(piece, end="", flush=True)
+            put(piece, end="")
         print(flush=True)
         if args.state is not None:
             save_stream(stream, args.state)
     if stop and args.state is not None:
-        print(f"minisink: stopped; {args.state} holds {stream.n_seen:,} tokens read", file=sys.stderr)
+        tell(f"stopped; {args.state} holds {stream.n_seen:,} tokens read")
     elif stop:
         n_new = stream.n_seen + len(stream.pending) - n_known
-        print(f"minisink: stopped after {n_new:,} new tokens; {_describe_cache(stream)}", file=sys.stderr)
+        tell(f"stopped after {n_new:,} new tokens; {_describe_cache(stream)}")
 
 
 def _tokens(args, stream, ids, stop):

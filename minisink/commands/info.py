@@ -3,7 +3,7 @@
 from ..hf.package import PACKAGES
 from ..methods import cache_bytes_per_token
 from ..model import load
-from ..system.terminal import human_bytes
+from ..system.terminal import human_bytes, put
 from .common import add_json, add_model, dump
 
 PURPOSE = "config, size, bytes of cache per token"
@@ -51,4 +51,4 @@ def run(args):
     }
     width = max(len(key) for key in shown)
     for key, value in shown.items():
-        print(f"{key.ljust(width)}  {value}")
+        put(f"{key.ljust(width)}  {value}")

@@ -6,7 +6,7 @@ A command is a file beside this one with PURPOSE, EXAMPLE, `add_options` and `ru
 import argparse
 
 from .. import __version__
-from ..system.errors import run_command
+from ..system.errors import run_command, tell
 from ..system.terminal import wrap
 from . import (
     bench,
@@ -46,8 +46,12 @@ FAMILIES: dict = {
 
 def main(argv=None):
     """Run one command, given without the program's name or by the shell; return its exit status."""
+    return run_command(_run, argv)
+
+
+def _run(argv):
     args = make_parser().parse_args(argv)
-    return run_command(args.run, args)
+    return args.run(args)
 
 
 def make_parser():
@@ -68,7 +72,8 @@ def make_parser():
 class _Parser(argparse.ArgumentParser):
     def error(self, message):
         """Say what is wrong in one line."""
-        self.exit(2, f"minisink: error: {message} ({self.prog} --help tells more)\n")
+        tell(f"error: {message} ({self.prog} --help tells more)")
+        self.exit(2)
 
 
 def _add(choices, name, command):

@@ -1,6 +1,5 @@
 """``minisink ppl``: the perplexity of a text of any size."""
 
-import sys
 import time
 import warnings
 from pathlib import Path
@@ -9,6 +8,7 @@ from ..evaluation.plots import draw_losses
 from ..evaluation.run import Evaluation
 from ..experiments.four_methods import foreign
 from ..model import load
+from ..system.errors import tell
 from ..system.files import check_picture, lock_files
 from ..system.terminal import number, table, wrap
 from .common import (
@@ -63,7 +63,7 @@ def _measure(args):
     tally, n_known = evaluation.tally, evaluation.tally.n_tokens
     if n_known:
         what = "is of a finished run; nothing is left to do" if evaluation.done else f"goes on after {n_known:,} tokens"
-        print(f"minisink: {args.resume} {what}", file=sys.stderr)
+        tell(f"{args.resume} {what}")
     seconds = _watch(evaluation)
     warn_of_nothing(args.file, model, method.capacity, tally.n_tokens)
     _report(args, evaluation, (tally.n_tokens - n_known) / seconds, n_known)

@@ -6,11 +6,9 @@ Every experiment is run the same way; what it is about stands in its own file (`
 import argparse
 import inspect
 import shlex
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from textwrap import indent
 
 from ..experiments import (
     cache_size,
@@ -36,6 +34,7 @@ from ..experiments import (
 from ..experiments.stretch import stretch
 from ..hf.shipped import sample_text
 from ..model import load
+from ..system.errors import tell
 from ..system.files import check_picture, check_room, read_text
 from ..system.terminal import table, wrap
 from .common import add_json, add_model, add_models, add_no_bos, check_folder, dump, encode
@@ -231,7 +230,7 @@ class All:
                 shown = report(experiment, experiment.own(args))
             except (ValueError, OSError, MemoryError) as error:
                 shown, failed = "not measured", failed + 1
-                print(f"minisink: error: {name}: {' '.join(str(error).split())}", file=sys.stderr)
+                tell(f"error: {name}: {error}")
             rows.append([name, experiment.module.PAPER, shown, f"{time.perf_counter() - began:.0f} s"])
             if not args.json:
                 print()
@@ -262,7 +261,7 @@ class List:
             return
         for name, module in modules.items():
             print(f"{name} ({module.PAPER})")
-            print(indent(wrap(first_line(module), 75), "    "))
+            print(wrap(first_line(module), initial_indent="    ", subsequent_indent="    "))
 
 
 EXPERIMENTS = {

@@ -71,7 +71,7 @@ def show(experiment, about, rows, effects):
     print("\n" + wrap(f"{module.PAPER}: {module.CLAIM}."))
     print(f"This run shows it: {about['shown']}.")
     for effect in effects:
-        print(fill(str(effect), 79, initial_indent="  ", subsequent_indent="    "))
+        print(wrap(str(effect), initial_indent="  ", subsequent_indent="    "))
 
 
 def scalars(rows):

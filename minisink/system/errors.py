@@ -5,20 +5,22 @@ import sys
 import warnings
 
 from . import PACKAGE
-from .terminal import wrap
+from .terminal import visible, wrap
+
+CAN_FAIL = ("strict", "surrogateescape", "surrogatepass")  # what a stream does with a character that it cannot write
 
 
 def fix_streams():
-    """Make stdout and stderr exist, and able to print any character.
+    """Make stdin, stdout and stderr exist, and the last two able to print any character.
 
-    Where there is no standard output (cron, a service, pythonw), it goes nowhere; a character that the encoding of a
-    file or pipe lacks becomes a backslash and its number.
+    Where there is no standard input or output (cron, a service, pythonw, ``<&-``), nothing comes in, and what goes out
+    goes nowhere; a character that the encoding of a file or pipe lacks becomes a backslash and its number.
     """
-    for name in ("stdout", "stderr"):
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):  # in this order: each takes its own number
         stream = getattr(sys, name)
         if stream is None:
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))
-        elif getattr(stream, "errors", None) == "strict":
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))
+        elif mode == "w" and getattr(stream, "errors", None) in CAN_FAIL:
             stream.reconfigure(errors="backslashreplace")
 
 
@@ -41,7 +43,7 @@ def run_command(run, *args):
     def show(message, *_):
         if str(message) not in printed:  # once, from wherever it comes
             printed.add(str(message))
-            _print(f"warning: {message}")
+            tell(f"warning: {message}")
 
     with warnings.catch_warnings():
         warnings.simplefilter("default", UserWarning)
@@ -53,15 +55,18 @@ def run_command(run, *args):
         except BrokenPipeError:  # the reader, `head` perhaps, has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         except KeyboardInterrupt as stop:
-            _print(" ".join(["interrupted", *map(str, stop.args)]))
+            tell(" ".join(["interrupted", *map(str, stop.args)]))
             return 130
         except (ValueError, OSError, OverflowError, MemoryError) as error:
-            _print(f"error: {' '.join(str(error).split()) or type(error).__name__}")
+            tell(f"error: {str(error).strip() or type(error).__name__}")
             return 2
     return status
 
 
-def _print(message):
-    """Print to standard error; a terminal would break the line within a word."""
-    line = f"{PACKAGE}: {message}"
-    print(wrap(line) if sys.stderr.isatty() else line, file=sys.stderr)
+def tell(message):
+    """Print a line to standard error: whatever a command has to say of itself goes out here.
+
+    What a file spelled into it cannot drive a terminal; one would break the line within a word.
+    """
+    line = visible(f"{PACKAGE}: {message}").replace("\n", " ")
+    print(wrap(line) if sys.stderr.isatty() else line, file=sys.stderr, flush=True)

@@ -119,6 +119,7 @@ def table(header, rows, width=None):
     ----  -----
     fig    0.25
     """
+    rows = [[visible(cell) for cell in row] for row in rows]
 
     def widths(lines):
         return [max(map(width_of, column)) for column in zip(*lines, strict=True)]
