@@ -7,7 +7,7 @@ from ..chat.stream import n_bytes, n_kept
 from ..hf.tokenizer import text_stream
 from ..methods import Dense, Recompute
 from ..system.interrupts import defer_interrupts, until_interrupt
-from ..system.terminal import count, human_bytes, number, table
+from ..system.terminal import columns, count, human_bytes, number, table, wrap
 
 
 def take(conversation, line, max_new_tokens, measured, show):
@@ -92,6 +92,7 @@ def _range(numbers):
 def summary(measured):
     """Tell what each method's replies and answers came to after the first eviction."""
     if not any(m.nll or m.grams for m in measured.values()):
-        return "Nothing was evicted before the last turn: this says nothing of any method."
+        return wrap("Nothing was evicted before the last turn: this says nothing of any method.")
     rows = [[name, number(m.reply_nll), f"{m.repeated:.0%}" if m.grams else "-"] for name, m in measured.items()]
-    return "After the first eviction:\n" + table(["method", "nats a token of the replies", "repeated 4-grams"], rows)
+    header = ["method", "nats a token of the replies", "repeated 4-grams"]
+    return "After the first eviction:\n" + table(header, rows, columns())

@@ -1,26 +1,26 @@
 """A chat on the screen: turns from a person or a script, one conversation or several beside each other."""
 
-import shutil
+import os
 import sys
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 
 from ..chat.script import Line, Measured
-from ..system.terminal import side_by_side, wrap
+from ..system.errors import tell
+from ..system.terminal import columns, put, side_by_side, wrap
 from .chat_report import in_words, status, summary
 from .chat_report import take as take_turn
 from .common import CAPACITY, METHODS, WITH_SINKS, changed, check_folder, dump, method_of
 
 WIDEST = 120  # characters of a line, where the terminal has as many
-HELP = """a line is a turn; a line that begins with / is one of these
-  /forget       begin anew: nothing of what was said is in the cache
-  /method NAME  go on under another method (window, streaming, ...), which reads
-                anew what is in view
-  /save FILE    write all there is to go on from
-  /load FILE    go on from there, to the same bits
-  /help         this
-Ctrl-C stops an answer, Ctrl-D ends the chat."""
+COMMANDS = {
+    "/forget": "begin anew: nothing of what was said is in the cache",
+    "/method NAME": "go on under another method (window, streaming, ...), which reads anew what is in view",
+    "/save FILE": "write all there is to go on from",
+    "/load FILE": "go on from there, to the same bits",
+    "/help": "this",
+}
 
 
 class Talk:
@@ -60,8 +60,11 @@ class Talk:
     def run_input(self):
         """Take turns from standard input, until it ends."""
         is_person = sys.stdin.isatty()
-        with suppress(ImportError):
-            import_module("readline")  # gives `input` a history
+        if is_person:
+            with suppress(ImportError):
+                readline = import_module("readline")  # gives `input` a history
+                if os.environ.get("TERM", "dumb") != "dumb":
+                    readline.parse_and_bind("set enable-bracketed-paste on")  # lines pasted together are one turn
         while True:
             try:
                 words = input("\n> " if is_person and not self.args.json else "")
@@ -73,7 +76,7 @@ class Talk:
                 self.say("\n(Ctrl-D ends the chat, /help tells more)")
                 continue
             except UnicodeDecodeError as error:
-                self.complain(f"this line is not UTF-8 ({error.reason})")
+                tell(f"this line is not UTF-8 ({error.reason})")
                 continue
             try:
                 if words.startswith("/"):
@@ -81,16 +84,12 @@ class Talk:
                 elif words.strip():
                     self.take(Line(words.strip(), None))
             except ValueError as error:  # one line; nothing is lost, and the chat goes on
-                self.complain(error)
+                tell(error)
 
     def say(self, text, end="\n"):
         """Print for people; JSON has no room for it."""
         if not self.args.json:
-            print(text, end=end, flush=True)
-
-    def complain(self, what):
-        """Print one line about what is wrong."""
-        print(f"minisink: {' '.join(str(what).split())}", file=sys.stderr, flush=True)
+            put(text, end=end)
 
     # A turn ---------------------------------------------------------------------------------------
 
@@ -113,7 +112,7 @@ class Talk:
 
     def show_columns(self, line, reports):
         """Show the answers of several methods, or the losses of a reply, side by side."""
-        width = min(WIDEST, shutil.get_terminal_size().columns) - 1
+        width = columns(WIDEST - 1)
         if line.reply is None:
             texts = {name: report["answer"] for name, report in reports.items()}
         else:  # the same words for all
@@ -128,7 +127,7 @@ class Talk:
         value = rest.strip()
         single_only = {"/method": self.switch_method, "/save": self.save, "/load": self.load}
         if name == "/help":
-            self.say(HELP)
+            self.help()
         elif name not in ("/forget", *single_only):
             raise ValueError(f"{name} is no command; /help tells which there are")
         elif (name == "/forget") == bool(value):
@@ -139,6 +138,13 @@ class Talk:
             raise ValueError(f"{name} goes with one method; here are several, side by side")
         else:
             single_only[name](value)
+
+    def help(self):
+        """Say what can be typed: ``/help``."""
+        self.say(wrap("a line is a turn; a line that begins with / is one of these"))
+        for name, what in COMMANDS.items():
+            self.say(wrap(f"  {name:14}{what}", subsequent_indent=" " * min(16, columns() // 2)))
+        self.say(wrap("Ctrl-C stops an answer, Ctrl-D ends the chat."))
 
     def forget(self):
         """Begin every conversation again: ``/forget``."""

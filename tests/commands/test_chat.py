@@ -23,6 +23,7 @@ from minisink.chat.script import read_turns, shipped
 from minisink.commands.common import METHODS
 from minisink.commands.parser import main
 from minisink.methods import Streaming
+from minisink.system.terminal import width_of
 
 FIELDS = {"turn", "user", "tokens_seen", "cache_tokens", "cache_bytes", "seconds", "tokens_per_second", "longer"}
 REAL = pytest.mark.skipif(
@@ -103,6 +104,67 @@ def test_methods_side_by_side(talk, monkeypatch, columns):
     rows = [json.loads(line) for line in out.splitlines()]
     assert [row["method"] for row in rows] == ["window", "streaming"] * 11
     assert np.isfinite([row["nll"] for row in rows]).all()
+
+
+@pytest.mark.parametrize("columns", [12, 40])
+def test_a_narrow_terminal(talk, monkeypatch, columns):
+    """All methods side by side, a letter of each at least; one alone; help and mistakes: no line is wider."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    with open("talk.txt", "w", encoding="utf-8") as file:
+        file.write("abcabcabc\tabc\nabc\tabc\nabc\n")
+    status, out, _ = talk("--turns", "talk.txt", "--compare", ",".join(METHODS), "--window", "30")
+    lines = [line for line in out.splitlines() if not line.startswith("> ")]
+    table = next(i for i, line in enumerate(lines) if line.startswith("After the first"))
+    assert status == 0 and max(map(width_of, lines[:table])) <= columns - 1
+    assert columns == 12 or max(map(width_of, lines)) <= columns - 1
+    assert out.count("|") >= 4 * 3 and lines[-1].split()[0] == METHODS[-1]
+    status, out, err = talk("--max-new-tokens", "1", lines="Hello\n/help\n/method window\n")
+    assert status == 0 and err == "" and "this" in out.split()
+    assert columns == 12 or max(map(width_of, out.splitlines())) <= columns - 1
+
+
+def test_columns_of_wide_letters(talk, monkeypatch):
+    """Chinese in two columns a letter, accents in none: the edge stands in one place."""
+    monkeypatch.setattr(
+        "minisink.commands.chat_report.text_stream", lambda *_, **__: iter(["\u65e5\u672ce\u0301" * 20])
+    )
+    _, out, _ = talk("--compare", "window,streaming", lines="Hello\n")
+    places = [width_of(line[: line.index("|")]) for line in out.splitlines() if " | " in line]
+    assert len(places) >= 3 and set(places) == {39}
+
+
+LINES = "one\u2028two\nthree\x0cfour\r\nfive\x85six\nseven\x0b\x1ceight\u2029nine\n"
+
+
+def test_a_line_ends_where_enter_was_pressed(talk):
+    """Not where Unicode, or an old printer, has the end of a line; a script and standard input alike."""
+    with open("talk.txt", "w", encoding="utf-8", newline="") as file:
+        file.write(LINES)
+    expected = [line.rstrip("\r") for line in LINES.split("\n")[:-1]]
+    for options in ({"argv": ("--turns", "talk.txt")}, {"argv": (), "lines": LINES.replace("\r\n", "\n")}):
+        _, out, _ = talk("--json", *options.pop("argv"), **options)
+        assert [json.loads(line)["user"] for line in out.splitlines()] == expected
+
+
+@pytest.mark.parametrize("shell", ["<&-", "</dev/null", pytest.param("<&- 2>&-", marks=pytest.mark.slow)])
+def test_without_standard_input_a_chat_ends(tmp_path, shell):
+    """As at the end of a file: nothing was said."""
+    chatty.model().save(tmp_path / "chatty")
+    command = f"{sys.executable} -m minisink chat --model ./chatty {shell}"
+    done = subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "") and done.stdout.startswith("./chatty, streaming attention")
+
+
+def test_an_answer_does_not_drive_a_terminal(talk, monkeypatch, capsys):
+    """A word of a model, a reply, a turn of a file: shown at a terminal, and untouched in a file or pipe."""
+    hostile = "\x1b[31mRED\x07"
+    monkeypatch.setattr("minisink.commands.chat_report.text_stream", lambda *_, **__: iter([hostile]))
+    with open("talk.txt", "w", encoding="utf-8") as file:
+        file.write(f"{hostile}\t{hostile}\n{hostile}\n")
+    for terminal in (False, True):
+        monkeypatch.setattr("sys.stdout.isatty", lambda is_one=terminal: is_one)
+        _, out, _ = talk("--turns", "talk.txt")
+        assert out.count(r"\x1b[31mRED\x07" if terminal else hostile) == 4 and ("\x1b" in out) != terminal
 
 
 def test_nothing_evicted_is_said(talk):
@@ -186,11 +248,11 @@ def test_a_system_message_can_be_pinned(talk):
 class Terminal:
     """`minisink chat` on a terminal of its own; what it said and nobody has asked for yet is kept."""
 
-    def __init__(self, folder, *argv):
+    def __init__(self, folder, *argv, term="dumb"):
         chatty.model().save(folder / "chatty")
         self.outside, inside = pty.openpty()
         command = [sys.executable, "-m", "minisink", "chat", "--model", "./chatty", "--state", "chat.state", *argv]
-        options = {"start_new_session": True, "env": os.environ | {"TERM": "dumb"}, "preexec_fn": _own_terminal}
+        options = {"start_new_session": True, "env": os.environ | {"TERM": term}, "preexec_fn": _own_terminal}
         terminal = {"stdin": inside, "stdout": inside, "stderr": inside}
         self.process = subprocess.Popen(command, cwd=folder, **terminal, **options)
         os.close(inside)
@@ -241,6 +303,20 @@ def test_ctrl_c_stops_an_answer_and_ctrl_d_the_chat(tmp_path):
     assert chat.process.poll() == 0
     os.close(chat.outside)
     assert (tmp_path / "chat.state").is_file()
+
+
+@pytest.mark.slow
+def test_lines_that_are_pasted_together_are_one_turn(tmp_path):
+    """Where the terminal says that they were: bracketed paste."""
+    chat = Terminal(tmp_path, "--max-new-tokens", "3", "--window", "400", term="xterm")
+    chat.until(b"\r\n> ")
+    chat.type(b"\x1b[200~one\ntwo\nthree\x1b[201~\r")
+    chat.until(b"tokens seen, ")
+    chat.until(b"in view: turn 1]")
+    chat.until(b"\r\n> ")
+    chat.type(b"\x04")
+    assert chat.process.wait(60) == 0
+    os.close(chat.outside)
 
 
 @pytest.mark.slow
