@@ -66,9 +66,11 @@ class Handler(SimpleHTTPRequestHandler):
     """Files of one folder; a folder is its index.html, and without one it is not found."""
 
     def send_head(self):
-        """Answer 404 to whatever is no file within the folder, wherever a link may lead."""
+        """Answer 404 to whatever is no plain file within the folder, wherever a link may lead: a pipe would wait."""
         try:
-            inside = Path(self.translate_path(self.path)).resolve().is_relative_to(self.directory)
+            path = Path(self.translate_path(self.path))
+            page = (path / "index.html" if path.is_dir() else path).resolve()
+            inside = page.is_file() and page.is_relative_to(self.directory)
         except (OSError, ValueError, RuntimeError):  # too long, a null byte, links in a circle
             inside = False
         return super().send_head() if inside else self.send_error(404)

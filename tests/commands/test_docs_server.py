@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import stat
 import struct
 import subprocess
 import sys
@@ -37,8 +38,14 @@ def house(tmp_path_factory):
         "beside": house / "pages-secret",
         "round.html": "round.html",
     }
+    links |= {"device.html": "/dev/zero", "leaking/index.html": house / "secret.html"}
+    for folder in ("piped", "leaking"):
+        (pages / folder).mkdir()
     for name, target in links.items():
         (pages / name).symlink_to(target)
+    os.mkfifo(pages / "pipe.html")
+    os.mkfifo(pages / "piped" / "index.html")
+    os.mknod(pages / "socket.html", stat.S_IFSOCK | 0o600)
     return house
 
 
@@ -104,6 +111,14 @@ def test_no_path_leaves_the_folder(port, steps, last):
     assert status in (200, 301, 404) and b"secret" not in body.replace(b"secret.html", b"")
     assert status != 200 or body.startswith(b"page ")
     assert not headers.get("Location", "/").startswith("//")
+
+
+@pytest.mark.parametrize(
+    "path", ["/pipe.html", "/piped/", "/piped/index.html", "/socket.html", "/device.html", "/leaking/"]
+)
+def test_what_would_wait_or_leak_is_not_found(house, port, path):
+    """A pipe, a socket, a device, as a page or as the index of a folder; an index that leads out. Nobody waits."""
+    assert ask(port, path)[0] == 404
 
 
 @pytest.mark.parametrize("path", ["/out.html", "/out/secret.html", "/out/", "/beside/", "/round.html"])
