@@ -5,9 +5,7 @@ import sys
 import warnings
 
 from . import PACKAGE
-from .terminal import visible, wrap
-
-CAN_FAIL = ("strict", "surrogateescape", "surrogatepass")  # what a stream does with a character that it cannot write
+from .terminal import CAN_FAIL, visible, wrap
 
 
 def fix_streams():

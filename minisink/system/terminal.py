@@ -14,6 +14,7 @@ BAR = 26  # characters of a full bar, with its name and number in a line of 80
 NARROW = 2  # columns of a text beside others, below which no space is left between them
 ZERO_WIDTH = ("Mn", "Me", "Cf")  # categories of what is written over the letter before it, or not at all
 DRIVING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")  # not \t, \n
+CAN_FAIL = ("strict", "surrogateescape", "surrogatepass")  # what a stream does with a character that it cannot write
 
 
 def visible(text):
@@ -28,11 +29,12 @@ def visible(text):
 def put(text, end="\n"):
     """Print a text of somebody else: a terminal shows it and does not obey it, a file or pipe gets it as it is.
 
-    What the encoding lacks becomes a backslash and its number, on any stream.
+    A character that the stream could not write becomes a backslash and its number.
     """
     text = visible(text) if sys.stdout.isatty() else text
-    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    print(text.encode(encoding, "backslashreplace").decode(encoding), end=end, flush=True)
+    if getattr(sys.stdout, "errors", None) in CAN_FAIL:
+        text = text.encode(sys.stdout.encoding, "backslashreplace").decode(sys.stdout.encoding)
+    print(text, end=end, flush=True)
 
 
 def columns(most=79):
