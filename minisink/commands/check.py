@@ -8,7 +8,8 @@ from pathlib import Path
 from ..system.files import atomic_write
 from ..teaching import formats
 from ..teaching.report import all_right, as_text, check_source, totals, waiting
-from ..teaching.sandbox import SECONDS, Sandbox, read
+from ..teaching.sandbox import SECONDS, Sandbox
+from ..teaching.source import read
 from ..teaching.tasks import TASKS
 from ..teaching.template import template
 from .common import check_folder, dump

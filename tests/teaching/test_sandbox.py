@@ -14,7 +14,8 @@ from processes import at_work_in
 
 from minisink.teaching import reference, sandbox
 from minisink.teaching.report import all_right, check_source
-from minisink.teaching.sandbox import Sandbox, Source, read
+from minisink.teaching.sandbox import Sandbox
+from minisink.teaching.source import LARGEST_SOURCE, Source, read
 from minisink.teaching.tasks import TASKS
 from minisink.teaching.template import template
 from minisink.wrong_turns import LEFT_OVER
@@ -378,7 +379,7 @@ def test_a_notebook_is_read_as_its_definitions(tmp_path):
 def test_files_that_cannot_be_read_are_refused_in_a_line(tmp_path):
     (tmp_path / "bad.ipynb").write_text("{}")
     (tmp_path / "latin.py").write_bytes(b"x = '\xff'\n")
-    (tmp_path / "large.py").write_bytes(b"#" * (sandbox.LARGEST_SOURCE + 1))
+    (tmp_path / "large.py").write_bytes(b"#" * (LARGEST_SOURCE + 1))
     for name, said in (
         ("bad.ipynb", "notebook"),
         ("latin.py", "UTF-8"),
