@@ -66,7 +66,7 @@ def run(args):
     if args.json:
         dump(totals(rows))
     else:
-        print(as_text(rows))
+        print(as_text(rows, over=sandbox.over))
     return 0 if all_right(rows, tasks is not None) else 1
 
 

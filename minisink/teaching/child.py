@@ -11,7 +11,6 @@ parent says so.
 """
 
 import contextlib
-import importlib.machinery
 import json
 import math
 import os
@@ -29,9 +28,6 @@ LARGEST = 100_000  # numbers in an answer
 
 class Unusable(ValueError):
     """An answer that is no numbers."""
-
-
-NAMES = {"softmax", "softmax1", "attend", "rotate", "survivors", "positions_of", "step", "token_nll", "retrieve"}
 
 
 def decode(value):
@@ -148,81 +144,6 @@ def numbers_in(state, single=(int, float, np.generic)):
     return total
 
 
-# The file -------------------------------------------------------------------------------------------
-
-
-def load(source, file, notebook):
-    """Run a file, or a notebook's definitions: (its names, what was raised or None)."""
-    module = types.ModuleType("student")
-    module.__file__ = file
-    sys.modules["student"] = module  # dataclasses look for it
-    raised = None
-    try:
-        if not notebook:
-            exec(compile(source, file, "exec", dont_inherit=True), module.__dict__)
-    except BaseException as error:
-        raised = _raised(error, file)
-        if isinstance(error, SyntaxError):
-            raised |= {"line": error.lineno, "error": error.msg}
-    for cell in source if notebook else ():
-        raised = _cell(cell, file, module) or raised
-    return module.__dict__, raised
-
-
-def _cell(cell, file, module):
-    """Run the definitions of a notebook's cell one by one; return what the last that failed raised, or None."""
-    import ast
-
-    keep = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign)
-    raised = None
-    try:
-        statements = ast.parse(cell, file).body
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        return _raised(error, file) | {"line": None}
-    for statement in statements:
-        if isinstance(statement, keep):
-            try:
-                exec(compile(ast.Module([statement], []), file, "exec", dont_inherit=True), module.__dict__)
-            except BaseException as error:
-                raised = _raised(error, file) | {"line": None}
-    return raised
-
-
-class Own:
-    """Stands for anything of minisink in a student's file: it may be imported, and does nothing."""
-
-    def __init__(self, name):
-        self._name = name
-
-    def __getattr__(self, name):
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return Own(f"{self._name}.{name}")
-
-    def __call__(self, *args, **options):
-        """Refuse."""
-        raise PermissionError(f"{self._name} is minisink's own; the task is to write it yourself")
-
-
-class Finder:
-    """Finds `Own` wherever minisink is imported."""
-
-    def find_spec(self, name, path=None, target=None):
-        """Find a module of nothing, for minisink and what is in it."""
-        if name.partition(".")[0] == "minisink":
-            return importlib.machinery.ModuleSpec(name, self, is_package=True)  # type: ignore[arg-type]
-        return None
-
-    def create_module(self, spec):
-        """Return an empty one that answers to every name."""
-        module = types.ModuleType(spec.name)
-        module.__dict__["__getattr__"] = Own(spec.name).__getattr__
-        return module
-
-    def exec_module(self, module):
-        """Nothing to run."""
-
-
 # Its place ------------------------------------------------------------------------------------------
 
 NO_PROCESS: tuple[str, ...] = (
@@ -334,7 +255,10 @@ def main():
             data = data[write(stdout, data) :]
 
     alone(request["checker"])
-    sys.meta_path.insert(0, Finder())
+    loading = types.ModuleType("loading")
+    exec(request["loading"], loading.__dict__)
+    student = loading.Student(file, request["tasks"], request["skip"], send)
+    sys.meta_path.insert(0, loading.Finder(request["shelf"], student))
     stand_ins = types.ModuleType("reference")
     if request["stand_ins"]:
         exec(request["reference"], stand_ins.__dict__)
@@ -342,14 +266,12 @@ def main():
     watch(os.getcwd(), request["hidden"])
     send({"ready": True})
     os.dup2(nothing, 2)
-    names, raised = load(request["source"], file, request["notebook"])
-    defined = {task: callable(names[task]) for task in sorted(NAMES & names.keys())}
-    if request["notebook"]:  # what a lesson imports is not the student's
-        defined = {task: ok for task, ok in defined.items() if not isinstance(names[task], Own)}
-    send({"there": defined, "stopped": raised})
-    names.update((task, getattr(stand_ins, task)) for task in request["stand_ins"])
+    student.load(request["source"])
+    functions = student.functions()
+    send({"there": {task: callable(each) for task, each in functions.items()}, "over": student.over})
+    student.names.update((task, getattr(stand_ins, task)) for task in request["stand_ins"])
     for i, args in enumerate(request["cases"]):
-        reply = answer(name, names.get(name), args, file) | {"case": i}
+        reply = answer(name, functions.get(name), args, file) | {"case": i}
         send(reply)
         if reply.get("raised") == "MemoryError":
             leave(1)

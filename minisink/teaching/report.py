@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 
+from ..system.terminal import count
 from .child import answer
 from .judge import POINTS, judge, result
 from .sandbox import Answers
@@ -15,25 +16,24 @@ def check_source(sandbox, tasks=None, seed=0, hint=0, on_row=lambda rows: None):
     """Judge a student's file; return a row per task, and call `on_row` with all rows so far after each."""
     names = [name for name in TASKS if tasks is None or name in tasks]
     looked = sandbox.ask(names[0], [])
-    defined = looked.there
-    if defined is None:  # it never came to its end
-        defined = {name: True for name in names if sandbox.source.defines(name)}
-    elif looked.stopped:
-        defined = defined | {name: True for name in TASKS if name not in defined and sandbox.source.defines(name)}
+    sandbox.over = looked.over
+    why = "".join(f"; {each}" for each in passed_over(looked.over))
+    defined = looked.there or {}
+    looks_so = {name for name in TASKS if name not in defined and sandbox.source.defines(name)}
     rows, passed = [], set()
     if tasks is not None:  # the parts of a task that was not asked for: are they right?
         needs = {need for name in names for need in TASKS[name].needs if defined.get(need) and need not in names}
     else:
         needs = set()
     for name in [name for name in TASKS if name in needs or name in names]:
-        if name not in defined:
-            row = result(name, "missing", f"not in the file: {SIGNATURES[name]}{_why_stopped(looked)}")
-        elif looked.there is None:
+        if looked.there is None and name in looks_so:
             row = result(name, "failed", f"the file did not come to its end: {looked.died}")
+        elif name in looks_so and why:
+            row = result(name, "failed", why.removeprefix("; "))
+        elif name not in defined:
+            row = result(name, "missing", f"not in the file: {SIGNATURES[name]}{why}")
         elif not defined[name]:
             row = result(name, "failed", f"{name} is no function")
-        elif name not in looked.there:
-            row = result(name, "failed", _why_stopped(looked).removeprefix("; "))
         else:
             row = judge(name, sandbox.ask, seed, hint, given=defined, passed=passed)
         if row["status"] == "passed":
@@ -44,13 +44,15 @@ def check_source(sandbox, tasks=None, seed=0, hint=0, on_row=lambda rows: None):
     return rows
 
 
-def _why_stopped(looked):
-    """Say what ended a file before its last line, if anything did."""
-    stopped = looked.stopped
-    if not stopped:
-        return "" if looked.there is not None else f"; the file did not come to its end: {looked.died}"
-    where = f" at line {stopped['line']}" if stopped["line"] else ""
-    return f"; the file stops{where}: {one_line(stopped['raised'])}: {one_line(stopped['error'])}".rstrip(": ")
+def passed_over(over, most=3):
+    """Return a line for each of the first statements that were passed over, and one for how many others there are."""
+    lines = []
+    for each in over:
+        cell = f"cell {each['cell']}, " if each["cell"] else ""
+        why = f"{one_line(each['raised'])}: {one_line(each['error'])}".rstrip(": ")
+        lines.append(f"{cell}line {each['line']} was passed over: {why}")
+    others = count(len(lines) - most, "other statement")
+    return lines[:most] + [f"and {others}"] * (len(lines) > most)
 
 
 def waiting(tasks=None):
@@ -74,8 +76,8 @@ def all_right(rows, asked):
     return bool(judged) and all(row["status"] == "passed" for row in judged)
 
 
-def as_text(rows, width=79):
-    """Return a report to read."""
+def as_text(rows, width=79, over=()):
+    """Return a report to read; `over` is what was passed over in the file."""
     lines, missing = [], [row for row in rows if row["status"] == "missing"]
     column = max(len(row["task"]) for row in rows) + 2
     for row in rows:
@@ -89,8 +91,8 @@ def as_text(rows, width=79):
             first = head if i == 0 else " " * len(head)
             lines += textwrap.wrap(text, width, initial_indent=first, subsequent_indent=" " * len(head)) or [first]
     if missing:
-        why = {row["message"].partition("; ")[2] for row in missing} - {""}
-        text = f"not in the file: {', '.join(row['task'] for row in missing)}" + "".join(f" ({each})" for each in why)
+        lines += textwrap.wrap(f"not in the file: {', '.join(row['task'] for row in missing)}", width)
+    for text in passed_over(over):
         lines += textwrap.wrap(text, width)
     total = totals(rows)
     lines.append(
@@ -150,7 +152,7 @@ def check_functions(*, seed=0, hint=0, **functions):
             found.append(answer(name, functions[name], in_style(TASKS[name], case, style)))
             if found[-1].get("raised") == "KeyboardInterrupt":
                 raise KeyboardInterrupt
-        return Answers(found, {}, None, None)
+        return Answers(found, {}, [], None)
 
     rows = [judge(name, ask, seed, hint, passed=TASKS) for name in TASKS if name in functions]
     print(as_text(rows))

@@ -1,7 +1,13 @@
-"""A student's file as it was handed in: a Python file, or the code cells of a notebook."""
+"""A student's file as it was handed in: a Python file, or the code cells of a notebook.
+
+What only a notebook understands is put into Python, as nbconvert does: `%time f()` becomes a call of `get_ipython()`,
+which does next to nothing in the child. IPython reads such lines where it is at hand, and `by_hand` where it is not. A
+text that is Python as it stands is never touched.
+"""
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import json
 import os
@@ -22,8 +28,7 @@ class Source(NamedTuple):
     def defines(self, task):
         """Whether the text looks as if it did; asked only when the file could not be run to its end."""
         texts = [self.text] if isinstance(self.text, str) else self.text
-        imports = "from (?!minisink)" if self.notebook else "from "  # a lesson's imports are not the student's
-        looks = rf"^(async )?(def {task}\b|{task}\s*=|{imports}.*\b{task}\b)"
+        looks = rf"^(async )?(def {task}\b|{task}\s*=|from (?!minisink).*\b{task}\b)"
         return any(re.search(looks, text, re.M) for text in texts)
 
 
@@ -51,16 +56,129 @@ def read(path):
         text = importlib.util.decode_source(raw)
     except (SyntaxError, UnicodeDecodeError, LookupError) as error:
         raise ValueError(f"{path}: not UTF-8 text ({error})") from None
-    return Source(path.name, text.removeprefix("\ufeff"), False)
+    return Source(path.name, as_python_file(text.removeprefix("\ufeff")), False)
 
 
 def _cells(path, raw):
-    """Return the sources of the code cells, without the lines that only a notebook understands."""
+    """Return the sources of the code cells, as Python."""
     try:
         notebook = json.loads(raw.decode("utf-8-sig"))
         cells = [cell["source"] for cell in notebook["cells"] if cell["cell_type"] == "code"]
         texts = ["".join(source) if isinstance(source, list) else str(source) for source in cells]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{path}: not a notebook of version 4 ({type(error).__name__}: {error})") from None
-    texts = [text for text in texts if not text.lstrip().startswith("%%")]
-    return [re.sub(r"^([ \t]*)[%!].*$", r"\1pass", text, flags=re.M) for text in texts]
+    return [as_python(text) for text in texts]
+
+
+# What only a notebook understands -------------------------------------------------------------------
+
+RUN_THEIR_BODY = {"time", "timeit", "capture", "prun", "debug", "memit", "snakeviz", "scalene"}  # magics of cells
+OTHER_LANGUAGES = set("! HTML R SVG bash cmd cpp cython file html javascript js julia latex markdown perl".split())
+OTHER_LANGUAGES |= set("pypy python python2 python3 ruby script sh sql svg sx system writefile".split())
+CELL = re.compile(r"^(?=# In ?\[|# ?%%|%%)", re.M)  # where one begins in a file that was a notebook
+COMMENTED = re.compile(r"^# Commented out IPython magic.*\n((?:#.*\n)+)", re.M)  # Colab's, with all of its cell
+LONG = 50_000  # letters of a cell that IPython would take too long over
+
+
+def is_python(text):
+    """Whether a text can be read as Python."""
+    try:
+        compile(text, "", "exec", ast.PyCF_ONLY_AST, dont_inherit=True)
+    except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError):
+        return False
+    return True
+
+
+def as_python_file(text):
+    """Return a file that may have been a notebook as Python, part by part."""
+
+    def uncommented(found):
+        lines = found[1].splitlines(keepends=True)
+        return "\n" + "".join(re.sub(r"^# ?", "", line) for line in lines) if lines[0].startswith("# %%") else found[0]
+
+    text = COMMENTED.sub(uncommented, text)
+    return text if is_python(text) else "".join(map(as_python, CELL.split(text)))
+
+
+def as_python(text):
+    """Return a cell as Python; what cannot be read is left for the child to pass over."""
+    if is_python(text):
+        return text
+    if magic := re.match(r"(?:[ \t]*(?:#.*)?\n)*%%(\S+)[^\n]*", text):
+        body = "\n" * magic[0].count("\n") + text[magic.end() :]
+        made = "" if magic[1] in OTHER_LANGUAGES else as_python(body)
+        return made if magic[1] in RUN_THEIR_BODY or is_python(made) else "\n" * text.count("\n")
+    made = by_ipython(text) if len(text) < LONG else None
+    return made if made is not None and is_python(made) else by_hand(text)
+
+
+def by_ipython(text):
+    """Return a cell as IPython reads it; None where it is not at hand, or gives up."""
+    try:
+        from IPython.core.inputtransformer2 import TransformerManager
+
+        return TransformerManager().transform_cell(text)
+    except Exception:
+        return None
+
+
+TOKEN = re.compile(
+    r"""(?P<quotes>\"{3}|'{3})(?:\\.|.)*?(?P=quotes) | "(?:\\.|[^"\\\n])*" | '(?:\\.|[^'\\\n])*' | \#[^\n]*
+    | (?P<opens>[(\[{]) | (?P<closes>[)\]}]) | \\\n | (?P<ends>\n) | .""",
+    re.S | re.X,
+)
+LINE = re.compile(r"(?:[^\n]*\\\n)*[^\n]*")  # with those that it goes on in
+MAGIC = re.compile(r"(\s*)([^=!<>#'\"]*[^=!<>#'\":+*/-]=[ \t]*)?(%|!!?)(.*)", re.S)
+ASKS = re.compile(r"(\s*)(\?\??[ \t]*[%\w.*]+|%{0,2}(?!\d)[\w.*\[\]]+\?\??|[,;/][ \t]*\w.*)[ \t]*$", re.S)
+PROMPT = re.compile(r"^(?:>>>|\.\.\.|In \[\d+\]:|[ ]*\.\.\.:) ?", re.M)
+
+
+def by_hand(text):
+    r"""Return a cell as IPython would read it: line by line, but for what stands between brackets or quotes.
+
+    >>> print(by_hand("x = (5\n  % 3)\nfiles = !ls\n%time y = 1\nx?"))
+    x = (5
+      % 3)
+    files = get_ipython().getoutput('ls')
+    get_ipython().run_line_magic('time', 'y = 1')
+    pass
+    """
+    if re.match(r"\s*(>>>|In \[\d+\]:)", text):
+        text = PROMPT.sub("", text)
+    if indent := re.match(r"(?:[ \t]*\n)*([ \t]+)", text):
+        text = re.sub(f"^{indent[1]}", "", text, flags=re.M)
+    made, at = [], 0
+    while at < len(text):
+        line = LINE.match(text, at)
+        assert line is not None  # an empty line is one
+        if (called := _called(line[0])) is not None:
+            made.append(called + "\n" * line[0].count("\n"))
+            at = line.end()
+        end = _end_of_statement(text, at)
+        made.append(text[at:end])
+        at = end
+    return "".join(made)
+
+
+def _called(line):
+    """Return the call that a line of magic is, or None for Python."""
+    if found := MAGIC.match(line):
+        indent, to, sign, rest = (part or "" for part in found.groups())
+        rest = rest.replace("\\\n", " ").strip()
+        name, _, behind = rest.partition(" ")
+        call = f"run_line_magic({name!r}, {behind.strip()!r})"
+        if sign != "%":
+            call = f"{'getoutput' if to or sign == '!!' else 'system'}({rest!r})"
+        return f"{indent}{to}get_ipython().{call}"
+    found = ASKS.match(line)
+    return found and f"{found[1]}pass"
+
+
+def _end_of_statement(text, at):
+    """Return where the next line begins that is not within brackets or quotes."""
+    depth = 0
+    for token in TOKEN.finditer(text, at):
+        depth += bool(token["opens"]) - bool(token["closes"])
+        if token["ends"] and depth <= 0:
+            return token.end()
+    return len(text)

@@ -1,0 +1,313 @@
+"""How a student's code is run: statement by statement, as a notebook is; what fails is passed over.
+
+Live, in Jupyter, a cell that fails costs what stands in it, and no more. So it is here, for a file too. What would only
+cost time does nothing: plots, magics, minisink's own models. Like `child`, whose request carries it, this file knows
+nothing of the package.
+"""
+
+import __future__
+
+import ast
+import builtins
+import contextlib
+import copy
+import importlib
+import importlib.machinery
+import re
+import sys
+import types
+from functools import partial
+
+BROKEN = (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError)  # what reading a text may raise
+UNFINISHED = re.compile("never closed|unterminated triple|EOF")
+JOINED = 100  # lines at the margin that one text between quotes may have
+MOST = 20  # things that are passed over and said
+FOR_SHOW = {"matplotlib", "mpl_toolkits", "pylab", "seaborn", "plotly", "IPython", "ipywidgets"}
+
+
+class Student:
+    """A student's code: `names` are what it has made, `over` is what was passed over for a reason of its own."""
+
+    def __init__(self, file, tasks, skip=(), begin=lambda about: None):
+        module = types.ModuleType("student")
+        module.__file__ = file
+        sys.modules["student"] = module  # dataclasses look for it
+        self.file, self.tasks, self.skip, self.begin, self.names = file, tasks, skip, begin, module.__dict__
+        self.n_statements, self.flags, self.cell = 0, 0, None
+        self.over = []
+        self.lost, self.unsure = set(), set()  # names that were not made, and those of what may lack something
+        self.handed = {}  # functions that it gives to `check_functions`, by task
+
+    def load(self, source):
+        """Run a file, or the cells of a notebook."""
+        shell = Shell(self)
+        vars(builtins).update(get_ipython=lambda: shell, display=lambda *args, **options: None)
+        if isinstance(source, str):
+            self.run(source)
+            return
+        for self.cell, text in enumerate(source, 1):
+            self.run(text)
+
+    def run(self, text):
+        """Run a text; what cannot be read of it is passed over too."""
+        for statements, error, line in pieces(text):
+            for statement in statements:
+                self.statement(statement)
+            if error is not None:
+                self.note(error, line)
+
+    def statement(self, node):
+        """Run one; an import of two names is two."""
+        self.n_statements += 1
+        number = self.n_statements
+        self.begin({"at": number, "line": node.lineno, "cell": self.cell})
+        if number in self.skip:  # the last time, the process ended there
+            self.lose(node)
+            return
+        if isinstance(node, ast.ImportFrom) and node.module == "__future__":
+            for alias in node.names:
+                self.flags |= getattr(getattr(__future__, alias.name, None), "compiler_flag", 0)
+        for each in one_by_one(node):
+            try:
+                self.execute(each)
+            except BaseException as error:
+                self.fail(each, error)
+            else:
+                if self.unsure and self.unsure & used_by(each):
+                    self.unsure |= made_by(each) | self.held_by(each)
+
+    def execute(self, node, flags=0):
+        """Compile and run, with the `__future__` of all that came before."""
+        code = compile(ast.Module([node], []), self.file, "exec", self.flags | flags, dont_inherit=True)
+        exec(code, self.names)
+
+    def fail(self, node, error):
+        """Pass a statement over; note why, unless minisink or something that was passed over before is missing in it.
+
+        A function may still work without the decorators and types that are not there.
+        """
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            node.decorator_list = []
+            with contextlib.suppress(BaseException):
+                self.execute(node, __future__.annotations.compiler_flag)
+        used = used_by(node)
+        missing = self.lost - self.names.keys() | {name for name in used if is_stand_in(self.names.get(name))}
+        missing |= self.unsure
+        if not missing & (used | {getattr(error, "name", None)}) and not hasattr(error, "is_of_minisink"):
+            self.note(error, node.lineno)
+        self.lose(node)
+
+    def lose(self, node):
+        """Keep in mind what a statement would have made or changed, for what fails later."""
+        self.lost |= made_by(node)
+        self.unsure |= self.held_by(node)
+
+    def held_by(self, node):
+        """Return the names of what a statement may put something into."""
+        parts = (each.value for each in ast.walk(node) if isinstance(each, (ast.Attribute, ast.Subscript)))
+        names = {part.id for part in parts if isinstance(part, ast.Name)} & self.names.keys()
+        return {name for name in names if not isinstance(self.names[name], types.ModuleType)}
+
+    def note(self, error, line):
+        """Keep what the report says."""
+        try:
+            text = error.msg if isinstance(error, SyntaxError) else str(error)
+        except BaseException:
+            text = ""
+        if len(self.over) < MOST:
+            about = {"raised": type(error).__name__, "error": str(text)[:300]}
+            self.over.append(about | {"line": line, "cell": self.cell})
+
+    def functions(self):
+        """Return what counts as the student's own, by task: nothing that minisink stands behind."""
+        made = {task: self.names[task] for task in self.tasks if task in self.names}
+        return self.handed | {task: made[task] for task in made if not is_stand_in(made[task])}
+
+    def check_functions(self, **functions):
+        """Take what a lesson's last cell hands in."""
+        self.handed |= {task: functions[task] for task in self.tasks if task in functions}
+        self.handed = {task: each for task, each in self.handed.items() if not is_stand_in(each)}
+        return True
+
+
+def pieces(text):
+    r"""Yield (statements, None, line) of a text, or of each part at its margin; ([], error, line) if it cannot be read.
+
+    >>> [len(statements) for statements, error, line in pieces("x = 1\ny = = 2\nz = 3")]
+    [1, 0, 1]
+    """
+    try:
+        yield ast.parse(text).body, None, 1
+        return
+    except BROKEN:
+        lines = [f"{line}\n" for line in text.split("\n")]
+    starts = [i for i, line in enumerate(lines) if re.match(r"(?!(else|elif|except|finally)\b)[^\s#)\]}]", line)]
+    starts = [i for i in starts if i == 0 or not lines[i - 1].startswith("@")]
+    part = 0
+    while part < len(starts):
+        statements, error, after = _piece(lines, [*starts, len(lines)], part)
+        line = starts[part] + (getattr(error, "lineno", None) or 1)
+        yield [ast.increment_lineno(each, starts[part]) for each in statements], error, line
+        part = after
+
+
+def _piece(lines, starts, part):
+    """Read from the margin to the margin, and further if quotes or brackets are open: (statements, error, next)."""
+    first_error = None
+    for after in range(part + 1, min(part + JOINED, len(starts))):
+        try:
+            return ast.parse("".join(lines[starts[part] : starts[after]])).body, None, after
+        except BROKEN as error:
+            first_error = first_error or error
+            if not UNFINISHED.search(str(error)):
+                break
+    return [], first_error, part + 1
+
+
+def one_by_one(node):
+    """Return a statement, or the imports of one name each that it is made of."""
+    if not isinstance(node, (ast.Import, ast.ImportFrom)):
+        return [node]
+    each = [copy.copy(node) for _ in node.names]
+    for one, alias in zip(each, node.names, strict=True):
+        one.names = [alias]
+    return each
+
+
+def used_by(node):
+    """Return the names that a statement looks up, in its functions too."""
+    return {each.id for each in ast.walk(node) if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Load)}
+
+
+def made_by(node):
+    """Return the names that a statement would make."""
+    names = set()
+    for each in ast.walk(node):
+        if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store):
+            names.add(each.id)
+        elif isinstance(each, ast.alias):
+            names.add((each.asname or each.name).partition(".")[0])
+        elif isinstance(each, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            names.add(each.name)
+    return names
+
+
+# What stands in for what is not there ---------------------------------------------------------------
+
+
+class Own:
+    """Stands for anything of minisink in a student's file: it may be imported, and does nothing."""
+
+    def __init__(self, name):
+        self._name = name
+
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return Own(f"{self._name}.{name}")
+
+    def __call__(self, *args, **options):
+        """Refuse."""
+        error = PermissionError(f"{self._name} is minisink's own; the task is to write it yourself")
+        error.is_of_minisink = True  # type: ignore[attr-defined]
+        raise error
+
+
+class Show:
+    """Stands for anything of a package that draws: whatever is done with it, nothing happens."""
+
+    __iter__ = None  # or `for axes in panels` would never end
+
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self
+
+    def __call__(self, *args, **options):
+        """Do nothing."""
+        return self
+
+    def __getitem__(self, key):
+        return self
+
+    def __setitem__(self, key, value):
+        pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *about):
+        pass
+
+
+class Shell:
+    """Stands for IPython: Python behind a magic is run, and nothing else happens."""
+
+    def __init__(self, student):
+        self.student = student
+
+    def __getattr__(self, name):
+        return Show()
+
+    def getoutput(self, *args, **options):
+        """Return what a command printed: no line."""
+        return []
+
+    def run_line_magic(self, name, line="", *args, **options):
+        """Run what `%time` is about, and return it if it is a value."""
+        if name == "pylab":
+            self.student.run("import numpy as np\nfrom numpy import *\nfrom matplotlib import pyplot as plt")
+        elif name == "time":
+            try:
+                return eval(compile(line, self.student.file, "eval"), self.student.names)
+            except SyntaxError:
+                self.student.run(line)
+
+    magic = run_line_magic
+
+    def run_cell_magic(self, name, line, cell):
+        """Run the body of a cell, if it is Python."""
+        if name in ("time", "timeit", "capture", "prun"):
+            self.student.run(cell)
+
+
+def is_stand_in(value):
+    """Whether something is not the student's but minisink's, or nobody's."""
+    if isinstance(value, types.ModuleType):
+        return value.__name__.partition(".")[0] in FOR_SHOW | {"minisink"}
+    code = getattr(value, "__code__", None)
+    return isinstance(value, (Own, Show)) or getattr(code, "co_filename", "").startswith("<minisink.")
+
+
+class Finder:
+    """Finds what stands in: for minisink the modules of `shelf`, by name, and `Own` for all else in it."""
+
+    def __init__(self, shelf, student):
+        self.shelf, self.student = shelf, student
+
+    def find_spec(self, name, path=None, target=None):
+        """Find a module of minisink, or of what only draws."""
+        if name.partition(".")[0] in FOR_SHOW | {"minisink"}:
+            return importlib.machinery.ModuleSpec(name, self, is_package=name not in self.shelf)  # type: ignore[arg-type]
+        return None
+
+    def create_module(self, spec):
+        """Return an empty one that answers to every name."""
+        module = types.ModuleType(spec.name)
+        is_ours = spec.name.partition(".")[0] == "minisink"
+        module.__dict__["__getattr__"] = partial(self.attribute, spec.name) if is_ours else Show().__getattr__
+        if spec.name == "minisink.teaching":
+            module.__dict__["check_functions"] = self.student.check_functions
+        return module
+
+    def attribute(self, module, name):
+        """Return a name of minisink's that is not there."""
+        full = f"{module}.{name}"
+        if full in self.shelf or full == "minisink.teaching":
+            return importlib.import_module(full)
+        return getattr(Own(module), name)
+
+    def exec_module(self, module):
+        """Run what the shelf has of it."""
+        name = module.__name__
+        exec(compile(self.shelf.get(name, ""), f"<{name}>", "exec", dont_inherit=True), module.__dict__)
