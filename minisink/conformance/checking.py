@@ -63,8 +63,8 @@ def check(
     --------
     >>> from minisink.wrong_turns.chunks import SeesAhead
     >>> from minisink.wrong_turns.tokens import Cache, OneMore
-    >>> print(check(Cache))
-    right in 12 traces of 24 tokens
+    >>> print(check(Cache))  # doctest: +ELLIPSIS
+    right in 12 traces of 24 tokens, off by at most ... of the largest number
     >>> report = check(OneMore, "gqa")
     >>> print(report.first)
     gqa, n_sinks=2, window=1: token 3, layer 0: slots differ: [0, 1, 2, 3]; expected [0, 1, 3]
@@ -79,16 +79,17 @@ def check(
         raise ValueError(f"tolerance is {tolerance!r}; it must be 0 or more")
     sizes = None if chunks is None else _sizes(chunks)
     runs = [Run(trace, step, sizes, shared, to, tolerance) for trace in chosen]
+    worst, dtype = max(run.worst for run in runs), next((run.dtype for run in runs if run.first), runs[0].dtype)
     firsts, errors = [run.first for run in runs if run.first], [run.error for run in runs if run.error]
     if not firsts:
         if errors:
             raise errors[0]
-        return Report(chosen)
+        return Report(chosen, worst=worst, dtype=dtype)
     first = min(firsts, key=lambda difference: difference.token)  # the earliest; of several the trace that came first
     looks_like, until = diagnose(runs, first)
     failed = tuple(run.trace for run in runs if run.first or run.error)
-    worst, error = max(run.worst for run in runs), str(errors[0]) if errors else None
-    return Report(chosen, first, failed, tuple(differing_layers(runs)), looks_like, until, worst, error)
+    layers, error = tuple(differing_layers(runs)), str(errors[0]) if errors else None
+    return Report(chosen, first, failed, layers, looks_like, until, worst, error, dtype)
 
 
 def check_losses(losses: Any, trace: Trace, *, tolerance: float | None = None) -> int | None:

@@ -9,7 +9,27 @@ from ..wrong_turns.right import Cache
 from .traces import Trace
 
 MOST = 3  # wrong turns that a report names
-SMALL = 0.02  # a difference that never exceeds this share of the largest number is rounding, not another token
+SHORT = 8  # numbers that are listed one by one
+SMALL = {"float32": 1e-3, "float16": 0.02, "bfloat16": 0.02}  # share of the largest number below which it is rounding
+SMALL_IN_DOUBLE = 1e-4  # the same of anything else: as much as single precision may be off
+
+
+def in_runs(numbers):
+    """Write a list of slots or tokens; where it is long, its runs by their ends.
+
+    >>> print(in_runs([0, 1, 3]), in_runs([*range(4), 62, 64, *range(70, 129)]))
+    [0, 1, 3] [0..3, 62, 64, 70..128]
+    """
+    if len(numbers) <= SHORT:
+        return str(list(numbers))
+    runs = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    shown = [[f"{run[0]}..{run[-1]}"] if len(run) > 2 else map(str, run) for run in runs]
+    return f"[{', '.join(text for texts in shown for text in texts)}]"
 
 
 @dataclass(frozen=True)
@@ -25,6 +45,7 @@ class Difference:
     def __str__(self):
         held, places = self.trace.held(self.token), self.trace.places(self.token)
         at = "embedded at" if self.trace.theta is None else "at positions"
+        held, places = in_runs(held), in_runs(places)
         differ = "differs" if self.what == "memory" else "differ"
         line = f"{self.trace}: token {self.token}, layer {self.layer}: {self.what} {differ}: {self.says}"
         return f"{line}\n  there the query sees tokens {held}, {at} {places}"
@@ -42,6 +63,7 @@ class Report:
     until: int | None = None  # the last token up to which they do, in the trace of `first`; None if everywhere
     worst: float = 0.0  # the largest difference of an output, as a share of the largest number expected
     error: str | None = None  # what the cache raised, or answered, that ended a trace
+    dtype: str = "float64"  # of the outputs
 
     def __bool__(self):
         return self.first is None
@@ -50,6 +72,7 @@ class Report:
         traces = count(len(self.traces), "trace")
         if self.first is None:
             line = f"right in {traces} of {count(max(len(trace.q) for trace in self.traces), 'token')}"
+            line += f", off by at most {self.worst:.1g} of the largest number"
             still = [trace for trace in self.traces if len(trace.q) <= trace.capacity]
             return f"{line}\n  but nothing was evicted in {len(still)} of them: take more tokens" if still else line
         lines = [str(self.first), f"  wrong in {len(self.failed)} of {traces}{self._layers_only(self.first.trace)}"]
@@ -57,7 +80,8 @@ class Report:
         upto = "in this trace " if self.until == len(self.first.trace.q) - 1 else upto
         for wrong in self.looks_like[:MOST]:
             lines.append(f"  {upto}it looks like {wrong.name!r}: {wrong.diagnosis()}")
-        if not self.looks_like and self.first.what == "outputs" and self.worst < SMALL:
+        small = SMALL.get(self.dtype, SMALL_IN_DOUBLE)
+        if not self.looks_like and self.first.what == "outputs" and self.worst < small:
             lines.append(
                 f"  outputs are off by {self.worst:.1g} of the largest at most: rounding rather than another token; "
                 "take angles in double precision, rotate stored keys once, or check in float64"

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..system.device import to_host
 from ..teaching.child import numbers_in
-from .report import Difference
+from .report import Difference, in_runs
 
 EXTRAS = ("token_index", "positions", "keys", "scores")  # what a cache may show, in the order they are compared
 CALLED = {name: name for name in EXTRAS} | {"token_index": "slots", "out": "outputs", "memory": "memory"}
@@ -197,5 +197,6 @@ def _line(x):
 
 
 def _short(x):
-    text = _line(repr(x))
+    whole = isinstance(x, list) and all(isinstance(number, int) for number in x)
+    text = in_runs(x) if whole else _line(repr(x))
     return text if len(text) <= 100 else text[:97] + "..."

@@ -337,7 +337,12 @@ def test_the_page_prints_what_stands_below_its_blocks(library, capsys):
         if library == "numpy" and "torch" in code:
             continue
         exec(compile(code, "check-your-cache.md", "exec"), names)
-        assert capsys.readouterr().out == printed
+        assert rounded(capsys.readouterr().out) == rounded(printed)
+
+
+def rounded(text):
+    """Leave out how far a right cache is off: that is the machine's rounding."""
+    return re.sub(r"off by at most (0|\de-(0[7-9]|1\d)) of", "off by at most SMALL of", text)
 
 
 def test_the_page_names_every_wrong_turn():

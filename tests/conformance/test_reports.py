@@ -322,6 +322,40 @@ def test_rounding_is_called_rounding():
     assert "  it looks like no wrong turn known here" in str(far)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "rounds", "too_far"), [(np.float64, 5e-5, 1e-2), (np.float32, 5e-4, 1e-2), (np.float16, 1e-2, 5e-2)]
+)
+def test_what_is_called_rounding_depends_on_the_precision(dtype, rounds, too_far):
+    """One per cent in double precision is a mistake."""
+
+    def off_by(share):
+        def step(state, q, k, v, **sizes):
+            state = state or conformance.Cache(**sizes)
+            return (state.step(q, k, v) * (1 + share)).astype(dtype), state
+
+        return str(conformance.check(step, tolerance=1e-9))
+
+    assert "rounding rather than another token" in off_by(rounds)
+    assert "rounding" not in off_by(too_far) and "no wrong turn known here" in off_by(too_far)
+
+
+def test_a_right_cache_is_measured_too():
+    def step(state, q, k, v, **sizes):
+        state = state or conformance.Cache(**sizes)
+        return state.step(q, k, v) * (1 + 3e-10), state
+
+    report = conformance.check(step)
+    assert report and report.worst == pytest.approx(3e-10, rel=1e-4)
+    assert str(report) == "right in 12 traces of 24 tokens, off by at most 3e-10 of the largest number"
+
+
+def test_long_lists_of_slots_are_written_by_their_ends():
+    trace = conformance.drawn(n_sinks=4, window=64, n_tokens=129)
+    report = str(conformance.check(tokens.OneMore, trace))
+    assert "slots differ: [0..68]; expected [0..3, 5..68]" in report
+    assert "sees tokens [0..3, 5..68], at positions [0..67]" in report
+
+
 def test_lists_are_arrays_too():
     def step(state, q, k, v, **sizes):
         state = state or conformance.Cache(**sizes)
