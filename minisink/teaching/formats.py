@@ -17,7 +17,7 @@ def gradescope(rows, seconds=0.0):
         test = {"name": row["task"], "number": str(i), "score": row["score"], "max_score": row["max_score"]}
         test |= {"status": "passed" if row["status"] == "passed" else "failed", "tags": [row["status"]]}
         test |= {"output": _output(row), "output_format": "text", "visibility": "visible"}
-        tests.append(test | {"extra_data": {"diagnosis": row["diagnosis"]}})
+        tests.append(test | {"extra_data": {name: row[name] for name in ("diagnosis", "same_as")}})
     output = "\n".join([f"{total['score']} of {total['max_score']} points", *numbered(rows)])
     report = {"score": total["score"], "tests": tests, "execution_time": round(seconds), "output": output}
     return report | {"stdout_visibility": "hidden"}

@@ -142,7 +142,7 @@ def result(name, status, message, case=None, diagnosed=None):
     """Return a task's row."""
     score = POINTS if status == "passed" else 0
     row = {"task": name, "status": status, "score": score, "max_score": POINTS}
-    return row | {"message": message, "case": case, "diagnosis": diagnosed}
+    return row | {"message": message, "case": case, "diagnosis": diagnosed, "same_as": None}
 
 
 def _tries(task, cases, ask, defined, passed):

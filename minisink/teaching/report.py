@@ -6,6 +6,7 @@ import textwrap
 
 from ..system.terminal import count
 from .child import answer
+from .copies import fingerprints, same_as, whole
 from .judge import POINTS, judge, result
 from .sandbox import Answers
 from .tasks import SIGNATURES, TASKS, in_style
@@ -20,7 +21,7 @@ def check_source(sandbox, tasks=None, seed=0, hint=0, on_row=lambda rows: None):
     why = "".join(f"; {each}" for each in passed_over(looked.over))
     defined = looked.there or {}
     looks_so = {name for name in TASKS if name not in defined and sandbox.source.defines(name)}
-    rows, passed = [], set()
+    rows, passed, named = [], set(), same_as(fingerprints(sandbox.source.text))
     if tasks is not None:  # the parts of a task that was not asked for: are they right?
         needs = {need for name in names for need in TASKS[name].needs if defined.get(need) and need not in names}
     else:
@@ -38,6 +39,8 @@ def check_source(sandbox, tasks=None, seed=0, hint=0, on_row=lambda rows: None):
             row = judge(name, sandbox.ask, seed, hint, given=defined, passed=passed)
         if row["status"] == "passed":
             passed.add(name)
+        if row["status"] != "missing":
+            row["same_as"] = named[name]
         if name in names:
             rows.append(row)
             on_row(rows)
@@ -65,6 +68,7 @@ def totals(rows):
     """Return the whole of ``--json``."""
     return {
         "tasks": rows,
+        "same_as": whole(row["same_as"] for row in rows),
         "score": sum(row["score"] for row in rows),
         "max_score": sum(row["max_score"] for row in rows),
     }
@@ -94,7 +98,10 @@ def as_text(rows, width=79, over=()):
         lines += textwrap.wrap(f"not in the file: {', '.join(row['task'] for row in missing)}", width)
     for text in passed_over(over):
         lines += textwrap.wrap(text, width)
-    total = totals(rows)
+    total, named = totals(rows), dict.fromkeys(row["same_as"] for row in rows if row["same_as"])
+    for where in named:
+        text = f"same as: {where} ({', '.join(row['task'] for row in rows if row['same_as'] == where)})"
+        lines += textwrap.wrap(text, width, break_on_hyphens=False)
     lines.append(
         f"{total['score'] // POINTS} of {len(rows)} tasks pass: {total['score']} of {total['max_score']} points"
     )

@@ -1,5 +1,6 @@
 """`minisink check`: what it prints and writes, and its exit status."""
 
+import inspect
 import json
 import os
 import re
@@ -25,7 +26,7 @@ def survivors(n_slots, n_sinks, window):
     return [s for s in range(n_slots) if s < n_sinks or s >= n_slots - window]
 """
 WRONG = RIGHT.replace("- window", "- window - 1")
-ROW = {"task", "status", "score", "max_score", "message", "case", "diagnosis"}
+ROW = {"task", "status", "score", "max_score", "message", "case", "diagnosis", "same_as"}
 
 
 @pytest.fixture
@@ -139,13 +140,28 @@ def survivors(n_slots, n_sinks, window):
 def test_json_has_its_schema(run, student):
     status, out, err = run(student(WRONG), "--json", "--seed", "4")
     found = json.loads(out, parse_constant=lambda word: pytest.fail(f"{word} is not JSON"))
-    assert (status, err) == (1, "") and set(found) == {"tasks", "score", "max_score"}
+    assert (status, err) == (1, "") and set(found) == {"tasks", "score", "max_score", "same_as"}
     assert [row["task"] for row in found["tasks"]] == list(TASKS) and all(set(row) == ROW for row in found["tasks"])
     assert (found["score"], found["max_score"]) == (0, 9)
     rows = {row["task"]: row for row in found["tasks"]}
     assert rows["survivors"]["diagnosis"] == TURNS["survivors"][0].title and rows["survivors"]["status"] == "failed"
     assert rows["survivors"]["case"]["arguments"]["window"] == 1 and rows["survivors"]["case"]["expected"] == [1.0]
     assert rows["softmax"]["status"] == "missing" and rows["softmax"]["case"] is None
+
+
+def test_copied_work_is_told_and_not_punished(run, student):
+    """In the report, in JSON and on Gradescope; of a function that is one's own, nothing."""
+    text = "import numpy as np\n" + inspect.getsource(reference.rotate).replace("angles", "turns") + RIGHT
+    status, out, _ = run(student(text), "--gradescope", "results.json")
+    assert status == 0 and "same as: minisink's own reference (rotate)" in out.splitlines()
+    tests = {test["name"]: test for test in json.loads(Path("results.json").read_text())["tests"]}
+    assert tests["rotate"]["extra_data"]["same_as"] == "minisink's own reference" and tests["rotate"]["score"] == 1
+    assert "minisink" not in tests["rotate"]["output"]
+    found = json.loads(run(student(text), "--json")[1])
+    assert found["same_as"] == "minisink's own reference" and found["score"] == 2
+    assert [row["task"] for row in found["tasks"] if row["same_as"]] == ["rotate"]
+    out = run(student(RIGHT), "--json")[1]
+    assert json.loads(out)["same_as"] is None
 
 
 def test_json_of_infinite_arguments_is_json(run, student):

@@ -1,0 +1,275 @@
+"""Copied work is seen through what a copier changes, and right work of one's own is nobody else's."""
+
+import ast
+import inspect
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import styles
+
+from minisink import by_the_book
+from minisink.teaching import copies, reference
+from minisink.teaching.copies import REFERENCE, File, fingerprints, same_as, whole
+from minisink.teaching.tasks import TASKS
+from minisink.teaching.template import template
+from minisink.wrong_turns import right
+
+ROOT = Path(__file__).resolve().parents[2]
+OURS = inspect.getsource(right).replace("from ..attention import attend", "") + inspect.getsource(reference)
+BOOK = inspect.getsource(by_the_book)
+VECTORS = """
+import numpy as np
+
+def softmax(x):
+    e = np.exp(x - np.max(x))
+    return e / np.sum(e)
+
+def softmax1(x):
+    m = max(0.0, np.max(x))
+    e = np.exp(x - m)
+    return e / (np.exp(-m) + np.sum(e))
+
+def attend(q, k, v, visible):
+    scores = q @ k.T / np.sqrt(q.shape[-1])
+    scores = np.where(visible, scores, -np.inf)
+    return np.stack([softmax(row) for row in scores]) @ v
+
+def rotate(x, positions, theta):
+    half = x.shape[1] // 2
+    angle = np.asarray(positions)[:, None] * theta ** (-np.arange(half) / half)
+    a, b = x[:, :half], x[:, half:]
+    return np.hstack([a * np.cos(angle) - b * np.sin(angle), a * np.sin(angle) + b * np.cos(angle)])
+
+def survivors(n_slots, n_sinks, window):
+    return [i for i in range(n_slots) if i < n_sinks or i >= n_slots - window]
+
+def positions_of(token_index, n_sinks, window):
+    return list(range(len(token_index)))
+
+def step(state, q, k, v, n_sinks, window, theta):
+    keys, values = state if state is not None else (np.empty((0, len(k))), np.empty((0, len(v))))
+    keys, values = np.vstack([keys, k]), np.vstack([values, v])
+    keep = survivors(len(keys), n_sinks, window)
+    keys, values = keys[keep], values[keep]
+    n = len(keys)
+    out = attend(rotate(q[None], [n - 1], theta), rotate(keys, range(n), theta), values, np.ones((1, n), bool))
+    return out[0], (keys, values)
+
+def token_nll(logits, ids):
+    x = logits[:-1]
+    m = x.max(axis=1, keepdims=True)
+    return (m + np.log(np.exp(x - m).sum(axis=1, keepdims=True)))[:, 0] - x[np.arange(len(x)), ids[1:]]
+
+def retrieve(q, keys, block, k, window, theta):
+    scores = keys @ rotate(q[None], [window], theta)[0]
+    best = [scores[i:i + block].max() for i in range(0, len(scores), block)]
+    return np.argsort(best)[::-1][:k]
+"""
+LOOPS = """
+from math import cos, exp, inf, log, sin, sqrt
+
+def softmax(x):
+    largest = max(x)
+    powers = [exp(a - largest) for a in x]
+    total = sum(powers)
+    return [p / total for p in powers]
+
+def attend(q, k, v, visible):
+    out = []
+    for t in range(len(q)):
+        scores = []
+        for s in range(len(k)):
+            if visible[t][s]:
+                scores.append(sum(a * b for a, b in zip(q[t], k[s])) / sqrt(len(q[t])))
+            else:
+                scores.append(-inf)
+        weights = softmax(scores)
+        out.append([sum(w * row[d] for w, row in zip(weights, v)) for d in range(len(v[0]))])
+    return out
+
+def rotate(x, positions, theta):
+    out = [[0.0] * len(row) for row in x]
+    for t in range(len(x)):
+        D = len(x[t])
+        for j in range(D // 2):
+            angle = positions[t] * theta ** (-2 * j / D)
+            a, b = x[t][j], x[t][j + D // 2]
+            out[t][j] = a * cos(angle) - b * sin(angle)
+            out[t][j + D // 2] = b * cos(angle) + a * sin(angle)
+    return out
+
+def token_nll(logits, ids):
+    losses = []
+    for t in range(len(ids) - 1):
+        m = max(logits[t])
+        losses.append(m + log(sum(exp(a - m) for a in logits[t])) - logits[t][ids[t + 1]])
+    return losses
+"""
+OTHERS = {**styles.STYLES, "vectors": VECTORS, "loops": LOOPS}
+
+
+class Disguised(ast.NodeTransformer):
+    """A copy whose names, docstrings, annotations, imports and layout are others."""
+
+    def __init__(self, text):
+        names = copies.bound_in(ast.parse(text)) - {*TASKS, "self", "name", "np", "math"}
+        self.names = {name: f"mine_{i}" for i, name in enumerate(sorted(names))}
+
+    def visit_Name(self, node):
+        if node.id == "np":
+            node.id = "numpy"
+        node.id = self.names.get(node.id, node.id)
+        return node
+
+    def visit_arg(self, node):
+        node.arg = self.names.get(node.arg, node.arg)
+        return node
+
+    def visit_FunctionDef(self, node):
+        if ast.get_docstring(node):
+            node.body[0] = ast.parse("print('here')").body[0]
+        for each in node.args.args:
+            each.annotation = ast.Name("object", ast.Load())
+        node.name, node.returns = self.names.get(node.name, node.name), ast.Constant("a list")
+        self.generic_visit(node)
+        return node
+
+    def visit_ClassDef(self, node):
+        node.name = self.names.get(node.name, node.name)
+        self.generic_visit(node)
+        return node
+
+    def visit_keyword(self, node):
+        node.arg = self.names.get(node.arg, node.arg)
+        self.generic_visit(node)
+        return node
+
+    def visit_Attribute(self, node):
+        if node.attr in right.Cache.__dict__ or node.attr in ("n_seen", "token_index", "keys", "values"):
+            node.attr = self.names.get(node.attr, node.attr)
+        self.generic_visit(node)
+        return node
+
+    def visit_Import(self, node):
+        return ast.parse("import numpy").body[0] if node.names[0].name == "numpy" else node
+
+
+def disguised(text):
+    """Return a copy that looks like other code."""
+    return ast.unparse(ast.fix_missing_locations(Disguised(text).visit(ast.parse(text))))
+
+
+@pytest.mark.parametrize("copy", [str, disguised])
+def test_a_copy_of_minisink_s_own_is_seen(copy):
+    named = same_as(fingerprints(copy(OURS)))
+    assert {task for task, where in named.items() if where == REFERENCE} >= {*TASKS} - {"survivors", "positions_of"}
+    assert whole(named.values()) == REFERENCE
+    assert whole(same_as(fingerprints(copy(BOOK))).values()) == "minisink by the book"
+
+
+def test_a_copy_under_another_name_and_in_another_place_is_seen():
+    """A function that is only called, a method of a class, a function within another, an alias."""
+    body = inspect.getsource(reference.rotate).replace("def rotate", "def turned")
+    for call in (
+        "def rotate(x, at, theta):\n    return turned(x, at, theta)",
+        "rotate = turned",
+        "rotate = lambda *args: turned(*args)",
+    ):
+        assert same_as(fingerprints(f"import numpy as N\n{body.replace('np.', 'N.')}\n{call}"))["rotate"] == REFERENCE
+    inner = "\n    ".join(body.split("\n"))
+    for around in (
+        f"class A:\n    {inner}\nrotate = A().turned",
+        f"def make():\n    {inner}\n    return turned\nrotate = make()",
+    ):
+        assert same_as(fingerprints(f"import numpy as np\n{around}"))["rotate"] == REFERENCE
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_right_work_of_one_s_own_is_nobody_else_s(name):
+    others = {other: fingerprints(text) for other, text in OTHERS.items() if other != name}
+    assert set(same_as(fingerprints(OTHERS[name]), others).values()) == {None}
+
+
+def test_short_functions_and_the_template_are_nobody_s():
+    """Ten times the same softmax, and the stubs."""
+    short = VECTORS.partition("def attend")[0]
+    assert set(same_as(fingerprints(short), {str(i): fingerprints(short) for i in range(10)}).values()) == {None}
+    stubs = fingerprints(template())
+    assert set(same_as(stubs, {"b.py": stubs}).values()) == {None}
+
+
+def test_students_with_the_same_function_name_each_other():
+    """And not each other where both have minisink's."""
+    anna, ben = fingerprints(VECTORS), fingerprints(disguised(VECTORS).partition("def survivors")[0])
+    named, back = same_as(anna, {"ben.py": ben}), same_as(ben, {"anna.py": anna})
+    assert named["rotate"] == "ben.py" and back["rotate"] == "anna.py" and named["step"] is None
+    assert named["softmax1"] is None and back["softmax1"] == "anna.py"  # of a file that is hers as a whole
+    ours = fingerprints(OURS)
+    assert whole(same_as(ours, {"b.py": ours}).values()) == REFERENCE
+
+
+READS = {
+    "exec": "import zipfile\nz = zipfile.ZipFile('minisink-1.whl')\nexec(z.read('r.py').decode(), globals())",
+    "importlib.import_module": "import importlib\nr = importlib.import_module('minisink.teaching.reference')",
+    "minisink.teaching.reference": "from minisink.teaching import reference\nsoftmax = reference.softmax",
+    "minisink.wrong_turns.right.Cache": "from minisink.wrong_turns.right import Cache",
+    "open": "text = open('/usr/lib/python3/site-packages/minisink/by_the_book.py').read()",
+    "Path": "from pathlib import Path\ntext = Path('../minisink/teaching/reference.py').read_text()",
+    "sys.path.insert": "import sys\nsys.path.insert(0, '/autograder/minisink-1.whl')",
+    "getsource": "import inspect, numpy\nprint(inspect.getsource(numpy))",
+    "SourceFileLoader": "from importlib.machinery import SourceFileLoader\nm = SourceFileLoader('a', p).load_module()",
+    "__globals__": "def softmax(x):\n    return x.__globals__['softmax'](x)",
+    "compile": "def softmax(x):\n    return eval(compile(open('a').read(), 'a', 'exec'))",
+}
+
+
+@pytest.mark.parametrize("what", READS)
+def test_what_is_read_at_run_time_is_said(what):
+    assert same_as(fingerprints(READS[what]))["softmax"] == f"code read at run time ({what})"
+
+
+def test_what_a_notebook_needs_is_not_called_a_copy():
+    """A lesson's imports, its own data, a word about minisink, an exec of what stands there; text that is no Python."""
+    for text in (
+        "import minisink\nfrom minisink import ops\nfrom minisink.teaching import check_functions\n",
+        "from minisink.hf.shipped import sample_text\ntext = open('data.txt').read()\nprint('with minisink')\n",
+        "get_ipython().system('pip install minisink')\nnames = []\nnames.append('minisink')\n",
+        "eval('1 + 1')\nimport re\nr = re.compile('a' + 'b')\nimport sys\nsys.path.append('..')\n",
+        "def softmax(x:\n    return\n",
+        "x = " + "(" * 500,
+        "-" * 50_000 + "1",
+    ):
+        assert set(same_as(fingerprints(text)).values()) == {None}, text[:60]
+
+
+def test_a_file_with_a_broken_line_and_cells_are_read():
+    broken = f"{VECTORS}\nthis is no Python\n"
+    assert fingerprints(broken).tasks == fingerprints(VECTORS).tasks
+    assert fingerprints(VECTORS.split("\n\n")).tasks == fingerprints(VECTORS).tasks
+
+
+def test_the_lessons_solutions_are_known_and_what_lessons_give_is_not():
+    """`SOLUTIONS` and `GIVEN` are those of tutorials/."""
+    sys.path.insert(0, str(ROOT / "tutorials"))
+    try:
+        import build
+    finally:
+        sys.path.pop(0)
+    solutions, given = {}, set()
+    for path in build.lessons():
+        text = path.read_text(encoding="utf-8")
+        cells = re.findall(r"^```\{code-cell\}.*?\n(.*?)^```", text, re.M | re.S)
+        file = File(map(build.solved, cells))
+        trees = [(cell, node) for cell in cells for node in ast.parse(cell).body if isinstance(node, ast.FunctionDef)]
+        asked = {node.name for cell, node in trees if build.BEGIN in ast.get_source_segment(cell, node)}
+        for name in re.findall(r"\w+=(\w+)", re.search(r"check_functions\((.*?)\)", text)[1]):
+            for function in file.made_of(name):
+                print_ = copies.digest(copies.words_of(function, file.names()))
+                if function.name not in asked and file.words(function) >= copies.LEAST:
+                    given.add(print_)
+                elif file.words(function) >= copies.LEAST:
+                    solutions.setdefault(int(path.name[:2]), set()).add(print_)
+    assert {number: set(texts.split()) for number, texts in copies.SOLUTIONS.items()} == solutions
+    assert set(copies.GIVEN.split()) == given
