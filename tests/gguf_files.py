@@ -1,5 +1,7 @@
 """Tiny GGUF files, written by the package gguf: arrays as llama.cpp has them, and a tokenizer of 270 words."""
 
+import struct
+
 import numpy as np
 import pytest
 import tiny
@@ -114,3 +116,17 @@ def tokenized(path, about):
     """A GGUF file of a tiny Llama with the tokenizer that the metadata describes, which llama.cpp reads as well."""
     model = tiny.make(llama, dtype=np.float32, vocab_size=len(about["tokenizer.ggml.tokens"]))
     return write(path, metadata(model.config) | about, stored(model))
+
+
+def tensor_changed(content, name, *, n_axes=None, sizes=None, kind=None, offset=None, renamed=None):
+    """The bytes of a file in which the header says something else of one tensor."""
+    at = content.index(struct.pack("<Q", len(name)) + name.encode()) + 8
+    after = at + len(name)
+    known = struct.unpack("<I", content[after : after + 4])[0]
+    axes = struct.unpack(f"<{known}Q", content[after + 4 : after + 4 + 8 * known])
+    end = after + 4 + 8 * known + 12
+    old_kind, old_offset = struct.unpack("<IQ", content[end - 12 : end])
+    said = (renamed or name).encode() + struct.pack("<I", known if n_axes is None else n_axes)
+    said += struct.pack(f"<{known}Q", *(sizes or axes))
+    said += struct.pack("<IQ", old_kind if kind is None else kind, old_offset if offset is None else offset)
+    return content[:at] + said + content[end:]

@@ -12,7 +12,7 @@ import warnings
 import numpy as np
 import pytest
 import tiny
-from gguf_files import byte_level, gguf, metadata, stored, tokenized, write
+from gguf_files import byte_level, gguf, metadata, stored, tensor_changed, tokenized, write
 from hypothesis import given
 from hypothesis import strategies as st
 from profiles import examples
@@ -158,20 +158,6 @@ def test_damaged_numbers_are_numbers(files, folder, data):
     path = folder / "changed.gguf"
     path.write_bytes(content[:at] + data.draw(st.binary(min_size=1, max_size=1)) + content[at + 1 :])
     assert refusal(path) is None
-
-
-def tensor_changed(content, name, *, n_axes=None, sizes=None, kind=None, offset=None, renamed=None):
-    """The bytes of a file in which the header says something else of one tensor."""
-    at = content.index(struct.pack("<Q", len(name)) + name.encode()) + 8
-    after = at + len(name)
-    known = struct.unpack("<I", content[after : after + 4])[0]
-    axes = struct.unpack(f"<{known}Q", content[after + 4 : after + 4 + 8 * known])
-    end = after + 4 + 8 * known + 12
-    old_kind, old_offset = struct.unpack("<IQ", content[end - 12 : end])
-    said = (renamed or name).encode() + struct.pack("<I", known if n_axes is None else n_axes)
-    said += struct.pack(f"<{known}Q", *(sizes or axes))
-    said += struct.pack("<IQ", old_kind if kind is None else kind, old_offset if offset is None else offset)
-    return content[:at] + said + content[end:]
 
 
 ODD = {
