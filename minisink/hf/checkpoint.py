@@ -12,7 +12,7 @@ import warnings
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from .fields import CheckpointError, is_there, parse, read_json
+from .fields import CheckpointError, is_there, parse, read_json, reading
 
 # safetensors' name of a dtype -> how numpy reads the bytes (bfloat16 has no numpy dtype: two raw bytes)
 FLOATS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
@@ -77,14 +77,16 @@ def read_header(path):
     dict of str to (str, tuple of int, int)
         Name to dtype ("F32", ...), shape and offset in bytes from the start of the file.
     """
-    try:
-        with open(path, "rb") as file:
+    with reading(path):
+        open(path, "rb").close()  # says why, where it cannot be opened: the library, that there is no such file
+        try:
             with safe_open(path, framework="numpy"):
                 pass  # opening checks the header against the file
-            length = int.from_bytes(file.read(8), "little")
-            header = parse(file.read(length))
-    except (SafetensorError, OSError, ValueError, OverflowError) as error:
-        raise CheckpointError(f"{path}: not a sound safetensors file ({error})") from error
+            with open(path, "rb") as file:
+                length = int.from_bytes(file.read(8), "little")
+                header = parse(file.read(length))
+        except (SafetensorError, ValueError, OverflowError) as error:
+            raise CheckpointError(f"{path}: not a sound safetensors file ({error})") from error
     header.pop("__metadata__", None)
     return {
         name: (about["dtype"], tuple(about["shape"]), 8 + length + about["data_offsets"][0])
@@ -153,7 +155,8 @@ def and_more(names):
 
 def read_tensor(name, path, kind, shape, offset, *, dtype):
     """Read one tensor that was found, through a memory map that is let go before the next one."""
-    array = widen(np.memmap(path, FLOATS[kind], "r", offset, shape), dtype)
+    with reading(f"{path}: tensor {name}"):
+        array = widen(np.memmap(path, FLOATS[kind], "r", offset, shape), dtype)
     array = np.asarray(array)  # the memmap's subclass has served
     if not np.isfinite(array).all():
         warnings.warn(f"{path}: tensor {name} holds NaN or infinity", stacklevel=2)

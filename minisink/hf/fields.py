@@ -1,8 +1,10 @@
 """Reading a ``config.json``, value by value, with an error that names the key, the value and the rule."""
 
+import errno
 import json
 import os
 import warnings
+from contextlib import contextmanager
 from pathlib import Path
 
 MOST_BYTES = 100_000_000  # of a JSON file; a tokenizer of 256,000 words has a third of it
@@ -34,6 +36,17 @@ def brief(value, depth=2):
         parts = [f"{key!r}: {part}" for key, part in zip(value, parts, strict=False)]
     more = f" and {len(value) - FEW} more" if len(value) > FEW else ""
     return f"{left}{', '.join(parts)}{more}{right}"
+
+
+@contextmanager
+def reading(what):
+    """Say what could not be read, in a CheckpointError, or in a MemoryError where memory is what is missing."""
+    try:
+        yield
+    except (OSError, MemoryError) as error:
+        no_memory = isinstance(error, MemoryError) or error.errno == errno.ENOMEM
+        reason = getattr(error, "strerror", None) or error
+        raise (MemoryError if no_memory else CheckpointError)(f"{what}: not readable ({reason})") from error
 
 
 def is_there(path):

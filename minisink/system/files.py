@@ -54,6 +54,7 @@ def load_state(path, kind, what):
     try:
         if not os.path.isfile(path):  # a pipe would keep us waiting
             raise ValueError("no plain file" if os.path.lexists(path) else "no such file")
+        open(path, "rb").close()  # says why, where it cannot be opened
         with safe_open(path, framework="numpy") as file:
             stored = file.metadata() or {}
             arrays = {name: file.get_tensor(name) for name in file.keys()}

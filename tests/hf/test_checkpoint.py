@@ -1,5 +1,6 @@
 """Folders in: every dtype, spelling and layout that is promised, and one clear CheckpointError for everything else."""
 
+import errno
 import json
 import os
 import re
@@ -423,6 +424,46 @@ def test_a_file_that_may_not_be_read_is_there(name, monkeypatch):
         finally:
             os.seteuid(before)
     assert re.search(f"{name}: not .*Permission denied", said)
+
+
+FEW_FILES = """
+import resource, sys
+import minisink
+minisink.load(sys.argv[1])  # imports what is to be imported
+for n in range(3, 9):
+    resource.setrlimit(resource.RLIMIT_NOFILE, (n, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    try:
+        minisink.load(sys.argv[1])
+    except (OSError, minisink.CheckpointError) as error:
+        print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of POSIX")
+def test_too_many_open_files_are_said_so(tmp_path):
+    """Not that there is no such file, which is what the library says."""
+    write(tmp_path, tiny.make(), tokenizer=words(17))
+    said = subprocess.run(
+        [sys.executable, "-c", FEW_FILES, str(tmp_path)], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    assert said and all("Too many open files" in line for line in said)
+    assert any(line.startswith(f"{tmp_path / FILE}: ") for line in said)
+
+
+@pytest.mark.parametrize("error", [MemoryError("too much"), OSError(errno.ENOMEM, "Cannot allocate memory")])
+def test_what_there_is_no_memory_for_is_named(tmp_path, monkeypatch, error):
+    """The file and the tensor; where the file cannot be mapped at all, the file."""
+    write(tmp_path, tiny.make())
+
+    def no_memory(*_, **__):
+        raise error
+
+    for place, what in (("np.memmap", "tensor model.embed_tokens.weight: "), ("safe_open", "")):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"minisink.hf.checkpoint.{place}", no_memory)
+            with pytest.raises(MemoryError, match=f"{tmp_path / FILE}: {what}not readable") as caught:
+                minisink.load(tmp_path)
+        assert str(caught.value).startswith(f"{tmp_path}: no memory left on cpu")
 
 
 # What does not ------------------------------------------------------------------------------------
