@@ -332,8 +332,8 @@ def spellings(draw):
 
 @pytest.fixture(scope="module")
 def by_type(tmp_path_factory):
-    """A folder of each type of Llama; its config.json is to be written."""
-    raws = {"llama": LLAMA, "mistral": MISTRAL | {"sliding_window": None}, "qwen2": QWEN2}
+    """A folder of each type; its config.json is to be written."""
+    raws = {"llama": LLAMA, "mistral": MISTRAL | {"sliding_window": None}, "qwen2": QWEN2, "gpt2": GPT2}
     return {name: (folder_of(tmp_path_factory.mktemp(name), raw), raw) for name, raw in raws.items()}
 
 
@@ -479,6 +479,49 @@ def test_a_text_begins_as_in_transformers(tmp_path, raw, specials, post_processo
     model.save(tmp_path / "again")
     assert minisink.load(tmp_path / "again").encode("dark").tolist() == theirs
     assert transformers.AutoTokenizer.from_pretrained(tmp_path / "again")("dark").input_ids == theirs
+
+
+def puts(before, after=()):
+    """A template of special tokens, by their ids in `L2`, around a text."""
+    names = [L2[i] for i in (*before, *after)]
+    single = [*names[: len(before)], "$A", *names[len(before) :]]
+    return processors.TemplateProcessing(single=single, special_tokens=[(name, L2.index(name)) for name in names])
+
+
+POSTS = [
+    None,
+    BYTES,
+    puts([]),
+    puts([1]),
+    puts([2]),
+    puts([1], [2]),
+    puts([], [2]),
+    processors.Sequence([BYTES, puts([1])]),
+]
+CLASSES = [f"{name}Tokenizer{end}" for name in ("Llama", "GPT2", "Qwen2") for end in ("", "Fast")]
+SETTINGS = st.fixed_dictionaries(
+    {},
+    optional={
+        "tokenizer_class": st.sampled_from(["PreTrainedTokenizerFast", *CLASSES]),
+        "bos_token": st.sampled_from(["<s>", "</s>", None]),
+        "add_bos_token": st.booleans(),
+        "add_eos_token": st.booleans(),
+    },
+)
+
+
+@pytest.mark.parametrize("name", ["llama", "mistral", "qwen2", "gpt2"])
+@examples(60, least=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.sampled_from(POSTS), SETTINGS, st.sampled_from([0, 1, None]))
+def test_whatever_begins_a_text(by_type, name, post_processor, settings, bos):
+    """Added by the post-processor or not at all, whatever the other files say; what ends it is not ours to add."""
+    folder, raw = by_type[name]
+    (folder / "config.json").write_text(json.dumps(raw | {"bos_token_id": bos}), encoding="utf-8")
+    byte_tokenizer(L2, post_processor).save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    theirs = transformers.AutoTokenizer.from_pretrained(folder)("dark").input_ids
+    ours = minisink.load(folder).encode("dark").tolist()
+    assert ours == theirs[: len(ours)] and theirs[len(ours) :] in ([], [2])
 
 
 @pytest.mark.parametrize("name", shipped_names())
