@@ -35,6 +35,9 @@ class Model:
         Tensors of the files that a forward pass does not need.
     chat_template : str or None
         How a conversation is written for this model, in Jinja; see `chat.template`.
+    special_tokens : dict or None
+        What the template calls the special tokens: ``{"bos_token": "<s>", ...}``. None: by the ids of the config. It
+        says nothing of what begins or ends a text: that is ``config.bos`` and ``config.eos``.
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class Model:
         name: str = "",
         ignored: Sequence[str] = (),
         chat_template: str | None = None,
+        special_tokens: dict[str, str] | None = None,
     ):
         self.config = config
         self.weights = weights
@@ -53,6 +57,7 @@ class Model:
         self.name = name
         self.ignored = list(ignored)
         self.chat_template = chat_template
+        self.special_tokens = special_tokens
         self.architecture = ARCHITECTURES[config.model_type]
 
     def __repr__(self):
@@ -198,7 +203,8 @@ class Model:
         CheckpointError
             When the folder cannot be written.
         """
-        hf_folder.write(Path(folder), self.config, self.arrays(), self.tokenizer, self.chat_template)
+        chat = self.chat_template, self.special_tokens
+        hf_folder.write(Path(folder), self.config, self.arrays(), self.tokenizer, *chat)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Every learned array by name, on the host, a tied output matrix once: ``"embed"``, ``"0.wq"``, ..."""
@@ -255,10 +261,10 @@ def load(
     source = find(name_or_path, revision)
     form = gguf_model if source.is_file() else hf_folder
     try:
-        config, arrays, tokenizer, ignored, chat_template = form.read(source, dtype=wanted)
+        config, arrays, tokenizer, ignored, (chat_template, special_tokens) = form.read(source, dtype=wanted)
         arrays = lay_out(config, arrays, xp.empty(0, wanted))
     except MemoryError as error:
         raise MemoryError(f"{name_or_path}: no memory left on {device} ({error}); float16 takes half") from error
     weights = from_arrays(config, arrays)
-    name = str(name_or_path)
-    return Model(config, weights, tokenizer, name=name, ignored=ignored, chat_template=chat_template)
+    chat = {"chat_template": chat_template, "special_tokens": special_tokens}
+    return Model(config, weights, tokenizer, name=str(name_or_path), ignored=ignored, **chat)

@@ -23,7 +23,7 @@ def tokenizer(markers=("<|im_start|>", "<|im_end|>"), *, special=True):
     return made
 
 
-def model(template=CHATML, markers=("<|im_start|>", "<|im_end|>"), dtype="float32", seed=0):
+def model(template=CHATML, markers=("<|im_start|>", "<|im_end|>"), dtype="float32", seed=0, eos=(END,)):
     """A `Model`."""
-    made = tiny.make(vocab_size=258, eos=(END,), dtype=dtype, seed=seed)
+    made = tiny.make(vocab_size=258, eos=eos, dtype=dtype, seed=seed)
     return Model(made.config, made.weights, tokenizer(markers), name="chatty", chat_template=template)

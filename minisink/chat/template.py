@@ -28,6 +28,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
+from ..hf.tokenizer import config_names
 from . import render as child
 
 SECONDS = 20  # that a template may take: a rendering takes a hundredth of one
@@ -143,8 +144,7 @@ def chatml(conversations):
 
 def _template_renderer(model):
     """Return a function like `chatml` that renders the template of a model, in a child process."""
-    ends = {"bos_token": model.config.bos, "eos_token": next(iter(model.config.eos), None)}
-    names = {name: "" if i is None else model.tokenizer.id_to_token(i) or "" for name, i in ends.items()}
+    names = config_names(model.config, model.tokenizer) if model.special_tokens is None else model.special_tokens
 
     def rendered(conversations):
         question = {"template": model.chat_template, "conversations": conversations, "names": names}

@@ -18,7 +18,7 @@ from .arrays import shapes
 from .checkpoint import find_tensors, read_tensor, write_tensors
 from .fields import CheckpointError, brief, is_there, one_or_many, read_json, token_ids
 from .relatives import check_relatives
-from .tokenizer import TEMPLATE, begin_of_text, begun_by, read_chat_template, read_tokenizer
+from .tokenizer import NAMES, TEMPLATE, begin_of_text, begun_by, read_chat_template, read_special_tokens, read_tokenizer
 
 FORMATS = {"llama": llama, "mistral": llama, "qwen2": llama, "gpt2": gpt2}
 FORMER = ("tokenizer_config.json", "generation_config.json")  # said in config.json and tokenizer.json when written
@@ -88,11 +88,13 @@ def read(folder, *, dtype):
     tokenizer : tokenizers.Tokenizer or None
     ignored : list of str
         Tensors of the files that a forward pass does not need.
-    chat_template : str or None
+    chat : tuple
+        The chat template, and what it calls the special tokens; each None where no file says so.
     """
     config = _read_config(folder)
     form = FORMATS[config.model_type]
     tokenizer = read_tokenizer(folder, config.vocab_size)
+    chat = read_chat_template(folder), read_special_tokens(folder, tokenizer, config.model_type)
     config = replace(config, bos=begin_of_text(folder, tokenizer, config))
     shapes, untied = tensor_shapes(config), tensor_shapes(replace(config, tied=False))
     tensors, ignored = find_tensors(
@@ -111,7 +113,7 @@ def read(folder, *, dtype):
             ignored = sorted([*ignored, name])
         else:
             config = replace(config, tied=False)
-    return config, from_tensors(config, tensor), tokenizer, ignored, read_chat_template(folder)
+    return config, from_tensors(config, tensor), tokenizer, ignored, chat
 
 
 def _read_config(folder):
@@ -136,7 +138,7 @@ def _naming(path):
         raise CheckpointError(f"{path}: {error}") from error
 
 
-def write(folder, config, arrays, tokenizer=None, chat_template=None):
+def write(folder, config, arrays, tokenizer=None, chat_template=None, special_tokens=None):
     """Write a Hugging Face folder that loads again bit for bit, here and in transformers, or raise CheckpointError.
 
     `arrays` are on the host, by our names, of any memory layout. Every file is written in another place first and moved
@@ -155,9 +157,13 @@ def write(folder, config, arrays, tokenizer=None, chat_template=None):
                 (half / "tokenizer.json").write_text(text, encoding="utf-8")
             if chat_template is not None:
                 (half / TEMPLATE).write_text(chat_template, encoding="utf-8", newline="")
+            if special_tokens is not None:
+                names = dict.fromkeys(("bos_token", "eos_token", "unk_token", "pad_token")) | special_tokens
+                (half / NAMES).write_text(json.dumps(names, indent=2) + "\n", encoding="utf-8")
             for path in sorted(half.iterdir()):
                 os.replace(path, folder / path.name)
-            former = {"tokenizer.json": tokenizer, TEMPLATE: chat_template} | dict.fromkeys(FORMER)
+            former = {"tokenizer.json": tokenizer, TEMPLATE: chat_template, NAMES: special_tokens}
+            former |= dict.fromkeys(FORMER)
             for name in (name for name, ours in former.items() if ours is None):
                 (folder / name).unlink(missing_ok=True)
     except (OSError, ValueError) as error:

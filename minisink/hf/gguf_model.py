@@ -13,7 +13,7 @@ from .checkpoint import and_more
 from .fields import CheckpointError, divides, number, one_of, positive_int, refuse, text_or_none, token_id
 from .folder import MOST_LAYERS
 from .gguf_file import check_tensors, library, read_header, read_tensor
-from .gguf_tokenizer import TOKENS, begins_text, tokenizer_of
+from .gguf_tokenizer import TOKENS, begins_text, special_ids, special_tokens, tokenizer_of
 
 # Our name -> GGUF's: of a layer's arrays, within "blk.{i}."
 LLAMA = {
@@ -88,7 +88,8 @@ def read(path, *, dtype):
     about, tensors, start, align = read_header(path)
     library()
     try:
-        config = read_config(about, tensors)
+        ids = special_ids(about, _vocab_size(about))
+        config = read_config(about, tensors, ids)
         tokenizer = tokenizer_of(about, config.vocab_size, config.bos)
         chat_template = text_or_none(about, "tokenizer.chat_template")
     except ValueError as error:
@@ -107,7 +108,8 @@ def read(path, *, dtype):
         factors = read_tensor(path, ROPE_FACTORS, *tensors[ROPE_FACTORS], dtype=np.dtype("float64"))
         config = replace(config, rope_scaling=_rule_of(path, about, config, factors))
         ignored.append(ROPE_FACTORS)
-    return config, _from_tensors(config, tensor), tokenizer, ignored, chat_template
+    chat = chat_template, None if tokenizer is None else special_tokens(about, ids)
+    return config, _from_tensors(config, tensor), tokenizer, ignored, chat
 
 
 def _from_tensors(config, tensor):
@@ -184,17 +186,21 @@ def check_rest(about, config):
             warnings.warn(f"{key} is not read: {arch} has no such key", stacklevel=2)
 
 
-def read_config(about, tensors):
+def _vocab_size(about):
+    words, arch = about.get(TOKENS), one_of(about, "general.architecture", tuple(LAYER))
+    return positive_int(about, f"{arch}.vocab_size", len(words) or None if isinstance(words, list) else None)
+
+
+def read_config(about, tensors, ids):
     """Translate metadata to a `Config`; what it leaves out is read off the names of the tensors.
 
-    `about` and `tensors` are those of `gguf_file.read_header`. A ValueError names the key that is missing, impossible
-    or not supported.
+    `about` and `tensors` are those of `gguf_file.read_header`, `ids` those of `special_ids`. A ValueError names the
+    key that is missing, impossible or not supported.
     """
     arch = one_of(about, "general.architecture", tuple(LAYER))
     refuse(about, **{"general.type": "model", "split.count": 1, f"{arch}.attention.causal": True})
-    words = about.get(TOKENS)
-    V = positive_int(about, f"{arch}.vocab_size", len(words) or None if isinstance(words, list) else None)
-    ends = [token_id(about, f"tokenizer.ggml.{end}_token_id", V) for end in ("eos", "eot", "eom")]
+    V = _vocab_size(about)
+    ends = [ids.get("eos"), *(token_id(about, f"tokenizer.ggml.{end}_token_id", V) for end in ("eot", "eom"))]
     sizes = {
         "d_model": positive_int(about, f"{arch}.embedding_length"),
         "n_layers": positive_int(about, f"{arch}.block_count"),
@@ -203,7 +209,7 @@ def read_config(about, tensors):
         "vocab_size": V,
         "max_positions": positive_int(about, f"{arch}.context_length"),
         "tied": HEAD not in tensors,
-        "bos": token_id(about, "tokenizer.ggml.bos_token_id", V) if begins_text(about) else None,
+        "bos": ids.get("bos") if begins_text(about) else None,
         "eos": tuple(dict.fromkeys(i for i in ends if i is not None)),
     }
     if sizes["n_layers"] > MOST_LAYERS:

@@ -8,7 +8,7 @@ is, not even normalised (NFC) for Qwen2, as its published tokenizer has it.
 import itertools
 import warnings
 
-from .fields import flag, text_or_none
+from .fields import flag, text_or_none, token_id
 from .tokenizer import begun_by
 
 TOKENS = "tokenizer.ggml.tokens"
@@ -38,6 +38,27 @@ KNOWN = "model pre tokens token_type token_type_count scores merges add_bos_toke
 # What ends a text is never taken out of one, though some files have it as a user's word: llama.cpp knows these by name
 ENDS: tuple = ("</s>", "<eos>", "<|endoftext|>", "<|end_of_text|>", "<|im_end|>", "<|end|>", "<|eot_id|>", "<|eom_id|>")
 ENDS += ("<end_of_turn>", "<end_of_utterance>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]")
+# What a chat template calls a token -> what the metadata does, one of them misspelt
+NAMES = {"bos": "bos", "eos": "eos", "cls": "cls", "mask": "mask"}
+NAMES |= {"unk": "unknown", "sep": "seperator", "pad": "padding"}
+
+
+def special_ids(about, vocab_size):
+    """Return the token ids that have a name, by it; three of SentencePiece have one where the metadata is silent.
+
+    >>> special_ids({"tokenizer.ggml.model": "llama", "tokenizer.ggml.eos_token_id": 7}, 10)
+    {'bos': 1, 'eos': 7, 'unk': 0}
+    """
+    ids = {name: token_id(about, f"tokenizer.ggml.{key}_token_id", vocab_size) for name, key in NAMES.items()}
+    if about.get("tokenizer.ggml.model") == "llama":  # as in llama.cpp
+        ids |= {name: i for i, name in enumerate(("unk", "bos", "eos")) if ids[name] is None and i < vocab_size}
+    return {name: i for name, i in ids.items() if i is not None}
+
+
+def special_tokens(about, ids):
+    """Name the tokens of `special_ids` as a chat template does; bos and eos are empty where there is none."""
+    words = about.get(TOKENS) or []
+    return {"bos_token": "", "eos_token": ""} | {f"{name}_token": words[i] for name, i in ids.items() if i < len(words)}
 
 
 def rule_of(about):

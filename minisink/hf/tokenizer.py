@@ -10,7 +10,12 @@ from functools import partial
 
 from .fields import CheckpointError, is_there, parse, read_json, read_text, text_or_none
 
-TEMPLATE = "chat_template.jinja"
+TEMPLATE, SETTINGS, NAMES = "chat_template.jinja", "tokenizer_config.json", "special_tokens_map.json"
+CLASSES = {  # of transformers, by what they name themselves
+    "LlamaTokenizer": {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"},
+    "GPT2Tokenizer": dict.fromkeys(("bos_token", "eos_token", "unk_token"), "<|endoftext|>"),
+    "Qwen2Tokenizer": dict.fromkeys(("eos_token", "unk_token", "pad_token"), "<|endoftext|>"),
+}
 HELD = 16  # tokens that wait for the rest of a character, at most
 
 
@@ -73,7 +78,7 @@ def read_chat_template(folder):
     """
     if is_there(folder / TEMPLATE):
         return read_text(folder / TEMPLATE)
-    path = folder / "tokenizer_config.json"
+    path = folder / SETTINGS
     about = read_json(path) if is_there(path) else {}
     template = about.get("chat_template")
     if isinstance(template, list) and all(isinstance(entry, dict) for entry in template):
@@ -83,6 +88,40 @@ def read_chat_template(folder):
         return text_or_none(about, "chat_template")
     except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from error
+
+
+def read_special_tokens(folder, tokenizer, model_type):
+    """Read what a chat template calls the special tokens: ``{"bos_token": "<s>", ...}``, as transformers 5 has it.
+
+    A name says nothing of what begins a text: that is `begin_of_text`. ``special_tokens_map.json`` comes before
+    ``tokenizer_config.json``, unless that one lists its tokens too. None for a folder with neither file.
+    """
+    settings, named = [read_json(folder / name) if is_there(folder / name) else None for name in (SETTINGS, NAMES)]
+    if tokenizer is None or settings is named is None:
+        return None
+    settings = settings or {}
+    about = settings if "added_tokens_decoder" in settings else settings | (named or {})
+    tokens = {name: token for name, token in about.items() if name.endswith("_token")}
+    for key in ("additional_special_tokens", "extra_special_tokens", "model_specific_special_tokens"):
+        tokens |= about[key] if isinstance(about.get(key), dict) else {}
+    texts = {name: token.get("content") if isinstance(token, dict) else token for name, token in tokens.items()}
+    names = _names_of_class(settings.get("tokenizer_class"), model_type, tokenizer) | texts
+    return {name: text for name, text in names.items() if isinstance(text, str)}  # add_bos_token is true or false
+
+
+def _names_of_class(tokenizer_class, model_type, tokenizer):
+    """Return what transformers' class for a tokenizer names where no file does; most name nothing."""
+    if tokenizer_class is None and model_type == "gpt2":
+        tokenizer_class = "GPT2Tokenizer"
+    name = {"qwen2": "Qwen2Tokenizer", "mistral": ""}.get(model_type, str(tokenizer_class).removesuffix("Fast"))
+    of_bytes = "ByteLevel" in str(tokenizer.pre_tokenizer)  # Llama 3's, whose settings may still say LlamaTokenizer
+    return {} if name == "LlamaTokenizer" and of_bytes else CLASSES.get(name, {})
+
+
+def config_names(config, tokenizer):
+    """Name the tokens of a config as a chat template does: empty where there is none."""
+    ids = {"bos_token": config.bos, "eos_token": next(iter(config.eos), None)}
+    return {name: "" if i is None else tokenizer.id_to_token(i) or "" for name, i in ids.items()}
 
 
 def _refuse_double_ids(about):

@@ -97,6 +97,17 @@ def test_other_ways_to_write_a_conversation():
     assert template.turn == [256, "[INST] ", ("user",), " [/INST]"]
 
 
+def test_a_name_is_not_what_begins_or_ends_a_text():
+    """bos_token is written where no text begins with it; eos_token need not be the first of the config."""
+    text = "{{ bos_token }}{% for m in messages %}{{ m.content + eos_token }}{% endfor %}{{ pad_token }}"
+    model = chatty.model(text, eos=(5, chatty.END))
+    assert model.config.bos is None
+    assert template_of(model).end == [model.tokenizer.id_to_token(5)]  # no names: those of the config
+    model.special_tokens = {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>"}
+    template = template_of(model)
+    assert template.first == [chatty.START, ("user",), chatty.END] and template.end == [chatty.END]
+
+
 def test_a_template_is_rendered_as_its_makers_expect():
     """Blocks leave no space of their own; loops can break; JSON keeps its letters; and a template can refuse."""
     talk = [({"role": "user", "content": "é"}, {"role": "user", "content": "b"}), True]

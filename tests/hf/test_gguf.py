@@ -296,6 +296,9 @@ def test_what_begins_and_ends_a_text(changes, bos, tmp_path):
     model.save(tmp_path / "folder")
     again = minisink.load(tmp_path / "folder")
     assert again.config == model.config
+    names = {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>"}  # whatever begins a text
+    no_bos = "tokenizer.ggml.bos_token_id" in changes
+    assert again.special_tokens == model.special_tokens == names | ({"bos_token": ""} if no_bos else {})
     for text in ["the <|im_end|> 12", "²"]:
         assert again.encode(text).tolist() == model.encode(text).tolist()
     np.testing.assert_array_equal(again.forward([5, 6, 7]), model.forward([5, 6, 7]))
@@ -364,6 +367,10 @@ def test_sentencepiece_scores_give_the_merges(tmp_path, stories_folder):
     }
     model = tokenizing(tmp_path / "m.gguf", about)
     assert model.config.bos == 1  # unless it says otherwise
+    silent = {key: value for key, value in about.items() if not key.endswith("_token_id")}
+    silent = tokenizing(tmp_path / "silent.gguf", silent)  # llama.cpp's defaults
+    assert (silent.config.bos, silent.config.eos) == (1, (2,))
+    assert silent.special_tokens == {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
     for text in [*TEXTS, "<s> <0x41>", sample_text().read_text("utf-8")[:20_000]]:
         assert model.encode(text).tolist() == own.encode(text).tolist()
         assert model.decode(model.encode(text)) == text
