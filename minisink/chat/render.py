@@ -13,24 +13,45 @@ from datetime import datetime
 MEMORY = 1 << 30  # bytes that it may take, where the system can say so
 
 
-def render(template, conversations, **names):
-    """Render conversations as the makers of chat templates expect: jinja2's sandbox, with transformers' settings.
-
-    A conversation is a list of ``{"role", "content"}``, and whether the words that begin an answer follow them; `names`
-    are more that a template may use, ``bos_token`` and ``eos_token``.
-    """
+def environment():
+    """Make what the makers of chat templates expect: jinja2's sandbox, with transformers' settings."""
+    from jinja2 import ext, nodes
     from jinja2.exceptions import TemplateError
-    from jinja2.ext import loopcontrols
     from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    class Generation(ext.Extension):
+        """``{% generation %} ... {% endgeneration %}`` marks what a model wrote, for training; here it is a block."""
+
+        tags = {"generation"}
+
+        def parse(self, parser):
+            line = next(parser.stream).lineno
+            body = parser.parse_statements(["name:endgeneration"], drop_needle=True)
+            return nodes.CallBlock(self.call_method("_written"), [], [], body).set_lineno(line)
+
+        def _written(self, caller):
+            return caller()
 
     def raise_exception(message):
         raise TemplateError(message)
 
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
-    environment.filters["tojson"] = lambda value, indent=None: json.dumps(value, ensure_ascii=False, indent=indent)
-    environment.globals["raise_exception"] = raise_exception
-    environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
-    compiled = environment.from_string(template)
+    def tojson(value, ensure_ascii=False, indent=None, separators=None, sort_keys=False):
+        return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+
+    tags = [Generation, ext.loopcontrols]
+    made = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=tags)
+    made.filters["tojson"] = tojson
+    made.globals["raise_exception"] = raise_exception
+    made.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
+    return made
+
+
+def render(template, conversations, **names):
+    """Render conversations, each a list of ``{"role", "content"}`` and whether what begins an answer follows them.
+
+    `names` are more that a template may use: ``bos_token``, ``eos_token`` and the like.
+    """
+    compiled, names = environment().from_string(template), {"tools": None, "documents": None} | names
     return [compiled.render(messages=m, add_generation_prompt=begin, **names) for m, begin in conversations]
 
 

@@ -114,6 +114,10 @@ def test_a_template_is_rendered_as_its_makers_expect():
     loop = "  {% for m in messages %}\n{% if loop.index0 == 1 %}{% break %}{% endif %}{{ m | tojson }}{% endfor %}"
     template = loop + "{{ bos_token }}{{ add_generation_prompt }}{{ strftime_now('%%') }}"
     assert render.render(template, [talk], bos_token="<s>") == ['{"role": "user", "content": "é"}<s>True%']
+    template = "{{ tools is none and documents is none }} {{ messages | length | tojson(indent=2) }} "
+    template += "{{ {'b': 'é', 'a': 1} | tojson(ensure_ascii=True, separators=(',', ':'), sort_keys=True) }} "
+    template += "{% for m in messages %}{% generation %}{{ m.content }}{% endgeneration %}{% endfor %}"
+    assert render.render(template, [talk]) == ['True 2 {"a":1,"b":"\\u00e9"} éb']
     with pytest.raises(jinja2.TemplateError, match="^only one turn$"):
         render.render("{{ raise_exception('only one turn') }}", [talk])
 
