@@ -18,7 +18,16 @@ from .arrays import shapes
 from .checkpoint import find_tensors, read_tensor, write_tensors
 from .fields import CheckpointError, brief, is_there, one_or_many, read_json, token_ids
 from .relatives import check_relatives
-from .tokenizer import NAMES, TEMPLATE, begin_of_text, begun_by, read_chat_template, read_special_tokens, read_tokenizer
+from .tokenizer import (
+    NAMES,
+    TEMPLATE,
+    add_named,
+    begin_of_text,
+    begun_by,
+    read_chat_template,
+    read_special_tokens,
+    read_tokenizer,
+)
 
 FORMATS = {"llama": llama, "mistral": llama, "qwen2": llama, "gpt2": gpt2}
 FORMER = ("tokenizer_config.json", "generation_config.json")  # said in config.json and tokenizer.json when written
@@ -95,6 +104,7 @@ def read(folder, *, dtype):
     form = FORMATS[config.model_type]
     tokenizer = read_tokenizer(folder, config.vocab_size)
     chat = read_chat_template(folder), read_special_tokens(folder, tokenizer, config.model_type)
+    add_named(tokenizer, chat[1] or {})
     config = replace(config, bos=begin_of_text(folder, tokenizer, config))
     shapes, untied = tensor_shapes(config), tensor_shapes(replace(config, tied=False))
     tensors, ignored = find_tensors(

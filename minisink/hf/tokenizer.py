@@ -118,6 +118,14 @@ def _names_of_class(tokenizer_class, model_type, tokenizer):
     return {} if name == "LlamaTokenizer" and of_bytes else CLASSES.get(name, {})
 
 
+def add_named(tokenizer, names):
+    """Make special each word of a tokenizer that has a name, as transformers does."""
+    known = {token.content for token in tokenizer.get_added_tokens_decoder().values()} if names else set()
+    words = [text for text in names.values() if text not in known and tokenizer.token_to_id(text) is not None]
+    if words:
+        tokenizer.add_special_tokens(words)
+
+
 def config_names(config, tokenizer):
     """Name the tokens of a config as a chat template does: empty where there is none."""
     ids = {"bos_token": config.bos, "eos_token": next(iter(config.eos), None)}
