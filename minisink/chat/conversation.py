@@ -111,7 +111,9 @@ class Conversation:
         if not reply.strip():
             raise ValueError("a reply without words cannot be scored")
         prompt, template = self._prompt_ids(words), self.template
-        ids, end = template.fill(template.before, [("reply",)], reply=reply), template.fill(template.end)
+        if template.reply is None:
+            raise TemplateError(f"{self.model.name}: its chat template may change a reply, so none can be scored")
+        ids, end = template.fill(template.before, template.reply, assistant=reply), template.fill(template.end)
         nll = []
         with self._turn():
             logits = self.stream.read(prompt)

@@ -11,6 +11,8 @@ import sys
 from datetime import datetime
 
 MEMORY = 1 << 30  # bytes that it may take, where the system can say so
+WORD = "\ue002"  # in a conversation: where the words are put that a template is tried with
+LONGEST = 100_000  # letters of such words
 
 
 def environment():
@@ -55,6 +57,30 @@ def render(template, conversations, **names):
     return [compiled.render(messages=m, add_generation_prompt=begin, **names) for m, begin in conversations]
 
 
+def words_of(template):
+    """List words that tell whether a template asks what is said: they have its own texts and lengths."""
+    from jinja2 import nodes
+
+    constants = {node.value for node in environment().parse(template).find_all(nodes.Const)}
+    texts = {text for text in constants if isinstance(text, str)}
+    texts |= {letter for text in texts for letter in text if not letter.isalnum()}
+    lengths = {n + more for n in constants if type(n) is int and 0 < n < LONGEST for more in (0, 1)}
+    words = [*texts, *(f"{text}x{text}y{text}" for text in texts), *("x" * n for n in lengths)]
+    return sorted(word for word in words if word.strip())
+
+
+def tried(template, conversations, words, names):
+    """Render conversations once for each word, and each of `words_of`, with it in place of `WORD`."""
+    words = [*words, *words_of(template)]
+    put = [
+        ([{**m, "content": word if m["content"] == WORD else m["content"]} for m in messages], begin)
+        for word in words
+        for messages, begin in conversations
+    ]
+    texts, n = render(template, put, **names), len(conversations)
+    return [(word, texts[i * n : (i + 1) * n]) for i, word in enumerate(words)]
+
+
 def main():
     """Answer one question: ``{"rendered": [...]}``, or ``{"error": "..."}``."""
     chat = os.path.dirname(os.path.abspath(__file__))
@@ -66,8 +92,11 @@ def main():
     except (ImportError, ValueError, OSError):  # Windows has no such limit
         pass
     question = json.load(sys.stdin)
+    template, names = question["template"], question["names"]
     try:
-        answer = {"rendered": render(question["template"], question["conversations"], **question["names"])}
+        answer = {"rendered": render(template, question["conversations"], **names)}
+        if question.get("probes"):
+            answer["tried"] = tried(template, question["probes"], question["words"], names)
     except Exception as error:  # whatever a template can raise
         answer = {"error": f"{type(error).__name__}: {error}"}
     json.dump(answer, sys.stdout)

@@ -11,8 +11,8 @@ A model was trained on conversations with markers in them, which its *chat templ
 
 A chat that goes on for ever cannot render all of it at every turn. It needs three pieces only, the *difference* of one
 rendering and the next: what begins it, up to the first answer; what ends an answer; and a turn, from there to the next
-answer. So the template is rendered once, over stand-ins for the words, and cut at them. The words themselves never meet
-the template, and a template whose renderings do not continue one another is refused.
+answer. So the template is rendered once, over stand-ins for the words, and cut at them (`cut`). The words themselves
+never meet the template; one that would make of them what the pieces do not is refused.
 
 Markers become special ids. Words stay text, whatever they spell: nobody can forge a turn by typing ``<|im_end|>``.
 """
@@ -24,25 +24,23 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable
-from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass
-from functools import partial
 
 from ..hf.tokenizer import config_names
 from . import render as child
+from .cut import PLAIN, TemplateError, cut, said, written
 
 SECONDS = 20  # that a template may take: a rendering takes a hundredth of one
 MARKS = ("<|im_start|>", "<|im_end|>")  # of ChatML
-STAND_IN = re.compile("\ue000(\\w+)\ue001")  # private use: in no template
-
-
-class TemplateError(ValueError):
-    """A chat template that cannot be used, and why."""
+BLANKS = "\t\n\x0b\x0c\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(
+    map(chr, range(0x2000, 0x200B))
+)  # of tokenizers
 
 
 @dataclass
 class Template:
-    """The pieces of a conversation, each a list of special ids, texts, and the names of the words to be filled in.
+    """The pieces of a conversation, each a list of special ids, texts, and in tuples the words to be filled in.
 
     Attributes
     ----------
@@ -52,81 +50,156 @@ class Template:
         From the beginning to the first answer, with "system" (where one was given) and "user" to be filled in.
     turn : list
         From the end of an answer to the beginning of the next, with "user".
-    before, end : list
-        What stands before a written answer, mostly nothing, and after it.
+    before, reply, end : list
+        What stands before a written answer, mostly nothing; the answer, with "assistant"; and what stands after it.
+        `reply` is None where the template may change an answer that is over.
     encode : callable
-        From a text to the ids of it, in which nothing is special.
+        From a text, and whether a conversation begins with it, to the ids of it, in which nothing is special.
+    swallow : tuple of two sets
+        Special ids that swallow the blanks before them, and after them.
     """
 
     system: list | None
     first: list
     turn: list
     before: list
+    reply: list | None
     end: list
     encode: Callable
+    swallow: tuple
 
     def fill(self, *pieces, **words):
         """Return pieces, with words in their places, as ids.
 
         Text that stands together is encoded together, as it is when a whole conversation is.
         """
-        ids, text = [], ""
-        for part in [part for piece in pieces for part in piece]:
-            if isinstance(part, int):
-                ids += [*self._ids(text), part]
-                text = ""
-            else:
-                text += words[part[0]] if isinstance(part, tuple) else part
-        return ids + self._ids(text)
-
-    def _ids(self, text):
-        return [int(i) for i in self.encode(text)] if text else []
+        ids, text, left = [], "", None
+        begins = any(pieces[0] is piece for piece in (self.system, self.first))
+        for part in [*(part for piece in pieces for part in piece), None]:
+            if isinstance(part, str | tuple):
+                text += said(part, words) if isinstance(part, tuple) else part
+                continue
+            text = text.rstrip(BLANKS) if part in self.swallow[0] else text
+            text = text.lstrip(BLANKS) if left in self.swallow[1] else text
+            ids += self.encode(text, begins and not ids) if text else []
+            ids += [] if part is None else [part]
+            text, left = "", part
+        return ids
 
 
 def template_of(model, *, system=None):
     """Return the `Template` of `model`, for a conversation with or without a system message.
 
     Without jinja2, ChatML is used instead of the model's own template, with a warning. Raises TemplateError for a model
-    without a template and without ChatML's markers; and for a template that raises, does not end, reaches where it may
-    not, or whose renderings do not continue one another.
+    without a template and without ChatML's markers; for a template that raises, does not end, or reaches where it may
+    not; and for one that cannot be cut (`cut.cut`), or whose pieces do not have the ids of the whole.
     """
     if model.tokenizer is None:
         raise TemplateError(f"{model.name}: has no tokenizer, and a chat needs one")
     added = model.tokenizer.get_added_tokens_decoder()
-    markers = {token.content: i for i, token in added.items() if token.special}
-    if model.chat_template is None or importlib.util.find_spec("jinja2") is None:
-        if not markers.keys() >= set(MARKS):
-            what = "its chat template needs jinja2: pip install 'minisink[chat]'"
-            if model.chat_template is None:
-                what = (
-                    "has no chat template, so it was not trained to chat; smollm2 was (minisink chat --model smollm2)"
-                )
-            raise TemplateError(f"{model.name}: {what}")
-        if model.chat_template is not None:
-            warnings.warn(
-                "jinja2 is not installed (pip install 'minisink[chat]'): plain ChatML instead of the model's own "
-                "template, which may have a system message of its own",
-                stacklevel=2,
-            )
-        rendered = chatml
-    else:
-        rendered = _template_renderer(model)
+    rendered = _renderer(model, {token.content for token in added.values() if token.special})
     try:
-        template = cut(rendered, partial(model.encode, bos=False), markers, with_system=system is not None)
-        _check_forgery(template, [token.content for token in added.values() if not token.special])
-        return template
+        *pieces, alone, kept = cut(rendered, system=system)
+        template = _marked(model, pieces, alone, added)
+        _check_markers(model, template, [token.content for token in added.values() if not token.special])
+        _check_ids(model, template, pieces)
     except TemplateError as error:
         raise TemplateError(f"{model.name}: its chat template {error}") from None
+    if kept is not None:
+        template.reply = None
+        warnings.warn(f"{model.name}: of earlier answers, its chat template {kept}; here they stay", stacklevel=2)
+    return template
 
 
-def _check_forgery(template, typed):
-    """Refuse a template whose markers are tokens that anybody writes by typing them."""
-    texts = [part for piece in (template.first, template.turn, template.before, template.end) for part in piece]
+def _marked(model, pieces, alone, added):
+    """Make a `Template` of pieces of text, in which special tokens become their ids."""
+    markers = {token.content: i for i, token in added.items() if token.special}
+    longest_first = "|".join(re.escape(marker) for marker in sorted(markers, key=len, reverse=True))
+
+    def marked(piece):
+        texts = (
+            re.split(f"({longest_first})", part) if isinstance(part, str) and markers else [part] for part in piece
+        )
+        return [markers.get(part, part) for split in texts for part in split if part]
+
+    first, answer, turn = map(marked, pieces)
+    reply = next(i for i, part in enumerate(answer) if isinstance(part, tuple))
+    later = model
+    if "prepend_scheme=first" in str(model.tokenizer.pre_tokenizer):  # a space before a text, and none after a marker
+        later = copy(model)
+        about = model.tokenizer.to_str().replace('"prepend_scheme":"first"', '"prepend_scheme":"never"')
+        later.tokenizer = type(model.tokenizer).from_str(about)
+        later.tokenizer.encode_special_tokens = True
+    return Template(
+        system=alone and marked(alone),
+        first=first,
+        turn=turn,
+        before=answer[:reply],
+        reply=[answer[reply]],
+        end=answer[reply + 1 :],
+        encode=lambda text, begins: (model if begins else later).encode(text, bos=False).tolist(),
+        swallow=tuple({i for i, token in added.items() if getattr(token, side)} for side in ("lstrip", "rstrip")),
+    )
+
+
+def _check_markers(model, template, typed):
+    """Refuse a template whose markers are no tokens, or tokens that anybody writes by typing them."""
+    parts = [part for piece in (template.first, template.turn, template.before, template.end) for part in piece]
+    texts = [part for part in parts if isinstance(part, str)]
     for token in typed:
-        if token.strip() and any(token in text for text in texts if isinstance(text, str)):
+        if token.strip() and any(token in text for text in texts):
             raise TemplateError(
                 f"marks turns with {token!r}, which its tokenizer has as a word: anybody could forge one"
             )
+    for name, token in _names(model).items():
+        if token and any(token in text for text in texts) and model.tokenizer.token_to_id(token) is None:
+            raise TemplateError(f"writes its {name} {token!r}, which its tokenizer does not have")
+    beyond = [part for part in parts if isinstance(part, int) and part >= model.config.vocab_size]
+    if beyond:
+        raise TemplateError(f"writes token id {beyond[0]}, but the model's vocab_size is {model.config.vocab_size}")
+
+
+def _check_ids(model, template, pieces):
+    """Refuse pieces whose ids are not those that the tokenizer, as others use it, has for the whole conversation."""
+    first, answer, turn = pieces
+    after = [*template.end, *template.turn]
+    marker = next(
+        (i for i, part in enumerate(after) if isinstance(part, int)), len(after)
+    )  # what is before joins the answer
+    for word in ("Yes", " yes \n"):
+        words = dict.fromkeys(PLAIN, word)
+        model.tokenizer.encode_special_tokens = False
+        try:
+            texts = [written([first], words), written([first, answer, turn], words)]
+            begun, whole = (model.encode(text, bos=False).tolist() for text in texts)
+        finally:
+            model.tokenizer.encode_special_tokens = True
+        ours, turned = template.fill(template.first, **words), template.fill(after[marker:], **words)
+        if begun != ours or whole[len(whole) - len(turned) :] != turned:
+            raise TemplateError("is encoded otherwise as a whole than in pieces: its tokenizer looks past a marker")
+
+
+def _names(model):
+    """Return what the template of a model calls the special tokens."""
+    return config_names(model.config, model.tokenizer) if model.special_tokens is None else model.special_tokens
+
+
+def _renderer(model, special):
+    """Return a function like `rendered` of `cut.cut`: of the model's own template, or of ChatML."""
+    if model.chat_template is not None and importlib.util.find_spec("jinja2") is not None:
+        return _template_renderer(model)
+    if not special >= set(MARKS):
+        what = "its chat template needs jinja2: pip install 'minisink[chat]'"
+        if model.chat_template is None:
+            what = "has no chat template, so it was not trained to chat; smollm2 was (minisink chat --model smollm2)"
+        raise TemplateError(f"{model.name}: {what}")
+    if model.chat_template is not None:
+        warnings.warn(
+            "jinja2 is not installed (pip install 'minisink[chat]'): plain ChatML instead of the model's own "
+            "template, which may have a system message of its own",
+            stacklevel=3,
+        )
+    return lambda conversations, *_: (chatml(conversations), [])
 
 
 def chatml(conversations):
@@ -143,11 +216,11 @@ def chatml(conversations):
 
 
 def _template_renderer(model):
-    """Return a function like `chatml` that renders the template of a model, in a child process."""
-    names = config_names(model.config, model.tokenizer) if model.special_tokens is None else model.special_tokens
+    """Return a function that renders the template of a model in a child process."""
+    about = {"template": model.chat_template, "names": _names(model)}
 
-    def rendered(conversations):
-        question = {"template": model.chat_template, "conversations": conversations, "names": names}
+    def rendered(conversations, probes, words):
+        question = about | {"conversations": conversations, "probes": probes, "words": words}
         try:
             options: dict = {"capture_output": True, "text": True, "encoding": "utf-8", "timeout": SECONDS}
             child_run = subprocess.run([sys.executable, child.__file__], input=json.dumps(question), **options)
@@ -159,55 +232,6 @@ def _template_renderer(model):
             raise TemplateError(f"cannot be rendered ({reason})") from None
         if "error" in answer:
             raise TemplateError(f"cannot be rendered ({answer['error']})")
-        return answer["rendered"]
+        return answer["rendered"], answer.get("tried", [])
 
     return rendered
-
-
-def cut(rendered: Callable, encode: Callable, markers, *, with_system=False):
-    """Render conversations over stand-ins, and cut them into the pieces of a `Template`.
-
-    `rendered` is a function like `chatml`, `markers` are special tokens by their text. Raises TemplateError when the
-    renderings do not continue one another, or a word appears twice or not at all.
-    """
-    turns = [_message(role, i) for i in range(3) for role in ("user", "assistant")]
-    system = [_message("system")] if with_system else []
-    texts = rendered([(system + turns[:n], n % 2 == 1) for n in range(1, len(turns) + 1)])
-    pieces = []
-    for n, (earlier, text) in enumerate(zip(["", *texts], texts, strict=False), 1):
-        if not text.startswith(earlier):
-            raise TemplateError(
-                f"writes what came before anew when message {n} is added: a stream cannot be taken back"
-            )
-        names = ["system"] * (with_system and n == 1) + [turns[n - 1]["role"]]
-        pieces.append(_parts(text[len(earlier) :], names, markers))
-    first, answer, turn = pieces[:3]
-    if pieces[3:] != [answer, turn, answer]:
-        raise TemplateError("does not write every turn alike")
-    reply, system_piece = answer.index(("assistant",)), None
-    if with_system:
-        with suppress(TemplateError):  # some write it into the first turn
-            system_piece = _parts(rendered([(system, False)])[0], ["system"], markers)
-        if system_piece and first[: len(system_piece) - 1] != system_piece[:-1]:
-            system_piece = None
-    return Template(system_piece, first, turn, answer[:reply], answer[reply + 1 :], encode)
-
-
-def _message(role, i=""):
-    return {"role": role, "content": f"\ue000{role}{i}\ue001"}
-
-
-def _parts(text, names, markers):
-    """Split a rendered text into special ids, texts, and names in tuples; each of `names` must stand in it once."""
-    longest_first = sorted(markers, key=len, reverse=True)
-    stand_in = STAND_IN.pattern.replace("(", "(?:")
-    parts = []
-    for part in filter(None, re.split(f"({'|'.join([stand_in, *map(re.escape, longest_first)])})", text)):
-        match = STAND_IN.fullmatch(part)
-        parts.append((match[1].rstrip("0123456789"),) if match else markers.get(part, part))
-    present = [part[0] for part in parts if isinstance(part, tuple)]
-    if present != names:
-        raise TemplateError(
-            f"should say the words of {' and '.join(names)} once; it has {', '.join(present) or 'none'}"
-        )
-    return parts

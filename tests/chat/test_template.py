@@ -17,6 +17,7 @@ from profiles import examples
 import minisink
 from minisink.chat import render
 from minisink.chat import template as templates
+from minisink.chat.conversation import Conversation
 from minisink.chat.template import TemplateError, chatml, template_of
 
 WORDS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
@@ -52,7 +53,7 @@ def test_the_pieces_make_up_the_whole_conversation(said, system):
     for i, words in enumerate(said):
         messages.append({"role": "assistant" if i % 2 else "user", "content": words})
         if i % 2:
-            ids += template.fill(template.before, [("reply",)], reply=words)
+            ids += template.fill(template.before, template.reply, assistant=words)
         else:
             ids += template.fill(
                 *((template.end, template.turn) if i else (template.first,)), user=words, system=system
@@ -135,6 +136,11 @@ def test_the_child_process_answers_in_json(monkeypatch, capsys, template, key):
     assert limits == [(resource.RLIMIT_AS, (render.MEMORY, render.MEMORY))] and sys.path[0] == "/elsewhere"
 
 
+def saying(content):
+    """ChatML in which words go through an expression."""
+    return chatty.CHATML.replace("m['content'] + '<|im_end|>\n'", "'' }}{{ " + content + " }}{{ '<|im_end|>\n'")
+
+
 REFUSED = {
     "raises": ("{{ raise_exception('only one turn') }}", "cannot be rendered .*only one turn"),
     "syntax": ("{% for m in messages %}", "cannot be rendered .*TemplateSyntaxError"),
@@ -149,6 +155,20 @@ REFUSED = {
     ),
     "never": ("{% for m in messages %}{{ m['role'] }}{% endfor %}", "should say the words of user once; it has none"),
     "upper": (chatty.CHATML.replace("m['content']", "m['content'] | upper"), "should say the words"),
+    "escape": (saying("m.content | e"), r"changes words, .* it makes '&#34;It"),
+    "tojson": (saying("m.content | tojson"), "changes words, or asks what they are: of"),
+    "ascii": (saying("m.content | tojson(ensure_ascii=true)"), "should say the words of user once; it has none"),
+    "start": (saying("m.content[:5]"), "should say the words of user once; it has none"),
+    "long start": (saying("m.content[:7000]"), "changes words, .* of 'A sentence"),
+    "longer start": (saying("m.content[:90000]"), "changes words, .* of 'xxx"),
+    "length": (saying("m.content ~ m.content | length"), "changes words, or asks what they are"),
+    "a length": (saying("m.content ~ ('!' if m.content | length == 733)"), "changes words, .* it makes '!"),
+    "asks": ("{% if '/no_think' in messages[0].content %}!{% endif %}" + chatty.CHATML, "changes words, .* '!"),
+    "asks a letter": (saying("m.content ~ ('.' if m.content[-1] not in '.!?;')"), "changes words, or asks"),
+    "some": (saying("m.content.strip(' .')"), "changes words, or asks what they are: of"),
+    "line ends": (saying("m.content.lstrip('\n')"), "changes words, or asks what they are: of"),
+    "lower": (saying("m.content | lower"), "changes words, .* it makes 't"),
+    "wraps": (saying("m.content | wordwrap(500)"), "changes words, or asks what they are: of"),
     "counts": ("{% for m in messages %}{{ loop.index ~ m['content'] }}{% endfor %}", "does not write every turn alike"),
 }
 
@@ -158,6 +178,48 @@ def test_a_template_that_cannot_be_used_is_refused_by_name(template, message):
     """One line, with the model's name in front."""
     with pytest.raises(TemplateError, match=f"^chatty: its chat template {message}"):
         template_of(chatty.model(template))
+
+
+TRIMMED = {  # the ends of a text that the template trims; a text of two messages is trimmed at its own ends
+    "as it is": ("m['content']", (), (), ()),
+    "trim": ("m['content'] | trim", ("strip",), ("strip",), ("strip",)),
+    "strip": ("m['content'].strip()", ("strip",), ("strip",), ("strip",)),
+    "left": ("m['content'].lstrip()", ("lstrip",), ("lstrip",), ("lstrip",)),
+    "users": ("(m['content'] | trim if m['role'] == 'user' else m['content'])", (), ("strip",), ()),
+}
+
+
+@pytest.mark.parametrize("content, of_system, of_user, of_reply", TRIMMED.values(), ids=TRIMMED)
+def test_words_are_trimmed_as_the_template_trims_them(content, of_system, of_user, of_reply):
+    """Found by words with blanks at their ends; what is filled in is trimmed likewise."""
+    model = chatty.model(chatty.CHATML.replace("m['content']", content))
+    template = template_of(model, system="told")
+    assert [part for part in template.first if isinstance(part, tuple)] == [("system", *of_system), ("user", *of_user)]
+    assert ("user", *of_user) in template.turn and template.reply == [("assistant", *of_reply)]
+    assert ("system", *of_system) in template.system
+    for words in (" x\n", "\u2003\t a  b \x0b"):
+        trimmed = getattr(words, of_user[0])() if of_user else words
+        ids = template.fill(template.turn, user=words)
+        assert ids == [chatty.START, *map(int, MODEL.encode(f"user\n{trimmed}")), *ids[-len("assistant\n") - 3 :]]
+
+
+def test_a_template_that_changes_answers_is_warned_about_and_scores_none():
+    """Thoughts are left out of earlier answers, whose tokens stay here; the words of a person are not touched."""
+    content = "(m['content'].split('</think>')[-1] if m['role'] == 'assistant' else m['content'])"
+    model = chatty.model(chatty.CHATML.replace("m['content']", content))
+    with pytest.warns(UserWarning, match="of earlier answers, its chat template changes words, .* of '</think>"):
+        conversation = Conversation(model)
+    assert conversation.template.turn == PIECES[False].turn
+    with pytest.raises(TemplateError, match="may change a reply, so none can be scored"):
+        conversation.score("Hi", "Hello")
+
+
+def test_a_system_message_of_nothing_is_written_as_the_template_writes_it():
+    """A template that leaves out an empty message is refused for it, and for no other."""
+    model = chatty.model("{% if messages[0]['content'] %}!{% endif %}" + chatty.CHATML)
+    assert template_of(model, system="told").first[0] == "!"
+    with pytest.raises(TemplateError, match="changes words, .* of '' it makes"):
+        template_of(model, system="")
 
 
 def test_a_template_without_end_is_stopped(monkeypatch):

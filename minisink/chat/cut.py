@@ -1,0 +1,157 @@
+"""A chat template cut into pieces: rendered over stand-ins for the words, then tried with words that would tell.
+
+A template is a program, so three things are asked of it before anybody chats. Do the renderings of longer and longer
+conversations continue one another? Are the words of each message in it once? And are they written as they were said,
+or with the blanks at their ends trimmed, whatever they say? The last is tried with words of many kinds, and with every
+text and number that stands in the template: one that asks for ``'</think>' in message.content`` has to say so there.
+"""
+
+import re
+from contextlib import suppress
+from itertools import product
+from os.path import commonprefix
+
+from .render import WORD
+
+STAND_IN = re.compile("\ue000(\\w+)\ue001")  # private use: in no template
+PLAIN = {role: f"\ue000{role}\ue001" for role in ("system", "user", "assistant")}
+TRIMS = ((), ("strip",), ("lstrip",), ("rstrip",))
+BLANK = [" \n\u2003x y\t\n ", "\n \n(x)\n\t\n", "\t\x0bx\xa0", "  x"]  # ends of every kind
+WORDS = [
+    *BLANK,
+    "Two  words\n\n\n  and\tlines.\r\n1. more",
+    '"It\'s" <b>1 &lt; 2</b> & {{ x }} {% y %} \\n `z` http://example.org/?a=b#c',
+    "ONE two Three É ß ﬁ e\u0301 \u0130 漢字 🙂\u200d🙂 \u202e",
+    "0",
+    "None",
+    "[1, 'a']",
+    "x" * 300,
+    "A sentence of some words. " * 800,
+]
+
+
+class TemplateError(ValueError):
+    """A chat template that cannot be used, and why."""
+
+
+def cut(rendered, *, system=None):
+    """Cut a template into what begins a conversation, an answer, and a turn; and the system message by itself.
+
+    `rendered(conversations, probes, words)` renders conversations, and once for each word the probes, with that word
+    in place of `render.WORD`. A piece is a list of texts, and of the names of words to be filled in, each in a tuple
+    with the method that trims it, if one does.
+
+    Returns
+    -------
+    first, answer, turn : list
+    alone : list or None
+        The system message by itself, where it can be.
+    kept : TemplateError or None
+        Why an answer that is over is not always written as it was given.
+
+    Raises
+    ------
+    TemplateError
+        When the renderings do not continue one another, or words are not there once, or not as they were said.
+    """
+    told = system is not None
+    talks = [_talk(n, told) for n in range(1, 7)] + [_talk(1, told, PLAIN | {"system": system})]
+    asked, known = {"system": WORD, "user": WORD}, {"assistant": WORD}
+    probes = [_talk(n, told, PLAIN | words) for n, words in ((1, asked), (3, asked), (3, known))]
+    (*texts, begun), tried = rendered(talks, probes, WORDS)
+    first, answer, turn = _pieces(texts, told)
+    begins, goes_on, has_answered = (
+        [(PLAIN | dict.fromkeys(names, word), texts[i]) for word, texts in tried]
+        for i, names in enumerate((asked, asked, known))
+    )
+    first = _trimmed(first, lambda piece: [piece], begins)
+    _check([first], [*begins, (PLAIN | {"system": system}, begun)])
+    turn = _trimmed(turn, lambda piece: [first, answer, piece], goes_on)
+    _check([first, answer, turn], goes_on)
+    answer, kept = _trimmed(answer, lambda piece: [first, piece, turn], has_answered), None
+    try:
+        _check([first, answer, turn], has_answered)
+    except TemplateError as error:
+        kept = error
+    return first, answer, turn, _alone(rendered, first) if told else None, kept
+
+
+def said(part, words):
+    """Return the words that a part of a piece stands for, trimmed as the template trims them."""
+    name, *trim = part
+    return getattr(words[name], trim[0])() if trim else words[name]
+
+
+def written(pieces, words):
+    """Return the text that the template writes for pieces."""
+    return "".join(said(part, words) if isinstance(part, tuple) else part for piece in pieces for part in piece)
+
+
+def _talk(n, told, words=None):
+    """Return the first n messages of a conversation, and whether what begins an answer follows them."""
+    said = [("system", 0)] * told + [(role, i) for i in range(3) for role in ("user", "assistant")][:n]
+    words = words or {}
+    return [{"role": role, "content": words.get(role, f"\ue000{role}{i}\ue001")} for role, i in said], n % 2 == 1
+
+
+def _pieces(texts, told):
+    """Return what each message adds to the text of those before: of the first, of an answer, and of a turn."""
+    pieces = []
+    for n, (earlier, text) in enumerate(zip(["", *texts], texts, strict=False), 1):
+        if not text.startswith(earlier):
+            raise TemplateError(
+                f"writes what came before anew when message {n} is added: a stream cannot be taken back"
+            )
+        pieces.append(_parts(text[len(earlier) :], ["system"] * (told and n == 1) + [("assistant", "user")[n % 2]]))
+    first, answer, turn = pieces[:3]
+    if pieces[3:] != [answer, turn, answer]:
+        raise TemplateError("does not write every turn alike")
+    return first, answer, turn
+
+
+def _parts(text, names):
+    """Split a rendered text at the stand-ins for words; each of `names` must stand in it once."""
+    parts = [part if i % 2 == 0 else (part.rstrip("0123456789"),) for i, part in enumerate(STAND_IN.split(text))]
+    present = [part[0] for part in parts if isinstance(part, tuple)]
+    if present != names:
+        raise TemplateError(
+            f"should say the words of {' and '.join(names)} once; it has {', '.join(present) or 'none'}"
+        )
+    return [part for part in parts if part]
+
+
+def _trimmed(piece, whole, tried):
+    """Return a piece with its words trimmed as the template trims them, which the words of `BLANK` tell.
+
+    `tried` is words by name, and the text that the template made of them; `whole` makes the pieces of that text.
+    """
+    n_words = sum(isinstance(part, tuple) for part in piece)
+    for trims in product(TRIMS, repeat=n_words):
+        trim = iter(trims)
+        made = [(*part, *next(trim)) if isinstance(part, tuple) else part for part in piece]
+        if all(written(whole(made), words) == text for words, text in tried[: len(BLANK)]):
+            return made
+    return piece
+
+
+def _check(pieces, tried):
+    """Refuse pieces that do not make what the template makes of the words that it was tried with."""
+    for words, text in tried:
+        wanted = written(pieces, words)
+        if wanted != text:
+            word = next(word for name, word in words.items() if word != PLAIN[name])
+            at = len(commonprefix([wanted, text]))
+            raise TemplateError(
+                f"changes words, or asks what they are: of {word[:60]!r} it makes {text[at : at + 20]!r}, "
+                f"not {wanted[at : at + 20]!r}"
+            )
+
+
+def _alone(rendered, first):
+    """Return the piece of a system message by itself; None where a conversation does not begin with it."""
+    with suppress(TemplateError):  # some write it into the first turn
+        (text,), _ = rendered([_talk(0, True)], [], [])
+        said = iter(part for part in first if isinstance(part, tuple))
+        piece = [next(said) if isinstance(part, tuple) else part for part in _parts(text, ["system"])]
+        return piece if written([first], PLAIN).startswith(written([piece], PLAIN)) else None
+    return None
