@@ -6,15 +6,19 @@ forgotten; `Conversation.in_view` tells which turns have not.
 
 from collections import deque
 from contextlib import closing, contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 
+from ..cache import check_whole
 from ..generation import Stream
 from ..loss import nll_of
 from ..methods import Streaming
-from .stream import load_stream, save_stream
+from ..snapshot import method_from
+from ..system.files import load_state, reading
+from .stream import KIND, WHAT, check_model, go_on, save_stream
 from .template import TemplateError, template_of
 
 
@@ -64,7 +68,6 @@ class Conversation:
     def __init__(self, model, method=None, *, system=None, pin_system=False, readable=False, **draws):
         self.model, self.system = model, system
         self.template = template_of(model, system=system)
-        self.ends = {*model.config.eos, *(i for i in self.template.end if isinstance(i, int))}
         if method is None:
             method = Streaming(window=min(Streaming().capacity, model.config.max_positions) - Streaming.n_sinks)
         self.n_pinned = 0
@@ -73,6 +76,11 @@ class Conversation:
             method = _pin(method, self.n_pinned)
         self.stream = Stream(model, method, readable=readable, **draws)
         self.n_turns, self.before, self.turns = 0, 0, deque()  # `before`: tokens seen by streams before this one
+
+    @property
+    def ends(self):
+        """The ids that end an answer."""
+        return {*self.model.config.eos, *(i for i in self.template.end if isinstance(i, int))}
 
     @property
     def n_seen(self):
@@ -165,21 +173,78 @@ class Conversation:
     def save(self, path):
         """Write everything needed to resume; see `stream.save_stream`."""
         about = {"turns": list(self.turns), "n_turns": self.n_turns, "before": self.before, "system": self.system}
-        save_stream(self.stream, path, **about, pinned=self.n_pinned, template=self._pieces())
+        about |= {"pinned": self.n_pinned, "template": self.model.chat_template, "pieces": _pieces(self.template)}
+        save_stream(self.stream, path, **about)
 
     def load(self, path):
-        """Go on from a file that `save` wrote, to the same bits; errors as of `stream.load_stream`."""
-        fresh = self.stream.fresh()
-        about = load_stream(fresh, path)
-        if about.get("template") != self._pieces() or about.get("pinned") != self.n_pinned:
-            what = "a text, no chat" if "template" not in about else "a chat with another system message or template"
-            raise ValueError(f"{path}: is the state of {what}")
-        self.stream, self.n_turns, self.before = fresh, about["n_turns"], about["before"]
-        self.turns = deque(Turn(*turn) for turn in about["turns"])
+        """Go on from a file that `save` wrote, to the same bits; errors as of `stream.load_stream`.
 
-    def _pieces(self):
-        template = self.template
-        return repr([self.system, template.first, template.turn, template.before, template.end])
+        It goes on with the pieces of the template that are saved: those of a template that writes the date are others
+        tomorrow.
+        """
+        about, arrays = load_state(path, KIND, WHAT)
+        with reading(path, WHAT):
+            saved = about["more"]
+            check_model(self.stream, path, about)
+            if "template" not in saved:
+                raise ValueError(f"{path}: is the state of a text, no chat")
+            theirs = (saved["system"], saved["template"], saved["pinned"] > 0)
+            if theirs != (self.system, self.model.chat_template, self.n_pinned > 0):
+                raise ValueError(f"{path}: is the state of a chat with another system message or template")
+            template = self._template_from(saved["pieces"])
+            n_pinned = n_system_tokens(self.model, self.system, template) if self.n_pinned else 0
+            fresh = self.stream.fresh(self._method_pinned(n_pinned, method_from(about["method"])))
+            go_on(fresh, path, about, arrays)
+            turns = [Turn(*turn) for turn in saved["turns"]]
+            if saved["pinned"] != n_pinned or not _in_order(turns, saved["n_turns"], saved["before"], fresh.n_seen):
+                raise ValueError("its turns are not those of its tokens")
+        self.stream, self.template, self.n_pinned = fresh, template, n_pinned
+        self.n_turns, self.before, self.turns = saved["n_turns"], saved["before"], deque(turns)
+
+    def _template_from(self, pieces):
+        """Return the template with other pieces; ValueError unless they hold the same words and known ids."""
+        made = {
+            name: piece and [tuple(part) if isinstance(part, list) else part for part in piece]
+            for name, piece in pieces.items()
+        }
+        own, parts = _pieces(self.template), [part for piece in made.values() for part in piece or ()]
+        if {name: _words(piece) for name, piece in made.items()} != {name: _words(own[name]) for name in own}:
+            raise ValueError("its chat template has other words to fill in")
+        if not all(isinstance(part, str | tuple) for part in parts if type(part) is not int):
+            raise ValueError("its chat template has parts that are no text")
+        self.model.check_ids([0, *(part for part in parts if type(part) is int)])
+        return replace(self.template, **made)
+
+    def _method_pinned(self, n_pinned, saved):
+        """Return the method to go on with: with as many sinks as the system message had when the state was written."""
+        method = self.stream.method
+        if n_pinned and method.window:
+            for window in (method.window, max(1, method.capacity - n_pinned)):
+                if replace(method, n_sinks=n_pinned, window=window) == saved:
+                    return saved
+        return method
+
+
+def _pieces(template):
+    """Return the pieces of a template by name."""
+    values = {field.name: getattr(template, field.name) for field in fields(template)}
+    return {name: value for name, value in values.items() if value is None or isinstance(value, list)}
+
+
+def _words(piece):
+    """Return the words that a piece has room for, in order; None for no piece."""
+    return None if piece is None else [part for part in piece if isinstance(part, tuple)]
+
+
+def _in_order(turns, n_turns, before, n_seen):
+    """Tell whether turns are numbered, and lie, one after the other, within `n_turns` and `n_seen` tokens."""
+    check_whole("n_turns", n_turns, 0)
+    check_whole("before", before, 0)
+    numbers = [0, *(turn.number for turn in turns), n_turns + 1]
+    places = [*(place for turn in turns for place in turn[1:]), n_seen]  # below 0 for what another method has read
+    if any(type(number) is not int for number in (*numbers, *places)):
+        return False
+    return all(a < b for a, b in pairwise(numbers)) and all(a <= b for a, b in pairwise(places))
 
 
 def n_system_tokens(model, system, template=None):

@@ -7,15 +7,17 @@ import hashlib
 from collections import deque
 from typing import Any
 
+from ..cache import check_whole
 from ..generation import Stream, reader
 from ..hf.arrays import to_arrays
 from ..methods import Recompute, cache_bytes_per_token
 from ..retrieval import Retrieval
 from ..snapshot import cache_from, cache_state, method_from, method_state
 from ..system.device import to_host
-from ..system.files import load_state, save_state
+from ..system.files import load_state, reading, save_state
+from ..training.state import random_from
 
-KIND = "minisink_stream"
+KIND, WHAT = "minisink_stream", "a state that a chat or a generated text goes on from"
 
 
 def n_kept(stream: Stream) -> int:
@@ -40,7 +42,11 @@ def save_stream(stream: Stream, path, **more) -> None:
     """
     stream_cache: Any = stream.cache
     cache, arrays = (None, {}) if stream_cache is None else cache_state(stream_cache)
-    about = _identity(stream) | {
+    about = {
+        "model": stream.model.name,
+        "weights": _digest(stream.model),
+        "method": method_state(stream.method),
+        "readable": stream.readable,
         "cache": cache,
         "n_seen": stream.n_seen,
         "pending": stream.pending,
@@ -58,45 +64,62 @@ def load_stream(stream: Stream, path) -> dict:
 
     Raises ValueError for any other file, and for a state of another model or method; nothing has changed then.
     """
-    about, arrays = load_state(path, KIND, "a state that a chat or a generated text goes on from")
-    _check_identity(stream, path, about)
-    method = method_from(about["method"])
-    cache: Any = None if about["cache"] is None else cache_from(about["cache"], arrays, stream.model.weights.embed)
-    if cache is None:
-        read, cache = reader(stream.model, method, readable=stream.readable)
-    else:
-        read, cache = reader(stream.model, cache=cache)
-    if cache is None and about["window_ids"]:
-        read(about["window_ids"])  # re-computation has its tokens only
+    about, arrays = load_state(path, KIND, WHAT)
+    with reading(path, WHAT):
+        return go_on(stream, path, about, arrays)
+
+
+def go_on(stream: Stream, path, about: dict, arrays: dict) -> dict:
+    """Do what `load_stream` does with what `load_state` read; errors as within `system.files.reading`."""
+    check_model(stream, path, about)
+    _check_method(stream, path, about)
+    model, method, n_seen = stream.model, method_from(about["method"]), about["n_seen"]
+    cache: Any = None
+    if not isinstance(method, Recompute):
+        cache = kept = cache_from(about["cache"], arrays, model.weights.embed, model.config)
+        if type(kept) is not type(stream.cache) or kept.policy != method or kept.n_seen < n_seen:
+            raise ValueError(f"it has {kept!r} for {n_seen} tokens under {method!r}")
+    ids = {name: _known(model, about[name]) for name in ("pending", "sink_ids", "window_ids", "seen")}
+    _check_held(method, n_seen, ids)
+    random = random_from(about["random"])
+    read, cache = reader(model, method, readable=stream.readable) if cache is None else reader(model, cache=cache)
+    if cache is None and ids["window_ids"]:
+        read(ids["window_ids"])  # re-computation has its tokens only
     stream._read, stream.cache, stream.method = read, cache, method
-    stream.n_seen, stream.pending, stream.sink_ids = about["n_seen"], about["pending"], about["sink_ids"]
-    stream.window_ids = deque(about["window_ids"], maxlen=method.window)
-    stream.sampler.seen = set(about["seen"])
-    stream.sampler.random.bit_generator.state = about["random"]
+    stream.n_seen, stream.pending, stream.sink_ids = n_seen, ids["pending"], ids["sink_ids"]
+    stream.window_ids = deque(ids["window_ids"], maxlen=method.window)
+    stream.sampler.seen, stream.sampler.random = set(ids["seen"]), random
     return about["more"]
 
 
-def _identity(stream):
-    """Return what a saved state and the resuming stream must share."""
-    return {
-        "model": stream.model.name,
-        "weights": _digest(stream.model),
-        "method": method_state(stream.method),
-        "readable": stream.readable,
-    }
+def _known(model, ids):
+    """Return a list of ids; ValueError for any that the model does not know."""
+    return [] if ids == [] else model.check_ids(ids).tolist()
 
 
-def _check_identity(stream, path, about):
-    """Raise ValueError for a state of other weights or another method; the `lead` of a `Recompute` may differ."""
-    identity = _identity(stream)
-    if about.get("weights") != identity["weights"]:
-        raise ValueError(f"{path}: is a state of another model ({about.get('model')}), not of {stream.model.name}")
+def _check_held(method, n_seen, ids):
+    """Raise ValueError unless there are as many ids as sinks and window hold after `n_seen` tokens."""
+    check_whole("n_seen", n_seen, 0)
+    n_sinks = min(n_seen, getattr(method, "n_sinks", 0))
+    n_window = n_seen - n_sinks if method.window is None else min(n_seen - n_sinks, method.window)
+    if (len(ids["sink_ids"]), len(ids["window_ids"])) != (n_sinks, n_window):
+        raise ValueError(f"it has the ids of other tokens than {method!r} keeps of {n_seen}")
+
+
+def check_model(stream, path, about):
+    """Raise ValueError for a state of other weights."""
+    if about["weights"] != _digest(stream.model):
+        raise ValueError(f"{path}: is a state of another model ({about['model']}), not of {stream.model.name}")
+
+
+def _check_method(stream, path, about):
+    """Raise ValueError for a state of another method; the `lead` of a `Recompute` may differ."""
     saved_method, method = method_from(about["method"]), stream.method
     if isinstance(saved_method, Recompute) and isinstance(method, Recompute):
         method = Recompute(method.window, saved_method.lead)
     if saved_method != method:
         raise ValueError(f"{path}: was made with {saved_method!r}, and this is {method!r}")
-    if about["readable"] != identity["readable"]:
+    if about["readable"] != stream.readable:
         raise ValueError(f"{path}: was made with readable={about['readable']}, and this is readable={stream.readable}")
 
 

@@ -14,17 +14,18 @@ from typing import Any
 
 import numpy as np
 
+from ..cache import check_whole
 from ..loss import empty_cache, nll_blocks
 from ..methods import Recompute
 from ..snapshot import cache_from, cache_state, method_state
-from ..system.files import load_state, save_state
+from ..system.files import load_state, reading, save_state
 from ..system.interrupts import defer_interrupts
 from .pieces import CHUNK, cut_of, read_pieces
 from .stream import nll_stream
 from .tally import GrowingCsv, Tally
 from .token_reader import Place, TokenReader
 
-STATE = "minisink_evaluation"
+STATE, WHAT = "minisink_evaluation", "the state of a `minisink ppl` run"
 SAVE_SECONDS = 10.0  # from one state to the next
 TOKEN_ROWS = ("token_index", "id", "nll")  # header of a CSV file with a row per token
 RUNNING_ROWS = ("tokens", "mean_nll", "perplexity")  # of one with running perplexity
@@ -191,7 +192,10 @@ class Evaluation:
             "bytes of text": self.n_bytes,
         }
         if os.path.lexists(self.state):
-            self._restore(*load_state(self.state, STATE, "the state of a `minisink ppl` run"))
+            with reading(self.state, WHAT):
+                mark = self._restore(*load_state(self.state, STATE, WHAT))
+            if self.csv and not self.done:
+                self.csv.resume(mark)
         elif self.csv and os.path.lexists(self.csv.path):
             raise ValueError(
                 f"{self.csv.path}: is there, but {self.state}, to go on with it, is not; name another CSV file"
@@ -216,23 +220,31 @@ class Evaluation:
         self.n_saved = n_tokens
 
     def _restore(self, about, arrays):
-        """Go on from a state; ValueError, and nothing changed, if another run wrote it."""
+        """Go on from a state, and return the mark of its CSV file; ValueError if another run wrote it."""
         run, old = self.identity, about["run"]
         changed = [f"{key} was {old.get(key)} and is {value}" for key, value in run.items() if old.get(key) != value]
         if changed:
             raise ValueError(f"{self.state}: the state of another run: {', '.join(changed)}")
-        place = Place(*about["place"])
+        place, done = Place(*about["place"]), about["done"]
+        check_whole("start", place.start, 0)
+        check_whole("skip", place.skip, 0)
+        if type(done) is not bool or place.start >= self.n_bytes:
+            raise ValueError(f"it goes on at byte {place.start}, done: {done}")
         with _open(self.path) as file:
             for start in range(0, place.start, CHUNK):
                 self.digest.update(file.read(min(CHUNK, place.start - start)))
         if self.digest.hexdigest() != place.digest:
             raise ValueError(f"{self.state}: the state of another run: {self.path} begins with another text")
-        self.place, self.done = place, about["done"]
         self.tally.restore(about["tally"], arrays.pop("curve"))
-        self.n_saved = self.tally.n_tokens
-        self.cache = cache_from(about["cache"], arrays, self.model.weights.embed)
-        if self.csv and not self.done:
-            self.csv.resume(about["csv"])
+        cache = cache_from(about["cache"], arrays, self.model.weights.embed, self.model.config)
+        if type(cache) is not type(self.cache) or (cache.policy, cache.n_seen) != (self.method, self.tally.n_tokens):
+            raise ValueError(f"it has {cache!r} for {self.tally.n_tokens} tokens under {self.method!r}")
+        self.cache, self.place, self.done, self.n_saved = cache, place, done, self.tally.n_tokens
+        mark = about["csv"]
+        if self.csv:
+            size, _ = mark
+            check_whole("size of the CSV file", size, 0)
+        return mark
 
 
 def fingerprint(model):

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ..cache import check_whole
+
 POINTS = 1 << 15  # of the curve
 TAIL = 4096  # bytes before its end by which a CSV file is known again
 
@@ -95,8 +97,13 @@ class Tally:
         return [self.n_tokens, self.total, self.since_row, self.group], self.sums
 
     def restore(self, numbers, sums):
-        """Restore from the result of `state`."""
-        self.n_tokens, self.total, self.since_row, self.group = numbers
+        """Restore from the result of `state`; ValueError for numbers that no tally comes to."""
+        n_tokens, total, since_row, group = numbers
+        check_whole("tokens", n_tokens, 0)
+        check_whole("tokens that share a point", group, 1)
+        if sums.shape != (POINTS,) or sums.dtype != np.float64 or n_tokens > group * POINTS:
+            raise ValueError(f"a curve of {sums.shape} points of {group} tokens, for {n_tokens}")
+        self.n_tokens, self.total, self.since_row, self.group = n_tokens, float(total), float(since_row), group
         self.sums = sums
 
 

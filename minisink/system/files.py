@@ -32,6 +32,9 @@ def read_text(path):
         raise ValueError(f"{path}: not UTF-8 text (byte {error.object[error.start]:#04x} at {error.start})") from None
 
 
+FORMAT = "1"  # of every saved state; another number when a state of before could not be read any more
+
+
 def save_state(path, kind, about, arrays):
     """Write a state to a safetensors file, whole or not at all, with a digest of it; ValueError if that fails.
 
@@ -41,7 +44,7 @@ def save_state(path, kind, about, arrays):
     text = json.dumps(about, default=int)  # a NumPy integer counts as a whole number
     try:
         with atomic_write(path) as unfinished:
-            save_file(arrays, unfinished, metadata={kind: text, "digest": _digest(text, arrays)})
+            save_file(arrays, unfinished, metadata={kind: text, "format": FORMAT, "digest": _digest(text, arrays)})
     except SafetensorError as error:
         raise ValueError(f"{path}: cannot be written ({error})") from error
 
@@ -51,7 +54,7 @@ def load_state(path, kind, what):
 
     Any other file, and one that was changed or damaged since, is a ValueError: "`path`: not `what`".
     """
-    try:
+    with reading(path, what):
         if not os.path.isfile(path):  # a pipe would keep us waiting
             raise ValueError("no plain file" if os.path.lexists(path) else "no such file")
         open(path, "rb").close()  # says why, where it cannot be opened
@@ -60,11 +63,27 @@ def load_state(path, kind, what):
             arrays = {name: file.get_tensor(name) for name in file.keys()}
         if kind not in stored:
             raise ValueError("it says so nowhere")
+        if stored.get("format", FORMAT) != FORMAT:
+            raise ValueError(f"a state of format {stored['format']}, and this version of minisink reads {FORMAT}")
         if stored.get("digest") != _digest(stored[kind], arrays):
             raise ValueError("it was changed or damaged since it was written")
         return json.loads(stored[kind]), arrays
-    except (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+
+
+@contextmanager
+def reading(path, what):
+    """Say of whatever goes wrong while a state is read, checked and taken up: "`path`: not `what`", a ValueError.
+
+    A ValueError that names the file already passes as it is.
+    """
+    try:
+        yield
+    except (SafetensorError, OSError, ValueError) as error:
+        if str(error).startswith(f"{path}: "):
+            raise
         raise ValueError(f"{path}: not {what} ({error})") from error
+    except (LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
+        raise ValueError(f"{path}: not {what} (of another make: {type(error).__name__}: {error})") from error
 
 
 def _digest(text, arrays):

@@ -18,7 +18,7 @@ from ..system.device import array_module, to_host
 from . import data, log, state
 from .gradients import batch_gradient, batch_loss
 from .optimizer import AdamW, Schedule, clip
-from .parameters import as_weights, decayed, go_on_from, initial_vector, share
+from .parameters import as_weights, decayed, go_on_from, initial_vector, n_parameters, named_shapes, share
 
 STREAM = 2048  # held-out tokens on which the gap is measured
 
@@ -80,7 +80,11 @@ class Training:
         texts = {"text": _text_identity(ids), "held-out text": _text_identity(valid)}
         self.identity = {"config": raw_of(config), "recipe": recipe.as_json()} | texts
         state.check_writable(folder, resume=resume)
-        self._begin(state.load(folder, self.identity) if resume else self._first_state(start))
+        self._begin(
+            state.load(folder, self.identity, n_parameters(named_shapes(config)))
+            if resume
+            else self._first_state(start)
+        )
         if resume:
             log.cut(folder / log.FILE, self.n_steps_done)
 

@@ -5,15 +5,18 @@ step, the random generator, the losses since the last row of the log, and what t
 texts. One file, written under another name and moved into place: there is always a whole one.
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from ..system.files import check_room, load_state, save_state
+from ..cache import check_whole
+from ..system.files import check_room, load_state, reading, save_state
 from . import log
 
-FILE, STATE = "state.safetensors", "minisink"
+FILE, STATE, WHAT = "state.safetensors", "minisink", "a sound training state"
+VECTORS = ("weights", "m", "v")
 
 
 @dataclass
@@ -50,23 +53,38 @@ def save(folder, state, identity):
     save_state(folder / FILE, STATE, about | {"identity": identity}, state.vectors)
 
 
-def load(folder, identity):
+def load(folder, identity, size=None):
     """Read a state and make sure that it belongs to this training.
 
-    A ValueError says that there is no state, that it is damaged, or how its config, recipe or text differs.
+    A ValueError says that there is no state, that it is damaged or not of `size` weights, or how its config, recipe or
+    text differs.
     """
     path = Path(folder) / FILE
     if not path.exists():
         raise ValueError(f"{path}: no such file, so there is nothing to resume")
-    about, vectors = load_state(path, STATE, "a sound training state")
-    saved = about.pop("identity")
-    state = State(vectors, **about)
-    for part, values in identity.items():
-        for key, value in values.items():
-            old = saved.get(part, {}).get(key)
-            if old != value:
-                raise ValueError(f"{path}: comes from another {part}: {key} is {old!r} there and {value!r} here")
+    with reading(path, WHAT):
+        about, vectors = load_state(path, STATE, WHAT)
+        saved = about.pop("identity")
+        for part, values in identity.items():
+            for key, value in values.items():
+                old = saved.get(part, {}).get(key)
+                if old != value:
+                    raise ValueError(f"{path}: comes from another {part}: {key} is {old!r} there and {value!r} here")
+        state = State(vectors, **about)
+        _check(state, size)
     return state
+
+
+def _check(state, size):
+    """Raise ValueError (or TypeError) for a state that no training could have left."""
+    check_whole("step", state.step, 0)
+    vectors = state.vectors
+    alike = {(vector.shape, vector.dtype) for vector in vectors.values()}
+    if vectors.keys() != set(VECTORS) or alike != {((size or vectors["m"].size,), np.dtype(np.float32))}:
+        raise ValueError(f"it holds {', '.join(f'{name} {vector.shape}' for name, vector in vectors.items())}")
+    if not all(map(math.isfinite, [state.seconds, *state.losses])):
+        raise ValueError(f"it took {state.seconds} seconds, with losses of {state.losses}")
+    random_from(state.random)
 
 
 def check_writable(folder, *, resume):
