@@ -15,6 +15,7 @@ from ..teaching.template import template
 from .common import check_folder, dump
 
 PURPOSE = "hold functions that a student wrote against the reference, and name the wrong turn"
+HINTS = "0 the failing case, 1 a question, 2 the place, 3 the wrong turn and the cure (the case and the wrong turn)"
 EXAMPLE = "minisink check student.py --task survivors step --hint 1"
 
 
@@ -29,7 +30,7 @@ def add_options(parser):
     out.add_argument("--gradescope", metavar="FILE", help="write Gradescope's results.json too")
     out.add_argument("--classroom50", metavar="FILE", help="write Classroom 50's result.json too")
     add("--seed", type=int, default=0, metavar="N", help="of the cases (%(default)s)")
-    add("--hint", type=int, default=0, choices=(0, 1, 2, 3), help="how much a diagnosis gives away (%(default)s)")
+    add("--hint", type=int, choices=(0, 1, 2, 3), help=HINTS)
     add("--seconds", type=float, default=SECONDS, metavar="X", help="for the cases of a task (%(default)s)")
 
 

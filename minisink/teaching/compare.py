@@ -2,6 +2,7 @@
 
 import numpy as np
 
+HALF = 5e-3  # of the largest number: as much as a few roundings to half precision make
 TOLERANCE = 1e-4  # of the largest number in a row: float32 is far within, a wrong formula far beyond
 
 
@@ -27,3 +28,15 @@ def right_rows(got, expected):
         near = np.abs(got - expected) <= TOLERANCE * scale
     near |= (got == expected) | (np.isnan(got) & np.isnan(expected))
     return near.all(axis=-1).reshape(-1)
+
+
+def in_half(got, expected):
+    """Whether an answer is right but for half precision: numbers that float16 has, and near.
+
+    >>> third = np.array([1 / 3, 0.5])
+    >>> in_half(np.float16(third), third), in_half(third.round(3), third)
+    (True, False)
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        near = np.abs(got - expected).max() <= HALF * np.abs(expected).max()
+        return bool(near and np.array_equal(got.astype(np.float16), got))

@@ -14,11 +14,13 @@ import builtins
 import hashlib
 import itertools
 import re
+import warnings
 from collections import Counter, defaultdict
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+from .loading import pieces
 from .tasks import TASKS
 from .template import LOOPS
 
@@ -211,6 +213,9 @@ class File:
             self.others[node.name] |= {each.id for each in node.bases if isinstance(each, ast.Name)}
         elif isinstance(node, ast.FunctionDef) and id(node) not in methods:
             self.functions[node.name].append(node)
+        elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "check_functions":
+            for keyword in node.keywords:
+                self.others[str(keyword.arg)] |= {getattr(keyword.value, "id", "")}
         elif isinstance(node, ast.Assign) and node in self.statements:
             for target in node.targets:
                 if isinstance(target, ast.Name) and isinstance(node.value, ast.Lambda):
@@ -278,15 +283,10 @@ class File:
 
 
 def statements_of(text):
-    """Return the statements of a text, those that are no Python left out; and those of a text that is run."""
-    try:
-        statements = ast.parse(text).body
-    except (SyntaxError, ValueError):
-        parts = [part for part in re.split(r"^(?=[^\s#)\]}])", text, flags=re.M) if part.strip()]
-        if len(parts) < 2:
-            return []
-        return [statement for part in parts for statement in statements_of(part)]
-    return statements
+    """Return the statements of a text, those that cannot be read left out."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return [statement for statements, _, _ in pieces(text) for statement in statements]
 
 
 @cache
@@ -323,6 +323,7 @@ class Prints(NamedTuple):
 
     tasks: dict[str, dict[str, int]]  # of each task that the file names {digest: words}
     reads: dict[str, str]  # what gets at code that is not in the file, by task
+    names: list[str]  # of the functions and classes that the file defines
 
 
 def fingerprints(texts):
@@ -340,8 +341,8 @@ def fingerprints(texts):
             within = [task for task in made if any(node in ast.walk(function) for function in made[task])]
             reads |= dict.fromkeys(within or TASKS, what)
     except (RecursionError, MemoryError):
-        return Prints({}, {})
-    return Prints(tasks, reads)
+        return Prints({}, {}, [])
+    return Prints(tasks, reads, [each.name for each in file.statements if isinstance(each, DEFINES)])
 
 
 def same_as(prints, others=None):

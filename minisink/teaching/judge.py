@@ -10,7 +10,7 @@ import numpy as np
 from ..system.terminal import count
 from ..wrong_turns import LEFT_OVER, TURNS
 from .child import answer
-from .compare import equal, right_rows
+from .compare import equal, in_half, right_rows
 from .tasks import TASKS, as_plain, cases_of, in_style, same, simpler
 from .words import one_line, show
 
@@ -108,7 +108,7 @@ class Try:
     died: str | None = None
 
 
-def judge(name, ask, seed=0, hint=0, *, given=(), passed=()):
+def judge(name, ask, seed=0, hint=None, *, given=(), passed=()):
     """Judge one task by ``ask(name, cases, style, stand_ins) -> Answers``; return its row of ``check --json``.
 
     `given` are the tasks that the file defines, `passed` those that were right; the others come from the reference.
@@ -130,12 +130,25 @@ def judge(name, ask, seed=0, hint=0, *, given=(), passed=()):
         case, outcome = _shrunk(task, cases[best.first], best, ask)
         case, outcome, turn = diagnosed_as(task, case, outcome, list(zip(cases, best.outcomes, strict=False)))
     expected = task.expected(case)
-    message = sentence(task, case, outcome, expected)
-    if turn is not None:
-        message += "".join(f"\nhint {i}: {text}" for i, text in enumerate(turn.hints[:hint], 1))
+    message = "\n".join([sentence(task, case, outcome, expected), *hinted(turn, hint)])
     shown = {"arguments": as_plain(case), "expected": expected.tolist(), "style": best.style}
     shown["got"] = None if outcome.value is None else outcome.value.tolist()
     return result(name, "failed", message, shown, turn and turn.title)
+
+
+def hinted(turn, hint):
+    """Return what stands below a failing case: the wrong turn's name, or the hints, of which the last names it.
+
+    >>> hinted(LEFT_OVER, 1)
+    ['hint 1: Where does your function keep what it knows?']
+    """
+    if turn is None:
+        return ["no hint: it looks like no wrong turn known here"] if hint else []
+    name = f"looks like: {turn.title}"
+    if hint is None:
+        return [name]
+    hints = [f"hint {i}: {text}" for i, text in enumerate(turn.hints[:hint], 1)]
+    return [*hints[:2], name, *hints[2:]] if hint == 3 else hints
 
 
 def result(name, status, message, case=None, diagnosed=None):
@@ -288,7 +301,10 @@ def sentence(task, case, outcome, expected):
     got = outcome.value.reshape(expected.shape)
     text = task.word(case, got, expected)
     shown, _, wanted = text.rpartition("; expected ")
-    return text + (f" (off by {np.abs(got - expected).max():.1g})" if shown.endswith(" " + wanted) else "")
+    off = np.abs(got - expected).max()
+    if task.kind == "numbers" and in_half(got, expected):
+        return f"{text} (off by {off:.1g}: half precision has three digits; compute in float32 or float64)"
+    return text + (f" (off by {off:.1g})" if shown.endswith(" " + wanted) else "")
 
 
 def _call(task, case):

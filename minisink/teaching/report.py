@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import textwrap
 
 from ..system.terminal import count
@@ -12,8 +13,10 @@ from .sandbox import Answers
 from .tasks import SIGNATURES, TASKS, in_style
 from .words import one_line
 
+LONGER = ("d", "ed", "s")  # rotated is no slip of rotate
 
-def check_source(sandbox, tasks=None, seed=0, hint=0, on_row=lambda rows: None):
+
+def check_source(sandbox, tasks=None, seed=0, hint=None, on_row=lambda rows: None):
     """Judge a student's file; return a row per task, and call `on_row` with all rows so far after each."""
     names = [name for name in TASKS if tasks is None or name in tasks]
     looked = sandbox.ask(names[0], [])
@@ -21,7 +24,8 @@ def check_source(sandbox, tasks=None, seed=0, hint=0, on_row=lambda rows: None):
     why = "".join(f"; {each}" for each in passed_over(looked.over))
     defined = looked.there or {}
     looks_so = {name for name in TASKS if name not in defined and sandbox.source.defines(name)}
-    rows, passed, named = [], set(), same_as(fingerprints(sandbox.source.text))
+    rows, passed, prints = [], set(), fingerprints(sandbox.source.text)
+    named = same_as(prints)
     if tasks is not None:  # the parts of a task that was not asked for: are they right?
         needs = {need for name in names for need in TASKS[name].needs if defined.get(need) and need not in names}
     else:
@@ -32,7 +36,8 @@ def check_source(sandbox, tasks=None, seed=0, hint=0, on_row=lambda rows: None):
         elif name in looks_so and why:
             row = result(name, "failed", why.removeprefix("; "))
         elif name not in defined:
-            row = result(name, "missing", f"not in the file: {SIGNATURES[name]}{why}")
+            slip = _meant(name, prints.names)
+            row = result(name, "missing", f"not in the file: {SIGNATURES[name]}{slip or why}")
         elif not defined[name]:
             row = result(name, "failed", f"{name} is no function")
         else:
@@ -56,6 +61,20 @@ def passed_over(over, most=3):
         lines.append(f"{cell}line {each['line']} was passed over: {why}")
     others = count(len(lines) - most, "other statement")
     return lines[:most] + [f"and {others}"] * (len(lines) > most)
+
+
+def _meant(name, named):
+    """Ask whether a function of nearly that name is this task."""
+    tasks = {_plain(task): task for task in TASKS}
+    for other in named:
+        nearest = difflib.get_close_matches(_plain(other), tasks, 1, 0.85)
+        if other not in TASKS and nearest == [_plain(name)] and _plain(other).removeprefix(nearest[0]) not in LONGER:
+            return f"; {other} is there: did you mean {name}?"
+    return ""
+
+
+def _plain(name):
+    return name.lower().replace("_", "")
 
 
 def waiting(tasks=None):
@@ -89,13 +108,13 @@ def as_text(rows, width=79, over=()):
             continue
         head = f"{row['task'].ljust(column)}{row['status']}  "
         body = row["message"].split("\n")
-        if row["diagnosis"]:
-            body.insert(1, f"looks like: {row['diagnosis']}")
         for i, text in enumerate(body):
             first = head if i == 0 else " " * len(head)
             lines += textwrap.wrap(text, width, initial_indent=first, subsequent_indent=" " * len(head)) or [first]
     if missing:
         lines += textwrap.wrap(f"not in the file: {', '.join(row['task'] for row in missing)}", width)
+        asked = [row["message"].rpartition("; ")[2] for row in missing if row["message"].endswith("?")]
+        lines += [line for text in asked for line in textwrap.wrap(text, width)]
     for text in passed_over(over):
         lines += textwrap.wrap(text, width)
     total, named = totals(rows), dict.fromkeys(row["same_as"] for row in rows if row["same_as"])
@@ -110,19 +129,20 @@ def as_text(rows, width=79, over=()):
 
 def numbered(rows):
     """Say where the list of the numbered wrong turns is, if one was named: a list of one line, or of none."""
-    is_numbered = any("(wrong turn " in (row["diagnosis"] or "") for row in rows)
+    is_numbered = any("(wrong turn " in (row["diagnosis"] or "") and row["diagnosis"] in row["message"] for row in rows)
     return ["(docs/check.md of minisink lists the wrong turns by number.)"] * is_numbered
 
 
-def check_functions(*, seed=0, hint=0, **functions):
+def check_functions(*, seed=0, hint=None, **functions):
     """Check live functions, in a notebook: print the report of ``minisink check``, and say whether all pass.
 
     Parameters
     ----------
     seed : int
         Of the cases.
-    hint : int
-        How many hints to give, 0 to 3.
+    hint : int, optional
+        0 shows the failing case alone, 1 asks a question, 2 names the place to look at, 3 the wrong turn and its cure.
+        Without it the case and the wrong turn are shown.
     **functions
         By the names of the tasks: softmax, softmax1, attend, rotate, survivors, positions_of, step, token_nll,
         retrieve.
@@ -163,4 +183,6 @@ def check_functions(*, seed=0, hint=0, **functions):
 
     rows = [judge(name, ask, seed, hint, passed=TASKS) for name in TASKS if name in functions]
     print(as_text(rows))
+    if hint is None and any(row["diagnosis"] for row in rows):
+        print("(Hints: hint=1 in this call asks a question, hint=2 says where to look, hint=3 what to do.)")
     return all_right(rows, True)

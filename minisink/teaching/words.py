@@ -92,7 +92,7 @@ def of_step(case, got, expected):
         return f"{after} your output is {show(got[t])}; expected {show(expected[t])}"
     weights, wanted = got[t][right], expected[t][right]
     if kept != right and np.isfinite(got[t]).all():
-        return f"{after} your cache kept {kept}; expected {right}"
+        return f"{after} your output looks at tokens {kept}; expected {right}"
     return f"{after} the weights on tokens {right} are {show(weights)}; expected {show(wanted)}"
 
 

@@ -88,7 +88,7 @@ LEFT_OVER = WrongTurn(
     "something is left from an earlier call: alone, the same case comes out otherwise",
     [
         "Where does your function keep what it knows?",
-        "A global, or a default argument that is a list, lives on when the next text begins; random numbers do too.",
+        "Look for a global, a list as a default argument, or random numbers: they outlive a text.",
         "Keep everything in the function's own variables, and for the next step in the state: None begins a new text.",
     ],
 )

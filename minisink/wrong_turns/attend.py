@@ -35,62 +35,78 @@ def over_the_matrix(q, k, v, visible):
 
 HINTED = {
     """What may this query see?
-    A key that is hidden must get no weight at all.
-    Set its score to minus infinity before the softmax.""": {
+    Look at where `visible` enters.
+    Set the score of a hidden key to minus infinity before the softmax.""": {
         # seen where chunks of a prompt are ported
         "the mask is ignored: it sees its own future (wrong turn 4)": lambda q, k, v, _: softmax(scores(q, k)) @ v,
+    },
+    """How much weight does a key get whose score is 0, and one whose score is -1?
+    Look at the score that you give to a hidden key.
+    Make it minus infinity: exp(-inf) is 0, and a hidden key gets no weight.""": {
         "a masked score is zero, not minus infinity": lambda q, k, v, seen: softmax(masked(q, k, seen, 0.0)) @ v,
         "the mask is added to the scores, as 0 and 1": lambda q, k, v, seen: softmax(scores(q, k) + seen) @ v,
         "a masked score is -1, not minus infinity": lambda q, k, v, seen: softmax(masked(q, k, seen, -1.0)) @ v,
     },
     """Which keys does query t see?
-    Those for which visible[t] is True; not always the ones before it.
-    Minus infinity where visible is False, the score where it is True.""": {
+    Look at where your mask comes from.
+    Take the `visible` that is given; the keys it shows are not always those before the query.""": {
         "a causal mask of its own, not the one that is given": (
             lambda q, k, v, seen: softmax(masked(q, k, np.tril(np.ones_like(seen)))) @ v
         ),
+    },
+    """What does True say in visible[t][s]?
+    Look at the line that masks the scores.
+    Keep the score where visible is True, minus infinity where it is False.""": {
         "the mask is upside down": (
             lambda q, k, v, seen: softmax(np.where(seen, -1e9, scores(q, k))) @ v,
             lambda q, k, v, seen: softmax(masked(q, k, ~seen)) @ v,
         ),
     },
-    """What do the weights of a masked row add up to?
-    To one, always: that is the whole point of a sink.
-    Mask the scores before the softmax, not the weights after it.""": {
+    """What do the weights of a query add up to once some are set to zero?
+    Look at which comes first, the softmax or the mask.
+    Mask the scores before the softmax: then the keys that are seen share all of the weight.""": {
         # seen in teaching notebooks
         "masked after the softmax, not renormalised (wrong turn 20)": (
             lambda q, k, v, seen: (softmax(scores(q, k)) * seen) @ v
         ),
     },
     """How do scores grow with the width?
-    There is a square root in the formula.
-    q . k / sqrt(D).""": {
+    Look at what you divide q . k by, or multiply it with.
+    Divide by sqrt(D): a sum of D products grows with its root.""": {
         "scores are not divided by sqrt(D)": lambda q, k, v, seen: softmax(masked(q, k, seen, power=0.0)) @ v,
         "scores are divided by D, not by its root": lambda q, k, v, seen: softmax(masked(q, k, seen, power=1.0)) @ v,
+        "scores are multiplied by sqrt(D)": lambda q, k, v, seen: softmax(masked(q, k, seen, power=-0.5)) @ v,
+    },
+    """Should a score change when there is one more key?
+    Look at the number under the root.
+    Divide by sqrt(D), the width of a query, not by the root of the number of keys.""": {
         "scores are divided by the root of S, not of D": (
             lambda q, k, v, seen: softmax(masked(q, k, seen, power=0.0) / len(k) ** 0.5) @ v
         ),
-        "scores are multiplied by sqrt(D)": lambda q, k, v, seen: softmax(masked(q, k, seen, power=-0.5)) @ v,
     },
     """How many keys are there, and how many does your softmax have?
-    Something of zeros has a score too: zero; softmax1 for softmax does the same.
-    Slice the slots that are filled; a slot of zeros is a key that takes weight.""": {
+    Look at the keys that you attend to: was each of them given?
+    Slice the slots that are filled: a key of zeros has the score 0, and takes weight as in softmax1.""": {
         "one more slot, of zeros (wrong turn 2)": one_more_slot,  # seen in a decode loop that started a slot late
     },
     """Whose weights add up to one?
-    Each query has its own softmax.
-    The softmax runs over keys, the last axis.""": {
+    Look at the axis of the softmax.
+    It runs over the keys, the last axis: every query has a softmax of its own.""": {
         "softmax over queries, not keys": over_queries,
         "one softmax over the whole matrix": over_the_matrix,
+    },
+    """What do the weights of a query add up to?
+    Look at what comes after exp.
+    Divide the exponentials of a query by their sum.""": {
         "the weights are not normalised": lambda q, k, v, seen: exp(masked(q, k, seen)) @ v,
     },
     """What is exp(1000)?
-    Taking one number off all scores of a query changes no weight.
-    Take off the largest score of each query before exp.""": {
+    Look at what goes into the exp of your softmax.
+    Take off the largest score of each query before exp: no weight changes.""": {
         "the exponential overflows": lambda q, k, v, seen: over_sum(np.exp(masked(q, k, seen))) @ v,
     },
     """What does a key do, and what a value?
-    A token is found by its key and gives its value.
+    Look at what the weights are multiplied with last.
     The weights come from q and k; what they mix is v.""": {
         "keys are mixed, not values": lambda q, k, v, seen: softmax(masked(q, k, seen)) @ k,
     },

@@ -5,9 +5,9 @@ import numpy as np
 from ..attention import attend, banded_mask, causal_mask
 from .right import Cache
 
-ROOM = """How many must leave?
-    A chunk may bring more than one token at once.
-    As many leave as are too many, not one; take a chunk while there is room, and then token by token."""
+ROOM = """How many tokens must leave when a chunk of three comes?
+    Look at how often you evict for one chunk, and when.
+    As many as are too many, not one; take a chunk while there is room, and then token by token."""
 
 
 class AtOnce(Cache):
@@ -42,8 +42,8 @@ class SeesAhead(AtOnce):
 
     name = "a chunk sees ahead"
     hints = """What may the first token of a chunk see?
-    Not the second.
-    Mask the keys that come after a query's own."""
+    Look at the mask of the chunk's scores.
+    Not the second: mask the keys that come after a query's own."""
 
     def visible(self, n_queries, n_keys):
         return np.ones((n_queries, n_keys), bool)
@@ -76,8 +76,8 @@ class NumberedOnce(AtOnce):
 
     name = "a chunk numbered once"
     hints = """How far from the sinks does the first token of a chunk stand?
-    No farther than n_sinks + window - 1, whatever comes behind it.
-    Rotate the sinks, or the query that meets them, for each token."""
+    Look at the sinks: for how many tokens of the chunk are they rotated?
+    Rotate the sinks, or the query that meets them, for each token: n_sinks + window - 1 is the farthest."""
 
     def visible(self, n_queries, n_keys):
         sinks = np.arange(n_keys) < self.n_sinks
@@ -89,8 +89,8 @@ class EvictsFirst(AtOnce):
 
     name = "a chunk evicts first"
     hints = """Which keys does the first token of a chunk see?
-    All of its own window, though the last token of the chunk does not see them.
-    Attend before a key of the chunk, or of its window, leaves."""
+    Look at which comes first, evicting or attending.
+    All of its own window: attend before a key of the chunk, or of its window, leaves."""
 
     def steps(self, q, k, v):
         for token in zip(k, v, strict=True):
@@ -113,7 +113,7 @@ class LongerThanTheRing(EvictsFirst):
 
     name = "a prompt longer than the ring"  # seen in: engines that write the whole prompt at index modulo capacity
     hints = """What lies in slot 0 of the ring when a long prompt has been written?
-    A slot is written again before all have attended that should see what was in it.
+    Look at which slots are written again before all have attended.
     Take the prompt in pieces while there is room, and then token by token."""
 
     def seen_by(self, queries):

@@ -13,8 +13,8 @@ class WrongGroup(Cache):
 
     name = "wrong key head"
     hints = """Which key head does query head 1 of 4 read, if there are two?
-    Neighbours share a key head.
-    h // (H / K): repeat each key head, not the whole row of them."""
+    Look at how the key heads are repeated.
+    h // (H / K): neighbours share a key head, so repeat each one, not the whole row of them."""
 
     def mix(self, query, keys, values):
         group = np.arange(query.shape[1]) % keys.shape[1]
@@ -28,8 +28,8 @@ class RotatesGPT2(Cache):
 
     name = "learned positions rotated"
     hints = """Where do the positions of GPT-2 enter?
-    They were added before the first layer.
-    Where theta is None rotate nothing."""
+    Look at what you do where theta is None.
+    Rotate nothing there: positions were added before the first layer."""
 
     def __init__(self, *, n_sinks, window, theta):
         super().__init__(n_sinks=n_sinks, window=window, theta=10000.0 if theta is None else theta)
@@ -40,8 +40,8 @@ class NoCopy(Cache):
 
     name = "no copy kept"
     hints = """Is what you hold after three tokens three different keys?
-    An array that you were given may be used again for the next token.
-    Keep a copy of each key and value."""
+    Look at how you store an array that you were given.
+    Keep a copy of each key and value: the array may be used again for the next token."""
 
     def attend(self, q, keys, values):
         return super().attend(q, np.repeat(keys[-1:], len(keys), axis=0), np.repeat(values[-1:], len(keys), axis=0))
@@ -52,8 +52,8 @@ class OneForAll(Cache):
 
     name = "one state for all layers"
     hints = """How many keys does layer 1 hold after the first token?
-    One, as layer 0 does.
-    Keep a state for each layer."""
+    Look at where the state is made: how often?
+    Keep a state for each layer: it holds one, as layer 0 does."""
 
     @classmethod
     def layers(cls, n_layers, before, **sizes):
@@ -67,8 +67,8 @@ class CountsInEveryLayer(Cache):
 
     name, n_layers = "a position counter per layer", 1
     hints = """At which position does the second token of a text come in?
-    A token passes through every layer, and is one token.
-    Move the counter on in one layer, or once a forward pass."""
+    Look at where the counter moves on.
+    Move it on in one layer, or once a forward pass: in every layer it is one token."""
 
     @classmethod
     def layers(cls, n_layers, before, **sizes):
@@ -90,8 +90,8 @@ class ShiftsInEveryLayer(Shifted):
     name = "a shift begun in every layer"  # seen in: positions that all layers share
     layer, n_layers = 0, 1
     hints = """How many slots does a key move when one token leaves?
-    Positions that the layers share are moved by each that evicts.
-    Move them in one layer, or once a forward pass."""
+    Look at where the shift begins: in one layer, or in each?
+    Positions that the layers share are moved once: in one layer, or once a forward pass."""
 
     @classmethod
     def layers(cls, n_layers, before, **sizes):
@@ -115,7 +115,7 @@ class NotReset(Cache):
 
     name = "not reset between texts"  # seen in: a reset that forgets what the slots hold
     hints = """What does your cache hold when a text begins?
-    Run one text alone, and then after another.
+    Look at what happens between two texts: run one alone, and then after another.
     Begin each with no tokens and no count of tokens."""
 
     @classmethod

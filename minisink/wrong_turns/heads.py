@@ -4,14 +4,14 @@ from ..positions import interleaved_to_split_half, rope_frequencies
 from .right import Cache
 
 RATE = """How fast does the last pair turn?
-    Pair 0 turns one radian per position, the others ever slower.
-    Pair j of D/2 turns by slot * theta ** (-2 j / D), with the theta that is given."""
+    Look at the exponent of theta.
+    It is -2 j / D for pair j, with D the whole width: pair 0 turns one radian per position, later pairs less."""
 ROTATE = """Does the order of the tokens change your answer as it should?
-    Positions enter by rotation.
+    Look at what you rotate before the scores: the query, the keys, or neither?
     Rotate the query to the last slot and every key to its own."""
 SCALE = """How do scores grow with the width?
-    There is a square root in the formula.
-    q . k / sqrt(D)."""
+    Look at what you divide q . k by; does a library divide once more?
+    Divide by sqrt(D), once: a sum of D products grows with its root."""
 
 
 class Neighbours(Cache):
@@ -21,8 +21,8 @@ class Neighbours(Cache):
 
     name, number = "neighbouring channels paired", 8  # seen in: checkpoints read by the wrong rule
     hints = """Which two channels are a pair?
-    Hugging Face and Meta disagree; here it is Hugging Face's.
-    Channel j goes with channel j + D/2."""
+    Look at how you split the channels.
+    Channel j goes with channel j + D/2, as Hugging Face has it, not 2j with 2j + 1, as Meta has."""
 
     def rotated(self, x, positions):
         return super().rotated(interleaved_to_split_half(x), positions)  # scores do not mind the order of channels
@@ -33,8 +33,8 @@ class Backwards(Cache):
 
     name = "rotated backwards"
     hints = """Where does (1, 0) go after a quarter turn?
-    It must go to (0, 1).
-    a cos - b sin, and b cos + a sin."""
+    Look at the signs of the two sines, or of the position.
+    It must go to (0, 1): a cos - b sin, and b cos + a sin."""
 
     def rotated(self, x, positions):
         return super().rotated(x, [-position for position in positions])
@@ -43,7 +43,10 @@ class Backwards(Cache):
 class OtherTheta(Cache):
     """theta is 10000, whatever is given"""
 
-    name, hints = "theta not used", RATE
+    name = "theta not used"
+    hints = """What changes in your answer when theta does?
+    Look at where `theta` enters.
+    Take the theta that is given, not 10000."""
 
     def frequencies(self, head_dim):
         return rope_frequencies(head_dim, 10000.0)
@@ -99,7 +102,7 @@ class ValuesToo(Cache):
 
     name, number = "values rotated", 10  # seen in: learned positions, which are in the values, moved
     hints = """What does a position change: where one looks, or what one finds?
-    Only scores depend on positions.
+    Look at what you rotate.
     Rotate queries and keys, not values; with a position in them, as in GPT-2, none can be moved."""
 
     def mix(self, query, keys, values):

@@ -5,17 +5,20 @@ import numpy as np
 from .right import Cache
 
 SLOT = """What is the position of a token once one before it has left?
-    position := slot.
-    What is held is numbered 0, 1, 2, ... without gaps at every step, whatever its place in the text."""
+    Look at what you number: places in the text, or what is held?
+    position := slot: what is held is numbered 0, 1, 2, ... without gaps, at every step."""
 SHIFT = """Where does a key stand after an eviction?
-    All behind the one that left move one slot down, and no others.
-    Store keys un-rotated, and number what is held 0, 1, 2, ... at every step."""
+    Look at the positions of all keys behind the one that left.
+    One slot down, once. Easiest: store keys un-rotated, and number what is held 0, 1, 2, ... at every step."""
 NEWEST = """Where does the newest token stand?
-    It has a slot too: the last that is filled.
-    Query and newest key stand at len(held) - 1, once the new key is in and the old one out."""
+    Look at the position that you rotate the query to.
+    In the last slot that is filled: len(held) - 1, once the new key is in and the old one out."""
+RING = """Which token comes right behind the sinks?
+    Look at the remainder, %: it gives a place in memory.
+    Number by age, query and keys alike: behind the sinks the oldest of the window, and the newest last."""
 AGAIN = """How often has the oldest key been rotated?
-    A rotation of a rotation is a larger rotation.
-    Store the key as it came, un-rotated, and rotate a copy."""
+    Look at what you store: the key as it came, or a rotated one?
+    Store it as it came, un-rotated, and rotate a copy at every step."""
 
 
 class TextPositions(Cache):
@@ -48,7 +51,10 @@ class SinksFar(Cache):
     has position n_sinks + window - 1, the last slot
     """
 
-    name, hints = "sinks one place too far", SHIFT
+    name = "sinks one place too far"
+    hints = """How far from the first sink does the newest token stand in a full cache?
+    Look at the position of the first slot of the window.
+    Right behind the sinks, at n_sinks: then the newest, and the query, have n_sinks + window - 1."""
 
     @property
     def positions(self):
@@ -143,6 +149,9 @@ class OnePlace(Shifted):
     """
 
     name, number, pace = "all recent keys at one place", 11, 0  # seen in: two replications, one a live visualiser
+    hints = """At which positions do two tokens come in, one after the other, once the cache is full?
+    Look at the stored keys: does an eviction move them?
+    Move them one slot down with it. Easiest: store keys un-rotated, and number what is held at every step."""
 
 
 class OnePlaceBehind(OnePlace):
@@ -178,7 +187,10 @@ class ShiftedEarly(Cache):
     it grows while n + 1 <= n_sinks + window, not <
     """
 
-    name, hints = "shifted a token too early", SHIFT  # seen in: transformers' SinkCache
+    name = "shifted a token too early"  # seen in: transformers' SinkCache
+    hints = """Does a token leave when the cache has just become full?
+    Look at the comparison that begins the shift.
+    Shift when a token leaves, at the first that comes after n_sinks + window, and not before."""
 
     @property
     def positions(self):
@@ -191,7 +203,7 @@ class RingOrder(Cache):
     of the window comes right after the sinks
     """
 
-    name, hints = "positions in ring order", SHIFT
+    name, hints = "positions in ring order", RING
 
     @property
     def positions(self):
@@ -213,7 +225,7 @@ class TwiceTheRing(Cache):
     begins again, and the sinks move away: number by age
     """
 
-    name, hints = "positions modulo twice the window", SHIFT  # seen in: ExecuTorch 1.5.1
+    name, hints = "positions modulo twice the window", RING  # seen in: ExecuTorch 1.5.1
 
     @property
     def positions(self):
@@ -224,7 +236,10 @@ class TwiceTheRing(Cache):
 class WindowFromZero(Cache):
     """the window is numbered from zero again; it stands behind the sinks: number all that is held, 0, 1, 2, ..."""
 
-    name, hints = "window numbered from zero", SLOT
+    name = "window numbered from zero"
+    hints = """Where does the first token of the window stand, behind two sinks?
+    Look at where you begin to number the window.
+    Behind the sinks, at n_sinks: number all that is held together, 0, 1, 2, ..."""
 
     @property
     def positions(self):
@@ -265,8 +280,8 @@ class Drift(Cache):
 
     name, number = "drift", 7  # seen in: 15 % after 1,000 shifts, lesson 3
     hints = """What happens to a rounding error that is made again at every step?
-    Half precision has three digits.
-    Rotate the stored, un-rotated key afresh instead of shifting the last result."""
+    Look at the dtype in which stored keys are shifted.
+    Rotate the stored, un-rotated key afresh, in float32 or float64, instead of shifting the last result."""
 
     def append(self, k, v):
         super().append(self.rotated(k[None], [min(self.n_seen, self.capacity - 1)])[0], v)

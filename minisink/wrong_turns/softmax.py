@@ -30,30 +30,42 @@ def in_python(x):
 
 HINTED = {
     """What is exp(1000)?
-    Subtracting one number from all scores changes no weight.
-    Take off the largest score first: exp(x - max(x)) never overflows.""": {
+    Look at what goes into exp.
+    Take off the largest score first: exp(x - max(x)) never overflows, and no weight changes.""": {
         "the exponential overflows": (lambda x: over_sum(np.exp(x)), in_python),
+    },
+    """Which score is the largest once you have taken something off, and what is its exponential?
+    Look at what you take off before exp.
+    Take off max(x): then no exponent is above zero.""": {
         "the mean or the smallest is taken off, not the largest": (
             lambda x: over_sum(np.exp(x - np.mean(x))),
             lambda x: over_sum(np.exp(x - np.min(x))),
         ),
     },
     """What do your weights add up to?
-    The denominator is a sum over all keys.
-    exp(x_i) / sum_j exp(x_j): the weights must add up to one, and that is why there are sinks.""": {
+    Look at what you divide the exponentials by.
+    By their sum, sum_j exp(x_j): the weights must add up to one, and that is why there are sinks.""": {
         "divided by the largest, not by the sum": exp,
         "the weights are not normalised": lambda x: np.exp(x),
+    },
+    """Can a weight be below zero?
+    Look at what you take of the weights last.
+    Return the weights, exp(x_i) / sum_j exp(x_j), without a logarithm.""": {
         "the logarithm of the weights": lambda x: np.log(softmax(x)),
+    },
+    """How much weight is left unspent?
+    Look at the denominator: one term is too many.
+    Leave out the 1, or the extra score of zero: softmax spends all of its weight.""": {
         "softmax1 instead of softmax": lambda x: softmax(np.append(x, 0.0))[:-1],
     },
     """What is exp(-inf)?
-    A masked key gets no weight, whatever the others have.
-    Leave -inf as it is: exp(-inf - max) is 0 already.""": {
+    Look at the line that treats -inf apart.
+    Leave -inf as it is: exp(-inf - max) is 0 already, and a masked key gets no weight.""": {
         "a masked score, -inf, is taken for zero": lambda x: softmax(np.where(np.isneginf(x), 0.0, x)),
     },
     """What is the weight of a score below zero?
-    A weight is never negative, and scores may add up to zero.
-    exp(x_i) / sum_j exp(x_j): exp first, then the sum.""": {
+    Look at what you add up: the scores themselves?
+    Take exp of each score first, then divide by the sum of these.""": {
         "no exponential: scores divided by their sum": over_sum,
     },
 }

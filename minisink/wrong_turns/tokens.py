@@ -7,8 +7,8 @@ from ..ops import softmax
 from .right import Cache, first_and_last
 
 ZEROS = """What do your weights add up to over the tokens that are there?
-    A slot of zeros has a score too, zero, and takes weight; softmax1 for softmax does the same.
-    Start with an empty cache, and attend to slots that hold a token, no others."""
+    Look at the slots that you attend to: one of zeros has a score too, zero, and takes weight.
+    Begin with an empty cache, and attend to slots that hold a token, no others."""
 
 
 class OneMore(Cache):
@@ -18,8 +18,8 @@ class OneMore(Cache):
 
     name, number = "one key too many", 1  # seen in: the authors' code; does 128 include the query?
     hints = """How many keys may a query see?
-    n_sinks + window at most, and the newest is one of the window: the current token counts.
-    Append, then evict, then attend; in that order."""
+    Look at how many stay beside the sinks, and whether the newest is counted.
+    n_sinks + window, the newest among them: append, then evict, then attend, in that order."""
 
     def survivors(self, n):
         return first_and_last(n, self.n_sinks, self.window + 1)
@@ -32,7 +32,7 @@ class OneLess(Cache):
 
     name, number = "one key too few", 12  # seen in: caches that evict before the newcomer is in
     hints = """How many keys does a query see once the cache is full?
-    A cache that is just full evicts nobody.
+    Look at when a token is evicted: is the newest in already?
     Evict only when more than n_sinks + window are held, after the new token has been appended."""
 
     def survivors(self, n):
@@ -44,7 +44,7 @@ class NothingLeaves(Cache):
 
     name, number = "nothing evicted", 19  # seen in: a report that took unchanged perplexity for success
     hints = """Which token has left?
-    A loss that eviction does not change was measured without one.
+    Look at the line that evicts: does it ever take one away?
     When more than n_sinks + window are held, the oldest that is no sink leaves."""
 
     def survivors(self, n):
@@ -56,8 +56,8 @@ class Crops(Cache):
 
     name, number = "attention cropped, memory not", 18  # seen in: ports
     hints = """How large is your state after a thousand tokens?
-    What is not attended to any more is still there.
-    Put what survives into the state you return, not what you started from."""
+    Look at the state that you return.
+    Put what survives into it, not what you started from."""
 
     def append(self, k, v):
         self.all = [*getattr(self, "all", []), (k, v)]
@@ -68,9 +68,9 @@ class NoSinks(Cache):
     """no sinks: the last n_sinks + window; this is window attention, keep the first n_sinks for good"""
 
     name = "no sinks"
-    hints = """Where is the first token?
-    The first n_sinks slots stay for good, beside the window.
-    Evict at slot n_sinks, not at slot 0."""
+    hints = """Where is the first token once the cache is full?
+    Look at the slot that you evict.
+    The first n_sinks stay for good, beside the window: evict at slot n_sinks, not at slot 0."""
 
     def survivors(self, n):
         return first_and_last(n, 0, self.capacity)
@@ -80,6 +80,9 @@ class WindowAlone(NoSinks):
     """no sinks: the window alone; the first n_sinks stay as well, for good"""
 
     name = "no sinks beside the window"
+    hints = """Where is the first token once the cache is full?
+    Look at what stays beside the window.
+    The first n_sinks stay as well, for good: n_sinks + window in all."""
 
     def survivors(self, n):
         return first_and_last(n, 0, self.window)
@@ -92,7 +95,7 @@ class OneMoreSink(Cache):
 
     name = "one sink too many"  # seen in: n_keep + 1 in engines that count the first token of a text apart
     hints = """How many tokens stay for good?
-    With n_sinks = 1 slot 0 stays, and slot 1 does not.
+    Look at the comparison with n_sinks: does slot n_sinks stay?
     slot < n_sinks: what begins the text is one of the sinks, and not one more."""
 
     def survivors(self, n):
@@ -104,8 +107,8 @@ class SinksWithin(Cache):
 
     name, least = "sinks within the window", 1
     hints = """How many keys does a query see once the cache is full?
-    The window does not shrink for the sinks.
-    n_sinks + window: the sinks stand beside the window."""
+    Look at how many stay behind the sinks.
+    `window` of them: the sinks stand beside the window, which does not shrink for them."""
 
     def survivors(self, n):
         return first_and_last(n, self.n_sinks, max(self.least, self.window - self.n_sinks))
@@ -139,8 +142,8 @@ class BlockLeavesEarly(Cache):
 
     name, block = "a block leaves early", 2  # seen in: caches of pages: evicted by ceil, read by floor
     hints = """How old is the oldest token of the window?
-    A page is evicted whole; were all of its tokens out of the window?
-    The window is the last `window` tokens at every step, whatever page they lie in."""
+    Look at when a page leaves: are all of its tokens out of the window?
+    Keep the last `window` tokens at every step, whatever page they lie in."""
 
     def survivors(self, n):
         newest = self.token_index[n - 1]
@@ -166,7 +169,7 @@ class MinusZero(Cache):
 
     name, number, after = "keys[-0:]", 5, True  # seen in: slices with a computed length
     hints = """What is held[-0:]?
-    Try a window of one.
+    Look at your slice with a minus, for a window of one.
     [-0:] is [0:], everything; slice from len - n instead."""
 
     def survivors(self, n):
@@ -187,7 +190,7 @@ class Overlapping(Cache):
 
     name = "sinks kept twice"
     hints = """What is held after one token, with one sink and a window of two?
-    Sinks and window overlap at first.
+    Look at where the sinks end and the window begins while the cache is not full.
     While n_sinks + window or fewer are held, all stay, each once."""
 
     def survivors(self, n):
@@ -199,8 +202,8 @@ class NothingNew(Cache):
 
     name = "nothing new comes in"
     hints = """Which token leaves a full cache?
-    Neither a sink nor the newcomer: the window is the last slots, not the first.
-    Evict at slot n_sinks, not at the end."""
+    Look at the slot that you evict, or at the end of your slice.
+    Neither a sink nor the newcomer leaves, but the oldest of the window: evict at slot n_sinks."""
 
     def survivors(self, n):
         return list(range(min(n, self.capacity)))
@@ -210,9 +213,9 @@ class StartsOver(Cache):
     """every step starts over: only the newest token is held; what was held must be in the state that comes back"""
 
     name = "only the newest token held"
-    hints = """What does your function know at the second token?
-    Only what is in the state that you returned.
-    Begin with what `state` holds (nothing, if it is None), append, and return all that is held."""
+    hints = """What is held at the second token?
+    Look at what you begin with: the `state`, or nothing?
+    Keep the sinks and the last `window` tokens; a step begins with what `state` holds, and returns all that is held."""
 
     def survivors(self, n):
         return [n - 1]
@@ -223,8 +226,8 @@ class Unequal(Cache):
 
     name, number = "keys and values evicted unequally", 13  # seen in: a cache whose layer 0 was never trimmed
     hints = """Does the value in slot 3 belong to the key in slot 3?
-    Both lose the same token, in every layer.
-    Keep pairs (key, value), or cut both lists at the same places."""
+    Look at the two lines that evict, one of keys and one of values.
+    Keep pairs (key, value), or cut both lists at the same places, in every layer."""
 
     def keep(self, slots):
         kept = self.values_of(self.values)
@@ -280,8 +283,8 @@ class NotItself(Cache):
 
     name = "attends before it appends"
     hints = """Which keys does the first token see?
-    The current token counts: it sees itself.
-    Append the new key and value first, then attend to all that is held."""
+    Look at which comes first, appending or attending.
+    Append the new key and value first, then attend: the current token sees itself."""
 
     def mix(self, query, keys, values):
         return super().mix(query, keys[:-1], values[:-1]) if len(keys) > 1 else np.zeros_like(query)
@@ -311,8 +314,8 @@ class MaskedAfter(NothingLeaves):
 
     name, number = "masked after the softmax", 20  # seen in: teaching notebooks
     hints = """What do the weights over the tokens that stay add up to?
-    To one, always: that is the whole point of a sink.
-    Mask the scores before the softmax, not the weights after it."""
+    Look at which comes first, the softmax or the mask.
+    Evict, or mask the scores, before the softmax: the tokens that stay share all of the weight."""
 
     def mix(self, query, keys, values):
         stay = np.isin(np.arange(len(keys)), Cache.survivors(self, len(keys)))
@@ -323,9 +326,9 @@ class HalfPrecision(Cache):
     """the state is kept in half precision; its rounding is in every output: store float32"""
 
     name = "state in half precision"
-    hints = """How many digits does what you hold have?
-    Half precision has three.
-    Store keys and values in float32, or in float64."""
+    hints = """How many digits has what you hold?
+    Look at the dtype of your state.
+    Store keys and values in float32, or in float64: half precision has three digits."""
 
     def append(self, k, v):
         super().append(*(x.astype(np.float16).astype(x.dtype) for x in (k, v)))

@@ -13,7 +13,7 @@ class WrongTurn(NamedTuple):
     """One wrong solution of a task."""
 
     title: str
-    hints: list[str]  # a question, a place to look, and nearly the answer
+    hints: list[str]  # a question, a place to look, and the cure
     function: Callable[..., Any] | None = None  # None for what no single case shows
 
 

@@ -59,7 +59,10 @@ def test_status_1_and_a_sentence_a_turn_and_hints(run, student):
     said, turn = " ".join(out.split()), TURNS["survivors"][0]
     assert (status, err) == (1, "")
     assert "after 2 tokens with 0 sinks and a window of 1 your cache kept [0, 1]; expected [1]" in said
-    assert turn.title in said and turn.hints[1] in said and turn.hints[2] not in said
+    assert turn.hints[0] in said and turn.hints[1] in said and turn.hints[2] not in said and turn.title not in said
+    said = " ".join(run(student(WRONG), "--task", "survivors", "--hint", 3)[1].split())
+    assert turn.title in said and turn.hints[2] in said and said.count("looks like") == 1
+    assert "looks like" not in run(student(WRONG), "--task", "survivors", "--hint", 0)[1]
     assert max(map(len, out.splitlines())) <= 80
     assert run(student(""))[0] == 1
 
@@ -132,6 +135,20 @@ def survivors(n_slots, n_sinks, window):
     pairs = [(task, turn.title) for task, turns in TURNS.items() for turn in turns]
     named = {(number, task) for task, title in pairs for number in re.findall(r"\(wrong turn (\d+)\)$", title)}
     assert {(number, task) for number, tasks in rows.items() for task in re.findall(r"`(\w+)`", tasks)} == named
+
+
+@pytest.mark.parametrize(
+    ("name", "task"),
+    [("Attend", "attend"), ("soft_max", "softmax"), ("softmax_1", "softmax1"), ("retreive", "retrieve")],
+)
+def test_a_slip_in_a_name_is_asked_about(run, student, name, task):
+    """Of the task that is nearest, and of no helper's name."""
+    text = RIGHT + f"\ndef {name}(x):\n    return x\n\ndef rotated(x):\n    return x\n\ndef scores(x):\n    return x\n"
+    said = " ".join(run(student(text))[1].split())
+    assert said.count("did you mean") == 1 and f"{name} is there: did you mean {task}?" in said
+    found = json.loads(run(student(text), "--json", "--task", task)[1])["tasks"][0]
+    assert found["message"].endswith(f"; {name} is there: did you mean {task}?")
+    assert "did you mean" not in run(student(RIGHT))[1]
 
 
 # JSON -----------------------------------------------------------------------------------------------

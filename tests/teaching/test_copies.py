@@ -174,6 +174,7 @@ def test_a_copy_under_another_name_and_in_another_place_is_seen():
     body = inspect.getsource(reference.rotate).replace("def rotate", "def turned")
     for call in (
         "def rotate(x, at, theta):\n    return turned(x, at, theta)",
+        "check_functions(softmax=softmax, rotate=turned)",
         "rotate = turned",
         "rotate = lambda *args: turned(*args)",
     ):

@@ -1,6 +1,7 @@
 """Every wrong turn is caught under its own name, on the smallest case, in words; right answers pass in any style."""
 
 import re
+from inspect import cleandoc
 
 import numpy as np
 import pytest
@@ -14,14 +15,14 @@ from minisink.teaching.child import answer, encode, numbers_in
 from minisink.teaching.judge import Outcome, _by_turn, judge, outcome_of
 from minisink.teaching.sandbox import Answers
 from minisink.teaching.tasks import TASKS, cases_of, in_style
-from minisink.wrong_turns import LEFT_OVER, TURNS
+from minisink.wrong_turns import LEFT_OVER, TURNS, WRONG_TURNS
 
 PLAIN: dict = {}
 exec(styles.TO_THE_LETTER, PLAIN)
 EVERY = [(task, turn) for task, turns in TURNS.items() for turn in turns]
 
 
-def judged(name, function, seed=0, hint=0):
+def judged(name, function, seed=0, hint=None):
     """A live function's row."""
 
     def ask(name, cases, style="arrays", stand_ins=()):
@@ -34,7 +35,7 @@ def judged(name, function, seed=0, hint=0):
 def test_each_wrong_turn_is_caught_with_its_own_name(task, turn):
     row = judged(task, turn.function, seed=7)
     assert (row["status"], row["score"], row["diagnosis"]) == ("failed", 0, turn.title)
-    assert "\n" not in row["message"]
+    assert row["message"].split("\n")[1:] == [f"looks like: {turn.title}"]
 
 
 @given(seed=st.integers(0, 10_000))
@@ -67,7 +68,7 @@ def test_the_sentence_of_the_smallest_case():
     row = judged(
         "survivors", lambda n, s, w: [i for i in range(n) if i < s or i >= n - w + (s == 2 and w == 3 and n > 5)]
     )
-    assert row["message"] == (
+    assert row["message"].split("\n")[0] == (
         "after 6 tokens with 2 sinks and a window of 3 your cache kept [0, 1, 4, 5]; expected [0, 1, 3, 4, 5]"
     )
     assert row["case"]["arguments"] == {"n_slots": 6, "n_sinks": 2, "window": 3}
@@ -80,10 +81,10 @@ def test_a_step_is_told_which_tokens_it_kept():
     def step(state, q, k, v, n_sinks, window, theta):
         return reference.step(state, q, k, v, n_sinks, window + (n_sinks == 1 and window == 2), theta)
 
-    row = judged("step", step)
+    said = judged("step", step)["message"].split("\n")[0]
     assert (
-        row["message"]
-        == "after 4 tokens with 1 sink and a window of 2 your cache kept [0, 1, 2, 3]; expected [0, 2, 3]"
+        said
+        == "after 4 tokens with 1 sink and a window of 2 your output looks at tokens [0, 1, 2, 3]; expected [0, 2, 3]"
     )
 
 
@@ -98,10 +99,37 @@ def test_a_case_is_shrunk():
 
 
 def test_hints_come_one_by_one():
+    """The case; a question; the place; and then the name too, with the cure."""
     turn = TURNS["survivors"][0]
-    for level in range(4):
-        lines = judged("survivors", turn.function, hint=level)["message"].split("\n")
-        assert lines[1:] == [f"hint {i}: {text}" for i, text in enumerate(turn.hints[:level], 1)]
+    hints, name = [f"hint {i}: {text}" for i, text in enumerate(turn.hints, 1)], f"looks like: {turn.title}"
+    for level, below in {0: [], 1: hints[:1], 2: hints[:2], 3: [*hints[:2], name, hints[2]], None: [name]}.items():
+        row = judged("survivors", turn.function, hint=level)
+        assert row["message"].split("\n")[1:] == below and row["diagnosis"] == turn.title
+    assert judged("softmax", lambda x: x * 0.123, hint=1)["message"].endswith("it looks like no wrong turn known here")
+
+
+HINTED = [(turn.title, turn.hints) for _, turn in EVERY] + [(LEFT_OVER.title, LEFT_OVER.hints)]
+HINTED += [(cache.name, cleandoc(cache.hints).splitlines()) for cache in WRONG_TURNS]
+
+
+def test_hints_have_their_form():
+    """A question; a place to look at; what to do: short, and none says the name before its time."""
+    for title, (question, place, cure) in HINTED:
+        assert question.endswith("?") and re.match(r"Look (at|for|before|behind) ", place), title
+        assert not cure.endswith("?") and max(map(len, (question, place, cure))) <= 120, title
+        assert title not in question + place
+
+
+def test_half_precision_is_said():
+    """Where it is that, and nowhere else."""
+
+    def in_half(x):
+        return np.float16(reference.softmax(x))
+
+    said = judged("softmax", in_half, seed=3)["message"]
+    assert re.search(r"\(off by \S+: half precision has three digits; compute in float32 or float64\)$", said)
+    assert "half" not in judged("softmax", lambda x: reference.softmax(x) * 1.001)["message"]
+    assert "half" not in judged("softmax", lambda x: reference.softmax(x).round(3))["message"]
 
 
 def test_a_turn_is_known_by_most_of_its_answers():
@@ -273,7 +301,10 @@ def test_live_functions_are_checked_in_place(capsys):
     turn = TURNS["rotate"][0]
     assert check_functions(softmax=reference.softmax, rotate=turn.function, hint=1) is False
     out = " ".join(capsys.readouterr().out.split())
-    assert f"looks like: {turn.title}" in out and turn.hints[0] in out and "1 of 2 points" in out
+    assert turn.title not in out and turn.hints[0] in out and "1 of 2 points" in out
+    check_functions(rotate=turn.function)
+    out = capsys.readouterr().out
+    assert f"looks like: {turn.title}" in " ".join(out.split()) and "hint=1 in this call" in out.splitlines()[-1]
 
 
 def test_live_functions_that_are_none_are_refused():
