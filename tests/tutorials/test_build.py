@@ -315,3 +315,9 @@ def test_a_page_has_outputs_and_a_cell_that_fails_stops_it(source, tmp_path):
     with pytest.raises(ValueError, match='03-circle: a cell under "Exercise" fails: AssertionError'):
         made(source, tmp_path / "others", "docs")
     assert not (tmp_path / "others").exists()
+
+
+def test_every_lesson_says_that_there_are_hints():
+    for path in build.lessons():
+        check = path.read_text(encoding="utf-8").partition("\n## Check\n")[2].partition("\n## ")[0]
+        assert "has hints: put `hint=1` into the call" in check, path.name

@@ -1,7 +1,7 @@
 """A test file for otter-grader 7: put it into the assignment's `tests/` folder, one file a task.
 
 otter looks the parameter's name up among what the notebook defines, so `survivors` below is the student's function. The
-judge is minisink's: it prints what is wrong, and the wrong turn that it looks like.
+judge is minisink's: it prints the failing case, and a question that helps; without `hint=1`, the wrong turn by name.
 """
 
 from otter.test_files import test_case
