@@ -8,14 +8,23 @@ text that is Python as it stands is never touched.
 from __future__ import annotations
 
 import ast
-import importlib.util
+import codecs
+import io
 import json
 import os
 import re
+import tokenize
 from pathlib import Path
 from typing import NamedTuple
 
 LARGEST_SOURCE = 2 * 2**20
+MARKS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF32_LE: "utf-32",  # before UTF-16, whose mark it begins with
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
 
 
 class Source(NamedTuple):
@@ -50,23 +59,40 @@ def read(path):
         raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
     if raw is None:
         raise ValueError(f"{path}: larger than {LARGEST_SOURCE >> 20} MiB; that is no student's file")
-    if path.suffix == ".ipynb":
-        return Source(path.name, _cells(path, raw), True)
     try:
-        text = importlib.util.decode_source(raw)
-    except (SyntaxError, UnicodeDecodeError, LookupError) as error:
-        raise ValueError(f"{path}: not UTF-8 text ({error})") from None
-    return Source(path.name, as_python_file(text.removeprefix("\ufeff")), False)
+        return parse(path.name, raw)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
-def _cells(path, raw):
+def parse(name, raw):
+    """Read the bytes of a student's file; ValueError for a notebook that is none, and for what is no text."""
+    text = decode(raw)
+    if re.search(r"\.ipynb(\.txt)?$", name, re.I):
+        return Source(name, _cells(text), True)
+    if "\0" in text:
+        raise ValueError("not a text (it holds zeros); give the student's .py file or notebook")
+    return Source(name, as_python_file(text), False)
+
+
+def decode(raw):
+    """Return a text: UTF-8, UTF-16 and UTF-32 with a mark, the encoding that its first lines name, or else Latin-1."""
+    marked = next((encoding for mark, encoding in MARKS.items() if raw.startswith(mark)), None)
+    try:
+        text = raw.decode(marked or tokenize.detect_encoding(io.BytesIO(raw).readline)[0])
+    except (SyntaxError, UnicodeDecodeError, LookupError):
+        text = raw.decode(marked or "latin-1", "replace")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _cells(text):
     """Return the sources of the code cells, as Python."""
     try:
-        notebook = json.loads(raw.decode("utf-8-sig"))
+        notebook = json.loads(text)
         cells = [cell["source"] for cell in notebook["cells"] if cell["cell_type"] == "code"]
         texts = ["".join(source) if isinstance(source, list) else str(source) for source in cells]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ValueError(f"{path}: not a notebook of version 4 ({type(error).__name__}: {error})") from None
+        raise ValueError(f"not a notebook of version 4 ({type(error).__name__}: {error})") from None
     return [as_python(text) for text in texts]
 
 

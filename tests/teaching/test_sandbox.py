@@ -1,5 +1,6 @@
 """Whatever a student's file does, it gets a clean score, and touches nothing."""
 
+import codecs
 import json
 import os
 import subprocess
@@ -380,11 +381,11 @@ def test_a_notebook_is_read_as_its_definitions(tmp_path):
 
 def test_files_that_cannot_be_read_are_refused_in_a_line(tmp_path):
     (tmp_path / "bad.ipynb").write_text("{}")
-    (tmp_path / "latin.py").write_bytes(b"x = '\xff'\n")
+    (tmp_path / "zeros.py").write_bytes(b"x = '\0'\n")
     (tmp_path / "large.py").write_bytes(b"#" * (LARGEST_SOURCE + 1))
     for name, said in (
         ("bad.ipynb", "notebook"),
-        ("latin.py", "UTF-8"),
+        ("zeros.py", "not a text"),
         ("large.py", "larger"),
         ("no.py", "no such"),
         (".", "a folder"),
@@ -394,8 +395,31 @@ def test_files_that_cannot_be_read_are_refused_in_a_line(tmp_path):
         assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_a_declared_encoding_and_a_byte_order_mark_are_read(tmp_path):
-    (tmp_path / "bom.py").write_bytes(b"\xef\xbb\xbf" + OK.encode())
-    (tmp_path / "latin.py").write_bytes(b"# -*- coding: latin-1 -*-\nname = '\xe4'\n" + OK.encode())
-    for name in ("bom.py", "latin.py"):
-        assert check_source(Sandbox(read(tmp_path / name), 20), ["survivors"])[0]["status"] == "passed"
+ENCODED = {
+    "bom.py": b"\xef\xbb\xbf" + OK.encode(),
+    "declared.py": b"# -*- coding: latin-1 -*-\nname = '\xe4'\n" + OK.encode(),
+    "latin.py": b"name = '\xe4'\n" + OK.encode(),
+    "lied.py": b"# -*- coding: utf-8 -*-\nname = '\xe4'\n" + OK.encode(),
+    "unknown.py": b"# -*- coding: windows-ansi -*-\n" + OK.encode(),
+    "utf16.PY": ("# ä\n" + OK).encode("utf-16"),
+    "big.py": codecs.BOM_UTF16_BE + OK.encode("utf-16-be"),
+    "utf32.py": OK.encode("utf-32"),
+    "crlf.py": OK.replace("\n", "\r\n").encode(),
+    "cr.py": OK.replace("\n", "\r").encode(),
+    "book.IPYNB": json.dumps({"cells": [{"cell_type": "code", "source": OK}]}).encode("utf-16"),
+}
+
+
+@pytest.mark.parametrize("name", ENCODED)
+def test_any_encoding_is_read(tmp_path, name):
+    """UTF-8 and UTF-16 with a mark, what the file says, or Latin-1: the text is the student's, the lines are lines."""
+    (tmp_path / name).write_bytes(ENCODED[name])
+    source = read(tmp_path / name)
+    text = source.text[0] if source.notebook else source.text
+    assert OK in text and "\r" not in text and ("name = 'ä'" in text or b"name" not in ENCODED[name])
+
+
+@pytest.mark.parametrize("name", ["latin.py", "utf16.PY"])
+def test_what_is_read_is_judged(tmp_path, name):
+    (tmp_path / name).write_bytes(ENCODED[name])
+    assert check_source(Sandbox(read(tmp_path / name), 20), ["survivors"])[0]["status"] == "passed"
