@@ -7,9 +7,10 @@ from pathlib import Path
 
 from ..system.files import atomic_write
 from ..teaching import formats
-from ..teaching.report import all_right, as_text, check_source, totals, waiting
-from ..teaching.sandbox import SECONDS, Sandbox
-from ..teaching.source import read
+from ..teaching.grading import Grading, grade, nothing_judged
+from ..teaching.handin import hand_in
+from ..teaching.report import all_right, as_text
+from ..teaching.sandbox import SECONDS
 from ..teaching.tasks import TASKS
 from ..teaching.template import template
 from .common import check_folder, dump
@@ -17,16 +18,19 @@ from .common import check_folder, dump
 PURPOSE = "hold functions that a student wrote against the reference, and name the wrong turn"
 HINTS = "0 the failing case, 1 a question, 2 the place, 3 the wrong turn and the cure (the case and the wrong turn)"
 EXAMPLE = "minisink check student.py --task survivors step --hint 1"
+MOST_POINTS = 1000
 
 
 def add_options(parser):
     """Add the options to `parser`."""
     add = parser.add_argument
-    add("file", nargs="?", help="a .py file or a notebook that defines any of the tasks")
+    what = "what one student handed in: .py files, notebooks, a zip or a folder"
+    add("file", nargs="*", help=what)
     add("--task", nargs="+", action="extend", metavar="TASK", help=f"only these: {', '.join(TASKS)} (all in the file)")
+    add("--points", nargs="+", action="extend", metavar="TASK=N", help="what a task counts, as in step=4 (1 each)")
     add("--template", action="store_true", help="write the stubs to FILE, which must not be there yet; or print them")
+    add("--json", action="store_true", help="print JSON instead of a report")
     out = parser.add_mutually_exclusive_group()
-    out.add_argument("--json", action="store_true", help="print JSON instead of a report")
     out.add_argument("--gradescope", metavar="FILE", help="write Gradescope's results.json too")
     out.add_argument("--classroom50", metavar="FILE", help="write Classroom 50's result.json too")
     add("--seed", type=int, default=0, metavar="N", help="of the cases (%(default)s)")
@@ -35,7 +39,9 @@ def add_options(parser):
 
 
 def run(args):
-    """Check a file, or write the template; 0 if all tasks pass that were asked for, or all that are there.
+    """Check what was handed in, or write the template.
+
+    Returns 0 if all tasks pass that were asked for, or all that are there.
 
     Raises
     ------
@@ -43,53 +49,84 @@ def run(args):
         For a file that cannot be read or written, and impossible options.
     """
     tasks = _tasks(args)
+    points = _points(args, tasks)
     if args.seed < 0:
         raise ValueError(f"--seed is {args.seed}; it must be 0 or more")
     if not 0 < args.seconds <= 3600:
         raise ValueError(f"--seconds is {args.seconds}; it must be more than 0, and 3600 at most")
+    for option in ("gradescope", "classroom50"):
+        if args.json and getattr(args, option):
+            raise ValueError(f"argument --{option}: not allowed with argument --json")
     if args.template:
         return _write_template(args.file, tasks)
-    if args.file is None:
+    if not args.file:
         raise ValueError("no file given; minisink check student.py, or minisink check student.py --template to begin")
+    grading = Grading(tasks and tuple(tasks), args.seed, args.hint, args.seconds, points)
+    return _check(args, grading)
+
+
+def _check(args, grading):
+    """Check what one student handed in."""
     results = _ResultsFile(args)
-    results(waiting(tasks))  # so that a file is there whatever happens to us
+    results(nothing_judged(grading))  # so that a file is there whatever happens to us
     try:
-        sandbox = Sandbox(read(args.file), args.seconds)
+        work = hand_in(*args.file)
     except ValueError as error:
-        rows = [row | {"message": str(error), "status": "missing"} for row in waiting(tasks)]
-        results(rows)
+        report = nothing_judged(grading, error)
+        results(report)
         if args.json:
-            dump(totals(rows))
+            dump(report)
         raise
-    rows = check_source(
-        sandbox, tasks, args.seed, args.hint, on_row=lambda rows: results(rows + waiting(tasks)[len(rows) :])
-    )
+    report = grade(work, grading, on_report=results)
     if args.json:
-        dump(totals(rows))
+        dump(report)
     else:
-        print(as_text(rows, over=sandbox.over))
-    return 0 if all_right(rows, tasks is not None) else 1
+        print(as_text(report))
+    return 0 if all_right(report["tasks"], grading.tasks is not None) else 1
 
 
 def _tasks(args):
     """Return the tasks that were asked for, or None; a file behind --task is the file to check."""
-    tasks = list(args.task) if args.task else None
-    if tasks and args.file is None and tasks[-1] not in TASKS:
-        args.file = tasks.pop()
-        if not tasks:
-            raise ValueError(f"--task {args.file}: name a task, one or more of {', '.join(TASKS)}")
-    for name in tasks or ():
+    tasks = _but_for_the_file(args, args.task, lambda word: word in TASKS)
+    if args.task and not tasks:
+        raise ValueError(f"--task {args.file[0]}: name a task, one or more of {', '.join(TASKS)}")
+    for name in tasks:
         if name not in TASKS:
             raise ValueError(f"--task {name}: no such task; there are {', '.join(TASKS)}")
-    return tasks
+    return tasks or None
 
 
-def _write_template(file, tasks):
+def _points(args, tasks):
+    """Return what the tasks count that do not count 1."""
+    points = {}
+    for word in _but_for_the_file(args, args.points, lambda word: "=" in word):
+        name, sign, number = word.partition("=")
+        if name not in (tasks or TASKS):
+            raise ValueError(f"--points {word}: no such task is asked for; there are {', '.join(tasks or TASKS)}")
+        if not sign or not number.isascii() or not number.isdigit() or int(number[:9]) > MOST_POINTS:
+            raise ValueError(f"--points {word}: {name}=N is needed, N a whole number of 0 to {MOST_POINTS}")
+        if name in points:
+            raise ValueError(f"--points {word}: {name} is there twice")
+        points[name] = int(number)
+    return points
+
+
+def _but_for_the_file(args, words, fits):
+    """Return the words of an option; what stands last, and does not fit, is the file where none was given."""
+    words = list(words or ())
+    if words and not args.file and not fits(words[-1]):
+        args.file = [words.pop()]
+    return words
+
+
+def _write_template(files, tasks):
     """To a new file, or to standard output."""
-    if file is None or file == "-":
+    if len(files) > 1:
+        raise ValueError(f"--template writes one file; {len(files)} names were given")
+    if files in ([], ["-"]):
         sys.stdout.write(template(tasks))
         return
-    path = Path(file)
+    path = Path(files[0])
     if path.suffix == ".ipynb":
         raise ValueError(f"{path}: the template is a Python file; give a name that ends in .py")
     if os.path.lexists(path):
@@ -107,10 +144,10 @@ class _ResultsFile:
         self.path, self.started = args.gradescope or args.classroom50, time.monotonic()
         self.form = formats.gradescope if args.gradescope else formats.classroom50
         check_folder(self.path)
-        if self.path and args.file and Path(self.path).resolve() == Path(args.file).resolve():
+        if self.path and Path(self.path).resolve() in [Path(file).resolve() for file in args.file]:
             raise ValueError(f"{self.path}: that is the student's file; results need a name of their own")
 
-    def __call__(self, rows):
+    def __call__(self, report):
         """Write."""
         if self.path:
-            formats.write(self.path, self.form(rows, time.monotonic() - self.started))
+            formats.write(self.path, self.form(report, time.monotonic() - self.started))

@@ -266,6 +266,7 @@ def main():
     watch(os.getcwd(), request["hidden"])
     send({"ready": True})
     os.dup2(nothing, 2)
+    sys.path[:0] = [os.path.join(os.getcwd(), each) for each in request["path"]]  # what was handed in beside it
     student.load(request["source"])
     functions = student.functions()
     send({"there": {task: callable(each) for task, each in functions.items()}, "over": student.over})

@@ -7,25 +7,27 @@ import json
 import os
 
 from ..system.files import atomic_write
-from .report import numbered, totals
+from .report import about_the_file, numbered
 
 
-def gradescope(rows, seconds=0.0):
-    """Return what Gradescope reads from /autograder/results/results.json."""
-    tests, total = [], totals(rows)
+def gradescope(report, seconds=0.0):
+    """Return what Gradescope reads from /autograder/results/results.json; of copies only the teacher is told."""
+    tests, rows = [], report["tasks"]
     for i, row in enumerate(rows, 1):
         test = {"name": row["task"], "number": str(i), "score": row["score"], "max_score": row["max_score"]}
         test |= {"status": "passed" if row["status"] == "passed" else "failed", "tags": [row["status"]]}
         test |= {"output": row["message"], "output_format": "text", "visibility": "visible"}
         tests.append(test | {"extra_data": {name: row[name] for name in ("diagnosis", "same_as")}})
-    output = "\n".join([f"{total['score']} of {total['max_score']} points", *numbered(rows)])
-    report = {"score": total["score"], "tests": tests, "execution_time": round(seconds), "output": output}
-    return report | {"stdout_visibility": "hidden"}
+    about = about_the_file(report)
+    output = "\n".join([f"{report['score']} of {report['max_score']} points", *about, *numbered(rows)])
+    extra = {name: report[name] for name in ("file", "same_as", "seed", "version")}
+    results = {"score": report["score"], "tests": tests, "execution_time": round(seconds), "output": output}
+    return results | {"stdout_visibility": "hidden", "extra_data": extra}
 
 
-def classroom50(rows, seconds=0.0):
+def classroom50(report, seconds=0.0):
     """Return what Classroom 50 reads from result.json; the environment of its runner says whose it is."""
-    env, total = os.environ.get, totals(rows)
+    env = os.environ.get
     about = {
         "schema": "classroom50/result/v1",
         "classroom": env("CLASSROOM"),
@@ -35,14 +37,15 @@ def classroom50(rows, seconds=0.0):
         "commit": env("COMMIT_URL"),
         "release": env("RELEASE_URL"),
         "review": env("REVIEW_URL") or env("COMMIT_URL"),
+        "file-judged": report["file"],
         "datetime": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
     }
     tests = [
         {"test-name": row["task"], "passed": row["status"] == "passed"}
         | {"score": row["score"], "max-score": row["max_score"]}
-        for row in rows
+        for row in report["tasks"]
     ]
-    scores = {"score": total["score"], "max-score": total["max_score"], "tests": tests}
+    scores = {"score": report["score"], "max-score": report["max_score"], "tests": tests}
     return {name: value or "unknown" for name, value in about.items()} | scores
 
 

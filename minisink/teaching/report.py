@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 import difflib
-import textwrap
 
-from ..system.terminal import count
+from ..system.terminal import count, wrap
 from .child import answer
 from .copies import fingerprints, same_as, whole
-from .judge import POINTS, judge, result
+from .judge import judge, result
 from .sandbox import Answers
 from .tasks import SIGNATURES, TASKS, in_style
 from .words import one_line
 
 LONGER = ("d", "ed", "s")  # rotated is no slip of rotate
+MOST_NOTES = 5
 
 
-def check_source(sandbox, tasks=None, seed=0, hint=None, on_row=lambda rows: None):
-    """Judge a student's file; return a row per task, and call `on_row` with all rows so far after each."""
+def check_source(sandbox, tasks=None, seed=0, hint=None, on_row=lambda rows: None, prints=None, others=None):
+    """Judge a student's file; return a row per task, and call `on_row` with all rows so far after each.
+
+    `prints` of the file, and of those of `others` by name, say whose code it is; see `copies`.
+    """
     names = [name for name in TASKS if tasks is None or name in tasks]
     looked = sandbox.ask(names[0], [])
     sandbox.over = looked.over
     why = "".join(f"; {each}" for each in passed_over(looked.over))
     defined = looked.there or {}
     looks_so = {name for name in TASKS if name not in defined and sandbox.source.defines(name)}
-    rows, passed, prints = [], set(), fingerprints(sandbox.source.text)
-    named = same_as(prints)
+    rows, passed, prints = [], set(), prints or fingerprints(sandbox.source.text)
+    named = same_as(prints, others)
     if tasks is not None:  # the parts of a task that was not asked for: are they right?
         needs = {need for name in names for need in TASKS[name].needs if defined.get(need) and need not in names}
     else:
@@ -84,7 +87,7 @@ def waiting(tasks=None):
 
 
 def totals(rows):
-    """Return the whole of ``--json``."""
+    """Return rows and their sums."""
     return {
         "tasks": rows,
         "same_as": whole(row["same_as"] for row in rows),
@@ -99,9 +102,10 @@ def all_right(rows, asked):
     return bool(judged) and all(row["status"] == "passed" for row in judged)
 
 
-def as_text(rows, width=79, over=()):
-    """Return a report to read; `over` is what was passed over in the file."""
-    lines, missing = [], [row for row in rows if row["status"] == "missing"]
+def as_text(report):
+    """Return a report to read, as wide as the terminal."""
+    rows, lines = report["tasks"], []
+    missing = [row for row in rows if row["status"] == "missing"]
     column = max(len(row["task"]) for row in rows) + 2
     for row in rows:
         if row["status"] == "missing":
@@ -110,21 +114,27 @@ def as_text(rows, width=79, over=()):
         body = row["message"].split("\n")
         for i, text in enumerate(body):
             first = head if i == 0 else " " * len(head)
-            lines += textwrap.wrap(text, width, initial_indent=first, subsequent_indent=" " * len(head)) or [first]
+            lines.append(wrap(text, initial_indent=first, subsequent_indent=" " * len(head)) or first)
     if missing:
-        lines += textwrap.wrap(f"not in the file: {', '.join(row['task'] for row in missing)}", width)
+        lines.append(wrap(f"not in the file: {', '.join(row['task'] for row in missing)}"))
         asked = [row["message"].rpartition("; ")[2] for row in missing if row["message"].endswith("?")]
-        lines += [line for text in asked for line in textwrap.wrap(text, width)]
-    for text in passed_over(over):
-        lines += textwrap.wrap(text, width)
-    total, named = totals(rows), dict.fromkeys(row["same_as"] for row in rows if row["same_as"])
+        lines += map(wrap, asked)
+    named = dict.fromkeys(row["same_as"] for row in rows if row["same_as"])
     for where in named:
         text = f"same as: {where} ({', '.join(row['task'] for row in rows if row['same_as'] == where)})"
-        lines += textwrap.wrap(text, width, break_on_hyphens=False)
-    lines.append(
-        f"{total['score'] // POINTS} of {len(rows)} tasks pass: {total['score']} of {total['max_score']} points"
-    )
-    return "\n".join([*lines, *numbered(rows)])
+        lines.append(wrap(text, subsequent_indent="  ", break_on_hyphens=False))
+    n_passed = sum(row["status"] == "passed" for row in rows)
+    lines.append(f"{n_passed} of {len(rows)} tasks pass: {report['score']} of {report['max_score']} points")
+    lines += [wrap(line, subsequent_indent="  ") for line in [*about_the_file(report), *numbered(rows)]]
+    return "\n".join(lines)
+
+
+def about_the_file(report):
+    """Say what was passed over, and which file was judged: a line each."""
+    notes = [one_line(note) for note in report.get("notes", ())]
+    others = [f"and {count(len(notes) - MOST_NOTES, 'other')}"] * (len(notes) > MOST_NOTES)
+    judged = [f"file judged: {one_line(report['file'])}"] * bool(report.get("file"))
+    return [*notes[:MOST_NOTES], *others, *judged]
 
 
 def numbered(rows):
@@ -182,7 +192,7 @@ def check_functions(*, seed=0, hint=None, **functions):
         return Answers(found, {}, [], None)
 
     rows = [judge(name, ask, seed, hint, passed=TASKS) for name in TASKS if name in functions]
-    print(as_text(rows))
+    print(as_text(totals(rows)))
     if hint is None and any(row["diagnosis"] for row in rows):
         print("(Hints: hint=1 in this call asks a question, hint=2 says where to look, hint=3 what to do.)")
     return all_right(rows, True)

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -45,8 +46,8 @@ class Answers(NamedTuple):
 class Sandbox:
     """Asks a file."""
 
-    def __init__(self, source, seconds=SECONDS, tasks=TASKS):
-        self.source, self.seconds, self.tasks = source, seconds, tasks
+    def __init__(self, source, seconds=SECONDS, tasks=TASKS, *, beside=None, stop=None):
+        self.source, self.seconds, self.tasks, self.beside, self.stop = source, seconds, tasks, beside or {}, stop
         self.over: list = []  # what was passed over when it was looked at
         self.ends: dict = {}  # statements at which the process ended, by number: passed over from then on
 
@@ -70,13 +71,15 @@ class Sandbox:
         request |= {"cases": [in_style(self.tasks[name], case, style) for case in cases], "shelf": shelf(name)}
         request |= {"stand_ins": list(stand_ins), "reference": _sources(stand_ins)}
         request |= {"hidden": os.path.dirname(os.path.dirname(os.path.abspath(child.__file__)))}
+        request |= {"path": sorted({os.path.dirname(place) for place in self.beside if place.endswith(".py")})}
         request |= {"limits": {"seconds": self.seconds, "memory": MEMORY, "file_size": FILE_SIZE}}
         with tempfile.TemporaryDirectory(prefix="check-", ignore_cleanup_errors=True) as folder:
+            _lay_out(folder, self.beside)
             files = [tempfile.TemporaryFile() for _ in range(3)]
             with files[0] as stdin, files[1] as stdout, files[2] as errors:
                 stdin.write(json.dumps(request).encode())
                 stdin.seek(0)
-                ended = _run(folder, stdin, stdout, errors, self.seconds)
+                ended = _run(folder, stdin, stdout, errors, self.seconds, self.stop)
                 stdout.seek(0)
                 output = stdout.read(LARGEST_ANSWER)
                 if f'{nonce} {{"ready"'.encode() not in output:
@@ -84,6 +87,15 @@ class Sandbox:
                     last = errors.read(100_000).decode("utf-8", "replace").strip().rpartition("\n")[2]
                     raise OSError(f"the checker's own process did not start ({last or ended}); nothing was judged")
         return _read_back(output, nonce, len(cases), ended)
+
+
+def _lay_out(folder, files):
+    """Write what the student handed in beside the file; what has no name that this system takes is left out."""
+    for place, raw in files.items():
+        with contextlib.suppress(OSError, ValueError):
+            path = Path(folder, place)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(raw)
 
 
 def _sources(stand_ins):
@@ -94,8 +106,11 @@ def _sources(stand_ins):
     )
 
 
-def _run(folder, stdin, stdout, errors, seconds):
-    """Run the child to its end, which is `seconds` away at most; how it ended, or None for in good order."""
+def _run(folder, stdin, stdout, errors, seconds, stop_event=None):
+    """Run the child to its end, which is `seconds` away at most; how it ended, or None for in good order.
+
+    Another thread can end it with `stop_event`: KeyboardInterrupt.
+    """
     keep = ("SYSTEMROOT", "PATH", "LD_LIBRARY_PATH", "LANG")
     environment = {name: os.environ[name] for name in keep if name in os.environ}
     environment |= {"HOME": folder, "TMPDIR": folder, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
@@ -107,6 +122,8 @@ def _run(folder, stdin, stdout, errors, seconds):
         while (status := process.poll()) is None and time.monotonic() < stop:
             if not ready and os.fstat(stdout.fileno()).st_size:  # a busy machine may take long to start it
                 stop, ready = time.monotonic() + seconds, True
+            if stop_event is not None and stop_event.is_set():
+                raise KeyboardInterrupt
             time.sleep(0.01)
     finally:  # Ctrl-C too
         _end(process)

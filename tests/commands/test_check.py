@@ -8,12 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from functools import partial
 from pathlib import Path
 
 import pytest
 from processes import at_work_in
 
+from minisink import __version__
 from minisink.commands.check import EXAMPLE
 from minisink.commands.parser import make_parser
 from minisink.teaching import reference
@@ -27,6 +29,7 @@ def survivors(n_slots, n_sinks, window):
 """
 WRONG = RIGHT.replace("- window", "- window - 1")
 ROW = {"task", "status", "score", "max_score", "message", "case", "diagnosis", "same_as"}
+REPORT = {"tasks", "score", "max_score", "file", "seed", "version", "same_as", "notes"}
 
 
 @pytest.fixture
@@ -86,7 +89,17 @@ def test_where_the_numbers_are_explained_is_said_once_if_there_are_any(run, stud
     [
         ([], "no file given"),
         (["no.py"], "no.py: no such file"),
-        (["."], "a folder"),
+        (["no"], "no: no such file"),
+        (["student.py", "no.py"], "no.py: cannot be read"),
+        (["student.py", "--points", "stp=4"], "--points stp=4: no such task is asked for; there are softmax,"),
+        (["student.py", "--points", "step=-1"], "step=N is needed, N a whole number of 0 to 1000"),
+        (["student.py", "--points", "step=1.5"], "step=N is needed"),
+        (["student.py", "--points", "step=1001"], "step=N is needed"),
+        (["student.py", "--points", "step=\u00b2"], "step=N is needed"),
+        (["student.py", "--points", "step=1", "step=2"], "step is there twice"),
+        (["student.py", "--points", "step"], "--points step: step=N is needed"),
+        (["student.py", "--task", "softmax", "--points", "step=4"], "no such task is asked for; there are softmax"),
+        (["student.py", "b.py", "--template"], "--template writes one file"),
         (["student.py", "--task", "softmx"], "softmx: no such task; there are softmax,"),
         (["--task", "student.py"], "name a task"),
         (["student.py", "--seed", "-1"], "--seed is -1"),
@@ -111,6 +124,70 @@ def test_status_2_and_a_line_for_what_cannot_be(run, student, argv, said):
 
 def test_a_file_behind_the_tasks_is_the_file(run, student):
     assert run("--task", "survivors", student(RIGHT))[0] == 0
+
+
+def test_a_folder_a_zip_and_several_files_are_a_hand_in(run, student):
+    """Each is judged by the file that defines the tasks, which every form of the report names."""
+    os.mkdir("hw")
+    student(
+        "from helpers import keep\n"
+        + RIGHT.replace("s < n_sinks or s >= n_slots - window", "keep(s, n_slots, n_sinks, window)"),
+        "hw/mine.py",
+    )
+    student(
+        "def keep(s, n_slots, n_sinks, window):\n    return s < n_sinks or s >= n_slots - window\n", "hw/helpers.py"
+    )
+    with zipfile.ZipFile("hw.zip", "w") as archive:
+        for name in ("hw/mine.py", "hw/helpers.py"):
+            archive.write(name)
+    names = {("hw",): "mine.py", ("hw.zip",): "hw/mine.py", ("hw/helpers.py", "hw/mine.py"): "mine.py"}
+    names[("hw/mine.py",)] = "mine.py"
+    for given, name in names.items():
+        status, out, err = run(*given)
+        assert (status, err) == (0, "") and f"\nfile judged: {name}\n" in out
+    assert json.loads(run("hw", "--json")[1])["file"] == "mine.py"
+    run("hw", "--gradescope", "results.json")
+    found = json.loads(Path("results.json").read_text())
+    assert "file judged: mine.py" in found["output"].splitlines() and found["extra_data"]["file"] == "mine.py"
+    run("hw", "--classroom50", "results.json")
+    assert json.loads(Path("results.json").read_text())["file-judged"] == "mine.py"
+
+
+def test_nothing_to_judge_is_a_line_that_says_what_was_looked_for(run, student):
+    os.mkdir("hw")
+    student("x", "hw/essay.pdf")
+    for options in ([], ["--json"], ["--gradescope", "results.json"]):
+        status, out, err = run("hw", *options)
+        assert status == 2 and err.count("\n") == 1
+        assert "no .py file or notebook in it or in a zip in it (there is essay.pdf)" in err
+    assert "essay.pdf" in json.loads(Path("results.json").read_text())["tests"][0]["output"]
+
+
+def test_points_count_in_every_form(run, student):
+    """A task counts what it is given, or one; none that is missing or wrong counts."""
+    options = ["--task", "softmax", "survivors", "step", "--points", "survivors=4", "softmax=0", "step=2"]
+    status, out, _ = run(student(RIGHT), *options)
+    assert status == 1 and "1 of 3 tasks pass: 4 of 6 points" in out
+    found = json.loads(run("student.py", "--json", *options)[1])
+    assert (found["score"], found["max_score"]) == (4, 6)
+    assert [(row["score"], row["max_score"]) for row in found["tasks"]] == [(0, 0), (4, 4), (0, 2)]
+    run("student.py", "--gradescope", "results.json", *options)
+    found = json.loads(Path("results.json").read_text())
+    assert found["score"] == 4 and [test["max_score"] for test in found["tests"]] == [0, 4, 2]
+    run("student.py", "--classroom50", "results.json", *options)
+    found = json.loads(Path("results.json").read_text())
+    assert (found["score"], found["max-score"]) == (4, 6) and found["tests"][1]["score"] == 4
+    assert run("--points", "survivors=4", "student.py")[0] == 0  # the file may stand behind them
+
+
+def test_the_report_is_as_wide_as_the_terminal_and_of_letters_that_there_are(student, tmp_path):
+    """A name of 60 letters that ASCII does not have, in 40 columns: every line fits, and says what can be said."""
+    name = student(WRONG, "ä" * 60 + ".py")
+    environment = os.environ | {"COLUMNS": "40", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "LC_ALL": "C"}
+    argv = [sys.executable, "-m", "minisink", "check", name, "--task", "survivors"]
+    done = subprocess.run(argv, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and done.stderr == "" and "\\xe4" in done.stdout
+    assert max(len(line.replace("\\xe4", "x")) for line in done.stdout.splitlines()) <= 40
 
 
 def test_the_example_parses():
@@ -157,7 +234,8 @@ def test_a_slip_in_a_name_is_asked_about(run, student, name, task):
 def test_json_has_its_schema(run, student):
     status, out, err = run(student(WRONG), "--json", "--seed", "4")
     found = json.loads(out, parse_constant=lambda word: pytest.fail(f"{word} is not JSON"))
-    assert (status, err) == (1, "") and set(found) == {"tasks", "score", "max_score", "same_as"}
+    assert (status, err) == (1, "") and set(found) == REPORT
+    assert (found["file"], found["seed"], found["version"]) == ("student.py", 4, __version__)
     assert [row["task"] for row in found["tasks"]] == list(TASKS) and all(set(row) == ROW for row in found["tasks"])
     assert (found["score"], found["max_score"]) == (0, 9)
     rows = {row["task"]: row for row in found["tasks"]}
@@ -251,6 +329,7 @@ def test_classroom50_reads_it(run, student, monkeypatch):
         "commit": "c",
         "release": "r",
         "review": "c",
+        "file-judged": "student.py",
         "score": 1,
         "max-score": 1,
         "tests": [{"test-name": "survivors", "passed": True, "score": 1, "max-score": 1}],

@@ -1,0 +1,94 @@
+"""What is asked of a hand-in, and the report of one: every file that is needed is judged, the first of them first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+from .. import __version__
+from .copies import fingerprints
+from .handin import readable
+from .judge import POINTS
+from .report import check_source, passed_over, totals, waiting
+from .sandbox import SECONDS, Sandbox
+from .tasks import TASKS
+
+MORE_FILES = 8  # of a hand-in that are looked into for what the first lacks
+
+
+@dataclass(frozen=True)
+class Grading:
+    """What is asked, and what it counts."""
+
+    tasks: tuple[str, ...] | None = None  # all that the file has
+    seed: int = 0
+    hint: int = 0
+    seconds: float = SECONDS
+    points: Mapping[str, int] = field(default_factory=dict)  # of a task, where not 1
+
+    @property
+    def names(self):
+        """The tasks that have a row."""
+        return [name for name in TASKS if self.tasks is None or name in self.tasks]
+
+    def report(self, rows, file=None, notes=()):
+        """Return the whole of ``--json``: rows with their points, and of which file under which seed they are."""
+        about = {"version": __version__, "seed": self.seed, "file": file and readable(file)}
+        return about | {"notes": list(map(readable, notes))} | totals([self._weighed(row) for row in rows])
+
+    def _weighed(self, row):
+        points = self.points.get(row["task"], POINTS)
+        return row | {"score": points if row["status"] == "passed" else 0, "max_score": points}
+
+
+def nothing_judged(grading, why=None):
+    """Return the report before there is one; `why` there will be none."""
+    rows = waiting(grading.names)
+    if why is not None:
+        rows = [row | {"message": str(why), "status": "missing"} for row in rows]
+    return grading.report(rows)
+
+
+def grade(hand_in, grading, *, others=None, on_report=lambda report: None, stop=None):
+    """Judge what a student handed in; `on_report` gets a whole report after each task.
+
+    What the first file lacks, or has as a stub only, is looked for in the files behind it. `others` are prints of
+    other students, by name. Another thread can end it with the event `stop`: KeyboardInterrupt.
+    """
+    rows: dict[str, dict] = {}
+    files: list[str] = []
+    notes = [*hand_in.notes]
+
+    def report():
+        whole = [rows.get(row["task"], row) for row in waiting(grading.names)]
+        return grading.report(whole, ", ".join(files), notes)
+
+    def take(row, source):
+        if row["task"] not in rows or not _is_open(row):
+            rows[row["task"]] = row
+            files.extend({source.name} - {*files})
+            on_report(report())
+
+    for source in hand_in.sources[: 1 + MORE_FILES]:
+        tasks = grading.tasks
+        if files:
+            tasks = [name for name, row in rows.items() if _is_open(row) and source.defines(name)]
+        if tasks != []:
+            sandbox = Sandbox(source, grading.seconds, beside=hand_in.beside, stop=stop)
+            on_row = partial(_newest, take, source)
+            prints = fingerprints(hand_in.texts(source))
+            check_source(sandbox, tasks, grading.seed, grading.hint, on_row, prints, others)
+            notes += [
+                each if source.name == files[0] else f"{source.name}: {each}" for each in passed_over(sandbox.over)
+            ]
+    return report()
+
+
+def _newest(take, source, rows):
+    take(rows[-1], source)
+
+
+def _is_open(row):
+    """Whether the task may be written in another file."""
+    return row["status"] == "missing" or row["message"].startswith("not written yet")

@@ -1,0 +1,346 @@
+"""What a student handed in: a file, a folder, a zip, or several of these; and which file in it is judged.
+
+Everything is read once, within limits on number and size, and nothing is unpacked: of a zip only names and bytes are
+taken. What lies beside the judged file goes with it into the child's folder, so that it can import and open it there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import re
+import stat
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from .source import LARGEST_SOURCE, Source, decode, parse, read
+from .tasks import TASKS
+
+KINDS = r"\.(py|ipynb)(\.txt)?$"  # how a file ends that can be judged; a mail program or browser may append .txt
+ZIP = ".zip"
+PASSED_OVER = {"__MACOSX", "__pycache__", "site-packages", "node_modules"}  # and what begins with a dot
+MOST_FILES = 1000  # in a hand-in
+MOST_BYTES = 16 * 2**20  # of all of them
+LARGEST_ZIP = 512 * 2**20
+DEEPEST = 20  # folders in folders
+
+
+class HandIn(NamedTuple):
+    """All that one student handed in."""
+
+    sources: tuple[Source, ...]  # the one that is judged comes first, the others ranked behind it
+    beside: dict[str, bytes]  # every file by its place below the child's folder; none if there is but one
+    notes: tuple[str, ...]  # what was passed over
+    digest: str  # of all names and bytes
+
+    @property
+    def source(self):
+        """The file that is judged."""
+        return self.sources[0]
+
+    def texts(self, source):
+        """Return the text of a source, or its cells, and those of the modules beside it that it imports."""
+        texts, todo, visited = [], [source], {source.name}
+        while todo:
+            each = todo.pop()
+            texts += each.text if each.notebook else [each.text]
+            modules = _modules(_text(each))
+            todo += [other for other in self.modules if _stem(other.name) in modules and other.name not in visited]
+            visited |= {other.name for other in todo}
+        return texts
+
+    @property
+    def modules(self):
+        """Every Python file that can be imported."""
+        found = []
+        for place, raw in self.beside.items():
+            with suppress(ValueError):
+                found += [parse(place, raw)] if place.endswith(".py") else []
+        return found
+
+
+class Found(NamedTuple):
+    """A file that has not been read yet."""
+
+    place: str  # with slashes, below what was handed in
+    size: int
+    read: Callable[[], bytes]
+
+    @property
+    def is_source(self):
+        """Whether it can be judged."""
+        return bool(re.search(KINDS, self.place, re.I))
+
+
+def hand_in(*paths, with_imports=True):
+    """Read what one student handed in; of a single file, also the modules beside it that it imports.
+
+    Raises
+    ------
+    ValueError
+        For a path that cannot be read, and where there is nothing to judge: the message says what was looked for.
+    """
+    notes: list[str] = []
+    if len(paths) == 1 and not Path(paths[0]).is_dir() and not _is_zip(paths[0]):
+        source = read(paths[0])
+        files = {source.name: Path(paths[0]).read_bytes()}
+        if with_imports:
+            files |= _imported(source, Path(paths[0]).parent)
+        return HandIn((source,), _laid_out(source.name, files), (), _digest(files))
+    found: list[Found] = []
+    for path in map(Path, paths):
+        if path.is_dir():
+            found += _in_folder(path, notes)
+        elif _is_zip(path):
+            found += _in_zip(path, PurePosixPath(), notes)
+        else:
+            found.append(Found(path.name, _size(path), path.read_bytes))
+    files = _contents(found, notes)
+    sources = _sources(files, notes)
+    if not sources:
+        raise ValueError(f"{paths[0]}: nothing to check: {_looked_for(files, notes)}")
+    sources = _ranked(sources)
+    notes += _rivals(*sources)
+    return HandIn(tuple(sources), _laid_out(sources[0].name, files), tuple(notes), _digest(files))
+
+
+def readable(name):
+    """Return a name of a file as it can be written anywhere, whatever the system or a zip took its bytes for."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _is_zip(path):
+    return Path(path).suffix.lower() == ZIP and os.path.isfile(path)
+
+
+def _size(path):
+    """Return the size of a plain file; refuse all else, before anything waits for it."""
+    try:
+        about = path.stat()
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
+    if not stat.S_ISREG(about.st_mode):
+        raise ValueError(f"{path}: no plain file; give the student's .py file or notebook")
+    return about.st_size
+
+
+# What there is --------------------------------------------------------------------------------------
+
+
+def _in_folder(folder, notes) -> Iterator[Found]:
+    """Find the plain files of a folder and of those in it, in order, and of zips in it; no link is followed."""
+
+    def tell(error):
+        notes.append(f"{os.path.relpath(error.filename, folder)} was passed over: it cannot be read ({error.strerror})")
+
+    n_files = 0
+    for root, folders, names in os.walk(folder, onerror=tell):
+        below = PurePosixPath(Path(os.path.relpath(root, folder)).as_posix())
+        notes += [
+            f"{below / name} was passed over: a link" for name in sorted(folders) if Path(root, name).is_symlink()
+        ]
+        deep = len(below.parts) >= DEEPEST
+        folders[:] = [] if deep else sorted(name for name in folders if _counts(name))
+        for name in sorted(filter(_counts, names)):
+            path, place = Path(root, name), str(below / name)
+            about = path.lstat()
+            if not stat.S_ISREG(about.st_mode):
+                what = "a link" if stat.S_ISLNK(about.st_mode) else "no plain file"
+                notes.append(f"{place} was passed over: {what}")
+                continue
+            n_files += 1
+            if n_files > MOST_FILES:
+                raise ValueError(f"{folder}: holds more than {MOST_FILES} files; that is no hand-in of one student")
+            if path.suffix.lower() == ZIP:
+                try:
+                    yield from _in_zip(path, below / path.stem, notes)
+                except ValueError as error:
+                    notes.append(str(error).replace(f"{path}:", f"{place} was passed over:"))
+            else:
+                yield Found(place, about.st_size, path.read_bytes)
+
+
+def _in_zip(path, below, notes) -> list[Found]:
+    """Find the files of a zip, as if they lay in a folder `below`; what would lead out of it is passed over."""
+    try:
+        if path.stat().st_size > LARGEST_ZIP:
+            raise ValueError(f"larger than {LARGEST_ZIP >> 20} MiB")
+        archive = zipfile.ZipFile(path)
+    except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+        raise ValueError(f"{path}: not a zip that can be read ({error})") from None
+    found = []
+    for entry in archive.infolist():
+        place = PurePosixPath(entry.filename.replace("\\", "/"))
+        if entry.is_dir() or not all(_counts(part) for part in place.parts if part != ".."):
+            continue
+        if place.is_absolute() or ".." in place.parts or ":" in place.parts[0] or len(place.parts) > DEEPEST:
+            notes.append(f"{entry.filename} was passed over: it leads out of the zip")
+        elif stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG):
+            notes.append(f"{entry.filename} was passed over: a link")
+        else:
+            found.append(Found(str(below / place), entry.file_size, partial(_unpacked, archive, entry)))
+    if len(found) > MOST_FILES:
+        raise ValueError(f"{path}: holds more than {MOST_FILES} files; that is no hand-in of one student")
+    return found
+
+
+def _unpacked(archive, entry):
+    """Read a file of a zip, and not a byte more than is allowed, whatever size the zip says it has."""
+    try:
+        with archive.open(entry) as file:
+            return file.read(MOST_BYTES + 1)
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError, OSError) as error:
+        raise OSError(0, f"not in the zip as it should be: {error}") from None
+    except Exception as error:  # zlib.error, lzma.LZMAError: whatever a module for a compression raises
+        raise OSError(0, f"damaged in the zip: {error}") from None
+
+
+def _counts(name):
+    """Whether a file or folder of this name is the student's: not what a Mac or an editor leaves behind."""
+    return not name.startswith(".") and name not in PASSED_OVER
+
+
+def _contents(found, notes):
+    """Read files, those that can be judged first, as far as they are small enough: bytes by place."""
+    files: dict[str, bytes] = {}
+    left = MOST_BYTES
+    for each in sorted(found, key=lambda each: not each.is_source):
+        most = min(LARGEST_SOURCE, left) if each.is_source else left
+        try:
+            raw = each.read() if each.size <= most else None
+        except OSError as error:
+            notes.append(f"{each.place} was passed over: it cannot be read ({error.strerror})")
+            continue
+        if raw is None or len(raw) > most:
+            notes.append(f"{each.place} was passed over: too large")
+            continue
+        left -= len(raw)
+        files[each.place] = raw
+    return files
+
+
+# What is judged -------------------------------------------------------------------------------------
+
+
+def _sources(files, notes):
+    """Read the files that can be judged."""
+    sources = []
+    for place, raw in files.items():
+        if re.search(KINDS, place, re.I):
+            try:
+                sources.append(parse(place, raw))
+            except ValueError as error:
+                notes.append(f"{place} was passed over: {error}")
+    return sources
+
+
+def _looked_for(files, notes):
+    """Say what was looked for in vain, and what was there."""
+    there = [*files, *notes]
+    shown = ", ".join(there[:3]) + (f" and {len(there) - 3} more" if len(there) > 3 else "")
+    return f"no .py file or notebook in it or in a zip in it ({f'there is {shown}' if there else 'it is empty'})"
+
+
+def _ranked(sources):
+    """Put the file first in which most tasks are written; of several the one that is not imported, then the higher up.
+
+    What a file takes over from another with a star counts for it; a stub of the template does not count, nor do tests.
+    """
+    by_stem = {PurePosixPath(source.name).stem: source for source in sources}
+    texts = {source.name: _text(source) for source in sources}
+    stems = {name: (_modules(text) & by_stem.keys()) - {_stem(name)} for name, text in texts.items()}
+    imported = {by_stem[stem].name for each in stems.values() for stem in each}
+
+    def tasks(source, visited):
+        found = {task for task in TASKS if source.defines(task)}
+        for stem in re.findall(r"^\s*from\s+[\w.]*?(\w+)\s+import\s+\*", texts[source.name], re.M):
+            if stem in by_stem and stem not in visited:
+                found |= tasks(by_stem[stem], {*visited, stem})
+        return found
+
+    def rank(source):
+        name, text = source.name, texts[source.name]
+        is_test = re.search(r"^(test_|conftest$|setup$)|_test$", _stem(name)) is not None
+        n_tasks = len(tasks(source, {_stem(name)})) - text.count("raise NotImplementedError")
+        n_own = len(re.findall(rf"^(?:async )?(?:def )?(?:{'|'.join(TASKS)})\b\s*[(=]", text, re.M))
+        return is_test, -n_tasks, -n_own, name in imported, name.count("/"), _stem(name) != "student", name
+
+    return sorted(sources, key=rank)
+
+
+def _rivals(first, *others):
+    """Say of files that they have the same tasks as the first, which does not import them."""
+    imported = _modules(_text(first))
+    tasks = [task for task in TASKS if first.defines(task)]
+    rivals = [each for each in others if any(map(each.defines, tasks)) and _stem(each.name) not in imported]
+    return [f"{each.name} was passed over: it has the same tasks" for each in rivals]
+
+
+def _stem(place):
+    return PurePosixPath(place).name.partition(".")[0]
+
+
+def _text(source):
+    return "\n".join(source.text) if source.notebook else source.text
+
+
+def _modules(text):
+    """Return the names of modules that a text imports, and of what it imports from them."""
+    found = set()
+    for names in re.findall(r"^\s*(?:from|import)\s+(.+)", text, re.M):
+        found |= set(re.findall(r"\w+", names))
+    return found
+
+
+def _imported(source, folder):
+    """Read the modules beside a single file that it imports, and those that these import: bytes by place."""
+    files, todo = {}, [_text(source)]
+    while todo and len(files) < MOST_FILES:
+        for name in sorted(_modules(todo.pop())):
+            for path in [folder / f"{name}.py", *sorted((folder / name).glob("*.py"))]:
+                place = path.relative_to(folder).as_posix()
+                if place in files or place == source.name or not path.is_file() or path.is_symlink():
+                    continue
+                with suppress(ValueError, OSError):
+                    todo.append(read(path).text)
+                    files[place] = path.read_bytes()
+    return files
+
+
+# In the child's folder ------------------------------------------------------------------------------
+
+
+def _laid_out(judged, files):
+    """Return what goes into the child's folder, whose top is the folder of the judged file; nothing beside it: {}."""
+    base, outside, inside = PurePosixPath(judged).parent, {}, {}
+    for place, raw in files.items() if len(files) > 1 else ():
+        path = PurePosixPath(place)
+        if path.suffix.lower() == ".py":
+            path, raw = path.with_suffix(".py"), _importable(raw)
+        if path.is_relative_to(base):
+            inside[str(path.relative_to(base))] = raw
+        else:
+            outside[str(path)] = raw
+    return outside | inside
+
+
+def _importable(raw):
+    """Return a module as Python reads it."""
+    try:
+        importlib.util.decode_source(raw)
+        return raw
+    except (SyntaxError, UnicodeDecodeError, LookupError):
+        return decode(raw).encode("utf-8", "surrogateescape")
+
+
+def _digest(files):
+    digest = hashlib.sha256()
+    for place in sorted(files):
+        digest.update(f"{place}\0{len(files[place])}\0".encode("utf-8", "surrogateescape"))
+        digest.update(files[place])
+    return digest.hexdigest()
