@@ -1,4 +1,4 @@
-"""``minisink check``: a student's own functions, held against the reference."""
+"""``minisink check``: a student's own functions, or those of a class, held against the reference."""
 
 import os
 import sys
@@ -13,6 +13,7 @@ from ..teaching.report import all_right, as_text
 from ..teaching.sandbox import SECONDS
 from ..teaching.tasks import TASKS
 from ..teaching.template import template
+from . import check_class
 from .common import check_folder, dump
 
 PURPOSE = "hold functions that a student wrote against the reference, and name the wrong turn"
@@ -24,7 +25,7 @@ MOST_POINTS = 1000
 def add_options(parser):
     """Add the options to `parser`."""
     add = parser.add_argument
-    what = "what one student handed in: .py files, notebooks, a zip or a folder"
+    what = "what one student handed in: .py files, notebooks, a zip or a folder; with --csv the folder of a class"
     add("file", nargs="*", help=what)
     add("--task", nargs="+", action="extend", metavar="TASK", help=f"only these: {', '.join(TASKS)} (all in the file)")
     add("--points", nargs="+", action="extend", metavar="TASK=N", help="what a task counts, as in step=4 (1 each)")
@@ -33,6 +34,9 @@ def add_options(parser):
     out = parser.add_mutually_exclusive_group()
     out.add_argument("--gradescope", metavar="FILE", help="write Gradescope's results.json too")
     out.add_argument("--classroom50", metavar="FILE", help="write Classroom 50's result.json too")
+    out.add_argument("--csv", metavar="FILE", help="grade a class, each entry of its folder a student: a row in FILE")
+    add("--jobs", type=int, metavar="N", help="students of a class at a time (one a core)")
+    add("--resume", action="store_true", help="go on with --csv FILE: who has not changed is not judged again")
     add("--seed", type=int, default=0, metavar="N", help="of the cases (%(default)s)")
     add("--hint", type=int, choices=(0, 1, 2, 3), help=HINTS)
     add("--seconds", type=float, default=SECONDS, metavar="X", help="for the cases of a task (%(default)s)")
@@ -41,7 +45,7 @@ def add_options(parser):
 def run(args):
     """Check what was handed in, or write the template.
 
-    Returns 0 if all tasks pass that were asked for, or all that are there.
+    Returns 0 if all tasks pass that were asked for, or all that are there; of a class, if everybody was judged.
 
     Raises
     ------
@@ -62,6 +66,11 @@ def run(args):
     if not args.file:
         raise ValueError("no file given; minisink check student.py, or minisink check student.py --template to begin")
     grading = Grading(tasks and tuple(tasks), args.seed, args.hint, args.seconds, points)
+    if args.csv is not None:
+        return check_class.run(args, grading)
+    for option in ("jobs", "resume"):
+        if getattr(args, option):
+            raise ValueError(f"--{option} goes with --csv FILE, which grades a class")
     return _check(args, grading)
 
 

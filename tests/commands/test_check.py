@@ -99,6 +99,8 @@ def test_where_the_numbers_are_explained_is_said_once_if_there_are_any(run, stud
         (["student.py", "--points", "step=1", "step=2"], "step is there twice"),
         (["student.py", "--points", "step"], "--points step: step=N is needed"),
         (["student.py", "--task", "softmax", "--points", "step=4"], "no such task is asked for; there are softmax"),
+        (["student.py", "--resume"], "--resume goes with --csv FILE"),
+        (["student.py", "--jobs", "2"], "--jobs goes with --csv FILE"),
         (["student.py", "b.py", "--template"], "--template writes one file"),
         (["student.py", "--task", "softmx"], "softmx: no such task; there are softmax,"),
         (["--task", "student.py"], "name a task"),

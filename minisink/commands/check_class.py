@@ -1,0 +1,103 @@
+"""``minisink check FOLDER --csv marks.csv``: a class, its marks, and the wrong turns by how many took them."""
+
+import os
+from contextlib import closing
+
+from .. import __version__
+from ..system.files import lock_files
+from ..system.terminal import count, cut, table, width_of, wrap
+from ..teaching.marks import MarksFile, from_cell, grade_class, students_of, wrong_turns
+from ..teaching.words import one_line
+from .common import check_folder, dump, progress
+
+MOST_JOBS = 64
+LONGEST = 24  # letters of a name in the table
+
+
+def run(args, grading):
+    """Grade a class; 0 if every student was judged.
+
+    Raises
+    ------
+    ValueError
+        For a folder that is none or holds no hand-in, and a CSV file that cannot be written or is another run's.
+    """
+    jobs = _jobs(args)
+    if len(args.file) > 1:
+        raise ValueError(f"--csv grades one folder, in which every entry is a student's; {len(args.file)} were given")
+    check_folder(args.csv)
+    with lock_files(args.csv):
+        marks = MarksFile(args.csv, grading, resume=args.resume)
+        students, others = students_of(args.file[0])
+        n_kept = sum(map(marks.is_done, students))
+        with closing(progress(len(students), "students", unit="student", initial=n_kept)) as bar:
+            try:
+                reports = grade_class(students, marks, jobs=jobs, on_row=lambda row: bar.update())
+            except KeyboardInterrupt:
+                done = f"{len(marks.rows)} of {count(len(students), 'student')} in {args.csv}"
+                raise KeyboardInterrupt(f"with {done}; the same command with --resume goes on") from None
+    failed = [student for student in students if not marks.is_done(student) and not student.error]
+    if args.json:
+        dump(_as_json(students, marks, reports, others))
+    else:
+        print(as_text(list(marks.rows.values()), marks.path, others, n_kept))
+    return 1 if failed else 0
+
+
+def _jobs(args):
+    if args.jobs is None:
+        return min(os.cpu_count() or 1, MOST_JOBS)
+    if not 1 <= args.jobs <= MOST_JOBS:
+        raise ValueError(f"--jobs is {args.jobs}; it must be 1 or more, and {MOST_JOBS} at most")
+    return args.jobs
+
+
+def _as_json(students, marks, reports, others):
+    """Return the class as JSON holds it; of who was judged by an earlier run there are no rows of tasks."""
+    told = []
+    for student in students:
+        row = {name: from_cell(cell) for name, cell in marks.rows[student.cell].items()}
+        about = {"student": student.name, "file": row["file"] or None}
+        about |= {"status": {name: row[name] for name in marks.grading.names}}
+        about |= {name: int(row[name]) for name in ("score", "max_score")}
+        about |= {"seconds": float(row["seconds"]), "same_as": row["same_as"] or None, "note": row["note"] or None}
+        tasks = reports[student.name]["tasks"] if student.name in reports else None
+        told.append(about | {"tasks": tasks})
+    found = [{"students": n, "task": task, "wrong_turn": turn} for n, task, turn in wrong_turns(marks.rows.values())]
+    about = {"version": __version__, "seed": marks.grading.seed, "csv": str(marks.path)}
+    return about | {"students": told, "wrong_turns": found, "passed_over": others}
+
+
+def as_text(rows, path, others=(), n_kept=0):
+    """Return the report of a class."""
+    told = [
+        [
+            _short(row["student"]),
+            _short(row["file"] or "-"),
+            f"{row['score']}/{row['max_score']}",
+            row["seconds"],
+            _short(row["same_as"]),
+        ]
+        for row in rows
+    ]
+    lines = [table(["student", "file judged", "score", "seconds", "same as"], told), ""]
+    turns = wrong_turns(rows)
+    if turns:
+        lines.append("students who took a wrong turn:")
+        column = max(len(task) for _, task, _ in turns) + 2
+        for n, task, turn in turns:
+            head = f"{n:>4}  {task.ljust(column)}"
+            lines.append(wrap(turn, initial_indent=head, subsequent_indent=" " * len(head)))
+        lines.append("")
+    noted = [f"{_short(row['student'])}: {row['note']}" for row in rows if row["note"]]
+    noted += [f"passed over: {', '.join(map(one_line, others))}"] if others else []
+    lines += [wrap(note, subsequent_indent="  ") for note in noted]
+    mean = sum(int(row["score"]) for row in rows) / len(rows)
+    kept = f", {n_kept} of them by an earlier run" if n_kept else ""
+    lines.append(f"{count(len(rows), 'student')}{kept}; {mean:.1f} of {rows[0]['max_score']} points on average: {path}")
+    return "\n".join(lines)
+
+
+def _short(text):
+    text = one_line(text)
+    return text if width_of(text) <= LONGEST else cut(text, LONGEST - 3) + "..."

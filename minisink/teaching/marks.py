@@ -1,0 +1,256 @@
+"""A class: every entry of a folder is a student's hand-in, and has a row in a CSV file as soon as it is judged."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import os
+import re
+import stat
+import threading
+import time
+from collections import Counter, defaultdict
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import NamedTuple
+
+from .. import __version__
+from ..system.files import atomic_write
+from ..system.interrupts import defer_interrupts
+from .copies import Prints, fingerprints
+from .grading import Grading, grade, nothing_judged
+from .handin import KINDS, ZIP, hand_in, readable
+from .words import one_line
+
+BEFORE, BEHIND = ("student", "file"), ("score", "max_score", "wrong_turns", "seconds", "same_as", "note", "digest")
+FORMULA = "=+-@\t\r'"  # what a cell must not begin with: a spreadsheet would work it out
+WAITING = 0.2  # seconds between two looks for Ctrl-C
+
+
+class Student(NamedTuple):
+    """A student of the class, and what is known of the hand-in before it is judged; or why there is nothing."""
+
+    name: str
+    path: Path
+    prints: Prints | None = None
+    digest: str = ""
+    error: str = ""
+
+    @property
+    def cell(self):
+        """The name as it stands in the CSV file."""
+        return as_cell(self.name)
+
+
+def students_of(folder):
+    """Return the students of a class, and what else lies there: a list of each.
+
+    Raises
+    ------
+    ValueError
+        If there is no hand-in at all; the message says what was looked for.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: no folder; --csv grades a folder in which every entry is a student's hand-in")
+    try:
+        names = sorted(name for name in os.listdir(folder) if not name.startswith((".", "__")))
+    except OSError as error:
+        raise ValueError(f"{folder}: cannot be read ({error.strerror})") from None
+    entries = [folder / name for name in names if _is_hand_in(folder / name)]
+    others = [name for name in names if folder / name not in entries]
+    stems = [_stem(path) for path in entries]
+    short = [path.name if stems.count(stem) > 1 else stem for stem, path in zip(stems, entries, strict=True)]
+    if len({*short}) < len(short):
+        short = [path.name for path in entries]
+    students = [_student(readable(name), path) for name, path in zip(short, entries, strict=True)]
+    if all(student.error for student in students):
+        first = students[0].error if students else f"there is {', '.join(others[:3]) or 'nothing'}"
+        what = "every entry, a .py file, notebook, zip or folder, is looked into as one student's"
+        raise ValueError(f"{folder}: no hand-in in it: {what} ({first})")
+    return students, others
+
+
+def _is_hand_in(path):
+    mode = path.lstat().st_mode
+    return stat.S_ISDIR(mode) or (
+        stat.S_ISREG(mode) and (path.suffix.lower() == ZIP or re.search(KINDS, path.name, re.I) is not None)
+    )
+
+
+def _stem(path):
+    if path.is_dir():
+        return path.name
+    return path.stem if path.suffix.lower() == ZIP else re.sub(KINDS, "", path.name, flags=re.I)
+
+
+def _student(name, path):
+    try:
+        work = hand_in(path, with_imports=False)
+    except ValueError as error:
+        return Student(name, path, error=readable(str(error)).replace(f"{path.parent}{os.sep}", ""))
+    return Student(name, path, fingerprints(work.texts(work.source)), work.digest)
+
+
+# The file -------------------------------------------------------------------------------------------
+
+
+class MarksFile:
+    """The CSV file of a class: rows are added as they come, and sorted at the end."""
+
+    def __init__(self, path, grading: Grading, *, resume=False):
+        self.path, self.grading = Path(path), grading
+        self.header = [*BEFORE, *grading.names, *BEHIND]
+        self.rows: dict[str, dict] = {}  # by student
+        there = os.path.lexists(path)
+        if there and not resume:
+            raise ValueError(f"{path}: is there already; --resume goes on with it, or give another name")
+        if there:
+            self._read()
+
+    def _read(self):
+        """Take over the rows of an earlier run; a last line that was torn off is none."""
+        try:
+            text = self.path.read_text(encoding="utf-8-sig")
+            header, *rows = csv.reader(io.StringIO(text, newline=""))
+        except (OSError, ValueError, csv.Error) as error:
+            raise ValueError(f"{self.path}: cannot be read as marks of an earlier run ({error})") from None
+        if header != self.header:
+            raise ValueError(
+                f"{self.path}: its columns are not those of this run ({', '.join(self.header)}); give another name"
+            )
+        for row in rows:
+            if len(row) == len(header):
+                self.rows[row[0]] = dict(zip(header, row, strict=True))
+
+    def is_done(self, student):
+        """Whether there is a row of this very hand-in, asked as it is asked now."""
+        row = self.rows.get(student.cell)
+        return row is not None and row["digest"] == self.digest(student) != ""
+
+    def digest(self, student):
+        """Hash what was handed in, what is asked, and by whom; "" if nothing was handed in."""
+        if not student.digest:
+            return ""
+        asked = f"{student.digest} {self.grading} {__version__}"
+        return hashlib.sha256(asked.encode()).hexdigest()[:16]
+
+    def write(self, students):
+        """Write the rows of these students, in order, whole or not at all."""
+        self.rows = {student.cell: self.rows[student.cell] for student in students if student.cell in self.rows}
+        with atomic_write(self.path) as unfinished, self._open(unfinished, "w") as file:
+            writer = csv.writer(file)
+            writer.writerow(self.header)
+            writer.writerows([row[name] for name in self.header] for row in self.rows.values())
+
+    def add(self, row):
+        """Add a row behind the others; it is on the disk when this returns, whatever happens next."""
+        self.rows[row["student"]] = row
+        try:
+            with self._open(self.path, "a") as file:
+                csv.writer(file).writerow([row[name] for name in self.header])
+        except OSError as error:
+            raise ValueError(f"{self.path}: cannot be written ({error.strerror})") from error
+
+    @staticmethod
+    def _open(path, mode):
+        return open(path, mode, newline="", encoding="utf-8", errors="backslashreplace")
+
+    def row_of(self, student, report, seconds, *, is_final=True):
+        """Return the row of a report."""
+        turns = [f"{row['task']}: {row['diagnosis']}" for row in report["tasks"] if row["diagnosis"]]
+        values = {"student": student.name, "file": report["file"] or ""}
+        values |= {row["task"]: row["status"] for row in report["tasks"]}
+        values |= {"score": report["score"], "max_score": report["max_score"], "wrong_turns": " | ".join(turns)}
+        values |= {"seconds": f"{seconds:.1f}", "same_as": copies_in(report["tasks"])}
+        values |= {"note": "; ".join(map(one_line, report["notes"])) or student.error}
+        values |= {"digest": self.digest(student) if is_final else ""}
+        return {name: as_cell(value) for name, value in values.items()}
+
+
+def as_cell(value):
+    """Return a text that a spreadsheet shows and does not work out.
+
+    >>> as_cell("=1+1"), as_cell("Ada"), as_cell(9)
+    ("'=1+1", 'Ada', '9')
+    """
+    text = str(value).encode("utf-8", "backslashreplace").decode()
+    return "'" + text if text.startswith(tuple(FORMULA)) else text
+
+
+def copies_in(rows):
+    """Say in a line which tasks stand elsewhere, and where; "" for none."""
+    found = defaultdict(list)
+    for row in rows:
+        if row["same_as"]:
+            found[row["same_as"]].append(row["task"])
+    return " | ".join(f"{where} ({', '.join(tasks)})" for where, tasks in found.items())
+
+
+def from_cell(cell):
+    """Return the text that a cell stands for.
+
+    >>> from_cell("'=1+1"), from_cell("Ada"), from_cell("")
+    ('=1+1', 'Ada', '')
+    """
+    return cell[1:] if cell[:1] == "'" and cell[1:].startswith(tuple(FORMULA)) else cell
+
+
+# The run --------------------------------------------------------------------------------------------
+
+
+def grade_class(students, marks, *, jobs=1, on_row=lambda row: None):
+    """Judge every student who has no row yet, `jobs` at a time; return the reports of this run by student.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        After Ctrl-C: who was being judged has no row, all before have, and no process is left behind.
+    """
+    todo = [student for student in students if not marks.is_done(student)]
+    marks.write([student for student in students if student not in todo])
+    stop, reports = threading.Event(), {}
+
+    def work(student):
+        started = time.monotonic()
+        others = {each.name: each.prints for each in students if each.prints and each is not student}
+        report, is_final = _judged(student, marks.grading, others, stop)
+        return student, report, marks.row_of(student, report, time.monotonic() - started, is_final=is_final)
+
+    with defer_interrupts() as noted, ThreadPoolExecutor(jobs) as pool:
+        pending = {pool.submit(work, student) for student in todo}
+        try:
+            while pending:
+                done, pending = wait(pending, WAITING, FIRST_COMPLETED)
+                if noted:
+                    raise KeyboardInterrupt
+                for student, report, row in [future.result() for future in done]:
+                    marks.add(row)
+                    reports[student.name] = report
+                    on_row(row)
+        except BaseException:
+            stop.set()
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+    marks.write(students)
+    return reports
+
+
+def _judged(student, grading, others, stop):
+    """Return a student's report, and whether another run would find the same."""
+    if student.error:
+        return nothing_judged(grading, student.error), True
+    try:
+        return grade(hand_in(student.path, with_imports=False), grading, others=others, stop=stop), True
+    except Exception as error:  # whatever went wrong is about one student: the others are judged
+        why = f"not judged: {type(error).__name__}: {one_line(error)}; --resume tries again"
+        report = nothing_judged(grading, why)
+        return report | {"notes": [why]}, False
+
+
+def wrong_turns(rows):
+    """Count the wrong turns of a class: (students, task, wrong turn) each, the most frequent first."""
+    found = Counter(turn for row in rows for turn in row["wrong_turns"].split(" | ") if turn)
+    pairs = sorted(found.items(), key=lambda pair: (-pair[1], pair[0]))
+    return [(n, *turn.split(": ", 1)) for turn, n in pairs]
