@@ -133,7 +133,7 @@ def about_the_file(report):
     """Say what was passed over, and which file was judged: a line each."""
     notes = [one_line(note) for note in report.get("notes", ())]
     others = [f"and {count(len(notes) - MOST_NOTES, 'other')}"] * (len(notes) > MOST_NOTES)
-    judged = [f"file judged: {one_line(report['file'])}"] * bool(report.get("file"))
+    judged = [f"file judged: {one_line(file)}" for file in [report.get("file")] if file]
     return [*notes[:MOST_NOTES], *others, *judged]
 
 
