@@ -165,7 +165,7 @@ FACTORS = """logit_scale embedding_scale residual_scale attention.output_scale
     rope.scaling.alpha rope.scaling.attn_factor rope.scaling.yarn_attn_factor""".split()
 
 
-def check_rest(about, config):
+def _check_rest(about, config):
     """Refuse every other key of the architecture, unless it says what is so anyway: 0, which is off, or the same again.
 
     Keys of rotary positions that nothing reads, another architecture's or in a GPT-2, are warned of.
@@ -173,6 +173,7 @@ def check_rest(about, config):
     arch, D = config.model_type, config.head_dim
     known = KNOWN if arch == "gpt2" else KNOWN + KNOWN_LLAMA
     same = dict.fromkeys(FACTORS, 1.0) | {"attention.scale": D**-0.5, "embedding_length_out": config.d_model}
+    same |= {"rope.scaling.yarn_ext_factor": -1.0}  # llama.cpp's word for none
     same |= {"attention.head_count_kv": config.n_kv_heads, "attention.key_length": D, "attention.value_length": D}
     for key, value in about.items():
         prefix, _, name = key.partition(".")
@@ -219,7 +220,7 @@ def read_config(about, tensors, ids):
         config = gpt2.Config(**sizes, norm_eps=number(about, "gpt2.attention.layer_norm_epsilon"))
     else:
         config = _llama(about, tensors, arch, sizes)
-    check_rest(about, config)
+    _check_rest(about, config)
     return config
 
 

@@ -221,7 +221,7 @@ SAME = {
     "attention.scale": 6**-0.5,
     "logit_scale": 1.0,
     "rope.scaling.attn_factor": 1.0,
-    "rope.scaling.yarn_ext_factor": 0.0,
+    "rope.scaling.yarn_ext_factor": -1.0,
     "attention.sliding_window": 0,
     "embedding_length_out": 10,
     "attention.clamp_kqv": 0.0,
