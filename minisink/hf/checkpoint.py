@@ -12,7 +12,7 @@ import warnings
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from .fields import CheckpointError, is_there, parse, read_json, reading
+from .fields import CheckpointError, brief, is_there, parse, read_json, reading
 
 # safetensors' name of a dtype -> how numpy reads the bytes (bfloat16 has no numpy dtype: two raw bytes)
 FLOATS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
@@ -142,7 +142,7 @@ def find_tensors(folder, shapes, *, optional, prefix, harmless):
     for name, shape in shapes.items():
         path, kind, stored, _ = tensors[name]
         if stored != shape:
-            raise CheckpointError(f"{path}: tensor {name} has shape {stored}; the config asks for {shape}")
+            raise CheckpointError(f"{path}: tensor {name} has shape {brief(stored)}; the config asks for {shape}")
         if kind not in FLOATS:
             raise CheckpointError(f"{path}: tensor {name} is {kind}; supported are {', '.join(FLOATS)}")
     return {name: tensors[name] for name in shapes}, extra

@@ -20,22 +20,19 @@ class CheckpointError(ValueError):
         super().__init__(line if len(line) <= LONGEST_LINE else f"{line[:half]} [...] {line[-half:]}")
 
 
-def brief(value, depth=2):
+def brief(value):
     """Write a value as a message shows it: of a long list or object its beginning, and how many more there are.
 
     >>> print(brief([3, 1, 4, 1, 5, 9]), brief({"a": 1}), brief("text"))
     [3, 1, 4, 1 and 2 more] {'a': 1} 'text'
     """
-    if not isinstance(value, (dict, list)):
+    if not isinstance(value, (dict, list, tuple)):
         return repr(value)
-    left, right = "{}" if isinstance(value, dict) else "[]"
-    if depth == 0:
-        return f"{left}...{right}"
-    parts = [brief(item, depth - 1) for item in list(value.values() if isinstance(value, dict) else value)[:FEW]]
-    if isinstance(value, dict):
-        parts = [f"{key!r}: {part}" for key, part in zip(value, parts, strict=False)]
-    more = f" and {len(value) - FEW} more" if len(value) > FEW else ""
-    return f"{left}{', '.join(parts)}{more}{right}"
+    first, more = list(value)[:FEW], len(value) - FEW
+    text = repr({key: value[key] for key in first} if isinstance(value, dict) else type(value)(first))
+    if len(text) > LONGEST_LINE // 4:
+        text = f"{text[: LONGEST_LINE // 4]}...{text[-1]}"
+    return f"{text[:-1]} and {more} more{text[-1]}" if more > 0 else text
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import os
 from contextlib import contextmanager
 from functools import partial
 
-from .fields import CheckpointError, is_there, parse, read_json, read_text, text_or_none
+from .fields import CheckpointError, brief, is_there, parse, read_json, read_text, text_or_none
 
 TEMPLATE, SETTINGS, NAMES = "chat_template.jinja", "tokenizer_config.json", "special_tokens_map.json"
 CLASSES = {  # of transformers, by what they name themselves
@@ -159,7 +159,7 @@ def begin_of_text(folder, tokenizer, config):
         raise CheckpointError(f"{path}: {error}") from error
     if len(first) > 1 or any(i >= config.vocab_size for i in first):
         most = f"one below {config.vocab_size} is the most"
-        raise CheckpointError(f"{path}: puts the token ids {first} in front of a text; {most}")
+        raise CheckpointError(f"{path}: puts the token ids {brief(first)} in front of a text; {most}")
     return next(iter(first), None)
 
 

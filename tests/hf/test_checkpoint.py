@@ -666,6 +666,7 @@ BAD_FILES = {
         "tensor model.layers.0.mlp.up_proj.weight has shape (10, 14)",
     ),
     "a tensor with one axis more": (tensor(NORM, packed(np.ones((10, 1)))), f"tensor {NORM} has shape (10, 1)"),
+    "a tensor of 3,000 axes": (header(shape=[1] * 2999 + [10]), f"{NORM} has shape (1, 1, 1, 1 and 2996 more); the"),
     "a tensor of nothing": (tensor(NORM, packed(np.ones((0, 10)))), f"tensor {NORM} has shape (0, 10)"),
     "whole numbers": (tensor(NORM, ("I64", (10,), b"\0" * 80)), f"tensor {NORM} is I64; supported are"),
     "fp8": (tensor(NORM, ("F8_E4M3", (10,), b"\0" * 10)), f"tensor {NORM} is F8_E4M3; supported are"),
