@@ -1,5 +1,6 @@
 """Files: read away what is no text, written whole under a name of one's own, by one run at a time."""
 
+import errno
 import os
 import re
 import subprocess
@@ -41,6 +42,18 @@ def test_two_runs_do_not_take_each_others_file(tmp_path):
     plain = tmp_path / "plain"
     plain.write_text("")
     assert path.stat().st_mode == plain.stat().st_mode
+
+
+def test_a_state_that_cannot_be_opened_is_there(tmp_path, monkeypatch):
+    """Too many open files is not "no such file", which is what the library says."""
+    save_state(tmp_path / "state", "kind", {}, {"a": np.zeros(2)})
+
+    def too_many(path, *_):
+        raise OSError(errno.EMFILE, "Too many open files", str(path))
+
+    monkeypatch.setattr("builtins.open", too_many)
+    with pytest.raises(ValueError, match="state: not a state .*Too many open files"):
+        load_state(tmp_path / "state", "kind", "a state")
 
 
 KILLED = """
