@@ -64,7 +64,7 @@ def load_state(path, kind, what):
         if kind not in stored:
             raise ValueError("it says so nowhere")
         if stored.get("format", FORMAT) != FORMAT:
-            raise ValueError(f"a state of format {stored['format']}, and this version of minisink reads {FORMAT}")
+            raise ValueError(f"a state of format {stored['format']}, and this version of {PACKAGE} reads {FORMAT}")
         if stored.get("digest") != _digest(stored[kind], arrays):
             raise ValueError("it was changed or damaged since it was written")
         return json.loads(stored[kind]), arrays
