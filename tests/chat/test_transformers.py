@@ -2,18 +2,23 @@
 
 import json
 import tempfile
+from functools import cache
 from pathlib import Path
 
 import chatty
 import pytest
-from hypothesis import given
+import tiny
+from hypothesis import example, given
 from hypothesis import strategies as st
 from profiles import examples
-from tokenizers import Tokenizer, models
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
+import minisink
+from minisink.chat.template import TemplateError, template_of
 from minisink.hf.tokenizer import read_special_tokens
 
 transformers = pytest.importorskip("transformers", reason="needs the parity extra: transformers")
+pytestmark = pytest.mark.slow
 
 # What the names of special tokens are -------------------------------------------------------------
 
@@ -51,3 +56,165 @@ def test_special_tokens_have_their_names(settings, named, model_type, tokenizer)
         tokenizer.save(f"{folder}/tokenizer.json")
         theirs = transformers.AutoTokenizer.from_pretrained(folder).special_tokens_map
         assert read_special_tokens(Path(folder), tokenizer, model_type) == theirs
+
+
+# What a whole conversation is -----------------------------------------------------------------------
+
+LETTERS = sorted(pre_tokenizers.ByteLevel.alphabet())
+SPECIAL = ["<s>", "</s>", "<|start|>", "<|end|>", "<|user|>", "<|assistant|>", "<|system|>"]
+
+
+def of_bytes(**swallow):
+    """Every byte a token; special tokens that swallow blanks, for ``lstrip=True`` or ``rstrip=True``."""
+    made = Tokenizer(models.BPE({letter: i for i, letter in enumerate(LETTERS)}, []))
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    made.add_tokens([AddedToken(token, special=True, normalized=False, **swallow) for token in SPECIAL])
+    return made
+
+
+def begun(tokenizer):
+    """The same, with <s> in front of a text."""
+    bos = ("<s>", tokenizer.token_to_id("<s>"))
+    tokenizer.post_processor = processors.TemplateProcessing("<s> $A", special_tokens=[bos])
+    return tokenizer
+
+
+def of_pieces(scheme=None):
+    """SentencePiece's: a space is a letter; one is put in front of a text by a scheme, or for None by the old rule."""
+    words = [
+        "<unk>",
+        *(f"<0x{i:02X}>" for i in range(256)),
+        *"\u2581abcdefghijklmnopqrtuvwxyz",
+        "\u2581a",
+        "an",
+        "\u2581an",
+    ]
+    merges = [("\u2581", "a"), ("a", "n"), ("\u2581a", "n")]
+    made = Tokenizer(models.BPE({w: i for i, w in enumerate(words)}, merges, unk_token="<unk>", byte_fallback=True))
+    if scheme is None:
+        made.normalizer = normalizers.Sequence([normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")])
+    else:
+        made.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme, split=False)
+    made.add_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL])
+    return made
+
+
+TOKENIZERS = {
+    "bytes": of_bytes,
+    "bytes after <s>": lambda: begun(of_bytes()),
+    "blanks after a marker": lambda: of_bytes(rstrip=True),
+    "blanks on both sides": lambda: begun(of_bytes(lstrip=True, rstrip=True)),
+    "a space in front of a text": lambda: begun(of_pieces("first")),
+    "a space after each marker": lambda: of_pieces("always"),
+    "no space": lambda: of_pieces("never"),
+    "as Llama 2 had it": lambda: begun(of_pieces()),
+}
+LOOP = "{%% for m in messages %%}%s{%% endfor %%}{%% if add_generation_prompt %%}%s{%% endif %%}"
+FAMILIES = {
+    "ChatML": LOOP % ("<|start|>{{ m.role }}\n{{ SAID }}<|end|>\n", "<|start|>assistant\n"),
+    "Llama 3": LOOP
+    % (
+        "{% set c = '<|start|>' + m['role'] + '<|end|>\n\n' ~ SAID ~ '</s>' %}{{ c }}",
+        "{{ '<|start|>assistant<|end|>\n\n' }}",
+    ),
+    "Llama 2": LOOP
+    % (
+        "{% if m.role == 'system' %}<<SYS>>\n{{ SAID }}\n<</SYS>>\n\n{% elif m.role == 'user' %}"
+        "[INST] {{ SAID }} [/INST]{% else %} {{ SAID }} {{ eos_token }}{% endif %}",
+        "",
+    ),
+    "Mistral": LOOP
+    % (
+        "{% if m['role'] == 'assistant' %}{% generation %}{{ SAID }}{{ eos_token }}{% endgeneration %}{% else %}"
+        "{{- '[INST] ' ~ SAID ~ ' [/INST]' -}}{% endif %}",
+        "",
+    ),
+    "Gemma": LOOP
+    % (
+        "{% set role = 'model' if m['role'] == 'assistant' else m['role'] %}"
+        "{{ '<|start|>' + role + '\n' ~ SAID ~ '<|end|>\n' }}",
+        "{{ '<|start|>model\n' }}",
+    ),
+    "Zephyr": LOOP % ("{{ '<|' ~ m.role ~ '|>\n' ~ SAID ~ eos_token ~ '\n' }}", "{{ '<|assistant|>\n' }}"),
+    "plain": LOOP % ("{{ m.role }}: {{ SAID }}\n\n", "assistant:"),
+}
+BEFORE = [
+    "",
+    "{{ bos_token }}",
+    "{{- bos_token }}{% if messages[0]['role'] != 'system' %}{{ '<|start|>system\nBe kind.<|end|>\n' }}{% endif %}",
+    "{{ bos_token }}{% if tools is not none or documents %}{{ tools | length }}{% endif %}{% if pad_token is defined %}"
+    "{{ pad_token }}{% endif %}{{ strftime_now('%%') }}{{ {'b': 1, 'a': unk_token or ''} | tojson(sort_keys=True) }}\n",
+]
+KEEPS = ["m.content", "m['content'] | trim", "m.content.strip()", "m.content.lstrip()", "m['content'].rstrip()"]
+CHANGES = [
+    "m.content | e",
+    "m.content | tojson",
+    "m.content[:40]",
+    "m.content | upper",
+    "m.content | replace('a', 'b')",
+]
+CHANGES += [
+    "(m.content if m.content | length < 30 else 'long')",
+    "m.content.split('</think>')[-1]",
+    "m.content.strip('!')",
+]
+NAMES = [
+    {"bos_token": "<s>", "eos_token": "</s>"},
+    {"bos_token": "<s>", "eos_token": "<|end|>", "pad_token": "</s>", "unk_token": "<|system|>"},
+    {"bos_token": None, "eos_token": "</s>"},
+]
+WORDS = st.text(" \n\t\u2003\"'<>&\u00e9\u6f22\U0001f642anB1.{}%\\", min_size=1, max_size=12).filter(str.strip)
+
+
+@cache
+def folder_with(tokenizer):
+    """A folder of a tiny model that transformers reads too."""
+    made = tiny.make(vocab_size=300, n_heads=2, n_kv_heads=1, head_dim=4, d_model=8, eos=(299,), dtype="float32")
+    folder = Path(tempfile.mkdtemp(prefix="minisink-"))
+    minisink.Model(made.config, made.weights, TOKENIZERS[tokenizer]()).save(folder)
+    return folder
+
+
+@examples(300)
+@given(
+    tokenizer=st.sampled_from(sorted(TOKENIZERS)),
+    template=st.tuples(*map(st.sampled_from, (BEFORE, sorted(FAMILIES), KEEPS + CHANGES))),
+    names=st.sampled_from(NAMES),
+    system=st.none() | WORDS,
+    said=st.tuples(WORDS, WORDS.map(str.strip), WORDS),
+)
+@example("bytes", (BEFORE[1], "ChatML", CHANGES[0]), NAMES[0], None, ("a", "b", "c"))
+@example("blanks on both sides", (BEFORE[3], "Zephyr", KEEPS[1]), NAMES[1], " n ", ("\n a ", "b", " \tc "))
+def test_a_conversation_has_the_ids_of_transformers(tokenizer, template, names, system, said):
+    """Token by token; or it is refused by name, and that where the words go through what changes them."""
+    folder, (before, family, content) = folder_with(tokenizer), template
+    (folder / "chat_template.jinja").write_text(before + FAMILIES[family].replace("SAID", content), encoding="utf-8")
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast"} | names
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    if content in CHANGES:
+        with pytest.raises(
+            TemplateError, match="its chat template (changes words|should say the words|writes what came)"
+        ):
+            template_of(minisink.load(folder), system=system)
+        return
+    ours = template_of(minisink.load(folder), system=system)
+    theirs = transformers.AutoTokenizer.from_pretrained(folder)
+    user, reply, next_user = said
+    messages = [{"role": "system", "content": system}] * (system is not None)
+    messages += [
+        {"role": role, "content": words} for role, words in zip(("user", "assistant", "user"), said, strict=True)
+    ]
+
+    def wanted(n):
+        talk = messages[: len(messages) - 3 + n]
+        return theirs.apply_chat_template(talk, add_generation_prompt=True, return_dict=False)
+
+    first = ours.fill(ours.first, system=system, user=user)
+    assert first == wanted(1)
+    answer = ours.fill(ours.before, ours.reply, assistant=reply)
+    turn = ours.fill(ours.end, ours.turn, user=next_user)
+    if "bytes" in tokenizer or "blanks" in tokenizer:  # of others, text joins what is before it
+        assert first + answer + turn == wanted(3)
+    marked = next((i for i, token in enumerate(turn) if theirs.convert_ids_to_tokens(token) in SPECIAL), len(turn))
+    assert turn[marked:] == wanted(3)[len(wanted(3)) - len(turn) + marked :]
