@@ -51,6 +51,17 @@ def attend(rng):
     return cases
 
 
+def attend_heads(rng):
+    """Several heads, (T, H, D): as many of keys first; then fewer, which neighbours share."""
+    cases = []
+    for T, S, H, K, D in [(2, 3, 2, 2, 4), (1, 2, 4, 2, 2), (2, 3, 4, 2, 4), (3, 5, 6, 2, 4), (2, 3, 6, 3, 4)]:
+        visible = rng.random((T, S)) < 0.6
+        visible[np.arange(T), rng.integers(S, size=T)] = True
+        cases.append({"q": _reals(rng, T, H, D), "k": _reals(rng, S, K, D), "v": _reals(rng, S, K, D)})
+        cases[-1]["visible"] = visible
+    return cases
+
+
 def rotate(rng):
     """From one pair at position 0 to four, at 250."""
     cases = [{"x": np.array([[1.0, 0.0]]), "positions": np.array([p]), "theta": 100.0} for p in (0, 1, 2)]
@@ -108,6 +119,14 @@ def step(rng):
     return cases
 
 
+def step_heads(rng):
+    """Several heads, (T, H, D): as many of keys first; then fewer, which neighbours share."""
+    return [
+        _text(_reals(rng, 5, H, 4), _reals(rng, 5, K, 4), _reals(rng, 5, K, 4), 1, 2, 100.0)
+        for H, K in [(2, 2), (4, 2), (6, 2), (6, 3)]
+    ]
+
+
 def _text(q, k, v, n_sinks, window, theta):
     return {"q": q, "k": k, "v": v, "n_sinks": n_sinks, "window": window, "theta": theta}
 
@@ -134,7 +153,7 @@ def retrieve(rng):
         cases += [_search(rng, *sizes, window, float(rng.choice([100.0, 10000.0]))) for window in (1, 3, 8)]
     for sizes in [(14, 1, 4, 6), (17, 2, 3, 4)]:
         cases += [_search(rng, *sizes, window, 100.0) for window in (5, 20, 40, 60)]
-    return cases + [_one_good_key(rng, D) for D in (2, 4)]
+    return cases + [_one_good_key(rng, D) for D in (2, 4)] + [_the_newest_key(rng)]
 
 
 def _one_good_key(rng, D):
@@ -143,6 +162,13 @@ def _one_good_key(rng, D):
     query = reference.rotate(case["q"], case["window"], case["theta"])
     scores = rng.permutation([[0.0, 1.0, -0.5], [0.8, 0.7, 0.8], [-0.9, -0.9, -0.8]]).reshape(-1, 1)
     return case | {"keys": (scores * query / (query @ query)).round(3)}
+
+
+def _the_newest_key(rng):
+    """Put the best key into the last block, which is not full."""
+    case = {"q": np.array([1.0, 2.0, 0.0, -1.0]), "block": 2, "k": 1, "window": 3, "theta": 100.0}
+    query = reference.rotate(case["q"], case["window"], case["theta"])
+    return case | {"keys": np.concatenate((_reals(rng, 4, 4) / 10, query[None])).round(3)}
 
 
 def _search(rng, N, block, k, D, window, theta):

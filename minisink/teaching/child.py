@@ -119,7 +119,8 @@ def _raised(error, file):
         text = str(error)
     except BaseException:
         text = ""
-    return {"raised": type(error).__name__, "error": text[:300], "line": lines[-1] if lines else None}
+    line, reached = (lines[-1], lines[0]) if lines else (None, None)
+    return {"raised": type(error).__name__, "error": text[:300], "line": line, "reached": reached}
 
 
 def numbers_in(state, single=(int, float, np.generic)):

@@ -51,6 +51,11 @@ class Task:
         return getattr(cases, self.name)
 
     @property
+    def draw_heads(self):
+        """Function of a generator: cases with several heads, or None where heads do not matter."""
+        return getattr(cases, f"{self.name}_heads", None)
+
+    @property
     def word(self):
         """Function of a case, an answer and the right one: a sentence."""
         return getattr(words, f"of_{self.name}")
@@ -62,7 +67,8 @@ class Task:
 
     def expected(self, case):
         """Return the right answer, float64; for a step, all outputs, (T, D)."""
-        return in_float64(run(self.name, getattr(reference, self.name), [case[name] for name in self.params]))
+        right = in_float64(run(self.name, getattr(reference, self.name), [case[name] for name in self.params]))
+        return right.reshape(len(right), -1) if self.name == "step" else right
 
 
 def run(name, function, args):
@@ -105,14 +111,22 @@ def cases_of(task, seed):
     return task.draw(np.random.default_rng([seed, sorted(TASKS).index(task.name)]))
 
 
+def heads_of(task, seed):
+    """Draw the cases with several heads; none for a task without."""
+    draw = task.draw_heads
+    return draw(np.random.default_rng([seed, sorted(TASKS).index(task.name), 1])) if draw else []
+
+
 def in_style(task, case, style):
-    """Return the arguments as a function gets them: arrays, lists, or with an axis of one head."""
+    """Return the arguments as a function gets them: arrays, lists, or with an axis of heads."""
     args = []
     for name in task.params:
         x = case[name]
         if isinstance(x, np.ndarray) and style != "lists":
             if x.ndim == 2 and name in ("q", "k", "v", "x", "keys"):
                 x = {"a head": x[:, None], "heads first": x[None], "a row of heads": x[:, None, None]}.get(style, x)
+            elif x.ndim == 3:
+                x = {"heads first": x.swapaxes(0, 1), "a row of heads": x[:, None]}.get(style, x)
             elif name == "q" and style == "a head":
                 x = x[None]
             args.append({"array": x.ravel().tolist(), "shape": list(x.shape), "dtype": str(x.dtype)})

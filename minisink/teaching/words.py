@@ -15,11 +15,22 @@ def show(value, most=10):
     if isinstance(value, np.ndarray):
         value = value.tolist()
     if isinstance(value, (list, tuple)):
-        shown = [show(item) for item in value[:most]]
+        shown = [show(item, most) for item in value[:most]]
         return "[" + ", ".join(shown + ["..."] * (len(value) > most)) + "]"
     if isinstance(value, float):
         return f"{value + 0.0:.0f}" if value.is_integer() and abs(value) < 1e6 else f"{value:.4g}"
     return str(value)
+
+
+def short(value, most=3):
+    """Show numbers, and of a large array the first and its shape.
+
+    >>> short(np.eye(4, 5))
+    '[[1, 0, 0, ...], [0, 1, 0, ...], [0, 0, 1, ...], ...] of shape (4, 5)'
+    """
+    if np.size(value) <= 8:
+        return show(value)
+    return show(value, most) + (f" of shape {value.shape}" if max(np.shape(value)) > most else "")
 
 
 def one_line(text):
@@ -51,12 +62,19 @@ of_softmax1 = of_softmax
 
 def of_attend(case, got, expected):
     """Describe the first query that is wrong."""
-    row = int(np.argmin(right_rows(got, expected)))
+    row, head = int(np.argmin(right_rows(got, expected))), ""
+    if expected.ndim == 3:
+        H, K = expected.shape[1], case["k"].shape[1]
+        head, row, got, expected = _head_of(row % H, H, K), row // H, got[:, row % H], expected[:, row % H]
     seen = np.flatnonzero(case["visible"][row]).tolist()
     return (
-        f"query {row} sees keys {seen}{_inputs(case, 'q', 'k', 'v')}; you gave it {show(got[row])}; expected "
+        f"query {row}{head} sees keys {seen}{_inputs(case, 'q', 'k', 'v')}; you gave it {show(got[row])}; expected "
         f"{show(expected[row])}"
     )
+
+
+def _head_of(h, H, K):
+    return f" of head {h}" + (f" (of {H}, which share {count(K, 'key head')})" if K < H else "")
 
 
 def of_rotate(case, got, expected):
@@ -89,17 +107,18 @@ def of_step(case, got, expected):
     after = f"after {count(t + 1, 'token')} with {cache_of(case)}"
     kept, right = (np.flatnonzero(np.abs(row) > 1e-7).tolist() for row in (got[t], expected[t]))
     if not names_tokens(case["v"]) or max(kept, default=0) > t:  # an output names no tokens
-        return f"{after} your output is {show(got[t])}; expected {show(expected[t])}"
+        return f"{after}{_inputs(case, 'q', 'k', 'v')} your output is {show(got[t])}; expected {show(expected[t])}"
     weights, wanted = got[t][right], expected[t][right]
     if kept != right and np.isfinite(got[t]).all():
         return f"{after} your output looks at tokens {kept}; expected {right}"
-    return f"{after} the weights on tokens {right} are {show(weights)}; expected {show(wanted)}"
+    return (
+        f"{after}{_inputs(case, 'q', 'k')} the weights on tokens {right} are {show(weights)}; expected {show(wanted)}"
+    )
 
 
 def names_tokens(v):
     """Whether the values name their tokens: one-hot, in order."""
-    T, D = v.shape
-    return T <= D and np.array_equal(v, np.eye(T, D))
+    return v.ndim == 2 and len(v) <= v.shape[1] and np.array_equal(v, np.eye(*v.shape))
 
 
 def of_token_nll(case, got, expected):
@@ -123,7 +142,5 @@ def of_retrieve(case, got, expected):
 
 
 def _inputs(case, *names):
-    """Show the arguments themselves, where they are few."""
-    if sum(case[name].size for name in names) > 16:
-        return ""
-    return "".join(f", {name} = {show(case[name])}" for name in names)
+    """Show the arguments themselves."""
+    return "".join(f", {name} = {short(case[name])}" for name in names)

@@ -14,8 +14,10 @@ from __future__ import annotations
 
 from inspect import cleandoc
 
+from ..attention import attend as right_attend
 from . import attend, chunks, engine, heads, positions, retrieve, rotate, slots, softmax, softmax1, token_nll, tokens
 from .chunks import OneLeaves
+from .engine import WrongGroup
 from .right import Cache
 from .tokens import OneMore
 from .turn import WrongTurn, turns
@@ -35,13 +37,18 @@ WRONG_TURNS = (*TOKENS, *POSITIONS, *HEADS, *ENGINE, *CHUNKS)
 
 
 def as_step(cache):
-    """Return a cache as the task `step`, which has one head."""
+    """Return a cache as the task `step`, which has one head, or any number of them."""
 
     def step(state, q, k, v, n_sinks, window, theta):  # (D,), (D,), (D,) -> (D,), state
         state = state or cache(n_sinks=n_sinks, window=window, theta=theta)
-        return state.step(q[None], k[None], v[None])[0], state
+        return (state.step(q, k, v) if q.ndim == 2 else state.step(q[None], k[None], v[None])[0]), state
 
     return step
+
+
+def as_attend(cache):
+    """Return how a cache shares key heads as the task `attend`."""
+    return lambda q, k, v, visible: right_attend(q, *(cache.repeated(x, q.shape[1]) for x in (k, v)), visible=visible)
 
 
 def holding(cache, token_index, n_sinks, window):
@@ -76,11 +83,11 @@ OTHER_POSITIONS = [each for each in POSITIONS if each.positions is not Cache.pos
 TURNS = {
     "softmax": softmax.TURNS,
     "softmax1": softmax1.TURNS,
-    "attend": attend.TURNS,
+    "attend": attend.TURNS + turns_of(as_attend, [WrongGroup]),
     "rotate": rotate.TURNS,
     "survivors": turns_of(as_survivors, [*OTHERS_STAY, OneLeaves], {OneMore: 17}) + turns(slots.SURVIVORS),
     "positions_of": turns_of(as_positions_of, OTHER_POSITIONS) + turns(slots.POSITIONS_OF),
-    "step": turns_of(as_step, [*TOKENS, *POSITIONS, *HEADS]),
+    "step": turns_of(as_step, [*TOKENS, *POSITIONS, *HEADS, WrongGroup]),
     "token_nll": token_nll.TURNS,
     "retrieve": retrieve.TURNS,
 }

@@ -16,9 +16,13 @@ class WrongGroup(Cache):
     Look at how the key heads are repeated.
     h // (H / K): neighbours share a key head, so repeat each one, not the whole row of them."""
 
+    @staticmethod
+    def repeated(x, H):  # (S, K, D) -> (S, H, D)
+        """Return a key head for each query head."""
+        return x[:, np.arange(H) % x.shape[1]]
+
     def mix(self, query, keys, values):
-        group = np.arange(query.shape[1]) % keys.shape[1]
-        return super().mix(query, keys[:, group], values[:, group])
+        return super().mix(query, *(self.repeated(x, query.shape[1]) for x in (keys, values)))
 
 
 class RotatesGPT2(Cache):

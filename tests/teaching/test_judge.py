@@ -14,7 +14,7 @@ from minisink.teaching import check_functions, reference
 from minisink.teaching.child import answer, encode, numbers_in
 from minisink.teaching.judge import Outcome, _by_turn, judge, outcome_of
 from minisink.teaching.sandbox import Answers
-from minisink.teaching.tasks import TASKS, cases_of, in_style
+from minisink.teaching.tasks import TASKS, cases_of, heads_of, in_style
 from minisink.wrong_turns import LEFT_OVER, TURNS, WRONG_TURNS
 
 PLAIN: dict = {}
@@ -26,7 +26,7 @@ def judged(name, function, seed=0, hint=None):
     """A live function's row."""
 
     def ask(name, cases, style="arrays", stand_ins=()):
-        return Answers([answer(name, function, in_style(TASKS[name], case, style)) for case in cases], {}, None, None)
+        return Answers([answer(name, function, in_style(TASKS[name], case, style)) for case in cases], {}, [], None)
 
     return judge(name, ask, seed, hint, passed=TASKS)
 
@@ -43,7 +43,8 @@ def test_each_wrong_turn_is_caught_with_its_own_name(task, turn):
 def test_no_wrong_turn_passes_whatever_the_seed(seed):
     """Some case of each seed tells each turn from the right answer."""
     for name, turns in TURNS.items():
-        right = [(case, TASKS[name].expected(case)) for case in cases_of(TASKS[name], seed)]
+        drawn = cases_of(TASKS[name], seed) + heads_of(TASKS[name], seed)
+        right = [(case, TASKS[name].expected(case)) for case in drawn]
         for turn in turns:
             assert any(
                 not _by_turn(TASKS[name], turn, case).is_right(TASKS[name], expected) for case, expected in right
@@ -190,6 +191,57 @@ def test_what_no_turn_explains_has_no_name():
         for seed in range(3):
             row = judged(name, function, seed)
             assert (row["status"], row["diagnosis"]) == ("failed", None)
+
+
+def dealt_out(q, k, v, visible):
+    """Heads first, and query head h reads key head h % K."""
+    scores = [np.where(visible, x @ k[h % len(k)].T / np.sqrt(k.shape[-1]), -np.inf) for h, x in enumerate(q)]
+    return np.stack([reference.softmax(x) @ v[h % len(v)] for h, x in enumerate(scores)])
+
+
+def test_heads_that_share_keys_wrongly_are_named():
+    """Whichever axis is for heads, with the arguments; a step too."""
+    row = judged("attend", dealt_out)
+    assert (row["status"], row["diagnosis"]) == ("failed", "query head h reads key head h % K")
+    assert re.match(r"query 0 of head 1 \(of 4, which share 2 key heads\) sees .* k = \[\[\[0, 0\]", row["message"])
+    heads: dict = {}
+    exec(styles.FLOAT32_HEADS, heads)
+    assert judged("step", heads["step"])["status"] == judged("attend", heads["attend"])["status"] == "passed"
+    heads["np"] = type("", (), {**vars(np), "repeat": lambda x, n, axis: np.tile(x, (1, n, 1))})
+    assert judged("step", heads["step"])["diagnosis"] == "query head h reads key head h % K"
+
+
+def test_who_does_not_take_fewer_key_heads_is_not_asked_to():
+    """Neither rows, nor one head, nor as many as there are queries; nor one that mixes its heads."""
+
+    def as_many(q, k, v, visible):
+        scores = np.where(visible, np.einsum("thd,shd->hts", q, k) / np.sqrt(q.shape[-1]), -np.inf)
+        return np.einsum("hts,shd->thd", reference.softmax(scores), v)
+
+    def one(q, k, v, visible):
+        return reference.attend(q[:, 0], k[:, 0], v[:, 0], visible)[:, None] + 0 * q
+
+    for function in (as_many, one, PLAIN["attend"]):
+        assert judged("attend", function)["status"] == "passed"
+
+
+def test_an_asking_that_came_further_is_told():
+    """Of errors too: what a function for heads says of rows is not its mistake."""
+    text = """
+def attend(q, k, v, visible):
+    T, H, D = q.shape
+    S, K, D = k.shape
+    return softmaxx(q)
+"""
+    names: dict = {}
+    exec(compile(text, "a file", "exec"), names)
+
+    def ask(name, cases, style="arrays", stand_ins=()):
+        args = [in_style(TASKS[name], case, style) for case in cases]
+        return Answers([answer(name, names[name], each, "a file") for each in args], {}, [], None)
+
+    message = judge("attend", ask, passed=TASKS)["message"]
+    assert message.startswith("NameError: name 'softmaxx' is not defined (line 5), for q = [[0]], k = [[0]], v = [[1]]")
 
 
 def test_memory_that_grows_is_seen_in_any_container():
