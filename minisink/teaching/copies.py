@@ -1,10 +1,11 @@
-"""Whose code a file is: the trees of its functions beside minisink's own, the lessons' solutions and other students'.
+"""Whose code a file is: the lines of its functions beside minisink's own, the lessons' solutions and other students'.
 
-A function is read as its syntax tree without what a copier changes first: names, docstrings, annotations, comments and
-layout. A task is made of its own function and of what that calls in the file, other tasks left out. Short functions
-are alike without anybody copying, and a softmax in three lines has 37 words: a task is named where `LEAST` words of its
-tree, or `BETWEEN` of two students, and half of them stand elsewhere too; what template and lessons give does not count.
-What a file reads at run time cannot be compared; that it does so is said. All of this is told, not punished.
+A line is read as a syntax tree without what a copier changes first: names, docstrings, annotations, comments, layout.
+A task is made of its own function and of what that calls in the file, other tasks left out. Short functions are alike
+without anybody copying (a softmax in three lines has 37 words, a loss in five 59), so a task is named where `LEAST`
+words of it, or `BETWEEN` of two students, stand elsewhere too, and they are most of it: independent work of that size
+shared a half at most. What template and lessons give does not count. What a file reads at run time cannot be compared;
+that it does so is said. All of this is told, not punished.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from .loading import pieces
 from .tasks import TASKS
 from .template import LOOPS
 
-LEAST, BETWEEN, SHORT = 40, 60, 30  # words of a tree: of minisink's, of students', and beside these in a file
+LEAST, BETWEEN, SHORT = 40, 70, 30  # words: of minisink's, of students', and beside these in the same file
+MOST, NEARLY_ALL = 0.75, 0.9  # of a task: of minisink's, of students'
 PACKAGE = Path(__file__).parents[1]
 REFERENCE = "minisink's own reference"
 ORIGINS = {
@@ -33,59 +35,32 @@ ORIGINS = {
     "by_the_book.py": "minisink by the book",
 }
 ORIGINS |= {name: f"minisink's own {name}" for name in ("ops.py", "positions.py", "attention.py", "loss.py")}
-SOLUTIONS = {  # digests of what each lesson asks to write; a test holds them to tutorials/
-    1: "1de2b05a4264 78bb46909388",
-    2: "ad2de2668b72",
-    3: "680752dc5649",
-    5: "b8c4d8273786",
-    7: "ad873fe3b7ef",
-    8: "9dd9cc646345",
-    9: "00746fc5653d",
-    10: "d1cc2b9184e4",
-    11: "8b199a9d9b20",
-    12: "e94a396738d3",
+SOLUTIONS = {  # digests of the lines that each lesson asks for; a test holds them to tutorials/
+    1: "06f2b0e1 38461e8b 3cd9c53b 52194818 929c4f02 afa51041 bf11208b e151512f",
+    2: "1102260a 75e6e266 77a9e34e 981b3956 bb4efbd0 ea96e212",
+    3: "0ae5abb9 28bfc962 3fa8b177 40f3ff3c 60b3ccaf a3febafe a5601fc7",
+    5: "1eb960ac c1595011 ef491a24",
+    7: "05e2e545 42f991ca 448215de 46432d27 47e187af 5cf874aa 65903f09 835021f0 8e75943b 98d232cf",
+    8: "26345c4e 280762e7 bf21f64b ce075042",
+    9: "e6586be8 ea96e212",
+    10: "102f7eca 8603e606 ce85ad73",
+    11: "29a168b1 8a305811 a80ba49c fbe494c0",
+    12: "4a3c017c 8603e606 a5b339ba bdb2a5d6",
 }
-GIVEN = "e83221a73cab a27c35cd073e"  # and of what a lesson gives for it
+# and of those of what a lesson gives for it
+GIVEN = "3ed14376 4e6bcd2c 6ea40273 706a9d23 7248a57f a8abd231"
+GIVEN += " cd1013c1 ecb0b064 ecf94b5e f91599ba fd902483"
 
 DEFINES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 SCOPES = (*DEFINES, ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 NOISE = (ast.Pass, ast.Assert, ast.Import, ast.ImportFrom, ast.Global, ast.Nonlocal)
 BODIES = {"body", "orelse", "finalbody", "handlers", "cases"}
 SKIPPED = {"annotation", "returns", "decorator_list", "type_comment", "type_params", "ctx", "kind", "name"}
-RUNS = {"exec", "eval", "compile", "__import__", "importlib.import_module", "import_module"}  # of what is no text
-LOADS = {
-    "run_path",
-    "run_module",
-    "find_spec",
-    "spec_from_file_location",
-    "SourceFileLoader",
-    "zipimporter",
-    "get_data",
-}
-LOADS |= {"find_module", "FunctionType", "getsource"}
-REACHES = {
-    "__globals__",
-    "__closure__",
-    "__subclasses__",
-    "__builtins__",
-    "f_back",
-    "f_locals",
-    "f_globals",
-}
-OPENS = {
-    "open",
-    "Path",
-    "glob",
-    "iglob",
-    "rglob",
-    "walk",
-    "listdir",
-    "scandir",
-    "ZipFile",
-    "files",
-    "sys.path.insert",
-    "sys.path.append",
-}
+RUNS = set("exec eval compile __import__ import_module importlib.import_module".split())  # of what does not stand there
+LOADS = set("run_path run_module find_spec find_module spec_from_file_location SourceFileLoader zipimporter".split())
+LOADS |= {"get_data", "getsource", "FunctionType", "_getframe"}
+REACHES = set("__globals__ __closure__ __subclasses__ __builtins__ f_back f_locals f_globals".split())
+OPENS = set("open Path glob iglob rglob walk listdir scandir ZipFile files sys.path.insert sys.path.append".split())
 INNER = re.compile(
     r"minisink\.(teaching\.(?!check_functions|figures)|wrong_turns|conformance|\*)|reference$|by_the_book$"
 )
@@ -166,7 +141,7 @@ def _says_nothing(value):
 
 def digest(words):
     """Return words as a short hash."""
-    return hashlib.sha256(" ".join(words).encode()).hexdigest()[:12]
+    return hashlib.sha256(" ".join(words).encode()).hexdigest()[:8]
 
 
 # A file ---------------------------------------------------------------------------------------------
@@ -243,24 +218,17 @@ class File:
         """Return a numbering to begin a tree with."""
         return Names(self.own, imported=self.imported)
 
-    def words(self, function):
-        """Return how many words a function has, those of inner functions and of the template left out."""
-        todo, total = [*function.body], 0
+    def lines(self, function):
+        """Return ``{digest: words}`` of the lines of a function, inner ones among them, and what is given left out."""
+        todo, found = [*function.body], Counter()
         while todo:
             statement = todo.pop()
-            if isinstance(statement, DEFINES):
-                continue
-            words = words_of(statement, self.names(), deep=False)
-            total += 0 if digest(words) in template_lines() else len(words)
-            inner = [getattr(statement, field, []) for field in BODIES]
+            words = [] if isinstance(statement, DEFINES) else words_of(statement, self.names(), deep=False)
+            if words and digest(words) not in given_lines():
+                found[digest(words)] += len(words)
+            inner = [getattr(statement, field, None) for field in BODIES]
             todo += [each for statements in inner if isinstance(statements, list) for each in statements]
-        return total
-
-    def prints(self, function):
-        """Return ``{digest: words}`` of a function and those within it, what a lesson gives left out."""
-        inner = [node for node in ast.walk(function) if isinstance(node, ast.FunctionDef)]
-        prints = {digest(words_of(each, self.names())): self.words(each) for each in inner}
-        return {print: words for print, words in prints.items() if print not in GIVEN.split()}
+        return found
 
     def reads(self):
         """Return ``{node: what}`` of each place that gets at code which is not in the file."""
@@ -290,9 +258,9 @@ def statements_of(text):
 
 
 @cache
-def template_lines():
-    """Return the digests of the lines that the template shows."""
-    functions, digests = ("exp", "log", "sqrt", "cos", "sin"), set()
+def given_lines():
+    """Return the digests of the lines that the template shows and the lessons give."""
+    functions, digests = ("exp", "log", "sqrt", "cos", "sin"), set(GIVEN.split())
     for line in "".join(LOOPS.values()).split("\n"):
         for source in ("", "math.", "numpy."):
             imported = {name: source + name for name in functions}
@@ -311,7 +279,7 @@ def origins():
         file = File([path.read_text(encoding="utf-8") if path.is_file() else ""])
         for node in file.nodes:
             if isinstance(node, ast.FunctionDef):
-                found[origin].add(digest(words_of(node, file.names())))
+                found[origin] |= file.lines(node).keys()
     return found | {f"the solution of lesson {number}": set(texts.split()) for number, texts in SOLUTIONS.items()}
 
 
@@ -330,12 +298,12 @@ def fingerprints(texts):
     r"""Read a file's text, or its cells; what is no Python leaves no prints.
 
     >>> fingerprints("def survivors(n, s, w):\n    return [i for i in range(n) if i < s or i >= n - w]").tasks
-    {'survivors': {'2bdcf8a6374f': 22}}
+    {'survivors': Counter({'ddc83f86': 22})}
     """
     try:
         file = File([texts] if isinstance(texts, str) else texts)
         made = {task: functions for task in TASKS if (functions := file.made_of(task))}
-        tasks = {task: _merged(map(file.prints, functions)) for task, functions in made.items()}
+        tasks = {task: sum(map(file.lines, functions), Counter()) for task, functions in made.items()}
         reads: dict[str, str] = {}
         for node, what in file.reads().items():
             within = [task for task in made if any(node in ast.walk(function) for function in made[task])]
@@ -350,13 +318,12 @@ def same_as(prints, others=None):
 
     `others` are prints of other students' files by their names, which are named where it is not minisink's.
     """
-    named = _alike(prints.tasks, origins(), LEAST)
     students = {
         name: {print for task in each.tasks.values() for print in task} for name, each in (others or {}).items()
     }
-    named = _alike(prints.tasks, students, BETWEEN) | named
-    read = {task: f"code read at run time ({what})" for task, what in prints.reads.items()}
-    return dict.fromkeys(TASKS) | read | named
+    named = {task: f"code read at run time ({what})" for task, what in prints.reads.items()}
+    named |= _alike(prints.tasks, students, BETWEEN, NEARLY_ALL) | _alike(prints.tasks, origins(), LEAST, MOST)
+    return dict.fromkeys(TASKS) | named
 
 
 def whole(named):
@@ -364,24 +331,19 @@ def whole(named):
     return ", ".join(where for where, _ in Counter(filter(None, named)).most_common()) or None
 
 
-def _merged(several):
-    return {name: words for each in several for name, words in each.items()}
-
-
-def _alike(tasks, known, least):
-    """Return the tasks of which half stands elsewhere, and where; beside one that is long, short ones too."""
+def _alike(tasks, known, least, share):
+    """Return the tasks that stand elsewhere, and where; beside one that is long, short ones too."""
     found: dict[str, Counter] = defaultdict(Counter)
+    words = {task: sum(lines.values()) for task, lines in tasks.items()}
     for where, digests in known.items():
-        shared = {task: sum(words for print, words in made.items() if print in digests) for task, made in tasks.items()}
-        halves = {task: words for task, words in shared.items() if 2 * words >= sum(tasks[task].values())}
-        if max(halves.values(), default=0) >= least:
-            is_whole = 2 * sum(shared.values()) >= sum(sum(made.values()) for made in tasks.values())
-            for task, words in halves.items():
-                if words >= (SHORT if is_whole else least):
-                    found[task][where] = words
-    return {
-        task: _joined(where for where in words if words[where] == max(words.values())) for task, words in found.items()
-    }
+        shared = {task: sum(lines[print] for print in lines if print in digests) for task, lines in tasks.items()}
+        alike = {task: n for task, n in shared.items() if n and n >= share * words[task]}
+        if max(alike.values(), default=0) >= least:
+            is_whole = 2 * sum(shared.values()) >= sum(words.values())
+            for task, n in alike.items():
+                if n >= (SHORT if is_whole else least):
+                    found[task][where] = n
+    return {task: _joined(where for where in of if of[where] == max(of.values())) for task, of in found.items()}
 
 
 def _joined(names, most=3):

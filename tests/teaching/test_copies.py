@@ -187,6 +187,31 @@ def test_a_copy_under_another_name_and_in_another_place_is_seen():
         assert same_as(fingerprints(f"import numpy as np\n{around}"))["rotate"] == REFERENCE
 
 
+def test_a_copy_that_was_worked_over_is_seen():
+    """Lines that change places, lines put in, a line written anew; half of another's is not a copy."""
+    rotate = inspect.getsource(reference.rotate)
+    for old, new in (
+        (
+            "    half = x.shape[-1] // 2\n",
+            "    assert x.ndim\n    print(theta)\n    half = x.shape[-1] // 2\n    size = 2 * half\n",
+        ),
+        ("    if x.ndim > angles.ndim:", "    if angles.ndim < x.ndim:"),
+        ("(a * cos - b * sin, b * cos + a * sin)", "(-b * sin + a * cos, a * sin + b * cos)"),
+    ):
+        assert old in rotate
+        assert same_as(fingerprints("import numpy as np\n" + rotate.replace(old, new)))["rotate"] == REFERENCE
+    lines = disguised("import numpy as np\n" + rotate).split("\n")
+    first = next(i for i, line in enumerate(lines) if "// 2" in line)
+    lines[first - 1], lines[first] = lines[first], lines[first - 1]
+    assert same_as(fingerprints("\n".join(lines)))["rotate"] == REFERENCE
+    half = (
+        "def rotate(x, positions, theta):\n"
+        + "\n".join(rotate.split("\n")[2:5])
+        + VECTORS.partition("half = ")[2].partition("\n")[2]
+    )
+    assert same_as(fingerprints("import numpy as np\n" + half))["rotate"] is None
+
+
 @pytest.mark.parametrize("name", OTHERS)
 def test_right_work_of_one_s_own_is_nobody_else_s(name):
     others = {other: fingerprints(text) for other, text in OTHERS.items() if other != name}
@@ -251,13 +276,15 @@ def test_a_file_with_a_broken_line_and_cells_are_read():
     assert fingerprints(VECTORS.split("\n\n")).tasks == fingerprints(VECTORS).tasks
 
 
-def test_the_lessons_solutions_are_known_and_what_lessons_give_is_not():
+def test_the_lessons_solutions_are_known_and_what_lessons_give_is_not(monkeypatch):
     """`SOLUTIONS` and `GIVEN` are those of tutorials/."""
     sys.path.insert(0, str(ROOT / "tutorials"))
     try:
         import build
     finally:
         sys.path.pop(0)
+    by_template = copies.given_lines() - set(copies.GIVEN.split())
+    monkeypatch.setattr(copies, "given_lines", lambda: by_template)
     solutions, given = {}, set()
     for path in build.lessons():
         text = path.read_text(encoding="utf-8")
@@ -265,12 +292,12 @@ def test_the_lessons_solutions_are_known_and_what_lessons_give_is_not():
         file = File(map(build.solved, cells))
         trees = [(cell, node) for cell in cells for node in ast.parse(cell).body if isinstance(node, ast.FunctionDef)]
         asked = {node.name for cell, node in trees if build.BEGIN in ast.get_source_segment(cell, node)}
-        for name in re.findall(r"\w+=(\w+)", re.search(r"check_functions\((.*?)\)", text)[1]):
-            for function in file.made_of(name):
-                print_ = copies.digest(copies.words_of(function, file.names()))
-                if function.name not in asked and file.words(function) >= copies.LEAST:
-                    given.add(print_)
-                elif file.words(function) >= copies.LEAST:
-                    solutions.setdefault(int(path.name[:2]), set()).add(print_)
-    assert {number: set(texts.split()) for number, texts in copies.SOLUTIONS.items()} == solutions
-    assert set(copies.GIVEN.split()) == given
+        for task in re.findall(r"(\w+)=\w+", re.search(r"check_functions\((.*?)\)", text)[1]):
+            for function in file.made_of(task):
+                lines = file.lines(function)
+                if function.name not in asked:
+                    given |= lines.keys()
+                elif sum(lines.values()) >= copies.LEAST:
+                    solutions.setdefault(int(path.name[:2]), set()).update(lines)
+    known = {number: set(texts.split()) for number, texts in copies.SOLUTIONS.items()}
+    assert (known, set(copies.GIVEN.split())) == (solutions, given), f"write these down: {solutions}, given {given}"
