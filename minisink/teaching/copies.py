@@ -51,6 +51,7 @@ SOLUTIONS = {  # digests of the lines that each lesson asks for; a test holds th
 GIVEN = "3ed14376 4e6bcd2c 6ea40273 706a9d23 7248a57f a8abd231"
 GIVEN += " cd1013c1 ecb0b064 ecf94b5e f91599ba fd902483"
 
+BUILTINS = {*dir(builtins)} - {"_"}  # the last answer of a console
 DEFINES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 SCOPES = (*DEFINES, ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 NOISE = (ast.Pass, ast.Assert, ast.Import, ast.ImportFrom, ast.Global, ast.Nonlocal)
@@ -156,7 +157,7 @@ class File:
         self.imported: dict[str, str] = {}  # name: the full name of what is not the file's own
         self.functions: dict[str, list] = defaultdict(list)  # name: those that it stands for
         self.others: dict[str, set] = defaultdict(set)  # name: names that its value is made of
-        self.own = {name for statement in self.statements for name in bound_in(statement)} - set(dir(builtins))
+        self.own = {name for statement in self.statements for name in bound_in(statement)} - BUILTINS
         for node in self.nodes:
             if isinstance(node, (ast.Import, ast.ImportFrom)):
                 self._import(node)
@@ -265,7 +266,7 @@ def given_lines():
         for source in ("", "math.", "numpy."):
             imported = {name: source + name for name in functions}
             for statement in statements_of(f"{line.strip()} pass" if line.endswith(":") else line.strip()):
-                own = {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)} - set(dir(builtins))
+                own = {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)} - BUILTINS
                 digests.add(digest(words_of(statement, Names(own - imported.keys(), imported=imported), deep=False)))
     return digests
 
