@@ -27,6 +27,8 @@ from .template import LOOPS
 
 LEAST, BETWEEN, SHORT = 40, 70, 30  # words: of minisink's, of students', and beside these in the same file
 MOST, NEARLY_ALL = 0.75, 0.9  # of a task: of minisink's, of students'
+LARGEST = 300_000  # letters of code that are compared
+TOO_LONG = "not compared: too long"
 PACKAGE = Path(__file__).parents[1]
 REFERENCE = "minisink's own reference"
 ORIGINS = {
@@ -57,15 +59,14 @@ SCOPES = (*DEFINES, ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.Gen
 NOISE = (ast.Pass, ast.Assert, ast.Import, ast.ImportFrom, ast.Global, ast.Nonlocal)
 BODIES = {"body", "orelse", "finalbody", "handlers", "cases"}
 SKIPPED = {"annotation", "returns", "decorator_list", "type_comment", "type_params", "ctx", "kind", "name"}
-RUNS = set("exec eval compile __import__ import_module importlib.import_module".split())  # of what does not stand there
-LOADS = set("run_path run_module find_spec find_module spec_from_file_location SourceFileLoader zipimporter".split())
-LOADS |= {"get_data", "getsource", "FunctionType", "_getframe"}
-REACHES = set("__globals__ __closure__ __subclasses__ __builtins__ f_back f_locals f_globals".split())
-OPENS = set("open Path glob iglob rglob walk listdir scandir ZipFile files sys.path.insert sys.path.append".split())
-INNER = re.compile(
-    r"minisink\.(teaching\.(?!check_functions|figures)|wrong_turns|conformance|\*)|reference$|by_the_book$"
-)
-PLACES = re.compile(r"minisink|by_the_book|reference\.py|\.whl\b|site-packages")
+RUNS = set(
+    "exec eval compile __import__ import_module importlib.import_module".split()
+)  # what their first argument says
+LOADS = set("run_path run_module spec_from_file_location SourceFileLoader zipimporter get_data FunctionType".split())
+REACHES = set("_getframe __globals__ __closure__ __subclasses__ __builtins__ f_back f_locals f_globals".split())
+OPENS = set("open Path glob iglob rglob walk listdir scandir ZipFile files".split())
+INNER = re.compile(r"(minisink\.)?(teaching\.(?!check_functions|figures)|wrong_turns)|(reference|by_the_book)\b")
+PLACES = re.compile(r"by_the_book|reference\.py|wrong_turns|teaching/|\.whl\b|site-packages")
 
 
 # A tree as words ------------------------------------------------------------------------------------
@@ -154,6 +155,12 @@ class File:
     def __init__(self, texts):
         self.statements = [statement for text in texts for statement in statements_of(text)]
         self.nodes = [node for statement in self.statements for node in ast.walk(statement)]
+        for node in list(self.nodes):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "exec":
+                texts = [each.value for each in node.args[:1] if isinstance(each, ast.Constant)]
+                inner = [statement for text in texts for statement in statements_of(str(text))]
+                self.statements += inner
+                self.nodes += [each for statement in inner for each in ast.walk(statement)]
         self.imported: dict[str, str] = {}  # name: the full name of what is not the file's own
         self.functions: dict[str, list] = defaultdict(list)  # name: those that it stands for
         self.others: dict[str, set] = defaultdict(set)  # name: names that its value is made of
@@ -171,7 +178,11 @@ class File:
         self.own = self.own - self.imported.keys() | {f".{name}" for name in stored | fields}
         methods = {id(method) for each in classes for method in each.body}
         for node in self.nodes:
-            self._add(node, methods)
+            if id(node) not in methods:
+                self._add(node)
+        for statement in self.statements:
+            if isinstance(statement, ast.Assign):
+                self._add_value(statement)
 
     def _import(self, node):
         source = getattr(node, "module", None)
@@ -183,23 +194,25 @@ class File:
             else:
                 self.imported[short] = name if alias.asname or source else short
 
-    def _add(self, node, methods):
+    def _add(self, node):
         if isinstance(node, ast.ClassDef):
             self.functions[node.name] += [each for each in node.body if isinstance(each, ast.FunctionDef)]
             self.others[node.name] |= {each.id for each in node.bases if isinstance(each, ast.Name)}
-        elif isinstance(node, ast.FunctionDef) and id(node) not in methods:
+        elif isinstance(node, ast.FunctionDef):
             self.functions[node.name].append(node)
         elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "check_functions":
             for keyword in node.keywords:
                 self.others[str(keyword.arg)] |= {getattr(keyword.value, "id", "")}
-        elif isinstance(node, ast.Assign) and node in self.statements:
-            for target in node.targets:
-                if isinstance(target, ast.Name) and isinstance(node.value, ast.Lambda):
-                    body: list[ast.stmt] = [ast.Return(node.value.body)]
-                    function = ast.FunctionDef(name=target.id, args=node.value.args, body=body, decorator_list=[])
-                    self.functions[target.id].append(function)
-                elif isinstance(target, ast.Name):
-                    self.others[target.id] |= {each.id for each in ast.walk(node.value) if isinstance(each, ast.Name)}
+
+    def _add_value(self, node):
+        names = {each.id for each in ast.walk(node.value) if isinstance(each, ast.Name)}
+        for target in node.targets:
+            if isinstance(target, ast.Name) and isinstance(node.value, ast.Lambda):
+                body: list[ast.stmt] = [ast.Return(node.value.body)]
+                function = ast.FunctionDef(name=target.id, args=node.value.args, body=body, decorator_list=[])
+                self.functions[target.id].append(function)
+            elif isinstance(target, ast.Name):
+                self.others[target.id] |= names
 
     def made_of(self, name):
         """Return the functions that a name leads to, other tasks left out."""
@@ -221,12 +234,12 @@ class File:
 
     def lines(self, function):
         """Return ``{digest: words}`` of the lines of a function, inner ones among them, and what is given left out."""
-        todo, found = [*function.body], Counter()
+        todo, found = [*function.body], {}
         while todo:
             statement = todo.pop()
             words = [] if isinstance(statement, DEFINES) else words_of(statement, self.names(), deep=False)
             if words and digest(words) not in given_lines():
-                found[digest(words)] += len(words)
+                found[digest(words)] = len(words)
             inner = [getattr(statement, field, None) for field in BODIES]
             todo += [each for statements in inner if isinstance(statements, list) for each in statements]
         return found
@@ -238,11 +251,12 @@ class File:
             if isinstance(node, ast.Call):
                 name = ast.unparse(node.func).removeprefix("builtins.")
                 last = name.rpartition(".")[2]
-                texts = [each.value for each in ast.walk(node) if isinstance(each, ast.Constant)]
-                places = any(PLACES.search(text) for text in texts if isinstance(text, str))
-                runs = name in RUNS and not (node.args and isinstance(node.args[0], ast.Constant))
-                if runs or last in LOADS or (places and (name in RUNS or {name, last} & OPENS)):
-                    found[node] = name if name in OPENS | RUNS else last
+                args = node.args[:1] if name in RUNS else node.args
+                texts = [str(each.value) for arg in args for each in ast.walk(arg) if isinstance(each, ast.Constant)]
+                tells = any(PLACES.search(text) or INNER.match(text) for text in texts)
+                is_text = bool(args) and all(isinstance(arg, ast.Constant) for arg in args)
+                if (name in RUNS or last in LOADS) and (tells or not is_text) or (last in OPENS and tells):
+                    found[node] = name if name in RUNS else last
             elif isinstance(node, ast.Attribute) and node.attr in REACHES:
                 found[node] = node.attr
             elif isinstance(node, (ast.Import, ast.ImportFrom)):
@@ -290,8 +304,8 @@ def origins():
 class Prints(NamedTuple):
     """What is compared of a file: dicts of texts, as JSON has them."""
 
-    tasks: dict[str, dict[str, int]]  # of each task that the file names {digest: words}
-    reads: dict[str, str]  # what gets at code that is not in the file, by task
+    tasks: dict[str, dict[str, int]]  # of each task that the file names {digest of a line: words}
+    reads: dict[str, str]  # why it cannot be compared, by task
     names: list[str]  # of the functions and classes that the file defines
 
 
@@ -299,16 +313,20 @@ def fingerprints(texts):
     r"""Read a file's text, or its cells; what is no Python leaves no prints.
 
     >>> fingerprints("def survivors(n, s, w):\n    return [i for i in range(n) if i < s or i >= n - w]").tasks
-    {'survivors': Counter({'ddc83f86': 22})}
+    {'survivors': {'ddc83f86': 22}}
     """
+    texts = [texts] if isinstance(texts, str) else list(texts)
+    if sum(map(len, texts)) > LARGEST:
+        return Prints({}, dict.fromkeys(TASKS, TOO_LONG), [])
     try:
-        file = File([texts] if isinstance(texts, str) else texts)
+        file = File(texts)
         made = {task: functions for task in TASKS if (functions := file.made_of(task))}
-        tasks = {task: sum(map(file.lines, functions), Counter()) for task, functions in made.items()}
+        tasks = {task: _merged(map(file.lines, functions)) for task, functions in made.items()}
         reads: dict[str, str] = {}
+        nodes = {task: {id(node) for each in made[task] for node in ast.walk(each)} for task in made}
         for node, what in file.reads().items():
-            within = [task for task in made if any(node in ast.walk(function) for function in made[task])]
-            reads |= dict.fromkeys(within or TASKS, what)
+            within = [task for task in made if id(node) in nodes[task]]
+            reads |= dict.fromkeys(within or TASKS, f"code read at run time ({what})")
     except (RecursionError, MemoryError):
         return Prints({}, {}, [])
     return Prints(tasks, reads, [each.name for each in file.statements if isinstance(each, DEFINES)])
@@ -322,7 +340,7 @@ def same_as(prints, others=None):
     students = {
         name: {print for task in each.tasks.values() for print in task} for name, each in (others or {}).items()
     }
-    named = {task: f"code read at run time ({what})" for task, what in prints.reads.items()}
+    named = dict(prints.reads)
     named |= _alike(prints.tasks, students, BETWEEN, NEARLY_ALL) | _alike(prints.tasks, origins(), LEAST, MOST)
     return dict.fromkeys(TASKS) | named
 
@@ -330,6 +348,10 @@ def same_as(prints, others=None):
 def whole(named):
     """Say of a file what is said of its tasks, most often first; None for nothing."""
     return ", ".join(where for where, _ in Counter(filter(None, named)).most_common()) or None
+
+
+def _merged(several):
+    return {digest: words for each in several for digest, words in each.items()}
 
 
 def _alike(tasks, known, least, share):

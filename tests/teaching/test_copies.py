@@ -17,7 +17,7 @@ from minisink.teaching.template import template
 from minisink.wrong_turns import right
 
 ROOT = Path(__file__).resolve().parents[2]
-OURS = inspect.getsource(right).replace("from ..attention import attend", "") + inspect.getsource(reference)
+OURS = inspect.getsource(right) + inspect.getsource(reference).replace("from ..wrong_turns.right import Cache\n", "")
 BOOK = inspect.getsource(by_the_book)
 VECTORS = """
 import numpy as np
@@ -239,15 +239,17 @@ def test_students_with_the_same_function_name_each_other():
 READS = {
     "exec": "import zipfile\nz = zipfile.ZipFile('minisink-1.whl')\nexec(z.read('r.py').decode(), globals())",
     "importlib.import_module": "import importlib\nr = importlib.import_module('minisink.teaching.reference')",
+    "__import__": "r = __import__('minisink.wrong_turns.right')",
     "minisink.teaching.reference": "from minisink.teaching import reference\nsoftmax = reference.softmax",
     "minisink.wrong_turns.right.Cache": "from minisink.wrong_turns.right import Cache",
+    "teaching.reference.softmax": "import sys\nsys.path.append('/minisink')\nfrom teaching.reference import softmax",
     "open": "text = open('/usr/lib/python3/site-packages/minisink/by_the_book.py').read()",
     "Path": "from pathlib import Path\ntext = Path('../minisink/teaching/reference.py').read_text()",
-    "sys.path.insert": "import sys\nsys.path.insert(0, '/autograder/minisink-1.whl')",
-    "getsource": "import inspect, numpy\nprint(inspect.getsource(numpy))",
+    "glob": "from glob import glob\nwheel = glob('/autograder/**/*.whl')[0]",
     "SourceFileLoader": "from importlib.machinery import SourceFileLoader\nm = SourceFileLoader('a', p).load_module()",
+    "_getframe": "import sys\nframe = sys._getframe(2)",
     "__globals__": "def softmax(x):\n    return x.__globals__['softmax'](x)",
-    "compile": "def softmax(x):\n    return eval(compile(open('a').read(), 'a', 'exec'))",
+    "eval": "def softmax(x):\n    return eval(open('a').read())",
 }
 
 
@@ -256,18 +258,37 @@ def test_what_is_read_at_run_time_is_said(what):
     assert same_as(fingerprints(READS[what]))["softmax"] == f"code read at run time ({what})"
 
 
-def test_what_a_notebook_needs_is_not_called_a_copy():
-    """A lesson's imports, its own data, a word about minisink, an exec of what stands there; text that is no Python."""
-    for text in (
-        "import minisink\nfrom minisink import ops\nfrom minisink.teaching import check_functions\n",
-        "from minisink.hf.shipped import sample_text\ntext = open('data.txt').read()\nprint('with minisink')\n",
-        "get_ipython().system('pip install minisink')\nnames = []\nnames.append('minisink')\n",
-        "eval('1 + 1')\nimport re\nr = re.compile('a' + 'b')\nimport sys\nsys.path.append('..')\n",
-        "def softmax(x:\n    return\n",
-        "x = " + "(" * 500,
-        "-" * 50_000 + "1",
-    ):
-        assert set(same_as(fingerprints(text)).values()) == {None}, text[:60]
+NEEDED = [
+    "from minisink import ops\nfrom minisink.teaching import check_functions\nimport minisink.conformance",
+    "from minisink.by_the_book import evict\nfrom minisink.teaching.figures import for_a_lesson\n",
+    "from minisink.hf.shipped import sample_text\ntext = open('data.txt').read()\nprint('with minisink')\n",
+    "get_ipython().system('pip install minisink-1.whl')\nnames = []\nnames.append('minisink')\n",
+    "import sys, importlib.util\nsys.path.append('/content/minisink')\nthere = importlib.util.find_spec('minisink')\n",
+    "eval('1 + 1')\nimport re\nr = re.compile('a' + 'b')\nimport inspect\nprint(inspect.getsource(print))\n",
+    "def softmax(x:\n    return\n",
+    "x = " + "(" * 500,
+    "-" * 50_000 + "1",
+    "pattern = '\\d'\n",
+]
+
+
+@pytest.mark.parametrize("text", NEEDED, ids=lambda text: repr(text[:20]))
+def test_what_a_notebook_needs_is_not_called_a_copy(text):
+    """A lesson's imports, one's own data, a word about minisink; text that is no Python; and all without a warning."""
+    assert set(same_as(fingerprints(text)).values()) == {None}
+
+
+def test_a_file_too_long_to_be_compared_is_told_so():
+    """A line that comes a hundred times is one line."""
+    assert whole(same_as(fingerprints("x = 1\n" * 60_000)).values()) == copies.TOO_LONG
+    nested = "def softmax(x):\n" + "".join(" " * i + "if x:\n" for i in range(1, 90)) + " " * 95 + "return 1\n"
+    assert set(same_as(fingerprints(nested)).values()) == {None}
+
+
+def test_what_is_run_from_a_text_that_stands_there_is_read():
+    text = f"import numpy as np\nexec({inspect.getsource(reference.rotate)!r}, globals())\n"
+    assert same_as(fingerprints(text))["rotate"] == REFERENCE
+    assert same_as(fingerprints(text))["softmax"] is None
 
 
 def test_a_file_with_a_broken_line_and_cells_are_read():
