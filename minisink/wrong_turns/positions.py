@@ -9,7 +9,7 @@ SLOT = """What is the position of a token once one before it has left?
     position := slot: what is held is numbered 0, 1, 2, ... without gaps, at every step."""
 SHIFT = """Where does a key stand after an eviction?
     Look at the positions of all keys behind the one that left.
-    One slot down, once. Easiest: store keys un-rotated, and number what is held 0, 1, 2, ... at every step."""
+    One slot down, once. Easiest: number what is held 0, 1, 2, ... at every step, and store keys un-rotated."""
 NEWEST = """Where does the newest token stand?
     Look at the position that you rotate the query to.
     In the last slot that is filled: len(held) - 1, once the new key is in and the old one out."""
@@ -118,6 +118,9 @@ class LateKey(LateQuery):
     """the newest key and query stand at their place in the text, not at their slot; number the newest too"""
 
     name = "newest not shifted"
+    hints = """Where does the newest token stand once others have left?
+    Look at the last of the positions: is it a place in the text?
+    In the last slot that is filled, len(held) - 1, and the query with it."""
 
     @property
     def positions(self):
@@ -150,8 +153,8 @@ class OnePlace(Shifted):
 
     name, number, pace = "all recent keys at one place", 11, 0  # seen in: two replications, one a live visualiser
     hints = """At which positions do two tokens come in, one after the other, once the cache is full?
-    Look at the stored keys: does an eviction move them?
-    Move them one slot down with it. Easiest: store keys un-rotated, and number what is held at every step."""
+    Look at what is held already: does an eviction move it?
+    All behind it move one slot down. Easiest: number what is held 0, 1, 2, ... at every step, keys un-rotated."""
 
 
 class OnePlaceBehind(OnePlace):

@@ -18,7 +18,7 @@ class OneMore(Cache):
 
     name, number = "one key too many", 1  # seen in: the authors' code; does 128 include the query?
     hints = """How many keys may a query see?
-    Look at how many stay beside the sinks, and whether the newest is counted.
+    Look at how many stay beside the sinks, and whether the newest is one of them.
     n_sinks + window, the newest among them: append, then evict, then attend, in that order."""
 
     def survivors(self, n):
@@ -32,8 +32,8 @@ class OneLess(Cache):
 
     name, number = "one key too few", 12  # seen in: caches that evict before the newcomer is in
     hints = """How many keys does a query see once the cache is full?
-    Look at when a token is evicted: is the newest in already?
-    Evict only when more than n_sinks + window are held, after the new token has been appended."""
+    Look at how many stay beside the sinks, and whether the newest is one of them.
+    `window` stay, the newest among them: append first, and evict only what is more than n_sinks + window."""
 
     def survivors(self, n):
         return first_and_last(n, self.n_sinks, self.window - 1)
