@@ -89,7 +89,7 @@ def _student(name, path):
     try:
         work = hand_in(path, with_imports=False)
     except ValueError as error:
-        return Student(name, path, error=readable(str(error)).replace(f"{path.parent}{os.sep}", ""))
+        return Student(name, path, error=readable(str(error).removeprefix(f"{path}: ")))
     return Student(name, path, fingerprints(work.texts(work.source)), work.digest)
 
 
