@@ -241,9 +241,10 @@ def _sources(files, notes):
 
 def _looked_for(files, notes):
     """Say what was looked for in vain, and what was there."""
-    there = [*files, *notes]
-    shown = ", ".join(there[:3]) + (f" and {len(there) - 3} more" if len(there) > 3 else "")
-    return f"no .py file or notebook in it or in a zip in it ({f'there is {shown}' if there else 'it is empty'})"
+    there = [f"it holds {', '.join([*files][:3])}"] * bool(files) + notes[:2]
+    n_more = max(0, len(files) - 3) + len(notes[2:])
+    shown = "; ".join([*there, *[f"and {n_more} more"] * bool(n_more)])
+    return f"no .py file or notebook in it or in a zip in it ({shown or 'it is empty'})"
 
 
 def _ranked(sources):

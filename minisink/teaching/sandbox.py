@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
@@ -90,12 +90,18 @@ class Sandbox:
 
 
 def _lay_out(folder, files):
-    """Write what the student handed in beside the file; what has no name that this system takes is left out."""
+    """Write what was handed in beside the file, for any user to read; what has no name that the system takes is left.
+
+    Folders come first, each before those in it, so that each can be opened to others whatever the checker's mask.
+    """
+    for place in sorted({str(up) for place in files for up in PurePosixPath(place).parents} - {"."}):
+        with contextlib.suppress(OSError, ValueError):
+            Path(folder, place).mkdir()
+            Path(folder, place).chmod(0o755)
     for place, raw in files.items():
         with contextlib.suppress(OSError, ValueError):
-            path = Path(folder, place)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(raw)
+            Path(folder, place).write_bytes(raw)
+            Path(folder, place).chmod(0o644)
 
 
 def _sources(stand_ins):

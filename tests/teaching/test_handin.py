@@ -183,7 +183,7 @@ def test_too_many_files_are_no_hand_in(tmp_path, monkeypatch):
 
 NOTHING = {
     "an empty folder": ({"a/b/": ""}, "it is empty"),
-    "no code": ({"essay.pdf": "x", "._hw.py": "x"}, "there is essay.pdf"),
+    "no code": ({"essay.pdf": "x", "._hw.py": "x"}, "it holds essay.pdf"),
     "a broken notebook": ({"hw.ipynb": "{}"}, "hw.ipynb was passed over: not a notebook of version 4"),
     "a broken zip": ({"hw.zip": "PK"}, "hw.zip was passed over: not a zip that can be read"),
 }
