@@ -94,10 +94,10 @@ def _lay_out(folder, files):
 
     Folders come first, each before those in it, so that each can be opened to others whatever the checker's mask.
     """
-    for place in sorted({str(up) for place in files for up in PurePosixPath(place).parents} - {"."}):
+    for up in sorted({str(up) for place in files for up in PurePosixPath(place).parents} - {"."}):
         with contextlib.suppress(OSError, ValueError):
-            Path(folder, place).mkdir()
-            Path(folder, place).chmod(0o755)
+            Path(folder, up).mkdir()
+            Path(folder, up).chmod(0o755)
     for place, raw in files.items():
         with contextlib.suppress(OSError, ValueError):
             Path(folder, place).write_bytes(raw)

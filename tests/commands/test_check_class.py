@@ -21,6 +21,7 @@ from minisink.teaching.judge import result
 from minisink.teaching.tasks import TASKS
 from minisink.wrong_turns import TURNS
 
+ROOT = Path(__file__).resolve().parents[2]
 RIGHT = """
 def survivors(n_slots, n_sinks, window):
     return [s for s in range(n_slots) if s < n_sinks or s >= n_slots - window]
@@ -88,6 +89,8 @@ def test_every_entry_is_a_student(run):
     assert f"   2  survivors  {TURN[:30]}" in out
     assert "passed over: list.xlsx" in out and "5 students; 0.4 of 1 points on average: marks.csv" in out
     assert max(map(len, out.splitlines())) <= 79
+    table = out[out.index("students who took") :].partition("\n\n")[0]
+    assert table in (ROOT / "docs" / "check.md").read_text(encoding="utf-8")
 
 
 def test_json_names_the_file_the_seed_and_the_version(run):
