@@ -46,7 +46,8 @@ def run(args, grading):
 
 def _jobs(args):
     if args.jobs is None:
-        return min(os.cpu_count() or 1, MOST_JOBS)
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        return min(cores or 1, MOST_JOBS)
     if not 1 <= args.jobs <= MOST_JOBS:
         raise ValueError(f"--jobs is {args.jobs}; it must be 1 or more, and {MOST_JOBS} at most")
     return args.jobs

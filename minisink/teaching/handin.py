@@ -24,6 +24,7 @@ from .tasks import TASKS
 KINDS = r"\.(py|ipynb)(\.txt)?$"  # how a file ends that can be judged; a mail program or browser may append .txt
 ZIP = ".zip"
 PASSED_OVER = {"__MACOSX", "__pycache__", "site-packages", "node_modules"}  # and what begins with a dot
+OURS = "minisink/by_the_book.py"  # where it lies, the rest of minisink does
 MOST_FILES = 1000  # in a hand-in
 MOST_BYTES = 16 * 2**20  # of all of them
 LARGEST_ZIP = 512 * 2**20
@@ -86,6 +87,8 @@ def hand_in(*paths, with_imports=True):
         For a path that cannot be read, and where there is nothing to judge: the message says what was looked for.
     """
     notes: list[str] = []
+    if "" in paths:
+        raise ValueError("a file's name is empty; give the student's .py file or notebook")
     if len(paths) == 1 and not Path(paths[0]).is_dir() and not _is_zip(paths[0]):
         source = read(paths[0])
         files = {source.name: Path(paths[0]).read_bytes()}
@@ -209,6 +212,10 @@ def _contents(found, notes):
     """Read files, those that can be judged first, as far as they are small enough: bytes by place."""
     files: dict[str, bytes] = {}
     left = MOST_BYTES
+    ours = tuple(each.place.removesuffix(OURS) + "minisink/" for each in found if each.place.endswith(OURS))
+    if ours:
+        notes.append(f"{', '.join(ours)} was passed over: that is minisink itself")
+        found = [each for each in found if not each.place.startswith(ours)]
     for each in sorted(found, key=lambda each: not each.is_source):
         most = min(LARGEST_SOURCE, left) if each.is_source else left
         try:
@@ -266,7 +273,7 @@ def _ranked(sources):
 
     def rank(source):
         name, text = source.name, texts[source.name]
-        is_test = re.search(r"^(test_|conftest$|setup$)|_test$", _stem(name)) is not None
+        is_test = re.search(r"(^|/)(tests?/|(test_\w*|conftest|setup|\w+_test)\.)", name) is not None
         n_tasks = len(tasks(source, {_stem(name)})) - text.count("raise NotImplementedError")
         n_own = len(re.findall(rf"^(?:async )?(?:def )?(?:{'|'.join(TASKS)})\b\s*[(=]", text, re.M))
         return is_test, -n_tasks, -n_own, name in imported, name.count("/"), _stem(name) != "student", name
@@ -279,7 +286,9 @@ def _rivals(first, *others):
     imported = _modules(_text(first))
     tasks = [task for task in TASKS if first.defines(task)]
     rivals = [each for each in others if any(map(each.defines, tasks)) and _stem(each.name) not in imported]
-    return [f"{each.name} was passed over: it has the same tasks" for each in rivals]
+    notes = [f"{each.name} was passed over: it has the same tasks" for each in rivals]
+    a_class = "that looks like a class; --csv FILE grades one, each entry of the folder a student"
+    return [a_class] * (len(rivals) > 3) + notes
 
 
 def _stem(place):

@@ -64,6 +64,11 @@ JUDGED = {
         {"hw.py": BOTH, "test_hw.py": "from hw import softmax, survivors\nfrom x import rotate\n"},
         "hw.py",
     ),
+    "not minisink's": (
+        {"hw.py": SOFTMAX, "minisink/teaching/reference.py": BOTH, "minisink/by_the_book.py": BOTH},
+        "hw.py",
+    ),
+    "not a folder of tests": ({"hw.py": SOFTMAX, "tests/styles.py": BOTH, "testing.py": ""}, "hw.py"),
     "the one that imports": ({"main.py": "from parts import *\n", "parts.py": BOTH, "x.py": SOFTMAX}, "parts.py"),
     "a star of two": ({"main.py": "from a import *\nfrom b import *\n", "a.py": SOFTMAX, "b.py": SURVIVORS}, "main.py"),
     "a Mac's": ({"hw.PY": BOTH, "._hw.PY": BOTH * 2, "__MACOSX/x.py": BOTH, ".ipynb_checkpoints/hw.py": BOTH}, "hw.PY"),
@@ -123,6 +128,11 @@ def test_what_the_first_file_lacks_is_looked_for_in_the_others(tmp_path):
     )
     files = {"a.py": f"{SURVIVORS}\nsoftmax1 = softmax = 3\n", "b.py": SOFTMAX}
     assert statuses(hand_in(laid(tmp_path / "b", files)), "softmax") == ({"softmax": "failed"}, "a.py")
+
+
+def test_a_class_that_is_taken_for_a_student_is_told(tmp_path):
+    work = hand_in(laid(tmp_path, {f"{name}/hw.py": BOTH for name in ("ada", "bob", "cy", "dan", "eve")}))
+    assert work.source.name == "ada/hw.py" and "--csv FILE grades one" in work.notes[0] and len(work.notes) == 5
 
 
 def test_no_path_of_a_zip_leads_out_of_it(tmp_path):
