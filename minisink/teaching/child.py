@@ -1,25 +1,24 @@
 """The other side of the checker: a process that runs a student's file, and returns what its functions answer.
 
-It is started as a script, apart from the package (``python -I child.py``), reads one request from standard input and
-writes a line of JSON an answer to what was standard output; the student's code finds both shut. It judges nothing and
-knows no right answer: whatever a file does in here, it can only send numbers. `answer` is also what a live function in
-a notebook is asked with.
-
-What keeps a file in its place: a folder of its own, limits on time, memory and files, no processes, no network (a
-network namespace of its own where the system grants one, and an audit hook everywhere), and the end of it all when the
-parent says so.
+It is started as a script, apart from the package (``python -I child.py``), and loads NumPy once. Each request gets a
+process of its own, split off from that: it reads the request, goes behind the walls of `wall.py` and writes a line of
+JSON an answer into a file that the student's code finds neither open nor by name. It judges nothing and knows no right
+answer: whatever a file does in here, it can only send numbers. `answer` is also what a live function in a notebook is
+asked with.
 """
 
-import contextlib
 import json
 import math
 import os
-import signal
 import sys
 import types
 
 if __name__ == "__main__":
-    sys.path += sys.argv[1:]  # where the checker found numpy: an isolated Python looks in fewer places
+    sys.path[:0] = [os.path.dirname(os.path.abspath(__file__))]
+    import wall  # type: ignore[import-not-found]
+
+    del sys.path[0]
+    sys.path += sys.argv[1:2]  # where the checker found numpy: an isolated Python looks in fewer places
 
 import numpy as np
 
@@ -145,108 +144,28 @@ def numbers_in(state, single=(int, float, np.generic)):
     return total
 
 
-# Its place ------------------------------------------------------------------------------------------
-
-NO_PROCESS: tuple[str, ...] = (
-    "os.fork",
-    "os.posix_spawn",
-    "os.spawn",
-    "os.system",
-    "os.exec",
-    "subprocess.Popen",
-    "pty.spawn",
-)
-NO_PROCESS += ("os.kill", "os.startfile", "signal.pthread_kill")
-NO_NETWORK: tuple[str, ...] = ("socket.connect", "socket.bind", "socket.sendto", "socket.sendmsg", "socket.getaddrinfo")
-NO_NETWORK += ("socket.gethostby",)
-CHANGES: tuple[str, ...] = (
-    "os.remove",
-    "os.rename",
-    "os.rmdir",
-    "os.mkdir",
-    "os.chmod",
-    "os.chown",
-    "os.truncate",
-    "os.link",
-)
-CHANGES += ("os.symlink", "os.utime", "shutil.rmtree", "shutil.move", "sqlite3.connect")
-WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+# A request ------------------------------------------------------------------------------------------
 
 
-def watch(folder, hidden):
-    """Refuse processes, the network, files outside the folder, and a look at what is hidden, from here on."""
-    realpath, fsdecode, sep, nothing = os.path.realpath, os.fsdecode, os.sep, os.devnull
-    inside, hidden = realpath(folder), realpath(hidden)
-
-    def check(path, reads=False):
-        if isinstance(path, (str, bytes)):
-            place = realpath(fsdecode(path))
-            if reads and (place + sep).startswith(hidden + sep):
-                raise PermissionError(f"{place}: minisink's own; the task is to write it yourself")
-            if not reads and not (place + sep).startswith(inside + sep) and place != nothing:
-                raise PermissionError(f"{place}: a checked file writes to its own folder only")
-
-    def hook(event, args):
-        if event == "open":
-            check(args[0], reads=not (isinstance(args[2], int) and args[2] & WRITES))
-        elif event.startswith(NO_PROCESS):
-            raise PermissionError(f"{event}: a checked file starts and stops no processes")
-        elif event.startswith(NO_NETWORK):
-            raise PermissionError(f"{event}: a checked file has no network")
-        elif event.startswith(CHANGES):
-            for path in args:
-                check(path)
-
-    sys.addaudithook(hook)
+def places():
+    """Return what a file may read besides its own folder, and what in there is minisink's."""
+    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    folders = [path for path in sys.path if os.path.isdir(path)]
+    own = {path: [name for name in os.listdir(path) if "minisink" in name.lower()] for path in folders}
+    hidden = {os.path.realpath(os.path.join(path, name)) for path in folders for name in own[path]}
+    readable = {sys.prefix, sys.base_prefix, sys.exec_prefix, *sys.argv[1:2], *wall.SYSTEM}
+    return sorted(readable | {path for path in folders if not own[path]}), hidden | {os.path.realpath(package)}
 
 
-def alone(checker):
-    """Take a network and processes of its own, where the system grants them; return in the process that is to work."""
-    if not sys.platform.startswith("linux"):
-        return
-    try:
-        import ctypes
-
-        user, uid, gid = 0x10000000, os.getuid(), os.getgid()
-        libc = ctypes.CDLL(None, use_errno=True)
-        granted = libc.unshare(user | 0x40000000 | 0x20000000) == 0  # a user, processes, a network
-        libc.prctl(1, signal.SIGKILL)  # end when the checker does, however that ends; unshare would undo it
-        if os.getppid() != checker:  # it has ended already
-            os._exit(1)
-        if not granted:
-            return
-        for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
-            with contextlib.suppress(OSError), open(f"/proc/self/{name}", "w") as file:
-                file.write(text)
-        worker = os.fork()  # the first in its namespace: when it ends, all that it started ends
-    except (ImportError, OSError, AttributeError, TypeError):
-        return
-    if worker == 0:
-        libc.prctl(1, signal.SIGKILL)
-        return
-    _, status = os.waitpid(worker, 0)
-    os._exit(128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status))
-
-
-def limit(seconds, memory, file_size):
-    """Soft and hard limits on processor time, memory, files and processes; what the system has not is passed over."""
-    try:
-        import resource
-    except ImportError:
-        return
-    limits = {"CPU": math.ceil(seconds) + 1, "AS": memory, "FSIZE": file_size, "CORE": 0, "NPROC": 0, "MEMLOCK": 0}
-    for name, most in limits.items():
-        with contextlib.suppress(AttributeError, ValueError, OSError):
-            resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (most, most))
-
-
-def main():
-    """Answer one request."""
-    request = json.loads(sys.stdin.buffer.read())
-    stdout = os.dup(1)
+def work(base, walls, readable, hidden):
+    """Answer the request in a folder, from behind the walls."""
+    with open(os.path.join(base, "request"), "rb") as file:
+        request = json.load(file)
+    flags = os.O_WRONLY | os.O_APPEND
+    stdout, errors = (os.open(os.path.join(base, name), flags) for name in ("output", "errors"))
     nothing = os.open(os.devnull, os.O_RDWR)
-    for stream in (0, 1):
-        os.dup2(nothing, stream)
+    for stream, to in ((0, nothing), (1, nothing), (2, errors)):
+        os.dup2(to, stream)
     dumps, write, leave = json.dumps, os.write, os._exit
     nonce, name, file = request["nonce"], request["task"], request["file"]
 
@@ -255,7 +174,7 @@ def main():
         while data:
             data = data[write(stdout, data) :]
 
-    alone(request["checker"])
+    enter(walls, os.path.join(base, "work"), readable, hidden, request["limits"])
     loading = types.ModuleType("loading")
     exec(request["loading"], loading.__dict__)
     student = loading.Student(file, request["tasks"], request["skip"], send)
@@ -263,8 +182,6 @@ def main():
     stand_ins = types.ModuleType("reference")
     if request["stand_ins"]:
         exec(request["reference"], stand_ins.__dict__)
-    limit(**request["limits"])
-    watch(os.getcwd(), request["hidden"])
     send({"ready": True})
     os.dup2(nothing, 2)
     sys.path[:0] = [os.path.join(os.getcwd(), each) for each in request["path"]]  # what was handed in beside it
@@ -281,5 +198,25 @@ def main():
     leave(0)
 
 
+def enter(walls, folder, readable, hidden, limits):
+    """Go behind the walls of these names, each where the system grants it."""
+    os.chdir(folder)
+    os.environ.update(HOME=folder, TMPDIR=folder)
+    needed, number = (os.path.dirname(os.__file__), *sys.argv[1:2]), os.getppid()
+    if not sys.platform.startswith("linux"):
+        walls = {"limits", "hook"} & {*walls}
+    for name, build in (
+        ("namespaces", wall.alone),
+        ("user", lambda: wall.another_user(folder, needed, number)),
+        ("user", wall.without_rights),
+        ("limits", lambda: wall.limit(**limits)),
+        ("files", lambda: wall.fenced(folder, readable, hidden)),
+        ("hook", lambda: wall.watched(folder, readable)),
+    ):
+        if name in walls:
+            build()
+
+
 if __name__ == "__main__":
-    main()
+    walls, (readable, hidden) = sys.argv[2:], places()
+    wall.one_after_the_other(lambda base: work(base, walls, readable, hidden), walls, hidden)

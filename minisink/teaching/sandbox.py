@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import weakref
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -24,6 +25,7 @@ import numpy as np
 from . import child, loading, reference
 from .shelf import shelf
 from .tasks import TASKS, in_style
+from .wall import WALLS
 
 SECONDS = 10  # for all cases of a task, once the process has started
 STARTING = 60  # before that
@@ -44,12 +46,14 @@ class Answers(NamedTuple):
 
 
 class Sandbox:
-    """Asks a file."""
+    """Asks a file; `walls` are those of `wall.WALLS` that are tried."""
 
-    def __init__(self, source, seconds=SECONDS, tasks=TASKS, *, beside=None, stop=None):
+    def __init__(self, source, seconds=SECONDS, tasks=TASKS, *, beside=None, stop=None, walls=WALLS):
         self.source, self.seconds, self.tasks, self.beside, self.stop = source, seconds, tasks, beside or {}, stop
+        self.walls = walls
         self.over: list = []  # what was passed over when it was looked at
         self.ends: dict = {}  # statements at which the process ended, by number: passed over from then on
+        self._process = None  # started when it is needed, for one question after the other
 
     def ask(self, name, cases, style="arrays", stand_ins=()):
         """Ask for the answers to some cases of a task; what ends the process while the file is loaded is passed over.
@@ -65,28 +69,52 @@ class Sandbox:
     def _ask(self, name, cases, style, stand_ins):
         """Ask once, in a process of its own: (answers, the last statement of the file that was begun)."""
         nonce = secrets.token_hex(16)
-        request = {"nonce": nonce, "checker": os.getpid(), "task": name}
-        request |= {"file": self.source.name, "source": self.source.text}
+        request = {"nonce": nonce, "task": name, "file": self.source.name, "source": self.source.text}
         request |= {"loading": inspect.getsource(loading), "tasks": list(self.tasks), "skip": list(self.ends)}
         request |= {"cases": [in_style(self.tasks[name], case, style) for case in cases], "shelf": shelf(name)}
         request |= {"stand_ins": list(stand_ins), "reference": _sources(stand_ins)}
-        request |= {"hidden": os.path.dirname(os.path.dirname(os.path.abspath(child.__file__)))}
         request |= {"path": sorted({os.path.dirname(place) for place in self.beside if place.endswith(".py")})}
         request |= {"limits": {"seconds": self.seconds, "memory": MEMORY, "file_size": FILE_SIZE}}
-        with tempfile.TemporaryDirectory(prefix="check-", ignore_cleanup_errors=True) as folder:
-            _lay_out(folder, self.beside)
-            files = [tempfile.TemporaryFile() for _ in range(3)]
-            with files[0] as stdin, files[1] as stdout, files[2] as errors:
-                stdin.write(json.dumps(request).encode())
-                stdin.seek(0)
-                ended = _run(folder, stdin, stdout, errors, self.seconds, self.stop)
-                stdout.seek(0)
-                output = stdout.read(LARGEST_ANSWER)
-                if f'{nonce} {{"ready"'.encode() not in output:
-                    errors.seek(0)
-                    last = errors.read(100_000).decode("utf-8", "replace").strip().rpartition("\n")[2]
-                    raise OSError(f"the checker's own process did not start ({last or ended}); nothing was judged")
+        base = Path(tempfile.mkdtemp(prefix="check-")).resolve()
+        try:
+            base.chmod(0o711)  # whoever the child is, it may pass through to its own folder
+            (base / "work").mkdir(mode=0o700)
+            _lay_out(base / "work", self.beside)
+            for part, content in (("request", json.dumps(request)), ("output", ""), ("errors", "")):
+                (base / part).touch(mode=0o600)
+                (base / part).write_text(content, encoding="utf-8")
+            ended = self._run(base)
+            with open(base / "output", "rb") as file:
+                output = file.read(LARGEST_ANSWER)
+            if f'{nonce} {{"ready"'.encode() not in output:
+                last = (base / "errors").read_text("utf-8", "replace").strip().rpartition("\n")[2]
+                raise OSError(f"the checker's own process did not start ({last or ended}); nothing was judged")
+        finally:
+            clear(base)
         return _read_back(output, nonce, len(cases), ended)
+
+    def _run(self, base):
+        """Let the child work in a folder, `seconds` long at most; how it ended, or None for in good order."""
+        if self._process is None:
+            self._process = _start(base / "errors", self.walls)
+            self._end = weakref.finalize(self, _end, self._process)
+        with contextlib.suppress(OSError):  # it may have ended already, and said why
+            os.write(self._process.stdin.fileno(), f"{base}\n".encode())
+        stop, ready, status = time.monotonic() + STARTING, False, None
+        try:
+            while status is None and time.monotonic() < stop:
+                if not ready and (base / "output").stat().st_size:  # a busy machine may take long to start it
+                    stop, ready = time.monotonic() + self.seconds, True
+                if self.stop is not None and self.stop.is_set():  # another thread ends it
+                    raise KeyboardInterrupt
+                time.sleep(0.002)
+                left = self._process.poll()
+                status = int((base / "ended").read_text()) if (base / "ended").exists() else left
+        finally:  # Ctrl-C too
+            if status is None or self._process.poll() is not None:
+                self._end()
+                self._process = None
+        return f"no answer within {self.seconds if ready else STARTING:g} s" if status is None else _ending(status)
 
 
 def _lay_out(folder, files):
@@ -112,29 +140,40 @@ def _sources(stand_ins):
     )
 
 
-def _run(folder, stdin, stdout, errors, seconds, stop_event=None):
-    """Run the child to its end, which is `seconds` away at most; how it ended, or None for in good order.
-
-    Another thread can end it with `stop_event`: KeyboardInterrupt.
-    """
+def _start(errors, walls):
+    """Start the process whose children answer."""
     keep = ("SYSTEMROOT", "PATH", "LD_LIBRARY_PATH", "LANG")
     environment = {name: os.environ[name] for name in keep if name in os.environ}
-    environment |= {"HOME": folder, "TMPDIR": folder, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-I", "-B", os.path.abspath(child.__file__), NUMPY]
-    streams = {"stdin": stdin, "stdout": stdout, "stderr": errors}
-    process = subprocess.Popen(command, cwd=folder, env=environment, start_new_session=True, **streams)
-    try:
-        stop, ready = time.monotonic() + STARTING, False
-        while (status := process.poll()) is None and time.monotonic() < stop:
-            if not ready and os.fstat(stdout.fileno()).st_size:  # a busy machine may take long to start it
-                stop, ready = time.monotonic() + seconds, True
-            if stop_event is not None and stop_event.is_set():
-                raise KeyboardInterrupt
-            time.sleep(0.01)
-    finally:  # Ctrl-C too
-        _end(process)
-    if status is None:
-        return f"no answer within {seconds if ready else STARTING:g} s"
+    environment |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-I", "-B", os.path.abspath(child.__file__), NUMPY, *walls]
+    with open(errors, "ab") as stderr:
+        return subprocess.Popen(
+            command,
+            cwd=tempfile.gettempdir(),
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=stderr,
+            start_new_session=True,
+        )
+
+
+def _end(process):
+    """Nothing that it started outlives it."""
+    with contextlib.suppress(OSError):
+        process.stdin.close()
+    if sys.platform.startswith("linux"):  # it sees the end of its input, and ends what it has started
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(5)
+    with contextlib.suppress(OSError, AttributeError):
+        os.killpg(process.pid, signal.SIGKILL)
+    with contextlib.suppress(OSError):
+        process.kill()
+    process.wait()
+
+
+def _ending(status):
+    """Say how a process ended, by its exit status; None for in good order."""
     if status == 0:
         return None
     number = -status if status < 0 else status - 128
@@ -143,13 +182,29 @@ def _run(folder, stdin, stdout, errors, seconds, stop_event=None):
     return f"it ended the process (status {status})" if number <= 0 or number > 64 else f"it crashed (signal {number})"
 
 
-def _end(process):
-    """Nothing that it started outlives it."""
-    with contextlib.suppress(OSError, AttributeError):
-        os.killpg(process.pid, signal.SIGKILL)
+def clear(folder):
+    """Remove a folder and whatever a student's file left in it: folders a thousand deep, or closed to everybody.
+
+    Nothing is followed, nothing recurses and no path grows: a folder in a folder is first moved up to the top.
+    """
+    todo, n_moved = [folder], 0
+    while todo:
+        place = todo.pop()
+        with contextlib.suppress(OSError):
+            os.chmod(place, 0o700)
+            for entry in list(os.scandir(place)):
+                with contextlib.suppress(OSError):
+                    if not entry.is_dir(follow_symlinks=False):
+                        os.unlink(entry.path)
+                        continue
+                    n_moved += 1
+                    moved = os.path.join(folder, f"moved-{n_moved}")
+                    os.chmod(entry.path, 0o700)  # or it could not be moved
+                    os.rename(entry.path, moved)
+                    todo.append(moved)
+            os.rmdir(place)
     with contextlib.suppress(OSError):
-        process.kill()
-    process.wait()
+        os.rmdir(folder)
 
 
 def _read_back(output, nonce, n_cases, ended):

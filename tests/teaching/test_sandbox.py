@@ -3,15 +3,11 @@
 import codecs
 import json
 import os
-import subprocess
 import sys
-import tempfile
-import time
 from pathlib import Path
 
 import pytest
 import styles
-from processes import at_work_in
 
 from minisink.teaching import reference, sandbox
 from minisink.teaching.report import all_right, check_source
@@ -183,7 +179,12 @@ STOPS = {
     "exits in the call": ("import sys\ndef survivors(*a): sys.exit(0)\n", "failed", "SystemExit: 0"),
     "exits in the call, hard": ("import os\ndef survivors(*a): os._exit(0)\n", "failed", "ended the process (status"),
     "kills itself": ("import os\ndef survivors(*a): os.kill(os.getpid(), 9)\n", "failed", "processes"),
-    "crashes": ("import ctypes\ndef survivors(*a): ctypes.string_at(0)\n", "failed", "signal 11"),
+    "crashes": (
+        "import numpy as np\nfar = np.lib.stride_tricks.as_strided(np.zeros(1), (9,), (1 << 40,))\n"
+        "def survivors(*a): far.sum()\n",
+        "failed",
+        "signal 11",
+    ),
     "recursion": ("def survivors(*a): return survivors(*a)\n", "failed", "RecursionError"),
     "asks for input": ("def survivors(*a): return input()\n", "failed", "EOFError"),
     "prints": (OK + "\nprint('{\"value\": 1}' * 1000)\nimport os; os.write(1, b'x' * 100000)\n", "passed", ""),
@@ -218,7 +219,7 @@ STOPS = {
         f"sys.path.insert(0, {os.path.dirname(os.path.dirname(os.path.dirname(sandbox.__file__)))!r})\n"
         "from minisink.teaching.reference import survivors\n",
         "missing",
-        "write it yourself",
+        "line 4 was passed over",  # its folder is empty, or closed
     ),
     "reads the answers": (
         "import os, __main__\nfolder = os.path.dirname(__main__.__file__)\n"
@@ -322,17 +323,6 @@ request = frame.f_locals["request"]
 def step(*args): raise ValueError("def step" in request["reference"] or "expected" in request, len(request))
 """
     assert "(False, " in check(peek, "step")["step"]["message"]
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="namespaces are Linux's")
-def test_nothing_outlives_the_check(tmp_path, monkeypatch):
-    """Not even what was forked past Python, in a session of its own; another's checks may go on meanwhile."""
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    text = "import ctypes, time\nc = ctypes.CDLL(None)\ndef survivors(*a): c.fork(); c.setsid(); time.sleep(71.25)\n"
-    assert survives(text, seconds=1)["status"] == "failed"
-    time.sleep(0.3)
-    if subprocess.run(["unshare", "-Urp", "true"], capture_output=True, check=False).returncode == 0:
-        assert at_work_in(tmp_path) == []
 
 
 def test_a_child_that_cannot_start_is_no_student_s_fault(monkeypatch):

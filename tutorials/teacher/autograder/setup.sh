@@ -2,11 +2,16 @@
 # Gradescope runs this once, when the autograder is built. MINISINK says where minisink comes from: a wheel that was put
 # into the zip, or the repository's address.
 set -euo pipefail
+root=${AUTOGRADER:-/autograder}
 apt-get install -y python3 python3-pip python3-venv
-python3 -m venv /autograder/venv
-wheels=(/autograder/source/minisink-*.whl)
+python3 -m venv "$root/venv"
+wheels=("$root"/source/minisink-*.whl)
 if [ -e "${wheels[0]}" ]; then
-    /autograder/venv/bin/pip install "${wheels[0]}"
+    "$root/venv/bin/pip" install --no-cache-dir "${wheels[0]}"
+    rm "${wheels[@]}"
 else
-    /autograder/venv/bin/pip install "${MINISINK:?put a minisink wheel into the zip, or set MINISINK to what pip installs}"
+    "$root/venv/bin/pip" install --no-cache-dir "${MINISINK:?put a minisink wheel into the zip, or set MINISINK to what pip installs}"
 fi
+# The grader is root, the student's code another user: what it could copy is closed to it.
+package=$(cd / && "$root/venv/bin/python" -c 'import minisink, os; print(os.path.dirname(minisink.__file__))')
+chmod -R go= "$root/source" "$package"

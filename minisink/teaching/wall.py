@@ -1,0 +1,314 @@
+"""What keeps a student's file in its place; several walls, one behind the other, each where the system grants it.
+
+- *namespaces*: processes, a network and shared memory of its own (Linux).
+- *user*: where the checker is root, a user that nobody else is, without any group.
+- *files*: the kernel lets it read Python's files and write to its own folder, and no others (Landlock, Linux 5.13).
+- *limits* on time, memory, the size of a file and the number of processes.
+- *hook*: Python refuses what it can see: files, processes, the network, C. The only wall on other systems, and no
+  prison: it keeps away accidents and tricks, not somebody who knows how Python works inside.
+
+Like `child` this file is run apart from the package, and imports nothing of it.
+"""
+
+import contextlib
+import ctypes
+import math
+import os
+import select
+import signal
+import struct
+import subprocess  # noqa: F401  (so that it is here before `watched` goes through it)
+import sys
+
+WALLS = ("namespaces", "user", "files", "limits", "hook")
+
+
+def libc():
+    """Return the system's C library, which Python's own modules reach only in part."""
+    return ctypes.CDLL(None, use_errno=True)
+
+
+# Processes ------------------------------------------------------------------------------------------
+
+
+def one_after_the_other(work, walls, hidden):
+    """Call ``work(folder)`` in a process of its own for each line of standard input; say ``folder/ended`` at its end.
+
+    All that it started is gone by then. Any other line, or the end of the input, ends what is at work. Where processes
+    cannot be split safely (only Linux is known to do it with whatever libraries NumPy has loaded), there is one call.
+    """
+    if not sys.platform.startswith("linux"):
+        work(sys.stdin.buffer.readline().decode().rstrip("\n"))
+        return
+    libc().prctl(36, 1)  # whoever loses its parent becomes a child of this process
+    if "namespaces" in walls:
+        apart(hidden)
+    while line := _line():
+        folder = line.decode().rstrip("\n")
+        worker = os.fork()
+        if worker == 0:
+            work(folder)
+            os._exit(0)
+        done, status = 0, 0
+        while not done and line:
+            done, status = os.waitpid(worker, os.WNOHANG)
+            if not done and select.select([0], [], [], 0.002)[0]:
+                line, status = os.read(0, 4096), signal.SIGKILL
+                break
+        _end_all()
+        with open(os.path.join(folder, "ending"), "w") as file:
+            file.write(str(os.waitstatus_to_exitcode(status)))
+        os.replace(file.name, os.path.join(folder, "ended"))
+
+
+def _line():
+    """Read a line of standard input, byte by byte, so that nothing is held back that `select` should see."""
+    line = b""
+    while not line.endswith(b"\n") and (byte := os.read(0, 1)):
+        line += byte
+    return line
+
+
+def _end_all():
+    """End the children of this process, and what becomes its child by that, until there are none."""
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            if os.waitpid(-1, os.WNOHANG)[0] == 0:
+                for pid in _children():
+                    with contextlib.suppress(OSError):
+                        os.kill(pid, signal.SIGKILL)
+                select.select([], [], [], 0.001)
+
+
+def _children():
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/stat", "rb") as file:
+            if int(file.read().rpartition(b")")[2].split()[1]) == os.getpid():
+                found.append(int(pid))
+    return found
+
+
+def apart(hidden):
+    """Take a network, shared memory and a view of the files of its own, where the system grants them.
+
+    They are those of all that is started from here; in that view the hidden folders are empty.
+    """
+    c, user, uid, gid = libc(), 0x10000000, os.getuid(), os.getgid()
+    own = 0x40000000 | 0x08000000 | 0x00020000  # CLONE_NEWNET, CLONE_NEWIPC, CLONE_NEWNS
+    if c.unshare(own) != 0:  # root's way
+        if c.unshare(user | own) != 0:  # anybody's
+            return
+        for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
+            with contextlib.suppress(OSError), open(f"/proc/self/{name}", "w") as file:
+                file.write(text)
+    c.mount(None, b"/", None, 1 << 14 | 1 << 18, None)  # MS_REC, MS_PRIVATE: nobody else sees what is mounted
+    for path in filter(os.path.isdir, hidden):
+        c.mount(b"tmpfs", os.fsencode(path), b"tmpfs", 1, None)
+
+
+def alone():
+    """Take processes of its own, where the system grants them; return in the process that is to work."""
+    if libc().unshare(0x20000000) != 0:  # CLONE_NEWPID
+        return
+    worker = os.fork()  # the first in its namespace: when it ends, all that it started ends
+    if worker:
+        libc().prctl(1, signal.SIGKILL)  # end when the parent does
+        _, status = os.waitpid(worker, 0)
+        os._exit(128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status))
+
+
+# The user, and files --------------------------------------------------------------------------------
+
+
+def another_user(folder, needed, number):
+    """Where this is root, become a user that nobody else is and give it the folder; unless it could not read Python."""
+    if os.geteuid() != 0:
+        return
+    for uid in (2_000_000_000 + number, 65534):  # some containers have only 65536 users, the last is "nobody"
+        try:
+            os.seteuid(uid)
+            can_read = all(os.access(path, os.R_OK | os.X_OK, effective_ids=True) for path in needed)
+            os.seteuid(0)
+            if not can_read:
+                return
+            os.chown(folder, uid, uid)
+            os.setgroups([])
+            os.setresgid(uid, uid, uid)
+            os.setresuid(uid, uid, uid)
+            return
+        except OSError:
+            continue
+
+
+def without_rights():
+    """Give up whatever root may do and a user may not, for good; end when the parent does."""
+    c = libc()
+    c.capset((ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)())
+    c.prctl(1, signal.SIGKILL)  # a change of user would undo it
+
+
+READS = 1 << 2 | 1 << 3  # a file, a folder's names
+DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random")
+SYSTEM: tuple[str, ...] = (
+    "/lib",
+    "/lib64",
+    "/usr/lib",
+    "/usr/lib64",
+    "/usr/share",
+    "/etc/ld.so.cache",
+    "/etc/localtime",
+    "/etc/fonts",
+)
+SYSTEM += ("/etc/mime.types", "/proc/cpuinfo", "/proc/meminfo", *DEVICES)
+
+
+def fenced(folder, readable, hidden):
+    """Let the kernel keep this process to reading what is readable and not hidden, and to writing in the folder.
+
+    Linux's Landlock: <https://docs.kernel.org/userspace-api/landlock.html>. Its three calls have the same numbers on
+    every kind of processor.
+    """
+    c = libc()
+    version = c.syscall(444, None, 0, 1)
+    if version < 1:
+        return
+    everything = (1 << {1: 13, 2: 14}.get(version, 15)) - 1  # what it knows: 13 rights, then moving, then truncating
+    network = 3 if version >= 4 else 0  # TCP: bind and connect
+    others = 3 if version >= 6 else 0  # signals to other processes, and sockets of theirs
+    rules = struct.pack("QQQ", everything, network, others)[: 24 if version >= 6 else 16 if version >= 4 else 8]
+    c.prctl(38, 1, 0, 0, 0)  # no program that is started may have more rights than this one
+    ruleset = c.syscall(444, rules, ctypes.c_size_t(len(rules)), 0)
+
+    def allow(path, rights):
+        with contextlib.suppress(OSError):
+            place = os.open(path, os.O_PATH | os.O_CLOEXEC)
+            if not os.path.isdir(path):
+                rights &= 1 << 1 | 1 << 2 | 1 << 14  # writing, reading, truncating
+            c.syscall(445, ruleset, 1, struct.pack("=Qi", rights & everything, place), 0)
+            os.close(place)
+
+    todo = [os.path.realpath(path) for path in readable]
+    while todo:
+        path = todo.pop()
+        if not any((each + os.sep).startswith(path + os.sep) for each in hidden):
+            allow(path, READS)
+        elif path not in hidden:
+            allow(path, 1 << 3)
+            with contextlib.suppress(OSError):
+                todo += [entry.path for entry in os.scandir(path) if not entry.is_symlink()]
+    for path in DEVICES:
+        allow(path, 1 << 1 | 1 << 2)
+    allow(
+        folder, everything & ~1 & ~(1 << 6 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12)
+    )  # no programs, devices, pipes, links
+    c.syscall(446, ruleset, 0)
+    os.close(ruleset)
+
+
+def limit(seconds, memory, file_size):
+    """Soft and hard limits on processor time, memory, files and processes; what the system has not is passed over."""
+    try:
+        import resource
+    except ImportError:
+        return
+    limits = {"CPU": math.ceil(seconds) + 1, "AS": memory, "FSIZE": file_size, "CORE": 0, "NPROC": 0, "MEMLOCK": 0}
+    for name, most in limits.items():
+        with contextlib.suppress(AttributeError, ValueError, OSError):
+            resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (most, most))
+
+
+# What Python sees -----------------------------------------------------------------------------------
+
+PROCESSES: tuple[str, ...] = ("os.fork", "os.posix_spawn", "os.spawn", "os.system", "os.exec", "os.kill")
+PROCESSES += ("os.startfile", "subprocess.Popen", "pty.spawn", "signal.pthread_kill", "resource.prlimit")
+NETWORK: tuple[str, ...] = ("socket.connect", "socket.bind", "socket.sendto", "socket.sendmsg", "socket.getaddrinfo")
+NETWORK += ("socket.gethostby",)
+CHANGES: tuple[str, ...] = ("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.chmod", "os.chown", "os.chflags")
+CHANGES += ("os.truncate", "os.utime", "os.setxattr", "os.removexattr")
+LINKS = ("os.link", "os.symlink")
+INSIDE = ("ctypes.", "sqlite3.connect", "gc.get_", "cpython._PySys_ClearAuditHooks")
+REFUSED = (
+    (PROCESSES, "a checked file starts and stops no processes"),
+    (NETWORK, "a checked file has no network"),
+    (("os.link", "os.symlink"), "a checked file makes no links; it writes to its own folder only"),
+    (INSIDE, "a checked file calls no C, opens no database and does not look behind Python"),
+)
+MODULES: tuple[str, ...] = (
+    "posix",
+    "nt",
+    "_posixsubprocess",
+    "_posixshmem",
+    "_ctypes",
+    "_cffi_backend",
+    "_sqlite3",
+    "_gdbm",
+    "_dbm",
+)
+MODULES += ("readline", "_xxsubinterpreters", "_interpreters", "_testcapi", "_testinternalcapi", "_testlimitedcapi")
+SILENT: tuple[str, ...] = (
+    "mkfifo",
+    "mknod",
+    "unshare",
+    "setns",
+    "pidfd_open",
+    "pidfd_send_signal",
+    "fork_exec",
+    "_fork_exec",
+)
+SILENT += ("memmove", "memset", "cast", "_cast", "_memmove_addr", "_memset_addr", "_cast_addr")
+WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+
+
+def watched(folder, readable):
+    """Let Python refuse processes, the network, C, links, files outside the folder and minisink's, from here on."""
+    for module in map(
+        sys.modules.get, ("os", "posix", "signal", "subprocess", "_posixsubprocess", "ctypes", "_ctypes")
+    ):
+        for name in SILENT:  # what no hook is asked about
+            if hasattr(module, name):
+                setattr(module, name, _refused)
+    own = os.path.join(os.path.realpath(folder), "")
+    places = [os.path.join(way(path), "") for path in readable for way in (os.path.abspath, os.path.realpath)]
+    sys.addaudithook(_hook(own, tuple(dict.fromkeys(places))))
+
+
+def _refused(*args, **options):
+    raise PermissionError("a checked file writes to its own folder only, calls no C and starts no processes")
+
+
+def _hook(own, places):
+    """Return the hook. It uses nothing but its own arguments: what another name stands for, a file could change."""
+    windows = getattr(sys.modules[os.name], "_getfullpathname", None)
+    paths = (own, places, DEVICES, CHANGES, WRITES, windows, os.getcwd, os.sep)
+    names = (REFUSED, MODULES, isinstance, len, str, bytes, int, PermissionError, ImportError)
+
+    def hook(event, args, paths=paths, names=names):
+        own, places, devices, changes, writes, full, cwd, sep = paths
+        refused, modules, is_a, length, text, raw, number, denied, missing = names
+        for events, why in refused:
+            if event.startswith(events):
+                raise denied(f"{event}: {why}")
+        if event == "import" and args[0] in modules:
+            raise missing(f"{args[0]}: not to be had in a checked file")
+        if event != "open" and not event.startswith(changes):
+            return
+        changing = event != "open" or args[1] is None or not is_a(args[2], number) or args[2] & writes
+        for path in args[: 2 if event == "os.rename" else 1]:
+            if is_a(path, number):  # what was opened, and so allowed, before
+                continue
+            path = raw.decode(path, "utf-8", "surrogateescape") if is_a(path, raw) else text.__str__(path)
+            path = full(path) if full else path if path.startswith(sep) else cwd() + sep + path
+            is_plain = f"{sep}..{sep}" not in path + sep
+            if path in devices or (is_plain and (path + sep).startswith(own)):
+                continue
+            if changing:
+                raise denied(f"{path}: a checked file writes to its own folder only")
+            for place in places:
+                if is_plain and (path + sep).startswith(place) and "minisink" not in path[length(place) :].lower():
+                    break
+            else:
+                what = "minisink's own; the task is to write it yourself"
+                raise denied(f"{path}: {what if 'minisink' in path.lower() else 'a checked file reads its own folder'}")
+
+    return hook
