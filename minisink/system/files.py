@@ -82,6 +82,8 @@ def reading(path, what):
         if str(error).startswith(f"{path}: "):
             raise
         raise ValueError(f"{path}: not {what} ({error})") from error
+    except MemoryError as error:
+        raise MemoryError(f"{path}: no memory to read it ({error})") from error
     except (LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         raise ValueError(f"{path}: not {what} (of another make: {type(error).__name__}: {error})") from error
 
