@@ -8,6 +8,7 @@ from ..system.terminal import count, wrap
 from .child import answer
 from .copies import fingerprints, same_as, whole
 from .judge import judge, result
+from .origin import of_minisink
 from .sandbox import Answers
 from .tasks import SIGNATURES, TASKS, in_style
 from .words import one_line
@@ -143,7 +144,7 @@ def numbered(rows):
     return ["(docs/check.md of minisink lists the wrong turns by number.)"] * is_numbered
 
 
-def check_functions(*, seed=0, hint=None, **functions):
+def check_functions(*, seed=0, hint=None, raises=False, **functions):
     """Check live functions, in a notebook: print the report of ``minisink check``, and say whether all pass.
 
     Parameters
@@ -153,6 +154,8 @@ def check_functions(*, seed=0, hint=None, **functions):
     hint : int, optional
         0 shows the failing case alone, 1 asks a question, 2 names the place to look at, 3 the wrong turn and its cure.
         Without it the case and the wrong turn are shown.
+    raises : bool
+        Raise the report as an AssertionError, where not all pass, and print nothing: otter-grader shows errors.
     **functions
         By the names of the tasks: softmax, softmax1, attend, rotate, survivors, positions_of, step, token_nll,
         retrieve.
@@ -164,7 +167,9 @@ def check_functions(*, seed=0, hint=None, **functions):
     Raises
     ------
     ValueError
-        For no function, a name that is no task, or something that cannot be called.
+        For no function, a name that is no task, something that cannot be called, or minisink's own code.
+    AssertionError
+        If a task fails, with ``raises=True``.
 
     Examples
     --------
@@ -182,17 +187,24 @@ def check_functions(*, seed=0, hint=None, **functions):
             raise ValueError(f"{name!r} is no task; there are {', '.join(TASKS)}")
         if not callable(function):
             raise ValueError(f"{name} is {function!r}; a function is needed")
+        if theirs := of_minisink(function, name):
+            raise ValueError(f"{name} is minisink's own ({theirs}); give a function that you wrote yourself")
 
     def ask(name, cases, style="arrays", stand_ins=()):
         found = []
         for case in cases:
-            found.append(answer(name, functions[name], in_style(TASKS[name], case, style)))
+            code = getattr(functions[name], "__code__", None)
+            args = in_style(TASKS[name], case, style)
+            found.append(answer(name, functions[name], args, getattr(code, "co_filename", None)))
             if found[-1].get("raised") == "KeyboardInterrupt":
                 raise KeyboardInterrupt
         return Answers(found, {}, [], None)
 
     rows = [judge(name, ask, seed, hint, passed=TASKS) for name in TASKS if name in functions]
-    print(as_text(totals(rows)))
+    text = as_text(totals(rows))
     if hint is None and any(row["diagnosis"] for row in rows):
-        print("(Hints: hint=1 in this call asks a question, hint=2 says where to look, hint=3 what to do.)")
+        text += "\n(Hints: hint=1 in this call asks a question, hint=2 says where to look, hint=3 what to do.)"
+    if raises and not all_right(rows, True):
+        raise AssertionError(text)
+    print(text)
     return all_right(rows, True)

@@ -14,8 +14,14 @@ WITHHELD = {  # beside what has the task's own name: what would do it all the sa
     "softmax1": {"softmax_with_sink"},
     "attend": {"score", "mix"},
     "rotate": {"unrotated"},
-    "token_nll": {"log_softmax"},
+    "token_nll": {"log_softmax", "nll_of"},
+    "retrieve": {"fetch"},
 }
+
+
+def withheld(task):
+    """Return the names of minisink that are, or would do, what a task asks for."""
+    return WITHHELD.get(task, set()) | {task}
 
 
 @lru_cache
@@ -25,9 +31,9 @@ def shelf(task):
     >>> ["def softmax(" in shelf(task)["minisink.ops"] for task in ("attend", "softmax")]
     [True, False]
     """
-    withheld, sources = WITHHELD.get(task, set()) | {task}, {}
+    sources = {}
     for name, module in SHELF.items():
         tree = ast.parse(inspect.getsource(module))
-        tree.body = [node for node in tree.body if getattr(node, "name", None) not in withheld]
+        tree.body = [node for node in tree.body if getattr(node, "name", None) not in withheld(task)]
         sources[name] = ast.unparse(tree)
     return sources

@@ -48,7 +48,11 @@ def as_step(cache):
 
 def as_attend(cache):
     """Return how a cache shares key heads as the task `attend`."""
-    return lambda q, k, v, visible: right_attend(q, *(cache.repeated(x, q.shape[1]) for x in (k, v)), visible=visible)
+
+    def attend(q, k, v, visible):  # (T, H, D), 2 x (S, K, D), (T, S) -> (T, H, D)
+        return right_attend(q, cache.repeated(k, q.shape[1]), cache.repeated(v, q.shape[1]), visible)
+
+    return attend
 
 
 def holding(cache, token_index, n_sinks, window):

@@ -1,5 +1,6 @@
 """Every wrong turn is caught under its own name, on the smallest case, in words; right answers pass in any style."""
 
+import functools
 import re
 from inspect import cleandoc
 
@@ -10,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from profiles import examples
 
+import minisink
+from minisink import ops
 from minisink.teaching import check_functions, reference
 from minisink.teaching.child import answer, encode, numbers_in
 from minisink.teaching.judge import Outcome, _by_turn, judge, outcome_of
@@ -348,13 +351,17 @@ def test_blocks_may_be_named_by_their_keys():
 
 
 def test_live_functions_are_checked_in_place(capsys):
-    assert check_functions(softmax=reference.softmax, rotate=reference.rotate) is True
+    assert check_functions(softmax=PLAIN["softmax"], rotate=PLAIN["rotate"]) is True
     assert capsys.readouterr().out.splitlines()[-1] == "2 of 2 tasks pass: 2 of 2 points"
     turn = TURNS["rotate"][0]
-    assert check_functions(softmax=reference.softmax, rotate=turn.function, hint=1) is False
+
+    def rotate(*args):
+        return turn.function(*args)
+
+    assert check_functions(softmax=PLAIN["softmax"], rotate=rotate, hint=1) is False
     out = " ".join(capsys.readouterr().out.split())
     assert turn.title not in out and turn.hints[0] in out and "1 of 2 points" in out
-    check_functions(rotate=turn.function)
+    check_functions(rotate=rotate)
     out = capsys.readouterr().out
     assert f"looks like: {turn.title}" in " ".join(out.split()) and "hint=1 in this call" in out.splitlines()[-1]
 
@@ -367,6 +374,47 @@ def test_live_functions_that_are_none_are_refused():
     ):
         with pytest.raises(ValueError, match=said):
             check_functions(**functions)
+
+
+def test_a_report_may_be_raised(capsys):
+    """All of it, for otter; what passes is printed."""
+    with pytest.raises(AssertionError, match=r"(?s)after 2 tokens .* looks like: .*0 of 1 tasks pass"):
+        check_functions(survivors=lambda *args: PLAIN["survivors"](*args[:2], args[2] + 1), raises=True)
+    assert capsys.readouterr().out == ""
+    assert check_functions(survivors=PLAIN["survivors"], raises=True) and "1 of 1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("task", "function"),
+    [
+        ("softmax", reference.softmax),
+        ("softmax", ops.softmax),
+        ("softmax", functools.partial(ops.softmax)),
+        ("softmax", functools.wraps(ops.softmax)(lambda x: ops.softmax(x))),
+        ("softmax", lambda x: ops.softmax(x)),
+        ("softmax", lambda x: minisink.by_the_book.softmax(x)),
+        ("softmax", lambda x: ops.softmax_with_sink(x, -np.inf)),
+        ("attend", lambda q, k, v, visible: minisink.attention.attend(q, k, v, visible)),
+        ("step", reference.step),
+        ("survivors", lambda n, s, w: minisink.Streaming(s, w).survivors(np.arange(n))),
+        ("rotate", TURNS["rotate"][0].function),
+        ("positions_of", minisink.Streaming(1, 2).positions_of),
+    ],
+)
+def test_minisink_s_own_code_is_refused(task, function):
+    with pytest.raises(
+        ValueError, match=rf"^{task} is minisink's own \(minisink\..*\); give a function that you wrote"
+    ):
+        check_functions(**{task: function})
+
+
+def test_a_lesson_s_parts_may_be_called():
+    """What minisink does of another task, as the lessons do, is no copy."""
+
+    def attend(q, k, v, visible):
+        return ops.softmax(np.where(visible, q @ k.T / np.sqrt(q.shape[1]), -np.inf)) @ v
+
+    assert check_functions(attend=attend)
 
 
 def test_ctrl_c_ends_a_live_check():
