@@ -350,6 +350,21 @@ def whole(named):
     return ", ".join(where for where, _ in Counter(filter(None, named)).most_common()) or None
 
 
+def by_place(rows):
+    """Say of a report's rows which tasks stand elsewhere, a text for each place; without their names where all do.
+
+    >>> by_place([{"task": "step", "same_as": None}, {"task": "attend", "same_as": REFERENCE}])
+    ["minisink's own reference (attend)"]
+    """
+    places: dict[str, list] = defaultdict(list)
+    for row in rows:
+        places[row["same_as"] or ""].append(row["task"])
+    texts = {
+        where: f"{where} ({', '.join(tasks)})" if len(tasks) < len(rows) else where for where, tasks in places.items()
+    }
+    return [texts[where] for where in texts if where]
+
+
 def _merged(several):
     return {digest: words for each in several for digest, words in each.items()}
 

@@ -10,7 +10,7 @@ import re
 import stat
 import threading
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +18,7 @@ from typing import NamedTuple
 from .. import __version__
 from ..system.files import atomic_write
 from ..system.interrupts import defer_interrupts
-from .copies import Prints, fingerprints
+from .copies import Prints, by_place, fingerprints
 from .grading import Grading, grade, nothing_judged
 from .handin import KINDS, ZIP, hand_in, readable
 from .words import one_line
@@ -181,11 +181,7 @@ def as_cell(value):
 
 def copies_in(rows):
     """Say in a line which tasks stand elsewhere, and where; "" for none."""
-    found = defaultdict(list)
-    for row in rows:
-        if row["same_as"]:
-            found[row["same_as"]].append(row["task"])
-    return " | ".join(f"{where} ({', '.join(tasks)})" for where, tasks in found.items())
+    return " | ".join(by_place(rows))
 
 
 def from_cell(cell):

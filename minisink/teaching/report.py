@@ -6,7 +6,7 @@ import difflib
 
 from ..system.terminal import count, wrap
 from .child import answer
-from .copies import fingerprints, same_as, whole
+from .copies import by_place, fingerprints, same_as, whole
 from .judge import judge, result
 from .origin import of_minisink
 from .sandbox import Answers
@@ -48,8 +48,7 @@ def check_source(sandbox, tasks=None, seed=0, hint=None, on_row=lambda rows: Non
             row = judge(name, sandbox.ask, seed, hint, given=defined, passed=passed)
         if row["status"] == "passed":
             passed.add(name)
-        if row["status"] != "missing":
-            row["same_as"] = named[name]
+        row["same_as"] = named[name]
         if name in names:
             rows.append(row)
             on_row(rows)
@@ -120,10 +119,8 @@ def as_text(report):
         lines.append(wrap(f"not in the file: {', '.join(row['task'] for row in missing)}"))
         asked = [row["message"].rpartition("; ")[2] for row in missing if row["message"].endswith("?")]
         lines += map(wrap, asked)
-    named = dict.fromkeys(row["same_as"] for row in rows if row["same_as"])
-    for where in named:
-        text = f"same as: {where} ({', '.join(row['task'] for row in rows if row['same_as'] == where)})"
-        lines.append(wrap(text, subsequent_indent="  ", break_on_hyphens=False))
+    for text in by_place(rows):
+        lines.append(wrap(f"same as: {text}", subsequent_indent="  ", break_on_hyphens=False))
     n_passed = sum(row["status"] == "passed" for row in rows)
     lines.append(f"{n_passed} of {len(rows)} tasks pass: {report['score']} of {report['max_score']} points")
     lines += [wrap(line, subsequent_indent="  ") for line in [*about_the_file(report), *numbered(rows)]]
