@@ -4,32 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..system.terminal import count
+from ..system.terminal import count, in_runs
 from ..wrong_turns.right import Cache
 from .traces import Trace
 
 MOST = 3  # wrong turns that a report names
-SHORT = 8  # numbers that are listed one by one
 SMALL = {"float32": 1e-3, "float16": 0.02, "bfloat16": 0.02}  # share of the largest number below which it is rounding
 SMALL_IN_DOUBLE = 1e-4  # the same of anything else: as much as single precision may be off
-
-
-def in_runs(numbers):
-    """Write a list of slots or tokens; where it is long, its runs by their ends.
-
-    >>> print(in_runs([0, 1, 3]), in_runs([*range(4), 62, 64, *range(70, 129)]))
-    [0, 1, 3] [0..3, 62, 64, 70..128]
-    """
-    if len(numbers) <= SHORT:
-        return str(list(numbers))
-    runs = []
-    for number in numbers:
-        if runs and number == runs[-1][-1] + 1:
-            runs[-1].append(number)
-        else:
-            runs.append([number])
-    shown = [[f"{run[0]}..{run[-1]}"] if len(run) > 2 else map(str, run) for run in runs]
-    return f"[{', '.join(text for texts in shown for text in texts)}]"
 
 
 @dataclass(frozen=True)

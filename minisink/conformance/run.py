@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from ..system.device import to_host
+from ..system.terminal import in_runs
 from ..teaching.child import numbers_in
-from .report import Difference, in_runs
+from .report import Difference
 
 EXTRAS = ("token_index", "positions", "keys", "scores")  # what a cache may show, in the order they are compared
 CALLED = {name: name for name in EXTRAS} | {"token_index": "slots", "out": "outputs", "memory": "memory"}

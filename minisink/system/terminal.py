@@ -10,6 +10,7 @@ from unicodedata import category, east_asian_width
 
 import numpy as np
 
+SHORT = 8  # numbers that are listed one by one
 BAR = 26  # characters of a full bar, with its name and number in a line of 80
 NARROW = 2  # columns of a text beside others, below which no space is left between them
 ZERO_WIDTH = ("Mn", "Me", "Cf")  # categories of what is written over the letter before it, or not at all
@@ -265,6 +266,24 @@ def number(x, form=".2f"):
     ('1.23', '-')
     """
     return "-" if math.isnan(x) else format(x, form)
+
+
+def in_runs(numbers):
+    """Write a list of slots or tokens; where it is long, its runs by their ends.
+
+    >>> print(in_runs([0, 1, 3]), in_runs([*range(4), 62, 64, *range(70, 129)]))
+    [0, 1, 3] [0..3, 62, 64, 70..128]
+    """
+    if len(numbers) <= SHORT:
+        return str(list(numbers))
+    runs = []
+    for number in numbers:
+        if runs and isinstance(number, int) and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    shown = [[f"{run[0]}..{run[-1]}"] if len(run) > 2 else map(str, run) for run in runs]
+    return f"[{', '.join(text for texts in shown for text in texts)}]"
 
 
 def count(n, what):

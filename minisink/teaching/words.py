@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..system.terminal import count
+from ..system.terminal import count, in_runs
 from .compare import TOLERANCE, right_rows
 
 
@@ -47,9 +47,9 @@ def cache_of(case):
     return f"{count(case['n_sinks'], 'sink')} and a window of {case['window']}"
 
 
-def as_ints(values):
-    """Return whole numbers as such."""
-    return [int(x) if float(x).is_integer() else round(float(x), 4) for x in np.ravel(values)]
+def slots(values):
+    """Show whole numbers as such, and a long list of them by its runs."""
+    return in_runs([int(x) if float(x).is_integer() else round(float(x), 4) for x in np.ravel(values)])
 
 
 def of_softmax(case, got, expected):
@@ -89,15 +89,15 @@ def of_rotate(case, got, expected):
 
 def of_survivors(case, got, expected):
     """Describe the slots that stay."""
-    kept, right = as_ints(got), as_ints(expected)
+    kept, right = slots(got), slots(expected)
     after = f"after {count(case['n_slots'], 'token')} with {cache_of(case)}"
     return f"{after} your cache kept {kept}; expected {right}"
 
 
 def of_positions_of(case, got, expected):
     """Describe the positions."""
-    index = case["token_index"].tolist()
-    return f"the tokens {index}, with {cache_of(case)}: your positions are {as_ints(got)}; expected {as_ints(expected)}"
+    tokens = f"the tokens {slots(case['token_index'])}, with {cache_of(case)}"
+    return f"{tokens}: your positions are {slots(got)}; expected {slots(expected)}"
 
 
 def of_step(case, got, expected):
@@ -136,8 +136,8 @@ def of_retrieve(case, got, expected):
     n, block = len(case["keys"]), case["block"]
     return (
         f"of {count(n, 'key')} in blocks of {block}, {case['window']} back, theta {show(case['theta'])}, the best "
-        f"{case['k']} for this query{_inputs(case, 'q', 'keys')}: you chose {as_ints(got)}; "
-        f"expected {as_ints(expected)}"
+        f"{case['k']} for this query{_inputs(case, 'q', 'keys')}: you chose {slots(got)}; "
+        f"expected {slots(expected)}"
     )
 
 

@@ -124,6 +124,16 @@ def test_hints_have_their_form():
         assert title not in question + place
 
 
+def test_a_long_list_of_slots_is_written_by_its_ends():
+    """Where only a large cache is wrong."""
+
+    def survivors(n_slots, n_sinks, window):
+        return [slot for slot in reference.survivors(n_slots, n_sinks, window) if slot or n_slots < 10]
+
+    said = judged("survivors", survivors)["message"]
+    assert re.search(r"your cache kept \[[^\]]*\d+\.\.\d+\]; expected \[\d+\.\.\d+[^\]]*\]", said), said
+
+
 def test_half_precision_is_said():
     """Where it is that, and nowhere else."""
 
