@@ -13,12 +13,14 @@ ABSENT = {
     "mistral": {"num_key_value_heads": 8, "max_position_embeddings": 131072, "sliding_window": 4096},
     "qwen2": {"num_key_value_heads": 32, "max_position_embeddings": 32768, "sliding_window": 4096},
 }
-# Each rule of scaling, and what it needs
+# What is said of rotary positions whatever the rule; each rule of scaling, and what it needs
+ROPE = ("rope_theta", "rope_type", "type", "partial_rotary_factor")
 ROPE_RULES = {
     "default": (),
     "linear": ("factor",),
     "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
 }
+NEUTRAL = {"factor": 1.0, "attention_factor": 1.0}  # what changes nothing, whatever the rule
 # Our name -> Hugging Face's: of a layer's arrays, within "model.layers.{i}."
 LAYER = {
     "attn_norm": "input_layernorm.weight",
@@ -135,12 +137,7 @@ def _rope(raw):
     theta = number(rope, "rope_theta", number(raw, "rope_theta", 10000.0))
     rule = rope.get("rope_type", rope.get("type", "default"))
     rule = one_of({"rope type": rule}, "rope type", tuple(ROPE_RULES))
-    for key, value in rope.items():
-        if value is None or key in ("rope_theta", "rope_type", "type", "partial_rotary_factor", *ROPE_RULES[rule]):
-            continue
-        if isinstance(value, dict):  # a rule for each type of layer
-            raise ValueError(f"{name} has {key} {brief(value)}, which is not supported")
-        warnings.warn(f"{name} has {key} {brief(value)}: the rule {rule!r} does not use it", stacklevel=2)
+    _account_for(name, rope, rule)
     if rule == "default":
         return theta, None
     trained = "original_max_position_embeddings"
@@ -150,6 +147,16 @@ def _rope(raw):
         low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
         raise ValueError(f"high_freq_factor is {high}; it must be above low_freq_factor, which is {low}")
     return theta, scaling
+
+
+def _account_for(name, rope, rule):
+    """Warn of each key that a rule does not use, as transformers does; refuse a section for each type of layer."""
+    for key, value in rope.items():
+        if key in ROPE or key in ROPE_RULES[rule] or value in (None, NEUTRAL.get(key)):
+            continue
+        if isinstance(value, dict):
+            raise ValueError(f"{name} has {key} {brief(value)}, which is not supported")
+        warnings.warn(f"{name} has {key} {brief(value)}: the rule {rule!r} does not use it", stacklevel=2)
 
 
 def _refuse_sliding_window(raw, model_type, n_layers, max_positions):

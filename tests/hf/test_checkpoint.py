@@ -392,6 +392,7 @@ def test_a_key_that_is_not_used_is_warned_of(more, said):
     assert len(caught) == 1
     linear = more.get("rope_scaling", {}).get("rope_type") == "linear"
     assert read == replace(config_of(raw), rope_scaling={"rope_type": "linear", "factor": 2.0} if linear else None)
+    config_of(raw | {"rope_scaling": {"factor": 1.0, "attention_factor": 1, "beta_fast": None}})
     for neutral in ({"logit_scale": 1.0}, {"logit_scale": None}, {"rope_interleaved": False}, {"rope_ratio": 1}):
         config_of(raw | neutral)
 
