@@ -14,6 +14,7 @@ from profiles import examples
 import minisink
 from minisink.chat.conversation import Conversation
 from minisink.chat.stream import load_stream, save_stream
+from minisink.chat.template import template_of
 from minisink.generation import Stream
 from minisink.methods import Dense, Recompute, Streaming, Window
 
@@ -97,6 +98,52 @@ def test_a_state_goes_on_to_the_same_bits(tmp_path_factory, method, n_sinks, win
     if whole.stream.cache is not None:
         for a, b in zip(whole.stream.cache.state()[0].values(), second.stream.cache.state()[0].values(), strict=True):
             assert np.array_equal(a, b)
+
+
+class Dated:
+    """A conversation under a template that writes the date, as Llama 3.2's does."""
+
+    TEXT = "Today Date: {{ strftime_now('%d %b %Y') }}\n" + chatty.CHATML
+
+    def __init__(self, monkeypatch):
+        self.monkeypatch, self.model = monkeypatch, chatty.model(template=self.TEXT)
+
+    def on(self, day, **options):
+        """A conversation begun on some day; Python's clock is read in the child, so the template has it instead."""
+        begun = f"Today Date: {day}\n"
+        dated = replace(template_of(MODEL, system=options.get("system")))
+        dated.first = [begun, *dated.first]
+        dated.system = dated.system and [begun, *dated.system]
+        self.monkeypatch.setattr("minisink.chat.conversation.template_of", lambda *_, **__: dated)
+        return Conversation(self.model, **{"method": Streaming(4, 60)} | options, **DRAWS)
+
+
+@pytest.mark.parametrize("options", [{}, {"system": "be kind"}, {"system": "be kind", "pin_system": True}])
+def test_a_chat_goes_on_after_midnight(tmp_path, monkeypatch, options):
+    """To the same bits, whatever day it is, and a day of more letters too; pinned, with as many sinks as it had."""
+    dated, path = Dated(monkeypatch), tmp_path / "chat.state"
+    whole, first = dated.on("9 May 2026", **options), dated.on("9 May 2026", **options)
+    assert list(whole.answer("abc", max_new_tokens=7)) == list(first.answer("abc", max_new_tokens=7))
+    first.save(path)
+    second = dated.on("10 December 2026", **options)
+    second.load(path)
+    assert (second.n_seen, second.n_pinned, second.stream.method) == (whole.n_seen, whole.n_pinned, whole.stream.method)
+    for words in ("b", "cab"):
+        assert list(whole.answer(words, max_new_tokens=7)) == list(second.answer(words, max_new_tokens=7))
+        assert whole.score("b", "c").tolist() == second.score("b", "c").tolist()
+    second.save(path)  # and on the day after
+    third = dated.on("11 December 2026", **options)
+    third.load(path)
+    assert list(whole.answer("a", max_new_tokens=7)) == list(third.answer("a", max_new_tokens=7))
+
+
+def test_another_template_is_another_chat(tmp_path):
+    """By its text, were the pieces the same."""
+    path, options = tmp_path / "chat.state", {"method": Streaming(2, 20)}
+    Conversation(chatty.model(), **options).save(path)
+    Conversation(chatty.model(), **options).load(path)
+    with pytest.raises(ValueError, match="chat.state: is the state of a chat with another system message or template"):
+        Conversation(chatty.model(template=chatty.CHATML + "{# the same #}"), **options).load(path)
 
 
 def test_an_answer_that_is_stopped_belongs_to_the_text():
