@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 from ..system.files import atomic_write
+from ..system.terminal import put
 from ..teaching import formats
 from ..teaching.grading import Grading, grade, nothing_judged
 from ..teaching.handin import hand_in
@@ -90,7 +91,7 @@ def _check(args, grading):
     if args.json:
         dump(report)
     else:
-        print(as_text(report))
+        put(as_text(report))
     return 0 if all_right(report["tasks"], grading.tasks is not None) else 1
 
 

@@ -5,7 +5,7 @@ from contextlib import closing
 
 from .. import __version__
 from ..system.files import lock_files
-from ..system.terminal import count, cut, table, width_of, wrap
+from ..system.terminal import count, cut, put, table, width_of, wrap
 from ..teaching.marks import MarksFile, from_cell, grade_class, students_of, wrong_turns
 from ..teaching.words import one_line
 from .common import check_folder, dump, progress
@@ -40,7 +40,7 @@ def run(args, grading):
     if args.json:
         dump(_as_json(students, marks, reports, others))
     else:
-        print(as_text(list(marks.rows.values()), marks.path, others, n_kept))
+        put(as_text(list(marks.rows.values()), marks.path, others, n_kept))
     return 1 if failed else 0
 
 

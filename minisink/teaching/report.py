@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 
-from ..system.terminal import count, wrap
+from ..system.terminal import count, put, wrap
 from .child import answer
 from .copies import by_place, fingerprints, same_as, whole
 from .judge import judge, result
@@ -203,5 +203,5 @@ def check_functions(*, seed=0, hint=None, raises=False, **functions):
         text += "\n(Hints: hint=1 in this call asks a question, hint=2 says where to look, hint=3 what to do.)"
     if raises and not all_right(rows, True):
         raise AssertionError(text)
-    print(text)
+    put(text)
     return all_right(rows, True)
