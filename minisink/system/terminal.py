@@ -129,9 +129,10 @@ def table(header, rows, width=None):
 
     head = [header]
     if width is not None and sum(widths([header, *rows])) + 2 * len(header) - 2 > width:
-        words = [cell.split() for cell in header]
-        n_lines = max(map(len, words))
-        head = [*zip(*([""] * (n_lines - len(cell)) + cell for cell in words), strict=True)]
+        each = max(1, (width + 2) // len(header) - 2)
+        cells = [wrap(cell, each, break_long_words=False, break_on_hyphens=False).split("\n") for cell in header]
+        n_lines = max(map(len, cells))
+        head = [*zip(*([""] * (n_lines - len(cell)) + cell for cell in cells), strict=True)]
     first, *others = widths([*head, *rows])
     lines = [*head, ["-" * width for width in (first, *others)], *rows]
     return "\n".join("  ".join([pad(name, first), *map(pad_left, cells, others)]).rstrip() for name, *cells in lines)
