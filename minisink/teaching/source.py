@@ -131,9 +131,11 @@ def as_python(text):
     if is_python(text):
         return text
     if magic := re.match(r"(?:[ \t]*(?:#.*)?\n)*%%(\S+)[^\n]*", text):
-        body = "\n" * magic[0].count("\n") + text[magic.end() :]
-        made = "" if magic[1] in OTHER_LANGUAGES else as_python(body)
-        return made if magic[1] in RUN_THEIR_BODY or is_python(made) else "\n" * text.count("\n")
+        captured = re.search(r"%%capture.*?([^\W\d]\w*)$", magic[0])
+        kept = f"{captured[1]} = get_ipython()" if captured else ""
+        body = as_python("\n" * magic[0].count("\n") + kept + text[magic.end() :])
+        is_ours = magic[1] not in OTHER_LANGUAGES and (magic[1] in RUN_THEIR_BODY or is_python(body))
+        return body if is_ours else "\n" * text.count("\n")
     made = by_ipython(text) if len(text) < LONG else None
     return made if made is not None and is_python(made) else by_hand(text)
 
