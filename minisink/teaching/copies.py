@@ -2,7 +2,7 @@
 
 A line is read as a syntax tree without what a copier changes first: names, docstrings, annotations, comments, layout.
 A task is made of its own function and of what that calls in the file, other tasks left out. Short functions are alike
-without anybody copying (a softmax in three lines has 37 words, a loss in five 59), so a task is named where `LEAST`
+without anybody copying (a softmax in three lines has 37 words, a loss in five 54), so a task is named where `LEAST`
 words of it, or `BETWEEN` of two students, stand elsewhere too, and they are most of it: independent work of that size
 shared a half at most. What template and lessons give does not count. What a file reads at run time cannot be compared;
 that it does so is said. All of this is told, not punished.
