@@ -139,20 +139,21 @@ def judge(name, ask, seed=0, hint=None, *, given=(), passed=()):
         case, outcome = _shrunk(task, cases[best.first], best, ask)
         case, outcome, turn = diagnosed_as(task, case, outcome, list(zip(cases, best.outcomes, strict=False)))
     expected = task.expected(case)
-    message = "\n".join([sentence(task, case, outcome, expected), *hinted(turn, hint)])
+    message = "\n".join([sentence(task, case, outcome, expected), *hinted(turn, hint, outcome)])
     shown = {"arguments": as_plain(case), "expected": expected.tolist(), "style": best.style}
     shown["got"] = None if outcome.value is None else outcome.value.tolist()
     return result(name, "failed", message, shown, turn and turn.title)
 
 
-def hinted(turn, hint):
+def hinted(turn, hint, outcome):
     """Return what stands below a failing case: the wrong turn's name, or the hints, of which the last names it.
 
-    >>> hinted(LEFT_OVER, 1)
+    >>> hinted(LEFT_OVER, 1, Outcome())
     ['hint 1: Where does your function keep what it knows?']
     """
     if turn is None:
-        return ["no hint: it looks like no wrong turn known here"] if hint else []
+        is_answer = outcome.raised is None and outcome.died is None
+        return ["no hint: it looks like no wrong turn known here"] if hint and is_answer else []
     name = f"looks like: {turn.title}"
     if hint is None:
         return [name]

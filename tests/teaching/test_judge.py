@@ -110,6 +110,7 @@ def test_hints_come_one_by_one():
         row = judged("survivors", turn.function, hint=level)
         assert row["message"].split("\n")[1:] == below and row["diagnosis"] == turn.title
     assert judged("softmax", lambda x: x * 0.123, hint=1)["message"].endswith("it looks like no wrong turn known here")
+    assert judged("softmax", reference_stub, hint=1)["message"] == "not written yet (NotImplementedError)"
 
 
 HINTED = [(turn.title, turn.hints) for _, turn in EVERY] + [(LEFT_OVER.title, LEFT_OVER.hints)]
