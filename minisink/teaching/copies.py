@@ -64,8 +64,8 @@ RUNS = set(
 )  # what their first argument says
 LOADS = set("run_path run_module spec_from_file_location SourceFileLoader zipimporter get_data FunctionType".split())
 REACHES = set("_getframe __globals__ __closure__ __subclasses__ __builtins__ f_back f_locals f_globals".split())
-OPENS = set("open Path glob iglob rglob walk listdir scandir ZipFile files".split())
-INNER = re.compile(r"(minisink\.)?(teaching\.(?!check_functions|figures)|wrong_turns)|(reference|by_the_book)\b")
+OPENS = set("open Path glob iglob rglob walk listdir scandir ZipFile files join joinpath getlines fromfile".split())
+INNER = re.compile(r"(minisink\.)?(teaching\.(?!check_functions|figures)|wrong_turns)|(reference|by_the_book|ctypes)\b")
 PLACES = re.compile(r"by_the_book|reference\.py|wrong_turns|teaching/|\.whl\b|site-packages")
 
 

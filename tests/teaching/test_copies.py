@@ -245,6 +245,8 @@ READS = {
     "teaching.reference.softmax": "import sys\nsys.path.append('/minisink')\nfrom teaching.reference import softmax",
     "open": "text = open('/usr/lib/python3/site-packages/minisink/by_the_book.py').read()",
     "Path": "from pathlib import Path\ntext = Path('../minisink/teaching/reference.py').read_text()",
+    "join": "import os\nfd = os.open(os.path.join(p, 'teaching', 'reference.py'), os.O_RDONLY, dir_fd=3)",
+    "ctypes.CDLL": "from ctypes import CDLL\nlibc = CDLL(None)",
     "glob": "from glob import glob\nwheel = glob('/autograder/**/*.whl')[0]",
     "SourceFileLoader": "from importlib.machinery import SourceFileLoader\nm = SourceFileLoader('a', p).load_module()",
     "_getframe": "import sys\nframe = sys._getframe(2)",
