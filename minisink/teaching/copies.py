@@ -55,7 +55,7 @@ GIVEN += " cd1013c1 ecb0b064 ecf94b5e f91599ba fd902483"
 
 BUILTINS = {*dir(builtins)} - {"_"}  # the last answer of a console
 DEFINES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-SCOPES = (*DEFINES, ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+SCOPES = (ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 NOISE = (ast.Pass, ast.Assert, ast.Import, ast.ImportFrom, ast.Global, ast.Nonlocal)
 BODIES = {"body", "orelse", "finalbody", "handlers", "cases"}
 SKIPPED = {"annotation", "returns", "decorator_list", "type_comment", "type_params", "ctx", "kind", "name"}
@@ -69,7 +69,7 @@ INNER = re.compile(r"(minisink\.)?(teaching\.(?!check_functions|figures)|wrong_t
 PLACES = re.compile(r"by_the_book|reference\.py|wrong_turns|teaching/|\.whl\b|site-packages")
 
 
-# A tree as words ------------------------------------------------------------------------------------
+# A line as words ------------------------------------------------------------------------------------
 
 
 class Names:
@@ -97,10 +97,10 @@ def bound_in(node):
     return names | {each.name for each in inner if isinstance(each, DEFINES)}
 
 
-def words_of(node, names, deep=True):
-    """Return a tree as words; a statement without those in its body unless `deep`."""
+def words_of(node, names):
+    """Return a line as words: an expression, or a statement without those in its body."""
     if isinstance(node, list):
-        return [word for each in node for word in words_of(each, names, deep)]
+        return [word for each in node for word in words_of(each, names)]
     if node is None or isinstance(node, NOISE) or (isinstance(node, ast.Expr) and _says_nothing(node.value)):
         return []
     if isinstance(node, ast.Name):
@@ -117,8 +117,8 @@ def words_of(node, names, deep=True):
     fields = {field: value for field, value in ast.iter_fields(node) if field not in SKIPPED and value is not None}
     for field in sorted(fields, key="generators".__ne__):  # they bind what stands before them
         value = fields[field]
-        if isinstance(value, ast.AST) or (isinstance(value, list) and (deep or field not in BODIES)):
-            words += words_of(value, names, deep)
+        if isinstance(value, ast.AST) or (isinstance(value, list) and field not in BODIES):
+            words += words_of(value, names)
         elif not isinstance(value, list):
             words.append(names(f".{value}" if field == "attr" else str(value)))
     if words[0] == "Attribute" and len(words) == 3 and words[1].partition(".")[0] in names.imported.values():
@@ -237,7 +237,7 @@ class File:
         todo, found = [*function.body], {}
         while todo:
             statement = todo.pop()
-            words = [] if isinstance(statement, DEFINES) else words_of(statement, self.names(), deep=False)
+            words = [] if isinstance(statement, DEFINES) else words_of(statement, self.names())
             if words and digest(words) not in given_lines():
                 found[digest(words)] = len(words)
             inner = [getattr(statement, field, None) for field in BODIES]
@@ -281,7 +281,7 @@ def given_lines():
             imported = {name: source + name for name in functions}
             for statement in statements_of(f"{line.strip()} pass" if line.endswith(":") else line.strip()):
                 own = {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)} - BUILTINS
-                digests.add(digest(words_of(statement, Names(own - imported.keys(), imported=imported), deep=False)))
+                digests.add(digest(words_of(statement, Names(own - imported.keys(), imported=imported))))
     return digests
 
 

@@ -188,7 +188,7 @@ def test_a_copy_under_another_name_and_in_another_place_is_seen():
 
 
 def test_a_copy_that_was_worked_over_is_seen():
-    """Lines that change places, lines put in, a line written anew; half of another's is not a copy."""
+    """Lines that change places, lines put in, a line rewritten; half of another's is not a copy."""
     rotate = inspect.getsource(reference.rotate)
     for old, new in (
         (
