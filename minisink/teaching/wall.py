@@ -280,8 +280,9 @@ def _refused(*args, **options):
 def _hook(own, places):
     """Return the hook. It uses nothing but its own arguments: what another name stands for, a file could change."""
     windows = getattr(sys.modules[os.name], "_getfullpathname", None)
-    paths = (own, places, DEVICES, CHANGES, WRITES, windows, os.getcwd, os.sep)
-    names = (REFUSED, MODULES, isinstance, len, str, bytes, int, PermissionError, ImportError)
+    devices = (*DEVICES, os.path.abspath(os.devnull))
+    paths = (own, places, devices, CHANGES, WRITES, windows, os.getcwd, os.sep)
+    names = (REFUSED, MODULES, isinstance, len, str, bytes, int, PermissionError, ModuleNotFoundError)
 
     def hook(event, args, paths=paths, names=names):
         own, places, devices, changes, writes, full, cwd, sep = paths

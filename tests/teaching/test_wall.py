@@ -146,7 +146,7 @@ def state(folder):
 
 
 def ask(text, walls, seconds=20, task="survivors"):
-    return check_source(Sandbox(Source("student.py", text, False), seconds, walls), [task])[0]
+    return check_source(Sandbox(Source("student.py", text, False), seconds, walls=walls), [task])[0]
 
 
 def attack(code, outside, own=None):
@@ -232,7 +232,7 @@ def test_no_process_outlives_its_question(names, seconds, outside):
 def test_the_checker_goes_on_after_its_helper_was_ended(outside):
     """A file that may end the process beside it loses its own task, and no other."""
     ender = "\nimport os\ndef softmax(*a): os.kill(os.getppid(), 9); import time; time.sleep(9)\n"
-    rows = check_source(Sandbox(Source("s.py", OK + ender, False), 2, ()), ["softmax", "survivors"])
+    rows = check_source(Sandbox(Source("s.py", OK + ender, False), 2, walls=()), ["softmax", "survivors"])
     assert [row["status"] for row in rows] == ["failed", "passed"]
 
 
