@@ -92,13 +92,13 @@ def test_one_file_is_judged(tmp_path, case):
 def test_what_lies_beside_it_can_be_imported_and_opened(tmp_path):
     """A module, a package, one in another folder, one in Latin-1, and a text."""
     files = {
-        "src/student.py": "from helper import window_of\nfrom parts.sinks import is_sink\nfrom other import UMLAUT\n"
-        "n = int(open('n.txt').read())\nassert UMLAUT == '\\xe4'\n\ndef survivors(n_slots, n_sinks, window):\n"
-        "    return [s for s in range(n_slots) if is_sink(s, n_sinks) or s >= n_slots - window * n]\n",
+        "src/student.py": "from helper import window_of\nfrom parts.sinks import is_sink\nfrom other import E\n"
+        "n = int(open('n.txt').read())\n\ndef survivors(n_slots, n_sinks, window):\n"
+        "    return [s for s in range(n_slots) if is_sink(s, n_sinks) or s >= n_slots - window * n * (E == '\\xe4')]\n",
         "src/helper.PY": "window_of = 1\n",
         "src/parts/__init__.py": "",
         "src/parts/sinks.py": "def is_sink(s, n):\n    return s < n\n",
-        "lib/other.py": "UMLAUT = 'ä'\n".encode("latin-1"),
+        "lib/other.py": "E = 'ä'\n".encode("latin-1"),
         "src/n.txt": "1",
     }
     folder, in_zip = hand_in(laid(tmp_path / "a", files)), hand_in(zipped(tmp_path / "a.zip", files))
