@@ -264,7 +264,9 @@ def load(
         config, arrays, tokenizer, ignored, (chat_template, special_tokens) = form.read(source, dtype=wanted)
         arrays = lay_out(config, arrays, xp.empty(0, wanted))
     except MemoryError as error:
-        raise MemoryError(f"{name_or_path}: no memory left on {device} ({error}); float16 takes half") from error
+        narrower = "float16" if device != "cpu" else "float32"
+        less = f"; {narrower} takes less" if np.dtype(narrower).itemsize < wanted.itemsize else ""
+        raise MemoryError(f"{name_or_path}: no memory left on {device} ({error}){less}") from error
     weights = from_arrays(config, arrays)
     chat = {"chat_template": chat_template, "special_tokens": special_tokens}
     return Model(config, weights, tokenizer, name=str(name_or_path), ignored=ignored, **chat)

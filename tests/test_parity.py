@@ -339,7 +339,7 @@ def by_type(tmp_path_factory):
 
 @pytest.mark.filterwarnings("ignore:.*not use:UserWarning")
 @pytest.mark.parametrize("name", ["llama", "mistral", "qwen2"])
-@examples(100, least=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@examples(100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(changes=spellings())
 @example(changes={"rope_scaling": RULES[3], "rope_parameters": {"rope_type": "default", "rope_theta": 500.0}})
 @example(changes={"rope_scaling": RULES[8], "original_max_position_embeddings": 8})
@@ -511,7 +511,7 @@ SETTINGS = st.fixed_dictionaries(
 
 
 @pytest.mark.parametrize("name", ["llama", "mistral", "qwen2", "gpt2"])
-@examples(60, least=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@examples(50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.sampled_from(POSTS), SETTINGS, st.sampled_from([0, 1, None]))
 def test_whatever_begins_a_text(by_type, name, post_processor, settings, bos):
     """Added by the post-processor or not at all, whatever the other files say; what ends it is not ours to add."""
