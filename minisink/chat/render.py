@@ -44,7 +44,7 @@ def environment():
     made = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=tags)
     made.filters["tojson"] = tojson
     made.globals["raise_exception"] = raise_exception
-    made.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
+    made.globals["strftime_now"] = datetime.now().strftime  # the same time in all renderings
     return made
 
 
@@ -69,20 +69,26 @@ def words_of(template):
     return sorted(word for word in words if word.strip())
 
 
-def tried(template, conversations, words, names):
-    """Render conversations once for each word, and each of `words_of`, with it in place of `WORD`."""
-    words = [*words, *words_of(template)]
-    put = [
+def tried(conversations, words):
+    """Return conversations once for each word, with it in place of `WORD`."""
+    return [
         ([{**m, "content": word if m["content"] == WORD else m["content"]} for m in messages], begin)
         for word in words
         for messages, begin in conversations
     ]
-    texts, n = render(template, put, **names), len(conversations)
-    return [(word, texts[i * n : (i + 1) * n]) for i, word in enumerate(words)]
+
+
+def answer(question):
+    """Render the conversations of a question; and its probes, tried with its words and with those of the template."""
+    template, talks, probes = question["template"], question["conversations"], question.get("probes", [])
+    words = [*question["words"], *words_of(template)] if probes else []
+    texts = render(template, [*talks, *tried(probes, words)], **question["names"])
+    made = iter(texts[len(talks) :])
+    return {"rendered": texts[: len(talks)], "tried": [(word, [next(made) for _ in probes]) for word in words]}
 
 
 def main():
-    """Answer one question: ``{"rendered": [...]}``, or ``{"error": "..."}``."""
+    """Answer one question: as `answer` does, or ``{"error": "..."}``."""
     chat = os.path.dirname(os.path.abspath(__file__))
     sys.path[:] = [folder for folder in sys.path if os.path.abspath(folder) != chat]  # ours are no top-level names
     try:
@@ -92,14 +98,11 @@ def main():
     except (ImportError, ValueError, OSError):  # Windows has no such limit
         pass
     question = json.load(sys.stdin)
-    template, names = question["template"], question["names"]
     try:
-        answer = {"rendered": render(template, question["conversations"], **names)}
-        if question.get("probes"):
-            answer["tried"] = tried(template, question["probes"], question["words"], names)
+        said = answer(question)
     except Exception as error:  # whatever a template can raise
-        answer = {"error": f"{type(error).__name__}: {error}"}
-    json.dump(answer, sys.stdout)
+        said = {"error": f"{type(error).__name__}: {error}"}
+    json.dump(said, sys.stdout)
 
 
 if __name__ == "__main__":

@@ -232,6 +232,6 @@ def _template_renderer(model):
             raise TemplateError(f"cannot be rendered ({reason})") from None
         if "error" in answer:
             raise TemplateError(f"cannot be rendered ({answer['error']})")
-        return answer["rendered"], answer.get("tried", [])
+        return answer["rendered"], answer["tried"]
 
     return rendered

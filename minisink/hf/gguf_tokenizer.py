@@ -38,21 +38,21 @@ KNOWN = "model pre tokens token_type token_type_count scores merges add_bos_toke
 # What ends a text is never taken out of one, though some files have it as a user's word: llama.cpp knows these by name
 ENDS: tuple = ("</s>", "<eos>", "<|endoftext|>", "<|end_of_text|>", "<|im_end|>", "<|end|>", "<|eot_id|>", "<|eom_id|>")
 ENDS += ("<end_of_turn>", "<end_of_utterance>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]")
-# What a chat template calls a token -> what the metadata does, one of them misspelt
-NAMES = {"bos": "bos", "eos": "eos", "cls": "cls", "mask": "mask"}
-NAMES |= {"unk": "unknown", "sep": "seperator", "pad": "padding"}
+# What only a chat template asks for: its name of a token -> the metadata's, one of them misspelt
+NAMES = {"unk": "unknown", "sep": "seperator", "pad": "padding", "cls": "cls", "mask": "mask"}
 
 
 def special_ids(about, vocab_size):
     """Return the token ids that have a name, by it; three of SentencePiece have one where the metadata is silent.
 
     >>> special_ids({"tokenizer.ggml.model": "llama", "tokenizer.ggml.eos_token_id": 7}, 10)
-    {'bos': 1, 'eos': 7, 'unk': 0}
+    {'unk': 0, 'bos': 1, 'eos': 7}
     """
-    ids = {name: token_id(about, f"tokenizer.ggml.{key}_token_id", vocab_size) for name, key in NAMES.items()}
-    if about.get("tokenizer.ggml.model") == "llama":  # as in llama.cpp
-        ids |= {name: i for i, name in enumerate(("unk", "bos", "eos")) if ids[name] is None and i < vocab_size}
-    return {name: i for name, i in ids.items() if i is not None}
+    ids = {"unk": 0, "bos": 1, "eos": 2} if about.get("tokenizer.ggml.model") == "llama" else {}  # as in llama.cpp
+    named = {name: token_id(about, f"tokenizer.ggml.{name}_token_id", vocab_size) for name in ("bos", "eos")}
+    named |= {name: about.get(f"tokenizer.ggml.{key}_token_id") for name, key in NAMES.items()}
+    ids |= {name: i for name, i in named.items() if type(i) is int}
+    return {name: i for name, i in ids.items() if 0 <= i < vocab_size}
 
 
 def special_tokens(about, ids):

@@ -107,6 +107,7 @@ def test_a_name_is_not_what_begins_or_ends_a_text():
     model.special_tokens = {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>"}
     template = template_of(model)
     assert template.first == [chatty.START, ("user",), chatty.END] and template.end == [chatty.END]
+    assert Conversation(model).ends == {5, chatty.END}  # whatever ends a text ends an answer, and is closed by the name
 
 
 def test_a_template_is_rendered_as_its_makers_expect():
@@ -132,7 +133,7 @@ def test_the_child_process_answers_in_json(monkeypatch, capsys, template, key):
     monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps(question)))
     render.main()
     answer = json.loads(capsys.readouterr().out)
-    assert list(answer) == [key] and (key == "error" or answer[key] == ["[]</s>"])
+    assert key in answer and (key == "error" or answer[key] == ["[]</s>"])
     assert limits == [(resource.RLIMIT_AS, (render.MEMORY, render.MEMORY))] and sys.path[0] == "/elsewhere"
 
 
