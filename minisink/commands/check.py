@@ -10,6 +10,7 @@ from ..system.terminal import put
 from ..teaching import formats
 from ..teaching.grading import Grading, grade, nothing_judged
 from ..teaching.handin import hand_in
+from ..teaching.own_tasks import read_tasks
 from ..teaching.report import all_right, as_text
 from ..teaching.sandbox import SECONDS
 from ..teaching.tasks import TASKS
@@ -30,6 +31,11 @@ def add_options(parser):
     add("file", nargs="*", help=what)
     add("--task", nargs="+", action="extend", metavar="TASK", help=f"only these: {', '.join(TASKS)} (all in the file)")
     add("--points", nargs="+", action="extend", metavar="TASK=N", help="what a task counts, as in step=4 (1 each)")
+    add(
+        "--tasks",
+        metavar="FILE",
+        help="tasks of your own, instead of these: functions, cases and POINTS (docs/check.md)",
+    )
     add("--template", action="store_true", help="write the stubs to FILE, which must not be there yet; or print them")
     add("--json", action="store_true", help="print JSON instead of a report")
     out = parser.add_mutually_exclusive_group()
@@ -53,8 +59,9 @@ def run(args):
     ValueError
         For a file that cannot be read or written, and impossible options.
     """
-    tasks = _tasks(args)
-    points = _points(args, tasks)
+    known = TASKS if args.tasks is None else read_tasks(args.tasks)
+    tasks = _tasks(args, known)
+    points = _points(args, tasks or known)
     if args.seed < 0:
         raise ValueError(f"--seed is {args.seed}; it must be 0 or more")
     if not 0 < args.seconds <= 3600:
@@ -66,7 +73,7 @@ def run(args):
         return _write_template(args.file, tasks)
     if not args.file:
         raise ValueError("no file given; minisink check student.py, or minisink check student.py --template to begin")
-    grading = Grading(tasks and tuple(tasks), args.seed, args.hint, args.seconds, points)
+    grading = Grading(tasks and tuple(tasks), args.seed, args.hint, args.seconds, points, known)
     if args.csv is not None:
         return check_class.run(args, grading)
     for option in ("jobs", "resume"):
@@ -80,7 +87,7 @@ def _check(args, grading):
     results = _ResultsFile(args)
     results(nothing_judged(grading))  # so that a file is there whatever happens to us
     try:
-        work = hand_in(*args.file)
+        work = hand_in(*args.file, tasks=grading.known)
     except ValueError as error:
         report = nothing_judged(grading, error)
         results(report)
@@ -95,14 +102,14 @@ def _check(args, grading):
     return 0 if all_right(report["tasks"], grading.tasks is not None) else 1
 
 
-def _tasks(args):
+def _tasks(args, known):
     """Return the tasks that were asked for, or None; a file behind --task is the file to check."""
-    tasks = _but_for_the_file(args, args.task, lambda word: word in TASKS)
+    tasks = _but_for_the_file(args, args.task, lambda word: word in known)
     if args.task and not tasks:
-        raise ValueError(f"--task {args.file[0]}: name a task, one or more of {', '.join(TASKS)}")
+        raise ValueError(f"--task {args.file[0]}: name a task, one or more of {', '.join(known)}")
     for name in tasks:
-        if name not in TASKS:
-            raise ValueError(f"--task {name}: no such task; there are {', '.join(TASKS)}")
+        if name not in known:
+            raise ValueError(f"--task {name}: no such task; there are {', '.join(known)}")
     return tasks or None
 
 
@@ -111,8 +118,8 @@ def _points(args, tasks):
     points = {}
     for word in _but_for_the_file(args, args.points, lambda word: "=" in word):
         name, sign, number = word.partition("=")
-        if name not in (tasks or TASKS):
-            raise ValueError(f"--points {word}: no such task is asked for; there are {', '.join(tasks or TASKS)}")
+        if name not in tasks:
+            raise ValueError(f"--points {word}: no such task is asked for; there are {', '.join(tasks)}")
         if not sign or not number.isascii() or not number.isdigit() or int(number[:9]) > MOST_POINTS:
             raise ValueError(f"--points {word}: {name}=N is needed, N a whole number of 0 to {MOST_POINTS}")
         if name in points:

@@ -9,10 +9,9 @@ from functools import partial
 from .. import __version__
 from .copies import fingerprints
 from .handin import readable
-from .judge import POINTS
-from .report import check_source, passed_over, totals, waiting
+from .report import check_source, passed_over, totals, waiting, weighed
 from .sandbox import SECONDS, Sandbox
-from .tasks import TASKS
+from .tasks import TASKS, Task
 
 MORE_FILES = 8  # of a hand-in that are looked into for what the first lacks
 
@@ -25,12 +24,13 @@ class Grading:
     seed: int = 0
     hint: int = 0
     seconds: float = SECONDS
-    points: Mapping[str, int] = field(default_factory=dict)  # of a task, where not 1
+    points: Mapping[str, int] = field(default_factory=dict)  # of a task, where not its own
+    known: Mapping[str, Task] = field(default_factory=lambda: TASKS)
 
     @property
     def names(self):
         """The tasks that have a row."""
-        return [name for name in TASKS if self.tasks is None or name in self.tasks]
+        return [name for name in self.known if self.tasks is None or name in self.tasks]
 
     def report(self, rows, file=None, notes=()):
         """Return the whole of ``--json``: rows with their points, and of which file under which seed they are."""
@@ -38,8 +38,7 @@ class Grading:
         return about | {"notes": list(map(readable, notes))} | totals([self._weighed(row) for row in rows])
 
     def _weighed(self, row):
-        points = self.points.get(row["task"], POINTS)
-        return row | {"score": points if row["status"] == "passed" else 0, "max_score": points}
+        return row | weighed(row["status"], self.points.get(row["task"], self.known[row["task"]].points))
 
 
 def nothing_judged(grading, why=None):
@@ -71,11 +70,12 @@ def grade(hand_in, grading, *, others=None, on_report=lambda report: None, stop=
             on_report(report())
 
     for source in hand_in.sources[: 1 + MORE_FILES]:
-        tasks = grading.tasks
+        tasks = grading.names
         if files:
             tasks = [name for name, row in rows.items() if _is_open(row) and source.defines(name)]
         if tasks != []:
-            sandbox = Sandbox(source, grading.seconds, beside=hand_in.beside, stop=stop)
+            known = {**TASKS, **grading.known}
+            sandbox = Sandbox(source, grading.seconds, known, beside=hand_in.beside, stop=stop)
             on_row = partial(_newest, take, source)
             prints = fingerprints(hand_in.texts(source))
             check_source(sandbox, tasks, grading.seed, grading.hint, on_row, prints, others)

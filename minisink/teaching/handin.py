@@ -78,7 +78,7 @@ class Found(NamedTuple):
         return bool(re.search(KINDS, self.place, re.I))
 
 
-def hand_in(*paths, with_imports=True):
+def hand_in(*paths, with_imports=True, tasks=TASKS):
     """Read what one student handed in; of a single file, also the modules beside it that it imports.
 
     Raises
@@ -107,8 +107,8 @@ def hand_in(*paths, with_imports=True):
     sources = _sources(files, notes)
     if not sources:
         raise ValueError(f"{paths[0]}: nothing to check: {_looked_for(files, notes)}")
-    sources = _ranked(sources)
-    notes += _rivals(*sources)
+    sources = _ranked(sources, tasks)
+    notes += _rivals(tasks, *sources)
     return HandIn(tuple(sources), _laid_out(sources[0].name, files), tuple(notes), _digest(files))
 
 
@@ -253,7 +253,7 @@ def _looked_for(files, notes):
     return f"no .py file or notebook in it or in a zip in it ({shown or 'it is empty'})"
 
 
-def _ranked(sources):
+def _ranked(sources, known):
     """Put the file first in which most tasks are written; of several the one that is not imported, then the higher up.
 
     What a file takes over from another with a star counts for it; a stub of the template does not count, nor do tests.
@@ -264,7 +264,7 @@ def _ranked(sources):
     imported = {by_stem[stem].name for each in stems.values() for stem in each}
 
     def tasks(source, visited):
-        found = {task for task in TASKS if source.defines(task)}
+        found = {task for task in known if source.defines(task)}
         for stem in re.findall(r"^\s*from\s+[\w.]*?(\w+)\s+import\s+\*", texts[source.name], re.M):
             if stem in by_stem and stem not in visited:
                 found |= tasks(by_stem[stem], {*visited, stem})
@@ -274,16 +274,16 @@ def _ranked(sources):
         name, text = source.name, texts[source.name]
         is_test = re.search(r"(^|/)(tests?/|(test_\w*|conftest|setup|\w+_test)\.)", name) is not None
         n_tasks = len(tasks(source, {_stem(name)})) - text.count("raise NotImplementedError")
-        n_own = len(re.findall(rf"^(?:async )?(?:def )?(?:{'|'.join(TASKS)})\b\s*[(=]", text, re.M))
+        n_own = len(re.findall(rf"^(?:async )?(?:def )?(?:{'|'.join(known)})\b\s*[(=]", text, re.M))
         return is_test, -n_tasks, -n_own, name in imported, name.count("/"), _stem(name) != "student", name
 
     return sorted(sources, key=rank)
 
 
-def _rivals(first, *others):
+def _rivals(known, first, *others):
     """Say of files that they have the same tasks as the first, which does not import them."""
     imported = _modules(_text(first))
-    tasks = [task for task in TASKS if first.defines(task)]
+    tasks = [task for task in known if first.defines(task)]
     rivals = [each for each in others if any(map(each.defines, tasks)) and _stem(each.name) not in imported]
     notes = [f"{each.name} was passed over: it has the same tasks" for each in rivals]
     a_class = "that looks like a class; --csv FILE grades one, each entry of the folder a student"

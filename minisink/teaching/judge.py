@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..system.terminal import count
-from ..wrong_turns import LEFT_OVER, TURNS
+from ..wrong_turns import LEFT_OVER
 from .child import answer
 from .compare import equal, in_half, right_rows
 from .tasks import TASKS, as_plain, cases_of, heads_of, in_style, same, simpler
@@ -112,12 +112,12 @@ class Try:
     died: str | None = None
 
 
-def judge(name, ask, seed=0, hint=None, *, given=(), passed=()):
+def judge(name, ask, seed=0, hint=None, *, given=(), passed=(), tasks=TASKS):
     """Judge one task by ``ask(name, cases, style, stand_ins) -> Answers``; return its row of ``check --json``.
 
     `given` are the tasks that the file defines, `passed` those that were right; the others come from the reference.
     """
-    task = TASKS[name]
+    task = tasks[name]
     cases = cases_of(task, seed)
     best: Try | None = None
     for tried in _tries(task, cases, ask, given, passed):
@@ -266,7 +266,7 @@ def diagnosed_as(task, case, outcome, others):
     for each, result in others:
         (right if result.is_right(task, task.expected(each)) else wrong).append((each, result))
     best, most, shown_on = None, (0, False, 0), None
-    for turn in TURNS[task.name]:
+    for turn in task.turns:
         explained = _explained(task, turn, wrong, len(wrong) // 2)
         if not explained:
             continue

@@ -238,7 +238,9 @@ def _judged(student, grading, others, stop):
     if student.error:
         return nothing_judged(grading, student.error), True
     try:
-        return grade(hand_in(student.path, with_imports=False), grading, others=others, stop=stop), True
+        return grade(
+            hand_in(student.path, with_imports=False, tasks=grading.known), grading, others=others, stop=stop
+        ), True
     except Exception as error:  # whatever went wrong is about one student: the others are judged
         why = f"not judged: {type(error).__name__}: {one_line(error)}; --resume tries again"
         report = nothing_judged(grading, why)

@@ -9,8 +9,9 @@ from .child import answer
 from .copies import by_place, fingerprints, same_as, whole
 from .judge import judge, result
 from .origin import of_minisink
+from .own_tasks import read_tasks
 from .sandbox import Answers
-from .tasks import SIGNATURES, TASKS, in_style
+from .tasks import TASKS, in_style
 from .words import one_line
 
 LONGER = ("d", "ed", "s")  # rotated is no slip of rotate
@@ -22,33 +23,34 @@ def check_source(sandbox, tasks=None, seed=0, hint=None, on_row=lambda rows: Non
 
     `prints` of the file, and of those of `others` by name, say whose code it is; see `copies`.
     """
-    names = [name for name in TASKS if tasks is None or name in tasks]
+    known = sandbox.tasks
+    names = [name for name in known if tasks is None or name in tasks]
     looked = sandbox.ask(names[0], [])
     sandbox.over = looked.over
     why = "".join(f"; {each}" for each in passed_over(looked.over))
     defined = looked.there or {}
-    looks_so = {name for name in TASKS if name not in defined and sandbox.source.defines(name)}
+    looks_so = {name for name in known if name not in defined and sandbox.source.defines(name)}
     rows, passed, prints = [], set(), prints or fingerprints(sandbox.source.text)
     named = same_as(prints, others)
     if tasks is not None:  # the parts of a task that was not asked for: are they right?
-        needs = {need for name in names for need in TASKS[name].needs if defined.get(need) and need not in names}
+        needs = {need for name in names for need in known[name].needs if defined.get(need) and need not in names}
     else:
         needs = set()
-    for name in [name for name in TASKS if name in needs or name in names]:
+    for name in [name for name in known if name in needs or name in names]:
         if looked.there is None and name in looks_so:
             row = result(name, "failed", f"the file did not come to its end: {looked.died}")
         elif name in looks_so and why:
             row = result(name, "failed", why.removeprefix("; "))
         elif name not in defined:
             slip = _meant(name, prints.names)
-            row = result(name, "missing", f"not in the file: {SIGNATURES[name]}{slip or why}")
+            row = result(name, "missing", f"not in the file: {known[name].signature}{slip or why}")
         elif not defined[name]:
             row = result(name, "failed", f"{name} is no function")
         else:
-            row = judge(name, sandbox.ask, seed, hint, given=defined, passed=passed)
+            row = judge(name, sandbox.ask, seed, hint, given=defined, passed=passed, tasks=known)
         if row["status"] == "passed":
             passed.add(name)
-        row["same_as"] = named[name]
+        row["same_as"] = named.get(name)
         if name in names:
             rows.append(row)
             on_row(rows)
@@ -82,7 +84,7 @@ def _plain(name):
 
 def waiting(tasks=None):
     """Rows of tasks that nobody has judged yet: what a file says when the checker itself is ended."""
-    names = [name for name in TASKS if tasks is None or name in tasks]
+    names = TASKS if tasks is None else tasks
     return [result(name, "failed", "not judged: the checker was ended before") for name in names]
 
 
@@ -94,6 +96,11 @@ def totals(rows):
         "score": sum(row["score"] for row in rows),
         "max_score": sum(row["max_score"] for row in rows),
     }
+
+
+def weighed(status, points):
+    """Return what a row counts."""
+    return {"score": points if status == "passed" else 0, "max_score": points}
 
 
 def all_right(rows, asked):
@@ -141,7 +148,7 @@ def numbered(rows):
     return ["(docs/check.md of minisink lists the wrong turns by number.)"] * is_numbered
 
 
-def check_functions(*, seed=0, hint=None, raises=False, **functions):
+def check_functions(*, seed=0, hint=None, raises=False, tasks=None, **functions):
     """Check live functions, in a notebook: print the report of ``minisink check``, and say whether all pass.
 
     Parameters
@@ -153,6 +160,8 @@ def check_functions(*, seed=0, hint=None, raises=False, **functions):
         Without it the case and the wrong turn are shown.
     raises : bool
         Raise the report as an AssertionError, where not all pass, and print nothing: otter-grader shows errors.
+    tasks : str or path, optional
+        A file with tasks of a teacher's own, as of ``minisink check --tasks``.
     **functions
         By the names of the tasks: softmax, softmax1, attend, rotate, survivors, positions_of, step, token_nll,
         retrieve.
@@ -177,11 +186,12 @@ def check_functions(*, seed=0, hint=None, raises=False, **functions):
     1 of 1 tasks pass: 1 of 1 points
     True
     """
+    known = TASKS if tasks is None else read_tasks(tasks)
     if not functions:
-        raise ValueError(f"no function given; name one or more of {', '.join(TASKS)}, as in softmax=softmax")
+        raise ValueError(f"no function given; name one or more of {', '.join(known)}, as in softmax=softmax")
     for name, function in functions.items():
-        if name not in TASKS:
-            raise ValueError(f"{name!r} is no task; there are {', '.join(TASKS)}")
+        if name not in known:
+            raise ValueError(f"{name!r} is no task; there are {', '.join(known)}")
         if not callable(function):
             raise ValueError(f"{name} is {function!r}; a function is needed")
         if theirs := of_minisink(function, name):
@@ -191,13 +201,14 @@ def check_functions(*, seed=0, hint=None, raises=False, **functions):
         found = []
         for case in cases:
             code = getattr(functions[name], "__code__", None)
-            args = in_style(TASKS[name], case, style)
+            args = in_style(known[name], case, style)
             found.append(answer(name, functions[name], args, getattr(code, "co_filename", None)))
             if found[-1].get("raised") == "KeyboardInterrupt":
                 raise KeyboardInterrupt
         return Answers(found, {}, [], None)
 
-    rows = [judge(name, ask, seed, hint, passed=TASKS) for name in TASKS if name in functions]
+    rows = [judge(name, ask, seed, hint, passed=TASKS, tasks=known) for name in known if name in functions]
+    rows = [row | weighed(row["status"], known[row["task"]].points) for row in rows]
     text = as_text(totals(rows))
     if hint is None and any(row["diagnosis"] for row in rows):
         text += "\n(Hints: hint=1 in this call asks a question, hint=2 says where to look, hint=3 what to do.)"

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..wrong_turns import TURNS
 from . import cases, reference, words
 
 
@@ -24,6 +25,7 @@ class Task:
     valid: Callable = lambda case: True
     styles: tuple[str, ...] = ("arrays", "lists")  # of arguments, see `in_style`
     kind: str = "numbers"  # or "slots" (whole numbers in order), "set" (in any order)
+    points: int = 1
 
     @property
     def about(self):
@@ -46,6 +48,16 @@ class Task:
         return {name: int(least) for name, least in self.about.items() if least.isdigit()}
 
     @property
+    def number(self):
+        """Which cases a seed draws."""
+        return sorted(TASKS).index(self.name)
+
+    @property
+    def turns(self):
+        """Known wrong turns."""
+        return TURNS[self.name]
+
+    @property
     def draw(self):
         """Function of a generator: a list of cases."""
         return getattr(cases, self.name)
@@ -63,7 +75,7 @@ class Task:
     @property
     def signature(self):
         """As it stands in a file."""
-        return f"{self.name}({', '.join(self.params)})"
+        return f"{self.name}({'state, ' * (self.name == 'step')}{', '.join(self.params)})"
 
     def expected(self, case):
         """Return the right answer, float64; for a step, all outputs, (T, D)."""
@@ -101,20 +113,18 @@ ALL = (
     Task("retrieve", "q keys:N. block:1 k:1 window:1 theta", ("rotate",), valid=cases.clear, styles=HEADS, kind="set"),
 )
 TASKS = {task.name: task for task in ALL}
-SIGNATURES = {name: task.signature for name, task in TASKS.items()} | {
-    "step": "step(state, q, k, v, n_sinks, window, theta)"
-}
+SIGNATURES = {name: task.signature for name, task in TASKS.items()}
 
 
 def cases_of(task, seed):
     """Draw the cases of a task, small ones first; another seed draws others."""
-    return task.draw(np.random.default_rng([seed, sorted(TASKS).index(task.name)]))
+    return task.draw(np.random.default_rng([seed, task.number]))
 
 
 def heads_of(task, seed):
     """Draw the cases with several heads; none for a task without."""
     draw = task.draw_heads
-    return draw(np.random.default_rng([seed, sorted(TASKS).index(task.name), 1])) if draw else []
+    return draw(np.random.default_rng([seed, task.number, 1])) if draw else []
 
 
 def in_style(task, case, style):
@@ -163,7 +173,7 @@ def simpler(task, case):
                 thinner = x.copy()
                 thinner[place] = 0.0
                 yield case | {name: thinner}
-        elif name == "positions":
+        elif task.name == "rotate" and name == "positions":
             for places in (np.minimum(x, 1), x // 2):
                 if not np.array_equal(places, x):
                     yield case | {name: places}

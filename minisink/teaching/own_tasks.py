@@ -1,0 +1,144 @@
+"""Tasks of a teacher's own: a small Python file with a right function, its cases and its points.
+
+::
+
+    POINTS = {"relu": 2, "softmax": 1}  # the tasks, in order; a name of minisink's own is that task
+
+    def relu(x):  # the right answer
+        return np.maximum(x, 0.0)
+
+    def relu_cases(rng):  # small ones first; arguments by name
+        return [{"x": rng.normal(size=n)} for n in range(1, 6)]
+
+    relu_turns = {"negative numbers are kept": lambda x: x}  # if you like: known mistakes, by what is said of them
+
+The file is the teacher's, and is run as it is.
+"""
+
+from __future__ import annotations
+
+import inspect
+import runpy
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..wrong_turns.turn import WrongTurn
+from .tasks import TASKS, Task, in_float64
+from .words import short, show
+
+MOST_POINTS = 1000
+
+
+@dataclass(frozen=True)
+class OwnTask(Task):
+    """A task that a teacher wrote."""
+
+    reference: Callable[..., Any] = lambda: None
+    cases: Callable[..., Any] = lambda rng: []
+    known: tuple[WrongTurn, ...] = ()
+
+    @property
+    def number(self):
+        """Which cases a seed draws."""
+        return zlib.crc32(self.name.encode())
+
+    @property
+    def turns(self):
+        """Known wrong turns."""
+        return self.known
+
+    @property
+    def draw(self):
+        """Function of a generator: a list of cases."""
+        return lambda rng: [{name: _plain(x) for name, x in case.items()} for case in self.cases(rng)]
+
+    @property
+    def draw_heads(self):
+        """None: heads do not matter."""
+
+    @property
+    def word(self):
+        """Function of a case, an answer and the right one: a sentence."""
+        return self._word
+
+    def _word(self, case, got, expected):
+        arguments = ", ".join(f"{name} = {short(case[name]) if np.ndim(case[name]) else case[name]}" for name in case)
+        return f"for {arguments} you gave {show(got)}; expected {show(expected)}"
+
+    def expected(self, case):
+        """Return the right answer, float64."""
+        fresh = {name: x.copy() if isinstance(x, np.ndarray) else x for name, x in case.items()}
+        return in_float64(self.reference(**fresh))
+
+
+def read_tasks(path):
+    """Return the tasks of a teacher's file, by name.
+
+    Raises
+    ------
+    ValueError
+        For a file that cannot be run, and for a task without points, a function or cases that it answers in numbers.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file; give a Python file with POINTS, functions and their cases")
+    try:
+        names = runpy.run_path(str(path))
+    except Exception as error:
+        raise ValueError(f"{path}: cannot be run ({type(error).__name__}: {error})") from None
+    points = names.get("POINTS")
+    if not isinstance(points, dict) or not points:
+        raise ValueError(f'{path}: POINTS is {points!r}; it must say what each task counts, as in {{"relu": 2}}')
+    return {name: _task(path, name, n, names) for name, n in points.items()}
+
+
+def _task(path, name, points, names):
+    """Return one task, tried once."""
+    if not isinstance(name, str) or not name.isidentifier():
+        raise ValueError(f"{path}: {name!r} is no name of a function")
+    if isinstance(points, bool) or not isinstance(points, int) or not 0 <= points <= MOST_POINTS:
+        raise ValueError(f"{path}: {name} counts {points!r}; a whole number of 0 to {MOST_POINTS} is needed")
+    if name in TASKS:
+        if name in names:
+            raise ValueError(f"{path}: {name} is a task of minisink's own; leave the function out, or rename it")
+        return replace(TASKS[name], points=points)
+    for part, what in ((name, "the right function"), (f"{name}_cases", "a function of a generator")):
+        if not callable(names.get(part)):
+            raise ValueError(f"{path}: {part} is not there; {what} is needed")
+    turns = tuple(WrongTurn(title, [], each) for title, each in dict(names.get(f"{name}_turns", {})).items())
+    parameters = list(inspect.signature(names[name]).parameters)
+    made = {"points": points, "reference": names[name], "cases": names[f"{name}_cases"], "known": turns}
+    task = OwnTask(name, " ".join(parameters), **made)
+    task = replace(task, valid=lambda case: _numbers(task, case) is None)
+    try:
+        drawn = task.draw(np.random.default_rng(0))
+    except Exception as error:
+        raise ValueError(f"{path}: {name}_cases: {type(error).__name__}: {error}") from None
+    why = "no cases" if not drawn else None
+    for case in drawn:
+        if sorted(case) != sorted(parameters):
+            why = why or f"a case has the arguments {', '.join(case)}; the function has {', '.join(parameters)}"
+        why = why or _numbers(task, case)
+    if why:
+        raise ValueError(f"{path}: {name}_cases: {why}")
+    return task
+
+
+def _numbers(task, case):
+    """Return why a function does not answer a case in numbers, or None."""
+    try:
+        with np.errstate(all="ignore"):
+            found = task.expected(case)
+    except Exception as error:
+        return f"the right function fails on {case}: {type(error).__name__}: {error}"
+    return None if np.isfinite(found).all() else f"the right function answers {show(found)} to {case}"
+
+
+def _plain(x):
+    """Return an argument as a case holds it: an array, or what JSON knows."""
+    return x.item() if isinstance(x, np.generic) else list(x) if isinstance(x, tuple) else x
