@@ -122,15 +122,19 @@ def alone():
 
 
 def another_user(folder, needed, number):
-    """Where this is root, become a user that nobody else is and give it the folder; unless it could not read Python."""
+    """Where this is root, become a user that nobody else is and give it the folder.
+
+    Not where that user could not read Python, or not reach the folder: right work would fail there.
+    """
     if os.geteuid() != 0:
         return
     for uid in (2_000_000_000 + number, 65534):  # some containers have only 65536 users, the last is "nobody"
         try:
             os.seteuid(uid)
-            can_read = all(os.access(path, os.R_OK | os.X_OK, effective_ids=True) for path in needed)
+            ways = [*((path, os.R_OK | os.X_OK) for path in needed), (os.path.dirname(folder), os.X_OK)]
+            can_work = all(os.access(path, right, effective_ids=True) for path, right in ways)
             os.seteuid(0)
-            if not can_read:
+            if not can_work:
                 return
             os.chown(folder, uid, uid)
             os.setgroups([])

@@ -325,6 +325,24 @@ def step(*args): raise ValueError("def step" in request["reference"] or "expecte
     assert "(False, " in check(peek, "step")["step"]["message"]
 
 
+@pytest.mark.slow
+def test_what_stands_in_does_not_lead_to_the_task():
+    """Neither by its names nor by the frames around it."""
+    by_names = (
+        "def step(*a): return rotate.__globals__['step'](*a)\ndef attend(*a): return softmax.__globals__['attend'](*a)"
+    )
+    by_frames = """
+import sys
+f, found = sys._getframe(), {}
+while f:
+    found.update(f.f_locals)
+    f = f.f_back
+exec(found["request"]["reference"], globals())
+"""
+    assert {row["status"] for row in check(by_names, "step", "attend").values()} == {"failed"}
+    assert {row["status"] for row in check(by_frames, "step", "retrieve").values()} == {"missing"}
+
+
 def test_a_child_that_cannot_start_is_no_student_s_fault(monkeypatch):
     monkeypatch.setattr(sandbox.child, "__file__", "/nowhere/child.py")
     with pytest.raises(OSError, match=r"did not start .*nowhere.*nothing was judged"):

@@ -1,5 +1,6 @@
 """Each way out of the checker's child process, against each wall that should close it."""
 
+import dis
 import os
 import shutil
 import stat
@@ -41,6 +42,7 @@ CHANGES = {  # what would change something outside; `outside` is a folder, `targ
     "from elsewhere": "os.chdir(outside); os.open('target', os.O_WRONLY | os.O_TRUNC)",
     "through /proc": "open('/proc/self/root' + target, 'w')",
     "rename": "open('x', 'w').close(); os.rename('x', target)",
+    "shared memory": "from multiprocessing import shared_memory as m; m.SharedMemory('minisink-' + tag, True, 9)",
     "mkfifo": "os.mkfifo(outside + '/new')",
     "mknod": "os.mknod(outside + '/new')",
     "a link to it": "os.symlink(target, 'x'); open('x', 'w')",
@@ -101,6 +103,7 @@ HEAD = """
 import os, pathlib, shutil, sys, time
 import numpy as np
 outside, target, own, here = {outside!r}, {target!r}, {own!r}, os.getcwd()
+tag = str(abs(hash(outside)))
 found = None
 def attack():
     global found
@@ -156,9 +159,9 @@ def attack(code, outside, own=None):
 @pytest.mark.slow
 @pytest.mark.parametrize("code", [pytest.param(code, id=name) for name, code in CHANGES.items()])
 def test_nothing_outside_changes(code, walls, outside):
-    before = state(outside)
+    before, shared = state(outside), Path("/dev/shm")
     row = ask(attack(code, outside) + OK, walls)
-    assert state(outside) == before
+    assert state(outside) == before and not list(shared.glob("minisink-*"))
     assert row["status"] == "passed" or "ended" in row["message"], row["message"]
 
 
@@ -196,6 +199,18 @@ def test_the_reference_is_not_imported(way, walls, outside):
     tell = "\ndef survivors(*a): return found(*a) if callable(found) else [7.5]\n"
     row = ask(attack(code, outside, package / "teaching" / "reference.py") + tell, walls)
     assert row["status"] == "failed" and row["case"]["got"] == [7.5]
+
+
+@pytest.mark.parametrize("name", ["_posixshmem", "_ctypes", "_sqlite3", "_posixsubprocess", "readline", "posix"])
+def test_no_module_leads_past_the_hook(name):
+    """Not even one that a file takes out of `sys.modules` first; a library that can do without it does."""
+    with pytest.raises(ModuleNotFoundError, match=name):
+        wall._hook("/own/", ())("import", (name, None, None, None, None))
+
+
+def test_the_hook_uses_no_name_that_a_file_could_change():
+    asked = {each.opname for each in dis.get_instructions(wall._hook("/own/", ()))}
+    assert not asked & {"LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF", "LOAD_CLOSURE", "IMPORT_NAME"}
 
 
 # Processes ------------------------------------------------------------------------------------------
