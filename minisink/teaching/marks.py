@@ -133,8 +133,9 @@ class MarksFile:
         """Hash what was handed in, what is asked, and by whom; "" if nothing was handed in."""
         if not student.digest:
             return ""
-        asked = f"{student.digest} {self.grading} {__version__}"
-        return hashlib.sha256(asked.encode()).hexdigest()[:16]
+        grading = self.grading
+        asked = [student.digest, grading.names, sorted(grading.points.items()), grading.seed, grading.hint]
+        return hashlib.sha256(f"{asked} {grading.seconds} {__version__}".encode()).hexdigest()[:16]
 
     def write(self, students):
         """Write the rows of these students, in order, whole or not at all."""

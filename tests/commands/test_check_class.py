@@ -137,6 +137,17 @@ def test_resume_judges_who_has_changed_and_no_one_else(run, quick):
     assert run("--resume", "--seed", "1", "--points", "survivors=2")[0] == 0 and rows()["bob"]["score"] == "2"
 
 
+def test_the_order_in_which_it_is_asked_changes_nothing():
+    digests = {
+        marks.MarksFile("no.csv", marks.Grading(tasks, points=points)).digest(
+            marks.Student("ada", Path("ada.py"), digest="1")
+        )
+        for tasks in (("step", "attend"), ("attend", "step"))
+        for points in ({"step": 2, "attend": 3}, {"attend": 3, "step": 2})
+    }
+    assert len(digests) == 1
+
+
 def test_a_torn_line_is_none(run, quick):
     """As after a power cut: the line is judged anew, and those before are kept."""
     for name in ("ada", "bob", "cy"):
