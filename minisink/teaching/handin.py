@@ -90,7 +90,7 @@ def hand_in(*paths, with_imports=True, tasks=TASKS):
     if "" in paths:
         raise ValueError("a file's name is empty; give the student's .py file or notebook")
     if len(paths) == 1 and not Path(paths[0]).is_dir() and not _is_zip(paths[0]):
-        source = read(paths[0])
+        source = _alone(read(paths[0]))
         files = {source.name: Path(paths[0]).read_bytes()}
         if with_imports:
             files |= _imported(source, Path(paths[0]).parent)
@@ -239,7 +239,7 @@ def _sources(files, notes):
     for place, raw in files.items():
         if re.search(KINDS, place, re.I):
             try:
-                sources.append(parse(place, raw))
+                sources.append(_alone(parse(place, raw)))
             except ValueError as error:
                 notes.append(f"{place} was passed over: {error}")
     return sources
@@ -332,10 +332,31 @@ def _laid_out(judged, files):
         if path.suffix.lower() == ".py":
             path, raw = path.with_suffix(".py"), _importable(raw)
         if path.is_relative_to(base):
-            inside[str(path.relative_to(base))] = raw
+            is_module = path.parent == base and path.suffix == ".py"
+            inside[str(path.relative_to(base))] = absolute(raw) if is_module else raw
         else:
             outside[str(path)] = raw
     return outside | inside
+
+
+def absolute(text):
+    r"""Return a text, or its bytes, that imports what lies beside it by name: in the child's folder it has no package.
+
+    >>> absolute("from .helpers import keep\nfrom . import more")
+    'from helpers import keep\nimport more'
+    """
+    patterns = r"(?m)^([ \t]*from[ \t]+)\.+(?=\w)", r"(?m)^([ \t]*)from[ \t]+\.+[ \t]+(?=import\b[^(\n]*$)"
+    for pattern in patterns:
+        if isinstance(text, bytes):
+            text = re.sub(pattern.encode(), rb"\1", text)
+        else:
+            text = re.sub(pattern, r"\1", text)
+    return text
+
+
+def _alone(source):
+    """Return a source as it runs in no package."""
+    return source if source.notebook else source._replace(text=absolute(source.text))
 
 
 def _importable(raw):

@@ -107,10 +107,26 @@ def test_what_lies_beside_it_can_be_imported_and_opened(tmp_path):
     assert hand_in(*paths, tmp_path / "a" / "src").source.name == "student.py"
 
 
+def test_a_package_is_no_hindrance(tmp_path):
+    """Relative imports, of a module beside it, of one of the folder above, and from one module to the next."""
+    files = {
+        "hw/__init__.py": "",
+        "hw/student.py": "from .helpers import keep\nfrom . import more as m\nfrom ..lib.one import one\n\n"
+        "def survivors(n_slots, n_sinks, window):\n    return keep(n_slots, n_sinks * one, window * m.one)\n",
+        "hw/helpers.py": "from .more import one\n\ndef keep(n_slots, n_sinks, window):\n"
+        "    return [s for s in range(n_slots) if s < n_sinks or s >= n_slots - window * one]\n",
+        "hw/more.py": "one = 1\n",
+        "lib/one.py": "from .two import one\n",
+        "lib/two.py": "one = 1\n",
+    }
+    work = hand_in(laid(tmp_path, files))
+    assert statuses(work, "survivors") == ({"survivors": "passed"}, "hw/student.py") and work.notes == ()
+
+
 def test_a_single_file_has_beside_it_what_it_imports_and_no_more(tmp_path):
     laid(
         tmp_path,
-        {"student.py": "from one import *\n", "one.py": f"import two\n{SURVIVORS}", "two.py": "", "bob.py": BOTH},
+        {"student.py": "from .one import *\n", "one.py": f"import two\n{SURVIVORS}", "two.py": "", "bob.py": BOTH},
     )
     work = hand_in(tmp_path / "student.py")
     assert set(work.beside) == {"student.py", "one.py", "two.py"}
