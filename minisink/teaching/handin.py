@@ -1,34 +1,20 @@
 """What a student handed in: a file, a folder, a zip, or several of these; and which file in it is judged.
 
-Everything is read once, within limits on number and size, and nothing is unpacked: of a zip only names and bytes are
-taken. What lies beside the judged file goes with it into the child's folder, so that it can import and open it there.
+What lies beside the judged file goes with it into the child's folder, so that it can import and open it there.
 """
 
 from __future__ import annotations
 
 import hashlib
 import importlib.util
-import os
 import re
-import stat
-import zipfile
-from collections.abc import Callable, Iterator
 from contextlib import suppress
-from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from .source import LARGEST_SOURCE, Source, decode, parse, read
+from .gather import MOST_FILES, gather, is_source, is_zip
+from .source import Source, decode, parse, read
 from .tasks import TASKS
-
-KINDS = r"\.(py|ipynb)(\.txt)?$"  # how a file ends that can be judged; a mail program or browser may append .txt
-ZIP = ".zip"
-PASSED_OVER = {"__MACOSX", "__pycache__", "site-packages", "node_modules"}  # and what begins with a dot
-OURS = "minisink/by_the_book.py"  # where it lies, the rest of minisink does
-MOST_FILES = 1000  # in a hand-in
-MOST_BYTES = 16 * 2**20  # of all of them
-LARGEST_ZIP = 512 * 2**20
-DEEPEST = 20  # folders in folders
 
 
 class HandIn(NamedTuple):
@@ -65,19 +51,6 @@ class HandIn(NamedTuple):
         return found
 
 
-class Found(NamedTuple):
-    """A file that has not been read yet."""
-
-    place: str  # with slashes, below what was handed in
-    size: int
-    read: Callable[[], bytes]
-
-    @property
-    def is_source(self):
-        """Whether it can be judged."""
-        return bool(re.search(KINDS, self.place, re.I))
-
-
 def hand_in(*paths, with_imports=True, tasks=TASKS):
     """Read what one student handed in; of a single file, also the modules beside it that it imports.
 
@@ -89,21 +62,13 @@ def hand_in(*paths, with_imports=True, tasks=TASKS):
     notes: list[str] = []
     if "" in paths:
         raise ValueError("a file's name is empty; give the student's .py file or notebook")
-    if len(paths) == 1 and not Path(paths[0]).is_dir() and not _is_zip(paths[0]):
+    if len(paths) == 1 and not Path(paths[0]).is_dir() and not is_zip(paths[0]):
         source = _alone(read(paths[0]))
         files = {source.name: Path(paths[0]).read_bytes()}
         if with_imports:
             files |= _imported(source, Path(paths[0]).parent)
         return HandIn((source,), _laid_out(source.name, files), (), _digest(files))
-    found: list[Found] = []
-    for path in map(Path, paths):
-        if path.is_dir():
-            found += _in_folder(path, notes)
-        elif _is_zip(path):
-            found += _in_zip(path, PurePosixPath(), notes)
-        else:
-            found.append(Found(path.name, _size(path), path.read_bytes))
-    files = _contents(found, notes)
+    files = gather(paths, notes)
     sources = _sources(files, notes)
     if not sources:
         raise ValueError(f"{paths[0]}: nothing to check: {_looked_for(files, notes)}")
@@ -117,119 +82,6 @@ def readable(name):
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def _is_zip(path):
-    return Path(path).suffix.lower() == ZIP and os.path.isfile(path)
-
-
-def _size(path):
-    """Return the size of a plain file; refuse all else, before anything waits for it."""
-    try:
-        about = path.stat()
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
-    if not stat.S_ISREG(about.st_mode):
-        raise ValueError(f"{path}: no plain file; give the student's .py file or notebook")
-    return about.st_size
-
-
-# What there is --------------------------------------------------------------------------------------
-
-
-def _in_folder(folder, notes) -> Iterator[Found]:
-    """Find the plain files of a folder and of those in it, in order, and of zips in it; no link is followed."""
-
-    def tell(error):
-        notes.append(f"{os.path.relpath(error.filename, folder)} was passed over: it cannot be read ({error.strerror})")
-
-    n_files = 0
-    for root, folders, names in os.walk(folder, onerror=tell):
-        below = PurePosixPath(Path(os.path.relpath(root, folder)).as_posix())
-        notes += [
-            f"{below / name} was passed over: a link" for name in sorted(folders) if Path(root, name).is_symlink()
-        ]
-        deep = len(below.parts) >= DEEPEST
-        folders[:] = [] if deep else sorted(name for name in folders if _counts(name))
-        for name in sorted(filter(_counts, names)):
-            path, place = Path(root, name), str(below / name)
-            about = path.lstat()
-            if not stat.S_ISREG(about.st_mode):
-                what = "a link" if stat.S_ISLNK(about.st_mode) else "no plain file"
-                notes.append(f"{place} was passed over: {what}")
-                continue
-            n_files += 1
-            if n_files > MOST_FILES:
-                raise ValueError(f"{folder}: holds more than {MOST_FILES} files; that is no hand-in of one student")
-            if path.suffix.lower() == ZIP:
-                try:
-                    yield from _in_zip(path, below / path.stem, notes)
-                except ValueError as error:
-                    notes.append(str(error).replace(f"{path}:", f"{place} was passed over:"))
-            else:
-                yield Found(place, about.st_size, path.read_bytes)
-
-
-def _in_zip(path, below, notes) -> list[Found]:
-    """Find the files of a zip, as if they lay in a folder `below`; what would lead out of it is passed over."""
-    try:
-        if path.stat().st_size > LARGEST_ZIP:
-            raise ValueError(f"larger than {LARGEST_ZIP >> 20} MiB")
-        archive = zipfile.ZipFile(path)
-    except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as error:
-        raise ValueError(f"{path}: not a zip that can be read ({error})") from None
-    found = []
-    for entry in archive.infolist():
-        place = PurePosixPath(entry.filename.replace("\\", "/"))
-        if entry.is_dir() or not all(_counts(part) for part in place.parts if part != ".."):
-            continue
-        if place.is_absolute() or ".." in place.parts or ":" in place.parts[0] or len(place.parts) > DEEPEST:
-            notes.append(f"{entry.filename} was passed over: it leads out of the zip")
-        elif stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG):
-            notes.append(f"{entry.filename} was passed over: a link")
-        else:
-            found.append(Found(str(below / place), entry.file_size, partial(_unpacked, archive, entry)))
-    if len(found) > MOST_FILES:
-        raise ValueError(f"{path}: holds more than {MOST_FILES} files; that is no hand-in of one student")
-    return found
-
-
-def _unpacked(archive, entry):
-    """Read a file of a zip, which gives no more bytes than the size that it says it has."""
-    try:
-        return archive.read(entry)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError, OSError) as error:
-        raise OSError(0, f"not in the zip as it should be: {error}") from None
-    except Exception as error:  # zlib.error, lzma.LZMAError: whatever a module for a compression raises
-        raise OSError(0, f"damaged in the zip: {error}") from None
-
-
-def _counts(name):
-    """Whether a file or folder of this name is the student's: not what a Mac or an editor leaves behind."""
-    return not name.startswith(".") and name not in PASSED_OVER
-
-
-def _contents(found, notes):
-    """Read files, those that can be judged first, as far as they are small enough: bytes by place."""
-    files: dict[str, bytes] = {}
-    left = MOST_BYTES
-    ours = tuple(each.place.removesuffix(OURS) + "minisink/" for each in found if each.place.endswith(OURS))
-    if ours:
-        notes.append(f"{', '.join(ours)} was passed over: that is minisink itself")
-        found = [each for each in found if not each.place.startswith(ours)]
-    for each in sorted(found, key=lambda each: not each.is_source):
-        most = min(LARGEST_SOURCE, left) if each.is_source else left
-        try:
-            raw = each.read() if each.size <= most else None
-        except OSError as error:
-            notes.append(f"{each.place} was passed over: it cannot be read ({error.strerror})")
-            continue
-        if raw is None or len(raw) > most:
-            notes.append(f"{each.place} was passed over: too large")
-            continue
-        left -= len(raw)
-        files[each.place] = raw
-    return files
-
-
 # What is judged -------------------------------------------------------------------------------------
 
 
@@ -237,7 +89,7 @@ def _sources(files, notes):
     """Read the files that can be judged."""
     sources = []
     for place, raw in files.items():
-        if re.search(KINDS, place, re.I):
+        if is_source(place):
             try:
                 sources.append(_alone(parse(place, raw)))
             except ValueError as error:

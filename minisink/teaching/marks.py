@@ -19,8 +19,9 @@ from .. import __version__
 from ..system.files import atomic_write
 from ..system.interrupts import defer_interrupts
 from .copies import Prints, by_place, fingerprints
+from .gather import KINDS, ZIP, is_source
 from .grading import Grading, grade, nothing_judged
-from .handin import KINDS, ZIP, hand_in, readable
+from .handin import hand_in, readable
 from .words import one_line
 
 BEFORE, BEHIND = ("student", "file"), ("score", "max_score", "wrong_turns", "seconds", "same_as", "note", "digest")
@@ -74,9 +75,7 @@ def students_of(folder):
 
 def _is_hand_in(path):
     mode = path.lstat().st_mode
-    return stat.S_ISDIR(mode) or (
-        stat.S_ISREG(mode) and (path.suffix.lower() == ZIP or re.search(KINDS, path.name, re.I) is not None)
-    )
+    return stat.S_ISDIR(mode) or (stat.S_ISREG(mode) and (path.suffix.lower() == ZIP or is_source(path.name)))
 
 
 def _stem(path):

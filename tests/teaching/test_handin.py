@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from minisink.teaching import handin
+from minisink.teaching import gather
 from minisink.teaching.grading import Grading, grade
 from minisink.teaching.handin import hand_in
 
@@ -183,10 +183,10 @@ def test_a_link_in_a_zip_or_a_folder_is_passed_over(tmp_path):
 
 def test_a_bomb_is_not_unpacked(tmp_path, monkeypatch):
     """Whatever size it says that it has; a source that is too large, and what is too large beside one."""
-    monkeypatch.setattr(handin, "MOST_BYTES", 10_000)
+    monkeypatch.setattr(gather, "MOST_BYTES", 10_000)
     taken = []
-    unpacked = handin._unpacked
-    monkeypatch.setattr(handin, "_unpacked", lambda *args: taken.append(len(raw := unpacked(*args))) or raw)
+    unpacked = gather._unpacked
+    monkeypatch.setattr(gather, "_unpacked", lambda *args: taken.append(len(raw := unpacked(*args))) or raw)
     path = tmp_path / "hw.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("hw.py", BOTH)
@@ -200,7 +200,7 @@ def test_a_bomb_is_not_unpacked(tmp_path, monkeypatch):
 
 
 def test_too_many_files_are_no_hand_in(tmp_path, monkeypatch):
-    monkeypatch.setattr(handin, "MOST_FILES", 10)
+    monkeypatch.setattr(gather, "MOST_FILES", 10)
     files = {f"{i}.py": "" for i in range(11)}
     for path in (laid(tmp_path / "a", files), zipped(tmp_path / "a.zip", files)):
         with pytest.raises(ValueError, match="more than 10 files"):
@@ -256,6 +256,7 @@ def test_a_hand_in_of_hostile_names_and_bytes(tmp_path):
     raw = io.BytesIO()
     with zipfile.ZipFile(raw, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("h\nw.py", BOTH)
+        archive.writestr(".", "")
         archive.writestr("long" * 100 + ".py", "")
     whole = raw.getvalue()
     for i in range(0, len(whole), 23):
