@@ -61,4 +61,5 @@ def _contents(folder):
         names = sorted(os.listdir(folder))
     except (OSError, ValueError):
         return ""
-    return f"; {folder} holds {', '.join(names[:9]) or 'nothing'}{', ...' if len(names) > 9 else ''}"
+    more = f" and {len(names) - 9} more" if len(names) > 9 else ""
+    return f"; {folder} holds {', '.join(names[:9]) or 'nothing'}{more}"

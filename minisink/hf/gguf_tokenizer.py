@@ -9,7 +9,7 @@ import itertools
 import warnings
 
 from .fields import flag, text_or_none, token_id
-from .tokenizer import begun_by
+from .tokenizer import begun_by, encode
 
 TOKENS = "tokenizer.ggml.tokens"
 WORD, UNKNOWN, CONTROL, USER, BYTE = 1, 2, 3, 4, 6  # types of a token; 5 is unused
@@ -108,7 +108,7 @@ def tokenizer_of(about, vocab_size, bos):
     tokenizer = begun_by(tokenizer, bos)
     tokenizer.encode_special_tokens = True
     for word, type_ in zip(words, types, strict=True):
-        if type_ == CONTROL and vocab[word] in tokenizer.encode(word, add_special_tokens=False).ids:
+        if type_ == CONTROL and vocab[word] in encode(tokenizer, word, name=TOKENS).ids:
             raise ValueError(f"the special token {word!r} could come out of a text")
     return tokenizer
 
