@@ -397,6 +397,19 @@ def test_a_key_that_is_not_used_is_warned_of(more, said):
         config_of(raw | neutral)
 
 
+def test_what_published_files_carry_is_passed_over():
+    """Keys of real config.json files that change nothing."""
+    carried = {
+        "rope_interleaved": False, "rope_scaling": None, "pretraining_tp": 2, "attention_dropout": 0.1,
+        "is_llama_config": True, "use_mrope": False, "max_sequence_length": 16384, "_flash_attn_2_enabled": True,
+        "transformers.js_config": {"kv_cache_dtype": {"q4f16": "float16"}}, "layer_types": ["full_attention"] * 2,
+        "torch_dtype": "bfloat16", "auto_map": {}, "task_specific_params": {"text-generation": {"do_sample": True}},
+    }  # fmt: skip
+    for model_type in ("llama", "qwen2"):
+        raw = SMALL | {"model_type": model_type}
+        assert config_of(raw | carried) == config_of(raw)
+
+
 def test_the_message_names_the_shard(tmp_path):
     """An unknown tensor in each of two shards."""
     for place in (0, 1):
