@@ -270,7 +270,7 @@ def number(x, form=".2f"):
 
 
 def in_runs(numbers):
-    """Write a list of slots or tokens; where it is long, its runs by their ends.
+    """Write a list of whole numbers; where it is long, its runs by their ends.
 
     >>> print(in_runs([0, 1, 3]), in_runs([*range(4), 62, 64, *range(70, 129)]))
     [0, 1, 3] [0..3, 62, 64, 70..128]
