@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from profiles import examples
+from tokenizers import AddedToken
 
 import minisink
 from minisink.chat import render
@@ -239,6 +240,28 @@ def test_who_cannot_chat():
     silent.tokenizer = None
     with pytest.raises(TemplateError, match="chatty: has no tokenizer"):
         template_of(silent)
+
+
+def test_a_marker_that_is_no_token_of_the_model_is_refused():
+    """A name without a token, of which transformers would make a new one; a token beyond the embedding."""
+    model = chatty.model("{{ pad_token }}" + chatty.CHATML)
+    model.special_tokens = {"pad_token": "[PAD]"}
+    with pytest.raises(TemplateError, match=r"writes its pad_token '\[PAD\]', which its tokenizer does not have"):
+        template_of(model)
+    model.tokenizer.add_special_tokens(["[PAD]"])
+    with pytest.raises(TemplateError, match="writes token id 258, but the model's vocab_size is 258"):
+        template_of(model)
+
+
+def test_a_tokenizer_that_looks_past_a_marker_is_refused():
+    """A special token that only counts as a word by itself: others cut <|im_start|>user into letters, pieces do not."""
+    markers = ("<|im_start|>", "<|im_end|>")
+    tokenizer = chatty.tokenizer(())
+    tokenizer.add_tokens([AddedToken(marker, special=True, normalized=False, single_word=True) for marker in markers])
+    tokenizer.encode_special_tokens = True
+    model = minisink.Model(MODEL.config, MODEL.weights, tokenizer, name="chatty", chat_template=chatty.CHATML)
+    with pytest.raises(TemplateError, match="is encoded otherwise as a whole than in pieces"):
+        template_of(model)
 
 
 def test_markers_that_anybody_can_type_are_refused():
