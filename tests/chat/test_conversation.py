@@ -101,7 +101,7 @@ def test_a_state_goes_on_to_the_same_bits(tmp_path_factory, method, n_sinks, win
 
 
 class Dated:
-    """A conversation under a template that writes the date, as Llama 3.2's does."""
+    """A conversation under a template that writes the date, as Llama 3.2's does, and before every answer as well."""
 
     TEXT = "Today Date: {{ strftime_now('%d %b %Y') }}\n" + chatty.CHATML
 
@@ -112,7 +112,7 @@ class Dated:
         """A conversation begun on some day; Python's clock is read in the child, so the template has it instead."""
         begun = f"Today Date: {day}\n"
         dated = replace(template_of(MODEL, system=options.get("system")))
-        dated.first = [begun, *dated.first]
+        dated.first, dated.turn = [begun, *dated.first], [*dated.turn, begun]
         dated.system = dated.system and [begun, *dated.system]
         self.monkeypatch.setattr("minisink.chat.conversation.template_of", lambda *_, **__: dated)
         return Conversation(self.model, **{"method": Streaming(4, 60)} | options, **DRAWS)

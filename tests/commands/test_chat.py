@@ -17,9 +17,11 @@ from contextlib import suppress
 import chatty
 import numpy as np
 import pytest
+import states
 
 import minisink
 from minisink.chat.script import read_turns, shipped
+from minisink.chat.stream import KIND
 from minisink.commands.common import METHODS
 from minisink.commands.parser import main
 from minisink.methods import Streaming
@@ -309,6 +311,7 @@ def test_ctrl_c_stops_an_answer_and_ctrl_d_the_chat(tmp_path):
 def test_lines_that_are_pasted_together_are_one_turn(tmp_path):
     """Where the terminal says that they were: bracketed paste."""
     chat = Terminal(tmp_path, "--max-new-tokens", "3", "--window", "400", term="xterm")
+    chat.until(b"\x1b[?2004h")  # asks for it
     chat.until(b"\r\n> ")
     chat.type(b"\x1b[200~one\ntwo\nthree\x1b[201~\r")
     chat.until(b"tokens seen, ")
@@ -317,6 +320,7 @@ def test_lines_that_are_pasted_together_are_one_turn(tmp_path):
     chat.type(b"\x04")
     assert chat.process.wait(60) == 0
     os.close(chat.outside)
+    assert states.read(tmp_path / "chat.state", KIND)[0]["more"]["n_turns"] == 1
 
 
 @pytest.mark.slow
