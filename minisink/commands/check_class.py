@@ -5,13 +5,13 @@ from contextlib import closing
 
 from .. import __version__
 from ..system.files import lock_files
-from ..system.terminal import count, cut, put, table, width_of, wrap
+from ..system.terminal import columns, count, cut, put, table, width_of, wrap
 from ..teaching.marks import MarksFile, from_cell, grade_class, students_of, wrong_turns
 from ..teaching.words import one_line
 from .common import check_folder, dump, progress
 
 MOST_JOBS = 64
-LONGEST = 24  # letters of a name in the table
+NUMBERS = 20  # columns of score and seconds, and between them; names share the rest
 
 
 def run(args, grading):
@@ -100,5 +100,5 @@ def as_text(rows, path, others=(), n_kept=0):
 
 
 def _short(text):
-    text = one_line(text)
-    return text if width_of(text) <= LONGEST else cut(text, LONGEST - 3) + "..."
+    text, most = one_line(text), max(8, (columns() - NUMBERS) // 3)
+    return text if width_of(text) <= most else cut(text, most - 3) + "..."

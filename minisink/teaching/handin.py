@@ -133,10 +133,13 @@ def _ranked(sources, known):
 
 
 def _rivals(known, first, *others):
-    """Say of files that they have the same tasks as the first, which does not import them."""
+    """Say of files that they have the same tasks as the first; not of those that it imports, or that import it."""
     imported = _modules(_text(first))
     tasks = [task for task in known if first.defines(task)]
-    rivals = [each for each in others if any(map(each.defines, tasks)) and _stem(each.name) not in imported]
+    apart = [
+        each for each in others if _stem(each.name) not in imported and _stem(first.name) not in _modules(_text(each))
+    ]
+    rivals = [each for each in apart if any(map(each.defines, tasks))]
     notes = [f"{each.name} was passed over: it has the same tasks" for each in rivals]
     a_class = "that looks like a class; --csv FILE grades one, each entry of the folder a student"
     return [a_class] * (len(rivals) > 3) + notes

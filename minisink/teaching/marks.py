@@ -150,6 +150,8 @@ class MarksFile:
         try:
             with self._open(self.path, "a") as file:
                 csv.writer(file).writerow([row[name] for name in self.header])
+                file.flush()
+                os.fsync(file.fileno())
         except OSError as error:
             raise ValueError(f"{self.path}: cannot be written ({error.strerror})") from error
 

@@ -16,6 +16,7 @@ from processes import at_work_in
 
 from minisink import __version__
 from minisink.system.files import lock_files
+from minisink.system.terminal import width_of
 from minisink.teaching import marks
 from minisink.teaching.judge import result
 from minisink.teaching.tasks import TASKS
@@ -175,6 +176,18 @@ def test_a_spreadsheet_works_nothing_out(run, quick):
     assert not [cell for cell in cells if cell[:1] in tuple("=+-@\t\r")]
     assert {marks.from_cell(name) for name in rows()} == {name.replace("/", ":") for name in NAMES}
     assert run("--resume")[1].count("of them by an earlier run") == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="such names cannot be given there")
+@pytest.mark.parametrize("width", [50, 80])
+def test_the_table_is_as_wide_as_the_terminal(run, quick, monkeypatch, width):
+    """Names of any length and width, of students, files and whose code it is."""
+    monkeypatch.setenv("COLUMNS", str(width))
+    hand_in("ada " * 12 + "/" + "work " * 9 + ".py", RIGHT + "# one\n")
+    hand_in("日本語" * 12 + ".py")
+    lines = run()[1].splitlines()
+    assert lines[0].split() == ["student", "file", "judged", "score", "seconds", "same", "as"]
+    assert max(map(width_of, lines)) < width and sum("..." in line for line in lines) == 2
 
 
 def test_two_of_a_name_are_told_apart(run, quick):

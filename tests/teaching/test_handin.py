@@ -81,7 +81,8 @@ JUDGED = {
 def test_one_file_is_judged(tmp_path, case):
     """Of a folder, of a zip of it, and of a zip that lies in a folder."""
     files, name = JUDGED[case]
-    assert hand_in(laid(tmp_path / "folder", files)).source.name == name
+    work = hand_in(laid(tmp_path / "folder", files))
+    assert work.source.name == name and not [note for note in work.notes if "test_hw.py" in note]
     path = zipped(tmp_path / "work.ZIP", {f"hw/{place}": text for place, text in files.items()})
     assert hand_in(path).source.name == f"hw/{name}"
     os.mkdir(tmp_path / "again")
