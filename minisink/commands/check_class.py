@@ -2,6 +2,7 @@
 
 import os
 from contextlib import closing
+from pathlib import Path
 
 from .. import __version__
 from ..system.files import lock_files
@@ -26,9 +27,10 @@ def run(args, grading):
     if len(args.file) > 1:
         raise ValueError(f"--csv grades one folder, in which every entry is a student's; {len(args.file)} were given")
     check_folder(args.csv)
+    tasks_text = Path(args.tasks).read_text(encoding="utf-8", errors="replace") if args.tasks else ""
     with lock_files(args.csv):
-        marks = MarksFile(args.csv, grading, resume=args.resume)
-        students, others = students_of(args.file[0])
+        marks = MarksFile(args.csv, grading, resume=args.resume, tasks_text=tasks_text)
+        students, others = students_of(args.file[0], grading.known)
         n_kept = sum(map(marks.is_done, students))
         with closing(progress(len(students), "students", unit="student", initial=n_kept)) as bar:
             try:

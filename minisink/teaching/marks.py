@@ -22,6 +22,7 @@ from .copies import Prints, by_place, fingerprints
 from .gather import KINDS, ZIP, is_source
 from .grading import Grading, grade, nothing_judged
 from .handin import hand_in, readable
+from .tasks import TASKS
 from .words import one_line
 
 BEFORE, BEHIND = ("student", "file"), ("score", "max_score", "wrong_turns", "seconds", "same_as", "note", "digest")
@@ -44,7 +45,7 @@ class Student(NamedTuple):
         return as_cell(self.name)
 
 
-def students_of(folder):
+def students_of(folder, tasks=TASKS):
     """Return the students of a class, and what else lies there: a list of each.
 
     Raises
@@ -65,7 +66,7 @@ def students_of(folder):
     short = [path.name if stems.count(stem) > 1 else stem for stem, path in zip(stems, entries, strict=True)]
     if len({*short}) < len(short):
         short = [path.name for path in entries]
-    students = [_student(readable(name), path) for name, path in zip(short, entries, strict=True)]
+    students = [_student(readable(name), path, tasks) for name, path in zip(short, entries, strict=True)]
     if all(student.error for student in students):
         first = students[0].error if students else f"there is {', '.join(others[:3]) or 'nothing'}"
         what = "every entry, a .py file, notebook, zip or folder, is looked into as one student's"
@@ -84,9 +85,9 @@ def _stem(path):
     return path.stem if path.suffix.lower() == ZIP else re.sub(KINDS, "", path.name, flags=re.I)
 
 
-def _student(name, path):
+def _student(name, path, tasks):
     try:
-        work = hand_in(path, with_imports=False)
+        work = hand_in(path, with_imports=False, tasks=tasks)
     except ValueError as error:
         return Student(name, path, error=readable(str(error).removeprefix(f"{path}: ")))
     return Student(name, path, fingerprints(work.texts(work.source)), work.digest)
@@ -98,9 +99,12 @@ def _student(name, path):
 class MarksFile:
     """The CSV file of a class: rows are added as they come, and sorted at the end."""
 
-    def __init__(self, path, grading: Grading, *, resume=False):
-        self.path, self.grading = Path(path), grading
+    def __init__(self, path, grading: Grading, *, resume=False, tasks_text=""):
+        self.path, self.grading, self.tasks_text = Path(path), grading, tasks_text
         self.header = [*BEFORE, *grading.names, *BEHIND]
+        for name in grading.names:
+            if self.header.count(name) > 1:
+                raise ValueError(f"a task is called {name}, as a column of marks is; rename it")
         self.rows: dict[str, dict] = {}  # by student
         there = os.path.lexists(path)
         if there and not resume:
@@ -133,7 +137,14 @@ class MarksFile:
         if not student.digest:
             return ""
         grading = self.grading
-        asked = [student.digest, grading.names, sorted(grading.points.items()), grading.seed, grading.hint]
+        asked = [
+            student.digest,
+            grading.names,
+            sorted(grading.points.items()),
+            grading.seed,
+            grading.hint,
+            self.tasks_text,
+        ]
         return hashlib.sha256(f"{asked} {grading.seconds} {__version__}".encode()).hexdigest()[:16]
 
     def write(self, students):

@@ -138,6 +138,20 @@ def test_resume_judges_who_has_changed_and_no_one_else(run, quick):
     assert run("--resume", "--seed", "1", "--points", "survivors=2")[0] == 0 and rows()["bob"]["score"] == "2"
 
 
+def test_tasks_of_a_teacher_have_a_column_and_are_part_of_what_is_asked(run):
+    """Points of that file count, another file of tasks is asked anew, and a column's name is no task's."""
+    tasks = "POINTS = {{'{0}': 3}}\ndef {0}(x):\n    return x * 2\n"
+    tasks += "def {0}_cases(rng):\n    return [{{'x': 1.5}}, {{'x': 2.0}}]\n"
+    ask = partial(run.func, *run.args[:-2], "--tasks", "tasks.py")
+    Path("tasks.py").write_text(tasks.format("twice"))
+    hand_in("ada.py", "def twice(x):\n    return x + x\n")
+    assert ask()[0] == 0 and (rows()["ada"]["twice"], rows()["ada"]["score"]) == ("passed", "3")
+    Path("tasks.py").write_text(tasks.format("twice").replace("x * 2", "x * 3"))
+    assert ask("--resume")[0] == 0 and rows()["ada"]["twice"] == "failed"
+    Path("tasks.py").write_text(tasks.format("score"))
+    assert "a task is called score, as a column of marks is" in ask("--resume")[2]
+
+
 def test_the_order_in_which_it_is_asked_changes_nothing():
     digests = {
         marks.MarksFile("no.csv", marks.Grading(tasks, points=points)).digest(
