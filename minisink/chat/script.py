@@ -34,7 +34,7 @@ def shipped():
 def read_turns(path):
     """Read the turns of a file, or where there is none, of the script of that name that ships: list of `Line`.
 
-    A line ends where a person pressed Enter, not at a form feed or what else Unicode calls a line's end.
+    A line ends where a person pressed Enter, and at nothing else that ends a line for Unicode or Python.
 
     Raises ValueError for a file that cannot be read or has no turns, and for a line without words or with an empty
     reply.
@@ -42,7 +42,7 @@ def read_turns(path):
     if path in shipped() and not Path(path).exists():
         path = FOLDER / f"{path}.txt"
     turns = []
-    for number, line in enumerate(read_text(path).split("\n"), 1):
+    for number, line in enumerate(read_text(path, newline="").split("\n"), 1):
         words, tab, reply = line.partition("\t")
         if not line.strip():
             continue

@@ -22,10 +22,11 @@ except ImportError:  # Windows
 SAVING = ".saving-"  # how the folder of unfinished files is called, and eight letters
 
 
-def read_text(path):
+def read_text(path, newline=None):
     """Read a UTF-8 text, without its byte-order mark; a ValueError names the file, and the byte that is no UTF-8."""
     try:
-        return Path(path).read_text(encoding="utf-8").removeprefix("\ufeff")
+        with open(path, encoding="utf-8", newline=newline) as file:
+            return file.read().removeprefix("\ufeff")
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError as error:

@@ -135,7 +135,7 @@ def test_columns_of_wide_letters(talk, monkeypatch):
     assert len(places) >= 3 and set(places) == {39}
 
 
-LINES = "one\u2028two\nthree\x0cfour\r\nfive\x85six\nseven\x0b\x1ceight\u2029nine\n"
+LINES = "one\u2028two\nthree\x0cfour\r\nfi\rve\x85six\nseven\x0b\x1ceight\u2029nine\n"
 
 
 def test_a_line_ends_where_enter_was_pressed(talk):
