@@ -33,9 +33,8 @@ from .cut import PLAIN, TemplateError, cut, said, written
 
 SECONDS = 20  # that a template may take: a rendering takes a hundredth of one
 MARKS = ("<|im_start|>", "<|im_end|>")  # of ChatML
-BLANKS = "\t\n\x0b\x0c\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(
-    map(chr, range(0x2000, 0x200B))
-)  # of tokenizers
+WHITE = (*range(9, 14), 32, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B), 0x2028, 0x2029, 0x202F, 0x205F, 0x3000)
+BLANKS = "".join(map(chr, WHITE))  # of Unicode, as tokenizers has them; Python has four more
 
 
 @dataclass
@@ -114,13 +113,11 @@ def template_of(model, *, system=None):
 def _marked(model, pieces, alone, added):
     """Make a `Template` of pieces of text, in which special tokens become their ids."""
     markers = {token.content: i for i, token in added.items() if token.special}
-    longest_first = "|".join(re.escape(marker) for marker in sorted(markers, key=len, reverse=True))
+    longest_first = "|".join(re.escape(marker) for marker in sorted(markers, key=len, reverse=True)) or "(?!)"
 
     def marked(piece):
-        texts = (
-            re.split(f"({longest_first})", part) if isinstance(part, str) and markers else [part] for part in piece
-        )
-        return [markers.get(part, part) for split in texts for part in split if part]
+        split = (re.split(f"({longest_first})", part) if isinstance(part, str) else [part] for part in piece)
+        return [markers.get(part, part) for parts in split for part in parts if part]
 
     first, answer, turn = map(marked, pieces)
     reply = next(i for i, part in enumerate(answer) if isinstance(part, tuple))
@@ -162,18 +159,16 @@ def _check_markers(model, template, typed):
 def _check_ids(model, template, pieces):
     """Refuse pieces whose ids are not those that the tokenizer, as others use it, has for the whole conversation."""
     first, answer, turn = pieces
-    after = [*template.end, *template.turn]
-    marker = next(
-        (i for i, part in enumerate(after) if isinstance(part, int)), len(after)
-    )  # what is before joins the answer
+    after = [*template.end, *template.turn]  # of which a text at the beginning joins the answer
+    marker = next((i for i, part in enumerate(after) if isinstance(part, int)), len(after))
     for word in ("Yes", " yes \n"):
         words = dict.fromkeys(PLAIN, word)
-        model.tokenizer.encode_special_tokens = False
+        texts = [written([first], words), written([first, answer, turn], words)]
+        as_text, model.tokenizer.encode_special_tokens = model.tokenizer.encode_special_tokens, False
         try:
-            texts = [written([first], words), written([first, answer, turn], words)]
             begun, whole = (model.encode(text, bos=False).tolist() for text in texts)
         finally:
-            model.tokenizer.encode_special_tokens = True
+            model.tokenizer.encode_special_tokens = as_text
         ours, turned = template.fill(template.first, **words), template.fill(after[marker:], **words)
         if begun != ours or whole[len(whole) - len(turned) :] != turned:
             raise TemplateError("is encoded otherwise as a whole than in pieces: its tokenizer looks past a marker")
