@@ -159,18 +159,9 @@ REFUSED = {
     "upper": (chatty.CHATML.replace("m['content']", "m['content'] | upper"), "should say the words"),
     "escape": (saying("m.content | e"), r"changes words, .* it makes '&#34;It"),
     "tojson": (saying("m.content | tojson"), "changes words, or asks what they are: of"),
-    "ascii": (saying("m.content | tojson(ensure_ascii=true)"), "should say the words of user once; it has none"),
     "start": (saying("m.content[:5]"), "should say the words of user once; it has none"),
-    "long start": (saying("m.content[:7000]"), "changes words, .* of 'A sentence"),
-    "longer start": (saying("m.content[:90000]"), "changes words, .* of 'xxx"),
-    "length": (saying("m.content ~ m.content | length"), "changes words, or asks what they are"),
-    "a length": (saying("m.content ~ ('!' if m.content | length == 733)"), "changes words, .* it makes '!"),
     "asks": ("{% if '/no_think' in messages[0].content %}!{% endif %}" + chatty.CHATML, "changes words, .* '!"),
-    "asks a letter": (saying("m.content ~ ('.' if m.content[-1] not in '.!?;')"), "changes words, or asks"),
-    "some": (saying("m.content.strip(' .')"), "changes words, or asks what they are: of"),
-    "line ends": (saying("m.content.lstrip('\n')"), "changes words, or asks what they are: of"),
     "lower": (saying("m.content | lower"), "changes words, .* it makes 't"),
-    "wraps": (saying("m.content | wordwrap(500)"), "changes words, or asks what they are: of"),
     "counts": ("{% for m in messages %}{{ loop.index ~ m['content'] }}{% endfor %}", "does not write every turn alike"),
 }
 
@@ -180,6 +171,26 @@ def test_a_template_that_cannot_be_used_is_refused_by_name(template, message):
     """One line, with the model's name in front."""
     with pytest.raises(TemplateError, match=f"^chatty: its chat template {message}"):
         template_of(chatty.model(template))
+
+
+MORE = {
+    "ascii": (saying("m.content | tojson(ensure_ascii=true)"), "should say the words of user once; it has none"),
+    "long start": (saying("m.content[:7000]"), "changes words, .* of 'A sentence"),
+    "longer start": (saying("m.content[:90000]"), "changes words, .* of 'xxx"),
+    "length": (saying("m.content ~ m.content | length"), "changes words, or asks what they are"),
+    "a length": (saying("m.content ~ ('!' if m.content | length == 733)"), "changes words, .* it makes '!"),
+    "asks a letter": (saying("m.content ~ ('.' if m.content[-1] not in '.!?;')"), "changes words, or asks"),
+    "some": (saying("m.content.strip(' .')"), "changes words, or asks what they are: of"),
+    "line ends": (saying("m.content.lstrip('\n')"), "changes words, or asks what they are: of"),
+    "wraps": (saying("m.content | wordwrap(500)"), "changes words, or asks what they are: of"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("template, message", MORE.values(), ids=MORE)
+def test_whatever_is_done_to_words_is_found(template, message):
+    """By words as long as a number in the template, with each text and letter that stands in it, and of other kinds."""
+    test_a_template_that_cannot_be_used_is_refused_by_name(template, message)
 
 
 TRIMMED = {  # the ends of a text that the template trims; a text of two messages is trimmed at its own ends
