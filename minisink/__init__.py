@@ -12,8 +12,6 @@ code begin with `minisink.by_the_book` and `minisink.cache`; the README lists th
 True
 """
 
-from typing import TYPE_CHECKING
-
 __version__ = "0.1.0"
 
 __all__ = [
@@ -37,6 +35,8 @@ __all__ = [
     "save_cache",
     "token_nll",
 ]
+
+TYPE_CHECKING = False  # as in `typing`, which would take its time before a Ctrl-C is listened to: see `__main__`
 
 if TYPE_CHECKING:
     from .cache import KVCache, Policy
