@@ -23,6 +23,8 @@ UNFINISHED = re.compile("never closed|unterminated triple|EOF")
 JOINED = 100  # lines at the margin that one text between quotes may have
 MOST = 20  # things that are passed over and said
 FOR_SHOW = {"matplotlib", "mpl_toolkits", "pylab", "seaborn", "plotly", "IPython", "ipywidgets"}
+FROM_THE_TOP = {"Policy": "minisink.cache"}  # what minisink itself has by name
+FROM_THE_TOP |= dict.fromkeys(("Dense", "Window", "Streaming"), "minisink.methods")
 
 
 class Student:
@@ -275,6 +277,8 @@ def is_stand_in(value):
     """Whether something is not the student's but minisink's, or nobody's."""
     if isinstance(value, types.ModuleType):
         return value.__name__.partition(".")[0] in FOR_SHOW | {"minisink"}
+    if isinstance(value, type) and str(value.__module__).startswith("minisink."):
+        return True
     code = getattr(value, "__code__", None)
     return isinstance(value, (Own, Show)) or getattr(code, "co_filename", "").startswith("<minisink.")
 
@@ -305,6 +309,8 @@ class Finder:
         full = f"{module}.{name}"
         if full in self.shelf or full == "minisink.teaching":
             return importlib.import_module(full)
+        if module == "minisink" and FROM_THE_TOP.get(name) in self.shelf:
+            return getattr(importlib.import_module(FROM_THE_TOP[name]), name)
         return getattr(Own(module), name)
 
     def exec_module(self, module):

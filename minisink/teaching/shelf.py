@@ -6,14 +6,19 @@ import ast
 import inspect
 from functools import lru_cache
 
-from .. import attention, ops, positions
+from .. import attention, cache, methods, ops, positions
 
-SHELF = {"minisink.ops": ops, "minisink.positions": positions, "minisink.attention": attention}
+SHELF = {each.__name__: each for each in (ops, positions, attention, cache, methods)}
+NOT_AT_ALL = {
+    "survivors": {"minisink.cache", "minisink.methods"},
+    "positions_of": {"minisink.cache", "minisink.methods"},
+}
 WITHHELD = {  # beside what has the task's own name: what would do it all the same
     "softmax": {"softmax1", "softmax_with_sink", "log_softmax"},
     "softmax1": {"softmax_with_sink"},
     "attend": {"score", "mix"},
     "rotate": {"unrotated"},
+    "step": {"LayerCache", "KVCache"},
     "token_nll": {"log_softmax", "nll_of"},
     "retrieve": {"fetch"},
 }
@@ -33,6 +38,8 @@ def shelf(task):
     """
     sources = {}
     for name, module in SHELF.items():
+        if name in NOT_AT_ALL.get(task, ()):
+            continue
         tree = ast.parse(inspect.getsource(module))
         tree.body = [node for node in tree.body if getattr(node, "name", None) not in withheld(task)]
         sources[name] = ast.unparse(tree)

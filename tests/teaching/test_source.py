@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import styles
 
 from minisink.teaching import loading, source
 from minisink.teaching.report import check_source, passed_over
@@ -16,6 +17,7 @@ from minisink.teaching.source import Source, as_python, as_python_file, by_hand,
 from minisink.teaching.tasks import TASKS
 
 ROOT = Path(__file__).parents[2]
+KEPT = "cache = [cache[i] for i in Streaming(n_sinks, window).survivors(np.arange(len(cache)))]"
 KEEP = """
 def survivors(n_slots, n_sinks, window):
     keep = []
@@ -199,6 +201,13 @@ def softmax1(x):
 """
     rows = check_source(Sandbox(Source("work", text, False), 20), ["softmax", "attend", "survivors"])
     assert [row["status"] for row in rows] == ["failed", "passed", "missing"]
+    kept = styles.LISTS.replace("cache = cache[:n_sinks] + cache[n_sinks + 1:]", KEPT)
+    assert kept != styles.LISTS
+    text = "import numpy as np, minisink\nfrom minisink import Streaming\nfrom minisink.methods import Window\n" + kept
+    text += "def survivors(n, s, w):\n    return minisink.Streaming(s, w).survivors(np.arange(n))\n"
+    rows += check_source(Sandbox(Source("work", text, False), 20), ["survivors", "step"])
+    assert [row["status"] for row in rows[3:]] == ["failed", "passed"], rows[3:]
+    assert "minisink.Streaming is minisink's own" in rows[3]["message"]
     assert "minisink.ops.softmax is minisink's own; the task is to write it yourself" in rows[0]["message"]
 
 
