@@ -13,6 +13,7 @@ import contextlib
 import copy
 import importlib
 import importlib.machinery
+import inspect
 import re
 import sys
 import types
@@ -21,7 +22,7 @@ from functools import partial
 BROKEN = (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError)  # what reading a text may raise
 UNFINISHED = re.compile("never closed|unterminated triple|EOF")
 JOINED = 100  # lines at the margin that one text between quotes may have
-MOST = 20  # things that are passed over and said
+MOST = 1000  # things that are passed over and told to the parent
 FOR_SHOW = {"matplotlib", "mpl_toolkits", "pylab", "seaborn", "plotly", "IPython", "ipywidgets"}
 FROM_THE_TOP = {"Policy": "minisink.cache"}  # what minisink itself has by name
 FROM_THE_TOP |= dict.fromkeys(("Dense", "Window", "Streaming"), "minisink.methods")
@@ -80,8 +81,13 @@ class Student:
 
     def execute(self, node, flags=0):
         """Compile and run, with the `__future__` of all that came before."""
-        code = compile(ast.Module([node], []), self.file, "exec", self.flags | flags, dont_inherit=True)
-        exec(code, self.names)
+        flags |= self.flags | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+        code = compile(ast.Module([node], []), self.file, "exec", flags, dont_inherit=True)
+        if code.co_flags & inspect.CO_COROUTINE:
+            asyncio = importlib.import_module("asyncio")  # takes long, and few wait for anything
+            asyncio.run(eval(code, self.names))
+        else:
+            exec(code, self.names)
 
     def fail(self, node, error):
         """Pass a statement over; note why, unless minisink or something that was passed over before is missing in it.

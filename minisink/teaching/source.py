@@ -103,7 +103,8 @@ OTHER_LANGUAGES = set("! HTML R SVG bash cmd cpp cython file html javascript js 
 OTHER_LANGUAGES |= set("pypy python python2 python3 ruby script sh sql svg sx system writefile".split())
 CELL = re.compile(r"^(?=# In ?\[|# ?%%|%%)", re.M)  # where one begins in a file that was a notebook
 COMMENTED = re.compile(r"^# Commented out IPython magic.*\n((?:#.*\n)+)", re.M)  # Colab's, with all of its cell
-LONG = 50_000  # letters of a cell that IPython would take too long over
+COSTLY = 200_000  # letters times lines of magic: IPython reads a cell again for each line
+MAY_BE_MAGIC = re.compile(r"^[ \t]*[%!?,;/]|=[ \t]*[%!]|\?[ \t]*$", re.M)
 
 
 def is_python(text):
@@ -136,7 +137,7 @@ def as_python(text):
         body = as_python("\n" * magic[0].count("\n") + kept + text[magic.end() :])
         is_ours = magic[1] not in OTHER_LANGUAGES and (magic[1] in RUN_THEIR_BODY or is_python(body))
         return body if is_ours else "\n" * text.count("\n")
-    made = by_ipython(text) if len(text) < LONG else None
+    made = by_ipython(text) if len(text) * len(MAY_BE_MAGIC.findall(text)) < COSTLY else None
     return made if made is not None and is_python(made) else by_hand(text)
 
 
@@ -156,7 +157,7 @@ TOKEN = re.compile(
     re.S | re.X,
 )
 LINE = re.compile(r"(?:[^\n]*\\\n)*[^\n]*")  # with those that it goes on in
-MAGIC = re.compile(r"(\s*)([^=!<>#'\"]*[^=!<>#'\":+*/-]=[ \t]*)?(%|!!?)(.*)", re.S)
+MAGIC = re.compile(r"(\s*)(?!\s)([^=!<>#'\"]*[^=!<>#'\":+*/-]=[ \t]*)?(%|!!?)(.*)", re.S)
 ASKS = re.compile(r"(\s*)(\?\??[ \t]*[%\w.*]+|%{0,2}(?!\d)[\w.*\[\]]+\?\??|[,;/][ \t]*\w.*)[ \t]*$", re.S)
 PROMPT = re.compile(r"^(?:>>>|\.\.\.|In \[\d+\]:|[ ]*\.\.\.:) ?", re.M)
 
