@@ -458,6 +458,8 @@ def test_the_autograder_folder_grades(student, tmp_path):
     subprocess.run(["bash", str(script)], env=environment, capture_output=True, check=True)
     found = json.loads((root / "results" / "results.json").read_text())
     assert found["score"] == 0 and len(found["tests"]) == 2
+    closed = (root / "results", root / "submission")  # to the user that a student's code runs as
+    assert os.name == "nt" or not any(path.stat().st_mode & 0o077 for path in closed)
 
 
 def test_the_autograder_scripts_can_be_run():
