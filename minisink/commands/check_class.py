@@ -31,6 +31,7 @@ def run(args, grading):
     with lock_files(args.csv):
         marks = MarksFile(args.csv, grading, resume=args.resume, tasks_text=tasks_text)
         students, others = students_of(args.file[0], grading.known)
+        others = [name for name in others if Path(args.file[0], name).resolve() != Path(args.csv).resolve()]
         n_kept = sum(map(marks.is_done, students))
         with closing(progress(len(students), "students", unit="student", initial=n_kept)) as bar:
             try:

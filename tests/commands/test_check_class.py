@@ -152,6 +152,13 @@ def test_tasks_of_a_teacher_have_a_column_and_are_part_of_what_is_asked(run):
     assert "a task is called score, as a column of marks is" in ask("--resume")[2]
 
 
+def test_the_marks_may_lie_among_the_hand_ins(run, quick):
+    hand_in("ada.py")
+    for option in ([], ["--resume"]):
+        status, out, _ = run("--csv", "hw/marks.csv", *option)
+        assert status == 0 and "passed over" not in out and list(rows("hw/marks.csv")) == ["ada"]
+
+
 def test_the_order_in_which_it_is_asked_changes_nothing():
     digests = {
         marks.MarksFile("no.csv", marks.Grading(tasks, points=points)).digest(
