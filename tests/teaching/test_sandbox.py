@@ -382,9 +382,9 @@ def test_a_notebook_is_read_as_its_definitions(tmp_path):
         OK + "\nassert False\n",
         "survivors(3, 1, 1",
     )
-    source = read(path)
-    assert source.notebook and check_source(Sandbox(source, 20), ["survivors"])[0]["status"] == "passed"
-    assert check_source(Sandbox(source, 20), ["softmax"])[0]["status"] == "missing"
+    sandbox = Sandbox(read(path), 1)
+    assert sandbox.source.notebook and check_source(sandbox, ["survivors"])[0]["status"] == "passed"
+    assert check_source(sandbox, ["softmax"])[0]["status"] == "missing"
 
 
 def test_files_that_cannot_be_read_are_refused_in_a_line(tmp_path):
