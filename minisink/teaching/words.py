@@ -107,12 +107,12 @@ def of_step(case, got, expected):
     after = f"after {count(t + 1, 'token')} with {cache_of(case)}"
     kept, right = (np.flatnonzero(np.abs(row) > 1e-7).tolist() for row in (got[t], expected[t]))
     if not names_tokens(case["v"]) or max(kept, default=0) > t:  # an output names no tokens
-        return f"{after}{_inputs(case, 'q', 'k', 'v')} your output is {show(got[t])}; expected {show(expected[t])}"
+        return f"{after}{_inputs(case, 'q', 'k', 'v')}: your output is {show(got[t])}; expected {show(expected[t])}"
     weights, wanted = got[t][right], expected[t][right]
     if kept != right and np.isfinite(got[t]).all():
         return f"{after} your output looks at tokens {kept}; expected {right}"
     return (
-        f"{after}{_inputs(case, 'q', 'k')} the weights on tokens {right} are {show(weights)}; expected {show(wanted)}"
+        f"{after}{_inputs(case, 'q', 'k')}: the weights on tokens {right} are {show(weights)}; expected {show(wanted)}"
     )
 
 
