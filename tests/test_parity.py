@@ -524,6 +524,60 @@ def test_whatever_begins_a_text(by_type, name, post_processor, settings, bos):
     assert ours == theirs[: len(ours)] and theirs[len(ours) :] in ([], [2])
 
 
+MARK = "<|mark|>"
+SETTINGS_FILE, MAP_FILE = "tokenizer_config.json", "special_tokens_map.json"
+LISTS = {
+    # which files name a word, with the id it has or would have
+    "nowhere": lambda i: {},
+    "with its id": lambda i: {SETTINGS_FILE: {"added_tokens_decoder": {i: {"content": MARK, "special": True}}}},
+    "with its id, a word of a user": lambda i: {SETTINGS_FILE: {"added_tokens_decoder": {i: {"content": MARK}}}},
+    "additional": lambda i: {SETTINGS_FILE: {"additional_special_tokens": [MARK]}},
+    "extra": lambda i: {SETTINGS_FILE: {"extra_special_tokens": [MARK]}},
+    "by a name": lambda i: {SETTINGS_FILE: {"extra_special_tokens": {"mark_token": MARK}}},
+    "an end": lambda i: {SETTINGS_FILE: {"eos_token": MARK}},
+    "an end, in the map": lambda i: {SETTINGS_FILE: {}, MAP_FILE: {"eos_token": MARK}},
+    "in the map": lambda i: {SETTINGS_FILE: {}, MAP_FILE: {"additional_special_tokens": [MARK]}},
+    "added": lambda i: {SETTINGS_FILE: {}, "added_tokens.json": {MARK: i}},
+    "added, special": lambda i: {
+        SETTINGS_FILE: {"additional_special_tokens": [MARK]}, "added_tokens.json": {MARK: i}
+    },
+}  # fmt: skip
+
+
+@examples(100, least=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.sampled_from(sorted(LISTS)), st.sampled_from(["not", "a word", "added", "special"]), st.booleans())
+@example("additional", "not", True)
+@example("with its id", "a word", True)
+@example("an end", "added", True)
+@example("additional", "not", False)
+def test_words_that_other_files_list_are_those_of_transformers(by_type, listed, there, room):
+    """Wherever it is named: as a marker, and as what a user types; but for words that there is no embedding for."""
+    folder, raw = by_type["llama"]
+    fill = [f"<{i}>" for i in range(raw["vocab_size"] - 259)] if not room else []
+    tokenizer = byte_tokenizer([*L2, *fill, *([MARK] if there == "special" and room else [])])
+    if there == "a word" and room:
+        about = json.loads(tokenizer.to_str())
+        about["model"]["vocab"][MARK] = tokenizer.get_vocab_size()
+        tokenizer = tokenizers.Tokenizer.from_str(json.dumps(about))
+    if there == "added" and room:
+        tokenizer.add_tokens([MARK])
+    files = LISTS[listed](tokenizer.token_to_id(MARK) or tokenizer.get_vocab_size())
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "config.json").write_text(json.dumps(raw), encoding="utf-8")
+    for name in (SETTINGS_FILE, MAP_FILE, "added_tokens.json"):
+        (folder / name).unlink(missing_ok=True)
+        if name in files:
+            (folder / name).write_text(json.dumps(files[name]), encoding="utf-8")
+    theirs, ours = transformers.AutoTokenizer.from_pretrained(folder).backend_tokenizer, minisink.load(folder)
+    for typed in (False, True):
+        theirs.encode_special_tokens = ours.tokenizer.encode_special_tokens = typed
+        ids = theirs.encode(f"to {MARK} day", add_special_tokens=False).ids
+        if max(ids) < ours.config.vocab_size:
+            assert ours.encode(f"to {MARK} day", bos=False).tolist() == ids
+        else:
+            assert MARK not in ours.tokenizer.get_vocab()
+
+
 @pytest.mark.parametrize("name", shipped_names())
 def test_a_text_begins_as_in_transformers_with_what_ships(name):
     theirs = transformers.AutoTokenizer.from_pretrained(shipped(name))("It was a dark night.").input_ids

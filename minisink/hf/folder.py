@@ -21,7 +21,7 @@ from .relatives import check_relatives
 from .tokenizer import (
     NAMES,
     TEMPLATE,
-    add_named,
+    add_words,
     begin_of_text,
     begun_by,
     read_chat_template,
@@ -30,7 +30,8 @@ from .tokenizer import (
 )
 
 FORMATS = {"llama": llama, "mistral": llama, "qwen2": llama, "gpt2": gpt2}
-FORMER = ("tokenizer_config.json", "generation_config.json")  # said in config.json and tokenizer.json when written
+# What config.json and tokenizer.json say when they are written
+FORMER = ("tokenizer_config.json", "added_tokens.json", "generation_config.json")
 MOST_LAYERS = 10_000  # far beyond any model: the names alone of 10**12 layers would fill all memory
 
 
@@ -104,7 +105,8 @@ def read(folder, *, dtype):
     form = FORMATS[config.model_type]
     tokenizer = read_tokenizer(folder, config.vocab_size)
     chat = read_chat_template(folder), read_special_tokens(folder, tokenizer, config.model_type)
-    add_named(tokenizer, chat[1] or {})
+    if tokenizer is not None:
+        add_words(folder, tokenizer, chat[1] or {}, config.vocab_size)
     config = replace(config, bos=begin_of_text(folder, tokenizer, config))
     shapes, untied = tensor_shapes(config), tensor_shapes(replace(config, tied=False))
     tensors, ignored = find_tensors(

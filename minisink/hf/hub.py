@@ -10,7 +10,8 @@ from .fields import CheckpointError
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")  # owner/name
 # Whatever there is of these; they name the others
 FIRST = ["config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"]
-FIRST += ["chat_template.jinja", "special_tokens_map.json", "model.safetensors", "model.safetensors.index.json"]
+FIRST += ["chat_template.jinja", "special_tokens_map.json", "added_tokens.json"]
+FIRST += ["model.safetensors", "model.safetensors.index.json"]
 
 
 def fetch(hub_id, revision=None):

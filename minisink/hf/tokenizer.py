@@ -11,6 +11,8 @@ from functools import partial
 from .fields import CheckpointError, brief, is_there, parse, read_json, read_text, text_or_none
 
 TEMPLATE, SETTINGS, NAMES = "chat_template.jinja", "tokenizer_config.json", "special_tokens_map.json"
+ADDED = "added_tokens.json"
+FLAGS = ("content", "single_word", "lstrip", "rstrip", "normalized", "special")  # of a word that was added
 CLASSES = {  # of transformers, by what they name themselves
     "LlamaTokenizer": {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"},
     "GPT2Tokenizer": dict.fromkeys(("bos_token", "eos_token", "unk_token"), "<|endoftext|>"),
@@ -118,12 +120,34 @@ def _names_of_class(tokenizer_class, model_type, tokenizer):
     return {} if name == "LlamaTokenizer" and of_bytes else CLASSES.get(name, {})
 
 
-def add_named(tokenizer, names):
-    """Make special each word of a tokenizer that has a name, as transformers does."""
-    known = {token.content for token in tokenizer.get_added_tokens_decoder().values()} if names else set()
-    words = [text for text in names.values() if text not in known and tokenizer.token_to_id(text) is not None]
-    if words:
-        tokenizer.add_special_tokens(words)
+def add_words(folder, tokenizer, names, vocab_size):
+    """Add the words that files beside ``tokenizer.json`` list, and make special what has a name, as transformers does.
+
+    A new word that the model has no embedding for is left out.
+    """
+    from tokenizers import AddedToken
+
+    settings, named, ids = (read_json(folder / n) if is_there(folder / n) else {} for n in (SETTINGS, NAMES, ADDED))
+    added = tokenizer.get_added_tokens_decoder()
+    known = {token.content: token for token in added.values()}
+    with no_panic(f"{folder}: the words that its {SETTINGS}, {NAMES} and {ADDED} list cannot be added"):
+        if "added_tokens_decoder" not in settings:  # as folders were written before 2023
+            settings = settings | named
+        extra = settings.get("extra_special_tokens") or settings.get("additional_special_tokens") or ()
+        extra = [word["content"] if isinstance(word, dict) else word for word in extra if isinstance(extra, list)]
+        if "added_tokens_decoder" in settings:
+            listed = sorted(settings["added_tokens_decoder"].items(), key=lambda entry: int(entry[0]))
+            listed = [{key: entry[key] for key in FLAGS if key in entry} for _, entry in listed]
+        else:
+            listed = [{"content": word, "special": word in extra} for word in sorted(ids, key=ids.get)]
+            listed = [entry for entry in listed if entry["content"] not in known]
+        words = known | {token.content: token for token in (AddedToken(**entry) for entry in listed)}
+        for word in (*names.values(), *extra):
+            if word not in words or (word in names.values() and not words[word].special):
+                words[word] = AddedToken(word, special=True)
+        free = max([tokenizer.get_vocab_size(with_added_tokens=False), *(i + 1 for i in added)])
+        new = [word for word in words if tokenizer.token_to_id(word) is None][max(vocab_size - free, 0) :]
+        tokenizer.add_tokens([token for word, token in words.items() if word not in new])
 
 
 def config_names(config, tokenizer):

@@ -266,6 +266,7 @@ BESIDE = {
 }
 ASKED_FOR = {"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"}
 ASKED_FOR |= {"chat_template.jinja", "special_tokens_map.json"}  # `save` writes one where the model has one
+ASKED_FOR |= {"added_tokens.json"}
 TEXTS = ["In 1889: ² ٣ ½", "<|im_start|>user", "e\u0301 🙂\r\n\t the", "don't 1212"]
 TELLS = """
 import json, sys
