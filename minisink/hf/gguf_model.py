@@ -10,7 +10,7 @@ from .. import gpt2, llama
 from ..positions import interleaved_to_split_half, rope_frequencies
 from .arrays import shapes
 from .checkpoint import and_more
-from .fields import CheckpointError, divides, number, one_of, positive_int, refuse, text_or_none, token_id
+from .fields import CheckpointError, divides, number, one_of, positive_int, refuse, text_or_none, token_id, token_ids
 from .folder import MOST_LAYERS
 from .gguf_file import check_tensors, library, read_header, read_tensor
 from .gguf_tokenizer import TOKENS, begins_text, special_ids, special_tokens, tokenizer_of
@@ -172,6 +172,7 @@ def _check_rest(about, config):
     """
     arch, D = config.model_type, config.head_dim
     known = KNOWN if arch == "gpt2" else KNOWN + KNOWN_LLAMA
+    known = [*known, "use_parallel_residual"] if arch == "qwen2" else known  # true in Qwen1.5's: a name of Qwen's first
     same = dict.fromkeys(FACTORS, 1.0) | {"attention.scale": D**-0.5, "embedding_length_out": config.d_model}
     same |= {"rope.scaling.yarn_ext_factor": -1.0}  # llama.cpp's word for none
     same |= {"attention.head_count_kv": config.n_kv_heads, "attention.key_length": D, "attention.value_length": D}
@@ -199,9 +200,14 @@ def read_config(about, tensors, ids):
     key that is missing, impossible or not supported.
     """
     arch = one_of(about, "general.architecture", tuple(LAYER))
-    refuse(about, **{"general.type": "model", "split.count": 1, f"{arch}.attention.causal": True})
+    refuse(about, **{"general.type": "model", f"{arch}.attention.causal": True})
+    if about.get("split.count") not in (None, 0, 1):  # 0 where parts were joined
+        raise ValueError(
+            f"split.count is {about['split.count']!r}: it is one part; llama-gguf-split --merge joins them"
+        )
     V = _vocab_size(about)
     ends = [ids.get("eos"), *(token_id(about, f"tokenizer.ggml.{end}_token_id", V) for end in ("eot", "eom"))]
+    ends += token_ids(about, "tokenizer.ggml.eos_token_ids", V)  # Ollama's
     sizes = {
         "d_model": positive_int(about, f"{arch}.embedding_length"),
         "n_layers": positive_int(about, f"{arch}.block_count"),

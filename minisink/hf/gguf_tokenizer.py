@@ -89,7 +89,7 @@ def tokenizer_of(about, vocab_size, bos):
     if kind not in ("gpt2", "llama"):
         raise ValueError(f"tokenizer.ggml.model is {kind!r}; supported are gpt2 and llama; {REMEDY}")
     _warn_of_rest(about, kind)
-    words = _list(about, TOKENS, str)
+    words = [word or f"[EMPTY_{i}]" for i, word in enumerate(_list(about, TOKENS, str))]  # as llama.cpp has it
     types = _list(about, "tokenizer.ggml.token_type", int, [WORD] * len(words))
     if len(words) > vocab_size or len(types) != len(words):
         raise ValueError(f"{TOKENS} has {len(words)} words, of {len(types)} types, for a vocabulary of {vocab_size}")

@@ -198,6 +198,7 @@ def test_a_key_is_read_or_refused(arch, tmp_path):
         model = tiny.make(llama, dtype=np.float32, n_layers=1, qkv_bias=True, model_type=arch)
     about, tensors, harmless, refused = metadata(model.config), stored(model), HARMLESS, 0
     harmless = harmless | {f"attention.layer_norm_{'rms_' if arch == 'gpt2' else ''}epsilon"}
+    harmless |= {"use_parallel_residual"} if arch == "qwen2" else set()  # true in the files of Qwen1.5
     for key in {*keys_of(gguf.Keys)} - {name.partition(".")[2] for name in about}:
         path = write(tmp_path / "m.gguf", about | {f"{arch}.{key}": 7}, tensors)
         if key in harmless or (arch != "gpt2" and key == "rope.scaling.factor"):
@@ -239,6 +240,13 @@ def test_a_value_that_changes_nothing_is_accepted(key, tmp_path):
     """Zero, which is off, or what is so anyway."""
     model = tiny.make(llama, dtype=np.float32, n_layers=1)
     about = metadata(model.config) | {f"llama.{key}": SAME[key]}
+    assert minisink.load(write(tmp_path / "m.gguf", about, stored(model))).config == model.config
+
+
+def test_parts_that_were_joined_are_one_file(tmp_path):
+    """llama-gguf-split writes a 0."""
+    model = tiny.make(llama, dtype=np.float32, n_layers=1)
+    about = metadata(model.config) | {"split.no": 0, "split.count": 0, "split.tensors.count": 12}
     assert minisink.load(write(tmp_path / "m.gguf", about, stored(model))).config == model.config
 
 
@@ -302,6 +310,20 @@ def test_what_begins_and_ends_a_text(changes, bos, tmp_path):
     for text in ["the <|im_end|> 12", "²"]:
         assert again.encode(text).tolist() == model.encode(text).tolist()
     np.testing.assert_array_equal(again.forward([5, 6, 7]), model.forward([5, 6, 7]))
+
+
+def test_a_list_of_ends_counts(tmp_path):
+    """Ollama writes those of generation_config.json."""
+    model = tokenizing(tmp_path / "m.gguf", byte_level(**{"tokenizer.ggml.eos_token_ids": [2, 7]}))
+    assert model.config.eos == (2, 7)
+
+
+def test_words_may_be_empty(tmp_path):
+    """llama.cpp gives each a name of its own; none comes out of a text."""
+    words = byte_level()["tokenizer.ggml.tokens"]
+    changes = {"tokenizer.ggml.tokens": [*words, "", ""], "tokenizer.ggml.token_type": [1] * (len(words) + 2)}
+    ids = tokenizing(tmp_path / "m.gguf", byte_level(**changes)).encode("the [EMPTY_271] is")
+    assert max(ids) < len(words)
 
 
 def test_an_unnamed_rule_is_warned_about(tmp_path):
@@ -431,7 +453,7 @@ BAD = {
     "scaling": (lambda a, t: (a | {"llama.rope.scaling.type": "yarn"}, t), "llama.rope.scaling.type is 'yarn'"),
     "window": (lambda a, t: (a | {"llama.attention.sliding_window": 8}, t), "sliding_window is 8"),
     "adapter": (lambda a, t: (a | {"general.type": "adapter"}, t), "general.type is 'adapter'"),
-    "shard": (lambda a, t: (a | {"split.count": 2}, t), "split.count is 2"),
+    "shard": (lambda a, t: (a | {"split.count": 2}, t), "split.count is 2: .* llama-gguf-split --merge"),
     "eos": (lambda a, t: (a | {"tokenizer.ggml.eos_token_id": "x"}, t), "eos_token_id is 'x'"),
     "epsilon": (lambda a, t: (a | {"llama.attention.layer_norm_rms_epsilon": float("nan")}, t), "rms_epsilon is nan"),
 }

@@ -78,7 +78,7 @@ OTHER = [
     *[("expert_count", 8), ("logit_scale", 0.5), ("residual_scale", 0.25), ("embedding_scale", 12.0), ("sharpness", 2)],
     *[("attention.causal", False), ("attention.clamp_kqv", 8.0), ("attention.scale", 0.07), ("attention.sinks", True)],
     *[("attention.sliding_window", 16), ("attention.max_alibi_bias", 8.0), ("attention.value_length", 10)],
-    *[("final_logit_softcapping", 30.0), ("attn_logit_softcapping", 50.0), ("use_parallel_residual", True)],
+    *[("final_logit_softcapping", 30.0), ("attn_logit_softcapping", 50.0)],
 ]
 OTHER_ROPE = [
     *[("rope.scaling.type", "yarn"), ("rope.scaling.attn_factor", 1.2), ("rope.scaling.yarn_ext_factor", 1.0)],
