@@ -188,7 +188,10 @@ class Model:
 
     def _need_tokenizer(self):
         if self.tokenizer is None:
-            raise ValueError(f"{self.name}: has no tokenizer, so text cannot be turned into tokens")
+            remedy = (
+                "transformers makes a tokenizer.json of a tokenizer.model or vocab.json: load it there, and save it"
+            )
+            raise ValueError(f"{self.name}: has no tokenizer, so text cannot be turned into tokens; {remedy}")
         return self.tokenizer
 
     def save(self, folder: str | os.PathLike) -> None:

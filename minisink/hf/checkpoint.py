@@ -49,6 +49,8 @@ def find_files(folder):
         others = sorted(path.name for path in folder.iterdir() if path.suffix in OTHERS)
         if others:
             neither += f"; {others[0]}{and_more(others)} is not read: have transformers load the folder and save it"
+        elif named := sorted(path.name for path in folder.glob("*.safetensors")):
+            neither += f"; {named[0]}{and_more(named)} is not read under this name"
         raise CheckpointError(neither)
     files = {}
     for tensor, shard in shards_of(index).items():

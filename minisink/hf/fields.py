@@ -4,18 +4,22 @@ import errno
 import json
 import os
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from ..system.terminal import visible
 
 MOST_BYTES = 100_000_000  # of a JSON file; a tokenizer of 256,000 words has a third of it
 LONGEST_LINE = 600  # letters of a message
 FEW = 4  # of a list that a message shows
+POINTER = b"version https://git-lfs.github.com/spec/"  # a small file that stands for a large one
 
 
 class CheckpointError(ValueError):
     """What is wrong with which file or tensor of a checkpoint; of a long line, the two ends."""
 
     def __init__(self, line):
+        line = visible(line).replace("\n", " ")  # names of tensors and keys are a file's own
         half = LONGEST_LINE // 2 - len(" [...] ")
         super().__init__(line if len(line) <= LONGEST_LINE else f"{line[:half]} [...] {line[-half:]}")
 
@@ -49,12 +53,18 @@ def reading(what):
 def is_there(path):
     """Tell whether there is such a file.
 
-    A folder, a pipe, a device or a link to nowhere in its place is refused, since opening it could wait for ever.
+    A folder, a pipe, a device or a link to nowhere in its place is refused, since opening it could wait for ever; so is
+    what Git leaves there where LFS is not installed.
     """
     if not os.path.isfile(path) and os.path.lexists(path):
         what = "a folder" if os.path.isdir(path) else "a pipe, a device or a link to nowhere"
         raise CheckpointError(f"{path}: must be a file, and is {what}")
-    return os.path.isfile(path)
+    if not os.path.isfile(path):
+        return False
+    with suppress(OSError), open(path, "rb") as file:
+        if file.read(len(POINTER)) == POINTER:
+            raise CheckpointError(f"{path}: is a pointer of Git LFS, not the file; git lfs pull fetches it")
+    return True
 
 
 def read_text(path):

@@ -68,7 +68,9 @@ class Cursor:
             return self.string()
         if kind == ARRAY:
             kind, count = self.number("I"), self.number("Q")
-            if kind == STRING and count <= self.left:  # each takes eight bytes or more
+            if kind == STRING:
+                if 8 * count > self.left:  # each takes eight bytes or more
+                    raise ValueError(f"it ends {8 * count - self.left:,} bytes too early")
                 return [self.string() for _ in range(count)]
             return self.numbers(kind, count).tolist()
         (number,) = self.numbers(kind, 1)

@@ -632,6 +632,16 @@ BAD_FILES = {
     "config nests too deep": (put("config.json", b"[" * 100_000), "config.json: not readable as JSON"),
     "config has a number of 5000 digits": (put("config.json", b"9" * 5000), "config.json: not readable as JSON"),
     # the safetensors file
+    "another name": (lambda folder: (folder / FILE).rename(folder / "consolidated.safetensors"), "not read under this"),
+    "a pointer": (put(FILE, b"version https://git-lfs.github.com/spec/v1\noid sha256:0f\nsize 9\n"), "git lfs pull"),
+    "config is a pointer": (
+        put("config.json", b"version https://git-lfs.github.com/spec/v1\n"),
+        "git lfs pull fetches it",
+    ),
+    "a name of two lines": (
+        tensor("a\n\x1b[31mb", packed(np.ones(2))),
+        "tensor a \\x1b[31mb has no place",
+    ),
     "empty file": (put(FILE, b""), FILE),
     "cut in the length": (cut_off(5), FILE),
     "cut in the header": (cut_off(100), FILE),
