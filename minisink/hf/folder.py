@@ -24,6 +24,7 @@ from .tokenizer import (
     add_words,
     begin_of_text,
     begun_by,
+    check_space,
     read_chat_template,
     read_special_tokens,
     read_tokenizer,
@@ -107,6 +108,7 @@ def read(folder, *, dtype):
     chat = read_chat_template(folder), read_special_tokens(folder, tokenizer, config.model_type)
     if tokenizer is not None:
         add_words(folder, tokenizer, chat[1] or {}, config.vocab_size)
+        check_space(folder, tokenizer)
     config = replace(config, bos=begin_of_text(folder, tokenizer, config))
     shapes, untied = tensor_shapes(config), tensor_shapes(replace(config, tied=False))
     tensors, ignored = find_tensors(

@@ -5,6 +5,7 @@ And tokens back to text, as they come: `text_stream`.
 
 import json
 import os
+import warnings
 from contextlib import contextmanager
 from functools import partial
 
@@ -65,6 +66,8 @@ def read_tokenizer(folder, vocab_size):
     tokenizer.encode_special_tokens = True
     tokenizer.no_truncation()  # some files carry the settings of a training run
     tokenizer.no_padding()
+    if getattr(tokenizer.model, "dropout", None):
+        tokenizer.model.dropout = None  # merges left out at random
     # a special token that was added, as [PAD] is for many a training, never comes out of a text
     added = [i for i, token in tokenizer.get_added_tokens_decoder().items() if not token.special]
     largest = max([*tokenizer.get_vocab(with_added_tokens=False).values(), *added], default=-1)
@@ -148,6 +151,18 @@ def add_words(folder, tokenizer, names, vocab_size):
         free = max([tokenizer.get_vocab_size(with_added_tokens=False), *(i + 1 for i in added)])
         new = [word for word in words if tokenizer.token_to_id(word) is None][max(vocab_size - free, 0) :]
         tokenizer.add_tokens([token for word, token in words.items() if word not in new])
+
+
+def check_space(folder, tokenizer):
+    """Warn where ``tokenizer_config.json`` says that a space comes before a text, or none, and it is otherwise."""
+    said = read_json(folder / SETTINGS).get("add_prefix_space") if is_there(folder / SETTINGS) else None
+    with no_panic(f"{folder / 'tokenizer.json'}: its tokenizer cannot encode a text"):
+        text = tokenizer.normalizer.normalize_str("a") if tokenizer.normalizer else "a"
+        first = tokenizer.pre_tokenizer.pre_tokenize_str(text)[:1] if tokenizer.pre_tokenizer else [(text,)]
+    does = first[0][0].startswith((" ", "▁", "Ġ")) if first else False
+    if isinstance(said, bool) and said != does:
+        line = f"{folder / SETTINGS}: add_prefix_space is {said}, but tokenizer.json"
+        warnings.warn(f"{line} puts {'a' if does else 'no'} space before a text, and it counts", stacklevel=2)
 
 
 def config_names(config, tokenizer):

@@ -137,6 +137,38 @@ def test_a_tokenizer_takes_texts_whole(tmp_path):
     assert encode("w1", bos=False).tolist() == [1]
 
 
+def test_a_text_has_the_same_ids_every_time(tmp_path):
+    """A training may have left merges out at random."""
+    from tokenizers import Tokenizer, models
+
+    vocab = {letter: i for i, letter in enumerate(["a", "aa", "aaa", "aaaa"])}
+    write(tmp_path, tiny.make(), tokenizer=Tokenizer(models.BPE(vocab, [("a", "a"), ("aa", "aa")], dropout=0.9)))
+    encode = minisink.load(tmp_path).encode
+    assert all(encode("aaaa" * 9, bos=False).tolist() == [3] * 9 for _ in range(9))
+
+
+@pytest.mark.parametrize("said", [True, False, None])
+@pytest.mark.parametrize("does", [True, False])
+@pytest.mark.parametrize("how", ["bytes", "prepend", "metaspace"])
+def test_a_space_before_a_text_that_two_files_tell_apart_is_warned_of(tmp_path, how, does, said):
+    from tokenizers import normalizers, pre_tokenizers
+
+    tokenizer = words(17)
+    if how == "prepend":
+        tokenizer.normalizer = normalizers.Prepend("▁") if does else None
+    elif how == "bytes":
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=does)
+    else:
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first" if does else "never")
+    write(tmp_path, tiny.make(), tokenizer=tokenizer)
+    put("tokenizer_config.json", {"add_prefix_space": said})(tmp_path)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        minisink.load(tmp_path)
+    warned = [f"add_prefix_space is {said}" in str(one.message) for one in caught]
+    assert warned == ([] if said in (None, does) else [True])
+
+
 def test_special_tokens_in_a_text_stay_text(tmp_path):
     """Whoever types "<s>" has typed three characters."""
     write(tmp_path, tiny.make(bos=16), tokenizer=words(16, ["<s>"]))
