@@ -150,7 +150,8 @@ def add_words(folder, tokenizer, names, vocab_size):
                 words[word] = AddedToken(word, special=True)
         free = max([tokenizer.get_vocab_size(with_added_tokens=False), *(i + 1 for i in added)])
         new = [word for word in words if tokenizer.token_to_id(word) is None][max(vocab_size - free, 0) :]
-        tokenizer.add_tokens([token for word, token in words.items() if word not in new])
+        wanted = [word for word in words if word not in new and words[word] is not known.get(word)]
+        tokenizer.add_tokens([words[word] for word in wanted])
 
 
 def check_space(folder, tokenizer):
