@@ -175,6 +175,7 @@ def work(base, walls, readable, hidden):
             data = data[write(stdout, data) :]
 
     enter(walls, os.path.join(base, "work"), readable, hidden, request["limits"])
+    sys.argv = [file]  # as Python has it, which argparse reads
     loading = types.ModuleType("loading")
     exec(request["loading"], loading.__dict__)
     student = loading.Student(file, request["tasks"], request["skip"], send)

@@ -156,8 +156,8 @@ class File:
         self.statements = [statement for text in texts for statement in statements_of(text)]
         self.nodes = [node for statement in self.statements for node in ast.walk(statement)]
         for node in list(self.nodes):
-            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "exec":
-                texts = [each.value for each in node.args[:1] if isinstance(each, ast.Constant)]
+            if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in ("exec", "run_cell_magic"):
+                texts = [each.value for each in node.args if isinstance(each, ast.Constant)]
                 inner = [statement for text in texts for statement in statements_of(str(text))]
                 self.statements += inner
                 self.nodes += [each for statement in inner for each in ast.walk(statement)]

@@ -14,6 +14,7 @@ import copy
 import importlib
 import importlib.machinery
 import inspect
+import opcode
 import re
 import sys
 import types
@@ -48,6 +49,7 @@ class Student:
         if isinstance(source, str):
             self.run(source)
             return
+        self.names["__name__"], sys.modules["__main__"] = "__main__", sys.modules["student"]
         for self.cell, text in enumerate(source, 1):
             self.run(text)
 
@@ -123,8 +125,8 @@ class Student:
         except BaseException:
             text = ""
         if len(self.over) < MOST:
-            about = {"raised": type(error).__name__, "error": str(text)[:300]}
-            self.over.append(about | {"line": line, "cell": self.cell})
+            about = {"raised": type(error).__name__, "error": str(text)[:300], "line": line, "cell": self.cell}
+            self.over += [about] * (about not in self.over)  # an import of two names is one
 
     def functions(self):
         """Return what counts as the student's own, by task: nothing that minisink stands behind."""
@@ -224,7 +226,10 @@ class Own:
 class Show:
     """Stands for anything of a package that draws: whatever is done with it, nothing happens."""
 
-    __iter__ = None  # or `for axes in panels` would never end
+    def __iter__(self):  # as many as there are names for, as in `figure, axes = plt.subplots()`; none in a loop
+        frame = sys._getframe(1)
+        operation, n = frame.f_code.co_code[frame.f_lasti : frame.f_lasti + 2]
+        return iter([self] * n if opcode.opname[operation] == "UNPACK_SEQUENCE" else [])
 
     def __getattr__(self, name):
         if name.startswith("__"):
@@ -270,12 +275,19 @@ class Shell:
                 return eval(compile(line, self.student.file, "eval"), self.student.names)
             except SyntaxError:
                 self.student.run(line)
+        elif name == "run":
+            with open(line.split()[-1], encoding="utf-8") as file:
+                self.student.run(file.read())
 
     magic = run_line_magic
 
     def run_cell_magic(self, name, line, cell):
-        """Run the body of a cell, if it is Python."""
-        if name in ("time", "timeit", "capture", "prun"):
+        """Run the body of a cell, if it is Python, or write it to a file."""
+        if name in ("writefile", "file"):
+            with open(line.split()[-1], "a" if "-a" in line.split() else "w", encoding="utf-8") as file:
+                file.write(cell)
+            importlib.invalidate_caches()
+        elif name in ("time", "timeit", "capture", "prun"):
             self.student.run(cell)
 
 

@@ -73,7 +73,7 @@ class Sandbox:
         request |= {"loading": inspect.getsource(loading), "tasks": list(self.tasks), "skip": list(self.ends)}
         request |= {"cases": [in_style(self.tasks[name], case, style) for case in cases], "shelf": shelf(name)}
         request |= {"stand_ins": list(stand_ins), "reference": _sources(stand_ins)}
-        request |= {"path": sorted({os.path.dirname(place) for place in self.beside if place.endswith(".py")})}
+        request |= {"path": sorted({"", *(os.path.dirname(place) for place in self.beside if place.endswith(".py"))})}
         request |= {"limits": {"seconds": self.seconds, "memory": MEMORY, "file_size": FILE_SIZE}}
         base = Path(tempfile.mkdtemp(prefix="check-")).resolve()
         try:

@@ -100,7 +100,7 @@ def _cells(text):
 
 RUN_THEIR_BODY = {"time", "timeit", "capture", "prun", "debug", "memit", "snakeviz", "scalene"}  # magics of cells
 OTHER_LANGUAGES = set("! HTML R SVG bash cmd cpp cython file html javascript js julia latex markdown perl".split())
-OTHER_LANGUAGES |= set("pypy python python2 python3 ruby script sh sql svg sx system writefile".split())
+OTHER_LANGUAGES |= set("pypy python python2 python3 ruby script sh sql svg sx system".split())
 CELL = re.compile(r"^(?=# In ?\[|# ?%%|%%)", re.M)  # where one begins in a file that was a notebook
 COMMENTED = re.compile(r"^# Commented out IPython magic.*\n((?:#.*\n)+)", re.M)  # Colab's, with all of its cell
 COSTLY = 200_000  # letters times lines of magic: IPython reads a cell again for each line
@@ -132,6 +132,11 @@ def as_python(text):
     if is_python(text):
         return text
     if magic := re.match(r"(?:[ \t]*(?:#.*)?\n)*%%(\S+)[^\n]*", text):
+        if magic[1] in ("writefile", "file"):
+            call = (
+                f"run_cell_magic('writefile', {magic[0].partition(magic[1])[2].strip()!r}, {text[magic.end() + 1 :]!r})"
+            )
+            return f"get_ipython().{call}" + "\n" * text.count("\n")
         captured = re.search(r"%%capture.*?([^\W\d]\w*)$", magic[0])
         kept = f"{captured[1]} = get_ipython()" if captured else ""
         body = as_python("\n" * magic[0].count("\n") + kept + text[magic.end() :])

@@ -293,7 +293,7 @@ def _hook(own, places):
         refused, modules, is_a, length, text, raw, number, denied, missing = names
         for events, why in refused:
             if event.startswith(events):
-                raise denied(f"{event}: {why}")
+                raise (missing if event == "ctypes.dlopen" else denied)(f"{event}: {why}")  # as where it is not there
         if event == "import" and args[0] in modules:
             raise missing(f"{args[0]}: not to be had in a checked file")
         if event != "open" and not event.startswith(changes):

@@ -12,6 +12,7 @@ import styles
 from minisink import by_the_book
 from minisink.teaching import copies, reference
 from minisink.teaching.copies import REFERENCE, File, fingerprints, same_as, whole
+from minisink.teaching.source import as_python
 from minisink.teaching.tasks import TASKS
 from minisink.teaching.template import template
 from minisink.wrong_turns import right
@@ -291,6 +292,8 @@ def test_what_is_run_from_a_text_that_stands_there_is_read():
     text = f"import numpy as np\nexec({inspect.getsource(reference.rotate)!r}, globals())\n"
     assert same_as(fingerprints(text))["rotate"] == REFERENCE
     assert same_as(fingerprints(text))["softmax"] is None
+    written = as_python(f"%%writefile mine.py\n{inspect.getsource(reference.rotate)}")
+    assert same_as(fingerprints([written, "from mine import rotate"]))["rotate"] == REFERENCE
 
 
 def test_a_file_with_a_broken_line_and_cells_are_read():

@@ -77,6 +77,7 @@ CELLS = {  # each with what it makes
     "%%my_own_magic\nno Python at all": {},
     "%%bash\nx=1\nls": {},
     "%%writefile x.py\nx = 1": {},
+    "%run x.py\ny = x": {"x": 1, "y": 1},
     "%%html\n<b>": {},
     "get_ipython().run_line_magic('time', 'x = 1')": {"x": 1},
     "get_ipython().run_cell_magic('time', '', 'x = 1\\n')": {"x": 1},
@@ -91,8 +92,9 @@ CELLS = {  # each with what it makes
 
 
 @pytest.mark.parametrize("with_ipython", [True, False], ids=["by IPython", "by hand"])
-def test_magics_of_every_form(student, monkeypatch, with_ipython):
+def test_magics_of_every_form(student, monkeypatch, tmp_path, with_ipython):
     """The same is made with IPython at hand and without it."""
+    monkeypatch.chdir(tmp_path)
     if with_ipython:
         pytest.importorskip("IPython")
     else:
