@@ -36,7 +36,7 @@ def all_see(case):
 
 
 def attend(rng):
-    """Everything visible, something hidden, a causal mask, and scores whose exponential overflows."""
+    """Everything visible, something hidden, a causal mask, and scores whose exponential overflows, or is 0."""
     cases = [{"q": np.zeros((1, 1)), "k": np.zeros((1, 1)), "v": np.ones((1, 1)), "visible": np.ones((1, 1), bool)}]
     for T, S, D in [(1, 2, 1), (1, 2, 4), (2, 2, 4), (2, 3, 1), (1, 3, 4), (3, 3, 2), (2, 4, 4), (3, 5, 2), (3, 4, 6)]:
         for draw in (_ints, _reals):
@@ -48,6 +48,8 @@ def attend(rng):
     cases.append({"q": _reals(rng, 4, 2), "k": _reals(rng, 4, 2), "v": _reals(rng, 4, 2), "visible": causal})
     big = np.array([[40.0, 40.0, 0.0, 0.0]])
     cases.append({"q": big, "k": np.concatenate((big, big - 1.0)), "v": np.eye(2, 4), "visible": np.ones((1, 2), bool)})
+    low = np.concatenate((-big, 1.0 - big, -big))  # a score far below zero, and a hidden one beside it
+    cases.append({"q": big, "k": low, "v": np.eye(3, 4), "visible": np.array([[True, True, False]])})
     return cases
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .softmax import exp, over_sum, softmax
+from .softmax import BELOW_ZERO, FROM_ZERO, exp, largest_from_zero, over_sum, softmax
 from .turn import turns
 
 
@@ -33,6 +33,17 @@ def over_the_matrix(q, k, v, visible):
     return np.exp(x - x.max()) / np.exp(x - x.max()).sum() @ v
 
 
+def with_hidden(score):
+    """Return an attention that gives a hidden key this score."""
+    return lambda q, k, v, visible: softmax(masked(q, k, visible, score)) @ v
+
+
+def from_zero(q, k, v, visible):
+    """Take off zero where all scores lie below."""
+    x = masked(q, k, visible)
+    return over_sum(np.exp(x - largest_from_zero(x))) @ v
+
+
 HINTED = {
     """What may this query see?
     Look at where `visible` enters.
@@ -43,9 +54,14 @@ HINTED = {
     """How much weight does a key get whose score is 0, and one whose score is -1?
     Look at the score that you give to a hidden key.
     Make it minus infinity: exp(-inf) is 0, and a hidden key gets no weight.""": {
-        "a masked score is zero, not minus infinity": lambda q, k, v, seen: softmax(masked(q, k, seen, 0.0)) @ v,
+        "a masked score is zero, not minus infinity": with_hidden(0.0),
         "the mask is added to the scores, as 0 and 1": lambda q, k, v, seen: softmax(scores(q, k) + seen) @ v,
-        "a masked score is -1, not minus infinity": lambda q, k, v, seen: softmax(masked(q, k, seen, -1.0)) @ v,
+        "a masked score is -1, not minus infinity": with_hidden(-1.0),
+    },
+    """Can the score of a key that is seen be lower still?
+    Look at the score that you give to a hidden key.
+    Make it minus infinity, or at least lower than any score can be.""": {
+        "a masked score is not low enough": tuple(map(with_hidden, (-1e3, -1e2, -1e1))),
     },
     """Which keys does query t see?
     Look at where your mask comes from.
@@ -105,6 +121,7 @@ HINTED = {
     Take off the largest score of each query before exp: no weight changes.""": {
         "the exponential overflows": lambda q, k, v, seen: over_sum(np.exp(masked(q, k, seen))) @ v,
     },
+    BELOW_ZERO: {FROM_ZERO: from_zero},
     """What does a key do, and what a value?
     Look at what the weights are multiplied with last.
     The weights come from q and k; what they mix is v.""": {

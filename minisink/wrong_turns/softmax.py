@@ -28,11 +28,26 @@ def in_python(x):
     return [weight / sum(weights) for weight in weights]
 
 
+def largest_from_zero(x):  # (..., S) -> (..., 1)
+    """Search for the largest from zero on."""
+    return np.maximum(np.max(x, axis=-1, keepdims=True), 0.0)
+
+
+BELOW_ZERO = """Which is the largest of -1000 and -1001?
+    Look at what the search for the largest begins with.
+    Begin with the first score, or with minus infinity: where all lie far below 0, exp(x - 0) is 0 for each."""
+FROM_ZERO = "the largest is looked for from zero on, and all may lie below"
 HINTED = {
     """What is exp(1000)?
     Look at what goes into exp.
     Take off the largest score first: exp(x - max(x)) never overflows, and no weight changes.""": {
         "the exponential overflows": (lambda x: over_sum(np.exp(x)), in_python),
+    },
+    BELOW_ZERO: {
+        FROM_ZERO: (
+            lambda x: over_sum(np.exp(x - largest_from_zero(x))),
+            lambda x: in_python(x - largest_from_zero(x)),
+        ),
     },
     """Which score is the largest once you have taken something off, and what is its exponential?
     Look at what you take off before exp.

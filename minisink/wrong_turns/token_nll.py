@@ -1,9 +1,11 @@
 """Wrong turns of measuring."""
 
 import math
+from functools import partial
 
 import numpy as np
 
+from .softmax import BELOW_ZERO, FROM_ZERO, largest_from_zero
 from .turn import turns
 
 
@@ -46,6 +48,13 @@ def over_exp(logits, ids):
 def in_python(logits, ids):
     """Go without NumPy: `math` raises where an exponential overflows."""
     return [math.log(sum(map(math.exp, row))) - row[i] for row, i in zip(logits, ids[1:], strict=False)]
+
+
+def from_zero(logits, ids, log=np.log):
+    """Take off zero where all logits lie below; `math.log` raises there."""
+    largest = largest_from_zero(logits)
+    sums = np.exp(logits - largest).sum(axis=-1)
+    return largest[:-1, 0] + [log(x) for x in sums[:-1]] - at_next(logits, ids)
 
 
 def of_softmax(logits, ids):
@@ -127,6 +136,7 @@ HINTED = {
             lambda logits, ids: right(logits, ids) - np.max(logits, axis=-1)[:-1]
         ),
     },
+    BELOW_ZERO: {FROM_ZERO: (from_zero, partial(from_zero, log=math.log))},
     """What is exp(1000)?
     Look at what goes into exp.
     Take off the largest logit of the row first, put it back after: max + log(sum_j exp(x_j - max)) - x_i.""": {
