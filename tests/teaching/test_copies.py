@@ -292,7 +292,7 @@ def test_what_is_run_from_a_text_that_stands_there_is_read():
     text = f"import numpy as np\nexec({inspect.getsource(reference.rotate)!r}, globals())\n"
     assert same_as(fingerprints(text))["rotate"] == REFERENCE
     assert same_as(fingerprints(text))["softmax"] is None
-    written = as_python(f"%%writefile mine.py\n{inspect.getsource(reference.rotate)}")
+    written = as_python(f"%%writefile mine.py\nimport numpy as np\n{inspect.getsource(reference.rotate)}")
     assert same_as(fingerprints([written, "from mine import rotate"]))["rotate"] == REFERENCE
 
 
