@@ -1,10 +1,11 @@
-"""The files of a folder, of a zip and of zips in a folder, read once, within limits on number, size and depth.
+"""The files of a folder, of a zip and of zips in these, read once, within limits on number, size and depth.
 
 Nothing is unpacked: of a zip only names and bytes are taken. Each file has a place, its path below what was handed in.
 """
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import stat
@@ -112,15 +113,18 @@ def _in_folder(folder, notes) -> Iterator[Found]:
                 yield Found(place, about.st_size, path.read_bytes)
 
 
-def _in_zip(path, below, notes) -> list[Found]:
-    """Find the files of a zip, as if they lay in a folder `below`; what would lead out of it is passed over."""
+def _in_zip(path, below, notes, inner=None) -> list[Found]:
+    """Find the files of a zip, as if they lay in a folder `below`; what would lead out of it is passed over.
+
+    A zip in it is looked into too, given as bytes, `inner`; but none in that.
+    """
     try:
-        if path.stat().st_size > LARGEST_ZIP:
+        if inner is None and path.stat().st_size > LARGEST_ZIP:
             raise ValueError(f"larger than {LARGEST_ZIP >> 20} MiB")
-        archive = zipfile.ZipFile(path)
+        archive = zipfile.ZipFile(path if inner is None else io.BytesIO(inner))
     except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as error:
         raise ValueError(f"{path}: not a zip that can be read ({error})") from None
-    found = []
+    found, left = [], MOST_BYTES
     for entry in archive.infolist():
         place = PurePosixPath(entry.filename.replace("\\", "/"))
         if entry.is_dir() or not place.parts or not all(_counts(part) for part in place.parts if part != ".."):
@@ -130,6 +134,13 @@ def _in_zip(path, below, notes) -> list[Found]:
             notes.append(f"{entry.filename} was passed over: it leads out of the zip")
         elif stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG):
             notes.append(f"{entry.filename} was passed over: a link")
+        elif place.suffix.lower() == ZIP and inner is None and entry.file_size <= left:
+            left -= entry.file_size
+            try:
+                found += _in_zip(place, below / place.with_suffix(""), notes, _unpacked(archive, entry))
+            except (ValueError, OSError) as error:
+                why = getattr(error, "strerror", None) or str(error).removeprefix(f"{place}: ")
+                notes.append(f"{place} was passed over: {why}")
         else:
             found.append(Found(str(below / place), entry.file_size, partial(_unpacked, archive, entry)))
     if len(found) > MOST_FILES:

@@ -4,6 +4,7 @@ import ast
 import inspect
 import re
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -235,6 +236,26 @@ def test_students_with_the_same_function_name_each_other():
     assert named["softmax1"] is None and back["softmax1"] == "anna.py"  # of a file that is hers as a whole
     ours = fingerprints(OURS)
     assert whole(same_as(ours, {"b.py": ours}).values()) == REFERENCE
+
+
+def in_a_class(text):
+    """The same functions as methods that only call a helper, and a result that gets a name first."""
+    text = re.sub(rf"(?<!def )\b({'|'.join(TASKS)})\(", r"self.\1(", text)
+    text = re.sub(r"(?m)^    return (.*\(.*)", r"    y = \1\n    return y", text)
+    text = re.sub(r"def (\w+)\((.*)\):", r"def \1(self, \2):\n    return self._\1(\2)\n\ndef _\1(self, \2):", text)
+    tasks = "".join(f"{task} = work.{task}\n" for task in TASKS if f"def {task}(" in text)
+    return f"import numpy as np\nclass Work:\n{textwrap.indent(text, '    ')}\nwork = Work()\n{tasks}"
+
+
+def test_a_copy_in_a_class_is_seen():
+    """Of all of it, or of one function beside those of somebody else."""
+    names = [name for name, where in same_as(fingerprints(VECTORS), {"ben": fingerprints(VECTORS)}).items() if where]
+    copy = same_as(fingerprints(in_a_class(VECTORS)), {"ben": fingerprints(VECTORS)})
+    assert len(names) > 4 and all(copy[name] == "ben" for name in names)
+    rotate = VECTORS[VECTORS.index("def rotate") : VECTORS.index("def survivors")]
+    mixed = in_a_class(LOOPS[LOOPS.index("def softmax") : LOOPS.index("def rotate")] + rotate)
+    found = same_as(fingerprints(mixed), {"ben": fingerprints("import numpy as np\n" + rotate)})
+    assert [name for name in TASKS if found[name]] == ["rotate"]
 
 
 READS = {

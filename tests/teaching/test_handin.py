@@ -88,6 +88,9 @@ def test_one_file_is_judged(tmp_path, case):
     os.mkdir(tmp_path / "again")
     path.rename(tmp_path / "again" / "work.zip")
     assert hand_in(tmp_path / "again").source.name == f"work/hw/{name}"
+    with zipfile.ZipFile(tmp_path / "outer.zip", "w") as archive:
+        archive.write(tmp_path / "again" / "work.zip", "all/work.zip")
+    assert hand_in(tmp_path / "outer.zip").source.name == f"all/work/hw/{name}"
 
 
 def test_what_lies_beside_it_can_be_imported_and_opened(tmp_path):
@@ -198,6 +201,17 @@ def test_a_bomb_is_not_unpacked(tmp_path, monkeypatch):
     path.write_bytes(lied)
     work = hand_in(path)
     assert work.source.name == "hw.py" and work.beside == {} and max(taken) <= 10_001
+
+
+def test_zips_in_a_zip_are_looked_into_once(tmp_path, monkeypatch):
+    """Not those in them, nor more than may be handed in; one that is broken is passed over."""
+    inner = zipped(tmp_path / "inner.zip", {"hw.py": BOTH, "deeper.zip": "x"}).read_bytes()
+    path = zipped(tmp_path / "hw.zip", {"inner.zip": inner, "broken.zip": "PK"})
+    assert [*hand_in(path).beside] == ["hw.py", "deeper.zip"]
+    assert hand_in(path).notes == ("broken.zip was passed over: not a zip that can be read (File is not a zip file)",)
+    monkeypatch.setattr(gather, "MOST_BYTES", len(inner) - 1)
+    with pytest.raises(ValueError, match="inner.zip was passed over: too large"):
+        hand_in(path)
 
 
 def test_too_many_files_are_no_hand_in(tmp_path, monkeypatch):
