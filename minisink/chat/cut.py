@@ -4,6 +4,7 @@ A template is a program, so three things are asked of it before anybody chats. D
 conversations continue one another? Are the words of each message in it once? And are they written as they were said,
 or with the blanks at their ends trimmed, whatever they say? The last is tried with words of many kinds, and with every
 text and number that stands in the template: one that asks for ``'</think>' in message.content`` has to say so there.
+Words that have such a text are refused, and no others.
 """
 
 import re
@@ -46,6 +47,8 @@ def cut(rendered, *, system=None):
     first, answer, turn : list
     alone : list or None
         The system message by itself, where it can be.
+    asked : list of str
+        Texts that the template asks for: of words of a person that have one, it makes something else.
     kept : TemplateError or None
         Why an answer that is over is not always written as it was given.
 
@@ -61,19 +64,21 @@ def cut(rendered, *, system=None):
     (*texts, begun), tried = rendered(talks, probes, WORDS)
     first, answer, turn = _pieces(texts, told)
     begins, goes_on, has_answered = (
-        [(PLAIN | dict.fromkeys(names, word), texts[i]) for word, texts in tried]
+        [(PLAIN | dict.fromkeys(names, word), texts[i], own) for word, own, texts in tried]
         for i, names in enumerate((asked, asked, known))
     )
     first = _trimmed(first, lambda piece: [piece], begins)
-    _check([first], [*begins, (PLAIN | {"system": system}, begun)])
+    _check([first], [(PLAIN | {"system": system}, begun, None)] * told)
+    asked_for: list = []
+    _check([first], begins, asked_for)
     turn = _trimmed(turn, lambda piece: [first, answer, piece], goes_on)
-    _check([first, answer, turn], goes_on)
+    _check([first, answer, turn], goes_on, asked_for)
     answer, kept = _trimmed(answer, lambda piece: [first, piece, turn], has_answered), None
     try:
         _check([first, answer, turn], has_answered)
     except TemplateError as error:
         kept = error
-    return first, answer, turn, _alone(rendered, first) if told else None, kept
+    return first, answer, turn, _alone(rendered, first) if told else None, asked_for, kept
 
 
 def said(part, words):
@@ -129,17 +134,23 @@ def _trimmed(piece, whole, tried):
     for trims in product(TRIMS, repeat=n_words):
         trim = iter(trims)
         made = [(*part, *next(trim)) if isinstance(part, tuple) else part for part in piece]
-        if all(written(whole(made), words) == text for words, text in tried[: len(BLANK)]):
+        if all(written(whole(made), words) == text for words, text, _ in tried[: len(BLANK)]):
             return made
     return piece
 
 
-def _check(pieces, tried):
-    """Refuse pieces that do not make what the template makes of the words that it was tried with."""
-    for words, text in tried:
-        wanted = written(pieces, words)
-        if wanted != text:
-            word = next(word for name, word in words.items() if word != PLAIN[name])
+def _check(pieces, tried, asked=None):
+    """Refuse pieces that do not make what the template makes of the words that it was tried with.
+
+    Where only words differ that have a text of the template's own, that goes into `asked`.
+    """
+    for words, text, own in sorted(tried, key=lambda one: one[2] is None):
+        wanted, word = written(pieces, words), next(word for name, word in words.items() if word != PLAIN[name])
+        if wanted == text or any(part in word for part in asked or ()):
+            continue
+        if own is not None and asked is not None:
+            asked.append(own)
+        else:
             at = len(commonprefix([wanted, text]))
             raise TemplateError(
                 f"changes words, or asks what they are: of {word[:60]!r} it makes {text[at : at + 20]!r}, "

@@ -58,15 +58,17 @@ def render(template, conversations, **names):
 
 
 def words_of(template):
-    """List words that tell whether a template asks what is said: they have its own texts and lengths."""
+    """Return words that tell whether a template asks what is said, and the text of its own that each has, if one."""
     from jinja2 import nodes
 
     constants = {node.value for node in environment().parse(template).find_all(nodes.Const)}
     texts = {text for text in constants if isinstance(text, str)}
-    texts |= {letter for text in texts for letter in text if not letter.isalnum()}
+    letters = {letter for text in texts for letter in text if not letter.isalnum()}
     lengths = {n + more for n in constants if type(n) is int and 0 < n < LONGEST for more in (0, 1)}
-    words = [*texts, *(f"{text}x{text}y{text}" for text in texts), *("x" * n for n in lengths)]
-    return sorted(word for word in words if word.strip())
+    words: dict = {"x" * n: None for n in lengths}
+    for text in sorted(texts | letters):
+        words |= dict.fromkeys((text, f"{text}x{text}y{text}"), text if len(text) > 1 else None)
+    return {word: text for word, text in words.items() if word.strip()}
 
 
 def tried(conversations, words):
@@ -81,10 +83,10 @@ def tried(conversations, words):
 def answer(question):
     """Render the conversations of a question; and its probes, tried with its words and with those of the template."""
     template, talks, probes = question["template"], question["conversations"], question.get("probes", [])
-    words = [*question["words"], *words_of(template)] if probes else []
+    words = {word: None for word in question["words"]} | words_of(template) if probes else {}
     texts = render(template, [*talks, *tried(probes, words)], **question["names"])
     made = iter(texts[len(talks) :])
-    return {"rendered": texts[: len(talks)], "tried": [(word, [next(made) for _ in probes]) for word in words]}
+    return {"rendered": texts[: len(talks)], "tried": [(*word, [next(made) for _ in probes]) for word in words.items()]}
 
 
 def main():

@@ -26,6 +26,7 @@ import warnings
 from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass
+from itertools import product
 
 from ..hf.tokenizer import config_names
 from . import render as child
@@ -56,6 +57,8 @@ class Template:
         From a text, and whether a conversation begins with it, to the ids of it, in which nothing is special.
     swallow : tuple of two sets
         Special ids that swallow the blanks before them, and after them.
+    asked : tuple of str
+        Texts that the template asks for (`cut.cut`): words of a person that have one are refused.
     """
 
     system: list | None
@@ -66,12 +69,17 @@ class Template:
     end: list
     encode: Callable
     swallow: tuple
+    asked: tuple
 
     def fill(self, *pieces, **words):
         """Return pieces, with words in their places, as ids.
 
         Text that stands together is encoded together, as it is when a whole conversation is.
         """
+        names = {part[0] for piece in pieces for part in piece if isinstance(part, tuple)} - {"assistant"}
+        for text, name in product(self.asked, names):
+            if text.casefold() in words[name].casefold():
+                raise TemplateError(f"the chat template makes something else of words with {text!r}: leave it out")
         ids, text, left = [], "", None
         begins = any(pieces[0] is piece for piece in (self.system, self.first))
         for part in [*(part for piece in pieces for part in piece), None]:
@@ -98,8 +106,8 @@ def template_of(model, *, system=None):
     added = model.tokenizer.get_added_tokens_decoder()
     rendered = _renderer(model, {token.content for token in added.values() if token.special})
     try:
-        *pieces, alone, kept = cut(rendered, system=system)
-        template = _marked(model, pieces, alone, added)
+        *pieces, alone, asked, kept = cut(rendered, system=system)
+        template = _marked(model, pieces, alone, tuple(asked), added)
         _check_markers(model, template, [token.content for token in added.values() if not token.special])
         _check_ids(model, template, pieces)
     except TemplateError as error:
@@ -110,7 +118,7 @@ def template_of(model, *, system=None):
     return template
 
 
-def _marked(model, pieces, alone, added):
+def _marked(model, pieces, alone, asked, added):
     """Make a `Template` of pieces of text, in which special tokens become their ids."""
     markers = {token.content: i for i, token in added.items() if token.special}
     longest_first = "|".join(re.escape(marker) for marker in sorted(markers, key=len, reverse=True)) or "(?!)"
@@ -136,6 +144,7 @@ def _marked(model, pieces, alone, added):
         end=answer[reply + 1 :],
         encode=lambda text, begins: (model if begins else later).encode(text, bos=False).tolist(),
         swallow=tuple({i for i, token in added.items() if getattr(token, side)} for side in ("lstrip", "rstrip")),
+        asked=asked,
     )
 
 

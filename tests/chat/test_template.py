@@ -160,7 +160,7 @@ REFUSED = {
     "escape": (saying("m.content | e"), r"changes words, .* it makes '&#34;It"),
     "tojson": (saying("m.content | tojson"), "changes words, or asks what they are: of"),
     "start": (saying("m.content[:5]"), "should say the words of user once; it has none"),
-    "asks": ("{% if '/no_think' in messages[0].content %}!{% endif %}" + chatty.CHATML, "changes words, .* '!"),
+    "asks a number": ("{% if '7' in messages[0].content %}!{% endif %}" + chatty.CHATML, "changes words, .* '!"),
     "lower": (saying("m.content | lower"), "changes words, .* it makes 't"),
     "counts": ("{% for m in messages %}{{ loop.index ~ m['content'] }}{% endfor %}", "does not write every turn alike"),
 }
@@ -191,6 +191,35 @@ MORE = {
 def test_whatever_is_done_to_words_is_found(template, message):
     """By words as long as a number in the template, with each text and letter that stands in it, and of other kinds."""
     test_a_template_that_cannot_be_used_is_refused_by_name(template, message)
+
+
+ASKED = "/no_think"
+ASKS = {
+    "a command": (ASKED, "{% if '/no_think' in messages[-1].content | lower %}!{% endif %}" + chatty.CHATML),
+    "what is before": (ASKED, saying("(m.content if m.role == 'assistant' else m.content.split('/no_think')[0])")),
+    "all else": (
+        ASKED,
+        saying("(m.content if m.role == 'assistant' else m.content.replace('/no_think', '').lstrip())"),
+    ),
+    "an end": (ASKED, saying("m.content ~ ('!' if m.role != 'assistant' and not m.content.endswith('/no_think'))")),
+    "lines": ("\n\n", saying("(m.content if m.role == 'assistant' else m.content.replace('\n\n', '\n'))")),
+}
+
+
+@pytest.mark.parametrize("text, template", ASKS.values(), ids=ASKS)
+def test_words_that_a_template_asks_for_are_refused_and_no_others(text, template):
+    """Llama 2's own looks for <<SYS>>, SmolLM3's for /no_think: whoever says nothing of the kind can chat."""
+    conversation = Conversation(chatty.model(template), system="told")
+    for words in (f"a{text}b", f"Add two {text.title()} numbers"):
+        with pytest.raises(
+            TemplateError, match=re.escape(f"the chat template makes something else of words with {text!r}: leave it")
+        ):
+            conversation.answer(words)
+    assert conversation.n_turns == 0
+    for words in ("Think", "no think /\n."):
+        list(conversation.answer(words, max_new_tokens=1))
+    with pytest.raises(TemplateError, match="changes words, .* it makes|something else of words with"):
+        Conversation(chatty.model(template), system=f"a {text} b").answer("Hi")
 
 
 TRIMMED = {  # the ends of a text that the template trims; a text of two messages is trimmed at its own ends

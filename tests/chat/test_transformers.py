@@ -146,6 +146,7 @@ BEFORE = [
     "{{ pad_token }}{% endif %}{{ strftime_now('%%') }}{{ {'b': 1, 'a': unk_token or ''} | tojson(sort_keys=True) }}\n",
 ]
 KEEPS = ["m.content", "m['content'] | trim", "m.content.strip()", "m.content.lstrip()", "m['content'].rstrip()"]
+KEEPS += ["m.content.split('</think>')[0]"]
 CHANGES = [
     "m.content | e",
     "m.content | tojson",
@@ -155,7 +156,6 @@ CHANGES = [
 ]
 CHANGES += [
     "(m.content if m.content | length < 30 else 'long')",
-    "m.content.split('</think>')[-1]",
     "m.content.strip('!')",
 ]
 NAMES = [
