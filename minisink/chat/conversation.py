@@ -186,11 +186,14 @@ class Conversation:
         with reading(path, WHAT):
             saved = about["more"]
             check_model(self.stream, path, about)
-            if "template" not in saved:
-                raise ValueError(f"{path}: is the state of a text, no chat")
+            if "pieces" not in saved:
+                earlier = "a chat of an earlier version; begin with another file"
+                raise ValueError(f"{path}: is the state of {earlier if 'turns' in saved else 'a text, no chat'}")
             theirs = (saved["system"], saved["template"], saved["pinned"] > 0)
             if theirs != (self.system, self.model.chat_template, self.n_pinned > 0):
-                raise ValueError(f"{path}: is the state of a chat with another system message or template")
+                raise ValueError(
+                    f"{path}: is the state of a chat with another system message or template; give the same"
+                )
             template = self._template_from(saved["pieces"])
             n_pinned = n_system_tokens(self.model, self.system, template) if self.n_pinned else 0
             fresh = self.stream.fresh(self._method_pinned(n_pinned, method_from(about["method"])))

@@ -252,6 +252,9 @@ def test_states_that_do_not_fit(tmp_path):
     save_stream(conversation.stream, path)
     with pytest.raises(ValueError, match="is the state of a text, no chat"):
         conversation.load(path)
+    save_stream(conversation.stream, path, turns=[], n_turns=1, before=0, system="be kind", pinned=0, template={})
+    with pytest.raises(ValueError, match="chat.state: is the state of a chat of an earlier version; begin"):
+        conversation.load(path)
     path.write_bytes(path.read_bytes()[:-3])
     with pytest.raises(ValueError, match="not a state that a chat or a generated text goes on from"):
         conversation.load(path)
