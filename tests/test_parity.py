@@ -531,6 +531,9 @@ LISTS = {
     "nowhere": lambda i: {},
     "with its id": lambda i: {SETTINGS_FILE: {"added_tokens_decoder": {i: {"content": MARK, "special": True}}}},
     "with its id, a word of a user": lambda i: {SETTINGS_FILE: {"added_tokens_decoder": {i: {"content": MARK}}}},
+    "with its id, and an end": lambda i: {
+        SETTINGS_FILE: {"added_tokens_decoder": {i: {"content": MARK, "lstrip": True}}, "eos_token": MARK}
+    },
     "additional": lambda i: {SETTINGS_FILE: {"additional_special_tokens": [MARK]}},
     "extra": lambda i: {SETTINGS_FILE: {"extra_special_tokens": [MARK]}},
     "by a name": lambda i: {SETTINGS_FILE: {"extra_special_tokens": {"mark_token": MARK}}},
@@ -549,6 +552,7 @@ LISTS = {
 @example("additional", "not", True)
 @example("with its id", "a word", True)
 @example("an end", "added", True)
+@example("with its id, and an end", "not", True)
 @example("additional", "not", False)
 def test_words_that_other_files_list_are_those_of_transformers(by_type, listed, there, room):
     """Wherever it is named: as a marker, and as what a user types; but for words that there is no embedding for."""

@@ -146,8 +146,9 @@ def add_words(folder, tokenizer, names, vocab_size):
             listed = [entry for entry in listed if entry["content"] not in known]
         words = known | {token.content: token for token in (AddedToken(**entry) for entry in listed)}
         for word in (*names.values(), *extra):
+            about = words[word].__getstate__() if word in words else {"content": word}
             if word not in words or (word in names.values() and not words[word].special):
-                words[word] = AddedToken(word, special=True)
+                words[word] = AddedToken(**about | {"special": True})
         free = max([tokenizer.get_vocab_size(with_added_tokens=False), *(i + 1 for i in added)])
         new = [word for word in words if tokenizer.token_to_id(word) is None][max(vocab_size - free, 0) :]
         wanted = [word for word in words if word not in new and words[word] is not known.get(word)]
