@@ -205,7 +205,9 @@ def read_config(about, tensors, ids):
         raise ValueError(
             f"split.count is {about['split.count']!r}: it is one part; llama-gguf-split --merge joins them"
         )
-    V = _vocab_size(about)
+    V, begins = _vocab_size(about), begins_text(about)
+    if begins and "bos" not in ids:
+        warnings.warn("no tokenizer.ggml.bos_token_id: a text begins with no token (llama.cpp: with 11)", stacklevel=2)
     ends = [ids.get("eos"), *(token_id(about, f"tokenizer.ggml.{end}_token_id", V) for end in ("eot", "eom"))]
     ends += token_ids(about, "tokenizer.ggml.eos_token_ids", V)  # Ollama's
     sizes = {
@@ -216,7 +218,7 @@ def read_config(about, tensors, ids):
         "vocab_size": V,
         "max_positions": positive_int(about, f"{arch}.context_length"),
         "tied": HEAD not in tensors,
-        "bos": ids.get("bos") if begins_text(about) else None,
+        "bos": ids.get("bos") if begins else None,
         "eos": tuple(dict.fromkeys(i for i in ends if i is not None)),
     }
     if sizes["n_layers"] > MOST_LAYERS:

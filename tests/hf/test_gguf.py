@@ -296,6 +296,7 @@ def test_rules_differ_in_digits(tmp_path):
         ({"tokenizer.ggml.add_bos_token": True, "tokenizer.ggml.bos_token_id": None}, None),
     ],
 )
+@pytest.mark.filterwarnings("ignore:no tokenizer.ggml.bos_token_id")
 def test_what_begins_and_ends_a_text(changes, bos, tmp_path):
     """add_bos_token decides; both ends of text count; saved as a folder it begins the same."""
     about = byte_level(**changes, **{"tokenizer.ggml.eot_token_id": 0})
@@ -310,6 +311,13 @@ def test_what_begins_and_ends_a_text(changes, bos, tmp_path):
     for text in ["the <|im_end|> 12", "²"]:
         assert again.encode(text).tolist() == model.encode(text).tolist()
     np.testing.assert_array_equal(again.forward([5, 6, 7]), model.forward([5, 6, 7]))
+
+
+def test_a_begin_that_no_key_names_is_warned_of(tmp_path):
+    """llama.cpp begins with id 11, which is the right one for Falcon."""
+    about = byte_level(**{"tokenizer.ggml.pre": "llama-bpe", "tokenizer.ggml.bos_token_id": None})
+    with pytest.warns(UserWarning, match="no tokenizer.ggml.bos_token_id: a text begins with no token"):
+        assert tokenizing(tmp_path / "m.gguf", about).config.bos is None
 
 
 def test_a_list_of_ends_counts(tmp_path):
