@@ -43,6 +43,7 @@ def encode(value):
     try:
         if not hasattr(value, "__array__") and not isinstance(value, (int, float, complex, str, bytes, dict)):
             value = sorted(value) if isinstance(value, (set, frozenset)) else list(value)  # a generator, a range
+            value = [list(each) if hasattr(each, "__next__") else each for each in value]  # whose rows are such too
         array = np.asarray(value)
         if array.dtype.kind == "O":
             array = np.array(array.tolist(), np.float64)
