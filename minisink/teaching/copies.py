@@ -65,6 +65,7 @@ RUNS = set(
 LOADS = set("run_path run_module spec_from_file_location SourceFileLoader zipimporter get_data FunctionType".split())
 REACHES = set("_getframe __globals__ __closure__ __subclasses__ __builtins__ f_back f_locals f_globals".split())
 OPENS = set("open Path glob iglob rglob walk listdir scandir ZipFile files join joinpath getlines fromfile".split())
+HOLDS_CODE = re.compile(r"\b(def|lambda)\b")
 INNER = re.compile(r"(minisink\.)?(teaching\.(?!check_functions|figures)|wrong_turns)|(reference|by_the_book|ctypes)\b")
 PLACES = re.compile(r"by_the_book|reference\.py|wrong_turns|teaching/|\.whl\b|site-packages")
 
@@ -160,10 +161,11 @@ class File:
     def __init__(self, texts):
         self.statements = [statement for text in texts for statement in statements_of(text)]
         self.nodes = [node for statement in self.statements for node in ast.walk(statement)]
+        prose = {id(node.value) for node in self.nodes if isinstance(node, ast.Expr)}  # docstrings among it
         for node in list(self.nodes):
-            if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in ("exec", "run_cell_magic"):
-                texts = [each.value for each in node.args if isinstance(each, ast.Constant)]
-                inner = [statement for text in texts for statement in statements_of(str(text))]
+            text = node.value if isinstance(node, ast.Constant) and id(node) not in prose else None
+            if isinstance(text, str) and HOLDS_CODE.search(text):
+                inner = statements_of(text)  # to be run, or written to a module
                 self.statements += inner
                 self.nodes += [each for statement in inner for each in ast.walk(statement)]
         self.imported: dict[str, str] = {}  # name: the full name of what is not the file's own

@@ -309,12 +309,20 @@ def test_a_file_too_long_to_be_compared_is_told_so():
     assert set(same_as(fingerprints(nested)).values()) == {None}
 
 
-def test_what_is_run_from_a_text_that_stands_there_is_read():
-    text = f"import numpy as np\nexec({inspect.getsource(reference.rotate)!r}, globals())\n"
-    assert same_as(fingerprints(text))["rotate"] == REFERENCE
-    assert same_as(fingerprints(text))["softmax"] is None
-    written = as_python(f"%%writefile mine.py\nimport numpy as np\n{inspect.getsource(reference.rotate)}")
-    assert same_as(fingerprints([written, "from mine import rotate"]))["rotate"] == REFERENCE
+WRITTEN = {
+    "run": "exec({text!r}, globals())",
+    "by a cell": as_python("%%writefile mine.py\n").replace("''", "{text!r}") + "\nfrom mine import rotate",
+    "by hand": "text = {text!r}\nopen('mine.py', 'w').write(text)\nfrom mine import rotate",
+}
+
+
+@pytest.mark.parametrize("how", WRITTEN)
+def test_code_in_a_text_is_compared(how):
+    """Not that of a docstring."""
+    text = "import numpy as np\n" + inspect.getsource(reference.rotate)
+    found = same_as(fingerprints(WRITTEN[how].format(text=text)))
+    assert found["rotate"] == REFERENCE and found["softmax"] is None
+    assert fingerprints(repr(text)).tasks == {}
 
 
 def test_a_file_with_a_broken_line_and_cells_are_read():
