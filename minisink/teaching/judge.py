@@ -208,9 +208,10 @@ def _with_heads(task, cases, tried, ask):
 
 
 def _progress(tried):
-    """Rank a try: further is better, by cases and by lines, and an answer says more than an error."""
+    """Rank a try: further is better, by cases and lines; an answer says more than an error, even one of no use."""
     outcome = tried.outcomes[tried.first]
-    return (outcome.raised is None and outcome.died is None, tried.first, outcome.reached)
+    is_answer = outcome.raised is None and outcome.died is None
+    return (is_answer, tried.first, outcome.raised == "Unusable", outcome.reached)
 
 
 def _depends_on_what_came_before(task, case, tried, ask):

@@ -323,6 +323,19 @@ def test_a_notebook_may_raise_at_what_underflows():
         assert judged("step", lambda *given: (given[3], None))["status"] == "failed"
 
 
+def test_an_answer_of_no_use_is_told_before_an_error_of_another_asking():
+    """A state first, and lists it cannot take: the pair is what is wrong."""
+
+    def state_first(state, q, k, v, n_sinks, window, theta):
+        return {"keys": [k[None, :]]}, reference.step(None, q, k, v, n_sinks, window, theta)[0]
+
+    def ask(name, cases, style="arrays", stand_ins=()):
+        replies = [answer(name, state_first, in_style(TASKS[name], case, style), __file__) for case in cases]
+        return Answers(replies, {}, [], None)
+
+    assert "the output comes first" in judge("step", ask, passed=TASKS)["message"]
+
+
 def test_errors_are_worded():
     def raises(x):
         return 1 / 0
