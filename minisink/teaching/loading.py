@@ -253,6 +253,10 @@ class Show:
         pass
 
 
+for each in "add radd sub rsub mul rmul truediv rtruediv neg lt le gt ge".split():
+    setattr(Show, f"__{each}__", Show.__call__)  # of limits and widths
+
+
 class Shell:
     """Stands for IPython: Python behind a magic is run, and nothing else happens."""
 
