@@ -53,7 +53,7 @@ class Talk:
     def run_script(self, turns):
         """Take the turns of a script, and say what they came to."""
         for line in turns:
-            self.say(f"\n> {line.words}")
+            self.say("\n" + wrap(f"> {line.words}"))
             self.take(line)
         self.say("\n" + summary(self.measured))
 

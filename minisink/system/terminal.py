@@ -27,12 +27,17 @@ def visible(text):
     return DRIVING.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
+def _shown(text):
+    """Return what a terminal is sent for a text, or where none reads it, the text."""
+    return visible(text) if sys.stdout.isatty() else text
+
+
 def put(text, end="\n"):
     """Print a text of somebody else: a terminal shows it and does not obey it, a file or pipe gets it as it is.
 
     A character that the stream could not write becomes a backslash and its number.
     """
-    text = visible(text) if sys.stdout.isatty() else text
+    text = _shown(text)
     if getattr(sys.stdout, "errors", None) in CAN_FAIL:
         text = text.encode(sys.stdout.encoding, "backslashreplace").decode(sys.stdout.encoding)
     print(text, end=end, flush=True)
@@ -102,7 +107,7 @@ def wrap(text, width=None, **indents):
     >>> wrap("one two three", 8)
     'one two\nthree'
     """
-    return "\n".join(_Wrapper(width or columns(), **indents).wrap(text))
+    return "\n".join(_Wrapper(width or columns(), **indents).wrap(_shown(text)))
 
 
 def table(header, rows, width=None):

@@ -126,6 +126,7 @@ def test_a_file_gets_a_text_as_it_is_and_a_terminal_does_not(capsys, monkeypatch
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     put("a\x1b[31m\x07", end="")
     assert capsys.readouterr().out == "a\\x1b[31m\\x07"
+    assert wrap("\x1b\u202e \x1b", 10) == "\\x1b\\u202e\n\\x1b"  # as wide as it is shown
 
 
 def test_a_row_too_short_is_an_error():
