@@ -95,4 +95,4 @@ def summary(measured):
         return wrap("Nothing was evicted before the last turn: this says nothing of any method.")
     rows = [[name, number(m.reply_nll), f"{m.repeated:.0%}" if m.grams else "-"] for name, m in measured.items()]
     header = ["method", "nats a token of the replies", "repeated 4-grams"]
-    return "After the first eviction:\n" + table(header, rows, columns())
+    return wrap("After the first eviction:") + "\n" + table(header, rows, columns())

@@ -73,7 +73,7 @@ class Talk:
                     self.say("")
                 return
             except KeyboardInterrupt:
-                self.say("\n(Ctrl-D ends the chat, /help tells more)")
+                self.say("\n" + wrap("(Ctrl-D ends the chat, /help tells more)"))
                 continue
             except UnicodeDecodeError as error:
                 tell(f"this line is not UTF-8 ({error.reason})")
@@ -151,7 +151,7 @@ class Talk:
         for conversation in self.conversations.values():
             conversation.forget()
         self.measured = {name: Measured() for name in self.conversations}
-        self.say("(forgotten, by all)" if self.args.compare else "(forgotten)")
+        self.say(wrap("(forgotten, by all)" if self.args.compare else "(forgotten)"))
 
     def switch_method(self, name):
         """Go on under another method with as many keys: ``/method NAME``."""
@@ -168,7 +168,7 @@ class Talk:
         """Write the conversation to a file: ``/save FILE``."""
         check_folder(path)
         self.first.save(path)
-        self.say(f"(written to {path})")
+        self.say(wrap(f"(written to {path})"))
 
     def load(self, path):
         """Go on from a file: ``/load FILE``."""

@@ -113,7 +113,8 @@ def wrap(text, width=None, **indents):
 def table(header, rows, width=None):
     """Lay out rows of texts under a header; the first column to the left, numbers to the right.
 
-    Where it would be wider than `width`, the header is broken into lines, at words.
+    Where it would be wider than `width`, the header is broken into lines, at words; and where that is too wide still,
+    each row is a sentence.
 
     >>> print(table(["name", "kg"], [["an apple", "0.25"], ["a pumpkin", "10.5"]]))
     name         kg
@@ -139,6 +140,11 @@ def table(header, rows, width=None):
         n_lines = max(map(len, cells))
         head = [*zip(*([""] * (n_lines - len(cell)) + cell for cell in cells), strict=True)]
     first, *others = widths([*head, *rows])
+    if width is not None and first + sum(others) + 2 * len(others) > width:
+        return "\n".join(
+            wrap(f"{name}: " + ", ".join(f"{cell} {what}" for cell, what in zip(cells, header[1:], strict=True)), width)
+            for name, *cells in rows
+        )
     lines = [*head, ["-" * width for width in (first, *others)], *rows]
     return "\n".join("  ".join([pad(name, first), *map(pad_left, cells, others)]).rstrip() for name, *cells in lines)
 

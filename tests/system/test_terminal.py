@@ -60,6 +60,9 @@ def test_a_table_too_wide_breaks_its_header():
     lines = table(header, rows, width=39).split("\n")
     assert max(map(len, lines)) <= 39 and [line.split()[-1] for line in lines[-3:-1]] == ["4-grams", "-" * 8]
     assert " ".join(" ".join(lines).split()).count("replies") == 1
+    lines = table(header, rows, width=12).split("\n")
+    assert max(map(len, lines)) <= 12
+    assert " ".join(lines) == "streaming: 1.25 nats a token of the replies, 7% repeated 4-grams"
 
 
 LETTERS = st.sampled_from("ab-, 日本한語é\u0301\u0308\u200b\u1161あＡ🙂")
