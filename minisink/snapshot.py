@@ -169,7 +169,7 @@ def _shapes_stored(method, about, arrays, L, K, D):
     """Return the shapes of an `EvictedStore`'s arrays: every token that is no sink, from some block on."""
     n_seen, first_blocks = about["n_seen"], about["first_blocks"]
     if len(first_blocks) != (L if n_seen and method.n_blocks else 0):
-        raise ValueError(f"first_blocks is {first_blocks}, for {L} layers")
+        raise ValueError(f"it has {len(first_blocks)} first_blocks, for {L} layers")
     oldest, shapes = int(evicted_range(method, max(0, n_seen - 1))[0]), {}
     for i, first in enumerate(first_blocks):
         check_whole("first_blocks", first, 0)

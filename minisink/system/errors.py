@@ -51,7 +51,7 @@ def run_command(run, *args):
             status = run(*args) or 0
             sys.stdout.flush()
         except BrokenPipeError:  # the reader, `head` perhaps, has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _silence(sys.stdout)
         except KeyboardInterrupt as stop:
             tell(" ".join(["interrupted", *map(str, stop.args)]))
             return 130
@@ -67,4 +67,12 @@ def tell(message):
     What a file spelled into it cannot drive a terminal; one would break the line within a word.
     """
     line = visible(f"{PACKAGE}: {message}").replace("\n", " ")
-    print(wrap(line) if sys.stderr.isatty() else line, file=sys.stderr, flush=True)
+    try:
+        print(wrap(line) if sys.stderr.isatty() else line, file=sys.stderr, flush=True)
+    except OSError:  # a full disk, or nobody who reads it: no reason to end a run of hours
+        _silence(sys.stderr)
+
+
+def _silence(stream):
+    """Let whatever else is written to a stream go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -10,7 +10,7 @@ import warnings
 import pytest
 
 from minisink.commands.parser import main
-from minisink.system.errors import run_command
+from minisink.system.errors import run_command, tell
 
 
 def fails(error):
@@ -126,3 +126,12 @@ def test_the_status_of_a_command_is_kept():
 def test_an_experiment_says_it_in_one_line_too(name, capsys):
     assert main(["reproduce", name, "--model", "nowhere"]) == 2
     assert capsys.readouterr().err.startswith("minisink: error: nowhere")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is full")
+def test_a_full_disk_for_what_is_said_ends_no_run(monkeypatch):
+    """A warning that cannot be written is lost, and the run goes on."""
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        monkeypatch.setattr(sys, "stderr", full)
+        assert run_command(lambda: warnings.warn("careful", stacklevel=1)) == 0
+        tell("again")
