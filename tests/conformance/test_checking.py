@@ -201,7 +201,7 @@ def test_each_wrong_chunk_fails_where_its_definition_says(turn, sizes, seed, siz
 ALIKE = {"no copy kept", "only the newest token held"}  # in their outputs: either way the newest value
 
 
-@pytest.mark.parametrize("shows", [True, False], ids=["showing", "silent"])
+@pytest.mark.parametrize("shows", [pytest.param(True, marks=pytest.mark.slow), False], ids=["showing", "silent"])
 @pytest.mark.parametrize("turn", WRONG_TURNS, ids=lambda turn: turn.__name__)
 def test_the_golden_vectors_tell_them_apart(turn, shows):
     """Its own name and no other, whether the cache shows its slots or not."""
@@ -327,7 +327,7 @@ def test_losses_of_a_whole_engine():
         check_losses(trace.losses, drawn())
 
 
-@pytest.mark.parametrize("library", ["numpy", "torch"])
+@pytest.mark.parametrize("library", ["numpy", pytest.param("torch", marks=pytest.mark.slow)])
 def test_the_page_prints_what_stands_below_its_blocks(library, capsys):
     """Those of NumPy everywhere, all of them where PyTorch is."""
     pytest.importorskip(library)

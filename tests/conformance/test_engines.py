@@ -11,7 +11,7 @@ transformers = pytest.importorskip("transformers", reason="no transformers")
 pytestmark = [pytest.mark.filterwarnings(f"ignore:::{package}") for package in ("torch", "transformers")]
 
 
-@pytest.fixture(scope="module", params=conformance.NAMES)
+@pytest.fixture(scope="module", params=[pytest.param("llama", marks=pytest.mark.slow), "gqa", "gpt2"])
 def engine(request, tmp_path_factory):
     """Name and model, loaded from the folder that `save` writes, in double precision."""
     folder = tmp_path_factory.mktemp(request.param)

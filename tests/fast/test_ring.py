@@ -85,7 +85,9 @@ def test_a_prompt_longer_than_a_block(model, n_sinks, window, seed, n_tokens):
 
 
 @pytest.mark.parametrize(("arch", "changes"), [(llama, {"qkv_bias": True, "n_kv_heads": 2}), (gpt2, {})])
-@pytest.mark.parametrize("policy", [Policy(2, 5), Policy(0, 3), Policy(3, 1)])
+@pytest.mark.parametrize(
+    "policy", [Policy(2, 5), *(pytest.param(p, marks=pytest.mark.slow) for p in (Policy(0, 3), Policy(3, 1)))]
+)
 def test_thousands_of_tokens_past_the_capacity(arch, changes, policy):
     """The ring goes round hundreds of times and stays where the readable path is."""
     model, ids = tiny.make(arch, **changes, n_layers=2), tiny.ids(3000)
