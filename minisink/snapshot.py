@@ -92,8 +92,9 @@ def cache_from(about: dict, arrays: dict, like: np.ndarray | None = None, config
     if 0 in sizes or any(has not in (need, None) for has, need in zip(sizes, needs, strict=True)):
         raise ValueError(f"it has (layers, heads, channels) {sizes}, and {needs} is needed")
     _check_arrays(arrays, shapes)
-    if issubclass(make, KVCache):
-        _check_tokens(method, about["n_seen"], arrays)
+    for name in arrays if issubclass(make, KVCache) else ():
+        if "token_index" in name and not np.array_equal(arrays[name], _tokens(name, method, about["n_seen"], arrays)):
+            raise ValueError(f"{name} holds other tokens than {method!r} keeps of {about['n_seen']}")
     if like is not None:
         arrays = {n: a if a.dtype == np.int64 else np.asarray(a, like=like) for n, a in arrays.items()}
     return make.from_state(method, arrays, about)
@@ -205,24 +206,19 @@ def _check_arrays(arrays, shapes):
     for name, array in arrays.items():
         if array.shape != shapes[name]:
             raise ValueError(f"{name} has shape {array.shape}; it must be {shapes[name]}")
-    if any(array.dtype.kind != ("i" if "token_index" in name else "f") for name, array in arrays.items()):
-        raise ValueError("its keys and values must be floats, its token indices whole numbers")
-    if len({array.dtype for name, array in arrays.items() if "token_index" not in name}) > 1:
-        raise ValueError("its keys and values must be floats of one width")
+    floats = {array.dtype for name, array in arrays.items() if "token_index" not in name}
+    wholes = {array.dtype.kind for name, array in arrays.items() if "token_index" in name}
+    if len(floats) > 1 or not {dtype.kind for dtype in floats} <= {"f"} or not wholes <= {"i"}:
+        raise ValueError("its keys and values must be floats of one width, its token indices whole numbers")
 
 
-def _check_tokens(method, n_seen, arrays):
-    """Raise ValueError unless the slots of the readable path hold the tokens that its method keeps."""
-    for name, array in arrays.items():
-        if name.startswith("token_index."):
-            policy = method.policies[int(name.split(".")[1])] if isinstance(method, ByLayer) else method
-            token_index = np.arange(len(array))
-            token_index[policy.n_sinks :] += n_seen - len(array)
-        elif name.startswith("store_token_index."):
-            n_evicted, n_forgotten, numbers = _evicted(method, n_seen)
-            order = np.array(numbers)[:, None] * method.block + np.arange(array.shape[1])
-            token_index = np.where((order >= n_forgotten) & (order < n_evicted), order + method.n_sinks, -1)
-        else:
-            continue
-        if not np.array_equal(array, token_index):
-            raise ValueError(f"{name} holds other tokens than {method!r} keeps of {n_seen}")
+def _tokens(name, method, n_seen, arrays):
+    """Return which tokens the slots of the readable path hold, where there are as many slots as there must be."""
+    if name.startswith("store_"):
+        n_evicted, n_forgotten, numbers = _evicted(method, n_seen)
+        order = np.array(numbers)[:, None] * method.block + np.arange(arrays[name].shape[1])
+        return np.where((order >= n_forgotten) & (order < n_evicted), order + method.n_sinks, -1)
+    policy = method.policies[int(name.split(".")[1])] if isinstance(method, ByLayer) else method
+    token_index = np.arange(len(arrays[name]))
+    token_index[policy.n_sinks :] += n_seen - len(token_index)
+    return token_index

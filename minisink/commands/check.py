@@ -13,7 +13,7 @@ from ..teaching.handin import hand_in
 from ..teaching.own_tasks import read_tasks
 from ..teaching.report import all_right, as_text
 from ..teaching.sandbox import SECONDS
-from ..teaching.tasks import TASKS
+from ..teaching.tasks import MOST_POINTS, TASKS
 from ..teaching.template import template
 from . import check_class
 from .common import check_folder, dump
@@ -21,7 +21,6 @@ from .common import check_folder, dump
 PURPOSE = "hold functions that a student wrote against the reference, and name the wrong turn"
 HINTS = "0 the failing case, 1 a question, 2 the place, 3 the wrong turn and the cure (the case and the wrong turn)"
 EXAMPLE = "minisink check student.py --task survivors step --hint 1"
-MOST_POINTS = 1000
 
 
 def add_options(parser):
@@ -31,11 +30,7 @@ def add_options(parser):
     add("file", nargs="*", help=what)
     add("--task", nargs="+", action="extend", metavar="TASK", help=f"only these: {', '.join(TASKS)} (all in the file)")
     add("--points", nargs="+", action="extend", metavar="TASK=N", help="what a task counts, as in step=4 (1 each)")
-    add(
-        "--tasks",
-        metavar="FILE",
-        help="tasks of your own, instead of these: functions, cases and POINTS (docs/check.md)",
-    )
+    add("--tasks", metavar="FILE", help="tasks of your own: functions, cases and POINTS (docs/check.md)")
     add("--template", action="store_true", help="write the stubs to FILE, which must not be there yet; or print them")
     add("--json", action="store_true", help="print JSON instead of a report")
     out = parser.add_mutually_exclusive_group()
@@ -54,10 +49,7 @@ def run(args):
 
     Returns 0 if all tasks pass that were asked for, or all that are there; of a class, if everybody was judged.
 
-    Raises
-    ------
-    ValueError
-        For a file that cannot be read or written, and impossible options.
+    Raises ValueError for a file that cannot be read or written, and impossible options.
     """
     known = TASKS if args.tasks is None else read_tasks(args.tasks)
     tasks = _tasks(args, known)

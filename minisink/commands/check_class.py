@@ -7,7 +7,7 @@ from pathlib import Path
 from .. import __version__
 from ..system.files import lock_files
 from ..system.terminal import columns, count, cut, put, table, width_of, wrap
-from ..teaching.marks import MarksFile, from_cell, grade_class, students_of, wrong_turns
+from ..teaching.marks import MarksFile, grade_class, students_of, wrong_turns
 from ..teaching.words import one_line
 from .common import check_folder, dump, progress
 
@@ -18,10 +18,8 @@ NUMBERS = 20  # columns of score and seconds, and between them; names share the 
 def run(args, grading):
     """Grade a class; 0 if every student was judged.
 
-    Raises
-    ------
-    ValueError
-        For a folder that is none or holds no hand-in, and a CSV file that cannot be written or is another run's.
+    Raises ValueError for a folder that is none or holds no hand-in, and a CSV file that cannot be written or is another
+    run's.
     """
     jobs = _jobs(args)
     if len(args.file) > 1:
@@ -60,7 +58,7 @@ def _as_json(students, marks, reports, others):
     """Return the class as JSON holds it; of who was judged by an earlier run there are no rows of tasks."""
     told = []
     for student in students:
-        row = {name: from_cell(cell) for name, cell in marks.rows[student.cell].items()}
+        row = marks.rows[student.name]
         about = {"student": student.name, "file": row["file"] or None}
         about |= {"status": {name: row[name] for name in marks.grading.names}}
         about |= {name: int(row[name]) for name in ("score", "max_score")}
@@ -74,16 +72,10 @@ def _as_json(students, marks, reports, others):
 
 def as_text(rows, path, others=(), n_kept=0):
     """Return the report of a class."""
-    told = [
-        [
-            _short(row["student"]),
-            _short(row["file"] or "-"),
-            f"{row['score']}/{row['max_score']}",
-            row["seconds"],
-            _short(row["same_as"]),
-        ]
-        for row in rows
-    ]
+    told = []
+    for row in rows:
+        name, file, same_as = (_short(row[column]) for column in ("student", "file", "same_as"))
+        told.append([name, file or "-", f"{row['score']}/{row['max_score']}", row["seconds"], same_as])
     lines = [table(["student", "file judged", "score", "seconds", "same as"], told), ""]
     turns = wrong_turns(rows)
     if turns:

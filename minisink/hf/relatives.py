@@ -9,28 +9,10 @@ import warnings
 
 from .fields import brief
 
-# What other architectures compute with -> the value that changes nothing
-OTHERS = {
-    "attention_multiplier": None,
-    "embedding_multiplier": 1.0,
-    "residual_multiplier": 1.0,
-    "logits_scaling": 1.0,
-    "logit_scale": 1.0,
-    "scale_emb": 1.0,
-    "scale_depth": None,
-    "attn_logit_softcapping": None,
-    "final_logit_softcapping": None,
-    "query_pre_attn_scalar": None,
-    "qk_norm": False,
-    "use_qk_norm": False,
-    "qk_layernorm": False,
-    "clip_qkv": None,
-    "alibi": False,
-    "use_parallel_residual": False,
-    "use_bidirectional_attention": False,
-    "rotary_pct": 1.0,
-    "rope_ratio": 1.0,
-}
+# What other architectures compute with: factors, of which 1 changes nothing, and what changes nothing where it is off
+FACTORS = "embedding_multiplier residual_multiplier logits_scaling logit_scale scale_emb rotary_pct rope_ratio".split()
+OTHERS = """attention_multiplier scale_depth attn_logit_softcapping final_logit_softcapping query_pre_attn_scalar
+    clip_qkv qk_norm use_qk_norm qk_layernorm alibi use_parallel_residual use_bidirectional_attention""".split()
 ROPE = ("rope_theta", "rope_scaling", "rope_parameters", "partial_rotary_factor")  # of Llama: read in `llama`
 FULL = ("full_attention", "attention")  # two names of one type of layer
 
@@ -56,6 +38,7 @@ def check_relatives(raw, config):
             )
     ours = () if config.model_type == "gpt2" else ROPE
     for key, value in raw.items():
-        neutral = value is None or value is False or value == OTHERS.get(key)
-        if not neutral and key not in ours and (key in OTHERS or re.search("rope|rotary", key)):
+        neutral = value is None or value is False or (key in FACTORS and value == 1.0)
+        known = key in FACTORS or key in OTHERS or re.search("rope|rotary", key)
+        if known and not neutral and key not in ours:
             warnings.warn(f"{key} is {brief(value)}: it is not used, as in transformers", stacklevel=2)

@@ -1,6 +1,7 @@
 """Whose code a file is: the lines of its functions beside minisink's own, the lessons' solutions and other students'.
 
-A line is read as a syntax tree without what a copier changes first: names, docstrings, annotations, comments, layout.
+A line is read without what a copier changes first: names, docstrings, annotations, comments, layout. Python writes it
+anew from its syntax tree, with numbers for names: "x = np.exp(y - m)" becomes "$0 = numpy.exp($1 - $2)".
 A task is made of its own function and of what that calls in the file, other tasks left out. Short functions are alike
 without anybody copying (a softmax in three lines has 37 words, a loss in five 54), so a task is named where `LEAST`
 words of it, or `BETWEEN` of two students, stand elsewhere too, and they are most of it: independent work of that size
@@ -12,56 +13,50 @@ from __future__ import annotations
 
 import ast
 import builtins
+import copy
 import hashlib
 import itertools
 import re
 import warnings
-from collections import Counter, defaultdict
+from collections import ChainMap, Counter, defaultdict
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from .loading import pieces
+from .loading import DEFINES, made_by, pieces
 from .tasks import TASKS
 from .template import LOOPS
 
-LEAST, BETWEEN, SHORT = 40, 70, 30  # words: of minisink's, of students', and beside these in the same file
+LEAST, BETWEEN, SHORT = 40, 70, 25  # words: of minisink's, of students', and beside these in the same file
 MOST, NEARLY_ALL = 0.75, 0.9  # of a task: of minisink's, of students'
 LARGEST = 300_000  # letters of code that are compared
 TOO_LONG = "not compared: too long"
 PACKAGE = Path(__file__).parents[1]
 REFERENCE = "minisink's own reference"
-ORIGINS = {
-    "teaching/reference.py": REFERENCE,
-    "wrong_turns/right.py": REFERENCE,
-    "by_the_book.py": "minisink by the book",
-}
+ORIGINS = {"teaching/reference.py": REFERENCE, "wrong_turns/right.py": REFERENCE}
+ORIGINS |= {"by_the_book.py": "minisink by the book"}
 ORIGINS |= {name: f"minisink's own {name}" for name in ("ops.py", "positions.py", "attention.py", "loss.py")}
 SOLUTIONS = {  # digests of the lines that each lesson asks for; a test holds them to tutorials/
-    1: "38461e8b 3cd9c53b 52194818 53658cb8 929c4f02 afa51041 bf11208b c9e632d6",
-    2: "1102260a 75e6e266 77a9e34e 8e71d972 981b3956 ea96e212",
-    3: "0ae5abb9 188ef41e 28bfc962 40f3ff3c 60b3ccaf a3febafe a5601fc7",
-    5: "0a832e8a c1595011 ef491a24",
-    7: "05e2e545 42f991ca 448215de 46432d27 47e187af 4e9adea7 65903f09 835021f0 8e75943b 98d232cf",
-    8: "26345c4e 280762e7 61f621f7 ce075042",
-    9: "cb1ea6f1 ea96e212",
-    10: "102f7eca 8603e606 db5e1021",
-    11: "29a168b1 53f4da1e a80ba49c fbe494c0",
-    12: "4a3c017c 8603e606 a5b339ba cc49afaf",
+    1: "10e4906a 48835744 5d1fbb21 5db8840d a61a4f49 b047e253 cd7f251d e5c5ba76",
+    2: "01f20f90 0f2d84cb 7625c6dc 97fc6529 cb26dece cda2d9f9",
+    3: "2127b5d9 4d58d01a 5b76463f 5ba4e53b be1a31b2 e7213ead f9cb7e1c",
+    5: "45ff2110 b4e1b7cf f8af5c8d",
+    7: "03655837 4067cd5e 555ec2ed 76bf823b a30d461f a80c17b5 c0df16c3 d555e76f da0043ca ea63adf3",
+    8: "39ddf962 82a0135d b50c374d fefdd293",
+    9: "30b5a883 cb26dece",
+    10: "b3390cfe b74a3715 c5ad3c0b",
+    11: "2e2a4d61 46ff9f80 913dabe0 a8e12d8c",
+    12: "2a33ba86 b74a3715 e51dac3b eb7f73be",
 }
 # and of those of what a lesson gives for it
-GIVEN = "1d9ea55c 3ed14376 4e6bcd2c 706a9d23 7248a57f a8abd231"
-GIVEN += " cd1013c1 e907a11f f91599ba fd902483"
+GIVEN = "0f6d4a9b 2abb3e33 2aec87f1 2ce2fba6 3172a943 6047403f 80890650 9ce6075e a4c1c8b0"
+GIVEN += " ab50cc08 b73760de f6cea00c fa4d0766 fa95fa32"
 
 BUILTINS = {*dir(builtins)} - {"_"}  # the last answer of a console
-DEFINES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-SCOPES = (ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+WORD = re.compile(r"[\w$]+|[^\s\w().]")
 NOISE = (ast.Pass, ast.Assert, ast.Import, ast.ImportFrom, ast.Global, ast.Nonlocal)
-BODIES = {"body", "orelse", "finalbody", "handlers", "cases"}
-SKIPPED = {"annotation", "returns", "decorator_list", "type_comment", "type_params", "ctx", "kind", "name"}
-RUNS = set(
-    "exec eval compile __import__ import_module importlib.import_module".split()
-)  # what their first argument says
+BODIES = ("body", "orelse", "finalbody", "handlers", "cases")
+RUNS = {"exec", "eval", "compile", "__import__", "import_module", "importlib.import_module"}
 LOADS = set("run_path run_module spec_from_file_location SourceFileLoader zipimporter get_data FunctionType".split())
 REACHES = set("_getframe __globals__ __closure__ __subclasses__ __builtins__ f_back f_locals f_globals".split())
 OPENS = set("open Path glob iglob rglob walk listdir scandir ZipFile files join joinpath getlines fromfile".split())
@@ -70,89 +65,52 @@ INNER = re.compile(r"(minisink\.)?(teaching\.(?!check_functions|figures)|wrong_t
 PLACES = re.compile(r"by_the_book|reference\.py|wrong_turns|teaching/|\.whl\b|site-packages")
 
 
-# A line as words ------------------------------------------------------------------------------------
+class Numbered(ast.NodeTransformer):
+    """Numbers what a file names itself in the order it comes in a line, and gives all else its full name."""
 
+    def __init__(self, file):
+        self.file, self.numbers, self.count = file, {}, itertools.count()
 
-class Names:
-    """Numbers the names of a scope in the order they come; what is bound further out is asked for there."""
+    def number(self, name):
+        """Return the number of a name."""
+        if name not in self.numbers:
+            self.numbers[name] = f"${next(self.count)}"
+        return self.numbers[name]
 
-    def __init__(self, bound, outer=None, imported=None, methods=()):
-        self.bound, self.outer, self.numbers = bound, outer, {}
-        self.imported = (imported or {}) if outer is None else outer.imported
-        self.methods = methods if outer is None else outer.methods
-        self.count = itertools.count() if outer is None else outer.count
+    def visit_Name(self, node):
+        """Name."""
+        known = self.file.imported.get(node.id, node.id if node.id in BUILTINS else None)
+        return ast.Name(known or self.number(node.id), node.ctx)
 
-    def __call__(self, name):
-        """Return the number of a name of the file's own, or else its full name."""
-        if name in self.bound or (self.outer is None and name[-1] == "="):
-            if name not in self.numbers:
-                self.numbers[name] = f"${next(self.count)}"
-            return self.numbers[name]
-        return self.imported.get(name, name) if self.outer is None else self.outer(name)
+    def visit_arg(self, node):
+        """Argument of a lambda."""
+        return ast.arg(self.number(node.arg))
 
+    def visit_Lambda(self, node):
+        """Lambda or comprehension; what it binds has the same name nowhere else."""
+        bound = made_by(node) | {each.arg for each in ast.walk(node) if isinstance(each, ast.arg)}
+        outer = {name: self.numbers.pop(name) for name in bound & self.numbers.keys()}
+        self.generic_visit(node)
+        self.numbers = {name: number for name, number in self.numbers.items() if name not in bound} | outer
+        return node
 
-def bound_in(node):
-    """Return the names that a tree binds."""
-    inner = list(ast.walk(node))
-    names = {each.id for each in inner if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store)}
-    names |= {each.arg for each in inner if isinstance(each, ast.arg)}
-    return names | {each.name for each in inner if isinstance(each, DEFINES)}
+    visit_ListComp = visit_SetComp = visit_DictComp = visit_GeneratorExp = visit_Lambda
 
+    def visit_Attribute(self, node):
+        """Field or method; numpy's keep their names."""
+        attr = self.number(f".{node.attr}") if node.attr in self.file.fields else node.attr
+        return ast.Attribute(self.visit(node.value), attr, node.ctx)
 
-def words_of(node, names):
-    """Return a line as words: an expression, or a statement without those in its body."""
-    if isinstance(node, list):
-        return [word for each in node for word in words_of(each, names)]
-    if node is None or isinstance(node, NOISE) or (isinstance(node, ast.Expr) and _says_nothing(node.value)):
-        return []
-    if isinstance(node, ast.Name):
-        return [names(node.id)]
-    if isinstance(node, ast.Constant):
-        return [repr(node.value)]
-    if isinstance(node, ast.Return) and node.value:  # as if it were given a name first
-        return [f"Assign ${next(names.count)}", *words_of(node.value, names)]
-    if isinstance(node, ast.AnnAssign):
-        return ["Assign", *words_of([node.target, node.value], names)] if node.value else []
-    if isinstance(node, ast.Call):
-        return _words_of_call(node, names)
-    if isinstance(node, SCOPES):
-        names = Names(bound_in(node), names)
-    words = [type(node).__name__]
-    fields = {field: value for field, value in ast.iter_fields(node) if field not in SKIPPED and value is not None}
-    for field in sorted(fields, key="generators".__ne__):  # they bind what stands before them
-        value = fields[field]
-        if isinstance(value, ast.AST) or (isinstance(value, list) and field not in BODIES):
-            words += words_of(value, names)
-        elif not isinstance(value, list):
-            words.append(names(f".{value}" if field == "attr" else str(value)))
-    if words[0] == "Attribute" and len(words) == 3 and words[1].partition(".")[0] in names.imported.values():
-        return [words[1] + words[2]]  # one name, as `exp` from numpy is
-    return words
-
-
-def _words_of_call(node, names):
-    """Name the arguments of numpy's functions, and number those of the file's own."""
-    method = f".{node.func.attr}" if isinstance(node.func, ast.Attribute) else ""
-    is_own_method = method in names.methods and isinstance(node.func.value, ast.Name)  # one word, as a function is
-    function = [names(method)] if is_own_method else words_of(node.func, names)
-    words = ["Call", *function, *words_of(node.args, names)]
-    for keyword in node.keywords:
-        is_own = keyword.arg and function[-1][0] == "$"
-        words += [str(names(keyword.arg + "=") if is_own else keyword.arg), *words_of(keyword.value, names)]
-    return words
-
-
-def _says_nothing(value):
-    prints = isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id == "print"
-    return prints or isinstance(value, ast.Constant)
-
-
-def digest(words):
-    """Return words as a short hash."""
-    return hashlib.sha256(" ".join(words).encode()).hexdigest()[:8]
-
-
-# A file ---------------------------------------------------------------------------------------------
+    def visit_Call(self, node):
+        """Call; of the file's own functions the arguments have no names, and of its methods the object neither."""
+        if isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Name):
+            if f".{node.func.attr}" in self.file.leads:
+                node.func = ast.Name(f".{node.func.attr}", ast.Load())
+        self.generic_visit(node)
+        if "$" in ast.unparse(node.func).rpartition(".")[2]:
+            for keyword in node.keywords:
+                keyword.arg = keyword.arg and "_"
+        return node
 
 
 class File:
@@ -162,105 +120,85 @@ class File:
         self.statements = [statement for text in texts for statement in statements_of(text)]
         self.nodes = [node for statement in self.statements for node in ast.walk(statement)]
         prose = {id(node.value) for node in self.nodes if isinstance(node, ast.Expr)}  # docstrings among it
-        for node in list(self.nodes):
+        for node in self.nodes:  # which grows: a text may hold another
             text = node.value if isinstance(node, ast.Constant) and id(node) not in prose else None
             if isinstance(text, str) and HOLDS_CODE.search(text):
                 inner = statements_of(text)  # to be run, or written to a module
                 self.statements += inner
                 self.nodes += [each for statement in inner for each in ast.walk(statement)]
         self.imported: dict[str, str] = {}  # name: the full name of what is not the file's own
-        self.functions: dict[str, list] = defaultdict(list)  # name: those that it stands for
-        self.others: dict[str, set] = defaultdict(set)  # name: names that its value is made of
-        self.own = {name for statement in self.statements for name in bound_in(statement)} - BUILTINS
-        for node in self.nodes:
+        self.fields: set[str] = set()  # what the file names behind a dot
+        self.leads: dict[str, list] = defaultdict(list)  # name, or .name: functions, classes and values it stands for
+        methods = set()
+        for node in self.nodes:  # a class comes before what is in it
             if isinstance(node, (ast.Import, ast.ImportFrom)):
                 self._import(node)
-        classes = [node for node in self.nodes if isinstance(node, ast.ClassDef)]
-        stored = {
-            node.attr for node in self.nodes if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
-        }
-        fields = {each.name for node in classes for each in node.body if isinstance(each, DEFINES)}
-        plain = [each for node in classes for each in node.body if not isinstance(each, DEFINES)]
-        fields = fields.union(*map(bound_in, plain))
-        self.own = self.own - self.imported.keys() | {f".{name}" for name in stored | fields}
-        methods = {id(method) for each in classes for method in each.body}
-        for node in self.nodes:
-            if id(node) not in methods:
-                self._add(node)
+            elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+                self.fields.add(node.attr)
+            elif isinstance(node, ast.ClassDef):
+                self.fields |= {name for each in node.body for name in _made_by(each)}
+                methods |= {id(each) for each in node.body}
+            if isinstance(node, DEFINES):
+                self.leads["." * (id(node) in methods) + node.name].append(node)
+            elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "check_functions":
+                for keyword in node.keywords:
+                    self.leads[str(keyword.arg)].append(keyword.value)
         for statement in self.statements:
             if isinstance(statement, ast.Assign):
-                self._add_value(statement)
+                for name in _made_by(statement):
+                    self.leads[name].append(statement.value)
 
     def _import(self, node):
         source = getattr(node, "module", None)
         for alias in node.names:
             name = alias.name if source is None else f"{source}.{alias.name}"
             short = alias.asname or (alias.name if source else alias.name.partition(".")[0])
-            if getattr(node, "level", 0) or name.partition(".")[0] == "minisink":
-                self.own.add(short)  # may stand in a copier's file
-            else:
+            if not getattr(node, "level", 0) and name.partition(".")[0] != "minisink":  # may stand in a copier's file
                 self.imported[short] = name if alias.asname or source else short
-
-    def _add(self, node):
-        if isinstance(node, ast.ClassDef):
-            for method in [each for each in node.body if isinstance(each, ast.FunctionDef)]:
-                self.functions[node.name].append(method)
-                self.functions[f".{method.name}"].append(method)
-            self.others[node.name] |= {each.id for each in node.bases if isinstance(each, ast.Name)}
-        elif isinstance(node, ast.FunctionDef):
-            self.functions[node.name].append(node)
-        elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "check_functions":
-            for keyword in node.keywords:
-                self.others[str(keyword.arg)] |= self._leads_to(keyword.value)
-
-    def _leads_to(self, node):
-        """Return the names in a tree; a method that it is stands for itself, not for all of its class."""
-        if isinstance(node, ast.Attribute) and f".{node.attr}" in self.functions:
-            return {f".{node.attr}"}
-        names = {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
-        return names | {f".{each.attr}" for each in ast.walk(node) if isinstance(each, ast.Attribute)}
-
-    def _add_value(self, node):
-        names = self._leads_to(node.value)
-        for target in node.targets:
-            if isinstance(target, ast.Name) and isinstance(node.value, ast.Lambda):
-                body: list[ast.stmt] = [ast.Return(node.value.body)]
-                function = ast.FunctionDef(name=target.id, args=node.value.args, body=body, decorator_list=[])
-                self.functions[target.id].append(function)
-            elif isinstance(target, ast.Name):
-                self.others[target.id] |= names
 
     def made_of(self, name):
         """Return the functions that a name leads to, other tasks left out."""
         todo, seen, found = [name], {*TASKS, *(f".{task}" for task in TASKS)} - {name, f".{name}"}, []
         while todo:
             each = todo.pop()
-            if each in seen:
-                continue
+            for lead in self.leads.get(each, []) if each not in seen else ():
+                found += [lead] * isinstance(lead, (*DEFINES, ast.Lambda))
+                todo += self._names_in(lead)
             seen.add(each)
-            todo += self.others.get(each, ())
-            for function in self.functions.get(each, ()):
-                found += [function] * (function not in found)
-                todo += self._leads_to(function)
         return found
 
-    def names(self):
-        """Return a numbering to begin a tree with."""
-        return Names(self.own, imported=self.imported, methods=self.functions.keys())
+    def _names_in(self, node):
+        """Return the names in a tree; a method that it is stands for itself, not for all of its class."""
+        if isinstance(node, ast.Attribute) and f".{node.attr}" in self.leads:
+            return {f".{node.attr}"}
+        inner = list(ast.walk(node))
+        names = {each.id for each in inner if isinstance(each, ast.Name)}
+        return names | {f".{each.attr}" for each in inner if isinstance(each, ast.Attribute)}
+
+    def words(self, node):
+        """Return a line as words: a statement without those in its body; what is returned as if it got a name first."""
+        returned = node.body if isinstance(node, ast.Lambda) else node.value if isinstance(node, ast.Return) else None
+        if returned:
+            node = ast.Assign([ast.Name("", ast.Store())], returned, lineno=0)
+        elif isinstance(node, ast.AnnAssign):
+            node = ast.Assign([node.target], node.value, lineno=0) if node.value else ast.Pass()
+        if isinstance(node, (*NOISE, *DEFINES)) or (isinstance(node, ast.Expr) and _says_nothing(node.value)):
+            return []
+        line = copy.copy(node)
+        vars(line).update({field: [] for field in BODIES if hasattr(line, field)})
+        words = WORD.findall(ast.unparse(Numbered(self).visit(copy.deepcopy(line))))  # as Python would write it
+        return [] if returned and all(word[0] in "$," for word in words[2:]) else words  # a name, or what a helper says
 
     def lines(self, function):
         """Return ``{digest: words}`` of the lines of a function, inner ones among them, and what is given left out."""
-        todo, found = [*function.body], {}
+        todo, found = [function], {}
         while todo:
             statement = todo.pop()
-            words = [] if isinstance(statement, DEFINES) else words_of(statement, self.names())
-            if isinstance(statement, ast.Return) and all(word[0] == "$" or word == "Call" for word in words[1:]):
-                words = []  # a name, or what a helper of the same arguments returns
-            if words and digest(words) not in given_lines():
-                found[digest(words)] = len(words)
+            words = self.words(statement)
+            found[digest(words)] = len(words)
             inner = [getattr(statement, field, None) for field in BODIES]
             todo += [each for statements in inner if isinstance(statements, list) for each in statements]
-        return found
+        return {print: found[print] for print in found if found[print] and print not in given_lines()}
 
     def reads(self):
         """Return ``{node: what}`` of each place that gets at code which is not in the file."""
@@ -269,7 +207,7 @@ class File:
             if isinstance(node, ast.Call):
                 name = ast.unparse(node.func).removeprefix("builtins.")
                 last = name.rpartition(".")[2]
-                args = node.args[:1] if name in RUNS else node.args
+                args = node.args[:1] if name in RUNS else node.args  # the others of `exec` are namespaces
                 texts = [str(each.value) for arg in args for each in ast.walk(arg) if isinstance(each, ast.Constant)]
                 tells = any(PLACES.search(text) or INNER.match(text) for text in texts)
                 is_text = bool(args) and all(isinstance(arg, ast.Constant) for arg in args)
@@ -279,28 +217,40 @@ class File:
                 found[node] = node.attr
             elif isinstance(node, (ast.Import, ast.ImportFrom)):
                 names = [f"{getattr(node, 'module', '')}.{alias.name}".strip(".") for alias in node.names]
-                found |= dict.fromkeys([node] * any(map(INNER.match, names)), names[0])
+                if any(map(INNER.match, names)):
+                    found[node] = names[0]
         return found
 
 
 def statements_of(text):
-    """Return the statements of a text, those that cannot be read left out."""
+    """Return the statements of a text; what cannot be read is left out."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return [statement for statements, _, _ in pieces(text) for statement in statements]
+        return [statement for each, _, _ in pieces(text) for statement in each]
+
+
+def digest(words):
+    """Return words as a short hash."""
+    return hashlib.sha256(" ".join(words).encode()).hexdigest()[:8]
+
+
+def _made_by(statement):
+    """Return the names that a statement makes, those within a function left out."""
+    return {statement.name} if isinstance(statement, DEFINES) else made_by(statement)
+
+
+def _says_nothing(value):
+    prints = isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id == "print"
+    return prints or isinstance(value, ast.Constant)
 
 
 @cache
 def given_lines():
     """Return the digests of the lines that the template shows and the lessons give."""
-    functions, digests = ("exp", "log", "sqrt", "cos", "sin"), set(GIVEN.split())
-    for line in "".join(LOOPS.values()).split("\n"):
-        for source in ("", "math.", "numpy."):
-            imported = {name: source + name for name in functions}
-            for statement in statements_of(f"{line.strip()} pass" if line.endswith(":") else line.strip()):
-                own = {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)} - BUILTINS
-                digests.add(digest(words_of(statement, Names(own - imported.keys(), imported=imported))))
-    return digests
+    shown = [line.strip() + " pass" * line.endswith(":") for line in "".join(LOOPS.values()).split("\n")]
+    imports = ["", *(f"from {source} import exp, log, sqrt, cos, sin\n" for source in ("math", "numpy"))]
+    files = [File([each + "\n".join(shown)]) for each in imports]
+    return {digest(file.words(each)) for file in files for each in file.statements} | set(GIVEN.split())
 
 
 @cache
@@ -316,9 +266,6 @@ def origins():
     return found | {f"the solution of lesson {number}": set(texts.split()) for number, texts in SOLUTIONS.items()}
 
 
-# What is said ---------------------------------------------------------------------------------------
-
-
 class Prints(NamedTuple):
     """What is compared of a file: dicts of texts, as JSON has them."""
 
@@ -331,7 +278,7 @@ def fingerprints(texts):
     r"""Read a file's text, or its cells; what is no Python leaves no prints.
 
     >>> fingerprints("def survivors(n, s, w):\n    return [i for i in range(n) if i < s or i >= n - w]").tasks
-    {'survivors': {'e59c0c55': 22}}
+    {'survivors': {'34771fc1': 21}}
     """
     texts = [texts] if isinstance(texts, str) else list(texts)
     if sum(map(len, texts)) > LARGEST:
@@ -339,7 +286,7 @@ def fingerprints(texts):
     try:
         file = File(texts)
         made = {task: functions for task in TASKS if (functions := file.made_of(task))}
-        tasks = {task: _merged(map(file.lines, functions)) for task, functions in made.items()}
+        tasks = {task: dict(ChainMap(*map(file.lines, functions))) for task, functions in made.items()}
         reads: dict[str, str] = {}
         nodes = {task: {id(node) for each in made[task] for node in ast.walk(each)} for task in made}
         for node, what in file.reads().items():
@@ -355,11 +302,12 @@ def same_as(prints, others=None):
 
     `others` are prints of other students' files by their names, which are named where it is not minisink's.
     """
-    students = {
-        name: {print for task in each.tasks.values() for print in task} for name, each in (others or {}).items()
-    }
-    named = dict(prints.reads)
-    named |= _alike(prints.tasks, students, BETWEEN, NEARLY_ALL) | _alike(prints.tasks, origins(), LEAST, MOST)
+    students = {name: set().union(*each.tasks.values()) for name, each in (others or {}).items()}
+    named = (
+        prints.reads
+        | _alike(prints.tasks, students, BETWEEN, NEARLY_ALL)
+        | _alike(prints.tasks, origins(), LEAST, MOST)
+    )
     return dict.fromkeys(TASKS) | named
 
 
@@ -376,15 +324,9 @@ def by_place(rows):
     """
     places: dict[str, list] = defaultdict(list)
     for row in rows:
-        places[row["same_as"] or ""].append(row["task"])
-    texts = {
-        where: f"{where} ({', '.join(tasks)})" if len(tasks) < len(rows) else where for where, tasks in places.items()
-    }
-    return [texts[where] for where in texts if where]
-
-
-def _merged(several):
-    return {digest: words for each in several for digest, words in each.items()}
+        if row["same_as"]:
+            places[row["same_as"]].append(row["task"])
+    return [f"{where} ({', '.join(of)})" if len(of) < len(rows) else where for where, of in places.items()]
 
 
 def _alike(tasks, known, least, share):

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from .source import LARGEST_SOURCE
+from .source import LARGEST_SOURCE, size_of
 
 KINDS = r"\.(py|ipynb)(\.txt)?$"  # how a file ends that can be judged; a mail program or browser may append .txt
 ZIP = ".zip"
@@ -53,10 +53,7 @@ def is_zip(path):
 def gather(paths, notes):
     """Read all files of some paths: bytes by place. `notes` is told what was passed over.
 
-    Raises
-    ------
-    ValueError
-        For a path that cannot be read, and for too many files.
+    Raises ValueError for a path that cannot be read, and for too many files.
     """
     found: list[Found] = []
     for path in map(Path, paths):
@@ -65,19 +62,8 @@ def gather(paths, notes):
         elif is_zip(path):
             found += _in_zip(path, PurePosixPath(), notes)
         else:
-            found.append(Found(path.name, _size(path), path.read_bytes))
+            found.append(Found(path.name, size_of(path), path.read_bytes))
     return _contents(found, notes)
-
-
-def _size(path):
-    """Return the size of a plain file; refuse all else, before anything waits for it."""
-    try:
-        about = path.stat()
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
-    if not stat.S_ISREG(about.st_mode):
-        raise ValueError(f"{path}: no plain file; give the student's .py file or notebook")
-    return about.st_size
 
 
 def _in_folder(folder, notes) -> Iterator[Found]:
@@ -89,9 +75,8 @@ def _in_folder(folder, notes) -> Iterator[Found]:
     n_files = 0
     for root, folders, names in os.walk(folder, onerror=tell):
         below = PurePosixPath(Path(os.path.relpath(root, folder)).as_posix())
-        notes += [
-            f"{below / name} was passed over: a link" for name in sorted(folders) if Path(root, name).is_symlink()
-        ]
+        links = [name for name in sorted(folders) if Path(root, name).is_symlink()]
+        notes += [f"{below / name} was passed over: a link" for name in links]
         deep = len(below.parts) >= DEEPEST
         folders[:] = [] if deep else sorted(name for name in folders if _counts(name))
         for name in sorted(filter(_counts, names)):

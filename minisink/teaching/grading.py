@@ -9,7 +9,8 @@ from functools import partial
 from .. import __version__
 from .copies import fingerprints
 from .handin import readable
-from .report import check_source, passed_over, totals, waiting, weighed
+from .judge import result
+from .report import check_source, passed_over, totals
 from .sandbox import SECONDS, Sandbox
 from .tasks import TASKS, Task
 
@@ -35,18 +36,14 @@ class Grading:
     def report(self, rows, file=None, notes=()):
         """Return the whole of ``--json``: rows with their points, and of which file under which seed they are."""
         about = {"version": __version__, "seed": self.seed, "file": file and readable(file)}
-        return about | {"notes": list(map(readable, notes))} | totals([self._weighed(row) for row in rows])
-
-    def _weighed(self, row):
-        return row | weighed(row["status"], self.points.get(row["task"], self.known[row["task"]].points))
+        points = {name: task.points for name, task in self.known.items()} | {**self.points}
+        return about | {"notes": list(map(readable, notes))} | totals(rows, points)
 
 
 def nothing_judged(grading, why=None):
-    """Return the report before there is one; `why` there will be none."""
-    rows = waiting(grading.names)
-    if why is not None:
-        rows = [row | {"message": str(why), "status": "missing"} for row in rows]
-    return grading.report(rows)
+    """Return the report before there is one, for when the checker itself is ended; or `why` there will be none."""
+    status, message = ("failed", "not judged: the checker was ended before") if why is None else ("missing", str(why))
+    return grading.report([result(name, status, message) for name in grading.names])
 
 
 def grade(hand_in, grading, *, others=None, on_report=lambda report: None, stop=None):
@@ -60,10 +57,10 @@ def grade(hand_in, grading, *, others=None, on_report=lambda report: None, stop=
     notes = [*hand_in.notes]
 
     def report():
-        whole = [rows.get(row["task"], row) for row in waiting(grading.names)]
+        whole = [rows.get(row["task"], row) for row in nothing_judged(grading)["tasks"]]
         return grading.report(whole, ", ".join(files), notes)
 
-    def take(row, source):
+    def take(source, row):
         if row["task"] not in rows or not _is_open(row):
             rows[row["task"]] = row
             files.extend({source.name} - {*files})
@@ -76,17 +73,11 @@ def grade(hand_in, grading, *, others=None, on_report=lambda report: None, stop=
         if tasks != []:
             known = {**TASKS, **grading.known}
             sandbox = Sandbox(source, grading.seconds, known, beside=hand_in.beside, stop=stop)
-            on_row = partial(_newest, take, source)
             prints = fingerprints(hand_in.texts(source))
-            check_source(sandbox, tasks, grading.seed, grading.hint, on_row, prints, others)
-            notes += [
-                each if source.name == files[0] else f"{source.name}: {each}" for each in passed_over(sandbox.over)
-            ]
+            check_source(sandbox, tasks, grading.seed, grading.hint, partial(take, source), prints, others)
+            of = "" if source.name == files[0] else f"{source.name}: "
+            notes += [of + each for each in passed_over(sandbox.over)]
     return report()
-
-
-def _newest(take, source, rows):
-    take(rows[-1], source)
 
 
 def _is_open(row):

@@ -54,10 +54,8 @@ class HandIn(NamedTuple):
 def hand_in(*paths, with_imports=True, tasks=TASKS):
     """Read what one student handed in; of a single file, also the modules beside it that it imports.
 
-    Raises
-    ------
-    ValueError
-        For a path that cannot be read, and where there is nothing to judge: the message says what was looked for.
+    Raises ValueError for a path that cannot be read, and where there is nothing to judge: the message says what was
+    looked for.
     """
     notes: list[str] = []
     if "" in paths:

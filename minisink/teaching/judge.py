@@ -17,7 +17,6 @@ from .words import one_line, short
 SHRINKING = 10  # seconds at most
 ALIKE = 0.95  # of the answers, where many a wrong turn gives the same now and then
 GROWTH = 1.4  # of a state between the middle and the end of a long text
-POINTS = 1
 
 
 @dataclass
@@ -163,8 +162,7 @@ def hinted(turn, hint, outcome):
 
 def result(name, status, message, case=None, diagnosed=None):
     """Return a task's row."""
-    score = POINTS if status == "passed" else 0
-    row = {"task": name, "status": status, "score": score, "max_score": POINTS}
+    row = {"task": name, "status": status, "score": int(status == "passed"), "max_score": 1}
     return row | {"message": message, "case": case, "diagnosis": diagnosed, "same_as": None}
 
 

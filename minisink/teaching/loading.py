@@ -10,7 +10,6 @@ import __future__
 import ast
 import builtins
 import contextlib
-import copy
 import importlib
 import importlib.machinery
 import inspect
@@ -22,6 +21,7 @@ from functools import partial
 
 BROKEN = (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError)  # what reading a text may raise
 UNFINISHED = re.compile("never closed|unterminated triple|EOF")
+DEFINES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 JOINED = 100  # lines at the margin that one text between quotes may have
 MOST = 1000  # things that are passed over and told to the parent
 FOR_SHOW = {"matplotlib", "mpl_toolkits", "pylab", "seaborn", "plotly", "IPython", "ipywidgets"}
@@ -46,11 +46,10 @@ class Student:
         """Run a file, or the cells of a notebook."""
         shell = Shell(self)
         vars(builtins).update(get_ipython=lambda: shell, display=lambda *args, **options: None)
-        if isinstance(source, str):
-            self.run(source)
-            return
-        self.names["__name__"], sys.modules["__main__"] = "__main__", sys.modules["student"]
-        for self.cell, text in enumerate(source, 1):
+        is_file = isinstance(source, str)
+        if not is_file:
+            self.names["__name__"], sys.modules["__main__"] = "__main__", sys.modules["student"]
+        for self.cell, text in [(None, source)] if is_file else enumerate(source, 1):
             self.run(text)
 
     def run(self, text):
@@ -178,10 +177,7 @@ def one_by_one(node):
     """Return a statement, or the imports of one name each that it is made of."""
     if not isinstance(node, (ast.Import, ast.ImportFrom)):
         return [node]
-    each = [copy.copy(node) for _ in node.names]
-    for one, alias in zip(each, node.names, strict=True):
-        one.names = [alias]
-    return each
+    return [type(node)(**{**vars(node), "names": [alias]}) for alias in node.names]
 
 
 def used_by(node):
@@ -191,15 +187,10 @@ def used_by(node):
 
 def made_by(node):
     """Return the names that a statement would make."""
-    names = set()
-    for each in ast.walk(node):
-        if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store):
-            names.add(each.id)
-        elif isinstance(each, ast.alias):
-            names.add((each.asname or each.name).partition(".")[0])
-        elif isinstance(each, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-            names.add(each.name)
-    return names
+    inner = list(ast.walk(node))
+    names = {each.id for each in inner if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store)}
+    names |= {(each.asname or each.name).partition(".")[0] for each in inner if isinstance(each, ast.alias)}
+    return names | {each.name for each in inner if isinstance(each, DEFINES)}
 
 
 # What stands in for what is not there ---------------------------------------------------------------
@@ -212,9 +203,7 @@ class Own:
         self._name = name
 
     def __getattr__(self, name):
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return Own(f"{self._name}.{name}")
+        return Own(f"{self._name}.{plain(name)}")
 
     def __call__(self, *args, **options):
         """Refuse."""
@@ -232,25 +221,21 @@ class Show:
         return iter([self] * n if opcode.opname[operation] == "UNPACK_SEQUENCE" else [])
 
     def __getattr__(self, name):
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return self
+        return self if plain(name) else None
 
     def __call__(self, *args, **options):
         """Do nothing."""
         return self
 
-    def __getitem__(self, key):
-        return self
+    __getitem__ = __enter__ = __call__
+    __setitem__ = __exit__ = lambda self, *args: None
 
-    def __setitem__(self, key, value):
-        pass
 
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *about):
-        pass
+def plain(name):
+    """Return a name; AttributeError for one that Python itself looks for."""
+    if name.startswith("__"):
+        raise AttributeError(name)
+    return name
 
 
 for each in "add radd sub rsub mul rmul truediv rtruediv neg lt le gt ge".split():
@@ -313,9 +298,8 @@ class Finder:
 
     def find_spec(self, name, path=None, target=None):
         """Find a module of minisink, or of what only draws."""
-        if name.partition(".")[0] in FOR_SHOW | {"minisink"}:
-            return importlib.machinery.ModuleSpec(name, self, is_package=name not in self.shelf)  # type: ignore[arg-type]
-        return None
+        spec = importlib.machinery.ModuleSpec(name, self, is_package=name not in self.shelf)  # type: ignore[arg-type]
+        return spec if name.partition(".")[0] in FOR_SHOW | {"minisink"} else None
 
     def create_module(self, spec):
         """Return an empty one that answers to every name."""

@@ -39,19 +39,11 @@ class Student(NamedTuple):
     digest: str = ""
     error: str = ""
 
-    @property
-    def cell(self):
-        """The name as it stands in the CSV file."""
-        return as_cell(self.name)
-
 
 def students_of(folder, tasks=TASKS):
     """Return the students of a class, and what else lies there: a list of each.
 
-    Raises
-    ------
-    ValueError
-        If there is no hand-in at all; the message says what was looked for.
+    Raises ValueError if there is no hand-in at all; the message says what was looked for.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -97,7 +89,7 @@ def _student(name, path, tasks):
 
 
 class MarksFile:
-    """The CSV file of a class: rows are added as they come, and sorted at the end."""
+    """The CSV file of a class, written anew for each row that comes."""
 
     def __init__(self, path, grading: Grading, *, resume=False, tasks_text=""):
         self.path, self.grading, self.tasks_text = Path(path), grading, tasks_text
@@ -106,10 +98,9 @@ class MarksFile:
             if self.header.count(name) > 1:
                 raise ValueError(f"a task is called {name}, as a column of marks is; rename it")
         self.rows: dict[str, dict] = {}  # by student
-        there = os.path.lexists(path)
-        if there and not resume:
-            raise ValueError(f"{path}: is there already; --resume goes on with it, or give another name")
-        if there:
+        if os.path.lexists(path):
+            if not resume:
+                raise ValueError(f"{path}: is there already; --resume goes on with it, or give another name")
             self._read()
 
     def _read(self):
@@ -125,11 +116,11 @@ class MarksFile:
             )
         for row in rows:
             if len(row) == len(header):
-                self.rows[row[0]] = dict(zip(header, row, strict=True))
+                self.rows[from_cell(row[0])] = dict(zip(header, map(from_cell, row), strict=True))
 
     def is_done(self, student):
         """Whether there is a row of this very hand-in, asked as it is asked now."""
-        row = self.rows.get(student.cell)
+        row = self.rows.get(student.name)
         return row is not None and row["digest"] == self.digest(student) != ""
 
     def digest(self, student):
@@ -137,38 +128,18 @@ class MarksFile:
         if not student.digest:
             return ""
         grading = self.grading
-        asked = [
-            student.digest,
-            grading.names,
-            sorted(grading.points.items()),
-            grading.seed,
-            grading.hint,
-            self.tasks_text,
-        ]
+        asked = [student.digest, grading.names, sorted(grading.points.items())]
+        asked += [grading.seed, grading.hint, self.tasks_text]
         return hashlib.sha256(f"{asked} {grading.seconds} {__version__}".encode()).hexdigest()[:16]
 
     def write(self, students):
         """Write the rows of these students, in order, whole or not at all."""
-        self.rows = {student.cell: self.rows[student.cell] for student in students if student.cell in self.rows}
-        with atomic_write(self.path) as unfinished, self._open(unfinished, "w") as file:
-            writer = csv.writer(file)
-            writer.writerow(self.header)
-            writer.writerows([row[name] for name in self.header] for row in self.rows.values())
-
-    def add(self, row):
-        """Add a row behind the others; it is on the disk when this returns, whatever happens next."""
-        self.rows[row["student"]] = row
-        try:
-            with self._open(self.path, "a") as file:
-                csv.writer(file).writerow([row[name] for name in self.header])
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise ValueError(f"{self.path}: cannot be written ({error.strerror})") from error
-
-    @staticmethod
-    def _open(path, mode):
-        return open(path, mode, newline="", encoding="utf-8", errors="backslashreplace")
+        self.rows = {student.name: self.rows[student.name] for student in students if student.name in self.rows}
+        with atomic_write(self.path) as unfinished:
+            with open(unfinished, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+                writer = csv.writer(file)
+                writer.writerow(self.header)
+                writer.writerows([as_cell(row[name]) for name in self.header] for row in self.rows.values())
 
     def row_of(self, student, report, seconds, *, is_final=True):
         """Return the row of a report."""
@@ -176,10 +147,10 @@ class MarksFile:
         values = {"student": student.name, "file": report["file"] or ""}
         values |= {row["task"]: row["status"] for row in report["tasks"]}
         values |= {"score": report["score"], "max_score": report["max_score"], "wrong_turns": " | ".join(turns)}
-        values |= {"seconds": f"{seconds:.1f}", "same_as": copies_in(report["tasks"])}
+        values |= {"seconds": f"{seconds:.1f}", "same_as": " | ".join(by_place(report["tasks"]))}
         values |= {"note": "; ".join(map(one_line, report["notes"])) or student.error}
         values |= {"digest": self.digest(student) if is_final else ""}
-        return {name: as_cell(value) for name, value in values.items()}
+        return {name: str(value) for name, value in values.items()}
 
 
 def as_cell(value):
@@ -190,11 +161,6 @@ def as_cell(value):
     """
     text = str(value).encode("utf-8", "backslashreplace").decode()
     return "'" + text if text.startswith(tuple(FORMULA)) else text
-
-
-def copies_in(rows):
-    """Say in a line which tasks stand elsewhere, and where; "" for none."""
-    return " | ".join(by_place(rows))
 
 
 def from_cell(cell):
@@ -212,10 +178,8 @@ def from_cell(cell):
 def grade_class(students, marks, *, jobs=1, on_row=lambda row: None):
     """Judge every student who has no row yet, `jobs` at a time; return the reports of this run by student.
 
-    Raises
-    ------
-    KeyboardInterrupt
-        After Ctrl-C: who was being judged has no row, all before have, and no process is left behind.
+    Raises KeyboardInterrupt after Ctrl-C: who was being judged has no row, all before have, and no process is left
+    behind.
     """
     todo = [student for student in students if not marks.is_done(student)]
     marks.write([student for student in students if student not in todo])
@@ -235,14 +199,14 @@ def grade_class(students, marks, *, jobs=1, on_row=lambda row: None):
                 if noted:
                     raise KeyboardInterrupt
                 for student, report, row in [future.result() for future in done]:
-                    marks.add(row)
+                    marks.rows[student.name] = row
+                    marks.write(students)
                     reports[student.name] = report
                     on_row(row)
         except BaseException:
             stop.set()
             pool.shutdown(wait=True, cancel_futures=True)
             raise
-    marks.write(students)
     return reports
 
 
@@ -251,9 +215,8 @@ def _judged(student, grading, others, stop):
     if student.error:
         return nothing_judged(grading, student.error), True
     try:
-        return grade(
-            hand_in(student.path, with_imports=False, tasks=grading.known), grading, others=others, stop=stop
-        ), True
+        work = hand_in(student.path, with_imports=False, tasks=grading.known)
+        return grade(work, grading, others=others, stop=stop), True
     except Exception as error:  # whatever went wrong is about one student: the others are judged
         why = f"not judged: {type(error).__name__}: {one_line(error)}; --resume tries again"
         report = nothing_judged(grading, why)

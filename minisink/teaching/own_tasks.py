@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import inspect
 import runpy
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,10 +27,8 @@ from typing import Any
 import numpy as np
 
 from ..wrong_turns.turn import WrongTurn
-from .tasks import TASKS, Task, in_float64
+from .tasks import MOST_POINTS, TASKS, Task
 from .words import short, show
-
-MOST_POINTS = 1000
 
 
 @dataclass(frozen=True)
@@ -40,49 +37,28 @@ class OwnTask(Task):
 
     reference: Callable[..., Any] = lambda: None
     cases: Callable[..., Any] = lambda rng: []
-    known: tuple[WrongTurn, ...] = ()
+    turns: tuple[WrongTurn, ...] = ()
 
-    @property
-    def number(self):
-        """Which cases a seed draws."""
-        return zlib.crc32(self.name.encode())
+    def draw(self, random):
+        """Draw a list of cases, as the teacher's function does."""
+        return [{name: _plain(x) for name, x in case.items()} for case in self.cases(random)]
 
-    @property
-    def turns(self):
-        """Known wrong turns."""
-        return self.known
-
-    @property
-    def draw(self):
-        """Function of a generator: a list of cases."""
-        return lambda rng: [{name: _plain(x) for name, x in case.items()} for case in self.cases(rng)]
-
-    @property
-    def draw_heads(self):
-        """None: heads do not matter."""
-
-    @property
-    def word(self):
-        """Function of a case, an answer and the right one: a sentence."""
-        return self._word
-
-    def _word(self, case, got, expected):
+    def word(self, case, got, expected):
+        """Return a sentence of an answer and the right one."""
         arguments = ", ".join(f"{name} = {short(case[name]) if np.ndim(case[name]) else case[name]}" for name in case)
         return f"for {arguments} you gave {show(got)}; expected {show(expected)}"
 
     def expected(self, case):
         """Return the right answer, float64."""
         fresh = {name: x.copy() if isinstance(x, np.ndarray) else x for name, x in case.items()}
-        return in_float64(self.reference(**fresh))
+        return np.asarray(self.reference(**fresh), np.float64)
 
 
 def read_tasks(path):
     """Return the tasks of a teacher's file, by name.
 
-    Raises
-    ------
-    ValueError
-        For a file that cannot be run, and for a task without points, a function or cases that it answers in numbers.
+    Raises ValueError for a file that cannot be run, and for a task without points, a function or cases that it answers
+    in numbers.
     """
     path = Path(path)
     if not path.is_file():
@@ -112,18 +88,17 @@ def _task(path, name, points, names):
             raise ValueError(f"{path}: {part} is not there; {what} is needed")
     turns = tuple(WrongTurn(title, [], each) for title, each in dict(names.get(f"{name}_turns", {})).items())
     parameters = list(inspect.signature(names[name]).parameters)
-    made = {"points": points, "reference": names[name], "cases": names[f"{name}_cases"], "known": turns}
+    made = {"points": points, "reference": names[name], "cases": names[f"{name}_cases"], "turns": turns}
     task = OwnTask(name, " ".join(parameters), **made)
     task = replace(task, valid=lambda case: _numbers(task, case) is None)
     try:
         drawn = task.draw(np.random.default_rng(0))
     except Exception as error:
         raise ValueError(f"{path}: {name}_cases: {type(error).__name__}: {error}") from None
-    why = "no cases" if not drawn else None
-    for case in drawn:
-        if sorted(case) != sorted(parameters):
-            why = why or f"a case has the arguments {', '.join(case)}; the function has {', '.join(parameters)}"
-        why = why or _numbers(task, case)
+    others = [case for case in drawn if sorted(case) != sorted(parameters)]
+    why = "no cases" if not drawn else next(filter(None, (_numbers(task, case) for case in drawn)), None)
+    if others:
+        why = f"a case has the arguments {', '.join(others[0])}; the function has {', '.join(parameters)}"
     if why:
         raise ValueError(f"{path}: {name}_cases: {why}")
     return task

@@ -18,8 +18,8 @@ LONGER = ("d", "ed", "s")  # rotated is no slip of rotate
 MOST_NOTES = 5
 
 
-def check_source(sandbox, tasks=None, seed=0, hint=None, on_row=lambda rows: None, prints=None, others=None):
-    """Judge a student's file; return a row per task, and call `on_row` with all rows so far after each.
+def check_source(sandbox, tasks=None, seed=0, hint=None, on_row=lambda row: None, prints=None, others=None):
+    """Judge a student's file; return a row per task, and call `on_row` with each.
 
     `prints` of the file, and of those of `others` by name, say whose code it is; see `copies`.
     """
@@ -32,10 +32,7 @@ def check_source(sandbox, tasks=None, seed=0, hint=None, on_row=lambda rows: Non
     looks_so = {name for name in known if name not in defined and sandbox.source.defines(name)}
     rows, passed, prints = [], set(), prints or fingerprints(sandbox.source.text)
     named = same_as(prints, others)
-    if tasks is not None:  # the parts of a task that was not asked for: are they right?
-        needs = {need for name in names for need in known[name].needs if defined.get(need) and need not in names}
-    else:
-        needs = set()
+    needs = {need for name in names for need in known[name].needs if defined.get(need)}  # are the parts right?
     for name in [name for name in known if name in needs or name in names]:
         if looked.there is None and name in looks_so:
             row = result(name, "failed", f"the file did not come to its end: {looked.died}")
@@ -53,7 +50,7 @@ def check_source(sandbox, tasks=None, seed=0, hint=None, on_row=lambda rows: Non
         row["same_as"] = named.get(name)
         if name in names:
             rows.append(row)
-            on_row(rows)
+            on_row(row)
     return rows
 
 
@@ -82,25 +79,16 @@ def _plain(name):
     return name.lower().replace("_", "")
 
 
-def waiting(tasks=None):
-    """Rows of tasks that nobody has judged yet: what a file says when the checker itself is ended."""
-    names = TASKS if tasks is None else tasks
-    return [result(name, "failed", "not judged: the checker was ended before") for name in names]
-
-
-def totals(rows):
-    """Return rows and their sums."""
+def totals(rows, points):
+    """Return rows with what each counts, by its task, and their sums."""
+    rows = [row | {"max_score": points[row["task"]]} for row in rows]
+    rows = [row | {"score": row["max_score"] if row["status"] == "passed" else 0} for row in rows]
     return {
         "tasks": rows,
         "same_as": whole(row["same_as"] for row in rows),
         "score": sum(row["score"] for row in rows),
         "max_score": sum(row["max_score"] for row in rows),
     }
-
-
-def weighed(status, points):
-    """Return what a row counts."""
-    return {"score": points if status == "passed" else 0, "max_score": points}
 
 
 def all_right(rows, asked):
@@ -208,8 +196,7 @@ def check_functions(*, seed=0, hint=None, raises=False, tasks=None, **functions)
         return Answers(found, {}, [], None)
 
     rows = [judge(name, ask, seed, hint, passed=TASKS, tasks=known) for name in known if name in functions]
-    rows = [row | weighed(row["status"], known[row["task"]].points) for row in rows]
-    text = as_text(totals(rows))
+    text = as_text(totals(rows, {name: task.points for name, task in known.items()}))
     if hint is None and any(row["diagnosis"] for row in rows):
         text += "\n(Hints: hint=1 in this call asks a question, hint=2 says where to look, hint=3 what to do.)"
     if raises and not all_right(rows, True):

@@ -135,9 +135,8 @@ def _lay_out(folder, files):
 def _sources(stand_ins):
     """Return the reference's functions of these names, and what they call; so never the one that is judged."""
     tasks = [each for each in TASKS if any(each in (part, *TASKS[part].needs) for part in stand_ins)]
-    return "\n\n".join(
-        ["import math", "import numpy as np", *(inspect.getsource(getattr(reference, x)) for x in tasks)]
-    )
+    sources = [inspect.getsource(getattr(reference, each)) for each in tasks]
+    return "\n\n".join(["import math", "import numpy as np", *sources])
 
 
 def _start(errors, walls):
@@ -146,16 +145,9 @@ def _start(errors, walls):
     environment = {name: os.environ[name] for name in keep if name in os.environ}
     environment |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-I", "-B", os.path.abspath(child.__file__), NUMPY, *walls]
+    options: dict = {"cwd": tempfile.gettempdir(), "env": environment, "start_new_session": True}
     with open(errors, "ab") as stderr:
-        return subprocess.Popen(
-            command,
-            cwd=tempfile.gettempdir(),
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=stderr,
-            start_new_session=True,
-        )
+        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=stderr, **options)
 
 
 def _end(process):

@@ -17,6 +17,8 @@ import tokenize
 from pathlib import Path
 from typing import NamedTuple
 
+from .loading import BROKEN
+
 LARGEST_SOURCE = 2 * 2**20
 MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",
@@ -44,25 +46,28 @@ class Source(NamedTuple):
 def read(path):
     """Read a student's file, or a notebook's code cells.
 
-    Raises
-    ------
-    ValueError
-        For a file that is not there, a folder, a pipe, something too large, or a notebook that is none.
+    Raises ValueError for a file that is not there, a folder, a pipe, something too large, or a notebook that is none.
     """
     path = Path(path)
-    if not path.is_file():
-        what = "a folder" if path.is_dir() else "no plain file" if os.path.lexists(path) else "no such file"
-        raise ValueError(f"{path}: {what}; give the student's .py file or notebook")
-    try:
-        raw = path.read_bytes() if path.stat().st_size <= LARGEST_SOURCE else None
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
-    if raw is None:
+    if size_of(path) > LARGEST_SOURCE:
         raise ValueError(f"{path}: larger than {LARGEST_SOURCE >> 20} MiB; that is no student's file")
     try:
-        return parse(path.name, raw)
+        return parse(path.name, path.read_bytes())
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+
+
+def size_of(path):
+    """Return the size of a plain file; refuse all else, before anything waits for it."""
+    try:
+        if path.is_file():
+            return path.stat().st_size
+        what = "a folder" if path.is_dir() else "no plain file" if os.path.lexists(path) else "no such file"
+    except OSError as error:
+        what = f"cannot be read ({error.strerror})"
+    raise ValueError(f"{path}: {what}; give the student's .py file or notebook")
 
 
 def parse(name, raw):
@@ -111,7 +116,7 @@ def is_python(text):
     """Whether a text can be read as Python."""
     try:
         compile(text, "", "exec", ast.PyCF_ONLY_AST, dont_inherit=True)
-    except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError):
+    except BROKEN:
         return False
     return True
 

@@ -154,17 +154,8 @@ def without_rights():
 
 READS = 1 << 2 | 1 << 3  # a file, a folder's names
 DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random")
-SYSTEM: tuple[str, ...] = (
-    "/lib",
-    "/lib64",
-    "/usr/lib",
-    "/usr/lib64",
-    "/usr/share",
-    "/etc/ld.so.cache",
-    "/etc/localtime",
-    "/etc/fonts",
-)
-SYSTEM += ("/etc/mime.types", "/proc/cpuinfo", "/proc/meminfo", *DEVICES)
+SYSTEM = [*DEVICES, *"/lib /lib64 /usr/lib /usr/lib64 /usr/share /etc/ld.so.cache /etc/localtime /etc/fonts".split()]
+SYSTEM += ["/etc/mime.types", "/proc/cpuinfo", "/proc/meminfo"]
 
 
 def fenced(folder, readable, hidden):
@@ -203,9 +194,8 @@ def fenced(folder, readable, hidden):
                 todo += [entry.path for entry in os.scandir(path) if not entry.is_symlink()]
     for path in DEVICES:
         allow(path, 1 << 1 | 1 << 2)
-    allow(
-        folder, everything & ~1 & ~(1 << 6 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12)
-    )  # no programs, devices, pipes, links
+    never = 1 | 1 << 6 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12  # programs, devices, pipes, links
+    allow(folder, everything & ~never)
     c.syscall(446, ruleset, 0)
     os.close(ruleset)
 
@@ -230,7 +220,6 @@ NETWORK: tuple[str, ...] = ("socket.connect", "socket.bind", "socket.sendto", "s
 NETWORK += ("socket.gethostby",)
 CHANGES: tuple[str, ...] = ("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.chmod", "os.chown", "os.chflags")
 CHANGES += ("os.truncate", "os.utime", "os.setxattr", "os.removexattr")
-LINKS = ("os.link", "os.symlink")
 INSIDE = ("ctypes.", "sqlite3.connect", "gc.get_", "cpython._PySys_ClearAuditHooks")
 REFUSED = (
     (PROCESSES, "a checked file starts and stops no processes"),
@@ -238,37 +227,16 @@ REFUSED = (
     (("os.link", "os.symlink"), "a checked file makes no links; it writes to its own folder only"),
     (INSIDE, "a checked file calls no C, opens no database and does not look behind Python"),
 )
-MODULES: tuple[str, ...] = (
-    "posix",
-    "nt",
-    "_posixsubprocess",
-    "_posixshmem",
-    "_ctypes",
-    "_cffi_backend",
-    "_sqlite3",
-    "_gdbm",
-    "_dbm",
-)
-MODULES += ("readline", "_xxsubinterpreters", "_interpreters", "_testcapi", "_testinternalcapi", "_testlimitedcapi")
-SILENT: tuple[str, ...] = (
-    "mkfifo",
-    "mknod",
-    "unshare",
-    "setns",
-    "pidfd_open",
-    "pidfd_send_signal",
-    "fork_exec",
-    "_fork_exec",
-)
-SILENT += ("memmove", "memset", "cast", "_cast", "_memmove_addr", "_memset_addr", "_cast_addr")
+MODULES = """posix nt _posixsubprocess _posixshmem _ctypes _cffi_backend _sqlite3 _gdbm _dbm readline
+    _xxsubinterpreters _interpreters _testcapi _testinternalcapi _testlimitedcapi""".split()
+SILENT = """mkfifo mknod unshare setns pidfd_open pidfd_send_signal fork_exec _fork_exec memmove memset cast _cast
+    _memmove_addr _memset_addr _cast_addr""".split()
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
 def watched(folder, readable):
     """Let Python refuse processes, the network, C, links, files outside the folder and minisink's, from here on."""
-    for module in map(
-        sys.modules.get, ("os", "posix", "signal", "subprocess", "_posixsubprocess", "ctypes", "_ctypes")
-    ):
+    for module in map(sys.modules.get, "os posix signal subprocess _posixsubprocess ctypes _ctypes".split()):
         for name in SILENT:  # what no hook is asked about
             if hasattr(module, name):
                 setattr(module, name, _refused)
@@ -286,7 +254,7 @@ def _hook(own, places):
     windows = getattr(sys.modules[os.name], "_getfullpathname", None)
     devices = (*DEVICES, os.path.abspath(os.devnull))
     paths = (own, places, devices, CHANGES, WRITES, windows, os.getcwd, os.sep)
-    names = (REFUSED, MODULES, isinstance, len, str, bytes, int, PermissionError, ModuleNotFoundError)
+    names = (REFUSED, tuple(MODULES), isinstance, len, str, bytes, int, PermissionError, ModuleNotFoundError)
 
     def hook(event, args, paths=paths, names=names):
         own, places, devices, changes, writes, full, cwd, sep = paths

@@ -91,7 +91,7 @@ def test_where_the_numbers_are_explained_is_said_once_if_there_are_any(run, stud
         (["no.py"], "no.py: no such file"),
         (["no"], "no: no such file"),
         ([""], "a file's name is empty"),
-        (["student.py", "no.py"], "no.py: cannot be read"),
+        (["student.py", "no.py"], "no.py: no such file"),
         (["student.py", "--points", "stp=4"], "--points stp=4: no such task is asked for; there are softmax,"),
         (["student.py", "--points", "step=-1"], "step=N is needed, N a whole number of 0 to 1000"),
         (["student.py", "--points", "step=1.5"], "step=N is needed"),

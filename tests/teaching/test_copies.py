@@ -13,6 +13,7 @@ import styles
 from minisink import by_the_book
 from minisink.teaching import copies, reference
 from minisink.teaching.copies import REFERENCE, File, fingerprints, same_as, whole
+from minisink.teaching.loading import made_by
 from minisink.teaching.source import as_python
 from minisink.teaching.tasks import TASKS
 from minisink.teaching.template import template
@@ -116,7 +117,9 @@ class Disguised(ast.NodeTransformer):
     """A copy whose names, docstrings, annotations, imports and layout are others."""
 
     def __init__(self, text):
-        names = copies.bound_in(ast.parse(text)) - {*TASKS, "self", "name", "np", "math"}
+        tree = ast.parse(text)
+        names = made_by(tree) | {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
+        names -= {*TASKS, "self", "name", "np", "math"}
         self.names = {name: f"mine_{i}" for i, name in enumerate(sorted(names))}
 
     def visit_Name(self, node):
@@ -202,6 +205,12 @@ def test_a_copy_that_was_worked_over_is_seen():
     ):
         assert old in rotate
         assert same_as(fingerprints("import numpy as np\n" + rotate.replace(old, new)))["rotate"] == REFERENCE
+    twice = (
+        "def rotate(x, positions, theta):\n"
+        + "    y = [{0} * theta for {0} in x] + [2 - {1} for {1} in x] * len(x)\n" * 2
+    )
+    pair = [fingerprints(twice.format(*names).replace("2", n)) for n in "23" for names in ("aa", "ab")]
+    assert pair[0] == pair[1] != pair[2] == pair[3]
     lines = disguised("import numpy as np\n" + rotate).split("\n")
     first = next(i for i, line in enumerate(lines) if "// 2" in line)
     lines[first - 1], lines[first] = lines[first], lines[first - 1]
