@@ -75,7 +75,7 @@ class Evaluation:
         self.csv = GrowingCsv(csv, RUNNING_ROWS if every else TOKEN_ROWS) if csv else None
         self.tally, self.n_bytes, self.done = Tally(every), _size(path), False
         self.n_saved = 0  # tokens, in the state on the disk
-        self.place, self.digest = Place(0, 0, ""), hashlib.sha256()
+        self.place, self.n_read, self.digest = Place(0, 0), 0, hashlib.sha256()  # of the bytes that were read
         self.cache: Any = None if isinstance(method, Recompute) else empty_cache(model, method, readable=readable)
         if state is not None:
             self._prepare_state()
@@ -147,9 +147,10 @@ class Evaluation:
         cut = cut_of(self.model.tokenizer) if self.model.tokenizer else None
         try:
             for piece in read_pieces(file, self.path, cut, start=start, size=CHUNK):
-                place = Place(piece.start, 0, self.digest.hexdigest())
-                yield place, len(piece.raw), self.model.encode(piece.text, bos=self.bos and piece.start == 0)
+                ids = self.model.encode(piece.text, bos=self.bos and piece.start == 0)
+                self.n_read = piece.start + len(piece.raw)
                 self.digest.update(piece.raw)
+                yield Place(piece.start, 0), len(piece.raw), ids
         except ValueError:
             self._save()  # before the last tokens are measured as a shorter block than the whole text would make
             raise
@@ -212,6 +213,7 @@ class Evaluation:
             "cache": cache,
             "run": self.identity,
             "place": self.reader.place,
+            "read": [self.n_read, self.digest.hexdigest()],
             "tally": numbers,
             "csv": self.csv.mark() if self.csv else None,
             "done": self.done,
@@ -225,15 +227,16 @@ class Evaluation:
         changed = [f"{key} was {old.get(key)} and is {value}" for key, value in run.items() if old.get(key) != value]
         if changed:
             raise ValueError(f"{self.state}: the state of another run: {', '.join(changed)}")
-        place, done = Place(*about["place"]), about["done"]
+        place, done, (n_read, digest) = Place(*about["place"]), about["done"], about["read"]
         check_whole("start", place.start, 0)
+        check_whole("bytes read", n_read, place.start)
         check_whole("skip", place.skip, 0)
         if type(done) is not bool or place.start >= self.n_bytes:
             raise ValueError(f"it goes on at byte {place.start}, done: {done}")
         with _open(self.path) as file:
-            for start in range(0, place.start, CHUNK):
-                self.digest.update(file.read(min(CHUNK, place.start - start)))
-        if self.digest.hexdigest() != place.digest:
+            _update(self.digest, file, place.start)
+            _update(whole := self.digest.copy(), file, min(n_read, self.n_bytes) - place.start)
+        if whole.hexdigest() != digest:
             raise ValueError(f"{self.state}: the state of another run: {self.path} begins with another text")
         self.tally.restore(about["tally"], arrays.pop("curve"))
         cache = cache_from(about["cache"], arrays, self.model.weights.embed, self.model.config)
@@ -255,6 +258,12 @@ def fingerprint(model):
         digest.update(f"{name} {array.dtype} {array.shape}".encode())
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()[:16]
+
+
+def _update(digest, file, n_bytes):
+    """Add the next bytes of a file to a digest."""
+    for start in range(0, n_bytes, CHUNK):
+        digest.update(file.read(min(CHUNK, n_bytes - start)))
 
 
 def _open(path):

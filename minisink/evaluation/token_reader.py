@@ -11,11 +11,10 @@ import numpy as np
 
 
 class Place(NamedTuple):
-    """Where a token stands: the byte where its piece begins, its index in the piece, the digest of all text before."""
+    """Where a token stands: the byte where its piece begins, and its index in the piece."""
 
     start: int
     skip: int
-    digest: str  # SHA-256 of the bytes before `start`
 
 
 class TokenReader:

@@ -258,6 +258,17 @@ def test_the_state_of_another_run_is_refused(tmp_path, monkeypatch, change, mess
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+@pytest.mark.parametrize("n_blocks", [1, None])
+def test_a_text_that_changed_where_it_was_read_is_refused(tmp_path, n_blocks):
+    """In the piece that the run stopped in, and at the end of one that is over."""
+    text = tmp_path / "text.txt"
+    text.write_text(TEXT, encoding="utf-8")
+    measured(tmp_path, stop=n_blocks and (n_blocks, interrupt))
+    text.write_text("w9" + TEXT[2:] if n_blocks else TEXT[:-1] + "9", encoding="utf-8")
+    with pytest.raises(ValueError, match="the state of another run: .*text.txt begins with another text"):
+        measured(tmp_path)
+
+
 def test_rows_that_would_be_missing_are_refused(tmp_path):
     """A CSV file from the middle on; and a state that was forgotten beside one that is there."""
     (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")

@@ -11,7 +11,7 @@ def pieces(sizes):
     """Pieces of so many tokens, of 3 bytes each."""
     start = 0
     for size in sizes:
-        yield Place(3 * start, 0, ""), 3 * size, np.arange(start, start + size)
+        yield Place(3 * start, 0), 3 * size, np.arange(start, start + size)
         start += size
 
 
