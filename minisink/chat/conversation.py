@@ -121,7 +121,8 @@ class Conversation:
         prompt, template = self._prompt_ids(words), self.template
         if template.reply is None:
             raise TemplateError(f"{self.model.name}: its chat template may change a reply, so none can be scored")
-        ids, end = template.fill(template.before, template.reply, assistant=reply), template.fill(template.end)
+        ids = template.fill(template.before, template.reply, left=prompt[-1], assistant=reply)
+        end = template.fill(template.end)
         nll = []
         with self._turn():
             logits = self.stream.read(prompt)

@@ -71,8 +71,8 @@ class Template:
     swallow: tuple
     asked: tuple
 
-    def fill(self, *pieces, **words):
-        """Return pieces, with words in their places, as ids.
+    def fill(self, *pieces, left=None, **words):
+        """Return pieces, with words in their places, as ids; `left` is the id before them, if any.
 
         Text that stands together is encoded together, as it is when a whole conversation is.
         """
@@ -80,7 +80,7 @@ class Template:
         for text, name in product(self.asked, names):
             if text.casefold() in words[name].casefold():
                 raise TemplateError(f"the chat template makes something else of words with {text!r}: leave it out")
-        ids, text, left = [], "", None
+        ids, text = [], ""
         begins = any(pieces[0] is piece for piece in (self.system, self.first))
         for part in [*(part for piece in pieces for part in piece), None]:
             if isinstance(part, str | tuple):

@@ -10,6 +10,7 @@ import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 from profiles import examples
+from tokenizers import AddedToken
 
 import minisink
 from minisink.chat.conversation import Conversation
@@ -135,6 +136,20 @@ def test_a_chat_goes_on_after_midnight(tmp_path, monkeypatch, options):
     third = dated.on("11 December 2026", **options)
     third.load(path)
     assert list(whole.answer("a", max_new_tokens=7)) == list(third.answer("a", max_new_tokens=7))
+
+
+def test_a_scored_reply_begins_after_a_marker_that_swallows_blanks():
+    """As in a whole conversation: neither the template's blank nor the reply's is a token."""
+    tokenizer = chatty.tokenizer(())
+    tokenizer.add_tokens(
+        [AddedToken(marker, special=True, normalized=False, rstrip=True) for marker in ("<|im_start|>", "<|im_end|>")]
+    )
+    tokenizer.encode_special_tokens = True
+    template = "{% for m in messages %}{% if m.role == 'user' %}{{ '<|im_start|>' + m.content + '<|im_end|>' }}"
+    template += "{% else %}{{ ' ' + m.content + '<|im_end|>' }}{% endif %}{% endfor %}"
+    for made, n_tokens in ((tokenizer, [3, 3]), (MODEL.tokenizer, [4, 5])):
+        model = minisink.Model(MODEL.config, MODEL.weights, made, chat_template=template)
+        assert [len(Conversation(model).score("a", reply)) for reply in ("ok", " ok")] == n_tokens
 
 
 def test_another_template_is_another_chat(tmp_path):
