@@ -146,7 +146,7 @@ BEFORE = [
     "{{ pad_token }}{% endif %}{{ strftime_now('%%') }}{{ {'b': 1, 'a': unk_token or ''} | tojson(sort_keys=True) }}\n",
 ]
 KEEPS = ["m.content", "m['content'] | trim", "m.content.strip()", "m.content.lstrip()", "m['content'].rstrip()"]
-KEEPS += ["m.content.split('</think>')[0]"]
+KEEPS += ["(m.content if m.role != 'user' else m.content.split('</think>')[0])"]
 CHANGES = [
     "m.content | e",
     "m.content | tojson",
