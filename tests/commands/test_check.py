@@ -437,6 +437,7 @@ def test_the_template_can_be_printed_and_cut(run):
 TEACHER = ROOT / "tutorials" / "teacher"
 
 
+@pytest.mark.slow
 def test_the_autograder_folder_grades(student, tmp_path):
     """Gradescope's own paths under another root; the student's file, whatever its name, and not the teacher's."""
     root = tmp_path / "autograder"

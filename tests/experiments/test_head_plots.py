@@ -10,6 +10,7 @@ from minisink.experiments.plots import draw_inspection
 
 
 @pytest.mark.parametrize("arch", [llama, gpt2])
+@pytest.mark.slow
 def test_every_head_is_drawn(tmp_path, arch):
     """A picture of patterns and norms, also where every value is zero."""
     model = tiny.make(arch, n_layers=2)

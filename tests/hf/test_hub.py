@@ -216,6 +216,7 @@ def test_without_a_hub_or_a_cache_it_is_said_so(hub, tmp_path):
         assert "\n" not in said
 
 
+@pytest.mark.slow
 def test_a_download_that_breaks_off_is_said_so_and_can_be_taken_up(hub, tmp_path):
     """The next call with a sound line gets the model; nothing half-fetched is taken for whole."""
     home = tmp_path / "home"

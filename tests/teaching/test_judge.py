@@ -23,6 +23,9 @@ from minisink.wrong_turns import LEFT_OVER, TURNS, WRONG_TURNS
 PLAIN: dict = {}
 exec(styles.TO_THE_LETTER, PLAIN)
 EVERY = [(task, turn) for task, turns in TURNS.items() for turn in turns]
+FIRST = {
+    (task, turn.title): turn for task, turn in reversed(EVERY)
+}.values()  # of the ways to take a turn one, for the fast run
 
 
 def judged(name, function, seed=0, hint=None):
@@ -34,7 +37,11 @@ def judged(name, function, seed=0, hint=None):
     return judge(name, ask, seed, hint, passed=TASKS)
 
 
-@pytest.mark.parametrize(("task", "turn"), EVERY, ids=lambda value: value if isinstance(value, str) else value.title)
+@pytest.mark.parametrize(
+    ("task", "turn"),
+    [pytest.param(*each, marks=[] if each[1] in FIRST else pytest.mark.slow) for each in EVERY],
+    ids=lambda value: value if isinstance(value, str) else value.title,
+)
 def test_each_wrong_turn_is_caught_with_its_own_name(task, turn):
     row = judged(task, turn.function, seed=7)
     assert (row["status"], row["score"], row["diagnosis"]) == ("failed", 0, turn.title)
@@ -173,6 +180,7 @@ def test_what_is_left_from_an_earlier_call_is_named():
         assert row["diagnosis"] == LEFT_OVER.title and LEFT_OVER.hints[0] in row["message"]
 
 
+@pytest.mark.slow
 def test_output_and_state_the_wrong_way_round_are_told():
     """Whatever the state is made of; a wrong output of another shape is not taken for it."""
     for as_state in (list, lambda held: {"held": held}):

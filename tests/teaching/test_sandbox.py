@@ -259,6 +259,7 @@ def test_memory_has_an_end(monkeypatch):
     assert row["status"] == "failed" and ("MemoryError" in row["message"] or "signal" in row["message"])
 
 
+@pytest.mark.slow
 def test_files_stay_in_the_folder_that_goes_away(tmp_path, monkeypatch):
     """It may write beside itself, up to a size, and that is gone afterwards; and nowhere else."""
     monkeypatch.chdir(tmp_path)
