@@ -120,7 +120,9 @@ def _check_method(stream, path, about):
     if saved_method != method:
         raise ValueError(f"{path}: was made with {saved_method!r}, and this is {method!r}")
     if about["readable"] != stream.readable:
-        raise ValueError(f"{path}: was made with readable={about['readable']}, and this is readable={stream.readable}")
+        raise ValueError(
+            f"{path}: was made with readable={about['readable']!r}, and this is readable={stream.readable}"
+        )
 
 
 def _digest(model):

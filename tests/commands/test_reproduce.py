@@ -17,7 +17,18 @@ from minisink.experiments.effects import Effect, effect
 from minisink.model import load
 
 REAL = "smollm2"
-SLOW = ("methods", "sink-count", "length", "speed", "why", "cures", "new-sink", "metric", "maps", "training")  # above one CPU second
+SLOW = (
+    "methods",
+    "sink-count",
+    "length",
+    "speed",
+    "why",
+    "cures",
+    "new-sink",
+    "metric",
+    "maps",
+    "training",
+)  # above one CPU second
 
 
 def param(name):
