@@ -75,18 +75,18 @@ def load_state(path, kind, what):
 def reading(path, what):
     """Say of whatever goes wrong while a state is read, checked and taken up: "`path`: not `what`", a ValueError.
 
-    A ValueError that names the file already passes as it is.
+    A ValueError that names the file already says no more; a state's own words in it are kept to the line.
     """
     try:
         yield
     except (SafetensorError, OSError, ValueError) as error:
-        if str(error).startswith(f"{path}: "):
-            raise
-        raise ValueError(f"{path}: not {what} ({error})") from error
+        said = " ".join(str(error).splitlines())
+        raise ValueError(said if said.startswith(f"{path}: ") else f"{path}: not {what} ({said})") from error
     except MemoryError as error:
         raise MemoryError(f"{path}: no memory to read it ({error})") from error
     except (LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
-        raise ValueError(f"{path}: not {what} (of another make: {type(error).__name__}: {error})") from error
+        said = " ".join(f"{type(error).__name__}: {error}".splitlines())
+        raise ValueError(f"{path}: not {what} (of another make: {said})") from error
 
 
 def _digest(text, arrays):
