@@ -40,7 +40,7 @@ STUB = 'raise NotImplementedError("your turn")'
 PLACE = re.compile(r"`minisink/([\w/]+\.py):([\w.]+)`")
 PAGE = re.compile(r"`(docs/[\w/.-]+)`")
 SHORTEST = 12  # letters of a solution's line that gives something away; `else:` does not
-SECONDS = 60  # that a lesson's cell may take
+SECONDS = 600  # that a lesson's cell may take, on a busy machine too
 
 
 def lessons(names=(), folder=HERE, ending="md"):
