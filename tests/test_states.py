@@ -234,6 +234,8 @@ REFUSED = {  # what would hang, take gigabytes, or give the numbers of no text
         put("more", "n_turns", 1),
         put("more", "pieces", "end", [[]]),
         put("more", "pieces", "end", [258]),
+        put("more", "pieces", "end", ["\ud800"]),
+        put("readable", "user\n"),
         put("more", "pieces", "turn", ["none of its words"]),
     ],
     "chat, pinned": [put("more", "pinned", 3), put("more", "pieces", "system", None)],

@@ -217,6 +217,8 @@ class Conversation:
         if not all(isinstance(part, str | tuple) for part in parts if type(part) is not int):
             raise ValueError("its chat template has parts that are no text")
         self.model.check_ids([0, *(part for part in parts if type(part) is int)])
+        for text in (part for part in parts if isinstance(part, str)):
+            self.template.encode(text, False)  # what has no ids is said now
         return replace(self.template, **made)
 
     def _method_pinned(self, n_pinned, saved):
