@@ -7,7 +7,7 @@ import warnings
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ..system.terminal import visible
+from ..system.terminal import in_a_line
 
 MOST_BYTES = 100_000_000  # of a JSON file; a tokenizer of 256,000 words has a third of it
 LONGEST_LINE = 600  # letters of a message
@@ -19,7 +19,7 @@ class CheckpointError(ValueError):
     """What is wrong with which file or tensor of a checkpoint; of a long line, the two ends."""
 
     def __init__(self, line):
-        line = visible(line).replace("\n", " ")  # names of tensors and keys are a file's own
+        line = in_a_line(line)  # names of tensors and keys are a file's own
         half = LONGEST_LINE // 2 - len(" [...] ")
         super().__init__(line if len(line) <= LONGEST_LINE else f"{line[:half]} [...] {line[-half:]}")
 

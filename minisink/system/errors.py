@@ -5,7 +5,7 @@ import sys
 import warnings
 
 from . import PACKAGE
-from .terminal import CAN_FAIL, visible, wrap
+from .terminal import CAN_FAIL, in_a_line, wrap
 
 
 def fix_streams():
@@ -66,7 +66,7 @@ def tell(message):
 
     What a file spelled into it cannot drive a terminal; one would break the line within a word.
     """
-    line = visible(f"{PACKAGE}: {message}").replace("\n", " ")
+    line = in_a_line(f"{PACKAGE}: {message}")
     try:
         print(wrap(line) if sys.stderr.isatty() else line, file=sys.stderr, flush=True)
     except OSError:  # a full disk, or nobody who reads it: no reason to end a run of hours

@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from . import PACKAGE
+from .terminal import in_a_line
 
 try:
     import fcntl
@@ -80,13 +81,13 @@ def reading(path, what):
     try:
         yield
     except (SafetensorError, OSError, ValueError) as error:
-        said = " ".join(str(error).splitlines())
-        raise ValueError(said if said.startswith(f"{path}: ") else f"{path}: not {what} ({said})") from error
+        is_named = str(error).startswith(f"{path}: ")
+        raise ValueError(in_a_line(error if is_named else f"{path}: not {what} ({error})")) from error
     except MemoryError as error:
         raise MemoryError(f"{path}: no memory to read it ({error})") from error
     except (LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
-        said = " ".join(f"{type(error).__name__}: {error}".splitlines())
-        raise ValueError(f"{path}: not {what} (of another make: {said})") from error
+        said = f"of another make: {type(error).__name__}: {error}"
+        raise ValueError(in_a_line(f"{path}: not {what} ({said})")) from error
 
 
 def _digest(text, arrays):

@@ -27,6 +27,15 @@ def visible(text):
     return DRIVING.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
+def in_a_line(text):
+    r"""Do `visible` for a message, which is one line whatever a file spelled into it.
+
+    >>> print(in_a_line("no\nway\x1b"))
+    no way\x1b
+    """
+    return visible(str(text)).replace("\n", " ")
+
+
 def _shown(text):
     """Return what a terminal is sent for a text, or where none reads it, the text."""
     return visible(text) if sys.stdout.isatty() else text
