@@ -8,7 +8,7 @@ from ..loss import nll_blocks, perplexity, token_nll
 from ..methods import Dense, Recompute, Streaming, Window, cache_bytes_per_token, lead_of
 from ..retrieval import Retrieval
 from ..sinks import weight_on_first
-from .effects import must_hold
+from .effects import must_hold, paired
 from .inside import look_inside
 
 
@@ -108,19 +108,16 @@ def finding(rows, cache):
         return f"Nothing was evicted: the text does not fill a cache of {cache} tokens, so there is nothing to compare."
     tokens = f"Over the {len(window):,} token{'s' * (len(window) > 1)} after the first eviction,"
     a, b = by_method["window"]["after"], by_method["streaming"]["after"]
-    beside = f"; re-computation, which rebuilds every window, has {by_method['recompute']['after']:.2f}"
+    recompute = by_method["recompute"]
+    beside = f"; re-computation, which rebuilds every window, has {recompute['after']:.2f}"
     if len(window) == 1 or not np.isfinite([a, b]).all():
         return f"{tokens} there is nothing to compare: window attention {a:.2f}, with sinks {b:.2f}{beside}."
-    if not _differ(window, streaming):
+    gap = paired(window, streaming)
+    beside = f" ({gap} nats per token){beside} ({paired(recompute['nll'][cache:], streaming)})"
+    if not abs(gap.mean) > 2 * gap.error:
         return f"{tokens} no gap was measured: window attention {a:.2f}, with sinks {b:.2f}{beside}."
-    gap = f"{abs(a / b - 1):.1%} {'above' if a > b else 'below'} the {b:.2f} with sinks"
-    return f"{tokens} window attention's perplexity is {a:.2f}, {gap}{beside}."
-
-
-def _differ(a, b):
-    """Tell whether two losses of the same tokens differ by more than two standard errors."""
-    difference = (a - b).astype(np.float64)
-    return bool(abs(difference.mean()) > 2 * difference.std(ddof=1) / np.sqrt(len(difference)))
+    by_how_much = f"{abs(a / b - 1):.1%} {'above' if a > b else 'below'} the {b:.2f} with sinks"
+    return f"{tokens} window attention's perplexity is {a:.2f}, {by_how_much}{beside}."
 
 
 def lean(model, ids):

@@ -108,7 +108,7 @@ def test_the_solutions_print_what_stands_below_them():
         plain, wanted = (DECIMAL.sub("#", text) for text in (out.getvalue(), expected))
         assert plain == wanted and wanted
         printed, numbers = ([float(x) for x in DECIMAL.findall(text)] for text in (out.getvalue(), expected))
-        assert printed == pytest.approx(numbers, rel=0.005)
+        assert printed == pytest.approx(numbers, rel=0.005, abs=1e-4)
 
 
 def test_every_question_has_its_solution_and_its_points():
