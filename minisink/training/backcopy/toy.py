@@ -84,10 +84,12 @@ class Toy(toy.Toy):
         Returns a dict of nats per token, over the same floor as in `look`: ``dense_nll``; ``window_nll`` with the
         trained length as window; ``streaming_nll`` with the same number of keys, one of them the first token.
         """
+        methods = Window(self.length), Streaming(1, self.length - 1), Dense()
+        above = {m.name: self.above_floor(m, n_texts, n_tokens, seed) for m in methods}
+        return {f"{name}_nll": self.floor + float(nats.mean()) for name, nats in above.items()}
+
+    def above_floor(self, method, n_texts=4, n_tokens=1000, seed=0):
+        """Return by how much each token of the texts of `stream` costs more than the floor: (n_texts, n_tokens - 1)."""
         ids, floor = self.task.draw(np.random.default_rng([seed, 3]), n_texts, n_tokens)
         model = self.as_model("backcopy")
-        result = {}
-        for method in (Window(self.length), Streaming(1, self.length - 1), Dense()):
-            nll = np.mean([token_nll(model, text, method) for text in ids], dtype=np.float64)
-            result[f"{method.name}_nll"] = self.floor + float(nll - floor[:, 1:].mean())
-        return result
+        return np.array([token_nll(model, text, method) for text in ids], np.float64) - floor[:, 1:]

@@ -65,6 +65,12 @@ def run(model, *, gaps=GAPS, n_texts=8, seed=0, on_progress=lambda n_tokens: Non
     dict of str to list of float
         By method, nats per symbol after each gap: the mean over the symbols that can be known.
     """
+    losses = each(model, gaps=gaps, n_texts=n_texts, seed=seed, on_progress=on_progress, **sizes)
+    return {name: [float(nll.mean()) for nll in row] for name, row in losses.items()}
+
+
+def each(model, *, gaps=GAPS, n_texts=8, seed=0, on_progress=lambda n_tokens: None, **sizes):
+    """Return what `run` takes the mean of, by method an array (n_texts, SEGMENT - 1) for each gap, in float64."""
     rows = methods(**sizes)
     texts = {gap: ask(np.random.default_rng([seed, 3]), n_texts, gap) for gap in gaps}
     losses = {name: [] for name in rows}
@@ -72,11 +78,11 @@ def run(model, *, gaps=GAPS, n_texts=8, seed=0, on_progress=lambda n_tokens: Non
         warnings.filterwarnings("ignore", "positions='original'", UserWarning)
         for name, method in rows.items():
             for ids in texts.values():
-                total = 0.0
-                for text in ids:
-                    total += float(token_nll(model, text, method)[1 - SEGMENT :].mean(dtype=np.float64))
+                nll = np.empty((n_texts, SEGMENT - 1))
+                for own, text in zip(nll, ids, strict=True):
+                    own[:] = token_nll(model, text, method)[1 - SEGMENT :]
                     on_progress(len(text))
-                losses[name].append(total / n_texts)
+                losses[name].append(nll)
     return losses
 
 
