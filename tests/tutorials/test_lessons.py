@@ -144,3 +144,32 @@ def test_code_fits_a_page(path):
     """The site, and a projector, show 120 letters."""
     long = [line for cell in build.code_cells(build.read(path)) for line in cell.source.splitlines() if len(line) > 120]
     assert long == []
+
+
+def up_to(cells, words):
+    """The cell with `words` in it, and before it those alone that make what it needs, directly or not."""
+    needed, kept = {words.split()[-1]}, []
+    (last,) = [i for i, cell in enumerate(cells) if f"{words}:" in cell.source]
+    for cell in reversed(cells[: last + 1]):
+        makes, uses = build.names_in(cell.source)
+        if makes & needed:
+            needed |= uses - makes
+            kept.append(cell)
+    return kept[::-1]
+
+
+WRONG = [
+    ("04", "rotate(keys, slots, rates)", "rotate(keys, 0 * slots, rates)"),
+    ("07", "del keys[n_sinks], values[n_sinks]", "del keys[0], values[0]"),
+]
+
+
+@pytest.mark.parametrize(("lesson", "right", "wrong"), WRONG)
+def test_a_student_s_cache_runs_in_the_model_and_a_wrong_one_is_not_minisink_s(lesson, right, wrong, tmp_path):
+    """The cell alone sees the difference, in the real model, whether the test of `step` before it was run or not."""
+    (path,) = build.lessons([lesson])
+    cells = up_to(build.code_cells(build.solution(path, guarded=False)), "class MyCache")
+    assert [end["error"] for end in run(cells, tmp_path)] == [None] * len(cells)
+    (function,) = [cell for cell in cells if right in cell.source]
+    function.source = function.source.replace(right, wrong)
+    assert [end["error"] for end in run(cells, tmp_path)] == [None] * (len(cells) - 1) + ["AssertionError"]
