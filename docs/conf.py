@@ -54,7 +54,7 @@ nb_execution_timeout = 120
 nb_execution_raise_on_error = True
 nb_merge_streams = True
 nb_output_stderr = "remove"  # the first figure on a machine says that fonts are looked for
-nb_code_prompt_show, nb_code_prompt_hide = "Show the solution", "Hide the solution"  # no other cell is folded
+nb_code_prompt_show, nb_code_prompt_hide = "Show the {type}", "Hide the {type}"  # a solution says so: `repository`
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # the lessons' products are small: see minisink.__main__
 
 autodoc_member_order = "bysource"

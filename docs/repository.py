@@ -20,6 +20,8 @@ from sphinx.pycode import ModuleAnalyzer
 import minisink
 
 ROOT = Path(__file__).resolve().parents[1]
+OPENING = re.compile(r"^```\{code-cell\} ipython3\n(---\n)?", re.MULTILINE)
+FOLD = ":tags: [hide-input]\n:mystnb: {code_prompt_show: Show the solution, code_prompt_hide: Hide the solution}"
 CELL = re.compile(r"^```\{code-cell\} ipython3\n(.*?)\n```$", re.MULTILINE | re.DOTALL)
 
 
@@ -32,19 +34,24 @@ def complete(app, name, content):
 
 
 def lesson(name, text):
-    """Return a lesson as a page: each stub with its solution folded below, each place in the source a link."""
+    """Return a lesson as a page: what "Run" puts out is folded, and below each stub its solution; places are links."""
 
     def folded(cell):
         if not build.solution_of(cell[1]):
             return cell[0]
         stub, solved = build.stubbed(cell[1]), build.solved(cell[1])
-        return f"```python\n{stub}\n```\n\n```{{code-cell}} ipython3\n:tags: [hide-input]\n\n{solved}\n```"
+        return f"```python\n{stub}\n```\n\n```{{code-cell}} ipython3\n{FOLD}\n\n{solved}\n```"
+
+    def covered(opening):  # what a student is to predict
+        end = "" if opening[1] else "---\n"
+        return f"```{{code-cell}} ipython3\n---\ntags: [hide-output]\n{end}"
 
     def linked(place):
         href = f"../source/minisink/{place[1]}.html#L-{build.line_of(name, place[1], place[2])}"
         return f'<a class="reference internal" href="{href}">{place[0]}</a>'
 
-    text = CELL.sub(folded, text)
+    before, run, after = re.split(r"^(?=## (?:Run|Why)$)", text, flags=re.MULTILINE)
+    text = CELL.sub(folded, before + OPENING.sub(covered, run) + after)
     text = build.PAGE.sub(r"[\1](../\1)", build.PLACE.sub(linked, text))
     text = text.replace("[Open in Colab](COLAB), or run it here", "Run it here")  # a page may be read off the network
     text = text.replace('[tutorials]"`', f'[tutorials]" && python tutorials/build.py student class {name[:2]}`', 1)

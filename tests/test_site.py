@@ -79,6 +79,21 @@ def test_a_solution_is_folded_below_its_stub(site, lesson):
     assert "SOLUTION" not in page
 
 
+@pytest.mark.parametrize("lesson", LESSONS)
+def test_what_a_lesson_is_to_predict_is_folded(lesson, monkeypatch):
+    """The outputs of "Run", all of them, and no others."""
+    jupytext = pytest.importorskip("jupytext", reason="needs jupytext: pip install -e '.[tutorials]'")
+    monkeypatch.setattr(sys, "path", [str(ROOT / "docs"), str(ROOT / "tutorials"), *sys.path])
+    repository = importlib.import_module("repository")
+    page = repository.lesson(lesson, (ROOT / "tutorials" / f"{lesson}.md").read_text(encoding="utf-8"))
+    section, folded = None, {True: set(), False: set()}
+    for cell in jupytext.reads(page, fmt="md:myst").cells:
+        section = (re.findall(r"^## (.+)", cell.source, re.MULTILINE) or [section])[-1]
+        if cell.cell_type == "code":
+            folded["hide-output" in cell.metadata.get("tags", [])].add(section)
+    assert page.count("\n## Run\n") == 1 and folded[True] == {"Run"} and "Run" not in folded[False]
+
+
 def _words(html):
     return unescape(re.sub(r"<[^>]*>", "", html))
 
