@@ -147,6 +147,17 @@ def test_figures_are_in_the_file_as_they_were(png):
     assert [base64.b64decode(src.split(",")[1]) for src in made] == [png]
 
 
+def test_a_picture_says_to_a_screen_reader_what_its_cell_says_of_it():
+    """Whatever the words, they stay words; a cell that says nothing has the lesson's title."""
+    book = lesson()
+    says = 'a "ring" <b>of</b> four keys'
+    drawing = code("Why", "draw()", png=PNG)
+    drawing.metadata["mystnb"] = {"image": {"alt": says}}
+    book.cells.append(drawing)
+    alts = [a[2] for a in Page(slides.deck([book])).attributes if a[:2] == ("img", "alt")]
+    assert alts == ["Figure of lesson 5. A circle", says]
+
+
 def test_what_is_to_be_written_is_shown_and_the_solution_is_not():
     page = slides.deck([lesson()])
     assert "def area(r):  # a number -&gt; a number" in page and "by a loop" in page

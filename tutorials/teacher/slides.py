@@ -174,9 +174,13 @@ def to_write(code):
 
 
 def figures(code):
-    """Return the pictures that cells have made, base64."""
-    images = [output.get("data", {}).get("image/png") for cell in code for output in cell.outputs]
-    return ["".join(image.split()) for image in images if image]
+    """Return the pictures that cells have made, base64, each with what its cell says of it, or None."""
+    made = []
+    for cell in code:
+        says = cell.metadata.get("mystnb", {}).get("image", {}).get("alt")
+        images = [output.get("data", {}).get("image/png") for output in cell.outputs]
+        made += [("".join(image.split()), says) for image in images if image]
+    return made
 
 
 def printed(code):
@@ -202,11 +206,11 @@ def slides_of(book):
     guess = re.sub(r"^## .*|\*My prediction:\*", "", words["Predict"], flags=re.MULTILINE)
     wrong = printed(code["What others got wrong"]).splitlines()
     wrong = [*wrong[:9], "..."] if len(wrong) > 10 else wrong
-    alt = f'alt="Figure of lesson {html.escape(title)}"'
+    alt = f"Figure of lesson {title}"
     contents = [
         ("The question", tables(words["The question"]) + questions(words["The question"])),
         ("Predict", MARKDOWN.render(guess) + literal("\n".join(cell.source for cell in code["Predict"]))),
-        *(("Run", f'<img {alt} src="data:image/png;base64,{png}">') for png in pngs),
+        *(("Run", f'<img alt="{html.escape(says or alt)}" src="data:image/png;base64,{png}">') for png, says in pngs),
         ("Why", reasons(words["Why"])),
         ("Exercise", to_write(code["Exercise"])),
         ("What others got wrong", mistake(words["What others got wrong"])),
