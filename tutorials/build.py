@@ -39,6 +39,10 @@ SOLUTION = re.compile(rf"^( *){BEGIN}\n(.*?)\n *{END}$", re.MULTILINE | re.DOTAL
 STUB = 'raise NotImplementedError("your turn")'
 PLACE = re.compile(r"`minisink/([\w/]+\.py):([\w.]+)`")
 PAGE = re.compile(r"`(docs/[\w/.-]+)`")
+FIRST_LINE = (
+    "Many cells begin with a line such as `np, model  # run first: The question`. It computes nothing: it lists names "
+    "that the cell needs, and the sections that make them. A `NameError` there says that one of these has not been run."
+)
 SHORTEST = 12  # letters of a solution's line that gives something away; `else:` does not
 SECONDS = 600  # that a lesson's cell may take, on a busy machine too
 
@@ -164,8 +168,10 @@ def fill(book, repository=None):
 def guard(book):
     """Begin each code cell with a line that fails where a cell that it needs was not run; changes the notebook.
 
-    ``np, layers  # run first: The question, Run``. The error names what is missing, the line where it is made.
+    ``np, layers  # run first: The question, Run``. The error names what is missing, the line where it is made, and the
+    head of the notebook what such a line is for.
     """
+    book.cells[0].source += f"\n\n{FIRST_LINE}"
     made_in = {}
     for cell in code_cells(book):
         made, used = names_in(cell.source)

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -110,6 +111,11 @@ def test_every_cell_says_what_it_needs_and_from_where(source):
     assert given[0] == "import math\n\nradius = 2.0"
     assert given[1].startswith("math, radius  # run first: The question\n")
     assert given[3].startswith("radius, around, area  # run first: The question, Run, Exercise\n")
+
+
+def test_what_such_a_line_is_for_is_said_where_there_are_any(source):
+    assert "# run first: " in build.student(source / "03-circle.md").cells[0]["source"]
+    assert "# run first: " not in build.solution(source / "03-circle.md", guarded=False).cells[0]["source"]
 
 
 @pytest.mark.parametrize(
@@ -321,3 +327,20 @@ def test_every_lesson_says_that_there_are_hints():
     for path in build.lessons():
         check = path.read_text(encoding="utf-8").partition("\n## Check\n")[2].partition("\n## ")[0]
         assert "has hints: put `hint=1` into the call" in check, path.name
+
+
+def test_every_lesson_has_a_cell_to_write_the_prediction_in():
+    """A cell of its own, the last before anything is run: words, or code that the lesson compares with."""
+    for path in build.lessons():
+        (*_, last) = [cell for cell in build.read(path).cells if build.section_of(cell) == "Predict"]
+        assert last.source == "*My prediction:*" or last.source.startswith("my_guess = {"), path.name
+
+
+def test_times_add_up_to_what_the_pages_say():
+    """Hours on the site's first page, and the longest in the syllabus."""
+    minutes = [int(re.search(r"It takes about (\d+) minutes", path.read_text("utf-8"))[1]) for path in build.lessons()]
+    (hours,) = re.findall(r"the lessons\]\(lessons\.md\), ([\d.]+) hours", (ROOT / "docs/index.md").read_text("utf-8"))
+    (most,) = re.findall(
+        r"takes a student (\d+) minutes at most", (build.HERE / "teacher/syllabus.md").read_text("utf-8")
+    )
+    assert (60 * float(hours), int(most)) == (sum(minutes), max(minutes))
