@@ -352,7 +352,7 @@ def test_the_lessons_solutions_are_known_and_what_lessons_give_is_not(monkeypatc
     solutions, given = {}, set()
     for path in build.lessons():
         text = path.read_text(encoding="utf-8")
-        cells = re.findall(r"^```\{code-cell\}.*?\n(.*?)^```", text, re.M | re.S)
+        cells = re.findall(r"^```\{code-cell\}.*?\n(?:---\n.*?^---\n)?(.*?)^```", text, re.M | re.S)
         file = File(map(build.solved, cells))
         trees = [(cell, node) for cell in cells for node in ast.parse(cell).body if isinstance(node, ast.FunctionDef)]
         asked = {node.name for cell, node in trees if build.BEGIN in ast.get_source_segment(cell, node)}
