@@ -1,6 +1,10 @@
 """Where the built documentation lies: inside the package of a release, in ``docs/_build/html`` of a clone."""
 
+import shlex
+import sys
 from pathlib import Path
+
+BUILD = "-m sphinx -W -q -D nb_execution_mode=off -c docs . docs/_build/html"  # the lessons are not run
 
 
 def site() -> Path:
@@ -10,9 +14,11 @@ def site() -> Path:
     in_a_clone = (clone / "conf.py").is_file()
     folder = clone / "_build" / "html" if in_a_clone else package / "site"
     if not (folder / "index.html").is_file():
-        build = 'pip install -e ".[docs]" && python -m sphinx -W -c docs . docs/_build/html'
         if in_a_clone:
-            raise FileNotFoundError(f"the pages are not built yet; in {str(clone.parent)!r}: {build}")
+            python = shlex.quote(sys.executable)
+            build = f'cd {shlex.quote(str(clone.parent))} && {python} -m pip install -e ".[docs]" && {python} {BUILD}'
+            raise FileNotFoundError(f"the pages are not built yet; this does it in a minute: {build}")
+        build = f'pip install -e ".[docs]" && python {BUILD}'
         raise FileNotFoundError(
             f"this wheel carries no pages, that of a release does; or in a clone of minisink: {build}"
         )

@@ -1,6 +1,7 @@
 """The pages are served on this machine, for this machine, and nothing but the pages."""
 
 import os
+import shlex
 import signal
 import socket
 import stat
@@ -166,7 +167,9 @@ def test_a_port_that_is_none_is_said_so(capsys, number):
     assert f"--port is {number}" in err and err.count("\n") == 1
 
 
-@pytest.mark.parametrize(("in_a_clone", "says"), [(True, "not built yet; in "), (False, "that of a release does")])
+@pytest.mark.parametrize(
+    ("in_a_clone", "says"), [(True, "not built yet; this does it in a minute: cd "), (False, "that of a release does")]
+)
 def test_without_pages_it_says_how_to_build_them(tmp_path, monkeypatch, capsys, in_a_clone, says):
     monkeypatch.setattr(resources, "__file__", str(tmp_path / "minisink" / "commands" / "site.py"))
     if in_a_clone:
@@ -174,7 +177,12 @@ def test_without_pages_it_says_how_to_build_them(tmp_path, monkeypatch, capsys, 
         (tmp_path / "docs" / "conf.py").touch()
     assert main(["docs", "--no-browser"]) == 2
     err = capsys.readouterr().err
-    assert says in err and "python -m sphinx -W -c docs . docs/_build/html" in err and err.count("\n") == 1
+    assert says in err and resources.BUILD in err and err.count("\n") == 1
+    if in_a_clone:  # a line to paste: where, and with which Python
+        cd, install, build = err.rstrip().partition("a minute: ")[2].split(" && ")
+        assert shlex.split(cd) == ["cd", str(tmp_path)]
+        assert shlex.split(install) == [sys.executable, *"-m pip install -e .[docs]".split()]
+        assert shlex.split(build) == [sys.executable, *resources.BUILD.split()]
 
 
 @pytest.mark.parametrize(("in_a_clone", "folder"), [(True, "docs/_build/html"), (False, "minisink/site")])
