@@ -4,6 +4,7 @@ import contextlib
 import io
 import re
 import shlex
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -55,10 +56,24 @@ def test_what_a_page_sends_to_is_there(name):
     assert missing == []
 
 
+def minutes():
+    """Rows of the lecture: minute of 90, minute of 50 or nothing, what, command, seconds, what is to be seen."""
+    (table,) = re.findall(r"^\| of 90 .*?\n\n", text_of("plan"), re.DOTALL | re.MULTILINE)
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.strip().splitlines()[2:]]
+
+
+def test_the_plan_fits_50_and_90_minutes_with_every_prediction():
+    for column, end in ((0, 90), (1, 50)):
+        starts = [int(row[column]) for row in minutes() if row[column]]
+        assert starts[0] == 0 and starts[-1] == end - 3  # the exit ticket
+        assert all(0 < later - sooner <= 10 for sooner, later in pairwise(starts))
+    assert all(row[1] for row in minutes() if "rediction" in row[2]) and all(row[0] for row in minutes())
+    assert "Exit ticket" in minutes()[-1][2]
+
+
 def plan_rows():
     """(command, what is to be seen) of the lecture, where a command needs no other package than minisink's own."""
-    rows = [line.split(" | ") for line in text_of("plan").splitlines() if re.match(r"\| \d+ \| ", line)]
-    rows = [(commands(row[2]), row[4]) for row in rows if len(row) == 5]
+    rows = [(commands(row[3]), row[5]) for row in minutes()]
     return [(argv[0], seen) for argv, seen in rows if argv and NUMBER.search(seen)]
 
 
