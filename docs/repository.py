@@ -52,10 +52,7 @@ def lesson(name, text):
 
     before, run, after = re.split(r"^(?=## (?:Run|Why)$)", text, flags=re.MULTILINE)
     text = CELL.sub(folded, before + OPENING.sub(covered, run) + after)
-    text = build.PAGE.sub(r"[\1](../\1)", build.PLACE.sub(linked, text))
-    text = text.replace("[Open in Colab](COLAB), or run it here", "Run it here")  # a page may be read off the network
-    text = text.replace('[tutorials]"`', f'[tutorials]" && python tutorials/build.py student class {name[:2]}`', 1)
-    return text.replace("open this file", f"open `class/{name}.ipynb`", 1)
+    return build.PAGE.sub(r"[\1](../\1)", build.PLACE.sub(linked, text))
 
 
 def link(app, doctree):

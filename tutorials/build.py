@@ -6,11 +6,13 @@
     python tutorials/build.py solution answers/    the same with the solutions in place
     python tutorials/build.py docs pages/          solutions, executed: notebooks with outputs, for the documentation
     python tutorials/build.py student class/ 04    only the lessons whose names begin so
+    python tutorials/build.py docs pages/ --seconds 3600    a slow machine: what a cell may take
 
 A lesson keeps to one skeleton, `SECTIONS`, and is refused by name where it does not. What a student has to write stands
 in a function of the exercise, between ``### BEGIN SOLUTION`` and ``### END SOLUTION``; no line of it reaches a student.
 A cell that needs others names what it needs in its first line, so that one run out of order stops there and says what
-to run first. ``COLAB`` becomes a link, and a place such as `minisink/ops.py:softmax` gets its line number.
+to run first. A place such as `minisink/ops.py:softmax` gets its line number, and the line
+that leads a reader of the source to `docs/lessons.md` is gone.
 
 A file that was changed since it was built, if only by being run, is never overwritten: its digest stands in it, and the
 build stops before it has written anything. (nbgrader cuts solutions at the same marks, but leaves a line of one that
@@ -23,7 +25,6 @@ import hashlib
 import json
 import os
 import re
-import subprocess
 import symtable
 import sys
 import tempfile
@@ -44,7 +45,9 @@ FIRST_LINE = (
     "that the cell needs, and the sections that make them. A `NameError` there says that one of these has not been run."
 )
 SHORTEST = 12  # letters of a solution's line that gives something away; `else:` does not
-SECONDS = 600  # that a lesson's cell may take, on a busy machine too
+SECONDS = 600  # that a lesson's cell may take, if nothing is said
+HOW = "[How to run it](../docs/lessons.md). "  # in the source; whoever has the notebook open knows
+INSTALL = 'pip install -e ".[tutorials,gguf,chat]"'  # everything for a class
 
 
 def lessons(names=(), folder=HERE, ending="md"):
@@ -61,7 +64,7 @@ def lessons(names=(), folder=HERE, ending="md"):
 
 def missing(name):
     """Return the error that says what installs a package."""
-    return ValueError(f"{name} is missing, which builds need: pip install -e '.[tutorials]'")
+    return ValueError(f"{name} is missing, which builds need: {INSTALL}")
 
 
 def read(path):
@@ -109,8 +112,8 @@ def check_skeleton(book):
         raise ValueError(f"{name}: its sections are {headings}; they must be {SECTIONS}, in this order")
     if not re.match(rf"# {int(name[:2])}\. \S", book.cells[0].source):
         raise ValueError(f"{name}: it must begin with a title, '# {int(name[:2])}. ...'")
-    if "](COLAB)" not in text:
-        raise ValueError(f"{name}: nowhere a line [Open in Colab](COLAB) for the build to fill")
+    if HOW not in text:
+        raise ValueError(f"{name}: nowhere '{HOW.strip()}', which leads a reader of the source to their own form")
     solutions = [solution_of(cell.source, name) for cell in code_cells(book) if section_of(cell) == "Exercise"]
     if not any(solutions):
         raise ValueError(f"{name}: nothing to write; the exercise needs a function with {BEGIN} and {END} in it")
@@ -145,21 +148,16 @@ def names_in(source):
     return made, used
 
 
-def fill(book, repository=None):
-    """Put in the Colab link and line numbers; changes the notebook."""
+def fill(book):
+    """Put in line numbers, and take out how to get this far; changes the notebook."""
 
     def placed(place):
         return f"`minisink/{place[1]}` line {line_of(name, place[1], place[2])} (`{place[2]}`)"
 
-    name, link = book.metadata.minisink.lesson, "https://colab.research.google.com/"
-    how = "upload this file there, and run `!pip install` with the address of minisink first"
-    if repository:
-        link += f"github/{repository}/blob/main/tutorials/notebooks/{name}.ipynb"
-        how = f"run `!pip install git+https://github.com/{repository}` first"
+    name = book.metadata.minisink.lesson
     for cell in book.cells:
         if cell.cell_type == "markdown":
-            cell.source = cell.source.replace("[Open in Colab](COLAB)", f"[Open in Colab]({link}) ({how})")
-            cell.source = PLACE.sub(placed, cell.source)
+            cell.source = PLACE.sub(placed, cell.source.replace(HOW, ""))
             for page in PAGE.findall(cell.source):
                 if not (HERE.parent / page).is_file():
                     raise ValueError(f"{name}: sends the reader to {page}, which is not there")
@@ -193,11 +191,11 @@ def line_of(lesson, file, dotted):
     return node.lineno
 
 
-def student(path, repository=None):
+def student(path):
     """Return the notebook to hand out."""
     book = read(path)
     solution = {line.strip() for cell in code_cells(book) for line in solution_of(cell.source)}
-    fill(book, repository)
+    fill(book)
     guard(book)
     for cell in code_cells(book):
         cell.source = stubbed(cell.source)
@@ -208,31 +206,31 @@ def student(path, repository=None):
     return book
 
 
-def solution(path, repository=None, guarded=True):
+def solution(path, guarded=True):
     """Return the notebook with everything in place."""
     book = read(path)
     for cell in code_cells(book):
         if solution_of(cell.source):
             cell.metadata["tags"] = ["hide-input"]  # a page shows it when asked
         cell.source = solved(cell.source)
-    fill(book, repository)
+    fill(book)
     if guarded:
         guard(book)
     return book
 
 
-def docs(path, repository=None):
+def docs(path, seconds=SECONDS):
     """Return the same, executed from top to bottom in a kernel of its own."""
     try:
         import nbclient
         from jupyter_client.kernelspec import NoSuchKernel
     except ImportError as error:
         raise missing(error.name) from None
-    book = solution(path, repository, guarded=False)  # a page runs in order
+    book = solution(path, guarded=False)  # a page runs in order
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # small products: see minisink.__main__
     try:
         with tempfile.TemporaryDirectory() as empty:
-            client = nbclient.NotebookClient(book, timeout=SECONDS, record_timing=False)
+            client = nbclient.NotebookClient(book, timeout=seconds, record_timing=False)
             client.resources["metadata"] = {"path": empty}
             client.extra_arguments = ["--log-level=ERROR"]
             client.execute()
@@ -243,7 +241,7 @@ def docs(path, repository=None):
         where = f'{path.stem}: a cell under "{section_of(failed)}"'
         raise ValueError(f"{where} fails: {error.ename}: {error.evalue}") from None
     except nbclient.exceptions.CellTimeoutError:
-        raise ValueError(f"{path.stem}: a cell takes longer than {SECONDS} s") from None
+        raise ValueError(f"{path.stem}: a cell takes longer than {seconds} s; --seconds N gives it more") from None
     return book
 
 
@@ -268,7 +266,7 @@ def untouched(path):
         return False
 
 
-def build(kind, folder, names=(), repository=None, source=HERE):
+def build(kind, folder, names=(), seconds=SECONDS, source=HERE):
     """Write one build of the lessons into a folder: all of them, or, where something is wrong, none.
 
     Raise ValueError for a file that was changed since built or is where the folder would be, and for a wrong lesson.
@@ -286,7 +284,8 @@ def build(kind, folder, names=(), repository=None, source=HERE):
             raise ValueError(f"{folder}: changed since built, and left alone: {changed}; {way}")
 
     refuse_changed()
-    books = [BUILDS[kind](path, repository) for path in paths]
+    options = {"seconds": seconds} if kind == "docs" else {}
+    books = [BUILDS[kind](path, **options) for path in paths]
     folder.mkdir(parents=True, exist_ok=True)
     refuse_changed()  # executing takes minutes
     for book, target in zip(books, targets, strict=True):
@@ -297,26 +296,17 @@ def build(kind, folder, names=(), repository=None, source=HERE):
     return targets
 
 
-def github():
-    """Return OWNER/NAME of this checkout on GitHub, where Colab would open a notebook, or None."""
-    try:
-        url = subprocess.run(["git", "remote", "get-url", "origin"], cwd=HERE, capture_output=True, text=True).stdout
-    except OSError:
-        return None
-    found = re.search(r"github\.com[:/]([\w.-]+/[\w.-]+?)(\.git)?$", url.strip())
-    return found and found[1]
-
-
 def run(argv=None):
     """Run the command line."""
     parser = argparse.ArgumentParser(description="Build the lessons; what was changed since built is not overwritten.")
     parser.add_argument("kind", choices=BUILDS, help="stubs to hand out, solutions, or solutions executed")
     parser.add_argument("folder", help="where the notebooks go")
     parser.add_argument("names", nargs="*", metavar="NN", help="lessons, by the beginning of their names (all)")
-    how = "on GitHub, for the Colab links: its tutorials/notebooks/ holds the student notebooks"
-    parser.add_argument("--repository", default=github(), metavar="OWNER/NAME", help=how)
+    parser.add_argument("--seconds", type=int, default=SECONDS, metavar="N", help="for a cell (%(default)s)")
     args = parser.parse_args(argv)
-    for target in build(args.kind, args.folder, args.names, args.repository):
+    if args.seconds < 1:
+        raise ValueError(f"--seconds is {args.seconds}; a cell needs 1 at least")
+    for target in build(args.kind, args.folder, args.names, args.seconds):
         print(target)
 
 

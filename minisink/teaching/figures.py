@@ -15,7 +15,7 @@ def for_a_lesson():
     try:
         from matplotlib import pyplot
     except ImportError:
-        raise ValueError("the figures of a lesson need matplotlib: pip install 'minisink[tutorials]'") from None
+        raise ValueError("figures of a lesson need matplotlib: pip install 'minisink[tutorials,gguf,chat]'") from None
     pyplot.rcParams.update(look() | {"figure.figsize": (11, 5), "figure.constrained_layout.use": True})
     return pyplot
 

@@ -219,7 +219,7 @@ def softmax1(x):
 
 def lessons():
     """The module that builds them."""
-    pytest.importorskip("jupytext", reason="needs jupytext: pip install -e '.[tutorials]'")
+    pytest.importorskip("jupytext", reason="needs jupytext: pip install -e '.[tutorials,gguf,chat]'")
     spec = importlib.util.spec_from_file_location("build", ROOT / "tutorials" / "build.py")
     build = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(build)

@@ -1,5 +1,6 @@
 """Three builds from one source: no solution reaches a student, and no work of a student is lost."""
 
+import configparser
 import importlib.util
 import json
 import re
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("jupytext", reason="needs jupytext: pip install -e '.[tutorials]'")
+pytest.importorskip("jupytext", reason="needs jupytext: pip install -e '.[tutorials,gguf,chat]'")
 
 ROOT = Path(__file__).parents[2]
 spec = importlib.util.spec_from_file_location("build", ROOT / "tutorials" / "build.py")
@@ -24,7 +25,7 @@ kernelspec: {display_name: Python 3, language: python, name: python3}
 ---
 # 3. A lesson
 
-[Open in Colab](COLAB) or run it here.
+[How to run it](../docs/lessons.md). It takes a minute.
 
 ## The question
 How far?
@@ -163,7 +164,7 @@ def test_line_numbers_are_those_of_the_files(source):
         ("## Check\n\n", "", "its sections are"),
         ("## Milestone\n\n## Read on", "## Read on\n\n## Milestone", "its sections are"),
         ("# 3. A lesson", "# A lesson", "begin with a title, '# 3. ...'"),
-        ("](COLAB)", "](elsewhere)", "Colab"),
+        ("](../docs/lessons.md)", "](elsewhere)", "How to run it"),
         ("    ### END SOLUTION\n", "", "needs one ### BEGIN SOLUTION"),
         ("ops.py:softmax", "ops.py:hardmax", "minisink/ops.py, hardmax, which is not there"),
         ("docs/words.md", "docs/wards.md", "docs/wards.md, which is not there"),
@@ -183,11 +184,41 @@ def test_a_lesson_without_an_exercise_is_refused(source):
         build.student(path)
 
 
-def test_a_colab_link_leads_to_the_repository(source):
-    first = build.student(source / "03-circle.md", "someone/minisink").cells[0]["source"]
-    assert "](https://colab.research.google.com/github/someone/minisink/blob/main/tutorials/" in first
-    first = build.student(source / "03-circle.md").cells[0]["source"]
-    assert "](https://colab.research.google.com/)" in first and "COLAB" not in first
+def test_a_notebook_leads_to_no_file_that_is_not_beside_it(source):
+    """Whoever has it open knows how to run it; and an address of another machine is a paper's."""
+    assert build.student(source / "03-circle.md").cells[0]["source"] == "# 3. A lesson\n\nIt takes a minute."
+    for path in build.lessons():
+        links = re.findall(r"\]\(([^)\s]*)\)", path.read_text(encoding="utf-8").replace(build.HOW, ""))
+        assert [link for link in links if not link.startswith("https://arxiv.org/")] == [], path.name
+
+
+def test_every_page_of_a_class_installs_the_same_and_what_it_names_is_there():
+    """README, lessons, commands, syllabus and the errors; what is brought is a notebook program, too."""
+    pages = [ROOT / name for name in ("README.md", "docs/lessons.md", "docs/commands.md")]
+    pages += [*sorted((ROOT / "tutorials" / "teacher").glob("*.md")), *(ROOT / "tutorials").rglob("*.py")]
+    found = {path.name: set(re.findall(r"\[[a-z,]*tutorials[a-z,]*\]", path.read_text("utf-8"))) for path in pages}
+    (extras,) = set().union(*found.values())
+    assert f'".{extras}"' in build.INSTALL
+    named = {name for name, there in found.items() if there}
+    assert named >= {"README.md", "lessons.md", "commands.md", "syllabus.md", "build.py", "slides.py"}
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg", encoding="utf-8")
+    assert set(extras[1:-1].split(",")) <= set(setup["options.extras_require"])
+    assert "\njupyterlab>=" in setup["options.extras_require"]["tutorials"]
+    for page in ("README.md", "docs/lessons.md"):
+        text = (ROOT / page).read_text(encoding="utf-8")
+        assert build.INSTALL in text and "jupyter lab class" in text and "build.py student class" in text
+
+
+@pytest.mark.parametrize("page", ["README.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))])
+def test_no_page_links_a_source_with_solutions_in_it(page):
+    links = re.findall(r"\]\(([^)]*tutorials[^)]*)\)", (ROOT / page).read_text(encoding="utf-8"))
+    wrong = [
+        link
+        for link in links
+        if (path := (ROOT / page).parent / link).is_dir() or build.BEGIN in path.read_text("utf-8")
+    ]
+    assert [link for link in wrong if "autograder" not in link] == []
 
 
 # Files ----------------------------------------------------------------------------------------------
@@ -252,7 +283,7 @@ def test_what_is_no_notebook_of_ours_is_left_alone(source, tmp_path, content):
 @pytest.mark.parametrize("inside", ["", "class"])
 def test_a_file_where_the_folder_would_be_is_named_before_anything_is_executed(source, tmp_path, monkeypatch, inside):
     (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
-    monkeypatch.setitem(build.BUILDS, "docs", lambda *_: pytest.fail("it was executed"))
+    monkeypatch.setitem(build.BUILDS, "docs", lambda *_, **__: pytest.fail("it was executed"))
     with pytest.raises(ValueError, match=r"notes\.txt is a file; name another folder"):
         made(source, tmp_path / "notes.txt" / inside, "docs")
     assert (tmp_path / "notes.txt").read_text(encoding="utf-8") == "mine"
@@ -260,7 +291,7 @@ def test_a_file_where_the_folder_would_be_is_named_before_anything_is_executed(s
 
 def test_a_changed_file_is_found_before_any_lesson_is_executed(source, tmp_path, monkeypatch):
     (tmp_path / "03-circle.ipynb").write_text("mine", encoding="utf-8")
-    monkeypatch.setitem(build.BUILDS, "docs", lambda *_: pytest.fail("it was executed"))
+    monkeypatch.setitem(build.BUILDS, "docs", lambda *_, **__: pytest.fail("it was executed"))
     with pytest.raises(ValueError, match="left alone"):
         made(source, tmp_path, "docs")
 
@@ -268,9 +299,9 @@ def test_a_changed_file_is_found_before_any_lesson_is_executed(source, tmp_path,
 def test_a_file_that_changes_while_lessons_are_executed_is_left_alone(source, tmp_path, monkeypatch):
     target = tmp_path / "03-circle.ipynb"
 
-    def meanwhile(path, repository):
+    def meanwhile(path, seconds):
         target.write_text("mine", encoding="utf-8")
-        return build.solution(path, repository)
+        return build.solution(path)
 
     monkeypatch.setitem(build.BUILDS, "docs", meanwhile)
     with pytest.raises(ValueError, match="left alone"):
@@ -298,7 +329,11 @@ def program(*argv, **options):
 
 def test_the_program_says_what_is_wrong_in_one_line_and_ends_with_2(tmp_path):
     (tmp_path / "01-softmax-must-spend.ipynb").write_text("mine", encoding="utf-8")
-    for argv, complaint in [(["student", tmp_path], "01-softmax-must-spend.ipynb"), (["docs", tmp_path, "99"], "'99'")]:
+    for argv, complaint in [
+        (["student", tmp_path], "01-softmax-must-spend.ipynb"),
+        (["docs", tmp_path, "99"], "'99'"),
+        (["docs", tmp_path, "--seconds", "0"], "--seconds is 0"),
+    ]:
         ended = program(*argv)
         assert (ended.returncode, ended.stdout, len(ended.stderr.splitlines())) == (2, "", 1)
         assert complaint in ended.stderr
@@ -307,13 +342,13 @@ def test_the_program_says_what_is_wrong_in_one_line_and_ends_with_2(tmp_path):
 @pytest.mark.parametrize("missing", ["jupytext", "nbformat", "nbclient"])
 def test_a_missing_package_is_named_with_what_installs_it(source, tmp_path, missing, monkeypatch):
     monkeypatch.setitem(sys.modules, missing, None)
-    with pytest.raises(ValueError, match=rf"{missing} is missing.*pip install -e '\.\[tutorials\]'"):
+    with pytest.raises(ValueError, match=rf"{missing} is missing.*{re.escape(build.INSTALL)}"):
         made(source, tmp_path, "docs" if missing == "nbclient" else "student")
 
 
 def test_a_page_has_outputs_and_a_cell_that_fails_stops_it(source, tmp_path):
-    pytest.importorskip("nbclient", reason="needs nbclient: pip install -e '.[tutorials]'")
-    pytest.importorskip("ipykernel", reason="needs ipykernel: pip install -e '.[tutorials]'")
+    pytest.importorskip("nbclient", reason="needs nbclient: pip install -e '.[tutorials,gguf,chat]'")
+    pytest.importorskip("ipykernel", reason="needs ipykernel: pip install -e '.[tutorials,gguf,chat]'")
     book = json.loads(made(source, tmp_path / "pages", "docs").read_text(encoding="utf-8"))
     assert [cell["execution_count"] for cell in book["cells"] if cell["cell_type"] == "code"] == [1, 2, 3, 4]
     assert code(book)[1] == "around = 2 * math.pi * radius"
@@ -321,6 +356,17 @@ def test_a_page_has_outputs_and_a_cell_that_fails_stops_it(source, tmp_path):
     with pytest.raises(ValueError, match='03-circle: a cell under "Exercise" fails: AssertionError'):
         made(source, tmp_path / "others", "docs")
     assert not (tmp_path / "others").exists()
+    rewritten(source, ("Because.\n", "Because.\n\n```{code-cell} ipython3\nimport time\n\ntime.sleep(30)\n```\n"))
+    with pytest.raises(ValueError, match="03-circle: a cell takes longer than 1 s; --seconds N gives it more"):
+        build.build("docs", tmp_path / "others", seconds=1, source=source)
+
+
+def test_a_cell_may_take_ten_minutes_if_nothing_is_said(source, tmp_path, monkeypatch):
+    given = []
+    monkeypatch.setitem(build.BUILDS, "docs", lambda path, seconds: given.append(seconds) or build.solution(path))
+    made(source, tmp_path, "docs")
+    build.build("docs", tmp_path, seconds=3600, source=source)
+    assert given == [600, 3600]
 
 
 def test_every_lesson_says_that_there_are_hints():

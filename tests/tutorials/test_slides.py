@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from minisink.system.errors import run_command
 
-pytest.importorskip("jupytext", reason="needs jupytext: pip install -e '.[tutorials]'")
+pytest.importorskip("jupytext", reason="needs jupytext: pip install -e '.[tutorials,gguf,chat]'")
 import nbformat  # noqa: E402
 
 ROOT = Path(__file__).parents[2]

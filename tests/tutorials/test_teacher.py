@@ -1,5 +1,6 @@
 """The teacher's pages: commands that parse, numbers that are printed, solutions that run, one a question."""
 
+import configparser
 import contextlib
 import io
 import re
@@ -9,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
+import minisink
 from minisink.commands.parser import main, make_parser
 
 ROOT = Path(__file__).parents[2]
 TEACHER = ROOT / "tutorials" / "teacher"
 PAGES = sorted(TEACHER.glob("*.md"))
-NAMES = ["exam", "handout", "mistakes", "plan", "solutions", "syllabus"]
+NAMES = ["assignment", "exam", "handout", "mistakes", "plan", "solutions", "syllabus"]
 DECIMAL = re.compile(r"\d+\.\d+")
 NUMBER = re.compile(r"\d+\.\d+|\d{2,}")  # a single digit is a layer, or a word
 
@@ -136,3 +138,31 @@ def test_every_question_has_its_solution_and_its_points():
         prose = re.sub(r"```.*?```", "", part, flags=re.DOTALL).split(")", 1)[1]
         given = sum(0.5 if x == "½" else float(x) for x in re.findall(r"\((\d|½)(?=[;)])", prose))
         assert given == float(points) or "a point for what it does" in part, (number, given)
+
+
+def test_the_assignment_adds_up_and_its_commands_ask_for_its_points():
+    """The table of points, both commands, and the rubric for predictions."""
+    page = text_of("assignment")
+    rows = re.findall(r"^\| (?:`(\w+)`)?(.*?) \|.*\| (\**\d+\**) \|$", page, re.MULTILINE)
+    points = {name: int(n) for name, _, n in rows if name}
+    predictions, total = (int(n.strip("*")) for name, _, n in rows if not name)
+    assert sum(points.values()) + predictions == total == 20 and predictions == 4 * 2
+    asked = [argv for argv in commands(page) if "--points" in argv]
+    assert len(asked) == 2 and "--csv" in asked[1]
+    for argv in asked:
+        given = make_parser().parse_args(argv)
+        assert points == dict.fromkeys(points, 1) | {
+            name: int(n) for name, n in (pair.split("=") for pair in given.points)
+        }
+    assert given.task == list(points)
+
+
+def test_students_are_told_to_install_neither_exam_nor_solutions():
+    """Their wheel has no file of tutorials/, their folder is what the builds write; the name of the wheel is right."""
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg", encoding="utf-8")
+    assert "tutorials" not in setup["options"]["packages"] + setup["options"]["package_dir"]
+    syllabus = text_of("syllabus").partition("## Before the first day")[2]
+    assert "Hand out `class`, not the clone" in syllabus and "pip wheel --no-deps --wheel-dir class ." in syllabus
+    for page in (syllabus, (ROOT / "docs" / "lessons.md").read_text(encoding="utf-8")):
+        assert set(re.findall(r"minisink-([\d.]+)-py3", page)) == {minisink.__version__}

@@ -34,7 +34,7 @@ try:
     from markdown_it import MarkdownIt
     from mdit_py_plugins.dollarmath import dollarmath_plugin
 except ImportError as missing:
-    sys.exit(f"{missing.name} is missing, which slides need: pip install -e '.[tutorials]'")
+    sys.exit(f'{missing.name} is missing, which slides need: pip install -e ".[tutorials,gguf,chat]"')
 
 spec = importlib.util.spec_from_file_location("build", Path(__file__).resolve().parents[1] / "build.py")
 build = importlib.util.module_from_spec(spec)
