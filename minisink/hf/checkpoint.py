@@ -12,7 +12,7 @@ import warnings
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from .fields import CheckpointError, brief, is_there, parse, read_json, reading
+from .fields import CheckpointError, brief, is_there, parse, read_json, reading, refusing
 
 # safetensors' name of a dtype -> how numpy reads the bytes (bfloat16 has no numpy dtype: two raw bytes)
 FLOATS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
@@ -81,14 +81,12 @@ def read_header(path):
     """
     with reading(path):
         open(path, "rb").close()  # says why, where it cannot be opened: the library, that there is no such file
-        try:
+        with refusing(f"{path}: not a sound safetensors file", SafetensorError, ValueError, OverflowError):
             with safe_open(path, framework="numpy"):
                 pass  # opening checks the header against the file
             with open(path, "rb") as file:
                 length = int.from_bytes(file.read(8), "little")
                 header = parse(file.read(length))
-        except (SafetensorError, ValueError, OverflowError) as error:
-            raise CheckpointError(f"{path}: not a sound safetensors file ({error})") from error
     header.pop("__metadata__", None)
     return {
         name: (about["dtype"], tuple(about["shape"]), 8 + length + about["data_offsets"][0])

@@ -50,6 +50,24 @@ def reading(what):
         raise (MemoryError if no_memory else CheckpointError)(f"{what}: not readable ({reason})") from error
 
 
+@contextmanager
+def naming(path):
+    """Say which file holds what an error is about, in a CheckpointError."""
+    try:
+        yield
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+
+
+@contextmanager
+def refusing(what, *kinds):
+    """Say what is wrong in a CheckpointError where an error of some kinds says why."""
+    try:
+        yield
+    except kinds as error:
+        raise CheckpointError(f"{what} ({error})") from error
+
+
 def is_there(path):
     """Tell whether there is such a file.
 
@@ -74,10 +92,8 @@ def read_text(path):
     n_bytes = os.path.getsize(path)
     if n_bytes > MOST_BYTES:
         raise CheckpointError(f"{path}: has {n_bytes:,} bytes; {MOST_BYTES:,} is the most that is read")
-    try:
+    with refusing(f"{path}: not readable as JSON", OSError, ValueError):
         return Path(path).read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: not readable as JSON ({error})") from error
 
 
 def parse(text):
@@ -97,10 +113,8 @@ def _unique_keys(pairs):
 def read_json(path):
     """Read a JSON object from a file: a CheckpointError if it is missing, too large, not valid, or no object."""
     text = read_text(path)
-    try:
+    with refusing(f"{path}: not readable as JSON", ValueError, RecursionError):
         value = parse(text)
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: not readable as JSON ({error})") from error
     if not isinstance(value, dict):
         raise CheckpointError(f"{path}: holds a JSON {type(value).__name__}, not an object")
     return value

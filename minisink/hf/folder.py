@@ -7,7 +7,6 @@ tensors are called is in `llama` and `gpt2`, one architecture a file.
 
 import json
 import os
-from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -16,7 +15,7 @@ from ..system.files import unfinished_folder
 from . import gpt2, llama
 from .arrays import shapes
 from .checkpoint import find_tensors, read_tensor, write_tensors
-from .fields import CheckpointError, brief, is_there, one_or_many, read_json, token_ids
+from .fields import brief, is_there, naming, one_or_many, read_json, refusing, token_ids
 from .relatives import check_relatives
 from .tokenizer import (
     NAMES,
@@ -134,22 +133,13 @@ def _read_config(folder):
     """Read the config of a folder, with the eos ids of both its files."""
     path = folder / "config.json"
     raw = read_json(path)
-    with _naming(path):
+    with naming(path):
         config = config_of(raw)
     path = folder / "generation_config.json"
     raw = read_json(path) if is_there(path) else {}
-    with _naming(path):
+    with naming(path):
         more = token_ids(raw, "eos_token_id", config.vocab_size)
     return replace(config, eos=tuple(dict.fromkeys((*config.eos, *more))))
-
-
-@contextmanager
-def _naming(path):
-    """Say which file holds what an error is about."""
-    try:
-        yield
-    except ValueError as error:
-        raise CheckpointError(f"{path}: {error}") from error
 
 
 def write(folder, config, arrays, tokenizer=None, chat_template=None, special_tokens=None):
@@ -161,7 +151,7 @@ def write(folder, config, arrays, tokenizer=None, chat_template=None, special_to
     """
     tensors = to_tensors(config, arrays)
     raw_config = raw_of(config) | {"torch_dtype": str(next(iter(arrays.values())).dtype)}
-    try:
+    with refusing(f"{folder}: cannot be written", OSError, ValueError):
         folder.mkdir(parents=True, exist_ok=True)
         with unfinished_folder(folder) as half:
             write_tensors(half / "model.safetensors", tensors)
@@ -180,5 +170,3 @@ def write(folder, config, arrays, tokenizer=None, chat_template=None, special_to
             former |= dict.fromkeys(FORMER)
             for name in (name for name, ours in former.items() if ours is None):
                 (folder / name).unlink(missing_ok=True)
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{folder}: cannot be written ({error})") from error

@@ -8,18 +8,18 @@ words, and hangs on a corrupt count. What a quantised block means is known to th
 import os
 import struct
 import warnings
-from contextlib import contextmanager
 from math import prod
 
 import numpy as np
 
-from .fields import CheckpointError, is_there
+from .fields import CheckpointError, is_there, refusing
 
 VERSIONS = (2, 3)
 STRING, ARRAY = 8, 9
 # GGUF's number of a type of value -> how numpy reads the bytes
 NUMBERS = dict(enumerate("<u1 <i1 <u2 <i2 <u4 <i4 <f4 ?".split())) | {10: "<u8", 11: "<i8", 12: "<f8"}
 MOST_AXES = 4
+UNREADABLE = (OSError, ValueError, OverflowError, MemoryError, struct.error)
 REMEDY = "llama-quantize, a tool of llama.cpp, makes a file of type F16 or Q8_0 of it"
 
 
@@ -101,7 +101,8 @@ def read_header(path):
     """
     if not is_there(path):
         raise CheckpointError(f"{path}: no such file")
-    with _naming(path), open(path, "rb") as file:
+    unreadable = refusing(f"{path}: not a GGUF file that can be read", *UNREADABLE)
+    with unreadable, open(path, "rb") as file:
         cursor = Cursor(file)
         if cursor.left < 8 or cursor.take(4) != b"GGUF":
             raise ValueError("it does not begin with GGUF")
@@ -128,15 +129,6 @@ def read_header(path):
         start = -(-file.tell() // align) * align
     tensors = {name: (kind, shape, start + offset) for name, (kind, shape, offset) in tensors.items()}
     return about, tensors, start, align
-
-
-@contextmanager
-def _naming(path):
-    """Say which file it is that cannot be read."""
-    try:
-        yield
-    except (OSError, ValueError, OverflowError, MemoryError, struct.error) as error:
-        raise CheckpointError(f"{path}: not a GGUF file that can be read ({error})") from error
 
 
 def check_tensors(path, tensors, start, align):
@@ -176,10 +168,8 @@ def read_tensor(path, name, kind, shape, offset, *, dtype):
     """Read one checked tensor as floats, through a memory map that is let go before the next one."""
     quants = library()
     block, n_bytes = quants.GGML_QUANT_SIZES[quants.GGMLQuantizationType(kind)]
-    try:
+    with refusing(f"{path}: tensor {name} cannot be read", OSError):  # no room for the map, too
         rows = np.memmap(path, "u1", "r", offset, (*shape[:-1], shape[-1] // block * n_bytes))
-    except OSError as error:  # no room for the map, too
-        raise CheckpointError(f"{path}: tensor {name} cannot be read ({error})") from error
     raw = np.asarray(rows)  # the library cuts it into thousands of slices, and one of a memmap costs many times as much
     with np.errstate(all="ignore"):  # NaN and infinity are spoken of below
         array = quants.dequantize(raw, quants.GGMLQuantizationType(kind))

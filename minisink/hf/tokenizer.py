@@ -9,7 +9,7 @@ import warnings
 from contextlib import contextmanager
 from functools import partial
 
-from .fields import CheckpointError, brief, is_there, parse, read_json, read_text, text_or_none
+from .fields import CheckpointError, brief, is_there, naming, parse, read_json, read_text, text_or_none
 
 TEMPLATE, SETTINGS, NAMES = "chat_template.jinja", "tokenizer_config.json", "special_tokens_map.json"
 ADDED = "added_tokens.json"
@@ -89,10 +89,8 @@ def read_chat_template(folder):
     if isinstance(template, list) and all(isinstance(entry, dict) for entry in template):
         about = {entry.get("name"): entry.get("template") for entry in template}
         about = {"chat_template": about.get("default")}
-    try:
+    with naming(path):
         return text_or_none(about, "chat_template")
-    except ValueError as error:
-        raise CheckpointError(f"{path}: {error}") from error
 
 
 def read_special_tokens(folder, tokenizer, model_type):
@@ -194,10 +192,8 @@ def begin_of_text(folder, tokenizer, config):
     if tokenizer.post_processor is None:
         return None if os.path.lexists(folder / "tokenizer_config.json") else config.bos
     path = folder / "tokenizer.json"
-    try:
+    with naming(path):
         first = put_first(tokenizer)
-    except ValueError as error:
-        raise CheckpointError(f"{path}: {error}") from error
     if len(first) > 1 or any(i >= config.vocab_size for i in first):
         most = f"one below {config.vocab_size} is the most"
         raise CheckpointError(f"{path}: puts the token ids {brief(first)} in front of a text; {most}")
