@@ -4,37 +4,15 @@ A command is a file beside this one with PURPOSE, EXAMPLE, `add_options` and `ru
 """
 
 import argparse
+from importlib import import_module
 
 from .. import __version__
 from ..system.errors import run_command, tell
 from ..system.terminal import wrap
-from . import (
-    bench,
-    chat,
-    check,
-    demo,
-    docs,
-    generate,
-    info,
-    inspect,
-    ppl,
-    reproduce,
-    train_backcopy,
-    train_induction,
-    train_lm,
-)
+from . import reproduce, train_backcopy, train_induction, train_lm
 
-COMMANDS = {
-    "demo": demo,
-    "chat": chat,
-    "generate": generate,
-    "ppl": ppl,
-    "inspect": inspect,
-    "bench": bench,
-    "info": info,
-    "check": check,
-    "docs": docs,
-}
+NAMES = ("demo", "chat", "generate", "ppl", "inspect", "bench", "info", "check", "docs")  # each a file beside this one
+COMMANDS = {name: import_module(f".{name}", __package__) for name in NAMES}
 FAMILIES: dict = {
     "reproduce": ("figures and tables, measured again", reproduce.COMMANDS),
     "train": (

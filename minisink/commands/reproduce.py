@@ -8,29 +8,9 @@ import inspect
 import shlex
 import time
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
-from ..experiments import (
-    cache_size,
-    cures,
-    echo,
-    emergence,
-    int8,
-    length,
-    maps,
-    methods_compared,
-    metric,
-    new_sink,
-    pass_key,
-    sink_count,
-    sink_or_position,
-    sink_parts,
-    sink_tokens,
-    streameval,
-    token_cost,
-    training,
-    why,
-)
 from ..experiments.stretch import stretch
 from ..hf.shipped import sample_text
 from ..model import load
@@ -42,13 +22,17 @@ from .reproduce_report import first_line, report
 
 MODEL, TOKENS = "novels", 3000  # what an experiment is run on unless it says otherwise
 GIVEN = ("model", "models", "ids", "texts", "text")  # what `run` may ask for by position
+NAMES = """methods sink-count cache-size training maps length speed streameval pass-key sink-or-position why sink-parts
+    echo emergence cures new-sink int8 metric sink-tokens""".split()
+FILES = {"methods": "methods_compared", "speed": "token_cost"}  # the others lie in a file of their own name
 
 
 class Experiment:
     """An experiment as a command: PURPOSE, EXAMPLE, `add_options` and `run`, like every file beside this one."""
 
-    def __init__(self, name, module):
-        self.name, self.module = name, module
+    def __init__(self, name):
+        file = FILES.get(name, name.replace("-", "_"))
+        self.name, self.module = name, (module := import_module(f"..experiments.{file}", __package__))
         self.PURPOSE = f"{first_line(module)} ({module.PAPER})"
         self.EXAMPLE = f"minisink reproduce {name} --fast"
         parameters = inspect.signature(module.run).parameters
@@ -264,28 +248,5 @@ class List:
             print(wrap(first_line(module), initial_indent="    ", subsequent_indent="    "))
 
 
-EXPERIMENTS = {
-    name: Experiment(name, module)
-    for name, module in {
-        "methods": methods_compared,
-        "sink-count": sink_count,
-        "cache-size": cache_size,
-        "training": training,
-        "maps": maps,
-        "length": length,
-        "speed": token_cost,
-        "streameval": streameval,
-        "pass-key": pass_key,
-        "sink-or-position": sink_or_position,
-        "why": why,
-        "sink-parts": sink_parts,
-        "echo": echo,
-        "emergence": emergence,
-        "cures": cures,
-        "new-sink": new_sink,
-        "int8": int8,
-        "metric": metric,
-        "sink-tokens": sink_tokens,
-    }.items()
-}
+EXPERIMENTS = {name: Experiment(name) for name in NAMES}
 COMMANDS: dict = {"list": List(EXPERIMENTS), "all": All(EXPERIMENTS), **EXPERIMENTS}
