@@ -6,6 +6,7 @@ import sys
 from tqdm import tqdm
 
 from ..experiments import speed, token_cost
+from ..experiments.effects import must_learn
 from ..experiments.plots import draw_speed
 from ..experiments.shapes import SHAPES, random_model
 from ..experiments.speed import PAPER
@@ -47,7 +48,7 @@ def run(args):
     caches, n_sinks = sorted(set(args.caches)), args.n_sinks
     speed.check(caches, n_sinks=n_sinks, repeats=args.repeats)
     model = load(args.model) if args.model else random_model(args.shape, max_positions=caches[-1])
-    speed.check_positions(model, caches)
+    must_learn(model, caches)
     if model.n_parameters > 50_000_000:
         tell("a model of this size takes minutes, most of them to re-compute windows")
     threads = os.environ.get("OPENBLAS_NUM_THREADS") or os.environ.get("OMP_NUM_THREADS") or "all"

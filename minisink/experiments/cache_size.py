@@ -8,7 +8,7 @@ from the largest.
 
 from ..loss import perplexity, token_nll
 from ..methods import Streaming
-from .effects import effect, must_evict, must_hold
+from .effects import effect, must_evict, must_hold, must_learn
 
 PAPER = "Table 6"
 CLAIM = "all doublings help but that to the trained length: 512 9.73, 1024 9.32, 2048 9.08, 4096 9.59 (Llama-2)"
@@ -35,11 +35,7 @@ def run(model, ids, *, caches=(16, 32, 64, 128, 256, 512), n_sinks=4, track=iter
     caches, trained = sorted(set(caches)), model.config.max_positions
     must_hold(caches[0], n_sinks)
     must_evict(len(ids), caches[-1])
-    if model.config.model_type == "gpt2" and caches[-1] > trained:
-        fitting = " ".join(str(cache) for cache in caches if cache <= trained)
-        raise ValueError(
-            f"{model.name} has learned {trained} positions, and a cache of {caches[-1]} needs more: --caches {fitting}"
-        )
+    must_learn(model, caches)
     for cache in track(caches):
         method = Streaming(n_sinks, cache - n_sinks)
         nll = token_nll(model, ids, method)[caches[-1] :]

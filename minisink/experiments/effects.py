@@ -223,6 +223,16 @@ def must_hold(cache: int, n_sinks: int) -> None:
         raise ValueError(f"a cache of {cache} tokens cannot hold {n_sinks} sinks and a window of at least 1")
 
 
+def must_learn(model, caches: Sequence[int]) -> None:
+    """Refuse positions that a GPT-2 has not learned, and name the caches that need none of them."""
+    trained = model.config.max_positions
+    if model.config.model_type == "gpt2" and max(caches) > trained:
+        fitting = " ".join(str(cache) for cache in caches if cache <= trained)
+        raise ValueError(
+            f"{model.name} has learned {trained} positions, and a cache of {max(caches)} needs more: --caches {fitting}"
+        )
+
+
 def exactly(what: str, size: float, *, above: float | None = None, below: float | None = None) -> Effect:
     """Return a number that no draw would change, as an `Effect`.
 

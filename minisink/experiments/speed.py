@@ -26,15 +26,6 @@ def check(caches, *, n_sinks, repeats):
         raise ValueError(f"--repeats is {repeats}; it must be 1 or more")
 
 
-def check_positions(model, caches):
-    """Refuse positions that a GPT-2 has not learned."""
-    n_positions = model.config.max_positions
-    if model.config.model_type == "gpt2" and max(caches) > n_positions:
-        raise ValueError(
-            f"a cache of {max(caches)} is more than the {n_positions} positions of {model.name}: use a smaller one"
-        )
-
-
 def full_decoder(model, cache, *, n_sinks=4, n_seen=1000, weights_of=None):
     """Return a decoder whose `cache` tokens are full of random keys and values, as after `n_seen` tokens, or as many.
 

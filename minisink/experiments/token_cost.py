@@ -9,7 +9,7 @@ import numpy as np
 
 from ..system.terminal import human_bytes, number, table
 from . import speed
-from .effects import effect
+from .effects import effect, must_learn
 from .plots import plot_speed
 
 PAPER = "Figure 10"
@@ -25,7 +25,7 @@ def run(model, *, caches=tuple(speed.PAPER), n_sinks=4, repeats=5, track=iter):
     """
     caches = sorted(set(caches))
     speed.check(caches, n_sinks=n_sinks, repeats=repeats)
-    speed.check_positions(model, caches)
+    must_learn(model, caches)
     for _, row in zip(track(caches), speed.compare(model, caches, n_sinks=n_sinks, repeats=repeats), strict=False):
         yield row
 
