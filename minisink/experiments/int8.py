@@ -12,10 +12,10 @@ from dataclasses import replace
 import numpy as np
 
 from ..loss import nll_of, perplexity
-from ..methods import lead_of
 from ..model import Model
 from ..system.terminal import number, table
 from .effects import by, effect, pivot
+from .inside import pieces
 
 PAPER = "Bondarenko et al., arXiv:2306.12929"
 CLAIM = "a few outliers, those of the sink, make 8 bits a number expensive; without them the loss stays"
@@ -96,12 +96,7 @@ def run(model, ids, *, bits=(8, 6, 4), length=128, track=iter):
         raise ValueError(f"length is {length}; {model.name} knows {model.config.max_positions} positions")
     if min(bits) < 2:
         raise ValueError(f"bits is {min(bits)}; a sign and a step take 2 or more")
-    lead = lead_of(model, np.asarray(ids), length)
-    body, step = ids[len(lead) :], length - len(lead)
-    texts = [np.array([*lead, *body[i : i + step]]) for i in range(0, len(body) - step + 1, step)]
-    if not texts:
-        raise ValueError(f"the text has {len(ids)} tokens; a piece takes {length}: give it more, or a smaller length")
-    exact = None
+    texts, exact = np.array(pieces(model, ids, length, len(ids))), None
     for n, way in track([(32, "none"), *((n, way) for n in bits for way in WAYS)]):
         variant = model if way == "none" else rounding(model, n, way)
         nll = np.concatenate([nll_of(variant.forward(text)[:-1], text[1:]) for text in texts])
