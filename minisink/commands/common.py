@@ -26,27 +26,12 @@ CAPACITY = 256  # keys of every method, unless a window is given
 
 
 def add_model(parser, default="novels"):
-    """Add ``--model``."""
-    names = ", ".join(shipped_names())
-    shown = " (%(default)s)" if default else ""
-    parser.add_argument(
-        "--model",
-        default=default,
-        metavar="MODEL",
-        help=f"a shipped name ({names}), {', '.join(PACKAGES)} if installed, a folder, a GGUF file or a hub id{shown}",
-    )
-
-
-def add_models(parser, default=("novels",)):
-    """Add ``--model`` to a command that compares some."""
-    parser.add_argument(
-        "--model",
-        nargs="+",
-        default=list(default),
-        metavar="MODEL",
-        help=f"shipped names ({', '.join(shipped_names())}), {', '.join(PACKAGES)} if installed, folders, GGUF files "
-        f"or hub ids ({' '.join(default)})",
-    )
+    """Add ``--model``; with a tuple as its default, to a command that compares some."""
+    several = {"nargs": "+", "default": list(default)} if isinstance(default, tuple) else {"default": default}
+    shown = f" ({' '.join(several['default'])})" if several.get("nargs") else " (%(default)s)" if default else ""
+    names, packages = ", ".join(shipped_names()), ", ".join(PACKAGES)
+    what = f"a shipped name ({names}), {packages} if installed, a folder, a GGUF file or a hub id{shown}"
+    parser.add_argument("--model", metavar="MODEL", help=what, **several)
 
 
 def add_json(parser, what="print JSON instead of a table"):

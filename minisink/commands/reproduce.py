@@ -17,7 +17,7 @@ from ..model import load
 from ..system.errors import tell
 from ..system.files import check_picture, check_room, read_text
 from ..system.terminal import table, wrap
-from .common import add_json, add_model, add_models, add_no_bos, check_folder, dump, encode
+from .common import add_json, add_model, add_no_bos, check_folder, dump, encode
 from .reproduce_report import first_line, report
 
 MODEL, TOKENS = "novels", 3000  # what an experiment is run on unless it says otherwise
@@ -144,7 +144,7 @@ def add_common(parser, given, *, module=None):
     """Add the options that every experiment has, as far as it is given a model or a text."""
     add = parser.add_argument
     if "models" in given and module:
-        add_models(parser, module.MODELS)
+        add_model(parser, module.MODELS)
     elif "model" in given:
         add_model(parser, getattr(module, "MODEL", MODEL) if module else None)
     if {"text", "ids", "texts"} & {*given}:
