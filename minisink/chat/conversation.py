@@ -5,7 +5,7 @@ forgotten; `Conversation.in_view` tells which turns have not.
 """
 
 from collections import deque
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from itertools import pairwise
 from typing import NamedTuple
@@ -101,14 +101,10 @@ class Conversation:
         prompt = self._prompt_ids(words)  # refuses a turn before there is an iterator
 
         def tokens():
-            with self._turn(), closing(self._write(prompt, max_new_tokens)) as written:
-                yield from written
+            with self._turn():
+                yield from self.stream.write(self.stream.read(prompt), max_new_tokens, self.ends)
 
         return tokens()
-
-    def _write(self, prompt, max_new_tokens):
-        logits = self.stream.read(prompt)
-        yield from self.stream.write(logits, max_new_tokens, self.ends)
 
     def score(self, words, reply):
         """Take a turn whose answer is given: read both, and tell how much of a surprise the answer was.

@@ -79,7 +79,8 @@ def go_on(stream: Stream, path, about: dict, arrays: dict) -> dict:
         cache = kept = cache_from(about["cache"], arrays, model.weights.embed, model.config)
         if type(kept) is not type(stream.cache) or kept.policy != method or kept.n_seen < n_seen:
             raise ValueError(f"it has {kept!r} for {n_seen} tokens under {method!r}")
-    ids = {name: _known(model, about[name]) for name in ("pending", "sink_ids", "window_ids", "seen")}
+    ids = {name: about[name] for name in ("pending", "sink_ids", "window_ids", "seen")}
+    ids = {name: known if known == [] else model.check_ids(known).tolist() for name, known in ids.items()}
     _check_held(method, n_seen, ids)
     random = random_from(about["random"])
     read, cache = reader(model, method, readable=stream.readable) if cache is None else reader(model, cache=cache)
@@ -90,11 +91,6 @@ def go_on(stream: Stream, path, about: dict, arrays: dict) -> dict:
     stream.window_ids = deque(ids["window_ids"], maxlen=method.window)
     stream.sampler.seen, stream.sampler.random = set(ids["seen"]), random
     return about["more"]
-
-
-def _known(model, ids):
-    """Return a list of ids; ValueError for any that the model does not know."""
-    return [] if ids == [] else model.check_ids(ids).tolist()
 
 
 def _check_held(method, n_seen, ids):

@@ -66,7 +66,7 @@ def run(args):
             warnings.simplefilter("ignore", UserWarning)  # a cache that is too long was warned of above
             texts = last_words.run(writers, PROMPT, **draws, on_progress=bar.update)
     losses = {row["method"]: row["nll"] for row in rows}
-    findings = [four_methods.finding(rows, args.cache), *_explain_finding(model, ids, rows), *_explain_lookup(gain)]
+    findings = [four_methods.finding(rows, args.cache), *_explain_finding(model, ids, rows, gain)]
     if args.json:
         about = {"model": model.name, "tokens": len(ids), "cache": args.cache, "n_sinks": args.n_sinks}
         numbers = [{k: v for k, v in row.items() if k != "nll"} for row in rows]
@@ -92,14 +92,17 @@ def _writers(model, args):
     if not args.write:
         return {}
     window, streaming = Window(args.cache), Streaming(args.n_sinks, args.cache - args.n_sinks)
-    writers = {"window": (model, window), f"{_sinks(args)} + window": (model, streaming)}
+    writers = {"window": (model, window), f"{count(args.n_sinks, 'sink')} + window": (model, streaming)}
     if model.name == "novels":
         writers[f"{CONTROL}, window"] = (load(CONTROL), window)
     return writers
 
 
-def _explain_finding(model, ids, rows):
-    """Say what the finding means here: how much the model leans on its first token, and whether it knows the text."""
+def _explain_finding(model, ids, rows, gain):
+    """Say what the finding means here: how much the model leans on its first token, if it knows the text, and copies.
+
+    `gain` is `four_methods.induction`: a model without induction heads looks nothing up.
+    """
     if len(ids) > 1:
         weight = four_methods.lean(model, ids)
         lost = "and the window throws it away" if weight > 0.1 else "so there is little for a window to lose"
@@ -107,16 +110,8 @@ def _explain_finding(model, ids, rows):
     strange = four_methods.foreign(model, next(row["after"] for row in rows if row["method"] == "recompute"))
     if strange:
         yield strange
-
-
-def _explain_lookup(gain):
-    """Say what a model without induction heads does not do: look up, and so it has no row for "retrieval"."""
-    if gain <= INDUCTION:
+    if gain <= INDUCTION:  # and so there is no row for "retrieval"
         yield f"No induction (a second reading of noise gains {gain:.1f} nats): retrieval has nothing to copy with."
-
-
-def _sinks(args):
-    return count(args.n_sinks, "sink")
 
 
 def _show(args, model, ids, source, rows, texts, losses, findings):

@@ -69,7 +69,9 @@ def run(args):
     for name in ("eval_every", "save_every", "workers"):
         if getattr(args, name) < 1:
             raise ValueError(f"--{name.replace('_', '-')} is {getattr(args, name)}; it must be 1 or more")
-    recipe = _recipe(args)
+    shared = args.embedding == "shared" and args.sample_start == "bos"
+    names = ("batch", "context", "rate", "warmup", "decay", "weight_decay", "sample_start", "seed")
+    recipe = Recipe(n_steps=args.steps, shared=shared, **{name: getattr(args, name) for name in names})
     check_writable(args.out, resume=args.resume)  # before minutes go into the text
     check_folder(args.tokens)
     with lock_files(args.out / log.FILE):
@@ -108,12 +110,6 @@ def _train(args, recipe):
         return 130
     print(f"saved {args.out}")
     return 0
-
-
-def _recipe(args):
-    names = ("batch", "context", "rate", "warmup", "decay", "weight_decay", "sample_start", "seed")
-    shared = args.embedding == "shared" and args.sample_start == "bos"
-    return Recipe(n_steps=args.steps, shared=shared, **{name: getattr(args, name) for name in names})
 
 
 def _text(args, tokenizer, quiet):

@@ -59,12 +59,8 @@ def nll_stream(
     if cache is None and isinstance(method, Recompute):
         raise ValueError(f"{method!r} reads its text more than once, so it cannot come in pieces")
     cache = cache_of(model, method, cache, readable=readable)
-    return _streamed(model, in_blocks(model, iter(pieces), chunk), cache, chunk)
-
-
-def _streamed(model, blocks, cache, chunk):
-    for block in blocks:
-        yield from losses(model, block, cache, chunk)
+    blocks = in_blocks(model, iter(pieces), chunk)
+    return (nll for block in blocks for nll in losses(model, block, cache, chunk))
 
 
 def in_blocks(model, pieces, chunk):

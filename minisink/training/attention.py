@@ -83,7 +83,9 @@ def attention(q, k, v, bias, kind="softmax", sink_logits=None):
     if kind == "relu":
         np.maximum(pattern, 0.0, out=pattern)
     else:
-        sink = _sink_of(kind, sink_logits)
+        sink = 0.0 if kind == "softmax1" else None  # the logit of one more term of the denominator
+        if sink_logits is not None:
+            sink = sink_logits[:, None, None]
         largest = pattern.max(axis=-1, keepdims=True)
         if sink is not None:
             largest = np.maximum(largest, sink)
@@ -136,10 +138,3 @@ def attention_backward(dmixed, q, k, v, mixed, pattern, kind="softmax", into_sin
     dq *= scale
     dk *= scale
     return dq, dk, dv
-
-
-def _sink_of(kind, sink_logits):
-    """Return the sink logit to put into the denominator, or None."""
-    if sink_logits is not None:
-        return sink_logits[:, None, None]
-    return 0.0 if kind == "softmax1" else None
