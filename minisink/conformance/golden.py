@@ -3,7 +3,7 @@
 They lie in `vectors/`, one file a model, in double precision and without pickle, so that any program can read them with
 ``numpy.load(file, allow_pickle=False)``. An array of a trace is called by its sizes, "1+4.token_index" for one sink
 and a window of four; a weight, in half precision, as minisink calls it, "weights.0.wq"; "about" is the config as JSON.
-`make` made them. The keys as attention meets them are not among them: `rotated` keys.
+`tests/conformance/make.py` made them. The keys as attention meets them are not among them: `rotated` keys.
 """
 
 from __future__ import annotations

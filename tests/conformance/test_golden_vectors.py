@@ -2,13 +2,14 @@
 
 import json
 
+import make
 import numpy as np
 import pytest
 
 import minisink
 from minisink import by_the_book as book
 from minisink import conformance
-from minisink.conformance import golden, make
+from minisink.conformance import golden
 
 
 @pytest.mark.parametrize("name", conformance.NAMES)

@@ -1,6 +1,6 @@
 """Make the golden vectors, by the readable path.
 
-    python -m minisink.conformance.make FOLDER
+    python tests/conformance/make.py FOLDER
 
 writes `llama.npz`, `gqa.npz` and `gpt2.npz`. Weights are random and large, so that every part of a model matters, and
 multiples of 1/64, so that half precision holds them; heads are of 64 channels, which every engine and kernel takes; and
@@ -18,13 +18,13 @@ from typing import Any
 
 import numpy as np
 
-from .. import gpt2, llama
-from ..cache import KVCache, Policy
-from ..hf.arrays import from_arrays, shapes
-from ..loss import nll_of
-from ..paths import Cached
-from .golden import NAMES, RECORDED
-from .traces import trace_of
+from minisink import gpt2, llama
+from minisink.cache import KVCache, Policy
+from minisink.conformance.golden import NAMES, RECORDED
+from minisink.conformance.traces import trace_of
+from minisink.hf.arrays import from_arrays, shapes
+from minisink.loss import nll_of
+from minisink.paths import Cached
 
 N_TOKENS, VOCABULARY = 24, 128
 SIZES = ((0, 5), (1, 4), (4, 3), (2, 1))  # n_sinks, window
@@ -95,5 +95,5 @@ def main(folder):
 
 if __name__ == "__main__":
     if len(sys.argv) != 2 or not Path(sys.argv[1]).is_dir():
-        sys.exit("usage: python -m minisink.conformance.make FOLDER, a folder that is there")
+        sys.exit("usage: python tests/conformance/make.py FOLDER, a folder that is there")
     main(sys.argv[1])
