@@ -10,6 +10,8 @@
 
 A lesson keeps to one skeleton, `SECTIONS`, and is refused by name where it does not. What a student has to write stands
 in a function of the exercise, between ``### BEGIN SOLUTION`` and ``### END SOLUTION``; no line of it reaches a student.
+Each exercise has a heading, ``### ...``, and directly under it its minutes and level, ``*10 minutes, easy.*``.
+``### Bonus: ...`` begins what is harder and may be left out: a notebook that is run as a whole does not stop there.
 A cell that needs others names what it needs in its first line, so that one run out of order stops there and says what
 to run first. A place such as `minisink/ops.py:softmax` gets its line number, and the line
 that leads a reader of the source to `docs/lessons.md` is gone.
@@ -38,6 +40,8 @@ SECTIONS = "The question, Predict, Run, Why, Exercise, Check, What others got wr
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 SOLUTION = re.compile(rf"^( *){BEGIN}\n(.*?)\n *{END}$", re.MULTILINE | re.DOTALL)
 STUB = 'raise NotImplementedError("your turn")'
+TIME = re.compile(r"\*(\d+) minutes, (easy|medium|hard)\.\*")
+BONUS = "Bonus: "
 PLACE = re.compile(r"`minisink/([\w/]+\.py):([\w.]+)`")
 PAGE = re.compile(r"`(docs/[\w/.-]+)`")
 FIRST_LINE = (
@@ -74,16 +78,18 @@ def read(path):
         import nbformat
     except ImportError as error:
         raise missing(error.name) from None
-    source, cells, section = jupytext.read(path, fmt="md:myst"), [], None
+    source, cells, section, exercise = jupytext.read(path, fmt="md:myst"), [], None, None
     for cell in source.cells:
         parts = [cell.source] if cell.cell_type == "code" else re.split(r"^(?=## )", cell.source, flags=re.MULTILINE)
         for text in filter(None, map(str.strip, parts)):
             if cell.cell_type == "markdown" and text.startswith("## "):
-                section = text.splitlines()[0][3:].strip()
+                section, exercise = text.splitlines()[0][3:].strip(), None
+            if cell.cell_type == "markdown":
+                exercise = (re.findall(r"^### (.+)", text, re.MULTILINE) or [exercise])[-1]
             made = nbformat.v4.new_code_cell(text) if cell.cell_type == "code" else nbformat.v4.new_markdown_cell(text)
             made.id = f"cell-{len(cells)}"
             made.metadata.update(cell.metadata)
-            made.metadata["minisink"] = {"section": section}
+            made.metadata["minisink"] = {"section": section} | ({"exercise": exercise} if exercise else {})
             cells.append(made)
     book = nbformat.v4.new_notebook(cells=cells)
     book.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
@@ -103,6 +109,26 @@ def section_of(cell):
     return cell.metadata["minisink"]["section"]
 
 
+def is_bonus(cell):
+    """Tell whether a cell may be left out."""
+    return cell.metadata["minisink"].get("exercise", "").startswith(BONUS)
+
+
+def exercises(book):
+    """Return ``{title: (minutes, level)}`` of the exercises; raise ValueError for one that does not say them."""
+    found = {}
+    for cell in book.cells:
+        if cell.cell_type == "markdown" and section_of(cell) == "Exercise":
+            for title, below in re.findall(r"^### (.+)\n?(.*)", cell.source, re.MULTILINE):
+                if not (time := TIME.fullmatch(below.strip())):
+                    form = "its minutes and level, such as *10 minutes, easy.* (or medium, or hard)"
+                    raise ValueError(
+                        f"{book.metadata.minisink.lesson}: '### {title}' needs {form} below it, not {below!r}"
+                    )
+                found[title] = int(time[1]), time[2]
+    return found
+
+
 def check_skeleton(book):
     """Refuse a lesson that does not keep to the skeleton, saying what is missing."""
     name = book.metadata.minisink.lesson
@@ -117,6 +143,7 @@ def check_skeleton(book):
     solutions = [solution_of(cell.source, name) for cell in code_cells(book) if section_of(cell) == "Exercise"]
     if not any(solutions):
         raise ValueError(f"{name}: nothing to write; the exercise needs a function with {BEGIN} and {END} in it")
+    exercises(book)
 
 
 def solution_of(source, name="this cell"):
@@ -199,6 +226,8 @@ def student(path):
     guard(book)
     for cell in code_cells(book):
         cell.source = stubbed(cell.source)
+        if is_bonus(cell):
+            cell.metadata["tags"] = ["raises-exception"]  # what is run as a whole goes on behind it
     text = "\n".join(cell.source for cell in book.cells)
     given = [line for line in sorted(solution) if len(line) >= SHORTEST and line in text]
     if given:

@@ -234,8 +234,10 @@ def test_a_solution_passes_its_check_as_a_file(tmp_path, number, ending):
     build = lessons()
     book = build.solution(build.lessons([f"{number:02}"])[0])
     cells = [cell.source for cell in build.code_cells(book)]
-    (call,) = re.findall(r"^check_functions\((.*)\)$", "\n".join(cells), re.M)
+    (call,) = re.findall(r"^check_functions\((.*)\)$", "\n".join(cells), re.M) or [""]
     asked = set(re.findall(r"(\w+)=", call)) & set(TASKS)
+    if not asked:
+        pytest.skip("what this lesson asks for is no task of the checker")
     path = tmp_path / f"work{ending}"
     exported = "# coding: utf-8\n\n" + "\n\n".join(f"# In[{i}]:\n\n\n{cell}" for i, cell in enumerate(cells, 1))
     path.write_text(
