@@ -12,6 +12,7 @@ import re
 from typing import NamedTuple
 
 from ..hf.gguf_tokenizer import ENDINGS, WORDS
+from ..system.files import blame
 
 CHUNK = 1 << 16  # bytes read at a time
 
@@ -117,12 +118,11 @@ def read_pieces(file, name, cut, *, start=0, size=CHUNK):
     decoder, text, n_read = codecs.getincrementaldecoder("utf-8")(), "", start
     chunk, mark = b"-", b""
     while chunk:
-        try:
+        with blame(name, f"cannot be read at byte {n_read}"):
             chunk = file.read(size)
-            searched = max(0, len(text) - 2)  # no cut before this: it would have been found
+        searched = max(0, len(text) - 2)  # no cut before this: it would have been found
+        try:
             text += decoder.decode(chunk, final=not chunk)
-        except OSError as error:
-            raise ValueError(f"{name}: cannot be read at byte {n_read} ({error.strerror or error})") from None
         except UnicodeDecodeError as error:
             bad, at = error.object[error.start], n_read + len(chunk) - len(error.object) + error.start
             raise ValueError(f"{name}: not UTF-8 text (byte {bad:#04x} at {at})") from None

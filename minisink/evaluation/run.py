@@ -18,7 +18,7 @@ from ..cache import check_whole
 from ..loss import empty_cache, nll_blocks
 from ..methods import Recompute
 from ..snapshot import cache_from, cache_state, method_state
-from ..system.files import load_state, reading, save_state
+from ..system.files import blame, load_state, reading, save_state
 from ..system.interrupts import defer_interrupts
 from .pieces import CHUNK, cut_of, read_pieces
 from .stream import nll_stream
@@ -267,15 +267,11 @@ def _update(digest, file, n_bytes):
 
 
 def _open(path):
-    try:
+    with blame(path, "cannot be read"):
         return Path(path).open("rb")
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def _size(path):
-    try:
+    with blame(path, "cannot be read"):
         about = os.stat(path)
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
     return about.st_size if stat.S_ISREG(about.st_mode) else None

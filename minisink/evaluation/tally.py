@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ..cache import check_whole
+from ..system.files import blame
 
 POINTS = 1 << 15  # of the curve
 TAIL = 4096  # bytes before its end by which a CSV file is known again
@@ -122,14 +123,12 @@ class GrowingCsv:
 
         Raises ValueError when it cannot be written.
         """
-        try:
+        with blame(self.path, "cannot be written"):
             if self._file is None:
                 self._file = open(self.path, "w", newline="", encoding="utf-8")
                 csv.writer(self._file).writerow(self.header)
             csv.writer(self._file).writerows(rows)
             self._file.flush()
-        except OSError as error:
-            raise ValueError(f"{self.path}: cannot be written ({error.strerror or error})") from error
 
     def mark(self):
         """Return [bytes written, digest of the last of them]: where `resume` goes on."""
@@ -142,13 +141,11 @@ class GrowingCsv:
         Raises ValueError when the file is not the one that was marked; it stays as it is.
         """
         size, digest = mark
-        try:
+        with blame(self.path, "cannot be gone on with"):
             if os.path.getsize(self.path) < size or _tail(self.path, size) != digest:
                 raise ValueError(f"{self.path}: not the CSV file that the run wrote before it stopped")
             os.truncate(self.path, size)
             self._file = open(self.path, "a", newline="", encoding="utf-8")
-        except OSError as error:
-            raise ValueError(f"{self.path}: cannot be gone on with ({error.strerror or error})") from error
 
     def close(self):
         """Let go of the file."""

@@ -23,13 +23,20 @@ except ImportError:  # Windows
 SAVING = ".saving-"  # how the folder of unfinished files is called, and eight letters
 
 
+@contextmanager
+def blame(path, what):
+    """Make a ValueError of an OSError: "`path`: `what` (the reason)"."""
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(f"{path}: {what} ({error.strerror or error})") from error
+
+
 def read_text(path, newline=None):
     """Read a UTF-8 text, without its byte-order mark; a ValueError names the file, and the byte that is no UTF-8."""
     try:
-        with open(path, encoding="utf-8", newline=newline) as file:
+        with blame(path, "cannot be read"), open(path, encoding="utf-8", newline=newline) as file:
             return file.read().removeprefix("\ufeff")
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not UTF-8 text (byte {error.object[error.start]:#04x} at {error.start})") from None
 
@@ -107,12 +114,9 @@ def atomic_write(path):
     left as it is, and a ValueError names it.
     """
     path = Path(path)
-    try:
-        with unfinished_folder(path.parent) as folder:
-            yield folder / path.name
-            os.replace(folder / path.name, path)
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be written ({error.strerror or error})") from error
+    with blame(path, "cannot be written"), unfinished_folder(path.parent) as folder:
+        yield folder / path.name
+        os.replace(folder / path.name, path)
 
 
 @contextmanager
@@ -195,11 +199,8 @@ def check_file(path):
 
 def check_room(path):
     """Refuse a file whose folder takes no new one, before hours of work go into it."""
-    try:
-        with tempfile.NamedTemporaryFile(dir=Path(path).parent, prefix="."):
-            pass
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be written ({error.strerror or error})") from error
+    with blame(path, "cannot be written"), tempfile.NamedTemporaryFile(dir=Path(path).parent, prefix="."):
+        pass
 
 
 def has_matplotlib():

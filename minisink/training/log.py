@@ -7,7 +7,7 @@ a power failure half a row at its end: both are passed over. Any other non-numbe
 import csv
 import os
 
-from ..system.files import atomic_write, check_file
+from ..system.files import atomic_write, blame, check_file
 
 FILE = "log.csv"
 
@@ -15,14 +15,11 @@ FILE = "log.csv"
 def add(path, row):
     """Write one more row, a dict of numbers, under a header if it is the first; ValueError if that fails."""
     fresh = not os.path.exists(path) or os.path.getsize(path) == 0
-    try:
-        with open(path, "a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, row)
-            if fresh:
-                writer.writeheader()
-            writer.writerow(row)
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be written ({error.strerror or error})") from error
+    with blame(path, "cannot be written"), open(path, "a", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, row)
+        if fresh:
+            writer.writeheader()
+        writer.writerow(row)
 
 
 def read(path):
@@ -32,13 +29,11 @@ def read(path):
     """
     check_file(path)
     try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
+        with blame(path, "cannot be read"), open(path, newline="", encoding="utf-8-sig") as file:
             lines = [line for line in file if line.strip()]
         if lines and not lines[-1].endswith(("\n", "\r")):
             lines.pop()  # it was cut
         names, *rows = [*csv.reader(lines)] or [[]]
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror or error})") from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise _not_a_log(path, error) from None
     for i, row in enumerate(rows, 1):

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ..cache import check_whole
-from ..system.files import check_room, load_state, reading, save_state
+from ..system.files import blame, check_room, load_state, reading, save_state
 from . import log
 
 FILE, STATE, WHAT = "state.safetensors", "minisink", "a sound training state"
@@ -92,10 +92,8 @@ def check_writable(folder, *, resume):
 
     Unless a training in it is to go on (`resume`), nothing that is there, training or model, is overwritten.
     """
-    try:
+    with blame(folder, "cannot be written"):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(f"{folder}: cannot be written ({error})") from error
     check_room(folder / FILE)
     if resume:
         return
