@@ -12,7 +12,7 @@ import warnings
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from .fields import CheckpointError, brief, is_there, parse, read_json, reading, refusing
+from .fields import CheckpointError, brief, is_there, loading, parse, read_json, refusing
 
 # safetensors' name of a dtype -> how numpy reads the bytes (bfloat16 has no numpy dtype: two raw bytes)
 FLOATS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
@@ -79,7 +79,7 @@ def read_header(path):
     dict of str to (str, tuple of int, int)
         Name to dtype ("F32", ...), shape and offset in bytes from the start of the file.
     """
-    with reading(path):
+    with loading(path):
         open(path, "rb").close()  # says why, where it cannot be opened: the library, that there is no such file
         with refusing(f"{path}: not a sound safetensors file", SafetensorError, ValueError, OverflowError):
             with safe_open(path, framework="numpy"):
@@ -155,7 +155,7 @@ def and_more(names):
 
 def read_tensor(name, path, kind, shape, offset, *, dtype):
     """Read one tensor that was found, through a memory map that is let go before the next one."""
-    with reading(f"{path}: tensor {name}"):
+    with loading(f"{path}: tensor {name}"):
         array = widen(np.memmap(path, FLOATS[kind], "r", offset, shape), dtype)
     array = np.asarray(array)  # the memmap's subclass has served
     if not np.isfinite(array).all():

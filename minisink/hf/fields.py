@@ -40,7 +40,7 @@ def brief(value):
 
 
 @contextmanager
-def reading(what):
+def loading(what):
     """Say what could not be read, in a CheckpointError, or in a MemoryError where memory is what is missing."""
     try:
         yield
