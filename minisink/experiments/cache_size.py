@@ -19,18 +19,12 @@ FAST = {"tokens": 1000, "caches": (64, 128, 256, 512)}
 def run(model, ids, *, caches=(16, 32, 64, 128, 256, 512), n_sinks=4, track=iter):
     """Stream a text through caches of several sizes, which sinks and window share.
 
-    Yields
-    ------
-    dict
-        A row a cache, the smallest first: ``"cache"``, ``"n_sinks"``, ``"window"``; ``"perplexity"`` of the tokens
-        after the first eviction from the largest cache, and their ``"nll"`` of shape (T - 1 - largest,), nats;
-        ``"trained"``, the positions the model was trained on.
+    One row per cache, the smallest first: ``"cache"``, ``"n_sinks"``, ``"window"``; ``"perplexity"`` of the tokens
+    after the first eviction from the largest cache, and their ``"nll"`` of shape (T - 1 - largest,), nats;
+    ``"trained"``, the positions the model was trained on.
 
-    Raises
-    ------
-    ValueError
-        For a text that fits the largest cache, a cache without room for a window, or one beyond the positions that a
-        GPT-2 has learned.
+    Raise ValueError for a text that fits the largest cache, a cache without room for a window, or one beyond the
+    positions that a GPT-2 has learned.
     """
     caches, trained = sorted(set(caches)), model.config.max_positions
     must_hold(caches[0], n_sinks)

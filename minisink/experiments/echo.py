@@ -35,13 +35,10 @@ def run(model, ids, *, window=31, n_sinks=1, changed=40, n_changes=8, seed=0, tr
     The text is read as far as the last change can be felt, and a window further; the window is the same with sinks and
     without. From ``changed = window`` on, no token that feels the change sees the first one, where none is kept.
 
-    Yields
-    ------
-    dict
-        A row for each number of ``"sinks"`` and for ``"what"`` changes: the residual stream after each layer, as a part
-        of its length, and last the loss, in nats. Means over tokens and changes: ``"within"`` the window and
-        ``"beyond"`` it up to the ``"bound"``, which is how many tokens on a change can be felt; ``"furthest"``, how
-        many on it is felt at all; ``"past"`` the bound the largest. ``"change"``: (n_changes, N), by distance.
+    A row for each number of ``"sinks"`` and for ``"what"`` changes: the residual stream after each layer, as a part of
+    its length, and last the loss, in nats. Means over tokens and changes: ``"within"`` the window and ``"beyond"`` it
+    up to the ``"bound"``, which is how many tokens on a change can be felt; ``"furthest"``, how many on it is felt at
+    all; ``"past"`` the bound the largest. ``"change"``: (n_changes, N), by distance.
     """
     L, bound = model.config.n_layers, model.config.n_layers * (window - 1)
     places = changed + window * np.arange(n_changes)

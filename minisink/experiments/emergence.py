@@ -31,13 +31,10 @@ SHOWN = 5  # rows of each log in the table
 def run(*, trainings=SHIPPED, track=iter):
     """Read what the logs hold, row by row.
 
-    Yields
-    ------
-    dict
-        ``"training"``; ``"first"``, what stands first in every sample, "fixed" or "any" token, "?" where there is no
-        config to tell; ``"part"`` of the training; ``"tokens"`` seen until then; ``"loss"`` on held-out text, nats a
-        token; ``"weight"`` on the first token in the strongest ``"layer"``, mean over its heads; ``"gap"``, what a
-        window loses more than one sink and a window, nats a token; ``"weights"`` of all layers, shape (L,).
+    Each row has ``"training"``; ``"first"``, what stands first in every sample, "fixed" or "any" token, "?" where there
+    is no config to tell; ``"part"`` of the training; ``"tokens"`` seen until then; ``"loss"`` on held-out text, nats a
+    token; ``"weight"`` on the first token in the strongest ``"layer"``, mean over its heads; ``"gap"``, what a window
+    loses more than one sink and a window, nats a token; ``"weights"`` of all layers, shape (L,).
     """
     folders = {}
     for name in trainings:
@@ -122,7 +119,7 @@ def read_logs(folder):
 
 
 def read_log(path):
-    """Read a log that ``minisink train lm`` wrote.
+    """Read a log that ``minisink train lm`` wrote; raise ValueError for a file that is no such log.
 
     Returns
     -------
@@ -130,11 +127,6 @@ def read_log(path):
         For N rows and L layers: ``"tokens"`` seen until then, shape (N,); nats a token, ``"loss"`` on held-out text and
         ``"gap"``, what window attention loses more than one sink in a cache of the same size, each (N,); and
         ``"weight"`` on the first token, (N, L).
-
-    Raises
-    ------
-    ValueError
-        For a file that is no such log.
     """
     names, rows = read(path)
     missing = [name for name in ("tokens", "valid_loss", "window_nll", "one_sink_nll", "sink_0") if name not in names]

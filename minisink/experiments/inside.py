@@ -48,7 +48,7 @@ def after_layers(trace):
 
 
 def summary(trace, *, n_first=1):
-    """Gather everything ``minisink inspect`` shows.
+    """Gather everything ``minisink inspect`` shows; raise ValueError for a text too short.
 
     Parameters
     ----------
@@ -64,11 +64,6 @@ def summary(trace, *, n_first=1):
         query head with ``"weight_on_first"``, ``"key_first"``, ``"key_median"``, ``"value_first"`` and
         ``"value_median"`` (norms in the key/value head it shares); ``"sink_rate"``: `sink_rate` of the first
         token.
-
-    Raises
-    ------
-    ValueError
-        For a text too short.
     """
     patterns = [layer["pattern"] for layer in trace["layers"]]
     length = norms(trace)

@@ -84,11 +84,8 @@ def run(model, ids, *, bits=(8, 6, 4), length=128, track=iter):
 
     Where `ids` begin with the model's begin-of-text token, each of the texts does. A step is found for one text.
 
-    Yields
-    ------
-    dict
-        ``"bits"``, 32 in float; ``"rounding"``, which of `WAYS`; ``"perplexity"``; ``"added"``, nats a token beside
-        float; ``"nll"``, of each token.
+    Each row has ``"bits"``, 32 in float; ``"rounding"``, which of `WAYS`; ``"perplexity"``; ``"added"``, nats a token
+    beside float; ``"nll"``, of each token.
     """
     if length < 4:
         raise ValueError(f"length is {length}; a text takes 4 tokens or more")

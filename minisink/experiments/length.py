@@ -28,18 +28,12 @@ def run(model, text, *, tokens=50_000, cache=128, n_sinks=4, seed=0, track=iter)
 
     The text is read again from its start where it is shorter; `seed` says in which tenth of it the stream begins.
 
-    Yields
-    ------
-    dict
-        A row a tenth: ``"tokens"`` so far, ``"readings"`` of the text they are; ``"perplexity"`` of this tenth, and
-        ``"begun_here"``, of the same tokens for a reader with nothing before them but sinks and a window;
-        ``"cache_bytes"``, ``"process_bytes"`` (NaN where the system does not say) and ``"dense_bytes"``, what keys and
-        values of all tokens would take; ``"nll"`` and ``"nll_here"``, nats.
+    One row per tenth: ``"tokens"`` so far, ``"readings"`` of the text they are; ``"perplexity"`` of this tenth, and
+    ``"begun_here"``, of the same tokens for a reader with nothing before them but sinks and a window;
+    ``"cache_bytes"``, ``"process_bytes"`` (NaN where the system does not say) and ``"dense_bytes"``, what keys and
+    values of all tokens would take; ``"nll"`` and ``"nll_here"``, nats.
 
-    Raises
-    ------
-    ValueError
-        For a stream of which a tenth fits the cache, a cache without room for a window, or an empty text.
+    Raise ValueError for a stream of which a tenth fits the cache, a cache without room for a window, or an empty text.
     """
     ids, bos = model.encode(text, bos=False), [] if model.config.bos is None else [model.config.bos]
     if not len(ids):

@@ -24,14 +24,11 @@ def run(model, ids, *, length=64, n_texts=100, side=16, track=iter):
 
     Where the text begins with the begin-of-text token, so does each piece. The model has three layers or more.
 
-    Yields
-    ------
-    dict
-        A row a layer: ``"first"``, the weight of the last token on the first, a mean over heads, and how these spread:
-        ``"spread"`` (standard deviation), ``"least"``, ``"most"``; ``"near"``, its weight on itself and the three
-        before; ``"logit"``, its score with the first token above the mean of its scores with the others; ``"tokens"``
-        of a piece. ``"heads"`` and ``"near_heads"`` (H,), the two by head; ``"pattern"`` (side, side), the mean over
-        heads of the first queries.
+    One row per layer: ``"first"``, the weight of the last token on the first, a mean over heads, and how these spread:
+    ``"spread"`` (standard deviation), ``"least"``, ``"most"``; ``"near"``, its weight on itself and the three before;
+    ``"logit"``, its score with the first token above the mean of its scores with the others; ``"tokens"`` of a piece.
+    ``"heads"`` and ``"near_heads"`` (H,), the two by head; ``"pattern"`` (side, side), the mean over heads of the first
+    queries.
     """
     n_layers = model.config.n_layers
     if n_layers <= LOCAL:

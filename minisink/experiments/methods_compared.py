@@ -36,18 +36,12 @@ def run(model, ids, *, cache=64, n_sinks=4, methods=(*FOUR, NEWLINES), write=200
 
     Where the text begins with the model's begin-of-text token, so does every window that is re-computed.
 
-    Yields
-    ------
-    dict
-        ``"method"``; perplexity ``"before"`` and ``"after"`` the first eviction; ``"keys"`` held at the end and their
-        ``"cache_bytes"``; the ``"text"`` written and ``"repeated"``, the share of its 4-grams that were there before;
-        ``"nll"`` of shape (T-1,), nats, shorter for "dense" where learned positions end; ``"evicted"`` and
-        ``"trained"``, the tokens after which eviction begins and the trained length ends.
+    Each row has ``"method"``; perplexity ``"before"`` and ``"after"`` the first eviction; ``"keys"`` held at the end
+    and their ``"cache_bytes"``; the ``"text"`` written and ``"repeated"``, the share of its 4-grams that were there
+    before; ``"nll"`` of shape (T-1,), nats, shorter for "dense" where learned positions end; ``"evicted"`` and
+    ``"trained"``, the tokens after which eviction begins and the trained length ends.
 
-    Raises
-    ------
-    ValueError
-        For a text that fits its cache, an unknown method, or no token for a newline.
+    Raise ValueError for a text that fits its cache, an unknown method, or no token for a newline.
     """
     must_evict(len(ids), cache)
     if write < 0:

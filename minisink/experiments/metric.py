@@ -34,16 +34,12 @@ def run(model, ids, *, lengths=(16, 64, 128), n_texts=100, seed=0, track=iter):
 
     Where the text begins with the begin-of-text token, so does each piece, natural and random.
 
-    Yields
-    ------
-    dict
-        A row for each ``"text"``, ``"length"``, ``"key"`` (the first four and the middle one) and ``"layer"``, each
-        number a mean over ``"n_texts"`` pieces: ``"weight"`` on the key by the queries after it; ``"sink_0.1"`` and so
-        on, the share of heads with alpha above; norms of its ``"residual"`` stream after the layer and of its
-        ``"value"``, over the median of the others'; ``"kind"`` of sink, if a head has one; ``"massive"``, the largest
-        entry of the stream over the median one; ``"stable_rank"`` of what a head brings home; ``"positions"`` of the
-        model, learned or rotary; ``"known"``, how far GPT-2 is from the known answer, NaN for others; ``"alpha"``,
-        (N, H), a row a piece.
+    A row for each ``"text"``, ``"length"``, ``"key"`` (the first four and the middle one) and ``"layer"``, each number
+    a mean over ``"n_texts"`` pieces: ``"weight"`` on the key by the queries after it; ``"sink_0.1"`` and so on, the
+    share of heads with alpha above; norms of its ``"residual"`` stream after the layer and of its ``"value"``, over the
+    median of the others'; ``"kind"`` of sink, if a head has one; ``"massive"``, the largest entry of the stream over
+    the median one; ``"stable_rank"`` of what a head brings home; ``"positions"`` of the model, learned or rotary;
+    ``"known"``, how far GPT-2 is from the known answer, NaN for others; ``"alpha"``, (N, H), a row per piece.
     """
     if min(lengths) < 8:
         raise ValueError(f"a piece of {min(lengths)} tokens has no middle; choose 8 or more")

@@ -80,10 +80,7 @@ def run(
 ):
     """Measure how much of a key is known, by length of the text and depth of the key.
 
-    Yields
-    ------
-    dict
-        ``"length"``, ``"depth"``, and what `recall.measure` says of them under one method.
+    Each row has ``"length"``, ``"depth"``, and what `recall.measure` says of them under one method.
     """
     check_whole("n_keys", n_keys, 1)
     under = [recall.under(name, cache, fetched) for name in methods]

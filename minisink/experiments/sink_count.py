@@ -18,12 +18,9 @@ def run(model, texts, *, caches=(64, 128, 256), sinks=(0, 1, 2, 4, 8), track=ite
 
     Where a text begins with the model's begin-of-text token, so does every window that is re-computed.
 
-    Yields
-    ------
-    dict
-        ``"cache"``; ``"n_sinks"``, or "re-computed"; ``"perplexity"`` of all texts together, NaN where the model has
-        not learned the position (GPT-2) or a cache has no room for a window; ``"nll"`` of the tokens after the first
-        eviction.
+    Each row has ``"cache"``; ``"n_sinks"``, or "re-computed"; ``"perplexity"`` of all texts together, NaN where the
+    model has not learned the position (GPT-2) or a cache has no room for a window; ``"nll"`` of the tokens after the
+    first eviction.
     """
     must_evict(max(map(len, texts)), min(caches))
     for cache, n in track([(cache, n) for cache in caches for n in (*sinks, "re-computed")]):

@@ -16,11 +16,8 @@ FAST = {"tokens": 700}
 def run(model, ids, *, cache=64, n_sinks=1, track=iter):
     """Measure the loss after the first eviction with sinks and without, numbered in the cache and in the text.
 
-    Yields
-    ------
-    dict
-        ``"sinks"``, ``"positions"``; perplexity ``"within"`` the trained length, from the first eviction on, and
-        ``"beyond"`` it, NaN where the text does not reach there; ``"nll"``, and ``"split"``, where it does.
+    Each row has ``"sinks"``, ``"positions"``; perplexity ``"within"`` the trained length, from the first eviction on,
+    and ``"beyond"`` it, NaN where the text does not reach there; ``"nll"``, and ``"split"``, where it does.
     """
     if model.config.model_type == "gpt2":
         raise ValueError(f"{model.name} learned its positions: they are mixed into what it caches, and cannot be moved")

@@ -29,12 +29,9 @@ def run(model, ids, *, cache=64, others=32, seed=0, track=iter):
 
     The mean of the spike is that of `others`, tokens of the text that are put first, one by one.
 
-    Yields
-    ------
-    dict
-        ``"sink"``, what stands in its slot (a random spike has the size of the true one; elsewhere: the same numbers
-        in channels drawn at random); ``"perplexity"``, from the second token after the first eviction on;
-        ``"added"``, nats a token beside the sink as it was; ``"nll"``, of each token.
+    Each row has ``"sink"``, what stands in its slot (a random spike has the size of the true one; elsewhere: the same
+    numbers in channels drawn at random); ``"perplexity"``, from the second token after the first eviction on;
+    ``"added"``, nats a token beside the sink as it was; ``"nll"``, of each token.
     """
     if cache < 3:
         raise ValueError(f"a cache of {cache} cannot hold a sink and a window of 2: give it 3 tokens or more")

@@ -23,11 +23,8 @@ FIRST = -1  # in place of a token id: the first of a text, whatever it is
 def run(model, ids, *, length=64, n_texts=100, at_least=20, track=iter):
     """Find the three tokens of each layer that get most weight, each in the head that gives it most: see `weigh`.
 
-    Yields
-    ------
-    dict
-        ``"layer"``, ``"head"``, ``"token"``; ``"times"`` that it was counted; ``"weight"``, the mean from the queries
-        after it; ``"value"``, the norm of its values / median over the tokens of its piece.
+    Each row has ``"layer"``, ``"head"``, ``"token"``; ``"times"`` that it was counted; ``"weight"``, the mean from the
+    queries after it; ``"value"``, the norm of its values / median over the tokens of its piece.
     """
     by_token = weigh(model, ids, length=length, n_texts=n_texts, at_least=at_least, track=track)
     if not by_token:
@@ -43,6 +40,8 @@ def run(model, ids, *, length=64, n_texts=100, at_least=20, track=iter):
 
 def weigh(model, ids, *, length=64, n_texts=100, at_least=20, track=iter):
     """Measure the weight that tokens receive, by what they are.
+
+    Raise ValueError when the text is shorter than one piece, or a piece than two tokens.
 
     Parameters
     ----------
@@ -64,11 +63,6 @@ def weigh(model, ids, *, length=64, n_texts=100, at_least=20, track=iter):
         By token id, with -1 for the first of each piece: ``"times"`` it was counted; ``"weight"`` of shape (L, H), the
         mean weight from the queries after it; ``"value"`` of shape (L, K), the norm of its values / median over the
         tokens of the piece, a mean too.
-
-    Raises
-    ------
-    ValueError
-        When the text is shorter than one piece, or a piece than two tokens.
     """
     weights, values = {}, {}
     if length < 2:

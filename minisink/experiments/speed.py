@@ -110,13 +110,10 @@ def decoding(model, *, cache=256, n_sinks=4, repeats=7, seconds=0.1, readable=Fa
 def compare(model, caches=tuple(PAPER), *, n_sinks=4, repeats=3, on_progress=lambda: None):
     """Time what a token costs by streaming and by re-computing its window, for caches of several sizes.
 
-    Yields
-    ------
-    dict
-        A row a cache: ``"cache"``, ``"streaming_ms"``, ``"recompute_ms"``, ``"ratio"``, ``"paper_ratio"`` (NaN where
-        the paper has none), ``"streaming_bytes"`` and ``"recompute_bytes"``: of the cache, if any, and of
-        everything else that is alive at once while a token is worked out, weights left out; ``"times"`` of shape
-        (repeats, 2), ms streaming and re-computing, one after the other.
+    One row per cache: ``"cache"``, ``"streaming_ms"``, ``"recompute_ms"``, ``"ratio"``, ``"paper_ratio"`` (NaN where
+    the paper has none), ``"streaming_bytes"`` and ``"recompute_bytes"``: of the cache, if any, and of everything else
+    that is alive at once while a token is worked out, weights left out; ``"times"`` of shape (repeats, 2), ms streaming
+    and re-computing, one after the other.
     """
     ids = np.random.default_rng(0).integers(0, model.config.vocab_size, max(caches))
     decoder = None

@@ -106,10 +106,7 @@ def run(
 ):
     """Measure how much of a line is known, by its distance and the size of the cache; "dense" once for all sizes.
 
-    Yields
-    ------
-    dict
-        ``"distance"``, and what `recall.measure` says of it under one method and cache.
+    Each row has ``"distance"``, and what `recall.measure` says of it under one method and cache.
     """
     under = [
         recall.under(name, cache, fetched) for name in methods for cache in caches[: 1 if name == "dense" else None]

@@ -24,11 +24,8 @@ def run(models, text, *, caches=(64, 128), sinks=(0, 1, 2, 4), tokens=3000, seed
 
     Each model reads the text with its own tokenizer, from its begin-of-text token on where it has one.
 
-    Yields
-    ------
-    dict
-        ``"model"``, ``"trained"`` ("vanilla", "softmax1", "sink token"), ``"cache"``, ``"n_sinks"``; ``"perplexity"``
-        of the tokens after the first eviction, and their ``"nll"``, in nats.
+    Each row has ``"model"``, ``"trained"`` ("vanilla", "softmax1", "sink token"), ``"cache"``, ``"n_sinks"``;
+    ``"perplexity"`` of the tokens after the first eviction, and their ``"nll"``, in nats.
     """
     if min(caches) <= max(sinks):
         raise ValueError(f"a cache of {min(caches)} has no room for {max(sinks)} sinks and a window")
