@@ -40,13 +40,7 @@ def add_options(parser):
 
 
 def run(args):
-    """Run ``minisink train induction``.
-
-    Raises
-    ------
-    ValueError
-        For impossible options, and when the loss is no longer a number.
-    """
+    """Run ``minisink train induction``; raise ValueError for impossible options, and a loss that is no number."""
     least = {"cache": 2, "n_blocks": 0, "block": 1, "texts": 1, "seeds": 1, "seed": 0}
     check(args, least | {"layers": 1, "steps": 1, "workers": 1})
     if min(args.gaps) < 0:

@@ -54,17 +54,9 @@ def _add_recipe(group):
 
 
 def run(args):
-    """Run ``minisink train lm``.
+    """Run ``minisink train lm``; return 0, or 130 when interrupted.
 
-    Returns
-    -------
-    int
-        0, or 130 when interrupted.
-
-    Raises
-    ------
-    ValueError
-        For bad input, and when the loss is no longer a number.
+    Raise ValueError for bad input, and a loss that is no longer a number.
     """
     for name in ("eval_every", "save_every", "workers"):
         if getattr(args, name) < 1:

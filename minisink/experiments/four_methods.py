@@ -37,6 +37,10 @@ def brought_back(cache, n_sinks):
 def run(model, ids, methods, *, cache, readable=False, on_progress=lambda method, n_tokens: None):
     """Stream a text through each method.
 
+    One row per method: ``"method"`` by name, ``"nll"`` (T-1,), ``"before"`` and ``"after"`` (perplexity before and
+    after the first eviction; NaN where nothing was measured), ``"keys"`` (that are held at the end), ``"cache_bytes"``,
+    ``"tokens_per_second"``, ``"note"``.
+
     Parameters
     ----------
     model : Model
@@ -49,13 +53,6 @@ def run(model, ids, methods, *, cache, readable=False, on_progress=lambda method
         See `loss.token_nll`.
     on_progress : callable
         Called with a method and the number of tokens it has just done.
-
-    Returns
-    -------
-    list of dict
-        A row a method: ``"method"`` by name, ``"nll"`` (T-1,), ``"before"`` and ``"after"`` (perplexity before and
-        after the first eviction; NaN where nothing was measured), ``"keys"`` (that are held at the end),
-        ``"cache_bytes"``, ``"tokens_per_second"``, ``"note"``.
     """
     ids, rows = model.check_ids(ids), []
     for method in methods:

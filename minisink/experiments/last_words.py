@@ -18,11 +18,8 @@ READ = 200  # last words that are read again
 def run(writers, prompt, *, n_tokens=1200, temperature=0.8, seed=0, bos=True, readable=False, on_progress=lambda: None):
     """Let each of the writers, a model and a method by name, go on from a prompt; `on_progress` after every token.
 
-    Returns
-    -------
-    list of dict
-        A row a writer: ``"who"``, ``"text"``; and of its last tokens ``"own_perplexity"``, to itself, and
-        ``"repeated"``, the share of their 4-grams that were there before.
+    One row per writer: ``"who"``, ``"text"``; and of its last tokens ``"own_perplexity"``, to itself, and
+    ``"repeated"``, the share of their 4-grams that were there before.
     """
     rows = []
     for who, (model, method) in writers.items():

@@ -110,14 +110,11 @@ def score(model, asked, method, *, readable=False, chunk=CHUNK):
 def measure(model, texts, method, *, readable=False):
     """Return what `score` finds over some texts, in one row.
 
-    Returns
-    -------
-    dict
-        ``"method"`` by name, ``"cache"``, its slots (None: all), and ``"n_sinks"`` of them; ``"nearest"`` and
-        ``"farthest"``, tokens from a telling to its answer; ``"in_cache"``, whether they all were
-        in the window then (None: some); ``"asked"`` and ``"exact"``,
-        how many answers there are and how many are recalled exactly; ``"nll"``, nats a token, and ``"chance"``, that of
-        one who knows no more than that there are five digits; and of each answer ``"nlls"`` and ``"exacts"``.
+    It has ``"method"`` by name, ``"cache"``, its slots (None: all), and ``"n_sinks"`` of them; ``"nearest"`` and
+    ``"farthest"``, tokens from a telling to its answer; ``"in_cache"``, whether they all were in the window then (None:
+    some); ``"asked"`` and ``"exact"``, how many answers there are and how many are recalled exactly; ``"nll"``, nats a
+    token, and ``"chance"``, that of one who knows no more than that there are five digits; and of each answer
+    ``"nlls"`` and ``"exacts"``.
     """
     scored = [score(model, text, method, readable=readable) for text in texts]
     nlls, exacts = (np.concatenate(parts) for parts in zip(*scored, strict=True))

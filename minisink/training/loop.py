@@ -117,10 +117,7 @@ class Training:
     def step(self):
         """Draw a batch and change the weights; ValueError when loss or gradient is not finite, before they change.
 
-        Returns
-        -------
-        dict
-            ``loss`` (nats per token, before the step), ``rate``, ``norm`` (of the gradient).
+        A dict: ``loss`` (nats per token, before the step), ``rate``, ``norm`` (of the gradient).
         """
         started = time.perf_counter()
         recipe = self.recipe

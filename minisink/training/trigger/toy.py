@@ -102,12 +102,9 @@ class Toy:
     def look(self):
         """Measure what the head does on texts that it does not learn from.
 
-        Returns
-        -------
-        dict
-            ``"loss"``, the mean square error; ``"error"``, the largest; ``"idle"`` and ``"busy"``, the weight on BOS
-            from ordinary tokens and from the trigger; ``"value"``, the norm of the value of BOS over the mean of the
-            others'.
+        A dict: ``"loss"``, the mean square error; ``"error"``, the largest; ``"idle"`` and ``"busy"``, the weight on
+        BOS from ordinary tokens and from the trigger; ``"value"``, the norm of the value of BOS over the mean of the
+        others'.
         """
         x, target, trigger = self.watched
         y, saved = self.forward(x)
