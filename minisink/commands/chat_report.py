@@ -78,15 +78,11 @@ def status(conversation, report=None):
         cached = f"the last {stream.n_held:,} read anew each time"
     text = f"{conversation.n_seen:,} tokens seen, {cached}{speed}"
     whole = turns[1:] if cut else turns
-    parts = [f"turn{'s' if len(whole) > 1 else ''} {_range(whole)}"] if whole else []
+    parts = [f"turns {whole[0]}-{whole[-1]}" if len(whole) > 1 else f"turn {whole[0]}"] if whole else []
     parts += [f"{turns[0]} in part"] if cut else []
     if parts:
         text += f"; in view: {', '.join(parts)}"
     return text + ("; this turn was longer than the window" if report and report["longer"] else "")
-
-
-def _range(numbers):
-    return f"{numbers[0]}-{numbers[-1]}" if len(numbers) > 1 else f"{numbers[0]}"
 
 
 def summary(measured):

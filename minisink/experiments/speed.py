@@ -63,16 +63,11 @@ def floor(decoder, seed=0):
     return products
 
 
-def interleaved(functions, *, repeats=7, seconds=0.1):
-    """Return the median seconds of a call of each function, a few calls of one after a few of the other.
+def timed(functions, *, repeats=7, seconds=0.1):
+    """Return the seconds of a call of each function, a list of `repeats`: a few calls of one after a few of the other.
 
     Each is called for about so many `seconds` at a stretch; once at least.
     """
-    return {name: float(np.median(times)) for name, times in timed(functions, repeats=repeats, seconds=seconds).items()}
-
-
-def timed(functions, *, repeats=7, seconds=0.1):
-    """Return the same, every repeat by itself: a dict of str to lists of float."""
     calls, times = {}, {name: [] for name in functions}
     for name, function in functions.items():
         once = _seconds_per_call(function, 1)  # the first call pays for whatever is set up
@@ -100,7 +95,8 @@ def decoding(model, *, cache=256, n_sinks=4, repeats=7, seconds=0.1, readable=Fa
     if readable:
         readable_cache = full_cache(model, cache, n_sinks=n_sinks)
         functions["readable"] = lambda: to_host(model.forward([0], cache=readable_cache))
-    ms = {name: 1e3 * took for name, took in interleaved(functions, repeats=repeats, seconds=seconds).items()}
+    times = timed(functions, repeats=repeats, seconds=seconds)
+    ms = {name: 1e3 * float(np.median(took)) for name, took in times.items()}
     row = {"readable_ms": ms["readable"]} if readable else {}
     row |= {"cache": cache, "floor_ms": ms["floor"], "decode_ms": ms["early"], "late_ms": ms["late"]}
     row |= {"over_floor": ms["early"] / ms["floor"], "late_over_early": ms["late"] / ms["early"]}
