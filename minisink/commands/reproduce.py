@@ -195,21 +195,18 @@ class All:
     PURPOSE = "every figure and table, one after another"
     EXAMPLE = "minisink reproduce all --fast"
 
-    def __init__(self, experiments):
-        self.experiments = experiments
-
     def add_options(self, parser):
         """Add what all share."""
         add = parser.add_argument
-        add("--only", nargs="+", choices=self.experiments, metavar="NAME", help="some of them (see list)")
+        add("--only", nargs="+", choices=EXPERIMENTS, metavar="NAME", help="some of them (see list)")
         add_common(parser, ["text", "ids", "model"])
 
     def run(self, args):
         """Run them, and print which shows what."""
         check_outputs(args)
         rows, failed = [], 0
-        for name in args.only or self.experiments:
-            experiment, began = self.experiments[name], time.perf_counter()
+        for name in args.only or EXPERIMENTS:
+            experiment, began = EXPERIMENTS[name], time.perf_counter()
             try:
                 shown = report(experiment, experiment.own(args))
             except (ValueError, OSError, MemoryError) as error:
@@ -229,16 +226,13 @@ class List:
     PURPOSE = "what can be reproduced"
     EXAMPLE = "minisink reproduce list"
 
-    def __init__(self, experiments):
-        self.experiments = experiments
-
     def add_options(self, parser):
         """Add --json alone."""
         add_json(parser, "print JSON")
 
     def run(self, args):
         """Print a row an experiment."""
-        modules = {name: experiment.module for name, experiment in self.experiments.items()}
+        modules = {name: experiment.module for name, experiment in EXPERIMENTS.items()}
         if args.json:
             about = {name: {"paper": m.PAPER, "what": first_line(m), "claim": m.CLAIM} for name, m in modules.items()}
             dump([{"name": name} | own for name, own in about.items()])
@@ -249,4 +243,4 @@ class List:
 
 
 EXPERIMENTS = {name: Experiment(name) for name in NAMES}
-COMMANDS: dict = {"list": List(EXPERIMENTS), "all": All(EXPERIMENTS), **EXPERIMENTS}
+COMMANDS: dict = {"list": List(), "all": All(), **EXPERIMENTS}
