@@ -95,22 +95,12 @@ def _spaces_come_first(vocab):
 def read_pieces(file, name, cut, *, start=0, size=CHUNK):
     """Read a text as it is needed, and yield each `Piece`; no more than one and `size` bytes are held.
 
-    Parameters
-    ----------
-    file : binary file
-        At byte `start` of the text: 0, or the start of a piece of an earlier reading.
-    name : str or path
-        For messages.
-    cut : re.Pattern or None
-        From `cut_of`; with None the whole text is one piece, as is any stretch without a place to cut.
+    The binary `file` stands at byte `start` of the text: 0, or the start of a piece of an earlier reading. `cut` is
+    from `cut_of`; with None the whole text is one piece, as is any stretch without a place to cut.
 
-    Raises
-    ------
-    ValueError
-        For a text that is empty, cannot be read, or is not UTF-8, naming the bad byte; after the pieces before it.
+    A text that is empty, cannot be read, or is not UTF-8 is a ValueError after the pieces before it, which names the
+    text (`name`) and the bad byte.
 
-    Examples
-    --------
     >>> import io
     >>> [piece.text for piece in read_pieces(io.BytesIO(b"It was a dark night."), "a book", BEFORE_SPACE, size=8)]
     ['It was', ' a dark', ' night.']

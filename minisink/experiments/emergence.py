@@ -121,12 +121,9 @@ def read_logs(folder):
 def read_log(path):
     """Read a log that ``minisink train lm`` wrote; raise ValueError for a file that is no such log.
 
-    Returns
-    -------
-    dict of str to ndarray
-        For N rows and L layers: ``"tokens"`` seen until then, shape (N,); nats a token, ``"loss"`` on held-out text and
-        ``"gap"``, what window attention loses more than one sink in a cache of the same size, each (N,); and
-        ``"weight"`` on the first token, (N, L).
+    Of its N rows and L layers: ``"tokens"`` seen until then, shape (N,); nats per token, ``"loss"`` on held-out text
+    and ``"gap"``, what window attention loses more than one sink in a cache of the same size, each (N,); and
+    ``"weight"`` on the first token, (N, L).
     """
     names, rows = read(path)
     missing = [name for name in ("tokens", "valid_loss", "window_nll", "one_sink_nll", "sink_0") if name not in names]

@@ -41,18 +41,8 @@ def run(model, ids, methods, *, cache, readable=False, on_progress=lambda method
     after the first eviction; NaN where nothing was measured), ``"keys"`` (that are held at the end), ``"cache_bytes"``,
     ``"tokens_per_second"``, ``"note"``.
 
-    Parameters
-    ----------
-    model : Model
-    ids : ndarray of shape (T,), ints
-    methods : sequence of Dense, Window, Recompute, Streaming or Retrieval
-        See `four`.
-    cache : int
-        Keys in sight of all but dense attention: after so many tokens the first is evicted.
-    readable : bool
-        See `loss.token_nll`.
-    on_progress : callable
-        Called with a method and the number of tokens it has just done.
+    `cache` counts the keys in sight of all but dense attention: after so many tokens the first is evicted.
+    `on_progress` is called with a method and the number of tokens it has just done.
     """
     ids, rows = model.check_ids(ids), []
     for method in methods:

@@ -48,22 +48,14 @@ def after_layers(trace):
 
 
 def summary(trace, *, n_first=1):
-    """Gather everything ``minisink inspect`` shows; raise ValueError for a text too short.
+    """Gather everything ``minisink inspect`` shows, from a trace of at least ``n_first + 1`` tokens.
 
-    Parameters
-    ----------
-    trace : dict
-        From `look_inside`, of at least ``n_first + 1`` tokens.
-    n_first : int
+    The dict has ``"layers"``, for each a dict with ``"residual_first"`` and ``"residual_median"`` (norm of the residual
+    stream after the layer: of the first token, and the median of the others) and ``"heads"``, for each query head a
+    dict with ``"weight_on_first"``, ``"key_first"``, ``"key_median"``, ``"value_first"`` and ``"value_median"`` (norms
+    in the key/value head it shares); and ``"sink_rate"``: `sink_rate` of the first token.
 
-    Returns
-    -------
-    dict
-        ``"layers"``: a dict a layer with ``"residual_first"`` and ``"residual_median"`` (norm of the residual
-        stream after the layer: of the first token, and the median of the others) and ``"heads"``, a dict a
-        query head with ``"weight_on_first"``, ``"key_first"``, ``"key_median"``, ``"value_first"`` and
-        ``"value_median"`` (norms in the key/value head it shares); ``"sink_rate"``: `sink_rate` of the first
-        token.
+    Raise ValueError for a text too short.
     """
     patterns = [layer["pattern"] for layer in trace["layers"]]
     length = norms(trace)

@@ -39,30 +39,15 @@ def run(model, ids, *, length=64, n_texts=100, at_least=20, track=iter):
 
 
 def weigh(model, ids, *, length=64, n_texts=100, at_least=20, track=iter):
-    """Measure the weight that tokens receive, by what they are.
+    """Measure the weight that tokens receive in at most `n_texts` pieces of a text (T,), by what they are.
 
-    Raise ValueError when the text is shorter than one piece, or a piece than two tokens.
+    Counted are the tokens of the first half of each piece of `length` tokens, so that half a piece or more comes after
+    each; those that come less often than `at_least` are left out. Where the text begins with the begin-of-text token,
+    so does each piece. Raise ValueError when the text is shorter than one piece, or a piece than two tokens.
 
-    Parameters
-    ----------
-    model : Model
-    ids : ndarray of shape (T,), ints
-        At least one piece long; where it begins with the begin-of-text token, so does each piece.
-    length : int
-        Tokens in a piece, the first included. Counted are those of its first half, so that half a piece or more comes
-        after each.
-    n_texts : int
-        Pieces at most.
-    at_least : int
-        Tokens that come less often are left out.
-    track : callable
-
-    Returns
-    -------
-    dict of int to dict
-        By token id, with -1 for the first of each piece: ``"times"`` it was counted; ``"weight"`` of shape (L, H), the
-        mean weight from the queries after it; ``"value"`` of shape (L, K), the norm of its values / median over the
-        tokens of the piece, a mean too.
+    Return a dict by token id, with -1 for the first of each piece: ``"times"`` it was counted; ``"weight"`` of shape
+    (L, H), the mean weight from the queries after it; ``"value"`` of shape (L, K), the norm of its values / median over
+    the tokens of the piece, a mean too.
     """
     weights, values = {}, {}
     if length < 2:

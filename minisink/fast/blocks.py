@@ -62,29 +62,11 @@ class Banded:
             raise ValueError("this cache was left half-way by an interrupted forward pass; start a new one")
         return newest_position(self.policy, np.arange(self.n_seen, self.n_seen + n_tokens))
 
-    def mix(self, layer, q, k, v, rotate, *, normalise=softmax, trace=None):
+    def mix(self, layer, q, k, v, rotate, *, normalise=softmax, trace=None):  # (T, H, D), 2 x (T, K, D) -> (T, H, D)
         """Mix what T new tokens read from the sinks, the recent tokens and each other.
 
-        Parameters
-        ----------
-        layer : int
-        q : ndarray of shape (T, H, D)
-            Un-rotated.
-        k, v : ndarray of shape (T, K, D)
-            Un-rotated.
-        rotate, normalise : callable
-            See `paths.Path`.
-        trace : None
-            To look inside, take the readable path.
-
-        Returns
-        -------
-        ndarray of shape (T, H, D)
-
-        Raises
-        ------
-        ValueError
-            For a trace, which would stay empty.
+        The arguments are those of `paths.Path`, queries and keys un-rotated. Raise ValueError for a trace, which would
+        stay empty: to look inside, take the readable path.
         """
         _refuse_trace(trace)
         T, n_sinks, window = len(q), self.policy.n_sinks, self.policy.window

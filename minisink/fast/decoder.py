@@ -96,44 +96,21 @@ class Decoder:
         self.narrow_qkv = qkv if is_wide else np.empty_like(embed, shape=len(qkv))
         self.narrow_up = self.up if is_wide else np.empty_like(embed, shape=len(self.up))
 
-    def __call__(self, ids):
-        """Take in tokens, all but the last in blocks: a turn of a conversation costs what it would as a first prompt.
+    def __call__(self, ids):  # (T,) ints -> (V,)
+        """Take in tokens, all but the last in blocks, and return the logits after the last.
 
-        Parameters
-        ----------
-        ids : sequence or ndarray of shape (T,), ints
-
-        Returns
-        -------
-        ndarray of shape (V,)
-            Logits after the last.
-
-        Raises
-        ------
-        ValueError
-            For bad ids, or a GPT-2 asked for a position it has not learned.
+        A turn of a conversation costs what it would as a first prompt. Raise ValueError for bad ids, or a GPT-2 asked
+        for a position it has not learned.
         """
         ids = self.model.check_ids(ids)
         if len(ids) > 1:
             self._take_in(ids[:-1])
         return self.step(int(ids[-1]))
 
-    def step(self, token):
-        """Take in one token.
+    def step(self, token):  # int -> (V,)
+        """Take in one token, and return the logits of the next, on the device of the weights.
 
-        Parameters
-        ----------
-        token : int
-
-        Returns
-        -------
-        ndarray of shape (V,)
-            Logits of the next, on the device of the weights.
-
-        Raises
-        ------
-        ValueError
-            For a GPT-2 asked for a position it has not learned.
+        Raise ValueError for a GPT-2 asked for a position it has not learned.
         """
         attention, weights, eps, normed = self.attention, self.weights, self.config.norm_eps, self.normed
         narrow_qkv, narrow_up, mixed, mean = self.narrow_qkv, self.narrow_up, self.mixed, self.mean

@@ -70,25 +70,13 @@ class Fused:
 
 
 def fuse(weights, config, *, folded=None):
-    """Arrange the weights of a model for decoding, on the device where they are.
+    """Arrange the weights of a model for decoding, on the device where they are: `Fused`.
 
-    Parameters
-    ----------
-    weights : llama.Weights or gpt2.Weights
-    config : llama.Config or gpt2.Config
-    folded : bool, optional
-        Whether to make a copy with all in it that can be worked out beforehand; otherwise only matrices that do not lie
-        as `hf.layout` lays them are copied. By default a model of up to `FITS` bytes is folded, but for float16: it has
-        no numbers between 0 and 6e-8, and few below 6e-5.
+    `folded` says whether to make a copy with all in it that can be worked out beforehand; otherwise only matrices that
+    do not lie as `hf.layout` lays them are copied. By default a model of up to `FITS` bytes is folded, but for float16:
+    it has no numbers between 0 and 6e-8, and few below 6e-5.
 
-    Returns
-    -------
-    Fused
-
-    Raises
-    ------
-    ValueError
-        For a model with relu in place of softmax, which the classroom task trains.
+    Raise ValueError for a model with relu in place of softmax, which the classroom task trains.
     """
     if config.softmax == "relu":
         raise ValueError("scores through relu have no sum to divide by, so there is no fast path: use readable=True")

@@ -217,20 +217,14 @@ class RingAttention:
         self.ones = np.ones_like(self.qkv, shape=(n_live, 1))
         self.n_live = n_live
 
-    def mix(self, layer, out, sink=None):
-        """Put the newest key and value into their slot, and mix the values of all live ones.
+    def mix(self, layer, out, sink=None):  # int, (H, D), (H, 1) or None
+        """Put the newest key and value into their slot, and mix the values of all live ones into `out`, in its dtype.
+
+        `sink` is the logit of one more term of the softmax, with no key and no value.
 
         A key meets its queries as ``keys @ q``, which reads the keys as they lie; BLAS is much slower at ``q @ keys.T``
         with several queries, and a GPU would copy every key for it. The weights are divided by their sum after the
         values are mixed: D numbers instead of S.
-
-        Parameters
-        ----------
-        layer : int
-        out : ndarray of shape (H, D)
-            Receives the mixed values, in its own dtype.
-        sink : ndarray of shape (H, 1), optional
-            Logit of one more term of the softmax, with no key and no value.
         """
         self.prepare(layer)
         self.finish(layer, out, sink)

@@ -74,10 +74,7 @@ def shards_of(index):
 def read_header(path):
     """Read where each tensor of a safetensors file lies, once the library has checked the header.
 
-    Returns
-    -------
-    dict of str to (str, tuple of int, int)
-        Name to dtype ("F32", ...), shape and offset in bytes from the start of the file.
+    Return a dict of name to (dtype as in "F32", shape, offset in bytes from the start of the file).
     """
     with loading(path):
         open(path, "rb").close()  # says why, where it cannot be opened: the library, that there is no such file
@@ -97,25 +94,11 @@ def read_header(path):
 def find_tensors(folder, shapes, *, optional, prefix, harmless):
     """Find every tensor that a config demands, and account for every one that the files hold.
 
+    `shapes` must be there and `optional` may be: dicts of Hugging Face's names to shapes. Most names start with
+    `prefix` ("model."), which some files leave out; `harmless` are regular expressions of extra tensors that may be
+    ignored. Return where each tensor lies, a dict of what `read_tensor` takes, and a list of the names ignored.
+
     A missing, extra, doubled, misshapen or non-float tensor is a CheckpointError.
-
-    Parameters
-    ----------
-    shapes : dict of str to tuple
-        What must be there: Hugging Face's names and shapes.
-    optional : dict of str to tuple
-        What is found where it is there.
-    prefix : str
-        Start of most names ("model."), which some files leave out.
-    harmless : sequence of str
-        Regular expressions of extra tensors that may be ignored.
-
-    Returns
-    -------
-    tensors : dict of str to tuple
-        Where each lies: what `read_tensor` takes.
-    ignored : list of str
-        Harmless extra tensors.
     """
     tensors = {}  # name -> (path, dtype, shape, offset)
     for path, promised in find_files(folder).items():

@@ -86,18 +86,11 @@ class Cursor:
 
 
 def read_header(path):
-    """Read what a GGUF file says of itself, and where its tensors lie.
+    """Read what a GGUF file says of itself, and where its tensors lie: (about, tensors, start, align).
 
-    Returns
-    -------
-    about : dict
-        Metadata by key.
-    tensors : dict of str to (int, tuple of int, int)
-        Name to GGUF's number of the type, shape (outermost axis first) and offset in bytes from the start of the file.
-    start : int
-        Where the first tensor must begin.
-    align : int
-        What the place of each must be a multiple of.
+    `about` is its metadata by key; `tensors` maps names to (GGUF's number of the type, shape with the outermost axis
+    first, offset in bytes from the start of the file). The first of them must begin at `start`, and the place of each
+    must be a multiple of `align`.
     """
     if not is_there(path):
         raise CheckpointError(f"{path}: no such file")

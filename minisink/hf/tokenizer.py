@@ -259,14 +259,7 @@ def text_stream(tokenizer, ids, *, after=(), name="a model"):
     does not know whether the space in front of it counts. (`tokenizers.decoders.DecodeStream` raises at fallback bytes
     that make no character.)
 
-    Parameters
-    ----------
-    tokenizer : tokenizers.Tokenizer
-    ids : iterable of int
-    after : sequence of int
-        Tokens that came before, whose text is out already.
-    name : str
-        Whose tokenizer it is, for an error.
+    `after` are tokens that came before, whose text is out already; `name` says whose tokenizer it is, for an error.
     """
     text_of = partial(decode, tokenizer, name=name)
     recent = [int(i) for i in after]  # the latest tokens, of which the first n_out are out

@@ -55,7 +55,7 @@ def rotate(x, cos, sin):  # (B, H, T, D), 2 x (T, D/2) -> (B, H, T, D), contiguo
 
 
 def attention(q, k, v, bias, kind="softmax", sink_logits=None):
-    """Mix the values each query may see.
+    """Mix the values each query may see: return them (B, H, T, D), and the pattern (B, H, T, T) for the backward pass.
 
     Parameters
     ----------
@@ -69,12 +69,6 @@ def attention(q, k, v, bias, kind="softmax", sink_logits=None):
         "relu" does not normalise at all: ``pattern = max(scores, 0)``.
     sink_logits : ndarray of shape (H,), optional
         One more term in the denominator of each head; softmax1 is a sink logit of 0.
-
-    Returns
-    -------
-    mixed : ndarray of shape (B, H, T, D)
-    pattern : ndarray of shape (B, H, T, T)
-        Kept for the backward pass.
     """
     (B, H, T, D), K = q.shape, k.shape[1]
     scores = (q.reshape(B, K, H // K * T, D) * (1.0 / math.sqrt(D))) @ k.swapaxes(-1, -2)
@@ -100,24 +94,10 @@ def attention(q, k, v, bias, kind="softmax", sink_logits=None):
 
 
 def attention_backward(dmixed, q, k, v, mixed, pattern, kind="softmax", into_sink=None):
-    """Compute the gradients of `attention`.
+    """Compute the gradients of `attention`: of q (B, H, T, D), and of k and v (B, K, T, D).
 
-    A sink logit takes the weight ``1 - sum(pattern)`` and gives nothing to the mix, so its own gradient is
-    ``-(1 - sum(pattern)) * dmixed . mixed``.
-
-    Parameters
-    ----------
-    dmixed, mixed : ndarray of shape (B, H, T, D)
-    q, k, v, pattern :
-        As in `attention`.
-    kind : {"softmax", "softmax1", "relu"}
-    into_sink : ndarray of shape (H,), optional
-        Receives the gradient of the sink logits.
-
-    Returns
-    -------
-    dq : ndarray of shape (B, H, T, D)
-    dk, dv : ndarray of shape (B, K, T, D)
+    What comes in has the shapes that it has there. A sink logit takes the weight ``1 - sum(pattern)`` and gives nothing
+    to the mix, so its own gradient is ``-(1 - sum(pattern)) * dmixed . mixed``, which goes to `into_sink` (H,), if any.
     """
     (B, H, T, D), K = q.shape, k.shape[1]
     folded = (B, K, H // K * T, -1)

@@ -23,18 +23,10 @@ def passes_of(config):
 
 
 def batch_gradient(config, vector, inputs, targets, *, piece=None, workers=1):  # (P,), 2 x (B, T) -> (P,)
-    """Compute the mean loss of a batch in nats per token, and its gradient.
+    """Compute the mean loss of a batch in nats per token, and its gradient; `vector` holds the weights.
 
-    Parameters
-    ----------
-    config : Config
-    vector : ndarray of shape (P,)
-        The weights.
-    inputs, targets : ndarray of shape (B, T), ints
-    piece : int, optional
-        Samples in a piece; `PIECE` tokens by default.
-    workers : int
-        Threads. More than one pays when the matrix library uses one thread itself.
+    A `piece` has so many samples, or by default `PIECE` tokens. Threads (`workers`): more than one pays when the matrix
+    library uses one thread itself.
     """
     B, T = inputs.shape
     arch, weights, scale = passes_of(config), as_weights(config, vector), 1.0 / inputs.size

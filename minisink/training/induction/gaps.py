@@ -46,24 +46,10 @@ def methods(cache=CACHE, n_blocks=N_BLOCKS, block=BLOCK):
 
 
 def run(model, *, gaps=GAPS, n_texts=8, seed=0, on_progress=lambda n_tokens: None, **sizes):
-    """Measure the loss of the second reading, by every method after every gap.
+    """Measure the loss of the second reading by the model of a `Toy`, under every method and after every gap.
 
-    Parameters
-    ----------
-    model : Model
-        Of `Toy.as_model`.
-    gaps : sequence of int
-    n_texts, seed : int
-        Of each gap; the same texts for every method.
-    on_progress : callable
-        Called with the number of tokens a method has just read.
-    **sizes
-        Of `methods`.
-
-    Returns
-    -------
-    dict of str to list of float
-        By method, nats per symbol after each gap: the mean over the symbols that can be known.
+    Return by method, of these `sizes`, a list of nats per symbol after each gap: the mean over the symbols that can be
+    known, of the same `n_texts` texts for every method. `on_progress` is called with the number of tokens just read.
     """
     losses = each(model, gaps=gaps, n_texts=n_texts, seed=seed, on_progress=on_progress, **sizes)
     return {name: [float(nll.mean()) for nll in row] for name, row in losses.items()}
