@@ -54,14 +54,9 @@ def run(model, text, *, tokens=50_000, cache=128, n_sinks=4, seed=0, track=iter)
         restart_nll = token_nll(model, restart, cache=empty_cache(model, method))[first - last :]
         row = {"tokens": int(last + 1), "readings": (last + 1 - len(bos)) / len(ids)}
         row |= {"perplexity": perplexity(nll), "begun_here": perplexity(restart_nll)}
-        row |= {"cache_bytes": held_bytes(stream_cache), "process_bytes": process_bytes()}
+        held = sum(array.nbytes for array in stream_cache.state()[0].values())  # the next token brings its own
+        row |= {"cache_bytes": held, "process_bytes": process_bytes()}
         yield row | {"dense_bytes": int(last) * cache_bytes_per_token(model), "nll": nll, "nll_here": restart_nll}
-
-
-def held_bytes(cache):
-    """Return the bytes of all keys and values that a cache has between two tokens; the next brings its own."""
-    arrays, _ = cache.state()
-    return sum(array.nbytes for array in arrays.values())
 
 
 def process_bytes():
