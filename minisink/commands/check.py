@@ -16,7 +16,7 @@ from ..teaching.sandbox import SECONDS
 from ..teaching.tasks import MOST_POINTS, TASKS
 from ..teaching.template import template
 from . import check_class
-from .common import check_folder, dump
+from .common import at_least, check_folder, dump
 
 PURPOSE = "hold functions that a student wrote against the reference, and name the wrong turn"
 HINTS = "0 the failing case, 1 a question, 2 the place, 3 the wrong turn and the cure (the case and the wrong turn)"
@@ -54,8 +54,7 @@ def run(args):
     known = TASKS if args.tasks is None else read_tasks(args.tasks)
     tasks = _tasks(args, known)
     points = _points(args, tasks or known)
-    if args.seed < 0:
-        raise ValueError(f"--seed is {args.seed}; it must be 0 or more")
+    at_least(args, seed=0)
     if not 0 < args.seconds <= 3600:
         raise ValueError(f"--seconds is {args.seconds}; it must be more than 0, and 3600 at most")
     for option in ("gradescope", "classroom50"):

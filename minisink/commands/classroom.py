@@ -3,16 +3,14 @@
 import sys
 
 from ..system.files import check_picture
+from .common import at_least
 
 LOOKS = 40  # times one looks at a training
 
 
-def check(args, least):
+def check(args, **least):
     """Validate minimum values, a positive rate, and a writable plot path."""
-    for name, lowest in least.items():
-        if getattr(args, name) < lowest:
-            option = name.replace("_", "-")
-            raise ValueError(f"--{option} is {getattr(args, name)}; it must be {lowest} or more")
+    at_least(args, **least)
     if args.rate is not None and not 0 < args.rate < float("inf"):
         raise ValueError(f"--rate is {args.rate}; it must be a number above 0")
     if args.plot is not None:

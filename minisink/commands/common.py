@@ -110,6 +110,13 @@ def draws(args):
     return {name: getattr(args, name) for name in ("temperature", "top_k", "top_p", "repetition_penalty", "seed")}
 
 
+def at_least(args, **least):
+    """Refuse an option below its least value."""
+    for name, lowest in least.items():
+        if getattr(args, name) < lowest:
+            raise ValueError(f"--{name.replace('_', '-')} is {getattr(args, name)}; it must be {lowest} or more")
+
+
 # Text in ------------------------------------------------------------------------------------------
 
 

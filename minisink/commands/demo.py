@@ -12,7 +12,7 @@ from ..methods import Recompute, Streaming, Window, lead_of
 from ..model import load
 from ..system.files import check_picture, read_text
 from ..system.terminal import chart, count, human_bytes, number, rolling_mean, rolling_span, side_by_side, table, wrap
-from .common import add_json, add_model, add_no_bos, add_readable, dump, encode, progress
+from .common import add_json, add_model, add_no_bos, add_readable, at_least, dump, encode, progress
 
 PURPOSE = "watch window attention fail and StreamingLLM hold"
 EXAMPLE = "minisink demo --cache 64"
@@ -82,9 +82,7 @@ def _check(args):
     """Refuse what could not be done or written, before the work."""
     if args.plot:
         check_picture(args.plot)
-    for name in ("tokens", "write", "seed"):
-        if getattr(args, name) < 0:
-            raise ValueError(f"--{name} is {getattr(args, name)}; it must be 0 or more")
+    at_least(args, tokens=0, write=0, seed=0)
 
 
 def _writers(model, args):

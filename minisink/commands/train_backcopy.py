@@ -38,7 +38,7 @@ def add_options(parser):
 
 def run(args):
     """Run ``minisink train backcopy``; raise ValueError for impossible options, and a loss that is no number."""
-    check(args, {"layers": 1, "steps": 1, "length": 4, "workers": 1, "seed": 0})
+    check(args, layers=1, steps=1, length=4, workers=1, seed=0)
     started = time.perf_counter()
     task = Task.random(args.seed, starts_with_bos=not args.no_bos)
     same = {name: getattr(args, name) for name in ("optimizer", "length", "rate", "seed", "workers", "device")}

@@ -41,8 +41,7 @@ def add_options(parser):
 
 def run(args):
     """Run ``minisink train induction``; raise ValueError for impossible options, and a loss that is no number."""
-    least = {"cache": 2, "n_blocks": 0, "block": 1, "texts": 1, "seeds": 1, "seed": 0}
-    check(args, least | {"layers": 1, "steps": 1, "workers": 1})
+    check(args, cache=2, n_blocks=0, block=1, texts=1, seeds=1, seed=0, layers=1, steps=1, workers=1)
     if min(args.gaps) < 0:
         raise ValueError(f"--gaps has {min(args.gaps)}; a gap is 0 or more symbols")
     sizes = {"cache": args.cache, "n_blocks": args.n_blocks, "block": args.block}

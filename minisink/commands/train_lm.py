@@ -15,7 +15,7 @@ from ..training.parameters import n_parameters, named_shapes
 from ..training.recipe import Recipe
 from ..training.state import check_writable
 from . import lm_model
-from .common import check_folder
+from .common import at_least, check_folder
 
 PURPOSE = "train a Llama or GPT-2 on text files"
 EXAMPLE = "minisink train lm --text novels/*.txt --out my-model --steps 500"
@@ -58,9 +58,7 @@ def run(args):
 
     Raise ValueError for bad input, and a loss that is no longer a number.
     """
-    for name in ("eval_every", "save_every", "workers"):
-        if getattr(args, name) < 1:
-            raise ValueError(f"--{name.replace('_', '-')} is {getattr(args, name)}; it must be 1 or more")
+    at_least(args, eval_every=1, save_every=1, workers=1)
     shared = args.embedding == "shared" and args.sample_start == "bos"
     names = ("batch", "context", "rate", "warmup", "decay", "weight_decay", "sample_start", "seed")
     recipe = Recipe(n_steps=args.steps, shared=shared, **{name: getattr(args, name) for name in names})
