@@ -42,20 +42,12 @@ def cut(rendered, *, system=None):
     in place of `render.WORD`. A piece is a list of texts, and of the names of words to be filled in, each in a tuple
     with the method that trims it, if one does.
 
-    Returns
-    -------
-    first, answer, turn : list
-    alone : list or None
-        The system message by itself, where it can be.
-    asked : list of str
-        Texts that the template asks for: of words of a person that have one, it makes something else.
-    kept : TemplateError or None
-        Why an answer that is over is not always written as it was given.
+    Return (first, answer, turn, alone, asked, kept): three pieces; that of the system message by itself, or None where
+    it cannot be; the texts that the template asks for (of words of a person that have one, it makes something else);
+    and a TemplateError that says why an answer that is over is not always written as it was given, or None.
 
-    Raises
-    ------
-    TemplateError
-        When the renderings do not continue one another, or words are not there once, or not as they were said.
+    Raise TemplateError when the renderings do not continue one another, or words are not there once, or not as they
+    were said.
     """
     told = system is not None
     talks = [_talk(n, told) for n in range(1, 7)] + [_talk(1, told, PLAIN | {"system": system})]

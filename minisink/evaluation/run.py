@@ -83,13 +83,9 @@ class Evaluation:
     def run(self, on_progress=None):
         """Measure what has not been measured; `on_progress` is told the bytes of the text that are done.
 
-        Raises
-        ------
-        ValueError
-            When the text or a file fails, or the model refuses a token; what was measured before is in the CSV file,
-            and the message says how far that is.
-        KeyboardInterrupt
-            Between two blocks, with such a message; a second Ctrl-C does not wait for the end of a block.
+        Raise ValueError when the text or a file fails, or the model refuses a token; what was measured before is in the
+        CSV file, and the message says how far that is. Ctrl-C raises KeyboardInterrupt between two blocks, with such a
+        message; a second one does not wait for the end of a block.
         """
         if self.done:
             return

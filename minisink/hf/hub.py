@@ -19,12 +19,8 @@ def fetch(hub_id, revision=None):
 
     ``HF_HUB_OFFLINE`` and ``HF_ENDPOINT`` are honoured; huggingface_hub reads them when it is imported.
 
-    Raises
-    ------
-    OSError
-        When the hub cannot be reached and the files are not in its cache, or there is no such checkpoint.
-    CheckpointError
-        For an index that names shards outside the checkpoint.
+    Raise OSError when the hub cannot be reached and the files are not in its cache, or there is no such checkpoint; and
+    CheckpointError for an index that names shards outside the checkpoint.
     """
     import huggingface_hub  # takes a quarter of a second: only for those who ask for the hub
     from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars

@@ -12,10 +12,7 @@ from . import PACKAGE
 def array_module(device):
     """Return the module that makes arrays on a device: ``numpy`` for "cpu", ``cupy`` for "cuda".
 
-    Raises
-    ------
-    ValueError
-        For an unknown device, when CuPy is not installed, or when there is no such GPU.
+    Raise ValueError for an unknown device, when CuPy is not installed, or when there is no such GPU.
     """
     if device == "cpu":
         return np

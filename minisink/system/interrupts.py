@@ -9,12 +9,8 @@ from contextlib import contextmanager
 def defer_interrupts():
     """Let Ctrl-C wait for a good moment; a second one does not wait.
 
+    Yields a list that is empty until there was a Ctrl-C: the work looks there now and then, and ends in good order.
     Where Ctrl-C is ignored, or somebody else listens, nothing changes.
-
-    Yields
-    ------
-    list
-        Empty until there was a Ctrl-C. Whoever does the work looks here now and then, and ends in good order.
     """
     noted, listening = [], signal.getsignal(signal.SIGINT) is signal.default_int_handler
     listening = listening and threading.current_thread() is threading.main_thread()
