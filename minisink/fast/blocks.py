@@ -80,9 +80,7 @@ class Banded:
         missing = n_sinks - len(old[0])
         sink_keys, sink_values = np.concatenate((old[0], k[:missing])), np.concatenate((old[1], v[:missing]))
         keys, values = np.concatenate((old[2], k)), np.concatenate((old[3], v))  # (R, K, D)
-        seen_sinks = (
-            rotate(sink_keys, -last_slot) if full else sink_keys
-        )  # rotate the few sinks back, not every query forward
+        seen_sinks = rotate(sink_keys, -last_slot) if full else sink_keys  # the few sinks back, not all queries forward
         if layer == 0:
             self._masks = {}  # every layer of this block shares them
 

@@ -151,12 +151,8 @@ def _fuse_llama(layer, config, folded):
     v, gate, up = (layer.wv, layer.bv, 1), (layer.w_gate, layer.b_gate, half), (layer.w_up, layer.b_up, 1)
     attn_norm, w_qkv, b_qkv = after_norm([q, k, v], layer.attn_norm, folded=folded)
     mlp_norm, w_up, b_up = after_norm([gate, up], layer.mlp_norm, folded=folded)
-    wo, bo, w_down, b_down = (
-        _in_rows(layer.wo),
-        _in_accum_dtype(layer.bo),
-        _in_rows(layer.w_down),
-        _in_accum_dtype(layer.b_down),
-    )
+    wo, bo = _in_rows(layer.wo), _in_accum_dtype(layer.bo)
+    w_down, b_down = _in_rows(layer.w_down), _in_accum_dtype(layer.b_down)
     sink = _sink(layer, config)
     return FusedLayer(attn_norm, w_qkv, b_qkv, sink, wo, bo, mlp_norm, w_up, b_up, w_down, b_down)
 

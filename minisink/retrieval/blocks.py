@@ -98,10 +98,8 @@ class RetrievalBlocks(WithStores, Banded):
         bounds += additive(np.asarray(visible, like=q), bounds.dtype)
         q = q.reshape(t, K, H // K, D).transpose(1, 2, 0, 3)  # -> (K, H/K, t, D)
         positive, negative = np.maximum(q, 0.0), np.minimum(q, 0.0)
-        edges = (
-            [(stop - 1) // B] if (start % B == 0).all() else [(stop - 1) // B, start // B]
-        )  # (t,): last, first block
-        for edge in edges:
+        last, first = (stop - 1) // B, start // B  # blocks, (t,)
+        for edge in [last] if (start % B == 0).all() else [last, first]:
             channel_min, channel_max = view.channel_range(edge, start, stop)  # (K, t, D)
             bound = (positive * channel_max[:, None] + negative * channel_min[:, None]).sum(axis=-1)  # (K, H/K, t)
             bounds[:, query, edge] = bound.reshape(H, t) * (D**-0.5)
