@@ -105,6 +105,14 @@ def test_package_data_takes_every_file_of_the_weights_folder():
     assert files <= taken
 
 
+@pytest.mark.parametrize("wing", ["teaching", "wrong_turns"])
+def test_package_data_takes_every_text(wing):
+    """A student without a checkout has the template and the hints."""
+    folder = ROOT / "minisink" / wing
+    texts = {path for path in folder.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+    assert texts and texts <= set(folder.glob(SETUP["options.package_data"][f"minisink.{wing}"]))
+
+
 def test_package_data_takes_every_golden_vector():
     """An engineer without a checkout has them."""
     folder = ROOT / "minisink" / "conformance"

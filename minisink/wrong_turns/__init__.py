@@ -2,7 +2,7 @@
 
 `conformance`, `teaching` and the mutation tests use it. `right.Cache` is a right cache; every other is that one with
 one method changed, and its docstring is the diagnosis.
-What is no cache, a softmax, a rotation or a loss, is a function in a table of hints and titles.
+What is no cache, a softmax, a rotation or a loss, is a function in a table, under its title.
 
 >>> OneMore(n_sinks=2, window=3, theta=None).survivors(7)
 [0, 1, 3, 4, 5, 6]
@@ -12,15 +12,13 @@ the query sees one key too many: evicted after attending, or before the new one 
 
 from __future__ import annotations
 
-from inspect import cleandoc
-
 from ..attention import attend as right_attend
 from . import attend, chunks, engine, heads, positions, retrieve, rotate, slots, softmax, softmax1, token_nll, tokens
 from .chunks import OneLeaves
 from .engine import WrongGroup
 from .right import Cache
 from .tokens import OneMore
-from .turn import WrongTurn, turns
+from .turn import HINTS, WrongTurn, turns
 
 
 def caches(module) -> tuple[type[Cache], ...]:
@@ -78,7 +76,7 @@ def turns_of(adapter, each_cache, numbers=None):
     for cache in each_cache:
         title, number = cache.diagnosis().partition("; ")[0], (numbers or {}).get(cache, cache.number)
         title = title if number is None else f"{title} (wrong turn {number})"
-        turns.append(WrongTurn(title, cleandoc(cache.hints).splitlines(), adapter(cache)))
+        turns.append(WrongTurn(title, HINTS["caches"][cache.name], adapter(cache)))
     return turns
 
 
@@ -89,17 +87,11 @@ TURNS = {
     "softmax1": softmax1.TURNS,
     "attend": attend.TURNS + turns_of(as_attend, [WrongGroup]),
     "rotate": rotate.TURNS,
-    "survivors": turns_of(as_survivors, [*OTHERS_STAY, OneLeaves], {OneMore: 17}) + turns(slots.SURVIVORS),
-    "positions_of": turns_of(as_positions_of, OTHER_POSITIONS) + turns(slots.POSITIONS_OF),
+    "survivors": turns_of(as_survivors, [*OTHERS_STAY, OneLeaves], {OneMore: 17}) + turns("survivors", slots.SURVIVORS),
+    "positions_of": turns_of(as_positions_of, OTHER_POSITIONS) + turns("positions_of", slots.POSITIONS_OF),
     "step": turns_of(as_step, [*TOKENS, *POSITIONS, *HEADS, WrongGroup]),
     "token_nll": token_nll.TURNS,
     "retrieve": retrieve.TURNS,
 }
-LEFT_OVER = WrongTurn(
-    "something is left from an earlier call: alone, the same case comes out otherwise",
-    [
-        "Where does your function keep what it knows?",
-        "Look for a global, a list as a default argument, or random numbers: they outlive a text.",
-        "Keep everything in the function's own variables, and for the next step in the state: None begins a new text.",
-    ],
-)
+LEFT = "something is left from an earlier call: alone, the same case comes out otherwise"
+LEFT_OVER = WrongTurn(LEFT, HINTS["any"][LEFT])

@@ -5,10 +5,6 @@ import numpy as np
 from ..attention import attend, banded_mask, causal_mask
 from .right import Cache
 
-ROOM = """How many tokens must leave when a chunk of three comes?
-    Look at how often you evict for one chunk, and when.
-    As many as are too many, not one; take a chunk while there is room, and then token by token."""
-
 
 class AtOnce(Cache):
     """A chunk in one go: make room for its first token, append all, attend, evict."""
@@ -41,9 +37,6 @@ class SeesAhead(AtOnce):
     """a chunk sees its own future; mask the keys that come after a query's own"""
 
     name = "a chunk sees ahead"
-    hints = """What may the first token of a chunk see?
-    Look at the mask of the chunk's scores.
-    Not the second: mask the keys that come after a query's own."""
 
     def visible(self, n_queries, n_keys):
         return np.ones((n_queries, n_keys), bool)
@@ -54,13 +47,13 @@ class Overshoots(AtOnce):
     there is room, and then token by token
     """
 
-    name, hints = "a chunk overshoots the window", ROOM
+    name = "a chunk overshoots the window"
 
 
 class OneLeaves(AtOnce):
     """a chunk overshoots the window: only one token is evicted; as many must leave as are too many"""
 
-    name, number, hints = "one leaves for a chunk", 15, ROOM  # seen in: prompts longer than the window
+    name, number = "one leaves for a chunk", 15  # seen in: prompts longer than the window
 
     def survivors(self, n):
         return [slot for slot in range(n) if n <= self.capacity or slot != self.n_sinks]
@@ -75,9 +68,6 @@ class NumberedOnce(AtOnce):
     """
 
     name = "a chunk numbered once"
-    hints = """How far from the sinks does the first token of a chunk stand?
-    Look at the sinks: for how many tokens of the chunk are they rotated?
-    Rotate the sinks, or the query that meets them, for each token: n_sinks + window - 1 is the farthest."""
 
     def visible(self, n_queries, n_keys):
         sinks = np.arange(n_keys) < self.n_sinks
@@ -88,9 +78,6 @@ class EvictsFirst(AtOnce):
     """a chunk evicts before all of it has attended; its earlier tokens miss keys that are in their window still"""
 
     name = "a chunk evicts first"
-    hints = """Which keys does the first token of a chunk see?
-    Look at which comes first, evicting or attending.
-    All of its own window: attend before a key of the chunk, or of its window, leaves."""
 
     def steps(self, q, k, v):
         for token in zip(k, v, strict=True):
@@ -112,9 +99,6 @@ class LongerThanTheRing(EvictsFirst):
     """
 
     name = "a prompt longer than the ring"  # seen in: engines that write the whole prompt at index modulo capacity
-    hints = """What lies in slot 0 of the ring when a long prompt has been written?
-    Look at which slots are written again before all have attended.
-    Take the prompt in pieces while there is room, and then token by token."""
 
     def seen_by(self, queries):
         return np.arange(len(self.token_index)) < np.minimum(queries + 1, self.capacity)[:, None]

@@ -12,9 +12,6 @@ class WrongGroup(Cache):
     """
 
     name = "wrong key head"
-    hints = """Which key head does query head 1 of 4 read, if there are two?
-    Look at how the key heads are repeated.
-    h // (H / K): neighbours share a key head, so repeat each one, not the whole row of them."""
 
     @staticmethod
     def repeated(x, H):  # (S, K, D) -> (S, H, D)
@@ -31,9 +28,6 @@ class RotatesGPT2(Cache):
     """
 
     name = "learned positions rotated"
-    hints = """Where do the positions of GPT-2 enter?
-    Look at what you do where theta is None.
-    Rotate nothing there: positions were added before the first layer."""
 
     def __init__(self, *, n_sinks, window, theta):
         super().__init__(n_sinks=n_sinks, window=window, theta=10000.0 if theta is None else theta)
@@ -43,9 +37,6 @@ class NoCopy(Cache):
     """every slot holds the newest token; it came in a buffer that is used again, so keep a copy, not a view"""
 
     name = "no copy kept"
-    hints = """Is what you hold after three tokens three different keys?
-    Look at how you store an array that you were given.
-    Keep a copy of each key and value: the array may be used again for the next token."""
 
     def attend(self, q, keys, values):
         return super().attend(q, np.repeat(keys[-1:], len(keys), axis=0), np.repeat(values[-1:], len(keys), axis=0))
@@ -55,9 +46,6 @@ class OneForAll(Cache):
     """layers share one state, and their keys stand between each other's; give each its own"""
 
     name = "one state for all layers"
-    hints = """How many keys does layer 1 hold after the first token?
-    Look at where the state is made: how often?
-    Keep a state for each layer: it holds one, as layer 0 does."""
 
     @classmethod
     def layers(cls, n_layers, before, **sizes):
@@ -70,9 +58,6 @@ class CountsInEveryLayer(Cache):
     """
 
     name, n_layers = "a position counter per layer", 1
-    hints = """At which position does the second token of a text come in?
-    Look at where the counter moves on.
-    Move it on in one layer, or once a forward pass: in every layer it is one token."""
 
     @classmethod
     def layers(cls, n_layers, before, **sizes):
@@ -93,9 +78,6 @@ class ShiftsInEveryLayer(Shifted):
 
     name = "a shift begun in every layer"  # seen in: positions that all layers share
     layer, n_layers = 0, 1
-    hints = """How many slots does a key move when one token leaves?
-    Look at where the shift begins: in one layer, or in each?
-    Positions that the layers share are moved once: in one layer, or once a forward pass."""
 
     @classmethod
     def layers(cls, n_layers, before, **sizes):
@@ -118,9 +100,6 @@ class NotReset(Cache):
     """
 
     name = "not reset between texts"  # seen in: a reset that forgets what the slots hold
-    hints = """What does your cache hold when a text begins?
-    Look at what happens between two texts: run one alone, and then after another.
-    Begin each with no tokens and no count of tokens."""
 
     @classmethod
     def layers(cls, n_layers, before, **sizes):

@@ -4,22 +4,6 @@ import numpy as np
 
 from .right import Cache
 
-SLOT = """What is the position of a token once one before it has left?
-    Look at what you number: places in the text, or what is held?
-    position := slot: what is held is numbered 0, 1, 2, ... without gaps, at every step."""
-SHIFT = """Where does a key stand after an eviction?
-    Look at the positions of all keys behind the one that left.
-    One slot down, once. Easiest: number what is held 0, 1, 2, ... at every step, and store keys un-rotated."""
-NEWEST = """Where does the newest token stand?
-    Look at the position that you rotate the query to.
-    In the last slot that is filled: len(held) - 1, once the new key is in and the old one out."""
-RING = """Which token comes right behind the sinks?
-    Look at the remainder, %: it gives a place in memory.
-    Number by age, query and keys alike: behind the sinks the oldest of the window, and the newest last."""
-AGAIN = """How often has the oldest key been rotated?
-    Look at what you store: the key as it came, or a rotated one?
-    Store it as it came, un-rotated, and rotate a copy at every step."""
-
 
 class TextPositions(Cache):
     """original positions instead of slots; position := slot, for the query too (sinks that were shifted with the window
@@ -27,7 +11,6 @@ class TextPositions(Cache):
     """
 
     name, number = "original positions", 14  # seen in: ports that blame numerics beyond the trained length
-    hints = SLOT
 
     @property
     def positions(self):
@@ -39,7 +22,7 @@ class HoledKeys(TextPositions):
     slot at every step, or rotate the query to the text too, and to its slot for the sinks
     """
 
-    name, number, hints = "keys never shifted", 3, SHIFT  # seen in: ports that cache rotated keys
+    name, number = "keys never shifted", 3  # seen in: ports that cache rotated keys
 
     @property
     def own(self):
@@ -52,9 +35,6 @@ class SinksFar(Cache):
     """
 
     name = "sinks one place too far"
-    hints = """How far from the first sink does the newest token stand in a full cache?
-    Look at the position of the first slot of the window.
-    Right behind the sinks, at n_sinks: then the newest, and the query, have n_sinks + window - 1."""
 
     @property
     def positions(self):
@@ -65,7 +45,7 @@ class SinksFar(Cache):
 class QueryTooFar(Cache):
     """the query's position is one more than its own key's; it is the newest slot, and not the number of slots"""
 
-    name, hints = "query one place too far", NEWEST
+    name = "query one place too far"
 
     @property
     def own(self):
@@ -75,7 +55,7 @@ class QueryTooFar(Cache):
 class QueryTooNear(Cache):
     """the query's position is one less than its own key's; it is the newest slot, not the one before"""
 
-    name, hints = "query one place too near", NEWEST
+    name = "query one place too near"
 
     @property
     def own(self):
@@ -85,7 +65,7 @@ class QueryTooNear(Cache):
 class QueryAtTheEnd(Cache):
     """the query stands in the last slot of a full cache before it is full; it is the newest slot that is filled"""
 
-    name, hints = "query at the end of an unfilled cache", NEWEST
+    name = "query at the end of an unfilled cache"
 
     @property
     def own(self):
@@ -97,7 +77,7 @@ class QueryBeforeEviction(Cache):
     once the cache is full it is n_sinks + window - 1
     """
 
-    name, hints = "query at the length before eviction", NEWEST  # seen in: ports that ask for the length first
+    name = "query at the length before eviction"  # seen in: ports that ask for the length first
 
     @property
     def own(self):
@@ -107,7 +87,7 @@ class QueryBeforeEviction(Cache):
 class LateQuery(Cache):
     """the query stands at its place in the text, the keys at their slots; rotate the query to the last slot"""
 
-    name, number, hints = "query not shifted", 3, NEWEST  # seen in: ports that shift stored keys only
+    name, number = "query not shifted", 3  # seen in: ports that shift stored keys only
 
     @property
     def own(self):
@@ -118,9 +98,6 @@ class LateKey(LateQuery):
     """the newest key and query stand at their place in the text, not at their slot; number the newest too"""
 
     name = "newest not shifted"
-    hints = """Where does the newest token stand once others have left?
-    Look at the last of the positions: is it a place in the text?
-    In the last slot that is filled, len(held) - 1, and the query with it."""
 
     @property
     def positions(self):
@@ -130,7 +107,7 @@ class LateKey(LateQuery):
 class Shifted(Cache):
     """A right cache that keeps the position of each key, and moves it by `pace` when a token before it leaves."""
 
-    hints, pace = SHIFT, -1
+    pace = -1
 
     @property
     def last(self):
@@ -152,9 +129,6 @@ class OnePlace(Shifted):
     """
 
     name, number, pace = "all recent keys at one place", 11, 0  # seen in: two replications, one a live visualiser
-    hints = """At which positions do two tokens come in, one after the other, once the cache is full?
-    Look at what is held already: does an eviction move it?
-    All behind it move one slot down. Easiest: number what is held 0, 1, 2, ... at every step, keys un-rotated."""
 
 
 class OnePlaceBehind(OnePlace):
@@ -191,9 +165,6 @@ class ShiftedEarly(Cache):
     """
 
     name = "shifted a token too early"  # seen in: transformers' SinkCache
-    hints = """Does a token leave when the cache has just become full?
-    Look at the comparison that begins the shift.
-    Shift when a token leaves, at the first that comes after n_sinks + window, and not before."""
 
     @property
     def positions(self):
@@ -206,7 +177,7 @@ class RingOrder(Cache):
     of the window comes right after the sinks
     """
 
-    name, hints = "positions in ring order", RING
+    name = "positions in ring order"
 
     @property
     def positions(self):
@@ -228,7 +199,7 @@ class TwiceTheRing(Cache):
     begins again, and the sinks move away: number by age
     """
 
-    name, hints = "positions modulo twice the window", RING  # seen in: ExecuTorch 1.5.1
+    name = "positions modulo twice the window"  # seen in: ExecuTorch 1.5.1
 
     @property
     def positions(self):
@@ -240,9 +211,6 @@ class WindowFromZero(Cache):
     """the window is numbered from zero again; it stands behind the sinks: number all that is held, 0, 1, 2, ..."""
 
     name = "window numbered from zero"
-    hints = """Where does the first token of the window stand, behind two sinks?
-    Look at where you begin to number the window.
-    Behind the sinks, at n_sinks: number all that is held together, 0, 1, 2, ..."""
 
     @property
     def positions(self):
@@ -252,7 +220,7 @@ class WindowFromZero(Cache):
 class RotatedTwice(Cache):
     """rotated keys are rotated again; store them as they come, and rotate once, when they are used"""
 
-    name, number, hints = "keys rotated twice", 16, AGAIN  # seen in: ports
+    name, number = "keys rotated twice", 16  # seen in: ports
 
     def rotated_to(self, token):
         """Return the position that a key was rotated to before it was stored."""
@@ -282,9 +250,6 @@ class Drift(Cache):
     """stored keys are shifted again and again in half precision; they drift: store them un-rotated"""
 
     name, number = "drift", 7  # seen in: 15 % after 1,000 shifts, lesson 3
-    hints = """What happens to a rounding error that is made again at every step?
-    Look at the dtype in which stored keys are shifted.
-    Rotate the stored, un-rotated key afresh, in float32 or float64, instead of shifting the last result."""
 
     def append(self, k, v):
         super().append(self.rotated(k[None], [min(self.n_seen, self.capacity - 1)])[0], v)

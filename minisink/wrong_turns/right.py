@@ -27,7 +27,6 @@ class Cache:
     """StreamingLLM, as `minisink.cache` has it: append, evict, number, rotate, attend."""
 
     name = "right"
-    hints = ""  # three lines: a question, a place to look, and the cure
     number: int | None = None  # in the list of docs/check.md
 
     def __init__(self, *, n_sinks: int, window: int, theta: float | None):

@@ -6,10 +6,6 @@ from ..attention import mix, score
 from ..ops import softmax
 from .right import Cache, first_and_last
 
-ZEROS = """What do your weights add up to over the tokens that are there?
-    Look at the slots that you attend to: one of zeros has a score too, zero, and takes weight.
-    Begin with an empty cache, and attend to slots that hold a token, no others."""
-
 
 class OneMore(Cache):
     """the query sees one key too many: evicted after attending, or before the new one was in; the authors' (start,
@@ -17,9 +13,6 @@ class OneMore(Cache):
     """
 
     name, number = "one key too many", 1  # seen in: the authors' code; does 128 include the query?
-    hints = """How many keys may a query see?
-    Look at how many stay beside the sinks, and whether the newest is one of them.
-    n_sinks + window, the newest among them: append, then evict, then attend, in that order."""
 
     def survivors(self, n):
         return first_and_last(n, self.n_sinks, self.window + 1)
@@ -31,9 +24,6 @@ class OneLess(Cache):
     """
 
     name, number = "one key too few", 12  # seen in: caches that evict before the newcomer is in
-    hints = """How many keys does a query see once the cache is full?
-    Look at how many stay beside the sinks, and whether the newest is one of them.
-    `window` stay, the newest among them: append first, and evict only what is more than n_sinks + window."""
 
     def survivors(self, n):
         return first_and_last(n, self.n_sinks, self.window - 1)
@@ -43,9 +33,6 @@ class NothingLeaves(Cache):
     """nothing is evicted; this is dense attention, and an unchanged perplexity would not be a success"""
 
     name, number = "nothing evicted", 19  # seen in: a report that took unchanged perplexity for success
-    hints = """Which token has left?
-    Look at the line that evicts: does it ever take one away?
-    When more than n_sinks + window are held, the oldest that is no sink leaves."""
 
     def survivors(self, n):
         return list(range(n))
@@ -55,9 +42,6 @@ class Crops(Cache):
     """attention is cropped, memory is not; what is evicted must leave the state, not only be masked"""
 
     name, number = "attention cropped, memory not", 18  # seen in: ports
-    hints = """How large is your state after a thousand tokens?
-    Look at the state that you return.
-    Put what survives into it, not what you started from."""
 
     def append(self, k, v):
         self.all = [*getattr(self, "all", []), (k, v)]
@@ -68,9 +52,6 @@ class NoSinks(Cache):
     """no sinks: the last n_sinks + window; this is window attention, keep the first n_sinks for good"""
 
     name = "no sinks"
-    hints = """Where is the first token once the cache is full?
-    Look at the slot that you evict.
-    The first n_sinks stay for good, beside the window: evict at slot n_sinks, not at slot 0."""
 
     def survivors(self, n):
         return first_and_last(n, 0, self.capacity)
@@ -80,9 +61,6 @@ class WindowAlone(NoSinks):
     """no sinks: the window alone; the first n_sinks stay as well, for good"""
 
     name = "no sinks beside the window"
-    hints = """Where is the first token once the cache is full?
-    Look at what stays beside the window.
-    The first n_sinks stay as well, for good: n_sinks + window in all."""
 
     def survivors(self, n):
         return first_and_last(n, 0, self.window)
@@ -94,9 +72,6 @@ class OneMoreSink(Cache):
     """
 
     name = "one sink too many"  # seen in: n_keep + 1 in engines that count the first token of a text apart
-    hints = """How many tokens stay for good?
-    Look at the comparison with n_sinks: does slot n_sinks stay?
-    slot < n_sinks: what begins the text is one of the sinks, and not one more."""
 
     def survivors(self, n):
         return first_and_last(n, self.n_sinks + 1, self.window)
@@ -106,9 +81,6 @@ class SinksWithin(Cache):
     """the sinks are counted within the window; what others call window_length, max_size or n_ctx is n_sinks + window"""
 
     name, least = "sinks within the window", 1
-    hints = """How many keys does a query see once the cache is full?
-    Look at how many stay behind the sinks.
-    `window` of them: the sinks stand beside the window, which does not shrink for them."""
 
     def survivors(self, n):
         return first_and_last(n, self.n_sinks, max(self.least, self.window - self.n_sinks))
@@ -126,9 +98,6 @@ class HalfAtOnce(Cache):
     """
 
     name = "half the window at once"  # seen in: llama.cpp's context shift
-    hints = """How many tokens leave when one comes?
-    Look at how many are held, step by step, once the cache is full.
-    One leaves for each that comes: the oldest that is no sink."""
 
     def survivors(self, n):
         leave = max(1, self.window // 2)
@@ -141,9 +110,6 @@ class BlockLeavesEarly(Cache):
     """
 
     name, block = "a block leaves early", 2  # seen in: caches of pages: evicted by ceil, read by floor
-    hints = """How old is the oldest token of the window?
-    Look at when a page leaves: are all of its tokens out of the window?
-    Keep the last `window` tokens at every step, whatever page they lie in."""
 
     def survivors(self, n):
         newest = self.token_index[n - 1]
@@ -168,9 +134,6 @@ class MinusZero(Cache):
     """[-0:] keeps everything; with a window of 1 the slice `[-(window - 1):]` of what came before evicts nothing"""
 
     name, number, after = "keys[-0:]", 5, True  # seen in: slices with a computed length
-    hints = """What is held[-0:]?
-    Look at your slice with a minus, for a window of one.
-    [-0:] is [0:], everything; slice from len - n instead."""
 
     def survivors(self, n):
         if n <= self.capacity:
@@ -189,9 +152,6 @@ class Overlapping(Cache):
     """sinks are kept twice while the cache is not full; sinks and window overlap at first"""
 
     name = "sinks kept twice"
-    hints = """What is held after one token, with one sink and a window of two?
-    Look at where the sinks end and the window begins while the cache is not full.
-    While n_sinks + window or fewer are held, all stay, each once."""
 
     def survivors(self, n):
         return [*range(min(n, self.n_sinks)), *range(max(0, n - self.window), n)]
@@ -201,9 +161,6 @@ class NothingNew(Cache):
     """the newest leaves: nothing new comes in; neither a sink nor the newcomer leaves a full cache"""
 
     name = "nothing new comes in"
-    hints = """Which token leaves a full cache?
-    Look at the slot that you evict, or at the end of your slice.
-    Neither a sink nor the newcomer leaves, but the oldest of the window: evict at slot n_sinks."""
 
     def survivors(self, n):
         return list(range(min(n, self.capacity)))
@@ -213,9 +170,6 @@ class StartsOver(Cache):
     """every step starts over: only the newest token is held; what was held must be in the state that comes back"""
 
     name = "only the newest token held"
-    hints = """What is held at the second token?
-    Look at what you begin with: the `state`, or nothing?
-    Keep the sinks and the last `window` tokens; a step begins with what `state` holds, and returns all that is held."""
 
     def survivors(self, n):
         return [n - 1]
@@ -225,9 +179,6 @@ class Unequal(Cache):
     """keys and values are evicted unequally; keep pairs, or cut both at the same places"""
 
     name, number = "keys and values evicted unequally", 13  # seen in: a cache whose layer 0 was never trimmed
-    hints = """Does the value in slot 3 belong to the key in slot 3?
-    Look at the two lines that evict, one of keys and one of values.
-    Keep pairs (key, value), or cut both lists at the same places, in every layer."""
 
     def keep(self, slots):
         kept = self.values_of(self.values)
@@ -250,7 +201,7 @@ class ZeroSlot(Cache):
     ones
     """
 
-    name, number, hints = "a slot of zeros", 2, ZEROS  # seen in: a decode loop that started a slot late
+    name, number = "a slot of zeros", 2  # seen in: a decode loop that started a slot late
 
     def append(self, k, v):
         if self.n_seen == 0:
@@ -271,7 +222,7 @@ class ZeroSlotForGood(ZeroSlot):
 class EmptySlots(Cache):
     """slots of zeros, not yet filled, are attended to; mask them, or slice what is filled"""
 
-    name, number, hints = "empty slots attended to", 2, ZEROS  # seen in: buffers of a fixed size
+    name, number = "empty slots attended to", 2  # seen in: buffers of a fixed size
 
     def mix(self, query, keys, values):
         n_empty = max(0, self.capacity - len(keys))
@@ -282,9 +233,6 @@ class NotItself(Cache):
     """the query does not see its own key; append first, then attend"""
 
     name = "attends before it appends"
-    hints = """Which keys does the first token see?
-    Look at which comes first, appending or attending.
-    Append the new key and value first, then attend: the current token sees itself."""
 
     def mix(self, query, keys, values):
         return super().mix(query, keys[:-1], values[:-1]) if len(keys) > 1 else np.zeros_like(query)
@@ -313,9 +261,6 @@ class MaskedAfter(NothingLeaves):
     """
 
     name, number = "masked after the softmax", 20  # seen in: teaching notebooks
-    hints = """What do the weights over the tokens that stay add up to?
-    Look at which comes first, the softmax or the mask.
-    Evict, or mask the scores, before the softmax: the tokens that stay share all of the weight."""
 
     def mix(self, query, keys, values):
         stay = np.isin(np.arange(len(keys)), Cache.survivors(self, len(keys)))
@@ -326,9 +271,6 @@ class HalfPrecision(Cache):
     """the state is kept in half precision; its rounding is in every output: store float32"""
 
     name = "state in half precision"
-    hints = """How many digits has what you hold?
-    Look at the dtype of your state.
-    Store keys and values in float32, or in float64: half precision has three digits."""
 
     def append(self, k, v):
         super().append(*(x.astype(np.float16).astype(x.dtype) for x in (k, v)))

@@ -1,12 +1,26 @@
-"""What is known of a wrong turn of a task."""
+"""What is known of a wrong turn of a task. Its hints stand in `hints.txt`, below its title or the name of the cache."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from inspect import cleandoc
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+
+
+def read_hints(text):
+    """Return ``{task: {title: hints}}``: a part begins with [task], each paragraph in it is titles and three hints."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for part in text.split("\n[")[1:]:
+        task, *paragraphs = part.strip().split("\n\n")
+        for *titles, question, place, cure in map(str.splitlines, paragraphs):
+            hints = [question.strip(), place.strip(), cure.strip()]
+            found.setdefault(task.rstrip("]"), {}).update(dict.fromkeys(titles, hints))
+    return found
+
+
+HINTS = read_hints(Path(__file__).with_name("hints.txt").read_text(encoding="utf-8"))
 
 
 class WrongTurn(NamedTuple):
@@ -17,14 +31,8 @@ class WrongTurn(NamedTuple):
     function: Callable[..., Any] | None = None  # None for what no single case shows
 
 
-def turns(hinted):
-    """Return a list of wrong turns from ``{hints: {title: function}}``.
-
-    Hints are three lines. A title may stand for several functions, which are wrong in the same way.
-    """
-    wrong_turns, quiet = [], np.errstate(all="ignore")
-    for hints, titled in hinted.items():
-        for title, several in titled.items():
-            for function in several if isinstance(several, tuple) else (several,):
-                wrong_turns.append(WrongTurn(title, cleandoc(hints).splitlines(), quiet(function)))
-    return wrong_turns
+def turns(task, titled):
+    """Return a list of wrong turns from ``{title: function}``; several functions may be wrong in the same way."""
+    quiet = np.errstate(all="ignore")
+    titled = {title: several if isinstance(several, tuple) else (several,) for title, several in titled.items()}
+    return [WrongTurn(title, HINTS[task][title], quiet(each)) for title, several in titled.items() for each in several]
