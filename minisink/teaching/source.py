@@ -1,8 +1,8 @@
 """A student's file as it was handed in: a Python file, or the code cells of a notebook.
 
 What only a notebook understands is put into Python, as nbconvert does: `%time f()` becomes a call of `get_ipython()`,
-which does next to nothing in the child. IPython reads such lines where it is at hand, and `by_hand` where it is not. A
-text that is Python as it stands is never touched.
+which does next to nothing in the child. They are read here as IPython reads them, which need not be installed. A text
+that is Python as it stands is never touched.
 """
 
 from __future__ import annotations
@@ -108,8 +108,6 @@ OTHER_LANGUAGES = set("! HTML R SVG bash cmd cpp cython file html javascript js 
 OTHER_LANGUAGES |= set("pypy python python2 python3 ruby script sh sql svg sx system".split())
 CELL = re.compile(r"^(?=# In ?\[|# ?%%|%%)", re.M)  # where one begins in a file that was a notebook
 COMMENTED = re.compile(r"^# Commented out IPython magic.*\n((?:#.*\n)+)", re.M)  # Colab's, with all of its cell
-COSTLY = 200_000  # letters times lines of magic: IPython reads a cell again for each line
-MAY_BE_MAGIC = re.compile(r"^[ \t]*[%!?,;/]|=[ \t]*[%!]|\?[ \t]*$", re.M)
 
 
 def is_python(text):
@@ -147,18 +145,7 @@ def as_python(text):
         body = as_python("\n" * magic[0].count("\n") + kept + text[magic.end() :])
         is_ours = magic[1] not in OTHER_LANGUAGES and (magic[1] in RUN_THEIR_BODY or is_python(body))
         return body if is_ours else "\n" * text.count("\n")
-    made = by_ipython(text) if len(text) * len(MAY_BE_MAGIC.findall(text)) < COSTLY else None
-    return made if made is not None and is_python(made) else by_hand(text)
-
-
-def by_ipython(text):
-    """Return a cell as IPython reads it; None where it is not at hand, or gives up."""
-    try:
-        from IPython.core.inputtransformer2 import TransformerManager
-
-        return TransformerManager().transform_cell(text)
-    except Exception:
-        return None
+    return read_magics(text)
 
 
 TOKEN = re.compile(
@@ -172,10 +159,10 @@ ASKS = re.compile(r"(\s*)(\?\??[ \t]*[%\w.*]+|%{0,2}(?!\d)[\w.*\[\]]+\?\??|[,;/]
 PROMPT = re.compile(r"^(?:>>>|\.\.\.|In \[\d+\]:|[ ]*\.\.\.:) ?", re.M)
 
 
-def by_hand(text):
+def read_magics(text):
     r"""Return a cell as IPython would read it: line by line, but for what stands between brackets or quotes.
 
-    >>> print(by_hand("x = (5\n  % 3)\nfiles = !ls\n%time y = 1\nx?"))
+    >>> print(read_magics("x = (5\n  % 3)\nfiles = !ls\n%time y = 1\nx?"))
     x = (5
       % 3)
     files = get_ipython().getoutput('ls')

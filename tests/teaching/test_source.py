@@ -13,7 +13,7 @@ import styles
 from minisink.teaching import loading, source
 from minisink.teaching.report import check_source, passed_over
 from minisink.teaching.sandbox import Sandbox
-from minisink.teaching.source import Source, as_python, as_python_file, by_hand, read
+from minisink.teaching.source import Source, as_python, as_python_file, read, read_magics
 from minisink.teaching.tasks import TASKS
 
 ROOT = Path(__file__).parents[2]
@@ -91,14 +91,13 @@ CELLS = {  # each with what it makes
 }
 
 
-@pytest.mark.parametrize("with_ipython", [True, False], ids=["by IPython", "by hand"])
+@pytest.mark.parametrize("with_ipython", [True, False], ids=["by IPython", "here"])
 def test_magics_of_every_form(student, monkeypatch, tmp_path, with_ipython):
-    """The same is made with IPython at hand and without it."""
+    """The same is made as where IPython itself reads them."""
     monkeypatch.chdir(tmp_path)
     if with_ipython:
-        pytest.importorskip("IPython")
-    else:
-        monkeypatch.setattr(source, "by_ipython", lambda text: None)
+        transformer = pytest.importorskip("IPython.core.inputtransformer2").TransformerManager()
+        monkeypatch.setattr(source, "read_magics", transformer.transform_cell)
     for cell, made in CELLS.items():
         found = student(as_python(cell))
         assert {name: found.names.get(name) for name in made} == made, cell
@@ -108,7 +107,7 @@ def test_magics_of_every_form(student, monkeypatch, tmp_path, with_ipython):
 
 def test_python_is_left_as_it_is():
     text = "x = (1\n% 2)\ny = '''\n%time\n'''\n"
-    assert as_python(text) == as_python_file(text) == by_hand(text) == text
+    assert as_python(text) == as_python_file(text) == read_magics(text) == text
 
 
 EXPORTED = (
