@@ -1,7 +1,7 @@
 """Whose code a file is: the lines of its functions beside minisink's own, the lessons' solutions and other students'.
 
 A line is read without what a copier changes first: names, docstrings, annotations, comments, layout. Python writes it
-anew from its syntax tree, with numbers for names: "x = np.exp(y - m)" becomes "$0 = numpy.exp($1 - $2)".
+anew from its syntax tree, without its names: "x = np.exp(y - m)" becomes "_ = numpy.exp(_ - _)".
 A task is made of its own function and of what that calls in the file, other tasks left out. Short functions are alike
 without anybody copying (a softmax in three lines has 37 words, a loss in five 54), so a task is named where `LEAST`
 words of it, or `BETWEEN` of two students, stand elsewhere too, and they are most of it: independent work of that size
@@ -15,7 +15,6 @@ import ast
 import builtins
 import copy
 import hashlib
-import itertools
 import re
 import warnings
 from collections import ChainMap, Counter, defaultdict
@@ -36,24 +35,12 @@ REFERENCE = "minisink's own reference"
 ORIGINS = {"teaching/reference.py": REFERENCE, "wrong_turns/right.py": REFERENCE}
 ORIGINS |= {"by_the_book.py": "minisink by the book"}
 ORIGINS |= {name: f"minisink's own {name}" for name in ("ops.py", "positions.py", "attention.py", "loss.py")}
-SOLUTIONS = {  # digests of the lines that each lesson asks for; a test holds them to tutorials/
-    1: "10e4906a 48835744 5d1fbb21 5db8840d a61a4f49 b047e253 cd7f251d e5c5ba76",
-    2: "01f20f90 0f2d84cb 7625c6dc 97fc6529 cb26dece cda2d9f9",
-    3: "2127b5d9 4d58d01a 5b76463f 5ba4e53b be1a31b2 e7213ead f9cb7e1c",
-    5: "45ff2110 b4e1b7cf f8af5c8d",
-    7: "03655837 4067cd5e 555ec2ed 76bf823b a30d461f a80c17b5 c0df16c3 d555e76f da0043ca ea63adf3",
-    8: "39ddf962 82a0135d b50c374d fefdd293",
-    9: "30b5a883 cb26dece",
-    10: "b3390cfe b74a3715 c5ad3c0b",
-    11: "2e2a4d61 46ff9f80 913dabe0 a8e12d8c",
-    12: "2a33ba86 b74a3715 e51dac3b eb7f73be",
-}
-# and of those of what a lesson gives for it
-GIVEN = "0f6d4a9b 2abb3e33 2aec87f1 2ce2fba6 3172a943 6047403f 80890650 9ce6075e a4c1c8b0"
-GIVEN += " ab50cc08 b73760de f6cea00c fa4d0766 fa95fa32"
+# of each lesson's solution, and of what a lesson gives for it: digests of its lines, which a test holds to tutorials/
+LESSONS = PACKAGE.joinpath("teaching", "lessons.txt").read_text(encoding="utf-8")
+KNOWN = {where: set(digests.split()) for where, _, digests in (line.partition(":") for line in LESSONS.splitlines())}
 
 BUILTINS = {*dir(builtins)} - {"_"}  # the last answer of a console
-WORD = re.compile(r"[\w$]+|[^\s\w().]")
+WORD = re.compile(r"\w+|[^\s\w().]")
 NOISE = (ast.Pass, ast.Assert, ast.Import, ast.ImportFrom, ast.Global, ast.Nonlocal)
 BODIES = ("body", "orelse", "finalbody", "handlers", "cases")
 RUNS = {"exec", "eval", "compile", "__import__", "import_module", "importlib.import_module"}
@@ -65,41 +52,23 @@ INNER = re.compile(r"(minisink\.)?(teaching\.(?!check_functions|figures)|wrong_t
 PLACES = re.compile(r"by_the_book|reference\.py|wrong_turns|teaching/|\.whl\b|site-packages")
 
 
-class Numbered(ast.NodeTransformer):
-    """Numbers what a file names itself in the order it comes in a line, and gives all else its full name."""
+class Nameless(ast.NodeTransformer):
+    """Takes the names away that a file gives itself, and gives all else its full name."""
 
     def __init__(self, file):
-        self.file, self.numbers, self.count = file, {}, itertools.count()
-
-    def number(self, name):
-        """Return the number of a name."""
-        if name not in self.numbers:
-            self.numbers[name] = f"${next(self.count)}"
-        return self.numbers[name]
+        self.file = file
 
     def visit_Name(self, node):
         """Name."""
-        known = self.file.imported.get(node.id, node.id if node.id in BUILTINS else None)
-        return ast.Name(known or self.number(node.id), node.ctx)
+        return ast.Name(self.file.imported.get(node.id, node.id if node.id in BUILTINS else "_"), node.ctx)
 
     def visit_arg(self, node):
         """Argument of a lambda."""
-        return ast.arg(self.number(node.arg))
-
-    def visit_Lambda(self, node):
-        """Lambda or comprehension; what it binds has the same name nowhere else."""
-        bound = made_by(node) | {each.arg for each in ast.walk(node) if isinstance(each, ast.arg)}
-        outer = {name: self.numbers.pop(name) for name in bound & self.numbers.keys()}
-        self.generic_visit(node)
-        self.numbers = {name: number for name, number in self.numbers.items() if name not in bound} | outer
-        return node
-
-    visit_ListComp = visit_SetComp = visit_DictComp = visit_GeneratorExp = visit_Lambda
+        return ast.arg("_")
 
     def visit_Attribute(self, node):
         """Field or method; numpy's keep their names."""
-        attr = self.number(f".{node.attr}") if node.attr in self.file.fields else node.attr
-        return ast.Attribute(self.visit(node.value), attr, node.ctx)
+        return ast.Attribute(self.visit(node.value), "_" if node.attr in self.file.fields else node.attr, node.ctx)
 
     def visit_Call(self, node):
         """Call; of the file's own functions the arguments have no names, and of its methods the object neither."""
@@ -107,7 +76,7 @@ class Numbered(ast.NodeTransformer):
             if f".{node.func.attr}" in self.file.leads:
                 node.func = ast.Name(f".{node.func.attr}", ast.Load())
         self.generic_visit(node)
-        if "$" in ast.unparse(node.func).rpartition(".")[2]:
+        if ast.unparse(node.func).rpartition(".")[2] == "_":
             for keyword in node.keywords:
                 keyword.arg = keyword.arg and "_"
         return node
@@ -186,8 +155,8 @@ class File:
             return []
         line = copy.copy(node)
         vars(line).update({field: [] for field in BODIES if hasattr(line, field)})
-        words = WORD.findall(ast.unparse(Numbered(self).visit(copy.deepcopy(line))))  # as Python would write it
-        return [] if returned and all(word[0] in "$," for word in words[2:]) else words  # a name, or what a helper says
+        words = WORD.findall(ast.unparse(Nameless(self).visit(copy.deepcopy(line))))  # as Python would write it
+        return [] if returned and all(word in "_," for word in words[2:]) else words  # a name, or what a helper says
 
     def lines(self, function):
         """Return ``{digest: words}`` of the lines of a function, inner ones among them, and what is given left out."""
@@ -250,7 +219,7 @@ def given_lines():
     shown = [line.strip() + " pass" * line.endswith(":") for line in "".join(LOOPS.values()).split("\n")]
     imports = ["", *(f"from {source} import exp, log, sqrt, cos, sin\n" for source in ("math", "numpy"))]
     files = [File([each + "\n".join(shown)]) for each in imports]
-    return {digest(file.words(each)) for file in files for each in file.statements} | set(GIVEN.split())
+    return {digest(file.words(each)) for file in files for each in file.statements} | KNOWN["given"]
 
 
 @cache
@@ -263,7 +232,7 @@ def origins():
         for node in file.nodes:
             if isinstance(node, ast.FunctionDef):
                 found[origin] |= file.lines(node).keys()
-    return found | {f"the solution of lesson {number}": set(texts.split()) for number, texts in SOLUTIONS.items()}
+    return found | {where: KNOWN[where] for where in KNOWN if where != "given"}
 
 
 class Prints(NamedTuple):
@@ -278,7 +247,7 @@ def fingerprints(texts):
     r"""Read a file's text, or its cells; what is no Python leaves no prints.
 
     >>> fingerprints("def survivors(n, s, w):\n    return [i for i in range(n) if i < s or i >= n - w]").tasks
-    {'survivors': {'34771fc1': 21}}
+    {'survivors': {'c9c65c1b': 21}}
     """
     texts = [texts] if isinstance(texts, str) else list(texts)
     if sum(map(len, texts)) > LARGEST:

@@ -341,15 +341,15 @@ def test_a_file_with_a_broken_line_and_cells_are_read():
 
 
 def test_the_lessons_solutions_are_known_and_what_lessons_give_is_not(monkeypatch):
-    """`SOLUTIONS` and `GIVEN` are those of tutorials/."""
+    """`lessons.txt` is what tutorials/ gives."""
     sys.path.insert(0, str(ROOT / "tutorials"))
     try:
         import build
     finally:
         sys.path.pop(0)
-    by_template = copies.given_lines() - set(copies.GIVEN.split())
+    by_template = copies.given_lines() - copies.KNOWN["given"]
     monkeypatch.setattr(copies, "given_lines", lambda: by_template)
-    solutions, given = {}, set()
+    found = {}
     for path in build.lessons():
         text = path.read_text(encoding="utf-8")
         cells = re.findall(r"^```\{code-cell\}.*?\n(?:---\n.*?^---\n)?(.*?)^```", text, re.M | re.S)
@@ -360,8 +360,8 @@ def test_the_lessons_solutions_are_known_and_what_lessons_give_is_not(monkeypatc
             for function in file.made_of(task):
                 lines = file.lines(function)
                 if function.name not in asked:
-                    given |= lines.keys()
+                    found.setdefault("given", set()).update(lines)
                 elif sum(lines.values()) >= copies.LEAST:
-                    solutions.setdefault(int(path.name[:2]), set()).update(lines)
-    known = {number: set(texts.split()) for number, texts in copies.SOLUTIONS.items()}
-    assert (known, set(copies.GIVEN.split())) == (solutions, given), f"write these down: {solutions}, given {given}"
+                    found.setdefault(f"the solution of lesson {int(path.name[:2])}", set()).update(lines)
+    lines = "\n".join(f"{where}: {' '.join(sorted(digests))}" for where, digests in found.items())
+    assert copies.KNOWN == found, f"write these lines into lessons.txt:\n{lines}"
