@@ -57,14 +57,7 @@ class CountsInEveryLayer(Cache):
     once
     """
 
-    name, n_layers = "a position counter per layer", 1
-
-    @classmethod
-    def layers(cls, n_layers, before, **sizes):
-        caches = super().layers(n_layers, before, **sizes)
-        for cache in caches:
-            cache.n_layers = n_layers
-        return caches
+    name = "a position counter per layer"
 
     @property
     def positions(self):
@@ -77,20 +70,10 @@ class ShiftsInEveryLayer(Shifted):
     """
 
     name = "a shift begun in every layer"  # seen in: positions that all layers share
-    layer, n_layers = 0, 1
-
-    @classmethod
-    def layers(cls, n_layers, before, **sizes):
-        caches = super().layers(n_layers, before, **sizes)
-        for layer, cache in enumerate(caches):
-            cache.layer, cache.n_layers = layer, n_layers
-        return caches
 
     def shifts(self, token):
         begun = super().shifts(token) * self.n_layers
-        still = (
-            self.n_layers - 1 - self.layer if token < self.capacity else 0
-        )  # layers that will have begun the last one
+        still = self.n_layers - 1 - self.layer if token < self.capacity else 0  # layers that begin the last one later
         return begun - still if begun else 0
 
 

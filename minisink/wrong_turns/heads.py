@@ -36,19 +36,16 @@ class OtherTheta(Cache):
 class SlowsTooLittle(Cache):
     """the frequencies lack the 2; pair j turns by theta ** (-2 j / D)"""
 
-    name = "frequencies without the 2"
+    name, power = "frequencies without the 2", 0.5
 
     def frequencies(self, head_dim):
-        return rope_frequencies(head_dim, self.theta**0.5)
+        return rope_frequencies(head_dim, self.theta**self.power)
 
 
-class SlowsTwice(Cache):
+class SlowsTwice(SlowsTooLittle):
     """the frequencies fall twice as fast; pair j turns by theta ** (-2 j / D), of the whole width"""
 
-    name = "frequencies that fall twice as fast"
-
-    def frequencies(self, head_dim):
-        return rope_frequencies(head_dim, self.theta**2)
+    name, power = "frequencies that fall twice as fast", 2.0
 
 
 class NotRotated(Cache):
@@ -90,16 +87,13 @@ class ValuesToo(Cache):
 class Unscaled(Cache):
     """scores are not divided by sqrt(D)"""
 
-    name = "scores not scaled"
+    name, power = "scores not scaled", 0.5
 
     def mix(self, query, keys, values):
-        return super().mix(query * query.shape[-1] ** 0.5, keys, values)
+        return super().mix(query * query.shape[-1] ** self.power, keys, values)
 
 
-class ScaledTwice(Cache):
+class ScaledTwice(Unscaled):
     """scores are divided by D, not by its root; the query was scaled, and scaled_dot_product_attention does it again"""
 
-    name = "scores scaled twice"
-
-    def mix(self, query, keys, values):
-        return super().mix(query / query.shape[-1] ** 0.5, keys, values)
+    name, power = "scores scaled twice", -0.5

@@ -45,21 +45,17 @@ class SinksFar(Cache):
 class QueryTooFar(Cache):
     """the query's position is one more than its own key's; it is the newest slot, and not the number of slots"""
 
-    name = "query one place too far"
+    name, too_far = "query one place too far", 1
 
     @property
     def own(self):
-        return len(self.token_index)
+        return len(self.token_index) - 1 + self.too_far
 
 
-class QueryTooNear(Cache):
+class QueryTooNear(QueryTooFar):
     """the query's position is one less than its own key's; it is the newest slot, not the one before"""
 
-    name = "query one place too near"
-
-    @property
-    def own(self):
-        return len(self.token_index) - 2
+    name, too_far = "query one place too near", -1
 
 
 class QueryAtTheEnd(Cache):
@@ -177,11 +173,12 @@ class RingOrder(Cache):
     of the window comes right after the sinks
     """
 
-    name = "positions in ring order"
+    name, rings = "positions in ring order", 1
 
     @property
     def positions(self):
-        return [t if t < self.n_sinks else self.n_sinks + (t - self.n_sinks) % self.window for t in self.token_index]
+        n, ring = self.n_sinks, self.rings * self.window
+        return [token if token < n else n + (token - n) % ring for token in self.token_index]
 
 
 class RingOrderLast(RingOrder):
@@ -194,17 +191,12 @@ class RingOrderLast(RingOrder):
         return len(self.token_index) - 1
 
 
-class TwiceTheRing(Cache):
+class TwiceTheRing(RingOrder):
     """the place in a ring twice the window; it keeps the distances only until the window spans the place where the ring
     begins again, and the sinks move away: number by age
     """
 
-    name = "positions modulo twice the window"  # seen in: ExecuTorch 1.5.1
-
-    @property
-    def positions(self):
-        ring = 2 * self.window
-        return [t if t < self.n_sinks else self.n_sinks + (t - self.n_sinks) % ring for t in self.token_index]
+    name, rings = "positions modulo twice the window", 2  # seen in: ExecuTorch 1.5.1
 
 
 class WindowFromZero(Cache):

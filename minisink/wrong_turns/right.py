@@ -28,6 +28,7 @@ class Cache:
 
     name = "right"
     number: int | None = None  # in the list of docs/check.md
+    layer, n_layers = 0, 1  # whose it is, of how many
 
     def __init__(self, *, n_sinks: int, window: int, theta: float | None):
         self.n_sinks, self.window, self.capacity = n_sinks, window, n_sinks + window
@@ -44,7 +45,10 @@ class Cache:
     @classmethod
     def layers(cls, n_layers, before, **sizes):
         """Return a cache for each layer; `before` are those of the text before, [] if this is the first."""
-        return [cls(**sizes) for _ in range(n_layers)]
+        caches = [cls(**sizes) for _ in range(n_layers)]
+        for layer, cache in enumerate(caches):
+            cache.layer, cache.n_layers = layer, n_layers
+        return caches
 
     def step(self, q, k, v):  # (H, D), 2 x (K, D) -> (H, D)
         """Take in one token of a layer, and return the output of its query."""
