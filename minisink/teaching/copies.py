@@ -42,6 +42,7 @@ KNOWN = {where: set(digests.split()) for where, _, digests in (line.partition(":
 BUILTINS = {*dir(builtins)} - {"_"}  # the last answer of a console
 WORD = re.compile(r"\w+|[^\s\w().]")
 NOISE = (ast.Pass, ast.Assert, ast.Import, ast.ImportFrom, ast.Global, ast.Nonlocal)
+LINES = (ast.stmt, ast.excepthandler, ast.match_case)
 BODIES = ("body", "orelse", "finalbody", "handlers", "cases")
 RUNS = {"exec", "eval", "compile", "__import__", "import_module", "importlib.import_module"}
 LOADS = set("run_path run_module spec_from_file_location SourceFileLoader zipimporter get_data FunctionType".split())
@@ -160,14 +161,9 @@ class File:
 
     def lines(self, function):
         """Return ``{digest: words}`` of the lines of a function, inner ones among them, and what is given left out."""
-        todo, found = [function], {}
-        while todo:
-            statement = todo.pop()
-            words = self.words(statement)
-            found[digest(words)] = len(words)
-            inner = [getattr(statement, field, None) for field in BODIES]
-            todo += [each for statements in inner if isinstance(statements, list) for each in statements]
-        return {print: found[print] for print in found if found[print] and print not in given_lines()}
+        lines = [self.words(each) for each in ast.walk(function) if isinstance(each, LINES) or each is function]
+        found = {digest(words): len(words) for words in lines if words}
+        return {print: found[print] for print in found.keys() - given_lines()}
 
     def reads(self):
         """Return ``{node: what}`` of each place that gets at code which is not in the file."""
