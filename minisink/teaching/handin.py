@@ -36,8 +36,7 @@ class HandIn(NamedTuple):
         while todo:
             each = todo.pop()
             texts += each.text if each.notebook else [each.text]
-            modules = _modules(_text(each))
-            todo += [other for other in self.modules if _stem(other.name) in modules and other.name not in visited]
+            todo += [other for other in self.modules if other.stem in each.imports and other.name not in visited]
             visited |= {other.name for other in todo}
         return texts
 
@@ -108,68 +107,47 @@ def _ranked(sources, known):
 
     What a file takes over from another with a star counts for it; a stub of the template does not count, nor do tests.
     """
-    by_stem = {PurePosixPath(source.name).stem: source for source in sources}
-    texts = {source.name: _text(source) for source in sources}
-    stems = {name: (_modules(text) & by_stem.keys()) - {_stem(name)} for name, text in texts.items()}
-    imported = {by_stem[stem].name for each in stems.values() for stem in each}
+    by_stem = {source.stem: source for source in sources}
+    imported = {stem for source in sources for stem in source.imports - {source.stem}}
 
     def tasks(source, visited):
         found = {task for task in known if source.defines(task)}
-        for stem in re.findall(r"^\s*from\s+[\w.]*?(\w+)\s+import\s+\*", texts[source.name], re.M):
+        for stem in re.findall(r"^\s*from\s+[\w.]*?(\w+)\s+import\s+\*", source.whole, re.M):
             if stem in by_stem and stem not in visited:
                 found |= tasks(by_stem[stem], {*visited, stem})
         return found
 
     def rank(source):
-        name, text = source.name, texts[source.name]
+        name, text = source.name, source.whole
         is_test = re.search(r"(^|/)(tests?/|(test_\w*|conftest|setup|\w+_test)\.)", name) is not None
-        n_tasks = len(tasks(source, {_stem(name)})) - text.count("raise NotImplementedError")
+        n_tasks = len(tasks(source, {source.stem})) - text.count("raise NotImplementedError")
         n_own = len(re.findall(rf"^(?:async )?(?:def )?(?:{'|'.join(known)})\b\s*[(=]", text, re.M))
-        return is_test, -n_tasks, -n_own, name in imported, name.count("/"), _stem(name) != "student", name
+        return is_test, -n_tasks, -n_own, source.stem in imported, name.count("/"), source.stem != "student", name
 
     return sorted(sources, key=rank)
 
 
 def _rivals(known, first, *others):
     """Say of files that they have the same tasks as the first; not of those that it imports, or that import it."""
-    imported = _modules(_text(first))
     tasks = [task for task in known if first.defines(task)]
-    apart = [
-        each for each in others if _stem(each.name) not in imported and _stem(first.name) not in _modules(_text(each))
-    ]
+    apart = [each for each in others if each.stem not in first.imports and first.stem not in each.imports]
     rivals = [each for each in apart if any(map(each.defines, tasks))]
     notes = [f"{each.name} was passed over: it has the same tasks" for each in rivals]
     a_class = "that looks like a class; --csv FILE grades one, each entry of the folder a student"
     return [a_class] * (len(rivals) > 3) + notes
 
 
-def _stem(place):
-    return PurePosixPath(place).name.partition(".")[0]
-
-
-def _text(source):
-    return "\n".join(source.text) if source.notebook else source.text
-
-
-def _modules(text):
-    """Return the names of modules that a text imports, and of what it imports from them."""
-    found = set()
-    for names in re.findall(r"^\s*(?:from|import)\s+(.+)", text, re.M):
-        found |= set(re.findall(r"\w+", names))
-    return found
-
-
 def _imported(source, folder):
     """Read the modules beside a single file that it imports, and those that these import: bytes by place."""
-    files, todo = {}, [_text(source)]
+    files, todo = {}, [source]
     while todo and len(files) < MOST_FILES:
-        for name in sorted(_modules(todo.pop())):
+        for name in sorted(todo.pop().imports):
             for path in [folder / f"{name}.py", *sorted((folder / name).glob("*.py"))]:
                 place = path.relative_to(folder).as_posix()
                 if place in files or place == source.name or not path.is_file() or path.is_symlink():
                     continue
                 with suppress(ValueError, OSError):
-                    todo.append(read(path).text)
+                    todo.append(read(path))
                     files[place] = path.read_bytes()
     return files
 

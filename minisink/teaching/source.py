@@ -36,11 +36,26 @@ class Source(NamedTuple):
     text: str | list[str]  # of a notebook the code cells
     notebook: bool
 
+    @property
+    def whole(self):
+        """All of its text."""
+        return "\n".join(self.text) if self.notebook else self.text
+
+    @property
+    def stem(self):
+        """The name by which another file imports it."""
+        return self.name.rpartition("/")[2].partition(".")[0]
+
+    @property
+    def imports(self):
+        """The names of modules that it imports, and of what it imports from them."""
+        imported = re.findall(r"^\s*(?:from|import)\s+(.+)", self.whole, re.M)
+        return {name for names in imported for name in re.findall(r"\w+", names)}
+
     def defines(self, task):
         """Whether the text looks as if it did; asked only when the file could not be run to its end."""
-        texts = [self.text] if isinstance(self.text, str) else self.text
         looks = rf"^(async )?(def {task}\b|{task}\s*=|from (?!minisink).*\b{task}\b)"
-        return any(re.search(looks, text, re.M) for text in texts)
+        return re.search(looks, self.whole, re.M) is not None
 
 
 def read(path):
