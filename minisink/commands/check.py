@@ -1,5 +1,6 @@
 """``minisink check``: a student's own functions, or those of a class, held against the reference."""
 
+import json
 import os
 import sys
 import time
@@ -75,7 +76,7 @@ def run(args):
 
 def _check(args, grading):
     """Check what one student handed in."""
-    results = _ResultsFile(args)
+    results = _results_file(args)
     results(nothing_judged(grading))  # so that a file is there whatever happens to us
     try:
         work = hand_in(*args.file, tasks=grading.known)
@@ -145,17 +146,18 @@ def _write_template(files, tasks):
     print(f"{path}: write what is missing, then run minisink check {path}")
 
 
-class _ResultsFile:
-    """Writes the file that was asked for, again and again as tasks are judged."""
+def _results_file(args):
+    """Return a function that writes the file that was asked for, again and again as tasks are judged."""
+    path, started = args.gradescope or args.classroom50, time.monotonic()
+    form = formats.gradescope if args.gradescope else formats.classroom50
+    check_folder(path)
+    if path and Path(path).resolve() in [Path(file).resolve() for file in args.file]:
+        raise ValueError(f"{path}: that is the student's file; results need a name of their own")
 
-    def __init__(self, args):
-        self.path, self.started = args.gradescope or args.classroom50, time.monotonic()
-        self.form = formats.gradescope if args.gradescope else formats.classroom50
-        check_folder(self.path)
-        if self.path and Path(self.path).resolve() in [Path(file).resolve() for file in args.file]:
-            raise ValueError(f"{self.path}: that is the student's file; results need a name of their own")
+    def write(report):
+        if path:
+            with atomic_write(path) as unfinished:
+                text = json.dumps(form(report, time.monotonic() - started), indent=1)
+                unfinished.write_text(f"{text}\n", encoding="utf-8")
 
-    def __call__(self, report):
-        """Write."""
-        if self.path:
-            formats.write(self.path, self.form(report, time.monotonic() - self.started))
+    return write

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import datetime
-import json
 import os
 
-from ..system.files import atomic_write
 from .report import about_the_file, numbered
 
 
@@ -47,9 +45,3 @@ def classroom50(report, seconds=0.0):
     ]
     scores = {"score": report["score"], "max-score": report["max_score"], "tests": tests}
     return {name: value or "unknown" for name, value in about.items()} | scores
-
-
-def write(path, report):
-    """Write a report, whole or not at all."""
-    with atomic_write(path) as unfinished:
-        unfinished.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
