@@ -8,7 +8,7 @@ from ..loss import nll_blocks, perplexity, token_nll
 from ..methods import Dense, Recompute, Streaming, Window, cache_bytes_per_token, lead_of
 from ..retrieval import Retrieval
 from ..sinks import weight_on_first
-from .effects import must_hold, paired
+from .effects import SURE, must_hold, paired
 from .inside import look_inside
 
 
@@ -87,7 +87,7 @@ def finding(rows, cache):
     """Say in one sentence what was measured, also when it is nothing, from rows of `run` with window and sinks.
 
     The difference between two methods is taken token by token after the first eviction, and called a gap
-    when its mean is more than two standard errors from zero.
+    when its mean is more than three standard errors from zero.
     """
     by_method = {row["method"]: row for row in rows}
     window, streaming = (by_method[m]["nll"][cache:] for m in ("window", "streaming"))
@@ -101,7 +101,7 @@ def finding(rows, cache):
         return f"{tokens} there is nothing to compare: window attention {a:.2f}, with sinks {b:.2f}{beside}."
     gap = paired(window, streaming)
     beside = f" ({gap} nats per token){beside} ({paired(recompute['nll'][cache:], streaming)})"
-    if not abs(gap.mean) > 2 * gap.error:
+    if abs(gap.mean) <= SURE * gap.error:
         return f"{tokens} no gap was measured: window attention {a:.2f}, with sinks {b:.2f}{beside}."
     by_how_much = f"{abs(a / b - 1):.1%} {'above' if a > b else 'below'} the {b:.2f} with sinks"
     return f"{tokens} window attention's perplexity is {a:.2f}, {by_how_much}{beside}."
