@@ -2,8 +2,10 @@
 
 import time
 from contextlib import closing
+from itertools import pairwise
 
 from ..chat.stream import n_bytes, n_kept
+from ..experiments.effects import paired
 from ..hf.tokenizer import text_stream
 from ..methods import Dense, Recompute
 from ..system.interrupts import defer_interrupts, until_interrupt
@@ -91,4 +93,7 @@ def summary(measured):
         return wrap("Nothing was evicted before the last turn: this says nothing of any method.")
     rows = [[name, number(m.reply_nll), f"{m.repeated:.0%}" if m.grams else "-"] for name, m in measured.items()]
     header = ["method", "nats a token of the replies", "repeated 4-grams"]
-    return wrap("After the first eviction:") + "\n" + table(header, rows, columns())
+    scored = [(name, m.nll) for name, m in measured.items() if len(m.nll) > 1]
+    pairs = [(f"{a} - {b}", x, y) for (a, x), (b, y) in pairwise(scored) if len(x) == len(y)]  # under the same words
+    gaps = "".join("\n" + wrap(f"{both}: {paired(x, y)} nats a token (standard error)") for both, x, y in pairs)
+    return wrap("After the first eviction:") + "\n" + table(header, rows, columns()) + gaps

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pty
+import re
 import select
 import signal
 import subprocess
@@ -106,6 +107,17 @@ def test_methods_side_by_side(talk, monkeypatch, columns):
     rows = [json.loads(line) for line in out.splitlines()]
     assert [row["method"] for row in rows] == ["window", "streaming"] * 11
     assert np.isfinite([row["nll"] for row in rows]).all()
+
+
+def test_replies_are_compared_with_their_error(talk):
+    """After the first eviction, word by word; answers that differ have nothing to be compared in."""
+    _, out, _ = talk("--turns", "replies", "--compare", "window,streaming,recompute", "--window", "60")
+    assert re.findall(r"^(.*): [+-]\d\.\d{4} ± \d\.\d{4} nats", out, re.MULTILINE) == [
+        "window - streaming",
+        "streaming - recompute",
+    ]
+    _, out, _ = talk("--turns", "questions", "--compare", "window,streaming", "--max-new-tokens", "2")
+    assert "±" not in out
 
 
 @pytest.mark.parametrize("columns", [12, 20, 40])
@@ -359,8 +371,9 @@ def test_the_scripts_that_ship():
 def test_what_a_window_costs_a_real_chat(capsys):
     """Eleven replies, a cache of 128, after the first eviction: the window loses 0.4 nats a token, sinks nothing."""
     assert main(["chat", "--turns", "replies", "--compare", "window,streaming,recompute", "--window", "124"]) == 0
-    rows = [line.split() for line in capsys.readouterr().out.splitlines()[-3:]]
-    nats = {method: float(nats) for method, nats, _ in rows}
+    *_, window, streaming, recompute, gap, same = (line.split() for line in capsys.readouterr().out.splitlines())
+    nats = {method: float(nats) for method, nats, _ in (window, streaming, recompute)}
+    assert gap[:3] == ["window", "-", "streaming:"] and float(gap[3]) > 3 * float(gap[5]) and "±" in same
     assert nats["window"] - nats["streaming"] >= 0.4
     assert abs(nats["streaming"] - nats["recompute"]) <= 0.1
 
