@@ -5,6 +5,8 @@ import time
 from functools import partial
 from pathlib import Path
 
+from ..experiments.effects import paired
+from ..methods import Streaming, Window
 from ..system.terminal import wrap
 from ..training.backcopy import picture
 from ..training.backcopy.chain import Task
@@ -48,7 +50,8 @@ def run(args):
     row = history[-1][1]
     long = toy.stream()
     seconds = time.perf_counter() - started
-    _explain(row, long, first, args.length, seconds)
+    window, sink = (toy.above_floor(m).ravel() for m in (Window(args.length), Streaming(1, args.length - 1)))
+    _explain(row, long, first, args.length, seconds, paired(window, sink))
     if args.json:
         result = {"seconds": round(seconds, 2)} | row | long
         print(json.dumps({key: result[key] for key in KEYS}))
@@ -56,7 +59,7 @@ def run(args):
         picture.draw(history, args.plot, first)
 
 
-def _explain(row, long, first, length, seconds):
+def _explain(row, long, first, length, seconds, gap):
     """Print what came out, in words."""
     idle, busy = row["bos_from_nontrigger"], row["bos_from_trigger"]
     verdict = "a sink" if idle > 0.3 else "no sink"  # the bar of Gu et al., arXiv:2410.10781
@@ -71,4 +74,4 @@ def _explain(row, long, first, length, seconds):
         ("streaming", f"the first one and the last {length - 1}"),
     ):
         print(f"  {name:10} {long[name + '_nll'] - row['floor']:+.4f}   {what}")
-    print(f"{seconds:.1f} s")
+    print(f"  window - streaming {gap} (standard error)\n{seconds:.1f} s")

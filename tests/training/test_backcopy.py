@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -100,6 +101,7 @@ def command(*options):
 def test_command_ends_with_the_promised_json(capsys, tmp_path):
     command("--steps", "3", "--length", "8", "--json", "--plot", str(tmp_path / "curves.png"))
     lines = capsys.readouterr().out.splitlines()
+    assert any(re.match(r"  window - streaming [+-]\d\.\d{4} ± \d\.\d{4} \(standard error\)$", line) for line in lines)
     result = json.loads(lines[-1])
     names = "seconds loss floor bos_from_nontrigger bos_from_trigger value_ratio dense_nll window_nll streaming_nll"
     assert list(result) == names.split()
