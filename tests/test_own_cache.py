@@ -34,7 +34,7 @@ def test_the_page_prints_what_stands_below_its_blocks(capsys):
         assert re.sub(number, "#", now.rstrip()) == re.sub(number, "#", printed.rstrip())
         wanted = [float(x) for x in re.findall(number, printed)]
         assert [float(x) for x in re.findall(number, now)] == pytest.approx(wanted, rel=1e-3)
-    one, streaming = re.findall(r"(?:1 heavy hitters|streaming): (\d+\.\d+)", printed)
+    one, streaming = re.findall(r"^(?:1 heavy hitters|streaming): (\d+\.\d+)", printed, re.MULTILINE)
     assert one == streaming
     code = re.search(r"class HeavyHitters:.*?return mixed\n", PAGE, re.DOTALL)[0]
     assert len(code.splitlines()) <= 30
