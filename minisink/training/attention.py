@@ -16,12 +16,6 @@ import math
 import numpy as np
 
 
-def causal_bias(n_tokens, like):
-    """Make the (T, T) array that is added to scores: 0 where a query may look, ``-inf`` above the diagonal."""
-    slot = np.arange(n_tokens, like=like)
-    return np.where(slot[None, :] <= slot[:, None], 0.0, -np.inf).astype(like.dtype)
-
-
 def angles(n_tokens, frequencies, like):
     """Return cosine and sine of positions 0..T-1, each (T, D/2), from float64 angles."""
     angle = np.arange(n_tokens, like=like)[:, None] * np.asarray(frequencies, like=like)
@@ -64,7 +58,7 @@ def attention(q, k, v, bias, kind="softmax", sink_logits=None):
     k, v : ndarray of shape (B, K, T, D)
         K divides H: H / K neighbouring query heads share a key head, folded into the rows of one product.
     bias : ndarray of shape (T, T)
-        From `causal_bias`.
+        `minisink.attention.additive` of a causal mask: 0 where a query may look, -inf above the diagonal.
     kind : {"softmax", "softmax1", "relu"}
         "relu" does not normalise at all: ``pattern = max(scores, 0)``.
     sink_logits : ndarray of shape (H,), optional

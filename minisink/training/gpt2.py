@@ -5,8 +5,9 @@ The mirror images of `training.llama`, with LayerNorm, a GELU MLP, and positions
 
 import numpy as np
 
+from ..attention import additive, causal_mask
 from ..ops import linear
-from .attention import attention, attention_backward, causal_bias, join_heads, split_heads
+from .attention import attention, attention_backward, join_heads, split_heads
 from .backward import embedding_backward, gelu, gelu_backward, layer_norm, layer_norm_backward, linear_backward
 
 
@@ -15,7 +16,7 @@ def forward(ids, weights, config):  # (B, T) -> (B * T, V)
     B, T = ids.shape
     H, eps = config.n_heads, config.norm_eps
     x = (weights.embed[ids] + weights.position[:T]).reshape(B * T, -1)  # (B, T) -> (N, C)
-    bias = causal_bias(T, like=x)
+    bias = additive(causal_mask(T, T, like=x), x.dtype)
     layers = []
     for layer in weights.layers:
         h, norm1 = layer_norm(x, layer.ln1, layer.ln1_b, eps)

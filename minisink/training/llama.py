@@ -4,8 +4,9 @@ Read them as mirror images: each line of `backward` undoes one of `forward`, las
 makes it simple: ``x = x + f(x)`` becomes ``dx = dx + f_backward(dx)``.
 """
 
+from ..attention import additive, causal_mask
 from ..ops import linear
-from .attention import angles, attention, attention_backward, causal_bias, join_heads, rotate, split_heads
+from .attention import angles, attention, attention_backward, join_heads, rotate, split_heads
 from .backward import embedding_backward, linear_backward, rms_norm, rms_norm_backward, swiglu, swiglu_backward
 
 
@@ -18,7 +19,7 @@ def forward(ids, weights, config):  # (B, T) -> (B * T, V)
     H, K, eps = config.n_heads, config.n_kv_heads, config.norm_eps
     x = weights.embed[ids.reshape(-1)]  # (B, T) -> (N, C)
     cos, sin = angles(T, config.frequencies, like=x)
-    bias = causal_bias(T, like=x)
+    bias = additive(causal_mask(T, T, like=x), x.dtype)
     layers = []
     for layer in weights.layers:
         h, norm1 = rms_norm(x, layer.attn_norm, eps)

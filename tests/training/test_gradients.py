@@ -7,6 +7,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from profiles import examples
 
+from minisink.attention import additive, causal_mask
 from minisink.training import attention, backward
 from minisink.training.gradients import batch_gradient, batch_loss
 from minisink.training.parameters import as_weights, named_shapes, views
@@ -155,7 +156,7 @@ def test_attention(kind, with_sinks, seed):
     q, k, v, dy = (r.standard_normal(s) for s in ((2, 4, 5, 6), (2, 2, 5, 6), (2, 2, 5, 6), (2, 4, 5, 6)))
     sinks = r.standard_normal(4) if with_sinks else None
     into = np.empty(4) if with_sinks else None
-    bias = attention.causal_bias(5, like=q)
+    bias = additive(causal_mask(5, 5, like=q), q.dtype)
     mixed, pattern = attention.attention(q, k, v, bias, kind, sinks)
     dq, dk, dv = attention.attention_backward(dy, q, k, v, mixed, pattern, kind, into)
 
