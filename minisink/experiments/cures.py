@@ -9,7 +9,7 @@ does is for the run to say. Backcopy has those of them that the trainer of langu
 
 import numpy as np
 
-from ..system.terminal import table
+from ..system.terminal import number, table
 from ..training.backcopy import toy as backcopy
 from ..training.backcopy.chain import Task
 from ..training.parameters import as_weights
@@ -93,7 +93,7 @@ def show(rows):
     cells = []
     for about, runs in by(rows, "task", "kind", "length", "width").items():
         means = {key: np.mean([row[key] for row in runs]) for key in keys}
-        numbers = ["-" if np.isnan(means[key]) else f"{means[key]:.3f}" for key in ("idle", "busy", "value", "spike")]
+        numbers = [number(means[key], ".3f") for key in ("idle", "busy", "value", "spike")]
         cells.append([*map(str, about), str(len(runs)), f"{means['steps']:.0f}", *numbers, f"{means['error']:.4f}"])
     return table([*header, "idle", "busy", "value", "spike", "error"], cells)
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from ..loss import perplexity, token_nll
 from ..methods import Streaming
-from ..system.terminal import count, table
+from ..system.terminal import count, number, table
 from .effects import effect, must_evict, pivot
 
 PAPER = "Section 3.2"
@@ -45,11 +45,7 @@ def effects(rows):
 
 def show(rows):
     """Return the 2 x 2, perplexity within / beyond the trained length."""
-
-    def cell(row):
-        return " / ".join("-" if np.isnan(x) else f"{x:.2f}" for x in (row["within"], row["beyond"]))
-
-    _, lines = pivot(rows, "sinks", "positions", cell)
+    _, lines = pivot(rows, "sinks", "positions", lambda row: f"{number(row['within'])} / {number(row['beyond'])}")
     header = ["within / beyond the trained length", "in the cache", "in the text"]
     return table(header, [[count(n, "sink") if n else "no sink", *cells] for n, cells in lines.items()])
 
