@@ -40,36 +40,17 @@ BLANKS = "".join(map(chr, WHITE))  # of Unicode, as tokenizers has them; Python 
 
 @dataclass
 class Template:
-    """The pieces of a conversation, each a list of special ids, texts, and in tuples the words to be filled in.
+    """The pieces of a conversation, each a list of special ids, texts, and in tuples the words to be filled in."""
 
-    Attributes
-    ----------
-    system : list or None
-        The system message alone, with "system" to be filled in; None if there is none, or not by itself.
-    first : list
-        From the beginning to the first answer, with "system" (where one was given) and "user" to be filled in.
-    turn : list
-        From the end of an answer to the beginning of the next, with "user".
-    before, reply, end : list
-        What stands before a written answer, mostly nothing; the answer, with "assistant"; and what stands after it.
-        `reply` is None where the template may change an answer that is over.
-    encode : callable
-        From a text, and whether a conversation begins with it, to the ids of it, in which nothing is special.
-    swallow : tuple of two sets
-        Special ids that swallow the blanks before them, and after them.
-    asked : tuple of str
-        Texts that the template asks for (`cut.cut`): words of a person that have one are refused.
-    """
-
-    system: list | None
-    first: list
-    turn: list
-    before: list
-    reply: list | None
-    end: list
-    encode: Callable
-    swallow: tuple
-    asked: tuple
+    system: list | None  # the system message alone, with "system" to be filled in; None if there is none by itself
+    first: list  # from the beginning to the first answer, with "system" (where one was given) and "user"
+    turn: list  # from the end of an answer to the beginning of the next, with "user"
+    before: list  # what stands before a written answer, mostly nothing
+    reply: list | None  # the answer, with "assistant"; None where the template may change one that is over
+    end: list  # what stands after it
+    encode: Callable  # from a text, and whether a conversation begins with it, to its ids, in which nothing is special
+    swallow: tuple  # two sets of special ids: those that swallow the blanks before them, and after them
+    asked: tuple  # texts that the template asks for (`cut.cut`): words of a person that have one are refused
 
     def fill(self, *pieces, left=None, **words):
         """Return pieces, with words in their places, as ids; `left` is the id before them, if any.

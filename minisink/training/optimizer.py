@@ -14,29 +14,15 @@ import numpy as np
 class Schedule:
     """Learning rate of each step: a linear warm-up, a constant, a linear fall over the last part.
 
-    Parameters
-    ----------
-    peak : float
-    n_steps : int
-        Length of the whole training.
-    warmup : int
-        Steps until the peak is reached.
-    decay : float
-        Share of the steps, at the end, over which it falls.
-    final : float
-        Where it falls to, as a share of the peak.
-
-    Examples
-    --------
     >>> [round(Schedule(1.0, 10, warmup=2, decay=0.4, final=0.0).rate(i), 2) for i in range(10)]
     [0.5, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.75, 0.5, 0.25]
     """
 
     peak: float
-    n_steps: int
-    warmup: int = 100
-    decay: float = 0.3
-    final: float = 0.0
+    n_steps: int  # length of the whole training
+    warmup: int = 100  # steps until the peak is reached
+    decay: float = 0.3  # share of the steps, at the end, over which it falls
+    final: float = 0.0  # where it falls to, as a share of the peak
 
     def rate(self, step):
         """Return the learning rate of step 0, 1, ..., n_steps - 1."""
@@ -57,23 +43,15 @@ class AdamW:
         v = b2 v + (1 - b2) g^2         w = w - lr * m' / (sqrt(v') + eps)
 
     with ``m' = m / (1 - b1^t)`` and ``v' = v / (1 - b2^t)``.
-
-    Attributes
-    ----------
-    m, v : ndarray of shape (P,)
-    decayed : slice
-        The part of the vector that decays.
-    t : int
-        Steps done.
     """
 
-    m: np.ndarray
-    v: np.ndarray
-    decayed: slice
+    m: np.ndarray  # (P,)
+    v: np.ndarray  # (P,)
+    decayed: slice  # the part of the vector that decays
     betas: tuple = (0.9, 0.95)
     eps: float = 1e-8
     weight_decay: float = 0.1
-    t: int = 0
+    t: int = 0  # steps done
 
     @classmethod
     def for_vector(cls, vector, decayed, **options):

@@ -5,44 +5,21 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True)
 class Recipe:
-    """What was found to grow a sink in a small model within an hour of one core.
-
-    Attributes
-    ----------
-    n_steps, batch, context : int
-        Steps, samples a step, tokens a sample.
-    rate : float
-        Peak learning rate.
-    warmup : int
-        Steps.
-    decay : float
-        Share of the steps, at the end, over which the rate falls to 0.
-    weight_decay : float
-    betas : tuple of float
-    clip : float
-        Largest norm of the gradient.
-    std : float
-        Deviation of the initial weights.
-    sample_start : {"bos", "none"}
-    shared : bool
-        Whether input and output matrix are one but for the input vector of ``<s>``; see `parameters.share`.
-    seed : int
-        Of the initial weights and of the samples.
-    """
+    """What was found to grow a sink in a small model within an hour of one core."""
 
     n_steps: int = 2460
-    batch: int = 64
-    context: int = 128
-    rate: float = 4e-3
-    warmup: int = 100
-    decay: float = 0.3
+    batch: int = 64  # samples a step
+    context: int = 128  # tokens a sample
+    rate: float = 4e-3  # peak learning rate
+    warmup: int = 100  # steps
+    decay: float = 0.3  # share of the steps, at the end, over which the rate falls to 0
     weight_decay: float = 0.1
     betas: tuple = (0.9, 0.95)
-    clip: float = 1.0
-    std: float = 0.04
-    sample_start: str = "bos"
-    shared: bool = False
-    seed: int = 0
+    clip: float = 1.0  # largest norm of the gradient
+    std: float = 0.04  # deviation of the initial weights
+    sample_start: str = "bos"  # or "none"
+    shared: bool = False  # input and output matrix are one but for the input vector of <s>: see `parameters.share`
+    seed: int = 0  # of the initial weights and of the samples
 
     def __post_init__(self):
         for name in ("n_steps", "batch", "context"):

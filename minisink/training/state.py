@@ -21,27 +21,13 @@ VECTORS = ("weights", "m", "v")
 
 @dataclass
 class State:
-    """What changes while training.
+    """What changes while training."""
 
-    Attributes
-    ----------
-    vectors : dict of str to numpy.ndarray
-        ``weights``, ``m`` and ``v``, each of shape (P,).
-    step : int
-        Steps done.
-    seconds : float
-        Time spent, pauses left out.
-    random : dict
-        State of the generator that draws samples.
-    losses : list of float
-        Of the steps since the last row of the log.
-    """
-
-    vectors: dict
-    step: int
-    seconds: float
-    random: dict
-    losses: list
+    vectors: dict  # the arrays "weights", "m" and "v", each of shape (P,)
+    step: int  # steps done
+    seconds: float  # time spent, pauses left out
+    random: dict  # state of the generator that draws samples
+    losses: list  # of the steps since the last row of the log
 
 
 def save(folder, state, identity):

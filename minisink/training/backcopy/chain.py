@@ -19,19 +19,10 @@ BOS = 0
 
 @dataclass(frozen=True)
 class Task:
-    """The chain.
+    """The chain."""
 
-    Attributes
-    ----------
-    table : ndarray of shape (V, V)
-        ``table[a, b]``: chance of b after a, BOS never among them.
-    n_triggers : int
-        Tokens 1 to `n_triggers` are triggers: common ones, so that there is much to learn from.
-    starts_with_bos : bool
-    """
-
-    table: np.ndarray
-    n_triggers: int
+    table: np.ndarray  # (V, V), table[a, b]: chance of b after a, BOS never among them
+    n_triggers: int  # tokens 1 to this are triggers: common ones, so that there is much to learn from
     starts_with_bos: bool = True
 
     @classmethod
