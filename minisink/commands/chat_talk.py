@@ -26,11 +26,7 @@ COMMANDS = {
 class Talk:
     """Turns on the screen: an answer as it is decoded, or with ``--compare`` a column for each method.
 
-    Parameters
-    ----------
-    args : argparse.Namespace
-    conversations : dict of str to Conversation
-        By the name of the method; one, or with ``--compare`` several.
+    `conversations` are by the name of the method: one `Conversation`, or with ``--compare`` several.
     """
 
     def __init__(self, args, conversations):

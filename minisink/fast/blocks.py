@@ -144,13 +144,7 @@ class Banded:
 
 
 class Windows:
-    """Windows of the same length, one after the other in `ids`, that do not see each other.
-
-    Parameters
-    ----------
-    length : int
-        Tokens in a window; the first of each stands at position 0.
-    """
+    """Windows of `length` tokens, one after the other, that do not see each other; each begins at position 0."""
 
     def __init__(self, length):
         self.length = length

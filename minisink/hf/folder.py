@@ -90,16 +90,9 @@ def to_tensors(config, arrays):
 def read(folder, *, dtype):
     """Read a folder; every name and shape is checked before any data is touched, and data is read as it is taken.
 
-    Returns
-    -------
-    config : Config
-    arrays : iterator of (str, ndarray)
-        By our names, each of `arrays.shapes`; a tensor is read when it is its turn.
-    tokenizer : tokenizers.Tokenizer or None
-    ignored : list of str
-        Tensors of the files that a forward pass does not need.
-    chat : tuple
-        The chat template, and what it calls the special tokens; each None where no file says so.
+    Return (config, arrays, tokenizer or None, ignored, chat). `arrays` is an iterator of (name, array) by our names,
+    each of `arrays.shapes`, and a tensor is read when it is its turn; `ignored` are names of tensors that a forward
+    pass does not need; `chat` is the template, and what it calls the special tokens, each None where no file says so.
     """
     config = _read_config(folder)
     form = FORMATS[config.model_type]

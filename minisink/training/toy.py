@@ -53,17 +53,7 @@ class Toy:
     """
 
     def __init__(
-        self,
-        config,
-        schedule,
-        *,
-        std,
-        weight_decay,
-        optimizer="adamw",
-        batch=BATCH,
-        seed=0,
-        workers=1,
-        device="cpu",
+        self, config, schedule, *, std, weight_decay, optimizer="adamw", batch=BATCH, seed=0, workers=1, device="cpu"
     ):
         if schedule.n_steps < 1:
             raise ValueError(f"steps is {schedule.n_steps}; it must be 1 or more")

@@ -16,17 +16,9 @@ RATES = {"softmax": 5e-2, "softmax1": 5e-2, "logit": 5e-2, "relu": 2e-3, "sgd": 
 class Toy(toy.Toy):
     """A small model that learns the task, and what can be seen inside it.
 
-    Parameters
-    ----------
-    task : Task
-    n_layers : int
-    kind : {"softmax", "softmax1", "logit", "relu"}
-        "logit" is softmax with a learned sink logit.
-    n_steps, length : int
-    rate : float, optional
-        Peak learning rate; one of `RATES` by default.
-    **options
-        Of `training.toy.Toy`: optimizer, batch, seed, workers, device.
+    `kind` is "softmax", "softmax1", "relu" or "logit", which is softmax with a learned sink logit. The peak learning
+    `rate` is one of `RATES` by default. Other `options` are those of `training.toy.Toy`: optimizer, batch, seed,
+    workers, device.
     """
 
     def __init__(self, task, *, kind="softmax", n_layers=1, n_steps=1200, length=64, rate=None, **options):

@@ -14,16 +14,9 @@ RATE = 1e-2  # peak learning rate
 
 
 class Toy(toy.Toy):
-    """A small model that learns to read a segment the second time out of memory.
+    """A small model that learns to read a segment the second time out of memory; its peak learning rate is `RATE`.
 
-    Parameters
-    ----------
-    n_layers : int
-    n_steps : int
-    rate : float, optional
-        Peak learning rate; `RATE` by default.
-    **options
-        Of `training.toy.Toy`: batch, seed, workers, device.
+    `options` are those of `training.toy.Toy`: batch, seed, workers, device.
     """
 
     def __init__(self, *, n_layers=2, n_steps=600, rate=None, **options):

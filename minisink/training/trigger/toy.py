@@ -17,21 +17,10 @@ BATCH, ENOUGH = 128, 5e-3  # texts a step; the error at which training ends
 
 
 class Toy:
-    """The head, and its training.
+    """The head, and its training by Adam at a `rate`; `seed` is of weights and texts.
 
-    Parameters
-    ----------
-    kind : str
-        How scores become weights, one of `weights.KINDS`.
-    length : int
-        T, BOS included.
-    head_dim : int
-        D, channels of a query and a key.
-    rate : float
-        Of Adam.
-    seed : int
-        Of weights and texts.
-    dtype : dtype
+    `kind` says how scores become weights, one of `weights.KINDS`; a text has `length` tokens (T), BOS included; a query
+    and a key have `head_dim` channels (D).
     """
 
     def __init__(self, kind, *, length=16, head_dim=16, rate=1e-3, seed=0, dtype=np.float32):
