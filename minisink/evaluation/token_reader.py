@@ -20,12 +20,8 @@ class Place(NamedTuple):
 class TokenReader:
     """Ids on their way to the model, kept until it has taken them in.
 
-    Parameters
-    ----------
-    pieces : iterator of (Place, int, ndarray of shape (T,))
-        Where a piece begins, its bytes, its ids.
-    skip : int
-        Tokens of the first piece that the model has taken in before.
+    `pieces` is an iterator of (Place where it begins, number of its bytes, its ids (T,)); of the first of them the
+    model has taken in `skip` tokens before.
     """
 
     def __init__(self, pieces, skip=0):

@@ -30,28 +30,10 @@ class Decoder:
     `fused.FITS`, it holds a second copy, which saves steps; so it does of matrices that lie otherwise, as a training
     has them. A change to the weights afterwards is seen in those that are not copied, so make a new decoder then.
 
-    Parameters
-    ----------
-    model : Model
-    policy : cache.Policy
-    cache : RingCache, optional
-        To go on with, instead of an empty one of this policy.
-    weights : fused.Fused, optional
-        Of another decoder of the same model, to be shared.
+    All that changes from one token to the next is its `cache`, a `RingCache`: one to go on with, or an empty one of
+    this `policy`. The `weights`, a `fused.Fused`, may be those of another decoder of the same model. Raise ValueError
+    when `cache` is not of this model and policy.
 
-    Attributes
-    ----------
-    cache : RingCache
-        All that changes from one token to the next.
-    weights : fused.Fused
-
-    Raises
-    ------
-    ValueError
-        When `cache` is not of this model and policy.
-
-    Examples
-    --------
     >>> from minisink import Streaming, load
     >>> model = load("novels")
     >>> decode = Decoder(model, Streaming(4, 60))

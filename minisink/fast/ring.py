@@ -136,25 +136,14 @@ class RingAttention:
     """Attention of the newest token over a ring, layer by layer.
 
     The arrays it works in are allocated once, and so are the views of them: at this size making a view costs as much
-    as using it.
+    as using it. Into one of them, ``qkv`` of shape ((H + 2 K) D,), the caller puts the queries, keys and values of the
+    newest token, un-rotated.
 
-    Parameters
-    ----------
-    cache : RingCache
-    n_heads : int
-        H.
-    frequencies : ndarray of shape (D/2,), optional
-        Radians a position of each pair of channels; None where nothing rotates.
-    folded : bool
-        Whether the weights have seen to it that queries come divided by sqrt(D), and pairs of channels side by side.
-
-    Attributes
-    ----------
-    qkv : ndarray of shape ((H + 2 K) D,)
-        Where the caller puts the queries, keys and values of the newest token, un-rotated.
+    `frequencies` are radians per position of each pair of channels, None where nothing rotates. `folded` says whether
+    the weights have seen to it that queries come divided by sqrt(D), and pairs of channels side by side.
     """
 
-    def __init__(self, cache, n_heads, frequencies, *, folded):
+    def __init__(self, cache, n_heads, frequencies, *, folded):  # RingCache, H, (D/2,) or None
         _, K, _, D = cache.keys.shape
         H, G = n_heads, n_heads // K  # G queries share a key
         self.cache = cache

@@ -186,21 +186,12 @@ def bar(share, width=BAR):
 
 
 def side_by_side(columns, *, rows=None, feet=(), width=79):
-    """Lay the ends of some texts beside each other, the last `rows` lines of each.
+    """Lay the ends of some texts beside each other, the last `rows` lines of each, or all of the longest.
 
-    Parameters
-    ----------
-    columns : dict of str to str
-        Header to text, whose line breaks and unprintable characters become spaces.
-    rows : int, optional
-        Lines below the header; all of the longest text by default.
-    feet : sequence of str
-        A line below each column.
-    width : int
-        Columns of the terminal for all of them together; each text has one at least, or two if a letter takes two.
+    `columns` maps headers to texts, whose line breaks and unprintable characters become spaces; `feet` are a line below
+    each. All of them together take `width` columns of the terminal; each text has one at least, or two if a letter
+    takes two.
 
-    Examples
-    --------
     >>> print(side_by_side({"one": "a b c d", "two": "e f g"}, rows=2, width=9))
     one | two
     ----+----
@@ -221,24 +212,13 @@ def side_by_side(columns, *, rows=None, feet=(), width=79):
 
 
 def chart(series, *, mark=None, mark_label="", width=71, height=16, skip=0):
-    """Draw curves with letters.
+    """Draw curves with letters, in a field of `width` and `height` characters.
 
-    Parameters
-    ----------
-    series : dict of str to ndarray
-        Curves over the same axis, which may stop early; each is drawn with its key's first letter, and with a star
-        where several meet. What lies beyond the scale is drawn on its edge.
-    mark : int, optional
-        Index marked by a vertical line.
-    mark_label : str
-        What happens there.
-    width, height : int
-        Of the field, in characters.
-    skip : int
-        First values that do not set the scale: a mean of few is wild.
+    `series` maps names to curves over the same axis, which may stop early; each is drawn with its name's first letter,
+    and with a star where several meet. What lies beyond the scale is drawn on its edge; the first `skip` values do not
+    set the scale, for a mean of few is wild. A vertical line marks the index `mark`; `mark_label` says what happens
+    there.
 
-    Examples
-    --------
     >>> print(chart({"up": np.arange(9.0), "flat": np.full(9, 2.0)}, width=9, height=5, mark=4, mark_label="half"))
       8.00 +    :  uu
            |    : u

@@ -24,33 +24,14 @@ STREAM = 2048  # held-out tokens on which the gap is measured
 
 
 class Training:
-    """A model being trained.
+    """A model being trained, by a `Recipe`, on the text `ids`; `valid` is text to look at.
 
-    Parameters
-    ----------
-    config : Config
-    recipe : Recipe
-    ids, valid : ndarray of ints
-        Text to learn from, and text to look at.
-    folder : Path
-        For the state, the log and the model.
-    tokenizer : tokenizers.Tokenizer, optional
-        Saved beside the model.
-    resume : bool
-        Go on from the folder's state.
-    start : Weights, optional
-        Of a model to go on from, instead of random weights; see `parameters.go_on_from`.
-    device : str
-        "cpu" or "cuda".
-    workers : int
-        See `gradients.batch_gradient`; on a GPU there is one, and a piece is the whole batch.
-    dtype : str
-        Of the saved model.
+    The state, the log and the model, in a `dtype`, go into `folder` (a Path), and the `tokenizer` beside the model.
+    With `resume` the training goes on from the folder's state; with `start`, from `Weights` of a model instead of
+    random ones: see `parameters.go_on_from`. For `workers` see `gradients.batch_gradient`; on a GPU (`device` is "cpu"
+    or "cuda") there is one, and a piece is the whole batch.
 
-    Raises
-    ------
-    ValueError
-        For a text shorter than a sample, a folder that cannot be used, a state of another training.
+    Raise ValueError for a text shorter than a sample, a folder that cannot be used, a state of another training.
     """
 
     def __init__(

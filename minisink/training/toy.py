@@ -26,30 +26,13 @@ def attention_only(*, n_layers, n_heads, width=64, **fields):
 
 
 class Toy:
-    """A small model that learns, a step at a time.
+    """A small model that learns, a step at a time, from `batch` texts each.
 
-    Parameters
-    ----------
-    config : llama.Config
-    schedule : Schedule
-    std : float
-        Deviation of the initial weights.
-    weight_decay : float
-        Of AdamW.
-    optimizer : {"adamw", "sgd"}
-    batch : int
-        Texts a step.
-    seed : int
-        Of the initial weights, of the texts, and of those that are watched.
-    workers : int
-        Threads; the numbers do not depend on it. On a GPU there is one.
-    device : str
-        "cpu" or "cuda".
+    `std` is the deviation of the initial weights; `weight_decay` is AdamW's, and `optimizer` is "adamw" or "sgd".
+    `seed` is of the initial weights, of the texts, and of those that are watched. `workers` are threads, on which the
+    numbers do not depend; on a GPU (`device` is "cpu" or "cuda") there is one.
 
-    Raises
-    ------
-    ValueError
-        For no step at all, or a device that is not there.
+    Raise ValueError for no step at all, or a device that is not there.
     """
 
     def __init__(
