@@ -10,7 +10,7 @@ from ..methods import warn_beyond
 from ..model import load
 from ..system.errors import tell
 from ..system.files import lock_files, read_text
-from ..system.interrupts import defer_interrupts, until_interrupt
+from ..system.interrupts import defer_interrupts
 from ..system.terminal import human_bytes, put
 from .common import add_draws, add_method, add_model, add_no_bos, check_folder, draws, method_of
 
@@ -64,10 +64,8 @@ def _write(args, stream, ids):
     model, before = stream.model, [*[*stream.window_ids][-HELD:], *stream.pending, *ids]
     n_known = stream.n_seen + len(stream.pending) + len(ids)
     warn_beyond(model, stream.method, stream.n_seen, n_known + (args.max_new_tokens or math.inf))
-    ends = model.config.eos if args.max_new_tokens else ()  # nothing ends what is to go on until Ctrl-C
     with defer_interrupts() as stop:
-        tokens = until_interrupt(stop, stream.write(stream.read(ids), args.max_new_tokens or None, ends))
-        for piece in text_stream(model.tokenizer, tokens, after=before, name=model.name):
+        for piece in text_stream(model.tokenizer, _tokens(args, stream, ids, stop), after=before, name=model.name):
             put(piece, end="")
         print(flush=True)
         if args.state is not None:
@@ -77,6 +75,15 @@ def _write(args, stream, ids):
     elif stop:
         n_new = stream.n_seen + len(stream.pending) - n_known
         tell(f"stopped after {n_new:,} new tokens; {_describe_cache(stream)}")
+
+
+def _tokens(args, stream, ids, stop):
+    """Yield the tokens that follow `ids`, until `stop` is no longer empty."""
+    ends = stream.model.config.eos if args.max_new_tokens else ()  # nothing ends what is to go on until Ctrl-C
+    for token in stream.write(stream.read(ids), args.max_new_tokens or None, ends):
+        yield token
+        if stop:
+            return
 
 
 def _describe_cache(stream):
