@@ -34,20 +34,17 @@ RUNNING_ROWS = ("tokens", "mean_nll", "perplexity")  # of one with running perpl
 class Evaluation:
     """A model and a text file to measure it on, from the start or from where an earlier run stopped.
 
-    What can be refused is refused here, before anything is written.
+    What can be refused is refused here, before anything is written: ValueError for a text that cannot be read, options
+    that do not go together, or the state of another run.
 
     Parameters
     ----------
-    model : Model
     path : str or path
-        A UTF-8 text.
+        A UTF-8 text; with `bos` it begins with the begin-of-text token, where there is one.
     method, readable
         As in `loss.token_nll`.
-    bos : bool
-        Begin with the begin-of-text token, where there is one.
     csv : str or path, optional
         Gets a row for every token, or with `every` one of running perplexity for every so many tokens.
-    every : int, optional
     state : str or path, optional
         Where the state is kept; if there is one, the run goes on from it. For a method with a limit: it grows with the
         text under `Retrieval` only, unless `store` says otherwise.
@@ -60,11 +57,6 @@ class Evaluation:
         Size of the text; None for what is no file on a disk.
     done : bool
         Whether the whole text has been measured.
-
-    Raises
-    ------
-    ValueError
-        For a text that cannot be read, options that do not go together, or the state of another run.
     """
 
     def __init__(self, model, path, method, *, readable=False, bos=True, csv=None, every=None, state=None):

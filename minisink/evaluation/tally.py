@@ -17,21 +17,9 @@ TAIL = 4096  # bytes before its end by which a CSV file is known again
 class Tally:
     """The sum of all losses so far, and their means over equal groups, which double when there are too many.
 
-    Parameters
-    ----------
-    every : int, optional
-        Tokens from one row of running perplexity to the next.
+    ``total`` is in nats, of ``n_tokens``; ``group`` tokens share a point of `curve`. With `every`, so many tokens lie
+    between two rows of running perplexity.
 
-    Attributes
-    ----------
-    n_tokens : int
-    total : float
-        Nats of all of them.
-    group : int
-        Tokens that share a point of `curve`.
-
-    Examples
-    --------
     >>> tally = Tally(every=2)
     >>> tally.add(np.log([2.0, 8.0, 4.0]))
     [(2, 1.3862943611198906, 4.0)]

@@ -24,22 +24,11 @@ QUERIES = 64  # of a block, taken at once: the fewer, the fewer keys are scored 
 
 
 class Banded:
-    """Blocks of tokens over a window or streaming cache: equal to a `KVCache` of the same policy.
+    """Blocks of tokens over a window or streaming cache: equal to a `KVCache` of the same policy, which has a window.
 
-    Parameters
-    ----------
-    n_layers : int
-        L.
-    policy : cache.Policy
-        With a window.
-
-    Attributes
-    ----------
-    n_seen : int
-        Tokens taken in since the start.
-    layers : list of tuple
-        Of each layer the keys and values of the sinks, and those of the last ``window - 1`` tokens (which may be
-        sinks too), each of shape (S, K, D); keys rotated to their token_index.
+    ``n_seen`` counts the tokens taken in since the start. ``layers`` holds for each layer the keys and values of the
+    sinks, and those of the last ``window - 1`` tokens (which may be sinks too), each of shape (S, K, D), keys rotated
+    to their token_index.
     """
 
     def __init__(self, n_layers, policy):

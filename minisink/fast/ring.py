@@ -34,23 +34,10 @@ FIRST_BUFFER = 256  # slots that a cache starts with, unless it keeps fewer
 class RingCache:
     """Keys and values of every layer in buffers that double until they hold what the policy keeps.
 
-    Parameters
-    ----------
-    n_layers, n_kv_heads, head_dim : int
-        L, K and D.
-    policy : cache.Policy
-        Without a window the buffers double whenever they are full; so they do up to a large one.
-    dtype : numpy dtype
-    like : ndarray, optional
-        Array whose device the cache takes; the host by default.
-
-    Attributes
-    ----------
-    keys : ndarray of shape (L, K, S, D)
-        Rotated to their token_index, pairs of channels side by side; S is the capacity, once it is reached.
-    values : ndarray of shape (L, K, S, D)
-    n_seen : int
-        Tokens taken in since the start, evicted ones included.
+    Without a window they double whenever they are full; so they do up to a large one. ``keys`` and ``values`` are
+    (L, K, S, D), and S is the capacity, once it is reached; keys are rotated to their token_index, pairs of channels
+    side by side. ``n_seen`` counts the tokens taken in since the start, evicted ones included. The cache takes the
+    device of the array `like`; the host by default.
     """
 
     def __init__(self, n_layers, n_kv_heads, head_dim, policy, *, dtype=np.float32, like=None):
