@@ -1,8 +1,10 @@
 """Wrong turns of attention."""
 
+from functools import partial
+
 import numpy as np
 
-from .softmax import FROM_ZERO, exp, largest_from_zero, over_sum, softmax
+from .softmax import FROM_ZERO, exp, from_zero, over_sum, softmax
 from .turn import turns
 
 
@@ -16,6 +18,11 @@ def masked(q, k, visible, hidden=-np.inf, power=0.5):
     return np.where(visible, scores(q, k, power), hidden)
 
 
+def attention(scores=masked, weights=softmax):
+    """Return an attention by ``weights(scores(q, k, visible))``."""
+    return lambda q, k, v, visible: weights(scores(q, k, visible)) @ v
+
+
 def one_more_slot(q, k, v, visible):
     """Attend to a slot of zeros that was never filled: an accidental sink."""
     k, v = (np.concatenate((np.zeros((1, x.shape[1])), x)) for x in (k, v))
@@ -27,53 +34,41 @@ def over_queries(q, k, v, visible):
     return softmax(masked(q, k, visible, -1e30).T).T * visible @ v
 
 
-def over_the_matrix(q, k, v, visible):
+def over_the_matrix(x):
     """Take the sum over all rows."""
-    x = masked(q, k, visible)
-    return np.exp(x - x.max()) / np.exp(x - x.max()).sum() @ v
-
-
-def with_hidden(score):
-    """Return an attention that gives a hidden key this score."""
-    return lambda q, k, v, visible: softmax(masked(q, k, visible, score)) @ v
-
-
-def from_zero(q, k, v, visible):
-    """Take off zero where all scores lie below."""
-    x = masked(q, k, visible)
-    return over_sum(np.exp(x - largest_from_zero(x))) @ v
+    return np.exp(x - x.max()) / np.exp(x - x.max()).sum()
 
 
 TITLED = {
     # seen where chunks of a prompt are ported
-    "the mask is ignored: it sees its own future (wrong turn 4)": lambda q, k, v, _: softmax(scores(q, k)) @ v,
-    "a masked score is zero, not minus infinity": with_hidden(0.0),
-    "the mask is added to the scores, as 0 and 1": lambda q, k, v, seen: softmax(scores(q, k) + seen) @ v,
-    "a masked score is -1, not minus infinity": with_hidden(-1.0),
-    "a masked score is not low enough": tuple(map(with_hidden, (-1e3, -1e2, -1e1))),
-    "a causal mask of its own, not the one that is given": (
-        lambda q, k, v, seen: softmax(masked(q, k, np.tril(np.ones_like(seen)))) @ v
+    "the mask is ignored: it sees its own future (wrong turn 4)": attention(lambda q, k, seen: scores(q, k)),
+    "a masked score is zero, not minus infinity": attention(partial(masked, hidden=0.0)),
+    "the mask is added to the scores, as 0 and 1": attention(lambda q, k, seen: scores(q, k) + seen),
+    "a masked score is -1, not minus infinity": attention(partial(masked, hidden=-1.0)),
+    "a masked score is not low enough": tuple(attention(partial(masked, hidden=low)) for low in (-1e3, -1e2, -1e1)),
+    "a causal mask of its own, not the one that is given": attention(
+        lambda q, k, seen: masked(q, k, np.tril(np.ones_like(seen)))
     ),
     "the mask is upside down": (
-        lambda q, k, v, seen: softmax(np.where(seen, -1e9, scores(q, k))) @ v,
-        lambda q, k, v, seen: softmax(masked(q, k, ~seen)) @ v,
+        attention(lambda q, k, seen: np.where(seen, -1e9, scores(q, k))),
+        attention(lambda q, k, seen: masked(q, k, ~seen)),
     ),
     # seen in teaching notebooks
     "masked after the softmax, not renormalised (wrong turn 20)": (
         lambda q, k, v, seen: (softmax(scores(q, k)) * seen) @ v
     ),
-    "scores are not divided by sqrt(D)": lambda q, k, v, seen: softmax(masked(q, k, seen, power=0.0)) @ v,
-    "scores are divided by D, not by its root": lambda q, k, v, seen: softmax(masked(q, k, seen, power=1.0)) @ v,
-    "scores are multiplied by sqrt(D)": lambda q, k, v, seen: softmax(masked(q, k, seen, power=-0.5)) @ v,
-    "scores are divided by the root of S, not of D": (
-        lambda q, k, v, seen: softmax(masked(q, k, seen, power=0.0) / len(k) ** 0.5) @ v
+    "scores are not divided by sqrt(D)": attention(partial(masked, power=0.0)),
+    "scores are divided by D, not by its root": attention(partial(masked, power=1.0)),
+    "scores are multiplied by sqrt(D)": attention(partial(masked, power=-0.5)),
+    "scores are divided by the root of S, not of D": attention(
+        lambda q, k, seen: masked(q, k, seen, power=0.0) / len(k) ** 0.5
     ),
     "one more slot, of zeros (wrong turn 2)": one_more_slot,  # seen in a decode loop that started a slot late
     "softmax over queries, not keys": over_queries,
-    "one softmax over the whole matrix": over_the_matrix,
-    "the weights are not normalised": lambda q, k, v, seen: exp(masked(q, k, seen)) @ v,
-    "the exponential overflows": lambda q, k, v, seen: over_sum(np.exp(masked(q, k, seen))) @ v,
-    FROM_ZERO: from_zero,
+    "one softmax over the whole matrix": attention(weights=over_the_matrix),
+    "the weights are not normalised": attention(weights=exp),
+    "the exponential overflows": attention(weights=lambda x: over_sum(np.exp(x))),
+    FROM_ZERO: attention(weights=from_zero),
     "keys are mixed, not values": lambda q, k, v, seen: softmax(masked(q, k, seen)) @ k,
 }
 TURNS = turns("attend", TITLED)

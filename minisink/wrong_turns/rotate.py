@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ..positions import interleaved_to_split_half
 from .turn import turns
 
 
@@ -11,14 +12,8 @@ def angles(x, positions, theta, power=-2.0, first=0):  # -> (T, D/2)
     return np.asarray(positions)[:, None] * float(theta) ** (power * np.arange(first, first + D // 2) / D)
 
 
-def rotated(x, angles):  # (T, D), (T, D/2) -> (T, D)
-    """Rotate rightly, by these angles."""
-    (a, b), cos, sin = np.split(x, 2, axis=1), np.cos(angles), np.sin(angles)
-    return np.concatenate((a * cos - b * sin, b * cos + a * sin), axis=1)
-
-
-def combined(mix):
-    """Return a rotation that makes its halves of ``mix(a cos, a sin, b cos, b sin)``."""
+def rotation(angles=angles, mix=lambda ac, as_, bc, bs: (ac - bs, bc + as_)):
+    """Return a rotation by ``angles(x, positions, theta)``, whose halves are ``mix(a cos, a sin, b cos, b sin)``."""
 
     def rotate(x, positions, theta):
         (a, b), by = np.split(x, 2, axis=1), angles(x, positions, theta)
@@ -27,19 +22,14 @@ def combined(mix):
     return rotate
 
 
-def by(angle):
-    """Return a rotation by ``angle(x, positions, theta)``."""
-    return lambda x, positions, theta: rotated(x, angle(x, positions, theta))
-
-
-def neighbours(x):
-    """Read channels 2j and 2j + 1 as a pair."""
-    return np.concatenate((x[:, 0::2], x[:, 1::2]), axis=1)
+def neighbours_first(x, positions, theta):
+    """Read channels 2j and 2j + 1 as a pair, and leave them as they are read."""
+    return rotation()(interleaved_to_split_half(x), positions, theta)
 
 
 def neighbours_rotated(x, positions, theta):
     """Rotate channels 2j and 2j + 1, as Meta's checkpoints have it."""
-    return rotated(neighbours(x), angles(x, positions, theta)).reshape(len(x), 2, -1).swapaxes(1, 2).reshape(x.shape)
+    return neighbours_first(x, positions, theta).reshape(len(x), 2, -1).swapaxes(1, 2).reshape(x.shape)
 
 
 def overwritten(x, positions, theta):
@@ -52,27 +42,24 @@ def overwritten(x, positions, theta):
 
 TITLED = {
     # seen in checkpoints read by the wrong rule
-    "neighbouring channels are paired, 2j with 2j + 1 (wrong turn 8)": (
-        neighbours_rotated,
-        lambda x, positions, theta: rotated(neighbours(x), angles(x, positions, theta)),
-    ),
-    "it rotates backwards": combined(lambda ac, as_, bc, bs: (ac + bs, bc - as_)),
+    "neighbouring channels are paired, 2j with 2j + 1 (wrong turn 8)": (neighbours_rotated, neighbours_first),
+    "it rotates backwards": rotation(mix=lambda ac, as_, bc, bs: (ac + bs, bc - as_)),
     "one of the two signs is wrong": (
-        combined(lambda ac, as_, bc, bs: (ac + bs, bc + as_)),
-        combined(lambda ac, as_, bc, bs: (ac - bs, bc - as_)),
+        rotation(mix=lambda ac, as_, bc, bs: (ac + bs, bc + as_)),
+        rotation(mix=lambda ac, as_, bc, bs: (ac - bs, bc - as_)),
     ),
-    "the halves are swapped": combined(lambda ac, as_, bc, bs: (bc + as_, ac - bs)),
-    "cos and sin are swapped": combined(lambda ac, as_, bc, bs: (as_ - bc, bs + ac)),
-    "the frequencies lack the 2": by(lambda x, at, theta: angles(x, at, theta, -1.0)),
-    "the frequencies fall twice as fast": by(lambda x, at, theta: angles(x, at, theta, -4.0)),
-    "later pairs turn faster, not slower": by(lambda x, at, theta: angles(x, at, theta, 2.0)),
-    "all pairs turn at one speed": by(lambda x, at, theta: angles(x, at, theta, 0.0)),
-    "theta is 10000, whatever is given": by(lambda x, at, theta: angles(x, at, 10000.0)),
-    "pairs are counted from one, not from zero": by(lambda x, at, theta: angles(x, at, theta, first=1)),
-    "the angles are in degrees": by(lambda x, at, theta: np.deg2rad(angles(x, at, theta))),
-    "the positions are not used": by(lambda x, at, theta: angles(x, range(len(x)), theta)),
+    "the halves are swapped": rotation(mix=lambda ac, as_, bc, bs: (bc + as_, ac - bs)),
+    "cos and sin are swapped": rotation(mix=lambda ac, as_, bc, bs: (as_ - bc, bs + ac)),
+    "the frequencies lack the 2": rotation(lambda x, at, theta: angles(x, at, theta, -1.0)),
+    "the frequencies fall twice as fast": rotation(lambda x, at, theta: angles(x, at, theta, -4.0)),
+    "later pairs turn faster, not slower": rotation(lambda x, at, theta: angles(x, at, theta, 2.0)),
+    "all pairs turn at one speed": rotation(lambda x, at, theta: angles(x, at, theta, 0.0)),
+    "theta is 10000, whatever is given": rotation(lambda x, at, theta: angles(x, at, 10000.0)),
+    "pairs are counted from one, not from zero": rotation(lambda x, at, theta: angles(x, at, theta, first=1)),
+    "the angles are in degrees": rotation(lambda x, at, theta: np.deg2rad(angles(x, at, theta))),
+    "the positions are not used": rotation(lambda x, at, theta: angles(x, range(len(x)), theta)),
     "nothing is rotated": lambda x, positions, theta: x,
-    "positions are counted from one": by(lambda x, at, theta: angles(x, np.asarray(at) + 1, theta)),
+    "positions are counted from one": rotation(lambda x, at, theta: angles(x, np.asarray(at) + 1, theta)),
     "the first half is overwritten too early": overwritten,
 }
 TURNS = turns("rotate", TITLED)

@@ -33,13 +33,15 @@ def largest_from_zero(x):  # (..., S) -> (..., 1)
     return np.maximum(np.max(x, axis=-1, keepdims=True), 0.0)
 
 
+def from_zero(x):  # (..., S) -> (..., S)
+    """Take off zero where all scores lie below."""
+    return over_sum(np.exp(x - largest_from_zero(x)))
+
+
 FROM_ZERO = "the largest is looked for from zero on, and all may lie below"
 TITLED = {
     "the exponential overflows": (lambda x: over_sum(np.exp(x)), in_python),
-    FROM_ZERO: (
-        lambda x: over_sum(np.exp(x - largest_from_zero(x))),
-        lambda x: in_python(x - largest_from_zero(x)),
-    ),
+    FROM_ZERO: (from_zero, lambda x: in_python(x - largest_from_zero(x))),
     "the mean or the smallest is taken off, not the largest": (
         lambda x: over_sum(np.exp(x - np.mean(x))),
         lambda x: over_sum(np.exp(x - np.min(x))),
