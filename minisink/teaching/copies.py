@@ -24,7 +24,6 @@ from typing import NamedTuple
 
 from .loading import DEFINES, made_by, pieces
 from .tasks import TASKS
-from .template import LOOPS
 
 LEAST, BETWEEN, SHORT = 40, 70, 25  # words: of minisink's, of students', and beside these in the same file
 MOST, NEARLY_ALL = 0.75, 0.9  # of a task: of minisink's, of students'
@@ -35,7 +34,7 @@ REFERENCE = "minisink's own reference"
 ORIGINS = {"teaching/reference.py": REFERENCE, "wrong_turns/right.py": REFERENCE}
 ORIGINS |= {"by_the_book.py": "minisink by the book"}
 ORIGINS |= {name: f"minisink's own {name}" for name in ("ops.py", "positions.py", "attention.py", "loss.py")}
-# of each lesson's solution, and of what a lesson gives for it: digests of its lines, which a test holds to tutorials/
+# digests of the lines of each lesson's solution, and of what template and lessons give: a test holds them to these
 LESSONS = PACKAGE.joinpath("teaching", "lessons.txt").read_text(encoding="utf-8")
 KNOWN = {where: set(digests.split()) for where, _, digests in (line.partition(":") for line in LESSONS.splitlines())}
 
@@ -163,7 +162,7 @@ class File:
         """Return ``{digest: words}`` of the lines of a function, inner ones among them, and what is given left out."""
         lines = [self.words(each) for each in ast.walk(function) if isinstance(each, LINES) or each is function]
         found = {digest(words): len(words) for words in lines if words}
-        return {print: found[print] for print in found.keys() - given_lines()}
+        return {print: found[print] for print in found.keys() - KNOWN["given"]}
 
     def reads(self):
         """Return ``{node: what}`` of each place that gets at code which is not in the file."""
@@ -207,15 +206,6 @@ def _made_by(statement):
 def _says_nothing(value):
     prints = isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id == "print"
     return prints or isinstance(value, ast.Constant)
-
-
-@cache
-def given_lines():
-    """Return the digests of the lines that the template shows and the lessons give."""
-    shown = [line.strip() + " pass" * line.endswith(":") for line in "".join(LOOPS.values()).split("\n")]
-    imports = ["", *(f"from {source} import exp, log, sqrt, cos, sin\n" for source in ("math", "numpy"))]
-    files = [File([each + "\n".join(shown)]) for each in imports]
-    return {digest(file.words(each)) for file in files for each in file.statements} | KNOWN["given"]
 
 
 @cache
