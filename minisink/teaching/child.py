@@ -12,6 +12,7 @@ import math
 import os
 import sys
 import types
+from copy import copy
 
 if __name__ == "__main__":
     sys.path[:0] = [os.path.dirname(os.path.abspath(__file__))]
@@ -74,7 +75,7 @@ def _stream(function, args, file):
     state, outs, sizes, failure = None, [], [], {}
     try:
         for t in range(len(q)):
-            pair = function(state, _fresh(q[t]), _fresh(k[t]), _fresh(v[t]), *rest)
+            pair = function(state, *map(copy, (q[t], k[t], v[t])), *rest)
             if not isinstance(pair, (tuple, list)) or len(pair) != 2:
                 raise Unusable(f"it returned {type(pair).__name__}; a pair is needed, (out, state)")
             out, state = pair
@@ -103,10 +104,6 @@ def _size(state):
         return np.size(state) if isinstance(state, (list, tuple, np.ndarray)) else None
     except ValueError:  # lists of several lengths
         return None
-
-
-def _fresh(x):
-    return x.copy() if hasattr(x, "copy") else x
 
 
 def _raised(error, file):

@@ -105,7 +105,6 @@ ALL = (
     Task("retrieve", "q keys:N. block:1 k:1 window:1 theta", ("rotate",), valid=cases.clear, styles=HEADS, kind="set"),
 )
 TASKS = {task.name: task for task in ALL}
-SIGNATURES = {name: task.signature for name, task in TASKS.items()}
 
 
 def cases_of(task, seed):

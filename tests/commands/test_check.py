@@ -19,7 +19,7 @@ from minisink import __version__
 from minisink.commands.check import EXAMPLE
 from minisink.commands.parser import make_parser
 from minisink.teaching import reference
-from minisink.teaching.tasks import SIGNATURES, TASKS
+from minisink.teaching.tasks import TASKS
 from minisink.wrong_turns import TURNS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -206,7 +206,7 @@ def survivors(n_slots, n_sinks, window):
 """
     out = run(student(text), "--task", "survivors")[1]
     assert out.partition("0 of 1")[0] in page
-    for signature in SIGNATURES.values():
+    for signature in [task.signature for task in TASKS.values()]:
         assert f"`{signature}`" in page
     rows = dict(re.findall(r"^\| (\d+) \| .* \| (.*) \|$", page, re.M))
     pairs = [(task, turn.title) for task, turns in TURNS.items() for turn in turns]

@@ -11,7 +11,7 @@ import minisink
 from minisink import by_the_book, cache, ops, positions
 from minisink.teaching import reference
 from minisink.teaching.compare import TOLERANCE, equal
-from minisink.teaching.tasks import SIGNATURES, TASKS, as_plain, cases_of, in_style, same, simpler
+from minisink.teaching.tasks import TASKS, as_plain, cases_of, in_style, same, simpler
 from minisink.teaching.template import LOOPS, template
 from minisink.teaching.words import show
 
@@ -134,7 +134,7 @@ def test_a_case_comes_in_arrays_lists_and_heads():
 def test_the_template_has_all_tasks():
     """Each under its own signature, in their order."""
     assert list(LOOPS) == list(TASKS)
-    assert re.findall(r"^def (.*):$", template(), re.M) == list(SIGNATURES.values())
+    assert re.findall(r"^def (.*):$", template(), re.M) == [task.signature for task in TASKS.values()]
 
 
 def test_what_the_template_shows_is_so():
