@@ -12,6 +12,7 @@ import stat
 import zipfile
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -33,11 +34,8 @@ class Found(NamedTuple):
     place: str  # with slashes, below what was handed in
     size: int
     read: Callable[[], bytes]
-
-    @property
-    def is_source(self):
-        """Whether it can be judged."""
-        return is_source(self.place)
+    mode: int = 0  # whether it is a link, a pipe or a plain file, as `stat` has it; 0 for a plain file
+    path: Path | None = None  # of what lies in no zip
 
 
 def is_source(place):
@@ -58,58 +56,40 @@ def gather(paths, notes):
     found: list[Found] = []
     for path in map(Path, paths):
         if path.is_dir():
-            found += _in_folder(path, notes)
+            found += islice(_plain(_in_folder(path, notes), notes), MOST_FILES + 1)
         elif is_zip(path):
-            found += _in_zip(path, PurePosixPath(), notes)
+            found += islice(_plain(_in_zip(path, path, notes), notes, depth=1), MOST_FILES + 1)
         else:
             found.append(Found(path.name, size_of(path), path.read_bytes))
+        if len(found) > MOST_FILES:
+            raise ValueError(f"{path}: holds more than {MOST_FILES} files; that is no hand-in of one student")
     return _contents(found, notes)
 
 
 def _in_folder(folder, notes) -> Iterator[Found]:
-    """Find the plain files of a folder and of those in it, in order, and of zips in it; no link is followed."""
+    """Find what lies in a folder and in those in it, in order; no link is followed."""
 
     def tell(error):
         notes.append(f"{os.path.relpath(error.filename, folder)} was passed over: it cannot be read ({error.strerror})")
 
-    n_files = 0
     for root, folders, names in os.walk(folder, onerror=tell):
         below = PurePosixPath(Path(os.path.relpath(root, folder)).as_posix())
-        links = [name for name in sorted(folders) if Path(root, name).is_symlink()]
-        notes += [f"{below / name} was passed over: a link" for name in links]
-        deep = len(below.parts) >= DEEPEST
-        folders[:] = [] if deep else sorted(name for name in folders if _counts(name))
-        for name in sorted(filter(_counts, names)):
-            path, place = Path(root, name), str(below / name)
+        links = [name for name in folders if Path(root, name).is_symlink()]
+        folders[:] = sorted(filter(_counts, folders)) if len(below.parts) < DEEPEST else []
+        for name in sorted(filter(_counts, [*names, *links])):
+            path = Path(root, name)
             about = path.lstat()
-            if not stat.S_ISREG(about.st_mode):
-                what = "a link" if stat.S_ISLNK(about.st_mode) else "no plain file"
-                notes.append(f"{place} was passed over: {what}")
-                continue
-            n_files += 1
-            if n_files > MOST_FILES:
-                raise ValueError(f"{folder}: holds more than {MOST_FILES} files; that is no hand-in of one student")
-            if path.suffix.lower() == ZIP:
-                try:
-                    yield from _in_zip(path, below / path.stem, notes)
-                except ValueError as error:
-                    notes.append(str(error).replace(f"{path}:", f"{place} was passed over:"))
-            else:
-                yield Found(place, about.st_size, path.read_bytes)
+            yield Found(str(below / name), about.st_size, path.read_bytes, about.st_mode, path)
 
 
-def _in_zip(path, below, notes, inner=None) -> list[Found]:
-    """Find the files of a zip, as if they lay in a folder `below`; what would lead out of it is passed over.
-
-    A zip in it is looked into too, given as bytes, `inner`; but none in that.
-    """
+def _in_zip(file, name, notes) -> Iterator[Found]:
+    """Find what lies in a zip, given as a path or as what holds its bytes; what would lead out of it is passed over."""
     try:
-        if inner is None and path.stat().st_size > LARGEST_ZIP:
+        if file is name and file.stat().st_size > LARGEST_ZIP:
             raise ValueError(f"larger than {LARGEST_ZIP >> 20} MiB")
-        archive = zipfile.ZipFile(path if inner is None else io.BytesIO(inner))
+        archive = zipfile.ZipFile(file)
     except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as error:
-        raise ValueError(f"{path}: not a zip that can be read ({error})") from None
-    found, left = [], MOST_BYTES
+        raise ValueError(f"{name}: not a zip that can be read ({error})") from None
     for entry in archive.infolist():
         place = PurePosixPath(entry.filename.replace("\\", "/"))
         if entry.is_dir() or not place.parts or not all(_counts(part) for part in place.parts if part != ".."):
@@ -117,20 +97,27 @@ def _in_zip(path, below, notes, inner=None) -> list[Found]:
         has_drive = re.match(r"[A-Za-z]:", place.parts[0])
         if place.is_absolute() or has_drive or ".." in place.parts or len(place.parts) > DEEPEST:
             notes.append(f"{entry.filename} was passed over: it leads out of the zip")
-        elif stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG):
-            notes.append(f"{entry.filename} was passed over: a link")
-        elif place.suffix.lower() == ZIP and inner is None and entry.file_size <= left:
-            left -= entry.file_size
-            try:
-                found += _in_zip(place, below / place.with_suffix(""), notes, _unpacked(archive, entry))
-            except (ValueError, OSError) as error:
-                why = getattr(error, "strerror", None) or str(error).removeprefix(f"{place}: ")
-                notes.append(f"{place} was passed over: {why}")
         else:
-            found.append(Found(str(below / place), entry.file_size, partial(_unpacked, archive, entry)))
-    if len(found) > MOST_FILES:
-        raise ValueError(f"{path}: holds more than {MOST_FILES} files; that is no hand-in of one student")
-    return found
+            yield Found(str(place), entry.file_size, partial(_unpacked, archive, entry), entry.external_attr >> 16)
+
+
+def _plain(found, notes, below="", depth=0) -> Iterator[Found]:
+    """Yield the plain files, and those of a zip as if they lay in a folder; but none of a zip in two others."""
+    left = MOST_BYTES
+    for each in found:
+        place = PurePosixPath(below, each.place)
+        if stat.S_IFMT(each.mode) not in (0, stat.S_IFREG):
+            notes.append(f"{place} was passed over: {'a link' if stat.S_ISLNK(each.mode) else 'no plain file'}")
+        elif place.suffix.lower() != ZIP or depth == 2 or (each.path is None and each.size > left):
+            yield each._replace(place=str(place))
+        else:
+            left -= each.size if each.path is None else 0
+            try:
+                inner = _in_zip(each.path or io.BytesIO(each.read()), each.path or place, notes)
+                yield from _plain(inner, notes, place.with_suffix(""), depth + 1)
+            except (ValueError, OSError) as error:
+                why = getattr(error, "strerror", None) or str(error).removeprefix(f"{each.path or place}: ")
+                notes.append(f"{place} was passed over: {why}")
 
 
 def _unpacked(archive, entry):
@@ -156,8 +143,8 @@ def _contents(found, notes):
     if ours:
         notes.append(f"{', '.join(ours)} was passed over: that is minisink itself")
         found = [each for each in found if not each.place.startswith(ours)]
-    for each in sorted(found, key=lambda each: not each.is_source):
-        most = min(LARGEST_SOURCE, left) if each.is_source else left
+    for each in sorted(found, key=lambda each: not is_source(each.place)):
+        most = min(LARGEST_SOURCE, left) if is_source(each.place) else left
         try:
             raw = each.read() if each.size <= most else None
         except OSError as error:
