@@ -13,7 +13,7 @@ the query sees one key too many: evicted after attending, or before the new one 
 from __future__ import annotations
 
 from ..attention import attend as right_attend
-from . import attend, chunks, engine, heads, positions, retrieve, rotate, slots, softmax, softmax1, token_nll, tokens
+from . import attend, chunks, engine, heads, positions, retrieve, rotate, slots, softmax, token_nll, tokens
 from .chunks import OneLeaves
 from .engine import WrongGroup
 from .right import Cache
@@ -83,15 +83,15 @@ def turns_of(adapter, each_cache, numbers=None):
 OTHERS_STAY = [each for each in TOKENS if each.survivors is not Cache.survivors and "mix" not in vars(each)]
 OTHER_POSITIONS = [each for each in POSITIONS if each.positions is not Cache.positions and "own" not in vars(each)]
 TURNS = {
-    "softmax": softmax.TURNS,
-    "softmax1": softmax1.TURNS,
-    "attend": attend.TURNS + turns_of(as_attend, [WrongGroup]),
-    "rotate": rotate.TURNS,
+    "softmax": turns("softmax", softmax.SOFTMAX),
+    "softmax1": turns("softmax1", softmax.SOFTMAX1),
+    "attend": turns("attend", attend.ATTEND) + turns_of(as_attend, [WrongGroup]),
+    "rotate": turns("rotate", rotate.ROTATE),
     "survivors": turns_of(as_survivors, [*OTHERS_STAY, OneLeaves], {OneMore: 17}) + turns("survivors", slots.SURVIVORS),
     "positions_of": turns_of(as_positions_of, OTHER_POSITIONS) + turns("positions_of", slots.POSITIONS_OF),
     "step": turns_of(as_step, [*TOKENS, *POSITIONS, *HEADS, WrongGroup]),
-    "token_nll": token_nll.TURNS,
-    "retrieve": retrieve.TURNS,
+    "token_nll": turns("token_nll", token_nll.TOKEN_NLL),
+    "retrieve": turns("retrieve", retrieve.RETRIEVE),
 }
 LEFT = "something is left from an earlier call: alone, the same case comes out otherwise"
 LEFT_OVER = WrongTurn(LEFT, HINTS["any"][LEFT])

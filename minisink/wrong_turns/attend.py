@@ -5,7 +5,6 @@ from functools import partial
 import numpy as np
 
 from .softmax import FROM_ZERO, exp, from_zero, over_sum, softmax
-from .turn import turns
 
 
 def scores(q, k, power=0.5):  # (T, D), (S, D) -> (T, S)
@@ -39,7 +38,7 @@ def over_the_matrix(x):
     return np.exp(x - x.max()) / np.exp(x - x.max()).sum()
 
 
-TITLED = {
+ATTEND = {
     # seen where chunks of a prompt are ported
     "the mask is ignored: it sees its own future (wrong turn 4)": attention(lambda q, k, seen: scores(q, k)),
     "a masked score is zero, not minus infinity": attention(partial(masked, hidden=0.0)),
@@ -71,4 +70,3 @@ TITLED = {
     FROM_ZERO: attention(weights=from_zero),
     "keys are mixed, not values": lambda q, k, v, seen: softmax(masked(q, k, seen)) @ k,
 }
-TURNS = turns("attend", TITLED)

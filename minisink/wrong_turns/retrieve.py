@@ -3,7 +3,6 @@
 import numpy as np
 
 from ..positions import interleaved_to_split_half, rope_frequencies, rotate
-from .turn import turns
 
 
 def rotated(x, position, theta):  # (..., D) -> (..., D)
@@ -61,7 +60,7 @@ def pairs_neighbours(q, keys, window, theta):
     return interleaved_to_split_half(keys) @ rotated(interleaved_to_split_half(q), window, theta)
 
 
-TITLED = {
+RETRIEVE = {
     "query and keys stand at one place: neither is rotated, or both by the same": query_at(lambda n, window: 0),
     "rotated the wrong way: the keys stand in the future": query_at(lambda n, window: -window),
     "every stored key stands at its own place": (
@@ -100,4 +99,3 @@ TITLED = {
         chosen(lambda scores, block, k: sorted(np.maximum.reduceat(scores, range(0, len(scores), block)))[-k:])
     ),
 }
-TURNS = turns("retrieve", TITLED)

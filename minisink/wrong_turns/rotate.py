@@ -3,7 +3,6 @@
 import numpy as np
 
 from ..positions import interleaved_to_split_half
-from .turn import turns
 
 
 def angles(x, positions, theta, power=-2.0, first=0):  # -> (T, D/2)
@@ -40,7 +39,7 @@ def overwritten(x, positions, theta):
     return np.concatenate((a, b * cos + a * sin), axis=1)
 
 
-TITLED = {
+ROTATE = {
     # seen in checkpoints read by the wrong rule
     "neighbouring channels are paired, 2j with 2j + 1 (wrong turn 8)": (neighbours_rotated, neighbours_first),
     "it rotates backwards": rotation(mix=lambda ac, as_, bc, bs: (ac + bs, bc - as_)),
@@ -62,4 +61,3 @@ TITLED = {
     "positions are counted from one": rotation(lambda x, at, theta: angles(x, np.asarray(at) + 1, theta)),
     "the first half is overwritten too early": overwritten,
 }
-TURNS = turns("rotate", TITLED)

@@ -1,10 +1,8 @@
-"""Wrong turns of softmax."""
+"""Wrong turns of softmax and softmax1."""
 
 import math
 
 import numpy as np
-
-from .turn import turns
 
 
 def over_sum(weights):  # (..., S) -> (..., S)
@@ -38,8 +36,14 @@ def from_zero(x):  # (..., S) -> (..., S)
     return over_sum(np.exp(x - largest_from_zero(x)))
 
 
+def one_more_in_python(x, largest=0.0):
+    """Go without NumPy: `math` raises where an exponential overflows."""
+    weights = [math.exp(value - largest) for value in x]
+    return [weight / (math.exp(-largest) + sum(weights)) for weight in weights]
+
+
 FROM_ZERO = "the largest is looked for from zero on, and all may lie below"
-TITLED = {
+SOFTMAX = {
     "the exponential overflows": (lambda x: over_sum(np.exp(x)), in_python),
     FROM_ZERO: (from_zero, lambda x: in_python(x - largest_from_zero(x))),
     "the mean or the smallest is taken off, not the largest": (
@@ -53,4 +57,20 @@ TITLED = {
     "a masked score, -inf, is taken for zero": lambda x: softmax(np.where(np.isneginf(x), 0.0, x)),
     "no exponential: scores divided by their sum": over_sum,
 }
-TURNS = turns("softmax", TITLED)
+SOFTMAX1 = {
+    "the scores are shifted and the 1 is not": lambda x: exp(x) / (1.0 + exp(x).sum()),  # seen in public code
+    "the extra score is one, not zero": lambda x: softmax(np.append(x, 1.0))[:-1],
+    "the 1 is shifted the wrong way": lambda x: exp(x) / (np.exp(np.max(x)) + exp(x).sum()),
+    "softmax instead of softmax1": softmax,
+    "a sigmoid: each score alone, without the others": lambda x: 1.0 / (1.0 + np.exp(-x)),
+    "half of the weight, whatever the scores": lambda x: softmax(x) / 2.0,
+    "the exponential overflows": (
+        lambda x: np.exp(x) / (1.0 + np.exp(x).sum()),
+        one_more_in_python,
+        lambda x: one_more_in_python(x, max(x)),  # far below zero exp(-largest) overflows
+    ),
+    "the weight of the extra term is returned too": (
+        lambda x: softmax(np.append(x, 0.0)),
+        lambda x: softmax(np.append(0.0, x)),
+    ),
+}

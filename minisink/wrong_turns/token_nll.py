@@ -7,7 +7,6 @@ import numpy as np
 
 from ..ops import log_softmax
 from .softmax import FROM_ZERO, largest_from_zero
-from .turn import turns
 
 
 def right(logits, ids):
@@ -71,7 +70,7 @@ def stripped(logits, ids):
     return right(np.asarray(logits)[kept], np.array(ids)[kept])
 
 
-TITLED = {
+TOKEN_NLL = {
     "held against the token itself, not the next one": (
         lambda logits, ids: at(logits, ids, 0, 0)[:-1],
         lambda logits, ids: at(logits, ids, 1, 1),
@@ -115,4 +114,3 @@ TITLED = {
     ),
     "tokens are stripped from the ends (wrong turn 9)": stripped,  # seen as str.strip("<s>"), which eats letters
 }
-TURNS = turns("token_nll", TITLED)
