@@ -156,6 +156,22 @@ def up_to(cells, words):
     return kept[::-1]
 
 
+@pytest.mark.parametrize("lesson", ["04", "05"])
+def test_a_small_size_takes_less_and_its_milestone_holds(lesson, tmp_path):
+    """One constant of the first cell, for a slow machine."""
+    (path,) = build.lessons([lesson])
+    seconds = []
+    for size in ("False", "True"):
+        cells = build.code_cells(build.solution(path))
+        first, found, rest = cells[0].source.partition("SMALL = False")
+        assert found and not first
+        cells[0].source = f"SMALL = {size}{rest}"
+        ended = run(cells, tmp_path)
+        assert [end["error"] for end in ended] == [None] * len(cells)
+        seconds.append(sum(end["seconds"] for end in ended))
+    assert seconds[1] < 0.85 * seconds[0]
+
+
 WRONG = [
     ("04", "rotate(keys, slots, rates)", "rotate(keys, 0 * slots, rates)"),
     ("07", "del keys[n_sinks], values[n_sinks]", "del keys[0], values[0]"),
