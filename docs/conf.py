@@ -29,7 +29,9 @@ extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ex
 root_doc = "docs/index"
 include_patterns = ["README.md", "docs/*.md", "tutorials/[0-9]*.md", "tutorials/teacher/[a-z]*.md"]
 include_patterns += ["weights/README.md", "weights/*/README.md"]
-exclude_patterns = [".*", "docs/_*", "tutorials/teacher/exam.md", "tutorials/teacher/solutions.md"]  # students read it
+# students read the site, and slides are no page of it
+hidden = [f"tutorials/teacher/{name}.md" for name in ("exam", "solutions", "lecture")]
+exclude_patterns = [".*", "docs/_*", *hidden]
 default_role = "py:obj"  # `name` in a docstring is a link where there is something of that name
 highlight_language = "text"
 smartquotes = False  # "slot" and --slot are code, wherever they stand

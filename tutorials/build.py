@@ -48,6 +48,7 @@ FIRST_LINE = (
     "Many cells begin with a line such as `np, model  # run first: The question`. It computes nothing: it lists names "
     "that the cell needs, and the sections that make them. A `NameError` there says that one of these has not been run."
 )
+SLIDE = "<!-- slide -->"  # a line above what teacher/slides.py shows; nobody sees it in a page
 SHORTEST = 12  # letters of a solution's line that gives something away; `else:` does not
 SECONDS = 600  # that a lesson's cell may take, if nothing is said
 HOW = "[How to run it](../docs/lessons.md). "  # in the source; whoever has the notebook open knows
@@ -191,12 +192,14 @@ def fill(book):
 
 
 def guard(book):
-    """Begin each code cell with a line that fails where a cell that it needs was not run; changes the notebook.
+    """Begin each code cell with a line that fails where a cell that it needs was not run; take the marks of slides out.
 
     ``np, layers  # run first: The question, Run``. The error names what is missing, the line where it is made, and the
     head of the notebook what such a line is for.
     """
     book.cells[0].source += f"\n\n{FIRST_LINE}"
+    for cell in book.cells:
+        cell.source = cell.source.replace(f"{SLIDE}\n", "")
     made_in = {}
     for cell in code_cells(book):
         made, used = names_in(cell.source)
@@ -256,6 +259,7 @@ def docs(path, seconds=SECONDS):
     except ImportError as error:
         raise missing(error.name) from None
     book = solution(path, guarded=False)  # a page runs in order
+    book.metadata["minisink"]["source"] = state(path)
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # small products: see minisink.__main__
     try:
         with tempfile.TemporaryDirectory() as empty:
@@ -272,6 +276,12 @@ def docs(path, seconds=SECONDS):
     except nbclient.exceptions.CellTimeoutError:
         raise ValueError(f"{path.stem}: a cell takes longer than {seconds} s; --seconds N gives it more") from None
     return book
+
+
+def state(path):
+    """Return a hash of what an executed page depends on: the lesson's source and minisink's."""
+    files = [Path(path), *sorted((HERE.parent / "minisink").rglob("*.py"))]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 BUILDS = {"student": student, "solution": solution, "docs": docs}

@@ -1,4 +1,4 @@
-"""Slides hold what the lessons hold, need nothing from elsewhere, and give no solution away."""
+"""Slides hold what lecture and lessons hold, whole, in letters that are read, and need nothing from elsewhere."""
 
 import base64
 import doctest
@@ -6,6 +6,7 @@ import importlib.util
 import json
 import re
 import shutil
+import struct
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
@@ -15,20 +16,34 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minisink.system.errors import run_command
+from tests.tutorials.test_teacher import NUMBER, commands
 
 pytest.importorskip("jupytext", reason="needs jupytext: pip install -e '.[tutorials,gguf,chat]'")
 import nbformat  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
-spec = importlib.util.spec_from_file_location("slides", ROOT / "tutorials" / "teacher" / "slides.py")
+TEACHER = ROOT / "tutorials" / "teacher"
+spec = importlib.util.spec_from_file_location("slides", TEACHER / "slides.py")
 slides = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(slides)
+deck = slides.deck
 
-PNG = b"\x89PNG\r\n\x1a\n and more"
-WRONG = "What others got wrong"  # first in words, then what it prints
-ORDER = ["The question", "Predict", "Run", "Why", "Exercise", WRONG, WRONG, "Milestone"]
+LAST_ROW = 0.026  # of a slide's height: the least that is read from there
+SIZES = [(1024, 768), (1280, 720), (1920, 1080)]
+WRONG = "What others got wrong"
+ORDER = ["The question", "Predict", "Run", "Why", "Exercise", WRONG, "Milestone"]
 SOLUTION = "return math.pi * r * r"
 WRITE = f'def area(r):  # a number -> a number\n    """pi r r, by a loop"""\n    {SOLUTION}'
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+
+
+def png_of(width, height, more=b"", per_inch=100):
+    """What the head of a PNG of so many inches says."""
+    size = struct.pack(">II", round(width * per_inch), round(height * per_inch))
+    return b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + size + b"pHYs" + struct.pack(">I", round(per_inch / 0.0254)) + more
+
+
+PNG = png_of(9.7, 5.8)
 HOSTILE = [
     "See [the paper](https://example.org/a.pdf) or <https://example.org>, or https://example.org/b?c=d.",
     "![a figure](http://example.org/a.png)",
@@ -54,15 +69,21 @@ def code(section, source, *, png=None, prints=None):
 
 
 def lesson(title="5. A circle", text="How far around is it?", png=PNG, prints="Around it is 6.28."):
+    mark = slides.build.SLIDE
     cells = [words(None, f"# {title}\n\n[Open in Colab](https://example.org)")]
-    cells += [words("The question", f"## The question\n{text}")]
+    cells += [words("The question", f"## The question\n{mark}\n{text}")]
     cells += [words("Predict", f"## Predict\n1. {text}\n2. And twice?")]
     cells += [words("Run", "## Run\nNow."), code("Run", "draw()", png=png, prints="noise")]
-    cells += [words("Why", f"## Why\n**A lead.** {text}\n\nNo lead.")]
+    cells += [words("Why", f"## Why\n{mark}\n**A lead.** {text}\n\nNo lead.")]
     cells += [words("Exercise", "## Exercise\nWrite it."), code("Exercise", WRITE)]
-    cells += [words(WRONG, f"## {WRONG}\n{text}"), code(WRONG, "tried()", prints=text)]
+    cells += [words(WRONG, f"## {WRONG}\n{mark}\n{text}"), code(WRONG, "tried()", prints=text)]
+    cells += [words(WRONG, f"{mark}\nThat was wrong.\n\nA longer story.")]
     cells += [words("Milestone", "## Milestone"), code("Milestone", "assert True", prints=prints)]
     return nbformat.v4.new_notebook(cells=[*cells, words("Read on", "## Read on\n- `minisink/ops.py`")])
+
+
+def page_of(*books):
+    return deck.page("Lessons", [slide for book in books for slide in slides.slides_of(book)])
 
 
 class Page(HTMLParser):
@@ -97,53 +118,82 @@ def asks_elsewhere(html):
 
 @given(st.lists(st.sampled_from(HOSTILE) | st.text(max_size=30), min_size=1, max_size=4).map(" ".join))
 def test_whatever_a_lesson_says_its_slides_ask_nothing_of_anybody(text):
-    page = slides.deck([lesson(text=text, prints=text or "x"), lesson(title="6. " + " ".join(text.split()))])
+    page = page_of(lesson(text=text, prints=text or "x"), lesson(title="6. " + " ".join(text.split())))
     assert asks_elsewhere(page) == []
 
 
 def test_the_search_for_addresses_finds_them_and_the_browser_is_told_to_fetch_nothing():
-    page = slides.deck([lesson()])
+    page = page_of(lesson())
     assert asks_elsewhere(page) == []
     for bad in ('<a href="x">', '<img src="a.png">', "<link rel=x>", '<p onclick="x">', "<script></script>", "ftp://x"):
-        assert asks_elsewhere(page.replace("<section>", bad + "<section>", 1))
+        assert asks_elsewhere(page.replace("<section", bad + "<section", 1))
     assert asks_elsewhere(page.replace("body {", "body { background: url(x);"))
     (policy,) = [a[2] for a in Page(page).attributes if a[1] == "content" and "-src" in a[2]]
     assert policy.startswith("default-src 'none'; img-src data:;")
 
 
 def test_a_lesson_is_shown_in_order_under_its_headings():
-    page = slides.deck([lesson(title="5. A circle"), lesson(title="6. A square")])
+    """Marked paragraphs alone, whole; and of what others got wrong the refutation after what was printed."""
+    page = page_of(lesson(title="5. A circle"), lesson(title="6. A square"))
     sections = Page(page).sections
-    assert len(sections) == 1 + 2 * (1 + len(ORDER))
-    assert f'counter(slide) " / {len(sections)}"' in page
+    assert len(sections) == 2 * (1 + len(ORDER)) and f'counter(slide) " / {len(sections)}"' in page
     for n, title in enumerate(("5. A circle", "6. A square")):
-        own = sections[1 + n * (1 + len(ORDER)) :][: 1 + len(ORDER)]
+        own = sections[n * (1 + len(ORDER)) :][: 1 + len(ORDER)]
         assert own[0].strip() == title
         for heading, slide in zip(ORDER, own[1:], strict=True):
             assert slide.startswith(title + heading)
         assert "How far around is it?" in own[1] and "A lead. How far" in own[4] and "No lead" not in own[4]
-        assert "Around it is 6.28." in own[8] and "noise" not in own[8]
+        assert re.search("How far.*How far.*That was wrong", own[6], re.DOTALL) and "longer story" not in own[6]
+        assert "Around it is 6.28." in own[7] and "noise" not in own[7]
 
 
-def test_a_table_is_shown_with_the_question_and_where_guesses_go():
-    table = "| | dense | cache |\n|---|---|---|\n| first | 37.86 | `n` |\n| then | | |\n"
-    own = slides.slides_of(lesson(text=f"Look:\n\n{table}\nWhy is that?\n\n*My prediction:*"))
-    for slide in own[1:3]:
-        rows = re.sub(r"\s*\n\s*", "", re.search(r"<tbody>(.*)</tbody>", slide, re.DOTALL)[1])
-        assert rows == (
-            "<tr><td>first</td><td>37.86</td><td><code>n</code></td></tr><tr><td>then</td><td></td><td></td></tr>"
-        )
-    assert "Look:" in own[2] and "Look:" not in own[1] and "My prediction" not in own[2]
+def test_a_marked_list_is_shown_with_what_belongs_to_it_and_what_led_to_a_cell_ends():
+    table = "- one:\n\n  | a | b |\n  |---|---|\n  | 1 | 2 |\n\n  Whole.\n\nAfter it."
+    own = Page(page_of(lesson(text=table))).sections
+    assert "one:" in own[1] and "Whole." in own[1] and "After it" not in own[1]
+    own = Page(page_of(lesson(text="It is as large:"))).sections
+    assert "It is as large." in own[1] and "It is as large:" in own[6]
 
 
-def test_a_quotation_is_not_cut():
-    text = 'First. "My GPT-2 looks. Is it wrong?" People ask. So: no.'
-    assert slides.sentences(text) == ["First.", '"My GPT-2 looks. Is it wrong?" People ask.', "So: no."]
+def test_what_does_not_fit_goes_on_and_a_slide_of_the_lecture_is_refused():
+    """In the same order, nothing lost; letters are as large as they were."""
+    long = "\n\n".join(f"Paragraph {n}. " + "word " * 60 for n in range(9))
+    parts = deck.going_on(deck.Slide("Why", deck.blocks(long)))
+    assert 1 < len(parts) < 9 and [block for part in parts for block in part.blocks] == deck.blocks(long)
+    deck.page("x", parts)
+    with pytest.raises(ValueError, match=r'"Why": \d+ lines more than a slide has'):
+        deck.page("x", [deck.Slide("Why", deck.blocks(long))])
+    with pytest.raises(ValueError, match="a table is too wide"):
+        deck.blocks("| " + " | ".join(["a long heading"] * 20) + " |\n" + "|---" * 20 + "|")
 
 
-@given(st.binary(min_size=1, max_size=200))
-def test_figures_are_in_the_file_as_they_were(png):
-    made = [a[2] for a in Page(slides.deck([lesson(png=png)])).attributes if a[1] == "src"]
+@pytest.mark.parametrize(("size", "fits"), [((9.7, 5.8), True), ((11, 6.2), True), ((13, 5.8), False), ((9, 8), False)])
+def test_letters_of_a_picture_are_read_from_the_last_row_or_it_is_refused(size, fits):
+    """16 points as they appear, the picture being as wide and as high as its style and the style sheet say."""
+    slide = deck.Slide("A title", picture=(png_of(*size), "alt"))
+    width = float(re.search(r"img \{[^}]*width: ([\d.]+)rem", deck.PAGE)[1])
+    height = deck.ROOM - deck.head(slide)
+    letter = 16 / 72 * min(width / size[0], height / size[1]) / deck.ROWS
+    assert (letter >= LAST_ROW) == fits
+    if fits:
+        assert f'style="height:{height:.2f}rem"' in deck.page("x", [slide])
+    else:
+        with pytest.raises(ValueError, match="letters of its picture"):
+            deck.page("x", [slide])
+
+
+def test_no_letter_of_the_style_is_smaller_than_what_is_read():
+    style = re.search("<style>(.*)@media print", deck.PAGE, re.DOTALL)[1]
+    assert re.search(r"html \{ font: min\(3\.2vh, 2\.4vw\)", style) and pytest.approx(0.032 * deck.ROWS) == 1
+    sizes = [float(x) for x in re.findall(r"font-size: ([\d.]+)rem", style)]
+    assert len(sizes) >= 5 and min(sizes) * 0.032 >= LAST_ROW
+    assert [float(x) * 0.032 >= LAST_ROW for x in re.findall(r"font-size: ([\d.]+)em", style)] == [True]
+
+
+@given(st.binary(max_size=200))
+def test_figures_are_in_the_file_as_they_were(more):
+    png = png_of(9.7, 5.8, more)
+    made = [a[2] for a in Page(page_of(lesson(png=png))).attributes if a[1] == "src"]
     assert [base64.b64decode(src.split(",")[1]) for src in made] == [png]
 
 
@@ -154,12 +204,12 @@ def test_a_picture_says_to_a_screen_reader_what_its_cell_says_of_it():
     drawing = code("Why", "draw()", png=PNG)
     drawing.metadata["mystnb"] = {"image": {"alt": says}}
     book.cells.append(drawing)
-    alts = [a[2] for a in Page(slides.deck([book])).attributes if a[:2] == ("img", "alt")]
+    alts = [a[2] for a in Page(page_of(book)).attributes if a[:2] == ("img", "alt")]
     assert alts == ["Figure of lesson 5. A circle", says]
 
 
 def test_what_is_to_be_written_is_shown_and_the_solution_is_not():
-    page = slides.deck([lesson()])
+    page = page_of(lesson())
     assert "def area(r):  # a number -&gt; a number" in page and "by a loop" in page
     assert SOLUTION not in page and "math.pi" not in page
 
@@ -167,72 +217,232 @@ def test_what_is_to_be_written_is_shown_and_the_solution_is_not():
 def test_every_shipped_lesson_has_something_for_every_slide():
     """And no TeX is left that is not shown as letters."""
     for path in slides.build.lessons():
-        book = slides.build.solution(path)
+        book = slides.build.solution(path, guarded=False)
         book.cells += [code("Run", "", png=PNG), code("Milestone", "", prints="a number")]
-        made = slides.slides_of(book)
-        assert [heading for heading in ORDER if f"</small>{heading}</h2>" not in "".join(made)] == [], path.name
-        assert "\\" not in "".join(re.findall(r"<i>.*?</i>", "".join(made)))
+        page = page_of(book)
+        assert [heading for heading in ORDER if f"</small>{heading}</h2>" not in page] == [], path.name
+        assert "\\" not in "".join(re.findall(r"<i>.*?</i>", page)) and "!-- slide" not in page
+        marked = sum(cell.source.count(slides.build.SLIDE) for cell in book.cells)
+        assert marked == sum(len(slides.MARKED.findall(cell.source)) for cell in book.cells) >= 5
+
+
+def test_a_mark_is_in_no_notebook_of_a_student():
+    path = slides.build.lessons()[0]
+    assert slides.build.SLIDE in path.read_text(encoding="utf-8")
+    assert slides.build.SLIDE not in str(slides.build.student(path)) + str(slides.build.solution(path))
 
 
 def test_a_formula_is_shown_as_letters():
-    assert doctest.testmod(slides) == (0, 1)
+    assert doctest.testmod(deck) == (0, 1)
+
+
+# the lecture
+
+
+@pytest.fixture(name="parts")
+def _parts():
+    return slides.parts((TEACHER / "lecture.md").read_text(encoding="utf-8"))
+
+
+def test_every_row_of_the_plan_has_slides_in_its_order(parts, monkeypatch):
+    """Without those that 50 minutes leave out; each with its minute and what is to be seen, in the notes."""
+    monkeypatch.setattr(slides, "draw", lambda how: PNG)
+    monkeypatch.setattr(slides, "printed", lambda argv: "printed")
+    rows = slides.plan()
+    minutes = [minute for _, minute, *_ in parts]
+    assert minutes[0] is None and list(dict.fromkeys(minutes[1:])) == list(rows)
+    assert all(notes.strip() for *_, notes in parts)
+    for of in (90, 50):
+        made = slides.lecture(of)
+        deck.page("x", made)
+        kept = [row for row in rows.values() if of == 90 or row[1]]
+        at = [int(n) for slide in made for n in re.findall(r"Minute (\d+) of", slide.notes)]
+        assert list(dict.fromkeys(at)) == [int(row[0 if of == 90 else 1]) for row in kept]
+        for row in kept:
+            own = [slide.notes for slide in made if f"Minute {row[0 if of == 90 else 1]} of {of}" in slide.notes]
+            assert all(deck.MARKDOWN.renderInline(row[5]) in notes for notes in own) and own
+    assert "Exit ticket" in parts[-1][0]
+
+
+def test_the_lecture_repeats_no_number_and_no_command_that_the_plan_has_not(parts):
+    """What plan.md says is run by its own tests."""
+    text = (TEACHER / "plan.md").read_text(encoding="utf-8")
+
+    def plain(argv):
+        return [word for word in argv if word != "--plot" and not word.endswith(".png")]
+
+    planned = list(map(plain, commands(text)))
+    rows, drawn = slides.plan(), 0
+    for title, minute, picture, words, notes in parts:
+        shown = re.sub(r"^\$ .*", "", words, flags=re.MULTILINE)
+        numbers = NUMBER.findall(title + shown + notes)
+        assert set(numbers) <= set(NUMBER.findall(" ".join(rows.get(minute, "")))), title
+        asked = [picture[2]] if picture and not picture[2].startswith("figures.") else []
+        asked += re.findall(r"^\$ (minisink .*) \| head", words, re.MULTILINE)
+        for (argv,) in map(commands, asked):
+            assert plain(argv) in planned, argv
+            drawn += 1
+    assert drawn >= 6
+
+
+@pytest.mark.slow
+def test_no_letter_in_a_picture_of_the_lecture_is_smaller_than_its_slide_reckons_with(parts, monkeypatch):
+    """And every slide is made, with what the commands draw and print."""
+    from matplotlib.figure import Figure
+    from matplotlib.text import Text
+
+    small, save = [], Figure.savefig
+
+    def savefig(figure, *args, **options):
+        figure.canvas.draw()
+        texts = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()]
+        small.extend(text.get_text() for text in texts if text.get_fontsize() < deck.POINTS)
+        return save(figure, *args, **options)
+
+    monkeypatch.setattr(Figure, "savefig", savefig)
+    page = deck.page("x", slides.lecture(90))
+    assert small == [] and page.count("<section") == len(parts) and asks_elsewhere(page) == []
+    assert "layer.head" in page
+
+
+# in a browser
+
+
+def in_chromium(page, tmp_path, *options):
+    path = tmp_path / "slides.html"
+    path.write_text(page, encoding="utf-8")
+    asked = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", *options, path.as_uri()]
+    return subprocess.run(asked, capture_output=True, text=True, timeout=120, check=True).stdout
+
+
+MEASURE = """
+const unit = parseFloat(getComputedStyle(document.documentElement).fontSize);
+const bottom = (e) => e.getBoundingClientRect().bottom - e.parentElement.getBoundingClientRect().top;
+const found = [...document.querySelectorAll("article")].map((one) => [
+  bottom(one.lastElementChild) / unit,
+  Math.min(...[...one.querySelectorAll("*")].filter((e) => e.textContent.trim())
+    .map((e) => parseFloat(getComputedStyle(e).fontSize))) / innerHeight,
+  one.scrollWidth > one.clientWidth + 1,
+]);
+document.body.innerHTML = JSON.stringify([found, innerHeight]);
+</script>"""
+
+
+def some_slides():
+    """Slides of all lessons, for want of figures and outputs with other ones, and the words of the lecture."""
+    made = []
+    for path in slides.build.lessons():
+        book = slides.build.solution(path, guarded=False)
+        book.cells += [code("Run", "", png=PNG), code("Milestone", "", prints="a number " * 30)]
+        made += slides.slides_of(book)
+    for title, _, _, words, _ in slides.parts((TEACHER / "lecture.md").read_text(encoding="utf-8")):
+        made.append(deck.Slide(title, deck.blocks(words, slides.LETTERS), notes="<p>notes</p>"))
+    return made
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not CHROMIUM, reason="needs a browser")
+@pytest.mark.parametrize(("width", "height"), SIZES)
+def test_in_a_browser_nothing_is_cut_off_or_smaller_than_what_is_read(tmp_path, width, height):
+    """A slide is as high as was reckoned, or less."""
+    made = some_slides()
+    page = deck.page("x", made).replace("</script>", MEASURE)
+    shown = in_chromium(page, tmp_path, f"--window-size={width},{height}", "--dump-dom")
+    found, inner = json.loads(re.search(r"<body>(.*?)</body>", shown, re.DOTALL)[1])
+    assert len(found) == len(made) and inner > 0.8 * height
+    for slide, (bottom, letter, wide) in zip(made, found, strict=True):
+        reckoned = deck.ROOM if slide.picture else deck.head(slide) + sum(one.height for one in slide.blocks)
+        assert slide.first or bottom <= reckoned + 1.05 <= deck.ROWS - 0.7, slide.title
+        assert letter >= LAST_ROW and not wide, slide.title
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not CHROMIUM, reason="needs a browser")
+@pytest.mark.parametrize("notes", [False, True])
+def test_a_printed_slide_is_a_page_in_landscape_and_its_notes_another(tmp_path, notes):
+    made = some_slides()[-20:]
+    page = deck.page("x", made)
+    page = page.replace('<html lang="en">', '<html lang="en" class="notes">') if notes else page
+    target = tmp_path / "slides.pdf"
+    in_chromium(page, tmp_path, f"--print-to-pdf={target}")
+    pdf = target.read_bytes()
+    boxes = [tuple(map(float, box.split())) for box in re.findall(rb"/MediaBox \[0 0 ([\d.]+ [\d.]+)\]", pdf)]
+    assert len(boxes) == len(made) * (1 + notes) and all(width > height for width, height in boxes)
+
+
+# the command
+
+
+def test_a_page_is_kept_until_its_source_changes_and_progress_is_told(tmp_path, capsys, monkeypatch):
+    """`build.py docs` says of what its page was made."""
+    built = []
+
+    def build(kind, folder, names, seconds):
+        built.append((kind, *names, seconds))
+        book = lesson()
+        book.metadata["minisink"] = {"source": slides.build.state(slides.build.lessons(names)[0])}
+        folder.mkdir(exist_ok=True)
+        (folder / f"{names[0]}.ipynb").write_text(json.dumps(book), encoding="utf-8")
+
+    monkeypatch.setattr(slides.build, "build", build)
+    target = tmp_path / "slides.html"
+    for seconds in ("7", "8"):
+        assert slides.run([str(target), "--lessons", "05", "--seconds", seconds]) is None
+    out = capsys.readouterr().out
+    assert built == [("docs", "05-the-window-that-breaks", 7)]
+    assert "breaks: executed in 0 s" in out and "breaks: kept" in out and "5. A circle" in target.read_text("utf-8")
+    monkeypatch.setattr(slides.build, "state", lambda path: "changed")
+    slides.run([str(target), "--lessons", "05"])
+    assert built[1:] == [("docs", "05-the-window-that-breaks", slides.build.SECONDS)]
+
+
+def test_what_a_page_was_made_of_is_the_lesson_and_the_package(tmp_path):
+    first, second = tmp_path / "a.md", tmp_path / "b.md"
+    first.write_text("one", encoding="utf-8")
+    second.write_text("one", encoding="utf-8")
+    assert slides.build.state(first) == slides.build.state(second)
+    second.write_text("two", encoding="utf-8")
+    assert slides.build.state(first) != slides.build.state(second)
 
 
 @pytest.mark.parametrize(
-    ("notebook", "names", "complaint"),
-    [
-        (json.dumps(lesson(png=None)), [], "'5. A circle' has no figure"),
-        ("{", [], "05-circle.ipynb: no notebook"),
-        ("[1]", [], "05-circle.ipynb: no notebook"),
-        ('{"cells": []}', [], "is no lesson"),
-        (json.dumps(nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# 5.")])), [], "is no lesson"),
-        (json.dumps(lesson()), ["07"], "no lesson begins with '07'; there are 05-circle"),
-        (None, [], "no lessons; python tutorials/build.py docs"),
-    ],
+    ("png", "complaint"), [(None, "'5. A circle' has no figure"), (b"GIF", "a picture must be a PNG")]
 )
-def test_what_is_no_executed_lesson_is_refused_in_one_line(tmp_path, capsys, notebook, names, complaint):
-    if notebook:
-        (tmp_path / "05-circle.ipynb").write_text(notebook, encoding="utf-8")
-    target = tmp_path / "slides.html"
-    assert run_command(slides.run, [str(target), *names, "--pages", str(tmp_path)]) == 2
-    err = " ".join(capsys.readouterr().err.split())
-    assert complaint in err and "Traceback" not in err and not target.exists()
+def test_what_has_no_picture_that_can_be_read_is_refused(png, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        page_of(lesson(png=png))
 
 
-def test_chosen_lessons_of_a_folder(tmp_path, capsys):
-    for n in (5, 6):
-        (tmp_path / f"0{n}-circle.ipynb").write_text(json.dumps(lesson(title=f"{n}. A circle")), encoding="utf-8")
+def test_a_command_that_fails_or_a_lesson_that_is_not_there_is_refused_in_one_line(tmp_path, capsys):
     target = tmp_path / "slides.html"
-    assert run_command(slides.run, [str(target), "06", "--pages", str(tmp_path)]) == 0
-    page = target.read_text(encoding="utf-8")
-    assert "6. A circle" in page and "5. A circle" not in page
-    assert f"{page.count('<section>')} slides of 1 lessons" in capsys.readouterr().out
+    with pytest.raises(ValueError, match=r"minisink ppl no-such.txt fails: .*no-such"):
+        slides.printed(["ppl", "no-such.txt"])
+    assert run_command(slides.run, [str(target), "--lessons", "77"]) == 2
+    assert "no lesson begins with '77'" in capsys.readouterr().err and not target.exists()
 
 
 BROWSER = """
-let innerHeight = 1000, scrollY = 0;
-const events = {}, addEventListener = (name, f) => { events[name] = f; };
-const slides = Array.from({ length: COUNT }, (_, i) => ({
-  style: {}, scrollIntoView() { scrollY = i * innerHeight; }, get clientHeight() { return innerHeight; },
-  get scrollHeight() { return TALL * parseFloat(this.style.fontSize) / 100; },
-}));
-const document = { querySelectorAll: () => slides };
+const innerHeight = 1000, events = {}, addEventListener = (name, f) => { events[name] = f; };
+let scrollY = 0, notes = 0;
+const slides = Array.from({ length: COUNT }, (_, i) => ({ scrollIntoView() { scrollY = i * innerHeight; } }));
+const documentElement = { classList: { toggle(name) { if (name === "notes") notes = 1 - notes; } } };
+const document = { querySelectorAll: () => slides, documentElement };
 (function () { SCRIPT })();
 const press = (key, more) => { events.keydown({ key, preventDefault() {}, ...more }); return scrollY / innerHeight; };
-const sizes = [slides[2].style.fontSize, (innerHeight = 9000, events.resize(), slides[2].style.fontSize)];
-const keys = ["ArrowLeft", "ArrowRight", " ", "PageDown", "ArrowLeft", "x", "End", "ArrowRight", "Home"];
-console.log(JSON.stringify([sizes, [...keys.map((key) => press(key)), press("ArrowRight", { ctrlKey: true })]]));
+const keys = ["ArrowLeft", "ArrowRight", " ", "PageDown", "ArrowLeft", "x", "n", "End", "ArrowRight", "Home"];
+const at = keys.map((key) => press(key));
+console.log(JSON.stringify([[...at, press("ArrowRight", { ctrlKey: true })], notes, press("n"), notes]));
 """
 
 
 @pytest.mark.skipif(not shutil.which("node"), reason="needs node, to press keys")
-@pytest.mark.parametrize(("height", "size"), [(500, 100), (1000, 100), (1250, 80), (9000, 60)])
-def test_keys_go_from_slide_to_slide_and_a_full_one_gets_smaller_letters(height, size):
-    """Until it fits, and large ones again on a larger screen; letters that nobody reads are no help."""
-    page = slides.deck([lesson()])
-    count, script = page.count("<section>"), re.search(r"<script>(.*)</script>", page, flags=re.DOTALL)[1]
-    source = BROWSER.replace("COUNT", str(count)).replace("TALL", str(height)).replace("SCRIPT", script)
-    ended = subprocess.run(["node", "-e", source], capture_output=True, text=True, timeout=60)
+def test_keys_go_from_slide_to_slide_and_n_shows_notes_and_hides_them():
+    page = page_of(lesson())
+    count, script = page.count("<section"), re.search(r"<script>(.*)</script>", page, flags=re.DOTALL)[1]
+    ended = subprocess.run(
+        ["node", "-e", BROWSER.replace("COUNT", str(count)).replace("SCRIPT", script)],
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
     assert ended.returncode == 0, ended.stderr
     last = count - 1
-    assert json.loads(ended.stdout) == [[f"{size}%", "100%"], [0, 1, 2, 3, 2, 2, last, last, 0, 0]]
+    assert json.loads(ended.stdout) == [[0, 1, 2, 3, 2, 2, 2, last, last, 0, 0], 1, 0, 0]

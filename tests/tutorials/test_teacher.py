@@ -16,7 +16,7 @@ from minisink.commands.parser import main, make_parser
 ROOT = Path(__file__).parents[2]
 TEACHER = ROOT / "tutorials" / "teacher"
 PAGES = sorted(TEACHER.glob("*.md"))
-NAMES = ["assignment", "exam", "handout", "mistakes", "plan", "solutions", "syllabus"]
+NAMES = ["assignment", "exam", "handout", "lecture", "mistakes", "plan", "solutions", "syllabus"]
 DECIMAL = re.compile(r"\d+\.\d+")
 NUMBER = re.compile(r"\d+\.\d+|\d{2,}")  # a single digit is a layer, or a word
 

@@ -1,258 +1,256 @@
-"""Slides for a lecture: one HTML file that needs nothing else, made of the lessons themselves.
+"""Slides: of the lecture, or of lessons. One HTML file that needs nothing else; `deck.py` says how it looks.
 
 ::
 
-    python tutorials/teacher/slides.py slides.html                  executes all lessons first, some minutes
-    python tutorials/teacher/slides.py slides.html 05 06            two of them
-    python tutorials/teacher/slides.py slides.html --pages pages/   out of what `build.py docs pages/` has executed
+    python tutorials/teacher/slides.py lecture.html                   the lecture of plan.md, 90 minutes
+    python tutorials/teacher/slides.py lecture.html --minutes 50      the same in 50
+    python tutorials/teacher/slides.py lessons.html --lessons         all lessons
+    python tutorials/teacher/slides.py lessons.html --lessons 05 06   two of them
 
-Each lesson gives its question, what to predict, its figures, the sentences that say why, what to write, what others got
-wrong, and its milestone with the number that the run printed. Right and left arrow (or space, page up and down) go on
-and back, Home and End to the ends; printed, every slide is a page. Figures are in the file, no address of another
-machine is, and the file tells the browser to fetch nothing.
+The lecture is written in `lecture.md`: a heading is a slide's title, a quotation below it what the speaker says. Its
+pictures, and what commands print, are made while it is built. Minute, command and what is to be seen come from
+`plan.md`. A lesson gives the paragraphs that stand below a mark, `<!-- slide -->`, whole, in their order; its
+predictions; its figures; what is to be written; what was printed of what others got wrong, and its milestone.
 
-(nbconvert's slides stay blank offline even with a reveal.js beside them: require.js, jQuery and MathJax come from
-elsewhere; and they are whole notebooks, cut off where 1024 x 768 ends.)
+Lessons are executed, which takes minutes. An executed page is kept, in a folder beside the slides or in that of
+`--pages` (`build.py docs` fills such a one), and executed again only when its source or minisink has changed.
 """
 
 import argparse
 import ast
-import html
+import contextlib
 import importlib.util
+import io
 import re
+import shlex
 import sys
+import tempfile
 import textwrap
-from collections import defaultdict
-from itertools import pairwise
+import time
 from pathlib import Path
 
+import minisink
+from minisink.commands.parser import main
 from minisink.system.errors import run_command
 from minisink.system.files import atomic_write
+from minisink.teaching import figures
+
+HERE = Path(__file__).resolve().parent
+INSTALL = 'pip install -e ".[tutorials,gguf,chat]"'
+
+
+def beside(path):
+    """Return a module of the tutorials, which are no package."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = sys.modules[path.stem] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
 
 try:
     import nbformat
-    from markdown_it import MarkdownIt
-    from mdit_py_plugins.dollarmath import dollarmath_plugin
+
+    deck, build = beside(HERE / "deck.py"), beside(HERE.parent / "build.py")
 except ImportError as missing:
-    sys.exit(f'{missing.name} is missing, which slides need: pip install -e ".[tutorials,gguf,chat]"')
+    sys.exit(f"{missing.name} is missing, which slides need: {INSTALL}")
 
-spec = importlib.util.spec_from_file_location("build", Path(__file__).resolve().parents[1] / "build.py")
-build = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(build)
-
-PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy"
- content="default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Attention sinks</title>
-<style>
-html { scroll-snap-type: y mandatory; scrollbar-width: none; }
-body { margin: 0; font: clamp(16px, 2.3vw, 44px)/1.4 sans-serif; color: #111; background: #fff; counter-reset: slide; }
-section { box-sizing: border-box; height: 100vh; padding: 3vh 6vw 5vh; overflow: auto; position: relative;
-          scroll-snap-align: start; page-break-after: always; counter-increment: slide; }
-section::after { position: absolute; right: 1.5vw; bottom: 1vh; font-size: 14px; color: #555;
-                 content: counter(slide) " / COUNT"; }
-h1 { font-size: 2em; margin: 22vh 0 1em; }
-h2 { font-size: 1.3em; margin: 0 0 .8em; }
-h2 small { display: block; font-size: .6em; font-weight: normal; color: #555; }
-li { margin-bottom: .5em; }
-img { display: block; width: 100%; height: 68vh; object-fit: contain; }
-pre { font-size: .8em; line-height: 1.35; white-space: pre-wrap; background: #f3f3f3; padding: .8em; }
-code { font-size: .9em; background: #f3f3f3; }
-table { border-collapse: collapse; margin-bottom: .8em; }
-td, th { border: 1px solid #999; padding: .2em .8em; text-align: left; height: 1.4em; font-weight: normal; }
-@media print { section { height: auto; } }
-</style>
-</head>
-<body>
-SLIDES
-<script>
-const slides = document.querySelectorAll("section");
-function fit() {  // a full slide has smaller letters on a small screen
-  for (const slide of slides) {
-    let size = 104;
-    do slide.style.fontSize = (size -= 4) + "%"; while (size > 60 && slide.scrollHeight > slide.clientHeight);
-  }
-}
-addEventListener("keydown", function (event) {
-  if (event.ctrlKey || event.altKey || event.metaKey) return;
-  const at = Math.round(scrollY / innerHeight), last = slides.length - 1;
-  const to = { ArrowRight: at + 1, PageDown: at + 1, " ": at + 1, ArrowLeft: at - 1, PageUp: at - 1,
-               Home: 0, End: last }[event.key];
-  if (to === undefined) return;
-  event.preventDefault();
-  slides[Math.max(0, Math.min(last, to))].scrollIntoView();
-});
-addEventListener("resize", fit);
-fit();
-</script>
-</body>
-</html>
-"""
+MARKED = re.compile(rf"^{build.SLIDE}\n(.+?)(?=\n\s*\n(?! )|\Z)", re.MULTILINE | re.DOTALL)
+WRONG = "What others got wrong"
+LETTERS = 1.5  # rem, of the words of the lecture
 
 
-def formula(tex, options=None):
-    r"""Return the little TeX that a slide has as HTML.
-
-    >>> formula(r"w_i = e^{x_i} / \sum_j e^{x_j}")
-    '<i>w<sub>i</sub> = e<sup>x<sub>i</sub></sup> / Σ<sub>j</sub> e<sup>x<sub>j</sub></sup></i>'
-    """
-    text = html.escape(tex.strip()).replace(r"\sum", "Σ")
-    for kind, tag in (("_", "sub"), (r"\^", "sup"), ("_", "sub")):  # low ones within high ones first
-        text = re.sub(kind + r"(?:\{([^{}]*)\}|(\w))", rf"<{tag}>\1\2</{tag}>", text)
-    return f"<i>{text}</i>"
+# the lecture
 
 
-MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table").use(dollarmath_plugin, renderer=formula)
-for rule in ("link_open", "link_close"):  # a slide sends nobody anywhere
-    MARKDOWN.add_render_rule(rule, lambda *_: "")
-MARKDOWN.add_render_rule("image", lambda _, tokens, at, *__: html.escape(tokens[at].content))
+def plan():
+    """Return the rows of plan.md by minute: minute of 90, of 50 or nothing, what, command, seconds, what to see."""
+    text = (HERE / "plan.md").read_text(encoding="utf-8")
+    (table,) = re.findall(r"^\| of 90 .*?\n\n", text, re.DOTALL | re.MULTILINE)
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.strip().splitlines()[2:]]
+    return {int(row[0]): row for row in rows}
 
 
-def paragraphs(text):
-    """Return those of a Markdown text, each on one line; an item of a list is one, headings and tables are none."""
-    pairs = pairwise(MARKDOWN.parse(text))
-    return [" ".join(inline.content.split()) for before, inline in pairs if before.type == "paragraph_open"]
+def parts(text):
+    """Return the slides of lecture.md: title, minute, picture (what is to be seen, how it is made), words, notes."""
+    found = []
+    for part in re.split(r"^#{1,2} ", text, flags=re.MULTILINE)[1:]:
+        title, _, body = part.partition("\n")
+        minute = re.search(r"^<!-- minute (\d+) -->\n", body, re.MULTILINE)
+        picture = re.search(r"^!\[([^]]*)\]\(<(.+)>\)\n", body, re.MULTILINE)
+        notes = re.findall(r"^> ?(.*\n)", body, re.MULTILINE)
+        for match in (minute, picture):
+            body = body.replace(match[0], "") if match else body
+        words = re.sub(r"^>.*\n", "", body, flags=re.MULTILINE)
+        found.append((title, int(minute[1]) if minute else None, picture, words, "".join(notes)))
+    return found
 
 
-def tables(text):
-    """Return the tables of a Markdown text as HTML."""
-    return "".join(re.findall(r"<table>.*?</table>", MARKDOWN.render(text), re.DOTALL))
-
-
-def sentences(paragraph):
-    """Cut after a full stop or question mark that a space and no small letter follow, and not within a quotation."""
-    found = [""]
-    for part in re.split(r"(?<=[.?!])(?<!arXiv\.)\s+(?![a-z])", paragraph):
-        if found[-1].count('"') % 2:
-            found[-1] += f" {part}"
+def draw(how):
+    """Return the PNG that a command of minisink or a call of its figures draws."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "picture.png"
+        if how.startswith("minisink "):
+            printed([*shlex.split(how)[1:], "--plot", str(path)])
         else:
-            found.append(part)
-    return found[1:]
+            eval(how, {"figures": figures, "minisink": minisink})
+            figures.for_a_lesson().savefig(path, dpi=150)
+            figures.for_a_lesson().close()
+        return path.read_bytes()
 
 
-def bullets(items):
-    """Return an HTML list, or nothing."""
-    made = "".join(f"<li>{MARKDOWN.renderInline(item)}</li>" for item in items)
-    return f"<ul>{made}</ul>" if made else ""
+def printed(argv):
+    """Run a command of minisink and return what it prints; raise ValueError where it fails."""
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
+        failed = main(argv)
+    if failed:
+        raise ValueError(f"minisink {shlex.join(argv)} fails: {err.getvalue()}")
+    return out.getvalue()
 
 
-def questions(text):
-    """Return the last two paragraphs that ask something."""
-    asking = [part for part in paragraphs(text) if any(one.rstrip("*").endswith("?") for one in sentences(part))]
-    return bullets(asking[-2:])
+def ran(words):
+    """Return the words of a slide with what its commands print: ``$ minisink ... | head -16`` in a block of code."""
+
+    def output(match):
+        text = printed(shlex.split(match[1])).splitlines()[: int(match[2])]
+        return "\n".join(text) + "\n"
+
+    return re.sub(r"^\$ minisink (.*) \| head -(\d+)\n", output, words, flags=re.MULTILINE)
 
 
-def reasons(text):
-    """Return what paragraphs begin with in bold, and the two sentences that follow."""
-    leads = [match.groups() for match in (re.match(r"(\*\*.+?\*\*)(.*)", part) for part in paragraphs(text)) if match]
-    return bullets([re.sub(":$", ".", bold + " ".join(sentences(rest)[:2])) for bold, rest in leads])
+def lecture(minutes):
+    """Return the slides of the lecture of 90 or 50 minutes."""
+    rows, made = plan(), []
+    for title, minute, picture, words, notes in parts((HERE / "lecture.md").read_text(encoding="utf-8")):
+        row = rows[minute] if minute is not None else None
+        if row and minutes == 50 and not row[1]:
+            continue
+        if picture:
+            print(f"drawn: {picture[2]}")
+            picture = draw(picture[2]), picture[1]
+        words = deck.blocks(ran(words), LETTERS)
+        made.append(deck.Slide(title, words, "", picture, said(row, notes, minutes), first=not made))
+    return made
 
 
-def mistake(text):
-    """Return the first paragraph, a slide's worth of it, but for what leads over to a cell."""
-    return bullets([one for one in sentences(" ".join(paragraphs(text)[:1])) if not one.endswith(":")][:4])
+def said(row, notes, minutes):
+    """Return what the speaker reads, as HTML."""
+    text = notes
+    if row:
+        _, _, _, command, seconds, seen = row
+        at = f"**Minute {row[0 if minutes == 90 else 1]} of {minutes}.**"
+        text = f"{at} {f'{command}, {seconds} s' if command else ''}\n\n{notes}\n\n*To be seen:* {seen}"
+    return deck.MARKDOWN.render(text)
 
 
-def literal(text):
-    """Return code and what it printed as HTML."""
-    return f"<pre>{html.escape(text)}</pre>" if text else ""
+# lessons
 
 
 def to_write(code):
     """Return the functions that a student writes: their `def` lines, and what their docstrings ask for."""
-    made = ""
+    made = []
     for cell in code:
         for node in ast.parse(cell.source).body:
             if isinstance(node, ast.FunctionDef) and (asked := ast.get_docstring(node)):
                 head = cell.source.splitlines()[node.lineno - 1]
-                made += literal(f"{head}\n{textwrap.indent(asked, '    ')}")
+                made += deck.literal(f"{head}\n{textwrap.indent(asked, '    ')}")
     return made
 
 
-def figures(code):
-    """Return the pictures that cells have made, base64, each with what its cell says of it, or None."""
+def figures_of(code):
+    """Return the pictures that cells have made, each with what its cell says of it, or None."""
     made = []
     for cell in code:
         says = cell.metadata.get("mystnb", {}).get("image", {}).get("alt")
         images = [output.get("data", {}).get("image/png") for output in cell.outputs]
-        made += [("".join(image.split()), says) for image in images if image]
+        made += [(deck.base64.b64decode(image), says) for image in images if image]
     return made
 
 
-def printed(code):
-    """Return what cells have printed."""
-    return "".join(out.text for cell in code for out in cell.outputs if out.get("name") == "stdout").strip()
+def output_of(cell):
+    """Return what a cell has printed."""
+    return "".join(out.text for out in cell.outputs if out.get("name") == "stdout").strip()
+
+
+def blocks_of(section, cells):
+    """Return what a slide shows of a section's cells, in their order."""
+    made = []
+    for cell in cells:
+        if cell.cell_type == "markdown" and section == "Predict":
+            made += deck.blocks(re.sub(r"^## .*|\*My prediction:\*|^\+\+\+", "", cell.source, flags=re.MULTILINE))
+        elif cell.cell_type == "markdown":
+            text = "\n\n".join(MARKED.findall(cell.source.rstrip()))
+            made += deck.blocks(text if section == WRONG else re.sub(r":\Z", ".", text))  # what a cell would follow
+        elif section == "Predict":
+            made += deck.literal(cell.source)
+        elif section == WRONG and output_of(cell):
+            made += deck.literal(output_of(cell))
+        elif section == "Milestone":
+            made += deck.blocks(deck.html.escape(output_of(cell)))
+        elif section == "Exercise":
+            made += to_write([cell])
+    return made
 
 
 def slides_of(book):
-    """Return the slides of one lesson, each an HTML section; raise ValueError for what is not one that was executed."""
-    words, code = defaultdict(str), defaultdict(list)
-    try:
-        (title,) = re.findall(r"^# (.+)", book.cells[0].source)
-        for cell in book.cells:
-            if cell.cell_type == "code":
-                code[build.section_of(cell)].append(cell)
-            else:
-                words[build.section_of(cell)] += f"{cell.source}\n\n"
-    except (AttributeError, IndexError, KeyError, ValueError):
-        raise ValueError("a notebook without a title or sections is no lesson; take those of build.py docs") from None
-    pngs = figures(build.code_cells(book))
-    if not pngs:
+    """Return the slides of one executed lesson; raise ValueError where it has no figure."""
+    (title,) = re.findall(r"^# (.+)", book.cells[0].source)
+    pictures = figures_of(build.code_cells(book))
+    if not pictures:
         raise ValueError(f"lesson {title!r} has no figure; it takes one that was executed: build.py docs")
-    guess = re.sub(r"^## .*|\*My prediction:\*", "", words["Predict"], flags=re.MULTILINE)
-    wrong = printed(code["What others got wrong"]).splitlines()
-    wrong = [*wrong[:9], "..."] if len(wrong) > 10 else wrong
-    alt = f"Figure of lesson {title}"
-    contents = [
-        ("The question", tables(words["The question"]) + questions(words["The question"])),
-        ("Predict", MARKDOWN.render(guess) + literal("\n".join(cell.source for cell in code["Predict"]))),
-        *(("Run", f'<img alt="{html.escape(says or alt)}" src="data:image/png;base64,{png}">') for png, says in pngs),
-        ("Why", reasons(words["Why"])),
-        ("Exercise", to_write(code["Exercise"])),
-        ("What others got wrong", mistake(words["What others got wrong"])),
-        ("What others got wrong", literal("\n".join(wrong))),
-        ("Milestone", f"<p>{html.escape(printed(code['Milestone']))}</p>"),
-    ]
-    title = MARKDOWN.renderInline(title)
-    made = [f"<h2><small>{title}</small>{heading}</h2>{content}" for heading, content in contents if content]
-    return [f"<section>{slide}</section>" for slide in (f"<h1>{title}</h1>", *made)]
+    made = [deck.Slide(title, first=True)]
+    for section in build.SECTIONS:
+        cells = [cell for cell in book.cells if build.section_of(cell) == section]
+        if section == "Run":
+            for png, says in pictures:
+                made.append(deck.Slide("Run", above=title, picture=(png, says or f"Figure of lesson {title}")))
+        elif content := blocks_of(section, cells):
+            made += deck.going_on(deck.Slide(section, content, above=title))
+    return made
 
 
-def deck(books):
-    """Return the whole file, from executed notebooks."""
-    slides = ["<section><h1>Attention sinks</h1><p>Lessons of minisink. Arrow keys go on and back.</p></section>"]
-    slides += [slide for book in books for slide in slides_of(book)]
-    text = re.sub(r"[\w.+-]*://[^\s<>\"')\]]*", "", "\n".join(slides))  # what stands as an address in words or code
-    return PAGE.replace("COUNT", str(len(slides))).replace("SLIDES", text)
+def lessons(names, pages, seconds):
+    """Return the slides of lessons, each executed unless a page of it is kept."""
+    made = [deck.Slide("Attention sinks", deck.blocks("Lessons of minisink. Arrow keys go on and back."), first=True)]
+    for path in build.lessons(names):
+        begun, page = time.monotonic(), pages / f"{path.stem}.ipynb"
+        what = "kept"
+        if not is_kept(page, path):
+            build.build("docs", pages, [path.stem], seconds)
+            what = f"executed in {time.monotonic() - begun:.0f} s"
+        made += slides_of(nbformat.read(page, as_version=4))
+        print(f"{path.stem}: {what}", flush=True)
+    return made
 
 
-def read(path):
-    """Return an executed notebook; raise ValueError for a file that is none."""
+def is_kept(page, source):
+    """Return whether a page is an execution of a lesson as it is now."""
     try:
-        return nbformat.read(path, as_version=4)
-    except (AttributeError, ValueError) as error:
-        raise ValueError(f"{path}: no notebook: {error}") from None
+        return nbformat.read(page, as_version=4).metadata["minisink"]["source"] == build.state(source)
+    except (OSError, AttributeError, KeyError, TypeError, ValueError):
+        return False
+
+
+# both
 
 
 def run(argv=None):
     """Run the command line."""
-    parser = argparse.ArgumentParser(description="Make slides of the lessons: one HTML file that needs nothing else.")
-    parser.add_argument("file", help="where the slides go")
-    parser.add_argument("names", nargs="*", metavar="NN", help="lessons, by the beginning of their names (all)")
-    parser.add_argument("--pages", metavar="FOLDER", help="what build.py docs has executed, to save the minutes")
+    parser = argparse.ArgumentParser(description="Make slides: one HTML file that needs nothing else.")
+    add = parser.add_argument
+    add("file", help="where the slides go")
+    add("--minutes", type=int, choices=(50, 90), default=90, help="of the lecture (%(default)s)")
+    add("--lessons", nargs="*", metavar="NN", help="lessons instead, by the beginning of their names (all)")
+    add("--pages", metavar="FOLDER", help="where executed lessons are kept (FILE.pages)")
+    add("--seconds", type=int, default=build.SECONDS, metavar="N", help="for a cell of a lesson (%(default)s)")
     args = parser.parse_args(argv)
-    if args.pages:
-        books = [read(path) for path in build.lessons(args.names, Path(args.pages), "ipynb")]
+    if args.lessons is None:
+        slides = lecture(args.minutes)
     else:
-        books = [build.docs(path) for path in build.lessons(args.names)]
-    text = deck(books)
+        slides = lessons(args.lessons, Path(args.pages or f"{args.file}.pages"), args.seconds)
+    text = deck.page("Attention sinks", slides)
     with atomic_write(args.file) as unfinished:
         Path(unfinished).write_text(text, encoding="utf-8")
-    print(f"{args.file}: {text.count('<section>')} slides of {len(books)} lessons, {len(text.encode()):,} bytes")
+    print(f"{args.file}: {len(slides)} slides, {len(text.encode()):,} bytes")
 
 
 if __name__ == "__main__":
