@@ -52,13 +52,13 @@ def draw_losses(path, losses, *, title, evicted_from=None, group=1):
     _name_curves(axes, rolled, fontsize=20)
     if evicted_from is not None:
         axes.axvline(evicted_from, color="black", ls=":")
-        axes.text(evicted_from, 0.99, " first eviction", va="top", fontsize=15, transform=axes.get_xaxis_transform())
+        axes.text(evicted_from, 0.99, " first eviction", va="top", fontsize=16, transform=axes.get_xaxis_transform())
     more = {name: float(nll.mean()) for name, nll in above_recompute(losses).items() if len(nll)}
     sentence = ", ".join(f"{name} {x:.2f}" for name, x in more.items()).replace("-0.00", "0.00")
     figure.suptitle(f"{title}\nnats per token above re-computation: {sentence}" if more else title, fontsize=19)
     axes.set_xlabel("token", fontsize=17)
     axes.set_ylabel(f"loss (nats, mean of the last {span * group})", fontsize=16)
-    axes.tick_params(labelsize=15)
+    axes.tick_params(labelsize=16)
     axes.grid(alpha=0.3)
     save_figure(figure, path)
 

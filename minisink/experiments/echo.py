@@ -128,12 +128,12 @@ def draw(figure, rows):
     for row in (row for row in rows if row["what"] == f"layer {layers - 1}"):
         right.plot(positive(row["change"]), label="no sink" if row["sinks"] == 0 else f"{row['sinks']} kept")
     right.set_title(f"layer {layers - 1}, with sinks and without")
-    left.legend(fontsize=13, framealpha=1.0)
+    left.legend(framealpha=1.0)
     for axes in (left, right):
         axes.axvline(window - 0.5, color="black", ls="--", lw=1.5, label="evicted")
         axes.axvline(layers * (window - 1), color="black", ls=":", lw=2.5, label="bound")
         axes.set_xlabel("tokens after the changed one")
-    right.legend(fontsize=13, framealpha=1.0)
+    right.legend(framealpha=1.0)
     left.set_yscale("log")
     left.set_ylabel("change / length of the stream")
 

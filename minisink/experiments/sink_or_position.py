@@ -60,6 +60,6 @@ def draw(figure, rows):
         bars = axes.bar(names, [row[region] for row in rows], color=colours, edgecolor="black")
         for bar, row in zip(bars, rows, strict=True):
             bar.set_hatch("" if row["positions"] == "slot" else "//")
-        axes.bar_label(bars, fmt="%.1f", fontsize=13)
+        axes.bar_label(bars, fmt="%.1f")
         axes.set_title(f"{region} the trained length")
     panels[0].set_ylabel("perplexity")

@@ -111,4 +111,4 @@ def draw(figure, rows):
     norm.set(title="norm brought home", xlabel="layer", ylim=(0, None))
     for axes in (weight, norm):
         axes.xaxis.get_major_locator().set_params(integer=True)
-    by_slot.legend(loc="upper center", fontsize=14)
+    by_slot.legend(loc="upper center")

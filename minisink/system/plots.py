@@ -1,6 +1,7 @@
 """Pictures, drawn with matplotlib (an extra) and written whole or not at all."""
 
 from contextlib import contextmanager
+from textwrap import fill
 
 from .files import atomic_write
 
@@ -36,5 +37,5 @@ def picture(path, caption, *, size=(11, 6.2)):
     with rc_context(look()):
         figure = new_figure(*size)
         yield figure
-        figure.supxlabel(caption, fontsize=11, color="0.35", family="monospace")
+        figure.supxlabel(fill(caption, 80, break_long_words=False), fontsize=16, color="0.35", family="monospace")
         save_figure(figure, path)
