@@ -1,0 +1,86 @@
+"""One HTML file that holds a model, a text and the scripts of this folder, and asks no network for anything."""
+
+import base64
+import hashlib
+import json
+import re
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save
+
+from .steps import SCHEMA
+
+HERE = Path(__file__).parent
+SCRIPTS = ("engine.mjs", "files.mjs", "steps.mjs", "page.mjs")  # each imports from those before it
+MOST_BYTES = 30_000_000  # of the weights
+MOST_TEXT = 20_000  # characters; page.mjs has the same number
+# What the page's byte-level BPE does not know, and what a tokenizer must say of it
+PLAIN = {"type": "BPE", "unk_token": None, "continuing_subword_prefix": None, "end_of_word_suffix": None}
+PLAIN |= {"byte_fallback": False, "ignore_merges": False}
+BYTES = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
+
+
+def page(*, model=None, text="", steps=()):
+    """Return the page: of a model with a text to read, or of recorded steps to show."""
+    data = {"text": text[:MOST_TEXT], "steps": list(steps)} | ({} if model is None else pack(model))
+    script = "\n".join(_inlined((HERE / name).read_text(encoding="utf-8")) for name in SCRIPTS)
+    style = (HERE / "page.css").read_text(encoding="utf-8")
+    policy = f"default-src 'none'; script-src {_digest(script)}; style-src {_digest(style)}; base-uri 'none'"
+    policy += "; form-action 'none'"
+    parts = {"policy": policy, "style": style, "script": script}
+    parts["data"] = json.dumps(data, allow_nan=False).replace("<", "\\u003c")  # no text of it can end the script
+    return re.sub(r"\{\{(\w+)\}\}", lambda part: parts[part[1]], (HERE / "page.html").read_text(encoding="utf-8"))
+
+
+def pack(model):
+    """Return config, arrays and tokenizer as the page reads them; raise ValueError for a model that it cannot run."""
+    config, size = model.config, 2 * model.n_parameters
+    if size > MOST_BYTES:
+        raise ValueError(f"{model.name}: {size / 1e6:.0f} MB in half precision; a page takes {MOST_BYTES // 10**6} MB")
+    about = asdict(config) | {"name": model.name, "model_type": config.model_type, "head_dim": config.head_dim}
+    about |= {"n_kv_heads": config.n_kv_heads}
+    if config.model_type != "gpt2":
+        about["frequencies"] = config.frequencies.tolist()
+    arrays = {name: np.ascontiguousarray(_narrow(array)) for name, array in model.arrays().items()}
+    return {"config": about, "arrays": base64.b64encode(save(arrays)).decode(), "tokenizer": _tokenizer(model)}
+
+
+def _narrow(array):
+    """Return float16 where that changes no number, as for the models that ship, and float32 elsewhere."""
+    with np.errstate(over="ignore"):
+        half = array.astype(np.float16)
+    return half if (half == array).all() else array.astype(np.float32)
+
+
+def _tokenizer(model):
+    """Return the tokenizer's vocabulary, merges and special tokens; ValueError names what the page does not know."""
+    about = json.loads(model._need_tokenizer().to_str())
+    bpe, cut = about["model"], about["pre_tokenizer"] or {}
+    odd = {f"model.{key}": bpe.get(key) for key in PLAIN if bpe.get(key) != PLAIN[key]}
+    odd |= {f"pre_tokenizer.{key}": cut.get(key) for key in BYTES if cut.get(key) != BYTES[key]}
+    odd |= {"normalizer": about["normalizer"]["type"]} if about["normalizer"] else {}
+    odd |= {"added word": token["content"] for token in about["added_tokens"] if not token["special"]}
+    if odd:
+        key, value = next(iter(odd.items()))
+        raise ValueError(f"{model.name}: its tokenizer has {key} {value!r}; the page knows GPT-2's byte-level BPE only")
+    return {"model": {key: bpe[key] for key in ("vocab", "merges")}, "added_tokens": about["added_tokens"]}
+
+
+def check_steps(steps, path):
+    """Raise ValueError unless `steps` is a list of at least one step of the schema that the page shows."""
+    if not isinstance(steps, list) or not steps or not all(isinstance(step, dict) for step in steps):
+        raise ValueError(f"{path}: no list of steps; minisink inspect TEXT --steps FILE writes one")
+    for step in steps:
+        if step.get("schema") != SCHEMA:
+            raise ValueError(f"{path}: a step has schema {step.get('schema')!r}; the page shows {SCHEMA!r}")
+
+
+def _inlined(script):
+    """Return a module without its imports and exports: all of them share one scope in the page."""
+    return re.sub(r"^import .*\n|^export ", "", script, flags=re.MULTILINE)
+
+
+def _digest(source):
+    return f"'sha256-{base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()}'"
