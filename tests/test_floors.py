@@ -31,6 +31,7 @@ WINGS = [
     "wrong_turns",
     "teaching",
     "conformance",
+    "live",
     "commands",
 ]  # each may use those before it
 CODE = r"`(\w+)`(?:, | and )?"

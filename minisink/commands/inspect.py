@@ -2,11 +2,12 @@
 
 from ..experiments.inside import look_inside, summary
 from ..experiments.plots import draw_inspection
+from ..live.steps import steps
 from ..methods import Dense, new_cache
 from ..model import load
-from ..system.files import check_picture
+from ..system.files import atomic_write, check_picture
 from ..system.terminal import table, wrap
-from .common import add_json, add_model, add_no_bos, add_readable, dump, encode
+from .common import add_json, add_method, add_model, add_no_bos, as_json, check_folder, dump, encode, method_of
 
 PURPOSE = "where the weight goes"
 EXAMPLE = 'minisink inspect "It was a dark night." --plot heads.png'
@@ -20,16 +21,23 @@ def add_options(parser):
     add("--first", type=int, default=1, metavar="N", help="weight on the first N tokens (%(default)s)")
     add_no_bos(parser)
     add("--plot", metavar="PNG", help="draw every head's pattern as a picture")
-    add_readable(parser)
     add_json(parser)
+    add("--steps", metavar="FILE", help="write every step of a cache, by the readable path, for minisink live --play")
+    add_method(parser.add_argument_group("the cache of --steps"))
 
 
 def run(args):
     """Print a row a head."""
     if args.plot:
         check_picture(args.plot)
+    check_folder(args.steps)
     model = load(args.model)
     ids = encode(model, args.text, "TEXT", bos=not args.no_bos)
+    if args.steps:
+        recorded = as_json(list(steps(model, ids, method_of(args, model, ids))))
+        with atomic_write(args.steps) as unfinished:
+            unfinished.write_text(recorded, encoding="utf-8")
+        return
     trace = look_inside(model, ids, new_cache(model, Dense()) if args.readable else None)
     statistics = summary(trace, n_first=args.first)
     several = "token" if args.first == 1 else f"{args.first} tokens"

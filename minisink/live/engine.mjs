@@ -148,10 +148,12 @@ function fetch(scores, layer) {  // of the stored keys -> [score, place in the s
 function linear(x, w, b) {  // (C,), (C, F), (F,) -> (F,)
   const [C, F] = w.shape, out = new Float64Array(F), W = w.data;
   if (b) out.set(b.data);
-  for (let c = 0, r = 0; c + 1 < C; c += 2, r += 2 * F) {  // two rows at once
-    for (let f = 0, a = x[c], b = x[c + 1]; f < F; f++) out[f] += a * W[r + f] + b * W[r + F + f];
+  let c = 0;
+  for (; c + 3 < C; c += 4) {  // four rows at once
+    const r = c * F, x0 = x[c], x1 = x[c + 1], x2 = x[c + 2], x3 = x[c + 3];
+    for (let f = r; f < r + F; f++) out[f - r] += x0 * W[f] + x1 * W[f + F] + x2 * W[f + 2 * F] + x3 * W[f + 3 * F];
   }
-  if (C % 2) for (let f = 0; f < F; f++) out[f] += x[C - 1] * W[(C - 1) * F + f];
+  for (; c < C; c++) for (let f = 0; f < F; f++) out[f] += x[c] * W[c * F + f];
   return out;
 }
 

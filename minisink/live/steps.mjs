@@ -9,9 +9,8 @@ export class Lane {
   }
 
   read(id) {  // -> loss of the token in nats, before it was read
-    this.nll = this.logits && nll(this.logits, id);
-    this.id = id;
-    this.logits = forward(id, this.model, this.cache, this.trace = {});
+    const trace = {}, before = this.logits, logits = forward(id, this.model, this.cache, trace);
+    Object.assign(this, { id, trace, logits, nll: before && nll(before, id) });
     return this.nll;
   }
 

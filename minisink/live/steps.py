@@ -1,4 +1,4 @@
-"""A step of a cache as an object of JSON, ``minisink-step/1`` (docs/live.md); `Lane.step` of steps.mjs makes the same."""
+"""A step of a cache as an object of JSON, ``minisink-step/1`` (docs/live.md); steps.mjs makes the same in the page."""
 
 from dataclasses import asdict
 

@@ -1,0 +1,60 @@
+"""``minisink live``: a page in which one watches a cache forget, of one file, without internet."""
+
+import json
+import tempfile
+import webbrowser
+from pathlib import Path
+
+from ..hf.shipped import sample_text
+from ..live.page import MOST_TEXT, check_steps, page
+from ..model import load
+from ..system.errors import tell
+from ..system.files import atomic_write, check_file, read_text
+from .common import add_model, check_folder
+
+PURPOSE = "watch a cache forget, in a page of one file"
+EXAMPLE = "minisink live --write page.html --model novels-gpt2"
+
+SAMPLE = 6000  # characters
+
+
+def add_options(parser):
+    """Add the options to `parser`."""
+    add = parser.add_argument
+    add_model(parser)
+    add("--text", metavar="FILE", help="a UTF-8 text to read (the sample text)")
+    add("--play", nargs="+", metavar="FILE", help="show what minisink inspect --steps recorded, each file a lane")
+    add("--write", metavar="FILE", help="write the page here, and open nothing")
+
+
+def run(args):
+    """Write the page, and open it unless it has a place to stay."""
+    check_folder(args.write)
+    if args.play:
+        html = page(steps=[step for path in args.play for step in _read_steps(path)])
+    else:
+        html = page(model=load(args.model), text=_text(args.text))
+    path = Path(args.write or Path(tempfile.mkdtemp(prefix="minisink-")) / "live.html")
+    check_file(path)
+    with atomic_write(path) as unfinished:
+        unfinished.write_text(html, encoding="utf-8", newline="\n")
+    opened = not args.write and webbrowser.open(path.resolve().as_uri())
+    print(f"{path}: {len(html.encode()) / 1e6:.1f} MB{'' if args.write or opened else '; open it in a browser'}")
+
+
+def _text(path):
+    if path is None:
+        return read_text(sample_text()).split("\n\n", 3)[3][:SAMPLE]  # from the first sentence on
+    text = read_text(path)
+    if len(text) > MOST_TEXT:
+        tell(f"{path}: has {len(text):,} characters; the page takes the first {MOST_TEXT:,}")
+    return text
+
+
+def _read_steps(path):
+    try:
+        steps = json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: not JSON ({error})") from None
+    check_steps(steps, path)
+    return steps

@@ -1,0 +1,458 @@
+// The page: controls, lanes, the curve, the quiz. What it draws are steps of the contract (steps.mjs), computed here or
+// recorded; token texts, names and links are strangers' words and become text nodes only.
+
+import { Dense, Retrieval, Streaming, Window } from "./engine.mjs";
+import { load } from "./files.mjs";
+import { Lane } from "./steps.mjs";
+
+const MOST_TEXT = 20000, MOST_TOKENS = 4000;  // characters, and tokens, that a page reads
+const EVERY = 32;  // tokens from one copy of the lanes to the next, for the way back
+const NAMES = ["dense", "window", "streaming", "retrieval"];
+const DEFAULTS = { sinks: 1, window: 11, positions: "slot", layer: 1, head: 3, lanes: "dense,window,streaming", t: 0 };
+
+const $ = (id) => document.getElementById(id);
+const data = JSON.parse($("data").textContent), recorded = data.steps.length > 0;
+const model = recorded ? null : load({
+  config: data.config, tokenizer: data.tokenizer,
+  buffer: Uint8Array.from(atob(data.arrays), (letter) => letter.charCodeAt(0)).buffer,
+});
+const trained = model?.config.max_positions ?? Infinity;
+let ids = [], at = 0, lanes = [], copies = new Map(), writing = false, timer = 0, asked = false, problems = [];
+
+// Lanes: read on, go back -------------------------------------------------------------------------
+
+function policy_of(name) {
+  const sinks = Number($("sinks").value), window = Number($("window").value), positions = $("positions").value;
+  if (name === "dense") return Dense("slot");
+  if (name === "window") return Window(sinks + window, positions);  // as many keys as the others hold
+  return (name === "streaming" ? Streaming : Retrieval)(sinks, window, positions);
+}
+
+function begin() {  // a new text, or other settings: everything is read again
+  stop();
+  [at, copies, writing, asked] = [0, new Map(), false, false];
+  $("ask").hidden = $("answer").hidden = true;
+  for (const name of ["sinks", "window"]) $(`${name}-is`).textContent = $(name).value;
+  if (recorded) {
+    const by = new Map();
+    for (const step of data.steps) {
+      const key = JSON.stringify([step.model, step.method, step.n_sinks, step.window, step.positions]);
+      by.set(key, [...(by.get(key) ?? []), step]);
+    }
+    lanes = [...by.values()].map((steps) => ({ name: steps[0].method, steps, nll: [], gone: [] }));
+  } else {
+    const text = $("text").value;
+    if (text.length > MOST_TEXT) problems.push(`This text has ${text.length} characters; the page reads the first ${MOST_TEXT}.`);
+    const { bos } = model.config, all = [...(bos === null ? [] : [bos]), ...model.tokenizer.encode(text.slice(0, MOST_TEXT))];
+    if (all.length > MOST_TOKENS) problems.push(`This text has ${all.length} tokens; the page reads the first ${MOST_TOKENS}.`);
+    ids = all.slice(0, MOST_TOKENS);
+    lanes = NAMES.filter((name) => $(`lane-${name}`).checked)
+      .map((name) => ({ name, lane: new Lane(model, policy_of(name)), nll: [], gone: [] }));
+  }
+  read_on(1);
+}
+
+const length = () => (recorded ? Math.max(...lanes.map(({ steps }) => steps.length)) : ids.length);
+
+function read_on(n) {  // -> whether a token was read
+  const before = at;
+  for (; n > 0 && (at < length() || write_one()); n--) {
+    if (at % EVERY === 0 && !recorded) copies.set(at, lanes.map(copy_of));
+    lanes.forEach(read_one);
+    at++;
+  }
+  return at > before;
+}
+
+function write_one() {  // the likeliest next token, by the lane that writes
+  const lane = lanes.find(({ name }) => name === $("writer").value) ?? lanes.at(-1);
+  if (recorded || !writing || !lane?.step || at >= MOST_TOKENS) return false;
+  return ids.push(lane.lane.step().top[0].id) > 0;
+}
+
+function read_one(lane) {
+  if (lane.ended) return;
+  if (recorded) {
+    if (at >= lane.steps.length) return;
+    lane.step = lane.steps[at];
+    lane.nll.push(lane.step.nll);
+    lane.gone.unshift(...lane.step.evicted);
+    return;
+  }
+  if (lane.name === "dense" && at >= 2 * trained) {
+    lane.ended = `stops at ${at} tokens, twice what the model was trained on`;
+    return;
+  }
+  try {
+    lane.nll.push(lane.lane.read(ids[at]));
+  } catch (error) {
+    lane.ended = `ends: ${error.message}`;
+    return;
+  }
+  lane.step = true;  // made when it is drawn
+  lane.gone.unshift(...lane.lane.cache.layers.at(-1).evicted);
+}
+
+const copy_of = (lane) => ({ ...lane, lane: lane.lane.copy(), nll: [...lane.nll], gone: [...lane.gone] });
+const step_of = (lane) => (recorded || !lane.step ? lane.step : lane.lane.step());
+
+function go_to(t) {  // back: from the copy before it
+  if (recorded) {
+    begin();
+    return read_on(t);
+  }
+  const from = Math.floor(t / EVERY) * EVERY;
+  lanes = copies.get(from).map(copy_of);
+  at = from;
+  return read_on(t + 1 - from);
+}
+
+// What has happened, in a sentence ----------------------------------------------------------------
+
+const shown = (text) => text.replace(/\n/g, "⏎").replace(/\t/g, "⇥").replace(/ /g, "·").replace(/[\u0000-\u001f\u007f-\u009f]/g, "�");
+const quoted = (text) => `“${shown(text)}”`;
+const percent = (x) => `${Math.round(100 * x)} %`;
+const mean = (x) => x.reduce((sum, a) => sum + a, 0) / x.length;
+const token_text = (t) => (recorded ? lanes[0].steps[t]?.text ?? "?" : model.tokenizer.text(ids[t]));
+const lane_named = (name) => lanes.find((lane) => lane.name === name && lane.step && !lane.ended);
+
+function weights(step) {  // (S,) of the chosen head, or the mean over all
+  const layer = $("layer").value, head = $("head").value;
+  if (head !== "all") return step.pattern[layer][head];
+  const rows = step.pattern.flat();
+  return rows[0].map((_, s) => mean(rows.map((row) => row[s])));
+}
+
+function sentence(steps) {
+  const now = steps.find(Boolean);
+  if (!now) return "Type a text, and step through it.";
+  const parts = [`Token ${at - 1}, ${quoted(now.text)}, was read.`];
+  const evicted = lanes.map((lane, i) => [lane, steps[i]]).filter(([lane, step]) => step && !lane.ended && step.evicted.length);
+  if (evicted.length === 0) parts.push("Nothing has been evicted: every lane holds the same keys.");
+  else {
+    const first = evicted.some(([lane, step]) => lane.gone.length === step.evicted.length);
+    const lost = evicted.map(([lane, step]) => `${lane.name} has lost ${step.evicted.map((t) => quoted(token_text(t))).join(", ")}`);
+    parts.push(`${first ? "First eviction: " : ""}${lost.join("; ")}.`);
+  }
+  const streaming = steps[lanes.indexOf(lane_named("streaming"))], window = steps[lanes.indexOf(lane_named("window"))];
+  if (streaming?.evicted.length) parts.push(`In streaming the newest key stands at position ${streaming.slots.at(-1).position}.`);
+  return [...parts, ...where_it_went(streaming ?? now, window)].join(" ");
+}
+
+function where_it_went(streaming, window) {
+  const kept = weights(streaming), row = window && weights(window), first = quoted(token_text(streaming.slots[0].token));
+  const who = $("head").value === "all" ? "On average a head" : `Layer ${$("layer").value}, head ${$("head").value}`;
+  const parks = `${who} puts ${percent(kept[0])} of its weight on ${first}`;
+  if (!window?.evicted.length || streaming.slots[0].token !== 0 || window.slots[0].token === 0) return [`${parks}.`];
+  if (model && (model.config.softmax !== "softmax" || model.config.sink_logit)) {
+    return [`${parks} in streaming; the weights of this model need not add up to one, so nothing has to be parked.`];
+  }
+  if (kept[0] < 0.1) return [`${parks} in streaming: it has found what it looks for, and needs no sink now.`];
+  const before = new Map(streaming.slots.map(({ token }, s) => [token, kept[s]]));
+  const gain = ({ token }, s) => [row[s] - (before.get(token) ?? 0), token, s];
+  const [, token, s] = window.slots.map(gain).sort((a, b) => b[0] - a[0])[0];
+  const instead = `${percent(row[s])} instead of ${percent(before.get(token) ?? 0)}`;
+  return [`${parks} in streaming. window has lost it, and the weight goes to ${quoted(token_text(token))}: ${instead}.`];
+}
+
+// Drawing -----------------------------------------------------------------------------------------
+
+const NS = "http://www.w3.org/2000/svg";
+
+function put(parent, tag, attributes = {}, text = null) {  // a new element, its text a text node
+  const svg = parent.namespaceURI === NS, element = svg ? document.createElementNS(NS, tag) : document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  if (text !== null) element.append(document.createTextNode(text));
+  parent.append(element);
+  return element;
+}
+
+const BADGES = { sink: "⚓ sink ", window: "window ", newest: "▲ new ", fetched: "↩ back " };
+
+function draw_slot(list, { token, position, role, weight, slot }) {
+  const item = put(list, "li", { class: `slot ${role}`, "data-token": token, "data-position": position, "data-role": role });
+  if (slot !== undefined) item.dataset.slot = slot;
+  const label = put(item, "div", { class: "label" });
+  put(label, "em", {}, BADGES[role]);
+  put(label, "span", { class: "weight" }, percent(weight));
+  put(put(item, "div", { class: "bar" }), "i").style.height = `${(100 * weight).toFixed(1)}%`;
+  put(item, "b", { title: token_text(token) }, shown(token_text(token)) || "∅");
+  put(item, "small", {}, `t ${token}`);
+  put(item, "small", {}, position === null ? "p –" : `p ${position}`);
+}
+
+function draw_slots(list, step) {
+  const row = weights(step), most = Number($("sinks").value) + Number($("window").value), S = step.slots.length;
+  const shown_slots = recorded ? S : most, first = Math.max(1, step.n_sinks);
+  const gap = S > shown_slots && S > first + 2 ? [first, S - (shown_slots - first)] : [S, S];
+  list.replaceChildren();
+  step.slots.forEach((slot, s) => {
+    if (s === gap[0]) put(list, "li", { class: "slot gap" }, `… ${gap[1] - gap[0]} more, ${percent(row.slice(...gap).reduce((a, b) => a + b, 0))}`);
+    if (s < gap[0] || s >= gap[1]) draw_slot(list, { ...slot, weight: row[s], slot: s });
+  });
+  const fetched = $("head").value === "all" ? [] : step.fetched?.[$("layer").value][$("head").value] ?? [];
+  for (const { token, weight } of fetched) draw_slot(list, { token, position: null, role: "fetched", weight });
+}
+
+function draw_heads(canvas, step) {  // small multiples: a row a head, a column a slot, black is all of the weight
+  canvas.hidden = $("head").value !== "all";
+  if (canvas.hidden) return;
+  const rows = step.pattern.flat(), S = rows[0].length, size = Math.max(2, Math.min(24, Math.floor(1400 / S)));
+  [canvas.width, canvas.height] = [S * size, rows.length * 10];
+  const pen = canvas.getContext("2d");
+  pen.fillStyle = "#fff";
+  pen.fillRect(0, 0, canvas.width, canvas.height);
+  rows.forEach((row, h) => row.forEach((weight, s) => {
+    pen.fillStyle = `rgba(120, 45, 5, ${Math.min(1, weight)})`;
+    pen.fillRect(s * size, h * 10, size - 1, 9);
+  }));
+  canvas.setAttribute("aria-label", `weights of ${rows.length} heads, a row each, over ${S} slots`);
+}
+
+function draw_lane({ name, gone, ended }, step, section) {
+  section.about.textContent = [
+    name === "dense" ? "keeps everything" : name === "window" ? `the last ${step.window}` : `${step.n_sinks} first + ${step.window} last`,
+    step.n_blocks ? `${step.n_blocks} blocks of ${step.block} fetched` : null,
+    `${step.slots.length} keys`, ended ?? (at > trained && name === "dense" ? `beyond the ${trained} tokens it was trained on` : null),
+  ].filter(Boolean).join(" · ");
+  draw_slots(section.slots, step);
+  section.gone.replaceChildren();
+  put(section.gone, "li", { class: "label" }, gone.length ? `evicted, ${gone.length} in all:` : "nothing evicted");
+  gone.slice(0, 4).forEach((t, i) => put(section.gone, "li", i < step.evicted.length ? { class: "just" } : {}, shown(token_text(t))));
+  draw_heads(section.heads, step);
+}
+
+function sections() {  // one for each lane, made once
+  const parts = lanes.map(({ name }) => {
+    const section = document.createElement("section"), top_line = put(section, "div"), h2 = put(top_line, "h2", {}, name);
+    section.className = `lane ${name}`;
+    section.dataset.lane = name;
+    section.setAttribute("aria-label", name);
+    return {
+      section, about: put(h2, "span"), gone: put(top_line, "ul", { class: "gone", "aria-label": `evicted by ${name}` }),
+      slots: put(section, "ol", { class: "slots", tabindex: 0, "aria-label": `slots of ${name}` }),
+      heads: put(section, "canvas", { class: "heads", role: "img" }),
+    };
+  });
+  $("lanes").replaceChildren(...parts.map(({ section }) => section));
+  return parts;
+}
+
+function first_eviction() {
+  const when = lanes.filter(({ gone }) => gone.length).map((lane) => lane.nll.length - lane.gone.length);
+  return when.length ? Math.min(...when) : null;
+}
+
+const DASH = { dense: "2 4", window: "9 5", streaming: "none", retrieval: "9 3 2 3" };
+
+function draw_curve() {
+  const svg = $("curve"), W = svg.clientWidth || 900, H = 220, N = Math.max(60, at), first = first_eviction();
+  const x = (t) => 30 + (t / N) * (W - 130), y = (nats) => H - 22 - (Math.min(nats, 9) / 9) * (H - 34), ends = [];
+  svg.setAttribute("viewBox", `0 0 ${W} ${H}`);
+  svg.replaceChildren();
+  for (const nats of [0, 3, 6, 9]) {
+    put(svg, "line", { class: "axis", x1: 30, x2: W - 100, y1: y(nats), y2: y(nats) });
+    put(svg, "text", { x: 6, y: y(nats) + 5 }, String(nats));
+  }
+  put(svg, "text", { x: W - 160, y: H - 5 }, `token ${N}`);
+  if (first !== null) {
+    put(svg, "line", { class: "first", x1: x(first), x2: x(first), y1: 8, y2: H - 22 });
+    put(svg, "text", { x: x(first) + 5, y: 16 }, `first eviction, token ${first}`);
+  }
+  for (const { name, nll: losses } of lanes) {
+    const points = [];
+    for (let t = 1, sum = 0; t < losses.length; t++) {
+      sum += losses[t] - (t > 16 ? losses[t - 16] : 0);
+      points.push([x(t), y(sum / Math.min(t, 16))]);
+    }
+    if (!points.length) continue;
+    put(svg, "polyline", { class: name, "stroke-dasharray": DASH[name] ?? "none", points: points.map((p) => p.map((v) => v.toFixed(1)).join(",")).join(" ") });
+    ends.push([name, ...points.at(-1)]);
+  }
+  ends.sort((a, b) => a[2] - b[2]);
+  ends.reduce((last, [name, px, py]) => {
+    const place = Math.max(py + 5, last + 16);
+    put(svg, "text", { class: name, x: Math.min(px + 6, W - 92), y: place }, name);
+    return place;
+  }, -Infinity);
+  const since = (first ?? 0) + 1, values = lanes.map(({ name, nll: losses }) => `${name} ${losses.length > since ? Math.exp(mean(losses.slice(since))).toFixed(1) : "–"}`);
+  $("perplexity").textContent = `Perplexity ${first === null ? "so far" : `since token ${since}`}: ${values.join(", ")}.`;
+}
+
+function draw_next(steps) {
+  const body = $("next").tBodies[0], columns = lanes.map((lane, i) => [lane.name, steps[i]]).filter(([, step]) => step);
+  body.replaceChildren();
+  const header = put(body, "tr");
+  for (const [name] of columns) put(header, "th", { scope: "col" }, name);
+  for (let rank = 0; rank < 5; rank++) {
+    const row = put(body, "tr");
+    for (const [, step] of columns) put(row, "td", {}, step.top[rank] ? `${shown(step.top[rank].text)}  ${percent(step.top[rank].p)}` : "");
+  }
+}
+
+let made = { key: null, parts: [] };
+
+function draw() {
+  const steps = lanes.map(step_of), key = lanes.map(({ name }) => name).join();
+  if (made.key !== key) made = { key, parts: sections() };
+  lanes.forEach((lane, i) => { if (steps[i]) draw_lane(lane, steps[i], made.parts[i]); });
+  $("say").setAttribute("aria-live", timer ? "off" : "polite");
+  $("say").textContent = sentence(steps);
+  draw_curve();
+  draw_next(steps);
+  $("back").disabled = at < 2;
+  $("step").disabled = at >= length();
+  $("run").textContent = timer ? "stop" : "run";
+  const parts = { ...settings(), t: Math.max(0, at - 1) };
+  $("link").href = `#${Object.entries(parts).map(([name, value]) => `${name}=${encodeURIComponent(value)}`).join("&")}`;
+  $("problem").hidden = problems.length === 0;
+  $("problem").textContent = problems.join(" ");
+}
+
+// The quiz: what happens at the first eviction, asked before it is shown --------------------------
+
+function quiz_is_due() {
+  const lane = lane_named("streaming");
+  if (!$("quiz").checked || asked || recorded || !lane || at !== lane.lane.policy.capacity || at >= length()) return false;
+  $("ask-lane").replaceChildren();
+  for (const { name } of lanes) put($("ask-lane"), "option", { value: name }, name);
+  stop();
+  $("ask").hidden = false;
+  $("ask-slot").focus();
+  return true;
+}
+
+function answer(event) {
+  event.preventDefault();
+  const lane = lane_named("streaming"), slot = lane.lane.policy.n_sinks, ahead = lanes.map(copy_of);
+  const losses = ahead.map(({ lane: it, ended }) => (ended ? [0] : ids.slice(at, at + 24).map((id) => it.read(id))));
+  const worst = lanes[losses.map(mean).reduce((best, x, i, all) => (x > all[best] ? i : best), 0)].name;
+  asked = true;
+  $("ask").hidden = true;
+  read_on(1);
+  draw();
+  const position = step_of(lane_named("streaming")).slots.at(-1).position;
+  const mark = (given, right) => (given === String(right) ? "Right" : `No, you said ${given}`);
+  $("answer").textContent = [
+    `${mark($("ask-slot").value, slot)}: slot ${slot} leaves, the first behind the sinks.`,
+    `${mark($("ask-position").value, position)}: the newest key gets position ${position}.`,
+    `${mark($("ask-lane").value, worst)}: ${worst} breaks. Nats of the next ${losses[0].length} tokens: ${lanes.map(({ name }, i) => `${name} ${mean(losses[i]).toFixed(2)}`).join(", ")}.`,
+  ].join("\n");
+  $("answer").hidden = false;
+}
+
+// Controls and links ------------------------------------------------------------------------------
+
+function stop() {
+  clearInterval(timer);
+  timer = 0;
+}
+
+function step(n = 1) {
+  if (n === 1 && quiz_is_due()) return;
+  read_on(n);
+  draw();
+}
+
+function back() {
+  stop();
+  if (at > 1) go_to(at - 2);
+  draw();
+}
+
+function run() {
+  if (timer) stop();
+  else timer = setInterval(() => { if (quiz_is_due() || !read_on(1)) stop(); draw(); }, 1000 / Number($("speed").value));
+  draw();
+}
+
+function write() {  // what follows the current token is cut off, and the lane goes on
+  ids.length = Math.min(at, ids.length);
+  writing = true;
+  if (!timer) run();
+}
+
+function home() {
+  begin();
+  draw();
+}
+
+const settings = () => ({
+  sinks: $("sinks").value, window: $("window").value, positions: $("positions").value, layer: $("layer").value, head: $("head").value,
+  lanes: NAMES.filter((name) => $(`lane-${name}`)?.checked).join(), ...($("quiz").checked ? { quiz: 1 } : {}),
+});
+
+function follow(hash) {  // a link carries settings; what it cannot mean is said, and left as it was
+  problems = [];
+  const asks = { ...DEFAULTS }, given = new URLSearchParams(hash.replace(/^#/, ""));
+  const whole = (from, to) => (value) => /^\d{1,9}$/.test(value) && Number(value) >= from && Number(value) <= to;
+  const choice = (id) => (value) => [...$(id).options].some((option) => option.value === value);
+  const means = {
+    sinks: whole(0, 8), window: whole(1, 32), t: whole(0, MOST_TOKENS - 1), positions: choice("positions"), layer: choice("layer"),
+    head: choice("head"), quiz: whole(0, 1), lanes: (value) => value.split(",").every((name) => NAMES.includes(name)),
+  };
+  for (const [name, value] of given) {
+    if (Object.hasOwn(means, name) && means[name](value)) asks[name] = value;
+    else problems.push(`The link has ${name.slice(0, 20)}=${value.slice(0, 20)}, which means nothing here and is left out.`);
+  }
+  for (const name of ["sinks", "window", "positions", "layer", "head"]) if (choice_or_range(name, asks[name])) $(name).value = asks[name];
+  for (const name of NAMES) if ($(`lane-${name}`)) $(`lane-${name}`).checked = asks.lanes.split(",").includes(name);
+  $("quiz").checked = String(asks.quiz) === "1";
+  begin();
+  read_on(Math.min(Number(asks.t), length() - 1));
+  draw();
+}
+
+const choice_or_range = (name, value) => !$(name).options || [...$(name).options].some((option) => option.value === String(value));
+
+function number_options(select, n, ...more) {
+  select.replaceChildren();
+  for (let i = 0; i < n; i++) put(select, "option", { value: i }, String(i));
+  for (const [value, text] of more) put(select, "option", { value }, text);
+}
+
+const TEXTS = {
+  "the novel": data.text,
+  "one sentence, again and again": "The old house stood at the end of the road. ".repeat(40),
+  "numbers": Array.from({ length: 200 }, (_, i) => i + 1).join(" "),
+};
+
+function set_up() {
+  const pattern = recorded ? data.steps[0].pattern : null;
+  number_options($("layer"), pattern?.length ?? model.config.n_layers);
+  number_options($("head"), pattern?.[0].length ?? model.config.n_heads, ["all", "all heads"]);
+  $("model").textContent = recorded ? `a recorded run of ${data.steps[0].model}, ${data.steps.length} steps`
+    : `the real model ${model.config.name} in this page, no network`;
+  for (const name of NAMES) {
+    const label = put($("which"), "label"), box = put(label, "input", { type: "checkbox", id: `lane-${name}` });
+    label.append(document.createTextNode(name));
+    box.addEventListener("input", home);
+    put($("writer"), "option", { value: name }, name);
+  }
+  $("writer").value = "streaming";
+  for (const name of Object.keys(TEXTS)) put($("choose"), "option", { value: name }, name);
+  $("text").value = data.text;
+  for (const id of ["sinks", "window", "positions"]) $(id).addEventListener("input", home);
+  for (const id of ["layer", "head"]) $(id).addEventListener("input", draw);
+  $("text").addEventListener("input", () => { problems = []; home(); });
+  $("choose").addEventListener("input", () => { problems = []; $("text").value = TEXTS[$("choose").value]; home(); });
+  $("speed").addEventListener("input", () => { if (timer) { stop(); run(); } });
+  for (const [id, act] of Object.entries({ home, back, run, write, step: () => step(1) })) $(id).addEventListener("click", act);
+  $("ask").addEventListener("submit", answer);
+  addEventListener("hashchange", () => follow(location.hash));
+  addEventListener("resize", draw_curve);
+  if (recorded) for (const id of ["text", "choose", "sinks", "window", "positions", "write", "writer", "quiz"]) $(id).disabled = true;
+  addEventListener("keydown", (event) => {
+    const inside = event.target.tagName;
+    if (event.ctrlKey || event.metaKey || event.altKey || ["INPUT", "TEXTAREA", "SELECT"].includes(inside)) return;
+    const act = { ArrowRight: () => step(1), ArrowLeft: back, Home: home, ...(inside === "BUTTON" ? {} : { " ": run }) }[event.key];
+    if (act) {
+      event.preventDefault();
+      act();
+    }
+  });
+}
+
+set_up();
+follow(location.hash);
+window.minisink = { state: () => ({ lanes: lanes.map(step_of).filter(Boolean) }), step: (n = 1) => { read_on(n); draw(); } };
