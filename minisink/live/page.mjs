@@ -217,7 +217,7 @@ function draw_lane({ name, gone, ended }, step, section) {
   ].filter(Boolean).join(" · ");
   draw_slots(section.slots, step);
   section.gone.replaceChildren();
-  put(section.gone, "li", { class: "label" }, gone.length ? `evicted, ${gone.length} in all:` : "nothing evicted");
+  put(section.gone, "li", { class: "label" }, gone.length ? `evicted ${gone.length}:` : "nothing evicted");
   gone.slice(0, 4).forEach((t, i) => put(section.gone, "li", i < step.evicted.length ? { class: "just" } : {}, shown(token_text(t))));
   draw_heads(section.heads, step);
 }
@@ -245,8 +245,15 @@ function first_eviction() {
 
 const DASH = { dense: "2 4", window: "9 5", streaming: "none", retrieval: "9 3 2 3" };
 
+let curve_width = 900;  // measured when the window changes: to measure in each step lays the whole page out
+
+function measure() {
+  curve_width = $("curve").clientWidth || 900;
+  draw_curve();
+}
+
 function draw_curve() {
-  const svg = $("curve"), W = svg.clientWidth || 900, H = 220, N = Math.max(60, at), first = first_eviction();
+  const svg = $("curve"), W = curve_width, H = 220, N = Math.max(60, at), first = first_eviction();
   const x = (t) => 30 + (t / N) * (W - 130), y = (nats) => H - 22 - (Math.min(nats, 9) / 9) * (H - 34), ends = [];
   svg.setAttribute("viewBox", `0 0 ${W} ${H}`);
   svg.replaceChildren();
@@ -315,6 +322,7 @@ function quiz_is_due() {
   const lane = lane_named("streaming");
   if (!$("quiz").checked || asked || recorded || !lane || at !== lane.lane.policy.capacity || at >= length()) return false;
   $("ask-lane").replaceChildren();
+  put($("ask-lane"), "option", { value: "" }, "");
   for (const { name } of lanes) put($("ask-lane"), "option", { value: name }, name);
   stop();
   $("ask").hidden = false;
@@ -440,7 +448,7 @@ function set_up() {
   for (const [id, act] of Object.entries({ home, back, run, write, step: () => step(1) })) $(id).addEventListener("click", act);
   $("ask").addEventListener("submit", answer);
   addEventListener("hashchange", () => follow(location.hash));
-  addEventListener("resize", draw_curve);
+  addEventListener("resize", measure);
   if (recorded) for (const id of ["text", "choose", "sinks", "window", "positions", "write", "writer", "quiz"]) $(id).disabled = true;
   addEventListener("keydown", (event) => {
     const inside = event.target.tagName;
@@ -455,4 +463,5 @@ function set_up() {
 
 set_up();
 follow(location.hash);
+measure();
 window.minisink = { state: () => ({ lanes: lanes.map(step_of).filter(Boolean) }), step: (n = 1) => { read_on(n); draw(); } };
