@@ -15,6 +15,7 @@ sys.path[:0] = [str(Path(__file__).parents[1] / folder) for folder in (".", "doc
 import repository  # noqa: E402
 
 import minisink  # noqa: E402
+from minisink.live.page import page, sample  # noqa: E402
 
 vendored = (Path(__file__).parent / "_static" / "katex" / "README.md").read_text(encoding="utf-8").split()[2]
 if vendored != katex_version:  # its style sheet lies here, its script in the package
@@ -38,7 +39,10 @@ smartquotes = False  # "slot" and --slot are code, wherever they stand
 
 html_theme = "furo"
 html_static_path = ["_static"]
-html_extra_path = ["_root"]  # leads from index.html to docs/index.html
+html_extra_path = ["_root", "_build/live"]  # index.html, which leads to docs/index.html; live.html, written here
+live = Path(__file__).parent / "_build" / "live" / "live.html"
+live.parent.mkdir(parents=True, exist_ok=True)
+live.write_text(page(model=minisink.load("novels"), text=sample()), encoding="utf-8", newline="\n")
 html_css_files = ["site.css"]
 html_favicon = "_static/icon.svg"
 html_show_sourcelink = html_copy_source = False

@@ -5,8 +5,7 @@ import tempfile
 import webbrowser
 from pathlib import Path
 
-from ..hf.shipped import sample_text
-from ..live.page import MOST_TEXT, check_steps, page
+from ..live.page import MOST_TEXT, check_steps, page, sample
 from ..model import load
 from ..system.errors import tell
 from ..system.files import atomic_write, check_file, read_text
@@ -14,8 +13,6 @@ from .common import add_model, check_folder
 
 PURPOSE = "watch a cache forget, in a page of one file"
 EXAMPLE = "minisink live --write page.html --model novels-gpt2"
-
-SAMPLE = 6000  # characters
 
 
 def add_options(parser):
@@ -44,7 +41,7 @@ def run(args):
 
 def _text(path):
     if path is None:
-        return read_text(sample_text()).split("\n\n", 3)[3][:SAMPLE]  # from the first sentence on
+        return sample()
     text = read_text(path)
     if len(text) > MOST_TEXT:
         tell(f"{path}: has {len(text):,} characters; the page takes the first {MOST_TEXT:,}")

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save
 
+from ..hf.shipped import sample_text
+from ..system.files import read_text
 from .steps import SCHEMA
 
 HERE = Path(__file__).parent
@@ -37,6 +39,11 @@ def page(*, model=None, text="", steps=()):
     parts = {"policy": policy, "style": style, "script": script}
     parts["data"] = json.dumps(data, allow_nan=False).replace("<", "\\u003c")  # no text of it can end the script
     return re.sub(r"\{\{(\w+)\}\}", lambda part: parts[part[1]], (HERE / "page.html").read_text(encoding="utf-8"))
+
+
+def sample(length=6000):
+    """Return the sample text from its first sentence on."""
+    return read_text(sample_text()).split("\n\n", 3)[3][:length]
 
 
 def pack(model):
