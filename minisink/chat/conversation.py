@@ -31,35 +31,13 @@ class Turn(NamedTuple):
 
 
 class Conversation:
-    """A chat with a model under one method.
+    """A chat with a model under one method, by default `Streaming` with 256 keys, or as many as it was trained for.
 
-    Parameters
-    ----------
-    model : Model
-    method : Streaming, Window, ..., optional
-        As in `generation.generate`; by default `Streaming` with 256 keys, or as many as the model was trained for.
-    system : str, optional
-        What the model is told first. It is *not* a sink: it leaves the cache like everything else.
-    pin_system : bool
-        Keep the whole system message as sinks instead of the method's `n_sinks` tokens. Every query then looks at all
-        of it, and the window is shorter by as much: the cache has the same size.
-    readable, **draws
-        As in `generation.Stream`.
+    What the model is told first, `system`, is *not* a sink: it leaves the cache like everything else. With `pin_system`
+    the whole of it is kept as sinks instead of the method's `n_sinks` tokens. Every query then looks at all of it, and
+    the window is shorter by as much: the cache has the same size. `readable` and `draws` are as in `generation.Stream`.
 
-    Attributes
-    ----------
-    stream : generation.Stream
-    template : template.Template
-    n_turns : int
-
-    Raises
-    ------
-    ValueError
-        For a model that cannot chat (`template.TemplateError`), or an option out of range.
-
-    Examples
-    --------
-    ::
+    Raise ValueError for a model that cannot chat (`template.TemplateError`), or an option out of range. An example::
 
         conversation = Conversation(load("smollm2"), Streaming(4, 252))
         ids = list(conversation.answer("What is the capital of France?"))

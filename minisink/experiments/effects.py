@@ -60,30 +60,14 @@ def effect(
     of: Callable = np.mean,
     seed: int = 0,
 ) -> Effect:
-    """Return the mean of some values, or another figure of them, with its interval.
+    """Return the mean of some values, or another figure of them, with its interval; `what` it is in words.
 
-    Parameters
-    ----------
-    what : str
-    values : array_like of shape (N,) or (N, ...)
-        One a token, head, text or seed: whatever would be others another time. For a figure of several that belong
-        together, such as a ratio of two means, they stand side by side.
-    above, below : float, optional
-        Where the claim says that it lies; one of them at least.
-    stretch : int
-        Neighbours that are drawn together: 1 for what has no neighbours.
-    of : callable
-        From values drawn to the figure.
-    seed : int
-        Of the draws.
+    The `values`, (N,) or (N, ...), are one per token, head, text or seed: whatever would be others another time. For a
+    figure of several that belong together, such as a ratio of two means, they stand side by side; `of` makes the figure
+    of values drawn. The claim says that it lies `above` a number, `below` another, or both. So many neighbours
+    (`stretch`) are drawn together, 1 for what has no neighbours; `seed` is of the draws. A single value has no interval
+    and is not judged, nor is no value, or one that is no number.
 
-    Returns
-    -------
-    Effect
-        A single value has no interval, and is not judged; nor is none, or what is no number.
-
-    Examples
-    --------
     >>> print(effect("difference", [1.0, 2.0, 3.0, 2.0], above=0, stretch=1))
     difference 2 [1.25, 2.75] (> 0: yes)
     >>> print(effect("difference", [1.0], above=0))
@@ -136,15 +120,8 @@ def paired(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray) -> 
 
     Token by token, a token that is hard is hard for both, and that cancels. Independent tokens have the error
     ``std(a - b) / sqrt(N)``. Neighbours may be alike, so it is also taken from whole stretches, as `effect` draws them;
-    the larger of the two counts.
+    the larger of the two counts. `a` and `b` are of shape (N,), the loss of each token in nats; N is at least 2.
 
-    Parameters
-    ----------
-    a, b : array_like of shape (N,)
-        The loss of each token, in nats; N is at least 2.
-
-    Examples
-    --------
     >>> price = paired([2.0, 5.0, 3.0, 4.0], [1.0, 4.0, 2.5, 3.0])
     >>> print(price)
     +0.8750 ± 0.1250

@@ -25,15 +25,9 @@ def shipped_names() -> list[str]:
 def shipped(name: str) -> Path:
     """Return the folder of a shipped model, in Hugging Face layout.
 
-    Raises
-    ------
-    ValueError
-        If `name` is not a plain name, such as `"novels"`: anything that could leave the folder of weights.
-    FileNotFoundError
-        If no model of that name ships.
+    Raise ValueError if `name` is not a plain name, such as `"novels"`: anything that could leave the folder of weights;
+    and FileNotFoundError if no model of that name ships.
 
-    Examples
-    --------
     >>> sorted(path.name for path in shipped("novels").glob("*.json"))
     ['config.json', 'tokenizer.json']
     """
