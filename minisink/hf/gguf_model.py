@@ -15,59 +15,42 @@ from .folder import MOST_LAYERS
 from .gguf_file import check_tensors, library, read_header, read_tensor
 from .gguf_tokenizer import TOKENS, begins_text, special_ids, special_tokens, tokenizer_of
 
-# Our name -> GGUF's: of a layer's arrays, within "blk.{i}."
+# Our name -> GGUF's: of a layer's arrays, within "blk.{i}."; a bias has the name of its matrix or norm
 LLAMA = {
-    "attn_norm": "attn_norm.weight",
-    "wq": "attn_q.weight",
-    "wk": "attn_k.weight",
-    "wv": "attn_v.weight",
-    "wo": "attn_output.weight",
-    "mlp_norm": "ffn_norm.weight",
-    "w_gate": "ffn_gate.weight",
-    "w_up": "ffn_up.weight",
-    "w_down": "ffn_down.weight",
-    "bq": "attn_q.bias",
-    "bk": "attn_k.bias",
-    "bv": "attn_v.bias",
-    "bo": "attn_output.bias",
-    "b_gate": "ffn_gate.bias",
-    "b_up": "ffn_up.bias",
-    "b_down": "ffn_down.bias",
+    "attn_norm": "attn_norm",
+    "wq": "attn_q",
+    "wk": "attn_k",
+    "wv": "attn_v",
+    "wo": "attn_output",
+    "mlp_norm": "ffn_norm",
+    "w_gate": "ffn_gate",
+    "w_up": "ffn_up",
+    "w_down": "ffn_down",
 }
 GPT2 = {
-    "ln1": "attn_norm.weight",
-    "ln1_b": "attn_norm.bias",
-    "w_qkv": "attn_qkv.weight",
-    "b_qkv": "attn_qkv.bias",
-    "wo": "attn_output.weight",
-    "bo": "attn_output.bias",
-    "ln2": "ffn_norm.weight",
-    "ln2_b": "ffn_norm.bias",
-    "w_up": "ffn_up.weight",
-    "b_up": "ffn_up.bias",
-    "w_down": "ffn_down.weight",
-    "b_down": "ffn_down.bias",
+    "ln1": "attn_norm",
+    "w_qkv": "attn_qkv",
+    "wo": "attn_output",
+    "ln2": "ffn_norm",
+    "w_up": "ffn_up",
+    "w_down": "ffn_down",
 }
 LAYER = {"llama": LLAMA, "qwen2": LLAMA, "gpt2": GPT2}
-HEAD = "output.weight"
-MODEL = {
-    "embed": "token_embd.weight",
-    "position": "position_embd.weight",
-    "norm": "output_norm.weight",
-    "norm_b": "output_norm.bias",
-    "head": HEAD,
-}
+MODEL = {"embed": "token_embd", "position": "position_embd", "norm": "output_norm", "head": "output"}
+EMBED, HEAD = "token_embd.weight", "output.weight"
 ROPE_FACTORS = "rope_freqs.weight"  # by which the frequencies are divided: Llama 3's rule, written out
 
 
 def tensor_name(model_type, name):
     """Translate the name of one of our arrays.
 
-    >>> tensor_name("llama", "3.wq")
-    'blk.3.attn_q.weight'
+    >>> tensor_name("llama", "3.wq"), tensor_name("llama", "3.bq"), tensor_name("gpt2", "norm_b")
+    ('blk.3.attn_q.weight', 'blk.3.attn_q.bias', 'output_norm.bias')
     """
     layer, _, field = name.rpartition(".")
-    return f"blk.{layer}.{LAYER[model_type][field]}" if layer else MODEL[field]
+    matrix = "w" + field[1:] if field.startswith("b") else field.removesuffix("_b")
+    kind = "weight" if matrix == field else "bias"
+    return f"blk.{layer}.{LAYER[model_type][matrix]}.{kind}" if layer else f"{MODEL[matrix]}.{kind}"
 
 
 def is_transposed(name, shape):
@@ -101,7 +84,7 @@ def read(path, *, dtype):
     def tensor(name):
         return read_tensor(path, name, *tensors[name], dtype=dtype)
 
-    if not config.tied and np.array_equal(tensor(HEAD), tensor(MODEL["embed"])):  # older files of tied models
+    if not config.tied and np.array_equal(tensor(HEAD), tensor(EMBED)):  # older files of tied models
         config = replace(config, tied=True)
         ignored.append(HEAD)
     if ROPE_FACTORS in tensors:
