@@ -17,7 +17,7 @@ import tokenize
 from pathlib import Path
 from typing import NamedTuple
 
-from .loading import BROKEN
+from .loading import BROKEN, JOINED, UNFINISHED
 
 LARGEST_SOURCE = 2 * 2**20
 MARKS = {
@@ -163,12 +163,7 @@ def as_python(text):
     return read_magics(text)
 
 
-TOKEN = re.compile(
-    r"""(?P<quotes>\"{3}|'{3})(?:\\.|.)*?(?P=quotes) | "(?:\\.|[^"\\\n])*" | '(?:\\.|[^'\\\n])*' | \#[^\n]*
-    | (?P<opens>[(\[{]) | (?P<closes>[)\]}]) | \\\n | (?P<ends>\n) | .""",
-    re.S | re.X,
-)
-LINE = re.compile(r"(?:[^\n]*\\\n)*[^\n]*")  # with those that it goes on in
+LINE = re.compile(r"(?:[^\n]*\\\n)*[^\n]*\n?")  # with those that it goes on in
 MAGIC = re.compile(r"(\s*)(?!\s)([^=!<>#'\"]*[^=!<>#'\":+*/-]=[ \t]*)?(%|!!?)(.*)", re.S)
 ASKS = re.compile(r"(\s*)(\?\??[ \t]*[%\w.*]+|%{0,2}(?!\d)[\w.*\[\]]+\?\??|[,;/][ \t]*\w.*)[ \t]*$", re.S)
 PROMPT = re.compile(r"^(?:>>>|\.\.\.|In \[\d+\]:|[ ]*\.\.\.:) ?", re.M)
@@ -188,16 +183,11 @@ def read_magics(text):
         text = PROMPT.sub("", text)
     if indent := re.match(r"(?:[ \t]*\n)*([ \t]+)", text):
         text = re.sub(f"^{indent[1]}", "", text, flags=re.M)
-    made, at = [], 0
-    while at < len(text):
-        line = LINE.match(text, at)
-        assert line is not None  # an empty line is one
-        if (called := _called(line[0])) is not None:
-            made.append(called + "\n" * line[0].count("\n"))
-            at = line.end()
-        end = _end_of_statement(text, at)
-        made.append(text[at:end])
-        at = end
+    made, begun = [], ""  # and the lines of a statement that goes on
+    for line in LINE.findall(text):
+        called = None if begun else _called(line.removesuffix("\n"))
+        made.append(line if called is None else called + "\n" * line.count("\n"))
+        begun = begun + line if called is None and _goes_on(begun + line) else ""
     return "".join(made)
 
 
@@ -215,11 +205,10 @@ def _called(line):
     return found and f"{found[1]}pass"
 
 
-def _end_of_statement(text, at):
-    """Return where the next line begins that is not within brackets or quotes."""
-    depth = 0
-    for token in TOKEN.finditer(text, at):
-        depth += bool(token["opens"]) - bool(token["closes"])
-        if token["ends"] and depth <= 0:
-            return token.end()
-    return len(text)
+def _goes_on(statement):
+    """Whether quotes or brackets are open at the end of some lines."""
+    try:
+        ast.parse(statement.lstrip())
+    except BROKEN as error:
+        return UNFINISHED.search(str(error)) is not None and statement.count("\n") < JOINED
+    return False
