@@ -108,7 +108,6 @@ class Try:
     stand_ins: tuple
     outcomes: list
     first: int | None  # that is wrong
-    died: str | None = None
 
 
 def judge(name, ask, seed=0, hint=None, *, given=(), passed=(), tasks=TASKS):
