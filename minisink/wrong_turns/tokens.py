@@ -12,21 +12,18 @@ class OneMore(Cache):
     recent) is n_sinks=start, window=recent + 1
     """
 
-    name, number = "one key too many", 1  # seen in: the authors' code; does 128 include the query?
+    name, number, more = "one key too many", 1, 1  # seen in: the authors' code; does 128 include the query?
 
     def survivors(self, n):
-        return first_and_last(n, self.n_sinks, self.window + 1)
+        return first_and_last(n, self.n_sinks, self.window + self.more)
 
 
-class OneLess(Cache):
+class OneLess(OneMore):
     """evicts before attending: the query sees one key too few; evict when there are more than n_sinks + window, not
     when there are as many, for the current token is one of the window
     """
 
-    name, number = "one key too few", 12  # seen in: caches that evict before the newcomer is in
-
-    def survivors(self, n):
-        return first_and_last(n, self.n_sinks, self.window - 1)
+    name, number, more = "one key too few", 12, -1  # seen in: caches that evict before the newcomer is in
 
 
 class NothingLeaves(Cache):
