@@ -8,9 +8,9 @@ from ..system.terminal import count, put, wrap
 from .child import answer
 from .copies import by_place, fingerprints, same_as, whole
 from .judge import judge, result
-from .origin import of_minisink
 from .own_tasks import read_tasks
 from .sandbox import Answers
+from .shelf import of_minisink
 from .tasks import TASKS, in_style
 from .words import one_line
 

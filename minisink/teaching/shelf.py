@@ -1,13 +1,18 @@
-"""What of minisink works in a checked file: the formulas that lessons import, but never the one that is judged."""
+"""What of minisink works in a checked file: the formulas that lessons import, never the one that is judged.
+
+A live function may be minisink's own code as little, in whatever it is wrapped.
+"""
 
 from __future__ import annotations
 
 import ast
 import inspect
-from functools import lru_cache
+from functools import lru_cache, partial
+from pathlib import Path
 
 from .. import attention, cache, methods, ops, positions
 
+PACKAGE = Path(__file__).resolve().parents[1]
 SHELF = {each.__name__: each for each in (ops, positions, attention, cache, methods)}
 NOT_AT_ALL = {
     "survivors": {"minisink.cache", "minisink.methods"},
@@ -44,3 +49,57 @@ def shelf(task):
         tree.body = [node for node in tree.body if getattr(node, "name", None) not in withheld(task)]
         sources[name] = ast.unparse(tree)
     return sources
+
+
+def of_minisink(function, task):
+    """Return the name of what of minisink's a function is, or calls in the place of `task`; None if it is its own.
+
+    >>> from minisink import ops
+    >>> of_minisink(lambda x: ops.softmax(x), "softmax"), of_minisink(lambda x: ops.softmax(x), "attend")
+    ('minisink.ops.softmax', None)
+    """
+    function = _bare(function)
+    if _is_ours(function):
+        return _name(function)
+    try:
+        known = inspect.getclosurevars(function)
+    except (TypeError, ValueError):  # no function of Python's; a name that is not bound yet
+        return None
+    names, visited = function.__code__.co_names, set()
+    todo = list(map(_bare, [*known.globals.values(), *known.nonlocals.values()]))
+    while todo:
+        each = todo.pop()
+        if id(each) in visited or not _is_ours(each):
+            continue
+        visited.add(id(each))
+        if getattr(each, "__name__", None) in withheld(task):
+            return _name(each)
+        look = getattr if inspect.ismodule(each) else inspect.getattr_static
+        todo += [_bare(look(each, name, None)) for name in names]
+    return None
+
+
+def _bare(function):
+    """Take off what only wraps a function."""
+    for _ in range(20):
+        inner = function.func if isinstance(function, partial) else None
+        inner = inner or getattr(function, "__wrapped__", None) or getattr(function, "__func__", None)
+        if inner is None:
+            break
+        function = inner
+    return function
+
+
+def _is_ours(value):
+    """Whether a function, class or module, or what the value is an instance of, stands in a file of minisink."""
+    if not (inspect.isroutine(value) or inspect.isclass(value) or inspect.ismodule(value)):
+        value = type(value)
+    try:
+        return PACKAGE in Path(inspect.getfile(value)).resolve().parents
+    except (TypeError, OSError):
+        return False
+
+
+def _name(value):
+    value = value if hasattr(value, "__name__") else type(value)
+    return f"{getattr(value, '__module__', '')}.{value.__name__}".lstrip(".")
