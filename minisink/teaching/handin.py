@@ -164,25 +164,22 @@ def _laid_out(judged, files):
             path, raw = path.with_suffix(".py"), _importable(raw)
         if path.is_relative_to(base):
             is_module = path.parent == base and path.suffix == ".py"
-            inside[str(path.relative_to(base))] = absolute(raw) if is_module else raw
+            if is_module:
+                raw = absolute(raw.decode("latin-1")).encode("latin-1")  # whatever its encoding: only ASCII is changed
+            inside[str(path.relative_to(base))] = raw
         else:
             outside[str(path)] = raw
     return outside | inside
 
 
 def absolute(text):
-    r"""Return a text, or its bytes, that imports what lies beside it by name: in the child's folder it has no package.
+    r"""Return a text that imports what lies beside it by name: in the child's folder it has no package.
 
     >>> absolute("from .helpers import keep\nfrom . import more")
     'from helpers import keep\nimport more'
     """
-    patterns = r"(?m)^([ \t]*from[ \t]+)\.+(?=\w)", r"(?m)^([ \t]*)from[ \t]+\.+[ \t]+(?=import\b[^(\n]*$)"
-    for pattern in patterns:
-        if isinstance(text, bytes):
-            text = re.sub(pattern.encode(), rb"\1", text)
-        else:
-            text = re.sub(pattern, r"\1", text)
-    return text
+    text = re.sub(r"(?m)^([ \t]*from[ \t]+)\.+(?=\w)", r"\1", text)
+    return re.sub(r"(?m)^([ \t]*)from[ \t]+\.+[ \t]+(?=import\b[^(\n]*$)", r"\1", text)
 
 
 def _alone(source):
