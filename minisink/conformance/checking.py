@@ -1,7 +1,5 @@
 """Run a cache over traces, and say where it first goes wrong and what that looks like."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 

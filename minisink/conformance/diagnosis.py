@@ -1,7 +1,5 @@
 """Which known wrong turns answer as a cache does."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from ..wrong_turns import WRONG_TURNS

@@ -6,8 +6,6 @@ and a window of four; a weight, in half precision, as minisink calls it, "weight
 `tests/conformance/make.py` made them. The keys as attention meets them are not among them: `rotated` keys.
 """
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The report on a cache: where it first goes wrong, and what that looks like."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from ..system.terminal import count, in_runs

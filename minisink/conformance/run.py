@@ -1,7 +1,5 @@
 """A cache over a trace: what it answers, token by token and layer by layer, and where that first differs."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable
 from typing import Any

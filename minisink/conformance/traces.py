@@ -4,8 +4,6 @@ Letters: T tokens, L layers, H query heads, K key/value heads, D width of a head
 leaves its last slots empty: there `token_index` and `positions` are -1, keys 0 and scores -inf.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import partial
 

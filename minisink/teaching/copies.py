@@ -9,8 +9,6 @@ shared a half at most. What template and lessons give does not count. What a fil
 that it does so is said. All of this is told, not punished.
 """
 
-from __future__ import annotations
-
 import ast
 import builtins
 import copy

@@ -1,7 +1,5 @@
 """Reports as other systems read them: Gradescope's results.json and Classroom 50's result.json."""
 
-from __future__ import annotations
-
 import datetime
 import os
 

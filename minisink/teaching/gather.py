@@ -3,8 +3,6 @@
 Nothing is unpacked: of a zip only names and bytes are taken. Each file has a place, its path below what was handed in.
 """
 
-from __future__ import annotations
-
 import io
 import os
 import re

@@ -1,7 +1,5 @@
 """What is asked of a hand-in, and the report of one: every file that is needed is judged, the first of them first."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial

@@ -3,8 +3,6 @@
 What lies beside the judged file goes with it into the child's folder, so that it can import and open it there.
 """
 
-from __future__ import annotations
-
 import hashlib
 import importlib.util
 import re

@@ -1,7 +1,5 @@
 """Holds answers against the reference, finds the smallest case that fails, and names the wrong turn behind it."""
 
-from __future__ import annotations
-
 import time
 from dataclasses import dataclass
 

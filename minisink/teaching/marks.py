@@ -1,7 +1,5 @@
 """A class: every entry of a folder is a student's hand-in, and has a row in a CSV file as soon as it is judged."""
 
-from __future__ import annotations
-
 import csv
 import hashlib
 import io

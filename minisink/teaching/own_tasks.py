@@ -15,8 +15,6 @@
 The file is the teacher's, and is run as it is.
 """
 
-from __future__ import annotations
-
 import inspect
 import runpy
 from collections.abc import Callable

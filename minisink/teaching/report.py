@@ -1,7 +1,5 @@
 """A whole report: which tasks are judged, in which order, and how it reads."""
 
-from __future__ import annotations
-
 import difflib
 
 from ..system.terminal import count, put, wrap

@@ -4,8 +4,6 @@ What comes back is believed only as far as it can be read: a line with the right
 right answers are not worked out before the child is gone.
 """
 
-from __future__ import annotations
-
 import contextlib
 import inspect
 import json

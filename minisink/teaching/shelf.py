@@ -3,8 +3,6 @@
 A live function may be minisink's own code as little, in whatever it is wrapped.
 """
 
-from __future__ import annotations
-
 import ast
 import inspect
 from functools import lru_cache, partial

@@ -5,8 +5,6 @@ which does next to nothing in the child. They are read here as IPython reads the
 that is Python as it stands is never touched.
 """
 
-from __future__ import annotations
-
 import ast
 import codecs
 import io

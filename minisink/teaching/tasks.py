@@ -4,8 +4,6 @@ A case is a dict of arguments by name. `Task.axes` says which axis is which, so 
 taking one entry of an axis away; `Task.least` says which whole numbers may become smaller, and how small.
 """
 
-from __future__ import annotations
-
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -10,8 +10,6 @@ What is no cache, a softmax, a rotation or a loss, is a function in a table, und
 the query sees one key too many: evicted after attending, or before the new one was in
 """
 
-from __future__ import annotations
-
 from ..attention import attend as right_attend
 from . import attend, chunks, engine, heads, positions, retrieve, rotate, slots, softmax, token_nll, tokens
 from .chunks import OneLeaves

@@ -4,8 +4,6 @@ Every other cache of this gallery is this one with one method changed, or a wron
 ("Likewise, ..."). Its docstring is the diagnosis: what is wrong, and behind the semicolon why it is, or what to do.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What is known of a wrong turn of a task. Its hints stand in `hints.txt`, below its title or the name of the cache."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
