@@ -61,5 +61,6 @@ def draw(figure, rows):
         for bar, row in zip(bars, rows, strict=True):
             bar.set_hatch("" if row["positions"] == "slot" else "//")
         axes.bar_label(bars, fmt="%.1f")
+        axes.margins(y=0.1)
         axes.set_title(f"{region} the trained length")
     panels[0].set_ylabel("perplexity")

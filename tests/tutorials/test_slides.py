@@ -76,6 +76,8 @@ def lesson(title="5. A circle", text="How far around is it?", png=PNG, prints="A
     cells += [words("Run", "## Run\nNow."), code("Run", "draw()", png=png, prints="noise")]
     cells += [words("Why", f"## Why\n{mark}\n**A lead.** {text}\n\nNo lead.")]
     cells += [words("Exercise", "## Exercise\nWrite it."), code("Exercise", WRITE)]
+    cells[-1].metadata["tags"] = ["hide-input"]
+    cells += [code("Exercise", 'def helper(x):\n    """Count."""')]
     cells += [words(WRONG, f"## {WRONG}\n{mark}\n{text}"), code(WRONG, "tried()", prints=text)]
     cells += [words(WRONG, f"{mark}\nThat was wrong.\n\nA longer story.")]
     cells += [words("Milestone", "## Milestone"), code("Milestone", "assert True", prints=prints)]
@@ -155,6 +157,13 @@ def test_a_marked_list_is_shown_with_what_belongs_to_it_and_what_led_to_a_cell_e
     assert "It is as large." in own[1] and "It is as large:" in own[6]
 
 
+def test_code_is_broken_between_words_and_keeps_its_indent():
+    long = "    " + "word " * 30
+    made = "".join(block.html for block in deck.literal(f"def f(x):\n{long}\n\n{long}"))
+    assert all(line.startswith("    ") and line.endswith("word") for line in made[5:-6].splitlines()[1:] if line)
+    assert made.count("word") == 60 and max(map(len, made.splitlines())) < 90
+
+
 def test_what_does_not_fit_goes_on_and_a_slide_of_the_lecture_is_refused():
     """In the same order, nothing lost; letters are as large as they were."""
     long = "\n\n".join(f"Paragraph {n}. " + "word " * 60 for n in range(9))
@@ -211,7 +220,7 @@ def test_a_picture_says_to_a_screen_reader_what_its_cell_says_of_it():
 def test_what_is_to_be_written_is_shown_and_the_solution_is_not():
     page = page_of(lesson())
     assert "def area(r):  # a number -&gt; a number" in page and "by a loop" in page
-    assert SOLUTION not in page and "math.pi" not in page
+    assert SOLUTION not in page and "math.pi" not in page and "helper" not in page
 
 
 def test_every_shipped_lesson_has_something_for_every_slide():

@@ -13,6 +13,7 @@ import base64
 import html
 import re
 import struct
+import textwrap
 from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import groupby
@@ -56,7 +57,7 @@ small { display: block; font-size: .82rem; line-height: 1.2; color: #555; }
 p, ul, ol, pre, table { margin: 0 0 .6rem; }
 ul, ol { padding-left: 1.5rem; }
 img { display: block; width: 41rem; margin: 0 -1rem; object-fit: contain; }
-pre { font-size: .82rem; line-height: 1.35; white-space: pre-wrap; word-break: break-all; background: #f3f3f3;
+pre { font-size: .82rem; line-height: 1.35; white-space: pre; background: #f3f3f3;
       margin: 0 -.6rem .6rem; padding: .4rem .6rem; }
 code, pre { font-family: monospace, monospace; background: #f3f3f3; }
 p code, li code, td code, h2 code { font-size: .9em; }
@@ -216,7 +217,8 @@ def literal(text, most=20):
     """Return code, or what it printed, as blocks of at most so many lines."""
     width, rows = int(COLUMNS / (0.602 * CODE)), []
     for line in text.rstrip().splitlines():
-        rows += [line[start : start + width] for start in range(0, len(line) or 1, width)]
+        indent = " " * (len(line) - len(line.lstrip()) + 2)
+        rows += textwrap.wrap(line, width, subsequent_indent=indent) or [""]
     parts = ["\n".join(rows[start : start + most]) for start in range(0, len(rows), most)]
     return [Block(f"<pre>{html.escape(part)}</pre>", lines_of_code(part) + GAP) for part in parts]
 

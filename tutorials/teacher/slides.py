@@ -145,14 +145,13 @@ def said(row, notes, minutes):
 # lessons
 
 
-def to_write(code):
+def to_write(cell):
     """Return the functions that a student writes: their `def` lines, and what their docstrings ask for."""
     made = []
-    for cell in code:
-        for node in ast.parse(cell.source).body:
-            if isinstance(node, ast.FunctionDef) and (asked := ast.get_docstring(node)):
-                head = cell.source.splitlines()[node.lineno - 1]
-                made += deck.literal(f"{head}\n{textwrap.indent(asked, '    ')}")
+    for node in ast.parse(cell.source).body:
+        if isinstance(node, ast.FunctionDef) and (asked := ast.get_docstring(node)):
+            head = cell.source.splitlines()[node.lineno - 1]
+            made += deck.literal(f"{head}\n{textwrap.indent(asked, '    ')}")
     return made
 
 
@@ -186,8 +185,8 @@ def blocks_of(section, cells):
             made += deck.literal(output_of(cell))
         elif section == "Milestone":
             made += deck.blocks(deck.html.escape(output_of(cell)))
-        elif section == "Exercise":
-            made += to_write([cell])
+        elif section == "Exercise" and "hide-input" in cell.metadata.get("tags", []):
+            made += to_write(cell)
     return made
 
 
