@@ -111,8 +111,14 @@ def lines(results, path):
                 picture = results / model / str(SEEDS[0]) / f"{name}.png"
                 if picture.exists():
                     shrink(picture, pictures / f"{name}-{model}.png")
-                    yield f"![{name} on {model}]({path.stem}/{name}-{model}.png)"
+                    yield f"![{in_words(name, seen['finding'])}]({path.stem}/{name}-{model}.png)"
                     yield ""
+
+
+def in_words(name, finding):
+    """Return what a picture shows, and what was found: its alternative text."""
+    drawn = EXPERIMENTS[name].module.draw.__doc__.split("\n")[0].removeprefix("Draw ")
+    return f"{drawn[0].upper()}{drawn[1:]} {finding}"
 
 
 def shrink(picture, path):

@@ -7,13 +7,13 @@ from tqdm import tqdm
 
 from ..experiments import speed, token_cost
 from ..experiments.effects import must_learn
-from ..experiments.plots import draw_speed
 from ..experiments.shapes import SHAPES, random_model
 from ..experiments.speed import PAPER
 from ..methods import Streaming
 from ..model import load
 from ..system.errors import tell
 from ..system.files import check_picture
+from ..system.plots import picture
 from ..system.terminal import wrap
 from .common import add_json, add_model, add_readable, dump
 
@@ -64,7 +64,8 @@ def run(args):
     else:
         _show(title, rows, decode, args)
     if args.plot:
-        draw_speed(args.plot, rows, title=title)
+        with picture(args.plot, f"{model.name}: {token_cost.finding(rows)}", title) as figure:
+            token_cost.draw(figure, rows)
 
 
 def _show(title, rows, decode, args):

@@ -74,7 +74,7 @@ def run(args):
     else:
         _show(args, model, ids, source, rows, texts, losses, findings)
     if args.plot:
-        title = f"{model.name}: a cache of {args.cache} tokens"
+        title = f"{model.name}, a cache of {args.cache} tokens"
         draw_losses(args.plot, losses, title=title, evicted_from=args.cache)
 
 

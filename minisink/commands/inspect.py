@@ -20,7 +20,7 @@ def add_options(parser):
     add("text", metavar="TEXT")
     add("--first", type=int, default=1, metavar="N", help="weight on the first N tokens (%(default)s)")
     add_no_bos(parser)
-    add("--plot", metavar="PNG", help="draw every head's pattern as a picture")
+    add("--plot", metavar="PNG", help="draw where the weight goes as a picture")
     add_json(parser)
     add("--steps", metavar="FILE", help="write every step of a cache, by the readable path, for minisink live --play")
     add_method(parser.add_argument_group("the cache of --steps"))
@@ -48,8 +48,8 @@ def run(args):
     if args.plot:
         patterns = [layer["pattern"] for layer in trace["layers"]]
         tokens = [model.decode([i]).strip() or model.tokenizer.id_to_token(int(i)) for i in ids]
-        title = f"{model.name}: weight on the first {several}, of {len(ids)}"
-        draw_inspection(args.plot, patterns, statistics, tokens=tokens, title=title)
+        names = {"tokens": tokens, "name": model.name, "several": several}
+        draw_inspection(args.plot, patterns, statistics, **names)
 
 
 def _show(model, ids, statistics, several):

@@ -68,7 +68,7 @@ def _measure(args):
     warn_of_nothing(args.file, model, method.capacity, tally.n_tokens)
     _report(args, evaluation, (tally.n_tokens - n_known) / seconds, n_known)
     if args.plot:
-        curves, title = {method.name: tally.curve()}, f"{model.name}: {Path(args.file).name}"
+        curves, title = {method.name: tally.curve()}, f"{model.name}, {Path(args.file).name}"
         draw_losses(args.plot, curves, title=title, evicted_from=method.capacity, group=tally.group)
 
 

@@ -33,6 +33,7 @@ def report(experiment, args):
     effects = list(experiment.module.effects(rows))
     about = {"name": experiment.name, "paper": experiment.module.PAPER, "claim": experiment.module.CLAIM}
     about |= {"command": experiment.command(args), "seconds": seconds, "shown": verdict(effects)}
+    about["finding"] = experiment.module.finding(rows)
     about |= {"effects": [asdict(effect) | {"shown": effect.shown} for effect in effects], "rows": scalars(rows)}
     if args.json:
         dump(about)
@@ -57,8 +58,7 @@ def write(experiment, args, about, rows):
         with atomic_write(path) as unfinished:
             unfinished.write_text(text, encoding="utf-8")
     for path in pictures:
-        with picture(path, about["command"]) as figure:
-            figure.suptitle(wrap(f"{experiment.module.PAPER}: {first_line(experiment.module)}", 70))
+        with picture(path, about["finding"], about["command"]) as figure:
             experiment.module.draw(figure, rows)
 
 

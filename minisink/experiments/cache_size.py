@@ -47,11 +47,23 @@ def effects(rows):
         yield effect(what, small["nll"] - large["nll"], above=None if loses else 0, below=0 if loses else None)
 
 
+def finding(rows):
+    """Say how perplexity changes from the smallest cache to the largest within the trained length, and beyond that."""
+    within = [row for row in rows if row["cache"] <= row["trained"]] or rows[:1]
+    said = f"With {within[0]['cache']} keys in sight perplexity is {within[0]['perplexity']:.1f}"
+    if len(within) > 1:
+        said += f", with {within[-1]['cache']} it is {within[-1]['perplexity']:.1f}"
+    if rows[-1] is within[-1]:
+        return said
+    beyond = f"with {rows[-1]['cache']}, more than the {rows[-1]['trained']} that it was trained on"
+    return f"{said}; {beyond}, {rows[-1]['perplexity']:.1f}"
+
+
 def draw(figure, rows):
-    """Draw perplexity against cache, and where the trained length ends."""
+    """Draw perplexity against the size of the cache, and where the trained length ends."""
     axes = figure.subplots()
     caches, values = [row["cache"] for row in rows], [row["perplexity"] for row in rows]
-    axes.plot(caches, values, marker="o", ms=11, lw=3)
+    axes.plot(caches, values, marker="o", ms=11)
     below = {"xytext": (0, -28), "textcoords": "offset points", "ha": "center", "zorder": 3}
     below["bbox"] = {"facecolor": "white", "edgecolor": "none", "pad": 1}
     for cache, value in zip(caches, values, strict=True):

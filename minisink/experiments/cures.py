@@ -9,6 +9,7 @@ does is for the run to say. Backcopy has those of them that the trainer of langu
 
 import numpy as np
 
+from ..system.plots import bars
 from ..system.terminal import number, table
 from ..training.backcopy import toy as backcopy
 from ..training.backcopy.chain import Task
@@ -98,20 +99,28 @@ def show(rows):
     return table([*header, "idle", "busy", "value", "spike", "error"], cells)
 
 
+def finding(rows):
+    """Say under which of the ways from scores to weights each toy parks its idle weight on BOS."""
+    parts = []
+    for task, runs in by(rows, "task").items():
+        idle = {kind: np.mean([row["idle"] for row in some]) for kind, some in by(runs, "kind").items()}
+        parts.append(f"{', '.join(kind for kind in idle if idle[kind] > SINK) or 'none'} ({task})")
+    n_kinds = len(unique(rows, "kind"))
+    return f"Idle heads park on BOS under {' and '.join(parts)}, of {n_kinds} ways from scores to weights"
+
+
 def draw(figure, rows):
-    """Draw a bar a kind for the idle weight on BOS, a dot for every training; a panel a task."""
+    """Draw a bar for each kind, the idle weight on BOS, a dot for every training; a panel for each task."""
     tasks = by(rows, "task")
     shares = [len(unique(runs, "kind")) for runs in tasks.values()]
     panels = figure.subplots(1, len(tasks), sharey=True, squeeze=False, width_ratios=shares)[0]
     for axes, (task, rows_of_task) in zip(panels, tasks.items(), strict=True):
         idle = {kind: [row["idle"] for row in runs] for kind, runs in by(rows_of_task, "kind").items()}
-        for i, (kind, values) in enumerate(idle.items()):
-            colour, hatch = ("#d62728", "//") if kind == "softmax" else ("#1f77b4", "")
-            axes.bar(i, np.mean(values), color=colour, hatch=hatch, edgecolor="black")
+        bars(axes, [*idle], {"idle": [*map(np.mean, idle.values())]}, kinds=[int(kind == "softmax") for kind in idle])
+        for i, values in enumerate(idle.values()):
             axes.plot([i] * len(values), values, "o", color="black", ms=8, clip_on=False)
         axes.axhline(SINK, color="black", ls=":", lw=2)
-        axes.set_xticks(range(len(idle)), idle, rotation=35)
+        axes.tick_params(axis="x", rotation=35)
         axes.set_title(f"{task} task")
-        axes.grid(visible=False, axis="x")
     panels[0].set_ylabel("weight on BOS when idle (dotted: 0.3)")
     panels[0].set_ylim(0, 1.05)

@@ -117,6 +117,15 @@ def effects(rows):
     yield effect("change of the last stream: no sink - sink", more, above=0, stretch=1)
 
 
+def finding(rows):
+    """Say how far a change is felt, how far it can be, and how much larger it is without a sink."""
+    with_sinks, without = ([row for row in rows if bool(row["sinks"]) == has] for has in (True, False))
+    far, bound = with_sinks[-2]["furthest"], with_sinks[-2]["bound"]
+    ratio = np.divide(*(side[-2]["change"][:, 1 : bound + 1].mean() for side in (without, with_sinks)))
+    reach = f"{rows[0]['window']} tokens are in sight, and a changed one is felt {far} tokens on, of {bound} possible"
+    return f"{reach}; without a sink it moves the last stream {ratio:.1f} times as much"
+
+
 def draw(figure, rows):
     """Draw the change by distance: with a sink for some layers, and after the last with one and without."""
     with_sinks = [row for row in rows if row["sinks"]]
@@ -124,17 +133,20 @@ def draw(figure, rows):
     left, right = figure.subplots(1, 2, sharey=True)
     for i in sorted({0, layers // 3, 2 * layers // 3, layers - 1}):
         left.plot(positive(with_sinks[i]["change"]), label=f"layer {i}")
-    left.set_title(f"with {count(with_sinks[0]['sinks'], 'sink')}, some layers")
+    left.set_title(f"{count(with_sinks[0]['sinks'], 'sink')}, some layers")
     for row in (row for row in rows if row["what"] == f"layer {layers - 1}"):
-        right.plot(positive(row["change"]), label="no sink" if row["sinks"] == 0 else f"{row['sinks']} kept")
-    right.set_title(f"layer {layers - 1}, with sinks and without")
-    left.legend(framealpha=1.0)
-    for axes in (left, right):
-        axes.axvline(window - 0.5, color="black", ls="--", lw=1.5, label="evicted")
-        axes.axvline(layers * (window - 1), color="black", ls=":", lw=2.5, label="bound")
+        right.plot(positive(row["change"]), label=count(row["sinks"], "sink") if row["sinks"] else "no sink")
+    right.set_title(f"layer {layers - 1}, with and without")
+    for axes, where in ((left, "lower left"), (right, "lower left")):
+        axes.axvline(window - 0.5, color="black", ls="--", lw=1.5)
+        axes.axvline(layers * (window - 1), color="black", ls=":", lw=2.5)
         axes.set_xlabel("tokens after the changed one")
-    right.legend(framealpha=1.0)
+        axes.legend(loc=where)
+        for x, name in ((window - 0.5, "evicted"), (layers * (window - 1), "bound")):
+            place = {"va": "top", "ha": "left" if name == "evicted" else "right"}
+            axes.text(x, 0.99, f" {name} ", transform=axes.get_xaxis_transform(), **place)
     left.set_yscale("log")
+    left.yaxis.set_major_formatter("{x:g}")
     left.set_ylabel("change / length of the stream")
 
 

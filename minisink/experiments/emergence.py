@@ -12,6 +12,7 @@ import numpy as np
 
 from ..hf.fields import read_json
 from ..hf.shipped import shipped, shipped_names
+from ..system.plots import GREY, name_lines
 from ..system.terminal import table
 from ..training.log import read
 from .effects import by, effect, exactly
@@ -81,22 +82,27 @@ def show(rows):
     return table(["training", "tokens", "held out", "weight on first, by layer", "window - sink"], lines)
 
 
+def finding(rows):
+    """Say how much weight each model gives the first token at the end of its training."""
+    ends = {name: log[-1] for name, log in by(rows, "training").items()}
+    each = ", ".join(f"{name} {row['weight']:.2f}" for name, row in ends.items())
+    tokens = max(row["tokens"] for row in ends.values()) / 1e6
+    return f"After {tokens:.1f}M tokens, weight on the first token in the strongest layer: {each}"
+
+
 def draw(figure, rows):
     """Draw over the tokens seen: held-out loss, weight on the first token, and what it is worth."""
     panels = figure.subplots(1, 3)
-    titles = {"loss": "loss, held out (nats)", "weight": "weight on first token\n(strongest layer)"}
-    titles |= {"gap": "window - one sink\n(nats)"}
+    titles = {"loss": "loss (nats)", "weight": "weight on the first", "gap": "window - sink (nats)"}
     for axes, (key, title) in zip(panels, titles.items(), strict=True):
-        for i, (name, log) in enumerate(by(rows, "training").items()):
-            tokens, stroke = [row["tokens"] / 1e6 for row in log], ("-", "--", ":", "-.")[i % 4]
-            axes.plot(tokens, [row[key] for row in log], ls=stroke, lw=3, label=name)
+        for name, log in by(rows, "training").items():
+            axes.plot([row["tokens"] / 1e6 for row in log], [row[key] for row in log], label=name)
             for before, row in zip(log, log[1:], strict=False):
                 if row["part"] != before["part"]:
-                    axes.axvline(before["tokens"] / 1e6, color="0.6", ls=":", lw=1.5)
-        axes.set_title(title)
-        axes.set_xlabel("million tokens")
+                    axes.axvline(before["tokens"] / 1e6, color=GREY, ls=":", lw=1.5)
+        axes.set(title=title, xlabel="million tokens")
     panels[1].axhline(EPSILON, color="black", lw=1)
-    panels[0].legend(fontsize=14, handlelength=2.5)
+    name_lines(panels[-1])
 
 
 def first_of(folder):

@@ -11,8 +11,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from ..evaluation.plots import more
 from ..loss import nll_of, perplexity
 from ..model import Model
+from ..system.plots import bars
 from ..system.terminal import number, table
 from .effects import by, effect, pivot
 from .inside import pieces
@@ -22,6 +24,7 @@ CLAIM = "a few outliers, those of the sink, make 8 bits a number expensive; with
 OPTIONS = {"bits": "of an activation, its sign included", "length": "tokens of each text, read densely"}
 FAST = {"tokens": 600, "bits": (8, 4)}
 TOKENS = 2000
+SPARED = ("outliers in float", "first token in float")  # what the sink brings is left out of the step
 WAYS = ("a step a tensor", "outliers in float", "first token in float", "middle token in float", "a step a token")
 
 
@@ -126,19 +129,22 @@ def show(rows):
     return table(header, [[way, *cells] for way, cells in lines.items()])
 
 
+def finding(rows):
+    """Say what most bits cost, by way of rounding."""
+    bits = max((row["bits"] for row in rows[1:]), default=32)
+    added = {row["rounding"]: row["added"] for row in rows if row["bits"] == bits}
+    each = (f"{way} {more(added[way], digits=3)}" for way in WAYS if way in added and way != "outliers in float")
+    return f"With {bits} bits a number, nats per token lost, compared with floats: {', '.join(each)}"
+
+
 def draw(figure, rows):
-    """Draw a panel a number of bits, a bar a way to round."""
+    """Draw a panel for each number of bits, a bar for each way to round: the loss added."""
     bits = by(rows[1:], "bits")
     panels = figure.subplots(1, len(bits), sharey=True, squeeze=False)[0]
     for axes, (n, rows_of_bits) in zip(panels, bits.items(), strict=True):
-        names = [row["rounding"] for row in rows_of_bits]
-        colours = ["#2ca02c" if "float" in name and "middle" not in name else "#d62728" for name in names]
-        colours = ["#1f77b4" if name == "a step a token" else c for name, c in zip(names, colours, strict=True)]
-        bars = axes.barh(names, [row["added"] for row in rows_of_bits], color=colours, edgecolor="black")
-        for bar, colour in zip(bars, colours, strict=True):
-            bar.set_hatch({"#2ca02c": "//", "#d62728": "", "#1f77b4": ".."}[colour])
-        axes.bar_label(bars, fmt="%+.3f" if n > 5 else "%+.2f", padding=4, fontsize=14)
-        axes.margins(x=0.7)
-        axes.set(title=f"{n} bits", xlabel="nats a token")
-        axes.locator_params(axis="x", nbins=3)
-    panels[0].invert_yaxis()
+        names, added = ([row[key] for row in rows_of_bits] for key in ("rounding", "added"))
+        kinds = [2 if name == "a step a token" else int(name not in SPARED) for name in names]
+        bars(axes, names, {"added": added}, form="%+.3f" if n > 5 else "%+.2f", kinds=kinds, lying=True)
+        axes.margins(x=0.8)
+        axes.set(title=f"{n} bits", xlabel="nats per token")
+        axes.locator_params(axis="x", nbins=2)

@@ -13,6 +13,7 @@ import numpy as np
 
 from ..loss import empty_cache, perplexity, token_nll
 from ..methods import Streaming, cache_bytes_per_token
+from ..system.plots import BLACK, name_lines
 from ..system.terminal import human_bytes, table
 from .effects import effect, exactly, must_hold
 
@@ -97,24 +98,33 @@ def show(rows):
     return table(header, cells)
 
 
+def finding(rows):
+    """Say what stream and new reader know of the last tenth, and how much memory that takes."""
+    last = rows[-1]
+    cache, dense = (human_bytes(last[key]) for key in ("cache_bytes", "dense_bytes"))
+    read = f"perplexity {last['perplexity']:.2f}, and {last['begun_here']:.2f} to one who begins there"
+    return f"The last tenth of {last['tokens']:,} tokens has {read}; the cache takes {cache}, all would take {dense}"
+
+
 def draw(figure, rows):
     """Draw the perplexity of each tenth, in the stream and begun there; and below it, memory."""
     upper, lower = figure.subplots(2, 1, sharex=True)
     tokens = [row["tokens"] for row in rows]
-    upper.plot(tokens, [row["perplexity"] for row in rows], ls="-", marker="o", ms=14, alpha=0.5, label="in the stream")
-    upper.plot(tokens, [row["begun_here"] for row in rows], ls="--", marker="x", ms=9, label="begun at this tenth")
+    upper.plot(tokens, [row["perplexity"] for row in rows], ls="-", lw=7, label="in the stream")
+    begun = {"ls": "--", "lw": 2, "color": BLACK, "label": "begun at this tenth"}
+    upper.plot(tokens, [row["begun_here"] for row in rows], **begun)
     upper.set_ylim(0, 1.2 * max(row["perplexity"] for row in rows))
     upper.set_ylabel("perplexity")
     kinds = {"process_bytes": "process", "dense_bytes": "if all were kept", "cache_bytes": "the cache"}
-    for (key, label), stroke in zip(kinds.items(), ("s-.", "^:", "o-"), strict=True):
-        lower.plot(tokens, [row[key] / 2**20 for row in rows], stroke, ms=8, label=label)
+    for (key, label), marker in zip(kinds.items(), "s^o", strict=True):
+        lower.plot(tokens, [row[key] / 2**20 for row in rows], marker=marker, ms=9, label=label)
     lower.set_yscale("log")
     lower.yaxis.set_major_formatter("{x:g}")
     lower.xaxis.set_major_formatter("{x:,.0f}")
     lower.set_ylabel("memory (MiB)")
-    lower.set_xlabel("tokens streamed")
+    again = range(1, int(rows[-1]["readings"]) + 1)
+    lower.set_xlabel("tokens streamed" + " (dotted: the text begins again)" * bool(again))
     for axes in (upper, lower):
-        for reading in range(1, int(rows[-1]["readings"]) + 1):
-            line_label = "text begins again" if axes is upper and reading == 1 else None
-            axes.axvline(reading * tokens[-1] / rows[-1]["readings"], color="black", ls=":", lw=1.5, label=line_label)
-        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+        name_lines(axes, gap=0.18)
+        for reading in again:
+            axes.axvline(reading * tokens[-1] / rows[-1]["readings"], color="black", ls=":", lw=1.5)

@@ -8,10 +8,10 @@ for the same tokens (`four_methods.run`), and then go on writing from the end of
 
 import numpy as np
 
-from ..evaluation.plots import COLOURS, STROKES
+from ..evaluation.plots import more, plot_losses
 from ..generation import generate
 from ..methods import Dense
-from ..system.terminal import human_bytes, number, rolling_mean, rolling_span, side_by_side, table
+from ..system.terminal import human_bytes, number, side_by_side, table
 from . import four_methods
 from .effects import effect, must_evict
 from .last_words import repeated
@@ -124,22 +124,17 @@ def show(rows):
     return f"{table(header, cells)}\n\nwritten after the text, the end of it; 4-grams that were there before\n{texts}"
 
 
+def finding(rows):
+    """Say how far the others are from streaming after the first eviction; without it, what each loses."""
+    nll = {row["method"]: row["nll"][rows[0]["evicted"] :] for row in rows}
+    if "streaming" not in nll or len(nll) == 1:
+        return "After the first eviction, nats per token: " + ", ".join(f"{m} {x.mean():.2f}" for m, x in nll.items())
+    above = {name: (x - nll["streaming"][: len(x)]).mean() for name, x in nll.items() if name != "streaming" and len(x)}
+    each = ", ".join(f"{name} {more(x)}" for name, x in sorted(above.items(), key=lambda item: -item[1]))
+    return f"Once the first token is evicted, nats per token lost compared with streaming: {each}"
+
+
 def draw(figure, rows):
-    """Draw the rolling loss along the text; first eviction and trained length marked."""
-    axes = figure.subplots()
-    losses = {row["method"]: row["nll"] for row in rows}
-    span = rolling_span(losses)
-    rolled = {method: rolling_mean(nll, span) for method, nll in losses.items()}
-    for method, curve in rolled.items():
-        stroke = STROKES.get(method, {"ls": "-.", "lw": 2.5})
-        axes.plot(np.arange(1, len(curve) + 1), curve, label=method, color=COLOURS.get(method, "#ff7f0e"), **stroke)
-    settled = np.concatenate([curve[span:] for curve in rolled.values()])  # a mean of few tokens sets no scale
-    if np.isfinite(settled).any():
-        axes.set_ylim(np.nanmin(settled) - 0.1, np.nanmax(settled) + 0.1)
-    marks = {"first eviction": (rows[0]["evicted"], "-"), "trained length": (rows[0]["trained"], (0, (1, 3)))}
-    for name, (token, ls) in marks.items():
-        if token < max(map(len, rolled.values())):
-            axes.axvline(token, color="black", ls=ls, lw=1.5, label=name)
-    axes.set_xlabel("token_index")
-    axes.set_ylabel(f"loss (nats, mean of the last {span})")
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    """Draw the loss of each method along the text, a rolling mean; first eviction and trained length are marked."""
+    marks = {"first eviction": rows[0]["evicted"], "trained length": rows[0]["trained"]}
+    plot_losses(figure.subplots(), {row["method"]: row["nll"] for row in rows}, marks)

@@ -13,6 +13,7 @@ import numpy as np
 
 from ..sinks import importance, sink_kind, stable_rank
 from ..system.device import to_host
+from ..system.plots import bars
 from ..system.terminal import table
 from .effects import effect, exactly
 from .inside import look_inside, massive, pieces, residual_ratio, value_ratio
@@ -145,20 +146,25 @@ def show(rows):
     )
 
 
+def finding(rows):
+    """Say in how many heads the first token is a sink, by kind of text."""
+    length = usual_length(rows)
+    each = ", ".join(f"{100 * rates(rows, text, length, 0).mean():.0f}% in {text} text" for text in TEXTS)
+    return f"Heads that have their sink on the first token: {each}"
+
+
 def draw(figure, rows):
     """Draw the sink rate of the first token by threshold, and of each key, for all kinds of text."""
     length = usual_length(rows)
     by_eps, by_key = figure.subplots(1, 2, sharey=True)
+    keys = (0, 1, 2, 3, length // 2)
     for i, text in enumerate(TEXTS):
         lines = [100 * rates(rows, text, length, 0, eps).mean() for eps in EPS]
-        by_eps.plot(EPS, lines, marker="osD"[i], ms=9, label=text)
-        keys = [100 * rates(rows, text, length, key).mean() for key in (0, 1, 2, 3, length // 2)]
-        by_key.bar(np.arange(5) + 0.27 * (i - 1), keys, 0.27, hatch=["", "//", "xx"][i], edgecolor="black", label=text)
-    by_eps.set_xlabel("eps: least mean weight of a sink")
+        by_eps.plot(EPS, lines, marker="osD"[i], ms=11, label=text)
+    series = {text: [100 * rates(rows, text, length, key).mean() for key in keys] for text in TEXTS}
+    bars(by_key, [str(key + 1) for key in keys], series, form="%.0f")
+    by_eps.set_xlabel("least mean weight of a sink")
     by_eps.set_ylabel("heads with a sink (%)")
     by_eps.set_title(f"first of {length} tokens")
-    by_key.set_xticks(range(5), ["1", "2", "3", "4", f"{length // 2 + 1}"])
-    by_key.set_xlabel("token k")
-    by_key.set_title("each token, eps = 0.3")
+    by_key.set(title="each token, least weight 0.3", xlabel="token")
     by_eps.set_ylim(-3, 103)
-    by_eps.legend()

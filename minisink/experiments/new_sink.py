@@ -11,6 +11,7 @@ import numpy as np
 
 from ..attention import attend, causal_mask
 from ..loss import nll_of
+from ..system.plots import bars
 from ..system.terminal import table
 from .effects import by, effect, unique
 from .inside import norms, pieces
@@ -128,16 +129,19 @@ def show(rows):
     return "\n\n".join(tables)
 
 
+def finding(rows):
+    """Say how much weight a middle token gets that sees only itself, and how much the first one has."""
+    weight = {(row["model"], row["token"]): row["weight"] for row in rows}
+    pairs = {
+        model: [weight[model, name] for name in ("middle, sees only itself", "first")] for model in by(rows, "model")
+    }
+    each = ", ".join(f"{model} {alone:.2f} and {first:.2f}" for model, (alone, first) in pairs.items())
+    return f"Weight on a middle token that sees only itself, and on the first: {each}"
+
+
 def draw(figure, rows):
-    """Draw a row of bars for each token, a bar a model."""
-    axes = figure.subplots()
-    models, tokens = by(rows, "model"), unique(rows, "token")
-    height = 0.8 / len(models)
-    for i, (model, rows_of_model) in enumerate(models.items()):
-        heights = np.arange(len(rows_of_model)) + (i - (len(models) - 1) / 2) * height
-        look = {"label": model, "hatch": ("", "//", "..", "xx")[i % 4], "edgecolor": "black"}
-        axes.barh(heights, [row["weight"] for row in rows_of_model], height, **look)
-    axes.set_yticks(range(len(tokens)), tokens)
-    axes.invert_yaxis()
+    """Draw bars for each token that may be a sink, one for each model: the mean weight on it."""
+    axes, tokens = figure.subplots(), unique(rows, "token")
+    series = {model: [row["weight"] for row in runs] for model, runs in by(rows, "model").items()}
+    bars(axes, tokens, series, form="%.2f" if len(series) == 1 else "", lying=True)
     axes.set_xlabel("weight on the token (mean over heads and layers)")
-    axes.legend()

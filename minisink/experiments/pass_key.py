@@ -89,7 +89,7 @@ def run(
         yield {"length": length, "depth": depth} | recall.measure(model, texts, method, readable=readable)
 
 
-effects = recall.effects
+effects, finding, draw = recall.effects, recall.finding, recall.draw
 
 
 def show(rows):
@@ -99,11 +99,6 @@ def show(rows):
         return ("depth",) if row is None else (f"{row['depth']:g}",)
 
     return recall.show(rows, row_of=row_of, column_of=lambda row: f"{row['length']:,} tokens")
-
-
-def draw(figure, rows):
-    """Draw the loss of the answers against how far back the key was told."""
-    recall.draw(figure, rows, at="farthest", name="tokens back")
 
 
 def _ends(model, text):

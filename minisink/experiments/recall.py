@@ -15,8 +15,9 @@ from ..loss import CHUNK, empty_cache, nll_of
 from ..methods import Dense, Recompute, Streaming, Window
 from ..retrieval import Retrieval
 from ..system.device import to_host
+from ..system.plots import bars
 from ..system.terminal import table
-from .effects import by, effect, must_hold, pivot
+from .effects import by, effect, must_hold, pivot, unique
 
 NAMES = ("dense", "window", "streaming", "retrieval")
 FETCHED = Retrieval(window=2**20)  # what retrieval brings back, and its sinks; the window is that of each cache
@@ -30,6 +31,7 @@ OPTIONS = {  # of both experiments
     },
     "readable": "by way of cache.py: the same, slower",
 }
+MOST = 12  # bars that have room for their numbers
 NATS = math.log(9) + 4 * math.log(10)  # in a number of five digits
 
 
@@ -159,17 +161,30 @@ def show(rows, *, row_of, column_of):
     return "\n".join([*parts, f"\nChance, for one who knows that there are five digits, is {chance:.2f}."])
 
 
-def draw(figure, rows, *, at, name):
-    """Draw nats a token against a column of the rows, a panel a method, a line a cache."""
-    methods = by(rows, "method")
-    panels = figure.subplots(1, len(methods), sharey=True, squeeze=False)[0]
-    for axes, (method, rows_of_method) in zip(panels, methods.items(), strict=True):
-        for marker, (cache, rows_of_cache) in zip("osD^v" * 9, by(rows_of_method, "cache").items(), strict=False):
-            distances = sorted({row[at] for row in rows_of_cache})
-            mean = [np.mean([row["nll"] for row in rows_of_cache if row[at] == x]) for x in distances]
-            axes.plot(distances, mean, marker=marker, ms=9, label="all" if cache is None else f"cache {cache}")
-        axes.axhline(np.mean([row["chance"] for row in rows_of_method]), color="black", lw=1, ls=":")
-        axes.set_title(method)
-        axes.set_xlabel(name)
-        axes.legend(fontsize=13)
-    panels[0].set_ylabel("loss of the answer (nats a token)\ndotted: chance")
+def finding(rows):
+    """Say how many answers each method recalls exactly, told in the cache and before it."""
+    parts = []
+    for inside, where in ((False, "before the cache"), (True, "in the cache")):
+        groups = by([row for row in rows if row["in_cache"] is inside], "method")
+        exact = {m: (sum(r["exact"] for r in some), sum(r["asked"] for r in some)) for m, some in groups.items()}
+        each = ", ".join(f"{method} {n} of {asked}" for method, (n, asked) in exact.items())
+        parts += [f"told {where}, {each}"] if each else []
+    return f"Recalled exactly: {'; '.join(parts) or 'nothing was wholly in the cache or before it'}"
+
+
+def draw(figure, rows):
+    """Draw the loss of the answers by how far back they were told, a bar for each method and cache."""
+    axes, distances = figure.subplots(), sorted({row["farthest"] for row in rows})
+    names, series, words = [], {}, {True: "in the cache", False: "out of it"}
+    for x in distances:
+        inside = unique([row for row in rows if row["farthest"] == x], "in_cache")
+        names.append(f"{x:,}\n{words.get(inside[0], '') if len(inside) == 1 else ''}")
+    for (method, cache), some in by(rows, "method", "cache").items():
+        mean = [[row["nll"] for row in some if row["farthest"] == x] for x in distances]
+        label = method if cache is None else f"{method}, cache {cache}"
+        series[label] = [np.mean(values) if values else np.nan for values in mean]
+    bars(axes, names, series, form="%.2f" if len(series) * len(names) <= MOST else "")
+    axes.axhline(np.mean([row["chance"] for row in rows]), color="black", ls=":")
+    axes.margins(x=0.5 / len(names), y=0.35)  # room for the legend
+    axes.set_xlabel("tokens back")
+    axes.set_ylabel("nats per token (dotted: chance)")

@@ -54,13 +54,22 @@ def show(rows):
     return table(header, [[str(cache), *cells] for cache, cells in lines.items()])
 
 
+def finding(rows):
+    """Say the perplexity of the smallest cache: without sinks, with the fewest, with most, and re-computed."""
+    cache, rows_of_cache = next(iter(by(rows, "cache").items()))
+    ppl = {row["n_sinks"]: row["perplexity"] for row in rows_of_cache}
+    names = {n: "re-computed" if n == "re-computed" else f"with {count(n, 'sink')}" for n in ppl}
+    shown = [n for i, n in enumerate(ppl) if i < 2 or i >= len(ppl) - 2]
+    return f"In a cache of {cache}, perplexity is " + ", ".join(f"{number(ppl[n], '.1f')} {names[n]}" for n in shown)
+
+
 def draw(figure, rows):
-    """Draw perplexity against the number of sinks, a line a cache."""
+    """Draw perplexity against the number of sinks, a line for each cache, dotted where windows are re-computed."""
     axes = figure.subplots()
     for i, (cache, rows_of_cache) in enumerate(by(rows, "cache").items()):
         ppl = {row["n_sinks"]: row["perplexity"] for row in rows_of_cache}
         recomputed, marker = ppl.pop("re-computed", np.nan), "osD^v"[i % 5]
-        (line,) = axes.plot(range(len(ppl)), ppl.values(), marker=marker, ms=9, lw=2.5, label=f"cache {cache}")
+        (line,) = axes.plot(range(len(ppl)), ppl.values(), marker=marker, ms=11, label=f"cache {cache}")
         axes.axhline(recomputed, color=line.get_color(), ls=":", lw=2)
     axes.set_xticks(range(len(ppl)), map(str, ppl))
     axes.set_xlabel("sinks kept (dotted: windows re-computed)")

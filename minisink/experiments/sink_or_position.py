@@ -4,6 +4,7 @@ import numpy as np
 
 from ..loss import perplexity, token_nll
 from ..methods import Streaming
+from ..system.plots import bars
 from ..system.terminal import count, number, table
 from .effects import effect, must_evict, pivot
 
@@ -50,17 +51,24 @@ def show(rows):
     return table(header, [[count(n, "sink") if n else "no sink", *cells] for n, cells in lines.items()])
 
 
+def finding(rows):
+    """Say what it costs to lose the sink, and what to keep the positions of the text, within and beyond."""
+    nll = {(bool(row["sinks"]), row["positions"]): row["nll"] for row in rows}
+    lost, moved = ((nll[key] - nll[True, "slot"]) for key in ((False, "slot"), (True, "original")))
+    split, names = rows[0]["split"], ("within", "beyond")
+    parts = {name: part for name, part in zip(names, (moved[:split], moved[split:]), strict=True) if len(part)}
+    costs = " and ".join(f"{round(part.mean(), 2) + 0.0:.2f} {name}" for name, part in parts.items())
+    costs = f"to number by place in the text {costs} the trained length"
+    return f"To evict the sink costs {lost.mean():.2f} nats per token, {costs}"
+
+
 def draw(figure, rows):
     """Draw four bars within, four beyond, where the text reaches there."""
     reached = [region for region in ("within", "beyond") if not np.isnan(rows[0][region])]
     panels = figure.subplots(1, len(reached), sharey=True, squeeze=False)[0]
     for axes, region in zip(panels, reached, strict=True):
         names = [f"{'sink' if row['sinks'] else 'no sink'}\n{row['positions']}" for row in rows]
-        colours = ["#2ca02c" if row["sinks"] else "#d62728" for row in rows]
-        bars = axes.bar(names, [row[region] for row in rows], color=colours, edgecolor="black")
-        for bar, row in zip(bars, rows, strict=True):
-            bar.set_hatch("" if row["positions"] == "slot" else "//")
-        axes.bar_label(bars, fmt="%.1f")
-        axes.margins(y=0.1)
+        kinds = [0 if row["sinks"] else 1 for row in rows]
+        bars(axes, names, {"perplexity": [row[region] for row in rows]}, form="%.1f", kinds=kinds)
         axes.set_title(f"{region} the trained length")
     panels[0].set_ylabel("perplexity")

@@ -14,6 +14,7 @@ import numpy as np
 from ..loss import empty_cache, perplexity, token_nll
 from ..methods import Streaming, Window
 from ..system.device import to_host
+from ..system.plots import bars
 from .effects import effect, must_evict
 from .inside import look_inside
 
@@ -137,16 +138,20 @@ def effects(rows):
             yield effect(f"{name}, nats a token added", nll[name] - nll["as it was"], **bounds)
 
 
+def finding(rows):
+    """Say what it costs to evict the sink, to replace it by a newline, and to take its value or spike."""
+    added = {row["sink"]: f"{row['added']:.2f}" for row in rows}
+    words = {"evicted": "evict it", "key kept, value zero": "set its value to zero"}
+    words |= {"a newline": "put a newline in its place", "spike: zero": "set its spike to zero"}
+    return "What the sink is for, in nats per token: " + ", ".join(
+        f"to {words[x]} costs {added[x]}" for x in words if x in added
+    )
+
+
 def draw(figure, rows):
-    """Draw a bar for each thing in the slot, nats added."""
-    axes = figure.subplots()
-    names, added = [row["sink"] for row in rows], [row["added"] for row in rows]
-    kinds = ["spike" if "spike" in name else "zero" if "zero" in name else "word" for name in names]
-    colours = {"spike": "#1f77b4", "zero": "#ff7f0e", "word": "#2ca02c"}
-    bars = axes.barh(names, added, color=[colours[kind] for kind in kinds], edgecolor="black")
-    for bar, kind in zip(bars, kinds, strict=True):
-        bar.set_hatch({"spike": "//", "zero": "..", "word": ""}[kind])
-    axes.bar_label(bars, fmt="%+.3f", padding=4)
+    """Draw a bar for each thing in the slot of the sink, nats added."""
+    axes, names = figure.subplots(), [row["sink"] for row in rows]
+    kinds = [2 if "spike" in name else 1 if "zero" in name or name == "evicted" else 0 for name in names]
+    bars(axes, names, {"added": [row["added"] for row in rows]}, form="%+.3f", kinds=kinds, lying=True)
     axes.margins(x=0.15)
-    axes.invert_yaxis()
-    axes.set_xlabel("loss added, in nats a token")
+    axes.set_xlabel("loss added, in nats per token")

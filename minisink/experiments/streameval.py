@@ -116,17 +116,12 @@ def run(
         yield {"distance": distance} | recall.measure(model, [text], method, readable=readable)
 
 
-effects = recall.effects
+effects, finding, draw = recall.effects, recall.finding, recall.draw
 
 
 def show(rows):
     """Return a table a method: distances by caches."""
     return recall.show(rows, row_of=_row, column_of=_slots)
-
-
-def draw(figure, rows):
-    """Draw the loss of the answers against the distance of their lines."""
-    recall.draw(figure, rows, at="farthest", name="tokens back")
 
 
 def _row(row):

@@ -7,10 +7,11 @@ by `speed.compare`, as in ``minisink bench``, with random keys and values: a mod
 
 import numpy as np
 
+from ..evaluation.plots import STROKES
+from ..system.plots import name_lines
 from ..system.terminal import human_bytes, number, table
 from . import speed
 from .effects import effect, must_learn
-from .plots import plot_speed
 
 PAPER = "Figure 10"
 CLAIM = "re-computation over streaming, 256 to 4096: 2.0, 3.3, 6.4, 11.6, 21.7 times (7B); 22.2 times (13B, 4096)"
@@ -60,6 +61,26 @@ def show(rows):
     return table(header, cells)
 
 
+def finding(rows):
+    """Say what a token costs in the smallest cache and in the largest."""
+    ratios = (f"{row['ratio']:,.0f} times as long in a cache of {row['cache']:,}" for row in (rows[0], *rows[1:][-1:]))
+    return f"A token whose window is re-computed takes, compared with streaming, {', '.join(ratios)}"
+
+
 def draw(figure, rows):
-    """Draw milliseconds a token against the cache."""
-    plot_speed(figure.subplots(), rows, size=16)
+    """Draw milliseconds per token against the cache, streaming and re-computing, and how many times that is."""
+    axes, caches = figure.subplots(), [row["cache"] for row in rows]
+    for method in ("recompute", "streaming"):
+        label = {"marker": "o", "ms": 9, "label": method}
+        axes.plot(caches, [row[f"{method}_ms"] for row in rows], **STROKES[method] | label | {"lw": 2.5})
+    for row in rows:
+        point = row["cache"], row["recompute_ms"]
+        axes.annotate(f"{row['ratio']:,.0f} x", point, xytext=(0, 12), textcoords="offset points", ha="center")
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.margins(y=0.2)  # room for the numbers above the curve
+    axes.set_xticks(caches, [f"{cache:,}" for cache in caches])
+    axes.set_xlabel("cache (tokens)")
+    axes.set_ylabel("milliseconds per token")
+    name_lines(axes)

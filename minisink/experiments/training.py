@@ -8,6 +8,7 @@ model is, its config tells: softmax1, or a begin-of-text token, or neither.
 
 from ..loss import perplexity, token_nll
 from ..methods import Streaming
+from ..system.plots import name_lines
 from ..system.terminal import number, table
 from .effects import by, effect, must_evict, pivot, unique
 from .stretch import stretch
@@ -58,19 +59,29 @@ def show(rows):
     return table(header, [[*line, *cells] for line, cells in lines.items()])
 
 
+def finding(rows):
+    """Say what it costs each model in the smallest cache to keep its fewest first tokens instead of its most."""
+    sinks, cache = unique(rows, "n_sinks"), rows[0]["cache"]
+    few, many = sinks[0], sinks[1] if len(sinks) > 1 else sinks[0]
+    nll = {(row["model"], row["n_sinks"]): row["nll"] for row in rows if row["cache"] == cache}
+    cost = {name: (nll[name, few] - nll[name, many]).mean() for name in unique(rows, "model")}
+    each = ", ".join(f"{name} {round(x, 2) + 0.0:.2f}" for name, x in cost.items())
+    return f"In a cache of {cache}, keeping {few} first tokens instead of {many} costs, in nats per token: {each}"
+
+
 def draw(figure, rows):
-    """Draw perplexity by the number of first tokens kept, a line a model; a panel a cache."""
+    """Draw perplexity by the number of first tokens kept, a line for each model, a panel for each cache."""
     caches, sinks = by(rows, "cache"), unique(rows, "n_sinks")
     panels = figure.subplots(1, len(caches), sharey=True, squeeze=False)[0]
     for axes, (cache, rows_of_cache) in zip(panels, caches.items(), strict=True):
         for i, (name, rows_of_model) in enumerate(by(rows_of_cache, "model").items()):
             values = [row["perplexity"] for row in rows_of_model]
-            axes.plot(range(len(sinks)), values, marker="so^Dv"[i % 5], ms=12, lw=3, label=name)
+            axes.plot(range(len(sinks)), values, marker="so^Dv"[i % 5], ms=11, label=name)
         axes.set_xticks(range(len(sinks)), map(str, sinks))
         axes.set_xlabel("first tokens kept")
         axes.set_title(f"cache {cache}")
     panels[0].set_ylabel("perplexity after eviction")
-    panels[0].legend()
+    name_lines(panels[-1])
 
 
 def trained_with(config):

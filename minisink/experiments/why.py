@@ -10,8 +10,9 @@ import numpy as np
 
 from ..methods import Streaming, Window, new_cache
 from ..system.device import to_host
+from ..system.plots import name_lines
 from ..system.terminal import table, wrap
-from .effects import effect, must_evict
+from .effects import by, effect, must_evict
 
 PAPER = "Section 3.1"
 CLAIM = "the first token's term is far above the others in the softmax; without it the weights shift"
@@ -96,19 +97,26 @@ def show(rows):
     return f"{text}\n\n{wrap(means + 'rest: the same without slot 0')}"
 
 
+def finding(rows):
+    """Say what weight the oldest token has with the sink and without, and how much longer the output becomes."""
+    by_name = {key: [np.mean([row[key] for row in some]) for some in by(rows, "oldest").values()] for key in MEASURES}
+    (kept, gone), (short, long) = by_name["weight"], by_name["mixed"]
+    longer = f"attention's output is {long / short:.2f} times as long"
+    return f"The sink takes {kept:.0%} of the weight; once it is evicted, slot 0 takes {gone:.0%}, and {longer}"
+
+
 def draw(figure, rows):
     """Draw where the weight goes, slot by slot; and layer by layer what that does."""
     by_slot, weight, norm = figure.subplots(1, 3)
-    for name, label, ls, marker in (("sink", "with the sink", "-", "o"), ("window", "window only", "--", "s")):
-        series = [row for row in rows if row["oldest"] == name]
-        layers, look = [row["layer"] for row in series], {"ls": ls, "label": label}
-        by_slot.plot(np.mean([row["slots"] for row in series], axis=0), **look)
-        weight.plot(layers, [row["weight"] for row in series], marker=marker, ms=8, **look)
-        norm.plot(layers, [row["mixed"] for row in series], marker=marker, ms=8, **look)
-    by_slot.set_yscale("log")
-    by_slot.set(title="weight by slot", xlabel="slot", ylabel="mean over heads and layers")
-    weight.set(title="weight on slot 0", xlabel="layer", ylim=(0, None))
-    norm.set(title="norm brought home", xlabel="layer", ylim=(0, None))
+    for (name, series), marker in zip(by(rows, "oldest").items(), "os", strict=True):
+        layers, style = [row["layer"] for row in series], {"marker": marker, "ms": 9, "label": name}
+        by_slot.plot(np.mean([row["slots"] for row in series], axis=0), label=name)
+        weight.plot(layers, [row["weight"] for row in series], **style)
+        norm.plot(layers, [row["mixed"] for row in series], **style)
+    by_slot.set(title="weight by slot", xlabel="slot", yscale="log")
+    by_slot.yaxis.set_major_formatter("{x:g}")
+    weight.set(title="weight on slot 0", xlabel="layer", ylim=(-0.01, None))
+    norm.set(title="norm of the output", xlabel="layer", ylim=(0, None))
     for axes in (weight, norm):
         axes.xaxis.get_major_locator().set_params(integer=True)
-    by_slot.legend(loc="upper center")
+    name_lines(norm)

@@ -1,41 +1,85 @@
-"""Pictures, drawn with matplotlib (an extra) and written whole or not at all."""
+"""Pictures, drawn with matplotlib (an extra) and written whole or not at all.
+
+A picture is read from the last row, and by those who do not see red and green apart: a sentence above it says what was
+found, its letters are large, and its colours (Okabe and Ito's that stand out from white, and Tol's wine) never say
+anything that a stroke, a hatch or a name does not say too.
+"""
 
 from contextlib import contextmanager
 from textwrap import fill
 
+import numpy as np
+
 from .files import atomic_write
+
+BLUE, VERMILLION, GREEN, PURPLE, GREY, BLACK = "#0072B2", "#D55E00", "#009E73", "#882255", "#6E6E6E", "#000000"
+PALETTE = (BLUE, VERMILLION, GREEN, PURPLE, GREY, BLACK)
+HATCHES = ("", "//", "..", "xx", "\\\\", "")
+SIZE, LETTERS = (11, 6.2), 16  # inches, points: 2.7 % of the height of a slide of 4 to 3 that it fills
 
 
 def look():
     """Return matplotlib's settings for a projector: large letters, lines told apart without colour."""
     from matplotlib.rcsetup import cycler
 
-    colours = ["#2ca02c", "#d62728", "#1f77b4", "#9467bd", "#7f7f7f", "#ff7f0e"]
-    lines = cycler(color=colours, linestyle=["-", "--", "-.", ":", "-", "--"])
-    settings: dict = {"font.size": 16, "axes.titlesize": 16, "figure.titlesize": 17, "lines.linewidth": 2.5}
-    return settings | {"axes.grid": True, "axes.axisbelow": True, "grid.alpha": 0.3, "axes.prop_cycle": lines}
-
-
-def new_figure(width, height):
-    """Return an empty figure of so many inches."""
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained")
-
-
-def save_figure(figure, path):
-    """Write a figure, in the kind that the ending of the path says."""
-    with atomic_write(path) as unfinished:
-        figure.savefig(unfinished, dpi=150)
+    lines = cycler(color=PALETTE, linestyle=["-", "--", "-.", ":", "-", "--"])
+    settings: dict = {"font.size": LETTERS, "lines.linewidth": 2.5, "axes.prop_cycle": lines}
+    settings |= {f"{part}size": LETTERS for part in ("axes.title", "axes.label", "xtick.label", "ytick.label")}
+    settings |= {"legend.fontsize": LETTERS, "figure.titlesize": 19}
+    return settings | {"axes.grid": True, "axes.axisbelow": True, "grid.alpha": 0.3}
 
 
 @contextmanager
-def picture(path, caption, *, size=(11, 6.2)):
-    """Yield a figure for a projector; how to get it (a caption) stands below."""
+def picture(path, title, caption=""):
+    """Yield a figure under a title, the answer in a sentence; how to get it (a caption) stands below."""
     from matplotlib import rc_context
+    from matplotlib.figure import Figure
 
     with rc_context(look()):
-        figure = new_figure(*size)
+        figure = Figure(figsize=SIZE, layout="constrained")
+        lines = len(title) // 70 + 1  # about as long as each other
+        figure.suptitle(fill(title, len(title) // lines + 8, break_on_hyphens=False).replace("$", r"\$"))
         yield figure
-        figure.supxlabel(fill(caption, 80, break_long_words=False), fontsize=16, color="0.35", family="monospace")
-        save_figure(figure, path)
+        if caption:
+            below = fill(caption, 80, subsequent_indent="    ", break_on_hyphens=False, break_long_words=False)
+            figure.supxlabel(below.replace("$", r"\$"), fontsize=LETTERS, color=GREY, family="monospace")
+        with atomic_write(path) as unfinished:
+            figure.savefig(unfinished, dpi=150)
+
+
+def name_lines(axes, gap=0.08):
+    """Write the name of each line beside its end, in its colour, `gap` of the axes' height apart at least."""
+    axes.get_ylim()  # sets the scale
+    on_axes, ends = axes.transData - axes.transAxes, []
+    for line in axes.lines:
+        points = [point for point in np.asarray(line.get_xydata(), float) if np.isfinite(point).all()]
+        if points and not line.get_label().startswith("_"):
+            ends.append((on_axes.transform(points[-1])[1], line.get_label(), line.get_color()))
+    place = -gap
+    for end, label, colour in sorted(ends):
+        place = max(place + gap, min(end, 1.0 - gap * (len(ends) - 1)))
+        axes.text(1.02, place, label, color=colour, va="center", transform=axes.transAxes)
+
+
+def bars(axes, names, series, *, form="", kinds=None, lying=False):
+    """Draw a bar for each name, one beside the other for several series, with its number in a `form`.
+
+    `series` are values by name (NaN where there are none); in one series `kinds`, whole numbers, say which bars look
+    alike.
+    """
+    width = 0.8 / len(series)
+    for i, (label, values) in enumerate(series.items()):
+        alike = kinds or [i] * len(names)
+        places = np.arange(len(names)) + (i - (len(series) - 1) / 2) * width
+        style: dict = {"label": label, "edgecolor": "black", "color": [PALETTE[kind % 6] for kind in alike]}
+        style["hatch"] = [HATCHES[kind % 6] for kind in alike]
+        drawn = (axes.barh if lying else axes.bar)(places, values, width, **style)
+        if form:
+            axes.bar_label(drawn, fmt=lambda x: form % (round(x, 3) + 0.0), padding=4)  # no -0.000
+            axes.margins(**{"x" if lying else "y": 0.12})
+    (axes.set_yticks if lying else axes.set_xticks)(range(len(names)), names)
+    axes.grid(visible=False, axis="y" if lying else "x")
+    if lying and not axes.yaxis_inverted():  # panels may share it
+        axes.invert_yaxis()
+    if len(series) > 1:
+        axes.legend()

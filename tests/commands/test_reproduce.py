@@ -4,17 +4,22 @@ import csv
 import inspect
 import io
 import json
+import re
 import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from minisink.commands.parser import main, make_parser
 from minisink.commands.reproduce import EXPERIMENTS, excerpt
 from minisink.experiments import recall
 from minisink.experiments.effects import Effect, effect
 from minisink.model import load
+from minisink.system.plots import LETTERS, PALETTE
 
 REAL = "smollm2"
 SLOW = (
@@ -98,6 +103,31 @@ def test_the_same_rows_in_every_form(name, rows_of, tmp_path, capsys, monkeypatc
     out = capsys.readouterr().out
     assert f"This run shows it: {said['shown']}.\n" in out
     assert [line for line in out.splitlines()[1:] if len(line) > 80] == []
+
+
+def test_its_picture_is_read_from_the_last_row(name, rows_of, tmp_path, monkeypatch):
+    """The title is a sentence with what was measured, no table's number; letters are large, colours of the palette."""
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path, **_: drawn.append(figure) or path.touch())
+    rows_of(name)
+    assert main(["reproduce", name, "--fast", "--json", "--out", str(tmp_path)]) == 0
+    finding, paper = (
+        json.loads((tmp_path / f"{name}.json").read_text("utf-8"))["finding"],
+        EXPERIMENTS[name].module.PAPER,
+    )
+    (figure,) = drawn
+    assert " ".join(figure.get_suptitle().split()) == finding and figure.get_suptitle().count("\n") <= 2
+    assert (
+        len(finding.split()) > 6
+        and not re.search(r"Table|Figure|Section|arXiv|nan|-0\.0+\b", finding)
+        and paper not in finding
+    )
+    assert name == "cures" or re.search(r"\d", finding)
+    small = {text.get_text() for text in figure.findobj(Text) if text.get_text() and text.get_fontsize() < LETTERS}
+    assert small == set()
+    for axes in figure.get_axes():
+        colours = {line.get_color() for line in axes.lines} | {patch.get_facecolor() for patch in axes.patches}
+        assert {to_hex(colour).upper() for colour in colours} <= {colour.upper() for colour in PALETTE}
 
 
 def test_a_verdict_can_be_no(name, rows_of):

@@ -12,10 +12,10 @@ from minisink.experiments.plots import draw_inspection
 @pytest.mark.parametrize("arch", [llama, gpt2])
 @pytest.mark.slow
 def test_every_head_is_drawn(tmp_path, arch):
-    """A picture of patterns and norms, also where every value is zero."""
+    """A picture of weights, a pattern and norms."""
     model = tiny.make(arch, n_layers=2)
     public = minisink.Model(model.config, model.weights, name="tiny")
     patterns = [layer["pattern"] for layer in inside.look_inside(public, tiny.ids(7))["layers"]]
     summary = inside.summary(inside.look_inside(public, tiny.ids(7)))
-    draw_inspection(tmp_path / "heads.png", patterns, summary, tokens=[*"abcdef", "a word"], title="heads")
+    draw_inspection(tmp_path / "heads.png", patterns, summary, tokens=[*"abcdef", "a $word"], name="tiny")
     assert (tmp_path / "heads.png").read_bytes().startswith(b"\x89PNG")

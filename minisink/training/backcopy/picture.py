@@ -1,6 +1,6 @@
 """The backcopy experiment as it runs: in the terminal, and as a picture."""
 
-from ...system.plots import new_figure, save_figure
+from ...system.plots import GREY, picture
 from ...system.terminal import bar
 
 
@@ -23,22 +23,28 @@ def panel(history, *, n_steps, first="BOS"):
 
 def draw(history, path, first="BOS"):
     """Draw the experiment over its steps: loss against the floor, weight on the first token, size of its value."""
-    steps = [step for step, _ in history]
-    figure = new_figure(10, 3.2)
-    loss, weight, value = figure.subplots(1, 3)
-    loss.plot(steps, [row["loss"] for _, row in history], label="model")
-    loss.axhline(history[-1][1]["floor"], color="0.5", linestyle="--", label="floor")
-    loss.set(title="Loss", ylabel="nats a token")
-    weight.plot(steps, [row["bos_from_nontrigger"] for _, row in history], label="from other tokens")
-    weight.plot(steps, [row["bos_from_trigger"] for _, row in history], label="from triggers", ls="--")
-    weight.set(title=f"Weight on {first}", ylim=(-0.03, 1.03) if all(_are_shares(row) for _, row in history) else None)
-    value.plot(steps, [row["value_ratio"] for _, row in history])
-    value.set(title=f"Size of the value of {first}", ylabel="over the mean of the others", ylim=(0, None))
-    for axes in (loss, weight, value):
-        axes.set_xlabel("step")
-    loss.legend()
-    weight.legend()
-    save_figure(figure, path)
+    steps, last = [step for step, _ in history], history[-1][1]
+    title = (
+        f"After {steps[-1]:,} steps {first} gets {last['bos_from_nontrigger']:.2f} of the weight of idle tokens and "
+    )
+    title += (
+        f"{last['bos_from_trigger']:.2f} of that of triggers; its value is {last['value_ratio']:.2f} of the others'"
+    )
+    with picture(path, title) as figure:
+        loss, weight, value = figure.subplots(1, 3)
+        loss.plot(steps, [row["loss"] for _, row in history], label="model")
+        loss.axhline(last["floor"], color=GREY, ls="--", label="floor")
+        loss.set(title="loss (nats)")
+        weight.plot(steps, [row["bos_from_nontrigger"] for _, row in history], label="from idle")
+        weight.plot(steps, [row["bos_from_trigger"] for _, row in history], label="from triggers")
+        shares = (-0.03, 1.03) if all(_are_shares(row) for _, row in history) else None
+        weight.set(title=f"weight on {first}", ylim=shares)
+        value.plot(steps, [row["value_ratio"] for _, row in history])
+        value.set(title=f"value of {first} / others'", ylim=(0, None))
+        for axes in (loss, weight, value):
+            axes.set_xlabel("step")
+        loss.legend()
+        weight.legend()
 
 
 def _are_shares(row):

@@ -1,14 +1,14 @@
 """The induction experiment as it runs: in the terminal, and as a picture."""
 
-from ...evaluation.plots import COLOURS, STROKES
-from ...system.plots import new_figure, save_figure
+from ...evaluation.plots import STROKES
+from ...system.plots import BLUE, GREEN, GREY, PURPLE, name_lines, picture
 from ...system.terminal import bar
 from .segments import CHANCE
 
-STYLES = {name: STROKES[name] | {"color": COLOURS[name]} for name in ("dense", "window", "streaming", "retrieval")}
+STYLES = {name: STROKES[name] | {"lw": 2.5} for name in ("dense", "window", "streaming", "retrieval")}
 STYLES |= {
-    "retrieval, original": {"color": COLOURS["retrieval"], "lw": 1, "ls": "-"},
-    "retrieval, random": {"color": "#ff7f0e", "lw": 1, "ls": "-."},
+    "retrieval, original": {"color": PURPLE, "lw": 1.5, "ls": "-"},
+    "retrieval, random": {"color": GREEN, "lw": 1.5, "ls": "-."},
 }
 
 
@@ -31,26 +31,25 @@ def _head(where):
 
 def draw(path, histories, gaps, losses):
     """Draw each training over its steps (losses, weights), and what is remembered after each gap."""
-    figure = new_figure(14, 4.2)
-    loss, weight, table = figure.subplots(1, 3)
-    for i, history in enumerate(histories):
-        steps, rows = [step for step, _ in history], [row for _, row in history]
-        for axes, names in ((loss, ("first", "second")), (weight, ("previous", "induction"))):
-            labels = {"first": "first reading", "second": "second reading"}
-            labels |= {"previous": "the one before", "induction": "what came next"}
-            for name, colour, dashes in zip(names, ("#7f7f7f", "#1f77b4"), ("--", "-"), strict=True):
-                label = None if i else labels[name]
-                axes.plot(steps, [row[name] for row in rows], color=colour, ls=dashes, label=label, alpha=0.8)
-    loss.axhline(CHANCE, color="black", ls=":", label="chance")
-    loss.set(title="Loss of a segment", xlabel="step", ylabel="nats a symbol", ylim=(0, None))
-    weight.set(title="Weight of the best head on ...", xlabel="step", ylim=(-0.03, 1.03))
-    places = range(len(gaps))
-    for name, curve in losses.items():
-        table.plot(places, curve, marker="o", label=name, **STYLES[name])
-    table.axhline(CHANCE, color="black", ls=":", label="chance")
-    table.set_xticks(places, [f"{gap:,}" for gap in gaps])
-    table.set(title="Loss of the second reading", xlabel="symbols in between", ylabel="nats a symbol", ylim=(0, None))
-    loss.legend()
-    weight.legend()
-    table.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))  # beside the curves, not on them
-    save_figure(figure, path)
+    costs = ", ".join(f"{name} {curve[-1]:.2f}" for name, curve in losses.items())
+    title = f"With {gaps[-1]:,} symbols between two readings, the second costs, in nats (chance {CHANCE:.2f}): {costs}"
+    with picture(path, title) as figure:
+        loss, weight, table = figure.subplots(1, 3)
+        for i, history in enumerate(histories):
+            steps = [step for step, _ in history]
+            for axes, names in ((loss, ("first", "second")), (weight, ("previous", "induction"))):
+                for name, colour, ls in zip(names, (GREY, BLUE), ("--", "-"), strict=True):
+                    label = "_" if i else {"previous": "one before", "induction": "what came next"}.get(name, name)
+                    axes.plot(steps, [row[name] for _, row in history], color=colour, ls=ls, label=label)
+        loss.set(title="nats, by reading", xlabel="step", ylim=(0, None))
+        weight.set(title="weight of best head", xlabel="step", ylim=(-0.03, 1.03))
+        places = range(len(gaps))
+        for name, curve in losses.items():
+            table.plot(places, curve, marker="o", label=name, **STYLES[name])
+        table.set_xticks(places, [f"{gap:,}" for gap in gaps])
+        table.set(title="nats, second reading", xlabel="symbols between", ylim=(0, None))
+        for axes in (loss, table):
+            axes.axhline(CHANCE, color="black", ls=":")
+        for axes in (loss, weight):
+            axes.legend()
+        name_lines(table)
