@@ -127,7 +127,7 @@ def finding(rows):
 
 
 def draw(figure, rows):
-    """Draw the change by distance: with a sink for some layers, and after the last with one and without."""
+    """Draw the change by distance: with a sink after some layers, and after the last with one and without."""
     with_sinks = [row for row in rows if row["sinks"]]
     layers, window = len(with_sinks) - 1, rows[0]["window"]
     left, right = figure.subplots(1, 2, sharey=True)
@@ -137,11 +137,11 @@ def draw(figure, rows):
     for row in (row for row in rows if row["what"] == f"layer {layers - 1}"):
         right.plot(positive(row["change"]), label=count(row["sinks"], "sink") if row["sinks"] else "no sink")
     right.set_title(f"layer {layers - 1}, with and without")
-    for axes, where in ((left, "lower left"), (right, "lower left")):
+    for axes in (left, right):
         axes.axvline(window - 0.5, color="black", ls="--", lw=1.5)
         axes.axvline(layers * (window - 1), color="black", ls=":", lw=2.5)
         axes.set_xlabel("tokens after the changed one")
-        axes.legend(loc=where)
+        axes.legend(loc="upper right", bbox_to_anchor=(0.96, 0.92))
         for x, name in ((window - 0.5, "evicted"), (layers * (window - 1), "bound")):
             place = {"va": "top", "ha": "left" if name == "evicted" else "right"}
             axes.text(x, 0.99, f" {name} ", transform=axes.get_xaxis_transform(), **place)

@@ -106,7 +106,7 @@ def finding(rows):
 
 
 def draw(figure, rows):
-    """Draw where the weight goes, slot by slot; and layer by layer what that does."""
+    """Draw the weight by slot; by layer the weight on slot 0, and the norm of attention's output."""
     by_slot, weight, norm = figure.subplots(1, 3)
     for (name, series), marker in zip(by(rows, "oldest").items(), "os", strict=True):
         layers, style = [row["layer"] for row in series], {"marker": marker, "ms": 9, "label": name}
