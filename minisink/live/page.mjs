@@ -12,11 +12,7 @@ const DEFAULTS = { sinks: 1, window: 11, positions: "slot", layer: 1, head: 3, l
 
 const $ = (id) => document.getElementById(id);
 const data = JSON.parse($("data").textContent), recorded = data.steps.length > 0;
-const model = recorded ? null : load({
-  config: data.config, tokenizer: data.tokenizer,
-  buffer: Uint8Array.from(atob(data.arrays), (letter) => letter.charCodeAt(0)).buffer,
-});
-const trained = model?.config.max_positions ?? Infinity;
+let model = null, trained = Infinity, curve_width = 900;
 let ids = [], at = 0, lanes = [], copies = new Map(), writing = false, timer = 0, asked = false, problems = [];
 
 // Lanes: read on, go back -------------------------------------------------------------------------
@@ -111,7 +107,7 @@ function go_to(t) {  // back: from the copy before it
 
 const shown = (text) => text.replace(/\n/g, "⏎").replace(/\t/g, "⇥").replace(/ /g, "·").replace(/[\u0000-\u001f\u007f-\u009f]/g, "�");
 const quoted = (text) => `“${shown(text)}”`;
-const percent = (x) => `${Math.round(100 * x)} %`;
+const percent = (x) => `${Math.round(100 * x)}\u00a0%`;
 const mean = (x) => x.reduce((sum, a) => sum + a, 0) / x.length;
 const token_text = (t) => (recorded ? lanes[0].steps[t]?.text ?? "?" : model.tokenizer.text(ids[t]));
 const lane_named = (name) => lanes.find((lane) => lane.name === name && lane.step && !lane.ended);
@@ -181,10 +177,13 @@ function draw_slot(list, { token, position, role, weight, slot }) {
   put(item, "small", {}, position === null ? "p –" : `p ${position}`);
 }
 
+function gap_of({ slots, n_sinks }) {  // the slots [from, to) that dense has and the others have not
+  const most = Number($("sinks").value) + Number($("window").value), S = slots.length, first = Math.max(1, n_sinks);
+  return recorded || S <= most || S <= first + 2 ? [S, S] : [first, S - (most - first)];
+}
+
 function draw_slots(list, step) {
-  const row = weights(step), most = Number($("sinks").value) + Number($("window").value), S = step.slots.length;
-  const shown_slots = recorded ? S : most, first = Math.max(1, step.n_sinks);
-  const gap = S > shown_slots && S > first + 2 ? [first, S - (shown_slots - first)] : [S, S];
+  const row = weights(step), gap = gap_of(step);
   list.replaceChildren();
   step.slots.forEach((slot, s) => {
     if (s === gap[0]) put(list, "li", { class: "slot gap" }, `… ${gap[1] - gap[0]} more, ${percent(row.slice(...gap).reduce((a, b) => a + b, 0))}`);
@@ -197,7 +196,8 @@ function draw_slots(list, step) {
 function draw_heads(canvas, step) {  // small multiples: a row a head, a column a slot, black is all of the weight
   canvas.hidden = $("head").value !== "all";
   if (canvas.hidden) return;
-  const rows = step.pattern.flat(), S = rows[0].length, size = Math.max(2, Math.min(24, Math.floor(1400 / S)));
+  const [from, to] = gap_of(step), rows = step.pattern.flat().map((row) => row.filter((_, s) => s < from || s >= to));
+  const S = rows[0].length, size = Math.max(2, Math.min(24, Math.floor(1400 / S)));
   [canvas.width, canvas.height] = [S * size, rows.length * 10];
   const pen = canvas.getContext("2d");
   pen.fillStyle = "#fff";
@@ -206,7 +206,7 @@ function draw_heads(canvas, step) {  // small multiples: a row a head, a column 
     pen.fillStyle = `rgba(120, 45, 5, ${Math.min(1, weight)})`;
     pen.fillRect(s * size, h * 10, size - 1, 9);
   }));
-  canvas.setAttribute("aria-label", `weights of ${rows.length} heads, a row each, over ${S} slots`);
+  canvas.setAttribute("aria-label", `weights of ${rows.length} heads, a row each, layer 0 on top, over ${S} slots`);
 }
 
 function draw_lane({ name, gone, ended }, step, section) {
@@ -245,9 +245,7 @@ function first_eviction() {
 
 const DASH = { dense: "2 4", window: "9 5", streaming: "none", retrieval: "9 3 2 3" };
 
-let curve_width = 900;  // measured when the window changes: to measure in each step lays the whole page out
-
-function measure() {
+function measure() {  // when the window changes: to measure in each step lays the whole page out
   curve_width = $("curve").clientWidth || 900;
   draw_curve();
 }
@@ -425,6 +423,15 @@ const TEXTS = {
   "numbers": Array.from({ length: 200 }, (_, i) => i + 1).join(" "),
 };
 
+function open_model() {
+  const known = (step) => step.schema === "minisink-step/1" && Array.isArray(step.pattern) && Array.isArray(step.slots);
+  if (recorded && !data.steps.every(known)) throw new TypeError("its steps are of another schema than minisink-step/1");
+  if (recorded) return;
+  const bytes = Uint8Array.from(atob(data.arrays), (letter) => letter.charCodeAt(0));
+  model = load({ config: data.config, tokenizer: data.tokenizer, buffer: bytes.buffer });
+  trained = model.config.max_positions;
+}
+
 function set_up() {
   const pattern = recorded ? data.steps[0].pattern : null;
   number_options($("layer"), pattern?.length ?? model.config.n_layers);
@@ -461,7 +468,13 @@ function set_up() {
   });
 }
 
-set_up();
-follow(location.hash);
-measure();
+try {
+  open_model();
+  set_up();
+  follow(location.hash);
+  measure();
+} catch (error) {
+  $("problem").hidden = false;
+  $("problem").textContent = `This page cannot be shown: ${error.message}.`;
+}
 window.minisink = { state: () => ({ lanes: lanes.map(step_of).filter(Boolean) }), step: (n = 1) => { read_on(n); draw(); } };

@@ -231,6 +231,21 @@ def test_it_writes(visit, novels):
     assert (written["id"], written["slots"][0]["token"]) == (expected[-1], 0)
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda html: html.replace('minisink-step/1"', 'minisink-step/2"'), "another schema"),
+        (lambda html: html.replace('"steps": [{', '"steps": [{"slots": 3}, {'), "another schema"),
+    ],
+)
+def test_a_recorded_run_of_another_kind_is_answered(visit, novels, change, said):
+    html = page(steps=[json.loads(json.dumps(step)) for step in steps(novels, [0, 5, 6], Window(2))])
+    script = html.index('id="data"')  # the schema is named in the scripts too
+    end = html.index("</script>", script)
+    tab = visit(html[:script] + change(html[script:end]) + html[end:])
+    assert said in tab.inner_text("#problem") and tab.is_visible("#problem")
+
+
 def test_a_recorded_run_is_shown(visit, novels):
     """Without a model in the page; each file a lane."""
     ids = novels.encode(TEXT)
