@@ -21,12 +21,7 @@ MOST_TEXT = 20_000  # characters; page.mjs has the same number
 # What the page's byte-level BPE does not know, and what a tokenizer must say of it
 NO_OTHER = ("unk_token", "continuing_subword_prefix", "end_of_word_suffix")
 PLAIN = {"type": "BPE", "byte_fallback": False, "ignore_merges": False, **dict.fromkeys(NO_OTHER)}
-BYTES = 30_000_000  # of the weights
-MOST_TEXT = 20_000  # characters; page.mjs has the same number
-# What the page's byte-level BPE does not know, and what a tokenizer must say of it
-PLAIN = {"type": "BPE", "unk_token": None, "continuing_subword_prefix": None, "end_of_word_suffix": None}
-PLAIN |= {"byte_fallback": False, "ignore_merges": False}
-BYTES = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
+BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
 
 
 def page(*, model=None, text="", steps=()):
@@ -71,7 +66,7 @@ def _tokenizer(model):
     about = json.loads(model._need_tokenizer().to_str())
     bpe, cut = about["model"], about["pre_tokenizer"] or {}
     odd = {f"model.{key}": bpe.get(key) for key in PLAIN if bpe.get(key) != PLAIN[key]}
-    odd |= {f"pre_tokenizer.{key}": cut.get(key) for key in BYTES if cut.get(key) != BYTES[key]}
+    odd |= {f"pre_tokenizer.{key}": cut.get(key) for key in BYTE_LEVEL if cut.get(key) != BYTE_LEVEL[key]}
     odd |= {"normalizer": about["normalizer"]["type"]} if about["normalizer"] else {}
     odd |= {f"added word {token['id']}": token["content"] for token in about["added_tokens"] if not token["special"]}
     if odd:
