@@ -33,6 +33,16 @@ def to_arrays(config, weights):
     return {name: array_of(weights, name) for name in shapes(config)}
 
 
+def other_name(names, field):
+    """Look up what others call an array in a table without biases: ".bias", where the matrix or norm has ".weight".
+
+    >>> other_name({"wq": "q.weight"}, "bq"), other_name({"norm": "ln.weight"}, "norm_b")
+    ('q.bias', 'ln.bias')
+    """
+    matrix = "w" + field[1:] if field.startswith("b") else field.removesuffix("_b")
+    return names[matrix] if matrix == field else names[matrix].removesuffix("weight") + "bias"
+
+
 def array_of(weights, name):
     """Look up one array by name; None where the model does not have it."""
     layer, _, field = name.rpartition(".")

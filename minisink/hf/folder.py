@@ -13,7 +13,7 @@ import numpy as np
 
 from ..system.files import unfinished_folder
 from . import gpt2, llama
-from .arrays import shapes
+from .arrays import other_name, shapes
 from .checkpoint import find_tensors, read_tensor, write_tensors
 from .fields import brief, is_there, naming, one_or_many, read_json, refusing, token_ids
 from .relatives import check_relatives
@@ -64,7 +64,8 @@ def tensor_name(form, name):
     ('model.layers.3.self_attn.q_proj.weight', 'transformer.ln_f.weight')
     """
     layer, _, field = name.rpartition(".")
-    return f"{form.PREFIX}{form.LAYERS}.{layer}.{form.LAYER[field]}" if layer else form.MODEL[field]
+    names = form.LAYER if layer else form.MODEL
+    return (f"{form.PREFIX}{form.LAYERS}.{layer}." if layer else "") + other_name(names, field)
 
 
 def tensor_shapes(config):

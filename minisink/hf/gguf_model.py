@@ -8,36 +8,36 @@ import numpy as np
 
 from .. import gpt2, llama
 from ..positions import interleaved_to_split_half, rope_frequencies
-from .arrays import shapes
+from .arrays import other_name, shapes
 from .checkpoint import and_more
 from .fields import CheckpointError, divides, number, one_of, positive_int, refuse, text_or_none, token_id, token_ids
 from .folder import MOST_LAYERS
 from .gguf_file import check_tensors, library, read_header, read_tensor
 from .gguf_tokenizer import TOKENS, begins_text, special_ids, special_tokens, tokenizer_of
 
-# Our name -> GGUF's: of a layer's arrays, within "blk.{i}."; a bias has the name of its matrix or norm
+# Our name -> GGUF's: of a layer's arrays, within "blk.{i}."; biases as `other_name` has them
 LLAMA = {
-    "attn_norm": "attn_norm",
-    "wq": "attn_q",
-    "wk": "attn_k",
-    "wv": "attn_v",
-    "wo": "attn_output",
-    "mlp_norm": "ffn_norm",
-    "w_gate": "ffn_gate",
-    "w_up": "ffn_up",
-    "w_down": "ffn_down",
+    "attn_norm": "attn_norm.weight",
+    "wq": "attn_q.weight",
+    "wk": "attn_k.weight",
+    "wv": "attn_v.weight",
+    "wo": "attn_output.weight",
+    "mlp_norm": "ffn_norm.weight",
+    "w_gate": "ffn_gate.weight",
+    "w_up": "ffn_up.weight",
+    "w_down": "ffn_down.weight",
 }
 GPT2 = {
-    "ln1": "attn_norm",
-    "w_qkv": "attn_qkv",
-    "wo": "attn_output",
-    "ln2": "ffn_norm",
-    "w_up": "ffn_up",
-    "w_down": "ffn_down",
+    "ln1": "attn_norm.weight",
+    "w_qkv": "attn_qkv.weight",
+    "wo": "attn_output.weight",
+    "ln2": "ffn_norm.weight",
+    "w_up": "ffn_up.weight",
+    "w_down": "ffn_down.weight",
 }
 LAYER = {"llama": LLAMA, "qwen2": LLAMA, "gpt2": GPT2}
-MODEL = {"embed": "token_embd", "position": "position_embd", "norm": "output_norm", "head": "output"}
 EMBED, HEAD = "token_embd.weight", "output.weight"
+MODEL = {"embed": EMBED, "position": "position_embd.weight", "norm": "output_norm.weight", "head": HEAD}
 ROPE_FACTORS = "rope_freqs.weight"  # by which the frequencies are divided: Llama 3's rule, written out
 
 
@@ -48,9 +48,7 @@ def tensor_name(model_type, name):
     ('blk.3.attn_q.weight', 'blk.3.attn_q.bias', 'output_norm.bias')
     """
     layer, _, field = name.rpartition(".")
-    matrix = "w" + field[1:] if field.startswith("b") else field.removesuffix("_b")
-    kind = "weight" if matrix == field else "bias"
-    return f"blk.{layer}.{LAYER[model_type][matrix]}.{kind}" if layer else f"{MODEL[matrix]}.{kind}"
+    return f"blk.{layer}.{other_name(LAYER[model_type], field)}" if layer else other_name(MODEL, field)
 
 
 def is_transposed(name, shape):

@@ -12,27 +12,20 @@ ALIASES = {
 }
 # The names of the one activation, x tanh'ed; they differ in the last bits
 GELU_NEW = ("gelu_new", "gelu_pytorch_tanh", "gelu_fast", "gelu_accurate")
-# Our name -> Hugging Face's: of a layer's arrays, within "transformer.h.{i}."
+# Our name -> Hugging Face's: of a layer's arrays, within "transformer.h.{i}."; biases as `arrays.other_name`
 LAYER = {
     "ln1": "ln_1.weight",
-    "ln1_b": "ln_1.bias",
     "w_qkv": "attn.c_attn.weight",
-    "b_qkv": "attn.c_attn.bias",
     "wo": "attn.c_proj.weight",
-    "bo": "attn.c_proj.bias",
     "ln2": "ln_2.weight",
-    "ln2_b": "ln_2.bias",
     "w_up": "mlp.c_fc.weight",
-    "b_up": "mlp.c_fc.bias",
     "w_down": "mlp.c_proj.weight",
-    "b_down": "mlp.c_proj.bias",
     "sink_logits": "attn.sinks",
 }
 MODEL = {
     "embed": "transformer.wte.weight",
     "position": "transformer.wpe.weight",
     "norm": "transformer.ln_f.weight",
-    "norm_b": "transformer.ln_f.bias",
     "head": "lm_head.weight",
 }
 # The causal mask that older files carry as a buffer

@@ -21,7 +21,7 @@ ROPE_RULES = {
     "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
 }
 NEUTRAL = {"factor": 1.0, "attention_factor": 1.0}  # what changes nothing, whatever the rule
-# Our name -> Hugging Face's: of a layer's arrays, within "model.layers.{i}."
+# Our name -> Hugging Face's: of a layer's arrays, within "model.layers.{i}."; biases as `arrays.other_name`
 LAYER = {
     "attn_norm": "input_layernorm.weight",
     "wq": "self_attn.q_proj.weight",
@@ -32,13 +32,6 @@ LAYER = {
     "w_gate": "mlp.gate_proj.weight",
     "w_up": "mlp.up_proj.weight",
     "w_down": "mlp.down_proj.weight",
-    "bq": "self_attn.q_proj.bias",
-    "bk": "self_attn.k_proj.bias",
-    "bv": "self_attn.v_proj.bias",
-    "bo": "self_attn.o_proj.bias",
-    "b_gate": "mlp.gate_proj.bias",
-    "b_up": "mlp.up_proj.bias",
-    "b_down": "mlp.down_proj.bias",
     "sink_logits": "self_attn.sinks",
 }
 MODEL = {"embed": "model.embed_tokens.weight", "norm": "model.norm.weight", "head": "lm_head.weight"}
