@@ -28,13 +28,8 @@ def add_options(parser):
     shapes = f"random weights of this shape, unless --model: {', '.join(SHAPES)} (%(default)s)"
     add("--shape", choices=SHAPES, default="novels", metavar="SHAPE", help=shapes)
     add("--caches", type=int, nargs="+", default=tuple(PAPER), metavar="N", help="sizes (256 to 4096)")
-    add(
-        "--n-sinks",
-        type=int,
-        default=Streaming.n_sinks,
-        metavar="N",
-        help="first tokens kept by streaming (%(default)s)",
-    )
+    kept = "first tokens kept by streaming (%(default)s)"
+    add("--n-sinks", type=int, default=Streaming.n_sinks, metavar="N", help=kept)
     add("--repeats", type=int, default=3, metavar="N", help="the median of so many is shown (%(default)s)")
     add("--plot", metavar="PNG", help="draw milliseconds per token as a picture")
     add_readable(parser)

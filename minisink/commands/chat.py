@@ -28,26 +28,15 @@ def add_options(parser):
     add = parser.add_argument
     add_model(parser, default="smollm2")
     add("--system", metavar="TEXT", help="what the model is told first; like all else it leaves the cache some day")
-    add(
-        "--pin-system",
-        action="store_true",
-        help="keep all of it as sinks: it is never forgotten, every token looks at it, and of the 256 keys so many "
-        "fewer are window",
-    )
+    pinned = "keep all of it as sinks: it is never forgotten, every token looks at it, and of the 256 keys so many "
+    add("--pin-system", action="store_true", help=pinned + "fewer are window")
     add_method(parser)
     add("--max-new-tokens", type=int, default=256, metavar="N", help="cut an answer there (%(default)s)")
     add_draws(parser, temperature=0.7, top_p=0.9)
-    add(
-        "--turns",
-        metavar="FILE",
-        help="have this conversation, a turn a line; a reply after a TAB is scored instead of generated; or one that "
-        f"ships: {SCRIPTS}",
-    )
-    add(
-        "--compare",
-        metavar="METHODS",
-        help="the same turns under several methods with as many keys, side by side: window,streaming",
-    )
+    turns = "have this conversation, a turn a line; a reply after a TAB is scored instead of generated; or one that "
+    add("--turns", metavar="FILE", help=f"{turns}ships: {SCRIPTS}")
+    compared = "the same turns under several methods with as many keys, side by side: window,streaming"
+    add("--compare", metavar="METHODS", help=compared)
     add("--state", metavar="FILE", help="go on from this file if it is there, and write it after every turn")
     add_json(parser, "print one JSON object a turn")
 

@@ -41,9 +41,8 @@ def add_json(parser, what="print JSON instead of a table"):
 
 def add_readable(parser):
     """Add ``--readable``."""
-    parser.add_argument(
-        "--readable", action="store_true", help="by way of cache.py, as the paper has it: the same, slower"
-    )
+    slower = "by way of cache.py, as the paper has it: the same, slower"
+    parser.add_argument("--readable", action="store_true", help=slower)
 
 
 def add_no_bos(parser):

@@ -32,13 +32,8 @@ def add_options(group):
     add("--d-ff", type=int, metavar="N", help="width of the MLP (llama: 352 for a width of 128, gpt2: 4 widths)")
     add("--softmax", choices=("softmax", "softmax1"), help="scores to weights (softmax, or the model's)")
     add("--sink-logit", action="store_true", help="a learned sink logit for every head")
-    add(
-        "--embedding",
-        choices=("shared", "untied"),
-        default="shared",
-        help="shared: one matrix for input and output, but for the input vector of <s> with --sample-start bos "
-        "(%(default)s)",
-    )
+    shared = "shared: one matrix for input and output, but for the input vector of <s> with --sample-start bos "
+    add("--embedding", choices=("shared", "untied"), default="shared", help=shared + "(%(default)s)")
     add("--dtype", choices=("float32", "float16"), default="float32", help="of the saved model (%(default)s)")
 
 
