@@ -4,19 +4,8 @@ from ..chat.conversation import Conversation, n_system_tokens
 from ..chat.script import read_turns, shipped
 from ..model import load
 from ..system.files import lock_files
+from . import common
 from .chat_talk import Talk
-from .common import (
-    METHODS,
-    WITH_SINKS,
-    add_draws,
-    add_json,
-    add_method,
-    add_model,
-    changed,
-    check_folder,
-    draws,
-    method_of,
-)
 
 PURPOSE = "talk to a model, for as long as you like, in constant memory"
 EXAMPLE = "minisink chat\n  minisink chat --compare window,streaming --turns questions"
@@ -26,19 +15,19 @@ SCRIPTS = ", ".join(shipped())
 def add_options(parser):
     """Add the options to `parser`."""
     add = parser.add_argument
-    add_model(parser, default="smollm2")
+    common.add_model(parser, default="smollm2")
     add("--system", metavar="TEXT", help="what the model is told first; like all else it leaves the cache some day")
     pinned = "keep all of it as sinks: it is never forgotten, every token looks at it, and of the 256 keys so many "
     add("--pin-system", action="store_true", help=pinned + "fewer are window")
-    add_method(parser)
+    common.add_method(parser)
     add("--max-new-tokens", type=int, default=256, metavar="N", help="cut an answer there (%(default)s)")
-    add_draws(parser, temperature=0.7, top_p=0.9)
+    common.add_draws(parser, temperature=0.7, top_p=0.9)
     turns = "have this conversation, a turn a line; a reply after a TAB is scored instead of generated; or one that "
     add("--turns", metavar="FILE", help=f"{turns}ships: {SCRIPTS}")
     compared = "the same turns under several methods with as many keys, side by side: window,streaming"
     add("--compare", metavar="METHODS", help=compared)
     add("--state", metavar="FILE", help="go on from this file if it is there, and write it after every turn")
-    add_json(parser, "print one JSON object a turn")
+    common.add_json(parser, "print one JSON object a turn")
 
 
 def run(args):
@@ -52,9 +41,9 @@ def run(args):
     if args.compare and (args.state or args.pin_system):
         raise ValueError(f"{'--state' if args.state else '--pin-system'} goes with one method, not with --compare")
     for method in methods:
-        if method not in METHODS:
-            raise ValueError(f"method is {method!r}; it must be one of {', '.join(METHODS)}")
-    check_folder(args.state)
+        if method not in common.METHODS:
+            raise ValueError(f"method is {method!r}; it must be one of {', '.join(common.METHODS)}")
+    common.check_folder(args.state)
     with lock_files(args.state):
         model = load(args.model)
         talk = Talk(args, {method: _conversation(args, model, method) for method in methods})
@@ -67,10 +56,10 @@ def run(args):
 
 def _conversation(args, model, name):
     """Return an empty conversation; methods that are compared have as many keys."""
-    args = changed(args, method=name)
-    if args.compare and args.window is not None and name not in WITH_SINKS:
+    args = common.changed(args, method=name)
+    if args.compare and args.window is not None and name not in common.WITH_SINKS:
         args.window += args.n_sinks
     if args.pin_system:
         args.n_sinks = n_system_tokens(model, args.system)
     options = {"system": args.system, "pin_system": args.pin_system, "readable": args.readable}
-    return Conversation(model, method_of(args, model, ()), **options, **draws(args))
+    return Conversation(model, common.method_of(args, model, ()), **options, **common.draws(args))

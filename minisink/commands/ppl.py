@@ -11,18 +11,7 @@ from ..model import load
 from ..system.errors import tell
 from ..system.files import check_picture, lock_files
 from ..system.terminal import number, table, wrap
-from .common import (
-    FETCHED,
-    add_json,
-    add_method,
-    add_model,
-    add_no_bos,
-    check_apart,
-    check_folder,
-    dump,
-    method_of,
-    progress,
-)
+from . import common
 
 PURPOSE = "perplexity of a text of any size"
 EXAMPLE = "minisink ppl book.txt --csv loss.csv --every 1000 --resume state.safetensors"
@@ -31,15 +20,15 @@ EXAMPLE = "minisink ppl book.txt --csv loss.csv --every 1000 --resume state.safe
 def add_options(parser):
     """Add the options to `parser`."""
     add = parser.add_argument
-    add_model(parser)
+    common.add_model(parser)
     add("file", metavar="FILE", help="a UTF-8 text")
-    add_no_bos(parser)
-    add_method(parser)
+    common.add_no_bos(parser)
+    common.add_method(parser)
     add("--plot", metavar="PNG", help="draw the rolling loss as a picture")
     add("--csv", metavar="FILE", help="write token, id and loss of every token, as they come")
     add("--every", type=int, metavar="N", help="a row every N tokens instead: mean loss, perplexity so far")
     add("--resume", metavar="FILE", help="keep the state here, and go on from it (window, streaming, retrieval)")
-    add_json(parser)
+    common.add_json(parser)
 
 
 def run(args):
@@ -47,8 +36,8 @@ def run(args):
     if args.plot:
         check_picture(args.plot)
     for path in (args.csv, args.resume):
-        check_folder(path)
-    check_apart(args.file, args.csv, args.plot, args.resume)
+        common.check_folder(path)
+    common.check_apart(args.file, args.csv, args.plot, args.resume)
     if args.every is not None and not args.csv:
         raise ValueError("--every is for the rows of a CSV file: give --csv too")
     with lock_files(args.csv, args.resume):
@@ -57,7 +46,7 @@ def run(args):
 
 def _measure(args):
     model, bos = load(args.model), not args.no_bos
-    method = method_of(args, model, model.encode("", bos=bos))
+    method = common.method_of(args, model, model.encode("", bos=bos))
     files = {"csv": args.csv, "every": args.every, "state": args.resume}
     evaluation = Evaluation(model, args.file, method, readable=args.readable, bos=bos, **files)
     tally, n_known = evaluation.tally, evaluation.tally.n_tokens
@@ -75,7 +64,7 @@ def _measure(args):
 def _watch(evaluation):
     """Run with a bar of the perplexity so far; return the seconds it took."""
     start, options = time.perf_counter(), {"unit": "B", "unit_scale": True, "initial": evaluation.place.start}
-    with progress(evaluation.n_bytes, evaluation.method.name, **options) as bar:
+    with common.progress(evaluation.n_bytes, evaluation.method.name, **options) as bar:
 
         def on_progress(n_bytes):
             bar.set_postfix_str(f"perplexity {evaluation.tally.perplexity:.2f}", refresh=False)
@@ -88,7 +77,7 @@ def _watch(evaluation):
 def _report(args, evaluation, tokens_per_second, n_known):
     """Print one row, or JSON."""
     method, tally, model = evaluation.method, evaluation.tally, evaluation.model
-    options = ("positions", *(FETCHED if args.method == "retrieval" else ()))
+    options = ("positions", *(common.FETCHED if args.method == "retrieval" else ()))
     about = {
         "model": model.name,
         "method": method.name,
@@ -102,7 +91,7 @@ def _report(args, evaluation, tokens_per_second, n_known):
         "resumed_after": n_known,
     }
     if args.json:
-        dump(about)
+        common.dump(about)
         return
     window = "all" if method.window is None else str(method.window)
     cells = [method.name, str(about["n_sinks"]), window, f"{tally.n_tokens:,}", number(tally.nll, ".4f")]
