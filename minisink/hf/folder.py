@@ -104,13 +104,9 @@ def read(folder, *, dtype):
         check_space(folder, tokenizer)
     config = replace(config, bos=begin_of_text(folder, tokenizer, config))
     shapes, untied = tensor_shapes(config), tensor_shapes(replace(config, tied=False))
-    tensors, ignored = find_tensors(
-        folder,
-        shapes,
-        optional={name: shape for name, shape in untied.items() if name not in shapes},
-        prefix=form.PREFIX,
-        harmless=form.HARMLESS,
-    )
+    optional = {name: shape for name, shape in untied.items() if name not in shapes}
+    rules = {"prefix": form.PREFIX, "harmless": form.HARMLESS}
+    tensors, ignored = find_tensors(folder, shapes, optional=optional, **rules)
 
     def tensor(name):
         return read_tensor(name, *tensors[name], dtype=dtype)

@@ -43,13 +43,8 @@ def read_config(raw):
     one_of(raw, "model_type", ("gpt2",))
     raw = renamed(raw, ALIASES)
     one_of(raw, "activation_function", GELU_NEW, "gelu_new")
-    refuse(
-        raw,
-        scale_attn_weights=True,
-        scale_attn_by_inverse_layer_idx=False,
-        add_cross_attention=False,
-        quantization_config=None,
-    )
+    refuse(raw, scale_attn_weights=True, scale_attn_by_inverse_layer_idx=False)
+    refuse(raw, add_cross_attention=False, quantization_config=None)
     C, H, V = positive_int(raw, "n_embd"), positive_int(raw, "n_head"), positive_int(raw, "vocab_size")
     divides(H, C, ("n_head", "n_embd"))
     return gpt2.Config(

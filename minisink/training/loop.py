@@ -86,14 +86,8 @@ class Training:
         self.random = state.random_from(start.random)
         vectors = {name: self.xp.asarray(vector) for name, vector in start.vectors.items()}
         self.vector = vectors["weights"]
-        self.optimizer = AdamW(
-            vectors["m"],
-            vectors["v"],
-            decayed(self.config, recipe.shared),
-            betas=recipe.betas,
-            weight_decay=recipe.weight_decay,
-            t=start.step,
-        )
+        part, rules = decayed(self.config, recipe.shared), {"betas": recipe.betas, "weight_decay": recipe.weight_decay}
+        self.optimizer = AdamW(vectors["m"], vectors["v"], part, **rules, t=start.step)
 
     def step(self):
         """Draw a batch and change the weights; ValueError when loss or gradient is not finite, before they change.
