@@ -75,7 +75,6 @@ def run(
     fetched=recall.FETCHED,
     readable=False,
     seed=0,
-    bos=True,
     track=iter,
 ):
     """Measure how much of a key is known, by length of the text and depth of the key.
@@ -85,7 +84,7 @@ def run(
     check_whole("n_keys", n_keys, 1)
     under = [recall.under(name, cache, fetched) for name in methods]
     for length, depth, method in track([(n, depth, method) for n in lengths for depth in depths for method in under]):
-        texts = [make(model, text, key, length=length, depth=depth, bos=bos) for key in keys(seed, n_keys)]
+        texts = [make(model, text, key, length=length, depth=depth) for key in keys(seed, n_keys)]
         yield {"length": length, "depth": depth} | recall.measure(model, texts, method, readable=readable)
 
 

@@ -83,10 +83,10 @@ def _add(text, form, n, value):
     return text + line, (start, start + len(str(value)))
 
 
-def make(model, *, seed=0, bos=True, **sizes):
+def make(model, *, seed=0, **sizes):
     """Return a `record` of these sizes in tokens, as `recall.Asked`."""
     text, needles, answers = record(np.random.default_rng([seed, 5]), **sizes)
-    ids, tokens = recall.tokens_of(model, text, needles + answers, bos=bos)
+    ids, tokens = recall.tokens_of(model, text, needles + answers)
     return recall.Asked(ids, tokens[len(needles) :], tokens[: len(needles)])
 
 
@@ -101,7 +101,6 @@ def run(
     every=EVERY,
     readable=False,
     seed=0,
-    bos=True,
     track=iter,
 ):
     """Measure how much of a line is known, by its distance and the size of the cache; "dense" once for all sizes.
@@ -112,7 +111,7 @@ def run(
         recall.under(name, cache, fetched) for name in methods for cache in caches[: 1 if name == "dense" else None]
     ]
     for distance, method in track([(distance, method) for distance in distances for method in under]):
-        text = make(model, seed=seed, bos=bos, distance=distance, n_queries=n_queries, every=every)
+        text = make(model, seed=seed, distance=distance, n_queries=n_queries, every=every)
         yield {"distance": distance} | recall.measure(model, [text], method, readable=readable)
 
 
