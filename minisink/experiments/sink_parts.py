@@ -151,7 +151,7 @@ def finding(rows):
 def draw(figure, rows):
     """Draw a bar for each thing in the slot of the sink, nats added."""
     axes, names = figure.subplots(), [row["sink"] for row in rows]
-    kinds = [2 if "spike" in name else 1 if "zero" in name or name == "evicted" else 0 for name in names]
+    kinds = [1 if "spike" in name else 2 if "zero" in name else 0 for name in names]
     bars(axes, names, {"added": [row["added"] for row in rows]}, form="%+.3f", kinds=kinds, lying=True)
     axes.margins(x=0.15)
     axes.set_xlabel("loss added, in nats per token")

@@ -96,8 +96,8 @@ def finding(rows):
     """Say in how many layers most weight goes to the first token, and how small the values of what gets most are."""
     top = [*{row["layer"]: row for row in reversed(rows)}.values()]
     first = sum(row["token"] == "the first" for row in top)
-    value = f"its values have {np.mean([row['value'] for row in top]):.2f} of the usual norm"
-    return f"The first token gets most weight in {first} of {len(top)} layers; what gets most parks there: {value}"
+    value = f"{np.mean([row['value'] for row in top]):.2f} of the median norm"
+    return f"The first token gets most weight in {first} of {len(top)} layers; values of what gets most have {value}"
 
 
 def draw(figure, rows):
