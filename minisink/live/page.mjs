@@ -456,6 +456,8 @@ function set_up() {
   $("ask").addEventListener("submit", answer);
   addEventListener("hashchange", () => follow(location.hash));
   addEventListener("resize", measure);
+  if (recorded) $("text").value = data.steps.filter((step) => step.method === data.steps[0].method).map(({ text }) => text).join("");
+  $("which").hidden = recorded;
   if (recorded) for (const id of ["text", "choose", "sinks", "window", "positions", "write", "writer", "quiz"]) $(id).disabled = true;
   addEventListener("keydown", (event) => {
     const inside = event.target.tagName;

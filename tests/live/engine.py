@@ -31,6 +31,11 @@ class Modulo(Streaming):
         return np.where(token_index < self.n_sinks, token_index, ring)
 
 
+def perplexity_from_13(model, ids, method):
+    """Of the tokens after the first eviction of a cache of 12."""
+    return float(np.exp(np.mean(minisink.token_nll(model, ids, method)[12:])))
+
+
 def policy_of(method):
     """The method as a policy of the engine."""
     fields = {"method": method.name, **asdict(method)}

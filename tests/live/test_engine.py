@@ -8,14 +8,15 @@ import random
 import shutil
 import sys
 import unicodedata
+from pathlib import Path
 
 import numpy as np
 import pytest
-from engine import DIGITS, LIVE, NATS, Modulo, ask, differ, needs_node, policy_of
+from engine import DIGITS, LIVE, NATS, Modulo, ask, differ, needs_node, perplexity_from_13, policy_of
 
 from minisink import Dense, Retrieval, Streaming, Window, load, token_nll
 from minisink.hf.shipped import sample_text, shipped_names
-from minisink.live.page import pack
+from minisink.live.page import pack, sample
 from minisink.live.steps import steps
 
 pytestmark = needs_node
@@ -76,6 +77,21 @@ def test_other_llamas_run_too(stories_folder, novels):
         pack(model)
     model.tokenizer = novels.tokenizer
     assert complaint(model, np.arange(5, 300, 9), METHODS) is None
+
+
+@pytest.mark.slow
+def test_the_numbers_of_the_page_s_own_page():
+    """The table of docs/live.md, by the package alone."""
+    text = (Path(__file__).parents[2] / "docs" / "live.md").read_text(encoding="utf-8")
+    methods = [Dense(), Window(12), Streaming(1, 11), Streaming(1, 11, "original"), Modulo(1, 11), Streaming(4, 8)]
+    model = load("novels")
+    ids = model.encode(sample())
+    for n in (222, 500):
+        values = [f"{perplexity_from_13(model, ids[: n + 1], method):.1f}" for method in methods]
+        assert f"| to token {n} | {' | '.join(values)} |" in text
+    model = load("novels-softmax1")
+    both = {f"{perplexity_from_13(model, model.encode(sample())[:223], m):.1f}" for m in (methods[1], methods[2])}
+    assert [f"alike, {value} to token 222" in text for value in both] == [True]
 
 
 # The normalisers ----------------------------------------------------------------------------------
