@@ -13,7 +13,8 @@ const DEFAULTS = { sinks: 1, window: 11, positions: "slot", layer: 1, head: 3, l
 const $ = (id) => document.getElementById(id);
 const data = JSON.parse($("data").textContent), recorded = data.steps.length > 0;
 let model = null, trained = Infinity, curve_width = 900;
-let ids = [], at = 0, lanes = [], copies = new Map(), writing = false, timer = 0, asked = false, problems = [];
+let ids = [], at = 0, lanes = [], copies = new Map(), writing = false, timer = 0, asked = false;
+const problems = { link: [], text: [] };  // what is said of either
 
 // Lanes: read on, go back -------------------------------------------------------------------------
 
@@ -28,6 +29,7 @@ function begin() {  // a new text, or other settings: everything is read again
   stop();
   [at, copies, writing, asked] = [0, new Map(), false, false];
   $("ask").hidden = $("answer").hidden = true;
+  problems.text = [];
   for (const name of ["sinks", "window"]) $(`${name}-is`).textContent = $(name).value;
   if (recorded) {
     const by = new Map();
@@ -38,9 +40,9 @@ function begin() {  // a new text, or other settings: everything is read again
     lanes = [...by.values()].map((steps) => ({ name: steps[0].method, steps, nll: [], gone: [] }));
   } else {
     const text = $("text").value;
-    if (text.length > MOST_TEXT) problems.push(`This text has ${text.length} characters; the page reads the first ${MOST_TEXT}.`);
+    if (text.length > MOST_TEXT) problems.text.push(`This text has ${text.length} characters; the page reads the first ${MOST_TEXT}.`);
     const { bos } = model.config, all = [...(bos === null ? [] : [bos]), ...model.tokenizer.encode(text.slice(0, MOST_TEXT))];
-    if (all.length > MOST_TOKENS) problems.push(`This text has ${all.length} tokens; the page reads the first ${MOST_TOKENS}.`);
+    if (all.length > MOST_TOKENS) problems.text.push(`This text has ${all.length} tokens; the page reads the first ${MOST_TOKENS}.`);
     ids = all.slice(0, MOST_TOKENS);
     lanes = NAMES.filter((name) => $(`lane-${name}`).checked)
       .map((name) => ({ name, lane: new Lane(model, policy_of(name)), nll: [], gone: [] }));
@@ -121,7 +123,7 @@ function weights(step) {  // (S,) of the chosen head, or the mean over all
 
 function sentence(steps) {
   const now = steps.find(Boolean);
-  if (!now) return "Type a text, and step through it.";
+  if (!now) return "Type a text, choose a lane, and step through it.";
   const parts = [`Token ${at - 1}, ${quoted(now.text)}, was read.`];
   const evicted = lanes.map((lane, i) => [lane, steps[i]]).filter(([lane, step]) => step && !lane.ended && step.evicted.length);
   if (evicted.length === 0) parts.push("Nothing has been evicted: every lane holds the same keys.");
@@ -310,8 +312,8 @@ function draw() {
   $("run").textContent = timer ? "stop" : "run";
   const parts = { ...settings(), t: Math.max(0, at - 1) };
   $("link").href = `#${Object.entries(parts).map(([name, value]) => `${name}=${encodeURIComponent(value)}`).join("&")}`;
-  $("problem").hidden = problems.length === 0;
-  $("problem").textContent = problems.join(" ");
+  $("problem").textContent = [...problems.link, ...problems.text].join(" ");
+  $("problem").hidden = $("problem").textContent === "";
 }
 
 // The quiz: what happens at the first eviction, asked before it is shown --------------------------
@@ -389,7 +391,7 @@ const settings = () => ({
 });
 
 function follow(hash) {  // a link carries settings; what it cannot mean is said, and left as it was
-  problems = [];
+  problems.link = [];
   const asks = { ...DEFAULTS }, given = new URLSearchParams(hash.replace(/^#/, ""));
   const whole = (from, to) => (value) => /^\d{1,9}$/.test(value) && Number(value) >= from && Number(value) <= to;
   const choice = (id) => (value) => [...$(id).options].some((option) => option.value === value);
@@ -399,7 +401,7 @@ function follow(hash) {  // a link carries settings; what it cannot mean is said
   };
   for (const [name, value] of given) {
     if (Object.hasOwn(means, name) && means[name](value)) asks[name] = value;
-    else problems.push(`The link has ${name.slice(0, 20)}=${value.slice(0, 20)}, which means nothing here and is left out.`);
+    else problems.link.push(`The link has ${name.slice(0, 20)}=${value.slice(0, 20)}, which means nothing here and is left out.`);
   }
   for (const name of ["sinks", "window", "positions", "layer", "head"]) if (choice_or_range(name, asks[name])) $(name).value = asks[name];
   for (const name of NAMES) if ($(`lane-${name}`)) $(`lane-${name}`).checked = asks.lanes.split(",").includes(name);
@@ -449,8 +451,8 @@ function set_up() {
   $("text").value = data.text;
   for (const id of ["sinks", "window", "positions"]) $(id).addEventListener("input", home);
   for (const id of ["layer", "head"]) $(id).addEventListener("input", draw);
-  $("text").addEventListener("input", () => { problems = []; home(); });
-  $("choose").addEventListener("input", () => { problems = []; $("text").value = TEXTS[$("choose").value]; home(); });
+  $("text").addEventListener("input", () => { problems.link = []; home(); });
+  $("choose").addEventListener("input", () => { problems.link = []; $("text").value = TEXTS[$("choose").value]; home(); });
   $("speed").addEventListener("input", () => { if (timer) { stop(); run(); } });
   for (const [id, act] of Object.entries({ home, back, run, write, step: () => step(1) })) $(id).addEventListener("click", act);
   $("ask").addEventListener("submit", answer);

@@ -177,6 +177,13 @@ def test_typing_begins_anew_and_no_text_breaks_the_page(visit, novels):
     ]
     tab.fill("#text", "x" * 100_000)
     assert f"100000 characters; the page reads the first {MOST_TEXT}" in tab.inner_text("#problem")
+    said = tab.inner_text("#problem")
+    tab.evaluate("for (const n of [2, 3]) { sinks.value = n; sinks.dispatchEvent(new Event('input')); }")
+    assert tab.inner_text("#problem") == said  # once
+    for lane in ("dense", "window", "streaming"):
+        tab.uncheck(f"#lane-{lane}")
+    assert state(tab) == [] and "Type a text" in tab.inner_text("#say")
+    tab.check("#lane-streaming")
     tab.fill("#text", "")
     assert state(tab)[0]["text"] == "<s>"  # what begins a text
 
