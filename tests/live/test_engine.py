@@ -15,6 +15,7 @@ import pytest
 from engine import DIGITS, LIVE, NATS, Modulo, ask, differ, needs_node, perplexity_from_13, policy_of
 
 from minisink import Dense, Retrieval, Streaming, Window, load, token_nll
+from minisink.experiments.effects import paired
 from minisink.hf.shipped import sample_text, shipped_names
 from minisink.live.page import pack, sample
 from minisink.live.steps import steps
@@ -89,6 +90,10 @@ def test_the_numbers_of_the_page_s_own_page():
     for n in (222, 500):
         values = [f"{perplexity_from_13(model, ids[: n + 1], method):.1f}" for method in methods]
         assert f"| to token {n} | {' | '.join(values)} |" in text
+        nll = [token_nll(model, ids[: n + 1], method)[12:] for method in methods]
+        gaps = [paired(x, nll[2]) for x in nll]
+        cells = [f"{gap.mean:+.2f} ± {gap.error:.2f}" if gap.error else "" for gap in gaps]
+        assert f"to token {n} | {' | '.join(cells)} |".replace("|  |", "| |") in text
     model = load("novels-softmax1")
     both = {f"{perplexity_from_13(model, model.encode(sample())[:223], m):.1f}" for m in (methods[1], methods[2])}
     assert [f"alike, {value} to token 222" in text for value in both] == [True]
