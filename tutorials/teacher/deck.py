@@ -49,7 +49,7 @@ article { box-sizing: border-box; width: 41.6rem; height: 31.25rem; padding: 1re
           flex: none; overflow: hidden; position: relative; }
 article::after { position: absolute; right: .8rem; bottom: .2rem; font-size: .82rem; color: #555;
                  content: counter(slide) " / COUNT"; }
-aside { display: none; flex: 1; overflow: auto; padding: 1vh 2vw; font-size: max(2.4vh, 14px); background: #eee; }
+aside { display: none; flex: 1; overflow: auto; padding: .4rem 1.3rem; font-size: 1.15rem; background: #eee; }
 .notes aside { display: block; }
 h1 { font-size: 2.4rem; line-height: 1.2; margin: 8rem 0 1.5rem; }
 h2 { font-size: 1.5rem; line-height: 1.2; margin: 0 0 .6rem; }
