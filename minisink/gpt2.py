@@ -14,8 +14,6 @@ What that costs is measured in docs/gpt2.md.
 Letters: T tokens, C model width, H heads, D head width, F MLP width, V vocabulary, P positions.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -7,8 +7,6 @@ unused window are the same.
 Letters: T tokens, C model width, H query heads, K key/value heads, D head width, F MLP width, V vocabulary.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import partial
 

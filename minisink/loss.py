@@ -7,8 +7,6 @@ evicted, would make the window, streaming and dense attention agree to the last 
 Each runs in blocks at memory speed (`fast.blocks`), or with ``readable=True`` through `cache` as the paper has it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import Any
 

@@ -13,8 +13,6 @@
 stands wherever they do: a subclass that overrides `survivors` or `positions_of` (docs/your-own-cache.md).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar

@@ -1,7 +1,5 @@
 """`load` a checkpoint by name, folder or hub id; a `Model` is its config, weights, tokenizer and forward pass."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from pathlib import Path

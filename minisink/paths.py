@@ -14,8 +14,6 @@ A path of your own is any object with the two methods of `Path`. To be measured 
 it needs one thing more, ``n_seen``: how many tokens it has taken in.
 """
 
-from __future__ import annotations
-
 from typing import Any, Protocol
 
 import numpy as np

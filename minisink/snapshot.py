@@ -1,7 +1,5 @@
 """Any cache to a file and back, so that a stream can stop today and go on tomorrow, to the same bits."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import fields
 

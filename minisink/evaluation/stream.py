@@ -1,7 +1,5 @@
 """The losses of a text that comes in pieces and is never held as a whole: gigabytes in constant memory."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np

@@ -6,8 +6,6 @@ anew, a thousand times. Neighbouring tokens are alike, so whole stretches are dr
 bootstrap); tokens one by one would make the interval too narrow.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """`Retrieval`, the method: sinks, a window, and how much of what was evicted comes back."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
