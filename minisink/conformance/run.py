@@ -9,6 +9,7 @@ import numpy as np
 from ..system.device import to_host
 from ..system.terminal import in_runs
 from ..teaching.child import numbers_in
+from ..teaching.words import one_line
 from .report import Difference
 
 EXTRAS = ("token_index", "positions", "keys", "scores")  # what a cache may show, in the order they are compared
@@ -68,7 +69,7 @@ class Run:
             arrays = [self.to(array) for array in arrays] if self.to else arrays
             answer = self.step(state, *arrays, n_sinks=trace.n_sinks, window=trace.window, theta=trace.theta, **layer)
         except Exception as error:
-            raise ValueError(f"{where}: the cache raised {type(error).__name__}: {_line(error)}") from error
+            raise ValueError(f"{where}: the cache raised {type(error).__name__}: {one_line(error)}") from error
         if not isinstance(answer, tuple) or len(answer) not in (2, 3):
             raise ValueError(
                 f"{where}: step returned {_short(answer)}; it must return (out, state) or (out, state, seen)"
@@ -191,11 +192,7 @@ def numbers_of(x, name):
         raise ValueError(f"{name} is {_short(x)}, no array of real numbers") from error
 
 
-def _line(x):
-    return " ".join(str(x).split())
-
-
 def _short(x):
     whole = isinstance(x, list) and all(isinstance(number, int) for number in x)
-    text = in_runs(x) if whole else _line(repr(x))
+    text = in_runs(x) if whole else one_line(repr(x))
     return text if len(text) <= 100 else text[:97] + "..."

@@ -31,21 +31,13 @@ class HandIn(NamedTuple):
     def texts(self, source):
         """Return the text of a source, or its cells, and those of the modules beside it that it imports."""
         texts, todo, visited = [], [source], {source.name}
+        modules = [each for each in _sources(self.beside, []) if not each.notebook]
         while todo:
             each = todo.pop()
             texts += each.text if each.notebook else [each.text]
-            todo += [other for other in self.modules if other.stem in each.imports and other.name not in visited]
+            todo += [other for other in modules if other.stem in each.imports and other.name not in visited]
             visited |= {other.name for other in todo}
         return texts
-
-    @property
-    def modules(self):
-        """Every Python file that can be imported."""
-        found = []
-        for place, raw in self.beside.items():
-            with suppress(ValueError):
-                found += [parse(place, raw)] if place.endswith(".py") else []
-        return found
 
 
 def hand_in(*paths, with_imports=True, tasks=TASKS):

@@ -149,10 +149,8 @@ def as_python(text):
         return text
     if magic := re.match(r"(?:[ \t]*(?:#.*)?\n)*%%(\S+)[^\n]*", text):
         if magic[1] in ("writefile", "file"):
-            call = (
-                f"run_cell_magic('writefile', {magic[0].partition(magic[1])[2].strip()!r}, {text[magic.end() + 1 :]!r})"
-            )
-            return f"get_ipython().{call}" + "\n" * text.count("\n")
+            line, body = magic[0].partition(magic[1])[2].strip(), text[magic.end() + 1 :]
+            return f"get_ipython().run_cell_magic('writefile', {line!r}, {body!r})" + "\n" * text.count("\n")
         captured = re.search(r"%%capture.*?([^\W\d]\w*)$", magic[0])
         kept = f"{captured[1]} = get_ipython()" if captured else ""
         body = as_python("\n" * magic[0].count("\n") + kept + text[magic.end() :])

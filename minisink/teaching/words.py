@@ -65,16 +65,14 @@ def of_attend(case, got, expected):
     row, head = int(np.argmin(right_rows(got, expected))), ""
     if expected.ndim == 3:
         H, K = expected.shape[1], case["k"].shape[1]
-        head, row, got, expected = _head_of(row % H, H, K), row // H, got[:, row % H], expected[:, row % H]
+        row, h = divmod(row, H)
+        head = f" of head {h}" + (f" (of {H}, which share {count(K, 'key head')})" if K < H else "")
+        got, expected = got[:, h], expected[:, h]
     seen = np.flatnonzero(case["visible"][row]).tolist()
     return (
         f"query {row}{head} sees keys {seen}{_inputs(case, 'q', 'k', 'v')}; you gave it {show(got[row])}; expected "
         f"{show(expected[row])}"
     )
-
-
-def _head_of(h, H, K):
-    return f" of head {h}" + (f" (of {H}, which share {count(K, 'key head')})" if K < H else "")
 
 
 def of_rotate(case, got, expected):
