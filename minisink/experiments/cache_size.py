@@ -8,6 +8,7 @@ from the largest.
 
 from ..loss import perplexity, token_nll
 from ..methods import Streaming
+from ..system.plots import bars
 from .effects import effect, must_evict, must_hold, must_learn
 
 PAPER = "Table 6"
@@ -60,20 +61,10 @@ def finding(rows):
 
 
 def draw(figure, rows):
-    """Draw perplexity against the size of the cache, and where the trained length ends."""
-    axes = figure.subplots()
-    caches, values = [row["cache"] for row in rows], [row["perplexity"] for row in rows]
-    axes.plot(caches, values, marker="o", ms=11)
-    below = {"xytext": (0, -28), "textcoords": "offset points", "ha": "center", "zorder": 3}
-    below["bbox"] = {"facecolor": "white", "edgecolor": "none", "pad": 1}
-    for cache, value in zip(caches, values, strict=True):
-        axes.annotate(f"{value:.2f}", (cache, value), **below)
-    axes.set_xscale("log", base=2)
-    axes.set_xticks(caches, map(str, caches))
-    axes.minorticks_off()
-    if rows[0]["trained"] <= 2 * caches[-1]:
-        axes.axvline(rows[0]["trained"], color="black", ls=":", label=f"trained on {rows[0]['trained']:,} positions")
-        axes.legend()
-    axes.margins(x=0.08, y=0.25)
-    axes.set_xlabel(f"cache (keys a query sees, {rows[0]['n_sinks']} of them sinks)")
+    """Draw perplexity in bars by the size of the cache; those beyond the trained length are hatched."""
+    axes, kinds = figure.subplots(), [int(row["cache"] > row["trained"]) for row in rows]
+    values = {"perplexity": [row["perplexity"] for row in rows]}
+    bars(axes, [str(row["cache"]) for row in rows], values, form="%.2f", kinds=kinds)
+    hatched = f"; hatched: more than the {rows[0]['trained']:,} of training" * any(kinds)
+    axes.set_xlabel(f"cache (keys a query sees, {rows[0]['n_sinks']} of them sinks{hatched})")
     axes.set_ylabel("perplexity")

@@ -63,7 +63,7 @@ def finding(rows):
 
 
 def draw(figure, rows):
-    """Draw perplexity in bars, within the trained length and beyond: with a sink or without, slots or places."""
+    """Draw perplexity in bars, within the trained length and beyond: sink or none, slots or places in the text."""
     reached = [region for region in ("within", "beyond") if not np.isnan(rows[0][region])]
     panels = figure.subplots(1, len(reached), sharey=True, squeeze=False)[0]
     for axes, region in zip(panels, reached, strict=True):
