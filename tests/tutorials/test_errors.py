@@ -179,9 +179,7 @@ def without_error(body):
     """Whether two numbers or more stand beside the word loss, and none of them has an error or an interval."""
     body = re.sub(r"\d{4}\.\d{5}", "", body)  # a number of arXiv
     speaks = re.search(r"perplexit|nats|\bloss\b", body)
-    return (
-        bool(speaks) and len(re.findall(r"\d\.\d", body)) > 1 and not re.search(r"±|\[-?\d\S*, -?\d|interval", body)
-    )
+    return bool(speaks) and len(re.findall(r"\d\.\d", body)) > 1 and not re.search(r"±|\[-?\d\S*, -?\d|interval", body)
 
 
 @pytest.mark.parametrize("path", PAGES, ids=page_id)

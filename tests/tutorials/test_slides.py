@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minisink.system.errors import run_command
+from minisink.teaching import figures
 from tests.tutorials.test_teacher import NUMBER, commands
 
 pytest.importorskip("jupytext", reason="needs jupytext: pip install -e '.[tutorials,gguf,chat]'")
@@ -189,6 +190,17 @@ def test_letters_of_a_picture_are_read_from_the_last_row_or_it_is_refused(size, 
     else:
         with pytest.raises(ValueError, match="letters of its picture"):
             deck.page("x", [slide])
+
+
+def test_figures_of_lessons_are_of_a_size_that_a_slide_can_show():
+    sizes = [(11, 5), figures.SIZE]  # of `for_a_lesson`, and of its drawings
+    for path in slides.build.lessons():
+        text = path.read_text(encoding="utf-8")
+        sizes += [tuple(map(float, size)) for size in re.findall(r"figsize=\(([\d.]+), ([\d.]+)\)", text)]
+        assert all(float(points) >= deck.POINTS for points in re.findall(r"fontsize=([\d.]+)", text)), path.name
+    assert len(sizes) > 6
+    for size in set(sizes):
+        deck.page("x", [deck.Slide("Run", above="5. A title", picture=(png_of(*size), f"{size}"))])
 
 
 def test_no_letter_of_the_style_is_smaller_than_what_is_read():
