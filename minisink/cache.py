@@ -15,8 +15,6 @@ Words: a *token_index* is a place in the text, a *slot* a place in the cache, a 
 the encoding. StreamingLLM is ``position := slot``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
@@ -181,7 +179,7 @@ class KVCache:
         return arrays, {"n_seen": self.n_seen}
 
     @classmethod
-    def from_state(cls, policy: Any, arrays: dict, about: dict) -> KVCache:
+    def from_state(cls, policy: Any, arrays: dict, about: dict) -> "KVCache":
         """Rebuild the cache whose `state` this is."""
         _, K, D = arrays["keys.0"].shape
         n_layers = sum(name.startswith("keys.") for name in arrays)

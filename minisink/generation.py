@@ -6,8 +6,6 @@ nothing else grows (but for retrieval, which keeps what was evicted). It decodes
 with ``readable=True`` through `cache` as the paper has it.
 """
 
-from __future__ import annotations
-
 import math
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -184,12 +182,12 @@ class Stream:
         """The token_index of the oldest token in the window, 0 while nothing has left it."""
         return self.n_seen - len(self.window_ids) if self.n_held < self.n_seen else 0
 
-    def fresh(self, method: Method | None = None) -> Stream:
+    def fresh(self, method: Method | None = None) -> "Stream":
         """Return an empty stream of the same kind, or under another method, with a random generator of its own."""
         method = self.method if method is None else method
         return Stream(self.model, method, readable=self.readable, **self.draws)
 
-    def under(self, method: Method) -> Stream:
+    def under(self, method: Method) -> "Stream":
         """Return the same text under another method, which reads again the tokens that are in view."""
         stream = self.fresh(method)
         stream.sampler, ids = self.sampler, [*self.sink_ids, *self.window_ids]

@@ -4,8 +4,6 @@ A token moves from its slot to the store when it is evicted, and every query sco
 `ring` give the same numbers at memory speed. A store has N blocks of B tokens; a head fetches n of them, F = n B keys.
 """
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -96,7 +94,7 @@ def fetch(q, store, rotate, policy, layer, t):  # (1, H, D)
 class RetrievalPath:
     """A path (`paths.Path`): each new token meets the sinks, what it fetches, and the window."""
 
-    def __init__(self, cache: RetrievalCache):
+    def __init__(self, cache: "RetrievalCache"):
         self.cache = cache
 
     def positions(self, n_tokens):  # -> (T,)
@@ -238,7 +236,7 @@ class RetrievalCache(KVCache):
         return arrays, about | {"n_evicted": self.stores[-1].n_evicted}
 
     @classmethod
-    def from_state(cls, policy: Any, arrays: dict, about: dict) -> RetrievalCache:
+    def from_state(cls, policy: Any, arrays: dict, about: dict) -> "RetrievalCache":
         """Rebuild the cache whose `state` this is."""
         cache: Any = super().from_state(policy, arrays, about)
         for i, store in enumerate(cache.stores):
