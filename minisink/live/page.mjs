@@ -39,10 +39,11 @@ function begin() {  // a new text, or other settings: everything is read again
     }
     lanes = [...by.values()].map((steps) => ({ name: steps[0].method, steps, nll: [], gone: [] }));
   } else {
-    const text = $("text").value;
-    if (text.length > MOST_TEXT) problems.text.push(`This text has ${text.length} characters; the page reads the first ${MOST_TEXT}.`);
-    const { bos } = model.config, all = [...(bos === null ? [] : [bos]), ...model.tokenizer.encode(text.slice(0, MOST_TEXT))];
-    if (all.length > MOST_TOKENS) problems.text.push(`This text has ${all.length} tokens; the page reads the first ${MOST_TOKENS}.`);
+    const text = $("text").value, first = model.config.bos === null ? [] : [model.config.bos];
+    const all = [...first, ...model.tokenizer.encode(text.slice(0, MOST_TEXT))];
+    for (const [has, most, what] of [[text.length, MOST_TEXT, "characters"], [all.length, MOST_TOKENS, "tokens"]]) {
+      if (has > most) problems.text.push(`This text has ${has} ${what}; the page reads the first ${most}.`);
+    }
     ids = all.slice(0, MOST_TOKENS);
     lanes = NAMES.filter((name) => $(`lane-${name}`).checked)
       .map((name) => ({ name, lane: new Lane(model, policy_of(name)), nll: [], gone: [] }));
@@ -107,7 +108,8 @@ function go_to(t) {  // back: from the copy before it
 
 // What has happened, in a sentence ----------------------------------------------------------------
 
-const shown = (text) => text.replace(/\n/g, "⏎").replace(/\t/g, "⇥").replace(/ /g, "·").replace(/[\u0000-\u001f\u007f-\u009f]/g, "�");
+const SIGNS = { "\n": "⏎", "\t": "⇥", " ": "·" };
+const shown = (text) => text.replace(/[ \u0000-\u001f\u007f-\u009f]/g, (letter) => SIGNS[letter] ?? "�");
 const quoted = (text) => `“${shown(text)}”`;
 const percent = (x) => `${Math.round(100 * x)}\u00a0%`;
 const mean = (x) => x.reduce((sum, a) => sum + a, 0) / x.length;
@@ -125,20 +127,24 @@ function sentence(steps) {
   const now = steps.find(Boolean);
   if (!now) return "Type a text, choose a lane, and step through it.";
   const parts = [`Token ${at - 1}, ${quoted(now.text)}, was read.`];
-  const evicted = lanes.map((lane, i) => [lane, steps[i]]).filter(([lane, step]) => step && !lane.ended && step.evicted.length);
+  const running = lanes.map((lane, i) => [lane, steps[i]]).filter(([lane, step]) => step && !lane.ended);
+  const evicted = running.filter(([, step]) => step.evicted.length);
+  const names = (places) => places.map(token_text).map(quoted).join(", ");
   if (evicted.length === 0) parts.push("Nothing has been evicted: every lane holds the same keys.");
   else {
     const first = evicted.some(([lane, step]) => lane.gone.length === step.evicted.length);
-    const lost = evicted.map(([lane, step]) => `${lane.name} has lost ${step.evicted.map((t) => quoted(token_text(t))).join(", ")}`);
+    const lost = evicted.map(([lane, step]) => `${lane.name} has lost ${names(step.evicted)}`);
     parts.push(`${first ? "First eviction: " : ""}${lost.join("; ")}.`);
   }
   const streaming = steps[lanes.indexOf(lane_named("streaming"))], window = steps[lanes.indexOf(lane_named("window"))];
-  if (streaming?.evicted.length) parts.push(`In streaming the newest key stands at position ${streaming.slots.at(-1).position}.`);
+  const { position } = streaming?.slots.at(-1) ?? {};
+  if (streaming?.evicted.length) parts.push(`In streaming the newest key stands at position ${position}.`);
   return [...parts, ...where_it_went(streaming ?? now, window)].join(" ");
 }
 
 function where_it_went(streaming, window) {
-  const kept = weights(streaming), row = window && weights(window), first = quoted(token_text(streaming.slots[0].token));
+  const kept = weights(streaming), row = window && weights(window);
+  const first = quoted(token_text(streaming.slots[0].token));
   const who = $("head").value === "all" ? "On average a head" : `Layer ${$("layer").value}, head ${$("head").value}`;
   const parks = `${who} puts ${percent(kept[0])} of its weight on ${first}`;
   if (!window?.evicted.length || streaming.slots[0].token !== 0 || window.slots[0].token === 0) return [`${parks}.`];
@@ -150,7 +156,8 @@ function where_it_went(streaming, window) {
   const gain = ({ token }, s) => [row[s] - (before.get(token) ?? 0), token, s];
   const [, token, s] = window.slots.map(gain).sort((a, b) => b[0] - a[0])[0];
   const instead = `${percent(row[s])} instead of ${percent(before.get(token) ?? 0)}`;
-  return [`${parks} in streaming. window has lost it, and the weight goes to ${quoted(token_text(token))}: ${instead}.`];
+  const heir = quoted(token_text(token));
+  return [`${parks} in streaming. window has lost it, and the weight goes to ${heir}: ${instead}.`];
 }
 
 // Drawing -----------------------------------------------------------------------------------------
@@ -158,7 +165,7 @@ function where_it_went(streaming, window) {
 const NS = "http://www.w3.org/2000/svg";
 
 function put(parent, tag, attributes = {}, text = null) {  // a new element, its text a text node
-  const svg = parent.namespaceURI === NS, element = svg ? document.createElementNS(NS, tag) : document.createElement(tag);
+  const element = parent.namespaceURI === NS ? document.createElementNS(NS, tag) : document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
   if (text !== null) element.append(document.createTextNode(text));
   parent.append(element);
@@ -168,8 +175,8 @@ function put(parent, tag, attributes = {}, text = null) {  // a new element, its
 const BADGES = { sink: "⚓ sink ", window: "window ", newest: "▲ new ", fetched: "↩ back " };
 
 function draw_slot(list, { token, position, role, weight, slot }) {
-  const item = put(list, "li", { class: `slot ${role}`, "data-token": token, "data-position": position, "data-role": role });
-  if (slot !== undefined) item.dataset.slot = slot;
+  const item = put(list, "li", { class: `slot ${role}` });
+  Object.assign(item.dataset, { token, position, role, ...(slot === undefined ? {} : { slot }) });
   const label = put(item, "div", { class: "label" });
   put(label, "em", {}, BADGES[role]);
   put(label, "span", { class: "weight" }, percent(weight));
@@ -188,7 +195,8 @@ function draw_slots(list, step) {
   const row = weights(step), gap = gap_of(step);
   list.replaceChildren();
   step.slots.forEach((slot, s) => {
-    if (s === gap[0]) put(list, "li", { class: "slot gap" }, `… ${gap[1] - gap[0]} more, ${percent(row.slice(...gap).reduce((a, b) => a + b, 0))}`);
+    const hidden = percent(row.slice(...gap).reduce((sum, x) => sum + x, 0));
+    if (s === gap[0]) put(list, "li", { class: "slot gap" }, `… ${gap[1] - gap[0]} more, ${hidden}`);
     if (s < gap[0] || s >= gap[1]) draw_slot(list, { ...slot, weight: row[s], slot: s });
   });
   const fetched = $("head").value === "all" ? [] : step.fetched?.[$("layer").value][$("head").value] ?? [];
@@ -212,21 +220,26 @@ function draw_heads(canvas, step) {  // small multiples: a row a head, a column 
 }
 
 function draw_lane({ name, gone, ended }, step, section) {
+  const keeps = { dense: "keeps everything", window: `the last ${step.window}` };
   section.about.textContent = [
-    name === "dense" ? "keeps everything" : name === "window" ? `the last ${step.window}` : `${step.n_sinks} first + ${step.window} last`,
+    keeps[name] ?? `${step.n_sinks} first + ${step.window} last`,
     step.n_blocks ? `${step.n_blocks} blocks of ${step.block} fetched` : null,
-    `${step.slots.length} keys`, ended ?? (at > trained && name === "dense" ? `beyond the ${trained} tokens it was trained on` : null),
+    `${step.slots.length} keys`,
+    ended ?? (at > trained && name === "dense" ? `beyond the ${trained} tokens it was trained on` : null),
   ].filter(Boolean).join(" · ");
   draw_slots(section.slots, step);
   section.gone.replaceChildren();
   put(section.gone, "li", { class: "label" }, gone.length ? `evicted ${gone.length}:` : "nothing evicted");
-  gone.slice(0, 4).forEach((t, i) => put(section.gone, "li", i < step.evicted.length ? { class: "just" } : {}, shown(token_text(t))));
+  gone.slice(0, 4).forEach((t, i) => {
+    put(section.gone, "li", i < step.evicted.length ? { class: "just" } : {}, shown(token_text(t)));
+  });
   draw_heads(section.heads, step);
 }
 
 function sections() {  // one for each lane, made once
   const parts = lanes.map(({ name }) => {
-    const section = document.createElement("section"), top_line = put(section, "div"), h2 = put(top_line, "h2", {}, name);
+    const section = document.createElement("section"), top_line = put(section, "div");
+    const h2 = put(top_line, "h2", {}, name);
     section.className = `lane ${name}`;
     section.dataset.lane = name;
     section.setAttribute("aria-label", name);
@@ -273,7 +286,8 @@ function draw_curve() {
       points.push([x(t), y(sum / Math.min(t, 16))]);
     }
     if (!points.length) continue;
-    put(svg, "polyline", { class: name, "stroke-dasharray": DASH[name] ?? "none", points: points.map((p) => p.map((v) => v.toFixed(1)).join(",")).join(" ") });
+    const path = points.map((point) => point.map((v) => v.toFixed(1)).join(",")).join(" ");
+    put(svg, "polyline", { class: name, "stroke-dasharray": DASH[name] ?? "none", points: path });
     ends.push([name, ...points.at(-1)]);
   }
   ends.sort((a, b) => a[2] - b[2]);
@@ -282,8 +296,10 @@ function draw_curve() {
     put(svg, "text", { class: name, x: Math.min(px + 6, W - 92), y: place }, name);
     return place;
   }, -Infinity);
-  const since = (first ?? 0) + 1, values = lanes.map(({ name, nll: losses }) => `${name} ${losses.length > since ? Math.exp(mean(losses.slice(since))).toFixed(1) : "–"}`);
-  $("perplexity").textContent = `Perplexity ${first === null ? "so far" : `since token ${since}`}: ${values.join(", ")}.`;
+  const since = (first ?? 0) + 1, when = first === null ? "so far" : `since token ${since}`;
+  const perplexity = (losses) => (losses.length > since ? Math.exp(mean(losses.slice(since))).toFixed(1) : "–");
+  const values = lanes.map(({ name, nll: losses }) => `${name} ${perplexity(losses)}`);
+  $("perplexity").textContent = `Perplexity ${when}: ${values.join(", ")}.`;
 }
 
 function draw_next(steps) {
@@ -293,7 +309,10 @@ function draw_next(steps) {
   for (const [name] of columns) put(header, "th", { scope: "col" }, name);
   for (let rank = 0; rank < 5; rank++) {
     const row = put(body, "tr");
-    for (const [, step] of columns) put(row, "td", {}, step.top[rank] ? `${shown(step.top[rank].text)}  ${percent(step.top[rank].p)}` : "");
+    for (const [, { top: likeliest }] of columns) {
+      const next = likeliest[rank];
+      put(row, "td", {}, next ? `${shown(next.text)}  ${percent(next.p)}` : "");
+    }
   }
 }
 
@@ -319,8 +338,8 @@ function draw() {
 // The quiz: what happens at the first eviction, asked before it is shown --------------------------
 
 function quiz_is_due() {
-  const lane = lane_named("streaming");
-  if (!$("quiz").checked || asked || recorded || !lane || at !== lane.lane.policy.capacity || at >= length()) return false;
+  const lane = recorded ? null : lane_named("streaming");
+  if (!$("quiz").checked || asked || !lane || at !== lane.lane.policy.capacity || at >= length()) return false;
   $("ask-lane").replaceChildren();
   put($("ask-lane"), "option", { value: "" }, "");
   for (const { name } of lanes) put($("ask-lane"), "option", { value: name }, name);
@@ -341,10 +360,11 @@ function answer(event) {
   draw();
   const position = step_of(lane_named("streaming")).slots.at(-1).position;
   const mark = (given, right) => (given === String(right) ? "Right" : `No, you said ${given}`);
+  const each = lanes.map(({ name }, i) => `${name} ${mean(losses[i]).toFixed(2)}`).join(", ");
   $("answer").textContent = [
     `${mark($("ask-slot").value, slot)}: slot ${slot} leaves, the first behind the sinks.`,
     `${mark($("ask-position").value, position)}: the newest key gets position ${position}.`,
-    `${mark($("ask-lane").value, worst)}: ${worst} breaks. Nats of the next ${losses[0].length} tokens: ${lanes.map(({ name }, i) => `${name} ${mean(losses[i]).toFixed(2)}`).join(", ")}.`,
+    `${mark($("ask-lane").value, worst)}: ${worst} breaks. Nats of the next ${losses.at(-1).length} tokens: ${each}.`,
   ].join("\n");
   $("answer").hidden = false;
 }
@@ -369,8 +389,12 @@ function back() {
 }
 
 function run() {
+  const on = () => {
+    if (quiz_is_due() || !read_on(1)) stop();
+    draw();
+  };
   if (timer) stop();
-  else timer = setInterval(() => { if (quiz_is_due() || !read_on(1)) stop(); draw(); }, 1000 / Number($("speed").value));
+  else timer = setInterval(on, 1000 / Number($("speed").value));
   draw();
 }
 
@@ -385,8 +409,9 @@ function home() {
   draw();
 }
 
+const CHOSEN = ["sinks", "window", "positions", "layer", "head"];
 const settings = () => ({
-  sinks: $("sinks").value, window: $("window").value, positions: $("positions").value, layer: $("layer").value, head: $("head").value,
+  ...Object.fromEntries(CHOSEN.map((name) => [name, $(name).value])),
   lanes: NAMES.filter((name) => $(`lane-${name}`)?.checked).join(), ...($("quiz").checked ? { quiz: 1 } : {}),
 });
 
@@ -396,22 +421,21 @@ function follow(hash) {  // a link carries settings; what it cannot mean is said
   const whole = (from, to) => (value) => /^\d{1,9}$/.test(value) && Number(value) >= from && Number(value) <= to;
   const choice = (id) => (value) => [...$(id).options].some((option) => option.value === value);
   const means = {
-    sinks: whole(0, 8), window: whole(1, 32), t: whole(0, MOST_TOKENS - 1), positions: choice("positions"), layer: choice("layer"),
-    head: choice("head"), quiz: whole(0, 1), lanes: (value) => value.split(",").every((name) => NAMES.includes(name)),
+    sinks: whole(0, 8), window: whole(1, 32), t: whole(0, MOST_TOKENS - 1), quiz: whole(0, 1),
+    positions: choice("positions"), layer: choice("layer"), head: choice("head"),
+    lanes: (value) => value.split(",").every((name) => NAMES.includes(name)),
   };
   for (const [name, value] of given) {
     if (Object.hasOwn(means, name) && means[name](value)) asks[name] = value;
-    else problems.link.push(`The link has ${name.slice(0, 20)}=${value.slice(0, 20)}, which means nothing here and is left out.`);
+    else problems.link.push(`The link has ${name.slice(0, 20)}=${value.slice(0, 20)}, which means nothing here.`);
   }
-  for (const name of ["sinks", "window", "positions", "layer", "head"]) if (choice_or_range(name, asks[name])) $(name).value = asks[name];
+  for (const name of CHOSEN) if (!$(name).options || choice(name)(String(asks[name]))) $(name).value = asks[name];
   for (const name of NAMES) if ($(`lane-${name}`)) $(`lane-${name}`).checked = asks.lanes.split(",").includes(name);
   $("quiz").checked = String(asks.quiz) === "1";
   begin();
   read_on(Math.min(Number(asks.t), length() - 1));
   draw();
 }
-
-const choice_or_range = (name, value) => !$(name).options || [...$(name).options].some((option) => option.value === String(value));
 
 function number_options(select, n, ...more) {
   select.replaceChildren();
@@ -452,20 +476,28 @@ function set_up() {
   for (const id of ["sinks", "window", "positions"]) $(id).addEventListener("input", home);
   for (const id of ["layer", "head"]) $(id).addEventListener("input", draw);
   $("text").addEventListener("input", () => { problems.link = []; home(); });
-  $("choose").addEventListener("input", () => { problems.link = []; $("text").value = TEXTS[$("choose").value]; home(); });
+  $("choose").addEventListener("input", () => {
+    $("text").value = TEXTS[$("choose").value];
+    problems.link = [];
+    home();
+  });
   $("speed").addEventListener("input", () => { if (timer) { stop(); run(); } });
-  for (const [id, act] of Object.entries({ home, back, run, write, step: () => step(1) })) $(id).addEventListener("click", act);
+  for (const [id, act] of Object.entries({ home, back, run, write })) $(id).addEventListener("click", act);
+  $("step").addEventListener("click", () => step(1));
   $("ask").addEventListener("submit", answer);
   addEventListener("hashchange", () => follow(location.hash));
   addEventListener("resize", measure);
-  if (recorded) $("text").value = data.steps.filter((step) => step.method === data.steps[0].method).map(({ text }) => text).join("");
   $("which").hidden = recorded;
-  if (recorded) for (const id of ["text", "choose", "sinks", "window", "positions", "write", "writer", "quiz"]) $(id).disabled = true;
+  if (recorded) {
+    const first = data.steps.filter(({ method }) => method === data.steps[0].method);
+    $("text").value = first.map(({ text }) => text).join("");
+    for (const id of ["text", "choose", "write", "writer", "quiz", ...CHOSEN.slice(0, 3)]) $(id).disabled = true;
+  }
   addEventListener("keydown", (event) => {
     const inside = event.target.tagName;
     if (event.ctrlKey || event.metaKey || event.altKey || ["INPUT", "TEXTAREA", "SELECT"].includes(inside)) return;
-    const act = { ArrowRight: () => step(1), ArrowLeft: back, Home: home, ...(inside === "BUTTON" ? {} : { " ": run }) }[event.key];
-    if (act) {
+    const act = { ArrowRight: () => step(1), ArrowLeft: back, Home: home, " ": run }[event.key];
+    if (act && !(event.key === " " && ["BUTTON", "A"].includes(inside))) {  // which space presses
       event.preventDefault();
       act();
     }
@@ -481,4 +513,10 @@ try {
   $("problem").hidden = false;
   $("problem").textContent = `This page cannot be shown: ${error.message}.`;
 }
-window.minisink = { state: () => ({ lanes: lanes.map(step_of).filter(Boolean) }), step: (n = 1) => { read_on(n); draw(); } };
+window.minisink = {
+  state: () => ({ lanes: lanes.map(step_of).filter(Boolean) }),
+  step(n = 1) {
+    read_on(n);
+    draw();
+  },
+};

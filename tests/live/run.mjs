@@ -11,8 +11,8 @@ const { packed, cases = [], texts = [], tokens = [], scores = [] } = JSON.parse(
 const model = load({ ...packed, buffer: Uint8Array.from(Buffer.from(packed.arrays, "base64")).buffer });
 
 function read({ policy, ids, whole }) {
-  const lane = new Lane(model, Object.assign(new Policy(policy.method, policy.n_sinks, policy.window ?? Infinity), policy));
-  lane.policy.window ??= Infinity;
+  const made = new Policy(policy.method, policy.n_sinks, policy.window ?? Infinity);
+  const lane = new Lane(model, Object.assign(made, policy, { window: made.window }));
   const start = performance.now();
   const steps = ids.map((id) => {
     const nll = lane.read(id);
@@ -25,5 +25,8 @@ console.log(JSON.stringify({
   cases: cases.map(read),
   ids: texts.map((text) => model.tokenizer.encode(text)),
   texts: tokens.map((ids) => model.tokenizer.decode(ids)),
-  patterns: scores.map(([kind, sink, x]) => { const row = Float64Array.from(x); normalise(row, kind, sink ?? undefined); return [...row]; }),
+  patterns: scores.map(([kind, sink, row]) => {
+    normalise(row, kind, sink ?? undefined);
+    return row;
+  }),
 }));
