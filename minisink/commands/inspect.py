@@ -31,6 +31,8 @@ def run(args):
     if args.plot:
         check_picture(args.plot)
     check_folder(args.steps)
+    if not args.steps and (args.method != "streaming" or args.window is not None):
+        raise ValueError("--method and --window are those of --steps FILE; without it the whole text is looked at")
     model = load(args.model)
     ids = encode(model, args.text, "TEXT", bos=not args.no_bos)
     if args.steps:
