@@ -101,7 +101,7 @@ function go_to(t) {  // back: from the copy before it
     return read_on(t);
   }
   const from = Math.floor(t / EVERY) * EVERY;
-  lanes = copies.get(from).map(copy_of);
+  lanes = copies.get(from);  // `read_on` copies them once more
   at = from;
   return read_on(t + 1 - from);
 }

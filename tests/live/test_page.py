@@ -167,7 +167,8 @@ def test_typing_begins_anew_and_no_text_breaks_the_page(visit, novels):
     ids = novels.encode(HOSTILE)
     tab.evaluate("minisink.step(1000)")
     assert state(tab)[0]["t"] == len(ids) - 1
-    assert tab.locator("img, main script, main style").count() == 0
+    assert tab.locator("main img, main s, main script, main style").count() == 0
+    assert tab.inner_text("[data-lane=streaming] .slot >> nth=0").split("\n")[1] == "<s>"
     tab.fill("#text", "<s>" + TEXT)
     assert state(tab)[0]["t"] == 0
     tab.evaluate("minisink.step(2)")
@@ -251,6 +252,17 @@ def test_a_recorded_run_of_another_kind_is_answered(visit, novels, change, said)
     end = html.index("</script>", script)
     tab = visit(html[:script] + change(html[script:end]) + html[end:])
     assert said in tab.inner_text("#problem") and tab.is_visible("#problem")
+
+
+def test_words_of_a_recorded_run_are_text(visit, novels):
+    """The model's name and every token's text may hold anything."""
+    runs = [json.loads(json.dumps(step)) for step in steps(novels, range(5, 12), Window(3))]
+    word = "<img src=x onerror=alert(1)></script><s>{{data}}"
+    for step in runs:
+        step["text"] = step["model"] = step["top"][0]["text"] = word
+    tab = visit(page(steps=runs), "#t=5")
+    assert tab.locator("img, main s").count() == 0 and f"of {word}" in tab.inner_text("#model")
+    assert tab.inner_text(".gone li.just") == tab.inner_text(".slot b >> nth=0") == word.replace(" ", "·")
 
 
 def test_a_recorded_run_is_shown(visit, novels):
