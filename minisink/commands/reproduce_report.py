@@ -23,8 +23,9 @@ def report(experiment, args):
     """Run an experiment and print what came out, also when it was stopped; return its `effects.verdict`."""
     inputs, options = experiment.inputs(args), experiment.options(args)
     rows, began = [], time.perf_counter()
+    bar = partial(tqdm, desc=experiment.name, delay=2, disable=None, leave=False, file=sys.stderr)
     try:
-        rows.extend(experiment.module.run(*inputs, **options, track=partial(_bar, experiment.name)))
+        rows.extend(experiment.module.run(*inputs, **options, track=bar))
     except (ValueError, MemoryError, KeyboardInterrupt):
         if rows and not args.json:
             print(plain(rows) + "\n")  # nothing that was measured is lost
@@ -102,11 +103,6 @@ def as_csv(rows):
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
-
-
-def _bar(name, work):
-    """Yield what is to be done, with a bar where somebody watches."""
-    return tqdm(work, desc=name, delay=2, disable=None, leave=False, file=sys.stderr)
 
 
 def first_line(module):

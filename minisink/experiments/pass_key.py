@@ -48,8 +48,8 @@ def make(model, filler, key, *, length, depth, bos=True):
     story = model.encode(filler, bos=False)
     if len(story) < room:
         raise ValueError(f"the filler has {len(story)} tokens; a text of {length} needs {room}")
-    ends = _ends(model, filler)  # in characters, of each of its tokens
-    before, after = (int(ends[n]) for n in (round(depth * room), room))
+    ends = [0, *(stop for _, stop in encode(model.tokenizer, filler, name=model.name).offsets)]  # of tokens, in letters
+    before, after = ends[round(depth * room)], ends[room]
     text = filler[:before] + tell + filler[before:after] + ask
     second = before + tell.rindex(key)  # the nearest of the two tellings
     places = [(second, second + len(key)), (len(text) - len(key), len(text))]
@@ -98,9 +98,3 @@ def show(rows):
         return ("depth",) if row is None else (f"{row['depth']:g}",)
 
     return recall.show(rows, row_of=row_of, column_of=lambda row: f"{row['length']:,} tokens")
-
-
-def _ends(model, text):
-    """Return how many characters of a text its first n tokens take, for n from 0 on."""
-    offsets = encode(model.tokenizer, text, name=model.name).offsets
-    return np.array([0, *(stop for _, stop in offsets)])
