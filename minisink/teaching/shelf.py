@@ -45,6 +45,7 @@ def shelf(task):
             continue
         tree = ast.parse(inspect.getsource(module))
         tree.body = [node for node in tree.body if getattr(node, "name", None) not in withheld(task)]
+        tree.body[1:1] = ast.parse("from __future__ import annotations").body  # one may name what is withheld
         sources[name] = ast.unparse(tree)
     return sources
 
