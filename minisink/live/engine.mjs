@@ -38,8 +38,8 @@ class LayerCache {  // keys (un-rotated) and values of one layer, S of (K, D) ea
 
   append(key, value) {  // (K, D), (K, D): evict before attending
     const keys = [...this.keys, key], values = [...this.values, value], index = [...this.token_index, this.n_seen++];
-    const stay = this.policy.survivors(index), stays = new Set(stay);
-    const leave = index.length === stay.length ? [] : [...index.keys()].filter((slot) => !stays.has(slot));
+    const stay = this.policy.survivors(index);
+    const leave = index.length === stay.length ? [] : [...index.keys()].filter((slot) => !stay.includes(slot));
     this.evicted = leave.map((slot) => index[slot]);
     if (this.policy.n_blocks) for (const slot of leave) this.store.push([keys[slot], values[slot], index[slot]]);
     [this.keys, this.values, this.token_index] = [keys, values, index].map((held) => stay.map((slot) => held[slot]));
@@ -80,6 +80,7 @@ export function rotation(config) {  // a function rotate(x, position): (heads, D
   if (config.model_type === "gpt2") return (x) => x;  // its positions enter in the embedding
   const D = config.head_dim, half = D / 2, tables = new Map();
   return (x, position) => {
+    if (x.position === position) return x.rotated;  // dense: a key stays where it is
     const of = (f) => Float64Array.from(config.frequencies, (w) => f(position * w));  // (D/2,)
     if (!tables.has(position)) tables.set(position, [of(Math.cos), of(Math.sin)]);
     const [cos, sin] = tables.get(position), out = new Float64Array(x.length);
@@ -90,7 +91,7 @@ export function rotation(config) {  // a function rotate(x, position): (heads, D
         out[h + j + half] = b * cos[j] + a * sin[j];
       }
     }
-    return out;
+    return Object.assign(x, { position, rotated: out }).rotated;
   };
 }
 
@@ -115,7 +116,9 @@ function mix(q, k, v, layer, rotate, config, sink_logits, trace) {  // (H, D), 2
     const kv = Math.floor(h * K / H) * D;  // H / K neighbouring heads share a key head
     const score = (q, key) => dot(q, key, h * D, kv, D) / Math.sqrt(D);
     const fetched = fetch(stored.keys.map((key) => score(stored.query, key)), layer);
-    const scores = Float64Array.from([...keys.map((key) => score(query, key)), ...fetched.map(([x]) => x)]);
+    const scores = new Float64Array(S + fetched.length);
+    keys.forEach((key, s) => { scores[s] = score(query, key); });
+    scores.set(fetched.map(([x]) => x), S);
     normalise(scores, config.softmax, sink_logits?.data[h]);  // (S + F,)
     const values = [...layer.values, ...fetched.map(([, i]) => layer.store[i][1])];
     values.forEach((v, s) => { for (let d = 0; d < D; d++) mixed[h * D + d] += scores[s] * v[kv + d]; });
@@ -145,16 +148,22 @@ function fetch(scores, layer) {  // of the stored keys -> [score, place in the s
 
 // Llama and GPT-2, top to bottom (llama.py, gpt2.py, ops.py) --------------------------------------
 
-function linear(x, w, b) {  // (C,), (C, F), (F,) -> (F,)
-  const [C, F] = w.shape, out = new Float64Array(F), W = w.data;
-  if (b) out.set(b.data);
-  let c = 0;
-  for (; c + 3 < C; c += 4) {  // four rows at once
-    const r = c * F, x0 = x[c], x1 = x[c + 1], x2 = x[c + 2], x3 = x[c + 3];
-    for (let f = r; f < r + F; f++) out[f - r] += x0 * W[f] + x1 * W[f + F] + x2 * W[f + 2 * F] + x3 * W[f + 3 * F];
+function linear(x, w, b) {  // (C,), (F, C), (F,) -> (F,); files.mjs has laid each column of (C, F) in one piece
+  const [F, C] = w.shape, out = new Float64Array(F), W = w.data;
+  let f = 0;
+  for (; f + 3 < F; f += 4) {  // four at once, for which x is read once
+    const r0 = f * C, r1 = r0 + C, r2 = r1 + C, r3 = r2 + C;
+    let y0 = 0, y1 = 0, y2 = 0, y3 = 0;
+    for (let c = 0; c < C; c++) {
+      y0 += x[c] * W[r0 + c];
+      y1 += x[c] * W[r1 + c];
+      y2 += x[c] * W[r2 + c];
+      y3 += x[c] * W[r3 + c];
+    }
+    [out[f], out[f + 1], out[f + 2], out[f + 3]] = [y0, y1, y2, y3];
   }
-  for (; c < C; c++) for (let f = 0; f < F; f++) out[f] += x[c] * W[c * F + f];
-  return out;
+  for (; f < F; f++) out[f] = dot(x, W, 0, f * C, C);
+  return b ? add(out, b.data) : out;
 }
 
 function rms_norm(x, weight, eps) {

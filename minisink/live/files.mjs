@@ -24,11 +24,15 @@ export function read_safetensors(buffer) {  // bytes -> {name: {shape, data}}
   return arrays;
 }
 
+const transposed = ({ shape: [C, F], data }) =>  // (C, F) -> (F, C)
+  ({ shape: [F, C], data: data.map((_, i) => data[(i % C) * F + Math.floor(i / C)]) });
+
 export function load({ config, buffer, tokenizer }) {
-  const weights = read_safetensors(buffer), { shape: [V, C], data } = weights.embed;
-  if (config.tied) {  // the output matrix is the embedding: (V, C) -> (C, V)
-    weights.head = { shape: [C, V], data: data.map((_, i) => data[(i % V) * C + Math.floor(i / V)]) };
+  const weights = read_safetensors(buffer);
+  for (const [name, array] of Object.entries(weights)) {
+    if (array.shape.length === 2 && !["embed", "position"].includes(name)) weights[name] = transposed(array);
   }
+  if (config.tied) weights.head = weights.embed;  // the output matrix is the embedding: (V, C)
   return { config, weights, tokenizer: new Tokenizer(tokenizer), rotate: rotation(config) };
 }
 

@@ -174,16 +174,32 @@ function put(parent, tag, attributes = {}, text = null) {  // a new element, its
 
 const BADGES = { sink: "⚓ sink ", window: "window ", newest: "▲ new ", fetched: "↩ back " };
 
-function draw_slot(list, { token, position, role, weight, slot }) {
-  const item = put(list, "li", { class: `slot ${role}` });
+function say(element, text) {  // a text node, and only where it changes: the browser lays out what did
+  if (element.textContent !== text) element.textContent = text;
+}
+
+function new_slot() {
+  const item = document.createElement("li"), label = put(item, "div", { class: "label" });
+  put(label, "em");
+  put(label, "span", { class: "weight" });
+  put(put(item, "div", { class: "bar" }), "i");
+  for (const tag of ["b", "small", "small"]) put(item, tag);
+  return item;
+}
+
+function draw_slot(item, { token, position, role, weight, slot }) {
+  const [label, bar, text, place, number] = item.children;
+  item.className = `slot ${role}`;
+  delete item.dataset.slot;
   Object.assign(item.dataset, { token, position, role, ...(slot === undefined ? {} : { slot }) });
-  const label = put(item, "div", { class: "label" });
-  put(label, "em", {}, BADGES[role]);
-  put(label, "span", { class: "weight" }, percent(weight));
-  put(put(item, "div", { class: "bar" }), "i").style.height = `${(100 * weight).toFixed(1)}%`;
-  put(item, "b", { title: token_text(token) }, shown(token_text(token)) || "∅");
-  put(item, "small", {}, `t ${token}`);
-  put(item, "small", {}, position === null ? "p –" : `p ${position}`);
+  say(label.firstChild, BADGES[role]);
+  say(label.lastChild, percent(weight));
+  bar.firstChild.style.height = `${(100 * weight).toFixed(1)}%`;
+  text.title = token_text(token);
+  say(text, shown(token_text(token)) || "∅");
+  say(place, `t ${token}`);
+  say(number, position === null ? "p –" : `p ${position}`);
+  return item;
 }
 
 function gap_of({ slots, n_sinks }) {  // the slots [from, to) that dense has and the others have not
@@ -191,16 +207,22 @@ function gap_of({ slots, n_sinks }) {  // the slots [from, to) that dense has an
   return recorded || S <= most || S <= first + 2 ? [S, S] : [first, S - (most - first)];
 }
 
-function draw_slots(list, step) {
-  const row = weights(step), gap = gap_of(step);
-  list.replaceChildren();
+function draw_slots(list, step) {  // a token that stays keeps its element
+  const row = weights(step), gap = gap_of(step), held = new Map([...list.children].map((li) => [li.dataset.token, li]));
+  const item = (slot) => draw_slot(held.get(String(slot.token)) ?? new_slot(), slot), items = [];
   step.slots.forEach((slot, s) => {
-    const hidden = percent(row.slice(...gap).reduce((sum, x) => sum + x, 0));
-    if (s === gap[0]) put(list, "li", { class: "slot gap" }, `… ${gap[1] - gap[0]} more, ${hidden}`);
-    if (s < gap[0] || s >= gap[1]) draw_slot(list, { ...slot, weight: row[s], slot: s });
+    if (s === gap[0]) {
+      const hidden = percent(row.slice(...gap).reduce((sum, x) => sum + x, 0));
+      const between = held.get("gap") ?? put(list, "li", { class: "slot gap", "data-token": "gap" });
+      say(between, `… ${gap[1] - gap[0]} more, ${hidden}`);
+      items.push(between);
+    }
+    if (s < gap[0] || s >= gap[1]) items.push(item({ ...slot, weight: row[s], slot: s }));
   });
   const fetched = $("head").value === "all" ? [] : step.fetched?.[$("layer").value][$("head").value] ?? [];
-  for (const { token, weight } of fetched) draw_slot(list, { token, position: null, role: "fetched", weight });
+  items.push(...fetched.map(({ token, weight }) => item({ token, position: null, role: "fetched", weight })));
+  for (const li of held.values()) if (!items.includes(li)) li.remove();
+  items.forEach((li, i) => { if (list.children[i] !== li) list.insertBefore(li, list.children[i] ?? null); });
 }
 
 function draw_heads(canvas, step) {  // small multiples: a row a head, a column a slot, black is all of the weight
