@@ -13,7 +13,7 @@ const DEFAULTS = { sinks: 1, window: 11, positions: "slot", layer: 1, head: 3, l
 const $ = (id) => document.getElementById(id);
 const data = JSON.parse($("data").textContent), recorded = data.steps.length > 0;
 let model = null, trained = Infinity, curve_width = 900;
-let ids = [], at = 0, lanes = [], copies = new Map(), writing = false, timer = 0, asked = false;
+let ids = [], at = 0, lanes = [], copies = new Map(), written_from = Infinity, timer = 0, asked = false;
 const problems = { link: [], text: [] };  // what is said of either
 
 // Lanes: read on, go back -------------------------------------------------------------------------
@@ -27,7 +27,7 @@ function policy_of(name) {
 
 function begin() {  // a new text, or other settings: everything is read again
   stop();
-  [at, copies, writing, asked] = [0, new Map(), false, false];
+  [at, copies, written_from, asked] = [0, new Map(), Infinity, false];
   $("ask").hidden = $("answer").hidden = true;
   problems.text = [];
   for (const name of ["sinks", "window"]) $(`${name}-is`).textContent = $(name).value;
@@ -65,7 +65,7 @@ function read_on(n) {  // -> whether a token was read
 
 function write_one() {  // the likeliest next token, by the lane that writes
   const lane = lanes.find(({ name }) => name === $("writer").value) ?? lanes.at(-1);
-  if (recorded || !writing || !lane?.step || at >= MOST_TOKENS) return false;
+  if (recorded || written_from === Infinity || !lane?.step || at >= MOST_TOKENS) return false;
   return ids.push(lane.lane.step().top[0].id) > 0;
 }
 
@@ -126,38 +126,48 @@ function weights(step) {  // (S,) of the chosen head, or the mean over all
 function sentence(steps) {
   const now = steps.find(Boolean);
   if (!now) return "Type a text, choose a lane, and step through it.";
-  const parts = [`Token ${at - 1}, ${quoted(now.text)}, was read.`];
+  const written = at > written_from, tail = ids.slice(written_from, at).map((id) => model.tokenizer.text(id)).join("");
+  const parts = [`Token ${at - 1}, ${quoted(now.text)}, was ${written ? "written" : "read"}.`];
+  if (written) parts.push(`Written so far: ${quoted(tail.slice(-80))}.`);
   const running = lanes.map((lane, i) => [lane, steps[i]]).filter(([lane, step]) => step && !lane.ended);
   const evicted = running.filter(([, step]) => step.evicted.length);
   const names = (places) => places.map(token_text).map(quoted).join(", ");
   if (evicted.length === 0) parts.push("Nothing has been evicted: every lane holds the same keys.");
   else {
     const first = evicted.some(([lane, step]) => lane.gone.length === step.evicted.length);
-    const lost = evicted.map(([lane, step]) => `${lane.name} has lost ${names(step.evicted)}`);
-    parts.push(`${first ? "First eviction: " : ""}${lost.join("; ")}.`);
+    const verb = (lane) => (lane.name === "retrieval" ? "has put into its store" : "has lost");
+    const lost = evicted.map(([lane, step]) => `${lane.name} ${verb(lane)} ${names(step.evicted)}`);
+    parts.push(`${first ? "First eviction" : "Evicted"}: ${lost.join("; ")}.`);
   }
   const streaming = steps[lanes.indexOf(lane_named("streaming"))], window = steps[lanes.indexOf(lane_named("window"))];
   const { position } = streaming?.slots.at(-1) ?? {};
   if (streaming?.evicted.length) parts.push(`In streaming the newest key stands at position ${position}.`);
-  return [...parts, ...where_it_went(streaming ?? now, window)].join(" ");
+  return [...parts, ...where_it_went(streaming ?? now, window, steps[lanes.indexOf(lane_named("dense"))])].join(" ");
 }
 
-function where_it_went(streaming, window) {
+function where_it_went(streaming, window, dense) {
   const kept = weights(streaming), row = window && weights(window);
   const first = quoted(token_text(streaming.slots[0].token));
   const who = $("head").value === "all" ? "On average a head" : `Layer ${$("layer").value}, head ${$("head").value}`;
   const parks = `${who} puts ${percent(kept[0])} of its weight on ${first}`;
+  if (streaming.method === "streaming" && streaming.n_sinks === 0) return ["Without a sink streaming is the window."];
   if (!window?.evicted.length || streaming.slots[0].token !== 0 || window.slots[0].token === 0) return [`${parks}.`];
   if (model && (model.config.softmax !== "softmax" || model.config.sink_logit)) {
     return [`${parks} in streaming; the weights of this model need not add up to one, so nothing has to be parked.`];
   }
-  if (kept[0] < 0.1) return [`${parks} in streaming: it has found what it looks for, and needs no sink now.`];
+  if (kept[0] < 0.1) {  // it looks for something: has streaming still got it?
+    const held = new Set(streaming.slots.map(({ token }) => token)), best = kept.indexOf(Math.max(...kept));
+    const gone = dense ? weights(dense).reduce((sum, x, t) => sum + (held.has(t) ? 0 : x), 0) : 0;
+    const looks = `it looks at ${quoted(token_text(streaming.slots[best].token))} (${percent(kept[best])}).`;
+    if (gone < 0.1) return [`${parks} in streaming; ${looks}`];
+    return [`${parks} in streaming; ${looks} In dense it puts ${percent(gone)} on tokens that streaming has lost.`];
+  }
   const before = new Map(streaming.slots.map(({ token }, s) => [token, kept[s]]));
   const gain = ({ token }, s) => [row[s] - (before.get(token) ?? 0), token, s];
   const [, token, s] = window.slots.map(gain).sort((a, b) => b[0] - a[0])[0];
   const instead = `${percent(row[s])} instead of ${percent(before.get(token) ?? 0)}`;
   const heir = quoted(token_text(token));
-  return [`${parks} in streaming. window has lost it, and the weight goes to ${heir}: ${instead}.`];
+  return [`${parks} in streaming. The window has lost it, and the weight goes to ${heir}: ${instead}.`];
 }
 
 // Drawing -----------------------------------------------------------------------------------------
@@ -242,11 +252,12 @@ function draw_heads(canvas, step) {  // small multiples: a row a head, a column 
 }
 
 function draw_lane({ name, gone, ended }, step, section) {
-  const keeps = { dense: "keeps everything", window: `the last ${step.window}` };
+  const keeps = { dense: "keeps everything", window: `the last ${step.window}: sinks + window` };
+  const back = step.fetched?.flat().map((row) => row.reduce((sum, { weight }) => sum + weight, 0));
   section.about.textContent = [
     keeps[name] ?? `${step.n_sinks} first + ${step.window} last`,
-    step.n_blocks ? `${step.n_blocks} blocks of ${step.block} fetched` : null,
-    `${step.slots.length} keys`,
+    `${step.slots.length} ${step.slots.length === 1 ? "key" : "keys"}`,
+    back ? `${step.n_blocks} blocks of ${step.block} brought back, ${percent(mean(back))} of all heads' weight` : null,
     ended ?? (at > trained && name === "dense" ? `beyond the ${trained} tokens it was trained on` : null),
   ].filter(Boolean).join(" · ");
   draw_slots(section.slots, step);
@@ -301,6 +312,7 @@ function draw_curve() {
     put(svg, "line", { class: "first", x1: x(first), x2: x(first), y1: 8, y2: H - 22 });
     put(svg, "text", { x: x(first) + 5, y: 16 }, `first eviction, token ${first}`);
   }
+  if (at > written_from) put(svg, "text", { x: x(written_from), y: H - 26 }, `written from token ${written_from}`);
   for (const { name, nll: losses } of lanes) {
     const points = [];
     for (let t = 1, sum = 0; t < losses.length; t++) {
@@ -319,7 +331,8 @@ function draw_curve() {
     return place;
   }, -Infinity);
   const since = (first ?? 0) + 1, when = first === null ? "so far" : `since token ${since}`;
-  const perplexity = (losses) => (losses.length > since ? Math.exp(mean(losses.slice(since))).toFixed(1) : "–");
+  const read = (losses) => losses.slice(since, written_from);  // what a model writes is likely to itself
+  const perplexity = (losses) => (read(losses).length ? Math.exp(mean(read(losses))).toFixed(1) : "–");
   const values = lanes.map(({ name, nll: losses }) => `${name} ${perplexity(losses)}`);
   $("perplexity").textContent = `Perplexity ${when}: ${values.join(", ")}.`;
 }
@@ -386,7 +399,7 @@ function answer(event) {
   $("answer").textContent = [
     `${mark($("ask-slot").value, slot)}: slot ${slot} leaves, the first behind the sinks.`,
     `${mark($("ask-position").value, position)}: the newest key gets position ${position}.`,
-    `${mark($("ask-lane").value, worst)}: ${worst} breaks. Nats of the next ${losses.at(-1).length} tokens: ${each}.`,
+    `${mark($("ask-lane").value, worst)}: ${worst} loses most. Nats, next ${losses.at(-1).length} tokens: ${each}.`,
   ].join("\n");
   $("answer").hidden = false;
 }
@@ -422,7 +435,7 @@ function run() {
 
 function write() {  // what follows the current token is cut off, and the lane goes on
   ids.length = Math.min(at, ids.length);
-  writing = true;
+  written_from = Math.min(written_from, ids.length);
   if (!timer) run();
 }
 
@@ -485,7 +498,7 @@ function set_up() {
   number_options($("layer"), pattern?.length ?? model.config.n_layers);
   number_options($("head"), pattern?.[0].length ?? model.config.n_heads, ["all", "all heads"]);
   $("model").textContent = recorded ? `a recorded run of ${data.steps[0].model}, ${data.steps.length} steps`
-    : `the real model ${model.config.name} in this page, no network`;
+    : `${model.config.name}, a real language model, runs in this page; nothing is downloaded`;
   for (const name of NAMES) {
     const label = put($("which"), "label"), box = put(label, "input", { type: "checkbox", id: `lane-${name}` });
     label.append(document.createTextNode(name));
@@ -507,6 +520,11 @@ function set_up() {
   for (const [id, act] of Object.entries({ home, back, run, write })) $(id).addEventListener("click", act);
   $("step").addEventListener("click", () => step(1));
   $("ask").addEventListener("submit", answer);
+  $("quiz").addEventListener("input", () => {
+    const late = lane_named("streaming") && at > lane_named("streaming").lane.policy.capacity;
+    $("answer").textContent = "The quiz asks before the first eviction, which is over here: start again.";
+    $("answer").hidden = !($("quiz").checked && late);
+  });
   addEventListener("hashchange", () => follow(location.hash));
   addEventListener("resize", measure);
   $("which").hidden = recorded;
@@ -516,7 +534,7 @@ function set_up() {
     for (const id of ["text", "choose", "write", "writer", "quiz", ...CHOSEN.slice(0, 3)]) $(id).disabled = true;
   }
   addEventListener("keydown", (event) => {
-    const inside = event.target.tagName;
+    const box = event.target.type === "checkbox", inside = box ? "BUTTON" : event.target.tagName;
     if (event.ctrlKey || event.metaKey || event.altKey || ["INPUT", "TEXTAREA", "SELECT"].includes(inside)) return;
     const act = { ArrowRight: () => step(1), ArrowLeft: back, Home: home, " ": run }[event.key];
     if (act && !(event.key === " " && ["BUTTON", "A"].includes(inside))) {  // which space presses

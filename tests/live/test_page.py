@@ -227,6 +227,30 @@ def test_the_quiz_asks_before_the_first_eviction(visit, novels, sample):
     assert state(tab)[0]["t"] == 6
 
 
+def test_a_quiz_that_comes_too_late_says_so_and_its_box_takes_no_keys(visit, novels, sample):
+    tab = visit(page(model=novels, text=sample), "#sinks=1&window=5&t=9")
+    tab.click("#quiz")
+    assert "start again" in tab.inner_text("#answer")
+    tab.keyboard.press("ArrowRight")
+    assert state(tab)[0]["t"] == 10
+
+
+def test_what_streaming_has_lost_is_told_from_what_it_has_found(visit, novels, sample):
+    """A head that puts nothing on the sink looks at something; dense shows whether streaming still holds it."""
+    tab = visit(page(model=novels, text=sample), "#t=350&positions=original")
+    seen = set()
+    for _ in range(60):
+        dense, _, streaming = state(tab)
+        kept = {slot["token"] for slot in streaming["slots"]}
+        lost = sum(w for t, w in enumerate(dense["pattern"][1][3]) if t not in kept)
+        if streaming["pattern"][1][3][0] < 0.09 and abs(lost - 0.1) > 0.01:
+            said = "on tokens that streaming has lost" in tab.inner_text("#say")
+            assert said == (lost > 0.1)
+            seen.add(said)
+        tab.evaluate("minisink.step(1)")
+    assert seen == {True, False}
+
+
 def test_it_writes(visit, novels):
     """What is written are the greedy tokens of the lane, by NumPy too."""
     tab = visit(page(model=novels, text=TEXT), "#t=9&window=7&lanes=streaming")
@@ -237,6 +261,10 @@ def test_it_writes(visit, novels):
     written = state(tab)[0]
     expected = list(generate(novels, novels.encode(TEXT)[:10], Streaming(1, 7), max_new_tokens=written["t"] - 9))
     assert (written["id"], written["slots"][0]["token"]) == (expected[-1], 0)
+    said = tab.inner_text("#say")
+    assert "was written" in said and novels.decode(expected)[-20:].replace(" ", "·").replace("\n", "⏎") in said
+    before = visit(page(model=novels, text=TEXT), "#t=9&window=7&lanes=streaming")
+    assert tab.inner_text("#perplexity") == before.inner_text("#perplexity")  # what it writes is no text to judge it by
 
 
 @pytest.mark.parametrize(
