@@ -18,7 +18,9 @@ Lessons are executed, which takes minutes. An executed page is kept, in a folder
 
 import argparse
 import ast
+import base64
 import contextlib
+import html
 import importlib.util
 import io
 import re
@@ -161,7 +163,7 @@ def figures_of(code):
     for cell in code:
         says = cell.metadata.get("mystnb", {}).get("image", {}).get("alt")
         images = [output.get("data", {}).get("image/png") for output in cell.outputs]
-        made += [(deck.base64.b64decode(image), says) for image in images if image]
+        made += [(base64.b64decode(image), says) for image in images if image]
     return made
 
 
@@ -184,7 +186,7 @@ def blocks_of(section, cells):
         elif section == WRONG and output_of(cell):
             made += deck.literal(output_of(cell))
         elif section == "Milestone":
-            made += deck.blocks(deck.html.escape(output_of(cell)))
+            made += deck.blocks(html.escape(output_of(cell)))
         elif section == "Exercise" and "hide-input" in cell.metadata.get("tags", []):
             made += to_write(cell)
     return made
