@@ -7,8 +7,8 @@ import pytest
 from engine import DIGITS, differ
 
 from minisink import Dense, Streaming, Window, generate, load
-from minisink.hf.shipped import sample_text
 from minisink.live.page import MOST_TEXT, page
+from minisink.live.page import sample as beginning
 from minisink.live.steps import steps
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright, which drives a browser")
@@ -27,7 +27,7 @@ def novels():
 
 @pytest.fixture(scope="module")
 def sample():
-    return sample_text().read_text(encoding="utf-8").split("\n\n", 3)[3][:2000]
+    return beginning(2000)
 
 
 @pytest.fixture(scope="module")
