@@ -280,6 +280,7 @@ def test_every_row_of_the_plan_has_slides_in_its_order(parts, monkeypatch):
         kept = [row for row in rows.values() if of == 90 or row[1]]
         at = [int(n) for slide in made for n in re.findall(r"Minute (\d+) of", slide.notes)]
         assert list(dict.fromkeys(at)) == [int(row[0 if of == 90 else 1]) for row in kept]
+        assert len(made) == sum(minute is None or rows[minute] in kept for minute in minutes)
         for row in kept:
             own = [slide.notes for slide in made if f"Minute {row[0 if of == 90 else 1]} of {of}" in slide.notes]
             assert all(deck.MARKDOWN.renderInline(row[5]) in notes for notes in own) and own
