@@ -5,7 +5,7 @@ from contextlib import closing
 from itertools import pairwise
 
 from ..chat.stream import n_bytes, n_kept
-from ..experiments.effects import paired
+from ..evaluation.difference import paired
 from ..hf.tokenizer import text_stream
 from ..methods import Dense, Recompute
 from ..system.interrupts import defer_interrupts, until_interrupt

@@ -5,7 +5,7 @@ import time
 from functools import partial
 from pathlib import Path
 
-from ..experiments.effects import paired
+from ..evaluation.difference import paired
 from ..methods import Streaming, Window
 from ..system.terminal import wrap
 from ..training.backcopy import picture

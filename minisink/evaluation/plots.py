@@ -4,6 +4,7 @@ import numpy as np
 
 from ..system.plots import BLACK, BLUE, GREY, PURPLE, VERMILLION, name_lines, picture
 from ..system.terminal import rolling_mean, rolling_span
+from .difference import SURE, Difference, paired
 
 # told apart without colour too: streaming is broad, and re-computation runs in it
 STROKES: dict = {
@@ -31,7 +32,7 @@ def draw_losses(path, losses, *, title, evicted_from=None, group=1):
     group : int
         Tokens that share a loss, their mean: of a long text more than this is not seen.
     """
-    above = {name: more(nll.mean(), unit="nats per token") for name, nll in above_recompute(losses).items() if len(nll)}
+    above = {name: _how_much_more(nll) for name, nll in above_recompute(losses).items() if len(nll)}
     own = {name: f"{nll.mean():.2f} nats per token" for name, nll in losses.items() if len(nll)}
     each = ", ".join(f"{name} loses {loss}" for name, loss in (above or own).items())
     title += f": {'compared with re-computed windows, ' if above else ''}{each}" if each else ""
@@ -58,6 +59,12 @@ def plot_losses(axes, losses, marks, *, group=1):
             axes.text(token, 0.98 - 0.08 * i, f" {name}", va="top", transform=axes.get_xaxis_transform())
     axes.set_xlabel("token")
     axes.set_ylabel(f"loss (nats, mean of the last {span * group})")
+
+
+def _how_much_more(difference):
+    """Say the mean of a difference of losses, (N,), in words; what is within three standard errors is none."""
+    gap = paired(difference, 0 * difference) if len(difference) > 1 else Difference(difference.mean(), 0.0)
+    return more(0.0 if abs(gap.mean) < SURE * gap.error else gap.mean, unit="nats per token")
 
 
 def more(x, *, unit="", digits=2):

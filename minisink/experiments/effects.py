@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..evaluation.difference import STRETCH
+
 DRAWS = 1000
-STRETCH = 50  # tokens that are drawn together
-SURE = 3  # standard errors that a difference of two losses must be away from what it is compared with
 
 
 @dataclass(frozen=True)
@@ -84,57 +84,6 @@ def effect(
     drawn = (of(values[(row[:, None] + np.arange(stretch)).ravel()[:n]]) for row in starts)
     low, high = np.percentile(list(drawn), [2.5, 97.5])
     return Effect(what, float(of(values)), float(low), float(high), above, below)
-
-
-@dataclass(frozen=True)
-class Difference:
-    """A mean difference of two losses of the same tokens, in nats per token, and its standard error."""
-
-    mean: float
-    error: float
-
-    def above(self, bound: float) -> bool:
-        """Return whether the difference is more than three standard errors above `bound`."""
-        return self.mean - SURE * self.error > bound
-
-    def below(self, bound: float) -> bool:
-        """Return whether the difference is more than three standard errors below `bound`."""
-        return self.mean + SURE * self.error < bound
-
-    def within(self, bound: float) -> bool:
-        """Return whether the difference lies between -bound and bound, three standard errors to either side included.
-
-        That no difference was found is not this: it must also have been looked at closely enough.
-        """
-        return self.above(-bound) and self.below(bound)
-
-    def __str__(self):
-        """Return the difference with its standard error."""
-        return f"{self.mean:+.4f} ± {self.error:.4f}"
-
-
-def paired(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray) -> Difference:
-    """Return by how much losses `a` are above losses `b` of the same tokens, with the standard error.
-
-    Token by token, a token that is hard is hard for both, and that cancels. Independent tokens have the error
-    ``std(a - b) / sqrt(N)``. Neighbours may be alike, so it is also taken from whole stretches, as `effect` draws them;
-    the larger of the two counts. `a` and `b` are of shape (N,), the loss of each token in nats; N is at least 2.
-
-    >>> price = paired([2.0, 5.0, 3.0, 4.0], [1.0, 4.0, 2.5, 3.0])
-    >>> print(price)
-    +0.8750 ± 0.1250
-    >>> price.above(0), price.above(0.6)
-    (True, False)
-    """
-    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    if a.ndim != 1 or a.shape != b.shape or len(a) < 2:
-        raise ValueError(f"losses of the same tokens, two or more, are compared, not shapes {a.shape} and {b.shape}")
-    difference = a - b
-    n, mean = len(difference), difference.mean()
-    stretch = max(1, min(STRETCH, n // 4))
-    total = np.concatenate(([0.0], np.cumsum(difference - mean)))
-    of_stretches = np.sqrt(np.mean((total[stretch:] - total[:-stretch]) ** 2) / (stretch * n))
-    return Difference(float(mean), float(max(difference.std(ddof=1) / np.sqrt(n), of_stretches)))
 
 
 def unique(rows: Sequence[dict], key: str) -> list:

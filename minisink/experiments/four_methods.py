@@ -4,11 +4,12 @@ import time
 
 import numpy as np
 
+from ..evaluation.difference import paired
 from ..loss import nll_blocks, perplexity, token_nll
 from ..methods import Dense, Recompute, Streaming, Window, cache_bytes_per_token, lead_of
 from ..retrieval import Retrieval
 from ..sinks import weight_on_first
-from .effects import SURE, must_hold, paired
+from .effects import must_hold
 from .inside import look_inside
 
 
@@ -101,7 +102,7 @@ def finding(rows, cache):
         return f"{tokens} there is nothing to compare: window attention {a:.2f}, with sinks {b:.2f}{beside}."
     gap = paired(window, streaming)
     beside = f" ({gap} nats per token){beside} ({paired(recompute['nll'][cache:], streaming)})"
-    if abs(gap.mean) <= SURE * gap.error:
+    if not (gap.above(0) or gap.below(0)):
         return f"{tokens} no gap was measured: window attention {a:.2f}, with sinks {b:.2f}{beside}."
     by_how_much = f"{abs(a / b - 1):.1%} {'above' if a > b else 'below'} the {b:.2f} with sinks"
     return f"{tokens} window attention's perplexity is {a:.2f}, {by_how_much}{beside}."

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from minisink.experiments.effects import Difference, effect, paired
+from minisink.evaluation.difference import Difference, paired
+from minisink.experiments.effects import effect
 
 
 def drawn(seed, n=1000, alike=1):

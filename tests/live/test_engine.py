@@ -15,7 +15,7 @@ import pytest
 from engine import DIGITS, LIVE, NATS, Modulo, ask, differ, needs_node, perplexity_from_13, policy_of
 
 from minisink import Dense, Retrieval, Streaming, Window, load, token_nll
-from minisink.experiments.effects import paired
+from minisink.evaluation.difference import paired
 from minisink.hf.shipped import sample_text, shipped_names
 from minisink.live.page import pack, sample
 from minisink.live.steps import steps
