@@ -50,8 +50,7 @@ def run(args):
     if args.plot:
         patterns = [layer["pattern"] for layer in trace["layers"]]
         tokens = [model.decode([i]).strip() or model.tokenizer.id_to_token(int(i)) for i in ids]
-        names = {"tokens": tokens, "name": model.name, "several": several}
-        draw_inspection(args.plot, patterns, statistics, **names)
+        draw_inspection(args.plot, patterns, statistics, tokens=tokens, name=model.name, several=several)
 
 
 def _show(model, ids, statistics, several):

@@ -25,9 +25,8 @@ def draw_inspection(path, patterns, summary, *, tokens, name, several="token"):
         all_heads.imshow(weights, **shown)
         if weights.shape[1] <= CELLS[0] and len(layers) <= CELLS[1]:
             for (i, h), weight in np.ndenumerate(weights):
-                all_heads.text(
-                    h, i, f"{weight:.0%}", ha="center", va="center", color="white" if weight < 0.6 else "black"
-                )
+                stands_out = "white" if weight < 0.6 else "black"
+                all_heads.text(h, i, f"{weight:.0%}", ha="center", va="center", color=stands_out)
         all_heads.set(title="weight on the first", xlabel="head", ylabel="layer")
         every = -(-len(tokens) // NAMED)  # of a long text not every token has room for its name
         ticks, names = range(0, len(tokens), every), [token[:7].replace("$", r"\$") for token in tokens[::every]]
