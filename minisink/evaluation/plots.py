@@ -67,13 +67,13 @@ def _how_much_more(difference):
     return more(0.0 if abs(gap.mean) < SURE * gap.error else gap.mean, unit="nats per token")
 
 
-def more(x, *, unit="", digits=2):
+def more(x, *, unit=""):
     """Say a difference in words.
 
     >>> more(0.251), more(-0.15, unit="nats"), more(0.001)
     ('0.25 more', '0.15 nats less', 'as much')
     """
-    size = f"{abs(x):.{digits}f}"
+    size = f"{abs(x):.2f}"
     return " ".join([size, *unit.split(), "more" if x > 0 else "less"]) if float(size) else "as much"
 
 
