@@ -12,6 +12,8 @@ from ..wrong_turns import WRONG_TURNS, Cache
 from .checking import check, check_losses
 from .golden import NAMES, load, model
 from .report import Report
+from .texts import TEXTS, Losses, losses
 from .traces import Trace, drawn
 
-__all__ = ["NAMES", "WRONG_TURNS", "Cache", "Report", "Trace", "check", "check_losses", "drawn", "load", "model"]
+__all__ = ["NAMES", "TEXTS", "WRONG_TURNS", "Cache", "Losses", "Report", "Trace", "check", "check_losses", "drawn"]
+__all__ += ["load", "losses", "model"]

@@ -10,6 +10,7 @@ from .diagnosis import diagnose, differing_layers
 from .golden import NAMES, load
 from .report import Report
 from .run import TOLERANCES, Run, as_step, numbers_of
+from .texts import Losses
 from .traces import Trace
 
 SINGLE = 1e-5  # of the largest loss of a whole model
@@ -90,21 +91,22 @@ def check(
     return Report(chosen, first, failed, layers, looks_like, until, worst, error, dtype)
 
 
-def check_losses(losses: Any, trace: Trace, *, tolerance: float | None = None) -> int | None:
+def check_losses(losses: Any, trace: Trace | Losses, *, tolerance: float | None = None) -> int | None:
     """Return the first token on which a whole model's loss differs from the recorded one, or None.
 
-    For an engine that runs `golden.model`, saved as a Hugging Face folder, over the ids of the trace. `losses` (T - 1,)
-    are nats per token, from the second on; the token before the one returned is the first whose logits differ.
-    ValueError for another number of losses, or a trace that has none. `tolerance` is a share of the largest loss: by
-    default 1e-5, ten times what an engine is off that rotates in single precision, or works in it; in half precision as
-    in `check`.
+    For an engine that runs `golden.model`, saved as a Hugging Face folder, over the ids of the trace; or one that ships
+    over the ids of `texts.Losses`. `losses` (T - 1,) are nats per token, from the second on; the token before the one
+    returned is the first whose logits differ. ValueError for another number of losses, or a trace that has none.
+    `tolerance` is a share of the largest loss: by default 1e-5, ten times what an engine is off that rotates in single
+    precision, or works in it; in half precision as in `check`.
     """
-    if not isinstance(trace, Trace) or trace.losses is None:
+    expected = getattr(trace, "losses", None)
+    if expected is None:
         raise ValueError(f"{trace!r} is no text that a model read: it has no losses; take one of conformance.load")
     nll, dtype = numbers_of(losses, "losses")
-    if nll.shape != trace.losses.shape:
-        raise ValueError(f"losses have shape {nll.shape}; {trace} has {trace.losses.shape}: one a token but the first")
-    off = np.abs(nll - trace.losses) / np.abs(trace.losses).max()
+    if nll.shape != expected.shape:
+        raise ValueError(f"losses have shape {nll.shape}; {trace} has {expected.shape}: one a token but the first")
+    off = np.abs(nll - expected) / np.abs(expected).max()
     if tolerance is None:
         tolerance = TOLERANCES[dtype] if dtype in ("float16", "bfloat16") else SINGLE
     wrong = np.flatnonzero(~(off <= tolerance))

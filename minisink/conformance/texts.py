@@ -1,0 +1,58 @@
+"""Golden losses: what trained models make of one text under many methods, token by token, to hold whole engines to.
+
+Random weights have no sinks, so a cache that loses them passes there; these models have been trained. They lie in
+`vectors/`, one safetensors file a model: a header of JSON, then plain numbers, which a few lines of any language read.
+"ids" is the text; each setting, such as "1+15" for one sink and a window of 15, has its losses, "1+15.losses", in
+float64, from the second token on; "about", in the header, is JSON too: the config, rope_theta, and each setting as a
+method. `tests/conformance/make_losses.py` made them by the readable path; the tests hold the others to them.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import safe_open
+
+from ..methods import Method
+from ..snapshot import method_from
+
+TEXTS = ("novels", "novels-vanilla", "novels-softmax1", "novels-gpt2")
+FOLDER = Path(__file__).with_name("vectors")
+
+
+@dataclass(frozen=True, eq=False)
+class Losses:
+    """The loss of every token of a text but the first, of one model under one method."""
+
+    name: str  # of the model
+    method: Method
+    ids: np.ndarray  # (T,)
+    losses: np.ndarray  # (T - 1,), nats, in float64
+    chunks: tuple[int, ...]  # sizes of the chunks in which the text may come: they change no loss
+
+    def __str__(self):
+        return f"{self.name}, {self.method}"
+
+
+def losses(name: str) -> tuple[Losses, ...]:
+    """Return the recorded losses of one of `TEXTS`, one for each method; ValueError for another name.
+
+    >>> [each.method for each in losses("novels")][:2]
+    [Dense(positions='slot'), Window(window=16, positions='slot')]
+    """
+    about, arrays = read(name)
+    chunks, found = tuple(about["chunks"]), []
+    for setting, method in about["settings"].items():
+        nll = arrays[f"{setting}.losses"]
+        found.append(Losses(name, method_from(method), arrays["ids"][: len(nll) + 1], nll, chunks))
+    return tuple(found)
+
+
+def read(name: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Return what a file says of itself, and its arrays by name."""
+    if name not in TEXTS:
+        raise ValueError(f"name is {name!r}; there are golden losses of {', '.join(TEXTS)}")
+    with safe_open(FOLDER / f"{name}.safetensors", "numpy") as file:
+        return json.loads(file.metadata()["about"]), {each: file.get_tensor(each) for each in file.keys()}
