@@ -6,6 +6,7 @@ matrices change places.
 
 import numpy as np
 
+from minisink.hf import gguf_model
 from minisink.hf.folder import to_tensors
 
 
@@ -25,37 +26,7 @@ def write_gguf(model, path):
 
     It has as many nameless tokens as the model, and no tokenizer.
     """
-    import gguf
-
-    config = model.config
-    is_gpt2 = config.model_type == "gpt2"
-    architecture = gguf.MODEL_ARCH.GPT2 if is_gpt2 else gguf.MODEL_ARCH.LLAMA
-    writer = gguf.GGUFWriter(path, gguf.MODEL_ARCH_NAMES[architecture])
-    writer.add_context_length(config.max_positions)
-    writer.add_embedding_length(config.d_model)
-    writer.add_block_count(config.n_layers)
-    writer.add_feed_forward_length(config.d_ff)
-    writer.add_head_count(config.n_heads)
-    writer.add_vocab_size(config.vocab_size)
-    writer.add_tokenizer_model("none")
-    if is_gpt2:
-        writer.add_layer_norm_eps(config.norm_eps)
-    else:
-        writer.add_head_count_kv(config.n_kv_heads)
-        writer.add_rope_dimension_count(config.head_dim)
-        writer.add_rope_freq_base(config.rope_theta)
-        writer.add_layer_norm_rms_eps(config.norm_eps)
-    names = gguf.get_tensor_name_map(architecture, config.n_layers)
-    for name, array in to_tensors(config, model.arrays()).items():
-        if name.endswith(("q_proj.weight", "k_proj.weight")):
-            array = in_pairs(array, config.head_dim)
-        if is_gpt2 and array.ndim == 2 and ".h." in name:  # GPT-2's are (in, out)
-            array = array.T
-        writer.add_tensor(names.get_name(name, (".weight", ".bias")), np.ascontiguousarray(array))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    gguf_model.write(path, model.config, model.arrays())
 
 
 def write_llama2c(model, folder):

@@ -146,19 +146,20 @@ def read_tensor(name, path, kind, shape, offset, *, dtype):
     return array
 
 
-def write_tensors(path, tensors):
-    """Write a safetensors file of float arrays in any memory layout.
+def write_tensors(path, tensors, **metadata):
+    """Write a safetensors file of float or int arrays in any memory layout, `metadata` being texts.
 
     The library wants all tensors in rows at once; here one at a time is copied for that.
     """
-    header: dict = {"__metadata__": {"format": "pt"}}
+    header: dict = {"__metadata__": {"format": "pt"} | metadata}
     stop = 0
     for name, array in tensors.items():
         start, stop = stop, stop + array.nbytes
-        header[name] = {"dtype": f"F{8 * array.itemsize}", "shape": array.shape, "data_offsets": (start, stop)}
+        kind = f"{array.dtype.kind.upper()}{8 * array.itemsize}"
+        header[name] = {"dtype": kind, "shape": array.shape, "data_offsets": (start, stop)}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)  # numbers begin at a multiple of their size
     with open(path, "wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
-        for name, array in tensors.items():
-            file.write(np.asarray(array, FLOATS[header[name]["dtype"]], order="C").data)
+        for array in tensors.values():
+            file.write(np.asarray(array, array.dtype.newbyteorder("<"), order="C").data)

@@ -93,12 +93,44 @@ def read(path, *, dtype):
     return config, _from_tensors(config, tensor), tokenizer, ignored, chat
 
 
+def write(path, config, arrays):
+    """Write a GGUF file that llama.cpp loads, in float32 and without a tokenizer; it needs the package gguf.
+
+    Raises ValueError for a softmax of another kind, and scaled positions.
+    """
+    if config.softmax != "softmax" or config.sink_logit or getattr(config, "rope_scaling", None):
+        raise ValueError(f"{path}: not written; a GGUF file has the plain softmax and plain rotary positions only")
+    about = {"context_length": config.max_positions, "embedding_length": config.d_model, "head_count": config.n_heads}
+    about |= {"block_count": config.n_layers, "feed_forward_length": config.d_ff, "vocab_size": config.vocab_size}
+    if config.model_type == "gpt2":
+        about |= {"layer_norm_eps": config.norm_eps}
+    else:
+        about |= dict.fromkeys(("key_length", "value_length", "rope_dimension_count"), config.head_dim)
+        about |= {"head_count_kv": config.n_kv_heads, "rope_freq_base": config.rope_theta}
+        about |= {"layer_norm_rms_eps": config.norm_eps}
+    library()
+    from gguf import GGUFWriter
+
+    writer = GGUFWriter(path, config.model_type)
+    for key, value in (about | {"tokenizer_model": "none"}).items():
+        getattr(writer, f"add_{key}")(value)
+    for name, array in arrays.items():
+        rows = array.T if is_transposed(name, array.shape) else array
+        if config.model_type == "llama":
+            rows = _reordered(rows, name, config, lambda x: x.reshape(*x.shape[:-1], 2, -1).swapaxes(-1, -2))
+        writer.add_tensor(tensor_name(config.model_type, name), np.ascontiguousarray(rows, np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
 def _from_tensors(config, tensor):
     """Do `folder.from_tensors` by GGUF's names."""
     for name, shape in shapes(config).items():
         array = tensor(tensor_name(config.model_type, name))
         if config.model_type == "llama":  # Qwen2 is stored as it is used
-            array = _unpermuted(array, name, config)
+            array = _reordered(array, name, config)
         yield name, array.T if is_transposed(name, shape) else array
 
 
@@ -118,8 +150,8 @@ def _account_for(path, tensors, config):
             raise CheckpointError(f"{path}: tensor {name} has shape {tensors[name][1]}; the metadata asks for {shape}")
 
 
-def _unpermuted(array, name, config):
-    """Reorder queries and keys as they are rotated here; return other arrays as they are.
+def _reordered(array, name, config, order=interleaved_to_split_half):
+    """Reorder queries and keys as they are rotated here, or by another `order`; return other arrays as they are.
 
     llama.cpp rotates neighbours, channels 2 j and 2 j + 1, and its files have the rows of each head in that order; here
     and at Hugging Face it is j and j + D/2.
@@ -128,7 +160,7 @@ def _unpermuted(array, name, config):
     if heads is None or name.rpartition(".")[2][:-1] not in ("w", "b"):
         return array
     columns = array.reshape(heads, config.head_dim, -1).swapaxes(1, 2)  # (heads * D, C) -> (heads, C, D)
-    return interleaved_to_split_half(columns).swapaxes(1, 2).reshape(array.shape)
+    return order(columns).reshape(columns.shape).swapaxes(1, 2).reshape(array.shape)
 
 
 # The metadata --------------------------------------------------------------------------------------

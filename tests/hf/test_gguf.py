@@ -17,7 +17,7 @@ from profiles import examples
 import minisink
 from minisink import CheckpointError, gpt2, llama
 from minisink.commands.parser import main
-from minisink.hf import package
+from minisink.hf import gguf_model, package
 from minisink.hf.arrays import from_arrays, to_arrays
 from minisink.hf.shipped import sample_text, shipped
 
@@ -65,6 +65,25 @@ def test_a_file_gives_the_weights_that_went_in(model):
             wanted = replace(wanted, rope_scaling=loaded.config.rope_scaling)
         assert loaded.config == wanted and loaded.tokenizer is None
         same_arrays(loaded, narrow(model))
+
+
+@examples(40)
+@given(model=plain)
+def test_a_file_that_is_written_here_loads_again(model):
+    """Every model but one of scaled positions, or of another softmax: config and float32 numbers, exactly."""
+    config = model.config
+    with tempfile.TemporaryDirectory() as folder:
+        path = f"{folder}/model.gguf"
+        if getattr(config, "rope_scaling", None):
+            with pytest.raises(ValueError, match=r"model.gguf: not written; a GGUF file has .* plain rotary positions"):
+                gguf_model.write(path, config, narrow(model))
+            config = replace(config, rope_scaling=None)
+        gguf_model.write(path, config, narrow(model))
+        loaded = minisink.load(path)
+        assert loaded.config == config and loaded.tokenizer is None
+        same_arrays(loaded, narrow(model))
+        with pytest.raises(ValueError, match="plain softmax"):
+            gguf_model.write(path, replace(config, softmax="softmax1"), {})
 
 
 def test_wider_weights_are_the_same_numbers(tmp_path):
