@@ -57,8 +57,7 @@ def plot_losses(axes, losses, marks, *, group=1):
         if token is not None and token < group * max(map(len, rolled.values())):
             axes.axvline(token, color="black", ls=":", lw=1.5)
             axes.text(token, 0.98 - 0.08 * i, f" {name}", va="top", transform=axes.get_xaxis_transform())
-    axes.set_xlabel("token")
-    axes.set_ylabel(f"loss (nats, mean of the last {span * group})")
+    axes.set(xlabel="token", ylabel=f"loss (nats, mean of the last {span * group})")
 
 
 def _how_much_more(difference):

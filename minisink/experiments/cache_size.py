@@ -66,5 +66,4 @@ def draw(figure, rows):
     values = {"perplexity": [row["perplexity"] for row in rows]}
     bars(axes, [str(row["cache"]) for row in rows], values, form="%.2f", kinds=kinds)
     hatched = f"; hatched: more than the {rows[0]['trained']:,} of training" * any(kinds)
-    axes.set_xlabel(f"cache (keys a query sees, {rows[0]['n_sinks']} of them sinks{hatched})")
-    axes.set_ylabel("perplexity")
+    axes.set(xlabel=f"cache (keys a query sees, {rows[0]['n_sinks']} of them sinks{hatched})", ylabel="perplexity")

@@ -122,5 +122,4 @@ def draw(figure, rows):
         axes.axhline(SINK, color="black", ls=":", lw=2)
         axes.tick_params(axis="x", rotation=35)
         axes.set_title(f"{task} task")
-    panels[0].set_ylabel("weight on BOS when idle (dotted: 0.3)")
-    panels[0].set_ylim(0, 1.05)
+    panels[0].set(ylabel="weight on BOS when idle (dotted: 0.3)", ylim=(0, 1.05))

@@ -113,17 +113,15 @@ def draw(figure, rows):
     upper.plot(tokens, [row["perplexity"] for row in rows], ls="-", lw=7, label="in the stream")
     begun = {"ls": "--", "lw": 2, "color": BLACK, "label": "begun at this tenth"}
     upper.plot(tokens, [row["begun_here"] for row in rows], **begun)
-    upper.set_ylim(0, 1.2 * max(row["perplexity"] for row in rows))
-    upper.set_ylabel("perplexity")
+    upper.set(ylabel="perplexity", ylim=(0, 1.2 * max(row["perplexity"] for row in rows)))
     kinds = {"process_bytes": "process", "dense_bytes": "if all were kept", "cache_bytes": "the cache"}
     for (key, label), marker in zip(kinds.items(), "s^o", strict=True):
         lower.plot(tokens, [row[key] / 2**20 for row in rows], marker=marker, ms=9, label=label)
-    lower.set_yscale("log")
+    again = range(1, int(rows[-1]["readings"]) + 1)
+    streamed = "tokens streamed" + " (dotted: the text begins again)" * bool(again)
+    lower.set(xlabel=streamed, ylabel="memory (MiB)", yscale="log")
     lower.yaxis.set_major_formatter("{x:g}")
     lower.xaxis.set_major_formatter("{x:,.0f}")
-    lower.set_ylabel("memory (MiB)")
-    again = range(1, int(rows[-1]["readings"]) + 1)
-    lower.set_xlabel("tokens streamed" + " (dotted: the text begins again)" * bool(again))
     for axes in (upper, lower):
         name_lines(axes, gap=0.18)
         for reading in again:

@@ -163,8 +163,6 @@ def draw(figure, rows):
         by_eps.plot(EPS, lines, marker="osD"[i], ms=11, label=text)
     series = {text: [100 * rates(rows, text, length, key).mean() for key in keys] for text in TEXTS}
     bars(by_key, [str(key + 1) for key in keys], series, form="%.0f")
-    by_eps.set_xlabel("least mean weight of a sink")
-    by_eps.set_ylabel("heads with a sink (%)")
-    by_eps.set_title(f"first of {length} tokens")
+    by_eps.set(title=f"first of {length} tokens", xlabel="least mean weight of a sink")
+    by_eps.set(ylabel="heads with a sink (%)", ylim=(-3, 103))
     by_key.set(title="each token, least weight 0.3", xlabel="token")
-    by_eps.set_ylim(-3, 103)

@@ -186,5 +186,4 @@ def draw(figure, rows):
     bars(axes, names, series, form="%.2f" if len(series) * len(names) <= MOST else "")
     axes.axhline(np.mean([row["chance"] for row in rows]), color="black", ls=":")
     axes.margins(x=0.5 / len(names), y=0.35)  # room for the legend
-    axes.set_xlabel("tokens back")
-    axes.set_ylabel("nats per token (dotted: chance)")
+    axes.set(xlabel="tokens back", ylabel="nats per token (dotted: chance)")

@@ -72,6 +72,5 @@ def draw(figure, rows):
         (line,) = axes.plot(range(len(ppl)), ppl.values(), marker=marker, ms=11, label=f"cache {cache}")
         axes.axhline(recomputed, color=line.get_color(), ls=":", lw=2)
     axes.set_xticks(range(len(ppl)), map(str, ppl))
-    axes.set_xlabel("sinks kept (dotted: windows re-computed)")
-    axes.set_ylabel("perplexity")
+    axes.set(xlabel="sinks kept (dotted: windows re-computed)", ylabel="perplexity")
     axes.legend()

@@ -113,7 +113,5 @@ def draw(figure, rows):
             name = row["token"].replace("$", r"\$")
             axes.annotate(name, point, xytext=(12, 0), textcoords="offset points", va="center")
     axes.axhline(1.0, color="black", ls=":")
-    axes.set_ylim(0, None)
-    axes.set_xlabel("mean weight, in the head that gives it most")
-    axes.set_ylabel("norm of values / median")
+    axes.set(xlabel="mean weight, in the head that gives it most", ylabel="norm of values / median", ylim=(0, None))
     axes.legend()

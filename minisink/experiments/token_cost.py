@@ -77,10 +77,8 @@ def draw(figure, rows):
         point = row["cache"], row["recompute_ms"]
         axes.annotate(f"{row['ratio']:,.0f} x", point, xytext=(0, 12), textcoords="offset points", ha="center")
     axes.set_xscale("log", base=2)
-    axes.set_yscale("log")
+    axes.set(xlabel="cache (tokens)", ylabel="milliseconds per token", yscale="log")
     axes.yaxis.set_major_formatter("{x:g}")
     axes.margins(y=0.2)  # room for the numbers above the curve
     axes.set_xticks(caches, [f"{cache:,}" for cache in caches])
-    axes.set_xlabel("cache (tokens)")
-    axes.set_ylabel("milliseconds per token")
     name_lines(axes)

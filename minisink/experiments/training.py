@@ -78,8 +78,7 @@ def draw(figure, rows):
             values = [row["perplexity"] for row in rows_of_model]
             axes.plot(range(len(sinks)), values, marker="so^Dv"[i % 5], ms=11, label=name)
         axes.set_xticks(range(len(sinks)), map(str, sinks))
-        axes.set_xlabel("first tokens kept")
-        axes.set_title(f"cache {cache}")
+        axes.set(title=f"cache {cache}", xlabel="first tokens kept")
     panels[0].set_ylabel("perplexity after eviction")
     name_lines(panels[-1])
 

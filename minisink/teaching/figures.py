@@ -78,12 +78,10 @@ def kept_over_time(method, n_tokens):
             axes.add_patch(for_a_lesson().Rectangle(*cell, facecolor=colour, edgecolor="white", lw=2))
         for token, position in zip(held, method.positions_of(held), strict=True):
             axes.text(token, now, position, ha="center", va="center", fontsize=17)
-    axes.set(xlim=(-0.5, n_tokens - 0.5), ylim=(n_tokens - 0.5, -0.5), xlabel="token: its place in the text")
-    axes.set_ylabel("the newest token (time goes down)")
-    axes.set_xticks(range(n_tokens))
-    axes.set_yticks(range(n_tokens))
+    axes.set(title="The sinks stay, the window moves, and positions are slots")
+    axes.set(xlabel="token: its place in the text", ylabel="the newest token (time goes down)")
+    axes.set(xlim=(-0.5, n_tokens - 0.5), ylim=(n_tokens - 0.5, -0.5), xticks=range(n_tokens), yticks=range(n_tokens))
     axes.grid(visible=False)
-    axes.set_title("The sinks stay, the window moves, and positions are slots")
     for colour, name in ((SINK, "sink"), (WINDOW, "window"), (IDLE, "evicted")):
         axes.bar(0, 0, color=colour, label=name)
     axes.legend(loc="upper right", title="number in a cell: position")

@@ -24,29 +24,20 @@ def panel(history, *, n_steps, first="BOS"):
 def draw(history, path, first="BOS"):
     """Draw the experiment over its steps: loss against the floor, weight on the first token, size of its value."""
     steps, last = [step for step, _ in history], history[-1][1]
-    title = (
-        f"After {steps[-1]:,} steps {first} gets {last['bos_from_nontrigger']:.2f} of the weight of idle tokens and "
-    )
-    title += (
-        f"{last['bos_from_trigger']:.2f} of that of triggers; its value is {last['value_ratio']:.2f} of the others'"
-    )
+    at_end = f"{last['bos_from_nontrigger']:.2f} of the weight of idle tokens and {last['bos_from_trigger']:.2f}"
+    title = f"After {steps[-1]:,} steps {first} gets {at_end} of that of "
+    title += f"triggers; its value is {last['value_ratio']:.2f} of the others'"
     with picture(path, title) as figure:
         loss, weight, value = figure.subplots(1, 3)
         loss.plot(steps, [row["loss"] for _, row in history], label="model")
         loss.axhline(last["floor"], color=GREY, ls="--", label="floor")
-        loss.set(title="loss (nats)")
-        weight.plot(steps, [row["bos_from_nontrigger"] for _, row in history], label="from idle")
-        weight.plot(steps, [row["bos_from_trigger"] for _, row in history], label="from triggers")
-        shares = (-0.03, 1.03) if all(_are_shares(row) for _, row in history) else None
-        weight.set(title=f"weight on {first}", ylim=shares)
+        loss.set(title="loss (nats)", xlabel="step")
+        idle, busy = ([row[f"bos_from_{kind}"] for _, row in history] for kind in ("nontrigger", "trigger"))
+        weight.plot(steps, idle, label="from idle")
+        weight.plot(steps, busy, label="from triggers")
+        are_shares = max(idle + busy) <= 1.0  # those of ReLU need not be
+        weight.set(title=f"weight on {first}", xlabel="step", ylim=(-0.03, 1.03) if are_shares else None)
         value.plot(steps, [row["value_ratio"] for _, row in history])
-        value.set(title=f"value of {first} / others'", ylim=(0, None))
-        for axes in (loss, weight, value):
-            axes.set_xlabel("step")
+        value.set(title=f"value of {first} / others'", xlabel="step", ylim=(0, None))
         loss.legend()
         weight.legend()
-
-
-def _are_shares(row):
-    """Tell whether both weights are shares of one; those of ReLU need not be."""
-    return max(row["bos_from_nontrigger"], row["bos_from_trigger"]) <= 1.0
