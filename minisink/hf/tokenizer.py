@@ -211,11 +211,7 @@ def put_first(tokenizer):
     >>> put_first(tokenizer)
     [7]
     """
-    from tokenizers import Tokenizer, models
-
-    bare = Tokenizer(models.BPE())  # no words, and so a short JSON
-    bare.post_processor = tokenizer.post_processor
-    return _first_of(json.loads(bare.to_str())["post_processor"])
+    return _first_of(tokenizer.post_processor and json.loads(tokenizer.post_processor.__getstate__()))
 
 
 def _first_of(about):
