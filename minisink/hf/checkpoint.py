@@ -38,12 +38,12 @@ def widen(raw, dtype):
 def find_files(folder):
     """Find the safetensors files of a folder: ``model.safetensors``, or the shards its index names.
 
-    Each comes with the set of tensors the index says it holds (None without an index). A folder with neither, a shard
+    Each comes with the set of tensors the index says it holds (none without an index). A folder with neither, a shard
     that is missing or lies outside the folder is a CheckpointError.
     """
     single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
     if is_there(single):
-        return {single: None}
+        return {single: set()}
     if not is_there(index):
         neither = f"{folder}: has neither model.safetensors nor model.safetensors.index.json"
         others = sorted(path.name for path in folder.iterdir() if path.suffix in OTHERS)
@@ -103,7 +103,7 @@ def find_tensors(folder, shapes, *, optional, prefix, harmless):
     tensors = {}  # name -> (path, dtype, shape, offset)
     for path, promised in find_files(folder).items():
         header = read_header(path)
-        for name in sorted((promised or set()) - set(header)):
+        for name in sorted(promised - header.keys()):
             raise CheckpointError(f"{path}: has no tensor {name}, though the index says so")
         for name, where in header.items():
             if name in tensors:
