@@ -11,9 +11,10 @@ turn it looks like. The traces are recorded ones (`load`), or drawn in any size 
 from ..wrong_turns import WRONG_TURNS, Cache
 from .checking import check, check_losses
 from .golden import NAMES, load, model
+from .policies import POLICIES, named
 from .report import Report
 from .texts import TEXTS, Losses, losses
-from .traces import Trace, drawn
+from .traces import Trace, drawn, trace_of
 
-__all__ = ["NAMES", "TEXTS", "WRONG_TURNS", "Cache", "Losses", "Report", "Trace", "check", "check_losses", "drawn"]
-__all__ += ["load", "losses", "model"]
+__all__ = ["NAMES", "POLICIES", "TEXTS", "WRONG_TURNS", "Cache", "Losses", "Report", "Trace", "check", "check_losses"]
+__all__ += ["drawn", "load", "losses", "model", "named", "trace_of"]

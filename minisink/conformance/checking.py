@@ -8,10 +8,11 @@ import numpy as np
 from ..cache import check_whole
 from .diagnosis import diagnose, differing_layers
 from .golden import NAMES, load
+from .policies import Maker
 from .report import Report
 from .run import TOLERANCES, Run, as_step, numbers_of
 from .texts import Losses
-from .traces import Trace
+from .traces import Trace, answered, under
 
 SINGLE = 1e-5  # of the largest loss of a whole model
 
@@ -20,12 +21,13 @@ def check(
     cache: Callable[..., Any],
     traces: str | Trace | Iterable[str | Trace] = NAMES,
     *,
+    policy: str | Maker | None = None,
     chunks: int | Sequence[int] | None = None,
     shared: bool = False,
     to: Callable[[np.ndarray], Any] | None = None,
     tolerance: float | None = None,
 ) -> Report:
-    """Feed a cache token by token, and find the first token at which it differs from StreamingLLM.
+    """Feed a cache token by token, and find the first token at which it differs from StreamingLLM, or another policy.
 
     Parameters
     ----------
@@ -37,6 +39,10 @@ def check(
         `keys` (S, K, D), in any order of slots if token_index is there; they are compared as well.
     traces : name, Trace, or several of them
         "llama", "gqa" and "gpt2" are the golden vectors; all three by default.
+    policy : name or callable, optional
+        What your cache is meant to do, if not StreamingLLM: "blocks:16" (or another number), "half", "original",
+        "first-dense", or what makes a `Policy` or `ByLayer`: ``policy(n_sinks, window)``. Every trace is made again
+        under it. By default a trace keeps its own.
     chunks : int or sequence of int, optional
         Tokens that come at once, the last size again and again; then q is (T, H, D), k and v (T, K, D), a class has
         ``steps(q, k, v)``, and what is shown is what the last of them sees.
@@ -73,7 +79,7 @@ def check(
     >>> bool(check(SeesAhead)), [wrong.name for wrong in check(SeesAhead, chunks=(9, 1)).looks_like]
     (True, ['a chunk sees ahead'])
     """
-    chosen, step = _as_traces(traces), as_step(cache, chunks)
+    chosen, step = _as_traces(traces, policy), as_step(cache, chunks)
     if tolerance is not None and not tolerance >= 0:
         raise ValueError(f"tolerance is {tolerance!r}; it must be 0 or more")
     sizes = None if chunks is None else _sizes(chunks)
@@ -113,7 +119,7 @@ def check_losses(losses: Any, trace: Trace | Losses, *, tolerance: float | None 
     return int(wrong[0]) + 1 if len(wrong) else None
 
 
-def _as_traces(traces):
+def _as_traces(traces, policy):
     several = isinstance(traces, Iterable) and not isinstance(traces, str)
     chosen: list[Trace] = []
     for each in traces if several else [traces]:
@@ -123,7 +129,7 @@ def _as_traces(traces):
     for each in chosen:
         if len(each.q) == 0:
             raise ValueError(f"{each!r} holds no token to check")
-    return tuple(chosen)
+    return tuple(chosen if policy is None else [answered(under(each, policy)) for each in chosen])
 
 
 def _sizes(chunks):

@@ -3,7 +3,7 @@
 They lie in `vectors/`, one file a model, in double precision and without pickle, so that any program can read them with
 ``numpy.load(file, allow_pickle=False)``. An array of a trace is called by its sizes, "1+4.token_index" for one sink
 and a window of four; a weight, in half precision, as minisink calls it, "weights.0.wq"; "about" is the config as JSON.
-`tests/conformance/make.py` made them. The keys as attention meets them are not among them: `rotated` keys.
+`tests/conformance/make.py` made them.
 """
 
 import json
@@ -14,8 +14,8 @@ import numpy as np
 
 from .. import gpt2, llama
 from ..hf.arrays import from_arrays
+from ..methods import Streaming
 from ..model import Model
-from ..positions import rope_frequencies, rotate
 from .traces import Trace
 
 NAMES = ("llama", "gqa", "gpt2")  # a head a key; two heads a key; no rotation, learned positions
@@ -30,20 +30,12 @@ def load(name: str) -> tuple[Trace, ...]:
     theta = about["config"].get("rope_theta")
     traces = []
     for n_sinks, window in about["sizes"]:
-        arrays = {each: file[f"{n_sinks}+{window}.{each}"] for each in RECORDED}
-        keys = rotated(arrays["k"], arrays["token_index"], arrays["positions"], theta)
-        traces.append(Trace(name, n_sinks, window, theta, ids=file["ids"], keys=keys, **arrays))
+        arrays = {each: file[f"{n_sinks}+{window}.{each}"] for each in RECORDED if each != "scores"}
+        (T, S), L = arrays["positions"].shape, arrays["q"].shape[1]
+        for each in ("token_index", "positions"):  # recorded once for all layers
+            arrays[each] = np.broadcast_to(arrays[each][:, None], (T, L, S))
+        traces.append(Trace(name, n_sinks, window, theta, Streaming(n_sinks, window), ids=file["ids"], **arrays))
     return tuple(traces)
-
-
-def rotated(k, token_index, positions, theta):  # (T, L, K, D), 2 x (T, S) -> (T, L, S, K, D)
-    """Return the keys in every slot, rotated to their positions; 0 in an empty slot."""
-    (_, L, K, D), (T, S) = k.shape, token_index.shape
-    keys = np.where(token_index[..., None, None, None] < 0, 0.0, k[token_index])  # (T, S, L, K, D)
-    if theta is not None:
-        heads = keys.reshape(T * S, L * K, D)
-        keys = rotate(heads, positions.ravel(), rope_frequencies(D, theta)).reshape(keys.shape)
-    return keys.swapaxes(1, 2)
 
 
 def model(name: str) -> Model:

@@ -22,7 +22,7 @@ class Difference:
     says: str  # what came, and what was expected
 
     def __str__(self):
-        held, places = self.trace.held(self.token), self.trace.places(self.token)
+        held, places = (each(self.token, self.layer) for each in (self.trace.held, self.trace.places))
         at = "embedded at" if self.trace.theta is None else "at positions"
         held, places = in_runs(held), in_runs(places)
         differ = "differs" if self.what == "memory" else "differ"

@@ -92,18 +92,17 @@ class Run:
     def _compare(self, tokens, i, seen):
         """Compare what is held after the last token of a chunk, and the output of each."""
         seen, trace, t = _in_order(seen), self.trace, tokens.stop - 1
-        n = len(trace.held(t))
-        expected = {"token_index": trace.held(t), "positions": trace.places(t)}
-        expected |= {"keys": trace.keys[t, i, :n], "scores": trace.scores[t, i, :, :n]}
+        expected = {"token_index": trace.held, "positions": trace.places}
+        expected |= {"keys": trace.keys_at, "scores": trace.scores_at}
         for name in EXTRAS[:2]:
             if name in seen and (name, trace.theta) != ("positions", None):  # those of GPT-2 are not the cache's affair
                 got = seen[name].tolist()
                 self.shown[name, t, i] = got
-                if got != expected[name]:
-                    self._differ(t, i, name, f"{_short(got)}; expected {_short(expected[name])}")
+                if got != (wanted := expected[name](t, i)):
+                    self._differ(t, i, name, f"{_short(got)}; expected {_short(wanted)}")
         for name in EXTRAS[2:]:
             if name in seen:
-                self._compare_numbers(t, i, name, seen[name], expected[name])
+                self._compare_numbers(t, i, name, seen[name], expected[name](t, i))
         for t in range(tokens.start, tokens.stop):
             self.worst = max(self.worst, self._compare_numbers(t, i, "out", self.out[t, i], trace.out[t, i]))
 
@@ -121,9 +120,10 @@ class Run:
 
     def _compare_memory(self, n_held):
         """Find memory that nothing leaves: at the end it is larger than ever since the cache was full."""
-        n, T = self.trace.capacity, len(n_held)
-        early, late = n_held[n : max(n, T - n)], n_held[T - n :]
-        if len(early) >= n and late.min() > early.max():
+        T, _, n = self.trace.token_index.shape
+        needed = (self.trace.token_index >= 0).sum(axis=(1, 2))
+        (early, late), (least, most) = ([each[n : max(n, T - n)], each[T - n :]] for each in (n_held, needed))
+        if len(early) >= n and late.min() > early.max() and most.min() <= least.max():  # and the policy's does not grow
             message = f"the state holds {early[0]} numbers after token {n} and {late[-1]} at the end; "
             self._differ(T - 1, 0, "memory", message + "what is evicted must leave it, not only be masked")
 

@@ -1,34 +1,36 @@
 """A trace: what a cache is given, token by token, and everything it must then hold and answer.
 
-Letters: T tokens, L layers, H query heads, K key/value heads, D width of a head, S slots. A cache that is not full yet
-leaves its last slots empty: there `token_index` and `positions` are -1, keys 0 and scores -inf.
+Letters: T tokens, L layers, H query heads, K key/value heads, D width of a head, S slots. A layer that holds fewer
+tokens than S leaves its last slots empty: there `token_index` and `positions` are -1.
 """
 
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
+from ..attention import mix, score
 from ..cache import KVCache, Policy, check_whole
-from ..paths import cached_attention
-from ..positions import rope_frequencies, rotate, unrotated
+from ..methods import ByLayer
+from ..ops import softmax
+from ..positions import rope_frequencies, rotate
+from .policies import Maker, made, name_of
 
 
 @dataclass(frozen=True, eq=False)
 class Trace:
-    """Queries, keys and values of T tokens in L layers, and what StreamingLLM makes of them."""
+    """Queries, keys and values of T tokens in L layers, and what a policy makes of them."""
 
     name: str  # "llama", "gqa" or "gpt2" for a recorded one, "drawn" otherwise
     n_sinks: int
-    window: int  # the current token counts: a query sees at most n_sinks + window keys
+    window: int  # the current token counts: under StreamingLLM a query sees at most n_sinks + window keys
     theta: float | None  # base of the rotary angles; None where nothing is rotated (GPT-2)
+    policy: Policy | ByLayer  # which tokens stay, and where each of them stands
     q: np.ndarray  # (T, L, H, D), un-rotated, like the keys
     k: np.ndarray  # (T, L, K, D)
     v: np.ndarray  # (T, L, K, D)
-    token_index: np.ndarray  # (T, S), ints: held when token t attends, itself included, in slot order
-    positions: np.ndarray  # (T, S), ints: of each slot then; without rotation, where its token was embedded
-    keys: np.ndarray  # (T, L, S, K, D), as attention meets them: rotated to their positions
-    scores: np.ndarray  # (T, L, H, S), before the softmax
+    token_index: np.ndarray  # (T, L, S), ints: held when token t attends, itself included, in slot order
+    positions: np.ndarray  # (T, L, S), ints: of each slot then; without rotation, where its token was embedded
     out: np.ndarray  # (T, L, H, D)
     ids: np.ndarray | None = None  # (T,), the text, if a model read one
     losses: np.ndarray | None = None  # (T - 1,), nats per token, from the second token on
@@ -38,39 +40,133 @@ class Trace:
         return f"<{self}: {T} tokens, {L} layers, {H}/{self.k.shape[2]} heads of {D}>"
 
     def __str__(self):
-        return f"{self.name}, n_sinks={self.n_sinks}, window={self.window}"
+        under = self.policy_name
+        return f"{self.name}, n_sinks={self.n_sinks}, window={self.window}" + f", {under}" * (under != "streaming")
+
+    @property
+    def policy_name(self) -> str:
+        """Name of the policy, such as "streaming" or "blocks:16"; the call of one that has none."""
+        return name_of(self.policy, self.n_sinks, self.window)
 
     @property
     def capacity(self) -> int:
-        """Keys a query sees at most."""
+        """Keys that a query sees at most under StreamingLLM."""
         return self.n_sinks + self.window
 
-    def held(self, t: int) -> list[int]:
-        """Return the tokens held when token t attends, in slot order."""
-        return self.token_index[t, : min(t + 1, self.capacity)].tolist()
+    def evicts(self, layer: int = 0) -> bool:
+        """Tell whether a token ever leaves a layer."""
+        return len(self.held(len(self.q) - 1, layer)) < len(self.q)
 
-    def places(self, t: int) -> list[int]:
+    def held(self, t: int, layer: int = 0) -> list[int]:
+        """Return the tokens that a layer holds when token t attends, in slot order."""
+        index = self.token_index[t, layer]
+        return index[index >= 0].tolist()
+
+    def places(self, t: int, layer: int = 0) -> list[int]:
         """Return their positions."""
-        return self.positions[t, : min(t + 1, self.capacity)].tolist()
+        return self.positions[t, layer][self.token_index[t, layer] >= 0].tolist()
+
+    def keys_at(self, t: int, layer: int) -> np.ndarray:
+        """Return the keys (S, K, D) of the tokens held, as token t meets them: rotated to their positions."""
+        return self._rotated(self.k[self.held(t, layer), layer], self.places(t, layer))
+
+    def scores_at(self, t: int, layer: int) -> np.ndarray:
+        """Return the scores (H, S) of token t, before the softmax."""
+        query = self._rotated(self.q[t : t + 1, layer], self.places(t, layer)[-1:])
+        return score(query, self.keys_at(t, layer))[:, 0]
+
+    def answer_at(self, t: int, layer: int) -> np.ndarray:
+        """Return the output (H, D) of token t: the values that it sees, mixed by the softmax of its scores."""
+        return mix(softmax(self.scores_at(t, layer)[:, None]), self.v[self.held(t, layer), layer])[0]
+
+    def _rotated(self, x, positions):
+        return x if self.theta is None else rotate(x, np.array(positions), rope_frequencies(x.shape[-1], self.theta))
 
 
-def trace_of(q, k, v, *, n_sinks, window, theta, name="drawn", ids=None, losses=None):  # (T, L, H, D), 2 x (T, L, K, D)
-    """Run the readable path, one token after the other, and return what the cache holds and answers as a `Trace`."""
-    (T, L, H, D), K = q.shape, k.shape[2]
-    cache = KVCache(L, K, D, Policy(n_sinks, window), like=q)
-    S = cache.policy.n_sinks + window
-    by_slot = unrotated if theta is None else partial(rotate, frequencies=rope_frequencies(D, theta))
-    token_index, positions = np.full((T, S), -1), np.full((T, S), -1)
-    keys, scores, out = np.zeros((T, L, S, K, D)), np.full((T, L, H, S), -np.inf), np.zeros((T, L, H, D))
-    for t in range(T):
-        for i, layer in enumerate(cache.layers):
-            token, inside, n = slice(t, t + 1), {}, min(t + 1, S)
-            out[t, i] = cached_attention(q[token, i], k[token, i], v[token, i], layer, by_slot, trace=inside)[0]
-            keys[t, i, :n], scores[t, i, :, :n] = by_slot(layer.keys, layer.positions), inside["scores"][:, 0]
-        index = cache.token_index
-        token_index[t, : len(index)] = index
-        positions[t, : len(index)] = cache.positions if theta is not None else np.minimum(index, S - 1)
-    return Trace(name, n_sinks, window, theta, q, k, v, token_index, positions, keys, scores, out, ids, losses)
+def trace_of(
+    q: Any,
+    k: Any,
+    v: Any,
+    *,
+    n_sinks: int,
+    window: int,
+    theta: float | None,
+    policy: str | Maker | None = None,
+    name: str = "drawn",
+    ids: Any = None,
+    losses: Any = None,
+) -> Trace:
+    """Run the readable path over arrays of yours, and return what a cache holds and answers, token by token.
+
+    `q` (T, L, H, D), `k` and `v` (T, L, K, D) are un-rotated. `policy` is a name of `POLICIES`, or what makes a policy
+    of `n_sinks` and `window`; by default it is StreamingLLM. ValueError for arrays that do not fit, or a size out of
+    range.
+    """
+    q, k, v = (np.asarray(array, np.float64) for array in (q, k, v))
+    _check(q, k, v, theta)
+    check_whole("n_sinks", n_sinks, 0)
+    check_whole("window", window, 1, ", for the current token counts")
+    value = made(policy, n_sinks, window, q.shape[1])
+    slots = slots_of(value, theta, *q.shape[:2])
+    return answered(Trace(name, n_sinks, window, theta, value, q, k, v, *slots, np.full_like(q, np.nan), ids, losses))
+
+
+def under(trace, policy):
+    """Return the same queries, keys and values, and what another policy holds of them; `out` and losses are not known."""
+    value = made(policy, trace.n_sinks, trace.window, trace.q.shape[1])
+    if value == trace.policy:
+        return trace
+    token_index, positions = slots_of(value, trace.theta, *trace.q.shape[:2])
+    unknown = {"out": np.full_like(trace.q, np.nan), "losses": None}
+    return replace(trace, policy=value, token_index=token_index, positions=positions, **unknown)
+
+
+def answered(trace):
+    """Return a trace with the outputs that its policy gives; if it has them, the trace itself."""
+    T, L, _, _ = trace.q.shape
+    if not np.isnan(trace.out).any():
+        return trace
+    return replace(trace, out=np.array([[trace.answer_at(t, i) for i in range(L)] for t in range(T)]))
+
+
+def slots_of(policy, theta, n_tokens, n_layers):  # -> 2 x (T, L, S)
+    """Return the tokens that each layer holds when token t attends, and their positions; -1 in an empty slot.
+
+    Without rotation a token is embedded once, before layer 0, where the last layer numbers it when it comes in.
+    """
+    each = policy.policies if isinstance(policy, ByLayer) else [policy]
+    S = max(len(held) for one in each for held, _ in _steps(one, n_tokens))
+    slots = np.full((2, n_tokens, len(each), S), -1)
+    for i, one in enumerate(each):
+        for t, step in enumerate(_steps(one, n_tokens)):
+            slots[:, t, i, : len(step[0])] = step
+    token_index, positions = slots
+    if theta is None:
+        embedded = positions[np.arange(n_tokens), -1, (token_index[:, -1] >= 0).sum(axis=-1) - 1]
+        positions = np.where(token_index < 0, -1, embedded[token_index])
+    shape = (n_tokens, n_layers, S)  # one row for all layers where they are alike
+    return np.broadcast_to(token_index, shape), np.broadcast_to(positions, shape)
+
+
+def _steps(policy, n_tokens):
+    """Give tokens, without keys, to a cache of one layer; yield what it holds after each, and the positions."""
+    layer, token = KVCache(1, 1, 1, policy).layers[0], np.zeros((1, 1, 1))
+    for _ in range(n_tokens):
+        layer.append(token, token)
+        yield layer.token_index, layer.positions
+
+
+def _check(q, k, v, theta):
+    """Raise ValueError unless queries, keys and values fit each other, and their width what rotates it."""
+    shapes = f"q has shape {q.shape}, k {k.shape}, v {v.shape}"
+    if q.ndim != 4 or k.ndim != 4 or k.shape != v.shape or k.shape[:2] + k.shape[3:] != q.shape[:2] + q.shape[3:]:
+        raise ValueError(f"{shapes}; they must be (T, L, H, D) and twice (T, L, K, D)")
+    if 0 in q.shape or 0 in k.shape:
+        raise ValueError(f"{shapes}; there is no token, layer or head")
+    if q.shape[2] % k.shape[2]:
+        raise ValueError(f"n_heads is {q.shape[2]}; it must be a multiple of n_kv_heads, {k.shape[2]}")
+    if theta is not None and q.shape[3] % 2:
+        raise ValueError(f"head_dim is {q.shape[3]}; channels rotate in pairs, so it must be even, or theta None")
 
 
 def drawn(
@@ -84,11 +180,12 @@ def drawn(
     n_kv_heads: int = 2,
     head_dim: int = 6,
     theta: float | None = 10000.0,
+    policy: str | Maker | None = None,
 ) -> Trace:
     """Draw a trace of normal random numbers, in any size; raise ValueError for a number out of range.
 
     The current token counts in `window`; H is a multiple of K, and D even where keys rotate; with a `theta` of None
-    nothing does.
+    nothing does. `policy` is as in `trace_of`.
 
     >>> trace = drawn(n_sinks=2, window=3, n_tokens=7)
     >>> trace.held(6), trace.places(6)
@@ -97,11 +194,7 @@ def drawn(
     sizes = {"n_tokens": n_tokens, "n_layers": n_layers, "n_heads": n_heads}
     for name, value in (sizes | {"n_kv_heads": n_kv_heads, "head_dim": head_dim}).items():
         check_whole(name, value, 1)
-    if n_heads % n_kv_heads:
-        raise ValueError(f"n_heads is {n_heads}; it must be a multiple of n_kv_heads, {n_kv_heads}")
-    if theta is not None and head_dim % 2:
-        raise ValueError(f"head_dim is {head_dim}; channels rotate in pairs, so it must be even, or theta None")
     random = np.random.default_rng(seed)
     q = random.normal(size=(n_tokens, n_layers, n_heads, head_dim))
     k, v = random.normal(size=(2, n_tokens, n_layers, n_kv_heads, head_dim))
-    return trace_of(q, k, v, n_sinks=n_sinks, window=window, theta=theta)
+    return trace_of(q, k, v, n_sinks=n_sinks, window=window, theta=theta, policy=policy)

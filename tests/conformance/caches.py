@@ -11,10 +11,10 @@ from minisink.positions import rope_frequencies, rotate, unrotated
 from minisink.wrong_turns import CHUNKS
 
 
-def readable(state, q, k, v, *, n_sinks, window, theta):
+def readable(state, q, k, v, *, n_sinks, window, theta, policy=None):
     """`cache.LayerCache` and `paths.cached_attention`, with all there is to show."""
     empty = np.zeros((0, *k.shape))
-    state = LayerCache(empty, empty, Policy(n_sinks, window)) if state is None else state
+    state = LayerCache(empty, empty, policy or Policy(n_sinks, window)) if state is None else state
     by_slot = unrotated if theta is None else partial(rotate, frequencies=rope_frequencies(q.shape[-1], theta))
     seen: dict = {}
     out = cached_attention(q[None], k[None], v[None], state, by_slot, trace=seen)[0]

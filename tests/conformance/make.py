@@ -75,6 +75,16 @@ def record(name, ids, weights, n_sinks, window):
     return trace
 
 
+def scores_of(trace):
+    """All scores (T, L, H, S) of a trace, before the softmax; -inf in an empty slot."""
+    (T, L, S), H = trace.token_index.shape, trace.q.shape[2]
+    scores = np.full((T, L, H, S), -np.inf)
+    for t in range(T):
+        for i in range(L):
+            scores[t, i, :, : len(trace.held(t, i))] = trace.scores_at(t, i)
+    return scores
+
+
 def build(name):
     """Every array of a file by name."""
     ids, weights = draw(name)
@@ -83,7 +93,9 @@ def build(name):
     arrays |= {f"weights.{each}": array.astype(np.float16) for each, array in weights.items()}
     for n_sinks, window in SIZES:
         trace = record(name, ids, weights, n_sinks, window)
-        arrays |= {f"{n_sinks}+{window}.{each}": getattr(trace, each) for each in RECORDED}
+        recorded = {each: getattr(trace, each) for each in RECORDED if each != "scores"} | {"scores": scores_of(trace)}
+        recorded |= {each: recorded[each][:, 0] for each in ("token_index", "positions")}  # all layers hold the same
+        arrays |= {f"{n_sinks}+{window}.{each}": recorded[each] for each in RECORDED}
     return arrays
 
 

@@ -53,9 +53,9 @@ def test_the_book_says_the_same(name):
             kept.append(t)
             leave(kept)
             n = len(kept)
-            assert trace.held(t) == kept and (trace.token_index[t, n:] == -1).all()
+            assert trace.held(t) == kept and (trace.token_index[t, :, n:] == -1).all()
             places = list(range(n)) if rates else [min(token, trace.capacity - 1) for token in kept]
-            assert trace.places(t) == places and (trace.positions[t, n:] == -1).all()
+            assert trace.places(t) == places and (trace.positions[t, :, n:] == -1).all()
             for i in range(L):
                 q, keys, values = trace.q[t, i], trace.k[kept, i], trace.v[kept, i]
                 if rates:
@@ -66,12 +66,26 @@ def test_the_book_says_the_same(name):
                 mixed, _ = book.attend(q[None], keys, values, np.ones((1, n), bool))
                 scores = [[book.dot(q[h], key[h // (H // K)]) / D**0.5 for key in keys] for h in range(H)]
                 for got, wanted in (
-                    (trace.keys[t, i, :n], keys),
-                    (trace.scores[t, i, :, :n], scores),
+                    (trace.keys_at(t, i), keys),
+                    (trace.scores_at(t, i), scores),
                     (trace.out[t, i], mixed[0]),
                 ):
                     np.testing.assert_allclose(got, wanted, rtol=1e-9, atol=1e-11)
-                assert np.isneginf(trace.scores[t, i, :, n:]).all() and not trace.keys[t, i, n:].any()
+
+
+@pytest.mark.parametrize("name", conformance.NAMES)
+def test_recorded_scores_are_those_that_are_computed_when_asked(name):
+    """Of every token, layer and head; -inf in a slot that is empty still."""
+    file = golden.read(name)
+    for trace in conformance.load(name):
+        recorded = file[f"{trace.n_sinks}+{trace.window}.scores"]
+        T, L, _, S = recorded.shape
+        assert trace.token_index.shape == (T, L, S)
+        for t in range(T):
+            for i in range(L):
+                n = len(trace.held(t, i))
+                np.testing.assert_allclose(recorded[t, i, :, :n], trace.scores_at(t, i), rtol=1e-12, atol=1e-12)
+                assert np.isneginf(recorded[t, i, :, n:]).all()
 
 
 def test_they_are_small_plain_and_long_enough():

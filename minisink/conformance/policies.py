@@ -1,0 +1,81 @@
+"""Policies by name: what makes one of a trace's `n_sinks` and `window`.
+
+A maker is any function ``policy(n_sinks, window)`` that returns a `Policy` or a `ByLayer`; a subclass of `Policy` is
+one. In layers beyond those of a `ByLayer` its last policy holds.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from ..cache import Policy
+from ..evaluation.policies import Blockwise, HalfAtOnce
+from ..methods import ByLayer, Dense, Streaming
+
+Maker = Callable[[int, int], Any]
+
+
+def first_dense(n_sinks, window):
+    """Return StreamingLLM in every layer but the first, where nothing is evicted."""
+    return ByLayer([Dense(), Streaming(n_sinks, window)])
+
+
+POLICIES: dict[str, Maker] = {
+    "streaming": Streaming,
+    "blocks:16": partial(Blockwise, block=16),  # and any other number
+    "half": HalfAtOnce,
+    "original": partial(Streaming, positions="original"),
+    "first-dense": first_dense,
+}
+MEANS = {
+    "streaming": "StreamingLLM",
+    "blocks": "a block of tokens leaves when all of it has left the window",
+    "half": "half of the window leaves at once, as in llama.cpp's context shift",
+    "original": "positions of the text",
+    "first-dense": "layer 0 keeps everything",
+}
+
+
+def named(policy: str | Maker | None) -> Maker:
+    """Return the maker of this name, or the maker itself; None is StreamingLLM, and ValueError is raised for others.
+
+    >>> named("blocks:4")(1, 6)
+    Blockwise(n_sinks=1, window=6, positions='slot', block=4)
+    """
+    if policy is None:
+        return Streaming
+    if callable(policy):
+        return policy
+    if isinstance(policy, str) and policy in POLICIES:
+        return POLICIES[policy]
+    name, _, block = policy.partition(":") if isinstance(policy, str) else ("", "", "")
+    if name == "blocks" and block.isdecimal() and int(block):
+        return partial(Blockwise, block=int(block))
+    names = ", ".join(POLICIES).replace("16", "16 (or another number)")
+    raise ValueError(f"policy is {policy!r}; known are {names}, or give what makes a Policy of n_sinks and window")
+
+
+def made(policy: str | Maker | None, n_sinks: int, window: int, n_layers: int) -> Policy | ByLayer:
+    """Return the policy of this size, of as many layers; ValueError if none is made."""
+    value = named(policy)(n_sinks, window)
+    if isinstance(value, ByLayer):
+        each = [*value.policies, *[value.policies[-1]] * n_layers]
+        return ByLayer(each[:n_layers])
+    if not isinstance(value, Policy) or value.kv_cache is not None:
+        raise ValueError(
+            f"policy made {value!r} of n_sinks={n_sinks}, window={window}; it must make a Policy or a ByLayer"
+        )
+    return value
+
+
+def name_of(policy: Policy | ByLayer, n_sinks: int, window: int) -> str:
+    """Return the name that makes this policy of these sizes; of one without a name, the call.
+
+    >>> name_of(HalfAtOnce(1, 4), 1, 4)
+    'half'
+    """
+    n_layers = len(policy.policies) if isinstance(policy, ByLayer) else 1
+    for name in (*POLICIES, f"blocks:{getattr(policy, 'block', 1)}"):
+        if made(name, n_sinks, window, n_layers) == policy:
+            return name
+    return repr(policy)
