@@ -14,10 +14,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from formats import write_gguf, write_llama2c
+from formats import write_llama2c
 
 import minisink
 from minisink.experiments import speed
+from minisink.hf import gguf_model
 from minisink.hf.folder import raw_of, to_tensors
 
 SMALL = 200_000_000  # parameters of a model that may be copied once more
@@ -158,7 +159,7 @@ def llama_cpp(setting):
     except ImportError as error:
         raise LeftOut("llama-cpp-python and gguf are not installed: pip install llama-cpp-python gguf") from error
     model, path, threads = setting.model, setting.folder / "model.gguf", setting.threads
-    write_gguf(model, path)
+    gguf_model.write(path, model.config, model.arrays())
     theirs = llama_cpp.Llama(
         str(path),
         n_ctx=2 * setting.cache,

@@ -1,12 +1,11 @@
-"""A model of minisink in the files of llama.cpp (GGUF) and of llama2.c (its first .bin format), in float32.
+"""A model of minisink in the files of llama2.c, its first .bin format, in float32.
 
-Both rotate neighbouring channels of a query or key together, Hugging Face channels j and j + D/2: so the rows of their
-matrices change places.
+It rotates neighbouring channels of a query or key together, Hugging Face channels j and j + D/2: so the rows of their
+matrices change places. `minisink.hf.gguf_model` writes the files of llama.cpp.
 """
 
 import numpy as np
 
-from minisink.hf import gguf_model
 from minisink.hf.folder import to_tensors
 
 
@@ -19,14 +18,6 @@ def in_pairs(w, head_dim):
     [0, 1, 2, 3]
     """
     return w.reshape(-1, 2, head_dim // 2, w.shape[-1]).swapaxes(1, 2).reshape(w.shape)
-
-
-def write_gguf(model, path):
-    """Write a file that llama.cpp loads; needs the package gguf.
-
-    It has as many nameless tokens as the model, and no tokenizer.
-    """
-    gguf_model.write(path, model.config, model.arrays())
 
 
 def write_llama2c(model, folder):

@@ -13,7 +13,7 @@ from .checkpoint import and_more
 from .fields import CheckpointError, divides, number, one_of, positive_int, refuse, text_or_none, token_id, token_ids
 from .folder import MOST_LAYERS
 from .gguf_file import check_tensors, library, read_header, read_tensor
-from .gguf_tokenizer import TOKENS, begins_text, special_ids, special_tokens, tokenizer_of
+from .gguf_tokenizer import TOKENS, begins_text, special_ids, special_tokens, tokenizer_of, words_of
 
 # Our name -> GGUF's: of a layer's arrays, within "blk.{i}."; biases as `other_name` has them
 LLAMA = {
@@ -93,10 +93,11 @@ def read(path, *, dtype):
     return config, _from_tensors(config, tensor), tokenizer, ignored, chat
 
 
-def write(path, config, arrays):
-    """Write a GGUF file that llama.cpp loads, in float32 and without a tokenizer; it needs the package gguf.
+def write(path, config, arrays, tokenizer=None):
+    """Write a GGUF file that llama.cpp loads, in float32, with GPT-2's tokenizer or none; it needs the package gguf.
 
-    Raises ValueError for a softmax of another kind, and scaled positions.
+    With narrower weights llama.cpp would round what it multiplies them by. Raises ValueError for a softmax of another
+    kind, and scaled positions.
     """
     if config.softmax != "softmax" or config.sink_logit or getattr(config, "rope_scaling", None):
         raise ValueError(f"{path}: not written; a GGUF file has the plain softmax and plain rotary positions only")
@@ -111,8 +112,9 @@ def write(path, config, arrays):
     library()
     from gguf import GGUFWriter
 
+    config = replace(config, model_type="llama") if config.model_type == "mistral" else config  # the same to llama.cpp
     writer = GGUFWriter(path, config.model_type)
-    for key, value in (about | {"tokenizer_model": "none"}).items():
+    for key, value in (about | words_of(tokenizer, config.bos)).items():
         getattr(writer, f"add_{key}")(value)
     for name, array in arrays.items():
         rows = array.T if is_transposed(name, array.shape) else array

@@ -6,6 +6,7 @@ is, not even normalised (NFC) for Qwen2, as its published tokenizer has it.
 """
 
 import itertools
+import json
 import warnings
 
 from .fields import flag, text_or_none, token_id
@@ -111,6 +112,23 @@ def tokenizer_of(about, vocab_size, bos):
         if type_ == CONTROL and vocab[word] in encode(tokenizer, word, name=TOKENS).ids:
             raise ValueError(f"the special token {word!r} could come out of a text")
     return tokenizer
+
+
+def words_of(tokenizer, bos):
+    """Return what a `gguf.GGUFWriter` adds for a tokenizer that cuts as GPT-2's; for any other, that there is none.
+
+    `bos` is the token id that begins a text, or None. Added words are taken for special ones.
+    """
+    about: dict = {"pre_tokenizer": None} if tokenizer is None else json.loads(tokenizer.to_str())
+    cut = about["pre_tokenizer"] or {}
+    if (cut.get("type"), cut.get("use_regex")) != ("ByteLevel", True) or about["normalizer"]:
+        return {"tokenizer_model": "none"}
+    vocab, special = tokenizer.get_vocab(), {token["content"] for token in about["added_tokens"]}
+    words = sorted(vocab, key=vocab.__getitem__)
+    found: dict = {"tokenizer_model": "gpt2", "tokenizer_pre": "gpt-2", "token_list": words}
+    found["token_types"] = [CONTROL if word in special else WORD for word in words]
+    found["token_merges"] = [" ".join(pair) for pair in about["model"]["merges"]]
+    return found | {"add_bos_token": bos is not None} | ({} if bos is None else {"bos_token_id": bos})
 
 
 def _warn_of_rest(about, kind):
