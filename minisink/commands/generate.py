@@ -74,7 +74,10 @@ def _write(args, stream, ids):
         tell(f"stopped; {args.state} holds {stream.n_seen:,} tokens read")
     elif stop:
         n_new = stream.n_seen + len(stream.pending) - n_known
-        tell(f"stopped after {n_new:,} new tokens; {_describe_cache(stream)}")
+        kept = f"the cache keeps {n_kept(stream):,} tokens in {human_bytes(n_bytes(stream))}"
+        if stream.cache is None:
+            kept = f"no cache, each is computed from the last {stream.method.window:,}"
+        tell(f"stopped after {n_new:,} new tokens; {kept}")
 
 
 def _tokens(args, stream, ids, stop):
@@ -84,10 +87,3 @@ def _tokens(args, stream, ids, stop):
         yield token
         if stop:
             return
-
-
-def _describe_cache(stream):
-    """Describe what there is to go on from."""
-    if stream.cache is None:
-        return f"no cache, each is computed from the last {stream.method.window:,}"
-    return f"the cache keeps {n_kept(stream):,} tokens in {human_bytes(n_bytes(stream))}"
