@@ -39,7 +39,9 @@ def add_options(parser):
 
 def run(args):
     """Stream a text through the methods, let three write, and print what was measured."""
-    _check(args)
+    if args.plot:
+        check_picture(args.plot)
+    at_least(args, tokens=0, write=0, seed=0)
     model = load(args.model)
     source = args.text or sample_text()
     ids = encode(model, read_text(source), source, bos=not args.no_bos)
@@ -76,13 +78,6 @@ def run(args):
     if args.plot:
         title = f"{model.name}, a cache of {args.cache} tokens"
         draw_losses(args.plot, losses, title=title, evicted_from=args.cache)
-
-
-def _check(args):
-    """Refuse what could not be done or written, before the work."""
-    if args.plot:
-        check_picture(args.plot)
-    at_least(args, tokens=0, write=0, seed=0)
 
 
 def _writers(model, args):
