@@ -45,7 +45,8 @@ def prepare(args):
     _refuse_both(args, "init", ("config", "tokenizer", *SIZES))
     _refuse_both(args, "config", tuple(name for name in SIZES if name != "vocab_size"))
     begun = None if args.init is None else _load(args)
-    tokenizer = begun.tokenizer if begun else _tokenizer(args)
+    sizes = {name: usual if getattr(args, name) is None else getattr(args, name) for name, usual in SIZES.items()}
+    tokenizer = begun.tokenizer if begun else _tokenizer(args, sizes["vocab_size"])
     bos = tokenizer.token_to_id(tokens.BOS) if args.sample_start == "bos" else None
     if args.sample_start == "bos" and bos is None:
         raise ValueError(f"the tokenizer has no {tokens.BOS}, which --sample-start bos puts first")
@@ -56,8 +57,8 @@ def prepare(args):
         longest = max(args.context, begun.config.max_positions)
         config = replace(begun.config, max_positions=longest, bos=bos, tied=tied)
     else:
-        make = _from_file if args.config is not None else _from_sizes
-        config = make(args, tokenizer.get_vocab_size(), bos, tied)
+        sizes["vocab_size"] = tokenizer.get_vocab_size()
+        config = _from_sizes(args, sizes, bos, tied) if args.config is None else _from_file(args, sizes, bos, tied)
     if args.softmax is not None:
         config = replace(config, softmax=args.softmax)
     if args.sink_logit:
@@ -84,43 +85,36 @@ def _load(args):
     return model
 
 
-def _tokenizer(args):
+def _tokenizer(args, vocab_size):
     """Return the tokenizer that was asked for, that the folder has (to resume), or a new one."""
     if args.tokenizer is not None:
         return tokens.read_tokenizer(args.tokenizer)
     if args.resume and (args.out / "tokenizer.json").exists():
         return tokens.read_tokenizer(args.out / "tokenizer.json")
-    return tokens.train_tokenizer(args.text, _size(args, "vocab_size"))
+    return tokens.train_tokenizer(args.text, vocab_size)
 
 
-def _from_file(args, vocab_size, bos, tied):
+def _from_file(args, sizes, bos, tied):
     """Return a config from a ``config.json``; vocabulary, context and ``<s>`` are those of this training."""
-    raw = read_json(args.config) | {"vocab_size": vocab_size, "bos_token_id": bos, "eos_token_id": None}
+    raw = read_json(args.config) | {"vocab_size": sizes["vocab_size"], "bos_token_id": bos, "eos_token_id": None}
     raw |= {"max_position_embeddings": args.context, "n_positions": args.context, "tie_word_embeddings": tied}
     return config_of(raw)
 
 
-def _from_sizes(args, vocab_size, bos, tied):
+def _from_sizes(args, sizes, bos, tied):
     """Return a config from sizes given one by one."""
-    width, layers, heads = (_size(args, name) for name in ("width", "layers", "heads"))
-    is_llama = _size(args, "architecture") == "llama"
+    architecture, vocab_size, width, layers, heads, d_ff = sizes.values()
+    is_llama = architecture == "llama"
     if width < 1 or layers < 1 or heads < 1 or width % heads:
         raise ValueError(f"--width {width} must be a multiple of --heads {heads}, and --layers 1 or more")
     if is_llama and width // heads % 2:
         raise ValueError(f"--width {width} must be a multiple of 2 x {heads} heads: channels are rotated in pairs")
-    d_ff = _size(args, "d_ff")
     if d_ff is None:
         d_ff = width * 352 // 128 if is_llama else 4 * width
     if d_ff < 1:
         raise ValueError(f"--d-ff is {d_ff}; it must be 1 or more")
-    sizes = {"d_model": width, "n_layers": layers, "n_heads": heads, "d_ff": d_ff, "vocab_size": vocab_size}
-    sizes |= {"max_positions": args.context, "norm_eps": 1e-5, "bos": bos, "tied": tied}
+    fields = {"d_model": width, "n_layers": layers, "n_heads": heads, "d_ff": d_ff, "vocab_size": vocab_size}
+    fields |= {"max_positions": args.context, "norm_eps": 1e-5, "bos": bos, "tied": tied}
     if is_llama:
-        return llama.Config(n_kv_heads=heads, head_dim=width // heads, **sizes)
-    return gpt2.Config(**sizes)
-
-
-def _size(args, name):
-    """Return a size that was given, or the usual one."""
-    value = getattr(args, name)
-    return SIZES[name] if value is None else value
+        return llama.Config(n_kv_heads=heads, head_dim=width // heads, **fields)
+    return gpt2.Config(**fields)
