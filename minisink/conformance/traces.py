@@ -107,26 +107,33 @@ def trace_of(
     check_whole("n_sinks", n_sinks, 0)
     check_whole("window", window, 1, ", for the current token counts")
     value = made(policy, n_sinks, window, q.shape[1])
-    slots = slots_of(value, theta, *q.shape[:2])
-    return answered(Trace(name, n_sinks, window, theta, value, q, k, v, *slots, np.full_like(q, np.nan), ids, losses))
+    held, places = slots_of(value, theta, *q.shape[:2])
+    return answered(Trace(name, n_sinks, window, theta, value, q, k, v, held, places, unknown(q.shape), ids, losses))
 
 
 def under(trace, policy):
-    """Return the same queries, keys and values, and what another policy holds of them; `out` and losses are not known."""
+    """Return the same queries, keys and values, and what another policy holds of them, but not what it answers."""
     value = made(policy, trace.n_sinks, trace.window, trace.q.shape[1])
     if value == trace.policy:
         return trace
     token_index, positions = slots_of(value, trace.theta, *trace.q.shape[:2])
-    unknown = {"out": np.full_like(trace.q, np.nan), "losses": None}
-    return replace(trace, policy=value, token_index=token_index, positions=positions, **unknown)
+    unread = {"out": unknown(trace.q.shape), "losses": None}
+    return replace(trace, policy=value, token_index=token_index, positions=positions, **unread)
 
 
 def answered(trace):
     """Return a trace with the outputs that its policy gives; if it has them, the trace itself."""
-    T, L, _, _ = trace.q.shape
     if not np.isnan(trace.out).any():
         return trace
-    return replace(trace, out=np.array([[trace.answer_at(t, i) for i in range(L)] for t in range(T)]))
+    out = np.empty_like(trace.q)
+    for t, i in np.ndindex(out.shape[:2]):
+        out[t, i] = trace.answer_at(t, i)
+    return replace(trace, out=out)
+
+
+def unknown(shape):
+    """Return outputs that nobody has computed yet; they take no memory."""
+    return np.broadcast_to(np.nan, shape)
 
 
 def slots_of(policy, theta, n_tokens, n_layers):  # -> 2 x (T, L, S)
