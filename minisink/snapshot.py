@@ -112,16 +112,16 @@ def method_state(method: Method) -> dict:
     return {"name": name} | {f.name: getattr(method, f.name) for f in fields(method) if f.init}
 
 
-def method_from(state: dict) -> Method:
-    """Return the method whose `method_state` this is.
+def method_from(state: dict, known: dict = METHODS) -> Method:
+    """Return the method whose `method_state` this is, of the classes `known` by name.
 
     >>> method_from(method_state(ByLayer([Streaming(1, 15), Dense()])))
     ByLayer([Streaming(n_sinks=1, window=15, positions='slot'), Dense(positions='slot')])
     """
     values = {name: value for name, value in state.items() if name != "name"}
     if state["name"] == "ByLayer":
-        values["policies"] = [method_from(policy) for policy in values["policies"]]
-    return METHODS[state["name"]](**values)
+        values["policies"] = [method_from(policy, known) for policy in values["policies"]]
+    return known[state["name"]](**values)
 
 
 # What a cache holds after n_seen tokens, so that nothing else is taken for one ---------------------

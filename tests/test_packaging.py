@@ -118,4 +118,4 @@ def test_package_data_takes_every_golden_vector():
     folder = ROOT / "minisink" / "conformance"
     taken = set(folder.glob(SETUP["options.package_data"]["minisink.conformance"]))
     vectors = {path for path in folder.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
-    assert len(vectors) == 7 and vectors <= taken
+    assert len(vectors) == 9 and vectors <= taken

@@ -16,6 +16,7 @@ from .. import gpt2, llama
 from ..hf.arrays import from_arrays
 from ..methods import Streaming
 from ..model import Model
+from . import texts
 from .traces import Trace
 
 NAMES = ("llama", "gqa", "gpt2")  # a head a key; two heads a key; no rotation, learned positions
@@ -39,7 +40,9 @@ def load(name: str) -> tuple[Trace, ...]:
 
 
 def model(name: str) -> Model:
-    """Return the model whose traces these are, in double precision; its `save` writes a Hugging Face folder."""
+    """Return the model whose vectors these are, in double precision; its `save` writes a Hugging Face folder."""
+    if name in texts.TEXTS:
+        return texts.model(name)
     file = read(name)
     architecture: Any = gpt2 if name == "gpt2" else llama
     config = architecture.Config(**json.loads(str(file["about"]))["config"])

@@ -4,22 +4,27 @@ Random weights have no sinks, so a cache that loses them passes there; these mod
 `vectors/`, one safetensors file a model: a header of JSON, then plain numbers, which a few lines of any language read.
 "ids" is the text; each setting, such as "1+15" for one sink and a window of 15, has its losses, "1+15.losses", in
 float64, from the second token on; "about", in the header, is JSON too: the config, rope_theta, and each setting as a
-method. `tests/conformance/make_losses.py` made them by the readable path; the tests hold the others to them.
+method. "gate" is no model, but one layer of attention whose output a sigmoid multiplies (arXiv:2505.06708): q, k, v,
+the gate's logits and the output. `tests/conformance/make_losses.py` made them all by the readable path.
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from safetensors import safe_open
 
+from ..evaluation.policies import Blockwise, HalfAtOnce
+from ..hf.arrays import from_arrays
 from ..methods import Method
-from ..snapshot import method_from
+from ..model import Model, load
+from ..snapshot import METHODS, method_from
 
-TEXTS = ("novels", "novels-vanilla", "novels-softmax1", "novels-gpt2")
+TEXTS = ("novels", "novels-vanilla", "novels-softmax1", "novels-sink-logit", "novels-gpt2")
 FOLDER = Path(__file__).with_name("vectors")
+KNOWN = METHODS | {"Blockwise": Blockwise, "HalfAtOnce": HalfAtOnce}
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +36,7 @@ class Losses:
     ids: np.ndarray  # (T,)
     losses: np.ndarray  # (T - 1,), nats, in float64
     chunks: tuple[int, ...]  # sizes of the chunks in which the text may come: they change no loss
+    setting: str  # what the file calls the method: "1+15"
 
     def __str__(self):
         return f"{self.name}, {self.method}"
@@ -44,15 +50,29 @@ def losses(name: str) -> tuple[Losses, ...]:
     """
     about, arrays = read(name)
     chunks, found = tuple(about["chunks"]), []
-    for setting, method in about["settings"].items():
+    for setting, state in about["settings"].items():
         nll = arrays[f"{setting}.losses"]
-        found.append(Losses(name, method_from(method), arrays["ids"][: len(nll) + 1], nll, chunks))
+        found.append(Losses(name, method_from(state, KNOWN), arrays["ids"][: len(nll) + 1], nll, chunks, setting))
     return tuple(found)
 
 
+def model(name: str, dtype: str = "float64") -> Model:
+    """Return the model whose losses these are: one that ships, or novels-softmax1 with trained sink logits."""
+    about, _ = read(name)
+    shipped = load(about["model"], dtype=dtype)
+    return with_sink_logits(shipped, about["sink_logits"], name) if "sink_logits" in about else shipped
+
+
+def with_sink_logits(model, sink_logits, name):  # (L, H)
+    """Return a Llama with a sink logit for every head, its other weights as they are."""
+    config = replace(model.config, softmax="softmax", sink_logit=True)
+    logits = {f"{i}.sink_logits": np.array(row, model.dtype) for i, row in enumerate(sink_logits)}
+    return Model(config, from_arrays(config, model.arrays() | logits), model.tokenizer, name=name)
+
+
 def read(name: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Return what a file says of itself, and its arrays by name."""
-    if name not in TEXTS:
+    """Return what a file says of itself, and its arrays by name; "gate" has one too."""
+    if name not in (*TEXTS, "gate"):
         raise ValueError(f"name is {name!r}; there are golden losses of {', '.join(TEXTS)}")
     with safe_open(FOLDER / f"{name}.safetensors", "numpy") as file:
         return json.loads(file.metadata()["about"]), {each: file.get_tensor(each) for each in file.keys()}
