@@ -49,7 +49,7 @@ class OneForAll(Cache):
 
     @classmethod
     def layers(cls, n_layers, before, **sizes):
-        return [cls(**sizes)] * n_layers
+        return super().layers(n_layers, before, **sizes)[:1] * n_layers
 
 
 class CountsInEveryLayer(Cache):
@@ -71,10 +71,20 @@ class ShiftsInEveryLayer(Shifted):
 
     name = "a shift begun in every layer"  # seen in: positions that all layers share
 
-    def shifts(self, token):
-        begun = super().shifts(token) * self.n_layers
-        still = self.n_layers - 1 - self.layer if token < self.capacity else 0  # layers that begin the last one later
-        return begun - still if begun else 0
+    def shifts(self, slot, token):
+        begun = super().shifts(slot, token) * self.n_layers
+        return begun - self.still(token) * self.n_left if begun else 0
+
+    def still(self, token):
+        """Count the layers that begin the last shift later; they move the newest too, which has come in by then."""
+        return self.n_layers - 1 - self.layer if token < self.capacity else 0
+
+
+class KeysShiftInEveryLayer(ShiftsInEveryLayer):
+    """Likewise, but what comes in at that moment is shifted by none of them."""
+
+    def still(self, token):
+        return self.n_layers - 1 - self.layer
 
 
 class NotReset(Cache):

@@ -3,6 +3,7 @@
 import numpy as np
 
 from .right import Cache
+from .tokens import NoSinks
 
 
 class TextPositions(Cache):
@@ -49,7 +50,7 @@ class QueryTooFar(Cache):
 
     @property
     def own(self):
-        return len(self.token_index) - 1 + self.too_far
+        return super().own + self.too_far
 
 
 class QueryTooNear(QueryTooFar):
@@ -105,18 +106,31 @@ class Shifted(Cache):
 
     pace = -1
 
-    @property
-    def last(self):
-        """The position that a key comes in at, once the cache is full."""
-        return self.capacity - 1
+    def __init__(self, **sizes):
+        super().__init__(**sizes)
+        self.slots, self.n_left = {}, 0  # the slot of each token when it came in; tokens that have just left
 
-    def shifts(self, token):
-        """Count how many have left since this token came in; none for a sink."""
-        return max(0, self.n_seen - 1 - max(token, self.capacity - 1)) if token >= self.n_sinks else 0
+    def keep(self, slots):
+        self.n_left = len(self.token_index) - len(slots)
+        super().keep(slots)
+        self.slots[self.token_index[-1]] = len(slots) - 1
+
+    def slot(self, token):
+        """Return the slot that a token came in at."""
+        return self.slots.get(token, min(token, self.capacity - 1))
+
+    def begins(self, token):
+        """Return the position that a token came in at."""
+        return self.slot(token)
+
+    def shifts(self, slot, token):
+        """Count how many have left before the token in this slot since it came in."""
+        return self.slot(token) - slot
 
     @property
     def positions(self):
-        return [min(token, self.last) + self.pace * self.shifts(token) for token in self.token_index]
+        held = enumerate(self.token_index)
+        return [self.begins(token) + self.pace * self.shifts(slot, token) for slot, token in held]
 
 
 class OnePlace(Shifted):
@@ -130,9 +144,8 @@ class OnePlace(Shifted):
 class OnePlaceBehind(OnePlace):
     """Likewise, by the length before the eviction."""
 
-    @property
-    def last(self):
-        return self.capacity
+    def begins(self, token):
+        return min(token, self.capacity)
 
 
 class OnePlaceBehindTheQuery(OnePlaceBehind):
@@ -153,6 +166,17 @@ class ShiftedTwice(Shifted):
     """stored keys are shifted twice when a token leaves; those behind it must move one slot down, not two"""
 
     name, pace = "shifted twice", -2  # seen in: a cache and a model that both shift
+
+
+class CountsOn(Shifted):
+    """stored keys are shifted when a token leaves, and new ones come in at their place in the text; take as much off the
+    position that comes next (llama.cpp's n_past)
+    """
+
+    name = "the next position not shifted"
+
+    def begins(self, token):
+        return token
 
 
 class ShiftedEarly(Cache):
@@ -189,6 +213,23 @@ class RingOrderLast(RingOrder):
     @property
     def own(self):
         return len(self.token_index) - 1
+
+
+class RingOverTheSinks(NoSinks):
+    """the ring runs over the sinks; the first n_sinks slots are none of it: write token t to n_sinks + (t - n_sinks) %
+    window, and not to t % (n_sinks + window)
+    """
+
+    name = "sinks overwritten"
+
+    @property
+    def own(self):
+        return self.n_seen - 1
+
+    @property
+    def positions(self):
+        far = max(0, self.n_seen - self.capacity)  # what lies in the slots of the sinks is met from the last slot
+        return [token + far * (token % self.capacity < self.n_sinks) for token in self.token_index]
 
 
 class TwiceTheRing(RingOrder):
@@ -244,14 +285,15 @@ class Drift(Cache):
     name, number = "drift", 7  # seen in: 15 % after 1,000 shifts, lesson 3
 
     def append(self, k, v):
-        super().append(self.rotated(k[None], [min(self.n_seen, self.capacity - 1)])[0], v)
+        place = len(self.survivors(len(self.token_index) + 1)) - 1
+        super().append(self.rotated(k[None], [place])[0], v)
 
     def keep(self, slots):
-        evicts = len(slots) < len(self.keys)
+        n_left = len(self.keys) - len(slots)
         super().keep(slots)
         behind = slice(self.n_sinks, len(slots) - 1)  # all that move: the newest came in at its slot
-        if evicts and self.theta is not None and self.window > 1:
-            self.keys[behind] = self.in_half(np.array(self.keys[behind], np.float16), -1)
+        if n_left and self.theta is not None and len(self.keys[behind]):
+            self.keys[behind] = self.in_half(np.array(self.keys[behind], np.float16), -n_left)
 
     def in_half(self, keys, position):
         """Rotate by sines and cosines of half precision, and store as much."""
@@ -268,11 +310,10 @@ class DriftFromEntry(Drift):
     """Likewise, in half precision when it comes in, one slot too far, and shifted back with the others."""
 
     def append(self, k, v):
-        place = min(self.n_seen, self.capacity)
-        Cache.append(self, k if self.theta is None else self.in_half(k[None], place)[0], v)
+        Cache.append(self, k if self.theta is None else self.in_half(k[None], len(self.keys))[0], v)
 
     def keep(self, slots):
-        evicts = len(slots) < len(self.keys)
+        n_left = len(self.keys) - len(slots)
         Cache.keep(self, slots)
-        if evicts and self.theta is not None:
-            self.keys[self.n_sinks :] = self.in_half(np.array(self.keys[self.n_sinks :]), -1)
+        if n_left and self.theta is not None:
+            self.keys[self.n_sinks :] = self.in_half(np.array(self.keys[self.n_sinks :]), -n_left)

@@ -4,6 +4,7 @@ Every other cache of this gallery is this one with one method changed, or a wron
 ("Likewise, ..."). Its docstring is the diagnosis: what is wrong, and behind the semicolon why it is, or what to do.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ class Cache:
     name = "right"
     number: int | None = None  # in the list of docs/check.md
     layer, n_layers = 0, 1  # whose it is, of how many
+    policy: Any = None  # that it is meant to have, if that is not StreamingLLM
 
     def __init__(self, *, n_sinks: int, window: int, theta: float | None):
         self.n_sinks, self.window, self.capacity = n_sinks, window, n_sinks + window
@@ -41,11 +43,11 @@ class Cache:
         return " ".join(str(named.__doc__).split())
 
     @classmethod
-    def layers(cls, n_layers, before, **sizes):
+    def layers(cls, n_layers, before, policy=None, **sizes):
         """Return a cache for each layer; `before` are those of the text before, [] if this is the first."""
-        caches = [cls(**sizes) for _ in range(n_layers)]
+        caches, policies = [cls(**sizes) for _ in range(n_layers)], getattr(policy, "policies", (policy,) * n_layers)
         for layer, cache in enumerate(caches):
-            cache.layer, cache.n_layers = layer, n_layers
+            cache.layer, cache.n_layers, cache.policy = layer, n_layers, policies[layer]
         return caches
 
     def step(self, q, k, v):  # (H, D), 2 x (K, D) -> (H, D)
@@ -69,7 +71,16 @@ class Cache:
 
     def survivors(self, n):
         """Return the slots that stay, of n."""
-        return first_and_last(n, self.n_sinks, self.window)
+        return self.kept(n, self.n_sinks, self.window)
+
+    def kept(self, n, first, last):
+        """Return the slots that stay of n, with so many sinks and such a window."""
+        if self.policy is None:
+            return first_and_last(n, first, last)
+        if self.policy.window is None:
+            return list(range(n))
+        token_index = np.array([*self.token_index, self.n_seen][:n])
+        return replace(self.policy, n_sinks=first, window=max(1, last)).survivors(token_index).tolist()
 
     def keep(self, slots):
         """Evict all others."""
@@ -80,7 +91,8 @@ class Cache:
     @property
     def positions(self):
         """Position of each slot: the slot."""
-        return list(range(len(self.token_index)))
+        n = len(self.token_index)
+        return list(range(n)) if self.policy is None else self.policy.positions_of(np.array(self.token_index)).tolist()
 
     @property
     def own(self):

@@ -4,7 +4,7 @@ import numpy as np
 
 from ..attention import mix, score
 from ..ops import softmax
-from .right import Cache, first_and_last
+from .right import Cache
 
 
 class OneMore(Cache):
@@ -15,7 +15,7 @@ class OneMore(Cache):
     name, number, more = "one key too many", 1, 1  # seen in: the authors' code; does 128 include the query?
 
     def survivors(self, n):
-        return first_and_last(n, self.n_sinks, self.window + self.more)
+        return self.kept(n, self.n_sinks, self.window + self.more)
 
 
 class OneLess(OneMore):
@@ -51,7 +51,7 @@ class NoSinks(Cache):
     name = "no sinks"
 
     def survivors(self, n):
-        return first_and_last(n, 0, self.capacity)
+        return self.kept(n, 0, self.capacity)
 
 
 class WindowAlone(NoSinks):
@@ -60,7 +60,7 @@ class WindowAlone(NoSinks):
     name = "no sinks beside the window"
 
     def survivors(self, n):
-        return first_and_last(n, 0, self.window)
+        return self.kept(n, 0, self.window)
 
 
 class OneMoreSink(Cache):
@@ -71,7 +71,15 @@ class OneMoreSink(Cache):
     name = "one sink too many"  # seen in: n_keep + 1 in engines that count the first token of a text apart
 
     def survivors(self, n):
-        return first_and_last(n, self.n_sinks + 1, self.window)
+        return self.kept(n, self.n_sinks + 1, self.window)
+
+
+class OneMoreSinkInside(OneMoreSink):
+    """Likewise, in a cache of the same size: the window is one smaller."""
+
+    def survivors(self, n):
+        n_sinks = min(self.n_sinks + 1, self.capacity - 1)
+        return self.kept(n, n_sinks, self.capacity - n_sinks)
 
 
 class SinksWithin(Cache):
@@ -80,7 +88,7 @@ class SinksWithin(Cache):
     name, least = "sinks within the window", 1
 
     def survivors(self, n):
-        return first_and_last(n, self.n_sinks, max(self.least, self.window - self.n_sinks))
+        return self.kept(n, self.n_sinks, max(self.least, self.window - self.n_sinks))
 
 
 class SinksFillTheWindow(SinksWithin):
@@ -125,6 +133,16 @@ class BlockOf16LeavesEarly(BlockLeavesEarly):
     """Likewise, sixteen."""
 
     block = 16
+
+
+class PageLeavesEarly(BlockLeavesEarly):
+    """Likewise, but not with a sink in it, nor the newest token; blocks are counted from the start of the text."""
+
+    def survivors(self, n):
+        block, newest = getattr(self.policy, "block", 16), self.token_index[n - 1]
+        starts = [token - token % block for token in self.token_index[:n]]
+        recent = newest - max(self.window, block)
+        return [slot for slot, start in enumerate(starts) if start < self.n_sinks or start > recent]
 
 
 class MinusZero(Cache):
@@ -219,11 +237,17 @@ class ZeroSlotForGood(ZeroSlot):
 class EmptySlots(Cache):
     """slots of zeros, not yet filled, are attended to; mask them, or slice what is filled"""
 
-    name, number = "empty slots attended to", 2  # seen in: buffers of a fixed size
+    name, number, most = "empty slots attended to", 2, None  # seen in: buffers of a fixed size
 
     def mix(self, query, keys, values):
-        n_empty = max(0, self.capacity - len(keys))
+        n_empty = len(range(len(keys), self.capacity)[: self.most])
         return super().mix(query, *(np.pad(x, ((0, n_empty), (0, 0), (0, 0))) for x in (keys, values)))
+
+
+class OneEmptySlot(EmptySlots):
+    """Likewise, one of them: by a mask that is one too long."""
+
+    most = 1
 
 
 class NotItself(Cache):
