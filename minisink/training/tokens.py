@@ -4,7 +4,6 @@ The tokenizer is a byte-level BPE (Sennrich et al., arXiv:1508.07909, over bytes
 unknown to it. ``<s>`` is id 0 and never comes out of a text.
 """
 
-import re
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +13,6 @@ from ..hf.tokenizer import encode, no_panic
 from ..system.files import atomic_write, check_file, read_text
 
 BOS = "<s>"
-# How a file of `np.save` begins that holds a row of whole numbers of 0 or more: their type, and how many
-NPY = rb"\x93NUMPY\x01\0..\{'descr': '(\|u1|[<>]u[248])', 'fortran_order': \w+, 'shape': \((\d+),\), \} *\n"
 
 
 def train_tokenizer(paths, vocab_size):
@@ -50,10 +47,7 @@ def read_tokenizer(path):
 
 
 def encode_files(tokenizer, paths, progress=iter):
-    """Encode all files, one after another: (T,) of uint16, or uint32 for a vocabulary beyond 65,536.
-
-    `progress` wraps the iteration, as tqdm does.
-    """
+    """Encode all files, one after another (`progress`: tqdm): (T,) of uint16, or uint32 for more than 65,536 tokens."""
     tokenizer.encode_special_tokens = True  # a "<s>" in a book stays three letters, and the sink token stays a sink
     dtype = np.uint16 if tokenizer.get_vocab_size() <= 1 << 16 else np.uint32
     ids = [np.array(encode(tokenizer, read_text(p), name=p).ids, dtype) for p in progress(paths)]
@@ -78,20 +72,14 @@ def remembered(path, make):
 
 
 def _mapped(path):
-    """Map the ids in a ``.npy`` file, which stay on the disk until they are looked at.
-
-    The header is matched, not run: NumPy hands it to Python's parser, which can be made to fail in many ways.
-    """
+    """Map the ids in a ``.npy`` file, which stay on the disk until they are looked at."""
+    why = "without it the text is encoded again"
     try:
-        with open(path, "rb") as file:
-            header = re.match(NPY, file.read(256), re.DOTALL)
-        if header is None:
+        ids = np.lib.format.open_memmap(path, mode="r")
+        if ids.ndim != 1 or ids.dtype.kind != "u":
             raise ValueError("no row of whole numbers without a sign")
-        ids = np.memmap(path, header[1].decode(), "r", offset=header.end(), shape=int(header[2]))
-    except (OSError, ValueError, OverflowError) as error:
-        raise ValueError(
-            f"{path}: not a .npy file of token ids ({error}); without it the text is encoded again"
-        ) from error
+    except Exception as error:  # NumPy hands the header to Python's parser, which can be made to fail in many ways
+        raise ValueError(f"{path}: not a .npy file of token ids ({error}); {why}") from error
     if not len(ids):
-        raise ValueError(f"{path}: holds no token ids; without it the text is encoded again")
+        raise ValueError(f"{path}: holds no token ids; {why}")
     return ids
