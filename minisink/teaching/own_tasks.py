@@ -17,39 +17,15 @@ The file is the teacher's, and is run as it is.
 
 import inspect
 import runpy
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from copy import copy
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ..wrong_turns.turn import WrongTurn
 from .tasks import MOST_POINTS, TASKS, Task
 from .words import short, show
-
-
-@dataclass(frozen=True)
-class OwnTask(Task):
-    """A task that a teacher wrote."""
-
-    reference: Callable[..., Any] = lambda: None
-    cases: Callable[..., Any] = lambda rng: []
-    turns: tuple[WrongTurn, ...] = ()
-
-    def draw(self, random):
-        """Draw a list of cases, as the teacher's function does."""
-        return [{name: _plain(x) for name, x in case.items()} for case in self.cases(random)]
-
-    def word(self, case, got, expected):
-        """Return a sentence of an answer and the right one."""
-        arguments = ", ".join(f"{name} = {short(case[name]) if np.ndim(case[name]) else case[name]}" for name in case)
-        return f"for {arguments} you gave {show(got)}; expected {show(expected)}"
-
-    def expected(self, case):
-        """Return the right answer, float64."""
-        fresh = {name: x.copy() if isinstance(x, np.ndarray) else x for name, x in case.items()}
-        return np.asarray(self.reference(**fresh), np.float64)
 
 
 def read_tasks(path):
@@ -86,8 +62,14 @@ def _task(path, name, points, names):
             raise ValueError(f"{path}: {part} is not there; {what} is needed")
     turns = tuple(WrongTurn(title, [], each) for title, each in dict(names.get(f"{name}_turns", {})).items())
     parameters = list(inspect.signature(names[name]).parameters)
-    made = {"points": points, "reference": names[name], "cases": names[f"{name}_cases"], "turns": turns}
-    task = OwnTask(name, " ".join(parameters), **made)
+
+    def right(*args):
+        return names[name](**dict(zip(parameters, map(copy, args), strict=True)))  # which it may change
+
+    def draw(random):
+        return [{key: _plain(x) for key, x in case.items()} for case in names[f"{name}_cases"](random)]
+
+    task = Task(name, " ".join(parameters), right, draw, _sentence, turns, points=points)
     task = replace(task, valid=lambda case: _numbers(task, case) is None)
     try:
         drawn = task.draw(np.random.default_rng(0))
@@ -100,6 +82,12 @@ def _task(path, name, points, names):
     if why:
         raise ValueError(f"{path}: {name}_cases: {why}")
     return task
+
+
+def _sentence(case, got, expected):
+    """Describe an answer and the right one."""
+    arguments = ", ".join(f"{name} = {short(case[name]) if np.ndim(case[name]) else case[name]}" for name in case)
+    return f"for {arguments} you gave {show(got)}; expected {show(expected)}"
 
 
 def _numbers(task, case):

@@ -5,12 +5,13 @@ taking one entry of an axis away; `Task.least` says which whole numbers may beco
 """
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..wrong_turns import TURNS
+from ..wrong_turns.turn import WrongTurn
 from . import cases, reference, words
 
 
@@ -20,6 +21,10 @@ class Task:
 
     name: str
     arguments: str  # behind each a letter per axis, "." for one that is never shortened, or the smallest it can be
+    reference: Callable  # the right function
+    draw: Callable  # from a generator to a list of cases, small ones first
+    word: Callable  # from a case, an answer and the right one to a sentence
+    turns: Sequence[WrongTurn]  # that are known
     needs: tuple[str, ...] = ()  # the other tasks that a solution may call
     valid: Callable = lambda case: True
     styles: tuple[str, ...] = ("arrays", "lists")  # of arguments, see `in_style`
@@ -52,19 +57,6 @@ class Task:
         return sorted(TASKS).index(self.name) if self.name in TASKS else zlib.crc32(self.name.encode())
 
     @property
-    def turns(self):
-        """Known wrong turns."""
-        return TURNS[self.name]
-
-    def draw(self, random):
-        """Draw a list of cases, small ones first."""
-        return getattr(cases, self.name)(random)
-
-    def word(self, case, got, expected):
-        """Return a sentence of an answer and the right one."""
-        return getattr(words, f"of_{self.name}")(case, got, expected)
-
-    @property
     def signature(self):
         """As it stands in a file."""
         return f"{self.name}({'state, ' * (self.name == 'step')}{', '.join(self.params)})"
@@ -72,7 +64,7 @@ class Task:
     def expected(self, case):
         """Return the right answer, float64; for a step, all outputs, (T, D)."""
         args = [case[name] for name in self.params]
-        right = np.asarray(run(self.name, getattr(reference, self.name), args), np.float64)
+        right = np.asarray(run(self.name, self.reference, args), np.float64)
         return right.reshape(len(right), -1) if self.name == "step" else right
 
 
@@ -88,21 +80,27 @@ def run(name, function, args):
     return outs
 
 
+def task(name, arguments, *needs, **about):
+    """Return a task of minisink's own, of which everything bears the name."""
+    parts = getattr(reference, name), getattr(cases, name), getattr(words, f"of_{name}"), TURNS[name]
+    return Task(name, arguments, *parts, needs, **about)
+
+
 MOST_POINTS = 1000  # of a task
 HEADS = ("arrays", "lists", "a head")
 PARTS = ("softmax", "attend", "rotate", "survivors", "positions_of")
 ALL = (
-    Task("softmax", "x:S", valid=lambda case: np.isfinite(case["x"]).any()),
-    Task("softmax1", "x:S", valid=lambda case: np.isfinite(case["x"]).any()),
-    Task("attend", "q:T. k:S. v:S. visible:TS", ("softmax",), styles=(*HEADS, "heads first"), valid=cases.all_see),
-    Task("rotate", "x:T. positions:T theta", styles=HEADS),
-    Task("survivors", "n_slots:1 n_sinks:0 window:1", styles=("arrays",), kind="slots"),
-    Task("positions_of", "token_index n_sinks:0 window:1", ("survivors",), valid=cases.can_hold, kind="slots"),
-    Task("step", "q:T. k:T. v:T. n_sinks:0 window:1 theta", PARTS, styles=(*HEADS, "a row of heads")),
-    Task("token_nll", "logits:T. ids:T", ("softmax",), valid=lambda case: len(case["ids"]) > 1),
-    Task("retrieve", "q keys:N. block:1 k:1 window:1 theta", ("rotate",), valid=cases.clear, styles=HEADS, kind="set"),
+    task("softmax", "x:S", valid=lambda case: np.isfinite(case["x"]).any()),
+    task("softmax1", "x:S", valid=lambda case: np.isfinite(case["x"]).any()),
+    task("attend", "q:T. k:S. v:S. visible:TS", "softmax", styles=(*HEADS, "heads first"), valid=cases.all_see),
+    task("rotate", "x:T. positions:T theta", styles=HEADS),
+    task("survivors", "n_slots:1 n_sinks:0 window:1", styles=("arrays",), kind="slots"),
+    task("positions_of", "token_index n_sinks:0 window:1", "survivors", valid=cases.can_hold, kind="slots"),
+    task("step", "q:T. k:T. v:T. n_sinks:0 window:1 theta", *PARTS, styles=(*HEADS, "a row of heads")),
+    task("token_nll", "logits:T. ids:T", "softmax", valid=lambda case: len(case["ids"]) > 1),
+    task("retrieve", "q keys:N. block:1 k:1 window:1 theta", "rotate", valid=cases.clear, styles=HEADS, kind="set"),
 )
-TASKS = {task.name: task for task in ALL}
+TASKS = {each.name: each for each in ALL}
 
 
 def cases_of(task, seed):
