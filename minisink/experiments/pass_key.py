@@ -93,8 +93,5 @@ effects, finding, draw = recall.effects, recall.finding, recall.draw
 
 def show(rows):
     """Return a table a method: depths by lengths."""
-
-    def row_of(row):
-        return ("depth",) if row is None else (f"{row['depth']:g}",)
-
-    return recall.show(rows, row_of=row_of, column_of=lambda row: f"{row['length']:,} tokens")
+    names = {"depth": lambda row: f"{row['depth']:g}"}
+    return recall.show(rows, names=names, column=lambda row: f"{row['length']:,} tokens")

@@ -146,17 +146,17 @@ def effects(rows):
         yield effect("out of the cache: retrieval, nats a token (chance)", retrieved, below=chance, stretch=1)
 
 
-def show(rows, *, row_of, column_of):
+def show(rows, *, names, column):
     """Return a table a method: nats a token and how many are recalled exactly.
 
-    `row_of` and `column_of` name the place of a row of `measure` in its table.
+    `names` says how each line begins: a header, and what stands below it for a row of `measure`; `column` the column.
     """
     parts = ["Nats a token of the answers, and how many are recalled exactly."]
     for method, rows_of_method in by(rows, "method").items():
-        keyed = [row | {"line": row_of(row), "column": column_of(row)} for row in rows_of_method]
+        keyed = [row | {"line": tuple(name(row) for name in names.values())} for row in rows_of_method]
+        keyed = [row | {"column": column(row)} for row in keyed]
         columns, cells = pivot(keyed, "line", "column", lambda row: f"{row['nll']:.2f} {row['exact']:2}/{row['asked']}")
-        lines = [[*names, *values] for names, values in cells.items()]
-        parts += ["", method, table([*row_of(None), *columns], lines)]
+        parts += ["", method, table([*names, *columns], [[*line, *values] for line, values in cells.items()])]
     chance = np.mean([row["chance"] for row in rows])
     return "\n".join([*parts, f"\nChance, for one who knows that there are five digits, is {chance:.2f}."])
 

@@ -120,15 +120,12 @@ effects, finding, draw = recall.effects, recall.finding, recall.draw
 
 def show(rows):
     """Return a table a method: distances by caches."""
-    return recall.show(rows, row_of=_row, column_of=_slots)
+    return recall.show(rows, names={"lines": lambda row: str(row["distance"]), "tokens back": _span}, column=_slots)
 
 
-def _row(row):
-    """Return the names of a row, or of their columns."""
-    if row is None:
-        return "lines", "tokens back"
+def _span(row):
     near, far = row["nearest"], row["farthest"]
-    return str(row["distance"]), f"{near}-{far}" if near < far else str(near)
+    return f"{near}-{far}" if near < far else str(near)
 
 
 def _slots(row):
