@@ -18,7 +18,6 @@ EXAMPLE = "minisink ppl book.txt --csv loss.csv --every 1000 --resume state.safe
 
 
 def add_options(parser):
-    """Add the options to `parser`."""
     add = parser.add_argument
     common.add_model(parser)
     add("file", metavar="FILE", help="a UTF-8 text")
@@ -111,14 +110,8 @@ def warn_of_nothing(name, model, capacity, n_taken):
         return
     trained, text = model.config.max_positions, f"{name} has {n_taken + 1:,} tokens"
     if n_taken <= capacity:
-        warnings.warn(
-            f"{text} and {capacity:,} are kept in sight: nothing was evicted, so this is what dense attention gives; "
-            "take a longer text or a smaller --window",
-            stacklevel=2,
-        )
+        text += f" and {capacity:,} are kept in sight: nothing was evicted, so this is what dense attention gives; "
+        warnings.warn(text + "take a longer text or a smaller --window", stacklevel=2)
     elif n_taken < trained:
-        warnings.warn(
-            f"{text}, and {model.name} was trained on {trained:,}: dense attention would do, and this does not show "
-            "what comes beyond; take a longer text",
-            stacklevel=2,
-        )
+        text += f", and {model.name} was trained on {trained:,}: dense attention would do, and this does not show "
+        warnings.warn(text + "what comes beyond; take a longer text", stacklevel=2)
