@@ -18,6 +18,7 @@ EXAMPLE = "minisink ppl book.txt --csv loss.csv --every 1000 --resume state.safe
 
 
 def add_options(parser):
+    """Add the options to `parser`."""
     add = parser.add_argument
     common.add_model(parser)
     add("file", metavar="FILE", help="a UTF-8 text")

@@ -169,8 +169,8 @@ class ShiftedTwice(Shifted):
 
 
 class CountsOn(Shifted):
-    """stored keys are shifted when a token leaves, and new ones come in at their place in the text; take as much off the
-    position that comes next (llama.cpp's n_past)
+    """stored keys are shifted when a token leaves, and new ones come in at their place in the text; take as much off
+    the position that comes next (llama.cpp's n_past)
     """
 
     name = "the next position not shifted"
