@@ -33,6 +33,7 @@ SLOW = (
     "metric",
     "maps",
     "training",
+    "rules",
 )  # above one CPU second
 
 

@@ -1,0 +1,137 @@
+"""The atlas of position rules: which distances each rule keeps, by exhaustion, and what it costs to lose them.
+
+`position_rules` has the rules and the proof. Each is measured as a policy, on the same tokens: within the trained
+length and beyond it; and apart where the live window spans a wrap, so that some key of it is not as far from the query
+as in the text. A GPT-2 knows one position of a token, the one it is embedded at when it is the newest.
+"""
+
+from itertools import product
+
+import numpy as np
+
+from ..cache import KVCache
+from ..evaluation.difference import Difference, paired
+from ..loss import perplexity, token_nll
+from ..system.plots import bars, name_lines
+from ..system.terminal import number, table
+from .effects import by, effect, exactly, must_evict, must_hold
+from .position_rules import prove, rules, seen
+
+PAPER = "Section 3.2"
+CLAIM = "positions in the cache, not in the text: the same distances cost nothing, others cost where they differ"
+OPTIONS = {"n_sinks": "first tokens kept", "windows": "newest tokens kept"}
+FAST = {"tokens": 400, "windows": (15,)}
+TOKENS = 1200
+SAME = ("ring", "shift")  # as slots
+LOST = {"original": "beyond", "modulo 2W": "wrong", "one place": "wrong", "modulo trained": "wrong"}
+PLACES = {"all": "nats a token", "beyond": "beyond the trained length", "wrong": "where the window is wrong"}
+
+
+def run(model, ids, *, n_sinks=1, windows=(15, 63), track=iter):
+    """Measure the loss under each rule after the first eviction, and prove which distances it keeps.
+
+    Each row has ``"rule"``, ``"n_sinks"``, ``"window"``. For ``"all"`` tokens, those ``"within"`` the trained length
+    and ``"beyond"`` it, and those with a distance of the window ``"wrong"``, or all ``"right"``: their ``"share"``,
+    perplexity, that of slots, how many nats it is above slots, and the error of that. What `prove` found, and what is
+    ``"refused"``, for a GPT-2 has no vector for it. Arrays: ``"above"``, in nats; ``"where"``, which tokens are meant;
+    ``"far"`` (T, 2), the distances of each query from token 0 and from the oldest of its window.
+    """
+    must_hold(n_sinks + min(windows), n_sinks)
+    must_evict(len(ids), n_sinks + max(windows))
+    trained, proved, slots = model.config.max_positions, {}, np.zeros(0)
+    for window, (name, make) in track(list(product(windows, rules(trained).items()))):
+        kept = proved[name] = proved.get(name) or prove(rules()[name])
+        nll, wrong, far, refused = measure(model, ids, make(n_sinks, window))
+        slots = nll if name == "slots" else slots  # the first in each window
+        late, beyond = np.arange(len(nll)) >= n_sinks + window, np.arange(len(nll)) >= trained
+        where = {"all": late, "within": late & ~beyond, "beyond": late & beyond}
+        where |= {"wrong": late & wrong, "right": late & ~wrong}
+        row = {"rule": name, "n_sinks": n_sinks, "window": window}
+        for key, tokens in where.items():
+            above = paired(nll[tokens], slots[tokens]) if tokens.sum() > 1 else Difference(np.nan, np.nan)
+            row |= {f"{key} share": float(tokens.sum() / late.sum()), f"{key} slots": perplexity(slots[tokens])}
+            row |= {key: perplexity(nll[tokens]), f"{key} above": above.mean, f"{key} error": above.error}
+        row |= {f"{key} kept": "yes" if kept[key] else "no" for key in ("tokens", "window", "sinks", "chunks")}
+        row["counterexample"] = "({}, {}, {}, {}): {}, not {}".format(*kept["first"]) if kept["first"] else ""
+        yield row | {"refused": refused, "above": nll - slots, "where": where, "far": far}
+
+
+def measure(model, ids, policy):
+    """Return each token's loss, whether its query finds the window wrong, two distances, and what is refused."""
+    n, queries = policy.n_sinks, seen(KVCache(1, 1, 0, policy).layers[0], len(ids) - 1)
+    far = [[positions[-1] - positions[slot] for slot in (0, min(n, len(positions) - 1))] for _, positions in queries]
+    moved = [{p - j for j, p in zip(index[n:], positions[n:], strict=True)} for index, positions in queries]
+    nll, trained = np.full(len(queries), np.nan), model.config.max_positions
+    unlearned = model.config.model_type == "gpt2" and [t for t, (_, each) in enumerate(queries) if each[-1] >= trained]
+    learned = unlearned[0] if unlearned else len(nll)
+    refused = f"from token {learned} on: {model.name} has learned {trained} positions" if unlearned else ""
+    nll[:learned] = token_nll(model, ids[: learned + 1], policy, readable=True)
+    return nll, np.array([len(each) > 1 for each in moved]), np.array(far), refused
+
+
+def effects(rows):
+    """Judge that ring and shift are slots, and that others lose: beyond the trained length, or in a wrong window."""
+    for (n_sinks, window), group in by(rows, "n_sinks", "window").items():
+        for row in group:
+            name, where = row["rule"], LOST.get(row["rule"], "all")
+            lost = row["above"][row["where"][where]]
+            what = f"{n_sinks} + {window}: {name} - slots, {PLACES[where]}"
+            if name in SAME:
+                yield effect(what, lost, above=-0.001, below=0.001)
+            elif name in LOST and len(lost) and not row["refused"]:
+                yield effect(what, lost, above=0)
+    wrong = [row for row in rows if row["rule"] in ("slots", *SAME) and row["counterexample"]]
+    yield exactly("slots, ring and shift: distances that are not the paper's", len(wrong), below=1)
+
+
+def show(rows):
+    """Return for each cache what rules cost in and beyond the trained length, and where they are wrong; the proof."""
+    tables = []
+    for (n_sinks, window), group in by(rows, "n_sinks", "window").items():
+        size = f"{n_sinks} + {window}"
+        cells = [[row["rule"], number(row["all"]), *_cost(row, "within"), *_cost(row, "beyond")] for row in group]
+        tables.append(table([size, "all", "within", "above slots", "beyond", "above slots"], cells))
+        split = [(row, key) for row in group if row["wrong share"] for key in ("wrong", "right") if row[f"{key} share"]]
+        cells = [
+            [f"{row['rule']}, {key}", f"{row[f'{key} share']:.0%}", number(row[f"{key} slots"]), *_cost(row, key)]
+            for row, key in split
+        ]
+        tables.append(table([f"{size}, its window", "tokens", "slots", "rule", "above slots"], cells))
+        tables += [f"{row['rule']} is refused {row['refused']}" for row in group if row["refused"]]
+    kept = ("tokens", "window", "sinks", "chunks")
+    cells = [[row["rule"], *(row[f"{key} kept"] for key in kept), row["counterexample"]] for row in group]
+    return "\n\n".join([*tables, table(["distances kept", *kept, "first wrong: (n_sinks, W, t, key)"], cells)])
+
+
+def _cost(row, key):
+    """Return the perplexity of some tokens, and by how much their loss is above that of slots."""
+    above = Difference(round(row[f"{key} above"], 4) + 0.0, row[f"{key} error"])  # no -0.0000
+    return number(row[key]), "" if row["rule"] == "slots" else "-" if np.isnan(above.mean) else str(above)
+
+
+def largest(rows):
+    """Return the rows of the largest window by rule, but for ring and shift; and what each loses to slots."""
+    last = max(row["window"] for row in rows)
+    group = {row["rule"]: row for row in rows if row["window"] == last and row["rule"] not in SAME}
+    return group, {name: round(np.nanmean(row["above"][row["where"]["all"]]), 2) + 0.0 for name, row in group.items()}
+
+
+def finding(rows):
+    """Say what each rule loses to slots in the largest window."""
+    group, lost = largest(rows)
+    each = ", ".join(f"{name} {nats:.2f}" for name, nats in lost.items() if name != "slots")
+    size = f"{group['slots']['n_sinks']}+{group['slots']['window']}"
+    return f"With {size} keys, what other position rules than slots cost, in nats per token: {each}"
+
+
+def draw(figure, rows):
+    """Draw how far the first token and the window's oldest are from a query, by rule; and what each rule costs."""
+    group, lost = largest(rows)
+    panels = figure.subplot_mosaic([["first token", "cost"], ["window's oldest", "cost"]])
+    for i, name in enumerate(("first token", "window's oldest")):
+        for rule, row in group.items():
+            panels[name].plot(row["far"][: 6 * row["window"], i], label=rule)
+        panels[name].set(ylabel=f"distance to\nthe {name}", xlabel=("", "token")[i])
+        name_lines(panels[name], gap=0.16)
+    bars(panels["cost"], [*lost], {"": [*lost.values()]}, form="%+.2f", lying=True)
+    panels["cost"].set(xlabel="nats per token above slots", xmargin=0.4)
