@@ -1,8 +1,10 @@
 """Position rules: each against a loop that does what its engine does, the proof, and the distances in real scores."""
 
+import re
 from dataclasses import dataclass
 from functools import partial
 from itertools import combinations, product
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from minisink.fast.ring import RingCache
 from minisink.paths import Cached
 from minisink.positions import rotate
 
+PAGE = (Path(__file__).parents[2] / "docs" / "position-rules.md").read_text(encoding="utf-8")
 SIZES = list(product(range(4), range(1, 6)))
 KEPT = {  # tokens, window, sinks, and the first wrong distance
     "slots": (True, True, True, None),
@@ -266,6 +269,19 @@ def test_the_ring_has_these_distances(n_sinks, window):
         scores = np.zeros((2, T))
         scores[:, cache.token_index] = attention.scores
         assert told(*scores) == want
+
+
+def test_the_page_says_what_is_proved(capsys):
+    """Its table of rules, and what stands below its block."""
+    lines = [line.split("|")[1:-1] for line in PAGE.splitlines() if line.startswith("| `") and line.count("|") == 8]
+    found = {cells[0].strip(" `"): [cell.strip(" *") for cell in cells[3:]] for cells in lines}
+    for name, (*kept, first) in KEPT.items():
+        wrong = "({}, {}, {}, {}): {}, not {}".format(*first) if first else ""
+        assert found[name] == [*("yes" if each else "no" for each in kept), wrong]
+    assert [*found] == [*KEPT]
+    ((code, printed),) = re.findall(r"```python\n(.*?)```\nprints\n```\n(.*?)```", PAGE, re.DOTALL)
+    exec(compile(code, "position-rules.md", "exec"), {})
+    assert capsys.readouterr().out == printed
 
 
 def test_each_policy_is_one_of_cache_py():
