@@ -39,6 +39,10 @@ def run(model, ids, *, n_sinks=1, windows=(15, 63), track=iter):
     must_hold(n_sinks + min(windows), n_sinks)
     must_evict(len(ids), n_sinks + max(windows))
     trained, proved, slots = model.config.max_positions, {}, np.zeros(0)
+    if model.config.model_type == "gpt2" and n_sinks + max(windows) > trained:
+        raise ValueError(
+            f"{model.name} has learned {trained} positions; a cache of {n_sinks + max(windows)} needs more"
+        )
     for window, (name, make) in track(list(product(windows, rules(trained).items()))):
         kept = proved[name] = proved.get(name) or prove(rules()[name])
         nll, wrong, far, refused = measure(model, ids, make(n_sinks, window))
