@@ -78,7 +78,8 @@ def _agreement(wrong, runs, i, layers, shows):
 
 def _layers(wrong, trace, before):
     sizes = {"n_sinks": trace.n_sinks, "window": trace.window, "theta": trace.theta}
-    return wrong.layers(trace.q.shape[1], before, **sizes)
+    policy = None if trace.policy_name == "streaming" else trace.policy
+    return wrong.layers(trace.q.shape[1], before, policy=policy, **sizes)
 
 
 def _answers(caches, trace, tokens):

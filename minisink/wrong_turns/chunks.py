@@ -83,14 +83,21 @@ class EvictsFirst(AtOnce):
         for token in zip(k, v, strict=True):
             self.append(*token)
         self.keep(self.survivors(len(self.token_index)))
-        visible = self.seen_by(np.arange(self.n_seen - len(q), self.n_seen))  # (T, S)
-        some, place, out = visible.any(axis=1), visible.sum(axis=1) - 1, np.zeros_like(q)
-        keys, values = self.rotated(np.array(self.keys), self.positions), np.array(self.values)
-        out[some] = attend(self.rotated(q[some], place[some]), keys, values, visible[some])
-        return out
+        return np.concatenate([self.output(q[i : i + 1], self.n_seen - len(q) + i) for i in range(len(q))])
 
-    def seen_by(self, queries):  # (T,) -> (T, S)
-        return np.array(self.token_index) <= queries[:, None]
+    def output(self, q, t):  # (1, H, D) -> (1, H, D)
+        visible = self.seen_by(t)
+        if not visible.any():
+            return np.zeros_like(q)
+        place, positions = self.meets(t, visible)
+        keys = self.rotated(np.array(self.keys), positions)
+        return attend(self.rotated(q, [place]), keys, np.array(self.values), visible[None])
+
+    def seen_by(self, t):  # -> (S,)
+        return np.array(self.token_index) <= t
+
+    def meets(self, t, visible):
+        return visible.sum() - 1, self.positions
 
 
 class LongerThanTheRing(EvictsFirst):
@@ -100,5 +107,18 @@ class LongerThanTheRing(EvictsFirst):
 
     name = "a prompt longer than the ring"  # seen in: engines that write the whole prompt at index modulo capacity
 
-    def seen_by(self, queries):
-        return np.arange(len(self.token_index)) < np.minimum(queries + 1, self.capacity)[:, None]
+    def seen_by(self, t):
+        return np.arange(len(self.token_index)) < min(t + 1, self.capacity)
+
+
+class LongerThanTheRingInPlace(LongerThanTheRing):
+    """Likewise, where a token keeps its slot, and its key the position that it has in the text."""
+
+    def seen_by(self, t):
+        n = self.n_sinks
+        slots = [token if token < n else n + (token - n) % self.window for token in self.token_index]
+        return np.array(slots) < min(t + 1, self.capacity)
+
+    def meets(self, t, visible):
+        far = max(0, t + 1 - self.capacity)  # the sinks are met from the last slot
+        return t, [token + far * (token < self.n_sinks) for token in self.token_index]

@@ -69,22 +69,18 @@ class ShiftsInEveryLayer(Shifted):
     begin it in one layer
     """
 
-    name = "a shift begun in every layer"  # seen in: positions that all layers share
+    name, newest_too = "a shift begun in every layer", True  # seen in: positions that all layers share
 
     def shifts(self, slot, token):
-        begun = super().shifts(slot, token) * self.n_layers
-        return begun - self.still(token) * self.n_left if begun else 0
-
-    def still(self, token):
-        """Count the layers that begin the last shift later; they move the newest too, which has come in by then."""
-        return self.n_layers - 1 - self.layer if token < self.capacity else 0
+        begun, present = super().shifts(slot, token) * self.n_layers, token < self.capacity or not self.newest_too
+        still = self.n_left * (self.n_layers - 1 - self.layer) if present else 0  # layers that begin the last one later
+        return begun - still if begun else 0
 
 
 class KeysShiftInEveryLayer(ShiftsInEveryLayer):
-    """Likewise, but what comes in at that moment is shifted by none of them."""
+    """Likewise, but for the key that comes in at that moment."""
 
-    def still(self, token):
-        return self.n_layers - 1 - self.layer
+    newest_too = False
 
 
 class NotReset(Cache):

@@ -92,7 +92,9 @@ class LateQuery(Cache):
 
 
 class LateKey(LateQuery):
-    """the newest key and query stand at their place in the text, not at their slot; number the newest too"""
+    """the newest key and query stand at their place in the text, not at their slot; number the newest too (llama.cpp's
+    n_past goes down when tokens leave)
+    """
 
     name = "newest not shifted"
 
@@ -104,33 +106,25 @@ class LateKey(LateQuery):
 class Shifted(Cache):
     """A right cache that keeps the position of each key, and moves it by `pace` when a token before it leaves."""
 
-    pace = -1
-
-    def __init__(self, **sizes):
-        super().__init__(**sizes)
-        self.slots, self.n_left = {}, 0  # the slot of each token when it came in; tokens that have just left
+    pace, n_left = -1, 0  # n_left: tokens that have just left
+    came_in: dict[int, int] = {}  # the slot of each token when it came in
 
     def keep(self, slots):
-        self.n_left = len(self.token_index) - len(slots)
+        self.n_left, newest = len(self.token_index) - len(slots), self.token_index[-1]
+        self.came_in = self.came_in | {newest: len(slots) - 1}
         super().keep(slots)
-        self.slots[self.token_index[-1]] = len(slots) - 1
-
-    def slot(self, token):
-        """Return the slot that a token came in at."""
-        return self.slots.get(token, min(token, self.capacity - 1))
 
     def begins(self, token):
-        """Return the position that a token came in at."""
-        return self.slot(token)
+        """Return the position that a token came in at: its slot."""
+        return self.came_in.get(token, min(token, self.capacity - 1))
 
     def shifts(self, slot, token):
         """Count how many have left before the token in this slot since it came in."""
-        return self.slot(token) - slot
+        return Shifted.begins(self, token) - slot
 
     @property
     def positions(self):
-        held = enumerate(self.token_index)
-        return [self.begins(token) + self.pace * self.shifts(slot, token) for slot, token in held]
+        return [self.begins(t) + self.pace * self.shifts(slot, t) for slot, t in enumerate(self.token_index)]
 
 
 class OnePlace(Shifted):
@@ -168,12 +162,8 @@ class ShiftedTwice(Shifted):
     name, pace = "shifted twice", -2  # seen in: a cache and a model that both shift
 
 
-class CountsOn(Shifted):
-    """stored keys are shifted when a token leaves, and new ones come in at their place in the text; take as much off
-    the position that comes next (llama.cpp's n_past)
-    """
-
-    name = "the next position not shifted"
+class LateEntry(Shifted, LateKey):
+    """Likewise, and it is stored so, and shifted from there with the others."""
 
     def begins(self, token):
         return token
@@ -216,11 +206,7 @@ class RingOrderLast(RingOrder):
 
 
 class RingOverTheSinks(NoSinks):
-    """the ring runs over the sinks; the first n_sinks slots are none of it: write token t to n_sinks + (t - n_sinks) %
-    window, and not to t % (n_sinks + window)
-    """
-
-    name = "sinks overwritten"
+    """Likewise, where keys keep the position that they have in the text, and the first slots are met from the last."""
 
     @property
     def own(self):
@@ -228,7 +214,7 @@ class RingOverTheSinks(NoSinks):
 
     @property
     def positions(self):
-        far = max(0, self.n_seen - self.capacity)  # what lies in the slots of the sinks is met from the last slot
+        far = max(0, self.n_seen - self.capacity)
         return [token + far * (token % self.capacity < self.n_sinks) for token in self.token_index]
 
 

@@ -77,10 +77,8 @@ class Cache:
         """Return the slots that stay of n, with so many sinks and such a window."""
         if self.policy is None:
             return first_and_last(n, first, last)
-        if self.policy.window is None:
-            return list(range(n))
-        token_index = np.array([*self.token_index, self.n_seen][:n])
-        return replace(self.policy, n_sinks=first, window=max(1, last)).survivors(token_index).tolist()
+        policy = self.policy if self.policy.window is None else replace(self.policy, n_sinks=first, window=max(1, last))
+        return policy.survivors(np.array([*self.token_index, self.n_seen][:n])).tolist()
 
     def keep(self, slots):
         """Evict all others."""

@@ -46,7 +46,9 @@ class Crops(Cache):
 
 
 class NoSinks(Cache):
-    """no sinks: the last n_sinks + window; this is window attention, keep the first n_sinks for good"""
+    """no sinks: the last n_sinks + window; this is window attention, keep the first n_sinks for good (a ring that is
+    written at t % (n_sinks + window) runs over them)
+    """
 
     name = "no sinks"
 
@@ -196,19 +198,19 @@ class Unequal(Cache):
     name, number = "keys and values evicted unequally", 13  # seen in: a cache whose layer 0 was never trimmed
 
     def keep(self, slots):
-        kept = self.values_of(self.values)
+        kept = self.values_of(self.values, len(slots))
         super().keep(slots)
         self.values = kept
 
-    def values_of(self, values):  # the first that ever came
-        return values[: self.capacity]
+    def values_of(self, values, n):  # the first that ever came
+        return values[:n]
 
 
 class ValuesWithoutSinks(Unequal):
     """Likewise: keys leave behind the sinks, values at the front."""
 
-    def values_of(self, values):
-        return values[-self.capacity :]
+    def values_of(self, values, n):
+        return values[-n:]
 
 
 class ZeroSlot(Cache):
