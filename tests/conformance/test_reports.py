@@ -365,14 +365,14 @@ def test_lists_are_arrays_too():
 
 
 def test_of_several_wrong_turns_the_one_that_explains_most_traces_is_named():
-    """Stored keys begin at their place in the text; in the trace that is shown two wrong turns agree to its end."""
+    """Stored keys begin at their place in the text, and fall faster and faster; in the trace that is shown two wrong turns agree to its end."""
 
     class Stored(positions.LateQuery):
         @property
         def positions(self):
             shifts = [self.own - max(token, self.capacity - 1) for token in self.token_index]
             pairs = list(zip(self.token_index, shifts, strict=True))
-            return [token - max(0, shift) if token >= self.n_sinks else token for token, shift in pairs]
+            return [token - max(0, shift) ** 2 if token >= self.n_sinks else token for token, shift in pairs]
 
     report = conformance.check(silent(Stored))
     assert report.looks_like == (positions.LateKey,) and "in this trace it looks like 'newest" in str(report)
