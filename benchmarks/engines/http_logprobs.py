@@ -1,0 +1,27 @@
+"""Any engine behind HTTP: the log-probabilities of a prompt of token ids, by OpenAI's completions."""
+
+import json
+import urllib.request
+
+
+def losses_of(url, ids, chunk=None, model="novels"):
+    """Return the nats of each token but the first, by a server such as http://127.0.0.1:8000/v1.
+
+    With a `chunk` the text is sent again and again, longer by that each time: a server that goes on from what it has
+    read then takes so many tokens at once. Only the new ones are taken from each answer.
+    """
+    losses = []
+    for stop in [*range(1 + (chunk or len(ids)), len(ids), chunk or len(ids)), len(ids)]:
+        answer = asked(f"{url}/completions", model=model, prompt=ids[:stop], max_tokens=1, echo=True, logprobs=1)
+        logprobs = answer["choices"][0]["logprobs"]["token_logprobs"][:stop]  # what it wrote itself comes last
+        if len(logprobs) != stop:
+            raise ValueError(f"{stop} tokens went in and {len(logprobs)} came back: the server echoes no prompt")
+        losses += [-x for x in logprobs[1 + len(losses) :]]
+    return losses
+
+
+def asked(url, **question):
+    """Return the answer to one request."""
+    body = json.dumps(question | {"temperature": 0}).encode()
+    with urllib.request.urlopen(urllib.request.Request(url, body, {"Content-Type": "application/json"})) as answer:
+        return json.load(answer)

@@ -1,0 +1,79 @@
+"""A whole engine over the recorded losses of `novels`: right, and with mistakes made on purpose.
+
+    python benchmarks/engines/run.py transformers     # needs the extra `parity`
+    python benchmarks/engines/run.py llama.cpp        # needs the extra `bench`
+
+What it prints of llama.cpp stands in llama_cpp.txt; what it prints of transformers, a test reads.
+"""
+
+import sys
+import tempfile
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+from verdict import golden_of, sizes_of, verdict
+
+import minisink
+
+RIGHT = ("dense", 1), ("dense", 64), ("1+15", 1), ("4+12", 1), ("4+60", 1), ("4+60", 7), ("4+252", 64)
+
+
+def transformers(folder):
+    """Return what reads ids with transformers, and mistakes: what is told to it besides, by name."""
+    from transformers import AutoModelForCausalLM
+    from transformers_sinks import SinkLayer, losses_of
+
+    class LeftWhereTheyWere(SinkLayer):
+        def __init__(self, n_sinks, window, rotary):
+            super().__init__(n_sinks, window, lambda keys, moved: rotary(keys, 0 * moved))
+
+    minisink.load("novels").save(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype="float32")
+    return partial(losses_of, model), {"the sinks are not rotated on": {"layer": LeftWhereTheyWere}}
+
+
+def llama_cpp(folder):
+    """Return what reads ids with llama.cpp, and mistakes: what is told to it besides, by name."""
+    from llama_cpp import GGML_TYPE_F16
+    from llama_cpp_sinks import losses_of
+
+    sys.path.append(str(Path(__file__).parents[1]))
+    from formats import write_gguf
+
+    write_gguf(minisink.load("novels"), path := str(Path(folder) / "novels.gguf"))
+    half = {"dtype": GGML_TYPE_F16}  # llama.cpp's default
+    return partial(losses_of, path), {
+        "nothing is shifted": {"shift": False},
+        "half of the window leaves at once": {"leave": 6},
+        "keys and values in float16": half,
+        "keys and values in float16, 3 % allowed": half | {"tolerance": 0.03},
+        "keys and values in float16, 3 % allowed, and n_sinks - 1": half | {"tolerance": 0.03, "n_sinks": 3},
+    }
+
+
+ENGINES = {"transformers": (transformers, "transformers", "torch"), "llama.cpp": (llama_cpp, "llama_cpp_python")}
+
+
+def main(name):
+    """Print a verdict on each setting, and on each mistake."""
+    make, *packages = ENGINES[name]
+    print(*(f"{package} {version(package)}" for package in packages), sep=", ")
+    with tempfile.TemporaryDirectory() as folder:
+        losses_of, mistakes = make(folder)
+        for setting, chunk in RIGHT:
+            golden = golden_of(setting)
+            losses = losses_of(golden.ids.tolist(), *sizes_of(golden), chunk=chunk)
+            print(f"chunks of {chunk}: {verdict(losses, golden, chunk)}")
+        golden = golden_of("4+12")
+        for mistake, options in ({"window + 1": {"window": 13}, "n_sinks - 1": {"n_sinks": 3}} | mistakes).items():
+            options = {"n_sinks": 4, "window": 12, "tolerance": None} | options
+            tolerance = options.pop("tolerance")
+            losses = losses_of(golden.ids.tolist(), **options)
+            print(f"\n{mistake}: {verdict(losses, golden, tolerance=tolerance)}")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] not in [[name] for name in ENGINES]:
+        sys.exit(f"usage: python benchmarks/engines/run.py {'|'.join(ENGINES)}")
+    main(sys.argv[1])

@@ -1,0 +1,160 @@
+"""A verdict on a whole engine: at which token its losses first go wrong, and which known mistake makes them so.
+
+    python benchmarks/engines/verdict.py losses.json 4+60     # what an engine gave, and its sinks and window
+    python benchmarks/engines/verdict.py --table              # where each known mistake shows first
+
+The mistakes are those of minisink's gallery. Each is made in every layer of the model, which reads the same text.
+"""
+
+import argparse
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+import minisink
+from minisink import Dense, Streaming, Window, conformance
+from minisink.cache import Policy
+from minisink.evaluation.policies import HalfAtOnce
+from minisink.loss import nll_blocks
+from minisink.wrong_turns import CHUNKS, WRONG_TURNS
+
+BLOCK = 32  # tokens of a wrong turn that reads any chunk as it reads single tokens
+TABLE = "1+15", "4+12", "4+60"  # the settings of which the table says what they have in common
+CHUNK = 7  # and how many tokens come at once there, for mistakes that show only then
+PLACES = {  # tokens that can be the first wrong one, by what they are to a cache; token 0 begins the text, unpredicted
+    "1": lambda s, window, chunk: 1,
+    "2": lambda s, window, chunk: 2,
+    "3": lambda s, window, chunk: 3,
+    "n_sinks + 1": lambda s, window, chunk: s + 1,
+    "window + 1": lambda s, window, chunk: window + 1,
+    "capacity": lambda s, window, chunk: s + window,
+    "capacity + 1": lambda s, window, chunk: s + window + 1,
+    "1 in the first chunk that does not fit": lambda s, window, chunk: (s + window) // chunk * chunk + 1,
+}
+
+
+class InEveryLayer:
+    """A path of a model: each layer has a cache of the gallery."""
+
+    def __init__(self, turn, config, n_sinks, window):
+        sizes = {"n_sinks": n_sinks, "window": window, "theta": getattr(config, "rope_theta", None)}
+        self.layers, self.capacity, self.n_seen = turn.layers(config.n_layers, [], **sizes), n_sinks + window, 0
+
+    def positions(self, n_tokens):  # -> (T,)
+        """Of a model that learned its positions: the slots."""
+        return np.minimum(np.arange(self.n_seen, self.n_seen + n_tokens), self.capacity - 1)
+
+    def mix(self, layer, q, k, v, rotate, *, normalise, trace=None):  # (T, H, D), 2 x (T, K, D) -> (T, H, D)
+        """Let the cache of this layer take the tokens in."""
+        self.n_seen += len(q) if layer == 0 else 0
+        return self.layers[layer].steps(q, k, v)
+
+
+def golden_of(setting, name="novels"):
+    """Return recorded losses by their setting: "4+60" for so many sinks and so large a window, or "dense"."""
+    settings = {}
+    for golden in conformance.losses(name):
+        if isinstance(golden.method, Policy) and golden.method.kv_cache is None and golden.method.positions == "slot":
+            n_sinks, window = sizes_of(golden)
+            settings["dense" if golden.method.window is None else f"{n_sinks}+{window}"] = golden
+    if setting not in settings:
+        raise ValueError(f"{name} has no recorded losses of {setting!r}; it has {', '.join(settings)}")
+    return settings[setting]
+
+
+def sizes_of(golden):
+    """Return n_sinks and window; one as long as the text where nothing leaves."""
+    return golden.method.n_sinks, golden.method.window or len(golden.ids)
+
+
+def first_wrong(turn, golden, model, chunk, tolerance=None):
+    """Return the first token on which a wrong turn's losses are not those of `golden`, or None."""
+    cache, losses, done = InEveryLayer(turn, model.config, *sizes_of(golden)), golden.losses.copy(), 0
+    chunk = chunk if turn in CHUNKS else BLOCK
+    for block in nll_blocks(model, golden.ids, cache=cache, chunk=chunk):
+        losses[done : done + len(block)] = block
+        done += len(block)
+        if (token := conformance.check_losses(losses, golden, tolerance=tolerance)) is not None:
+            return token
+    return None
+
+
+def verdict(losses, golden, chunk=1, tolerance=None):
+    """Return in a few lines whether an engine is right; and if not, where it goes wrong and what that looks like.
+
+    `golden` is one of a model with the plain softmax, `chunk` how many tokens the engine read at once.
+    """
+    losses, n = np.asarray(losses, float), len(golden.ids)
+    first = conformance.check_losses(losses, golden, tolerance=tolerance)
+    off = np.abs(losses - golden.losses) / golden.losses.max()
+    if first is None:
+        return f"{golden}: right, {n} tokens, off by at most {off.max():.0e} of the largest loss"
+    known = place([first], [sizes_of(golden)], chunk)
+    known = "" if known in ("elsewhere", str(first)) else f" ({known})"
+    lines = [f"{golden}: first wrong token {first}{known} of {n}, off by {off[first - 1]:.0e} of the largest loss"]
+    model, theirs = minisink.load(golden.name, dtype="float64"), replace(golden, losses=losses)
+    for method in neighbours(golden):
+        if conformance.check_losses(minisink.token_nll(model, golden.ids, method), theirs, tolerance=tolerance) is None:
+            lines.append(f"  these are the losses of {method!r}")
+    agrees = {turn: first_wrong(turn, theirs, model, chunk, tolerance) or n for turn in WRONG_TURNS}
+    longest = max(agrees.values())
+    for turn in {turn.name: turn for turn, token in agrees.items() if token == longest > first}.values():
+        until = "" if longest == n else f" up to token {longest - 1}"
+        lines.append(f"  it looks like {turn.name!r}{until}: {turn.diagnosis()}")
+    return "\n".join(lines if lines[1:] else [*lines, "  it looks like no mistake of the gallery"])
+
+
+def neighbours(golden):
+    """Return what an engine may have taken the two numbers for, and the other policies that engines have."""
+    s, w = sizes_of(golden)
+    sizes = [(s + more, w + longer) for more in (0, -1, 1) for longer in (0, -1, 1, -s, s)]
+    sizes = [each for each in sizes if each != (s, w) and each[0] >= 0 and each[1] > 0]
+    methods = [Streaming(*each) if each[0] else Window(each[1]) for each in sizes]
+    return [Dense(), *dict.fromkeys(methods), HalfAtOnce(s, w), Streaming(s, w, "original")]
+
+
+def place(tokens, settings, chunk):
+    """Return in the settings' own terms which tokens these are, one of each setting."""
+    for name, token_of in PLACES.items():
+        if all(token == token_of(*setting, chunk) for token, setting in zip(tokens, settings, strict=True)):
+            return name
+    return "nowhere: these losses cannot tell" if set(tokens) == {None} else "elsewhere"
+
+
+def table():
+    """Return the mistakes of the gallery by the first token that they make wrong, as rows of a page."""
+    goldens, rows = [golden_of(setting) for setting in TABLE], {name: [] for name in PLACES}
+    model, settings = minisink.load("novels", dtype="float64"), [sizes_of(golden) for golden in goldens]
+    for turn in WRONG_TURNS:
+        tokens = [first_wrong(turn, golden, model, CHUNK) for golden in goldens]
+        names = rows.setdefault(place(tokens, settings, CHUNK), [])
+        names += [turn.name] if turn.name not in names else []
+    lines = [f"| {name} | {', '.join(names)} |" for name, names in rows.items() if names]
+    return "\n".join(("| first wrong token | known mistakes |", "|---|---|", *lines))
+
+
+def main():
+    """Judge a file of losses, or print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("losses", nargs="?", help="a file with a JSON list: nats of every token but the first")
+    parser.add_argument("setting", nargs="?", help="such as 4+60: sinks and window")
+    parser.add_argument("--model", default="novels", help="a model with recorded losses (%(default)s)")
+    parser.add_argument("--chunk", type=int, default=1, help="tokens that came at once (%(default)s)")
+    parser.add_argument("--tolerance", type=float, help="share of the largest loss; 0.03 for keys in float16")
+    parser.add_argument("--table", action="store_true", help="print where each known mistake shows first")
+    asked = parser.parse_args()
+    if asked.table:
+        print(table())
+        return
+    if not asked.setting:
+        parser.error("give a file of losses and a setting, or --table")
+    golden, losses = golden_of(asked.setting, asked.model), json.loads(Path(asked.losses).read_text("utf-8"))
+    print(said := verdict(losses, golden, asked.chunk, asked.tolerance))
+    sys.exit(": right" not in said)
+
+
+if __name__ == "__main__":
+    main()
