@@ -15,8 +15,10 @@ from pathlib import Path
 from verdict import golden_of, sizes_of, verdict
 
 import minisink
+from minisink.hf import gguf_model
 
 RIGHT = ("dense", 1), ("dense", 64), ("1+15", 1), ("4+12", 1), ("4+60", 1), ("4+60", 7), ("4+252", 64)
+OTHER_RULES = {"4+28.half": {"leave": 14}, "4+60.original": {"shift": False}}  # of llama.cpp
 
 
 def transformers(folder):
@@ -38,17 +40,15 @@ def llama_cpp(folder):
     from llama_cpp import GGML_TYPE_F16
     from llama_cpp_sinks import losses_of
 
-    sys.path.append(str(Path(__file__).parents[1]))
-    from formats import write_gguf
-
-    write_gguf(minisink.load("novels"), path := str(Path(folder) / "novels.gguf"))
-    half = {"dtype": GGML_TYPE_F16}  # llama.cpp's default
+    model, path = minisink.load("novels"), str(Path(folder) / "novels.gguf")
+    gguf_model.write(path, model.config, model.arrays())
+    in_half = {"dtype": GGML_TYPE_F16}  # llama.cpp's default
     return partial(losses_of, path), {
         "nothing is shifted": {"shift": False},
         "half of the window leaves at once": {"leave": 6},
-        "keys and values in float16": half,
-        "keys and values in float16, 3 % allowed": half | {"tolerance": 0.03},
-        "keys and values in float16, 3 % allowed, and n_sinks - 1": half | {"tolerance": 0.03, "n_sinks": 3},
+        "keys and values in float16": in_half,
+        "keys and values in float16, 3 % allowed": in_half | {"tolerance": 0.03},
+        "keys and values in float16, 3 % allowed, and n_sinks - 1": in_half | {"tolerance": 0.03, "n_sinks": 3},
     }
 
 
@@ -65,6 +65,9 @@ def main(name):
             golden = golden_of(setting)
             losses = losses_of(golden.ids.tolist(), *sizes_of(golden), chunk=chunk)
             print(f"chunks of {chunk}: {verdict(losses, golden, chunk)}")
+        for setting, options in OTHER_RULES.items() if name == "llama.cpp" else ():
+            golden = golden_of(setting)
+            print(f"{setting}:", verdict(losses_of(golden.ids.tolist(), *sizes_of(golden), **options), golden))
         golden = golden_of("4+12")
         for mistake, options in ({"window + 1": {"window": 13}, "n_sinks - 1": {"n_sinks": 3}} | mistakes).items():
             options = {"n_sinks": 4, "window": 12, "tolerance": None} | options

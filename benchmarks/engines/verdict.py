@@ -16,7 +16,6 @@ import numpy as np
 
 import minisink
 from minisink import Dense, Streaming, Window, conformance
-from minisink.cache import Policy
 from minisink.evaluation.policies import HalfAtOnce
 from minisink.loss import nll_blocks
 from minisink.wrong_turns import CHUNKS, WRONG_TURNS
@@ -54,15 +53,16 @@ class InEveryLayer:
 
 
 def golden_of(setting, name="novels"):
-    """Return recorded losses by their setting: "4+60" for so many sinks and so large a window, or "dense"."""
-    settings = {}
+    """Return recorded losses by their setting: "dense"; "4+60", sinks and window; "4+28.half", "4+60.original"."""
+    settings = {"dense": Dense()}
     for golden in conformance.losses(name):
-        if isinstance(golden.method, Policy) and golden.method.kv_cache is None and golden.method.positions == "slot":
-            n_sinks, window = sizes_of(golden)
-            settings["dense" if golden.method.window is None else f"{n_sinks}+{window}"] = golden
+        method = golden.method
+        if type(method) in (Window, Streaming, HalfAtOnce):
+            rule = "half" if isinstance(method, HalfAtOnce) else method.positions
+            settings[f"{method.n_sinks}+{method.window}.{rule}".removesuffix(".slot")] = method
     if setting not in settings:
         raise ValueError(f"{name} has no recorded losses of {setting!r}; it has {', '.join(settings)}")
-    return settings[setting]
+    return next(golden for golden in conformance.losses(name) if golden.method == settings[setting])
 
 
 def sizes_of(golden):
@@ -113,7 +113,8 @@ def neighbours(golden):
     sizes = [(s + more, w + longer) for more in (0, -1, 1) for longer in (0, -1, 1, -s, s)]
     sizes = [each for each in sizes if each != (s, w) and each[0] >= 0 and each[1] > 0]
     methods = [Streaming(*each) if each[0] else Window(each[1]) for each in sizes]
-    return [Dense(), *dict.fromkeys(methods), HalfAtOnce(s, w), Streaming(s, w, "original")]
+    methods = [Dense(), *dict.fromkeys(methods), Streaming(s, w), HalfAtOnce(s, w), Streaming(s, w, "original")]
+    return [method for method in methods if method != golden.method]
 
 
 def place(tokens, settings, chunk):
