@@ -1,22 +1,25 @@
 """Any engine behind HTTP: the log-probabilities of a prompt of token ids, by OpenAI's completions."""
 
 import json
+import math
 import urllib.request
 
 
-def losses_of(url, ids, chunk=None, model="novels"):
+def losses_of(url, ids, chunk=None, model="novels", as_prompt=list, left_out=0):
     """Return the nats of each token but the first, by a server such as http://127.0.0.1:8000/v1.
 
     With a `chunk` the text is sent again and again, longer by that each time: a server that goes on from what it has
-    read then takes so many tokens at once. Only the new ones are taken from each answer.
+    read then takes so many tokens at once. Only the new ones are taken from each answer. A server that takes text has
+    it from `as_prompt`; of the tokens at the beginning that it `left_out` the losses are NaN.
     """
-    losses = []
-    for stop in [*range(1 + (chunk or len(ids)), len(ids), chunk or len(ids)), len(ids)]:
-        answer = asked(f"{url}/completions", model=model, prompt=ids[:stop], max_tokens=1, echo=True, logprobs=1)
-        logprobs = answer["choices"][0]["logprobs"]["token_logprobs"][:stop]  # what it wrote itself comes last
+    losses, chunk = [], chunk or len(ids)
+    for stop in [*range(1 + chunk, len(ids), chunk), len(ids)]:
+        prompt = as_prompt(ids[:stop])
+        answer = asked(f"{url}/completions", model=model, prompt=prompt, max_tokens=1, echo=True, logprobs=1)
+        logprobs = [None] * left_out + answer["choices"][0]["logprobs"]["token_logprobs"][:-1]  # the last it wrote
         if len(logprobs) != stop:
-            raise ValueError(f"{stop} tokens went in and {len(logprobs)} came back: the server echoes no prompt")
-        losses += [-x for x in logprobs[1 + len(losses) :]]
+            raise ValueError(f"{stop} tokens went in and {len(logprobs)} came back: does it echo the prompt?")
+        losses += [math.nan if x is None else -x for x in logprobs[1 + len(losses) :]]
     return losses
 
 

@@ -58,7 +58,7 @@ ENGINES = {"transformers": (transformers, "transformers", "torch"), "llama.cpp":
 def main(name):
     """Print a verdict on each setting, and on each mistake."""
     make, *packages = ENGINES[name]
-    print(*(f"{package} {version(package)}" for package in packages), sep=", ")
+    print(*(f"{package} {version(package)}" for package in packages), sep=", ", end=":\n")
     with tempfile.TemporaryDirectory() as folder:
         losses_of, mistakes = make(folder)
         for setting, chunk in RIGHT:
