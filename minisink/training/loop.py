@@ -61,13 +61,11 @@ class Training:
         texts = {"text": _text_identity(ids), "held-out text": _text_identity(valid)}
         self.identity = {"config": raw_of(config), "recipe": recipe.as_json()} | texts
         state.check_writable(folder, resume=resume)
-        self._begin(
-            state.load(folder, self.identity, n_parameters(named_shapes(config)))
-            if resume
-            else self._first_state(start)
-        )
         if resume:
+            self._begin(state.load(folder, self.identity, n_parameters(named_shapes(config))))
             log.cut(folder / log.FILE, self.n_steps_done)
+        else:
+            self._begin(self._first_state(start))
 
     def _first_state(self, start):
         """Random weights, or those of `start`; no moments yet."""
