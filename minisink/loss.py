@@ -146,21 +146,9 @@ def _recompute_each(model, ids, window, lead, chunk):
         yield nll_of(model.forward(recent, rows=slice(-1, None)), ids[t : t + 1])
 
 
-def nll_of(logits, targets):
-    """Return ``-log softmax(logits)[target]``.
+def nll_of(logits, targets):  # (T, V), (T,) -> (T,)
+    """Return ``-log softmax(logits)[target]`` in nats, on the host.
 
-    Parameters
-    ----------
-    logits : ndarray of shape (T, V)
-    targets : ndarray of shape (T,), ints
-
-    Returns
-    -------
-    numpy.ndarray of shape (T,)
-        Nats.
-
-    Examples
-    --------
     >>> nll_of(np.array([[0.0, 0.0]]), np.array([1])).round(4).tolist()
     [0.6931]
     """

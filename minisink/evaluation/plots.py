@@ -20,17 +20,8 @@ STROKES: dict = {
 def draw_losses(path, losses, *, title, evicted_from=None, group=1):
     """Draw the rolling loss of each method along a text (Figure 3 of StreamingLLM), and say what eviction adds.
 
-    Parameters
-    ----------
-    path : str or path
-    losses : dict of str to ndarray of shape (T,)
-        Nats per token, by method.
-    title : str
-        What is read; what each loses is said after it.
-    evicted_from : int, optional
-        Token at which the first eviction happens.
-    group : int
-        Tokens that share a loss, their mean: of a long text more than this is not seen.
+    `losses` are nats per token by method, (T,) each; so many tokens (`group`) share one, for of a long text more than
+    their mean is not seen. The `title` says what is read; at token `evicted_from` the first eviction happens.
     """
     above = {name: _how_much_more(nll) for name, nll in above_recompute(losses).items() if len(nll)}
     own = {name: f"{nll.mean():.2f} nats per token" for name, nll in losses.items() if len(nll)}

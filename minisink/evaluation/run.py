@@ -37,26 +37,10 @@ class Evaluation:
     What can be refused is refused here, before anything is written: ValueError for a text that cannot be read, options
     that do not go together, or the state of another run.
 
-    Parameters
-    ----------
-    path : str or path
-        A UTF-8 text; with `bos` it begins with the begin-of-text token, where there is one.
-    method, readable
-        As in `loss.token_nll`.
-    csv : str or path, optional
-        Gets a row for every token, or with `every` one of running perplexity for every so many tokens.
-    state : str or path, optional
-        Where the state is kept; if there is one, the run goes on from it. For a method with a limit: it grows with the
-        text under `Retrieval` only, unless `store` says otherwise.
-
-    Attributes
-    ----------
-    tally : Tally
-        What is known so far.
-    n_bytes : int or None
-        Size of the text; None for what is no file on a disk.
-    done : bool
-        Whether the whole text has been measured.
+    `path` is a UTF-8 text; with `bos` it begins with the begin-of-text token, where there is one. The file `csv` gets a
+    row for every token, or one of running perplexity for `every` so many. `state` is a file where the state is kept; if
+    it is there, the run goes on from it. It goes with a method that has a limit: the state grows with the text under
+    `Retrieval` only, unless `store` says otherwise.
     """
 
     def __init__(self, model, path, method, *, readable=False, bos=True, csv=None, every=None, state=None):
@@ -260,6 +244,7 @@ def _open(path):
 
 
 def _size(path):
+    """Return the bytes of a file, or None for what is no file on a disk."""
     with blame(path, "cannot be read"):
         about = os.stat(path)
     return about.st_size if stat.S_ISREG(about.st_mode) else None
