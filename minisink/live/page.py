@@ -27,7 +27,8 @@ BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
 def page(*, model=None, text="", steps=()):
     """Return the page: of a model with a text to read, or of recorded steps to show."""
     data = {"text": text[:MOST_TEXT], "steps": list(steps)} | ({} if model is None else pack(model))
-    script = "\n".join(_inlined((HERE / name).read_text(encoding="utf-8")) for name in SCRIPTS)
+    modules = "\n".join((HERE / name).read_text(encoding="utf-8") for name in SCRIPTS)
+    script = re.sub(r"^import .*\n|^export ", "", modules, flags=re.MULTILINE)  # all share the scope of the page
     style = (HERE / "page.css").read_text(encoding="utf-8")
     policy = f"default-src 'none'; script-src {_digest(script)}; style-src {_digest(style)}; base-uri 'none'"
     policy += "; form-action 'none'"
@@ -82,11 +83,6 @@ def check_steps(steps, path):
     for step in steps:
         if step.get("schema") != SCHEMA:
             raise ValueError(f"{path}: a step has schema {step.get('schema')!r}; the page shows {SCHEMA!r}")
-
-
-def _inlined(script):
-    """Return a module without its imports and exports: all of them share one scope in the page."""
-    return re.sub(r"^import .*\n|^export ", "", script, flags=re.MULTILINE)
 
 
 def _digest(source):
