@@ -76,17 +76,13 @@ def rotate(rng):
     return cases
 
 
-def _by_size(cases):
-    return sorted(cases, key=lambda case: sum(x for x in case.values() if isinstance(x, int)))
-
-
 def survivors(rng):
     """Every small cache, and a few large ones."""
     small = [
         {"n_slots": n, "n_sinks": s, "window": w} for n in range(1, 10) for s in range(4) for w in range(1, 5)
     ]  # all of them: the first that fails is the smallest
     large = [dict(zip(small[0], map(int, x), strict=True)) for x in rng.integers((10, 0, 1), (60, 9, 20), (12, 3))]
-    return _by_size(small) + large
+    return sorted(small, key=lambda case: sum(case.values())) + large
 
 
 def positions_of(rng):
