@@ -91,13 +91,6 @@ class Experiment:
                 options[key] = replace(options.get(key, default), **{field: options.pop(field)})
         return options | ({"seed": args.seed} if self.draws else {})
 
-    def tokens(self, args):
-        """Return how much of a text is read."""
-        if args.tokens is not None:
-            return args.tokens
-        fast = self.module.FAST if args.fast else {}
-        return fast.get("tokens", _default_tokens(self.module))
-
     def inputs(self, args):
         """Return what `run` asks for by position: models and texts."""
         inputs: dict = {}
@@ -110,7 +103,9 @@ class Experiment:
         if "text" in self.given:
             inputs["text"] = read_text(paths[0])
         if {"ids", "texts"} & {*self.given}:
-            n_tokens, model = self.tokens(args), inputs["model"]
+            fast, model = self.module.FAST if args.fast else {}, inputs["model"]
+            usual = fast.get("tokens", _default_tokens(self.module))
+            n_tokens = usual if args.tokens is None else args.tokens
             if n_tokens < 2:
                 raise ValueError(f"--tokens is {n_tokens}; it must be 2 or more, for the first is not predicted")
             texts = [excerpt(model, read_text(path), path, n_tokens, args) for path in paths]

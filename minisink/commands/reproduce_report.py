@@ -77,11 +77,7 @@ def show(experiment, about, rows, effects):
 
 def scalars(rows):
     """Return the rows without their arrays."""
-
-    def is_scalar(value):
-        return isinstance(value, str) or not hasattr(value, "__len__")
-
-    return [{key: value for key, value in row.items() if is_scalar(value)} for row in rows]
+    return [{key: x for key, x in row.items() if isinstance(x, str) or not hasattr(x, "__len__")} for row in rows]
 
 
 def plain(rows):

@@ -2,7 +2,6 @@
 
 import json
 import time
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +49,7 @@ def run(args):
         started = time.perf_counter()
         same = {name: getattr(args, name) for name in ("rate", "workers", "device")}
         toy = Toy(n_layers=args.layers, n_steps=args.steps, seed=seed, **same)
-        history = watch(toy, args.steps, partial(_panel, n_steps=args.steps, seed=seed))
+        history = watch(toy, args.steps, lambda history, s=seed: f"seed {s}, {picture.panel(history, args.steps)}")
         seconds = time.perf_counter() - started
         trainings.append({"seed": seed, "seconds": seconds, "bump": bump(history), "history": history})
         models.append(toy.as_model("induction"))
@@ -65,10 +64,6 @@ def run(args):
         print(json.dumps(_as_json(args, trainings, names, losses, findings, seconds)))
     if args.plot is not None:
         picture.draw(args.plot, [one["history"] for one in trainings], args.gaps, means)
-
-
-def _panel(history, *, n_steps, seed):
-    return f"seed {seed}, {picture.panel(history, n_steps=n_steps)}"
 
 
 def _measure(args, models, sizes):

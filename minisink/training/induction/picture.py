@@ -12,7 +12,7 @@ STYLES |= {
 }
 
 
-def panel(history, *, n_steps):
+def panel(history, n_steps):
     """Show what is known at the last step, as lines of text; `history` is a list of (step, what `toy.Toy.look` saw)."""
     step, row = history[-1]
     bars = [
