@@ -22,7 +22,6 @@ EXAMPLE = "minisink bench --shape smollm2-135m --caches 256 1024 4096 --plot spe
 
 
 def add_options(parser):
-    """Add the options to `parser`."""
     add = parser.add_argument
     add_model(parser, default=None)
     shapes = f"random weights of this shape, unless --model: {', '.join(SHAPES)} (%(default)s)"

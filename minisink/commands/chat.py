@@ -13,7 +13,6 @@ SCRIPTS = ", ".join(shipped())
 
 
 def add_options(parser):
-    """Add the options to `parser`."""
     add = parser.add_argument
     common.add_model(parser, default="smollm2")
     add("--system", metavar="TEXT", help="what the model is told first; like all else it leaves the cache some day")

@@ -25,7 +25,6 @@ EXAMPLE = "minisink check student.py --task survivors step --hint 1"
 
 
 def add_options(parser):
-    """Add the options to `parser`."""
     add = parser.add_argument
     what = "what one student handed in: .py files, notebooks, a zip or a folder; with --csv the folder of a class"
     add("file", nargs="*", help=what)

@@ -35,18 +35,15 @@ def add_model(parser, default="novels"):
 
 
 def add_json(parser, what="print JSON instead of a table"):
-    """Add ``--json``."""
     parser.add_argument("--json", action="store_true", help=what)
 
 
 def add_readable(parser):
-    """Add ``--readable``."""
     slower = "by way of cache.py, as the paper has it: the same, slower"
     parser.add_argument("--readable", action="store_true", help=slower)
 
 
 def add_no_bos(parser):
-    """Add ``--no-bos``."""
     parser.add_argument("--no-bos", action="store_true", help="do not put the begin-of-text token first")
 
 

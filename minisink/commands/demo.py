@@ -22,7 +22,6 @@ CONTROL = "novels-vanilla"  # the twin of novels that was never given one fixed 
 
 
 def add_options(parser):
-    """Add the options to `parser`."""
     add = parser.add_argument
     add_model(parser)
     add("--text", metavar="FILE", help="a UTF-8 text (the story that ships)")

@@ -21,7 +21,6 @@ HOST = "127.0.0.1"
 
 
 def add_options(parser):
-    """Add the options to `parser`."""
     add = parser.add_argument
     add("--port", type=int, default=0, metavar="N", help="0 takes a free one (%(default)s)")
     add("--no-browser", action="store_true", help="print the address only")

@@ -19,7 +19,6 @@ EXAMPLE = 'minisink generate --prompt "It was a dark night" --temperature 0.8'
 
 
 def add_options(parser):
-    """Add the options to `parser`."""
     add = parser.add_argument
     add_model(parser)
     source = parser.add_mutually_exclusive_group()

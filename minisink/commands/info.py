@@ -11,7 +11,6 @@ EXAMPLE = "minisink info --model ./my-folder"
 
 
 def add_options(parser):
-    """Add the options to `parser`."""
     add_model(parser)
     add_json(parser)
 

@@ -14,7 +14,6 @@ EXAMPLE = 'minisink inspect "It was a dark night." --plot heads.png'
 
 
 def add_options(parser):
-    """Add the options to `parser`."""
     add = parser.add_argument
     add_model(parser)
     add("text", metavar="TEXT")

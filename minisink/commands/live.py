@@ -16,7 +16,6 @@ EXAMPLE = "minisink live --write page.html --model novels-gpt2"
 
 
 def add_options(parser):
-    """Add the options to `parser`."""
     add = parser.add_argument
     add_model(parser)
     add("--text", metavar="FILE", help="a UTF-8 text to read (the sample text)")

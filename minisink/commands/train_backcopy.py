@@ -22,7 +22,6 @@ KEYS = (
 
 
 def add_options(parser):
-    """Add the options of ``backcopy`` to `parser`."""
     add = parser.add_argument
     add("--layers", type=int, default=1, metavar="N", help="attention layers (%(default)s)")
     add("--softmax", choices=("softmax", "softmax1", "relu"), default="softmax", help="scores to weights (%(default)s)")

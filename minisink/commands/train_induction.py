@@ -19,7 +19,6 @@ EXAMPLE = "minisink train induction --seeds 1 --plot induction.png"
 
 
 def add_options(parser):
-    """Add the options of ``induction`` to `parser`."""
     add = parser.add_argument
     between = "symbols between two readings (0 20 200 1000)"
     add("--gaps", nargs="+", type=int, default=list(experiment.GAPS), metavar="N", help=between)

@@ -22,7 +22,6 @@ EXAMPLE = "minisink train lm --text novels/*.txt --out my-model --steps 500"
 
 
 def add_options(parser):
-    """Add the options of ``lm`` to `parser`."""
     add = parser.add_argument
     add("--text", nargs="+", type=Path, required=True, metavar="FILE", help="UTF-8 text files")
     add("--out", type=Path, required=True, metavar="FOLDER", help="Hugging Face folder to write")
