@@ -258,20 +258,12 @@ def _no_memory(model, error):
 
 def _readable_path(model, cache):
     """Read by way of `Model.forward` and a cache: the readable path."""
-
-    def logits_of(new):
-        return to_host(model.forward(new, cache=cache, rows=slice(-1, None))[0])
-
-    return logits_of
+    return lambda new: to_host(model.forward(new, cache=cache, rows=slice(-1, None))[0])
 
 
 def _decode(decoder):
     """Read by a `Decoder`: the prompt at once, and then one token at a time."""
-
-    def logits_of(new):
-        return to_host(decoder(new) if len(new) > 1 else decoder.step(int(new[0])))
-
-    return logits_of
+    return lambda new: to_host(decoder(new) if len(new) > 1 else decoder.step(int(new[0])))
 
 
 def _recompute(model, lead, window):
