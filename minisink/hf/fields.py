@@ -125,34 +125,24 @@ def positive_int(raw, key, default=None):
 
     The default is taken when the key is absent or null; without one the key is needed.
     """
-    value = _required(raw, key, default)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise CheckpointError(f"{key} is {brief(value)}; it must be a whole number of 1 or more")
-    return value
+    return _checked(raw, key, default, lambda x: type(x) is int and x >= 1, "it must be a whole number of 1 or more")
 
 
 def number(raw, key, default=None):
     """Read a positive number, as `positive_int`; one too small or too large to compute with is refused."""
-    value = _required(raw, key, default)
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 1e-30 <= value <= 1e30:
-        raise CheckpointError(f"{key} is {brief(value)}; it must be a number above 0, from 1e-30 to 1e30")
-    return float(value)
+    rule = "it must be a number above 0, from 1e-30 to 1e30"
+    return float(_checked(raw, key, default, lambda x: type(x) in (int, float) and 1e-30 <= x <= 1e30, rule))
 
 
 def flag(raw, key, default):
     """Read true or false, as `positive_int`."""
-    value = _required(raw, key, default)
-    if not isinstance(value, bool):
-        raise CheckpointError(f"{key} is {brief(value)}; it must be true or false")
-    return value
+    return _checked(raw, key, default, lambda x: type(x) is bool, "it must be true or false")
 
 
 def one_of(raw, key, known, default=None):
     """Read one of the values that are supported, as `positive_int`."""
-    value = _required(raw, key, default)
-    if not isinstance(value, str) or value not in known:
-        raise CheckpointError(f"{key} is {brief(value)}, which is not supported; supported: {', '.join(known)}")
-    return value
+    rule = f"which is not supported; supported: {', '.join(known)}"
+    return _checked(raw, key, default, lambda x: isinstance(x, str) and x in known, rule, between=", ")
 
 
 def text_or_none(raw, key):
@@ -230,10 +220,10 @@ def refuse(raw, **unsupported):
             raise CheckpointError(f"{key} is {brief(raw[key])}, which is not supported")
 
 
-def _required(raw, key, default):
-    value = raw.get(key)
-    if value is None:
-        value = default
+def _checked(raw, key, default, is_right, rule, between="; "):
+    value = default if raw.get(key) is None else raw[key]
     if value is None:
         raise CheckpointError(f"{key} is missing")
+    if not is_right(value):
+        raise CheckpointError(f"{key} is {brief(value)}{between}{rule}")
     return value
