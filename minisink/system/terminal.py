@@ -252,9 +252,7 @@ def chart(series, *, mark=None, mark_label="", width=71, height=16, skip=0):
         label = f"{top:6.2f} +" if i == 0 else f"{bottom:6.2f} +" if i == height - 1 else "       |"
         lines.append(label + "".join(row))
     lines.append("       +" + "-" * width)
-    axis = ["0"] + [" "] * (width - 1)
-    axis[width - len(str(longest)) :] = str(longest)
-    lines.append("        " + "".join(axis))
+    lines.append("        0" + str(longest).rjust(width - 1))
     if marked is not None:
         lines.append("        " + " " * marked + "^ " + mark_label)
     return "\n".join(line.rstrip() for line in lines)
