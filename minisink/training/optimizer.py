@@ -77,7 +77,6 @@ class AdamW:
         vector -= step
 
 
-@dataclass
 class SGD:
     """Plain gradient descent, ``w = w - lr * g``: no moments, no decay.
 
