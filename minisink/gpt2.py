@@ -129,10 +129,9 @@ def forward(ids, weights, config, *, path: Path | None = None, rows=None, trace:
 def check_learned(positions, config):  # (T,) ascending
     """Refuse a position beyond the learned ones."""
     if positions[-1] >= config.max_positions:
-        raise ValueError(
-            f"position {max(positions[0], config.max_positions)} lies beyond the {config.max_positions} learned "
-            "positions of this GPT-2; use method='recompute', or positions='slot' with a capacity that fits"
-        )
+        first, n_learned = max(positions[0], config.max_positions), config.max_positions
+        remedy = "use method='recompute', or positions='slot' with a capacity that fits"
+        raise ValueError(f"position {first} lies beyond the {n_learned} learned positions of this GPT-2; {remedy}")
 
 
 def rotation(config):

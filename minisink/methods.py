@@ -105,9 +105,8 @@ class ByLayer:
         object.__setattr__(self, "policies", tuple(self.policies))
         for i, policy in enumerate(self.policies):
             if not isinstance(policy, Policy) or policy.kv_cache is not None:
-                raise ValueError(
-                    f"layer {i} has {policy!r}; it must be Dense(), Window(...), Streaming(...) or a Policy"
-                )
+                known = "Dense(), Window(...), Streaming(...) or a Policy"
+                raise ValueError(f"layer {i} has {policy!r}; it must be {known}")
         if not self.policies:
             raise ValueError("ByLayer needs a policy for each layer of the model, and was given none")
 
@@ -179,10 +178,8 @@ def _check_numbering(model, method):
     """Raise ValueError for a `ByLayer` whose layers number tokens differently, which learned positions cannot."""
     by = {policy.capacity if policy.positions == "slot" else "original" for policy in method.policies}
     if len(by) > 1 or not all(policy.is_plain for policy in method.policies):
-        raise ValueError(
-            f"{method!r}: {model.name} adds positions once, before layer 0, so its layers cannot number tokens "
-            'differently; give every layer the same capacity, or positions="original"'
-        )
+        why = f"{model.name} adds positions once, before layer 0, so its layers cannot number tokens differently"
+        raise ValueError(f'{method!r}: {why}; give every layer the same capacity, or positions="original"')
 
 
 def check_cache(model: Model, cache) -> None:
@@ -202,10 +199,8 @@ def warn_beyond(model: Model, policy, before: int, after: float) -> None:
     """Warn once when fetched tokens keep their places in the text and it passes the trained length."""
     trained = model.config.max_positions
     if getattr(policy, "keeps_places", False) and before <= trained < after:
-        warn_caller(
-            f"positions='original': from token {trained} on, what is fetched may stand farther than {model.name} was "
-            "trained on; positions='slot' keeps it within"
-        )
+        farther = f"what is fetched may stand farther than {model.name} was trained on"
+        warn_caller(f"positions='original': from token {trained} on, {farther}; positions='slot' keeps it within")
 
 
 def lead_of(model: Model, ids: np.ndarray, window: int) -> tuple[int, ...]:

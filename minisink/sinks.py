@@ -44,9 +44,8 @@ def weight_on_first(pattern, n_first=1):  # (H, T, T) causal -> (H,)
     [0.5]
     """
     if not 1 <= n_first < pattern.shape[-1]:
-        raise ValueError(
-            f"weight on the first {n_first} of {pattern.shape[-1]} tokens: choose 1 or more, and fewer than all"
-        )
+        asked = f"weight on the first {n_first} of {pattern.shape[-1]} tokens"
+        raise ValueError(f"{asked}: choose 1 or more, and fewer than all")
     return to_host(pattern)[:, n_first:, :n_first].sum(axis=-1).mean(axis=-1)
 
 

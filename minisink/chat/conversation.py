@@ -166,9 +166,8 @@ class Conversation:
                 raise ValueError(f"{path}: is the state of {earlier if 'turns' in saved else 'a text, no chat'}")
             theirs = (saved["system"], saved["template"], saved["pinned"] > 0)
             if theirs != (self.system, self.model.chat_template, self.n_pinned > 0):
-                raise ValueError(
-                    f"{path}: is the state of a chat with another system message or template; give the same"
-                )
+                other = "a chat with another system message or template"
+                raise ValueError(f"{path}: is the state of {other}; give the same")
             template = self._template_from(saved["pieces"])
             n_pinned = n_system_tokens(self.model, self.system, template) if self.n_pinned else 0
             fresh = self.stream.fresh(self._method_pinned(n_pinned, method_from(about["method"])))

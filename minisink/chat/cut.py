@@ -96,9 +96,8 @@ def _pieces(texts, told):
     pieces = []
     for n, (earlier, text) in enumerate(zip(["", *texts], texts, strict=False), 1):
         if not text.startswith(earlier):
-            raise TemplateError(
-                f"writes what came before anew when message {n} is added: a stream cannot be taken back"
-            )
+            anew = f"writes what came before anew when message {n} is added"
+            raise TemplateError(f"{anew}: a stream cannot be taken back")
         pieces.append(_parts(text[len(earlier) :], ["system"] * (told and n == 1) + [("assistant", "user")[n % 2]]))
     first, answer, turn = pieces[:3]
     if pieces[3:] != [answer, turn, answer]:
@@ -111,9 +110,8 @@ def _parts(text, names):
     parts = [part if i % 2 == 0 else (part.rstrip("0123456789"),) for i, part in enumerate(STAND_IN.split(text))]
     present = [part[0] for part in parts if isinstance(part, tuple)]
     if present != names:
-        raise TemplateError(
-            f"should say the words of {' and '.join(names)} once; it has {', '.join(present) or 'none'}"
-        )
+        has = ", ".join(present) or "none"
+        raise TemplateError(f"should say the words of {' and '.join(names)} once; it has {has}")
     return [part for part in parts if part]
 
 
@@ -144,10 +142,8 @@ def _check(pieces, tried, asked=None):
             asked.append(own)
         else:
             at = len(commonprefix([wanted, text]))
-            raise TemplateError(
-                f"changes words, or asks what they are: of {word[:60]!r} it makes {text[at : at + 20]!r}, "
-                f"not {wanted[at : at + 20]!r}"
-            )
+            makes = f"of {word[:60]!r} it makes {text[at : at + 20]!r}, not {wanted[at : at + 20]!r}"
+            raise TemplateError(f"changes words, or asks what they are: {makes}")
 
 
 def _alone(rendered, first):

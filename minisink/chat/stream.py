@@ -115,10 +115,8 @@ def _check_method(stream, path, about):
         method = Recompute(method.window, saved_method.lead)
     if saved_method != method:
         raise ValueError(f"{path}: was made with {saved_method!r}, and this is {method!r}")
-    if about["readable"] != stream.readable:
-        raise ValueError(
-            f"{path}: was made with readable={about['readable']!r}, and this is readable={stream.readable}"
-        )
+    if (saved := about["readable"]) != stream.readable:
+        raise ValueError(f"{path}: was made with readable={saved!r}, and this is readable={stream.readable}")
 
 
 def _digest(model):

@@ -135,9 +135,8 @@ def _check_markers(model, template, typed):
     texts = [part for part in parts if isinstance(part, str)]
     for token in typed:
         if token.strip() and any(token in text for text in texts):
-            raise TemplateError(
-                f"marks turns with {token!r}, which its tokenizer has as a word: anybody could forge one"
-            )
+            marks = f"marks turns with {token!r}, which its tokenizer has as a word"
+            raise TemplateError(f"{marks}: anybody could forge one")
     for name, token in _names(model).items():
         if token and any(token in text for text in texts) and model.tokenizer.token_to_id(token) is None:
             raise TemplateError(f"writes its {name} {token!r}, which its tokenizer does not have")
@@ -179,11 +178,8 @@ def _renderer(model, special):
             what = "has no chat template, so it was not trained to chat; smollm2 was (minisink chat --model smollm2)"
         raise TemplateError(f"{model.name}: {what}")
     if model.chat_template is not None:
-        warnings.warn(
-            "jinja2 is not installed (pip install 'minisink[chat]'): plain ChatML instead of the model's own "
-            "template, which may have a system message of its own",
-            stacklevel=3,
-        )
+        missing = "jinja2 is not installed (pip install 'minisink[chat]'): plain ChatML instead of the model's own "
+        warnings.warn(missing + "template, which may have a system message of its own", stacklevel=3)
     return lambda conversations, *_: (chatml(conversations), [])
 
 

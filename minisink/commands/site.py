@@ -19,7 +19,6 @@ def site() -> Path:
             build = f'cd {shlex.quote(str(clone.parent))} && {python} -m pip install -e ".[docs]" && {python} {BUILD}'
             raise FileNotFoundError(f"the pages are not built yet; this does it in a minute: {build}")
         build = f'pip install -e ".[docs]" && python {BUILD}'
-        raise FileNotFoundError(
-            f"this wheel carries no pages, that of a release does; or in a clone of minisink: {build}"
-        )
+        none = "this wheel carries no pages, that of a release does"
+        raise FileNotFoundError(f"{none}; or in a clone of minisink: {build}")
     return folder

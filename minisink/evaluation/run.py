@@ -170,9 +170,8 @@ class Evaluation:
             if self.csv and not self.done:
                 self.csv.resume(mark)
         elif self.csv and os.path.lexists(self.csv.path):
-            raise ValueError(
-                f"{self.csv.path}: is there, but {self.state}, to go on with it, is not; name another CSV file"
-            )
+            there = f"{self.csv.path}: is there, but {self.state}, to go on with it, is not"
+            raise ValueError(f"{there}; name another CSV file")
 
     def _save(self):
         """Write the state, unless nothing has been measured since the last one."""

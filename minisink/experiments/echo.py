@@ -77,10 +77,8 @@ def check(n_tokens, window, n_sinks, changed, n_changes, *, needed):
     if changed < n_sinks:
         raise ValueError(f"token {changed} is one of {n_sinks} sinks, which are never evicted; change a later one")
     if n_tokens < needed:
-        raise ValueError(
-            f"the text has {n_tokens:,} tokens; {n_changes} changes are felt over {needed:,}: take a smaller window, "
-            "or fewer of them"
-        )
+        felt = f"the text has {n_tokens:,} tokens; {n_changes} changes are felt over {needed:,}"
+        raise ValueError(f"{felt}: take a smaller window, or fewer of them")
 
 
 class Watched(Banded):

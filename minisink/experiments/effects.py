@@ -130,9 +130,8 @@ def must_evict(n_tokens: int, cache: int) -> None:
     ValueError: the text has 65 tokens and the cache holds 64: nothing is evicted before its end
     """
     if n_tokens <= cache + 1:  # the last one is only predicted
-        raise ValueError(
-            f"the text has {n_tokens:,} tokens and the cache holds {cache:,}: nothing is evicted before its end"
-        )
+        has = f"the text has {n_tokens:,} tokens and the cache holds {cache:,}"
+        raise ValueError(f"{has}: nothing is evicted before its end")
 
 
 def must_hold(cache: int, n_sinks: int) -> None:
@@ -152,9 +151,8 @@ def must_learn(model, caches: Sequence[int]) -> None:
     trained = model.config.max_positions
     if model.config.model_type == "gpt2" and max(caches) > trained:
         fitting = " ".join(str(cache) for cache in caches if cache <= trained)
-        raise ValueError(
-            f"{model.name} has learned {trained} positions, and a cache of {max(caches)} needs more: --caches {fitting}"
-        )
+        learned = f"{model.name} has learned {trained} positions"
+        raise ValueError(f"{learned}, and a cache of {max(caches)} needs more: --caches {fitting}")
 
 
 def exactly(what: str, size: float, *, above: float | None = None, below: float | None = None) -> Effect:

@@ -121,7 +121,5 @@ def foreign(model, perplexity):
     """
     if not perplexity > model.config.vocab_size / 4:
         return ""
-    return (
-        f"{model.name} does not know texts of this kind: perplexity {perplexity:,.0f}, with a vocabulary of "
-        f"{model.config.vocab_size:,}. What the methods lose on it says little."
-    )
+    has = f"perplexity {perplexity:,.0f}, with a vocabulary of {model.config.vocab_size:,}"
+    return f"{model.name} does not know texts of this kind: {has}. What the methods lose on it says little."

@@ -41,9 +41,8 @@ def run(model, text, *, tokens=50_000, cache=128, n_sinks=4, seed=0, track=iter)
         raise ValueError("the text is empty; there is nothing to stream")
     must_hold(cache, n_sinks)
     if tokens // TENTHS <= cache:
-        raise ValueError(
-            f"a tenth of {tokens:,} tokens fits a cache of {cache}: --tokens {TENTHS * (cache + 1)}, or more"
-        )
+        least = TENTHS * (cache + 1)
+        raise ValueError(f"a tenth of {tokens:,} tokens fits a cache of {cache}: --tokens {least}, or more")
     start, n_read = seed * len(ids) // TENTHS, tokens - len(bos)
     stream = np.concatenate((bos, np.take(ids, range(start, start + n_read), mode="wrap"))).astype(np.int64)  # (T,)
     method = Streaming(n_sinks, cache - n_sinks)

@@ -35,9 +35,8 @@ def run(model, ids, *, length=64, n_texts=100, side=16, track=iter):
     if n_layers <= LOCAL:
         raise ValueError(f"{model.name} has {n_layers} layers; the claim is about those beyond the first {LOCAL}")
     if not 2 * NEAR < side <= length:
-        raise ValueError(
-            f"maps of {side} tokens in pieces of {length}: choose {2 * NEAR + 1} to {length} tokens a side"
-        )
+        right = f"{2 * NEAR + 1} to {length} tokens a side"
+        raise ValueError(f"maps of {side} tokens in pieces of {length}: choose {right}")
     last, drawn, n = np.zeros((2, n_layers, model.config.n_heads, length)), np.zeros((n_layers, side, side)), 0
     for piece in track(pieces(model, ids, length, n_texts)):
         for i, layer in enumerate(look_inside(model, piece)["layers"]):

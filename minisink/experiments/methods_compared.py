@@ -72,10 +72,8 @@ def with_newlines(model, ids, n_sinks):
     newline = model.encode("\n", bos=False)
     byte = model.tokenizer.token_to_id("<0x0A>")  # a Llama's, with a space before it when it stands alone
     if len(newline) != 1 and byte is None:
-        raise ValueError(
-            f"{model.name} has no token for a newline, which takes it {len(newline)}; "
-            f"leave {NEWLINES} out: --methods {' '.join(FOUR)}"
-        )
+        none = f"{model.name} has no token for a newline, which takes it {len(newline)}"
+        raise ValueError(f"{none}; leave {NEWLINES} out: --methods {' '.join(FOUR)}")
     return np.concatenate((np.repeat(newline[:1] if len(newline) == 1 else [byte], n_sinks), ids[n_sinks:]))
 
 

@@ -64,9 +64,8 @@ def tokens_of(model, text, places, *, bos=True):
         tokens.append((int(inside[0]), int(inside[-1]) + 1) if len(inside) else (0, 0))
         decoded = model.decode(ids[slice(*tokens[-1])])
         if text[start:stop] not in decoded:
-            raise ValueError(
-                f"{model.name}: its tokenizer reads {text[start:stop]!r} as {decoded!r}; nothing can be asked"
-            )
+            reads = f"its tokenizer reads {text[start:stop]!r} as {decoded!r}"
+            raise ValueError(f"{model.name}: {reads}; nothing can be asked")
     return ids, tokens
 
 

@@ -51,10 +51,8 @@ class Decoder:
             raise ValueError(f"this cache has {self.cache.policy}, not {policy}")
         L, K, _, D = self.cache.keys.shape
         if (L, K, D) != shape or self.cache.keys.dtype != dtype:
-            raise ValueError(
-                f"this cache has {L} layers of {K} heads of {D} channels in {self.cache.keys.dtype}; "
-                f"{model.name} has {shape[0]} of {shape[1]} of {shape[2]} in {dtype}"
-            )
+            has = f"this cache has {L} layers of {K} heads of {D} channels in {self.cache.keys.dtype}"
+            raise ValueError(f"{has}; {model.name} has {shape[0]} of {shape[1]} of {shape[2]} in {dtype}")
         self.model, self.config = model, config
         self.is_gpt2 = config.model_type == "gpt2"
         self.weights = fuse(model.weights, config) if weights is None else weights

@@ -216,10 +216,8 @@ def read_config(about, tensors, ids):
     """
     arch = one_of(about, "general.architecture", tuple(LAYER))
     refuse(about, **{"general.type": "model", f"{arch}.attention.causal": True})
-    if about.get("split.count") not in (None, 0, 1):  # 0 where parts were joined
-        raise ValueError(
-            f"split.count is {about['split.count']!r}: it is one part; llama-gguf-split --merge joins them"
-        )
+    if (n_parts := about.get("split.count")) not in (None, 0, 1):  # 0 where parts were joined
+        raise ValueError(f"split.count is {n_parts!r}: it is one part; llama-gguf-split --merge joins them")
     V, begins = _vocab_size(about), begins_text(about)
     if begins and "bos" not in ids:
         warnings.warn("no tokenizer.ggml.bos_token_id: a text begins with no token (llama.cpp: with 11)", stacklevel=2)

@@ -160,10 +160,9 @@ def _refuse_sliding_window(raw, model_type, n_layers, max_positions):
         return
     window = positive_int(raw, "sliding_window")
     if window < max_positions:
-        raise ValueError(
-            f"sliding_window is {window}, shorter than max_position_embeddings {max_positions}: a window inside the "
-            "model is not supported; null in its place sees every token, which is the same for texts within it"
-        )
+        shorter = f"sliding_window is {window}, shorter than max_position_embeddings {max_positions}"
+        remedy = "null in its place sees every token, which is the same for texts within it"
+        raise ValueError(f"{shorter}: a window inside the model is not supported; {remedy}")
     warnings.warn(f"sliding_window is {window}: in a longer text every token is seen all the same", stacklevel=2)
 
 

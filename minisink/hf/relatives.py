@@ -31,11 +31,8 @@ def check_relatives(raw, config):
             raise ValueError(f"layer_types has {brief(kind)}, which is not supported; supported: {', '.join(FULL)}")
     for key in ("sliding_window", "attention_chunk_size"):
         if config.model_type in ("llama", "gpt2") and raw.get(key) is not None:
-            warnings.warn(
-                f"{key} is {brief(raw[key])}: every token is seen all the same, as by a pass of transformers without a "
-                "cache; its own cache drops keys",
-                stacklevel=2,
-            )
+            seen = "every token is seen all the same, as by a pass of transformers without a cache"
+            warnings.warn(f"{key} is {brief(raw[key])}: {seen}; its own cache drops keys", stacklevel=2)
     ours = () if config.model_type == "gpt2" else ROPE
     for key, value in raw.items():
         neutral = value is None or value is False or (key in FACTORS and value == 1.0)

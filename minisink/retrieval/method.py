@@ -51,10 +51,8 @@ class Retrieval(Policy):
         super().__post_init__()
         for decision in ("survivors", "positions_of"):
             if getattr(type(self), decision) is not getattr(Retrieval, decision):
-                raise ValueError(
-                    f"{type(self).__name__} overrides {decision}, but the slots of Retrieval are StreamingLLM's; "
-                    "override block_scores"
-                )
+                own = f"{type(self).__name__} overrides {decision}, but the slots of Retrieval are StreamingLLM's"
+                raise ValueError(f"{own}; override block_scores")
         check_whole("n_blocks", self.n_blocks, 0)
         check_whole("block", self.block, 1)
         if self.store is not None:
@@ -62,10 +60,8 @@ class Retrieval(Policy):
         if self.select not in SELECT:
             raise ValueError(f"select is {self.select!r}; it must be one of {', '.join(SELECT)}")
         if self.n_blocks and self.block > self.window:
-            warn_caller(
-                f"a block of {self.block} tokens is longer than the window of {self.window}: each that comes back "
-                "outweighs it"
-            )
+            longer = f"a block of {self.block} tokens is longer than the window of {self.window}"
+            warn_caller(f"{longer}: each that comes back outweighs it")
 
     @property
     def in_slots(self) -> Policy:

@@ -22,9 +22,8 @@ def array_module(device):
     try:
         import cupy
     except ImportError:
-        raise ValueError(
-            f"device {device!r} needs CuPy: pip install '{PACKAGE}[gpu]' (or cupy-cuda12x for CUDA 12)"
-        ) from None
+        install = f"pip install '{PACKAGE}[gpu]' (or cupy-cuda12x for CUDA 12)"
+        raise ValueError(f"device {device!r} needs CuPy: {install}") from None
     try:
         n_devices = cupy.cuda.runtime.getDeviceCount()
     except cupy.cuda.runtime.CUDARuntimeError as error:

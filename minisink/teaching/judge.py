@@ -10,7 +10,7 @@ from ..wrong_turns import LEFT_OVER
 from .child import answer
 from .compare import equal, in_half, right_rows
 from .tasks import TASKS, as_plain, cases_of, heads_of, in_style, same, simpler
-from .words import one_line, short
+from .words import cache_of, one_line, short
 
 SHRINKING = 10  # seconds at most
 ALIKE = 0.95  # of the answers, where many a wrong turn gives the same now and then
@@ -318,10 +318,8 @@ def sentence(task, case, outcome, expected):
     if outcome.grows:
         sizes = outcome.sizes
         half = len(sizes) // 2
-        return (
-            f"after {half + 1} tokens with {count(case['n_sinks'], 'sink')} and a window of {case['window']} your "
-            f"state holds {sizes[half]} numbers, after {len(sizes)} {sizes[-1]}; a full cache must not grow"
-        )
+        held = f"your state holds {sizes[half]} numbers, after {len(sizes)} {sizes[-1]}; a full cache must not grow"
+        return f"after {half + 1} tokens with {cache_of(case)} {held}"
     got = outcome.value.reshape(expected.shape)
     text = task.word(case, got, expected)
     shown, _, wanted = text.rpartition("; expected ")

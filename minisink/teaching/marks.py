@@ -109,9 +109,8 @@ class MarksFile:
         except (OSError, ValueError, csv.Error) as error:
             raise ValueError(f"{self.path}: cannot be read as marks of an earlier run ({error})") from None
         if header != self.header:
-            raise ValueError(
-                f"{self.path}: its columns are not those of this run ({', '.join(self.header)}); give another name"
-            )
+            columns = ", ".join(self.header)
+            raise ValueError(f"{self.path}: its columns are not those of this run ({columns}); give another name")
         for row in rows:
             if len(row) == len(header):
                 self.rows[from_cell(row[0])] = dict(zip(header, map(from_cell, row), strict=True))

@@ -69,20 +69,16 @@ def of_attend(case, got, expected):
         head = f" of head {h}" + (f" (of {H}, which share {count(K, 'key head')})" if K < H else "")
         got, expected = got[:, h], expected[:, h]
     seen = np.flatnonzero(case["visible"][row]).tolist()
-    return (
-        f"query {row}{head} sees keys {seen}{_inputs(case, 'q', 'k', 'v')}; you gave it {show(got[row])}; expected "
-        f"{show(expected[row])}"
-    )
+    asked = f"query {row}{head} sees keys {seen}{_inputs(case, 'q', 'k', 'v')}"
+    return f"{asked}; you gave it {show(got[row])}; expected {show(expected[row])}"
 
 
 def of_rotate(case, got, expected):
     """Describe the first vector that is wrong."""
     row = int(np.argmin(right_rows(got, expected)))
     position, x = case["positions"][row], case["x"][row]
-    return (
-        f"{show(x)} at position {position}, theta {show(case['theta'])}: you gave {show(got[row])}; "
-        f"expected {show(expected[row])}"
-    )
+    asked = f"{show(x)} at position {position}, theta {show(case['theta'])}"
+    return f"{asked}: you gave {show(got[row])}; expected {show(expected[row])}"
 
 
 def of_survivors(case, got, expected):
@@ -109,9 +105,8 @@ def of_step(case, got, expected):
     weights, wanted = got[t][right], expected[t][right]
     if kept != right and np.isfinite(got[t]).all():
         return f"{after} your output looks at tokens {kept}; expected {right}"
-    return (
-        f"{after}{_inputs(case, 'q', 'k')}: the weights on tokens {right} are {show(weights)}; expected {show(wanted)}"
-    )
+    asked = f"{after}{_inputs(case, 'q', 'k')}: the weights on tokens {right}"
+    return f"{asked} are {show(weights)}; expected {show(wanted)}"
 
 
 def names_tokens(v):
@@ -123,20 +118,16 @@ def of_token_nll(case, got, expected):
     """Describe the first loss that is wrong."""
     wrong = np.flatnonzero(~(np.abs(got - expected) <= TOLERANCE * np.maximum(np.abs(expected), 1e-3)))
     t = int(wrong[0]) if len(wrong) else 0
-    return (
-        f"token {t + 1} is {case['ids'][t + 1]}, the logits before it {show(case['logits'][t])}: your loss is "
-        f"{show(float(got[t]))} nats; expected {show(float(expected[t]))}"
-    )
+    asked = f"token {t + 1} is {case['ids'][t + 1]}, the logits before it {show(case['logits'][t])}"
+    return f"{asked}: your loss is {show(float(got[t]))} nats; expected {show(float(expected[t]))}"
 
 
 def of_retrieve(case, got, expected):
     """Describe the blocks."""
     n, block = len(case["keys"]), case["block"]
-    return (
-        f"of {count(n, 'key')} in blocks of {block}, {case['window']} back, theta {show(case['theta'])}, the best "
-        f"{case['k']} for this query{_inputs(case, 'q', 'keys')}: you chose {slots(got)}; "
-        f"expected {slots(expected)}"
-    )
+    asked = f"of {count(n, 'key')} in blocks of {block}, {case['window']} back, theta {show(case['theta'])}, the best "
+    asked += f"{case['k']} for this query{_inputs(case, 'q', 'keys')}"
+    return f"{asked}: you chose {slots(got)}; expected {slots(expected)}"
 
 
 def _inputs(case, *names):

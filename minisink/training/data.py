@@ -20,10 +20,8 @@ def split(ids, context, share=0.01):
 def check_length(n_tokens, context, what="the text"):
     """Refuse a text that has no room for one sample and the token after it."""
     if n_tokens < context + 1:
-        raise ValueError(
-            f"{what} is shorter than one sample: {max(n_tokens, 0)} tokens, where a context of {context} "
-            f"needs {context + 1}"
-        )
+        has = f"{max(n_tokens, 0)} tokens, where a context of {context} needs {context + 1}"
+        raise ValueError(f"{what} is shorter than one sample: {has}")
 
 
 def draw(random, ids, n_samples, context, bos=None):

@@ -101,10 +101,8 @@ class Training:
             share(self.config, gradient)
         norm = clip(gradient, recipe.clip)
         if not math.isfinite(loss) or not math.isfinite(norm):
-            raise ValueError(
-                f"step {self.n_steps_done + 1}: the loss is {loss} and the norm of the gradient {norm}, so training "
-                f"stopped; {self.last_good()}, at a lower --rate"
-            )
+            what = f"the loss is {loss} and the norm of the gradient {norm}, so training stopped"
+            raise ValueError(f"step {self.n_steps_done + 1}: {what}; {self.last_good()}, at a lower --rate")
         rate = self.schedule.rate(self.n_steps_done)
         self.optimizer.step(self.vector, gradient, rate)
         self.n_steps_done += 1

@@ -32,11 +32,9 @@ def train_tokenizer(paths, vocab_size):
         show_progress=False,
     )
     tokenizer.train_from_iterator((read_text(path) for path in paths), trainer)
-    if tokenizer.get_vocab_size() < vocab_size:
-        raise ValueError(
-            f"a vocabulary of {vocab_size} is larger than the text supports: "
-            f"it has pairs for {tokenizer.get_vocab_size()} tokens only"
-        )
+    if (n_found := tokenizer.get_vocab_size()) < vocab_size:
+        why = f"it has pairs for {n_found} tokens only"
+        raise ValueError(f"a vocabulary of {vocab_size} is larger than the text supports: {why}")
     return tokenizer
 
 
