@@ -186,10 +186,8 @@ class Model:
 
     def _need_tokenizer(self):
         if self.tokenizer is None:
-            remedy = (
-                "transformers makes a tokenizer.json of a tokenizer.model or vocab.json: load it there, and save it"
-            )
-            raise ValueError(f"{self.name}: has no tokenizer, so text cannot be turned into tokens; {remedy}")
+            remedy = "transformers makes a tokenizer.json of a tokenizer.model or vocab.json: load it there, and save"
+            raise ValueError(f"{self.name}: has no tokenizer, so text cannot be turned into tokens; {remedy} it")
         return self.tokenizer
 
     def save(self, folder: str | os.PathLike) -> None:

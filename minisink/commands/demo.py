@@ -109,11 +109,8 @@ def _explain_finding(model, ids, rows, gain):
 def _show(args, model, ids, source, rows, texts, losses, findings):
     """Print the curves, and below them one screen of 24 rows that says it all."""
     span = rolling_span(losses)
-    curves = {
-        "back" if method == "retrieval" else method: rolling_mean(nll, span)
-        for method, nll in losses.items()
-        if len(nll)
-    }
+    short = {"retrieval": "back"}  # whose letter is not re-computation's
+    curves = {short.get(name, name): rolling_mean(nll, span) for name, nll in losses.items() if len(nll)}
     if curves:
         print(f"loss in nats, mean of the last {span} tokens")
         back = ", b retrieval (brought back)" if "retrieval" in losses else ""

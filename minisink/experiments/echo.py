@@ -45,9 +45,8 @@ def run(model, ids, *, window=31, n_sinks=1, changed=40, n_changes=8, seed=0, tr
     n_felt = bound + window  # tokens from the changed one on, some of them out of reach
     check(len(ids), window, n_sinks, changed, n_changes, needed=changed + window * (n_changes - 1) + n_felt + 1)
     ids = np.asarray(ids[: places[-1] + n_felt + 1])  # the last is only predicted
-    replacements = (ids[places] + np.random.default_rng(seed).integers(1, model.config.vocab_size, n_changes)) % (
-        model.config.vocab_size
-    )
+    further = np.random.default_rng(seed).integers(1, model.config.vocab_size, n_changes)
+    replacements = (ids[places] + further) % model.config.vocab_size
     methods = {n: Streaming(n, window) for n in (n_sinks, 0)}
     before = {n: watch(model, ids, method) for n, method in methods.items()}
     changes: dict = {n: [] for n in before}

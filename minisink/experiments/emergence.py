@@ -18,9 +18,8 @@ from ..training.log import read
 from .effects import by, effect, exactly
 
 PAPER = "Gu et al., 2410.10781"
-CLAIM = (
-    "a fixed first token brings a sink, after the loss has fallen; without one, 50-100M tokens bring none (60M model)"
-)
+CLAIM = "a fixed first token brings a sink, after the loss has fallen; "
+CLAIM += "without one, 50-100M tokens bring none (60M model)"
 SHIPPED = ("novels", "novels-vanilla", "novels-softmax1", "novels-gpt2")
 OPTIONS = {"trainings": "shipped names, or folders with the logs of `train lm`"}
 FAST: dict = {}  # nothing is computed

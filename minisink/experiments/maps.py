@@ -57,9 +57,8 @@ def effects(rows):
     """Judge over the heads: the first two layers look near; the others at the first token, and more than these."""
     early, late = (np.concatenate([row["heads"] for row in part]) for part in (rows[:LOCAL], rows[LOCAL:]))
     near, tokens = np.concatenate([row["near_heads"] for row in rows[:LOCAL]]), rows[0]["tokens"]
-    yield effect(
-        f"layers 0 to {LOCAL - 1}: weight on the nearest {NEAR} - on the first", near - early, above=0, stretch=1
-    )
+    what = f"layers 0 to {LOCAL - 1}: weight on the nearest {NEAR} - on the first"
+    yield effect(what, near - early, above=0, stretch=1)
     yield effect(f"layer {LOCAL} on: weight on the first of {tokens}", late, above=1 / tokens, stretch=1)
     pooled = np.concatenate((early, late))
     labelled = np.stack((pooled, np.arange(len(pooled)) >= len(early)), axis=-1)
@@ -76,10 +75,8 @@ def later_more(labelled):
 
 def finding(rows):
     """Say how much the last token of a piece gives the first one and the nearest, in early layers and in later ones."""
-    means = [
-        [np.mean([row[key] for row in part]) for key in ("first", "near")] for part in (rows[:LOCAL], rows[LOCAL:])
-    ]
-    (a, b), (c, d) = means
+    parts = rows[:LOCAL], rows[LOCAL:]
+    (a, b), (c, d) = ([np.mean([row[key] for row in part]) for key in ("first", "near")] for part in parts)
     early = f"In the first {LOCAL} layers the first token gets {a:.0%} of the weight, the nearest {NEAR} get {b:.0%}"
     return f"{early}; in later ones they get {c:.0%} and {d:.0%}"
 

@@ -110,11 +110,10 @@ def effects(rows):
 def show(rows):
     """Return the numbers, and the ends of what was written beside each other."""
     header = ["method", "before", "after the first eviction", "keys", "cache"]
-    cells = [
-        [row["method"], number(row["before"]), number(row["after"]), f"{row['keys']:,}"]
-        + [human_bytes(row["cache_bytes"]) if row["cache_bytes"] else "none"]
-        for row in rows
-    ]
+    cells = []
+    for row in rows:
+        cache = human_bytes(row["cache_bytes"]) if row["cache_bytes"] else "none"
+        cells.append([row["method"], number(row["before"]), number(row["after"]), f"{row['keys']:,}", cache])
     if not any(row["text"] for row in rows):
         return table(header, cells)
     feet = [f"repeats {row['repeated']:.0%}" if row["text"] else "" for row in rows]

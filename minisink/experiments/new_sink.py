@@ -132,9 +132,8 @@ def show(rows):
 def finding(rows):
     """Say how much weight a middle token gets that sees only itself, and how much the first one has."""
     weight = {(row["model"], row["token"]): row["weight"] for row in rows}
-    pairs = {
-        model: [weight[model, name] for name in ("middle, sees only itself", "first")] for model in by(rows, "model")
-    }
+    both = ("middle, sees only itself", "first")
+    pairs = {model: [weight[model, name] for name in both] for model in by(rows, "model")}
     each = ", ".join(f"{model} {alone:.2f} and {first:.2f}" for model, (alone, first) in pairs.items())
     return f"Weight on a middle token that sees only itself, and on the first: {each}"
 

@@ -143,9 +143,8 @@ def finding(rows):
     added = {row["sink"]: f"{row['added']:.2f}" for row in rows}
     words = {"evicted": "evict it", "key kept, value zero": "set its value to zero"}
     words |= {"a newline": "put a newline in its place", "spike: zero": "set its spike to zero"}
-    return "What the sink is for, in nats per token: " + ", ".join(
-        f"to {words[x]} costs {added[x]}" for x in words if x in added
-    )
+    each = ", ".join(f"to {words[x]} costs {added[x]}" for x in words if x in added)
+    return f"What the sink is for, in nats per token: {each}"
 
 
 def draw(figure, rows):

@@ -107,9 +107,8 @@ def run(
 
     Each row has ``"distance"``, and what `recall.measure` says of it under one method and cache.
     """
-    under = [
-        recall.under(name, cache, fetched) for name in methods for cache in caches[: 1 if name == "dense" else None]
-    ]
+    sizes = {name: caches[:1] if name == "dense" else caches for name in methods}
+    under = [recall.under(name, cache, fetched) for name in methods for cache in sizes[name]]
     for distance, method in track([(distance, method) for distance in distances for method in under]):
         text = make(model, seed=seed, distance=distance, n_queries=n_queries, every=every)
         yield {"distance": distance} | recall.measure(model, [text], method, readable=readable)

@@ -64,10 +64,8 @@ def look(inside, layer_cache):
     norm = np.linalg.norm(to_host(layer_cache.values), axis=-1)  # (S, K)
     denominator, rest = (np.logaddexp.reduce(x, axis=-1).mean() for x in (scores, scores[:, 1:]))
     about = {"weight": pattern[:, 0].mean(), "next": pattern[:, 1:].max(axis=-1).mean()}
-    about |= {
-        "value": (norm[0] / np.median(norm[1:], axis=0)).mean(),
-        "mixed": np.linalg.norm(to_host(inside["mixed"])),
-    }
+    about["value"] = (norm[0] / np.median(norm[1:], axis=0)).mean()
+    about["mixed"] = np.linalg.norm(to_host(inside["mixed"]))
     return about | {"all": denominator, "rest": rest, "slots": pattern.mean(axis=0)}
 
 
@@ -91,10 +89,8 @@ def show(rows):
         columns = measures if row["oldest"] == "sink" else measures[:-1]
         cells.setdefault(row["layer"], [str(row["layer"])]).extend(f"{row[key]:.2f}" for key in columns)
     text = table(header, list(cells.values()))
-    means = (
-        "weight and |v| / median: of slot 0; |home|: norm of what is mixed; log: of the softmax denominator, in nats; "
-    )
-    return f"{text}\n\n{wrap(means + 'rest: the same without slot 0')}"
+    means = "weight and |v| / median: of slot 0; |home|: norm of what is mixed; log: of the softmax denominator, "
+    return f"{text}\n\n{wrap(means + 'in nats; rest: the same without slot 0')}"
 
 
 def finding(rows):

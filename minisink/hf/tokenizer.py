@@ -241,9 +241,8 @@ def begun_by(tokenizer, bos):
     tokenizer = Tokenizer.from_str(tokenizer.to_str())
     first = [] if bos is None else ["<s>"]  # a name within the template; the token has its own
     special = [{"id": "<s>", "ids": [bos], "tokens": [tokenizer.id_to_token(bos) or "<s>"]}] if first else []
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single=[*first, "$A"], pair=[*first, "$A", "$B"], special_tokens=special
-    )
+    texts = {"single": [*first, "$A"], "pair": [*first, "$A", "$B"]}
+    tokenizer.post_processor = processors.TemplateProcessing(**texts, special_tokens=special)
     return tokenizer
 
 

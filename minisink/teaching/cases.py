@@ -119,10 +119,8 @@ def step(rng):
 
 def step_heads(rng):
     """Several heads, (T, H, D): as many of keys first; then fewer, which neighbours share."""
-    return [
-        _text(_reals(rng, 5, H, 4), _reals(rng, 5, K, 4), _reals(rng, 5, K, 4), 1, 2, 100.0)
-        for H, K in [(2, 2), (4, 2), (6, 2), (6, 3)]
-    ]
+    sizes = [(2, 2), (4, 2), (6, 2), (6, 3)]
+    return [_text(_reals(rng, 5, H, 4), _reals(rng, 5, K, 4), _reals(rng, 5, K, 4), 1, 2, 100.0) for H, K in sizes]
 
 
 def _text(q, k, v, n_sinks, window, theta):

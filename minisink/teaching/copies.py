@@ -256,12 +256,8 @@ def same_as(prints, others=None):
     `others` are prints of other students' files by their names, which are named where it is not minisink's.
     """
     students = {name: set().union(*each.tasks.values()) for name, each in (others or {}).items()}
-    named = (
-        prints.reads
-        | _alike(prints.tasks, students, BETWEEN, NEARLY_ALL)
-        | _alike(prints.tasks, origins(), LEAST, MOST)
-    )
-    return dict.fromkeys(TASKS) | named
+    named = prints.reads | _alike(prints.tasks, students, BETWEEN, NEARLY_ALL)
+    return dict.fromkeys(TASKS) | named | _alike(prints.tasks, origins(), LEAST, MOST)
 
 
 def whole(named):

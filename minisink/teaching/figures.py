@@ -95,9 +95,8 @@ def ring(method, newest):
     axes, turn = sheet("The keys lie still, and the query is rotated twice"), 360 / window
     for token in range(newest - window + 1, newest + 1):
         start = 90 - turn * ((token - n_sinks) % window)  # clockwise, from the top
-        axes.add_patch(
-            Wedge((8.7, 2.55), 1.9, start - turn, start, width=0.95, facecolor=WINDOW, edgecolor="white", lw=3)
-        )
+        wedge = Wedge((8.7, 2.55), 1.9, start - turn, start, width=0.95, facecolor=WINDOW, edgecolor="white", lw=3)
+        axes.add_patch(wedge)
         angle = np.deg2rad(start - turn / 2)
         axes.text(8.7 + 1.42 * np.cos(angle), 2.55 + 1.42 * np.sin(angle), token, size=24, **middle)
     axes.text(8.7, 2.55, "window:\na ring", **middle)

@@ -36,10 +36,9 @@ def classroom50(report, seconds=0.0):
         "file-judged": report["file"],
         "datetime": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
     }
-    tests = [
-        {"test-name": row["task"], "passed": row["status"] == "passed"}
-        | {"score": row["score"], "max-score": row["max_score"]}
-        for row in report["tasks"]
-    ]
+    tests = []
+    for row in report["tasks"]:
+        test = {"test-name": row["task"], "passed": row["status"] == "passed"}
+        tests.append(test | {"score": row["score"], "max-score": row["max_score"]})
     scores = {"score": report["score"], "max-score": report["max_score"], "tests": tests}
     return {name: value or "unknown" for name, value in about.items()} | scores

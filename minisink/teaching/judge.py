@@ -49,9 +49,9 @@ class Outcome:
         """Whether two wrong outcomes are one."""
         if self.died or other.died or self.raised != other.raised or self.grows != other.grows:
             return False
-        return self.value is other.value is None or (
-            self.value is not None and other.value is not None and equal(self.value, other.value, task.kind)
-        )
+        if other.value is None:
+            return self.value is None
+        return equal(self.value, other.value, task.kind)
 
 
 def outcome_of(task, case, raw, style="arrays"):

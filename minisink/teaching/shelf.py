@@ -12,10 +12,7 @@ from .. import attention, cache, methods, ops, positions
 
 PACKAGE = Path(__file__).resolve().parents[1]
 SHELF = {each.__name__: each for each in (ops, positions, attention, cache, methods)}
-NOT_AT_ALL = {
-    "survivors": {"minisink.cache", "minisink.methods"},
-    "positions_of": {"minisink.cache", "minisink.methods"},
-}
+NOT_AT_ALL = dict.fromkeys(("survivors", "positions_of"), {"minisink.cache", "minisink.methods"})
 WITHHELD = {  # beside what has the task's own name: what would do it all the same
     "softmax": {"softmax1", "softmax_with_sink", "log_softmax"},
     "softmax1": {"softmax_with_sink"},

@@ -29,10 +29,8 @@ def forward(ids, weights, config):  # (B, T) -> (B * T, V)
         up = linear(h2, layer.w_up, layer.b_up)  # (N, F)
         hidden, t = gelu(up)
         x = x + linear(hidden, layer.w_down, layer.b_down)
-        layers.append(
-            {"h": h, "norm1": norm1, "q": q, "k": k, "v": v, "mixed": mixed, "pattern": pattern, "rows": rows}
-            | {"h2": h2, "norm2": norm2, "up": up, "t": t, "hidden": hidden}
-        )
+        kept = {"h": h, "norm1": norm1, "q": q, "k": k, "v": v, "mixed": mixed, "pattern": pattern, "rows": rows}
+        layers.append(kept | {"h2": h2, "norm2": norm2, "up": up, "t": t, "hidden": hidden})
     h, norm = layer_norm(x, weights.norm, weights.norm_b, eps)
     saved = {"ids": ids, "layers": layers, "h": h, "norm": norm}
     return h @ weights.head, saved  # (N, C) -> (N, V)
