@@ -24,13 +24,10 @@ COMMANDS = {
 
 
 class Talk:
-    """Turns on the screen: an answer as it is decoded, or with ``--compare`` a column for each method.
-
-    `conversations` are by the name of the method: one `Conversation`, or with ``--compare`` several.
-    """
+    """Turns on the screen: an answer as it is decoded, or with ``--compare`` a column for each method."""
 
     def __init__(self, args, conversations):
-        self.args, self.conversations = args, conversations
+        self.args, self.conversations = args, conversations  # by the name of the method
         self.first = next(iter(conversations.values()))  # without --compare the only one
         self.measured = {name: Measured() for name in conversations}
 

@@ -74,7 +74,6 @@ def run(args):
 
 
 def _check(args, grading):
-    """Check what one student handed in."""
     results = _results_file(args)
     results(nothing_judged(grading))  # so that a file is there whatever happens to us
     try:

@@ -75,7 +75,6 @@ def _refuse_both(args, source, options):
 
 
 def _load(args):
-    """Load the model to begin from."""
     model = load(args.init)
     if model.tokenizer is None:
         raise ValueError(f"{args.init}: has no tokenizer.json, so text cannot be turned into tokens")
@@ -102,7 +101,6 @@ def _from_file(args, sizes, bos, tied):
 
 
 def _from_sizes(args, sizes, bos, tied):
-    """Return a config from sizes given one by one."""
     architecture, vocab_size, width, layers, heads, d_ff = sizes.values()
     is_llama = architecture == "llama"
     if width < 1 or layers < 1 or heads < 1 or width % heads:

@@ -75,7 +75,6 @@ def _watch(evaluation):
 
 
 def _report(args, evaluation, tokens_per_second, n_known):
-    """Print one row, or JSON."""
     method, tally, model = evaluation.method, evaluation.tally, evaluation.model
     options = ("positions", *(common.FETCHED if args.method == "retrieval" else ()))
     about = {

@@ -59,7 +59,6 @@ def run(args):
 
 
 def _explain(row, long, first, length, seconds, gap):
-    """Print what came out, in words."""
     idle, busy = row["bos_from_nontrigger"], row["bos_from_trigger"]
     verdict = "a sink" if idle > 0.3 else "no sink"  # the bar of Gu et al., arXiv:2410.10781
     name = "BOS" if first == "BOS" else "the first token"

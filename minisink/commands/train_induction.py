@@ -77,7 +77,6 @@ def _measure(args, models, sizes):
 
 
 def _show(args, trainings, names, losses, findings, seconds):
-    """Print the table, and what it says."""
     mean, spread = losses.mean(axis=0), losses.std(axis=0, ddof=1) if args.seeds > 1 else None
     several = f"mean and deviation of {args.seeds} trainings" if args.seeds > 1 else "one training"
     about = (

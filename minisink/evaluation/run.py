@@ -232,7 +232,6 @@ def fingerprint(model):
 
 
 def _update(digest, file, n_bytes):
-    """Add the next bytes of a file to a digest."""
     for start in range(0, n_bytes, CHUNK):
         digest.update(file.read(min(CHUNK, n_bytes - start)))
 

@@ -73,7 +73,6 @@ def readable(name):
 
 
 def _sources(files, notes):
-    """Read the files that can be judged."""
     sources = []
     for place, raw in files.items():
         if is_source(place):

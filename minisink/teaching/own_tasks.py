@@ -85,7 +85,6 @@ def _task(path, name, points, names):
 
 
 def _sentence(case, got, expected):
-    """Describe an answer and the right one."""
     arguments = ", ".join(f"{name} = {short(case[name]) if np.ndim(case[name]) else case[name]}" for name in case)
     return f"for {arguments} you gave {show(got)}; expected {show(expected)}"
 

@@ -131,5 +131,4 @@ def of_retrieve(case, got, expected):
 
 
 def _inputs(case, *names):
-    """Show the arguments themselves."""
     return "".join(f", {name} = {short(case[name])}" for name in names)

@@ -23,10 +23,7 @@ def add(path, row):
 
 
 def read(path):
-    """Read the names of the columns, none for an empty file, and the rows: lists of numbers as they are written.
-
-    A file that cannot be read, or holds anything else, is a ValueError.
-    """
+    """Read the names of the columns, none for an empty file, and the rows: lists of numbers as they are written."""
     check_file(path)
     try:
         with blame(path, "cannot be read"), open(path, newline="", encoding="utf-8-sig") as file:

@@ -40,11 +40,7 @@ def save(folder, state, identity):
 
 
 def load(folder, identity, size=None):
-    """Read a state and make sure that it belongs to this training.
-
-    A ValueError says that there is no state, that it is damaged or not of `size` weights, or how its config, recipe or
-    text differs.
-    """
+    """Read a state of this training, of `size` weights; ValueError for none, a damaged one, or that of another."""
     path = Path(folder) / FILE
     if not path.exists():
         raise ValueError(f"{path}: no such file, so there is nothing to resume")

@@ -16,10 +16,7 @@ BOS = "<s>"
 
 
 def train_tokenizer(paths, vocab_size):
-    """Learn a byte-level BPE tokenizer from text files; its vocabulary includes ``<s>`` and the 256 bytes.
-
-    Too few repeated pairs for so many tokens, or a file that cannot be read, is a ValueError.
-    """
+    """Learn a byte-level BPE tokenizer from text files; its vocabulary includes ``<s>`` and the 256 bytes."""
     if vocab_size < 257:
         raise ValueError(f"vocabulary of {vocab_size} is too small: {BOS} and the 256 bytes alone are 257")
     tokenizer = Tokenizer(models.BPE())
@@ -53,10 +50,7 @@ def encode_files(tokenizer, paths, progress=iter):
 
 
 def remembered(path, make):
-    """Return the ids in a ``.npy`` file, or, when it is not there yet, those of ``make()``, which are kept there.
-
-    A path of None keeps nothing; a file that cannot be read or written is a ValueError.
-    """
+    """Return the ids in a ``.npy`` file (None: keep nothing); where it is not there yet, those of ``make()``, kept."""
     if path is None:
         return make()
     path = Path(path)

@@ -60,8 +60,5 @@ class Toy(toy.Toy):
 
 
 def bump(history):
-    """Find the step at which induction set in: the first that is seen with less than half of chance, or None.
-
-    `history` is a list of (step, what `Toy.look` saw).
-    """
+    """Find the first step of [(step, what `Toy.look` saw), ...] with less than half of chance: induction; or None."""
     return next((step for step, row in history if row["second"] < CHANCE / 2), None)
