@@ -38,11 +38,6 @@ def evicted_range(policy, token_index):  # (T,) -> 2 x (T,)
     return (stop * 0 if policy.store is None else np.maximum(0, stop - policy.store)), stop
 
 
-def blocks_touched(start, stop, block):
-    """Return the block numbers (first, end) of all blocks that hold one of the stored indices `start` to `stop`."""
-    return start // block, -(-stop // block)
-
-
 def rows_for(n_tokens, block):
     """Return how many rows hold so many tokens, and how long they are: a block, or less where there is only one.
 
@@ -90,7 +85,7 @@ class EvictedStore:
 
     def view(self, start, stop):
         """Return the blocks that hold stored indices `start` to `stop`; one alone, as far as that."""
-        first, end = blocks_touched(start, stop, self.block)
+        first, end = start // self.block, -(-stop // self.block)  # block numbers
         rows = slice(first - self.first_block, end - self.first_block)
         tokens = slice(stop - first * self.block if end - first == 1 else None)
         keys, values = self.keys[:, rows, tokens], self.values[:, rows, tokens]
@@ -124,8 +119,7 @@ class EvictedStore:
         if stop <= self.first_block * self.block + n_rows * B:
             return
         oldest = int(evicted_range(self.policy, start + self.policy.n_sinks)[0])
-        first_block, end = blocks_touched(oldest, start, self.block)  # blocks that stay
-        first_block = max(first_block, self.first_block)
+        first_block, end = max(oldest // self.block, self.first_block), -(-start // self.block)  # blocks that stay
         needed = 2 * (stop - first_block * self.block)  # twice, so that copies are few
         n_rows, B = rows_for(max(needed, n_rows * B), self.block)
         for name in BUFFERS:
