@@ -13,21 +13,11 @@ import numpy as np
 
 from ..system.files import unfinished_folder
 from . import gpt2, llama
+from . import tokenizer as words
 from .arrays import other_name, shapes
 from .checkpoint import find_tensors, read_tensor, write_tensors
 from .fields import brief, is_there, naming, one_or_many, read_json, refusing, token_ids
 from .relatives import check_relatives
-from .tokenizer import (
-    NAMES,
-    TEMPLATE,
-    add_words,
-    begin_of_text,
-    begun_by,
-    check_space,
-    read_chat_template,
-    read_special_tokens,
-    read_tokenizer,
-)
 
 FORMATS = {"llama": llama, "mistral": llama, "qwen2": llama, "gpt2": gpt2}
 # What config.json and tokenizer.json say when they are written
@@ -97,12 +87,12 @@ def read(folder, *, dtype):
     """
     config = _read_config(folder)
     form = FORMATS[config.model_type]
-    tokenizer = read_tokenizer(folder, config.vocab_size)
-    chat = read_chat_template(folder), read_special_tokens(folder, tokenizer, config.model_type)
+    tokenizer = words.read_tokenizer(folder, config.vocab_size)
+    chat = words.read_chat_template(folder), words.read_special_tokens(folder, tokenizer, config.model_type)
     if tokenizer is not None:
-        add_words(folder, tokenizer, chat[1] or {}, config.vocab_size)
-        check_space(folder, tokenizer)
-    config = replace(config, bos=begin_of_text(folder, tokenizer, config))
+        words.add_words(folder, tokenizer, chat[1] or {}, config.vocab_size)
+        words.check_space(folder, tokenizer)
+    config = replace(config, bos=words.begin_of_text(folder, tokenizer, config))
     shapes, untied = tensor_shapes(config), tensor_shapes(replace(config, tied=False))
     optional = {name: shape for name, shape in untied.items() if name not in shapes}
     rules = {"prefix": form.PREFIX, "harmless": form.HARMLESS}
@@ -147,16 +137,16 @@ def write(folder, config, arrays, tokenizer=None, chat_template=None, special_to
             write_tensors(half / "model.safetensors", tensors)
             (half / "config.json").write_text(json.dumps(raw_config, indent=2) + "\n", encoding="utf-8")
             if tokenizer is not None:
-                text = begun_by(tokenizer, config.bos).to_str(pretty=True)
+                text = words.begun_by(tokenizer, config.bos).to_str(pretty=True)
                 (half / "tokenizer.json").write_text(text, encoding="utf-8")
             if chat_template is not None:
-                (half / TEMPLATE).write_text(chat_template, encoding="utf-8", newline="")
+                (half / words.TEMPLATE).write_text(chat_template, encoding="utf-8", newline="")
             if special_tokens is not None:
                 names = dict.fromkeys(("bos_token", "eos_token", "unk_token", "pad_token")) | special_tokens
-                (half / NAMES).write_text(json.dumps(names, indent=2) + "\n", encoding="utf-8")
+                (half / words.NAMES).write_text(json.dumps(names, indent=2) + "\n", encoding="utf-8")
             for path in sorted(half.iterdir()):
                 os.replace(path, folder / path.name)
-            former = {"tokenizer.json": tokenizer, TEMPLATE: chat_template, NAMES: special_tokens}
-            former |= dict.fromkeys(FORMER)
-            for name in (name for name, ours in former.items() if ours is None):
-                (folder / name).unlink(missing_ok=True)
+            former = {"tokenizer.json": tokenizer, words.TEMPLATE: chat_template, words.NAMES: special_tokens}
+            for name, ours in (former | dict.fromkeys(FORMER)).items():
+                if ours is None:
+                    (folder / name).unlink(missing_ok=True)
