@@ -163,9 +163,8 @@ def _fuse_gpt2(layer, config, folded):
     qkv = zip(np.split(layer.w_qkv, 3, axis=1), np.split(layer.b_qkv, 3), scales, strict=True)
     attn_norm, w_qkv, b_qkv = after_norm(qkv, layer.ln1, layer.ln1_b, folded=folded)
     mlp_norm, w_up, b_up = after_norm([(layer.w_up, layer.b_up, 1)], layer.ln2, layer.ln2_b, folded=folded)
-    wo, bo, w_down, b_down = layer.wo, layer.bo, layer.w_down, layer.b_down
-    if folded:
-        wo, bo, w_down, b_down = centred(wo), centred(bo), centred(w_down), centred(b_down)
+    out = (layer.wo, layer.bo, layer.w_down, layer.b_down)
+    wo, bo, w_down, b_down = map(centred, out) if folded else out
     wo, bo, w_down, b_down = _in_rows(wo), _in_accum_dtype(bo), _in_rows(w_down), _in_accum_dtype(b_down)
     sink = _sink(layer, config)
     return FusedLayer(attn_norm, w_qkv, b_qkv, sink, wo, bo, mlp_norm, w_up, b_up, w_down, b_down)
