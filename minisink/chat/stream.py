@@ -36,10 +36,7 @@ def n_bytes(stream: Stream) -> int:
 
 
 def save_stream(stream: Stream, path, **more) -> None:
-    """Write everything needed to resume, whole or not at all, and `more` (what JSON can hold) beside it.
-
-    Raises ValueError when the file cannot be written, or the method is a class of your own.
-    """
+    """Write everything needed to resume, and `more` (what JSON can hold), whole or not at all: that is a ValueError."""
     stream_cache: Any = stream.cache
     cache, arrays = (None, {}) if stream_cache is None else cache_state(stream_cache)
     about = {

@@ -39,10 +39,7 @@ def take(conversation, line, max_new_tokens, measured, show):
 
 
 def _answer(conversation, words, max_new_tokens, show):
-    """Show an answer as it comes; return its text, its tokens, and the seconds from the first of them to the last.
-
-    Ctrl-C stops it between two tokens.
-    """
+    """Show an answer as it comes, until Ctrl-C; return its text, its tokens, the seconds from the first to the last."""
     tokens, times, text = [], [], []
     answer = conversation.answer(words, max_new_tokens=max_new_tokens)
     with defer_interrupts() as stop, closing(answer):

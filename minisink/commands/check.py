@@ -48,8 +48,6 @@ def run(args):
     """Check what was handed in, or write the template.
 
     Returns 0 if all tasks pass that were asked for, or all that are there; of a class, if everybody was judged.
-
-    Raises ValueError for a file that cannot be read or written, and impossible options.
     """
     known = TASKS if args.tasks is None else read_tasks(args.tasks)
     tasks = _tasks(args, known)

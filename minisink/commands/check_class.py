@@ -16,11 +16,7 @@ NUMBERS = 20  # columns of score and seconds, and between them; names share the 
 
 
 def run(args, grading):
-    """Grade a class; 0 if every student was judged.
-
-    Raises ValueError for a folder that is none or holds no hand-in, and a CSV file that cannot be written or is another
-    run's.
-    """
+    """Grade a class; 0 if every student was judged."""
     jobs = _jobs(args)
     if len(args.file) > 1:
         raise ValueError(f"--csv grades one folder, in which every entry is a student's; {len(args.file)} were given")

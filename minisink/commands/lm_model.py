@@ -38,10 +38,7 @@ def add_options(group):
 
 
 def prepare(args):
-    """Return (tokenizer, config, weights to begin from or None for random ones) as the options ask for them.
-
-    Raises ValueError for options that contradict each other, a file that cannot be read, sizes that make no model.
-    """
+    """Return (tokenizer, config, weights to begin from or None for random ones) as the options ask for them."""
     _refuse_both(args, "init", ("config", "tokenizer", *SIZES))
     _refuse_both(args, "config", tuple(name for name in SIZES if name != "vocab_size"))
     begun = None if args.init is None else _load(args)

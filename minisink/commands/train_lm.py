@@ -53,10 +53,7 @@ def _add_recipe(group):
 
 
 def run(args):
-    """Run ``minisink train lm``; return 0, or 130 when interrupted.
-
-    Raise ValueError for bad input, and a loss that is no longer a number.
-    """
+    """Run ``minisink train lm``; return 0, or 130 when interrupted."""
     at_least(args, eval_every=1, save_every=1, workers=1)
     shared = args.embedding == "shared" and args.sample_start == "bos"
     names = ("batch", "context", "rate", "warmup", "decay", "weight_decay", "sample_start", "seed")

@@ -107,10 +107,7 @@ class GrowingCsv:
         self._file = None
 
     def add(self, rows):
-        """Write rows, floats with all their digits; they are in the file when this returns.
-
-        Raises ValueError when it cannot be written.
-        """
+        """Write rows, floats with all their digits; they are in the file when this returns, or it is a ValueError."""
         with blame(self.path, "cannot be written"):
             if self._file is None:
                 self._file = open(self.path, "w", newline="", encoding="utf-8")

@@ -23,9 +23,6 @@ def run(model, ids, *, caches=(16, 32, 64, 128, 256, 512), n_sinks=4, track=iter
     One row per cache, the smallest first: ``"cache"``, ``"n_sinks"``, ``"window"``; ``"perplexity"`` of the tokens
     after the first eviction from the largest cache, and their ``"nll"`` of shape (T - 1 - largest,), nats;
     ``"trained"``, the positions the model was trained on.
-
-    Raise ValueError for a text that fits the largest cache, a cache without room for a window, or one beyond the
-    positions that a GPT-2 has learned.
     """
     caches, trained = sorted(set(caches)), model.config.max_positions
     must_hold(caches[0], n_sinks)

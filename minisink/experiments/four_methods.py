@@ -14,10 +14,7 @@ from .inside import look_inside
 
 
 def four(model, ids, cache, n_sinks):
-    """Return the methods of Figure 1, each with as many keys in sight but dense attention; windows begin as the text.
-
-    Raise ValueError for a cache without room for a window.
-    """
+    """Return the methods of Figure 1, all but dense attention with as many keys in sight; windows begin as the text."""
     must_hold(cache, n_sinks)
     recompute = Recompute(cache, lead_of(model, ids, cache))
     return [Dense(), Window(cache), recompute, Streaming(n_sinks, cache - n_sinks)]

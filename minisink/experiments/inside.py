@@ -54,8 +54,6 @@ def summary(trace, *, n_first=1):
     stream after the layer: of the first token, and the median of the others) and ``"heads"``, for each query head a
     dict with ``"weight_on_first"``, ``"key_first"``, ``"key_median"``, ``"value_first"`` and ``"value_median"`` (norms
     in the key/value head it shares); and ``"sink_rate"``: `sink_rate` of the first token.
-
-    Raise ValueError for a text too short.
     """
     patterns = [layer["pattern"] for layer in trace["layers"]]
     length = norms(trace)

@@ -33,8 +33,6 @@ def run(model, text, *, tokens=50_000, cache=128, n_sinks=4, seed=0, track=iter)
     ``"begun_here"``, of the same tokens for a reader with nothing before them but sinks and a window;
     ``"cache_bytes"``, ``"process_bytes"`` (NaN where the system does not say) and ``"dense_bytes"``, what keys and
     values of all tokens would take; ``"nll"`` and ``"nll_here"``, nats.
-
-    Raise ValueError for a stream of which a tenth fits the cache, a cache without room for a window, or an empty text.
     """
     ids, bos = model.encode(text, bos=False), [] if model.config.bos is None else [model.config.bos]
     if not len(ids):

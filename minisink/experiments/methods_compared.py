@@ -40,8 +40,6 @@ def run(model, ids, *, cache=64, n_sinks=4, methods=(*FOUR, NEWLINES), write=200
     and their ``"cache_bytes"``; the ``"text"`` written and ``"repeated"``, the share of its 4-grams that were there
     before; ``"nll"`` of shape (T-1,), nats, shorter for "dense" where learned positions end; ``"evicted"`` and
     ``"trained"``, the tokens after which eviction begins and the trained length ends.
-
-    Raise ValueError for a text that fits its cache, an unknown method, or no token for a newline.
     """
     must_evict(len(ids), cache)
     if write < 0:
@@ -65,10 +63,7 @@ def run(model, ids, *, cache=64, n_sinks=4, methods=(*FOUR, NEWLINES), write=200
 
 
 def with_newlines(model, ids, n_sinks):
-    """Return the same text, the tokens that are its sinks replaced by newlines.
-
-    Raises a ValueError where a newline is no token of its own, as in a tokenizer that reads it as a space and a byte.
-    """
+    """Return the same text, its sinks replaced by newlines; ValueError where a newline is no token of its own."""
     newline = model.encode("\n", bos=False)
     byte = model.tokenizer.token_to_id("<0x0A>")  # a Llama's, with a space before it when it stands alone
     if len(newline) != 1 and byte is None:

@@ -46,10 +46,7 @@ def is_zip(path):
 
 
 def gather(paths, notes):
-    """Read all files of some paths: bytes by place. `notes` is told what was passed over.
-
-    Raises ValueError for a path that cannot be read, and for too many files.
-    """
+    """Read all files of some paths: bytes by place. `notes` is told what was passed over; too many are a ValueError."""
     found: list[Found] = []
     for path in map(Path, paths):
         if path.is_dir():

@@ -39,10 +39,7 @@ class Student(NamedTuple):
 
 
 def students_of(folder, tasks=TASKS):
-    """Return the students of a class, and what else lies there: a list of each.
-
-    Raises ValueError if there is no hand-in at all; the message says what was looked for.
-    """
+    """Return the students of a class, and what else lies there: a list of each; ValueError without any hand-in."""
     folder = Path(folder)
     if not folder.is_dir():
         raise ValueError(f"{folder}: no folder; --csv grades a folder in which every entry is a student's hand-in")

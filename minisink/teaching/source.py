@@ -57,10 +57,7 @@ class Source(NamedTuple):
 
 
 def read(path):
-    """Read a student's file, or a notebook's code cells.
-
-    Raises ValueError for a file that is not there, a folder, a pipe, something too large, or a notebook that is none.
-    """
+    """Read a student's file, or a notebook's code cells; ValueError for what is none, too large, or cannot be read."""
     path = Path(path)
     if size_of(path) > LARGEST_SOURCE:
         raise ValueError(f"{path}: larger than {LARGEST_SOURCE >> 20} MiB; that is no student's file")

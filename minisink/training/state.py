@@ -70,10 +70,7 @@ def _check(state, size):
 
 
 def check_writable(folder, *, resume):
-    """Make the output folder, or raise ValueError.
-
-    Unless a training in it is to go on (`resume`), nothing that is there, training or model, is overwritten.
-    """
+    """Make the output folder; ValueError for one that holds a model, or a training that is not to go on (`resume`)."""
     with blame(folder, "cannot be written"):
         folder.mkdir(parents=True, exist_ok=True)
     check_room(folder / FILE)

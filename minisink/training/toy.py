@@ -31,8 +31,6 @@ class Toy:
     `std` is the deviation of the initial weights; `weight_decay` is AdamW's, and `optimizer` is "adamw" or "sgd".
     `seed` is of the initial weights, of the texts, and of those that are watched. `workers` are threads, on which the
     numbers do not depend; on a GPU (`device` is "cpu" or "cuda") there is one.
-
-    Raise ValueError for no step at all, or a device that is not there.
     """
 
     def __init__(
