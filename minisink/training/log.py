@@ -37,8 +37,10 @@ def read(path):
         if len(row) != len(names):
             raise _not_a_log(path, f"row {i} has not the {len(names)} columns of its header")
         for cell in row:
-            if not _is_number(cell):
-                raise _not_a_log(path, f"row {i} has {cell[:20]!r} for a number")
+            try:
+                float(cell)
+            except ValueError:
+                raise _not_a_log(path, f"row {i} has {cell[:20]!r} for a number") from None
     return names, rows
 
 
@@ -55,14 +57,6 @@ def cut(path, step):
     earlier = [row for row in rows if float(row[0]) <= step]
     with atomic_write(path) as unfinished, open(unfinished, "w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([names, *earlier] if names else [])
-
-
-def _is_number(cell):
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
 
 
 def _not_a_log(path, why):
