@@ -1,12 +1,14 @@
 """Run a cache over traces, and say where it first goes wrong and what that looks like."""
 
+import inspect
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..cache import check_whole
-from .diagnosis import diagnose, differing_layers
+from ..teaching.words import one_line
+from .diagnosis import diagnose, differing_layers, right_under
 from .golden import NAMES, load
 from .policies import Maker
 from .report import Report
@@ -70,6 +72,7 @@ def check(
     >>> from minisink.wrong_turns.tokens import Cache, OneMore
     >>> print(check(Cache))  # doctest: +ELLIPSIS
     right in 12 traces of 24 tokens, off by at most ... of the largest number
+      not checked: a prompt in chunks (chunks=), one object for all layers (shared=True), a second text after a reset...
     >>> report = check(OneMore, "gqa")
     >>> print(report.first)
     gqa, n_sinks=2, window=1: token 3, layer 0: slots differ: [0, 1, 2, 3]; expected [0, 1, 3]
@@ -83,18 +86,64 @@ def check(
     if tolerance is not None and not tolerance >= 0:
         raise ValueError(f"tolerance is {tolerance!r}; it must be 0 or more")
     sizes = None if chunks is None else _sizes(chunks)
-    runs = [Run(trace, step, sizes, shared, to, tolerance) for trace in chosen]
+    resets = inspect.isclass(cache) and callable(getattr(cache, "reset", None))
+
+    def read(under_this):
+        again = [answered(under(trace, under_this)) for trace in chosen] if under_this else chosen
+        return _readings(again, resets, step, sizes, shared, to, tolerance)
+
+    runs = read(None)
     worst, dtype = max(run.worst for run in runs), next((run.dtype for run in runs if run.first), runs[0].dtype)
     firsts, errors = [run.first for run in runs if run.first], [run.error for run in runs if run.error]
     if not firsts:
         if errors:
             raise errors[0]
-        return Report(chosen, worst=worst, dtype=dtype)
+        unchecked = _unchecked(chosen, sizes, shared, resets or not inspect.isclass(cache))
+        return Report(chosen, worst=worst, dtype=dtype, unchecked=unchecked)
     first = min(firsts, key=lambda difference: difference.token)  # the earliest; of several the trace that came first
     looks_like, until = diagnose(runs, first)
-    failed = tuple(run.trace for run in runs if run.first or run.error)
+    failed = tuple(trace for trace in chosen if not all(run.is_right for run in runs if run.trace is trace))
     layers, error = tuple(differing_layers(runs)), str(errors[0]) if errors else None
-    return Report(chosen, first, failed, layers, looks_like, until, worst, error, dtype)
+    names = right_under(runs, first, read)
+    return Report(chosen, first, failed, layers, looks_like, until, worst, error, dtype, right_under=names)
+
+
+def _readings(traces, resets, *args):
+    """Run a cache over each trace, and where it was right over the same once more: on a cache that is reset, or new."""
+    runs: list[Run] = []
+    for trace in traces:
+        model = trace.name, trace.k.shape[1:]
+        runs.append(Run(trace, *args, before=() if resets else _of(model, runs)))
+        if runs[-1].is_right:
+            states = [_reset(state, trace) for state in runs[-1].states] if resets else None
+            runs.append(Run(trace, *args, states=states, before=runs[-1:] if resets else _of(model, runs)))
+    return runs
+
+
+def _of(model, runs):
+    """Return the runs over texts of one model: keys of another size cannot be left by them."""
+    return [run for run in runs if (run.trace.name, run.trace.k.shape[1:]) == model]
+
+
+def _reset(state, trace):
+    """Reset an object that has read a trace."""
+    try:
+        state.reset()
+    except Exception as error:
+        raise ValueError(f"{trace}: reset raised {type(error).__name__}: {one_line(error)}") from error
+    return state
+
+
+def _unchecked(traces, sizes, shared, resets):
+    """Return what right outputs say nothing about, and how to check it."""
+    longest = max(sizes or (1,))
+    chunk = "a prompt in chunks" if longest == 1 else "a chunk longer than the cache"
+    left = [f"{chunk} (chunks=)"] if all(longest <= max(1, trace.token_index.shape[2]) for trace in traces) else []
+    if all(trace.q.shape[1] == 1 for trace in traces):
+        left.append("more than one layer (n_layers=)")
+    elif not shared:
+        left.append("one object for all layers (shared=True)")
+    return (*left, *([] if resets else ["a second text after a reset (reset())"]))
 
 
 def check_losses(losses: Any, trace: Trace | Losses, *, tolerance: float | None = None) -> int | None:

@@ -5,6 +5,9 @@ import numpy as np
 from ..wrong_turns import WRONG_TURNS
 from ..wrong_turns.engine import NotReset
 from ..wrong_turns.tokens import Crops
+from .traces import under
+
+TRIED = ("streaming", "half", "original", "first-dense", *(f"blocks:{2**n}" for n in range(1, 6)))
 
 
 def diagnose(runs, first):
@@ -27,7 +30,7 @@ def diagnose(runs, first):
     if not any(firsts):  # keys and scores alone: no wrong turn here is wrong in them
         return (Crops,) if first.what == "memory" else (), None
     needed = [end if each is None else each.token + 1 for each, end in zip(firsts, ends, strict=True)]
-    index = [run.trace for run in runs].index(first.trace)
+    index = next(i for i, run in enumerate(runs) if first in run.differences)
     layers, alike = differing_layers(runs), {}
     for wrong in WRONG_TURNS:
         if _agreement(wrong, runs, index, layers, shows) >= needed[index]:
@@ -46,6 +49,22 @@ def differing_layers(runs):
     return sorted({each.layer for run in runs for each in run.differences if each.what != "memory"})
 
 
+def right_under(runs, first, read):
+    """Return the names of the policies under which all is right; `read(name)` reads every trace again under one."""
+    run, t, i = next(run for run in runs if first in run.differences), first.token, first.layer
+    found = []
+    for name in TRIED:
+        trace = under(run.trace, name)
+        shown = {"token_index": trace.held(t, i), "positions": trace.places(t, i)}
+        alike = all(run.shown.get((each, t, i), wanted) == wanted for each, wanted in shown.items())
+        off = np.abs(trace.answer_at(t, i) - run.out[t, i]).max() / np.abs(run.trace.out[t, i]).max()
+        if trace is not run.trace and alike and off <= run.allowed:
+            again = read(name)
+            if all(each.is_right for each in again) and any(each.trace.evicts for each in again):
+                found.append(name)
+    return tuple(found)
+
+
 def _by_name(wrong_turns):
     """Return the first of each name: others of that name vary it."""
     return tuple({wrong.name: wrong for wrong in reversed(wrong_turns)}.values())[::-1]
@@ -53,13 +72,11 @@ def _by_name(wrong_turns):
 
 def _agreement(wrong, runs, i, layers, shows):
     """Return the tokens, from the first on, on which a wrong turn gives what the cache gave in the i-th run."""
-    caches = []
-    for run in runs[:i] if wrong is NotReset else ():  # the texts before, of the same model
-        if (run.trace.name, run.trace.k.shape[1:]) == (runs[i].trace.name, runs[i].trace.k.shape[1:]):
-            caches = _layers(wrong, run.trace, caches)
-            for tokens in run.spans:
-                list(_answers(caches, run.trace, tokens))
-    run = runs[i]
+    run, caches = runs[i], []
+    for earlier in run.before if wrong is NotReset else ():
+        caches = _layers(wrong, earlier.trace, caches)
+        for tokens in earlier.spans:
+            list(_answers(caches, earlier.trace, tokens))
     caches = _layers(wrong, run.trace, caches)
     for tokens in run.spans:
         differing = []  # tokens on which it answers something else

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from ..system.terminal import count, in_runs
 from ..wrong_turns.right import Cache
+from .policies import MEANS
 from .traces import Trace
 
 MOST = 3  # wrong turns that a report names
@@ -20,13 +21,15 @@ class Difference:
     layer: int
     what: str  # "slots", "positions", "keys", "scores", "outputs" or "memory"
     says: str  # what came, and what was expected
+    again: bool = False  # when the cache read the trace for the second time
 
     def __str__(self):
         held, places = (each(self.token, self.layer) for each in (self.trace.held, self.trace.places))
         at = "embedded at" if self.trace.theta is None else "at positions"
         held, places = in_runs(held), in_runs(places)
         differ = "differs" if self.what == "memory" else "differ"
-        line = f"{self.trace}: token {self.token}, layer {self.layer}: {self.what} {differ}: {self.says}"
+        where = f"{self.trace}{', read again' * self.again}: token {self.token}, layer {self.layer}"
+        line = f"{where}: {self.what} {differ}: {self.says}"
         return f"{line}\n  there the query sees tokens {held}, {at} {places}"
 
 
@@ -43,6 +46,8 @@ class Report:
     worst: float = 0.0  # the largest difference of an output, as a share of the largest number expected
     error: str | None = None  # what the cache raised, or answered, that ended a trace
     dtype: str = "float64"  # of the outputs
+    unchecked: tuple[str, ...] = ()  # what a right cache was not asked, and how to ask it
+    right_under: tuple[str, ...] = ()  # names of other policies, under which the cache is right
 
     def __bool__(self):
         return self.first is None
@@ -50,16 +55,24 @@ class Report:
     def __str__(self):
         traces = count(len(self.traces), "trace")
         if self.first is None:
+            under = ", ".join(dict.fromkeys(trace.policy_name for trace in self.traces))
             line = f"right in {traces} of {count(max(len(trace.q) for trace in self.traces), 'token')}"
+            line += f" under policy {under!r}" if under != "streaming" else ""
             line += f", off by at most {self.worst:.1g} of the largest number"
-            still = [trace for trace in self.traces if len(trace.q) <= trace.capacity]
-            return f"{line}\n  but nothing was evicted in {len(still)} of them: take more tokens" if still else line
+            if still := [trace for trace in self.traces if not trace.evicts]:
+                line += f"\n  but nothing was evicted in {len(still)} of them: take more tokens{_longer(still[0])}"
+            return f"{line}\n  not checked: {', '.join(self.unchecked)}" if self.unchecked else line
         lines = [str(self.first), f"  wrong in {len(self.failed)} of {traces}{self._layers_only(self.first.trace)}"]
+        for name in self.right_under:
+            what = MEANS[name.partition(":")[0]]
+            lines.append(f"  it is right under policy {name!r} ({what}): check(cache, policy={name!r})")
         upto = "" if self.until is None else f"up to token {self.until} "
         upto = "in this trace " if self.until == len(self.first.trace.q) - 1 else upto
-        for wrong in self.looks_like[:MOST]:
+        for wrong in () if self.right_under and upto else self.looks_like[:MOST]:
             lines.append(f"  {upto}it looks like {wrong.name!r}: {wrong.diagnosis()}")
         small = SMALL.get(self.dtype, SMALL_IN_DOUBLE)
+        if self.right_under:
+            return "\n".join(lines)
         if not self.looks_like and self.first.what == "outputs" and self.worst < small:
             lines.append(
                 f"  outputs are off by {self.worst:.1g} of the largest at most: rounding rather than another token; "
@@ -74,3 +87,11 @@ class Report:
         n = len(self.layers)
         right = 0 < n < trace.q.shape[1]
         return f", in layer{'s' if n > 1 else ''} {' and '.join(map(str, self.layers))} only" if right else ""
+
+
+def _longer(trace):
+    """Return the call that draws a trace long enough for a named policy that holds more than StreamingLLM."""
+    most, sizes, name = trace.policy.capacity, f"n_sinks={trace.n_sinks}, window={trace.window}", trace.policy_name
+    if name == "streaming" or name == repr(trace.policy) or most is None:
+        return ""
+    return f", such as conformance.drawn({sizes}, n_tokens={4 * most}, policy={name!r})"

@@ -1,6 +1,7 @@
 """A cache over a trace: what it answers, token by token and layer by layer, and where that first differs."""
 
 import inspect
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,7 @@ from ..teaching.child import numbers_in
 from ..teaching.words import one_line
 from .report import Difference
 
-EXTRAS = ("token_index", "positions", "keys", "scores")  # what a cache may show, in the order they are compared
+EXTRAS = ("token_index", "positions", "keys", "scores", "n_held")  # what a cache may show, as they are compared
 CALLED = {name: name for name in EXTRAS} | {"token_index": "slots", "out": "outputs", "memory": "memory"}
 TOLERANCES = {"float32": 1e-4, "float16": 0.03, "bfloat16": 0.1}  # by what comes back, of the largest number expected
 EXACT = 1e-9  # of anything else
@@ -21,15 +22,18 @@ EXACT = 1e-9  # of anything else
 class Run:
     """A cache over one trace: what it answered, and where that differs."""
 
-    def __init__(self, trace, step, chunks=None, shared=False, to=None, tolerance=None):
+    def __init__(self, trace, step, chunks=None, shared=False, to=None, tolerance=None, *, states=None, before=()):
         T, L, _, _ = trace.q.shape
+        self.before = before  # runs over texts that the cache may remember
+        self.again = bool(before) and before[-1].trace is trace
         self.trace, self.step, self.alone, self.to, self.tolerance = trace, step, chunks is None, to, tolerance
         self.out, self.worst, self.dtype = np.zeros_like(trace.out), 0.0, ""  # answers, their largest difference
         self.spans: list[slice] = []  # the tokens that were given at once, as far as the cache came
-        self.shown: dict = {}  # tokens and positions that it showed, by name, token and layer
+        self.shown: dict = {}  # tokens, positions and slots held that it showed, by name, token and layer
         self.differences: list[Difference] = []
         self.error: ValueError | None = None  # what ended the run: raised by the cache, or no answer
-        states, held = [None] * (1 if shared else L), np.zeros(T, int)
+        self.states = states = states or [None] * (1 if shared else L)
+        held = np.zeros(T, int)
         for tokens in spans(T, chunks or (1,)):
             try:
                 for i in range(L):
@@ -41,8 +45,14 @@ class Run:
                 break
             self.spans.append(tokens)
             held[tokens] = numbers_in(states, float)
-        if not self.differences and not self.error:
+        if self.is_right:
             self._compare_memory(held)
+            self._compare_slots()
+
+    @property
+    def is_right(self):
+        """Whether nothing differs, and nothing was raised."""
+        return not self.differences and not self.error
 
     @property
     def first(self):
@@ -87,7 +97,10 @@ class Run:
         if unknown:
             raise ValueError(f"{where}: seen holds {unknown[0]!r}; known are {', '.join(EXTRAS)}")
         seen = {name: array for name, array in seen.items() if array is not None}
-        return answer[1], {name: numbers_of(array, f"{where}: {name}")[0] for name, array in seen.items()}
+        seen = {name: numbers_of(array, f"{where}: {name}")[0] for name, array in seen.items()}
+        if (n_held := seen.get("n_held")) is not None and (n_held.shape, n_held.dtype.kind) != ((), "i"):
+            raise ValueError(f"{where}: n_held is {_short(n_held)}; it must be a whole number of slots")
+        return answer[1], seen
 
     def _compare(self, tokens, i, seen):
         """Compare what is held after the last token of a chunk, and the output of each."""
@@ -100,9 +113,11 @@ class Run:
                 self.shown[name, t, i] = got
                 if got != (wanted := expected[name](t, i)):
                     self._differ(t, i, name, f"{_short(got)}; expected {_short(wanted)}")
-        for name in EXTRAS[2:]:
+        for name in EXTRAS[2:4]:
             if name in seen:
                 self._compare_numbers(t, i, name, seen[name], expected[name](t, i))
+        if "n_held" in seen:
+            self.shown["n_held", t, i] = int(seen["n_held"])
         for t in range(tokens.start, tokens.stop):
             self.worst = max(self.worst, self._compare_numbers(t, i, "out", self.out[t, i], trace.out[t, i]))
 
@@ -127,8 +142,23 @@ class Run:
             message = f"the state holds {early[0]} numbers after token {n} and {late[-1]} at the end; "
             self._differ(T - 1, 0, "memory", message + "what is evicted must leave it, not only be masked")
 
+    def _compare_slots(self):
+        """Hold slots given out and not given back to what the policy needs, in pages if there are such."""
+        given = {(t, i): n for (name, t, i), n in self.shown.items() if name == "n_held"}
+        page, trace = math.gcd(*given.values()) or 1, self.trace
+        block = getattr(trace.policy, "block", 1)
+        sinks = -(-trace.n_sinks // block) * block  # tokens that never leave
+        for (t, i), n in given.items():
+            held = trace.held(t, i)
+            pages = len({token // page for token in held})  # or else the sinks lie in pages of their own
+            apart = -(-min(sinks, len(held)) // page) + len({(token - sinks) // page for token in held[sinks:]})
+            if n > (needed := page * max(pages, apart)):
+                message = f"{n} slots are held, {needed} are needed{f' in pages of {page}' * (page > 1)}; "
+                message += "what is evicted must be given back"
+                self._differ(t, i, "memory", message)
+
     def _differ(self, t, i, name, message):
-        self.differences.append(Difference(self.trace, t, i, CALLED[name], message))
+        self.differences.append(Difference(self.trace, t, i, CALLED[name], message, self.again))
 
 
 def spans(n_tokens, sizes):

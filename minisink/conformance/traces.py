@@ -53,9 +53,10 @@ class Trace:
         """Keys that a query sees at most under StreamingLLM."""
         return self.n_sinks + self.window
 
-    def evicts(self, layer: int = 0) -> bool:
-        """Tell whether a token ever leaves a layer."""
-        return len(self.held(len(self.q) - 1, layer)) < len(self.q)
+    @property
+    def evicts(self) -> bool:
+        """Whether a token ever leaves any of the layers."""
+        return bool((self.token_index[-1] >= 0).sum(axis=-1).min() < len(self.q))
 
     def held(self, t: int, layer: int = 0) -> list[int]:
         """Return the tokens that a layer holds when token t attends, in slot order."""

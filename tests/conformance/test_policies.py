@@ -72,7 +72,7 @@ def test_a_trace_is_what_its_policy_says(name, n_sinks, window, T, L, theta, see
     place = {"original": lambda held: held, "odd": lambda held: [2 * i for i in range(len(held))]}
     place = place.get(name, lambda held: list(range(len(held))))
     embedded = [place(held)[-1] for held in last]
-    assert trace.evicts() == (len(held_by(name, n_sinks, window, T, 0)[-1]) < T)
+    assert trace.evicts == any(len(held_by(name, n_sinks, window, T, i)[-1]) < T for i in range(L))
     for i in range(L):
         for t, held in enumerate(held_by(name, n_sinks, window, T, i)):
             q, k, v = trace.q[t, i], trace.k[held, i], trace.v[held, i]
@@ -177,6 +177,84 @@ def test_arrays_that_do_not_fit_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
         trace_of(**given)
     assert replace(trace, name="mine").name == "mine"
+
+
+def silent(policy):
+    """A right cache of a policy, of which outputs are all that shows."""
+
+    def step(state, q, k, v, *, n_sinks, window, theta):
+        sizes = {"n_sinks": n_sinks, "window": window, "theta": theta}
+        return readable(state, q, k, v, **sizes, policy=named(policy)(n_sinks, window))[:2]
+
+    return step
+
+
+@pytest.mark.parametrize(
+    ("policy", "says"),
+    [
+        ("half", "half of the window leaves at once, as in llama.cpp's context shift"),
+        ("original", "StreamingLLM at positions of the text, as in MLX's keep"),
+        ("blocks:4", "a block of tokens leaves when all of it has left the window, as in paged caches"),
+        ("blocks:16", "a block of tokens leaves when all of it has left the window, as in paged caches"),
+    ],
+)
+def test_under_the_default_it_is_told_which_policy_it_is(policy, says):
+    """By name, in the golden vectors; and right under that name, of which the report speaks then."""
+    report = conformance.check(silent(policy), "gqa")
+    assert not report and report.right_under == (policy,)
+    lines = str(report).splitlines()
+    assert lines[3] == f"  it is right under policy {policy!r} ({says}): check(cache, policy={policy!r})"
+    assert "nothing evicted" not in str(report)  # it looks like that up to the token at which a block leaves
+    right = conformance.check(silent(policy), "gqa", policy=policy)
+    assert right and str(right).startswith(f"right in 4 traces of 24 tokens under policy {policy!r}, off by ")
+    hint = "such as conformance.drawn(n_sinks=1, window=4, n_tokens=140, policy='blocks:16')"
+    assert (f"nothing was evicted in 3 of them: take more tokens, {hint}" in str(right)) == (policy == "blocks:16")
+    back = conformance.check(silent("streaming"), "gqa", policy=policy)
+    assert back.right_under == ("streaming",)
+
+
+def test_a_layer_that_keeps_everything_is_told_too():
+    def step(state, q, k, v, *, layer, **sizes):
+        state = state or {}
+        policy = minisink.Dense() if layer == 0 else None
+        out, state[layer], _ = readable(state.get(layer), q, k, v, **sizes, policy=policy)
+        return out, state
+
+    report = conformance.check(step, "gqa", shared=True)
+    assert (report.right_under, report.layers) == (("first-dense",), (0,))
+    assert conformance.check(step, "gqa", shared=True, policy="first-dense")
+
+
+def test_no_policy_is_named_where_it_explains_some_of_it_only():
+    """Dense attention, of which no trace shows a block leaving; one that shows other slots; one wrong at its end."""
+    dense = silent(lambda n_sinks, window: minisink.Dense())
+    assert conformance.check(dense, "gqa").right_under == () == conformance.check(dense, drawn()).right_under
+    half = silent("half")
+
+    def shows(state, q, k, v, **sizes):
+        return (*half(state, q, k, v, **sizes), {"token_index": [0]})
+
+    def spoilt(state, q, k, v, **sizes):
+        state = state or [None, 0]
+        out, cache = half(state[0], q, k, v, **sizes)
+        return out * (1 if state[1] < 20 else 2), [cache, state[1] + 1]
+
+    for cache in (shows, spoilt):
+        report = conformance.check(cache, "gqa")
+        assert not report and report.right_under == ()
+
+
+@dataclass(frozen=True)
+class Eighth(Policy):
+    """Keeps every eighth token for good."""
+
+    def survivors(self, token_index):
+        return np.flatnonzero((token_index > token_index[-1] - self.window) | (token_index % 8 == 0))
+
+
+def test_memory_may_grow_as_the_policy_does():
+    trace = drawn(n_sinks=0, window=2, n_tokens=80, policy=Eighth)
+    assert conformance.check(silent(Eighth), trace, policy=Eighth)
 
 
 @pytest.mark.slow
