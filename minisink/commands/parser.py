@@ -9,12 +9,13 @@ from importlib import import_module
 from .. import __version__
 from ..system.errors import run_command, tell
 from ..system.terminal import wrap
-from . import reproduce, train_backcopy, train_induction, train_lm
+from . import conformance, reproduce, train_backcopy, train_induction, train_lm
 
 NAMES = ("demo", "chat", "generate", "ppl", "inspect", "live", "bench", "info", "check", "docs")  # files here
 COMMANDS = {name: import_module(f".{name}", __package__) for name in NAMES}
 FAMILIES: dict = {
     "reproduce": ("figures and tables, measured again", reproduce.COMMANDS),
+    "conformance": ("golden vectors for caches and engines in any language, and the verdict", conformance.COMMANDS),
     "train": (
         "grow a sink or induction heads in the classroom, or a language model",
         {"backcopy": train_backcopy, "induction": train_induction, "lm": train_lm},

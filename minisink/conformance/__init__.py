@@ -10,6 +10,7 @@ turn it looks like. The traces are recorded ones (`load`), or drawn in any size 
 
 from ..wrong_turns import WRONG_TURNS, Cache
 from .checking import check, check_losses
+from .dump import Verdict, check_dump, replay, write_vectors
 from .golden import NAMES, load, model
 from .policies import POLICIES, named
 from .report import Report
@@ -17,4 +18,4 @@ from .texts import TEXTS, Losses, losses
 from .traces import Trace, drawn, trace_of
 
 __all__ = ["NAMES", "POLICIES", "TEXTS", "WRONG_TURNS", "Cache", "Losses", "Report", "Trace", "check", "check_losses"]
-__all__ += ["drawn", "load", "losses", "model", "named", "trace_of"]
+__all__ += ["Verdict", "check_dump", "drawn", "load", "losses", "model", "named", "replay", "trace_of", "write_vectors"]

@@ -24,8 +24,15 @@ def readable(state, q, k, v, *, n_sinks, window, theta, policy=None):
 
 def fed(turn, traces=conformance.NAMES, chunks=(9, 1), shows=True, dtype=np.float64, **options):
     """The report on a wrong turn taken in every layer of an engine that reads one text after the other."""
-    chunks, before = chunks if turn in CHUNKS else None, []
+    chunks = chunks if turn in CHUNKS else None
     n_layers = traces.q.shape[1] if isinstance(traces, conformance.Trace) else 2
+    step = engine(turn, n_layers, chunks=chunks, shows=shows, dtype=dtype)
+    return conformance.check(step, traces, chunks=chunks, shared=True, **options)
+
+
+def engine(turn, n_layers, *, chunks=None, shows=True, dtype=np.float64):
+    """A step, for all layers, of an engine that takes a wrong turn."""
+    before = []
 
     def step(state, q, k, v, *, layer, **sizes):
         if state is None:
@@ -35,4 +42,4 @@ def fed(turn, traces=conformance.NAMES, chunks=(9, 1), shows=True, dtype=np.floa
         out = (state[layer].steps if chunks else state[layer].step)(q, k, v).astype(dtype)
         return out, state, state[layer].show() if shows else None
 
-    return conformance.check(step, traces, chunks=chunks, shared=True, **options)
+    return step

@@ -1,0 +1,70 @@
+"""``minisink conformance``: golden vectors for any language, and what a cache made of them."""
+
+from contextlib import closing
+
+from ..conformance.dump import check_dump, write_vectors
+from ..conformance.golden import NAMES
+from ..conformance.policies import POLICIES
+from ..conformance.texts import TEXTS
+from ..system.terminal import put
+from .common import add_json, dump, progress
+
+
+class Vectors:
+    """``minisink conformance vectors``."""
+
+    PURPOSE = "write golden vectors, golden losses and the models that made them, for any language"
+    EXAMPLE = "minisink conformance vectors golden"
+
+    def add_options(self, parser):
+        """Add the folder and the policy."""
+        parser.add_argument("folder", metavar="DIR", help="where to; no other file there is overwritten")
+        _add_policy(parser)
+
+    def run(self, args):
+        """Write all files, or none."""
+        names = NAMES if args.policy else NAMES + TEXTS
+        with closing(progress(len(names), "models", unit="model")) as bar:
+            write_vectors(args.folder, policy=args.policy, on_model=bar.update)
+        put(f"{args.folder}: {', '.join(names)}; docs/check-your-cache.md says what the files hold")
+
+
+class Check:
+    """``minisink conformance check``."""
+
+    PURPOSE = "judge what a cache or an engine in any language made of the golden vectors"
+    EXAMPLE = "minisink conformance check answers/llama.safetensors"
+
+    def add_options(self, parser):
+        """Add the dump, and what it does not say itself."""
+        add = parser.add_argument
+        add("dump", metavar="DUMP", help="its answers, a .npz or .safetensors file laid out like the vectors")
+        add("--of", metavar="NAME", help="whose vectors they are (as the file is called)")
+        add("--tolerance", type=float, metavar="X", help="share of the largest number (by dtype; 1e-4 in float32)")
+        _add_policy(parser)
+        add_json(parser, "print JSON instead of a report")
+
+    def run(self, args):
+        """Print the report; 0 if the dump is right, 1 if it is wrong."""
+        verdict = check_dump(args.dump, of=args.of, policy=args.policy, tolerance=args.tolerance)
+        if args.json:
+            dump(_as_json(verdict))
+        else:
+            put(str(verdict))
+        return 0 if verdict else 1
+
+
+def _add_policy(parser):
+    names = ", ".join(POLICIES)
+    parser.add_argument("--policy", metavar="NAME", help=f"what the cache is meant to do: {names} (streaming)")
+
+
+def _as_json(verdict):
+    first, looks_like = getattr(verdict.report, "first", None), getattr(verdict.report, "looks_like", ())
+    about = {name: getattr(first, name) for name in ("token", "layer", "what", "says")} if first else {}
+    about = about and {"n_sinks": first.trace.n_sinks, "window": first.trace.window} | about
+    found = {"right": bool(verdict), "first": about or None, "looks_like": [wrong.name for wrong in looks_like]}
+    return found | {"losses": verdict.losses, "not_checked": verdict.missing, "report": str(verdict)}
+
+
+COMMANDS = {"vectors": Vectors(), "check": Check()}

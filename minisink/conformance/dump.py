@@ -1,0 +1,242 @@
+"""Golden vectors for any language: written as files, and judged when what was answered comes back in files like them.
+
+`llama.npz` or `llama.safetensors` holds "1+4.out" for one sink and a window of four, and what else the cache can tell:
+"1+4.token_index", ".positions", ".scores", ".losses". `replay` makes a cache of it that answers what was recorded, so
+that `check` sees the cache that wrote the file, and names its wrong turn.
+"""
+
+import filecmp
+import json
+import os
+import shutil
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.lib.npyio import NpzFile
+from safetensors import safe_open
+
+from .. import model as models
+from ..hf import gguf_model
+from ..hf.checkpoint import write_tensors
+from ..hf.fields import loading, naming, refusing
+from ..loss import token_nll
+from ..system.files import blame, check_file, reading, unfinished_folder
+from .checking import check, check_losses
+from .golden import FOLDER, NAMES, load, model
+from .golden import read as read_traces
+from .policies import named
+from .report import Report
+from .run import numbers_of
+from .texts import TEXTS
+from .texts import losses as load_losses
+from .texts import read as read_losses
+from .traces import Trace, answered, under
+
+AXES = {"out": ["TLHD"], "token_index": ["TS", "TLS"], "positions": ["TS", "TLS"], "scores": ["TLHS"], "losses": ["N"]}
+GIVEN = ("q", "k", "v")
+NEEDS = {"token_index": "out", "positions": "token_index", "scores": "token_index"}  # which says what slots are empty
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What `check_dump` found; true if all that the dump holds is right."""
+
+    report: Report | None  # on outputs; None where the dump holds losses alone
+    losses: dict[str, str]  # by size of cache: "", or which loss is the first that is wrong
+    missing: tuple[str, ...]  # what the dump does not hold, and nobody has checked
+
+    def __bool__(self):
+        return not any(self.losses.values()) and (self.report is None or bool(self.report))
+
+    def __str__(self):
+        right = ", ".join(size for size, wrong in self.losses.items() if not wrong)
+        lines = ["" if self.report is None else str(self.report), right and f"losses are right: {right}"]
+        lines += [*self.losses.values(), self.missing and f"not checked: {', '.join(self.missing)}"]
+        return "\n".join(filter(None, lines))
+
+
+def check_dump(path, *, of: str | None = None, policy: Any = None, tolerance: float | None = None) -> Verdict:
+    """Judge a ``.npz`` or ``.safetensors`` file by the vectors of its model, `of`, by default the name of the file.
+
+    The first tokens of a text will do, and some of the sizes of cache; "chunks" are the tokens that came at once. The
+    rest is as in `check`. ValueError, which names the file and the array, for a dump that cannot be judged.
+    """
+    path, name = Path(path), Path(path).stem if of is None else of
+    with naming(path):
+        expected = vectors(name, policy)
+    with reading(path, f"a dump of {name}"):
+        arrays = _read(path, expected)
+        chunks = arrays.pop("chunks").ravel().tolist() if "chunks" in arrays else None
+        dump = {size: _of_size(size, arrays, expected[size]) for size in expected}
+        if not any(dump.values()):
+            raise ValueError(f"it holds no out and no losses of {', '.join(expected)}")
+    cut = {size: _cut(expected[size], arrays) for size, arrays in dump.items()}
+    traces = [cut[size] for size in dump if "out" in dump[size]]
+    with naming(path):
+        report = check(replay(dump), traces, chunks=chunks, shared=True, tolerance=tolerance) if traces else None
+    losses = {size: arrays["losses"] for size, arrays in dump.items() if "losses" in arrays}
+    wrong = {size: _wrong(array, cut[size], tolerance) for size, array in losses.items()}
+    return Verdict(report, wrong, tuple(_missing(dump, expected)))
+
+
+def replay(dump):
+    """Return a step that answers what was recorded, for ``check(..., shared=True)``.
+
+    `dump` holds arrays by size of cache and by name: ``dump["1+4"]["out"]`` (T, L, H, D); "token_index" and "positions"
+    (T, S), or (T, L, S) where layers hold other tokens; "scores" (T, L, H, S).
+    """
+
+    def step(state, q, k, v, *, n_sinks, window, theta, layer):
+        arrays, n_seen = dump[f"{n_sinks}+{window}"], dict(state or {})  # by layer
+        start = n_seen.get(layer, 0)
+        n_seen[layer] = stop = start + (len(q) if q.ndim == 3 else 1)
+        out = arrays["out"][start:stop, layer]
+        last = {name: arrays[name][stop - 1] for name in arrays if name in NEEDS}
+        shown = {name: array[layer] if array.ndim > 1 else array for name, array in last.items()}
+        return out if q.ndim == 3 else out[0], n_seen, shown
+
+    return step
+
+
+def vectors(name: str, policy: Any = None) -> dict[str, Any]:
+    """Return what a model has recorded by size of cache, or by setting; under a policy it is made again."""
+    if name in TEXTS and policy is None:
+        return dict(zip(read_losses(name)[0]["settings"], load_losses(name), strict=True))
+    if name not in NAMES:
+        known = ", ".join(NAMES if policy else NAMES + TEXTS)
+        raise ValueError(f"no vectors of {name!r}{' under a policy' if policy else ''}; --of takes {known}")
+    traces = load(name) if policy is None else [answered(under(trace, policy)) for trace in load(name)]
+    for i, trace in enumerate(traces):
+        if trace.losses is None:
+            traces[i] = replace(trace, losses=_losses_of(trace))
+    return {f"{trace.n_sinks}+{trace.window}": trace for trace in traces}
+
+
+def _losses_of(trace):
+    """Return what a model loses under the policy of a trace; nothing where its layers number a GPT-2's token twice."""
+    try:
+        return token_nll(model(trace.name), trace.ids, trace.policy, readable=True)
+    except ValueError:
+        return np.array([])
+
+
+def _read(path, sizes):
+    """Return the arrays of these sizes by name, and "chunks"; others may be there, and nobody looks at them."""
+    check_file(path)
+    with loading(path):  # says why, where it cannot be opened
+        open(path, "rb").close()
+    is_npz, arrays = path.suffix == ".npz", {}
+    with refusing(f"{path}: not a sound {'.npz' if is_npz else '.safetensors'} file", Exception):
+        with NpzFile(path) if is_npz else safe_open(path, "numpy") as file:
+            for name in file.keys():
+                if name == "chunks" or name.rpartition(".")[0] in sizes:
+                    with refusing(name, Exception):
+                        arrays[name] = file[name] if is_npz else file.get_tensor(name)
+                        numbers_of(arrays[name], "it")
+    return arrays
+
+
+def _of_size(size, arrays, expected):
+    """Return the arrays of one size by name; ValueError for one that does not fit."""
+    axes, known = {"N": len(expected.losses)}, ["losses"] if len(expected.losses) else []
+    if isinstance(expected, Trace):
+        axes, known = axes | dict(zip("TLHD", expected.q.shape, strict=True)), ["out", *NEEDS, *known]
+    parts = {name: name.rpartition(".") for name in arrays}
+    found = {what: arrays[name] for name, (each, _, what) in parts.items() if each == size and what not in GIVEN}
+    for name in found:
+        if name not in known:
+            raise ValueError(f"{size}.{name} is not known here; {', '.join(known)} are")
+        if NEEDS.get(name, name) not in found:
+            raise ValueError(f"{size}.{NEEDS[name]} is missing, though {size}.{name} is there")
+    for axis, name in (("T", "out"), ("N", "losses")):  # a dump may end before its text does
+        if name in found and found[name].ndim:
+            axes[axis] = min(axes[axis], max(1, len(found[name])))
+    for name, array in found.items():
+        given = axes | {"S": array.shape[-1] if array.ndim else 0}
+        if array.shape not in [tuple(given[axis] for axis in each) for each in AXES[name]]:
+            must = " or ".join(f"({', '.join(each)})" for each in AXES[name])
+            must += f" with {', '.join(f'{axis}={n}' for axis, n in axes.items() if axis in must)}"
+            raise ValueError(f"{size}.{name} has shape {array.shape}; it must be {must}")
+    return found
+
+
+def _cut(expected, arrays):
+    """Return what is expected of the tokens that a dump holds."""
+    cut = {"losses": expected.losses[: len(arrays.get("losses", expected.losses))]}
+    for name in ("q", "k", "v", "token_index", "positions", "out") if "out" in arrays else ():
+        cut[name] = getattr(expected, name)[: len(arrays["out"])]
+    return replace(expected, **cut)
+
+
+def _wrong(losses, expected, tolerance):
+    """Return which loss is the first that is wrong, or ""."""
+    token = check_losses(losses, expected, tolerance=tolerance)
+    if token is None:
+        return ""
+    came, right = losses[token - 1], expected.losses[token - 1]
+    return f"{expected}: token {token}: its loss is {came:.6g}; expected {right:.6g}"
+
+
+def _missing(dump, expected):
+    """Name what the dump does not hold, of each kind that it holds at all."""
+    for kind in ("out", "losses"):
+        n_held = {size: len(arrays.get(kind, ())) for size, arrays in dump.items()}
+        for size, n in n_held.items() if any(n_held.values()) else ():
+            if n < len(getattr(expected[size], kind)):
+                yield f"{size}.{kind}" + (f" from token {n + (kind == 'losses')} on" if n else "")
+
+
+# The files for others -------------------------------------------------------------------------------
+
+
+def write_vectors(folder, *, policy: Any = None, on_model=lambda: None):
+    """Write traces, losses and models to a folder; ValueError for one that holds other contents under such a name.
+
+    Under a policy there are no losses of trained models: each has its own method.
+    """
+    folder, _ = Path(folder), named(policy)
+    with blame(folder, "cannot be written"):
+        folder.mkdir(exist_ok=True)
+        with unfinished_folder(folder) as half:
+            for name in NAMES if policy else NAMES + TEXTS:
+                made = _write_traces(half, name, policy) if name in NAMES else _write_losses(half, name)
+                made.save(half / "models" / name)
+                if find_spec("gguf") and made.config.softmax == "softmax":  # GGUF has no other
+                    gguf_model.write(half / "models" / f"{name}.gguf", made.config, made.arrays(), made.tokenizer)
+                on_model()
+            files = {path: folder / path.relative_to(half) for path in half.rglob("*") if path.is_file()}
+            for path, there in files.items():
+                there.parent.mkdir(parents=True, exist_ok=True)
+                if os.path.lexists(there) and not (there.is_file() and filecmp.cmp(path, there, shallow=False)):
+                    raise ValueError(f"{there}: is there already, and is not overwritten; give another folder")
+            for path, there in files.items():
+                os.replace(path, there)
+
+
+def _write_traces(folder, name, policy):
+    """Write what is recorded, or what a policy makes of it, but for the scores."""
+    arrays = read_traces(name)
+    about = json.loads(str(arrays.pop("about")))
+    about |= {"theta": about["config"].get("rope_theta"), "policy": policy or "streaming"}
+    if policy:
+        for size, trace in vectors(name, policy).items():
+            del arrays[f"{size}.scores"]
+            arrays |= {f"{size}.{what}": getattr(trace, what) for what in ("token_index", "positions", "out", "losses")}
+        arrays = {each: array for each, array in arrays.items() if array.size}  # where there are no losses
+        np.savez_compressed(folder / f"{name}.npz", about=json.dumps(about), **arrays)
+    else:
+        shutil.copyfile(FOLDER / f"{name}.npz", folder / f"{name}.npz")
+    stated = {"about": json.dumps(about), "theta": json.dumps(about["theta"])}  # once more, for what parses no JSON
+    write_tensors(folder / f"{name}.safetensors", arrays, **stated)
+    return model(name)
+
+
+def _write_losses(folder, name):
+    about, arrays = read_losses(name)
+    shutil.copyfile(FOLDER / f"{name}.safetensors", folder / f"{name}.safetensors")
+    lists = {each: array.tolist() for each, array in arrays.items()}
+    (folder / f"{name}.json").write_text(json.dumps({"about": about} | lists), encoding="utf-8")
+    return models.load(name)
