@@ -11,7 +11,7 @@ from ..system.errors import run_command, tell
 from ..system.terminal import wrap
 from . import conformance, reproduce, train_backcopy, train_induction, train_lm
 
-NAMES = ("demo", "chat", "generate", "ppl", "inspect", "live", "bench", "info", "check", "docs")  # files here
+NAMES = ("demo", "chat", "generate", "ppl", "inspect", "clinic", "live", "bench", "info", "check", "docs")  # files here
 COMMANDS = {name: import_module(f".{name}", __package__) for name in NAMES}
 FAMILIES: dict = {
     "reproduce": ("figures and tables, measured again", reproduce.COMMANDS),

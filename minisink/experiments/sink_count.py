@@ -22,8 +22,13 @@ def run(model, texts, *, caches=(64, 128, 256), sinks=(0, 1, 2, 4, 8), track=ite
     model has not learned the position (GPT-2) or a cache has no room for a window; ``"nll"`` of the tokens after the
     first eviction.
     """
-    must_evict(max(map(len, texts)), min(caches))
-    for cache, n in track([(cache, n) for cache in caches for n in (*sinks, "re-computed")]):
+    yield from cells(model, texts, [(cache, n) for cache in caches for n in (*sinks, "re-computed")], track)
+
+
+def cells(model, texts, wanted, track=iter):
+    """Yield the rows of `run` that are wanted: pairs of a cache and a number of sinks."""
+    must_evict(max(map(len, texts)), min(cache for cache, _ in wanted))
+    for cache, n in track(wanted):
         recompute = n == "re-computed"
         unlearned = model.config.model_type == "gpt2" and cache > model.config.max_positions
         losses = [np.full(len(ids) - 1, np.nan) for ids in texts]

@@ -49,15 +49,20 @@ def weigh(model, ids, *, length=64, n_texts=100, at_least=20, track=iter):
     (L, H), the mean weight from the queries after it; ``"value"`` of shape (L, K), the norm of its values / median over
     the tokens of the piece, a mean too.
     """
-    weights, values = {}, {}
     if length < 2:
         raise ValueError(f"a piece of {length} tokens: nobody comes after the first; choose 2 or more")
-    for piece in track(pieces(model, ids, length, n_texts)):
-        trace = look_inside(model, piece)
+    texts = track(pieces(model, ids, length, n_texts))
+    return received(((piece, look_inside(model, piece)) for piece in texts), at_least)
+
+
+def received(looks, at_least):
+    """Return what `weigh` does of pieces that were read: each with its trace."""
+    weights, values = {}, {}
+    for piece, trace in looks:
         patterns = np.stack([to_host(layer["pattern"]) for layer in trace["layers"]])  # (L, H, T, T)
         value = norms(trace)["value"]  # (L, T, K)
         value = value / np.median(value, axis=1, keepdims=True)
-        for k in range(length // 2):
+        for k in range(len(piece) // 2):
             token = int(piece[k]) if k else FIRST
             weights.setdefault(token, []).append(patterns[:, :, k + 1 :, k].mean(axis=-1))  # (L, H)
             values.setdefault(token, []).append(value[:, k])  # (L, K)

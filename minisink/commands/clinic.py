@@ -1,0 +1,87 @@
+"""``minisink clinic``: a model's sinks on a page."""
+
+import sys
+from functools import partial
+
+import numpy as np
+from tqdm import tqdm
+
+from ..evaluation.difference import Difference
+from ..experiments import clinic
+from ..hf.shipped import sample_text
+from ..model import load
+from ..system.files import check_picture, read_text
+from ..system.plots import picture
+from ..system.terminal import count, in_runs, table, wrap
+from .common import add_json, dump, encode
+
+PURPOSE = "how many sinks a model needs, and why: one page"
+EXAMPLE = "minisink clinic smollm2 --plot clinic.png"
+WHY = {
+    "position": "whatever stands first is one",
+    "begin-of-text": "it is one because it is the begin-of-text token",
+    "word": "it is one because of its word",
+    "both": "it is one by its position, and more so by its word",
+    "none": "no sink is told from chance there",
+}
+
+
+def add_options(parser):
+    """Add the options to `parser`."""
+    add = parser.add_argument
+    add("model", metavar="MODEL", nargs="?", default="novels", help="what --model takes elsewhere (%(default)s)")
+    add("--text", metavar="FILE", help="a UTF-8 text of the kind it is for (the story that ships)")
+    add("--tokens", type=int, default=3000, metavar="N", help="how much of it (%(default)s)")
+    add("--caches", type=int, nargs="+", metavar="N", help="keys a query sees (64 256, or the trained length)")
+    add("--plot", metavar="PNG", help="draw the weight of all heads, and the losses")
+    add_json(parser, "print JSON, with the numbers of every head")
+
+
+def run(args):
+    """Print the page."""
+    if args.plot:
+        check_picture(args.plot)
+    model, path = load(args.model), args.text or sample_text()
+    ids = encode(model, read_text(path), path)[: args.tokens]
+    bar = partial(tqdm, desc=model.name, delay=2, disable=None, leave=False, file=sys.stderr)
+    about = clinic.run(model, ids, caches=args.caches, track=bar)
+    keep = count(about["n_sinks"], "sink") if about["n_sinks"] else "no sink"
+    title = f"Keep {keep} in {model.name}: {about['reason']}"
+    if args.json:
+        dump(about)
+    else:
+        print("\n\n".join([wrap(title + "."), *page(about)]))
+    if args.plot:
+        with picture(args.plot, title, f"minisink clinic {args.model}") as figure:
+            clinic.draw(figure, about)
+
+
+def page(about):
+    """Return what was found in paragraphs and tables: sinks, heads, losses, spike and values."""
+    weight, (layer, channels) = about["weight"], about["spike"]  # (L, H)
+    first, left_out, copied, middle = (f"{rate['mean']:.1%} ± {rate['error']:.1%}" for rate in about["rates"].values())
+    words = ", ".join(f"{row['word']!r} in {len(row['heads'])}" for row in about["words"][:6]) or "none"
+    sinks = f"Sinks: {first} of the heads have one on the first token, {middle} on one in the middle: "
+    sinks += f"{WHY[about['cause']]}. When it is left out, {left_out} have one on the next; when it is copied to the "
+    sinks += f"middle, {copied} have one there. Other words that are one in a few heads: {words}."
+    does, found = np.full(weight.shape, "."), []
+    for key, letter in (("stream", "S"), ("retrieve", "R")):
+        kind = about[key]
+        does[tuple(np.transpose(kind["heads"]))] = letter
+        found.append(f"{len(kind['heads'])} {key} ({letter}; {kind['not_told']} more are not told)")
+    tenths = (10 * weight).astype(int).astype(str)
+    maps = [[str(h), "".join(tenths[:, h]), "".join(does[:, h])] for h in range(weight.shape[1])]
+    legend = f"A column per layer, 0 to {len(weight) - 1}. Of {weight.size} heads {' and '.join(found)}."
+    losses = []
+    for row in about["losses"]:
+        lost = Difference(**row["lost"][0])
+        cells = [str(row["cache"]), *(f"{x:.2f}" for x in row["perplexity"]), str(lost)]
+        losses.append([*cells, "yes" if lost.above(0) or lost.below(0) else "no", str(row["enough"])])
+    header = ["cache", *map(str, about["losses"][0]["n_sinks"]), "nats lost without", "told", "enough"]
+    drained, value = min(enumerate(about["values"]), key=lambda pair: pair[1]["mean"])
+    spike = f"Spike: {about['massive'][layer]:,.0f} times the median entry of the stream after layer {layer}, channels "
+    spike += f"{in_runs([*map(int, channels)])}. Values of the first token: {value['mean']:.2f} ± {value['error']:.2f} "
+    spike += f"of the others' median in layer {drained} ({value['kind']})."
+    above = "Perplexity after the first eviction, by number of sinks; told: not by chance\n"
+    maps = table(["head", "tenths on the first", "does"], maps)
+    return [wrap(sinks), maps, wrap(legend), above + table(header, losses), wrap(spike)]

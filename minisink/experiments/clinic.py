@@ -1,0 +1,181 @@
+"""A model's sinks on one page: where and why they are, what losing them costs, how many are enough, what heads do.
+
+`metric`, `sink_tokens` and `new_sink` read the same pieces of a text in one pass, `sink_count` streams it. What is said
+has three standard errors to spare; else it is not told. A head has a *sink* on a token that gets more than 0.3 of its
+weight (Gu et al., arXiv:2410.10781). It *retrieves* if it looks most at the token to be copied for more than 0.1 of
+what it reads again (score and threshold of Wu et al., arXiv:2404.15574; here of random tokens). It *streams*, a word of
+DuoAttention (arXiv:2410.10819), if more than 0.95 of its weight, a number of ours, lies on the first four tokens and
+the last quarter of a text.
+"""
+
+from dataclasses import asdict
+
+import numpy as np
+
+from ..attention import banded_mask
+from ..evaluation.difference import SURE, paired
+from ..loss import perplexity
+from ..methods import lead_of
+from ..sinks import sink_kind
+from ..system.device import to_host
+from . import metric, sink_count, sink_parts, sink_tokens
+from .effects import by, must_evict, must_hold, must_learn
+from .inside import look_inside, pieces
+from .new_sink import EPS, conditions
+
+CACHES, SINKS = (64, 256), (0, 1, 2, 4, 8)
+RETRIEVES, STREAMS = 0.1, 0.95
+NEGLIGIBLE = 0.05  # nats per token, as in `sink_count`
+PIECE, LONG, SEGMENT = 64, 256, 32  # tokens: of a piece (Gu et al.), of a long one, of what is read twice
+CAUSES = ("first", "second, first left out", "middle, the first's word")  # of `new_sink`
+
+
+def run(model, ids, *, caches=None, n_texts=30, seed=0, track=iter):
+    """Examine a model on a text (T,): return the page as a dict of arrays (L, H) and of what JSON can hold.
+
+    `caches` are keys that a query sees (64 and 256, or the trained length if that is less); `n_texts` pieces are looked
+    into. `track` is called four times. Raise ValueError for a text too short, or a cache without room for 8 sinks.
+    """
+    trained = model.config.max_positions
+    caches = sorted({*caches} if caches else {min(cache, trained) for cache in CACHES})
+    must_hold(caches[0], SINKS[-1])
+    must_learn(model, caches)
+    must_evict(len(ids), max(caches[-1], 2 * PIECE))
+    rates: dict = {name: [] for name in (*CAUSES, "middle")}
+    signs: list = []
+    texts = pieces(model, ids, min(PIECE, trained), n_texts)
+    by_token = sink_tokens.received(read(model, texts, rates, signs, track), at_least=10)
+    long = pieces(model, ids, min(LONG, trained, len(ids) // 2), max(2, n_texts // 5))
+    inside = np.array([in_sight(look_inside(model, piece)) for piece in track(long)])  # (N, L, H)
+    twice = segments(model, lead_of(model, ids, 2), max(2, n_texts // 3), seed)
+    again = np.array([retrieval(look_inside(model, text)) for text in track(twice)])  # (N, L, H)
+    rows = sink_count.cells(model, [ids], [(cache, n) for cache in caches for n in SINKS], track)
+    nlls = {cache: {row["n_sinks"]: row["nll"] for row in own} for cache, own in by([*rows], "cache").items()}
+    kind = cause(rates, begins=ids[0] == model.config.bos)
+    n_sinks, reason = recommend([*nlls.values()], kind, learned=model.config.model_type == "gpt2")
+    about = {"model": model.name, "tokens": len(ids), "n_sinks": n_sinks, "reason": reason, "losses": []}
+    about |= {
+        "cause": kind,
+        "rates": {name: mean(each) for name, each in rates.items()},
+        "words": others(model, by_token),
+    }
+    about |= {"weight": np.mean([one["alpha"][0] for one in signs], axis=0)}  # (L, H)
+    about |= {"retrieve": above(again, RETRIEVES), "stream": above(inside, STREAMS)}
+    value = np.array([one["value"][0] for one in signs])  # (N, L)
+    about |= {"massive": np.mean([one["massive"][0] for one in signs], axis=0), "spike": signs[0]["spike"]}
+    about |= {"values": [mean(layer) | {"kind": sink_kind(layer.mean())} for layer in value.T]}
+    for cache, nll in nlls.items():
+        lost = [asdict(paired(own, nll[n_sinks or SINKS[-1]])) for own in nll.values()]
+        row = {"cache": cache, "n_sinks": [*nll], "perplexity": [*map(perplexity, nll.values())], "lost": lost}
+        about["losses"].append(row | {"enough": fewest([nll])[0] if n_sinks is not None else None})
+    return about
+
+
+def read(model, texts, rates, signs, track):
+    """Yield each piece with its trace; on the way gather its `metric.signs`, and sink rates by condition."""
+    for piece in track(texts):
+        middle = len(piece) // 2
+        for name, (text, path, token) in conditions(np.array(piece), middle).items():
+            if name in CAUSES:
+                trace = look_inside(model, text, path)
+                seen = metric.signs(trace, (token, middle))
+                rates[name].append((seen["alpha"][0] > EPS).mean())
+            if name == "first":
+                rates["middle"].append((seen["alpha"][1] > EPS).mean())
+                signs.append(seen | {"spike": sink_parts.spike(trace) if model.config.n_layers > 1 else (0, [])})
+                yield piece, trace
+
+
+def in_sight(trace):  # -> L of (H,)
+    """Return how much of its weight each head gives the first four tokens and the last quarter of the text."""
+    T = len(trace["x"])
+    kept = banded_mask(T, T, T // 4) | (np.arange(T) < 4)
+    return [(to_host(layer["pattern"]) * kept)[:, T // 4 :].sum(axis=-1).mean(axis=-1) for layer in trace["layers"]]
+
+
+def segments(model, lead, n, seed):
+    """Draw `n` texts of different tokens at random, each of which is read twice after the `lead`."""
+    tokens, random = np.setdiff1d(np.arange(model.config.vocab_size), lead), np.random.default_rng(seed)
+    length = min(SEGMENT, len(tokens), (model.config.max_positions - len(lead)) // 2)
+    return [np.concatenate((lead, *2 * [random.permutation(tokens)[:length]])).astype(int) for _ in range(n)]
+
+
+def retrieval(trace):  # -> L of (H,)
+    """Return in how many tokens read again, but for the last, a head looks most at the one that came next."""
+    T, n = len(trace["x"]), len(trace["x"]) // 2  # a lead of one token, or none
+    query = np.arange(T - n, T - 1)
+    most = [to_host(layer["pattern"])[:, query].argmax(axis=-1) for layer in trace["layers"]]
+    return [(keys == query - n + 1).mean(axis=-1) for keys in most]
+
+
+def mean(values):
+    """Return the mean of some values and its standard error, by name."""
+    return asdict(paired(values, np.zeros(len(values))))
+
+
+def above(values, bound):  # (N, L, H)
+    """Return which heads, [layer, head], are above a bound by three errors, how many are not told, and the means."""
+    means, margin = values.mean(axis=0), SURE * values.std(axis=0, ddof=1) / np.sqrt(len(values))
+    not_told = abs(means - bound) <= margin
+    return {"heads": np.argwhere((means > bound) & ~not_told), "not_told": int(not_told.sum()), "means": means}
+
+
+def others(model, by_token):
+    """Return the words but the first of a text that are a sink in some head, those of most heads first."""
+    sinks = {token: np.argwhere(seen["weight"] > EPS) for token, seen in by_token.items()}
+    sinks = {token: heads for token, heads in sinks.items() if len(heads) and token != sink_tokens.FIRST}
+    found = [{"word": model.decode([token]), "heads": heads} for token, heads in sinks.items()]
+    return sorted(found, key=lambda row: -len(row["heads"]))
+
+
+def cause(rates, *, begins):
+    """Say what makes the first token a sink: "position", "word" or "begin-of-text", "both"; "none" if it is none."""
+    first, left_out, _, middle = rates.values()
+    if not paired(first, middle).above(0):
+        return "none"
+    if not paired(left_out, first).below(0):
+        return "position"  # the second token takes its place
+    return "both" if paired(left_out, middle).above(0) else "begin-of-text" if begins else "word"
+
+
+def fewest(nlls):
+    """Return how many sinks are enough in all caches, so that more gain nothing, None if not told; and the gain."""
+    for n in SINKS[:-1]:
+        more = max((paired(x[n], x[m]) for x in nlls for m in x if m > n), key=lambda x: x.mean + SURE * x.error)
+        if more.below(NEGLIGIBLE):
+            return n, more
+    return None, more
+
+
+def recommend(nlls, kind, *, learned=False):
+    """Return how many sinks to keep, None if no number helps, and why."""
+    n, more = fewest(nlls)
+    gain = f"more gain {more} at most"
+    if learned:
+        return None, "no number makes it stream, for learned positions lie in the keys it caches; re-compute"
+    if n is None and more.above(0):
+        return SINKS[-1], f"eight gain {more} nats per token more than four, and no more were tried"
+    if n is None:
+        return 4, f"the paper's four, for how many are enough is not told at this length (eight gain {more} more)"
+    if n == 0:
+        return 0, f"a plain window does; {gain} (nats per token)"
+    lost = max((paired(x[0], x[n]) for x in nlls), key=lambda x: x.mean)
+    first = "; it is the begin-of-text token, so begin each text with that" if kind == "begin-of-text" else ""
+    return n, f"without any, {lost} nats per token are lost; {gain}{first}"
+
+
+def draw(figure, page):
+    """Draw each head's weight on the first token, a dot if it retrieves; and what n sinks lose, by three errors."""
+    weights, losses = figure.subplots(1, 2)
+    shown = {"vmin": 0.0, "vmax": 1.0, "cmap": "magma", "interpolation": "nearest", "aspect": "auto"}
+    figure.colorbar(weights.imshow(page["weight"].T, **shown), ax=weights)
+    weights.plot(*page["retrieve"]["heads"].T, "o", ms=10, mfc="white", mec="black")
+    weights.set(title="weight on the first (dot: retrieves)", xlabel="layer", ylabel="head")
+    weights.grid(visible=False)
+    for row in page["losses"]:
+        lost, error = ([each[key] for each in row["lost"]] for key in ("mean", "error"))
+        losses.errorbar(range(len(lost)), lost, SURE * np.array(error), marker="o", ms=9, capsize=6, label=row["cache"])
+    losses.set(title="lost (nats per token)", xlabel="sinks kept", xticks=range(len(SINKS)), xticklabels=SINKS)
+    losses.legend(title="cache")
+    for axis in (weights.xaxis, weights.yaxis):
+        axis.get_major_locator().set_params(integer=True)
