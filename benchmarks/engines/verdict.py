@@ -21,6 +21,7 @@ from minisink.evaluation.policies import HalfAtOnce
 from minisink.loss import nll_blocks
 from minisink.wrong_turns import CHUNKS, WRONG_TURNS
 
+MODELS = "novels", "novels-vanilla", "novels-gpt2"  # those with the softmax that the gallery has
 BEYOND = 8  # tokens on which a mistake must agree after the first wrong one to be named
 BLOCK = 32  # tokens of a wrong turn that reads any chunk as it reads single tokens
 TABLE = "1+15", "4+12", "4+60"  # the settings of which the table says what they have in common
@@ -149,7 +150,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("losses", nargs="?", help="a file with a JSON list: nats of every token but the first")
     parser.add_argument("setting", nargs="?", help="such as 4+60: sinks and window")
-    parser.add_argument("--model", default="novels", help="a model with recorded losses (%(default)s)")
+    parser.add_argument("--model", default=MODELS[0], choices=MODELS, help="who read the text (%(default)s)")
     parser.add_argument("--chunk", type=int, default=1, help="tokens that came at once (%(default)s)")
     parser.add_argument("--tolerance", type=float, help="share of the largest loss; 0.03 for keys in float16")
     parser.add_argument("--table", action="store_true", help="print where each known mistake shows first")

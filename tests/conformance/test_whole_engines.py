@@ -52,33 +52,34 @@ def engine(transformers_sinks, tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("setting", "chunk"), SETTINGS)
 class TestTransformers:
     pytestmark = QUIET
 
+    @pytest.mark.parametrize(("setting", "chunk"), SETTINGS)
     def test_with_a_sink_layer_it_is_right(self, setting, chunk, transformers_sinks, engine):
         golden = golden_of(setting)
         losses = transformers_sinks.losses_of(engine, golden.ids.tolist(), *sizes_of(golden), chunk=chunk)
         assert conformance.check_losses(losses, golden) is None
 
+    @pytest.mark.parametrize(("setting", "chunk"), SETTINGS[2:])
     def test_its_mistakes_are_found_where_they_first_matter(self, setting, chunk, transformers_sinks, engine):
-        """One key too many; sinks left where they were; one sink too few, which is missed a token earlier."""
-        if setting == "dense":
-            pytest.skip("nothing is evicted")
+        """One key too many or too few; a sink too few, which is missed a token earlier; sinks left where they were."""
 
         class LeftWhereTheyWere(transformers_sinks.SinkLayer):
             def __init__(self, n_sinks, window, rotary):
                 super().__init__(n_sinks, window, lambda keys, moved: rotary(keys, 0 * moved))
 
         golden = golden_of(setting)
-        ids, (s, w) = golden.ids.tolist(), sizes_of(golden)
-        for first, sizes, layer in (
-            (s + w + 1, (s, w + 1), transformers_sinks.SinkLayer),
-            (s + w, (s, w - 1), transformers_sinks.SinkLayer),
-            (s + w, (s - 1, w), transformers_sinks.SinkLayer),
-            (s + w + 1, (s, w), LeftWhereTheyWere),
+        s, w = sizes_of(golden)
+        ids = golden.ids[: s + w + 40].tolist()  # a mistake has shown by then
+        for first, sizes, options in (
+            (s + w + 1, (s, w + 1), {}),
+            (s + w, (s, w - 1), {}),
+            (s + w, (s - 1, w), {}),
+            (s + w + 1, (s, w), {"layer": LeftWhereTheyWere}),
         ):
-            losses = transformers_sinks.losses_of(engine, ids, *sizes, chunk=chunk, layer=layer)
+            losses = golden.losses.copy()
+            losses[: len(ids) - 1] = transformers_sinks.losses_of(engine, ids, *sizes, chunk=chunk, **options)
             assert conformance.check_losses(losses, golden) == first
 
 
@@ -176,3 +177,60 @@ def test_a_setting_that_was_not_recorded_is_refused():
 def test_a_runner_has_forty_lines():
     for name in ("transformers_sinks", "llama_cpp_sinks", "http_logprobs"):
         assert len((FOLDER / f"{name}.py").read_text("utf-8").splitlines()) <= 40, name
+
+
+def printed(command):
+    """What the page has below a command."""
+    return re.search(rf"^\$ {re.escape(command)}\n(.*?)```", PAGE, re.DOTALL | re.MULTILINE)[1]
+
+
+def run(command, cwd):
+    """What a command of the page prints, its scripts those of this repository."""
+    script, *rest = command.split()[1:]
+    command = [sys.executable, "-W", "ignore", ROOT / script, *rest]
+    return subprocess.run(command, cwd=cwd, capture_output=True, encoding="utf-8").stdout
+
+
+def rounded(text):
+    """Leave out versions, and how far a right engine is off: that is the machine's rounding."""
+    text = re.sub(r"off by at most \de-0[67] of", "off by at most SMALL of", text)
+    return re.sub(r"^transformers .*", "VERSIONS", text, flags=re.MULTILINE)
+
+
+@pytest.mark.slow
+def test_the_page_from_nothing_to_a_verdict(tmp_path, monkeypatch, capsys):
+    """Its blocks in their order in an empty folder, then the command; and what it wrote is read back."""
+    pytest.importorskip("gguf", reason="needs gguf")
+    monkeypatch.chdir(tmp_path)
+    names, shown = {"__name__": "page"}, re.findall(r"```python\n(.*?)```\nprints\n```\n(.*?)```", PAGE, re.DOTALL)
+    assert len(shown) == PAGE.count("```python") == 2
+    for code, below in shown:
+        exec(compile(code, "check-your-engine.md", "exec"), names)
+        assert capsys.readouterr().out == below
+    command = "python benchmarks/engines/verdict.py losses.json 4+12"
+    assert run(command, tmp_path) == printed(command)
+    ids = names["golden"].ids.tolist()
+    for path in ("novels", "novels.gguf"):
+        model = minisink.load(path)
+        assert model.encode(model.decode(ids[1:])).tolist() == ids == json.loads(Path("ids.json").read_text("utf-8"))
+
+
+@pytest.mark.slow
+def test_the_table_of_the_page():
+    assert table() in PAGE
+
+
+@pytest.mark.slow
+def test_what_the_page_prints_of_transformers(transformers_sinks, tmp_path):
+    command = "python benchmarks/engines/run.py transformers"
+    assert rounded(run(command, tmp_path)) == rounded(printed(command))
+
+
+def test_what_the_page_says_of_llama_cpp_was_printed():
+    """Nine settings right, and what float16 hides; lines of the file that is kept."""
+    kept = (FOLDER / "llama_cpp.txt").read_text("utf-8")
+    section = PAGE[PAGE.index("## llama.cpp") : PAGE.index("## What it cannot see")]
+    lines = [line for block in re.findall(r"```\n(.*?)```", section, re.DOTALL) for line in block.splitlines()]
+    from_file = [line for line in lines if ": novels, " in line]
+    assert len(from_file) == 13 and set(from_file) <= set(kept.splitlines())
+    assert sum(": right, 600 tokens" in line for line in from_file[:9]) == 9
