@@ -74,9 +74,5 @@ class Handler(SimpleHTTPRequestHandler):
             inside = False
         return super().send_head() if inside else self.send_error(404)
 
-    def list_directory(self, path):
-        """Answer 404: there is no list of files."""
-        self.send_error(404)
-
     def log_message(self, format, *args):
         """Log nothing."""
