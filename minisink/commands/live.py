@@ -8,7 +8,7 @@ from pathlib import Path
 from ..live.page import MOST_TEXT, check_steps, page, sample
 from ..model import load
 from ..system.errors import tell
-from ..system.files import atomic_write, check_file, read_text
+from ..system.files import atomic_write, read_text
 from .common import add_model, check_folder
 
 PURPOSE = "watch a cache forget, in a page of one file"
@@ -31,7 +31,6 @@ def run(args):
     else:
         html = page(model=load(args.model), text=_text(args.text))
     path = Path(args.write or Path(tempfile.mkdtemp(prefix="minisink-")) / "live.html")
-    check_file(path)
     with atomic_write(path) as unfinished:
         unfinished.write_text(html, encoding="utf-8", newline="\n")
     opened = not args.write and webbrowser.open(path.resolve().as_uri())
