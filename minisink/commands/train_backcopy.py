@@ -15,10 +15,6 @@ from .classroom import check, watch
 
 PURPOSE = "watch a sink form in a one-layer model, in half a minute"
 EXAMPLE = "minisink train backcopy --softmax softmax1 --plot curves.png"
-KEYS = (
-    *("seconds", "loss", "floor", "bos_from_nontrigger", "bos_from_trigger", "value_ratio"),
-    *("dense_nll", "window_nll", "streaming_nll"),
-)
 
 
 def add_options(parser):
@@ -53,7 +49,7 @@ def run(args):
     _explain(row, long, first, args.length, seconds, paired(window, sink))
     if args.json:
         result = {"seconds": round(seconds, 2)} | row | long
-        print(json.dumps({key: result[key] for key in KEYS}))
+        print(json.dumps({key: value for key, value in result.items() if key != "layer"}))
     if args.plot is not None:
         picture.draw(history, args.plot, first)
 

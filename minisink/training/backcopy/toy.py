@@ -73,7 +73,7 @@ class Toy(toy.Toy):
         Returns a dict of nats per token, over the same floor as in `look`: ``dense_nll``; ``window_nll`` with the
         trained length as window; ``streaming_nll`` with the same number of keys, one of them the first token.
         """
-        methods = Window(self.length), Streaming(1, self.length - 1), Dense()
+        methods = Dense(), Window(self.length), Streaming(1, self.length - 1)
         above = {m.name: self.above_floor(m, n_texts, n_tokens, seed) for m in methods}
         return {f"{name}_nll": self.floor + float(nats.mean()) for name, nats in above.items()}
 
