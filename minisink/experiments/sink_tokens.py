@@ -89,10 +89,8 @@ def effects(rows):
 
 def show(rows):
     """Return a table with three rows a layer."""
-    cells = [
-        [str(r["layer"]), str(r["head"]), r["token"], f"{r['times']:,}", f"{r['weight']:.2f}", f"{r['value']:.2f}"]
-        for r in rows
-    ]
+    forms = {"layer": "d", "head": "d", "token": "s", "times": ",", "weight": ".2f", "value": ".2f"}
+    cells = [[format(row[key], form) for key, form in forms.items()] for row in rows]
     header = ["layer", "head", "token", "times", "weight", "|v| token/median"]
     return "tokens that later ones look at most\n" + table(header, cells)
 
