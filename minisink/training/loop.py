@@ -7,6 +7,7 @@
 import math
 import time
 import zlib
+from dataclasses import asdict
 
 import numpy as np
 
@@ -59,7 +60,8 @@ class Training:
         self.piece = None if device == "cpu" else recipe.batch
         self.workers = workers if device == "cpu" else 1
         texts = {"text": _text_identity(ids), "held-out text": _text_identity(valid)}
-        self.identity = {"config": raw_of(config), "recipe": recipe.as_json()} | texts
+        as_json = asdict(recipe) | {"betas": list(recipe.betas)}
+        self.identity = {"config": raw_of(config), "recipe": as_json} | texts
         state.check_writable(folder, resume=resume)
         if resume:
             self._begin(state.load(folder, self.identity, n_parameters(named_shapes(config))))

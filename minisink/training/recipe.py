@@ -1,6 +1,6 @@
 """The numbers of one training, beside those of the model."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,3 @@ class Recipe:
             raise ValueError(f"decay is {self.decay}; it is a share of the steps, 0 to 1")
         if self.sample_start not in ("bos", "none"):
             raise ValueError(f"sample_start is {self.sample_start!r}; it must be 'bos' or 'none'")
-
-    def as_json(self):
-        """Return a dict that JSON can hold."""
-        return asdict(self) | {"betas": list(self.betas)}
