@@ -84,8 +84,6 @@ class Talk:
         if not self.args.json:
             put(text, end=end)
 
-    # A turn ---------------------------------------------------------------------------------------
-
     def take(self, line):
         """Take one turn under every method, one after the other, and show what came of it."""
         reports, show = {}, (lambda _: None) if self.args.compare else (lambda piece: self.say(piece, end=""))
@@ -112,8 +110,6 @@ class Talk:
             self.say(wrap(line.reply, width))
             texts = {name: f"{report['nll']:.2f} nats a token" for name, report in reports.items()}
         self.say(side_by_side(texts, width=width))
-
-    # Commands -------------------------------------------------------------------------------------
 
     def command(self, name, rest=""):
         """Do what a line that begins with a slash says."""

@@ -22,8 +22,6 @@ WITH_SINKS = ("streaming", "retrieval")
 FETCHED = ("n_blocks", "block", "select", "store")  # values of retrieval alone
 CAPACITY = 256  # keys of every method, unless a window is given
 
-# Options ------------------------------------------------------------------------------------------
-
 
 def add_model(parser, default="novels"):
     """Add ``--model``; with a tuple as its default, to a command that compares some."""
@@ -113,17 +111,11 @@ def at_least(args, **least):
             raise ValueError(f"--{name.replace('_', '-')} is {getattr(args, name)}; it must be {lowest} or more")
 
 
-# Text in ------------------------------------------------------------------------------------------
-
-
 def encode(model, text, source, *, bos=True):
     """Return the token ids of a text that holds at least one character."""
     if not text:
         raise ValueError(f"{source}: empty text")
     return model.encode(text, bos=bos)
-
-
-# Files out ----------------------------------------------------------------------------------------
 
 
 def check_folder(path):
@@ -143,9 +135,6 @@ def check_apart(*paths):
         if Path(path).resolve() in resolved:
             raise ValueError(f"{path}: named twice; the text and each file that is written need names of their own")
         resolved.add(Path(path).resolve())
-
-
-# What is seen -------------------------------------------------------------------------------------
 
 
 def progress(total, what, **options):

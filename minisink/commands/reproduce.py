@@ -180,9 +180,6 @@ def _flag(key):
     return "--" + key.replace("_", "-")
 
 
-# All of them --------------------------------------------------------------------------------------
-
-
 class All:
     """``minisink reproduce all``: one after another; what cannot be measured is named, and passed over."""
 
