@@ -154,10 +154,7 @@ class KVCache:
         return sum(layer.keys.nbytes + layer.values.nbytes for layer in self.layers)
 
     def next_positions(self, n_tokens: int) -> np.ndarray:
-        """Return the positions (T,) of the next `n_tokens`, each when it is the newest.
-
-        Raise ValueError when an interrupted forward pass left the layers at different tokens.
-        """
+        """Return the positions (T,) of the next `n_tokens`, each when it is the newest."""
         if any(layer.n_seen != self.n_seen for layer in self.layers):
             raise ValueError("this cache was left half-way by an interrupted forward pass; start a new one")
         index, policy = np.arange(self.n_seen, self.n_seen + n_tokens), self.layers[-1].policy

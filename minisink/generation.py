@@ -108,27 +108,11 @@ def _continue(stream, ids, max_new_tokens, stop_tokens):
 
 
 class Stream:
-    """One text under one method.
+    """One text under one method, with the options of `generate`; `draws` are those of `sampling.Sampler`.
 
-    Parameters
-    ----------
-    model, method, readable, cache
-        As in `generate`.
-    **draws
-        As in `sampling.Sampler`: temperature, top_k, top_p, repetition_penalty, seed.
-
-    Attributes
-    ----------
-    cache : KVCache, RingCache, path or None
-        None for `Recompute`, which has its tokens only.
-    n_seen : int
-        Tokens read.
-    pending : list of int
-        Tokens that belong to the text and have not been read: the last one chosen, mostly.
-    sink_ids : list of int
-        The sinks' ids.
-    window_ids : deque of int
-        The window's. With `sink_ids`, all that another method needs to go on with the text.
+    ``n_seen`` tokens have been read; those ``pending`` belong to the text and have not been read, the last one chosen,
+    mostly. ``sink_ids`` and ``window_ids``, of the tokens in view, are all that another method needs to go on with the
+    text. ``cache`` is None for `Recompute`, which has its tokens only.
     """
 
     def __init__(
@@ -197,13 +181,7 @@ class Stream:
         return stream
 
 
-def reader(
-    model: Model,
-    method: Method = DEFAULT,
-    *,
-    readable: bool = False,
-    cache: KVCache | RingCache | Path | None = None,
-) -> tuple[Callable, KVCache | RingCache | Path | None]:
+def reader(model: Model, method: Method = DEFAULT, *, readable=False, cache: Any = None) -> tuple[Callable, Any]:
     """Return a function from new ids to the logits (V,) after the last of them, and the cache it fills.
 
     Parameters and errors are those of `generate`; `Recompute` has no cache, and gives None.

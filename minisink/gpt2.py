@@ -86,19 +86,9 @@ class Weights:
 
 
 def forward(ids, weights, config, *, path: Path | None = None, rows=None, trace: dict | None = None):
-    """Logits (T, V) of the next token after each token of `ids` (T,).
+    """Logits (T, V) of the next token after each token of `ids` (T,); the arguments are those of `llama.forward`.
 
-    Parameters
-    ----------
-    ids, weights, config, rows, trace
-        As in `llama.forward`.
-    path : Path, optional
-        Which keys the tokens meet, and where each token stands; `paths.Uncached` by default.
-
-    Raises
-    ------
-    ValueError
-        When a position lies beyond the learned ones.
+    The `path` also says where each token stands: ValueError when that is beyond the learned positions.
     """
     path = Uncached() if path is None else path
     H, D = config.n_heads, config.head_dim

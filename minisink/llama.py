@@ -85,19 +85,10 @@ class Weights:
 def forward(ids, weights, config, *, path: Path | None = None, rows=None, trace: dict | None = None):
     """Logits (T, V) of the next token after each token of `ids` (T,).
 
-    Parameters
-    ----------
-    ids : ndarray of shape (T,), ints
-    weights : Weights
-    config : Config
-    path : Path, optional
-        Which keys the tokens meet; `paths.Uncached` by default.
-    rows : slice or ndarray of ints, optional
-        Tokens whose logits are wanted; the others are only worked out as far as attention needs them.
-    trace : dict, optional
-        Receives ``"layers"``, a list with a dict a layer: residual stream ``"x"`` (T, C) before the layer,
-        un-rotated ``"q"`` (T, H, D), ``"k"`` and ``"v"`` (T, K, D), ``"scores"`` and ``"pattern"``
-        (H, T, S), ``"mixed"`` (T, H, D); and ``"x"`` (T, C), the residual stream at the end.
+    `path` says which keys the tokens meet, `paths.Uncached` by default. With `rows`, a slice or ints, the other tokens
+    are only worked out as far as attention needs them. A dict as `trace` receives ``"layers"``, a list with a dict a
+    layer: residual stream ``"x"`` (T, C) before the layer, un-rotated ``"q"`` (T, H, D), ``"k"`` and ``"v"`` (T, K, D),
+    ``"scores"`` and ``"pattern"`` (H, T, S), ``"mixed"`` (T, H, D); and ``"x"`` (T, C), the residual stream at the end.
     """
     path = Uncached() if path is None else path
     H, K, D = config.n_heads, config.n_kv_heads, config.head_dim

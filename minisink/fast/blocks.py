@@ -43,10 +43,7 @@ class Banded:
         return f"<{type(self).__name__} of {len(self.layers)} layers: {self.n_seen} tokens seen, {self.policy}>"
 
     def positions(self, n_tokens):
-        """Return the position (T,) of each new token when it is the newest.
-
-        Raises a ValueError when an interrupted forward pass left the layers at different tokens.
-        """
+        """Return the position (T,) of each new token when it is the newest."""
         if any(n != self.n_seen for n in self._n_seen):
             raise ValueError("this cache was left half-way by an interrupted forward pass; start a new one")
         return newest_position(self.policy, np.arange(self.n_seen, self.n_seen + n_tokens))

@@ -79,8 +79,7 @@ class Decoder:
     def __call__(self, ids):  # (T,) ints -> (V,)
         """Take in tokens, all but the last in blocks, and return the logits after the last.
 
-        A turn of a conversation costs what it would as a first prompt. Raise ValueError for bad ids, or a GPT-2 asked
-        for a position it has not learned.
+        A turn of a conversation costs what it would as a first prompt.
         """
         ids = self.model.check_ids(ids)
         if len(ids) > 1:
@@ -88,10 +87,7 @@ class Decoder:
         return self.step(int(ids[-1]))
 
     def step(self, token):  # int -> (V,)
-        """Take in one token, and return the logits of the next, on the device of the weights.
-
-        Raise ValueError for a GPT-2 asked for a position it has not learned.
-        """
+        """Take in one token, and return the logits of the next, on the device of the weights."""
         attention, weights, eps, normed = self.attention, self.weights, self.config.norm_eps, self.normed
         narrow_qkv, narrow_up, mixed, mean = self.narrow_qkv, self.narrow_up, self.mixed, self.mean
         x = self._embedding(token)  # (C,)

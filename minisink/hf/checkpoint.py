@@ -72,10 +72,7 @@ def shards_of(index):
 
 
 def read_header(path):
-    """Read where each tensor of a safetensors file lies, once the library has checked the header.
-
-    Return a dict of name to (dtype as in "F32", shape, offset in bytes from the start of the file).
-    """
+    """Read where each tensor of a safetensors file lies: (dtype as in "F32", shape, bytes from its start) by name."""
     with loading(path):
         open(path, "rb").close()  # says why, where it cannot be opened: the library, that there is no such file
         with refusing(f"{path}: not a sound safetensors file", SafetensorError, ValueError, OverflowError):
