@@ -120,8 +120,7 @@ def _trimmed(piece, whole, tried):
 
     `tried` is words by name, and the text that the template made of them; `whole` makes the pieces of that text.
     """
-    n_words = sum(isinstance(part, tuple) for part in piece)
-    for trims in product(TRIMS, repeat=n_words):
+    for trims in product(TRIMS, repeat=sum(isinstance(part, tuple) for part in piece)):
         trim = iter(trims)
         made = [(*part, *next(trim)) if isinstance(part, tuple) else part for part in piece]
         if all(written(whole(made), words) == text for words, text, _ in tried[: len(BLANK)]):

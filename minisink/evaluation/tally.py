@@ -72,8 +72,7 @@ class Tally:
             pairs = self.sums.reshape(-1, 2).sum(axis=1)
             self.sums = np.concatenate((pairs, np.zeros_like(pairs)))
             self.group *= 2
-        point = np.arange(self.n_tokens, self.n_tokens + len(nll)) // self.group
-        np.add.at(self.sums, point, nll)
+        np.add.at(self.sums, np.arange(self.n_tokens, self.n_tokens + len(nll)) // self.group, nll)
 
     def curve(self):
         """Return the mean loss of each group of tokens, in nats: (ceil(n_tokens / group),)."""

@@ -48,16 +48,7 @@ class Effect:
         return f"{self.what} {self.size:.3g}{interval} ({' and '.join(sides)}: {judged})"
 
 
-def effect(
-    what: str,
-    values: Sequence[float] | np.ndarray,
-    *,
-    above: float | None = None,
-    below: float | None = None,
-    stretch: int = STRETCH,
-    of: Callable = np.mean,
-    seed: int = 0,
-) -> Effect:
+def effect(what, values, *, above=None, below=None, stretch=STRETCH, of=np.mean, seed=0) -> Effect:
     """Return the mean of some values, or another figure of them, with its interval; `what` it is in words.
 
     The `values`, (N,) or (N, ...), are one per token, head, text or seed: whatever would be others another time. For a

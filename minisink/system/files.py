@@ -134,8 +134,7 @@ def unfinished_folder(folder):
 
 def _sweep(folder):
     """Remove the unfinished folders of runs that were killed: one that is in use is locked."""
-    left_over = Path(folder).glob(f"{SAVING}????????") if fcntl else ()
-    for path in left_over:
+    for path in Path(folder).glob(f"{SAVING}????????") if fcntl else ():
         with ExitStack() as locks, suppress(OSError):
             if _hold(path, locks):
                 shutil.rmtree(path)
@@ -222,8 +221,7 @@ def check_picture(path):
     from matplotlib.figure import Figure
 
     formats = Figure().canvas.get_supported_filetypes()
-    ending = Path(path).suffix[1:].lower()
-    if ending not in formats:
+    if Path(path).suffix[1:].lower() not in formats:
         raise ValueError(f"{path}: a picture ends in one of {', '.join('.' + kind for kind in sorted(formats))}")
     if not Path(path).parent.is_dir():
         raise ValueError(f"{path}: there is no folder {Path(path).parent}")

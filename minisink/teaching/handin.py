@@ -41,11 +41,7 @@ class HandIn(NamedTuple):
 
 
 def hand_in(*paths, with_imports=True, tasks=TASKS):
-    """Read what one student handed in; of a single file, also the modules beside it that it imports.
-
-    Raises ValueError for a path that cannot be read, and where there is nothing to judge: the message says what was
-    looked for.
-    """
+    """Read what one student handed in; of a single file, also the modules beside it that it imports."""
     notes: list[str] = []
     if "" in paths:
         raise ValueError("a file's name is empty; give the student's .py file or notebook")
@@ -67,9 +63,6 @@ def hand_in(*paths, with_imports=True, tasks=TASKS):
 def readable(name):
     """Return a name of a file as it can be written anywhere, whatever the system or a zip took its bytes for."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
-# What is judged -------------------------------------------------------------------------------------
 
 
 def _sources(files, notes):
@@ -141,9 +134,6 @@ def _imported(source, folder):
     return files
 
 
-# In the child's folder ------------------------------------------------------------------------------
-
-
 def _laid_out(judged, files):
     """Return what goes into the child's folder, whose top is the folder of the judged file; nothing beside it: {}."""
     base, outside, inside = PurePosixPath(judged).parent, {}, {}
@@ -152,8 +142,7 @@ def _laid_out(judged, files):
         if path.suffix.lower() == ".py":
             path, raw = path.with_suffix(".py"), _importable(raw)
         if path.is_relative_to(base):
-            is_module = path.parent == base and path.suffix == ".py"
-            if is_module:
+            if path.parent == base and path.suffix == ".py":  # a module
                 raw = absolute(raw.decode("latin-1")).encode("latin-1")  # whatever its encoding: only ASCII is changed
             inside[str(path.relative_to(base))] = raw
         else:

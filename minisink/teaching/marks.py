@@ -80,9 +80,6 @@ def _student(name, path, tasks):
     return Student(name, path, fingerprints(work.texts(work.source)), work.digest)
 
 
-# The file -------------------------------------------------------------------------------------------
-
-
 class MarksFile:
     """The CSV file of a class, written anew for each row that comes."""
 
@@ -166,9 +163,6 @@ def from_cell(cell):
     return cell[1:] if cell[:1] == "'" and cell[1:].startswith(tuple(FORMULA)) else cell
 
 
-# The run --------------------------------------------------------------------------------------------
-
-
 def grade_class(students, marks, *, jobs=1, on_row=lambda row: None):
     """Judge every student who has no row yet, `jobs` at a time; return the reports of this run by student.
 
@@ -213,8 +207,7 @@ def _judged(student, grading, others, stop):
         return grade(work, grading, others=others, stop=stop), True
     except Exception as error:  # whatever went wrong is about one student: the others are judged
         why = f"not judged: {type(error).__name__}: {one_line(error)}; --resume tries again"
-        report = nothing_judged(grading, why)
-        return report | {"notes": [why]}, False
+        return nothing_judged(grading, why) | {"notes": [why]}, False
 
 
 def wrong_turns(rows):

@@ -29,11 +29,7 @@ from .words import short, show
 
 
 def read_tasks(path):
-    """Return the tasks of a teacher's file, by name.
-
-    Raises ValueError for a file that cannot be run, and for a task without points, a function or cases that it answers
-    in numbers.
-    """
+    """Return the tasks of a teacher's file, by name; ValueError for a file that cannot be run, or a task not whole."""
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"{path}: no such file; give a Python file with POINTS, functions and their cases")

@@ -104,8 +104,7 @@ def as_text(report):
         if row["status"] == "missing":
             continue
         head = f"{row['task'].ljust(column)}{row['status']}  "
-        body = row["message"].split("\n")
-        for i, text in enumerate(body):
+        for i, text in enumerate(row["message"].split("\n")):
             first = head if i == 0 else " " * len(head)
             lines.append(wrap(text, initial_indent=first, subsequent_indent=" " * len(head)) or first)
     if missing:

@@ -96,8 +96,7 @@ def of_positions_of(case, got, expected):
 
 def of_step(case, got, expected):
     """Describe what a cache kept, read off the outputs where the values name the tokens, or else the output itself."""
-    rows = right_rows(got, expected[: len(got)])
-    t = int(np.argmin(rows))
+    t = int(np.argmin(right_rows(got, expected[: len(got)])))
     after = f"after {count(t + 1, 'token')} with {cache_of(case)}"
     kept, right = (np.flatnonzero(np.abs(row) > 1e-7).tolist() for row in (got[t], expected[t]))
     if not names_tokens(case["v"]) or max(kept, default=0) > t:  # an output names no tokens

@@ -31,8 +31,7 @@ def draw(random, ids, n_samples, context, bos=None):
     >>> inputs.tolist(), targets.tolist()
     ([[0, 5, 6]], [[5, 6, 7]])
     """
-    starts = random.integers(0, len(ids) - context, n_samples)
-    return _samples_at(ids, starts, context, bos)
+    return _samples_at(ids, random.integers(0, len(ids) - context, n_samples), context, bos)
 
 
 def spread(ids, n_samples, context, bos=None):
