@@ -78,7 +78,11 @@ def go_on(stream: Stream, path, about: dict, arrays: dict) -> dict:
             raise ValueError(f"it has {kept!r} for {n_seen} tokens under {method!r}")
     ids = {name: about[name] for name in ("pending", "sink_ids", "window_ids", "seen")}
     ids = {name: known if known == [] else model.check_ids(known).tolist() for name, known in ids.items()}
-    _check_held(method, n_seen, ids)
+    check_whole("n_seen", n_seen, 0)
+    n_sinks = min(n_seen, getattr(method, "n_sinks", 0))
+    n_window = n_seen - n_sinks if method.window is None else min(n_seen - n_sinks, method.window)
+    if (len(ids["sink_ids"]), len(ids["window_ids"])) != (n_sinks, n_window):
+        raise ValueError(f"it has the ids of other tokens than {method!r} keeps of {n_seen}")
     random = random_from(about["random"])
     read, cache = reader(model, method, readable=stream.readable) if cache is None else reader(model, cache=cache)
     if cache is None and ids["window_ids"]:
@@ -88,15 +92,6 @@ def go_on(stream: Stream, path, about: dict, arrays: dict) -> dict:
     stream.window_ids = deque(ids["window_ids"], maxlen=method.window)
     stream.sampler.seen, stream.sampler.random = set(ids["seen"]), random
     return about["more"]
-
-
-def _check_held(method, n_seen, ids):
-    """Raise ValueError unless there are as many ids as sinks and window hold after `n_seen` tokens."""
-    check_whole("n_seen", n_seen, 0)
-    n_sinks = min(n_seen, getattr(method, "n_sinks", 0))
-    n_window = n_seen - n_sinks if method.window is None else min(n_seen - n_sinks, method.window)
-    if (len(ids["sink_ids"]), len(ids["window_ids"])) != (n_sinks, n_window):
-        raise ValueError(f"it has the ids of other tokens than {method!r} keeps of {n_seen}")
 
 
 def check_model(stream, path, about):
