@@ -16,7 +16,7 @@ from ..training.backcopy.chain import Task
 from ..training.parameters import as_weights
 from ..training.trigger.toy import ENOUGH, Toy
 from ..training.trigger.weights import KINDS
-from .effects import by, effect, exactly, unique
+from .effects import by, effect, exactly
 
 PAPER = "Ran-Milo, 2603.11487"
 CLAIM = "softmax must put 1 - epsilon on BOS when idle; ReLU need not (a gate: weight on the first token .467 to .048)"
@@ -105,14 +105,14 @@ def finding(rows):
     for task, runs in by(rows, "task").items():
         idle = {kind: np.mean([row["idle"] for row in some]) for kind, some in by(runs, "kind").items()}
         parts.append(f"{', '.join(kind for kind in idle if idle[kind] > SINK) or 'none'} ({task})")
-    n_kinds = len(unique(rows, "kind"))
+    n_kinds = len(by(rows, "kind"))
     return f"Idle heads park on BOS under {' and '.join(parts)}, of {n_kinds} ways from scores to weights"
 
 
 def draw(figure, rows):
     """Draw a bar for each kind, the idle weight on BOS, a dot for every training; a panel for each task."""
     tasks = by(rows, "task")
-    shares = [len(unique(runs, "kind")) for runs in tasks.values()]
+    shares = [len(by(runs, "kind")) for runs in tasks.values()]
     panels = figure.subplots(1, len(tasks), sharey=True, squeeze=False, width_ratios=shares)[0]
     for axes, (task, rows_of_task) in zip(panels, tasks.items(), strict=True):
         idle = {kind: [row["idle"] for row in runs] for kind, runs in by(rows_of_task, "kind").items()}

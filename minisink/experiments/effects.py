@@ -77,17 +77,8 @@ def effect(what, values, *, above=None, below=None, stretch=STRETCH, of=np.mean,
     return Effect(what, float(of(values)), float(low), float(high), above, below)
 
 
-def unique(rows: Sequence[dict], key: str) -> list:
-    """Return the different values of a column, in the order in which they come.
-
-    >>> unique([{"a": 2}, {"a": 1}, {"a": 2}], "a")
-    [2, 1]
-    """
-    return list(dict.fromkeys(row[key] for row in rows))
-
-
 def by(rows: Sequence[dict], *keys: str) -> dict:
-    """Group rows by what they have in a column, or by a tuple of what they have in several.
+    """Group rows by what they have in a column, or a tuple of what they have in several, in the order they come.
 
     >>> by([{"a": 2, "b": 0}, {"a": 1, "b": 0}, {"a": 2, "b": 3}], "a")[2]
     [{'a': 2, 'b': 0}, {'a': 2, 'b': 3}]
@@ -105,7 +96,7 @@ def pivot(rows: Sequence[dict], key: str, column: str, cell: Callable) -> tuple[
     >>> pivot([{"a": 1, "b": "x", "c": 5}, {"a": 1, "b": "y", "c": 6}], "a", "b", lambda row: row["c"])
     (['x', 'y'], {1: [5, 6]})
     """
-    columns, lines = unique(rows, column), {}
+    columns, lines = [*by(rows, column)], {}
     for name, group in by(rows, key).items():
         cells = {row[column]: cell(row) for row in group}
         lines[name] = [cells.get(value, "") for value in columns]

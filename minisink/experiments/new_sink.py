@@ -13,7 +13,7 @@ from ..attention import attend, causal_mask
 from ..loss import nll_of
 from ..system.plots import bars
 from ..system.terminal import table
-from .effects import by, effect, unique
+from .effects import by, effect
 from .inside import norms, pieces
 
 PAPER = "arXiv:2605.06611"
@@ -140,7 +140,7 @@ def finding(rows):
 
 def draw(figure, rows):
     """Draw bars for each token that may be a sink, one for each model: the mean weight on it."""
-    axes, tokens = figure.subplots(), unique(rows, "token")
+    axes, tokens = figure.subplots(), [*by(rows, "token")]
     series = {model: [row["weight"] for row in runs] for model, runs in by(rows, "model").items()}
     bars(axes, tokens, series, form="%.2f" if len(series) == 1 else "", lying=True)
     axes.set_xlabel("weight on the token (mean over heads and layers)")

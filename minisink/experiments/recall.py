@@ -17,7 +17,7 @@ from ..retrieval import Retrieval
 from ..system.device import to_host
 from ..system.plots import bars
 from ..system.terminal import table
-from .effects import by, effect, must_hold, pivot, unique
+from .effects import by, effect, must_hold, pivot
 
 NAMES = ("dense", "window", "streaming", "retrieval")
 FETCHED = Retrieval(window=2**20)  # what retrieval brings back, and its sinks; the window is that of each cache
@@ -176,7 +176,7 @@ def draw(figure, rows):
     axes, distances = figure.subplots(), sorted({row["farthest"] for row in rows})
     names, series, words = [], {}, {True: "in the cache", False: "out of it"}
     for x in distances:
-        inside = unique([row for row in rows if row["farthest"] == x], "in_cache")
+        inside = [*by([row for row in rows if row["farthest"] == x], "in_cache")]
         names.append(f"{x:,}\n{words.get(inside[0], '') if len(inside) == 1 else ''}")
     for (method, cache), some in by(rows, "method", "cache").items():
         mean = [[row["nll"] for row in some if row["farthest"] == x] for x in distances]

@@ -5,7 +5,7 @@ import numpy as np
 from ..loss import perplexity, token_nll
 from ..methods import Recompute, Streaming, lead_of
 from ..system.terminal import count, number, table
-from .effects import by, effect, must_evict, pivot, unique
+from .effects import by, effect, must_evict, pivot
 
 PAPER = "Table 2"
 CLAIM = "without sinks a cache fails, with one it nearly holds, with four it holds (Llama-2-7B 3360, 11.9, 9.6)"
@@ -44,7 +44,7 @@ def cells(model, texts, wanted, track=iter):
 def effects(rows):
     """Judge what sinks bring after the first eviction: the first one, and the others."""
     nll = {(row["cache"], row["n_sinks"]): row["nll"] for row in rows}
-    for cache in unique(rows, "cache"):
+    for cache in by(rows, "cache"):
         if {(cache, 0), (cache, 1)} <= nll.keys():
             yield effect(f"cache {cache}: none - one, nats a token", nll[cache, 0] - nll[cache, 1], above=0)
         if {(cache, 4), (cache, "re-computed")} <= nll.keys():

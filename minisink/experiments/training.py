@@ -10,7 +10,7 @@ from ..loss import perplexity, token_nll
 from ..methods import Streaming
 from ..system.plots import name_lines
 from ..system.terminal import number, table
-from .effects import by, effect, must_evict, pivot, unique
+from .effects import by, effect, must_evict, pivot
 from .stretch import stretch
 
 PAPER = "Table 3"
@@ -61,17 +61,17 @@ def show(rows):
 
 def finding(rows):
     """Say what it costs each model in the smallest cache to keep its fewest first tokens instead of its most."""
-    sinks, cache = unique(rows, "n_sinks"), rows[0]["cache"]
+    sinks, cache = [*by(rows, "n_sinks")], rows[0]["cache"]
     few, many = sinks[0], sinks[1] if len(sinks) > 1 else sinks[0]
     nll = {(row["model"], row["n_sinks"]): row["nll"] for row in rows if row["cache"] == cache}
-    cost = {name: (nll[name, few] - nll[name, many]).mean() for name in unique(rows, "model")}
+    cost = {name: (nll[name, few] - nll[name, many]).mean() for name in by(rows, "model")}
     each = ", ".join(f"{name} {round(x, 2) + 0.0:.2f}" for name, x in cost.items())
     return f"In a cache of {cache}, keeping {few} first tokens instead of {many} costs, in nats per token: {each}"
 
 
 def draw(figure, rows):
     """Draw perplexity by the number of first tokens kept, a line for each model, a panel for each cache."""
-    caches, sinks = by(rows, "cache"), unique(rows, "n_sinks")
+    caches, sinks = by(rows, "cache"), [*by(rows, "n_sinks")]
     panels = figure.subplots(1, len(caches), sharey=True, squeeze=False)[0]
     for axes, (cache, rows_of_cache) in zip(panels, caches.items(), strict=True):
         for i, (name, rows_of_model) in enumerate(by(rows_of_cache, "model").items()):
