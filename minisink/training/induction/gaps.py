@@ -91,14 +91,15 @@ def finding(losses, gaps, *, cache=CACHE, n_blocks=N_BLOCKS, block=BLOCK):
         return [f"Nothing was learned: {known:.2f} nats at a gap of {gaps[last]}, chance is {CHANCE:.2f}."]
     window, streaming, best, original, random = (losses[name][at] for name in list(losses)[1:])
     shares = {name: _share_back(x, streaming, known) for name, x in (("best", best), ("random", random))}
-    keys = n_blocks * block
+    keys, kept = n_blocks * block, _share_back(dense, CHANCE, known)
+    keeps = f"keeps {kept:.0%} of what it knows" if kept > 0.1 else "fails"
     legal = f"; at their original positions {original:.2f}" if abs(original - best) > 0.15 else ""
     return [
         f"Streaming {_vs_chance(streaming, 'forgets', 'remembers something', 'is misled')}: {streaming:.2f} nats, "
         f"where chance is {CHANCE:.2f}. What has left the cache is gone.",
         f"A window without its sink is {_vs_chance(window, 'at', 'better than', 'worse than')} chance: {window:.2f}.",
-        f"Dense attention sees everything and {_keeps(_share_back(dense, CHANCE, known))} beyond its trained length of "
-        f"{LENGTH}: {dense:.2f}, where within it it has {known:.2f}.",
+        f"Dense attention sees everything and {keeps} beyond its trained length of {LENGTH}: {dense:.2f}, where within "
+        f"it it has {known:.2f}.",
         f"The {keys} right keys at a legal distance bring back {_share_recalled(shares['best'])}: {best:.2f}{legal}.",
         f"As many keys drawn at random bring back {_share_recalled(shares['random'])}: {random:.2f}.",
     ]
@@ -125,7 +126,3 @@ def _share_recalled(share):
     if share > 0.9:
         return f"almost all of what was forgotten ({share:.0%})"
     return f"{share:.0%} of what was forgotten" if share > 0.1 else "next to nothing"
-
-
-def _keeps(share):
-    return f"keeps {share:.0%} of what it knows" if share > 0.1 else "fails"
