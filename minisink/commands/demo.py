@@ -128,7 +128,12 @@ def _show(args, model, ids, source, rows, texts, losses, findings):
         "retrieval": f"the same + {back.n_blocks} x {back.block}",
     }
     header = ["method", "sees", "before", "after", "cache", "tokens/s"]
-    print(table(header, [[row["method"], keeps[row["method"]], *_numbers(row)] for row in rows]))
+    cells = []
+    for row in rows:
+        cache = human_bytes(row["cache_bytes"]) if row["method"] != "recompute" else "none"
+        numbers = [number(row["before"]), number(row["after"]), cache, f"{row['tokens_per_second']:,.0f}"]
+        cells.append([row["method"], keeps[row["method"]], *numbers])
+    print(table(header, cells))
     for row in rows:
         if row["note"]:
             print(wrap(f"{row['method']} stopped after {len(row['nll'])} tokens: {row['note']}"))
@@ -137,9 +142,3 @@ def _show(args, model, ids, source, rows, texts, losses, findings):
         feet = [f"(ppl {row['own_perplexity']:.0f}, repeats {row['repeated']:.0%})" for row in texts]
         print(side_by_side({row["who"]: row["text"] for row in texts}, rows=4, feet=feet))
     print("\n" + wrap(" ".join(findings)))
-
-
-def _numbers(row):
-    """Return the cells of a method: perplexity before and after the first eviction, bytes, speed."""
-    cache = human_bytes(row["cache_bytes"]) if row["method"] != "recompute" else "none"
-    return [number(row["before"]), number(row["after"]), cache, f"{row['tokens_per_second']:,.0f}"]
