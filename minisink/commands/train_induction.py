@@ -79,11 +79,9 @@ def _measure(args, models, sizes):
 def _show(args, trainings, names, losses, findings, seconds):
     mean, spread = losses.mean(axis=0), losses.std(axis=0, ddof=1) if args.seeds > 1 else None
     several = f"mean and deviation of {args.seeds} trainings" if args.seeds > 1 else "one training"
-    about = (
-        f"A segment of {SEGMENT} symbols, a gap, the segment again: nats a symbol of the second reading, {several} "
-        f"on texts of {LENGTH} tokens. Chance is {CHANCE:.2f}. All but dense have {args.cache} slots: a window, or one "
-        f"sink and a window; retrieval sees {args.n_blocks} blocks of {args.block} evicted tokens besides."
-    )
+    about = f"A segment of {SEGMENT} symbols, a gap, the segment again: nats a symbol of the second reading, {several} "
+    about += f"on texts of {LENGTH} tokens. Chance is {CHANCE:.2f}. All but dense have {args.cache} slots: a window, "
+    about += f"or one sink and a window; retrieval sees {args.n_blocks} blocks of {args.block} evicted tokens besides."
     print(f"\n{wrap(about)}\n")
     rows = []
     for i, name in enumerate(names):
