@@ -13,7 +13,7 @@ from ..model import load
 from ..system.files import check_picture, read_text
 from ..system.plots import picture
 from ..system.terminal import count, in_runs, table, wrap
-from .common import add_json, dump, encode
+from .common import add_json, add_no_bos, at_least, dump, encode
 
 PURPOSE = "how many sinks a model needs, and why: one page"
 EXAMPLE = "minisink clinic smollm2 --plot clinic.png"
@@ -32,6 +32,7 @@ def add_options(parser):
     add("model", metavar="MODEL", nargs="?", default="novels", help="what --model takes elsewhere (%(default)s)")
     add("--text", metavar="FILE", help="a UTF-8 text of the kind it is for (the story that ships)")
     add("--tokens", type=int, default=3000, metavar="N", help="how much of it (%(default)s)")
+    add_no_bos(parser)
     add("--caches", type=int, nargs="+", metavar="N", help="keys a query sees (64 256, or the trained length)")
     add("--plot", metavar="PNG", help="draw the weight of all heads, and the losses")
     add_json(parser, "print JSON, with the numbers of every head")
@@ -41,8 +42,9 @@ def run(args):
     """Print the page."""
     if args.plot:
         check_picture(args.plot)
+    at_least(args, tokens=2)
     model, path = load(args.model), args.text or sample_text()
-    ids = encode(model, read_text(path), path)[: args.tokens]
+    ids = encode(model, read_text(path), path, bos=not args.no_bos)[: args.tokens]
     bar = partial(tqdm, desc=model.name, delay=2, disable=None, leave=False, file=sys.stderr)
     about = clinic.run(model, ids, caches=args.caches, track=bar)
     keep = count(about["n_sinks"], "sink") if about["n_sinks"] else "no sink"
@@ -75,13 +77,14 @@ def page(about):
     losses = []
     for row in about["losses"]:
         lost = Difference(**row["lost"][0])
-        cells = [str(row["cache"]), *(f"{x:.2f}" for x in row["perplexity"]), str(lost)]
-        losses.append([*cells, "yes" if lost.above(0) or lost.below(0) else "no", str(row["enough"])])
-    header = ["cache", *map(str, about["losses"][0]["n_sinks"]), "nats lost without", "told", "enough"]
+        cells = [str(row["cache"]), *(f"{x:.2f}" if x < 1e4 else f"{x:.1e}" for x in row["perplexity"])]
+        cells.append(str(lost) if lost.above(0) or lost.below(0) else f"{lost}?")
+        losses.append([*cells, str(row["enough"])])
+    header = ["cache", *map(str, about["losses"][0]["n_sinks"]), "nats lost without", "enough"]
     drained, value = min(enumerate(about["values"]), key=lambda pair: pair[1]["mean"])
     spike = f"Spike: {about['massive'][layer]:,.0f} times the median entry of the stream after layer {layer}, channels "
     spike += f"{in_runs([*map(int, channels)])}. Values of the first token: {value['mean']:.2f} ± {value['error']:.2f} "
     spike += f"of the others' median in layer {drained} ({value['kind']})."
-    above = "Perplexity after the first eviction, by number of sinks; told: not by chance\n"
+    above = "Perplexity after the first eviction, by sinks kept; ?: not told from chance\n"
     maps = table(["head", "tenths on the first", "does"], maps)
     return [wrap(sinks), maps, wrap(legend), above + table(header, losses), wrap(spike)]
