@@ -14,9 +14,27 @@ True
 
 __version__ = "0.1.0"
 
-__all__ = ["ByLayer", "CheckpointError", "Dense", "KVCache", "Model", "Policy", "Recompute", "Retrieval", "Streaming"]
-__all__ += ["Window", "generate", "load", "load_cache", "new_cache", "nll_blocks", "nll_stream", "perplexity"]
-__all__ += ["save_cache", "token_nll"]
+__all__ = [
+    "ByLayer",
+    "CheckpointError",
+    "Dense",
+    "KVCache",
+    "Model",
+    "Policy",
+    "Recompute",
+    "Retrieval",
+    "Streaming",
+    "Window",
+    "generate",
+    "load",
+    "load_cache",
+    "new_cache",
+    "nll_blocks",
+    "nll_stream",
+    "perplexity",
+    "save_cache",
+    "token_nll",
+]
 
 TYPE_CHECKING = False  # as in `typing`, which would take its time before a Ctrl-C is listened to: see `__main__`
 
