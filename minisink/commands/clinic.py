@@ -71,7 +71,7 @@ def page(about):
         kind = about[key]
         does[tuple(np.transpose(kind["heads"]))] = letter
         found.append(f"{len(kind['heads'])} {key} ({letter}; {kind['not_told']} more are not told)")
-    tenths = (10 * weight).astype(int).astype(str)
+    tenths = (9.99 * weight).astype(int).astype(str)
     maps = [[str(h), "".join(tenths[:, h]), "".join(does[:, h])] for h in range(weight.shape[1])]
     legend = f"A column per layer, 0 to {len(weight) - 1}. Of {weight.size} heads {' and '.join(found)}."
     losses = []
@@ -79,7 +79,7 @@ def page(about):
         lost = Difference(**row["lost"][0])
         cells = [str(row["cache"]), *(f"{x:.2f}" if x < 1e4 else f"{x:.1e}" for x in row["perplexity"])]
         cells.append(str(lost) if lost.above(0) or lost.below(0) else f"{lost}?")
-        losses.append([*cells, str(row["enough"])])
+        losses.append([*cells, "-" if row["enough"] is None else str(row["enough"])])
     header = ["cache", *map(str, about["losses"][0]["n_sinks"]), "nats lost without", "enough"]
     drained, value = min(enumerate(about["values"]), key=lambda pair: pair[1]["mean"])
     spike = f"Spike: {about['massive'][layer]:,.0f} times the median entry of the stream after layer {layer}, channels "

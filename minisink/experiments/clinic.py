@@ -40,7 +40,11 @@ def run(model, ids, *, caches=None, n_texts=30, seed=0, track=iter):
     caches = sorted({*caches} if caches else {min(cache, trained) for cache in CACHES})
     must_hold(caches[0], SINKS[-1])
     must_learn(model, caches)
-    must_evict(len(ids), max(caches[-1], 2 * PIECE))
+    must_evict(len(ids), caches[-1])
+    if len(ids) < 2 * PIECE:
+        raise ValueError(
+            f"the text has {len(ids)} tokens; it takes {2 * PIECE}, two pieces, to tell anything from chance"
+        )
     rates: dict = {name: [] for name in (*CAUSES, "middle")}
     signs: list = []
     texts = pieces(model, ids, min(PIECE, trained), n_texts)
@@ -52,13 +56,9 @@ def run(model, ids, *, caches=None, n_texts=30, seed=0, track=iter):
     rows = sink_count.cells(model, [ids], [(cache, n) for cache in caches for n in SINKS], track)
     nlls = {cache: {row["n_sinks"]: row["nll"] for row in own} for cache, own in by([*rows], "cache").items()}
     kind = cause(rates, begins=ids[0] == model.config.bos)
-    n_sinks, reason = recommend([*nlls.values()], kind, learned=model.config.model_type == "gpt2")
+    n_sinks, reason = recommend(nlls, kind, learned=model.config.model_type == "gpt2")
     about = {"model": model.name, "tokens": len(ids), "n_sinks": n_sinks, "reason": reason, "losses": []}
-    about |= {
-        "cause": kind,
-        "rates": {name: mean(each) for name, each in rates.items()},
-        "words": others(model, by_token),
-    }
+    about |= {"cause": kind, "rates": {name: mean(x) for name, x in rates.items()}, "words": others(model, by_token)}
     about |= {"weight": np.mean([one["alpha"][0] for one in signs], axis=0)}  # (L, H)
     about |= {"retrieve": above(again, RETRIEVES), "stream": above(inside, STREAMS)}
     value = np.array([one["value"][0] for one in signs])  # (N, L)
@@ -149,7 +149,7 @@ def fewest(nlls):
 
 def recommend(nlls, kind, *, learned=False):
     """Return how many sinks to keep, None if no number helps, and why."""
-    n, more = fewest(nlls)
+    n, more = fewest(nlls.values())
     gain = f"more gain {more} at most"
     if learned:
         return None, "no number makes it stream, for learned positions lie in the keys it caches; re-compute"
@@ -159,9 +159,9 @@ def recommend(nlls, kind, *, learned=False):
         return 4, f"the paper's four, for how many are enough is not told at this length (eight gain {more} more)"
     if n == 0:
         return 0, f"a plain window does; {gain} (nats per token)"
-    lost = max((paired(x[0], x[n]) for x in nlls), key=lambda x: x.mean)
+    cache, lost = max(((cache, paired(x[0], x[n])) for cache, x in nlls.items()), key=lambda pair: pair[1].mean)
     first = "; it is the begin-of-text token, so begin each text with that" if kind == "begin-of-text" else ""
-    return n, f"without any, {lost} nats per token are lost; {gain}{first}"
+    return n, f"without any a cache of {cache} loses {lost} nats per token; {gain}{first}"
 
 
 def draw(figure, page):

@@ -53,7 +53,7 @@ def test_what_was_planted_is_found():
     for row in page["losses"]:
         assert row["enough"] == 1 and row["lost"][0]["mean"] > 0.2 > 0.01 > abs(row["lost"][3]["mean"])
     assert page["values"][1]["kind"] == "no-op" and page["values"][1]["mean"] < 0.2 < page["values"][0]["mean"]
-    assert "begin each text with that" in page["reason"] and "without any" in page["reason"]
+    assert "begin each text with that" in page["reason"] and "without any a cache of" in page["reason"]
 
 
 def test_a_model_without_a_sink_is_not_told_to_keep_four():
@@ -87,20 +87,20 @@ def losses(**gains):
     ("gains", "n", "said"),
     [
         ({}, 0, "a plain window does"),
-        ({"n0": 0.5}, 1, "without any, +0.50"),
-        ({"n0": 0.5, "n1": 0.2, "n2": 0.2}, 4, "without any, +0.50"),
+        ({"n0": 0.5}, 1, "without any a cache of 256 loses +0.50"),
+        ({"n0": 0.5, "n1": 0.2, "n2": 0.2}, 4, "without any a cache of 256 loses +0.50"),
         ({"n0": 0.5, "n1": 0.2, "n2": 0.2, "n4": 0.2}, 8, "eight gain +0.1993"),
     ],
 )
 def test_losses_decide_how_many(gains, n, said):
-    found, reason = clinic.recommend([losses(), losses(**gains)], "position")
+    found, reason = clinic.recommend({64: losses(), 256: losses(**gains)}, "position")
     assert found == n and said in reason and "begin each text" not in reason
 
 
 def test_what_cannot_be_told_is_four_and_said():
     """Noise of a nat in 500 tokens hides 0.05."""
     random = np.random.default_rng(1)
-    found, reason = clinic.recommend([{n: random.normal(3, 1, 500) for n in clinic.SINKS}], "position")
+    found, reason = clinic.recommend({64: {n: random.normal(3, 1, 500) for n in clinic.SINKS}}, "position")
     assert found == 4 and "not told at this length" in reason
 
 
@@ -131,7 +131,7 @@ def test_a_head_at_the_bound_is_not_told():
 @pytest.mark.parametrize(
     ("ids", "caches", "message"),
     [
-        (TEXT[:100], None, "the text has 100 tokens and the cache holds 128"),
+        (TEXT[:100], (16,), "the text has 100 tokens; it takes 128"),
         (TEXT[:400], (8,), "a cache of 8 tokens cannot hold 8 sinks"),
         (TEXT[:200], (16, 300), "the text has 200 tokens and the cache holds 300"),
     ],
