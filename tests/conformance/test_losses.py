@@ -41,12 +41,13 @@ def furthest(losses, recorded):
 
 @MOST
 def test_the_fast_path_has_these_losses(name):
-    """Off by 2e-13 nats at most, of all methods that have a fast path; of novels the first 120 tokens."""
+    """Off by 7e-14 nats at most, of all methods that have a fast path; of novels the slow ones' first 120 tokens."""
     model = conformance.model(name)
     for recorded in conformance.losses(name):
         if not getattr(recorded.method, "is_plain", True):
             continue
-        ids = recorded.ids[:120] if name == "novels" else recorded.ids
+        brief = name == "novels" and isinstance(recorded.method, Recompute | Retrieval)
+        ids = recorded.ids[:120] if brief else recorded.ids
         assert furthest(minisink.token_nll(model, ids, recorded.method), recorded) < NATS, str(recorded)
 
 
@@ -102,7 +103,7 @@ def blocks_leave(kept, method):
 @pytest.mark.slow
 @EVERY
 def test_the_book_has_these_losses(name):
-    """Off by 2e-13 nats at most."""
+    """Off by 2e-14 nats at most."""
     model = conformance.model(name)
     for recorded in conformance.losses(name):
         n = BOOK // 3 if isinstance(recorded.method, Recompute) else BOOK
@@ -146,7 +147,7 @@ def cases_of(recorded):
 @pytest.mark.slow
 @EVERY
 def test_the_page_s_engine_has_these_losses(name, engine):
-    """Off by 1e-11 nats at most; of recomputed windows the first 119, and no more than a GPT-2 has positions."""
+    """Off by 7e-14 nats at most; of recomputed windows the first 119, and no more than a GPT-2 has positions."""
     model, every = conformance.model(name), conformance.losses(name)
     asked = [cases_of(recorded) for recorded in every]
     answers = iter(ask(pack(model), engine, cases=sum(asked, []))["cases"])
@@ -213,7 +214,7 @@ def test_the_gated_layer_is_what_the_book_says():
 
 
 def test_the_gated_head_has_learned_its_task():
-    """Nothing comes home but at the trigger, token 12 of the text; attention itself is far from nothing there."""
+    """Nothing comes home but at the trigger, token 12 of the text."""
     arrays = texts.read("gate")[1]
     size = np.abs(arrays["0+16.out"]).max(axis=(1, 2))
     assert size[12] > 0.5 and (np.delete(size, 12) < 1e-3).all()
