@@ -1,6 +1,7 @@
 """``minisink conformance``: golden vectors for any language, and what a cache made of them."""
 
 from contextlib import closing
+from typing import Any
 
 from ..conformance.dump import check_dump, write_vectors
 from ..conformance.golden import NAMES
@@ -60,7 +61,8 @@ def _add_policy(parser):
 
 
 def _as_json(verdict):
-    first, looks_like = getattr(verdict.report, "first", None), getattr(verdict.report, "looks_like", ())
+    first: Any = getattr(verdict.report, "first", None)
+    looks_like = getattr(verdict.report, "looks_like", ())
     about = {name: getattr(first, name) for name in ("token", "layer", "what", "says")} if first else {}
     about = about and {"n_sinks": first.trace.n_sinks, "window": first.trace.window} | about
     found = {"right": bool(verdict), "first": about or None, "looks_like": [wrong.name for wrong in looks_like]}

@@ -18,21 +18,18 @@ import numpy as np
 from numpy.lib.npyio import NpzFile
 from safetensors import safe_open
 
-from .. import model as models
 from ..hf import gguf_model
 from ..hf.checkpoint import write_tensors
-from ..hf.fields import loading, naming, refusing
+from ..hf.fields import naming, refusing
 from ..loss import token_nll
 from ..system.files import blame, check_file, reading, unfinished_folder
+from . import texts
 from .checking import check, check_losses
 from .golden import FOLDER, NAMES, load, model
 from .golden import read as read_traces
 from .policies import named
 from .report import Report
 from .run import numbers_of
-from .texts import TEXTS
-from .texts import losses as load_losses
-from .texts import read as read_losses
 from .traces import Trace, answered, under
 
 AXES = {"out": ["TLHD"], "token_index": ["TS", "TLS"], "positions": ["TS", "TLS"], "scores": ["TLHS"], "losses": ["N"]}
@@ -54,7 +51,7 @@ class Verdict:
     def __str__(self):
         right = ", ".join(size for size, wrong in self.losses.items() if not wrong)
         lines = ["" if self.report is None else str(self.report), right and f"losses are right: {right}"]
-        lines += [*self.losses.values(), self.missing and f"not checked: {', '.join(self.missing)}"]
+        lines += [*self.losses.values(), f"not checked: {', '.join(self.missing)}" if self.missing else ""]
         return "\n".join(filter(None, lines))
 
 
@@ -103,15 +100,13 @@ def replay(dump):
 
 def vectors(name: str, policy: Any = None) -> dict[str, Any]:
     """Return what a model has recorded by size of cache, or by setting; under a policy it is made again."""
-    if name in TEXTS and policy is None:
-        return dict(zip(read_losses(name)[0]["settings"], load_losses(name), strict=True))
+    if name in texts.TEXTS and policy is None:
+        return {each.setting: each for each in texts.losses(name)}
     if name not in NAMES:
-        known = ", ".join(NAMES if policy else NAMES + TEXTS)
+        known = ", ".join(NAMES if policy else NAMES + texts.TEXTS)
         raise ValueError(f"no vectors of {name!r}{' under a policy' if policy else ''}; --of takes {known}")
-    traces = load(name) if policy is None else [answered(under(trace, policy)) for trace in load(name)]
-    for i, trace in enumerate(traces):
-        if trace.losses is None:
-            traces[i] = replace(trace, losses=_losses_of(trace))
+    traces = [*load(name)] if policy is None else [answered(under(trace, policy)) for trace in load(name)]
+    traces = [trace if trace.losses is not None else replace(trace, losses=_losses_of(trace)) for trace in traces]
     return {f"{trace.n_sinks}+{trace.window}": trace for trace in traces}
 
 
@@ -126,11 +121,10 @@ def _losses_of(trace):
 def _read(path, sizes):
     """Return the arrays of these sizes by name, and "chunks"; others may be there, and nobody looks at them."""
     check_file(path)
-    with loading(path):  # says why, where it cannot be opened
-        open(path, "rb").close()
     is_npz, arrays = path.suffix == ".npz", {}
     with refusing(f"{path}: not a sound {'.npz' if is_npz else '.safetensors'} file", Exception):
-        with NpzFile(path) if is_npz else safe_open(path, "numpy") as file:
+        opened: Any = NpzFile(path) if is_npz else safe_open(path, "numpy")
+        with opened as file:
             for name in file.keys():
                 if name == "chunks" or name.rpartition(".")[0] in sizes:
                     with refusing(name, Exception):
@@ -201,10 +195,10 @@ def write_vectors(folder, *, policy: Any = None, on_model=lambda: None):
     with blame(folder, "cannot be written"):
         folder.mkdir(exist_ok=True)
         with unfinished_folder(folder) as half:
-            for name in NAMES if policy else NAMES + TEXTS:
+            for name in NAMES if policy else NAMES + texts.TEXTS:
                 made = _write_traces(half, name, policy) if name in NAMES else _write_losses(half, name)
                 made.save(half / "models" / name)
-                if find_spec("gguf") and made.config.softmax == "softmax":  # GGUF has no other
+                if find_spec("gguf") and (made.config.softmax, made.config.sink_logit) == ("softmax", False):
                     gguf_model.write(half / "models" / f"{name}.gguf", made.config, made.arrays(), made.tokenizer)
                 on_model()
             files = {path: folder / path.relative_to(half) for path in half.rglob("*") if path.is_file()}
@@ -235,8 +229,9 @@ def _write_traces(folder, name, policy):
 
 
 def _write_losses(folder, name):
-    about, arrays = read_losses(name)
-    shutil.copyfile(FOLDER / f"{name}.safetensors", folder / f"{name}.safetensors")
+    for each in (name, "gate"):
+        shutil.copyfile(FOLDER / f"{each}.safetensors", folder / f"{each}.safetensors")
+    about, arrays = texts.read(name)
     lists = {each: array.tolist() for each, array in arrays.items()}
     (folder / f"{name}.json").write_text(json.dumps({"about": about} | lists), encoding="utf-8")
-    return models.load(name)
+    return texts.model(name, "float32")
