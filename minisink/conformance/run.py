@@ -45,9 +45,10 @@ class Run:
                 break
             self.spans.append(tokens)
             held[tokens] = numbers_in(states, float)
+        if not self.differences:
+            self._compare_slots()  # whatever was raised: a pool from which nothing comes back is empty in the end
         if self.is_right:
             self._compare_memory(held)
-            self._compare_slots()
 
     @property
     def is_right(self):

@@ -47,15 +47,21 @@ def undiagnosed(monkeypatch):
 
 
 @caches
-@pytest.mark.parametrize("chunks", [None, (9, 1), 4, (5, 7, 30)], ids=str)
-def test_the_three_are_right_under_their_own_policy(cache, chunks):
-    """Prompts in any chunks, longer than the cache too; recorded texts, and longer ones in which all of them evict."""
-    few = [*GOLDEN[:4], *GOLDEN[-1:]] if chunks else GOLDEN
-    longer = [drawn(3, 7), drawn(17, 20)]
-    report = conformance.check(cache, [*few, *longer], chunks=chunks, **asked(cache))
+def test_the_three_are_right_under_their_own_policy(cache):
+    """A prompt longer than the cache, and decoding; all of them evict."""
+    report = conformance.check(cache, [GOLDEN[5], drawn(3, 7)], chunks=(9, 1), **asked(cache))
     assert report, report
 
 
+@pytest.mark.slow
+@caches
+@pytest.mark.parametrize("chunks", [None, (9, 1), 4, (5, 7, 30)], ids=str)
+def test_the_three_are_right_in_any_chunks(cache, chunks):
+    report = conformance.check(cache, [*GOLDEN, *(drawn(*size) for size in SIZES)], chunks=chunks, **asked(cache))
+    assert report, report
+
+
+@pytest.mark.slow
 @caches
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 def test_the_three_are_right_in_less_precision(cache, dtype):
@@ -64,6 +70,7 @@ def test_the_three_are_right_in_less_precision(cache, dtype):
     assert report and report.dtype == np.dtype(dtype).name, report
 
 
+@pytest.mark.slow
 @caches
 def test_a_right_cache_is_told_which_policy_it_has(cache):
     """Under StreamingLLM two of them are wrong, and said to be something else that is known."""
@@ -73,12 +80,10 @@ def test_a_right_cache_is_told_which_policy_it_has(cache):
     assert own is None or f"check(cache, policy={own!r})" in str(report)
 
 
-@pytest.mark.parametrize("size", [SIZES[0], SIZES[2], SIZES[6]], ids=str)
 @bugs
-def test_each_bug_is_found_where_it_begins(bug, size, undiagnosed):
-    """And not where it does not matter."""
-    trace = drawn(*size)
-    assert found(bug, trace) == must_differ(bug, trace)
+def test_each_bug_is_found_where_it_begins(bug, undiagnosed):
+    trace = conformance.drawn(n_sinks=1, window=4, n_tokens=38, n_layers=2, n_heads=2, n_kv_heads=1)
+    assert found(bug, trace) == must_differ(bug, trace) is not None
 
 
 @pytest.mark.slow
@@ -87,6 +92,7 @@ def test_each_bug_is_found_where_it_begins(bug, size, undiagnosed):
 )
 @bugs
 def test_each_bug_is_found_where_it_begins_in_every_size(bug, trace, undiagnosed):
+    """And not where it does not matter."""
     assert found(bug, trace) == must_differ(bug, trace)
 
 
