@@ -76,12 +76,14 @@ def by_definition(n_sinks, window, n_kv_heads, n_heads, head_dim, theta, n_layer
         "NoSinks": full if n_sinks else None,
         "WindowAlone": window if n_sinks else None,
         "OneMoreSink": full,
+        "OneMoreSinkInside": full if window > 1 else None,
         "SinksWithin": max(window, n_sinks + 1) if max(window, n_sinks + 1) < full else None,
         "SinksFillTheWindow": max(window, n_sinks) if n_sinks else None,
         "HalfAtOnce": full if window > 3 else None,
         "BlockLeavesEarly": full if window > 1 else None,
         "BlockOf4LeavesEarly": full if window > 1 else None,
         "BlockOf16LeavesEarly": full if window > 1 else None,
+        "PageLeavesEarly": full,  # in which all of a text this short still lies
         "MinusZero": full if window == 1 else None,
         "MinusZeroFromTheStart": full if window == 1 else None,
         "Overlapping": 0 if n_sinks else None,
@@ -93,6 +95,7 @@ def by_definition(n_sinks, window, n_kv_heads, n_heads, head_dim, theta, n_layer
         "ZeroSlot": 0 if full > 1 else None,  # else it has left before it is met
         "ZeroSlotForGood": 0,
         "EmptySlots": 0 if full > 1 else None,
+        "OneEmptySlot": 0 if full > 1 else None,
         "NotItself": 0,
         "AttendsFirst": 0,
         "MaskedAfter": full,
@@ -108,6 +111,7 @@ def by_definition(n_sinks, window, n_kv_heads, n_heads, head_dim, theta, n_layer
         "QueryBeforeEviction": full if full > 1 else None,
         "LateQuery": full if full > 1 else None,
         "LateKey": full,
+        "LateEntry": full,
         "OnePlace": several,
         "OnePlaceBehind": full,
         "OnePlaceBehindTheQuery": full,
@@ -134,11 +138,13 @@ def by_definition(n_sinks, window, n_kv_heads, n_heads, head_dim, theta, n_layer
         "ValuesToo": second,
         "CountsInEveryLayer": second if n_layers > 1 else None,
         "ShiftsInEveryLayer": several if n_layers > 1 else None,
+        "KeysShiftInEveryLayer": several if n_layers > 1 else None,
     }
     return (
         slots
         | {name: token if moves else None for name, token in where.items()}
         | {
+            "RingOverTheSinks": full if moves or n_sinks else None,  # it shows positions of the text
             "RotatesGPT2": None if moves else second,
             "WrongGroup": 0 if 1 < n_kv_heads < n_heads else None,
             "Unscaled": second,
@@ -165,6 +171,9 @@ def seen_by_definition(turn, t, start, stop, n_sinks, window):
     held = sees(start)[:-1]
     if turn is chunks.SeesAhead:
         seen = [*held, *range(start, stop)]
+    elif turn is chunks.LongerThanTheRingInPlace:
+        slots = {j: j if j < n_sinks else n_sinks + (j - n_sinks) % window for j in sees(stop - 1)}
+        return [j for j, slot in slots.items() if slot < min(t + 1, full)], min(t, full - 1)
     elif issubclass(turn, chunks.EvictsFirst):
         whole = turn is chunks.LongerThanTheRing  # masked by slots
         seen = sees(stop - 1)[: t + 1] if whole else [j for j in sees(stop - 1) if j <= t]
