@@ -13,13 +13,11 @@ from . import conformance, reproduce, train_backcopy, train_induction, train_lm
 
 NAMES = ("demo", "chat", "generate", "ppl", "inspect", "clinic", "live", "bench", "info", "check", "docs")  # files here
 COMMANDS = {name: import_module(f".{name}", __package__) for name in NAMES}
+TRAININGS = {"backcopy": train_backcopy, "induction": train_induction, "lm": train_lm}
 FAMILIES: dict = {
     "reproduce": ("figures and tables, measured again", reproduce.COMMANDS),
     "conformance": ("golden vectors for caches and engines in any language, and the verdict", conformance.COMMANDS),
-    "train": (
-        "grow a sink or induction heads in the classroom, or a language model",
-        {"backcopy": train_backcopy, "induction": train_induction, "lm": train_lm},
-    ),
+    "train": ("grow a sink or induction heads in the classroom, or a language model", TRAININGS),
 }
 
 
