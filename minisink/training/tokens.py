@@ -22,12 +22,8 @@ def train_tokenizer(paths, vocab_size):
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        special_tokens=[BOS],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
+    begin: dict = {"special_tokens": [BOS], "initial_alphabet": pre_tokenizers.ByteLevel.alphabet()}
+    trainer = trainers.BpeTrainer(vocab_size=vocab_size, show_progress=False, **begin)
     tokenizer.train_from_iterator((read_text(path) for path in paths), trainer)
     if (n_found := tokenizer.get_vocab_size()) < vocab_size:
         why = f"it has pairs for {n_found} tokens only"
