@@ -81,12 +81,8 @@ def totals(rows, points):
     """Return rows with what each counts, by its task, and their sums."""
     rows = [row | {"max_score": points[row["task"]]} for row in rows]
     rows = [row | {"score": row["max_score"] if row["status"] == "passed" else 0} for row in rows]
-    return {
-        "tasks": rows,
-        "same_as": whole(row["same_as"] for row in rows),
-        "score": sum(row["score"] for row in rows),
-        "max_score": sum(row["max_score"] for row in rows),
-    }
+    sums = {name: sum(row[name] for row in rows) for name in ("score", "max_score")}
+    return {"tasks": rows, "same_as": whole(row["same_as"] for row in rows)} | sums
 
 
 def all_right(rows, asked):
