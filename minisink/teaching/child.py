@@ -142,9 +142,6 @@ def numbers_in(state, single=(int, float, np.generic)):
     return total
 
 
-# A request ------------------------------------------------------------------------------------------
-
-
 def places():
     """Return what a file may read besides its own folder, and what in there is minisink's."""
     package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))

@@ -95,9 +95,6 @@ def _array(encoded):
     return np.array(numbers, np.float64).reshape(shape)
 
 
-# One task -------------------------------------------------------------------------------------------
-
-
 @dataclass
 class Try:
     """One way to call a function: its style of arguments, and what stands in for its other parts."""
@@ -294,9 +291,6 @@ def _explained(task, turn, answers, misses):
 def _by_turn(task, turn, case):
     with np.errstate(all="ignore"):
         return outcome_of(task, case, answer(task.name, turn.function, in_style(task, case, "arrays")))
-
-
-# Words ----------------------------------------------------------------------------------------------
 
 
 def sentence(task, case, outcome, expected):

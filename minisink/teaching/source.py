@@ -111,8 +111,6 @@ def _cells(text):
     return [as_python(text) for text in texts]
 
 
-# What only a notebook understands -------------------------------------------------------------------
-
 RUN_THEIR_BODY = {"time", "timeit", "capture", "prun", "debug", "memit", "snakeviz", "scalene"}  # magics of cells
 OTHER_LANGUAGES = set("! HTML R SVG bash cmd cpp cython file html javascript js julia latex markdown perl".split())
 OTHER_LANGUAGES |= set("pypy python python2 python3 ruby script sh sql svg sx system".split())
