@@ -228,7 +228,6 @@ def _explain_memory(model, logits_of):
 
 
 def _no_memory(model, error):
-    """Return a MemoryError that names the device and a remedy."""
     device = getattr(model.weights.embed, "device", "cpu")  # numpy 1 does not say
     advice = "use a smaller window" if device == "cpu" else "use a smaller window or load with dtype='float16'"
     return MemoryError(f"{model.name}: no memory left on {device} ({error}); {advice}")

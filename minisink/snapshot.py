@@ -187,7 +187,6 @@ def _evicted(method, n_seen):
 
 
 def _shapes_evicted(method, about, arrays, L, K, D):
-    """Return the shapes of a `Store`'s arrays."""
     n_evicted, _, numbers = _evicted(method, about["n_seen"])
     N, B = len(numbers), arrays["store_keys.0"].shape[1]
     n_last = n_evicted - numbers[-1] * method.block if N else 0

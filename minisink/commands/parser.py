@@ -54,7 +54,6 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _add(choices, name, command):
-    """Add a command, with its purpose and example in its help."""
     p = choices.add_parser(
         name,
         help=command.PURPOSE,

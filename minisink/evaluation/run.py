@@ -138,8 +138,6 @@ class Evaluation:
             text += "; with --resume FILE a run can go on"
         return [text]
 
-    # The state -----------------------------------------------------------------------------------
-
     def _resume_obstacle(self):
         """Return why a run under this method cannot stop and go on; None if it can."""
         if isinstance(self.method, Recompute):

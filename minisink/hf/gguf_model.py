@@ -165,9 +165,6 @@ def _reordered(array, name, config, order=interleaved_to_split_half):
     return order(columns).reshape(columns.shape).swapaxes(1, 2).reshape(array.shape)
 
 
-# The metadata --------------------------------------------------------------------------------------
-
-
 # Keys of an architecture, without its name: those that are read, or by which nothing that is supported is changed
 KNOWN = """vocab_size embedding_length block_count feed_forward_length context_length attention.head_count
     attention.causal attention.layer_norm_epsilon attention.layer_norm_rms_epsilon pooling_type tensor_data_layout

@@ -151,9 +151,6 @@ def attend_with(fetched, q, slots, n_sinks, rotate, normalise, trace):  # (1, H,
     return (pattern @ between(values, fetched.values)).swapaxes(0, 1)  # (H, 1, S + F) @ (H, S + F, D) -> (1, H, D)
 
 
-# Which blocks are best ----------------------------------------------------------------------------
-
-
 def top_blocks(block_scores, n_blocks):  # (H, N) -> (H, at most n_blocks)
     """Return the blocks with the highest scores, in the order of the text; of equal ones the newer.
 
@@ -198,8 +195,6 @@ def upper_bound(q, channel_min, channel_max):  # (T, H, D), 2 x (N, K, D) -> (H,
     """
     return score(np.maximum(q, 0.0), channel_max) + score(np.minimum(q, 0.0), channel_min)
 
-
-# The cache, and to a file and back: see `snapshot` -----------------------------------------------
 
 PARTS = ("keys", "values", "token_index")  # of a store
 

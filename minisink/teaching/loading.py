@@ -193,9 +193,6 @@ def made_by(node):
     return names | {each.name for each in inner if isinstance(each, DEFINES)}
 
 
-# What stands in for what is not there ---------------------------------------------------------------
-
-
 class Own:
     """Stands for anything of minisink in a student's file: it may be imported, and does nothing."""
 

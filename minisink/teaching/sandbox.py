@@ -138,7 +138,6 @@ def _sources(stand_ins):
 
 
 def _start(errors, walls):
-    """Start the process whose children answer."""
     keep = ("SYSTEMROOT", "PATH", "LD_LIBRARY_PATH", "LANG")
     environment = {name: os.environ[name] for name in keep if name in os.environ}
     environment |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}

@@ -80,7 +80,6 @@ class Training:
         return state.State({"weights": vector, "m": zero, "v": zero.copy()}, 0, 0.0, random, [])
 
     def _begin(self, start):
-        """Take up what a state holds."""
         recipe = self.recipe
         self.n_steps_done, self.seconds, self.losses = start.step, start.seconds, start.losses
         self.random = state.random_from(start.random)
