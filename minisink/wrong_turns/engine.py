@@ -48,8 +48,8 @@ class OneForAll(Cache):
     name = "one state for all layers"
 
     @classmethod
-    def layers(cls, n_layers, before, **sizes):
-        return super().layers(n_layers, before, **sizes)[:1] * n_layers
+    def layers(cls, n_layers, before, policy=None, **sizes):
+        return super().layers(n_layers, before, policy, **sizes)[:1] * n_layers
 
 
 class CountsInEveryLayer(Cache):
@@ -91,8 +91,8 @@ class NotReset(Cache):
     name = "not reset between texts"  # seen in: a reset that forgets what the slots hold
 
     @classmethod
-    def layers(cls, n_layers, before, **sizes):
-        caches = super().layers(n_layers, before, **sizes)
+    def layers(cls, n_layers, before, policy=None, **sizes):
+        caches = super().layers(n_layers, before, policy, **sizes)
         for cache, former in zip(caches, before, strict=False):
             cache.n_seen, cache.token_index = former.n_seen, former.token_index
             cache.keys, cache.values = former.keys, former.values

@@ -239,7 +239,8 @@ class ZeroSlotForGood(ZeroSlot):
 class EmptySlots(Cache):
     """slots of zeros, not yet filled, are attended to; mask them, or slice what is filled"""
 
-    name, number, most = "empty slots attended to", 2, None  # seen in: buffers of a fixed size
+    name, number = "empty slots attended to", 2  # seen in: buffers of a fixed size
+    most: int | None = None  # of them; None is all
 
     def mix(self, query, keys, values):
         n_empty = len(range(len(keys), self.capacity)[: self.most])

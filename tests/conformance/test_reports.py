@@ -368,7 +368,7 @@ def test_lists_are_arrays_too():
 
 
 def test_of_several_wrong_turns_the_one_that_explains_most_traces_is_named():
-    """Keys begin at their place in the text and fall ever faster; in the trace shown two wrong turns agree to its end."""
+    """Keys begin at their place in the text and fall ever faster: two wrong turns agree to the end of the trace."""
 
     class Stored(positions.LateQuery):
         @property
