@@ -16,7 +16,7 @@ class Paged:
     def __init__(self, *, n_sinks, window, theta):
         self.n_sinks, self.window, self.theta = n_sinks, window, theta
         self.sink_blocks = -(-n_sinks // BLOCK)  # that hold a sink, and stay
-        self.n_blocks = self.sink_blocks + (window + BLOCK - 2) // BLOCK + 1  # as many as a window ever touches
+        self.n_blocks = self.sink_blocks + (window + BLOCK - 2) // BLOCK + 2  # a window, and one to spare
         self.pool = None  # (2, n_blocks, BLOCK, K, D): keys and values
         self.reset()
 
