@@ -140,6 +140,15 @@ def test_a_pool_is_held_to_what_the_policy_needs(n_sinks, window, page, theta):
         )
 
 
+def test_sinks_may_lie_in_pages_of_their_own():
+    class Apart(Pool):
+        def show(self):
+            pages = {(token >= self.n_sinks, (token - self.n_sinks) // 4) for token in self.token_index}
+            return {"n_held": 4 * len(pages)}
+
+    assert check(Apart, drawn(n_sinks=1, window=8, n_tokens=40))
+
+
 def test_a_page_that_is_not_given_back_is_named():
     """At the token at which it should have been; a ring that is allocated at once has no more than it says."""
 
