@@ -107,9 +107,8 @@ def test_the_verdict_is_a_report_and_a_status(tmp_path, run):
     arrays["4+3.out"][20, 1] *= 1.5
     np.savez(wrong, **arrays)
     status, out, _ = run("conformance", "check", right)
-    assert status == 0 and out.startswith(
-        "right in 4 traces of 24 tokens, off by at most 0 of the largest number\nlosses"
-    )
+    assert status == 0 and out.startswith("right in 4 traces of 24 tokens, off by at most 0 of the largest number\n")
+    assert out.endswith("\nlosses are right: 0+5, 1+4, 4+3, 2+1\n")
     status, out, _ = run("conformance", "check", wrong)
     assert status == 1 and out.startswith("gpt2, n_sinks=4, window=3: token 20, layer 1: outputs differ: off by 0.5 of")
     assert out.splitlines()[-1].startswith("not checked: 0+5.out, 1+4.out, 2+1.out, 0+5.losses")

@@ -40,7 +40,7 @@ def dumped(step, traces, chunks=None, shows=()):
         (T, L, _, _), state, size = trace.q.shape, None, f"{trace.n_sinks}+{trace.window}"
         sizes = {"n_sinks": trace.n_sinks, "window": trace.window, "theta": trace.theta}
         arrays |= {f"{size}.out": np.zeros_like(trace.out)}
-        arrays |= {f"{size}.{name}": np.full((T, L, 2 * T), -1) for name in shows}
+        arrays |= {f"{size}.{name}": np.full((T, L, 99), -1) for name in shows}
         for span in spans(T, chunks or (1,)):
             at = span.start if chunks is None else span
             for i in range(L):
