@@ -58,12 +58,12 @@ def run(model, ids, *, caches=None, n_texts=30, seed=0, track=iter):
     kind = cause(rates, begins=ids[0] == model.config.bos)
     n_sinks, reason = recommend(nlls, kind, learned=model.config.model_type == "gpt2")
     about = {"model": model.name, "tokens": len(ids), "n_sinks": n_sinks, "reason": reason, "losses": []}
-    about |= {"cause": kind, "rates": {name: mean(x) for name, x in rates.items()}, "words": others(model, by_token)}
-    about |= {"weight": np.mean([one["alpha"][0] for one in signs], axis=0)}  # (L, H)
+    about |= {"cause": kind, "rates": {name: asdict(paired(x, np.zeros(len(x)))) for name, x in rates.items()}}
+    about |= {"words": others(model, by_token), "weight": np.mean([one["alpha"][0] for one in signs], axis=0)}  # (L, H)
     about |= {"retrieve": above(again, RETRIEVES), "stream": above(inside, STREAMS)}
     value = np.array([one["value"][0] for one in signs])  # (N, L)
     about |= {"massive": np.mean([one["massive"][0] for one in signs], axis=0), "spike": signs[0]["spike"]}
-    about |= {"values": [mean(layer) | {"kind": sink_kind(layer.mean())} for layer in value.T]}
+    about |= {"values": [asdict(paired(x, 0 * x)) | {"kind": sink_kind(x.mean())} for x in value.T]}
     for cache, nll in nlls.items():
         lost = [asdict(paired(own, nll[n_sinks or SINKS[-1]])) for own in nll.values()]
         row = {"cache": cache, "n_sinks": [*nll], "perplexity": [*map(perplexity, nll.values())], "lost": lost}
@@ -108,11 +108,6 @@ def retrieval(trace):  # -> L of (H,)
     return [(keys == query - n + 1).mean(axis=-1) for keys in most]
 
 
-def mean(values):
-    """Return the mean of some values and its standard error, by name."""
-    return asdict(paired(values, np.zeros(len(values))))
-
-
 def above(values, bound):  # (N, L, H)
     """Return which heads, [layer, head], are above a bound by three errors, how many are not told, and the means."""
     means, margin = values.mean(axis=0), SURE * values.std(axis=0, ddof=1) / np.sqrt(len(values))
@@ -122,9 +117,8 @@ def above(values, bound):  # (N, L, H)
 
 def others(model, by_token):
     """Return the words but the first of a text that are a sink in some head, those of most heads first."""
-    sinks = {token: np.argwhere(seen["weight"] > EPS) for token, seen in by_token.items()}
-    sinks = {token: heads for token, heads in sinks.items() if len(heads) and token != sink_tokens.FIRST}
-    found = [{"word": model.decode([token]), "heads": heads} for token, heads in sinks.items()]
+    sinks = {x: np.argwhere(seen["weight"] > EPS) for x, seen in by_token.items() if x != sink_tokens.FIRST}
+    found = [{"word": model.decode([token]), "heads": heads} for token, heads in sinks.items() if len(heads)]
     return sorted(found, key=lambda row: -len(row["heads"]))
 
 
