@@ -9,7 +9,7 @@ What it prints of llama.cpp stands in llama_cpp.txt; what it prints of transform
 import sys
 import tempfile
 from functools import partial
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from verdict import golden_of, sizes_of, verdict
@@ -53,12 +53,16 @@ def llama_cpp(folder):
 
 
 ENGINES = {"transformers": (transformers, "transformers", "torch"), "llama.cpp": (llama_cpp, "llama_cpp_python")}
+EXTRAS = {"transformers": "parity", "llama.cpp": "bench"}
 
 
 def main(name):
     """Print a verdict on each setting, and on each mistake."""
     make, *packages = ENGINES[name]
-    print(*(f"{package} {version(package)}" for package in packages), sep=", ", end=":\n")
+    try:
+        print(*[f"{package} {version(package)}" for package in packages], sep=", ", end=":\n")
+    except PackageNotFoundError as error:
+        sys.exit(f"{error}: pip install -e '.[{EXTRAS[name]}]'")
     with tempfile.TemporaryDirectory() as folder:
         losses_of, mistakes = make(folder)
         for setting, chunk in RIGHT:
