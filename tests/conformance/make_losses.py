@@ -119,7 +119,7 @@ def build_gate():
     about = {"out": "sigmoid(gate) * attention(q, k, v), channel by channel, before the output map (arXiv:2505.06708)"}
     about["shapes"] = "q, gate, out (T, H, D); k, v (T, K, D); un-rotated"
     about["rope_theta"] = {"0+16": None, "1+4": 10000.0}
-    learned = f"minisink.training.trigger, kind gate, seed 0, {n_steps} steps; a text that it has not learned from"
+    learned = f"minisink.training.trigger, kind gate, seed 0, {n_steps} steps, a text that it has not learned from"
     about["by"] = {"0+16": learned, "1+4": "conformance.drawn(0, n_sinks=1, window=4, n_tokens=24, head_dim=16)"}
     return about, arrays
 
