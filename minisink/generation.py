@@ -9,6 +9,7 @@ with ``readable=True`` through `cache` as the paper has it.
 import math
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -193,14 +194,15 @@ def reader(model: Model, method: Method = DEFAULT, *, readable=False, cache: Any
     ((1024,), 4)
     """
     refuse_both(method, cache)
-    if cache is not None and not isinstance(cache, RingCache):
-        check_cache(model, cache)
-        return _explain_memory(model, _readable_path(model, cache)), cache
     if cache is None:
         check_method(model, method)
-    try:
-        if cache is not None:
+    elif not isinstance(cache, RingCache):
+        check_cache(model, cache)
+    with _explained_memory(model):
+        if isinstance(cache, RingCache):
             logits_of = _decode(Decoder(model, cache.policy, cache=cache))
+        elif cache is not None:
+            logits_of = _readable_path(model, cache)
         elif isinstance(method, Recompute):
             lead = model.check_ids(method.lead) if method.lead else ()
             logits_of = _recompute(model, lead, method.window)
@@ -210,27 +212,18 @@ def reader(model: Model, method: Method = DEFAULT, *, readable=False, cache: Any
         else:
             decoder = Decoder(model, method)
             cache, logits_of = decoder.cache, _decode(decoder)
+    return _explained_memory(model)(logits_of), cache
+
+
+@contextmanager
+def _explained_memory(model):
+    """Name the device and a remedy in a MemoryError, in a block or as a decorator."""
+    try:
+        yield
     except MemoryError as error:
-        raise _no_memory(model, error) from error
-    return _explain_memory(model, logits_of), cache
-
-
-def _explain_memory(model, logits_of):
-    """Wrap `logits_of` so that a MemoryError names the device and a remedy."""
-
-    def read(new):
-        try:
-            return logits_of(new)
-        except MemoryError as error:
-            raise _no_memory(model, error) from error
-
-    return read
-
-
-def _no_memory(model, error):
-    device = getattr(model.weights.embed, "device", "cpu")  # numpy 1 does not say
-    advice = "use a smaller window" if device == "cpu" else "use a smaller window or load with dtype='float16'"
-    return MemoryError(f"{model.name}: no memory left on {device} ({error}); {advice}")
+        device = getattr(model.weights.embed, "device", "cpu")  # numpy 1 does not say
+        advice = "use a smaller window" if device == "cpu" else "use a smaller window or load with dtype='float16'"
+        raise MemoryError(f"{model.name}: no memory left on {device} ({error}); {advice}") from error
 
 
 def _readable_path(model, cache):
