@@ -64,18 +64,13 @@ def attention(q, k, v, bias, kind="softmax", sink_logits=None):
     if kind == "relu":
         np.maximum(pattern, 0.0, out=pattern)
     else:
-        sink = 0.0 if kind == "softmax1" else None  # the logit of one more term of the denominator
+        sink = 0.0 if kind == "softmax1" else -np.inf  # the logit of one more term of the denominator
         if sink_logits is not None:
             sink = sink_logits[:, None, None]
-        largest = pattern.max(axis=-1, keepdims=True)
-        if sink is not None:
-            largest = np.maximum(largest, sink)
+        largest = np.maximum(pattern.max(axis=-1, keepdims=True), sink)
         pattern -= largest
         np.exp(pattern, out=pattern)
-        total = pattern.sum(axis=-1, keepdims=True)
-        if sink is not None:
-            total += np.exp(sink - largest)
-        pattern *= 1.0 / total
+        pattern *= 1.0 / (pattern.sum(axis=-1, keepdims=True) + np.exp(sink - largest))
     mixed = pattern.reshape(B, K, H // K * T, T) @ v  # (B, K, H/K * T, T) @ (B, K, T, D)
     return mixed.reshape(B, H, T, D), pattern
 

@@ -30,9 +30,8 @@ def weigh(scores, mask, kind, sink=0.0):  # (B, T, S), (T, S) -> (B, T, S)
         raised, _, total = _shifted_exp(scores, mask)
         return np.maximum(raised, 0.0) / total
     masked = np.where(mask, scores, -np.inf)
-    largest = masked.max(axis=-1, keepdims=True)
     extra = {"softmax1": 0.0, "logit": sink}.get(kind, -np.inf)
-    largest = np.maximum(largest, extra)
+    largest = np.maximum(masked.max(axis=-1, keepdims=True), extra)
     weights = np.exp(masked - largest)
     return weights / (weights.sum(axis=-1, keepdims=True) + np.exp(extra - largest))
 
