@@ -155,10 +155,7 @@ def text_or_none(raw, key):
 
 def section(raw, key):
     """Read an object within the config; an empty one when it is absent or null."""
-    value = raw.get(key)
-    if value is not None and not isinstance(value, dict):
-        raise CheckpointError(f"{key} is {brief(value)}; it must be an object")
-    return value or {}
+    return _checked(raw, key, {}, lambda x: isinstance(x, dict), "it must be an object")
 
 
 def token_ids(raw, key, vocab_size):
