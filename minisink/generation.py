@@ -99,7 +99,6 @@ def generate(
 
 
 def _continue(stream, ids, max_new_tokens, stop_tokens):
-    """Yield tokens until one of `stop_tokens` is out."""
     if max_new_tokens == 0:
         return
     for token in stream.write(stream.read(ids), max_new_tokens):
@@ -227,17 +226,14 @@ def _explained_memory(model):
 
 
 def _readable_path(model, cache):
-    """Read by way of `Model.forward` and a cache: the readable path."""
     return lambda new: to_host(model.forward(new, cache=cache, rows=slice(-1, None))[0])
 
 
 def _decode(decoder):
-    """Read by a `Decoder`: the prompt at once, and then one token at a time."""
     return lambda new: to_host(decoder(new) if len(new) > 1 else decoder.step(int(new[0])))
 
 
 def _recompute(model, lead, window):
-    """Read the last `window` tokens from scratch each time."""
     recent = deque(maxlen=window + 1)  # one more than fits tells that the text has outgrown the window
 
     def logits_of(new):

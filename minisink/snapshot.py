@@ -160,7 +160,6 @@ def _shapes(method, make, about, arrays):
 
 
 def _n_held(policy, n_seen):
-    """Return how many slots are filled."""
     return n_seen if policy.capacity is None else min(n_seen, policy.capacity)
 
 

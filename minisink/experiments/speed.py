@@ -132,7 +132,6 @@ def compare(model, caches=tuple(PAPER), *, n_sinks=4, repeats=3, on_progress=lam
 
 
 def _peak(function):
-    """Return the bytes allocated at the worst moment of a call."""
     tracemalloc.start()
     try:
         function()

@@ -77,7 +77,6 @@ def record(random, *, distance, n_queries, every=EVERY):
 
 
 def _add(text, form, n, value):
-    """Return the text with one more line, and the place of its value."""
     line = form.format(n=n, value=value)
     start = len(text) + line.index("<") + 1
     return text + line, (start, start + len(str(value)))

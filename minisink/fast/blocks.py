@@ -152,6 +152,5 @@ class Windows:
 
 
 def _refuse_trace(trace):
-    """Raise ValueError for a trace: blocks have no pattern of slots to show."""
     if trace is not None:
         raise ValueError("the fast path has nothing to show in a trace; pass a minisink.KVCache, or none at all")

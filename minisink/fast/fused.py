@@ -189,5 +189,4 @@ def _in_accum_dtype(x):
 
 
 def _in_rows(w):
-    """Lay the rows of a matrix one after the other."""
     return np.ascontiguousarray(w, like=w)

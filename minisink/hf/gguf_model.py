@@ -128,7 +128,6 @@ def write(path, config, arrays, tokenizer=None):
 
 
 def _from_tensors(config, tensor):
-    """Do `folder.from_tensors` by GGUF's names."""
     for name, shape in shapes(config).items():
         array = tensor(tensor_name(config.model_type, name))
         if config.model_type == "llama":  # Qwen2 is stored as it is used
@@ -243,7 +242,6 @@ def read_config(about, tensors, ids):
 
 
 def _llama(about, tensors, arch, sizes):
-    """Do `read_config` for Llama and Qwen2."""
     C, H = sizes["d_model"], sizes["n_heads"]
     K = positive_int(about, f"{arch}.attention.head_count_kv", H)
     divides(K, H, (f"{arch}.attention.head_count_kv", f"{arch}.attention.head_count"))

@@ -142,7 +142,6 @@ def _warn_of_rest(about, kind):
 
 
 def _list(about, key, kind, default=None):
-    """Read a list of texts or numbers."""
     value = about.get(key, default)
     if not isinstance(value, list) or not all(type(x) is kind for x in value):
         raise ValueError(f"{key} is missing" if value is None else f"{key} is no list of {kind.__name__}")

@@ -65,7 +65,6 @@ class RetrievalBlocks(WithStores, Banded):
         return np.concatenate(mixed)
 
     def _fetch(self, layer, q, token_index):  # (t, H, D), (t,) -> (H, t, F), (H, t, F, D)
-        """Return scores and values of the top blocks of every query."""
         start, stop = evicted_range(self.policy, token_index)  # (t,), stored indices
         view = self.stores[layer].view(start[0], stop[-1])
         start, stop = start - view.origin, stop - view.origin  # tokens of the view

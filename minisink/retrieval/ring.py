@@ -87,7 +87,6 @@ class RetrievalAttention(RingAttention):
         return None
 
     def _fetch(self, store):  # -> (H, F), (H, F, D)
-        """Return scores and values of the top blocks of each head."""
         view = store.view(self.start, self.stop)
         start, stop = self.start - view.origin, self.stop - view.origin  # tokens of the view
         n_blocks, (K, N, B, D), G = self.cache.policy.n_blocks, view.keys.shape, self.sums.shape[1]

@@ -147,6 +147,5 @@ def cross_entropy(logits, targets, scale):  # (N, V), (N,) -> (), (N, V)
     return loss, logits
 
 
-def _row_dot(a, b):
-    """Multiply every row of a with that of b: (N, C), (N, C) -> (N, 1)."""
+def _row_dot(a, b):  # 2 x (N, C) -> (N, 1)
     return np.einsum("nc,nc->n", a, b)[:, None]

@@ -165,7 +165,6 @@ class Training:
 
 
 def _text_identity(ids):
-    """Return what tells a text from another."""
     return {"tokens": len(ids), "checksum": zlib.crc32(np.ascontiguousarray(ids).data)}
 
 

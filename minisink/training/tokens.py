@@ -60,7 +60,6 @@ def remembered(path, make):
 
 
 def _mapped(path):
-    """Map the ids in a ``.npy`` file, which stay on the disk until they are looked at."""
     why = "without it the text is encoded again"
     try:
         ids = np.lib.format.open_memmap(path, mode="r")

@@ -111,12 +111,10 @@ def _length(gap):
 
 
 def _vs_chance(nll, same, below, above):
-    """Choose one of three words: about chance, below it, above it."""
     return same if abs(nll - CHANCE) <= 0.15 else below if nll < CHANCE else above
 
 
 def _share_back(nll, forgotten, known):
-    """Give the fraction of the gap between a method that forgot and dense attention that is recovered."""
     return (forgotten - nll) / (forgotten - known)
 
 
