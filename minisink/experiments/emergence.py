@@ -136,7 +136,6 @@ def read_log(path):
         what = f"no column {missing[0]}" if missing else "no row"
         raise ValueError(f"{path}: not the log of a `minisink train lm` run ({what})")
     columns = dict(zip(names, np.array([[float(x) for x in row] for row in rows]).T, strict=True))
-    tokens, loss = columns["tokens"], columns["valid_loss"]
     gap = columns["window_nll"] - columns["one_sink_nll"]
     weight = np.stack([columns[name] for name in names if name.startswith("sink_")], axis=1)  # (N, L)
-    return {"tokens": tokens, "loss": loss, "gap": gap, "weight": weight}
+    return {"tokens": columns["tokens"], "loss": columns["valid_loss"], "gap": gap, "weight": weight}
