@@ -71,13 +71,10 @@ def induction(model, *, length=32, n_texts=2, seed=0):
     al., arXiv:2209.11895). Without one there is nothing for "retrieval" to retrieve with.
     """
     length, gains = min(length, model.config.max_positions // 2 - 1), []
-    random = np.random.default_rng(seed)
-    for _ in range(n_texts):
-        ids = random.integers(0, model.config.vocab_size, length)
-        lead = [] if model.config.bos is None else [model.config.bos]
-        nll = token_nll(model, np.concatenate((lead, ids, ids)).astype(np.int64), Dense())
-        nll = nll[-2 * length + 1 :]
-        gains.append(float(np.mean(nll[: length - 1]) - np.mean(nll[length:])))
+    lead = [] if model.config.bos is None else [model.config.bos]
+    for ids in np.random.default_rng(seed).integers(0, model.config.vocab_size, (n_texts, length)):
+        nll = token_nll(model, np.concatenate((lead, ids, ids)).astype(np.int64), Dense())[1 - 2 * length :]
+        gains.append(float(nll[: length - 1].mean() - nll[length:].mean()))
     return float(np.mean(gains))
 
 
