@@ -107,8 +107,6 @@ class Banded:
         to_recent = banded_mask(T, R, self.policy.window, like) & (recent >= self.policy.n_sinks)
         return np.concatenate((to_sinks, to_recent), axis=1)
 
-    # To a file and back: see `snapshot` ---------------------------------------------------------
-
     kind = "blocks"
 
     def state(self):

@@ -85,8 +85,6 @@ class RingCache:
         if S > self.keys.shape[2]:
             self.keys, self.values = _widened(self.keys, S), _widened(self.values, S)
 
-    # To a file and back: see `snapshot` ---------------------------------------------------------
-
     kind = "ring"
 
     def state(self):
@@ -100,8 +98,6 @@ class RingCache:
         cache = cls(L, K, D, policy, dtype=arrays["keys"].dtype, like=arrays["keys"])
         cache.keys, cache.values, cache.n_seen = arrays["keys"], arrays["values"], about["n_seen"]
         return cache
-
-    # For a decoder ---------------------------------------------------------------------------------
 
     def attention(self, n_heads, frequencies, *, folded):
         """Return the attention of one token over this ring."""
