@@ -27,11 +27,9 @@ def n_parameters(shapes):
 
 def views(vector, shapes):  # (P,)
     """Cut a vector into named arrays that share its memory."""
-    named, start = {}, 0
-    for name, shape in shapes.items():
-        named[name] = vector[start : start + prod(shape)].reshape(shape)
-        start += prod(shape)
-    return named
+    stops = np.cumsum([prod(shape) for shape in shapes.values()]).tolist()
+    parts = np.split(vector, stops[:-1])
+    return {name: part.reshape(shapes[name]) for name, part in zip(shapes, parts, strict=True)}
 
 
 def as_weights(config, vector):  # (P,)
