@@ -27,7 +27,6 @@ OPTIONS = {
     **recall.OPTIONS,
 }
 FAST = {"lengths": (300,), "depths": (0.0,), "n_keys": 3}
-DIGITS = 5
 
 TELL = "\nThe pass key is {key}. Remember it. {key} is the pass key.\n"
 ASK = "\nWhat is the pass key? The pass key is {key}"
@@ -59,8 +58,7 @@ def make(model, filler, key, *, length, depth, bos=True):
 
 def keys(seed, n):
     """Draw so many different keys of five digits."""
-    drawn = np.random.default_rng([seed, 4]).choice(9 * 10 ** (DIGITS - 1), n, replace=False)
-    return [str(10 ** (DIGITS - 1) + i) for i in drawn]
+    return [str(key) for key in np.random.default_rng([seed, 4]).choice(recall.VALUES, n, replace=False)]
 
 
 def run(

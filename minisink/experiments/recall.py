@@ -32,6 +32,7 @@ OPTIONS = {  # of both experiments
     "readable": "by way of cache.py: the same, slower",
 }
 MOST = 12  # bars that have room for their numbers
+VALUES = np.arange(10_000, 100_000)  # five digits, as many tokens for each in most tokenizers
 NATS = math.log(9) + 4 * math.log(10)  # in a number of five digits
 
 

@@ -32,7 +32,6 @@ OPTIONS = {
 }
 FAST = {"distances": (2, 20), "caches": (128,), "n_queries": 3}
 EVERY = 10  # lines between two queries
-VALUES = np.arange(10_000, 100_000)  # five digits, as many tokens for each in most tokenizers
 
 TITLE = "Below is a record of lines I want you to remember.\n"
 LINE = "The REGISTER_CONTENT in line {n} is <{value}>\n"
@@ -61,10 +60,10 @@ def record(random, *, distance, n_queries, every=EVERY):
     check_whole("n_queries", n_queries, 1)
     check_whole("every", every, 1)
     n_lines = distance + 1 + every * (n_queries - 1)
-    if n_lines > len(VALUES):
-        raise ValueError(f"{n_lines} lines; there are {len(VALUES)} different values")
+    if n_lines > len(recall.VALUES):
+        raise ValueError(f"{n_lines} lines; there are {len(recall.VALUES)} different values")
     text, needles, answers, places = TITLE, [], [], []
-    for n, value in enumerate(random.choice(VALUES, n_lines, replace=False)):
+    for n, value in enumerate(random.choice(recall.VALUES, n_lines, replace=False)):
         text, place = _add(text, LINE, n, value)
         places.append((place, value))
         queried = n - distance
