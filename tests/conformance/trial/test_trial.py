@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bugs import BUGS, RIGHT, ShiftedInHalf, Size, asked
-from report import table
+from found import table
 
 from minisink import conformance
 from minisink.conformance import checking

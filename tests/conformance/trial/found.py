@@ -1,6 +1,6 @@
 """Check the three caches and their eighteen bugs; print the table of docs/check-your-cache.md.
 
-``python tests/conformance/trial/report.py``
+``python tests/conformance/trial/found.py``
 """
 
 from bugs import BUGS, RIGHT, asked
