@@ -6,7 +6,6 @@ after a few of the other, so that whatever else the machine does slows both.
 """
 
 import time
-import timeit
 import tracemalloc
 
 import numpy as np
@@ -82,7 +81,10 @@ def timed(functions, *, repeats=7, seconds=0.1):
 
 
 def _seconds_per_call(function, n_calls):
-    return timeit.timeit(function, timer=time.perf_counter, number=n_calls) / n_calls
+    start = time.perf_counter()
+    for _ in range(n_calls):
+        function()
+    return (time.perf_counter() - start) / n_calls
 
 
 def decoding(model, *, cache=256, n_sinks=4, repeats=7, seconds=0.1, readable=False):
