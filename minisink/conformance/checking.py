@@ -89,10 +89,10 @@ def check(
     resets = inspect.isclass(cache) and callable(getattr(cache, "reset", None))
 
     def read(under_this):
-        again = [answered(under(trace, under_this)) for trace in chosen] if under_this else chosen
+        again = (answered(under(trace, under_this)) for trace in chosen) if under_this else chosen
         return _readings(again, resets, step, sizes, shared, to, tolerance)
 
-    runs = read(None)
+    runs = list(read(None))
     worst, dtype = max(run.worst for run in runs), next((run.dtype for run in runs if run.first), runs[0].dtype)
     firsts, errors = [run.first for run in runs if run.first], [run.error for run in runs if run.error]
     if not firsts:
@@ -114,10 +114,11 @@ def _readings(traces, resets, *args):
     for trace in traces:
         model = trace.name, trace.k.shape[1:]
         runs.append(Run(trace, *args, before=() if resets else _of(model, runs)))
+        yield runs[-1]
         if runs[-1].is_right:
             states = [_reset(state, trace) for state in runs[-1].states] if resets else None
             runs.append(Run(trace, *args, states=states, before=runs[-1:] if resets else _of(model, runs)))
-    return runs
+            yield runs[-1]
 
 
 def _of(model, runs):

@@ -5,6 +5,7 @@ tokens than S leaves its last slots empty: there `token_index` and `positions` a
 """
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,7 @@ class Trace:
         under = self.policy_name
         return f"{self.name}, n_sinks={self.n_sinks}, window={self.window}" + f", {under}" * (under != "streaming")
 
-    @property
+    @cached_property
     def policy_name(self) -> str:
         """Name of the policy, such as "streaming" or "blocks:16"; the call of one that has none."""
         return name_of(self.policy, self.n_sinks, self.window)

@@ -31,6 +31,7 @@ def test_tensors_of_any_precision_come_back(dtype):
     assert found.first.token == 0 and np.isfinite(found.worst)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_a_right_cache_may_round(dtype):
     """All of it in the precision that comes in, over the golden vectors and a longer trace with wide heads."""
