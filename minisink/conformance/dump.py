@@ -231,7 +231,7 @@ def _write_traces(folder, name, policy):
 def _write_losses(folder, name):
     for each in (name, "gate"):
         shutil.copyfile(FOLDER / f"{each}.safetensors", folder / f"{each}.safetensors")
-    about, arrays = texts.read(name)
-    lists = {each: array.tolist() for each, array in arrays.items()}
-    (folder / f"{name}.json").write_text(json.dumps({"about": about} | lists), encoding="utf-8")
+        about, arrays = texts.read(each)
+        lists = {what: array.tolist() for what, array in arrays.items()}
+        (folder / f"{each}.json").write_text(json.dumps({"about": about} | lists), encoding="utf-8")
     return texts.model(name, "float32")

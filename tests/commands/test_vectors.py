@@ -45,7 +45,10 @@ def test_the_losses_are_there_twice(folder):
         losses = [read[f"{setting}.losses"] for setting in read["about"]["settings"]]
         assert losses == [each.losses.tolist() for each in conformance.losses(name)]
         longest = max((each.ids for each in conformance.losses(name)), key=len)
-        assert read["ids"] == longest.tolist() and len(losses) >= 11
+        assert read["ids"] == longest.tolist() and len(losses) >= 12
+    about, arrays = conformance.texts.read("gate")
+    gate = json.loads((folder / "gate.json").read_text(encoding="utf-8"))
+    assert gate.pop("about") == about and gate == {name: array.tolist() for name, array in arrays.items()}
 
 
 @pytest.mark.slow

@@ -36,6 +36,7 @@ SETTINGS = {
     "0+64": Window(64),
     "1+63": Streaming(1, 63),
     "4+60": Streaming(4, 60),
+    "4+124": Streaming(4, 124),
     "4+252": Streaming(4, 252),
     "1+15.original": Streaming(1, 15, "original"),
     "4+12.original": Streaming(4, 12, "original"),
