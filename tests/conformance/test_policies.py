@@ -193,8 +193,12 @@ def silent(policy):
     ("policy", "says"),
     [
         ("half", "half of the window leaves at once, as in llama.cpp's context shift"),
-        ("original", "StreamingLLM at positions of the text, as in MLX's keep"),
-        ("blocks:4", "a block of tokens leaves when all of it has left the window, as in paged caches"),
+        pytest.param("original", "StreamingLLM at positions of the text, as in MLX's keep", marks=pytest.mark.slow),
+        pytest.param(
+            "blocks:4",
+            "a block of tokens leaves when all of it has left the window, as in paged caches",
+            marks=pytest.mark.slow,
+        ),
         ("blocks:16", "a block of tokens leaves when all of it has left the window, as in paged caches"),
     ],
 )

@@ -22,9 +22,11 @@ from minisink.wrong_turns import HINTS, LEFT_OVER, TURNS, WRONG_TURNS
 PLAIN: dict = {}
 exec(styles.TO_THE_LETTER, PLAIN)
 EVERY = [(task, turn) for task, turns in TURNS.items() for turn in turns]
-FIRST = {
-    (task, turn.title): turn for task, turn in reversed(EVERY)
-}.values()  # of the ways to take a turn one, for the fast run
+FIRST = [  # for the fast run: of the ways to take a turn one; of the caches, which tests/conformance has, the numbered
+    turn
+    for (task, title), turn in {(task, turn.title): turn for task, turn in reversed(EVERY)}.items()
+    if task != "step" or "(wrong turn " in title
+]
 
 
 def judged(name, function, seed=0, hint=None):
