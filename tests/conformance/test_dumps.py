@@ -126,8 +126,12 @@ def test_a_dump_is_judged_as_the_cache_itself(turn, shows, tmp_path):
     if right or right.first.what in ("memory", "positions"):  # which the dump does not hold
         assert report or (right.first and report.first.token >= right.first.token)
         return
+    if right.first.again:  # a dump has one reading: the next trace shows what was left
+        assert report.first.token == right.first.token and report.looks_like == right.looks_like
+        return
     assert str(report.first) == str(right.first) and report.looks_like == right.looks_like
-    assert [str(trace) for trace in report.failed] == [str(trace) for trace in right.failed]
+    failed, of_cache = ([str(trace) for trace in each.failed] for each in (report, right))
+    assert failed == [each for each in of_cache if each in failed or not shows]  # shown positions are not in the dump
 
 
 def test_a_wrong_loss_is_named(tmp_path):
