@@ -52,8 +52,9 @@ def test_the_fast_path_has_these_losses(name):
 
 
 @pytest.mark.slow
-@EVERY
-@pytest.mark.parametrize("readable", [True, False])
+@pytest.mark.parametrize(
+    ("name", "readable"), [("novels", True), ("novels-gpt2", True), *((name, False) for name in conformance.TEXTS)]
+)
 def test_they_do_not_depend_on_the_chunks(name, readable):
     """All that a file names on the fast path, where there is one; on the readable one seven. Recompute has none."""
     model = conformance.model(name)
