@@ -123,14 +123,17 @@ def _read(path, sizes):
     check_file(path)
     is_npz, arrays = path.suffix == ".npz", {}
     with refusing(f"{path}: not a sound {'.npz' if is_npz else '.safetensors'} file", Exception):
-        opened: Any = NpzFile(path) if is_npz else safe_open(path, "numpy")
-        with opened as file:
+        with open(path, "rb") as raw, _opened(path, raw) as file:
             for name in file.keys():
                 if name == "chunks" or name.rpartition(".")[0] in sizes:
                     with refusing(name, Exception):
                         arrays[name] = file[name] if is_npz else file.get_tensor(name)
                         numbers_of(arrays[name], "it")
     return arrays
+
+
+def _opened(path, raw) -> Any:
+    return NpzFile(raw) if path.suffix == ".npz" else safe_open(path, "numpy")
 
 
 def _of_size(size, arrays, expected):
