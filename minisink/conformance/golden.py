@@ -7,7 +7,6 @@ and a window of four; a weight, in half precision, as minisink calls it, "weight
 """
 
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,10 +16,10 @@ from ..hf.arrays import from_arrays
 from ..methods import Streaming
 from ..model import Model
 from . import texts
+from .texts import FOLDER
 from .traces import Trace
 
 NAMES = ("llama", "gqa", "gpt2")  # a head a key; two heads a key; no rotation, learned positions
-FOLDER = Path(__file__).with_name("vectors")
 RECORDED = ("q", "k", "v", "token_index", "positions", "scores", "out", "losses")
 
 
