@@ -42,6 +42,8 @@ class Config:
     sink_logit: bool = False  # whether every head has a learned sink logit
 
     model_type = "gpt2"
+    learned_positions = True  # no position can be given anew
+    encoding = staticmethod(unrotated)
 
     @property
     def head_dim(self) -> int:
@@ -103,7 +105,7 @@ def forward(ids, weights, config, *, path: Path | None = None, rows=None, trace:
         qkv = linear(h, layer.w_qkv, layer.b_qkv).reshape(T, 3, H, D)  # (T, C) -> (T, 3, H, D)
         q, k, v = qkv[:, 0], qkv[:, 1], qkv[:, 2]
         normalise = normaliser(config.softmax, layer.sink_logits)
-        mixed = path.mix(i, q, k, v, unrotated, normalise=normalise, trace=inside[i])  # (T, H, D)
+        mixed = path.mix(i, q, k, v, config.encoding, normalise=normalise, trace=inside[i])  # (T, H, D)
         if trace is not None:
             inside[i].update(x=x, q=q, k=k, v=v, mixed=mixed)
         if rows is not None and i == config.n_layers - 1:
@@ -122,11 +124,6 @@ def check_learned(positions, config):  # (T,) ascending
         first, n_learned = max(positions[0], config.max_positions), config.max_positions
         remedy = "use method='recompute', or positions='slot' with a capacity that fits"
         raise ValueError(f"position {first} lies beyond the {n_learned} learned positions of this GPT-2; {remedy}")
-
-
-def rotation(config):
-    """How this architecture gives a query or key its position: not here, but in the embedding."""
-    return unrotated
 
 
 # The shapes of what is learned; `hf.arrays` lists it by name ----------------------------------------

@@ -2,20 +2,19 @@
 
 RMSNorm before each half-layer, rotary positions inside attention, grouped key/value heads, a gated MLP
 (Touvron et al., arXiv:2302.13971 and 2307.09288). Mistral and Qwen2 models that differ by a bias or an
-unused window are the same.
+unused window are the same; Qwen3 has one norm more, of every query and key (arXiv:2505.09388, section 2).
 
 Letters: T tokens, C model width, H query heads, K key/value heads, D head width, F MLP width, V vocabulary.
 """
 
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 
 from .attention import normaliser
 from .ops import linear, rms_norm, silu
 from .paths import Path, Uncached
-from .positions import rope_frequencies, rotate
+from .positions import Rotary, rope_frequencies
 
 
 @dataclass(frozen=True)
@@ -41,12 +40,20 @@ class Config:
     eos: tuple[int, ...] = ()  # token ids that end one; Llama 3 has several
     softmax: str = "softmax"  # scores to weights: "softmax", "softmax1" or "relu"
     sink_logit: bool = False  # whether every head has a learned sink logit
-    model_type: str = "llama"  # or "mistral", "qwen2": what the model calls itself
+    qk_norm: bool = False  # whether queries and keys are normed, head by head (Qwen3)
+    model_type: str = "llama"  # or "mistral", "qwen2", "qwen3": what the model calls itself
+
+    learned_positions = False
 
     @property
     def frequencies(self) -> np.ndarray:
         """ndarray of shape (D/2,): angle a position of each channel pair."""
         return rope_frequencies(self.head_dim, self.rope_theta, self.rope_scaling)
+
+    @property
+    def encoding(self) -> Rotary:
+        """How a query or key gets its position."""
+        return Rotary(self.frequencies)
 
 
 @dataclass
@@ -69,6 +76,8 @@ class LayerWeights:
     b_gate: np.ndarray | None = None  # (F,)
     b_up: np.ndarray | None = None  # (F,)
     b_down: np.ndarray | None = None  # (C,)
+    q_norm: np.ndarray | None = None  # (D,)
+    k_norm: np.ndarray | None = None  # (D,)
     sink_logits: np.ndarray | None = None  # (H,)
 
 
@@ -93,7 +102,7 @@ def forward(ids, weights, config, *, path: Path | None = None, rows=None, trace:
     path = Uncached() if path is None else path
     H, K, D = config.n_heads, config.n_kv_heads, config.head_dim
     T = len(ids)
-    by_position = rotation(config)
+    encoding = config.encoding
     path.positions(T)  # refuses a cache it cannot go on with; rotation happens inside `mix`
     inside: list = [None if trace is None else {} for _ in weights.layers]
     x = weights.embed[np.asarray(ids, like=weights.embed)]  # (T,) -> (T, C)
@@ -102,8 +111,10 @@ def forward(ids, weights, config, *, path: Path | None = None, rows=None, trace:
         q = linear(h, layer.wq, layer.bq).reshape(T, H, D)  # (T, C) -> (T, H, D)
         k = linear(h, layer.wk, layer.bk).reshape(T, K, D)  # (T, C) -> (T, K, D)
         v = linear(h, layer.wv, layer.bv).reshape(T, K, D)
+        if config.qk_norm:
+            q, k = rms_norm(q, layer.q_norm, config.norm_eps), rms_norm(k, layer.k_norm, config.norm_eps)
         normalise = normaliser(config.softmax, layer.sink_logits)
-        mixed = path.mix(i, q, k, v, by_position, normalise=normalise, trace=inside[i])  # (T, H, D)
+        mixed = path.mix(i, q, k, v, encoding, normalise=normalise, trace=inside[i])  # (T, H, D)
         if trace is not None:
             inside[i].update(x=x, q=q, k=k, v=v, mixed=mixed)
         if rows is not None and i == config.n_layers - 1:
@@ -115,11 +126,6 @@ def forward(ids, weights, config, *, path: Path | None = None, rows=None, trace:
     if trace is not None:
         trace.update(layers=inside, x=x)
     return linear(rms_norm(x, weights.norm, config.norm_eps), weights.head)  # (T, C) -> (T, V)
-
-
-def rotation(config):
-    """How this architecture gives a query or key its position: ``rotate(x, positions)``."""
-    return partial(rotate, frequencies=config.frequencies)
 
 
 # The shapes of what is learned; `hf.arrays` lists it by name ----------------------------------------
@@ -137,6 +143,8 @@ def layer_shapes(config):
         shapes["bo"] = (C,)
     if config.mlp_bias:
         shapes |= {"b_gate": (F,), "b_up": (F,), "b_down": (C,)}
+    if config.qk_norm:
+        shapes |= {"q_norm": (config.head_dim,), "k_norm": (config.head_dim,)}
     if config.sink_logit:
         shapes["sink_logits"] = (config.n_heads,)
     return shapes

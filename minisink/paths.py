@@ -21,6 +21,7 @@ import numpy as np
 from .attention import attend, causal_mask
 from .cache import KVCache, blocks
 from .ops import softmax
+from .positions import bias_of
 
 BLOCK = 512  # queries taken at once: bounds the (H, T, S) scores of a long text
 
@@ -38,8 +39,9 @@ class Path(Protocol):
     def mix(self, layer: int, q: Any, k: Any, v: Any, rotate: Any, *, normalise: Any, trace: dict | None) -> Any:
         """Mix the values of the keys that T new tokens meet, themselves among them, -> (T, H, D).
 
-        q (T, H, D), k and v (T, K, D) come un-rotated; ``rotate(x, positions)`` rotates them, ``normalise(scores)``
-        makes weights of (H, T, S) scores, and a dict as `trace` receives ``"scores"`` and ``"pattern"`` (H, T, S).
+        q (T, H, D), k and v (T, K, D) come un-rotated; ``rotate(x, positions)`` is the encoding (see `positions`: what
+        it adds to the scores is `positions.bias_of`), ``normalise(scores)`` makes weights of (H, T, S) scores, and a
+        dict as `trace` receives ``"scores"`` and ``"pattern"`` (H, T, S).
         """
         ...
 
@@ -86,8 +88,9 @@ def cached_attention(q, k, v, layer, rotate, *, normalise=softmax, trace=None): 
         keys = rotate(layer.keys, positions)
         queries = rotate(q[new], positions[-n_new:])  # the new tokens hold the last slots
         visible = causal_mask(n_new, len(keys), like=q)
+        bias = bias_of(rotate, positions[-n_new:], positions, like=q)
         traces.append(None if trace is None else {})
-        mixed[new] = attend(queries, keys, layer.values, visible, normalise=normalise, trace=traces[-1])
+        mixed[new] = attend(queries, keys, layer.values, visible, bias=bias, normalise=normalise, trace=traces[-1])
     if trace is not None:
         for name, fill in (("scores", -np.inf), ("pattern", 0.0)):
             trace[name] = side_by_side([block[name] for block in traces], fill)
@@ -102,8 +105,9 @@ def causal_attention(q, k, v, rotate, *, block=BLOCK, normalise=softmax, trace=N
     mixed = np.empty_like(q)
     for start in range(0, T, block):
         stop = min(start + block, T)  # queries start..stop need only the keys up to stop
+        options = {"bias": bias_of(rotate, np.arange(start, stop), np.arange(stop), like=q), "normalise": normalise}
         visible = causal_mask(stop - start, stop, like=q)
-        mixed[start:stop] = attend(q[start:stop], k[:stop], v[:stop], visible, normalise=normalise, trace=trace)
+        mixed[start:stop] = attend(q[start:stop], k[:stop], v[:stop], visible, trace=trace, **options)
     return mixed
 
 

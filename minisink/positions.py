@@ -1,4 +1,15 @@
-"""Rotary positions: rotate a vector by an angle that grows with its position.
+"""Position encodings: how a score comes to know how far a query is from a key.
+
+Four are in use, and each is one thing here, an *encoding*: a function ``encoding(x, positions)`` that is applied to
+queries and keys, and for one of them a ``bias`` besides, that is added to their scores.
+
+==============  =============================================  ==========================
+`Rotary`        rotates queries and keys, or a part of them    Llama, GPT-NeoX, Falcon
+`Slopes`        takes a slope times the distance off a score   MPT (ALiBi)
+`unrotated`     nothing: positions were added before           GPT-2 (learned), or nowhere
+==============  =============================================  ==========================
+
+**Rotary.** Rotate a vector by an angle that grows with its position.
 
 A head of width D is read as D/2 pairs of channels; pair j of the vector at position p is rotated by the angle
 ``p * frequencies[j]`` (Su et al., arXiv:2104.09864, section 3.2). The score of a query at position m and a key at
@@ -16,6 +27,7 @@ range seen in training.
 """
 
 import math
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -57,6 +69,8 @@ def rotate(x, positions, frequencies):  # (..., T, H, D), (T,) or one for all, (
     >>> rotate(np.array([[[1.0, 0.0]]]), np.array([1]), np.array([np.pi / 2])).round(4).tolist()
     [[[0.0, 1.0]]]
     """
+    if (R := 2 * len(frequencies)) < x.shape[-1]:  # a part of the head: GPT-NeoX rotates a quarter
+        return np.concatenate((rotate(x[..., :R], positions, frequencies), x[..., R:]), axis=-1)
     angles = np.asarray(positions, like=x)[..., None] * np.asarray(frequencies, like=x)  # (T,), (D/2,) -> (T, D/2)
     cos = np.cos(angles).astype(x.dtype)[..., None, :]  # (T, 1, D/2): one angle for all heads
     sin = np.sin(angles).astype(x.dtype)[..., None, :]
@@ -65,8 +79,58 @@ def rotate(x, positions, frequencies):  # (..., T, H, D), (T,) or one for all, (
     return x * np.concatenate((cos, cos), axis=-1) + swapped * np.concatenate((-sin, sin), axis=-1)
 
 
+class Rotary(NamedTuple):
+    """Rotate pairs of channels: (j, j + R/2) of the first R, or (2 j, 2 j + 1), as Meta and llama.cpp have them."""
+
+    frequencies: Any  # (R/2,)
+    interleaved: bool = False
+
+    def __call__(self, x, positions):  # (..., T, H, D), (T,) -> (..., T, H, D)
+        """`rotate`; interleaved pairs are put in order for it, and back."""
+        if not self.interleaved:
+            return rotate(x, positions, self.frequencies)
+        R = 2 * len(self.frequencies)
+        rotated = rotate(interleaved_to_split_half(x[..., :R]), positions, self.frequencies)
+        return np.concatenate((split_half_to_interleaved(rotated), x[..., R:]), axis=-1)
+
+
+class Slopes(NamedTuple):
+    """ALiBi (Press et al., arXiv:2108.12409): nothing is rotated, and a score loses ``slope * distance``.
+
+    >>> Slopes(np.array([0.5])).bias(np.array([9]), np.array([7, 8, 9])).tolist()
+    [[[-1.0, -0.5, 0.0]]]
+    """
+
+    slopes: Any  # (H,)
+
+    def __call__(self, x, positions):
+        """Return `x` itself."""
+        return x
+
+    def bias(self, queries, keys):  # (T,), (S,) -> (H, T, S)
+        """``-slope (m - n)`` for a query at position m and a key at n: what is added to their score."""
+        return np.asarray(self.slopes)[:, None, None] * (np.asarray(keys) - np.asarray(queries)[:, None])
+
+
+def alibi_slopes(n_heads, bias_max=8):  # -> (H,) float64
+    """``2 ** (-bias_max i / H)`` for heads i = 1 to H; between powers of two every other one of the next comes first.
+
+    >>> alibi_slopes(4).tolist()
+    [0.25, 0.0625, 0.015625, 0.00390625]
+    """
+    n = 2 ** math.ceil(math.log2(n_heads))
+    slopes = 2.0 ** (-bias_max * np.arange(1, n + 1) / n)
+    return slopes if n == n_heads else np.concatenate((slopes[1::2], slopes[::2]))[:n_heads]
+
+
+def bias_of(encoding, queries, keys, like):  # (T,), (S,) -> (H, T, S) or None
+    """Return what an encoding adds to the scores, in dtype and device of `like`; None where it adds nothing."""
+    bias = getattr(encoding, "bias", None)
+    return None if bias is None else np.asarray(bias(queries, keys), like.dtype, like=like)
+
+
 def unrotated(x, positions):
-    """Return `x` itself: this stands in for `rotate` where positions enter elsewhere (GPT-2)."""
+    """Return `x` itself: the encoding where positions were added before the first layer (GPT-2)."""
     return x
 
 
@@ -77,3 +141,12 @@ def interleaved_to_split_half(x):  # (..., D) -> (..., D)
     [0, 2, 4, 1, 3, 5]
     """
     return np.concatenate((x[..., 0::2], x[..., 1::2]), axis=-1)
+
+
+def split_half_to_interleaved(x):  # (..., D) -> (..., D)
+    """Undo `interleaved_to_split_half`.
+
+    >>> split_half_to_interleaved(np.array([0, 2, 4, 1, 3, 5])).tolist()
+    [0, 1, 2, 3, 4, 5]
+    """
+    return x.reshape(*x.shape[:-1], 2, -1).swapaxes(-1, -2).reshape(x.shape)

@@ -1,7 +1,8 @@
 """The house: README's reading table is the shelf, in order; the wings stand around it. Imports point down.
 
 A shelf file imports only from rows above its own. `by_the_book` is imported by nothing. `system` knows nothing of the
-lesson and may be used by all; `hf` and `fast` may use the shelf up to the two architectures; `evaluation`, `training`
+lesson and may be used by all; `families` are architectures as `gpt2` is; `hf` and `fast` may use the shelf up to
+them; `evaluation`, `training`
 and `experiments` anything below; `commands` everything. The README names the exceptions, above its table. Only
 system/device.py names CuPy.
 """
@@ -21,6 +22,7 @@ TABLE = README.split("## Read it in this order")[1].split("\n## ")[0]
 SHELF = re.findall(r"\]\(minisink/(\w+)\.py\)", TABLE)
 WINGS = [
     "system",
+    "families",
     "hf",
     "fast",
     "retrieval",
@@ -62,9 +64,11 @@ def allowed(module):
         return set(SHELF[1 : SHELF.index(place)]) | {"system"} | EXCEPTIONS.get(place, set())
     if place == "system":
         return {"system"}
+    if place == "families":
+        return set(SHELF[1 : SHELF.index("sinks")]) | {"system", "families"}
     if place in ("hf", "fast", "retrieval"):
         own = {"fast", "retrieval"} if place == "retrieval" else {place}
-        return set(SHELF[1 : SHELF.index("gpt2") + 1]) | {"system"} | own
+        return set(SHELF[1 : SHELF.index("gpt2") + 1]) | {"system", "families"} | own
     return set(SHELF[1:]) | set(WINGS[: WINGS.index(place) + 1]) | {"__init__"}  # the package itself, for its version
 
 

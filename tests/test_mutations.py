@@ -179,7 +179,7 @@ def text_survives_tokens():
 
 
 def move_gpt2_keys(patch):
-    patch.setattr(gpt2, "unrotated", lambda x, places: rotate(x, places, RATES))
+    patch.setattr(gpt2.Config, "encoding", staticmethod(lambda x, places: rotate(x, places, RATES)))
 
 
 def wrap_learned_positions(patch):
@@ -264,7 +264,7 @@ MUTATIONS = [
     ),
     (
         "8 neighbouring channels paired",
-        lambda patch: patch.setattr(llama, "rotate", pair_neighbouring_channels),
+        lambda patch: patch.setattr(positions, "rotate", pair_neighbouring_channels),
         dense_is_the_book,
     ),
     (

@@ -7,8 +7,10 @@ the embedding. Everything that differs is a fact of the architecture, in its `ou
 from typing import Any
 
 from .. import gpt2, llama
+from ..families import falcon, gpt_neox, mpt
 
-ARCHITECTURES: dict[str, Any] = {"llama": llama, "mistral": llama, "qwen2": llama, "gpt2": gpt2}
+ARCHITECTURES: dict[str, Any] = {"llama": llama, "mistral": llama, "qwen2": llama, "qwen3": llama}
+ARCHITECTURES |= {"gpt2": gpt2, "gpt_neox": gpt_neox, "mpt": mpt, "falcon": falcon}
 
 
 def shapes(config):
