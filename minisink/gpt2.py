@@ -43,6 +43,8 @@ class Config:
 
     model_type = "gpt2"
     learned_positions = True  # no position can be given anew
+    activation = "gelu_new"  # see `ops.ACTIVATIONS`
+    parallel = False  # attention first, then the MLP
     encoding = staticmethod(unrotated)
 
     @property

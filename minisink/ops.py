@@ -8,6 +8,8 @@ import math
 
 import numpy as np
 
+from .system.device import to_host
+
 
 def softmax(x):  # (..., S) -> (..., S)
     """``exp(x_i) / sum_j exp(x_j)``: weights that sum to one.
@@ -146,8 +148,8 @@ def erf_of_root_half(x):
     >>> abs(erf_of_root_half(np.float32([0.5, 1.0, 9.0])) - [0.3829249, 0.6826895, 1.0]).max() < 2e-7
     True
     """
-    if x.dtype == np.float64 and isinstance(x, np.ndarray):
-        return np.frompyfunc(math.erf, 1, 1)(x * math.sqrt(0.5)).astype(np.float64)
+    if x.dtype == np.float64:
+        return np.asarray(np.frompyfunc(math.erf, 1, 1)(to_host(x) * math.sqrt(0.5)).astype(np.float64), like=x)
     square, total = np.minimum(x * x, 27.0), ERF[-1]
     for term in ERF[-2::-1]:  # Horner
         total = total * square + term

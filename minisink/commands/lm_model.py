@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from .. import gpt2, llama
+from ..families import gpt_neox, mpt
 from ..hf.fields import read_json
 from ..hf.folder import config_of
 from ..model import load
 from ..training import tokens
 
+POSITIONS = {"learned": "gpt2", "rotary": "gpt_neox", "alibi": "mpt"}  # of three models that differ in little else
 SIZES = {"architecture": "llama", "vocab_size": 1024, "width": 128, "layers": 4, "heads": 4, "d_ff": None}
 
 
@@ -24,12 +26,13 @@ def add_options(group):
     add("--init", metavar="MODEL", help="a shipped name or a folder to begin from; tokenizer and sizes are its own")
     add("--tokenizer", type=Path, metavar="FILE", help="tokenizer.json to use, not train a new one")
     add("--config", type=Path, metavar="FILE", help="a config.json, instead of the sizes below")
-    add("--architecture", choices=("llama", "gpt2"), help="(llama)")
+    add("--architecture", choices=("llama", *POSITIONS.values()), help="(llama)")
+    add("--positions", choices=tuple(POSITIONS), help="the architecture that has them: gpt2, gpt_neox (a quarter), mpt")
     add("--vocab-size", type=int, metavar="N", help=f"tokens to learn ({SIZES['vocab_size']})")
     add("--width", type=int, metavar="N", help=f"of the model ({SIZES['width']})")
     add("--layers", type=int, metavar="N", help=f"({SIZES['layers']})")
     add("--heads", type=int, metavar="N", help=f"a layer ({SIZES['heads']})")
-    add("--d-ff", type=int, metavar="N", help="width of the MLP (llama: 352 for a width of 128, gpt2: 4 widths)")
+    add("--d-ff", type=int, metavar="N", help="width of the MLP (llama: 352 for a width of 128, the others: 4 widths)")
     add("--softmax", choices=("softmax", "softmax1"), help="scores to weights (softmax, or the model's)")
     add("--sink-logit", action="store_true", help="a learned sink logit for every head")
     shared = "shared: one matrix for input and output, but for the input vector of <s> with --sample-start bos "
@@ -39,7 +42,10 @@ def add_options(group):
 
 def prepare(args):
     """Return (tokenizer, config, weights to begin from or None for random ones) as the options ask for them."""
-    _refuse_both(args, "init", ("config", "tokenizer", *SIZES))
+    _refuse_both(args, "init", ("config", "tokenizer", "positions", *SIZES))
+    _refuse_both(args, "positions", ("config", "architecture"))
+    if args.positions is not None:
+        args.architecture = POSITIONS[args.positions]
     _refuse_both(args, "config", tuple(name for name in SIZES if name != "vocab_size"))
     begun = None if args.init is None else _load(args)
     sizes = {name: usual if getattr(args, name) is None else getattr(args, name) for name, usual in SIZES.items()}
@@ -99,11 +105,17 @@ def _from_file(args, sizes, bos, tied):
 
 def _from_sizes(args, sizes, bos, tied):
     architecture, vocab_size, width, layers, heads, d_ff = sizes.values()
-    is_llama = architecture == "llama"
+    is_llama, D = architecture == "llama", width // heads if heads > 0 else 0
     if width < 1 or layers < 1 or heads < 1 or width % heads:
         raise ValueError(f"--width {width} must be a multiple of --heads {heads}, and --layers 1 or more")
-    if is_llama and width // heads % 2:
+    if is_llama and D % 2:
         raise ValueError(f"--width {width} must be a multiple of 2 x {heads} heads: channels are rotated in pairs")
+    if architecture == "gpt_neox" and D % 8:
+        raise ValueError(
+            f"--width {width} must be a multiple of 8 x {heads} heads: a quarter of each rotates, in pairs"
+        )
+    if architecture == "mpt" and d_ff not in (None, 4 * width):
+        raise ValueError(f"--d-ff is {d_ff}; of an MPT it is 4 widths, {4 * width}")
     if d_ff is None:
         d_ff = width * 352 // 128 if is_llama else 4 * width
     if d_ff < 1:
@@ -111,5 +123,7 @@ def _from_sizes(args, sizes, bos, tied):
     fields = {"d_model": width, "n_layers": layers, "n_heads": heads, "d_ff": d_ff, "vocab_size": vocab_size}
     fields |= {"max_positions": args.context, "norm_eps": 1e-5, "bos": bos, "tied": tied}
     if is_llama:
-        return llama.Config(n_kv_heads=heads, head_dim=width // heads, **fields)
-    return gpt2.Config(**fields)
+        return llama.Config(n_kv_heads=heads, head_dim=D, **fields)
+    if architecture == "gpt_neox":
+        return gpt_neox.Config(rotary_dim=D // 4, **fields)
+    return {"gpt2": gpt2, "mpt": mpt}[architecture].Config(**fields)

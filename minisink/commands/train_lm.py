@@ -17,7 +17,7 @@ from ..training.state import check_writable
 from . import lm_model
 from .common import at_least, check_folder
 
-PURPOSE = "train a Llama or GPT-2 on text files"
+PURPOSE = "train a small language model on text files"
 EXAMPLE = "minisink train lm --text novels/*.txt --out my-model --steps 500"
 
 

@@ -33,18 +33,19 @@ def join_heads(x):
     return x.swapaxes(1, 2).reshape(B * T, H * D)
 
 
-def rotate(x, cos, sin):  # (B, H, T, D), 2 x (T, D/2) -> (B, H, T, D), contiguous
-    """Rotate the two halves of every head: ``(a, b) -> (a cos - b sin, b cos + a sin)``.
+def rotate(x, cos, sin):  # (B, H, T, D), 2 x (T, R/2) -> (B, H, T, D), contiguous
+    """Rotate the two halves of every head, or of a part of it: ``(a, b) -> (a cos - b sin, b cos + a sin)``.
 
     Its backward rotates by the opposite angle: ``rotate(dy, cos, -sin)``.
     """
-    half = x.shape[-1] // 2
-    a, b = x[..., :half], x[..., half:]
+    half = cos.shape[-1]
+    a, b, rest = x[..., :half], x[..., half : 2 * half], x[..., 2 * half :]
     y = np.empty_like(x, order="C")
     np.multiply(a, cos, out=y[..., :half])
-    np.multiply(b, cos, out=y[..., half:])
+    np.multiply(b, cos, out=y[..., half : 2 * half])
     y[..., :half] -= b * sin
-    y[..., half:] += a * sin
+    y[..., half : 2 * half] += a * sin
+    y[..., 2 * half :] = rest
     return y
 
 
@@ -52,8 +53,8 @@ def attention(q, k, v, bias, kind="softmax", sink_logits=None):
     """Mix the values each query may see: return them (B, H, T, D), and the pattern (B, H, T, T) for the backward pass.
 
     Queries are (B, H, T, D) and keys and values (B, K, T, D), queries and keys rotated. K divides H: H / K neighbouring
-    query heads share a key head, folded into the rows of one product. `bias` (T, T) is `minisink.attention.additive` of
-    a causal mask: 0 where a query may look, -inf above the diagonal. Of `kind`, softmax, softmax1 or relu, the last
+    query heads share a key head, folded into the rows of one product. `bias` is `minisink.attention.additive` of a
+    causal mask (T, T): 0 where a query may look, -inf above the diagonal; with ALiBi's slopes added, (H, T, T). Of `kind`, softmax, softmax1 or relu, the last
     does not normalise at all: ``pattern = max(scores, 0)``. `sink_logits` (H,) are one more term in the denominator of
     each head; softmax1 is a sink logit of 0.
     """

@@ -11,6 +11,8 @@ import math
 
 import numpy as np
 
+from ..ops import erf_of_root_half
+
 
 def linear_backward(dy, x, w, into_w, into_b=None):  # (N, F), (N, C), (C, F) -> (N, C)
     """Undo ``y = x @ w + b``: ``dx = dy @ w^T``, ``dw = x^T @ dy``, ``db = sum of dy over rows``."""
@@ -58,7 +60,8 @@ def layer_norm(x, weight, bias, eps):  # (N, C), (C,), (C,) -> (N, C), (n (N, C)
     r = 1.0 / np.sqrt(_row_dot(n, n) * (1.0 / n.shape[-1]) + eps)
     n *= r
     y = n * weight
-    y += bias
+    if bias is not None:
+        y += bias
     return y, (n, r)
 
 
@@ -66,7 +69,8 @@ def layer_norm_backward(dy, saved, weight, into_weight, into_bias):  # (N, C) ->
     """``dx = r * (dn - mean(dn) - n * mean(dn * n))``: shifting x changes nothing either; ``dbias = sum of dy``."""
     n, r = saved
     into_weight[...] = np.einsum("nc,nc->c", dy, n)
-    np.sum(dy, axis=0, out=into_bias)
+    if into_bias is not None:
+        np.sum(dy, axis=0, out=into_bias)
     dx = dy * weight
     along = _row_dot(dx, n) * (1.0 / n.shape[-1])
     dx -= dx.mean(axis=-1, keepdims=True)
@@ -126,6 +130,26 @@ def gelu_backward(dy, x, t):  # 3 x (N, F) -> (N, F)
     dx += t
     dx += 1.0
     dx *= 0.5
+    dx *= dy
+    return dx
+
+
+def gelu_erf(x):  # (N, F) -> (N, F), p (N, F)
+    """``y = x p`` with ``p = (1 + erf(x / sqrt(2))) / 2``, which is saved."""
+    p = erf_of_root_half(x)
+    p += 1.0
+    p *= 0.5
+    return x * p, p
+
+
+def gelu_erf_backward(dy, x, p):  # 3 x (N, F) -> (N, F)
+    """``dx = dy * (p + x p')`` with ``p' = exp(-x^2 / 2) / sqrt(2 pi)``: the bell curve."""
+    dx = x * x
+    dx *= -0.5
+    np.exp(dx, out=dx)
+    dx *= x
+    dx *= 1.0 / math.sqrt(2.0 * math.pi)
+    dx += p
     dx *= dy
     return dx
 

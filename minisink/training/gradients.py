@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from .. import llama as llama_model
 from . import gpt2, llama
 from .backward import cross_entropy
 from .parameters import as_weights
@@ -18,8 +19,10 @@ PIECE = 1024  # tokens a piece: the (N, V) and (B, H, T, T) arrays then fit a ca
 
 
 def passes_of(config):
-    """Return the module with `forward` and `backward` over a batch for this architecture."""
-    return gpt2 if config.model_type == "gpt2" else llama
+    """Return the module with `forward` and `backward` over a batch for this architecture, or raise ValueError."""
+    if config.model_type in ("qwen3", "falcon"):
+        raise ValueError(f"a {config.model_type} can be run here, but not trained")
+    return llama if isinstance(config, llama_model.Config) else gpt2
 
 
 def batch_gradient(config, vector, inputs, targets, *, piece=None, workers=1):  # (P,), 2 x (B, T) -> (P,)

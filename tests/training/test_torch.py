@@ -25,6 +25,10 @@ def turn(x, frequencies):
 def attend(q, k, v, config, sinks):
     k, v = (x.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for x in (k, v))
     scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
+    if config.model_type == "mpt":
+        T = scores.shape[2]
+        slopes = 2.0 ** (-2.0 * torch.arange(1, 5))[[1, 3, 0]]  # of four heads: every other one first
+        scores = scores - slopes[:, None, None] * (torch.arange(T)[:, None] - torch.arange(T))
     scores = scores.masked_fill(torch.ones(scores.shape[-2:]).triu(1).bool(), -torch.inf)
     if config.softmax == "softmax1":
         sinks = torch.zeros(q.shape[1], dtype=q.dtype)
@@ -55,16 +59,21 @@ def llama_loss(p, inputs, targets, config):
 
 def gpt2_loss(p, inputs, targets, config):
     (B, T), C = inputs.shape, config.d_model
-    x = p["embed"][inputs] + p["position"][:T]
+    x = p["embed"][inputs] + (p["position"][:T] if "position" in p else 0.0)
     for i in range(config.n_layers):
         w = {name[2:]: value for name, value in p.items() if name.startswith(f"{i}.")}
-        h = F.layer_norm(x, (C,), w["ln1"], w["ln1_b"], config.norm_eps)
-        q, k, v = (h @ w["w_qkv"] + w["b_qkv"]).view(B, T, 3, config.n_heads, -1).permute(2, 0, 3, 1, 4)
-        x = x + attend(q, k, v, config, w.get("sink_logits")).transpose(1, 2).reshape(B, T, C) @ w["wo"] + w["bo"]
-        h = F.layer_norm(x, (C,), w["ln2"], w["ln2_b"], config.norm_eps)
-        x = x + F.gelu(h @ w["w_up"] + w["b_up"], approximate="tanh") @ w["w_down"] + w["b_down"]
+        h = F.layer_norm(x, (C,), w["ln1"], w.get("ln1_b"), config.norm_eps)
+        q, k, v = (h @ w["w_qkv"] + w.get("b_qkv", 0.0)).view(B, T, 3, config.n_heads, -1).permute(2, 0, 3, 1, 4)
+        if config.model_type == "gpt_neox":
+            R, rates = config.rotary_dim, config.encoding.frequencies
+            q, k = (torch.cat((turn(x[..., :R], rates), x[..., R:]), -1) for x in (q, k))
+        mixed = attend(q, k, v, config, w.get("sink_logits")).transpose(1, 2).reshape(B, T, C)
+        attended = x + mixed @ w["wo"] + w.get("bo", 0.0)
+        h = F.layer_norm(x if config.parallel else attended, (C,), w["ln2"], w.get("ln2_b"), config.norm_eps)
+        kind = "tanh" if config.activation == "gelu_new" else "none"
+        x = attended + F.gelu(h @ w["w_up"] + w.get("b_up", 0.0), approximate=kind) @ w["w_down"] + w.get("b_down", 0.0)
     head = p["embed"].T if config.tied else p["head"]
-    x = F.layer_norm(x, (C,), p["norm"], p["norm_b"], config.norm_eps)
+    x = F.layer_norm(x, (C,), p["norm"], p.get("norm_b"), config.norm_eps)
     return F.cross_entropy((x @ head).flatten(0, 1), targets.flatten())
 
 
@@ -78,7 +87,7 @@ def test_loss_and_gradient_equal_autograd(case):
     loss, gradient = batch_gradient(config, vector, inputs, targets, piece=2)
     shapes = named_shapes(config)
     p = {name: torch.tensor(a, requires_grad=True) for name, a in views(vector, shapes).items()}
-    theirs = (gpt2_loss if "gpt2" in case else llama_loss)(p, torch.tensor(inputs), torch.tensor(targets), config)
+    theirs = (llama_loss if "llama" in case else gpt2_loss)(p, torch.tensor(inputs), torch.tensor(targets), config)
     theirs.backward()
     assert np.isclose(loss, theirs.item(), rtol=1e-12)
     for name, ours in views(gradient, shapes).items():
