@@ -11,8 +11,16 @@ from ..attention import additive, causal_mask
 from ..ops import linear
 from ..positions import Rotary, bias_of
 from .attention import angles, attention, attention_backward, join_heads, rotate, split_heads
-from .backward import embedding_backward, gelu, gelu_backward, gelu_erf, gelu_erf_backward
-from .backward import layer_norm, layer_norm_backward, linear_backward
+from .backward import (
+    embedding_backward,
+    gelu,
+    gelu_backward,
+    gelu_erf,
+    gelu_erf_backward,
+    layer_norm,
+    layer_norm_backward,
+    linear_backward,
+)
 
 GELU = {"gelu_new": (gelu, gelu_backward), "gelu": (gelu_erf, gelu_erf_backward)}  # as in `ops.ACTIVATIONS`
 
