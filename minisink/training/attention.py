@@ -53,10 +53,10 @@ def attention(q, k, v, bias, kind="softmax", sink_logits=None):
     """Mix the values each query may see: return them (B, H, T, D), and the pattern (B, H, T, T) for the backward pass.
 
     Queries are (B, H, T, D) and keys and values (B, K, T, D), queries and keys rotated. K divides H: H / K neighbouring
-    query heads share a key head, folded into the rows of one product. `bias` is `minisink.attention.additive` of a
-    causal mask (T, T): 0 where a query may look, -inf above the diagonal; with ALiBi's slopes added, (H, T, T). Of `kind`, softmax, softmax1 or relu, the last
-    does not normalise at all: ``pattern = max(scores, 0)``. `sink_logits` (H,) are one more term in the denominator of
-    each head; softmax1 is a sink logit of 0.
+    query heads share a key head, folded into the rows of one product. `bias` (T, T) is `minisink.attention.additive` of
+    a causal mask: 0 where a query may look, -inf above the diagonal; with ALiBi's slopes added it is (H, T, T). Of
+    `kind`, softmax, softmax1 or relu, the last does not normalise at all: ``pattern = max(scores, 0)``. `sink_logits`
+    (H,) are one more term in the denominator of each head; softmax1 is a sink logit of 0.
     """
     (B, H, T, D), K = q.shape, k.shape[1]
     scores = (q.reshape(B, K, H // K * T, D) * (1.0 / math.sqrt(D))) @ k.swapaxes(-1, -2)

@@ -1,4 +1,4 @@
-"""GPT-2, MPT and GPT-NeoX over a batch: the forward pass that keeps what the backward pass needs, and the backward pass.
+"""GPT-2, MPT and GPT-NeoX over a batch: a forward pass that keeps what the backward pass needs, and that.
 
 The mirror images of `training.llama`, with LayerNorm and a GELU MLP. They differ by their positions: learned ones are
 added (GPT-2), a slope is taken off the scores (MPT), a part of each head rotates (GPT-NeoX, whose attention and MLP run
