@@ -33,27 +33,21 @@ class AtOnce(Cache):
         return causal_mask(n_queries, n_keys)
 
 
-class SeesAhead(AtOnce):
+class SeesAhead(AtOnce, name="a chunk sees ahead"):
     """a chunk sees its own future; mask the keys that come after a query's own"""
-
-    name = "a chunk sees ahead"
 
     def visible(self, n_queries, n_keys):
         return np.ones((n_queries, n_keys), bool)
 
 
-class Overshoots(AtOnce):
+class Overshoots(AtOnce, name="a chunk overshoots the window"):
     """nothing is evicted within a chunk, and its later tokens see more than n_sinks + window keys; take a chunk while
     there is room, and then token by token
     """
 
-    name = "a chunk overshoots the window"
 
-
-class OneLeaves(AtOnce):
+class OneLeaves(AtOnce, name="one leaves for a chunk", number=15):  # seen in: prompts longer than the window
     """a chunk overshoots the window: only one token is evicted; as many must leave as are too many"""
-
-    name, number = "one leaves for a chunk", 15  # seen in: prompts longer than the window
 
     def survivors(self, n):
         return [slot for slot in range(n) if n <= self.capacity or slot != self.n_sinks]
@@ -62,22 +56,18 @@ class OneLeaves(AtOnce):
         pass
 
 
-class NumberedOnce(AtOnce):
+class NumberedOnce(AtOnce, name="a chunk numbered once"):
     """a chunk is numbered once for all of its tokens, which see the right keys, but the sinks too far away; rotate the
     sinks, or the query that meets them, for each token
     """
-
-    name = "a chunk numbered once"
 
     def visible(self, n_queries, n_keys):
         sinks = np.arange(n_keys) < self.n_sinks
         return causal_mask(n_queries, n_keys) & (sinks | banded_mask(n_queries, n_keys, self.window))
 
 
-class EvictsFirst(AtOnce):
+class EvictsFirst(AtOnce, name="a chunk evicts first"):
     """a chunk evicts before all of it has attended; its earlier tokens miss keys that are in their window still"""
-
-    name = "a chunk evicts first"
 
     def steps(self, q, k, v):
         for token in zip(k, v, strict=True):
@@ -100,12 +90,11 @@ class EvictsFirst(AtOnce):
         return visible.sum() - 1, self.positions
 
 
-class LongerThanTheRing(EvictsFirst):
+# seen in: engines that write the whole prompt at index modulo capacity
+class LongerThanTheRing(EvictsFirst, name="a prompt longer than the ring"):
     """a prompt longer than the ring is written modulo, and masked by slots; an early token finds a later one in the
     slot where its own was: take the prompt in chunks that fit, and then token by token
     """
-
-    name = "a prompt longer than the ring"  # seen in: engines that write the whole prompt at index modulo capacity
 
     def seen_by(self, t):
         return np.arange(len(self.token_index)) < min(t + 1, self.capacity)

@@ -6,12 +6,10 @@ from .positions import Shifted
 from .right import Cache
 
 
-class WrongGroup(Cache):
+class WrongGroup(Cache, name="wrong key head"):
     """query head h reads key head h % K; neighbours share one, h // (H / K), so repeat each key head, not the whole row
     of them
     """
-
-    name = "wrong key head"
 
     @staticmethod
     def repeated(x, H):  # (S, K, D) -> (S, H, D)
@@ -22,54 +20,46 @@ class WrongGroup(Cache):
         return super().mix(query, *(self.repeated(x, query.shape[1]) for x in (keys, values)))
 
 
-class RotatesGPT2(Cache):
+class RotatesGPT2(Cache, name="learned positions rotated"):
     """keys are rotated where nothing rotates; with theta=None positions are in the embedding already, and cannot be
     moved
     """
-
-    name = "learned positions rotated"
 
     def __init__(self, *, n_sinks, window, theta):
         super().__init__(n_sinks=n_sinks, window=window, theta=10000.0 if theta is None else theta)
 
 
-class NoCopy(Cache):
+class NoCopy(Cache, name="no copy kept"):
     """every slot holds the newest token; it came in a buffer that is used again, so keep a copy, not a view"""
-
-    name = "no copy kept"
 
     def attend(self, q, keys, values):
         return super().attend(q, np.repeat(keys[-1:], len(keys), axis=0), np.repeat(values[-1:], len(keys), axis=0))
 
 
-class OneForAll(Cache):
+class OneForAll(Cache, name="one state for all layers"):
     """layers share one state, and their keys stand between each other's; give each its own"""
-
-    name = "one state for all layers"
 
     @classmethod
     def layers(cls, n_layers, before, policy=None, **sizes):
         return super().layers(n_layers, before, policy, **sizes)[:1] * n_layers
 
 
-class CountsInEveryLayer(Cache):
+class CountsInEveryLayer(Cache, name="a position counter per layer"):
     """a position counter that every layer moves on; with L layers two neighbours stand L places apart: count a token
     once
     """
-
-    name = "a position counter per layer"
 
     @property
     def positions(self):
         return [slot * self.n_layers for slot in range(len(self.token_index))]
 
 
-class ShiftsInEveryLayer(Shifted):
+class ShiftsInEveryLayer(Shifted, name="a shift begun in every layer"):  # seen in: positions that all layers share
     """a shift of all positions that every layer begins; with L layers a key moves L slots down when one token leaves:
     begin it in one layer
     """
 
-    name, newest_too = "a shift begun in every layer", True  # seen in: positions that all layers share
+    newest_too = True
 
     def shifts(self, slot, token):
         begun, present = super().shifts(slot, token) * self.n_layers, token < self.capacity or not self.newest_too
@@ -83,12 +73,10 @@ class KeysShiftInEveryLayer(ShiftsInEveryLayer):
     newest_too = False
 
 
-class NotReset(Cache):
+class NotReset(Cache, name="not reset between texts"):  # seen in: a reset that forgets what the slots hold
     """the cache is not reset between texts; what the last one left is still there, and seen: begin each with an empty
     state
     """
-
-    name = "not reset between texts"  # seen in: a reset that forgets what the slots hold
 
     @classmethod
     def layers(cls, n_layers, before, policy=None, **sizes):

@@ -6,36 +6,31 @@ from .right import Cache
 from .tokens import NoSinks
 
 
-class TextPositions(Cache):
+# seen in: ports that blame numerics beyond the trained length
+class TextPositions(Cache, name="original positions", number=14):
     """original positions instead of slots; position := slot, for the query too (sinks that were shifted with the window
     look like this as well: leave them where they are)
     """
-
-    name, number = "original positions", 14  # seen in: ports that blame numerics beyond the trained length
 
     @property
     def positions(self):
         return self.token_index
 
 
-class HoledKeys(TextPositions):
+class HoledKeys(TextPositions, name="keys never shifted", number=3):  # seen in: ports that cache rotated keys
     """keys stay rotated to their place in the text, the query has a slot; keep them un-rotated and rotate them to their
     slot at every step, or rotate the query to the text too, and to its slot for the sinks
     """
-
-    name, number = "keys never shifted", 3  # seen in: ports that cache rotated keys
 
     @property
     def own(self):
         return len(self.token_index) - 1
 
 
-class SinksFar(Cache):
+class SinksFar(Cache, name="sinks one place too far"):
     """the window is shifted one place too little; it stands one place too far from the sinks: the query that meets them
     has position n_sinks + window - 1, the last slot
     """
-
-    name = "sinks one place too far"
 
     @property
     def positions(self):
@@ -43,60 +38,53 @@ class SinksFar(Cache):
         return [slot + far * (slot >= self.n_sinks) for slot in range(len(self.token_index))]
 
 
-class QueryTooFar(Cache):
+class QueryTooFar(Cache, name="query one place too far"):
     """the query's position is one more than its own key's; it is the newest slot, and not the number of slots"""
 
-    name, too_far = "query one place too far", 1
+    too_far = 1
 
     @property
     def own(self):
         return super().own + self.too_far
 
 
-class QueryTooNear(QueryTooFar):
+class QueryTooNear(QueryTooFar, name="query one place too near"):
     """the query's position is one less than its own key's; it is the newest slot, not the one before"""
 
-    name, too_far = "query one place too near", -1
+    too_far = -1
 
 
-class QueryAtTheEnd(Cache):
+class QueryAtTheEnd(Cache, name="query at the end of an unfilled cache"):
     """the query stands in the last slot of a full cache before it is full; it is the newest slot that is filled"""
-
-    name = "query at the end of an unfilled cache"
 
     @property
     def own(self):
         return self.capacity - 1
 
 
-class QueryBeforeEviction(Cache):
+# seen in: ports that ask for the length first
+class QueryBeforeEviction(Cache, name="query at the length before eviction"):
     """the query stands at the length that the cache had before the eviction; take its position when the old one is out:
     once the cache is full it is n_sinks + window - 1
     """
-
-    name = "query at the length before eviction"  # seen in: ports that ask for the length first
 
     @property
     def own(self):
         return min(self.n_seen - 1, self.capacity)
 
 
-class LateQuery(Cache):
+class LateQuery(Cache, name="query not shifted", number=3):  # seen in: ports that shift stored keys only
     """the query stands at its place in the text, the keys at their slots; rotate the query to the last slot"""
-
-    name, number = "query not shifted", 3  # seen in: ports that shift stored keys only
 
     @property
     def own(self):
         return self.n_seen - 1
 
 
-class LateKey(LateQuery):
+class LateKey(LateQuery, name="newest not shifted"):
     """the newest key and query stand at their place in the text, not at their slot; number the newest too (llama.cpp's
     n_past goes down when tokens leave)
     """
-
-    name = "newest not shifted"
 
     @property
     def positions(self):
@@ -127,12 +115,13 @@ class Shifted(Cache):
         return [self.begins(t) + self.pace * self.shifts(slot, t) for slot, t in enumerate(self.token_index)]
 
 
-class OnePlace(Shifted):
+# seen in: two replications, one a live visualiser
+class OnePlace(Shifted, name="all recent keys at one place", number=11):
     """every new key is rotated to the cache's length and never shifted; all recent keys stand at one place, but they
     move down when a token leaves
     """
 
-    name, number, pace = "all recent keys at one place", 11, 0  # seen in: two replications, one a live visualiser
+    pace = 0
 
 
 class OnePlaceBehind(OnePlace):
@@ -150,16 +139,16 @@ class OnePlaceBehindTheQuery(OnePlaceBehind):
         return min(self.n_seen, self.capacity) - 1
 
 
-class WrongWay(Shifted):
+class WrongWay(Shifted, name="shifted the wrong way"):
     """stored keys are shifted the wrong way; when a token leaves, those behind it must move one slot down, not up"""
 
-    name, pace = "shifted the wrong way", 1
+    pace = 1
 
 
-class ShiftedTwice(Shifted):
+class ShiftedTwice(Shifted, name="shifted twice"):  # seen in: a cache and a model that both shift
     """stored keys are shifted twice when a token leaves; those behind it must move one slot down, not two"""
 
-    name, pace = "shifted twice", -2  # seen in: a cache and a model that both shift
+    pace = -2
 
 
 class LateEntry(Shifted, LateKey):
@@ -169,12 +158,10 @@ class LateEntry(Shifted, LateKey):
         return token
 
 
-class ShiftedEarly(Cache):
+class ShiftedEarly(Cache, name="shifted a token too early"):  # seen in: transformers' SinkCache
     """stored keys are shifted as soon as the cache is full, one token before any leaves, as in transformers' SinkCache;
     it grows while n + 1 <= n_sinks + window, not <
     """
-
-    name = "shifted a token too early"  # seen in: transformers' SinkCache
 
     @property
     def positions(self):
@@ -182,12 +169,12 @@ class ShiftedEarly(Cache):
         return [slot - (token in first) for slot, token in enumerate(self.token_index)]
 
 
-class RingOrder(Cache):
+class RingOrder(Cache, name="positions in ring order"):
     """the place in a ring, not the order; positions follow the ring's memory and not the age of the tokens: the oldest
     of the window comes right after the sinks
     """
 
-    name, rings = "positions in ring order", 1
+    rings = 1
 
     @property
     def positions(self):
@@ -195,10 +182,8 @@ class RingOrder(Cache):
         return [token if token < n else n + (token - n) % ring for token in self.token_index]
 
 
-class RingOrderLast(RingOrder):
+class RingOrderLast(RingOrder, name="keys in ring order"):
     """the place in a ring, not the order; keys are numbered so, the query as the last of them: number both by age"""
-
-    name = "keys in ring order"
 
     @property
     def own(self):
@@ -218,28 +203,24 @@ class RingOverTheSinks(NoSinks):
         return [token + far * (token % self.capacity < self.n_sinks) for token in self.token_index]
 
 
-class TwiceTheRing(RingOrder):
+class TwiceTheRing(RingOrder, name="positions modulo twice the window"):  # seen in: ExecuTorch 1.5.1
     """the place in a ring twice the window; it keeps the distances only until the window spans the place where the ring
     begins again, and the sinks move away: number by age
     """
 
-    name, rings = "positions modulo twice the window", 2  # seen in: ExecuTorch 1.5.1
+    rings = 2
 
 
-class WindowFromZero(Cache):
+class WindowFromZero(Cache, name="window numbered from zero"):
     """the window is numbered from zero again; it stands behind the sinks: number all that is held, 0, 1, 2, ..."""
-
-    name = "window numbered from zero"
 
     @property
     def positions(self):
         return [slot if slot < self.n_sinks else slot - self.n_sinks for slot in range(len(self.token_index))]
 
 
-class RotatedTwice(Cache):
+class RotatedTwice(Cache, name="keys rotated twice", number=16):  # seen in: ports
     """rotated keys are rotated again; store them as they come, and rotate once, when they are used"""
-
-    name, number = "keys rotated twice", 16  # seen in: ports
 
     def rotated_to(self, token):
         """Return the position that a key was rotated to before it was stored."""
@@ -265,10 +246,8 @@ class RotatedAtEveryStep(RotatedTwice):
         return self.mix(self.rotated(q[None], [self.own]), np.array(self.keys), values)[0]
 
 
-class Drift(Cache):
+class Drift(Cache, name="drift", number=7):  # seen in: 15 % after 1,000 shifts, lesson 3
     """stored keys are shifted again and again in half precision; they drift: store them un-rotated"""
-
-    name, number = "drift", 7  # seen in: 15 % after 1,000 shifts, lesson 3
 
     def append(self, k, v):
         place = len(self.survivors(len(self.token_index) + 1)) - 1

@@ -1,7 +1,8 @@
 """A right cache, small enough to be got wrong in one place at a time: one layer, its tokens in lists.
 
 Every other cache of this gallery is this one with one method changed, or a wrong one that was varied once more
-("Likewise, ..."). Its docstring is the diagnosis: what is wrong, and behind the semicolon why it is, or what to do.
+("Likewise, ..."), which has its name. Its docstring is the diagnosis: what is wrong, and behind the semicolon why it
+is, or what to do.
 """
 
 from dataclasses import replace
@@ -27,8 +28,15 @@ class Cache:
 
     name = "right"
     number: int | None = None  # in the list of docs/check.md
+    wrong: str | None = __doc__  # what is wrong, and what to do
     layer, n_layers = 0, 1  # whose it is, of how many
     policy: Any = None  # that it is meant to have, if that is not StreamingLLM
+
+    def __init_subclass__(cls, name: str | None = None, number: int | None = None):
+        if name:  # or else it varies a cache that has one
+            cls.name, cls.wrong = name, cls.__doc__
+        if number:
+            cls.number = number
 
     def __init__(self, *, n_sinks: int, window: int, theta: float | None):
         self.n_sinks, self.window, self.capacity = n_sinks, window, n_sinks + window
@@ -38,9 +46,8 @@ class Cache:
 
     @classmethod
     def diagnosis(cls):
-        """Return what is wrong and what to do, in one line; it stands where the name does."""
-        named = next(each for each in cls.__mro__ if "name" in vars(each))
-        return " ".join(str(named.__doc__).split())
+        """Return what is wrong and what to do, in one line."""
+        return " ".join(str(cls.wrong).split())
 
     @classmethod
     def layers(cls, n_layers, before, policy=None, **sizes):

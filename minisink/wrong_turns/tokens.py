@@ -7,70 +7,62 @@ from ..ops import softmax
 from .right import Cache
 
 
-class OneMore(Cache):
+class OneMore(Cache, name="one key too many", number=1):  # seen in: the authors' code; does 128 include the query?
     """the query sees one key too many: evicted after attending, or before the new one was in; the authors' (start,
     recent) is n_sinks=start, window=recent + 1
     """
 
-    name, number, more = "one key too many", 1, 1  # seen in: the authors' code; does 128 include the query?
+    more = 1
 
     def survivors(self, n):
         return self.kept(n, self.n_sinks, self.window + self.more)
 
 
-class OneLess(OneMore):
+class OneLess(OneMore, name="one key too few", number=12):  # seen in: caches that evict before the newcomer is in
     """evicts before attending: the query sees one key too few; evict when there are more than n_sinks + window, not
     when there are as many, for the current token is one of the window
     """
 
-    name, number, more = "one key too few", 12, -1  # seen in: caches that evict before the newcomer is in
+    more = -1
 
 
-class NothingLeaves(Cache):
+# seen in: a report that took unchanged perplexity for success
+class NothingLeaves(Cache, name="nothing evicted", number=19):
     """nothing is evicted; this is dense attention, and an unchanged perplexity would not be a success"""
-
-    name, number = "nothing evicted", 19  # seen in: a report that took unchanged perplexity for success
 
     def survivors(self, n):
         return list(range(n))
 
 
-class Crops(Cache):
+class Crops(Cache, name="attention cropped, memory not", number=18):  # seen in: ports
     """attention is cropped, memory is not; what is evicted must leave the state, not only be masked"""
-
-    name, number = "attention cropped, memory not", 18  # seen in: ports
 
     def append(self, k, v):
         self.all = [*getattr(self, "all", []), (k, v)]
         super().append(k, v)
 
 
-class NoSinks(Cache):
+class NoSinks(Cache, name="no sinks"):
     """no sinks: the last n_sinks + window; this is window attention, keep the first n_sinks for good (a ring that is
     written at t % (n_sinks + window) runs over them)
     """
-
-    name = "no sinks"
 
     def survivors(self, n):
         return self.kept(n, 0, self.capacity)
 
 
-class WindowAlone(NoSinks):
+class WindowAlone(NoSinks, name="no sinks beside the window"):
     """no sinks: the window alone; the first n_sinks stay as well, for good"""
-
-    name = "no sinks beside the window"
 
     def survivors(self, n):
         return self.kept(n, 0, self.window)
 
 
-class OneMoreSink(Cache):
+# seen in: n_keep + 1 in engines that count the first token of a text apart
+class OneMoreSink(Cache, name="one sink too many"):
     """one sink too many: slot <= n_sinks; the sinks are the slots 0 to n_sinks - 1, and a token that begins the text is
     one of them
     """
-
-    name = "one sink too many"  # seen in: n_keep + 1 in engines that count the first token of a text apart
 
     def survivors(self, n):
         return self.kept(n, self.n_sinks + 1, self.window)
@@ -84,10 +76,10 @@ class OneMoreSinkInside(OneMoreSink):
         return self.kept(n, n_sinks, self.capacity - n_sinks)
 
 
-class SinksWithin(Cache):
+class SinksWithin(Cache, name="sinks within the window"):
     """the sinks are counted within the window; what others call window_length, max_size or n_ctx is n_sinks + window"""
 
-    name, least = "sinks within the window", 1
+    least = 1
 
     def survivors(self, n):
         return self.kept(n, self.n_sinks, max(self.least, self.window - self.n_sinks))
@@ -99,24 +91,22 @@ class SinksFillTheWindow(SinksWithin):
     least = 0
 
 
-class HalfAtOnce(Cache):
+class HalfAtOnce(Cache, name="half the window at once"):  # seen in: llama.cpp's context shift
     """half of the window leaves at once when the cache is full, as in llama.cpp's context shift; StreamingLLM lets one
     leave for each that comes
     """
-
-    name = "half the window at once"  # seen in: llama.cpp's context shift
 
     def survivors(self, n):
         leave = max(1, self.window // 2)
         return list(range(n)) if n <= self.capacity else [*range(self.n_sinks), *range(self.n_sinks + leave, n)]
 
 
-class BlockLeavesEarly(Cache):
+class BlockLeavesEarly(Cache, name="a block leaves early"):  # seen in: caches of pages: evicted by ceil, read by floor
     """a block of tokens leaves as soon as its first has left the window; the others are in it still: let a token leave,
     or a block when all of it has left
     """
 
-    name, block = "a block leaves early", 2  # seen in: caches of pages: evicted by ceil, read by floor
+    block = 2
 
     def survivors(self, n):
         newest = self.token_index[n - 1]
@@ -147,10 +137,10 @@ class PageLeavesEarly(BlockLeavesEarly):
         return [slot for slot, start in enumerate(starts) if start < self.n_sinks or start > recent]
 
 
-class MinusZero(Cache):
+class MinusZero(Cache, name="keys[-0:]", number=5):  # seen in: slices with a computed length
     """[-0:] keeps everything; with a window of 1 the slice `[-(window - 1):]` of what came before evicts nothing"""
 
-    name, number, after = "keys[-0:]", 5, True  # seen in: slices with a computed length
+    after = True
 
     def survivors(self, n):
         if n <= self.capacity:
@@ -165,37 +155,30 @@ class MinusZeroFromTheStart(MinusZero):
     after = False
 
 
-class Overlapping(Cache):
+class Overlapping(Cache, name="sinks kept twice"):
     """sinks are kept twice while the cache is not full; sinks and window overlap at first"""
-
-    name = "sinks kept twice"
 
     def survivors(self, n):
         return [*range(min(n, self.n_sinks)), *range(max(0, n - self.window), n)]
 
 
-class NothingNew(Cache):
+class NothingNew(Cache, name="nothing new comes in"):
     """the newest leaves: nothing new comes in; neither a sink nor the newcomer leaves a full cache"""
-
-    name = "nothing new comes in"
 
     def survivors(self, n):
         return list(range(min(n, self.capacity)))
 
 
-class StartsOver(Cache):
+class StartsOver(Cache, name="only the newest token held"):
     """every step starts over: only the newest token is held; what was held must be in the state that comes back"""
-
-    name = "only the newest token held"
 
     def survivors(self, n):
         return [n - 1]
 
 
-class Unequal(Cache):
+# seen in: a cache whose layer 0 was never trimmed
+class Unequal(Cache, name="keys and values evicted unequally", number=13):
     """keys and values are evicted unequally; keep pairs, or cut both at the same places"""
-
-    name, number = "keys and values evicted unequally", 13  # seen in: a cache whose layer 0 was never trimmed
 
     def keep(self, slots):
         kept = self.values_of(self.values, len(slots))
@@ -213,12 +196,10 @@ class ValuesWithoutSinks(Unequal):
         return values[-n:]
 
 
-class ZeroSlot(Cache):
+class ZeroSlot(Cache, name="a slot of zeros", number=2):  # seen in: a decode loop that started a slot late
     """one more slot, of zeros; there before the first token, it is attended to: begin with no slot, or mask the empty
     ones
     """
-
-    name, number = "a slot of zeros", 2  # seen in: a decode loop that started a slot late
 
     def append(self, k, v):
         if self.n_seen == 0:
@@ -236,10 +217,9 @@ class ZeroSlotForGood(ZeroSlot):
         return super().mix(query, *(np.concatenate((np.zeros_like(x[:1]), x)) for x in (keys, values)))
 
 
-class EmptySlots(Cache):
+class EmptySlots(Cache, name="empty slots attended to", number=2):  # seen in: buffers of a fixed size
     """slots of zeros, not yet filled, are attended to; mask them, or slice what is filled"""
 
-    name, number = "empty slots attended to", 2  # seen in: buffers of a fixed size
     most: int | None = None  # of them; None is all
 
     def mix(self, query, keys, values):
@@ -253,10 +233,8 @@ class OneEmptySlot(EmptySlots):
     most = 1
 
 
-class NotItself(Cache):
+class NotItself(Cache, name="attends before it appends"):
     """the query does not see its own key; append first, then attend"""
-
-    name = "attends before it appends"
 
     def mix(self, query, keys, values):
         return super().mix(query, keys[:-1], values[:-1]) if len(keys) > 1 else np.zeros_like(query)
@@ -279,22 +257,18 @@ class AttendsFirst(NotItself):
         return Cache.mix(self, query, keys, values)
 
 
-class MaskedAfter(NothingLeaves):
+class MaskedAfter(NothingLeaves, name="masked after the softmax", number=20):  # seen in: teaching notebooks
     """masked after the softmax, not renormalised: evicted tokens keep their share; mask before, so that the rest sums
     to one
     """
-
-    name, number = "masked after the softmax", 20  # seen in: teaching notebooks
 
     def mix(self, query, keys, values):
         stay = np.isin(np.arange(len(keys)), Cache.survivors(self, len(keys)))
         return mix(np.where(stay, softmax(score(query, keys)), 0.0), values)
 
 
-class HalfPrecision(Cache):
+class HalfPrecision(Cache, name="state in half precision"):
     """the state is kept in half precision; its rounding is in every output: store float32"""
-
-    name = "state in half precision"
 
     def append(self, k, v):
         super().append(*(x.astype(np.float16).astype(x.dtype) for x in (k, v)))
