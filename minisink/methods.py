@@ -21,6 +21,7 @@ import numpy as np
 
 from .cache import KVCache, Policy, check_whole, numbers_to_int
 from .model import Model
+from .positions import kind_of
 from .system.errors import warn_caller
 
 
@@ -159,11 +160,13 @@ def check_method(model: Model, method: Any) -> None:
     """Raise ValueError unless `method` is one for `model`; warn where it goes beyond what the model was trained on."""
     if not isinstance(method, Policy | Recompute | ByLayer):
         raise ValueError(f"method is {method!r}; pass a value, {_call(method)}")
-    if isinstance(method, ByLayer) and model.config.model_type == "gpt2":
+    if isinstance(method, ByLayer) and model.config.learned_positions:
         _check_numbering(model, method)
     trained, capacity = model.config.max_positions, method.capacity
     if capacity is not None and capacity > trained:
-        warn_caller(f"a cache of {capacity} tokens is longer than the {trained} positions {model.name} was trained on")
+        beyond = f"a cache of {capacity} tokens is longer than the {trained} positions {model.name} was trained on"
+        slopes = f"; ALiBi's slopes are extrapolated to distances of {trained} to {capacity - 1}"
+        warn_caller(beyond + (slopes if kind_of(model.config) == "ALiBi" else ""))
 
 
 def _call(method):

@@ -129,6 +129,11 @@ def bias_of(encoding, queries, keys, like):  # (T,), (S,) -> (H, T, S) or None
     return None if bias is None else np.asarray(bias(queries, keys), like.dtype, like=like)
 
 
+def kind_of(config):
+    """Name how a model of this config knows positions: "learned", "ALiBi" or "rotary"."""
+    return "learned" if config.learned_positions else "ALiBi" if hasattr(config.encoding, "bias") else "rotary"
+
+
 def unrotated(x, positions):
     """Return `x` itself: the encoding where positions were added before the first layer (GPT-2)."""
     return x
