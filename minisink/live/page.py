@@ -16,6 +16,7 @@ from .steps import SCHEMA
 
 HERE = Path(__file__).parent
 SCRIPTS = ("engine.mjs", "files.mjs", "steps.mjs", "page.mjs")  # each imports from those before it
+RUNS = ("llama", "mistral", "qwen2", "gpt2")  # engine.mjs knows these
 MOST_BYTES = 30_000_000  # of the weights
 MOST_TEXT = 20_000  # characters; page.mjs has the same number
 # What the page's byte-level BPE does not know, and what a tokenizer must say of it
@@ -45,11 +46,14 @@ def sample(length=6000):
 def pack(model):
     """Return config, arrays and tokenizer as the page reads them; raise ValueError for a model that it cannot run."""
     config, size = model.config, 2 * model.n_parameters
+    if config.model_type not in RUNS:
+        remedy = "record what it does with `minisink inspect TEXT --steps FILE`, and show that with --play"
+        raise ValueError(f"{model.name} is a {config.model_type}; the page runs {', '.join(RUNS)}: {remedy}")
     if size > MOST_BYTES:
         raise ValueError(f"{model.name}: {size / 1e6:.0f} MB in half precision; a page takes {MOST_BYTES // 10**6} MB")
     about = asdict(config) | {"name": model.name, "model_type": config.model_type, "head_dim": config.head_dim}
     about |= {"n_kv_heads": config.n_kv_heads}
-    if config.model_type != "gpt2":
+    if not config.learned_positions:
         about["frequencies"] = config.frequencies.tolist()
     arrays = {name: np.ascontiguousarray(_narrow(array)) for name, array in model.arrays().items()}
     return {"config": about, "arrays": base64.b64encode(save(arrays)).decode(), "tokenizer": _tokenizer(model)}
