@@ -3,6 +3,7 @@
 from ..hf.package import PACKAGES
 from ..methods import cache_bytes_per_token
 from ..model import load
+from ..positions import kind_of
 from ..system.terminal import human_bytes, put
 from .common import add_json, add_model, dump
 
@@ -13,6 +14,13 @@ EXAMPLE = "minisink info --model ./my-folder"
 def add_options(parser):
     add_model(parser)
     add_json(parser)
+
+
+def positions(config):
+    """Say how a model knows positions, and which part of a head is rotated if not all of it."""
+    kind, n_rotated = kind_of(config), 2 * len(getattr(config.encoding, "frequencies", ()))
+    part = f", {n_rotated} of the {config.head_dim} channels of a head"
+    return kind + (part if 0 < n_rotated < config.head_dim else "")
 
 
 def run(args):
@@ -29,6 +37,7 @@ def run(args):
         "model width": config.d_model,
         "MLP width": config.d_ff,
         "vocabulary": config.vocab_size,
+        "positions": positions(config),
         "trained length": config.max_positions,
         "parameters": model.n_parameters,
         "bytes": model.n_parameters * model.dtype.itemsize,
