@@ -56,7 +56,7 @@ def run(model, ids, *, caches=None, n_texts=30, seed=0, track=iter):
     rows = sink_count.cells(model, [ids], [(cache, n) for cache in caches for n in SINKS], track)
     nlls = {cache: {row["n_sinks"]: row["nll"] for row in own} for cache, own in by([*rows], "cache").items()}
     kind = cause(rates, begins=ids[0] == model.config.bos)
-    n_sinks, reason = recommend(nlls, kind, learned=model.config.model_type == "gpt2")
+    n_sinks, reason = recommend(nlls, kind, learned=model.config.learned_positions)
     about = {"model": model.name, "tokens": len(ids), "n_sinks": n_sinks, "reason": reason, "losses": []}
     about |= {"cause": kind, "rates": {name: asdict(paired(x, np.zeros(len(x)))) for name, x in rates.items()}}
     about |= {"words": others(model, by_token), "weight": np.mean([one["alpha"][0] for one in signs], axis=0)}  # (L, H)

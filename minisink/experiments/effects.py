@@ -131,7 +131,7 @@ def must_hold(cache: int, n_sinks: int) -> None:
 def must_learn(model, caches: Sequence[int]) -> None:
     """Refuse positions that a GPT-2 has not learned, and name the caches that need none of them."""
     trained = model.config.max_positions
-    if model.config.model_type == "gpt2" and max(caches) > trained:
+    if model.config.learned_positions and max(caches) > trained:
         fitting = " ".join(str(cache) for cache in caches if cache <= trained)
         learned = f"{model.name} has learned {trained} positions"
         raise ValueError(f"{learned}, and a cache of {max(caches)} needs more: --caches {fitting}")

@@ -2,15 +2,16 @@
 
 Sink_k^eps is the share of heads whose mean weight on key k, alpha_k, is above eps (Gu et al., section 3.2). What
 should make the first token a sink is that it is first, not what it says: so random tokens have it too. A single token
-repeated has it only if its copies are told apart: by learned positions they are, but rotary ones change scores by the
-distance alone, every copy carries the same stream, and none can be special. To show that, no begin-of-text token goes
-in front of a repeated one.
+repeated has it only if its copies are told apart: by learned positions they are, but rotary ones and ALiBi change
+scores by the distance alone, every copy carries the same stream, and none can be special. To show that, no
+begin-of-text token goes in front of a repeated one.
 
 Beside it, layer by layer, the other signs of a sink (`inside`); and for GPT-2 itself an answer that is known.
 """
 
 import numpy as np
 
+from ..positions import kind_of
 from ..sinks import importance, sink_kind, stable_rank
 from ..system.device import to_host
 from ..system.plots import bars
@@ -39,12 +40,12 @@ def run(model, ids, *, lengths=(16, 64, 128), n_texts=100, seed=0, track=iter):
     a mean over ``"n_texts"`` pieces: ``"weight"`` on the key by the queries after it; ``"sink_0.1"`` and so on, the
     share of heads with alpha above; norms of its ``"residual"`` stream after the layer and of its ``"value"``, over the
     median of the others'; ``"kind"`` of sink, if a head has one; ``"massive"``, the largest entry of the stream over
-    the median one; ``"stable_rank"`` of what a head brings home; ``"positions"`` of the model, learned or rotary;
+    the median one; ``"stable_rank"`` of what a head brings home; its ``"positions"``, learned, rotary or ALiBi;
     ``"known"``, how far GPT-2 is from the known answer, NaN for others; ``"alpha"``, (N, H), a row per piece.
     """
     if min(lengths) < 8:
         raise ValueError(f"a piece of {min(lengths)} tokens has no middle; choose 8 or more")
-    known, positions = known_difference(model), "learned" if model.config.model_type == "gpt2" else "rotary"
+    known, positions = known_difference(model), kind_of(model.config)
     for text, length in track([(text, length) for text in TEXTS for length in lengths]):
         keys, natural = (0, 1, 2, 3, length // 2), pieces(model, ids, length, n_texts)
         by_piece = [signs(look_inside(model, piece), keys) for piece in made(model, natural, text, seed)]
@@ -111,10 +112,10 @@ def effects(rows):
     yield effect("Sink_1^0.3, natural text: first - middle token", beyond["natural"], above=0, stretch=1)
     yield effect("random text: first - middle token", beyond["random"], above=0, stretch=1)
     yield effect("first token: natural - repeated text", first["natural"] - first["repeated"], above=0, stretch=1)
-    if rows[0]["positions"] == "learned":
+    if (positions := rows[0]["positions"]) == "learned":
         yield effect("repeated text, learned positions: first - middle token", beyond["repeated"], above=0, stretch=1)
     else:
-        yield effect("repeated text, rotary positions: first token", first["repeated"], below=0.01, stretch=1)
+        yield effect(f"repeated text, {positions} positions: first token", first["repeated"], below=0.01, stretch=1)
     if np.isfinite(rows[0]["known"]):
         yield exactly("GPT-2, the known answer: largest difference", rows[0]["known"], below=0.001)
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..attention import attend, causal_mask
 from ..loss import nll_of
+from ..positions import bias_of
 from ..system.plots import bars
 from ..system.terminal import table
 from .effects import by, effect
@@ -39,7 +40,8 @@ class Altered:
         visible = causal_mask(len(q), len(k), like=q)
         if self.alone is not None:
             visible[self.alone, : self.alone] = False
-        return attend(rotate(q, self.where), rotate(k, self.where), v, visible, **options)
+        bias = bias_of(rotate, self.where, self.where, like=q)
+        return attend(rotate(q, self.where), rotate(k, self.where), v, visible, bias=bias, **options)
 
 
 def conditions(ids, middle):

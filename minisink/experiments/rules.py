@@ -39,7 +39,7 @@ def run(model, ids, *, n_sinks=1, windows=(15, 63), track=iter):
     must_hold(n_sinks + min(windows), n_sinks)
     must_evict(len(ids), n_sinks + max(windows))
     trained, proved, slots = model.config.max_positions, {}, np.zeros(0)
-    if model.config.model_type == "gpt2" and n_sinks + max(windows) > trained:
+    if model.config.learned_positions and n_sinks + max(windows) > trained:
         raise ValueError(
             f"{model.name} has learned {trained} positions; a cache of {n_sinks + max(windows)} needs more"
         )
@@ -66,7 +66,7 @@ def measure(model, ids, policy):
     far = [[positions[-1] - positions[slot] for slot in (0, min(n, len(positions) - 1))] for _, positions in queries]
     moved = [{p - j for j, p in zip(index[n:], positions[n:], strict=True)} for index, positions in queries]
     nll, trained = np.full(len(queries), np.nan), model.config.max_positions
-    unlearned = model.config.model_type == "gpt2" and [t for t, (_, each) in enumerate(queries) if each[-1] >= trained]
+    unlearned = model.config.learned_positions and [t for t, (_, each) in enumerate(queries) if each[-1] >= trained]
     learned = unlearned[0] if unlearned else len(nll)
     refused = f"from token {learned} on: {model.name} has learned {trained} positions" if unlearned else ""
     nll[:learned] = token_nll(model, ids[: learned + 1], policy, readable=True)

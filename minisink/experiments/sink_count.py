@@ -30,7 +30,7 @@ def cells(model, texts, wanted, track=iter):
     must_evict(max(map(len, texts)), min(cache for cache, _ in wanted))
     for cache, n in track(wanted):
         recompute = n == "re-computed"
-        unlearned = model.config.model_type == "gpt2" and cache > model.config.max_positions
+        unlearned = model.config.learned_positions and cache > model.config.max_positions
         losses = [np.full(len(ids) - 1, np.nan) for ids in texts]
         if not unlearned and (cache >= 1 if recompute else cache > n):
             methods = [

@@ -20,7 +20,7 @@ def run(model, ids, *, cache=64, n_sinks=1, track=iter):
     Each row has ``"sinks"``, ``"positions"``; perplexity ``"within"`` the trained length, from the first eviction on,
     and ``"beyond"`` it, NaN where the text does not reach there; ``"nll"``, and ``"split"``, where it does.
     """
-    if model.config.model_type == "gpt2":
+    if model.config.learned_positions:
         raise ValueError(f"{model.name} learned its positions: they are mixed into what it caches, and cannot be moved")
     must_evict(len(ids), cache)
     trained = model.config.max_positions

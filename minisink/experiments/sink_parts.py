@@ -104,7 +104,7 @@ def spike(trace):
 
 def from_layer(model, layer, x):  # (1, C)
     """Return the trace of the layers from one on, which find this residual stream: `x` embeds their token 0."""
-    changes = {"position": np.zeros_like(model.weights.position)} if model.config.model_type == "gpt2" else {}
+    changes = {"position": np.zeros_like(model.weights.position)} if model.config.learned_positions else {}
     weights = replace(model.weights, embed=x, layers=model.weights.layers[layer:], **changes)
     config = replace(model.config, n_layers=model.config.n_layers - layer)
     trace: dict = {}
