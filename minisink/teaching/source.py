@@ -6,7 +6,6 @@ that is Python as it stands is never touched.
 """
 
 import ast
-import codecs
 import io
 import json
 import os
@@ -18,13 +17,6 @@ from typing import NamedTuple
 from .loading import BROKEN, JOINED, UNFINISHED
 
 LARGEST_SOURCE = 2 * 2**20
-MARKS = {
-    codecs.BOM_UTF8: "utf-8-sig",
-    codecs.BOM_UTF32_LE: "utf-32",  # before UTF-16, whose mark it begins with
-    codecs.BOM_UTF32_BE: "utf-32",
-    codecs.BOM_UTF16_LE: "utf-16",
-    codecs.BOM_UTF16_BE: "utf-16",
-}
 
 
 class Source(NamedTuple):
@@ -92,11 +84,12 @@ def parse(name, raw):
 
 def decode(raw):
     """Return a text: UTF-8, UTF-16 and UTF-32 with a mark, the encoding that its first lines name, or else Latin-1."""
-    marked = next((encoding for mark, encoding in MARKS.items() if raw.startswith(mark)), None)
+    marked = json.detect_encoding(raw)
+    is_marked = marked in ("utf-8-sig", "utf-16", "utf-32")
     try:
-        text = raw.decode(marked or tokenize.detect_encoding(io.BytesIO(raw).readline)[0])
+        text = raw.decode(marked if is_marked else tokenize.detect_encoding(io.BytesIO(raw).readline)[0])
     except (SyntaxError, UnicodeDecodeError, LookupError):
-        text = raw.decode(marked or "latin-1", "replace")
+        text = raw.decode(marked if is_marked else "latin-1", "replace")
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 

@@ -44,7 +44,7 @@ ATTEND = {
     "a masked score is zero, not minus infinity": attention(partial(masked, hidden=0.0)),
     "the mask is added to the scores, as 0 and 1": attention(lambda q, k, seen: scores(q, k) + seen),
     "a masked score is -1, not minus infinity": attention(partial(masked, hidden=-1.0)),
-    "a masked score is not low enough": tuple(attention(partial(masked, hidden=low)) for low in (-1e3, -1e2, -1e1)),
+    "a masked score is not low enough": tuple(attention(partial(masked, hidden=low)) for low in (-1e2, -1e1)),
     "a causal mask of its own, not the one that is given": attention(
         lambda q, k, seen: masked(q, k, np.tril(np.ones_like(seen)))
     ),

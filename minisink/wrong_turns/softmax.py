@@ -46,10 +46,7 @@ FROM_ZERO = "the largest is looked for from zero on, and all may lie below"
 SOFTMAX = {
     "the exponential overflows": (lambda x: over_sum(np.exp(x)), in_python),
     FROM_ZERO: (from_zero, lambda x: in_python(x - largest_from_zero(x))),
-    "the mean or the smallest is taken off, not the largest": (
-        lambda x: over_sum(np.exp(x - np.mean(x))),
-        lambda x: over_sum(np.exp(x - np.min(x))),
-    ),
+    "the mean or the smallest is taken off, not the largest": lambda x: over_sum(np.exp(x - np.mean(x))),
     "divided by the largest, not by the sum": exp,
     "the weights are not normalised": lambda x: np.exp(x),
     "the logarithm of the weights": lambda x: np.log(softmax(x)),
