@@ -14,6 +14,7 @@ from .words import cache_of, one_line, short
 
 SHRINKING = 10  # seconds at most
 ALIKE = 0.95  # of the answers, where many a wrong turn gives the same now and then
+OUT_OF_RANGE = ("OverflowError", "ZeroDivisionError")  # what `math` raises
 GROWTH = 1.4  # of a state between the middle and the end of a long text
 
 
@@ -41,14 +42,23 @@ class Outcome:
         """Whether another try would be a waste."""
         return bool(self.died) or self.raised in ("NotImplementedError", "MemoryError")
 
+    @property
+    def is_out_of_range(self):
+        """Whether a number was too large, or zero where it must not be: `math` raises, NumPy says infinity or NaN."""
+        if self.raised is None:
+            return self.value is not None and not np.isfinite(self.value).all()
+        return self.raised in OUT_OF_RANGE or self.error.startswith(("math domain error", "expected a positive"))
+
     def is_right(self, task, expected):
         """Whether it is what the reference says."""
         return self.raised is None and equal(self.value, expected, task.kind) and not self.grows
 
     def is_like(self, task, other):
         """Whether two wrong outcomes are one."""
-        if self.died or other.died or self.raised != other.raised or self.grows != other.grows:
+        if self.died or other.died or self.grows != other.grows:
             return False
+        if self.raised != other.raised:
+            return self.is_out_of_range and other.is_out_of_range
         if other.value is None:
             return self.value is None
         return equal(self.value, other.value, task.kind)

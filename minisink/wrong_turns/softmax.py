@@ -20,12 +20,6 @@ def softmax(x):  # (..., S) -> (..., S)
     return over_sum(exp(x))
 
 
-def in_python(x):
-    """Go without NumPy: `math` raises where an exponential overflows."""
-    weights = [math.exp(value) for value in x]
-    return [weight / sum(weights) for weight in weights]
-
-
 def largest_from_zero(x):  # (..., S) -> (..., 1)
     """Search for the largest from zero on."""
     return np.maximum(np.max(x, axis=-1, keepdims=True), 0.0)
@@ -36,16 +30,16 @@ def from_zero(x):  # (..., S) -> (..., S)
     return over_sum(np.exp(x - largest_from_zero(x)))
 
 
-def one_more_in_python(x, largest=0.0):
-    """Go without NumPy: `math` raises where an exponential overflows."""
-    weights = [math.exp(value - largest) for value in x]
-    return [weight / (math.exp(-largest) + sum(weights)) for weight in weights]
+def far_below_zero(x):
+    """Take off the largest, so that the 1 may become too large for `math`; NumPy's infinity does no harm there."""
+    weights = [math.exp(value - max(x)) for value in x]
+    return [weight / (math.exp(-max(x)) + sum(weights)) for weight in weights]
 
 
 FROM_ZERO = "the largest is looked for from zero on, and all may lie below"
 SOFTMAX = {
-    "the exponential overflows": (lambda x: over_sum(np.exp(x)), in_python),
-    FROM_ZERO: (from_zero, lambda x: in_python(x - largest_from_zero(x))),
+    "the exponential overflows": lambda x: over_sum(np.exp(x)),
+    FROM_ZERO: from_zero,
     "the mean or the smallest is taken off, not the largest": lambda x: over_sum(np.exp(x - np.mean(x))),
     "divided by the largest, not by the sum": exp,
     "the weights are not normalised": lambda x: np.exp(x),
@@ -61,11 +55,7 @@ SOFTMAX1 = {
     "softmax instead of softmax1": softmax,
     "a sigmoid: each score alone, without the others": lambda x: 1.0 / (1.0 + np.exp(-x)),
     "half of the weight, whatever the scores": lambda x: softmax(x) / 2.0,
-    "the exponential overflows": (
-        lambda x: np.exp(x) / (1.0 + np.exp(x).sum()),
-        one_more_in_python,
-        lambda x: one_more_in_python(x, max(x)),  # far below zero exp(-largest) overflows
-    ),
+    "the exponential overflows": (lambda x: np.exp(x) / (1.0 + np.exp(x).sum()), far_below_zero),
     "the weight of the extra term is returned too": (
         lambda x: softmax(np.append(x, 0.0)),
         lambda x: softmax(np.append(0.0, x)),

@@ -1,8 +1,5 @@
 """Wrong turns of measuring."""
 
-import math
-from functools import partial
-
 import numpy as np
 
 from ..ops import log_softmax
@@ -38,21 +35,11 @@ def over_exp(logits, ids):
     return -np.log(at_next(weights / weights.sum(axis=-1, keepdims=True), ids))
 
 
-def in_python(logits, ids):
-    """Go without NumPy: `math` raises where an exponential overflows."""
-    return [math.log(sum(map(math.exp, row))) - row[i] for row, i in zip(logits, ids[1:], strict=False)]
-
-
-def from_zero(logits, ids, log=np.log):
-    """Take off zero where all logits lie below; `math.log` raises there."""
+def from_zero(logits, ids):
+    """Take off zero where all logits lie below."""
     largest = largest_from_zero(logits)
     sums = np.exp(logits - largest).sum(axis=-1)
-    return largest[:-1, 0] + [log(x) for x in sums[:-1]] - at_next(logits, ids)
-
-
-def of_softmax(logits, ids):
-    """Go without NumPy by way of the softmax: the logarithm of nothing raises."""
-    return [-math.log(p[i]) for p, i in zip(np.exp(log_softmax(logits)), ids[1:], strict=False)]
+    return largest[:-1, 0] + np.log(sums[:-1]) - at_next(logits, ids)
 
 
 def underflows(least):
@@ -97,17 +84,13 @@ TOKEN_NLL = {
     "the largest is taken off and not put back": (
         lambda logits, ids: right(logits, ids) - np.max(logits, axis=-1)[:-1]
     ),
-    FROM_ZERO: (from_zero, partial(from_zero, log=math.log)),
+    FROM_ZERO: from_zero,
     "the exponential overflows": (
         over_exp,
         lambda logits, ids: np.log(np.exp(logits).sum(axis=-1))[:-1] - at_next(logits, ids),
-        in_python,
     ),
     "the sign is missing": lambda logits, ids: -right(logits, ids),
-    "the softmax underflows": (
-        *(underflows(least) for least in (0.0, 1e-8, 1e-9, 1e-10, 1e-12, 1e-15)),
-        of_softmax,
-    ),
+    "the softmax underflows": tuple(underflows(least) for least in (0.0, 1e-8, 1e-9, 1e-10, 1e-12, 1e-15)),
     # seen as: window = streaming = dense to the last digit
     "one row of logits for all tokens: measured in one pass (wrong turn 6)": (
         lambda logits, ids: right(np.repeat(np.asarray(logits)[:1], len(ids), axis=0), ids)

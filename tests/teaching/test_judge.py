@@ -1,6 +1,7 @@
 """Every wrong turn is caught under its own name, on the smallest case, in words; right answers pass in any style."""
 
 import functools
+import math
 import re
 
 import numpy as np
@@ -18,6 +19,7 @@ from minisink.teaching.judge import Outcome, _by_turn, judge, outcome_of
 from minisink.teaching.sandbox import Answers
 from minisink.teaching.tasks import TASKS, cases_of, heads_of, in_style
 from minisink.wrong_turns import HINTS, LEFT_OVER, TURNS, WRONG_TURNS
+from minisink.wrong_turns.softmax import FROM_ZERO
 
 PLAIN: dict = {}
 exec(styles.TO_THE_LETTER, PLAIN)
@@ -169,6 +171,29 @@ def test_a_turn_is_known_by_most_of_its_answers():
 
     row = judged("survivors", one_too_few)
     assert row["diagnosis"] == TURNS["survivors"][1].title and "kept [0]" not in row["message"]
+
+
+@pytest.mark.parametrize(
+    ("task", "function", "named"),
+    [
+        ("softmax", lambda x: [math.exp(s) / sum(map(math.exp, x)) for s in x], "the exponential overflows"),
+        ("softmax", lambda x: over_largest_or_zero(x), FROM_ZERO),
+        ("token_nll", lambda logits, ids: [-math.log(p) for p in likely(logits, ids)], "the softmax underflows"),
+    ],
+)
+def test_what_math_raises_at_is_infinite_for_numpy(task, function, named):
+    """The same wrong turn, without NumPy."""
+    assert judged(task, function)["diagnosis"] == named
+
+
+def over_largest_or_zero(x):
+    weights = [math.exp(score - max(0.0, *x)) for score in x]
+    return [weight / sum(weights) for weight in weights]
+
+
+def likely(logits, ids):
+    """The probability of each token."""
+    return np.exp(-reference.token_nll(logits, ids))
 
 
 def test_what_is_left_from_an_earlier_call_is_named():
