@@ -37,8 +37,7 @@ def add_options(parser):
 
 def run(args):
     """Time, and print a row a cache."""
-    if args.plot:
-        check_picture(args.plot)
+    check_picture(args.plot)
     caches, n_sinks = sorted(set(args.caches)), args.n_sinks
     speed.check(caches, n_sinks=n_sinks, repeats=args.repeats)
     model = load(args.model) if args.model else random_model(args.shape, max_positions=caches[-1])

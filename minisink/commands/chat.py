@@ -3,7 +3,7 @@
 from ..chat.conversation import Conversation, n_system_tokens
 from ..chat.script import read_turns, shipped
 from ..model import load
-from ..system.files import lock_files
+from ..system.files import check_folder, lock_files
 from . import common
 from .chat_talk import Talk
 
@@ -42,7 +42,7 @@ def run(args):
     for method in methods:
         if method not in common.METHODS:
             raise ValueError(f"method is {method!r}; it must be one of {', '.join(common.METHODS)}")
-    common.check_folder(args.state)
+    check_folder(args.state)
     with lock_files(args.state):
         model = load(args.model)
         talk = Talk(args, {method: _conversation(args, model, method) for method in methods})

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from ..chat.script import Line, Measured
 from ..system.errors import tell
+from ..system.files import check_folder
 from ..system.terminal import columns, put, side_by_side, wrap
 from .chat_report import in_words, status, summary
 from .chat_report import take as take_turn
-from .common import CAPACITY, METHODS, WITH_SINKS, changed, check_folder, dump, method_of
+from .common import CAPACITY, METHODS, WITH_SINKS, changed, dump, method_of
 
 WIDEST = 120  # characters of a line, where the terminal has as many
 COMMANDS = {

@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from ..system.files import atomic_write
+from ..system.files import atomic_write, check_folder
 from ..system.terminal import put
 from ..teaching import formats
 from ..teaching.grading import Grading, grade, nothing_judged
@@ -17,7 +17,7 @@ from ..teaching.sandbox import SECONDS
 from ..teaching.tasks import MOST_POINTS, TASKS
 from ..teaching.template import template
 from . import check_class
-from .common import at_least, check_folder, dump
+from .common import at_least, dump
 
 PURPOSE = "hold functions that a student wrote against the reference, and name the wrong turn"
 HINTS = "0 the failing case, 1 a question, 2 the place, 3 the wrong turn and the cure (the case and the wrong turn)"

@@ -5,11 +5,11 @@ from contextlib import closing
 from pathlib import Path
 
 from .. import __version__
-from ..system.files import lock_files
+from ..system.files import check_folder, lock_files
 from ..system.terminal import columns, count, cut, put, table, width_of, wrap
 from ..teaching.marks import MarksFile, grade_class, students_of, wrong_turns
 from ..teaching.words import one_line
-from .common import check_folder, dump, progress
+from .common import dump, progress
 
 MOST_JOBS = 64
 NUMBERS = 20  # columns of score and seconds, and between them; names share the rest

@@ -13,8 +13,7 @@ def check(args, **least):
     at_least(args, **least)
     if args.rate is not None and not 0 < args.rate < float("inf"):
         raise ValueError(f"--rate is {args.rate}; it must be a number above 0")
-    if args.plot is not None:
-        check_picture(args.plot)
+    check_picture(args.plot)
 
 
 def watch(toy, n_steps, panel):

@@ -40,8 +40,7 @@ def add_options(parser):
 
 def run(args):
     """Print the page."""
-    if args.plot:
-        check_picture(args.plot)
+    check_picture(args.plot)
     at_least(args, tokens=2)
     model, path = load(args.model), args.text or sample_text()
     ids = encode(model, read_text(path), path, bos=not args.no_bos)[: args.tokens]

@@ -15,7 +15,6 @@ from ..methods import Dense, Method, Recompute, Streaming, Window, lead_of
 from ..model import Model
 from ..retrieval import Retrieval
 from ..retrieval.method import SELECT
-from ..system.files import check_file, check_room
 
 METHODS = ("dense", "window", "recompute", "streaming", "retrieval")
 WITH_SINKS = ("streaming", "retrieval")
@@ -116,16 +115,6 @@ def encode(model, text, source, *, bos=True):
     if not text:
         raise ValueError(f"{source}: empty text")
     return model.encode(text, bos=bos)
-
-
-def check_folder(path):
-    """Refuse a file that could not be written."""
-    if path is None:
-        return
-    if not Path(path).parent.is_dir() or Path(path).is_dir():
-        raise ValueError(f"{path}: cannot be written; it needs a folder that is there and the name of a file")
-    check_file(path)
-    check_room(path)
 
 
 def check_apart(*paths):

@@ -38,8 +38,7 @@ def add_options(parser):
 
 def run(args):
     """Stream a text through the methods, let three write, and print what was measured."""
-    if args.plot:
-        check_picture(args.plot)
+    check_picture(args.plot)
     at_least(args, tokens=0, write=0, seed=0)
     model = load(args.model)
     source = args.text or sample_text()

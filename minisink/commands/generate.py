@@ -9,10 +9,10 @@ from ..hf.tokenizer import HELD, text_stream
 from ..methods import warn_beyond
 from ..model import load
 from ..system.errors import tell
-from ..system.files import lock_files, read_text
+from ..system.files import check_folder, lock_files, read_text
 from ..system.interrupts import defer_interrupts
 from ..system.terminal import human_bytes, put
-from .common import add_draws, add_method, add_model, add_no_bos, check_folder, draws, method_of
+from .common import add_draws, add_method, add_model, add_no_bos, draws, method_of
 
 PURPOSE = "continue a text"
 EXAMPLE = 'minisink generate --prompt "It was a dark night" --temperature 0.8'

@@ -5,9 +5,9 @@ from ..experiments.plots import draw_inspection
 from ..live.steps import steps
 from ..methods import Dense, new_cache
 from ..model import load
-from ..system.files import atomic_write, check_picture
+from ..system.files import atomic_write, check_folder, check_picture
 from ..system.terminal import table, wrap
-from .common import add_json, add_method, add_model, add_no_bos, as_json, check_folder, dump, encode, method_of
+from .common import add_json, add_method, add_model, add_no_bos, as_json, dump, encode, method_of
 
 PURPOSE = "where the weight goes"
 EXAMPLE = 'minisink inspect "It was a dark night." --plot heads.png'
@@ -27,8 +27,7 @@ def add_options(parser):
 
 def run(args):
     """Print a row a head."""
-    if args.plot:
-        check_picture(args.plot)
+    check_picture(args.plot)
     check_folder(args.steps)
     if not args.steps and (args.method != "streaming" or args.window is not None):
         raise ValueError("--method and --window are those of --steps FILE; without it the whole text is looked at")

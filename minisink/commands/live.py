@@ -8,8 +8,8 @@ from pathlib import Path
 from ..live.page import MOST_TEXT, check_steps, page, sample
 from ..model import load
 from ..system.errors import tell
-from ..system.files import atomic_write, read_text
-from .common import add_model, check_folder
+from ..system.files import atomic_write, check_folder, read_text
+from .common import add_model
 
 PURPOSE = "watch a cache forget, in a page of one file"
 EXAMPLE = "minisink live --write page.html --model novels-gpt2"

@@ -9,7 +9,7 @@ from ..evaluation.run import Evaluation
 from ..experiments.four_methods import foreign
 from ..model import load
 from ..system.errors import tell
-from ..system.files import check_picture, lock_files
+from ..system.files import check_folder, check_picture, lock_files
 from ..system.terminal import number, table, wrap
 from . import common
 
@@ -33,10 +33,9 @@ def add_options(parser):
 
 def run(args):
     """Measure, and print one row."""
-    if args.plot:
-        check_picture(args.plot)
+    check_picture(args.plot)
     for path in (args.csv, args.resume):
-        common.check_folder(path)
+        check_folder(path)
     common.check_apart(args.file, args.csv, args.plot, args.resume)
     if args.every is not None and not args.csv:
         raise ValueError("--every is for the rows of a CSV file: give --csv too")

@@ -15,9 +15,9 @@ from ..experiments.stretch import stretch
 from ..hf.shipped import sample_text
 from ..model import load
 from ..system.errors import tell
-from ..system.files import check_picture, check_room, read_text
+from ..system.files import check_folder, check_picture, check_room, read_text
 from ..system.terminal import table, wrap
-from .common import add_json, add_model, add_no_bos, at_least, check_folder, dump, encode
+from .common import add_json, add_model, add_no_bos, at_least, dump, encode
 from .reproduce_report import first_line, report
 
 MODEL, TOKENS = "novels", 3000  # what an experiment is run on unless it says otherwise
@@ -162,8 +162,7 @@ def excerpt(model, text, source, n_tokens, args):
 def check_outputs(args):
     """Refuse what could not be done or written, before the work."""
     at_least(args, seed=0)
-    if getattr(args, "plot", None):
-        check_picture(args.plot)
+    check_picture(getattr(args, "plot", None))
     if getattr(args, "csv", None) not in (None, "-"):
         check_folder(args.csv)
     if args.out:

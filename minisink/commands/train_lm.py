@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ..system.files import lock_files
+from ..system.files import check_folder, lock_files
 from ..system.interrupts import defer_interrupts
 from ..training import data, log, tokens
 from ..training.loop import Training
@@ -15,7 +15,7 @@ from ..training.parameters import n_parameters, named_shapes
 from ..training.recipe import Recipe
 from ..training.state import check_writable
 from . import lm_model
-from .common import at_least, check_folder
+from .common import at_least
 
 PURPOSE = "train a small language model on text files"
 EXAMPLE = "minisink train lm --text novels/*.txt --out my-model --steps 500"

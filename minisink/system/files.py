@@ -202,6 +202,18 @@ def check_room(path):
         pass
 
 
+def check_folder(path):
+    """Refuse a file that could not be written; None is passed over."""
+    if path is None:
+        return
+    if not Path(path).parent.is_dir():
+        raise ValueError(f"{path}: cannot be written; there is no folder {Path(path).parent}")
+    if Path(path).is_dir():
+        raise ValueError(f"{path}: cannot be written; this is a folder, and the name of a file is needed")
+    check_file(path)
+    check_room(path)
+
+
 def has_matplotlib():
     """Tell whether pictures can be drawn."""
     try:
@@ -212,10 +224,9 @@ def has_matplotlib():
 
 
 def check_picture(path):
-    """Refuse a picture that could not be written, before hours of work go into it.
-
-    That is one without matplotlib, in a folder that is not there or may not be written, or of an unknown ending.
-    """
+    """Refuse a picture that could not be drawn or written, before hours of work go into it; None is passed over."""
+    if path is None:
+        return
     if not has_matplotlib():
         raise ValueError(f"pictures need matplotlib: pip install '{PACKAGE}[plot]'")
     from matplotlib.figure import Figure
@@ -223,9 +234,4 @@ def check_picture(path):
     formats = Figure().canvas.get_supported_filetypes()
     if Path(path).suffix[1:].lower() not in formats:
         raise ValueError(f"{path}: a picture ends in one of {', '.join('.' + kind for kind in sorted(formats))}")
-    if not Path(path).parent.is_dir():
-        raise ValueError(f"{path}: there is no folder {Path(path).parent}")
-    if Path(path).is_dir():
-        raise ValueError(f"{path}: this is a folder; a picture needs the name of a file")
-    if not os.access(Path(path).parent, os.W_OK):  # what only writing tells costs the picture, not the results
-        raise ValueError(f"{path}: cannot be written (the folder is not yours to write to)")
+    check_folder(path)
