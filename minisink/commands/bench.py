@@ -1,9 +1,6 @@
 """``minisink bench``: what a token costs."""
 
 import os
-import sys
-
-from tqdm import tqdm
 
 from ..experiments import speed, token_cost
 from ..experiments.effects import must_learn
@@ -15,7 +12,7 @@ from ..system.errors import tell
 from ..system.files import check_picture
 from ..system.plots import picture
 from ..system.terminal import wrap
-from .common import add_json, add_model, add_readable, dump
+from .common import add_json, add_model, add_readable, dump, progress
 
 PURPOSE = "what a token costs, streaming and re-computing, beside the floor"
 EXAMPLE = "minisink bench --shape smollm2-135m --caches 256 1024 4096 --plot speed.png"
@@ -45,7 +42,7 @@ def run(args):
     if model.n_parameters > 50_000_000:
         tell("a model of this size takes minutes, most of them to re-compute windows")
     threads = os.environ.get("OPENBLAS_NUM_THREADS") or os.environ.get("OMP_NUM_THREADS") or "all"
-    with tqdm(total=1 + len(caches), desc="bench", disable=None, leave=False, file=sys.stderr) as bar:
+    with progress("bench", total=1 + len(caches)) as bar:
         options = {"n_sinks": n_sinks, "repeats": 3 * args.repeats, "readable": args.readable}
         decode = speed.decoding(model, cache=caches[0], **options)
         bar.update()

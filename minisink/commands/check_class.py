@@ -27,7 +27,7 @@ def run(args, grading):
         students, others = students_of(args.file[0], grading.known)
         others = [name for name in others if Path(args.file[0], name).resolve() != Path(args.csv).resolve()]
         n_kept = sum(map(marks.is_done, students))
-        with closing(progress(len(students), "students", unit="student", initial=n_kept)) as bar:
+        with closing(progress("students", total=len(students), unit="student", initial=n_kept)) as bar:
             try:
                 reports = grade_class(students, marks, jobs=jobs, on_row=lambda row: bar.update())
             except KeyboardInterrupt:

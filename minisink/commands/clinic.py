@@ -1,10 +1,8 @@
 """``minisink clinic``: a model's sinks on a page."""
 
-import sys
 from functools import partial
 
 import numpy as np
-from tqdm import tqdm
 
 from ..evaluation.difference import Difference
 from ..experiments import clinic
@@ -13,7 +11,7 @@ from ..model import load
 from ..system.files import check_picture, read_text
 from ..system.plots import picture
 from ..system.terminal import count, in_runs, table, wrap
-from .common import add_json, add_no_bos, at_least, dump, encode
+from .common import add_json, add_no_bos, at_least, dump, encode, progress
 
 PURPOSE = "how many sinks a model needs, and why: one page"
 EXAMPLE = "minisink clinic smollm2 --plot clinic.png"
@@ -44,8 +42,7 @@ def run(args):
     at_least(args, tokens=2)
     model, path = load(args.model), args.text or sample_text()
     ids = encode(model, read_text(path), path, bos=not args.no_bos)[: args.tokens]
-    bar = partial(tqdm, desc=model.name, delay=2, disable=None, leave=False, file=sys.stderr)
-    about = clinic.run(model, ids, caches=args.caches, track=bar)
+    about = clinic.run(model, ids, caches=args.caches, track=partial(progress, model.name))
     keep = count(about["n_sinks"], "sink") if about["n_sinks"] else "no sink"
     title = f"Keep {keep} in {model.name}: {about['reason']}"
     if args.json:

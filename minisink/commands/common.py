@@ -3,7 +3,6 @@
 import argparse
 import json
 import math
-import sys
 from pathlib import Path
 
 from tqdm import tqdm
@@ -126,10 +125,9 @@ def check_apart(*paths):
         resolved.add(Path(path).resolve())
 
 
-def progress(total, what, **options):
-    """Return a bar on stderr that appears after two seconds, and never where nobody watches."""
-    options = {"unit": "token"} | options
-    return tqdm(total=total, desc=what, delay=2, disable=None, leave=False, file=sys.stderr, **options)
+def progress(what, items=None, **options):
+    """Return a bar of some items on stderr that appears after two seconds, and never where nobody watches."""
+    return tqdm(items, desc=what, delay=2, disable=None, leave=False, **options)
 
 
 def dump(value):

@@ -25,7 +25,7 @@ class Vectors:
     def run(self, args):
         """Write all files, or none."""
         names = NAMES if args.policy else NAMES + TEXTS
-        with closing(progress(len(names), "models", unit="model")) as bar:
+        with closing(progress("models", total=len(names), unit="model")) as bar:
             write_vectors(args.folder, policy=args.policy, on_model=bar.update)
         put(f"{args.folder}: {', '.join(names)}; docs/check-your-cache.md says what the files hold")
 

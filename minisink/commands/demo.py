@@ -50,7 +50,8 @@ def run(args):
     gain = four_methods.induction(model)
     methods += [four_methods.brought_back(args.cache, args.n_sinks)] if gain > INDUCTION else []
     work = {method: args.cache if isinstance(method, Recompute) else 1 for method in methods}
-    with progress(sum(work.values()) * (len(ids) - 1) + len(writers) * args.write, "demo") as bar:
+    n_tokens = sum(work.values()) * (len(ids) - 1) + len(writers) * args.write
+    with progress("demo", total=n_tokens, unit="token") as bar:
 
         def on_progress(method, n_tokens):
             bar.set_description(method.name, refresh=False)

@@ -63,7 +63,7 @@ def _measure(args):
 def _watch(evaluation):
     """Run with a bar of the perplexity so far; return the seconds it took."""
     start, options = time.perf_counter(), {"unit": "B", "unit_scale": True, "initial": evaluation.place.start}
-    with common.progress(evaluation.n_bytes, evaluation.method.name, **options) as bar:
+    with common.progress(evaluation.method.name, total=evaluation.n_bytes, **options) as bar:
 
         def on_progress(n_bytes):
             bar.set_postfix_str(f"perplexity {evaluation.tally.perplexity:.2f}", refresh=False)

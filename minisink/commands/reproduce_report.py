@@ -3,29 +3,25 @@
 import csv
 import io
 import math
-import sys
 import time
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from textwrap import fill
 
-from tqdm import tqdm
-
 from ..experiments.effects import verdict
 from ..system.files import atomic_write, has_matplotlib
 from ..system.plots import picture
 from ..system.terminal import table, wrap
-from .common import as_json, dump
+from .common import as_json, dump, progress
 
 
 def report(experiment, args):
     """Run an experiment and print what came out, also when it was stopped; return its `effects.verdict`."""
     inputs, options = experiment.inputs(args), experiment.options(args)
     rows, began = [], time.perf_counter()
-    bar = partial(tqdm, desc=experiment.name, delay=2, disable=None, leave=False, file=sys.stderr)
     try:
-        rows.extend(experiment.module.run(*inputs, **options, track=bar))
+        rows.extend(experiment.module.run(*inputs, **options, track=partial(progress, experiment.name)))
     except (ValueError, MemoryError, KeyboardInterrupt):
         if rows and not args.json:
             print(plain(rows) + "\n")  # nothing that was measured is lost

@@ -69,7 +69,7 @@ def _measure(args, models, sizes):
     """Measure the losses, (seeds, methods, gaps): each model reads texts of its own."""
     n_tokens = sum(1 + 2 * SEGMENT + gap for gap in args.gaps) * args.texts * len(experiment.methods(**sizes))
     losses = []
-    with progress(n_tokens * len(models), "reading") as bar:
+    with progress("reading", total=n_tokens * len(models), unit="token") as bar:
         for seed, model in enumerate(models, args.seed):
             options = {"gaps": args.gaps, "n_texts": args.texts, "seed": seed, **sizes}
             losses.append(list(experiment.run(model, **options, on_progress=bar.update).values()))
