@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import math
 from pathlib import Path
 
 from tqdm import tqdm
@@ -137,14 +136,5 @@ def dump(value):
 
 def as_json(value):
     """Return what `dump` prints."""
-    return json.dumps(_plain(value), allow_nan=False)
-
-
-def _plain(value):
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    if hasattr(value, "tolist"):
-        return _plain(value.tolist())
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    text = json.dumps(value, default=lambda array: array.tolist())
+    return json.dumps(json.loads(text, parse_constant=lambda _: None))

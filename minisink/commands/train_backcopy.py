@@ -1,6 +1,5 @@
 """``minisink train backcopy``: watch a sink form, in half a minute."""
 
-import json
 import time
 from functools import partial
 from pathlib import Path
@@ -12,6 +11,7 @@ from ..training.backcopy import picture
 from ..training.backcopy.chain import Task
 from ..training.backcopy.toy import Toy
 from .classroom import check, watch
+from .common import dump
 
 PURPOSE = "watch a sink form in a one-layer model, in half a minute"
 EXAMPLE = "minisink train backcopy --softmax softmax1 --plot curves.png"
@@ -49,7 +49,7 @@ def run(args):
     _explain(row, long, first, args.length, seconds, paired(window, sink))
     if args.json:
         result = {"seconds": round(seconds, 2)} | row | long
-        print(json.dumps({key: value for key, value in result.items() if key != "layer"}))
+        dump({key: value for key, value in result.items() if key != "layer"})
     if args.plot is not None:
         picture.draw(history, args.plot, first)
 

@@ -1,6 +1,5 @@
 """``minisink train induction``: what streaming forgets, and what comes back, on a model trained here."""
 
-import json
 import time
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from ..training.induction import picture
 from ..training.induction.segments import CHANCE, SEGMENT
 from ..training.induction.toy import LENGTH, Toy, bump
 from .classroom import check, watch
-from .common import progress
+from .common import dump, progress
 
 PURPOSE = "grow induction heads in ten seconds, then see what each cache remembers"
 EXAMPLE = "minisink train induction --seeds 1 --plot induction.png"
@@ -60,7 +59,7 @@ def run(args):
     findings = experiment.finding(means, args.gaps, **sizes)
     _show(args, trainings, names, losses, findings, seconds)
     if args.json:
-        print(json.dumps(_as_json(args, trainings, names, losses, findings, seconds)))
+        dump(_as_json(args, trainings, names, losses, findings, seconds))
     if args.plot is not None:
         picture.draw(args.plot, [one["history"] for one in trainings], args.gaps, means)
 
