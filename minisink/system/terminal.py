@@ -77,11 +77,6 @@ def pad(text, width):
     return text + " " * (width - width_of(text))
 
 
-def pad_left(text, width):
-    """Put spaces before a text to fill a number of columns."""
-    return " " * (width - width_of(text)) + text
-
-
 def cut(text, width):
     """Return as many of the first letters as fit into a number of columns."""
     return text[: sum(end <= width for end in accumulate(map(_width_of_one, text)))]
@@ -122,40 +117,29 @@ def wrap(text, width=None, **indents):
 def table(header, rows, width=None):
     """Lay out rows of texts under a header; the first column to the left, numbers to the right.
 
-    Where it would be wider than `width`, the header is broken into lines, at words; and where that is too wide still,
-    each row is a sentence.
+    Where it would be wider than `width`, each row is a sentence.
 
     >>> print(table(["name", "kg"], [["an apple", "0.25"], ["a pumpkin", "10.5"]]))
     name         kg
     ---------  ----
     an apple   0.25
     a pumpkin  10.5
-    >>> print(table(["name", "price of each"], [["fig", "0.25"]], width=12))
-          price
-             of
-    name   each
-    ----  -----
-    fig    0.25
+    >>> print(table(["name", "kg"], [["an apple", "0.25"]], width=13))
+    an apple:
+    0.25 kg
     """
     rows = [[visible(cell) for cell in row] for row in rows]
-
-    def widths(lines):
-        return [max(map(width_of, column)) for column in zip(*lines, strict=True)]
-
-    head = [header]
-    if width is not None and sum(widths([header, *rows])) + 2 * len(header) - 2 > width:
-        each = max(1, (width + 2) // len(header) - 2)
-        cells = [wrap(cell, each, break_long_words=False, break_on_hyphens=False).split("\n") for cell in header]
-        n_lines = max(map(len, cells))
-        head = [*zip(*([""] * (n_lines - len(cell)) + cell for cell in cells), strict=True)]
-    first, *others = widths([*head, *rows])
+    first, *others = [max(map(width_of, column)) for column in zip(header, *rows, strict=True)]
     if width is not None and first + sum(others) + 2 * len(others) > width:
         return "\n".join(
             wrap(f"{name}: " + ", ".join(f"{cell} {what}" for cell, what in zip(cells, header[1:], strict=True)), width)
             for name, *cells in rows
         )
-    lines = [*head, ["-" * width for width in (first, *others)], *rows]
-    return "\n".join("  ".join([pad(name, first), *map(pad_left, cells, others)]).rstrip() for name, *cells in lines)
+    lines = []
+    for name, *cells in (header, ["-" * width for width in (first, *others)], *rows):
+        right = [" " * (width - width_of(cell)) + cell for cell, width in zip(cells, others, strict=True)]
+        lines.append("  ".join([pad(name, first), *right]).rstrip())
+    return "\n".join(lines)
 
 
 def rolling_mean(values, span):
