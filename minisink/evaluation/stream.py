@@ -66,19 +66,15 @@ def in_blocks(model, pieces, chunk):
 
     A token waits until the one it predicts is known. What `pieces` raises comes through after the last block.
     """
-    pending = np.empty(0, np.int64)
-    failure = None
-    while True:
-        try:
-            piece = next(pieces, None)
-        except Exception as error:
-            piece, failure = None, error
-        if piece is None:
-            break
-        pending = np.concatenate((pending, model.check_ids(piece))) if len(piece) else pending
-        while len(pending) > chunk:
-            yield pending[: chunk + 1]
-            pending = pending[chunk:]
+    pending, failure = np.empty(0, np.int64), None
+    try:
+        for piece in pieces:
+            pending = np.concatenate((pending, model.check_ids(piece))) if len(piece) else pending
+            while len(pending) > chunk:
+                yield pending[: chunk + 1]
+                pending = pending[chunk:]
+    except Exception as error:
+        failure = error
     if len(pending) > 1:
         yield pending
     if failure is not None:
