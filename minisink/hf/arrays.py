@@ -6,6 +6,8 @@ the embedding. Everything that differs is a fact of the architecture, in its `ou
 
 from typing import Any
 
+import numpy as np
+
 from .. import gpt2, llama
 from ..families import falcon, gpt_neox, mpt
 
@@ -43,6 +45,28 @@ def other_name(names, field):
     """
     matrix = "w" + field[1:] if field.startswith("b") else field.removesuffix("_b")
     return names[matrix] if matrix == field else names[matrix].removesuffix("weight") + "bias"
+
+
+def by_kind(fused, config):  # (..., (H + 2 K) D) -> (..., (H + 2 K) D)
+    """Reorder fused columns that come head by head: the queries of a key, the key, its value, and so on.
+
+    >>> from minisink.families.falcon import Config
+    >>> sizes = {"d_model": 6, "n_layers": 1, "n_heads": 6, "n_kv_heads": 2, "d_ff": 9, "vocab_size": 5}
+    >>> by_kind(np.array([*"abcKVdefLW"]), Config(**sizes)).tolist()
+    ['a', 'b', 'c', 'd', 'e', 'f', 'K', 'L', 'V', 'W']
+    """
+    outer, K = fused.shape[:-1], config.n_kv_heads
+    heads = fused.reshape(*outer, K, config.n_heads // K + 2, config.head_dim)
+    kinds = heads[..., :-2, :], heads[..., -2, :], heads[..., -1, :]
+    return np.concatenate([kind.reshape(*outer, -1) for kind in kinds], axis=-1)
+
+
+def by_head(joined, config):  # (..., (H + 2 K) D) -> (..., (H + 2 K) D)
+    """Undo `by_kind`."""
+    outer, H, K, D = joined.shape[:-1], config.n_heads, config.n_kv_heads, config.head_dim
+    kinds = np.split(joined, (H * D, (H + K) * D), axis=-1)
+    heads = [kind.reshape(*outer, K, -1, D) for kind in kinds]
+    return np.concatenate(heads, axis=-2).reshape(*outer, -1)
 
 
 def array_of(weights, name):

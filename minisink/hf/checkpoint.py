@@ -107,7 +107,8 @@ def find_tensors(folder, shapes, *, optional, prefix, harmless):
                 raise CheckpointError(f"{path}: tensor {name} is in {tensors[name][0].name} as well")
             tensors[name] = (path, *where)
     if not any(name.startswith(prefix) for name in tensors):
-        tensors = {name if name.startswith("lm_head.") else prefix + name: where for name, where in tensors.items()}
+        known = shapes | optional  # the output matrix never has it
+        tensors = {name if name in known else prefix + name: where for name, where in tensors.items()}
 
     missing = sorted(set(shapes) - set(tensors))
     if missing:

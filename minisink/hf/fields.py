@@ -11,6 +11,8 @@ from ..system.terminal import in_a_line
 
 MOST_BYTES = 100_000_000  # of a JSON file; a tokenizer of 256,000 words has a third of it
 LONGEST_LINE = 600  # letters of a message
+GELU = ("gelu", "gelu_python")  # names of the exact one, and of the other, x tanh'ed, which differ in the last bits
+GELU_NEW = ("gelu_new", "gelu_pytorch_tanh", "gelu_python_tanh", "gelu_fast", "gelu_accurate")
 FEW = 4  # of a list that a message shows
 POINTER = b"version https://git-lfs.github.com/spec/"  # a small file that stands for a large one
 
@@ -143,6 +145,12 @@ def one_of(raw, key, known, default=None):
     """Read one of the values that are supported, as `positive_int`."""
     rule = f"which is not supported; supported: {', '.join(known)}"
     return _checked(raw, key, default, lambda x: isinstance(x, str) and x in known, rule, between=", ")
+
+
+def gelu(raw, key):
+    """Read which GELU it is, in our words: "gelu", exact, if nothing is said, or "gelu_new", x tanh'ed."""
+    name = one_of(raw, key, (*GELU, *GELU_NEW), "gelu")
+    return "gelu" if name in GELU else "gelu_new"
 
 
 def text_or_none(raw, key):

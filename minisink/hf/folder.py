@@ -2,24 +2,26 @@
 
 A folder holds ``config.json``, ``model.safetensors`` (or ``model.safetensors.index.json`` and its shards) and
 ``tokenizer.json``; other tools also write ``generation_config.json``, whose eos ids count too. What its config and its
-tensors are called is in `llama` and `gpt2`, one architecture a file.
+tensors are called is in `llama`, `gpt2`, `gpt_neox`, `mpt` and `falcon`, one architecture a file.
 """
 
 import json
 import os
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from ..system.files import unfinished_folder
-from . import gpt2, llama
+from . import falcon, gpt2, gpt_neox, llama, mpt
 from . import tokenizer as words
-from .arrays import other_name, shapes
+from .arrays import by_head, by_kind, other_name, shapes
 from .checkpoint import find_tensors, read_tensor, write_tensors
 from .fields import brief, is_there, naming, one_or_many, read_json, refusing, token_ids
 from .relatives import check_relatives
 
-FORMATS = {"llama": llama, "mistral": llama, "qwen2": llama, "gpt2": gpt2}
+FORMATS: dict[str, Any] = {"llama": llama, "mistral": llama, "qwen2": llama, "qwen3": llama, "gpt2": gpt2}
+FORMATS |= {"gpt_neox": gpt_neox, "mpt": mpt, "falcon": falcon, "RefinedWebModel": falcon, "RefinedWeb": falcon}
 # What config.json and tokenizer.json say when they are written
 FORMER = ("tokenizer_config.json", "added_tokens.json", "generation_config.json")
 MOST_LAYERS = 10_000  # far beyond any model: the names alone of 10**12 layers would fill all memory
@@ -47,35 +49,46 @@ def raw_of(config):
     return raw
 
 
-def tensor_name(form, name):
+def tensor_name(config, name):
     """Translate the name of an array (see `arrays.shapes`) to Hugging Face's.
 
-    >>> tensor_name(llama, "3.wq"), tensor_name(gpt2, "norm")
-    ('model.layers.3.self_attn.q_proj.weight', 'transformer.ln_f.weight')
+    >>> config = config_of({"model_type": "gpt2", "n_embd": 8, "n_head": 2, "n_layer": 3, "vocab_size": 7})
+    >>> tensor_name(config, "2.wo"), tensor_name(config, "norm_b")
+    ('transformer.h.2.attn.c_proj.weight', 'transformer.ln_f.bias')
     """
+    form = FORMATS[config.model_type]
     layer, _, field = name.rpartition(".")
-    names = form.LAYER if layer else form.MODEL
-    return (f"{form.PREFIX}{form.LAYERS}.{layer}." if layer else "") + other_name(names, field)
+    if not layer:
+        return other_name(form.MODEL, field)
+    names = form.layer_names(config) if form is falcon else form.LAYER
+    return f"{form.PREFIX}{form.LAYERS}.{layer}.{other_name(names, field)}"
+
+
+def _is_by_head(form, name):
+    """Tell whether queries, keys and values lie head by head in it."""
+    return form in (gpt_neox, falcon) and name.endswith("_qkv")
 
 
 def tensor_shapes(config):
     """List every tensor a checkpoint must hold: name and shape as Hugging Face has them, most matrices (out, in)."""
     form = FORMATS[config.model_type]
-    return {tensor_name(form, n): s[::-1] if form.is_transposed(n) else s for n, s in shapes(config).items()}
+    return {tensor_name(config, n): s[::-1] if form.is_transposed(n) else s for n, s in shapes(config).items()}
 
 
 def from_tensors(config, tensor):
     """Yield each array by our name, matrices as (in, out) views; ``tensor(name)`` is called when it is its turn."""
     form = FORMATS[config.model_type]
     for name in shapes(config):
-        array = tensor(tensor_name(form, name))
-        yield name, array.T if form.is_transposed(name) else array
+        array = tensor(tensor_name(config, name))
+        array = array.T if form.is_transposed(name) else array
+        yield name, by_kind(array, config) if _is_by_head(form, name) else array
 
 
 def to_tensors(config, arrays):
     """Undo `from_tensors`, as dicts."""
     form = FORMATS[config.model_type]
-    return {tensor_name(form, n): a.T if form.is_transposed(n) else a for n, a in arrays.items()}
+    arrays = {n: by_head(a, config) if _is_by_head(form, n) else a for n, a in arrays.items()}
+    return {tensor_name(config, n): a.T if form.is_transposed(n) else a for n, a in arrays.items()}
 
 
 def read(folder, *, dtype):
@@ -102,7 +115,7 @@ def read(folder, *, dtype):
         return read_tensor(name, *tensors[name], dtype=dtype)
 
     for name in set(tensors) - set(shapes):  # an output matrix, though the config says it is the embedding
-        if np.array_equal(tensor(name), tensor(tensor_name(form, "embed"))):
+        if np.array_equal(tensor(name), tensor(tensor_name(config, "embed"))):
             ignored = sorted([*ignored, name])
         else:
             config = replace(config, tied=False)

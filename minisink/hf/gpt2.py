@@ -1,7 +1,7 @@
 """GPT-2's ``config.json`` and tensor names, translated once: to ours when a folder is read, back when it is written."""
 
 from .. import gpt2
-from .fields import divides, ends_and_softmax, flag, number, one_of, positive_int, refuse, renamed
+from .fields import GELU_NEW, divides, ends_and_softmax, flag, number, one_of, positive_int, refuse, renamed
 
 # Names of other models' sizes, by which transformers takes them as well
 ALIASES = {
@@ -10,8 +10,6 @@ ALIASES = {
     "num_attention_heads": "n_head",
     "max_position_embeddings": "n_positions",
 }
-# The names of the one activation, x tanh'ed; they differ in the last bits
-GELU_NEW = ("gelu_new", "gelu_pytorch_tanh", "gelu_fast", "gelu_accurate")
 # Our name -> Hugging Face's: of a layer's arrays, within "transformer.h.{i}."; biases as `arrays.other_name`
 LAYER = {
     "ln1": "ln_1.weight",

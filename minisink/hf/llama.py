@@ -3,24 +3,19 @@
 import warnings
 
 from .. import llama
-from .fields import brief, divides, ends_and_softmax, flag, number, one_of, positive_int, refuse, section
+from .fields import divides, ends_and_softmax, flag, number, one_of, positive_int, refuse
+from .rope import read_rope
 
 # Whether q, k and v carry a bias when the config does not say
-QKV_BIAS = {"llama": False, "mistral": False, "qwen2": True}
+QKV_BIAS = {"llama": False, "mistral": False, "qwen2": True, "qwen3": False}
+QKVO_BIAS = ("llama", "qwen3")  # which have an attention_bias, of all four
 # What transformers takes for a key that is absent; a key that is null says that there is none
 ABSENT = {
     "llama": {"num_key_value_heads": None, "max_position_embeddings": 2048},
     "mistral": {"num_key_value_heads": 8, "max_position_embeddings": 131072, "sliding_window": 4096},
     "qwen2": {"num_key_value_heads": 32, "max_position_embeddings": 32768, "sliding_window": 4096},
+    "qwen3": {"num_key_value_heads": 32, "max_position_embeddings": 32768, "sliding_window": 4096, "head_dim": 128},
 }
-# What is said of rotary positions whatever the rule; each rule of scaling, and what it needs
-ROPE = ("rope_theta", "rope_type", "type", "partial_rotary_factor")
-ROPE_RULES = {
-    "default": (),
-    "linear": ("factor",),
-    "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
-}
-NEUTRAL = {"factor": 1.0, "attention_factor": 1.0}  # what changes nothing, whatever the rule
 # Our name -> Hugging Face's: of a layer's arrays, within "model.layers.{i}."; biases as `arrays.other_name`
 LAYER = {
     "attn_norm": "input_layernorm.weight",
@@ -32,6 +27,8 @@ LAYER = {
     "w_gate": "mlp.gate_proj.weight",
     "w_up": "mlp.up_proj.weight",
     "w_down": "mlp.down_proj.weight",
+    "q_norm": "self_attn.q_norm.weight",
+    "k_norm": "self_attn.k_norm.weight",
     "sink_logits": "self_attn.sinks",
 }
 MODEL = {"embed": "model.embed_tokens.weight", "norm": "model.norm.weight", "head": "lm_head.weight"}
@@ -53,7 +50,7 @@ def read_config(raw):
     model_type = one_of(raw, "model_type", tuple(QKV_BIAS))
     raw = ABSENT[model_type] | raw
     one_of(raw, "hidden_act", ("silu", "swish"), "silu")
-    refuse(raw, partial_rotary_factor=1.0, quantization_config=None)
+    refuse(raw, quantization_config=None)
     C, H = positive_int(raw, "hidden_size"), positive_int(raw, "num_attention_heads")
     if raw.get("head_dim") is None:
         divides(H, C, ("num_attention_heads", "hidden_size"))
@@ -64,9 +61,9 @@ def read_config(raw):
         raise ValueError(f"head_dim is {D}; rotary positions need an even one")
     n_layers, max_positions = positive_int(raw, "num_hidden_layers"), positive_int(raw, "max_position_embeddings")
     _refuse_sliding_window(raw, model_type, n_layers, max_positions)
-    theta, scaling = _rope(raw)
+    theta, scaling, _ = read_rope(raw)
     V = positive_int(raw, "vocab_size")
-    llama_bias = model_type == "llama" and flag(raw, "attention_bias", False)
+    bias = model_type in QKVO_BIAS and flag(raw, "attention_bias", False)
     return llama.Config(
         d_model=C,
         n_layers=n_layers,
@@ -79,20 +76,22 @@ def read_config(raw):
         norm_eps=number(raw, "rms_norm_eps", 1e-6),
         rope_theta=theta,
         rope_scaling=scaling,
-        qkv_bias=QKV_BIAS[model_type] or llama_bias,
-        o_bias=llama_bias,
+        qkv_bias=QKV_BIAS[model_type] or bias,
+        o_bias=bias,
         mlp_bias=model_type == "llama" and flag(raw, "mlp_bias", False),
         tied=flag(raw, "tie_word_embeddings", False),
         **ends_and_softmax(raw, V),
+        qk_norm=model_type == "qwen3",
         model_type=model_type,
     )
 
 
 def write_config(config):
-    """Translate back, but for what `folder.raw_of` adds for every architecture. ValueError where biases are mixed."""
-    classes = {"llama": "LlamaForCausalLM", "mistral": "MistralForCausalLM", "qwen2": "Qwen2ForCausalLM"}
+    """Translate back, but for what `folder.raw_of` adds for every architecture. ValueError for what it cannot say."""
+    if config.qk_norm != (config.model_type == "qwen3"):
+        raise ValueError(f"qk_norm is {config.qk_norm}, which a config.json of {config.model_type} cannot say")
     raw = {
-        "architectures": [classes[config.model_type]],
+        "architectures": [f"{config.model_type.capitalize()}ForCausalLM"],
         "model_type": config.model_type,
         "hidden_size": config.d_model,
         "num_hidden_layers": config.n_layers,
@@ -106,57 +105,25 @@ def write_config(config):
         "rope_scaling": config.rope_scaling,
         "hidden_act": "silu",
     }
-    if config.model_type == "llama":
+    if config.model_type in QKVO_BIAS:
         if config.qkv_bias != config.o_bias:
-            raise ValueError("a config.json of Llama has one attention_bias: qkv_bias and o_bias must be alike")
-        raw.update(attention_bias=config.o_bias, mlp_bias=config.mlp_bias)
+            name = config.model_type.capitalize()
+            raise ValueError(f"a config.json of {name} has one attention_bias: qkv_bias and o_bias must be alike")
+        raw["attention_bias"] = config.o_bias
+    if config.model_type == "llama":
+        raw["mlp_bias"] = config.mlp_bias
     if config.model_type == "mistral":
         raw["sliding_window"] = None
     return raw
-
-
-def _rope(raw):
-    """Read the base and the scaling rule, in any of the three spellings Hugging Face has used.
-
-    Where two stand side by side, the one that transformers takes counts: `rope_scaling`, which model cards tell people
-    to add, before `rope_parameters`; `rope_theta` within the section before the one beside it; and
-    `original_max_position_embeddings` beside the section before the one within it.
-    """
-    name = "rope_scaling" if section(raw, "rope_scaling") else "rope_parameters"
-    rope, other = section(raw, name), section(raw, "rope_parameters")
-    if other not in ({}, rope):
-        warnings.warn("rope_parameters is not used beside rope_scaling, as in transformers", stacklevel=2)
-    refuse(rope, partial_rotary_factor=1.0)
-    theta = number(rope, "rope_theta", number(raw, "rope_theta", 10000.0))
-    rule = rope.get("rope_type", rope.get("type", "default"))
-    rule = one_of({"rope type": rule}, "rope type", tuple(ROPE_RULES))
-    _account_for(name, rope, rule)
-    if rule == "default":
-        return theta, None
-    trained = "original_max_position_embeddings"
-    rope = {trained: raw["max_position_embeddings"]} | rope | {key: raw[key] for key in raw if key == trained}
-    scaling = {"rope_type": rule} | {key: number(rope, key) for key in ROPE_RULES[rule]}
-    if rule == "llama3" and scaling["high_freq_factor"] <= scaling["low_freq_factor"]:
-        low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
-        raise ValueError(f"high_freq_factor is {high}; it must be above low_freq_factor, which is {low}")
-    return theta, scaling
-
-
-def _account_for(name, rope, rule):
-    """Warn of each key that a rule does not use, as transformers does; refuse a section for each type of layer."""
-    for key, value in rope.items():
-        if key in ROPE or key in ROPE_RULES[rule] or value in (None, NEUTRAL.get(key)):
-            continue
-        if isinstance(value, dict):
-            raise ValueError(f"{name} has {key} {brief(value)}, which is not supported")
-        warnings.warn(f"{name} has {key} {brief(value)}: the rule {rule!r} does not use it", stacklevel=2)
 
 
 def _refuse_sliding_window(raw, model_type, n_layers, max_positions):
     """Refuse a window built into the model, which changes every mask, but for texts that are no longer than it."""
     if model_type == "llama" or raw["sliding_window"] is None:
         return
-    if model_type == "qwen2" and not (flag(raw, "use_sliding_window", False) and _some_layer_slides(raw, n_layers)):
+    if model_type in ("qwen2", "qwen3") and not (
+        flag(raw, "use_sliding_window", False) and _some_layer_slides(raw, n_layers)
+    ):
         return
     window = positive_int(raw, "sliding_window")
     if window < max_positions:
@@ -167,7 +134,7 @@ def _refuse_sliding_window(raw, model_type, n_layers, max_positions):
 
 
 def _some_layer_slides(raw, n_layers):
-    """Tell whether a layer of Qwen2 has the window: those that are named, or those from `max_window_layers` on."""
+    """Tell whether a layer of Qwen has the window: those that are named, or those from `max_window_layers` on."""
     kinds = raw.get("layer_types")
     if kinds is not None:
         return not isinstance(kinds, list) or any(kind != "full_attention" for kind in kinds)

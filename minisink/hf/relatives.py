@@ -13,7 +13,10 @@ from .fields import brief
 FACTORS = "embedding_multiplier residual_multiplier logits_scaling logit_scale scale_emb rotary_pct rope_ratio".split()
 OTHERS = """attention_multiplier scale_depth attn_logit_softcapping final_logit_softcapping query_pre_attn_scalar
     clip_qkv qk_norm use_qk_norm qk_layernorm alibi use_parallel_residual use_bidirectional_attention""".split()
-ROPE = ("rope_theta", "rope_scaling", "rope_parameters", "partial_rotary_factor")  # of Llama: read in `llama`
+ROPE = ("rope_theta", "rope_scaling", "rope_parameters", "partial_rotary_factor")
+# Of these the ones that some architectures read; the others read `ROPE`
+READ = {"gpt2": (), "mpt": (), "falcon": (*ROPE, "alibi")}
+READ["gpt_neox"] = ("rope_scaling", "rope_parameters", "rotary_pct", "rotary_emb_base", "use_parallel_residual")
 FULL = ("full_attention", "attention")  # two names of one type of layer
 
 
@@ -25,15 +28,17 @@ def check_relatives(raw, config):
     kinds = raw.get("layer_types")
     if kinds is not None and (not isinstance(kinds, list) or len(kinds) != config.n_layers):
         raise ValueError(f"layer_types is {brief(kinds)}; it must be a list of {config.n_layers}, one for each layer")
-    windowed = config.model_type == "qwen2" and raw.get("use_sliding_window")  # one that no text reaches: see `llama`
+    windowed = config.model_type in ("qwen2", "qwen3") and raw.get(
+        "use_sliding_window"
+    )  # one that no text reaches: see `llama`
     for kind in kinds or ():
         if kind not in FULL and not (windowed and kind == "sliding_attention"):
             raise ValueError(f"layer_types has {brief(kind)}, which is not supported; supported: {', '.join(FULL)}")
     for key in ("sliding_window", "attention_chunk_size"):
-        if config.model_type in ("llama", "gpt2") and raw.get(key) is not None:
+        if config.model_type not in ("mistral", "qwen2", "qwen3") and raw.get(key) is not None:
             seen = "every token is seen all the same, as by a pass of transformers without a cache"
             warnings.warn(f"{key} is {brief(raw[key])}: {seen}; its own cache drops keys", stacklevel=2)
-    ours = () if config.model_type == "gpt2" else ROPE
+    ours = READ.get(config.model_type, ROPE)
     for key, value in raw.items():
         neutral = value is None or value is False or (key in FACTORS and value == 1.0)
         known = key in FACTORS or key in OTHERS or re.search("rope|rotary", key)

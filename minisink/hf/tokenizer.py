@@ -17,6 +17,8 @@ FLAGS = ("content", "single_word", "lstrip", "rstrip", "normalized", "special") 
 CLASSES = {  # of transformers, by what they name themselves
     "LlamaTokenizer": {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"},
     "GPT2Tokenizer": dict.fromkeys(("bos_token", "eos_token", "unk_token"), "<|endoftext|>"),
+    "GPTNeoXTokenizer": dict.fromkeys(("bos_token", "eos_token", "unk_token"), "<|endoftext|>")
+    | {"pad_token": "<|padding|>"},
     "Qwen2Tokenizer": dict.fromkeys(("eos_token", "unk_token", "pad_token"), "<|endoftext|>"),
 }
 HELD = 16  # tokens that wait for the rest of a character, at most
@@ -114,9 +116,12 @@ def read_special_tokens(folder, tokenizer, model_type):
 
 def _names_of_class(tokenizer_class, model_type, tokenizer):
     """Return what transformers' class for a tokenizer names where no file does; most name nothing."""
-    if tokenizer_class is None and model_type == "gpt2":
-        tokenizer_class = "GPT2Tokenizer"
-    name = {"qwen2": "Qwen2Tokenizer", "mistral": ""}.get(model_type, str(tokenizer_class).removesuffix("Fast"))
+    if tokenizer_class is None:
+        usual = {"gpt2": "GPT2Tokenizer", "gpt_neox": "GPTNeoXTokenizer", "mpt": "GPTNeoXTokenizer"}
+        tokenizer_class = usual.get(model_type)
+    name = {"qwen2": "Qwen2Tokenizer", "qwen3": "Qwen2Tokenizer", "mistral": ""}.get(
+        model_type, str(tokenizer_class).removesuffix("Fast")
+    )
     of_bytes = "ByteLevel" in str(tokenizer.pre_tokenizer)  # Llama 3's, whose settings may still say LlamaTokenizer
     return {} if name == "LlamaTokenizer" and of_bytes else CLASSES.get(name, {})
 

@@ -1,0 +1,129 @@
+"""Falcon's ``config.json`` and tensor names, translated once: to ours when a folder is read, back when it is written.
+
+There are three forms. Falcon-7B, first called RefinedWebModel, has one key for all heads, and one norm. Falcon-40B,
+first RefinedWeb, now `new_decoder_architecture`, has some, and two norms. With `multi_query` false each head has its
+own.
+"""
+
+from ..families import falcon
+from .fields import brief, divides, ends_and_softmax, flag, gelu, number, one_of, positive_int, refuse, renamed
+from .llama import is_transposed  # noqa: F401  (of every matrix but the embedding)
+from .rope import read_rope
+
+# What some keys were called at first
+ALIASES = {
+    "n_embed": "hidden_size",
+    "n_layer": "num_hidden_layers",
+    "n_head": "num_attention_heads",
+    "n_head_kv": "num_kv_heads",
+}
+# What transformers takes for a key that is absent; a key that is null says false
+ABSENT = {"max_position_embeddings": 2048, "multi_query": True, "parallel_attn": True}
+# Our name -> Hugging Face's: of a layer's arrays, within "transformer.h.{i}."; biases as `arrays.other_name`
+LAYER = {
+    "ln1": "input_layernorm.weight",
+    "w_qkv": "self_attention.query_key_value.weight",
+    "wo": "self_attention.dense.weight",
+    "ln2": "post_attention_layernorm.weight",
+    "w_up": "mlp.dense_h_to_4h.weight",
+    "w_down": "mlp.dense_4h_to_h.weight",
+    "sink_logits": "self_attention.sinks",
+}
+TWO_NORMS = {"ln1": "ln_attn.weight", "ln2": "ln_mlp.weight"}  # where attention and MLP run side by side
+MODEL = {"embed": "transformer.word_embeddings.weight", "norm": "transformer.ln_f.weight", "head": "lm_head.weight"}
+# Tables that other tools write beside these
+HARMLESS = (
+    r"(transformer\.)?(h\.\d+\.self_attention\.)?(rotary_emb|maybe_rotary)\.(inv_freq|original_inv_freq)",
+    r"(transformer\.)?h\.\d+\.self_attention\.(rotary_emb|maybe_rotary)\.(cos_cached|sin_cached)",
+)
+PREFIX, LAYERS = "transformer.", "h"  # some files leave the prefix out
+
+
+def layer_names(config):
+    """Choose the names of the norms, which say how many there are."""
+    return LAYER | TWO_NORMS if config.parallel and config.n_norms == 2 else LAYER
+
+
+def read_config(raw):
+    """Translate a parsed ``config.json``; a ValueError names the key that is missing, impossible or not supported."""
+    model_type = one_of(raw, "model_type", ("falcon", "RefinedWebModel", "RefinedWeb"))
+    raw = ABSENT | {"new_decoder_architecture": model_type == "RefinedWeb"} | renamed(raw, ALIASES)
+    refuse(raw, quantization_config=None, apply_residual_connection_post_layernorm=False)
+    if flag(raw, "alibi", False):
+        raise ValueError("alibi is True, which is not supported: Falcon rounds its slopes to bfloat16")
+    C, H, V = (positive_int(raw, key) for key in ("hidden_size", "num_attention_heads", "vocab_size"))
+    divides(H, C, ("num_attention_heads", "hidden_size"))
+    if C // H % 2:
+        raise ValueError(f"a head has {C // H} channels, hidden_size {C} / num_attention_heads {H}: it must be even")
+    parallel = flag(raw, "parallel_attn", False)
+    theta, scaling, _ = read_rope(raw)
+    return falcon.Config(
+        d_model=C,
+        n_layers=positive_int(raw, "num_hidden_layers"),
+        n_heads=H,
+        n_kv_heads=_n_kv_heads(raw, H),
+        d_ff=positive_int(raw, "ffn_hidden_size", 4 * C),
+        vocab_size=V,
+        max_positions=positive_int(raw, "max_position_embeddings"),
+        norm_eps=number(raw, "layer_norm_epsilon", 1e-5),
+        rope_theta=theta,
+        rope_scaling=scaling,
+        parallel=parallel,
+        n_norms=_n_norms(raw, parallel),
+        bias=flag(raw, "bias", False),
+        activation=gelu(raw, "activation"),
+        tied=flag(raw, "tie_word_embeddings", True),
+        **ends_and_softmax(raw, V),
+    )
+
+
+def _n_kv_heads(raw, n_heads):
+    """Read how many keys there are: of one form as many as it says, of the other two one, or one for each head."""
+    K = positive_int(raw, "num_kv_heads", n_heads)
+    if flag(raw, "new_decoder_architecture", False):
+        divides(K, n_heads, ("num_kv_heads", "num_attention_heads"))
+        return K
+    if flag(raw, "multi_query", False):
+        return 1
+    refuse({"num_kv_heads": K}, num_kv_heads=n_heads)
+    return n_heads
+
+
+def _n_norms(raw, parallel):
+    """Read how many norms a layer has that runs its halves side by side."""
+    new, norms = flag(raw, "new_decoder_architecture", False), raw.get("num_ln_in_parallel_attn")
+    if new and not parallel:
+        raise ValueError("parallel_attn is False, which new_decoder_architecture True does not have")
+    known = (None, 1, 2) if new else (None, 1)
+    if parallel and (norms not in known or norms is True):
+        form = f"with new_decoder_architecture {new}; supported: {', '.join(map(str, known[1:]))}"
+        raise ValueError(f"num_ln_in_parallel_attn is {brief(norms)}, which is not supported {form}")
+    return norms or 2 if new else 1
+
+
+def write_config(config):
+    """Translate back, but for what `folder.raw_of` adds for every architecture. ValueError for what it cannot say."""
+    H, K, parallel = config.n_heads, config.n_kv_heads, config.parallel
+    new = parallel and (config.n_norms == 2 or K not in (1, H))
+    if not new and K not in (1, H):
+        raise ValueError(f"n_kv_heads is {K} and parallel False, which a config.json of Falcon cannot say")
+    return {
+        "architectures": ["FalconForCausalLM"],
+        "model_type": "falcon",
+        "hidden_size": config.d_model,
+        "num_hidden_layers": config.n_layers,
+        "num_attention_heads": H,
+        "num_kv_heads": K,
+        "new_decoder_architecture": new,
+        "multi_query": K == 1,
+        "parallel_attn": parallel,
+        "num_ln_in_parallel_attn": config.n_norms if parallel else None,
+        "ffn_hidden_size": config.d_ff,
+        "max_position_embeddings": config.max_positions,
+        "layer_norm_epsilon": config.norm_eps,
+        "rope_theta": config.rope_theta,
+        "rope_scaling": config.rope_scaling,
+        "alibi": False,
+        "bias": config.bias,
+        "activation": config.activation,
+    }

@@ -1,0 +1,84 @@
+"""GPT-NeoX's ``config.json`` (Pythia's) and tensor names, translated once: to ours when read, back when written."""
+
+import math
+
+from ..families import gpt_neox
+from .fields import divides, ends_and_softmax, flag, gelu, number, one_of, positive_int, refuse
+from .llama import is_transposed  # noqa: F401  (of every matrix but the embedding)
+from .rope import read_rope
+
+# Our name -> Hugging Face's: of a layer's arrays, within "gpt_neox.layers.{i}."; biases as `arrays.other_name`
+LAYER = {
+    "ln1": "input_layernorm.weight",
+    "w_qkv": "attention.query_key_value.weight",
+    "wo": "attention.dense.weight",
+    "ln2": "post_attention_layernorm.weight",
+    "w_up": "mlp.dense_h_to_4h.weight",
+    "w_down": "mlp.dense_4h_to_h.weight",
+    "sink_logits": "attention.sinks",
+}
+MODEL = {
+    "embed": "gpt_neox.embed_in.weight",
+    "norm": "gpt_neox.final_layer_norm.weight",
+    "head": "embed_out.weight",
+}
+# Masks and tables that older files carry
+HARMLESS = (
+    r"(gpt_neox\.)?layers\.\d+\.attention\.(bias|masked_bias)",
+    r"(gpt_neox\.)?(layers\.\d+\.attention\.)?rotary_emb\.(inv_freq|original_inv_freq|cos_cached|sin_cached)",
+)
+PREFIX, LAYERS = "gpt_neox.", "layers"  # some files leave the prefix out
+
+
+def read_config(raw):
+    """Translate a parsed ``config.json``; a ValueError names the key that is missing, impossible or not supported."""
+    one_of(raw, "model_type", ("gpt_neox",))
+    raw = {"max_position_embeddings": 2048} | raw
+    refuse(raw, quantization_config=None)
+    C, H, V = (positive_int(raw, key) for key in ("hidden_size", "num_attention_heads", "vocab_size"))
+    divides(H, C, ("num_attention_heads", "hidden_size"))
+    theta, scaling, part = read_rope(raw, "rotary_emb_base", "rotary_pct")
+    R = int(C // H * part)
+    if R % 2 or not 0 < R <= C // H:
+        must = f"it must be even, from 2 to {C // H}"
+        raise ValueError(f"rotary_pct is {part}: of the {C // H} channels of a head {R} would rotate; {must}")
+    return gpt_neox.Config(
+        d_model=C,
+        n_layers=positive_int(raw, "num_hidden_layers"),
+        n_heads=H,
+        d_ff=positive_int(raw, "intermediate_size"),
+        vocab_size=V,
+        rotary_dim=R,
+        max_positions=positive_int(raw, "max_position_embeddings"),
+        norm_eps=number(raw, "layer_norm_eps", 1e-5),
+        rope_theta=theta,
+        rope_scaling=scaling,
+        parallel=flag(raw, "use_parallel_residual", True),
+        bias=flag(raw, "attention_bias", True),
+        activation=gelu(raw, "hidden_act"),
+        tied=flag(raw, "tie_word_embeddings", False),
+        **ends_and_softmax(raw, V),
+    )
+
+
+def write_config(config):
+    """Translate back, but for what `folder.raw_of` adds for every architecture."""
+    part = config.rotary_dim / config.head_dim
+    if int(config.head_dim * part) < config.rotary_dim:  # 98 * (2 / 98) is less than 2
+        part = math.nextafter(part, 1)
+    return {
+        "architectures": ["GPTNeoXForCausalLM"],
+        "model_type": "gpt_neox",
+        "hidden_size": config.d_model,
+        "num_hidden_layers": config.n_layers,
+        "num_attention_heads": config.n_heads,
+        "intermediate_size": config.d_ff,
+        "max_position_embeddings": config.max_positions,
+        "layer_norm_eps": config.norm_eps,
+        "rotary_pct": part,
+        "rotary_emb_base": config.rope_theta,
+        "rope_scaling": config.rope_scaling,
+        "use_parallel_residual": config.parallel,
+        "attention_bias": config.bias,
+        "hidden_act": config.activation,
+    }
