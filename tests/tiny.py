@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from minisink import gpt2, llama
 from minisink.cache import KVCache, Policy
+from minisink.families import falcon, gpt_neox, mpt
 from minisink.methods import Dense, Recompute, Streaming, Window
 from minisink.model import Model
 from minisink.paths import Cached
@@ -15,6 +16,7 @@ from minisink.retrieval import Retrieval
 
 LLAMA = {"d_model": 10, "n_layers": 3, "n_heads": 4, "n_kv_heads": 2, "head_dim": 6, "d_ff": 14, "vocab_size": 17}
 GPT2 = {"d_model": 24, "n_layers": 3, "n_heads": 4, "d_ff": 14, "vocab_size": 17, "max_positions": 64}
+SIZES = {llama: LLAMA, gpt2: GPT2, mpt: GPT2, gpt_neox: GPT2 | {"rotary_dim": 4}, falcon: GPT2 | {"n_kv_heads": 2}}
 LLAMA3 = {
     "rope_type": "llama3",
     "factor": 8.0,
@@ -52,7 +54,7 @@ class Tiny:
 
 def make(arch=llama, seed=0, dtype=np.float64, **changes):
     """A `Tiny` with weights large enough that every part of the model matters."""
-    config = arch.Config(**({**LLAMA, **changes} if arch is llama else {**GPT2, **changes}))
+    config = arch.Config(**SIZES[arch] | changes)
     random = np.random.default_rng(seed)
 
     def draw(shape):
@@ -66,10 +68,11 @@ def make(arch=llama, seed=0, dtype=np.float64, **changes):
     C, V = config.d_model, config.vocab_size
     embed = random.normal(0.0, 1.0, (V, C)).astype(dtype)
     head = embed.T if config.tied else draw((C, V))
-    if arch is llama:
-        return Tiny(arch, config, llama.Weights(embed, layers, draw((C,)), head))
-    position = random.normal(0.0, 1.0, (config.max_positions, C)).astype(dtype)
-    return Tiny(arch, config, gpt2.Weights(embed, position, layers, draw((C,)), draw((C,)), head))
+    outer = {}
+    if "position" in (shapes := arch.outer_shapes(config)):
+        outer["position"] = random.normal(0.0, 1.0, shapes.pop("position")).astype(dtype)
+    outer |= {name: draw(shape) for name, shape in shapes.items()}
+    return Tiny(arch, config, arch.Weights(embed=embed, layers=layers, head=head, **outer))
 
 
 def method(name, n_sinks=2, window=4, positions="slot"):
@@ -130,6 +133,32 @@ def gpt2s(draw, n_layers=None):
 
 def models(n_layers=None):
     return llamas(n_layers) | gpt2s(n_layers)
+
+
+@st.composite
+def families(draw, n_layers=None):
+    """A model of any other family: Qwen3, GPT-NeoX, MPT or Falcon, with whatever these may have."""
+    changes = {"n_layers": n_layers or draw(st.integers(1, 3)), "tied": draw(st.booleans())} | draw(normalisers)
+    arch = draw(st.sampled_from([llama, gpt_neox, mpt, falcon]))
+    if arch is llama:
+        changes |= {"qk_norm": True, "model_type": "qwen3", "n_kv_heads": draw(st.sampled_from([2, 1, 4]))}
+    if arch in (gpt_neox, falcon):
+        changes |= {"parallel": draw(st.booleans()), "bias": draw(st.booleans())}
+        changes |= {"activation": draw(st.sampled_from(["gelu", "gelu_new"]))}
+        changes |= {"rope_scaling": draw(st.sampled_from([None, {"rope_type": "linear", "factor": 2.0}, LLAMA3]))}
+    if arch is gpt_neox:
+        n_heads = draw(st.sampled_from([4, 8]))  # of 6 and of 3 channels
+        changes |= {"n_heads": n_heads, "rotary_dim": 2 if n_heads == 8 else draw(st.sampled_from([2, 4, 6]))}
+    if arch is falcon:
+        changes |= {"n_norms": draw(st.sampled_from([1, 2])), "n_kv_heads": draw(st.sampled_from([1, 2, 4]))}
+    if arch is mpt:
+        n_heads = draw(st.sampled_from([4, 6, 3]))  # slopes for 3 and 6 are those of others
+        changes |= {"n_heads": n_heads, "alibi_bias_max": draw(st.sampled_from([8.0, 2.0]))}
+    return make(arch, draw(seeds), **changes)
+
+
+def all_models(n_layers=None):
+    return models(n_layers) | families(n_layers)
 
 
 def texts(min_size=1, max_size=20):

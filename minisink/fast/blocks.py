@@ -4,7 +4,8 @@
 ``capacity - 1``; *recent* keys lie as many slots behind it as tokens, *sinks* stand at slots 0 to
 ``n_sinks - 1``. Rotary scores depend on differences only, so instead of moving every key at every step the
 query is rotated twice: to its place in the text against the recent keys, to its slot against the sinks. Then
-keys are rotated once, for good, and a whole block of queries meets them under a banded mask.
+keys are rotated once, for good, and a whole block of queries meets them under a banded mask. (A bias on the distance,
+ALiBi's, is taken twice as well, and added to the mask.)
 
 `Windows` rebuilds many windows side by side, each from scratch: the sliding window with re-computation.
 
@@ -17,7 +18,7 @@ from ..attention import additive, banded_mask, mix, score
 from ..cache import newest_position, refuse_own
 from ..ops import softmax
 from ..paths import causal_attention
-from ..positions import unrotated
+from ..positions import bias_of, unrotated
 
 PARTS = ("sink_keys", "sink_values", "keys", "values")  # of a layer of `Banded`
 QUERIES = 64  # of a block, taken at once: the fewer, the fewer keys are scored only to be masked out
@@ -79,8 +80,7 @@ class Banded:
             to_recent = score(q[start:stop], keys[first:last])  # (H, t, R)
             scores = np.concatenate((to_sinks, to_recent), axis=-1)  # (H, t, n_sinks + R): one softmax over both
             if start not in self._masks:
-                visible = self._visible(self.n_seen + start, stop - start, len(sink_keys), last - first, q)
-                self._masks[start] = additive(visible, q.dtype)
+                self._masks[start] = self._additive(token_index[start:stop], len(sink_keys), last - first, rotate, q)
             scores += self._masks[start]
             seen_values = np.concatenate((sink_values, values[first:last]))
             mixed[start:stop] = self._attend(layer, slice(start, stop), scores, seen_values, normalise)
@@ -95,6 +95,14 @@ class Banded:
     def _attend(self, layer, queries, scores, values, normalise):
         """Return the output of some queries of the block; retrieval has more for them to look at."""
         return mix(normalise(scores), values)
+
+    def _additive(self, queries, n_sinks, R, encoding, like):  # (t,) token indices
+        """Return what is added to the scores of some queries, (t, n_sinks + R), or (H, t, n_sinks + R) with a bias."""
+        token, T = int(queries[0]), len(queries)
+        mask = additive(self._visible(token, T, n_sinks, R, like), like.dtype)
+        to_sinks = bias_of(encoding, newest_position(self.policy, queries), np.arange(n_sinks), like)
+        to_recent = bias_of(encoding, queries, np.arange(token + T - R, token + T), like)
+        return mask if to_sinks is None else mask + np.concatenate((to_sinks, to_recent), axis=-1)
 
     def _visible(self, token, T, n_sinks, R, like):
         """Return the mask (T, n_sinks + R): a sink is seen by itself and all after it; of the rest the last `window`.
@@ -143,9 +151,10 @@ class Windows:
         B, L = len(q) // self.length, self.length
         mixed = np.empty_like(q).reshape(B, L, *q.shape[1:])
         q, k, v = (x.reshape(B, L, *x.shape[1:]) for x in (q, k, v))  # (T, H, D) -> (B, L, H, D)
-        q, k = rotate(q, np.arange(L)), rotate(k, np.arange(L))  # the same positions in every window
+        if not hasattr(rotate, "bias"):  # the same positions in every window
+            q, k, rotate = rotate(q, np.arange(L)), rotate(k, np.arange(L)), unrotated
         for b in range(B):
-            mixed[b] = causal_attention(q[b], k[b], v[b], unrotated, block=64, normalise=normalise)
+            mixed[b] = causal_attention(q[b], k[b], v[b], rotate, block=64, normalise=normalise)
         return mixed.reshape(B * L, *mixed.shape[2:])
 
 

@@ -14,10 +14,9 @@ import numpy as np
 
 from ..cache import Policy, newest_position
 from ..gpt2 import check_learned
-from ..ops import accum_dtype, gelu
-from ..positions import interleaved_to_split_half
+from ..ops import ACTIVATIONS, accum_dtype
 from .blocks import PARTS
-from .fused import centred, fuse, side_by_side
+from .fused import centred, fuse, halves_apart, side_by_side
 from .ring import RingCache
 
 PREFILL = 256  # tokens of a prompt or a turn taken at once
@@ -54,25 +53,24 @@ class Decoder:
             has = f"this cache has {L} layers of {K} heads of {D} channels in {self.cache.keys.dtype}"
             raise ValueError(f"{has}; {model.name} has {shape[0]} of {shape[1]} of {shape[2]} in {dtype}")
         self.model, self.config = model, config
-        self.is_gpt2 = config.model_type == "gpt2"
         self.weights = fuse(model.weights, config) if weights is None else weights
-        frequencies = None if self.is_gpt2 else config.frequencies
-        self.attention = self.cache.attention(config.n_heads, frequencies, folded=self.weights.folded)
+        self.attention = self.cache.attention(config.n_heads, config.encoding, folded=self.weights.folded)
         self._allocate(embed)
 
     def _allocate(self, embed):
         """Allocate the arrays for one token: those that meet a weight in its dtype, the others in a wide one."""
-        H, D, F = self.config.n_heads, self.config.head_dim, self.config.d_ff
+        H, K, D, F = self.config.n_heads, self.config.n_kv_heads, self.config.head_dim, self.config.d_ff
         qkv, is_wide = self.attention.qkv, self.attention.qkv.dtype == embed.dtype
         self.normed = np.empty_like(embed, shape=self.config.d_model)
         self.mixed = np.empty_like(embed, shape=H * D)
         self.mixed_heads = self.mixed.reshape(H, D)
         self.hidden = np.empty_like(embed, shape=F)
-        self.up = np.empty_like(qkv, shape=F if self.is_gpt2 else 2 * F)
+        self.up = np.empty_like(qkv, shape=2 * F if self.weights.has_gate else F)
         self.half_gate, self.ungated, self.silu = self.up[:F], self.up[F:], np.empty_like(qkv, shape=F)
         self.mean = None  # of a vector is its product with this
-        if self.is_gpt2 and not self.weights.folded:
+        if self.weights.has_mean and not self.weights.folded:
             self.mean = np.full_like(qkv, 1.0 / self.config.d_model, shape=self.config.d_model)
+        self.heads, self.head_mean = qkv[: (H + K) * D].reshape(H + K, D), np.full_like(qkv, 1.0 / D, shape=(D, 1))
         self.narrow_qkv = qkv if is_wide else np.empty_like(embed, shape=len(qkv))
         self.narrow_up = self.up if is_wide else np.empty_like(embed, shape=len(self.up))
 
@@ -96,14 +94,22 @@ class Decoder:
             norm(x, eps, layer.attn_norm, normed, mean).dot(layer.w_qkv, narrow_qkv)  # (C,) -> ((H + 2 K) D,)
             if layer.b_qkv is not None:
                 np.add(narrow_qkv, layer.b_qkv, attention.qkv)
+            if layer.qk_norm is not None:
+                self._norm_heads(layer.qk_norm)
             attention.mix(i, self.mixed_heads, layer.sink)
-            x += mixed.dot(layer.wo)  # (H D,) -> (C,)
-            if layer.bo is not None:
-                x += layer.bo
-            norm(x, eps, layer.mlp_norm, normed, mean).dot(layer.w_up, narrow_up)  # (C,) -> (2 F,)
+            attended = mixed.dot(layer.wo)  # (H D,) -> (C,)
+            if not weights.parallel:
+                x += attended
+                if layer.bo is not None:
+                    x += layer.bo
+            if not weights.one_norm:
+                norm(x, eps, layer.mlp_norm, normed, mean)
+            normed.dot(layer.w_up, narrow_up)  # (C,) -> (2 F,)
             if layer.b_up is not None:
                 np.add(narrow_up, layer.b_up, self.up)
             self._activate()
+            if weights.parallel:
+                x += attended
             x += self.hidden.dot(layer.w_down)  # (F,) -> (C,)
             if layer.b_down is not None:
                 x += layer.b_down
@@ -114,19 +120,27 @@ class Decoder:
         return logits
 
     def _embedding(self, token):
-        """Return where the residual stream begins, (C,); without its mean in GPT-2, see `fused`."""
+        """Return where the residual stream begins, (C,); without its mean before layer norms, see `fused`."""
         weights = self.model.weights
         x = weights.embed[token].astype(self.up.dtype)  # a copy
-        if not self.is_gpt2:
-            return x
-        position = newest_position(self.cache.policy, self.cache.n_seen)
-        check_learned([position], self.config)
-        return centred(x + weights.position[position])
+        if self.config.learned_positions:
+            position = newest_position(self.cache.policy, self.cache.n_seen)
+            check_learned([position], self.config)
+            x += weights.position[position]
+        return centred(x) if self.weights.has_mean else x
+
+    def _norm_heads(self, weight):  # (H + K, D)
+        """Apply `ops.rms_norm` to every query and key, in place."""
+        roots = (self.heads * self.heads).dot(self.head_mean)  # (H + K, D) -> (H + K, 1)
+        roots += self.config.norm_eps
+        roots **= -0.5
+        self.heads *= roots
+        self.heads *= weight
 
     def _activate(self):
-        """Write ``silu(gate) * up``, or `ops.gelu`, from `up` into `hidden`."""
-        if self.is_gpt2:
-            self.hidden[:] = gelu(self.up)
+        """Write ``silu(gate) * up``, or without a gate the activation, from `up` into `hidden`."""
+        if not self.weights.has_gate:
+            self.hidden[:] = ACTIVATIONS[getattr(self.config, "activation", "gelu_new")](self.up)
             return
         if not self.weights.folded:
             self.half_gate *= 0.5
@@ -147,7 +161,7 @@ class Decoder:
         slots = np.asarray(order, dtype=int, like=cache.keys)
         for i, (sink_keys, sink_values, keys, values) in enumerate(blocks.layers):
             keys, values = np.concatenate((sink_keys, keys)), np.concatenate((sink_values, values))  # (S, K, D)
-            keys = keys if self.is_gpt2 else side_by_side(keys)
+            keys = side_by_side(keys, self.config.encoding)
             cache.keys[i][:, slots] = keys.swapaxes(0, 1)  # (S, K, D) -> (K, S, D)
             cache.values[i][:, slots] = values.swapaxes(0, 1)
         cache.n_seen = n
@@ -166,17 +180,17 @@ class Decoder:
             parts = []
             for part in slots:
                 rows = keys[:, part].swapaxes(0, 1).astype(dtype)  # (K, S, D) -> (S, K, D)
-                parts += [rows if self.is_gpt2 else interleaved_to_split_half(rows)]
+                parts += [halves_apart(rows, self.config.encoding)]
                 parts += [values[:, part].swapaxes(0, 1).astype(dtype)]
             arrays |= {f"{name}.{i}": array for name, array in zip(PARTS, parts, strict=True)}
         about = {"n_seen": t, "n_layers": self.config.n_layers}
-        return cache.banded(policy, arrays, about, paired=not self.is_gpt2)
+        return cache.banded(policy, arrays, about)
 
 
 def norm(x, eps, weight, out, mean=None):
     """Apply `ops.rms_norm` to one vector, (C,) -> (C,) in the dtype of `out`; `weight` may be None.
 
-    With `mean`, each number of which is 1 / C, it is the norm of GPT-2: the mean of `x` is taken off for good, since
+    With `mean`, each number of which is 1 / C, it is a layer norm: the mean of `x` is taken off for good, since
     nothing ever uses it.
     """
     if mean is not None:

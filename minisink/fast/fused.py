@@ -13,20 +13,20 @@ step costs its start. Such a model gets a second copy, *folded*: whatever can be
 matrices, which leaves fewer steps.
 
 - The weight of the norm before, the 1 / sqrt(D) of attention, the half inside silu.
-- Channels j and j + D/2 of queries and keys, which rotate together, move side by side: a pair is one complex number
-  and a rotation one product. Scores are sums over channels, in whichever order.
-- GPT-2 takes the mean off the residual stream before every use of it. Here nothing with a mean is ever added to the
-  stream, and the layer norm becomes the norm of Llama.
+- Channels of queries and keys that rotate together move side by side: a pair is one complex number and a rotation one
+  product. Scores are sums over channels, in whichever order.
+- Layer norms take the mean off the residual stream before every use of it. Here nothing with a mean is ever added to
+  the stream, and the layer norm becomes the norm of Llama.
 
 Each of these is one more step of the decoder where the weights are not folded.
 """
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..ops import accum_dtype
+from ..positions import Rotary, interleaved_to_split_half, split_half_to_interleaved
 from ..system.device import place
 
 FITS = 2**26  # bytes of weights that are folded: what the caches of a processor hold, more or less
@@ -42,14 +42,15 @@ class FusedLayer:
     attn_norm: np.ndarray | None  # (C,); None if it is in w_qkv
     w_qkv: np.ndarray  # (C, (H + 2 K) D): queries (folded: divided by sqrt(D)), keys, values
     b_qkv: np.ndarray | None
+    qk_norm: np.ndarray | None  # (H + K, D): of queries (folded: divided by sqrt(D)) and keys
     sink: np.ndarray | None  # (H, 1): one more term of the softmax, 0 for softmax1
     wo: np.ndarray  # (H D, C)
-    bo: np.ndarray | None
+    bo: np.ndarray | None  # None if it is in b_down
     mlp_norm: np.ndarray | None  # (C,); None if it is in w_up
-    w_up: np.ndarray  # (C, 2 F): the gate (folded: half of it), and up; (C, F) in GPT-2
+    w_up: np.ndarray  # (C, 2 F): the gate (folded: half of it), and up; (C, F) without a gate
     b_up: np.ndarray | None
     w_down: np.ndarray  # (F, C)
-    b_down: np.ndarray | None
+    b_down: np.ndarray | None  # and bo, where attention and MLP are added together
 
 
 @dataclass
@@ -61,6 +62,10 @@ class Fused:
     head: np.ndarray  # (C, V)
     b_head: np.ndarray | None
     folded: bool
+    has_mean: bool  # whether norms take the mean off: layer norms
+    has_gate: bool
+    parallel: bool  # whether the MLP reads what attention does
+    one_norm: bool  # and the very same numbers: there is no second norm, or it differs by what is folded
 
     @property
     def matrices(self):
@@ -80,13 +85,15 @@ def fuse(weights, config, *, folded=None):
     """
     if config.softmax == "relu":
         raise ValueError("scores through relu have no sum to divide by, so there is no fast path: use readable=True")
-    is_gpt2 = config.model_type == "gpt2"
     if folded is None:
         folded = weights.head.dtype == accum_dtype(weights.head.dtype) and n_bytes(weights) <= FITS
-    layers = [(_fuse_gpt2 if is_gpt2 else _fuse_llama)(layer, config, folded) for layer in weights.layers]
-    head = [(weights.head, None, 1)]
-    norm, head, b_head = after_norm(head, weights.norm, weights.norm_b if is_gpt2 else None, folded=folded)
-    return Fused(layers, norm, head, b_head, folded)
+    first = weights.layers[0]
+    has_mean, has_gate, parallel = hasattr(first, "ln1"), hasattr(first, "w_gate"), getattr(config, "parallel", False)
+    one_norm = parallel and (folded or first.ln2 is None)
+    layers = [_fuse_layer(layer, config, folded, has_mean, parallel) for layer in weights.layers]
+    bias = getattr(weights, "norm_b", None)
+    norm, head, b_head = after_norm([(weights.head, None, 1)], weights.norm, bias, folded=folded)
+    return Fused(layers, norm, head, b_head, folded, has_mean, has_gate, parallel, one_norm)
 
 
 def n_bytes(weights):
@@ -95,14 +102,25 @@ def n_bytes(weights):
     return sum(array.nbytes for array in (*arrays, weights.head) if array is not None)
 
 
-def side_by_side(x):  # (..., D) -> (..., D)
-    """Move channel j and its partner j + D/2 next to each other.
+def side_by_side(x, encoding):  # (..., D) -> (..., D)
+    """Move channels that rotate together next to each other; those that do not rotate stay.
 
-    >>> side_by_side(np.array([0, 2, 4, 1, 3, 5])).tolist()
-    [0, 1, 2, 3, 4, 5]
+    >>> side_by_side(np.array([0, 2, 4, 1, 3, 5, 6]), Rotary(np.ones(3))).tolist()
+    [0, 1, 2, 3, 4, 5, 6]
     """
-    D = x.shape[-1]
-    return x.reshape(*x.shape[:-1], 2, D // 2).swapaxes(-1, -2).reshape(x.shape)
+    return _rotating(split_half_to_interleaved, x, encoding)
+
+
+def halves_apart(x, encoding):  # (..., D) -> (..., D)
+    """Undo `side_by_side`."""
+    return _rotating(interleaved_to_split_half, x, encoding)
+
+
+def _rotating(move, x, encoding):
+    if not isinstance(encoding, Rotary) or encoding.interleaved:
+        return x
+    R = 2 * len(encoding.frequencies)
+    return np.concatenate((move(x[..., :R]), x[..., R:]), axis=-1)
 
 
 def after_norm(parts, weight, bias=None, *, folded):  # [(w, b, scale), ...] -> (C,) or None, (C, F), (F,) or None
@@ -139,40 +157,53 @@ def _join_matrices(matrices):
     return _in_rows(np.concatenate(matrices, axis=1))
 
 
-def _fuse_llama(layer, config, folded):
-    """Fuse a layer of Llama; folded, the channels of queries and keys are in pairs."""
-    D = config.head_dim
-    scale, half = (1.0 / math.sqrt(D), 0.5) if folded else (1, 1)
+def _fuse_layer(layer, config, folded, has_mean, parallel):
+    """Fuse a layer; folded, channels of queries and keys are in pairs, and what layer norms meet has no mean."""
+    qkv, up, attn_norm, mlp_norm = (_parts_gpt2 if has_mean else _parts_llama)(layer, config)
+    scale, qk_norm, D = config.head_dim**-0.5 if folded else 1, None, config.head_dim
+    if getattr(layer, "q_norm", None) is not None:
+        rows = [np.broadcast_to(layer.q_norm * scale, (config.n_heads, D))]
+        qk_norm = np.concatenate((*rows, np.broadcast_to(layer.k_norm, (config.n_kv_heads, D))))
+        qk_norm, scale = _in_accum_dtype(side_by_side(qk_norm, config.encoding) if folded else qk_norm), 1
 
     def paired(w):  # (..., heads D) -> the same, each head's pairs side by side
-        return side_by_side(w.reshape(*w.shape[:-1], -1, D)).reshape(w.shape) if folded and w is not None else w
+        by_head = None if w is None else w.reshape(*w.shape[:-1], -1, D)
+        return side_by_side(by_head, config.encoding).reshape(w.shape) if folded and w is not None else w
 
-    q, k = (paired(layer.wq), paired(layer.bq), scale), (paired(layer.wk), paired(layer.bk), 1)
-    v, gate, up = (layer.wv, layer.bv, 1), (layer.w_gate, layer.b_gate, half), (layer.w_up, layer.b_up, 1)
-    attn_norm, w_qkv, b_qkv = after_norm([q, k, v], layer.attn_norm, folded=folded)
-    mlp_norm, w_up, b_up = after_norm([gate, up], layer.mlp_norm, folded=folded)
-    wo, bo = _in_rows(layer.wo), _in_accum_dtype(layer.bo)
-    w_down, b_down = _in_rows(layer.w_down), _in_accum_dtype(layer.b_down)
-    sink = _sink(layer, config)
-    return FusedLayer(attn_norm, w_qkv, b_qkv, sink, wo, bo, mlp_norm, w_up, b_up, w_down, b_down)
-
-
-def _fuse_gpt2(layer, config, folded):
-    """Fuse a layer of GPT-2; folded, what it adds to the stream has no mean."""
-    scales = (1.0 / math.sqrt(config.head_dim) if folded else 1, 1, 1)
-    qkv = zip(np.split(layer.w_qkv, 3, axis=1), np.split(layer.b_qkv, 3), scales, strict=True)
-    attn_norm, w_qkv, b_qkv = after_norm(qkv, layer.ln1, layer.ln1_b, folded=folded)
-    mlp_norm, w_up, b_up = after_norm([(layer.w_up, layer.b_up, 1)], layer.ln2, layer.ln2_b, folded=folded)
+    (q, bq), (k, bk), (v, bv) = qkv
+    qkv = [(paired(q), paired(bq), scale), (paired(k), paired(bk), 1), (v, bv, 1)]
+    up = [*((w, b, 0.5 if folded else 1) for w, b in up[:-1]), (*up[-1], 1)]  # half of a gate
+    attn_norm, w_qkv, b_qkv = after_norm(qkv, *attn_norm, folded=folded)
+    mlp_norm, w_up, b_up = after_norm(up, *mlp_norm, folded=folded)
     out = (layer.wo, layer.bo, layer.w_down, layer.b_down)
-    wo, bo, w_down, b_down = map(centred, out) if folded else out
+    wo, bo, w_down, b_down = map(centred, out) if folded and has_mean else out
     wo, bo, w_down, b_down = _in_rows(wo), _in_accum_dtype(bo), _in_rows(w_down), _in_accum_dtype(b_down)
+    if parallel and bo is not None:
+        bo, b_down = None, bo if b_down is None else bo + b_down
     sink = _sink(layer, config)
-    return FusedLayer(attn_norm, w_qkv, b_qkv, sink, wo, bo, mlp_norm, w_up, b_up, w_down, b_down)
+    return FusedLayer(attn_norm, w_qkv, b_qkv, qk_norm, sink, wo, bo, mlp_norm, w_up, b_up, w_down, b_down)
+
+
+def _parts_llama(layer, config):
+    """Return what meets the vector before attention and that before the MLP, [(w, b), ...], and (norm, b) of each."""
+    qkv = [(layer.wq, layer.bq), (layer.wk, layer.bk), (layer.wv, layer.bv)]
+    up = [(layer.w_gate, layer.b_gate), (layer.w_up, layer.b_up)]
+    return qkv, up, (layer.attn_norm, None), (layer.mlp_norm, None)
+
+
+def _parts_gpt2(layer, config):
+    """Do the same by GPT-2's names, which `families` have too."""
+    H, K, D = config.n_heads, config.n_kv_heads, config.head_dim
+    cuts = [H * D, (H + K) * D]
+    biases = [None] * 3 if layer.b_qkv is None else np.split(layer.b_qkv, cuts)
+    qkv = [*zip(np.split(layer.w_qkv, cuts, axis=1), biases, strict=True)]
+    first = layer.ln1, layer.ln1_b
+    return qkv, [(layer.w_up, layer.b_up)], first, first if layer.ln2 is None else (layer.ln2, layer.ln2_b)
 
 
 def centred(x):  # (..., C) -> (..., C)
     """Take the mean along the last axis off."""
-    return x - x.mean(axis=-1, keepdims=True)
+    return None if x is None else x - x.mean(axis=-1, keepdims=True)
 
 
 def _sink(layer, config):

@@ -17,8 +17,8 @@ So every key is rotated once, by its token_index, and never touched again. The q
 A key that never changes need not move either: the window is a ring, where token t takes the slot of token
 ``t - window``, which has just left. Softmax does not care in which order it meets the keys.
 
-With ``positions="original"`` the distance in the text is meant everywhere, and one rotation does. GPT-2 rotates
-nothing; its position is added before the first layer.
+With ``positions="original"`` the distance in the text is meant everywhere, and one rotation does. Where nothing rotates
+(ALiBi), each score has the bias of its distance added; the row of them is made once per token, for all layers.
 
 Here are the buffers and the attention of one token over them; `decoder` puts a whole model around it.
 """
@@ -26,6 +26,7 @@ Here are the buffers and the attention of one token over them; `decoder` puts a 
 import numpy as np
 
 from ..cache import newest_position, refuse_own
+from ..positions import Rotary, bias_of, unrotated
 from .blocks import Banded
 
 FIRST_BUFFER = 256  # slots that a cache starts with, unless it keeps fewer
@@ -99,12 +100,12 @@ class RingCache:
         cache.keys, cache.values, cache.n_seen = arrays["keys"], arrays["values"], about["n_seen"]
         return cache
 
-    def attention(self, n_heads, frequencies, *, folded):
+    def attention(self, n_heads, encoding, *, folded):
         """Return the attention of one token over this ring."""
-        return RingAttention(self, n_heads, frequencies, folded=folded)
+        return RingAttention(self, n_heads, encoding, folded=folded)
 
-    def banded(self, policy, arrays, about, *, paired):
-        """Return these keys and values as blocks of tokens; `paired` says how their channels lie."""
+    def banded(self, policy, arrays, about):
+        """Return these keys and values as blocks of tokens."""
         return Banded.from_state(policy, arrays, about)
 
 
@@ -122,37 +123,35 @@ class RingAttention:
     as using it. Into one of them, ``qkv`` of shape ((H + 2 K) D,), the caller puts the queries, keys and values of the
     newest token, un-rotated.
 
-    `frequencies` are radians per position of each pair of channels, None where nothing rotates. `folded` says whether
-    the weights have seen to it that queries come divided by sqrt(D), and pairs of channels side by side.
+    `encoding` is one of `positions`. `folded` says whether the weights have seen to it that queries come divided by
+    sqrt(D), and channels that rotate together side by side.
     """
 
-    def __init__(self, cache, n_heads, frequencies, *, folded):  # RingCache, H, (D/2,) or None
+    def __init__(self, cache, n_heads, encoding, *, folded):  # RingCache, H
+        rotates, self.has_bias = isinstance(encoding, Rotary), hasattr(encoding, "bias")
+        if not rotates and not self.has_bias and encoding is not unrotated:
+            raise ValueError(f"the fast path does not know the encoding {encoding!r}; use readable=True")
         _, K, _, D = cache.keys.shape
         H, G = n_heads, n_heads // K  # G queries share a key
-        self.cache = cache
+        self.cache, self.encoding = cache, encoding
         self.qkv = np.empty_like(cache.keys, shape=(H + 2 * K) * D)
         heads = self.qkv.reshape(-1, D)  # (H + 2 K, D)
-        qk, self.new_values = heads[None, : H + K], heads[H + K :]
-        self.as_given = None
-        if not folded and frequencies is None:
-            self.as_given = self.as_wanted = heads[:H]
-            self.scale = D**-0.5
-        elif not folded:
-            qk = np.empty_like(qk)
-            self.as_given = heads[: H + K].reshape(H + K, 2, D // 2)
-            self.as_wanted = qk.reshape(H + K, D // 2, 2).swapaxes(1, 2)  # channels j and j + D/2 side by side
-            self.scale = np.ones_like(qk, shape=(H + K, 1, 1))
-            self.scale[:H] = D**-0.5
-        self.unrotated_keys = qk[0, H:]
-        self.rates = None
-        if frequencies is not None:
+        qk, self.new_values = heads[: H + K], heads[H + K :]
+        self.moves = []
+        if not folded or (rotates and D % 2):
+            given, qk = qk, np.zeros_like(qk, shape=(H + K, D + D % 2))
+            self.moves = _moves(given, qk[:, :D], H, encoding, folded)
+        self.unrotated_keys = qk[H:, :D]
+        self.rates, self.bias, rotated = None, None, [qk]
+        if rotates:
             complex_dtype = np.result_type(qk.dtype, np.complex64)
-            self.rates = 1j * frequencies[None]  # (1, D/2)
-            self.pairs = qk.view(complex_dtype)  # (1, H + K, D/2)
-            qk = np.empty_like(qk, shape=(2, H + K, D))  # as rotated to the token's own index, and to its slot
-            self.rotated = qk.view(complex_dtype)
-        self.new_keys = qk[0, H:]
-        self.queries = [rotated[:H].reshape(K, G, D).swapaxes(1, 2) for rotated in qk]  # each (K, D, G)
+            self.rates = np.zeros((1, qk.shape[1] // 2), complex)  # 0 where a pair does not rotate
+            self.rates[0, : len(encoding.frequencies)] = 1j * np.asarray(encoding.frequencies)
+            self.pairs = qk[None].view(complex_dtype)  # (1, H + K, D/2)
+            rotated = np.empty_like(qk, shape=(2, *qk.shape))  # to the token's own index, and to its slot
+            self.rotated = rotated.view(complex_dtype)
+        self.new_keys = rotated[0][H:, :D]
+        self.queries = [each[:H, :D].reshape(K, G, D).swapaxes(1, 2) for each in rotated]  # each (K, D, G)
         self.sums = np.empty_like(self.qkv, shape=(K, G, D))  # of values, weighted
         self.sums_of_heads = self.sums.reshape(H, D)
         self.n_live = 0
@@ -172,6 +171,11 @@ class RingAttention:
             phases = np.exp(np.multiply.outer(places, self.rates))  # (P,), (1, D/2) -> (P, 1, D/2): exp(i angle)
             self.phases = np.asarray(phases, self.rotated.dtype, like=cache.keys)
             self.seen = self.rotated[: len(places)]
+        if self.has_bias:
+            n_sinks, positions = cache.policy.n_sinks, np.arange(n_live)  # a sink stands at its slot
+            back = (self.slot - positions[n_sinks:]) % (cache.policy.window or n_live)  # the others so many before
+            positions[n_sinks:] = position - back
+            self.bias = bias_of(self.encoding, np.array([position]), positions, like=cache.keys)[:, 0]  # (H, S)
 
     def _view_slots(self, n_live):
         """Make views of the live slots, for the others are never looked at, and room for as many scores."""
@@ -204,8 +208,8 @@ class RingAttention:
     def prepare(self, layer):
         """Put the newest key and value into their slot, and score the live keys: `scores` (H, S)."""
         keys, sink_keys, values = self.live[layer]
-        if self.as_given is not None:
-            np.multiply(self.as_given, self.scale, self.as_wanted)  # (H + K, 2, D/2) in Llama, (H, D) in GPT-2
+        for given, scale, wanted in self.moves:
+            np.multiply(given, scale, wanted)
         if self.rates is not None:
             np.multiply(self.pairs, self.phases, self.seen)  # (1, H + K, D/2) * (P, 1, D/2)
         keys[:, self.slot] = self.new_keys
@@ -215,12 +219,27 @@ class RingAttention:
             np.matmul(sink_keys, self.queries[1], self.to_sinks)
         if self.weights.shape[1] > 1:
             self.weights[:] = self.columns.swapaxes(1, 2)  # (K, S, G) -> (K, G, S)
+        if self.bias is not None:
+            self.scores += self.bias
 
     def finish(self, layer, out, sink=None):
         """Softmax of `scores`, and the mix of the live values into `out`."""
         total = exponentials(self.scores, sink, self.ones)  # (H, S) -> (H, 1)
         np.matmul(self.weights, self.live[layer][2], self.sums)  # (K, G, S) @ (K, S, D) -> (K, G, D)
         np.divide(self.sums_of_heads, total, out)
+
+
+def _moves(given, wanted, n_heads, encoding, folded):  # 2 x (H + K, D)
+    """Return the products ``given * scale -> wanted`` that leave out what is folded: queries / sqrt(D), and pairs."""
+    rows, D = given.shape
+    scale = np.ones_like(given, shape=(rows, 1))
+    scale[:n_heads] = 1.0 if folded else D**-0.5
+    if folded or not isinstance(encoding, Rotary) or encoding.interleaved:
+        return [(given, scale, wanted)]
+    R = 2 * len(encoding.frequencies)
+    halves = given[:, :R].reshape(rows, 2, R // 2)
+    pairs = wanted[:, :R].reshape(rows, R // 2, 2).swapaxes(1, 2)  # channels j and j + R/2 side by side
+    return [(halves, scale[:, None], pairs), *([(given[:, R:], scale, wanted[:, R:])] if R < D else [])]
 
 
 def exponentials(scores, sink, ones):  # (H, S), (H, 1) or None, (S, 1) -> (H, 1)

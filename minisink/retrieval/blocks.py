@@ -40,9 +40,9 @@ class RetrievalBlocks(WithStores, Banded):
             else:
                 queries, keys = rotate(q, np.array([policy.window])), k
             if self.paired:
-                queries, keys = side_by_side(queries), side_by_side(keys)
+                queries, keys = side_by_side(queries, rotate), side_by_side(keys, rotate)
             self.stores[layer].put(t, keys, v)
-            self._search_queries = queries  # (T, H, D)
+            self._search_queries, self._encoding = queries, rotate  # (T, H, D)
         return super().mix(layer, q, k, v, rotate, **options)
 
     def _attend(self, layer, queries, scores, values, normalise):
@@ -74,16 +74,24 @@ class RetrievalBlocks(WithStores, Banded):
 
         token = np.arange(N * B)
         visible = ((token >= start[:, None]) & (token < stop[:, None])).reshape(t, N, B)
+        bias = self.stores[layer].bias(view, self._encoding, token_index, like=q)  # (H, t, N, B) or None
         if self.policy.select == "bound":
-            top = top_k(self._bounds(view, q, start, stop), self.policy.n_blocks)  # (H, t, n)
+            bounds = self._bounds(view, q, start, stop)
+            if bias is not None:
+                bounds += (bias + additive(np.asarray(visible, like=q), q.dtype)).max(axis=-1)
+            top = top_k(bounds, self.policy.n_blocks)  # (H, t, n)
             rows = q.swapaxes(0, 1)[:, :, None, :, None] * (D**-0.5)  # (t, H, D) -> (H, t, 1, D, 1)
             scores = (view.keys[kv_head, top] @ rows)[..., 0]  # (H, t, n, B, D) @ (H, t, 1, D, 1) -> (H, t, n, B)
             scores += additive(np.asarray(visible, like=q)[query, top], scores.dtype)
+            if bias is not None:
+                scores += bias[head, query, top]
         else:
             keys = view.keys.reshape(K, N * B, D).swapaxes(0, 1)
             scores = score(q, keys).reshape(H, t, N, B)  # (t, H, D), (N B, K, D) -> (H, t, N B)
             for edge in (slice(0, start[-1] // B + 1), slice(stop[0] // B, N)):  # between them all is visible
                 scores[:, :, edge] += additive(np.asarray(visible[:, edge], like=q), scores.dtype)
+            if bias is not None:
+                scores += bias
             top = top_k(scores.max(axis=-1), self.policy.n_blocks)  # (H, t, n)
             scores = scores[head, query, top]  # (H, t, n, B)
         return scores.reshape(H, t, -1), view.values[kv_head, top].reshape(H, t, -1, D)

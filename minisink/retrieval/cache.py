@@ -12,6 +12,7 @@ from ..attention import additive, score
 from ..cache import KVCache, blocks
 from ..ops import softmax
 from ..paths import cached_attention, side_by_side
+from ..positions import bias_of
 from ..system.device import to_host
 
 FIRST_BLOCK = 16  # tokens that there is room for at first; a longer block grows with what is in it
@@ -74,12 +75,17 @@ def fetch(q, store, rotate, policy, layer, t):  # (1, H, D)
     """
     (_, H, D), (N, B, K, _) = q.shape, store.keys.shape
     if policy.positions == "original":
-        query, keys = rotate(q, np.array([t])), rotate(store.keys, store.token_index)
+        place, places = np.array([t]), store.token_index
+        query, keys = rotate(q, place), rotate(store.keys, places)
     else:
-        query, keys = rotate(q, np.array([policy.window])), store.keys
+        place, places = np.array([policy.window]), 0 * store.token_index
+        query, keys = rotate(q, place), store.keys
     filled = np.asarray(store.token_index >= 0, like=q)  # (N, B)
     scores = score(query, keys.reshape(N * B, K, D)).reshape(H, N, B)  # (H, 1, N B) -> (H, N, B)
     scores += additive(filled, scores.dtype)
+    bias = bias_of(rotate, place, places.ravel(), like=q)  # (H, 1, N B)
+    if bias is not None:
+        scores += bias.reshape(H, N, B)
     block_scores = to_host(policy.block_scores(query, keys, scores, filled, layer=layer, t=t))  # (H, N)
     top = top_blocks(block_scores, policy.n_blocks)  # (H, n)
 
@@ -137,7 +143,11 @@ def attend_without(q, k, v, slots, rotate, normalise, trace):  # (T, H, D), 2 x 
 
 def attend_with(fetched, q, slots, n_sinks, rotate, normalise, trace):  # (1, H, D) -> (1, H, D)
     """Attend to sinks, what was fetched, and window under one softmax."""
-    scores = score(rotate(q, slots.positions[-1:]), rotate(slots.keys, slots.positions))[:, 0]  # (H, S)
+    newest, positions = slots.positions[-1:], slots.positions
+    scores = score(rotate(q, newest), rotate(slots.keys, positions))[:, 0]  # (H, S)
+    bias = bias_of(rotate, newest, positions, like=q)  # (H, 1, S)
+    if bias is not None:
+        scores += bias[:, 0]
     H, S = scores.shape
     values = np.repeat(slots.values.swapaxes(0, 1), H // slots.values.shape[1], axis=0)  # (S, K, D) -> (H, S, D)
 

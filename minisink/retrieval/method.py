@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from ..attention import score
 from ..cache import Policy, check_whole
 from ..system.errors import warn_caller
 from .blocks import RetrievalBlocks
@@ -86,4 +87,6 @@ class Retrieval(Policy):
         """Return how well each block suits each head, (H, N), for token `t` in this layer; the highest are fetched."""
         if self.select == "best":
             return scores.max(axis=-1)
-        return upper_bound(query, *channel_range(keys.swapaxes(1, 2), filled[:, None]))[:, 0]
+        H, N, B = scores.shape
+        bias = scores - score(query, keys.reshape(N * B, *keys.shape[2:])).reshape(H, N, B)  # ALiBi's, known of each
+        return upper_bound(query, *channel_range(keys.swapaxes(1, 2), filled[:, None]))[:, 0] + bias.max(axis=-1)

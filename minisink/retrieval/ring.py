@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ..attention import additive
 from ..fast.ring import RingAttention, RingCache, exponentials
 from .blocks import RetrievalBlocks
 from .store import EvictedStore, WithStores, evicted_range, stored_index, top_k
@@ -21,23 +22,23 @@ class RetrievalRing(WithStores, RingCache):
         """Bytes of the buffers, full or not, those of the stores too."""
         return super().nbytes + sum(store.nbytes for store in self.stores)
 
-    def attention(self, n_heads, frequencies, *, folded):
+    def attention(self, n_heads, encoding, *, folded):
         """Return the attention of one token over this ring and what it fetches."""
         make = RetrievalAttention if self.policy.n_blocks else RingAttention
-        return make(self, n_heads, frequencies, folded=folded)
+        return make(self, n_heads, encoding, folded=folded)
 
-    def banded(self, policy, arrays, about, *, paired):
+    def banded(self, policy, arrays, about):
         """Return these keys and values as blocks, which go on with the same stores."""
         blocks = RetrievalBlocks.from_state(policy, arrays, about)
-        blocks.stores, blocks.paired = self.stores, paired
+        blocks.stores, blocks.paired = self.stores, True
         return blocks
 
 
 class RetrievalAttention(RingAttention):
     """Attention of the newest token over a ring and over the blocks that each head fetches."""
 
-    def __init__(self, cache, n_heads, frequencies, *, folded):
-        super().__init__(cache, n_heads, frequencies, folded=folded)
+    def __init__(self, cache, n_heads, encoding, *, folded):
+        super().__init__(cache, n_heads, encoding, folded=folded)
         K, G, D = self.sums.shape
         policy = cache.policy
         self.all_ones = np.ones_like(self.qkv, shape=(0, 1))
@@ -50,9 +51,9 @@ class RetrievalAttention(RingAttention):
         if self.rates is not None and not original:  # the query is rotated by `window`, see `store`
             phase = np.exp(policy.window * self.rates)  # (1, D/2)
             self.search_phase = np.asarray(phase, self.pairs.dtype, like=cache.keys)
-            rotated = np.empty_like(self.qkv, shape=(n_heads, D))
+            rotated = np.empty_like(self.qkv, shape=(n_heads, 2 * self.pairs.shape[-1]))
             self.unrotated_pairs, self.search_pairs = self.pairs[0, :n_heads], rotated.view(self.pairs.dtype)
-            self.search_queries = rotated.reshape(K, G, D).swapaxes(1, 2)
+            self.search_queries = rotated[:, :D].reshape(K, G, D).swapaxes(1, 2)
 
     def begin(self, t):
         """Make ready for token t as `RingAttention.begin`, and see what is evicted by then."""
@@ -63,6 +64,10 @@ class RetrievalAttention(RingAttention):
         if self.index >= 0:
             for store in stores:  # before anything is written
                 store.make_room(self.index, self.index + 1)
+        self.search_bias = None
+        if self.has_bias and self.stop:
+            view, newest = stores[0].view(self.start, self.stop), np.array([t])
+            self.search_bias = stores[0].bias(view, self.encoding, newest, like=self.qkv)[:, 0]  # (H, N, B)
 
     def mix(self, layer, out, sink=None):
         """Put the newest key and value into slot and store, and mix the values of the slots and of what is fetched."""
@@ -91,14 +96,23 @@ class RetrievalAttention(RingAttention):
         start, stop = self.start - view.origin, self.stop - view.origin  # tokens of the view
         n_blocks, (K, N, B, D), G = self.cache.policy.n_blocks, view.keys.shape, self.sums.shape[1]
         if self.cache.policy.select == "bound":
-            top = top_k(self._bounds(view, start, stop), n_blocks)  # (H, n)
+            bounds = self._bounds(view, start, stop)
+            if self.search_bias is not None:
+                token = np.arange(N * B, like=bounds).reshape(N, B)
+                evicted = additive((token >= start) & (token < stop), bounds.dtype)
+                bounds += (self.search_bias + evicted).max(axis=-1)
+            top = top_k(bounds, n_blocks)  # (H, n)
             queries = self.search_queries.swapaxes(1, 2).reshape(K * G, 1, D, 1)
             scores = (view.keys[self.kv_head, top] @ queries)[..., 0]  # (H, n, B, D) @ (H, 1, D, 1) -> (H, n, B)
             token = top[:, :, None] * B + np.arange(B, like=scores)
             scores = np.where((token >= start) & (token < stop), scores, -np.inf)
+            if self.search_bias is not None:
+                scores += np.take_along_axis(self.search_bias, top[:, :, None], axis=1)
         else:
             keys, queries = view.keys.reshape(K, N * B, D), np.ascontiguousarray(self.search_queries, like=view.keys)
             scores = keys @ queries  # (K, N B, D) @ (K, D, G) -> (K, N B, G)
+            if self.search_bias is not None:
+                scores += self.search_bias.reshape(K, G, N * B).swapaxes(1, 2)
             scores[:, :start], scores[:, stop:] = -np.inf, -np.inf
             scores = scores.reshape(K, N, B, G)
             top = top_k(block_max(scores).swapaxes(1, 2).reshape(K * G, N), n_blocks)  # (H, n)

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..positions import bias_of
 from .cache import allocate, channel_range, steps_from
 
 FIRST_BUFFER = 64  # tokens in the first buffers
@@ -90,6 +91,15 @@ class EvictedStore:
         tokens = slice(stop - first * self.block if end - first == 1 else None)
         keys, values = self.keys[:, rows, tokens], self.values[:, rows, tokens]
         return StoreView(keys, values, self.channel_min[:, rows], self.channel_max[:, rows], first * self.block)
+
+    def bias(self, view, encoding, queries, like):  # (t,) token indices -> (H, t, N, B) or None
+        """Return what the encoding adds to the scores of the tokens of a view."""
+        N, B = view.keys.shape[1:3]
+        if self.policy.positions == "original":
+            bias = bias_of(encoding, queries, self.policy.n_sinks + view.origin + np.arange(N * B), like)
+            return None if bias is None else bias.reshape(-1, len(queries), N, B)
+        bias = bias_of(encoding, np.array([self.policy.window]), np.array([0]), like)  # all of them `window` back
+        return None if bias is None else np.broadcast_to(bias[..., None], (len(bias), len(queries), N, B))
 
     def put(self, token_index, keys, values):  # int, 2 x (T, K, D)
         """Store a run of tokens that begins with `token_index`; the sinks among them are passed over."""

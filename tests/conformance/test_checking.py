@@ -14,7 +14,7 @@ from minisink import conformance
 from minisink.cache import Policy
 from minisink.conformance import WRONG_TURNS, Cache, check, check_losses, drawn
 from minisink.fast.ring import RingAttention, RingCache
-from minisink.positions import rope_frequencies
+from minisink.positions import Rotary, rope_frequencies, unrotated
 from minisink.wrong_turns import CHUNKS, chunks, engine, tokens
 
 PAGE = (Path(__file__).parents[2] / "docs" / "check-your-cache.md").read_text(encoding="utf-8")
@@ -37,8 +37,8 @@ def ring(state, q, k, v, *, n_sinks, window, theta):
     """The ring of the fast path, one layer: its keys never move, so it has no positions to show."""
     if state is None:
         cache = RingCache(1, *k.shape, Policy(n_sinks, window), dtype=q.dtype)
-        rates = None if theta is None else rope_frequencies(q.shape[-1], theta)
-        state = cache, RingAttention(cache, len(q), rates, folded=False)
+        encoding = unrotated if theta is None else Rotary(rope_frequencies(q.shape[-1], theta))
+        state = cache, RingAttention(cache, len(q), encoding, folded=False)
     cache, newest = state
     newest.begin(cache.n_seen)
     newest.qkv[:] = np.concatenate((q, k, v)).ravel()

@@ -19,7 +19,7 @@ from minisink.experiments.position_rules import Numbered, modulo_trained, prove,
 from minisink.fast.blocks import Banded
 from minisink.fast.ring import RingCache
 from minisink.paths import Cached
-from minisink.positions import rotate
+from minisink.positions import Rotary, rotate
 
 PAGE = (Path(__file__).parents[2] / "docs" / "position-rules.md").read_text(encoding="utf-8")
 SIZES = list(product(range(4), range(1, 6)))
@@ -260,7 +260,7 @@ def test_the_ring_has_these_distances(n_sinks, window):
     policy = Policy(n_sinks, window)
     q, k, v = inputs(T := n_sinks + 4 * window)
     cache = RingCache(1, 1, 2 * T, policy, dtype=np.float64)
-    attention = cache.attention(2, np.array([RADIANS, *[0.0] * (T - 1)]), folded=False)
+    attention = cache.attention(2, Rotary(np.array([RADIANS, *[0.0] * (T - 1)])), folded=False)
     for t, want in enumerate(distances(policy, T)):
         attention.begin(t)
         attention.qkv[:] = np.concatenate((q[t], k[t], v[t])).ravel()

@@ -14,7 +14,7 @@ from minisink.fast.decoder import Decoder
 
 
 @examples(60)
-@given(tiny.models(), tiny.texts(max_size=20), st.integers(0, 3), st.integers(1, 6), tiny.positions)
+@given(tiny.all_models(), tiny.texts(max_size=20), st.integers(0, 3), st.integers(1, 6), tiny.positions)
 def test_a_ring_as_blocks_is_blocks_of_its_text(model, ids, n_sinks, window, positions):
     """Sinks, and the last ``window - 1`` tokens: the next query brings itself."""
     model, policy = public(model), tiny.Policy(n_sinks, window, positions)

@@ -37,7 +37,7 @@ def matrices(weights):
 
 
 @many
-@given(tiny.models(), st.booleans(), st.booleans(), tiny.texts(max_size=16), any_policy, tiny.positions, st.data())
+@given(tiny.all_models(), st.booleans(), st.booleans(), tiny.texts(max_size=16), any_policy, tiny.positions, st.data())
 def test_folded_or_not_the_logits_are_those_of_the_readable_path(model, folds, lays, ids, policy, positions, data):
     """Any model, its own arrays or a copy, laid out or not: a prompt in blocks, then token by token."""
     policy, n_prompt = replace(policy, positions=positions), data.draw(st.integers(1, len(ids)))
@@ -48,7 +48,7 @@ def test_folded_or_not_the_logits_are_those_of_the_readable_path(model, folds, l
 
 
 @many
-@given(tiny.models())
+@given(tiny.all_models())
 def test_what_is_not_folded_is_not_copied(model):
     """Of a model that is laid out every matrix is the readable one, joined or alone."""
     weights = laid_out(model).weights
@@ -60,7 +60,7 @@ def test_what_is_not_folded_is_not_copied(model):
 
 
 @many
-@given(tiny.models(), st.booleans())
+@given(tiny.all_models(), st.booleans())
 def test_fusing_changes_no_weight(model, folds):
     """The readable arrays stay what they were, and so they do when tokens go through."""
     model = laid_out(model)
@@ -118,7 +118,7 @@ def test_on_a_device_nothing_is_copied_either(arch, changes):
 
 def test_every_field_is_made():
     """Biases and sinks of a model that has them all are there, folded or not."""
-    model = tiny.make(llama, qkv_bias=True, o_bias=True, mlp_bias=True, sink_logit=True)
+    model = tiny.make(llama, qkv_bias=True, o_bias=True, mlp_bias=True, sink_logit=True, qk_norm=True)
     for folded, absent in ((True, {"attn_norm", "mlp_norm"}), (False, set())):
         layer = fuse(model.weights, model.config, folded=folded).layers[0]
         assert {field.name for field in fields(layer) if getattr(layer, field.name) is None} == absent

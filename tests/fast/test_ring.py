@@ -32,7 +32,7 @@ def fast(decoder, ids, n_prompt):
 
 
 @many
-@given(tiny.models(), tiny.texts(max_size=24), any_policy, tiny.positions, st.data())
+@given(tiny.all_models(), tiny.texts(max_size=24), any_policy, tiny.positions, st.data())
 def test_a_ring_is_a_cache(model, ids, policy, positions, data):
     """A prompt in blocks, then token by token: each logit is that of a KVCache that rotates every key by its slot."""
     n_prompt = data.draw(st.integers(1, len(ids)))
@@ -41,7 +41,7 @@ def test_a_ring_is_a_cache(model, ids, policy, positions, data):
 
 
 @many
-@given(tiny.models(), tiny.chunked_texts(40), any_policy, tiny.positions)
+@given(tiny.all_models(), tiny.chunked_texts(40), any_policy, tiny.positions)
 def test_any_chunk_goes_in_blocks(model, text, policy, positions):
     """Whatever the ring holds, half full, full or gone round: chunk by chunk the logits of token by token."""
     ids, chunks = text
@@ -76,7 +76,7 @@ def test_an_interrupted_turn_is_taken_again(monkeypatch):
 
 
 @examples(40)
-@given(tiny.models(n_layers=1), st.integers(0, 3), st.integers(1, 9), tiny.seeds, st.integers(300, 700))
+@given(tiny.all_models(n_layers=1), st.integers(0, 3), st.integers(1, 9), tiny.seeds, st.integers(300, 700))
 def test_a_prompt_longer_than_a_block(model, n_sinks, window, seed, n_tokens):
     """Prompts of more than the 256 tokens taken at once leave the same cache behind."""
     ids, policy = tiny.ids(n_tokens, seed), Policy(n_sinks, window)
@@ -143,7 +143,7 @@ def test_positions_of_millions_keep_their_precision():
 
 
 @some
-@given(tiny.models(n_layers=2), tiny.texts(min_size=8, max_size=30), any_policy, tiny.positions, st.data())
+@given(tiny.all_models(n_layers=2), tiny.texts(min_size=8, max_size=30), any_policy, tiny.positions, st.data())
 def test_a_saved_ring_goes_on_to_the_same_bits(tmp_path_factory, model, ids, policy, positions, data):
     """Saved in the middle and restored, a stream continues with the very numbers it would have had."""
     path = tmp_path_factory.mktemp("ring") / "stream.safetensors"
@@ -234,7 +234,7 @@ def test_a_cache_of_another_model_is_refused():
 
 
 @some
-@given(tiny.models(), tiny.texts(max_size=20), st.sampled_from(["dense", "window", "streaming"]), tiny.positions)
+@given(tiny.all_models(), tiny.texts(max_size=20), st.sampled_from(["dense", "window", "streaming"]), tiny.positions)
 def test_generate_says_what_the_readable_path_says(model, ids, method, positions):
     """Greedy text over the ring is the likeliest text of a KVCache, token by token."""
     model = public(model)

@@ -29,7 +29,7 @@ def close(got, want, tolerance=1e-9):
 
 
 @many
-@given(tiny.models(), tiny.chunked_texts(40), policies)
+@given(tiny.all_models(), tiny.chunked_texts(40), policies)
 def test_blocks_are_one_token_at_a_time(model, text, policy):
     """However many tokens a forward pass takes."""
     (ids, chunks), model = text, public(model)
@@ -38,7 +38,7 @@ def test_blocks_are_one_token_at_a_time(model, text, policy):
 
 
 @many
-@given(tiny.models(), tiny.chunked_texts(40), policies)
+@given(tiny.all_models(), tiny.chunked_texts(40), policies)
 def test_a_ring_is_a_cache(model, text, policy):
     """Chunk by chunk, in blocks or alone, over a ring that is half full, full or gone round."""
     (ids, chunks), model = text, public(model)
@@ -48,7 +48,7 @@ def test_a_ring_is_a_cache(model, text, policy):
 
 
 @some
-@given(tiny.models(n_layers=2), tiny.chunked_texts(40), policies)
+@given(tiny.all_models(n_layers=2), tiny.chunked_texts(40), policies)
 def test_a_search_in_parts_is_a_search(model, text, policy):
     """A few queries at a time, when the text is long: here one."""
     (ids, chunks), model = text, public(model)
