@@ -8,7 +8,7 @@ import tiny
 
 from minisink import llama
 from minisink.hf.arrays import to_arrays
-from minisink.hf.gguf_model import tensor_name
+from minisink.hf.gguf_model import layer_names, tensor_name
 from minisink.positions import rope_frequencies
 
 gguf = pytest.importorskip("gguf", reason="needs the test extra: gguf")
@@ -75,7 +75,7 @@ def stored(model):
             rows = permute(rows, config.n_heads)
         if config.model_type == "llama" and name.endswith((".wk", ".bk")):
             rows = permute(rows, config.n_kv_heads)
-        tensors[tensor_name(config.model_type, name)] = rows
+        tensors[tensor_name(layer_names(config), name)] = rows
     scaling = config.model_type != "gpt2" and config.rope_scaling
     if scaling and scaling["rope_type"] == "llama3":
         plain = rope_frequencies(config.head_dim, config.rope_theta)

@@ -7,14 +7,16 @@ from dataclasses import replace
 import numpy as np
 
 from .. import gpt2, llama
+from ..families import falcon, gpt_neox, mpt
 from ..positions import interleaved_to_split_half, rope_frequencies
 from .arrays import other_name, shapes
 from .checkpoint import and_more
-from .fields import CheckpointError, divides, number, one_of, positive_int, refuse, text_or_none, token_id, token_ids
+from .fields import CheckpointError, divides, flag, number, one_of, positive_int, refuse, text_or_none, token_ids
 from .folder import MOST_LAYERS
 from .gguf_file import check_tensors, library, read_header, read_tensor
 from .gguf_tokenizer import TOKENS, begins_text, special_ids, special_tokens, tokenizer_of, words_of
 
+ARCHS = ("llama", "qwen2", "qwen3", "gpt2", "gptneox", "falcon", "mpt")
 # Our name -> GGUF's: of a layer's arrays, within "blk.{i}."; biases as `other_name` has them
 LLAMA = {
     "attn_norm": "attn_norm.weight",
@@ -26,6 +28,8 @@ LLAMA = {
     "w_gate": "ffn_gate.weight",
     "w_up": "ffn_up.weight",
     "w_down": "ffn_down.weight",
+    "q_norm": "attn_q_norm.weight",
+    "k_norm": "attn_k_norm.weight",
 }
 GPT2 = {
     "ln1": "attn_norm.weight",
@@ -35,20 +39,37 @@ GPT2 = {
     "w_up": "ffn_up.weight",
     "w_down": "ffn_down.weight",
 }
-LAYER = {"llama": LLAMA, "qwen2": LLAMA, "gpt2": GPT2}
+FALCON_2 = GPT2 | {"ln1": "attn_norm_2.weight", "ln2": "attn_norm.weight"}  # of two norms the MLP's is the first
 EMBED, HEAD = "token_embd.weight", "output.weight"
 MODEL = {"embed": EMBED, "position": "position_embd.weight", "norm": "output_norm.weight", "head": HEAD}
 ROPE_FACTORS = "rope_freqs.weight"  # by which the frequencies are divided: Llama 3's rule, written out
 
 
-def tensor_name(model_type, name):
-    """Translate the name of one of our arrays.
+def layer_names(config):
+    """Return the table for the arrays of a layer; that of GPT-2 serves all who share its skeleton."""
+    if isinstance(config, llama.Config):
+        return LLAMA
+    return FALCON_2 if getattr(config, "n_norms", 1) == 2 else GPT2
 
-    >>> tensor_name("llama", "3.wq"), tensor_name("llama", "3.bq"), tensor_name("gpt2", "norm_b")
+
+def tensor_name(names, name):
+    """Translate the name of one of our arrays by the table of its layers.
+
+    >>> tensor_name(LLAMA, "3.wq"), tensor_name(LLAMA, "3.bq"), tensor_name(GPT2, "norm_b")
     ('blk.3.attn_q.weight', 'blk.3.attn_q.bias', 'output_norm.bias')
     """
     layer, _, field = name.rpartition(".")
-    return f"blk.{layer}.{other_name(LAYER[model_type], field)}" if layer else other_name(MODEL, field)
+    return f"blk.{layer}.{other_name(names, field)}" if layer else other_name(MODEL, field)
+
+
+def arch_of(config):
+    """Return GGUF's name of the architecture."""
+    return config.model_type.replace("_", "")
+
+
+def rotates(config):
+    """Tell whether positions are rotary: there are keys for them."""
+    return hasattr(config, "rope_theta")
 
 
 def is_transposed(name, shape):
@@ -58,8 +79,9 @@ def is_transposed(name, shape):
 
 def tensor_shapes(config):
     """List every tensor that a file must hold: GGUF's name to its shape, outermost axis first."""
+    names = layer_names(config)
     return {
-        tensor_name(config.model_type, name): shape[::-1] if is_transposed(name, shape) else shape
+        tensor_name(names, name): shape[::-1] if is_transposed(name, shape) else shape
         for name, shape in shapes(config).items()
     }
 
@@ -93,44 +115,66 @@ def read(path, *, dtype):
     return config, _from_tensors(config, tensor), tokenizer, ignored, chat
 
 
+# What llama.cpp has in its files of an architecture, no key says, and a config of ours may have otherwise
+WRITTEN: dict[str, dict] = {
+    "gpt_neox": {"activation": "gelu", "bias": True},
+    "falcon": {"activation": "gelu", "bias": False, "parallel": True},
+    "qwen3": {"qk_norm": True, "o_bias": False, "mlp_bias": False},
+}
+
+
 def write(path, config, arrays, tokenizer=None):
     """Write a GGUF file that llama.cpp loads, in float32, with GPT-2's tokenizer or none; it needs the package gguf.
 
     With narrower weights llama.cpp would round what it multiplies them by. Raises ValueError for a softmax of another
-    kind, and scaled positions.
+    kind, scaled positions, and what the file's architecture has no word for.
     """
     if config.softmax != "softmax" or config.sink_logit or getattr(config, "rope_scaling", None):
         raise ValueError(f"{path}: not written; a GGUF file has the plain softmax and plain rotary positions only")
-    about = {"context_length": config.max_positions, "embedding_length": config.d_model, "head_count": config.n_heads}
-    about |= {"block_count": config.n_layers, "feed_forward_length": config.d_ff, "vocab_size": config.vocab_size}
-    if config.model_type == "gpt2":
-        about |= {"layer_norm_eps": config.norm_eps}
-    else:
-        about |= dict.fromkeys(("key_length", "value_length", "rope_dimension_count"), config.head_dim)
-        about |= {"head_count_kv": config.n_kv_heads, "rope_freq_base": config.rope_theta}
-        about |= {"layer_norm_rms_eps": config.norm_eps}
+    for field, only in WRITTEN.get(config.model_type, {}).items():
+        if (ours := getattr(config, field)) != only:
+            raise ValueError(f"{path}: not written; {arch_of(config)} has {field} {only!r} there, and not {ours!r}")
     library()
     from gguf import GGUFWriter
 
     config = replace(config, model_type="llama") if config.model_type == "mistral" else config  # the same to llama.cpp
-    writer = GGUFWriter(path, config.model_type)
-    for key, value in (about | words_of(tokenizer, config.bos)).items():
+    writer, names = GGUFWriter(path, arch_of(config)), layer_names(config)
+    for key, value in (_words_of(config) | words_of(tokenizer, config.bos)).items():
         getattr(writer, f"add_{key}")(value)
     for name, array in arrays.items():
         rows = array.T if is_transposed(name, array.shape) else array
         if config.model_type == "llama":
             rows = _reordered(rows, name, config, lambda x: x.reshape(*x.shape[:-1], 2, -1).swapaxes(-1, -2))
-        writer.add_tensor(tensor_name(config.model_type, name), np.ascontiguousarray(rows, np.float32))
+        writer.add_tensor(tensor_name(names, name), np.ascontiguousarray(rows, np.float32))
+    if config.tied and config.model_type == "gpt_neox":  # llama.cpp looks for it
+        writer.add_tensor(HEAD, np.ascontiguousarray(arrays["embed"], np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
 
 
+def _words_of(config):
+    """Return what a `gguf.GGUFWriter` adds for a config."""
+    about = {"context_length": config.max_positions, "embedding_length": config.d_model, "head_count": config.n_heads}
+    about |= {"block_count": config.n_layers, "feed_forward_length": config.d_ff, "vocab_size": config.vocab_size}
+    about |= {"head_count_kv": config.n_kv_heads, "key_length": config.head_dim, "value_length": config.head_dim}
+    about["layer_norm_rms_eps" if isinstance(config, llama.Config) else "layer_norm_eps"] = config.norm_eps
+    if rotates(config):
+        about |= {"rope_freq_base": config.rope_theta}
+        about |= {"rope_dimension_count": getattr(config, "rotary_dim", config.head_dim)}
+    if config.model_type == "gpt_neox":
+        about["parallel_residual"] = config.parallel
+    if config.model_type == "mpt":
+        about["max_alibi_bias"] = config.alibi_bias_max
+    return about
+
+
 def _from_tensors(config, tensor):
+    names = layer_names(config)
     for name, shape in shapes(config).items():
-        array = tensor(tensor_name(config.model_type, name))
-        if config.model_type == "llama":  # Qwen2 is stored as it is used
+        array = tensor(tensor_name(names, name))
+        if config.model_type == "llama":  # all others are stored as they are used
             array = _reordered(array, name, config)
         yield name, array.T if is_transposed(name, shape) else array
 
@@ -141,7 +185,7 @@ def _account_for(path, tensors, config):
     missing = sorted(set(shapes) - set(tensors))
     if missing:
         raise CheckpointError(f"{path}: tensor {missing[0]} is missing{and_more(missing)}")
-    if config.model_type != "gpt2" and ROPE_FACTORS in tensors:
+    if isinstance(config, llama.Config) and ROPE_FACTORS in tensors:
         shapes[ROPE_FACTORS] = (config.head_dim // 2,)
     extra = sorted(set(tensors) - set(shapes))
     if extra:
@@ -169,8 +213,14 @@ KNOWN = """vocab_size embedding_length block_count feed_forward_length context_l
     attention.causal attention.layer_norm_epsilon attention.layer_norm_rms_epsilon pooling_type tensor_data_layout
     rope.scaling.finetuned rope.scaling.original_context_length
     rope.scaling.yarn_beta_fast rope.scaling.yarn_beta_slow rope.scaling.yarn_log_multiplier""".split()
-KNOWN_LLAMA = """attention.head_count_kv attention.key_length attention.value_length attention.sliding_window
-    rope.dimension_count rope.freq_base rope.scaling.type rope.scaling.factor rope.scale_linear""".split()
+KNOWN_ROPE = "rope.dimension_count rope.freq_base rope.scaling.type rope.scaling.factor rope.scale_linear".split()
+KNOWN_OWN: dict[str, list] = {
+    "llama": ["attention.sliding_window"],
+    "qwen2": ["attention.sliding_window", "use_parallel_residual"],  # true in Qwen1.5's: a name of Qwen's first
+    "qwen3": ["attention.sliding_window"],
+    "gptneox": ["use_parallel_residual"],
+    "mpt": ["attention.max_alibi_bias"],
+}
 # Factors: at 1 they change nothing
 FACTORS = """logit_scale embedding_scale residual_scale attention.output_scale
     rope.scaling.alpha rope.scaling.attn_factor rope.scaling.yarn_attn_factor""".split()
@@ -179,11 +229,10 @@ FACTORS = """logit_scale embedding_scale residual_scale attention.output_scale
 def _check_rest(about, config):
     """Refuse every other key of the architecture, unless it says what is so anyway: 0, which is off, or the same again.
 
-    Keys of rotary positions that nothing reads, another architecture's or in a GPT-2, are warned of.
+    Keys of rotary positions that nothing reads, another architecture's or of one that rotates nothing, are warned of.
     """
-    arch, D = config.model_type, config.head_dim
-    known = KNOWN if arch == "gpt2" else KNOWN + KNOWN_LLAMA
-    known = [*known, "use_parallel_residual"] if arch == "qwen2" else known  # true in Qwen1.5's: a name of Qwen's first
+    arch, D = arch_of(config), config.head_dim
+    known = KNOWN + (KNOWN_ROPE if rotates(config) else []) + KNOWN_OWN.get(arch, [])
     same = dict.fromkeys(FACTORS, 1.0) | {"attention.scale": D**-0.5, "embedding_length_out": config.d_model}
     same |= {"rope.scaling.yarn_ext_factor": -1.0}  # llama.cpp's word for none
     same |= {"attention.head_count_kv": config.n_kv_heads, "attention.key_length": D, "attention.value_length": D}
@@ -193,14 +242,14 @@ def _check_rest(about, config):
             is_same = isinstance(value, (int, float)) and name in same and math.isclose(value, same[name], rel_tol=1e-6)
             if name in known or not value or is_same:
                 continue
-            if arch != "gpt2" or not name.startswith("rope."):
+            if rotates(config) or not name.startswith("rope."):
                 raise ValueError(f"{key} is {value!r}, which is not supported")
         if ".rope." in f".{key}":
             warnings.warn(f"{key} is not read: {arch} has no such key", stacklevel=2)
 
 
 def _vocab_size(about):
-    words, arch = about.get(TOKENS), one_of(about, "general.architecture", tuple(LAYER))
+    words, arch = about.get(TOKENS), one_of(about, "general.architecture", ARCHS)
     return positive_int(about, f"{arch}.vocab_size", len(words) or None if isinstance(words, list) else None)
 
 
@@ -210,15 +259,16 @@ def read_config(about, tensors, ids):
     `about` and `tensors` are those of `gguf_file.read_header`, `ids` those of `special_ids`. A ValueError names the
     key that is missing, impossible or not supported.
     """
-    arch = one_of(about, "general.architecture", tuple(LAYER))
+    arch = one_of(about, "general.architecture", ARCHS)
     refuse(about, **{"general.type": "model", f"{arch}.attention.causal": True})
     if (n_parts := about.get("split.count")) not in (None, 0, 1):  # 0 where parts were joined
         raise ValueError(f"split.count is {n_parts!r}: it is one part; llama-gguf-split --merge joins them")
     V, begins = _vocab_size(about), begins_text(about)
     if begins and "bos" not in ids:
         warnings.warn("no tokenizer.ggml.bos_token_id: a text begins with no token (llama.cpp: with 11)", stacklevel=2)
-    ends = [ids.get("eos"), *(token_id(about, f"tokenizer.ggml.{end}_token_id", V) for end in ("eot", "eom"))]
-    ends += token_ids(about, "tokenizer.ggml.eos_token_ids", V)  # Ollama's
+    ends = [ids.get("eos")]
+    for name in ("eot_token_id", "eom_token_id", "eos_token_ids"):  # the last is Ollama's
+        ends += token_ids(about, f"tokenizer.ggml.{name}", V)
     sizes = {
         "d_model": positive_int(about, f"{arch}.embedding_length"),
         "n_layers": positive_int(about, f"{arch}.block_count"),
@@ -232,11 +282,8 @@ def read_config(about, tensors, ids):
     }
     if sizes["n_layers"] > MOST_LAYERS:
         raise ValueError(f"{arch}.block_count is {sizes['n_layers']}; {MOST_LAYERS} is the most")
-    if arch == "gpt2":
-        divides(sizes["n_heads"], sizes["d_model"], ("gpt2.attention.head_count", "gpt2.embedding_length"))
-        config = gpt2.Config(**sizes, norm_eps=number(about, "gpt2.attention.layer_norm_epsilon"))
-    else:
-        config = _llama(about, tensors, arch, sizes)
+    is_llama = arch in ("llama", "qwen2", "qwen3")
+    config = _llama(about, tensors, arch, sizes) if is_llama else _gpt2(about, tensors, arch, sizes)
     _check_rest(about, config)
     return config
 
@@ -264,11 +311,36 @@ def _llama(about, tensors, arch, sizes):
         norm_eps=number(about, f"{arch}.attention.layer_norm_rms_epsilon"),
         rope_theta=number(about, f"{arch}.rope.freq_base", 10000.0),
         rope_scaling=_scaling(about, arch),
-        qkv_bias=arch == "qwen2" or tensor_name(arch, "0.bq") in tensors,
-        o_bias=tensor_name(arch, "0.bo") in tensors,
-        mlp_bias=tensor_name(arch, "0.b_gate") in tensors,
+        qkv_bias=arch == "qwen2" or "blk.0.attn_q.bias" in tensors,
+        o_bias="blk.0.attn_output.bias" in tensors,
+        mlp_bias="blk.0.ffn_gate.bias" in tensors,
+        qk_norm=arch == "qwen3",
         model_type=arch,
     )
+
+
+def _gpt2(about, tensors, arch, sizes):
+    """Make the `Config` of a GPT-2, or of a family that shares its skeleton.
+
+    No key names the activation: it is that of the models the files are made of, the exact gelu, where llama.cpp takes
+    GPT-2's for all.
+    """
+    H, C = sizes["n_heads"], sizes["d_model"]
+    divides(H, C, (f"{arch}.attention.head_count", f"{arch}.embedding_length"))
+    sizes["norm_eps"] = number(about, f"{arch}.attention.layer_norm_epsilon")
+    if arch == "gpt2":
+        return gpt2.Config(**sizes)
+    if arch == "mpt":
+        return mpt.Config(**sizes, alibi_bias_max=number(about, "mpt.attention.max_alibi_bias"))
+    sizes |= {"rope_theta": number(about, f"{arch}.rope.freq_base", 10000.0), "rope_scaling": _scaling(about, arch)}
+    key, D = f"{arch}.rope.dimension_count", C // H
+    R, K = positive_int(about, key, D), positive_int(about, f"{arch}.attention.head_count_kv", H)
+    if R % 2 or R > D or (arch == "falcon" and R < D):
+        raise ValueError(f"{key} is {R}, of {D} channels of a head; supported is an even number, in falcon all")
+    if arch == "gptneox":
+        return gpt_neox.Config(**sizes, rotary_dim=R, parallel=flag(about, "gptneox.use_parallel_residual", None))
+    divides(K, H, ("falcon.attention.head_count_kv", "falcon.attention.head_count"))
+    return falcon.Config(**sizes, n_kv_heads=K, n_norms=1 + any(".attn_norm_2." in name for name in tensors))
 
 
 def _scaling(about, arch):

@@ -22,6 +22,7 @@ ENDINGS = "'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD]"
 SPLITS = {
     "llama-bpe": [ENDINGS + WORDS % "{1,3}"],
     "qwen2": [ENDINGS + WORDS % ""],
+    "falcon": [r"[\p{P}$+<=>^~|`]+", GPT2, "[0-9]{3}"],
     "default": [r"[\p{P}$+<=>^~|]+", GPT2, r"\p{N}+", "[0-9]{3}"],
 }
 BYTE_LEVEL = ("smollm", "gpt-2", *SPLITS)

@@ -25,7 +25,11 @@ pytestmark = [pytest.mark.filterwarnings(f"ignore:::{package}") for package in (
 
 TYPES = gguf.GGMLQuantizationType
 WORDS = len(byte_level()["tokenizer.ggml.tokens"])
-ARCHS = {"llama": "Llama", "qwen2": "Qwen2", "gpt2": "GPT2"}
+ARCHS = {"llama": "Llama", "qwen2": "Qwen2", "qwen3": "Qwen3", "gpt2": "GPT2"}
+ARCHS |= {"gptneox": "GPTNeoX", "falcon": "Falcon", "mpt": "Mpt"}
+LLAMAS = ("llama", "qwen2", "qwen3")
+UNROTATED = ("gpt2", "mpt")
+READ_BY_IT = ("llama", "qwen2", "gpt2")  # of the others transformers does not read every size
 MADE = "F32 F16 BF16 Q8_0 Q4_0 Q4_1 Q5_0 Q5_1 TQ1_0 TQ2_0 MXFP4".split()  # gguf can write these
 # Those it can only read: which bytes of a block are its scales, as halves
 SCALES = {
@@ -77,7 +81,7 @@ SAME = [
 OTHER = [
     *[("expert_count", 8), ("logit_scale", 0.5), ("residual_scale", 0.25), ("embedding_scale", 12.0), ("sharpness", 2)],
     *[("attention.causal", False), ("attention.clamp_kqv", 8.0), ("attention.scale", 0.07), ("attention.sinks", True)],
-    *[("attention.sliding_window", 16), ("attention.max_alibi_bias", 8.0), ("attention.value_length", 10)],
+    *[("attention.sliding_window", 16), ("attention.max_alibi_bias", -8.0), ("attention.value_length", 10)],
     *[("final_logit_softcapping", 30.0), ("attn_logit_softcapping", 50.0)],
 ]
 OTHER_ROPE = [
@@ -92,11 +96,13 @@ NAMES = [("general.architecture", "mamba"), ("general.type", "adapter"), ("split
 def files(draw):
     """Everything about a file that is not a weight: sizes, keys, and what is wrong with it, if anything."""
     arch = draw(st.sampled_from([*ARCHS]))
-    asked = draw(st.integers(0, 15)) == 7  # transformers reads the file itself; it knows less than llama.cpp
+    asked = arch in READ_BY_IT and draw(st.integers(0, 3)) == 2  # transformers reads the file itself, if it can
     n_heads, d_model = draw(st.sampled_from([1, 2, 4])), draw(st.sampled_from([8, 32, 64, 256]))
     drawn = {"arch": arch, "asked": asked, "seed": draw(st.integers(0, 2**20)), "n_heads": n_heads, "d_model": d_model}
+    if arch == "mpt" and draw(st.booleans()):  # heads that are no power of two have slopes of two sequences
+        drawn |= {"n_heads": (n_heads := draw(st.sampled_from([3, 6]))), "d_model": (d_model := 96)}
     drawn |= {"n_layers": draw(st.integers(1, 2)), "eps": draw(st.sampled_from([1e-5, 1e-6, 1e-2]))}
-    drawn |= {"d_ff": 4 * d_model if asked else draw(st.sampled_from([12, 32, 96, 256]))}
+    drawn |= {"d_ff": 4 * d_model if asked or arch == "mpt" else draw(st.sampled_from([12, 32, 96, 256]))}
     drawn |= {"positions": 1024 if asked else draw(st.sampled_from([24, 64]))}
     drawn |= {
         "head": draw(st.sampled_from(["tied", "untied", "twice"])),
@@ -105,13 +111,19 @@ def files(draw):
     drawn |= {"align": draw(st.sampled_from([None, None, 8, 128])), "version": draw(st.sampled_from([3, 3, 2]))}
     drawn |= {"name": draw(st.sampled_from(["model.gguf", "MODEL.GGUF", "sha256-0f1e"])), "scaling": SCALINGS[0]}
     drawn["same"] = [] if asked else draw(st.lists(st.sampled_from(SAME), max_size=3))
-    if arch != "gpt2":
+    drawn |= {"n_kv_heads": n_heads, "head_dim": d_model // n_heads, "alibi": draw(st.sampled_from([8, 4, 16]))}
+    drawn |= {"parallel": draw(st.booleans()), "n_norms": draw(st.sampled_from([1, 2]))}
+    drawn |= {"rotary_pct": draw(st.sampled_from([0.25, 0.5, 1.0])) if drawn["head_dim"] >= 8 else 1.0}
+    if arch in LLAMAS or arch == "falcon":
         drawn["n_kv_heads"] = draw(st.sampled_from([n for n in (1, 2, 4) if n_heads % n == 0]))
-        drawn["head_dim"] = d_model // n_heads if asked else draw(st.sampled_from([d_model // n_heads, 2, 6, 32, 64]))
+    if arch in LLAMAS and not asked:
+        drawn["head_dim"] = draw(st.sampled_from([d_model // n_heads, 2, 6, 32, 64]))
+    if arch not in UNROTATED:
         drawn["theta"] = draw(st.sampled_from([1e4, 5e5]))
         drawn["biases"] = {name: arch == "llama" and not asked and draw(st.booleans()) for name in ("attention", "mlp")}
-        drawn["scaling"] = SCALINGS[0] if asked else draw(st.sampled_from(SCALINGS))
-    keys = st.sampled_from(OTHER if arch == "gpt2" else OTHER + OTHER_ROPE).map(
+        scalings = SCALINGS if arch in LLAMAS else [scaling for scaling in SCALINGS if not scaling[2]]
+        drawn["scaling"] = SCALINGS[0] if asked else draw(st.sampled_from(scalings))
+    keys = st.sampled_from(OTHER if arch in UNROTATED else OTHER + OTHER_ROPE).map(
         lambda pair: (f"{arch}.{pair[0]}", pair[1])
     )
     wrong = [
@@ -125,22 +137,48 @@ def files(draw):
 def theirs_of(drawn):
     """The model of transformers, its numbers drawn at random."""
     arch, vocab_size = drawn["arch"], drawn["words"] or 37
+    sizes = {"vocab_size": vocab_size, "tie_word_embeddings": drawn["head"] != "untied"}
+    sizes |= {"bos_token_id": None, "eos_token_id": None}
     if arch == "gpt2":
-        config = transformers.GPT2Config(
-            vocab_size=vocab_size, n_embd=drawn["d_model"], n_layer=drawn["n_layers"], n_head=drawn["n_heads"],
-            n_inner=drawn["d_ff"], n_positions=drawn["positions"], layer_norm_epsilon=drawn["eps"],
-            tie_word_embeddings=drawn["head"] != "untied", bos_token_id=None, eos_token_id=None,
-        )  # fmt: skip
-        return transformers.GPT2LMHeadModel(config).eval()
-    biases = {f"{name}_bias": there for name, there in drawn["biases"].items()} if arch == "llama" else {}
-    config = getattr(transformers, f"{ARCHS[arch]}Config")(
-        vocab_size=vocab_size, hidden_size=drawn["d_model"], num_hidden_layers=drawn["n_layers"],
-        num_attention_heads=drawn["n_heads"], num_key_value_heads=drawn["n_kv_heads"], head_dim=drawn["head_dim"],
-        intermediate_size=drawn["d_ff"], max_position_embeddings=drawn["positions"], rms_norm_eps=drawn["eps"],
-        rope_parameters={**drawn["scaling"][1], "rope_theta": drawn["theta"]},
-        tie_word_embeddings=drawn["head"] != "untied", bos_token_id=None, eos_token_id=None, **biases,
-    )  # fmt: skip
-    return getattr(transformers, f"{ARCHS[arch]}ForCausalLM")(config).eval()
+        sizes |= {"n_embd": drawn["d_model"], "n_layer": drawn["n_layers"], "n_head": drawn["n_heads"]}
+        sizes |= {"n_inner": drawn["d_ff"], "n_positions": drawn["positions"], "layer_norm_epsilon": drawn["eps"]}
+    elif arch == "mpt":
+        sizes |= {"d_model": drawn["d_model"], "n_layers": drawn["n_layers"], "n_heads": drawn["n_heads"]}
+        sizes |= {"max_seq_len": drawn["positions"], "layer_norm_epsilon": drawn["eps"]}
+        sizes |= {"attn_config": {"alibi_bias_max": drawn["alibi"]}}
+    else:
+        sizes |= {"hidden_size": drawn["d_model"], "num_hidden_layers": drawn["n_layers"]}
+        sizes |= {"num_attention_heads": drawn["n_heads"], "max_position_embeddings": drawn["positions"]}
+        rope = {**drawn["scaling"][1], "rope_theta": drawn["theta"]}
+        rope |= {"partial_rotary_factor": drawn["rotary_pct"]} if arch == "gptneox" else {}
+        sizes |= {"rope_parameters": rope}
+    if arch in LLAMAS:
+        sizes |= {"num_key_value_heads": drawn["n_kv_heads"], "head_dim": drawn["head_dim"]}
+        sizes |= {"rms_norm_eps": drawn["eps"], "intermediate_size": drawn["d_ff"]}
+        sizes |= {f"{name}_bias": there for name, there in drawn["biases"].items()} if arch == "llama" else {}
+    elif arch == "gptneox":
+        sizes |= {"intermediate_size": drawn["d_ff"], "layer_norm_eps": drawn["eps"]}
+        sizes |= {"use_parallel_residual": drawn["parallel"]}
+    elif arch == "falcon":
+        sizes |= {"ffn_hidden_size": drawn["d_ff"], "layer_norm_epsilon": drawn["eps"], "bias": False}
+        sizes |= {"alibi": False, "parallel_attn": True, "num_kv_heads": drawn["n_kv_heads"]}
+        old = drawn["n_kv_heads"] == 1 and drawn["n_norms"] == 1 and drawn["parallel"]  # Falcon-7B's config
+        sizes |= {"multi_query": old, "new_decoder_architecture": not old}
+        sizes |= {} if old else {"num_ln_in_parallel_attn": drawn["n_norms"]}
+    config = getattr(transformers, f"{ARCHS[arch]}Config")(**sizes)
+    return getattr(transformers, f"{ARCHS[arch]}{'LMHeadModel' if arch == 'gpt2' else 'ForCausalLM'}")(config).eval()
+
+
+def order_of(name, n_rows, drawn):
+    """Which rows of transformers' array the rows of the file are: as the converters of llama.cpp have it."""
+    rows, H, K = np.arange(n_rows), drawn["n_heads"], drawn["n_kv_heads"]
+    layer = name.split(".")[-2]
+    if drawn["arch"] == "llama" and layer in ("q_proj", "k_proj"):
+        return permute(rows, H if layer == "q_proj" else K)
+    if layer == "query_key_value":
+        groups = rows.reshape(K, H // K + 2, -1)  # of each key head its queries, the key, the value
+        return np.concatenate([groups[:, :-2].ravel(), groups[:, -2].ravel(), groups[:, -1].ravel()])
+    return rows
 
 
 def bytes_of(array, kind, random):
@@ -180,16 +218,14 @@ def tensors_of(theirs, drawn, random):
         turned = arch == "gpt2" and is_matrix and not is_lookup and "lm_head" not in name
         array = random.normal(0.0, 0.3, parameter.shape).astype(np.float32) + ("norm" in name or ".ln_" in name)
         array = array.T if turned else array
-        heads = {"q_proj": drawn["n_heads"], "k_proj": drawn.get("n_kv_heads")}.get(name.split(".")[-2])
-        heads = heads if arch == "llama" else None
-        array = np.ascontiguousarray(permute(array, heads) if heads else array)
+        order = order_of(name, len(array), drawn)
+        array = np.ascontiguousarray(array[order])
         kinds = [kind for kind in [*MADE, *SCALES] if array.shape[-1] % gguf.GGML_QUANT_SIZES[TYPES[kind]][0] == 0]
         kind = str(random.choice(kinds if is_matrix else ["F32", "F32", "F16", "BF16"]))
         raw = bytes_of(array, kind, random)
         tensors[name_of(name, try_suffixes=(".weight", ".bias"))] = (raw, TYPES[kind])
         array = gguf.quants.dequantize(raw, TYPES[kind])
-        if heads:  # back: each head's rows were (2, D/2), and are (D/2, 2)
-            array = array.reshape(heads, -1, 2, *array.shape[1:]).swapaxes(1, 2).reshape(array.shape)
+        array = array[np.argsort(order)]
         state[name].copy_(torch.tensor(array.T if turned else array))
     if drawn["head"] == "twice":
         tensors["output.weight"] = tensors["token_embd.weight"]
@@ -207,17 +243,20 @@ def metadata_of(drawn, random):
         "feed_forward_length": drawn["d_ff"],
     }
     about |= {"attention.head_count": drawn["n_heads"], "context_length": drawn["positions"]}
-    if arch == "gpt2":
-        about["attention.layer_norm_epsilon"] = drawn["eps"]
-    else:
-        about |= {"attention.layer_norm_rms_epsilon": drawn["eps"], "rope.freq_base": drawn["theta"]}
+    about[f"attention.layer_norm_{'rms_' if arch in LLAMAS else ''}epsilon"] = drawn["eps"]
+    if arch not in UNROTATED:
+        about |= {"rope.freq_base": drawn["theta"]}
         about |= {f"rope.{key}": value for key, value in drawn["scaling"][0].items()}
+        n_rotated = int(drawn["head_dim"] * (drawn["rotary_pct"] if arch == "gptneox" else 1))
+        (about if n_rotated < drawn["head_dim"] else optional)["rope.dimension_count"] = n_rotated
+    if arch in LLAMAS:
         of_heads = {"attention.key_length": drawn["head_dim"], "attention.value_length": drawn["head_dim"]}
         own = about if drawn["head_dim"] * drawn["n_heads"] != drawn["d_model"] else optional
-        own |= of_heads | {"rope.dimension_count": drawn["head_dim"]}
-        (optional if drawn["n_kv_heads"] == drawn["n_heads"] else about)["attention.head_count_kv"] = drawn[
-            "n_kv_heads"
-        ]
+        own |= of_heads
+    about |= {"use_parallel_residual": drawn["parallel"]} if arch == "gptneox" else {}
+    about |= {"attention.max_alibi_bias": float(drawn["alibi"])} if arch == "mpt" else {}
+    grouped = drawn["n_kv_heads"] != drawn["n_heads"]
+    (about if grouped else optional)["attention.head_count_kv"] = drawn["n_kv_heads"]
     (optional if drawn["words"] else about)["vocab_size"] = drawn["words"] or 37
     about |= {key: value for key, value in optional.items() if drawn["asked"] or random.random() < 0.5}
     about = {f"{arch}.{key}": value for key, value in {**dict(drawn["same"]), **about}.items()}
@@ -225,7 +264,7 @@ def metadata_of(drawn, random):
     about |= {"general.alignment": drawn["align"]} if drawn["align"] else {}
     if drawn["words"]:
         about |= byte_level(
-            **{"tokenizer.ggml.pre": str(random.choice(["gpt-2", "qwen2", "llama3", "phi-2", "smollm"]))}
+            **{"tokenizer.ggml.pre": str(random.choice(["gpt-2", "qwen2", "llama3", "falcon", "mpt", "smollm"]))}
         )
     return {key: about[key] for key in random.permutation([*about])}
 
@@ -291,7 +330,7 @@ def test_drawn_files_give_their_logits_or_are_refused():
     pytest.importorskip("accelerate", reason="transformers reads a GGUF file with accelerate")
     transformers.utils.logging.disable_progress_bar()
     torch.set_num_threads(1)  # the models are tiny
-    seen = collections.Counter()
+    seen, loaded = collections.Counter(), set()
 
     @examples(1000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(files())
@@ -299,8 +338,10 @@ def test_drawn_files_give_their_logits_or_are_refused():
         with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
             warnings.filterwarnings("error", message=".* holds NaN")  # then equal logits would prove nothing
             warnings.filterwarnings("ignore", message=".* (is not read|names no rule)")
-            seen[outcome(drawn, folder)] += 1
+            seen[what := outcome(drawn, folder)] += 1
+            loaded.update({drawn["arch"]} if what == "loaded" else ())
 
     compare()
     kinds = {"loaded", "transformers read it, too", "refused: key", "refused: tensor"}
     assert seen.keys() == kinds and min(seen.values()) > sum(seen.values()) / 50, seen
+    assert loaded == ARCHS.keys()
