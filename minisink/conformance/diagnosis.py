@@ -13,16 +13,7 @@ TRIED = ("streaming", "half", "original", "first-dense", *(f"blocks:{2**n}" for 
 def diagnose(runs, first):
     """Return the wrong turns that answer alike everywhere, or else explain the first difference of the most traces.
 
-    Parameters
-    ----------
-    runs : list of Run
-    first : Difference
-        The earliest of all.
-
-    Returns
-    -------
-    tuple of Cache subclasses, int or None
-        The wrong turns, and the last token up to which they answer alike in the trace of `first`; None for all.
+    And the last token up to which they do so in the trace of `first`, the earliest difference; None for all.
     """
     shows = not any(run.first_of({"outputs"}) for run in runs)  # outputs are right: only what it shows can tell
     ends = [run.spans[-1].stop if run.spans else 0 for run in runs]

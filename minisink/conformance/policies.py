@@ -15,17 +15,12 @@ from ..methods import ByLayer, Dense, Streaming
 Maker = Callable[[int, int], Any]
 
 
-def first_dense(n_sinks, window):
-    """Return StreamingLLM in every layer but the first, where nothing is evicted."""
-    return ByLayer([Dense(), Streaming(n_sinks, window)])
-
-
 POLICIES: dict[str, Maker] = {
     "streaming": Streaming,
     "blocks:16": partial(Blockwise, block=16),  # and any other number
     "half": HalfAtOnce,
     "original": partial(Streaming, positions="original"),
-    "first-dense": first_dense,
+    "first-dense": lambda n_sinks, window: ByLayer([Dense(), Streaming(n_sinks, window)]),
 }
 MEANS = {
     "streaming": "StreamingLLM",
