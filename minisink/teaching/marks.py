@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .. import __version__
-from ..system.files import atomic_write
+from ..system.files import atomic_write, blame
 from ..system.interrupts import defer_interrupts
 from .copies import Prints, by_place, fingerprints
 from .gather import KINDS, ZIP, is_source
@@ -43,10 +43,8 @@ def students_of(folder, tasks=TASKS):
     folder = Path(folder)
     if not folder.is_dir():
         raise ValueError(f"{folder}: no folder; --csv grades a folder in which every entry is a student's hand-in")
-    try:
+    with blame(folder, "cannot be read"):
         names = sorted(name for name in os.listdir(folder) if not name.startswith((".", "__")))
-    except OSError as error:
-        raise ValueError(f"{folder}: cannot be read ({error.strerror})") from None
     entries = [folder / name for name in names if _is_hand_in(folder / name)]
     others = [name for name in names if folder / name not in entries]
     stems = [_stem(path) for path in entries]
