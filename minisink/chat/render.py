@@ -29,10 +29,7 @@ def environment():
         def parse(self, parser):
             line = next(parser.stream).lineno
             body = parser.parse_statements(["name:endgeneration"], drop_needle=True)
-            return nodes.CallBlock(self.call_method("_written"), [], [], body).set_lineno(line)
-
-        def _written(self, caller):
-            return caller()
+            return nodes.Scope(body, lineno=line)
 
     def raise_exception(message):
         raise TemplateError(message)
