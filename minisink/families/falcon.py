@@ -15,6 +15,8 @@ from ..attention import normaliser
 from ..ops import ACTIVATIONS, layer_norm, linear
 from ..paths import Path, Uncached
 from ..positions import Rotary, rope_frequencies
+from .weights import LayerWeights as LayerWeights
+from .weights import Weights as Weights
 
 
 @dataclass(frozen=True)
@@ -53,36 +55,6 @@ class Config:
     def encoding(self) -> Rotary:
         """How a query or key gets its position."""
         return Rotary(rope_frequencies(self.head_dim, self.rope_theta, self.rope_scaling))
-
-
-@dataclass
-class LayerWeights:
-    """The learned arrays of one layer; what the model does not have is None."""
-
-    ln1: np.ndarray  # (C,)
-    ln1_b: np.ndarray  # (C,)
-    w_qkv: np.ndarray  # (C, (H + 2 K) * D): queries, keys and values side by side
-    wo: np.ndarray  # (H * D, C)
-    w_up: np.ndarray  # (C, F)
-    w_down: np.ndarray  # (F, C)
-    ln2: np.ndarray | None = None  # (C,); None where the MLP reads what attention reads
-    ln2_b: np.ndarray | None = None  # (C,)
-    b_qkv: np.ndarray | None = None  # ((H + 2 K) * D,)
-    bo: np.ndarray | None = None  # (C,)
-    b_up: np.ndarray | None = None  # (F,)
-    b_down: np.ndarray | None = None  # (C,)
-    sink_logits: np.ndarray | None = None  # (H,)
-
-
-@dataclass
-class Weights:
-    """The learned arrays of the model."""
-
-    embed: np.ndarray  # (V, C)
-    layers: list[LayerWeights]
-    norm: np.ndarray  # (C,)
-    norm_b: np.ndarray  # (C,)
-    head: np.ndarray  # (C, V)
 
 
 def forward(ids, weights, config, *, path: Path | None = None, rows=None, trace: dict | None = None):

@@ -15,6 +15,8 @@ from ..attention import normaliser
 from ..ops import ACTIVATIONS, layer_norm, linear
 from ..paths import Path, Uncached
 from ..positions import Rotary, rope_frequencies
+from .weights import LayerWeights as LayerWeights
+from .weights import Weights as Weights
 
 
 @dataclass(frozen=True)
@@ -57,36 +59,6 @@ class Config:
     def encoding(self) -> Rotary:
         """How a query or key gets its position: R/2 frequencies, for the first R channels."""
         return Rotary(rope_frequencies(self.rotary_dim, self.rope_theta, self.rope_scaling))
-
-
-@dataclass
-class LayerWeights:
-    """The learned arrays of one layer."""
-
-    ln1: np.ndarray  # (C,)
-    ln1_b: np.ndarray  # (C,)
-    w_qkv: np.ndarray  # (C, 3 * C): queries, keys and values side by side
-    wo: np.ndarray  # (C, C)
-    ln2: np.ndarray  # (C,)
-    ln2_b: np.ndarray  # (C,)
-    w_up: np.ndarray  # (C, F)
-    b_up: np.ndarray  # (F,)
-    w_down: np.ndarray  # (F, C)
-    b_down: np.ndarray  # (C,)
-    b_qkv: np.ndarray | None = None  # (3 * C,)
-    bo: np.ndarray | None = None  # (C,)
-    sink_logits: np.ndarray | None = None  # (H,)
-
-
-@dataclass
-class Weights:
-    """The learned arrays of the model."""
-
-    embed: np.ndarray  # (V, C)
-    layers: list[LayerWeights]
-    norm: np.ndarray  # (C,)
-    norm_b: np.ndarray  # (C,)
-    head: np.ndarray  # (C, V)
 
 
 def forward(ids, weights, config, *, path: Path | None = None, rows=None, trace: dict | None = None):

@@ -17,6 +17,8 @@ from ..attention import normaliser
 from ..ops import gelu_erf, layer_norm, linear
 from ..paths import Path, Uncached
 from ..positions import Slopes, alibi_slopes
+from .weights import LayerWeights as LayerWeights
+from .weights import Weights as Weights
 
 
 @dataclass(frozen=True)
@@ -56,33 +58,6 @@ class Config:
     def encoding(self) -> Slopes:
         """How a score comes to know the distance: a slope for each head."""
         return Slopes(alibi_slopes(self.n_heads, self.alibi_bias_max))
-
-
-@dataclass
-class LayerWeights:
-    """The learned arrays of one layer."""
-
-    ln1: np.ndarray  # (C,)
-    w_qkv: np.ndarray  # (C, 3 * C): queries, keys and values side by side
-    wo: np.ndarray  # (C, C)
-    ln2: np.ndarray  # (C,)
-    w_up: np.ndarray  # (C, F)
-    w_down: np.ndarray  # (F, C)
-    sink_logits: np.ndarray | None = None  # (H,)
-
-    ln1_b = b_qkv = bo = ln2_b = b_up = b_down = None  # what it has not
-
-
-@dataclass
-class Weights:
-    """The learned arrays of the model."""
-
-    embed: np.ndarray  # (V, C)
-    layers: list[LayerWeights]
-    norm: np.ndarray  # (C,)
-    head: np.ndarray  # (C, V)
-
-    norm_b = None
 
 
 def forward(ids, weights, config, *, path: Path | None = None, rows=None, trace: dict | None = None):
