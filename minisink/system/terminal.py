@@ -243,11 +243,7 @@ def chart(series, *, mark=None, mark_label="", width=71, height=16, skip=0):
 
 
 def number(x, form=".2f"):
-    """Format a number, or a dash for NaN.
-
-    >>> number(1.234), number(float("nan"))
-    ('1.23', '-')
-    """
+    """Format a number, or a dash for NaN."""
     return "-" if math.isnan(x) else format(x, form)
 
 
@@ -270,11 +266,7 @@ def in_runs(numbers):
 
 
 def count(n, what):
-    """Join a number and its noun.
-
-    >>> count(1, "apple"), count(3, "apple")
-    ('1 apple', '3 apples')
-    """
+    """Join a number and its noun, of which there may be several."""
     return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
