@@ -1,7 +1,6 @@
 """``minisink inspect``: where the weight of every head goes."""
 
-from ..experiments.inside import look_inside, summary
-from ..experiments.plots import draw_inspection
+from ..experiments.inside import draw_inspection, look_inside, summary
 from ..live.steps import steps
 from ..methods import Dense, new_cache
 from ..model import load

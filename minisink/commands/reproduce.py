@@ -11,7 +11,7 @@ from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
-from ..experiments.stretch import stretch
+from ..experiments.inside import stretch
 from ..hf.shipped import sample_text
 from ..model import load
 from ..system.errors import tell

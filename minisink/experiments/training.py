@@ -11,7 +11,7 @@ from ..methods import Streaming
 from ..system.plots import name_lines
 from ..system.terminal import number, table
 from .effects import by, effect, must_evict, pivot
-from .stretch import stretch
+from .inside import stretch
 
 PAPER = "Table 3"
 CLAIM = "0, 1, 4 kept: vanilla 27.9, 18.5, 18.1; softmax1 29214, 19.9, 18.0; a sink token 1235, 18.0, 18.0: one will do"

@@ -6,7 +6,7 @@ import tiny
 import minisink
 from minisink import gpt2, llama
 from minisink.experiments import inside
-from minisink.experiments.plots import draw_inspection
+from minisink.experiments.inside import draw_inspection
 
 
 @pytest.mark.parametrize("arch", [llama, gpt2])

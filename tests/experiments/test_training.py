@@ -11,7 +11,7 @@ import minisink
 from minisink import Streaming, gpt2
 from minisink.commands.parser import main
 from minisink.experiments import training
-from minisink.experiments.stretch import stretch
+from minisink.experiments.inside import stretch
 
 
 class Letters:
