@@ -38,9 +38,6 @@ def cut_of(tokenizer):
 
     Matched against the start of a text: the longest piece that is sure ends with group 1, and the next one begins where
     the match ends. None when it cannot be shown that any place is sure.
-
-    >>> BEFORE_SPACE.match("It was a dark ni").group(1)
-    'It was a dark'
     """
     about = json.loads(tokenizer.to_str())
     model, normalizer, words = about["model"], about["normalizer"], about["pre_tokenizer"]

@@ -61,8 +61,6 @@ def effect(what, values, *, above=None, below=None, stretch=STRETCH, of=np.mean,
     difference 2 [1.25, 2.75] (> 0: yes)
     >>> print(effect("difference", [1.0], above=0))
     difference 1 (> 0: not judged)
-    >>> print(effect("difference", [1.0, -2.0, 3.0, -1.0], above=0, stretch=1))
-    difference 0.25 [-1.5, 2] (> 0: no)
     """
     values = np.asarray(values, np.float64)
     n = len(values)

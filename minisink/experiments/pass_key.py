@@ -1,11 +1,6 @@
 """Pass keys: a number is told somewhere in a text about something else, and asked for at its end.
 
-::
-
-    ... story ...  The pass key is 48213. Remember it. 48213 is the pass key.  ... story ...
-    What is the pass key? The pass key is 48213
-
-(Mohtashami and Jaggi, arXiv:2305.16300, tell it much like this.) A key that has left the cache is forgotten by
+Mohtashami and Jaggi (arXiv:2305.16300) tell it much as `TELL` does. A key that has left the cache is forgotten by
 streaming; "retrieval" reads it off.
 """
 

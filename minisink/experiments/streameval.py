@@ -1,18 +1,8 @@
 """StreamEval: questions about lines that are so far back, along a stream.
 
-Its authors describe it and have not released it::
-
-    Below is a record of lines I want you to remember.
-    The REGISTER_CONTENT in line 0 is <88063>
-    ...
-    The REGISTER_CONTENT in line 20 is <45603>
-    Query: The REGISTER_CONTENT in line 0 is <88063>
-    The REGISTER_CONTENT in line 21 is <29189>
-    ...
-
-Every 10 lines the line is asked for that stands 20 lines back, or any other distance. No line is asked for twice, so an
-answer stands in the text once before it is asked for. Where a line has left the cache, streaming knows nothing of it,
-however well it talks; "retrieval" looks it up.
+Its authors describe it and have not released it; `record` shows one. Every 10 lines the line is asked for that stands
+20 lines back, or any other distance. No line is asked for twice, so an answer stands in the text once before it is
+asked for. Where a line has left the cache, streaming knows nothing of it, however well it talks; "retrieval" looks it up.
 """
 
 import numpy as np

@@ -160,11 +160,7 @@ def rolling_span(curves):
 
 
 def bar(share, width=BAR):
-    """Draw a share of 0 to 1 as a bar, of `width` characters when it is full.
-
-    >>> bar(0.5, 8)
-    '####....'
-    """
+    """Draw a share of 0 to 1 as a bar, of `width` characters when it is full."""
     full = round(min(1.0, max(0.0, share)) * width)
     return "#" * full + "." * (width - full)
 
