@@ -2,7 +2,7 @@
 
 Its authors describe it and have not released it; `record` shows one. Every 10 lines the line is asked for that stands
 20 lines back, or any other distance. No line is asked for twice, so an answer stands in the text once before it is
-asked for. Where a line has left the cache, streaming knows nothing of it, however well it talks; "retrieval" looks it up.
+asked for. Where a line has left the cache, streaming knows nothing of it; "retrieval" looks it up.
 """
 
 import numpy as np
@@ -107,13 +107,12 @@ effects, finding, draw = recall.effects, recall.finding, recall.draw
 
 def show(rows):
     """Return a table a method: distances by caches."""
-    return recall.show(rows, names={"lines": lambda row: str(row["distance"]), "tokens back": _span}, column=_slots)
 
+    def span(row):
+        near, far = row["nearest"], row["farthest"]
+        return f"{near}-{far}" if near < far else str(near)
 
-def _span(row):
-    near, far = row["nearest"], row["farthest"]
-    return f"{near}-{far}" if near < far else str(near)
+    def slots(row):
+        return "all" if row["cache"] is None else f"{row['n_sinks']}+{row['cache'] - row['n_sinks']}"
 
-
-def _slots(row):
-    return "all" if row["cache"] is None else f"{row['n_sinks']}+{row['cache'] - row['n_sinks']}"
+    return recall.show(rows, names={"lines": lambda row: str(row["distance"]), "tokens back": span}, column=slots)
