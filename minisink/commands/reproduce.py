@@ -108,7 +108,8 @@ class Experiment:
             n_tokens = usual if args.tokens is None else args.tokens
             if n_tokens < 2:
                 raise ValueError(f"--tokens is {n_tokens}; it must be 2 or more, for the first is not predicted")
-            texts = [excerpt(model, read_text(path), path, n_tokens, args) for path in paths]
+            whole = [encode(model, read_text(path), path, bos=not args.no_bos) for path in paths]
+            texts = [stretch(model, ids, n_tokens, args.seed) for ids in whole]
             inputs |= {"texts": texts} if "texts" in self.given else {"ids": texts[0]}
         return [inputs[key] for key in self.given]
 
@@ -152,11 +153,6 @@ def add_common(parser, given, *, module=None):
     add("--fast", action="store_true", help="a first look, in seconds")
     add("--json", action="store_true", help="print JSON instead of a table")
     add("--out", metavar="FOLDER", help="write rows (CSV), what was found (JSON) and picture (PNG) there")
-
-
-def excerpt(model, text, source, n_tokens, args):
-    """Return so many tokens of a text; another seed reads another stretch of it."""
-    return stretch(model, encode(model, text, source, bos=not args.no_bos), n_tokens, args.seed)
 
 
 def check_outputs(args):

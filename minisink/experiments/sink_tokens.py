@@ -21,12 +21,15 @@ FIRST = -1  # in place of a token id: the first of a text, whatever it is
 
 
 def run(model, ids, *, length=64, n_texts=100, at_least=20, track=iter):
-    """Find the three tokens of each layer that get most weight, each in the head that gives it most: see `weigh`.
+    """Find the three tokens of each layer that get most weight, each in the head that gives it most.
 
-    Each row has ``"layer"``, ``"head"``, ``"token"``; ``"times"`` that it was counted; ``"weight"``, the mean from the
-    queries after it; ``"value"``, the norm of its values / median over the tokens of its piece.
+    Each row has ``"layer"``, ``"head"``, ``"token"``; ``"times"``, ``"weight"`` and ``"value"``, as in `received`.
+    Where the text begins with the begin-of-text token, so does each piece.
     """
-    by_token = weigh(model, ids, length=length, n_texts=n_texts, at_least=at_least, track=track)
+    if length < 2:
+        raise ValueError(f"a piece of {length} tokens: nobody comes after the first; choose 2 or more")
+    texts = track(pieces(model, ids, length, n_texts))
+    by_token = received(((piece, look_inside(model, piece)) for piece in texts), at_least)
     if not by_token:
         raise ValueError(f"no token comes {at_least} times in these pieces; ask for fewer, or read more text")
     shared_by = model.config.n_heads // model.config.n_kv_heads
@@ -38,25 +41,16 @@ def run(model, ids, *, length=64, n_texts=100, at_least=20, track=iter):
             yield row | {"weight": float(weight), "value": float(value)}
 
 
-def weigh(model, ids, *, length=64, n_texts=100, at_least=20, track=iter):
-    """Measure the weight that tokens receive in at most `n_texts` pieces of a text (T,), by what they are.
+def received(looks, at_least):
+    """Measure the weight that tokens receive in pieces of a text, each given with its trace, by what they are.
 
-    Counted are the tokens of the first half of each piece of `length` tokens, so that half a piece or more comes after
-    each; those that come less often than `at_least` are left out. Where the text begins with the begin-of-text token,
-    so does each piece. Raise ValueError when the text is shorter than one piece, or a piece than two tokens.
+    Counted are the tokens of the first half of each piece, so that half a piece or more comes after each; those that
+    come less often than `at_least` are left out.
 
     Return a dict by token id, with -1 for the first of each piece: ``"times"`` it was counted; ``"weight"`` of shape
     (L, H), the mean weight from the queries after it; ``"value"`` of shape (L, K), the norm of its values / median over
     the tokens of the piece, a mean too.
     """
-    if length < 2:
-        raise ValueError(f"a piece of {length} tokens: nobody comes after the first; choose 2 or more")
-    texts = track(pieces(model, ids, length, n_texts))
-    return received(((piece, look_inside(model, piece)) for piece in texts), at_least)
-
-
-def received(looks, at_least):
-    """Return what `weigh` does of pieces that were read: each with its trace."""
     weights, values = {}, {}
     for piece, trace in looks:
         patterns = np.stack([to_host(layer["pattern"]) for layer in trace["layers"]])  # (L, H, T, T)
@@ -74,7 +68,7 @@ def received(looks, at_least):
 
 
 def strongest(by_token, layer, n=3):
-    """Return at most `n` tokens with most weight in a layer, and the head that gives it to each, as `weigh` found."""
+    """Return at most `n` tokens with most weight in a layer, and the head that gives it to each, as `received` found."""
     heads = {token: int(about["weight"][layer].argmax()) for token, about in by_token.items()}
     return sorted(heads.items(), key=lambda item: -by_token[item[0]]["weight"][layer, item[1]])[:n]
 

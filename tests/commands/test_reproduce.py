@@ -15,9 +15,10 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from minisink.commands.parser import main, make_parser
-from minisink.commands.reproduce import EXPERIMENTS, excerpt
+from minisink.commands.reproduce import EXPERIMENTS
 from minisink.experiments import recall
 from minisink.experiments.effects import Effect, effect
+from minisink.experiments.inside import stretch
 from minisink.model import load
 from minisink.system.plots import LETTERS, PALETTE
 
@@ -158,13 +159,10 @@ def test_a_seed_reads_another_stretch():
     """Whole, of the length asked for, with the begin-of-text token first; seed 0 the beginning."""
     model = load("novels")
     text = "It was a dark night, and the wind blew. " * 20
-    args = type("", (), {"no_bos": False, "seed": 0})()
     ids = model.encode(text)
-    assert list(excerpt(model, text, "", 50, args)) == list(ids[:50])
-    args.seed = 2
-    read = excerpt(model, text, "", 50, args)
-    assert list(read) == [ids[0], *ids[1 + 2 * 49 : 1 + 2 * 49 + 49]]
-    assert list(excerpt(model, text, "", 10**6, args)) == list(ids)
+    assert list(stretch(model, ids, 50)) == list(ids[:50])
+    assert list(stretch(model, ids, 50, seed=2)) == [ids[0], *ids[1 + 2 * 49 : 1 + 2 * 49 + 49]]
+    assert list(stretch(model, ids, 10**6, seed=2)) == list(ids)
 
 
 def test_several_are_run_and_summed_up(capsys, tmp_path):

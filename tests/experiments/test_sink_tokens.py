@@ -9,10 +9,15 @@ import tiny
 import minisink
 from minisink.commands.parser import main
 from minisink.experiments import sink_tokens
-from minisink.experiments.inside import look_inside
+from minisink.experiments.inside import look_inside, pieces
 from minisink.hf.shipped import shipped, shipped_names
 
 READMES = {name: (shipped(name) / "README.md").read_text(encoding="utf-8") for name in shipped_names()}
+
+
+def received(model, ids):
+    """What tokens receive that come twice in pieces of eight."""
+    return sink_tokens.received(((piece, look_inside(model, piece)) for piece in pieces(model, ids, 8, 100)), 2)
 
 
 @pytest.mark.parametrize("bos", [None, 0])
@@ -21,7 +26,7 @@ def test_weights_and_values_by_the_book(bos):
     model = minisink.Model(tiny.make(bos=bos).config, tiny.make(bos=bos).weights)
     ids = np.random.default_rng(1).integers(1, 5, size=31)
     lead = [] if bos is None else [bos]
-    found = sink_tokens.weigh(model, [*lead, *ids], length=8, at_least=2)
+    found = received(model, [*lead, *ids])
     step = 8 - len(lead)
     weights, values = {}, {}
     for start in range(0, len(ids) - step + 1, step):
@@ -72,7 +77,7 @@ def test_a_row_is_a_token_in_its_head():
     model = minisink.Model(tiny_model.config, tiny_model.weights)
     model.decode = lambda tokens: f"<{tokens[0]}>"
     ids = np.concatenate(([0], np.random.default_rng(1).integers(1, 5, size=31)))
-    found = sink_tokens.weigh(model, ids, length=8, at_least=2)
+    found = received(model, ids)
     words = {repr(f"<{token}>") if token >= 0 else "the first": about for token, about in found.items()}
     rows = list(sink_tokens.run(model, ids, length=8, at_least=2))
     assert [row["layer"] for row in rows] == [0, 0, 0, 1, 1, 1, 2, 2, 2]
