@@ -68,7 +68,7 @@ def received(looks, at_least):
 
 
 def strongest(by_token, layer, n=3):
-    """Return at most `n` tokens with most weight in a layer, and the head that gives it to each, as `received` found."""
+    """Return the `n` tokens with most weight in a layer, each with the head that gives it, as `received` found."""
     heads = {token: int(about["weight"][layer].argmax()) for token, about in by_token.items()}
     return sorted(heads.items(), key=lambda item: -by_token[item[0]]["weight"][layer, item[1]])[:n]
 
