@@ -1,9 +1,9 @@
 """``minisink bench``: what a token costs."""
 
 import os
+from functools import partial
 
 from ..experiments import speed, token_cost
-from ..experiments.effects import must_learn
 from ..experiments.shapes import SHAPES, random_model
 from ..experiments.speed import PAPER
 from ..methods import Streaming
@@ -35,18 +35,14 @@ def add_options(parser):
 def run(args):
     """Time, and print a row a cache."""
     check_picture(args.plot)
-    caches, n_sinks = sorted(set(args.caches)), args.n_sinks
-    speed.check(caches, n_sinks=n_sinks, repeats=args.repeats)
-    model = load(args.model) if args.model else random_model(args.shape, max_positions=caches[-1])
-    must_learn(model, caches)
+    model = load(args.model) if args.model else random_model(args.shape, max_positions=max(args.caches))
     if model.n_parameters > 50_000_000:
         tell("a model of this size takes minutes, most of them to re-compute windows")
     threads = os.environ.get("OPENBLAS_NUM_THREADS") or os.environ.get("OMP_NUM_THREADS") or "all"
-    with progress("bench", total=1 + len(caches)) as bar:
-        options = {"n_sinks": n_sinks, "repeats": 3 * args.repeats, "readable": args.readable}
-        decode = speed.decoding(model, cache=caches[0], **options)
-        bar.update()
-        rows = list(speed.compare(model, caches, n_sinks=n_sinks, repeats=args.repeats, on_progress=bar.update))
+    sizes = {"caches": args.caches, "n_sinks": args.n_sinks, "repeats": args.repeats}
+    rows = list(token_cost.run(model, **sizes, track=partial(progress, "bench")))
+    options = {"n_sinks": args.n_sinks, "repeats": 3 * args.repeats, "readable": args.readable}
+    decode = speed.decoding(model, cache=rows[0]["cache"], **options)
     title = f"{model.name}: {model.n_parameters:,} parameters, {model.dtype}, BLAS threads: {threads}"
     if args.json:
         about = {"model": model.name, "parameters": model.n_parameters, "threads": threads}
