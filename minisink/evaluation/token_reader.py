@@ -1,8 +1,4 @@
-"""Where in a text is the next token? Pieces of ids go to the model in blocks that do not end where the pieces do.
-
-A `TokenReader` gives out ids, and keeps a piece until the model has taken in all of its tokens: so a run that stops
-after any token knows the `Place`, a byte of the text and some tokens from there, from which to go on.
-"""
+"""Where in a text is the next token? Pieces of ids go to the model in blocks that do not end where the pieces do."""
 
 from collections import deque
 from typing import NamedTuple
@@ -18,7 +14,7 @@ class Place(NamedTuple):
 
 
 class TokenReader:
-    """Ids on their way to the model, kept until it has taken them in.
+    """Ids on their way to the model; a piece is kept until all of it is taken in, so that a run can stop at any token.
 
     `pieces` is an iterator of (Place where it begins, number of its bytes, its ids (T,)); of the first of them the
     model has taken in `skip` tokens before.

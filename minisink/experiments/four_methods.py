@@ -79,11 +79,7 @@ def induction(model, *, length=32, n_texts=2, seed=0):
 
 
 def finding(rows, cache):
-    """Say in one sentence what was measured, also when it is nothing, from rows of `run` with window and sinks.
-
-    The difference between two methods is taken token by token after the first eviction, and called a gap
-    when its mean is more than three standard errors from zero.
-    """
+    """Say in one sentence what was measured, also when it is nothing, from rows of `run` with window and sinks."""
     by_method = {row["method"]: row for row in rows}
     window, streaming = (by_method[m]["nll"][cache:] for m in ("window", "streaming"))
     if not len(window):

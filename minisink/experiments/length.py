@@ -75,11 +75,7 @@ def effects(rows):
 
 
 def slope(line):  # (N, 2) -> float
-    """Return the slope of the straight line nearest to points x, y.
-
-    >>> slope(np.array([[0.0, 1.0], [1.0, 3.0], [2.0, 5.0]]))
-    2.0
-    """
+    """Return the slope of the straight line nearest to points x, y."""
     x, y = (line - line.mean(axis=0)).T
     return float(x @ y / (x @ x))
 

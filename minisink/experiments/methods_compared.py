@@ -34,8 +34,6 @@ NOTHING = {"repeated": np.nan, "text": ""}  # is written
 def run(model, ids, *, cache=64, n_sinks=4, methods=(*FOUR, NEWLINES), write=200, temperature=0.8, seed=0, track=iter):
     """Read a text by each method, then write.
 
-    Where the text begins with the model's begin-of-text token, so does every window that is re-computed.
-
     Each row has ``"method"``; perplexity ``"before"`` and ``"after"`` the first eviction; ``"keys"`` held at the end
     and their ``"cache_bytes"``; the ``"text"`` written and ``"repeated"``, the share of its 4-grams that were there
     before; ``"nll"`` of shape (T-1,), nats, shorter for "dense" where learned positions end; ``"evicted"`` and

@@ -34,8 +34,6 @@ KNOWN_WEIGHTS = (0.6496, 0.0758, 0.0439, 0.0328, 0.0853, 0.1125)
 def run(model, ids, *, lengths=(16, 64, 128), n_texts=100, seed=0, track=iter):
     """Look inside at short texts of three kinds.
 
-    Where the text begins with the begin-of-text token, so does each piece, natural and random.
-
     A row for each ``"text"``, ``"length"``, ``"key"`` (the first four and the middle one) and ``"layer"``, each number
     a mean over ``"n_texts"`` pieces: ``"weight"`` on the key by the queries after it; ``"sink_0.1"`` and so on, the
     share of heads with alpha above; norms of its ``"residual"`` stream after the layer and of its ``"value"``, over the

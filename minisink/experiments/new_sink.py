@@ -67,8 +67,6 @@ def conditions(ids, middle):
 def run(models, text, *, length=128, n_texts=20, seed=0, track=iter):
     """Measure weight, value, residual stream and loss for every token that may be a sink.
 
-    The begin-of-text token, if a model has one, is among the `length` tokens of each piece.
-
     Each row has ``"model"``, ``"token"``; ``"weight"`` of the queries in the second half on this token: mean over
     heads, layers and texts, and ``"largest"`` of any layer; ``"sinks"``, the share of all heads in which it is one;
     ``"value"``, norm of its value / the others' median, mean over heads and layers; ``"residual"``, the same of the

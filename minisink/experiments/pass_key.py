@@ -70,10 +70,7 @@ def run(
     seed=0,
     track=iter,
 ):
-    """Measure how much of a key is known, by length of the text and depth of the key.
-
-    Each row has ``"length"``, ``"depth"``, and what `recall.measure` says of them under one method.
-    """
+    """Measure how much of a key is known: rows of `recall.measure`, by ``"length"`` of the text and ``"depth"``."""
     check_whole("n_keys", n_keys, 1)
     under = [recall.under(name, cache, fetched) for name in methods]
     for length, depth, method in track([(n, depth, method) for n in lengths for depth in depths for method in under]):

@@ -87,10 +87,7 @@ def under(name, cache, fetched=FETCHED):
 
 
 def score(model, asked, method, *, readable=False, chunk=CHUNK):
-    """Return the loss of each answer, nats a token (A,), and whether it is recalled exactly, bool (A,).
-
-    `chunk` is how many tokens a forward pass takes. The results do not depend on it.
-    """
+    """Return the loss of each answer, nats a token (A,), and whether it is recalled exactly, bool (A,)."""
     if isinstance(method, Recompute):
         raise ValueError("Recompute reads its text again for every token, and is not measured here")
     cache = empty_cache(model, method, readable=readable)

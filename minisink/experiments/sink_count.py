@@ -16,8 +16,6 @@ FAST = {"tokens": 600, "caches": (64,), "sinks": (0, 1, 4)}
 def run(model, texts, *, caches=(64, 128, 256), sinks=(0, 1, 2, 4, 8), track=iter):
     """Measure the perplexity of some texts, each by itself, for every cache and number of sinks, which are part of it.
 
-    Where a text begins with the model's begin-of-text token, so does every window that is re-computed.
-
     Each row has ``"cache"``; ``"n_sinks"``, or "re-computed"; ``"perplexity"`` of all texts together, NaN where the
     model has not learned the position (GPT-2) or a cache has no room for a window; ``"nll"`` of the tokens after the
     first eviction.

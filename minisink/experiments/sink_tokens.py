@@ -24,7 +24,6 @@ def run(model, ids, *, length=64, n_texts=100, at_least=20, track=iter):
     """Find the three tokens of each layer that get most weight, each in the head that gives it most.
 
     Each row has ``"layer"``, ``"head"``, ``"token"``; ``"times"``, ``"weight"`` and ``"value"``, as in `received`.
-    Where the text begins with the begin-of-text token, so does each piece.
     """
     if length < 2:
         raise ValueError(f"a piece of {length} tokens: nobody comes after the first; choose 2 or more")

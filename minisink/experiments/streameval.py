@@ -91,10 +91,7 @@ def run(
     seed=0,
     track=iter,
 ):
-    """Measure how much of a line is known, by its distance and the size of the cache; "dense" once for all sizes.
-
-    Each row has ``"distance"``, and what `recall.measure` says of it under one method and cache.
-    """
+    """Measure how much of a line is known: rows of `recall.measure`, by ``"distance"``; "dense" once for all sizes."""
     sizes = {name: caches[:1] if name == "dense" else caches for name in methods}
     under = [recall.under(name, cache, fetched) for name in methods for cache in sizes[name]]
     for distance, method in track([(distance, method) for distance in distances for method in under]):

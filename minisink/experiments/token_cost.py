@@ -20,10 +20,7 @@ FAST = {"caches": (64, 128, 256, 512), "repeats": 3}
 
 
 def run(model, *, caches=tuple(speed.PAPER), n_sinks=4, repeats=5, track=iter):
-    """Time a token for every cache, and yield the rows of `speed.compare`.
-
-    A cache may be larger than the model was trained on, except for a GPT-2: it has no more positions.
-    """
+    """Time a token for every cache, also beyond the trained length, and yield the rows of `speed.compare`."""
     caches = sorted(set(caches))
     speed.check(caches, n_sinks=n_sinks, repeats=repeats)
     must_learn(model, caches)
