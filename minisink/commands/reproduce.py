@@ -58,9 +58,9 @@ class Experiment:
         for key, what in self.helps.items():
             default = self.defaults[key]
             several = isinstance(default, tuple)
-            kind = type(default[0] if several else default) if default is not None else int
+            kind = str if default == () else type(default[0] if several else default) if default is not None else int
             shown = " ".join(map(str, default)) if several else default
-            options = {"help": what if default is None else f"{what} ({shown})", "default": None}
+            options = {"help": what if default in (None, ()) else f"{what} ({shown})", "default": None}
             if kind is bool:
                 add(_flag(key), action="store_true", **options)
             else:

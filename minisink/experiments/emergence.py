@@ -1,41 +1,47 @@
-"""How a sink emerges while the loss falls: the logs of trainings, beside each other.
+"""How a sink emerges while the loss falls: logs of trainings, or a model's checkpoints, beside each other.
 
 Gu et al. (arXiv:2410.10781, sections 4 and 5): a sink is not there at initialisation; it comes after the loss has
 fallen, with enough data, and sooner where one and the same token stands first in every sample. The models that ship
 were logged while they learned. Nothing is trained here, and each log is one training: an interval is over the last
-looks at it, and says nothing of another seed.
+looks at it, and says nothing of another seed. A model without a log is measured checkpoint by checkpoint.
 """
 
 from pathlib import Path
 
 import numpy as np
 
+from ..evaluation.difference import SURE, Difference
 from ..hf.fields import read_json
 from ..hf.shipped import shipped, shipped_names
 from ..system.plots import GREY, name_lines
 from ..system.terminal import table
 from ..training.log import read
+from .checkpoints import OF_CHECKPOINTS, measure
 from .effects import by, effect, exactly
 
 PAPER = "Gu et al., 2410.10781"
 CLAIM = "a fixed first token brings a sink, after the loss has fallen; "
 CLAIM += "without one, 50-100M tokens bring none (60M model)"
 SHIPPED = ("novels", "novels-vanilla", "novels-softmax1", "novels-gpt2")
-OPTIONS = {"trainings": "shipped names, or folders with the logs of `train lm`"}
-FAST: dict = {}  # nothing is computed
+OPTIONS = {"trainings": "shipped names, or folders with the logs of `train lm`"} | OF_CHECKPOINTS
+FAST = {"tokens": 600}  # of checkpoints
 EPSILON = 0.3  # the mean weight above which Gu et al. call it a sink
 LOGS = "log*.csv"  # of one training; where it was begun anew in another context, one a part, in order of their names
 SHOWN = 5  # rows of each log in the table
 
 
-def run(*, trainings=SHIPPED, track=iter):
-    """Read what the logs hold, row by row.
+def run(text="", *, trainings=SHIPPED, checkpoints=(), cache=64, tokens=3000, seed=0, track=iter):
+    """Read what the logs hold, row by row; or measure checkpoints.
 
     Each row has ``"training"``; ``"first"``, what stands first in every sample, "fixed" or "any" token, "?" where there
     is no config to tell; ``"part"`` of the training; ``"tokens"`` seen until then; ``"loss"`` on held-out text, nats a
     token; ``"weight"`` on the first token in the strongest ``"layer"``, mean over its heads; ``"gap"``, what a window
-    loses more than one sink and a window, nats a token; ``"weights"`` of all layers, shape (L,).
+    loses more than one sink and a window, nats a token; ``"weights"`` of all layers, shape (L,). A checkpoint has
+    ``"step"``, not tokens; ``"error"`` of the gap; ``"weight_0"`` and so on; ``"lost"``, the gap token by token.
     """
+    if checkpoints:
+        yield from measure(text, checkpoints, cache, tokens, seed, track)
+        return
     folders = {}
     for name in trainings:
         folder = shipped(name) if name in shipped_names() else Path(name)
@@ -62,44 +68,62 @@ def effects(rows):
         else:
             yield effect(f"{name}: weight on the first token, end - start", last - weight[0], above=0)
         later = half_way(log, weight) - half_way(log, -loss)
-        yield exactly(f"{name}: half of the sink - half of the fall of the loss, M tokens", later / 1e6, above=0)
+        unit = "steps" if "step" in log[0] else "M tokens"
+        yield exactly(f"{name}: half of the sink - half of the fall of the loss, {unit}", later, above=0)
+        if "lost" in log[-1]:
+            yield effect(f"{name}: window - one sink at the end, nats a token", log[-1]["lost"], above=0)
 
 
 def half_way(rows, values):
-    """Return the tokens after which a curve was half of its way from its first value to its last for the first time."""
-    return rows[int(np.argmax(values >= (values[0] + values[-1]) / 2))]["tokens"]
+    """Return the `place` at which a curve was half of its way from its first value to its last for the first time."""
+    return place(rows[int(np.argmax(values >= (values[0] + values[-1]) / 2))])
+
+
+def place(row):
+    """Return how far the training was: a step, or million tokens."""
+    return row["step"] if "step" in row else row["tokens"] / 1e6
 
 
 def show(rows):
-    """Return a few rows of each log, its last always, with the weight in every layer."""
-    lines = []
+    """Return a few rows of each log, its last always, or all checkpoints, with the weight in every layer."""
+    lines, steps = [], "step" in rows[0]
     for name, log in by(rows, "training").items():
-        every = -(-len(log) // SHOWN)
+        every = 1 if steps else -(-len(log) // SHOWN)
         for row in reversed(log[::-every]):
             weights = " ".join(f"{weight:.2f}" for weight in row["weights"])
-            lines.append([name, f"{row['tokens'] / 1e6:.1f}M", f"{row['loss']:.2f}", weights, f"{row['gap']:+.3f}"])
-    return table(["training", "tokens", "held out", "weight on first, by layer", "window - sink"], lines)
+            at = f"{place(row):,}" if steps else f"{place(row):.1f}M"
+            gap = str(Difference(row["gap"], row["error"])) if steps else f"{row['gap']:+.3f}"
+            lines.append([name, at, f"{row['loss']:.2f}", weights, gap])
+    columns = ["held out", "weight on first, by layer", "window - sink"]
+    return table(["training", "step" if steps else "tokens", *columns], lines)
 
 
 def finding(rows):
     """Say how much weight each model gives the first token at the end of its training."""
     ends = {name: log[-1] for name, log in by(rows, "training").items()}
     each = ", ".join(f"{name} {row['weight']:.2f}" for name, row in ends.items())
-    tokens = max(row["tokens"] for row in ends.values()) / 1e6
-    return f"After {tokens:.1f}M tokens, weight on the first token in the strongest layer: {each}"
+    last = max(map(place, ends.values()))
+    after = f"{last:,} steps" if "step" in rows[0] else f"{last:.1f}M tokens"
+    return f"After {after}, weight on the first token in the strongest layer: {each}"
 
 
 def draw(figure, rows):
-    """Draw over the tokens seen: held-out loss, weight on the first token, and what it is worth."""
+    """Draw over the tokens seen, or steps: held-out loss, weight on the first token, and what it is worth."""
     panels = figure.subplots(1, 3)
     titles = {"loss": "loss (nats)", "weight": "weight on the first", "gap": "window - sink (nats)"}
     for axes, (key, title) in zip(panels, titles.items(), strict=True):
         for name, log in by(rows, "training").items():
-            axes.plot([row["tokens"] / 1e6 for row in log], [row[key] for row in log], label=name)
+            x, y = [*map(place, log)], np.array([row[key] for row in log])
+            axes.plot(x, y, label=name)
+            if "step" in log[0]:
+                axes.set_xscale("symlog", linthresh=max(1, *x[:2]))  # Pythia's: powers of two, then thousands
+                axes.xaxis.get_major_locator().set_params(numticks=4)
+                error = SURE * np.array([row["error"] * (key == "gap") for row in log])
+                axes.fill_between(x, y - error, y + error, alpha=0.2)
             for before, row in zip(log, log[1:], strict=False):
                 if row["part"] != before["part"]:
-                    axes.axvline(before["tokens"] / 1e6, color=GREY, ls=":", lw=1.5)
-        axes.set(title=title, xlabel="million tokens")
+                    axes.axvline(place(before), color=GREY, ls=":", lw=1.5)
+        axes.set(title=title, xlabel="step" if "step" in rows[0] else "million tokens")
     panels[1].axhline(EPSILON, color="black", lw=1)
     name_lines(panels[-1])
 

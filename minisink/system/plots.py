@@ -6,7 +6,7 @@ anything that a stroke, a hatch or a name does not say too.
 """
 
 from contextlib import contextmanager
-from textwrap import fill
+from textwrap import fill, shorten
 
 import numpy as np
 
@@ -41,7 +41,8 @@ def picture(path, title, caption=""):
         figure.suptitle(fill(title, len(title) // lines + 8, break_on_hyphens=False).replace("$", r"\$"))
         yield figure
         if caption:
-            below = fill(caption, 80, subsequent_indent="    ", break_on_hyphens=False, break_long_words=False)
+            short = shorten(caption, 300, placeholder=" ...")  # there may be 154 folders in it
+            below = fill(short, 80, subsequent_indent="    ", break_on_hyphens=False, break_long_words=False)
             figure.supxlabel(below.replace("$", r"\$"), fontsize=LETTERS, color=GREY, family="monospace")
         with atomic_write(path) as unfinished:
             figure.savefig(unfinished, dpi=150)
