@@ -16,6 +16,7 @@ from tiny import public
 import minisink
 from minisink import by_the_book as book
 from minisink import gpt2, llama
+from minisink.families import gpt_neox, mpt
 from minisink.fast.blocks import Banded, Windows
 from minisink.fast.decoder import Decoder
 from minisink.methods import lead_of
@@ -283,6 +284,8 @@ def test_layers_that_do_not_fit_are_refused():
         minisink.token_nll(learned, [1, 2], minisink.ByLayer([dense, window, dense]))
     original = [minisink.Dense("original"), minisink.Window(4, "original"), minisink.Streaming(1, 2, "original")]
     assert len(minisink.token_nll(learned, tiny.ids(9), minisink.ByLayer(original))) == 8
+    slopes = public(tiny.make(mpt))  # each layer counts its own distances
+    assert len(minisink.token_nll(slopes, tiny.ids(9), minisink.ByLayer([dense, window, dense]))) == 8
 
 
 @few
@@ -385,6 +388,15 @@ def test_a_cache_longer_than_training_is_warned_about():
     with pytest.warns(UserWarning, match="a cache of 17 tokens is longer than the 16 positions"):
         minisink.new_cache(model, minisink.Streaming(4, 13))
     minisink.new_cache(model, minisink.Streaming(4, 12))
+
+
+@pytest.mark.parametrize(("arch", "extrapolated"), [(mpt, True), (gpt_neox, False), (llama, False)])
+def test_the_warning_says_what_slopes_are_extrapolated_to(arch, extrapolated):
+    """A cache of 20 has distances up to 19; 16 tokens have shown those up to 15."""
+    model = public(tiny.make(arch, max_positions=16))
+    said = "; ALiBi's slopes are extrapolated to distances of 16 to 19" if extrapolated else ""
+    with pytest.warns(UserWarning, match=f"positions tiny was trained on{said}$"):
+        minisink.new_cache(model, minisink.Streaming(4, 16))
 
 
 @pytest.mark.parametrize(

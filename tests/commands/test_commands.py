@@ -21,12 +21,14 @@ import tiny
 from folders import words, write
 
 import minisink
-from minisink import gpt2
+from minisink import gpt2, llama
 from minisink.__main__ import console
 from minisink.cache import LayerCache
+from minisink.commands import info
 from minisink.commands.common import METHODS, method_of
 from minisink.commands.parser import make_parser
 from minisink.experiments import inside
+from minisink.families import gpt_neox, mpt
 from minisink.generation import Stream
 from minisink.hf.tokenizer import text_stream
 from minisink.methods import Dense, Recompute, Streaming, Window
@@ -432,6 +434,11 @@ def test_info_counts(works, models):
     tensors = arrays.arrays()
     assert mute["parameters"] == sum(array.size for array in tensors.values())
     assert mute["model_type"] == "llama"
+
+
+def test_info_says_how_positions_are_known():
+    said = [info.positions(tiny.make(arch).config) for arch in (llama, gpt2, gpt_neox, mpt)]
+    assert said == ["rotary", "learned", "rotary, 4 of the 6 channels of a head", "ALiBi"]
 
 
 def test_every_command_that_reads_text_can_leave_out_the_begin_of_text_token(works, story, novels):

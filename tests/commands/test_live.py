@@ -6,8 +6,10 @@ import webbrowser
 from pathlib import Path
 
 import pytest
+import tiny
 
-from minisink.live.page import HERE, SCRIPTS
+from minisink.families import mpt
+from minisink.live.page import HERE, SCRIPTS, pack
 
 TEXT = "It was a dark night, and the keeper of the light was old."
 
@@ -82,6 +84,11 @@ def test_a_model_that_is_too_large_is_refused(run, monkeypatch, tmp_path):
     status, _, err = run("live", "--write", "page.html")
     assert status == 2 and "novels: 2 MB in half precision; a page takes 1 MB" in err
     assert not (tmp_path / "page.html").exists()
+
+
+def test_a_family_that_the_page_cannot_run_is_refused_by_name():
+    with pytest.raises(ValueError, match=r"tiny is a mpt; the page runs llama, mistral, .*: record .* with --play"):
+        pack(tiny.public(tiny.make(mpt)))
 
 
 def test_a_long_text_is_cut_and_said_so(run, tmp_path):

@@ -15,6 +15,7 @@ from minisink import gpt2, llama
 from minisink.commands.parser import main
 from minisink.experiments import metric
 from minisink.experiments.inside import look_inside
+from minisink.families import mpt
 from minisink.hf.shipped import sample_text, shipped, shipped_names
 
 
@@ -70,10 +71,12 @@ def test_rows_by_the_book():
 
 @examples(15)
 @given(tiny.seeds, st.sampled_from([1, 2, 4]), st.integers(8, 13))
-def test_under_rope_no_copy_of_a_repeated_token_is_special(seed, n_kv_heads, length):
+def test_by_distances_no_copy_of_a_repeated_token_is_special(seed, n_kv_heads, length):
     """All have one residual stream and one value, so no ratio but 1; every head brings the same home to all of them."""
-    model = public(tiny.make(llama, seed, n_kv_heads=n_kv_heads))
-    for found in metric.run(model, tiny.ids(60), lengths=(length,), n_texts=2, seed=seed):
+    made = (tiny.make(llama, seed, n_kv_heads=n_kv_heads), "rotary"), (tiny.make(mpt, seed), "ALiBi")
+    rows = {kind: metric.run(public(one), tiny.ids(60), lengths=(length,), n_texts=2, seed=seed) for one, kind in made}
+    for kind, found in ((kind, row) for kind, own in rows.items() for row in own):
+        assert found["positions"] == kind
         if found["text"] == "repeated":
             for ratio in ("residual", "value", "stable_rank"):
                 assert found[ratio] == pytest.approx(1.0)

@@ -25,7 +25,7 @@ def public(tiny_model):
     return minisink.Model(tiny_model.config, tiny_model.weights, tokenizer, name="tiny")
 
 
-@given(tiny.models(), tiny.texts(1, 12))
+@given(tiny.models() | tiny.families(), tiny.texts(1, 12))
 @examples(20)
 def test_unaltered_it_is_dense(model, ids):
     model = public(model)

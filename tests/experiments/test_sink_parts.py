@@ -9,9 +9,10 @@ from hypothesis import given
 from profiles import examples
 
 import minisink
-from minisink import Streaming, Window, gpt2
+from minisink import Streaming, Window, gpt2, llama
 from minisink.experiments import sink_parts
 from minisink.experiments.inside import look_inside
+from minisink.families import gpt_neox, mpt
 
 NEWLINE, IDS = 3, tiny.ids(23)
 
@@ -22,7 +23,7 @@ def public(tiny_model, newline=(NEWLINE,)):
     return minisink.Model(tiny_model.config, tiny_model.weights, tokenizer, name="tiny")
 
 
-MODELS = [public(tiny.make(bos=None)), public(tiny.make(gpt2))]
+MODELS = [public(tiny.make(arch)) for arch in (llama, gpt2, gpt_neox, mpt)]
 
 
 @pytest.mark.parametrize("model", MODELS)
