@@ -40,15 +40,15 @@ def test_pieces_are_the_text(model, text, method, positions, block, data):
 
 
 @thousand
-@given(tiny.models(), tiny.chunked_texts(60), st.integers(0, 3), st.integers(1, 9), tiny.positions, st.integers(1, 7))
-def test_queries_of_a_block_in_groups(model, text, n_sinks, window, positions, queries):
+@given(tiny.all_models(), tiny.chunked_texts(60), tiny.policies, st.integers(1, 7))
+def test_queries_of_a_block_in_groups(model, text, policy, queries):
     """However many queries of a block are taken at once, its logits are those of a cache, token by token."""
-    (ids, chunks), policy = text, minisink.Streaming(n_sinks, window, positions)
+    ids, chunks = text
     fast, stops = streaming.Banded(model.config.n_layers, policy), np.cumsum(chunks)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(streaming, "QUERIES", queries)
         got = [public(model).forward(ids[t - n : t], cache=fast) for n, t in zip(chunks, stops, strict=True)]
-    np.testing.assert_allclose(np.concatenate(got), model.stream(ids, policy, positions), rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(np.concatenate(got), model.stream(ids, policy, policy.positions), rtol=1e-10, atol=1e-10)
 
 
 def test_a_stream_holds_one_block_and_the_cache():

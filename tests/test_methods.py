@@ -60,7 +60,7 @@ def test_token_nll_is_the_book(model, ids, method, sizes, positions):
 
 
 @thousand
-@given(tiny.models(), tiny.texts(max_size=40), cached_methods, sizes, tiny.positions, st.integers(1, 50))
+@given(tiny.all_models(), tiny.texts(max_size=40), cached_methods, sizes, tiny.positions, st.integers(1, 50))
 def test_blocks_of_loss_are_one_token_at_a_time(model, ids, method, sizes, positions, block):
     """However many tokens a forward pass takes, the losses are those of decoding one by one through a cache."""
     model = public(model)
@@ -71,7 +71,7 @@ def test_blocks_of_loss_are_one_token_at_a_time(model, ids, method, sizes, posit
 
 
 @thousand
-@given(tiny.models(), tiny.chunked_texts(40), sizes, tiny.positions)
+@given(tiny.all_models(), tiny.chunked_texts(40), sizes, tiny.positions)
 def test_banded_is_a_cache(model, text, sizes, positions):
     """Rotating keys once and queries twice under a banded mask gives the logits of rotating every key by its slot."""
     (ids, chunks), model = text, public(model)
@@ -94,7 +94,7 @@ def test_windows_side_by_side_do_not_see_each_other(model, length, n_windows, se
 
 
 @some
-@given(tiny.models(), tiny.texts(min_size=2, max_size=30), st.integers(1, 6), st.integers(1, 40))
+@given(tiny.all_models(), tiny.texts(min_size=2, max_size=30), st.integers(1, 6), st.integers(1, 40))
 def test_recompute_is_each_window_from_scratch(model, ids, window, block):
     """Token t is predicted from a dense pass over the `window` tokens before it, in blocks of any size."""
     model = public(model)

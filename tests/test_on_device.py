@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 import tiny
 from device_array import TRAFFIC, DeviceArray, close, on_device
+from tiny import public
 
 import minisink
 from minisink import gpt2, llama
 from minisink.cache import Policy
 from minisink.commands.parser import main
+from minisink.families import falcon, gpt_neox, mpt
 from minisink.fast.decoder import Decoder
 from minisink.fast.fused import fuse
 from minisink.fast.ring import RingCache
@@ -27,8 +29,12 @@ from minisink.system.device import to_host
         (llama, {"softmax": "softmax1", "tied": True}),
         (gpt2, {}),
         (gpt2, {"sink_logit": True}),
+        pytest.param((llama, {"qk_norm": True}), marks=pytest.mark.slow),
+        pytest.param((gpt_neox, {}), marks=pytest.mark.slow),
+        pytest.param((mpt, {"softmax": "softmax1"}), marks=pytest.mark.slow),
+        pytest.param((falcon, {"n_norms": 2}), marks=pytest.mark.slow),
     ],
-    ids=["llama", "llama-softmax1", "gpt2", "gpt2-sink-logit"],
+    ids=["llama", "llama-softmax1", "gpt2", "gpt2-sink-logit", "qwen3", "gpt_neox", "mpt", "falcon"],
 )
 def models(request):
     """One model on the host and on the device."""
@@ -150,7 +156,7 @@ POLICIES = [Policy(1, 3), Policy(0, 4), Policy(2, 70), Policy()]
 def test_decoding_stays_on_the_device(models, policy, positions):
     """A prompt and tokens one by one, over the ring there and here, until the buffers have grown or gone round."""
     here, there = (Decoder(m, replace(policy, positions=positions)) for m in models)
-    n_tokens = models[0].config.max_positions if models[0].config.model_type == "gpt2" else 90
+    n_tokens = models[0].config.max_positions if models[0].config.learned_positions else 90
     ids = tiny.ids(n_tokens)
     close(there(ids[:7]), here(ids[:7]))
     for token in ids[7:].tolist():
@@ -191,7 +197,7 @@ def test_a_step_waits_for_nothing(models, policy, folded):
     for token in tiny.ids(8).tolist():
         TRAFFIC.clear()
         decoder.step(token)
-        assert (TRAFFIC["up"], TRAFFIC["down"]) == (config.model_type != "gpt2", 0)
+        assert (TRAFFIC["up"] - n_erf(config), TRAFFIC["down"] - n_erf(config)) == (not config.learned_positions, 0)
         kernels.append(TRAFFIC["kernels"])
     assert max(kernels[1:]) <= (40 if folded else 47) * config.n_layers + 25
     if policy.capacity in (4, None):
@@ -199,12 +205,34 @@ def test_a_step_waits_for_nothing(models, policy, folded):
 
 
 def test_text_costs_two_copies_a_token(models):
-    """Its angles there (GPT-2 has none), its logits back."""
+    """Its angles there, or its bias (GPT-2 has none), its logits back."""
     tokens = minisink.generate(models[1], [1, 2, 3], minisink.Streaming(1, 3), max_new_tokens=None)
     next(tokens)
     TRAFFIC.clear()
     list(itertools.islice(tokens, 10))
-    assert (TRAFFIC["up"], TRAFFIC["down"]) == (10 * (models[1].config.model_type != "gpt2"), 10)
+    config = models[1].config
+    angles, erf = not config.learned_positions, n_erf(config)
+    assert (TRAFFIC["up"], TRAFFIC["down"]) == (10 * (angles + erf), 10 * (1 + erf))
+
+
+def n_erf(config):
+    """How often a token in float64 asks the host for erf."""
+    return config.n_layers if getattr(config, "activation", None) == "gelu" else 0
+
+
+@pytest.mark.parametrize("arch", [gpt_neox, mpt, falcon])
+def test_single_precision_asks_the_host_for_nothing(arch):
+    """Neither angles, bias nor erf come back, and kernels a layer are few."""
+    model, policy = tiny.make(arch, dtype=np.float32, n_layers=2), Policy(1, 3)
+    here, there = (
+        Decoder(public(model), policy),
+        Decoder(public(replace(model, weights=on_device(model.weights))), policy),
+    )
+    for token in tiny.ids(12).tolist():
+        TRAFFIC.clear()
+        got = there.step(token)
+        assert (TRAFFIC["up"], TRAFFIC["down"]) == (1, 0) and TRAFFIC["kernels"] <= 2 * 70 + 25
+        np.testing.assert_allclose(got.get(), here.step(token), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("arch", [llama, gpt2])

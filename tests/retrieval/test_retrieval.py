@@ -16,6 +16,7 @@ import minisink
 from minisink import Retrieval, Streaming, gpt2, llama, new_cache
 from minisink import by_the_book as book
 from minisink.attention import score
+from minisink.families import gpt_neox, mpt
 from minisink.fast.decoder import Decoder
 from minisink.retrieval.cache import TIE, channel_range, top_blocks, upper_bound
 from minisink.retrieval.method import SELECT
@@ -76,7 +77,7 @@ def nothing(kept):
 
 
 @some
-@given(tiny.models(), tiny.chunked_texts(24), policies)
+@given(tiny.all_models(), tiny.chunked_texts(24), policies)
 def test_no_blocks_is_streaming_to_the_bit(model, text, policy):
     """And so is a text of which nothing was evicted, whatever is fetched then."""
     (ids, chunks), model = text, public(model)
@@ -89,7 +90,7 @@ def test_no_blocks_is_streaming_to_the_bit(model, text, policy):
 
 
 @some
-@given(tiny.models(), tiny.chunked_texts(24), policies)
+@given(tiny.all_models(), tiny.chunked_texts(24), policies)
 def test_all_blocks_at_their_own_places_are_dense(model, text, policy):
     """Sinks, everything evicted and the window, each token where it stands in the text: the whole text."""
     (ids, chunks), model = text, public(model)
@@ -116,14 +117,14 @@ def still(config):
 
 
 @some
-@given(tiny.models(), tiny.chunked_texts(24), policies)
+@given(tiny.all_models(), tiny.chunked_texts(24), policies)
 def test_any_chunking_gives_what_single_tokens_give(model, text, policy):
     (ids, chunks), model = text, public(model)
     close(stream(model, ids, policy, chunks), stream(model, ids, policy))
 
 
 @some
-@given(tiny.models(n_layers=2), tiny.texts(max_size=24), policies)
+@given(tiny.all_models(n_layers=2), tiny.texts(max_size=24), policies)
 def test_what_is_fetched_was_evicted(model, ids, policy):
     """Never a sink, never a token of the window, never twice; blocks are whole as far as they are there."""
     s, w, B, n = policy.n_sinks, policy.window, policy.block, policy.n_blocks
@@ -188,6 +189,24 @@ def test_no_key_exceeds_the_bound(seed, block, n_kv_heads, data):
     assert (np.where(filled, scores, -np.inf) <= bounds[..., None] + 1e-12).all()
     if block == 1:
         close(bounds, scores[..., 0])
+
+
+@pytest.mark.parametrize("positions", ["slot", "original"])
+@pytest.mark.parametrize("block", [1, 3])
+@pytest.mark.parametrize("arch", [mpt, gpt_neox])
+def test_no_score_of_a_model_exceeds_the_bound(arch, block, positions):
+    """With a bias on the distance too, and in the block that is not filled."""
+
+    class Bounded(Retrieval):
+        def block_scores(self, query, keys, scores, filled, *, layer, t):
+            bounds = super().block_scores(query, keys, scores, filled, layer=layer, t=t)
+            assert (scores.max(axis=-1) <= bounds + 1e-9).all()
+            if block == 1:
+                close(bounds, scores[..., 0])
+            return bounds
+
+    model = public(tiny.make(arch, n_layers=1))
+    stream(model, tiny.ids(20), Bounded(1, 3, positions, n_blocks=2, block=block, select="bound"))
 
 
 @some
