@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from .. import gpt2, llama
+from ..families import gpt_neox
 from ..hf.arrays import from_arrays
 from ..hf.folder import from_tensors, tensor_shapes
 from ..hf.layout import lay_out
@@ -24,6 +25,21 @@ SHAPES: dict[str, Any] = {
     "gpt2-124m": gpt2.Config(d_model=768, n_layers=12, n_heads=12, d_ff=3072, vocab_size=50257, max_positions=1024),
     "tinyllama-1.1b": llama.Config(
         d_model=2048, n_layers=22, n_heads=32, n_kv_heads=4, head_dim=64, d_ff=5632, vocab_size=32000
+    ),
+    "pythia-70m": gpt_neox.Config(d_model=512, n_layers=6, n_heads=8, d_ff=2048, vocab_size=50304, rotary_dim=16),
+    "pythia-410m": gpt_neox.Config(d_model=1024, n_layers=24, n_heads=16, d_ff=4096, vocab_size=50304, rotary_dim=16),
+    "qwen3-0.6b": llama.Config(
+        d_model=1024,
+        n_layers=28,
+        n_heads=16,
+        n_kv_heads=8,
+        head_dim=128,
+        d_ff=3072,
+        vocab_size=151936,
+        rope_theta=1e6,
+        tied=True,
+        qk_norm=True,
+        model_type="qwen3",
     ),
 }
 
