@@ -150,10 +150,14 @@ def erf_of_root_half(x):
     """
     if x.dtype == np.float64:
         return np.asarray(np.frompyfunc(math.erf, 1, 1)(to_host(x) * math.sqrt(0.5)).astype(np.float64), like=x)
-    square, total = np.minimum(x * x, 27.0), ERF[-1]
-    for term in ERF[-2::-1]:  # Horner
-        total = total * square + term
-    return np.tanh(x * total)
+    square = np.minimum(x * x, 27.0)
+    total = square * ERF[-1]
+    for term in ERF[-2:0:-1]:  # Horner, in place
+        total += term
+        total *= square
+    total += ERF[0]
+    total *= x
+    return np.tanh(total)
 
 
 ACTIVATIONS = {"gelu": gelu_erf, "gelu_new": gelu}  # by their names in a config.json
