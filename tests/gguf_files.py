@@ -7,8 +7,8 @@ import pytest
 import tiny
 
 from minisink import llama
+from minisink.hf import gguf_model
 from minisink.hf.arrays import to_arrays
-from minisink.hf.gguf_model import layer_names, tensor_name
 from minisink.positions import rope_frequencies
 
 gguf = pytest.importorskip("gguf", reason="needs the test extra: gguf")
@@ -37,7 +37,7 @@ def byte_level(**changes):
 
 def metadata(config):
     """The keys of a model."""
-    arch = config.model_type
+    arch = gguf_model.arch_of(config)
     about = {
         "general.architecture": arch,
         f"{arch}.block_count": config.n_layers,
@@ -47,15 +47,17 @@ def metadata(config):
         f"{arch}.context_length": config.max_positions,
         f"{arch}.vocab_size": config.vocab_size,
     }
+    norm = "layer_norm_rms_epsilon" if isinstance(config, llama.Config) else "layer_norm_epsilon"
+    about |= {f"{arch}.attention.{norm}": config.norm_eps}
     if arch == "gpt2":
-        return about | {"gpt2.attention.layer_norm_epsilon": config.norm_eps}
-    about |= {
-        f"{arch}.attention.head_count_kv": config.n_kv_heads,
-        f"{arch}.attention.key_length": config.head_dim,
-        f"{arch}.attention.value_length": config.head_dim,
-        f"{arch}.attention.layer_norm_rms_epsilon": config.norm_eps,
-        f"{arch}.rope.freq_base": config.rope_theta,
-    }
+        return about
+    if arch == "mpt":
+        return about | {"mpt.attention.max_alibi_bias": config.alibi_bias_max}
+    if arch == "gptneox":
+        about |= {"gptneox.rope.dimension_count": config.rotary_dim, "gptneox.use_parallel_residual": config.parallel}
+    about |= {f"{arch}.attention.head_count_kv": config.n_kv_heads, f"{arch}.rope.freq_base": config.rope_theta}
+    if isinstance(config, llama.Config):
+        about |= {f"{arch}.attention.key_length": config.head_dim, f"{arch}.attention.value_length": config.head_dim}
     if config.rope_scaling and config.rope_scaling["rope_type"] == "linear":
         about |= {f"{arch}.rope.scaling.type": "linear", f"{arch}.rope.scaling.factor": config.rope_scaling["factor"]}
     return about
@@ -75,8 +77,8 @@ def stored(model):
             rows = permute(rows, config.n_heads)
         if config.model_type == "llama" and name.endswith((".wk", ".bk")):
             rows = permute(rows, config.n_kv_heads)
-        tensors[tensor_name(layer_names(config), name)] = rows
-    scaling = config.model_type != "gpt2" and config.rope_scaling
+        tensors[gguf_model.tensor_name(gguf_model.layer_names(config), name)] = rows
+    scaling = isinstance(config, llama.Config) and config.rope_scaling
     if scaling and scaling["rope_type"] == "llama3":
         plain = rope_frequencies(config.head_dim, config.rope_theta)
         factors = plain / rope_frequencies(config.head_dim, config.rope_theta, scaling)

@@ -146,7 +146,9 @@ def vocabularies(texts, random):
     shared = byte_level(
         **{"tokenizer.ggml.tokens": words, "tokenizer.ggml.token_type": types, "tokenizer.ggml.merges": merges}
     )
-    own = {rule: {"tokenizer.ggml.pre": rule} for rule in ("smollm", "gpt-2", "default", "llama-bpe", "qwen2")}
+    own = {
+        rule: {"tokenizer.ggml.pre": rule} for rule in ("smollm", "gpt-2", "falcon", "default", "llama-bpe", "qwen2")
+    }
     own["no rule"] = {"tokenizer.ggml.pre": None}
     own["begun"] = {"tokenizer.ggml.add_bos_token": True}
     pieces = joined_characters(texts, random)

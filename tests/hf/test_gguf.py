@@ -12,11 +12,13 @@ import pytest
 import tiny
 from gguf_files import byte_level, gguf, metadata, stored, tokenized, write
 from hypothesis import given
+from hypothesis import strategies as st
 from profiles import examples
 
 import minisink
 from minisink import CheckpointError, gpt2, llama
 from minisink.commands.parser import main
+from minisink.families import falcon, gpt_neox, mpt
 from minisink.hf import gguf_model, package
 from minisink.hf.arrays import from_arrays, to_arrays
 from minisink.hf.shipped import sample_text, shipped
@@ -36,8 +38,30 @@ TEXTS = [
     "",
 ]
 
+
+@st.composite
+def families(draw):
+    """A model of another family, as far as llama.cpp has it."""
+    arch, changes = draw(st.sampled_from([llama, gpt_neox, falcon, mpt])), {"tied": draw(st.booleans())}
+    if arch is llama:
+        changes |= {"qk_norm": True, "model_type": "qwen3", "qkv_bias": draw(st.booleans())}
+    if arch in (gpt_neox, falcon):
+        changes |= {"rope_scaling": draw(st.sampled_from([None, linear(2.0)]))}
+    if arch is gpt_neox:
+        changes |= {"rotary_dim": draw(st.sampled_from([2, 4, 6])), "parallel": draw(st.booleans())}
+    if arch is falcon:
+        changes |= {"n_norms": draw(st.sampled_from([1, 2])), "n_kv_heads": draw(st.sampled_from([1, 2, 4]))}
+    if arch is mpt:
+        changes |= {"n_heads": draw(st.sampled_from([4, 3])), "alibi_bias_max": draw(st.sampled_from([8.0, 2.0]))}
+    return tiny.make(arch, draw(tiny.seeds), **changes)
+
+
+def linear(factor):
+    return {"rope_type": "linear", "factor": factor}
+
+
 # q and k of Llama may have biases; a learned sink logit or another softmax has no word in GGUF
-plain = tiny.models().filter(lambda m: not m.config.sink_logit and m.config.softmax == "softmax")
+plain = tiny.models().filter(lambda m: not m.config.sink_logit and m.config.softmax == "softmax") | families()
 
 
 def same_arrays(model, wanted):
@@ -51,7 +75,7 @@ def same_arrays(model, wanted):
 @examples(40)
 @given(model=plain)
 def test_a_file_gives_the_weights_that_went_in(model):
-    """Grouped heads, biases, tied and untied, every scaling rule, GPT-2: config and float32 numbers, exactly."""
+    """Grouped heads, biases, tied and untied, every scaling rule, every family: config and float32 numbers, exactly."""
     with tempfile.TemporaryDirectory() as folder:
         about = metadata(model.config)
         if model.config.model_type == "llama":
@@ -164,10 +188,6 @@ def test_rope_factors_of_one_are_no_scaling(scaling, tmp_path):
 # Metadata that numbers depend on --------------------------------------------------------------------
 
 
-def linear(factor):
-    return {"rope_type": "linear", "factor": factor}
-
-
 @pytest.mark.parametrize("arch", ["llama", "qwen2"])
 @pytest.mark.parametrize(
     ("keys", "wanted"),
@@ -209,22 +229,32 @@ HARMLESS = {
 }
 
 
-@pytest.mark.parametrize("arch", ["llama", "qwen2", "gpt2"])
+# A model of each architecture, and the keys that only there may hold any number
+MODELS = {
+    "llama": (llama, {}, set()),
+    "qwen2": (llama, {"qkv_bias": True, "model_type": "qwen2"}, {"use_parallel_residual"}),  # true in those of Qwen1.5
+    "qwen3": (llama, {"qk_norm": True, "model_type": "qwen3"}, set()),
+    "gpt2": (gpt2, {}, set()),
+    "gptneox": (gpt_neox, {}, set()),
+    "falcon": (falcon, {}, set()),
+    "mpt": (mpt, {}, set()),
+}
+
+
+@pytest.mark.parametrize("arch", MODELS)
 def test_a_key_is_read_or_refused(arch, tmp_path):
     """Every key that gguf knows, at a value that it cannot have by chance: a file loads to other logits in no case."""
-    model = tiny.make(gpt2 if arch == "gpt2" else llama, dtype=np.float32, n_layers=1)
-    if arch == "qwen2":
-        model = tiny.make(llama, dtype=np.float32, n_layers=1, qkv_bias=True, model_type=arch)
-    about, tensors, harmless, refused = metadata(model.config), stored(model), HARMLESS, 0
-    harmless = harmless | {f"attention.layer_norm_{'rms_' if arch == 'gpt2' else ''}epsilon"}
-    harmless |= {"use_parallel_residual"} if arch == "qwen2" else set()  # true in the files of Qwen1.5
+    module, changes, harmless = MODELS[arch]
+    model = tiny.make(module, dtype=np.float32, n_layers=1, **changes)
+    about, tensors, refused, rotates = metadata(model.config), stored(model), 0, hasattr(model.config, "rope_theta")
+    harmless = harmless | HARMLESS | {f"attention.layer_norm_{'' if module is llama else 'rms_'}epsilon"}
     for key in {*keys_of(gguf.Keys)} - {name.partition(".")[2] for name in about}:
         path = write(tmp_path / "m.gguf", about | {f"{arch}.{key}": 7}, tensors)
-        if key in harmless or (arch != "gpt2" and key == "rope.scaling.factor"):
+        if key in harmless or (rotates and key == "rope.scaling.factor"):
             wanted = linear(7.0) if key == "rope.scaling.factor" else None
             assert getattr(minisink.load(path).config, "rope_scaling", None) == wanted
-        elif arch == "gpt2" and key.startswith("rope."):
-            with pytest.warns(UserWarning, match=f"gpt2.{key} is not read: gpt2 has no such key"):
+        elif not rotates and key.startswith("rope."):
+            with pytest.warns(UserWarning, match=f"{arch}.{key} is not read: {arch} has no such key"):
                 assert minisink.load(path).config == model.config
         else:
             refused += 1
@@ -232,6 +262,19 @@ def test_a_key_is_read_or_refused(arch, tmp_path):
                 minisink.load(path)
         path.unlink()
     assert refused > 80
+
+
+def test_falcons_norms_are_told_apart(tmp_path):
+    """Of two norms the first is the MLP's, and the second has the number; of one it is both."""
+    ids, files = tiny.ids(9), {}
+    for n_norms in (1, 2):
+        model = tiny.make(falcon, dtype=np.float32, n_norms=n_norms)
+        files[n_norms] = stored(model)
+        loaded = minisink.load(write(tmp_path / f"{n_norms}.gguf", metadata(model.config), files[n_norms]))
+        np.testing.assert_allclose(loaded.forward(ids), model.forward(ids), rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(files[2]["blk.0.attn_norm_2.weight"], model.weights.layers[0].ln1)
+    np.testing.assert_array_equal(files[2]["blk.0.attn_norm.bias"], model.weights.layers[0].ln2_b)
+    assert not [name for name in files[1] if "attn_norm_2" in name]
 
 
 SAME = {
@@ -496,6 +539,81 @@ def test_a_bad_file_is_refused_in_one_line(change, said, tmp_path):
     with pytest.raises(CheckpointError, match=said) as caught:
         minisink.load(path)
     assert str(caught.value).startswith(f"{path}: ") and "\n" not in str(caught.value)
+
+
+OF_FAMILIES = {
+    "mpt.attention.max_alibi_bias": [(None, "missing"), (0.0, "0.0; it must be a number above 0")],
+    "mpt.attention.clamp_kqv": [(6.0, "6.0, which is not supported")],
+    "mpt.attention.head_count_kv": [(1, "1, which is not supported")],
+    "gptneox.use_parallel_residual": [(None, "missing"), (1, "1; it must be true or false")],
+    "gptneox.rope.dimension_count": [(3, "3, of 6 channels of a head"), (8, "8, of 6"), (0, "0; it must be")],
+    "gptneox.attention.layer_norm_epsilon": [(None, "missing")],
+    "falcon.rope.dimension_count": [(4, "4, of 6 channels of a head; supported is an even number, in falcon all")],
+    "falcon.attention.head_count_kv": [
+        (3, "4, which falcon.attention.head_count_kv 3 does not divide"),
+        ([2], "[2]"),
+    ],
+    "falcon.attention.max_alibi_bias": [(8.0, "8.0, which is not supported")],
+    "falcon.attention.key_length": [(8, "8, which is not supported")],
+    "qwen3.rope.dimension_count": [(4, "4; heads of 6 are supported")],
+    "qwen3.rope.scaling.type": [("yarn", "'yarn', which is not supported; supported: none, linear")],
+}
+
+
+@pytest.mark.parametrize(("key", "value", "said"), [(key, *bad) for key, bads in OF_FAMILIES.items() for bad in bads])
+def test_a_familys_keys_are_checked(key, value, said, tmp_path):
+    """Missing where nothing says what is meant, impossible, or of a model that no family here is."""
+    module, changes, _ = MODELS[key.partition(".")[0]]
+    model = tiny.make(module, dtype=np.float32, n_layers=1, **changes)
+    path, about = tmp_path / "m.gguf", metadata(model.config) | {key: value}
+    write(path, {name: value for name, value in about.items() if value is not None}, stored(model))
+    with pytest.raises(CheckpointError) as caught:
+        minisink.load(path)
+    assert key in str(caught.value) and f"is {said}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("arch", "name", "said"),
+    [
+        ("gptneox", "blk.0.attn_qkv.bias", "missing"),
+        ("falcon", "blk.0.attn_norm_2.bias", "missing"),
+        ("falcon", "blk.0.attn_qkv.bias", "no place"),
+        ("mpt", "blk.0.attn_q_norm.weight", "no place"),
+        ("mpt", "position_embd.weight", "no place"),
+        ("mpt", "blk.0.ffn_act.scales", "no place"),
+        ("gptneox", "rope_freqs.weight", "no place"),
+        ("qwen3", "blk.0.attn_k_norm.weight", "missing"),
+        ("qwen2", "blk.0.attn_k_norm.weight", "no place"),
+    ],
+)
+def test_a_familys_tensors_are_counted(arch, name, said, tmp_path):
+    """One too few or too many would be another model."""
+    module, changes, _ = MODELS[arch]
+    changes = changes | ({"n_norms": 2} if "norm_2" in name else {})
+    model = tiny.make(module, dtype=np.float32, n_layers=1, **changes)
+    tensors = {**stored(model), name: np.ones(3, np.float32)}
+    tensors = without(tensors, name) if said == "missing" else tensors
+    with pytest.raises(CheckpointError, match=f"tensor {name} (is missing|has no place)") as caught:
+        minisink.load(write(tmp_path / "m.gguf", metadata(model.config), tensors))
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("arch", "changes", "said"),
+    [
+        ("gptneox", {"activation": "gelu_new"}, "gptneox has activation 'gelu' there, and not 'gelu_new'"),
+        ("gptneox", {"bias": False}, "gptneox has bias True there, and not False"),
+        ("falcon", {"parallel": False}, "falcon has parallel True there, and not False"),
+        ("falcon", {"bias": True}, "falcon has bias False there, and not True"),
+        ("qwen3", {"o_bias": True}, "qwen3 has o_bias False there, and not True"),
+    ],
+)
+def test_what_llama_cpp_has_not_is_not_written(arch, changes, said, tmp_path):
+    module, own, _ = MODELS[arch]
+    model = tiny.make(module, dtype=np.float32, **own | changes)
+    with pytest.raises(ValueError, match=f"m.gguf: not written; {said}"):
+        gguf_model.write(tmp_path / "m.gguf", model.config, narrow(model))
+    assert not (tmp_path / "m.gguf").exists()
 
 
 @pytest.mark.parametrize("name", ["sha256-6a0746a1ec1a", "sha256:6a0746a1ec1a", "model.bin", "novels.gguf.part"])

@@ -86,7 +86,7 @@ OTHER = [
 ]
 OTHER_ROPE = [
     *[("rope.scaling.type", "yarn"), ("rope.scaling.attn_factor", 1.2), ("rope.scaling.yarn_ext_factor", 1.0)],
-    *[("rope.dimension_count", 10), ("rope.scaling.alpha", 2.0), ("rope.dimension_sections", [1, 1, 0, 0])],
+    *[("rope.dimension_count", 9), ("rope.scaling.alpha", 2.0), ("rope.dimension_sections", [1, 1, 0, 0])],
 ]
 TENSORS = ["missing", "extra", "of another shape", "of another type", "moved by 4", "moved by 32", "moved upon another"]
 NAMES = [("general.architecture", "mamba"), ("general.type", "adapter"), ("split.count", 2)]
@@ -111,7 +111,7 @@ def files(draw):
     drawn |= {"align": draw(st.sampled_from([None, None, 8, 128])), "version": draw(st.sampled_from([3, 3, 2]))}
     drawn |= {"name": draw(st.sampled_from(["model.gguf", "MODEL.GGUF", "sha256-0f1e"])), "scaling": SCALINGS[0]}
     drawn["same"] = [] if asked else draw(st.lists(st.sampled_from(SAME), max_size=3))
-    drawn |= {"n_kv_heads": n_heads, "head_dim": d_model // n_heads, "alibi": draw(st.sampled_from([8, 4, 16]))}
+    drawn |= {"n_kv_heads": n_heads, "head_dim": d_model // n_heads}
     drawn |= {"parallel": draw(st.booleans()), "n_norms": draw(st.sampled_from([1, 2]))}
     drawn |= {"rotary_pct": draw(st.sampled_from([0.25, 0.5, 1.0])) if drawn["head_dim"] >= 8 else 1.0}
     if arch in LLAMAS or arch == "falcon":
@@ -145,7 +145,6 @@ def theirs_of(drawn):
     elif arch == "mpt":
         sizes |= {"d_model": drawn["d_model"], "n_layers": drawn["n_layers"], "n_heads": drawn["n_heads"]}
         sizes |= {"max_seq_len": drawn["positions"], "layer_norm_epsilon": drawn["eps"]}
-        sizes |= {"attn_config": {"alibi_bias_max": drawn["alibi"]}}
     else:
         sizes |= {"hidden_size": drawn["d_model"], "num_hidden_layers": drawn["n_layers"]}
         sizes |= {"num_attention_heads": drawn["n_heads"], "max_position_embeddings": drawn["positions"]}
@@ -254,7 +253,7 @@ def metadata_of(drawn, random):
         own = about if drawn["head_dim"] * drawn["n_heads"] != drawn["d_model"] else optional
         own |= of_heads
     about |= {"use_parallel_residual": drawn["parallel"]} if arch == "gptneox" else {}
-    about |= {"attention.max_alibi_bias": float(drawn["alibi"])} if arch == "mpt" else {}
+    about |= {"attention.max_alibi_bias": 8.0} if arch == "mpt" else {}  # transformers takes 8 whatever a config says
     grouped = drawn["n_kv_heads"] != drawn["n_heads"]
     (about if grouped else optional)["attention.head_count_kv"] = drawn["n_kv_heads"]
     (optional if drawn["words"] else about)["vocab_size"] = drawn["words"] or 37

@@ -3,6 +3,8 @@
 import contextlib
 import itertools
 import json
+import random
+import warnings
 from pathlib import Path
 
 import pytest
@@ -65,6 +67,23 @@ def test_other_names_of_a_rule_are_the_rule(tmp_path):
     for name, rule in named.items():
         ours, wanted = models[name], models[rule]
         assert ours.config == wanted.config and ours.tokenizer.to_str() == wanted.tokenizer.to_str(), name
+
+
+@pytest.mark.slow
+def test_runs_of_spaces_are_words_in_gpt_neox(tmp_path):
+    """Its files have those of 2 to 24 spaces among a user's words: of a run the longest is first."""
+    llama_cpp = pytest.importorskip("llama_cpp", reason="needs llama-cpp-python")
+    runs, shared, draw = [" " * n for n in range(24, 1, -1)], GOLDEN["byte level"], random.Random(0)
+    about = shared | {"tokenizer.ggml.pre": "olmo"}
+    about["tokenizer.ggml.tokens"] = shared["tokenizer.ggml.tokens"] + runs
+    about["tokenizer.ggml.token_type"] = shared["tokenizer.ggml.token_type"] + [4] * len(runs)
+    model = minisink.load(path := tokenized(tmp_path / "model.gguf", about))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        engine = llama_cpp.Llama(str(path), vocab_only=True, verbose=False)
+    bits = [*runs, " " * 60, "a", "\n", "\t", "the", "é"]
+    for text in [*TEXTS, *("".join(draw.choices(bits, k=draw.randint(1, 9))) for _ in range(1000))]:
+        assert engine.tokenize(text.encode(), add_bos=True, special=False) == model.encode(text).tolist(), text
 
 
 def test_the_texts_tell_the_rules_apart():
