@@ -99,6 +99,7 @@ def test_activations_are_their_equations(x):
     """silu and gelu are their equations, number by number, also where an exponential would overflow."""
     close(ops.silu(x), [[book.silu(v) for v in row] for row in x])
     close(ops.gelu(x), [[book.gelu(v) for v in row] for row in x])
+    close(ops.gelu_erf(x), [[book.gelu_erf(v) for v in row] for row in x])
 
 
 @given(tiny.seeds, st.booleans())
