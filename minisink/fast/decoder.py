@@ -140,7 +140,7 @@ class Decoder:
     def _activate(self):
         """Write ``silu(gate) * up``, or without a gate the activation, from `up` into `hidden`."""
         if not self.weights.has_gate:
-            self.hidden[:] = ACTIVATIONS[getattr(self.config, "activation", "gelu_new")](self.up)
+            self.hidden[:] = ACTIVATIONS[self.config.activation](self.up)
             return
         if not self.weights.folded:
             self.half_gate *= 0.5
