@@ -45,11 +45,8 @@ def model(name: str) -> Model:
     file = read(name)
     architecture: Any = gpt2 if name == "gpt2" else llama
     config = architecture.Config(**json.loads(str(file["about"]))["config"])
-    weights = {
-        each.removeprefix("weights."): array.astype(np.float64)
-        for each, array in file.items()
-        if each.startswith("weights.")
-    }
+    learned = [each for each in file if each.startswith("weights.")]
+    weights = {each.removeprefix("weights."): file[each].astype(np.float64) for each in learned}
     return Model(config, from_arrays(config, weights), name=name)
 
 

@@ -106,17 +106,14 @@ class Run:
     def _compare(self, tokens, i, seen):
         """Compare what is held after the last token of a chunk, and the output of each."""
         seen, trace, t = _in_order(seen), self.trace, tokens.stop - 1
-        expected = {"token_index": trace.held, "positions": trace.places}
-        expected |= {"keys": trace.keys_at, "scores": trace.scores_at}
-        for name in EXTRAS[:2]:
+        for name, expected in (("token_index", trace.held), ("positions", trace.places)):
             if name in seen and (name, trace.theta) != ("positions", None):  # those of GPT-2 are not the cache's affair
-                got = seen[name].tolist()
-                self.shown[name, t, i] = got
-                if got != (wanted := expected[name](t, i)):
+                got = self.shown[name, t, i] = seen[name].tolist()
+                if got != (wanted := expected(t, i)):
                     self._differ(t, i, name, f"{_short(got)}; expected {_short(wanted)}")
-        for name in EXTRAS[2:4]:
+        for name, expected in (("keys", trace.keys_at), ("scores", trace.scores_at)):
             if name in seen:
-                self._compare_numbers(t, i, name, seen[name], expected[name](t, i))
+                self._compare_numbers(t, i, name, seen[name], expected(t, i))
         if "n_held" in seen:
             self.shown["n_held", t, i] = int(seen["n_held"])
         for t in range(tokens.start, tokens.stop):
