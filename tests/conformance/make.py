@@ -88,7 +88,9 @@ def scores_of(trace):
 def build(name):
     """Every array of a file by name."""
     ids, weights = draw(name)
-    about = {"config": asdict(config_of(name)[1]), "sizes": SIZES}
+    config = asdict(config_of(name)[1])
+    config.pop("qk_norm", None)  # the vectors are older: where nothing is said, heads are not normed
+    about = {"config": config, "sizes": SIZES}
     arrays = {"about": np.array(json.dumps(about)), "ids": ids}
     arrays |= {f"weights.{each}": array.astype(np.float16) for each, array in weights.items()}
     for n_sinks, window in SIZES:
