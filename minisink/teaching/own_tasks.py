@@ -25,7 +25,7 @@ import numpy as np
 
 from ..wrong_turns.turn import WrongTurn
 from .tasks import MOST_POINTS, TASKS, Task
-from .words import short, show
+from .words import of_all, show
 
 
 def read_tasks(path):
@@ -65,7 +65,7 @@ def _task(path, name, points, names):
     def draw(random):
         return [{key: _plain(x) for key, x in case.items()} for case in names[f"{name}_cases"](random)]
 
-    task = Task(name, " ".join(parameters), right, draw, _sentence, turns, points=points)
+    task = Task(name, " ".join(parameters), right, draw, of_all, turns, points=points)
     task = replace(task, valid=lambda case: _numbers(task, case) is None)
     try:
         drawn = task.draw(np.random.default_rng(0))
@@ -78,11 +78,6 @@ def _task(path, name, points, names):
     if why:
         raise ValueError(f"{path}: {name}_cases: {why}")
     return task
-
-
-def _sentence(case, got, expected):
-    arguments = ", ".join(f"{name} = {short(case[name]) if np.ndim(case[name]) else case[name]}" for name in case)
-    return f"for {arguments} you gave {show(got)}; expected {show(expected)}"
 
 
 def _numbers(task, case):

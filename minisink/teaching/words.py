@@ -52,12 +52,13 @@ def slots(values):
     return in_runs([int(x) if float(x).is_integer() else round(float(x), 4) for x in np.ravel(values)])
 
 
-def of_softmax(case, got, expected):
-    """Describe one row of weights."""
-    return f"for x = {show(case['x'])} you gave {show(got)}; expected {show(expected)}"
+def of_all(case, got, expected):
+    """Describe all of an answer, by all of its arguments."""
+    arguments = ", ".join(f"{name} = {short(case[name]) if np.ndim(case[name]) else case[name]}" for name in case)
+    return f"for {arguments} you gave {show(got)}; expected {show(expected)}"
 
 
-of_softmax1 = of_softmax
+of_softmax = of_softmax1 = of_all
 
 
 def of_attend(case, got, expected):
