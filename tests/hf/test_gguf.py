@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tiny
 from gguf_files import byte_level, gguf, metadata, stored, tokenized, write
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from profiles import examples
 
@@ -64,6 +64,15 @@ def linear(factor):
 plain = tiny.models().filter(lambda m: not m.config.sink_logit and m.config.softmax == "softmax") | families()
 
 
+def each_family(test):
+    """Draw one of each family always."""
+    qwen3 = tiny.make(llama, qk_norm=True, model_type="qwen3")
+    neox, shared = tiny.make(gpt_neox, rotary_dim=2, parallel=False), tiny.make(falcon, n_kv_heads=1, n_norms=2)
+    for model in (qwen3, neox, shared, tiny.make(mpt, n_heads=3, alibi_bias_max=2.0)):
+        test = example(model=model)(test)
+    return test
+
+
 def same_arrays(model, wanted):
     for name, array in wanted.items():
         np.testing.assert_array_equal(model.arrays()[name], array, err_msg=name)
@@ -72,6 +81,7 @@ def same_arrays(model, wanted):
 # What loads ---------------------------------------------------------------------------------------
 
 
+@each_family
 @examples(40)
 @given(model=plain)
 def test_a_file_gives_the_weights_that_went_in(model):
@@ -91,6 +101,7 @@ def test_a_file_gives_the_weights_that_went_in(model):
         same_arrays(loaded, narrow(model))
 
 
+@each_family
 @examples(40)
 @given(model=plain)
 def test_a_file_that_is_written_here_loads_again(model):
