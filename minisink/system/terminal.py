@@ -214,25 +214,21 @@ def chart(series, *, mark=None, mark_label="", width=71, height=16, skip=0):
     values = np.concatenate([curve[np.isfinite(curve)] for curve in scaled])
     top, bottom = (float(values.max()), float(values.min())) if len(values) else (0.0, 0.0)
     span = (top - bottom) or 1.0
-    field = [[" "] * width for _ in range(height)]
+    field = np.full((height, width), " ")
     marked = mark * width // longest if mark is not None and mark < longest else None
     if marked is not None:
-        for row in field:
-            row[marked] = ":"
+        field[:, marked] = ":"
     for name, curve in series.items():
         for column in range(width):
             start = column * longest // width
             values = curve[start : max(start + 1, (column + 1) * longest // width)]
             if len(values) and np.isfinite(values).all():
                 level = round(min(max((float(values.mean()) - bottom) / span, 0.0), 1.0) * (height - 1))
-                row = field[height - 1 - level]
-                row[column] = name[0] if row[column] in " :" else "*"
-    lines = []
-    for i, row in enumerate(field):
-        label = f"{top:6.2f} +" if i == 0 else f"{bottom:6.2f} +" if i == height - 1 else "       |"
-        lines.append(label + "".join(row))
-    lines.append("       +" + "-" * width)
-    lines.append("        0" + str(longest).rjust(width - 1))
+                place = height - 1 - level, column
+                field[place] = name[0] if field[place] in (" ", ":") else "*"
+    labels = [f"{top:6.2f} +", *["       |"] * (height - 2), f"{bottom:6.2f} +"]
+    lines = [label + "".join(row) for label, row in zip(labels, field, strict=True)]
+    lines += ["       +" + "-" * width, "        0" + str(longest).rjust(width - 1)]
     if marked is not None:
         lines.append("        " + " " * marked + "^ " + mark_label)
     return "\n".join(line.rstrip() for line in lines)
