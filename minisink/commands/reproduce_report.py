@@ -4,13 +4,14 @@ import csv
 import io
 import math
 import time
+from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from textwrap import fill
 
 from ..experiments.effects import verdict
-from ..system.files import atomic_write, has_matplotlib
+from ..system.files import atomic_write
 from ..system.plots import picture
 from ..system.terminal import table, wrap
 from .common import as_json, dump, progress
@@ -50,13 +51,14 @@ def write(experiment, args, about, rows):
     if args.out:
         stem = str(Path(args.out) / experiment.name)
         texts |= {stem + ".csv": as_csv(rows), stem + ".json": as_json(about) + "\n"}
-        pictures += [stem + ".png"] if has_matplotlib() else []
+        pictures.append(stem + ".png")
     for path, text in texts.items():
         with atomic_write(path) as unfinished:
             unfinished.write_text(text, encoding="utf-8")
-    for path in pictures:
-        with picture(path, about["finding"], about["command"]) as figure:
-            experiment.module.draw(figure, rows)
+    with suppress(ImportError):  # without matplotlib a folder gets no picture; --plot has been refused
+        for path in pictures:
+            with picture(path, about["finding"], about["command"]) as figure:
+                experiment.module.draw(figure, rows)
 
 
 def show(experiment, about, rows, effects):

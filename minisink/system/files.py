@@ -214,24 +214,15 @@ def check_folder(path):
     check_room(path)
 
 
-def has_matplotlib():
-    """Tell whether pictures can be drawn."""
-    try:
-        import matplotlib.figure  # noqa: F401
-    except ImportError:
-        return False
-    return True
-
-
 def check_picture(path):
     """Refuse a picture that could not be drawn or written, before hours of work go into it; None is passed over."""
     if path is None:
         return
-    if not has_matplotlib():
-        raise ValueError(f"pictures need matplotlib: pip install '{PACKAGE}[plot]'")
-    from matplotlib.figure import Figure
-
-    formats = Figure().canvas.get_supported_filetypes()
+    try:
+        import matplotlib.figure
+    except ImportError:
+        raise ValueError(f"pictures need matplotlib: pip install '{PACKAGE}[plot]'") from None
+    formats = matplotlib.figure.Figure().canvas.get_supported_filetypes()
     if Path(path).suffix[1:].lower() not in formats:
         raise ValueError(f"{path}: a picture ends in one of {', '.join('.' + kind for kind in sorted(formats))}")
     check_folder(path)
