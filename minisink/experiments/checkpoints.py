@@ -14,8 +14,7 @@ from ..methods import Streaming, Window
 from ..model import load
 from ..system.device import to_host
 from .effects import must_evict, must_hold
-from .inside import pieces
-from .stretch import stretch
+from .inside import pieces, stretch
 
 PIECE = 128  # tokens
 OF_CHECKPOINTS = {
