@@ -35,10 +35,11 @@ def check(
     ----------
     cache : function or class
         ``step(state, q, k, v, *, n_sinks, window, theta) -> (out, state)`` or ``(out, state, seen)``: one token of one
-        layer, q (H, D) and k, v (K, D) un-rotated; the state, None at first, is yours; `theta` is None for GPT-2. Or a
-        class, ``Mine(n_sinks=, window=, theta=)`` with ``step(q, k, v) -> out``; each layer gets an object. `seen`, a
-        dict, or what ``show()`` returns, may hold `token_index` (S,), `positions` (S,), `scores` (H, S) and rotated
-        `keys` (S, K, D), in any order of slots if token_index is there; they are compared as well.
+        layer, q (H, D) and k, v (K, D) un-rotated; the state, None at first, is yours; `theta` is None for GPT-2,
+        and where a trace has an encoding of its own, which is then given besides, ``encoding=``. Or a class,
+        ``Mine(n_sinks=, window=, theta=)`` with ``step(q, k, v) -> out``; each layer gets an object. `seen`, a dict, or
+        what ``show()`` returns, may hold `token_index` (S,), `positions` (S,), `scores` (H, S) and rotated `keys`
+        (S, K, D), in any order of slots if token_index is there; they are compared as well.
     traces : name, Trace, or several of them
         "llama", "gqa" and "gpt2" are the golden vectors; all three by default.
     policy : name or callable, optional

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..wrong_turns import WRONG_TURNS
+from ..wrong_turns import ENCODINGS, WRONG_TURNS
 from ..wrong_turns.engine import NotReset
 from ..wrong_turns.tokens import Crops
 from .traces import under
@@ -23,7 +23,7 @@ def diagnose(runs, first):
     needed = [end if each is None else each.token + 1 for each, end in zip(firsts, ends, strict=True)]
     index = next(i for i, run in enumerate(runs) if first in run.differences)
     layers, alike = differing_layers(runs), {}
-    for wrong in WRONG_TURNS:
+    for wrong in WRONG_TURNS + ENCODINGS * any(run.trace.encoding for run in runs):
         if _agreement(wrong, runs, index, layers, shows) >= needed[index]:
             alike[wrong] = [_agreement(wrong, runs, i, layers, shows) for i in range(len(runs))]
     everywhere = [wrong for wrong, tokens in alike.items() if tokens == ends]
@@ -89,9 +89,8 @@ def _agreement(wrong, runs, i, layers, shows):
 
 
 def _layers(wrong, trace, before):
-    sizes = {"n_sinks": trace.n_sinks, "window": trace.window, "theta": trace.theta}
     policy = None if trace.policy_name == "streaming" else trace.policy
-    return wrong.layers(trace.q.shape[1], before, policy=policy, **sizes)
+    return wrong.layers(trace.q.shape[1], before, policy=policy, **trace.sizes)
 
 
 def _answers(caches, trace, tokens):

@@ -25,7 +25,7 @@ class Difference:
 
     def __str__(self):
         held, places = (each(self.token, self.layer) for each in (self.trace.held, self.trace.places))
-        at = "embedded at" if self.trace.theta is None else "at positions"
+        at = "embedded at" if self.trace.embeds else "at positions"
         held, places = in_runs(held), in_runs(places)
         differ = "differs" if self.what == "memory" else "differ"
         where = f"{self.trace}{', read again' * self.again}: token {self.token}, layer {self.layer}"
@@ -58,6 +58,7 @@ class Report:
             under = ", ".join(dict.fromkeys(trace.policy_name for trace in self.traces))
             line = f"right in {traces} of {count(max(len(trace.q) for trace in self.traces), 'token')}"
             line += f" under policy {under!r}" if under != "streaming" else ""
+            line += "".join(f", {name}" for name in dict.fromkeys(t.encoding_name for t in self.traces if t.encoding))
             line += f", off by at most {self.worst:.1g} of the largest number"
             if still := [trace for trace in self.traces if not trace.evicts]:
                 line += f"\n  but nothing was evicted in {len(still)} of them: take more tokens{_longer(still[0])}"

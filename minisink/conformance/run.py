@@ -78,7 +78,7 @@ class Run:
         try:
             arrays = [array[at, i].copy() for array in (trace.q, trace.k, trace.v)]
             arrays = [self.to(array) for array in arrays] if self.to else arrays
-            answer = self.step(state, *arrays, n_sinks=trace.n_sinks, window=trace.window, theta=trace.theta, **layer)
+            answer = self.step(state, *arrays, **trace.sizes, **layer)
         except Exception as error:
             raise ValueError(f"{where}: the cache raised {type(error).__name__}: {one_line(error)}") from error
         if not isinstance(answer, tuple) or len(answer) not in (2, 3):
@@ -107,7 +107,7 @@ class Run:
         """Compare what is held after the last token of a chunk, and the output of each."""
         seen, trace, t = _in_order(seen), self.trace, tokens.stop - 1
         for name, expected in (("token_index", trace.held), ("positions", trace.places)):
-            if name in seen and (name, trace.theta) != ("positions", None):  # those of GPT-2 are not the cache's affair
+            if name in seen and not (trace.embeds and name == "positions"):  # those of GPT-2 are not the cache's affair
                 got = self.shown[name, t, i] = seen[name].tolist()
                 if got != (wanted := expected(t, i)):
                     self._differ(t, i, name, f"{_short(got)}; expected {_short(wanted)}")
@@ -180,8 +180,9 @@ def as_step(cache: Callable[..., Any], chunks: Any) -> Callable[..., Any]:
         return cache
     make: Callable[..., Any] = cache
 
-    def step(state, q, k, v, *, n_sinks, window, theta, **layer):
-        state = make(n_sinks=n_sinks, window=window, theta=theta) if state is None else state
+    def step(state, q, k, v, *, layer=None, **sizes):
+        state = make(**sizes) if state is None else state
+        layer = {} if layer is None else {"layer": layer}
         out = (state.step if chunks is None else state.steps)(q, k, v, **layer)
         show = getattr(state, "show", None)
         return out, state, show(**layer) if callable(show) else {}

@@ -14,7 +14,8 @@ from ..attention import mix, score
 from ..cache import KVCache, Policy, check_whole
 from ..methods import ByLayer
 from ..ops import softmax
-from ..positions import rope_frequencies, rotate
+from ..positions import Rotary, Slopes, bias_of
+from ..wrong_turns.right import plain
 from .policies import Maker, made, name_of
 
 
@@ -25,7 +26,7 @@ class Trace:
     name: str  # "llama", "gqa" or "gpt2" for a recorded one, "drawn" otherwise
     n_sinks: int
     window: int  # the current token counts: under StreamingLLM a query sees at most n_sinks + window keys
-    theta: float | None  # base of the rotary angles; None where nothing is rotated (GPT-2)
+    theta: float | None  # base of the rotary angles; None where nothing is rotated (GPT-2), or by an `encoding`
     policy: Policy | ByLayer  # which tokens stay, and where each of them stands
     q: np.ndarray  # (T, L, H, D), un-rotated, like the keys
     k: np.ndarray  # (T, L, K, D)
@@ -35,6 +36,7 @@ class Trace:
     out: np.ndarray  # (T, L, H, D)
     ids: np.ndarray | None = None  # (T,), the text, if a model read one
     losses: np.ndarray | None = None  # (T - 1,), nats per token, from the second token on
+    encoding: Any = None  # of `positions`, where `theta` does not say it: ALiBi, rotary over a part of a head
 
     def __repr__(self):
         T, L, H, D = self.q.shape
@@ -42,12 +44,32 @@ class Trace:
 
     def __str__(self):
         under = self.policy_name
-        return f"{self.name}, n_sinks={self.n_sinks}, window={self.window}" + f", {under}" * (under != "streaming")
+        sizes = f"{self.name}, n_sinks={self.n_sinks}, window={self.window}"
+        return sizes + f", {under}" * (under != "streaming") + f", {self.encoding_name}" * (self.encoding is not None)
 
     @cached_property
     def policy_name(self) -> str:
         """Name of the policy, such as "streaming" or "blocks:16"; the call of one that has none."""
         return name_of(self.policy, self.n_sinks, self.window)
+
+    @property
+    def encoding_name(self) -> str:
+        """Name of the encoding, such as "ALiBi" or "2 of 6 channels rotated"; of one's own, its `repr`."""
+        if not isinstance(self.encoding, Rotary):
+            return "ALiBi" if isinstance(self.encoding, Slopes) else repr(self.encoding)
+        rotated = f"{2 * len(self.encoding.frequencies)} of {self.q.shape[3]} channels rotated"
+        return rotated + ", in neighbouring pairs" * self.encoding.interleaved
+
+    @property
+    def sizes(self) -> dict[str, Any]:
+        """What a cache is told: n_sinks, window and theta; and encoding, where there is one."""
+        told = {"n_sinks": self.n_sinks, "window": self.window, "theta": self.theta}
+        return told if self.encoding is None else told | {"encoding": self.encoding}
+
+    @property
+    def embeds(self) -> bool:
+        """Whether positions were added before layer 0, or nowhere: no cache has to do with them."""
+        return self.theta is None and self.encoding is None
 
     @property
     def capacity(self) -> int:
@@ -70,19 +92,22 @@ class Trace:
 
     def keys_at(self, t: int, layer: int) -> np.ndarray:
         """Return the keys (S, K, D) of the tokens held, as token t meets them: rotated to their positions."""
-        return self._rotated(self.k[self.held(t, layer), layer], self.places(t, layer))
+        return self._encoding(self.k[self.held(t, layer), layer], np.array(self.places(t, layer)))
 
     def scores_at(self, t: int, layer: int) -> np.ndarray:
         """Return the scores (H, S) of token t, before the softmax."""
-        query = self._rotated(self.q[t : t + 1, layer], self.places(t, layer)[-1:])
-        return score(query, self.keys_at(t, layer))[:, 0]
+        encoding, places = self._encoding, np.array(self.places(t, layer))
+        scores = score(encoding(self.q[t : t + 1, layer], places[-1:]), self.keys_at(t, layer))
+        bias = bias_of(encoding, places[-1:], places, like=scores)
+        return (scores if bias is None else scores + bias)[:, 0]
 
     def answer_at(self, t: int, layer: int) -> np.ndarray:
         """Return the output (H, D) of token t: the values that it sees, mixed by the softmax of its scores."""
         return mix(softmax(self.scores_at(t, layer)[:, None]), self.v[self.held(t, layer), layer])[0]
 
-    def _rotated(self, x, positions):
-        return x if self.theta is None else rotate(x, np.array(positions), rope_frequencies(x.shape[-1], self.theta))
+    @property
+    def _encoding(self):
+        return plain(self.theta, self.q.shape[3]) if self.encoding is None else self.encoding
 
 
 def trace_of(
@@ -93,6 +118,7 @@ def trace_of(
     n_sinks: int,
     window: int,
     theta: float | None,
+    encoding: Any = None,
     policy: str | Maker | None = None,
     name: str = "drawn",
     ids: Any = None,
@@ -100,17 +126,19 @@ def trace_of(
 ) -> Trace:
     """Run the readable path over arrays of yours, and return what a cache holds and answers, token by token.
 
-    `q` (T, L, H, D), `k` and `v` (T, L, K, D) are un-rotated. `policy` is a name of `POLICIES`, or what makes a policy
-    of `n_sinks` and `window`; by default it is StreamingLLM. ValueError for arrays that do not fit, or a size out of
+    `q` (T, L, H, D), `k` and `v` (T, L, K, D) are un-rotated. `encoding`, with a `theta` of None, is one of
+    `positions`, such as a model's ``config.encoding``. `policy` is a name of `POLICIES`, or what makes a policy of
+    `n_sinks` and `window`; by default it is StreamingLLM. ValueError for arrays that do not fit, or a size out of
     range.
     """
     q, k, v = (np.asarray(array, np.float64) for array in (q, k, v))
-    _check(q, k, v, theta)
+    _check(q, k, v, theta, encoding)
     check_whole("n_sinks", n_sinks, 0)
     check_whole("window", window, 1, ", for the current token counts")
     value = made(policy, n_sinks, window, q.shape[1])
-    held, places = slots_of(value, theta, *q.shape[:2])
-    return answered(Trace(name, n_sinks, window, theta, value, q, k, v, held, places, unknown(q.shape), ids, losses))
+    held, places = slots_of(value, theta is None and encoding is None, *q.shape[:2])
+    arrays = (q, k, v, held, places, unknown(q.shape), ids, losses)
+    return answered(Trace(name, n_sinks, window, theta, value, *arrays, encoding))
 
 
 def under(trace, policy):
@@ -118,7 +146,7 @@ def under(trace, policy):
     value = made(policy, trace.n_sinks, trace.window, trace.q.shape[1])
     if value == trace.policy:
         return trace
-    token_index, positions = slots_of(value, trace.theta, *trace.q.shape[:2])
+    token_index, positions = slots_of(value, trace.embeds, *trace.q.shape[:2])
     unread = {"out": unknown(trace.q.shape), "losses": None}
     return replace(trace, policy=value, token_index=token_index, positions=positions, **unread)
 
@@ -138,10 +166,10 @@ def unknown(shape):
     return np.broadcast_to(np.nan, shape)
 
 
-def slots_of(policy, theta, n_tokens, n_layers):  # -> 2 x (T, L, S)
+def slots_of(policy, embeds, n_tokens, n_layers):  # -> 2 x (T, L, S)
     """Return the tokens that each layer holds when token t attends, and their positions; -1 in an empty slot.
 
-    Without rotation a token is embedded once, before layer 0, where the last layer numbers it when it comes in.
+    With learned positions a token is embedded once, before layer 0, where the last layer numbers it when it comes in.
     """
     each = policy.policies if isinstance(policy, ByLayer) else [policy]
     S = max(len(held) for one in each for held, _ in _steps(one, n_tokens))
@@ -150,7 +178,7 @@ def slots_of(policy, theta, n_tokens, n_layers):  # -> 2 x (T, L, S)
         for t, step in enumerate(_steps(one, n_tokens)):
             slots[:, t, i, : len(step[0])] = step
     token_index, positions = slots
-    if theta is None:
+    if embeds:
         embedded = positions[np.arange(n_tokens), -1, (token_index[:, -1] >= 0).sum(axis=-1) - 1]
         positions = np.where(token_index < 0, -1, embedded[token_index])
     shape = (n_tokens, n_layers, S)  # one row for all layers where they are alike
@@ -165,8 +193,8 @@ def _steps(policy, n_tokens):
         yield layer.token_index, layer.positions
 
 
-def _check(q, k, v, theta):
-    """Raise ValueError unless queries, keys and values fit each other, and their width what rotates it."""
+def _check(q, k, v, theta, encoding):
+    """Raise ValueError unless queries, keys and values fit each other and their encoding."""
     shapes = f"q has shape {q.shape}, k {k.shape}, v {v.shape}"
     if q.ndim != 4 or k.ndim != 4 or k.shape != v.shape or k.shape[:2] + k.shape[3:] != q.shape[:2] + q.shape[3:]:
         raise ValueError(f"{shapes}; they must be (T, L, H, D) and twice (T, L, K, D)")
@@ -176,6 +204,12 @@ def _check(q, k, v, theta):
         raise ValueError(f"n_heads is {q.shape[2]}; it must be a multiple of n_kv_heads, {k.shape[2]}")
     if theta is not None and q.shape[3] % 2:
         raise ValueError(f"head_dim is {q.shape[3]}; channels rotate in pairs, so it must be even, or theta None")
+    if theta is not None and encoding is not None:
+        raise ValueError(f"theta is {theta}, and there is an encoding besides; one of them must be None")
+    if isinstance(encoding, Slopes) and len(encoding.slopes) != q.shape[2]:
+        raise ValueError(f"the encoding has {len(encoding.slopes)} slopes; n_heads is {q.shape[2]}")
+    if isinstance(encoding, Rotary) and 2 * len(encoding.frequencies) > q.shape[3]:
+        raise ValueError(f"the encoding rotates {2 * len(encoding.frequencies)} channels; head_dim is {q.shape[3]}")
 
 
 def drawn(
@@ -189,12 +223,13 @@ def drawn(
     n_kv_heads: int = 2,
     head_dim: int = 6,
     theta: float | None = 10000.0,
+    encoding: Any = None,
     policy: str | Maker | None = None,
 ) -> Trace:
     """Draw a trace of normal random numbers, in any size; raise ValueError for a number out of range.
 
     The current token counts in `window`; H is a multiple of K, and D even where keys rotate; with a `theta` of None
-    nothing does. `policy` is as in `trace_of`.
+    nothing does. `policy` and `encoding`, which takes the place of `theta`, are as in `trace_of`.
 
     >>> trace = drawn(n_sinks=2, window=3, n_tokens=7)
     >>> trace.held(6), trace.places(6)
@@ -206,4 +241,5 @@ def drawn(
     random = np.random.default_rng(seed)
     q = random.normal(size=(n_tokens, n_layers, n_heads, head_dim))
     k, v = random.normal(size=(2, n_tokens, n_layers, n_kv_heads, head_dim))
-    return trace_of(q, k, v, n_sinks=n_sinks, window=window, theta=theta, policy=policy)
+    theta = theta if encoding is None else None
+    return trace_of(q, k, v, n_sinks=n_sinks, window=window, theta=theta, encoding=encoding, policy=policy)

@@ -11,7 +11,7 @@ the query sees one key too many: evicted after attending, or before the new one 
 """
 
 from ..attention import attend as right_attend
-from . import attend, chunks, engine, heads, positions, retrieve, rotate, slots, softmax, token_nll, tokens
+from . import attend, chunks, encodings, engine, heads, positions, retrieve, rotate, slots, softmax, token_nll, tokens
 from .chunks import OneLeaves
 from .engine import WrongGroup
 from .right import Cache
@@ -27,6 +27,7 @@ def caches(module) -> tuple[type[Cache], ...]:
 
 TOKENS, POSITIONS, HEADS, ENGINE, CHUNKS = (caches(each) for each in (tokens, positions, heads, engine, chunks))
 WRONG_TURNS = (*TOKENS, *POSITIONS, *HEADS, *ENGINE, *CHUNKS)
+ENCODINGS = caches(encodings)  # of those only that are not rotary over the whole head
 
 
 # For the tasks of `teaching` -------------------------------------------------------------------------

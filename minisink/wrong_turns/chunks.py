@@ -18,7 +18,8 @@ class AtOnce(Cache):
             self.append(*token)
         n = len(self.token_index)
         query, keys = self.rotated(q, range(n - len(q), n)), self.rotated(np.array(self.keys), range(n))
-        out = attend(query, keys, np.array(self.values), self.visible(len(q), n))
+        bias = self.bias(range(n - len(q), n), range(n))
+        out = attend(query, keys, np.array(self.values), self.visible(len(q), n), bias=bias)
         self.trim(n)
         return out
 
@@ -81,7 +82,8 @@ class EvictsFirst(AtOnce, name="a chunk evicts first"):
             return np.zeros_like(q)
         place, positions = self.meets(t, visible)
         keys = self.rotated(np.array(self.keys), positions)
-        return attend(self.rotated(q, [place]), keys, np.array(self.values), visible[None])
+        query, bias = self.rotated(q, [place]), self.bias([place], positions)
+        return attend(query, keys, np.array(self.values), visible[None], bias=bias)
 
     def seen_by(self, t):  # -> (S,)
         return np.array(self.token_index) <= t

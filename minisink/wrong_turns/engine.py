@@ -3,7 +3,7 @@
 import numpy as np
 
 from .positions import Shifted
-from .right import Cache
+from .right import Cache, plain
 
 
 class WrongGroup(Cache, name="wrong key head"):
@@ -25,8 +25,8 @@ class RotatesGPT2(Cache, name="learned positions rotated"):
     moved
     """
 
-    def __init__(self, *, n_sinks, window, theta):
-        super().__init__(n_sinks=n_sinks, window=window, theta=10000.0 if theta is None else theta)
+    def rotated(self, x, positions):
+        return super().rotated(x, positions) if self.rotates else plain(10000.0, x.shape[-1])(x, np.array(positions))
 
 
 class NoCopy(Cache, name="no copy kept"):

@@ -1,45 +1,29 @@
 """Wrong turns within a head: what is rotated, how, and how scores are scaled."""
 
-from ..positions import interleaved_to_split_half, rope_frequencies
+from ..positions import rope_frequencies
 from .right import Cache
 
 
-class Neighbours(Cache, name="neighbouring channels paired", number=8):  # seen in: checkpoints read by the wrong rule
+class Neighbours(Cache, name="neighbouring channels paired", number=8, interleaved=lambda right, D: True):
     """neighbouring channels are paired, 2j with 2j + 1; that is how Meta's files have it: here, as in Hugging Face's, a
     pair is j and j + D/2
-    """
-
-    def rotated(self, x, positions):
-        return super().rotated(interleaved_to_split_half(x), positions)  # scores do not mind the order of channels
+    """  # seen in: checkpoints read by the wrong rule
 
 
-class Backwards(Cache, name="rotated backwards"):
+class Backwards(Cache, name="rotated backwards", frequencies=lambda right, D: -right):
     """it rotates backwards; a quarter turn takes (1, 0) to (0, 1): a cos - b sin, b cos + a sin"""
 
-    def rotated(self, x, positions):
-        return super().rotated(x, [-position for position in positions])
 
-
-class OtherTheta(Cache, name="theta not used"):
+class OtherTheta(Cache, name="theta not used", frequencies=lambda right, D: rope_frequencies(2 * len(right), 10000.0)):
     """theta is 10000, whatever is given"""
 
-    def frequencies(self, head_dim):
-        return rope_frequencies(head_dim, 10000.0)
 
-
-class SlowsTooLittle(Cache, name="frequencies without the 2"):
+class SlowsTooLittle(Cache, name="frequencies without the 2", frequencies=lambda right, D: right**0.5):
     """the frequencies lack the 2; pair j turns by theta ** (-2 j / D)"""
 
-    power = 0.5
 
-    def frequencies(self, head_dim):
-        return rope_frequencies(head_dim, self.theta**self.power)
-
-
-class SlowsTwice(SlowsTooLittle, name="frequencies that fall twice as fast"):
+class SlowsTwice(Cache, name="frequencies that fall twice as fast", frequencies=lambda right, D: right**2):
     """the frequencies fall twice as fast; pair j turns by theta ** (-2 j / D), of the whole width"""
-
-    power = 2.0
 
 
 class NotRotated(Cache, name="nothing rotated"):

@@ -257,15 +257,12 @@ class Drift(Cache, name="drift", number=7):  # seen in: 15 % after 1,000 shifts,
         n_left = len(self.keys) - len(slots)
         super().keep(slots)
         behind = slice(self.n_sinks, len(slots) - 1)  # all that move: the newest came in at its slot
-        if n_left and self.theta is not None and len(self.keys[behind]):
-            self.keys[behind] = self.in_half(np.array(self.keys[behind], np.float16), -n_left)
+        if n_left and self.rotates and len(self.keys[behind]):
+            self.keys[behind] = self.in_half(np.array(self.keys[behind]), -n_left)
 
     def in_half(self, keys, position):
         """Rotate by sines and cosines of half precision, and store as much."""
-        unit = np.zeros_like(keys, np.float16)
-        unit[..., : keys.shape[-1] // 2] = 1.0
-        (cos, sin), (a, b) = (np.split(x, 2, axis=-1) for x in (self.rotated(unit, [position]), keys))
-        return np.concatenate((a * cos - b * sin, b * cos + a * sin), axis=-1).astype(np.float16)
+        return self.rotated(keys.astype(np.float16), [position])
 
     def attend(self, q, keys, values):
         return self.mix(self.rotated(q[None], [self.own]), keys, values)[0]
@@ -275,10 +272,10 @@ class DriftFromEntry(Drift):
     """Likewise, in half precision when it comes in, one slot too far, and shifted back with the others."""
 
     def append(self, k, v):
-        Cache.append(self, k if self.theta is None else self.in_half(k[None], len(self.keys))[0], v)
+        Cache.append(self, k if not self.rotates else self.in_half(k[None], len(self.keys))[0], v)
 
     def keep(self, slots):
         n_left = len(self.keys) - len(slots)
         Cache.keep(self, slots)
-        if n_left and self.theta is not None:
+        if n_left and self.rotates:
             self.keys[self.n_sinks :] = self.in_half(np.array(self.keys[self.n_sinks :]), -n_left)

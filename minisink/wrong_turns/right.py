@@ -11,7 +11,12 @@ from typing import Any
 import numpy as np
 
 from ..attention import attend
-from ..positions import rope_frequencies, rotate
+from ..positions import Rotary, bias_of, rope_frequencies, unrotated
+
+
+def plain(theta, head_dim):
+    """Return the encoding that a `theta` stands for: rotary over the whole head, or none."""
+    return unrotated if theta is None else Rotary(rope_frequencies(head_dim, theta))
 
 
 def first_and_last(n, first, last):
@@ -32,15 +37,20 @@ class Cache:
     layer, n_layers = 0, 1  # whose it is, of how many
     policy: Any = None  # that it is meant to have, if that is not StreamingLLM
 
-    def __init_subclass__(cls, name: str | None = None, number: int | None = None):
+    other: dict[str, Any] = {}  # in its encoding: of a field what is made of it, by the right one and the head's width
+
+    def __init_subclass__(cls, name: str | None = None, number: int | None = None, **other: Any):
         if name:  # or else it varies a cache that has one
             cls.name, cls.wrong = name, cls.__doc__
         if number:
             cls.number = number
+        if other:
+            cls.other = other
 
-    def __init__(self, *, n_sinks: int, window: int, theta: float | None):
+    def __init__(self, *, n_sinks: int, window: int, theta: float | None, encoding: Any = None):
         self.n_sinks, self.window, self.capacity = n_sinks, window, n_sinks + window
-        self.theta: Any = theta  # base of the rotary angles; None where nothing is rotated
+        self.theta, self.given = theta, encoding  # the one says how keys are rotated, or the other (see `positions`)
+        self.rotates = theta is not None or isinstance(encoding, Rotary)
         self.n_seen, self.token_index = 0, []  # tokens taken in; tokens held, in slot order
         self.keys, self.values = [], []  # likewise, (K, D) each, un-rotated
 
@@ -112,12 +122,20 @@ class Cache:
 
     def rotated(self, x, positions):  # (T, H, D), (T,) -> (T, H, D)
         """Return what attention meets."""
-        return x if self.theta is None else rotate(x, np.array(positions), self.frequencies(x.shape[-1]))
+        return self.encoding(x.shape[-1])(x, np.array(positions))
 
-    def frequencies(self, head_dim):  # -> (D/2,)
-        """Return the radians per position of each pair of channels."""
-        return rope_frequencies(head_dim, self.theta)
+    def encoding(self, head_dim):
+        """Return how queries and keys get their positions."""
+        right = plain(self.theta, head_dim) if self.given is None else self.given
+        other = {name: of(getattr(right, name), head_dim) for name, of in self.other.items() if hasattr(right, name)}
+        return right._replace(**other) if other else right
+
+    def bias(self, queries, keys):  # (T,), (S,) -> (H, T, S), or 0
+        """Return what is added to the scores of queries and keys at these positions (ALiBi)."""
+        bias = bias_of(self.encoding(self.keys[-1].shape[-1]), np.array(queries), np.array(keys), like=np.empty(0))
+        return 0.0 if bias is None else bias
 
     def mix(self, query, keys, values):  # (T, H, D), 2 x (S, K, D) -> (T, H, D)
-        """Average the values by the pattern of rotated query and keys."""
-        return attend(query, keys, values)
+        """Average the values by the pattern of rotated query and keys; one key too many has the next position."""
+        positions = [*self.positions, *range(len(self.positions), len(keys))][: len(keys)]
+        return attend(query, keys, values, bias=self.bias([self.own], positions))

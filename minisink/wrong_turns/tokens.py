@@ -264,7 +264,8 @@ class MaskedAfter(NothingLeaves, name="masked after the softmax", number=20):  #
 
     def mix(self, query, keys, values):
         stay = np.isin(np.arange(len(keys)), Cache.survivors(self, len(keys)))
-        return mix(np.where(stay, softmax(score(query, keys)), 0.0), values)
+        scores = score(query, keys) + self.bias([self.own], self.positions)
+        return mix(np.where(stay, softmax(scores), 0.0), values)
 
 
 class HalfPrecision(Cache, name="state in half precision"):

@@ -1,25 +1,23 @@
 """Right caches to be checked, and wrong ones as an engine has them."""
 
-from functools import partial
-
 import numpy as np
 
 from minisink import conformance
 from minisink.cache import LayerCache, Policy
 from minisink.paths import cached_attention
-from minisink.positions import rope_frequencies, rotate, unrotated
 from minisink.wrong_turns import CHUNKS
+from minisink.wrong_turns.right import plain
 
 
-def readable(state, q, k, v, *, n_sinks, window, theta, policy=None):
+def readable(state, q, k, v, *, n_sinks, window, theta, encoding=None, policy=None):
     """`cache.LayerCache` and `paths.cached_attention`, with all there is to show."""
     empty = np.zeros((0, *k.shape))
     state = LayerCache(empty, empty, policy or Policy(n_sinks, window)) if state is None else state
-    by_slot = unrotated if theta is None else partial(rotate, frequencies=rope_frequencies(q.shape[-1], theta))
+    encoding = plain(theta, q.shape[-1]) if encoding is None else encoding
     seen: dict = {}
-    out = cached_attention(q[None], k[None], v[None], state, by_slot, trace=seen)[0]
+    out = cached_attention(q[None], k[None], v[None], state, encoding, trace=seen)[0]
     shown = {"token_index": state.token_index, "positions": state.positions, "scores": seen["scores"][:, 0]}
-    return out, state, shown | {"keys": by_slot(state.keys, state.positions)}
+    return out, state, shown | {"keys": encoding(state.keys, state.positions)}
 
 
 def fed(turn, traces=conformance.NAMES, chunks=(9, 1), shows=True, dtype=np.float64, **options):

@@ -1,0 +1,64 @@
+"""Wrong turns of other encodings than rotary over the whole head, where each of these is right."""
+
+import numpy as np
+
+from ..positions import rope_frequencies
+from .right import Cache
+
+
+def whole_head(right, D):  # (R/2,) -> (D/2,)
+    """Return the frequencies of all channels, by the theta of the first R."""
+    R = 2 * len(right)
+    return rope_frequencies(D, right[-1] ** (-R / (R - 2)) if R > 2 else 10000.0)
+
+
+def of_a_power(right, D):  # (H,) -> (H,)
+    """Return slopes as if there were a power of two of them, down to the same last one."""
+    return min(right) ** (np.arange(1, len(right) + 1) / len(right))
+
+
+class Halves(Cache, name="halves paired", interleaved=lambda right, D: False):
+    """channels j and j + R/2 are paired, as in Hugging Face's files; here a pair is 2j and 2j + 1"""
+
+
+class WholeHead(Cache, name="the whole head rotated", frequencies=whole_head):
+    """the whole head is rotated; only its first R channels are: the others meet each other as they are"""
+
+
+class WholeWidth(Cache, name="frequencies of the whole head", frequencies=lambda f, D: f ** (2 * len(f) / D)):
+    """the frequencies are those of the whole head; where R channels rotate, pair j turns by theta ** (-2 j / R)"""
+
+
+class LastChannels(Cache, name="the last channels rotated"):
+    """the last R channels are rotated; it must be the first"""
+
+    def rotated(self, x, positions):
+        R = 2 * len(self.encoding(x.shape[-1]).frequencies) if self.rotates else 0
+        return super().rotated(np.roll(x, R, axis=-1), positions)  # scores do not mind the order of channels
+
+
+class NoSlope(Cache, name="no slope", slopes=lambda right, D: 0.0 * right):
+    """nothing is taken off for the distance; each head takes its slope times the distance off a score"""
+
+
+class SlopeUpwards(Cache, name="slopes of the wrong sign", slopes=lambda right, D: -right):
+    """what is far away scores more; slope times distance is taken off a score, not added"""
+
+
+class SlopesReversed(Cache, name="slopes in the wrong order", slopes=lambda right, D: right[::-1]):
+    """the heads have each other's slopes; the first has the steepest, 2 ** (-8 / H)"""
+
+
+class SlopesOfAPower(Cache, name="slopes by the formula of a power of two", slopes=of_a_power):
+    """the slopes are 2 ** (-8 i / H), whatever H; between powers of two they are of the next one, every other first"""
+
+
+class ScaledSlopes(Cache, name="slopes scaled", slopes=lambda right, D: right / D**0.5):
+    """the slopes are divided by sqrt(D) with the scores; take them off when these are scaled"""
+
+
+class SinksWithoutSlope(Cache, name="no slope to the sinks"):
+    """the sinks' scores lose nothing for their distance; it is that of their slots, as for any other key"""
+
+    def bias(self, queries, keys):
+        return np.where(np.arange(len(keys)) < self.n_sinks, 0.0, super().bias(queries, keys))
