@@ -337,6 +337,13 @@ LLAMA = {
 }  # fmt: skip
 MISTRAL = LLAMA | {"model_type": "mistral", "architectures": ["MistralForCausalLM"]}
 QWEN2 = LLAMA | {"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"]}
+QWEN3 = LLAMA | {"model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"], "head_dim": 8}
+NEOX = LLAMA | {"model_type": "gpt_neox", "architectures": ["GPTNeoXForCausalLM"], "rotary_pct": 0.25}
+FALCON = LLAMA | {"model_type": "falcon", "architectures": ["FalconForCausalLM"]}
+MPT = {
+    "model_type": "mpt", "architectures": ["MptForCausalLM"], "vocab_size": 300, "d_model": 16, "n_heads": 2,
+    "n_layers": 2, "max_seq_len": 64, "bos_token_id": 0, "eos_token_id": 0,
+}  # fmt: skip
 GPT2 = {
     "model_type": "gpt2", "architectures": ["GPT2LMHeadModel"], "vocab_size": 300, "n_embd": 16, "n_head": 2,
     "n_layer": 2, "n_positions": 64, "bos_token_id": 1, "eos_token_id": 2,
@@ -435,6 +442,7 @@ def spellings(draw):
 def by_type(tmp_path_factory):
     """A folder of each type; its config.json is to be written."""
     raws = {"llama": LLAMA, "mistral": MISTRAL | {"sliding_window": None}, "qwen2": QWEN2, "gpt2": GPT2}
+    raws |= {"qwen3": QWEN3, "gpt_neox": NEOX, "mpt": MPT, "falcon": FALCON}
     return {name: (folder_of(tmp_path_factory.mktemp(name), raw), raw) for name, raw in raws.items()}
 
 
@@ -563,6 +571,10 @@ REAL = {
         LLAMA, [END, "<|im_start|>", "<|im_end|>"], None,
         {"bos_token": "<|im_start|>", "tokenizer_class": "GPT2Tokenizer"},
     ),
+    "Qwen3": (QWEN3 | {"bos_token_id": 0}, [END], BYTES, {"bos_token": None, "tokenizer_class": "Qwen2Tokenizer"}),
+    "Pythia": (NEOX, [END, "<|padding|>"], BYTES, {"bos_token": END, "tokenizer_class": "GPTNeoXTokenizer"}),
+    "MPT": (MPT, [END, "<|padding|>"], BYTES, {"bos_token": END, "tokenizer_class": "GPTNeoXTokenizer"}),
+    "Falcon": (FALCON, [END], BYTES, {"eos_token": END}),
     "none in the config": (LLAMA | {"bos_token_id": None}, L2, template("<s>", 1), {"bos_token": "<s>"}),
 }  # fmt: skip
 
@@ -611,7 +623,10 @@ SETTINGS = st.fixed_dictionaries(
 )
 
 
-@pytest.mark.parametrize("name", ["llama", "mistral", "qwen2", "gpt2"])
+OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name in ("qwen3", "falcon")]
+
+
+@pytest.mark.parametrize("name", ["llama", "mistral", "qwen2", "gpt2", *OTHERS])
 @examples(50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.sampled_from(POSTS), SETTINGS, st.sampled_from([0, 1, None]))
 def test_whatever_begins_a_text(by_type, name, post_processor, settings, bos):

@@ -47,7 +47,8 @@ def layer_names(config):
 def read_config(raw):
     """Translate a parsed ``config.json``; a ValueError names the key that is missing, impossible or not supported."""
     model_type = one_of(raw, "model_type", ("falcon", "RefinedWebModel", "RefinedWeb"))
-    raw = ABSENT | {"new_decoder_architecture": model_type == "RefinedWeb"} | renamed(raw, ALIASES)
+    named = renamed(raw, ALIASES)  # under the new name BLOOM's keys are none of Falcon's
+    raw = ABSENT | {"new_decoder_architecture": model_type == "RefinedWeb"} | (raw if model_type == "falcon" else named)
     refuse(raw, quantization_config=None, apply_residual_connection_post_layernorm=False)
     if flag(raw, "alibi", False):
         raise ValueError("alibi is True, which is not supported: Falcon rounds its slopes to bfloat16")
