@@ -132,7 +132,11 @@ def gelu_erf(x):
     >>> gelu_erf(np.array([-1.0, 0.0, 1.0])).round(4).tolist()
     [-0.1587, 0.0, 0.8413]
     """
-    return 0.5 * x * (1.0 + erf_of_root_half(x))
+    out = erf_of_root_half(x)
+    out += 1.0  # in place: of a block of tokens this is the largest array
+    out *= x
+    out *= 0.5
+    return out
 
 
 ERF = [0.797886071, 0.0363243296, -2.26612382e-05, -5.94125859e-05, 4.75350227e-06]  # P below, the constant first
@@ -150,7 +154,8 @@ def erf_of_root_half(x):
     """
     if x.dtype == np.float64:
         return np.asarray(np.frompyfunc(math.erf, 1, 1)(to_host(x) * math.sqrt(0.5)).astype(np.float64), like=x)
-    square = np.minimum(x * x, 27.0)
+    square = x * x
+    square = np.minimum(square, 27.0, out=square)
     total = square * ERF[-1]
     for term in ERF[-2:0:-1]:  # Horner, in place
         total += term
