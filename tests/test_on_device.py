@@ -235,7 +235,9 @@ def test_single_precision_asks_the_host_for_nothing(arch):
         np.testing.assert_allclose(got.get(), here.step(token), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("arch", [llama, gpt2])
+@pytest.mark.parametrize(
+    "arch", [llama, gpt2, *(pytest.param(arch, marks=pytest.mark.slow) for arch in (gpt_neox, mpt, falcon))]
+)
 @pytest.mark.parametrize("positions", ["slot", "original"])
 def test_half_precision(arch, positions):
     """With float16 weights logits are right to float16, far from where float16 squares overflow and products vanish."""

@@ -111,10 +111,10 @@ def test_single_precision(arch):
 
 
 @some
-@given(st.sampled_from([llama, gpt2]), tiny.texts(2, 20), tiny.texts(max_size=6), policies, st.booleans())
-def test_a_saved_stream_goes_on_to_the_same_bits(tmp_path_factory, arch, before, after, policy, ring):
+@given(tiny.all_models(n_layers=3), tiny.texts(2, 20), tiny.texts(max_size=6), policies, st.booleans())
+def test_a_saved_stream_goes_on_to_the_same_bits(tmp_path_factory, model, before, after, policy, ring):
     """Ring or blocks, stopped anywhere, before the first token too."""
-    model, path = public(tiny.make(arch)), tmp_path_factory.mktemp("state") / "cache"
+    model, path = public(model), tmp_path_factory.mktemp("state") / "cache"
 
     def going_on(cache):
         if isinstance(cache, RetrievalRing):
