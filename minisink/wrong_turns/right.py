@@ -49,7 +49,10 @@ class Cache:
 
     def __init__(self, *, n_sinks: int, window: int, theta: float | None, encoding: Any = None):
         self.n_sinks, self.window, self.capacity = n_sinks, window, n_sinks + window
-        self.theta, self.given = theta, encoding  # the one says how keys are rotated, or the other (see `positions`)
+        self.theta, self.given_encoding = (
+            theta,
+            encoding,
+        )  # the one says how keys are rotated, or the other (see `positions`)
         self.rotates = theta is not None or isinstance(encoding, Rotary)
         self.n_seen, self.token_index = 0, []  # tokens taken in; tokens held, in slot order
         self.keys, self.values = [], []  # likewise, (K, D) each, un-rotated
@@ -126,7 +129,7 @@ class Cache:
 
     def encoding(self, head_dim):
         """Return how queries and keys get their positions."""
-        right = plain(self.theta, head_dim) if self.given is None else self.given
+        right = plain(self.theta, head_dim) if self.given_encoding is None else self.given_encoding
         other = {name: of(getattr(right, name), head_dim) for name, of in self.other.items() if hasattr(right, name)}
         return right._replace(**other) if other else right
 
