@@ -56,7 +56,9 @@ def test_a_model_is_whole(name):
     names = {path.name for path in folder.iterdir()}
     assert {"README.md", "config.json", "model.safetensors", "tokenizer.json"} <= names
     about = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    kind = "GPT2LMHeadModel" if about["model_type"] == "gpt2" else "LlamaForCausalLM"
+    kind = {"gpt2": "GPT2LMHeadModel", "mpt": "MptForCausalLM", "gpt_neox": "GPTNeoXForCausalLM"}.get(
+        about["model_type"], "LlamaForCausalLM"
+    )
     assert (about["torch_dtype"], about["architectures"]) == ("float16", [kind])
     assert minisink.load(name).n_parameters <= 3_000_000
 

@@ -22,7 +22,7 @@ from .effects import by, effect, exactly
 PAPER = "Gu et al., 2410.10781"
 CLAIM = "a fixed first token brings a sink, after the loss has fallen; "
 CLAIM += "without one, 50-100M tokens bring none (60M model)"
-SHIPPED = ("novels", "novels-vanilla", "novels-softmax1", "novels-gpt2")
+SHIPPED = ("novels", "novels-vanilla", "novels-softmax1", "novels-gpt2", "novels-alibi", "novels-neox")
 OPTIONS = {"trainings": "shipped names, or folders with the logs of `train lm`"} | OF_CHECKPOINTS
 FAST = {"tokens": 600}  # of checkpoints
 EPSILON = 0.3  # the mean weight above which Gu et al. call it a sink
@@ -102,8 +102,8 @@ def finding(rows):
     """Say how much weight each model gives the first token at the end of its training."""
     ends = {name: log[-1] for name, log in by(rows, "training").items()}
     each = ", ".join(f"{name} {row['weight']:.2f}" for name, row in ends.items())
-    last = max(map(place, ends.values()))
-    after = f"{last:,} steps" if "step" in rows[0] else f"{last:.1f}M tokens"
+    first, *_, last = sorted(map(place, [*ends.values()] * 2))
+    after = f"{last:,} steps" if "step" in rows[0] else f"{first:.1f}M to {last:.1f}M tokens"
     return f"After {after}, weight on the first token in the strongest layer: {each}"
 
 

@@ -108,7 +108,7 @@ def test_half_way_is_the_first_look_there():
 def test_the_models_that_ship(capsys):
     """Every log in the wheel can be read."""
     assert main(["reproduce", "emergence"]) == 0
-    assert {"novels-vanilla", "novels-gpt2"} <= {
+    assert {"novels-vanilla", "novels-gpt2", "novels-alibi", "novels-neox"} <= {
         line.split()[0] for line in capsys.readouterr().out.splitlines() if line
     }
 

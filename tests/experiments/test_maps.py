@@ -8,9 +8,10 @@ from tiny import public
 from minisink import gpt2, llama
 from minisink.experiments import maps
 from minisink.experiments.inside import look_inside
+from minisink.families import gpt_neox, mpt
 
 
-@pytest.mark.parametrize(("arch", "bos"), [(llama, 0), (llama, None), (gpt2, None)])
+@pytest.mark.parametrize(("arch", "bos"), [(llama, 0), (llama, None), (gpt2, None), (gpt_neox, 0), (mpt, None)])
 def test_rows_by_the_book(arch, bos):
     """Two pieces of 13 tokens: the last one's weights and scores, and the first 9 queries, head by head."""
     model = public(tiny.make(arch, bos=bos))

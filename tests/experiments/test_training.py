@@ -111,9 +111,10 @@ def test_a_gpt2_learned_its_positions():
 
 def test_the_command_takes_other_models(capsys):
     options = ["--tokens", "80", "--caches", "16", "--sinks", "0", "1"]
-    assert main(["reproduce", "training", "--model", "novels", "novels-gpt2", *options]) == 0
+    others = ("novels", "novels-gpt2", "novels-alibi", "novels-neox")
+    assert main(["reproduce", "training", "--model", *others, *options]) == 0
     table = capsys.readouterr().out.split("\n\n")[1].splitlines()
     assert table[0].split() == ["model", "trained", "cache", "0", "kept", "1", "kept"]
     assert [line.split()[:4] for line in table[2:]] == [
-        [name, "sink", "token", "16"] for name in ("novels", "novels-gpt2")
+        [name, "sink", "token", "16"] for name in others
     ]
