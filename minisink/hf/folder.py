@@ -157,9 +157,13 @@ def write(folder, config, arrays, tokenizer=None, chat_template=None, special_to
             if special_tokens is not None:
                 names = dict.fromkeys(("bos_token", "eos_token", "unk_token", "pad_token")) | special_tokens
                 (half / words.NAMES).write_text(json.dumps(names, indent=2) + "\n", encoding="utf-8")
-            for path in sorted(half.iterdir()):
-                os.replace(path, folder / path.name)
+            if tokenizer is not None and config.bos is not None and config.model_type in ("gpt_neox", "mpt"):
+                as_it_is = {"tokenizer_class": "PreTrainedTokenizerFast"}  # transformers' own class begins no text
+                (half / words.SETTINGS).write_text(json.dumps(as_it_is, indent=2) + "\n", encoding="utf-8")
+            written = sorted(path.name for path in half.iterdir())
+            for name in written:
+                os.replace(half / name, folder / name)
             former = {"tokenizer.json": tokenizer, words.TEMPLATE: chat_template, words.NAMES: special_tokens}
             for name, ours in (former | dict.fromkeys(FORMER)).items():
-                if ours is None:
+                if ours is None and name not in written:
                     (folder / name).unlink(missing_ok=True)
