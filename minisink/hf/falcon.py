@@ -37,6 +37,7 @@ HARMLESS = (
     r"(transformer\.)?h\.\d+\.self_attention\.(rotary_emb|maybe_rotary)\.(cos_cached|sin_cached)",
 )
 PREFIX, LAYERS = "transformer.", "h"  # some files leave the prefix out
+BY_HEAD = True  # whether queries, keys and values lie head by head in a joined matrix
 
 
 def layer_names(config):

@@ -66,7 +66,7 @@ def tensor_name(config, name):
 
 def _is_by_head(form, name):
     """Tell whether queries, keys and values lie head by head in it."""
-    return form in (gpt_neox, falcon) and name.endswith("_qkv")
+    return form.BY_HEAD and name.endswith("_qkv")
 
 
 def tensor_shapes(config):

@@ -29,6 +29,7 @@ MODEL = {
 # The causal mask that older files carry as a buffer
 HARMLESS = (r"(transformer\.)?h\.\d+\.attn\.(bias|masked_bias)",)
 PREFIX, LAYERS = "transformer.", "h"  # some files leave the prefix out
+BY_HEAD = False
 
 
 def is_transposed(name):

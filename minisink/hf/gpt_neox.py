@@ -28,6 +28,7 @@ HARMLESS = (
     r"(gpt_neox\.)?(layers\.\d+\.attention\.)?rotary_emb\.(inv_freq|original_inv_freq|cos_cached|sin_cached)",
 )
 PREFIX, LAYERS = "gpt_neox.", "layers"  # some files leave the prefix out
+BY_HEAD = True  # whether queries, keys and values lie head by head in a joined matrix
 
 
 def read_config(raw):

@@ -38,6 +38,7 @@ HARMLESS = (
     r"(model\.)?position_ids",
 )
 PREFIX, LAYERS = "model.", "layers"  # some files leave the prefix out
+BY_HEAD = False
 
 
 def is_transposed(name):

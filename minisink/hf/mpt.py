@@ -21,6 +21,7 @@ LAYER = {
 MODEL = {"embed": "transformer.wte.weight", "norm": "transformer.norm_f.weight", "head": "lm_head.weight"}
 HARMLESS = (r"(transformer\.)?attn_bias",)  # the slopes times the distances
 PREFIX, LAYERS = "transformer.", "blocks"  # some files leave the prefix out
+BY_HEAD = False
 
 
 def read_config(raw):

@@ -28,11 +28,9 @@ def check_relatives(raw, config):
     kinds = raw.get("layer_types")
     if kinds is not None and (not isinstance(kinds, list) or len(kinds) != config.n_layers):
         raise ValueError(f"layer_types is {brief(kinds)}; it must be a list of {config.n_layers}, one for each layer")
-    windowed = config.model_type in ("qwen2", "qwen3") and raw.get(
-        "use_sliding_window"
-    )  # one that no text reaches: see `llama`
+    slides = config.model_type in ("qwen2", "qwen3") and raw.get("use_sliding_window")  # beyond every text: see `llama`
     for kind in kinds or ():
-        if kind not in FULL and not (windowed and kind == "sliding_attention"):
+        if kind not in FULL and not (slides and kind == "sliding_attention"):
             raise ValueError(f"layer_types has {brief(kind)}, which is not supported; supported: {', '.join(FULL)}")
     for key in ("sliding_window", "attention_chunk_size"):
         if config.model_type not in ("mistral", "qwen2", "qwen3") and raw.get(key) is not None:
