@@ -49,8 +49,8 @@ def main():
         f"## Where the time of a block goes, `novels` shape, cache {args.cache}",
         "",
         f"`{page.command()}`, {page.count(int(os.environ['OPENBLAS_NUM_THREADS']))}: {CHUNK} tokens at once",
-        f"take {block} µs a token. The products with the weights alone, which no way of computing these numbers can",
-        f"leave out, take {least} µs, {share:.0%} of that.",
+        f"take {block} µs per token. The products with the weights alone, which no way of computing these numbers can",
+        f"avoid, take {least} µs, {share:.0%} of it.",
         "",
         *report.timed([(line, s / CHUNK) for line, s in lines]),
     ]

@@ -65,7 +65,7 @@ def check_logits(name, theirs, ours):
 
 
 def ours(setting):
-    """Stream with 4 sinks by `Decoder`, its cache full.
+    """Stream with 4 sinks through `Decoder`, with a full cache.
 
     Two turns, the second of the matrix-vector products that it cannot do without.
     """
@@ -74,7 +74,7 @@ def ours(setting):
 
 
 def readable(setting):
-    """Call `Model.forward` with a full `KVCache`: the paper's own steps one after the other."""
+    """Call `Model.forward` with a full `KVCache`: the paper's own steps, one by one."""
     model, n = setting.model, setting.cache
     cache = minisink.new_cache(model, minisink.Streaming(4, n - 4))
     model.forward(np.arange(n), cache=cache)
@@ -82,7 +82,7 @@ def readable(setting):
 
 
 def uncached(setting):
-    """Compute the whole window again for every token, as picoGPT does it."""
+    """Compute the whole window again for every token, as picoGPT does."""
     ids = np.arange(setting.cache)
     return steadily(lambda: setting.model.forward(ids)[-1])
 
@@ -123,7 +123,7 @@ def transformers_eager(setting):
 
 
 def attention_sinks(setting):
-    """Run transformers 4.34 with the cache of the package attention_sinks, in a process of its own.
+    """Run transformers 4.34 with the cache of the package attention_sinks, in its own process.
 
     The package wants a transformers of 2023: make an environment for it,
     ``pip install attention-sinks einops torch 'numpy<2'``, and pass the path of its python.
@@ -152,7 +152,7 @@ def attention_sinks(setting):
 
 
 def llama_cpp(setting):
-    """Go through llama-cpp-python, keys and values in float32, cut back to the same length after each token."""
+    """Call llama-cpp-python with keys and values in float32, cut back to the same length after each token."""
     try:
         import gguf  # noqa: F401
         import llama_cpp
@@ -184,7 +184,7 @@ def llama_cpp(setting):
 
 
 def llama2c(setting):
-    """Call `run` from an empty cache to twice as many tokens: as many keys in sight on average; its own tokens/s.
+    """Call `run` from an empty cache for twice as many tokens, so as many keys on average; the tokens/s are its own.
 
     It prints the tokens too, which must be those that the model here likes best.
     """

@@ -40,7 +40,15 @@ def main():
         say(shape)
         rows.append(row(shape, args.repeats, args.seconds))
         gc.collect()
-    header = ["shape", "floor, ms a token", "decoding", "floor, ms a turn", "turn", "memory, MB", "times the weights"]
+    header = [
+        "shape",
+        "floor, ms per token",
+        "decoding",
+        "floor, ms per turn",
+        "turn",
+        "memory, MB",
+        "times the weights",
+    ]
     lines += page.table(header, rows)
     print("\n".join(lines))
     if args.write:
@@ -52,9 +60,9 @@ def heading():
     yield "## Other families: a token, a turn, memory"
     yield ""
     yield f"`{page.command()}`, {page.count(int(os.environ['OPENBLAS_NUM_THREADS']))}; {page.busy()}."
-    yield f"Streaming with 4 sinks, {CACHE} keys in sight, float32. A turn is {PREFILL} tokens in one block and one"
-    yield "alone, from a full cache; in brackets how many times the floor: products with the weights alone, in turn."
-    yield f"Memory is what the process grew by, turn and decoding included. The bar of decoding and memory is {MOST}."
+    yield f"Streaming with 4 sinks, {CACHE} visible keys, float32. A turn is {PREFILL} tokens in one block and one"
+    yield "more, from a full cache. In brackets: how many times the floor (the products with the weights alone)."
+    yield f"Memory is what the process grew by, turn and decoding included. Our goal for decoding and memory is {MOST}."
     yield ""
 
 

@@ -30,10 +30,10 @@ def main():
 
     results = [in_process_of(threads, args) for threads in args.threads]
     lines = [
-        "## Which way a weight lies",
+        "## How a weight is stored",
         "",
-        f"`{page.command()}`: all matrix-vector products of a token, in milliseconds, weights stored as",
-        "(in, out) or as (out, in), and the second over the first.",
+        f"`{page.command()}`: all matrix-vector products of one token, in milliseconds, with weights stored as",
+        "(in, out) or as (out, in), and the ratio of the second to the first.",
         "",
     ]
     header, rows = ["shape"], {shape: [shape] for shape in args.shapes}

@@ -63,7 +63,7 @@ def heading(files, ids):
     yield "## Long texts, `novels`, streaming with 4 sinks and a window of 252"
     yield ""
     yield f"- command: `{page.command()}`"
-    yield f"- text: {', '.join(file.name for file in files)}, {len(ids):,} tokens, again and again"
+    yield f"- text: {', '.join(file.name for file in files)}, {len(ids):,} tokens, repeated"
     yield f"- {page.count(int(os.environ['OPENBLAS_NUM_THREADS']))}; {page.busy()}"
     yield ""
 
@@ -93,18 +93,25 @@ def decoded(model, ids, args):
     first = seconds.get(1000, seconds[points[0]])
     yield "### Decoding"
     yield ""
-    header = ["after tokens", "µs per token, all in turn", "over that after 1,000", "µs on the way there", "memory, MB"]
+    header = [
+        "after tokens",
+        "µs per token, measured in turn",
+        "relative to 1,000",
+        "µs per token up to there",
+        "memory, MB",
+    ]
     rows = []
     for n in points:
         times = short(1e6 * seconds[n]), f"{seconds[n] / first:.3f}", short(1e6 * pace[n])
         rows.append([f"{n:,}", *times, f"{memory[n] / 1e6:.1f}"])
     yield from page.table(header, rows)
-    yield f"Matrix-vector products alone, in the same turns: {short(1e6 * seconds['floor'])} µs."
+    yield f"The matrix-vector products alone, measured in the same turns: {short(1e6 * seconds['floor'])} µs."
     if len(points) > 2:
         late, early = points[-1], points[1]
         ratio, grown = seconds[late] / seconds[early], (memory[late] - memory[early]) / 1e6
-        yield f"Token {late:,} over token {early:,}: {ratio:.3f} in time (bar: 1.05), {verdict(ratio <= 1.05)};"
-        yield f"{grown:+.2f} MB in memory (bar: 1), {verdict(grown <= 1)}."
+        reached = verdict(ratio <= 1.05)
+        yield f"Token {late:,} takes {ratio:.3f} times as long as token {early:,} (goal: 1.05), {reached};"
+        yield f"{grown:+.2f} MB of memory (goal: 1), {verdict(grown <= 1)}."
     yield ""
 
 
@@ -126,7 +133,8 @@ def evaluated(model, ids, args):
     minutes = took / 60
     if args.evaluate >= 4_000_000:
         grown = (memory[-1] - memory[0]) / 1e6
-        yield f"{minutes:.1f} minutes (bar: 5), {verdict(minutes <= 5)}; {grown:+.2f} MB in memory since the first row."
+        yield f"{minutes:.1f} minutes (goal: 5), {verdict(minutes <= 5)};"
+        yield f"{grown:+.2f} MB of memory since the first row."
         yield ""
 
 
@@ -149,9 +157,9 @@ def resident():
     return peak if sys.platform == "darwin" else 1024 * peak
 
 
-def verdict(held):
-    """Return a word for a bar."""
-    return "held" if held else "**missed**"
+def verdict(reached):
+    """Return a word for a goal."""
+    return "reached" if reached else "**not reached**"
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ def everything(args):
 
 def about():
     """Return name and first words of every contestant."""
-    found = {"floor": "no decoder: the matrix-vector products, which read every weight once, and nothing else."}
+    found = {"floor": "only the matrix-vector products, which read every weight once; not a decoder."}
     for name, make in {"minisink": contestants.ours, **contestants.OTHERS}.items():
         words = make.__doc__.split("\n\n")[0].replace("\n    ", " ")
         found[name] = words[0].lower() + words[1:]

@@ -1,4 +1,4 @@
-"""The page of what `measure.py` found: the bars, why any of them is missed, and every table."""
+"""The page of what `measure.py` found: the goals, why any of them is not reached, and every table."""
 
 from dataclasses import dataclass
 
@@ -11,86 +11,90 @@ def page(results):
     """All lines; a result is that of one number of threads."""
     yield "# Benchmarks"
     yield ""
-    yield "Written by `decode.py`, `long.py`, `layouts.py` and `blocks.py` of `benchmarks/`; run them again to replace"
+    yield "Written by the scripts in `benchmarks/` that each section names; run them again to replace"
     yield "every number here."
     yield ""
     yield f"- command: `{command()}`"
     yield from machine()
     yield ""
-    yield "Random weights, the same for all who take part:"
+    yield "Every contestant has the same random weights:"
     yield ""
     for name, what in results[0]["contestants"].items():
         yield f"- {name}: {what}"
     yield ""
-    yield from bars(results)
+    yield from goals(results)
     for result in results:
         for part in (decoding, blocks, recomputing, line_by_line):
             yield from part(result)
 
 
 @dataclass
-class Bar:
-    """What was asked for, what was measured, and what stands in the way if the bar is missed."""
+class Goal:
+    """A goal, what was measured, and what is in the way if it is not reached."""
 
     what: str
-    bar: str
+    goal: str
     value: str
-    held: bool
+    reached: bool
     why: str
 
 
-def bars(results):
-    """All bars side by side, and the reasons."""
-    yield "## What was asked for"
+def goals(results):
+    """All goals in one table, and the reasons."""
+    yield "## Goals we set"
     yield ""
     threads = [count(result["threads"]) for result in results]
     rows, reasons = {}, []
     for column, result in enumerate(results):
-        for bar in judged(result):
-            row = rows.setdefault(bar.what, [bar.what, bar.bar] + ["–"] * len(results))
-            row[2 + column] = bar.value if bar.held else f"{bar.value}, **missed**"
-            if not bar.held:
-                reasons.append(f"- {bar.what}, {threads[column]}: {bar.why}")
-    yield from table(["what", "bar", *threads], rows.values())
+        for goal in judged(result):
+            row = rows.setdefault(goal.what, [goal.what, goal.goal] + ["–"] * len(results))
+            row[2 + column] = goal.value if goal.reached else f"{goal.value}, **not reached**"
+            if not goal.reached:
+                reasons.append(f"- {goal.what}, {threads[column]}: {goal.why}")
+    yield from table(["what", "goal", *threads], rows.values())
     if reasons:
-        yield "Missed, and why:"
+        yield "Not reached, and why:"
         yield ""
         yield from reasons
         yield ""
 
 
 def judged(result):
-    """Yield every `Bar` whose numbers were measured."""
+    """Yield every `Goal` whose numbers were measured."""
 
     def where(shape):
         listed = shape in result["lines"]
         return "its lines are timed below" if listed else f"`--lines {shape}` times its lines"
 
     decoding = {shape: found["seconds"] for shape, found in result["decoding"].items()}
-    for shape, bar in FLOORS.items():
+    for shape, most in FLOORS.items():
         if shape in decoding:
             over = decoding[shape]["minisink"] / decoding[shape]["floor"]
             why = f"matrix-vector products are {1 / over:.0%} of a token's time; {where(shape)}"
-            yield Bar(f"decode, `{shape}`: times the floor", f"≤ {bar}", f"{over:.2f}", over <= bar, why)
+            yield Goal(f"decode, `{shape}`: times the floor", f"≤ {most}", f"{over:.2f}", over <= most, why)
     if "novels" in decoding:
         rate = 1 / decoding["novels"]["minisink"]
-        yield Bar("decode, `novels`: tokens/s", "≥ 3,000", f"{rate:,.0f}", rate >= 3000, where("novels"))
+        yield Goal("decode, `novels`: tokens/s", "≥ 3,000", f"{rate:,.0f}", rate >= 3000, where("novels"))
     for shape, seconds in decoding.items():
         if "transformers, eager" in seconds:
             ratio, most = (seconds["transformers, eager"] / seconds[of] for of in ("minisink", "floor"))
             why = f"the floor itself, the products alone, is only {short(most)} times as fast"
             why = why if most < 2 else where(shape)
-            yield Bar(f"decode, `{shape}`: times as fast as transformers", "≥ 2", f"{ratio:.2f}", ratio >= 2, why)
+            yield Goal(f"decode, `{shape}`: times as fast as transformers", "≥ 2", f"{ratio:.2f}", ratio >= 2, why)
     for row in result["blocks"]:
         if row["cache"] == 128:
             ratio = row["readable"] / row["blocks"]
-            why = f"a token takes {short(1e6 * row['blocks'])} µs in blocks, {short(1e6 * row['readable'])} alone"
-            yield Bar("perplexity, `novels`, cache 128: blocks", "≥ 20", f"{ratio:.1f}", ratio >= 20, why)
+            why = (
+                f"a token takes {short(1e6 * row['blocks'])} µs in a block, {short(1e6 * row['readable'])} µs by itself"
+            )
+            yield Goal(
+                "perplexity, `novels`, cache 128: times as fast in blocks", "≥ 20", f"{ratio:.1f}", ratio >= 20, why
+            )
     for row in result["recompute"].get("smollm2-135m", ()):
         if row["cache"] == 4096:
             ratio = row["ratio"]
             why = f"re-computing takes {short(row['recompute_ms'])} ms, streaming {short(row['streaming_ms'])}"
-            yield Bar("re-compute, `smollm2-135m`, cache 4096", "≥ 22.2", short(ratio), ratio >= 22.2, why)
+            yield Goal("re-computing, `smollm2-135m`, cache 4096", "≥ 22.2", short(ratio), ratio >= 22.2, why)
 
 
 def decoding(result):
@@ -98,7 +102,7 @@ def decoding(result):
     shapes, cache = result["decoding"], result["cache"]
     yield f"## Decoding one token at a time, {count(result['threads'])}"
     yield ""
-    yield f"Milliseconds per token in float32 with {cache} keys in sight, and in brackets how many times the floor."
+    yield f"Milliseconds per token in float32 with {cache} visible keys; in brackets, how many times the floor."
     yield f"{result['busy']}."
     yield ""
     names = dict.fromkeys(name for found in shapes.values() for name in (*found["seconds"], *found["left_out"]))
@@ -124,10 +128,10 @@ def decoding(result):
 
 
 def blocks(result):
-    """Compare the loss of a text in blocks beside one token at a time."""
+    """Compare computing the loss of a text in blocks and one token at a time."""
     yield f"## Perplexity in blocks, `novels` shape, streaming, {count(result['threads'])}"
     yield ""
-    yield "Tokens a second, and in brackets how many times slower than in blocks."
+    yield "Tokens per second; in brackets, how many times slower than in blocks."
     yield ""
     rows = []
     for row in result["blocks"]:
@@ -137,9 +141,9 @@ def blocks(result):
 
 
 def recomputing(result):
-    """Figure 10, streaming beside the sliding window with re-computation."""
+    """Figure 10, streaming and the sliding window with re-computation."""
     for shape, found in result["recompute"].items():
-        yield f"## A token by streaming and by re-computing its window, `{shape}` shape, {count(result['threads'])}"
+        yield f"## One token, by streaming and by re-computing its window, `{shape}` shape, {count(result['threads'])}"
         yield ""
         rows = []
         for row in found:
@@ -150,7 +154,7 @@ def recomputing(result):
 
 
 def line_by_line(result, least=0.02):
-    """Where a token's time goes; lines with less than that share are summed up."""
+    """Where a token's time goes; lines below that share are added up."""
     for shape, lines in result["lines"].items():
         yield f"## Where a token's time goes, `{shape}` shape, {count(result['threads'])}"
         yield ""
