@@ -48,7 +48,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 PAGES += sorted((ROOT / "weights").rglob("*.md"))
 NOT_YET = set(
     """chat check-your-cache check-your-engine check design gpt2 index live paper
-position-rules retrieval training why words CONTRIBUTING README""".split()
+position-rules retrieval training why words CONTRIBUTING""".split()
 )
 WRITTEN = {"reproduction.md": "## One by one"}  # from there on, experiments say it
 
