@@ -90,7 +90,7 @@ def test_the_end_of_the_log(name):
     """The losses that are stated are those of the last row."""
     last = last_rows(name)[-1]
     readme = (shipped(name) / "README.md").read_text(encoding="utf-8")
-    words = f"{float(last['loss']):.2f} nats a token in training and {float(last['valid_loss']):.2f} on held-out"
+    words = f"{float(last['loss']):.2f} nats per token in training and {float(last['valid_loss']):.2f} on held-out"
     assert words in " ".join(readme.split())
 
 
