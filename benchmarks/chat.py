@@ -86,7 +86,7 @@ def read_again(model, template, words, answer):
 
 
 def control(model, first, others, seed):
-    """Stream some turns; then the others with that cache, with one that reads what is in view anew, and alone."""
+    """Stream some turns; then the others with that cache, with one that reads the visible tokens again, and alone."""
     method = METHODS["streaming"]
     conversation = Conversation(model, method, temperature=0.7, top_p=0.9, seed=seed)
     go_on(conversation, "streaming", first)
@@ -119,7 +119,7 @@ def tables(rows):
     """How time, memory and sense go, over the turns."""
     n_turns = len(next(iter(rows.values())))
     cuts = sorted({0, WARM, *range(50, n_turns, 50), n_turns})
-    header = ["method", "turns", "tokens written", "ms a token", "memory, MB", "own loss, nats", "repeated 4-grams"]
+    header = ["method", "turns", "tokens written", "ms per token", "memory, MB", "own loss, nats", "repeated 4-grams"]
     table = []
     for method, turns in rows.items():
         for start, stop in pairwise(cuts):
@@ -131,7 +131,7 @@ def tables(rows):
         half = len(warm) // 2
         ratio = per_token(warm[half:]) / per_token(warm[:half])
         yield f"- {method}, after the first {WARM} turns: memory {low:.2f} to {high:.2f} MB; a token of the second half"
-        yield f"  takes {ratio:.3f} times what one of the first half took."
+        yield f"  takes {ratio:.3f} times as long as one of the first half."
     yield ""
 
 
