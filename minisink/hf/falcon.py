@@ -6,7 +6,7 @@ own.
 """
 
 from ..families import falcon
-from .fields import brief, divides, ends_and_softmax, flag, gelu, number, one_of, positive_int, refuse, renamed
+from .fields import brief, common, divides, flag, gelu, one_of, positive_int, refuse, renamed, written
 from .llama import is_transposed  # noqa: F401  (of every matrix but the embedding)
 from .rope import read_rope
 
@@ -19,7 +19,10 @@ ALIASES = {
 }
 # What transformers takes for a key that is absent; a key that is null says false
 ABSENT = {"max_position_embeddings": 2048, "multi_query": True, "parallel_attn": True}
-# Our name -> Hugging Face's: of a layer's arrays, within "transformer.h.{i}."; biases as `arrays.other_name`
+# Our name -> Hugging Face's: of the numbers in a config.json
+KEYS = {"d_model": "hidden_size", "n_layers": "num_hidden_layers", "n_heads": "num_attention_heads"}
+KEYS |= {"d_ff": "ffn_hidden_size", "max_positions": "max_position_embeddings", "norm_eps": "layer_norm_epsilon"}
+# Of a layer's arrays, within "transformer.h.{i}."; biases as `arrays.other_name`
 LAYER = {
     "ln1": "input_layernorm.weight",
     "w_qkv": "self_attention.query_key_value.weight",
@@ -53,29 +56,21 @@ def read_config(raw):
     refuse(raw, quantization_config=None, apply_residual_connection_post_layernorm=False)
     if flag(raw, "alibi", False):
         raise ValueError("alibi is True, which is not supported: Falcon rounds its slopes to bfloat16")
-    C, H, V = (positive_int(raw, key) for key in ("hidden_size", "num_attention_heads", "vocab_size"))
-    divides(H, C, ("num_attention_heads", "hidden_size"))
+    sizes = common(raw, KEYS, tied=True, mlp_widths=4)
+    C, H = sizes["d_model"], sizes["n_heads"]
     if C // H % 2:
         raise ValueError(f"a head has {C // H} channels, hidden_size {C} / num_attention_heads {H}: it must be even")
     parallel = flag(raw, "parallel_attn", False)
     theta, scaling, _ = read_rope(raw)
     return falcon.Config(
-        d_model=C,
-        n_layers=positive_int(raw, "num_hidden_layers"),
-        n_heads=H,
+        **sizes,
         n_kv_heads=_n_kv_heads(raw, H),
-        d_ff=positive_int(raw, "ffn_hidden_size", 4 * C),
-        vocab_size=V,
-        max_positions=positive_int(raw, "max_position_embeddings"),
-        norm_eps=number(raw, "layer_norm_epsilon", 1e-5),
         rope_theta=theta,
         rope_scaling=scaling,
         parallel=parallel,
         n_norms=_n_norms(raw, parallel),
         bias=flag(raw, "bias", False),
         activation=gelu(raw, "activation"),
-        tied=flag(raw, "tie_word_embeddings", True),
-        **ends_and_softmax(raw, V),
     )
 
 
@@ -112,17 +107,12 @@ def write_config(config):
     return {
         "architectures": ["FalconForCausalLM"],
         "model_type": "falcon",
-        "hidden_size": config.d_model,
-        "num_hidden_layers": config.n_layers,
-        "num_attention_heads": H,
+        **written(config, KEYS),
         "num_kv_heads": K,
         "new_decoder_architecture": new,
         "multi_query": K == 1,
         "parallel_attn": parallel,
         "num_ln_in_parallel_attn": config.n_norms if parallel else None,
-        "ffn_hidden_size": config.d_ff,
-        "max_position_embeddings": config.max_positions,
-        "layer_norm_epsilon": config.norm_eps,
         "rope_theta": config.rope_theta,
         "rope_scaling": config.rope_scaling,
         "alibi": False,

@@ -187,15 +187,34 @@ def token_id(raw, key, vocab_size):
     return next(iter(token_ids(raw, key, vocab_size)), None)
 
 
-def ends_and_softmax(raw, vocab_size):
-    """Read the fields of a `Config` that every architecture has under the same keys."""
+def common(raw, keys, *, tied, mlp_widths=None, max_positions=None, norm_eps=1e-5):
+    """Read the fields of a `Config` that every architecture has; `keys` are a file's words for ours.
+
+    The others say what holds where the file is silent: an MLP has `mlp_widths` of the model's, if it is not needed.
+    """
+    C, H, V = (positive_int(raw, key) for key in (keys["d_model"], keys["n_heads"], "vocab_size"))
+    if raw.get(keys.get("head_dim")) is None:
+        divides(H, C, (keys["n_heads"], keys["d_model"]))
     own_section = section(raw, "minisink")
     return {
-        "bos": token_id(raw, "bos_token_id", vocab_size),
-        "eos": token_ids(raw, "eos_token_id", vocab_size),
+        "d_model": C,
+        "n_layers": positive_int(raw, keys["n_layers"]),
+        "n_heads": H,
+        "d_ff": positive_int(raw, keys.get("d_ff"), mlp_widths and mlp_widths * C),
+        "vocab_size": V,
+        "max_positions": positive_int(raw, keys["max_positions"], max_positions),
+        "norm_eps": number(raw, keys["norm_eps"], norm_eps),
+        "tied": flag(raw, "tie_word_embeddings", tied),
+        "bos": token_id(raw, "bos_token_id", V),
+        "eos": token_ids(raw, "eos_token_id", V),
         "softmax": one_of(own_section, "softmax", ("softmax", "softmax1"), "softmax"),
         "sink_logit": flag(own_section, "sink_logit", False),
     }
+
+
+def written(config, keys):
+    """Undo `common`, but for what `folder.raw_of` adds for every architecture."""
+    return {key: getattr(config, field) for field, key in keys.items()}
 
 
 def one_or_many(ids):

@@ -1,7 +1,7 @@
 """GPT-2's ``config.json`` and tensor names, translated once: to ours when a folder is read, back when it is written."""
 
 from .. import gpt2
-from .fields import GELU_NEW, divides, ends_and_softmax, flag, number, one_of, positive_int, refuse, renamed
+from .fields import GELU_NEW, common, one_of, positive_int, refuse, renamed, written
 
 # Names of other models' sizes, by which transformers takes them as well
 ALIASES = {
@@ -10,7 +10,10 @@ ALIASES = {
     "num_attention_heads": "n_head",
     "max_position_embeddings": "n_positions",
 }
-# Our name -> Hugging Face's: of a layer's arrays, within "transformer.h.{i}."; biases as `arrays.other_name`
+# Our name -> Hugging Face's: of the numbers in a config.json
+KEYS = {"d_model": "n_embd", "n_layers": "n_layer", "n_heads": "n_head", "d_ff": "n_inner"}
+KEYS |= {"max_positions": "n_positions", "norm_eps": "layer_norm_epsilon"}
+# Of a layer's arrays, within "transformer.h.{i}."; biases as `arrays.other_name`
 LAYER = {
     "ln1": "ln_1.weight",
     "w_qkv": "attn.c_attn.weight",
@@ -44,31 +47,11 @@ def read_config(raw):
     one_of(raw, "activation_function", GELU_NEW, "gelu_new")
     refuse(raw, scale_attn_weights=True, scale_attn_by_inverse_layer_idx=False)
     refuse(raw, add_cross_attention=False, quantization_config=None)
-    C, H, V = positive_int(raw, "n_embd"), positive_int(raw, "n_head"), positive_int(raw, "vocab_size")
-    divides(H, C, ("n_head", "n_embd"))
-    return gpt2.Config(
-        d_model=C,
-        n_layers=positive_int(raw, "n_layer"),
-        n_heads=H,
-        d_ff=positive_int(raw, "n_inner", 4 * C),
-        vocab_size=V,
-        max_positions=positive_int(raw, "n_positions", positive_int(raw, "n_ctx", 1024)),
-        norm_eps=number(raw, "layer_norm_epsilon", 1e-5),
-        tied=flag(raw, "tie_word_embeddings", True),
-        **ends_and_softmax(raw, V),
-    )
+    longest = positive_int(raw, "n_ctx", 1024)
+    return gpt2.Config(**common(raw, KEYS, tied=True, mlp_widths=4, max_positions=longest))
 
 
 def write_config(config):
     """Translate back, but for what `folder.raw_of` adds for every architecture."""
-    return {
-        "architectures": ["GPT2LMHeadModel"],
-        "model_type": "gpt2",
-        "n_embd": config.d_model,
-        "n_layer": config.n_layers,
-        "n_head": config.n_heads,
-        "n_inner": config.d_ff,
-        "n_positions": config.max_positions,
-        "layer_norm_epsilon": config.norm_eps,
-        "activation_function": "gelu_new",
-    }
+    about = {"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "activation_function": "gelu_new"}
+    return about | written(config, KEYS)

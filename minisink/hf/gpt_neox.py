@@ -3,11 +3,14 @@
 import math
 
 from ..families import gpt_neox
-from .fields import divides, ends_and_softmax, flag, gelu, number, one_of, positive_int, refuse
+from .fields import common, flag, gelu, one_of, refuse, written
 from .llama import is_transposed  # noqa: F401  (of every matrix but the embedding)
 from .rope import read_rope
 
-# Our name -> Hugging Face's: of a layer's arrays, within "gpt_neox.layers.{i}."; biases as `arrays.other_name`
+# Our name -> Hugging Face's: of the numbers in a config.json
+KEYS = {"d_model": "hidden_size", "n_layers": "num_hidden_layers", "n_heads": "num_attention_heads"}
+KEYS |= {"d_ff": "intermediate_size", "max_positions": "max_position_embeddings", "norm_eps": "layer_norm_eps"}
+# Of a layer's arrays, within "gpt_neox.layers.{i}."; biases as `arrays.other_name`
 LAYER = {
     "ln1": "input_layernorm.weight",
     "w_qkv": "attention.query_key_value.weight",
@@ -36,29 +39,21 @@ def read_config(raw):
     one_of(raw, "model_type", ("gpt_neox",))
     raw = {"max_position_embeddings": 2048} | raw
     refuse(raw, quantization_config=None)
-    C, H, V = (positive_int(raw, key) for key in ("hidden_size", "num_attention_heads", "vocab_size"))
-    divides(H, C, ("num_attention_heads", "hidden_size"))
+    sizes = common(raw, KEYS, tied=False)
+    D = sizes["d_model"] // sizes["n_heads"]
     theta, scaling, part = read_rope(raw, "rotary_emb_base", "rotary_pct")
-    R = int(C // H * part)
-    if R % 2 or not 0 < R <= C // H:
-        must = f"it must be even, from 2 to {C // H}"
-        raise ValueError(f"rotary_pct is {part}: of the {C // H} channels of a head {R} would rotate; {must}")
+    R = int(D * part)
+    if R % 2 or not 0 < R <= D:
+        must = f"it must be even, from 2 to {D}"
+        raise ValueError(f"rotary_pct is {part}: of the {D} channels of a head {R} would rotate; {must}")
     return gpt_neox.Config(
-        d_model=C,
-        n_layers=positive_int(raw, "num_hidden_layers"),
-        n_heads=H,
-        d_ff=positive_int(raw, "intermediate_size"),
-        vocab_size=V,
+        **sizes,
         rotary_dim=R,
-        max_positions=positive_int(raw, "max_position_embeddings"),
-        norm_eps=number(raw, "layer_norm_eps", 1e-5),
         rope_theta=theta,
         rope_scaling=scaling,
         parallel=flag(raw, "use_parallel_residual", True),
         bias=flag(raw, "attention_bias", True),
         activation=gelu(raw, "hidden_act"),
-        tied=flag(raw, "tie_word_embeddings", False),
-        **ends_and_softmax(raw, V),
     )
 
 
@@ -70,12 +65,7 @@ def write_config(config):
     return {
         "architectures": ["GPTNeoXForCausalLM"],
         "model_type": "gpt_neox",
-        "hidden_size": config.d_model,
-        "num_hidden_layers": config.n_layers,
-        "num_attention_heads": config.n_heads,
-        "intermediate_size": config.d_ff,
-        "max_position_embeddings": config.max_positions,
-        "layer_norm_eps": config.norm_eps,
+        **written(config, KEYS),
         "rotary_pct": part,
         "rotary_emb_base": config.rope_theta,
         "rope_scaling": config.rope_scaling,

@@ -3,7 +3,7 @@
 import warnings
 
 from .. import llama
-from .fields import divides, ends_and_softmax, flag, number, one_of, positive_int, refuse
+from .fields import common, divides, flag, one_of, positive_int, refuse, written
 from .rope import read_rope
 
 # Whether q, k and v carry a bias when the config does not say
@@ -16,7 +16,11 @@ ABSENT = {
     "qwen2": {"num_key_value_heads": 32, "max_position_embeddings": 32768, "sliding_window": 4096},
     "qwen3": {"num_key_value_heads": 32, "max_position_embeddings": 32768, "sliding_window": 4096, "head_dim": 128},
 }
-# Our name -> Hugging Face's: of a layer's arrays, within "model.layers.{i}."; biases as `arrays.other_name`
+# Our name -> Hugging Face's: of the numbers in a config.json
+KEYS = {"d_model": "hidden_size", "n_layers": "num_hidden_layers", "n_heads": "num_attention_heads"}
+KEYS |= {"d_ff": "intermediate_size", "max_positions": "max_position_embeddings", "norm_eps": "rms_norm_eps"}
+KEYS["head_dim"] = "head_dim"
+# Of a layer's arrays, within "model.layers.{i}."; biases as `arrays.other_name`
 LAYER = {
     "attn_norm": "input_layernorm.weight",
     "wq": "self_attn.q_proj.weight",
@@ -52,36 +56,25 @@ def read_config(raw):
     raw = ABSENT[model_type] | raw
     one_of(raw, "hidden_act", ("silu", "swish"), "silu")
     refuse(raw, quantization_config=None)
-    C, H = positive_int(raw, "hidden_size"), positive_int(raw, "num_attention_heads")
-    if raw.get("head_dim") is None:
-        divides(H, C, ("num_attention_heads", "hidden_size"))
+    sizes = common(raw, KEYS, tied=False, norm_eps=1e-6)
+    C, H = sizes["d_model"], sizes["n_heads"]
     K = positive_int(raw, "num_key_value_heads", H)
     divides(K, H, ("num_key_value_heads", "num_attention_heads"))
     D = positive_int(raw, "head_dim", C // H or None)
     if D % 2:
         raise ValueError(f"head_dim is {D}; rotary positions need an even one")
-    n_layers, max_positions = positive_int(raw, "num_hidden_layers"), positive_int(raw, "max_position_embeddings")
-    _refuse_sliding_window(raw, model_type, n_layers, max_positions)
+    _refuse_sliding_window(raw, model_type, sizes["n_layers"], sizes["max_positions"])
     theta, scaling, _ = read_rope(raw)
-    V = positive_int(raw, "vocab_size")
     bias = model_type in QKVO_BIAS and flag(raw, "attention_bias", False)
     return llama.Config(
-        d_model=C,
-        n_layers=n_layers,
-        n_heads=H,
+        **sizes,
         n_kv_heads=K,
         head_dim=D,
-        d_ff=positive_int(raw, "intermediate_size"),
-        vocab_size=V,
-        max_positions=max_positions,
-        norm_eps=number(raw, "rms_norm_eps", 1e-6),
         rope_theta=theta,
         rope_scaling=scaling,
         qkv_bias=QKV_BIAS[model_type] or bias,
         o_bias=bias,
         mlp_bias=model_type == "llama" and flag(raw, "mlp_bias", False),
-        tied=flag(raw, "tie_word_embeddings", False),
-        **ends_and_softmax(raw, V),
         qk_norm=model_type == "qwen3",
         model_type=model_type,
     )
@@ -94,14 +87,8 @@ def write_config(config):
     raw = {
         "architectures": [f"{config.model_type.capitalize()}ForCausalLM"],
         "model_type": config.model_type,
-        "hidden_size": config.d_model,
-        "num_hidden_layers": config.n_layers,
-        "num_attention_heads": config.n_heads,
+        **written(config, KEYS),
         "num_key_value_heads": config.n_kv_heads,
-        "head_dim": config.head_dim,
-        "intermediate_size": config.d_ff,
-        "max_position_embeddings": config.max_positions,
-        "rms_norm_eps": config.norm_eps,
         "rope_theta": config.rope_theta,
         "rope_scaling": config.rope_scaling,
         "hidden_act": "silu",

@@ -3,12 +3,15 @@
 import warnings
 
 from ..families import mpt
-from .fields import brief, divides, ends_and_softmax, flag, number, one_of, positive_int, refuse, renamed, section
+from .fields import brief, common, number, one_of, refuse, renamed, section, written
 from .llama import is_transposed  # noqa: F401  (of every matrix but the embedding)
 
 # Names of other models' sizes, by which transformers takes them as well
 ALIASES = {"hidden_size": "d_model", "num_hidden_layers": "n_layers", "num_attention_heads": "n_heads"}
-# Our name -> Hugging Face's: of a layer's arrays, within "transformer.blocks.{i}."
+# Our name -> Hugging Face's: of the numbers in a config.json
+KEYS = {"d_model": "d_model", "n_layers": "n_layers", "n_heads": "n_heads"}
+KEYS |= {"max_positions": "max_seq_len", "norm_eps": "layer_norm_epsilon"}
+# Of a layer's arrays, within "transformer.blocks.{i}."
 LAYER = {
     "ln1": "norm_1.weight",
     "w_qkv": "attn.Wqkv.weight",
@@ -32,8 +35,8 @@ def read_config(raw):
     """
     one_of(raw, "model_type", ("mpt",))
     raw = renamed(raw, ALIASES)
-    C, H, V = positive_int(raw, "d_model"), positive_int(raw, "n_heads"), positive_int(raw, "vocab_size")
-    divides(H, C, ("n_heads", "d_model"))
+    sizes = common(raw, KEYS, tied=True, mlp_widths=4, max_positions=2048)
+    C, H = sizes["d_model"], sizes["n_heads"]
     refuse(raw, quantization_config=None, logit_scale=1.0, ffn_config={"ffn_type": "mptmlp"})
     one_of(raw, "norm_type", ("low_precision_layernorm", "layernorm"), "layernorm")
     attention = section(raw, "attn_config")
@@ -47,18 +50,7 @@ def read_config(raw):
         )
     if bias_max != 8:
         warnings.warn(f"alibi_bias_max is {bias_max:g}: it counts; transformers takes 8 all the same", stacklevel=2)
-    return mpt.Config(
-        d_model=C,
-        n_layers=positive_int(raw, "n_layers"),
-        n_heads=H,
-        d_ff=4 * C,
-        vocab_size=V,
-        alibi_bias_max=bias_max,
-        max_positions=positive_int(raw, "max_seq_len", 2048),
-        norm_eps=number(raw, "layer_norm_epsilon", 1e-5),
-        tied=flag(raw, "tie_word_embeddings", True),
-        **ends_and_softmax(raw, V),
-    )
+    return mpt.Config(**sizes, alibi_bias_max=bias_max)
 
 
 def write_config(config):
@@ -69,12 +61,8 @@ def write_config(config):
     return {
         "architectures": ["MptForCausalLM"],
         "model_type": "mpt",
-        "d_model": config.d_model,
-        "n_layers": config.n_layers,
-        "n_heads": config.n_heads,
+        **written(config, KEYS),
         "expansion_ratio": 4,
-        "max_seq_len": config.max_positions,
-        "layer_norm_epsilon": config.norm_eps,
         "no_bias": True,
         "learned_pos_emb": False,
         "attn_config": {"alibi": True, "alibi_bias_max": int(bias_max) if bias_max == int(bias_max) else bias_max},
