@@ -12,35 +12,18 @@ from ..hf.folder import from_tensors, tensor_shapes
 from ..hf.layout import lay_out
 from ..model import Model
 
+QWEN3: dict[str, Any] = {"rope_theta": 1e6, "tied": True, "qk_norm": True, "model_type": "qwen3"}
 SHAPES: dict[str, Any] = {
-    "novels": llama.Config(
-        d_model=128, n_layers=4, n_heads=4, n_kv_heads=4, head_dim=32, d_ff=352, vocab_size=1024, max_positions=256
-    ),
-    "stories15m": llama.Config(
-        d_model=288, n_layers=6, n_heads=6, n_kv_heads=6, head_dim=48, d_ff=768, vocab_size=32000, tied=True
-    ),
-    "smollm2-135m": llama.Config(
-        d_model=576, n_layers=30, n_heads=9, n_kv_heads=3, head_dim=64, d_ff=1536, vocab_size=49152, tied=True
-    ),
-    "gpt2-124m": gpt2.Config(d_model=768, n_layers=12, n_heads=12, d_ff=3072, vocab_size=50257, max_positions=1024),
-    "tinyllama-1.1b": llama.Config(
-        d_model=2048, n_layers=22, n_heads=32, n_kv_heads=4, head_dim=64, d_ff=5632, vocab_size=32000
-    ),
-    "pythia-70m": gpt_neox.Config(d_model=512, n_layers=6, n_heads=8, d_ff=2048, vocab_size=50304, rotary_dim=16),
-    "pythia-410m": gpt_neox.Config(d_model=1024, n_layers=24, n_heads=16, d_ff=4096, vocab_size=50304, rotary_dim=16),
-    "qwen3-0.6b": llama.Config(
-        d_model=1024,
-        n_layers=28,
-        n_heads=16,
-        n_kv_heads=8,
-        head_dim=128,
-        d_ff=3072,
-        vocab_size=151936,
-        rope_theta=1e6,
-        tied=True,
-        qk_norm=True,
-        model_type="qwen3",
-    ),
+    # C, L, H, K, D, F, V
+    "novels": llama.Config(128, 4, 4, 4, 32, 352, 1024, max_positions=256),
+    "stories15m": llama.Config(288, 6, 6, 6, 48, 768, 32000, tied=True),
+    "smollm2-135m": llama.Config(576, 30, 9, 3, 64, 1536, 49152, tied=True),
+    "tinyllama-1.1b": llama.Config(2048, 22, 32, 4, 64, 5632, 32000),
+    "qwen3-0.6b": llama.Config(1024, 28, 16, 8, 128, 3072, 151936, **QWEN3),
+    # C, L, H, F, V
+    "gpt2-124m": gpt2.Config(768, 12, 12, 3072, 50257, max_positions=1024),
+    "pythia-70m": gpt_neox.Config(512, 6, 8, 2048, 50304, rotary_dim=16),
+    "pythia-410m": gpt_neox.Config(1024, 24, 16, 4096, 50304, rotary_dim=16),
 }
 
 

@@ -63,7 +63,5 @@ class Unscaled(Cache, name="scores not scaled"):
         return super().mix(query * query.shape[-1] ** self.power, keys, values)
 
 
-class ScaledTwice(Unscaled, name="scores scaled twice"):
+class ScaledTwice(Unscaled, name="scores scaled twice", power=-0.5):
     """scores are divided by D, not by its root; the query was scaled, and scaled_dot_product_attention does it again"""
-
-    power = -0.5

@@ -48,10 +48,8 @@ class QueryTooFar(Cache, name="query one place too far"):
         return super().own + self.too_far
 
 
-class QueryTooNear(QueryTooFar, name="query one place too near"):
+class QueryTooNear(QueryTooFar, name="query one place too near", too_far=-1):
     """the query's position is one less than its own key's; it is the newest slot, not the one before"""
-
-    too_far = -1
 
 
 class QueryAtTheEnd(Cache, name="query at the end of an unfilled cache"):
@@ -203,12 +201,10 @@ class RingOverTheSinks(NoSinks):
         return [token + far * (token % self.capacity < self.n_sinks) for token in self.token_index]
 
 
-class TwiceTheRing(RingOrder, name="positions modulo twice the window"):  # seen in: ExecuTorch 1.5.1
+class TwiceTheRing(RingOrder, name="positions modulo twice the window", rings=2):  # seen in: ExecuTorch 1.5.1
     """the place in a ring twice the window; it keeps the distances only until the window spans the place where the ring
     begins again, and the sinks move away: number by age
     """
-
-    rings = 2
 
 
 class WindowFromZero(Cache, name="window numbered from zero"):

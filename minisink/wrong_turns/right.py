@@ -44,15 +44,14 @@ class Cache:
             cls.name, cls.wrong = name, cls.__doc__
         if number:
             cls.number = number
+        for field in [field for field in other if hasattr(cls, field)]:  # a number of the cache that it varies
+            setattr(cls, field, other.pop(field))
         if other:
             cls.other = other
 
     def __init__(self, *, n_sinks: int, window: int, theta: float | None, encoding: Any = None):
         self.n_sinks, self.window, self.capacity = n_sinks, window, n_sinks + window
-        self.theta, self.given_encoding = (
-            theta,
-            encoding,
-        )  # the one says how keys are rotated, or the other (see `positions`)
+        self.theta, self.given_encoding = theta, encoding  # one of them says how keys are rotated: see `positions`
         self.rotates = theta is not None or isinstance(encoding, Rotary)
         self.n_seen, self.token_index = 0, []  # tokens taken in; tokens held, in slot order
         self.keys, self.values = [], []  # likewise, (K, D) each, un-rotated

@@ -18,12 +18,11 @@ class OneMore(Cache, name="one key too many", number=1):  # seen in: the authors
         return self.kept(n, self.n_sinks, self.window + self.more)
 
 
-class OneLess(OneMore, name="one key too few", number=12):  # seen in: caches that evict before the newcomer is in
+# seen in: caches that evict before the newcomer is in
+class OneLess(OneMore, name="one key too few", number=12, more=-1):
     """evicts before attending: the query sees one key too few; evict when there are more than n_sinks + window, not
     when there are as many, for the current token is one of the window
     """
-
-    more = -1
 
 
 # seen in: a report that took unchanged perplexity for success
@@ -85,10 +84,8 @@ class SinksWithin(Cache, name="sinks within the window"):
         return self.kept(n, self.n_sinks, max(self.least, self.window - self.n_sinks))
 
 
-class SinksFillTheWindow(SinksWithin):
+class SinksFillTheWindow(SinksWithin, least=0):
     """Likewise, and where there are as many sinks as places nothing else stays."""
-
-    least = 0
 
 
 class HalfAtOnce(Cache, name="half the window at once"):  # seen in: llama.cpp's context shift
@@ -115,16 +112,12 @@ class BlockLeavesEarly(Cache, name="a block leaves early"):  # seen in: caches o
         return [slot for slot in range(n) if stays[slot] or slot == n - 1]
 
 
-class BlockOf4LeavesEarly(BlockLeavesEarly):
+class BlockOf4LeavesEarly(BlockLeavesEarly, block=4):
     """Likewise, four tokens in a block."""
 
-    block = 4
 
-
-class BlockOf16LeavesEarly(BlockLeavesEarly):
+class BlockOf16LeavesEarly(BlockLeavesEarly, block=16):
     """Likewise, sixteen."""
-
-    block = 16
 
 
 class PageLeavesEarly(BlockLeavesEarly):
@@ -149,10 +142,8 @@ class MinusZero(Cache, name="keys[-0:]", number=5):  # seen in: slices with a co
         return [*past[: self.n_sinks], *past[self.n_sinks * self.after :][-(self.window - 1) :], n - 1]
 
 
-class MinusZeroFromTheStart(MinusZero):
+class MinusZeroFromTheStart(MinusZero, after=False):
     """Likewise, where everything includes the sinks a second time."""
-
-    after = False
 
 
 class Overlapping(Cache, name="sinks kept twice"):
@@ -227,10 +218,8 @@ class EmptySlots(Cache, name="empty slots attended to", number=2):  # seen in: b
         return super().mix(query, *(np.pad(x, ((0, n_empty), (0, 0), (0, 0))) for x in (keys, values)))
 
 
-class OneEmptySlot(EmptySlots):
+class OneEmptySlot(EmptySlots, most=1):
     """Likewise, one of them: by a mask that is one too long."""
-
-    most = 1
 
 
 class NotItself(Cache, name="attends before it appends"):
