@@ -16,6 +16,9 @@ from .folder import MOST_LAYERS
 from .gguf_file import check_tensors, library, read_header, read_tensor
 from .gguf_tokenizer import TOKENS, begins_text, special_ids, special_tokens, tokenizer_of, words_of
 
+# Our name -> GGUF's: of the whole numbers that every architecture has, within its own prefix
+SIZES = {"d_model": "embedding_length", "n_layers": "block_count", "n_heads": "attention.head_count"}
+SIZES |= {"d_ff": "feed_forward_length", "max_positions": "context_length"}
 ARCHS = ("llama", "qwen2", "qwen3", "gpt2", "gptneox", "falcon", "mpt")
 # Our name -> GGUF's: of a layer's arrays, within "blk.{i}."; biases as `other_name` has them
 LLAMA = {
@@ -156,9 +159,9 @@ def write(path, config, arrays, tokenizer=None):
 
 def _words_of(config):
     """Return what a `gguf.GGUFWriter` adds for a config."""
-    about = {"context_length": config.max_positions, "embedding_length": config.d_model, "head_count": config.n_heads}
-    about |= {"block_count": config.n_layers, "feed_forward_length": config.d_ff, "vocab_size": config.vocab_size}
+    about = {key.rpartition(".")[2]: getattr(config, field) for field, key in SIZES.items()}
     about |= {"head_count_kv": config.n_kv_heads, "key_length": config.head_dim, "value_length": config.head_dim}
+    about["vocab_size"] = config.vocab_size
     about["layer_norm_rms_eps" if isinstance(config, llama.Config) else "layer_norm_eps"] = config.norm_eps
     if rotates(config):
         about |= {"rope_freq_base": config.rope_theta}
@@ -269,17 +272,9 @@ def read_config(about, tensors, ids):
     ends = [ids.get("eos")]
     for name in ("eot_token_id", "eom_token_id", "eos_token_ids"):  # the last is Ollama's
         ends += token_ids(about, f"tokenizer.ggml.{name}", V)
-    sizes = {
-        "d_model": positive_int(about, f"{arch}.embedding_length"),
-        "n_layers": positive_int(about, f"{arch}.block_count"),
-        "n_heads": positive_int(about, f"{arch}.attention.head_count"),
-        "d_ff": positive_int(about, f"{arch}.feed_forward_length"),
-        "vocab_size": V,
-        "max_positions": positive_int(about, f"{arch}.context_length"),
-        "tied": HEAD not in tensors,
-        "bos": ids.get("bos") if begins else None,
-        "eos": tuple(dict.fromkeys(i for i in ends if i is not None)),
-    }
+    sizes = {field: positive_int(about, f"{arch}.{key}") for field, key in SIZES.items()}
+    sizes |= {"vocab_size": V, "tied": HEAD not in tensors, "bos": ids.get("bos") if begins else None}
+    sizes["eos"] = tuple(dict.fromkeys(i for i in ends if i is not None))
     if sizes["n_layers"] > MOST_LAYERS:
         raise ValueError(f"{arch}.block_count is {sizes['n_layers']}; {MOST_LAYERS} is the most")
     is_llama = arch in ("llama", "qwen2", "qwen3")
