@@ -56,7 +56,11 @@ class Model:
         self.ignored = list(ignored)
         self.chat_template = chat_template
         self.special_tokens = special_tokens
-        self.architecture = ARCHITECTURES[config.model_type]
+
+    @property
+    def architecture(self) -> Any:
+        """The file that computes it: `llama`, `gpt2` or one of `families`."""
+        return ARCHITECTURES[self.config.model_type]
 
     def __repr__(self):
         config = self.config
