@@ -30,6 +30,7 @@ __all__ = [
     "load_cache",
     "new_cache",
     "nll_blocks",
+    "nll_parts",
     "nll_stream",
     "perplexity",
     "save_cache",
@@ -40,6 +41,7 @@ TYPE_CHECKING = False  # as in `typing`, which would take its time before a Ctrl
 
 if TYPE_CHECKING:
     from .cache import KVCache, Policy
+    from .evaluation.parts import nll_parts
     from .evaluation.stream import nll_stream
     from .generation import generate
     from .hf.fields import CheckpointError
@@ -50,7 +52,7 @@ if TYPE_CHECKING:
     from .snapshot import load_cache, save_cache
 else:
     _SHELF = ("cache", "generation", "loss", "methods", "model", "snapshot")
-    _FILES = (*_SHELF, "evaluation.stream", "hf.fields", "retrieval")
+    _FILES = (*_SHELF, "evaluation.stream", "evaluation.parts", "hf.fields", "retrieval")
 
     def __getattr__(name):
         """Import a name when it is first asked for: by then a command has chosen the threads, which numpy reads."""

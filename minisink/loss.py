@@ -86,8 +86,7 @@ def nll_blocks(
     check_whole("chunk", chunk, 1)
     if cache is None and isinstance(method, Recompute):
         check_method(model, method)
-        lead = model.check_ids(method.lead) if method.lead else ids[:0]
-        return (_recompute_each if readable else _recompute_batched)(model, ids, method.window, lead, chunk)
+        return recomputed(model, ids, method, chunk, readable=readable)
     return losses(model, ids, cache_of(model, method, cache, readable=readable), chunk)
 
 
@@ -120,6 +119,12 @@ def empty_cache(model: Model, method: Method, *, readable: bool = False) -> KVCa
     if readable or isinstance(method, Recompute) or not method.is_plain or method.window is None:
         return make_cache(model, method)
     return (method.block_cache or Banded)(model.config.n_layers, method)
+
+
+def recomputed(model, ids, method, chunk, *, readable=False):
+    """Return an iterator over the losses of all `ids` (T,) but the first, under a `Recompute`."""
+    lead = model.check_ids(method.lead) if method.lead else ids[:0]
+    return (_recompute_each if readable else _recompute_batched)(model, ids, method.window, lead, chunk)
 
 
 def _recompute_batched(model, ids, window, lead, chunk):

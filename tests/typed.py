@@ -30,6 +30,7 @@ def calls() -> None:
     minisink.nll_blocks(model, ids, chunk="256")  # type: ignore[arg-type]
     minisink.Retrieval(n_blocks="8")  # type: ignore[arg-type]
     minisink.generate(model, ids, window=8)  # type: ignore[call-arg]
+    minisink.nll_parts(model, ids, executor=2)  # type: ignore[arg-type]
     minisink.nll_stream(model, 7)  # type: ignore[arg-type]
     minisink.generate(model, ids, temperature="hot")  # type: ignore[arg-type]
     minisink.generate(model, ids, cache={})  # type: ignore[arg-type]

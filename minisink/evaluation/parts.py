@@ -1,0 +1,205 @@
+"""One text in parts that know nothing of each other, exactly, because a loss reaches back only so far.
+
+In one layer a token sees the sinks and W - 1 tokens back. Each of those has seen as many back in the layer below, and
+so on down: through L layers a loss depends on the sinks, on the token that predicts, on the L (W - 1) tokens before
+that one, and on nothing else. With two layers, a window of three and one sink, token 9 predicts::
+
+    token       0   1   2   3   4   5   6   7   8   9   10
+    predicts                                    o         its logits
+    layer 2     o                           o   o   o     keys and values that it sees
+    layer 1     o                   o   o   o   o   o     that these have seen: nothing before token 5
+
+So a part starts that far before its stretch with an empty window. The first tokens of this run-up see too little:
+after layer l the first l (W - 1) are not what they are in the whole text. That triangle ends where the stretch begins,
+and the losses of the run-up are dropped. The keys and values of the sinks are those of the head of the text, read
+alone: a sink has seen nothing but sinks. One token of run-up less, and the first loss is wrong.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Executor
+from os import cpu_count
+from typing import NamedTuple
+
+import numpy as np
+
+from ..cache import check_whole
+from ..fast.blocks import Banded
+from ..loss import CHUNK, losses, recomputed
+from ..methods import DEFAULT, ByLayer, Method, Recompute, check_method, make_cache
+from ..model import Model
+from .jobs import in_order
+from .stream import in_blocks
+
+LONGEST = 32768  # tokens of a part, unless its run-up were more than an eighth
+
+
+def nll_parts(
+    model: Model,
+    ids: Sequence[int] | np.ndarray | Iterable[Sequence[int] | np.ndarray],
+    method: Method = DEFAULT,
+    *,
+    executor: Executor | None = None,
+    parts: int | None = None,
+) -> Iterator[np.ndarray]:
+    """Return what `loss.nll_blocks` does, each block computed by itself: on other processes or machines.
+
+    Parameters
+    ----------
+    model : Model
+        It travels once to each worker.
+    ids : sequence or ndarray of shape (T,), ints, or an iterable of such
+        A text, or its pieces, which are asked for as they are needed.
+    method : Window, Streaming, Recompute or ByLayer of such
+        What a query sees. Others reach back to the start of a text.
+    executor : concurrent.futures.Executor, optional
+        For example ``ProcessPoolExecutor(2)``, or ``Client.get_executor()`` of dask. Here without one.
+    parts : int, optional
+        How many parts of equal length, of a text given as a whole, at most; by default one for each core, or as many
+        more as leave none longer than 32,768 tokens or eight times its run-up.
+
+    Returns
+    -------
+    iterator of ndarray
+        Together (T-1,) nats, in order, in the dtype of the model. They equal `loss.token_nll` but for rounding. An
+        exception that the pieces raise comes through after the losses of all tokens before it.
+
+    Raises
+    ------
+    ValueError
+        As `loss.nll_blocks`, and for a method whose losses depend on all of the text before them.
+
+    Examples
+    --------
+    >>> from concurrent.futures import ThreadPoolExecutor
+    >>> from minisink import Streaming, load, token_nll
+    >>> model, method = load("novels"), Streaming(1, 3)
+    >>> ids = model.encode("It was a dark night, and the wind blew about the old house by the sea.")
+    >>> with ThreadPoolExecutor(2) as executor:
+    ...     nll = np.concatenate([*nll_parts(model, ids, method, executor=executor, parts=3)])
+    >>> bool(np.allclose(nll, token_nll(model, ids, method), atol=2e-5))
+    True
+    """
+    past = Past(model, method)
+    length = past.longest
+    if hasattr(ids, "shape") or (isinstance(ids, Sequence) and np.ndim(ids[:1]) < 2):
+        ids = model.check_ids(ids)  # type: ignore[arg-type]
+        if parts is None:
+            parts = min(cpu_count() or 1, -(-len(ids) // max(1, past.reach)))  # a part is not less than its run-up
+            parts = max(parts, -(-len(ids) // length))
+        check_whole("parts", parts, 1)
+        ids, length = [ids], max(1, -(-(len(ids) - 1) // parts))
+    elif parts is not None:
+        raise ValueError(f"parts is {parts!r}, and how long these are is not known of a text in pieces")
+    return measured(model, ids, past, length, executor)
+
+
+def reach(model: Model, method: Method) -> int:
+    """Return how many tokens before the one that predicts a loss depends on, besides the sinks.
+
+    Raise ValueError for a method where these are all. (Of a `Recompute` it is one token more, which the first window
+    of a part only predicts.)
+    """
+    if isinstance(method, Recompute):
+        return method.window
+    policies, why = [layer.policy for layer in make_cache(model, method).layers], ""
+    if method.kv_cache is not None:
+        why = "it fetches tokens from anywhere before"
+    elif not all(policy.is_plain for policy in policies):
+        why = "a policy of your own may keep whatever it likes"
+    elif any(policy.window is None for policy in policies):
+        why = "it keeps every token before"
+    if why:
+        raise ValueError(f"{method!r} cannot be measured in parts: {why}; a window, with sinks or without, can")
+    return sum(policy.window - 1 for policy in policies)
+
+
+class Part(NamedTuple):
+    """What a worker needs to know: the losses of the last `n` of `ids`, of which token `start` is the first."""
+
+    method: Method
+    readable: bool
+    head: np.ndarray  # ids that begin the text, the sinks among them
+    start: int
+    ids: np.ndarray
+    n: int
+
+    @property
+    def name(self):
+        """What the losses are of, in a message."""
+        stop = self.start + len(self.ids)
+        return f"tokens {stop - self.n:,} to {stop - 1:,}"
+
+
+class Past:
+    """What the next part needs of the text before it: where it stands, the ids that began it, and the last ones."""
+
+    def __init__(self, model, method, readable=False):
+        check_method(model, method)
+        self.method, self.readable, self.reach = method, readable, reach(model, method)
+        policies = getattr(method, "policies", (method,))
+        self.n_head = max(1, *(getattr(policy, "n_sinks", 0) for policy in policies))
+        self.head = self.recent = np.empty(0, np.int64)
+        self.n_seen = 0
+
+    @property
+    def longest(self):
+        """Tokens of a part, so that its run-up does not matter and it does not take long."""
+        if isinstance(self.method, Recompute):  # each token costs a window
+            return max(8, LONGEST // self.reach)
+        return max(LONGEST, 8 * self.reach)
+
+    def take(self, ids):
+        """Go on behind the next ids of the text."""
+        self.head = np.concatenate((self.head, ids[: self.n_head - len(self.head)]))
+        self.recent = np.concatenate((self.recent, ids))
+        self.recent = self.recent[max(0, len(self.recent) - self.reach) :]
+        self.n_seen += len(ids)
+
+    def part(self, ids):
+        """Return the part that predicts all of the next `ids` but the first."""
+        start, run_up = self.n_seen - len(self.recent), self.recent
+        if start <= self.n_head:
+            start, run_up = 0, np.concatenate((self.head[:start], run_up))
+        ids = np.concatenate((run_up, ids))
+        return Part(self.method, self.readable, self.head, start, ids, len(ids) - len(run_up) - 1)
+
+
+def measured(model, pieces, past, length, executor):
+    """Yield the losses of a text that goes on behind `past`, `length` tokens at a time."""
+    failure = []
+
+    def parts():
+        try:
+            for ids in in_blocks(model, pieces, length):
+                yield past.part(ids)
+                past.take(ids[:-1])
+        except Exception as error:  # of the text: first come the losses before it
+            failure.append(error)
+
+    yield from in_order(part_nll, model, parts(), executor)
+    if failure:
+        raise failure[0]
+
+
+def part_nll(model, part):
+    """Return the losses (part.n,) of a part."""
+    if isinstance(part.method, Recompute):
+        nll = recomputed(model, part.ids, part.method, CHUNK, readable=part.readable)
+    else:
+        nll = losses(model, part.ids, _begun(model, part), CHUNK)
+    return np.concatenate([*nll])[-part.n :]
+
+
+def _begun(model, part):
+    """Return a cache that takes token `start` next; unless that begins the text, it holds the sinks and no other."""
+    slow = part.readable or isinstance(part.method, ByLayer)
+    cache = make_cache(model, part.method) if slow else Banded(model.config.n_layers, part.method)
+    if part.start == 0:
+        return cache
+    model.forward(part.head, cache=cache)
+    arrays, about = cache.state()
+    n_sinks = [layer.policy.n_sinks for layer in cache.layers] if slow else [0] * len(cache.layers)
+    for name, array in arrays.items():
+        if not name.startswith("sink"):  # a `Banded` has the sinks apart, a `KVCache` in front
+            arrays[name] = array[: n_sinks[int(name.split(".")[1])]]
+    return type(cache).from_state(part.method, arrays, about | {"n_seen": part.start})
