@@ -8,6 +8,8 @@ which takes many tokens at once, it is all the same.
 One allocation gets huge pages from the system, from which a product reads faster, and leaves no fragmentation.
 """
 
+import math
+
 import numpy as np
 
 from .arrays import shapes as array_shapes
@@ -22,44 +24,41 @@ def lay_out(config, arrays, like):
     `arrays` yields (name, array) in any order. If they are read as they are taken, never more than two lie beside the
     copies.
     """
-    n_numbers = sum(a * b for group in side_by_side(config) for a, b in group.values())
-    places = matrices(config, np.empty_like(like, shape=n_numbers))
+    n_numbers = sum(math.prod(shape) for shape in array_shapes(config).values())
+    return fill(config, arrays, np.empty_like(like, shape=n_numbers))
+
+
+def fill(config, arrays, vector):
+    """Copy the arrays of a model into a vector of as many numbers: a dict by name, of views."""
+    places = cut(config, vector)
     for name, array in arrays:
-        array = np.asarray(array, like.dtype, like=like)
-        if name in places:
-            places[name][...] = array
-        else:
-            places[name] = array
+        places[name][...] = np.asarray(array, vector.dtype, like=vector)
     return places
 
 
-def side_by_side(config):
-    """List the matrices in the order of memory, those with the same rows together: a dict of name to (in, out) each."""
-    groups: dict = {}
-    for name, shape in array_shapes(config).items():
-        if len(shape) == 2:
-            layer, dot, field = name.rpartition(".")
-            shape = shape[::-1] if config.tied and name == "embed" else shape  # (V, C) -> (C, V)
-            groups.setdefault(layer + dot + BESIDE.get(field, field), {})[name] = shape
-    return list(groups.values())
-
-
-def matrices(config, vector):
-    """Cut the vector in which all matrices of a model lie: a dict by name.
+def cut(config, vector):
+    """Return what the vector of a model holds: a dict by name, of views.
 
     >>> from minisink.llama import Config
     >>> config = Config(d_model=8, n_layers=1, n_heads=2, n_kv_heads=1, head_dim=4, d_ff=9, vocab_size=5, tied=True)
-    >>> arrays = matrices(config, np.empty(448, np.float32))
+    >>> arrays = cut(config, np.empty(472, np.float32))
     >>> [(name, arrays[name].shape, arrays[name].strides) for name in ("embed", "0.wq", "0.wk", "0.wo")]
     [('embed', (5, 8), (4, 20)), ('0.wq', (8, 8), (64, 4)), ('0.wk', (8, 4), (64, 4)), ('0.wo', (8, 8), (32, 4))]
     """
+    shapes = array_shapes(config)
+    if config.tied:
+        shapes["embed"] = shapes["embed"][::-1]  # (V, C) -> (C, V)
+    groups: dict = {}
+    for name in sorted(shapes, key=lambda name: -len(shapes[name])):  # the matrices, then the vectors
+        layer, dot, field = name.rpartition(".")
+        groups.setdefault(layer + dot + BESIDE.get(field, field), []).append(name)
     start, places = 0, {}
-    for shapes in side_by_side(config):
-        cuts = np.cumsum([n_columns for _, n_columns in shapes.values()]).tolist()
-        n_rows = next(iter(shapes.values()))[0]
-        matrix = vector[start : start + n_rows * cuts[-1]].reshape(n_rows, cuts[-1])
-        places.update(zip(shapes, np.split(matrix, cuts[:-1], axis=1), strict=True))
-        start += matrix.size
+    for names in groups.values():
+        cuts = np.cumsum([shapes[name][-1] for name in names]).tolist()
+        rows = shapes[names[0]][:-1]
+        part = vector[start : start + math.prod(rows) * cuts[-1]].reshape(*rows, cuts[-1])
+        places.update(zip(names, np.split(part, cuts[:-1], axis=-1), strict=True))
+        start += part.size
     if config.tied:
         places["embed"] = places["embed"].T
     return places
