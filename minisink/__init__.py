@@ -12,7 +12,7 @@ code begin with `minisink.by_the_book` and `minisink.cache`; the README lists th
 True
 """
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"
 
 __all__ = [
     "ByLayer",
