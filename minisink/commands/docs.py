@@ -12,7 +12,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from .site import site
+from .site import site, unpacked
 
 PURPOSE = "the documentation, as pages in a browser, without internet"
 EXAMPLE = "minisink docs --port 8000 --no-browser"
@@ -30,7 +30,7 @@ def run(args):
     """Serve until Ctrl-C."""
     if not 0 <= args.port <= 65535:
         raise ValueError(f"--port is {args.port}; it must be 1 to 65535, or 0 for one that is free")
-    with server_of(site(), args.port) as server:
+    with unpacked(site()) as folder, server_of(folder, args.port) as server:
         address = f"http://{HOST}:{server.server_port}/"
         print(f"{address} until Ctrl-C", flush=True)
         if not args.no_browser:  # in a thread of its own: a browser of the terminal returns when it is closed

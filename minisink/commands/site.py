@@ -1,19 +1,27 @@
-"""Where the built documentation lies: inside the package of a release, in ``docs/_build/html`` of a clone."""
+"""Where the built documentation lies: packed in the package of a release, in ``docs/_build/html`` of a clone."""
 
+import io
 import shlex
 import sys
+import tempfile
+from contextlib import contextmanager
 from pathlib import Path
+from zipfile import ZipFile
+
+from ..live.page import page, sample
+from ..model import load
 
 BUILD = "-m sphinx -W -q -D nb_execution_mode=off -c docs . docs/_build/html"  # the lessons are not run
+PACKED = "site.zip.xz"  # one xz of a zip that is not compressed: pages are much alike
 
 
 def site() -> Path:
-    """Return the folder of the pages, with its `index.html`; raise FileNotFoundError that says how to build them."""
+    """Return the folder of the pages, or the file of a release; raise FileNotFoundError that says how to build them."""
     package = Path(__file__).resolve().parents[1]
     clone = package.parent / "docs"
     in_a_clone = (clone / "conf.py").is_file()
-    folder = clone / "_build" / "html" if in_a_clone else package / "site"
-    if not (folder / "index.html").is_file():
+    there = clone / "_build" / "html" if in_a_clone else package / PACKED
+    if not (there / "index.html" if in_a_clone else there).is_file():
         if in_a_clone:
             python = shlex.quote(sys.executable)
             build = f'cd {shlex.quote(str(clone.parent))} && {python} -m pip install -e ".[docs]" && {python} {BUILD}'
@@ -21,4 +29,22 @@ def site() -> Path:
         build = f'pip install -e ".[docs]" && python {BUILD}'
         none = "this wheel carries no pages, that of a release does"
         raise FileNotFoundError(f"{none}; or in a clone of minisink: {build}")
-    return folder
+    return there
+
+
+@contextmanager
+def unpacked(there):
+    """Yield the folder of the pages: of those of a release a copy, with the page of minisink live made anew."""
+    if there.is_dir():
+        yield there
+        return
+    try:
+        import lzma
+    except ImportError:  # some builds of Python go without
+        raise ValueError(f"{there}: this Python has no lzma, and cannot unpack the pages") from None
+    with tempfile.TemporaryDirectory(prefix="minisink-", ignore_cleanup_errors=True) as folder:
+        with lzma.open(there) as file, ZipFile(io.BytesIO(file.read())) as pages:
+            pages.extractall(folder)
+        live = page(model=load("novels"), text=sample())
+        Path(folder, "live.html").write_text(live, encoding="utf-8", newline="\n")
+        yield Path(folder)

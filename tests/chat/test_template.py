@@ -4,7 +4,6 @@ import importlib.util
 import io
 import json
 import re
-import resource
 import sys
 
 import chatty
@@ -128,6 +127,7 @@ def test_a_template_is_rendered_as_its_makers_expect():
 @pytest.mark.parametrize("template, key", [("{{ messages }}{{ eos_token }}", "rendered"), ("{% if %}", "error")])
 def test_the_child_process_answers_in_json(monkeypatch, capsys, template, key):
     """With bounded memory, and without the folder of `render` among what can be imported."""
+    resource = pytest.importorskip("resource")
     limits, question = [], {"template": template, "conversations": [[[], False]], "names": {"eos_token": "</s>"}}
     monkeypatch.setattr(resource, "setrlimit", lambda *limit: limits.append(limit))
     monkeypatch.setattr("sys.path", [str(templates.__file__).rpartition("/")[0], "/elsewhere", *sys.path])

@@ -1,17 +1,14 @@
 """`minisink chat`: a person, a script, a file to go on from, several methods side by side; and what can go wrong."""
 
-import fcntl
 import importlib.util
 import io
 import json
 import os
-import pty
 import re
 import select
 import signal
 import subprocess
 import sys
-import termios
 import time
 from contextlib import suppress
 
@@ -27,6 +24,13 @@ from minisink.commands.common import METHODS
 from minisink.commands.parser import main
 from minisink.methods import Streaming
 from minisink.system.terminal import width_of
+
+try:
+    import fcntl
+    import pty
+    import termios
+except ImportError:  # Windows: conftest leaves out what needs them
+    pass
 
 FIELDS = {"turn", "user", "tokens_seen", "cache_tokens", "cache_bytes", "seconds", "tokens_per_second", "longer"}
 REAL = pytest.mark.skipif(

@@ -1,5 +1,7 @@
 """The pages are served on this machine, for this machine, and nothing but the pages."""
 
+import importlib.util
+import io
 import os
 import shlex
 import signal
@@ -12,10 +14,13 @@ import threading
 import time
 from contextlib import contextmanager
 from http.client import HTTPConnection
+from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from minisink.commands import docs
 from minisink.commands import site as resources
@@ -185,16 +190,56 @@ def test_without_pages_it_says_how_to_build_them(tmp_path, monkeypatch, capsys, 
         assert shlex.split(build) == [sys.executable, *resources.BUILD.split()]
 
 
-@pytest.mark.parametrize(("in_a_clone", "folder"), [(True, "docs/_build/html"), (False, "minisink/site")])
-def test_the_pages_are_found_in_a_clone_and_in_a_wheel(tmp_path, monkeypatch, in_a_clone, folder):
+@pytest.mark.parametrize(("in_a_clone", "there"), [(True, "docs/_build/html"), (False, "minisink/site.zip.xz")])
+def test_the_pages_are_found_in_a_clone_and_in_a_wheel(tmp_path, monkeypatch, in_a_clone, there):
     """A clone's own pages count there, whatever an older release left in the package."""
     monkeypatch.setattr(resources, "__file__", str(tmp_path / "minisink" / "commands" / "site.py"))
-    for made in {folder, "minisink/site"}:
-        (tmp_path / made).mkdir(parents=True)
-        (tmp_path / made / "index.html").touch()
+    (tmp_path / "minisink").mkdir()
+    (tmp_path / "minisink" / "site.zip.xz").touch()
     if in_a_clone:
+        (tmp_path / there).mkdir(parents=True)
+        (tmp_path / there / "index.html").touch()
         (tmp_path / "docs" / "conf.py").touch()
-    assert resources.site() == tmp_path / folder
+    assert resources.site() == tmp_path / there
+    with resources.unpacked(tmp_path) as folder:  # a folder is served where it lies
+        assert folder == tmp_path
+
+
+@pytest.fixture(scope="module")
+def pack():
+    """The script of a release that packs the pages."""
+    pytest.importorskip("PIL", reason="comes with matplotlib")
+    spec = importlib.util.spec_from_file_location("pack", Path(__file__).parents[2] / ".ci" / "pack.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_pages_of_a_release_come_out_as_they_went_in(pack, tmp_path):
+    """With the page of minisink live, which they went without; and nothing is left behind."""
+    pages = {"index.html": "<p>é", "sub/a b.html": "there", "live.html": "old", "a.map": "{}", ".doctrees/a": "x"}
+    for name, text in pages.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    pack.pack(tmp_path, tmp_path / "site.zip.xz")
+    with resources.unpacked(tmp_path / "site.zip.xz") as folder:
+        there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+        assert there == {"index.html", "sub/a b.html", "live.html"}
+        assert (folder / "index.html").read_text(encoding="utf-8") == "<p>é"
+        assert (folder / "live.html").stat().st_size > 2_000_000
+    assert not folder.exists()
+
+
+def test_a_picture_is_packed_in_fewer_colours_and_looks_the_same(pack, tmp_path):
+    """Each channel of each dot within 16 of 255; one that would grow stays as it is."""
+    shade = np.random.default_rng(0).random((99, 99, 1))
+    dots = np.round(shade * [31, 119, 180] + (1 - shade) * [255, 255, 255]).astype(np.uint8)
+    Image.fromarray(dots).save(tmp_path / "soft.png")
+    packed = pack.picture(tmp_path / "soft.png")
+    off = np.abs(np.asarray(Image.open(io.BytesIO(packed)).convert("RGB")).astype(int) - dots)
+    assert off.max() <= 16 and len(packed) < (tmp_path / "soft.png").stat().st_size
+    (tmp_path / "small.png").write_bytes(packed)
+    assert pack.picture(tmp_path / "small.png") == packed
 
 
 @pytest.mark.usefixtures("interrupts_arrive")
