@@ -2,23 +2,23 @@
 
 ::
 
-    python tutorials/build.py student class/       notebooks to hand out: what is to be written is a stub
+    python tutorials/build.py student class/       notebooks to hand out, with stubs for what students write
     python tutorials/build.py solution answers/    the same with the solutions in place
     python tutorials/build.py docs pages/          solutions, executed: notebooks with outputs, for the documentation
-    python tutorials/build.py student class/ 04    only the lessons whose names begin so
-    python tutorials/build.py docs pages/ --seconds 3600    a slow machine: what a cell may take
+    python tutorials/build.py student class/ 04    only the lessons whose names begin with 04
+    python tutorials/build.py docs pages/ --seconds 3600    for a slow machine: the time a cell may take
 
-A lesson keeps to one skeleton, `SECTIONS`, and is refused by name where it does not. What a student has to write stands
+A lesson keeps to one skeleton, `SECTIONS`; one that does not is refused by name. What a student has to write is
 in a function of the exercise, between ``### BEGIN SOLUTION`` and ``### END SOLUTION``; no line of it reaches a student.
-Each exercise has a heading, ``### ...``, and directly under it its minutes and level, ``*10 minutes, easy.*``.
-``### Bonus: ...`` begins what is harder and may be left out: a notebook that is run as a whole does not stop there.
-A cell that needs others names what it needs in its first line, so that one run out of order stops there and says what
+Each exercise has a heading, ``### ...``, and directly below it its minutes and level, ``*10 minutes, easy.*``.
+``### Bonus: ...`` begins a harder, optional exercise: running the whole notebook does not stop there.
+A cell that needs others names what it needs in its first line, so that out of order it stops there and says what
 to run first. A place such as `minisink/ops.py:softmax` gets its line number, and the line
-that leads a reader of the source to `docs/lessons.md` is gone.
+that points readers of the source to `docs/lessons.md` is removed.
 
-A file that was changed since it was built, if only by being run, is never overwritten: its digest stands in it, and the
-build stops before it has written anything. (nbgrader cuts solutions at the same marks, but leaves a line of one that
-stands in a text, and brings a server and a database.)
+A file changed since it was built, if only by being run, is never overwritten: it contains its digest, and the
+build stops before it has written anything. (nbgrader cuts solutions at the same marks, but keeps solution lines that
+are repeated in a text, and brings a server and a database.)
 """
 
 import argparse
@@ -46,12 +46,12 @@ PLACE = re.compile(r"`minisink/([\w/]+\.py):([\w.]+)`")
 PAGE = re.compile(r"`(docs/[\w/.-]+)`")
 FIRST_LINE = (
     "Many cells begin with a line such as `np, model  # run first: The question`. It computes nothing: it lists names "
-    "that the cell needs, and the sections that make them. A `NameError` there says that one of these has not been run."
+    "that the cell needs, and the sections that make them. A `NameError` there means that one of these was not run."
 )
-SLIDE = "<!-- slide -->"  # a line above what teacher/slides.py shows; nobody sees it in a page
-SHORTEST = 12  # letters of a solution's line that gives something away; `else:` does not
-SECONDS = 600  # that a lesson's cell may take, if nothing is said
-HOW = "[How to run it](../docs/lessons.md). "  # in the source; whoever has the notebook open knows
+SLIDE = "<!-- slide -->"  # marks what teacher/slides.py shows; invisible in a page
+SHORTEST = 12  # length from which a solution's line gives something away; `else:` does not
+SECONDS = 600  # a cell's time limit by default
+HOW = "[How to run it](../docs/lessons.md). "  # in the source only; in a notebook it is not needed
 INSTALL = 'pip install -e ".[tutorials,gguf,chat]"'  # everything for a class
 
 
@@ -59,7 +59,7 @@ def lessons(names=(), folder=HERE, ending="md"):
     """Return the lessons of a folder, in order: all, or those whose names begin with one of `names`."""
     found = sorted(folder.glob(f"[0-9][0-9]-*.{ending}"))
     if not found:
-        raise ValueError(f"{folder}: no lessons; python tutorials/build.py docs {folder} makes some")
+        raise ValueError(f"{folder}: no lessons; run python tutorials/build.py docs {folder}")
     for name in names:
         if not any(path.name.startswith(name) for path in found):
             there = ", ".join(path.stem for path in found)
@@ -68,12 +68,12 @@ def lessons(names=(), folder=HERE, ending="md"):
 
 
 def missing(name):
-    """Return the error that says what installs a package."""
-    return ValueError(f"{name} is missing, which builds need: {INSTALL}")
+    """Return an error that says how to install a package."""
+    return ValueError(f"builds need {name}, which is missing: {INSTALL}")
 
 
 def read(path):
-    """Return a lesson as a notebook, its skeleton checked; text is cut at every heading, so a section is a cell."""
+    """Return a lesson as a notebook, with its skeleton checked and one text cell per section."""
     try:
         import jupytext
         import nbformat
@@ -101,22 +101,22 @@ def read(path):
 
 
 def code_cells(book):
-    """Return those that run, in order."""
+    """Return the code cells, in order."""
     return [cell for cell in book.cells if cell.cell_type == "code"]
 
 
 def section_of(cell):
-    """Return the heading that a cell stands under."""
+    """Return the heading above a cell."""
     return cell.metadata["minisink"]["section"]
 
 
 def is_bonus(cell):
-    """Tell whether a cell may be left out."""
+    """Return whether a cell is optional."""
     return cell.metadata["minisink"].get("exercise", "").startswith(BONUS)
 
 
 def exercises(book):
-    """Return ``{title: (minutes, level)}`` of the exercises; raise ValueError for one that does not say them."""
+    """Return ``{title: (minutes, level)}`` of the exercises; raise ValueError if one does not state them."""
     found = {}
     for cell in book.cells:
         if cell.cell_type == "markdown" and section_of(cell) == "Exercise":
@@ -131,7 +131,7 @@ def exercises(book):
 
 
 def check_skeleton(book):
-    """Refuse a lesson that does not keep to the skeleton, saying what is missing."""
+    """Raise ValueError, saying what is missing, for a lesson that does not keep to the skeleton."""
     name = book.metadata.minisink.lesson
     text = "\n".join(cell.source for cell in book.cells if cell.cell_type == "markdown")
     headings = re.findall(r"^## (.+?)\s*$", text, flags=re.MULTILINE)
@@ -140,15 +140,15 @@ def check_skeleton(book):
     if not re.match(rf"# {int(name[:2])}\. \S", book.cells[0].source):
         raise ValueError(f"{name}: it must begin with a title, '# {int(name[:2])}. ...'")
     if HOW not in text:
-        raise ValueError(f"{name}: nowhere '{HOW.strip()}', which leads a reader of the source to their own form")
+        raise ValueError(f"{name}: it lacks '{HOW.strip()}', which tells readers of the source how to run it")
     solutions = [solution_of(cell.source, name) for cell in code_cells(book) if section_of(cell) == "Exercise"]
     if not any(solutions):
-        raise ValueError(f"{name}: nothing to write; the exercise needs a function with {BEGIN} and {END} in it")
+        raise ValueError(f"{name}: nothing to write; the exercise needs a function with {BEGIN} and {END}")
     exercises(book)
 
 
 def solution_of(source, name="this cell"):
-    """Return the lines of a cell that a student has to write; raise ValueError for a mark without its other."""
+    """Return the lines of a cell that a student has to write; raise ValueError for an unpaired mark."""
     found = SOLUTION.findall(source)
     if not len(found) == source.count(BEGIN) == source.count(END) < 2:
         raise ValueError(f"{name}: a cell needs one {BEGIN} and one {END} after it, or none")
@@ -156,7 +156,7 @@ def solution_of(source, name="this cell"):
 
 
 def stubbed(source):
-    """Return a cell as a student gets it."""
+    """Return a cell as students get it."""
     return SOLUTION.sub(rf"\1{STUB}", source)
 
 
@@ -166,7 +166,7 @@ def solved(source):
 
 
 def names_in(source):
-    """Return the names that a cell makes, and those that it uses, its functions included."""
+    """Return the names that a cell makes, and those that it and its functions use."""
     scopes = [symtable.symtable(source, "cell", "exec")]
     made = {x.get_name() for x in scopes[0].get_symbols() if x.is_assigned() or x.is_imported()}
     used = {x.get_name() for x in scopes[0].get_symbols() if x.is_referenced()}
@@ -177,7 +177,7 @@ def names_in(source):
 
 
 def fill(book):
-    """Put in line numbers, and take out how to get this far; changes the notebook."""
+    """Insert line numbers, and remove how to run it; changes the notebook."""
 
     def placed(place):
         return f"`minisink/{place[1]}` line {line_of(name, place[1], place[2])} (`{place[2]}`)"
@@ -188,14 +188,14 @@ def fill(book):
             cell.source = PLACE.sub(placed, cell.source.replace(HOW, ""))
             for page in PAGE.findall(cell.source):
                 if not (HERE.parent / page).is_file():
-                    raise ValueError(f"{name}: sends the reader to {page}, which is not there")
+                    raise ValueError(f"{name}: sends the reader to {page}, which does not exist")
 
 
 def guard(book):
-    """Begin each code cell with a line that fails where a cell that it needs was not run; take the marks of slides out.
+    """Begin each code cell with a line that fails if a cell it needs was not run; remove the marks of slides.
 
-    ``np, layers  # run first: The question, Run``. The error names what is missing, the line where it is made, and the
-    head of the notebook what such a line is for.
+    ``np, layers  # run first: The question, Run``. The error names what is missing, the line says where it is made, and
+    the head of the notebook explains such lines.
     """
     book.cells[0].source += f"\n\n{FIRST_LINE}"
     for cell in book.cells:
@@ -211,13 +211,13 @@ def guard(book):
 
 
 def line_of(lesson, file, dotted):
-    """Return the line of a file of minisink where a function, class or method begins; raise ValueError without one."""
+    """Return the line of a file of minisink where a function, class or method begins; raise ValueError if none does."""
     try:
         node = ast.parse((HERE.parent / "minisink" / file).read_text(encoding="utf-8"))
         for name in dotted.split("."):
             node = next(child for child in node.body if getattr(child, "name", None) == name)
     except (OSError, StopIteration, AttributeError):
-        raise ValueError(f"{lesson}: sends the reader to minisink/{file}, {dotted}, which is not there") from None
+        raise ValueError(f"{lesson}: sends the reader to minisink/{file}, {dotted}, which does not exist") from None
     return node.lineno
 
 
@@ -230,7 +230,7 @@ def student(path):
     for cell in code_cells(book):
         cell.source = stubbed(cell.source)
         if is_bonus(cell):
-            cell.metadata["tags"] = ["raises-exception"]  # what is run as a whole goes on behind it
+            cell.metadata["tags"] = ["raises-exception"]  # a full run continues after it
     text = "\n".join(cell.source for cell in book.cells)
     given = [line for line in sorted(solution) if len(line) >= SHORTEST and line in text]
     if given:
@@ -239,11 +239,11 @@ def student(path):
 
 
 def solution(path, guarded=True):
-    """Return the notebook with everything in place."""
+    """Return the notebook with its solutions."""
     book = read(path)
     for cell in code_cells(book):
         if solution_of(cell.source):
-            cell.metadata["tags"] = ["hide-input"]  # a page shows it when asked
+            cell.metadata["tags"] = ["hide-input"]  # a page shows it on request
         cell.source = solved(cell.source)
     fill(book)
     if guarded:
@@ -252,7 +252,7 @@ def solution(path, guarded=True):
 
 
 def docs(path, seconds=SECONDS):
-    """Return the same, executed from top to bottom in a kernel of its own."""
+    """Return the solution, executed from top to bottom in its own kernel."""
     try:
         import nbclient
         from jupyter_client.kernelspec import NoSuchKernel
@@ -279,7 +279,7 @@ def docs(path, seconds=SECONDS):
 
 
 def state(path):
-    """Return a hash of what an executed page depends on: the lesson's source and minisink's."""
+    """Return a hash of what an executed page depends on: the source of the lesson and of minisink."""
     files = [Path(path), *sorted((HERE.parent / "minisink").rglob("*.py"))]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
@@ -288,14 +288,14 @@ BUILDS = {"student": student, "solution": solution, "docs": docs}
 
 
 def digest(book):
-    """Return a hash of a notebook, its outputs and metadata included."""
+    """Return a hash of a notebook, including outputs and metadata."""
     plain = json.loads(json.dumps(book))
     plain["metadata"]["minisink"].pop("digest", None)
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
 def untouched(path):
-    """Return whether a file is as a build left it, or not there."""
+    """Return whether a file is as a build left it, or does not exist."""
     if not os.path.lexists(path):
         return True
     try:
@@ -306,9 +306,9 @@ def untouched(path):
 
 
 def build(kind, folder, names=(), seconds=SECONDS, source=HERE):
-    """Write one build of the lessons into a folder: all of them, or, where something is wrong, none.
+    """Write one build of the lessons into a folder: all of them, or none if something is wrong.
 
-    Raise ValueError for a file that was changed since built or is where the folder would be, and for a wrong lesson.
+    Raise ValueError for a file that was changed since built or is in the folder's place, and for an invalid lesson.
     """
     folder, paths = Path(folder), lessons(names, source)
     targets = [folder / f"{path.stem}.ipynb" for path in paths]
@@ -319,8 +319,8 @@ def build(kind, folder, names=(), seconds=SECONDS, source=HERE):
     def refuse_changed():
         changed = ", ".join(target.name for target in targets if not untouched(target))
         if changed:
-            way = "move what you wrote away, name another folder, or name the lessons you want"
-            raise ValueError(f"{folder}: changed since built, and left alone: {changed}; {way}")
+            way = "move your work away, name another folder, or name the lessons you want"
+            raise ValueError(f"{folder}: changed since they were built, and left alone: {changed}; {way}")
 
     refuse_changed()
     options = {"seconds": seconds} if kind == "docs" else {}
@@ -337,11 +337,11 @@ def build(kind, folder, names=(), seconds=SECONDS, source=HERE):
 
 def run(argv=None):
     """Run the command line."""
-    parser = argparse.ArgumentParser(description="Build the lessons; what was changed since built is not overwritten.")
+    parser = argparse.ArgumentParser(description="Build the lessons; files changed since then are not overwritten.")
     parser.add_argument("kind", choices=BUILDS, help="stubs to hand out, solutions, or solutions executed")
     parser.add_argument("folder", help="where the notebooks go")
-    parser.add_argument("names", nargs="*", metavar="NN", help="lessons, by the beginning of their names (all)")
-    parser.add_argument("--seconds", type=int, default=SECONDS, metavar="N", help="for a cell (%(default)s)")
+    parser.add_argument("names", nargs="*", metavar="NN", help="lessons, by the start of their names (all)")
+    parser.add_argument("--seconds", type=int, default=SECONDS, metavar="N", help="time limit of a cell (%(default)s)")
     args = parser.parse_args(argv)
     if args.seconds < 1:
         raise ValueError(f"--seconds is {args.seconds}; a cell needs 1 at least")

@@ -172,9 +172,9 @@ def test_line_numbers_are_those_of_the_files(source):
         ("*5 minutes, easy.*\n", "", "'### A circle' needs its minutes and level"),
         ("*5 minutes, easy.*", "5 minutes, easy.", "such as *10 minutes, easy.*"),
         ("*5 minutes, easy.*", "*5 minutes, simple.*", "(or medium, or hard) below it, not '*5 minutes, simple.*'"),
-        ("ops.py:softmax", "ops.py:hardmax", "minisink/ops.py, hardmax, which is not there"),
-        ("docs/words.md", "docs/wards.md", "docs/wards.md, which is not there"),
-        ("LayerCache.append", "LayerCache.prepend", "minisink/cache.py, LayerCache.prepend, which is not there"),
+        ("ops.py:softmax", "ops.py:hardmax", "minisink/ops.py, hardmax, which does not exist"),
+        ("docs/words.md", "docs/wards.md", "docs/wards.md, which does not exist"),
+        ("LayerCache.append", "LayerCache.prepend", "minisink/cache.py, LayerCache.prepend, which does not exist"),
     ],
 )
 def test_a_lesson_off_the_skeleton_is_refused_by_name(source, old, new, complaint):
@@ -410,7 +410,7 @@ def test_every_lesson_says_that_there_are_hints():
     """Those that ask the checker; what is written in words has points to give oneself."""
     for path in build.lessons():
         check = path.read_text(encoding="utf-8").partition("\n## Check\n")[2].partition("\n## ")[0]
-        assert ("has hints: put `hint=1` into the call" in check) == ("check_functions" in check), path.name
+        assert ("has hints: with `hint=1` in the call" in check) == ("check_functions" in check), path.name
 
 
 @pytest.mark.parametrize("path", build.lessons(), ids=lambda path: path.stem)

@@ -1,12 +1,12 @@
-"""A deck of slides: one HTML file that needs nothing else, in letters that are read from the last row.
+"""A deck of slides: one self-contained HTML file, in letters that can be read from the last row.
 
-A slide is three to four, and every length on it a part of its height: what fits fits at any size of a window and of
-paper. Lengths are in rem, `ROWS` of which are the height. No letter is smaller than `LEAST`, letters of figures
-included, and nothing is made smaller in order to fit: what is too long is refused, or goes on on a second slide.
+A slide is 4:3, and every length on it is a fraction of its height, so what fits, fits any window and any
+paper. Lengths are in rem, `ROWS` of which are the height. No letter is smaller than `LEAST`, letters in figures
+included, and nothing is made smaller to fit: what is too long is refused, or continues on a second slide.
 
-Right and left arrow (or space, page up and down) go on and back, Home and End to the ends, `n` shows what the speaker
-says, and hides it. Printed, every slide is a page in landscape, with the notes after it if they were shown. Figures are
-in the file, no address of another machine is, and the file tells the browser to fetch nothing.
+Right and left arrow (or space, page up and down) go forward and back, Home and End to the ends, `n` shows and hides the
+speaker's notes. Printed, every slide is a landscape page, with its notes after it if they were shown. Figures are
+in the file, it has no address of another machine, and it tells the browser to fetch nothing.
 """
 
 import base64
@@ -25,10 +25,10 @@ from matplotlib.ft2font import FT2Font
 from mdit_py_plugins.dollarmath import dollarmath_plugin
 
 ROWS, COLUMNS = 31.25, 39.0  # rem: the height of a slide, and the width of its text
-LEAST = 0.026 * ROWS  # rem: what is read from the last row
+LEAST = 0.026 * ROWS  # rem: can be read from the last row
 POINTS = 16  # of the smallest letters in a figure
-ROOM = ROWS - 2.75  # between the upper edge and the number of the slide
-CODE, TITLE, LINE, GAP = 0.82, 1.5, 1.4, 0.6  # rem: letters of code, of a title; a line per letter; below a block
+ROOM = ROWS - 2.75  # between the top edge and the slide number
+CODE, TITLE, LINE, GAP = 0.82, 1.5, 1.4, 0.6  # rem: code, title; line height; space below a block
 
 PAGE = """<!DOCTYPE html>
 <html lang="en">
@@ -103,7 +103,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Slide:
-    """A title in Markdown, a small line above it, blocks, a picture (PNG and what is to be seen), what is said."""
+    """A title in Markdown, a small line above it, blocks, a picture (PNG and alt text), speaker's notes."""
 
     title: str
     blocks: list[Block] = field(default_factory=list)
@@ -114,26 +114,26 @@ class Slide:
 
 
 def formula(tex, options=None):
-    r"""Return the little TeX that a slide has as HTML.
+    r"""Convert the simple TeX of a slide to HTML.
 
     >>> formula(r"w_i = e^{x_i} / \sum_j e^{x_j}")
     '<i>w<sub>i</sub> = e<sup>x<sub>i</sub></sup> / Σ<sub>j</sub> e<sup>x<sub>j</sub></sup></i>'
     """
     text = html.escape(tex.strip()).replace(r"\sum", "Σ").replace(r"\cdot", "·")
-    for kind, tag in (("_", "sub"), (r"\^", "sup"), ("_", "sub")):  # low ones within high ones first
+    for kind, tag in (("_", "sub"), (r"\^", "sup"), ("_", "sub")):  # subscripts within superscripts first
         text = re.sub(kind + r"(?:\{([^{}]*)\}|(\w))", rf"<{tag}>\1\2</{tag}>", text)
     return f"<i>{text}</i>"
 
 
 MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table").use(dollarmath_plugin, renderer=formula)
-for rule in ("link_open", "link_close"):  # a slide sends nobody anywhere
+for rule in ("link_open", "link_close"):  # slides have no links
     MARKDOWN.add_render_rule(rule, lambda *_: "")
 MARKDOWN.add_render_rule("image", lambda _, tokens, at, *__: html.escape(tokens[at].content))
 
 
 @cache
 def advance(letter, bold):
-    """Return how wide a letter of size 1 is in DejaVu Sans; what browsers have for sans-serif is as wide or less."""
+    """Return the width of a letter of size 1 in DejaVu Sans; browsers' sans-serif is at most as wide."""
     font = FT2Font(findfont("DejaVu Sans:bold" if bold else "DejaVu Sans"))
     font.set_size(64, 72)
     if not font.get_char_index(ord(letter)):
@@ -142,12 +142,12 @@ def advance(letter, bold):
 
 
 def wide(text, size, bold=False):
-    """Return how wide a text is in rem, its Markdown taken off."""
+    """Return the width of a text in rem, without its Markdown."""
     return size * sum(advance(letter, bold) for letter in re.sub(r"[*`$]", "", text))
 
 
 def lines(text, width, size, bold=False):
-    """Return how many lines of a width a text takes, broken between words."""
+    """Return how many lines of this width a text takes, broken between words."""
     count, used = 1, 0.0
     for word in text.split():
         long = wide(f"{word} ", size, bold)
@@ -159,7 +159,7 @@ def lines(text, width, size, bold=False):
 
 
 def blocks(markdown, size=1.0):
-    """Return the paragraphs, lists, tables and code of a Markdown text as blocks, in letters of a size in rem."""
+    """Return the paragraphs, lists, tables and code of a Markdown text as blocks, in letters of `size` rem."""
     made = []
     for group in groups(MARKDOWN.parse(markdown)):
         if group[0].type in ("fence", "code_block"):
@@ -171,7 +171,7 @@ def blocks(markdown, size=1.0):
 
 
 def groups(tokens):
-    """Yield the tokens of one block after another; an item of a list is one, in a list of its own."""
+    """Yield the tokens of one block after another; each item of a list is a block, as a list of one."""
     group, depth = [], 0
     for token in tokens:
         group.append(token)
@@ -187,9 +187,9 @@ def groups(tokens):
 
 
 def tall(tokens, size):
-    """Return how high the tokens of one block are in rem."""
+    """Return the height of one block's tokens in rem."""
     kinds = [token.type for token in tokens]
-    if "table_open" in kinds:  # by itself, or in a list
+    if "table_open" in kinds:  # alone, or in a list
         start, end = kinds.index("table_open"), kinds.index("table_close") + 1
         around = tall(tokens[:start] + tokens[end:], size) if kinds[0] != "table_open" else 0.0
         return table(tokens[start:end], size) + GAP + around
@@ -200,7 +200,7 @@ def tall(tokens, size):
 
 
 def table(tokens, size):
-    """Return how high a table is in rem; where it is too wide, its widest columns are made narrower."""
+    """Return the height of a table in rem; if it is too wide, its widest columns are narrowed."""
     by_row = groupby((token for token in tokens if token.type in ("tr_open", "inline")), lambda x: x.type == "inline")
     rows = [[token.content for token in cells] for is_row, cells in by_row if is_row]
     columns = [max(wide(f"{cell} ", size) for cell in column) for column in zip(*rows, strict=True)]
@@ -214,7 +214,7 @@ def table(tokens, size):
 
 
 def literal(text, most=20):
-    """Return code, or what it printed, as blocks of at most so many lines."""
+    """Return code, or its output, as blocks of at most `most` lines."""
     width, rows = int(COLUMNS / (0.602 * CODE)), []
     for line in text.rstrip().splitlines():
         indent = " " * (len(line) - len(line.lstrip()) + 2)
@@ -224,22 +224,22 @@ def literal(text, most=20):
 
 
 def lines_of_code(text):
-    """Return how high code is in rem."""
+    """Return the height of code in rem."""
     return (text.count("\n") + 1) * CODE * 1.35 + 0.8
 
 
 def inches(png):
-    """Return width and height of a PNG in inches, as it says of itself."""
+    """Return width and height of a PNG in inches, from its own data."""
     at = png.find(b"pHYs", 0, 400)
     if png[:8] != b"\x89PNG\r\n\x1a\n" or at < 0:
-        raise ValueError("a picture must be a PNG that says how many pixels an inch has")
+        raise ValueError("a picture must be a PNG that says how many pixels there are per inch")
     width, height = struct.unpack(">II", png[16:24])
     per_inch = struct.unpack(">I", png[at + 4 : at + 8])[0] * 0.0254
     return width / per_inch, height / per_inch
 
 
 def image(slide, room):
-    """Return the picture of a slide in what room it leaves; raise ValueError where its letters would be too small."""
+    """Return the picture of a slide in the room left; raise ValueError if its letters would be too small."""
     png, says = slide.picture
     width, height = inches(png)
     scale = min(41 / width, room / height)  # rem per inch
@@ -254,13 +254,13 @@ def image(slide, room):
 
 
 def head(slide):
-    """Return how high the title of a slide is, with what stands above it."""
+    """Return the height of a slide's title, with the line above it."""
     above = lines(slide.above, COLUMNS, CODE) * CODE * 1.2 if slide.above else 0.0
     return above + lines(slide.title, COLUMNS, TITLE, bold=True) * TITLE * 1.2 + GAP
 
 
 def section(slide, number):
-    """Return a slide as HTML, to be opened as FILE#number; raise ValueError where it holds more than fits."""
+    """Return a slide as HTML, to be opened as FILE#number; raise ValueError if its content does not fit."""
     room = ROOM - head(slide) - sum(block.height for block in slide.blocks)
     if room < 0:
         raise ValueError(f'"{slide.title}": {ceil(-room / LINE)} lines more than a slide has; nothing is made smaller')
@@ -272,7 +272,7 @@ def section(slide, number):
 
 
 def going_on(slide):
-    """Return a slide as several of the same title, as many as its blocks need."""
+    """Split a slide into as many of the same title as its blocks need."""
     made, room = [[]], ROOM - head(slide)
     for block in slide.blocks:
         if made[-1] and sum(one.height for one in made[-1]) + block.height > room:
@@ -284,5 +284,5 @@ def going_on(slide):
 def page(name, slides):
     """Return the whole file."""
     text = "\n".join(section(slide, number) for number, slide in enumerate(slides, 1))
-    text = re.sub(r"[\w.+-]*://[^\s<>\"')\]]*", "", text)  # what stands as an address in words or code
+    text = re.sub(r"[\w.+-]*://[^\s<>\"')\]]*", "", text)  # addresses in words or code
     return PAGE.replace("NAME", name).replace("COUNT", str(len(slides))).replace("SLIDES", text)

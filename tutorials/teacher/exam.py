@@ -37,11 +37,11 @@ CODE = {"A": tasks.thinned, "B": tasks.heaviest}
 OPEN = [(2, 4, 6, 12, 13), (2, 4, 6, 12, 13), (5, 7), (8, 10)]  # of exam.md; one of each is drawn, none twice
 BOX, SENTENCE, TOTAL = 3, 3, 50  # points: of a box, of a sentence on the picture, of all
 
-# Each returns what is asked, and the numbers that a box must hold -----------------------------------
+# Each returns a question, and the numbers that its box must hold -----------------------------------
 
 
 def held(n_sinks, window, n):
-    """Return what a cache holds after each of n tokens."""
+    """Return the tokens a cache holds after each of n tokens."""
     policy, now, after = Streaming(n_sinks, window), np.arange(0), []
     for token in range(n):
         now = np.append(now, token)
@@ -51,7 +51,7 @@ def held(n_sinks, window, n):
 
 
 def factor(rng):
-    """Ask for what an evicted sink does to the others."""
+    """Ask what an evicted sink does to the other weights."""
     rest, times = rng.integers(3, 8), rng.integers(3, 9)
     scores = np.log([float(rest * (times - 1)), rest - 2.0, 1.0, 1.0])
     before, after = softmax(scores), softmax(scores[1:])
@@ -60,7 +60,7 @@ def factor(rng):
 
 
 def slots(rng):
-    """Ask for what is held."""
+    """Ask which tokens are held."""
     n_sinks, window, last = (int(rng.integers(*ends)) for ends in ((1, 4), (3, 6), (12, 30)))
     ask = f"A cache with `n_sinks = {n_sinks}` and `window = {window}` has taken in the tokens 0 to {last}."
     return f"{ask} Which tokens does it hold, in the order of their slots?", held(n_sinks, window, last + 1)[-1]
@@ -73,7 +73,7 @@ def first_out(rng):
     came = next(token for token, now in enumerate(after) if len(now) <= token)
     gone = set(range(came + 1)).difference(after[came]).pop()
     ask = f"A cache has `n_sinks = {n_sinks}` and `window = {window}`. Which token is the first to leave, and which one"
-    return f"{ask} has just come in then? (Two numbers.)", [gone, came]
+    return f"{ask} has just come in? (Two numbers.)", [gone, came]
 
 
 def ring(rng):
@@ -88,14 +88,14 @@ def echo(rng):
     """Ask how far a change is felt."""
     layers, window, token = (int(rng.integers(*ends)) for ends in ((2, 7), (8, 40), (10, 60)))
     ask = f"A model has {layers} layers, a window of {window} and no sink. Token {token} is changed. Which is the last"
-    return f"{ask} token whose *loss* may move for it?", [token + layers * (window - 1) + 1]
+    return f"{ask} token whose *loss* may change?", [token + layers * (window - 1) + 1]
 
 
 def weights(rng):
     """Ask for three kinds of softmax."""
     n, z = (int(i) for i in rng.choice(np.arange(2, 8), 2, replace=False))
     x = np.zeros(n)
-    ask = f"{n} keys have the score 0 each. What does each weigh under softmax, under softmax1, and under a softmax"
+    ask = f"{n} keys each have the score 0. What does each weigh under softmax, under softmax1, and under a softmax"
     answer = [softmax(x)[0], softmax1(x)[0], softmax_with_sink(x, np.log(float(z)))[0]]
     return f"{ask} with a learned sink logit `log {z}` in its denominator? (Three fractions, in this order.)", answer
 
@@ -106,12 +106,12 @@ def recent(rng):
     ask = (
         f"The authors' code, with `start_size = {start}` and `recent_size = {size}`, trims its cache *after* each pass."
     )
-    ask += " Which `n_sinks` and which `window` say the same here, where the current token counts, and how many keys"
+    ask += " Which `n_sinks` and `window` mean the same here, where the current token counts, and how many keys"
     return f"{ask} does a query see at most? (Three numbers.)", [start, size + 1, start + size + 1]
 
 
 def picture(rng):
-    """Ask which of two pictures is of the cache that was asked for."""
+    """Ask which of two pictures shows the cache that was asked for."""
     n_sinks, window, correct = int(rng.integers(1, 4)), int(rng.integers(4, 6)), int(rng.integers(1, 3))
     gallery = (
         tokens.OneMore,
@@ -129,7 +129,7 @@ def picture(rng):
     ask = f"Two caches were asked for `n_sinks = {n_sinks}` and `window = {window}`. A row is a query, a column a key:"
     ask += " `#` is seen, `.` was evicted. Which picture is right, 1 or 2, and which query is the first to see"
     ask += (
-        f" something else in the other? (Two numbers.) In one sentence ({SENTENCE}): what does the other do wrong?\n\n"
+        f" something else in the other? (Two numbers.) In one sentence ({SENTENCE}): what is wrong with the other?\n\n"
     )
     return f"{ask}```\n{drawn(seen)}\n```", [correct, differ], wrong.diagnosis()
 
@@ -144,7 +144,7 @@ def seen_by(cache, n_sinks, window, n=13):
 
 
 def drawn(pictures):
-    """Return pictures beside each other as lines of text."""
+    """Return pictures side by side as lines of text."""
     n = len(pictures[0])
     digits = "".join(f"{key % 10} " for key in range(n))
     lines = [f"          1{' ' * (2 * n + 9)}2", f"    key   {digits}   key   {digits}"]
@@ -160,14 +160,14 @@ BOXES = (factor, slots, first_out, ring, echo, weights, recent)
 
 
 def boxes(seed):
-    """Return, for version A and B, [(what is asked, its numbers, what else the key says)]; the picture is last."""
+    """Return, for version A and B, [(question, its numbers, more for the key)]; the picture is last."""
     versions = {"A": [], "B": []}
     for number, ask in enumerate((*BOXES, picture)):
         rng = np.random.default_rng([seed, number])
         for made in versions.values():
             there = [box[1] for other in versions.values() for box in other[number:]]
             question, answer, *more = ask(rng)
-            while answer in there:  # a neighbour has other numbers
+            while answer in there:  # a neighbour gets other numbers
                 question, answer, *more = ask(rng)
             made.append((question, answer, *more))
     order = np.random.default_rng([seed, 99])
@@ -192,19 +192,19 @@ def open_ones(seed):
 
 
 def task(function):
-    """Return a function as a student gets it."""
+    """Return a function as students get it."""
     head, _, rest = inspect.getsource(function).partition('"""')
     return f'{head}"""{rest.partition(chr(34) * 3)[0]}"""'
 
 
 def sheet(seed, version):
-    """Return what a student gets."""
+    """Return a student's sheet."""
     lines = [f"# Attention sinks: exam {seed}, version {version}", "Name: ______________________", ""]
     lines += [
-        f"75 minutes, {TOTAL} points, paper and pencil, one page of notes. Of questions 1 to 8 the box counts alone,"
+        f"75 minutes, {TOTAL} points, paper and pencil, one page of notes. In questions 1 to 8 only the box counts,"
     ]
     lines += [
-        "and the sentence of the last. The current token counts as one of the window. Logarithms are natural.",
+        "and the sentence of question 8. The current token counts as part of the window. Logarithms are natural.",
         "",
     ]
     made = boxes(seed)[version]
@@ -226,13 +226,13 @@ def sheet(seed, version):
 
 
 def key(seed):
-    """Return what marks both versions."""
+    """Return the key for both versions."""
     lines, versions = [f"# Key: exam {seed}", "", "| box | A | B |", "|---|---|---|"], boxes(seed)
     for number, pair in enumerate(zip(versions["A"], versions["B"], strict=True), 1):
         lines.append(f"| {number} | {' | '.join(shown(answer) for _, answer, *_ in pair)} |")
     lines += [
         "",
-        f"{BOX} points a box, if all its numbers are right. What the other picture of question 8 does ({SENTENCE}):",
+        f"{BOX} points per box, if all its numbers are right. What the other picture of question 8 does ({SENTENCE}):",
         "",
     ]
     lines += [f"- {version}: {made[-1][2]}" for version, made in versions.items()]
@@ -251,7 +251,7 @@ def key(seed):
 
 
 def shown(answer):
-    """Return the numbers of a box as one would write them."""
+    """Return the numbers of a box as a student would write them."""
     return ", ".join(str(Fraction(float(x)).limit_denominator(1000)) for x in answer)
 
 
@@ -259,7 +259,7 @@ def shown(answer):
 
 
 def is_right(written, answer):
-    """Return whether a box holds these numbers: whole ones exactly, others to 2 %, as fractions or decimals."""
+    """Return whether a box holds these numbers: integers exactly, others to 2 %, as fractions or decimals."""
     try:
         found = [float(Fraction(x)) for x in re.findall(r"-?[\d./]*\d", written)]
     except (ValueError, ZeroDivisionError):
@@ -269,7 +269,7 @@ def is_right(written, answer):
 
 
 def mark(seed, path):
-    """Yield a row for each student: name, version, points, and the boxes that are wrong."""
+    """Yield a row for each student: name, version, points, and the wrong boxes."""
     versions = boxes(seed)
     with open(path, newline="", encoding="utf-8-sig") as file:
         rows = csv.DictReader(file)

@@ -1,4 +1,4 @@
-"""The functions of an exam that `exam.py` draws: one for each version, judged by ``minisink check --tasks``.
+"""The functions of an exam drawn by `exam.py`, one for each version, judged by ``minisink check --tasks``.
 
 ::
 
@@ -7,14 +7,14 @@
 
 import numpy as np
 
-POINTS = {"thinned": 8, "heaviest": 8}  # version A, version B: nobody writes both
+POINTS = {"thinned": 8, "heaviest": 8}  # version A, version B; each student writes one
 
 
 def thinned(n, n_sinks, window, every):
     """Return the slots that stay, of n, in order.
 
-    The first n_sinks stay, and the last window; of those between, every slot whose number `every` divides. All
-    stay where there are no more than n_sinks + window.
+    The first n_sinks stay, and the last window; of those between, every slot whose number is divisible by `every`.
+    If there are no more than n_sinks + window, all stay.
     """
     return [i for i in range(n) if i < n_sinks or i >= n - window or i % every == 0]
 
@@ -30,17 +30,17 @@ def _counted_from_the_sinks(n, n_sinks, window, every):
 
 
 thinned_turns = {
-    "the numbers are counted from the last sink, not from 0": _counted_from_the_sinks,
+    "numbers are counted from the last sink, not from 0": _counted_from_the_sinks,
     "the newest is not one of the window": lambda n, n_sinks, window, every: thinned(n, n_sinks, window + 1, every),
-    "nothing between stays": lambda n, n_sinks, window, every: [i for i in range(n) if i < n_sinks or i >= n - window],
+    "none in between stays": lambda n, n_sinks, window, every: [i for i in range(n) if i < n_sinks or i >= n - window],
 }
 
 
 def heaviest(weights, n_sinks, window, k):
     """Return the slots that stay, of n = len(weights), in order.
 
-    The first n_sinks stay, and the last window; of those between, the k with the largest weight, and of two that
-    weigh the same the earlier. All stay where there are no more than n_sinks + window + k.
+    The first n_sinks stay, and the last window; of those between, the k with the largest weight, and the earlier of two
+    equal ones. If there are no more than n_sinks + window + k, all stay.
     """
     n = len(weights)
     between = range(n_sinks, max(n_sinks, n - window))
@@ -60,7 +60,7 @@ def _among_all(weights, n_sinks, window, k):
 
 
 heaviest_turns = {
-    "the k are taken among all slots, the sinks and the window as well": _among_all,
+    "the k are chosen among all slots, including sinks and window": _among_all,
     "the lightest stay": lambda weights, n_sinks, window, k: heaviest(-weights, n_sinks, window, k),
     "the newest is not one of the window": lambda weights, n_sinks, window, k: heaviest(
         weights, n_sinks, window + 1, k

@@ -1,8 +1,8 @@
-"""A test file for otter-grader 7: put it into the assignment's `tests/` folder, one file a task.
+"""A test file for otter-grader 7: put it into the assignment's `tests/` folder, one file per task.
 
-otter looks the parameter's name up among what the notebook defines, so `survivors` below is the student's function. The
-judge is minisink's: with `raises=True` the failing case, and a question that helps, are an error, which otter shows;
-without `hint=1`, the wrong turn by name.
+otter looks up the parameter's name in the notebook, so `survivors` below is the student's function. minisink
+judges: with `raises=True` the failing case and a helpful question are raised as an error, which otter shows;
+without `hint=1` the error names the wrong turn.
 """
 
 from otter.test_files import test_case

@@ -1,4 +1,4 @@
-"""Slides: of the lecture, or of lessons. One HTML file that needs nothing else; `deck.py` says how it looks.
+"""Make slides of the lecture, or of lessons: one self-contained HTML file; `deck.py` says how it looks.
 
 ::
 
@@ -7,13 +7,13 @@
     python tutorials/teacher/slides.py lessons.html --lessons         all lessons
     python tutorials/teacher/slides.py lessons.html --lessons 05 06   two of them
 
-The lecture is written in `lecture.md`: a heading is a slide's title, a quotation below it what the speaker says. Its
-pictures, and what commands print, are made while it is built. Minute, command and what is to be seen come from
-`plan.md`. A lesson gives the paragraphs that stand below a mark, `<!-- slide -->`, whole, in their order; its
-predictions; its figures; what is to be written; what was printed of what others got wrong, and its milestone.
+The lecture is written in `lecture.md`: a heading is a slide's title, a quotation below it the speaker's notes. Its
+pictures, and the output of commands, are made while it is built. Minute, command and what to see come from
+`plan.md`. From a lesson come the paragraphs below a mark, `<!-- slide -->`, whole and in order; its
+predictions; its figures; its exercise; what was printed under "What others got wrong", and its milestone.
 
-Lessons are executed, which takes minutes. An executed page is kept, in a folder beside the slides or in that of
-`--pages` (`build.py docs` fills such a one), and executed again only when its source or minisink has changed.
+Executing lessons takes minutes. An executed page is kept, in a folder next to the slides or in that of
+`--pages` (`build.py docs` fills such a folder), and executed again only when its source or minisink has changed.
 """
 
 import argparse
@@ -42,7 +42,7 @@ INSTALL = 'pip install -e ".[tutorials,gguf,chat]"'
 
 
 def beside(path):
-    """Return a module of the tutorials, which are no package."""
+    """Return a module of the tutorials, which are not a package."""
     spec = importlib.util.spec_from_file_location(path.stem, path)
     module = sys.modules[path.stem] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -58,7 +58,7 @@ except ImportError as missing:
 
 MARKED = re.compile(rf"^{build.SLIDE}\n(.+?)(?=\n\s*\n(?! )|\Z)", re.MULTILINE | re.DOTALL)
 WRONG = "What others got wrong"
-LETTERS = 1.5  # rem, of the words of the lecture
+LETTERS = 1.5  # rem: size of the lecture's words
 
 
 # the lecture
@@ -73,7 +73,7 @@ def plan():
 
 
 def parts(text):
-    """Return the slides of lecture.md: title, minute, picture (what is to be seen, how it is made), words, notes."""
+    """Return the slides of lecture.md: title, minute, picture (alt text, how it is made), words, notes."""
     found = []
     for part in re.split(r"^#{1,2} ", text, flags=re.MULTILINE)[1:]:
         title, _, body = part.partition("\n")
@@ -101,7 +101,7 @@ def draw(how):
 
 
 def printed(argv):
-    """Run a command of minisink and return what it prints; raise ValueError where it fails."""
+    """Run a command of minisink and return what it prints; raise ValueError if it fails."""
     with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
         failed = main(argv)
     if failed:
@@ -110,7 +110,7 @@ def printed(argv):
 
 
 def ran(words):
-    """Return the words of a slide with what its commands print: ``$ minisink ... | head -16`` in a block of code."""
+    """Return the words of a slide with the output of its commands: ``$ minisink ... | head -16`` in a block of code."""
 
     def output(match):
         text = printed(shlex.split(match[1])).splitlines()[: int(match[2])]
@@ -135,7 +135,7 @@ def lecture(minutes):
 
 
 def said(row, notes, minutes):
-    """Return what the speaker reads, as HTML."""
+    """Return the speaker's notes, as HTML."""
     text = notes
     if row:
         _, _, _, command, seconds, seen = row
@@ -148,7 +148,7 @@ def said(row, notes, minutes):
 
 
 def to_write(cell):
-    """Return the functions that a student writes: their `def` lines, and what their docstrings ask for."""
+    """Return the functions that a student writes: their `def` lines and docstrings."""
     made = []
     for node in ast.parse(cell.source).body:
         if isinstance(node, ast.FunctionDef) and (asked := ast.get_docstring(node)):
@@ -158,7 +158,7 @@ def to_write(cell):
 
 
 def figures_of(code):
-    """Return the pictures that cells have made, each with what its cell says of it, or None."""
+    """Return the pictures that cells have made, each with its alt text, or None."""
     made = []
     for cell in code:
         says = cell.metadata.get("mystnb", {}).get("image", {}).get("alt")
@@ -173,14 +173,14 @@ def output_of(cell):
 
 
 def blocks_of(section, cells):
-    """Return what a slide shows of a section's cells, in their order."""
+    """Return the blocks of a section's cells for a slide, in order."""
     made = []
     for cell in cells:
         if cell.cell_type == "markdown" and section == "Predict":
             made += deck.blocks(re.sub(r"^## .*|\*My prediction:\*|^\+\+\+", "", cell.source, flags=re.MULTILINE))
         elif cell.cell_type == "markdown":
             text = "\n\n".join(MARKED.findall(cell.source.rstrip()))
-            made += deck.blocks(text if section == WRONG else re.sub(r":\Z", ".", text))  # what a cell would follow
+            made += deck.blocks(text if section == WRONG else re.sub(r":\Z", ".", text))  # where a cell would follow
         elif section == "Predict":
             made += deck.literal(cell.source)
         elif section == WRONG and output_of(cell):
@@ -193,11 +193,11 @@ def blocks_of(section, cells):
 
 
 def slides_of(book):
-    """Return the slides of one executed lesson; raise ValueError where it has no figure."""
+    """Return the slides of one executed lesson; raise ValueError if it has no figure."""
     (title,) = re.findall(r"^# (.+)", book.cells[0].source)
     pictures = figures_of(build.code_cells(book))
     if not pictures:
-        raise ValueError(f"lesson {title!r} has no figure; it takes one that was executed: build.py docs")
+        raise ValueError(f"lesson {title!r} has no figure; execute it first: build.py docs")
     made = [deck.Slide(title, first=True)]
     for section in build.SECTIONS:
         cells = [cell for cell in book.cells if build.section_of(cell) == section]
@@ -210,8 +210,8 @@ def slides_of(book):
 
 
 def lessons(names, pages, seconds):
-    """Return the slides of lessons, each executed unless a page of it is kept."""
-    made = [deck.Slide("Attention sinks", deck.blocks("Lessons of minisink. Arrow keys go on and back."), first=True)]
+    """Return the slides of lessons, executing each unless its page is kept."""
+    made = [deck.Slide("Attention sinks", deck.blocks("Lessons of minisink. Arrow keys turn pages."), first=True)]
     for path in build.lessons(names):
         begun, page = time.monotonic(), pages / f"{path.stem}.ipynb"
         what = "kept"
@@ -224,7 +224,7 @@ def lessons(names, pages, seconds):
 
 
 def is_kept(page, source):
-    """Return whether a page is an execution of a lesson as it is now."""
+    """Return whether a page was executed from the lesson as it is now."""
     try:
         return nbformat.read(page, as_version=4).metadata["minisink"]["source"] == build.state(source)
     except (OSError, AttributeError, KeyError, TypeError, ValueError):
@@ -236,11 +236,11 @@ def is_kept(page, source):
 
 def run(argv=None):
     """Run the command line."""
-    parser = argparse.ArgumentParser(description="Make slides: one HTML file that needs nothing else.")
+    parser = argparse.ArgumentParser(description="Make slides: one self-contained HTML file.")
     add = parser.add_argument
     add("file", help="where the slides go")
     add("--minutes", type=int, choices=(50, 90), default=90, help="of the lecture (%(default)s)")
-    add("--lessons", nargs="*", metavar="NN", help="lessons instead, by the beginning of their names (all)")
+    add("--lessons", nargs="*", metavar="NN", help="of these lessons instead, by the start of their names (all)")
     add("--pages", metavar="FOLDER", help="where executed lessons are kept (FILE.pages)")
     add("--seconds", type=int, default=build.SECONDS, metavar="N", help="for a cell of a lesson (%(default)s)")
     args = parser.parse_args(argv)
