@@ -1,4 +1,4 @@
-"""Attention: queries against keys, in four steps that can each be looked at.
+"""Attention: queries against keys, in four steps, each open to inspection.
 
 ::
 
@@ -7,7 +7,7 @@
     pattern = softmax(masked)            rows sum to one: the weight must go somewhere
     mixed   = pattern @ values           what each query reads
 
-*Which* keys a query meets is another question, and stands in `paths`.
+*Which* keys a query sees is another question: see `paths`.
 """
 
 import math
@@ -19,7 +19,7 @@ from .ops import relu, softmax, softmax1, softmax_with_sink
 
 
 def causal_mask(n_queries, n_keys, like=None):  # -> (T, S) bool
-    """Let each query look at its own key and everything before it; query t of the last T stands at slot ``S - T + t``.
+    """Let each query look at its own key and everything before it; query t of the last T is at slot ``S - T + t``.
 
     >>> causal_mask(2, 4).astype(int).tolist()
     [[1, 1, 1, 0], [1, 1, 1, 1]]
@@ -40,7 +40,7 @@ def banded_mask(n_queries, n_keys, window, like=None):  # -> (T, S) bool
 
 
 def additive(visible, dtype):  # (T, S) bool -> (T, S)
-    """Turn a mask into a number to add to a score: 0 where a query may look, -inf where not.
+    """Turn a mask into numbers to add to the scores: 0 where a query may look, -inf elsewhere.
 
     >>> additive(np.array([[True, False]]), np.float32).tolist()
     [[0.0, -inf]]
@@ -51,7 +51,7 @@ def additive(visible, dtype):  # (T, S) bool -> (T, S)
 def score(q, keys):  # (T, H, D), (S, K, D) -> (H, T, S)
     """``q · k / sqrt(D)``; H / K neighbouring query heads share a key head (grouped-query attention, arXiv:2305.13245).
 
-    Those that share are rows of one product, so no key is copied.
+    Heads that share one are rows of one product, so no key is copied.
     """
     (T, H, D), (S, K, _) = q.shape, keys.shape
     rows = q.reshape(T, K, H // K, D).transpose(1, 2, 0, 3) * (1.0 / math.sqrt(D))  # -> (K, H/K, T, D)
@@ -71,9 +71,9 @@ def attend(
 ):  # (T, H, D), 2 x (S, K, D) -> (T, H, D)
     """``softmax(q k^T / sqrt(D) + mask) v`` (Vaswani et al., arXiv:1706.03762, section 3.2.1).
 
-    Queries and keys are rotated. `visible` (T, S) is a mask, `bias` (H, T, S) is added to the scores (ALiBi); each may
-    be None. `normalise` turns scores into a pattern. A dict as `trace` receives ``"scores"`` (masked) and
-    ``"pattern"``, (H, T, S). No keys are a ValueError. Two equal keys:
+    Queries and keys are already rotated. `visible` (T, S) is a mask, `bias` (H, T, S) is added to the scores (ALiBi);
+    each may be None. `normalise` turns scores into a pattern. A dict as `trace` receives ``"scores"`` (masked) and
+    ``"pattern"``, (H, T, S). With no keys it raises ValueError. Two equal keys:
 
     >>> attend(np.zeros((1, 1, 2)), np.zeros((2, 1, 2)), np.array([[[2.0, 0.0]], [[4.0, 0.0]]])).tolist()
     [[[3.0, 0.0]]]

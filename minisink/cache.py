@@ -8,8 +8,8 @@ This file is StreamingLLM (Xiao et al., arXiv:2309.17453, section 3.2). Two deci
    cached, token 9 is decoded at positions [0, 1, 2, 3, 4, 5, 6, 7]. For that, keys are stored **un-rotated**
    and rotated to their slot when they are used.
 
-Why the first tokens? Every later query has seen them, so it is there that heads learn to put the weight they must spend
-(`ops.softmax`). With the window alone that weight falls on tokens whose values are not small: see docs/design.md.
+Why the first tokens? Every later query has seen them, so heads learn to put there the weight they must spend
+(`ops.softmax`). With the window alone that weight falls on tokens whose values are not small: see docs/why.md.
 
 Words: a *token_index* is a place in the text, a *slot* a place in the cache, a *position* the number given to
 the encoding. StreamingLLM is ``position := slot``.
@@ -26,14 +26,14 @@ BLOCK = 512  # tokens taken at once while nothing is evicted: bounds the (H, T, 
 
 @dataclass(frozen=True)
 class Policy:
-    """The two decisions. `methods` has the usual policies by name; one of your own overrides either decision."""
+    """The two decisions. `methods` has the usual policies by name; your own policy overrides either decision."""
 
     n_sinks: int = 0  # first tokens, never evicted
     window: int | None = None  # newest tokens kept, the current one included; None keeps everything
     positions: str = "slot"  # "slot": place in the cache (StreamingLLM); "original": place in the text (the ablation)
 
     def survivors(self, token_index):  # (S,) -> (at most S,)
-        """Decision 1: the slots that stay, in order, when the tokens `token_index` are held, the newest last.
+        """Decision 1: the slots that stay, in order, when `token_index` are the tokens held, the newest last.
 
         >>> Policy(2, 3).survivors(np.arange(7)).tolist()
         [0, 1, 4, 5, 6]
@@ -44,7 +44,7 @@ class Policy:
         return np.concatenate((np.arange(self.n_sinks), np.arange(S - self.window, S)))
 
     def positions_of(self, token_index):  # (S,) -> (S,)
-        """Decision 2: the position of each of the tokens that are held.
+        """Decision 2: the position of each token held.
 
         >>> Policy(2, 3).positions_of(np.array([0, 1, 4, 5, 6])).tolist()
         [0, 1, 2, 3, 4]
@@ -61,8 +61,8 @@ class Policy:
         numbers_to_int(self)
 
     name = property(lambda self: type(self).__name__.lower())  # in tables and pictures: "streaming"
-    is_plain = property(lambda self: _is_plain(type(self)))  # whether the three fields say it all
-    kv_cache: ClassVar[Any] = None  # a method that keeps more brings its own KVCache,
+    is_plain = property(lambda self: _is_plain(type(self)))  # whether the three fields define it
+    kv_cache: ClassVar[Any] = None  # a method that keeps more has its own KVCache,
     block_cache: ClassVar[Any] = None  # fast.blocks.Banded
     ring_cache: ClassVar[Any] = None  # and fast.ring.RingCache: see retrieval
 
@@ -78,7 +78,7 @@ class LayerCache:
         self.n_seen = len(keys)  # tokens appended since the start, evicted ones included
 
     def append(self, keys, values):  # (T, K, D), (T, K, D)
-        """Add a run of tokens from `blocks`, keys un-rotated, and evict what the policy lets go."""
+        """Add a run of tokens from `blocks`, keys un-rotated, and evict what the policy does not keep."""
         n_new = len(keys)
         keys = np.concatenate((self.keys, keys))  # (S, K, D), (T, K, D) -> (S + T, K, D)
         values = np.concatenate((self.values, values))
@@ -91,14 +91,14 @@ class LayerCache:
 
     @property
     def positions(self):  # (S,)
-        """The position each slot is encoded at now."""
+        """The current position of each slot."""
         return self.policy.positions_of(self.token_index)
 
 
 class KVCache:
     """A `LayerCache` for every layer, all under `policy`; the only thing in the readable path that changes.
 
-    The example of the paper, with 4 sinks and a window of 4, before and after token 9:
+    The paper's example, with 4 sinks and a window of 4, before and after token 9:
 
     >>> cache = KVCache(1, 1, 2, Policy(4, 4))
     >>> for token in np.zeros((9, 1, 1, 2), np.float32):
@@ -111,7 +111,7 @@ class KVCache:
     """
 
     def __init__(self, n_layers: int, n_kv_heads: int, head_dim: int, policy: Any, *, like=None):  # L, K, D
-        like = np.empty(0, np.float32) if like is None else like  # brings dtype and device
+        like = np.empty(0, np.float32) if like is None else like  # gives dtype and device
         empty = np.zeros_like(like, shape=(0, n_kv_heads, head_dim))
         self.policy = policy
         self.layers = [LayerCache(empty, empty, each) for each in _by_layer(policy, n_layers)]
@@ -127,7 +127,7 @@ class KVCache:
 
     @property
     def positions(self) -> np.ndarray:
-        """ndarray of shape (S,): the position each slot is encoded at now, in the last layer."""
+        """ndarray of shape (S,): the current position of each slot, in the last layer."""
         return self.layers[-1].positions
 
     @property
@@ -135,9 +135,9 @@ class KVCache:
         """Tokens taken in since the start, evicted ones included."""
         return self.layers[-1].n_seen
 
-    # Checks, and to a file and back: see `snapshot` -----------------------------------------------
+    # Checks, and saving to a file: see `snapshot` -------------------------------------------------
 
-    path: ClassVar[Any] = None  # a cache of another kind brings its own instead of `paths.Cached`
+    path: ClassVar[Any] = None  # another kind of cache has its own instead of `paths.Cached`
     kind: ClassVar[str] = "slots"
 
     @property
@@ -168,8 +168,8 @@ class KVCache:
         return positions
 
     def state(self) -> tuple[dict, dict]:
-        """Return everything needed to resume: arrays by name, and what JSON can hold."""
-        self.next_positions(0)  # raises after an interrupted pass: there would be nothing to resume
+        """Return everything needed to resume: arrays by name, and JSON-able metadata."""
+        self.next_positions(0)  # raises after an interrupted pass, which cannot be resumed
         arrays = {}
         for i, layer in enumerate(self.layers):
             arrays |= {f"keys.{i}": layer.keys, f"values.{i}": layer.values, f"token_index.{i}": layer.token_index}
@@ -199,15 +199,15 @@ def newest_position(policy, token_index):
 
 
 def blocks(layer: LayerCache, n_tokens: int) -> Iterator[slice]:
-    """Cut `n_tokens` new tokens into runs that may share one set of slots, slices into the new tokens.
+    """Cut `n_tokens` new tokens into runs that may share one set of slots; yield slices of the new tokens.
 
     While the cache fills up nothing leaves, so a run of tokens can be appended at once and masked
-    causally. From then on each token evicts one and moves the slots, and goes alone.
+    causally. From then on each token evicts one, moves the slots, and is a run of its own.
     """
     policy, start = layer.policy, 0
     while start < n_tokens:
         room = n_tokens if policy.capacity is None else policy.capacity - len(layer.keys)
-        room = room if policy.is_plain else 1  # only the policy itself knows
+        room = room if policy.is_plain else 1  # only the policy knows
         stop = min(n_tokens, start + max(1, min(room, BLOCK)))
         yield slice(start, stop)
         start = stop
@@ -224,12 +224,12 @@ def _by_layer(policy, n_layers):
 
 
 def _is_plain(cls):
-    """Tell whether a class of policies leaves both decisions as they are; the fast paths count on that."""
+    """Return whether a class of policies overrides neither decision; the fast paths rely on that."""
     return cls.survivors is Policy.survivors and cls.positions_of is Policy.positions_of
 
 
 def _survivors(policy, token_index):
-    """Return the slots that stay. A policy of your own must name existing slots, in order, the newest among them."""
+    """Return the slots that stay. Your own policy must name existing slots, in order, including the newest."""
     stay, newest = policy.survivors(token_index), len(token_index) - 1
     if policy.is_plain:
         return stay
@@ -239,7 +239,7 @@ def _survivors(policy, token_index):
 
 
 def _check_policy(policy):
-    """Raise ValueError for ``n_sinks < 0``, ``window < 1``, a number that is not whole, or unknown positions."""
+    """Raise ValueError for ``n_sinks < 0``, ``window < 1``, a number that is not an integer, or unknown positions."""
     check_whole("n_sinks", policy.n_sinks, 0)
     if policy.window is not None:
         check_whole("window", policy.window, 1, ", for the current token counts")
@@ -248,21 +248,21 @@ def _check_policy(policy):
 
 
 def refuse_own(policy: Policy) -> None:
-    """Raise ValueError for a policy that overrides a decision, which the fast paths would ignore."""
+    """Raise ValueError for a policy that overrides a decision; the fast paths would ignore it."""
     if not policy.is_plain:
-        raise ValueError(f"{policy}: the fast paths know sinks and a window only; use readable=True or a KVCache")
+        raise ValueError(f"{policy}: the fast paths know only sinks and a window; use readable=True or a KVCache")
 
 
 def numbers_to_int(method) -> None:
-    """Replace NumPy's integers in the fields of a frozen method by Python's, as a `deque` or a `repr` needs them."""
+    """Replace NumPy's integers in the fields of a frozen method by Python's, as `deque` and `repr` need."""
     for f in fields(method):
         if isinstance(number := getattr(method, f.name), np.integer):
             object.__setattr__(method, f.name, int(number))
 
 
 def check_whole(name, value, least, why=""):
-    """Raise ValueError unless `value` is a whole number of `least` or more that NumPy can count slots with."""
+    """Raise ValueError unless `value` is an integer of `least` or more that NumPy can count slots with."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
         raise ValueError(f"{name} is {value!r}; it must be a whole number of {least} or more{why}")
     if value > 2**61:
-        raise ValueError(f"{name} is {value!r}; no cache holds as many: 2**61 is the most")
+        raise ValueError(f"{name} is {value!r}; no cache holds more than 2**61")

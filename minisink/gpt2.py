@@ -1,15 +1,15 @@
 """GPT-2, top to bottom: config, weights, forward.
 
 LayerNorm before each half-layer, a GELU MLP, and *learned absolute positions*: a vector for each place, added
-to the token before the first layer (Radford et al., 2019). So a position is mixed into everything a cache
-keeps, and cannot be given anew when the token moves to another slot:
+to the token before the first layer (Radford et al., 2019). So the position is mixed into everything a cache
+keeps, and cannot be changed when the token moves to another slot:
 
-- ``Recompute`` is exact, it builds every window from its tokens;
+- ``Recompute`` is exact, because it builds every window from its tokens;
 - a window or streaming cache with ``positions="slot"`` embeds a new token at ``min(t, capacity - 1)``: once the
-  cache is full every token enters at the same place, and keys remember the place they came in at;
+  cache is full every token enters at the same position, and keys keep the position they came in at;
 - with ``positions="original"`` a text longer than the learned positions is refused.
 
-What that costs is measured in docs/gpt2.md.
+docs/gpt2.md measures what that costs.
 
 Letters: T tokens, C model width, H heads, D head width, F MLP width, V vocabulary, P positions.
 """
@@ -33,7 +33,7 @@ class Config:
     n_heads: int  # H
     d_ff: int  # F
     vocab_size: int  # V
-    max_positions: int  # P, the number of learned positions: no text position can lie beyond
+    max_positions: int  # P, the number of learned positions: texts cannot be longer
     norm_eps: float = 1e-5
     tied: bool = True  # whether the output matrix is the embedding
     bos: int | None = None  # token id that begins a text
@@ -42,7 +42,7 @@ class Config:
     sink_logit: bool = False  # whether every head has a learned sink logit
 
     model_type = "gpt2"
-    learned_positions = True  # no position can be given anew
+    learned_positions = True  # positions cannot be changed
     activation = "gelu_new"  # see `ops.ACTIVATIONS`
     parallel = False  # attention first, then the MLP
     encoding = staticmethod(unrotated)
@@ -54,7 +54,7 @@ class Config:
 
     @property
     def n_kv_heads(self) -> int:
-        """K: every head has keys and values of its own."""
+        """K: every head has its own keys and values."""
         return self.n_heads
 
 
@@ -92,7 +92,7 @@ class Weights:
 def forward(ids, weights, config, *, path: Path | None = None, rows=None, trace: dict | None = None):
     """Logits (T, V) of the next token after each token of `ids` (T,); the arguments are those of `llama.forward`.
 
-    The `path` also says where each token stands: ValueError when that is beyond the learned positions.
+    The `path` also gives each token's position: ValueError if it is beyond the learned ones.
     """
     path = Uncached() if path is None else path
     H, D = config.n_heads, config.head_dim
@@ -125,14 +125,14 @@ def check_learned(positions, config):  # (T,) ascending
     if positions[-1] >= config.max_positions:
         first, n_learned = max(positions[0], config.max_positions), config.max_positions
         remedy = "use method='recompute', or positions='slot' with a capacity that fits"
-        raise ValueError(f"position {first} lies beyond the {n_learned} learned positions of this GPT-2; {remedy}")
+        raise ValueError(f"position {first} is beyond the {n_learned} learned positions of this GPT-2; {remedy}")
 
 
-# The shapes of what is learned; `hf.arrays` lists it by name ----------------------------------------
+# The shapes of the learned arrays; `hf.arrays` lists them by name -----------------------------------
 
 
 def layer_shapes(config):
-    """Give the shape of every array in `LayerWeights` that a model of this config has."""
+    """Return the shape of every array in `LayerWeights` that a model of this config has."""
     C, F = config.d_model, config.d_ff
     shapes: dict = {"ln1": (C,), "ln1_b": (C,), "w_qkv": (C, 3 * C), "b_qkv": (3 * C,), "wo": (C, C), "bo": (C,)}
     shapes |= {"ln2": (C,), "ln2_b": (C,), "w_up": (C, F), "b_up": (F,), "w_down": (F, C), "b_down": (C,)}
@@ -142,6 +142,6 @@ def layer_shapes(config):
 
 
 def outer_shapes(config):
-    """Give the shape of what `Weights` has beside embedding, output matrix and layers."""
+    """Return the shapes of `Weights` besides embedding, output matrix and layers."""
     C = config.d_model
     return {"norm": (C,), "norm_b": (C,), "position": (config.max_positions, C)}

@@ -1,8 +1,8 @@
 """Llama, top to bottom: config, weights, forward.
 
 RMSNorm before each half-layer, rotary positions inside attention, grouped key/value heads, a gated MLP
-(Touvron et al., arXiv:2302.13971 and 2307.09288). Mistral and Qwen2 models that differ by a bias or an
-unused window are the same; Qwen3 has one norm more, of every query and key (arXiv:2505.09388, section 2).
+(Touvron et al., arXiv:2302.13971 and 2307.09288). Mistral and Qwen2 models differ only by a bias or an
+unused window; Qwen3 also norms every query and key (arXiv:2505.09388, section 2).
 
 Letters: T tokens, C model width, H query heads, K key/value heads, D head width, F MLP width, V vocabulary.
 """
@@ -47,7 +47,7 @@ class Config:
 
     @property
     def frequencies(self) -> np.ndarray:
-        """ndarray of shape (D/2,): angle a position of each channel pair."""
+        """ndarray of shape (D/2,): radians per position of each channel pair."""
         return rope_frequencies(self.head_dim, self.rope_theta, self.rope_scaling)
 
     @property
@@ -94,8 +94,8 @@ class Weights:
 def forward(ids, weights, config, *, path: Path | None = None, rows=None, trace: dict | None = None):
     """Logits (T, V) of the next token after each token of `ids` (T,).
 
-    `path` says which keys the tokens meet, `paths.Uncached` by default. With `rows`, a slice or ints, the other tokens
-    are only worked out as far as attention needs them. A dict as `trace` receives ``"layers"``, a list with a dict a
+    `path` says which keys the tokens see, `paths.Uncached` by default. With `rows`, a slice or ints, other tokens are
+    computed only as far as attention needs them. A dict as `trace` receives ``"layers"``, a list with one dict per
     layer: residual stream ``"x"`` (T, C) before the layer, un-rotated ``"q"`` (T, H, D), ``"k"`` and ``"v"`` (T, K, D),
     ``"scores"`` and ``"pattern"`` (H, T, S), ``"mixed"`` (T, H, D); and ``"x"`` (T, C), the residual stream at the end.
     """
@@ -103,7 +103,7 @@ def forward(ids, weights, config, *, path: Path | None = None, rows=None, trace:
     H, K, D = config.n_heads, config.n_kv_heads, config.head_dim
     T = len(ids)
     encoding = config.encoding
-    path.positions(T)  # refuses a cache it cannot go on with; rotation happens inside `mix`
+    path.positions(T)  # refuses a cache it cannot continue; rotation happens inside `mix`
     inside: list = [None if trace is None else {} for _ in weights.layers]
     x = weights.embed[np.asarray(ids, like=weights.embed)]  # (T,) -> (T, C)
     for i, layer in enumerate(weights.layers):
@@ -128,11 +128,11 @@ def forward(ids, weights, config, *, path: Path | None = None, rows=None, trace:
     return linear(rms_norm(x, weights.norm, config.norm_eps), weights.head)  # (T, C) -> (T, V)
 
 
-# The shapes of what is learned; `hf.arrays` lists it by name ----------------------------------------
+# The shapes of the learned arrays; `hf.arrays` lists them by name -----------------------------------
 
 
 def layer_shapes(config):
-    """Give the shape of every array in `LayerWeights` that a model of this config has."""
+    """Return the shape of every array in `LayerWeights` that a model of this config has."""
     C, F = config.d_model, config.d_ff
     Q, KV = config.n_heads * config.head_dim, config.n_kv_heads * config.head_dim
     shapes: dict = {"attn_norm": (C,), "wq": (C, Q), "wk": (C, KV), "wv": (C, KV), "wo": (Q, C)}
@@ -151,5 +151,5 @@ def layer_shapes(config):
 
 
 def outer_shapes(config):
-    """Give the shape of what `Weights` has beside embedding, output matrix and layers."""
+    """Return the shapes of `Weights` besides embedding, output matrix and layers."""
     return {"norm": (config.d_model,)}

@@ -5,12 +5,12 @@
 `Window`                  the last `window` tokens, cached
 `Recompute`               the last `window` tokens, read again from scratch for every new one
 `Streaming`               the first `n_sinks` and the last `window`: StreamingLLM
-`retrieval.Retrieval`     and for each query some blocks of what was evicted
+`retrieval.Retrieval`     the same, and for each query some evicted blocks
 `ByLayer`                 a policy for each layer
 ========================  ==========================================================================
 
-`Dense`, `Window` and `Streaming` are `cache.Policy` under the names of the paper's Figure 1, and a policy of your own
-stands wherever they do: a subclass that overrides `survivors` or `positions_of` (docs/your-own-cache.md).
+`Dense`, `Window` and `Streaming` are `cache.Policy` under the names of the paper's Figure 1. Your own policy
+works wherever they do: it is a subclass that overrides `survivors` or `positions_of` (docs/your-own-cache.md).
 """
 
 from collections.abc import Iterable, Sequence
@@ -65,9 +65,8 @@ class Streaming(Policy):
 class Recompute:
     """The sliding window with re-computation: for each token its last `window` are read again, from position 0.
 
-    It keeps no cache. `lead` holds token ids that are put in front of every window which does not begin the text; they
-    count towards `window`. A model trained with ``<s>`` first in every sample knows no text without it:
-    ``lead=(model.config.bos,)``.
+    It keeps no cache. `lead` holds token ids to put in front of every window that does not begin the text; they
+    count towards `window`. A model trained with ``<s>`` first in every sample needs it: ``lead=(model.config.bos,)``.
     """
 
     window: int = 256
@@ -82,7 +81,7 @@ class Recompute:
             raise ValueError(f"lead is {self.lead!r}; it must be token ids, for example (model.config.bos,)")
         object.__setattr__(self, "lead", tuple(int(i) for i in lead))
         if len(self.lead) >= self.window:
-            raise ValueError(f"lead has {len(self.lead)} tokens; a window of {self.window} has no room for any other")
+            raise ValueError(f"lead has {len(self.lead)} tokens; a window of {self.window} has no room for others")
 
     @property
     def capacity(self) -> int:
@@ -102,14 +101,14 @@ class ByLayer:
 
     def __post_init__(self):
         if not isinstance(self.policies, Iterable):
-            raise ValueError(f"ByLayer has {self.policies!r}; it must be a list, a policy for each layer")
+            raise ValueError(f"ByLayer has {self.policies!r}; it must be a list with a policy for each layer")
         object.__setattr__(self, "policies", tuple(self.policies))
         for i, policy in enumerate(self.policies):
             if not isinstance(policy, Policy) or policy.kv_cache is not None:
                 known = "Dense(), Window(...), Streaming(...) or a Policy"
                 raise ValueError(f"layer {i} has {policy!r}; it must be {known}")
         if not self.policies:
-            raise ValueError("ByLayer needs a policy for each layer of the model, and was given none")
+            raise ValueError("ByLayer was given no policies; it needs one for each layer of the model")
 
     def __repr__(self):
         return f"ByLayer([{', '.join(map(repr, self.policies))}])"
@@ -122,7 +121,7 @@ class ByLayer:
 
 
 Method = Policy | Recompute | ByLayer
-DEFAULT = Streaming()  # of every call that takes a method; this very object also tells that none was given
+DEFAULT = Streaming()  # of every call that takes a method; this very object also means that none was given
 
 
 def new_cache(model: Model, method: Method = DEFAULT) -> KVCache:
@@ -131,7 +130,7 @@ def new_cache(model: Model, method: Method = DEFAULT) -> KVCache:
     Parameters
     ----------
     model : Model
-    method : Dense, Window, Streaming, Retrieval, ByLayer or a Policy of your own
+    method : Dense, Window, Streaming, Retrieval, ByLayer or your own Policy
 
     Returns
     -------
@@ -141,14 +140,14 @@ def new_cache(model: Model, method: Method = DEFAULT) -> KVCache:
     Raises
     ------
     ValueError
-        For what is no method, and for `Recompute`, which keeps no cache.
+        If `method` is not a method, or is `Recompute`, which keeps no cache.
     """
     check_method(model, method)
     return make_cache(model, method)
 
 
 def make_cache(model: Model, method: Any) -> KVCache:
-    """Return what `new_cache` does, for a method that has been checked."""
+    """Return a new cache for a method that has been checked."""
     if isinstance(method, Recompute):
         raise ValueError(f"{method!r} keeps no cache: it rebuilds every window from its tokens")
     config = model.config
@@ -157,7 +156,7 @@ def make_cache(model: Model, method: Any) -> KVCache:
 
 
 def check_method(model: Model, method: Any) -> None:
-    """Raise ValueError unless `method` is one for `model`; warn where it goes beyond what the model was trained on."""
+    """Raise ValueError unless `method` is one for `model`; warn if it goes beyond what the model was trained on."""
     if not isinstance(method, Policy | Recompute | ByLayer):
         raise ValueError(f"method is {method!r}; pass a value, {_call(method)}")
     if isinstance(method, ByLayer) and model.config.learned_positions:
@@ -195,19 +194,19 @@ def check_cache(model: Model, cache) -> None:
 def refuse_both(method, cache) -> None:
     """Raise ValueError when a method is given with a cache."""
     if cache is not None and method is not DEFAULT:
-        raise ValueError(f"both {method!r} and cache= are given; a cache says by itself what it keeps: leave out one")
+        raise ValueError(f"both {method!r} and cache= are given; a cache has its own method: leave out one")
 
 
 def warn_beyond(model: Model, policy, before: int, after: float) -> None:
-    """Warn once when fetched tokens keep their places in the text and it passes the trained length."""
+    """Warn once when fetched tokens keep their places in a text longer than the trained length."""
     trained = model.config.max_positions
     if getattr(policy, "keeps_places", False) and before <= trained < after:
-        farther = f"what is fetched may stand farther than {model.name} was trained on"
-        warn_caller(f"positions='original': from token {trained} on, {farther}; positions='slot' keeps it within")
+        farther = f"fetched tokens may be farther away than {model.name} was trained on"
+        warn_caller(f"positions='original': from token {trained} on, {farther}; positions='slot' keeps them within")
 
 
 def lead_of(model: Model, ids: np.ndarray, window: int) -> tuple[int, ...]:
-    """Return the `lead` of a `Recompute` of these ids: ``(bos,)`` if the text begins with it and there is room."""
+    """Return the `lead` of a `Recompute` of these ids: ``(bos,)`` if the text begins with bos and there is room."""
     begun = len(ids) > 0 and ids[0] == model.config.bos and window > 1
     return (int(ids[0]),) if begun else ()
 

@@ -30,12 +30,12 @@ class Model:
     name : str
         What was loaded.
     ignored : list of str
-        Tensors of the files that a forward pass does not need.
+        Tensors in the files that a forward pass does not need.
     chat_template : str or None
-        How a conversation is written for this model, in Jinja; see `chat.template`.
+        How to write a conversation for this model, in Jinja; see `chat.template`.
     special_tokens : dict or None
-        What the template calls the special tokens: ``{"bos_token": "<s>", ...}``. None: by the ids of the config. It
-        says nothing of what begins or ends a text: that is ``config.bos`` and ``config.eos``.
+        The template's names for special tokens: ``{"bos_token": "<s>", ...}``; None derives them from the config's
+        ids. What begins or ends a text is ``config.bos`` and ``config.eos``.
     """
 
     def __init__(
@@ -81,11 +81,11 @@ class Model:
         ----------
         ids : sequence or ndarray of shape (T,), ints
         cache : KVCache or path, optional
-            What the tokens may look at besides each other; it takes them in. Without one the text is
+            What the tokens may look at besides each other; it takes them in. Without a cache the text is
             dense and causal from token 0. Any chunking gives the same logits. A path is any object with
             the methods of `paths.Path`.
         rows : slice or ndarray of ints, optional
-            Tokens whose logits are wanted (all by default).
+            Tokens whose logits to return (all by default).
         trace : dict, optional
             Pass ``{}`` to look inside; see `llama.forward` for what it receives.
 
@@ -97,8 +97,8 @@ class Model:
         Raises
         ------
         ValueError
-            For ids that are empty, not whole numbers, or outside the vocabulary; for what is no cache, or one of
-            another model.
+            For ids that are empty, not integers, or outside the vocabulary; if `cache` is not a cache, or does not fit
+            this model.
 
         Examples
         --------
@@ -108,11 +108,11 @@ class Model:
         """
         ids, path = self.check_ids(ids), self.path_of(cache)
         if trace is not None and not isinstance(trace, dict):
-            raise ValueError(f"trace is {trace!r}; pass an empty dict, which is filled with what is inside")
+            raise ValueError(f"trace is {trace!r}; pass an empty dict to be filled")
         return self.architecture.forward(ids, self.weights, self.config, path=path, rows=rows, trace=trace)
 
     def path_of(self, cache: KVCache | AnyPath | None) -> AnyPath:
-        """Return the path for `cache`; raise ValueError if it is no cache, or does not fit this model."""
+        """Return the path for `cache`; raise ValueError if it is not a cache, or does not fit this model."""
         if cache is None:
             return Uncached()
         if isinstance(cache, KVCache):
@@ -148,7 +148,7 @@ class Model:
         text : str
             The name of a special token inside it stays text.
         bos : bool
-            Put the begin-of-text token first, where the model has one. For a model trained that way it is
+            Put the begin-of-text token first, if the model has one. In a model trained that way it is
             the attention sink.
 
         Returns
@@ -158,7 +158,7 @@ class Model:
         Raises
         ------
         ValueError
-            When the checkpoint came without a tokenizer, or the text has half a surrogate pair in it: that is
+            When the checkpoint has no tokenizer, or the text contains half a surrogate pair, which is
             how Python passes on bytes that are not UTF-8.
 
         Examples
@@ -190,7 +190,7 @@ class Model:
 
     def _need_tokenizer(self):
         if self.tokenizer is None:
-            remedy = "transformers makes a tokenizer.json of a tokenizer.model or vocab.json: load it there, and save"
+            remedy = "transformers turns a tokenizer.model or vocab.json into a tokenizer.json: load it there, and save"
             raise ValueError(f"{self.name}: has no tokenizer, so text cannot be turned into tokens; {remedy} it")
         return self.tokenizer
 
@@ -232,10 +232,10 @@ def load(
     Parameters
     ----------
     name_or_path : str or path
-        The name of a model that ships ("novels"), or of one that comes as a package ("smollm2"); a Hugging Face
-        folder; a GGUF file; or a hub id "owner/name". A folder with the name of a model is meant by "./novels".
+        The name of a model that ships ("novels") or comes as a package ("smollm2"); a Hugging Face
+        folder; a GGUF file; or a hub id "owner/name". For a folder with the name of a model write "./novels".
     dtype : {"float32", "float64", "float16"}
-        Of the weights and of all arithmetic; float16 on a GPU only, since on the host it is many times
+        Dtype of the weights and all arithmetic; float16 only on a GPU, because on the host it is many times
         slower than float32. Narrower checkpoints are widened exactly.
     device : str
         "cpu", "cuda" or "cuda:N".
@@ -249,7 +249,7 @@ def load(
     Raises
     ------
     CheckpointError
-        Naming the file, tensor or value that is wrong.
+        Names the file, tensor or value that is wrong.
     MemoryError
         When the device has no room for the weights.
 

@@ -14,7 +14,7 @@ from .system.device import to_host
 def softmax(x):  # (..., S) -> (..., S)
     """``exp(x_i) / sum_j exp(x_j)``: weights that sum to one.
 
-    A key at ``-inf`` is masked out; where *every* key is, there is nothing to divide by, and all weights are zero.
+    A key at ``-inf`` is masked out; if *every* key is, there is nothing to divide by, and all weights are zero.
 
     >>> softmax(np.array([0.0, 0.0, -np.inf])).tolist()
     [0.5, 0.5, 0.0]
@@ -31,9 +31,9 @@ def softmax(x):  # (..., S) -> (..., S)
 
 
 def softmax_with_sink(x, sink_logit):  # (..., S), broadcastable to (..., 1) -> (..., S)
-    """``exp(x_i) / (exp(sink) + sum_j exp(x_j))``: one more logit competes, and what it wins is dropped.
+    """``exp(x_i) / (exp(sink) + sum_j exp(x_j))``: one more logit competes, and its weight is dropped.
 
-    The *sink logit* is one more column, without key or value, taken off after the softmax: weights sum to less than
+    The *sink logit* is one more column, without key or value, dropped after the softmax: weights sum to less than
     one, and a head may attend to nothing. gpt-oss learns one per head.
 
     >>> softmax(np.array([0.0, 0.0, 0.0]))[:-1].round(4).tolist()
@@ -92,12 +92,12 @@ def _root_mean_square(x, eps):  # (..., C) -> (..., 1)
 
 
 def accum_dtype(dtype):
-    """Return the dtype to add up in: float32 at least, for float16 ends before 256 squared."""
+    """Return the dtype for sums: float32 at least, because float16 overflows at 256 squared."""
     return np.result_type(dtype, np.float32)
 
 
 def layer_norm(x, weight, bias, eps=1e-5):  # (..., C), (C,), (C,) -> (..., C)
-    """``weight * (x - mean(x)) / sqrt(var(x) + eps) + bias``, the norm of GPT-2; MPT's has no bias, which is None.
+    """``weight * (x - mean(x)) / sqrt(var(x) + eps) + bias``, the norm of GPT-2; MPT has no bias, and passes None.
 
     >>> layer_norm(np.array([1.0, 3.0]), np.ones(2), np.zeros(2), 0.0).tolist()
     [-1.0, 1.0]
@@ -127,13 +127,13 @@ def gelu(x):
 
 
 def gelu_erf(x):
-    """``0.5 x (1 + erf(x / sqrt(2)))``: what `gelu` comes near to, and the activation of GPT-NeoX, MPT and Falcon.
+    """``0.5 x (1 + erf(x / sqrt(2)))``: what `gelu` approximates, and the activation of GPT-NeoX, MPT and Falcon.
 
     >>> gelu_erf(np.array([-1.0, 0.0, 1.0])).round(4).tolist()
     [-0.1587, 0.0, 0.8413]
     """
     out = erf_of_root_half(x)
-    out += 1.0  # in place: of a block of tokens this is the largest array
+    out += 1.0  # in place: this is the largest array of a block of tokens
     out *= x
     out *= 0.5
     return out
@@ -144,10 +144,10 @@ ERF += [-2.08271087e-07, 5.34910272e-09, -7.04184791e-11, 2.06889304e-13, 3.2373
 
 
 def erf_of_root_half(x):
-    """``erf(x / sqrt(2)) = tanh(x P(x^2))``: twice the normal distribution, less one.
+    """``erf(x / sqrt(2)) = tanh(x P(x^2))``: twice the normal distribution, minus one.
 
-    P is atanh(erf(x / sqrt(2))) / x at the Chebyshev nodes of 0 <= x^2 <= 27; GPT-2's `gelu` has its first two terms,
-    more or less. It is off by less than 1e-6 in float32; in float64 Python's own erf is asked, number by number.
+    P is atanh(erf(x / sqrt(2))) / x at the Chebyshev nodes of 0 <= x^2 <= 27; GPT-2's `gelu` has roughly its first two
+    terms. It is off by less than 1e-6 in float32; in float64 Python's own erf is called, number by number.
 
     >>> bool(abs(erf_of_root_half(np.float32([0.5, 1.0, 9.0])) - [0.3829249, 0.6826895, 1.0]).max() < 1e-6)
     True

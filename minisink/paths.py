@@ -1,17 +1,17 @@
-"""The seam between a model and its cache: which keys a token meets.
+"""The seam between a model and its cache: which keys a token sees.
 
-A model makes queries, keys and values of its tokens and hands them to a *path*, which says what each query reads.
-That is all a model knows of caches, so an architecture is written once for all of them:
+A model turns its tokens into queries, keys and values and hands them to a *path*, which says what each query reads.
+That is all a model knows about caches, so an architecture is written once for all of them:
 
 ===================  ===================================================================================
 `Uncached`           the whole text, no cache
-`Cached`             what a `cache.KVCache` has kept: the readable path, the paper literally
+`Cached`             what a `cache.KVCache` has kept: the readable path, literally the paper
 `fast.blocks`        ``Banded``, the same for whole blocks of tokens, and ``Windows``, rebuilt from scratch
 `retrieval`          what was evicted is brought back
 ===================  ===================================================================================
 
-A path of your own is any object with the two methods of `Path`. To be measured and to write text (`loss`, `generation`)
-it needs one thing more, ``n_seen``: how many tokens it has taken in.
+Any object with the two methods of `Path` is a path. To measure losses and write text (`loss`, `generation`)
+it also needs ``n_seen``: how many tokens it has taken in.
 """
 
 from typing import Any, Protocol
@@ -27,27 +27,27 @@ BLOCK = 512  # queries taken at once: bounds the (H, T, S) scores of a long text
 
 
 class Path(Protocol):
-    """What a model asks of its path, once a forward pass and once a layer, the layers in order."""
+    """What a model asks of its path: `positions` once per forward pass, `mix` once per layer, in order."""
 
     def positions(self, n_tokens: int) -> np.ndarray:
         """Return the position (T,) of each of the next tokens when it is newest; raise ValueError if none can follow.
 
-        GPT-2 adds them to its embedding. For Llama positions enter in `mix`, by rotation.
+        GPT-2 adds them to its embedding. In Llama positions enter in `mix`, by rotation.
         """
         ...
 
     def mix(self, layer: int, q: Any, k: Any, v: Any, rotate: Any, *, normalise: Any, trace: dict | None) -> Any:
-        """Mix the values of the keys that T new tokens meet, themselves among them, -> (T, H, D).
+        """Mix the values of the keys that T new tokens see, their own included, -> (T, H, D).
 
-        q (T, H, D), k and v (T, K, D) come un-rotated; ``rotate(x, positions)`` is the encoding (see `positions`: what
-        it adds to the scores is `positions.bias_of`), ``normalise(scores)`` makes weights of (H, T, S) scores, and a
+        q (T, H, D), k and v (T, K, D) come un-rotated; ``rotate(x, positions)`` is the encoding (see `positions`;
+        `positions.bias_of` is added to the scores), ``normalise(scores)`` turns (H, T, S) scores into weights, and a
         dict as `trace` receives ``"scores"`` and ``"pattern"`` (H, T, S).
         """
         ...
 
 
 class Uncached:
-    """The whole text, no cache: token t stands at position t and sees tokens 0 to t."""
+    """The whole text, no cache: token t is at position t and sees tokens 0 to t."""
 
     def positions(self, n_tokens):  # -> (T,)
         """0, 1, 2, ..."""
@@ -65,7 +65,7 @@ class Cached:
         self.cache = cache
 
     def positions(self, n_tokens):  # -> (T,)
-        """Return the slot at which each token comes in, or its place in the text: as the cache's policy says."""
+        """Return each token's slot when it comes in, or its place in the text, as the cache's policy says."""
         return self.cache.next_positions(n_tokens)
 
     def mix(self, layer, q, k, v, rotate, **options):  # (T, H, D), 2 x (T, K, D) -> (T, H, D)
@@ -76,7 +76,7 @@ class Cached:
 def cached_attention(q, k, v, layer, rotate, *, normalise=softmax, trace=None):  # (T, H, D), 2 x (T, K, D) -> (T, H, D)
     """Attend to what the `LayerCache` has kept, the new tokens included: append, evict, number, rotate, attend.
 
-    The readable path, as the paper has it. A trace's S is the most slots that any of the queries saw; one that saw
+    The readable path, as in the paper. A trace's S is the most slots that any query saw; a query that saw
     fewer has ``-inf`` and 0 in the rest.
     """
     mixed = np.empty_like(q)

@@ -1,11 +1,11 @@
-"""Position encodings: how a score comes to know how far a query is from a key.
+"""Position encodings: how a score knows how far a query is from a key.
 
-Four are in use, and each is one thing here, an *encoding*: a function ``encoding(x, positions)`` that is applied to
-queries and keys, and for one of them a ``bias`` besides, that is added to their scores.
+Four are in use. Each is an *encoding* here: a function ``encoding(x, positions)`` applied to
+queries and keys, and for one of them also a ``bias`` that is added to their scores.
 
 ==============  =============================================  ==========================
-`Rotary`        rotates queries and keys, or a part of them    Llama, GPT-NeoX, Falcon
-`Slopes`        takes a slope times the distance off a score   MPT (ALiBi)
+`Rotary`        rotates queries and keys, or part of them      Llama, GPT-NeoX, Falcon
+`Slopes`        subtracts slope times distance from a score    MPT (ALiBi)
 `unrotated`     nothing: positions were added before           GPT-2 (learned), or nowhere
 ==============  =============================================  ==========================
 
@@ -13,7 +13,7 @@ queries and keys, and for one of them a ``bias`` besides, that is added to their
 
 A head of width D is read as D/2 pairs of channels; pair j of the vector at position p is rotated by the angle
 ``p * frequencies[j]`` (Su et al., arXiv:2104.09864, section 3.2). The score of a query at position m and a key at
-position n then depends on ``m - n`` only. A query at 7 fits a key at 4 as well as a query at 103 fits a key at 100:
+position n then depends only on ``m - n``. A query at 7 fits a key at 4 as well as a query at 103 fits a key at 100:
 
 >>> frequencies = rope_frequencies(6)
 >>> q, k = np.random.default_rng(0).normal(size=(2, 1, 1, 6))  # one token, one head, D = 6
@@ -22,7 +22,7 @@ position n then depends on ``m - n`` only. A query at 7 fits a key at 4 as well 
 >>> bool(abs(near - far) < 1e-12)
 True
 
-That is what StreamingLLM leans on: positions may be numbered *within the cache*, as long as the distances stay in the
+StreamingLLM relies on this: positions may be numbered *within the cache*, as long as the distances stay in the
 range seen in training.
 """
 
@@ -35,7 +35,7 @@ import numpy as np
 def rope_frequencies(head_dim, theta=10000.0, scaling=None):  # -> (D/2,) float64
     """``theta ** (-2 j / D)``: radians per position of each pair; pair 0 is fastest, one radian.
 
-    `scaling` is Hugging Face's ``rope_scaling``: "linear" divides all by its factor, "llama3" the slow ones only.
+    `scaling` is Hugging Face's ``rope_scaling``: "linear" divides all by its factor, "llama3" only the slow ones.
 
     >>> rope_frequencies(4, theta=100.0).round(6).tolist()
     [1.0, 0.1]
@@ -63,13 +63,13 @@ def _llama3(frequencies, scaling):
 def rotate(x, positions, frequencies):  # (..., T, H, D), (T,) or one for all, (D/2,) -> (..., T, H, D)
     """Rotate channels j and j + D/2 by the angle of pair j: ``(a, b) -> (a cos - b sin, b cos + a sin)``.
 
-    This *split-half* pairing is that of Hugging Face checkpoints. Angles are taken in float64: at position 4,000,000 a
-    float32 angle is off by a quarter of a radian. A quarter turn takes (1, 0) to (0, 1):
+    This *split-half* pairing is that of Hugging Face checkpoints. Angles are computed in float64: at position 4,000,000
+    a float32 angle is off by a quarter of a radian. A quarter turn takes (1, 0) to (0, 1):
 
     >>> rotate(np.array([[[1.0, 0.0]]]), np.array([1]), np.array([np.pi / 2])).round(4).tolist()
     [[[0.0, 1.0]]]
     """
-    if (R := 2 * len(frequencies)) < x.shape[-1]:  # a part of the head: GPT-NeoX rotates a quarter
+    if (R := 2 * len(frequencies)) < x.shape[-1]:  # part of the head: GPT-NeoX rotates a quarter
         return np.concatenate((rotate(x[..., :R], positions, frequencies), x[..., R:]), axis=-1)
     angles = np.asarray(positions, like=x)[..., None] * np.asarray(frequencies, like=x)  # (T,), (D/2,) -> (T, D/2)
     cos = np.cos(angles).astype(x.dtype)[..., None, :]  # (T, 1, D/2): one angle for all heads
@@ -80,13 +80,13 @@ def rotate(x, positions, frequencies):  # (..., T, H, D), (T,) or one for all, (
 
 
 class Rotary(NamedTuple):
-    """Rotate pairs of channels: (j, j + R/2) of the first R, or (2 j, 2 j + 1), as Meta and llama.cpp have them."""
+    """Rotate pairs of channels: (j, j + R/2) of the first R, or (2 j, 2 j + 1), as in Meta's code and llama.cpp."""
 
     frequencies: Any  # (R/2,)
     interleaved: bool = False
 
     def __call__(self, x, positions):  # (..., T, H, D), (T,) -> (..., T, H, D)
-        """`rotate`; interleaved pairs are put in order for it, and back."""
+        """`rotate`; interleaved pairs are reordered for it, and back."""
         if not self.interleaved:
             return rotate(x, positions, self.frequencies)
         R = 2 * len(self.frequencies)
@@ -108,12 +108,13 @@ class Slopes(NamedTuple):
         return x
 
     def bias(self, queries, keys):  # (T,), (S,) -> (H, T, S)
-        """``-slope (m - n)`` for a query at position m and a key at n: what is added to their score."""
+        """``-slope (m - n)`` for a query at position m and a key at n, to be added to their score."""
         return np.asarray(self.slopes)[:, None, None] * (np.asarray(keys) - np.asarray(queries)[:, None])
 
 
 def alibi_slopes(n_heads, bias_max=8):  # -> (H,) float64
-    """``2 ** (-bias_max i / H)`` for heads i = 1 to H; between powers of two every other one of the next comes first.
+    """``2 ** (-bias_max i / H)`` for heads i = 1 to H; between powers of two, every other slope of the next one comes
+    first.
 
     >>> alibi_slopes(4).tolist()
     [0.25, 0.0625, 0.015625, 0.00390625]
@@ -124,23 +125,23 @@ def alibi_slopes(n_heads, bias_max=8):  # -> (H,) float64
 
 
 def bias_of(encoding, queries, keys, like):  # (T,), (S,) -> (H, T, S) or None
-    """Return what an encoding adds to the scores, in dtype and device of `like`; None where it adds nothing."""
+    """Return what an encoding adds to the scores, in dtype and device of `like`; None if it adds nothing."""
     bias = getattr(encoding, "bias", None)
     return None if bias is None else np.asarray(bias(queries, keys), like.dtype, like=like)
 
 
 def kind_of(config):
-    """Name how a model of this config knows positions: "learned", "ALiBi" or "rotary"."""
+    """Name how a model of this config encodes positions: "learned", "ALiBi" or "rotary"."""
     return "learned" if config.learned_positions else "ALiBi" if hasattr(config.encoding, "bias") else "rotary"
 
 
 def unrotated(x, positions):
-    """Return `x` itself: the encoding where positions were added before the first layer (GPT-2)."""
+    """Return `x` itself: the encoding if positions were added before the first layer (GPT-2)."""
     return x
 
 
 def interleaved_to_split_half(x):  # (..., D) -> (..., D)
-    """Reorder channels from Meta's pairing (2j, 2j+1) to Hugging Face's (j, j + D/2): of queries and keys alike.
+    """Reorder channels from Meta's pairing (2j, 2j+1) to Hugging Face's (j, j + D/2), for queries and keys alike.
 
     >>> interleaved_to_split_half(np.array([0, 1, 2, 3, 4, 5])).tolist()
     [0, 2, 4, 1, 3, 5]

@@ -9,8 +9,8 @@ learns to put it on a token that every query can see and that has little to give
 - its residual stream is far larger than any other's: `ratio_to_median` again.
 
 (Xiao et al., arXiv:2309.17453, section 3.1; Gu et al., arXiv:2410.10781; Sun et al., arXiv:2402.17762; Guo et al.,
-arXiv:2410.13835.) Without a softmax that must be spent there is none: `ops.softmax1`, ``minisink train backcopy``.
-`experiments.inside` takes these signs of a whole model.
+arXiv:2410.13835.) Without a softmax that must be spent there is no sink: `ops.softmax1`, ``minisink train backcopy``.
+`experiments.inside` measures these signs in a whole model.
 """
 
 import numpy as np
@@ -29,7 +29,8 @@ def importance(pattern):  # (H, T, T) causal -> (H, T)
 
 
 def sink_rate(patterns, *, key=0, eps=0.3):  # a list of (H, T, T), one per layer -> float
-    """Share of heads, over all layers, with ``alpha_key > eps`` (Gu et al., section 3.2: T = 64, a mean of 100 texts).
+    """Share of heads, over all layers, with ``alpha_key > eps`` (Gu et al., section 3.2: T = 64, averaged over 100
+    texts).
 
     >>> sink_rate([np.array([[[1.0, 0.0], [0.5, 0.5]], [[1.0, 0.0], [0.0, 1.0]]])], key=1, eps=0.6)
     0.5
@@ -38,7 +39,7 @@ def sink_rate(patterns, *, key=0, eps=0.3):  # a list of (H, T, T), one per laye
 
 
 def weight_on_first(pattern, n_first=1):  # (H, T, T) causal -> (H,)
-    """Mean weight on the first tokens, by the queries after them; a ValueError when there are none.
+    """Mean weight on the first tokens, by the queries after them; ValueError if there are none.
 
     >>> weight_on_first(np.array([[[1.0, 0.0, 0.0], [0.5, 0.5, 0.0], [0.5, 0.25, 0.25]]])).tolist()
     [0.5]

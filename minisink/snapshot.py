@@ -1,4 +1,4 @@
-"""Any cache to a file and back, so that a stream can stop today and go on tomorrow, to the same bits."""
+"""Save any cache to a file and load it, so that a stream can stop today and continue tomorrow, bit for bit."""
 
 import os
 from dataclasses import fields
@@ -20,7 +20,7 @@ AnyCache = KVCache | Banded | RingCache
 CACHES: dict = {  # each has `state` and `from_state`
     cache.kind: cache for cache in (KVCache, RetrievalCache, Banded, RetrievalBlocks, RingCache, RetrievalRing)
 }
-MOST_LAYERS = 1 << 16  # that a model may have
+MOST_LAYERS = 1 << 16  # in any model
 METHODS: dict = {
     method.__name__: method for method in (Policy, Dense, Window, Recompute, Streaming, Retrieval, ByLayer)
 }
@@ -37,7 +37,7 @@ def save_cache(cache: AnyCache, path: str | os.PathLike) -> None:
     Raises
     ------
     ValueError
-        For a cache or policy of your own, which could not be made anew from a file; when an interrupted forward pass
+        For your own class of cache or policy, which a file cannot rebuild; when an interrupted forward pass
         left the layers at different tokens; or when the file cannot be written.
     """
     about, arrays = cache_state(cache)
@@ -51,7 +51,7 @@ def load_cache(path: str | os.PathLike, *, like: np.ndarray | None = None) -> An
     ----------
     path : str or path
     like : ndarray, optional
-        Array whose device the cache goes to; the host by default.
+        Array whose device the cache moves to; the host by default.
 
     Returns
     -------
@@ -69,9 +69,9 @@ def load_cache(path: str | os.PathLike, *, like: np.ndarray | None = None) -> An
 
 
 def cache_state(cache: AnyCache) -> tuple[dict, dict]:
-    """Return what JSON can hold of a cache, its method among it, and its arrays on the host."""
+    """Return a cache's JSON-able metadata, its method included, and its arrays on the host."""
     if type(cache) not in CACHES.values():
-        raise ValueError(f"{cache!r} is a class of your own: a file could not bring it back; keep its arrays yourself")
+        raise ValueError(f"{cache!r} is your own class, which a file cannot rebuild; save its arrays yourself")
     arrays, about = cache.state()
     about |= {"kind": cache.kind, "method": method_state(cache.policy)}
     return about, {name: to_host(array) for name, array in arrays.items()}
@@ -80,33 +80,33 @@ def cache_state(cache: AnyCache) -> tuple[dict, dict]:
 def cache_from(about: dict, arrays: dict, like: np.ndarray | None = None, config=None) -> AnyCache:
     """Return the cache whose `cache_state` this is, its keys and values on the device of `like`.
 
-    Raise ValueError (or KeyError, TypeError, ...: see `system.files.reading`) unless the arrays are those that a cache
-    of this kind, for a model of this `config`, holds under its method after as many tokens.
+    Raise ValueError (or KeyError, TypeError, ...: see `system.files.reading`) unless the arrays fit a cache
+    of this kind, its method and number of tokens, and a model of this `config`.
     """
     method, make = method_from(about["method"]), CACHES[about["kind"]]
     check_whole("n_seen", about["n_seen"], 0)
     sizes, shapes = _shapes(method, make, about, arrays)
     needs = sizes if config is None else (config.n_layers, config.n_kv_heads, config.head_dim)
     if 0 in sizes or any(has not in (need, None) for has, need in zip(sizes, needs, strict=True)):
-        raise ValueError(f"it has (layers, heads, channels) {sizes}, and {needs} is needed")
+        raise ValueError(f"it has (layers, heads, channels) {sizes}; it must have {needs}")
     _check_arrays(arrays, shapes)
     for name in arrays if issubclass(make, KVCache) else ():
         if "token_index" in name and not np.array_equal(arrays[name], _tokens(name, method, about["n_seen"], arrays)):
-            raise ValueError(f"{name} holds other tokens than {method!r} keeps of {about['n_seen']}")
+            raise ValueError(f"{name} does not hold the tokens that {method!r} keeps of {about['n_seen']}")
     if like is not None:
         arrays = {n: a if a.dtype == np.int64 else np.asarray(a, like=like) for n, a in arrays.items()}
     return make.from_state(method, arrays, about)
 
 
 def method_state(method: Method) -> dict:
-    """Return what JSON can hold of a method; ValueError for one of your own, which a file could not bring back.
+    """Return a method as JSON-able data; ValueError for your own class, which a file cannot rebuild.
 
     >>> method_state(Streaming(1, 15))
     {'name': 'Streaming', 'n_sinks': 1, 'window': 15, 'positions': 'slot'}
     """
     name = type(method).__name__
     if METHODS.get(name) is not type(method):
-        raise ValueError(f"{method!r} is a class of your own: a file could not bring it back; keep its arrays yourself")
+        raise ValueError(f"{method!r} is your own class, which a file cannot rebuild; save its arrays yourself")
     if isinstance(method, ByLayer):
         return {"name": name, "policies": [method_state(policy) for policy in method.policies]}
     return {"name": name} | {f.name: getattr(method, f.name) for f in fields(method) if f.init}
@@ -124,7 +124,7 @@ def method_from(state: dict, known: dict = METHODS) -> Method:
     return known[state["name"]](**values)
 
 
-# What a cache holds after n_seen tokens, so that nothing else is taken for one ---------------------
+# What a cache must hold after n_seen tokens; anything else is refused -------------------------------
 
 
 def _shapes(method, make, about, arrays):
@@ -164,7 +164,7 @@ def _n_held(policy, n_seen):
 
 
 def _shapes_stored(method, about, arrays, L, K, D):
-    """Return the shapes of an `EvictedStore`'s arrays: every token that is no sink, from some block on."""
+    """Return the shapes of an `EvictedStore`'s arrays: every token that is not a sink, from some block on."""
     n_seen, first_blocks = about["n_seen"], about["first_blocks"]
     if len(first_blocks) != (L if n_seen and method.n_blocks else 0):
         raise ValueError(f"it has {len(first_blocks)} first_blocks, for {L} layers")
@@ -198,7 +198,7 @@ def _shapes_evicted(method, about, arrays, L, K, D):
 def _check_arrays(arrays, shapes):
     """Raise ValueError unless arrays have these names and shapes, and hold floats of one width, or token indices."""
     if arrays.keys() != shapes.keys():
-        raise ValueError(f"it holds {', '.join(sorted(arrays.keys() ^ shapes.keys()))[:80]} too much or too little")
+        raise ValueError(f"it holds {', '.join(sorted(arrays.keys() ^ shapes.keys()))[:80]} too many or too few")
     for name, array in arrays.items():
         if array.shape != shapes[name]:
             raise ValueError(f"{name} has shape {array.shape}; it must be {shapes[name]}")
@@ -209,7 +209,7 @@ def _check_arrays(arrays, shapes):
 
 
 def _tokens(name, method, n_seen, arrays):
-    """Return which tokens the slots of the readable path hold, where there are as many slots as there must be."""
+    """Return which tokens the slots of the readable path hold, if the number of slots is right."""
     if name.startswith("store_"):
         n_evicted, n_forgotten, numbers = _evicted(method, n_seen)
         order = np.array(numbers)[:, None] * method.block + np.arange(arrays[name].shape[1])

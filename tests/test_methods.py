@@ -172,7 +172,7 @@ def test_a_method_is_a_value(method, other):
         (lambda: minisink.Retrieval(block=0), "block is 0"),
         (lambda: minisink.Retrieval(select="random"), "select is 'random'; it must be one of best, bound"),
         (lambda: minisink.Retrieval(store=0), "store is 0"),
-        (lambda: minisink.ByLayer([]), "needs a policy for each layer"),
+        (lambda: minisink.ByLayer([]), "it needs one for each layer"),
         (lambda: minisink.ByLayer([minisink.Dense(), minisink.Recompute(4)]), "layer 1 has Recompute"),
         (lambda: minisink.ByLayer([minisink.Retrieval()]), "layer 0 has Retrieval"),
         (lambda: minisink.ByLayer(["dense"]), "layer 0 has 'dense'"),

@@ -216,9 +216,9 @@ def test_gpt2_is_refused_a_position_it_has_not_learned():
     for policy in (Policy(), Policy(2, 5, "original"), Policy(2, 12)):
         decoder = Decoder(model, policy)
         decoder(ids[:12])
-        with pytest.raises(ValueError, match="position 12 lies beyond the 12 learned positions"):
+        with pytest.raises(ValueError, match="position 12 is beyond the 12 learned positions"):
             decoder.step(3)
-        with pytest.raises(ValueError, match="lies beyond the 12 learned positions"):
+        with pytest.raises(ValueError, match="is beyond the 12 learned positions"):
             Decoder(model, policy)(ids)
 
 
