@@ -1,0 +1,238 @@
+"""What else a cache could keep: answers of at most thirty lines, to be copied and changed.
+
+Each holds as many keys as the others, the newest among them, at their slots; what differs is who leaves. A `Policy`
+sees which tokens are held. Whoever wants to see more is an `Evicting`: a path that asks what each token is *worth*.
+"""
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import numpy as np
+
+from ..attention import attend
+from ..cache import Policy
+from ..methods import Streaming, Window
+from ..positions import bias_of
+from . import clinic
+from .inside import look_inside
+
+SPARED = 1e30  # what those are worth that are not to leave; the newest token is worth more
+
+
+class Evicting:
+    """A path in which each key/value head keeps `n_keys` tokens: when one comes, that of least `worth` leaves.
+
+    A layer has ``keys`` and ``values`` (S, K, D), un-rotated, each head's own in its column; ``index`` (S, K), the
+    places of these tokens in the text; and ``memory`` (N, S, K), numbers about each of them. Heads may have unequal
+    ``rooms``: slots are counted back from the newest, and the first of a head with fewer are empty, their index -1.
+    """
+
+    n_numbers = 0  # N, remembered of each token and head
+
+    def __init__(self, model, n_keys, n_sinks=1):
+        config, self.n_keys, self.n_sinks, self.n_seen = model.config, n_keys, n_sinks, 0
+        K, D, N = config.n_kv_heads, config.head_dim, self.n_numbers
+        empty = {"keys": np.zeros((0, K, D), model.dtype), "values": np.zeros((0, K, D), model.dtype)}
+        empty |= {"index": np.zeros((0, K), int), "memory": np.zeros((N, 0, K), model.dtype)}
+        self.layers = [SimpleNamespace(number=i, **empty) for i in range(config.n_layers)]
+
+    def worth(self, layer):  # -> (S, K)
+        """Say what each token is worth to each head; of equals the newest leaves."""
+        raise NotImplementedError
+
+    def rooms(self, layer):  # -> (K,)
+        """Say how many keys each head may hold now."""
+        return np.full(layer.index.shape[1], self.n_keys)
+
+    def remember(self, memory, weight):  # (N, S, K), (S, K) -> (N, S, K)
+        """Note the weight that each token has just received from the queries of each head."""
+        return memory
+
+    def positions(self, n_tokens):  # -> (T,)
+        """Return the newest token's slot."""
+        return np.minimum(np.arange(self.n_seen, self.n_seen + n_tokens), self.n_keys - 1)
+
+    def mix(self, i, q, k, v, rotate, *, normalise, trace=None):  # (T, H, D), 2 x (T, K, D) -> (T, H, D)
+        """Take each token in, let others leave, attend, remember."""
+        mixed, layer = np.empty_like(q), self.layers[i]
+        for t in range(len(q)):
+            self.take_in(layer, k[t], v[t], self.n_seen + t)
+            (S, K, _), seen = layer.keys.shape, {}
+            slots, there = np.arange(S), np.repeat(layer.index.T[:, None] >= 0, q.shape[1] // K, axis=0)  # (H, 1, S)
+            query, keys = rotate(q[t : t + 1], slots[-1:]), rotate(layer.keys, slots)
+            options = {"bias": bias_of(rotate, slots[-1:], slots, like=q), "normalise": normalise, "trace": seen}
+            mixed[t] = attend(query, keys, layer.values, there, **options)[0]
+            layer.memory = self.remember(layer.memory, seen["pattern"].reshape(K, -1, S).sum(axis=1).T)
+        self.n_seen += len(q) * (layer is self.layers[-1])
+        return mixed
+
+    def take_in(self, layer, k, v, t):  # (K, D), (K, D)
+        """Append token t, and keep of each head as many as it has room for, in order."""
+        layer.keys, layer.values = np.concatenate((layer.keys, k[None])), np.concatenate((layer.values, v[None]))
+        layer.index = np.concatenate((layer.index, np.full((1, len(k)), t)))
+        layer.memory = np.pad(layer.memory, ((0, 0), (0, 1), (0, 0)))
+        rooms = self.rooms(layer)
+        if len(layer.keys) <= min(rooms):
+            return
+        worth = np.where(layer.index < 0, -np.inf, self.worth(layer))  # (S, K)
+        worth[-1] = np.inf  # the query's own
+        best, stays = np.argsort(-worth, axis=0, kind="stable"), np.empty(worth.shape, bool)
+        np.put_along_axis(stays, best, np.arange(len(worth))[:, None] < rooms, axis=0)
+        order = np.argsort(stays, axis=0, kind="stable")[-stays.sum(axis=0).max() :]  # who leaves stands before all
+        layer.index = np.take_along_axis(np.where(stays, layer.index, -1), order, axis=0)
+        layer.memory = np.take_along_axis(layer.memory, order[None], axis=1)
+        layer.keys, layer.values = (np.take_along_axis(x, order[..., None], 0) for x in (layer.keys, layer.values))
+
+    @property
+    def nbytes(self):
+        """Bytes of the keys and values that are held, and of what is remembered."""
+        return sum(
+            2 * (x.index >= 0).sum() * x.keys.shape[-1] * x.keys.itemsize + x.memory.nbytes for x in self.layers
+        )
+
+
+class H2O(Evicting):
+    """The newest half, and the tokens that have received most weight so far (Zhang et al., arXiv:2306.14048)."""
+
+    n_numbers = 1
+
+    def remember(self, memory, weight):
+        """Add up; the weights of the queries that share a key head count together."""
+        return memory + weight
+
+    def worth(self, layer):
+        """Return the sums; the newest half is spared."""
+        return np.where(layer.index > layer.index[-1] - self.n_keys // 2, SPARED, layer.memory[0])
+
+
+class TOVA(Evicting):
+    """What the last query looked at least leaves (Oren et al., arXiv:2401.06104).
+
+    All heads of a layer let the same token go. Unlike there the newest never goes.
+    """
+
+    n_numbers = 1
+
+    def remember(self, memory, weight):
+        """Keep the last query's weights only, one mean for all heads."""
+        return np.broadcast_to(weight.mean(axis=1, keepdims=True), memory.shape)
+
+    def worth(self, layer):
+        """Return these weights."""
+        return layer.memory[0]
+
+
+class SnapKVLike(Evicting):
+    """What the last few queries vote for, and what stands around it (Li et al., arXiv:2404.14469).
+
+    There a prompt is compressed once, when it ends, and the text that is written stays; here every token asks anew.
+    """
+
+    n_numbers = 8  # queries that vote; their own tokens are spared
+    around = 2  # slots to either side that share a vote: a maximum over five
+
+    def remember(self, memory, weight):
+        """Keep the votes of the last queries, a row each."""
+        return np.concatenate((memory[1:], weight[None]))
+
+    def worth(self, layer):
+        """Return the votes, pooled over neighbours."""
+        votes = np.pad(layer.memory.sum(axis=0), ((self.around, self.around), (0, 0)))
+        pooled = np.lib.stride_tricks.sliding_window_view(votes, 2 * self.around + 1, axis=0).max(axis=-1)
+        return np.where(layer.index > layer.index[-1] - self.n_numbers, SPARED, pooled)
+
+
+class KeyDiff(Evicting):
+    """The newest half, and of the others the keys least like the mean of all (Park et al., arXiv:2504.15364).
+
+    There a text comes in blocks, each seen whole before any of it leaves, and keys are compared rotated; here the
+    newest half is seen instead, and keys are compared as they are stored.
+    """
+
+    def worth(self, layer):
+        """Return how unlike the mean direction each key is; the newest half is spared."""
+        keys = layer.keys / (np.linalg.norm(layer.keys, axis=-1, keepdims=True) + 1e-12)  # (S, K, D)
+        unlike = -(keys * keys.mean(axis=0)).sum(axis=-1)
+        return np.where(layer.index > layer.index[-1] - self.n_keys // 2, SPARED, unlike)
+
+
+class Random(Evicting):
+    """A control: sinks and the newest half stay, and of the others any leaves."""
+
+    def worth(self, layer):
+        """Draw; the same for every chunking of a text."""
+        drawn = np.random.default_rng((layer.number, layer.index[-1, 0])).random(layer.index.shape)
+        recent = layer.index > layer.index[-1] - self.n_keys // 2
+        return np.where(recent | (layer.index < self.n_sinks), SPARED, drawn)
+
+
+class PerHead(Evicting):
+    """A quarter of the heads keep all for as long as the others can spare it, down to sinks and a quarter of the keys.
+
+    The mean over heads is that of all entries here. DuoAttention (Xiao et al., arXiv:2410.10819) learns which heads
+    retrieve, and lets them keep everything; here those of each layer that copy best (`clinic.retrieval`).
+    """
+
+    def __init__(self, model, n_keys, n_sinks=1):
+        super().__init__(model, n_keys, n_sinks)
+        K, bos = model.config.n_kv_heads, model.config.bos
+        if K < 2:
+            raise ValueError(f"{model.name} has one key/value head, and per-head needs two: leave it out (--entries)")
+        texts = clinic.segments(model, () if bos is None else (bos,), 3, seed=0)
+        copies = np.mean([clinic.retrieval(look_inside(model, text)) for text in texts], axis=0)  # (L, H)
+        self.n_wide, best = max(1, K // 4), copies.reshape(len(copies), K, -1).max(axis=-1)  # (L, K)
+        self.rank = np.argsort(np.argsort(-best, axis=1, kind="stable"), axis=1)  # (L, K), 0 for the best
+        least, all_of_them = max(n_sinks + 1, n_keys // 4), K * n_keys
+        self.most = min((all_of_them - (K - self.n_wide) * least) // self.n_wide, model.config.max_positions)
+
+    def rooms(self, layer):
+        """Return all tokens or the most for wide heads; the others share what is left."""
+        rank, n = self.rank[layer.number], min(layer.index[-1, 0] + 1, self.most)
+        wide, narrow = max(n, self.n_keys), len(rank) - self.n_wide
+        left = len(rank) * self.n_keys - self.n_wide * wide
+        return np.where(rank < self.n_wide, wide, (left + len(rank) - 1 - rank) // narrow)
+
+    def positions(self, n_tokens):
+        """Return the newest token's slot in the widest heads."""
+        return np.minimum(np.arange(self.n_seen, self.n_seen + n_tokens), self.most - 1)
+
+    def worth(self, layer):
+        """Return its age, the youngest best; sinks are spared."""
+        return np.where(layer.index < self.n_sinks, SPARED, layer.index)
+
+
+@dataclass(frozen=True)
+class EveryFourth(Policy):
+    """Sinks, a window, and of the older tokens every fourth, as far back as there is room for so many (`old`).
+
+    >>> EveryFourth(1, 2, old=2).survivors(np.array([0, 4, 8, 11, 12, 13])).tolist()
+    [0, 1, 2, 4, 5]
+    """
+
+    old: int = 31
+
+    def survivors(self, token_index):
+        """Let the oldest go that is no fourth, or the oldest."""
+        S = len(token_index)
+        if S <= self.capacity:
+            return np.arange(S)
+        others = np.flatnonzero(token_index[self.n_sinks : S - self.window] % 4)
+        return np.delete(np.arange(S), self.n_sinks + (others[0] if len(others) else 0))
+
+    @property
+    def capacity(self):
+        """Keys a query sees at most."""
+        return self.n_sinks + self.window + self.old
+
+
+ENTRIES = {  # each makes a method or a path of (model, n_keys, n_sinks)
+    "streaming": lambda model, n_keys, n_sinks: Streaming(n_sinks, n_keys - n_sinks),
+    "window": lambda model, n_keys, n_sinks: Window(n_keys),
+    "H2O": H2O,
+    "TOVA": TOVA,
+    "SnapKV-like": SnapKVLike,
+    "KeyDiff": KeyDiff,
+    "per-head": PerHead,
+    "every fourth": lambda model, n_keys, n_sinks: EveryFourth(n_sinks, n_keys // 2, old=n_keys - n_keys // 2 - n_sinks),
+    "random": Random,
+}
