@@ -23,7 +23,7 @@ from .reproduce_report import first_line, report
 MODEL, TOKENS = "novels", 3000  # what an experiment is run on unless it says otherwise
 GIVEN = ("model", "models", "ids", "texts", "text")  # what `run` may ask for by position
 NAMES = """methods sink-count cache-size training maps length speed streameval pass-key sink-or-position why sink-parts
-    echo emergence cures new-sink metric sink-tokens rules""".split()
+    echo emergence cures new-sink metric sink-tokens rules policies""".split()
 FILES = {"methods": "methods_compared", "speed": "token_cost"}  # the others lie in a file of their own name
 
 

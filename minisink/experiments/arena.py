@@ -70,7 +70,7 @@ class Evicting:
         """Append token t, and keep of each head as many as it has room for, in order."""
         layer.keys, layer.values = np.concatenate((layer.keys, k[None])), np.concatenate((layer.values, v[None]))
         layer.index = np.concatenate((layer.index, np.full((1, len(k)), t)))
-        layer.memory = np.pad(layer.memory, ((0, 0), (0, 1), (0, 0)))
+        layer.memory = np.concatenate((layer.memory, np.zeros_like(layer.memory, shape=(self.n_numbers, 1, len(k)))), 1)
         rooms = self.rooms(layer)
         if len(layer.keys) <= min(rooms):
             return
@@ -79,16 +79,14 @@ class Evicting:
         best, stays = np.argsort(-worth, axis=0, kind="stable"), np.empty(worth.shape, bool)
         np.put_along_axis(stays, best, np.arange(len(worth))[:, None] < rooms, axis=0)
         order = np.argsort(stays, axis=0, kind="stable")[-stays.sum(axis=0).max() :]  # who leaves stands before all
-        layer.index = np.take_along_axis(np.where(stays, layer.index, -1), order, axis=0)
-        layer.memory = np.take_along_axis(layer.memory, order[None], axis=1)
-        layer.keys, layer.values = (np.take_along_axis(x, order[..., None], 0) for x in (layer.keys, layer.values))
+        heads = np.arange(len(k))
+        layer.index, layer.memory = np.where(stays, layer.index, -1)[order, heads], layer.memory[:, order, heads]
+        layer.keys, layer.values = layer.keys[order, heads], layer.values[order, heads]
 
     @property
     def nbytes(self):
         """Bytes of the keys and values that are held, and of what is remembered."""
-        return sum(
-            2 * (x.index >= 0).sum() * x.keys.shape[-1] * x.keys.itemsize + x.memory.nbytes for x in self.layers
-        )
+        return sum(2 * (x.index >= 0).sum() * x.keys.shape[-1] * x.keys.itemsize + x.memory.nbytes for x in self.layers)
 
 
 class H2O(Evicting):
@@ -233,6 +231,8 @@ ENTRIES = {  # each makes a method or a path of (model, n_keys, n_sinks)
     "SnapKV-like": SnapKVLike,
     "KeyDiff": KeyDiff,
     "per-head": PerHead,
-    "every fourth": lambda model, n_keys, n_sinks: EveryFourth(n_sinks, n_keys // 2, old=n_keys - n_keys // 2 - n_sinks),
+    "every fourth": lambda model, n_keys, n_sinks: EveryFourth(
+        n_sinks, n_keys // 2, old=n_keys - n_keys // 2 - n_sinks
+    ),
     "random": Random,
 }

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..hf.tokenizer import encode
-from ..loss import CHUNK, empty_cache, nll_of
-from ..methods import Dense, Recompute, Streaming, Window
+from ..loss import CHUNK, cache_of, nll_of
+from ..methods import DEFAULT, Dense, Recompute, Streaming, Window
 from ..retrieval import Retrieval
 from ..system.device import to_host
 from ..system.plots import bars
@@ -86,11 +86,14 @@ def under(name, cache, fetched=FETCHED):
     return Window(cache) if name == "window" else Streaming(fetched.n_sinks, window)
 
 
-def score(model, asked, method, *, readable=False, chunk=CHUNK):
-    """Return the loss of each answer, nats a token (A,), and whether it is recalled exactly, bool (A,)."""
+def score(model, asked, method=DEFAULT, *, cache=None, readable=False, chunk=CHUNK):
+    """Return the loss of each answer, nats a token (A,), and whether it is recalled exactly, bool (A,).
+
+    A `cache` of your own goes in the place of a method.
+    """
     if isinstance(method, Recompute):
         raise ValueError("Recompute reads its text again for every token, and is not measured here")
-    cache = empty_cache(model, method, readable=readable)
+    cache = cache_of(model, method, cache, readable=readable)
     ids, answer = asked.ids, np.full(len(asked.ids), -1)  # which answer each token belongs to
     for i, (start, stop) in enumerate(asked.answers):
         answer[start:stop] = i
