@@ -50,7 +50,7 @@ NOT_YET = set(
     """check-your-engine check live
 position-rules retrieval training CONTRIBUTING""".split()
 )
-WRITTEN = {"reproduction.md": "## One by one", "check-your-cache.md": "## What it recognises"}  # from there on, code does
+WRITTEN = {"reproduction.md": "## One by one", "check-your-cache.md": "## What it recognises"}  # by code from there on
 
 
 def page_prose(path):
