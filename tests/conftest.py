@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections import Counter
 from pathlib import Path
 
 # One BLAS thread for each process, as a command of minisink takes: there is a process for each core. A variable that is
@@ -19,6 +20,7 @@ from minisink.hf.shipped import shipped
 collect_ignore = ["golden/make.py", "golden/make_ids.py"]  # scripts: they need torch and llama.cpp
 
 APART = ("slow", "lessons", "real")  # markers of what the fast run leaves out
+SAMPLE = 5  # of a test marked `sampled` the fast run takes every fifth case
 
 
 def pytest_addoption(parser):
@@ -40,11 +42,16 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leave out what is slow, unless all is asked for, or some of it by its marker or by its name."""
+    """Leave out slow tests and most of the sampled cases, unless all are asked for, or some by marker or name."""
     if config.getoption("--full") or config.getoption("-m") or any("::" in arg for arg in config.args):
         return
-    apart = [item for item in items if any(item.get_closest_marker(name) for name in APART)]
-    config.hook.pytest_deselected(items=apart)
+    apart, n_cases = set(), Counter()
+    for item in items:
+        sampled = item.get_closest_marker("sampled") and n_cases[item.function] % SAMPLE
+        if sampled or any(item.get_closest_marker(name) for name in APART):
+            apart.add(item)
+        n_cases[getattr(item, "function", None)] += 1
+    config.hook.pytest_deselected(items=list(apart))
     items[:] = [item for item in items if item not in apart]
 
 

@@ -141,6 +141,7 @@ def test_blocks_after_the_cache_is_full(positions):
     np.testing.assert_allclose(np.concatenate(got), model.stream(ids, policy, positions), rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("positions", ["slot", "original"])
 @pytest.mark.parametrize(("n_sinks", "window"), [(4, 60), (0, 33), (1, 127)])
 def test_blocks_of_a_real_model(n_sinks, window, positions):

@@ -124,6 +124,7 @@ METHODS = [
 ]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("positions", ["slot", "original"])
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
 def test_losses_and_text_come_back_to_the_host(models, method, positions):
@@ -151,6 +152,7 @@ def test_a_saved_cache_comes_back_to_the_device(models, tmp_path):
 POLICIES = [Policy(1, 3), Policy(0, 4), Policy(2, 70), Policy()]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("positions", ["slot", "original"])
 @pytest.mark.parametrize("policy", POLICIES)
 def test_decoding_stays_on_the_device(models, policy, positions):
@@ -165,6 +167,7 @@ def test_decoding_stays_on_the_device(models, policy, positions):
     assert there.cache.nbytes == here.cache.nbytes
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("positions", ["slot", "original"])
 @pytest.mark.parametrize("select", ["best", "bound"])
 def test_what_was_evicted_stays_on_the_device(models, select, positions, tmp_path):

@@ -311,6 +311,7 @@ def test_logits_of_a_folder_that_transformers_wrote(kind, data):
     assert_close(ours, logits_of(model, ids))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("kind", KINDS)
 @drawn
 @given(st.data())
@@ -949,6 +950,7 @@ def quantised(array, kind, random):
     return raw, type_
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("kind", QUANTS)
 @settings(drawn, max_examples=6)
 @given(st.data())

@@ -206,6 +206,7 @@ ASKS = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("text, template", ASKS.values(), ids=ASKS)
 def test_words_that_a_template_asks_for_are_refused_and_no_others(text, template):
     """Llama 2's own looks for <<SYS>>, SmolLM3's for /no_think: whoever says nothing of the kind can chat."""

@@ -124,6 +124,7 @@ def test_replies_are_compared_with_their_error(talk):
     assert "±" not in out
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("columns", [12, 20, 40])
 def test_a_narrow_terminal(talk, monkeypatch, columns):
     """All methods side by side, a letter of each at least; one alone; help and mistakes: no line is wider."""

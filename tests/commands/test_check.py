@@ -214,6 +214,7 @@ def survivors(n_slots, n_sinks, window):
     assert {(number, task) for number, tasks in rows.items() for task in re.findall(r"`(\w+)`", tasks)} == named
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("name", "task"),
     [("Attend", "attend"), ("soft_max", "softmax"), ("softmax_1", "softmax1"), ("retreive", "retrieve")],
@@ -361,6 +362,7 @@ def test_a_result_is_written_after_a_kill(run, student, kind, end):
     assert passed == [0, 1] and found["score"] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
 @pytest.mark.parametrize(("kind", "judged"), [("gradescope", 1), ("classroom50", 1), ("gradescope", 0)])
 def test_a_result_is_there_when_the_checker_itself_is_killed(student, tmp_path, kind, judged):

@@ -67,6 +67,7 @@ def rows(path="marks.csv"):
         return {row["student"]: row for row in csv.DictReader(file)}
 
 
+@pytest.mark.slow
 def test_every_entry_is_a_student(run):
     """A file, a folder, a zip, a notebook, and one who handed in an essay; what else lies there is told."""
     hand_in("ada.py")

@@ -296,6 +296,7 @@ def test_generate_stops_at_the_end_of_a_text(works, tmp_path, models, monkeypatc
     assert works(*argv, 0) == out and asked == [(None, ())]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("method", METHODS)
 def test_generate_goes_on_from_a_state(works, run, method):
     """What is written in two parts, with a prompt in between or without, is what is written at once, drawn or not."""
@@ -348,6 +349,7 @@ def test_options_make_a_method(novels, models, argv, method):
 # ppl ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("method", ["dense", "window", "recompute", "streaming"])
 def test_ppl_measures_what_the_library_does(works, tmp_path, story, novels, method):
     """Table, JSON, CSV and picture of one measurement, which is `token_nll`'s."""
@@ -512,6 +514,7 @@ def test_a_debugger_is_kept(tmp_path):
     assert "cache.py" in run.stdout and "cached_attention" in run.stdout, run.stdout + run.stderr
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("command", [["generate", "--max-new-tokens", "12"], ["ppl", "story.txt", "--csv", "loss.csv"]])
 @pytest.mark.parametrize("method", METHODS)
 def test_the_readable_path_says_the_same(works, story, command, method):
@@ -683,6 +686,7 @@ PICTURES += [
 ]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("extra", [[], ["--json"]], ids=["text", "json"])
 @pytest.mark.parametrize("argv", PICTURES, ids=lambda argv: argv[1] if len(argv) < 3 else argv[0])
 def test_a_picture_that_fails_takes_no_result_along(run, story, monkeypatch, argv, extra):

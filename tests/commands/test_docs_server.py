@@ -242,6 +242,7 @@ def test_a_picture_is_packed_in_fewer_colours_and_looks_the_same(pack, tmp_path)
     assert pack.picture(tmp_path / "small.png") == packed
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("interrupts_arrive")
 @pytest.mark.parametrize("browser", [True, False])
 def test_it_prints_its_address_opens_a_browser_and_ends_at_ctrl_c(house, tmp_path, browser):

@@ -84,6 +84,7 @@ def plain(value):
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
+@pytest.mark.sampled
 def test_the_same_rows_in_every_form(name, rows_of, tmp_path, capsys, monkeypatch):
     """A table of 80 columns with claim and verdict; JSON; CSV; and all of them, with a picture, in a folder."""
     monkeypatch.setenv("COLUMNS", "80")

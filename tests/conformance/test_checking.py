@@ -155,6 +155,7 @@ def by_definition(n_sinks, window, n_kv_heads, n_heads, head_dim, theta, n_layer
     )
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("turn", [turn for turn in WRONG_TURNS if turn not in CHUNKS], ids=lambda turn: turn.__name__)
 @examples(15, least=2)
 @given(sizes, st.integers(0, 99))
@@ -214,6 +215,7 @@ ALIKE = {"no copy kept", "only the newest token held"}  # in their outputs: eith
 VARIED = [pytest.param(turn, marks=() if vars(turn).get("number") else pytest.mark.slow) for turn in WRONG_TURNS]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("shows", [pytest.param(True, marks=pytest.mark.slow), False], ids=["showing", "silent"])
 @pytest.mark.parametrize("turn", VARIED, ids=lambda turn: turn.__name__)
 def test_the_golden_vectors_tell_them_apart(turn, shows):
@@ -268,6 +270,7 @@ def test_a_memory_that_only_masks_is_seen():
     assert report.first.what == "memory" and "must leave it" in str(report)
 
 
+@pytest.mark.slow
 def test_single_precision_may_round_and_half_more():
     """The tolerance follows what comes back; a NaN is no rounding."""
 
@@ -291,6 +294,7 @@ def unseen_in_half_precision(turns):
     return {turn.name for turn, report in reports.items() if turn not in report.looks_like}
 
 
+@pytest.mark.slow
 def test_in_half_precision_wrong_turns_are_seen_and_named():
     assert unseen_in_half_precision(WRONG_TURNS[:6]) == set()
 

@@ -113,6 +113,7 @@ def test_slots_may_differ_by_layer(tmp_path):
 SOME = [tokens.OneMore, positions.RingOrder, CHUNKS[0]]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("shows", [(), ("token_index",)], ids=["outputs", "slots"])
 @pytest.mark.parametrize(
     "turn", [*SOME, *(pytest.param(turn, marks=pytest.mark.slow) for turn in WRONG_TURNS if turn not in SOME)]

@@ -139,6 +139,7 @@ def is_right(turn, trace):
     return True
 
 
+@pytest.mark.sampled
 @every_encoding
 def test_each_wrong_turn_is_red_under_every_encoding_that_it_can_be_made_in(name):
     """In two sizes, one of them with a window of one; memory that is not given back is in no output."""

@@ -48,6 +48,7 @@ def rotated(keys, n, theta):  # (1, K, S, D)
     return torch.cat((a * angle.cos() - b * angle.sin(), b * angle.cos() + a * angle.sin()), dim=-1)
 
 
+@pytest.mark.slow
 def test_transformers_is_right(engine):
     """All of its tokens, evictions too, within what its rotation in single precision costs."""
     name, model = engine

@@ -123,6 +123,7 @@ def test_a_policy_by_layer_is_as_long_as_its_trace():
     assert [trace.held(9, i) for i in range(3)] == [[0, 7, 8, 9], [1, 3, 5, 7, 8, 9], [1, 3, 5, 7, 8, 9]]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("policy", [*POLICIES, "blocks:4", Odd])
 @pytest.mark.parametrize("theta", [None, 1e4])
 def test_a_right_cache_of_a_policy_is_right_under_it(policy, theta):
@@ -229,6 +230,7 @@ def test_a_layer_that_keeps_everything_is_told_too():
     assert conformance.check(step, "gqa", shared=True, policy="first-dense")
 
 
+@pytest.mark.slow
 def test_no_policy_is_named_where_it_explains_some_of_it_only():
     """Dense attention, of which no trace shows a block leaving; one that shows other slots; one wrong at its end."""
     dense = silent(lambda n_sinks, window: minisink.Dense())

@@ -322,6 +322,7 @@ def test_rounding_is_called_rounding():
     assert "  it looks like no wrong turn known here" in str(far)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("dtype", "rounds", "too_far"), [(np.float64, 5e-5, 1e-2), (np.float32, 5e-4, 1e-2), (np.float16, 1e-2, 5e-2)]
 )
@@ -352,6 +353,7 @@ def test_a_right_cache_is_measured_too():
     ]
 
 
+@pytest.mark.slow
 def test_long_lists_of_slots_are_written_by_their_ends():
     trace = conformance.drawn(n_sinks=4, window=64, n_tokens=129)
     report = str(conformance.check(tokens.OneMore, trace))

@@ -25,6 +25,7 @@ def row(rows, **wanted):
     return found
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", shipped_names())
 def test_the_readme_says_what_is_printed(name, monkeypatch):
     """Of natural text; the others take as long and are not stated."""

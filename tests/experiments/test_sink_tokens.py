@@ -52,6 +52,7 @@ def test_the_strongest_come_first():
     assert sink_tokens.strongest(found, 1, n=2) == [(3, 0), (-1, 1)]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", [name for name, readme in READMES.items() if "\ntokens that" in readme])
 def test_the_readme_says_what_is_printed(name, capsys):
     """Every row that a README states."""

@@ -134,6 +134,7 @@ def narrow(model):
     return {name: a.astype(np.float32) for name, a in to_arrays(model.config, model.weights).items()}
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("kind", READ)
 @pytest.mark.parametrize("arch", [llama, gpt2])
 def test_each_type_is_what_gguf_makes_of_it(kind, arch, tmp_path):
@@ -252,6 +253,7 @@ MODELS = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("arch", MODELS)
 def test_a_key_is_read_or_refused(arch, tmp_path):
     """Every key that gguf knows, at a value that it cannot have by chance: a file loads to other logits in no case."""

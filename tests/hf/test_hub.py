@@ -294,6 +294,7 @@ def same_from_hub(files, model, tmp_path):
         assert {"config.json", "model.safetensors", "tokenizer.json"} <= fetched <= ASKED_FOR
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("published", [False, True], ids=["as it is saved", "as it is published"])
 def test_the_hub_id_of_smollm2_is_the_same_model(published, tmp_path):
     """A small stand-in, a GGUF file in bfloat16: saved as a folder, it comes back from the hub."""

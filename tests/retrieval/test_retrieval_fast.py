@@ -58,6 +58,7 @@ def test_a_search_in_parts_is_a_search(model, text, policy):
     close(got, stream(model, ids, policy))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("arch", [llama, gpt2])
 @pytest.mark.parametrize("select", ["best", "bound"])
 @pytest.mark.parametrize("store", [None, 50])
@@ -178,6 +179,7 @@ def test_a_store_has_every_token_in_its_block(seed, n_sinks, block, limit, text)
             assert (view.channel_max[:, number] == keys[first : first + n].max(axis=0)).all()
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("cut", [0, 3, 20])
 @pytest.mark.parametrize("select", ["best", "bound"])
 @pytest.mark.parametrize("kind", ["readable", "blocks", "ring"])

@@ -93,6 +93,7 @@ def test_a_character_that_an_encoding_lacks_is_shown_by_its_number(tmp_path, enc
     assert done.returncode == 2 and done.stderr.startswith(b"minisink: error: \\u65e5.py")
 
 
+@pytest.mark.slow
 def test_an_ascii_locale_loses_no_report(tmp_path):
     """As a container without a locale has it, and Python told to leave it so."""
     (tmp_path / "student.py").write_text("def softmax(scores):\n    raise ValueError('\xe9')\n", encoding="utf-8")

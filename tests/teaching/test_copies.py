@@ -347,6 +347,7 @@ def of_the_template():
     return {copies.digest(file.words(each)) for file in files for each in file.statements}
 
 
+@pytest.mark.slow
 def test_the_lessons_solutions_are_known_and_what_lessons_give_is_not(monkeypatch):
     """`lessons.txt` is what tutorials/ and the template give."""
     sys.path.insert(0, str(ROOT / "tutorials"))

@@ -40,6 +40,7 @@ def judged(name, function, seed=0, hint=None):
     return judge(name, ask, seed, hint, passed=TASKS)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("task", "turn"),
     [pytest.param(*each, marks=[] if each[1] in FIRST else pytest.mark.slow) for each in EVERY],
@@ -51,6 +52,7 @@ def test_each_wrong_turn_is_caught_with_its_own_name(task, turn):
     assert row["message"].split("\n")[1:] == [f"looks like: {turn.title}"]
 
 
+@pytest.mark.slow
 @given(seed=st.integers(0, 10_000))
 @examples(8)
 def test_no_wrong_turn_passes_whatever_the_seed(seed):

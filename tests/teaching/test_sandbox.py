@@ -54,6 +54,7 @@ def test_the_reference_passes_as_a_file():
     assert not any("in place of yours" in row["message"] for row in rows.values())
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("style", styles.STYLES)
 def test_other_right_styles_pass(style):
     rows = check(styles.STYLES[style], seed=1)
@@ -63,6 +64,7 @@ def test_other_right_styles_pass(style):
 # Not there yet --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_template_fails_at_exactly_its_stubs():
     """One written function passes, the others are stubs; its parts are the checker's."""
     rows = check(template() + "\n" + OK.replace("survivors", "other") + "\nsurvivors = other\n")
@@ -124,6 +126,7 @@ WRONG_IN_A_LINE = [  # the task, what stands there, what a student writes, the t
 ]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("name", "right", "wrong", "title"),
     [pytest.param(*case, marks=[pytest.mark.slow] if case[0] in SLOW else []) for case in WRONG_IN_A_LINE],
@@ -230,6 +233,7 @@ STOPS = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("case", STOPS)
 def test_a_hostile_file_gets_a_clean_score(case):
     text, status, said = STOPS[case]
@@ -285,6 +289,7 @@ def survivors(*args):
 """
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "lines",
     [

@@ -37,6 +37,7 @@ def check(f, x, gradient, random, corners=False):
     assert np.isclose((gradient * direction).sum(), slope(f, x, direction, step), rtol=rtol, atol=atol)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("case", small.CASES)
 @examples(6)
 @given(seed=SEEDS)

@@ -383,6 +383,7 @@ def test_a_missing_package_is_named_with_what_installs_it(source, tmp_path, miss
         made(source, tmp_path, "docs" if missing == "nbclient" else "student")
 
 
+@pytest.mark.slow
 def test_a_page_has_outputs_and_a_cell_that_fails_stops_it(source, tmp_path):
     pytest.importorskip("nbclient", reason="needs nbclient: pip install -e '.[tutorials,gguf,chat]'")
     pytest.importorskip("ipykernel", reason="needs ipykernel: pip install -e '.[tutorials,gguf,chat]'")

@@ -119,6 +119,7 @@ def asks_elsewhere(html):
     return found + extra + [tag for tag in ("script", "style", "body") if page.tags.count(tag) != 1]
 
 
+@pytest.mark.slow
 @given(st.lists(st.sampled_from(HOSTILE) | st.text(max_size=30), min_size=1, max_size=4).map(" ".join))
 def test_whatever_a_lesson_says_its_slides_ask_nothing_of_anybody(text):
     small = png_of(9.7, 4.6)  # four of them are a title of many lines

@@ -114,6 +114,7 @@ def test_the_handout_shows_what_the_demo_prints(capsys):
     assert len(numbers) == 4 and [number for number in numbers if not close_to_one_of(number, printed)] == []
 
 
+@pytest.mark.slow
 def test_the_solutions_print_what_stands_below_them():
     """From top to bottom, each with the names of those before."""
     blocks = re.findall(r"```python\n(.*?)```(?:\nprints\n```\n(.*?)```)?", text_of("solutions"), re.DOTALL)
