@@ -8,6 +8,7 @@ own.
 from ..families import falcon
 from .fields import brief, common, divides, flag, gelu, one_of, positive_int, refuse, renamed, written
 from .llama import is_transposed  # noqa: F401  (of every matrix but the embedding)
+from .names import OUTER, SKELETON, column
 from .rope import read_rope
 
 # What some keys were called at first
@@ -22,24 +23,14 @@ ABSENT = {"max_position_embeddings": 2048, "multi_query": True, "parallel_attn":
 # Our name -> Hugging Face's: of the numbers in a config.json
 KEYS = {"d_model": "hidden_size", "n_layers": "num_hidden_layers", "n_heads": "num_attention_heads"}
 KEYS |= {"d_ff": "ffn_hidden_size", "max_positions": "max_position_embeddings", "norm_eps": "layer_norm_epsilon"}
-# Of a layer's arrays, within "transformer.h.{i}."; biases as `arrays.other_name`
-LAYER = {
-    "ln1": "input_layernorm.weight",
-    "w_qkv": "self_attention.query_key_value.weight",
-    "wo": "self_attention.dense.weight",
-    "ln2": "post_attention_layernorm.weight",
-    "w_up": "mlp.dense_h_to_4h.weight",
-    "w_down": "mlp.dense_4h_to_h.weight",
-    "sink_logits": "self_attention.sinks",
-}
 TWO_NORMS = {"ln1": "ln_attn.weight", "ln2": "ln_mlp.weight"}  # where attention and MLP run side by side
-MODEL = {"embed": "transformer.word_embeddings.weight", "norm": "transformer.ln_f.weight", "head": "lm_head.weight"}
 # Tables that other tools write beside these
 HARMLESS = (
     r"(transformer\.)?(h\.\d+\.self_attention\.)?(rotary_emb|maybe_rotary)\.(inv_freq|original_inv_freq)",
     r"(transformer\.)?h\.\d+\.self_attention\.(rotary_emb|maybe_rotary)\.(cos_cached|sin_cached)",
 )
 PREFIX, LAYERS = "transformer.", "h"  # some files leave the prefix out
+MODEL, LAYER = column(OUTER, "falcon", PREFIX), column(SKELETON, "falcon")
 BY_HEAD = True  # whether queries, keys and values lie head by head in a joined matrix
 
 

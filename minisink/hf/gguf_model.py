@@ -9,6 +9,7 @@ import numpy as np
 from .. import gpt2, llama
 from ..families import falcon, gpt_neox, mpt
 from ..positions import interleaved_to_split_half, rope_frequencies
+from . import names as tables
 from .arrays import other_name, shapes
 from .checkpoint import and_more
 from .fields import CheckpointError, divides, flag, number, one_of, positive_int, refuse, text_or_none, token_ids
@@ -20,31 +21,10 @@ from .gguf_tokenizer import TOKENS, begins_text, special_ids, special_tokens, to
 SIZES = {"d_model": "embedding_length", "n_layers": "block_count", "n_heads": "attention.head_count"}
 SIZES |= {"d_ff": "feed_forward_length", "max_positions": "context_length"}
 ARCHS = ("llama", "qwen2", "qwen3", "gpt2", "gptneox", "falcon", "mpt")
-# Our name -> GGUF's: of a layer's arrays, within "blk.{i}."; biases as `other_name` has them
-LLAMA = {
-    "attn_norm": "attn_norm.weight",
-    "wq": "attn_q.weight",
-    "wk": "attn_k.weight",
-    "wv": "attn_v.weight",
-    "wo": "attn_output.weight",
-    "mlp_norm": "ffn_norm.weight",
-    "w_gate": "ffn_gate.weight",
-    "w_up": "ffn_up.weight",
-    "w_down": "ffn_down.weight",
-    "q_norm": "attn_q_norm.weight",
-    "k_norm": "attn_k_norm.weight",
-}
-GPT2 = {
-    "ln1": "attn_norm.weight",
-    "w_qkv": "attn_qkv.weight",
-    "wo": "attn_output.weight",
-    "ln2": "ffn_norm.weight",
-    "w_up": "ffn_up.weight",
-    "w_down": "ffn_down.weight",
-}
+LLAMA, GPT2 = tables.column(tables.LLAMA, "GGUF"), tables.column(tables.SKELETON, "GGUF")  # within "blk.{i}."
 FALCON_2 = GPT2 | {"ln1": "attn_norm_2.weight", "ln2": "attn_norm.weight"}  # of two norms the MLP's is the first
-EMBED, HEAD = "token_embd.weight", "output.weight"
-MODEL = {"embed": EMBED, "position": "position_embd.weight", "norm": "output_norm.weight", "head": HEAD}
+MODEL = tables.column(tables.OUTER, "GGUF")
+EMBED, HEAD = MODEL["embed"], MODEL["head"]
 ROPE_FACTORS = "rope_freqs.weight"  # by which the frequencies are divided: Llama 3's rule, written out
 
 

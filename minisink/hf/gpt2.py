@@ -2,6 +2,7 @@
 
 from .. import gpt2
 from .fields import GELU_NEW, common, one_of, positive_int, refuse, renamed, written
+from .names import OUTER, SKELETON, column
 
 # Names of other models' sizes, by which transformers takes them as well
 ALIASES = {
@@ -13,25 +14,10 @@ ALIASES = {
 # Our name -> Hugging Face's: of the numbers in a config.json
 KEYS = {"d_model": "n_embd", "n_layers": "n_layer", "n_heads": "n_head", "d_ff": "n_inner"}
 KEYS |= {"max_positions": "n_positions", "norm_eps": "layer_norm_epsilon"}
-# Of a layer's arrays, within "transformer.h.{i}."; biases as `arrays.other_name`
-LAYER = {
-    "ln1": "ln_1.weight",
-    "w_qkv": "attn.c_attn.weight",
-    "wo": "attn.c_proj.weight",
-    "ln2": "ln_2.weight",
-    "w_up": "mlp.c_fc.weight",
-    "w_down": "mlp.c_proj.weight",
-    "sink_logits": "attn.sinks",
-}
-MODEL = {
-    "embed": "transformer.wte.weight",
-    "position": "transformer.wpe.weight",
-    "norm": "transformer.ln_f.weight",
-    "head": "lm_head.weight",
-}
 # The causal mask that older files carry as a buffer
 HARMLESS = (r"(transformer\.)?h\.\d+\.attn\.(bias|masked_bias)",)
 PREFIX, LAYERS = "transformer.", "h"  # some files leave the prefix out
+MODEL, LAYER = column(OUTER, "gpt2", PREFIX), column(SKELETON, "gpt2")
 BY_HEAD = False
 
 

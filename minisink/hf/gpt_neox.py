@@ -5,32 +5,19 @@ import math
 from ..families import gpt_neox
 from .fields import common, flag, gelu, one_of, refuse, written
 from .llama import is_transposed  # noqa: F401  (of every matrix but the embedding)
+from .names import OUTER, SKELETON, column
 from .rope import read_rope
 
 # Our name -> Hugging Face's: of the numbers in a config.json
 KEYS = {"d_model": "hidden_size", "n_layers": "num_hidden_layers", "n_heads": "num_attention_heads"}
 KEYS |= {"d_ff": "intermediate_size", "max_positions": "max_position_embeddings", "norm_eps": "layer_norm_eps"}
-# Of a layer's arrays, within "gpt_neox.layers.{i}."; biases as `arrays.other_name`
-LAYER = {
-    "ln1": "input_layernorm.weight",
-    "w_qkv": "attention.query_key_value.weight",
-    "wo": "attention.dense.weight",
-    "ln2": "post_attention_layernorm.weight",
-    "w_up": "mlp.dense_h_to_4h.weight",
-    "w_down": "mlp.dense_4h_to_h.weight",
-    "sink_logits": "attention.sinks",
-}
-MODEL = {
-    "embed": "gpt_neox.embed_in.weight",
-    "norm": "gpt_neox.final_layer_norm.weight",
-    "head": "embed_out.weight",
-}
 # Masks and tables that older files carry
 HARMLESS = (
     r"(gpt_neox\.)?layers\.\d+\.attention\.(bias|masked_bias)",
     r"(gpt_neox\.)?(layers\.\d+\.attention\.)?rotary_emb\.(inv_freq|original_inv_freq|cos_cached|sin_cached)",
 )
 PREFIX, LAYERS = "gpt_neox.", "layers"  # some files leave the prefix out
+MODEL, LAYER = column(OUTER, "gpt_neox", PREFIX), column(SKELETON, "gpt_neox")
 BY_HEAD = True  # whether queries, keys and values lie head by head in a joined matrix
 
 

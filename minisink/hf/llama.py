@@ -4,6 +4,7 @@ import warnings
 
 from .. import llama
 from .fields import common, divides, flag, one_of, positive_int, refuse, written
+from .names import LLAMA, OUTER, column
 from .rope import read_rope
 
 # Whether q, k and v carry a bias when the config does not say
@@ -20,28 +21,13 @@ ABSENT = {
 KEYS = {"d_model": "hidden_size", "n_layers": "num_hidden_layers", "n_heads": "num_attention_heads"}
 KEYS |= {"d_ff": "intermediate_size", "max_positions": "max_position_embeddings", "norm_eps": "rms_norm_eps"}
 KEYS["head_dim"] = "head_dim"
-# Of a layer's arrays, within "model.layers.{i}."; biases as `arrays.other_name`
-LAYER = {
-    "attn_norm": "input_layernorm.weight",
-    "wq": "self_attn.q_proj.weight",
-    "wk": "self_attn.k_proj.weight",
-    "wv": "self_attn.v_proj.weight",
-    "wo": "self_attn.o_proj.weight",
-    "mlp_norm": "post_attention_layernorm.weight",
-    "w_gate": "mlp.gate_proj.weight",
-    "w_up": "mlp.up_proj.weight",
-    "w_down": "mlp.down_proj.weight",
-    "q_norm": "self_attn.q_norm.weight",
-    "k_norm": "self_attn.k_norm.weight",
-    "sink_logits": "self_attn.sinks",
-}
-MODEL = {"embed": "model.embed_tokens.weight", "norm": "model.norm.weight", "head": "lm_head.weight"}
 # Tables that other tools write beside these, and that a forward pass makes for itself
 HARMLESS = (
     r"(model\.)?(layers\.\d+\.self_attn\.)?rotary_emb\.(inv_freq|original_inv_freq|cos_cached|sin_cached)",
     r"(model\.)?position_ids",
 )
 PREFIX, LAYERS = "model.", "layers"  # some files leave the prefix out
+MODEL, LAYER = column(OUTER, "llama", PREFIX), column(LLAMA, "llama")
 BY_HEAD = False
 
 

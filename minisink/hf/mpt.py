@@ -5,25 +5,16 @@ import warnings
 from ..families import mpt
 from .fields import brief, common, number, one_of, refuse, renamed, section, written
 from .llama import is_transposed  # noqa: F401  (of every matrix but the embedding)
+from .names import OUTER, SKELETON, column
 
 # Names of other models' sizes, by which transformers takes them as well
 ALIASES = {"hidden_size": "d_model", "num_hidden_layers": "n_layers", "num_attention_heads": "n_heads"}
 # Our name -> Hugging Face's: of the numbers in a config.json
 KEYS = {"d_model": "d_model", "n_layers": "n_layers", "n_heads": "n_heads"}
 KEYS |= {"max_positions": "max_seq_len", "norm_eps": "layer_norm_epsilon"}
-# Of a layer's arrays, within "transformer.blocks.{i}."
-LAYER = {
-    "ln1": "norm_1.weight",
-    "w_qkv": "attn.Wqkv.weight",
-    "wo": "attn.out_proj.weight",
-    "ln2": "norm_2.weight",
-    "w_up": "ffn.up_proj.weight",
-    "w_down": "ffn.down_proj.weight",
-    "sink_logits": "attn.sinks",
-}
-MODEL = {"embed": "transformer.wte.weight", "norm": "transformer.norm_f.weight", "head": "lm_head.weight"}
 HARMLESS = (r"(transformer\.)?attn_bias",)  # the slopes times the distances
 PREFIX, LAYERS = "transformer.", "blocks"  # some files leave the prefix out
+MODEL, LAYER = column(OUTER, "mpt", PREFIX), column(SKELETON, "mpt")
 BY_HEAD = False
 
 
