@@ -22,7 +22,7 @@ from ..hf.arrays import from_arrays
 from ..hf.layout import cut, fill, lay_out
 from ..system import PACKAGE
 from ..system.errors import warn_caller
-from ..system.files import blame
+from ..system.files import blame, unfinished_folder
 
 WEIGHTS, TOKENIZER = "weights", "tokenizer.json"  # in the folder that processes share
 
@@ -30,8 +30,8 @@ WEIGHTS, TOKENIZER = "weights", "tokenizer.json"  # in the folder that processes
 def in_order(work, model, items, executor=None):
     """Yield ``work(model, item)`` for each item, in their order: done here, or by an executor.
 
-    `work` is a function of a module. Items are taken as they are needed, two for each worker ahead. One whose process
-    died is done once more, with nothing beside it; if its process dies again, a ChildProcessError names it.
+    `work` is a function of a module. Items are taken as they are needed, two for each worker ahead. What is lost with
+    a process that died is done again, with nothing beside it; an item that this too ends is named: ChildProcessError.
     """
     if executor is None:
         yield from (work(model, item) for item in items)
@@ -47,9 +47,12 @@ def in_order(work, model, items, executor=None):
             if not waiting:
                 return
             item, future = waiting.popleft()
-            if _lost(_finished(future)) and _lost(_finished(future := pool.again(item))):
+            for _ in range(2):  # its process may first have died of another item, then of itself
+                if _lost(_finished(future)):
+                    future = pool.again(item)
+            if _lost(_finished(future)):
                 name = getattr(item, "name", None) or shorten(repr(item), 60)
-                raise ChildProcessError(f"{name}: the process that worked on it died, twice")
+                raise ChildProcessError(f"{name}: the process that works on it dies, done again too")
             yield future.result()
 
 
@@ -119,10 +122,10 @@ def _folder(model):
 
     So the weights are in memory once, however many processes read them.
     """
-    config, like = model.config, model.weights.embed[:0, 0]
-    if not isinstance(like, np.ndarray):
+    config, like = model.config, np.empty(0, model.dtype)  # no view of the weights, which would keep them in memory
+    if not isinstance(model.weights.embed, np.ndarray):
         raise ValueError(f"{model.name}: its weights lie on a device, where other processes do not reach them")
-    with tempfile.TemporaryDirectory(prefix="minisink-", ignore_cleanup_errors=True) as folder:
+    with unfinished_folder(tempfile.gettempdir()) as folder:
         with blame(folder, "no room for the weights, which other processes read there"):
             Path(folder, WEIGHTS).write_bytes(bytes(model.n_parameters * like.itemsize))  # a map's page may find none
             if model.tokenizer:
@@ -130,7 +133,7 @@ def _folder(model):
         mapped = np.asarray(np.memmap(Path(folder, WEIGHTS), like.dtype, "r+"))
         model.weights = from_arrays(config, fill(config, model.arrays().items(), mapped))
         try:
-            yield folder
+            yield str(folder)
         finally:
             model.weights = from_arrays(config, lay_out(config, model.arrays().items(), like))
 
