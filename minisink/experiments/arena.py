@@ -1,7 +1,7 @@
 """What else a cache could keep: answers of at most thirty lines, to be copied and changed.
 
 Each holds as many keys as the others, the newest among them, at their slots; what differs is who leaves. A `Policy`
-sees which tokens are held. Whoever wants to see more is an `Evicting`: a path that asks what each token is *worth*.
+sees which tokens are held. Whoever wants to see more is an `Evicting`: a path that asks what each token is worth.
 """
 
 from dataclasses import dataclass
@@ -24,36 +24,34 @@ class Evicting:
 
     A layer has ``keys`` and ``values`` (S, K, D), un-rotated, each head's own in its column; ``index`` (S, K), the
     places of these tokens in the text; and ``memory`` (N, S, K), numbers about each of them. Heads may have unequal
-    ``rooms``: slots are counted back from the newest, and the first of a head with fewer are empty, their index -1.
+    `rooms`: slots are counted back from the newest, and the first of a head with fewer are empty, their index -1.
     """
 
     n_numbers = 0  # N, remembered of each token and head
 
     def __init__(self, model, n_keys, n_sinks=1):
         config, self.n_keys, self.n_sinks, self.n_seen = model.config, n_keys, n_sinks, 0
-        K, D, N = config.n_kv_heads, config.head_dim, self.n_numbers
-        empty = {"keys": np.zeros((0, K, D), model.dtype), "values": np.zeros((0, K, D), model.dtype)}
-        empty |= {"index": np.zeros((0, K), int), "memory": np.zeros((N, 0, K), model.dtype)}
+        K, D = config.n_kv_heads, config.head_dim
+        empty = {name: np.zeros((0, K, D), model.dtype) for name in ("keys", "values")}
+        empty |= {"index": np.zeros((0, K), int), "memory": np.zeros((self.n_numbers, 0, K), model.dtype)}
         self.layers = [SimpleNamespace(number=i, **empty) for i in range(config.n_layers)]
 
-    def worth(self, layer):  # -> (S, K)
-        """Say what each token is worth to each head; of equals the newest leaves."""
+    def worth(self, layer):  # -> (S, K); of equals the newest leaves
         raise NotImplementedError
 
-    def rooms(self, layer):  # -> (K,)
-        """Say how many keys each head may hold now."""
+    def rooms(self, layer):  # -> (K,), how many keys each head may hold now
         return np.full(layer.index.shape[1], self.n_keys)
 
-    def remember(self, memory, weight):  # (N, S, K), (S, K) -> (N, S, K)
-        """Note the weight that each token has just received from the queries of each head."""
+    def remember(self, memory, weight):  # (N, S, K), and what each head's queries just gave (S, K) -> (N, S, K)
         return memory
 
-    def positions(self, n_tokens):  # -> (T,)
-        """Return the newest token's slot."""
+    def newest_half(self, layer, worth):  # (S, K) -> (S, K): is spared
+        return np.where(layer.index > layer.index[-1] - self.n_keys // 2, SPARED, worth)
+
+    def positions(self, n_tokens):  # -> (T,), the newest token's slot
         return np.minimum(np.arange(self.n_seen, self.n_seen + n_tokens), self.n_keys - 1)
 
     def mix(self, i, q, k, v, rotate, *, normalise, trace=None):  # (T, H, D), 2 x (T, K, D) -> (T, H, D)
-        """Take each token in, let others leave, attend, remember."""
         mixed, layer = np.empty_like(q), self.layers[i]
         for t in range(len(q)):
             self.take_in(layer, k[t], v[t], self.n_seen + t)
@@ -66,27 +64,27 @@ class Evicting:
         self.n_seen += len(q) * (layer is self.layers[-1])
         return mixed
 
-    def take_in(self, layer, k, v, t):  # (K, D), (K, D)
-        """Append token t, and keep of each head as many as it has room for, in order."""
-        layer.keys, layer.values = np.concatenate((layer.keys, k[None])), np.concatenate((layer.values, v[None]))
-        layer.index = np.concatenate((layer.index, np.full((1, len(k)), t)))
+    def take_in(self, layer, k, v, t):  # (K, D), (K, D): append token t; of each head the best stay, in order
+        new = {"keys": k[None], "values": v[None], "index": np.full((1, len(k)), t)}
+        for name, row in new.items():
+            setattr(layer, name, np.concatenate((getattr(layer, name), row)))
         layer.memory = np.concatenate((layer.memory, np.zeros_like(layer.memory, shape=(self.n_numbers, 1, len(k)))), 1)
-        rooms = self.rooms(layer)
-        if len(layer.keys) <= min(rooms):
-            return
-        worth = np.where(layer.index < 0, -np.inf, self.worth(layer))  # (S, K)
-        worth[-1] = np.inf  # the query's own
-        best, stays = np.argsort(-worth, axis=0, kind="stable"), np.empty(worth.shape, bool)
-        np.put_along_axis(stays, best, np.arange(len(worth))[:, None] < rooms, axis=0)
-        order = np.argsort(stays, axis=0, kind="stable")[-stays.sum(axis=0).max() :]  # who leaves stands before all
-        heads = np.arange(len(k))
-        layer.index, layer.memory = np.where(stays, layer.index, -1)[order, heads], layer.memory[:, order, heads]
-        layer.keys, layer.values = layer.keys[order, heads], layer.values[order, heads]
+        rooms, heads = self.rooms(layer), np.arange(len(k))
+        if len(layer.keys) > min(rooms):
+            worth = np.where(layer.index < 0, -np.inf, self.worth(layer))  # (S, K)
+            worth[-1] = np.inf
+            best, stays = np.argsort(-worth, axis=0, kind="stable"), np.empty(worth.shape, bool)
+            stays[best, heads] = np.arange(len(worth))[:, None] < rooms
+            order = np.argsort(stays, axis=0, kind="stable")[-stays.sum(axis=0).max() :]  # who leaves, then who stays
+            layer.index = np.where(stays, layer.index, -1)
+            for name in new:
+                setattr(layer, name, getattr(layer, name)[order, heads])
+            layer.memory = layer.memory[:, order, heads]
 
     @property
-    def nbytes(self):
-        """Bytes of the keys and values that are held, and of what is remembered."""
-        return sum(2 * (x.index >= 0).sum() * x.keys.shape[-1] * x.keys.itemsize + x.memory.nbytes for x in self.layers)
+    def nbytes(self):  # of the keys and values that are held, and of what is remembered
+        each = [2 * (x.index >= 0).sum() * x.keys[0, 0].nbytes + x.memory.nbytes for x in self.layers]
+        return int(sum(each))
 
 
 class H2O(Evicting):
@@ -95,49 +93,42 @@ class H2O(Evicting):
     n_numbers = 1
 
     def remember(self, memory, weight):
-        """Add up; the weights of the queries that share a key head count together."""
-        return memory + weight
+        return memory + weight  # queries that share a key head count together
 
     def worth(self, layer):
-        """Return the sums; the newest half is spared."""
-        return np.where(layer.index > layer.index[-1] - self.n_keys // 2, SPARED, layer.memory[0])
+        return self.newest_half(layer, layer.memory[0])
 
 
 class TOVA(Evicting):
-    """What the last query looked at least leaves (Oren et al., arXiv:2401.06104).
+    """What the last query looked at least leaves, the same token in all heads (Oren et al., arXiv:2401.06104).
 
-    All heads of a layer let the same token go. Unlike there the newest never goes.
+    There the newest may leave too.
     """
 
     n_numbers = 1
 
     def remember(self, memory, weight):
-        """Keep the last query's weights only, one mean for all heads."""
         return np.broadcast_to(weight.mean(axis=1, keepdims=True), memory.shape)
 
     def worth(self, layer):
-        """Return these weights."""
         return layer.memory[0]
 
 
 class SnapKVLike(Evicting):
-    """What the last few queries vote for, and what stands around it (Li et al., arXiv:2404.14469).
+    """What the last eight queries vote for stays, with two slots to either side (Li et al., arXiv:2404.14469).
 
     There a prompt is compressed once, when it ends, and the text that is written stays; here every token asks anew.
     """
 
-    n_numbers = 8  # queries that vote; their own tokens are spared
-    around = 2  # slots to either side that share a vote: a maximum over five
+    n_numbers = 8  # queries that vote; their own tokens stay
 
     def remember(self, memory, weight):
-        """Keep the votes of the last queries, a row each."""
         return np.concatenate((memory[1:], weight[None]))
 
     def worth(self, layer):
-        """Return the votes, pooled over neighbours."""
-        votes = np.pad(layer.memory.sum(axis=0), ((self.around, self.around), (0, 0)))
-        pooled = np.lib.stride_tricks.sliding_window_view(votes, 2 * self.around + 1, axis=0).max(axis=-1)
-        return np.where(layer.index > layer.index[-1] - self.n_numbers, SPARED, pooled)
+        votes = np.pad(layer.memory.sum(axis=0), ((2, 2), (0, 0)))
+        votes = np.lib.stride_tricks.sliding_window_view(votes, 5, axis=0).max(axis=-1)  # (S, K)
+        return np.where(layer.index > layer.index[-1] - self.n_numbers, SPARED, votes)
 
 
 class KeyDiff(Evicting):
@@ -148,20 +139,17 @@ class KeyDiff(Evicting):
     """
 
     def worth(self, layer):
-        """Return how unlike the mean direction each key is; the newest half is spared."""
         keys = layer.keys / (np.linalg.norm(layer.keys, axis=-1, keepdims=True) + 1e-12)  # (S, K, D)
         unlike = -(keys * keys.mean(axis=0)).sum(axis=-1)
-        return np.where(layer.index > layer.index[-1] - self.n_keys // 2, SPARED, unlike)
+        return self.newest_half(layer, unlike)
 
 
 class Random(Evicting):
-    """A control: sinks and the newest half stay, and of the others any leaves."""
+    """A control: sinks and the newest half stay, and of the others any leaves; the same for every chunking."""
 
     def worth(self, layer):
-        """Draw; the same for every chunking of a text."""
         drawn = np.random.default_rng((layer.number, layer.index[-1, 0])).random(layer.index.shape)
-        recent = layer.index > layer.index[-1] - self.n_keys // 2
-        return np.where(recent | (layer.index < self.n_sinks), SPARED, drawn)
+        return np.where(layer.index < self.n_sinks, SPARED, self.newest_half(layer, drawn))
 
 
 class PerHead(Evicting):
@@ -178,24 +166,20 @@ class PerHead(Evicting):
             raise ValueError(f"{model.name} has one key/value head, and per-head needs two: leave it out (--entries)")
         texts = clinic.segments(model, () if bos is None else (bos,), 3, seed=0)
         copies = np.mean([clinic.retrieval(look_inside(model, text)) for text in texts], axis=0)  # (L, H)
-        self.n_wide, best = max(1, K // 4), copies.reshape(len(copies), K, -1).max(axis=-1)  # (L, K)
+        best = copies.reshape(len(copies), K, -1).max(axis=-1)  # (L, K)
         self.rank = np.argsort(np.argsort(-best, axis=1, kind="stable"), axis=1)  # (L, K), 0 for the best
-        least, all_of_them = max(n_sinks + 1, n_keys // 4), K * n_keys
-        self.most = min((all_of_them - (K - self.n_wide) * least) // self.n_wide, model.config.max_positions)
+        self.n_wide, least = max(1, K // 4), max(n_sinks + 1, n_keys // 4)
+        self.most = min((K * n_keys - (K - self.n_wide) * least) // self.n_wide, model.config.max_positions)
 
-    def rooms(self, layer):
-        """Return all tokens or the most for wide heads; the others share what is left."""
-        rank, n = self.rank[layer.number], min(layer.index[-1, 0] + 1, self.most)
-        wide, narrow = max(n, self.n_keys), len(rank) - self.n_wide
-        left = len(rank) * self.n_keys - self.n_wide * wide
-        return np.where(rank < self.n_wide, wide, (left + len(rank) - 1 - rank) // narrow)
+    def rooms(self, layer):  # all tokens or the most for wide heads; the others share what is left
+        rank, wide = self.rank[layer.number], max(self.n_keys, min(layer.index[-1, 0] + 1, self.most))
+        left, K = len(rank) * self.n_keys - self.n_wide * wide, len(rank)
+        return np.where(rank < self.n_wide, wide, (left + K - 1 - rank) // (K - self.n_wide))
 
-    def positions(self, n_tokens):
-        """Return the newest token's slot in the widest heads."""
+    def positions(self, n_tokens):  # of the newest token in the widest heads
         return np.minimum(np.arange(self.n_seen, self.n_seen + n_tokens), self.most - 1)
 
     def worth(self, layer):
-        """Return its age, the youngest best; sinks are spared."""
         return np.where(layer.index < self.n_sinks, SPARED, layer.index)
 
 
@@ -209,18 +193,14 @@ class EveryFourth(Policy):
 
     old: int = 31
 
-    def survivors(self, token_index):
-        """Let the oldest go that is no fourth, or the oldest."""
+    def survivors(self, token_index):  # the oldest goes that is no fourth, or the oldest
         S = len(token_index)
         if S <= self.capacity:
             return np.arange(S)
         others = np.flatnonzero(token_index[self.n_sinks : S - self.window] % 4)
         return np.delete(np.arange(S), self.n_sinks + (others[0] if len(others) else 0))
 
-    @property
-    def capacity(self):
-        """Keys a query sees at most."""
-        return self.n_sinks + self.window + self.old
+    capacity = property(lambda self: self.n_sinks + self.window + self.old)
 
 
 ENTRIES = {  # each makes a method or a path of (model, n_keys, n_sinks)

@@ -1,9 +1,9 @@
 """The arena: what else a cache of the same size could keep, on three tasks, and what that costs.
 
-`arena` has the entries; a class or function of your own is one more (``--own mine.py:Name``, docs/your-own-cache.md).
-The keys of every query are counted, and an entry that sees more than its share is refused. Tasks: the loss of a long
-text; a toy trained on the spot (`training.induction`), which reads twelve symbols again after a gap; and names told
-early, in the middle and late in a text, at whose end a model that can copy is asked for them.
+`arena` has the entries; one of your own is ``--own mine.py:NAME`` (docs/your-own-cache.md). The keys of every query are
+counted, and an entry that sees more than its share is refused. Tasks: the loss of a long text; a toy trained on the
+spot (`training.induction`), which reads twelve symbols again after a gap; and names told early, in the middle and late
+in a text, at whose end a model that can copy is asked for them.
 """
 
 import time
@@ -27,8 +27,7 @@ from .effects import effect, must_evict, must_hold, must_learn
 
 REAL = "smollm2"  # is asked for names: those that ship copy nothing
 PAPER = "arXiv:2306.14048 and others"
-CLAIM = "of as many keys, those that are looked at (H2O, TOVA, SnapKV), stand out (KeyDiff), or that certain heads keep"
-CLAIM += " (DuoAttention), serve better than the last ones"
+CLAIM = "of as many keys, others serve better than the last ones: much looked at (H2O, TOVA, SnapKV), unlike (KeyDiff)"
 OPTIONS = {
     "entries": "which of them, beside streaming",
     "own": "entries of your own, FILE.py:NAME each",
@@ -36,17 +35,17 @@ OPTIONS = {
     "n_sinks": "first tokens kept, by those that keep any",
     "gaps": "symbols between two readings, by the toy",
     "toy_keys": "keys its queries see",
-    "toy_texts": "that the toy reads after each gap",
-    "steps": "of the toy's training",
+    "toy_texts": "that it reads after each gap",
+    "steps": "of its training",
     "names": "texts in which SmolLM2 is told three names (it takes the most time)",
 }
-FAST = {"tokens": 200, "keys": 32, "gaps": (20,), "toy_texts": 2, "steps": 250, "names": 0}
-BEST = ("H2O", "TOVA", "SnapKV-like", "KeyDiff", "per-head")  # of which it is claimed
+FAST = {"tokens": 150, "keys": 32, "gaps": (20,), "toy_texts": 2, "steps": 200, "names": 0}
+CONTROLS = ("streaming", "window", "every fourth", "random")  # of others it is claimed
 FEWEST = 16  # keys: half of them, and those of eight queries that vote, are spared somewhere
 WHERE = ("early", "middle", "late")
 WHO = ("captain", "doctor", "teacher")
 NAMES = "Ada Bruno Clara David Emma Frank Grace Henry Ivan Julia Karl Laura Martin Nora Oscar Peter Rosa Simon".split()
-LENGTH = 1000  # characters around what is told, about 250 tokens
+PARTS = (50, 450, 450, 50)  # characters of the story before each telling, and before the question
 
 
 class Counted:
@@ -56,12 +55,9 @@ class Counted:
         self.cache = new_cache(model, made) if isinstance(made, Policy | ByLayer | Recompute) else made
         check_cache(model, self.cache)
         self.path, self.most, self.keys = model.path_of(self.cache), most, []
+        self.positions = self.path.positions
 
     n_seen = property(lambda self: self.cache.n_seen)
-
-    def positions(self, n_tokens):
-        """Return those of the path."""
-        return self.path.positions(n_tokens)
 
     def mix(self, layer, q, k, v, rotate, *, normalise, **options):
         """Mix as the path does; raise ValueError for a query that sees too much."""
@@ -72,12 +68,11 @@ class Counted:
             return normalise(scores)
 
         mixed = self.path.mix(layer, q, k, v, rotate, normalise=counting, **options)
-        for t, n in enumerate(seen[: len(q)]):
+        for t, n in enumerate(seen):
             if n > self.most:
                 raise ValueError(f"in layer {layer} token {first + t} sees {n:g} keys; {self.most} are allowed")
         if len(seen) != len(q):
-            once = "call `normalise` once for each token, with the scores of all heads"
-            raise ValueError(f"keys can only be counted where scores are normalised: {once}")
+            raise ValueError("its keys cannot be counted: call `normalise` once for each token, with all heads' scores")
         self.keys.append(seen)
         return mixed
 
@@ -104,7 +99,8 @@ def run(
     Each row has ``"entry"``; the ``"perplexity"`` after the first eviction, how many nats per token it is ``"above"``
     streaming, and the ``"error"`` of that; nats per token of what the toy reads again after each ``"gap N"``, and of
     names told ``"early"`` and so on, with errors (NaN: not measured, and ``"missing"`` says why); ``"keys"`` that the
-    last query sees, ``"us"``, microseconds per token, and ``"bytes"`` held. Arrays: ``"nll"``; ``"tasks"``, a dict.
+    last query sees of those ``"allowed"``, ``"us"``, microseconds per token, and ``"bytes"`` held. Arrays: ``"nll"``;
+    ``"tasks"``, a dict of nats by text.
     """
     for option, n in (("keys", keys), ("toy-keys", toy_keys)):
         if n < FEWEST:
@@ -113,24 +109,18 @@ def run(
     must_hold(FEWEST // 2, n_sinks)
     must_learn(model, [keys])
     makers = {name: maker(name) for name in dict.fromkeys(("streaming", *entries, *own))}
-    jobs, missing = told(text, keys, names, seed)
-    jobs += repeated(gaps, toy_keys, toy_texts, steps, seed)
-    streaming: dict = {}
+    asked, missing = told(text, names, seed)
+    jobs = [(*job, toy_keys) for job in repeated(gaps, toy_texts, steps, seed)] + [(*job, keys) for job in asked]
+    streaming = None
     for name in track([*makers]):
-        cache, nll, us, tasks = measure(name, makers[name], model, ids, keys, n_sinks, jobs)
-        streaming = streaming or {"nll": nll}
-        above = paired(nll, streaming["nll"])
-        row = {
-            "entry": name.rpartition(":")[2],
-            "perplexity": perplexity(nll),
-            "above": above.mean,
-            "error": above.error,
-        }
-        for task in [*(f"gap {gap}" for gap in gaps), *WHERE]:
-            mean = paired(tasks[task], np.zeros(len(tasks[task]))) if task in tasks else None
-            row |= {task: mean.mean if mean else np.nan, f"{task} error": mean.error if mean else np.nan}
-        row |= {"keys": cache.keys[-1][-1], "us": us, "bytes": getattr(cache.cache, "nbytes", None)}
-        yield row | {"missing": missing, "of": keys, "nll": nll, "tasks": tasks}
+        nll, tasks, costs = measure(name, makers[name], model, ids, keys, n_sinks, jobs)
+        streaming = nll if streaming is None else streaming
+        above, row = paired(nll, streaming), {"entry": name.rpartition(":")[2], "perplexity": perplexity(nll)}
+        row |= {"above": above.mean, "error": above.error}
+        for task in (*(f"gap {gap}" for gap in gaps), *WHERE):
+            nats = paired(tasks[task], np.zeros(len(tasks[task]))) if task in tasks else Difference(np.nan, np.nan)
+            row |= {task: nats.mean, f"{task} error": nats.error}
+        yield row | costs | {"allowed": keys, "missing": missing, "nll": nll, "tasks": tasks}
 
 
 def maker(name):
@@ -138,39 +128,39 @@ def maker(name):
     file, colon, own = name.rpartition(":")
     if not colon:
         if name not in ENTRIES:
-            raise ValueError(f"--entries has {name}; there are {', '.join(ENTRIES)}; your own is --own FILE.py:NAME")
+            raise ValueError(f"{name} is no entry; there are {', '.join(ENTRIES)}, and your own: --own FILE.py:NAME")
         return ENTRIES[name]
     try:
-        names = run_path(file)
+        made = run_path(file).get(own)
     except (Exception, SystemExit) as error:
         raise ValueError(f"--own {name}: {type(error).__name__}: {error}") from error
-    if not callable(made := names.get(own)):
-        raise ValueError(f"--own {name}: {file} has no class or function {own}")
+    if not callable(made):
+        raise ValueError(f"--own {name}: there is no class or function {own} in {file}")
     if isinstance(made, type) and issubclass(made, Policy):
         return lambda model, n_keys, n_sinks: made(n_sinks, n_keys - n_sinks)
     return lambda model, n_keys, n_sinks: made(model, n_keys)
 
 
 def measure(name, make, model, ids, n_keys, n_sinks, jobs):
-    """Return an entry's cache and losses after the first eviction, its time, and for each task nats by text."""
+    """Return an entry's losses after the first eviction, nats by task and text, and what it costs."""
     try:
         path, began, tasks = Counted(model, make(model, n_keys, n_sinks), n_keys), time.perf_counter(), {}
         nll = token_nll(model, ids, cache=path)[n_keys:]
         us = 1e6 * (time.perf_counter() - began) / (len(ids) - 1)
-        for reader, n, job in jobs:
-            for task, nats in job(Counted(reader, make(reader, n, n_sinks), n)).items():
+        for reader, read, n in jobs:
+            for task, nats in read(Counted(reader, make(reader, n, n_sinks), n)).items():
                 tasks.setdefault(task, []).append(float(nats))
     except MemoryError:
         raise
     except Exception as error:
         kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
         raise ValueError(f"{name}: {kind}{error}") from error
-    return path, nll, us, tasks
+    return nll, tasks, {"keys": path.keys[-1][-1], "us": us, "bytes": getattr(path.cache, "nbytes", None)}
 
 
-def repeated(gaps, n_keys, n_texts, steps, seed):
-    """Train the toy; list for each text (model, keys, what reads it with a cache): nats of the second reading."""
-    toy = Toy(n_steps=steps, seed=seed)
+def repeated(gaps, n_texts, steps, seed):
+    """Train the toy; list for each text the model, and what reads it with a cache: nats of the second reading."""
+    toy, random = Toy(n_steps=steps, seed=seed), np.random.default_rng([seed, 3])
     for _ in range(steps):
         toy.step()
     model = toy.as_model("the toy")
@@ -178,12 +168,11 @@ def repeated(gaps, n_keys, n_texts, steps, seed):
     def read(gap, ids):
         return lambda cache: {f"gap {gap}": token_nll(model, ids, cache=cache)[1 - SEGMENT :].mean()}
 
-    random = np.random.default_rng([seed, 3])
-    return [(model, n_keys, read(gap, ids)) for gap in gaps for ids in ask(random, n_texts, gap)]
+    return [(model, read(gap, ids)) for gap in gaps for ids in ask(random, n_texts, gap)]
 
 
-def told(text, n_keys, n_texts, seed):
-    """List for each text (model, keys, what reads it with a cache): nats of the names; and why there is none."""
+def told(text, n_texts, seed):
+    """List for each text the model, and what reads it with a cache: nats of the names; and say why there is none."""
     try:
         model, random = load(REAL) if n_texts else None, np.random.default_rng([seed, 5])
     except CheckpointError as error:
@@ -192,69 +181,66 @@ def told(text, n_keys, n_texts, seed):
     def read(asked):
         return lambda cache: dict(zip(WHERE, recall.score(model, asked, cache=cache)[0], strict=True))
 
-    asked = [tell(model, text, random) for _ in range(n_texts)]
-    return [(model, n_keys, read(each)) for each in asked], "" if n_texts else "--names 0"
+    return [(model, read(tell(model, text, random))) for _ in range(n_texts)], "" if n_texts else "--names 0"
 
 
 def tell(model, text, random):
     """Draw a text in which three names are told, and asked for at its end, the last one first: a `recall.Asked`."""
-    start = int(random.integers(max(1, len(text) - LENGTH)))
-    story, known, places = text[start : start + LENGTH], dict(zip(WHO, random.choice(NAMES, 3, False), strict=True)), {}
-    whole = ""
-    for who, part in zip(WHO, (0.05, 0.45, 0.45), strict=True):
-        cut = round(part * LENGTH)
-        whole, story = whole + story[:cut] + f"\nThe {who}'s name is {known[who]}.\n", story[cut:]
-        places[who] = [(len(whole) - len(known[who]) - 2, len(whole) - 2)]
-    whole += f"{story}\nWhat are they called?"
-    for who in reversed(WHO):
-        whole += f" The {who}'s name is {known[who]}."
-        places[who].append((len(whole) - len(known[who]) - 1, len(whole) - 1))
-    ids, tokens = recall.tokens_of(model, whole, [place for who in WHO for place in places[who]])
+    at, known = int(random.integers(max(1, len(text) - sum(PARTS)))), random.choice(NAMES, len(WHO), replace=False)
+    whole, places = "", {}
+    for who, name, part in zip(WHO, known, PARTS, strict=False):
+        whole += f"{text[at : at + part]}\nThe {who}'s name is {name}"
+        at, places[who], whole = at + part, [(len(whole) - len(name), len(whole))], whole + ".\n"
+    whole += f"{text[at : at + PARTS[-1]]}\nWhat are they called?"
+    for who, name in [*zip(WHO, known, strict=True)][::-1]:
+        whole += f" The {who}'s name is {name}"
+        places[who].append((len(whole) - len(name), len(whole)))
+        whole += "."
+    ids, tokens = recall.tokens_of(model, whole, [place for both in places.values() for place in both])
     return recall.Asked(ids, tokens[1::2], tokens[::2])
 
 
 def effects(rows):
-    """Judge what is claimed: less loss than streaming's, in the long text, after the longest gap, of early names."""
-    first = rows[0]
+    """Judge what is claimed: less loss than streaming's, in the long text, after each gap, of names told early."""
     for row in rows[1:]:
-        if row["entry"] in BEST or row["entry"] not in ENTRIES:
-            yield effect(f"{row['entry']} - streaming, nats per token", row["nll"] - first["nll"], below=0)
+        if row["entry"] not in CONTROLS:
+            yield effect(f"{row['entry']} - streaming, nats per token", row["nll"] - rows[0]["nll"], below=0)
             for task in [task for task in row["tasks"] if task not in WHERE[1:]]:
-                less = np.subtract(row["tasks"][task], first["tasks"][task])
+                less = np.subtract(row["tasks"][task], rows[0]["tasks"][task])
                 yield effect(f"{row['entry']} - streaming, {task}", less, below=0, stretch=1)
 
 
 def show(rows):
     """Return the losses with their costs, and what is remembered."""
-    cells = []
+    losses, tasks = [], [*rows[0]["tasks"]]
     for row in rows:
-        held, above = "-" if row["bytes"] is None else human_bytes(row["bytes"]), Difference(row["above"], row["error"])
-        cells.append([row["entry"], number(row["perplexity"]), "" if row is rows[0] else str(above)])
-        cells[-1] += [f"{row['keys']:g}", f"{row['us']:.0f}", held]
-    loss = table(["entry", "perplexity", "nats above streaming", "keys", "us/token", "held"], cells)
-    tasks = [*rows[0]["tasks"]]
+        above = str(Difference(row["above"], row["error"])) if losses else ""
+        held = "-" if row["bytes"] is None else human_bytes(row["bytes"])
+        losses.append([row["entry"], number(row["perplexity"]), above, f"{row['keys']:g}", f"{row['us']:.0f}", held])
     cells = [[row["entry"], *(f"{row[task]:.2f} ± {row[f'{task} error']:.2f}" for task in tasks)] for row in rows]
-    parts = [loss, table(["nats per token", *tasks], cells) + f"\nAfter a gap chance is {CHANCE:.2f}."]
-    return "\n\n".join(
-        parts + [f"Names told and asked for: not measured ({rows[0]['missing']})"] * bool(rows[0]["missing"])
-    )
+    parts = [table(["long text", "perplexity", "nats above streaming", "keys", "us/token", "held"], losses)]
+    parts += [table(["nats per token", *tasks], cells) + f"\nAfter a gap chance is {CHANCE:.2f}."]
+    missing = rows[0]["missing"]
+    return "\n\n".join([*parts, *([f"Names told and asked for: not measured ({missing})."] if missing else [])])
 
 
 def finding(rows):
     """Say what each entry loses compared with streaming, least first."""
     above = sorted((round(row["above"], 2) + 0.0, row["entry"]) for row in rows[1:])
     each = ", ".join(f"{entry} {nats:+.2f}" for nats, entry in above)
-    return f"With {rows[0]['of']} keys in sight, nats per token lost in a long text compared with streaming: {each}"
+    return (
+        f"With {rows[0]['allowed']} keys in sight, nats per token lost in a long text compared with streaming: {each}"
+    )
 
 
 def draw(figure, rows):
-    """Draw for every entry what it loses in the long text, and of what was told; lines are standard errors."""
+    """Draw for every entry what it loses in a long text, and of what was told; black lines are standard errors."""
     tasks = [*rows[0]["tasks"]]
-    groups = [["above"], [t for t in tasks if t not in WHERE], [t for t in tasks if t in WHERE]]
-    titles = ("long text, above\nstreaming", "read again,\nthe toy", "names, SmolLM2")
-    groups = [(group, title) for group, title in zip(groups, titles, strict=True) if group]
-    for axes, (group, title) in zip(figure.subplots(1, len(groups), sharey=True), groups, strict=True):
-        bars(axes, [row["entry"] for row in rows], {t: [row[t] for row in rows] for t in group}, lying=True)
+    panels = {"long text,\nabove streaming": ["above"]}
+    panels |= {"read again after\na gap, by the toy": [task for task in tasks if task not in WHERE]}
+    panels |= {"names told to\nSmolLM2": list(WHERE)} if WHERE[0] in tasks else {}
+    for axes, (title, group) in zip(figure.subplots(1, len(panels), sharey=True), panels.items(), strict=True):
+        bars(axes, [row["entry"] for row in rows], {task: [row[task] for row in rows] for task in group}, lying=True)
         for i, task in enumerate(group):
             y = np.arange(len(rows)) + (i - (len(group) - 1) / 2) * 0.8 / len(group)
             error = [row["error" if task == "above" else f"{task} error"] for row in rows]
