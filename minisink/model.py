@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from .hf.layout import lay_out
 from .paths import Cached, Uncached
 from .paths import Path as AnyPath
 from .system.device import array_module, to_host
+from .system.threads import one_thread
 
 
 class Model:
@@ -109,7 +111,8 @@ class Model:
         ids, path = self.check_ids(ids), self.path_of(cache)
         if trace is not None and not isinstance(trace, dict):
             raise ValueError(f"trace is {trace!r}; pass an empty dict to be filled")
-        return self.architecture.forward(ids, self.weights, self.config, path=path, rows=rows, trace=trace)
+        with one_thread(self.n_parameters):
+            return self.architecture.forward(ids, self.weights, self.config, path=path, rows=rows, trace=trace)
 
     def path_of(self, cache: KVCache | AnyPath | None) -> AnyPath:
         """Return the path for `cache`; raise ValueError if it is not a cache, or does not fit this model."""
@@ -218,7 +221,7 @@ class Model:
         """numpy dtype of the weights."""
         return self.weights.embed.dtype
 
-    @property
+    @cached_property
     def n_parameters(self) -> int:
         """Learned numbers; a tied output matrix counts once."""
         return sum(int(np.prod(shape)) for shape in shapes(self.config).values())

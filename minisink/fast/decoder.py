@@ -15,6 +15,7 @@ import numpy as np
 from ..cache import Policy, newest_position
 from ..gpt2 import check_learned
 from ..ops import ACTIVATIONS, accum_dtype
+from ..system.threads import one_thread
 from .blocks import PARTS
 from .fused import centred, fuse, halves_apart, side_by_side
 from .ring import RingCache
@@ -86,6 +87,10 @@ class Decoder:
 
     def step(self, token):  # int -> (V,)
         """Take in one token, and return the logits of the next, on the device of the weights."""
+        with one_thread(self.model.n_parameters):
+            return self._step(token)
+
+    def _step(self, token):
         attention, weights, eps, normed = self.attention, self.weights, self.config.norm_eps, self.normed
         narrow_qkv, narrow_up, mixed, mean = self.narrow_qkv, self.narrow_up, self.mixed, self.mean
         x = self._embedding(token)  # (C,)

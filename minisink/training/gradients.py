@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from .. import llama as llama_model
+from ..system.threads import one_thread
 from . import gpt2, llama
 from .backward import cross_entropy
 from .parameters import as_weights
@@ -28,13 +29,13 @@ def passes_of(config):
 def batch_gradient(config, vector, inputs, targets, *, piece=None, workers=1):  # (P,), 2 x (B, T) -> (P,)
     """Compute the mean loss of a batch in nats per token, and its gradient; `vector` holds the weights.
 
-    A `piece` has so many samples, or by default `PIECE` tokens. Threads (`workers`): more than one pays when the matrix
-    library uses one thread itself.
+    A `piece` has so many samples, or by default `PIECE` tokens. With threads (`workers`), the matrix library uses one.
     """
     B, T = inputs.shape
     arch, weights, scale = passes_of(config), as_weights(config, vector), 1.0 / inputs.size
     piece = piece or max(1, PIECE // T)
 
+    @one_thread(vector.size if workers == 1 else 0)
     def one(start):
         gradient = np.zeros_like(vector)
         rows = slice(start, start + piece)
@@ -63,7 +64,8 @@ def batch_loss(config, vector, inputs, targets, *, piece=None):
     total, sinks = 0.0, [0.0] * config.n_layers
     for start in range(0, B, piece):
         rows = slice(start, start + piece)
-        logits, saved = arch.forward(inputs[rows], weights, config)
+        with one_thread(vector.size):
+            logits, saved = arch.forward(inputs[rows], weights, config)
         for i, layer in enumerate(saved["layers"]):
             on_first = layer["pattern"][:, :, T // 2 :, 0]  # (b, H, T/2)
             sinks[i] += float(on_first.mean()) * len(on_first) / B

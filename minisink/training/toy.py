@@ -10,6 +10,7 @@ import numpy as np
 from .. import llama
 from ..model import Model
 from ..system.device import array_module
+from ..system.threads import one_thread
 from .gradients import batch_gradient, passes_of
 from .optimizer import SGD, AdamW, clip
 from .parameters import as_weights, decayed, initial_vector
@@ -72,7 +73,9 @@ class Toy:
 
     def forward(self, ids):
         """Run the training forward on (B, T) ids: logits (B * T, V), and what it saves, as patterns and values."""
-        return passes_of(self.config).forward(self.xp.asarray(ids), as_weights(self.config, self.vector), self.config)
+        with one_thread(self.vector.size):
+            weights = as_weights(self.config, self.vector)
+            return passes_of(self.config).forward(self.xp.asarray(ids), weights, self.config)
 
     def as_model(self, name):
         """Return a `Model` of the weights as they are now, which share their memory."""

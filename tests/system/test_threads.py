@@ -1,0 +1,189 @@
+"""One BLAS thread while products are small: how many there are, at work and afterwards."""
+
+import os
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from profiles import examples
+from threadpoolctl import threadpool_info, threadpool_limits
+
+import minisink
+from minisink import Streaming
+from minisink.paths import Uncached
+from minisink.system import threads
+from minisink.system.threads import one_thread, stay_on_one_thread
+from minisink.training import gradients
+from minisink.training.parameters import initial_vector
+
+
+def counts():
+    """Return how many threads each BLAS of this process takes."""
+    return [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
+
+
+@pytest.fixture
+def three():
+    """Let each BLAS take three threads during a test, as a script finds them that sets no variable."""
+    if not counts():
+        pytest.skip("no BLAS here that threadpoolctl knows")
+    before = threads._lower(threads._Blas().libraries)
+    threads._set((library, 3) for library in threads._Blas().libraries)
+    assert set(counts()) == {3}
+    yield [3] * len(counts())
+    stay_on_one_thread()
+    threads._set(before)
+
+
+class Looking(Uncached):
+    """A path that notes how many threads the attention runs on."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def mix(self, *args, **more):
+        self.seen += counts()
+        return super().mix(*args, **more)
+
+
+class ByThread:
+    """A BLAS over OpenMP: what one thread of Python sets, another does not see."""
+
+    threading_layer = "openmp"
+
+    def __init__(self):
+        self.local = threading.local()
+
+    @property
+    def num_threads(self):
+        return getattr(self.local, "n", 5)
+
+    def set_num_threads(self, n):
+        self.local.n = n
+
+
+def test_a_model_runs_on_one_thread_and_gives_the_others_back(novels, three, monkeypatch):
+    """A forward pass of a small model, of a big one, and one that fails."""
+    path = Looking()
+    novels.forward([1, 2, 3], path)
+    assert set(path.seen) == {1} and counts() == three
+    with pytest.raises(ZeroDivisionError):
+        novels.forward([1], SimpleNamespace(positions=lambda n: 1 / 0, mix=print))
+    assert counts() == three
+    monkeypatch.setattr(threads, "SMALL", novels.n_parameters)
+    path = Looking()
+    novels.forward([1, 2, 3], path)
+    assert set(path.seen) == {3}
+
+
+def test_a_text_that_waits_holds_nothing(novels, three):
+    """Between two tokens or blocks all threads are there: two texts at once, one dropped in the middle."""
+    first, second = (minisink.generate(novels, [1, 2, 3], Streaming(1, 7), readable=slow) for slow in (False, True))
+    blocks = minisink.nll_blocks(novels, list(range(20)), chunk=4)
+    for _ in range(3):
+        for waiting in (first, second, blocks):
+            next(waiting)
+            assert counts() == three
+    del first
+    second.close()
+    assert counts() == three
+
+
+def test_a_gradient_is_made_on_one_thread(novels, three, monkeypatch):
+    """Of a small model; with workers, of a big one too."""
+    seen, forward = [], gradients.llama.forward
+    monkeypatch.setattr(gradients.llama, "forward", lambda *args: seen.append(counts()) or forward(*args))
+    vector, ids = initial_vector(novels.config, 0), np.arange(12).reshape(4, 3)
+    for small, workers, expected in ((1e9, 1, 1), (1e9, 2, 1), (1, 1, 3), (1, 2, 1)):
+        monkeypatch.setattr(threads, "SMALL", small)
+        gradients.batch_gradient(novels.config, vector, ids, ids, piece=2, workers=workers)
+        assert seen == [[expected] * len(three)] * 2 and counts() == three
+        seen.clear()
+
+
+def test_a_smaller_limit_stays(novels, three):
+    """A limit of the caller's holds within a text and after it, also where the text began before."""
+    text = minisink.generate(novels, [1, 2, 3])
+    next(text)
+    with threadpool_limits(1, "blas"):
+        next(text)
+        assert set(counts()) == {1}
+    assert counts() == three
+    with threadpool_limits(2, "blas"):
+        next(text)
+        assert set(counts()) == {2}
+    assert counts() == three
+
+
+@examples(40)
+@given(st.lists(st.tuples(st.integers(0, 3), st.booleans()), max_size=12), st.integers(1, 3))
+def test_the_last_call_gives_the_threads_back(calls, n):
+    """Calls on four threads of Python begin and end in any order, nested too, in a BLAS of each kind."""
+    by_thread = ByThread()
+    with pytest.MonkeyPatch.context() as patch, ExitStack() as pools:
+        blas = threads._Blas()
+        was, blas.by_thread = threads._lower(blas.libraries), [by_thread]
+        threads._set((library, n) for library in blas.libraries)
+        patch.setattr(threads, "_blas", lambda _: blas)
+        workers = [pools.enter_context(ThreadPoolExecutor(1)) for _ in range(4)]
+        at_work = [[] for _ in workers]
+        before = counts()
+        for i, begins in calls:
+            if begins:
+                at_work[i].append(one_thread())
+                workers[i].submit(at_work[i][-1].__enter__).result()
+            elif at_work[i]:
+                workers[i].submit(at_work[i].pop().__exit__, None, None, None).result()
+            assert counts() == ([1] * len(before) if any(at_work) else before)
+            own = [worker.submit(lambda: by_thread.num_threads).result() for worker in workers]
+            assert own == [1 if calls else 5 for calls in at_work]
+        for worker, left in zip(workers, at_work, strict=True):
+            while left:
+                worker.submit(left.pop().__exit__, None, None, None).result()
+        assert counts() == before
+        threads._set(was)
+
+
+def test_a_call_that_was_kept_from_leaving_is_forgotten(three, monkeypatch):
+    """A Ctrl-C within the giving back: the next call does it."""
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(threads._Blas, "leave", interrupted)
+        with one_thread():
+            pass
+    assert set(counts()) == {1}
+    with one_thread():
+        pass
+    assert counts() == three
+
+
+@pytest.mark.skipif(not hasattr(os, "fork") or sys.platform == "darwin", reason="no fork, or not of a BLAS")
+def test_a_forked_child_begins_afresh(three):
+    """The lock and the calls of the parent are not its own; what it lowers it gives back."""
+    with one_thread():
+        pass
+    with threads._blas(os.getpid()).lock:
+        child = os.fork()
+        if child == 0:
+            with one_thread():
+                ones = set(counts()) == {1}
+            os._exit(0 if ones and counts() == three else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_a_process_may_stay_on_one_thread(three):
+    stay_on_one_thread()
+    assert set(counts()) == {1}
+    with one_thread():
+        pass
+    assert set(counts()) == {1}
