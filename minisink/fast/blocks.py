@@ -1,11 +1,11 @@
-"""The fast paths: many tokens at once, each held equal to the readable path by the tests.
+"""The fast paths: many tokens at once, each tested to equal the readable path.
 
-`Banded` runs a window or streaming cache in blocks. Once the cache is full a query always stands at slot
-``capacity - 1``; *recent* keys lie as many slots behind it as tokens, *sinks* stand at slots 0 to
-``n_sinks - 1``. Rotary scores depend on differences only, so instead of moving every key at every step the
-query is rotated twice: to its place in the text against the recent keys, to its slot against the sinks. Then
-keys are rotated once, for good, and a whole block of queries meets them under a banded mask. (A bias on the distance,
-ALiBi's, is taken twice as well, and added to the mask.)
+`Banded` runs a window or streaming cache in blocks. Once the cache is full a query is always at slot
+``capacity - 1``; *recent* keys are as many slots behind it as tokens, *sinks* are at slots 0 to
+``n_sinks - 1``. Rotary scores depend only on differences, so instead of moving every key at every step the
+query is rotated twice: to its place in the text for the recent keys, to its slot for the sinks. Then
+keys are rotated once, for good, and a whole block of queries attends to them under a banded mask. (A bias on the
+distance, ALiBi's, is also computed twice, and added to the mask.)
 
 `Windows` rebuilds many windows side by side, each from scratch: the sliding window with re-computation.
 
@@ -20,12 +20,12 @@ from ..ops import softmax
 from ..paths import causal_attention
 from ..positions import bias_of, unrotated
 
-PARTS = ("sink_keys", "sink_values", "keys", "values")  # of a layer of `Banded`
-QUERIES = 64  # of a block, taken at once: the fewer, the fewer keys are scored only to be masked out
+PARTS = ("sink_keys", "sink_values", "keys", "values")  # arrays per layer of `Banded`
+QUERIES = 64  # of a block, taken at once: fewer queries score fewer keys only to mask them out
 
 
 class Banded:
-    """Blocks of tokens over a window or streaming cache: equal to a `KVCache` of the same policy, which has a window.
+    """Blocks of tokens over a window or streaming cache: equal to a `KVCache` of the same policy with a window.
 
     ``n_seen`` counts the tokens taken in since the start. ``layers`` holds for each layer the keys and values of the
     sinks, and those of the last ``window - 1`` tokens (which may be sinks too), each of shape (S, K, D), keys rotated
@@ -53,13 +53,13 @@ class Banded:
         """Mix what T new tokens read from the sinks, the recent tokens and each other.
 
         The arguments are those of `paths.Path`, queries and keys un-rotated. Raise ValueError for a trace, which would
-        stay empty: to look inside, take the readable path.
+        stay empty: use the readable path to look inside.
         """
         _refuse_trace(trace)
         T, n_sinks, window = len(q), self.policy.n_sinks, self.policy.window
         token_index = np.arange(self.n_seen, self.n_seen + T)
         last_slot = self.policy.capacity - 1
-        full = self.policy.positions == "slot" and self.n_seen >= last_slot  # every query stands at the last slot
+        full = self.policy.positions == "slot" and self.n_seen >= last_slot  # every query is at the last slot
         q_slot = q if full else rotate(q, newest_position(self.policy, token_index))
         qk = rotate(np.concatenate((q, k), axis=1), token_index)  # (T, H + K, D): one set of angles for both
         q, k = qk[:, : q.shape[1]], qk[:, q.shape[1] :]
@@ -67,14 +67,14 @@ class Banded:
         missing = n_sinks - len(old[0])
         sink_keys, sink_values = np.concatenate((old[0], k[:missing])), np.concatenate((old[1], v[:missing]))
         keys, values = np.concatenate((old[2], k)), np.concatenate((old[3], v))  # (R, K, D)
-        seen_sinks = rotate(sink_keys, -last_slot) if full else sink_keys  # the few sinks back, not all queries forward
+        seen_sinks = rotate(sink_keys, -last_slot) if full else sink_keys  # rotate the few sinks, not all queries
         if layer == 0:
-            self._masks = {}  # every layer of this block shares them
+            self._masks = {}  # shared by all layers of this block
 
         mixed = np.empty_like(q_slot)
         for start in range(0, T, QUERIES):
             stop = min(start + QUERIES, T)
-            first = max(0, len(keys) - T + start - (window - 1))  # keys before this none of them sees
+            first = max(0, len(keys) - T + start - (window - 1))  # no query sees keys before this
             last = len(keys) - T + stop
             to_sinks = score(q_slot[start:stop], seen_sinks)  # (H, t, n_sinks)
             to_recent = score(q[start:stop], keys[first:last])  # (H, t, R)
@@ -85,7 +85,7 @@ class Banded:
             seen_values = np.concatenate((sink_values, values[first:last]))
             mixed[start:stop] = self._attend(layer, slice(start, stop), scores, seen_values, normalise)
 
-        keep = max(0, len(keys) - (window - 1))  # the next query brings itself
+        keep = max(0, len(keys) - (window - 1))  # the next query brings its own
         self.layers[layer] = (sink_keys, sink_values, keys[keep:], values[keep:])
         self._n_seen[layer] += T
         if layer == len(self.layers) - 1:
@@ -93,7 +93,7 @@ class Banded:
         return mixed
 
     def _attend(self, layer, queries, scores, values, normalise):
-        """Return the output of some queries of the block; retrieval has more for them to look at."""
+        """Return the output of some queries of the block; retrieval adds keys for them to look at."""
         return mix(normalise(scores), values)
 
     def _additive(self, queries, n_sinks, R, encoding, like):  # (t,) token indices
@@ -105,9 +105,9 @@ class Banded:
         return mask if to_sinks is None else mask + np.concatenate((to_sinks, to_recent), axis=-1)
 
     def _visible(self, token, T, n_sinks, R, like):
-        """Return the mask (T, n_sinks + R): a sink is seen by itself and all after it; of the rest the last `window`.
+        """Return the mask (T, n_sinks + R): sinks are seen by all from there on, other keys by the next `window`.
 
-        The queries are `token` and the following, and the last T of the R recent keys.
+        The queries are `token` and those after it, the last T of the R recent keys.
         """
         queries = np.arange(token, token + T, like=like)[:, None]
         recent = np.arange(token + T - R, token + T, like=like)  # (R,)
@@ -118,7 +118,7 @@ class Banded:
     kind = "blocks"
 
     def state(self):
-        """Return everything needed to resume: arrays by name, and what JSON can hold."""
+        """Return everything needed to resume: arrays by name, and JSON-able metadata."""
         self.positions(0)  # raises after an interrupted pass
         arrays = {}
         for i, layer in enumerate(self.layers if self.n_seen else ()):
@@ -136,13 +136,13 @@ class Banded:
 
 
 class Windows:
-    """Windows of `length` tokens, one after the other, that do not see each other; each begins at position 0."""
+    """Windows of `length` tokens that do not see each other; each begins at position 0."""
 
     def __init__(self, length):
         self.length = length
 
     def positions(self, n_tokens):
-        """Return positions (T,): 0 to ``length - 1``, again and again."""
+        """Return positions (T,): 0 to ``length - 1``, repeated."""
         return np.arange(n_tokens) % self.length
 
     def mix(self, layer, q, k, v, rotate, *, normalise=softmax, trace=None):
@@ -160,4 +160,4 @@ class Windows:
 
 def _refuse_trace(trace):
     if trace is not None:
-        raise ValueError("the fast path has nothing to show in a trace; pass a minisink.KVCache, or none at all")
+        raise ValueError("the fast path has nothing to show in a trace; pass a minisink.KVCache, or no cache")

@@ -1,9 +1,9 @@
 """One token in, logits out, at memory speed: the fused weights of `fused` over the ring of `ring`.
 
-What `Model.forward` gives with a `KVCache` of the same policy, token by token; the tests hold them equal.
+It gives what `Model.forward` gives with a `KVCache` of the same policy, token by token; the tests hold them equal.
 
 It runs where the weights are. On a GPU a token costs one copy there, of its angles, and nothing comes back before the
-caller fetches the logits: a step only queues work. With float16 weights all that is not a product with a weight is
+caller fetches the logits: a step only queues work. With float16 weights everything except products with weights is
 float32, the cache too: CuPy would copy float16 keys to float32 for every product with them.
 """
 
@@ -20,17 +20,17 @@ from .blocks import PARTS
 from .fused import centred, fuse, halves_apart, side_by_side
 from .ring import RingCache
 
-PREFILL = 256  # tokens of a prompt or a turn taken at once
+PREFILL = 256  # tokens of a prompt or turn taken at once
 
 
 class Decoder:
     """Logits of the next token, one token at a time: what `Model.forward` gives with a `KVCache`, at memory speed.
 
-    It reads the model's own weights where they lie as `load` lays them. Of a model that fits into a processor's caches,
-    `fused.FITS`, it holds a second copy, which saves steps; so it does of matrices that lie otherwise, as a training
-    has them. A change to the weights afterwards is seen in those that are not copied, so make a new decoder then.
+    It reads the model's own weights in the layout that `load` gives them. It copies a model that fits into a
+    processor's caches, `fused.FITS`, which saves steps, and matrices in another layout, such as a training's. After a
+    change to the weights only those not copied change, so make a new decoder then.
 
-    All that changes from one token to the next is its `cache`, a `RingCache`: one to go on with, or an empty one of
+    All that changes from one token to the next is its `cache`, a `RingCache`: one to continue, or an empty one of
     this `policy`. The `weights`, a `fused.Fused`, may be those of another decoder of the same model. Raise ValueError
     when `cache` is not of this model and policy.
 
@@ -59,7 +59,7 @@ class Decoder:
         self._allocate(embed)
 
     def _allocate(self, embed):
-        """Allocate the arrays for one token: those that meet a weight in its dtype, the others in a wide one."""
+        """Allocate the arrays for one token: those multiplied by weights in their dtype, the others in a wide one."""
         H, K, D, F = self.config.n_heads, self.config.n_kv_heads, self.config.head_dim, self.config.d_ff
         qkv, is_wide = self.attention.qkv, self.attention.qkv.dtype == embed.dtype
         self.normed = np.empty_like(embed, shape=self.config.d_model)
@@ -68,7 +68,7 @@ class Decoder:
         self.hidden = np.empty_like(embed, shape=F)
         self.up = np.empty_like(qkv, shape=2 * F if self.weights.has_gate else F)
         self.half_gate, self.ungated, self.silu = self.up[:F], self.up[F:], np.empty_like(qkv, shape=F)
-        self.mean = None  # of a vector is its product with this
+        self.mean = None  # the mean of a vector is its product with this
         if self.weights.has_mean and not self.weights.folded:
             self.mean = np.full_like(qkv, 1.0 / self.config.d_model, shape=self.config.d_model)
         self.heads, self.head_mean = qkv[: (H + K) * D].reshape(H + K, D), np.full_like(qkv, 1.0 / D, shape=(D, 1))
@@ -76,9 +76,9 @@ class Decoder:
         self.narrow_up = self.up if is_wide else np.empty_like(embed, shape=len(self.up))
 
     def __call__(self, ids):  # (T,) ints -> (V,)
-        """Take in tokens, all but the last in blocks, and return the logits after the last.
+        """Take in tokens, all except the last in blocks, and return the logits after the last.
 
-        A turn of a conversation costs what it would as a first prompt.
+        A turn of a conversation costs as much as the same first prompt.
         """
         ids = self.model.check_ids(ids)
         if len(ids) > 1:
@@ -118,14 +118,14 @@ class Decoder:
             x += self.hidden.dot(layer.w_down)  # (F,) -> (C,)
             if layer.b_down is not None:
                 x += layer.b_down
-        self.cache.n_seen += 1  # at the very end: an interrupted step is simply taken again
+        self.cache.n_seen += 1  # at the very end, so that an interrupted step can be repeated
         logits = norm(x, eps, weights.norm, normed, mean).dot(weights.head)  # (C,) -> (V,)
         if weights.b_head is not None:
             logits += weights.b_head
         return logits
 
     def _embedding(self, token):
-        """Return where the residual stream begins, (C,); without its mean before layer norms, see `fused`."""
+        """Return the start of the residual stream, (C,); without its mean before layer norms: see `fused`."""
         weights = self.model.weights
         x = weights.embed[token].astype(self.up.dtype)  # a copy
         if self.config.learned_positions:
@@ -143,7 +143,7 @@ class Decoder:
         self.heads *= weight
 
     def _activate(self):
-        """Write ``silu(gate) * up``, or without a gate the activation, from `up` into `hidden`."""
+        """Write ``silu(gate) * up``, or the activation if there is no gate, from `up` into `hidden`."""
         if not self.weights.has_gate:
             self.hidden[:] = ACTIVATIONS[self.config.activation](self.up)
             return
@@ -155,7 +155,7 @@ class Decoder:
         np.multiply(silu, self.ungated, self.hidden)
 
     def _take_in(self, ids):
-        """Take in a run of tokens in blocks, whatever the ring holds, and put what they leave into their slots."""
+        """Take in a run of tokens in blocks, whatever the ring holds, and write the result into the slots."""
         cache, n = self.cache, self.cache.n_seen + len(ids)
         blocks = self._blocks(n)
         for start in range(0, len(ids), PREFILL):
@@ -172,10 +172,10 @@ class Decoder:
         cache.n_seen = n
 
     def _blocks(self, n):
-        """Return what the ring holds as blocks that go on to token `n`: keys rotated alike, in text order."""
+        """Return the ring's content as blocks that continue up to token `n`: keys rotated alike, in text order."""
         cache, t, dtype = self.cache, self.cache.n_seen, self.model.dtype
         policy = cache.policy
-        if policy.window is None:  # blocks have one: longer than the text
+        if policy.window is None:  # blocks need one: longer than the text
             policy = Policy(policy.n_sinks, n + 1, policy.positions)
         arrays: dict = {}
         sinks = np.arange(min(policy.n_sinks, t))
@@ -195,7 +195,7 @@ class Decoder:
 def norm(x, eps, weight, out, mean=None):
     """Apply `ops.rms_norm` to one vector, (C,) -> (C,) in the dtype of `out`; `weight` may be None.
 
-    With `mean`, each number of which is 1 / C, it is a layer norm: the mean of `x` is taken off for good, since
+    With `mean`, whose numbers are all 1 / C, it is a layer norm: the mean of `x` is subtracted in place, since
     nothing ever uses it.
     """
     if mean is not None:
@@ -203,7 +203,7 @@ def norm(x, eps, weight, out, mean=None):
     squares = x.dot(x)
     if isinstance(squares, np.generic):
         np.multiply(x, 1.0 / math.sqrt(float(squares) / len(x) + eps), out)
-    else:  # on a GPU a number is an array, so that nobody has to wait for it
+    else:  # on a GPU this number is an array, so nothing waits for it
         np.multiply(x, (squares / len(x) + eps) ** -0.5, out)
     if weight is not None:
         out *= weight

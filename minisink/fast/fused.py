@@ -1,24 +1,24 @@
 """The weights of a model, arranged for one token at a time.
 
-Decoding reads every weight once a token and does little else, so what counts is how fast they come from memory:
+Decoding reads every weight once per token and does little else, so what counts is how fast they come from memory:
 
-- matrices that meet the same vector are joined: one product for queries, keys and values, one for gate and up;
-- they are stored as (in, out), so that ``x @ w`` adds up rows that lie one after the other. OpenBLAS reads those
-  from memory up to 1.8 times as fast as it does ``w.T @ x``.
+- matrices that multiply the same vector are joined: one product for queries, keys and values, one for gate and up;
+- they are stored as (in, out), so that ``x @ w`` adds up consecutive rows. OpenBLAS reads those
+  from memory up to 1.8 times as fast as ``w.T @ x``.
 
-`load` lays the weights of a model out like that (`hf.layout`), and here its arrays are taken as they lie.
+`load` lays out a model's weights like this (`hf.layout`), and here its arrays are used as they are.
 
-A model that fits into the caches of a processor (`FITS`) is another matter: there no product waits for memory, and a
-step costs its start. Such a model gets a second copy, *folded*: whatever can be worked out beforehand goes into the
-matrices, which leaves fewer steps.
+A model that fits into a processor's caches (`FITS`) is different: no product waits for memory, and each
+step costs a fixed overhead. Such a model gets a second copy, *folded*: everything that can be computed beforehand goes
+into the matrices, which leaves fewer steps.
 
-- The weight of the norm before, the 1 / sqrt(D) of attention, the half inside silu.
+- The weight of the preceding norm, the 1 / sqrt(D) of attention, the half inside silu.
 - Channels of queries and keys that rotate together move side by side: a pair is one complex number and a rotation one
-  product. Scores are sums over channels, in whichever order.
-- Layer norms take the mean off the residual stream before every use of it. Here nothing with a mean is ever added to
-  the stream, and the layer norm becomes the norm of Llama.
+  product. Scores are sums over channels, in any order.
+- Layer norms subtract the mean from the residual stream before every use of it. Here nothing with a mean is ever added
+  to the stream, and the layer norm becomes the norm of Llama.
 
-Each of these is one more step of the decoder where the weights are not folded.
+If the weights are not folded, each of these is one more step of the decoder.
 """
 
 from dataclasses import dataclass
@@ -29,12 +29,12 @@ from ..ops import accum_dtype
 from ..positions import Rotary, interleaved_to_split_half, split_half_to_interleaved
 from ..system.device import place
 
-FITS = 2**26  # bytes of weights that are folded: what the caches of a processor hold, more or less
+FITS = 2**26  # bytes of weights that are folded: roughly a processor's caches
 
 
 @dataclass
 class FusedLayer:
-    """The weights of one layer, joined where they meet the same vector; what the model does not have is None.
+    """The weights of one layer, joined if they multiply the same vector; None for what the model lacks.
 
     Biases and sinks are in `ops.accum_dtype`. In float16 missing biases are zeros: adding one makes a product float32.
     """
@@ -50,7 +50,7 @@ class FusedLayer:
     w_up: np.ndarray  # (C, 2 F): the gate (folded: half of it), and up; (C, F) without a gate
     b_up: np.ndarray | None
     w_down: np.ndarray  # (F, C)
-    b_down: np.ndarray | None  # and bo, where attention and MLP are added together
+    b_down: np.ndarray | None  # and bo, if attention and MLP are added together
 
 
 @dataclass
@@ -62,14 +62,14 @@ class Fused:
     head: np.ndarray  # (C, V)
     b_head: np.ndarray | None
     folded: bool
-    has_mean: bool  # whether norms take the mean off: layer norms
+    has_mean: bool  # whether norms subtract the mean: layer norms
     has_gate: bool
     parallel: bool  # whether the MLP reads what attention does
-    one_norm: bool  # and the very same numbers: there is no second norm, or it differs by what is folded
+    one_norm: bool  # and the very same numbers: no second norm, or one that differs only by folded weights
 
     @property
     def matrices(self):
-        """Every large array, in the order in which a token meets them."""
+        """Every large array, in the order in which a token uses them."""
         layers = [w for layer in self.layers for w in (layer.w_qkv, layer.wo, layer.w_up, layer.w_down)]
         return [*layers, self.head]
 
@@ -77,14 +77,14 @@ class Fused:
 def fuse(weights, config, *, folded=None):
     """Arrange the weights of a model for decoding, on the device where they are: `Fused`.
 
-    `folded` says whether to make a copy with all in it that can be worked out beforehand; otherwise only matrices that
-    do not lie as `hf.layout` lays them are copied. By default a model of up to `FITS` bytes is folded, but for float16:
-    it has no numbers between 0 and 6e-8, and few below 6e-5.
+    `folded` says whether to make a copy in which everything possible is computed beforehand; otherwise only matrices
+    that are not in the layout of `hf.layout` are copied. By default a model of up to `FITS` bytes is folded, except
+    float16: it has no numbers between 0 and 6e-8, and few below 6e-5.
 
-    Raise ValueError for a model with relu in place of softmax, which the classroom task trains.
+    Raise ValueError for a model with relu instead of softmax, from the classroom task.
     """
     if config.softmax == "relu":
-        raise ValueError("scores through relu have no sum to divide by, so there is no fast path: use readable=True")
+        raise ValueError("relu scores are not divided by a sum, so there is no fast path: use readable=True")
     if folded is None:
         folded = weights.head.dtype == accum_dtype(weights.head.dtype) and n_bytes(weights) <= FITS
     first = weights.layers[0]
@@ -97,13 +97,13 @@ def fuse(weights, config, *, folded=None):
 
 
 def n_bytes(weights):
-    """Bytes of the matrices that a token meets, and of what little there is besides."""
+    """Bytes of the matrices that a token uses, and of the little there is besides."""
     arrays = [array for layer in weights.layers for array in vars(layer).values()]
     return sum(array.nbytes for array in (*arrays, weights.head) if array is not None)
 
 
 def side_by_side(x, encoding):  # (..., D) -> (..., D)
-    """Move channels that rotate together next to each other; those that do not rotate stay.
+    """Move channels that rotate together next to each other; the others stay.
 
     >>> side_by_side(np.array([0, 2, 4, 1, 3, 5, 6]), Rotary(np.ones(3))).tolist()
     [0, 1, 2, 3, 4, 5, 6]
@@ -124,10 +124,10 @@ def _rotating(move, x, encoding):
 
 
 def after_norm(parts, weight, bias=None, *, folded):  # [(w, b, scale), ...] -> (C,) or None, (C, F), (F,) or None
-    """Join matrices that meet the same normed vector; folded, they take in the norm's own weight.
+    """Join matrices that multiply the same normed vector; folded, they absorb the norm's weight.
 
-    ``(n * weight + bias) @ w + b == n @ (weight[:, None] * w) + (bias @ w + b)``. Returned are the weight of the norm,
-    if it stays outside, the matrices, and their biases, if there are any.
+    ``(n * weight + bias) @ w + b == n @ (weight[:, None] * w) + (bias @ w + b)``. Return the weight of the norm, if it
+    stays outside, the matrices, and their biases, if any.
     """
     is_narrow = weight.dtype != accum_dtype(weight.dtype)
     matrices, biases = [], []
@@ -144,7 +144,7 @@ def after_norm(parts, weight, bias=None, *, folded):  # [(w, b, scale), ...] -> 
 
 
 def _join_matrices(matrices):
-    """Join matrices row by row: where `hf.layout` laid them so it is that part of its vector, or else a copy."""
+    """Join matrices row by row: a view if `hf.layout` laid them out like this, or else a copy."""
     C, widths, vector = len(matrices[0]), [w.shape[1] for w in matrices], matrices[0].base
     if isinstance(vector, type(matrices[0])) and vector.ndim == 1:
         start = (place(matrices[0])[0] - place(vector)[0]) // vector.itemsize
@@ -158,7 +158,7 @@ def _join_matrices(matrices):
 
 
 def _fuse_layer(layer, config, folded, has_mean, parallel):
-    """Fuse a layer; folded, channels of queries and keys are in pairs, and what layer norms meet has no mean."""
+    """Fuse a layer; folded, channels of queries and keys are in pairs, and inputs of layer norms have no mean."""
     qkv, up, attn_norm, mlp_norm = (_parts_gpt2 if has_mean else _parts_llama)(layer, config)
     scale, qk_norm, D = config.head_dim**-0.5 if folded else 1, None, config.head_dim
     if getattr(layer, "q_norm", None) is not None:
@@ -185,14 +185,14 @@ def _fuse_layer(layer, config, folded, has_mean, parallel):
 
 
 def _parts_llama(layer, config):
-    """Return what meets the vector before attention and that before the MLP, [(w, b), ...], and (norm, b) of each."""
+    """Return what multiplies the vector before attention and before the MLP, [(w, b), ...], and (norm, b) of each."""
     qkv = [(layer.wq, layer.bq), (layer.wk, layer.bk), (layer.wv, layer.bv)]
     up = [(layer.w_gate, layer.b_gate), (layer.w_up, layer.b_up)]
     return qkv, up, (layer.attn_norm, None), (layer.mlp_norm, None)
 
 
 def _parts_gpt2(layer, config):
-    """Do the same by GPT-2's names, which `families` have too."""
+    """Do the same with GPT-2's names, which `families` use too."""
     H, K, D = config.n_heads, config.n_kv_heads, config.head_dim
     cuts = [H * D, (H + K) * D]
     biases = [None] * 3 if layer.b_qkv is None else np.split(layer.b_qkv, cuts)
@@ -202,12 +202,12 @@ def _parts_gpt2(layer, config):
 
 
 def centred(x):  # (..., C) -> (..., C)
-    """Take the mean along the last axis off."""
+    """Subtract the mean along the last axis."""
     return None if x is None else x - x.mean(axis=-1, keepdims=True)
 
 
 def _sink(layer, config):
-    """Return the sink logit of each head, (H, 1); softmax1's is 0; softmax has none."""
+    """Return the sink logit of each head, (H, 1): 0 for softmax1, None for softmax."""
     if layer.sink_logits is not None:
         return _in_accum_dtype(layer.sink_logits)[:, None]
     if config.softmax == "softmax1":

@@ -4,10 +4,10 @@ A `cache.KVCache` does what the paper says, step by step: it moves its slots tog
 rotates every key to its slot at every step. None of that is needed, because the score of a query at position m and
 a key at position n depends on ``m - n`` only. With n_sinks = 2 and a window of 4, token 9 meets::
 
-    token        0  1     6  7  8  9         what is left in the cache
-    position     0  1     2  3  4  5         StreamingLLM: the slot; the query stands at 5
-    distance     5  4     3  2  1  0         all that the scores know
-    9 - token    9  8     3  2  1  0         right for the window as it is, wrong for the sinks only
+    token        0  1     6  7  8  9         the tokens left in the cache
+    position     0  1     2  3  4  5         StreamingLLM: the slot; the query is at 5
+    distance     5  4     3  2  1  0         all that the scores depend on
+    9 - token    9  8     3  2  1  0         right for the window, wrong only for the sinks
 
 So every key is rotated once, by its token_index, and never touched again. The query is rotated twice:
 
@@ -15,12 +15,12 @@ So every key is rotated once, by its token_index, and never touched again. The q
 - by its slot, ``min(t, capacity - 1)`` (5), for the sinks, whose slot *is* their token_index.
 
 A key that never changes need not move either: the window is a ring, where token t takes the slot of token
-``t - window``, which has just left. Softmax does not care in which order it meets the keys.
+``t - window``, which has just left. The order of the keys does not matter to softmax.
 
-With ``positions="original"`` the distance in the text is meant everywhere, and one rotation does. Where nothing rotates
-(ALiBi), each score has the bias of its distance added; the row of them is made once per token, for all layers.
+With ``positions="original"`` every distance is that in the text, and one rotation is enough. If nothing rotates
+(ALiBi), each score gets the bias of its distance; the row of biases is made once per token, for all layers.
 
-Here are the buffers and the attention of one token over them; `decoder` puts a whole model around it.
+This file has the buffers and the attention of one token over them; `decoder` puts a whole model around it.
 """
 
 import numpy as np
@@ -29,15 +29,15 @@ from ..cache import newest_position, refuse_own
 from ..positions import Rotary, bias_of, unrotated
 from .blocks import Banded
 
-FIRST_BUFFER = 256  # slots that a cache starts with, unless it keeps fewer
+FIRST_BUFFER = 256  # initial slots of a cache, unless it keeps fewer
 
 
 class RingCache:
     """Keys and values of every layer in buffers that double until they hold what the policy keeps.
 
-    Without a window they double whenever they are full; so they do up to a large one. ``keys`` and ``values`` are
+    Without a window they double whenever they are full. ``keys`` and ``values`` are
     (L, K, S, D), and S is the capacity, once it is reached; keys are rotated to their token_index, pairs of channels
-    side by side. ``n_seen`` counts the tokens taken in since the start, evicted ones included. The cache takes the
+    side by side. ``n_seen`` counts the tokens taken in since the start, evicted ones included. The cache is on the
     device of the array `like`; the host by default.
     """
 
@@ -73,12 +73,12 @@ class RingCache:
         return index
 
     def slot(self, t):
-        """Return the slot of token t: its own for a sink, round and round for the others."""
+        """Return the slot of token t: its own index for a sink, around the ring for the others."""
         n_sinks, window = self.policy.n_sinks, self.policy.window
         return t if window is None or t < n_sinks else n_sinks + (t - n_sinks) % window
 
     def make_room(self, n_tokens):
-        """Double the buffers until they hold `n_tokens`, or all that the policy keeps."""
+        """Double the buffers until they hold `n_tokens`, or everything the policy keeps."""
         S, capacity = self.keys.shape[2], self.policy.capacity
         needed = n_tokens if capacity is None else min(n_tokens, capacity)
         while S < needed:
@@ -89,7 +89,7 @@ class RingCache:
     kind = "ring"
 
     def state(self):
-        """Return everything needed to resume: arrays by name, and what JSON can hold."""
+        """Return everything needed to resume: arrays by name, and JSON-able metadata."""
         return {"keys": self.keys, "values": self.values}, {"n_seen": self.n_seen}
 
     @classmethod
@@ -119,12 +119,12 @@ def _widened(buffer, n_slots):  # (L, K, S, D) -> (L, K, n_slots, D)
 class RingAttention:
     """Attention of the newest token over a ring, layer by layer.
 
-    The arrays it works in are allocated once, and so are the views of them: at this size making a view costs as much
-    as using it. Into one of them, ``qkv`` of shape ((H + 2 K) D,), the caller puts the queries, keys and values of the
-    newest token, un-rotated.
+    Its work arrays are allocated once, and so are their views: at this size making a view costs as much
+    as using it. The caller writes the queries, keys and values of the newest token, un-rotated, into one of them,
+    ``qkv`` of shape ((H + 2 K) D,).
 
-    `encoding` is one of `positions`. `folded` says whether the weights have seen to it that queries come divided by
-    sqrt(D), and channels that rotate together side by side.
+    `encoding` is one of `positions`. `folded` says whether the weights already divide queries by
+    sqrt(D), and put channels that rotate together side by side.
     """
 
     def __init__(self, cache, n_heads, encoding, *, folded):  # RingCache, H
@@ -145,19 +145,19 @@ class RingAttention:
         self.rates, self.bias, rotated = None, None, [qk]
         if rotates:
             complex_dtype = np.result_type(qk.dtype, np.complex64)
-            self.rates = np.zeros((1, qk.shape[1] // 2), complex)  # 0 where a pair does not rotate
+            self.rates = np.zeros((1, qk.shape[1] // 2), complex)  # 0 for a pair that does not rotate
             self.rates[0, : len(encoding.frequencies)] = 1j * np.asarray(encoding.frequencies)
             self.pairs = qk[None].view(complex_dtype)  # (1, H + K, D/2)
             rotated = np.empty_like(qk, shape=(2, *qk.shape))  # to the token's own index, and to its slot
             self.rotated = rotated.view(complex_dtype)
         self.new_keys = rotated[0][H:, :D]
         self.queries = [each[:H, :D].reshape(K, G, D).swapaxes(1, 2) for each in rotated]  # each (K, D, G)
-        self.sums = np.empty_like(self.qkv, shape=(K, G, D))  # of values, weighted
+        self.sums = np.empty_like(self.qkv, shape=(K, G, D))  # weighted values
         self.sums_of_heads = self.sums.reshape(H, D)
         self.n_live = 0
 
     def begin(self, t):
-        """Make ready for token t, before its first layer: its slot, and how far queries and keys rotate."""
+        """Prepare for token t, before its first layer: its slot, and how far queries and keys rotate."""
         cache = self.cache
         cache.make_room(t + 1)
         self.slot, position = cache.slot(t), newest_position(cache.policy, t)
@@ -166,19 +166,19 @@ class RingAttention:
             self._view_slots(n_live)
         self.n_apart = 0
         if self.rates is not None:
-            self.n_apart = cache.policy.n_sinks if position != t else 0  # keys that are not as far as their token
+            self.n_apart = cache.policy.n_sinks if position != t else 0  # keys nearer than their token
             places = (t, position) if self.n_apart else (t,)
             phases = np.exp(np.multiply.outer(places, self.rates))  # (P,), (1, D/2) -> (P, 1, D/2): exp(i angle)
             self.phases = np.asarray(phases, self.rotated.dtype, like=cache.keys)
             self.seen = self.rotated[: len(places)]
         if self.has_bias:
-            n_sinks, positions = cache.policy.n_sinks, np.arange(n_live)  # a sink stands at its slot
-            back = (self.slot - positions[n_sinks:]) % (cache.policy.window or n_live)  # the others so many before
+            n_sinks, positions = cache.policy.n_sinks, np.arange(n_live)  # a sink is at its slot
+            back = (self.slot - positions[n_sinks:]) % (cache.policy.window or n_live)  # the others this many before
             positions[n_sinks:] = position - back
             self.bias = bias_of(self.encoding, np.array([position]), positions, like=cache.keys)[:, 0]  # (H, S)
 
     def _view_slots(self, n_live):
-        """Make views of the live slots, for the others are never looked at, and room for as many scores."""
+        """Make views of the live slots, the only ones used, and room for their scores."""
         cache, n_sinks = self.cache, self.cache.policy.n_sinks
         K, G, _ = self.sums.shape
         self.live = [
@@ -194,11 +194,12 @@ class RingAttention:
         self.n_live = n_live
 
     def mix(self, layer, out, sink=None):  # int, (H, D), (H, 1) or None
-        """Put the newest key and value into their slot, and mix the values of all live ones into `out`, in its dtype.
+        """Write the newest key and value into their slot, and mix the values of all live slots into `out`, in its
+        dtype.
 
-        `sink` is the logit of one more term of the softmax, with no key and no value.
+        `sink` is the logit of one more term of the softmax, without key or value.
 
-        A key meets its queries as ``keys @ q``, which reads the keys as they lie; BLAS is much slower at ``q @ keys.T``
+        Scores are ``keys @ q``, which reads the keys in order; BLAS is much slower at ``q @ keys.T``
         with several queries, and a GPU would copy every key for it. The weights are divided by their sum after the
         values are mixed: D numbers instead of S.
         """
@@ -206,7 +207,7 @@ class RingAttention:
         self.finish(layer, out, sink)
 
     def prepare(self, layer):
-        """Put the newest key and value into their slot, and score the live keys: `scores` (H, S)."""
+        """Write the newest key and value into their slot, and score the live keys: `scores` (H, S)."""
         keys, sink_keys, values = self.live[layer]
         for given, scale, wanted in self.moves:
             np.multiply(given, scale, wanted)
@@ -223,14 +224,14 @@ class RingAttention:
             self.scores += self.bias
 
     def finish(self, layer, out, sink=None):
-        """Softmax of `scores`, and the mix of the live values into `out`."""
+        """Take the softmax of `scores`, and mix the live values into `out`."""
         total = exponentials(self.scores, sink, self.ones)  # (H, S) -> (H, 1)
         np.matmul(self.weights, self.live[layer][2], self.sums)  # (K, G, S) @ (K, S, D) -> (K, G, D)
         np.divide(self.sums_of_heads, total, out)
 
 
 def _moves(given, wanted, n_heads, encoding, folded):  # 2 x (H + K, D)
-    """Return the products ``given * scale -> wanted`` that leave out what is folded: queries / sqrt(D), and pairs."""
+    """Return the products ``given * scale -> wanted`` without what is already folded: queries / sqrt(D), and pairs."""
     rows, D = given.shape
     scale = np.ones_like(given, shape=(rows, 1))
     scale[:n_heads] = 1.0 if folded else D**-0.5
@@ -243,7 +244,7 @@ def _moves(given, wanted, n_heads, encoding, folded):  # 2 x (H + K, D)
 
 
 def exponentials(scores, sink, ones):  # (H, S), (H, 1) or None, (S, 1) -> (H, 1)
-    """Make scores their exponentials, in place, and return the sum that softmax divides by."""
+    """Replace scores by their exponentials, in place, and return the sum that softmax divides by."""
     largest = scores.max(axis=1, keepdims=True)  # (H, 1)
     if sink is not None:
         largest = np.maximum(largest, sink)

@@ -1,7 +1,7 @@
 """The learned arrays of a model by name: what is read, saved, counted and trained.
 
-``"embed"`` is an array of the model, ``"0.wq"`` one of its layer 0. A tied output matrix has no name of its own: it is
-the embedding. Everything that differs is a fact of the architecture, in its `outer_shapes` and `layer_shapes`.
+``"embed"`` is an array of the model, ``"0.wq"`` one of its layer 0. A tied output matrix has no separate name: it is
+the embedding. Each architecture's `outer_shapes` and `layer_shapes` say what differs.
 """
 
 from typing import Any
@@ -24,7 +24,7 @@ def shapes(config):
 
 
 def from_arrays(config, arrays):
-    """Make the `Weights` of the arrays that `shapes` lists."""
+    """Make `Weights` from the arrays that `shapes` lists."""
     arch = ARCHITECTURES[config.model_type]
     names = arch.layer_shapes(config)
     layers = [arch.LayerWeights(**{name: arrays[f"{i}.{name}"] for name in names}) for i in range(config.n_layers)]
@@ -38,7 +38,7 @@ def to_arrays(config, weights):
 
 
 def other_name(names, field):
-    """Look up what others call an array in a table without biases: ".bias", where the matrix or norm has ".weight".
+    """Look up another program's name of an array in a table without biases: ".bias" instead of ".weight".
 
     >>> other_name({"wq": "q.weight"}, "bq"), other_name({"norm": "ln.weight"}, "norm_b")
     ('q.bias', 'ln.bias')
@@ -48,7 +48,7 @@ def other_name(names, field):
 
 
 def by_kind(fused, config):  # (..., (H + 2 K) D) -> (..., (H + 2 K) D)
-    """Reorder fused columns that come head by head: the queries of a key, the key, its value, and so on.
+    """Reorder fused columns stored head by head: the queries of a key, the key, its value, and so on.
 
     >>> from minisink.families.falcon import Config
     >>> sizes = {"d_model": 6, "n_layers": 1, "n_heads": 6, "n_kv_heads": 2, "d_ff": 9, "vocab_size": 5}
@@ -70,6 +70,6 @@ def by_head(joined, config):  # (..., (H + 2 K) D) -> (..., (H + 2 K) D)
 
 
 def array_of(weights, name):
-    """Look up one array by name; None where the model does not have it."""
+    """Look up one array by name; None if the model lacks it."""
     layer, _, field = name.rpartition(".")
     return getattr(weights.layers[int(layer)] if layer else weights, field)

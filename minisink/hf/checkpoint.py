@@ -2,7 +2,7 @@
 
 A safetensors file is eight bytes of header length, a JSON header that gives each tensor's
 dtype, shape and byte range, and the bytes. The safetensors library checks the header; the bytes are then read
-through a memory map, one tensor at a time, and written so.
+through a memory map, one tensor at a time, and written the same way.
 """
 
 import json
@@ -16,12 +16,12 @@ from .fields import CheckpointError, brief, is_there, loading, parse, read_json,
 
 # safetensors' name of a dtype -> how numpy reads the bytes (bfloat16 has no numpy dtype: two raw bytes)
 FLOATS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
-# Endings of what weights are kept in besides; several are pickles, which run any program when they are read
+# Endings of other weight files; several are pickles, which can run any program when read
 OTHERS = (".bin", ".pt", ".pth", ".ckpt", ".gguf", ".h5", ".msgpack", ".onnx")
 
 
 def widen(raw, dtype):
-    """Make a float array of one tensor's bytes; bfloat16 is widened exactly.
+    """Make a float array from one tensor's bytes; bfloat16 is widened exactly.
 
     `raw` is float64, float32, float16, or uint16 for bfloat16: the upper half of a float32, so shifting its 16 bits up
     by 16 gives the same number.
@@ -31,15 +31,15 @@ def widen(raw, dtype):
     """
     if raw.dtype == np.uint16:
         raw = (raw.astype(np.uint32) << 16).view(np.float32)
-    with np.errstate(over="ignore", invalid="ignore"):  # what does not fit `dtype` becomes infinity: see `read_tensor`
+    with np.errstate(over="ignore", invalid="ignore"):  # too large for `dtype` becomes infinity: see `read_tensor`
         return raw.astype(dtype)
 
 
 def find_files(folder):
     """Find the safetensors files of a folder: ``model.safetensors``, or the shards its index names.
 
-    Each comes with the set of tensors the index says it holds (none without an index). A folder with neither, a shard
-    that is missing or lies outside the folder is a CheckpointError.
+    Each comes with the set of tensors that the index lists for it (none without an index). A folder with neither, or a
+    shard that is missing or outside the folder, is a CheckpointError.
     """
     single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
     if is_there(single):
@@ -61,20 +61,20 @@ def find_files(folder):
 
 
 def shards_of(index):
-    """Read which file each tensor lies in; every one a plain name, since an index may come from anywhere."""
+    """Read which file holds each tensor; only plain names are allowed, since an index may come from anywhere."""
     shards = read_json(index).get("weight_map")
     if not isinstance(shards, dict) or not shards:
         raise CheckpointError(f"{index}: has no weight_map")
     for tensor, shard in shards.items():
         if not isinstance(shard, str) or not re.fullmatch(r"[\w-][\w.-]*\.safetensors", shard):
-            raise CheckpointError(f"{index}: {tensor} lies in {shard!r}, which is not a plain *.safetensors file name")
+            raise CheckpointError(f"{index}: {tensor} is in {shard!r}, which is not a plain *.safetensors file name")
     return shards
 
 
 def read_header(path):
-    """Read where each tensor of a safetensors file lies: (dtype as in "F32", shape, bytes from its start) by name."""
+    """Read where each tensor of a safetensors file is: (dtype as in "F32", shape, bytes from its start) by name."""
     with loading(path):
-        open(path, "rb").close()  # says why, where it cannot be opened: the library, that there is no such file
+        open(path, "rb").close()  # says why it cannot be opened; the library only says that it does not exist
         with refusing(f"{path}: not a sound safetensors file", SafetensorError, ValueError, OverflowError):
             with safe_open(path, framework="numpy"):
                 pass  # opening checks the header against the file
@@ -89,11 +89,11 @@ def read_header(path):
 
 
 def find_tensors(folder, shapes, *, optional, prefix, harmless):
-    """Find every tensor that a config demands, and account for every one that the files hold.
+    """Find every tensor that a config needs, and account for every one in the files.
 
-    `shapes` must be there and `optional` may be: dicts of Hugging Face's names to shapes. Most names start with
+    `shapes` are required and `optional` may be present: dicts of Hugging Face's names to shapes. Most names start with
     `prefix` ("model."), which some files leave out; `harmless` are regular expressions of extra tensors that may be
-    ignored. Return where each tensor lies, a dict of what `read_tensor` takes, and a list of the names ignored.
+    ignored. Return where each tensor is, a dict of arguments for `read_tensor`, and a list of the names ignored.
 
     A missing, extra, doubled, misshapen or non-float tensor is a CheckpointError.
     """
@@ -130,24 +130,24 @@ def find_tensors(folder, shapes, *, optional, prefix, harmless):
 
 
 def and_more(names):
-    """Say how many names there are beside the first, which a message names."""
+    """Say how many names there are besides the first, which a message names."""
     return f" (and {len(names) - 1} more)" if len(names) > 1 else ""
 
 
 def read_tensor(name, path, kind, shape, offset, *, dtype):
-    """Read one tensor that was found, through a memory map that is let go before the next one."""
+    """Read one tensor that was found, through a memory map that is closed before the next one."""
     with loading(f"{path}: tensor {name}"):
         array = widen(np.memmap(path, FLOATS[kind], "r", offset, shape), dtype)
-    array = np.asarray(array)  # the memmap's subclass has served
+    array = np.asarray(array)  # the memmap subclass is no longer needed
     if not np.isfinite(array).all():
         warnings.warn(f"{path}: tensor {name} holds NaN or infinity", stacklevel=2)
     return array
 
 
 def write_tensors(path, tensors, **metadata):
-    """Write a safetensors file of float or int arrays in any memory layout, `metadata` being texts.
+    """Write a safetensors file of float or int arrays in any memory layout, with `metadata` of texts.
 
-    The library wants all tensors in rows at once; here one at a time is copied for that.
+    The library needs all tensors as contiguous rows at once; here they are copied one at a time.
     """
     header: dict = {"__metadata__": {"format": "pt"} | metadata}
     stop = 0

@@ -1,8 +1,8 @@
 """Falcon's ``config.json`` and tensor names, translated once: to ours when a folder is read, back when it is written.
 
 There are three forms. Falcon-7B, first called RefinedWebModel, has one key for all heads, and one norm. Falcon-40B,
-first RefinedWeb, now `new_decoder_architecture`, has some, and two norms. With `multi_query` false each head has its
-own.
+first RefinedWeb, now `new_decoder_architecture`, has several keys, and two norms. With `multi_query` false each head
+has its own key.
 """
 
 from ..families import falcon
@@ -11,14 +11,14 @@ from .llama import is_transposed  # noqa: F401  (of every matrix but the embeddi
 from .names import OUTER, SKELETON, column
 from .rope import read_rope
 
-# What some keys were called at first
+# Earlier names of some keys
 ALIASES = {
     "n_embed": "hidden_size",
     "n_layer": "num_hidden_layers",
     "n_head": "num_attention_heads",
     "n_head_kv": "num_kv_heads",
 }
-# What transformers takes for a key that is absent; a key that is null says false
+# transformers' defaults for absent keys; a null key means false
 ABSENT = {"max_position_embeddings": 2048, "multi_query": True, "parallel_attn": True}
 # Our name -> Hugging Face's: of the numbers in a config.json
 KEYS = {"d_model": "hidden_size", "n_layers": "num_hidden_layers", "n_heads": "num_attention_heads"}
@@ -35,14 +35,14 @@ BY_HEAD = True  # whether queries, keys and values lie head by head in a joined 
 
 
 def layer_names(config):
-    """Choose the names of the norms, which say how many there are."""
+    """Choose the names of the norms, which depend on their number."""
     return LAYER | TWO_NORMS if config.parallel and config.n_norms == 2 else LAYER
 
 
 def read_config(raw):
     """Translate a parsed ``config.json``; a ValueError names the key that is missing, impossible or not supported."""
     model_type = one_of(raw, "model_type", ("falcon", "RefinedWebModel", "RefinedWeb"))
-    named = renamed(raw, ALIASES)  # under the new name BLOOM's keys are none of Falcon's
+    named = renamed(raw, ALIASES)  # under the new name BLOOM's keys do not apply
     raw = ABSENT | {"new_decoder_architecture": model_type == "RefinedWeb"} | (raw if model_type == "falcon" else named)
     refuse(raw, quantization_config=None, apply_residual_connection_post_layernorm=False)
     if flag(raw, "alibi", False):
@@ -66,7 +66,7 @@ def read_config(raw):
 
 
 def _n_kv_heads(raw, n_heads):
-    """Read how many keys there are: of one form as many as it says, of the other two one, or one for each head."""
+    """Read how many keys there are: in one form as many as it says, in the others one, or one for each head."""
     K = positive_int(raw, "num_kv_heads", n_heads)
     if flag(raw, "new_decoder_architecture", False):
         divides(K, n_heads, ("num_kv_heads", "num_attention_heads"))
@@ -78,7 +78,7 @@ def _n_kv_heads(raw, n_heads):
 
 
 def _n_norms(raw, parallel):
-    """Read how many norms a layer has that runs its halves side by side."""
+    """Read how many norms a layer has if its halves run side by side."""
     new, norms = flag(raw, "new_decoder_architecture", False), raw.get("num_ln_in_parallel_attn")
     if new and not parallel:
         raise ValueError("parallel_attn is False, which new_decoder_architecture True does not have")
@@ -90,11 +90,11 @@ def _n_norms(raw, parallel):
 
 
 def write_config(config):
-    """Translate back, but for what `folder.raw_of` adds for every architecture. ValueError for what it cannot say."""
+    """Translate back, without what `folder.raw_of` adds for all architectures; ValueError if it has no key."""
     H, K, parallel = config.n_heads, config.n_kv_heads, config.parallel
     new = parallel and (config.n_norms == 2 or K not in (1, H))
     if not new and K not in (1, H):
-        raise ValueError(f"n_kv_heads is {K} and parallel False, which a config.json of Falcon cannot say")
+        raise ValueError(f"n_kv_heads is {K} and parallel False, which Falcon's config.json cannot express")
     return {
         "architectures": ["FalconForCausalLM"],
         "model_type": "falcon",

@@ -9,16 +9,16 @@ from pathlib import Path
 
 from ..system.terminal import in_a_line
 
-MOST_BYTES = 100_000_000  # of a JSON file; a tokenizer of 256,000 words has a third of it
+MOST_BYTES = 100_000_000  # of a JSON file; a tokenizer of 256,000 words has a third of this
 LONGEST_LINE = 600  # letters of a message
-GELU = ("gelu", "gelu_python")  # names of the exact one, and of the other, x tanh'ed, which differ in the last bits
+GELU = ("gelu", "gelu_python")  # names of the exact one, and of the tanh approximation, which differ in the last bits
 GELU_NEW = ("gelu_new", "gelu_pytorch_tanh", "gelu_python_tanh", "gelu_fast", "gelu_accurate")
-FEW = 4  # of a list that a message shows
-POINTER = b"version https://git-lfs.github.com/spec/"  # a small file that stands for a large one
+FEW = 4  # items of a list that a message shows
+POINTER = b"version https://git-lfs.github.com/spec/"  # a small file in place of a large one
 
 
 class CheckpointError(ValueError):
-    """What is wrong with which file or tensor of a checkpoint; of a long line, the two ends."""
+    """What is wrong with which file or tensor of a checkpoint; a long line is cut in the middle."""
 
     def __init__(self, line):
         line = in_a_line(line)  # names of tensors and keys are a file's own
@@ -27,7 +27,7 @@ class CheckpointError(ValueError):
 
 
 def brief(value):
-    """Write a value as a message shows it: of a long list or object its beginning, and how many more there are.
+    """Write a value for a message: of a long list or object the beginning, and how many more there are.
 
     >>> print(brief([3, 1, 4, 1, 5, 9]), brief({"a": 1}), brief("text"))
     [3, 1, 4, 1 and 2 more] {'a': 1} 'text'
@@ -43,7 +43,7 @@ def brief(value):
 
 @contextmanager
 def loading(what):
-    """Say what could not be read, in a CheckpointError, or in a MemoryError where memory is what is missing."""
+    """Say what could not be read, in a CheckpointError, or in a MemoryError if memory ran out."""
     try:
         yield
     except (OSError, MemoryError) as error:
@@ -54,7 +54,7 @@ def loading(what):
 
 @contextmanager
 def naming(path):
-    """Say which file holds what an error is about, in a CheckpointError."""
+    """Turn an error into a CheckpointError that names the file."""
     try:
         yield
     except ValueError as error:
@@ -63,7 +63,7 @@ def naming(path):
 
 @contextmanager
 def refusing(what, *kinds):
-    """Say what is wrong in a CheckpointError where an error of some kinds says why."""
+    """Turn errors of some kinds into a CheckpointError that says what is wrong, and why."""
     try:
         yield
     except kinds as error:
@@ -71,13 +71,13 @@ def refusing(what, *kinds):
 
 
 def is_there(path):
-    """Tell whether there is such a file.
+    """Return whether this file exists.
 
-    A folder, a pipe, a device or a link to nowhere in its place is refused, since opening it could wait for ever; so is
-    what Git leaves there where LFS is not installed.
+    A folder, a pipe, a device or a broken link in its place is refused, since opening it could wait for ever; so is
+    the pointer that Git leaves if LFS is not installed.
     """
     if not os.path.isfile(path) and os.path.lexists(path):
-        what = "a folder" if os.path.isdir(path) else "a pipe, a device or a link to nowhere"
+        what = "a folder" if os.path.isdir(path) else "a pipe, a device or a broken link"
         raise CheckpointError(f"{path}: must be a file, and is {what}")
     if not os.path.isfile(path):
         return False
@@ -99,7 +99,7 @@ def read_text(path):
 
 
 def parse(text):
-    """Parse a JSON text; raise ValueError for a key that is in it twice."""
+    """Parse a JSON text; raise ValueError for a repeated key."""
     return json.loads(text, object_pairs_hook=_unique_keys)
 
 
@@ -113,7 +113,7 @@ def _unique_keys(pairs):
 
 
 def read_json(path):
-    """Read a JSON object from a file: a CheckpointError if it is missing, too large, not valid, or no object."""
+    """Read a JSON object from a file: a CheckpointError if it is missing, too large, invalid, or not an object."""
     text = read_text(path)
     with refusing(f"{path}: not readable as JSON", ValueError, RecursionError):
         value = parse(text)
@@ -125,30 +125,30 @@ def read_json(path):
 def positive_int(raw, key, default=None):
     """Read a whole number of 1 or more from a parsed ``config.json``; raise CheckpointError for any other value.
 
-    The default is taken when the key is absent or null; without one the key is needed.
+    The default applies if the key is absent or null; without a default the key is required.
     """
     return _checked(raw, key, default, lambda x: type(x) is int and x >= 1, "it must be a whole number of 1 or more")
 
 
 def number(raw, key, default=None):
-    """Read a positive number, as `positive_int`; one too small or too large to compute with is refused."""
+    """Read a positive number, like `positive_int`; one too small or too large to compute with is refused."""
     rule = "it must be a number above 0, from 1e-30 to 1e30"
     return float(_checked(raw, key, default, lambda x: type(x) in (int, float) and 1e-30 <= x <= 1e30, rule))
 
 
 def flag(raw, key, default):
-    """Read true or false, as `positive_int`."""
+    """Read true or false, like `positive_int`."""
     return _checked(raw, key, default, lambda x: type(x) is bool, "it must be true or false")
 
 
 def one_of(raw, key, known, default=None):
-    """Read one of the values that are supported, as `positive_int`."""
+    """Read one of the supported values, like `positive_int`."""
     rule = f"which is not supported; supported: {', '.join(known)}"
     return _checked(raw, key, default, lambda x: isinstance(x, str) and x in known, rule, between=", ")
 
 
 def gelu(raw, key):
-    """Read which GELU it is, in our words: "gelu", exact, if nothing is said, or "gelu_new", x tanh'ed."""
+    """Read which GELU it is, by our name: "gelu", exact, by default, or "gelu_new", the tanh approximation."""
     name = one_of(raw, key, (*GELU, *GELU_NEW), "gelu")
     return "gelu" if name in GELU else "gelu_new"
 
@@ -169,7 +169,7 @@ def section(raw, key):
 def token_ids(raw, key, vocab_size):
     """Read a tuple of token ids, from a list, a single id, or nothing (absent or null).
 
-    One beyond the vocabulary, as the default ids of GPT-2 are in a small one, can never come up: it is left out, with
+    An id beyond the vocabulary, such as GPT-2's default ids in a small model, can never occur: it is left out, with
     a warning.
     """
     value = raw.get(key)
@@ -218,7 +218,7 @@ def written(config, keys):
 
 
 def one_or_many(ids):
-    """Write what `token_ids` reads: null, a single id, or a list."""
+    """Write token ids as `token_ids` reads them: null, a single id, or a list."""
     return None if not ids else ids[0] if len(ids) == 1 else list(ids)
 
 
@@ -238,7 +238,7 @@ def divides(part, total, names):
 
 
 def refuse(raw, **unsupported):
-    """Refuse each key that is set to anything but what is given here (or absent, or null)."""
+    """Refuse each key with a value other than the given one (or absent, or null)."""
     for key, harmless in unsupported.items():
         if raw.get(key) not in (None, harmless):
             raise CheckpointError(f"{key} is {brief(raw[key])}, which is not supported")

@@ -1,4 +1,4 @@
-"""What `load` is asked for: names of models to folders and files, names of dtypes, errors that say what would do."""
+"""Resolve what `load` is asked for: names of models to folders and files, names of dtypes, helpful errors."""
 
 import os
 from pathlib import Path
@@ -31,17 +31,17 @@ def find(name_or_path, revision=None):
     if name in PACKAGES:
         return installed(name)
     path = Path(name_or_path)
-    if os.path.isdir(path):  # unlike Path.is_dir, false for a name too long to be one
+    if os.path.isdir(path):  # unlike Path.is_dir, false for a name that is too long
         if is_there(path / "config.json"):
             return path
         if is_there(path / "adapter_config.json"):
-            raise CheckpointError(f"{path}: holds an adapter, no model; merge the two with peft, and save that")
+            raise CheckpointError(f"{path}: holds an adapter, not a model; merge them with peft, and save that")
         raise CheckpointError(f"{path}: this folder has no config.json{_contents(path)}")
     is_gguf = path.suffix.lower() == ".gguf"
     if (is_gguf and is_there(path)) or (os.path.isfile(path) and begins_as_gguf(path)):
         return path
     if os.path.lexists(path):
-        raise CheckpointError(f"{name}: is no folder; a model is the folder that holds its config.json, or a GGUF file")
+        raise CheckpointError(f"{name}: is not a folder; a model is the folder with its config.json, or a GGUF file")
     beside = "" if path.parent == Path() else _contents(path.parent)
     if is_gguf:
         raise CheckpointError(f"{name}: no such file{beside}")
@@ -56,7 +56,7 @@ def find(name_or_path, revision=None):
 
 
 def _contents(folder):
-    """List what lies in a folder, for a message: a name that leads nowhere may be one of these mistyped."""
+    """List the content of a folder for a message: a name not found may be one of these, mistyped."""
     try:
         names = sorted(os.listdir(folder))
     except (OSError, ValueError):

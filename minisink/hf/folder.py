@@ -1,8 +1,8 @@
 """A Hugging Face folder to config, arrays and tokenizer, and back.
 
 A folder holds ``config.json``, ``model.safetensors`` (or ``model.safetensors.index.json`` and its shards) and
-``tokenizer.json``; other tools also write ``generation_config.json``, whose eos ids count too. What its config and its
-tensors are called is in `llama`, `gpt2`, `gpt_neox`, `mpt` and `falcon`, one architecture a file.
+``tokenizer.json``; other tools also write ``generation_config.json``, whose eos ids count too. The names of keys and
+tensors are in `llama`, `gpt2`, `gpt_neox`, `mpt` and `falcon`, one architecture per file.
 """
 
 import json
@@ -22,13 +22,13 @@ from .relatives import check_relatives
 
 FORMATS: dict[str, Any] = {"llama": llama, "mistral": llama, "qwen2": llama, "qwen3": llama, "gpt2": gpt2}
 FORMATS |= {"gpt_neox": gpt_neox, "mpt": mpt, "falcon": falcon, "RefinedWebModel": falcon, "RefinedWeb": falcon}
-# What config.json and tokenizer.json say when they are written
+# What config.json and tokenizer.json contain when written
 FORMER = ("tokenizer_config.json", "added_tokens.json", "generation_config.json")
 MOST_LAYERS = 10_000  # far beyond any model: the names alone of 10**12 layers would fill all memory
 
 
 def config_of(raw):
-    """Make the `Config` of a parsed ``config.json``; a ValueError names what is wrong with it."""
+    """Make a `Config` from a parsed ``config.json``; a ValueError names what is wrong with it."""
     form = FORMATS.get(str(raw.get("model_type")))
     if form is None:
         raise ValueError(f"model_type {brief(raw.get('model_type'))} is not one of {', '.join(FORMATS)}")
@@ -65,18 +65,18 @@ def tensor_name(config, name):
 
 
 def _is_by_head(form, name):
-    """Tell whether queries, keys and values lie head by head in it."""
+    """Return whether it holds queries, keys and values head by head."""
     return form.BY_HEAD and name.endswith("_qkv")
 
 
 def tensor_shapes(config):
-    """List every tensor a checkpoint must hold: name and shape as Hugging Face has them, most matrices (out, in)."""
+    """List every tensor a checkpoint must hold: Hugging Face's name and shape, most matrices (out, in)."""
     form = FORMATS[config.model_type]
     return {tensor_name(config, n): s[::-1] if form.is_transposed(n) else s for n, s in shapes(config).items()}
 
 
 def from_tensors(config, tensor):
-    """Yield each array by our name, matrices as (in, out) views; ``tensor(name)`` is called when it is its turn."""
+    """Yield each array by our name, matrices as (in, out) views; ``tensor(name)`` is called one at a time."""
     form = FORMATS[config.model_type]
     for name in shapes(config):
         array = tensor(tensor_name(config, name))
@@ -92,11 +92,11 @@ def to_tensors(config, arrays):
 
 
 def read(folder, *, dtype):
-    """Read a folder; every name and shape is checked before any data is touched, and data is read as it is taken.
+    """Read a folder; every name and shape is checked before any data is touched, and data is read lazily.
 
     Return (config, arrays, tokenizer or None, ignored, chat). `arrays` is an iterator of (name, array) by our names,
-    each of `arrays.shapes`, and a tensor is read when it is its turn; `ignored` are names of tensors that a forward
-    pass does not need; `chat` is the template, and what it calls the special tokens, each None where no file says so.
+    each of `arrays.shapes`, which reads one tensor at a time; `ignored` are names of tensors that a forward
+    pass does not need; `chat` is the template and its names for special tokens, each None if no file has it.
     """
     config = _read_config(folder)
     form = FORMATS[config.model_type]
@@ -114,7 +114,7 @@ def read(folder, *, dtype):
     def tensor(name):
         return read_tensor(name, *tensors[name], dtype=dtype)
 
-    for name in set(tensors) - set(shapes):  # an output matrix, though the config says it is the embedding
+    for name in set(tensors) - set(shapes):  # an output matrix, although the config says it is the embedding
         if np.array_equal(tensor(name), tensor(tensor_name(config, "embed"))):
             ignored = sorted([*ignored, name])
         else:
@@ -138,9 +138,9 @@ def _read_config(folder):
 def write(folder, config, arrays, tokenizer=None, chat_template=None, special_tokens=None):
     """Write a Hugging Face folder that loads again bit for bit, here and in transformers, or raise CheckpointError.
 
-    `arrays` are on the host, by our names, of any memory layout. Every file is written in another place first and moved
-    when all are whole. A tokenizer and settings that lay in the folder belonged to another model and go. The tokenizer
-    is written so that it begins a text as the model does.
+    `arrays` are on the host, by our names, in any memory layout. Every file is first written elsewhere and moved
+    when all are complete. A tokenizer and settings already in the folder belonged to another model and are removed.
+    The tokenizer is written so that it begins a text as the model does.
     """
     tensors = to_tensors(config, arrays)
     raw_config = raw_of(config) | {"torch_dtype": str(next(iter(arrays.values())).dtype)}
@@ -158,7 +158,7 @@ def write(folder, config, arrays, tokenizer=None, chat_template=None, special_to
                 names = dict.fromkeys(("bos_token", "eos_token", "unk_token", "pad_token")) | special_tokens
                 (half / words.NAMES).write_text(json.dumps(names, indent=2) + "\n", encoding="utf-8")
             if tokenizer is not None and config.bos is not None and config.model_type in ("gpt_neox", "mpt"):
-                as_it_is = {"tokenizer_class": "PreTrainedTokenizerFast"}  # transformers' own class begins no text
+                as_it_is = {"tokenizer_class": "PreTrainedTokenizerFast"}  # transformers' own class puts nothing first
                 (half / words.SETTINGS).write_text(json.dumps(as_it_is, indent=2) + "\n", encoding="utf-8")
             written = sorted(path.name for path in half.iterdir())
             for name in written:

@@ -1,8 +1,8 @@
-"""The bytes of a GGUF file, llama.cpp's format: what it says of itself, and its tensors as floats.
+"""The bytes of a GGUF file, llama.cpp's format: its metadata, and its tensors as floats.
 
 Magic "GGUF", a version, two counts; keys with typed values; for each tensor its name, sizes (innermost first), type and
-place; padding; the bytes. The header is read here: the package ``gguf`` takes two seconds for a vocabulary of 49,152
-words, and hangs on a corrupt count. What a quantised block means is known to that package alone.
+offset; padding; the bytes. The header is read here: the package ``gguf`` takes two seconds for a vocabulary of 49,152
+words, and hangs on a corrupt count. Only that package can decode quantised blocks.
 """
 
 import os
@@ -16,15 +16,15 @@ from .fields import CheckpointError, is_there, refusing
 
 VERSIONS = (2, 3)
 STRING, ARRAY = 8, 9
-# GGUF's number of a type of value -> how numpy reads the bytes
+# GGUF's number for a value type -> how numpy reads the bytes
 NUMBERS = dict(enumerate("<u1 <i1 <u2 <i2 <u4 <i4 <f4 ?".split())) | {10: "<u8", 11: "<i8", 12: "<f8"}
 MOST_AXES = 4
 UNREADABLE = (OSError, ValueError, OverflowError, MemoryError, struct.error)
-REMEDY = "llama-quantize, a tool of llama.cpp, makes a file of type F16 or Q8_0 of it"
+REMEDY = "llama-quantize, a tool of llama.cpp, converts it to type F16 or Q8_0"
 
 
 def begins_as_gguf(path):
-    """Tell whether a file is GGUF by its first bytes; its name may say nothing, as Ollama's sha256-... does."""
+    """Return whether a file is GGUF by its first bytes; its name may not show it, like Ollama's sha256-..."""
     try:
         with open(path, "rb") as file:
             return file.read(4) == b"GGUF"
@@ -33,7 +33,7 @@ def begins_as_gguf(path):
 
 
 class Cursor:
-    """A file read from its start, value by value; a ValueError where it ends too early."""
+    """A file read from its start, value by value; a ValueError if it ends too early."""
 
     def __init__(self, file):
         self.file = file
@@ -55,7 +55,7 @@ class Cursor:
         return self.take(self.number("Q")).decode("utf-8")
 
     def name(self):
-        """Read the next text, the name of a key or tensor: it may stand in a message."""
+        """Read the next text, the name of a key or tensor; it may appear in a message."""
         name = self.string()
         if not name.isprintable():
             raise ValueError(f"the name {name!r} is not printable")
@@ -69,12 +69,12 @@ class Cursor:
         if kind == ARRAY:
             kind, count = self.number("I"), self.number("Q")
             if kind == STRING:
-                if 8 * count > self.left:  # each takes eight bytes or more
+                if 8 * count > self.left:  # each takes at least eight bytes
                     raise ValueError(f"it ends {8 * count - self.left:,} bytes too early")
                 return [self.string() for _ in range(count)]
             return self.numbers(kind, count).tolist()
         (number,) = self.numbers(kind, 1)
-        # 1e-5 as it was meant, not the float32 next to it
+        # 1e-5 as intended, not the nearest float32
         return float(str(number)) if number.dtype == np.float32 else number.item()
 
     def numbers(self, kind, count):
@@ -86,10 +86,10 @@ class Cursor:
 
 
 def read_header(path):
-    """Read what a GGUF file says of itself, and where its tensors lie: (about, tensors, start, align).
+    """Read the metadata of a GGUF file, and where its tensors are: (about, tensors, start, align).
 
-    `about` is its metadata by key; `tensors` maps names to (GGUF's number of the type, shape with the outermost axis
-    first, offset in bytes from the start of the file). The first of them must begin at `start`, and the place of each
+    `about` is its metadata by key; `tensors` maps names to (GGUF's number for the type, shape with the outermost axis
+    first, offset in bytes from the start of the file). The first tensor must begin at `start`, and each offset
     must be a multiple of `align`.
     """
     if not is_there(path):
@@ -102,7 +102,7 @@ def read_header(path):
         version = cursor.number("I")
         if version not in VERSIONS:
             what = "big-endian" if version and not version & 0xFFFF else f"of version {version}"
-            raise ValueError(f"it is {what}; versions 2 and 3 are read, little-endian")
+            raise ValueError(f"it is {what}; only little-endian versions 2 and 3 are read")
         n_tensors, n_keys = cursor.number("Q"), cursor.number("Q")
         about, tensors = {}, {}
         for _ in range(n_keys):
@@ -125,7 +125,7 @@ def read_header(path):
 
 
 def check_tensors(path, tensors, start, align):
-    """Refuse a tensor of a type that is not read, or whose bytes do not begin where the tensor before it ends."""
+    """Refuse a tensor of an unsupported type, or whose bytes do not begin where the previous tensor ends."""
     size, spans = os.path.getsize(path), []
     for name, (kind, shape, offset) in tensors.items():
         spans.append((offset, offset + _n_bytes(path, name, kind, shape), name))
@@ -142,12 +142,12 @@ def check_tensors(path, tensors, start, align):
 
 
 def _n_bytes(path, name, kind, shape):
-    """Count the bytes of a tensor; raise CheckpointError for a type that is not read."""
+    """Count the bytes of a tensor; raise CheckpointError for an unsupported type."""
     quants = library()
     try:
         quant = quants.GGMLQuantizationType(kind)
         block, n_bytes = quants.GGML_QUANT_SIZES[quant]
-        quants.dequantize(np.zeros((1, n_bytes), "u1"), quant)  # the library knows some by name alone
+        quants.dequantize(np.zeros((1, n_bytes), "u1"), quant)  # the library knows some only by name
     except ValueError:
         raise CheckpointError(f"{path}: tensor {name} is of type {kind}, which is not known; {REMEDY}") from None
     except NotImplementedError:
@@ -158,22 +158,22 @@ def _n_bytes(path, name, kind, shape):
 
 
 def read_tensor(path, name, kind, shape, offset, *, dtype):
-    """Read one checked tensor as floats, through a memory map that is let go before the next one."""
+    """Read one checked tensor as floats, through a memory map that is closed before the next one."""
     quants = library()
     block, n_bytes = quants.GGML_QUANT_SIZES[quants.GGMLQuantizationType(kind)]
-    with refusing(f"{path}: tensor {name} cannot be read", OSError):  # no room for the map, too
+    with refusing(f"{path}: tensor {name} cannot be read", OSError):  # no room for the map either
         rows = np.memmap(path, "u1", "r", offset, (*shape[:-1], shape[-1] // block * n_bytes))
-    raw = np.asarray(rows)  # the library cuts it into thousands of slices, and one of a memmap costs many times as much
-    with np.errstate(all="ignore"):  # NaN and infinity are spoken of below
+    raw = np.asarray(rows)  # the library cuts it into thousands of slices; slicing a memmap costs far more
+    with np.errstate(all="ignore"):  # NaN and infinity are reported below
         array = quants.dequantize(raw, quants.GGMLQuantizationType(kind))
-        array = array.astype(dtype, copy=array.base is not None)  # a float32 is still the map itself
+        array = array.astype(dtype, copy=array.base is not None)  # a float32 array is still the map itself
     if not np.isfinite(array).all():
         warnings.warn(f"{path}: tensor {name} holds NaN or infinity", stacklevel=2)
     return array
 
 
 def library():
-    """Import ``gguf.quants``, which is needed where a GGUF file is read and nowhere else."""
+    """Import ``gguf.quants``, which is needed only to read GGUF files."""
     try:
         from gguf import quants
     except ImportError as error:

@@ -29,7 +29,7 @@ ROPE_FACTORS = "rope_freqs.weight"  # by which the frequencies are divided: Llam
 
 
 def layer_names(config):
-    """Return the table for the arrays of a layer; that of GPT-2 serves all who share its skeleton."""
+    """Return the table for the arrays of a layer; GPT-2's serves all families with its skeleton."""
     if isinstance(config, llama.Config):
         return LLAMA
     return FALCON_2 if getattr(config, "n_norms", 1) == 2 else GPT2
@@ -46,17 +46,17 @@ def tensor_name(names, name):
 
 
 def arch_of(config):
-    """Return GGUF's name of the architecture."""
+    """Return GGUF's name for the architecture."""
     return config.model_type.replace("_", "")
 
 
 def rotates(config):
-    """Tell whether positions are rotary: there are keys for them."""
+    """Return whether positions are rotary, which have keys."""
     return hasattr(config, "rope_theta")
 
 
 def is_transposed(name, shape):
-    """Tell whether it is stored as (out, in): every matrix but those whose rows are looked up, GPT-2's as well."""
+    """Return whether it is stored as (out, in): every matrix except those whose rows are looked up, also GPT-2's."""
     return len(shape) == 2 and name not in ("embed", "position")
 
 
@@ -98,7 +98,7 @@ def read(path, *, dtype):
     return config, _from_tensors(config, tensor), tokenizer, ignored, chat
 
 
-# What llama.cpp has in its files of an architecture, no key says, and a config of ours may have otherwise
+# Fixed in llama.cpp's files of an architecture, without a key; our config may differ
 WRITTEN: dict[str, dict] = {
     "gpt_neox": {"activation": "gelu", "bias": True},
     "falcon": {"activation": "gelu", "bias": False, "parallel": True},
@@ -109,11 +109,11 @@ WRITTEN: dict[str, dict] = {
 def write(path, config, arrays, tokenizer=None):
     """Write a GGUF file that llama.cpp loads, in float32, with GPT-2's tokenizer or none; it needs the package gguf.
 
-    With narrower weights llama.cpp would round what it multiplies them by. Raises ValueError for a softmax of another
-    kind, scaled positions, and what the file's architecture has no word for.
+    With narrower weights llama.cpp would round the other factor of each product. Raises ValueError for another kind of
+    softmax, scaled positions, and anything the file's architecture cannot express.
     """
     if config.softmax != "softmax" or config.sink_logit or getattr(config, "rope_scaling", None):
-        raise ValueError(f"{path}: not written; a GGUF file has the plain softmax and plain rotary positions only")
+        raise ValueError(f"{path}: not written; a GGUF file can only have the plain softmax and plain rotary positions")
     for field, only in WRITTEN.get(config.model_type, {}).items():
         if (ours := getattr(config, field)) != only:
             raise ValueError(f"{path}: not written; {arch_of(config)} has {field} {only!r} there, and not {ours!r}")
@@ -163,7 +163,7 @@ def _from_tensors(config, tensor):
 
 
 def _account_for(path, tensors, config):
-    """Refuse a tensor that is missing, has no place, or another shape than the metadata asks for."""
+    """Refuse a tensor that is missing, unknown, or not of the shape the metadata asks for."""
     shapes = tensor_shapes(config)
     missing = sorted(set(shapes) - set(tensors))
     if missing:
@@ -179,10 +179,10 @@ def _account_for(path, tensors, config):
 
 
 def _reordered(array, name, config, order=interleaved_to_split_half):
-    """Reorder queries and keys as they are rotated here, or by another `order`; return other arrays as they are.
+    """Reorder queries and keys for rotation here, or by another `order`; return other arrays unchanged.
 
-    llama.cpp rotates neighbours, channels 2 j and 2 j + 1, and its files have the rows of each head in that order; here
-    and at Hugging Face it is j and j + D/2.
+    llama.cpp rotates neighbours, channels 2 j and 2 j + 1, and its files have the rows of each head in that order;
+    minisink and Hugging Face rotate j and j + D/2.
     """
     heads = {"q": config.n_heads, "k": config.n_kv_heads}.get(name[-1])  # wq and bq, wk and bk
     if heads is None or name.rpartition(".")[2][:-1] not in ("w", "b"):
@@ -191,7 +191,7 @@ def _reordered(array, name, config, order=interleaved_to_split_half):
     return order(columns).reshape(columns.shape).swapaxes(1, 2).reshape(array.shape)
 
 
-# Keys of an architecture, without its name: those that are read, or by which nothing that is supported is changed
+# Keys of an architecture, without its name: those that are read, or that change nothing supported
 KNOWN = """vocab_size embedding_length block_count feed_forward_length context_length attention.head_count
     attention.causal attention.layer_norm_epsilon attention.layer_norm_rms_epsilon pooling_type tensor_data_layout
     rope.scaling.finetuned rope.scaling.original_context_length
@@ -199,7 +199,7 @@ KNOWN = """vocab_size embedding_length block_count feed_forward_length context_l
 KNOWN_ROPE = "rope.dimension_count rope.freq_base rope.scaling.type rope.scaling.factor rope.scale_linear".split()
 KNOWN_OWN: dict[str, list] = {
     "llama": ["attention.sliding_window"],
-    "qwen2": ["attention.sliding_window", "use_parallel_residual"],  # true in Qwen1.5's: a name of Qwen's first
+    "qwen2": ["attention.sliding_window", "use_parallel_residual"],  # true in Qwen1.5's files: an early name
     "qwen3": ["attention.sliding_window"],
     "gptneox": ["use_parallel_residual"],
     "mpt": ["attention.max_alibi_bias"],
@@ -210,14 +210,14 @@ FACTORS = """logit_scale embedding_scale residual_scale attention.output_scale
 
 
 def _check_rest(about, config):
-    """Refuse every other key of the architecture, unless it says what is so anyway: 0, which is off, or the same again.
+    """Refuse every other key of the architecture, unless it changes nothing: 0, which is off, or the default.
 
-    Keys of rotary positions that nothing reads, another architecture's or of one that rotates nothing, are warned of.
+    Warn of keys for rotary positions that nothing reads, of another architecture or one without rotation.
     """
     arch, D = arch_of(config), config.head_dim
     known = KNOWN + (KNOWN_ROPE if rotates(config) else []) + KNOWN_OWN.get(arch, [])
     same = dict.fromkeys(FACTORS, 1.0) | {"attention.scale": D**-0.5, "embedding_length_out": config.d_model}
-    same |= {"rope.scaling.yarn_ext_factor": -1.0}  # llama.cpp's word for none
+    same |= {"rope.scaling.yarn_ext_factor": -1.0}  # llama.cpp's word for no scaling
     same |= {"attention.head_count_kv": config.n_kv_heads, "attention.key_length": D, "attention.value_length": D}
     for key, value in about.items():
         prefix, _, name = key.partition(".")
@@ -237,15 +237,15 @@ def _vocab_size(about):
 
 
 def read_config(about, tensors, ids):
-    """Translate metadata to a `Config`; what it leaves out is read off the names of the tensors.
+    """Translate metadata to a `Config`; the rest is inferred from the names of the tensors.
 
     `about` and `tensors` are those of `gguf_file.read_header`, `ids` those of `special_ids`. A ValueError names the
     key that is missing, impossible or not supported.
     """
     arch = one_of(about, "general.architecture", ARCHS)
     refuse(about, **{"general.type": "model", f"{arch}.attention.causal": True})
-    if (n_parts := about.get("split.count")) not in (None, 0, 1):  # 0 where parts were joined
-        raise ValueError(f"split.count is {n_parts!r}: it is one part; llama-gguf-split --merge joins them")
+    if (n_parts := about.get("split.count")) not in (None, 0, 1):  # 0 after parts were joined
+        raise ValueError(f"split.count is {n_parts!r}: one part of several; llama-gguf-split --merge joins them")
     V, begins = _vocab_size(about), begins_text(about)
     if begins and "bos" not in ids:
         warnings.warn("no tokenizer.ggml.bos_token_id: a text begins with no token (llama.cpp: with 11)", stacklevel=2)
@@ -276,7 +276,7 @@ def _llama(about, tensors, arch, sizes):
     if D % 2:
         raise ValueError(f"a head has {D} channels; rotary positions need an even number")
     key = f"{arch}.attention.sliding_window"
-    window = positive_int(about, key) if about.get(key) else sizes["max_positions"]  # 0 is none
+    window = positive_int(about, key) if about.get(key) else sizes["max_positions"]  # 0 means none
     if window < sizes["max_positions"]:
         raise ValueError(f"{key} is {window}: a window inside the model is not supported")
     return llama.Config(
@@ -297,7 +297,7 @@ def _llama(about, tensors, arch, sizes):
 def _gpt2(about, tensors, arch, sizes):
     """Make the `Config` of a GPT-2, or of a family that shares its skeleton.
 
-    No key names the activation: it is that of the models the files are made of, the exact gelu, where llama.cpp takes
+    No key names the activation: here it is that of the original models, the exact gelu; llama.cpp uses
     GPT-2's for all.
     """
     H, C = sizes["n_heads"], sizes["d_model"]
@@ -319,24 +319,24 @@ def _gpt2(about, tensors, arch, sizes):
 
 
 def _scaling(about, arch):
-    """Read the scaling rule of the metadata as llama.cpp does; Llama 3's is no key, but a tensor: `_rule_of`.
+    """Read the scaling rule of the metadata as llama.cpp does; Llama 3's is a tensor, not a key: `_rule_of`.
 
-    A factor is linear unless the type says otherwise. In files of 2023 it has another name.
+    A factor is linear unless the type says otherwise. Files of 2023 use another name.
     """
     if one_of(about, f"{arch}.rope.scaling.type", ("none", "linear"), "linear") == "none":
         return None
     key = f"{arch}.rope.scaling.factor"
     key = f"{arch}.rope.scale_linear" if about.get(key) is None else key
-    factor = number(about, key) if about.get(key) else 1.0  # 0 is none
+    factor = number(about, key) if about.get(key) else 1.0  # 0 means none
     return None if factor == 1.0 else {"rope_type": "linear", "factor": factor}
 
 
 def _rule_of(path, about, config, factors):
-    """Recover Llama 3's rule, of which a file has nothing but the resulting factors (D/2,); where all are 1, none."""
+    """Recover Llama 3's rule from its factors (D/2,), which are all a file has; None if all are 1."""
     if (factors == 1.0).all():
         return config.rope_scaling
     if config.rope_scaling is not None:
-        raise CheckpointError(f"{path}: tensor {ROPE_FACTORS} beside a linear scaling in the metadata is not supported")
+        raise CheckpointError(f"{path}: tensor {ROPE_FACTORS} with a linear scaling in the metadata is not supported")
     trained = number(about, f"{config.model_type}.rope.scaling.original_context_length", 8192.0)
     rule = {"rope_type": "llama3", "factor": float(str(np.float32(factors.max())))}
     rule |= {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": trained}

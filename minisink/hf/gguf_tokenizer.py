@@ -1,8 +1,8 @@
-"""The tokenizer of a GGUF file, built from its words, merges and the *name* of its rule for cutting a text.
+"""The tokenizer of a GGUF file, built from its words, merges and the *name* of its rule for splitting a text.
 
 Two kinds are known: "gpt2", byte-level BPE, whose rule has one of several names; and "llama", SentencePiece's BPE, in
-which a space is ``▁`` and a word's score says when it is merged. The ids are those of llama.cpp: a text is taken as it
-is, not even normalised (NFC) for Qwen2, as its published tokenizer has it.
+which a space is ``▁`` and a word's score says when it is merged. The ids are those of llama.cpp: a text is taken as
+it is, not even normalised (NFC) for Qwen2, unlike in its published tokenizer.
 """
 
 import itertools
@@ -18,7 +18,7 @@ WORD, UNKNOWN, CONTROL, USER, BYTE = 1, 2, 3, 4, 6  # types of a token; 5 is unu
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)"
 WORDS = r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 ENDINGS = "'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD]"
-# The name of a rule -> the patterns of llama.cpp that cut a text, each the pieces of the one before it
+# The name of a rule -> llama.cpp's patterns, each splitting the pieces of the previous one
 SPLITS = {
     "llama-bpe": [ENDINGS + WORDS % "{1,3}"],
     "qwen2": [ENDINGS + WORDS % ""],
@@ -26,7 +26,7 @@ SPLITS = {
     "default": [r"[\p{P}$+<=>^~|]+", GPT2, r"\p{N}+", "[0-9]{3}"],
 }
 BYTE_LEVEL = ("smollm", "gpt-2", *SPLITS)
-# Other names of these rules; the ids that llama.cpp gives by them are the same (tests/golden)
+# Other names of these rules; llama.cpp gives the same ids for them (tests/golden)
 SAME = {
     "llama-bpe": "llama3 llama-v3 falcon3 falcon-h1 pixtral midm-2.0 lfm2",
     "qwen2": "deepseek-r1-qwen kormo megrez f2llmv2 stablelm2 hunyuan solar-open grok-2",
@@ -34,18 +34,18 @@ SAME = {
     "smollm": "starcoder refact command-r codeshell exaone minerva-7b",
 }
 RULES = {name: rule for rule, names in SAME.items() for name in names.split()} | {rule: rule for rule in BYTE_LEVEL}
-REMEDY = "load the Hugging Face folder that the file was made of"
-# Keys that are read, or by which no text has other ids; nor has it by what ends in _token_id
+REMEDY = "load the Hugging Face folder that the file was made from"
+# Keys that are read, or that do not change any ids; nor do those that end in _token_id
 KNOWN = "model pre tokens token_type token_type_count scores merges add_bos_token eos_token_ids".split()
-# What ends a text is never taken out of one, though some files have it as a user's word: llama.cpp knows these by name
+# End-of-text tokens are never found in a text, though some files list them as a user's word: llama.cpp knows the names
 ENDS: tuple = ("</s>", "<eos>", "<|endoftext|>", "<|end_of_text|>", "<|im_end|>", "<|end|>", "<|eot_id|>", "<|eom_id|>")
 ENDS += ("<end_of_turn>", "<end_of_utterance>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]")
-# What only a chat template asks for: its name of a token -> the metadata's, one of them misspelt
+# Used only by a chat template: its name of a token -> the metadata's, one of them misspelt
 NAMES = {"unk": "unknown", "sep": "seperator", "pad": "padding", "cls": "cls", "mask": "mask"}
 
 
 def special_ids(about, vocab_size):
-    """Return the token ids that have a name, by it; three of SentencePiece have one where the metadata is silent.
+    """Return token ids by name; three of SentencePiece have default names if the metadata has none.
 
     >>> special_ids({"tokenizer.ggml.model": "llama", "tokenizer.ggml.eos_token_id": 7}, 10)
     {'unk': 0, 'bos': 1, 'eos': 7}
@@ -58,13 +58,13 @@ def special_ids(about, vocab_size):
 
 
 def special_tokens(about, ids):
-    """Name the tokens of `special_ids` as a chat template does; bos and eos are empty where there is none."""
+    """Name the tokens of `special_ids` as a chat template does; bos and eos are empty if there is none."""
     words = about.get(TOKENS) or []
     return {"bos_token": "", "eos_token": ""} | {f"{name}_token": words[i] for name, i in ids.items() if i < len(words)}
 
 
 def rule_of(about):
-    """Return the rule by which a text is cut for byte-level words, under one of its names."""
+    """Return the rule for splitting a text into byte-level words, under one of its names."""
     name = text_or_none(about, "tokenizer.ggml.pre") or "default"
     if name not in RULES:
         known = ", ".join(BYTE_LEVEL)
@@ -73,7 +73,7 @@ def rule_of(about):
 
 
 def begins_text(about):
-    """Tell whether a text begins with the begin-of-text token: as the file says, or else as llama.cpp has it."""
+    """Return whether a text begins with the begin-of-text token: as the file says, or else llama.cpp's default."""
     kind = about.get("tokenizer.ggml.model")
     begins = kind == "llama" or (kind == "gpt2" and rule_of(about) == "llama-bpe")
     return flag(about, "tokenizer.ggml.add_bos_token", begins)
@@ -82,8 +82,8 @@ def begins_text(about):
 def tokenizer_of(about, vocab_size, bos):
     """Build the tokenizer that the metadata of a GGUF file describes; None for a file without words.
 
-    `bos` is the token id that begins a text, or None. The text of a special token inside a user's text stays text. A
-    kind or rule that is not known, and words that contradict each other, are a ValueError.
+    `bos` is the token id that begins a text, or None. The text of a special token inside a user's text stays text. An
+    unknown kind or rule, and contradictory words, are a ValueError.
     """
     if about.get("tokenizer.ggml.model") in (None, "no_vocab", "none"):
         return None
@@ -99,7 +99,7 @@ def tokenizer_of(about, vocab_size, bos):
     if len(vocab) < len(words):
         twice = next(word for i, word in enumerate(words) if vocab[word] != i)
         raise ValueError(f"{TOKENS} has {twice!r} twice")
-    from tokenizers import AddedToken  # here, so that minisink can be imported without it
+    from tokenizers import AddedToken  # imported here, so that minisink works without it
 
     types = [CONTROL if type_ == USER and word in ENDS else type_ for word, type_ in zip(words, types, strict=True)]
     tokenizer = _byte_level(about, vocab) if kind == "gpt2" else _sentencepiece(about, vocab, types)
@@ -111,14 +111,14 @@ def tokenizer_of(about, vocab_size, bos):
     tokenizer.encode_special_tokens = True
     for word, type_ in zip(words, types, strict=True):
         if type_ == CONTROL and vocab[word] in encode(tokenizer, word, name=TOKENS).ids:
-            raise ValueError(f"the special token {word!r} could come out of a text")
+            raise ValueError(f"the special token {word!r} could be found in a text")
     return tokenizer
 
 
 def words_of(tokenizer, bos):
-    """Return what a `gguf.GGUFWriter` adds for a tokenizer that cuts as GPT-2's; for any other, that there is none.
+    """Return the calls to a `gguf.GGUFWriter` for a tokenizer that splits like GPT-2's; "none" for any other.
 
-    `bos` is the token id that begins a text, or None. Added words are taken for special ones.
+    `bos` is the token id that begins a text, or None. Added words become special tokens.
     """
     about: dict = {"pre_tokenizer": None} if tokenizer is None else json.loads(tokenizer.to_str())
     cut = about["pre_tokenizer"] or {}
@@ -133,7 +133,7 @@ def words_of(tokenizer, bos):
 
 
 def _warn_of_rest(about, kind):
-    """Warn of keys that are not read, unless they say what is so anyway; the ids are those of llama.cpp."""
+    """Warn of keys that are not read, unless they change nothing; the ids are those of llama.cpp."""
     read = [*KNOWN, "add_space_prefix"] if kind == "llama" else KNOWN
     for key, value in about.items():
         name = key.removeprefix("tokenizer.ggml.")
@@ -145,21 +145,21 @@ def _warn_of_rest(about, kind):
 def _list(about, key, kind, default=None):
     value = about.get(key, default)
     if not isinstance(value, list) or not all(type(x) is kind for x in value):
-        raise ValueError(f"{key} is missing" if value is None else f"{key} is no list of {kind.__name__}")
+        raise ValueError(f"{key} is missing" if value is None else f"{key} is not a list of {kind.__name__}")
     return value
 
 
 def _byte_level(about, vocab):
-    """Build BPE over bytes that are written as letters: GPT-2's, and all that follow it but for how a text is cut."""
+    """Build BPE over bytes written as letters: GPT-2's, and all that differ from it only in how a text is split."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 
     rule = rule_of(about)
     if rule == "default":
-        warnings.warn("tokenizer.ggml.pre names no rule for cutting a text: llama.cpp's default is taken", stacklevel=2)
+        warnings.warn("tokenizer.ggml.pre has no rule for splitting a text: llama.cpp's default is used", stacklevel=2)
     merges = [tuple(pair.split(" ")) for pair in _list(about, "tokenizer.ggml.merges", str)]
     for pair in merges:
         if len(pair) != 2 or not {*pair, "".join(pair)} <= vocab.keys():
-            raise ValueError(f"tokenizer.ggml.merges has {' '.join(pair)!r}, which joins no two words to a third")
+            raise ValueError(f"tokenizer.ggml.merges has {' '.join(pair)!r}, which does not join two words to a third")
     tokenizer = Tokenizer(models.BPE(vocab, merges, ignore_merges=rule == "llama-bpe"))
     cuts: list = [pre_tokenizers.Split(Regex(pattern), "isolated") for pattern in SPLITS.get(rule, [])]
     if rule == "smollm":
@@ -171,23 +171,23 @@ def _byte_level(about, vocab):
 
 
 def _sentencepiece(about, vocab, types):
-    """Build BPE with ``▁`` for a space and bytes for what has no word: the pair that scores highest is joined first."""
+    """Build BPE with ``▁`` for a space and bytes for unknown characters: the highest-scoring pair is joined first."""
     from tokenizers import Tokenizer, decoders, models, normalizers
 
     scores = _list(about, "tokenizer.ggml.scores", float)
     if len(scores) != len(vocab):
         raise ValueError(f"tokenizer.ggml.scores has {len(scores)} numbers for {len(vocab)} words")
-    special = (UNKNOWN, CONTROL, BYTE)  # what their text says is no text of theirs
+    special = (UNKNOWN, CONTROL, BYTE)  # their text is not a text of theirs
     plain = {word: scores[i] for word, i in vocab.items() if types[i] not in special}
     merges = []
     for word, score in plain.items():
-        pairs = [(word[:i], word[i:]) for i in reversed(range(1, len(word)))]  # of equal ones the leftmost is joined
+        pairs = [(word[:i], word[i:]) for i in reversed(range(1, len(word)))]  # ties: the leftmost is joined
         merges += [(score, left, right) for left, right in pairs if left in plain and right in plain]
     merges.sort(key=lambda merge: -merge[0])
     for (score, *first), (same, *second) in itertools.pairwise(merges):
         if score == same and "".join(first) != "".join(second):
             alike = f"{''.join(first)!r} and {''.join(second)!r}"
-            warnings.warn(f"tokenizer.ggml.scores is alike for {alike}: llama.cpp may cut otherwise", stacklevel=2)
+            warnings.warn(f"tokenizer.ggml.scores is alike for {alike}: llama.cpp may split differently", stacklevel=2)
             break
     unknown = next((word for word, i in vocab.items() if types[i] == UNKNOWN), None)
     pairs = [(left, right) for _, left, right in merges]

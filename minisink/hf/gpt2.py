@@ -4,7 +4,7 @@ from .. import gpt2
 from .fields import GELU_NEW, common, one_of, positive_int, refuse, renamed, written
 from .names import OUTER, SKELETON, column
 
-# Names of other models' sizes, by which transformers takes them as well
+# Names of other models' sizes, which transformers accepts too
 ALIASES = {
     "hidden_size": "n_embd",
     "num_hidden_layers": "n_layer",
@@ -22,7 +22,7 @@ BY_HEAD = False
 
 
 def is_transposed(name):
-    """Tell whether Hugging Face stores it as (out, in): the output matrix only, the others are Conv1D."""
+    """Return whether Hugging Face stores it as (out, in): only the output matrix, the others are Conv1D."""
     return name == "head"
 
 

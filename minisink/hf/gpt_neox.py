@@ -45,7 +45,7 @@ def read_config(raw):
 
 
 def write_config(config):
-    """Translate back, but for what `folder.raw_of` adds for every architecture."""
+    """Translate back, without what `folder.raw_of` adds for all architectures."""
     part = config.rotary_dim / config.head_dim
     if int(config.head_dim * part) < config.rotary_dim:  # 98 * (2 / 98) is less than 2
         part = math.nextafter(part, 1)

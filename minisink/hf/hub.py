@@ -1,4 +1,4 @@
-"""A hub id to a local folder, by way of huggingface_hub (which tokenizers brings in)."""
+"""Resolve a hub id to a local folder with huggingface_hub (which tokenizers installs)."""
 
 import re
 import sys
@@ -8,7 +8,7 @@ from .checkpoint import shards_of
 from .fields import CheckpointError
 
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")  # owner/name
-# Whatever there is of these; they name the others
+# Those of these that exist; they name the others
 FIRST = ["config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"]
 FIRST += ["chat_template.jinja", "special_tokens_map.json", "added_tokens.json"]
 FIRST += ["model.safetensors", "model.safetensors.index.json"]
@@ -22,7 +22,7 @@ def fetch(hub_id, revision=None):
     Raise OSError when the hub cannot be reached and the files are not in its cache, or there is no such checkpoint; and
     CheckpointError for an index that names shards outside the checkpoint.
     """
-    import huggingface_hub  # takes a quarter of a second: only for those who ask for the hub
+    import huggingface_hub  # takes a quarter of a second: imported only when needed
     from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
     hide_bars = not (sys.stderr and sys.stderr.isatty()) and not are_progress_bars_disabled()
@@ -37,9 +37,9 @@ def fetch(hub_id, revision=None):
         return folder
     except CheckpointError:
         raise
-    except Exception as error:  # the HTTP client beneath changes with the version, and its errors with it
+    except Exception as error:  # the HTTP client below changes with the version, and so do its errors
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise OSError(f"{hub_id}: not to be had from the hub ({reason})") from error
+        raise OSError(f"{hub_id}: not available from the hub ({reason})") from error
     finally:
         if hide_bars:
             enable_progress_bars()

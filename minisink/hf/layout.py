@@ -1,11 +1,11 @@
-"""How the arrays of a model lie in memory: as decoding reads them, token after token.
+"""The memory layout of a model's arrays: in the order in which decoding reads them, token by token.
 
-A file holds one matrix after the other, most of them as (out, in). Here all lie in one vector, as (in, out), row by
-row; matrices that meet the same vector lie side by side, so that each is a view of some columns, and `fast.fused` takes
-them as one. A tied embedding is stored as the output matrix, which is read whole for every token. To `Model.forward`,
-which takes many tokens at once, it is all the same.
+A file holds one matrix after the other, most of them as (out, in). Here all are in one vector, as (in, out), row by
+row; matrices that multiply the same vector are side by side, so that each is a view of some columns, and `fast.fused`
+uses them as one. A tied embedding is stored as the output matrix, which is read whole for every token. For
+`Model.forward`, which takes many tokens at once, the layout does not matter.
 
-One allocation gets huge pages from the system, from which a product reads faster, and leaves no fragmentation.
+One allocation gets huge pages from the system, which are faster to read, and leaves no fragmentation.
 """
 
 import math
@@ -14,15 +14,14 @@ import numpy as np
 
 from .arrays import shapes as array_shapes
 
-# Which array of a layer one lies beside, since they meet the same vector; GPT-2's come joined
+# The neighbour of each array of a layer, which multiplies the same vector; GPT-2's are already joined
 BESIDE = {"wk": "wq", "wv": "wq", "w_up": "w_gate"}
 
 
 def lay_out(config, arrays, like):
-    """Copy the arrays of a model to where they are read fast, in dtype and device those of `like`: a dict by name.
+    """Copy the arrays of a model into a layout that is fast to read, with dtype and device of `like`: a dict by name.
 
-    `arrays` yields (name, array) in any order. If they are read as they are taken, never more than two lie beside the
-    copies.
+    `arrays` yields (name, array) in any order. If it reads them lazily, at most two exist besides the copies.
     """
     n_numbers = sum(math.prod(shape) for shape in array_shapes(config).values())
     return fill(config, arrays, np.empty_like(like, shape=n_numbers))

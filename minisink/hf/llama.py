@@ -7,10 +7,10 @@ from .fields import common, divides, flag, one_of, positive_int, refuse, written
 from .names import LLAMA, OUTER, column
 from .rope import read_rope
 
-# Whether q, k and v carry a bias when the config does not say
+# Whether q, k and v have a bias if the config does not say
 QKV_BIAS = {"llama": False, "mistral": False, "qwen2": True, "qwen3": False}
-QKVO_BIAS = ("llama", "qwen3")  # which have an attention_bias, of all four
-# What transformers takes for a key that is absent; a key that is null says that there is none
+QKVO_BIAS = ("llama", "qwen3")  # which have one attention_bias for all four
+# transformers' defaults for absent keys; a null key means none
 ABSENT = {
     "llama": {"num_key_value_heads": None, "max_position_embeddings": 2048},
     "mistral": {"num_key_value_heads": 8, "max_position_embeddings": 131072, "sliding_window": 4096},
@@ -32,7 +32,7 @@ BY_HEAD = False
 
 
 def is_transposed(name):
-    """Tell whether Hugging Face stores it as (out, in): every matrix but the embedding."""
+    """Return whether Hugging Face stores it as (out, in): every matrix except the embedding."""
     return name != "embed"
 
 
@@ -67,9 +67,9 @@ def read_config(raw):
 
 
 def write_config(config):
-    """Translate back, but for what `folder.raw_of` adds for every architecture. ValueError for what it cannot say."""
+    """Translate back, without what `folder.raw_of` adds for all architectures; ValueError if it has no key."""
     if config.qk_norm != (config.model_type == "qwen3"):
-        raise ValueError(f"qk_norm is {config.qk_norm}, which a config.json of {config.model_type} cannot say")
+        raise ValueError(f"qk_norm is {config.qk_norm}, which a config.json of {config.model_type} cannot express")
     raw = {
         "architectures": [f"{config.model_type.capitalize()}ForCausalLM"],
         "model_type": config.model_type,
@@ -92,7 +92,7 @@ def write_config(config):
 
 
 def _refuse_sliding_window(raw, model_type, n_layers, max_positions):
-    """Refuse a window built into the model, which changes every mask, but for texts that are no longer than it."""
+    """Refuse a window built into the model, which changes every mask, unless no text is longer than it."""
     if model_type == "llama" or raw["sliding_window"] is None:
         return
     if model_type in ("qwen2", "qwen3") and not (
@@ -102,13 +102,13 @@ def _refuse_sliding_window(raw, model_type, n_layers, max_positions):
     window = positive_int(raw, "sliding_window")
     if window < max_positions:
         shorter = f"sliding_window is {window}, shorter than max_position_embeddings {max_positions}"
-        remedy = "null in its place sees every token, which is the same for texts within it"
+        remedy = "null in its place sees every token, the same for texts within it"
         raise ValueError(f"{shorter}: a window inside the model is not supported; {remedy}")
-    warnings.warn(f"sliding_window is {window}: in a longer text every token is seen all the same", stacklevel=2)
+    warnings.warn(f"sliding_window is {window}: in a longer text every token is still seen", stacklevel=2)
 
 
 def _some_layer_slides(raw, n_layers):
-    """Tell whether a layer of Qwen has the window: those that are named, or those from `max_window_layers` on."""
+    """Return whether a layer of Qwen has the window: a named layer, or one from `max_window_layers` on."""
     kinds = raw.get("layer_types")
     if kinds is not None:
         return not isinstance(kinds, list) or any(kind != "full_attention" for kind in kinds)

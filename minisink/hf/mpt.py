@@ -7,7 +7,7 @@ from .fields import brief, common, number, one_of, refuse, renamed, section, wri
 from .llama import is_transposed  # noqa: F401  (of every matrix but the embedding)
 from .names import OUTER, SKELETON, column
 
-# Names of other models' sizes, by which transformers takes them as well
+# Names of other models' sizes, which transformers accepts too
 ALIASES = {"hidden_size": "d_model", "num_hidden_layers": "n_layers", "num_attention_heads": "n_heads"}
 # Our name -> Hugging Face's: of the numbers in a config.json
 KEYS = {"d_model": "d_model", "n_layers": "n_layers", "n_heads": "n_heads"}
@@ -21,8 +21,8 @@ BY_HEAD = False
 def read_config(raw):
     """Translate a parsed ``config.json``; a ValueError names the key that is missing, impossible or not supported.
 
-    Two readers of it differ. transformers' slopes are those of `alibi_bias_max` 8, whatever is said; here it counts, as
-    it did when MosaicML trained the model. The MLP is four widths, here too, and a tensor of another shape is refused.
+    transformers ignores `alibi_bias_max` and uses slopes for 8; here it counts, as it did when MosaicML trained the
+    model. The MLP is always four times as wide as the model, and a tensor of another shape is refused.
     """
     one_of(raw, "model_type", ("mpt",))
     raw = renamed(raw, ALIASES)
@@ -45,7 +45,7 @@ def read_config(raw):
 
 
 def write_config(config):
-    """Translate back, but for what `folder.raw_of` adds for every architecture. ValueError for what it cannot say."""
+    """Translate back, without what `folder.raw_of` adds for all architectures; ValueError if it has no key."""
     if config.d_ff != 4 * config.d_model:
         raise ValueError(f"d_ff is {config.d_ff}; the MLP of an MPT has 4 times d_model, {4 * config.d_model}")
     bias_max = config.alibi_bias_max

@@ -1,4 +1,4 @@
-"""Models that come as a package of the package index: found where pip has put them, never imported, never fetched."""
+"""Models installed as packages: found where pip put them, never imported, never downloaded."""
 
 import importlib.util
 import os
@@ -9,7 +9,7 @@ from .fields import CheckpointError
 
 
 class Package(NamedTuple):
-    """A package with a model in it."""
+    """A package that contains a model."""
 
     name: str  # for pip
     folder: str  # for Python
@@ -24,7 +24,7 @@ PACKAGES = {
 
 
 def installed(name):
-    """Return the file of one of the `PACKAGES`; if it is not there, the error has the line that installs it."""
+    """Return the file of one of the `PACKAGES`; if it is missing, the error says how to install it."""
     package = PACKAGES[name]
     spec = importlib.util.find_spec(package.folder)
     for folder in spec.submodule_search_locations or () if spec else ():

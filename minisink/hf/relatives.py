@@ -1,7 +1,7 @@
 """Keys of a ``config.json`` that would change the logits and that no architecture here has: refused, or warned of.
 
-transformers hands every key of the file to its classes. A few change what any of them computes; those that only a
-relative (Granite, Cohere, Gemma, ...) computes with change nothing, but the file may be one that was labelled wrongly.
+transformers passes every key of the file to its classes. A few change what any of them computes; those that only a
+relative (Granite, Cohere, Gemma, ...) uses change nothing, but the file may be labelled wrongly.
 """
 
 import re
@@ -9,15 +9,15 @@ import warnings
 
 from .fields import brief
 
-# What other architectures compute with: factors, of which 1 changes nothing, and what changes nothing where it is off
+# Keys of other architectures: factors, of which 1 changes nothing, and switches, which change nothing when off
 FACTORS = "embedding_multiplier residual_multiplier logits_scaling logit_scale scale_emb rotary_pct rope_ratio".split()
 OTHERS = """attention_multiplier scale_depth attn_logit_softcapping final_logit_softcapping query_pre_attn_scalar
     clip_qkv qk_norm use_qk_norm qk_layernorm alibi use_parallel_residual use_bidirectional_attention""".split()
 ROPE = ("rope_theta", "rope_scaling", "rope_parameters", "partial_rotary_factor")
-# Of these the ones that some architectures read; the others read `ROPE`
+# Those that some architectures here read; the others read `ROPE`
 READ = {"gpt2": (), "mpt": (), "falcon": (*ROPE, "alibi")}
 READ["gpt_neox"] = ("rope_scaling", "rope_parameters", "rotary_pct", "rotary_emb_base", "use_parallel_residual")
-FULL = ("full_attention", "attention")  # two names of one type of layer
+FULL = ("full_attention", "attention")  # two names for one type of layer
 
 
 def check_relatives(raw, config):
@@ -34,7 +34,7 @@ def check_relatives(raw, config):
             raise ValueError(f"layer_types has {brief(kind)}, which is not supported; supported: {', '.join(FULL)}")
     for key in ("sliding_window", "attention_chunk_size"):
         if config.model_type not in ("mistral", "qwen2", "qwen3") and raw.get(key) is not None:
-            seen = "every token is seen all the same, as by a pass of transformers without a cache"
+            seen = "every token is still seen, as in a pass of transformers without a cache"
             warnings.warn(f"{key} is {brief(raw[key])}: {seen}; its own cache drops keys", stacklevel=2)
     ours = READ.get(config.model_type, ROPE)
     for key, value in raw.items():

@@ -1,17 +1,17 @@
-"""What a ``config.json`` says of rotary positions: their base, the rule of scaling, the part of a head that rotates."""
+"""Rotary positions in a ``config.json``: their base, the scaling rule, the part of a head that rotates."""
 
 import warnings
 
 from .fields import brief, number, one_of, refuse, section
 
-# What is said whatever the rule; each rule, and what it needs
+# Keys for any rule; each rule, and what it needs
 ROPE = ("rope_theta", "rope_type", "type", "partial_rotary_factor")
 ROPE_RULES = {
     "default": (),
     "linear": ("factor",),
     "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
 }
-NEUTRAL = {"factor": 1.0, "attention_factor": 1.0}  # what changes nothing, whatever the rule
+NEUTRAL = {"factor": 1.0, "attention_factor": 1.0}  # keys that change nothing, whatever the rule
 
 
 def read_rope(raw, base="rope_theta", part=None):  # -> (base, scaling or None, part of a head)
@@ -19,14 +19,14 @@ def read_rope(raw, base="rope_theta", part=None):  # -> (base, scaling or None, 
 
     `base` and `part` are the keys outside of a section; without `part` the whole head rotates.
 
-    Where two sections stand side by side, the one that transformers takes counts: `rope_scaling`, which model cards
-    tell people to add, before `rope_parameters`; a key within the section before the one beside it; and
-    `original_max_position_embeddings` beside the section before the one within it.
+    If there are two sections, the one that transformers uses counts: `rope_scaling`, which model cards
+    tell people to add, before `rope_parameters`; a key inside the section before one outside it; but
+    `original_max_position_embeddings` outside the section before one inside it.
     """
     name = "rope_scaling" if section(raw, "rope_scaling") else "rope_parameters"
     rope, other = section(raw, name), section(raw, "rope_parameters")
     if other not in ({}, rope):
-        warnings.warn("rope_parameters is not used beside rope_scaling, as in transformers", stacklevel=2)
+        warnings.warn("rope_parameters is not used with rope_scaling, as in transformers", stacklevel=2)
     if part is None:
         refuse(raw, partial_rotary_factor=1.0)
         refuse(rope, partial_rotary_factor=1.0)

@@ -1,7 +1,7 @@
 """The models and the sample text that ship with minisink.
 
-One resolver for a wheel, an editable install and a bare checkout: a wheel holds the repository's folder
-`weights/` inside the package, in the other two it lies beside the package.
+It works in a wheel, an editable install and a bare checkout: a wheel has the repository's folder
+`weights/` inside the package, the other two have it next to the package.
 """
 
 from pathlib import Path
@@ -25,7 +25,7 @@ def shipped_names() -> list[str]:
 def shipped(name: str) -> Path:
     """Return the folder of a shipped model, in Hugging Face layout.
 
-    Raise ValueError if `name` is not a plain name, such as `"novels"`: anything that could leave the folder of weights;
+    Raise ValueError if `name` is not a plain name, such as `"novels"`: one that could leave the folder of weights;
     and FileNotFoundError if no model of that name ships.
 
     >>> sorted(path.name for path in shipped("novels").glob("*.json"))
@@ -40,7 +40,7 @@ def shipped(name: str) -> Path:
 
 
 def sample_text() -> Path:
-    """Return the file of the sample text, UTF-8 of several thousand words, CC0; raise FileNotFoundError without it.
+    """Return the file of the sample text, several thousand words in UTF-8, CC0; raise FileNotFoundError without it.
 
     >>> sample_text().name
     'sample.txt'

@@ -1,6 +1,6 @@
-"""``tokenizer.json`` of a folder, set so that a text is taken as it is; what begins a text; how a chat is written.
+"""``tokenizer.json`` of a folder, set to encode a text as it is; what begins a text; how a chat is written.
 
-And tokens back to text, as they come: `text_stream`.
+`text_stream` turns tokens back into text as they come.
 """
 
 import json
@@ -13,22 +13,22 @@ from .fields import CheckpointError, brief, is_there, naming, parse, read_json, 
 
 TEMPLATE, SETTINGS, NAMES = "chat_template.jinja", "tokenizer_config.json", "special_tokens_map.json"
 ADDED = "added_tokens.json"
-FLAGS = ("content", "single_word", "lstrip", "rstrip", "normalized", "special")  # of a word that was added
-CLASSES = {  # of transformers, by what they name themselves
+FLAGS = ("content", "single_word", "lstrip", "rstrip", "normalized", "special")  # flags of an added word
+CLASSES = {  # transformers' classes, by their names
     "LlamaTokenizer": {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"},
     "GPT2Tokenizer": dict.fromkeys(("bos_token", "eos_token", "unk_token"), "<|endoftext|>"),
     "GPTNeoXTokenizer": dict.fromkeys(("bos_token", "eos_token", "unk_token"), "<|endoftext|>")
     | {"pad_token": "<|padding|>"},
     "Qwen2Tokenizer": dict.fromkeys(("eos_token", "unk_token", "pad_token"), "<|endoftext|>"),
 }
-HELD = 16  # tokens that wait for the rest of a character, at most
+HELD = 16  # most tokens that wait for the rest of a character
 
 
 @contextmanager
 def no_panic(what):
-    """Make a CheckpointError of whatever the library raises: it has no errors of its own, and a panic is no Exception.
+    """Turn anything the library raises into a CheckpointError: it has no error classes, and a panic is no Exception.
 
-    Every call that reads a tokenizer, encodes or decodes stands in it.
+    Every call that reads a tokenizer, encodes or decodes is inside it.
     """
     try:
         yield
@@ -39,7 +39,7 @@ def no_panic(what):
 
 
 def encode(tokenizer, text, *, name):
-    """Return the library's encoding of a text (`ids`, `offsets`), nothing put first; an error says whose tokenizer."""
+    """Return the library's encoding of a text (`ids`, `offsets`), with nothing put first; an error names the model."""
     with no_panic(f"{name}: its tokenizer cannot encode this text"):
         return tokenizer.encode(text, add_special_tokens=False)
 
@@ -60,7 +60,7 @@ def read_tokenizer(folder, vocab_size):
     if not is_there(path):
         return None
     text = read_text(path)
-    from tokenizers import Tokenizer  # here, so that minisink can be imported without it
+    from tokenizers import Tokenizer  # imported here, so that minisink works without it
 
     with no_panic(f"{path}: not a tokenizer"):
         _refuse_double_ids(parse(text))
@@ -69,8 +69,8 @@ def read_tokenizer(folder, vocab_size):
     tokenizer.no_truncation()  # some files carry the settings of a training run
     tokenizer.no_padding()
     if getattr(tokenizer.model, "dropout", None):
-        tokenizer.model.dropout = None  # merges left out at random
-    # a special token that was added, as [PAD] is for many a training, never comes out of a text
+        tokenizer.model.dropout = None  # merges dropped at random
+    # an added special token, such as [PAD] for training, is never found in a text
     added = [i for i, token in tokenizer.get_added_tokens_decoder().items() if not token.special]
     largest = max([*tokenizer.get_vocab(with_added_tokens=False).values(), *added], default=-1)
     if largest >= vocab_size:
@@ -79,9 +79,9 @@ def read_tokenizer(folder, vocab_size):
 
 
 def read_chat_template(folder):
-    """Read the chat template of a folder: a file of its own, or an entry of ``tokenizer_config.json``; or None.
+    """Read the chat template of a folder: a separate file, or an entry of ``tokenizer_config.json``; or None.
 
-    Where the entry is a list of named templates, it is the one called "default".
+    If the entry is a list of named templates, it is the one called "default".
     """
     if is_there(folder / TEMPLATE):
         return read_text(folder / TEMPLATE)
@@ -96,9 +96,9 @@ def read_chat_template(folder):
 
 
 def read_special_tokens(folder, tokenizer, model_type):
-    """Read what a chat template calls the special tokens: ``{"bos_token": "<s>", ...}``, as transformers 5 has it.
+    """Read a chat template's names for special tokens: ``{"bos_token": "<s>", ...}``, as transformers 5 does.
 
-    A name says nothing of what begins a text: that is `begin_of_text`. ``special_tokens_map.json`` comes before
+    A name does not say what begins a text: that is `begin_of_text`. ``special_tokens_map.json`` comes before
     ``tokenizer_config.json``, unless that one lists its tokens too. None for a folder with neither file.
     """
     settings, named = [read_json(folder / name) if is_there(folder / name) else None for name in (SETTINGS, NAMES)]
@@ -115,7 +115,7 @@ def read_special_tokens(folder, tokenizer, model_type):
 
 
 def _names_of_class(tokenizer_class, model_type, tokenizer):
-    """Return what transformers' class for a tokenizer names where no file does; most name nothing."""
+    """Return the names that transformers' tokenizer class has by default; most have none."""
     if tokenizer_class is None:
         usual = {"gpt2": "GPT2Tokenizer", "gpt_neox": "GPTNeoXTokenizer", "mpt": "GPTNeoXTokenizer"}
         tokenizer_class = usual.get(model_type)
@@ -127,9 +127,9 @@ def _names_of_class(tokenizer_class, model_type, tokenizer):
 
 
 def add_words(folder, tokenizer, names, vocab_size):
-    """Add the words that files beside ``tokenizer.json`` list, and make special what has a name, as transformers does.
+    """Add the words listed in files besides ``tokenizer.json``, and make named ones special, as transformers does.
 
-    A new word that the model has no embedding for is left out.
+    A new word without an embedding in the model is left out.
     """
     from tokenizers import AddedToken
 
@@ -137,7 +137,7 @@ def add_words(folder, tokenizer, names, vocab_size):
     added = tokenizer.get_added_tokens_decoder()
     known = {token.content: token for token in added.values()}
     with no_panic(f"{folder}: the words that its {SETTINGS}, {NAMES} and {ADDED} list cannot be added"):
-        if "added_tokens_decoder" not in settings:  # as folders were written before 2023
+        if "added_tokens_decoder" not in settings:  # in folders written before 2023
             settings = settings | named
         extra = settings.get("extra_special_tokens") or settings.get("additional_special_tokens") or ()
         extra = [word["content"] if isinstance(word, dict) else word for word in extra if isinstance(extra, list)]
@@ -159,7 +159,7 @@ def add_words(folder, tokenizer, names, vocab_size):
 
 
 def check_space(folder, tokenizer):
-    """Warn where ``tokenizer_config.json`` says that a space comes before a text, or none, and it is otherwise."""
+    """Warn if ``tokenizer_config.json`` is wrong about whether a space is put before a text."""
     said = read_json(folder / SETTINGS).get("add_prefix_space") if is_there(folder / SETTINGS) else None
     with no_panic(f"{folder / 'tokenizer.json'}: its tokenizer cannot encode a text"):
         text = tokenizer.normalizer.normalize_str("a") if tokenizer.normalizer else "a"
@@ -171,13 +171,13 @@ def check_space(folder, tokenizer):
 
 
 def config_names(config, tokenizer):
-    """Name the tokens of a config as a chat template does: empty where there is none."""
+    """Name the tokens of a config as a chat template does: empty if there is none."""
     ids = {"bos_token": config.bos, "eos_token": next(iter(config.eos), None)}
     return {name: "" if i is None else tokenizer.id_to_token(i) or "" for name, i in ids.items()}
 
 
 def _refuse_double_ids(about):
-    """Refuse two words of one id, over which the library panics: lines of its own on stderr, whatever is caught."""
+    """Refuse two words with one id, at which the library panics and prints to stderr, whatever is caught."""
     model = about.get("model") if isinstance(about, dict) else None
     words = model.get("vocab") if isinstance(model, dict) else None
     if isinstance(words, dict) and len(set(map(str, words.values()))) < len(words):
@@ -185,11 +185,11 @@ def _refuse_double_ids(about):
 
 
 def begin_of_text(folder, tokenizer, config):
-    """Find the token id that begins a text, or None: what the tokenizer puts there, as transformers has it.
+    """Find the token id that begins a text, or None: the one the tokenizer puts first, as in transformers.
 
-    The post-processor of ``tokenizer.json`` alone says it: Llama's puts one token first, those of GPT-2 and Qwen2
-    none, whatever ``bos_token_id`` is in ``config.json``. A folder with no word on the matter, neither a
-    post-processor nor a ``tokenizer_config.json`` beside it, begins a text with that `bos_token_id` (`config` comes
+    Only the post-processor of ``tokenizer.json`` decides: Llama's puts one token first, those of GPT-2 and Qwen2
+    none, whatever ``bos_token_id`` is in ``config.json``. A folder that says nothing about it, with neither a
+    post-processor nor a ``tokenizer_config.json``, begins a text with that `bos_token_id` (`config` comes
     from ``config.json`` alone). More than one token, or one without an embedding, is a CheckpointError.
     """
     if tokenizer is None:
@@ -220,17 +220,17 @@ def put_first(tokenizer):
 
 
 def _first_of(about):
-    """Read `put_first` off the JSON of a post-processor: the library itself panics over some it has taken."""
+    """Read `put_first` off the JSON of a post-processor: the library itself panics at some that it accepted."""
     first = []
     if about and about["type"] == "Sequence":
-        first = [i for step in about["processors"] for i in _first_of(step)]  # one of them, the others are of bytes
+        first = [i for step in about["processors"] for i in _first_of(step)]  # only one; the others are about bytes
     elif about and about["type"] == "TemplateProcessing":
         for piece in about["single"]:
             if "SpecialToken" not in piece:
                 break  # the text
             name = piece["SpecialToken"]["id"]
             if name not in about["special_tokens"]:
-                raise ValueError(f"the template begins with {name!r}, which is none of its special_tokens")
+                raise ValueError(f"the template begins with {name!r}, which is not among its special_tokens")
             first += about["special_tokens"][name]["ids"]
     elif about and about["type"] in ("BertProcessing", "RobertaProcessing"):
         first = [about["cls"][1]]
@@ -244,7 +244,7 @@ def begun_by(tokenizer, bos):
     if put_first(tokenizer) == ([] if bos is None else [bos]):
         return tokenizer
     tokenizer = Tokenizer.from_str(tokenizer.to_str())
-    first = [] if bos is None else ["<s>"]  # a name within the template; the token has its own
+    first = [] if bos is None else ["<s>"]  # the template's name for it; the token has its own
     special = [{"id": "<s>", "ids": [bos], "tokens": [tokenizer.id_to_token(bos) or "<s>"]}] if first else []
     texts = {"single": [*first, "$A"], "pair": [*first, "$A", "$B"]}
     tokenizer.post_processor = processors.TemplateProcessing(**texts, special_tokens=special)
@@ -254,15 +254,15 @@ def begun_by(tokenizer, bos):
 def text_stream(tokenizer, ids, *, after=(), name="a model"):
     """Yield tokens as text, whole characters at a time.
 
-    A character may take several tokens; it comes out when its last byte is there, or as U+FFFD when the tokens end
-    before. What the latest tokens add is the difference between two decodings, with and without them: alone, a token
-    does not know whether the space in front of it counts. (`tokenizers.decoders.DecodeStream` raises at fallback bytes
-    that make no character.)
+    A character may take several tokens; it is yielded when its last byte is there, or as U+FFFD if the tokens end
+    earlier. The text of the latest tokens is the difference between two decodings, with and without them: alone, a
+    token does not know whether the space in front of it counts. (`tokenizers.decoders.DecodeStream` raises at fallback
+    bytes that make no character.)
 
-    `after` are tokens that came before, whose text is out already; `name` says whose tokenizer it is, for an error.
+    `after` are earlier tokens, whose text has already been yielded; `name` names the model in an error.
     """
     text_of = partial(decode, tokenizer, name=name)
-    recent = [int(i) for i in after]  # the latest tokens, of which the first n_out are out
+    recent = [int(i) for i in after]  # the latest tokens; the first n_out have been yielded
     n_out = len(recent)
     while n_out and text_of(recent[:n_out]).endswith("\ufffd") and len(recent) - n_out < HELD:
         n_out -= 1  # they end within a character
@@ -270,7 +270,7 @@ def text_stream(tokenizer, ids, *, after=(), name="a model"):
         recent.append(int(token))
         before, text = text_of(recent[:n_out]), text_of(recent)
         unfinished = len(text) <= len(before) or text.endswith("\ufffd")
-        if unfinished and len(recent) - n_out < HELD:  # more bytes than any character has are no character
+        if unfinished and len(recent) - n_out < HELD:  # more bytes than any character has: not a character
             continue
         if len(text) > len(before):
             yield text[len(before) :]

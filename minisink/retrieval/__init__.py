@@ -4,9 +4,9 @@ StreamingLLM forgets what leaves its window. Here it is kept, and looked up (Inf
 blocks of one token, LM-Infinite, arXiv:2308.16137; no training):
 
 1. A token that leaves the window takes its un-rotated key and its value to a *store*, in blocks of `block` tokens.
-2. Every query is scored against every stored key, *as if all of them stood `window` tokens back*.
-3. The `n_blocks` blocks with the best key in them are *fetched*: for this query, in this layer, by this head.
-4. One softmax over all three: sinks, what was fetched, window.
+2. Every query is scored against every stored key, *as if all of them were `window` tokens back*.
+3. The `n_blocks` blocks with the best keys are *fetched*: for this query, in this layer, by this head.
+4. One softmax over all three: sinks, fetched blocks, window.
 
 Two sinks, a window of three, blocks of two, one of them fetched; the query is token 9::
 
@@ -15,10 +15,10 @@ Two sinks, a window of three, blocks of two, one of them fetched; the query is t
     token_index   0  1 |  4   5  |  7  8  9
     position      0  1 |  1   1  |  2  3  4         1 = n_sinks - 1 is `window` tokens back
 
-So nothing fetched is ever nearer than the window or farther than a trained distance, and sinks and window stand where
-they do in StreamingLLM. A query attends to at most ``n_sinks + n_blocks * block + window`` keys. **Total memory and the
-search are not bounded**: the store grows with the text and every query reads its keys, unless ``store=N`` keeps only
-the newest N of what was evicted.
+So fetched tokens are never nearer than the window or farther than a trained distance, and sinks and window keep
+their positions of StreamingLLM. A query attends to at most ``n_sinks + n_blocks * block + window`` keys. **Total memory
+and the search are not bounded**: the store grows with the text and every query reads its keys, unless ``store=N`` keeps
+only the newest N evicted tokens.
 """
 
 from .cache import RetrievalCache

@@ -1,6 +1,6 @@
-"""Retrieval for blocks of tokens at memory speed: `fast.blocks.Banded`, and for each query what it fetches.
+"""Retrieval for blocks of tokens at memory speed: `fast.blocks.Banded`, plus what each query fetches.
 
-All queries of a block search the store at once, and one softmax goes over what the band shows and what each fetches.
+All queries of a block search the store at once, and one softmax covers the band and what each query fetches.
 """
 
 import numpy as np
@@ -11,14 +11,14 @@ from ..fast.fused import side_by_side
 from .cache import upper_bound
 from .store import EvictedStore, WithStores, evicted_range, top_k
 
-MAX_SCORES = 1 << 22  # of the queries that search at once: bounds the memory of a search through a long text
+MAX_SCORES = 1 << 22  # queries that search at once: bounds the memory of a search through a long text
 
 
 class RetrievalBlocks(WithStores, Banded):
     """Blocks of tokens over sinks, fetched blocks and window: equal to `cache.RetrievalPath`.
 
     ``stores`` holds an `EvictedStore` for each layer, or None before its first token. ``paired`` says whether channels
-    lie in pairs there, as a decoder's do.
+    are in pairs there, as in a decoder.
     """
 
     kind = "retrieval blocks"
@@ -29,7 +29,7 @@ class RetrievalBlocks(WithStores, Banded):
         self.paired = False
 
     def mix(self, layer, q, k, v, rotate, **options):
-        """Store the new tokens, then mix as `Banded.mix`, over what is fetched too."""
+        """Store the new tokens, then mix as `Banded.mix`, fetched blocks included."""
         policy, t = self.policy, self._n_seen[layer]
         if policy.n_blocks:
             if self.stores[layer] is None:
@@ -46,7 +46,7 @@ class RetrievalBlocks(WithStores, Banded):
         return super().mix(layer, q, k, v, rotate, **options)
 
     def _attend(self, layer, queries, scores, values, normalise):
-        """Attend under one softmax to the slots, (H, t, S) scores, and to what each query fetches, -> (t, H, D)."""
+        """Attend with one softmax to the slots, (H, t, S) scores, and to what each query fetches, -> (t, H, D)."""
         H, t, S = scores.shape
         first = self._n_seen[layer] + queries.start  # token_index
         n_before = max(0, self.policy.capacity - first)  # queries that come before the first eviction
@@ -97,7 +97,7 @@ class RetrievalBlocks(WithStores, Banded):
         return scores.reshape(H, t, -1), view.values[kv_head, top].reshape(H, t, -1, D)
 
     def _bounds(self, view, q, start, stop):  # (t, H, D), (t,), (t,) -> (H, t, N)
-        """Return `upper_bound` of every block; recomputed for each query where its evicted tokens begin and end."""
+        """Return `upper_bound` of every block; recomputed per query for blocks only partly evicted."""
         (t, H, D), (K, N, B, _) = q.shape, view.keys.shape
         bounds = upper_bound(q, view.channel_min.swapaxes(0, 1), view.channel_max.swapaxes(0, 1))  # (K, N, D) each
         block, query = np.arange(N), np.arange(t)

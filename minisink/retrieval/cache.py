@@ -1,4 +1,4 @@
-"""The readable path of retrieval: a store of what was evicted, and one softmax over sinks, fetched blocks and window.
+"""The readable path of retrieval: a store of evicted tokens, and one softmax over sinks, fetched blocks and window.
 
 A token moves from its slot to the store when it is evicted, and every query scores every key in the store. `blocks` and
 `ring` give the same numbers at memory speed. A store has N blocks of B tokens; a head fetches n of them, F = n B keys.
@@ -15,15 +15,15 @@ from ..paths import cached_attention, side_by_side
 from ..positions import bias_of
 from ..system.device import to_host
 
-FIRST_BLOCK = 16  # tokens that there is room for at first; a longer block grows with what is in it
-TIE = 1 / 1024  # block scores that are nearer than this to the last one fetched count as equal to it
+FIRST_BLOCK = 16  # initial room in tokens; a longer block grows with its content
+TIE = 1 / 1024  # block scores within this of the last one fetched count as equal to it
 
 
 class Store:
     """The evicted tokens of one layer in blocks, in the order of the text; the last block may be partly filled.
 
-    ``keys`` (un-rotated) and ``values`` are (N, B, K, D), ``token_index`` (N, B) is -1 where there is no token. While
-    there is only one block, B is no more than it needs.
+    ``keys`` (un-rotated) and ``values`` are (N, B, K, D), ``token_index`` (N, B) is -1 where there is no token. With
+    only one block, B is no larger than needed.
     """
 
     def __init__(self, empty, block, limit=None):  # (0, K, D)
@@ -38,7 +38,7 @@ class Store:
         return len(self.keys)
 
     def add(self, key, value, token_index):  # (K, D), (K, D), int
-        """Add the token that has just left the window, and forget what is older than the limit."""
+        """Add the token that has just left the window, and forget tokens older than the limit."""
         (N, B), offset = self.token_index.shape, self.n_evicted % self.block  # in the last block
         if offset == 0:
             self._make_room(N + 1, B)
@@ -60,7 +60,7 @@ class Store:
 
 
 class Fetched(NamedTuple):
-    """What each head fetches for one token; where a block is not filled, the score is -inf and the token_index -1."""
+    """What each head fetches for one token; in unfilled slots the score is -inf and the token_index -1."""
 
     scores: Any  # (H, F)
     values: Any  # (H, F, D)
@@ -69,9 +69,9 @@ class Fetched(NamedTuple):
 
 
 def fetch(q, store, rotate, policy, layer, t):  # (1, H, D)
-    """Return what token t fetches from a store: of each head the `n_blocks` best blocks, or all that there are.
+    """Return what token t fetches from a store: for each head the `n_blocks` best blocks, or all if there are fewer.
 
-    The query is rotated by `window` and the keys are not rotated, so it stands `window` tokens after each of them.
+    The query is rotated by `window` and the keys are not rotated, so it is `window` tokens after each of them.
     """
     (_, H, D), (N, B, K, _) = q.shape, store.keys.shape
     if policy.positions == "original":
@@ -98,7 +98,7 @@ def fetch(q, store, rotate, policy, layer, t):  # (1, H, D)
 
 
 class RetrievalPath:
-    """A path (`paths.Path`): each new token meets the sinks, what it fetches, and the window."""
+    """A path (`paths.Path`): each new token sees the sinks, what it fetches, and the window."""
 
     def __init__(self, cache: "RetrievalCache"):
         self.cache = cache
@@ -112,7 +112,7 @@ class RetrievalPath:
 
         A dict as `trace` receives ``"scores"`` and ``"pattern"`` (H, T, S), the columns of a query its sinks, what it
         fetched, its window; ``"token_index"`` (H, T, S), the token in each; and ``"fetched"`` (H, T, n_blocks), the
-        first token of each block it fetched. They have ``-inf``, 0, -1 and -1 where there is nothing.
+        first token of each block it fetched. Empty entries have ``-inf``, 0, -1 and -1.
         """
         policy, slots, store = self.cache.policy, self.cache.layers[layer], self.cache.stores[layer]
         mixed, traces = np.empty_like(q), []
@@ -142,7 +142,7 @@ def attend_without(q, k, v, slots, rotate, normalise, trace):  # (T, H, D), 2 x 
 
 
 def attend_with(fetched, q, slots, n_sinks, rotate, normalise, trace):  # (1, H, D) -> (1, H, D)
-    """Attend to sinks, what was fetched, and window under one softmax."""
+    """Attend to sinks, fetched tokens, and window with one softmax."""
     newest, positions = slots.positions[-1:], slots.positions
     scores = score(rotate(q, newest), rotate(slots.keys, positions))[:, 0]  # (H, S)
     bias = bias_of(rotate, newest, positions, like=q)  # (H, 1, S)
@@ -162,10 +162,10 @@ def attend_with(fetched, q, slots, n_sinks, rotate, normalise, trace):  # (1, H,
 
 
 def top_blocks(block_scores, n_blocks):  # (H, N) -> (H, at most n_blocks)
-    """Return the blocks with the highest scores, in the order of the text; of equal ones the newer.
+    """Return the blocks with the highest scores, in the order of the text; ties go to the newer.
 
-    A word that came before has the very same key in layer 0, so blocks do tie, but for rounding: all scores within
-    `TIE` of the last that is fetched are equal.
+    A repeated word has the very same key in layer 0, so blocks do tie, up to rounding: all scores within
+    `TIE` of the last one fetched are equal.
 
     >>> top_blocks(np.array([[3.0, 1.0, 3.00001, 2.0]]), 2).tolist(), top_blocks(np.array([[3.00001, 3.0]]), 1).tolist()
     ([[0, 2]], [[1]])
@@ -177,12 +177,12 @@ def top_blocks(block_scores, n_blocks):  # (H, N) -> (H, at most n_blocks)
 
 
 def steps_from(last, block_scores):  # (..., 1), (..., N) -> (..., N), float64
-    """Return how many steps of a tie each score lies above the last that is fetched: 0 where the two tie.
+    """Return how many `TIE` steps each score is above the last one fetched: 0 for a tie.
 
     >>> steps_from(np.array([3.0]), np.array([3.0, 1.0, 3.00001, 2.0, -np.inf])).tolist()
     [0.0, -1024.0, 0.0, -512.0, -inf]
     """
-    last = np.maximum(last, -1e30)  # where fewer blocks than are fetched have a score
+    last = np.maximum(last, -1e30)  # if fewer blocks have a score than are fetched
     steps = (block_scores - last).astype(np.float64)
     steps *= 0.5 / TIE
     return np.rint(steps, steps)
@@ -195,7 +195,7 @@ def channel_range(keys, filled):  # (..., B, D), (..., B) -> 2 x (..., D)
 
 
 def upper_bound(q, channel_min, channel_max):  # (T, H, D), 2 x (N, K, D) -> (H, T, N)
-    """Return a score that no key of a block exceeds: each channel takes the end of its range that suits it (Quest).
+    """Return a score that no key of a block exceeds: each channel takes the better end of its range (Quest).
 
     >>> q, keys = np.array([[[2.0, -1.0]]]), np.array([[[[1.0, 0.0], [0.0, -3.0]]]])  # (1, 1, D), (N, K, B, D)
     >>> score(q, keys[0].swapaxes(0, 1)).round(4).tolist()  # of two keys in one block
@@ -210,9 +210,9 @@ PARTS = ("keys", "values", "token_index")  # of a store
 
 
 class RetrievalCache(KVCache):
-    """A `KVCache` of sinks and window, and for each of its layers a `Store` of what was evicted: ``stores``.
+    """A `KVCache` of sinks and window, and for each of its layers a `Store` of evicted tokens: ``stores``.
 
-    `policy` is a `Retrieval`; the slots are under its `in_slots`.
+    `policy` is a `Retrieval`; the slots follow its `in_slots`.
     """
 
     def __init__(self, n_layers: int, n_kv_heads: int, head_dim: int, policy: Any, *, like=None):
@@ -234,7 +234,7 @@ class RetrievalCache(KVCache):
         return super().nbytes + sum(store.keys.nbytes + store.values.nbytes for store in self.stores)
 
     def state(self) -> tuple[dict, dict]:
-        """Return everything needed to resume: arrays by name, and what JSON can hold."""
+        """Return everything needed to resume: arrays by name, and JSON-able metadata."""
         arrays, about = super().state()
         for i, store in enumerate(self.stores):
             arrays |= {f"store_{part}.{i}": getattr(store, part) for part in PARTS}
@@ -252,8 +252,8 @@ class RetrievalCache(KVCache):
 
 
 def allocate(like, shape):
-    """Return zeros for what was evicted; without memory for them, raise an error that names the remedy."""
+    """Return zeros for evicted tokens; without memory for them, raise an error that names the remedy."""
     try:
         return np.zeros_like(like, shape=shape)
     except MemoryError as error:
-        raise MemoryError(f"what was evicted outgrows the memory ({error}); store=N keeps the newest N only") from error
+        raise MemoryError(f"what was evicted outgrows the memory ({error}); store=N keeps only the newest N") from error

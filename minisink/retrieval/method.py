@@ -1,4 +1,4 @@
-"""`Retrieval`, the method: sinks, a window, and how much of what was evicted comes back."""
+"""`Retrieval`, the method: sinks, a window, and how many evicted tokens come back."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -15,24 +15,24 @@ SELECT = ("best", "bound")
 
 @dataclass(frozen=True)
 class Retrieval(Policy):
-    """Sinks and a window, and `n_blocks` blocks of `block` evicted tokens that are brought back for each query.
+    """Sinks and a window, plus `n_blocks` blocks of `block` evicted tokens fetched for each query.
 
-    ``capacity`` counts the slots, ``n_sinks + window``; what is fetched comes on top.
+    ``capacity`` counts the slots, ``n_sinks + window``, without the fetched tokens.
 
     Parameters
     ----------
     n_sinks, window, positions
-        As in `methods.Streaming`. With "original" what is fetched stands at its place in the text too (the ablation:
-        beyond the trained length it is of no use).
+        As in `methods.Streaming`. With "original" fetched tokens keep their place in the text too (the ablation:
+        useless beyond the trained length).
     n_blocks : int
-        Blocks fetched at most, 0 or more; with none it is StreamingLLM to the bit.
+        Blocks fetched at most, 0 or more; with 0 it is StreamingLLM, bit for bit.
     block : int
-        Tokens in a block, 1 or more; more than `window` are warned of.
+        Tokens in a block, 1 or more; more than `window` gives a warning.
     select : {"best", "bound"}
-        The score of a block: that of its best key; or an upper bound of it, for which two numbers per channel are read
-        and not every key (Quest, arXiv:2406.10774).
+        The score of a block: that of its best key; or an upper bound of it, which reads two numbers per channel
+        instead of every key (Quest, arXiv:2406.10774).
     store : int, optional
-        Only the newest so many evicted tokens are kept; all of them by default.
+        Keep only this many evicted tokens, the newest; all of them by default.
     """
 
     n_sinks: int = 4
@@ -48,7 +48,7 @@ class Retrieval(Policy):
     ring_cache: ClassVar[Any] = RetrievalRing
 
     def __post_init__(self):
-        check_whole("window", self.window, 1, "; Dense() keeps everything, and brings nothing back")
+        check_whole("window", self.window, 1, "; Dense() keeps everything, with nothing to bring back")
         super().__post_init__()
         for decision in ("survivors", "positions_of"):
             if getattr(type(self), decision) is not getattr(Retrieval, decision):
@@ -62,7 +62,7 @@ class Retrieval(Policy):
             raise ValueError(f"select is {self.select!r}; it must be one of {', '.join(SELECT)}")
         if self.n_blocks and self.block > self.window:
             longer = f"a block of {self.block} tokens is longer than the window of {self.window}"
-            warn_caller(f"{longer}: each that comes back outweighs it")
+            warn_caller(f"{longer}: each fetched block outweighs it")
 
     @property
     def in_slots(self) -> Policy:
@@ -71,22 +71,22 @@ class Retrieval(Policy):
 
     @property
     def keeps_places(self) -> bool:
-        """Whether fetched tokens stand at their places in the text."""
+        """Whether fetched tokens keep their places in the text."""
         return self.positions == "original"
 
     @property
     def is_plain(self) -> bool:
-        """Whether blocks are scored as `select` says; a subclass with other scores takes the readable path."""
+        """Whether blocks are scored as `select` says; a subclass with its own scores takes the readable path."""
         return type(self).block_scores is Retrieval.block_scores
 
     def survivors(self, token_index):
-        """Refuse: a cache of slots alone would ignore the store in silence."""
-        raise ValueError(f"{self}: needs a store beside its slots; take a minisink.retrieval.RetrievalCache")
+        """Raise ValueError: a cache of slots alone would silently ignore the store."""
+        raise ValueError(f"{self}: needs a store besides its slots; use a minisink.retrieval.RetrievalCache")
 
     def block_scores(self, query, keys, scores, filled, *, layer, t):  # (1, H, D), (N, B, K, D), (H, N, B), (N, B)
         """Return how well each block suits each head, (H, N), for token `t` in this layer; the highest are fetched."""
         if self.select == "best":
             return scores.max(axis=-1)
         H, N, B = scores.shape
-        bias = scores - score(query, keys.reshape(N * B, *keys.shape[2:])).reshape(H, N, B)  # ALiBi's, known of each
+        bias = scores - score(query, keys.reshape(N * B, *keys.shape[2:])).reshape(H, N, B)  # ALiBi's, per token
         return upper_bound(query, *channel_range(keys.swapaxes(1, 2), filled[:, None]))[:, 0] + bias.max(axis=-1)

@@ -19,7 +19,7 @@ class RetrievalRing(WithStores, RingCache):
 
     @property
     def nbytes(self):
-        """Bytes of the buffers, full or not, those of the stores too."""
+        """Bytes of the buffers, full or not, stores included."""
         return super().nbytes + sum(store.nbytes for store in self.stores)
 
     def attention(self, n_heads, encoding, *, folded):
@@ -28,7 +28,7 @@ class RetrievalRing(WithStores, RingCache):
         return make(self, n_heads, encoding, folded=folded)
 
     def banded(self, policy, arrays, about):
-        """Return these keys and values as blocks, which go on with the same stores."""
+        """Return these keys and values as blocks that continue the same stores."""
         blocks = RetrievalBlocks.from_state(policy, arrays, about)
         blocks.stores, blocks.paired = self.stores, True
         return blocks
@@ -48,7 +48,7 @@ class RetrievalAttention(RingAttention):
         self.stored_keys = self.new_keys if original else self.unrotated_keys  # (K, D): the newest, as it is stored
         self.search_queries = self.queries[0]  # (K, D, G)
         self.search_phase = None
-        if self.rates is not None and not original:  # the query is rotated by `window`, see `store`
+        if self.rates is not None and not original:  # the query is rotated by `window`: see `store`
             phase = np.exp(policy.window * self.rates)  # (1, D/2)
             self.search_phase = np.asarray(phase, self.pairs.dtype, like=cache.keys)
             rotated = np.empty_like(self.qkv, shape=(n_heads, 2 * self.pairs.shape[-1]))
@@ -56,7 +56,7 @@ class RetrievalAttention(RingAttention):
             self.search_queries = rotated[:, :D].reshape(K, G, D).swapaxes(1, 2)
 
     def begin(self, t):
-        """Make ready for token t as `RingAttention.begin`, and see what is evicted by then."""
+        """Prepare for token t as `RingAttention.begin` does, and find what is evicted by then."""
         super().begin(t)
         policy, stores = self.cache.policy, self.cache.stores
         self.start, self.stop = (int(index) for index in evicted_range(policy, t))
@@ -70,7 +70,7 @@ class RetrievalAttention(RingAttention):
             self.search_bias = stores[0].bias(view, self.encoding, newest, like=self.qkv)[:, 0]  # (H, N, B)
 
     def mix(self, layer, out, sink=None):
-        """Put the newest key and value into slot and store, and mix the values of the slots and of what is fetched."""
+        """Put the newest key and value into slot and store, and mix the values of slots and fetched tokens."""
         self.prepare(layer)
         store = self.cache.stores[layer]
         if self.index >= 0:
@@ -120,7 +120,7 @@ class RetrievalAttention(RingAttention):
         return scores.reshape(K * G, -1), view.values[self.kv_head, top].reshape(K * G, -1, D)
 
     def _bounds(self, view, start, stop):  # -> (H, N)
-        """Return `cache.upper_bound` of every block; the first and the last may be evicted in part."""
+        """Return `cache.upper_bound` of every block; the first and the last may be partly evicted."""
         (K, N, _, _), G = view.keys.shape, self.sums.shape[1]
         channel_min, channel_max = view.channel_min.copy(), view.channel_max.copy()  # (K, N, D)
         edges = np.array([0, N - 1])
@@ -132,7 +132,8 @@ class RetrievalAttention(RingAttention):
 
 
 def block_max(scores):  # (K, N, B, G) -> (K, N, G)
-    """Return the best score of each block, in halves: three times as fast as ``scores.max(axis=2)``, which goes G by G.
+    """Return the best score of each block, in halves: three times as fast as ``scores.max(axis=2)``, which runs along
+    G.
 
     >>> block_max(np.array([3.0, 1.0, 2.0, 0.0, 5.0]).reshape(1, 1, 5, 1)).tolist()
     [[[5.0]]]

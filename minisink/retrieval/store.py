@@ -1,20 +1,20 @@
-"""The fast store: keys and values of every token that is no sink, in blocks, in the order of the text.
+"""The fast store: keys and values of every token that is not a sink, in blocks, in the order of the text.
 
 The readable path moves a token to its store when it is evicted. Here a token is stored when it comes in and never
-moves, and what is evicted is a range of what is stored. Two sinks, a window of three, blocks of two, and ``store=4``,
-for the newest four evicted tokens; the query is token 11::
+moves, and the evicted tokens are a range of the stored ones. Two sinks, a window of three, blocks of two, and
+``store=4``, for the newest four evicted tokens; the query is token 11::
 
     token_index    0  1   2  3   4  5   6  7   8  9  10 11
     stored index          0  1   2  3   4  5   6  7   8  9     token_index - n_sinks
     block number           0      1      2      3      4       stored index // block
-    row                           0      1      2      3       block number - first_block: block 0 has been let go
+    row                           0      1      2      3       block number - first_block: block 0 is dropped
     evicted                         x   x  x   x               stored indices from 3 up to 7
 
-A search reads the rows that the range touches, here 0, 1 and 2: a `StoreView`. From there on all counts begin with the
+A search reads the rows that the range touches, here 0, 1 and 2: a `StoreView`. Within it all counts start at the
 view: its blocks 0, 1, 2, its tokens 0 to 5, of which 1 to 4 are evicted, ``start`` 1 and ``stop`` 5.
 
-Keys are stored as the search meets them. All of them stand `window` tokens back, so they are not rotated and the query
-is, once. (With ``positions="original"`` they are rotated to their token_index.)
+Keys are stored rotated the way the search needs them. All of them are `window` tokens back, so they are not rotated
+and the query is, once. (With ``positions="original"`` they are rotated to their token_index.)
 """
 
 from typing import Any, NamedTuple
@@ -29,18 +29,18 @@ BUFFERS = ("keys", "values", "channel_min", "channel_max")
 
 
 def stored_index(policy, token_index):
-    """Return where a token that is no sink is stored, counted from the start of the text."""
+    """Return where a token that is not a sink is stored, counted from the start of the text."""
     return token_index - policy.n_sinks
 
 
 def evicted_range(policy, token_index):  # (T,) -> 2 x (T,)
-    """Return the stored indices (start, stop) that are evicted when a token is the newest, and may be fetched."""
+    """Return the stored indices (start, stop) that are evicted, and may be fetched, when a token is the newest."""
     stop = np.maximum(0, stored_index(policy, token_index + 1 - policy.window))
     return (stop * 0 if policy.store is None else np.maximum(0, stop - policy.store)), stop
 
 
 def rows_for(n_tokens, block):
-    """Return how many rows hold so many tokens, and how long they are: a block, or less where there is only one.
+    """Return how many rows these tokens need, and how long they are: a block, or less if there is only one.
 
     >>> rows_for(64, 16), rows_for(65, 16), rows_for(64, 1000)
     ((4, 16), (5, 16), (1, 64))
@@ -53,12 +53,12 @@ class StoreView(NamedTuple):
 
     keys: Any  # (K, N, B, D)
     values: Any  # (K, N, B, D)
-    channel_min: Any  # (K, N, D); up to date for blocks of which every token is stored; N = 0 without the bound
+    channel_min: Any  # (K, N, D); up to date for full blocks; N = 0 without the bound
     channel_max: Any
     origin: int  # stored index of the first token
 
     def channel_range(self, block, start, stop):  # 3 x (t,) -> 2 x (K, t, D)
-        """Return the ranges of some blocks over their tokens from `start` to `stop`, each has its own."""
+        """Return the channel ranges of some blocks, each over its tokens from `start` to `stop`."""
         token = block[:, None] * self.keys.shape[2] + np.arange(self.keys.shape[2])  # (t, B)
         visible = (token >= start[:, None]) & (token < stop[:, None])
         return channel_range(self.keys[:, block], np.asarray(visible[None], like=self.keys))
@@ -67,7 +67,7 @@ class StoreView(NamedTuple):
 class EvictedStore:
     """Keys and values of one layer in buffers that double; with a limit they hold little more than may be fetched.
 
-    As long as all of it lies within one block the row is no longer than it needs to be: B is less than a block.
+    While everything is within one block the row is only as long as needed: B is less than a block.
     """
 
     def __init__(self, policy, like, n_kv_heads, head_dim):
@@ -85,7 +85,7 @@ class EvictedStore:
         return sum(getattr(self, name).nbytes for name in BUFFERS)
 
     def view(self, start, stop):
-        """Return the blocks that hold stored indices `start` to `stop`; one alone, as far as that."""
+        """Return the blocks that hold stored indices `start` to `stop`; a single one only up to there."""
         first, end = start // self.block, -(-stop // self.block)  # block numbers
         rows = slice(first - self.first_block, end - self.first_block)
         tokens = slice(stop - first * self.block if end - first == 1 else None)
@@ -98,11 +98,11 @@ class EvictedStore:
         if self.policy.positions == "original":
             bias = bias_of(encoding, queries, self.policy.n_sinks + view.origin + np.arange(N * B), like)
             return None if bias is None else bias.reshape(-1, len(queries), N, B)
-        bias = bias_of(encoding, np.array([self.policy.window]), np.array([0]), like)  # all of them `window` back
+        bias = bias_of(encoding, np.array([self.policy.window]), np.array([0]), like)  # all are `window` back
         return None if bias is None else np.broadcast_to(bias[..., None], (len(bias), len(queries), N, B))
 
     def put(self, token_index, keys, values):  # int, 2 x (T, K, D)
-        """Store a run of tokens that begins with `token_index`; the sinks among them are passed over."""
+        """Store a run of tokens that begins with `token_index`; skip the sinks among them."""
         n_passed = max(0, -stored_index(self.policy, token_index))
         start = stored_index(self.policy, token_index + n_passed)
         stop = start + len(keys) - n_passed
@@ -124,13 +124,13 @@ class EvictedStore:
             self._note_ranges(index, index + 1)
 
     def make_room(self, start, stop):
-        """Make room for stored indices `start` to `stop`, and let go of blocks that no token from there on fetches."""
+        """Make room for stored indices `start` to `stop`, and drop blocks that no later token fetches."""
         K, n_rows, B, D = self.keys.shape
         if stop <= self.first_block * self.block + n_rows * B:
             return
         oldest = int(evicted_range(self.policy, start + self.policy.n_sinks)[0])
         first_block, end = max(oldest // self.block, self.first_block), -(-start // self.block)  # blocks that stay
-        needed = 2 * (stop - first_block * self.block)  # twice, so that copies are few
+        needed = 2 * (stop - first_block * self.block)  # double, so that copies are rare
         n_rows, B = rows_for(max(needed, n_rows * B), self.block)
         for name in BUFFERS:
             old = getattr(self, name)
@@ -142,7 +142,7 @@ class EvictedStore:
         self.first_block = first_block
 
     def _note_ranges(self, start, stop):
-        """Take the channel ranges of the blocks that became full with stored indices `start` to `stop`."""
+        """Compute the channel ranges of the blocks filled by stored indices `start` to `stop`."""
         first, end = start // self.block - self.first_block, stop // self.block - self.first_block  # rows
         if first < end and self.channel_min.size:
             full = self.keys[:, first:end]  # (K, N, B, D)
@@ -150,7 +150,7 @@ class EvictedStore:
 
 
 def top_k(block_scores, n_blocks):  # (..., N) -> (..., n)
-    """Return the blocks with the highest scores, in no order; of equal ones the newer, as `cache.top_blocks`.
+    """Return the blocks with the highest scores, unordered; ties go to the newer, as in `cache.top_blocks`.
 
     >>> top_k(np.array([[3.00001, 1.0, 3.0, 2.0]]), 1).tolist()
     [[2]]
@@ -160,19 +160,19 @@ def top_k(block_scores, n_blocks):  # (..., N) -> (..., n)
     last = np.partition(block_scores, n_left, axis=-1)[..., n_left, None]
     order = steps_from(last, block_scores)
     order *= 2.0**22
-    order += np.arange(N, like=block_scores)  # whole numbers below 2**53, no two alike
+    order += np.arange(N, like=block_scores)  # integers below 2**53, all different
     return np.argpartition(order, n_left, axis=-1)[..., n_left:]
 
 
 class WithStores:
-    """To a file and back, for a fast cache that has an `EvictedStore` for each layer: a mixin."""
+    """Mixin: save and restore a fast cache that has an `EvictedStore` for each layer."""
 
     policy: Any
     n_seen: int
     stores: list
 
     def state(self):
-        """Return everything needed to resume: arrays by name, and what JSON can hold."""
+        """Return everything needed to resume: arrays by name, and JSON-able metadata."""
         base: Any = super()
         arrays, about = base.state()
         stores = self.stores if self.policy.n_blocks and self.n_seen else []

@@ -411,7 +411,7 @@ WARNED = [
     ({"logit_scale": 0.25}, "logit_scale is 0.25: it is not used"),
     ({"rope_interleaved": True}, "rope_interleaved is True: it is not used"),
     ({"attention_multiplier": [*range(9)]}, r"attention_multiplier is \[0, 1, 2, 3 and 5 more\]: it is not used"),
-    ({"attention_chunk_size": 4}, "attention_chunk_size is 4: every token is seen all the same"),
+    ({"attention_chunk_size": 4}, "attention_chunk_size is 4: every token is still seen"),
 ]
 
 
@@ -777,7 +777,7 @@ BAD_FILES = {
     ),
     "text begun by nothing known": (
         lambda folder: change_tokenizer(folder, lambda raw: raw["post_processor"].update(special_tokens={})),
-        "tokenizer.json: the template begins with '<3>', which is none of its special_tokens",
+        "tokenizer.json: the template begins with '<3>', which is not among its special_tokens",
     ),
     # whatever else can stand in the place of a file, and what is in it that says too much
     "config is a folder": (instead("config.json", os.mkdir), "config.json: must be a file, and is a folder"),
@@ -1002,9 +1002,9 @@ def test_a_path_that_leads_to_no_model_is_said_so(tmp_path, monkeypatch):
     monkeypatch.setattr("minisink.hf.hub.fetch", not_to_be_had)
     write(tmp_path / "models" / "llama", tiny.make())
     put("adapter_config.json", {})(tmp_path)
-    assert "holds an adapter, no model; merge the two with peft" in refused(".")
+    assert "holds an adapter, not a model; merge them with peft" in refused(".")
     assert refused("models") == "models: this folder has no config.json; models holds llama"
-    assert "llama/config.json: is no folder; a model is the folder" in refused("models/llama/config.json")
+    assert "llama/config.json: is not a folder; a model is the folder" in refused("models/llama/config.json")
     assert refused("models/lama") == f"{NOT_HAD}models/lama; models holds llama"
     assert refused("modles/llama") == f"{NOT_HAD}modles/llama"
     assert refused("./models/lama").endswith("or a hub id 'owner/name'; models holds llama")

@@ -133,13 +133,13 @@ def test_the_old_spellings_of_falcon():
 
 
 WARNED = [
-    (attention(alibi_bias_max=16), "alibi_bias_max is 16: it counts; transformers takes 8 all the same"),
+    (attention(alibi_bias_max=16), "alibi_bias_max is 16: it counts; transformers uses 8 all the same"),
     (MPT | {"expansion_ratio": 2}, "expansion_ratio is 2: it is not used, as in transformers"),
     (NEOX | {"rope_theta": 500.0}, "rope_theta is 500.0: it is not used, as in transformers"),
     (NEOX | {"partial_rotary_factor": 0.5}, "partial_rotary_factor is 0.5: it is not used, as in transformers"),
     (NEOX | {"alibi": True}, "alibi is True: it is not used, as in transformers"),
     (FALCON | {"rotary_pct": 0.5}, "rotary_pct is 0.5: it is not used, as in transformers"),
-    (FALCON | {"sliding_window": 8}, "sliding_window is 8: every token is seen all the same"),
+    (FALCON | {"sliding_window": 8}, "sliding_window is 8: every token is still seen"),
 ]
 
 
@@ -176,7 +176,7 @@ def test_every_falcon_is_written_and_read(n_kv_heads, groups, parallel, n_norms)
 def test_what_no_config_can_say_is_not_written():
     with pytest.raises(ValueError, match="d_ff is 7; the MLP of an MPT has 4 times d_model, 96"):
         raw_of(replace(config_of(MPT), d_ff=7))
-    with pytest.raises(ValueError, match="qk_norm is False, which a config.json of qwen3 cannot say"):
+    with pytest.raises(ValueError, match="qk_norm is False, which a config.json of qwen3 cannot express"):
         raw_of(replace(config_of(QWEN3), qk_norm=False))
     with pytest.raises(ValueError, match="Qwen3 has one attention_bias"):
         raw_of(replace(config_of(QWEN3), o_bias=True))

@@ -110,7 +110,9 @@ def test_a_file_that_is_written_here_loads_again(model):
     with tempfile.TemporaryDirectory() as folder:
         path = f"{folder}/model.gguf"
         if getattr(config, "rope_scaling", None):
-            with pytest.raises(ValueError, match=r"model.gguf: not written; a GGUF file has .* plain rotary positions"):
+            with pytest.raises(
+                ValueError, match=r"model.gguf: not written; a GGUF file can only .* plain rotary positions"
+            ):
                 gguf_model.write(path, config, narrow(model))
             config = replace(config, rope_scaling=None)
         gguf_model.write(path, config, narrow(model))
@@ -410,7 +412,7 @@ def test_words_may_be_empty(tmp_path):
 
 
 def test_an_unnamed_rule_is_warned_about(tmp_path):
-    with pytest.warns(UserWarning, match="names no rule for cutting a text"):
+    with pytest.warns(UserWarning, match="has no rule for splitting a text"):
         tokenizing(tmp_path / "m.gguf", byte_level(**{"tokenizer.ggml.pre": None}))
 
 
@@ -528,7 +530,7 @@ BAD = {
     ),
     "rope factors, and a factor": (
         lambda a, t: (a | {"llama.rope.scaling.factor": 2.0}, t | {"rope_freqs.weight": np.float32([1, 2, 3])}),
-        "rope_freqs.weight beside a linear scaling in the metadata is not supported",
+        "rope_freqs.weight with a linear scaling in the metadata is not supported",
     ),
     "a key of no name": (lambda a, t: (a | {"llama.attention.sharpness": 2}, t), "llama.attention.sharpness is 2"),
     "not causal": (lambda a, t: (a | {"llama.attention.causal": False}, t), "llama.attention.causal is False"),
@@ -637,7 +639,7 @@ def test_a_file_is_known_by_its_first_bytes(name, tmp_path, capsys):
     assert main(["info", "--model", str(path)]) == 0
     assert name in capsys.readouterr().out
     path.write_bytes(b"GGU" + path.read_bytes()[4:])
-    with pytest.raises(CheckpointError, match="is no folder; a model is the folder .*, or a GGUF file"):
+    with pytest.raises(CheckpointError, match="is not a folder; a model is the folder .*, or a GGUF file"):
         minisink.load(path)
 
 

@@ -197,7 +197,7 @@ def test_what_the_hub_does_not_have_is_one_line(hub, tmp_path):
     home = tmp_path / "home"
     unknown, revision = loads(hub, home, ["someone/else", None], ["someone/tiny", "v3"])
     for said, name in ((unknown, "someone/else"), (revision, "someone/tiny")):
-        assert said.startswith(f"{name}: not to be had from the hub (")
+        assert said.startswith(f"{name}: not available from the hub (")
         assert "404" in said
         assert ", and there is no folder someone/" in said
         assert "\n" not in said
@@ -212,7 +212,7 @@ def test_without_a_hub_or_a_cache_it_is_said_so(hub, tmp_path):
     hub.server_close()
     (nobody,) = loads(hub, home, ["someone/tiny", None])
     for said in (offline, nobody):
-        assert said.startswith("someone/tiny: not to be had from the hub (")
+        assert said.startswith("someone/tiny: not available from the hub (")
         assert "\n" not in said
 
 
@@ -222,7 +222,7 @@ def test_a_download_that_breaks_off_is_said_so_and_can_be_taken_up(hub, tmp_path
     home = tmp_path / "home"
     hub.cut_short = True
     (said,) = loads(hub, home, ["someone/tiny", None], quiet=False)  # the library tells of each attempt
-    assert said.startswith("someone/tiny: not to be had from the hub (")
+    assert said.startswith("someone/tiny: not available from the hub (")
     hub.cut_short = False
     assert loads(hub, home, ["someone/tiny", None]) == [["someone/tiny", first_number(1), None, [5]]]
 

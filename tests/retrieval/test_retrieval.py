@@ -297,7 +297,7 @@ def test_the_store_grows_and_a_limit_bounds_it():
         ({"window": 0}, "window is 0"),
         (
             {"window": None},
-            "window is None; it must be .* 1 or more; Dense.. keeps everything, and brings nothing back",
+            "window is None; it must be .* 1 or more; Dense.. keeps everything, with nothing to bring back",
         ),
         ({"n_sinks": -1}, "n_sinks is -1"),
         ({"positions": "text"}, "positions is 'text'"),
@@ -313,7 +313,7 @@ def test_what_cannot_be_is_said():
     """A cache of slots alone; a block longer than the window."""
     config = tiny.make().config
     cache = minisink.KVCache(3, config.n_kv_heads, config.head_dim, Retrieval(1, 3))
-    with pytest.raises(ValueError, match="needs a store beside its slots"):
+    with pytest.raises(ValueError, match="needs a store besides its slots"):
         public(tiny.make(dtype=np.float32)).forward([1, 2], cache=cache)
     with pytest.warns(UserWarning, match="a block of 4 tokens is longer than the window of 3"):
         Retrieval(window=3, block=4)
@@ -348,7 +348,7 @@ def test_no_memory_for_the_store_keeps_what_was_computed(monkeypatch, readable):
 
     monkeypatch.setattr(np, "zeros_like", full)
     blocks, losses = [], minisink.nll_blocks(model, ids, method, chunk=50, readable=readable)
-    with pytest.raises(MemoryError, match=r"outgrows the memory \(400 tokens\); store=N keeps the newest N only"):
+    with pytest.raises(MemoryError, match=r"outgrows the memory \(400 tokens\); store=N keeps only the newest N"):
         for nll in losses:
             blocks.append(nll)
     close(np.concatenate(blocks), want[: 50 * len(blocks)])
