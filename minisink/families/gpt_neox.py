@@ -1,8 +1,8 @@
-"""GPT-NeoX, the architecture of Pythia: a part of each head rotates, and attention and MLP run side by side.
+"""GPT-NeoX, the architecture of Pythia: part of each head rotates, and attention and MLP run side by side.
 
 Black et al., arXiv:2204.06745, section 2.1: both halves of a layer read the same residual stream and are added to it
 together, ``x + attention(norm(x)) + mlp(norm(x))``. Pythia (Biderman et al., arXiv:2304.01373) rotates the first
-quarter of the channels of a head; the others meet each other as they are, whatever the distance.
+quarter of the channels of a head; the others are multiplied as they are, whatever the distance.
 """
 
 from dataclasses import dataclass, field

@@ -1,10 +1,10 @@
-"""MPT: no rotation, no learned positions, but a slope: what is far away scores less (ALiBi).
+"""MPT: no rotation, no learned positions, but slopes: distant keys score less (ALiBi).
 
-Press et al., arXiv:2108.12409, section 3: a head takes ``slope * distance`` off the score of each key, with slopes
+Press et al., arXiv:2108.12409, section 3: a head subtracts ``slope * distance`` from the score of each key, with slopes
 from 1/2 to 1/256 that are not learned. Under StreamingLLM distances are counted in the cache (Xiao et al.,
-arXiv:2309.17453, section 3.2): however long the text, no key is farther away than the cache is long.
+arXiv:2309.17453, section 3.2): however long the text, no key is farther away than the cache's length.
 
-There is no bias anywhere, neither in a linear map nor in a norm (MosaicML, MPT-7B, 2023).
+Neither linear maps nor norms have a bias (MosaicML, MPT-7B, 2023).
 """
 
 from dataclasses import dataclass
@@ -27,5 +27,5 @@ class Config(skeleton.Config):
 
     @property
     def encoding(self) -> Slopes:
-        """How a score comes to know the distance: a slope for each head."""
+        """How a score depends on distance: a slope for each head."""
         return Slopes(alibi_slopes(self.n_heads, self.alibi_bias_max))
