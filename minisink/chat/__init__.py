@@ -1,1 +1,1 @@
-"""A conversation that never ends: templates, turns, and what of them is still in view."""
+"""A conversation that never ends: templates, turns, and which of them are still in view."""

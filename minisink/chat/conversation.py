@@ -1,7 +1,7 @@
 """Turns: a person's words in, an answer out, for as long as anyone talks, in constant memory.
 
-Each turn is read once, after what the cache has kept of the turns before, and never again. What has left the cache is
-forgotten; `Conversation.in_view` tells which turns have not.
+Each turn is read once, after what the cache has kept of earlier turns, and never again. What has left the cache is
+forgotten; `Conversation.in_view` tells which turns are still there.
 """
 
 from collections import deque
@@ -23,7 +23,7 @@ from .template import TemplateError, template_of
 
 
 class Turn(NamedTuple):
-    """Where a turn lies: its number, from 1, and the token_index of its first token and of the first after it."""
+    """A turn's place: its number, from 1, and the token_index of its first token and of the first after it."""
 
     number: int
     start: int
@@ -33,9 +33,10 @@ class Turn(NamedTuple):
 class Conversation:
     """A chat with a model under one method, by default `Streaming` with 256 keys, or as many as it was trained for.
 
-    What the model is told first, `system`, is *not* a sink: it leaves the cache like everything else. With `pin_system`
-    the whole of it is kept as sinks instead of the method's `n_sinks` tokens. Every query then looks at all of it, and
-    the window is shorter by as much: the cache has the same size. `readable` and `draws` are as in `generation.Stream`.
+    The system message is *not* a sink: it leaves the cache like everything else. With `pin_system`
+    all of it is kept as sinks, instead of the method's `n_sinks` tokens. Every query then sees all of it, and
+    the window is shorter by as much, so the cache has the same size. `readable` and `draws` are as in
+    `generation.Stream`.
 
     Raise ValueError for a model that cannot chat (`template.TemplateError`), or an option out of range. An example::
 
@@ -67,16 +68,16 @@ class Conversation:
 
     @property
     def in_view(self):
-        """(list of int, bool): turns of which something is in the window, oldest first; whether the first is cut."""
+        """(list of int, bool): turns at least partly in the window, oldest first; whether the first is cut."""
         return [turn.number for turn in self.turns], bool(self.turns) and self.turns[0].start < self.stream.oldest
 
     def answer(self, words, *, max_new_tokens=256):
         """Take a turn: read a person's words, and write an answer until the model ends it.
 
-        Returns an iterator of the tokens of the answer, without the one that ends it; close it to stop the answer.
-        Raises ValueError for a turn without words, at once.
+        Returns an iterator over the tokens of the answer, without the one that ends it; close it to stop the answer.
+        Raises ValueError at once for a turn without words.
         """
-        prompt = self._prompt_ids(words)  # refuses a turn before there is an iterator
+        prompt = self._prompt_ids(words)  # refuses a turn before making an iterator
 
         def tokens():
             with self._turn():
@@ -85,7 +86,7 @@ class Conversation:
         return tokens()
 
     def score(self, words, reply):
-        """Take a turn whose answer is given: read both, and tell how much of a surprise the answer was.
+        """Take a turn whose answer is given: read both, and measure how surprising the answer was.
 
         Returns the loss in nats of each token of the reply, and of the marker that ends it. Raises ValueError for a
         turn or a reply without words.
@@ -94,7 +95,7 @@ class Conversation:
             raise ValueError("a reply without words cannot be scored")
         prompt, template = self._prompt_ids(words), self.template
         if template.reply is None:
-            raise TemplateError(f"{self.model.name}: its chat template may change a reply, so none can be scored")
+            raise TemplateError(f"{self.model.name}: its chat template may change a reply, so replies cannot be scored")
         ids = template.fill(template.before, template.reply, left=prompt[-1], assistant=reply)
         end = template.fill(template.end)
         nll = []
@@ -108,7 +109,7 @@ class Conversation:
         return np.concatenate(nll)
 
     def _prompt_ids(self, words):
-        """Return the ids from where the conversation stands to the next answer."""
+        """Return the ids from the conversation's end to the next answer."""
         if not words.strip():
             raise ValueError("a turn needs a word; this one is empty")
         pieces = (self.template.end, self.template.turn) if self.n_turns else (self.template.first,)
@@ -116,7 +117,7 @@ class Conversation:
 
     @contextmanager
     def _turn(self):
-        """Count a turn, and note where it lies, however it ends."""
+        """Count a turn, and record its place, however it ends."""
         self.n_turns += 1
         start = self.stream.n_seen
         try:
@@ -126,19 +127,19 @@ class Conversation:
             self._drop_turns()
 
     def _drop_turns(self):
-        """Forget where turns lay that are out of view."""
+        """Forget the places of turns that are out of view."""
         while self.turns and self.turns[0].stop <= self.stream.oldest:
             self.turns.popleft()
 
     def forget(self):
-        """Begin again, with nothing read; the random generator goes on."""
+        """Start over, with nothing read; the random generator continues."""
         random, self.stream = self.stream.sampler.random, self.stream.fresh()
         self.stream.sampler.random = random
         self.n_turns, self.before = 0, 0
         self.turns.clear()
 
     def switch_method(self, method):
-        """Go on under another method, which reads what is in view again and so begins with a cache of its own."""
+        """Continue with another method, which reads what is in view again into a new cache."""
         n_seen, n_dropped = self.n_seen, self.stream.n_seen - self.stream.n_held  # not read again
         self.stream = self.stream.under(method)
         self.before = n_seen - self.stream.n_seen
@@ -152,18 +153,17 @@ class Conversation:
         save_stream(self.stream, path, **about)
 
     def load(self, path):
-        """Go on from a file that `save` wrote, to the same bits; errors as of `stream.load_stream`.
+        """Continue from a file that `save` wrote, bit for bit; errors as in `stream.load_stream`.
 
-        It goes on with the pieces of the template that are saved: those of a template that writes the date are others
-        tomorrow.
+        It continues with the saved pieces of the template: a template that writes the date has others tomorrow.
         """
         about, arrays = load_state(path, KIND, WHAT)
         with reading(path, WHAT):
             saved = about["more"]
             check_model(self.stream, path, about)
             if "pieces" not in saved:
-                earlier = "a chat of an earlier version; begin with another file"
-                raise ValueError(f"{path}: is the state of {earlier if 'turns' in saved else 'a text, no chat'}")
+                earlier = "a chat of an earlier version; start with another file"
+                raise ValueError(f"{path}: is the state of {earlier if 'turns' in saved else 'a text, not a chat'}")
             theirs = (saved["system"], saved["template"], saved["pinned"] > 0)
             if theirs != (self.system, self.model.chat_template, self.n_pinned > 0):
                 other = "a chat with another system message or template"
@@ -174,7 +174,7 @@ class Conversation:
             go_on(fresh, path, about, arrays)
             turns = [Turn(*turn) for turn in saved["turns"]]
             if saved["pinned"] != n_pinned or not _in_order(turns, saved["n_turns"], saved["before"], fresh.n_seen):
-                raise ValueError("its turns are not those of its tokens")
+                raise ValueError("its turns do not match its tokens")
         self.stream, self.template, self.n_pinned = fresh, template, n_pinned
         self.n_turns, self.before, self.turns = saved["n_turns"], saved["before"], deque(turns)
 
@@ -188,14 +188,14 @@ class Conversation:
         if {name: _words(piece) for name, piece in made.items()} != {name: _words(own[name]) for name in own}:
             raise ValueError("its chat template has other words to fill in")
         if not all(isinstance(part, str | tuple) for part in parts if type(part) is not int):
-            raise ValueError("its chat template has parts that are no text")
+            raise ValueError("its chat template has parts that are not text")
         self.model.check_ids([0, *(part for part in parts if type(part) is int)])
         for text in (part for part in parts if isinstance(part, str)):
-            self.template.encode(text, False)  # what has no ids is said now
+            self.template.encode(text, False)  # text without ids is refused now
         return replace(self.template, **made)
 
     def _method_pinned(self, n_pinned, saved):
-        """Return the method to go on with: with as many sinks as the system message had when the state was written."""
+        """Return the method to continue with: with as many sinks as the saved system message."""
         method = self.stream.method
         if n_pinned and method.window:
             for window in (method.window, max(1, method.capacity - n_pinned)):
@@ -211,28 +211,28 @@ def _pieces(template):
 
 
 def _words(piece):
-    """Return the words that a piece has room for, in order; None for no piece."""
+    """Return the names of words that a piece has room for, in order; None for no piece."""
     return None if piece is None else [part for part in piece if isinstance(part, tuple)]
 
 
 def _in_order(turns, n_turns, before, n_seen):
-    """Tell whether turns are numbered, and lie, one after the other, within `n_turns` and `n_seen` tokens."""
+    """Return whether turns are numbered, in order, and within `n_turns` and `n_seen` tokens."""
     check_whole("n_turns", n_turns, 0)
     check_whole("before", before, 0)
     numbers = [0, *(turn.number for turn in turns), n_turns + 1]
-    places = [*(place for turn in turns for place in turn[1:]), n_seen]  # below 0 for what another method has read
+    places = [*(place for turn in turns for place in turn[1:]), n_seen]  # below 0 for tokens read under another method
     if any(type(number) is not int for number in (*numbers, *places)):
         return False
     return all(a < b for a, b in pairwise(numbers)) and all(a <= b for a, b in pairwise(places))
 
 
 def n_system_tokens(model, system, template=None):
-    """Return the number of tokens of a system message by itself; ValueError where it cannot be pinned."""
+    """Return the number of tokens of a system message alone; ValueError if it cannot be pinned."""
     if system is None:
-        raise ValueError("only a method with sinks can pin a system message, and one must be given")
+        raise ValueError("pinning a system message needs a message, and a method with sinks")
     template = template or template_of(model, system=system)
     if template.system is None:
-        raise TemplateError(f"{model.name}: its chat template writes no system message by itself to be pinned")
+        raise TemplateError(f"{model.name}: its chat template writes no separate system message to pin")
     return len(template.fill(template.system, system=system))
 
 

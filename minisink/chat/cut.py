@@ -1,10 +1,10 @@
-"""A chat template cut into pieces: rendered over stand-ins for the words, then tried with words that would tell.
+"""A chat template cut into pieces: rendered with stand-ins for the words, then tried with revealing words.
 
-A template is a program, so three things are asked of it before anybody chats. Do the renderings of longer and longer
-conversations continue one another? Are the words of each message in it once? And are they written as they were said,
-or with the blanks at their ends trimmed, whatever they say? The last is tried with words of many kinds, and with every
-text and number that stands in the template: one that asks for ``'</think>' in message.content`` has to say so there.
-Words that have such a text are refused, and no others.
+A template is a program, so it is tested in three ways before anybody chats. Do the renderings of longer and longer
+conversations continue one another? Does each contain the words of each message once? And are the words unchanged,
+or only trimmed at their ends, whatever they are? The last is tried with words of many kinds, and with every
+text and number in the template: one that tests for ``'</think>' in message.content`` must contain that text.
+Words that contain such a text are refused, and no others.
 """
 
 import re
@@ -14,7 +14,7 @@ from os.path import commonprefix
 
 from .render import WORD
 
-STAND_IN = re.compile("\ue000(\\w+)\ue001")  # private use: in no template
+STAND_IN = re.compile("\ue000(\\w+)\ue001")  # private use: not in any template
 PLAIN = {role: f"\ue000{role}\ue001" for role in ("system", "user", "assistant")}
 TRIMS = ((), ("strip",), ("lstrip",), ("rstrip",))
 BLANK = [" \n\u2003x y\t\n ", "\n \n(x)\n\t\n", "\t\x0bx\xa0", "  x"]  # ends of every kind
@@ -36,18 +36,18 @@ class TemplateError(ValueError):
 
 
 def cut(rendered, *, system=None):
-    """Cut a template into what begins a conversation, an answer, and a turn; and the system message by itself.
+    """Cut a template into the beginning of a conversation, an answer, and a turn; and the system message alone.
 
-    `rendered(conversations, probes, words)` renders conversations, and once for each word the probes, with that word
-    in place of `render.WORD`. A piece is a list of texts, and of the names of words to be filled in, each in a tuple
-    with the method that trims it, if one does.
+    `rendered(conversations, probes, words)` renders conversations, and the probes once for each word, with that word
+    in place of `render.WORD`. A piece is a list of texts, and of names of words to be filled in, each in a tuple
+    with the method that trims it, if any.
 
-    Return (first, answer, turn, alone, asked, kept): three pieces; that of the system message by itself, or None where
-    it cannot be; the texts that the template asks for (of words of a person that have one, it makes something else);
-    and a TemplateError that says why an answer that is over is not always written as it was given, or None.
+    Return (first, answer, turn, alone, asked, kept): three pieces; that of the system message alone, or None if
+    impossible; the texts that the template tests for (it changes a person's words that contain one);
+    and a TemplateError that says why a past answer is not always written as it was given, or None.
 
-    Raise TemplateError when the renderings do not continue one another, or words are not there once, or not as they
-    were said.
+    Raise TemplateError if the renderings do not continue one another, or words are not there exactly once, or
+    changed.
     """
     told = system is not None
     talks = [_talk(n, told) for n in range(1, 7)] + [_talk(1, told, PLAIN | {"system": system})]
@@ -74,7 +74,7 @@ def cut(rendered, *, system=None):
 
 
 def said(part, words):
-    """Return the words that a part of a piece stands for, trimmed as the template trims them."""
+    """Return the words for a part of a piece, trimmed as the template trims them."""
     name, *trim = part
     return getattr(words[name], trim[0])() if trim else words[name]
 
@@ -85,19 +85,19 @@ def written(pieces, words):
 
 
 def _talk(n, told, words=None):
-    """Return the first n messages of a conversation, and whether what begins an answer follows them."""
+    """Return the first n messages of a conversation, and whether the beginning of an answer follows them."""
     said = [("system", 0)] * told + [(role, i) for i in range(3) for role in ("user", "assistant")][:n]
     words = words or {}
     return [{"role": role, "content": words.get(role, f"\ue000{role}{i}\ue001")} for role, i in said], n % 2 == 1
 
 
 def _pieces(texts, told):
-    """Return what each message adds to the text of those before: of the first, of an answer, and of a turn."""
+    """Return what each message adds to the text before it: the first, an answer, and a turn."""
     pieces = []
     for n, (earlier, text) in enumerate(zip(["", *texts], texts, strict=False), 1):
         if not text.startswith(earlier):
-            anew = f"writes what came before anew when message {n} is added"
-            raise TemplateError(f"{anew}: a stream cannot be taken back")
+            rewritten = f"rewrites earlier text when message {n} is added"
+            raise TemplateError(f"{rewritten}: a stream cannot be undone")
         pieces.append(_parts(text[len(earlier) :], ["system"] * (told and n == 1) + [("assistant", "user")[n % 2]]))
     first, answer, turn = pieces[:3]
     if pieces[3:] != [answer, turn, answer]:
@@ -106,19 +106,19 @@ def _pieces(texts, told):
 
 
 def _parts(text, names):
-    """Split a rendered text at the stand-ins for words; each of `names` must stand in it once."""
+    """Split a rendered text at the stand-ins for words; each of `names` must occur once."""
     parts = [part if i % 2 == 0 else (part.rstrip("0123456789"),) for i, part in enumerate(STAND_IN.split(text))]
     present = [part[0] for part in parts if isinstance(part, tuple)]
     if present != names:
         has = ", ".join(present) or "none"
-        raise TemplateError(f"should say the words of {' and '.join(names)} once; it has {has}")
+        raise TemplateError(f"should write the words of {' and '.join(names)} once; it has {has}")
     return [part for part in parts if part]
 
 
 def _trimmed(piece, whole, tried):
-    """Return a piece with its words trimmed as the template trims them, which the words of `BLANK` tell.
+    """Return a piece with its words trimmed as the template trims them, judged by the words of `BLANK`.
 
-    `tried` is words by name, and the text that the template made of them; `whole` makes the pieces of that text.
+    `tried` is words by name, and the text that the template made of them; `whole` splits that text into pieces.
     """
     for trims in product(TRIMS, repeat=sum(isinstance(part, tuple) for part in piece)):
         trim = iter(trims)
@@ -129,9 +129,9 @@ def _trimmed(piece, whole, tried):
 
 
 def _check(pieces, tried, asked=None):
-    """Refuse pieces that do not make what the template makes of the words that it was tried with.
+    """Refuse pieces that do not give the template's own text for the words it was tried with.
 
-    Where only words differ that have a text of the template's own, that goes into `asked`.
+    If only words that contain a text of the template differ, that text goes into `asked`.
     """
     for words, text, own in sorted(tried, key=lambda one: one[2] is None):
         wanted, word = written(pieces, words), next(word for name, word in words.items() if word != PLAIN[name])
@@ -142,11 +142,11 @@ def _check(pieces, tried, asked=None):
         else:
             at = len(commonprefix([wanted, text]))
             makes = f"of {word[:60]!r} it makes {text[at : at + 20]!r}, not {wanted[at : at + 20]!r}"
-            raise TemplateError(f"changes words, or asks what they are: {makes}")
+            raise TemplateError(f"changes words, or tests what they are: {makes}")
 
 
 def _alone(rendered, first):
-    """Return the piece of a system message by itself; None where a conversation does not begin with it."""
+    """Return the piece of a system message alone; None if a conversation does not begin with it."""
     with suppress(TemplateError):  # some write it into the first turn
         (text,), _ = rendered([_talk(0, True)], [], [])
         said = iter(part for part in first if isinstance(part, tuple))

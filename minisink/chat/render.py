@@ -1,7 +1,7 @@
 """A child process that renders conversations with a chat template, so that no template can harm or hold up the chat.
 
-A template is a program out of a file that somebody else wrote. jinja2's sandbox keeps it from the attributes of Python
-objects (``__class__``); nothing in it ends a loop without end, so the parent ends this process. JSON comes in on
+A template is a program from a file that somebody else wrote. jinja2's sandbox keeps it from the attributes of Python
+objects (``__class__``) but does not stop an endless loop, so the parent ends this process. JSON comes in on
 standard input and goes out on standard output; `template` is the parent.
 """
 
@@ -10,13 +10,13 @@ import os
 import sys
 from datetime import datetime
 
-MEMORY = 1 << 30  # bytes that it may take, where the system can say so
-WORD = "\ue002"  # in a conversation: where the words are put that a template is tried with
-LONGEST = 100_000  # letters of such words
+MEMORY = 1 << 30  # most bytes, if the system can limit them
+WORD = "\ue002"  # placeholder in a conversation for the words that a template is tried with
+LONGEST = 100_000  # longest such word
 
 
 def environment():
-    """Make what the makers of chat templates expect: jinja2's sandbox, with transformers' settings."""
+    """Make the environment that chat templates expect: jinja2's sandbox, with transformers' settings."""
     from jinja2 import ext, nodes
     from jinja2.exceptions import TemplateError
     from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -46,16 +46,16 @@ def environment():
 
 
 def render(template, conversations, **names):
-    """Render conversations, each a list of ``{"role", "content"}`` and whether what begins an answer follows them.
+    """Render conversations, each a list of ``{"role", "content"}`` and whether the beginning of an answer follows them.
 
-    `names` are more that a template may use: ``bos_token``, ``eos_token`` and the like.
+    `names` are other names that a template may use: ``bos_token``, ``eos_token`` and the like.
     """
     compiled, names = environment().from_string(template), {"tools": None, "documents": None} | names
     return [compiled.render(messages=m, add_generation_prompt=begin, **names) for m, begin in conversations]
 
 
 def words_of(template):
-    """Return words that tell whether a template asks what is said, and the text of its own that each has, if one."""
+    """Return words that reveal whether a template tests its input, and the template's text in each, if any."""
     from jinja2 import nodes
 
     constants = {node.value for node in environment().parse(template).find_all(nodes.Const)}
@@ -69,7 +69,7 @@ def words_of(template):
 
 
 def tried(conversations, words):
-    """Return conversations once for each word, with it in place of `WORD`."""
+    """Return the conversations for each word, with it in place of `WORD`."""
     return [
         ([{**m, "content": word if m["content"] == WORD else m["content"]} for m in messages], begin)
         for word in words
@@ -78,7 +78,7 @@ def tried(conversations, words):
 
 
 def answer(question):
-    """Render the conversations of a question; and its probes, tried with its words and with those of the template."""
+    """Render the conversations of a question, and its probes with its words and those of the template."""
     template, talks, probes = question["template"], question["conversations"], question.get("probes", [])
     words = {word: None for word in question["words"]} | words_of(template) if probes else {}
     texts = render(template, [*talks, *tried(probes, words)], **question["names"])
@@ -89,7 +89,7 @@ def answer(question):
 def main():
     """Answer one question: as `answer` does, or ``{"error": "..."}``."""
     chat = os.path.dirname(os.path.abspath(__file__))
-    sys.path[:] = [folder for folder in sys.path if os.path.abspath(folder) != chat]  # ours are no top-level names
+    sys.path[:] = [folder for folder in sys.path if os.path.abspath(folder) != chat]  # ours are not top-level names
     try:
         import resource
 

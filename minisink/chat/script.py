@@ -1,7 +1,7 @@
 """Scripted conversations, one turn per line, and their statistics.
 
-After a TAB may stand the assistant's reply. It is then scored instead of generated: the same words for every method, so
-that no luck of the draw is in the figure.
+The assistant's reply may follow after a TAB. It is then scored instead of generated: the same words for every method,
+so that the figure does not depend on chance.
 """
 
 from pathlib import Path
@@ -32,9 +32,9 @@ def shipped():
 
 
 def read_turns(path):
-    """Read the turns of a file, or where there is none, of the script of that name that ships: list of `Line`.
+    """Read the turns of a file, or if there is none, of the shipped script of that name: list of `Line`.
 
-    A line ends where a person pressed Enter, and at nothing else that ends a line for Unicode or Python.
+    A line ends only where a person pressed Enter, not at other line ends of Unicode or Python.
 
     Raises ValueError for a file that cannot be read or has no turns, and for a line without words or with an empty
     reply.
@@ -47,7 +47,7 @@ def read_turns(path):
         if not line.strip():
             continue
         if not words.strip() or (tab and not reply.strip()):
-            what = "no words" if not words.strip() else "a TAB and no reply after it"
+            what = "no words" if not words.strip() else "a TAB without a reply after it"
             raise ValueError(f"{path}: line {number} has {what}; a line is a turn, or a turn, a TAB and a reply")
         turns.append(Line(words.strip(), reply.strip() if tab else None))
     if not turns:
@@ -56,7 +56,7 @@ def read_turns(path):
 
 
 class Measured:
-    """What is counted of a conversation: the turns that began after the first eviction."""
+    """Counts for a conversation, over the turns that began after the first eviction."""
 
     def __init__(self):
         self.nll, self.grams, self.again = [], 0, 0.0
@@ -75,5 +75,5 @@ class Measured:
 
     @property
     def repeated(self):
-        """Share of the 4-grams of an answer that stand in it before; NaN if there were none."""
+        """Share of the 4-grams of an answer already seen in it; NaN if there were none."""
         return self.again / self.grams if self.grams else float("nan")

@@ -1,6 +1,6 @@
-"""A `generation.Stream` to a file and back: a text that goes on tomorrow, to the same bits.
+"""Save a `generation.Stream` to a file and load it: a text that continues tomorrow, bit for bit.
 
-What is written is the cache, the random generator, and the tokens that have not been read yet.
+The file holds the cache, the random generator, and the tokens that have not been read yet.
 """
 
 import hashlib
@@ -17,11 +17,11 @@ from ..system.device import to_host
 from ..system.files import load_state, reading, save_state
 from ..training.state import random_from
 
-KIND, WHAT = "minisink_stream", "a state that a chat or a generated text goes on from"
+KIND, WHAT = "minisink_stream", "a saved state of a chat or a generated text"
 
 
 def n_kept(stream: Stream) -> int:
-    """Return how many tokens' keys and values are kept: those in view, and with retrieval those that may come back."""
+    """Return how many tokens' keys and values are kept: in view, or with retrieval able to come back."""
     if stream.cache is None:
         return 0
     if not isinstance(stream.method, Retrieval):
@@ -36,7 +36,7 @@ def n_bytes(stream: Stream) -> int:
 
 
 def save_stream(stream: Stream, path, **more) -> None:
-    """Write everything needed to resume, and `more` (what JSON can hold), whole or not at all: that is a ValueError."""
+    """Write everything needed to resume, and `more` (JSON-able), whole or, with a ValueError, not at all."""
     stream_cache: Any = stream.cache
     cache, arrays = (None, {}) if stream_cache is None else cache_state(stream_cache)
     about = {
@@ -54,9 +54,9 @@ def save_stream(stream: Stream, path, **more) -> None:
 
 
 def load_stream(stream: Stream, path) -> dict:
-    """Go on from a file that `save_stream` wrote, and return its `more`.
+    """Continue from a file that `save_stream` wrote, and return its `more`.
 
-    Raises ValueError for any other file, and for a state of another model or method; nothing has changed then.
+    Raises ValueError for any other file, and for a state of another model or method; nothing has changed in that case.
     """
     about, arrays = load_state(path, KIND, WHAT)
     with reading(path, WHAT):
@@ -64,7 +64,7 @@ def load_stream(stream: Stream, path) -> dict:
 
 
 def go_on(stream: Stream, path, about: dict, arrays: dict) -> dict:
-    """Do what `load_stream` does with what `load_state` read; errors as within `system.files.reading`."""
+    """Do what `load_stream` does, given what `load_state` read; errors as within `system.files.reading`."""
     check_model(stream, path, about)
     _check_method(stream, path, about)
     model, method, n_seen = stream.model, method_from(about["method"]), about["n_seen"]
@@ -79,11 +79,11 @@ def go_on(stream: Stream, path, about: dict, arrays: dict) -> dict:
     n_sinks = min(n_seen, getattr(method, "n_sinks", 0))
     n_window = n_seen - n_sinks if method.window is None else min(n_seen - n_sinks, method.window)
     if (len(ids["sink_ids"]), len(ids["window_ids"])) != (n_sinks, n_window):
-        raise ValueError(f"it has the ids of other tokens than {method!r} keeps of {n_seen}")
+        raise ValueError(f"its ids are not of the tokens that {method!r} keeps of {n_seen}")
     random = random_from(about["random"])
     read, cache = reader(model, method, readable=stream.readable) if cache is None else reader(model, cache=cache)
     if cache is None and ids["window_ids"]:
-        read(ids["window_ids"])  # re-computation has its tokens only
+        read(ids["window_ids"])  # re-computation has only its tokens
     stream._read, stream.cache, stream.method = read, cache, method
     stream.n_seen, stream.pending, stream.sink_ids = n_seen, ids["pending"], ids["sink_ids"]
     stream.window_ids = deque(ids["window_ids"], maxlen=method.window)
@@ -92,7 +92,7 @@ def go_on(stream: Stream, path, about: dict, arrays: dict) -> dict:
 
 
 def check_model(stream, path, about):
-    """Raise ValueError for a state of other weights."""
+    """Raise ValueError for a state of another model."""
     if about["weights"] != _digest(stream.model):
         raise ValueError(f"{path}: is a state of another model ({about['model']}), not of {stream.model.name}")
 
@@ -109,7 +109,7 @@ def _check_method(stream, path, about):
 
 
 def _digest(model):
-    """Return digits that tell one model from another: of its config, and the first row of every array."""
+    """Return a hash that identifies a model: of its config, and the first row of every array."""
     digest = hashlib.sha256(f"{model.config} {model.dtype}".encode())
     for name, array in sorted(to_arrays(model.config, model.weights).items()):
         digest.update(name.encode() + to_host(array[:1]).tobytes())

@@ -1,4 +1,4 @@
-r"""How a conversation is written for a model: what stands before, between and after the words of the two.
+r"""How a conversation is written for a model: the text before, between and after the words of the two.
 
 A model was trained on conversations with markers in them, which its *chat template* puts there. ChatML, the commonest::
 
@@ -9,12 +9,12 @@ A model was trained on conversations with markers in them, which its *chat templ
     <|im_start|>assistant
     Hello to you.<|im_end|>
 
-A chat that goes on for ever cannot render all of it at every turn. It needs three pieces only, the *difference* of one
-rendering and the next: what begins it, up to the first answer; what ends an answer; and a turn, from there to the next
-answer. So the template is rendered once, over stand-ins for the words, and cut at them (`cut`). The words themselves
-never meet the template; one that would make of them what the pieces do not is refused.
+An endless chat cannot render all of itself at every turn. It needs only three pieces, the *difference* between one
+rendering and the next: the beginning, up to the first answer; the end of an answer; and a turn, from there to the
+next answer. So the template is rendered once, with stand-ins for the words, and cut at them (`cut`). The words
+themselves never go through the template; one that would treat them differently than the pieces do is refused.
 
-Markers become special ids. Words stay text, whatever they spell: nobody can forge a turn by typing ``<|im_end|>``.
+Markers become special ids. Words stay text, whatever they are: nobody can forge a turn by typing ``<|im_end|>``.
 """
 
 import importlib.util
@@ -32,35 +32,35 @@ from ..hf.tokenizer import config_names
 from . import render as child
 from .cut import PLAIN, TemplateError, cut, said, written
 
-SECONDS = 20  # that a template may take: a rendering takes a hundredth of one
+SECONDS = 20  # time limit of a template; a rendering takes a hundredth of a second
 MARKS = ("<|im_start|>", "<|im_end|>")  # of ChatML
 WHITE = (*range(9, 14), 32, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B), 0x2028, 0x2029, 0x202F, 0x205F, 0x3000)
-BLANKS = "".join(map(chr, WHITE))  # of Unicode, as tokenizers has them; Python has four more
+BLANKS = "".join(map(chr, WHITE))  # Unicode's, as in tokenizers; Python has four more
 
 
 @dataclass
 class Template:
-    """The pieces of a conversation, each a list of special ids, texts, and in tuples the words to be filled in."""
+    """The pieces of a conversation, each a list of special ids, texts, and tuples with words to be filled in."""
 
-    system: list | None  # the system message alone, with "system" to be filled in; None if there is none by itself
+    system: list | None  # the system message alone, with "system" to be filled in; None if it is never alone
     first: list  # from the beginning to the first answer, with "system" (where one was given) and "user"
     turn: list  # from the end of an answer to the beginning of the next, with "user"
-    before: list  # what stands before a written answer, mostly nothing
-    reply: list | None  # the answer, with "assistant"; None where the template may change one that is over
-    end: list  # what stands after it
-    encode: Callable  # from a text, and whether a conversation begins with it, to its ids, in which nothing is special
-    swallow: tuple  # two sets of special ids: those that swallow the blanks before them, and after them
-    asked: tuple  # texts that the template asks for (`cut.cut`): words of a person that have one are refused
+    before: list  # text before a written answer, usually empty
+    reply: list | None  # the answer, with "assistant"; None if the template may change past answers
+    end: list  # text after it
+    encode: Callable  # (text, whether it begins a conversation) -> ids, none of them special
+    swallow: tuple  # two sets of special ids: those that absorb the blanks before them, and after them
+    asked: tuple  # texts that the template tests for (`cut.cut`): a person's words that contain one are refused
 
     def fill(self, *pieces, left=None, **words):
         """Return pieces, with words in their places, as ids; `left` is the id before them, if any.
 
-        Text that stands together is encoded together, as it is when a whole conversation is.
+        Adjacent text is encoded together, as in a whole conversation.
         """
         names = {part[0] for piece in pieces for part in piece if isinstance(part, tuple)} - {"assistant"}
         for text, name in product(self.asked, names):
             if text.casefold() in words[name].casefold():
-                raise TemplateError(f"the chat template makes something else of words with {text!r}: leave it out")
+                raise TemplateError(f"the chat template changes words with {text!r}: leave it out")
         ids, text = [], ""
         begins = any(pieces[0] is piece for piece in (self.system, self.first))
         for part in [*(part for piece in pieces for part in piece), None]:
@@ -79,11 +79,11 @@ def template_of(model, *, system=None):
     """Return the `Template` of `model`, for a conversation with or without a system message.
 
     Without jinja2, ChatML is used instead of the model's own template, with a warning. Raises TemplateError for a model
-    without a template and without ChatML's markers; for a template that raises, does not end, or reaches where it may
+    without a template and without ChatML's markers; for a template that raises, does not end, or accesses what it may
     not; and for one that cannot be cut (`cut.cut`), or whose pieces do not have the ids of the whole.
     """
     if model.tokenizer is None:
-        raise TemplateError(f"{model.name}: has no tokenizer, and a chat needs one")
+        raise TemplateError(f"{model.name}: has no tokenizer, which a chat needs")
     added = model.tokenizer.get_added_tokens_decoder()
     rendered = _renderer(model, {token.content for token in added.values() if token.special})
     try:
@@ -95,12 +95,12 @@ def template_of(model, *, system=None):
         raise TemplateError(f"{model.name}: its chat template {error}") from None
     if kept is not None:
         template.reply = None
-        warnings.warn(f"{model.name}: of earlier answers, its chat template {kept}; here they stay", stacklevel=2)
+        warnings.warn(f"{model.name}: its chat template, for past answers, {kept}; here they stay", stacklevel=2)
     return template
 
 
 def _marked(model, pieces, alone, asked, added):
-    """Make a `Template` of pieces of text, in which special tokens become their ids."""
+    """Make a `Template` from pieces of text, with special tokens as ids."""
     markers = {token.content: i for i, token in added.items() if token.special}
     longest_first = "|".join(re.escape(marker) for marker in sorted(markers, key=len, reverse=True)) or "(?!)"
 
@@ -111,7 +111,7 @@ def _marked(model, pieces, alone, asked, added):
     first, answer, turn = map(marked, pieces)
     reply = next(i for i, part in enumerate(answer) if isinstance(part, tuple))
     later = model
-    if "prepend_scheme=first" in str(model.tokenizer.pre_tokenizer):  # a space before a text, and none after a marker
+    if "prepend_scheme=first" in str(model.tokenizer.pre_tokenizer):  # a space before a text, but not after a marker
         later = copy(model)
         about = model.tokenizer.to_str().replace('"prepend_scheme":"first"', '"prepend_scheme":"never"')
         later.tokenizer = type(model.tokenizer).from_str(about)
@@ -130,12 +130,12 @@ def _marked(model, pieces, alone, asked, added):
 
 
 def _check_markers(model, template, typed):
-    """Refuse a template whose markers are no tokens, or tokens that anybody writes by typing them."""
+    """Refuse a template whose markers are not tokens, or are tokens that anybody can type."""
     parts = [part for piece in (template.first, template.turn, template.before, template.end) for part in piece]
     texts = [part for part in parts if isinstance(part, str)]
     for token in typed:
         if token.strip() and any(token in text for text in texts):
-            marks = f"marks turns with {token!r}, which its tokenizer has as a word"
+            marks = f"marks turns with {token!r}, which is an ordinary word to its tokenizer"
             raise TemplateError(f"{marks}: anybody could forge one")
     for name, token in _names(model).items():
         if token and any(token in text for text in texts) and model.tokenizer.token_to_id(token) is None:
@@ -146,9 +146,9 @@ def _check_markers(model, template, typed):
 
 
 def _check_ids(model, template, pieces):
-    """Refuse pieces whose ids are not those that the tokenizer, as others use it, has for the whole conversation."""
+    """Refuse pieces whose ids differ from those the tokenizer normally gives for the whole conversation."""
     first, answer, turn = pieces
-    after = [*template.end, *template.turn]  # of which a text at the beginning joins the answer
+    after = [*template.end, *template.turn]  # its leading text joins the answer
     marker = next((i for i, part in enumerate(after) if isinstance(part, int)), len(after))
     for word in ("Yes", " yes \n"):
         words = dict.fromkeys(PLAIN, word)
@@ -160,11 +160,11 @@ def _check_ids(model, template, pieces):
             model.tokenizer.encode_special_tokens = as_text
         ours, turned = template.fill(template.first, **words), template.fill(after[marker:], **words)
         if begun != ours or whole[len(whole) - len(turned) :] != turned:
-            raise TemplateError("is encoded otherwise as a whole than in pieces: its tokenizer looks past a marker")
+            raise TemplateError("is encoded differently as a whole than in pieces: its tokenizer looks past a marker")
 
 
 def _names(model):
-    """Return what the template of a model calls the special tokens."""
+    """Return the names of special tokens in a model's template."""
     return config_names(model.config, model.tokenizer) if model.special_tokens is None else model.special_tokens
 
 
@@ -179,7 +179,7 @@ def _renderer(model, special):
         raise TemplateError(f"{model.name}: {what}")
     if model.chat_template is not None:
         missing = "jinja2 is not installed (pip install 'minisink[chat]'): plain ChatML instead of the model's own "
-        warnings.warn(missing + "template, which may have a system message of its own", stacklevel=3)
+        warnings.warn(missing + "template, which may have its own system message", stacklevel=3)
     return lambda conversations, *_: (chatml(conversations), [])
 
 
@@ -207,9 +207,9 @@ def _template_renderer(model):
             child_run = subprocess.run([sys.executable, child.__file__], input=json.dumps(question), **options)
             answer = json.loads(child_run.stdout)
         except subprocess.TimeoutExpired:
-            raise TemplateError(f"does not end: stopped after {SECONDS} seconds") from None
+            raise TemplateError(f"does not end; stopped after {SECONDS} seconds") from None
         except ValueError:
-            reason = (child_run.stderr.strip().splitlines() or ["it said nothing"])[-1]
+            reason = (child_run.stderr.strip().splitlines() or ["without a message"])[-1]
             raise TemplateError(f"cannot be rendered ({reason})") from None
         if "error" in answer:
             raise TemplateError(f"cannot be rendered ({answer['error']})")

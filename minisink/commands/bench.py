@@ -14,7 +14,7 @@ from ..system.plots import picture
 from ..system.terminal import wrap
 from .common import add_json, add_model, add_readable, dump, progress
 
-PURPOSE = "what a token costs, streaming and re-computing, beside the floor"
+PURPOSE = "what a token costs, streaming and re-computing, relative to the floor"
 EXAMPLE = "minisink bench --shape smollm2-135m --caches 256 1024 4096 --plot speed.png"
 
 
@@ -23,17 +23,17 @@ def add_options(parser):
     add_model(parser, default=None)
     shapes = f"random weights of this shape, unless --model: {', '.join(SHAPES)} (%(default)s)"
     add("--shape", choices=SHAPES, default="novels", metavar="SHAPE", help=shapes)
-    add("--caches", type=int, nargs="+", default=tuple(PAPER), metavar="N", help="sizes (256 to 4096)")
+    add("--caches", type=int, nargs="+", default=tuple(PAPER), metavar="N", help="cache sizes (256 to 4096)")
     kept = "first tokens kept by streaming (%(default)s)"
     add("--n-sinks", type=int, default=Streaming.n_sinks, metavar="N", help=kept)
-    add("--repeats", type=int, default=3, metavar="N", help="the median of so many is shown (%(default)s)")
+    add("--repeats", type=int, default=3, metavar="N", help="show the median of this many (%(default)s)")
     add("--plot", metavar="PNG", help="draw milliseconds per token as a picture")
     add_readable(parser)
     add_json(parser)
 
 
 def run(args):
-    """Time, and print a row a cache."""
+    """Time, and print one row per cache."""
     check_picture(args.plot)
     model = load(args.model) if args.model else random_model(args.shape, max_positions=max(args.caches))
     if model.n_parameters > 50_000_000:
@@ -57,7 +57,7 @@ def run(args):
 def _show(title, rows, decode, args):
     print(f"{title}\n")
     print(token_cost.show(rows))
-    print(f"\nper token, median of {args.repeats}; bytes beside the weights;")
+    print(f"\nper token, median of {args.repeats}; bytes besides the weights;")
     print("paper: Llama-2-7B on an A6000, Figure 10")
     speed_now = f"{decode['decode_ms']:.3f} ms ({decode['tokens_per_second']:,.0f} tokens/s)"
     products = f"{decode['over_floor']:.2f} x the {decode['floor_ms']:.3f} ms of its matrix-vector products alone"
@@ -65,4 +65,4 @@ def _show(title, rows, decode, args):
     print(wrap(f"decoding at cache {decode['cache']}: {speed_now}, {products}; {late}"))
     if args.readable:
         times = decode["readable_ms"] / decode["decode_ms"]
-        print(f"through cache.py, every key rotated again: {decode['readable_ms']:.3f} ms, {times:.1f} x as long")
+        print(f"through cache.py, every key rotated again: {decode['readable_ms']:.3f} ms, {times:.1f} x the time")

@@ -1,4 +1,4 @@
-"""``minisink chat``: a conversation that never ends, or one that is written down, under one method or several."""
+"""``minisink chat``: an endless conversation, or a scripted one, with one method or several."""
 
 from ..chat.conversation import Conversation, n_system_tokens
 from ..chat.script import read_turns, shipped
@@ -15,18 +15,18 @@ SCRIPTS = ", ".join(shipped())
 def add_options(parser):
     add = parser.add_argument
     common.add_model(parser, default="smollm2")
-    add("--system", metavar="TEXT", help="what the model is told first; like all else it leaves the cache some day")
-    pinned = "keep all of it as sinks: it is never forgotten, every token looks at it, and of the 256 keys so many "
-    add("--pin-system", action="store_true", help=pinned + "fewer are window")
+    add("--system", metavar="TEXT", help="what the model is told first; it leaves the cache like everything else")
+    pinned = "keep all of it as sinks: it is never forgotten, every token sees it, and the window of 256 keys is "
+    add("--pin-system", action="store_true", help=pinned + "shorter by as much")
     common.add_method(parser)
-    add("--max-new-tokens", type=int, default=256, metavar="N", help="cut an answer there (%(default)s)")
+    add("--max-new-tokens", type=int, default=256, metavar="N", help="cut an answer at this length (%(default)s)")
     common.add_draws(parser, temperature=0.7, top_p=0.9)
-    turns = "have this conversation, a turn a line; a reply after a TAB is scored instead of generated; or one that "
+    turns = "have this conversation, one turn per line; a reply after a TAB is scored instead of generated; or the one "
     add("--turns", metavar="FILE", help=f"{turns}ships: {SCRIPTS}")
-    compared = "the same turns under several methods with as many keys, side by side: window,streaming"
+    compared = "the same turns with several methods and equal numbers of keys, side by side: window,streaming"
     add("--compare", metavar="METHODS", help=compared)
-    add("--state", metavar="FILE", help="go on from this file if it is there, and write it after every turn")
-    common.add_json(parser, "print one JSON object a turn")
+    add("--state", metavar="FILE", help="continue from this file if it exists, and write it after every turn")
+    common.add_json(parser, "print one JSON object per turn")
 
 
 def run(args):
@@ -54,7 +54,7 @@ def run(args):
 
 
 def _conversation(args, model, name):
-    """Return an empty conversation; methods that are compared have as many keys."""
+    """Return an empty conversation; compared methods have equal numbers of keys."""
     args = common.changed(args, method=name)
     if args.compare and args.window is not None and name not in common.WITH_SINKS:
         args.window += args.n_sinks

@@ -1,4 +1,4 @@
-"""What `minisink chat` does with one turn, and what it says of it."""
+"""How `minisink chat` takes one turn, and reports it."""
 
 import time
 from contextlib import closing
@@ -39,7 +39,8 @@ def take(conversation, line, max_new_tokens, measured, show):
 
 
 def _answer(conversation, words, max_new_tokens, show):
-    """Show an answer as it comes, until Ctrl-C; return its text, its tokens, the seconds from the first to the last."""
+    """Show an answer as it comes, until Ctrl-C; return its text, its tokens, and the seconds from the first to the
+    last."""
     tokens, times, text = [], [], []
     answer = conversation.answer(words, max_new_tokens=max_new_tokens)
     with defer_interrupts() as stop, closing(answer):
@@ -68,29 +69,29 @@ def in_words(method):
 
 
 def status(conversation, report=None):
-    """Describe where a conversation stands; after a turn, with its speed."""
+    """Describe the state of a conversation; after a turn, with its speed."""
     per_second = report and report["tokens_per_second"]
-    speed = f", {per_second:.0f} a second" if per_second else ""
+    speed = f", {per_second:.0f} per second" if per_second else ""
     stream, (turns, cut) = conversation.stream, conversation.in_view
     cached = f"{n_kept(stream):,} in the cache ({human_bytes(n_bytes(stream))})"
     if stream.cache is None:
-        cached = f"the last {stream.n_held:,} read anew each time"
+        cached = f"the last {stream.n_held:,} read again each time"
     text = f"{conversation.n_seen:,} tokens seen, {cached}{speed}"
     whole = turns[1:] if cut else turns
     parts = [f"turns {whole[0]}-{whole[-1]}" if len(whole) > 1 else f"turn {whole[0]}"] if whole else []
-    parts += [f"{turns[0]} in part"] if cut else []
+    parts += [f"part of {turns[0]}"] if cut else []
     if parts:
         text += f"; in view: {', '.join(parts)}"
     return text + ("; this turn was longer than the window" if report and report["longer"] else "")
 
 
 def summary(measured):
-    """Tell what each method's replies and answers came to after the first eviction."""
+    """Summarise each method's replies and answers after the first eviction."""
     if not any(m.nll or m.grams for m in measured.values()):
-        return wrap("Nothing was evicted before the last turn: this says nothing of any method.")
+        return wrap("Nothing was evicted before the last turn: this says nothing about any method.")
     rows = [[name, number(m.reply_nll), f"{m.repeated:.0%}" if m.grams else "-"] for name, m in measured.items()]
-    header = ["method", "nats a token of the replies", "repeated 4-grams"]
+    header = ["method", "nats per token of the replies", "repeated 4-grams"]
     scored = [(name, m.nll) for name, m in measured.items() if len(m.nll) > 1]
-    pairs = [(f"{a} - {b}", x, y) for (a, x), (b, y) in pairwise(scored) if len(x) == len(y)]  # under the same words
-    gaps = "".join("\n" + wrap(f"{both}: {paired(x, y)} nats a token (standard error)") for both, x, y in pairs)
+    pairs = [(f"{a} - {b}", x, y) for (a, x), (b, y) in pairwise(scored) if len(x) == len(y)]  # for the same words
+    gaps = "".join("\n" + wrap(f"{both}: {paired(x, y)} nats per token (standard error)") for both, x, y in pairs)
     return wrap("After the first eviction:") + "\n" + table(header, rows, columns()) + gaps

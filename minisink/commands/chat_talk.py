@@ -1,4 +1,4 @@
-"""A chat on the screen: turns from a person or a script, one conversation or several beside each other."""
+"""A chat on the screen: turns from a person or a script, one conversation or several side by side."""
 
 import os
 import sys
@@ -14,12 +14,12 @@ from .chat_report import in_words, status, summary
 from .chat_report import take as take_turn
 from .common import CAPACITY, METHODS, WITH_SINKS, changed, dump, method_of
 
-WIDEST = 120  # characters of a line, where the terminal has as many
+WIDEST = 120  # characters per line, if the terminal has them
 COMMANDS = {
-    "/forget": "begin anew: nothing of what was said is in the cache",
-    "/method NAME": "go on under another method (window, streaming, ...), which reads anew what is in view",
-    "/save FILE": "write all there is to go on from",
-    "/load FILE": "go on from there, to the same bits",
+    "/forget": "start over: nothing said so far stays in the cache",
+    "/method NAME": "continue with another method (window, streaming, ...), which reads what is in view again",
+    "/save FILE": "write everything needed to continue",
+    "/load FILE": "continue from there, bit for bit",
     "/help": "this",
 }
 
@@ -28,24 +28,24 @@ class Talk:
     """Turns on the screen: an answer as it is decoded, or with ``--compare`` a column for each method."""
 
     def __init__(self, args, conversations):
-        self.args, self.conversations = args, conversations  # by the name of the method
-        self.first = next(iter(conversations.values()))  # without --compare the only one
+        self.args, self.conversations = args, conversations  # by name of the method
+        self.first = next(iter(conversations.values()))  # the only one without --compare
         self.measured = {name: Measured() for name in conversations}
 
     def open(self):
-        """Go on from the state if there is one, and say what this is."""
+        """Continue from the state if there is one, and introduce the chat."""
         state = self.args.state if self.args.state and Path(self.args.state).exists() else None
         if state:
             self.first.load(state)
         name = self.first.model.name
         methods = "; ".join(in_words(conversation.stream.method) for conversation in self.conversations.values())
-        single = f"{name}, {methods}. /help tells more, Ctrl-D ends."
+        single = f"{name}, {methods}. /help lists commands, Ctrl-D ends."
         self.say(wrap(f"{name}: {methods}." if self.args.compare else single))
         if state:
-            self.say(wrap(f"Going on from {state}: {status(self.first)}."))
+            self.say(wrap(f"Continuing from {state}: {status(self.first)}."))
 
     def run_script(self, turns):
-        """Take the turns of a script, and say what they came to."""
+        """Take the turns of a script, and summarise them."""
         for line in turns:
             self.say("\n" + wrap(f"> {line.words}"))
             self.take(line)
@@ -67,7 +67,7 @@ class Talk:
                     self.say("")
                 return
             except KeyboardInterrupt:
-                self.say("\n" + wrap("(Ctrl-D ends the chat, /help tells more)"))
+                self.say("\n" + wrap("(Ctrl-D ends the chat, /help lists commands)"))
                 continue
             except UnicodeDecodeError as error:
                 tell(f"this line is not UTF-8 ({error.reason})")
@@ -77,16 +77,16 @@ class Talk:
                     self.command(*words.split(None, 1))
                 elif words.strip():
                     self.take(Line(words.strip(), None))
-            except ValueError as error:  # one line; nothing is lost, and the chat goes on
+            except ValueError as error:  # one line; nothing is lost, and the chat continues
                 tell(error)
 
     def say(self, text, end="\n"):
-        """Print for people; JSON has no room for it."""
+        """Print for people, but not with JSON."""
         if not self.args.json:
             put(text, end=end)
 
     def take(self, line):
-        """Take one turn under every method, one after the other, and show what came of it."""
+        """Take one turn under every method, one after the other, and show the result."""
         reports, show = {}, (lambda _: None) if self.args.compare else (lambda piece: self.say(piece, end=""))
         for name, conversation in self.conversations.items():
             report = take_turn(conversation, line, self.args.max_new_tokens, self.measured[name], show)
@@ -98,7 +98,7 @@ class Talk:
         if self.args.compare:
             self.show_columns(line, reports)
             return
-        surprise = "" if line.reply is None else f"{report['nll']:.2f} nats a token; "
+        surprise = "" if line.reply is None else f"{report['nll']:.2f} nats per token; "
         reply = "" if line.reply is None else f"{wrap(line.reply)}\n"
         self.say(reply + wrap(f"[{surprise}{status(conversation, report)}]"))
 
@@ -109,19 +109,19 @@ class Talk:
             texts = {name: report["answer"] for name, report in reports.items()}
         else:  # the same words for all
             self.say(wrap(line.reply, width))
-            texts = {name: f"{report['nll']:.2f} nats a token" for name, report in reports.items()}
+            texts = {name: f"{report['nll']:.2f} nats per token" for name, report in reports.items()}
         self.say(side_by_side(texts, width=width))
 
     def command(self, name, rest=""):
-        """Do what a line that begins with a slash says."""
+        """Run a line that begins with a slash."""
         value = rest.strip()
         single_only = {"/method": self.switch_method, "/save": self.save, "/load": self.load}
         if name == "/help":
             self.help()
         elif name not in ("/forget", *single_only):
-            raise ValueError(f"{name} is no command; /help tells which there are")
+            raise ValueError(f"{name} is not a command; /help lists them")
         elif (name == "/forget") == bool(value):
-            raise ValueError(f"{name} {'stands alone' if value else 'needs a name after it'}; /help tells more")
+            raise ValueError(f"{name} {'takes no name' if value else 'needs a name'}; /help tells more")
         elif name == "/forget":
             self.forget()
         elif self.args.compare:
@@ -130,21 +130,21 @@ class Talk:
             single_only[name](value)
 
     def help(self):
-        """Say what can be typed: ``/help``."""
-        self.say(wrap("a line is a turn; a line that begins with / is one of these"))
+        """List what can be typed: ``/help``."""
+        self.say(wrap("each line is a turn; a line that begins with / is one of these"))
         for name, what in COMMANDS.items():
             self.say(wrap(f"  {name:14}{what}", subsequent_indent=" " * min(16, columns() // 2)))
         self.say(wrap("Ctrl-C stops an answer, Ctrl-D ends the chat."))
 
     def forget(self):
-        """Begin every conversation again: ``/forget``."""
+        """Start every conversation over: ``/forget``."""
         for conversation in self.conversations.values():
             conversation.forget()
         self.measured = {name: Measured() for name in self.conversations}
         self.say(wrap("(forgotten, by all)" if self.args.compare else "(forgotten)"))
 
     def switch_method(self, name):
-        """Go on under another method with as many keys: ``/method NAME``."""
+        """Continue with another method with as many keys: ``/method NAME``."""
         if name not in METHODS:
             raise ValueError(f"/method {name}: choose one of {', '.join(METHODS)}")
         capacity = self.first.stream.method.capacity or CAPACITY
@@ -161,6 +161,6 @@ class Talk:
         self.say(wrap(f"(written to {path})"))
 
     def load(self, path):
-        """Go on from a file: ``/load FILE``."""
+        """Continue from a file: ``/load FILE``."""
         self.first.load(path)
-        self.say(wrap(f"(going on from {path}: {status(self.first)})"))
+        self.say(wrap(f"(continuing from {path}: {status(self.first)})"))

@@ -1,4 +1,4 @@
-"""``minisink check``: a student's own functions, or those of a class, held against the reference."""
+"""``minisink check``: compare a student's functions, or those of a class, with the reference."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from ..teaching.template import template
 from . import check_class
 from .common import at_least, dump
 
-PURPOSE = "hold functions that a student wrote against the reference, and name the wrong turn"
+PURPOSE = "compare functions that a student wrote with the reference, and name the wrong turn"
 HINTS = "0 the failing case, 1 a question, 2 the place, 3 the wrong turn and the cure (the case and the wrong turn)"
 EXAMPLE = "minisink check student.py --task survivors step --hint 1"
 
@@ -29,25 +29,25 @@ def add_options(parser):
     what = "what one student handed in: .py files, notebooks, a zip or a folder; with --csv the folder of a class"
     add("file", nargs="*", help=what)
     add("--task", nargs="+", action="extend", metavar="TASK", help=f"only these: {', '.join(TASKS)} (all in the file)")
-    add("--points", nargs="+", action="extend", metavar="TASK=N", help="what a task counts, as in step=4 (1 each)")
-    add("--tasks", metavar="FILE", help="tasks of your own: functions, cases and POINTS (docs/check.md)")
-    add("--template", action="store_true", help="write the stubs to FILE, which must not be there yet; or print them")
+    add("--points", nargs="+", action="extend", metavar="TASK=N", help="points of a task, as in step=4 (1 each)")
+    add("--tasks", metavar="FILE", help="your own tasks: functions, cases and POINTS (docs/check.md)")
+    add("--template", action="store_true", help="write the stubs to FILE, which must not exist yet; or print them")
     add("--json", action="store_true", help="print JSON instead of a report")
     out = parser.add_mutually_exclusive_group()
     out.add_argument("--gradescope", metavar="FILE", help="write Gradescope's results.json too")
     out.add_argument("--classroom50", metavar="FILE", help="write Classroom 50's result.json too")
-    out.add_argument("--csv", metavar="FILE", help="grade a class, each entry of its folder a student: a row in FILE")
-    add("--jobs", type=int, metavar="N", help="students of a class at a time (one a core)")
-    add("--resume", action="store_true", help="go on with --csv FILE: who has not changed is not judged again")
-    add("--seed", type=int, default=0, metavar="N", help="of the cases (%(default)s)")
+    out.add_argument("--csv", metavar="FILE", help="grade a class, each entry of its folder a student: one row in FILE")
+    add("--jobs", type=int, metavar="N", help="students of a class at a time (one per core)")
+    add("--resume", action="store_true", help="continue --csv FILE: unchanged hand-ins are not judged again")
+    add("--seed", type=int, default=0, metavar="N", help="seed of the cases (%(default)s)")
     add("--hint", type=int, choices=(0, 1, 2, 3), help=HINTS)
-    add("--seconds", type=float, default=SECONDS, metavar="X", help="for the cases of a task (%(default)s)")
+    add("--seconds", type=float, default=SECONDS, metavar="X", help="time limit for the cases of a task (%(default)s)")
 
 
 def run(args):
     """Check what was handed in, or write the template.
 
-    Returns 0 if all tasks pass that were asked for, or all that are there; of a class, if everybody was judged.
+    Returns 0 if all tasks asked for pass, or all in the file; for a class, if everybody was judged.
     """
     known = TASKS if args.tasks is None else read_tasks(args.tasks)
     tasks = _tasks(args, known)
@@ -73,7 +73,7 @@ def run(args):
 
 def _check(args, grading):
     results = _results_file(args)
-    results(nothing_judged(grading))  # so that a file is there whatever happens to us
+    results(nothing_judged(grading))  # so that there is a file whatever happens to us
     try:
         work = hand_in(*args.file, tasks=grading.known)
     except ValueError as error:
@@ -91,7 +91,7 @@ def _check(args, grading):
 
 
 def _tasks(args, known):
-    """Return the tasks that were asked for, or None; a file behind --task is the file to check."""
+    """Return the tasks that were asked for, or None; a file after --task is the file to check."""
     tasks = _but_for_the_file(args, args.task, lambda word: word in known)
     if args.task and not tasks:
         raise ValueError(f"--task {args.file[0]}: name a task, one or more of {', '.join(known)}")
@@ -102,22 +102,22 @@ def _tasks(args, known):
 
 
 def _points(args, tasks):
-    """Return what the tasks count that do not count 1."""
+    """Return the points of the tasks that do not count 1."""
     points = {}
     for word in _but_for_the_file(args, args.points, lambda word: "=" in word):
         name, sign, number = word.partition("=")
         if name not in tasks:
-            raise ValueError(f"--points {word}: no such task is asked for; there are {', '.join(tasks)}")
+            raise ValueError(f"--points {word}: not one of the tasks; there are {', '.join(tasks)}")
         if not sign or not number.isascii() or not number.isdigit() or int(number[:9]) > MOST_POINTS:
-            raise ValueError(f"--points {word}: {name}=N is needed, N a whole number of 0 to {MOST_POINTS}")
+            raise ValueError(f"--points {word}: must be {name}=N, N an integer from 0 to {MOST_POINTS}")
         if name in points:
-            raise ValueError(f"--points {word}: {name} is there twice")
+            raise ValueError(f"--points {word}: {name} is given twice")
         points[name] = int(number)
     return points
 
 
 def _but_for_the_file(args, words, fits):
-    """Return the words of an option; what stands last, and does not fit, is the file where none was given."""
+    """Return the words of an option; the last one, if it does not fit, is the file if none was given."""
     words = list(words or ())
     if words and not args.file and not fits(words[-1]):
         args.file = [words.pop()]
@@ -125,7 +125,7 @@ def _but_for_the_file(args, words, fits):
 
 
 def _write_template(files, tasks):
-    """To a new file, or to standard output."""
+    """Write the template to a new file, or to standard output."""
     if len(files) > 1:
         raise ValueError(f"--template writes one file; {len(files)} names were given")
     if files in ([], ["-"]):
@@ -135,7 +135,7 @@ def _write_template(files, tasks):
     if path.suffix == ".ipynb":
         raise ValueError(f"{path}: the template is a Python file; give a name that ends in .py")
     if os.path.lexists(path):
-        raise ValueError(f"{path}: is there already, and is not overwritten; give another name")
+        raise ValueError(f"{path}: exists, and is not overwritten; give another name")
     check_folder(path)
     with atomic_write(path) as unfinished:
         unfinished.write_text(template(tasks, path.name), encoding="utf-8")
@@ -143,12 +143,12 @@ def _write_template(files, tasks):
 
 
 def _results_file(args):
-    """Return a function that writes the file that was asked for, again and again as tasks are judged."""
+    """Return a function that writes the requested file, again after each judged task."""
     path, started = args.gradescope or args.classroom50, time.monotonic()
     form = formats.gradescope if args.gradescope else formats.classroom50
     check_folder(path)
     if path and Path(path).resolve() in [Path(file).resolve() for file in args.file]:
-        raise ValueError(f"{path}: that is the student's file; results need a name of their own")
+        raise ValueError(f"{path}: this is the student's file; results need another name")
 
     def write(report):
         if path:

@@ -1,4 +1,4 @@
-"""``minisink check FOLDER --csv marks.csv``: a class, its marks, and the wrong turns by how many took them."""
+"""``minisink check FOLDER --csv marks.csv``: a class, its marks, and the wrong turns by frequency."""
 
 import os
 from contextlib import closing
@@ -19,7 +19,7 @@ def run(args, grading):
     """Grade a class; 0 if every student was judged."""
     jobs = _jobs(args)
     if len(args.file) > 1:
-        raise ValueError(f"--csv grades one folder, in which every entry is a student's; {len(args.file)} were given")
+        raise ValueError(f"--csv grades one folder, each entry a student's; {len(args.file)} were given")
     check_folder(args.csv)
     tasks_text = Path(args.tasks).read_text(encoding="utf-8", errors="replace") if args.tasks else ""
     with lock_files(args.csv):
@@ -32,7 +32,7 @@ def run(args, grading):
                 reports = grade_class(students, marks, jobs=jobs, on_row=lambda row: bar.update())
             except KeyboardInterrupt:
                 done = f"{len(marks.rows)} of {count(len(students), 'student')} in {args.csv}"
-                raise KeyboardInterrupt(f"with {done}; the same command with --resume goes on") from None
+                raise KeyboardInterrupt(f"with {done}; the same command with --resume continues") from None
     failed = [student for student in students if not marks.is_done(student) and not student.error]
     if args.json:
         dump(_as_json(students, marks, reports, others))
@@ -51,7 +51,7 @@ def _jobs(args):
 
 
 def _as_json(students, marks, reports, others):
-    """Return the class as JSON holds it; of who was judged by an earlier run there are no rows of tasks."""
+    """Return the class as JSON-able data; students judged by an earlier run have no rows of tasks."""
     told = []
     for student in students:
         row = marks.rows[student.name]
@@ -82,7 +82,7 @@ def as_text(rows, path, others=(), n_kept=0):
             lines.append(wrap(turn, initial_indent=head, subsequent_indent=" " * len(head)))
         lines.append("")
     noted = [f"{_short(row['student'])}: {row['note']}" for row in rows if row["note"]]
-    noted += [f"passed over: {', '.join(map(one_line, others))}"] if others else []
+    noted += [f"skipped: {', '.join(map(one_line, others))}"] if others else []
     lines += [wrap(note, subsequent_indent="  ") for note in noted]
     mean = sum(int(row["score"]) for row in rows) / len(rows)
     kept = f", {n_kept} of them by an earlier run" if n_kept else ""

@@ -1,11 +1,11 @@
-"""What the classroom commands share: the checks of their options, and a training as it is watched."""
+"""Shared by the classroom commands: checks of options, and a training to watch."""
 
 import sys
 
 from ..system.files import check_picture
 from .common import at_least
 
-LOOKS = 40  # times one looks at a training
+LOOKS = 40  # times a training is shown
 
 
 def check(args, **least):
@@ -17,9 +17,9 @@ def check(args, **least):
 
 
 def watch(toy, n_steps, panel):
-    """Train, showing rows now and then, and return the list of (step, row), the last of the end.
+    """Train, showing rows now and then, and return the list of (step, row), ending with the final one.
 
-    `panel` makes lines of text of such a list: the last row, beside the first.
+    `panel` turns such a list into lines of text: the last row, next to the first.
     """
     live, every = sys.stdout.isatty(), max(1, n_steps // LOOKS)
     history = [(0, toy.look())]
@@ -32,6 +32,6 @@ def watch(toy, n_steps, panel):
             if live:  # write over the panel before: up as many lines, and clear each
                 text = f"\x1b[{text.count(chr(10)) + 1}A" + "".join(f"\x1b[2K{line}\n" for line in text.split("\n"))
                 print(text, end="", flush=True)
-            elif len(history) % 5 == 1 or step == n_steps:  # where nothing can be written over
+            elif len(history) % 5 == 1 or step == n_steps:  # if output cannot be overwritten
                 print(text, flush=True)
     return history

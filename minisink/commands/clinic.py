@@ -1,4 +1,4 @@
-"""``minisink clinic``: a model's sinks on a page."""
+"""``minisink clinic``: a model's sinks on one page."""
 
 from functools import partial
 
@@ -16,19 +16,19 @@ from .common import add_json, add_no_bos, at_least, dump, encode, progress
 PURPOSE = "how many sinks a model needs, and why: one page"
 EXAMPLE = "minisink clinic smollm2 --plot clinic.png"
 WHY = {
-    "position": "whatever stands first is one",
+    "position": "whatever comes first is one",
     "begin-of-text": "it is one because it is the begin-of-text token",
     "word": "it is one because of its word",
-    "both": "it is one by its position, and more so by its word",
-    "none": "no sink is told from chance there",
+    "both": "it is one by its position, and even more by its word",
+    "none": "no sink stands out from chance there",
 }
 
 
 def add_options(parser):
     """Add the options to `parser`."""
     add = parser.add_argument
-    add("model", metavar="MODEL", nargs="?", default="novels", help="what --model takes elsewhere (%(default)s)")
-    add("--text", metavar="FILE", help="a UTF-8 text of the kind it is for (the story that ships)")
+    add("model", metavar="MODEL", nargs="?", default="novels", help="a model, as for --model (%(default)s)")
+    add("--text", metavar="FILE", help="a UTF-8 text of the kind the model is for (the shipped story)")
     add("--tokens", type=int, default=3000, metavar="N", help="how much of it (%(default)s)")
     add_no_bos(parser)
     add("--caches", type=int, nargs="+", metavar="N", help="keys a query sees (64 256, or the trained length)")
@@ -55,7 +55,7 @@ def run(args):
 
 
 def page(about):
-    """Return what was found in paragraphs and tables: sinks, heads, losses, spike and values."""
+    """Return the findings as paragraphs and tables: sinks, heads, losses, spike and values."""
     weight, (layer, channels) = about["weight"], about["spike"]  # (L, H)
     first, left_out, copied, middle = (f"{rate['mean']:.1%} ± {rate['error']:.1%}" for rate in about["rates"].values())
     words = ", ".join(f"{row['word']!r} in {len(row['heads'])}" for row in about["words"][:6]) or "none"

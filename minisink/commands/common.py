@@ -16,12 +16,12 @@ from ..retrieval.method import SELECT
 
 METHODS = ("dense", "window", "recompute", "streaming", "retrieval")
 WITH_SINKS = ("streaming", "retrieval")
-FETCHED = ("n_blocks", "block", "select", "store")  # values of retrieval alone
+FETCHED = ("n_blocks", "block", "select", "store")  # values of retrieval only
 CAPACITY = 256  # keys of every method, unless a window is given
 
 
 def add_model(parser, default="novels"):
-    """Add ``--model``; with a tuple as its default, to a command that compares some."""
+    """Add ``--model``; for a command that compares several, with a tuple as its default."""
     several = {"nargs": "+", "default": list(default)} if isinstance(default, tuple) else {"default": default}
     shown = f" ({' '.join(several['default'])})" if several.get("nargs") else " (%(default)s)" if default else ""
     names, packages = ", ".join(shipped_names()), ", ".join(PACKAGES)
@@ -34,7 +34,7 @@ def add_json(parser, what="print JSON instead of a table"):
 
 
 def add_readable(parser):
-    slower = "by way of cache.py, as the paper has it: the same, slower"
+    slower = "use cache.py, as in the paper: the same, but slower"
     parser.add_argument("--readable", action="store_true", help=slower)
 
 
@@ -48,18 +48,18 @@ def add_method(parser):
     add("--method", choices=METHODS, default="streaming", help="what a query sees (%(default)s)")
     add("--n-sinks", type=int, default=Streaming.n_sinks, metavar="N", help="first tokens kept for good (%(default)s)")
     add("--window", type=int, metavar="N", help="last tokens seen (256 with the sinks, or the trained length)")
-    numbering = "numbered in the cache or in the text (%(default)s)"
+    numbering = "positions in the cache or in the text (%(default)s)"
     add("--positions", choices=("slot", "original"), default="slot", help=numbering)
     blocks = "blocks of evicted tokens that retrieval brings back; memory and search grow with the text (%(default)s)"
     add("--n-blocks", type=int, default=Retrieval.n_blocks, metavar="N", help=blocks)
-    add("--block", type=int, default=Retrieval.block, metavar="N", help="tokens in such a block (%(default)s)")
-    add("--select", choices=SELECT, default="best", help="what it is chosen by (%(default)s)")
-    add("--store", type=int, metavar="N", help="keep the newest N evicted tokens only (all)")
+    add("--block", type=int, default=Retrieval.block, metavar="N", help="tokens per block (%(default)s)")
+    add("--select", choices=SELECT, default="best", help="how blocks are scored (%(default)s)")
+    add("--store", type=int, metavar="N", help="keep only the newest N evicted tokens (all)")
     add_readable(parser)
 
 
 def method_of(args, model: Model, ids) -> Method:
-    """Return the method that the options of `add_method` stand for, to be used on a text that begins with `ids`."""
+    """Return the method for the options of `add_method`, to be used on a text that begins with `ids`."""
     for name, least in (("n_sinks", 0), ("n_blocks", 0), ("block", 1), ("store", 1)):  # whatever the method
         if getattr(args, name) is not None:
             check_whole(name, getattr(args, name), least)
@@ -82,7 +82,7 @@ def method_of(args, model: Model, ids) -> Method:
 
 
 def changed(args, **values):
-    """Return the same options but for these."""
+    """Return a copy of the options with these changed."""
     return argparse.Namespace(**vars(args) | values)
 
 
@@ -91,9 +91,9 @@ def add_draws(parser, *, temperature=0.0, top_p=1.0):
     add = parser.add_argument
     add("--temperature", type=float, default=temperature, metavar="X", help="0 takes the likeliest (%(default)s)")
     add("--top-k", type=int, default=0, metavar="K", help="draw among the K likeliest; 0 for all (%(default)s)")
-    add("--top-p", type=float, default=top_p, metavar="P", help="draw among the likeliest that hold P (%(default)s)")
-    add("--repetition-penalty", type=float, default=1.0, metavar="X", help="1 for none (%(default)s)")
-    add("--seed", type=int, default=0, metavar="N", help="of the draws (%(default)s)")
+    add("--top-p", type=float, default=top_p, metavar="P", help="draw among the likeliest that sum to P (%(default)s)")
+    add("--repetition-penalty", type=float, default=1.0, metavar="X", help="1 for no penalty (%(default)s)")
+    add("--seed", type=int, default=0, metavar="N", help="seed of the draws (%(default)s)")
 
 
 def draws(args):
@@ -116,21 +116,21 @@ def encode(model, text, source, *, bos=True):
 
 
 def check_apart(*paths):
-    """Refuse a file that is to be read or written twice."""
+    """Refuse a file that would be read or written twice."""
     resolved = set()
     for path in filter(None, paths):
         if Path(path).resolve() in resolved:
-            raise ValueError(f"{path}: named twice; the text and each file that is written need names of their own")
+            raise ValueError(f"{path}: named twice; the text and each output file need different names")
         resolved.add(Path(path).resolve())
 
 
 def progress(what, items=None, **options):
-    """Return a bar of some items on stderr that appears after two seconds, and never where nobody watches."""
+    """Return a progress bar on stderr that appears after two seconds, and only in a terminal."""
     return tqdm(items, desc=what, delay=2, disable=None, leave=False, **options)
 
 
 def dump(value):
-    """Print JSON, with null where a number is missing, for JSON has no NaN."""
+    """Print JSON, with null for a missing number, because JSON has no NaN."""
     print(as_json(value))
 
 

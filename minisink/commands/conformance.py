@@ -1,4 +1,4 @@
-"""``minisink conformance``: golden vectors for any language, and what a cache made of them."""
+"""``minisink conformance``: golden vectors for any language, and a verdict on a cache's answers."""
 
 from contextlib import closing
 from typing import Any
@@ -19,7 +19,7 @@ class Vectors:
 
     def add_options(self, parser):
         """Add the folder and the policy."""
-        parser.add_argument("folder", metavar="DIR", help="where to; no other file there is overwritten")
+        parser.add_argument("folder", metavar="DIR", help="where to write; no other file there is overwritten")
         _add_policy(parser)
 
     def run(self, args):
@@ -27,21 +27,21 @@ class Vectors:
         names = NAMES if args.policy else NAMES + TEXTS
         with closing(progress("models", total=len(names), unit="model")) as bar:
             write_vectors(args.folder, policy=args.policy, on_model=bar.update)
-        put(f"{args.folder}: {', '.join(names)}; docs/check-your-cache.md says what the files hold")
+        put(f"{args.folder}: {', '.join(names)}; docs/check-your-cache.md describes the files")
 
 
 class Check:
     """``minisink conformance check``."""
 
-    PURPOSE = "judge what a cache or an engine in any language made of the golden vectors"
+    PURPOSE = "judge the answers of a cache or an engine in any language to the golden vectors"
     EXAMPLE = "minisink conformance check answers/llama.safetensors"
 
     def add_options(self, parser):
-        """Add the dump, and what it does not say itself."""
+        """Add the dump, and what it does not contain."""
         add = parser.add_argument
         add("dump", metavar="DUMP", help="its answers, a .npz or .safetensors file laid out like the vectors")
-        add("--of", metavar="NAME", help="whose vectors they are (as the file is called)")
-        add("--tolerance", type=float, metavar="X", help="share of the largest number (by dtype; 1e-4 in float32)")
+        add("--of", metavar="NAME", help="whose vectors they are (from the file's name)")
+        add("--tolerance", type=float, metavar="X", help="as a share of the largest number (by dtype; 1e-4 in float32)")
         _add_policy(parser)
         add_json(parser, "print JSON instead of a report")
 
@@ -57,7 +57,7 @@ class Check:
 
 def _add_policy(parser):
     names = ", ".join(POLICIES)
-    parser.add_argument("--policy", metavar="NAME", help=f"what the cache is meant to do: {names} (streaming)")
+    parser.add_argument("--policy", metavar="NAME", help=f"the cache's intended policy: {names} (streaming)")
 
 
 def _as_json(verdict):

@@ -1,4 +1,4 @@
-"""``minisink demo``: window attention fails, StreamingLLM holds, in numbers and in words."""
+"""``minisink demo``: window attention fails, StreamingLLM works, in numbers and in words."""
 
 import warnings
 from pathlib import Path
@@ -14,22 +14,22 @@ from ..system.files import check_picture, read_text
 from ..system.terminal import chart, count, human_bytes, number, rolling_mean, rolling_span, side_by_side, table, wrap
 from .common import add_json, add_model, add_no_bos, add_readable, at_least, dump, encode, progress
 
-PURPOSE = "watch window attention fail and StreamingLLM hold"
+PURPOSE = "watch window attention fail and StreamingLLM work"
 EXAMPLE = "minisink demo --cache 64"
 PROMPT = "It was a dark night, and the wind blew."
-INDUCTION = 1.0  # nats that a second reading of noise costs less: with fewer a model does not look things up
-CONTROL = "novels-vanilla"  # the twin of novels that was never given one fixed first token, and has no sink to lose
+INDUCTION = 1.0  # nats saved on a second reading of noise: with less, a model does not look things up
+CONTROL = "novels-vanilla"  # the twin of novels that never had a fixed first token, and has no sink to lose
 
 
 def add_options(parser):
     add = parser.add_argument
     add_model(parser)
-    add("--text", metavar="FILE", help="a UTF-8 text (the story that ships)")
+    add("--text", metavar="FILE", help="a UTF-8 text (the shipped story)")
     add("--tokens", type=int, default=3000, metavar="N", help="how much of it; 0 for all (%(default)s)")
-    add("--cache", type=int, default=16, metavar="N", help="keys a query sees; the fewer, the plainer (%(default)s)")
+    add("--cache", type=int, default=16, metavar="N", help="keys a query sees; fewer show more (%(default)s)")
     add("--n-sinks", type=int, default=1, metavar="N", help="first tokens kept by streaming (%(default)s)")
-    add("--write", type=int, default=1200, metavar="N", help="tokens each method writes; 0 for none (%(default)s)")
-    add("--seed", type=int, default=0, metavar="N", help="of what is written (%(default)s)")
+    add("--write", type=int, default=1200, metavar="N", help="tokens each method writes; 0 for no text (%(default)s)")
+    add("--seed", type=int, default=0, metavar="N", help="seed of what is written (%(default)s)")
     add("--plot", metavar="PNG", help="draw the rolling loss as a picture")
     add_no_bos(parser)
     add_readable(parser)
@@ -37,7 +37,7 @@ def add_options(parser):
 
 
 def run(args):
-    """Stream a text through the methods, let three write, and print what was measured."""
+    """Stream a text through the methods, let three write, and print the measurements."""
     check_picture(args.plot)
     at_least(args, tokens=0, write=0, seed=0)
     model = load(args.model)
@@ -64,7 +64,7 @@ def run(args):
         bar.set_description("writing", refresh=False)
         draws = {"n_tokens": args.write, "seed": args.seed, "bos": not args.no_bos, "readable": args.readable}
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # a cache that is too long was warned of above
+            warnings.simplefilter("ignore", UserWarning)  # a cache that is too long already gave a warning
             texts = last_words.run(writers, PROMPT, **draws, on_progress=bar.update)
     losses = {row["method"]: row["nll"] for row in rows}
     findings = [four_methods.finding(rows, args.cache), *_explain_finding(model, ids, rows, gain)]
@@ -80,7 +80,7 @@ def run(args):
 
 
 def _writers(model, args):
-    """Return who writes: the model with a window, with sinks and a window; and the control under the same window."""
+    """Return the three writers: window, sinks + window, and the sink-free control."""
     if not args.write:
         return {}
     window, streaming = Window(args.cache), Streaming(args.n_sinks, args.cache - args.n_sinks)
@@ -91,7 +91,7 @@ def _writers(model, args):
 
 
 def _explain_finding(model, ids, rows, gain):
-    """Say what the finding means here: how much the model leans on its first token, if it knows the text, and copies.
+    """Explain the finding here: how much the model relies on its first token, knows the text, and copies.
 
     `gain` is `four_methods.induction`: a model without induction heads looks nothing up.
     """
@@ -107,9 +107,9 @@ def _explain_finding(model, ids, rows, gain):
 
 
 def _show(args, model, ids, source, rows, texts, losses, findings):
-    """Print the curves, and below them one screen of 24 rows that says it all."""
+    """Print the curves, and below them one screen of 24 rows with the results."""
     span = rolling_span(losses)
-    short = {"retrieval": "back"}  # whose letter is not re-computation's
+    short = {"retrieval": "back"}  # with a letter different from re-computation's
     curves = {short.get(name, name): rolling_mean(nll, span) for name, nll in losses.items() if len(nll)}
     if curves:
         print(f"loss in nats, mean of the last {span} tokens")
@@ -123,7 +123,7 @@ def _show(args, model, ids, source, rows, texts, losses, findings):
     keeps = {
         "dense": "all before",
         "window": f"last {args.cache}",
-        "recompute": f"{begins}last {args.cache - lead}, read anew",
+        "recompute": f"{begins}last {args.cache - lead}, read again",
         "streaming": f"first {args.n_sinks} + last {args.cache - args.n_sinks}",
         "retrieval": f"the same + {back.n_blocks} x {back.block}",
     }

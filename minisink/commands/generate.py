@@ -1,4 +1,4 @@
-"""``minisink generate``: text out, token by token; with ``--state`` it goes on tomorrow, to the same bits."""
+"""``minisink generate``: text out, token by token; with ``--state`` it continues tomorrow, bit for bit."""
 
 import math
 from pathlib import Path
@@ -28,11 +28,11 @@ def add_options(parser):
     add_method(parser)
     add("--max-new-tokens", type=int, default=200, metavar="N", help="0 streams until Ctrl-C (%(default)s)")
     add_draws(parser)
-    add("--state", metavar="FILE", help="go on from this file if it is there, and write it at the end or at Ctrl-C")
+    add("--state", metavar="FILE", help="continue from this file if it exists, and write it at the end or at Ctrl-C")
 
 
 def run(args):
-    """Write as it is decoded."""
+    """Write text as it is decoded."""
     check_folder(args.state)
     if args.max_new_tokens < 0:
         raise ValueError(f"--max-new-tokens is {args.max_new_tokens}; it must be 0 (until Ctrl-C) or more")
@@ -45,7 +45,7 @@ def run(args):
 
 
 def _open(args, model, prompt):
-    """Return a stream, new or from its state, and the ids of the prompt, which it is to read."""
+    """Return a stream, new or from its state, and the ids of the prompt to read."""
     resumed = args.state is not None and Path(args.state).exists()
     ids = model.encode(prompt, bos=not args.no_bos and not resumed) if prompt or not resumed else []
     stream = Stream(model, method_of(args, model, ids), readable=args.readable, **draws(args))
@@ -53,7 +53,7 @@ def _open(args, model, prompt):
         load_stream(stream, args.state)
     if not len(ids) and not stream.pending:
         if resumed:
-            raise ValueError(f"{args.state}: has come to its end; --prompt goes on")
+            raise ValueError(f"{args.state}: has come to its end; --prompt continues it")
         raise ValueError("--prompt is empty, and this model has no begin-of-text token to start from")
     return stream, ids
 
@@ -81,7 +81,7 @@ def _write(args, stream, ids):
 
 def _tokens(args, stream, ids, stop):
     """Yield the tokens that follow `ids`, until `stop` is no longer empty."""
-    ends = stream.model.config.eos if args.max_new_tokens else ()  # nothing ends what is to go on until Ctrl-C
+    ends = stream.model.config.eos if args.max_new_tokens else ()  # with 0 only Ctrl-C ends it
     for token in stream.write(stream.read(ids), args.max_new_tokens or None, ends):
         yield token
         if stop:

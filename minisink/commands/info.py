@@ -1,4 +1,4 @@
-"""``minisink info``: what a model is made of."""
+"""``minisink info``: the parts of a model."""
 
 from ..hf.package import PACKAGES
 from ..methods import cache_bytes_per_token
@@ -17,7 +17,7 @@ def add_options(parser):
 
 
 def positions(config):
-    """Say how a model knows positions, and which part of a head is rotated if not all of it."""
+    """Say how a model encodes positions, and which part of a head is rotated if not all of it."""
     kind, n_rotated = kind_of(config), 2 * len(getattr(config.encoding, "frequencies", ()))
     part = f", {n_rotated} of the {config.head_dim} channels of a head"
     return kind + (part if 0 < n_rotated < config.head_dim else "")

@@ -18,18 +18,18 @@ def add_options(parser):
     add("text", metavar="TEXT")
     add("--first", type=int, default=1, metavar="N", help="weight on the first N tokens (%(default)s)")
     add_no_bos(parser)
-    add("--plot", metavar="PNG", help="draw where the weight goes as a picture")
+    add("--plot", metavar="PNG", help="draw a picture of where the weight goes")
     add_json(parser)
-    add("--steps", metavar="FILE", help="write every step of a cache, by the readable path, for minisink live --play")
+    add("--steps", metavar="FILE", help="write every step of a cache, from the readable path, for minisink live --play")
     add_method(parser.add_argument_group("the cache of --steps"))
 
 
 def run(args):
-    """Print a row a head."""
+    """Print one row per head."""
     check_picture(args.plot)
     check_folder(args.steps)
     if not args.steps and (args.method != "streaming" or args.window is not None):
-        raise ValueError("--method and --window are those of --steps FILE; without it the whole text is looked at")
+        raise ValueError("--method and --window are those of --steps FILE; without it every token sees the whole text")
     model = load(args.model)
     ids = encode(model, args.text, "TEXT", bos=not args.no_bos)
     if args.steps:

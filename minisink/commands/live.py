@@ -1,4 +1,4 @@
-"""``minisink live``: a page in which one watches a cache forget, of one file, without internet."""
+"""``minisink live``: a page to watch a cache forget, in one file, without internet."""
 
 import json
 import tempfile
@@ -11,7 +11,7 @@ from ..system.errors import tell
 from ..system.files import atomic_write, check_folder, read_text
 from .common import add_model
 
-PURPOSE = "watch a cache forget, in a page of one file"
+PURPOSE = "watch a cache forget, in a one-file page"
 EXAMPLE = "minisink live --write page.html --model novels-gpt2"
 
 
@@ -19,12 +19,12 @@ def add_options(parser):
     add = parser.add_argument
     add_model(parser)
     add("--text", metavar="FILE", help="a UTF-8 text to read (the sample text)")
-    add("--play", nargs="+", metavar="FILE", help="show what minisink inspect --steps recorded, each file a lane")
+    add("--play", nargs="+", metavar="FILE", help="show recordings of minisink inspect --steps, one lane per file")
     add("--write", metavar="FILE", help="write the page here, and open nothing")
 
 
 def run(args):
-    """Write the page, and open it unless it has a place to stay."""
+    """Write the page, and open it unless --write is given."""
     check_folder(args.write)
     if args.play:
         html = page(steps=[step for path in args.play for step in _read_steps(path)])

@@ -1,7 +1,7 @@
-"""What ``minisink train lm`` trains: a tokenizer, a config, and the weights to begin from.
+"""What ``minisink train lm`` trains: a tokenizer, a config, and initial weights.
 
-Three ways lead there. Sizes given one by one, or a ``config.json``, with random weights and a tokenizer learned from
-the text or taken; or a model, which brings all three.
+They come from sizes given one by one, or from a ``config.json``, with random weights and a learned or
+given tokenizer; or from a model, which has all three.
 """
 
 from dataclasses import replace
@@ -16,32 +16,32 @@ from ..hf.folder import config_of
 from ..model import load
 from ..training import tokens
 
-POSITIONS = {"learned": "gpt2", "rotary": "gpt_neox", "alibi": "mpt"}  # of three models that differ in little else
+POSITIONS = {"learned": "gpt2", "rotary": "gpt_neox", "alibi": "mpt"}  # for three otherwise similar models
 SIZES = {"architecture": "llama", "vocab_size": 1024, "width": 128, "layers": 4, "heads": 4, "d_ff": None}
 
 
 def add_options(group):
-    """Add the options that say what is trained to `group`."""
+    """Add the options for what is trained to `group`."""
     add = group.add_argument
-    add("--init", metavar="MODEL", help="a shipped name or a folder to begin from; tokenizer and sizes are its own")
-    add("--tokenizer", type=Path, metavar="FILE", help="tokenizer.json to use, not train a new one")
+    add("--init", metavar="MODEL", help="start from a shipped name or a folder, with its tokenizer and sizes")
+    add("--tokenizer", type=Path, metavar="FILE", help="tokenizer.json to use instead of training one")
     add("--config", type=Path, metavar="FILE", help="a config.json, instead of the sizes below")
     add("--architecture", choices=("llama", *POSITIONS.values()), help="(llama)")
-    add("--positions", choices=tuple(POSITIONS), help="the architecture that has them: gpt2, gpt_neox (a quarter), mpt")
+    add("--positions", choices=tuple(POSITIONS), help="by architecture: gpt2, gpt_neox (a quarter), mpt")
     add("--vocab-size", type=int, metavar="N", help=f"tokens to learn ({SIZES['vocab_size']})")
-    add("--width", type=int, metavar="N", help=f"of the model ({SIZES['width']})")
+    add("--width", type=int, metavar="N", help=f"width of the model ({SIZES['width']})")
     add("--layers", type=int, metavar="N", help=f"({SIZES['layers']})")
-    add("--heads", type=int, metavar="N", help=f"a layer ({SIZES['heads']})")
+    add("--heads", type=int, metavar="N", help=f"heads per layer ({SIZES['heads']})")
     add("--d-ff", type=int, metavar="N", help="width of the MLP (llama: 352 for a width of 128, the others: 4 widths)")
     add("--softmax", choices=("softmax", "softmax1"), help="scores to weights (softmax, or the model's)")
     add("--sink-logit", action="store_true", help="a learned sink logit for every head")
-    shared = "shared: one matrix for input and output, but for the input vector of <s> with --sample-start bos "
+    shared = "shared: one matrix for input and output, except the input vector of <s> with --sample-start bos "
     add("--embedding", choices=("shared", "untied"), default="shared", help=shared + "(%(default)s)")
-    add("--dtype", choices=("float32", "float16"), default="float32", help="of the saved model (%(default)s)")
+    add("--dtype", choices=("float32", "float16"), default="float32", help="dtype of the saved model (%(default)s)")
 
 
 def prepare(args):
-    """Return (tokenizer, config, weights to begin from or None for random ones) as the options ask for them."""
+    """Return (tokenizer, config, weights to begin from or None for random ones) according to the options."""
     _refuse_both(args, "init", ("config", "tokenizer", "positions", *SIZES))
     _refuse_both(args, "positions", ("config", "architecture"))
     if args.positions is not None:
@@ -55,7 +55,7 @@ def prepare(args):
         raise ValueError(f"the tokenizer has no {tokens.BOS}, which --sample-start bos puts first")
     if args.embedding == "shared" and bos:
         raise ValueError(f"{tokens.BOS} is id {bos} of the tokenizer, but 0 for a shared one; use --embedding untied")
-    tied = args.embedding == "shared" and bos is None  # with a vector of its own for <s>, two matrices are saved
+    tied = args.embedding == "shared" and bos is None  # with a separate vector for <s>, two matrices are saved
     if begun:
         longest = max(args.context, begun.config.max_positions)
         config = replace(begun.config, max_positions=longest, bos=bos, tied=tied)
@@ -70,25 +70,25 @@ def prepare(args):
 
 
 def _refuse_both(args, source, options):
-    """Refuse options beside `source`, which brings their values along."""
+    """Refuse options given with `source`, which has its own values for them."""
     if getattr(args, source) is not None:
         for name in options:
             if getattr(args, name) is not None:
-                raise ValueError(f"--{name.replace('_', '-')} cannot be given with --{source}, which brings its own")
+                raise ValueError(f"--{name.replace('_', '-')} cannot be given with --{source}, which has its own")
 
 
 def _load(args):
     model = load(args.init)
     if model.tokenizer is None:
         raise ValueError(f"{args.init}: has no tokenizer.json, so text cannot be turned into tokens")
-    first = int(args.sample_start == "bos")  # <s> may have an input vector of its own
+    first = int(args.sample_start == "bos")  # <s> may have a separate input vector
     if args.embedding == "shared" and not np.array_equal(model.weights.embed[first:], model.weights.head.T[first:]):
-        raise ValueError(f"{args.init}: its input and output matrices differ; go on with --embedding untied")
+        raise ValueError(f"{args.init}: its input and output matrices differ; use --embedding untied")
     return model
 
 
 def _tokenizer(args, vocab_size):
-    """Return the tokenizer that was asked for, that the folder has (to resume), or a new one."""
+    """Return the given tokenizer, the folder's (to resume), or a new one."""
     if args.tokenizer is not None:
         return tokens.read_tokenizer(args.tokenizer)
     if args.resume and (args.out / "tokenizer.json").exists():
@@ -115,7 +115,7 @@ def _from_sizes(args, sizes, bos, tied):
             f"--width {width} must be a multiple of 8 x {heads} heads: a quarter of each rotates, in pairs"
         )
     if architecture == "mpt" and d_ff not in (None, 4 * width):
-        raise ValueError(f"--d-ff is {d_ff}; of an MPT it is 4 widths, {4 * width}")
+        raise ValueError(f"--d-ff is {d_ff}; in an MPT it is 4 widths, {4 * width}")
     if d_ff is None:
         d_ff = width * 352 // 128 if is_llama else 4 * width
     if d_ff < 1:

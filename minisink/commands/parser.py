@@ -1,6 +1,6 @@
-"""The command line: options in, one line on stderr and exit status 2 for anything wrong.
+"""The command line: options in, one line on stderr and exit status 2 for any error.
 
-A command is a file beside this one with PURPOSE, EXAMPLE, `add_options` and `run`.
+A command is a file next to this one with PURPOSE, EXAMPLE, `add_options` and `run`.
 """
 
 import argparse
@@ -22,7 +22,7 @@ FAMILIES: dict = {
 
 
 def main(argv=None):
-    """Run one command, given without the program's name or by the shell; return its exit status."""
+    """Run one command, from `argv` without the program's name, or from the shell; return its exit status."""
     return run_command(_run, argv)
 
 
@@ -48,8 +48,8 @@ def make_parser():
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message):
-        """Say what is wrong in one line."""
-        tell(f"error: {message} ({self.prog} --help tells more)")
+        """Print the error in one line."""
+        tell(f"error: {message} (see {self.prog} --help)")
         self.exit(2)
 
 

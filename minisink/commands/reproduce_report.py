@@ -1,4 +1,4 @@
-"""What an experiment found: as a table with its verdict, JSON or CSV, and as files with a picture."""
+"""The result of an experiment: as a table with its verdict, JSON or CSV, and as files with a picture."""
 
 import csv
 import io
@@ -18,14 +18,14 @@ from .common import as_json, dump, progress
 
 
 def report(experiment, args):
-    """Run an experiment and print what came out, also when it was stopped; return its `effects.verdict`."""
+    """Run an experiment and print its result, even if it was stopped; return its `effects.verdict`."""
     inputs, options = experiment.inputs(args), experiment.options(args)
     rows, began = [], time.perf_counter()
     try:
         rows.extend(experiment.module.run(*inputs, **options, track=partial(progress, experiment.name)))
     except (ValueError, MemoryError, KeyboardInterrupt):
         if rows and not args.json:
-            print(plain(rows) + "\n")  # nothing that was measured is lost
+            print(plain(rows) + "\n")  # no measurement is lost
         raise
     seconds = time.perf_counter() - began
     effects = list(experiment.module.effects(rows))
@@ -44,7 +44,7 @@ def report(experiment, args):
 
 
 def write(experiment, args, about, rows):
-    """Write the files that were asked for, each by itself or all into a folder."""
+    """Write the requested files, each separately or all into a folder."""
     texts, pictures = {}, [args.plot] if args.plot else []
     if args.csv not in (None, "-"):
         texts[args.csv] = as_csv(rows)
@@ -55,14 +55,14 @@ def write(experiment, args, about, rows):
     for path, text in texts.items():
         with atomic_write(path) as unfinished:
             unfinished.write_text(text, encoding="utf-8")
-    with suppress(ImportError):  # without matplotlib a folder gets no picture; --plot has been refused
+    with suppress(ImportError):  # without matplotlib a folder gets no picture; --plot was refused
         for path in pictures:
             with picture(path, about["finding"], about["command"]) as figure:
                 experiment.module.draw(figure, rows)
 
 
 def show(experiment, about, rows, effects):
-    """Print the rows as a table, what the paper says, and what this run says to it."""
+    """Print the rows as a table, the paper's claim, and this run's verdict on it."""
     module = experiment.module
     command = fill(about["command"], 76, subsequent_indent="    ", break_on_hyphens=False, break_long_words=False)
     print(command.replace("\n", " \\\n") + "\n")
@@ -79,7 +79,7 @@ def scalars(rows):
 
 
 def plain(rows):
-    """Return rows as a table, four digits of a number."""
+    """Return rows as a table, with four digits per number."""
     rows = scalars(rows)
     return table(list(rows[0]), [[_cell(value) for value in row.values()] for row in rows])
 
@@ -91,7 +91,7 @@ def _cell(value):
 
 
 def as_csv(rows):
-    """Return the rows as CSV, a line each below their names."""
+    """Return the rows as CSV, one line each below their names."""
     rows, text = scalars(rows), io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()

@@ -1,4 +1,4 @@
-"""Where the built documentation lies: packed in the package of a release, in ``docs/_build/html`` of a clone."""
+"""Where the built documentation is: packed in a release's package, or in ``docs/_build/html`` of a clone."""
 
 import io
 import shlex
@@ -12,11 +12,11 @@ from ..live.page import page, sample
 from ..model import load
 
 BUILD = "-m sphinx -W -q -D nb_execution_mode=off -c docs . docs/_build/html"  # the lessons are not run
-PACKED = "site.zip.xz"  # one xz of a zip that is not compressed: pages are much alike
+PACKED = "site.zip.xz"  # an xz of an uncompressed zip: the pages are much alike
 
 
 def site() -> Path:
-    """Return the folder of the pages, or the file of a release; raise FileNotFoundError that says how to build them."""
+    """Return the folder of the pages, or the release's file; FileNotFoundError says how to build them."""
     package = Path(__file__).resolve().parents[1]
     clone = package.parent / "docs"
     in_a_clone = (clone / "conf.py").is_file()
@@ -27,20 +27,20 @@ def site() -> Path:
             build = f'cd {shlex.quote(str(clone.parent))} && {python} -m pip install -e ".[docs]" && {python} {BUILD}'
             raise FileNotFoundError(f"the pages are not built yet; this does it in a minute: {build}")
         build = f'pip install -e ".[docs]" && python {BUILD}'
-        none = "this wheel carries no pages, that of a release does"
+        none = "this wheel has no pages, unlike a release's"
         raise FileNotFoundError(f"{none}; or in a clone of minisink: {build}")
     return there
 
 
 @contextmanager
 def unpacked(there):
-    """Yield the folder of the pages: of those of a release a copy, with the page of minisink live made anew."""
+    """Yield the folder of the pages; a release's are a copy, with the page of minisink live made again."""
     if there.is_dir():
         yield there
         return
     try:
         import lzma
-    except ImportError:  # some builds of Python go without
+    except ImportError:  # some builds of Python lack it
         raise ValueError(f"{there}: this Python has no lzma, and cannot unpack the pages") from None
     with tempfile.TemporaryDirectory(prefix="minisink-", ignore_cleanup_errors=True) as folder:
         with lzma.open(there) as file, ZipFile(io.BytesIO(file.read())) as pages:

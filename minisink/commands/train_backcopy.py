@@ -22,11 +22,11 @@ def add_options(parser):
     add("--layers", type=int, default=1, metavar="N", help="attention layers (%(default)s)")
     add("--softmax", choices=("softmax", "softmax1", "relu"), default="softmax", help="scores to weights (%(default)s)")
     add("--optimizer", choices=("adamw", "sgd"), default="adamw", help="(%(default)s)")
-    add("--no-bos", action="store_true", help="texts begin anywhere")
-    add("--seed", type=int, default=0, metavar="N", help="of the task, the weights and the texts (%(default)s)")
-    add("--steps", type=int, default=1200, metavar="N", help="of 32 texts (%(default)s)")
+    add("--no-bos", action="store_true", help="let texts begin anywhere")
+    add("--seed", type=int, default=0, metavar="N", help="seed of the task, the weights and the texts (%(default)s)")
+    add("--steps", type=int, default=1200, metavar="N", help="steps of 32 texts (%(default)s)")
     add("--rate", type=float, metavar="X", help="peak learning rate (0.05; relu 0.002, sgd 1)")
-    add("--length", type=int, default=64, metavar="N", help="tokens a text in training (%(default)s)")
+    add("--length", type=int, default=64, metavar="N", help="tokens per text in training (%(default)s)")
     add("--workers", type=int, default=1, metavar="N", help="threads (%(default)s; more gain nothing here)")
     add("--device", default="cpu", help="cpu or cuda (%(default)s)")
     add("--plot", type=Path, metavar="FILE", help="draw the curves (needs matplotlib)")
@@ -34,7 +34,7 @@ def add_options(parser):
 
 
 def run(args):
-    """Run ``minisink train backcopy``; raise ValueError for impossible options, and a loss that is no number."""
+    """Run ``minisink train backcopy``; raise ValueError for impossible options, and a NaN loss."""
     check(args, layers=1, steps=1, length=4, workers=1, seed=0)
     started = time.perf_counter()
     task = Task.random(args.seed, starts_with_bos=not args.no_bos)
@@ -56,12 +56,12 @@ def run(args):
 
 def _explain(row, long, first, length, seconds, gap):
     idle, busy = row["bos_from_nontrigger"], row["bos_from_trigger"]
-    verdict = "a sink" if idle > 0.3 else "no sink"  # the bar of Gu et al., arXiv:2410.10781
+    verdict = "a sink" if idle > 0.3 else "no sink"  # the threshold of Gu et al., arXiv:2410.10781
     name = "BOS" if first == "BOS" else "the first token"
     name += f" in layer {row['layer']}" if row["layer"] else ""
     gets = f"gets a weight of {idle:.2f} from tokens with nothing to look up, {busy:.2f} from triggers"
     print("\n" + wrap(f"{verdict}: {name} {gets}"))
-    print(f"texts of 1,000 tokens ({length} in training), nats a token above the floor:")
+    print(f"texts of 1,000 tokens ({length} in training), nats per token above the floor:")
     for name, what in (
         ("dense", "every token seen"),
         ("window", f"the last {length}"),

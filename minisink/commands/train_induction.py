@@ -1,4 +1,4 @@
-"""``minisink train induction``: what streaming forgets, and what comes back, on a model trained here."""
+"""``minisink train induction``: what streaming forgets, and retrieval recovers, on a model trained here."""
 
 import time
 from pathlib import Path
@@ -19,16 +19,16 @@ EXAMPLE = "minisink train induction --seeds 1 --plot induction.png"
 
 def add_options(parser):
     add = parser.add_argument
-    between = "symbols between two readings (0 20 200 1000)"
+    between = "symbols between the two readings (0 20 200 1000)"
     add("--gaps", nargs="+", type=int, default=list(experiment.GAPS), metavar="N", help=between)
     add("--cache", type=int, default=experiment.CACHE, metavar="N", help="slots: one sink and a window (%(default)s)")
-    add("--n-blocks", type=int, default=experiment.N_BLOCKS, metavar="N", help="blocks brought back (%(default)s)")
-    add("--block", type=int, default=experiment.BLOCK, metavar="N", help="tokens in a block (%(default)s)")
-    add("--texts", type=int, default=8, metavar="N", help="read after each gap (%(default)s)")
+    add("--n-blocks", type=int, default=experiment.N_BLOCKS, metavar="N", help="blocks fetched (%(default)s)")
+    add("--block", type=int, default=experiment.BLOCK, metavar="N", help="tokens per block (%(default)s)")
+    add("--texts", type=int, default=8, metavar="N", help="texts to read per gap (%(default)s)")
     add("--seeds", type=int, default=3, metavar="N", help="trainings, for a mean and its spread (%(default)s)")
-    add("--seed", type=int, default=0, metavar="N", help="of the first of them (%(default)s)")
+    add("--seed", type=int, default=0, metavar="N", help="seed of the first (%(default)s)")
     add("--layers", type=int, default=2, metavar="N", help="attention layers (%(default)s; one cannot learn it)")
-    add("--steps", type=int, default=600, metavar="N", help="of 32 texts (%(default)s)")
+    add("--steps", type=int, default=600, metavar="N", help="steps of 32 texts (%(default)s)")
     add("--rate", type=float, metavar="X", help="peak learning rate (0.01)")
     add("--workers", type=int, default=1, metavar="N", help="threads (%(default)s)")
     add("--device", default="cpu", help="cpu or cuda (%(default)s)")
@@ -37,7 +37,7 @@ def add_options(parser):
 
 
 def run(args):
-    """Run ``minisink train induction``; raise ValueError for impossible options, and a loss that is no number."""
+    """Run ``minisink train induction``; raise ValueError for impossible options, and a NaN loss."""
     check(args, cache=2, n_blocks=0, block=1, texts=1, seeds=1, seed=0, layers=1, steps=1, workers=1)
     if min(args.gaps) < 0:
         raise ValueError(f"--gaps has {min(args.gaps)}; a gap is 0 or more symbols")
@@ -65,7 +65,7 @@ def run(args):
 
 
 def _measure(args, models, sizes):
-    """Measure the losses, (seeds, methods, gaps): each model reads texts of its own."""
+    """Measure the losses, (seeds, methods, gaps): each model reads its own texts."""
     n_tokens = sum(1 + 2 * SEGMENT + gap for gap in args.gaps) * args.texts * len(experiment.methods(**sizes))
     losses = []
     with progress("reading", total=n_tokens * len(models), unit="token") as bar:
@@ -78,9 +78,9 @@ def _measure(args, models, sizes):
 def _show(args, trainings, names, losses, findings, seconds):
     mean, spread = losses.mean(axis=0), losses.std(axis=0, ddof=1) if args.seeds > 1 else None
     several = f"mean and deviation of {args.seeds} trainings" if args.seeds > 1 else "one training"
-    about = f"A segment of {SEGMENT} symbols, a gap, the segment again: nats a symbol of the second reading, {several} "
+    about = f"A segment of {SEGMENT} symbols, a gap, the segment again: nats per symbol of the second time, {several} "
     about += f"on texts of {LENGTH} tokens. Chance is {CHANCE:.2f}. All but dense have {args.cache} slots: a window, "
-    about += f"or one sink and a window; retrieval sees {args.n_blocks} blocks of {args.block} evicted tokens besides."
+    about += f"or one sink and a window; retrieval sees {args.n_blocks} blocks of {args.block} evicted tokens too."
     print(f"\n{wrap(about)}\n")
     rows = []
     for i, name in enumerate(names):
@@ -96,7 +96,7 @@ def _show(args, trainings, names, losses, findings, seconds):
 
 
 def _as_json(args, trainings, names, losses, findings, seconds):
-    """Return what a script may want."""
+    """Return the numbers for scripts."""
     trained, rows = [], []
     for one in trainings:
         last = one["history"][-1][1]

@@ -26,8 +26,8 @@ def add_options(parser):
     add("--text", nargs="+", type=Path, required=True, metavar="FILE", help="UTF-8 text files")
     add("--out", type=Path, required=True, metavar="FOLDER", help="Hugging Face folder to write")
     add("--valid", nargs="+", type=Path, metavar="FILE", help="held-out text (the last 1 %%)")
-    add("--tokens", type=Path, metavar="FILE", help=".npy file that keeps the encoded text")
-    add("--resume", action="store_true", help="go on from the checkpoint in --out; all else as it was")
+    add("--tokens", type=Path, metavar="FILE", help=".npy file to keep the encoded text")
+    add("--resume", action="store_true", help="continue from the checkpoint in --out; everything else as before")
     lm_model.add_options(parser.add_argument_group("the model"))
     _add_recipe(parser.add_argument_group("the training"))
 
@@ -37,14 +37,14 @@ def _add_recipe(group):
     begin = "samples start with <s>, or anywhere (%(default)s)"
     add("--sample-start", choices=("bos", "none"), default=usual.sample_start, help=begin)
     add("--steps", type=int, default=usual.n_steps, metavar="N", help="(%(default)s)")
-    add("--batch", type=int, default=usual.batch, metavar="N", help="samples a step (%(default)s)")
-    add("--context", type=int, default=usual.context, metavar="N", help="tokens a sample (%(default)s)")
+    add("--batch", type=int, default=usual.batch, metavar="N", help="samples per step (%(default)s)")
+    add("--context", type=int, default=usual.context, metavar="N", help="tokens per sample (%(default)s)")
     add("--rate", type=float, default=usual.rate, metavar="X", help="peak learning rate (%(default)s)")
-    add("--warmup", type=int, default=usual.warmup, metavar="N", help="steps up to it (%(default)s)")
-    share = "share of the steps, at the end, down to 0 (%(default)s)"
+    add("--warmup", type=int, default=usual.warmup, metavar="N", help="warm-up steps (%(default)s)")
+    share = "final share of the steps in which the rate falls to 0 (%(default)s)"
     add("--decay", type=float, default=usual.decay, metavar="X", help=share)
-    add("--weight-decay", type=float, default=usual.weight_decay, metavar="X", help="of matrices (%(default)s)")
-    drawn = "of weights and samples; with --init, another one draws other samples (%(default)s)"
+    add("--weight-decay", type=float, default=usual.weight_decay, metavar="X", help="decay of matrices (%(default)s)")
+    drawn = "seed of weights and samples; with --init only of samples (%(default)s)"
     add("--seed", type=int, default=usual.seed, metavar="N", help=drawn)
     add("--eval-every", type=int, default=50, metavar="N", help="steps between rows of the log (%(default)s)")
     add("--save-every", type=int, default=200, metavar="N", help="steps between checkpoints (%(default)s)")
@@ -78,7 +78,7 @@ def _train(args, recipe):
         print(f"text as kept in {args.tokens}, not from --text")
     n = n_parameters(named_shapes(config))
     print(f"{n:,} parameters, {len(ids):,} tokens of text, {recipe.n_steps} steps of {recipe.batch} x {recipe.context}")
-    print(f"losses in nats a token, weights layer by layer\n\n{HEADER}", flush=True)
+    print(f"losses in nats per token, weights layer by layer\n\n{HEADER}", flush=True)
     bar = tqdm(total=recipe.n_steps, initial=training.n_steps_done, disable=quiet, unit="step", file=sys.stderr)
 
     def show(last, row):
@@ -92,7 +92,7 @@ def _train(args, recipe):
         train(training, eval_every=args.eval_every, save_every=args.save_every, on_step=show, stop=lambda: bool(noted))
     if training.n_steps_done < recipe.n_steps:
         again = "" if args.resume else " with --resume"
-        print(f"stopped at step {training.n_steps_done}; the same command{again} goes on from {args.out}")
+        print(f"stopped at step {training.n_steps_done}; the same command{again} continues from {args.out}")
         return 130
     print(f"saved {args.out}")
     return 0
@@ -114,7 +114,7 @@ HEADER = "  step    time   loss  held out  window - one sink  weight on the firs
 
 
 def _line(row):
-    """Return a row of the log, to be read below `HEADER`."""
+    """Return a row of the log, for reading below `HEADER`."""
     sinks = " ".join(f"{value:.2f}" for name, value in row.items() if name.startswith("sink_"))
     gap = row["window_nll"] - row["one_sink_nll"]
     begin = f"{row['step']:6d} {row['seconds']:5.0f} s  {row['loss']:5.3f}"

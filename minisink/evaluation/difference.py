@@ -1,12 +1,12 @@
-"""By how much two losses of the same tokens differ, and how sure that is."""
+"""How much two losses of the same tokens differ, and how certain that is."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-STRETCH = 50  # neighbouring tokens, which are alike
-SURE = 3  # standard errors that a difference of two losses must be away from what it is compared with
+STRETCH = 50  # neighbouring tokens, which may be alike
+SURE = 3  # standard errors by which a difference must exceed what it is compared with
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,9 @@ class Difference:
         return self.mean + SURE * self.error < bound
 
     def within(self, bound: float) -> bool:
-        """Return whether the difference lies between -bound and bound, three standard errors to either side included.
+        """Return whether the difference is between -bound and bound, three standard errors on either side included.
 
-        That no difference was found is not this: it must also have been looked at closely enough.
+        That is more than finding no difference: the measurement must also be precise enough.
         """
         return self.above(-bound) and self.below(bound)
 
@@ -37,11 +37,11 @@ class Difference:
 
 
 def paired(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray) -> Difference:
-    """Return by how much losses `a` are above losses `b` of the same tokens, with the standard error.
+    """Return how far losses `a` are above losses `b` of the same tokens, with the standard error.
 
-    Token by token, a token that is hard is hard for both, and that cancels. Independent tokens have the error
-    ``std(a - b) / sqrt(N)``. Neighbours may be alike, so it is also taken from whole stretches; the larger of the two
-    counts. `a` and `b` are of shape (N,), the loss of each token in nats; N is at least 2.
+    Token by token: a hard token is hard for both, and that cancels. Independent tokens have the error
+    ``std(a - b) / sqrt(N)``. Neighbours may be alike, so it is also computed from whole stretches; the larger of the
+    two counts. `a` and `b` are of shape (N,), the loss of each token in nats; N is at least 2.
 
     >>> price = paired([2.0, 5.0, 3.0, 4.0], [1.0, 4.0, 2.5, 3.0])
     >>> print(price)
@@ -51,7 +51,7 @@ def paired(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray) -> 
     """
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if a.ndim != 1 or a.shape != b.shape or len(a) < 2:
-        raise ValueError(f"losses of the same tokens, two or more, are compared, not shapes {a.shape} and {b.shape}")
+        raise ValueError(f"compare losses of the same tokens, two or more, not shapes {a.shape} and {b.shape}")
     difference = a - b
     n, mean = len(difference), difference.mean()
     stretch = max(1, min(STRETCH, n // 4))

@@ -19,7 +19,7 @@ CHUNK = 1 << 16  # bytes read at a time
 # The patterns of Llama 3 and of Qwen2, as published and as llama.cpp has them
 SPLITS = [first + WORDS % n for first in ("(?i:'s|'t|'re|'ve|'m|'ll|'d)", ENDINGS) for n in ("{1,3}", "")]
 
-# A piece ends with group 1, the next begins where the match ends: as far to the right as it goes.
+# A piece ends with group 1, the next begins at the end of the match, as far right as possible.
 BEFORE_SPACE_OR_LINE = re.compile(r"(?s)(.*\S)(?=[ \r\n])")
 BEFORE_SPACE = re.compile(r"(?s)(.*\S)(?= )")
 INSTEAD_OF_SPACE = re.compile(r"(?s)(.*[^\s▁]) (?=[^\s▁])")  # the tokenizer puts one in front of every text
@@ -36,8 +36,8 @@ class Piece(NamedTuple):
 def cut_of(tokenizer):
     """Return the pattern that finds where a text may be cut without changing its tokens, or None.
 
-    Matched against the start of a text: the longest piece that is sure ends with group 1, and the next one begins where
-    the match ends. None when it cannot be shown that any place is sure.
+    It is matched against the start of a text: the longest certain piece ends with group 1, and the next one begins
+    where the match ends. None if no place can be shown to be safe.
     """
     about = json.loads(tokenizer.to_str())
     model, normalizer, words = about["model"], about["normalizer"], about["pre_tokenizer"]
@@ -48,7 +48,7 @@ def cut_of(tokenizer):
         return None
     if _prepends_space(normalizer, words):
         return INSTEAD_OF_SPACE if model["type"] == "BPE" and _spaces_come_first(model["vocab"]) else None
-    if normalizer not in (None, {"type": "NFC"}):  # NFC joins nothing to a space
+    if normalizer not in (None, {"type": "NFC"}):  # NFC does not join anything to a space
         return None
     return _cut_of_words(words)
 
@@ -57,7 +57,7 @@ def _cut_of_words(words):
     """Return the cut for a pre-tokenizer of ``tokenizer.json``."""
     steps = words["pretokenizers"] if words and words["type"] == "Sequence" else [words]
     if steps and steps[0] and steps[0]["type"] == "Digits":
-        steps = steps[1:]  # digits become words of their own, by looking at one character at a time
+        steps = steps[1:]  # digits become separate words, one character at a time
     if not steps or steps[0] is None:
         return None
     if len(steps) == 1 and steps[0]["type"] in ("Whitespace", "WhitespaceSplit"):
@@ -68,13 +68,13 @@ def _cut_of_words(words):
     if len(steps) == 1 and last["use_regex"]:
         return BEFORE_SPACE_OR_LINE
     split = {"type": "Split", "behavior": "Isolated", "invert": False}
-    # a line break may end a word of these, a space may not
+    # a line break may end such a word, a space may not
     known = [split | {"pattern": {"Regex": pattern}} for pattern in SPLITS]
     return BEFORE_SPACE if len(steps) == 2 and steps[0] in known and not last["use_regex"] else None
 
 
 def _prepends_space(normalizer, words):
-    """Tell whether the tokenizer writes spaces as ``▁``, and one more in front of every text, as Llama 2's does."""
+    """Return whether the tokenizer writes spaces as ``▁``, and one more in front of every text, like Llama 2's."""
     if words is None and normalizer and normalizer["type"] == "Sequence":
         prepend = {"type": "Prepend", "prepend": "▁"}
         replace = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
@@ -85,14 +85,14 @@ def _prepends_space(normalizer, words):
 
 
 def _spaces_come_first(vocab):
-    """Tell if ``▁`` is a token, and follows no other character in any: then nothing can be merged across a space."""
+    """Return whether ``▁`` is a token, and begins every token it is in: then nothing is merged across a space."""
     return "▁" in vocab and not any(re.search("[^▁]▁", token) for token in vocab)
 
 
 def read_pieces(file, name, cut, *, start=0, size=CHUNK):
     """Read a text as it is needed, and yield each `Piece`; no more than one and `size` bytes are held.
 
-    The binary `file` stands at byte `start` of the text: 0, or the start of a piece of an earlier reading. `cut` is
+    The binary `file` is at byte `start` of the text: 0, or the start of a piece in an earlier run. `cut` is
     from `cut_of`; with None the whole text is one piece, as is any stretch without a place to cut.
 
     A text that is empty, cannot be read, or is not UTF-8 is a ValueError after the pieces before it, which names the
@@ -107,14 +107,14 @@ def read_pieces(file, name, cut, *, start=0, size=CHUNK):
     while chunk:
         with blame(name, f"cannot be read at byte {n_read}"):
             chunk = file.read(size)
-        searched = max(0, len(text) - 2)  # no cut before this: it would have been found
+        searched = max(0, len(text) - 2)  # no cut before this, or it would have been found
         try:
             text += decoder.decode(chunk, final=not chunk)
         except UnicodeDecodeError as error:
             bad, at = error.object[error.start], n_read + len(chunk) - len(error.object) + error.start
             raise ValueError(f"{name}: not UTF-8 text (byte {bad:#04x} at {at})") from None
         n_read += len(chunk)
-        if start == 0 and not mark and text.startswith("\ufeff"):  # a byte-order mark: bytes, and no text
+        if start == 0 and not mark and text.startswith("\ufeff"):  # a byte-order mark: bytes, but no text
             text, mark = text[1:], codecs.BOM_UTF8
         match = cut.match(text, searched) if cut is not None and chunk else None
         if match:

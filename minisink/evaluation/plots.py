@@ -6,7 +6,7 @@ from ..system.plots import BLACK, BLUE, GREY, PURPLE, VERMILLION, name_lines, pi
 from ..system.terminal import rolling_mean, rolling_span
 from .difference import SURE, Difference, paired
 
-# told apart without colour too: streaming is broad, and re-computation runs in it
+# distinguishable without colour too: streaming is broad, and re-computation runs inside it
 STROKES: dict = {
     "dense": {"color": GREY, "ls": ":", "lw": 2},
     "window": {"color": VERMILLION, "ls": "-", "lw": 4},
@@ -20,8 +20,8 @@ STROKES: dict = {
 def draw_losses(path, losses, *, title, evicted_from=None, group=1):
     """Draw the rolling loss of each method along a text (Figure 3 of StreamingLLM), and say what eviction adds.
 
-    `losses` are nats per token by method, (T,) each; so many tokens (`group`) share one, for of a long text more than
-    their mean is not seen. The `title` says what is read; at token `evicted_from` the first eviction happens.
+    `losses` are nats per token by method, (T,) each; `group` tokens share one, since a picture of a long text shows
+    only means. The `title` says what is read; the first eviction is at token `evicted_from`.
     """
     above = {name: _how_much_more(nll) for name, nll in above_recompute(losses).items() if len(nll)}
     own = {name: f"{nll.mean():.2f} nats per token" for name, nll in losses.items() if len(nll)}
@@ -32,7 +32,7 @@ def draw_losses(path, losses, *, title, evicted_from=None, group=1):
 
 
 def plot_losses(axes, losses, marks, *, group=1):
-    """Draw rolling losses on given axes, each with its name, and a line at every token that is marked."""
+    """Draw rolling losses on given axes, each with its name, and a line at every marked token."""
     span = rolling_span(losses)
     rolled = {method: rolling_mean(nll, span) for method, nll in losses.items()}
     first = span // 4  # a mean of the first few tokens is wild
@@ -52,13 +52,13 @@ def plot_losses(axes, losses, marks, *, group=1):
 
 
 def _how_much_more(difference):
-    """Say the mean of a difference of losses, (N,), in words; what is within three standard errors is none."""
+    """Describe the mean of a difference of losses, (N,); within three standard errors there is none."""
     gap = paired(difference, 0 * difference) if len(difference) > 1 else Difference(difference.mean(), 0.0)
     return more(0.0 if abs(gap.mean) < SURE * gap.error else gap.mean, unit="nats per token")
 
 
 def more(x, *, unit=""):
-    """Say a difference in words.
+    """Describe a difference in words.
 
     >>> more(0.251), more(-0.15, unit="nats"), more(0.001)
     ('0.25 more', '0.15 nats less', 'as much')
@@ -68,7 +68,7 @@ def more(x, *, unit=""):
 
 
 def above_recompute(losses):
-    """Tell how much more window and streaming lose than re-computation at each token; nothing if that is missing."""
+    """Return how much more window and streaming lose than re-computation at each token; {} if that is missing."""
     if "recompute" not in losses:
         return {}
     return {m: losses[m] - losses["recompute"] for m in ("window", "streaming") if m in losses}

@@ -1,4 +1,4 @@
-"""What other engines evict, whole blocks of tokens or half of the window at once; StreamingLLM lets one token leave."""
+"""Other engines' policies: they evict whole blocks or half of the window at once, StreamingLLM one token."""
 
 from dataclasses import dataclass
 
@@ -12,8 +12,8 @@ from ..methods import Streaming
 class Blockwise(Streaming):
     """A block of tokens stays while any of them is a sink or in the window (OpenVINO; caches made of pages).
 
-    Blocks are counted from the start of the text. So up to ``block - 1`` tokens more are held, and as many again where
-    `n_sinks` is no multiple of `block`.
+    Blocks are counted from the start of the text. So up to ``block - 1`` more tokens are held, and as many again if
+    `n_sinks` is not a multiple of `block`.
 
     >>> Blockwise(2, 3, block=4).survivors(np.arange(14)).tolist()
     [0, 1, 2, 3, 8, 9, 10, 11, 12, 13]
@@ -26,7 +26,7 @@ class Blockwise(Streaming):
         super().__post_init__()
 
     def survivors(self, token_index):
-        """Keep the sinks' blocks, and those of which the last token is in the window still."""
+        """Keep the sinks' blocks, and those whose last token is still in the window."""
         start = token_index - token_index % self.block  # (S,), of the token's block
         return np.flatnonzero((start < self.n_sinks) | (start + self.block > token_index[-1] - self.window + 1))
 
@@ -38,14 +38,14 @@ class Blockwise(Streaming):
 
 @dataclass(frozen=True)
 class HalfAtOnce(Streaming):
-    """When a token comes that has no room, the older half of the window leaves (llama.cpp's context shift).
+    """When there is no room for a new token, the older half of the window leaves (llama.cpp's context shift).
 
     >>> HalfAtOnce(1, 4).survivors(np.arange(6)).tolist()
     [0, 3, 4, 5]
     """
 
     def survivors(self, token_index):
-        """Keep all while there is room; then let the oldest ``window // 2`` leave, at least one."""
+        """Keep everything while there is room; then evict the oldest ``window // 2``, at least one."""
         S, half = len(token_index), max(1, self.window // 2)
         leave = -(-max(0, S - self.n_sinks - self.window) // half) * half  # once, if tokens come one by one
         return np.concatenate((np.arange(min(S, self.n_sinks)), np.arange(self.n_sinks + leave, S)))

@@ -1,4 +1,4 @@
-"""The losses of a text that comes in pieces and is never held as a whole: gigabytes in constant memory."""
+"""The losses of a text that comes in pieces and is never held whole: gigabytes in constant memory."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -20,29 +20,29 @@ def nll_stream(
     readable: bool = False,
     cache: KVCache | Path | None = None,
 ) -> Iterator[np.ndarray]:
-    """Return what `loss.nll_blocks` does, for a text that comes in pieces.
+    """Yield losses like `loss.nll_blocks`, for a text that comes in pieces.
 
     Parameters
     ----------
     model, method, readable
-        As in `loss.token_nll`; no `Recompute`, which reads its text more than once. `Dense` grows with the text.
+        As in `loss.token_nll`; not `Recompute`, which reads its text more than once. `Dense` grows with the text.
     pieces : iterable of (sequence or ndarray of ints)
-        Which together are the ids of the text; each of any length, also empty.
+        Together the ids of the text; each of any length, even empty.
     chunk : int
-        Tokens a forward pass takes. Neither this nor where the pieces end changes the results.
+        Tokens per forward pass. Neither this nor the pieces' ends change the results.
     cache : KVCache or path, optional
-        What the tokens before `pieces` left, instead of a method; it takes the new ones in.
+        The cache after the tokens before `pieces`, instead of a method; it takes the new ones in.
 
     Returns
     -------
     iterator of ndarray
-        Together (T-1,) nats. An exception that `pieces` raises comes through after the losses of all tokens
+        Together (T-1,) nats. An exception raised by `pieces` is raised after the losses of all tokens
         before it.
 
     Raises
     ------
     ValueError
-        As `loss.nll_blocks`.
+        As in `loss.nll_blocks`.
 
     Examples
     --------
@@ -64,7 +64,7 @@ def nll_stream(
 def in_blocks(model, pieces, chunk):
     """Yield blocks of ``chunk + 1`` ids, however the pieces come: the last of each is the first of the next.
 
-    A token waits until the one it predicts is known. What `pieces` raises comes through after the last block.
+    A token waits until the one it predicts is known. What `pieces` raises is raised after the last block.
     """
     pending, failure = np.empty(0, np.int64), None
     try:

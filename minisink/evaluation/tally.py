@@ -1,4 +1,4 @@
-"""What is kept of the losses of a text of any length: their sum, a curve of bounded size, and a CSV file that grows."""
+"""Summaries of the losses of a text of any length: their sum, a curve of bounded size, and a growing CSV file."""
 
 import csv
 import hashlib
@@ -10,14 +10,14 @@ import numpy as np
 from ..cache import check_whole
 from ..system.files import blame
 
-POINTS = 1 << 15  # of the curve
-TAIL = 4096  # bytes before its end by which a CSV file is known again
+POINTS = 1 << 15  # points of the curve
+TAIL = 4096  # last bytes by which a CSV file is recognised
 
 
 class Tally:
     """The sum of all losses so far, and their means over equal groups, which double when there are too many.
 
-    ``total`` is in nats, of ``n_tokens``; ``group`` tokens share a point of `curve`. With `every`, so many tokens lie
+    ``total`` is in nats, of ``n_tokens``; ``group`` tokens share a point of `curve`. `every` is the number of tokens
     between two rows of running perplexity.
 
     >>> tally = Tally(every=2)
@@ -44,7 +44,7 @@ class Tally:
         return float(np.exp(self.nll))
 
     def add(self, nll):
-        """Count the losses (T,) of the next tokens, in nats, and return the rows that are full now.
+        """Count the losses (T,) of the next tokens, in nats, and return the rows that are now full.
 
         A row is (tokens so far, mean loss of the last `every`, perplexity of all so far).
         """
@@ -63,7 +63,7 @@ class Tally:
         return rows
 
     def last_row(self):
-        """Return the row of the tokens that did not fill one, in a list; an empty list if there are none."""
+        """Return a list with the row of the tokens that did not fill one, or an empty list."""
         rest = self.n_tokens % self.every if self.every else 0
         return [(self.n_tokens, self.since_row / rest, self.perplexity)] if rest else []
 
@@ -85,7 +85,7 @@ class Tally:
         return [self.n_tokens, self.total, self.since_row, self.group], self.sums
 
     def restore(self, numbers, sums):
-        """Restore from the result of `state`; ValueError for numbers that no tally comes to."""
+        """Restore from the result of `state`; ValueError for impossible numbers."""
         n_tokens, total, since_row, group = numbers
         check_whole("tokens", n_tokens, 0)
         check_whole("tokens that share a point", group, 1)
@@ -96,9 +96,9 @@ class Tally:
 
 
 class GrowingCsv:
-    """A CSV file that holds at every moment what is known so far.
+    """A CSV file that always holds the results so far.
 
-    An older file of that name goes when the first rows come, so that a run that fails before costs nothing.
+    An older file of that name is replaced when the first rows come, so a run that fails before costs nothing.
     """
 
     def __init__(self, path, header):
@@ -106,7 +106,7 @@ class GrowingCsv:
         self._file = None
 
     def add(self, rows):
-        """Write rows, floats with all their digits; they are in the file when this returns, or it is a ValueError."""
+        """Write rows, floats with all their digits; they are in the file when this returns, or it raises ValueError."""
         with blame(self.path, "cannot be written"):
             if self._file is None:
                 self._file = open(self.path, "w", newline="", encoding="utf-8")
@@ -115,24 +115,24 @@ class GrowingCsv:
             self._file.flush()
 
     def mark(self):
-        """Return [bytes written, digest of the last of them]: where `resume` goes on."""
+        """Return [bytes written, digest of the last of them]: where `resume` continues."""
         size = os.path.getsize(self.path)
         return [size, _tail(self.path, size)]
 
     def resume(self, mark):
-        """Go on where a file ended when the mark was made; rows after that are written again.
+        """Continue where a file ended when the mark was made; rows after that are written again.
 
-        Raises ValueError when the file is not the one that was marked; it stays as it is.
+        Raises ValueError if the file is not the one that was marked; it stays unchanged.
         """
         size, digest = mark
-        with blame(self.path, "cannot be gone on with"):
+        with blame(self.path, "cannot be continued"):
             if os.path.getsize(self.path) < size or _tail(self.path, size) != digest:
                 raise ValueError(f"{self.path}: not the CSV file that the run wrote before it stopped")
             os.truncate(self.path, size)
             self._file = open(self.path, "a", newline="", encoding="utf-8")
 
     def close(self):
-        """Let go of the file."""
+        """Close the file."""
         if self._file is not None:
             self._file.close()
 

@@ -1,4 +1,4 @@
-"""Where in a text is the next token? Pieces of ids go to the model in blocks that do not end where the pieces do."""
+"""Where in a text is the next token? Pieces of ids go to the model in blocks that do not end with the pieces."""
 
 from collections import deque
 from typing import NamedTuple
@@ -7,7 +7,7 @@ import numpy as np
 
 
 class Place(NamedTuple):
-    """Where a token stands: the byte where its piece begins, and its index in the piece."""
+    """A token's place: the byte where its piece begins, and its index in the piece."""
 
     start: int
     skip: int
@@ -16,8 +16,8 @@ class Place(NamedTuple):
 class TokenReader:
     """Ids on their way to the model; a piece is kept until all of it is taken in, so that a run can stop at any token.
 
-    `pieces` is an iterator of (Place where it begins, number of its bytes, its ids (T,)); of the first of them the
-    model has taken in `skip` tokens before.
+    `pieces` is an iterator of (Place where it begins, number of its bytes, its ids (T,)); the model has already
+    taken in `skip` tokens of the first.
     """
 
     def __init__(self, pieces, skip=0):
@@ -45,11 +45,11 @@ class TokenReader:
 
     @property
     def place(self):
-        """Place: of the next token."""
+        """The Place of the next token."""
         return self._pending[0][0]._replace(skip=self._skip)
 
     @property
     def n_bytes(self):
-        """Bytes of the text before the next token, within the piece by the share of its tokens."""
+        """Bytes of the text before the next token; within a piece, by its share of tokens."""
         place, size, ids = self._pending[0]
         return place.start + size * self._skip // len(ids)

@@ -1,6 +1,6 @@
-"""What has nothing to do with attention: devices, files, errors, interrupts, the terminal, pictures.
+"""Everything unrelated to attention: devices, files, errors, interrupts, the terminal, pictures.
 
-These files know nothing of the rest of the package but its name.
+These files know nothing about the rest of the package except its name.
 """
 
 PACKAGE = __name__.partition(".")[0]

@@ -1,4 +1,4 @@
-"""To the GPU and back: the only file that names CuPy.
+"""Moving arrays to the GPU and back: the only file that names CuPy.
 
 Everything else is written with ``np.*``; CuPy arrays answer NumPy's dispatch protocols, so the same line
 runs where its arrays live. A device is "cpu", "cuda" or "cuda:N".
@@ -12,7 +12,7 @@ from . import PACKAGE
 def array_module(device):
     """Return the module that makes arrays on a device: ``numpy`` for "cpu", ``cupy`` for "cuda".
 
-    Raise ValueError for an unknown device, when CuPy is not installed, or when there is no such GPU.
+    Raise ValueError for an unknown device, if CuPy is not installed, or if there is no such GPU.
     """
     if device == "cpu":
         return np
@@ -35,12 +35,12 @@ def array_module(device):
 
 
 def to_host(array):
-    """Copy an array of any device to a numpy.ndarray (one that is there already is returned as it is)."""
+    """Copy an array from any device to a numpy.ndarray (an array already there is returned unchanged)."""
     return array.get() if hasattr(array, "get") else array
 
 
 def place(array):
-    """Tell where an array lies in memory, and what is read there: equal for two that are one and the same.
+    """Return where an array is in memory, and how it is read there: equal for two views of the same data.
 
     >>> x = np.zeros((2, 3))
     >>> place(x[:, :2]) == place(x[:, :2]), place(x[:, :2]) == place(x[:, 1:])

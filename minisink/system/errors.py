@@ -1,4 +1,4 @@
-"""What a command says when something is wrong: one line on standard error, and an exit status."""
+"""Report errors of a command: one line on standard error, and an exit status."""
 
 import os
 import sys
@@ -11,10 +11,10 @@ from .terminal import CAN_FAIL, in_a_line, wrap
 def fix_streams():
     """Make stdin, stdout and stderr exist, and the last two able to print any character.
 
-    Where there is no standard input or output (cron, a service, pythonw, ``<&-``), nothing comes in, and what goes out
-    goes nowhere; a character that the encoding of a file or pipe lacks becomes a backslash and its number.
+    If there is no standard input or output (cron, a service, pythonw, ``<&-``), input is empty and output is
+    discarded; a character that the encoding of a file or pipe lacks becomes a backslash and its number.
     """
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):  # in this order: each takes its own number
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):  # in order, so that each gets its number
         stream = getattr(sys, name)
         if stream is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))
@@ -23,7 +23,7 @@ def fix_streams():
 
 
 def warn_caller(message):
-    """Warn in the name of the line outside this package that led here."""
+    """Warn, attributed to the calling line outside this package."""
     frame, stacklevel = sys._getframe(1), 2
     while frame.f_back and f"{frame.f_globals.get('__name__')}.".startswith(f"{PACKAGE}."):
         frame, stacklevel = frame.f_back, stacklevel + 1
@@ -33,13 +33,13 @@ def warn_caller(message):
 def run_command(run, *args):
     """Call ``run(*args)`` and return its exit status (0 for None): 2 after an error, 130 after Ctrl-C.
 
-    Warnings become a line each, and say it once. So does an error that its user can mend, for it names what to do:
-    `ValueError`, `OSError`, `OverflowError`, `MemoryError`. Any other is a mistake of ours, and keeps its traceback.
+    Each warning becomes one line, printed once. So does an error that the user can fix, since it says how:
+    `ValueError`, `OSError`, `OverflowError`, `MemoryError`. Any other is our mistake, and keeps its traceback.
     """
     printed = set()
 
     def show(message, *_):
-        if str(message) not in printed:  # once, from wherever it comes
+        if str(message) not in printed:  # once, wherever it comes from
             printed.add(str(message))
             tell(f"warning: {message}")
 
@@ -62,17 +62,17 @@ def run_command(run, *args):
 
 
 def tell(message):
-    """Print a line to standard error: whatever a command has to say of itself goes out here.
+    """Print a line to standard error; every message of a command goes through here.
 
-    What a file spelled into it cannot drive a terminal; one would break the line within a word.
+    Text from a file inside it cannot control the terminal, which would otherwise break the line within a word.
     """
     line = in_a_line(f"{PACKAGE}: {message}")
     try:
         print(wrap(line) if sys.stderr.isatty() else line, file=sys.stderr, flush=True)
-    except OSError:  # a full disk, or nobody who reads it: no reason to end a run of hours
+    except OSError:  # a full disk, or a closed pipe: no reason to end a run of hours
         _silence(sys.stderr)
 
 
 def _silence(stream):
-    """Let whatever else is written to a stream go nowhere."""
+    """Discard whatever else is written to a stream."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -20,12 +20,12 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-SAVING = ".saving-"  # how the folder of unfinished files is called, and eight letters
+SAVING = ".saving-"  # prefix of the folder of unfinished files, before eight letters
 
 
 @contextmanager
 def blame(path, what):
-    """Make a ValueError of an OSError: "`path`: `what` (the reason)"."""
+    """Turn an OSError into a ValueError: "`path`: `what` (the reason)"."""
     try:
         yield
     except OSError as error:
@@ -33,7 +33,7 @@ def blame(path, what):
 
 
 def read_text(path, newline=None):
-    """Read a UTF-8 text, without its byte-order mark; a ValueError names the file, and the byte that is no UTF-8."""
+    """Read a UTF-8 text, without its byte-order mark; a ValueError names the file and the first bad byte."""
     try:
         with blame(path, "cannot be read"), open(path, encoding="utf-8", newline=newline) as file:
             return file.read().removeprefix("\ufeff")
@@ -41,16 +41,16 @@ def read_text(path, newline=None):
         raise ValueError(f"{path}: not UTF-8 text (byte {error.object[error.start]:#04x} at {error.start})") from None
 
 
-FORMAT = "1"  # of every saved state; another number when a state of before could not be read any more
+FORMAT = "1"  # of every saved state; it changes when older states can no longer be read
 
 
 def save_state(path, kind, about, arrays):
     """Write a state to a safetensors file, whole or not at all, with a digest of it; ValueError if that fails.
 
-    `kind` says whose state it is, `about` is a dict that JSON can hold, `arrays` are NumPy's by name.
+    `kind` says whose state it is, `about` is a JSON-able dict, `arrays` are NumPy arrays by name.
     """
     arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}  # save_file writes the buffer
-    text = json.dumps(about, default=int)  # a NumPy integer counts as a whole number
+    text = json.dumps(about, default=int)  # NumPy integers are written as integers
     try:
         with atomic_write(path) as unfinished:
             save_file(arrays, unfinished, metadata={kind: text, "format": FORMAT, "digest": _digest(text, arrays)})
@@ -61,17 +61,17 @@ def save_state(path, kind, about, arrays):
 def load_state(path, kind, what):
     """Read what `save_state` wrote: (about, arrays).
 
-    Any other file, and one that was changed or damaged since, is a ValueError: "`path`: not `what`".
+    Any other file, or one changed or damaged since, is a ValueError: "`path`: not `what`".
     """
     with reading(path, what):
-        if not os.path.isfile(path):  # a pipe would keep us waiting
+        if not os.path.isfile(path):  # opening a pipe would block
             raise ValueError("no plain file" if os.path.lexists(path) else "no such file")
-        open(path, "rb").close()  # says why, where it cannot be opened
+        open(path, "rb").close()  # says why it cannot be opened
         with safe_open(path, framework="numpy") as file:
             stored = file.metadata() or {}
             arrays = {name: file.get_tensor(name) for name in file.keys()}
         if kind not in stored:
-            raise ValueError("it says so nowhere")
+            raise ValueError("it is not marked as one")
         if stored.get("format", FORMAT) != FORMAT:
             raise ValueError(f"a state of format {stored['format']}, and this version of {PACKAGE} reads {FORMAT}")
         if stored.get("digest") != _digest(stored[kind], arrays):
@@ -81,9 +81,9 @@ def load_state(path, kind, what):
 
 @contextmanager
 def reading(path, what):
-    """Say of whatever goes wrong while a state is read, checked and taken up: "`path`: not `what`", a ValueError.
+    """Turn any error while a state is read, checked and restored into a ValueError: "`path`: not `what`".
 
-    A ValueError that names the file already says no more; a state's own words in it are kept to the line.
+    A ValueError that already names the file is kept; text from the state is kept to one line.
     """
     try:
         yield
@@ -91,14 +91,14 @@ def reading(path, what):
         is_named = str(error).startswith(f"{path}: ")
         raise ValueError(in_a_line(error if is_named else f"{path}: not {what} ({error})")) from error
     except MemoryError as error:
-        raise MemoryError(f"{path}: no memory to read it ({error})") from error
+        raise MemoryError(f"{path}: not enough memory to read it ({error})") from error
     except (LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         said = f"of another make: {type(error).__name__}: {error}"
         raise ValueError(in_a_line(f"{path}: not {what} ({said})")) from error
 
 
 def _digest(text, arrays):
-    """Hash a text and arrays: any other name, dtype, shape or number changes it."""
+    """Hash a text and arrays: any different name, dtype, shape or number changes it."""
     digest = hashlib.sha256(text.encode())
     for name in sorted(arrays):
         digest.update(f"{name} {arrays[name].dtype} {arrays[name].shape}".encode())
@@ -108,10 +108,10 @@ def _digest(text, arrays):
 
 @contextmanager
 def atomic_write(path):
-    """Write a file in another place, and move it when it is whole.
+    """Write a file elsewhere, and move it when it is complete.
 
-    Yields the Path to write to: of the same name, in a folder of its own beside `path`. When writing fails, `path` is
-    left as it is, and a ValueError names it.
+    Yields the Path to write to: the same name in a separate folder next to `path`. If writing fails, `path` is
+    left unchanged, and a ValueError names it.
     """
     path = Path(path)
     with blame(path, "cannot be written"), unfinished_folder(path.parent) as folder:
@@ -121,7 +121,7 @@ def atomic_write(path):
 
 @contextmanager
 def unfinished_folder(folder):
-    """Make a folder within `folder` for files that are moved when they are whole; what a killed run left there goes."""
+    """Make a folder within `folder` for files that are moved when complete; remove what killed runs left there."""
     _sweep(folder)
     with ExitStack() as locks:
         while True:
@@ -133,7 +133,7 @@ def unfinished_folder(folder):
 
 
 def _sweep(folder):
-    """Remove the unfinished folders of runs that were killed: one that is in use is locked."""
+    """Remove the unfinished folders of killed runs; one in use is locked."""
     for path in Path(folder).glob(f"{SAVING}????????") if fcntl else ():
         with ExitStack() as locks, suppress(OSError):
             if _hold(path, locks):
@@ -141,7 +141,7 @@ def _sweep(folder):
 
 
 def _is_ours(path, locks):
-    """Lock what was just made; False if another run took it for left over in between. Without locks nobody does."""
+    """Lock what was just made; False if another run removed it as left over. Without locks nobody does."""
     try:
         return not fcntl or _hold(path, locks)
     except BlockingIOError:
@@ -151,9 +151,9 @@ def _is_ours(path, locks):
 
 
 def _hold(path, locks):
-    """Lock a file or folder until `locks` ends, or raise BlockingIOError if another has it; False when it is gone."""
+    """Lock a file or folder until `locks` ends, or raise BlockingIOError if it is taken; False if it is gone."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe would keep us waiting
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # opening a pipe would block
         locks.callback(os.close, descriptor)
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return os.path.samestat(os.fstat(descriptor), os.stat(path))
@@ -163,26 +163,26 @@ def _hold(path, locks):
 
 @contextmanager
 def lock_files(*paths):
-    """Be the only run that writes these files (None is passed over); ValueError while another run writes one.
+    """Be the only run that writes these files (None is ignored); ValueError while another run writes one.
 
-    A file beside each of them is locked. The lock ends with the process, however that ends. Where a system or a folder
+    A file next to each of them is locked. The lock ends with the process, however that ends. Where a system or a folder
     has no locks (Windows has others), nothing is refused.
     """
     with ExitStack() as locks:
         for path in filter(None, paths):
             if fcntl and not _lock(Path(os.path.realpath(path)), locks):
-                raise ValueError(f"{path}: another run is writing it; wait for its end, or give another name")
+                raise ValueError(f"{path}: another run is writing it; wait until it ends, or give another name")
         yield
 
 
 def _lock(path, locks):
-    """Lock a file until `locks` ends; False when another process has it."""
+    """Lock a file until `locks` ends; False if another process has it."""
     name = path.with_name(f".{path.name}.lock")
     try:
         while True:
             open(name, "a").close()
-            if _hold(name, locks):  # or its last owner has just taken the file away: once more
-                locks.callback(name.unlink, missing_ok=True)  # while it is locked still
+            if _hold(name, locks):  # or its last owner has just removed the file: try again
+                locks.callback(name.unlink, missing_ok=True)  # while it is still locked
                 return True
     except BlockingIOError:
         return False
@@ -191,31 +191,31 @@ def _lock(path, locks):
 
 
 def check_file(path):
-    """Refuse what is there and is no plain file: a folder, or a pipe, which would keep us waiting."""
+    """Refuse anything that is not a plain file: a folder, or a pipe, which would block."""
     if os.path.exists(path) and not os.path.isfile(path):
         raise ValueError(f"{path}: {'a folder' if os.path.isdir(path) else 'no plain file'}; a file is needed here")
 
 
 def check_room(path):
-    """Refuse a file whose folder takes no new one, before hours of work go into it."""
+    """Refuse a file whose folder is not writable, before hours of work go into it."""
     with blame(path, "cannot be written"), tempfile.NamedTemporaryFile(dir=Path(path).parent, prefix="."):
         pass
 
 
 def check_folder(path):
-    """Refuse a file that could not be written; None is passed over."""
+    """Refuse a file that could not be written; None is ignored."""
     if path is None:
         return
     if not Path(path).parent.is_dir():
         raise ValueError(f"{path}: cannot be written; there is no folder {Path(path).parent}")
     if Path(path).is_dir():
-        raise ValueError(f"{path}: cannot be written; this is a folder, and the name of a file is needed")
+        raise ValueError(f"{path}: cannot be written; this is a folder, but a file name is needed")
     check_file(path)
     check_room(path)
 
 
 def check_picture(path):
-    """Refuse a picture that could not be drawn or written, before hours of work go into it; None is passed over."""
+    """Refuse a picture that could not be drawn or written, before hours of work go into it; None is ignored."""
     if path is None:
         return
     try:
@@ -224,5 +224,5 @@ def check_picture(path):
         raise ValueError(f"pictures need matplotlib: pip install '{PACKAGE}[plot]'") from None
     formats = matplotlib.figure.Figure().canvas.get_supported_filetypes()
     if Path(path).suffix[1:].lower() not in formats:
-        raise ValueError(f"{path}: a picture ends in one of {', '.join('.' + kind for kind in sorted(formats))}")
+        raise ValueError(f"{path}: a picture's name ends in one of {', '.join('.' + kind for kind in sorted(formats))}")
     check_folder(path)

@@ -7,10 +7,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def defer_interrupts():
-    """Let Ctrl-C wait for a good moment; a second one does not wait.
+    """Defer Ctrl-C to a good moment; a second one acts at once.
 
-    Yields a list that is empty until there was a Ctrl-C: the work looks there now and then, and ends in good order.
-    Where Ctrl-C is ignored, or somebody else listens, nothing changes.
+    Yields a list that is empty until Ctrl-C: the work checks it now and then, and ends in an orderly way.
+    If Ctrl-C is ignored, or something else handles it, nothing changes.
     """
     noted, listening = [], signal.getsignal(signal.SIGINT) is signal.default_int_handler
     listening = listening and threading.current_thread() is threading.main_thread()

@@ -1,8 +1,8 @@
 """Pictures, drawn with matplotlib (an extra) and written whole or not at all.
 
-A picture is read from the last row, and by those who do not see red and green apart: a sentence above it says what was
-found, its letters are large, and its colours (Okabe and Ito's that stand out from white, and Tol's wine) never say
-anything that a stroke, a hatch or a name does not say too.
+A picture must be readable from the last row, and without telling red from green: a sentence above it says what was
+found, its letters are large, and its colours (those of Okabe and Ito that stand out on white, and Tol's wine) never
+say anything that a stroke, a hatch or a name does not say too.
 """
 
 from contextlib import contextmanager
@@ -15,11 +15,11 @@ from .files import atomic_write
 BLUE, VERMILLION, GREEN, PURPLE, GREY, BLACK = "#0072B2", "#D55E00", "#009E73", "#882255", "#6E6E6E", "#000000"
 PALETTE = (BLUE, VERMILLION, GREEN, PURPLE, GREY, BLACK)
 HATCHES = ("", "//", "..", "xx", "\\\\", "")
-SIZE, LETTERS = (11, 6.2), 16  # inches, points: 2.7 % of the height of a slide of 4 to 3 that it fills
+SIZE, LETTERS = (11, 6.2), 16  # inches, points: 2.7 % of the height of a 4:3 slide that it fills
 
 
 def look():
-    """Return matplotlib's settings for a projector: large letters, lines told apart without colour."""
+    """Return matplotlib's settings for a projector: large letters, lines distinguishable without colour."""
     from matplotlib.rcsetup import cycler
 
     lines = cycler(color=PALETTE, linestyle=["-", "--", "-.", ":", "-", "--"])
@@ -31,17 +31,17 @@ def look():
 
 @contextmanager
 def picture(path, title, caption=""):
-    """Yield a figure under a title, the answer in a sentence; how to get it (a caption) stands below."""
+    """Yield a figure under a title, the answer in a sentence; how to get it (a caption) is below."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     with rc_context(look()):
         figure = Figure(figsize=SIZE, layout="constrained")
-        lines = len(title) // 70 + 1  # about as long as each other
+        lines = len(title) // 70 + 1  # of about equal length
         figure.suptitle(fill(title, len(title) // lines + 8, break_on_hyphens=False).replace("$", r"\$"))
         yield figure
         if caption:
-            short = shorten(caption, 300, placeholder=" ...")  # there may be 154 folders in it
+            short = shorten(caption, 300, placeholder=" ...")  # it may contain 154 folders
             below = fill(short, 80, subsequent_indent="    ", break_on_hyphens=False, break_long_words=False)
             figure.supxlabel(below.replace("$", r"\$"), fontsize=LETTERS, color=GREY, family="monospace")
         with atomic_write(path) as unfinished:
@@ -49,7 +49,7 @@ def picture(path, title, caption=""):
 
 
 def name_lines(axes, gap=0.08):
-    """Write the name of each line beside its end, in its colour, `gap` of the axes' height apart at least."""
+    """Write the name of each line at its end, in its colour, at least `gap` of the axes' height apart."""
     axes.get_ylim()  # sets the scale
     on_axes, ends = axes.transData - axes.transAxes, []
     for line in axes.lines:
@@ -63,9 +63,9 @@ def name_lines(axes, gap=0.08):
 
 
 def bars(axes, names, series, *, form="", kinds=None, lying=False):
-    """Draw a bar for each name, one beside the other for several series, with its number in a `form`.
+    """Draw a bar for each name, side by side for several series, with its number in a `form`.
 
-    `series` are values by name (NaN where there are none); in one series `kinds`, whole numbers, say which bars look
+    `series` are values by name (NaN for missing ones); in a single series `kinds`, integers, say which bars look
     alike.
     """
     width = 0.8 / len(series)
@@ -76,7 +76,7 @@ def bars(axes, names, series, *, form="", kinds=None, lying=False):
         style["hatch"] = [HATCHES[kind % 6] for kind in alike]
         drawn = (axes.barh if lying else axes.bar)(places, values, width, **style)
         if form:
-            axes.bar_label(drawn, fmt=lambda x: form % (round(x, 3) + 0.0), padding=4)  # no -0.000
+            axes.bar_label(drawn, fmt=lambda x: form % (round(x, 3) + 0.0), padding=4)  # not -0.000
             axes.margins(**{"x" if lying else "y": 0.12})
     (axes.set_yticks if lying else axes.set_xticks)(range(len(names)), names)
     axes.grid(visible=False, axis="y" if lying else "x")

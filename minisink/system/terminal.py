@@ -10,16 +10,16 @@ from unicodedata import category, east_asian_width
 
 import numpy as np
 
-SHORT = 8  # numbers that are listed one by one
-BAR = 26  # characters of a full bar, with its name and number in a line of 80
-NARROW = 2  # columns of a text beside others, below which no space is left between them
-ZERO_WIDTH = ("Mn", "Me", "Cf")  # categories of what is written over the letter before it, or not at all
+SHORT = 8  # most numbers listed one by one
+BAR = 26  # length of a full bar, which fits with name and number into 80 columns
+NARROW = 2  # columns of a text next to others, below which no space is left between them
+ZERO_WIDTH = ("Mn", "Me", "Cf")  # categories written over the letter before, or not at all
 DRIVING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")  # not \t, \n
-CAN_FAIL = ("strict", "surrogateescape", "surrogatepass")  # what a stream does with a character that it cannot write
+CAN_FAIL = ("strict", "surrogateescape", "surrogatepass")  # how a stream handles a character that it cannot write
 
 
 def visible(text):
-    r"""Show as text what would drive a terminal: control characters, and those that turn the direction of writing.
+    r"""Show as text what would control a terminal: control characters, and those that change the writing direction.
 
     >>> print(visible("a\x1b[31mred\u202e"))
     a\x1b[31mred\u202e
@@ -28,7 +28,7 @@ def visible(text):
 
 
 def in_a_line(text):
-    r"""Do `visible` for a message, which is one line whatever a file spelled into it.
+    r"""Apply `visible` to a message, which is one line whatever text from a file it contains.
 
     >>> print(in_a_line("no\nway\x1b"))
     no way\x1b
@@ -37,14 +37,14 @@ def in_a_line(text):
 
 
 def _shown(text):
-    """Return what a terminal is sent for a text, or where none reads it, the text."""
+    """Return `visible` text for a terminal, or the text itself for a file or pipe."""
     return visible(text) if sys.stdout.isatty() else text
 
 
 def put(text, end="\n"):
-    """Print a text of somebody else: a terminal shows it and does not obey it, a file or pipe gets it as it is.
+    """Print foreign text: a terminal shows it but does not obey it, a file or pipe gets it unchanged.
 
-    A character that the stream could not write becomes a backslash and its number.
+    A character that the stream cannot write becomes a backslash and its number.
     """
     text = _shown(text)
     if getattr(sys.stdout, "errors", None) in CAN_FAIL:
@@ -53,7 +53,7 @@ def put(text, end="\n"):
 
 
 def columns(most=79):
-    """Return how many columns a line may take: one fewer than the terminal has, and `most` at most."""
+    """Return how many columns a line may take: one fewer than the terminal has, at most `most`."""
     return max(1, min(most, shutil.get_terminal_size().columns - 1))
 
 
@@ -73,12 +73,12 @@ def _width_of_one(letter):
 
 
 def pad(text, width):
-    """Fill a text with spaces to a number of columns."""
+    """Pad a text with spaces to a number of columns."""
     return text + " " * (width - width_of(text))
 
 
 def cut(text, width):
-    """Return as many of the first letters as fit into a number of columns."""
+    """Cut a text to as many letters as fit into a number of columns."""
     return text[: sum(end <= width for end in accumulate(map(_width_of_one, text)))]
 
 
@@ -99,14 +99,14 @@ class _Wrapper(textwrap.TextWrapper):
         word = str(reversed_chunks[-1])
         if word.isascii():
             return super()._handle_long_word(reversed_chunks, cur_line, cur_len, width)
-        fits = cut(word, width - cur_len) or ("" if cur_line else word[0])  # on a line of its own a letter at least
+        fits = cut(word, width - cur_len) or ("" if cur_line else word[0])  # at least one letter on a line of its own
         cur_line.append(_Word(fits))
         reversed_chunks[-1] = _Word(word[len(fits) :])
         return None
 
 
 def wrap(text, width=None, **indents):
-    r"""Break a sentence or paragraph into lines that end at words, in 79 columns or as many as the terminal has.
+    r"""Break a sentence or paragraph into lines at word ends, in 79 columns or as many as the terminal has.
 
     >>> wrap("one two three", 8)
     'one two\nthree'
@@ -115,9 +115,9 @@ def wrap(text, width=None, **indents):
 
 
 def table(header, rows, width=None):
-    """Lay out rows of texts under a header; the first column to the left, numbers to the right.
+    """Lay out rows of texts under a header; the first column left-aligned, numbers right-aligned.
 
-    Where it would be wider than `width`, each row is a sentence.
+    If it would be wider than `width`, each row becomes a sentence.
 
     >>> print(table(["name", "kg"], [["an apple", "0.25"], ["a pumpkin", "10.5"]]))
     name         kg
@@ -155,7 +155,7 @@ def rolling_mean(values, span):
 
 
 def rolling_span(curves):
-    """Choose over how many values to average: a 25th of the longest curve, and 32 at least."""
+    """Choose how many values to average: a 25th of the longest curve, at least 32."""
     return max(32, max(len(curve) for curve in curves.values()) // 25)
 
 
@@ -166,10 +166,10 @@ def bar(share, width=BAR):
 
 
 def side_by_side(columns, *, rows=None, feet=(), width=79):
-    """Lay the ends of some texts beside each other, the last `rows` lines of each, or all of the longest.
+    """Lay out the ends of some texts side by side, the last `rows` lines of each, or all of the longest.
 
-    `columns` maps headers to texts, whose line breaks and unprintable characters become spaces; `feet` are a line below
-    each. All of them together take `width` columns of the terminal; each text has one at least, or two if a letter
+    `columns` maps headers to texts, whose line breaks and unprintable characters become spaces; `feet` are lines
+    below them. Together they take `width` columns of the terminal; each text has at least one, or two if a letter
     takes two.
 
     >>> print(side_by_side({"one": "a b c d", "two": "e f g"}, rows=2, width=9))
@@ -194,10 +194,10 @@ def side_by_side(columns, *, rows=None, feet=(), width=79):
 def chart(series, *, mark=None, mark_label="", width=71, height=16, skip=0):
     """Draw curves with letters, in a field of `width` and `height` characters.
 
-    `series` maps names to curves over the same axis, which may stop early; each is drawn with its name's first letter,
-    and with a star where several meet. What lies beyond the scale is drawn on its edge; the first `skip` values do not
-    set the scale, for a mean of few is wild. A vertical line marks the index `mark`; `mark_label` says what happens
-    there.
+    `series` maps names to curves over the same axis, which may end early; each is drawn with its name's first letter,
+    or a star where several meet. Values beyond the scale are drawn on its edge; the first `skip` values do not
+    set the scale, because a mean of few is wild. A vertical line marks the index `mark`; `mark_label` says what
+    happens there.
 
     >>> print(chart({"up": np.arange(9.0), "flat": np.full(9, 2.0)}, width=9, height=5, mark=4, mark_label="half"))
       8.00 +    :  uu
@@ -240,7 +240,7 @@ def number(x, form=".2f"):
 
 
 def in_runs(numbers):
-    """Write a list of whole numbers; where it is long, its runs by their ends.
+    """Write a list of integers; in a long one, runs as their ends.
 
     >>> print(in_runs([0, 1, 3]), in_runs([*range(4), 62, 64, *range(70, 129)]))
     [0, 1, 3] [0..3, 62, 64, 70..128]
@@ -258,7 +258,7 @@ def in_runs(numbers):
 
 
 def count(n, what):
-    """Join a number and its noun, of which there may be several."""
+    """Join a number and its noun, in the plural if needed."""
     return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 

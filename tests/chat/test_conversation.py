@@ -268,10 +268,10 @@ def test_states_that_do_not_fit(tmp_path):
     with pytest.raises(ValueError, match="is the state of a text, no chat"):
         conversation.load(path)
     save_stream(conversation.stream, path, turns=[], n_turns=1, before=0, system="be kind", pinned=0, template={})
-    with pytest.raises(ValueError, match="chat.state: is the state of a chat of an earlier version; begin"):
+    with pytest.raises(ValueError, match="chat.state: is the state of a chat of an earlier version; start"):
         conversation.load(path)
     path.write_bytes(path.read_bytes()[:-3])
-    with pytest.raises(ValueError, match="not a state that a chat or a generated text goes on from"):
+    with pytest.raises(ValueError, match="not a saved state of a chat or a generated text"):
         conversation.load(path)
 
 

@@ -150,16 +150,16 @@ REFUSED = {
     "file": ("{% include '/etc/passwd' %}", "cannot be rendered"),
     "memory": ("{{ 'x' * 10**11 }}", "cannot be rendered .*MemoryError"),
     "range": ("{% for i in range(10**9) %}{% endfor %}", "cannot be rendered .*OverflowError"),
-    "once": ("{{ messages[-1]['content'] }}", "writes what came before anew when message 2 is added"),
+    "once": ("{{ messages[-1]['content'] }}", "rewrites earlier text when message 2 is added"),
     "twice": (
         chatty.CHATML.replace("m['content']", "m['content'] + m['content']"),
-        "should say the words of user once",
+        "should write the words of user once",
     ),
-    "never": ("{% for m in messages %}{{ m['role'] }}{% endfor %}", "should say the words of user once; it has none"),
-    "upper": (chatty.CHATML.replace("m['content']", "m['content'] | upper"), "should say the words"),
+    "never": ("{% for m in messages %}{{ m['role'] }}{% endfor %}", "should write the words of user once; it has none"),
+    "upper": (chatty.CHATML.replace("m['content']", "m['content'] | upper"), "should write the words"),
     "escape": (saying("m.content | e"), r"changes words, .* it makes '&#34;It"),
-    "tojson": (saying("m.content | tojson"), "changes words, or asks what they are: of"),
-    "start": (saying("m.content[:5]"), "should say the words of user once; it has none"),
+    "tojson": (saying("m.content | tojson"), "changes words, or tests what they are: of"),
+    "start": (saying("m.content[:5]"), "should write the words of user once; it has none"),
     "asks a number": ("{% if '7' in messages[0].content %}!{% endif %}" + chatty.CHATML, "changes words, .* '!"),
     "lower": (saying("m.content | lower"), "changes words, .* it makes 't"),
     "counts": ("{% for m in messages %}{{ loop.index ~ m['content'] }}{% endfor %}", "does not write every turn alike"),
@@ -174,15 +174,15 @@ def test_a_template_that_cannot_be_used_is_refused_by_name(template, message):
 
 
 MORE = {
-    "ascii": (saying("m.content | tojson(ensure_ascii=true)"), "should say the words of user once; it has none"),
+    "ascii": (saying("m.content | tojson(ensure_ascii=true)"), "should write the words of user once; it has none"),
     "long start": (saying("m.content[:7000]"), "changes words, .* of 'A sentence"),
     "longer start": (saying("m.content[:90000]"), "changes words, .* of 'xxx"),
-    "length": (saying("m.content ~ m.content | length"), "changes words, or asks what they are"),
+    "length": (saying("m.content ~ m.content | length"), "changes words, or tests what they are"),
     "a length": (saying("m.content ~ ('!' if m.content | length == 733)"), "changes words, .* it makes '!"),
-    "asks a letter": (saying("m.content ~ ('.' if m.content[-1] not in '.!?;')"), "changes words, or asks"),
-    "some": (saying("m.content.strip(' .')"), "changes words, or asks what they are: of"),
-    "line ends": (saying("m.content.lstrip('\n')"), "changes words, or asks what they are: of"),
-    "wraps": (saying("m.content | wordwrap(500)"), "changes words, or asks what they are: of"),
+    "asks a letter": (saying("m.content ~ ('.' if m.content[-1] not in '.!?;')"), "changes words, or tests"),
+    "some": (saying("m.content.strip(' .')"), "changes words, or tests what they are: of"),
+    "line ends": (saying("m.content.lstrip('\n')"), "changes words, or tests what they are: of"),
+    "wraps": (saying("m.content | wordwrap(500)"), "changes words, or tests what they are: of"),
 }
 
 
@@ -212,14 +212,12 @@ def test_words_that_a_template_asks_for_are_refused_and_no_others(text, template
     """Llama 2's own looks for <<SYS>>, SmolLM3's for /no_think: whoever says nothing of the kind can chat."""
     conversation = Conversation(chatty.model(template), system="told")
     for words in (f"a{text}b", f"Add two {text.title()} numbers"):
-        with pytest.raises(
-            TemplateError, match=re.escape(f"the chat template makes something else of words with {text!r}: leave it")
-        ):
+        with pytest.raises(TemplateError, match=re.escape(f"the chat template changes words with {text!r}: leave it")):
             conversation.answer(words)
     assert conversation.n_turns == 0
     for words in ("Think", "no think /\n."):
         list(conversation.answer(words, max_new_tokens=1))
-    with pytest.raises(TemplateError, match="changes words, .* it makes|something else of words with"):
+    with pytest.raises(TemplateError, match="changes words, .* it makes|changes words with"):
         Conversation(chatty.model(template), system=f"a {text} b").answer("Hi")
 
 
@@ -250,10 +248,10 @@ def test_a_template_that_changes_answers_is_warned_about_and_scores_none():
     """Thoughts are left out of earlier answers, whose tokens stay here; the words of a person are not touched."""
     content = "(m['content'].split('</think>')[-1] if m['role'] == 'assistant' else m['content'])"
     model = chatty.model(chatty.CHATML.replace("m['content']", content))
-    with pytest.warns(UserWarning, match="of earlier answers, its chat template changes words, .* of '</think>"):
+    with pytest.warns(UserWarning, match="its chat template, for past answers, changes words, .* of '</think>"):
         conversation = Conversation(model)
     assert conversation.template.turn == PIECES[False].turn
-    with pytest.raises(TemplateError, match="may change a reply, so none can be scored"):
+    with pytest.raises(TemplateError, match="may change a reply, so replies cannot be scored"):
         conversation.score("Hi", "Hello")
 
 
@@ -269,7 +267,7 @@ def test_a_template_without_end_is_stopped(monkeypatch):
     """Nested loops, each within what the sandbox allows."""
     monkeypatch.setattr(templates, "SECONDS", 0.5)
     endless = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
-    with pytest.raises(TemplateError, match="chatty: its chat template does not end: stopped after 0.5 seconds"):
+    with pytest.raises(TemplateError, match="chatty: its chat template does not end; stopped after 0.5 seconds"):
         template_of(chatty.model(endless))
 
 
@@ -301,7 +299,7 @@ def test_a_tokenizer_that_looks_past_a_marker_is_refused():
     tokenizer.add_tokens([AddedToken(marker, special=True, normalized=False, single_word=True) for marker in markers])
     tokenizer.encode_special_tokens = True
     model = minisink.Model(MODEL.config, MODEL.weights, tokenizer, name="chatty", chat_template=chatty.CHATML)
-    with pytest.raises(TemplateError, match="is encoded otherwise as a whole than in pieces"):
+    with pytest.raises(TemplateError, match="is encoded differently as a whole than in pieces"):
         template_of(model)
 
 
@@ -312,5 +310,5 @@ def test_markers_that_anybody_can_type_are_refused():
     typed = chatty.tokenizer(special=False)
     assert typed.encode("<|im_end|>", add_special_tokens=False).ids == [chatty.END]
     loose = minisink.Model(MODEL.config, MODEL.weights, typed, name="loose", chat_template=chatty.CHATML)
-    with pytest.raises(TemplateError, match=re.escape("marks turns with '<|im_start|>', which its tokenizer has as")):
+    with pytest.raises(TemplateError, match=re.escape("marks turns with '<|im_start|>', which is an ordinary word")):
         template_of(loose)

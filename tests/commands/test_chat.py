@@ -199,11 +199,11 @@ def test_a_state_goes_on_tomorrow(talk):
     for part in ("Hello\n", "abc\n"):
         _, out, err = talk(*options, "--state", "chat.state", lines=part)
         assert err == "" and out.split("\n[")[0].splitlines()[-1] in whole
-    assert "Going on from chat.state" in " ".join(out.split())
+    assert "Continuing from chat.state" in " ".join(out.split())
     status, out, err = talk(*options, lines="Hello\n/save s\nabc\n/load s\nabc\n/load none\n")
     blocks = out.split("\n[")
     assert blocks[1].splitlines()[-1] == blocks[2].splitlines()[-1]
-    assert "none: not a state that a chat or a generated text goes on from (no such file)" in err
+    assert "none: not a saved state of a chat or a generated text (no such file)" in err
     for changes, message in (
         (
             ("--method", "window"),
@@ -219,7 +219,7 @@ def test_a_state_goes_on_tomorrow(talk):
     "text, message",
     [
         ("a\n\treply\n", "talk.txt: line 2 has no words; a line is a turn, or a turn, a TAB and a reply"),
-        ("a\t \n", "talk.txt: line 1 has a TAB and no reply after it"),
+        ("a\t \n", "talk.txt: line 1 has a TAB without a reply after it"),
         ("\n \n", "talk.txt: has no turns"),
         (None, "talk.txt: cannot be read"),
     ],
@@ -240,7 +240,7 @@ def test_scripts_that_are_none(talk, text, message):
         (["--compare", "window,window"], "names a method twice"),
         (["--compare", "window,fast"], "method is 'fast'; it must be one of"),
         (["--compare", "window,dense", "--state", "x"], "--state goes with one method"),
-        (["--pin-system"], "only a method with sinks can pin a system message, and one must be given"),
+        (["--pin-system"], "pinning a system message needs a message, and a method with sinks"),
         (["--state", "no/where"], "no/where: cannot be written"),
         (["--model", "novels"], "novels: has no chat template, so it was not trained to chat; smollm2 was"),
         (["--temperature", "-1"], "temperature is -1.0"),

@@ -351,7 +351,7 @@ def test_what_was_judged_is_kept_whatever_ends_it(run, tmp_path, interrupts_arri
         time.sleep(0.05)
     assert at_work_in(tmp_path) == [] and sorted(rows()) == ["ada", "bob", "cy"]
     if end == signal.SIGINT:
-        said = "interrupted with 3 of 4 students in marks.csv; the same command with --resume goes on"
+        said = "interrupted with 3 of 4 students in marks.csv; the same command with --resume continues"
         assert process.returncode == 130 and said in " ".join(err.split())
     hand_in("dan.py", RIGHT)
     status, out, _ = run("--resume", "--seconds", "60")

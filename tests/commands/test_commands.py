@@ -318,7 +318,7 @@ def test_a_text_that_ended_needs_a_prompt(works, run, tmp_path, models):
     (folder / "config.json").write_text(json.dumps(raw | {"eos_token_id": list(range(17))}), encoding="utf-8")
     argv = ["generate", "--model", folder, "--state", "s"]
     assert works(*argv, "--prompt", "w1 w2") == "w1 w2\n"
-    assert run(*argv) == (2, "", "minisink: error: s: has come to its end; --prompt goes on\n")
+    assert run(*argv) == (2, "", "minisink: error: s: has come to its end; --prompt continues it\n")
     assert works(*argv, "--prompt", "w3") == "w3\n"
 
 
@@ -600,7 +600,7 @@ BAD = {
     ),
     "picture without a folder": (["demo", "--plot", "none/demo.png"], "none"),
     "picture of a kind nobody knows": (["demo", "--plot", "demo.xyz"], "demo.xyz"),
-    "picture without an ending": (["ppl", "story.txt", "--plot", "demo"], "demo: a picture ends in"),
+    "picture without an ending": (["ppl", "story.txt", "--plot", "demo"], "demo: a picture's name ends in"),
     "picture that is a folder": (["inspect", "a b", "--plot", "folder.png"], "folder.png"),
     "csv without a folder": (["ppl", "story.txt", "--csv", "none/loss.csv"], "none/loss.csv"),
     "csv that is a folder": (["ppl", "story.txt", "--csv", "folder.png"], "folder.png"),

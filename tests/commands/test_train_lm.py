@@ -275,7 +275,7 @@ def test_begun_from_a_model_and_resumed(text, tmp_path, monkeypatch, capsys):
     with monkeypatch.context() as patch:  # Ctrl-C after a step, twice
         patch.setattr(lm_command, "defer_interrupts", lambda: contextlib.nullcontext(After(1)))
         assert command(*how, "--steps", 3, "--out", tmp_path / "parts") == 130
-        assert "stopped at step 1; the same command with --resume goes on" in capsys.readouterr().out
+        assert "stopped at step 1; the same command with --resume continues" in capsys.readouterr().out
         assert command(*how, "--steps", 3, "--out", tmp_path / "parts", "--resume") == 130
         assert "stopped at step 2; the same command goes on" in capsys.readouterr().out
     command(*how, "--steps", 3, "--out", tmp_path / "parts", "--resume")
@@ -289,7 +289,7 @@ def test_begun_from_a_model_and_resumed(text, tmp_path, monkeypatch, capsys):
         (("--init", "first", "--tokenizer", "first/tokenizer.json"), "--tokenizer cannot be given with --init"),
         (("--init", "first", "--width", "32"), "--width cannot be given with --init"),
         (("--config", "first/config.json", "--d-ff", "32"), "--d-ff cannot be given with --config"),
-        (("--init", "first"), "input and output matrices differ; go on with --embedding untied"),
+        (("--init", "first"), "input and output matrices differ; use --embedding untied"),
         (("--init", "nowhere"), "nowhere"),
         (("--init", "first", "--embedding", "untied", "--out", "first"), "first: holds a training already"),
     ],

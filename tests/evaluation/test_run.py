@@ -511,7 +511,7 @@ def test_two_runs_do_not_write_one_file(command, monkeypatch, shared):
 
     monkeypatch.setattr(Evaluation, "run", meanwhile)
     assert command(shared, "one")[0] == 0
-    wrong = "minisink: error: one: another run is writing it; wait for its end, or give another name\n"
+    wrong = "minisink: error: one: another run is writing it; wait until it ends, or give another name\n"
     assert said == [(2, "", wrong)]
     assert sorted(path.name for path in Path().iterdir()) == ["model", "one", "text.txt"]
 

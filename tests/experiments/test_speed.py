@@ -119,7 +119,7 @@ def test_bench(capsys, tmp_path, monkeypatch):
         (["--caches", "0"], "a cache of 0 tokens"),
         (["--caches", "8", "--n-sinks", "-1"], "-1 sinks"),
         (["--repeats", "0"], "--repeats is 0"),
-        (["--plot", "speed.xyz"], "a picture ends in one of"),
+        (["--plot", "speed.xyz"], "a picture's name ends in one of"),
         (["--model", "nobody/nothing/nowhere"], "no such folder"),
     ],
 )

@@ -71,7 +71,7 @@ def test_a_state_that_there_is_no_memory_for_is_named(tmp_path, monkeypatch):
 
     save_state(tmp_path / "state", "kind", {}, {"a": np.zeros(2)})
     monkeypatch.setattr(files, "safe_open", no_memory)
-    with pytest.raises(MemoryError, match="state: no memory to read it .Cannot allocate memory"):
+    with pytest.raises(MemoryError, match="state: not enough memory to read it .Cannot allocate memory"):
         load_state(tmp_path / "state", "kind", "a state")
 
 
