@@ -41,7 +41,7 @@ def effects(rows):
     for small, large in zip(rows, rows[1:], strict=False):
         beyond = ", beyond the trained length" if large["cache"] > large["trained"] else ""
         loses = beyond or large["cache"] == last
-        what = f"cache {small['cache']} - {large['cache']}{beyond}, nats a token"
+        what = f"cache {small['cache']} - {large['cache']}{beyond}, nats per token"
         yield effect(what, small["nll"] - large["nll"], above=None if loses else 0, below=0 if loses else None)
 
 

@@ -40,7 +40,7 @@ def run(*, kinds=KINDS, n_seeds=3, lengths=(16,), head_dims=(16,), steps=4000, b
     Each row has ``"task"``, ``"kind"``, ``"length"``, ``"width"`` of a head, ``"seed"``, ``"steps"`` done; ``"idle"``
     and ``"busy"``, the mean weight on BOS from tokens with nothing to do and from triggers; ``"value"``, the norm of
     the value of BOS over the mean of the others'; ``"spike"``, that of its residual stream over the median, NaN in the
-    trigger task, which has none; ``"error"``, the largest, and for backcopy nats a token above the floor.
+    trigger task, which has none; ``"error"``, the largest, and for backcopy nats per token above the floor.
     """
     for name, value, least in (("n_seeds", n_seeds, 1), ("steps", steps, 1), ("backcopy_steps", backcopy_steps, 0)):
         if value < least:

@@ -108,7 +108,7 @@ def effects(rows):
     stream, loss, window = with_sinks[-2], with_sinks[-1], rows[0]["window"]
     if loss["bound"] >= window:
         beyond = loss["change"][:, window : loss["bound"] + 1].mean(axis=1)
-        yield effect("loss moved beyond the window, nats a token", beyond, above=0, stretch=1)
+        yield effect("loss moved beyond the window, nats per token", beyond, above=0, stretch=1)
     yield exactly("largest change past the bound", max(row["past"] for row in rows), below=1e-12)
     more = (without[-2]["change"] - stream["change"])[:, 1 : stream["bound"] + 1].mean(axis=1)
     yield effect("change of the last stream: no sink - sink", more, above=0, stretch=1)

@@ -36,7 +36,7 @@ def run(text="", *, trainings=SHIPPED, checkpoints=(), cache=64, tokens=3000, se
     Each row has ``"training"``; ``"first"``, what stands first in every sample, "fixed" or "any" token, "?" where there
     is no config to tell; ``"part"`` of the training; ``"tokens"`` seen until then; ``"loss"`` on held-out text, nats a
     token; ``"weight"`` on the first token in the strongest ``"layer"``, mean over its heads; ``"gap"``, what a window
-    loses more than one sink and a window, nats a token; ``"weights"`` of all layers, shape (L,). A checkpoint has
+    loses more than one sink and a window, nats per token; ``"weights"`` of all layers, shape (L,). A checkpoint has
     ``"step"``, not tokens; ``"error"`` of the gap; ``"weight_0"`` and so on; ``"lost"``, the gap token by token.
     """
     if checkpoints:
@@ -71,7 +71,7 @@ def effects(rows):
         unit = "steps" if "step" in log[0] else "M tokens"
         yield exactly(f"{name}: half of the sink - half of the fall of the loss, {unit}", later, above=0)
         if "lost" in log[-1]:
-            yield effect(f"{name}: window - one sink at the end, nats a token", log[-1]["lost"], above=0)
+            yield effect(f"{name}: window - one sink at the end, nats per token", log[-1]["lost"], above=0)
 
 
 def half_way(rows, values):

@@ -65,7 +65,7 @@ def run(model, ids, methods, *, cache, readable=False, on_progress=lambda method
 
 
 def induction(model, *, length=32, n_texts=2, seed=0):
-    """Return how much less a random text costs when it is read again at once, in nats a token: what can be copied.
+    """Return how much less a random text costs when it is read again at once, in nats per token: what can be copied.
 
     Random tokens have no sense, so all there is to gain is looking the first reading up: an induction head (Olsson et
     al., arXiv:2209.11895). Without one there is nothing for "retrieval" to retrieve with.

@@ -89,7 +89,7 @@ def effects(rows):
         return nll[a][start:] - nll[b][start : len(nll[a])]
 
     if {"window", "streaming"} <= nll.keys():
-        yield effect("window - streaming, nats a token", difference("window", "streaming"), above=0)
+        yield effect("window - streaming, nats per token", difference("window", "streaming"), above=0)
     if {"recompute", "streaming"} <= nll.keys():
         yield effect("streaming - re-computed", difference("streaming", "recompute"), below=0.05)
     if {"dense", "streaming"} <= nll.keys() and len(nll["dense"]) > beyond:

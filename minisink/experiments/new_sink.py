@@ -70,7 +70,7 @@ def run(models, text, *, length=128, n_texts=20, seed=0, track=iter):
     Each row has ``"model"``, ``"token"``; ``"weight"`` of the queries in the second half on this token: mean over
     heads, layers and texts, and ``"largest"`` of any layer; ``"sinks"``, the share of all heads in which it is one;
     ``"value"``, norm of its value / the others' median, mean over heads and layers; ``"residual"``, the same of the
-    residual stream, in the layer where it is largest; ``"nll"`` of the second half, nats a token. ``"rates"`` (N,): the
+    residual stream, in the layer where it is largest; ``"nll"`` of the second half, nats per token. ``"rates"`` (N,): the
     share of heads in each text.
     """
     if length < 8:

@@ -87,7 +87,7 @@ def under(name, cache, fetched=FETCHED):
 
 
 def score(model, asked, method=DEFAULT, *, cache=None, readable=False, chunk=CHUNK):
-    """Return the loss of each answer, nats a token (A,), and whether it is recalled exactly, bool (A,).
+    """Return the loss of each answer, nats per token (A,), and whether it is recalled exactly, bool (A,).
 
     A `cache` of your own goes in the place of a method.
     """
@@ -135,19 +135,19 @@ def effects(rows):
     nlls = {key: np.concatenate([row["nlls"] for row in group]) for key, group in groups.items()}
     out, inside = nlls.get(("streaming", False)), nlls.get(("streaming", True))
     if out is not None and inside is not None:
-        yield effect("streaming: out of the cache - mean in it, nats a token", out - inside.mean(), above=0, stretch=1)
+        yield effect("streaming: out of the cache - mean in it, nats per token", out - inside.mean(), above=0, stretch=1)
     if out is not None:
         exact = np.concatenate([row["exacts"] for row in groups["streaming", False]])
         yield effect("streaming: share recalled exactly, out of the cache", exact, below=0.05, stretch=1)
     retrieved = nlls.get(("retrieval", False))
     if out is not None and retrieved is not None and len(out) == len(retrieved):
-        yield effect("out of the cache: streaming - retrieval, nats a token", out - retrieved, above=0, stretch=1)
+        yield effect("out of the cache: streaming - retrieval, nats per token", out - retrieved, above=0, stretch=1)
         chance = round(float(np.mean([row["chance"] for row in rows])), 2)
-        yield effect("out of the cache: retrieval, nats a token (chance)", retrieved, below=chance, stretch=1)
+        yield effect("out of the cache: retrieval, nats per token (chance)", retrieved, below=chance, stretch=1)
 
 
 def show(rows, *, names, column):
-    """Return a table a method: nats a token and how many are recalled exactly.
+    """Return a table a method: nats per token and how many are recalled exactly.
 
     `names` says how each line begins: a header, and what stands below it for a row of `measure`; `column` the column.
     """

@@ -24,7 +24,7 @@ FAST = {"tokens": 400, "windows": (15,)}
 TOKENS = 1200
 SAME = ("ring", "shift")  # as slots
 LOST = {"original": "beyond", "modulo 2W": "wrong", "one place": "wrong", "modulo trained": "wrong"}
-PLACES = {"all": "nats a token", "beyond": "beyond the trained length", "wrong": "where the window is wrong"}
+PLACES = {"all": "nats per token", "beyond": "beyond the trained length", "wrong": "where the window is wrong"}
 
 
 def run(model, ids, *, n_sinks=1, windows=(15, 63), track=iter):

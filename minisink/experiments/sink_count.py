@@ -44,10 +44,10 @@ def effects(rows):
     nll = {(row["cache"], row["n_sinks"]): row["nll"] for row in rows}
     for cache in by(rows, "cache"):
         if {(cache, 0), (cache, 1)} <= nll.keys():
-            yield effect(f"cache {cache}: none - one, nats a token", nll[cache, 0] - nll[cache, 1], above=0)
+            yield effect(f"cache {cache}: none - one, nats per token", nll[cache, 0] - nll[cache, 1], above=0)
         if {(cache, 4), (cache, "re-computed")} <= nll.keys():
             above = nll[cache, 4] - nll[cache, "re-computed"]
-            yield effect(f"cache {cache}: four - re-computed, nats a token", above, below=0.05)
+            yield effect(f"cache {cache}: four - re-computed, nats per token", above, below=0.05)
 
 
 def show(rows):

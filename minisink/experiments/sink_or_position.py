@@ -36,7 +36,7 @@ def effects(rows):
     nll = {(bool(row["sinks"]), row["positions"]): row["nll"] for row in rows}
     split = rows[0]["split"]
     with_sink = nll[True, "slot"]
-    yield effect("no sink - sink, in nats a token", nll[False, "slot"] - with_sink, above=0)
+    yield effect("no sink - sink, in nats per token", nll[False, "slot"] - with_sink, above=0)
     moved = nll[True, "original"] - with_sink
     if len(moved[:split]):
         yield effect("original - slot, with the sink, within", moved[:split], above=-0.05, below=0.05)

@@ -32,7 +32,7 @@ def run(model, ids, *, cache=64, others=32, seed=0, track=iter):
 
     Each row has ``"sink"``, what stands in its slot (a random spike has the size of the true one; elsewhere: the same
     numbers in channels drawn at random); ``"perplexity"``, from the second token after the first eviction on;
-    ``"added"``, nats a token beside the sink as it was; ``"nll"``, of each token.
+    ``"added"``, nats per token beside the sink as it was; ``"nll"``, of each token.
     """
     if cache < 3:
         raise ValueError(f"a cache of {cache} cannot hold a sink and a window of 2: give it 3 tokens or more")
@@ -135,7 +135,7 @@ def effects(rows):
     }
     for name, bounds in claimed.items():
         if name in nll:  # a run that was stopped has only some
-            yield effect(f"{name}, nats a token added", nll[name] - nll["as it was"], **bounds)
+            yield effect(f"{name}, nats per token added", nll[name] - nll["as it was"], **bounds)
 
 
 def finding(rows):

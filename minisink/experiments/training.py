@@ -45,10 +45,10 @@ def effects(rows):
     for name, cache, trained in by(rows, "model", "cache", "trained"):
         zero, one, four = (nll.get((name, cache, n)) for n in (0, 1, 4))
         if zero is not None and one is not None:
-            yield effect(f"{name}, cache {cache}: none - one, nats a token", zero - one, above=0)
+            yield effect(f"{name}, cache {cache}: none - one, nats per token", zero - one, above=0)
         if one is not None and four is not None:
             side = {"above": -0.05, "below": 0.05} if trained == "sink token" else {"above": 0}
-            yield effect(f"{name}, cache {cache}: one - four, nats a token", one - four, **side)
+            yield effect(f"{name}, cache {cache}: one - four, nats per token", one - four, **side)
 
 
 def show(rows):

@@ -77,7 +77,7 @@ def effects(rows):
     yield effect("norm of the sink's value / the others' median", sink["value"], below=1)
     yield effect("weight on the oldest: window - sink", window["weight"] - sink["weight"], below=0)
     yield effect("log of the denominator, in nats: window - sink", window["all"] - sink["all"], below=0)
-    yield effect("norm of what is brought home: window / sink", window["mixed"] / sink["mixed"], above=1)
+    yield effect("norm of the output: window / sink", window["mixed"] / sink["mixed"], above=1)
 
 
 def show(rows):

@@ -64,7 +64,7 @@ def test_a_person_talks(talk):
     assert "(window attention with a window of 44, from here on)" in out and "(forgotten)" in out
     assert [line.split("; ")[0] for line in err.splitlines()] == [
         "minisink: /nonsense is no command",
-        "minisink: /forget stands alone",
+        "minisink: /forget takes no name",
         "minisink: /save needs a name after it",
         "minisink: /method fast: choose one of " + ", ".join(METHODS),
     ]
@@ -74,7 +74,7 @@ def test_what_the_status_line_tells(talk):
     """Tokens seen, tokens in the cache and their bytes, which turns are in view, and that a turn was too long."""
     _, out, _ = talk("--window", "40", lines=f"{'a' * 99}\nb\n")
     first, second = (" ".join(block.split("]")[0].split()) for block in out.split("\n[")[1:])
-    assert "44 in the cache (" in first and "in view: 1 in part; this turn was longer than the window" in first
+    assert "44 in the cache (" in first and "in view: part of 1; this turn was longer than the window" in first
     assert "longer" not in second and "in view: " in second
 
 

@@ -97,7 +97,7 @@ def test_every_entry_is_a_student(run):
     ]
     assert found["eve"]["note"].startswith("nothing to check: no .py file or notebook")
     assert f"   2  survivors  {TURN[:30]}" in out
-    assert "passed over: list.xlsx" in out and "6 students; 0.3 of 1 points on average: marks.csv" in out
+    assert "skipped: list.xlsx" in out and "6 students; 0.3 of 1 points on average: marks.csv" in out
     assert max(map(len, out.splitlines())) <= 79
     table = out[out.index("students who took") :].partition("\n\n")[0]
     assert table in (ROOT / "docs" / "check.md").read_text(encoding="utf-8")
@@ -157,7 +157,7 @@ def test_the_marks_may_lie_among_the_hand_ins(run, quick):
     hand_in("ada.py")
     for option in ([], ["--resume"]):
         status, out, _ = run("--csv", "hw/marks.csv", *option)
-        assert status == 0 and "passed over" not in out and list(rows("hw/marks.csv")) == ["ada"]
+        assert status == 0 and "skipped" not in out and list(rows("hw/marks.csv")) == ["ada"]
 
 
 def test_the_order_in_which_it_is_asked_changes_nothing():
@@ -316,7 +316,7 @@ def test_links_and_pipes_are_told_and_left_alone(run, quick):
     os.symlink(".", "hw/loop")
     os.mkfifo("hw/pipe.py")
     status, out, _ = run()
-    assert status == 0 and list(rows()) == ["ada"] and "passed over: bob.py, loop, pipe.py" in out
+    assert status == 0 and list(rows()) == ["ada"] and "skipped: bob.py, loop, pipe.py" in out
 
 
 @pytest.mark.slow

@@ -139,7 +139,7 @@ def test_the_demo_shows_window_attention_fail(works, argv):
     assert [rows[name][1] for name in after] == [
         "all before",
         "last 16",
-        "first 1 + last 15, read anew",
+        "first 1 + last 15, read again",
         "first 1 + last 15",
     ]
     assert "^ first eviction" in out

@@ -277,7 +277,7 @@ def test_begun_from_a_model_and_resumed(text, tmp_path, monkeypatch, capsys):
         assert command(*how, "--steps", 3, "--out", tmp_path / "parts") == 130
         assert "stopped at step 1; the same command with --resume continues" in capsys.readouterr().out
         assert command(*how, "--steps", 3, "--out", tmp_path / "parts", "--resume") == 130
-        assert "stopped at step 2; the same command goes on" in capsys.readouterr().out
+        assert "stopped at step 2; the same command continues" in capsys.readouterr().out
     command(*how, "--steps", 3, "--out", tmp_path / "parts", "--resume")
     assert (tmp_path / "whole/model.safetensors").read_bytes() == (tmp_path / "parts/model.safetensors").read_bytes()
 

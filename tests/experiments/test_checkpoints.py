@@ -71,7 +71,7 @@ def test_the_command_prints_and_draws_them(saved, tmp_path, capsys, monkeypatch)
     assert main([*words, "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert {"weight_0", "weight_2", "gap", "error"} <= {*said["rows"][0]} and "After 143,000 steps" in said["finding"]
-    assert [effect["what"].rpartition(", ")[2] for effect in said["effects"]][1:] == ["steps", "nats a token"]
+    assert [effect["what"].rpartition(", ")[2] for effect in said["effects"]][1:] == ["steps", "nats per token"]
 
 
 @pytest.mark.parametrize(

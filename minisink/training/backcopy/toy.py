@@ -42,7 +42,7 @@ class Toy(toy.Toy):
         The loss is the floor plus what the model loses to the chain itself *on the same texts*, which leaves
         out the luck of the draw.
 
-        A dict: ``loss`` and ``floor`` in nats a token; ``bos_from_nontrigger`` and ``bos_from_trigger``, the mean
+        A dict: ``loss`` and ``floor`` in nats per token; ``bos_from_nontrigger`` and ``bos_from_trigger``, the mean
         weight on the first token; ``value_ratio``, the norm of its value over the mean of the others'. With several
         layers, of the one with the strongest sink; ``layer`` says which.
         """

@@ -19,7 +19,7 @@ BOS = 0
 N_SYMBOLS = 32
 VOCABULARY = N_SYMBOLS + 1  # BOS is no symbol
 SEGMENT = 12  # symbols that a text of `ask` holds twice
-CHANCE = math.log(N_SYMBOLS)  # nats a symbol: the loss of one who remembers nothing
+CHANCE = math.log(N_SYMBOLS)  # nats per symbol: the loss of one who remembers nothing
 
 
 def rows(random, n_rows, length):

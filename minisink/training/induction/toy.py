@@ -33,7 +33,7 @@ class Toy(toy.Toy):
     def look(self):
         """Measure what the model does on texts it does not learn from.
 
-        A dict: ``first`` and ``second``, nats a symbol of a segment, read for the first time (nobody beats chance) and
+        A dict: ``first`` and ``second``, nats per symbol of a segment, read for the first time (nobody beats chance) and
         again. ``previous``: the most weight that any head gives the token just before; ``induction``: that any head
         gives, in the second reading, the token after the present one's first reading. Both are means over queries;
         ``previous_head`` and ``induction_head`` say which head it is, as (layer, head).
