@@ -1,13 +1,20 @@
 """``minisink ppl``: the perplexity of a text of any size."""
 
+import re
 import time
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
+from ..evaluation.jobs import connect, processes
+from ..evaluation.part_files import PartFile, in_their_order, load_part
 from ..evaluation.plots import draw_losses
 from ..evaluation.run import Evaluation
+from ..evaluation.tally import GrowingCsv, Tally, count
 from ..experiments.four_methods import foreign
 from ..model import load
+from ..snapshot import METHODS, method_from
 from ..system.errors import tell
 from ..system.files import check_folder, check_picture, lock_files
 from ..system.terminal import number, table, wrap
@@ -21,13 +28,21 @@ def add_options(parser):
     """Add the options to `parser`."""
     add = parser.add_argument
     common.add_model(parser)
-    add("file", metavar="FILE", help="a UTF-8 text")
+    add("file", metavar="FILE", nargs="?", help="a UTF-8 text")
     common.add_no_bos(parser)
     common.add_method(parser)
     add("--plot", metavar="PNG", help="draw the rolling loss as a picture")
     add("--csv", metavar="FILE", help="write token, id and loss of every token, as they come")
     add("--every", type=int, metavar="N", help="a row every N tokens instead: mean loss, perplexity so far")
-    add("--resume", metavar="FILE", help="keep the state here, and go on from it (window, streaming, retrieval)")
+    add("--resume", metavar="FILE", help="keep the state here, and go on from it (every method but dense)")
+    how = parser.add_argument_group("on several processes or machines (window, streaming, recompute)")
+    how.add_argument("--jobs", type=int, metavar="N", help="N processes here, the same numbers")
+    how.add_argument("--dask", metavar="ADDRESS", help="the workers of the Dask scheduler there, tcp://HOST:PORT")
+    which = "only the I-th of N parts, into the file TEXT.I-of-N.part in this folder: a job of an array"
+    how.add_argument("--part", metavar="I/N", help=which)
+    how.add_argument(
+        "--merge", metavar="PART", nargs="+", help="join such files, of all N parts, without a text or model"
+    )
     common.add_json(parser)
 
 
@@ -36,27 +51,82 @@ def run(args):
     check_picture(args.plot)
     for path in (args.csv, args.resume):
         check_folder(path)
-    common.check_apart(args.file, args.csv, args.plot, args.resume)
     if args.every is not None and not args.csv:
         raise ValueError("--every is for the rows of a CSV file: give --csv too")
-    with lock_files(args.csv, args.resume):
-        _measure(args)
+    part = _part(args)
+    common.check_apart(args.file, args.csv, args.plot, args.resume, *(args.merge or ()))
+    with lock_files(args.csv, args.resume, part and part.path):
+        if args.merge:
+            _merge(args)
+        else:
+            with _executor(args) as executor:
+                _measure(args, executor, part)
 
 
-def _measure(args):
+def _part(args):
+    """Return the `PartFile` of ``--part``, or None; refuse options that do not go together."""
+    if (args.file is None) != bool(args.merge):
+        raise ValueError("give a text, or with --merge the files of its parts")
+    options = {name for name in ("jobs", "dask", "part", "merge", "resume") if getattr(args, name) is not None}
+    for one, others in (("merge", {"jobs", "dask", "part", "resume"}), ("part", {"resume"}), ("dask", {"jobs"})):
+        if one in options and options & others:
+            raise ValueError(f"--{one} does not go with --{min(options & others)}")
+    if args.part is None:
+        return None
+    if args.csv or args.plot:
+        raise ValueError("--part writes its own file; --csv and --plot go with --merge")
+    numbers = re.fullmatch(r"([1-9][0-9]{0,5})/([1-9][0-9]{0,5})", args.part)
+    if not numbers or int(numbers[1]) > int(numbers[2]):
+        raise ValueError(f"--part is {args.part!r}; the third of sixteen is 3/16")
+    number, of = numbers.groups()
+    path = f"{Path(args.file).name}.{number.zfill(len(of))}-of-{of}.part"
+    check_folder(path)
+    return PartFile(path, int(number), int(of))
+
+
+def _executor(args):
+    if args.dask is not None:
+        return connect(args.dask)
+    return nullcontext() if args.jobs is None else processes(args.jobs)
+
+
+def _measure(args, executor, part):
     model, bos = load(args.model), not args.no_bos
     method = common.method_of(args, model, model.encode("", bos=bos))
-    files = {"csv": args.csv, "every": args.every, "state": args.resume}
-    evaluation = Evaluation(model, args.file, method, readable=args.readable, bos=bos, **files)
+    options = {"csv": args.csv, "every": args.every, "state": args.resume, "executor": executor, "part": part}
+    evaluation = Evaluation(model, args.file, method, readable=args.readable, bos=bos, **options)
     tally, n_known = evaluation.tally, evaluation.tally.n_tokens
-    if n_known:
+    if n_known or evaluation.done:
         what = "is of a finished run; nothing is left to do" if evaluation.done else f"goes on after {n_known:,} tokens"
-        tell(f"{args.resume} {what}")
+        tell(f"{part.path if part else args.resume} {what}")
     seconds = _watch(evaluation)
-    warn_of_nothing(args.file, model, method.capacity, tally.n_tokens)
+    if not part:
+        warn_of_nothing(args.file, model, method.capacity, tally.n_tokens)
     _report(args, evaluation, (tally.n_tokens - n_known) / seconds, n_known)
+    _draw(args, evaluation, args.file)
+
+
+def _merge(args):
+    """Join the files of the parts of a text, and report as if it had been measured as a whole."""
+    abouts, paths = in_their_order(args.merge)
+    first = abouts[0]
+    method = method_from(first["method"], METHODS)
+    tally, rows = Tally(args.every), GrowingCsv(args.csv, args.every) if args.csv else None
+    for path in paths:
+        _, (nll, ids) = load_part(path)
+        count(tally, rows, nll, ids)
+    if rows:
+        rows.add(tally.last_row())
+        rows.close()
+    whole = SimpleNamespace(method=method, tally=tally, model=SimpleNamespace(name=first["model"]))
+    _report(args, whole, tally.n_tokens / sum(about["seconds"] for about in abouts), 0)
+    _draw(args, whole, first["text"])
+
+
+def _draw(args, evaluation, name):
+    method, tally = evaluation.method, evaluation.tally
     if args.plot:
-        curves, title = {method.name: tally.curve()}, f"{model.name}, {Path(args.file).name}"
+        curves, title = {method.name: tally.curve()}, f"{evaluation.model.name}, {Path(name).name}"
         draw_losses(args.plot, curves, title=title, evicted_from=method.capacity, group=tally.group)
 
 
@@ -81,7 +151,7 @@ def _report(args, evaluation, tokens_per_second, n_known):
         "method": method.name,
         "n_sinks": getattr(method, "n_sinks", 0),
         "window": method.window,
-        **{name: getattr(args, name) for name in options},
+        **{name: getattr(method, name, getattr(args, name)) for name in options},
         "tokens": tally.n_tokens,
         "nll": tally.nll,
         "perplexity": tally.perplexity,
@@ -95,8 +165,7 @@ def _report(args, evaluation, tokens_per_second, n_known):
     cells = [method.name, str(about["n_sinks"]), window, f"{tally.n_tokens:,}", number(tally.nll, ".4f")]
     cells += [number(tally.perplexity), f"{tokens_per_second:,.0f}"]
     print(table(["method", "sinks", "window", "tokens", "nats/token", "perplexity", "tokens/s"], [cells]))
-    strange = foreign(model, tally.perplexity)
-    if strange:
+    if not args.merge and (strange := foreign(model, tally.perplexity)):
         print(wrap(strange))
 
 

@@ -13,10 +13,15 @@ So a part starts that far before its stretch with an empty window. The first tok
 after layer l the first l (W - 1) are not what they are in the whole text. That triangle ends where the stretch begins,
 and the losses of the run-up are dropped. The keys and values of the sinks are those of the head of the text, read
 alone: a sink has seen nothing but sinks. One token of run-up less, and the first loss is wrong.
+
+Rounding may differ, by 1e-5 nats or so, where matrices have another shape. So parts of more than a chunk begin with one
+of those that a model takes the whole text in, and so do run-ups: then not even a bit is different on one machine.
 """
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor
+from copy import copy
 from os import cpu_count
 from typing import NamedTuple
 
@@ -88,16 +93,18 @@ def nll_parts(
             parts = max(parts, -(-len(ids) // length))
         check_whole("parts", parts, 1)
         ids, length = [ids], max(1, -(-(len(ids) - 1) // parts))
+        if length < past.chunk:
+            past = Past(model, method, chunk=1)
     elif parts is not None:
         raise ValueError(f"parts is {parts!r}, and how long these are is not known of a text in pieces")
-    return measured(model, ids, past, length, executor)
+    return measured(model, ids, past, past.in_chunks(length), executor)
 
 
-def reach(model: Model, method: Method) -> int:
+def reach(model: Model, method: Method, chunk: int = 1) -> int:
     """Return how many tokens before the one that predicts a loss depends on, besides the sinks.
 
-    Raise ValueError for a method where these are all. (Of a `Recompute` it is one token more, which the first window
-    of a part only predicts.)
+    Each layer adds a multiple of `chunk`. Of a `Recompute` it is one token more, which the first window of a part only
+    predicts. Raise ValueError for a method where these are all tokens.
     """
     if isinstance(method, Recompute):
         return method.window
@@ -110,7 +117,7 @@ def reach(model: Model, method: Method) -> int:
         why = "it keeps every token before"
     if why:
         raise ValueError(f"{method!r} cannot be measured in parts: {why}; a window, with sinks or without, can")
-    return sum(policy.window - 1 for policy in policies)
+    return sum(-(-(policy.window - 1) // chunk) * chunk for policy in policies)
 
 
 class Part(NamedTuple):
@@ -133,13 +140,18 @@ class Part(NamedTuple):
 class Past:
     """What the next part needs of the text before it: where it stands, the ids that began it, and the last ones."""
 
-    def __init__(self, model, method, readable=False):
+    def __init__(self, model, method, *, readable=False, chunk=CHUNK):
         check_method(model, method)
-        self.method, self.readable, self.reach = method, readable, reach(model, method)
+        self.method, self.readable, self.chunk = method, readable, 1 if isinstance(method, Recompute) else chunk
+        self.reach = reach(model, method, self.chunk)
         policies = getattr(method, "policies", (method,))
-        self.n_head = max(1, *(getattr(policy, "n_sinks", 0) for policy in policies))
+        self.n_head = self.in_chunks(max(1, *(getattr(policy, "n_sinks", 0) for policy in policies)))
         self.head = self.recent = np.empty(0, np.int64)
         self.n_seen = 0
+
+    def in_chunks(self, n_tokens):
+        """Return as many tokens, or as few more as make whole chunks."""
+        return -(-n_tokens // self.chunk) * self.chunk
 
     @property
     def longest(self):
@@ -147,6 +159,19 @@ class Past:
         if isinstance(self.method, Recompute):  # each token costs a window
             return max(8, LONGEST // self.reach)
         return max(LONGEST, 8 * self.reach)
+
+    def state(self):
+        """Return everything needed to resume, arrays by name."""
+        return {"head": self.head, "recent": self.recent}
+
+    def restore(self, n_seen, arrays):
+        """Go on where the result of `state` stands, after so many tokens; ValueError for what no text leaves behind."""
+        self.n_seen, self.head, self.recent = n_seen, arrays["head"], arrays["recent"]
+        kept = min(n_seen, self.n_head), min(n_seen, self.reach)
+        if (self.head.shape, self.recent.shape) != ((kept[0],), (kept[1],)) or {
+            a.dtype.kind for a in arrays.values()
+        } != {"i"}:
+            raise ValueError(f"it has {len(self.head)} and {len(self.recent)} ids of {n_seen}, not {kept}")
 
     def take(self, ids):
         """Go on behind the next ids of the text."""
@@ -164,19 +189,24 @@ class Past:
         return Part(self.method, self.readable, self.head, start, ids, len(ids) - len(run_up) - 1)
 
 
-def measured(model, pieces, past, length, executor):
-    """Yield the losses of a text that goes on behind `past`, `length` tokens at a time."""
-    failure = []
+def measured(model, pieces, past, length, executor=None):
+    """Yield the losses of a text that goes on behind `past`, `length` tokens at a time, and take `past` along."""
+    ahead, taken, failure = None, deque(), []
 
     def parts():
+        nonlocal ahead
         try:
             for ids in in_blocks(model, pieces, length):
-                yield past.part(ids)
-                past.take(ids[:-1])
+                ahead = ahead or copy(past)  # which the first piece may have moved
+                taken.append(ids[:-1])
+                yield ahead.part(ids)
+                ahead.take(ids[:-1])
         except Exception as error:  # of the text: first come the losses before it
             failure.append(error)
 
-    yield from in_order(part_nll, model, parts(), executor)
+    for nll in in_order(part_nll, model, parts(), executor):
+        past.take(taken.popleft())
+        yield nll
     if failure:
         raise failure[0]
 
@@ -196,7 +226,8 @@ def _begun(model, part):
     cache = make_cache(model, part.method) if slow else Banded(model.config.n_layers, part.method)
     if part.start == 0:
         return cache
-    model.forward(part.head, cache=cache)
+    for first in range(0, len(part.head), CHUNK):
+        model.forward(part.head[first : first + CHUNK], cache=cache, rows=slice(1))
     arrays, about = cache.state()
     n_sinks = [layer.policy.n_sinks for layer in cache.layers] if slow else [0] * len(cache.layers)
     for name, array in arrays.items():

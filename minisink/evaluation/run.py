@@ -2,33 +2,35 @@
 
 The text comes in pieces (`pieces`), the model takes blocks of tokens (`stream.nll_stream`), and of the losses a
 `Tally` and the rows of a CSV file are kept. Between two blocks all there is to go on from is a cache, a few numbers
-and a place in the text: the state, which is written every few seconds and when the run is interrupted.
+and a place in the text: the state, which is written every few seconds and when the run is interrupted. A text in parts
+(`parts`) has no cache to go on from, but the last tokens.
 """
 
 import hashlib
+import json
 import os
 import stat
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..cache import check_whole
-from ..loss import empty_cache, nll_blocks
+from ..loss import empty_cache
 from ..methods import Recompute
 from ..snapshot import cache_from, cache_state, method_state
 from ..system.files import blame, load_state, reading, save_state
 from ..system.interrupts import defer_interrupts
+from .parts import Past, measured
 from .pieces import CHUNK, cut_of, read_pieces
 from .stream import nll_stream
-from .tally import GrowingCsv, Tally
+from .tally import GrowingCsv, Tally, count
 from .token_reader import Place, TokenReader
 
 STATE, WHAT = "minisink_evaluation", "the state of a `minisink ppl` run"
 SAVE_SECONDS = 10.0  # from one state to the next
-TOKEN_ROWS = ("token_index", "id", "nll")  # header of a CSV file with a row per token
-RUNNING_ROWS = ("tokens", "mean_nll", "perplexity")  # of one with running perplexity
 
 
 class Evaluation:
@@ -41,18 +43,39 @@ class Evaluation:
     row for every token, or one of running perplexity for `every` so many. `state` is a file where the state is kept; if
     it is there, the run goes on from it. It goes with a method that has a limit: the state grows with the text under
     `Retrieval` only, unless `store` says otherwise.
+
+    With an `executor` the text is measured in parts, there. With a `part`, a `part_files.PartFile`, only that part of
+    the text is measured, and written to its file.
     """
 
-    def __init__(self, model, path, method, *, readable=False, bos=True, csv=None, every=None, state=None):
+    def __init__(
+        self,
+        model,
+        path,
+        method,
+        *,
+        readable=False,
+        bos=True,
+        csv=None,
+        every=None,
+        state=None,
+        executor=None,
+        part=None,
+    ):
         if every is not None and every < 1:
             raise ValueError(f"every is {every}; it must be 1 token or more")
         self.model, self.path, self.method, self.state = model, path, method, state
         self.readable, self.bos = readable, bos
-        self.csv = GrowingCsv(csv, RUNNING_ROWS if every else TOKEN_ROWS) if csv else None
+        self.csv = GrowingCsv(csv, every) if csv else None
         self.tally, self.n_bytes, self.done = Tally(every), _size(path), False
         self.n_saved = 0  # tokens, in the state on the disk
         self.place, self.n_read, self.digest = Place(0, 0), 0, hashlib.sha256()  # of the bytes that were read
-        self.cache: Any = None if isinstance(method, Recompute) else empty_cache(model, method, readable=readable)
+        self.executor, self.part = executor, part
+        self.in_parts = bool(executor or part or isinstance(method, Recompute))
+        self.past: Any = Past(model, method, readable=readable) if self.in_parts else None
+        self.cache: Any = None if self.in_parts else empty_cache(model, method, readable=readable)
+        if part is not None:
+            part.begin(self)
         if state is not None:
             self._prepare_state()
 
@@ -61,16 +84,19 @@ class Evaluation:
 
         Raise ValueError when the text or a file fails, or the model refuses a token; what was measured before is in the
         CSV file, and the message says how far that is. Ctrl-C raises KeyboardInterrupt between two blocks, with such a
-        message; a second one does not wait for the end of a block.
+        message; a second one does not wait for the end of a block, nor does the first in parts.
         """
         if self.done:
             return
-        with defer_interrupts() as noted:
+        with nullcontext() if self.in_parts else defer_interrupts() as noted:
             try:
                 with _open(self.path) as file:
                     if self.place.start:
                         file.seek(self.place.start)
-                    self.reader = TokenReader(self._pieces(file), self.place.skip)
+                    pieces = self._pieces(file)
+                    if self.part:
+                        pieces = self.part.within(pieces, self.past)
+                    self.reader = TokenReader(pieces, self.place.skip)
                     self._measure(noted, on_progress)
             except KeyboardInterrupt:
                 raise KeyboardInterrupt(*self._progress_note()) from None
@@ -85,7 +111,7 @@ class Evaluation:
         next_save = time.monotonic()
         for nll in self._losses():
             self._count(nll, self.reader.advance(len(nll)))
-            if noted or time.monotonic() >= next_save:
+            if noted or self.in_parts or time.monotonic() >= next_save:
                 self._save()
                 next_save = time.monotonic() + SAVE_SECONDS
             if noted:
@@ -95,23 +121,23 @@ class Evaluation:
         self.done = True
         if self.csv:
             self.csv.add(self.tally.last_row())
+        if self.part:
+            self.part.write(self)
         self._save()
 
     def _losses(self):
         """Return an iterator of (T,) nats."""
-        if self.cache is not None:
+        if not self.in_parts:
             return nll_stream(self.model, self.reader, cache=self.cache)
-        ids = np.concatenate(list(self.reader))  # re-computation reads its text as a whole
-        return nll_blocks(self.model, ids, self.method, readable=self.readable) if len(ids) else iter(())
+        length = min(self.past.longest, max(self.past.reach, (self.n_bytes or 1 << 40) // 16))  # some, of a short text
+        length = self.past.in_chunks(max(1, length))
+        return measured(self.model, self.reader, self.past, length, self.executor)
 
     def _count(self, nll, ids):
-        """Add the losses of a block, which predict `ids`, to the tally and the CSV file."""
-        first = self.tally.n_tokens + 1
-        rows = self.tally.add(nll)
-        if self.csv and not self.tally.every:
-            rows = [(first + i, int(id_), float(loss)) for i, (id_, loss) in enumerate(zip(ids, nll, strict=True))]
-        if self.csv:
-            self.csv.add(rows)
+        """Add the losses of a block, which predict `ids`, to the tally, the CSV file and that of the part."""
+        count(self.tally, self.csv, nll, ids)
+        if self.part:
+            self.part.add(nll, ids)
 
     def _pieces(self, file):
         """Yield (Place, bytes, ids) of the pieces of the text, the begin-of-text token in the first."""
@@ -134,34 +160,24 @@ class Evaluation:
         text = f"after {self.tally.n_tokens:,} tokens, perplexity {self.tally.perplexity:.2f}"
         if self.n_saved:
             text += f"; the same command goes on from token {self.n_saved:,}"
-        elif self.state is None and self._resume_obstacle() is None:
+        elif self.state is None and self.part is None and self._resume_obstacle() is None:
             text += "; with --resume FILE a run can go on"
         return [text]
 
     def _resume_obstacle(self):
         """Return why a run under this method cannot stop and go on; None if it can."""
-        if isinstance(self.method, Recompute):
-            return "reads its text as a whole"
         return "keeps every key, so its state would grow" if self.method.capacity is None else None
 
     def _prepare_state(self):
         """Refuse what cannot be gone on with; go on from the state if there is one."""
         why = self._resume_obstacle()
         if why:
-            raise ValueError(f"--resume goes with the methods window, streaming, retrieval: {self.method.name} {why}")
+            known = "window, recompute, streaming, retrieval"
+            raise ValueError(f"--resume goes with the methods {known}: {self.method.name} {why}")
         if self.n_bytes is None:
             raise ValueError(f"{self.path}: --resume needs a file that can be read again from the middle")
-        method = {name: value for name, value in method_state(self.method).items() if name != "name"}
-        self.identity = {
-            "model": fingerprint(self.model),
-            "method": self.method.name,
-            **method,
-            "readable": self.readable,
-            "begins with": self.model.encode("", bos=self.bos).tolist(),
-            "csv": self.csv is not None,
-            "every": self.tally.every,
-            "bytes of text": self.n_bytes,
-        }
+        self.identity = identity(self) | {"csv": self.csv is not None, "every": self.tally.every}
+        self.identity |= {"in parts": True} if self.in_parts else {}
         if os.path.lexists(self.state):
             with reading(self.state, WHAT):
                 mark = self._restore(*load_state(self.state, STATE, WHAT))
@@ -177,7 +193,7 @@ class Evaluation:
         if self.state is None or not n_tokens or (self.n_saved == n_tokens and not self.done):
             return
         numbers, sums = self.tally.state()
-        cache, arrays = cache_state(self.cache)
+        cache, arrays = (None, self.past.state()) if self.in_parts else cache_state(self.cache)
         about = {
             "cache": cache,
             "run": self.identity,
@@ -192,10 +208,8 @@ class Evaluation:
 
     def _restore(self, about, arrays):
         """Go on from a state, and return the mark of its CSV file; ValueError if another run wrote it."""
-        run, old = self.identity, about["run"]
-        changed = [f"{key} was {old.get(key)} and is {value}" for key, value in run.items() if old.get(key) != value]
-        if changed:
-            raise ValueError(f"{self.state}: the state of another run: {', '.join(changed)}")
+        if changed := changes(about["run"], self.identity):
+            raise ValueError(f"{self.state}: the state of another run: {changed}")
         place, done, (n_read, digest) = Place(*about["place"]), about["done"], about["read"]
         check_whole("start", place.start, 0)
         check_whole("bytes read", n_read, place.start)
@@ -208,15 +222,41 @@ class Evaluation:
         if whole.hexdigest() != digest:
             raise ValueError(f"{self.state}: the state of another run: {self.path} begins with another text")
         self.tally.restore(about["tally"], arrays.pop("curve"))
-        cache = cache_from(about["cache"], arrays, self.model.weights.embed, self.model.config)
-        if type(cache) is not type(self.cache) or (cache.policy, cache.n_seen) != (self.method, self.tally.n_tokens):
-            raise ValueError(f"it has {cache!r} for {self.tally.n_tokens} tokens under {self.method!r}")
-        self.cache, self.place, self.done, self.n_saved = cache, place, done, self.tally.n_tokens
+        if self.in_parts:
+            self.past.restore(self.tally.n_tokens, arrays)
+        else:
+            self._restore_cache(cache_from(about["cache"], arrays, self.model.weights.embed, self.model.config))
+        self.place, self.done, self.n_saved = place, done, self.tally.n_tokens
         mark = about["csv"]
         if self.csv:
             size, _ = mark
             check_whole("size of the CSV file", size, 0)
         return mark
+
+    def _restore_cache(self, cache):
+        if type(cache) is not type(self.cache) or (cache.policy, cache.n_seen) != (self.method, self.tally.n_tokens):
+            raise ValueError(f"it has {cache!r} for {self.tally.n_tokens} tokens under {self.method!r}")
+        self.cache = cache
+
+
+def identity(run):
+    """Return what the losses of an `Evaluation` depend on, as JSON gives it back."""
+    method = {name: value for name, value in method_state(run.method).items() if name != "name"}
+    about = {
+        "model": fingerprint(run.model),
+        "method": run.method.name,
+        **method,
+        "readable": run.readable,
+        "begins with": run.model.encode("", bos=run.bos).tolist(),
+        "bytes of text": run.n_bytes,
+    }
+    return json.loads(json.dumps(about))
+
+
+def changes(old, new):
+    """Say in what two results of `identity` differ; "" for nothing."""
+    pairs = [(key, old.get(key), new.get(key)) for key in new | old]
+    return ", ".join(f"{key} was {before} and is {now}" for key, before, now in pairs if before != now)
 
 
 def fingerprint(model):

@@ -11,6 +11,8 @@ from ..cache import check_whole
 from ..system.files import blame
 
 POINTS = 1 << 15  # points of the curve
+TOKEN_ROWS = ("token_index", "id", "nll")  # header of a CSV file with a row per token
+RUNNING_ROWS = ("tokens", "mean_nll", "perplexity")  # header of one with running perplexity
 TAIL = 4096  # last bytes by which a CSV file is recognised
 
 
@@ -95,14 +97,24 @@ class Tally:
         self.sums = sums
 
 
+def count(tally, rows, nll, ids):
+    """Add the losses of a block, which predict `ids`, to a tally and to a `GrowingCsv` or None."""
+    first = tally.n_tokens + 1
+    full = tally.add(nll)
+    if rows and not tally.every:
+        full = [(first + i, int(id_), float(loss)) for i, (id_, loss) in enumerate(zip(ids, nll, strict=True))]
+    if rows:
+        rows.add(full)
+
+
 class GrowingCsv:
     """A CSV file that always holds the results so far.
 
     An older file of that name is replaced when the first rows come, so a run that fails before costs nothing.
     """
 
-    def __init__(self, path, header):
-        self.path, self.header = Path(path), header
+    def __init__(self, path, every=None):
+        self.path, self.header = Path(path), RUNNING_ROWS if every else TOKEN_ROWS
         self._file = None
 
     def add(self, rows):

@@ -1,0 +1,125 @@
+"""One part of a text in a file, measured by a job of its own (Slurm's arrays), and the files of all parts together."""
+
+import hashlib
+import os
+import time
+
+import numpy as np
+
+from ..cache import check_whole
+from ..snapshot import method_state
+from ..system.files import blame, load_state, reading, save_state
+from .run import changes, identity
+
+PART, WHAT = "minisink_part", "what `minisink ppl --part` writes"
+READ = 1 << 20  # bytes at a time
+
+
+class PartFile:
+    """The losses of the tokens that begin in part `number` of `of` equal ones of a text's bytes, in the file `path`.
+
+    Each job reads and tokenizes the text up to the end of its part, so that all of them cut it at the same tokens,
+    whatever the tokenizer, and count the same.
+    """
+
+    def __init__(self, path, number, of):
+        self.path, self.number, self.of = path, number, of
+        self._blocks = []
+
+    def begin(self, run):
+        """Look at the text, and at a file that is there: nothing is left to do if it is of this run."""
+        if run.n_bytes is None:
+            raise ValueError(f"{run.path}: --part needs a file, for every part reads it")
+        self.edges = [run.n_bytes * i // self.of for i in (self.number - 1, self.number)]
+        self.about = {"run": identity(run) | {"digest of the text": _digest(run.path)}, "part": self.number}
+        self.about |= {
+            "of": self.of,
+            "method": method_state(run.method),
+            "model": run.model.name,
+            "text": os.path.basename(run.path),
+        }
+        if os.path.lexists(self.path):
+            there, (nll, _) = load_part(self.path)
+            if changed := changes(there["run"] | {"of": there["of"]}, self.about["run"] | {"of": self.of}):
+                raise ValueError(
+                    f"{self.path}: is there, of another run: {changed}; move it, or work in another folder"
+                )
+            run.tally.add(nll)
+            run.done = True
+        self.started = time.perf_counter()
+
+    def within(self, pieces, past):
+        """Yield what of the `pieces` of a text lies in this part, and a token more; `past` takes what lies before."""
+        n, bounds = 0, [None, None]  # tokens
+        for place, n_bytes, ids in pieces:
+            for i, edge in enumerate(self.edges):
+                if bounds[i] is None and edge < place.start + n_bytes:
+                    bounds[i] = past.in_chunks(n + max(0, -(-(edge - place.start) * len(ids) // n_bytes)))
+            first, stop = (len(ids) if x is None else min(len(ids), max(0, x - n)) for x in bounds)
+            past.take(ids[:first])
+            yield place, n_bytes, ids[first : stop + 1]
+            n += len(ids)
+            if bounds[1] is not None and bounds[1] < n:
+                return
+
+    def add(self, nll, ids):
+        """Keep the losses of a block, which predict `ids`."""
+        self._blocks.append((nll, ids))
+
+    def write(self, run):
+        """Write the file, whole or not at all."""
+        empty = np.empty(0, run.model.dtype), np.empty(0, np.int64)
+        nll, ids = map(np.concatenate, zip(empty, *self._blocks, strict=True))
+        about = {"first": run.past.n_seen - len(nll), "seconds": time.perf_counter() - self.started}
+        save_state(self.path, PART, self.about | about, {"nll": nll, "ids": ids})
+
+
+def load_part(path):
+    """Return what a file of a part says of it, and its losses and the ids that they predict."""
+    with reading(path, WHAT):
+        about, arrays = load_state(path, PART, WHAT)
+        nll, ids = arrays["nll"], arrays["ids"]
+        for name in ("part", "of", "first"):
+            check_whole(name, about[name], name != "first")
+        if nll.ndim != 1 or nll.shape != ids.shape or about["part"] > about["of"]:
+            raise ValueError(f"losses {nll.shape} of ids {ids.shape}, part {about['part']} of {about['of']}")
+        return about, (nll, ids)
+
+
+def in_their_order(paths):
+    """Return what the files of all parts of a text say, and their paths, both in order.
+
+    Raise ValueError for files of more than one run, for a part that is missing, and for one that is there twice.
+    """
+    found = {}
+    for path in paths:
+        about, (nll, _) = load_part(path)
+        first, other = next(iter(found.values()), (about, path))
+        if changed := changes(first["run"] | {"of": first["of"]}, about["run"] | {"of": about["of"]}):
+            raise ValueError(f"{path}: a part of another run than {other}: {changed}")
+        if about["part"] in found:
+            raise ValueError(f"{found[about['part']][1]} and {path}: both are part {about['part']} of {about['of']}")
+        found[about["part"]] = about | {"n": len(nll)}, path
+    n_parts = next(iter(found.values()))[0]["of"]
+    missing = [f"{i}/{n_parts}" for i in range(1, n_parts + 1) if i not in found]
+    if missing:
+        raise ValueError(f"missing: part {', '.join(missing[:20])}{' ...' if len(missing) > 20 else ''}")
+    abouts, paths = zip(*(found[i] for i in range(1, n_parts + 1)), strict=True)
+    n_tokens = 0
+    for about, path in zip(abouts, paths, strict=True):
+        if about["n"] and about["first"] != n_tokens:
+            raise ValueError(f"{path}: begins at token {about['first']}, and the parts before it end at {n_tokens}")
+        n_tokens += about["n"]
+    return abouts, paths
+
+
+def _which(about):
+    return {name: about[name] for name in ("part", "of")}
+
+
+def _digest(path):
+    digest = hashlib.sha256()
+    with blame(path, "cannot be read"), open(path, "rb") as file:
+        while chunk := file.read(READ):
+            digest.update(chunk)
+    return digest.hexdigest()[:16]
