@@ -1,10 +1,8 @@
 """One BLAS thread while products are small: how many there are, at work and afterwards."""
 
-import os
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from types import SimpleNamespace
 
 import numpy as np
@@ -28,17 +26,27 @@ def counts():
     return [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
 
 
+@contextmanager
+def all_at(n):
+    """Let each BLAS take `n` threads, also from other threads of Python."""
+    before = [library.num_threads for library in threads._libraries()]
+    for library in threads._libraries():
+        threads._set(library, n)
+    try:
+        yield
+    finally:
+        for library, was in zip(threads._libraries(), before, strict=True):
+            threads._set(library, was)
+
+
 @pytest.fixture
 def three():
     """Let each BLAS take three threads during a test, as a script finds them that sets no variable."""
     if not counts():
         pytest.skip("no BLAS here that threadpoolctl knows")
-    before = threads._lower(threads._Blas().libraries)
-    threads._set((library, 3) for library in threads._Blas().libraries)
-    assert set(counts()) == {3}
-    yield [3] * len(counts())
-    stay_on_one_thread()
-    threads._set(before)
+    with all_at(3):
+        assert set(counts()) == {3}
+        yield [3] * len(counts())
 
 
 class Looking(Uncached):
@@ -124,61 +132,41 @@ def test_a_smaller_limit_stays(novels, three):
 
 @examples(40)
 @given(st.lists(st.tuples(st.integers(0, 3), st.booleans()), max_size=12), st.integers(1, 3))
-def test_the_last_call_gives_the_threads_back(calls, n):
-    """Calls on four threads of Python begin and end in any order, nested too, in a BLAS of each kind."""
-    by_thread = ByThread()
-    with pytest.MonkeyPatch.context() as patch, ExitStack() as pools:
-        blas = threads._Blas()
-        was, blas.by_thread = threads._lower(blas.libraries), [by_thread]
-        threads._set((library, n) for library in blas.libraries)
-        patch.setattr(threads, "_blas", lambda _: blas)
-        workers = [pools.enter_context(ThreadPoolExecutor(1)) for _ in range(4)]
+def test_the_threads_are_given_back(calls, n):
+    """Calls on four threads of Python begin and end in any order, nested too, with a BLAS of each kind."""
+    by_thread, shared = ByThread(), threads._libraries()
+    with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
+        patch.setattr(threads, "_libraries", lambda: [*shared, by_thread])
+        stack.enter_context(all_at(n))
+        workers = [stack.enter_context(ThreadPoolExecutor(1)) for _ in range(4)]
         at_work = [[] for _ in workers]
         before = counts()
         for i, begins in calls:
             if begins:
                 at_work[i].append(one_thread())
                 workers[i].submit(at_work[i][-1].__enter__).result()
+                assert set(counts()) <= {1}
             elif at_work[i]:
                 workers[i].submit(at_work[i].pop().__exit__, None, None, None).result()
-            assert counts() == ([1] * len(before) if any(at_work) else before)
             own = [worker.submit(lambda: by_thread.num_threads).result() for worker in workers]
             assert own == [1 if calls else 5 for calls in at_work]
         for worker, left in zip(workers, at_work, strict=True):
             while left:
                 worker.submit(left.pop().__exit__, None, None, None).result()
         assert counts() == before
-        threads._set(was)
 
 
-def test_a_call_that_was_kept_from_leaving_is_forgotten(three, monkeypatch):
-    """A Ctrl-C within the giving back: the next call does it."""
+def test_many_threads_at_once(three):
+    """Calls that overlap as they come, thousands of them."""
 
-    def interrupted(*_):
-        raise KeyboardInterrupt
+    def busy(seed):
+        for _ in range(500):
+            with one_thread(), one_thread():
+                pass
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(threads._Blas, "leave", interrupted)
-        with one_thread():
-            pass
-    assert set(counts()) == {1}
-    with one_thread():
-        pass
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(busy, range(6)))
     assert counts() == three
-
-
-@pytest.mark.skipif(not hasattr(os, "fork") or sys.platform == "darwin", reason="no fork, or not of a BLAS")
-def test_a_forked_child_begins_afresh(three):
-    """The lock and the calls of the parent are not its own; what it lowers it gives back."""
-    with one_thread():
-        pass
-    with threads._blas(os.getpid()).lock:
-        child = os.fork()
-        if child == 0:
-            with one_thread():
-                ones = set(counts()) == {1}
-            os._exit(0 if ones and counts() == three else 1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_a_process_may_stay_on_one_thread(three):
