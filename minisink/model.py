@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +110,7 @@ class Model:
         ids, path = self.check_ids(ids), self.path_of(cache)
         if trace is not None and not isinstance(trace, dict):
             raise ValueError(f"trace is {trace!r}; pass an empty dict to be filled")
-        with one_thread(self.n_parameters):
+        with one_thread(self.config.d_model):
             return self.architecture.forward(ids, self.weights, self.config, path=path, rows=rows, trace=trace)
 
     def path_of(self, cache: KVCache | AnyPath | None) -> AnyPath:
@@ -221,7 +220,7 @@ class Model:
         """numpy dtype of the weights."""
         return self.weights.embed.dtype
 
-    @cached_property
+    @property
     def n_parameters(self) -> int:
         """Learned numbers; a tied output matrix counts once."""
         return sum(int(np.prod(shape)) for shape in shapes(self.config).values())

@@ -87,7 +87,7 @@ class Decoder:
 
     def step(self, token):  # int -> (V,)
         """Take in one token, and return the logits of the next, on the device of the weights."""
-        with one_thread(self.model.n_parameters):
+        with one_thread(self.config.d_model):
             return self._step(token)
 
     def _step(self, token):

@@ -2,28 +2,29 @@
 
 A second thread gains little there, and on a machine that is busy with something else, threads that wait for each other
 cost many times the work. The count is the whole process's. So it is lowered within a call, never while a generator
-waits to go on, and given back after. It is never raised: where ``OPENBLAS_NUM_THREADS`` or a limit of the caller's says
-one, nothing happens. Calls on several threads of Python may overlap: whichever lowered the count gives it back, so
-afterwards it is what it was.
+waits to go on, and given back after. It is never raised, and left alone where ``OPENBLAS_NUM_THREADS`` or
+``OMP_NUM_THREADS`` says what it is. Calls on several threads of Python may overlap: whichever lowered the count gives
+it back, so afterwards it is what it was.
 """
 
+import os
 from contextlib import contextmanager
 from functools import cache
 
-SMALL = 30_000_000  # a model of fewer parameters runs on one thread; measured by benchmarks/threads.py
+SMALL = 2048  # a model narrower than this runs on one thread: benchmarks/threads.py
 
 
 @contextmanager
-def one_thread(n_parameters=0):
-    """Hold the BLAS to one thread in a block, or as a decorator; for a model of `SMALL` parameters or more do nothing.
+def one_thread(width=0):
+    """Hold the BLAS to one thread in a block, or as a decorator; for a model of a `width` from `SMALL` on do nothing.
 
     >>> with one_thread():
-    ...     {library.num_threads for library in _libraries()} <= {1}
+    ...     {library.num_threads for library in _free()} <= {1}
     True
     """
     lowered = []
     try:
-        for library in _libraries() if n_parameters < SMALL else ():
+        for library in _free() if width < SMALL else ():
             if (n := library.num_threads or 1) > 1:
                 lowered.append((library, n))
                 _set(library, 1)
@@ -34,12 +35,17 @@ def one_thread(n_parameters=0):
 
 
 def stay_on_one_thread():
-    """Hold the BLAS to one thread from now on, in a process whose products are all small: a lesson, a worker."""
+    """Hold the BLAS to one thread from now on, in a process whose products are all small, or that is one of many."""
     for library in _libraries():
         _set(library, 1)
 
 
 @cache
+def _free():
+    """Return the libraries whose threads nobody has chosen."""
+    return () if {"OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"} & os.environ.keys() else _libraries()
+
+
 def _libraries():
     import numpy  # noqa: F401  (what is not loaded yet is not found)
     from threadpoolctl import ThreadpoolController

@@ -35,7 +35,7 @@ def batch_gradient(config, vector, inputs, targets, *, piece=None, workers=1):  
     arch, weights, scale = passes_of(config), as_weights(config, vector), 1.0 / inputs.size
     piece = piece or max(1, PIECE // T)
 
-    @one_thread(vector.size if workers == 1 else 0)
+    @one_thread(config.d_model if workers == 1 else 0)
     def one(start):
         gradient = np.zeros_like(vector)
         rows = slice(start, start + piece)
@@ -64,7 +64,7 @@ def batch_loss(config, vector, inputs, targets, *, piece=None):
     total, sinks = 0.0, [0.0] * config.n_layers
     for start in range(0, B, piece):
         rows = slice(start, start + piece)
-        with one_thread(vector.size):
+        with one_thread(config.d_model):
             logits, saved = arch.forward(inputs[rows], weights, config)
         for i, layer in enumerate(saved["layers"]):
             on_first = layer["pattern"][:, :, T // 2 :, 0]  # (b, H, T/2)

@@ -73,7 +73,7 @@ class Toy:
 
     def forward(self, ids):
         """Run the training forward on (B, T) ids: logits (B * T, V), and what it saves, as patterns and values."""
-        with one_thread(self.vector.size):
+        with one_thread(self.config.d_model):
             weights = as_weights(self.config, self.vector)
             return passes_of(self.config).forward(self.xp.asarray(ids), weights, self.config)
 

@@ -14,6 +14,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 import minisink
 from minisink import Streaming
+from minisink.fast.decoder import Decoder
 from minisink.paths import Uncached
 from minisink.system import threads
 from minisink.system.threads import one_thread, stay_on_one_thread
@@ -28,20 +29,25 @@ def counts():
 
 @contextmanager
 def all_at(n):
-    """Let each BLAS take `n` threads, also from other threads of Python."""
-    before = [library.num_threads for library in threads._libraries()]
-    for library in threads._libraries():
-        threads._set(library, n)
-    try:
-        yield
-    finally:
-        for library, was in zip(threads._libraries(), before, strict=True):
-            threads._set(library, was)
+    """Let each BLAS take `n` threads, as a script finds them that sets no variable."""
+    before = [(library, library.num_threads) for library in threads._libraries()]
+    with pytest.MonkeyPatch.context() as patch:
+        for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
+            patch.delenv(variable, raising=False)
+        threads._free.cache_clear()
+        try:
+            for library, _ in before:
+                threads._set(library, n)
+            yield
+        finally:
+            for library, was in before:
+                threads._set(library, was)
+    threads._free.cache_clear()
 
 
 @pytest.fixture
 def three():
-    """Let each BLAS take three threads during a test, as a script finds them that sets no variable."""
+    """Let each BLAS take three threads during a test."""
     if not counts():
         pytest.skip("no BLAS here that threadpoolctl knows")
     with all_at(3):
@@ -85,10 +91,17 @@ def test_a_model_runs_on_one_thread_and_gives_the_others_back(novels, three, mon
     with pytest.raises(ZeroDivisionError):
         novels.forward([1], SimpleNamespace(positions=lambda n: 1 / 0, mix=print))
     assert counts() == three
-    monkeypatch.setattr(threads, "SMALL", novels.n_parameters)
+    monkeypatch.setattr(threads, "SMALL", novels.config.d_model)
     path = Looking()
     novels.forward([1, 2, 3], path)
     assert set(path.seen) == {3}
+
+
+def test_a_token_is_decoded_on_one_thread(novels, three, monkeypatch):
+    seen, step = [], Decoder._step
+    monkeypatch.setattr(Decoder, "_step", lambda *args: seen.append(counts()) or step(*args))
+    list(minisink.generate(novels, [1, 2, 3], max_new_tokens=2))
+    assert seen == [[1] * len(three)] * 2 and counts() == three
 
 
 def test_a_text_that_waits_holds_nothing(novels, three):
@@ -135,9 +148,9 @@ def test_a_smaller_limit_stays(novels, three):
 def test_the_threads_are_given_back(calls, n):
     """Calls on four threads of Python begin and end in any order, nested too, with a BLAS of each kind."""
     by_thread, shared = ByThread(), threads._libraries()
-    with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
-        patch.setattr(threads, "_libraries", lambda: [*shared, by_thread])
+    with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
         stack.enter_context(all_at(n))
+        patch.setattr(threads, "_free", lambda: [*shared, by_thread])
         workers = [stack.enter_context(ThreadPoolExecutor(1)) for _ in range(4)]
         at_work = [[] for _ in workers]
         before = counts()
@@ -167,6 +180,15 @@ def test_many_threads_at_once(three):
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(busy, range(6)))
     assert counts() == three
+
+
+@pytest.mark.parametrize("variable", ["OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"])
+def test_a_variable_says_what_it_is(three, monkeypatch, variable):
+    """Who sets one has chosen."""
+    monkeypatch.setenv(variable, "3")
+    threads._free.cache_clear()
+    with one_thread():
+        assert counts() == three
 
 
 def test_a_process_may_stay_on_one_thread(three):
