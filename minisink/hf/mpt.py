@@ -40,7 +40,7 @@ def read_config(raw):
             f"expansion_ratio is {brief(raw['expansion_ratio'])}: it is not used, as in transformers", stacklevel=2
         )
     if bias_max != 8:
-        warnings.warn(f"alibi_bias_max is {bias_max:g}: it counts; transformers takes 8 all the same", stacklevel=2)
+        warnings.warn(f"alibi_bias_max is {bias_max:g}: it counts; transformers uses 8 all the same", stacklevel=2)
     return mpt.Config(**sizes, alibi_bias_max=bias_max)
 
 

@@ -36,7 +36,7 @@ def test_ids_are_those_of_llama_cpp(name, tmp_path):
     golden = TOKENIZERS[name]
     about = {key: value for key, value in (GOLDEN[golden["base"]] | golden["own"]).items() if value is not None}
     unnamed = name in ("default", "no rule")
-    with pytest.warns(UserWarning, match="names no rule") if unnamed else contextlib.nullcontext():
+    with pytest.warns(UserWarning, match="has no rule") if unnamed else contextlib.nullcontext():
         model = minisink.load(tokenized(tmp_path / "model.gguf", about))
     same_ids(model, golden)
     model.save(tmp_path / "folder")

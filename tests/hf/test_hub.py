@@ -188,7 +188,7 @@ def test_an_index_that_names_more_than_plain_files_is_refused(hub, tmp_path):
         index["weight_map"]["model.norm.weight"] = name
         hub.files[MAIN]["model.safetensors.index.json"] = json.dumps(index).encode()
         (said,) = loads(hub, tmp_path / f"home-{i}", ["someone/tiny", None])
-        assert f"lies in {name!r}, which is not a plain *.safetensors file name" in said
+        assert f"is in {name!r}, which is not a plain *.safetensors file name" in said
         assert not any("shard_1" in line for line in hub.asked)
 
 
