@@ -83,8 +83,8 @@ class Evicting:
 
     @property
     def nbytes(self):  # of the keys and values that are held, and of what is remembered
-        each = [2 * (x.index >= 0).sum() * x.keys[0, 0].nbytes + x.memory.nbytes for x in self.layers]
-        return int(sum(each))
+        width = 2 * self.layers[0].keys.itemsize * self.layers[0].keys.shape[-1]
+        return int(sum((layer.index >= 0).sum() * width + layer.memory.nbytes for layer in self.layers))
 
 
 class H2O(Evicting):

@@ -53,6 +53,8 @@ class Counted:
 
     def __init__(self, model, made, most):
         self.cache = new_cache(model, made) if isinstance(made, Policy | ByLayer | Recompute) else made
+        if made is None:
+            raise ValueError("a method or a path must be returned, not None")
         check_cache(model, self.cache)
         self.path, self.most, self.keys = model.path_of(self.cache), most, []
         self.positions = self.path.positions
@@ -90,7 +92,7 @@ def run(
     toy_keys=16,
     toy_texts=8,
     steps=600,
-    names=6,
+    names=4,
     seed=0,
     track=iter,
 ):
