@@ -39,8 +39,7 @@ def take(conversation, line, max_new_tokens, measured, show):
 
 
 def _answer(conversation, words, max_new_tokens, show):
-    """Show an answer as it comes, until Ctrl-C; return its text, its tokens, and the seconds from the first to the
-    last."""
+    """Show an answer as it comes, until Ctrl-C; return its text, its tokens, and the seconds from first to last."""
     tokens, times, text = [], [], []
     answer = conversation.answer(words, max_new_tokens=max_new_tokens)
     with defer_interrupts() as stop, closing(answer):

@@ -35,6 +35,7 @@ SLOW = (
     "maps",
     "training",
     "rules",
+    "policies",
 )  # above one CPU second
 
 
