@@ -23,8 +23,8 @@ ABSENT = {"max_position_embeddings": 2048, "multi_query": True, "parallel_attn":
 # Our name -> Hugging Face's: of the numbers in a config.json
 KEYS = {"d_model": "hidden_size", "n_layers": "num_hidden_layers", "n_heads": "num_attention_heads"}
 KEYS |= {"d_ff": "ffn_hidden_size", "max_positions": "max_position_embeddings", "norm_eps": "layer_norm_epsilon"}
-TWO_NORMS = {"ln1": "ln_attn.weight", "ln2": "ln_mlp.weight"}  # where attention and MLP run side by side
-# Tables that other tools write beside these
+TWO_NORMS = {"ln1": "ln_attn.weight", "ln2": "ln_mlp.weight"}  # if attention and MLP run side by side
+# Tables that other tools write besides these
 HARMLESS = (
     r"(transformer\.)?(h\.\d+\.self_attention\.)?(rotary_emb|maybe_rotary)\.(inv_freq|original_inv_freq)",
     r"(transformer\.)?h\.\d+\.self_attention\.(rotary_emb|maybe_rotary)\.(cos_cached|sin_cached)",

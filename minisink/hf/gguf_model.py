@@ -22,10 +22,10 @@ SIZES = {"d_model": "embedding_length", "n_layers": "block_count", "n_heads": "a
 SIZES |= {"d_ff": "feed_forward_length", "max_positions": "context_length"}
 ARCHS = ("llama", "qwen2", "qwen3", "gpt2", "gptneox", "falcon", "mpt")
 LLAMA, GPT2 = tables.column(tables.LLAMA, "GGUF"), tables.column(tables.SKELETON, "GGUF")  # within "blk.{i}."
-FALCON_2 = GPT2 | {"ln1": "attn_norm_2.weight", "ln2": "attn_norm.weight"}  # of two norms the MLP's is the first
+FALCON_2 = GPT2 | {"ln1": "attn_norm_2.weight", "ln2": "attn_norm.weight"}  # with two norms the MLP's is the first
 MODEL = tables.column(tables.OUTER, "GGUF")
 EMBED, HEAD = MODEL["embed"], MODEL["head"]
-ROPE_FACTORS = "rope_freqs.weight"  # by which the frequencies are divided: Llama 3's rule, written out
+ROPE_FACTORS = "rope_freqs.weight"  # divisors of the frequencies: Llama 3's rule, written out
 
 
 def layer_names(config):
@@ -138,7 +138,7 @@ def write(path, config, arrays, tokenizer=None):
 
 
 def _words_of(config):
-    """Return what a `gguf.GGUFWriter` adds for a config."""
+    """Return the calls to a `gguf.GGUFWriter` for a config."""
     about = {key.rpartition(".")[2]: getattr(config, field) for field, key in SIZES.items()}
     about |= {"head_count_kv": config.n_kv_heads, "key_length": config.head_dim, "value_length": config.head_dim}
     about["vocab_size"] = config.vocab_size

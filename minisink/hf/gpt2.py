@@ -38,6 +38,6 @@ def read_config(raw):
 
 
 def write_config(config):
-    """Translate back, but for what `folder.raw_of` adds for every architecture."""
+    """Translate back, without what `folder.raw_of` adds for all architectures."""
     about = {"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "activation_function": "gelu_new"}
     return about | written(config, KEYS)

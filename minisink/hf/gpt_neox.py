@@ -18,7 +18,7 @@ HARMLESS = (
 )
 PREFIX, LAYERS = "gpt_neox.", "layers"  # some files leave the prefix out
 MODEL, LAYER = column(OUTER, "gpt_neox", PREFIX), column(SKELETON, "gpt_neox")
-BY_HEAD = True  # whether queries, keys and values lie head by head in a joined matrix
+BY_HEAD = True  # whether a joined matrix holds queries, keys and values head by head
 
 
 def read_config(raw):

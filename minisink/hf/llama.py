@@ -21,7 +21,7 @@ ABSENT = {
 KEYS = {"d_model": "hidden_size", "n_layers": "num_hidden_layers", "n_heads": "num_attention_heads"}
 KEYS |= {"d_ff": "intermediate_size", "max_positions": "max_position_embeddings", "norm_eps": "rms_norm_eps"}
 KEYS["head_dim"] = "head_dim"
-# Tables that other tools write beside these, and that a forward pass makes for itself
+# Tables that other tools also write, and that a forward pass makes by itself
 HARMLESS = (
     r"(model\.)?(layers\.\d+\.self_attn\.)?rotary_emb\.(inv_freq|original_inv_freq|cos_cached|sin_cached)",
     r"(model\.)?position_ids",
