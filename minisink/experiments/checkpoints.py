@@ -1,4 +1,4 @@
-"""The checkpoints of one model in the order of its training: what `emergence` measures where there is no log.
+"""The checkpoints of one model in the order of its training, for `emergence` without a log.
 
 Pythia was saved 154 times while it learned, step0 to step143000 (Biderman et al., arXiv:2304.01373, section 2.1).
 """
@@ -25,7 +25,7 @@ OF_CHECKPOINTS = {
 
 
 def in_order(folders):
-    """Return (step, folder) by the numbers in the folders' names, or as given where no name has one."""
+    """Return (step, folder) by the numbers in the folders' names, or in the given order if no name has one."""
     for folder in folders:
         if not folder.is_dir():
             raise ValueError(f"{folder}: there is no such folder")

@@ -1,7 +1,7 @@
 """A model's sinks on one page: where and why they are, what losing them costs, how many are enough, what heads do.
 
-`metric`, `sink_tokens` and `new_sink` read the same pieces of a text in one pass, `sink_count` streams it. What is said
-has three standard errors to spare; else it is not told. A head has a *sink* on a token that gets more than 0.3 of its
+`metric`, `sink_tokens` and `new_sink` read the same pieces of a text in one pass, `sink_count` streams it. Statements
+hold by three standard errors; anything else is not told. A head has a *sink* on a token that gets more than 0.3 of its
 weight (Gu et al., arXiv:2410.10781). It *retrieves* if it looks most at the token to be copied for more than 0.1 of
 what it reads again (score and threshold of Wu et al., arXiv:2404.15574; here of random tokens). It *streams*, a word of
 DuoAttention (arXiv:2410.10819), if more than 0.95 of its weight, a number of ours, lies on the first four tokens and
@@ -26,15 +26,15 @@ from .new_sink import EPS, conditions
 CACHES, SINKS = (64, 256), (0, 1, 2, 4, 8)
 RETRIEVES, STREAMS = 0.1, 0.95
 NEGLIGIBLE = 0.05  # nats per token, as in `sink_count`
-PIECE, LONG, SEGMENT = 64, 256, 32  # tokens: of a piece (Gu et al.), of a long one, of what is read twice
+PIECE, LONG, SEGMENT = 64, 256, 32  # tokens: of a piece (Gu et al.), of a long piece, of a text read twice
 CAUSES = ("first", "second, first left out", "middle, the first's word")  # of `new_sink`
 
 
 def run(model, ids, *, caches=None, n_texts=30, seed=0, track=iter):
-    """Examine a model on a text (T,): return the page as a dict of arrays (L, H) and of what JSON can hold.
+    """Examine a model on a text (T,): return the page as a dict of arrays (L, H) and JSON-able values.
 
-    `caches` are keys that a query sees (64 and 256, or the trained length if that is less); `n_texts` pieces are looked
-    into. `track` is called four times. Raise ValueError for a text too short, or a cache without room for 8 sinks.
+    `caches` are keys that a query sees (64 and 256, or the trained length if that is less); `n_texts` pieces are
+    examined. `track` is called four times. Raise ValueError for a text too short, or a cache without room for 8 sinks.
     """
     trained = model.config.max_positions
     caches = sorted({*caches} if caches else {min(cache, trained) for cache in CACHES})
@@ -72,7 +72,7 @@ def run(model, ids, *, caches=None, n_texts=30, seed=0, track=iter):
 
 
 def read(model, texts, rates, signs, track):
-    """Yield each piece with its trace; on the way gather its `metric.signs`, and sink rates by condition."""
+    """Yield each piece with its trace; meanwhile gather its `metric.signs`, and sink rates by condition."""
     for piece in track(texts):
         middle = len(piece) // 2
         for name, (text, path, token) in conditions(np.array(piece), middle).items():
@@ -101,7 +101,7 @@ def segments(model, lead, n, seed):
 
 
 def retrieval(trace):  # -> L of (H,)
-    """Return in how many tokens read again, but for the last, a head looks most at the one that came next."""
+    """Return in how many repeated tokens, except the last, a head looks most at the one that came next."""
     T, n = len(trace["x"]), len(trace["x"]) // 2  # a lead of one token, or none
     query = np.arange(T - n, T - 1)
     most = [to_host(layer["pattern"])[:, query].argmax(axis=-1) for layer in trace["layers"]]
@@ -109,21 +109,21 @@ def retrieval(trace):  # -> L of (H,)
 
 
 def above(values, bound):  # (N, L, H)
-    """Return which heads, [layer, head], are above a bound by three errors, how many are not told, and the means."""
+    """Return which heads, [layer, head], exceed a bound by three errors, how many are unclear, and the means."""
     means, margin = values.mean(axis=0), SURE * values.std(axis=0, ddof=1) / np.sqrt(len(values))
     not_told = abs(means - bound) <= margin
     return {"heads": np.argwhere((means > bound) & ~not_told), "not_told": int(not_told.sum()), "means": means}
 
 
 def others(model, by_token):
-    """Return the words but the first of a text that are a sink in some head, those of most heads first."""
+    """Return the words other than a text's first that are a sink in some head, those of most heads first."""
     sinks = {x: np.argwhere(seen["weight"] > EPS) for x, seen in by_token.items() if x != sink_tokens.FIRST}
     found = [{"word": model.decode([token]), "heads": heads} for token, heads in sinks.items() if len(heads)]
     return sorted(found, key=lambda row: -len(row["heads"]))
 
 
 def cause(rates, *, begins):
-    """Say what makes the first token a sink: "position", "word" or "begin-of-text", "both"; "none" if it is none."""
+    """Say what makes the first token a sink: "position", "word" or "begin-of-text", "both"; "none" if it is not one."""
     first, left_out, _, middle = rates.values()
     if not paired(first, middle).above(0):
         return "none"
@@ -133,7 +133,7 @@ def cause(rates, *, begins):
 
 
 def fewest(nlls):
-    """Return how many sinks are enough in all caches, so that more gain nothing, None if not told; and the gain."""
+    """Return how many sinks are enough in all caches, so that more gain nothing, None if unclear; and the gain."""
     for n in SINKS[:-1]:
         more = max((paired(x[n], x[m]) for x in nlls for m in x if m > n), key=lambda x: x.mean + SURE * x.error)
         if more.below(NEGLIGIBLE):
@@ -146,13 +146,13 @@ def recommend(nlls, kind, *, learned=False):
     n, more = fewest(nlls.values())
     gain = f"more gain {more} at most"
     if learned:
-        return None, "no number makes it stream, for learned positions lie in the keys it caches; re-compute"
+        return None, "no number makes it stream, because learned positions are in the keys it caches; re-compute"
     if n is None and more.above(0):
-        return SINKS[-1], f"eight gain {more} nats per token more than four, and no more were tried"
+        return SINKS[-1], f"eight gain {more} nats per token over four, and more were not tried"
     if n is None:
-        return 4, f"the paper's four, for how many are enough is not told at this length (eight gain {more} more)"
+        return 4, f"the paper's four, because this length does not show how many are enough (eight gain {more} more)"
     if n == 0:
-        return 0, f"a plain window does; {gain} (nats per token)"
+        return 0, f"a plain window is enough; {gain} (nats per token)"
     cache, lost = max(((cache, paired(x[0], x[n])) for cache, x in nlls.items()), key=lambda pair: pair[1].mean)
     first = "; it is the begin-of-text token, so begin each text with that" if kind == "begin-of-text" else ""
     return n, f"without any a cache of {cache} loses {lost} nats per token; {gain}{first}"

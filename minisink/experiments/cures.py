@@ -1,10 +1,10 @@
-"""Is a sink needed? Two toys trained under softmax and under what was proposed against sinks.
+"""Is a sink needed? Two toys trained with softmax and with proposed cures for sinks.
 
-*Trigger* (arXiv:2603.11487): the mean of what came before at one token, nothing at all others. A softmax head that
-solves it must park its weight on BOS: a theorem. *Backcopy* (arXiv:2410.13835): repeat a token after a trigger, else
-go on with the chain. The cures: softmax1; a learned sink logit (gpt-oss); a gate after attention (arXiv:2505.06708);
-softpick, a rectified softmax (arXiv:2504.20966); ReLU. Some only *allow* a head to look at nothing; whether it then
-does is for the run to say. Backcopy has those of them that the trainer of language models knows.
+*Trigger* (arXiv:2603.11487): the mean of the earlier tokens at one token, nothing at all others. A softmax head that
+solves it must park its weight on BOS, by a theorem. *Backcopy* (arXiv:2410.13835): repeat a token after a trigger,
+otherwise continue the chain. The cures: softmax1; a learned sink logit (gpt-oss); a gate after attention
+(arXiv:2505.06708); softpick, a rectified softmax (arXiv:2504.20966); ReLU. Some only *allow* a head to look at nothing;
+the run shows whether it then does. Backcopy has those that the language-model trainer supports.
 """
 
 import numpy as np
@@ -22,8 +22,8 @@ PAPER = "Ran-Milo, 2603.11487"
 CLAIM = "softmax must put 1 - epsilon on BOS when idle; ReLU need not (a gate: weight on the first token .467 to .048)"
 OPTIONS = {
     "kinds": "scores to weights",
-    "n_seeds": "trainings of each; of backcopy two",
-    "lengths": "tokens a text of the trigger task",
+    "n_seeds": "trainings of each; two of backcopy",
+    "lengths": "tokens per text of the trigger task",
     "head_dims": "channels of a query there",
     "steps": "at most, of 128 texts there",
     "backcopy_steps": "of 32 texts; 0 leaves backcopy out",
@@ -33,9 +33,9 @@ MUST, SINK = 0.99, 0.3  # 1 - epsilon; the weight above which Gu et al. (arXiv:2
 
 
 def run(*, kinds=KINDS, n_seeds=3, lengths=(16,), head_dims=(16,), steps=4000, backcopy_steps=400, seed=0, track=iter):
-    """Train each toy in each way, and look where its idle weight goes.
+    """Train each toy in each way, and see where its idle weight goes.
 
-    The trigger task ends when its largest error is below 5e-3, backcopy always goes to its end.
+    The trigger task ends when its largest error is below 5e-3; backcopy always runs to its end.
 
     Each row has ``"task"``, ``"kind"``, ``"length"``, ``"width"`` of a head, ``"seed"``, ``"steps"`` done; ``"idle"``
     and ``"busy"``, the mean weight on BOS from tokens with nothing to do and from triggers; ``"value"``, the norm of
@@ -48,7 +48,7 @@ def run(*, kinds=KINDS, n_seeds=3, lengths=(16,), head_dims=(16,), steps=4000, b
     sizes = [(length, width) for length in lengths for width in head_dims]
     toys = [("trigger", kind, *size, seed + i) for size in sizes for kind in kinds for i in range(n_seeds)]
     for _, kind, length, width, _ in toys:
-        Toy(kind, length=length, head_dim=width)  # refuses what cannot be, before the work
+        Toy(kind, length=length, head_dim=width)  # refuses impossible options before the work
     if backcopy_steps:
         trainable = [kind for kind in kinds if kind in backcopy.RATES]
         toys += [("backcopy", kind, 64, 64, seed + i) for kind in trainable for i in range(min(2, n_seeds))]
@@ -64,12 +64,12 @@ def run(*, kinds=KINDS, n_seeds=3, lengths=(16,), head_dims=(16,), steps=4000, b
 
 
 def copy_back(kind, n_steps, seed):
-    """Train a backcopy toy, and return what is seen in it then, in the words of `run`."""
+    """Train a backcopy toy, and return its measurements, in the words of `run`."""
     toy = backcopy.Toy(Task.random(seed), kind=kind, n_steps=n_steps, seed=seed)
     for _ in range(n_steps):
         toy.step()
     look = toy.look()
-    size = np.linalg.norm(as_weights(toy.config, toy.vector).embed, axis=1)  # what stands before the one layer
+    size = np.linalg.norm(as_weights(toy.config, toy.vector).embed, axis=1)  # the part before the one layer
     weights = {"idle": look["bos_from_nontrigger"], "busy": look["bos_from_trigger"], "value": look["value_ratio"]}
     return weights | {"spike": float(size[0] / np.median(size)), "error": look["loss"] - look["floor"]}
 
@@ -89,7 +89,7 @@ def effects(rows):
 
 
 def show(rows):
-    """Return a table with a row a task, kind, length T and head width D: the mean of its trainings."""
+    """Return a table with one row per task, kind, length T and head width D: the mean of its trainings."""
     header, keys = ["task", "kind", "T", "D", "seeds", "steps"], ("steps", "idle", "busy", "value", "spike", "error")
     cells = []
     for about, runs in by(rows, "task", "kind", "length", "width").items():
@@ -100,7 +100,7 @@ def show(rows):
 
 
 def finding(rows):
-    """Say under which of the ways from scores to weights each toy parks its idle weight on BOS."""
+    """Say with which rules from scores to weights each toy parks its idle weight on BOS."""
     parts = []
     for task, runs in by(rows, "task").items():
         idle = {kind: np.mean([row["idle"] for row in some]) for kind, some in by(runs, "kind").items()}

@@ -1,11 +1,11 @@
 """Eviction is not forgetting: one token changed, and how far that is felt.
 
-A token that has left the cache lives on in the values of those who saw it, and of those who saw these: a window
+A token that has left the cache lives on in the values of tokens that saw it, and of those that saw them: one window
 further in each layer, up to layers x (window - 1) tokens on, and not one further. How strongly is another question.
-Weight that is parked on a sink is not spent on mixing tokens; so without one in view a change should spread more
-(over-mixing: Barbero et al., arXiv:2504.02732, who perturb a token of whole models with their first one and without).
+Weight parked on a sink is not spent on mixing tokens; so without a sink in view a change should spread more
+(over-mixing: Barbero et al., arXiv:2504.02732, who perturb a token in whole models with and without the first).
 
-In float32 what comes from afar is rounding carried on: a millionth of a stream and less is felt, and means nothing.
+In float32 distant effects are accumulated rounding: a change of a millionth of a stream or less means nothing.
 """
 
 import numpy as np
@@ -21,7 +21,7 @@ PAPER = "Barbero et al., arXiv:2504.02732"
 CLAIM = "a change is felt beyond the window, never beyond layers x (window - 1), and more without a sink in view"
 OPTIONS = {
     "window": "last tokens seen",
-    "n_sinks": "first tokens kept, beside none",
+    "n_sinks": "first tokens kept, compared with none",
     "changed": "token_index of the first token that is changed",
     "n_changes": "tokens that are changed, one at a time, a window apart",
 }
@@ -30,7 +30,7 @@ LOSS = "loss, nats"
 
 
 def run(model, ids, *, window=31, n_sinks=1, changed=40, n_changes=8, seed=0, track=iter):
-    """Change a token to a random other, and see what the tokens after it make of it.
+    """Change a token to a random other, and measure its effect on later tokens.
 
     The text is read as far as the last change can be felt, and a window further; the window is the same with sinks and
     without. From ``changed = window`` on, no token that feels the change sees the first one, where none is kept.
@@ -69,7 +69,7 @@ def sizes(change, window, bound):  # (n_changes, N)
 
 
 def check(n_tokens, window, n_sinks, changed, n_changes, *, needed):
-    """Refuse what would show nothing."""
+    """Refuse sizes that would show nothing."""
     for name, value, least in (("window", window, 2), ("n_sinks", n_sinks, 1), ("n_changes", n_changes, 1)):
         if value < least:
             raise ValueError(f"{name} is {value}; it must be {least} or more")
@@ -81,7 +81,7 @@ def check(n_tokens, window, n_sinks, changed, n_changes, *, needed):
 
 
 class Watched(Banded):
-    """A window that lets a trace through: of the streams, not of patterns, which blocks do not have."""
+    """A window that allows a trace: of the streams, not of patterns, which blocks do not have."""
 
     def mix(self, *args, trace=None, **options):
         """Mix as `Banded.mix` does."""
@@ -96,7 +96,7 @@ def watch(model, ids, method):
 
 
 def moved(before, after):
-    """Return how much each token changes: (L + 1, T - 1), streams as a part of their length, and the loss."""
+    """Return how much each token changes: (L + 1, T - 1), streams relative to their length, and the loss."""
     (x, nll), (y, other) = before, after
     relative = np.linalg.norm(y - x, axis=-1) / np.linalg.norm(x, axis=-1)  # (L, T - 1, C) -> (L, T - 1)
     return np.concatenate((relative, abs(other - nll)[None]))
@@ -148,6 +148,6 @@ def draw(figure, rows):
 
 
 def positive(change):
-    """Return the mean change by distance; zero has no place on a logarithmic axis."""
+    """Return the mean change by distance, without zeros, which a logarithmic axis cannot show."""
     change = change.mean(axis=0)
     return np.where(change > 0, change, np.nan)

@@ -1,8 +1,8 @@
-"""Whether a run shows what is claimed: the size of an effect, and how sure a text of this length makes us of it.
+"""Whether a run shows the claim: the size of an effect, and how certain a text of this length makes it.
 
-A difference between two methods is taken token by token over the same tokens. How much its mean would move with other
-tokens is found by the bootstrap (Efron, 1979): the tokens are drawn again, with replacement, and the mean is taken
-anew, a thousand times. Neighbouring tokens are alike, so whole stretches are drawn (Kunsch, 1989: the block
+A difference between two methods is taken token by token over the same tokens. The bootstrap (Efron, 1979) finds how
+much its mean would vary with other tokens: the tokens are drawn again, with replacement, and the mean is computed
+again, a thousand times. Neighbouring tokens are alike, so whole stretches are drawn (Kunsch, 1989: the block
 bootstrap); tokens one by one would make the interval too narrow.
 """
 
@@ -25,7 +25,7 @@ class Effect:
     size: float
     low: float  # the interval that holds 95 % of the draws
     high: float
-    above: float | None = None  # where the claim says it lies
+    above: float | None = None  # the claimed bounds
     below: float | None = None
 
     @property
@@ -35,11 +35,11 @@ class Effect:
 
     @property
     def shown(self) -> bool:
-        """Whether the whole interval lies where the claim says."""
+        """Whether the whole interval is within the claimed bounds."""
         return (self.above is None or self.low > self.above) and (self.below is None or self.high < self.below)
 
     def __str__(self):
-        """Return the effect, its interval, and what it must be."""
+        """Return the effect, its interval, and its bounds."""
         sides = [f"{sign} {x:g}" for sign, x in ((">", self.above), ("<", self.below)) if x is not None]
         interval = "" if self.low == self.size == self.high else f" [{self.low:.3g}, {self.high:.3g}]"
         judged = "yes" if self.shown else "no"
@@ -49,13 +49,13 @@ class Effect:
 
 
 def effect(what, values, *, above=None, below=None, stretch=STRETCH, of=np.mean, seed=0) -> Effect:
-    """Return the mean of some values, or another figure of them, with its interval; `what` it is in words.
+    """Return the mean of some values, or another statistic, with its interval; `what` describes it.
 
-    The `values`, (N,) or (N, ...), are one per token, head, text or seed: whatever would be others another time. For a
-    figure of several that belong together, such as a ratio of two means, they stand side by side; `of` makes the figure
-    of values drawn. The claim says that it lies `above` a number, `below` another, or both. So many neighbours
-    (`stretch`) are drawn together, 1 for what has no neighbours; `seed` is of the draws. A single value has no interval
-    and is not judged, nor is no value, or one that is no number.
+    The `values`, (N,) or (N, ...), are one per token, head, text or seed: whatever would vary in another run. For a
+    statistic of values that belong together, such as a ratio of two means, they are side by side; `of` computes it
+    from drawn values. The claim is that it is `above` a number, `below` another, or both. `stretch` neighbours
+    are drawn together, 1 for independent values; `seed` is of the draws. A single value has no interval
+    and is not judged, nor is no value, or NaN.
 
     >>> print(effect("difference", [1.0, 2.0, 3.0, 2.0], above=0, stretch=1))
     difference 2 [1.25, 2.75] (> 0: yes)
@@ -67,7 +67,7 @@ def effect(what, values, *, above=None, below=None, stretch=STRETCH, of=np.mean,
     if n < 2 or not np.isfinite(values).all():
         size = float(of(values)) if n else math.nan
         return Effect(what, size, math.nan, math.nan, above, below)
-    stretch = max(1, min(stretch, n // 4))  # a short text has few; four stretches are the least that say anything
+    stretch = max(1, min(stretch, n // 4))  # a short text has few; at least four stretches are needed
     random = np.random.default_rng(seed)
     starts = random.integers(0, n - stretch + 1, (DRAWS, -(-n // stretch)))
     drawn = (of(values[(row[:, None] + np.arange(stretch)).ravel()[:n]]) for row in starts)
@@ -76,7 +76,7 @@ def effect(what, values, *, above=None, below=None, stretch=STRETCH, of=np.mean,
 
 
 def by(rows: Sequence[dict], *keys: str) -> dict:
-    """Group rows by what they have in a column, or a tuple of what they have in several, in the order they come.
+    """Group rows by their value in a column, or a tuple of values in several, in order of appearance.
 
     >>> by([{"a": 2, "b": 0}, {"a": 1, "b": 0}, {"a": 2, "b": 3}], "a")[2]
     [{'a': 2, 'b': 0}, {'a': 2, 'b': 3}]
@@ -89,7 +89,7 @@ def by(rows: Sequence[dict], *keys: str) -> dict:
 
 
 def pivot(rows: Sequence[dict], key: str, column: str, cell: Callable) -> tuple[list, dict]:
-    """Return the columns of a table, and by the key of each of its lines the cells below them.
+    """Return the columns of a table, and the cells of each line by its key.
 
     >>> pivot([{"a": 1, "b": "x", "c": 5}, {"a": 1, "b": "y", "c": 6}], "a", "b", lambda row: row["c"])
     (['x', 'y'], {1: [5, 6]})
@@ -102,7 +102,7 @@ def pivot(rows: Sequence[dict], key: str, column: str, cell: Callable) -> tuple[
 
 
 def must_evict(n_tokens: int, cache: int) -> None:
-    """Refuse a text that fits its cache: what is measured on it says nothing about eviction."""
+    """Refuse a text that fits its cache: measurements on it say nothing about eviction."""
     if n_tokens <= cache + 1:  # the last one is only predicted
         has = f"the text has {n_tokens:,} tokens and the cache holds {cache:,}"
         raise ValueError(f"{has}: nothing is evicted before its end")
@@ -115,7 +115,7 @@ def must_hold(cache: int, n_sinks: int) -> None:
 
 
 def must_learn(model, caches: Sequence[int]) -> None:
-    """Refuse positions that a GPT-2 has not learned, and name the caches that need none of them."""
+    """Refuse positions that a GPT-2 has not learned, and name the caches that do not need them."""
     trained = model.config.max_positions
     if model.config.learned_positions and max(caches) > trained:
         fitting = " ".join(str(cache) for cache in caches if cache <= trained)
@@ -124,12 +124,12 @@ def must_learn(model, caches: Sequence[int]) -> None:
 
 
 def exactly(what: str, size: float, *, above: float | None = None, below: float | None = None) -> Effect:
-    """Return a number that no draw would change, as an `Effect`."""
+    """Return a deterministic number as an `Effect`."""
     return Effect(what, size, size, size, above, below)
 
 
 def verdict(effects: Sequence[Effect]) -> str:
-    """Return what the effects say together.
+    """Return the joint verdict of the effects.
 
     >>> verdict([exactly("a", 1, above=0), exactly("b", 1, below=0)])
     'a part of it'

@@ -1,9 +1,9 @@
-"""How a sink emerges while the loss falls: logs of trainings, or a model's checkpoints, beside each other.
+"""How a sink emerges while the loss falls: logs of trainings, or a model's checkpoints, side by side.
 
 Gu et al. (arXiv:2410.10781, sections 4 and 5): a sink is not there at initialisation; it comes after the loss has
-fallen, with enough data, and sooner where one and the same token stands first in every sample. The models that ship
-were logged while they learned. Nothing is trained here, and each log is one training: an interval is over the last
-looks at it, and says nothing of another seed. A model without a log is measured checkpoint by checkpoint.
+fallen, with enough data, and sooner if the same token comes first in every sample. The shipped models
+were logged during training. Nothing is trained here, and each log is one training: an interval is over its last
+measurements, and says nothing about another seed. A model without a log is measured checkpoint by checkpoint.
 """
 
 from pathlib import Path
@@ -26,17 +26,17 @@ SHIPPED = ("novels", "novels-vanilla", "novels-softmax1", "novels-gpt2", "novels
 OPTIONS = {"trainings": "shipped names, or folders with the logs of `train lm`"} | OF_CHECKPOINTS
 FAST = {"tokens": 600}  # of checkpoints
 EPSILON = 0.3  # the mean weight above which Gu et al. call it a sink
-LOGS = "log*.csv"  # of one training; where it was begun anew in another context, one a part, in order of their names
+LOGS = "log*.csv"  # of one training; if restarted in another context, one per part, in order of their names
 SHOWN = 5  # rows of each log in the table
 
 
 def run(text="", *, trainings=SHIPPED, checkpoints=(), cache=64, tokens=3000, seed=0, track=iter):
     """Read what the logs hold, row by row; or measure checkpoints.
 
-    Each row has ``"training"``; ``"first"``, what stands first in every sample, "fixed" or "any" token, "?" where there
-    is no config to tell; ``"part"`` of the training; ``"tokens"`` seen until then; ``"loss"`` on held-out text, nats a
-    token; ``"weight"`` on the first token in the strongest ``"layer"``, mean over its heads; ``"gap"``, what a window
-    loses more than one sink and a window, nats per token; ``"weights"`` of all layers, shape (L,). A checkpoint has
+    Each row has ``"training"``; ``"first"``, the first token of every sample, "fixed" or "any", "?" without a
+    config; ``"part"`` of the training; ``"tokens"`` seen until then; ``"loss"`` on held-out text, nats per token;
+    ``"weight"`` on the first token in the strongest ``"layer"``, mean over its heads; ``"gap"``, how much more a window
+    loses than one sink and a window, nats per token; ``"weights"`` of all layers, shape (L,). A checkpoint has
     ``"step"``, not tokens; ``"error"`` of the gap; ``"weight_0"`` and so on; ``"lost"``, the gap token by token.
     """
     if checkpoints:
@@ -75,12 +75,12 @@ def effects(rows):
 
 
 def half_way(rows, values):
-    """Return the `place` at which a curve was half of its way from its first value to its last for the first time."""
+    """Return the `place` where a curve was first half-way from its first value to its last."""
     return place(rows[int(np.argmax(values >= (values[0] + values[-1]) / 2))])
 
 
 def place(row):
-    """Return how far the training was: a step, or million tokens."""
+    """Return the progress of the training: a step, or million tokens."""
     return row["step"] if "step" in row else row["tokens"] / 1e6
 
 
@@ -108,7 +108,7 @@ def finding(rows):
 
 
 def draw(figure, rows):
-    """Draw over the tokens seen, or steps: held-out loss, weight on the first token, and what it is worth."""
+    """Draw over the tokens seen, or steps: held-out loss, weight on the first token, and its benefit."""
     panels = figure.subplots(1, 3)
     titles = {"loss": "loss (nats)", "weight": "weight on the first", "gap": "window - sink (nats)"}
     for axes, (key, title) in zip(panels, titles.items(), strict=True):
@@ -129,7 +129,7 @@ def draw(figure, rows):
 
 
 def first_of(folder):
-    """Return what stands first in every sample of a training, by its config: "fixed", "any", or "?" without one."""
+    """Return the first token of every sample of a training, from its config: "fixed", "any", or "?" without one."""
     config = folder / "config.json"
     if not config.is_file():
         return "?"
@@ -148,10 +148,10 @@ def read_logs(folder):
 
 
 def read_log(path):
-    """Read a log that ``minisink train lm`` wrote; raise ValueError for a file that is no such log.
+    """Read a log that ``minisink train lm`` wrote; raise ValueError for any other file.
 
     Of its N rows and L layers: ``"tokens"`` seen until then, shape (N,); nats per token, ``"loss"`` on held-out text
-    and ``"gap"``, what window attention loses more than one sink in a cache of the same size, each (N,); and
+    and ``"gap"``, how much more window attention loses than one sink in a cache of the same size, each (N,); and
     ``"weight"`` on the first token, (N, L).
     """
     names, rows = read(path)

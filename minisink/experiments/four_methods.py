@@ -1,4 +1,4 @@
-"""Figure 1 and 3 of StreamingLLM in small: one text, four methods, before and after the first eviction."""
+"""Figures 1 and 3 of StreamingLLM at small scale: one text, four methods, before and after the first eviction."""
 
 import time
 
@@ -14,7 +14,7 @@ from .inside import look_inside
 
 
 def four(model, ids, cache, n_sinks):
-    """Return the methods of Figure 1, all but dense attention with as many keys in sight; windows begin as the text."""
+    """Return the methods of Figure 1, equal in keys except dense; rebuilt windows begin like the text."""
     must_hold(cache, n_sinks)
     recompute = Recompute(cache, lead_of(model, ids, cache))
     return [Dense(), Window(cache), recompute, Streaming(n_sinks, cache - n_sinks)]
@@ -36,10 +36,10 @@ def run(model, ids, methods, *, cache, readable=False, on_progress=lambda method
     """Stream a text through each method.
 
     One row per method: ``"method"`` by name, ``"nll"`` (T-1,), ``"before"`` and ``"after"`` (perplexity before and
-    after the first eviction; NaN where nothing was measured), ``"keys"`` (that are held at the end), ``"cache_bytes"``,
+    after the first eviction; NaN if not measured), ``"keys"`` (held at the end), ``"cache_bytes"``,
     ``"tokens_per_second"``, ``"note"``.
 
-    `cache` counts the keys in sight of all but dense attention: after so many tokens the first is evicted.
+    `cache` counts the keys in sight, except for dense attention: after that many tokens the first is evicted.
     `on_progress` is called with a method and the number of tokens it has just done.
     """
     ids, rows = model.check_ids(ids), []
@@ -65,10 +65,10 @@ def run(model, ids, methods, *, cache, readable=False, on_progress=lambda method
 
 
 def induction(model, *, length=32, n_texts=2, seed=0):
-    """Return how much less a random text costs when it is read again at once, in nats per token: what can be copied.
+    """Return how much less a random text costs when read a second time, in nats per token: what can be copied.
 
-    Random tokens have no sense, so all there is to gain is looking the first reading up: an induction head (Olsson et
-    al., arXiv:2209.11895). Without one there is nothing for "retrieval" to retrieve with.
+    Random tokens are meaningless, so the only gain comes from looking up the first reading, with an induction head
+    (Olsson et al., arXiv:2209.11895). Without one "retrieval" has nothing to retrieve with.
     """
     length, gains = min(length, model.config.max_positions // 2 - 1), []
     lead = [] if model.config.bos is None else [model.config.bos]
@@ -79,7 +79,7 @@ def induction(model, *, length=32, n_texts=2, seed=0):
 
 
 def finding(rows, cache):
-    """Say in one sentence what was measured, also when it is nothing, from rows of `run` with window and sinks."""
+    """State the result in one sentence, even if nothing was measured, from rows of `run` with window and sinks."""
     by_method = {row["method"]: row for row in rows}
     window, streaming = (by_method[m]["nll"][cache:] for m in ("window", "streaming"))
     if not len(window):

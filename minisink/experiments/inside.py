@@ -8,7 +8,7 @@ from ..system.device import to_host
 from ..system.plots import name_lines, picture
 
 NAMED = 12  # tokens named along an axis
-CELLS = 4, 8  # heads and layers at most whose weights are written as numbers too
+CELLS = 4, 8  # most heads and layers whose weights are also written as numbers
 
 
 def look_inside(model, ids, cache=None):
@@ -81,7 +81,7 @@ def _first_and_median(name, norm):
 def pieces(model, ids, length, n_texts):
     """Cut a text (T,) into at most `n_texts` lists of `length` ids; if it begins with `config.bos`, so does each.
 
-    What is left over at the end is left out; a text shorter than one piece is a ValueError.
+    The remainder is dropped; a text shorter than one piece is a ValueError.
     """
     lead = [int(token) for token in ids[:1] if token == model.config.bos]
     ids, step = ids[len(lead) :], length - len(lead)
@@ -96,9 +96,9 @@ def pieces(model, ids, length, n_texts):
 
 
 def stretch(model, ids, n_tokens, seed=0):
-    """Return so many tokens of a text, or all there are, the begin-of-text token first if the text begins with it.
+    """Return this many tokens of a text, or all of it, with the begin-of-text token first if the text begins with it.
 
-    A `seed` of 0 is the beginning. The others lie one after another, and begin again where the text ends.
+    A `seed` of 0 is the beginning. The others follow one another, and start over at the end of the text.
     """
     n_lead = len(lead_of(model, ids, n_tokens))
     room = len(ids) - n_tokens
@@ -126,7 +126,7 @@ def draw_inspection(path, patterns, summary, *, tokens, name, several="token"):
                 stands_out = "white" if weight < 0.6 else "black"
                 all_heads.text(h, i, f"{weight:.0%}", ha="center", va="center", color=stands_out)
         all_heads.set(title="weight on the first", xlabel="head", ylabel="layer")
-        every = -(-len(tokens) // NAMED)  # of a long text not every token has room for its name
+        every = -(-len(tokens) // NAMED)  # a long text has no room for every token's name
         ticks, names = range(0, len(tokens), every), [token[:7].replace("$", r"\$") for token in tokens[::every]]
         image = pattern.imshow(patterns[layer][head], **shown)
         pattern.set(title=f"layer {layer}, head {head}", xlabel="key")

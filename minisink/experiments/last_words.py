@@ -1,9 +1,9 @@
-"""What each method writes, long after the first eviction: the collapse as anybody can read it.
+"""What each method writes, long after the first eviction: a collapse that anybody can read.
 
-A perplexity convinces no sceptic. A text does. Each writer goes on from the same words for many times its cache; beside
-its text stands one number that a machine can take, the perplexity of its last words to the writer itself, who reads
-them again with all of them in view: low for sense, high for nonsense. A larger model collapses into
-loops instead, which are no surprise to it: so the share of repeated 4-grams stands beside it.
+A perplexity convinces no sceptic. A text does. Each writer continues from the same words for many times its cache; its
+text comes with one number, the perplexity of its last words under the model that wrote them, read again with all of
+them in view: low for sense, high for nonsense. A larger model collapses into loops instead, which do not surprise it,
+so the share of repeated 4-grams is given too.
 """
 
 import numpy as np
@@ -16,10 +16,10 @@ READ = 200  # last words that are read again
 
 
 def run(writers, prompt, *, n_tokens=1200, temperature=0.8, seed=0, bos=True, readable=False, on_progress=lambda: None):
-    """Let each of the writers, a model and a method by name, go on from a prompt; `on_progress` after every token.
+    """Let each writer, a model and a method by name, continue a prompt; `on_progress` after every token.
 
-    One row per writer: ``"who"``, ``"text"``; and of its last tokens ``"own_perplexity"``, to itself, and
-    ``"repeated"``, the share of their 4-grams that were there before.
+    One row per writer: ``"who"``, ``"text"``; and of its last tokens ``"own_perplexity"``, under the writer's model,
+    and ``"repeated"``, the share of their 4-grams already seen.
     """
     rows = []
     for who, (model, method) in writers.items():
@@ -37,7 +37,7 @@ def run(writers, prompt, *, n_tokens=1200, temperature=0.8, seed=0, bos=True, re
 
 
 def repeated(tokens, n=4):
-    """Return the share of n-grams that were there before.
+    """Return the share of n-grams already seen.
 
     >>> repeated([1, 2, 3, 1, 2, 3, 1, 2], n=2)
     0.5714285714285714

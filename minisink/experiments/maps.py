@@ -1,7 +1,7 @@
-"""Where the weight goes in the mean of many short texts, layer by layer.
+"""Where the weight goes on average over many short texts, layer by layer.
 
-What one text makes a head look at differs from text to text and blurs in the mean; what stands still is what the head
-does whatever is said. Two habits are left: a bright diagonal, the nearest tokens, and a bright first column, the sink.
+What a head looks at in one text differs from text to text and blurs on average; what remains is what the head
+does whatever the text. Two habits are left: a bright diagonal, the nearest tokens, and a bright first column, the sink.
 """
 
 import numpy as np
@@ -13,17 +13,17 @@ from .inside import look_inside, pieces
 
 PAPER = "Figures 2, 7 and 12"
 CLAIM = "the first two layers look at near tokens, all later ones mostly at the first (Llama-2-7B, 256 sentences)"
-OPTIONS = {"length": "tokens of a piece", "n_texts": "pieces at most", "side": "tokens on a side of a map"}
+OPTIONS = {"length": "tokens of a piece", "n_texts": "pieces at most", "side": "tokens per side of a map"}
 FAST = {"tokens": 1300, "n_texts": 20}
 TOKENS = 6500
-LOCAL = 2  # first layers that the paper finds local
-NEAR = 4  # tokens that are near: the query itself and the three before it
+LOCAL = 2  # the first layers, which the paper finds local
+NEAR = 4  # near tokens: the query itself and the three before it
 
 
 def run(model, ids, *, length=64, n_texts=100, side=16, track=iter):
     """Average the attention of each layer over pieces of a text.
 
-    Where the text begins with the begin-of-text token, so does each piece. The model has three layers or more.
+    If the text begins with the begin-of-text token, so does each piece. The model has at least three layers.
 
     One row per layer: ``"first"``, the weight of the last token on the first, a mean over heads, and how these spread:
     ``"spread"`` (standard deviation), ``"least"``, ``"most"``; ``"near"``, its weight on itself and the three before;
@@ -54,7 +54,7 @@ def run(model, ids, *, length=64, n_texts=100, side=16, track=iter):
 
 
 def effects(rows):
-    """Judge over the heads: the first two layers look near; the others at the first token, and more than these."""
+    """Judge over the heads: the first two layers look near; the others look at the first token, and more so."""
     early, late = (np.concatenate([row["heads"] for row in part]) for part in (rows[:LOCAL], rows[LOCAL:]))
     near, tokens = np.concatenate([row["near_heads"] for row in rows[:LOCAL]]), rows[0]["tokens"]
     what = f"layers 0 to {LOCAL - 1}: weight on the nearest {NEAR} - on the first"

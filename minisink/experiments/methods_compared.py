@@ -2,8 +2,8 @@
 
 Figure 1 says what each keeps, Figure 3 when each breaks: dense attention once a text is longer than the training,
 window attention the moment that the first token is evicted. Table 1 adds a control: the first tokens of the text
-become line breaks, which mean nothing. If they do for sinks, the place counts and not the word. All are asked
-for the same tokens (`four_methods.run`), and then go on writing from the end of the text.
+become line breaks, which mean nothing. If they work as sinks, the place counts and not the word. All read
+the same tokens (`four_methods.run`), and then continue writing from the end of the text.
 """
 
 import numpy as np
@@ -35,9 +35,9 @@ def run(model, ids, *, cache=64, n_sinks=4, methods=(*FOUR, NEWLINES), write=200
     """Read a text by each method, then write.
 
     Each row has ``"method"``; perplexity ``"before"`` and ``"after"`` the first eviction; ``"keys"`` held at the end
-    and their ``"cache_bytes"``; the ``"text"`` written and ``"repeated"``, the share of its 4-grams that were there
-    before; ``"nll"`` of shape (T-1,), nats, shorter for "dense" where learned positions end; ``"evicted"`` and
-    ``"trained"``, the tokens after which eviction begins and the trained length ends.
+    and their ``"cache_bytes"``; the ``"text"`` written and ``"repeated"``, the share of its 4-grams already seen;
+    ``"nll"`` of shape (T-1,), nats, shorter for "dense" where learned positions end; ``"evicted"`` and ``"trained"``,
+    the tokens after which eviction begins and the trained length ends.
     """
     must_evict(len(ids), cache)
     if write < 0:
@@ -61,7 +61,7 @@ def run(model, ids, *, cache=64, n_sinks=4, methods=(*FOUR, NEWLINES), write=200
 
 
 def with_newlines(model, ids, n_sinks):
-    """Return the same text, its sinks replaced by newlines; ValueError where a newline is no token of its own."""
+    """Return the text with its sinks replaced by newlines; ValueError if a newline is not a single token."""
     newline = model.encode("\n", bos=False)
     byte = model.tokenizer.token_to_id("<0x0A>")  # a Llama's, with a space before it when it stands alone
     if len(newline) != 1 and byte is None:
@@ -80,7 +80,7 @@ def _until_the_end(tokens, method):
 
 
 def effects(rows):
-    """Yield where each method stands beside streaming, after the first eviction, and beyond the trained length."""
+    """Yield how each method compares with streaming, after the first eviction, and beyond the trained length."""
     nll = {row["method"]: row["nll"] for row in rows}
     evicted = rows[0]["evicted"]
     beyond = max(evicted, rows[0]["trained"])
@@ -101,7 +101,7 @@ def effects(rows):
 
 
 def show(rows):
-    """Return the numbers, and the ends of what was written beside each other."""
+    """Return the numbers, and the ends of the written texts side by side."""
     header = ["method", "before", "after the first eviction", "keys", "cache"]
     cells = []
     for row in rows:
@@ -111,7 +111,7 @@ def show(rows):
         return table(header, cells)
     feet = [f"repeats {row['repeated']:.0%}" if row["text"] else "" for row in rows]
     texts = side_by_side({row["method"]: row["text"] for row in rows}, rows=8, feet=feet)
-    return f"{table(header, cells)}\n\nwritten after the text, the end of it; 4-grams that were there before\n{texts}"
+    return f"{table(header, cells)}\n\nthe end of what was written after the text; 4-grams already seen\n{texts}"
 
 
 def finding(rows):

@@ -1,12 +1,12 @@
 """How strong a sink is: the sink rate of natural, random and repeated text.
 
-Sink_k^eps is the share of heads whose mean weight on key k, alpha_k, is above eps (Gu et al., section 3.2). What
-should make the first token a sink is that it is first, not what it says: so random tokens have it too. A single token
-repeated has it only if its copies are told apart: by learned positions they are, but rotary ones and ALiBi change
-scores by the distance alone, every copy carries the same stream, and none can be special. To show that, no
+Sink_k^eps is the share of heads whose mean weight on key k, alpha_k, is above eps (Gu et al., section 3.2). The
+first token should be a sink because it is first, not for what it says: so random tokens have one too. A single token
+repeated has one only if its copies differ: with learned positions they do, but rotary ones and ALiBi change
+scores only by the distance, every copy has the same stream, and none can be special. To show that, no
 begin-of-text token goes in front of a repeated one.
 
-Beside it, layer by layer, the other signs of a sink (`inside`); and for GPT-2 itself an answer that is known.
+It also shows, layer by layer, the other signs of a sink (`inside`); and for GPT-2 itself a known answer.
 """
 
 import numpy as np
@@ -38,7 +38,7 @@ def run(model, ids, *, lengths=(16, 64, 128), n_texts=100, seed=0, track=iter):
     a mean over ``"n_texts"`` pieces: ``"weight"`` on the key by the queries after it; ``"sink_0.1"`` and so on, the
     share of heads with alpha above; norms of its ``"residual"`` stream after the layer and of its ``"value"``, over the
     median of the others'; ``"kind"`` of sink, if a head has one; ``"massive"``, the largest entry of the stream over
-    the median one; ``"stable_rank"`` of what a head brings home; its ``"positions"``, learned, rotary or ALiBi;
+    the median one; ``"stable_rank"`` of a head's output; its ``"positions"``, learned, rotary or ALiBi;
     ``"known"``, how far GPT-2 is from the known answer, NaN for others; ``"alpha"``, (N, H), a row per piece.
     """
     if min(lengths) < 8:
@@ -85,7 +85,7 @@ def signs(trace, keys):
 
 
 def known_difference(model):
-    """Return how far GPT-2 small is from the weights that are known of it at most; NaN for any other model."""
+    """Return the largest error of GPT-2 small against its known weights; NaN for any other model."""
     config = model.config
     if (config.model_type, config.vocab_size, config.n_layers) != ("gpt2", 50257, 12):
         return float("nan")
@@ -103,7 +103,7 @@ def rates(rows, text, length, key, eps=0.3):
 
 
 def effects(rows):
-    """Judge whether the first token is a sink, and because it is first: not so a later one, nor one of many copies."""
+    """Judge whether the first token is a sink because it is first, unlike a later one or one of many copies."""
     length = usual_length(rows)
     first = {text: rates(rows, text, length, 0) for text in TEXTS}
     beyond = {text: first[text] - rates(rows, text, length, length // 2) for text in TEXTS}
@@ -137,7 +137,7 @@ def show(rows):
         sinks = [rates(rows, text, n, 0, eps) for eps in EPS] + [rates(rows, text, n, key) for key in (1, 2, 3, n // 2)]
         cells.append([text, str(n), *(f"{100 * rate.mean():.1f}" for rate in sinks)])
     known = rows[0]["known"]
-    answer = f"{known:.4f} off at most" if np.isfinite(known) else "not compared, for this is not GPT-2 small"
+    answer = f"{known:.4f} off at most" if np.isfinite(known) else "not compared, because this is not GPT-2 small"
     return (
         f"sink rate {rate:.1%} over {layer_rows[0]['n_texts']} pieces of {length} tokens, natural text\n"
         f"{table(header, layers)}\n\nSink_k^eps (k>eps), % of heads\n{table(columns, cells)}\n\n"

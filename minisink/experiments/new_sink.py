@@ -1,10 +1,10 @@
-"""What makes a token a sink: what the first one has is given to another, and taken away.
+"""What makes a token a sink: the first token's properties are given to another, and taken away.
 
-The first token differs from all others in three ways: it sees only itself, it stands at position 0, and it may be a
-word that stands first in every text. Each is given to a token in the middle: a mask that hides from it all but itself
+The first token differs from all others in three ways: it sees only itself, it is at position 0, and it may be a
+word that comes first in every text. Each is given to a token in the middle: a mask that shows it only itself
 (arXiv:2605.06611), the position of the first, the word of the first. And each is taken from the first: it trades its
-position, is another word, or is left out. A GPT-2 adds a learned vector at position 0; a Llama turns keys, and one that
-sees only itself does not know where it stands.
+position, is another word, or is left out. A GPT-2 adds a learned vector at position 0; a Llama rotates keys, and a
+token that sees only itself does not know where it is.
 """
 
 import numpy as np
@@ -26,13 +26,13 @@ EPS = 0.3  # a head with more weight than this on a token has a sink there (Gu e
 
 
 class Altered:
-    """A path like `paths.Uncached`, with positions of its own, in which one token may see only itself."""
+    """A path like `paths.Uncached`, with its own positions, in which one token may see only itself."""
 
     def __init__(self, where, alone=None):
         self.where, self.alone = where, alone  # (T,) positions, and a token_index or None
 
     def positions(self, n_tokens):
-        """Return the positions of its own."""
+        """Return its own positions."""
         return self.where
 
     def mix(self, layer, q, k, v, rotate, **options):  # (T, H, D), 2 x (T, K, D) -> (T, H, D)
@@ -45,7 +45,7 @@ class Altered:
 
 
 def conditions(ids, middle):
-    """Return by name the ids, how they are altered, and which token may be a sink."""
+    """Return by name the ids, their alterations, and which token may be a sink."""
     positions = np.arange(len(ids))
     traded = positions.copy()
     traded[[0, middle]] = middle, 0
@@ -70,8 +70,8 @@ def run(models, text, *, length=128, n_texts=20, seed=0, track=iter):
     Each row has ``"model"``, ``"token"``; ``"weight"`` of the queries in the second half on this token: mean over
     heads, layers and texts, and ``"largest"`` of any layer; ``"sinks"``, the share of all heads in which it is one;
     ``"value"``, norm of its value / the others' median, mean over heads and layers; ``"residual"``, the same of the
-    residual stream, in the layer where it is largest; ``"nll"`` of the second half, nats per token. ``"rates"`` (N,): the
-    share of heads in each text.
+    residual stream, in the layer where it is largest; ``"nll"`` of the second half, nats per token. ``"rates"``
+    (N,): the share of heads in each text.
     """
     if length < 8:
         raise ValueError(f"length is {length}; a text with a middle takes 8 tokens or more")
@@ -94,9 +94,9 @@ def run(models, text, *, length=128, n_texts=20, seed=0, track=iter):
 
 
 def look(model, ids, path, token, *, n_last):
-    """Return of one text the weight on a token (L, H), its norms relative to the others' (2 x L,), and the losses.
+    """Return for one text the weight on a token (L, H), its norms relative to the others' (2 x L,), and the losses.
 
-    The last ``n_last - 1`` tokens are asked: the same words in each condition.
+    The losses are of the last ``n_last - 1`` tokens: the same words in each condition.
     """
     trace: dict = {}
     logits = model.forward(ids, cache=path, trace=trace)
@@ -120,7 +120,7 @@ def effects(rows):
 
 
 def show(rows):
-    """Return a table a model."""
+    """Return one table per model."""
     columns = ["weight", "largest", "sinks", "value", "residual", "nll"]
     tables = []
     for model, rows_of_model in by(rows, "model").items():
@@ -130,7 +130,7 @@ def show(rows):
 
 
 def finding(rows):
-    """Say how much weight a middle token gets that sees only itself, and how much the first one has."""
+    """Say how much weight a middle token that sees only itself gets, and the first one."""
     weight = {(row["model"], row["token"]): row["weight"] for row in rows}
     both = ("middle, sees only itself", "first")
     pairs = {model: [weight[model, name] for name in both] for model in by(rows, "model")}

@@ -1,7 +1,7 @@
-"""Pass keys: a number is told somewhere in a text about something else, and asked for at its end.
+"""Pass keys: a number stated somewhere in a text about something else, and asked for at its end.
 
-Mohtashami and Jaggi (arXiv:2305.16300) tell it much as `TELL` does. A key that has left the cache is forgotten by
-streaming; "retrieval" reads it off.
+Mohtashami and Jaggi (arXiv:2305.16300) state it much like `TELL`. Streaming forgets a key that has left the cache;
+"retrieval" looks it up.
 """
 
 import numpy as np
@@ -11,14 +11,14 @@ from ..hf.tokenizer import encode
 from . import recall
 from .recall import Asked, tokens_of
 
-MODEL = "smollm2"  # those that ship copy nothing
+MODEL = "smollm2"  # the shipped models cannot copy
 PAPER = "Section 4.3, and arXiv:2305.16300"
 CLAIM = "what has left the cache is forgotten; what is fetched again is known"
 OPTIONS = {
     "lengths": "tokens of a text",
-    "depths": "where the key is told, a share of the text",
+    "depths": "where the key is stated, as a share of the text",
     "cache": "slots, sinks included",
-    "n_keys": "keys, each in a text of its own",
+    "n_keys": "keys, each in a separate text",
     **recall.OPTIONS,
 }
 FAST = {"lengths": (300,), "depths": (0.0,), "n_keys": 3}
@@ -28,17 +28,17 @@ ASK = "\nWhat is the pass key? The pass key is {key}"
 
 
 def make(model, filler, key, *, length, depth, bos=True):
-    """Return a text of `length` tokens, or a few more, that tells a key and asks for it: an `Asked`.
+    """Return a text of `length` tokens, or a few more, that states a key and asks for it: an `Asked`.
 
-    A `depth` of 0 tells it at the beginning, 1 right before it is asked for; the rest is as much of `filler` as there
-    is room for. Raise ValueError for a depth out of range, a length without room, or a filler that is too short.
+    A `depth` of 0 states it at the beginning, 1 right before the question; the rest is as much of `filler` as
+    fits. Raise ValueError for a depth out of range, a length without room, or a filler that is too short.
     """
     if not 0 <= depth <= 1:
         raise ValueError(f"depth is {depth}; it is a share of the text, 0 to 1")
     tell, ask = TELL.format(key=key), ASK.format(key=key)
     room = length - len(model.encode(tell + ask, bos=bos))
     if room < 0:
-        raise ValueError(f"length is {length}; telling and asking alone take {length - room} tokens")
+        raise ValueError(f"length is {length}; statement and question alone take {length - room} tokens")
     story = model.encode(filler, bos=False)
     if len(story) < room:
         raise ValueError(f"the filler has {len(story)} tokens; a text of {length} needs {room}")
@@ -52,7 +52,7 @@ def make(model, filler, key, *, length, depth, bos=True):
 
 
 def keys(seed, n):
-    """Draw so many different keys of five digits."""
+    """Draw this many different keys of five digits."""
     return [str(key) for key in np.random.default_rng([seed, 4]).choice(recall.VALUES, n, replace=False)]
 
 
@@ -82,6 +82,6 @@ effects, finding, draw = recall.effects, recall.finding, recall.draw
 
 
 def show(rows):
-    """Return a table a method: depths by lengths."""
+    """Return one table per method: depths by lengths."""
     names = {"depth": lambda row: f"{row['depth']:g}"}
     return recall.show(rows, names=names, column=lambda row: f"{row['length']:,} tokens")

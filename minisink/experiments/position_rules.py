@@ -1,9 +1,9 @@
-"""Position rules: the number that an engine gives each token it holds, and a proof which distances a rule keeps.
+"""Position rules: the number that an engine gives each token it holds, and a proof of which distances a rule keeps.
 
-Of two positions a rotary score knows their difference alone. In StreamingLLM a key of the window is as far from the
+A rotary score depends only on the difference of two positions. In StreamingLLM a key of the window is as far from the
 query as in the text, and a sink as far as in the cache. A rule with these distances is StreamingLLM, whatever it moves
-or rotates on the way. `prove` tries every small cache, every token and every way to cut a text into chunks; why this
-settles caches and texts of any size is told in docs/position-rules.md.
+or rotates. `prove` tries every small cache, every token and every way to cut a text into chunks;
+docs/position-rules.md explains why this settles caches and texts of any size.
 """
 
 from collections.abc import Callable
@@ -36,7 +36,7 @@ def ring(j, s, w):
 
 
 def shift(j, s, w):
-    """Rotate a key to the slot it comes in at; when a token leaves, move those behind it one place down."""
+    """Rotate a key to the slot it comes in at; when a token leaves, move the later ones down by one."""
     came, left = np.minimum(j, s + w - 1), j[-1] - np.maximum(j, s + w - 1)
     return came - np.where(j < s, 0, np.maximum(left, 0))
 
@@ -47,7 +47,7 @@ def twice_the_ring(j, s, w):
 
 
 def one_place(j, s, w):
-    """Rotate every new key to the last slot, and leave it there."""
+    """Rotate every new key to the last slot, for good."""
     return np.minimum(j, s + w - 1)
 
 
@@ -93,7 +93,7 @@ def prove(make: Callable, most_sinks: int = 3, widest: int = 5) -> dict[str, Any
     ``"chunks"``; and the ``"first"`` wrong distance: n_sinks, window, t, key, the distance and the right one.
 
     A chunking is a path from state to state, and the state after t tokens depends on t alone, which is checked too. So
-    all pairs of a state and a length of the next chunk are all chunkings.
+    all pairs of a state and a next chunk's length cover all chunkings.
 
     >>> prove(rules()["modulo 2W"])["first"]
     (0, 2, 4, 3, -3, 1)

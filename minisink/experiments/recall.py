@@ -1,7 +1,7 @@
-"""Whether a model recalls what a text told it: the answers in a text, scored under any method.
+"""Whether a model recalls what a text said: the answers in a text, scored with any method.
 
-An answer is a few tokens that stand in the text where it was asked for. Its loss says how much is known of it. It is
-recalled exactly when each of its tokens is the likeliest one after those before it, that is when greedy decoding
+An answer is a few tokens of the text, where it was asked for. Its loss says how well it is known. It is
+recalled exactly if each of its tokens is the likeliest after those before it, that is if greedy decoding
 would write it.
 """
 
@@ -20,38 +20,38 @@ from ..system.terminal import table
 from .effects import by, effect, must_hold, pivot
 
 NAMES = ("dense", "window", "streaming", "retrieval")
-FETCHED = Retrieval(window=2**20)  # what retrieval brings back, and its sinks; the window is that of each cache
+FETCHED = Retrieval(window=2**20)  # what retrieval fetches, and its sinks; the window depends on each cache
 OPTIONS = {  # of both experiments
     "methods": "of " + ", ".join(NAMES),
-    "fetched": {  # fields of a `Retrieval`, an option each
+    "fetched": {  # fields of a `Retrieval`, one option each
         "n_sinks": "first tokens kept",
-        "n_blocks": "blocks that retrieval brings back",
+        "n_blocks": "blocks that retrieval fetches",
         "block": "tokens in a block",
-        "select": "what a block is chosen by: best or bound",
+        "select": "how blocks are scored: best or bound",
     },
-    "readable": "by way of cache.py: the same, slower",
+    "readable": "use cache.py: the same, but slower",
 }
-MOST = 12  # bars that have room for their numbers
+MOST = 12  # most bars with room for their numbers
 VALUES = np.arange(10_000, 100_000)  # five digits, as many tokens for each in most tokenizers
 NATS = math.log(9) + 4 * math.log(10)  # in a number of five digits
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A text that asks for what it told."""
+    """A text that asks about its own content."""
 
     ids: np.ndarray  # (T,), ints
-    answers: list  # of each answer the first token, and the one after the last
-    needles: list  # the same of the place in the text that holds it
+    answers: list  # each answer's first token, and the one after its last
+    needles: list  # the same for the place in the text that states it
 
     @property
     def back(self):
-        """How many tokens before the first of an answer its telling began: a list."""
+        """How many tokens before each answer its statement began: a list."""
         return [answer[0] - needle[0] for answer, needle in zip(self.answers, self.needles, strict=True)]
 
 
 def tokens_of(model, text, places, *, bos=True):
-    """Return a text in tokens (T,), and of each of some places in it the first token, and the one after the last.
+    """Return a text in tokens (T,), and the first token, and the one after the last, of each place.
 
     `places` are given in characters; a token belongs to one when it holds any of its characters. Raise ValueError when
     the model has no tokenizer, or one that loses these characters.
@@ -71,9 +71,9 @@ def tokens_of(model, text, places, *, bos=True):
 
 
 def under(name, cache, fetched=FETCHED):
-    """Return the method of a name whose cache has so many slots, sinks included; "dense" has no use for a number.
+    """Return a method by name, with a cache of this many slots, sinks included; "dense" ignores the number.
 
-    Sinks, and what comes back, are those of `fetched`.
+    Sinks and fetched blocks are those of `fetched`.
     """
     if name not in NAMES:
         raise ValueError(f"--methods has {name}; there are {', '.join(NAMES)}")
@@ -89,7 +89,7 @@ def under(name, cache, fetched=FETCHED):
 def score(model, asked, method=DEFAULT, *, cache=None, readable=False, chunk=CHUNK):
     """Return the loss of each answer, nats per token (A,), and whether it is recalled exactly, bool (A,).
 
-    A `cache` of your own goes in the place of a method.
+    Your own `cache` may replace a method.
     """
     if isinstance(method, Recompute):
         raise ValueError("Recompute reads its text again for every token, and is not measured here")
@@ -98,10 +98,10 @@ def score(model, asked, method=DEFAULT, *, cache=None, readable=False, chunk=CHU
     for i, (start, stop) in enumerate(asked.answers):
         answer[start:stop] = i
     nll, exact = np.zeros(len(asked.answers)), np.ones(len(asked.answers), bool)
-    last = max(stop for _, stop in asked.answers) - 1  # the text after it is of no interest
+    last = max(stop for _, stop in asked.answers) - 1  # the text after it does not matter
     for start in range(0, last, chunk):
         stop = min(start + chunk, last)
-        rows = np.flatnonzero(answer[start + 1 : stop + 1] >= 0)  # the tokens after which an answer's token stands
+        rows = np.flatnonzero(answer[start + 1 : stop + 1] >= 0)  # the tokens that predict an answer's token
         logits = to_host(model.forward(ids[start:stop], cache=cache, rows=rows))  # (len(rows), V)
         targets = ids[start + 1 + rows]
         np.add.at(nll, answer[start + 1 + rows], nll_of(logits, targets))
@@ -110,12 +110,12 @@ def score(model, asked, method=DEFAULT, *, cache=None, readable=False, chunk=CHU
 
 
 def measure(model, texts, method, *, readable=False):
-    """Return what `score` finds over some texts, in one row.
+    """Return the results of `score` over some texts, in one row.
 
     It has ``"method"`` by name, ``"cache"``, its slots (None: all), and ``"n_sinks"`` of them; ``"nearest"`` and
-    ``"farthest"``, tokens from a telling to its answer; ``"in_cache"``, whether they all were in the window then (None:
-    some); ``"asked"`` and ``"exact"``, how many answers there are and how many are recalled exactly; ``"nll"``, nats a
-    token, and ``"chance"``, that of one who knows no more than that there are five digits; and of each answer
+    ``"farthest"``, tokens from a statement to its answer; ``"in_cache"``, whether all were still in the window (None:
+    some); ``"asked"`` and ``"exact"``, how many answers there are and how many are recalled exactly; ``"nll"``, nats
+    per token, and ``"chance"``, that of a guess among numbers of five digits; and for each answer
     ``"nlls"`` and ``"exacts"``.
     """
     scored = [score(model, text, method, readable=readable) for text in texts]
@@ -130,12 +130,14 @@ def measure(model, texts, method, *, readable=False):
 
 
 def effects(rows):
-    """Yield what `measure` says of answers told before the cache: the cliff, and what is brought back."""
+    """Yield what `measure` says about answers stated before the cache: the cliff, and what retrieval recovers."""
     groups = by(rows, "method", "in_cache")
     nlls = {key: np.concatenate([row["nlls"] for row in group]) for key, group in groups.items()}
     out, inside = nlls.get(("streaming", False)), nlls.get(("streaming", True))
     if out is not None and inside is not None:
-        yield effect("streaming: out of the cache - mean in it, nats per token", out - inside.mean(), above=0, stretch=1)
+        yield effect(
+            "streaming: out of it - mean in the cache, nats per token", out - inside.mean(), above=0, stretch=1
+        )
     if out is not None:
         exact = np.concatenate([row["exacts"] for row in groups["streaming", False]])
         yield effect("streaming: share recalled exactly, out of the cache", exact, below=0.05, stretch=1)
@@ -147,22 +149,22 @@ def effects(rows):
 
 
 def show(rows, *, names, column):
-    """Return a table a method: nats per token and how many are recalled exactly.
+    """Return one table per method: nats per token and how many are recalled exactly.
 
-    `names` says how each line begins: a header, and what stands below it for a row of `measure`; `column` the column.
+    `names` gives the start of each line: a header, and the entry for a row of `measure`; `column` the column.
     """
-    parts = ["Nats a token of the answers, and how many are recalled exactly."]
+    parts = ["Nats per token of the answers, and how many are recalled exactly."]
     for method, rows_of_method in by(rows, "method").items():
         keyed = [row | {"line": tuple(name(row) for name in names.values())} for row in rows_of_method]
         keyed = [row | {"column": column(row)} for row in keyed]
         columns, cells = pivot(keyed, "line", "column", lambda row: f"{row['nll']:.2f} {row['exact']:2}/{row['asked']}")
         parts += ["", method, table([*names, *columns], [[*line, *values] for line, values in cells.items()])]
     chance = np.mean([row["chance"] for row in rows])
-    return "\n".join([*parts, f"\nChance, for one who knows that there are five digits, is {chance:.2f}."])
+    return "\n".join([*parts, f"\nChance, for a guess among numbers of five digits, is {chance:.2f}."])
 
 
 def finding(rows):
-    """Say how many answers each method recalls exactly, told in the cache and before it."""
+    """Say how many answers each method recalls exactly, stated in the cache and before it."""
     parts = []
     for inside, where in ((False, "before the cache"), (True, "in the cache")):
         groups = by([row for row in rows if row["in_cache"] is inside], "method")

@@ -1,8 +1,8 @@
 """The atlas of position rules: which distances each rule keeps, by exhaustion, and what it costs to lose them.
 
 `position_rules` has the rules and the proof. Each is measured as a policy, on the same tokens: within the trained
-length and beyond it; and apart where the live window spans a wrap, so that some key of it is not as far from the query
-as in the text. A GPT-2 knows one position of a token, the one it is embedded at when it is the newest.
+length and beyond it; and separately where the live window spans a wrap, so that some key of it is not as far from the
+query as in the text. A GPT-2 has one position per token, the one it is embedded at when it is the newest.
 """
 
 from itertools import product
@@ -33,8 +33,8 @@ def run(model, ids, *, n_sinks=1, windows=(15, 63), track=iter):
     Each row has ``"rule"``, ``"n_sinks"``, ``"window"``. For ``"all"`` tokens, those ``"within"`` the trained length
     and ``"beyond"`` it, and those with a distance of the window ``"wrong"``, or all ``"right"``: their ``"share"``,
     perplexity, that of slots, how many nats it is above slots, and the error of that. What `prove` found, and what is
-    ``"refused"``, for a GPT-2 has no vector for it. Arrays: ``"above"``, in nats; ``"where"``, which tokens are meant;
-    ``"far"`` (T, 2), the distances of each query from token 0 and from the oldest of its window.
+    ``"refused"`` because a GPT-2 has no vector for it. Arrays: ``"above"``, in nats; ``"where"``, which tokens are
+    meant; ``"far"`` (T, 2), the distances of each query from token 0 and from the oldest of its window.
     """
     must_hold(n_sinks + min(windows), n_sinks)
     must_evict(len(ids), n_sinks + max(windows))
@@ -114,7 +114,7 @@ def _cost(row, key):
 
 
 def largest(rows):
-    """Return the rows of the largest window by rule, but for ring and shift; and what each loses to slots."""
+    """Return the rows of the largest window by rule, except ring and shift; and what each loses to slots."""
     last = max(row["window"] for row in rows)
     group = {row["rule"]: row for row in rows if row["window"] == last and row["rule"] not in SAME}
     return group, {name: round(np.nanmean(row["above"][row["where"]["all"]]), 2) + 0.0 for name, row in group.items()}

@@ -1,4 +1,4 @@
-"""How many sinks a model needs, in caches of several sizes, beside re-computation."""
+"""How many sinks a model needs, in caches of several sizes, with re-computation."""
 
 import numpy as np
 
@@ -14,7 +14,7 @@ FAST = {"tokens": 600, "caches": (64,), "sinks": (0, 1, 4)}
 
 
 def run(model, texts, *, caches=(64, 128, 256), sinks=(0, 1, 2, 4, 8), track=iter):
-    """Measure the perplexity of some texts, each by itself, for every cache and number of sinks, which are part of it.
+    """Measure the perplexity of some texts, separately, for every cache and number of sinks, which are part of it.
 
     Each row has ``"cache"``; ``"n_sinks"``, or "re-computed"; ``"perplexity"`` of all texts together, NaN where the
     model has not learned the position (GPT-2) or a cache has no room for a window; ``"nll"`` of the tokens after the
@@ -51,7 +51,7 @@ def effects(rows):
 
 
 def show(rows):
-    """Return a table with a row a cache, a column a number of sinks."""
+    """Return a table with one row per cache, one column per number of sinks."""
     columns, lines = pivot(rows, "cache", "n_sinks", lambda row: number(row["perplexity"]))
     header = ["cache", *(count(n, "sink") if n != "re-computed" else n for n in columns)]
     return table(header, [[str(cache), *cells] for cache, cells in lines.items()])

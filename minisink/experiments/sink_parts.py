@@ -1,7 +1,7 @@
-"""What of a sink is needed: its key, its value, its word, its spike.
+"""Which parts of a sink are needed: its key, its value, its word, its spike.
 
-A cache of one sink and a window is filled; then the key and value in the sink's slot are replaced, and the text goes
-on: what is missed shows in the loss of the tokens that follow. What a first token says hardly matters (Xiao et al.,
+A cache of one sink and a window is filled; then the key and value in the sink's slot are replaced, and the text
+continues: the loss of the later tokens shows what is missing. What a first token says hardly matters (Xiao et al.,
 Table 1: the sinks replaced by newlines); its value is small, its key is what the weight is parked on. The spike, a few
 channels of its residual stream that are many times the others, in `novels` keeps the value short and makes the key in
 the later layers: Sun et al. (arXiv:2402.17762) set them to zero, and to their mean over many texts.
@@ -28,11 +28,11 @@ MASSIVE = 100  # times the median
 def run(model, ids, *, cache=64, others=32, seed=0, track=iter):
     """Measure the loss after the first eviction, with the sink as it was and with something else in its slot.
 
-    The mean of the spike is that of `others`, tokens of the text that are put first, one by one.
+    The mean of the spike is over `others`, tokens of the text that are put first, one by one.
 
-    Each row has ``"sink"``, what stands in its slot (a random spike has the size of the true one; elsewhere: the same
+    Each row has ``"sink"``, what is in its slot (a random spike has the size of the true one; elsewhere: the same
     numbers in channels drawn at random); ``"perplexity"``, from the second token after the first eviction on;
-    ``"added"``, nats per token beside the sink as it was; ``"nll"``, of each token.
+    ``"added"``, nats per token relative to the sink as it was; ``"nll"``, of each token.
     """
     if cache < 3:
         raise ValueError(f"a cache of {cache} cannot hold a sink and a window of 2: give it 3 tokens or more")
@@ -81,7 +81,7 @@ def slots(model, ids, cache, others, seed):
 
 
 def pairs(trace):
-    """Return key and value of a token that was read alone, of every layer."""
+    """Return key and value of a token read alone, for every layer."""
     return [(layer["k"], layer["v"]) for layer in trace["layers"]]
 
 
@@ -93,7 +93,7 @@ def after(trace, layer):  # -> (T, C)
 def spike(trace):
     """Find after which layer (the last makes no more keys) the first token's stream is largest, and which channels.
 
-    Massive is what is a hundred times the median of all tokens and channels; where nothing is, the largest.
+    Massive means a hundred times the median of all tokens and channels; if nothing is, take the largest.
     """
     ratios = [abs(x[0]) / np.median(abs(x)) for x in (to_host(layer["x"]) for layer in trace["layers"][1:])]
     if not ratios:

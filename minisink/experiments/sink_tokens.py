@@ -1,6 +1,6 @@
 """Where the weight goes: the tokens that later ones look at most, in each layer.
 
-A head may look at a token for what it says, or park its weight there because softmax must spend it. What is parked adds
+A head may look at a token for what it says, or park its weight there because softmax must spend it. Parked weight adds
 little: the token's values are small (value drain; Guo et al., arXiv:2410.13835). Small values are a sign, not a proof.
 """
 
@@ -13,7 +13,7 @@ from .inside import look_inside, norms, pieces
 
 PAPER = "Guo et al., arXiv:2410.13835"
 CLAIM = "idle heads park their weight on the first token, whose values are small (value drain)"
-OPTIONS = {"length": "tokens of a piece", "n_texts": "pieces at most", "at_least": "times that a token must come"}
+OPTIONS = {"length": "tokens of a piece", "n_texts": "pieces at most", "at_least": "times that a token must occur"}
 FAST = {"tokens": 1300, "at_least": 5}
 TOKENS = 6500
 
@@ -26,11 +26,11 @@ def run(model, ids, *, length=64, n_texts=100, at_least=20, track=iter):
     Each row has ``"layer"``, ``"head"``, ``"token"``; ``"times"``, ``"weight"`` and ``"value"``, as in `received`.
     """
     if length < 2:
-        raise ValueError(f"a piece of {length} tokens: nobody comes after the first; choose 2 or more")
+        raise ValueError(f"a piece of {length} tokens: nothing comes after the first; choose 2 or more")
     texts = track(pieces(model, ids, length, n_texts))
     by_token = received(((piece, look_inside(model, piece)) for piece in texts), at_least)
     if not by_token:
-        raise ValueError(f"no token comes {at_least} times in these pieces; ask for fewer, or read more text")
+        raise ValueError(f"no token occurs {at_least} times in these pieces; ask for fewer, or read more text")
     shared_by = model.config.n_heads // model.config.n_kv_heads
     for layer in range(model.config.n_layers):
         for token, head in strongest(by_token, layer):
@@ -81,7 +81,7 @@ def effects(rows):
 
 
 def show(rows):
-    """Return a table with three rows a layer."""
+    """Return a table with three rows per layer."""
     forms = {"layer": "d", "head": "d", "token": "s", "times": ",", "weight": ".2f", "value": ".2f"}
     cells = [[format(row[key], form) for key, form in forms.items()] for row in rows]
     header = ["layer", "head", "token", "times", "weight", "|v| token/median"]
@@ -104,7 +104,7 @@ def draw(figure, rows):
         point = [row["weight"] for row in series], [row["value"] for row in series]
         axes.plot(*point, marker, ms=13, label=label, ls="", mec="black")
     for row in rows:
-        if row["token"] != "the first" and row["weight"] > 0.1 and len(rows) <= 24:  # else they lie on one another
+        if row["token"] != "the first" and row["weight"] > 0.1 and len(rows) <= 24:  # otherwise they overlap
             point = row["weight"], row["value"]
             name = row["token"].replace("$", r"\$")
             axes.annotate(name, point, xytext=(12, 0), textcoords="offset points", va="center")

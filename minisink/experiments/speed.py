@@ -1,7 +1,7 @@
 """Figure 10 of StreamingLLM: what a token costs, streaming and re-computing; and how far decoding is from the floor.
 
-The *floor* of decoding is the matrix-vector products of the model and nothing else: every weight is read once a
-token, and no decoder of these weights can be faster than that. It is timed in the same run, a few tokens of the one
+The *floor* of decoding is only the matrix-vector products of the model: every weight is read once per
+token, and no decoder of these weights can be faster. Both are timed in the same run, a few tokens of one
 after a few of the other, so that whatever else the machine does slows both.
 """
 
@@ -15,12 +15,12 @@ from ..methods import Streaming, new_cache
 from ..system.device import to_host
 from .effects import must_hold
 
-# Milliseconds a token on an A6000, Llama-2-7B: re-computation and StreamingLLM (arXiv:2309.17453, Figure 10)
+# Milliseconds per token on an A6000, Llama-2-7B: re-computation and StreamingLLM (arXiv:2309.17453, Figure 10)
 PAPER = {256: (63, 31), 512: (103, 31), 1024: (223, 35), 2048: (523, 45), 4096: (1411, 65)}
 
 
 def check(caches, *, n_sinks, repeats):
-    """Refuse what cannot be timed on any model: a cache without a window, or no repeats."""
+    """Refuse sizes that cannot be timed on any model: a cache without a window, or no repeats."""
     must_hold(min(caches), n_sinks)
     if repeats < 1:
         raise ValueError(f"--repeats is {repeats}; it must be 1 or more")
@@ -51,7 +51,7 @@ def full_cache(model, cache, *, n_sinks=4):
 
 
 def floor(decoder, seed=0):
-    """Return a function of nothing that does a token's matrix-vector products and nothing else."""
+    """Return a function without arguments that does only a token's matrix-vector products."""
     random = np.random.default_rng(seed)
     pairs = [(np.asarray(random.standard_normal(len(w)).astype(w.dtype), like=w), w) for w in decoder.weights.matrices]
 
@@ -64,13 +64,13 @@ def floor(decoder, seed=0):
 
 
 def timed(functions, *, repeats=7, seconds=0.1):
-    """Return the seconds of a call of each function, a list of `repeats`: a few calls of one after a few of the other.
+    """Return the seconds per call of each function, a list of `repeats`, alternating a few calls of each.
 
-    Each is called for about so many `seconds` at a stretch; once at least.
+    Each is called for about `seconds` in a row; at least once.
     """
     calls, times = {}, {name: [] for name in functions}
     for name, function in functions.items():
-        once = _seconds_per_call(function, 1)  # the first call pays for whatever is set up
+        once = _seconds_per_call(function, 1)  # the first call includes set-up
         if once < seconds:
             once = _seconds_per_call(function, 1)
         calls[name] = max(1, int(seconds / max(once, 1e-9)))
@@ -88,7 +88,7 @@ def _seconds_per_call(function, n_calls):
 
 
 def decoding(model, *, cache=256, n_sinks=4, repeats=7, seconds=0.1, readable=False):
-    """Time decoding beside its floor, at token 1,000 and at token 1,000,000, and if asked for the readable path."""
+    """Time decoding against its floor, at token 1,000 and at token 1,000,000, and on request the readable path."""
     early = full_decoder(model, cache, n_sinks=n_sinks)
     late = full_decoder(model, cache, n_sinks=n_sinks, n_seen=1_000_000, weights_of=early)
     functions = {"floor": floor(early), "early": lambda: to_host(early.step(0)), "late": lambda: to_host(late.step(0))}
@@ -108,7 +108,7 @@ def compare(model, caches=tuple(PAPER), *, n_sinks=4, repeats=3, on_progress=lam
 
     One row per cache: ``"cache"``, ``"streaming_ms"``, ``"recompute_ms"``, ``"ratio"``, ``"paper_ratio"`` (NaN where
     the paper has none), ``"streaming_bytes"`` and ``"recompute_bytes"``: of the cache, if any, and of everything else
-    that is alive at once while a token is worked out, weights left out; ``"times"`` of shape (repeats, 2), ms streaming
+    allocated at once while a token is computed, without weights; ``"times"`` of shape (repeats, 2), ms streaming
     and re-computing, one after the other.
     """
     ids = np.random.default_rng(0).integers(0, model.config.vocab_size, max(caches))

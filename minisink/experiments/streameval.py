@@ -1,8 +1,8 @@
-"""StreamEval: questions about lines that are so far back, along a stream.
+"""StreamEval: questions about lines at a given distance, along a stream.
 
-Its authors describe it and have not released it; `record` shows one. Every 10 lines the line is asked for that stands
-20 lines back, or any other distance. No line is asked for twice, so an answer stands in the text once before it is
-asked for. Where a line has left the cache, streaming knows nothing of it; "retrieval" looks it up.
+Its authors describe it but have not released it; `record` shows one. Every 10 lines there is a question about the line
+20 lines back, or at any other distance. No line is asked about twice, so an answer occurs in the text once before it is
+asked for. If a line has left the cache, streaming knows nothing about it; "retrieval" looks it up.
 """
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from ..cache import check_whole
 from . import recall
 
-MODEL = "smollm2"  # those that ship copy nothing
+MODEL = "smollm2"  # the shipped models cannot copy
 PAPER = "Figure 8, Table 7"
 CLAIM = "a line is known while it is in the cache (75 %), and not at all once it is out (0.00 %)"
 OPTIONS = {
@@ -29,9 +29,9 @@ QUERY = "Query: " + LINE
 
 
 def record(random, *, distance, n_queries, every=EVERY):
-    """Return a stream of lines with queries among them, and of each query where its value stands, twice.
+    """Return a stream of lines with queries among them, and for each query the two places of its value.
 
-    The text ends with the last answer. The line that is asked for stands `distance` lines back: 1 for the one before
+    The text ends with the last answer. The line in question is `distance` lines back: 1 for the one before
     the last, 0 for the last. Places, in the line and in the query, are the first character and the one after the last.
 
     >>> text, needles, answers = record(np.random.default_rng(0), distance=1, n_queries=2, every=2)
@@ -103,7 +103,7 @@ effects, finding, draw = recall.effects, recall.finding, recall.draw
 
 
 def show(rows):
-    """Return a table a method: distances by caches."""
+    """Return one table per method: distances by caches."""
 
     def span(row):
         near, far = row["nearest"], row["farthest"]

@@ -1,8 +1,8 @@
 """What a token costs by the size of the cache, streaming and re-computing.
 
-Figure 10: a window that is rebuilt for every token costs as many tokens as it holds, and attention among them all; a
-stream costs one token, whose attention alone grows with the cache. So the ratio of the two grows about linearly. Timed
-by `speed.compare`, as in ``minisink bench``, with random keys and values: a model is as fast whatever it reads.
+Figure 10: a window rebuilt for every token costs as many tokens as it holds, and attention among them all; a
+stream costs one token, and only its attention grows with the cache. So the ratio of the two grows about linearly. Timed
+by `speed.compare`, as in ``minisink bench``, with random keys and values: speed does not depend on the text.
 """
 
 import numpy as np
@@ -15,7 +15,7 @@ from .effects import effect, must_learn
 
 PAPER = "Figure 10"
 CLAIM = "re-computation over streaming, 256 to 4096: 2.0, 3.3, 6.4, 11.6, 21.7 times (7B); 22.2 times (13B, 4096)"
-OPTIONS = {"caches": "keys a query sees", "n_sinks": "of them, streaming", "repeats": "calls are timed so often"}
+OPTIONS = {"caches": "keys a query sees", "n_sinks": "of them, streaming", "repeats": "how often calls are timed"}
 FAST = {"caches": (64, 128, 256, 512), "repeats": 3}
 
 
@@ -48,7 +48,7 @@ def effects(rows):
 
 
 def show(rows):
-    """Return a table with a row a cache, the paper's ratio (Llama-2-7B on an A6000) beside this one."""
+    """Return a table with one row per cache, the paper's ratio (Llama-2-7B on an A6000) next to this one."""
     header = ["cache", "streaming", "re-computing", "ratio", "paper, 7B", "streaming", "re-computing"]
     cells = []
     for row in rows:

@@ -1,9 +1,9 @@
-"""Trained with a sink of its own, without, and with softmax1: how many first tokens each needs.
+"""Trained with a dedicated sink, without one, and with softmax1: how many first tokens each needs.
 
-StreamingLLM, section 3.3: three models learned the same text in the same way, but for one thing. *Vanilla* saw samples
-that begin anywhere; with *softmax1*, the zero sink, a query may leave weight unspent; with a *sink token*, every
-sample began with the same one. Then each streams with so many first tokens kept, in a cache of the same size. What a
-model is, its config tells: softmax1, or a begin-of-text token, or neither.
+StreamingLLM, section 3.3: three models learned the same text in the same way, except for one thing. *Vanilla* saw
+samples that begin anywhere; with *softmax1*, the zero sink, a query may leave weight unspent; with a *sink token*,
+every sample began with the same one. Then each streams with several numbers of first tokens kept, in a cache of the
+same size. The config says which kind a model is: softmax1, or a begin-of-text token, or neither.
 """
 
 from ..loss import perplexity, token_nll
@@ -52,7 +52,7 @@ def effects(rows):
 
 
 def show(rows):
-    """Return a table with a row a model and cache, a column a number of first tokens."""
+    """Return a table with one row per model and cache, one column per number of first tokens."""
     labelled = [row | {"line": (row["model"], row["trained"], str(row["cache"]))} for row in rows]
     columns, lines = pivot(labelled, "line", "n_sinks", lambda row: number(row["perplexity"]))
     header = ["model", "trained", "cache", *(f"{n} kept" for n in columns)]

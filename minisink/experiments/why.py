@@ -2,8 +2,8 @@
 
 The same tokens are streamed through two caches as large: one keeps the first token, the other only the last ones.
 A head that looks for nothing parks its weight on the first token, whose value is small. Evict it, and the denominator
-of the softmax loses its largest term: what is left is divided by less, every other weight grows, and the head brings
-home what it meant to leave (Xiao et al., section 3.1).
+of the softmax loses its largest term: what is left is divided by less, every other weight grows, and the head reads
+what it meant to ignore (Xiao et al., section 3.1).
 """
 
 import numpy as np
@@ -29,7 +29,7 @@ def run(model, ids, *, cache=64, token=None, track=iter):
 
     Each row has ``"layer"``; ``"oldest"``, what stands in slot 0: the "sink", or the oldest token of a "window". Means
     over the heads and tokens: ``"weight"`` on slot 0, and ``"next"``, the largest on any other; ``"value"``, the norm
-    of its value / the median of the others; ``"mixed"``, the norm of what attention brings home; ``"all"``, the
+    of its value / the median of the others; ``"mixed"``, the norm of attention's output; ``"all"``, the
     logarithm of the denominator of a plain softmax, and ``"rest"``, the same without slot 0, in nats. ``"by_token"``
     (6, N): these six, token by token; ``"slots"`` (S,), weight by slot.
     """
@@ -81,7 +81,7 @@ def effects(rows):
 
 
 def show(rows):
-    """Return a table with a row a layer: with the sink kept, and with it gone."""
+    """Return a table with one row per layer: with the sink kept, and with it gone."""
     header = ["layer", "kept: weight", "|v|", "|home|", "log", "rest", "gone: weight", "|v|", "|home|", "log"]
     measures = [*MEASURES[:1], *MEASURES[2:]]
     cells: dict = {}

@@ -1,4 +1,4 @@
-"""Everything unrelated to attention: devices, files, errors, interrupts, the terminal, pictures.
+"""What has nothing to do with attention: devices, files, errors, interrupts, the terminal, pictures.
 
 These files know nothing about the rest of the package except its name.
 """

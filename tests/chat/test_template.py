@@ -217,7 +217,7 @@ def test_words_that_a_template_asks_for_are_refused_and_no_others(text, template
     assert conversation.n_turns == 0
     for words in ("Think", "no think /\n."):
         list(conversation.answer(words, max_new_tokens=1))
-    with pytest.raises(TemplateError, match="changes words, .* it makes|changes words with"):
+    with pytest.raises(TemplateError, match="changes words"):
         Conversation(chatty.model(template), system=f"a {text} b").answer("Hi")
 
 

@@ -56,7 +56,7 @@ def test_what_cannot_be_examined_is_one_line(run, tmp_path, options, message):
 @pytest.mark.parametrize(("name", "keep"), [("novels-vanilla", "no sink"), ("novels-softmax1", "no sink")])
 def test_the_models_without_a_sink_keep_none(run, name, keep):
     _, out, _ = run("clinic", name)
-    assert out.startswith(f"Keep {keep} in {name}: a plain window does")
+    assert out.startswith(f"Keep {keep} in {name}: a plain window is enough")
 
 
 @pytest.mark.slow

@@ -82,7 +82,7 @@ def test_the_command_prints_a_table_a_method(capsys):
         (["--depths", "1.5"], "depth is 1.5; it is a share of the text, 0 to 1"),
         (["--depths", "-0.5"], "depth is -0.5"),
         (["--depths", "nan"], "depth is nan"),
-        (["--lengths", "20"], "telling and asking alone take"),
+        (["--lengths", "20"], "statement and question alone take"),
         (["--lengths", "900000"], "the filler has"),
         (["--cache", "1"], "a cache of 1 tokens cannot hold 1 sinks"),
         (["--n-keys", "0"], "n_keys is 0"),

@@ -89,7 +89,7 @@ def test_a_row_is_a_token_in_its_head():
         assert row["value"] == about["value"][row["layer"], row["head"] // 2]
     with pytest.raises(ValueError, match="a piece of 1 tokens"):
         list(sink_tokens.run(model, ids, length=1))
-    with pytest.raises(ValueError, match="no token comes 99 times"):
+    with pytest.raises(ValueError, match="no token occurs 99 times"):
         list(sink_tokens.run(model, ids, length=8, at_least=99))
 
 

@@ -281,7 +281,7 @@ FOREIGN = {
     "version 1": (header(1) + bytes(60), "of version 1; only little-endian versions 2 and 3 are read"),
     "version 4": (header(4) + bytes(60), "of version 4; only little-endian versions 2 and 3 are read"),
     "a version from the future": (header(2**31) + bytes(60), "versions 2 and 3 are read"),
-    "big-endian": (b"GGUF" + struct.pack(">I", 3) + bytes(60), "it is big-endian; only little-endian versions 2 and 3 are read"),
+    "big-endian": (b"GGUF" + struct.pack(">I", 3) + bytes(60), "it is big-endian; only little-endian"),
     "no counts": (header()[:20], "ends 4 bytes too early"),
     "nothing in it": (header() + bytes(60), "general.architecture is missing"),
     "2^60 tensors": (header(n_tensors=2**60), "ends 8 bytes too early"),

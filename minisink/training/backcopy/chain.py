@@ -1,6 +1,6 @@
 """The Bigram-Backcopy task: the smallest world in which a sink forms.
 
-Guo et al., arXiv:2410.13835, section 2. A text begins with BOS and goes on as a Markov chain, except after a few
+Guo et al., arXiv:2410.13835, section 2. A text is BOS and then a Markov chain, except after a few
 *trigger* tokens: there the token *before* the trigger is repeated. To predict it a head must look one back
 on triggers and has nothing to do on all others, where the token itself says everything. Softmax has no "nothing":
 the idle weight gathers on BOS, whose value the head makes small. That is an attention sink.
@@ -22,15 +22,15 @@ class Task:
     """The chain."""
 
     table: np.ndarray  # (V, V), table[a, b]: chance of b after a, BOS never among them
-    n_triggers: int  # tokens 1 to this are triggers: common ones, so that there is much to learn from
+    n_triggers: int  # tokens 1 to this are triggers: common ones, so that there is enough to learn from
     starts_with_bos: bool = True
 
     @classmethod
     def random(cls, seed, n_tokens=33, n_triggers=5, spread=1.5, starts_with_bos=True):
         """Draw a chain whose logits are normal with deviation `spread`; its most frequent tokens are the triggers.
 
-        None comes right after BOS. So a trigger always has an ordinary token before it, and what it repeats is
-        ordinary: were it a trigger, the two would repeat each other to the end of the text.
+        No trigger comes right after BOS. So a trigger always has an ordinary token before it, and repeats an
+        ordinary one: if it repeated a trigger, the two would repeat each other to the end of the text.
         """
         logits = np.random.default_rng([seed, 0]).standard_normal((n_tokens, n_tokens)) * spread
         logits[:, BOS] = -np.inf
@@ -44,11 +44,11 @@ class Task:
         return cls(table, n_triggers, starts_with_bos)
 
     def is_trigger(self, ids):
-        """Tell which tokens are triggers."""
+        """Return which tokens are triggers."""
         return (ids >= 1) & (ids <= self.n_triggers)
 
     def draw(self, random, n_samples, length):
-        """Draw texts, (B, T) of int64; and what each token costs one who knows the chain, (B, T) in nats.
+        """Draw texts, (B, T) of int64; and each token's cost to a reader who knows the chain, (B, T) in nats.
 
         That is the floor under any model's loss.
         """
@@ -60,7 +60,7 @@ class Task:
                 continue
             before = ids[:, t - 1] if t else np.full(n_samples, BOS)
             drawn = (random.random(n_samples)[:, None] * sums[before, -1:] > sums[before]).sum(axis=1)
-            copies = self.is_trigger(before)  # never before t = 2, for none comes first
+            copies = self.is_trigger(before)  # never before t = 2, because none comes first
             ids[:, t] = np.where(copies, ids[:, t - 2], drawn)
             nll[:, t] = -np.log(np.where(copies, 1.0, self.table[before, ids[:, t]]))
         return ids, nll
@@ -68,7 +68,7 @@ class Task:
     def floor(self, length):
         """Compute the loss nobody can beat: the mean entropy of the next token, in nats, over `length` predictions.
 
-        Exact: the chance of every pair of neighbours (a, b) is carried along. After a copying pair the next
+        Exact: the probability of every pair of neighbours (a, b) is tracked. After a copying pair the next
         token is certain; after any other it costs the entropy of row b of the table.
         """
         V = len(self.table)

@@ -5,7 +5,7 @@ from ...system.terminal import bar
 
 
 def panel(history, *, n_steps, first="BOS"):
-    """Show what is known at the last step, as lines of text.
+    """Show the state at the last step, as lines of text.
 
     `history` is a list of (step, what `toy.Toy.look` saw); the loss above the floor at the first is a full bar.
     """

@@ -1,4 +1,4 @@
-"""A one-head model that learns the Bigram-Backcopy task of `chain`, and what can be seen inside it while it does."""
+"""A one-head model that learns the Bigram-Backcopy task of `chain`, and what can be seen inside it meanwhile."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ from .. import toy
 from ..optimizer import Schedule
 from .chain import BOS
 
-# Peak learning rates that work. What ReLU gives is not held to a sum of one, so it bears less.
+# Peak learning rates that work. ReLU's weights need not sum to one, so it tolerates less.
 RATES = {"softmax": 5e-2, "softmax1": 5e-2, "logit": 5e-2, "relu": 2e-3, "sgd": 1.0}
 
 
@@ -37,10 +37,10 @@ class Toy(toy.Toy):
         return self.task.draw(self.random, self.batch, self.length + 1)[0]
 
     def look(self):
-        """Measure what the model does on texts it does not learn from.
+        """Measure the model on texts it does not learn from.
 
-        The loss is the floor plus what the model loses to the chain itself *on the same texts*, which leaves
-        out the luck of the draw.
+        The loss is the floor plus what the model loses to the chain itself *on the same texts*, which removes
+        the effect of chance.
 
         A dict: ``loss`` and ``floor`` in nats per token; ``bos_from_nontrigger`` and ``bos_from_trigger``, the mean
         weight on the first token; ``value_ratio``, the norm of its value over the mean of the others'. With several
@@ -50,7 +50,7 @@ class Toy(toy.Toy):
         inputs, targets = ids[:, :-1], ids[:, 1:]
         logits, saved = self.forward(inputs)
         trigger = self.task.is_trigger(inputs)
-        # not query 0, which sees itself only, nor query 1: without BOS a trigger there looks back at the first token
+        # not query 0, which sees only itself, nor query 1: without BOS a trigger there looks back at the first token
         from_trigger, from_other = trigger[:, 2:], ~trigger[:, 2:]
         layers = []
         for i, layer in enumerate(saved["layers"]):

@@ -1,7 +1,7 @@
 """What each method remembers after a gap: the whole paper in one table.
 
-A segment is read, then `gap` other symbols, then the segment again: what do its symbols cost now? The cache has a few
-slots, so the first reading has left it; and the longest texts are many times as long as any of the training.
+A segment is read, then `gap` other symbols, then the segment again: what do its symbols cost now? The cache has only a
+few slots, so the first reading has left it; and the longest texts are many times as long as any in training.
 """
 
 import warnings
@@ -22,16 +22,16 @@ N_BLOCKS, BLOCK = 2, 4
 
 @dataclass(frozen=True)
 class RandomBlocks(Retrieval):
-    """Retrieval as a control: the blocks that come back are drawn at random."""
+    """Retrieval as a control: the fetched blocks are chosen at random."""
 
     def block_scores(self, query, keys, scores, there, *, layer, t):  # scores (H, N, B) -> (H, N)
-        """Put the blocks of each head in an order of its own."""
+        """Shuffle the blocks of each head independently."""
         H, N, _ = scores.shape
         return np.random.default_rng((0, layer, t + 1)).permuted(np.tile(np.arange(N), (H, 1)), axis=1)
 
 
 def methods(cache=CACHE, n_blocks=N_BLOCKS, block=BLOCK):
-    """List the rows of the table: a name, and a method with a cache of so many slots."""
+    """List the rows of the table: a name, and a method with a cache of this many slots."""
     if cache < 2:
         raise ValueError(f"a cache of {cache} cannot hold a sink and a window: give it 2 tokens or more")
     best = Retrieval(1, cache - 1, n_blocks=n_blocks, block=block)
@@ -73,10 +73,10 @@ def each(model, *, gaps=GAPS, n_texts=8, seed=0, on_progress=lambda n_tokens: No
 
 
 def finding(losses, gaps, *, cache=CACHE, n_blocks=N_BLOCKS, block=BLOCK):
-    """Say in sentences what the table shows, one for each method, with the numbers it was read off.
+    """Describe the table in sentences, one for each method, with their numbers.
 
-    It is read at one gap: the first whose texts are longer than those of the training, and whose first reading has
-    left the cache; and beside it what a model knows that sees all, within the trained length.
+    It is read at one gap: the first whose texts are longer than those in training, and whose first reading has
+    left the cache; compared with what a model that sees everything knows within the trained length.
 
     `losses` are those of `run`, or means over several.
     """
@@ -98,15 +98,15 @@ def finding(losses, gaps, *, cache=CACHE, n_blocks=N_BLOCKS, block=BLOCK):
         f"Streaming {_vs_chance(streaming, 'forgets', 'remembers something', 'is misled')}: {streaming:.2f} nats, "
         f"where chance is {CHANCE:.2f}. What has left the cache is gone.",
         f"A window without its sink is {_vs_chance(window, 'at', 'better than', 'worse than')} chance: {window:.2f}.",
-        f"Dense attention sees everything and {keeps} beyond its trained length of {LENGTH}: {dense:.2f}, where within "
-        f"it it has {known:.2f}.",
+        f"Dense attention sees everything and {keeps} beyond its trained length of {LENGTH}: {dense:.2f}, compared "
+        f"with {known:.2f} within it.",
         f"The {keys} right keys at a legal distance bring back {_share_recalled(shares['best'])}: {best:.2f}{legal}.",
         f"As many keys drawn at random bring back {_share_recalled(shares['random'])}: {random:.2f}.",
     ]
 
 
 def _length(gap):
-    """Count the tokens of a text that the model reads: all but the last, which is predicted only."""
+    """Count the tokens of a text that the model reads: all except the last, which is only predicted."""
     return 2 * SEGMENT + gap
 
 

@@ -1,14 +1,14 @@
 """The induction task: the smallest world in which something can be remembered, and forgotten.
 
-A text of symbols drawn at random cannot be predicted: every symbol costs log(32) nats, chance. Unless it was there
-before: a *segment* that is read a second time can be copied, by a head that finds where the present symbol stood
-before and takes what came after it (Olsson et al., arXiv:2209.11895). Two layers learn that and one cannot: a head of
+A random text cannot be predicted: every symbol costs log(32) nats, chance. But a *segment* that is read a second time
+can be copied, by a head that finds where the current symbol occurred before and reads what came after it (Olsson et
+al., arXiv:2209.11895). Two layers can learn that and one cannot: a head of
 the first marks each token with the one before it, a head of the second looks the mark up.
 
 ::
 
     BOS  k c a m  r s  k c a m  k c a m  u e b ...     segment, a gap or none, the segment twice more; the next one
-    BOS  k c a m  r s t u e h ... l d  k c a m         what is asked: how much of it is known after so long a gap
+    BOS  k c a m  r s t u e h ... l d  k c a m         the question: how much of it is known after the gap
 """
 
 import math
@@ -19,14 +19,14 @@ BOS = 0
 N_SYMBOLS = 32
 VOCABULARY = N_SYMBOLS + 1  # BOS is no symbol
 SEGMENT = 12  # symbols that a text of `ask` holds twice
-CHANCE = math.log(N_SYMBOLS)  # nats per symbol: the loss of one who remembers nothing
+CHANCE = math.log(N_SYMBOLS)  # nats per symbol: the loss of a model that remembers nothing
 
 
 def rows(random, n_rows, length):
     """Draw texts to learn from, (B, T) of int64.
 
     Each is BOS and then, over and over, a segment of 4 to 19 symbols, half the time a gap of up to 15 others, and the
-    segment twice more. (Where repeats are rarer than that, nothing is learned for a long time.)
+    segment twice more. (With rarer repeats, nothing is learned for a long time.)
     """
     ids = np.full((n_rows, length), BOS, np.int64)
     for row in ids:

@@ -1,4 +1,4 @@
-"""A model of two layers in which induction heads grow, and what can be seen inside it while they do."""
+"""A model of two layers in which induction heads grow, and what can be seen inside it meanwhile."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from .. import toy
 from ..optimizer import Schedule
 from .segments import BOS, CHANCE, SEGMENT, VOCABULARY, ask, rows
 
-LENGTH = 48  # tokens a text in training
+LENGTH = 48  # tokens per text in training
 WATCHED_GAP = 20  # of the texts that are watched: 45 tokens, within the trained length
 RATE = 1e-2  # peak learning rate
 
@@ -31,10 +31,10 @@ class Toy(toy.Toy):
         return rows(self.random, self.batch, LENGTH + 1)
 
     def look(self):
-        """Measure what the model does on texts it does not learn from.
+        """Measure the model on texts it does not learn from.
 
-        A dict: ``first`` and ``second``, nats per symbol of a segment, read for the first time (nobody beats chance) and
-        again. ``previous``: the most weight that any head gives the token just before; ``induction``: that any head
+        A dict: ``first`` and ``second``, nats per symbol of a segment, read for the first time (nobody beats chance)
+        and again. ``previous``: the most weight that any head gives the token just before; ``induction``: that any head
         gives, in the second reading, the token after the present one's first reading. Both are means over queries;
         ``previous_head`` and ``induction_head`` say which head it is, as (layer, head).
         """

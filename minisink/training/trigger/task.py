@@ -1,14 +1,15 @@
-"""The trigger task: the mean of what came before when a trigger comes, and nothing at any other token.
+"""The trigger task: the mean of the earlier tokens when a trigger comes, and nothing at any other token.
 
 Ran-Milo, arXiv:2603.11487. Token 0 is BOS, one token j is the trigger; the answer at j is the mean of tokens 1 to j,
-and zero everywhere else. Weights that sum to one cannot bring home nothing but from a token whose value is nothing, and
-the values of all but BOS are needed at the trigger: so a head that solves it *must* look at BOS when idle.
+and zero everywhere else. With weights that sum to one the output is nothing only if they are on a token whose
+value is nothing, and the values of all tokens except BOS are needed at the trigger: so a head that solves it *must*
+look at BOS when idle.
 """
 
 import numpy as np
 
 WIDTH = 16  # channels of a token
-BOS, TRIGGER, ORDINARY = 0, 1, 15  # flags among them; the 13 others are drawn from -1 to 1, but for BOS
+BOS, TRIGGER, ORDINARY = 0, 1, 15  # flags among them; the 13 others are drawn from -1 to 1, except in BOS
 
 
 def draw(random, n_samples, length, dtype=np.float32):

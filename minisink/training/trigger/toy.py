@@ -1,4 +1,4 @@
-"""One attention head, some 800 parameters, that learns the trigger task; forward and backward on a page.
+"""One attention head, some 800 parameters, that learns the trigger task; forward and backward on one page.
 
 ::
 
@@ -13,7 +13,7 @@ from ..optimizer import AdamW
 from ..parameters import n_parameters, views
 from . import task, weights
 
-BATCH, ENOUGH = 128, 5e-3  # texts a step; the error at which training ends
+BATCH, ENOUGH = 128, 5e-3  # texts per step; the error at which training ends
 
 
 class Toy:
@@ -89,7 +89,7 @@ class Toy:
         return n_steps
 
     def look(self):
-        """Measure what the head does on texts that it does not learn from.
+        """Measure the head on texts that it does not learn from.
 
         A dict: ``"loss"``, the mean square error; ``"error"``, the largest; ``"idle"`` and ``"busy"``, the weight on
         BOS from ordinary tokens and from the trigger; ``"value"``, the norm of the value of BOS over the mean of the
@@ -101,7 +101,7 @@ class Toy:
         on_bos = saved["pattern"][:, :, 0]  # (B, T)
         busy = np.arange(self.length) == trigger[:, None]
         idle = ~busy
-        idle[:, 0] = False  # it sees itself only
+        idle[:, 0] = False  # it sees only itself
         size = np.sqrt((saved["v"] ** 2).sum(axis=-1))
         return {
             "loss": float((error**2).mean()),

@@ -1,14 +1,14 @@
-"""Scores to weights, the ways that have been proposed against sinks; each with its gradient.
+"""Scores to weights: the rules proposed against sinks, each with its gradient.
 
 ``weigh`` is the forward, ``weigh_backward`` gives the gradient of the scores. Only keys that a query may see count:
 those at ``mask``. For weights p, scores s and the gradient g of the weights::
 
     softmax    p = exp(s) / sum exp(s)                      ds = p (g - sum p g)
-    softmax1   p = exp(s) / (1 + sum exp(s))                the same: what the 1 wins is dropped
+    softmax1   p = exp(s) / (1 + sum exp(s))                the same: the weight of the 1 is dropped
     logit      p = exp(s) / (exp(z) + sum exp(s))           the same, and dz = -(1 - sum p) sum p g   (gpt-oss)
     relu       p = max(s, 0) / keys after BOS               ds = g / keys, where s > 0
     softpick   p = max(a, 0) / sum |a|,  a = exp(s) - 1     ds = exp(s) (g [a > 0] - sign(a) sum p g) / sum |a|
-    gate       p as softmax; what comes home is multiplied by a sigmoid (`toy`)
+    gate       p as softmax; the output is multiplied by a sigmoid (`toy`)
 """
 
 import numpy as np
