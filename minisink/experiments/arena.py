@@ -10,7 +10,6 @@ from types import SimpleNamespace
 import numpy as np
 
 from ..attention import attend
-from ..cache import Policy
 from ..methods import Streaming, Window
 from ..positions import bias_of
 from . import clinic
@@ -184,7 +183,7 @@ class PerHead(Evicting):
 
 
 @dataclass(frozen=True)
-class EveryFourth(Policy):
+class EveryFourth(Streaming):
     """Sinks, a window, and of the older tokens every fourth, as far back as there is room for so many (`old`).
 
     >>> EveryFourth(1, 2, old=2).survivors(np.array([0, 4, 8, 11, 12, 13])).tolist()

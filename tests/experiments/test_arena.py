@@ -260,7 +260,9 @@ def test_an_entry_of_your_own_is_one_more(tmp_path, capsys, monkeypatch):
     """The page's, as it stands there: a path by a function, and a policy that holds too much, refused by name."""
     monkeypatch.chdir(tmp_path)
     shown = "\n".join(re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL))
-    parts = re.findall(r"^(?:import|from) .*|^(?:@dataclass.*\n)?(?:class|def) .*\n(?:(?: .*)?\n)*", shown, re.MULTILINE)
+    parts = re.findall(
+        r"^(?:import|from) .*|^(?:@dataclass.*\n)?(?:class|def) .*\n(?:(?: .*)?\n)*", shown, re.MULTILINE
+    )
     code = "\n".join(part for part in parts if "sample_text" not in part)
     Path("mine.py").write_text(code, encoding="utf-8")
     options = "reproduce policies --fast --entries streaming --steps 1 --tokens 100 --own"
