@@ -3,7 +3,6 @@
 import re
 import time
 import warnings
-from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,7 +13,7 @@ from ..evaluation.run import Evaluation
 from ..evaluation.tally import GrowingCsv, Tally, count
 from ..experiments.four_methods import foreign
 from ..model import load
-from ..snapshot import METHODS, method_from
+from ..snapshot import method_from
 from ..system.errors import tell
 from ..system.files import check_folder, check_picture, lock_files
 from ..system.terminal import number, table, wrap
@@ -34,15 +33,15 @@ def add_options(parser):
     add("--plot", metavar="PNG", help="draw the rolling loss as a picture")
     add("--csv", metavar="FILE", help="write token, id and loss of every token, as they come")
     add("--every", type=int, metavar="N", help="a row every N tokens instead: mean loss, perplexity so far")
+    parts = "on several processes or machines, to the same bits (window, streaming, recompute)"
+    workers = parser.add_argument_group(parts).add_mutually_exclusive_group()
+    workers.add_argument("--jobs", type=int, metavar="N", help="N processes here")
+    workers.add_argument("--dask", metavar="ADDRESS", help="the workers of a Dask scheduler, tcp://HOST:PORT")
+    add = parser.add_argument_group("in steps").add_mutually_exclusive_group().add_argument
     add("--resume", metavar="FILE", help="keep the state here, and go on from it (every method but dense)")
-    how = parser.add_argument_group("on several processes or machines (window, streaming, recompute)")
-    how.add_argument("--jobs", type=int, metavar="N", help="N processes here, the same numbers")
-    how.add_argument("--dask", metavar="ADDRESS", help="the workers of the Dask scheduler there, tcp://HOST:PORT")
-    which = "only the I-th of N parts, into the file TEXT.I-of-N.part in this folder: a job of an array"
-    how.add_argument("--part", metavar="I/N", help=which)
-    how.add_argument(
-        "--merge", metavar="PART", nargs="+", help="join such files, of all N parts, without a text or model"
-    )
+    which = "measure the I-th of N parts only, into the file TEXT.I-of-N.part in this folder: a job of an array"
+    add("--part", metavar="I/N", help=which)
+    add("--merge", metavar="PART", nargs="+", help="join the files of all N parts; no text and no model is needed")
     common.add_json(parser)
 
 
@@ -58,19 +57,15 @@ def run(args):
     with lock_files(args.csv, args.resume, part and part.path):
         if args.merge:
             _merge(args)
-        else:
-            with _executor(args) as executor:
-                _measure(args, executor, part)
+            return
+        with connect(args.dask) if args.dask else processes(1 if args.jobs is None else args.jobs) as executor:
+            _measure(args, executor, part)
 
 
 def _part(args):
-    """Return the `PartFile` of ``--part``, or None; refuse options that do not go together."""
+    """Return the `PartFile` of ``--part``, or None."""
     if (args.file is None) != bool(args.merge):
         raise ValueError("give a text, or with --merge the files of its parts")
-    options = {name for name in ("jobs", "dask", "part", "merge", "resume") if getattr(args, name) is not None}
-    for one, others in (("merge", {"jobs", "dask", "part", "resume"}), ("part", {"resume"}), ("dask", {"jobs"})):
-        if one in options and options & others:
-            raise ValueError(f"--{one} does not go with --{min(options & others)}")
     if args.part is None:
         return None
     if args.csv or args.plot:
@@ -84,21 +79,15 @@ def _part(args):
     return PartFile(path, int(number), int(of))
 
 
-def _executor(args):
-    if args.dask is not None:
-        return connect(args.dask)
-    return nullcontext() if args.jobs is None else processes(args.jobs)
-
-
 def _measure(args, executor, part):
     model, bos = load(args.model), not args.no_bos
     method = common.method_of(args, model, model.encode("", bos=bos))
     options = {"csv": args.csv, "every": args.every, "state": args.resume, "executor": executor, "part": part}
     evaluation = Evaluation(model, args.file, method, readable=args.readable, bos=bos, **options)
     tally, n_known = evaluation.tally, evaluation.tally.n_tokens
-    if n_known or evaluation.done:
+    if n_known:
         what = "is of a finished run; nothing is left to do" if evaluation.done else f"goes on after {n_known:,} tokens"
-        tell(f"{part.path if part else args.resume} {what}")
+        tell(f"{args.resume} {what}")
     seconds = _watch(evaluation)
     if not part:
         warn_of_nothing(args.file, model, method.capacity, tally.n_tokens)
@@ -108,18 +97,17 @@ def _measure(args, executor, part):
 
 def _merge(args):
     """Join the files of the parts of a text, and report as if it had been measured as a whole."""
-    abouts, paths = in_their_order(args.merge)
-    first = abouts[0]
-    method = method_from(first["method"], METHODS)
+    parts = in_their_order(args.merge)
     tally, rows = Tally(args.every), GrowingCsv(args.csv, args.every) if args.csv else None
-    for path in paths:
-        _, (nll, ids) = load_part(path)
-        count(tally, rows, nll, ids)
+    for path, _ in parts:
+        count(tally, rows, *load_part(path)[1])
     if rows:
         rows.add(tally.last_row())
         rows.close()
-    whole = SimpleNamespace(method=method, tally=tally, model=SimpleNamespace(name=first["model"]))
-    _report(args, whole, tally.n_tokens / sum(about["seconds"] for about in abouts), 0)
+    first, seconds = parts[0][1], sum(about["seconds"] for _, about in parts)
+    model, method = SimpleNamespace(name=first["model"]), method_from(first["method"])
+    whole = SimpleNamespace(method=method, tally=tally, model=model)
+    _report(args, whole, tally.n_tokens / seconds, 0)
     _draw(args, whole, first["text"])
 
 

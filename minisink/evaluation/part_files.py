@@ -27,25 +27,15 @@ class PartFile:
         self._blocks = []
 
     def begin(self, run):
-        """Look at the text, and at a file that is there: nothing is left to do if it is of this run."""
+        """Look at the text; ValueError for one that cannot be read twice, and where the part has been written."""
         if run.n_bytes is None:
             raise ValueError(f"{run.path}: --part needs a file, for every part reads it")
-        self.edges = [run.n_bytes * i // self.of for i in (self.number - 1, self.number)]
-        self.about = {"run": identity(run) | {"digest of the text": _digest(run.path)}, "part": self.number}
-        self.about |= {
-            "of": self.of,
-            "method": method_state(run.method),
-            "model": run.model.name,
-            "text": os.path.basename(run.path),
-        }
         if os.path.lexists(self.path):
-            there, (nll, _) = load_part(self.path)
-            if changed := changes(there["run"] | {"of": there["of"]}, self.about["run"] | {"of": self.of}):
-                raise ValueError(
-                    f"{self.path}: is there, of another run: {changed}; move it, or work in another folder"
-                )
-            run.tally.add(nll)
-            run.done = True
+            raise ValueError(f"{self.path}: is there already; move it away to measure this part again")
+        self.edges = [run.n_bytes * i // self.of for i in (self.number - 1, self.number)]
+        self.about = {"run": identity(run) | {"digest of the text": _digest(run.path), "parts": self.of}}
+        self.about |= {"part": self.number, "method": method_state(run.method)}
+        self.about |= {"model": run.model.name, "text": os.path.basename(run.path)}
         self.started = time.perf_counter()
 
     def within(self, pieces, past):
@@ -79,42 +69,34 @@ def load_part(path):
     with reading(path, WHAT):
         about, arrays = load_state(path, PART, WHAT)
         nll, ids = arrays["nll"], arrays["ids"]
-        for name in ("part", "of", "first"):
-            check_whole(name, about[name], name != "first")
-        if nll.ndim != 1 or nll.shape != ids.shape or about["part"] > about["of"]:
-            raise ValueError(f"losses {nll.shape} of ids {ids.shape}, part {about['part']} of {about['of']}")
+        check_whole("first", about["first"], 0)
+        if nll.ndim != 1 or nll.shape != ids.shape or about["part"] not in range(1, about["run"]["parts"] + 1):
+            raise ValueError(f"losses {nll.shape} of ids {ids.shape}, part {about['part']}")
         return about, (nll, ids)
 
 
 def in_their_order(paths):
-    """Return what the files of all parts of a text say, and their paths, both in order.
+    """Return (path, what the file says) for all parts of a text, in order.
 
     Raise ValueError for files of more than one run, for a part that is missing, and for one that is there twice.
     """
-    found = {}
+    found: dict = {}
     for path in paths:
         about, (nll, _) = load_part(path)
-        first, other = next(iter(found.values()), (about, path))
-        if changed := changes(first["run"] | {"of": first["of"]}, about["run"] | {"of": about["of"]}):
+        other, first, _ = next(iter(found.values()), (path, about, 0))
+        if changed := changes(first["run"], about["run"]):
             raise ValueError(f"{path}: a part of another run than {other}: {changed}")
-        if about["part"] in found:
-            raise ValueError(f"{found[about['part']][1]} and {path}: both are part {about['part']} of {about['of']}")
-        found[about["part"]] = about | {"n": len(nll)}, path
-    n_parts = next(iter(found.values()))[0]["of"]
-    missing = [f"{i}/{n_parts}" for i in range(1, n_parts + 1) if i not in found]
-    if missing:
-        raise ValueError(f"missing: part {', '.join(missing[:20])}{' ...' if len(missing) > 20 else ''}")
-    abouts, paths = zip(*(found[i] for i in range(1, n_parts + 1)), strict=True)
-    n_tokens = 0
-    for about, path in zip(abouts, paths, strict=True):
-        if about["n"] and about["first"] != n_tokens:
+        if (number := about["part"]) in found:
+            raise ValueError(f"{found[number][0]} and {path}: both are part {number} of {first['run']['parts']}")
+        found[number] = path, about, len(nll)
+    n_parts, n_tokens = first["run"]["parts"], 0
+    if missing := [f"{i}/{n_parts}" for i in range(1, n_parts + 1) if i not in found]:
+        raise ValueError(f"{', '.join(missing[:20])}{' ...' * (len(missing) > 20)}: missing among the parts")
+    for _, (path, about, n) in sorted(found.items()):
+        if n and about["first"] != n_tokens:
             raise ValueError(f"{path}: begins at token {about['first']}, and the parts before it end at {n_tokens}")
-        n_tokens += about["n"]
-    return abouts, paths
-
-
-def _which(about):
-    return {name: about[name] for name in ("part", "of")}
+        n_tokens += n
+    return [found[i][:2] for i in sorted(found)]
 
 
 def _digest(path):

@@ -88,7 +88,7 @@ class Evaluation:
         """
         if self.done:
             return
-        with nullcontext() if self.in_parts else defer_interrupts() as noted:
+        with nullcontext() if self.in_parts else defer_interrupts() as noted:  # in parts there is no pass to end
             try:
                 with _open(self.path) as file:
                     if self.place.start:
@@ -110,10 +110,11 @@ class Evaluation:
     def _measure(self, noted, on_progress):
         next_save = time.monotonic()
         for nll in self._losses():
-            self._count(nll, self.reader.advance(len(nll)))
-            if noted or self.in_parts or time.monotonic() >= next_save:
-                self._save()
-                next_save = time.monotonic() + SAVE_SECONDS
+            with defer_interrupts() if self.in_parts else nullcontext(noted) as noted:
+                self._count(nll, self.reader.advance(len(nll)))
+                if noted or self.in_parts or time.monotonic() >= next_save:
+                    self._save()
+                    next_save = time.monotonic() + SAVE_SECONDS
             if noted:
                 raise KeyboardInterrupt
             if on_progress is not None:
