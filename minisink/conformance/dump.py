@@ -214,7 +214,7 @@ def write_vectors(folder, *, policy: Any = None, on_model=lambda: None):
 
 
 def _write_traces(folder, name, policy):
-    """Write what is recorded, or what a policy makes of it, but for the scores."""
+    """Write what is recorded, or what a policy derives from it, except the scores."""
     arrays = read_traces(name)
     about = json.loads(str(arrays.pop("about")))
     about |= {"theta": about["config"].get("rope_theta"), "policy": policy or "streaming"}

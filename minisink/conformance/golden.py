@@ -1,9 +1,9 @@
 """The golden vectors: recorded traces of three tiny models, with their weights.
 
-They lie in `vectors/`, one file a model, in double precision and without pickle, so that any program can read them with
-``numpy.load(file, allow_pickle=False)``. An array of a trace is called by its sizes, "1+4.token_index" for one sink
-and a window of four; a weight, in half precision, as minisink calls it, "weights.0.wq"; "about" is the config as JSON.
-`tests/conformance/make.py` made them.
+They lie in `vectors/`, one file per model, in double precision and without pickle, so that any program can read them
+with ``numpy.load(file, allow_pickle=False)``. An array of a trace is called by its sizes, "1+4.token_index" for one
+sink and a window of four; a weight, in half precision, as minisink calls it, "weights.0.wq"; "about" is the config as
+JSON. `tests/conformance/make.py` made them.
 """
 
 import json

@@ -27,7 +27,7 @@ def run(model, ids, *, cache=64, token=None, track=iter):
 
     A `token` is the one token_index to look at; by default all after the first eviction are, ``ids[cache:]``.
 
-    Each row has ``"layer"``; ``"oldest"``, what stands in slot 0: the "sink", or the oldest token of a "window". Means
+    Each row has ``"layer"``; ``"oldest"``, what is in slot 0: the "sink", or the oldest token of a "window". Means
     over the heads and tokens: ``"weight"`` on slot 0, and ``"next"``, the largest on any other; ``"value"``, the norm
     of its value / the median of the others; ``"mixed"``, the norm of attention's output; ``"all"``, the
     logarithm of the denominator of a plain softmax, and ``"rest"``, the same without slot 0, in nats. ``"by_token"``

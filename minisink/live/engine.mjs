@@ -1,6 +1,6 @@
 // StreamingLLM in plain JavaScript, one token at a time: T = 1 everywhere, so (T, H, D) is (H, D) here.
 //
-// Read it beside the Python it is held to (tests/live): ../cache.py (`Policy`, `LayerCache`, `KVCache`),
+// Read it next to the Python it is compared with (tests/live): ../cache.py (`Policy`, `LayerCache`, `KVCache`),
 // ../attention.py (`attend`), ../retrieval/cache.py (`fetch`), ../llama.py and ../gpt2.py. The names are the same.
 // Arrays are flat, the last axis fastest, in float64; weights stay in float32. Letters: S visible keys, H query heads,
 // K key/value heads, D width of a head, C width of the model, F width of the MLP, V vocabulary.
@@ -61,7 +61,7 @@ export class KVCache {
     return this.policy.positions_of(this.policy.survivors(index).map((slot) => index[slot])).at(-1);
   }
 
-  copy() {  // the arrays of a layer are never changed, but for its store
+  copy() {  // the arrays of a layer never change, except its store
     const copy = new KVCache(0, this.policy);
     copy.layers = this.layers.map((layer) => Object.assign(new LayerCache(), layer, { store: [...layer.store] }));
     return copy;
@@ -99,7 +99,7 @@ export function normalise(scores, kind, sink) {  // (S,) -> (S,), in place
   if (kind === "relu" && sink === undefined) return scores.forEach((x, s) => { scores[s] = Math.max(x, 0); });
   sink ??= kind === "softmax1" ? 0 : -Infinity;  // softmax1: one more score of zero, without key or value
   const largest = scores.reduce((a, b) => Math.max(a, b), sink);
-  let total = Math.exp(sink - largest);  // the sink logit competes, and what it wins is dropped
+  let total = Math.exp(sink - largest);  // the sink logit competes, and its weight is dropped
   for (let s = 0; s < scores.length; s++) total += scores[s] = Math.exp(scores[s] - largest);
   for (let s = 0; s < scores.length; s++) scores[s] /= total;
 }
@@ -130,7 +130,7 @@ function mix(q, k, v, layer, rotate, config, sink_logits, trace) {  // (H, D), 2
 
 // Retrieval (retrieval/cache.py): bring back what was evicted -------------------------------------
 
-function stored_keys(layer, q, rotate) {  // the query stands `window` tokens after every stored key
+function stored_keys(layer, q, rotate) {  // the query is `window` tokens after every stored key
   const { policy, store, n_seen } = layer;
   if (policy.positions !== "original") return { query: rotate(q, policy.window), keys: store.map(([key]) => key) };
   return { query: rotate(q, n_seen - 1), keys: store.map(([key, , t]) => rotate(key, t)) };
@@ -141,14 +141,14 @@ function fetch(scores, layer) {  // of the stored keys -> [score, place in the s
   if (!n_blocks) return [];
   scores.forEach((x, i) => { best[Math.floor(i / block)] = Math.max(best[Math.floor(i / block)] ?? -Infinity, x); });
   const last = [...best].sort((a, b) => b - a)[Math.min(n_blocks, best.length) - 1];
-  const step = (b) => Math.round((best[b] - last) * 512);  // scores nearer than 1/1024 to the last are equal
-  const top = [...best.keys()].sort((a, b) => step(b) - step(a) || b - a).slice(0, n_blocks);  // of equals the newer
+  const step = (b) => Math.round((best[b] - last) * 512);  // scores within 1/1024 of the last are equal
+  const top = [...best.keys()].sort((a, b) => step(b) - step(a) || b - a).slice(0, n_blocks);  // ties: the newer
   return scores.map((x, i) => [x, i]).filter(([, i]) => top.includes(Math.floor(i / block)));
 }
 
 // Llama and GPT-2, top to bottom (llama.py, gpt2.py, ops.py) --------------------------------------
 
-function linear(x, w, b) {  // (C,), (F, C), (F,) -> (F,); files.mjs has laid each column of (C, F) in one piece
+function linear(x, w, b) {  // (C,), (F, C), (F,) -> (F,); files.mjs has made each column of (C, F) contiguous
   const [F, C] = w.shape, out = new Float64Array(F), W = w.data;
   let f = 0;
   for (; f + 3 < F; f += 4) {  // four at once, for which x is read once
@@ -186,7 +186,7 @@ export function forward(id, model, cache, trace = {}) {  // token id -> logits (
   let x = row(weights.embed, id);  // (C,)
   if (gpt2) {
     const position = cache.next_position(), P = config.max_positions;
-    if (position >= P) throw new RangeError(`position ${position} lies beyond the ${P} learned positions`);
+    if (position >= P) throw new RangeError(`position ${position} is beyond the ${P} learned positions`);
     x = add(x, row(weights.position, position));
   }
   trace.layers = cache.layers.map(() => ({}));

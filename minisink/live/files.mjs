@@ -1,4 +1,4 @@
-// What a model is made of: a config, arrays in a safetensors file under the names of llama.py and gpt2.py, and a
+// The parts of a model: a config, arrays in a safetensors file under the names of llama.py and gpt2.py, and a
 // byte-level BPE (tokenizer.json). page.py writes all three for any model that `minisink.load` reads.
 
 import { rotation } from "./engine.mjs";
@@ -45,7 +45,7 @@ export class Tokenizer {
     this.special = new Map(added_tokens.map(({ id, content }) => [id, content]));
     this.token = new Map(Object.entries(vocab).map(([token, id]) => [id, token]));
     this.pair = new Map(merges.map(([a, b], rank) => [`${vocab[a]} ${vocab[b]}`, [rank, vocab[a + b]]]));
-    let n = 256;  // each byte has a letter: printable ones their own, the others those from 256 on
+    let n = 256;  // each byte has a letter: printable ones themselves, the others those from 256 on
     const shown = (byte) => (byte > 32 && byte < 127) || (byte > 160 && byte !== 173);
     const letters = Array.from({ length: 256 }, (_, byte) => String.fromCodePoint(shown(byte) ? byte : n++));
     this.byte = new Map(letters.map((letter, byte) => [letter, byte]));
@@ -56,7 +56,7 @@ export class Tokenizer {
     return (text.match(WORDS) ?? []).flatMap((word) => this.merge(word));
   }
 
-  merge(word) {  // of all neighbours the pair learned first becomes one token, until none is left
+  merge(word) {  // of all neighbours the pair learned first becomes one token, until no pair is left
     let ids = Array.from(new TextEncoder().encode(word), (byte) => this.id[byte]);
     for (;;) {
       let best = [Infinity];

@@ -1,5 +1,5 @@
 // The page: controls, lanes, the curve, the quiz. What it draws are steps of the contract (steps.mjs), computed here or
-// recorded; token texts, names and links are strangers' words and become text nodes only.
+// recorded; token texts, names and links are foreign and only become text nodes.
 
 import { Dense, Retrieval, Streaming, Window } from "./engine.mjs";
 import { load } from "./files.mjs";
@@ -14,14 +14,14 @@ const $ = (id) => document.getElementById(id);
 const data = JSON.parse($("data").textContent), recorded = data.steps.length > 0;
 let model = null, trained = Infinity, curve_width = 900;
 let ids = [], at = 0, lanes = [], copies = new Map(), written_from = Infinity, timer = 0, asked = false;
-const problems = { link: [], text: [] };  // what is said of either
+const problems = { link: [], text: [] };  // messages about either
 
 // Lanes: read on, go back -------------------------------------------------------------------------
 
 function policy_of(name) {
   const sinks = Number($("sinks").value), window = Number($("window").value), positions = $("positions").value;
   if (name === "dense") return Dense("slot");
-  if (name === "window") return Window(sinks + window, positions);  // as many keys as the others hold
+  if (name === "window") return Window(sinks + window, positions);  // as many keys as in the others
   return (name === "streaming" ? Streaming : Retrieval)(sinks, window, positions);
 }
 
@@ -63,7 +63,7 @@ function read_on(n) {  // -> whether a token was read
   return at > before;
 }
 
-function write_one() {  // the likeliest next token, by the lane that writes
+function write_one() {  // the likeliest next token of the lane that writes
   const lane = lanes.find(({ name }) => name === $("writer").value) ?? lanes.at(-1);
   if (recorded || written_from === Infinity || !lane?.step || at >= MOST_TOKENS) return false;
   return ids.push(lane.lane.step().top[0].id) > 0;
@@ -95,7 +95,7 @@ function read_one(lane) {
 const copy_of = (lane) => ({ ...lane, lane: lane.lane.copy(), nll: [...lane.nll], gone: [...lane.gone] });
 const step_of = (lane) => (recorded || !lane.step ? lane.step : lane.lane.step());
 
-function go_to(t) {  // back: from the copy before it
+function go_to(t) {  // back, from the previous copy
   if (recorded) {
     begin();
     return read_on(t);
@@ -141,7 +141,7 @@ function sentence(steps) {
   }
   const streaming = steps[lanes.indexOf(lane_named("streaming"))], window = steps[lanes.indexOf(lane_named("window"))];
   const { position } = streaming?.slots.at(-1) ?? {};
-  if (streaming?.evicted.length) parts.push(`In streaming the newest key stands at position ${position}.`);
+  if (streaming?.evicted.length) parts.push(`In streaming the newest key is at position ${position}.`);
   return [...parts, ...where_it_went(streaming ?? now, window, steps[lanes.indexOf(lane_named("dense"))])].join(" ");
 }
 
@@ -155,7 +155,7 @@ function where_it_went(streaming, window, dense) {
   if (model && (model.config.softmax !== "softmax" || model.config.sink_logit)) {
     return [`${parks} in streaming; the weights of this model need not add up to one, so nothing has to be parked.`];
   }
-  if (kept[0] < 0.1) {  // it looks for something: has streaming still got it?
+  if (kept[0] < 0.1) {  // it looks for something: does streaming still have it?
     const held = new Set(streaming.slots.map(({ token }) => token)), best = kept.indexOf(Math.max(...kept));
     const gone = dense ? weights(dense).reduce((sum, x, t) => sum + (held.has(t) ? 0 : x), 0) : 0;
     const looks = `it looks at ${quoted(token_text(streaming.slots[best].token))} (${percent(kept[best])}).`;
@@ -184,7 +184,7 @@ function put(parent, tag, attributes = {}, text = null) {  // a new element, its
 
 const BADGES = { sink: "⚓ sink ", window: "window ", newest: "▲ new ", fetched: "↩ back " };
 
-function say(element, text) {  // a text node, and only where it changes: the browser lays out what did
+function say(element, text) {  // a text node, and only if it changes: the browser lays out what did
   if (element.textContent !== text) element.textContent = text;
 }
 
@@ -212,7 +212,7 @@ function draw_slot(item, { token, position, role, weight, slot }) {
   return item;
 }
 
-function gap_of({ slots, n_sinks }) {  // the slots [from, to) that dense has and the others have not
+function gap_of({ slots, n_sinks }) {  // the slots [from, to) that dense has and the others do not
   const most = Number($("sinks").value) + Number($("window").value), S = slots.length, first = Math.max(1, n_sinks);
   return recorded || S <= most || S <= first + 2 ? [S, S] : [first, S - (most - first)];
 }
@@ -235,7 +235,7 @@ function draw_slots(list, step) {  // a token that stays keeps its element
   items.forEach((li, i) => { if (list.children[i] !== li) list.insertBefore(li, list.children[i] ?? null); });
 }
 
-function draw_heads(canvas, step) {  // small multiples: a row a head, a column a slot, black is all of the weight
+function draw_heads(canvas, step) {  // small multiples: rows are heads, columns slots, black is all the weight
   canvas.hidden = $("head").value !== "all";
   if (canvas.hidden) return;
   const [from, to] = gap_of(step), rows = step.pattern.flat().map((row) => row.filter((_, s) => s < from || s >= to));
@@ -248,7 +248,7 @@ function draw_heads(canvas, step) {  // small multiples: a row a head, a column 
     pen.fillStyle = `rgba(120, 45, 5, ${Math.min(1, weight)})`;
     pen.fillRect(s * size, h * 10, size - 1, 9);
   }));
-  canvas.setAttribute("aria-label", `weights of ${rows.length} heads, a row each, layer 0 on top, over ${S} slots`);
+  canvas.setAttribute("aria-label", `weights of ${rows.length} heads, one row each, layer 0 on top, over ${S} slots`);
 }
 
 function draw_lane({ name, gone, ended }, step, section) {
@@ -293,7 +293,7 @@ function first_eviction() {
 
 const DASH = { dense: "2 4", window: "9 5", streaming: "none", retrieval: "9 3 2 3" };
 
-function measure() {  // when the window changes: to measure in each step lays the whole page out
+function measure() {  // when the window changes: measuring in each step would lay out the whole page
   curve_width = $("curve").clientWidth || 900;
   draw_curve();
 }
@@ -331,7 +331,7 @@ function draw_curve() {
     return place;
   }, -Infinity);
   const since = (first ?? 0) + 1, when = first === null ? "so far" : `since token ${since}`;
-  const read = (losses) => losses.slice(since, written_from);  // what a model writes is likely to itself
+  const read = (losses) => losses.slice(since, written_from);  // a model finds its own text likely
   const perplexity = (losses) => (read(losses).length ? Math.exp(mean(read(losses))).toFixed(1) : "–");
   const values = lanes.map(({ name, nll: losses }) => `${name} ${perplexity(losses)}`);
   $("perplexity").textContent = `Perplexity ${when}: ${values.join(", ")}.`;
@@ -397,7 +397,7 @@ function answer(event) {
   const mark = (given, right) => (given === String(right) ? "Right" : `No, you said ${given}`);
   const each = lanes.map(({ name }, i) => `${name} ${mean(losses[i]).toFixed(2)}`).join(", ");
   $("answer").textContent = [
-    `${mark($("ask-slot").value, slot)}: slot ${slot} leaves, the first behind the sinks.`,
+    `${mark($("ask-slot").value, slot)}: slot ${slot} leaves, the first after the sinks.`,
     `${mark($("ask-position").value, position)}: the newest key gets position ${position}.`,
     `${mark($("ask-lane").value, worst)}: ${worst} loses most. Nats, next ${losses.at(-1).length} tokens: ${each}.`,
   ].join("\n");
@@ -433,7 +433,7 @@ function run() {
   draw();
 }
 
-function write() {  // what follows the current token is cut off, and the lane goes on
+function write() {  // the text after the current token is cut off, and the lane continues
   ids.length = Math.min(at, ids.length);
   written_from = Math.min(written_from, ids.length);
   if (!timer) run();
@@ -450,7 +450,7 @@ const settings = () => ({
   lanes: NAMES.filter((name) => $(`lane-${name}`)?.checked).join(), ...($("quiz").checked ? { quiz: 1 } : {}),
 });
 
-function follow(hash) {  // a link carries settings; what it cannot mean is said, and left as it was
+function follow(hash) {  // a link has settings; invalid ones are reported and ignored
   problems.link = [];
   const asks = { ...DEFAULTS }, given = new URLSearchParams(hash.replace(/^#/, ""));
   const whole = (from, to) => (value) => /^\d{1,9}$/.test(value) && Number(value) >= from && Number(value) <= to;
@@ -462,7 +462,7 @@ function follow(hash) {  // a link carries settings; what it cannot mean is said
   };
   for (const [name, value] of given) {
     if (Object.hasOwn(means, name) && means[name](value)) asks[name] = value;
-    else problems.link.push(`The link has ${name.slice(0, 20)}=${value.slice(0, 20)}, which means nothing here.`);
+    else problems.link.push(`The link has ${name.slice(0, 20)}=${value.slice(0, 20)}, which has no meaning here.`);
   }
   for (const name of CHOSEN) if (!$(name).options || choice(name)(String(asks[name]))) $(name).value = asks[name];
   for (const name of NAMES) if ($(`lane-${name}`)) $(`lane-${name}`).checked = asks.lanes.split(",").includes(name);
@@ -480,13 +480,13 @@ function number_options(select, n, ...more) {
 
 const TEXTS = {
   "the novel": data.text,
-  "one sentence, again and again": "The old house stood at the end of the road. ".repeat(40),
+  "one sentence, repeated": "The old house stood at the end of the road. ".repeat(40),
   "numbers": Array.from({ length: 200 }, (_, i) => i + 1).join(" "),
 };
 
 function open_model() {
   const known = (step) => step.schema === "minisink-step/1" && Array.isArray(step.pattern) && Array.isArray(step.slots);
-  if (recorded && !data.steps.every(known)) throw new TypeError("its steps are of another schema than minisink-step/1");
+  if (recorded && !data.steps.every(known)) throw new TypeError("its steps do not have the schema minisink-step/1");
   if (recorded) return;
   const bytes = Uint8Array.from(atob(data.arrays), (letter) => letter.charCodeAt(0));
   model = load({ config: data.config, tokenizer: data.tokenizer, buffer: bytes.buffer });
@@ -537,7 +537,7 @@ function set_up() {
     const box = event.target.type === "checkbox", inside = box ? "BUTTON" : event.target.tagName;
     if (event.ctrlKey || event.metaKey || event.altKey || ["INPUT", "TEXTAREA", "SELECT"].includes(inside)) return;
     const act = { ArrowRight: () => step(1), ArrowLeft: back, Home: home, " ": run }[event.key];
-    if (act && !(event.key === " " && ["BUTTON", "A"].includes(inside))) {  // which space presses
+    if (act && !(event.key === " " && ["BUTTON", "A"].includes(inside))) {  // space presses these
       event.preventDefault();
       act();
     }

@@ -1,4 +1,4 @@
-"""One HTML file that holds a model, a text and the scripts of this folder, and asks no network for anything."""
+"""One HTML file with a model, a text and the scripts of this folder, which needs no network."""
 
 import base64
 import hashlib
@@ -15,26 +15,26 @@ from ..system.files import read_text
 from .steps import SCHEMA
 
 HERE = Path(__file__).parent
-SCRIPTS = ("engine.mjs", "files.mjs", "steps.mjs", "page.mjs")  # each imports from those before it
+SCRIPTS = ("engine.mjs", "files.mjs", "steps.mjs", "page.mjs")  # each imports from earlier ones
 RUNS = ("llama", "mistral", "qwen2", "gpt2")  # engine.mjs knows these
 MOST_BYTES = 30_000_000  # of the weights
 MOST_TEXT = 20_000  # characters; page.mjs has the same number
-# What the page's byte-level BPE does not know, and what a tokenizer must say of it
+# Features that the page's byte-level BPE lacks, and their required values in a tokenizer
 NO_OTHER = ("unk_token", "continuing_subword_prefix", "end_of_word_suffix")
 PLAIN = {"type": "BPE", "byte_fallback": False, "ignore_merges": False, **dict.fromkeys(NO_OTHER)}
 BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
 
 
 def page(*, model=None, text="", steps=()):
-    """Return the page: of a model with a text to read, or of recorded steps to show."""
+    """Return the page, for a model with a text to read, or for recorded steps."""
     data = {"text": text[:MOST_TEXT], "steps": list(steps)} | ({} if model is None else pack(model))
     modules = "\n".join((HERE / name).read_text(encoding="utf-8") for name in SCRIPTS)
-    script = re.sub(r"^import .*\n|^export ", "", modules, flags=re.MULTILINE)  # all share the scope of the page
+    script = re.sub(r"^import .*\n|^export ", "", modules, flags=re.MULTILINE)  # all share the page's scope
     style = (HERE / "page.css").read_text(encoding="utf-8")
     policy = f"default-src 'none'; script-src {_digest(script)}; style-src {_digest(style)}; base-uri 'none'"
     policy += "; form-action 'none'"
     parts = {"policy": policy, "style": style, "script": script}
-    parts["data"] = json.dumps(data, allow_nan=False).replace("<", "\\u003c")  # no text of it can end the script
+    parts["data"] = json.dumps(data, allow_nan=False).replace("<", "\\u003c")  # no text can end the script
     return re.sub(r"\{\{(\w+)\}\}", lambda part: parts[part[1]], (HERE / "page.html").read_text(encoding="utf-8"))
 
 
@@ -44,10 +44,10 @@ def sample(length=6000):
 
 
 def pack(model):
-    """Return config, arrays and tokenizer as the page reads them; raise ValueError for a model that it cannot run."""
+    """Return config, arrays and tokenizer in the page's form; raise ValueError for a model that it cannot run."""
     config, size = model.config, 2 * model.n_parameters
     if config.model_type not in RUNS:
-        remedy = "record what it does with `minisink inspect TEXT --steps FILE`, and show that with --play"
+        remedy = "record it with `minisink inspect TEXT --steps FILE`, and show that with --play"
         raise ValueError(f"{model.name} is a {config.model_type}; the page runs {', '.join(RUNS)}: {remedy}")
     if size > MOST_BYTES:
         raise ValueError(f"{model.name}: {size / 1e6:.0f} MB in half precision; a page takes {MOST_BYTES // 10**6} MB")
@@ -60,14 +60,14 @@ def pack(model):
 
 
 def _narrow(array):
-    """Return float16 where that changes no number, as for the models that ship, and float32 elsewhere."""
+    """Return float16 if that changes no number, as for the shipped models, and float32 otherwise."""
     with np.errstate(over="ignore"):
         half = array.astype(np.float16)
     return half if (half == array).all() else array.astype(np.float32)
 
 
 def _tokenizer(model):
-    """Return the tokenizer's vocabulary, merges and special tokens; ValueError names what the page does not know."""
+    """Return the tokenizer's vocabulary, merges and special tokens; ValueError names what the page does not support."""
     about = json.loads(model._need_tokenizer().to_str())
     bpe, cut = about["model"], about["pre_tokenizer"] or {}
     odd = {f"model.{key}": bpe.get(key) for key in PLAIN if bpe.get(key) != PLAIN[key]}
@@ -76,14 +76,14 @@ def _tokenizer(model):
     odd |= {f"added word {token['id']}": token["content"] for token in about["added_tokens"] if not token["special"]}
     if odd:
         key, value = next(iter(odd.items()))
-        raise ValueError(f"{model.name}: its tokenizer has {key} {value!r}; the page knows GPT-2's byte-level BPE only")
+        raise ValueError(f"{model.name}: its tokenizer has {key} {value!r}; the page only knows GPT-2's byte-level BPE")
     return {"model": {key: bpe[key] for key in ("vocab", "merges")}, "added_tokens": about["added_tokens"]}
 
 
 def check_steps(steps, path):
     """Raise ValueError unless `steps` is a list of at least one step of the schema that the page shows."""
     if not isinstance(steps, list) or not steps or not all(isinstance(step, dict) for step in steps):
-        raise ValueError(f"{path}: no list of steps; minisink inspect TEXT --steps FILE writes one")
+        raise ValueError(f"{path}: not a list of steps; minisink inspect TEXT --steps FILE writes one")
     for step in steps:
         if step.get("schema") != SCHEMA:
             raise ValueError(f"{path}: a step has schema {step.get('schema')!r}; the page shows {SCHEMA!r}")

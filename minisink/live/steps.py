@@ -1,4 +1,4 @@
-"""A step of a cache as an object of JSON, ``minisink-step/1`` (docs/live.md); steps.mjs makes the same in the page."""
+"""A step of a cache as a JSON object, ``minisink-step/1`` (docs/live.md); steps.mjs makes the same in the page."""
 
 from dataclasses import asdict
 
@@ -12,7 +12,7 @@ SCHEMA = "minisink-step/1"
 
 
 def steps(model, ids, method):
-    """Yield the step of each token: it is read alone, by the readable path."""
+    """Yield the step of each token, read alone, with the readable path."""
     cache, log_p = new_cache(model, method), None
     about = {"schema": SCHEMA, "model": model.name, "method": method.name, **asdict(method)}
     for t, token in enumerate(int(i) for i in ids):
@@ -51,7 +51,7 @@ def _role(index, t, method):
 
 
 def _of_layer(layer, method, n_slots):
-    """Return pattern (H, S) of the slots, and for a retrieval what each head fetched: a list a head."""
+    """Return pattern (H, S) of the slots, and for a retrieval what each head fetched, one list per head."""
     pattern = layer["pattern"][:, 0]  # (H, 1, S + F) -> (H, S + F): the sinks, what was fetched, the window
     if "fetched" not in layer:
         return _short(pattern), None
@@ -62,5 +62,5 @@ def _of_layer(layer, method, n_slots):
 
 
 def _short(x):
-    """Return Python numbers of seven digits after the point."""
+    """Return Python numbers with seven decimals."""
     return np.round(np.asarray(x, float), 7).tolist()

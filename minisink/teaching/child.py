@@ -1,8 +1,8 @@
-"""The other side of the checker: a process that runs a student's file, and returns what its functions answer.
+"""The other side of the checker: a process that runs a student's file, and returns its functions' answers.
 
-It is started as a script, apart from the package (``python -I child.py``), and loads NumPy once. Each request gets a
-process of its own, split off from that: it reads the request, goes behind the walls of `wall.py` and writes a line of
-JSON an answer into a file that the student's code finds neither open nor by name. It judges nothing and knows no right
+It is started as a script, outside the package (``python -I child.py``), and loads NumPy once. Each request gets its
+own process, forked from that: it reads the request, goes behind the walls of `wall.py` and writes one line of
+JSON per answer into a file that the student's code finds neither open nor by name. It judges nothing and knows no right
 answer: whatever a file does in here, it can only send numbers. `answer` is also what a live function in a notebook is
 asked with.
 """
@@ -19,7 +19,7 @@ if __name__ == "__main__":
     import wall  # type: ignore[import-not-found]
 
     del sys.path[0]
-    sys.path += sys.argv[1:2]  # where the checker found numpy: an isolated Python looks in fewer places
+    sys.path += sys.argv[1:2]  # where the checker found numpy: an isolated Python searches fewer places
 
 import numpy as np
 
@@ -27,11 +27,11 @@ LARGEST = 100_000  # numbers in an answer
 
 
 class Unusable(ValueError):
-    """An answer that is no numbers."""
+    """An answer that is not numbers."""
 
 
 def decode(value):
-    """Return an argument as a function gets it: a fresh array, a list or a number."""
+    """Return an argument for a function: a fresh array, a list or a number."""
     if isinstance(value, dict):
         return np.array(value["array"], value["dtype"]).reshape(value["shape"])
     return value
@@ -49,18 +49,18 @@ def encode(value):
         if array.dtype.kind == "O":
             array = np.array(array.tolist(), np.float64)
     except (TypeError, ValueError) as error:
-        raise Unusable(f"it returned {type(value).__name__}, which is no array of numbers ({error})") from None
+        raise Unusable(f"it returned {type(value).__name__}, which is not an array of numbers ({error})") from None
     if array.dtype.kind not in "biuf":
         of = {"U": "text", "S": "bytes"}.get(array.dtype.kind, array.dtype)
         raise Unusable(f"it returned {type(value).__name__} of {of}; numbers are needed")
     if array.size > LARGEST:
-        raise Unusable(f"it returned {array.size} numbers; {LARGEST} is the most that is looked at")
+        raise Unusable(f"it returned {array.size} numbers; at most {LARGEST} are compared")
     kind = "b" if array.dtype.kind == "b" else "f"
     return list(array.shape), kind, array.astype(np.float64).ravel().tolist()
 
 
 def answer(name, function, args, file=None):
-    """Call once; return as JSON can hold it ``value``, or ``raised``, ``error`` and ``line``."""
+    """Call once; return JSON-able ``value``, or ``raised``, ``error`` and ``line``."""
     if name == "step":
         return _stream(function, args, file)
     try:
@@ -70,7 +70,7 @@ def answer(name, function, args, file=None):
 
 
 def _stream(function, args, file):
-    """Run all steps of a text; return the outputs so far, and how many numbers the state held after each."""
+    """Run all steps of a text; return the outputs so far, and the size of the state after each."""
     (q, k, v), rest = map(decode, args[:3]), args[3:]
     state, outs, sizes, failure = None, [], [], {}
     try:
@@ -102,7 +102,7 @@ def _output(out, state, like):
 def _size(state):
     try:
         return np.size(state) if isinstance(state, (list, tuple, np.ndarray)) else None
-    except ValueError:  # lists of several lengths
+    except ValueError:  # lists of different lengths
         return None
 
 
@@ -121,7 +121,7 @@ def _raised(error, file):
 
 
 def numbers_in(state, single=(int, float, np.generic)):
-    """Count the numbers that a state holds, in arrays or each a `single`, whatever it is made of."""
+    """Count the numbers in a state, in arrays or each a `single`, whatever its structure."""
     visited, todo, total = set(), [state], 0
     while todo and len(visited) < LARGEST:
         item = todo.pop()
@@ -143,7 +143,7 @@ def numbers_in(state, single=(int, float, np.generic)):
 
 
 def places():
-    """Return what a file may read besides its own folder, and what in there is minisink's."""
+    """Return what a file may read besides its own folder, and which part of it is minisink's."""
     package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     folders = [path for path in sys.path if os.path.isdir(path)]
     own = {path: [name for name in os.listdir(path) if "minisink" in name.lower()] for path in folders}
@@ -170,7 +170,7 @@ def work(base, walls, readable, hidden):
             data = data[write(stdout, data) :]
 
     enter(walls, os.path.join(base, "work"), readable, hidden, request["limits"])
-    sys.argv = [file]  # as Python has it, which argparse reads
+    sys.argv = [file]  # Python's own, which argparse reads
     loading = types.ModuleType("loading")
     exec(request["loading"], loading.__dict__)
     student = loading.Student(file, request["tasks"], request["skip"], send)
@@ -180,7 +180,7 @@ def work(base, walls, readable, hidden):
         exec(request["reference"], stand_ins.__dict__)
     send({"ready": True})
     os.dup2(nothing, 2)
-    sys.path[:0] = [os.path.join(os.getcwd(), each) for each in request["path"]]  # what was handed in beside it
+    sys.path[:0] = [os.path.join(os.getcwd(), each) for each in request["path"]]  # files handed in with it
     student.load(request["source"])
     functions = student.functions()
     send({"there": {task: callable(each) for task, each in functions.items()}, "over": student.over})

@@ -1,13 +1,13 @@
-"""Whether two answers are the same, in float64 and relative to the numbers beside them."""
+"""Whether two answers are the same, in float64 and relative to the numbers around them."""
 
 import numpy as np
 
-HALF = 5e-3  # of the largest number: as much as a few roundings to half precision make
-TOLERANCE = 1e-4  # of the largest number in a row: float32 is far within, a wrong formula far beyond
+HALF = 5e-3  # of the largest number: as much as a few roundings to half precision
+TOLERANCE = 1e-4  # of the largest number in a row: float32 is well within, a wrong formula well beyond
 
 
 def equal(got, expected, kind="numbers"):
-    """Whether two answers are the same: shapes but for axes of length one, numbers within `TOLERANCE` of their row."""
+    """Whether two answers are the same: shapes except axes of length one, numbers within `TOLERANCE` of their row."""
     if got is None or np.squeeze(got).shape != np.squeeze(expected).shape:
         return False
     got = got.reshape(expected.shape)
@@ -31,7 +31,7 @@ def right_rows(got, expected):
 
 
 def in_half(got, expected):
-    """Whether an answer is right but for half precision: numbers that float16 has, and near.
+    """Whether an answer is right except for half precision: close, and representable in float16.
 
     >>> third = np.array([1 / 3, 0.5])
     >>> in_half(np.float16(third), third), in_half(third.round(3), third)

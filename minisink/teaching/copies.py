@@ -1,12 +1,12 @@
-"""Whose code a file is: the lines of its functions beside minisink's own, the lessons' solutions and other students'.
+"""Whose code a file is: its functions' lines compared with minisink's, the lessons' solutions and other students'.
 
-A line is read without what a copier changes first: names, docstrings, annotations, comments, layout. Python writes it
-anew from its syntax tree, without its names: "x = np.exp(y - m)" becomes "_ = numpy.exp(_ - _)".
-A task is made of its own function and of what that calls in the file, other tasks left out. Short functions are alike
-without anybody copying (a softmax in three lines has 37 words, a loss in five 54), so a task is named where `LEAST`
-words of it, or `BETWEEN` of two students, stand elsewhere too, and they are most of it: independent work of that size
-shared a half at most. What template and lessons give does not count. What a file reads at run time cannot be compared;
-that it does so is said. All of this is told, not punished.
+A line is compared without what a copier changes first: names, docstrings, annotations, comments, layout. Python
+rewrites it from its syntax tree, without its names: "x = np.exp(y - m)" becomes "_ = numpy.exp(_ - _)".
+A task consists of its function and what that calls in the file, without other tasks. Short functions are alike
+without copying (a softmax in three lines has 37 words, a loss in five 54), so a task is named only if `LEAST`
+of its words, or `BETWEEN` for two students, are found elsewhere too, and are most of it: independent work of that size
+shared at most half. Code from template and lessons does not count. Code read at run time cannot be compared, which
+is reported. All of this is reported, not punished.
 """
 
 import ast
@@ -120,7 +120,7 @@ class File:
         for alias in node.names:
             name = alias.name if source is None else f"{source}.{alias.name}"
             short = alias.asname or (alias.name if source else alias.name.partition(".")[0])
-            if not getattr(node, "level", 0) and name.partition(".")[0] != "minisink":  # may stand in a copier's file
+            if not getattr(node, "level", 0) and name.partition(".")[0] != "minisink":  # may be in a copier's file
                 self.imported[short] = name if alias.asname or source else short
 
     def made_of(self, name):

@@ -4,7 +4,7 @@ import numpy as np
 
 from ..system.plots import look
 
-# Okabe and Ito's colours: told apart by every eye, and by their lightness on paper
+# Okabe and Ito's colours: distinguishable by every eye, and by lightness on paper
 SINK, WINDOW, QUERY, LOOKS, IDLE = "#E69F00", "#56B4E9", "#D55E00", "#F0E442", "#E6E6E6"
 SIZE = (9.7, 5.8)  # inches: letters of 16 points are 2.6 % of a slide's height, where a figure takes two thirds of it
 STREAM = 2.3  # where the residual stream runs
@@ -50,7 +50,7 @@ def transformer(model):
     arrow(axes, (STREAM, 1.05), (STREAM, 5.0))
     axes.text(STREAM - 0.35, 3.15, "residual\nstream", ha="right", va="center")
     box(axes, STREAM, 0.6, f"embedding: {config.vocab_size}\nrows of {config.d_model} numbers", width=3.7, height=0.9)
-    axes.text(4.8, 0.6, "one row for each token that there is:\nat first only which token it is", va="center")
+    axes.text(4.8, 0.6, "one row for each token in the vocabulary:\nat first only which token it is", va="center")
     box(axes, STREAM, 5.45, f"norm, matrix:\n{config.vocab_size} logits", width=3.7, height=0.9)
     axes.text(4.8, 5.45, "how well each token would come next", va="center")
     looks = f"{config.n_heads} heads look at\nother tokens"
@@ -66,7 +66,7 @@ def transformer(model):
 
 
 def kept_over_time(method, n_tokens):
-    """Draw which tokens a cache holds after each that came, a row for each, with the position of each in its cell."""
+    """Draw which tokens a cache holds after each new one, one row each, with each token's position in its cell."""
     _, axes = for_a_lesson().subplots(figsize=SIZE)
     held = np.zeros(0, int)
     for now in range(n_tokens):
@@ -88,11 +88,11 @@ def kept_over_time(method, n_tokens):
 
 
 def ring(method, newest):
-    """Draw the keys of a full ring cache, and the two copies of the query that meet them."""
+    """Draw the keys of a full ring cache, and the two copies of the query that score them."""
     from matplotlib.patches import Wedge
 
     n_sinks, window, middle = method.n_sinks, method.window, {"ha": "center", "va": "center"}
-    axes, turn = sheet("The keys lie still, and the query is rotated twice"), 360 / window
+    axes, turn = sheet("The keys never move, and the query is rotated twice"), 360 / window
     for token in range(newest - window + 1, newest + 1):
         start = 90 - turn * ((token - n_sinks) % window)  # clockwise, from the top
         wedge = Wedge((8.7, 2.55), 1.9, start - turn, start, width=0.95, facecolor=WINDOW, edgecolor="white", lw=3)
@@ -108,4 +108,4 @@ def ring(method, newest):
     arrow(axes, (5.5, 5.05), (7.1, 3.9), color=QUERY)
     axes.text(2.4, 4.4, f"rotated to {n_sinks + window - 1},\nits slot", ha="right", va="center")
     axes.text(6.55, 4.8, f"rotated to {newest}, its place in the text", ha="left", va="center")
-    axes.text(0.2, 0.3, f"Token {newest + 1} will be written over token {newest - window + 1}.", va="center")
+    axes.text(0.2, 0.3, f"Token {newest + 1} will overwrite token {newest - window + 1}.", va="center")

@@ -7,7 +7,7 @@ from .report import about_the_file, numbered
 
 
 def gradescope(report, seconds=0.0):
-    """Return what Gradescope reads from /autograder/results/results.json; of copies only the teacher is told."""
+    """Return what Gradescope reads from /autograder/results/results.json; only the teacher sees copies."""
     tests, rows = [], report["tasks"]
     for i, row in enumerate(rows, 1):
         test = {"name": row["task"], "number": str(i), "score": row["score"], "max_score": row["max_score"]}
@@ -22,7 +22,7 @@ def gradescope(report, seconds=0.0):
 
 
 def classroom50(report, seconds=0.0):
-    """Return what Classroom 50 reads from result.json; the environment of its runner says whose it is."""
+    """Return what Classroom 50 reads from result.json; the runner's environment says whose it is."""
     env = os.environ.get
     about = {
         "schema": "classroom50/result/v1",

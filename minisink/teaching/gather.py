@@ -46,7 +46,7 @@ def is_zip(path):
 
 
 def gather(paths, notes):
-    """Read all files of some paths: bytes by place. `notes` is told what was passed over; too many are a ValueError."""
+    """Read all files of some paths: bytes by place. `notes` is told what was skipped; too many are a ValueError."""
     found: list[Found] = []
     for path in map(Path, paths):
         if path.is_dir():
@@ -64,7 +64,7 @@ def _in_folder(folder, notes) -> Iterator[Found]:
     """Find what lies in a folder and in those in it, in order; no link is followed."""
 
     def tell(error):
-        notes.append(f"{os.path.relpath(error.filename, folder)} was passed over: it cannot be read ({error.strerror})")
+        notes.append(f"{os.path.relpath(error.filename, folder)} was skipped: it cannot be read ({error.strerror})")
 
     for root, folders, names in os.walk(folder, onerror=tell):
         below = PurePosixPath(Path(os.path.relpath(root, folder)).as_posix())
@@ -88,7 +88,7 @@ def _in_zip(file, name, notes) -> Iterator[Found]:
             continue
         has_drive = re.match(r"[A-Za-z]:", place.parts[0])
         if place.is_absolute() or has_drive or ".." in place.parts or len(place.parts) > DEEPEST:
-            notes.append(f"{entry.filename} was passed over: it leads out of the zip")
+            notes.append(f"{entry.filename} was skipped: it leads out of the zip")
         else:
             yield Found(str(place), entry.file_size, partial(_unpacked, archive, entry), entry.external_attr >> 16)
 
@@ -99,7 +99,7 @@ def _plain(found, notes, below="", depth=0) -> Iterator[Found]:
     for each in found:
         place = PurePosixPath(below, each.place)
         if stat.S_IFMT(each.mode) not in (0, stat.S_IFREG):
-            notes.append(f"{place} was passed over: {'a link' if stat.S_ISLNK(each.mode) else 'no plain file'}")
+            notes.append(f"{place} was skipped: {'a link' if stat.S_ISLNK(each.mode) else 'no plain file'}")
         elif place.suffix.lower() != ZIP or depth == 2 or (each.path is None and each.size > left):
             yield each._replace(place=str(place))
         else:
@@ -109,7 +109,7 @@ def _plain(found, notes, below="", depth=0) -> Iterator[Found]:
                 yield from _plain(inner, notes, place.with_suffix(""), depth + 1)
             except (ValueError, OSError) as error:
                 why = getattr(error, "strerror", None) or str(error).removeprefix(f"{each.path or place}: ")
-                notes.append(f"{place} was passed over: {why}")
+                notes.append(f"{place} was skipped: {why}")
 
 
 def _unpacked(archive, entry):
@@ -131,17 +131,17 @@ def _contents(found, notes):
     left = MOST_BYTES
     ours = tuple(each.place.removesuffix(OURS) + "minisink/" for each in found if each.place.endswith(OURS))
     if ours:
-        notes.append(f"{', '.join(ours)} was passed over: that is minisink itself")
+        notes.append(f"{', '.join(ours)} was skipped: that is minisink itself")
         found = [each for each in found if not each.place.startswith(ours)]
     for each in sorted(found, key=lambda each: not is_source(each.place)):
         most = min(LARGEST_SOURCE, left) if is_source(each.place) else left
         try:
             raw = each.read() if each.size <= most else None
         except OSError as error:
-            notes.append(f"{each.place} was passed over: it cannot be read ({error.strerror})")
+            notes.append(f"{each.place} was skipped: it cannot be read ({error.strerror})")
             continue
         if raw is None or len(raw) > most:
-            notes.append(f"{each.place} was passed over: too large")
+            notes.append(f"{each.place} was skipped: too large")
             continue
         left -= len(raw)
         files[each.place] = raw

@@ -1,4 +1,4 @@
-"""What is asked of a hand-in, and the report of one: every file that is needed is judged, the first of them first."""
+"""What is asked of a hand-in, and its report: every needed file is judged, the main one first."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ MORE_FILES = 8  # of a hand-in that are looked into for what the first lacks
 
 @dataclass(frozen=True)
 class Grading:
-    """What is asked, and what it counts."""
+    """The tasks asked for, and their points."""
 
     tasks: tuple[str, ...] | None = None  # all that the file has
     seed: int = 0
@@ -39,15 +39,15 @@ class Grading:
 
 
 def nothing_judged(grading, why=None):
-    """Return the report before there is one, for when the checker itself is ended; or `why` there will be none."""
-    status, message = ("failed", "not judged: the checker was ended before") if why is None else ("missing", str(why))
+    """Return a placeholder report, in case the checker itself is stopped; or `why` there will be no report."""
+    status, message = ("failed", "not judged: the checker was stopped before") if why is None else ("missing", str(why))
     return grading.report([result(name, status, message) for name in grading.names])
 
 
 def grade(hand_in, grading, *, others=None, on_report=lambda report: None, stop=None):
     """Judge what a student handed in; `on_report` gets a whole report after each task.
 
-    What the first file lacks, or has as a stub only, is looked for in the files behind it. `others` are prints of
+    Tasks that the first file lacks, or has only as stubs, are looked for in the later files. `others` are prints of
     other students, by name. Another thread can end it with the event `stop`: KeyboardInterrupt.
     """
     rows: dict[str, dict] = {}

@@ -1,6 +1,6 @@
 """What a student handed in: a file, a folder, a zip, or several of these; and which file in it is judged.
 
-What lies beside the judged file goes with it into the child's folder, so that it can import and open it there.
+Files next to the judged file go with it into the child's folder, so that it can import and open them there.
 """
 
 import hashlib
@@ -16,11 +16,11 @@ from .tasks import TASKS
 
 
 class HandIn(NamedTuple):
-    """All that one student handed in."""
+    """Everything that one student handed in."""
 
     sources: tuple[Source, ...]  # the one that is judged comes first, the others ranked behind it
     beside: dict[str, bytes]  # every file by its place below the child's folder; none if there is but one
-    notes: tuple[str, ...]  # what was passed over
+    notes: tuple[str, ...]  # what was skipped
     digest: str  # of all names and bytes
 
     @property
@@ -29,7 +29,7 @@ class HandIn(NamedTuple):
         return self.sources[0]
 
     def texts(self, source):
-        """Return the text of a source, or its cells, and those of the modules beside it that it imports."""
+        """Return the text of a source, or its cells, and those of the neighbouring modules that it imports."""
         texts, todo, visited = [], [source], {source.name}
         modules = [each for each in _sources(self.beside, []) if not each.notebook]
         while todo:
@@ -41,7 +41,7 @@ class HandIn(NamedTuple):
 
 
 def hand_in(*paths, with_imports=True, tasks=TASKS):
-    """Read what one student handed in; of a single file, also the modules beside it that it imports."""
+    """Read what one student handed in; for a single file, also the neighbouring modules that it imports."""
     notes: list[str] = []
     if "" in paths:
         raise ValueError("a file's name is empty; give the student's .py file or notebook")
@@ -61,7 +61,7 @@ def hand_in(*paths, with_imports=True, tasks=TASKS):
 
 
 def readable(name):
-    """Return a name of a file as it can be written anywhere, whatever the system or a zip took its bytes for."""
+    """Return a file's name in a form that can be written anywhere, however the system or a zip decoded it."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
@@ -72,12 +72,12 @@ def _sources(files, notes):
             try:
                 sources.append(_alone(parse(place, raw)))
             except ValueError as error:
-                notes.append(f"{place} was passed over: {error}")
+                notes.append(f"{place} was skipped: {error}")
     return sources
 
 
 def _looked_for(files, notes):
-    """Say what was looked for in vain, and what was there."""
+    """Say what was missing, and what was found."""
     there = [f"it holds {', '.join([*files][:3])}"] * bool(files) + notes[:2]
     n_more = max(0, len(files) - 3) + len(notes[2:])
     shown = "; ".join([*there, *[f"and {n_more} more"] * bool(n_more)])
@@ -85,9 +85,9 @@ def _looked_for(files, notes):
 
 
 def _ranked(sources, known):
-    """Put the file first in which most tasks are written; of several the one that is not imported, then the higher up.
+    """Put the file with most tasks first; among equals one that is not imported, then the higher one.
 
-    What a file takes over from another with a star counts for it; a stub of the template does not count, nor do tests.
+    What a file star-imports from another counts for it; stubs of the template and tests do not count.
     """
     by_stem = {source.stem: source for source in sources}
     imported = {stem for source in sources for stem in source.imports - {source.stem}}
@@ -114,13 +114,13 @@ def _rivals(known, first, *others):
     tasks = [task for task in known if first.defines(task)]
     apart = [each for each in others if each.stem not in first.imports and first.stem not in each.imports]
     rivals = [each for each in apart if any(map(each.defines, tasks))]
-    notes = [f"{each.name} was passed over: it has the same tasks" for each in rivals]
+    notes = [f"{each.name} was skipped: it has the same tasks" for each in rivals]
     a_class = "that looks like a class; --csv FILE grades one, each entry of the folder a student"
     return [a_class] * (len(rivals) > 3) + notes
 
 
 def _imported(source, folder):
-    """Read the modules beside a single file that it imports, and those that these import: bytes by place."""
+    """Read the neighbouring modules that a single file imports, and those that these import: bytes by place."""
     files, todo = {}, [source]
     while todo and len(files) < MOST_FILES:
         for name in sorted(todo.pop().imports):
@@ -135,7 +135,7 @@ def _imported(source, folder):
 
 
 def _laid_out(judged, files):
-    """Return what goes into the child's folder, whose top is the folder of the judged file; nothing beside it: {}."""
+    """Return what goes into the child's folder, whose top is the judged file's folder; {} if there is nothing else."""
     base, outside, inside = PurePosixPath(judged).parent, {}, {}
     for place, raw in files.items() if len(files) > 1 else ():
         path = PurePosixPath(place)
@@ -151,7 +151,7 @@ def _laid_out(judged, files):
 
 
 def absolute(text):
-    r"""Return a text that imports what lies beside it by name: in the child's folder it has no package.
+    r"""Return a text that imports its neighbours by name: in the child's folder it has no package.
 
     >>> absolute("from .helpers import keep\nfrom . import more")
     'from helpers import keep\nimport more'

@@ -1,4 +1,4 @@
-"""Holds answers against the reference, finds the smallest case that fails, and names the wrong turn behind it."""
+"""Compares answers with the reference, finds the smallest failing case, and names the wrong turn behind it."""
 
 import time
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ GROWTH = 1.4  # of a state between the middle and the end of a long text
 
 @dataclass
 class Outcome:
-    """What came of one case."""
+    """The result of one case."""
 
     value: np.ndarray | None = None
     raised: str | None = None
@@ -39,7 +39,7 @@ class Outcome:
 
     @property
     def is_final(self):
-        """Whether another try would be a waste."""
+        """Whether another try would be pointless."""
         return bool(self.died) or self.raised in ("NotImplementedError", "MemoryError")
 
     @property
@@ -107,7 +107,7 @@ def _array(encoded):
 
 @dataclass
 class Try:
-    """One way to call a function: its style of arguments, and what stands in for its other parts."""
+    """One way to call a function: its style of arguments, and the stand-ins for its other parts."""
 
     style: str
     stand_ins: tuple
@@ -149,14 +149,14 @@ def judge(name, ask, seed=0, hint=None, *, given=(), passed=(), tasks=TASKS):
 
 
 def hinted(turn, hint, outcome):
-    """Return what stands below a failing case: the wrong turn's name, or the hints, of which the last names it.
+    """Return the text below a failing case: the wrong turn's name, or the hints, the last of which names it.
 
     >>> hinted(LEFT_OVER, 1, Outcome())
     ['hint 1: Where does your function keep what it knows?']
     """
     if turn is None:
         is_answer = outcome.raised is None and outcome.died is None
-        return ["no hint: it looks like no wrong turn known here"] if hint and is_answer else []
+        return ["no hint: it does not look like any wrong turn known here"] if hint and is_answer else []
     name = f"looks like: {turn.title}"
     if hint is None:
         return [name]
@@ -171,7 +171,7 @@ def result(name, status, message, case=None, diagnosed=None):
 
 
 def _tries(task, cases, ask, defined, passed):
-    """Yield the ways to call a function, likeliest first, each asked when its turn comes."""
+    """Yield the ways to call a function, likeliest first, each tried in turn."""
     open_parts = tuple(need for need in task.needs if need not in passed)
     orders = [()]
     if open_parts:
@@ -246,7 +246,7 @@ def _shrunk(task, case, tried, ask):
 
 
 def _to_the_first_wrong_step(task, case, outcome):
-    """Cut a text behind the first output that is wrong."""
+    """Cut a text after the first wrong output."""
     if task.name != "step" or outcome.raised is not None or outcome.value is None:
         return case, outcome
     expected = task.expected(case)

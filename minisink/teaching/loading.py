@@ -1,8 +1,8 @@
-"""How a student's code is run: statement by statement, as a notebook is; what fails is passed over.
+"""How a student's code is run: statement by statement, like a notebook; what fails is skipped.
 
-Live, in Jupyter, a cell that fails costs what stands in it, and no more. So it is here, for a file too. What would only
-cost time does nothing: plots, magics, minisink's own models. Like `child`, whose request carries it, this file knows
-nothing of the package.
+Live, in Jupyter, a failing cell loses its own content and no more. The same holds here, for a file too. Things that
+would only take time do nothing: plots, magics, minisink's own models. Like `child`, whose request carries it, this file
+knows nothing of the package.
 """
 
 import __future__
@@ -30,7 +30,7 @@ FROM_THE_TOP |= dict.fromkeys(("Dense", "Window", "Streaming"), "minisink.method
 
 
 class Student:
-    """A student's code: `names` are what it has made, `over` is what was passed over for a reason of its own."""
+    """A student's code: `names` are what it has made, `over` is what was skipped for a reason of its own."""
 
     def __init__(self, file, tasks, skip=(), begin=lambda about: None):
         module = types.ModuleType("student")
@@ -91,7 +91,7 @@ class Student:
             exec(code, self.names)
 
     def fail(self, node, error):
-        """Pass a statement over; note why, unless minisink or something that was passed over before is missing in it.
+        """Pass a statement over; note why, unless minisink or something that was skipped before is missing in it.
 
         A function may still work without the decorators and types that are not there.
         """
@@ -128,7 +128,7 @@ class Student:
             self.over += [about] * (about not in self.over)  # an import of two names is one
 
     def functions(self):
-        """Return what counts as the student's own, by task: nothing that minisink stands behind."""
+        """Return what counts as the student's own, by task: nothing that is minisink's."""
         made = {task: self.names[task] for task in self.tasks if task in self.names}
         return self.handed | {task: made[task] for task in made if not is_stand_in(made[task])}
 
@@ -288,7 +288,7 @@ def is_stand_in(value):
 
 
 class Finder:
-    """Finds what stands in: for minisink the modules of `shelf`, by name, and `Own` for all else in it."""
+    """Finds the stand-ins: for minisink the modules of `shelf`, by name, and `Own` for everything else in it."""
 
     def __init__(self, shelf, student):
         self.shelf, self.student = shelf, student

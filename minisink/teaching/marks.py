@@ -79,7 +79,7 @@ def _student(name, path, tasks):
 
 
 class MarksFile:
-    """The CSV file of a class, written anew for each row that comes."""
+    """The CSV file of a class, rewritten for each new row."""
 
     def __init__(self, path, grading: Grading, *, resume=False, tasks_text=""):
         self.path, self.grading, self.tasks_text = Path(path), grading, tasks_text
@@ -90,7 +90,7 @@ class MarksFile:
         self.rows: dict[str, dict] = {}  # by student
         if os.path.lexists(path):
             if not resume:
-                raise ValueError(f"{path}: is there already; --resume goes on with it, or give another name")
+                raise ValueError(f"{path}: exists already; --resume continues it, or give another name")
             self._read()
 
     def _read(self):

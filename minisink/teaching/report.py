@@ -58,7 +58,7 @@ def passed_over(over, most=3):
     for each in over:
         cell = f"cell {each['cell']}, " if each["cell"] else ""
         why = f"{one_line(each['raised'])}: {one_line(each['error'])}".rstrip(": ")
-        lines.append(f"{cell}line {each['line']} was passed over: {why}")
+        lines.append(f"{cell}line {each['line']} was skipped: {why}")
     others = count(len(lines) - most, "other statement")
     return lines[:most] + [f"and {others}"] * (len(lines) > most)
 
@@ -116,7 +116,7 @@ def as_text(report):
 
 
 def about_the_file(report):
-    """Say what was passed over, and which file was judged: a line each."""
+    """Say what was skipped, and which file was judged: a line each."""
     notes = [one_line(note) for note in report.get("notes", ())]
     others = [f"and {count(len(notes) - MOST_NOTES, 'other')}"] * (len(notes) > MOST_NOTES)
     judged = [f"file judged: {one_line(file)}" for file in [report.get("file")] if file]

@@ -39,7 +39,7 @@ class Answers(NamedTuple):
 
     answers: list  # one dict a case, as far as it came
     there: dict | None  # the tasks that the file names, and whether they can be called; None if it never got so far
-    over: list  # what was passed over in the file, a dict each
+    over: list  # what was skipped in the file, a dict each
     died: str | None  # how the process ended, if not in good order
 
 
@@ -49,7 +49,7 @@ class Sandbox:
     def __init__(self, source, seconds=SECONDS, tasks=TASKS, *, beside=None, stop=None, walls=WALLS):
         self.source, self.seconds, self.tasks, self.beside, self.stop = source, seconds, tasks, beside or {}, stop
         self.walls = walls
-        self.over: list = []  # what was passed over when it was looked at
+        self.over: list = []  # what was skipped when it was looked at
         self.ends: dict = {}  # statements at which the process ended, by number: passed over from then on
         self._process = None  # started when it is needed, for one question after the other
 

@@ -87,7 +87,7 @@ def _bare(function):
 
 
 def _is_ours(value):
-    """Whether a function, class or module, or what the value is an instance of, stands in a file of minisink."""
+    """Whether a function, class or module, or what the value is an instance of, is defined in a file of minisink."""
     if not (inspect.isroutine(value) or inspect.isclass(value) or inspect.ismodule(value)):
         value = type(value)
     try:

@@ -33,7 +33,7 @@ class Task:
 
     @property
     def about(self):
-        """What stands behind each argument, by name."""
+        """The value of each argument, by name."""
         return {name: behind for name, _, behind in (each.partition(":") for each in self.arguments.split())}
 
     @property
@@ -58,7 +58,7 @@ class Task:
 
     @property
     def signature(self):
-        """As it stands in a file."""
+        """The code as in a file."""
         return f"{self.name}({'state, ' * (self.name == 'step')}{', '.join(self.params)})"
 
     def expected(self, case):

@@ -24,8 +24,8 @@ def check_length(n_tokens, context, what="the text"):
 def draw(random, ids, n_samples, context, bos=None):
     """Draw a batch of samples from random places.
 
-    Returns inputs and targets, each (B, T) of int64: ``targets[b, t]`` is the token after ``inputs[b, t]``. A `bos`
-    stands in front of every sample; the context includes it, and it is never a target.
+    Returns inputs and targets, each (B, T) of int64: ``targets[b, t]`` is the token after ``inputs[b, t]``. A `bos` is
+    put in front of every sample; the context includes it, and it is never a target.
 
     >>> inputs, targets = draw(np.random.default_rng(0), np.arange(5, 9), 1, 3, bos=0)
     >>> inputs.tolist(), targets.tolist()

@@ -1,7 +1,7 @@
 """The log of a training, ``log.csv``: a row of numbers for every look at it, under a header.
 
-It is read again when a training goes on, and by `experiments.emergence`. An editor may have left a blank line in it and
-a power failure half a row at its end: both are passed over. Any other non-number is an error.
+It is read again when a training continues, and by `experiments.emergence`. An editor may have left a blank line in it
+and a power failure half a row at its end: both are passed over. Any other non-number is an error.
 """
 
 import csv

@@ -28,7 +28,7 @@ class Training:
     """A model being trained, by a `Recipe`, on the text `ids`; `valid` is text to look at.
 
     The state, the log and the model, in a `dtype`, go into `folder` (a Path), and the `tokenizer` beside the model.
-    With `resume` the training goes on from the folder's state; with `start`, from `Weights` of a model instead of
+    With `resume` the training continues from the folder's state; with `start`, from `Weights` of a model instead of
     random ones: see `parameters.go_on_from`. For `workers` see `gradients.batch_gradient`; on a GPU (`device` is "cpu"
     or "cuda") there is one, and a piece is the whole batch.
 

@@ -72,7 +72,7 @@ def go_on_from(config, weights, vector):  # (P,)
     for name, array in views(vector, named_shapes(config)).items():
         old = arrays.array_of(weights, name)
         if old is not None:
-            array[: len(old)] = old  # all of it, but for learned positions
+            array[: len(old)] = old  # all of it, except learned positions
 
 
 def initial_vector(config, seed, *, std=0.04, shared=False):  # -> (P,), float32 on the host

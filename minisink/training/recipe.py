@@ -18,7 +18,7 @@ class Recipe:
     clip: float = 1.0  # largest norm of the gradient
     std: float = 0.04  # deviation of the initial weights
     sample_start: str = "bos"  # or "none"
-    shared: bool = False  # input and output matrix are one but for the input vector of <s>: see `parameters.share`
+    shared: bool = False  # input and output matrix are one except the input vector of <s>: see `parameters.share`
     seed: int = 0  # of the initial weights and of the samples
 
     def __post_init__(self):

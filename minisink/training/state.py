@@ -77,14 +77,14 @@ def check_writable(folder, *, resume):
     if resume:
         return
     if (folder / FILE).exists():
-        raise ValueError(f"{folder}: holds a training already; --resume goes on with it, or give another --out")
+        raise ValueError(f"{folder}: holds a training already; --resume continues it, or give another --out")
     for name, what in (("config.json", "a model"), (log.FILE, "the log of a training")):
         if (folder / name).exists():
             raise ValueError(f"{folder}: holds {what} already; give another --out")
 
 
 def random_from(state):
-    """Make a random generator that goes on where one stopped: at its ``bit_generator.state``."""
+    """Make a random generator that continues where one stopped: at its ``bit_generator.state``."""
     random = np.random.default_rng(0)
     random.bit_generator.state = state
     return random

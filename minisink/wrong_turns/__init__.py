@@ -2,7 +2,7 @@
 
 `conformance`, `teaching` and the mutation tests use it. `right.Cache` is a right cache; every other is that one with
 one method changed, and its docstring is the diagnosis.
-What is no cache, a softmax, a rotation or a loss, is a function in a table, under its title.
+Anything other than a cache (a softmax, a rotation or a loss) is a function in a table, under its title.
 
 >>> OneMore(n_sinks=2, window=3, theta=None).survivors(7)
 [0, 1, 3, 4, 5, 6]
@@ -92,5 +92,5 @@ TURNS = {
     "token_nll": turns("token_nll", token_nll.TOKEN_NLL),
     "retrieve": turns("retrieve", retrieve.RETRIEVE),
 }
-LEFT = "something is left from an earlier call: alone, the same case comes out otherwise"
+LEFT = "something is left over from an earlier call: alone, the same case gives another result"
 LEFT_OVER = WrongTurn(LEFT, HINTS["any"][LEFT])

@@ -93,7 +93,7 @@ class Cache:
         return self.kept(n, self.n_sinks, self.window)
 
     def kept(self, n, first, last):
-        """Return the slots that stay of n, with so many sinks and such a window."""
+        """Return the slots that stay of n, with this many sinks and this window."""
         if self.policy is None:
             return first_and_last(n, first, last)
         policy = self.policy if self.policy.window is None else replace(self.policy, n_sinks=first, window=max(1, last))

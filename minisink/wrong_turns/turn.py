@@ -1,4 +1,4 @@
-"""What is known of a wrong turn of a task. Its hints stand in `hints.txt`, below its title or the name of the cache."""
+"""What is known of a wrong turn of a task. Its hints are in `hints.txt`, below its title or the name of the cache."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -227,7 +227,7 @@ def test_one_that_hangs_costs_its_own_time(run):
     assert run("--seconds", "0.5", "--jobs", "3")[0] == 0
     found = rows()
     assert [row["score"] for row in found.values()] == ["1", "0", "1"]  # what hangs at the top is passed over
-    assert "line 1 was passed over: no answer within 0.5 s" in found["ada"]["note"]
+    assert "line 1 was skipped: no answer within 0.5 s" in found["ada"]["note"]
 
 
 def test_a_failure_of_ours_costs_one_row(run, monkeypatch, quick):
@@ -275,7 +275,7 @@ def test_a_folder_without_a_hand_in_is_refused_before_anything_is_written(run, c
         (["--csv", "hw"], "hw: cannot be written"),
         (["--csv", "hw/ada.py"], "hw/ada.py: is there already"),
         (["--csv", "hw/ada.py", "--resume"], "hw/ada.py: its columns are not those of this run"),
-        (["--csv", "other.csv"], "other.csv: is there already; --resume goes on with it, or give another name"),
+        (["--csv", "other.csv"], "other.csv: exists already; --resume continues it, or give another name"),
         (["--csv", "other.csv", "--resume"], "other.csv: its columns are not those of this run (student, file, surv"),
         (["--csv", "bytes.csv", "--resume"], "bytes.csv: cannot be read as marks of an earlier run"),
         (["--gradescope", "x"], "not allowed with"),

@@ -198,7 +198,7 @@ def test_ctrl_c_saves(text, tmp_path, interrupts_arrive):
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "--resume goes on" in out
+    assert "--resume continues" in out
     assert load(tmp_path / "out").config.n_layers == 1
 
 

@@ -170,7 +170,7 @@ def test_a_link_in_a_zip_or_a_folder_is_passed_over(tmp_path):
     with zipfile.ZipFile(tmp_path / "hw.zip", "w") as archive:
         archive.writestr(link, "/etc/passwd")
         archive.writestr("hw.py", BOTH)
-    assert hand_in(tmp_path / "hw.zip").notes == ("secret.py was passed over: a link",)
+    assert hand_in(tmp_path / "hw.zip").notes == ("secret.py was skipped: a link",)
     if sys.platform == "win32":
         return
     laid(tmp_path / "a", {"hw.py": BOTH})
@@ -180,7 +180,7 @@ def test_a_link_in_a_zip_or_a_folder_is_passed_over(tmp_path):
     work = hand_in(tmp_path / "a")
     assert work.source.name == "hw.py" and work.beside == {}
     assert set(work.notes) == {
-        f"{what} was passed over: {why}"
+        f"{what} was skipped: {why}"
         for what, why in (("secret.py", "a link"), ("up", "a link"), ("pipe.py", "no plain file"))
     }
 
@@ -196,7 +196,7 @@ def test_a_bomb_is_not_unpacked(tmp_path, monkeypatch):
         archive.writestr("hw.py", BOTH)
         archive.writestr("data.bin", b"\0" * 5_000_000)
         archive.writestr("large.py", "#" * 5_000_000)
-    assert set(hand_in(path).notes) == {f"{name} was passed over: too large" for name in ("data.bin", "large.py")}
+    assert set(hand_in(path).notes) == {f"{name} was skipped: too large" for name in ("data.bin", "large.py")}
     lied = path.read_bytes().replace((5_000_000).to_bytes(4, "little"), (50).to_bytes(4, "little"))
     path.write_bytes(lied)
     work = hand_in(path)
@@ -208,9 +208,9 @@ def test_zips_in_a_zip_are_looked_into_once(tmp_path, monkeypatch):
     inner = zipped(tmp_path / "inner.zip", {"hw.py": BOTH, "deeper.zip": "x"}).read_bytes()
     path = zipped(tmp_path / "hw.zip", {"inner.zip": inner, "broken.zip": "PK"})
     assert [*hand_in(path).beside] == ["hw.py", "deeper.zip"]
-    assert hand_in(path).notes == ("broken.zip was passed over: not a zip that can be read (File is not a zip file)",)
+    assert hand_in(path).notes == ("broken.zip was skipped: not a zip that can be read (File is not a zip file)",)
     monkeypatch.setattr(gather, "MOST_BYTES", len(inner) - 1)
-    with pytest.raises(ValueError, match="inner.zip was passed over: too large"):
+    with pytest.raises(ValueError, match="inner.zip was skipped: too large"):
         hand_in(path)
 
 
@@ -225,8 +225,8 @@ def test_too_many_files_are_no_hand_in(tmp_path, monkeypatch):
 NOTHING = {
     "an empty folder": ({"a/b/": ""}, "it is empty"),
     "no code": ({"essay.pdf": "x", "._hw.py": "x"}, "it holds essay.pdf"),
-    "a broken notebook": ({"hw.ipynb": "{}"}, "hw.ipynb was passed over: not a notebook of version 4"),
-    "a broken zip": ({"hw.zip": "PK"}, "hw.zip was passed over: not a zip that can be read"),
+    "a broken notebook": ({"hw.ipynb": "{}"}, "hw.ipynb was skipped: not a notebook of version 4"),
+    "a broken zip": ({"hw.zip": "PK"}, "hw.zip was skipped: not a zip that can be read"),
 }
 
 
@@ -247,7 +247,7 @@ def test_a_damaged_zip_costs_what_is_damaged(tmp_path):
     path = zipped(tmp_path / "hw.zip", {"hw.py": BOTH, "other.py": "x = 'here'\n"})
     path.write_bytes(path.read_bytes().replace(b"'here'", b"'HERE'"))
     work = hand_in(path)
-    assert work.source.name == "hw.py" and "other.py was passed over: it cannot be read" in work.notes[0]
+    assert work.source.name == "hw.py" and "other.py was skipped: it cannot be read" in work.notes[0]
 
 
 def test_a_digest_is_of_all_that_was_handed_in(tmp_path):

@@ -168,7 +168,7 @@ def test_a_right_function_in_the_wrong_dress_is_reported_where_it_came_farthest(
 
 STOPS = {
     "empty": ("", "missing", "not in the file"),
-    "syntax": ("def survivors(:\n", "failed", "line 1 was passed over: SyntaxError"),
+    "syntax": ("def survivors(:\n", "failed", "line 1 was skipped: SyntaxError"),
     "indent": (OK + "\n  x = 1\n", "failed", "IndentationError"),
     "a null byte": ("\0" + OK, "passed", ""),
     "raises at once": ("1 / 0\n" + OK, "passed", ""),
@@ -222,7 +222,7 @@ STOPS = {
         f"sys.path.insert(0, {os.path.dirname(os.path.dirname(os.path.dirname(sandbox.__file__)))!r})\n"
         "from minisink.teaching.reference import survivors\n",
         "missing",
-        "line 4 was passed over",  # its folder is empty, or closed
+        "line 4 was skipped",  # its folder is empty, or closed
     ),
     "reads the answers": (
         "import os, __main__\nfolder = os.path.dirname(__main__.__file__)\n"
@@ -251,7 +251,7 @@ def test_an_endless_function_ends():
 def test_an_endless_file_and_a_sleeping_function_end():
     rows = check("while True: pass\n" + OK, "softmax", "survivors", seconds=1)
     assert (rows["survivors"]["status"], rows["softmax"]["status"]) == ("passed", "missing")
-    assert "line 1 was passed over: no answer within 1 s" in rows["softmax"]["message"]
+    assert "line 1 was skipped: no answer within 1 s" in rows["softmax"]["message"]
     sleeps = "import time\ndef survivors(*a):\n    while True:\n        time.sleep(99)\n"
     assert survives(sleeps, seconds=1)["status"] == "failed"
 

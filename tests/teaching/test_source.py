@@ -156,7 +156,7 @@ def test_what_fails_at_the_top_costs_nothing_that_does_not_need_it():
         assert check_source(sandbox, ["survivors"])[0]["status"] == "passed"
         said[kind] = [line.removeprefix("cell 1, ") for line in passed_over(sandbox.over, 99)]
     assert said["a file"] == said["a notebook"]
-    lines = [line.partition(" was passed over: ") for line in said["a file"]]
+    lines = [line.partition(" was skipped: ") for line in said["a file"]]
     assert [line for line, _, _ in lines] == ["line 2", "line 3", "line 11", "line 18", "line 19", "line 20"]
     errors = [why.partition(":")[0] for _, _, why in lines]
     assert errors[:2] + errors[3:] == [
@@ -171,7 +171,7 @@ def test_a_name_of_a_failed_import_fails_where_it_is_used():
     row = check_source(sandbox, ["survivors", "softmax"])
     assert [each["status"] for each in row] == ["missing", "failed"]
     assert row[1]["message"].startswith("NameError: name 'no_such' is not defined (line 3)")
-    assert "line 1 was passed over: ModuleNotFoundError: No module named 'no_such'" in row[0]["message"]
+    assert "line 1 was skipped: ModuleNotFoundError: No module named 'no_such'" in row[0]["message"]
 
 
 @pytest.mark.slow
@@ -182,8 +182,8 @@ def test_what_never_ends_at_the_top_costs_its_own_time():
     sandbox = Sandbox(Source("work", text, False), 1)
     assert check_source(sandbox, ["survivors"])[0]["status"] == "passed"
     assert passed_over(sandbox.over) == [
-        "line 2 was passed over: no answer within 1 s",
-        "line 6 was passed over: it ended the process (status 0)",
+        "line 2 was skipped: no answer within 1 s",
+        "line 6 was skipped: it ended the process (status 0)",
     ]
 
 
