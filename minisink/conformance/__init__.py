@@ -1,7 +1,7 @@
-"""Check a cache of your own against minisink, token by token: docs/check-your-cache.md shows how.
+"""Check your own cache against minisink, token by token: docs/check-your-cache.md shows how.
 
 `check` runs your cache over traces with evictions and says at which token it first goes wrong, and which known wrong
-turn it looks like. The traces are recorded ones (`load`), or drawn in any size (`drawn`).
+turn it looks like. The traces are recorded (`load`), or random ones of any size (`drawn`).
 
 >>> from minisink import conformance
 >>> [(trace.n_sinks, trace.window) for trace in conformance.load("gqa")]

@@ -1,4 +1,4 @@
-"""Run a cache over traces, and say where it first goes wrong and what that looks like."""
+"""Run a cache over traces, and report where it first goes wrong and which mistake that looks like."""
 
 import inspect
 from collections.abc import Callable, Iterable, Sequence
@@ -101,7 +101,7 @@ def check(
             raise errors[0]
         unchecked = _unchecked(chosen, sizes, shared, resets or not inspect.isclass(cache))
         return Report(chosen, worst=worst, dtype=dtype, unchecked=unchecked)
-    first = min(firsts, key=lambda difference: difference.token)  # the earliest; of several the trace that came first
+    first = min(firsts, key=lambda difference: difference.token)  # the earliest; in a tie the first trace
     looks_like, until = diagnose(runs, first)
     failed = tuple(trace for trace in chosen if not all(run.is_right for run in runs if run.trace is trace))
     layers, error = tuple(differing_layers(runs)), str(errors[0]) if errors else None
@@ -110,7 +110,7 @@ def check(
 
 
 def _readings(traces, resets, *args):
-    """Run a cache over each trace, and where it was right over the same once more: on a cache that is reset, or new."""
+    """Run a cache over each trace, and if it was right over the same again, with a cache that is reset, or new."""
     runs: list[Run] = []
     for trace in traces:
         model = trace.name, trace.k.shape[1:]
@@ -123,7 +123,7 @@ def _readings(traces, resets, *args):
 
 
 def _of(model, runs):
-    """Return the runs over texts of one model: keys of another size cannot be left by them."""
+    """Return the runs over texts of one model, which cannot leave keys of another size."""
     return [run for run in runs if (run.trace.name, run.trace.k.shape[1:]) == model]
 
 
@@ -137,7 +137,7 @@ def _reset(state, trace):
 
 
 def _unchecked(traces, sizes, shared, resets):
-    """Return what right outputs say nothing about, and how to check it."""
+    """Return what right outputs do not show, and how to check it."""
     longest = max(sizes or (1,))
     chunk = "a prompt in chunks" if longest == 1 else "a chunk longer than the cache"
     left = [f"{chunk} (chunks=)"] if all(longest <= max(1, trace.token_index.shape[2]) for trace in traces) else []
@@ -151,9 +151,9 @@ def _unchecked(traces, sizes, shared, resets):
 def check_losses(losses: Any, trace: Trace | Losses, *, tolerance: float | None = None) -> int | None:
     """Return the first token on which a whole model's loss differs from the recorded one, or None.
 
-    For an engine that runs `golden.model`, saved as a Hugging Face folder, over the ids of the trace; or one that ships
-    over the ids of `texts.Losses`. `losses` (T - 1,) are nats per token, from the second on; the token before the one
-    returned is the first whose logits differ. ValueError for another number of losses, or a trace that has none.
+    For an engine that runs `golden.model`, saved as a Hugging Face folder, over the ids of the trace; or a shipped
+    model over the ids of `texts.Losses`. `losses` (T - 1,) are nats per token, from the second on; the token before the
+    one returned is the first whose logits differ. ValueError for another number of losses, or a trace that has none.
     `tolerance` is a share of the largest loss: by default 1e-5, ten times what an engine is off that rotates in single
     precision, or works in it; in half precision as in `check`.
     """

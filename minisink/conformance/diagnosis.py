@@ -1,4 +1,4 @@
-"""Which known wrong turns answer as a cache does."""
+"""Which known wrong turns give a cache's answers."""
 
 import numpy as np
 
@@ -11,14 +11,14 @@ TRIED = ("streaming", "half", "original", "first-dense", *(f"blocks:{2**n}" for 
 
 
 def diagnose(runs, first):
-    """Return the wrong turns that answer alike everywhere, or else explain the first difference of the most traces.
+    """Return the wrong turns with the same answers everywhere, or else that explain most traces' first difference.
 
-    And the last token up to which they do so in the trace of `first`, the earliest difference; None for all.
+    Also return the last token up to which they agree in the trace of `first`, the earliest difference; None for all.
     """
-    shows = not any(run.first_of({"outputs"}) for run in runs)  # outputs are right: only what it shows can tell
+    shows = not any(run.first_of({"outputs"}) for run in runs)  # outputs are right: only what the cache shows can tell
     ends = [run.spans[-1].stop if run.spans else 0 for run in runs]
     firsts = [run.first_of({"slots", "positions"} if shows else {"outputs"}) for run in runs]
-    if not any(firsts):  # keys and scores alone: no wrong turn here is wrong in them
+    if not any(firsts):  # only keys and scores: no wrong turn here is wrong in them
         return (Crops,) if first.what == "memory" else (), None
     needed = [end if each is None else each.token + 1 for each, end in zip(firsts, ends, strict=True)]
     index = next(i for i, run in enumerate(runs) if first in run.differences)
@@ -36,12 +36,12 @@ def diagnose(runs, first):
 
 
 def differing_layers(runs):
-    """Return the layers in which anything differs; memory is that of all."""
+    """Return the layers in which anything differs; memory counts for all."""
     return sorted({each.layer for run in runs for each in run.differences if each.what != "memory"})
 
 
 def right_under(runs, first, read):
-    """Return the names of the policies under which all is right; `read(name)` reads every trace again under one."""
+    """Return the names of the policies under which everything is right; `read(name)` reads every trace again."""
     run, t, i = next(run for run in runs if first in run.differences), first.token, first.layer
     found = []
     for name in TRIED:
@@ -61,7 +61,7 @@ def right_under(runs, first, read):
 
 
 def _by_name(wrong_turns):
-    """Return the first of each name: others of that name vary it."""
+    """Return the first of each name; others of that name are variants."""
     return tuple({wrong.name: wrong for wrong in reversed(wrong_turns)}.values())[::-1]
 
 

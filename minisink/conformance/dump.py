@@ -1,8 +1,8 @@
-"""Golden vectors for any language: written as files, and judged when what was answered comes back in files like them.
+"""Golden vectors for any language: written as files, and judged by the answers in files like them.
 
-`llama.npz` or `llama.safetensors` holds "1+4.out" for one sink and a window of four, and what else the cache can tell:
-"1+4.token_index", ".positions", ".scores", ".losses". `replay` makes a cache of it that answers what was recorded, so
-that `check` sees the cache that wrote the file, and names its wrong turn.
+`llama.npz` or `llama.safetensors` holds "1+4.out" for one sink and a window of four, and what else the cache shows:
+"1+4.token_index", ".positions", ".scores", ".losses". `replay` makes a cache that gives the recorded answers, so that
+`check` sees the cache that wrote the file, and names its wrong turn.
 """
 
 import filecmp
@@ -39,11 +39,11 @@ NEEDS = {"token_index": "out", "positions": "token_index", "scores": "token_inde
 
 @dataclass(frozen=True)
 class Verdict:
-    """What `check_dump` found; true if all that the dump holds is right."""
+    """The result of `check_dump`; true if everything in the dump is right."""
 
-    report: Report | None  # on outputs; None where the dump holds losses alone
-    losses: dict[str, str]  # by size of cache: "", or which loss is the first that is wrong
-    missing: tuple[str, ...]  # what the dump does not hold, and nobody has checked
+    report: Report | None  # on outputs; None if the dump only has losses
+    losses: dict[str, str]  # by size of cache: "", or the first wrong loss
+    missing: tuple[str, ...]  # what the dump lacks, which is unchecked
 
     def __bool__(self):
         return not any(self.losses.values()) and (self.report is None or bool(self.report))
@@ -58,7 +58,7 @@ class Verdict:
 def check_dump(path, *, of: str | None = None, policy: Any = None, tolerance: float | None = None) -> Verdict:
     """Judge a ``.npz`` or ``.safetensors`` file by the vectors of its model, `of`, by default the name of the file.
 
-    The first tokens of a text will do, and some of the sizes of cache; "chunks" are the tokens that came at once. The
+    The first tokens of a text are enough, and some of the sizes of cache; "chunks" are the sizes of chunks. The
     rest is as in `check`. ValueError, which names the file and the array, for a dump that cannot be judged.
     """
     path, name = Path(path), Path(path).stem if of is None else of
@@ -80,7 +80,7 @@ def check_dump(path, *, of: str | None = None, policy: Any = None, tolerance: fl
 
 
 def replay(dump):
-    """Return a step that answers what was recorded, for ``check(..., shared=True)``.
+    """Return a step that gives the recorded answers, for ``check(..., shared=True)``.
 
     `dump` holds arrays by size of cache and by name: ``dump["1+4"]["out"]`` (T, L, H, D); "token_index" and "positions"
     (T, S), or (T, L, S) where layers hold other tokens; "scores" (T, L, H, S).
@@ -111,7 +111,7 @@ def vectors(name: str, policy: Any = None) -> dict[str, Any]:
 
 
 def _losses_of(trace):
-    """Return what a model loses under the policy of a trace; nothing where its layers number a GPT-2's token twice."""
+    """Return a model's losses under the policy of a trace; none if its layers number a GPT-2's token twice."""
     try:
         return token_nll(model(trace.name), trace.ids, trace.policy, readable=True)
     except ValueError:
@@ -119,7 +119,7 @@ def _losses_of(trace):
 
 
 def _read(path, sizes):
-    """Return the arrays of these sizes by name, and "chunks"; others may be there, and nobody looks at them."""
+    """Return the arrays of these sizes by name, and "chunks"; others are ignored."""
     check_file(path)
     is_npz, arrays = path.suffix == ".npz", {}
     with refusing(f"{path}: not a sound {'.npz' if is_npz else '.safetensors'} file", Exception):
@@ -169,7 +169,7 @@ def _cut(expected, arrays):
 
 
 def _wrong(losses, expected, tolerance):
-    """Return which loss is the first that is wrong, or ""."""
+    """Describe the first wrong loss, or return ""."""
     token = check_losses(losses, expected, tolerance=tolerance)
     if token is None:
         return ""
@@ -178,7 +178,7 @@ def _wrong(losses, expected, tolerance):
 
 
 def _missing(dump, expected):
-    """Name what the dump does not hold, of each kind that it holds at all."""
+    """Name what is missing from the dump, of each kind that it contains."""
     for kind in ("out", "losses"):
         n_held = {size: len(arrays.get(kind, ())) for size, arrays in dump.items()}
         for size, n in n_held.items() if any(n_held.values()) else ():

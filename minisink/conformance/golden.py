@@ -1,6 +1,6 @@
 """The golden vectors: recorded traces of three tiny models, with their weights.
 
-They lie in `vectors/`, one file per model, in double precision and without pickle, so that any program can read them
+They are in `vectors/`, one file per model, in double precision and without pickle, so that any program can read them
 with ``numpy.load(file, allow_pickle=False)``. An array of a trace is called by its sizes, "1+4.token_index" for one
 sink and a window of four; a weight, in half precision, as minisink calls it, "weights.0.wq"; "about" is the config as
 JSON. `tests/conformance/make.py` made them.
@@ -19,7 +19,7 @@ from . import texts
 from .texts import FOLDER
 from .traces import Trace
 
-NAMES = ("llama", "gqa", "gpt2")  # a head a key; two heads a key; no rotation, learned positions
+NAMES = ("llama", "gqa", "gpt2")  # one head per key; two heads per key; no rotation, learned positions
 RECORDED = ("q", "k", "v", "token_index", "positions", "scores", "out", "losses")
 
 

@@ -1,4 +1,4 @@
-"""Policies by name: what makes one of a trace's `n_sinks` and `window`.
+"""Policies by name: functions that make one from a trace's `n_sinks` and `window`.
 
 A maker is any function ``policy(n_sinks, window)`` that returns a `Policy` or a `ByLayer`; a subclass of `Policy` is
 one. In layers beyond those of a `ByLayer` its last policy holds.
@@ -51,7 +51,7 @@ def named(policy: str | Maker | None) -> Maker:
 
 
 def made(policy: str | Maker | None, n_sinks: int, window: int, n_layers: int) -> Policy | ByLayer:
-    """Return the policy of this size, of as many layers; ValueError if none is made."""
+    """Return the policy of this size for this many layers; ValueError if the maker returns something else."""
     value = named(policy)(n_sinks, window)
     if isinstance(value, ByLayer):
         each = [*value.policies, *[value.policies[-1]] * n_layers]
@@ -64,7 +64,7 @@ def made(policy: str | Maker | None, n_sinks: int, window: int, n_layers: int) -
 
 
 def name_of(policy: Policy | ByLayer, n_sinks: int, window: int) -> str:
-    """Return the name that makes this policy of these sizes; of one without a name, the call.
+    """Return the name that makes this policy of these sizes, or its call if it has no name.
 
     >>> name_of(HalfAtOnce(1, 4), 1, 4)
     'half'

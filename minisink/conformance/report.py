@@ -1,4 +1,4 @@
-"""The report on a cache: where it first goes wrong, and what that looks like."""
+"""The report on a cache: where it first goes wrong, and which mistake that looks like."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from .traces import Trace
 
 MOST = 3  # wrong turns that a report names
 SMALL = {"float32": 1e-3, "float16": 0.02, "bfloat16": 0.02}  # share of the largest number below which it is rounding
-SMALL_IN_DOUBLE = 1e-4  # the same of anything else: as much as single precision may be off
+SMALL_IN_DOUBLE = 1e-4  # the same for everything else: the error of single precision
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,8 @@ class Difference:
     token: int
     layer: int
     what: str  # "slots", "positions", "keys", "scores", "outputs" or "memory"
-    says: str  # what came, and what was expected
-    again: bool = False  # when the cache read the trace for the second time
+    says: str  # the answer, and the expected one
+    again: bool = False  # whether the cache read the trace for the second time
 
     def __str__(self):
         held, places = (each(self.token, self.layer) for each in (self.trace.held, self.trace.places))
@@ -35,18 +35,18 @@ class Difference:
 
 @dataclass(frozen=True)
 class Report:
-    """What `check` found; true if the cache is right."""
+    """The result of `check`; true if the cache is right."""
 
     traces: tuple[Trace, ...]  # that were run
     first: Difference | None = None  # the earliest token at which anything differs
     failed: tuple[Trace, ...] = ()  # in which something differs, or the cache raised
-    layers: tuple[int, ...] = ()  # in which something differs; memory is that of all
-    looks_like: tuple[type[Cache], ...] = ()  # the known wrong turns that answer as the cache does
+    layers: tuple[int, ...] = ()  # in which something differs; memory counts for all
+    looks_like: tuple[type[Cache], ...] = ()  # the known wrong turns that give the cache's answers
     until: int | None = None  # the last token up to which they do, in the trace of `first`; None if everywhere
     worst: float = 0.0  # the largest difference of an output, as a share of the largest number expected
-    error: str | None = None  # what the cache raised, or answered, that ended a trace
+    error: str | None = None  # the cache's error, or bad answer, that ended a trace
     dtype: str = "float64"  # of the outputs
-    unchecked: tuple[str, ...] = ()  # what a right cache was not asked, and how to ask it
+    unchecked: tuple[str, ...] = ()  # what was not checked of a right cache, and how to check it
     right_under: tuple[str, ...] = ()  # names of other policies, under which the cache is right
 
     def __bool__(self):

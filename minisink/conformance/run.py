@@ -1,4 +1,4 @@
-"""A cache over a trace: what it answers, token by token and layer by layer, and where that first differs."""
+"""A cache over a trace: its answers, token by token and layer by layer, and where they first differ."""
 
 import inspect
 import math
@@ -13,14 +13,14 @@ from ..teaching.child import numbers_in
 from ..teaching.words import one_line
 from .report import Difference
 
-EXTRAS = ("token_index", "positions", "keys", "scores", "n_held")  # what a cache may show, as they are compared
+EXTRAS = ("token_index", "positions", "keys", "scores", "n_held")  # what a cache may show, in order of comparison
 CALLED = {name: name for name in EXTRAS} | {"token_index": "slots", "out": "outputs", "memory": "memory"}
-TOLERANCES = {"float32": 1e-4, "float16": 0.03, "bfloat16": 0.1}  # by what comes back, of the largest number expected
+TOLERANCES = {"float32": 1e-4, "float16": 0.03, "bfloat16": 0.1}  # by dtype, of the largest expected number
 EXACT = 1e-9  # of anything else
 
 
 class Run:
-    """A cache over one trace: what it answered, and where that differs."""
+    """A cache over one trace: its answers, and where they differ."""
 
     def __init__(self, trace, step, chunks=None, shared=False, to=None, tolerance=None, *, states=None, before=()):
         T, L, _, _ = trace.q.shape
@@ -28,10 +28,10 @@ class Run:
         self.again = bool(before) and before[-1].trace is trace
         self.trace, self.step, self.alone, self.to, self.tolerance = trace, step, chunks is None, to, tolerance
         self.out, self.worst, self.dtype = np.zeros_like(trace.out), 0.0, ""  # answers, their largest difference
-        self.spans: list[slice] = []  # the tokens that were given at once, as far as the cache came
+        self.spans: list[slice] = []  # the chunks given, as far as the cache came
         self.shown: dict = {}  # tokens, positions and slots held that it showed, by name, token and layer
         self.differences: list[Difference] = []
-        self.error: ValueError | None = None  # what ended the run: raised by the cache, or no answer
+        self.error: ValueError | None = None  # what ended the run: an error of the cache, or no answer
         self.states = states = states or [None] * (1 if shared else L)
         held = np.zeros(T, int)
         for tokens in spans(T, chunks or (1,)):
@@ -46,13 +46,13 @@ class Run:
             self.spans.append(tokens)
             held[tokens] = numbers_in(states, float)
         if not self.differences:
-            self._compare_slots()  # whatever was raised: a pool from which nothing comes back is empty in the end
+            self._compare_slots()  # any error: a pool to which nothing is given back runs empty
         if self.is_right:
             self._compare_memory(held)
 
     @property
     def is_right(self):
-        """Whether nothing differs, and nothing was raised."""
+        """Whether nothing differs, and there was no error."""
         return not self.differences and not self.error
 
     @property
@@ -71,7 +71,7 @@ class Run:
         return TOLERANCES.get(self.dtype, EXACT) if self.tolerance is None else self.tolerance
 
     def _ask(self, state, tokens, i, layer):
-        """Ask for one step; return the new state and what the cache shows, its answer goes to `out`."""
+        """Ask for one step; return the new state and what the cache shows; its answer goes to `out`."""
         trace = self.trace
         where = f"{trace}: token {tokens.start}, layer {i}"
         at = tokens.start if self.alone else tokens  # without chunks there is no axis of tokens
@@ -107,7 +107,7 @@ class Run:
         """Compare what is held after the last token of a chunk, and the output of each."""
         seen, trace, t = _in_order(seen), self.trace, tokens.stop - 1
         for name, expected in (("token_index", trace.held), ("positions", trace.places)):
-            if name in seen and not (trace.embeds and name == "positions"):  # those of GPT-2 are not the cache's affair
+            if name in seen and not (trace.embeds and name == "positions"):  # GPT-2's are not the cache's concern
                 got = self.shown[name, t, i] = seen[name].tolist()
                 if got != (wanted := expected(t, i)):
                     self._differ(t, i, name, f"{_short(got)}; expected {_short(wanted)}")
@@ -132,7 +132,7 @@ class Run:
         return off
 
     def _compare_memory(self, n_held):
-        """Find memory that nothing leaves: at the end it is larger than ever since the cache was full."""
+        """Find growing memory: at the end it is larger than ever since the cache was full."""
         T, _, n = self.trace.token_index.shape
         needed = (self.trace.token_index >= 0).sum(axis=(1, 2))
         (early, late), (least, most) = ([each[n : max(n, T - n)], each[T - n :]] for each in (n_held, needed))
@@ -141,14 +141,14 @@ class Run:
             self._differ(T - 1, 0, "memory", message + "what is evicted must leave it, not only be masked")
 
     def _compare_slots(self):
-        """Hold slots given out and not given back to what the policy needs, in pages if there are such."""
+        """Compare slots given out and not given back with what the policy needs, in pages if there are any."""
         given = {(t, i): n for (name, t, i), n in self.shown.items() if name == "n_held"}
         page, trace = math.gcd(*given.values()) or 1, self.trace
         block = getattr(trace.policy, "block", 1)
         sinks = -(-trace.n_sinks // block) * block  # tokens that never leave
         for (t, i), n in given.items():
             held = trace.held(t, i)
-            pages = len({token // page for token in held})  # or else the sinks lie in pages of their own
+            pages = len({token // page for token in held})  # otherwise the sinks are in separate pages
             apart = -(-min(sinks, len(held)) // page) + len({(token - sinks) // page for token in held[sinks:]})
             if n > (needed := page * max(pages, apart)):
                 message = f"{n} slots are held, {needed} are needed{f' in pages of {page}' * (page > 1)}; "
@@ -160,7 +160,7 @@ class Run:
 
 
 def spans(n_tokens, sizes):
-    """Cut tokens into chunks of these sizes, the last of them again and again.
+    """Cut tokens into chunks of these sizes, repeating the last.
 
     >>> spans(9, (4, 2))
     [slice(0, 4, None), slice(4, 6, None), slice(6, 8, None), slice(8, 9, None)]
@@ -191,7 +191,7 @@ def as_step(cache: Callable[..., Any], chunks: Any) -> Callable[..., Any]:
 
 
 def _in_order(seen):
-    """Slots by token_index, empty ones left out; as they are where no token_index is given."""
+    """Slots by token_index, without empty ones; unchanged if no token_index is given."""
     index = seen.get("token_index")
     if index is None or index.ndim != 1:
         return seen

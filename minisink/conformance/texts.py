@@ -1,4 +1,4 @@
-"""Golden losses: what trained models make of one text under many methods, token by token, to hold whole engines to.
+"""Golden losses: the losses of trained models on one text with many methods, token by token, to check whole engines.
 
 Random weights have no sinks, so a cache that loses them passes there; these models have been trained. They lie in
 `vectors/`, one safetensors file a model: a header of JSON, then plain numbers, which a few lines of any language read.

@@ -29,7 +29,7 @@ def passes_of(config):
 def batch_gradient(config, vector, inputs, targets, *, piece=None, workers=1):  # (P,), 2 x (B, T) -> (P,)
     """Compute the mean loss of a batch in nats per token, and its gradient; `vector` holds the weights.
 
-    A `piece` has that many samples, or by default `PIECE` tokens. With threads (`workers`), the matrix library uses one.
+    A `piece` has that many samples, by default `PIECE` tokens. With threads (`workers`), the matrix library uses one.
     """
     B, T = inputs.shape
     arch, weights, scale = passes_of(config), as_weights(config, vector), 1.0 / inputs.size

@@ -92,5 +92,5 @@ TURNS = {
     "token_nll": turns("token_nll", token_nll.TOKEN_NLL),
     "retrieve": turns("retrieve", retrieve.RETRIEVE),
 }
-LEFT = "something is left over from an earlier call: alone, the same case gives another result"
+LEFT = "something is left from an earlier call: alone, the same case comes out otherwise"
 LEFT_OVER = WrongTurn(LEFT, HINTS["any"][LEFT])

@@ -68,7 +68,7 @@ class ShiftsInEveryLayer(Shifted, name="a shift begun in every layer"):  # seen 
 
 
 class KeysShiftInEveryLayer(ShiftsInEveryLayer):
-    """Likewise, but for the key that comes in at that moment."""
+    """Likewise, except for the key that comes in at that moment."""
 
     newest_too = False
 

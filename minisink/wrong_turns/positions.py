@@ -130,7 +130,7 @@ class OnePlaceBehind(OnePlace):
 
 
 class OnePlaceBehindTheQuery(OnePlaceBehind):
-    """Likewise, but for the query."""
+    """Likewise, except for the query."""
 
     @property
     def own(self):

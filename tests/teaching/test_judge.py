@@ -121,7 +121,7 @@ def test_hints_come_one_by_one():
     for level, below in {0: [], 1: hints[:1], 2: hints[:2], 3: [*hints[:2], name, hints[2]], None: [name]}.items():
         row = judged("survivors", turn.function, hint=level)
         assert row["message"].split("\n")[1:] == below and row["diagnosis"] == turn.title
-    assert judged("softmax", lambda x: x * 0.123, hint=1)["message"].endswith("does not look like any wrong turn known here")
+    assert judged("softmax", lambda x: x * 0.123, hint=1)["message"].endswith("like any wrong turn known here")
     assert judged("softmax", reference_stub, hint=1)["message"] == "not written yet (NotImplementedError)"
 
 
