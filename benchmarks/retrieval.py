@@ -44,9 +44,9 @@ def main():
         "## What it costs",
         "",
         f"`{page.command()}`, {page.count(int(os.environ['OPENBLAS_NUM_THREADS']))}, shape {args.shape}, cache "
-        f"{N_SINKS} + {WINDOW}, 8 blocks of 16; milliseconds a token,",
-        f"medians of tokens taken in turns ({BUSY}). A token takes "
-        f"{cache_bytes_per_token(model):,} bytes, evicted or not; the buffers double, so up to twice that.",
+        f"{N_SINKS} + {WINDOW}, 8 blocks of 16; milliseconds per token,",
+        f"medians of tokens taken in turn ({BUSY}). A token takes "
+        f"{cache_bytes_per_token(model):,} bytes, evicted or not; buffers grow by doubling, so up to twice that.",
         "",
         *page.table(header, rows),
         text(model, args.tokens),
