@@ -56,8 +56,8 @@ def main():
         "## One BLAS thread or all",
         "",
         f"`{page.command()}`; {os.cpu_count()} cores; {began}.",
-        f"Products of a layer this wide, for one token and for {CHUNK}. Quiet: how many times as fast all threads",
-        f"are as one. Busy, beside {BUSY} processes: how many times the processor time of one they take.",
+        f"The products of a layer of this width, for one token and for {CHUNK}. Quiet: how many times as fast all",
+        f"threads are as one. Busy, beside {BUSY} processes: how many times the processor time of one they take.",
         "",
         *page.table(
             ["width", "quiet: a token", "a block", "busy: a token", "a block"],

@@ -4,7 +4,6 @@ The lessons are executed and their results kept in ``docs/_build/.jupyter_cache`
 changed. Without running them: ``-D nb_execution_mode=off``. What the site adds to these pages is in `repository`.
 """
 
-import os
 import sys
 from pathlib import Path
 
@@ -61,7 +60,6 @@ nb_execution_raise_on_error = True
 nb_merge_streams = True
 nb_output_stderr = "remove"  # the first figure on a machine says that fonts are looked for
 nb_code_prompt_show, nb_code_prompt_hide = "Show the {type}", "Hide the {type}"  # a solution says so: `repository`
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # the lessons' products are small: see minisink.__main__
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # types and shapes stand in the docstrings

@@ -1,9 +1,8 @@
 """``minisink`` and ``python -m minisink``.
 
-Small products gain little from a second BLAS thread, and on a machine that is busy with something else (a video
-call in the classroom) threads that wait for each other cost many times the work. So the commands run on one,
-unless ``OPENBLAS_NUM_THREADS`` or ``OMP_NUM_THREADS`` says otherwise; with models of 100M parameters and more,
-say otherwise. The number is read when numpy is imported, and nothing has imported it here: see `minisink`.
+The commands run on one BLAS thread, for the reasons in `system.threads`, unless ``OPENBLAS_NUM_THREADS`` or
+``OMP_NUM_THREADS`` says otherwise; on a quiet machine, with a model of 100M parameters and more, say otherwise. The
+number is read when numpy is imported, and nothing has imported it here: see `minisink`.
 """
 
 import os

@@ -260,7 +260,6 @@ def docs(path, seconds=SECONDS):
         raise missing(error.name) from None
     book = solution(path, guarded=False)  # a page runs in order
     book.metadata["minisink"]["source"] = state(path)
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # small products: see minisink.__main__
     try:
         with tempfile.TemporaryDirectory() as empty:
             client = nbclient.NotebookClient(book, timeout=seconds, record_timing=False)

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..system.threads import one_thread
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -90,6 +92,7 @@ class SGD:
         vector -= gradient
 
 
+@one_thread()
 def clip(gradient, largest):
     """Scale a gradient down, in place, to a norm of at most `largest`; return the norm it had.
 

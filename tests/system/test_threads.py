@@ -18,8 +18,9 @@ from minisink.fast.decoder import Decoder
 from minisink.paths import Uncached
 from minisink.system import threads
 from minisink.system.threads import one_thread, stay_on_one_thread
-from minisink.training import gradients
+from minisink.training import gradients, optimizer
 from minisink.training.parameters import initial_vector
+from minisink.training.trigger import toy as trigger
 
 
 def counts():
@@ -127,6 +128,21 @@ def test_a_gradient_is_made_on_one_thread(novels, three, monkeypatch):
         gradients.batch_gradient(novels.config, vector, ids, ids, piece=2, workers=workers)
         assert seen == [[expected] * len(three)] * 2 and counts() == three
         seen.clear()
+
+
+def test_the_rest_of_a_training_runs_on_one_thread(three, monkeypatch):
+    """The norm of a gradient, and a whole training of the smallest toy, which fails here."""
+
+    class Gradient:
+        def __matmul__(self, _):
+            return len(seen.append(counts()) or seen)
+
+    seen = []
+    assert optimizer.clip(Gradient(), 9.0) == 1.0
+    monkeypatch.setattr(trigger.Toy, "gradient", lambda *_: (np.nan, seen.append(counts())))
+    with pytest.raises(ValueError, match="the loss is nan"):
+        trigger.Toy("softmax").train(1)
+    assert seen == [[1] * len(three)] * 2 and counts() == three
 
 
 def test_a_smaller_limit_stays(novels, three):

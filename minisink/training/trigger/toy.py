@@ -9,6 +9,7 @@ No 1 / sqrt(D), no residual, no norm, no positions: what is left is what the pro
 
 import numpy as np
 
+from ...system.threads import one_thread
 from ..optimizer import AdamW
 from ..parameters import n_parameters, views
 from . import task, weights
@@ -76,6 +77,7 @@ class Toy:
             into["sink"][...] = dsink
         return float((error * error).mean()), gradient
 
+    @one_thread()
     def train(self, n_steps, every=100):
         """Train until the largest error on watched texts is small enough, or for `n_steps`; return the steps taken."""
         for step in range(n_steps):
