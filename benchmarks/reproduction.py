@@ -30,6 +30,7 @@ ON_REAL = {
     "streameval": ["--distances", "2", "5", "20", "40", "--caches", "128"],
     "pass-key": ["--lengths", "500", "1000", "--depths", "0", "0.5"],
     "rules": ["--n-sinks", "4", "--windows", "60", "--tokens", "420"],
+    "policies": ["--n-sinks", "4", "--tokens", "420", "--names", "0"],  # asked for in the other run
 }
 WITHOUT_REAL = ("emergence", "cures")  # logs of trainings, and toys
 SECTION = "## One by one"

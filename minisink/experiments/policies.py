@@ -219,9 +219,9 @@ def show(rows):
         above = str(Difference(row["above"], row["error"])) if losses else ""
         held = "-" if row["bytes"] is None else human_bytes(row["bytes"])
         losses.append([row["entry"], number(row["perplexity"]), above, f"{row['keys']:g}", f"{row['us']:.0f}", held])
-    cells = [[row["entry"], *(f"{row[task]:.2f} ± {row[f'{task} error']:.2f}" for task in tasks)] for row in rows]
+    cells = [[row["entry"], *(f"{row[task]:.2f} ±{row[f'{task} error']:.2f}" for task in tasks)] for row in rows]
     parts = [table(["long text", "perplexity", "nats above streaming", "keys", "us/token", "held"], losses)]
-    parts += [table(["nats per token", *tasks], cells) + f"\nAfter a gap chance is {CHANCE:.2f}."]
+    parts += [table(["nats", *tasks], cells) + f"\nAfter a gap chance is {CHANCE:.2f}."]
     missing = rows[0]["missing"]
     return "\n\n".join([*parts, *([f"Names told and asked for: not measured ({missing})."] if missing else [])])
 

@@ -106,6 +106,20 @@ def test_what_leaves_is_the_papers(name, n_kv_heads):
             given.append([dict(zip(held, row.tolist(), strict=True)) for held, row in zip(lists, weights, strict=True)])
 
 
+def test_every_fourth_stays_as_far_back_as_there_is_room():
+    """A list: of what has left the window the oldest goes that is no multiple of four, or the oldest."""
+    model, held = model_of(), []
+    cache = minisink.new_cache(model, ENTRIES["every fourth"](model, N, SINKS))
+    for t, token in enumerate(IDS):
+        model.forward([token], cache=cache)
+        held.append(t)
+        if len(held) > N:
+            others = held[SINKS : -N // 2]
+            held.remove(next((s for s in others if s % 4), others[0]))
+        assert cache.token_index.tolist() == held
+    assert held[:SINKS] == [0, 1] and held[SINKS : -N // 2] == [32, 36, 40, 44, 48, 52]
+
+
 @pytest.mark.parametrize("name", ["random", "per-head"])
 def test_what_leaves_a_head_is_one_that_may(name):
     """Sinks and the newest always stay; what has left does not come back."""
