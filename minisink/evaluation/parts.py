@@ -216,11 +216,11 @@ def part_nll(model, part):
     if isinstance(part.method, Recompute):
         nll = recomputed(model, part.ids, part.method, CHUNK, readable=part.readable)
     else:
-        nll = losses(model, part.ids, _begun(model, part), CHUNK)
+        nll = losses(model, part.ids, begun(model, part), CHUNK)
     return np.concatenate([*nll])[-part.n :]
 
 
-def _begun(model, part):
+def begun(model, part):
     """Return a cache that takes token `start` next; unless that begins the text, it holds the sinks and no other."""
     slow = part.readable or isinstance(part.method, ByLayer)
     cache = make_cache(model, part.method) if slow else Banded(model.config.n_layers, part.method)

@@ -1,6 +1,9 @@
 """A text in parts that know nothing of each other: the losses of the whole, and of no more is anything needed."""
 
+import re
+import runpy
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,6 +29,8 @@ methods = (
         lambda w: st.builds(Recompute, st.just(w), st.sampled_from([(), (3,)] if w > 1 else [()]))
     )
 )
+
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 def joined(blocks):
@@ -136,3 +141,34 @@ def test_pieces_that_fail_come_after_their_losses():
             np.testing.assert_allclose(joined(got), minisink.token_nll(model, ids, Window(5)), rtol=0, atol=1e-9)
     read.clear()
     assert len(next(measured(model, pieces(), Past(model, Window(5)), 7, None))) == 7 and read == [0]
+
+
+@pytest.mark.parametrize("arch", [llama, gpt2, mpt])
+def test_long_parts_have_the_same_bits(arch):
+    """They begin with a chunk of the whole text, and so does the run-up."""
+    model, ids = tiny.public(tiny.make(arch, dtype=np.float32, max_positions=256)), tiny.ids(2600)
+    for method in (Streaming(5, 9), Window(7)):
+        got = list(minisink.nll_parts(model, ids, method, parts=4))
+        assert [len(nll) for nll in got] == [768, 768, 768, 295]
+        np.testing.assert_array_equal(joined(got), minisink.token_nll(model, ids, method))
+
+
+@pytest.mark.slow
+def test_the_figure_ends_at_the_stairs():
+    """After each layer as many more tokens see too little as a window has others; then rounding is left."""
+    figure = runpy.run_path(str(DOCS / "parts.py"))
+    off = figure["differences"]()
+    step = figure["METHOD"].window - 1
+    for layer in range(1, len(off)):
+        assert off[layer, layer * step :].max() < 2e-6 and off[layer, : layer * step - 1].min() > 1e-6
+    assert f"{off.max():.0%}".replace("%", " %") in (DOCS / "parts.md").read_text("utf-8")
+
+
+@pytest.mark.slow
+def test_the_page_prints_what_it_says(capsys):
+    """The example in a program."""
+    code, printed = re.search(
+        r"```python\n(.*?)```\nprints\n```\n(.*?)```", (DOCS / "parts.md").read_text("utf-8"), re.S
+    ).groups()
+    exec(compile(code, "parts.md", "exec"), {})
+    assert capsys.readouterr().out == printed
