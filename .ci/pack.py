@@ -1,8 +1,9 @@
-"""Pack the built pages for a release: ``python .ci/pack.py FOLDER FILE``.
+"""Pack what a release carries: ``python .ci/pack.py pages FOLDER FILE``, ``python .ci/pack.py data CLONE``.
 
 Pages are much alike, so that one xz of all of them takes a quarter of what a wheel would make of each. Pictures of more
 than 256 colours, which are few and have them from soft edges, are given the 256 nearest. What `minisink docs` makes
-anew, and what only a debugger asks for, stays out.
+anew, and what only a debugger asks for, stays out. Of the data of a clone, weights become an xz each, a sixth smaller,
+and golden vectors leave out what `minisink.conformance.golden` makes again of the rest.
 """
 
 import io
@@ -11,6 +12,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 LEFT_OUT = ("live.html", ".map", ".buildinfo")  # endings of names
@@ -35,5 +37,17 @@ def picture(path):
     return min(made.getvalue(), path.read_bytes(), key=len)
 
 
+def pack_data(clone):
+    """Pack the weights and golden vectors of a clone in their places."""
+    in_pairs = {"id": lzma.FILTER_LZMA2, "preset": 9, "lp": 1, "pb": 1}  # numbers of two bytes
+    for path in sorted((clone / "weights").glob("*/model.safetensors")):
+        path.with_name("model.safetensors.xz").write_bytes(lzma.compress(path.read_bytes(), filters=[in_pairs]))
+        path.unlink()
+    for path in sorted((clone / "minisink" / "conformance" / "vectors").glob("*.npz")):
+        with np.load(path) as file:
+            kept = {name: file[name] for name in file if "+" not in name or name.endswith(".losses")}
+        np.savez_compressed(path, **kept)
+
+
 if __name__ == "__main__":
-    pack(*map(Path, sys.argv[1:]))
+    {"pages": pack, "data": pack_data}[sys.argv[1]](*map(Path, sys.argv[2:]))

@@ -225,7 +225,7 @@ def _write_traces(folder, name, policy):
         arrays = {each: array for each, array in arrays.items() if array.size}  # where there are no losses
         np.savez_compressed(folder / f"{name}.npz", about=json.dumps(about), **arrays)
     else:
-        shutil.copyfile(FOLDER / f"{name}.npz", folder / f"{name}.npz")
+        np.savez_compressed(folder / f"{name}.npz", **read_traces(name))
     stated = {"about": json.dumps(about), "theta": json.dumps(about["theta"])}  # once more, for what parses no JSON
     write_tensors(folder / f"{name}.safetensors", arrays, **stated)
     return model(name)

@@ -3,21 +3,23 @@
 They are in `vectors/`, one file per model, in double precision and without pickle, so that any program can read them
 with ``numpy.load(file, allow_pickle=False)``. An array of a trace is called by its sizes, "1+4.token_index" for one
 sink and a window of four; a weight, in half precision, as minisink calls it, "weights.0.wq"; "about" is the config as
-JSON. `tests/conformance/make.py` made them.
+JSON. `tests/conformance/make.py` made them. The wheel of a release holds the models, texts and losses; `read` makes the
+rest from them by the readable path.
 """
 
 import json
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from .. import gpt2, llama
 from ..hf.arrays import from_arrays
-from ..methods import Streaming
+from ..methods import Streaming, new_cache
 from ..model import Model
 from . import texts
 from .texts import FOLDER
-from .traces import Trace
+from .traces import Trace, trace_of
 
 NAMES = ("llama", "gqa", "gpt2")  # one head per key; two heads per key; no rotation, learned positions
 RECORDED = ("q", "k", "v", "token_index", "positions", "scores", "out", "losses")
@@ -42,7 +44,10 @@ def model(name: str) -> Model:
     """Return the model whose vectors these are, in double precision; its `save` writes a Hugging Face folder."""
     if name in texts.TEXTS:
         return texts.model(name)
-    file = read(name)
+    return _model(name, read(name))
+
+
+def _model(name, file):
     architecture: Any = gpt2 if name == "gpt2" else llama
     config = architecture.Config(**json.loads(str(file["about"]))["config"])
     learned = [each for each in file if each.startswith("weights.")]
@@ -54,5 +59,38 @@ def read(name):
     """Return every array of a file by name."""
     if name not in NAMES:
         raise ValueError(f"name is {name!r}; there are golden vectors of {', '.join(NAMES)}")
-    with np.load(FOLDER / f"{name}.npz", allow_pickle=False) as file:
-        return dict(file)
+    return {each: array.copy() for each, array in _read(FOLDER / f"{name}.npz").items()}
+
+
+@lru_cache
+def _read(path):
+    with np.load(path, allow_pickle=False) as file:
+        arrays = dict(file)
+    sizes = json.loads(str(arrays["about"]))["sizes"]
+    for n_sinks, window in sizes if f"{sizes[0][0]}+{sizes[0][1]}.q" not in arrays else ():
+        size = f"{n_sinks}+{window}"
+        trace = replayed(_model(path.stem, arrays), arrays["ids"], n_sinks, window, arrays[f"{size}.losses"])
+        arrays |= {f"{size}.{each}": array for each, array in recorded(trace).items()}
+    return arrays
+
+
+def replayed(model, ids, n_sinks, window, losses):
+    """Return the trace of a model that reads token by token through `cache.py`, every layer looked into."""
+    cache, layers = new_cache(model, Streaming(n_sinks, window)), []
+    for token in ids:
+        inside: dict = {}
+        model.forward([token], cache=cache, trace=inside)
+        layers.append(inside["layers"])
+    q, k, v = (np.array([[layer[each][0] for layer in token] for token in layers]) for each in "qkv")  # (T, L, H, D)
+    theta = getattr(model.config, "rope_theta", None)
+    return trace_of(q, k, v, n_sinks=n_sinks, window=window, theta=theta, name=model.name, ids=ids, losses=losses)
+
+
+def recorded(trace):
+    """Return the arrays of `RECORDED` by name: slots once for all layers, -inf for the score of an empty slot."""
+    (T, L, S), H = trace.token_index.shape, trace.q.shape[2]
+    scores = np.full((T, L, H, S), -np.inf)
+    for t, i in np.ndindex(T, L):
+        scores[t, i, :, : len(trace.held(t, i))] = trace.scores_at(t, i)
+    arrays = {each: getattr(trace, each) for each in RECORDED if each != "scores"} | {"scores": scores}
+    return arrays | {each: arrays[each][:, 0] for each in ("token_index", "positions")}

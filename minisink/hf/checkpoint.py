@@ -5,17 +5,21 @@ dtype, shape and byte range, and the bytes. The safetensors library checks the h
 through a memory map, one tensor at a time, and written the same way.
 """
 
+import io
 import json
 import re
 import warnings
+from functools import lru_cache
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError, deserialize, safe_open
 
 from .fields import CheckpointError, brief, is_there, loading, parse, read_json, refusing
 
 # safetensors' name of a dtype -> how numpy reads the bytes (bfloat16 has no numpy dtype: two raw bytes)
 FLOATS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+PACKED = "model.safetensors.xz"  # the wheel of a release has it in place of model.safetensors
+MOST_PACKED = 2**26  # bytes when unpacked
 # Endings of other weight files; several are pickles, which can run any program when read
 OTHERS = (".bin", ".pt", ".pth", ".ckpt", ".gguf", ".h5", ".msgpack", ".onnx")
 
@@ -42,8 +46,9 @@ def find_files(folder):
     shard that is missing or outside the folder, is a CheckpointError.
     """
     single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
-    if is_there(single):
-        return {single: set()}
+    for path in (single, folder / PACKED):
+        if is_there(path):
+            return {path: set()}
     if not is_there(index):
         neither = f"{folder}: has neither model.safetensors nor model.safetensors.index.json"
         others = sorted(path.name for path in folder.iterdir() if path.suffix in OTHERS)
@@ -76,9 +81,12 @@ def read_header(path):
     with loading(path):
         open(path, "rb").close()  # says why it cannot be opened; the library only says that it does not exist
         with refusing(f"{path}: not a sound safetensors file", SafetensorError, ValueError, OverflowError):
-            with safe_open(path, framework="numpy"):
-                pass  # opening checks the header against the file
-            with open(path, "rb") as file:
+            if path.name == PACKED:
+                deserialize(unpacked(path))
+            else:
+                with safe_open(path, framework="numpy"):
+                    pass  # opening checks the header against the file
+            with io.BytesIO(unpacked(path)) if path.name == PACKED else open(path, "rb") as file:
                 length = int.from_bytes(file.read(8), "little")
                 header = parse(file.read(length))
     header.pop("__metadata__", None)
@@ -86,6 +94,16 @@ def read_header(path):
         name: (about["dtype"], tuple(about["shape"]), 8 + length + about["data_offsets"][0])
         for name, about in header.items()
     }
+
+
+@lru_cache(maxsize=1)
+def unpacked(path):
+    """Return the bytes of a packed file; what is beyond `MOST_PACKED` is cut off, and missed when they are read."""
+    with refusing(f"{path}: cannot be unpacked", Exception):  # damaged, or a Python without lzma
+        from lzma import open as open_xz
+
+        with open_xz(path) as file:
+            return file.read(MOST_PACKED)
 
 
 def find_tensors(folder, shapes, *, optional, prefix, harmless):

@@ -14,17 +14,14 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from minisink import gpt2, llama
-from minisink.cache import KVCache, Policy
-from minisink.conformance.golden import NAMES, RECORDED
-from minisink.conformance.traces import trace_of
+import minisink
+from minisink import Model, gpt2, llama
+from minisink.conformance.golden import NAMES, RECORDED, recorded, replayed
 from minisink.hf.arrays import from_arrays, shapes
 from minisink.loss import nll_of
-from minisink.paths import Cached
 
 N_TOKENS, VOCABULARY = 24, 128
 SIZES = ((0, 5), (1, 4), (4, 3), (2, 1))  # n_sinks, window
@@ -54,35 +51,11 @@ def draw(name):
     return np.cumsum(steps) % VOCABULARY, weights
 
 
-def record(name, ids, weights, n_sinks, window):
-    """One trace: the model reads `ids` token by token through `cache.py`, and every layer is looked into."""
-    architecture, config = config_of(name)
-    weights = from_arrays(config, weights)
-    sizes = (config.n_layers, config.n_kv_heads, config.head_dim)
-    path = Cached(KVCache(*sizes, Policy(n_sinks, window), like=weights.embed))
-    logits, traces = [], []
-    for token in ids:
-        inside: Any = {}
-        logits.append(architecture.forward(np.array([token]), weights, config, path=path, trace=inside)[0])
-        traces.append([{each: layer[each][0] for each in ("q", "k", "v", "mixed")} for layer in inside["layers"]])
-    q, k, v, mixed = (
-        np.array([[layer[each] for layer in token] for token in traces]) for each in ("q", "k", "v", "mixed")
-    )
-    losses = nll_of(np.array(logits[:-1]), ids[1:])
-    theta = getattr(config, "rope_theta", None)
-    trace = trace_of(q, k, v, n_sinks=n_sinks, window=window, theta=theta, name=name, ids=ids, losses=losses)
-    np.testing.assert_array_equal(trace.out, mixed)  # what the model's own cache answered
-    return trace
-
-
-def scores_of(trace):
-    """All scores (T, L, H, S) of a trace, before the softmax; -inf in an empty slot."""
-    (T, L, S), H = trace.token_index.shape, trace.q.shape[2]
-    scores = np.full((T, L, H, S), -np.inf)
-    for t in range(T):
-        for i in range(L):
-            scores[t, i, :, : len(trace.held(t, i))] = trace.scores_at(t, i)
-    return scores
+def losses_of(model, ids, n_sinks, window):
+    """Losses of a model that reads token by token through `cache.py`."""
+    cache = minisink.new_cache(model, minisink.Streaming(n_sinks, window))
+    logits = np.concatenate([model.forward([token], cache=cache) for token in ids])
+    return nll_of(logits[:-1], ids[1:])
 
 
 def build(name):
@@ -93,11 +66,11 @@ def build(name):
     about = {"config": config, "sizes": SIZES}
     arrays = {"about": np.array(json.dumps(about)), "ids": ids}
     arrays |= {f"weights.{each}": array.astype(np.float16) for each, array in weights.items()}
+    model = Model(config_of(name)[1], from_arrays(config_of(name)[1], weights), name=name)
     for n_sinks, window in SIZES:
-        trace = record(name, ids, weights, n_sinks, window)
-        recorded = {each: getattr(trace, each) for each in RECORDED if each != "scores"} | {"scores": scores_of(trace)}
-        recorded |= {each: recorded[each][:, 0] for each in ("token_index", "positions")}  # all layers hold the same
-        arrays |= {f"{n_sinks}+{window}.{each}": recorded[each] for each in RECORDED}
+        trace = replayed(model, ids, n_sinks, window, losses_of(model, ids, n_sinks, window))
+        made = recorded(trace)
+        arrays |= {f"{n_sinks}+{window}.{each}": made[each] for each in RECORDED}
     return arrays
 
 
