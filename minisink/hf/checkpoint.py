@@ -155,7 +155,11 @@ def and_more(names):
 def read_tensor(name, path, kind, shape, offset, *, dtype):
     """Read one tensor that was found, through a memory map that is closed before the next one."""
     with loading(f"{path}: tensor {name}"):
-        array = widen(np.memmap(path, FLOATS[kind], "r", offset, shape), dtype)
+        if path.name == PACKED:
+            raw = np.ndarray(shape, FLOATS[kind], unpacked(path), offset)
+        else:
+            raw = np.memmap(path, FLOATS[kind], "r", offset, shape)
+        array = widen(raw, dtype)
     array = np.asarray(array)  # the memmap subclass is no longer needed
     if not np.isfinite(array).all():
         warnings.warn(f"{path}: tensor {name} holds NaN or infinity", stacklevel=2)
