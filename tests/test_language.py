@@ -4,7 +4,9 @@ Most kinds need an ear; these need none. The table is for pages and code alike. 
 not prose, and what a program prints is the program's to mend.
 """
 
+import io
 import re
+import tokenize
 from pathlib import Path
 
 import pytest
@@ -65,6 +67,43 @@ def found(prose):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_pages(page):
+    assert found(page_prose(page)) == []
+
+
+CODE = sorted(path for folder in ("minisink", "tutorials") for path in (ROOT / folder).rglob("*.py"))
+CODE += [*sorted((ROOT / "minisink" / "live").glob("*.mjs")), ROOT / "minisink" / "live" / "page.html"]
+NOT_YET_CODE = {
+    f"minisink/{name}.py"
+    for name in """
+commands/ppl commands/reproduce evaluation/run evaluation/parts evaluation/jobs generation loss experiments/arena
+""".split()
+}
+LESSONS = sorted((ROOT / "tutorials").rglob("*.md"))
+
+
+def code_prose(path):
+    """Yield the texts of a file: docstrings, other strings and comments; of a script for the page, its lines."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix != ".py":
+        yield from text.split("\n")
+        return
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        kind = tokenize.tok_name[token.type]
+        if kind in ("STRING", "COMMENT", "FSTRING_MIDDLE"):
+            yield re.sub(r"`+[^`]*`+", "_", token.string.lstrip("# "))
+
+
+@pytest.mark.parametrize("folder", ["minisink", "tutorials"])
+def test_code(folder):
+    """What a reader of the source, of a help text or of an error message meets."""
+    code = {path.relative_to(ROOT).as_posix(): path for path in CODE}
+    own = {name: path for name, path in code.items() if name.startswith(folder) and name not in NOT_YET_CODE}
+    wrong = {name: found(" | ".join(code_prose(path))) for name, path in own.items()}
+    assert {name: places for name, places in wrong.items() if places and "wrong_turns" not in name} == {}
+
+
+@pytest.mark.parametrize("page", LESSONS, ids=lambda page: page.stem)
+def test_lessons(page):
     assert found(page_prose(page)) == []
 
 

@@ -116,7 +116,7 @@ def is_bonus(cell):
 
 
 def exercises(book):
-    """Return ``{title: (minutes, level)}`` of the exercises; raise ValueError if one does not state them."""
+    """Return ``{title: (minutes, level)}`` of the exercises; raise ValueError if either is missing."""
     found = {}
     for cell in book.cells:
         if cell.cell_type == "markdown" and section_of(cell) == "Exercise":

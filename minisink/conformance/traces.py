@@ -27,16 +27,16 @@ class Trace:
     n_sinks: int
     window: int  # the current token counts: under StreamingLLM a query sees at most n_sinks + window keys
     theta: float | None  # base of the rotary angles; None where nothing is rotated (GPT-2), or by an `encoding`
-    policy: Policy | ByLayer  # which tokens stay, and where each of them stands
+    policy: Policy | ByLayer  # which tokens stay, and at which position each is
     q: np.ndarray  # (T, L, H, D), un-rotated, like the keys
     k: np.ndarray  # (T, L, K, D)
     v: np.ndarray  # (T, L, K, D)
     token_index: np.ndarray  # (T, L, S), ints: held when token t attends, itself included, in slot order
-    positions: np.ndarray  # (T, L, S), ints: of each slot then; without rotation, where its token was embedded
+    positions: np.ndarray  # (T, L, S), ints, one per slot; without rotation, where its token was embedded
     out: np.ndarray  # (T, L, H, D)
     ids: np.ndarray | None = None  # (T,), the text, if a model read one
     losses: np.ndarray | None = None  # (T - 1,), nats per token, from the second token on
-    encoding: Any = None  # of `positions`, where `theta` does not say it: ALiBi, rotary over a part of a head
+    encoding: Any = None  # from `positions`, if `theta` is not enough: ALiBi, rotary over a part of a head
 
     def __repr__(self):
         T, L, H, D = self.q.shape

@@ -1,4 +1,4 @@
-"""Where the weight goes on average over many short texts, layer by layer.
+"""Where the weight goes, averaged over many short texts, layer by layer.
 
 What a head looks at in one text differs from text to text and blurs on average; what remains is what the head
 does whatever the text. Two habits are left: a bright diagonal, the nearest tokens, and a bright first column, the sink.

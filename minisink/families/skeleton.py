@@ -77,7 +77,7 @@ def forward(ids, weights, config, *, path: Path | None = None, rows=None, trace:
     path = Uncached() if path is None else path
     H, K, D, eps = config.n_heads, config.n_kv_heads, config.head_dim, config.norm_eps
     T, encoding, activate = len(ids), config.encoding, ACTIVATIONS[config.activation]
-    path.positions(T)  # refuses a cache it cannot go on with; rotation, or a slope, happens inside `mix`
+    path.positions(T)  # refuses a cache it cannot continue; rotation, or a slope, happens inside `mix`
     inside: list = [None if trace is None else {} for _ in weights.layers]
     x = weights.embed[np.asarray(ids, like=weights.embed)]  # (T,) -> (T, C)
     for i, layer in enumerate(weights.layers):

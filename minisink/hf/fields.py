@@ -213,7 +213,7 @@ def common(raw, keys, *, tied, mlp_widths=None, max_positions=None, norm_eps=1e-
 
 
 def written(config, keys):
-    """Undo `common`, but for what `folder.raw_of` adds for every architecture."""
+    """Undo `common`, without what `folder.raw_of` adds for all architectures."""
     return {key: getattr(config, field) for field, key in keys.items()}
 
 

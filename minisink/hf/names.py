@@ -39,7 +39,7 @@ sink_logits  attn.sinks   attention.sinks            self_attention.sinks       
 
 
 def column(table, name, prefix=""):
-    """Return our names and those of a column, which begin with a prefix, but for the output matrix.
+    """Return our names and those of a column, which begin with a prefix, except the output matrix.
 
     >>> column(OUTER, "gpt_neox", "gpt_neox.")["head"], column(SKELETON, "GGUF")["w_qkv"]
     ('embed_out.weight', 'attn_qkv.weight')

@@ -65,7 +65,7 @@ class Fetched(NamedTuple):
     scores: Any  # (H, F)
     values: Any  # (H, F, D)
     token_index: Any  # (H, F)
-    first_token: Any  # (H, n): of each block
+    first_token: Any  # (H, n), one per block
 
 
 def fetch(q, store, rotate, policy, layer, t):  # (1, H, D)

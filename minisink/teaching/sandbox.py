@@ -75,7 +75,7 @@ class Sandbox:
         request |= {"limits": {"seconds": self.seconds, "memory": MEMORY, "file_size": FILE_SIZE}}
         base = Path(tempfile.mkdtemp(prefix="check-")).resolve()
         try:
-            base.chmod(0o711)  # whoever the child is, it may pass through to its own folder
+            base.chmod(0o711)  # whatever user the child has, it may pass through to its own folder
             (base / "work").mkdir(mode=0o700)
             _lay_out(base / "work", self.beside)
             for part, content in (("request", json.dumps(request)), ("output", ""), ("errors", "")):

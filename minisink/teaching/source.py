@@ -49,7 +49,7 @@ class Source(NamedTuple):
 
 
 def read(path):
-    """Read a student's file, or a notebook's code cells; ValueError for what is none, too large, or cannot be read."""
+    """Read a student's file, or a notebook's code cells; ValueError if it is not one, too large, or unreadable."""
     path = Path(path)
     if size_of(path) > LARGEST_SOURCE:
         raise ValueError(f"{path}: larger than {LARGEST_SOURCE >> 20} MiB; that is no student's file")
@@ -73,7 +73,7 @@ def size_of(path):
 
 
 def parse(name, raw):
-    """Read the bytes of a student's file; ValueError for a notebook that is none, and for what is no text."""
+    """Read the bytes of a student's file; ValueError for a bad notebook, or a file that is not text."""
     text = decode(raw)
     if re.search(r"\.ipynb(\.txt)?$", name, re.I):
         return Source(name, _cells(text), True)
@@ -147,14 +147,14 @@ def as_python(text):
     return read_magics(text)
 
 
-LINE = re.compile(r"(?:[^\n]*\\\n)*[^\n]*\n?")  # with those that it goes on in
+LINE = re.compile(r"(?:[^\n]*\\\n)*[^\n]*\n?")  # with its continuation lines
 MAGIC = re.compile(r"(\s*)(?!\s)([^=!<>#'\"]*[^=!<>#'\":+*/-]=[ \t]*)?(%|!!?)(.*)", re.S)
 ASKS = re.compile(r"(\s*)(\?\??[ \t]*[%\w.*]+|%{0,2}(?!\d)[\w.*\[\]]+\?\??|[,;/][ \t]*\w.*)[ \t]*$", re.S)
 PROMPT = re.compile(r"^(?:>>>|\.\.\.|In \[\d+\]:|[ ]*\.\.\.:) ?", re.M)
 
 
 def read_magics(text):
-    r"""Return a cell as IPython would read it: line by line, but for what stands between brackets or quotes.
+    r"""Return a cell as IPython would read it: line by line, except between brackets or quotes.
 
     >>> print(read_magics("x = (5\n  % 3)\nfiles = !ls\n%time y = 1\nx?"))
     x = (5
@@ -167,7 +167,7 @@ def read_magics(text):
         text = PROMPT.sub("", text)
     if indent := re.match(r"(?:[ \t]*\n)*([ \t]+)", text):
         text = re.sub(f"^{indent[1]}", "", text, flags=re.M)
-    made, begun = [], ""  # and the lines of a statement that goes on
+    made, begun = [], ""  # and the lines of an unfinished statement
     for line in LINE.findall(text):
         called = None if begun else _called(line.removesuffix("\n"))
         made.append(line if called is None else called + "\n" * line.count("\n"))

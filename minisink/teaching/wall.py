@@ -40,7 +40,7 @@ def one_after_the_other(work, walls, hidden):
     if not sys.platform.startswith("linux"):
         work(sys.stdin.buffer.readline().decode().rstrip("\n"))
         return
-    libc().prctl(36, 1)  # whoever loses its parent becomes a child of this process
+    libc().prctl(36, 1)  # orphans become children of this process
     if "namespaces" in walls:
         apart(hidden)
     while line := _line():

@@ -33,7 +33,7 @@ class State:
 def save(folder, state, identity):
     """Write the state; the one before stays until this one is whole.
 
-    `identity` is config, recipe and texts: what a training must have in common with the file to go on from it.
+    `identity` is config, recipe and texts: what a training must have in common with the file to continue from it.
     """
     about = {"step": state.step, "seconds": state.seconds, "random": state.random, "losses": state.losses}
     save_state(folder / FILE, STATE, about | {"identity": identity}, state.vectors)

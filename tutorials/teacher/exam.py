@@ -126,7 +126,7 @@ def picture(rng):
         seen_by(cache, n_sinks, window) for cache in ((right.Cache, wrong) if correct == 1 else (wrong, right.Cache))
     ]
     differ = next(token for token, (one, other) in enumerate(zip(*seen, strict=True)) if one != other)
-    ask = f"Two caches were asked for `n_sinks = {n_sinks}` and `window = {window}`. A row is a query, a column a key:"
+    ask = f"Two caches were asked for `n_sinks = {n_sinks}` and `window = {window}`. Rows are queries, columns keys:"
     ask += " `#` is seen, `.` was evicted. Which picture is right, 1 or 2, and which query is the first to see"
     ask += (
         f" something else in the other? (Two numbers.) In one sentence ({SENTENCE}): what is wrong with the other?\n\n"

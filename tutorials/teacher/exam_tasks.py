@@ -13,7 +13,7 @@ POINTS = {"thinned": 8, "heaviest": 8}  # version A, version B; each student wri
 def thinned(n, n_sinks, window, every):
     """Return the slots that stay, of n, in order.
 
-    The first n_sinks stay, and the last window; of those between, every slot whose number is divisible by `every`.
+    The first n_sinks stay, and the last window; in between, every slot whose number is divisible by `every`.
     If there are no more than n_sinks + window, all stay.
     """
     return [i for i in range(n) if i < n_sinks or i >= n - window or i % every == 0]
@@ -39,7 +39,7 @@ thinned_turns = {
 def heaviest(weights, n_sinks, window, k):
     """Return the slots that stay, of n = len(weights), in order.
 
-    The first n_sinks stay, and the last window; of those between, the k with the largest weight, and the earlier of two
+    The first n_sinks stay, and the last window; in between, the k with the largest weight, and the earlier of two
     equal ones. If there are no more than n_sinks + window + k, all stay.
     """
     n = len(weights)
