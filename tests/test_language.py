@@ -47,7 +47,7 @@ KINDS = [  # the kind, how it is found, and what to write instead
     ("as it does it", r"\bas \w+ does it\b", "as it does"),
 ]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-PAGES += sorted((ROOT / "weights").rglob("*.md"))
+PAGES += [*sorted((ROOT / "weights").rglob("*.md")), *sorted((ROOT / ".github").glob("*.md"))]
 WRITTEN = {"reproduction.md": "## One by one", "check-your-cache.md": "## What it recognises"}  # by code from there on
 
 
