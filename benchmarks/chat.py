@@ -1,15 +1,15 @@
 """A chat all day: does a turn cost the same after two hundred others, and does it still make sense?
 
-    python benchmarks/chat.py                        # 200 turns that ship, streaming and window: a quarter of an hour
+    python benchmarks/chat.py                        # the 200 turns that ship, streaming and window: 15 minutes
     python benchmarks/chat.py --turns 20             # a quick look
     python benchmarks/chat.py --write docs/chat.md   # and a section of that page
     python benchmarks/chat.py --control 150          # is it the cache or the text, if answers change? (ten minutes)
 
-SmolLM2-135M-Instruct, a cache of 256 keys, temperature 0.7, top-p 0.9, answers of 60 tokens at most. Time is that of
-the processor, of decoding an answer only; memory is what this process holds (RSS), read after each turn.
-Two figures say whether an answer makes sense: what its tokens cost the model itself, in nats, when it reads them again
-in a new conversation that begins with the same question (re-computation: nothing was evicted); and which share of its
-4-grams stands in it before. A loop is no surprise to a model, so neither tells it all.
+SmolLM2-135M-Instruct with a cache of 256 keys, temperature 0.7, top-p 0.9, and answers of at most 60 tokens. Time is
+processor time, and only that of decoding an answer; memory is what this process holds (RSS), read after each turn.
+Two numbers say whether an answer makes sense: the loss of its tokens in nats under the same model, which reads them
+again in a new conversation that begins with the same question (re-computation, where nothing was evicted); and the
+share of its 4-grams that it has already used. A loop does not surprise a model, so neither number is enough.
 """
 
 import argparse
@@ -57,7 +57,7 @@ def main():
 
 
 def talk(model, method, lines, seed):
-    """Return a row a turn: the tokens written, processor seconds, bytes of this process, and the loss of the answer."""
+    """Return one row per turn: the tokens written, processor seconds, bytes of this process, the loss of the answer."""
     return go_on(Conversation(model, method, temperature=0.7, top_p=0.9, seed=seed), method.name, lines)
 
 
@@ -152,7 +152,7 @@ def summed(turns):
 
 
 def per_token(turns):
-    """Processor seconds a token, without the first of each answer, which the turn was read for."""
+    """Return processor seconds per token, without the first of each answer, whose time is that of reading the turn."""
     return sum(row["seconds"] for row in turns) / sum(max(0, len(row["tokens"]) - 1) for row in turns)
 
 

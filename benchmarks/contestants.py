@@ -1,8 +1,8 @@
-"""What decodes beside minisink: the same weights, the same keys in sight, the same threads; the same logits first.
+"""What decodes besides minisink, with the same weights, visible keys and threads; first, the logits must be the same.
 
-A contestant is made by a function of a `Setting` and gives a *turn*: a function that decodes for about so many
-seconds and returns the seconds of one token. It has run once before its first turn. Where it cannot run at all it
-raises `LeftOut`. Those in processes of their own sleep between their turns.
+A contestant is made by a function of a `Setting` and returns a *turn*: a function that decodes for about the given
+seconds and returns the seconds per token. It has run once before its first turn. If it cannot run at all it raises
+`LeftOut`. Those in their own processes sleep between their turns.
 """
 
 import os

@@ -57,7 +57,7 @@ def main():
 
 
 def in_process_of(threads):
-    """Return what this script measures with so many threads."""
+    """Return what this script measures with that many threads."""
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "results.json")

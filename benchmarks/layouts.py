@@ -48,7 +48,7 @@ def main():
 
 
 def in_process_of(threads, args):
-    """{shape: [seconds of (in, out), seconds of (out, in)]} with so many threads."""
+    """{shape: [seconds of (in, out), seconds of (out, in)]} with that many threads."""
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
     command = [sys.executable, __file__, "--measure", "--repeats", str(args.repeats), "--seconds", str(args.seconds)]
     run = subprocess.run(
@@ -58,7 +58,7 @@ def in_process_of(threads, args):
 
 
 def measured(shape, args):
-    """Seconds a token of both layouts."""
+    """Return the seconds per token of both layouts."""
     import numpy as np
     from contestants import steadily
     from measure import say, take_turns

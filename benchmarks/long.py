@@ -4,9 +4,9 @@
     python benchmarks/long.py --write docs/benchmarks.md      # and a section of the page of decode.py
     python benchmarks/long.py --tokens 10000 --evaluate 20000 # a quick look
 
-Streaming with 4 sinks and a window of 252. The decoder's cache is saved on the way, after 100, 1,000, ... tokens; at
-the end decoders go on from each of these, in turn and beside the matrix-vector products alone, so that whatever
-else the machine does meets them all. Memory is what this process holds of it (RSS), read from the system.
+Streaming with 4 sinks and a window of 252. The decoder's cache is saved on the way, after 100, 1,000, ... tokens. At
+the end decoders continue from each of these, in turn with the matrix-vector products alone, so that whatever else
+the machine does affects them all. Memory is what this process holds (RSS), read from the system.
 """
 
 import argparse
@@ -69,7 +69,7 @@ def heading(files, ids):
 
 
 def decoded(model, ids, args):
-    """Yield lines: time and memory of a token after so many others."""
+    """Yield lines: time and memory of a token after that many others."""
     points = [n for n in (10**i for i in range(2, 10)) if n <= args.tokens]
     text = cycle(ids.tolist())
     decoder, memory, pace = Decoder(model, METHOD), {}, {}

@@ -52,7 +52,7 @@ def say(what):
 
 
 def decoding(shape, args, threads):
-    """Return the seconds a token of every contestant, and who is left out for what reason."""
+    """Return the seconds per token of every contestant, and which are left out, and why."""
     say(f"decoding, {shape}")
     model = random_model(shape, max_positions=4096)
     turns, left_out = {}, {}
@@ -86,7 +86,7 @@ def take_turns(turns, repeats, seconds):
 
 
 def blocks(cache, repeats, seconds, n_tokens=8192):
-    """Return the seconds a token of a text in blocks, and one token at a time on the readable path and by `Decoder`."""
+    """Return the seconds per token of a text in blocks, and token by token on the readable path and by `Decoder`."""
     say(f"perplexity in blocks, cache {cache}")
     model = random_model("novels", max_positions=4096)
     ids = np.random.default_rng(0).integers(0, model.config.vocab_size, n_tokens + 1)
@@ -117,7 +117,7 @@ def recompute(shape, repeats):
 
 
 def lines(shape, seconds):
-    """Return the seconds a token spends in each line."""
+    """Return the seconds per token of each line."""
     say(f"line by line, {shape}")
     decoder = speed.full_decoder(random_model(shape, max_positions=4096), CACHE)
     return time_of_lines(lambda: decoder.step(0), seconds=seconds)

@@ -1,10 +1,10 @@
-"""From which size on a second BLAS thread is right, and what a script costs beside four busy processes.
+"""From which size a second BLAS thread pays, and what a script costs while four other processes are busy.
 
     python benchmarks/threads.py --write docs/benchmarks.md
 
-The products of a layer by width: one token, which is decoding, and a block of 256. On one thread and on all, in turns,
-first as the machine is (it should be quiet), then beside processes that keep every core busy. Then a script that
-measures the loss of a text by `novels`, threads as they come, against ``OPENBLAS_NUM_THREADS=1``.
+It times the products of a layer by width, for one token (decoding) and for a block of 256, on one thread and on all in
+turn: first on the machine as it is (it should be quiet), then while other processes keep every core busy. Then it times
+a script that measures the loss of a text under `novels`, with the default threads and with ``OPENBLAS_NUM_THREADS=1``.
 """
 
 import argparse
@@ -57,16 +57,16 @@ def main():
         "",
         f"`{page.command()}`; {os.cpu_count()} cores; {began}.",
         f"The products of a layer of this width, for one token and for {CHUNK}. Quiet: how many times as fast all",
-        f"threads are as one. Busy, beside {BUSY} processes: how many times the processor time of one they take.",
+        f"threads are as one. Busy, with {BUSY} other processes: how many times as much processor time they take.",
         "",
         *page.table(
             ["width", "quiet: a token", "a block", "busy: a token", "a block"],
             [[f"{w:,}", *ratios(quiet[w], "seconds", 1), *ratios(busy[w], "processor", -1)] for w in args.widths],
         ),
-        f"So a model narrower than {SMALL:,} runs on one thread; a call that lowers the count and gives it back takes",
-        f"{1e6 * a_call():.1f} µs more. Beside {BUSY} busy processes, `token_nll` of `novels` in a script takes",
-        f"{1e6 * as_they_come:.0f} µs of processor time a token with threads as they come, and {1e6 * one:.0f} µs with",
-        f"`OPENBLAS_NUM_THREADS=1`: {as_they_come / one:.2f} times as much (bar: 1.4).",
+        f"So a model narrower than {SMALL:,} runs on one thread; lowering the number of threads and restoring it takes",
+        f"{1e6 * a_call():.1f} µs per call. With {BUSY} other busy processes, `token_nll` of `novels` takes",
+        f"{1e6 * as_they_come:.0f} µs of processor time per token with default threads, and {1e6 * one:.0f} µs with",
+        f"`OPENBLAS_NUM_THREADS=1`: {as_they_come / one:.2f} times as much (goal: 1.4).",
         "",
     ]
     print("\n".join(section))
@@ -116,7 +116,7 @@ def busy_processes():
 
 
 def scripts(repeats):
-    """Return the processor seconds a token, medians of turns, with threads as they come and with one."""
+    """Return the processor seconds per token, medians of turns, with threads as they come and with one."""
     free = {name: value for name, value in os.environ.items() if name not in VARIABLES}
     times = {"": [], "1": []}
     for _ in range(repeats):
@@ -129,7 +129,7 @@ def scripts(repeats):
 
 
 def script():
-    """Return the processor seconds a token of what any script may do."""
+    """Return the processor seconds per token of what any script may do."""
     model = minisink.load("novels")
     ids = model.encode(sample_text().read_text(encoding="utf-8"))
     minisink.token_nll(model, ids[:CHUNK])

@@ -62,7 +62,7 @@ nb_output_stderr = "remove"  # the first figure on a machine says that fonts are
 nb_code_prompt_show, nb_code_prompt_hide = "Show the {type}", "Hide the {type}"  # a solution says so: `repository`
 
 autodoc_member_order = "bysource"
-autodoc_typehints = "none"  # types and shapes stand in the docstrings
+autodoc_typehints = "none"  # the docstrings have types and shapes
 napoleon_google_docstring = False
 napoleon_use_rtype = False
 

@@ -26,7 +26,7 @@ CURVES = {
 
 
 def curve(encoding):  # -> (FAR,)
-    """Return the score of a key at each distance from its query, which stands at 127."""
+    """Return the score of a key at each distance from its query, whose position is 127."""
     places, ones = np.arange(FAR)[::-1], np.ones((FAR, 1, D))
     scores = score(encoding(ones[:1], places[:1]), encoding(ones, places))[0, 0]
     bias = bias_of(encoding, places[:1], places, like=scores)
@@ -34,7 +34,7 @@ def curve(encoding):  # -> (FAR,)
 
 
 def draw(path):
-    """Draw a line for each encoding; its name stands beside its end."""
+    """Draw a line for each encoding, with its name next to its end."""
     lost = curve(CURVES["ALiBi, head 3"])[0] - curve(CURVES["ALiBi, head 3"])[[CACHE - 1, FAR - 1]]
     title = f"A rotated score wavers with distance, ALiBi's falls for ever: head 3 takes off {lost[0]:.1f} at 63, "
     title += f"{lost[1]:.1f} at 127, and in a cache of 64 no key is farther than 63"

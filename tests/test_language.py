@@ -48,6 +48,7 @@ KINDS = [  # the kind, how it is found, and what to write instead
 ]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 PAGES += [*sorted((ROOT / "weights").rglob("*.md")), *sorted((ROOT / ".github").glob("*.md"))]
+SCRIPTS = sorted([*(ROOT / "docs").glob("*.py"), *(ROOT / "benchmarks").rglob("*.py")])
 WRITTEN = {"reproduction.md": "## One by one", "check-your-cache.md": "## What it recognises"}  # by code from there on
 
 
@@ -105,6 +106,12 @@ def test_code(folder):
 @pytest.mark.parametrize("page", LESSONS, ids=lambda page: page.stem)
 def test_lessons(page):
     assert found(page_prose(page)) == []
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.relative_to(ROOT).as_posix())
+def test_scripts(script):
+    """Names, docstrings, comments, and what is printed."""
+    assert found(script.read_text(encoding="utf-8")) == []
 
 
 @pytest.mark.parametrize(

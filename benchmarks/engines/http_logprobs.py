@@ -6,10 +6,10 @@ import urllib.request
 
 
 def losses_of(url, ids, chunk=None, model="novels", as_prompt=list, left_out=0):
-    """Return the nats of each token but the first, by a server such as http://127.0.0.1:8000/v1.
+    """Return the nats of each token except the first, from a server such as http://127.0.0.1:8000/v1.
 
-    With a `chunk` the text is sent again and again, longer by that each time: a server that goes on from what it has
-    read then takes so many tokens at once. Only the new ones are taken from each answer. A server that takes text has
+    With a `chunk` the text is sent repeatedly, longer by `chunk` tokens each time: a server that continues from what it
+    has read then takes that many at once. Only the new ones are used from each answer. A server that takes text has
     it from `as_prompt`; of the tokens at the beginning that it `left_out` the losses are NaN.
     """
     losses, chunk = [], chunk or len(ids)

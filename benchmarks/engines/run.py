@@ -3,7 +3,7 @@
     python benchmarks/engines/run.py transformers     # needs the extra `parity`
     python benchmarks/engines/run.py llama.cpp        # needs the extra `bench`
 
-What it prints of llama.cpp stands in llama_cpp.txt; what it prints of transformers, a test reads.
+llama_cpp.txt has what it prints for llama.cpp; a test reads what it prints for transformers.
 """
 
 import sys

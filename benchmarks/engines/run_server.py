@@ -2,7 +2,7 @@
 
     pip install "llama-cpp-python[server]" && python benchmarks/engines/run_server.py
 
-What it prints stands in llama_cpp.txt. The server evicts nothing, takes text, and leaves out what follows <s>.
+llama_cpp.txt has what it prints. The server evicts nothing, takes text, and leaves out what follows <s>.
 """
 
 import subprocess
