@@ -24,7 +24,7 @@ class PartFile:
 
     def __init__(self, path, number, of):
         self.path, self.number, self.of = path, number, of
-        self._blocks = []
+        self.blocks: list = []  # losses, and the ids that they predict
 
     def begin(self, run):
         """Look at the text; ValueError for one that cannot be read twice, and where the part has been written."""
@@ -52,14 +52,10 @@ class PartFile:
             if bounds[1] is not None and bounds[1] < n:
                 return
 
-    def add(self, nll, ids):
-        """Keep the losses of a block, which predict `ids`."""
-        self._blocks.append((nll, ids))
-
     def write(self, run):
         """Write the file, whole or not at all."""
         empty = np.empty(0, run.model.dtype), np.empty(0, np.int64)
-        nll, ids = map(np.concatenate, zip(empty, *self._blocks, strict=True))
+        nll, ids = map(np.concatenate, zip(empty, *self.blocks, strict=True))
         about = {"first": run.past.n_seen - len(nll), "seconds": time.perf_counter() - self.started}
         save_state(self.path, PART, self.about | about, {"nll": nll, "ids": ids})
 

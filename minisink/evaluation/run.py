@@ -138,7 +138,7 @@ class Evaluation:
         """Add the losses of a block, which predict `ids`, to the tally, the CSV file and that of the part."""
         count(self.tally, self.csv, nll, ids)
         if self.part:
-            self.part.add(nll, ids)
+            self.part.blocks.append((nll, ids))
 
     def _pieces(self, file):
         """Yield (Place, bytes, ids) of the pieces of the text, the begin-of-text token in the first."""
@@ -161,20 +161,16 @@ class Evaluation:
         text = f"after {self.tally.n_tokens:,} tokens, perplexity {self.tally.perplexity:.2f}"
         if self.n_saved:
             text += f"; the same command goes on from token {self.n_saved:,}"
-        elif self.state is None and self.part is None and self._resume_obstacle() is None:
+        elif self.state is None and self.part is None and self.method.capacity is not None:
             text += "; with --resume FILE a run can go on"
         return [text]
 
-    def _resume_obstacle(self):
-        """Return why a run under this method cannot stop and go on; None if it can."""
-        return "keeps every key, so its state would grow" if self.method.capacity is None else None
-
     def _prepare_state(self):
         """Refuse what cannot be gone on with; go on from the state if there is one."""
-        why = self._resume_obstacle()
-        if why:
+        if self.method.capacity is None:
             known = "window, recompute, streaming, retrieval"
-            raise ValueError(f"--resume goes with the methods {known}: {self.method.name} {why}")
+            why = f"{self.method.name} keeps every key, so its state would grow"
+            raise ValueError(f"--resume goes with the methods {known}: {why}")
         if self.n_bytes is None:
             raise ValueError(f"{self.path}: --resume needs a file that can be read again from the middle")
         self.identity = identity(self) | {"csv": self.csv is not None, "every": self.tally.every}
@@ -226,7 +222,13 @@ class Evaluation:
         if self.in_parts:
             self.past.restore(self.tally.n_tokens, arrays)
         else:
-            self._restore_cache(cache_from(about["cache"], arrays, self.model.weights.embed, self.model.config))
+            cache = cache_from(about["cache"], arrays, self.model.weights.embed, self.model.config)
+            if type(cache) is not type(self.cache) or (cache.policy, cache.n_seen) != (
+                self.method,
+                self.tally.n_tokens,
+            ):
+                raise ValueError(f"it has {cache!r} for {self.tally.n_tokens} tokens under {self.method!r}")
+            self.cache = cache
         self.place, self.done, self.n_saved = place, done, self.tally.n_tokens
         mark = about["csv"]
         if self.csv:
@@ -234,19 +236,13 @@ class Evaluation:
             check_whole("size of the CSV file", size, 0)
         return mark
 
-    def _restore_cache(self, cache):
-        if type(cache) is not type(self.cache) or (cache.policy, cache.n_seen) != (self.method, self.tally.n_tokens):
-            raise ValueError(f"it has {cache!r} for {self.tally.n_tokens} tokens under {self.method!r}")
-        self.cache = cache
-
 
 def identity(run):
     """Return what the losses of an `Evaluation` depend on, as JSON gives it back."""
-    method = {name: value for name, value in method_state(run.method).items() if name != "name"}
     about = {
         "model": fingerprint(run.model),
         "method": run.method.name,
-        **method,
+        **{name: value for name, value in method_state(run.method).items() if name != "name"},
         "readable": run.readable,
         "begins with": run.model.encode("", bos=run.bos).tolist(),
         "bytes of text": run.n_bytes,
