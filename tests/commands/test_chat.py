@@ -63,9 +63,9 @@ def test_a_person_talks(talk):
     assert out.count(" tokens seen, ") == 3 and "Ctrl-C stops an answer" in out
     assert "(window attention with a window of 44, from here on)" in out and "(forgotten)" in out
     assert [line.split("; ")[0] for line in err.splitlines()] == [
-        "minisink: /nonsense is no command",
+        "minisink: /nonsense is not a command",
         "minisink: /forget takes no name",
-        "minisink: /save needs a name after it",
+        "minisink: /save needs a name",
         "minisink: /method fast: choose one of " + ", ".join(METHODS),
     ]
 
@@ -311,7 +311,7 @@ def test_ctrl_c_stops_an_answer_and_ctrl_d_the_chat(tmp_path):
     chat.until(b"(stopped)")
     chat.until(b"in view: ")
     chat.until(b"\r\n\r\n> ")
-    chat.until(b"(Ctrl-D ends the chat, /help tells more)\r\n", keys=b"\x03")
+    chat.until(b"(Ctrl-D ends the chat, /help lists commands)\r\n", keys=b"\x03")
     for _ in range(60):
         chat.type(b"\x04")
         with suppress(subprocess.TimeoutExpired):
