@@ -48,17 +48,17 @@ def effects(rows):
 def finding(rows):
     """Say how perplexity changes from the smallest cache to the largest within the trained length, and beyond that."""
     within = [row for row in rows if row["cache"] <= row["trained"]] or rows[:1]
-    said = f"With {within[0]['cache']} keys in sight perplexity is {within[0]['perplexity']:.1f}"
+    said = f"With {within[0]['cache']} visible keys perplexity is {within[0]['perplexity']:.1f}"
     if len(within) > 1:
         said += f", with {within[-1]['cache']} it is {within[-1]['perplexity']:.1f}"
     if rows[-1] is within[-1]:
         return said
-    beyond = f"with {rows[-1]['cache']}, more than the {rows[-1]['trained']} that it was trained on"
+    beyond = f"with {rows[-1]['cache']}, more than the {rows[-1]['trained']} of training"
     return f"{said}; {beyond}, {rows[-1]['perplexity']:.1f}"
 
 
 def draw(figure, rows):
-    """Draw perplexity in bars by the size of the cache; those beyond the trained length are hatched."""
+    """Draw perplexity by the size of the cache as bars; those beyond the trained length are hatched."""
     axes, kinds = figure.subplots(), [int(row["cache"] > row["trained"]) for row in rows]
     values = {"perplexity": [row["perplexity"] for row in rows]}
     bars(axes, [str(row["cache"]) for row in rows], values, form="%.2f", kinds=kinds)

@@ -106,11 +106,11 @@ def finding(rows):
         idle = {kind: np.mean([row["idle"] for row in some]) for kind, some in by(runs, "kind").items()}
         parts.append(f"{', '.join(kind for kind in idle if idle[kind] > SINK) or 'none'} ({task})")
     n_kinds = len(by(rows, "kind"))
-    return f"Idle heads park on BOS under {' and '.join(parts)}, of {n_kinds} ways from scores to weights"
+    return f"Of {n_kinds} ways from scores to weights, idle heads park on BOS under {' and '.join(parts)}"
 
 
 def draw(figure, rows):
-    """Draw a bar for each kind, the idle weight on BOS, a dot for every training; a panel for each task."""
+    """Draw the idle weight on BOS: one bar per kind, one dot per training, one panel per task."""
     tasks = by(rows, "task")
     shares = [len(by(runs, "kind")) for runs in tasks.values()]
     panels = figure.subplots(1, len(tasks), sharey=True, squeeze=False, width_ratios=shares)[0]

@@ -119,12 +119,12 @@ def finding(rows):
     with_sinks, without = ([row for row in rows if bool(row["sinks"]) == has] for has in (True, False))
     far, bound = with_sinks[-2]["furthest"], with_sinks[-2]["bound"]
     ratio = np.divide(*(side[-2]["change"][:, 1 : bound + 1].mean() for side in (without, with_sinks)))
-    reach = f"{rows[0]['window']} tokens are in sight, and a changed one is felt {far} tokens on, of {bound} possible"
+    reach = f"A query sees {rows[0]['window']} tokens; a change is felt {far} tokens later, of {bound} possible"
     return f"{reach}; without a sink it moves the last stream {ratio:.1f} times as much"
 
 
 def draw(figure, rows):
-    """Draw the change by distance: with a sink after some layers, and after the last with one and without."""
+    """Draw the change by distance: with a sink after some layers, and after the last layer with and without one."""
     with_sinks = [row for row in rows if row["sinks"]]
     layers, window = len(with_sinks) - 1, rows[0]["window"]
     left, right = figure.subplots(1, 2, sharey=True)

@@ -95,12 +95,12 @@ def finding(rows):
     """Say what stream and new reader know of the last tenth, and how much memory that takes."""
     last = rows[-1]
     cache, dense = (human_bytes(last[key]) for key in ("cache_bytes", "dense_bytes"))
-    read = f"perplexity {last['perplexity']:.2f}, and {last['begun_here']:.2f} to one who begins there"
-    return f"The last tenth of {last['tokens']:,} tokens has {read}; the cache takes {cache}, all would take {dense}"
+    read = f"perplexity {last['perplexity']:.2f}, and {last['begun_here']:.2f} if reading begins there"
+    return f"The last tenth of {last['tokens']:,} tokens has {read}; the cache takes {cache}, all keys {dense}"
 
 
 def draw(figure, rows):
-    """Draw the perplexity of each tenth, in the stream and begun there; and below it, memory."""
+    """Draw the perplexity of each tenth, in the stream and when reading begins there; and below it, memory."""
     upper, lower = figure.subplots(2, 1, sharex=True)
     tokens = [row["tokens"] for row in rows]
     upper.plot(tokens, [row["perplexity"] for row in rows], ls="-", lw=7, label="in the stream")

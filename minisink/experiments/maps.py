@@ -82,7 +82,7 @@ def finding(rows):
 
 
 def draw(figure, rows):
-    """Draw maps of the first layers and of two later ones; below them the first token's weight in all layers."""
+    """Draw maps of the first layers and two later ones, and below them the first token's weight in all layers."""
     n_layers = len(rows)
     shown_layers = sorted({0, 1, (n_layers + 1) // 2, n_layers - 1})
     above, below = figure.subfigures(2, 1)

@@ -230,13 +230,11 @@ def finding(rows):
     """Say what each entry loses compared with streaming, least first."""
     above = sorted((round(row["above"], 2) + 0.0, row["entry"]) for row in rows[1:])
     each = ", ".join(f"{entry} {nats:+.2f}" for nats, entry in above)
-    return (
-        f"With {rows[0]['allowed']} keys in sight, nats per token lost in a long text compared with streaming: {each}"
-    )
+    return f"With {rows[0]['allowed']} visible keys, nats per token lost in a long text compared with streaming: {each}"
 
 
 def draw(figure, rows):
-    """Draw for every entry what it loses in a long text, and of what was told; black lines are standard errors."""
+    """Draw what every entry loses in a long text, and of a name told earlier; black lines are standard errors."""
     tasks = [*rows[0]["tasks"]]
     panels = {"long text,\nabove streaming": ["above"]}
     panels |= {"read again after\na gap, by the toy": [task for task in tasks if task not in WHERE]}

@@ -166,16 +166,16 @@ def show(rows, *, names, column):
 def finding(rows):
     """Say how many answers each method recalls exactly, stated in the cache and before it."""
     parts = []
-    for inside, where in ((False, "before the cache"), (True, "in the cache")):
+    for inside, where in ((False, "before the cache"), (True, "within the cache")):
         groups = by([row for row in rows if row["in_cache"] is inside], "method")
         exact = {m: (sum(r["exact"] for r in some), sum(r["asked"] for r in some)) for m, some in groups.items()}
         each = ", ".join(f"{method} {n} of {asked}" for method, (n, asked) in exact.items())
-        parts += [f"told {where}, {each}"] if each else []
+        parts += [f"from {where}, {each}"] if each else []
     return f"Recalled exactly: {'; '.join(parts) or 'nothing was wholly in the cache or before it'}"
 
 
 def draw(figure, rows):
-    """Draw the loss of the answers by how far back they were told, a bar for each method and cache."""
+    """Draw the loss of the answers by how far back they are, one bar per method and cache."""
     axes, distances = figure.subplots(), sorted({row["farthest"] for row in rows})
     names, series, words = [], {}, {True: "in the cache", False: "out of it"}
     for x in distances:

@@ -67,7 +67,7 @@ def finding(rows):
 
 
 def draw(figure, rows):
-    """Draw perplexity against the number of sinks, a line for each cache, dotted where windows are re-computed."""
+    """Draw perplexity against the number of sinks, one line per cache, dotted where windows are re-computed."""
     axes = figure.subplots()
     for i, (cache, rows_of_cache) in enumerate(by(rows, "cache").items()):
         ppl = {row["n_sinks"]: row["perplexity"] for row in rows_of_cache}

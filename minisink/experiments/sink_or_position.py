@@ -58,12 +58,12 @@ def finding(rows):
     split, names = rows[0]["split"], ("within", "beyond")
     parts = {name: part for name, part in zip(names, (moved[:split], moved[split:]), strict=True) if len(part)}
     costs = " and ".join(f"{round(part.mean(), 2) + 0.0:.2f} {name}" for name, part in parts.items())
-    costs = f"to number by place in the text {costs} the trained length"
-    return f"To evict the sink costs {lost.mean():.2f} nats per token, {costs}"
+    costs = f"numbering by place in the text {costs} the trained length"
+    return f"Evicting the sink costs {lost.mean():.2f} nats per token, {costs}"
 
 
 def draw(figure, rows):
-    """Draw perplexity in bars, within the trained length and beyond: sink or none, slots or places in the text."""
+    """Draw perplexity as bars, within the trained length and beyond: sink or none, slots or places in the text."""
     reached = [region for region in ("within", "beyond") if not np.isnan(rows[0][region])]
     panels = figure.subplots(1, len(reached), sharey=True, squeeze=False)[0]
     for axes, region in zip(panels, reached, strict=True):

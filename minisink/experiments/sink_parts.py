@@ -141,14 +141,14 @@ def effects(rows):
 def finding(rows):
     """Say what it costs to evict the sink, to replace it by a newline, and to take its value or spike."""
     added = {row["sink"]: f"{row['added']:.2f}" for row in rows}
-    words = {"evicted": "evict it", "key kept, value zero": "set its value to zero"}
-    words |= {"a newline": "put a newline in its place", "spike: zero": "set its spike to zero"}
-    each = ", ".join(f"to {words[x]} costs {added[x]}" for x in words if x in added)
+    words = {"evicted": "evicting it", "key kept, value zero": "setting its value to zero"}
+    words |= {"a newline": "putting a newline in its place", "spike: zero": "setting its spike to zero"}
+    each = ", ".join(f"{words[x]} costs {added[x]}" for x in words if x in added)
     return f"What the sink is for, in nats per token: {each}"
 
 
 def draw(figure, rows):
-    """Draw a bar for each thing in the slot of the sink, nats added."""
+    """Draw the nats added by each thing in the slot of the sink."""
     axes, names = figure.subplots(), [row["sink"] for row in rows]
     kinds = [1 if "spike" in name else 2 if "zero" in name else 0 for name in names]
     bars(axes, names, {"added": [row["added"] for row in rows]}, form="%+.3f", kinds=kinds, lying=True)

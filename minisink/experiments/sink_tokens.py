@@ -93,11 +93,11 @@ def finding(rows):
     top = [*{row["layer"]: row for row in reversed(rows)}.values()]
     first = sum(row["token"] == "the first" for row in top)
     value = f"{np.mean([row['value'] for row in top]):.2f} of the median norm"
-    return f"The first token gets most weight in {first} of {len(top)} layers; values of what gets most have {value}"
+    return f"The first token gets the most weight in {first} of {len(top)} layers; values of such tokens have {value}"
 
 
 def draw(figure, rows):
-    """Draw weight against values: bottom right what is parked, above what is read."""
+    """Draw weight against values: parked weight is at the bottom right, weight that is read is above."""
     axes = figure.subplots()
     for first, marker, label in ((True, "o", "the first token"), (False, "^", "any other")):
         series = [row for row in rows if (row["token"] == "the first") == first]

@@ -65,7 +65,7 @@ def finding(rows):
 
 
 def draw(figure, rows):
-    """Draw milliseconds per token against the cache, streaming and re-computing, and how many times that is."""
+    """Draw milliseconds per token against the cache, streaming and re-computing, and their ratio."""
     axes, caches = figure.subplots(), [row["cache"] for row in rows]
     for method in ("recompute", "streaming"):
         label = {"marker": "o", "ms": 9, "label": method}

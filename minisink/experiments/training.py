@@ -70,7 +70,7 @@ def finding(rows):
 
 
 def draw(figure, rows):
-    """Draw perplexity by the number of first tokens kept, a line for each model, a panel for each cache."""
+    """Draw perplexity by the number of first tokens kept, one line per model, one panel per cache."""
     caches, sinks = by(rows, "cache"), [*by(rows, "n_sinks")]
     panels = figure.subplots(1, len(caches), sharey=True, squeeze=False)[0]
     for axes, (cache, rows_of_cache) in zip(panels, caches.items(), strict=True):

@@ -102,7 +102,7 @@ def finding(rows):
 
 
 def draw(figure, rows):
-    """Draw the weight by slot; by layer the weight on slot 0, and the norm of attention's output."""
+    """Draw the weight by slot, and by layer the weight on slot 0 and the norm of attention's output."""
     by_slot, weight, norm = figure.subplots(1, 3)
     for (name, series), marker in zip(by(rows, "oldest").items(), "os", strict=True):
         layers, style = [row["layer"] for row in series], {"marker": marker, "ms": 9, "label": name}
