@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from profiles import examples
 
@@ -39,6 +39,7 @@ def joined(blocks):
 
 @examples(20)
 @given(tiny.all_models(), methods, st.integers(1, 60), st.integers(1, 70), st.booleans())
+@example(tiny.make(), Streaming(8, 2), 20, 7, False)
 def test_parts_are_the_whole(model, method, n_tokens, parts, in_pieces):
     """Every model and numbering; parts shorter than the reach, of one token, and more of them than tokens."""
     model, ids = tiny.public(model), tiny.ids(n_tokens)
