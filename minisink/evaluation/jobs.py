@@ -1,15 +1,16 @@
 """The same work on many items, by processes here or on other machines: results in order, the model sent once."""
 
+import asyncio
 import multiprocessing
 import os
 import signal
 import tempfile
 import threading
+import time
 from collections import deque
-from concurrent.futures import BrokenExecutor, CancelledError, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
-from contextlib import ExitStack, contextmanager, suppress
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from functools import lru_cache, partial
-from importlib import import_module
 from itertools import islice
 from pathlib import Path
 from textwrap import shorten
@@ -23,8 +24,10 @@ from ..hf.layout import cut, fill, lay_out
 from ..system import PACKAGE
 from ..system.errors import warn_caller
 from ..system.files import blame, unfinished_folder
+from ..system.threads import stay_on_one_thread
 
 WEIGHTS, TOKENIZER = "weights", "tokenizer.json"  # in the folder that processes share
+TIMEOUT = 10  # seconds in which a cluster must answer
 
 
 def in_order(work, model, items, executor=None):
@@ -41,19 +44,24 @@ def in_order(work, model, items, executor=None):
         pool = _Pool(executor, partial(_work, work), model, stack)
         stack.callback(lambda: [future.cancel() for _, future in waiting])
         while True:
-            if not any(_lost(future) for _, future in waiting):
+            if not any(future.done() and _lost(future.exception()) for _, future in waiting):
                 ahead = islice(items, 2 * pool.n_workers - len(waiting))
                 waiting.extend((item, pool.submit(item)) for item in ahead)
             if not waiting:
                 return
             item, future = waiting.popleft()
-            for _ in range(2):  # its process may first have died of another item, then of itself
-                if _lost(_finished(future)):
-                    future = pool.again(item)
-            if _lost(_finished(future)):
-                name = getattr(item, "name", None) or shorten(repr(item), 60)
-                raise ChildProcessError(f"{name}: the process that works on it dies, done again too")
-            yield future.result()
+            for n_left in (2, 1, 0):  # its process may first have died of another item, then of itself
+                try:
+                    result = _finished(future).result()
+                    break
+                except BaseException as error:
+                    if not _lost(error):
+                        raise
+                    if not n_left or type(error).__name__ == "KilledWorker":  # Dask has done it again by itself
+                        name = getattr(item, "name", None) or shorten(repr(item), 60)
+                        raise ChildProcessError(f"{name}: the process that works on it dies, done again too") from error
+                future = pool.again(item)
+            yield result
 
 
 class _Pool:
@@ -68,13 +76,12 @@ class _Pool:
             self.n_workers = getattr(executor, "_max_workers", None) or cores()
         in_memory = self.client or isinstance(executor, ThreadPoolExecutor)
         self.lent = _Lent(model, None if in_memory else stack.enter_context(_folder(model)))
-        self.sent = self._send()
-
-    def _send(self):
-        return self.client.scatter(self.lent, broadcast=True) if self.client else self.lent
+        self.sent = self.client.scatter(self.lent, broadcast=True, hash=False) if self.client else self.lent
 
     def submit(self, item):
         """Return the future of an item: one that has failed, where the executor takes no more."""
+        if self.client:  # whose executor waits without an end for what was lost
+            return self.client.submit(self.work, self.sent, item, pure=False)
         try:
             return self.executor.submit(self.work, self.sent, item)
         except BrokenExecutor as error:
@@ -83,9 +90,9 @@ class _Pool:
 
     def again(self, item):
         """Do an item again whose process died, and maybe what lay there, or all the others with it."""
-        self.sent = self._send()
+        self.sent = self.lent  # what Dask scattered may be lost; from now on it goes with each item
         future, old = self.submit(item), self.executor
-        if _lost(future) and isinstance(old, ProcessPoolExecutor):
+        if isinstance(old, ProcessPoolExecutor) and future.done() and _lost(future.exception()):
             how = old._mp_context, old._initializer, old._initargs
             self.executor = self.stack.enter_context(_killed(ProcessPoolExecutor(self.n_workers, *how)))
             future = self.submit(item)
@@ -173,15 +180,19 @@ def processes(n_jobs):
 def connect(address):
     """Yield an executor of the Dask cluster whose scheduler is at `address`; ValueError if it does not answer."""
     try:
-        from distributed import Client
+        from distributed import Client, core
     except ImportError:
         raise ValueError(f"a Dask cluster needs distributed: pip install '{PACKAGE}[dask]'") from None
+
+    async def knock():
+        (await core.connect(address, timeout=TIMEOUT)).abort()
+
     try:
-        client = Client(address, timeout=10, set_as_default=False)
+        asyncio.run(knock())  # a Client that finds nobody takes long to go
     except (OSError, ValueError) as error:
         raise ValueError(f"{address}: no Dask scheduler answers there ({error})") from None
-    with client:
-        yield client.get_executor(pure=False)
+    with Client(address, set_as_default=False) as client:
+        yield client.get_executor()
 
 
 @contextmanager
@@ -197,8 +208,7 @@ def _killed(pool):
 
 def _begin():
     """Prepare a process: one BLAS thread, Ctrl-C left to its parent, an end with that."""
-    with suppress(ImportError):
-        import_module("threadpoolctl").threadpool_limits(1)
+    stay_on_one_thread()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_follow, daemon=True).start()
 
@@ -211,16 +221,13 @@ def _follow():
 
 def _finished(future):
     while not future.done():
-        wait([future], timeout=1)  # one without an end cannot be interrupted on Windows
+        time.sleep(0.005)  # to wait without an end is not to be interrupted on Windows
     return future
 
 
-def _lost(future):
-    """Tell whether a future has failed since its process died."""
-    if not future.done() or future.cancelled():
-        return future.done()
-    error = future.exception()
-    return isinstance(error, BrokenExecutor | CancelledError) or type(error).__name__ == "KilledWorker"
+def _lost(error):
+    """Tell whether an item failed since its process died."""
+    return isinstance(error, BrokenExecutor) or type(error).__name__ in ("KilledWorker", "FutureCancelledError")
 
 
 def cores():

@@ -1,0 +1,61 @@
+"""Parts of a text on a Dask cluster of two workers: the same numbers, also when a worker dies."""
+
+import sys
+
+import numpy as np
+import pytest
+import work
+
+import minisink
+from minisink.evaluation.jobs import connect, in_order
+from minisink.methods import Streaming
+
+distributed = pytest.importorskip("distributed", reason="needs the extra dask")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("default"),
+    pytest.mark.skipif(sys.platform == "win32", reason="kills workers"),
+]
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Two workers, which find tests/evaluation/work.py as this test does."""
+    options = {"dashboard_address": None, "worker_dashboard_address": None, "silence_logs": 50}
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, **options) as cluster:
+        yield cluster
+
+
+def test_the_same_numbers_and_the_weights_scattered_once(cluster, monkeypatch):
+    model, scattered = minisink.load("novels"), []
+    scatter = distributed.Client.scatter
+    monkeypatch.setattr(distributed.Client, "scatter", lambda *a, **k: scattered.append(k) or scatter(*a, **k))
+    ids = np.random.default_rng(0).integers(1, 1000, 3000)
+    method = Streaming(1, 31)
+    with connect(cluster.scheduler_address) as executor:
+        blocks = minisink.nll_parts(model, ids, method, executor=executor, parts=7)
+        nll = np.concatenate(list(blocks))
+    np.testing.assert_allclose(nll, minisink.token_nll(model, ids, method), atol=2e-5)
+    assert len(scattered) == 1 and scattered[0]["broadcast"]
+
+
+def test_a_worker_that_dies(cluster, tmp_path):
+    """Nothing is lost; an item that kills all who work on it is named, after what came before it."""
+    model, items = minisink.load("novels"), [(number, tmp_path) for number in range(8)]
+    for number in (2, 5):
+        (tmp_path / f"{number}.once").touch()
+    with connect(cluster.scheduler_address) as executor:
+        assert list(in_order(work.die, model, items, executor)) == [*range(8)]
+        for time in range(20):
+            (tmp_path / f"3.{time}").touch()
+        results = in_order(work.die, model, items, executor)
+        assert [next(results) for _ in range(3)] == [0, 1, 2]
+        with pytest.raises(ChildProcessError, match=r"^\(3, "):
+            next(results)
+
+
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "nowhere", "tcp://", "other://127.0.0.1:1"])
+def test_nobody_answers(address, monkeypatch):
+    monkeypatch.setattr("minisink.evaluation.jobs.TIMEOUT", 1)
+    with pytest.raises(ValueError, match=f"^{address}: no Dask scheduler answers there"), connect(address):
+        pass
