@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -12,6 +13,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import profiles
 import pytest
 from hypothesis import settings
+from on_windows import needs_posix
 
 from minisink import CheckpointError, load
 from minisink.hf.package import installed
@@ -43,6 +45,11 @@ def pytest_configure(config):
 
 def pytest_collection_modifyitems(config, items):
     """Leave out slow tests and most of the sampled cases, unless all are asked for, or some by marker or name."""
+    for item in items if sys.platform == "win32" else ():
+        defined = getattr(item, "_fixtureinfo", None)
+        fixtures = [each[-1].func for each in defined.name2fixturedefs.values()] if defined else ()
+        if hasattr(item, "function") and needs_posix(item.function, fixtures):
+            item.add_marker(pytest.mark.skip(reason="needs POSIX"))
     if config.getoption("--full") or config.getoption("-m") or any("::" in arg for arg in config.args):
         return
     apart, n_cases = set(), Counter()
