@@ -2,7 +2,7 @@
 
 Pages are much alike, so that one xz of all of them takes a quarter of what a wheel would make of each. Pictures of more
 than 256 colours, which are few and have them from soft edges, are given the 256 nearest. What `minisink docs` makes
-anew, and what only a debugger asks for, stays out. Of the data of a clone, weights become an xz each, a sixth smaller,
+again, and what only a debugger needs, is left out. Of the data of a clone, weights become an xz each, a sixth smaller,
 and golden vectors leave out what `minisink.conformance.golden` makes again from the rest.
 """
 

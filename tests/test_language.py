@@ -71,7 +71,8 @@ def test_pages(page):
     assert found(page_prose(page)) == []
 
 
-CODE = sorted(path for folder in ("minisink", "tutorials") for path in (ROOT / folder).rglob("*.py"))
+FOLDERS = ("minisink", "tutorials", "benchmarks", "docs")
+CODE = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py") if "_build" not in path.parts)
 CODE += [*sorted((ROOT / "minisink" / "live").glob("*.mjs")), ROOT / "minisink" / "live" / "page.html"]
 NOT_YET_CODE = {
     f"minisink/{name}.py"
@@ -94,7 +95,7 @@ def code_prose(path):
             yield re.sub(r"`+[^`]*`+", "_", token.string.lstrip("# "))
 
 
-@pytest.mark.parametrize("folder", ["minisink", "tutorials"])
+@pytest.mark.parametrize("folder", FOLDERS)
 def test_code(folder):
     """What a reader of the source, of a help text or of an error message meets."""
     code = {path.relative_to(ROOT).as_posix(): path for path in CODE}
