@@ -48,7 +48,7 @@ def batch_gradient(config, vector, inputs, targets, *, piece=None, workers=1):  
     starts = range(0, B, piece)
     if workers == 1:
         return _sum(map(one, starts), scale)
-    with ThreadPoolExecutor(workers) as pool:
+    with one_thread(), ThreadPoolExecutor(workers) as pool:  # a piece that ends raises the count for none
         return _sum(pool.map(one, starts), scale)
 
 
