@@ -92,7 +92,7 @@ def test_the_ring_is_drawn_as_it_lies(n_sinks, window, newest):
     clockwise = sorted(places, key=lambda token: np.arctan2(places[token][0], places[token][1]) % (2 * np.pi))
     assert clockwise == cache.token_index[n_sinks:].tolist()
     words = " ".join(text.get_text() for text in texts)
-    before, (over,) = cache.token_index.tolist(), re.findall(r"over token (\d+)", words)
+    before, (over,) = cache.token_index.tolist(), re.findall(r"overwrite token (\d+)", words)
     cache.n_seen += 1
     assert set(before) - set(cache.token_index.tolist()) == {int(over)}
     assert f"rotated to {n_sinks + window - 1}," in words and f"rotated to {newest}," in words
