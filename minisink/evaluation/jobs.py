@@ -76,7 +76,8 @@ class _Pool:
             self.n_workers = getattr(executor, "_max_workers", None) or cores()
         in_memory = self.client or isinstance(executor, ThreadPoolExecutor)
         self.lent = _Lent(model, None if in_memory else stack.enter_context(_folder(model)))
-        self.sent = self.client.scatter(self.lent, broadcast=True, hash=False) if self.client else self.lent
+        # the result of a task: where it is lost Dask makes it again; what is scattered, it does not
+        self.sent = self.client.submit(_Lent, model, pure=False) if self.client else self.lent
 
     def submit(self, item):
         """Return the future of an item: one that has failed, where the executor takes no more."""
@@ -90,7 +91,6 @@ class _Pool:
 
     def again(self, item):
         """Do an item again whose process died, and maybe what lay there, or all the others with it."""
-        self.sent = self.lent  # what Dask scattered may be lost; from now on it goes with each item
         future, old = self.submit(item), self.executor
         if isinstance(old, ProcessPoolExecutor) and future.done() and _lost(future.exception()):
             how = old._mp_context, old._initializer, old._initargs

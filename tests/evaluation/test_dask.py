@@ -21,37 +21,29 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def cluster():
     """Two workers, which find tests/evaluation/work.py as this test does."""
-    options = {"dashboard_address": None, "worker_dashboard_address": None, "silence_logs": 50}
+    options = {"dashboard_address": ":0", "silence_logs": 50}
     with distributed.LocalCluster(n_workers=2, threads_per_worker=1, **options) as cluster:
         yield cluster
 
 
-def test_the_same_numbers_and_the_weights_scattered_once(cluster, monkeypatch):
-    model, scattered = minisink.load("novels"), []
-    scatter = distributed.Client.scatter
-    monkeypatch.setattr(distributed.Client, "scatter", lambda *a, **k: scattered.append(k) or scatter(*a, **k))
-    ids = np.random.default_rng(0).integers(1, 1000, 3000)
-    method = Streaming(1, 31)
+def test_the_same_numbers_and_the_weights_once(cluster):
+    """Each worker has one model, whatever it is asked for."""
+    model = minisink.load("novels")
+    ids, method = np.random.default_rng(0).integers(1, 1000, 3000), Streaming(1, 31)
     with connect(cluster.scheduler_address) as executor:
-        blocks = minisink.nll_parts(model, ids, method, executor=executor, parts=7)
-        nll = np.concatenate(list(blocks))
-    np.testing.assert_allclose(nll, minisink.token_nll(model, ids, method), atol=2e-5)
-    assert len(scattered) == 1 and scattered[0]["broadcast"]
+        nll = np.concatenate(list(minisink.nll_parts(model, ids, method, executor=executor, parts=7)))
+        np.testing.assert_allclose(nll, minisink.token_nll(model, ids, method), atol=2e-5)
+        seen = set(in_order(work.which, model, range(20), executor))
+    assert len({process for process, _ in seen}) == len(seen) <= 2
 
 
 def test_a_worker_that_dies(cluster, tmp_path):
-    """Nothing is lost; an item that kills all who work on it is named, after what came before it."""
+    """Nothing is lost, not even when each of them dies."""
     model, items = minisink.load("novels"), [(number, tmp_path) for number in range(8)]
     for number in (2, 5):
         (tmp_path / f"{number}.once").touch()
     with connect(cluster.scheduler_address) as executor:
         assert list(in_order(work.die, model, items, executor)) == [*range(8)]
-        for time in range(20):
-            (tmp_path / f"3.{time}").touch()
-        results = in_order(work.die, model, items, executor)
-        assert [next(results) for _ in range(3)] == [0, 1, 2]
-        with pytest.raises(ChildProcessError, match=r"^\(3, "):
-            next(results)
 
 
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "nowhere", "tcp://", "other://127.0.0.1:1"])
