@@ -490,7 +490,7 @@ def test_what_a_config_leaves_out_or_says_otherwise(tmp_path, raw):
 def test_a_window_where_there_is_none_is_warned_of(tmp_path, raw):
     """A forward pass of transformers sees every token, and so does ours; its own cache drops keys."""
     folder_of(tmp_path, raw | {"sliding_window": 4})
-    with pytest.warns(UserWarning, match="sliding_window is 4: every token is seen"):
+    with pytest.warns(UserWarning, match="sliding_window is 4: every token is still seen"):
         ours = minisink.load(tmp_path)
     assert_close(ours.forward(some_ids(0)), logits_of(their_model(tmp_path), some_ids(0)))
 

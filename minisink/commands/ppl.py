@@ -33,7 +33,7 @@ def add_options(parser):
     add("--plot", metavar="PNG", help="draw the rolling loss as a picture")
     add("--csv", metavar="FILE", help="write token, id and loss of every token, as they come")
     add("--every", type=int, metavar="N", help="a row every N tokens instead: mean loss, perplexity so far")
-    parts = "on several processes or machines, to the same bits (window, streaming, recompute)"
+    parts = "on several processes or machines (window, streaming, recompute)"
     workers = parser.add_argument_group(parts).add_mutually_exclusive_group()
     workers.add_argument("--jobs", type=int, metavar="N", help="N processes here")
     workers.add_argument("--dask", metavar="ADDRESS", help="the workers of a Dask scheduler, tcp://HOST:PORT")

@@ -16,7 +16,6 @@ from pathlib import Path
 from textwrap import shorten
 
 import numpy as np
-from tokenizers import Tokenizer
 
 from ..cache import check_whole
 from ..hf.arrays import from_arrays
@@ -150,6 +149,8 @@ def _opened(folder, dtype):
     """Map a folder of `_folder`, once in each process."""
     if not Path(folder).is_dir():
         raise ValueError(f"{folder}: not there on a worker's machine; let TMPDIR be a folder that all of them see")
+    from tokenizers import Tokenizer  # imported here, as in `hf`
+
     tokenizer = Path(folder, TOKENIZER)
     weights = np.asarray(np.memmap(Path(folder, WEIGHTS), dtype, "c"))
     return weights, Tokenizer.from_file(str(tokenizer)) if tokenizer.exists() else None

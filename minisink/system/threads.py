@@ -9,14 +9,14 @@ it back, so afterwards it is what it was.
 
 import os
 from contextlib import contextmanager
-from functools import cache
+from functools import lru_cache
 
-SMALL = 2048  # a model narrower than this runs on one thread: benchmarks/threads.py
+SMALL = 2048  # products narrower than this are on one thread: benchmarks/threads.py
 
 
 @contextmanager
 def one_thread(width=0):
-    """Hold the BLAS to one thread in a block, or as a decorator; for a model of a `width` from `SMALL` on do nothing.
+    """Hold the BLAS to one thread in a block, or as a decorator; do nothing for products as wide as `SMALL`.
 
     >>> with one_thread():
     ...     {library.num_threads for library in _free()} <= {1}
@@ -40,7 +40,7 @@ def stay_on_one_thread():
         _set(library, 1)
 
 
-@cache
+@lru_cache
 def _free():
     """Return the libraries whose threads nobody has chosen."""
     return () if {"OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"} & os.environ.keys() else _libraries()

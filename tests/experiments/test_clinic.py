@@ -86,7 +86,7 @@ def losses(**gains):
 @pytest.mark.parametrize(
     ("gains", "n", "said"),
     [
-        ({}, 0, "a plain window does"),
+        ({}, 0, "a plain window is enough"),
         ({"n0": 0.5}, 1, "without any a cache of 256 loses +0.50"),
         ({"n0": 0.5, "n1": 0.2, "n2": 0.2}, 4, "without any a cache of 256 loses +0.50"),
         ({"n0": 0.5, "n1": 0.2, "n2": 0.2, "n4": 0.2}, 8, "eight gain +0.1993"),

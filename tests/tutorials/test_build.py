@@ -379,7 +379,7 @@ def test_the_program_says_what_is_wrong_in_one_line_and_ends_with_2(tmp_path):
 @pytest.mark.parametrize("missing", ["jupytext", "nbformat", "nbclient"])
 def test_a_missing_package_is_named_with_what_installs_it(source, tmp_path, missing, monkeypatch):
     monkeypatch.setitem(sys.modules, missing, None)
-    with pytest.raises(ValueError, match=rf"{missing} is missing.*{re.escape(build.INSTALL)}"):
+    with pytest.raises(ValueError, match=rf"{missing}, which is missing.*{re.escape(build.INSTALL)}"):
         made(source, tmp_path, "docs" if missing == "nbclient" else "student")
 
 
