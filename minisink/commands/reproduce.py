@@ -38,6 +38,7 @@ class Experiment:
         parameters = inspect.signature(module.run).parameters
         self.given = [key for key in GIVEN if key in parameters]
         self.draws = "seed" in parameters  # and so has use for --seed
+        self.shares = "each" in parameters  # rows that processes can work on, each for itself
         self.helps, self.defaults, self.values = {}, {}, {}
         for key, what in module.OPTIONS.items():
             default = parameters[key].default
@@ -78,6 +79,9 @@ class Experiment:
             args.only = [self.name, *args.also]
             return COMMANDS["all"].run(args)
         check_outputs(args)
+        if args.jobs != 1 and not self.shares:
+            shared = ", ".join(name for name, one in EXPERIMENTS.items() if one.shares)
+            raise ValueError(f"--jobs: {self.name} has nothing to share among processes; these have: {shared}")
         report(self, args)
         return 0
 
@@ -151,6 +155,7 @@ def add_common(parser, given, *, module=None):
         add_no_bos(parser)
     add("--seed", type=int, default=0, metavar="N", help="of what is drawn; of a text, which stretch is read (0)")
     add("--fast", action="store_true", help="a first look, in seconds")
+    add("--jobs", type=int, default=1, metavar="N", help="processes that share the rows (%(default)s)")
     add("--json", action="store_true", help="print JSON instead of a table")
     add("--out", metavar="FOLDER", help="write rows (CSV), what was found (JSON) and picture (PNG) there")
 
@@ -194,7 +199,9 @@ class All:
         for name in args.only or EXPERIMENTS:
             experiment, began = EXPERIMENTS[name], time.perf_counter()
             try:
-                shown = report(experiment, experiment.own(args))
+                own = experiment.own(args)
+                own.jobs = args.jobs if experiment.shares else 1
+                shown = report(experiment, own)
             except (ValueError, OSError, MemoryError) as error:
                 shown, failed = "not measured", failed + 1
                 tell(f"error: {name}: {error}")

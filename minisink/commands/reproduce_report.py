@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from textwrap import fill
 
+from ..evaluation.jobs import in_order, processes
 from ..experiments.effects import verdict
 from ..system.files import atomic_write
 from ..system.plots import picture
@@ -20,9 +21,11 @@ from .common import as_json, dump, progress
 def report(experiment, args):
     """Run an experiment and print its result, even if it was stopped; return its `effects.verdict`."""
     inputs, options = experiment.inputs(args), experiment.options(args)
-    rows, began = [], time.perf_counter()
+    rows, began, track = [], time.perf_counter(), partial(progress, experiment.name)
     try:
-        rows.extend(experiment.module.run(*inputs, **options, track=partial(progress, experiment.name)))
+        with processes(args.jobs) as executor:
+            how = {"each": partial(in_order, executor=executor, track=track)} if experiment.shares else {"track": track}
+            rows.extend(experiment.module.run(*inputs, **options, **how))
     except (ValueError, MemoryError, KeyboardInterrupt):
         if rows and not args.json:
             print(plain(rows) + "\n")  # no measurement is lost

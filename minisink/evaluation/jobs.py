@@ -7,6 +7,7 @@ import signal
 import tempfile
 import threading
 import time
+import warnings
 from collections import deque
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -29,12 +30,13 @@ WEIGHTS, TOKENIZER = "weights", "tokenizer.json"  # in the folder that processes
 TIMEOUT = 10  # seconds in which a cluster must answer
 
 
-def in_order(work, model, items, executor=None):
+def in_order(work, model, items, executor=None, *, track=iter):
     """Yield ``work(model, item)`` for each item, in their order: done here, or by an executor.
 
     `work` is a function of a module. Items are taken as they are needed, two for each worker ahead. What is lost with
     a process that died is done again, with nothing beside it; an item that this too ends is named: ChildProcessError.
     """
+    items = track(items)
     if executor is None:
         yield from (work(model, item) for item in items)
         return
@@ -210,6 +212,7 @@ def _killed(pool):
 def _begin():
     """Prepare a process: one BLAS thread, Ctrl-C left to its parent, an end with that."""
     stay_on_one_thread()
+    warnings.simplefilter("ignore", UserWarning)  # each process would say it once more
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_follow, daemon=True).start()
 

@@ -6,6 +6,9 @@ model knows, as in dense attention to a long text. All sizes are judged on the s
 eviction from the largest.
 """
 
+from functools import partial
+
+from ..evaluation.jobs import in_order
 from ..loss import perplexity, token_nll
 from ..methods import Streaming
 from ..system.plots import bars
@@ -17,22 +20,25 @@ OPTIONS = {"caches": "keys a query sees", "n_sinks": "first tokens kept"}
 FAST = {"tokens": 1000, "caches": (64, 128, 256, 512)}
 
 
-def run(model, ids, *, caches=(16, 32, 64, 128, 256, 512), n_sinks=4, track=iter):
+def run(model, ids, *, caches=(16, 32, 64, 128, 256, 512), n_sinks=4, each=in_order):
     """Stream a text through caches of several sizes, which sinks and window share.
 
     One row per cache, the smallest first: ``"cache"``, ``"n_sinks"``, ``"window"``; ``"perplexity"`` of the tokens
     after the first eviction from the largest cache, and their ``"nll"`` of shape (T - 1 - largest,), nats;
     ``"trained"``, the positions the model was trained on.
     """
-    caches, trained = sorted(set(caches)), model.config.max_positions
+    caches = sorted(set(caches))
     must_hold(caches[0], n_sinks)
     must_evict(len(ids), caches[-1])
     must_learn(model, caches)
-    for cache in track(caches):
-        method = Streaming(n_sinks, cache - n_sinks)
-        nll = token_nll(model, ids, method)[caches[-1] :]
-        sizes = {"cache": cache, "n_sinks": n_sinks, "window": method.window}
-        yield sizes | {"perplexity": perplexity(nll), "trained": trained, "nll": nll}
+    yield from each(partial(_row, ids, n_sinks, caches[-1]), model, caches)
+
+
+def _row(ids, n_sinks, largest, model, cache):
+    method = Streaming(n_sinks, cache - n_sinks)
+    nll = token_nll(model, ids, method)[largest:]
+    sizes = {"cache": cache, "n_sinks": n_sinks, "window": method.window}
+    return sizes | {"perplexity": perplexity(nll), "trained": model.config.max_positions, "nll": nll}
 
 
 def effects(rows):

@@ -9,11 +9,13 @@ the last quarter of a text.
 """
 
 from dataclasses import asdict
+from functools import partial
 
 import numpy as np
 
 from ..attention import banded_mask
 from ..evaluation.difference import SURE, paired
+from ..evaluation.jobs import in_order
 from ..loss import perplexity
 from ..methods import lead_of
 from ..sinks import sink_kind
@@ -53,7 +55,9 @@ def run(model, ids, *, caches=None, n_texts=30, seed=0, track=iter):
     inside = np.array([in_sight(look_inside(model, piece)) for piece in track(long)])  # (N, L, H)
     twice = segments(model, lead_of(model, ids, 2), max(2, n_texts // 3), seed)
     again = np.array([retrieval(look_inside(model, text)) for text in track(twice)])  # (N, L, H)
-    rows = sink_count.cells(model, [ids], [(cache, n) for cache in caches for n in SINKS], track)
+    rows = sink_count.cells(
+        model, [ids], [(cache, n) for cache in caches for n in SINKS], partial(in_order, track=track)
+    )
     nlls = {cache: {row["n_sinks"]: row["nll"] for row in own} for cache, own in by([*rows], "cache").items()}
     kind = cause(rates, begins=ids[0] == model.config.bos)
     n_sinks, reason = recommend(nlls, kind, learned=model.config.learned_positions)

@@ -4,9 +4,12 @@ Mohtashami and Jaggi (arXiv:2305.16300) state it much like `TELL`. Streaming for
 "retrieval" looks it up.
 """
 
+from functools import partial
+
 import numpy as np
 
 from ..cache import check_whole
+from ..evaluation.jobs import in_order
 from ..hf.tokenizer import encode
 from . import recall
 from .recall import Asked, tokens_of
@@ -68,14 +71,19 @@ def run(
     fetched=recall.FETCHED,
     readable=False,
     seed=0,
-    track=iter,
+    each=in_order,
 ):
     """Measure how much of a key is known: rows of `recall.measure`, by ``"length"`` of the text and ``"depth"``."""
     check_whole("n_keys", n_keys, 1)
     under = [recall.under(name, cache, fetched) for name in methods]
-    for length, depth, method in track([(n, depth, method) for n in lengths for depth in depths for method in under]):
-        texts = [make(model, text, key, length=length, depth=depth) for key in keys(seed, n_keys)]
-        yield {"length": length, "depth": depth} | recall.measure(model, texts, method, readable=readable)
+    settings = [(n, depth, method) for n in lengths for depth in depths for method in under]
+    yield from each(partial(_row, text, keys(seed, n_keys), readable), model, settings)
+
+
+def _row(text, drawn, readable, model, setting):
+    length, depth, method = setting
+    texts = [make(model, text, key, length=length, depth=depth) for key in drawn]
+    return {"length": length, "depth": depth} | recall.measure(model, texts, method, readable=readable)
 
 
 effects, finding, draw = recall.effects, recall.finding, recall.draw

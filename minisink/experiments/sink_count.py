@@ -1,7 +1,10 @@
 """How many sinks a model needs, in caches of several sizes, with re-computation."""
 
+from functools import partial
+
 import numpy as np
 
+from ..evaluation.jobs import in_order
 from ..loss import perplexity, token_nll
 from ..methods import Recompute, Streaming, lead_of
 from ..system.terminal import count, number, table
@@ -13,30 +16,33 @@ OPTIONS = {"caches": "keys a query sees", "sinks": "first tokens kept"}
 FAST = {"tokens": 600, "caches": (64,), "sinks": (0, 1, 4)}
 
 
-def run(model, texts, *, caches=(64, 128, 256), sinks=(0, 1, 2, 4, 8), track=iter):
+def run(model, texts, *, caches=(64, 128, 256), sinks=(0, 1, 2, 4, 8), each=in_order):
     """Measure the perplexity of some texts, separately, for every cache and number of sinks, which are part of it.
 
     Each row has ``"cache"``; ``"n_sinks"``, or "re-computed"; ``"perplexity"`` of all texts together, NaN where the
     model has not learned the position (GPT-2) or a cache has no room for a window; ``"nll"`` of the tokens after the
     first eviction.
     """
-    yield from cells(model, texts, [(cache, n) for cache in caches for n in (*sinks, "re-computed")], track)
+    yield from cells(model, texts, [(cache, n) for cache in caches for n in (*sinks, "re-computed")], each)
 
 
-def cells(model, texts, wanted, track=iter):
+def cells(model, texts, wanted, each=in_order):
     """Yield the rows of `run` that are wanted: pairs of a cache and a number of sinks."""
     must_evict(max(map(len, texts)), min(cache for cache, _ in wanted))
-    for cache, n in track(wanted):
-        recompute = n == "re-computed"
-        unlearned = model.config.learned_positions and cache > model.config.max_positions
-        losses = [np.full(len(ids) - 1, np.nan) for ids in texts]
-        if not unlearned and (cache >= 1 if recompute else cache > n):
-            methods = [
-                Recompute(cache, lead_of(model, ids, cache)) if recompute else Streaming(n, cache - n) for ids in texts
-            ]
-            losses = [token_nll(model, *both) for both in zip(texts, methods, strict=True)]
-        late = np.concatenate([nll[cache:] for nll in losses])
-        yield {"cache": cache, "n_sinks": n, "perplexity": perplexity(np.concatenate(losses)), "nll": late}
+    return each(partial(_cell, texts), model, wanted)
+
+
+def _cell(texts, model, setting):
+    (cache, n), recompute = setting, setting[1] == "re-computed"
+    unlearned = model.config.learned_positions and cache > model.config.max_positions
+    losses = [np.full(len(ids) - 1, np.nan) for ids in texts]
+    if not unlearned and (cache >= 1 if recompute else cache > n):
+        methods = [
+            Recompute(cache, lead_of(model, ids, cache)) if recompute else Streaming(n, cache - n) for ids in texts
+        ]
+        losses = [token_nll(model, *both) for both in zip(texts, methods, strict=True)]
+    late = np.concatenate([nll[cache:] for nll in losses])
+    return {"cache": cache, "n_sinks": n, "perplexity": perplexity(np.concatenate(losses)), "nll": late}
 
 
 def effects(rows):
