@@ -62,7 +62,7 @@ def test_recorded_steps_are_played(run, tmp_path):
     ("written", "said"),
     [
         ("[]", "not a list of steps; minisink inspect TEXT --steps FILE writes one"),
-        ("3", "no list of steps"),
+        ("3", "not a list of steps"),
         ('[{"schema": "minisink-step/2"}]', "a step has schema 'minisink-step/2'; the page shows 'minisink-step/1'"),
         ("[", "not JSON"),
     ],
