@@ -1,15 +1,18 @@
 """What can be tried of Windows elsewhere: no POSIX modules, its encodings, line ends and paths."""
 
 import os
+import signal
 import subprocess
 import sys
 import zipfile
 from pathlib import PureWindowsPath
+from types import SimpleNamespace
 
 import pytest
 from on_windows import needs_posix
 from test_forge import command_of
 
+from minisink.evaluation import jobs
 from minisink.hf.checkpoint import shards_of
 from minisink.hf.fields import CheckpointError
 from minisink.system.files import read_text
@@ -107,6 +110,13 @@ def test_what_needs_posix_is_known_by_its_source():
         tmp_path.touch()
 
     assert needs_posix(asks) and needs_posix(asks_not, [asks]) and not needs_posix(asks_not)
+
+
+@pytest.mark.slow
+def test_processes_start_where_signals_have_no_mask(monkeypatch):
+    monkeypatch.setattr(jobs, "signal", SimpleNamespace(SIGINT=signal.SIGINT, signal=signal.signal))
+    with jobs.processes(2) as pool, jobs.processes(1) as here:
+        assert pool.submit(abs, -3).result() == 3 and here is None
 
 
 def test_git_changes_no_line_end():

@@ -172,10 +172,10 @@ def processes(n_jobs):
         return
     with _killed(ProcessPoolExecutor(n_jobs, multiprocessing.get_context("spawn"), _begin)) as pool:
         mask = getattr(signal, "pthread_sigmask", lambda *_: None)  # Windows has none
-        before = mask(signal.SIG_BLOCK, {signal.SIGINT})  # so they inherit it, and Ctrl-C is this process's to see
+        before = mask(getattr(signal, "SIG_BLOCK", 0), {signal.SIGINT})  # they inherit it: Ctrl-C is this process's
         for _ in range(n_jobs):
             pool.submit(os.getpid)  # each starts one
-        mask(signal.SIG_SETMASK, before)
+        mask(getattr(signal, "SIG_SETMASK", 0), before)
         yield pool
 
 
