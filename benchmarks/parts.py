@@ -68,7 +68,7 @@ def in_turns(model, ids, repeats):
         for turn in range(repeats):
             losses = []
             for who in seconds:
-                say(f"turn {turn + 1}: {'one process' if who is None else 'two processes'}")
+                say(f"turn {turn + 1}: {'two processes' if who else 'one process'}")
                 began = time.perf_counter()
                 losses.append(np.concatenate(list(minisink.nll_parts(model, ids, METHOD, executor=who))))
                 seconds[who].append(time.perf_counter() - began)
@@ -98,7 +98,7 @@ def weights_held(model, _):
 
 
 def run_up(n_before):
-    """Return a table: of parts of a length, what each costs, and how many tokens so many machines read."""
+    """Return a table: parts of some lengths, what each costs, and how many tokens a thousand machines read."""
     lines = ["| tokens a part | run-up | tokens on 1,000 machines |", "|---:|---:|---:|"]
     return lines + [f"| {n:,} | {n_before / n:.2%} | {MACHINES * n:,} |" for n in PARTS]
 

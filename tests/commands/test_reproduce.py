@@ -67,9 +67,9 @@ def rows_of(measured, monkeypatch, request):
             request.getfixturevalue(REAL)  # or skip
         run = module.run
 
-        def again(*args, track=iter, **options):
+        def again(*args, **options):
             if name not in measured:
-                measured[name] = list(run(*args, track=track, **options))
+                measured[name] = list(run(*args, **options))
             yield from measured[name]
 
         again.__signature__ = inspect.signature(run)
