@@ -101,7 +101,7 @@ def test_the_short_text_of_the_plan_is_warned_about(capsys, tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     (line,) = re.findall(r'echo "(.*)" > short.txt', text_of("plan"))
     Path("short.txt").write_text(line + "\n", encoding="utf-8")
-    (tokens,) = re.findall(r"Then try a text of (\d+) tokens. \| `minisink ppl short.txt`", text_of("plan"))
+    (tokens,) = re.findall(r"Then a text of (\d+) tokens: \| `minisink ppl short.txt`", text_of("plan"))
     assert main(["ppl", "short.txt"]) == 0
     assert f"short.txt has {tokens} tokens and 256 are kept in sight: nothing was evicted" in capsys.readouterr().err
 
@@ -138,7 +138,7 @@ def test_every_question_has_its_solution_and_its_points():
     for (number, points), part in zip(heads[1], solved, strict=True):
         prose = re.sub(r"```.*?```", "", part, flags=re.DOTALL).split(")", 1)[1]
         given = sum(0.5 if x == "½" else float(x) for x in re.findall(r"\((\d|½)(?=[;)])", prose))
-        assert given == float(points) or "one point for what it does" in part, (number, given)
+        assert given == float(points) or "a point for what it does" in part, (number, given)
 
 
 def test_the_assignment_adds_up_and_its_commands_ask_for_its_points():
