@@ -6,8 +6,11 @@ become line breaks, which mean nothing. If they work as sinks, the place counts 
 the same tokens (`four_methods.run`), and then continue writing from the end of the text.
 """
 
+from functools import partial
+
 import numpy as np
 
+from ..evaluation.jobs import in_order
 from ..evaluation.plots import more, plot_losses
 from ..generation import generate
 from ..methods import Dense
@@ -31,7 +34,9 @@ FAST = {"tokens": 500, "cache": 16, "write": 40}
 NOTHING = {"repeated": np.nan, "text": ""}  # is written
 
 
-def run(model, ids, *, cache=64, n_sinks=4, methods=(*FOUR, NEWLINES), write=200, temperature=0.8, seed=0, track=iter):
+def run(
+    model, ids, *, cache=64, n_sinks=4, methods=(*FOUR, NEWLINES), write=200, temperature=0.8, seed=0, each=in_order
+):
     """Read a text by each method, then write.
 
     Each row has ``"method"``; perplexity ``"before"`` and ``"after"`` the first eviction; ``"keys"`` held at the end
@@ -50,14 +55,18 @@ def run(model, ids, *, cache=64, n_sinks=4, methods=(*FOUR, NEWLINES), write=200
     by_name = {method.name: method for method in four_methods.four(model, ids, cache, n_sinks)}
     by_name[NEWLINES] = by_name["streaming"]
     draws = {"max_new_tokens": write, "temperature": temperature, "seed": seed}
-    for name in track(methods):
-        text, method = texts[name], by_name[name]
-        (row,) = four_methods.run(model, text, [method], cache=cache)
-        tokens = list(_until_the_end(generate(model, text, method, **draws), method))
-        measured = {key: row[key] for key in ("before", "after", "keys", "cache_bytes")}
-        written = {"repeated": repeated(tokens), "text": model.decode(tokens)} if tokens else NOTHING
-        about = {"nll": row["nll"], "evicted": cache, "trained": model.config.max_positions}
-        yield {"method": name} | measured | written | about
+    settings = [(name, texts[name], by_name[name]) for name in methods]
+    yield from each(partial(_row, cache, draws), model, settings)
+
+
+def _row(cache, draws, model, setting):
+    name, text, method = setting
+    (row,) = four_methods.run(model, text, [method], cache=cache)
+    tokens = list(_until_the_end(generate(model, text, method, **draws), method))
+    measured = {key: row[key] for key in ("before", "after", "keys", "cache_bytes")}
+    written = {"repeated": repeated(tokens), "text": model.decode(tokens)} if tokens else NOTHING
+    about = {"nll": row["nll"], "evicted": cache, "trained": model.config.max_positions}
+    return {"method": name} | measured | written | about
 
 
 def with_newlines(model, ids, n_sinks):

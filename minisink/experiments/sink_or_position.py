@@ -1,7 +1,10 @@
 """Is it the sink or the position? The 2 x 2 of both, within the trained length and beyond it."""
 
+from functools import partial
+
 import numpy as np
 
+from ..evaluation.jobs import in_order
 from ..loss import perplexity, token_nll
 from ..methods import Streaming
 from ..system.plots import bars
@@ -14,7 +17,7 @@ OPTIONS = {"cache": "keys a query sees", "n_sinks": "first tokens kept"}
 FAST = {"tokens": 700}
 
 
-def run(model, ids, *, cache=64, n_sinks=1, track=iter):
+def run(model, ids, *, cache=64, n_sinks=1, each=in_order):
     """Measure the loss after the first eviction with sinks and without, numbered in the cache and in the text.
 
     Each row has ``"sinks"``, ``"positions"``; perplexity ``"within"`` the trained length, from the first eviction on,
@@ -23,12 +26,16 @@ def run(model, ids, *, cache=64, n_sinks=1, track=iter):
     if model.config.learned_positions:
         raise ValueError(f"{model.name} learned its positions: they are mixed into what it caches, and cannot be moved")
     must_evict(len(ids), cache)
-    trained = model.config.max_positions
-    for n, positions in track([(n, positions) for n in (n_sinks, 0) for positions in ("slot", "original")]):
-        nll = token_nll(model, ids, Streaming(n, cache - n, positions))
-        within, beyond = perplexity(nll[cache:trained]), perplexity(nll[max(cache, trained) :])
-        row = {"sinks": n, "positions": positions, "within": within, "beyond": beyond}
-        yield row | {"nll": nll[cache:], "split": max(0, min(trained, len(nll)) - cache)}
+    settings = [(n, positions) for n in (n_sinks, 0) for positions in ("slot", "original")]
+    yield from each(partial(_row, ids, cache), model, settings)
+
+
+def _row(ids, cache, model, setting):
+    (n, positions), trained = setting, model.config.max_positions
+    nll = token_nll(model, ids, Streaming(n, cache - n, positions))
+    within, beyond = perplexity(nll[cache:trained]), perplexity(nll[max(cache, trained) :])
+    row = {"sinks": n, "positions": positions, "within": within, "beyond": beyond}
+    return row | {"nll": nll[cache:], "split": max(0, min(trained, len(nll)) - cache)}
 
 
 def effects(rows):

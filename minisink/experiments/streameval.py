@@ -5,9 +5,12 @@ Its authors describe it but have not released it; `record` shows one. Every 10 l
 asked for. If a line has left the cache, streaming knows nothing about it; "retrieval" looks it up.
 """
 
+from functools import partial
+
 import numpy as np
 
 from ..cache import check_whole
+from ..evaluation.jobs import in_order
 from . import recall
 
 MODEL = "smollm2"  # the shipped models cannot copy
@@ -89,14 +92,19 @@ def run(
     every=EVERY,
     readable=False,
     seed=0,
-    track=iter,
+    each=in_order,
 ):
     """Measure how much of a line is known: rows of `recall.measure`, by ``"distance"``; "dense" once for all sizes."""
     sizes = {name: caches[:1] if name == "dense" else caches for name in methods}
     under = [recall.under(name, cache, fetched) for name in methods for cache in sizes[name]]
-    for distance, method in track([(distance, method) for distance in distances for method in under]):
-        text = make(model, seed=seed, distance=distance, n_queries=n_queries, every=every)
-        yield {"distance": distance} | recall.measure(model, [text], method, readable=readable)
+    settings = [(distance, method) for distance in distances for method in under]
+    yield from each(partial(_row, {"seed": seed, "n_queries": n_queries, "every": every}, readable), model, settings)
+
+
+def _row(about, readable, model, setting):
+    distance, method = setting
+    text = make(model, distance=distance, **about)
+    return {"distance": distance} | recall.measure(model, [text], method, readable=readable)
 
 
 effects, finding, draw = recall.effects, recall.finding, recall.draw

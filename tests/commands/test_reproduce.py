@@ -258,15 +258,18 @@ def test_without_matplotlib_the_numbers_still_come(monkeypatch, capsys, tmp_path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["sink-count", "cache-size"])
+@pytest.mark.parametrize("name", [name for name, experiment in EXPERIMENTS.items() if experiment.shares])
 def test_two_processes_print_the_same_rows(run, name):
-    words = ("reproduce", name, "--model", "novels", "--fast", "--tokens", "600", "--caches", "64", "128", "--csv")
+    words = ("reproduce", name, "--model", "novels", "--fast", "--csv")
     assert run(*words, "--jobs", 2)[:2] == run(*words)[:2]
 
 
 def test_jobs_where_there_is_nothing_to_share(run):
     """One line that names those that have; no job at all is another."""
     status, _, said = run("reproduce", "metric", "--jobs", 2)
-    assert (status, said.count("\n")) == (2, 1) and "these have: sink-count, cache-size, pass-key" in said
+    assert (status, said.count("\n")) == (
+        2,
+        1,
+    ) and "these have: methods, sink-count, cache-size, streameval, pass-key, sink-or-position" in said
     status, _, said = run("reproduce", "cache-size", "--fast", "--jobs", 0)
     assert (status, said.count("\n")) == (2, 1) and "jobs is 0" in said
