@@ -270,8 +270,8 @@ def test_it_writes(visit, novels):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda html: html.replace('minisink-step/1"', 'minisink-step/2"'), "another schema"),
-        (lambda html: html.replace('"steps": [{', '"steps": [{"slots": 3}, {'), "another schema"),
+        (lambda html: html.replace('minisink-step/1"', 'minisink-step/2"'), "do not have the schema"),
+        (lambda html: html.replace('"steps": [{', '"steps": [{"slots": 3}, {'), "do not have the schema"),
     ],
 )
 def test_a_recorded_run_of_another_kind_is_answered(visit, novels, change, said):
