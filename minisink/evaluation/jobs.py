@@ -212,6 +212,7 @@ def _killed(pool):
 def _begin():
     """Prepare a process: one BLAS thread, Ctrl-C left to its parent, an end with that."""
     stay_on_one_thread()
+    np.empty(31 << 20, np.uint8)  # glibc keeps what is freed up to this size: no pass has to map its blocks again
     warnings.simplefilter("ignore", UserWarning)  # each process would say it once more
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_follow, daemon=True).start()
