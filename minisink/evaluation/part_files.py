@@ -9,10 +9,9 @@ import numpy as np
 from ..cache import check_whole
 from ..snapshot import method_state
 from ..system.files import blame, load_state, reading, save_state
-from .run import changes, identity
+from .run import changes, identity, update
 
 PART, WHAT = "minisink_part", "what `minisink ppl --part` writes"
-READ = 1 << 20  # bytes at a time
 
 
 class PartFile:
@@ -33,7 +32,9 @@ class PartFile:
         if os.path.lexists(self.path):
             raise ValueError(f"{self.path}: is there already; move it away to measure this part again")
         self.edges = [run.n_bytes * i // self.of for i in (self.number - 1, self.number)]
-        self.about = {"run": identity(run) | {"digest of the text": _digest(run.path), "parts": self.of}}
+        with blame(run.path, "cannot be read"), open(run.path, "rb") as file:
+            update(digest := hashlib.sha256(), file, run.n_bytes)
+        self.about = {"run": identity(run) | {"digest of the text": digest.hexdigest()[:16], "parts": self.of}}
         self.about |= {"part": self.number, "method": method_state(run.method)}
         self.about |= {"model": run.model.name, "text": os.path.basename(run.path)}
         self.started = time.perf_counter()
@@ -93,11 +94,3 @@ def in_their_order(paths):
             raise ValueError(f"{path}: begins at token {about['first']}, and the parts before it end at {n_tokens}")
         n_tokens += n
     return [found[i][:2] for i in sorted(found)]
-
-
-def _digest(path):
-    digest = hashlib.sha256()
-    with blame(path, "cannot be read"), open(path, "rb") as file:
-        while chunk := file.read(READ):
-            digest.update(chunk)
-    return digest.hexdigest()[:16]

@@ -22,7 +22,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from copy import copy
-from os import cpu_count
 from typing import NamedTuple
 
 import numpy as np
@@ -32,7 +31,7 @@ from ..fast.blocks import Banded
 from ..loss import CHUNK, losses, recomputed
 from ..methods import DEFAULT, ByLayer, Method, Recompute, check_method, make_cache
 from ..model import Model
-from .jobs import in_order
+from .jobs import cores, in_order
 from .stream import in_blocks
 
 LONGEST = 32768  # tokens of a part, unless its run-up were more than an eighth
@@ -89,7 +88,7 @@ def nll_parts(
     if hasattr(ids, "shape") or (isinstance(ids, Sequence) and np.ndim(ids[:1]) < 2):
         ids = model.check_ids(ids)  # type: ignore[arg-type]
         if parts is None:
-            parts = min(cpu_count() or 1, -(-len(ids) // max(1, past.reach)))  # a part is not less than its run-up
+            parts = min(cores(), -(-len(ids) // max(1, past.reach)))  # a part is not less than its run-up
             parts = max(parts, -(-len(ids) // length))
         check_whole("parts", parts, 1)
         ids, length = [ids], max(1, -(-(len(ids) - 1) // parts))

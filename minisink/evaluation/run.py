@@ -214,8 +214,8 @@ class Evaluation:
         if type(done) is not bool or place.start >= self.n_bytes:
             raise ValueError(f"it goes on at byte {place.start}, done: {done}")
         with _open(self.path) as file:
-            _update(self.digest, file, place.start)
-            _update(whole := self.digest.copy(), file, min(n_read, self.n_bytes) - place.start)
+            update(self.digest, file, place.start)
+            update(whole := self.digest.copy(), file, min(n_read, self.n_bytes) - place.start)
         if whole.hexdigest() != digest:
             raise ValueError(f"{self.state}: the state of another run: {self.path} begins with another text")
         self.tally.restore(about["tally"], arrays.pop("curve"))
@@ -266,7 +266,8 @@ def fingerprint(model):
     return digest.hexdigest()[:16]
 
 
-def _update(digest, file, n_bytes):
+def update(digest, file, n_bytes):
+    """Let a digest take the next bytes of a file."""
     for start in range(0, n_bytes, CHUNK):
         digest.update(file.read(min(CHUNK, n_bytes - start)))
 
