@@ -1,6 +1,5 @@
 """The same work on many items, by processes here or on other machines: results in order, the model sent once."""
 
-import asyncio
 import multiprocessing
 import os
 import signal
@@ -182,6 +181,8 @@ def processes(n_jobs):
 @contextmanager
 def connect(address):
     """Yield an executor of the Dask cluster whose scheduler is at `address`; ValueError if it does not answer."""
+    import asyncio  # only here: it takes longer to import than all else of this file
+
     try:
         from distributed import Client, core
     except ImportError:
