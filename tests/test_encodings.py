@@ -96,7 +96,7 @@ def test_the_ring_is_the_formula(name, seed, n_tokens, sizes, positions):
     """Keys that never move."""
     q, k, v = qkv(seed, n_tokens)
     cache = RingCache(1, K, D, Streaming(*sizes, positions), dtype=q.dtype)
-    newest, out = cache.attention(H, LITERAL[name][0], folded=False), np.empty_like(q)
+    newest, out = cache.attention(H, LITERAL[name][0]), np.empty_like(q)
     for t in range(n_tokens):
         newest.begin(t)
         newest.qkv[:] = np.concatenate((q[t], k[t], v[t])).ravel()

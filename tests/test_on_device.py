@@ -17,7 +17,6 @@ from minisink.cache import Policy
 from minisink.commands.parser import main
 from minisink.families import falcon, gpt_neox, mpt
 from minisink.fast.decoder import Decoder
-from minisink.fast.fused import fuse
 from minisink.fast.ring import RingCache
 from minisink.retrieval import Retrieval
 from minisink.system.device import to_host
@@ -190,19 +189,18 @@ def test_what_was_evicted_stays_on_the_device(models, select, positions, tmp_pat
         assert (a["token_index"] == b["token_index"]).all() and (a["fetched"] == b["fetched"]).all()
 
 
-@pytest.mark.parametrize("folded", [True, False])
 @pytest.mark.parametrize("policy", POLICIES)
-def test_a_step_waits_for_nothing(models, policy, folded):
+def test_a_step_waits_for_nothing(models, policy):
     """Angles go to the device once a token, nothing comes back, and kernels a layer are few and do not grow."""
     config, kernels = models[1].config, []
-    decoder = Decoder(models[1], policy, weights=fuse(models[1].weights, config, folded=folded))
+    decoder = Decoder(models[1], policy)
     decoder(tiny.ids(6))
     for token in tiny.ids(8).tolist():
         TRAFFIC.clear()
         decoder.step(token)
         assert (TRAFFIC["up"] - n_erf(config), TRAFFIC["down"] - n_erf(config)) == (not config.learned_positions, 0)
         kernels.append(TRAFFIC["kernels"])
-    assert max(kernels[1:]) <= (40 if folded else 47) * config.n_layers + 25
+    assert max(kernels[1:]) <= 47 * config.n_layers + 25
     if policy.capacity in (4, None):
         assert len(set(kernels[1:])) == 1
 

@@ -17,7 +17,7 @@ from ..gpt2 import check_learned
 from ..ops import ACTIVATIONS, accum_dtype
 from ..system.threads import one_thread
 from .blocks import PARTS
-from .fused import centred, fuse, halves_apart, side_by_side
+from .fused import fuse, halves_apart, side_by_side
 from .ring import RingCache
 
 PREFILL = 256  # tokens of a prompt or turn taken at once
@@ -26,9 +26,8 @@ PREFILL = 256  # tokens of a prompt or turn taken at once
 class Decoder:
     """Logits of the next token, one token at a time: what `Model.forward` gives with a `KVCache`, at memory speed.
 
-    It reads the model's own weights in the layout that `load` gives them. It copies a model that fits into a
-    processor's caches, `fused.FITS`, which saves steps, and matrices in another layout, such as a training's. After a
-    change to the weights only those not copied change, so make a new decoder then.
+    It reads the model's own weights in the layout that `load` gives them, and a copy of matrices in another layout,
+    such as a training's; make a new decoder after a change to the weights.
 
     All that changes from one token to the next is its `cache`, a `RingCache`: one to continue, or an empty one of
     this `policy`. The `weights`, a `fused.Fused`, may be those of another decoder of the same model. Raise ValueError
@@ -55,7 +54,7 @@ class Decoder:
             raise ValueError(f"{has}; {model.name} has {shape[0]} of {shape[1]} of {shape[2]} in {dtype}")
         self.model, self.config = model, config
         self.weights = fuse(model.weights, config) if weights is None else weights
-        self.attention = self.cache.attention(config.n_heads, config.encoding, folded=self.weights.folded)
+        self.attention = self.cache.attention(config.n_heads, config.encoding)
         self._allocate(embed)
 
     def _allocate(self, embed):
@@ -69,7 +68,7 @@ class Decoder:
         self.up = np.empty_like(qkv, shape=2 * F if self.weights.has_gate else F)
         self.half_gate, self.ungated, self.silu = self.up[:F], self.up[F:], np.empty_like(qkv, shape=F)
         self.mean = None  # the mean of a vector is its product with this
-        if self.weights.has_mean and not self.weights.folded:
+        if self.weights.has_mean:
             self.mean = np.full_like(qkv, 1.0 / self.config.d_model, shape=self.config.d_model)
         self.heads, self.head_mean = qkv[: (H + K) * D].reshape(H + K, D), np.full_like(qkv, 1.0 / D, shape=(D, 1))
         self.narrow_qkv = qkv if is_wide else np.empty_like(embed, shape=len(qkv))
@@ -125,14 +124,14 @@ class Decoder:
         return logits
 
     def _embedding(self, token):
-        """Return the start of the residual stream, (C,); without its mean before layer norms: see `fused`."""
+        """Return the start of the residual stream, (C,)."""
         weights = self.model.weights
         x = weights.embed[token].astype(self.up.dtype)  # a copy
         if self.config.learned_positions:
             position = newest_position(self.cache.policy, self.cache.n_seen)
             check_learned([position], self.config)
             x += weights.position[position]
-        return centred(x) if self.weights.has_mean else x
+        return x
 
     def _norm_heads(self, weight):  # (H + K, D)
         """Apply `ops.rms_norm` to every query and key, in place."""
@@ -147,8 +146,7 @@ class Decoder:
         if not self.weights.has_gate:
             self.hidden[:] = ACTIVATIONS[self.config.activation](self.up)
             return
-        if not self.weights.folded:
-            self.half_gate *= 0.5
+        self.half_gate *= 0.5
         silu = np.tanh(self.half_gate, self.silu)
         silu *= self.half_gate
         silu += self.half_gate  # silu(2 h) = h + h tanh(h)
@@ -193,7 +191,7 @@ class Decoder:
 
 
 def norm(x, eps, weight, out, mean=None):
-    """Apply `ops.rms_norm` to one vector, (C,) -> (C,) in the dtype of `out`; `weight` may be None.
+    """Apply `ops.rms_norm` to one vector, (C,) -> (C,) in the dtype of `out`.
 
     With `mean`, whose numbers are all 1 / C, it is a layer norm: the mean of `x` is subtracted in place, since
     nothing ever uses it.
@@ -205,6 +203,5 @@ def norm(x, eps, weight, out, mean=None):
         np.multiply(x, 1.0 / math.sqrt(float(squares) / len(x) + eps), out)
     else:  # on a GPU this number is an array, so nothing waits for it
         np.multiply(x, (squares / len(x) + eps) ** -0.5, out)
-    if weight is not None:
-        out *= weight
+    out *= weight
     return out

@@ -100,9 +100,9 @@ class RingCache:
         cache.keys, cache.values, cache.n_seen = arrays["keys"], arrays["values"], about["n_seen"]
         return cache
 
-    def attention(self, n_heads, encoding, *, folded):
+    def attention(self, n_heads, encoding):
         """Return the attention of one token over this ring."""
-        return RingAttention(self, n_heads, encoding, folded=folded)
+        return RingAttention(self, n_heads, encoding)
 
     def banded(self, policy, arrays, about):
         """Return these keys and values as blocks of tokens."""
@@ -123,11 +123,11 @@ class RingAttention:
     as using it. The caller writes the queries, keys and values of the newest token, un-rotated, into one of them,
     ``qkv`` of shape ((H + 2 K) D,).
 
-    `encoding` is one of `positions`. `folded` says whether the weights already divide queries by
-    sqrt(D), and put channels that rotate together side by side.
+    `encoding` is one of `positions`. Channels that rotate together are moved side by side: a pair is then one complex
+    number, and a rotation one product. Scores are sums over channels, in any order.
     """
 
-    def __init__(self, cache, n_heads, encoding, *, folded):  # RingCache, H
+    def __init__(self, cache, n_heads, encoding):  # RingCache, H
         rotates, self.has_bias = isinstance(encoding, Rotary), hasattr(encoding, "bias")
         if not rotates and not self.has_bias and encoding is not unrotated:
             raise ValueError(f"the fast path does not know the encoding {encoding!r}; use readable=True")
@@ -136,11 +136,9 @@ class RingAttention:
         self.cache, self.encoding = cache, encoding
         self.qkv = np.empty_like(cache.keys, shape=(H + 2 * K) * D)
         heads = self.qkv.reshape(-1, D)  # (H + 2 K, D)
-        qk, self.new_values = heads[: H + K], heads[H + K :]
-        self.moves = []
-        if not folded or (rotates and D % 2):
-            given, qk = qk, np.zeros_like(qk, shape=(H + K, D + D % 2))
-            self.moves = _moves(given, qk[:, :D], H, encoding, folded)
+        given, self.new_values = heads[: H + K], heads[H + K :]
+        qk = np.zeros_like(given, shape=(H + K, D + D % 2))
+        self.moves = _moves(given, qk[:, :D], H, encoding)
         self.unrotated_keys = qk[H:, :D]
         self.rates, self.bias, rotated = None, None, [qk]
         if rotates:
@@ -230,12 +228,12 @@ class RingAttention:
         np.divide(self.sums_of_heads, total, out)
 
 
-def _moves(given, wanted, n_heads, encoding, folded):  # 2 x (H + K, D)
-    """Return the products ``given * scale -> wanted`` without what is already folded: queries / sqrt(D), and pairs."""
+def _moves(given, wanted, n_heads, encoding):  # 2 x (H + K, D)
+    """Return the products ``given * scale -> wanted`` that divide queries by sqrt(D), and put pairs side by side."""
     rows, D = given.shape
     scale = np.ones_like(given, shape=(rows, 1))
-    scale[:n_heads] = 1.0 if folded else D**-0.5
-    if folded or not isinstance(encoding, Rotary) or encoding.interleaved:
+    scale[:n_heads] = D**-0.5
+    if not isinstance(encoding, Rotary) or encoding.interleaved:
         return [(given, scale, wanted)]
     R = 2 * len(encoding.frequencies)
     halves = given[:, :R].reshape(rows, 2, R // 2)

@@ -22,10 +22,10 @@ class RetrievalRing(WithStores, RingCache):
         """Bytes of the buffers, full or not, stores included."""
         return super().nbytes + sum(store.nbytes for store in self.stores)
 
-    def attention(self, n_heads, encoding, *, folded):
+    def attention(self, n_heads, encoding):
         """Return the attention of one token over this ring and what it fetches."""
         make = RetrievalAttention if self.policy.n_blocks else RingAttention
-        return make(self, n_heads, encoding, folded=folded)
+        return make(self, n_heads, encoding)
 
     def banded(self, policy, arrays, about):
         """Return these keys and values as blocks that continue the same stores."""
@@ -37,8 +37,8 @@ class RetrievalRing(WithStores, RingCache):
 class RetrievalAttention(RingAttention):
     """Attention of the newest token over a ring and over the blocks that each head fetches."""
 
-    def __init__(self, cache, n_heads, encoding, *, folded):
-        super().__init__(cache, n_heads, encoding, folded=folded)
+    def __init__(self, cache, n_heads, encoding):
+        super().__init__(cache, n_heads, encoding)
         K, G, D = self.sums.shape
         policy = cache.policy
         self.all_ones = np.ones_like(self.qkv, shape=(0, 1))

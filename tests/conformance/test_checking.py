@@ -38,7 +38,7 @@ def ring(state, q, k, v, *, n_sinks, window, theta):
     if state is None:
         cache = RingCache(1, *k.shape, Policy(n_sinks, window), dtype=q.dtype)
         encoding = unrotated if theta is None else Rotary(rope_frequencies(q.shape[-1], theta))
-        state = cache, RingAttention(cache, len(q), encoding, folded=False)
+        state = cache, RingAttention(cache, len(q), encoding)
     cache, newest = state
     newest.begin(cache.n_seen)
     newest.qkv[:] = np.concatenate((q, k, v)).ravel()

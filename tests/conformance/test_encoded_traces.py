@@ -36,7 +36,7 @@ def ring(state, q, k, v, *, n_sinks, window, theta, encoding):
     """The ring of the fast path: keys never move."""
     if state is None:
         cache = RingCache(1, *k.shape, Policy(n_sinks, window), dtype=q.dtype)
-        state = cache, RingAttention(cache, len(q), encoding, folded=False)
+        state = cache, RingAttention(cache, len(q), encoding)
     cache, newest = state
     newest.begin(cache.n_seen)
     newest.qkv[:] = np.concatenate((q, k, v)).ravel()

@@ -260,7 +260,7 @@ def test_the_ring_has_these_distances(n_sinks, window):
     policy = Policy(n_sinks, window)
     q, k, v = inputs(T := n_sinks + 4 * window)
     cache = RingCache(1, 1, 2 * T, policy, dtype=np.float64)
-    attention = cache.attention(2, Rotary(np.array([RADIANS, *[0.0] * (T - 1)])), folded=False)
+    attention = cache.attention(2, Rotary(np.array([RADIANS, *[0.0] * (T - 1)])))
     for t, want in enumerate(distances(policy, T)):
         attention.begin(t)
         attention.qkv[:] = np.concatenate((q[t], k[t], v[t])).ravel()

@@ -1,4 +1,4 @@
-"""The weights of a model for one token at a time: its own where they lie right, a folded copy where it is small."""
+"""The weights of a model for one token at a time: its own where they lie right, a copy elsewhere."""
 
 from dataclasses import fields, replace
 
@@ -37,22 +37,22 @@ def matrices(weights):
 
 
 @many
-@given(tiny.all_models(), st.booleans(), st.booleans(), tiny.texts(max_size=16), any_policy, tiny.positions, st.data())
-def test_folded_or_not_the_logits_are_those_of_the_readable_path(model, folds, lays, ids, policy, positions, data):
-    """Any model, its own arrays or a copy, laid out or not: a prompt in blocks, then token by token."""
+@given(tiny.all_models(), st.booleans(), tiny.texts(max_size=16), any_policy, tiny.positions, st.data())
+def test_the_logits_are_those_of_the_readable_path(model, lays, ids, policy, positions, data):
+    """Any model, laid out or not: a prompt in blocks, then token by token."""
     policy, n_prompt = replace(policy, positions=positions), data.draw(st.integers(1, len(ids)))
     want = model.stream(ids, policy, positions)[n_prompt - 1 :]
     model = laid_out(model) if lays else model
-    decoder = Decoder(public(model), policy, weights=fuse(model.weights, model.config, folded=folds))
+    decoder = Decoder(public(model), policy)
     close(fast(decoder, ids, n_prompt), want)
 
 
 @many
 @given(tiny.all_models())
-def test_what_is_not_folded_is_not_copied(model):
+def test_what_is_laid_out_is_not_copied(model):
     """Of a model that is laid out every matrix is the readable one, joined or alone."""
     weights = laid_out(model).weights
-    used = fuse(weights, model.config, folded=False).matrices
+    used = fuse(weights, model.config).matrices
     assert sum(w.nbytes for w in used) == sum(w.nbytes for w in matrices(weights))
     assert all(w.flags.c_contiguous for w in used)
     for readable in matrices(weights):
@@ -60,12 +60,12 @@ def test_what_is_not_folded_is_not_copied(model):
 
 
 @many
-@given(tiny.all_models(), st.booleans())
-def test_fusing_changes_no_weight(model, folds):
+@given(tiny.all_models())
+def test_fusing_changes_no_weight(model):
     """The readable arrays stay what they were, and so they do when tokens go through."""
     model = laid_out(model)
     before = {name: a.copy() for name, a in to_arrays(model.config, model.weights).items()}
-    decoder = Decoder(public(model), Policy(1, 3), weights=fuse(model.weights, model.config, folded=folds))
+    decoder = Decoder(public(model), Policy(1, 3))
     decoder(tiny.ids(9))
     for name, array in to_arrays(model.config, model.weights).items():
         np.testing.assert_array_equal(array, before[name], err_msg=name)
@@ -92,24 +92,12 @@ def test_columns_are_joined_wherever_they_lie(data, n_rows, widths):
         assert not np.shares_memory(joined, vector)
 
 
-def test_a_small_model_is_folded(monkeypatch):
-    """One rule: up to `FITS` bytes, and never float16."""
-    model = tiny.make(llama)
-    n_bytes = sum(a.nbytes for a in to_arrays(model.config, model.weights).values())
-    n_bytes -= model.weights.embed.nbytes + model.weights.norm.nbytes
-    for fits, folded in ((n_bytes - 1, False), (n_bytes, True)):
-        monkeypatch.setattr(fused, "FITS", fits)
-        assert fuse(model.weights, model.config).folded is folded
-    half = tiny.make(llama, dtype=np.float16)
-    assert fuse(half.weights, half.config).folded is False
-
-
 @pytest.mark.parametrize(("arch", "changes"), [(llama, {"qkv_bias": True}), (llama, {"tied": True}), (gpt2, {})])
 def test_on_a_device_nothing_is_copied_either(arch, changes):
     """Laid out there, used there: each matrix is the readable one, and the logits are those of the host."""
     model, ids, policy = tiny.make(arch, **changes), tiny.ids(12), Policy(2, 5)
     there = laid_out(replace(model, weights=on_device(model.weights)), DeviceArray(np.empty(0)))
-    weights = fuse(there.weights, there.config, folded=False)
+    weights = fuse(there.weights, there.config)
     for readable in matrices(there.weights):
         assert sum(np.shares_memory(readable.host, w.host) for w in weights.matrices) == 1
     decoder = Decoder(public(there), policy, weights=weights)
@@ -117,11 +105,10 @@ def test_on_a_device_nothing_is_copied_either(arch, changes):
 
 
 def test_every_field_is_made():
-    """Biases and sinks of a model that has them all are there, folded or not."""
+    """Biases and sinks of a model that has them all are there."""
     model = tiny.make(llama, qkv_bias=True, o_bias=True, mlp_bias=True, sink_logit=True, qk_norm=True)
-    for folded, absent in ((True, {"attn_norm", "mlp_norm"}), (False, set())):
-        layer = fuse(model.weights, model.config, folded=folded).layers[0]
-        assert {field.name for field in fields(layer) if getattr(layer, field.name) is None} == absent
+    layer = fuse(model.weights, model.config).layers[0]
+    assert all(getattr(layer, field.name) is not None for field in fields(layer))
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
@@ -130,7 +117,7 @@ def test_biases_of_a_narrow_model_are_its_own_or_zeros(dtype, biased):
     """Side by side in float32: those it has; in float16, where it has none, zeros, which widen the product."""
     changes = dict.fromkeys(("qkv_bias", "o_bias", "mlp_bias"), biased)
     model = tiny.make(llama, dtype=dtype, **changes)
-    fused_weights = fuse(model.weights, model.config, folded=False)
+    fused_weights = fuse(model.weights, model.config)
     for own, layer in zip(model.weights.layers, fused_weights.layers, strict=True):
         for bias, parts in ((layer.b_qkv, (own.bq, own.bk, own.bv)), (layer.b_up, (own.b_gate, own.b_up))):
             if biased:
@@ -146,9 +133,7 @@ def test_matrices_keep_their_order():
     for lays in (True, False):
         model = tiny.make(llama)
         model = laid_out(model) if lays else model
-        for own, layer in zip(
-            model.weights.layers, fuse(model.weights, model.config, folded=False).layers, strict=True
-        ):
+        for own, layer in zip(model.weights.layers, fuse(model.weights, model.config).layers, strict=True):
             np.testing.assert_array_equal(layer.w_qkv, np.concatenate((own.wq, own.wk, own.wv), axis=1))
             np.testing.assert_array_equal(layer.w_up, np.concatenate((own.w_gate, own.w_up), axis=1))
             assert np.shares_memory(layer.w_qkv, own.wv) is np.shares_memory(layer.w_up, own.w_up) is lays

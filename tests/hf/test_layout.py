@@ -84,7 +84,7 @@ def test_a_loaded_model_is_not_copied_to_decode(model):
     with tempfile.TemporaryDirectory() as folder:
         write(Path(folder), model)
         loaded = minisink.load(folder)
-    used = fuse(loaded.weights, loaded.config, folded=False).matrices
+    used = fuse(loaded.weights, loaded.config).matrices
     layers = [array for layer in loaded.weights.layers for array in vars(layer).values()]
     for readable in (*layers, loaded.weights.head):
         if readable is not None and readable.ndim == 2:
