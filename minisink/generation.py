@@ -1,9 +1,9 @@
 """Text out: choose a token, feed it back, for as long as anyone listens.
 
 A `Stream` is one text under one method: what has been read, and what has been chosen and not been read yet. `generate`
-is an iterator over one. A stream without end runs in constant memory: the cache holds ``n_sinks + window`` tokens and
-nothing else grows (but for retrieval, which keeps what was evicted). It decodes at memory speed (`fast.decoder`), or
-with ``readable=True`` through `cache` as the paper has it.
+is an iterator over one. An endless stream runs in constant memory, because the cache holds ``n_sinks + window`` tokens
+and nothing else grows (except with retrieval, which keeps what was evicted). It decodes at memory speed
+(`fast.decoder`), or with ``readable=True`` through `cache`, as in the paper.
 """
 
 import math
@@ -51,7 +51,7 @@ def generate(
     max_new_tokens : int or None
         None never stops.
     cache : KVCache, fast.ring.RingCache or path, optional
-        A cache of your own, instead of a method; it takes in the prompt and the text, after what it holds already.
+        Your own cache, instead of a method; it takes in the prompt and the text after what it already holds.
     temperature : float
         0 takes the likeliest token; otherwise logits are divided by it and a token is drawn.
     top_k : int
@@ -63,7 +63,7 @@ def generate(
         Logits of tokens that already occurred, prompt included, are divided by it where positive and
         multiplied where negative (Keskar et al., arXiv:1909.05858); 1 for none.
     seed : int
-        Of the draws: the same seed gives the same text.
+        Seed of the draws; the same seed gives the same text.
     stop_tokens : collection of int
         Ends the text; the stop token itself is yielded.
 
@@ -74,9 +74,9 @@ def generate(
     Raises
     ------
     ValueError
-        At once, for bad ids, for what is no method, or for an option out of range.
+        At once, for bad ids, a `method` that is not one, or an option out of range.
     MemoryError
-        When the device of the model has no room left for the cache.
+        When the model's device has no room left for the cache.
 
     Examples
     --------
@@ -110,9 +110,9 @@ def _continue(stream, ids, max_new_tokens, stop_tokens):
 class Stream:
     """One text under one method, with the options of `generate`; `draws` are those of `sampling.Sampler`.
 
-    ``n_seen`` tokens have been read; those ``pending`` belong to the text and have not been read, the last one chosen,
-    mostly. ``sink_ids`` and ``window_ids``, of the tokens in view, are all that another method needs to go on with the
-    text. ``cache`` is None for `Recompute`, which has its tokens only.
+    ``n_seen`` tokens have been read. Tokens that are ``pending`` belong to the text but have not been read; usually it
+    is the one chosen last. Another method can continue the text from the tokens in view, ``sink_ids`` and
+    ``window_ids``. ``cache`` is None for `Recompute`, which keeps only tokens.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class Stream:
         self.window_ids: deque[int] = deque(maxlen=method.window)
 
     def read(self, ids) -> np.ndarray:
-        """Read what is `pending`, then `ids`; return the logits (V,) after the last. Interrupted, all wait."""
+        """Read what is `pending`, then `ids`; return the logits (V,) after the last. An interrupt loses none."""
         self.pending += [int(i) for i in ids]
         logits = self._read(self.pending)
         n_sinks = getattr(self.method, "n_sinks", 0)
@@ -141,9 +141,9 @@ class Stream:
         return logits
 
     def write(self, logits: np.ndarray, max_new_tokens: int | None = None, stop_tokens=()) -> Iterator[int]:
-        """Choose tokens, and read them, from the logits (V,) of the last token that was read.
+        """Choose tokens and read them, beginning with the logits (V,) of the last token that was read.
 
-        A stop token ends the text, and is neither yielded nor read; with `max_new_tokens` None nothing else does.
+        A stop token ends the text, and is neither yielded nor read; without `max_new_tokens` nothing else ends it.
         """
         n_new = 0
         while max_new_tokens is None or n_new < max_new_tokens:
@@ -158,7 +158,7 @@ class Stream:
 
     @property
     def n_held(self) -> int:
-        """Tokens that the next one will find in view."""
+        """Tokens in view of the next one."""
         return len(self.sink_ids) + len(self.window_ids)
 
     @property
@@ -167,12 +167,12 @@ class Stream:
         return self.n_seen - len(self.window_ids) if self.n_held < self.n_seen else 0
 
     def fresh(self, method: Method | None = None) -> "Stream":
-        """Return an empty stream of the same kind, or under another method, with a random generator of its own."""
+        """Return an empty stream with the same options and its own random generator, by default of the same method."""
         method = self.method if method is None else method
         return Stream(self.model, method, readable=self.readable, **self.draws)
 
     def under(self, method: Method) -> "Stream":
-        """Return the same text under another method, which reads again the tokens that are in view."""
+        """Continue the same text under another method, which reads the tokens in view again."""
         stream = self.fresh(method)
         stream.sampler, ids = self.sampler, [*self.sink_ids, *self.window_ids]
         if ids:
@@ -184,7 +184,7 @@ class Stream:
 def reader(model: Model, method: Method = DEFAULT, *, readable=False, cache: Any = None) -> tuple[Callable, Any]:
     """Return a function from new ids to the logits (V,) after the last of them, and the cache it fills.
 
-    Parameters and errors are those of `generate`; `Recompute` has no cache, and gives None.
+    Parameters and errors are those of `generate`. For `Recompute`, which has no cache, the second is None.
 
     >>> from minisink import Streaming, load
     >>> model = load("novels")
@@ -234,7 +234,7 @@ def _decode(decoder):
 
 
 def _recompute(model, lead, window):
-    recent = deque(maxlen=window + 1)  # one more than fits tells that the text has outgrown the window
+    recent = deque(maxlen=window + 1)  # with one more than fits, the text has outgrown the window
 
     def logits_of(new):
         recent.extend(int(i) for i in new)

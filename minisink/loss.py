@@ -1,10 +1,10 @@
 """How well a model predicts a text, token by token, under each of the methods.
 
 The loss of a token is its negative log-likelihood in nats; ``perplexity = exp(mean)``. A token is predicted
-from what the method's cache holds *at that moment*: evaluating in one forward pass, where nothing is ever
-evicted, would make the window, streaming and dense attention agree to the last digit.
+from what the method's cache holds *at that moment*. In one forward pass over the text nothing would ever be evicted,
+and window, streaming and dense attention would agree to the last digit.
 
-Each runs in blocks at memory speed (`fast.blocks`), or with ``readable=True`` through `cache` as the paper has it.
+Every method runs in blocks at memory speed (`fast.blocks`), or with ``readable=True`` through `cache`, as in the paper.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,7 +20,7 @@ from .ops import log_softmax
 from .paths import Path
 from .system.device import to_host
 
-CHUNK = 256  # tokens a forward pass takes; the results do not depend on it
+CHUNK = 256  # tokens per forward pass; the results do not depend on it
 
 
 def token_nll(
@@ -37,13 +37,13 @@ def token_nll(
     ----------
     model : Model
     ids : sequence or ndarray of shape (T,), ints
-    method : Dense, Window, Recompute, Streaming, Retrieval, ByLayer or a Policy of your own
-        What a query sees, for example ``Streaming(n_sinks=4, window=252)``, the default.
+    method : Dense, Window, Recompute, Streaming, Retrieval, ByLayer or your own Policy
+        What a query sees; by default ``Streaming(n_sinks=4, window=252)``.
     readable : bool
-        Evict, number and rotate through `cache.KVCache`, and rebuild windows one by one: the same numbers, slower,
-        and a breakpoint there is hit. A policy of your own and `ByLayer` always do.
+        Evict, number and rotate in `cache.KVCache`, where a breakpoint is hit, and rebuild windows one by one. The
+        numbers are the same, but it is slower. Your own policy and `ByLayer` always run this way.
     cache : KVCache or path, optional
-        A cache of your own, instead of a method; it takes the tokens in.
+        Your own cache, instead of a method; it takes in the tokens.
 
     Returns
     -------
@@ -53,8 +53,7 @@ def token_nll(
     Raises
     ------
     ValueError
-        For bad ids, for what is no method, for a method and a cache, or for a GPT-2 asked for a position it has not
-        learned.
+        For bad ids, a `method` that is not one, both a method and a cache, or a position that a GPT-2 has not learned.
 
     Examples
     --------
@@ -79,8 +78,8 @@ def nll_blocks(
 ) -> Iterator[np.ndarray]:
     """Return an iterator over what `token_nll` returns, a block of up to `chunk` tokens at a time.
 
-    The results do not depend on `chunk`. Errors are as in `token_nll`, at once, except that a GPT-2 runs until the
-    first position it has not learned.
+    The results do not depend on `chunk`. Errors are as in `token_nll` and come at once, except that a GPT-2 runs up to
+    the first position it has not learned.
     """
     ids = model.check_ids(ids)
     check_whole("chunk", chunk, 1)
@@ -91,9 +90,9 @@ def nll_blocks(
 
 
 def losses(model, ids, cache, chunk):
-    """Yield the losses of all `ids` (T,) but the first, as the cache takes in all but the last, `chunk` at a time.
+    """Yield the losses of all `ids` (T,) except the first; the cache takes in all except the last, `chunk` at a time.
 
-    One chunk more ends where the learned positions of a GPT-2 end, so that it gets that far.
+    A chunk also ends where the learned positions of a GPT-2 end, so that it gets that far.
     """
     start = 0
     while start < len(ids) - 1:
@@ -105,7 +104,7 @@ def losses(model, ids, cache, chunk):
 
 
 def cache_of(model: Model, method: Method, cache: Any, *, readable: bool = False) -> Any:
-    """Return the caller's cache after a look at it, or an empty one of the method."""
+    """Return the caller's cache, checked, or an empty one for the method."""
     refuse_both(method, cache)
     if cache is None:
         return empty_cache(model, method, readable=readable)
@@ -122,7 +121,7 @@ def empty_cache(model: Model, method: Method, *, readable: bool = False) -> KVCa
 
 
 def recomputed(model, ids, method, chunk, *, readable=False):
-    """Return an iterator over the losses of all `ids` (T,) but the first, under a `Recompute`."""
+    """Return an iterator over the losses of all `ids` (T,) except the first, under a `Recompute`."""
     lead = model.check_ids(method.lead) if method.lead else ids[:0]
     return (_recompute_each if readable else _recompute_batched)(model, ids, method.window, lead, chunk)
 

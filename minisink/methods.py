@@ -63,7 +63,7 @@ class Streaming(Policy):
 
 @dataclass(frozen=True)
 class Recompute:
-    """The sliding window with re-computation: for each token its last `window` are read again, from position 0.
+    """The sliding window with re-computation: for every token the last `window` are read again, from position 0.
 
     It keeps no cache. `lead` holds token ids to put in front of every window that does not begin the text; they
     count towards `window`. A model trained with ``<s>`` first in every sample needs it: ``lead=(model.config.bos,)``.
@@ -121,7 +121,7 @@ class ByLayer:
 
 
 Method = Policy | Recompute | ByLayer
-DEFAULT = Streaming()  # of every call that takes a method; this very object also means that none was given
+DEFAULT = Streaming()  # in every call that takes a method; this very object means that the caller gave none
 
 
 def new_cache(model: Model, method: Method = DEFAULT) -> KVCache:
@@ -156,7 +156,7 @@ def make_cache(model: Model, method: Any) -> KVCache:
 
 
 def check_method(model: Model, method: Any) -> None:
-    """Raise ValueError unless `method` is one for `model`; warn if it goes beyond what the model was trained on."""
+    """Raise ValueError unless `method` suits `model`; warn if it goes beyond the length the model was trained on."""
     if not isinstance(method, Policy | Recompute | ByLayer):
         raise ValueError(f"method is {method!r}; pass a value, {_call(method)}")
     if isinstance(method, ByLayer) and model.config.learned_positions:

@@ -1,8 +1,8 @@
 """How strong a sink is, read off an attention pattern or off the vectors of a layer.
 
 Softmax weights sum to one (`ops.softmax`), so a head that looks for nothing must still put its weight somewhere. It
-learns to put it on a token that every query can see and that has little to give: the first. Such a token is an
-*attention sink*, and three signs go together:
+learns to put it on a token that every query can see and that has little to give, the first one. Such a token is an
+*attention sink*, and it has three signs:
 
 - many heads put much of their weight on it, whatever it says: `weight_on_first`, `sink_rate`;
 - its values are small, so that looking at it changes little: `ratio_to_median`, `sink_kind`, `stable_rank`;

@@ -20,7 +20,7 @@ AnyCache = KVCache | Banded | RingCache
 CACHES: dict = {  # each has `state` and `from_state`
     cache.kind: cache for cache in (KVCache, RetrievalCache, Banded, RetrievalBlocks, RingCache, RetrievalRing)
 }
-MOST_LAYERS = 1 << 16  # in any model
+MOST_LAYERS = 1 << 16  # more than any model has
 METHODS: dict = {
     method.__name__: method for method in (Policy, Dense, Window, Recompute, Streaming, Retrieval, ByLayer)
 }
@@ -37,7 +37,7 @@ def save_cache(cache: AnyCache, path: str | os.PathLike) -> None:
     Raises
     ------
     ValueError
-        For your own class of cache or policy, which a file cannot rebuild; when an interrupted forward pass
+        For your own class of cache or policy, which a file cannot rebuild; when an interrupted forward pass has
         left the layers at different tokens; or when the file cannot be written.
     """
     about, arrays = cache_state(cache)
@@ -61,7 +61,7 @@ def load_cache(path: str | os.PathLike, *, like: np.ndarray | None = None) -> An
     Raises
     ------
     ValueError
-        When the file is not a saved cache, or was changed or damaged since it was written.
+        When the file is not a saved cache, or has been changed or damaged since it was written.
     """
     with reading(path, what := "a saved minisink cache"):
         about, arrays = load_state(path, "minisink_cache", what)
