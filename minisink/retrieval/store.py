@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..positions import bias_of
-from .cache import allocate, channel_range, steps_from
+from .cache import allocate, channel_range
 
 FIRST_BUFFER = 64  # tokens in the first buffers
 BUFFERS = ("keys", "values", "channel_min", "channel_max")
@@ -147,21 +147,6 @@ class EvictedStore:
         if first < end and self.channel_min.size:
             full = self.keys[:, first:end]  # (K, N, B, D)
             self.channel_min[:, first:end], self.channel_max[:, first:end] = full.min(axis=2), full.max(axis=2)
-
-
-def top_k(block_scores, n_blocks):  # (..., N) -> (..., n)
-    """Return the blocks with the highest scores, unordered; ties go to the newer, as in `cache.top_blocks`.
-
-    >>> top_k(np.array([[3.00001, 1.0, 3.0, 2.0]]), 1).tolist()
-    [[2]]
-    """
-    N = block_scores.shape[-1]
-    n_left = max(0, N - n_blocks)
-    last = np.partition(block_scores, n_left, axis=-1)[..., n_left, None]
-    order = steps_from(last, block_scores)
-    order *= 2.0**22
-    order += np.arange(N, like=block_scores)  # integers below 2**53, all different
-    return np.argpartition(order, n_left, axis=-1)[..., n_left:]
 
 
 class WithStores:

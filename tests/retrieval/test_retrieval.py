@@ -20,7 +20,7 @@ from minisink.families import gpt_neox, mpt
 from minisink.fast.decoder import Decoder
 from minisink.retrieval.cache import TIE, channel_range, top_blocks, upper_bound
 from minisink.retrieval.method import SELECT
-from minisink.retrieval.store import top_k
+from minisink.retrieval.search import top_k
 
 pytestmark = pytest.mark.filterwarnings("ignore:a block of")  # longer than the window, as some are drawn
 some = examples(60)
