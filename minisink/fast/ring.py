@@ -140,12 +140,12 @@ class RingAttention:
         qk = np.zeros_like(given, shape=(H + K, D + D % 2))
         self.moves = _moves(given, qk[:, :D], H, encoding)
         self.unrotated_keys = qk[H:, :D]
-        self.rates, self.bias, rotated = None, None, [qk]
+        self.rates, self.bias, rotated = None, None, qk[None]
         if rotates:
             complex_dtype = np.result_type(qk.dtype, np.complex64)
             self.rates = np.zeros((1, qk.shape[1] // 2), complex)  # 0 for a pair that does not rotate
             self.rates[0, : len(encoding.frequencies)] = 1j * np.asarray(encoding.frequencies)
-            self.pairs = qk[None].view(complex_dtype)  # (1, H + K, D/2)
+            self.pairs = rotated.view(complex_dtype)  # (1, H + K, D/2)
             rotated = np.empty_like(qk, shape=(2, *qk.shape))  # to the token's own index, and to its slot
             self.rotated = rotated.view(complex_dtype)
         self.new_keys = rotated[0][H:, :D]
