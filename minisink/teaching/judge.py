@@ -1,7 +1,9 @@
 """Compares answers with the reference, finds the smallest failing case, and names the wrong turn behind it."""
 
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -16,6 +18,8 @@ SHRINKING = 10  # seconds at most
 ALIKE = 0.95  # of the answers, where many a wrong turn gives the same now and then
 OUT_OF_RANGE = ("OverflowError", "ZeroDivisionError")  # what `math` raises
 GROWTH = 1.4  # of a state between the middle and the end of a long text
+NO_NAME = ("Died", "Unusable", "Unreadable")  # what a child did wrong, which its own words say
+FINAL = ("Died", "NotImplementedError", "MemoryError")  # another try would be pointless
 
 
 @dataclass
@@ -28,19 +32,13 @@ class Outcome:
     line: int | None = None
     reached: int = 0  # the last line of the function itself that was begun, where it raised
     sizes: list | None = None  # numbers in the state after each step
-    died: str | None = None
 
     @property
     def grows(self):
-        """Whether the state holds ever more, long after the cache is full."""
+        """Whether the state keeps growing long after the cache is full."""
         sizes = self.sizes or []
         half = len(sizes) // 2
         return len(sizes) >= 40 and sizes[half] > 0 and sizes[-1] > GROWTH * sizes[half]
-
-    @property
-    def is_final(self):
-        """Whether another try would be pointless."""
-        return bool(self.died) or self.raised in ("NotImplementedError", "MemoryError")
 
     @property
     def is_out_of_range(self):
@@ -49,31 +47,29 @@ class Outcome:
             return self.value is not None and not np.isfinite(self.value).all()
         return self.raised in OUT_OF_RANGE or self.error.startswith(("math domain error", "expected a positive"))
 
-    def is_right(self, task, expected):
-        """Whether it is what the reference says."""
-        return self.raised is None and equal(self.value, expected, task.kind) and not self.grows
+    def is_right(self, task, case):
+        """Whether the reference gives the same."""
+        return self.raised is None and equal(self.value, task.expected(case), task.kind) and not self.grows
 
     def is_like(self, task, other):
-        """Whether two wrong outcomes are one."""
-        if self.died or other.died or self.grows != other.grows:
+        """Whether two wrong outcomes are the same."""
+        if self.grows != other.grows:
             return False
         if self.raised != other.raised:
             return self.is_out_of_range and other.is_out_of_range
-        if other.value is None:
-            return self.value is None
-        return equal(self.value, other.value, task.kind)
+        return self.value is None if other.value is None else equal(self.value, other.value, task.kind)
 
 
 def outcome_of(task, case, raw, style="arrays"):
-    """Read what `child.answer` gave; anything unreadable is a wrong answer."""
+    """Read a reply of `child.answer`; anything unreadable is a wrong answer."""
     try:
         raised, line = raw.get("raised"), raw.get("line")
         outcome = Outcome(raised=None if raised is None else one_line(raised), error=one_line(raw.get("error", "")))
         outcome.line = line if isinstance(line, int) else None
         outcome.reached = int(raw.get("reached") or 0)
         if task.name == "step":
-            outs = [_array(out) for out in raw["outs"]]
-            outcome.value = np.array([out.reshape(-1) for out in outs]) if outs else None
+            outs = [_array(out).reshape(-1) for out in raw["outs"]]
+            outcome.value = np.array(outs) if outs else None
             outcome.sizes = [int(size) for size in raw["sizes"]]
         elif outcome.raised is None:
             outcome.value = _array(raw["value"])
@@ -89,13 +85,12 @@ def outcome_of(task, case, raw, style="arrays"):
 
 
 def _blocks(case, numbers):
-    """Numbers of blocks; or of all the keys in them, which says the same."""
+    """Return numbers of blocks; if they name every key of some blocks, the numbers of those."""
     n_keys, block = len(case["keys"]), case["block"]
     whole = np.sort(numbers.reshape(-1))
     if whole.size and np.isfinite(whole).all() and (whole.size > case["k"] or whole[-1] >= -(-n_keys // block)):
         blocks = np.unique(whole // block)
-        members = [i for i in range(n_keys) if i // block in blocks]
-        if np.array_equal(members, whole):
+        if np.array_equal([i for i in range(n_keys) if i // block in blocks], whole):
             return blocks
     return numbers
 
@@ -109,6 +104,7 @@ def _array(encoded):
 class Try:
     """One way to call a function: its style of arguments, and the stand-ins for its other parts."""
 
+    ask: Callable  # from cases to outcomes
     style: str
     stand_ins: tuple
     outcomes: list
@@ -121,25 +117,26 @@ def judge(name, ask, seed=0, hint=None, *, given=(), passed=(), tasks=TASKS):
     `given` are the tasks that the file defines, `passed` those that were right; the others come from the reference.
     """
     task = tasks[name]
-    cases = cases_of(task, seed)
-    best: Try | None = None
+    cases, best = cases_of(task, seed), None
     for tried in _tries(task, cases, ask, given, passed):
-        heads = heads_of(task, seed) if tried.first is None else []
-        shared = _with_heads(task, heads, tried, ask) if heads else None
-        if shared is not None:
+        if tried.first is None:
+            heads = heads_of(task, seed)
+            shared = _with_heads(task, heads, tried) if heads else None
+            if shared is None:
+                note = f"; with the checker's {', '.join(tried.stand_ins)} in place of yours" if tried.stand_ins else ""
+                return result(name, "passed", f"{count(len(cases), 'case')}{note}")
             cases, best = heads, shared
             break
-        if tried.first is None:
-            note = f"; with the checker's {', '.join(tried.stand_ins)} in place of yours" if tried.stand_ins else ""
-            return result(name, "passed", f"{count(len(cases), 'case')}{note}")
         if best is None or _progress(tried) > _progress(best):
             best = tried
     assert best is not None and best.first is not None
-    if _depends_on_what_came_before(task, cases[best.first], best, ask):
-        case, outcome = _to_the_first_wrong_step(task, cases[best.first], best.outcomes[best.first])
+    case, outcome = cases[best.first], best.outcomes[best.first]
+    alone = best.ask([case])[0] if best.first and outcome.raised not in FINAL else None
+    if alone and alone.raised != "Died" and not alone.is_like(task, outcome):
+        case, outcome = _to_the_first_wrong_step(task, case, outcome)
         turn = LEFT_OVER
     else:
-        case, outcome = _shrunk(task, cases[best.first], best, ask)
+        case, outcome = _shrunk(task, case, outcome, best.ask)
         case, outcome, turn = diagnosed_as(task, case, outcome, list(zip(cases, best.outcomes, strict=False)))
     expected = task.expected(case)
     message = "\n".join([sentence(task, case, outcome, expected), *hinted(turn, hint, outcome)])
@@ -155,8 +152,7 @@ def hinted(turn, hint, outcome):
     ['hint 1: Where does your function keep what it knows?']
     """
     if turn is None:
-        is_answer = outcome.raised is None and outcome.died is None
-        return ["no hint: it does not look like any wrong turn known here"] if hint and is_answer else []
+        return ["no hint: it does not look like any wrong turn known here"] * bool(hint and outcome.raised is None)
     name = f"looks like: {turn.title}"
     if hint is None:
         return [name]
@@ -173,72 +169,57 @@ def result(name, status, message, case=None, diagnosed=None):
 def _tries(task, cases, ask, defined, passed):
     """Yield the ways to call a function, likeliest first, each tried in turn."""
     open_parts = tuple(need for need in task.needs if need not in passed)
-    orders = [()]
-    if open_parts:
-        orders = [open_parts, ()] if set(open_parts) & set(defined) else [open_parts]
+    orders = [open_parts, ()] if set(open_parts) & set(defined) else [open_parts]
     for stand_ins in orders:
         for style in task.styles:
-            reply = ask(task.name, cases, style, stand_ins)
-            used = tuple(part for part in stand_ins if part in defined)
-            outcomes = [outcome_of(task, case, raw, style) for case, raw in zip(cases, reply.answers, strict=False)]
-            if len(outcomes) < len(cases):
-                outcomes.append(Outcome(died=reply.died or "it gave no answer"))
-            pairs = zip(cases, outcomes, strict=False)
-            wrong = (i for i, (case, outcome) in enumerate(pairs) if not outcome.is_right(task, task.expected(case)))
-            first = next(wrong, None)
-            yield Try(style, used if first is None else stand_ins, outcomes, first)
-            if first is not None and outcomes[first].is_final:
+            ask_so = partial(_outcomes, task, ask, style, stand_ins)
+            outcomes = ask_so(cases)
+            first = next((i for i, each in enumerate(outcomes) if not each.is_right(task, cases[i])), None)
+            yield Try(ask_so, style, tuple(part for part in stand_ins if part in defined), outcomes, first)
+            if first is not None and outcomes[first].raised in FINAL:
                 break
 
 
-def _with_heads(task, cases, tried, ask):
+def _outcomes(task, ask, style, stand_ins, cases):
+    reply = ask(task.name, cases, style, stand_ins)
+    outcomes = [outcome_of(task, *pair, style) for pair in zip(cases, reply.answers, strict=False)]
+    died = Outcome(raised="Died", error=reply.died or "it gave no answer")
+    return outcomes + [died] * (len(outcomes) < len(cases))
+
+
+def _with_heads(task, cases, tried):
     """Ask a right function with several heads; return a `Try` if it takes them, and shares keys among them wrongly.
 
-    One that is not right with as many heads of keys as of queries, or refuses fewer, is for one head, and that is all
-    that is asked for.
+    A function that is not right with as many key heads as query heads, or refuses fewer, is for one head, which is all
+    that the task asks for.
     """
-    reply = ask(task.name, cases, tried.style, tried.stand_ins)
-    outcomes = [outcome_of(task, *pair, tried.style) for pair in zip(cases, reply.answers, strict=False)]
-    if not outcomes or not outcomes[0].is_right(task, task.expected(cases[0])):
-        return None
+    outcomes = tried.ask(cases)
     for i, (case, outcome) in enumerate(zip(cases, outcomes, strict=False)):
-        expected = task.expected(case)
-        has_its_shape = outcome.raised is None and outcome.value is not None and outcome.value.shape == expected.shape
-        if has_its_shape and not outcome.is_right(task, expected):
-            return Try(tried.style, tried.stand_ins, outcomes, i)
+        if not outcome.is_right(task, case):
+            if i == 0:
+                return None
+            if outcome.raised is None and np.shape(outcome.value) == task.expected(case).shape:
+                return replace(tried, outcomes=outcomes, first=i)
     return None
 
 
 def _progress(tried):
-    """Rank a try: further is better, by cases and lines; an answer says more than an error, even one of no use."""
+    """Rank a try: further is better, by cases and lines; an answer says more than an error, even a useless one."""
     outcome = tried.outcomes[tried.first]
-    is_answer = outcome.raised is None and outcome.died is None
-    return (is_answer, tried.first, outcome.raised == "Unusable", outcome.reached)
+    return (outcome.raised is None, tried.first, outcome.raised == "Unusable", outcome.reached)
 
 
-def _depends_on_what_came_before(task, case, tried, ask):
-    """Whether a question that failed gets another answer when it is asked alone."""
-    outcome = tried.outcomes[tried.first]
-    if outcome.is_final or not tried.first:
-        return False
-    alone = ask(task.name, [case], tried.style, tried.stand_ins).answers
-    return bool(alone) and not outcome_of(task, case, alone[0], tried.style).is_like(task, outcome)
-
-
-def _shrunk(task, case, tried, ask):
-    """Find the smallest case that fails as this one does, and what came of it."""
-    outcome = tried.outcomes[tried.first]
-    if outcome.is_final or outcome.grows:
+def _shrunk(task, case, outcome, ask):
+    """Find the smallest case that fails in the same way, and its outcome."""
+    if outcome.raised in FINAL or outcome.grows:
         return case, outcome
     case, outcome = _to_the_first_wrong_step(task, case, outcome)
     stop = time.monotonic() + SHRINKING
     while time.monotonic() < stop:
         smaller = [each for each in simpler(task, case) if task.valid(each) and not same(each, case)][:60]
-        reply = ask(task.name, smaller, tried.style, tried.stand_ins) if smaller else None
-        for each, raw in zip(smaller, reply.answers if reply else (), strict=False):
-            smaller_outcome = outcome_of(task, each, raw, tried.style)
-            if smaller_outcome.raised == outcome.raised and not smaller_outcome.is_right(task, task.expected(each)):
-                case, outcome = _to_the_first_wrong_step(task, each, smaller_outcome)
+        for each, found in zip(smaller, ask(smaller) if smaller else (), strict=False):
+            if found.raised == outcome.raised and not found.is_right(task, each):
+                case, outcome = _to_the_first_wrong_step(task, each, found)
                 break
         else:
             break
@@ -247,55 +228,39 @@ def _shrunk(task, case, tried, ask):
 
 def _to_the_first_wrong_step(task, case, outcome):
     """Cut a text after the first wrong output."""
-    if task.name != "step" or outcome.raised is not None or outcome.value is None:
-        return case, outcome
     expected = task.expected(case)
-    if outcome.value.shape != expected.shape:
-        return case, outcome
-    n = int(np.argmin(right_rows(outcome.value, expected))) + 1
-    short = case | {name: case[name][:n] for name in ("q", "k", "v")}
-    return short, Outcome(value=outcome.value[:n], sizes=(outcome.sizes or [])[:n])
+    if task.name == "step" and outcome.raised is None and np.shape(outcome.value) == expected.shape:
+        n = int(np.argmin(right_rows(outcome.value, expected))) + 1
+        case = case | {name: case[name][:n] for name in ("q", "k", "v")}
+        outcome = Outcome(value=outcome.value[:n], sizes=outcome.sizes[:n])
+    return case, outcome
 
 
 def diagnosed_as(task, case, outcome, others):
     """Find the wrong turn that gives this very answer: (case, outcome, turn or None).
 
-    A small case cannot always tell: of the turns that agree on it the one is taken that explains most of the wrong
-    answers among `others`, (case, outcome) each, and half of them at least. One that explains more, though it does not
-    agree on this case, is shown on the first on which it does. A few blocks out of a few are soon alike: there it must
-    agree on nearly all.
+    A small case cannot always decide: of the turns that agree on it, take the one that explains most of the wrong
+    answers among `others`, (case, outcome) each, and at least half of them. A turn that explains more, but does not
+    agree on this case, is shown on the first case where it does. A few blocks out of a few are often alike: there it
+    must agree on nearly all.
     """
-    right, wrong = [], []
-    for each, result in others:
-        (right if result.is_right(task, task.expected(each)) else wrong).append((each, result))
-    best, most, shown_on = None, (0, False, 0), None
+
+    def is_by(turn, case, outcome):
+        return outcome.is_like(task, _by_turn(task, turn, case))
+
+    wrong = [(each, result) for each, result in others if not result.is_right(task, each)]
+    found = []
     for turn in task.turns:
-        explained = _explained(task, turn, wrong, len(wrong) // 2)
-        if not explained:
+        explained = [pair for pair in wrong if is_by(turn, *pair)]
+        if not explained or 2 * len(explained) < len(wrong):
             continue
-        agreed = len(explained) + sum(result.is_like(task, _by_turn(task, turn, each)) for each, result in right)
-        if task.kind == "set" and agreed < ALIKE * len(others):
-            continue
-        agrees_here = outcome.is_like(task, _by_turn(task, turn, case))
-        if (len(explained), agrees_here, agreed) > most:
-            best, most = turn, (len(explained), agrees_here, agreed)
-            shown_on = None if agrees_here else explained[0]
-    if shown_on is not None:
-        case, outcome = _to_the_first_wrong_step(task, *shown_on)
-    return case, outcome, best
-
-
-def _explained(task, turn, answers, misses):
-    """Return the answers that this mistake reproduces; [] after more than `misses` misses."""
-    explained = []
-    for case, outcome in answers:
-        if outcome.is_like(task, _by_turn(task, turn, case)):
-            explained.append((case, outcome))
-        else:
-            misses -= 1
-        if misses < 0:
-            return []
-    return explained
+        agreed = sum(is_by(turn, *pair) for pair in others)
+        if task.kind != "set" or agreed >= ALIKE * len(others):
+            found.append(((len(explained), is_by(turn, case, outcome), agreed), turn, explained[0]))
+    if not found:
+        return case, outcome, None
+    (_, agrees_here, _), turn, shown_on = max(found, key=lambda each: each[0])
+    return *((case, outcome) if agrees_here else _to_the_first_wrong_step(task, *shown_on)), turn
 
 
 def _by_turn(task, turn, case):
@@ -307,13 +272,11 @@ def sentence(task, case, outcome, expected):
     """Say what is wrong, in one line."""
     if outcome.raised == "NotImplementedError":
         return "not written yet (NotImplementedError)"
-    if outcome.died:
-        return f"{outcome.died}, for {_call(task, case)}"
-    if outcome.raised in ("Unusable", "Unreadable"):
+    if outcome.raised in NO_NAME:
         return f"{outcome.error}, for {_call(task, case)}"
     if outcome.raised:
         where = f" (line {outcome.line})" if outcome.line else ""
-        return f"{outcome.raised}{': ' if outcome.error else ''}{outcome.error}{where}, for {_call(task, case)}"
+        return f"{': '.join(filter(None, (outcome.raised, outcome.error)))}{where}, for {_call(task, case)}"
     if outcome.value is None or np.squeeze(outcome.value).shape != np.squeeze(expected).shape:
         if task.kind == "numbers":
             shape = None if outcome.value is None else outcome.value.shape
@@ -337,7 +300,6 @@ def _call(task, case):
     """Show the arguments; of a step those of its text, token by token."""
     names, shown = [name for name in task.params if name in case], []
     if task.name == "step":
-        T, D = len(case["q"]), case["q"].shape[-1]
-        shown = [f"{count(T, 'token')} of {count(D, 'channel')}"]
+        shown = [f"{count(len(case['q']), 'token')} of {count(case['q'].shape[-1], 'channel')}"]
         names = names if case["q"].any() else names[3:]
     return ", ".join(shown + [f"{name} = {short(case[name])}" for name in names])
