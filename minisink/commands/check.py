@@ -14,8 +14,7 @@ from ..teaching.handin import hand_in
 from ..teaching.own_tasks import read_tasks
 from ..teaching.report import all_right, as_text
 from ..teaching.sandbox import SECONDS
-from ..teaching.tasks import MOST_POINTS, TASKS
-from ..teaching.template import template
+from ..teaching.tasks import MOST_POINTS, TASKS, template
 from . import check_class
 from .common import at_least, dump
 

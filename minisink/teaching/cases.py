@@ -1,12 +1,14 @@
 """The cases of each task, drawn from a generator: small ones first, then the hard ones."""
 
+from itertools import product
+
 import numpy as np
 
 from . import reference
 
 
 def _ints(rng, *shape):
-    """Small whole numbers: what a reader can follow."""
+    """Draw small whole numbers, which a reader can follow."""
     return rng.integers(-2, 3, size=shape).astype(np.float64)
 
 
@@ -14,17 +16,20 @@ def _reals(rng, *shape):
     return rng.normal(size=shape).round(3)
 
 
+def _drawn(rng, draw, **shapes):
+    return {name: draw(rng, *shape) for name, shape in shapes.items()}
+
+
 def softmax(rng):
-    """Scores: a few, some masked, and some that overflow."""
+    """Draw scores: a few, some masked, and some that overflow."""
     cases = [np.array([0.0]), np.array([0.0, 0.0]), np.array([0.0, 1.0]), np.array([2.0, 0.0, -1.0])]
     cases += [_ints(rng, S) for S in range(2, 6)] + [_reals(rng, S) for S in range(2, 8)]
-    for S in range(3, 6):  # a key that is masked
+    for S in range(3, 6):
         row = _reals(rng, S)
-        row[rng.integers(S)] = -np.inf
+        row[rng.integers(S)] = -np.inf  # a masked key
         cases.append(row)
     cases += [np.array([-3.0, -5.0]), _ints(rng, 4) - 60.0, np.array([1000.0, 1001.0]), _ints(rng, 3) + 800.0]
-    cases += [np.array([-1000.0, -1002.0])]
-    return [{"x": x} for x in cases]
+    return [{"x": x} for x in [*cases, np.array([-1000.0, -1002.0])]]
 
 
 softmax1 = softmax
@@ -36,61 +41,56 @@ def all_see(case):
 
 
 def attend(rng):
-    """Everything visible, something hidden, a causal mask, and scores whose exponential overflows, or is 0."""
+    """Draw full, partial and causal masks, and scores whose exponential overflows, or is 0."""
     cases = [{"q": np.zeros((1, 1)), "k": np.zeros((1, 1)), "v": np.ones((1, 1)), "visible": np.ones((1, 1), bool)}]
     for T, S, D in [(1, 2, 1), (1, 2, 4), (2, 2, 4), (2, 3, 1), (1, 3, 4), (3, 3, 2), (2, 4, 4), (3, 5, 2), (3, 4, 6)]:
         for draw in (_ints, _reals):
             for masked in (False, True):
                 visible = rng.random((T, S)) < 0.6 if masked else np.ones((T, S), bool)
                 visible[np.arange(T), rng.integers(S, size=T)] = True
-                cases.append({"q": draw(rng, T, D), "k": draw(rng, S, D), "v": draw(rng, S, D), "visible": visible})
-    causal = np.tril(np.ones((4, 4), bool))
-    cases.append({"q": _reals(rng, 4, 2), "k": _reals(rng, 4, 2), "v": _reals(rng, 4, 2), "visible": causal})
+                cases.append(_drawn(rng, draw, q=(T, D), k=(S, D), v=(S, D)) | {"visible": visible})
+    cases.append(_drawn(rng, _reals, q=(4, 2), k=(4, 2), v=(4, 2)) | {"visible": np.tril(np.ones((4, 4), bool))})
     big = np.array([[40.0, 40.0, 0.0, 0.0]])
     cases.append({"q": big, "k": np.concatenate((big, big - 1.0)), "v": np.eye(2, 4), "visible": np.ones((1, 2), bool)})
-    low = np.concatenate((-big, 1.0 - big, -big))  # a score far below zero, and a hidden one beside it
+    low = np.concatenate((-big, 1.0 - big, -big))  # a score far below zero, and a hidden one next to it
     cases.append({"q": big, "k": low, "v": np.eye(3, 4), "visible": np.array([[True, True, False]])})
     return cases
 
 
 def attend_heads(rng):
-    """Several heads, (T, H, D): as many of keys first; then fewer, which neighbours share."""
+    """Draw several heads, (T, H, D): with as many key heads; then with fewer, which neighbours share."""
     cases = []
     for T, S, H, K, D in [(2, 3, 2, 2, 4), (1, 2, 4, 2, 2), (2, 3, 4, 2, 4), (3, 5, 6, 2, 4), (2, 3, 6, 3, 4)]:
         visible = rng.random((T, S)) < 0.6
         visible[np.arange(T), rng.integers(S, size=T)] = True
-        cases.append({"q": _reals(rng, T, H, D), "k": _reals(rng, S, K, D), "v": _reals(rng, S, K, D)})
-        cases[-1]["visible"] = visible
+        cases.append(_drawn(rng, _reals, q=(T, H, D), k=(S, K, D), v=(S, K, D)) | {"visible": visible})
     return cases
 
 
 def rotate(rng):
-    """From one pair at position 0 to four, at 250."""
+    """Draw from one pair at position 0 to four at 250."""
     cases = [{"x": np.array([[1.0, 0.0]]), "positions": np.array([p]), "theta": 100.0} for p in (0, 1, 2)]
     for T, D in [(1, 4), (2, 4), (1, 6), (3, 2), (3, 4), (4, 6), (5, 8)]:
         for theta in (100.0, 10000.0):
             for draw in (_ints, _reals):
-                positions = rng.integers(0, 30, size=T)
-                cases.append({"x": draw(rng, T, D), "positions": positions, "theta": theta})
+                places = rng.integers(0, 30, size=T)
+                cases.append({"x": draw(rng, T, D), "positions": places, "theta": theta})
     cases.append({"x": _reals(rng, 3, 6), "positions": np.array([7, 120, 250]), "theta": 10000.0})
     return cases
 
 
 def survivors(rng):
-    """Every small cache, and a few large ones."""
-    small = [
-        {"n_slots": n, "n_sinks": s, "window": w} for n in range(1, 10) for s in range(4) for w in range(1, 5)
-    ]  # all of them: the first that fails is the smallest
-    large = [dict(zip(small[0], map(int, x), strict=True)) for x in rng.integers((10, 0, 1), (60, 9, 20), (12, 3))]
-    return sorted(small, key=lambda case: sum(case.values())) + large
+    """List every small cache, so that the first that fails is the smallest, and a few large ones."""
+    small = sorted(product(range(1, 10), range(4), range(1, 5)), key=sum)
+    large = rng.integers((10, 0, 1), (60, 9, 20), (12, 3)).tolist()
+    return [{"n_slots": n, "n_sinks": s, "window": w} for n, s, w in [*small, *large]]
 
 
 def positions_of(rng):
-    """List what each of those caches holds."""
-    cases = []
-    for case in survivors(rng):
-        token_index = np.array(reference.survivors(**case))
-        cases.append({"token_index": token_index, "n_sinks": case["n_sinks"], "window": case["window"]})
+    """List the tokens that each of those caches holds."""
+    cases = [{"token_index": np.array(reference.survivors(**case)), **case} for case in survivors(rng)]
+    for case in cases:
+        del case["n_slots"]
     return sorted(cases, key=lambda case: len(case["token_index"]))
 
 
@@ -101,30 +101,28 @@ def can_hold(case):
 
 
 def step(rng):
-    """Texts whose values name their tokens, without and with positions; then any; then a long one."""
+    """Draw texts whose values name their tokens, without and with positions; then any; then a long one."""
     cases = []
     for n_sinks, window in [(0, 1), (1, 1), (0, 2), (1, 2), (2, 1), (0, 3), (2, 3), (1, 4), (3, 2)]:
         T = min(n_sinks + window + 3, 8)  # values that name their token, and nothing else: who is kept?
-        zeros = np.zeros((T, 8))
-        cases.append(_text(zeros, zeros, np.eye(T, 8), n_sinks, window, 100.0))
+        cases.append(_sized(n_sinks, window, q=np.zeros((T, 8)), k=np.zeros((T, 8)), v=np.eye(T, 8)))
     for n_sinks, window in [(0, 2), (1, 2), (0, 3), (1, 3), (2, 2), (2, 3), (3, 3)]:
         T = min(n_sinks + window + 3, 8)  # and with queries and keys: where do they stand?
-        cases.append(_text(_ints(rng, T, 8), _ints(rng, T, 8), np.eye(T, 8), n_sinks, window, 100.0))
+        cases.append(_sized(n_sinks, window, **_drawn(rng, _ints, q=(T, 8), k=(T, 8)), v=np.eye(T, 8)))
     for n_sinks, window, D, T in [(0, 4, 4, 9), (1, 3, 4, 12), (2, 4, 6, 14), (4, 5, 4, 16), (3, 1, 2, 9)]:
         theta = float(rng.choice([100.0, 10000.0]))
-        cases.append(_text(_reals(rng, T, D), _reals(rng, T, D), _reals(rng, T, D), n_sinks, window, theta))
-    cases.append(_text(_reals(rng, 48, 4), _reals(rng, 48, 4), _reals(rng, 48, 4), 1, 3, 100.0))  # does memory grow?
-    return cases
+        cases.append(_sized(n_sinks, window, theta, **_drawn(rng, _reals, q=(T, D), k=(T, D), v=(T, D))))
+    return [*cases, _sized(1, 3, **_drawn(rng, _reals, q=(48, 4), k=(48, 4), v=(48, 4)))]  # does memory grow?
 
 
 def step_heads(rng):
-    """Several heads, (T, H, D): as many of keys first; then fewer, which neighbours share."""
+    """Draw several heads, (T, H, D): with as many key heads; then with fewer, which neighbours share."""
     sizes = [(2, 2), (4, 2), (6, 2), (6, 3)]
-    return [_text(_reals(rng, 5, H, 4), _reals(rng, 5, K, 4), _reals(rng, 5, K, 4), 1, 2, 100.0) for H, K in sizes]
+    return [_sized(1, 2, **_drawn(rng, _reals, q=(5, H, 4), k=(5, K, 4), v=(5, K, 4))) for H, K in sizes]
 
 
-def _text(q, k, v, n_sinks, window, theta):
-    return {"q": q, "k": k, "v": v, "n_sinks": n_sinks, "window": window, "theta": theta}
+def _sized(n_sinks, window, theta=100.0, **text):
+    return text | {"n_sinks": n_sinks, "window": window, "theta": theta}
 
 
 def token_nll(rng):
@@ -141,9 +139,8 @@ def token_nll(rng):
 
 
 def retrieve(rng):
-    """Blocks full and not, apart enough for rounding to decide nothing; then many, to tell small turns apart."""
-    cases = []
-    small = [(2, 1, 1, 2), (3, 1, 1, 2), (4, 2, 1, 2), (3, 2, 1, 2), (4, 2, 2, 4), (6, 2, 1, 4)]
+    """Draw full and other blocks, too far apart for rounding to matter; then many, to distinguish small rotations."""
+    cases, small = [], [(2, 1, 1, 2), (3, 1, 1, 2), (4, 2, 1, 2), (3, 2, 1, 2), (4, 2, 2, 4), (6, 2, 1, 4)]
     large = [(6, 3, 2, 4), (7, 2, 2, 2), (9, 4, 2, 4), (12, 3, 2, 6), (12, 4, 1, 4), (10, 3, 3, 4)]
     for sizes in small + large:
         cases += [_search(rng, *sizes, window, float(rng.choice([100.0, 10000.0]))) for window in (1, 3, 8)]
@@ -153,7 +150,7 @@ def retrieve(rng):
 
 
 def _one_good_key(rng, D):
-    """One block has the best key, another is better on the whole, a third has nothing."""
+    """Return a case in which one block has the best key, another is better on average, a third has nothing."""
     case = {"q": _reals(rng, D), "block": 3, "k": 1, "window": 5, "theta": 100.0}
     query = reference.rotate(case["q"], case["window"], case["theta"])
     scores = rng.permutation([[0.0, 1.0, -0.5], [0.8, 0.7, 0.8], [-0.9, -0.9, -0.8]]).reshape(-1, 1)
@@ -161,7 +158,7 @@ def _one_good_key(rng, D):
 
 
 def _the_newest_key(rng):
-    """Put the best key into the last block, which is not full."""
+    """Return a case with the best key in the last block, which is not full."""
     case = {"q": np.array([1.0, 2.0, 0.0, -1.0]), "block": 2, "k": 1, "window": 3, "theta": 100.0}
     query = reference.rotate(case["q"], case["window"], case["theta"])
     return case | {"keys": np.concatenate((_reals(rng, 4, 4) / 10, query[None])).round(3)}
@@ -169,14 +166,14 @@ def _the_newest_key(rng):
 
 def _search(rng, N, block, k, D, window, theta):
     while True:
-        case = {"q": _reals(rng, D), "keys": _reals(rng, N, D), "block": block, "k": k}
-        case |= {"window": window, "theta": theta}
+        case = _drawn(rng, _reals, q=(D,), keys=(N, D))
+        case |= {"block": block, "k": k, "window": window, "theta": theta}
         if clear(case):
             return case
 
 
 def clear(case):
-    """Whether the k-th block and the next are far enough apart for rounding to decide nothing."""
-    arguments = {name: case[name] for name in ("q", "keys", "block", "window", "theta")}
-    best = sorted(reference.block_scores(**arguments), reverse=True)
+    """Whether the k-th block and the next are too far apart for rounding to matter."""
+    args = (case[name] for name in ("q", "keys", "block", "window", "theta"))
+    best = sorted(reference.block_scores(*args), reverse=True)
     return len(best) <= case["k"] or best[case["k"] - 1] - best[case["k"]] > 0.05

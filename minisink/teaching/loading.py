@@ -1,8 +1,8 @@
 """How a student's code is run: statement by statement, like a notebook; what fails is skipped.
 
-Live, in Jupyter, a failing cell loses its own content and no more. The same holds here, for a file too. Things that
-would only take time do nothing: plots, magics, minisink's own models. Like `child`, whose request carries it, this file
-knows nothing of the package.
+In Jupyter, a failing cell loses only its own content, and so does a statement here, in a file too. What would only
+take time does nothing: plots, magics, minisink's models. Like `child`, whose request carries it, this file imports
+nothing of the package.
 """
 
 import __future__
@@ -23,23 +23,21 @@ BROKEN = (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError)  
 UNFINISHED = re.compile("never closed|unterminated triple|EOF")
 DEFINES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 JOINED = 100  # lines at the margin that one text between quotes may have
-MOST = 1000  # things that are passed over and told to the parent
+MOST = 1000  # skipped things that are reported
 FOR_SHOW = {"matplotlib", "mpl_toolkits", "pylab", "seaborn", "plotly", "IPython", "ipywidgets"}
-FROM_THE_TOP = {"Policy": "minisink.cache"}  # what minisink itself has by name
-FROM_THE_TOP |= dict.fromkeys(("Dense", "Window", "Streaming"), "minisink.methods")
+FROM_THE_TOP = {"Policy": "minisink.cache"} | dict.fromkeys(("Dense", "Window", "Streaming"), "minisink.methods")
 
 
 class Student:
-    """A student's code: `names` are what it has made, `over` is what was skipped for a reason of its own."""
+    """A student's code: `names` is what it has made, `over` what was skipped for a reason of its own."""
 
     def __init__(self, file, tasks, skip=(), begin=lambda about: None):
         module = types.ModuleType("student")
         module.__file__ = file
         sys.modules["student"] = module  # dataclasses look for it
         self.file, self.tasks, self.skip, self.begin, self.names = file, tasks, skip, begin, module.__dict__
-        self.n_statements, self.flags, self.cell = 0, 0, None
-        self.over = []
-        self.lost, self.unsure = set(), set()  # names that were not made, and those of what may lack something
+        self.n_statements, self.flags, self.cell, self.over = 0, 0, None, []
+        self.lost, self.unsure = set(), set()  # names that were not made, and names of what may be incomplete
         self.handed = {}  # functions that it gives to `check_functions`, by task
 
     def load(self, source):
@@ -53,7 +51,7 @@ class Student:
             self.run(text)
 
     def run(self, text):
-        """Run a text; what cannot be read of it is passed over too."""
+        """Run a text; a part of it that cannot be read is skipped too."""
         for statements, error, line in pieces(text):
             for statement in statements:
                 self.statement(statement)
@@ -61,17 +59,19 @@ class Student:
                 self.note(error, line)
 
     def statement(self, node):
-        """Run one; an import of two names is two."""
+        """Run one; an import of two names counts as two."""
         self.n_statements += 1
-        number = self.n_statements
-        self.begin({"at": number, "line": node.lineno, "cell": self.cell})
-        if number in self.skip:  # the last time, the process ended there
+        self.begin({"at": self.n_statements, "line": node.lineno, "cell": self.cell})
+        if self.n_statements in self.skip:  # the last time, the process ended there
             self.lose(node)
             return
         if isinstance(node, ast.ImportFrom) and node.module == "__future__":
             for alias in node.names:
                 self.flags |= getattr(getattr(__future__, alias.name, None), "compiler_flag", 0)
-        for each in one_by_one(node):
+        parts = [node]
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            parts = [type(node)(**{**vars(node), "names": [alias]}) for alias in node.names]
+        for each in parts:
             try:
                 self.execute(each)
             except BaseException as error:
@@ -81,19 +81,18 @@ class Student:
                     self.unsure |= made_by(each) | self.held_by(each)
 
     def execute(self, node, flags=0):
-        """Compile and run, with the `__future__` of all that came before."""
+        """Compile and run, with the `__future__` imports so far."""
         flags |= self.flags | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
         code = compile(ast.Module([node], []), self.file, "exec", flags, dont_inherit=True)
         if code.co_flags & inspect.CO_COROUTINE:
-            asyncio = importlib.import_module("asyncio")  # takes long, and few wait for anything
-            asyncio.run(eval(code, self.names))
+            importlib.import_module("asyncio").run(eval(code, self.names))  # a slow import, which few need
         else:
             exec(code, self.names)
 
     def fail(self, node, error):
-        """Pass a statement over; note why, unless minisink or something that was skipped before is missing in it.
+        """Skip a statement; note why, unless it lacks something of minisink, or something that was skipped before.
 
-        A function may still work without the decorators and types that are not there.
+        A function may still work without decorators and types that are missing.
         """
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             node.decorator_list = []
@@ -107,18 +106,18 @@ class Student:
         self.lose(node)
 
     def lose(self, node):
-        """Keep in mind what a statement would have made or changed, for what fails later."""
+        """Remember what a statement would have made or changed: later ones may fail for want of it."""
         self.lost |= made_by(node)
         self.unsure |= self.held_by(node)
 
     def held_by(self, node):
-        """Return the names of what a statement may put something into."""
+        """Return the names of objects that a statement may change."""
         parts = (each.value for each in ast.walk(node) if isinstance(each, (ast.Attribute, ast.Subscript)))
         names = {part.id for part in parts if isinstance(part, ast.Name)} & self.names.keys()
         return {name for name in names if not isinstance(self.names[name], types.ModuleType)}
 
     def note(self, error, line):
-        """Keep what the report says."""
+        """Keep an error for the report."""
         try:
             text = error.msg if isinstance(error, SyntaxError) else str(error)
         except BaseException:
@@ -127,20 +126,22 @@ class Student:
             about = {"raised": type(error).__name__, "error": str(text)[:300], "line": line, "cell": self.cell}
             self.over += [about] * (about not in self.over)  # an import of two names is one
 
+    def own(self, names):
+        """Return the tasks among some names, without what is minisink's."""
+        return {task: names[task] for task in self.tasks if task in names and not is_stand_in(names[task])}
+
     def functions(self):
-        """Return what counts as the student's own, by task: nothing that is minisink's."""
-        made = {task: self.names[task] for task in self.tasks if task in self.names}
-        return self.handed | {task: made[task] for task in made if not is_stand_in(made[task])}
+        """Return the student's own functions by task."""
+        return self.handed | self.own(self.names)
 
     def check_functions(self, **functions):
         """Take what a lesson's last cell hands in."""
-        self.handed |= {task: functions[task] for task in self.tasks if task in functions}
-        self.handed = {task: each for task, each in self.handed.items() if not is_stand_in(each)}
+        self.handed |= self.own(functions)
         return True
 
 
 def pieces(text):
-    r"""Yield (statements, None, line) of a text, or of each part at its margin; ([], error, line) if it cannot be read.
+    r"""Yield (statements, None, line) of a text, or of each part at its margin; ([], error, line) for a bad one.
 
     >>> [len(statements) for statements, error, line in pieces("x = 1\ny = = 2\nz = 3")]
     [1, 0, 1]
@@ -161,7 +162,7 @@ def pieces(text):
 
 
 def _piece(lines, starts, part):
-    """Read from the margin to the margin, and further if quotes or brackets are open: (statements, error, next)."""
+    """Read one part, and on while quotes or brackets are open: (statements, error, next part)."""
     first_error = None
     for after in range(part + 1, min(part + JOINED, len(starts))):
         try:
@@ -173,15 +174,8 @@ def _piece(lines, starts, part):
     return [], first_error, part + 1
 
 
-def one_by_one(node):
-    """Return a statement, or the imports of one name each that it is made of."""
-    if not isinstance(node, (ast.Import, ast.ImportFrom)):
-        return [node]
-    return [type(node)(**{**vars(node), "names": [alias]}) for alias in node.names]
-
-
 def used_by(node):
-    """Return the names that a statement looks up, in its functions too."""
+    """Return the names that a statement looks up, also within its functions."""
     return {each.id for each in ast.walk(node) if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Load)}
 
 
@@ -194,7 +188,7 @@ def made_by(node):
 
 
 class Own:
-    """Stands for anything of minisink in a student's file: it may be imported, and does nothing."""
+    """A stand-in for anything of minisink in a student's file: it can be imported, and refuses to be called."""
 
     def __init__(self, name):
         self._name = name
@@ -210,9 +204,9 @@ class Own:
 
 
 class Show:
-    """Stands for anything of a package that draws: whatever is done with it, nothing happens."""
+    """A stand-in for anything of a package that draws: whatever is done with it, nothing happens."""
 
-    def __iter__(self):  # as many as there are names for, as in `figure, axes = plt.subplots()`; none in a loop
+    def __iter__(self):  # one per name in `figure, axes = plt.subplots()`; none in a loop
         frame = sys._getframe(1)
         operation, n = frame.f_code.co_code[frame.f_lasti : frame.f_lasti + 2]
         return iter([self] * n if opcode.opname[operation] == "UNPACK_SEQUENCE" else [])
@@ -228,6 +222,10 @@ class Show:
     __setitem__ = __exit__ = lambda self, *args: None
 
 
+for each in "add radd sub rsub mul rmul truediv rtruediv neg lt le gt ge".split():
+    setattr(Show, f"__{each}__", Show.__call__)  # of limits and widths
+
+
 def plain(name):
     """Return a name; AttributeError for one that Python itself looks for."""
     if name.startswith("__"):
@@ -235,12 +233,8 @@ def plain(name):
     return name
 
 
-for each in "add radd sub rsub mul rmul truediv rtruediv neg lt le gt ge".split():
-    setattr(Show, f"__{each}__", Show.__call__)  # of limits and widths
-
-
 class Shell:
-    """Stands for IPython: Python behind a magic is run, and nothing else happens."""
+    """A stand-in for IPython: Python behind a magic is run, and nothing else happens."""
 
     def __init__(self, student):
         self.student = student
@@ -249,11 +243,11 @@ class Shell:
         return Show()
 
     def getoutput(self, *args, **options):
-        """Return what a command printed: no line."""
+        """Return what a command printed: no lines."""
         return []
 
     def run_line_magic(self, name, line="", *args, **options):
-        """Run what `%time` is about, and return it if it is a value."""
+        """Run the code of `%time`, and return its value if it has one."""
         if name == "pylab":
             self.student.run("import numpy as np\nfrom numpy import *\nfrom matplotlib import pyplot as plt")
         elif name == "time":
@@ -278,7 +272,7 @@ class Shell:
 
 
 def is_stand_in(value):
-    """Whether something is not the student's but minisink's, or nobody's."""
+    """Whether something is minisink's or a stand-in, and not the student's."""
     if isinstance(value, types.ModuleType):
         return value.__name__.partition(".")[0] in FOR_SHOW | {"minisink"}
     if isinstance(value, type) and str(value.__module__).startswith("minisink."):
@@ -288,18 +282,18 @@ def is_stand_in(value):
 
 
 class Finder:
-    """Finds the stand-ins: for minisink the modules of `shelf`, by name, and `Own` for everything else in it."""
+    """Finds the stand-ins: of minisink the modules of `shelf`, by name, and `Own` for everything else in it."""
 
     def __init__(self, shelf, student):
         self.shelf, self.student = shelf, student
 
     def find_spec(self, name, path=None, target=None):
-        """Find a module of minisink, or of what only draws."""
+        """Find a module of minisink, or of a package that only draws."""
         spec = importlib.machinery.ModuleSpec(name, self, is_package=name not in self.shelf)  # type: ignore[arg-type]
         return spec if name.partition(".")[0] in FOR_SHOW | {"minisink"} else None
 
     def create_module(self, spec):
-        """Return an empty one that answers to every name."""
+        """Return an empty module that answers to every name."""
         module = types.ModuleType(spec.name)
         is_ours = spec.name.partition(".")[0] == "minisink"
         module.__dict__["__getattr__"] = partial(self.attribute, spec.name) if is_ours else Show().__getattr__
@@ -308,7 +302,7 @@ class Finder:
         return module
 
     def attribute(self, module, name):
-        """Return a name of minisink's that is not there."""
+        """Return what a missing name of a minisink module stands for."""
         full = f"{module}.{name}"
         if full in self.shelf or full == "minisink.teaching":
             return importlib.import_module(full)
@@ -318,5 +312,5 @@ class Finder:
 
     def exec_module(self, module):
         """Run what the shelf has of it."""
-        name = module.__name__
-        exec(compile(self.shelf.get(name, ""), f"<{name}>", "exec", dont_inherit=True), module.__dict__)
+        source, file = self.shelf.get(module.__name__, ""), f"<{module.__name__}>"
+        exec(compile(source, file, "exec", dont_inherit=True), module.__dict__)

@@ -1,12 +1,9 @@
-"""What can be checked: nine functions, each with its cases, its reference, its words and what makes a case smaller.
-
-A case is a dict of arguments by name. `Task.axes` says which axis is which, so that a case can be made smaller by
-taking one entry of an axis away; `Task.least` says which whole numbers may become smaller, and how small.
-"""
+"""What can be checked: nine functions, each with its cases, its reference, its words and what makes a case smaller."""
 
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -15,9 +12,9 @@ from ..wrong_turns.turn import WrongTurn
 from . import cases, reference, words
 
 
-@dataclass(frozen=True)
+@dataclass
 class Task:
-    """One function to write."""
+    """One function to write. A case of it is a dict of arguments by name."""
 
     name: str
     arguments: str  # behind each a letter per axis, "." for one that is never shortened, or the smallest it can be
@@ -31,57 +28,31 @@ class Task:
     kind: str = "numbers"  # or "slots" (whole numbers in order), "set" (in any order)
     points: int = 1
 
-    @property
-    def about(self):
-        """The value of each argument, by name."""
-        return {name: behind for name, _, behind in (each.partition(":") for each in self.arguments.split())}
-
-    @property
-    def params(self):
-        """Names of the arguments."""
-        return tuple(self.about)
-
-    @property
-    def axes(self):
-        """Letters of the arrays that can be shortened, by name."""
-        return {name: letters for name, letters in self.about.items() if letters and not letters.isdigit()}
-
-    @property
-    def least(self):
-        """The smallest that whole numbers can be, by name."""
-        return {name: int(least) for name, least in self.about.items() if least.isdigit()}
-
-    @property
-    def number(self):
-        """Which cases a seed draws."""
-        return sorted(TASKS).index(self.name) if self.name in TASKS else zlib.crc32(self.name.encode())
+    def __post_init__(self):
+        about = dict(each.partition(":")[::2] for each in self.arguments.split())
+        self.params = tuple(about)  # names of the arguments
+        self.least = {name: int(least) for name, least in about.items() if least.isdigit()}  # of whole numbers
+        self.axes = {name: about[name] for name in about if about[name] and name not in self.least}  # of arrays
 
     @property
     def signature(self):
-        """The code as in a file."""
+        """The function's name and arguments as in a file."""
         return f"{self.name}({'state, ' * (self.name == 'step')}{', '.join(self.params)})"
 
     def expected(self, case):
         """Return the right answer, float64; for a step, all outputs, (T, D)."""
-        args = [case[name] for name in self.params]
-        right = np.asarray(run(self.name, self.reference, args), np.float64)
-        return right.reshape(len(right), -1) if self.name == "step" else right
-
-
-@np.errstate(all="ignore")  # whatever a notebook has set
-def run(name, function, args):
-    """Call a function of ours; `step` token by token."""
-    if name != "step":
-        return function(*args)
-    (q, k, v), rest, state, outs = args[:3], args[3:], None, []
-    for t in range(len(q)):
-        out, state = function(state, q[t], k[t], v[t], *rest)
-        outs.append(out)
-    return outs
+        (*args,), outs, state = (case[name] for name in self.params), [], None
+        with np.errstate(all="ignore"):  # whatever a notebook has set
+            if self.name != "step":
+                return np.asarray(self.reference(*args), np.float64)
+            for q, k, v in zip(*args[:3], strict=True):
+                out, state = self.reference(state, q, k, v, *args[3:])
+                outs.append(np.ravel(out))
+        return np.asarray(outs, np.float64)
 
 
 def task(name, arguments, *needs, **about):
-    """Return a task of minisink's own, of which everything bears the name."""
+    """Return a task of minisink's own, whose parts all have its name."""
     parts = getattr(reference, name), getattr(cases, name), getattr(words, f"of_{name}"), TURNS[name]
     return Task(name, arguments, *parts, needs, **about)
 
@@ -103,15 +74,20 @@ ALL = (
 TASKS = {each.name: each for each in ALL}
 
 
+def _rng(task, seed, *more):
+    number = sorted(TASKS).index(task.name) if task.name in TASKS else zlib.crc32(task.name.encode())
+    return np.random.default_rng([seed, number, *more])
+
+
 def cases_of(task, seed):
     """Draw the cases of a task, small ones first; another seed draws others."""
-    return task.draw(np.random.default_rng([seed, task.number]))
+    return task.draw(_rng(task, seed))
 
 
 def heads_of(task, seed):
     """Draw the cases with several heads; none for a task without."""
     draw = getattr(cases, f"{task.name}_heads", None)
-    return draw(np.random.default_rng([seed, task.number, 1])) if draw else []
+    return draw(_rng(task, seed, 1)) if draw else []
 
 
 def in_style(task, case, style):
@@ -133,7 +109,7 @@ def in_style(task, case, style):
 
 
 def simpler(task, case):
-    """Cases that are a little smaller or plainer: fewer entries, smaller sizes, rounder numbers; or still the same."""
+    """Yield cases that are a little smaller or plainer: fewer entries, smaller sizes, rounder numbers; or the same."""
     for letter in sorted(set("".join(task.axes.values())) - {"."}):
         for name, letters in task.axes.items():
             if letter in letters:
@@ -151,7 +127,7 @@ def simpler(task, case):
             fewer[name] = max(task.least[name], fewer[name] - 1)
             yield case | fewer | {"token_index": np.array(reference.survivors(last + 1, **fewer))}
     for name, x in case.items():
-        names_tokens = name == "v" and words.names_tokens(x)  # and must go on doing so
+        names_tokens = name == "v" and words.names_tokens(x)  # and must keep doing so
         if isinstance(x, np.ndarray) and x.dtype == np.float64 and not names_tokens:
             for plain in (np.zeros_like(x), np.sign(x), np.round(x), np.round(x, 1)):
                 yield case | {name: plain}
@@ -175,10 +151,21 @@ def _drop_index(task, case, letter, i):
 
 
 def same(a, b):
-    """Whether two cases are one."""
+    """Whether two cases are the same."""
     return all(np.array_equal(a[name], b[name]) for name in a)
 
 
 def as_plain(case):
     """Return a case as JSON can hold it."""
     return {name: x.tolist() if isinstance(x, np.ndarray) else x for name, x in case.items()}
+
+
+# The file that a student starts from: a stub per task, whose docstring says what to write, as a loop
+HEAD, *STUBS = Path(__file__).with_name("template.txt").read_text(encoding="utf-8").rstrip().split("\n\n\ndef ")
+LOOPS = {stub.partition("(")[0]: stub.split('"""')[1] for stub in STUBS}  # the docstrings, by task
+
+
+def template(tasks=None, name="student.py"):
+    """Return the text of a file that will be called `name`, with stubs of these tasks or of all."""
+    stubs = [f"def {stub}" for task, stub in zip(LOOPS, STUBS, strict=True) if tasks is None or task in tasks]
+    return "\n\n\n".join([HEAD.format(name=name), *stubs]) + "\n"

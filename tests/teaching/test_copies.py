@@ -11,7 +11,7 @@ import pytest
 import styles
 
 from minisink import by_the_book
-from minisink.teaching import copies, reference, template
+from minisink.teaching import copies, reference, tasks
 from minisink.teaching.copies import REFERENCE, File, fingerprints, same_as, whole
 from minisink.teaching.loading import made_by
 from minisink.teaching.source import as_python
@@ -232,7 +232,7 @@ def test_short_functions_and_the_template_are_nobody_s():
     """Ten times the same softmax, and the stubs."""
     short = VECTORS.partition("def attend")[0]
     assert set(same_as(fingerprints(short), {str(i): fingerprints(short) for i in range(10)}).values()) == {None}
-    stubs = fingerprints(template.template())
+    stubs = fingerprints(tasks.template())
     assert set(same_as(stubs, {"b.py": stubs}).values()) == {None}
 
 
@@ -341,7 +341,7 @@ def test_a_file_with_a_broken_line_and_cells_are_read():
 
 def of_the_template():
     """The digests of the lines that its loops show, however a file imports what they call."""
-    shown = [line.strip() + " pass" * line.endswith(":") for line in "".join(template.LOOPS.values()).split("\n")]
+    shown = [line.strip() + " pass" * line.endswith(":") for line in "".join(tasks.LOOPS.values()).split("\n")]
     imports = ["", *(f"from {source} import exp, log, sqrt, cos, sin\n" for source in ("math", "numpy"))]
     files = [File([each + "\n".join(shown)]) for each in imports]
     return {copies.digest(file.words(each)) for file in files for each in file.statements}

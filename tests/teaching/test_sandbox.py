@@ -13,8 +13,7 @@ from minisink.teaching import reference, sandbox
 from minisink.teaching.report import all_right, check_source
 from minisink.teaching.sandbox import Sandbox
 from minisink.teaching.source import LARGEST_SOURCE, Source, read
-from minisink.teaching.tasks import TASKS
-from minisink.teaching.template import template
+from minisink.teaching.tasks import TASKS, template
 from minisink.wrong_turns import LEFT_OVER
 
 OK = """

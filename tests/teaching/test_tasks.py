@@ -11,8 +11,7 @@ import minisink
 from minisink import by_the_book, cache, ops, positions
 from minisink.teaching import reference
 from minisink.teaching.compare import TOLERANCE, equal
-from minisink.teaching.tasks import TASKS, as_plain, cases_of, in_style, same, simpler
-from minisink.teaching.template import LOOPS, template
+from minisink.teaching.tasks import LOOPS, TASKS, as_plain, cases_of, in_style, same, simpler, template
 from minisink.teaching.words import show
 
 SEEDS = st.integers(0, 10_000)
