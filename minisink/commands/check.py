@@ -8,11 +8,10 @@ from pathlib import Path
 
 from ..system.files import atomic_write, check_folder
 from ..system.terminal import put
-from ..teaching import formats
 from ..teaching.grading import Grading, grade, nothing_judged
 from ..teaching.handin import hand_in
 from ..teaching.own_tasks import read_tasks
-from ..teaching.report import all_right, as_text
+from ..teaching.report import all_right, as_text, classroom50, gradescope
 from ..teaching.sandbox import SECONDS
 from ..teaching.tasks import MOST_POINTS, TASKS, template
 from . import check_class
@@ -144,7 +143,7 @@ def _write_template(files, tasks):
 def _results_file(args):
     """Return a function that writes the requested file, again after each judged task."""
     path, started = args.gradescope or args.classroom50, time.monotonic()
-    form = formats.gradescope if args.gradescope else formats.classroom50
+    form = gradescope if args.gradescope else classroom50
     check_folder(path)
     if path and Path(path).resolve() in [Path(file).resolve() for file in args.file]:
         raise ValueError(f"{path}: this is the student's file; results need another name")

@@ -446,7 +446,7 @@ def test_live_functions_are_checked_in_place(capsys):
 def test_live_functions_that_are_none_are_refused():
     for functions, said in (
         ({}, "no function"),
-        ({"soft": abs}, "'soft' is no task"),
+        ({"soft": abs}, "'soft' is not a task"),
         ({"softmax": 3}, "softmax is 3"),
     ):
         with pytest.raises(ValueError, match=said):

@@ -48,7 +48,7 @@ def test_live_functions_too(mine, capsys):
     exec(RIGHT, names)
     assert check_functions(relu=names["relu"], tasks=mine)
     assert "1 of 1 tasks pass: 2 of 2 points" in capsys.readouterr().out
-    with pytest.raises(ValueError, match="'attend' is no task; there are relu, softmax"):
+    with pytest.raises(ValueError, match="'attend' is not a task; there are relu, softmax"):
         check_functions(attend=abs, tasks=mine)
 
 
