@@ -5,8 +5,8 @@ rewrites it from its syntax tree, without its names: "x = np.exp(y - m)" becomes
 A task consists of its function and what that calls in the file, without other tasks. Short functions are alike
 without copying (a softmax in three lines has 37 words, a loss in five 54), so a task is named only if `LEAST`
 of its words, or `BETWEEN` for two students, are found elsewhere too, and are most of it: independent work of that size
-shared at most half. Code from template and lessons does not count. Code read at run time cannot be compared, which
-is reported. All of this is reported, not punished.
+shared at most half. Code from the template and the lessons does not count. Code read at run time cannot be compared,
+and the report says so. All of this is reported, not punished.
 """
 
 import ast
@@ -23,20 +23,20 @@ from typing import NamedTuple
 from .loading import DEFINES, made_by, pieces
 from .tasks import TASKS
 
-LEAST, BETWEEN, SHORT = 40, 70, 25  # words: of minisink's, of students', and beside these in the same file
-MOST, NEARLY_ALL = 0.75, 0.9  # of a task: of minisink's, of students'
+LEAST, BETWEEN, SHORT = 40, 70, 25  # shared words: with minisink, with a student, and in the rest of such a file
+MOST, NEARLY_ALL = 0.75, 0.9  # share of a task: with minisink, with a student
 LARGEST = 300_000  # letters of code that are compared
 TOO_LONG = "not compared: too long"
 PACKAGE = Path(__file__).parents[1]
 REFERENCE = "minisink's own reference"
-ORIGINS = {"teaching/reference.py": REFERENCE, "wrong_turns/right.py": REFERENCE}
+ORIGINS = {name: f"minisink's own {name}" for name in ("ops.py", "positions.py", "attention.py", "loss.py")}
+ORIGINS |= {"teaching/reference.py": REFERENCE, "wrong_turns/right.py": REFERENCE}
 ORIGINS |= {"by_the_book.py": "minisink by the book"}
-ORIGINS |= {name: f"minisink's own {name}" for name in ("ops.py", "positions.py", "attention.py", "loss.py")}
 # digests of the lines of each lesson's solution, and of what template and lessons give: a test holds them to these
 LESSONS = PACKAGE.joinpath("teaching", "lessons.txt").read_text(encoding="utf-8")
 KNOWN = {where: set(digests.split()) for where, _, digests in (line.partition(":") for line in LESSONS.splitlines())}
 
-BUILTINS = {*dir(builtins)} - {"_"}  # the last answer of a console
+BUILTINS = {*dir(builtins)} - {"_"}  # which is the last answer in a console
 WORD = re.compile(r"\w+|[^\s\w().]")
 NOISE = (ast.Pass, ast.Assert, ast.Import, ast.ImportFrom, ast.Global, ast.Nonlocal)
 LINES = (ast.stmt, ast.excepthandler, ast.match_case)
@@ -51,28 +51,28 @@ PLACES = re.compile(r"by_the_book|reference\.py|wrong_turns|teaching/|\.whl\b|si
 
 
 class Nameless(ast.NodeTransformer):
-    """Takes the names away that a file gives itself, and gives all else its full name."""
+    """Removes the names that a file itself gives, and gives everything else its full name."""
 
     def __init__(self, file):
         self.file = file
 
     def visit_Name(self, node):
-        """Name."""
+        """Replace a name."""
         return ast.Name(self.file.imported.get(node.id, node.id if node.id in BUILTINS else "_"), node.ctx)
 
     def visit_arg(self, node):
-        """Argument of a lambda."""
+        """Replace an argument of a lambda."""
         return ast.arg("_")
 
     def visit_Attribute(self, node):
-        """Field or method; numpy's keep their names."""
+        """Replace a field or method; numpy's keep their names."""
         return ast.Attribute(self.visit(node.value), "_" if node.attr in self.file.fields else node.attr, node.ctx)
 
     def visit_Call(self, node):
-        """Call; of the file's own functions the arguments have no names, and of its methods the object neither."""
-        if isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Name):
-            if f".{node.func.attr}" in self.file.leads:
-                node.func = ast.Name(f".{node.func.attr}", ast.Load())
+        """Remove the names of arguments in calls of the file's own functions, and the object before its methods."""
+        method = isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Name) and node.func.attr
+        if method and f".{method}" in self.file.leads:
+            node.func = ast.Name(f".{method}", ast.Load())
         self.generic_visit(node)
         if ast.unparse(node.func).rpartition(".")[2] == "_":
             for keyword in node.keywords:
@@ -84,17 +84,15 @@ class File:
     """The functions of a file, each under the names that lead to it."""
 
     def __init__(self, texts):
-        self.statements = [statement for text in texts for statement in statements_of(text)]
-        self.nodes = [node for statement in self.statements for node in ast.walk(statement)]
+        self.statements, self.nodes = [], []
+        self._add(statement for text in texts for statement in statements_of(text))
         prose = {id(node.value) for node in self.nodes if isinstance(node, ast.Expr)}  # docstrings among it
-        for node in self.nodes:  # which grows: a text may hold another
+        for node in self.nodes:  # which grows: a text may hold another, to be run, or written to a module
             text = node.value if isinstance(node, ast.Constant) and id(node) not in prose else None
             if isinstance(text, str) and HOLDS_CODE.search(text):
-                inner = statements_of(text)  # to be run, or written to a module
-                self.statements += inner
-                self.nodes += [each for statement in inner for each in ast.walk(statement)]
+                self._add(statements_of(text))
         self.imported: dict[str, str] = {}  # name: the full name of what is not the file's own
-        self.fields: set[str] = set()  # what the file names behind a dot
+        self.fields: set[str] = set()  # names behind a dot that the file gives
         self.leads: dict[str, list] = defaultdict(list)  # name, or .name: functions, classes and values it stands for
         methods = set()
         for node in self.nodes:  # a class comes before what is in it
@@ -115,6 +113,11 @@ class File:
                 for name in _made_by(statement):
                     self.leads[name].append(statement.value)
 
+    def _add(self, statements):
+        for statement in statements:
+            self.statements.append(statement)
+            self.nodes += ast.walk(statement)
+
     def _import(self, node):
         source = getattr(node, "module", None)
         for alias in node.names:
@@ -124,7 +127,7 @@ class File:
                 self.imported[short] = name if alias.asname or source else short
 
     def made_of(self, name):
-        """Return the functions that a name leads to, other tasks left out."""
+        """Return the functions that a name leads to, without other tasks."""
         todo, seen, found = [name], {*TASKS, *(f".{task}" for task in TASKS)} - {name, f".{name}"}, []
         while todo:
             each = todo.pop()
@@ -135,7 +138,7 @@ class File:
         return found
 
     def _names_in(self, node):
-        """Return the names in a tree; a method that it is stands for itself, not for all of its class."""
+        """Return the names in a tree; if it is a method, only its own, not those of the whole class."""
         if isinstance(node, ast.Attribute) and f".{node.attr}" in self.leads:
             return {f".{node.attr}"}
         inner = list(ast.walk(node))
@@ -143,27 +146,29 @@ class File:
         return names | {f".{each.attr}" for each in inner if isinstance(each, ast.Attribute)}
 
     def words(self, node):
-        """Return a line as words: a statement without those in its body; what is returned as if it got a name first."""
+        """Return a statement without its body as words; a returned value reads as if it were given a name first."""
         returned = node.body if isinstance(node, ast.Lambda) else node.value if isinstance(node, ast.Return) else None
         if returned:
             node = ast.Assign([ast.Name("", ast.Store())], returned, lineno=0)
         elif isinstance(node, ast.AnnAssign):
             node = ast.Assign([node.target], node.value, lineno=0) if node.value else ast.Pass()
-        if isinstance(node, (*NOISE, *DEFINES)) or (isinstance(node, ast.Expr) and _says_nothing(node.value)):
+        value = node.value if isinstance(node, ast.Expr) else None
+        prints = isinstance(value, ast.Call) and getattr(value.func, "id", "") == "print"
+        if prints or isinstance(value, ast.Constant) or isinstance(node, (*NOISE, *DEFINES)):
             return []
         line = copy.copy(node)
         vars(line).update({field: [] for field in BODIES if hasattr(line, field)})
         words = WORD.findall(ast.unparse(Nameless(self).visit(copy.deepcopy(line))))  # as Python would write it
-        return [] if returned and all(word in "_," for word in words[2:]) else words  # a name, or what a helper says
+        return [] if returned and all(word in "_," for word in words[2:]) else words  # a name, or a helper's answer
 
     def lines(self, function):
-        """Return ``{digest: words}`` of the lines of a function, inner ones among them, and what is given left out."""
+        """Return ``{digest: words}`` of a function's lines, inner functions included, without what is given."""
         lines = [self.words(each) for each in ast.walk(function) if isinstance(each, LINES) or each is function]
         found = {digest(words): len(words) for words in lines if words}
         return {print: found[print] for print in found.keys() - KNOWN["given"]}
 
     def reads(self):
-        """Return ``{node: what}`` of each place that gets at code which is not in the file."""
+        """Return ``{node: what}`` of each place that reaches code outside the file."""
         found: dict[ast.AST, str] = {}
         for node in self.nodes:
             if isinstance(node, ast.Call):
@@ -185,7 +190,7 @@ class File:
 
 
 def statements_of(text):
-    """Return the statements of a text; what cannot be read is left out."""
+    """Return the statements of a text that can be read."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return [statement for each, _, _ in pieces(text) for statement in each]
@@ -197,18 +202,13 @@ def digest(words):
 
 
 def _made_by(statement):
-    """Return the names that a statement makes, those within a function left out."""
+    """Return the names that a statement makes, without those inside a function."""
     return {statement.name} if isinstance(statement, DEFINES) else made_by(statement)
-
-
-def _says_nothing(value):
-    prints = isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id == "print"
-    return prints or isinstance(value, ast.Constant)
 
 
 @cache
 def origins():
-    """Return ``{where it stands: digests}`` of minisink's own functions and the lessons' solutions."""
+    """Return ``{origin: digests}`` of minisink's own functions and the lessons' solutions."""
     found = defaultdict(set)
     for name, origin in ORIGINS.items():
         path = PACKAGE / name
@@ -220,7 +220,7 @@ def origins():
 
 
 class Prints(NamedTuple):
-    """What is compared of a file: dicts of texts, as JSON has them."""
+    """The part of a file that is compared."""
 
     tasks: dict[str, dict[str, int]]  # of each task that the file names {digest of a line: words}
     reads: dict[str, str]  # why it cannot be compared, by task
@@ -228,7 +228,7 @@ class Prints(NamedTuple):
 
 
 def fingerprints(texts):
-    r"""Read a file's text, or its cells; what is no Python leaves no prints.
+    r"""Read a file's text, or its cells; without Python there are no prints.
 
     >>> fingerprints("def survivors(n, s, w):\n    return [i for i in range(n) if i < s or i >= n - w]").tasks
     {'survivors': {'c9c65c1b': 21}}
@@ -241,9 +241,9 @@ def fingerprints(texts):
         made = {task: functions for task in TASKS if (functions := file.made_of(task))}
         tasks = {task: dict(ChainMap(*map(file.lines, functions))) for task, functions in made.items()}
         reads: dict[str, str] = {}
-        nodes = {task: {id(node) for each in made[task] for node in ast.walk(each)} for task in made}
+        nodes = {task: {node for each in made[task] for node in ast.walk(each)} for task in made}
         for node, what in file.reads().items():
-            within = [task for task in made if id(node) in nodes[task]]
+            within = [task for task in made if node in nodes[task]]
             reads |= dict.fromkeys(within or TASKS, f"code read at run time ({what})")
     except (RecursionError, MemoryError):
         return Prints({}, {}, [])
@@ -251,22 +251,19 @@ def fingerprints(texts):
 
 
 def same_as(prints, others=None):
-    """Say of each task where it stands elsewhere, or None.
-
-    `others` are prints of other students' files by their names, which are named where it is not minisink's.
-    """
+    """Say of each task whose code it is, or None: minisink's, or of which of the `others`, students' prints by name."""
     students = {name: set().union(*each.tasks.values()) for name, each in (others or {}).items()}
     named = prints.reads | _alike(prints.tasks, students, BETWEEN, NEARLY_ALL)
     return dict.fromkeys(TASKS) | named | _alike(prints.tasks, origins(), LEAST, MOST)
 
 
 def whole(named):
-    """Say of a file what is said of its tasks, most often first; None for nothing."""
+    """Join what is said of a file's tasks, the most frequent first; None for nothing."""
     return ", ".join(where for where, _ in Counter(filter(None, named)).most_common()) or None
 
 
 def by_place(rows):
-    """Say of a report's rows which tasks stand elsewhere, a text for each place; without their names where all do.
+    """List the origins of a report's rows, each with its tasks unless all have it.
 
     >>> by_place([{"task": "step", "same_as": None}, {"task": "attend", "same_as": REFERENCE}])
     ["minisink's own reference (attend)"]
@@ -279,7 +276,7 @@ def by_place(rows):
 
 
 def _alike(tasks, known, least, share):
-    """Return the tasks that stand elsewhere, and where; beside one that is long, short ones too."""
+    """Return the tasks that are found elsewhere, and where; next to a long one also short ones."""
     found: dict[str, Counter] = defaultdict(Counter)
     words = {task: sum(lines.values()) for task, lines in tasks.items()}
     for where, digests in known.items():
@@ -294,7 +291,7 @@ def _alike(tasks, known, least, share):
 
 
 def _joined(names, most=3):
-    """Return names in one line, a few of them.
+    """Return a few of the names in one line.
 
     >>> _joined("edcba")
     'a, b, c and 2 more'
