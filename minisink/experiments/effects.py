@@ -1,9 +1,8 @@
 """Whether a run shows the claim: the size of an effect, and how certain a text of this length makes it.
 
-A difference between two methods is taken token by token over the same tokens. The bootstrap (Efron, 1979) finds how
-much its mean would vary with other tokens: the tokens are drawn again, with replacement, and the mean is computed
-again, a thousand times. Neighbouring tokens are alike, so whole stretches are drawn (Kunsch, 1989: the block
-bootstrap); tokens one by one would make the interval too narrow.
+Methods are compared token by token. The bootstrap (Efron, 1979) finds how much the mean difference would vary with
+other tokens: it draws them again, with replacement, a thousand times, and takes the mean of each draw. Neighbours are
+alike and would make the interval too narrow, so it draws whole stretches (Kunsch, 1989: the block bootstrap).
 """
 
 import math
@@ -39,23 +38,19 @@ class Effect:
         return (self.above is None or self.low > self.above) and (self.below is None or self.high < self.below)
 
     def __str__(self):
-        """Return the effect, its interval, and its bounds."""
         sides = [f"{sign} {x:g}" for sign, x in ((">", self.above), ("<", self.below)) if x is not None]
-        interval = "" if self.low == self.size == self.high else f" [{self.low:.3g}, {self.high:.3g}]"
-        judged = "yes" if self.shown else "no"
-        if not self.judged:
-            interval, judged = "", "not judged"
-        return f"{self.what} {self.size:.3g}{interval} ({' and '.join(sides)}: {judged})"
+        interval = f" [{self.low:.3g}, {self.high:.3g}]" if self.judged and self.low < self.high else ""
+        verdict = "not judged" if not self.judged else "yes" if self.shown else "no"
+        return f"{self.what} {self.size:.3g}{interval} ({' and '.join(sides)}: {verdict})"
 
 
 def effect(what, values, *, above=None, below=None, stretch=STRETCH, of=np.mean, seed=0) -> Effect:
-    """Return the mean of some values, or another statistic, with its interval; `what` describes it.
+    """Return a statistic of some values, `of`, with its interval; `what` describes it.
 
-    The `values`, (N,) or (N, ...), are one per token, head, text or seed: whatever would vary in another run. For a
-    statistic of values that belong together, such as a ratio of two means, they are side by side; `of` computes it
-    from drawn values. The claim is that it is `above` a number, `below` another, or both. `stretch` neighbours
-    are drawn together, 1 for independent values; `seed` is of the draws. A single value has no interval
-    and is not judged, nor is no value, or NaN.
+    The `values`, (N,) or (N, ...), are one per token, head, text or seed: whatever would vary in another run. Values
+    that belong together, as for a ratio of two means, are side by side. The claim is that the statistic is `above` a
+    number, `below` another, or both. `stretch` neighbours are drawn together, 1 for independent values. A single value
+    has no interval and is not judged; nor is NaN, or no value.
 
     >>> print(effect("difference", [1.0, 2.0, 3.0, 2.0], above=0, stretch=1))
     difference 2 [1.25, 2.75] (> 0: yes)
@@ -64,19 +59,19 @@ def effect(what, values, *, above=None, below=None, stretch=STRETCH, of=np.mean,
     """
     values = np.asarray(values, np.float64)
     n = len(values)
+    size = float(of(values)) if n else math.nan
     if n < 2 or not np.isfinite(values).all():
-        size = float(of(values)) if n else math.nan
         return Effect(what, size, math.nan, math.nan, above, below)
-    stretch = max(1, min(stretch, n // 4))  # a short text has few; at least four stretches are needed
+    stretch = max(1, min(stretch, n // 4))  # four stretches or more, in a short text too
     random = np.random.default_rng(seed)
     starts = random.integers(0, n - stretch + 1, (DRAWS, -(-n // stretch)))
     drawn = (of(values[(row[:, None] + np.arange(stretch)).ravel()[:n]]) for row in starts)
-    low, high = np.percentile(list(drawn), [2.5, 97.5])
-    return Effect(what, float(of(values)), float(low), float(high), above, below)
+    low, high = np.percentile(list(drawn), [2.5, 97.5]).tolist()
+    return Effect(what, size, low, high, above, below)
 
 
 def by(rows: Sequence[dict], *keys: str) -> dict:
-    """Group rows by their value in a column, or a tuple of values in several, in order of appearance.
+    """Group rows by their value in a column, or by a tuple of values in several, in order of appearance.
 
     >>> by([{"a": 2, "b": 0}, {"a": 1, "b": 0}, {"a": 2, "b": 3}], "a")[2]
     [{'a': 2, 'b': 0}, {'a': 2, 'b': 3}]
@@ -102,10 +97,10 @@ def pivot(rows: Sequence[dict], key: str, column: str, cell: Callable) -> tuple[
 
 
 def must_evict(n_tokens: int, cache: int) -> None:
-    """Refuse a text that fits its cache: measurements on it say nothing about eviction."""
+    """Refuse a text that fits its cache, because it says nothing about eviction."""
     if n_tokens <= cache + 1:  # the last one is only predicted
-        has = f"the text has {n_tokens:,} tokens and the cache holds {cache:,}"
-        raise ValueError(f"{has}: nothing is evicted before its end")
+        what = f"the text has {n_tokens:,} tokens and the cache holds {cache:,}"
+        raise ValueError(f"{what}: nothing is evicted before its end")
 
 
 def must_hold(cache: int, n_sinks: int) -> None:
@@ -119,8 +114,8 @@ def must_learn(model, caches: Sequence[int]) -> None:
     trained = model.config.max_positions
     if model.config.learned_positions and max(caches) > trained:
         fitting = " ".join(str(cache) for cache in caches if cache <= trained)
-        learned = f"{model.name} has learned {trained} positions"
-        raise ValueError(f"{learned}, and a cache of {max(caches)} needs more: --caches {fitting}")
+        needs = f"a cache of {max(caches)} needs more" + f": --caches {fitting}" * bool(fitting)
+        raise ValueError(f"{model.name} has learned {trained} positions, and {needs}")
 
 
 def exactly(what: str, size: float, *, above: float | None = None, below: float | None = None) -> Effect:

@@ -9,23 +9,26 @@ from ..system.plots import name_lines, picture
 
 NAMED = 12  # tokens named along an axis
 CELLS = 4, 8  # most heads and layers whose weights are also written as numbers
+WEIGHTS: dict = {"vmin": 0.0, "vmax": 1.0, "cmap": "magma", "interpolation": "nearest", "aspect": "auto"}  # as colours
 
 
 def look_inside(model, ids, cache=None):
-    """Run a text, densely or through a cache, and keep everything: the trace that `llama.forward` describes."""
+    """Run a text, densely or through a cache, and return the trace: everything that `llama.forward` describes."""
     trace = {}
     model.forward(ids, cache, trace=trace)
     return trace
 
 
+def after_layers(trace):
+    """List the residual stream (T, C) after each layer: the one that enters the next."""
+    return [to_host(x) for x in [layer["x"] for layer in trace["layers"][1:]] + [trace["x"]]]
+
+
 def norms(trace):
     """Length of each token's vectors: ``"residual"`` (L, T), after each layer; ``"key"`` and ``"value"`` (L, T, K)."""
-    layers = trace["layers"]
-    return {
-        "residual": np.stack([np.linalg.norm(x, axis=-1) for x in after_layers(trace)]),
-        "key": np.stack([np.linalg.norm(to_host(layer["k"]), axis=-1) for layer in layers]),
-        "value": np.stack([np.linalg.norm(to_host(layer["v"]), axis=-1) for layer in layers]),
-    }
+    vectors = {"residual": after_layers(trace)}
+    vectors |= {name: [to_host(layer[name[0]]) for layer in trace["layers"]] for name in ("key", "value")}
+    return {name: np.linalg.norm(np.stack(each), axis=-1) for name, each in vectors.items()}
 
 
 def residual_ratio(trace, key=0):  # -> (L,)
@@ -39,49 +42,38 @@ def value_ratio(trace, key=0):  # -> (L,)
 
 
 def massive(trace):  # -> (L,)
-    """``max |x| / median |x|`` of the residual stream after each layer, over all tokens and channels.
-
-    Sun et al. (section 2) call an entry massive that is a thousand times the median.
-    """
+    """Return ``max |x| / median |x|`` of the stream after each layer; Sun et al. (section 2) call 1,000 massive."""
     return np.array([abs(x).max() / np.median(abs(x)) for x in after_layers(trace)])
-
-
-def after_layers(trace):
-    """List the residual stream (T, C) after each layer."""
-    layers = trace["layers"]
-    return [to_host(x) for x in [layer["x"] for layer in layers[1:]] + [trace["x"]]]  # left one, entered the next
 
 
 def summary(trace, *, n_first=1):
     """Gather everything ``minisink inspect`` shows, from a trace of at least ``n_first + 1`` tokens.
 
-    The dict has ``"layers"``, for each a dict with ``"residual_first"`` and ``"residual_median"`` (norm of the residual
-    stream after the layer: of the first token, and the median of the others) and ``"heads"``, for each query head a
-    dict with ``"weight_on_first"``, ``"key_first"``, ``"key_median"``, ``"value_first"`` and ``"value_median"`` (norms
-    in the key/value head it shares); and ``"sink_rate"``: `sink_rate` of the first token.
+    The dict has the ``"sink_rate"`` of the first token; and ``"layers"``, a dict for each. It has the norm of the
+    residual stream after the layer, ``"residual_first"`` of the first token and ``"residual_median"`` of the others;
+    and ``"heads"``, a dict for each query head with ``"weight_on_first"``, and the norms in the key/value head it
+    shares: ``"key_first"``, ``"key_median"``, ``"value_first"`` and ``"value_median"``.
     """
-    patterns = [layer["pattern"] for layer in trace["layers"]]
-    length = norms(trace)
+    layers, length, patterns = [], norms(trace), [layer["pattern"] for layer in trace["layers"]]
     shared_by = len(patterns[0]) // length["key"].shape[-1]  # H / K
-    layers = []
+
+    def first_and_median(name, *place):
+        norm = length[name][place]
+        return {f"{name}_first": float(norm[0]), f"{name}_median": float(np.median(norm[1:]))}
+
     for i, pattern in enumerate(patterns):
         heads = []
-        for head, weight in enumerate(weight_on_first(pattern, n_first)):
-            key, value = (length[name][i, :, head // shared_by] for name in ("key", "value"))  # (T,)
-            heads.append({"weight_on_first": float(weight), **_first_and_median("key", key)})
-            heads[-1].update(_first_and_median("value", value))
-        layers.append({**_first_and_median("residual", length["residual"][i]), "heads": heads})
+        for h, weight in enumerate(weight_on_first(pattern, n_first)):
+            both = [first_and_median(name, i, slice(None), h // shared_by) for name in ("key", "value")]
+            heads.append({"weight_on_first": float(weight)} | both[0] | both[1])
+        layers.append(first_and_median("residual", i) | {"heads": heads})
     return {"layers": layers, "sink_rate": sink_rate(patterns)}
-
-
-def _first_and_median(name, norm):
-    return {f"{name}_first": float(norm[0]), f"{name}_median": float(np.median(norm[1:]))}
 
 
 def pieces(model, ids, length, n_texts):
     """Cut a text (T,) into at most `n_texts` lists of `length` ids; if it begins with `config.bos`, so does each.
 
-    The remainder is dropped; a text shorter than one piece is a ValueError.
+    Drop the remainder; raise ValueError for a text shorter than one piece.
     """
     lead = [int(token) for token in ids[:1] if token == model.config.bos]
     ids, step = ids[len(lead) :], length - len(lead)
@@ -89,10 +81,9 @@ def pieces(model, ids, length, n_texts):
         raise ValueError(f"a piece of {length} tokens has no room for the text; choose {1 + len(lead)} or more")
     if n_texts < 1:
         raise ValueError(f"{n_texts} pieces of a text; take 1 or more")
-    starts = range(0, len(ids) - step + 1, step)[:n_texts]
-    if not starts:
+    if len(ids) < step:
         raise ValueError(f"the text has {len(ids)} tokens; a piece takes {step}")
-    return [[*lead, *ids[start : start + step]] for start in starts]
+    return [[*lead, *ids[start : start + step]] for start in range(0, len(ids) - step + 1, step)[:n_texts]]
 
 
 def stretch(model, ids, n_tokens, seed=0):
@@ -100,8 +91,7 @@ def stretch(model, ids, n_tokens, seed=0):
 
     A `seed` of 0 is the beginning. The others follow one another, and start over at the end of the text.
     """
-    n_lead = len(lead_of(model, ids, n_tokens))
-    room = len(ids) - n_tokens
+    n_lead, room = len(lead_of(model, ids, n_tokens)), len(ids) - n_tokens
     start = seed * (n_tokens - n_lead) % (room + 1) if room > 0 else 0
     return np.concatenate((ids[:n_lead], ids[n_lead + start : start + n_tokens]))
 
@@ -109,8 +99,8 @@ def stretch(model, ids, n_tokens, seed=0):
 def draw_inspection(path, patterns, summary, *, tokens, name, several="token"):
     """Draw every head's weight on the first token, the pattern of the head with most, and norms layer by layer.
 
-    `patterns` holds one (H, T, T) for each layer, `summary` is that of `inside.summary`; the T tokens are named.
-    `several` says how many first tokens that are.
+    `patterns` holds one (H, T, T) for each layer, `summary` is the result of `inside.summary`; the T tokens are named.
+    `several` says how many first tokens there are.
     """
     layers = summary["layers"]
     weights = np.array([[head["weight_on_first"] for head in layer["heads"]] for layer in layers])  # (L, H)
@@ -119,8 +109,7 @@ def draw_inspection(path, patterns, summary, *, tokens, name, several="token"):
     title += f", and head {head} of layer {layer} {weights.max():.0%}"
     with picture(path, title) as figure:
         all_heads, pattern, norms = figure.subplots(1, 3, width_ratios=[1, 1.2, 0.8])
-        shown = {"vmin": 0.0, "vmax": 1.0, "cmap": "magma", "interpolation": "nearest", "aspect": "auto"}
-        all_heads.imshow(weights, **shown)
+        all_heads.imshow(weights, **WEIGHTS)
         if weights.shape[1] <= CELLS[0] and len(layers) <= CELLS[1]:
             for (i, h), weight in np.ndenumerate(weights):
                 stands_out = "white" if weight < 0.6 else "black"
@@ -128,15 +117,15 @@ def draw_inspection(path, patterns, summary, *, tokens, name, several="token"):
         all_heads.set(title="weight on the first", xlabel="head", ylabel="layer")
         every = -(-len(tokens) // NAMED)  # a long text has no room for every token's name
         ticks, names = range(0, len(tokens), every), [token[:7].replace("$", r"\$") for token in tokens[::every]]
-        image = pattern.imshow(patterns[layer][head], **shown)
+        image = pattern.imshow(patterns[layer][head], **WEIGHTS)
         pattern.set(title=f"layer {layer}, head {head}", xlabel="key")
         pattern.set_xticks(ticks, names, rotation=90)
         pattern.set_yticks(ticks, names)
         figure.colorbar(image, ax=[all_heads, pattern], location="bottom", shrink=0.5, label="weight")
         for axes in (all_heads, pattern):
             axes.grid(visible=False)
-        residual = [_ratio(row["residual_first"], row["residual_median"]) for row in layers]
-        value = [np.mean([_ratio(h["value_first"], h["value_median"]) for h in row["heads"]]) for row in layers]
+        residual = [_ratio(row, "residual") for row in layers]
+        value = [np.mean([_ratio(head, "value") for head in row["heads"]]) for row in layers]
         norms.plot(residual, marker="o", ms=9, label="stream")
         norms.plot(value, marker="s", ms=9, label="values")
         norms.axhline(1.0, color="black", ls=":")
@@ -147,5 +136,6 @@ def draw_inspection(path, patterns, summary, *, tokens, name, several="token"):
             axis.get_major_locator().set_params(integer=True)
 
 
-def _ratio(first, median):
-    return first / median if median else 0.0
+def _ratio(row, name):
+    median = row[f"{name}_median"]
+    return row[f"{name}_first"] / median if median else 0.0

@@ -1,12 +1,13 @@
 """The arena: what else a cache of the same size could keep, on three tasks, and what that costs.
 
-`arena` has the entries; one of your own is ``--own mine.py:NAME`` (docs/your-own-cache.md). The keys of every query are
-counted, and an entry that sees more than its share is refused. Tasks: the loss of a long text; a toy trained on the
-spot (`training.induction`), which reads twelve symbols again after a gap; and names told early, in the middle and late
-in a text, at whose end a model that can copy is asked for them.
+`arena` has the entries; add yours with ``--own mine.py:NAME`` (docs/your-own-cache.md). The keys of every query are
+counted, and an entry that sees more than its share is refused. The tasks: the loss of a long text; twelve symbols that
+a toy trained on the spot (`training.induction`) reads again after a gap; and names, told early, in the middle and late
+in a text, for which a model that can copy is asked at its end.
 """
 
 import time
+from functools import partial
 from runpy import run_path
 
 import numpy as np
@@ -25,23 +26,23 @@ from . import recall
 from .arena import ENTRIES
 from .effects import effect, must_evict, must_hold, must_learn
 
-REAL = "smollm2"  # is asked for names: those that ship copy nothing
+REAL = "smollm2"  # is asked for names, because the shipped models copy nothing
 PAPER = "arXiv:2306.14048 and others"
 CLAIM = "of as many keys, others serve better than the last ones: much looked at (H2O, TOVA, SnapKV), unlike (KeyDiff)"
 OPTIONS = {
-    "entries": "which of them, beside streaming",
-    "own": "entries of your own, FILE.py:NAME each",
+    "entries": "which of them, besides streaming",
+    "own": "your own entries, FILE.py:NAME each",
     "keys": "keys a query sees",
-    "n_sinks": "first tokens kept, by those that keep any",
-    "gaps": "symbols between two readings, by the toy",
-    "toy_keys": "keys its queries see",
-    "toy_texts": "that it reads after each gap",
-    "steps": "of its training",
-    "names": "texts in which SmolLM2 is told three names (it takes the most time)",
+    "n_sinks": "first tokens kept, by entries that keep any",
+    "gaps": "symbols between the toy's two readings",
+    "toy_keys": "keys a query of the toy sees",
+    "toy_texts": "texts the toy reads for each gap",
+    "steps": "training steps of the toy",
+    "names": "texts in which SmolLM2 is told three names (this takes the most time)",
 }
 FAST = {"tokens": 150, "keys": 32, "gaps": (20,), "toy_texts": 2, "steps": 200, "names": 0}
-CONTROLS = ("streaming", "window", "every fourth", "random")  # of others it is claimed
-FEWEST = 16  # keys: half of them, and those of eight queries that vote, are spared somewhere
+CONTROLS = ("streaming", "window", "every fourth", "random")  # the claim is about the others
+FEWEST = 16  # keys, because some entries spare half of them, or eight
 WHERE = ("early", "middle", "late")
 WHO = ("captain", "doctor", "teacher")
 NAMES = "Ada Bruno Clara David Emma Frank Grace Henry Ivan Julia Karl Laura Martin Nora Oscar Peter Rosa Simon".split()
@@ -52,9 +53,9 @@ class Counted:
     """A path that passes on to another, and counts the keys that each query sees, a mean over heads."""
 
     def __init__(self, model, made, most):
-        self.cache = new_cache(model, made) if isinstance(made, Policy | ByLayer | Recompute) else made
         if made is None:
             raise ValueError("a method or a path must be returned, not None")
+        self.cache = new_cache(model, made) if isinstance(made, Policy | ByLayer | Recompute) else made
         check_cache(model, self.cache)
         self.path, self.most, self.keys = model.path_of(self.cache), most, []
         self.positions = self.path.positions
@@ -62,7 +63,7 @@ class Counted:
     n_seen = property(lambda self: self.cache.n_seen)
 
     def mix(self, layer, q, k, v, rotate, *, normalise, **options):
-        """Mix as the path does; raise ValueError for a query that sees too much."""
+        """Mix as the path does; raise ValueError for a query that sees too many keys."""
         seen, first = [], self.n_seen
 
         def counting(scores):  # (H, T, S)
@@ -96,7 +97,7 @@ def run(
     seed=0,
     track=iter,
 ):
-    """Let every entry do every task.
+    """Give every entry every task.
 
     Each row has ``"entry"``; the ``"perplexity"`` after the first eviction, how many nats per token it is ``"above"``
     streaming, and the ``"error"`` of that; nats per token of what the toy reads again after each ``"gap N"``, and of
@@ -111,8 +112,8 @@ def run(
     must_hold(FEWEST // 2, n_sinks)
     must_learn(model, [keys])
     makers = {name: maker(name) for name in dict.fromkeys(("streaming", *entries, *own))}
-    asked, missing = told(text, names, seed)
-    jobs = [(*job, toy_keys) for job in repeated(gaps, toy_texts, steps, seed)] + [(*job, keys) for job in asked]
+    asked, missing = told(text, names, keys, seed)
+    jobs = repeated(gaps, toy_texts, steps, toy_keys, seed) + asked
     streaming = None
     for name in track([*makers]):
         nll, tasks, costs = measure(name, makers[name], model, ids, keys, n_sinks, jobs)
@@ -120,8 +121,9 @@ def run(
         above, row = paired(nll, streaming), {"entry": name.rpartition(":")[2], "perplexity": perplexity(nll)}
         row |= {"above": above.mean, "error": above.error}
         for task in (*(f"gap {gap}" for gap in gaps), *WHERE):
-            nats = paired(tasks[task], np.zeros(len(tasks[task]))) if task in tasks else Difference(np.nan, np.nan)
-            row |= {task: nats.mean, f"{task} error": nats.error}
+            nats = tasks.get(task, [np.nan, np.nan])
+            mean = paired(nats, np.zeros(len(nats)))
+            row |= {task: mean.mean, f"{task} error": mean.error}
         yield row | costs | {"allowed": keys, "missing": missing, "nll": nll, "tasks": tasks}
 
 
@@ -149,8 +151,8 @@ def measure(name, make, model, ids, n_keys, n_sinks, jobs):
         path, began, tasks = Counted(model, make(model, n_keys, n_sinks), n_keys), time.process_time(), {}
         nll = token_nll(model, ids, cache=path)[n_keys:]
         us = 1e6 * (time.process_time() - began) / (len(ids) - 1)
-        for reader, read, n in jobs:
-            for task, nats in read(Counted(reader, make(reader, n, n_sinks), n)).items():
+        for reader, n, read in jobs:
+            for task, nats in read(cache=Counted(reader, make(reader, n, n_sinks), n)).items():
                 tasks.setdefault(task, []).append(float(nats))
     except MemoryError:
         raise
@@ -160,46 +162,46 @@ def measure(name, make, model, ids, n_keys, n_sinks, jobs):
     return nll, tasks, {"keys": path.keys[-1][-1], "us": us, "bytes": getattr(path.cache, "nbytes", None)}
 
 
-def repeated(gaps, n_texts, steps, seed):
-    """Train the toy; list for each text the model, and what reads it with a cache: nats of the second reading."""
+def repeated(gaps, n_texts, steps, n_keys, seed):
+    """Train the toy; return for each text the model, how many keys it sees, and what reads the text with a cache."""
     toy, random = Toy(n_steps=steps, seed=seed), np.random.default_rng([seed, 3])
     for _ in range(steps):
         toy.step()
     model = toy.as_model("the toy")
 
-    def read(gap, ids):
-        return lambda cache: {f"gap {gap}": token_nll(model, ids, cache=cache)[1 - SEGMENT :].mean()}
+    def read(gap, ids, cache):
+        return {f"gap {gap}": token_nll(model, ids, cache=cache)[1 - SEGMENT :].mean()}
 
-    return [(model, read(gap, ids)) for gap in gaps for ids in ask(random, n_texts, gap)]
+    return [(model, n_keys, partial(read, gap, ids)) for gap in gaps for ids in ask(random, n_texts, gap)]
 
 
-def told(text, n_texts, seed):
-    """List for each text the model, and what reads it with a cache: nats of the names; and say why there is none."""
+def told(text, n_texts, n_keys, seed):
+    """Return the same for texts that tell names and ask for them; and why there are none."""
     try:
         model, random = load(REAL) if n_texts else None, np.random.default_rng([seed, 5])
     except CheckpointError as error:
         return [], str(error)
 
-    def read(asked):
-        return lambda cache: dict(zip(WHERE, recall.score(model, asked, cache=cache)[0], strict=True))
+    def read(asked, cache):
+        return dict(zip(WHERE, recall.score(model, asked, cache=cache)[0], strict=True))
 
-    return [(model, read(tell(model, text, random))) for _ in range(n_texts)], "" if n_texts else "--names 0"
+    texts = [tell(model, text, random) for _ in range(n_texts)]
+    return [(model, n_keys, partial(read, asked)) for asked in texts], "" if n_texts else "--names 0"
 
 
 def tell(model, text, random):
     """Draw a text in which three names are told, and asked for at its end, the last one first: a `recall.Asked`."""
-    at, known = int(random.integers(max(1, len(text) - sum(PARTS)))), random.choice(NAMES, len(WHO), replace=False)
-    whole, places = "", {}
-    for who, name, part in zip(WHO, known, PARTS, strict=False):
-        whole += f"{text[at : at + part]}\nThe {who}'s name is {name}"
-        at, places[who], whole = at + part, [(len(whole) - len(name), len(whole))], whole + ".\n"
-    whole += f"{text[at : at + PARTS[-1]]}\nWhat are they called?"
-    for who, name in [*zip(WHO, known, strict=True)][::-1]:
-        whole += f" The {who}'s name is {name}"
-        places[who].append((len(whole) - len(name), len(whole)))
-        whole += "."
-    ids, tokens = recall.tokens_of(model, whole, [place for both in places.values() for place in both])
-    return recall.Asked(ids, tokens[1::2], tokens[::2])
+    at, names = int(random.integers(max(1, len(text) - sum(PARTS)))), random.choice(NAMES, len(WHO), replace=False)
+    answers = [f"The {who}'s name is {name}" for who, name in zip(WHO, names, strict=True)]
+    whole = ""
+    for answer, part in zip(answers, PARTS, strict=False):
+        whole += f"{text[at : at + part]}\n{answer}.\n"
+        at += part
+    whole += f"{text[at : at + PARTS[-1]]}\nWhat are they called? {'. '.join(answers[::-1])}."
+    ends = [find(answer) + len(answer) for find in (whole.index, whole.rindex) for answer in answers]
+    places = [(end - len(name), end) for name, end in zip([*names] * 2, ends, strict=True)]
+    ids, tokens = recall.tokens_of(model, whole, places)
+    return recall.Asked(ids, tokens[len(WHO) :], tokens[: len(WHO)])
 
 
 def effects(rows):
@@ -214,24 +216,24 @@ def effects(rows):
 
 def show(rows):
     """Return the losses with their costs, and what is remembered."""
-    losses, tasks = [], [*rows[0]["tasks"]]
+    losses, cells, tasks, missing = [], [], [*rows[0]["tasks"]], rows[0]["missing"]
     for row in rows:
         above = str(Difference(row["above"], row["error"])) if losses else ""
         held = "-" if row["bytes"] is None else human_bytes(row["bytes"])
         losses.append([row["entry"], number(row["perplexity"]), above, f"{row['keys']:g}", f"{row['us']:.0f}", held])
-    cells = [[row["entry"], *(f"{row[task]:.2f} ±{row[f'{task} error']:.2f}" for task in tasks)] for row in rows]
+        cells.append([row["entry"], *(f"{row[task]:.2f} ±{row[f'{task} error']:.2f}" for task in tasks)])
     parts = [table(["long text", "perplexity", "nats above streaming", "keys", "us/token", "held"], losses)]
     parts += [table(["nats", *tasks], cells) + f"\nAfter a gap chance is {CHANCE:.2f}."]
-    missing = rows[0]["missing"]
-    return "\n\n".join([*parts, *([f"Names told and asked for: not measured ({missing})."] if missing else [])])
+    return "\n\n".join(parts + [f"Names told and asked for: not measured ({missing})."] * bool(missing))
 
 
 def finding(rows):
     """Say what each entry loses compared with streaming, least first, and which cannot be told from it."""
     above = {row["entry"]: Difference(row["above"], row["error"]) for row in rows[1:]}
     alike = [entry for entry, lost in above.items() if not (lost.above(0) or lost.below(0))]
-    sure = [f"{entry} {above[entry].mean:+.2f}" for entry in sorted({*above} - {*alike}, key=lambda x: above[x].mean)]
-    each = ", ".join(sure) + "; " * bool(sure and alike) + ("not told apart: " * bool(alike)) + ", ".join(alike)
+    sure = sorted({*above} - {*alike}, key=lambda entry: above[entry].mean)
+    parts = [", ".join(f"{entry} {above[entry].mean:+.2f}" for entry in sure)] if sure else []
+    each = "; ".join(parts + ["not told apart: " + ", ".join(alike)] * bool(alike))
     return f"With {rows[0]['allowed']} visible keys, nats per token lost in a long text compared with streaming: {each}"
 
 
