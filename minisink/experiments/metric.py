@@ -1,13 +1,14 @@
 """How strong a sink is: the sink rate of natural, random and repeated text.
 
 Sink_k^eps is the share of heads whose mean weight on key k, alpha_k, is above eps (Gu et al., section 3.2). The
-first token should be a sink because it is first, not for what it says: so random tokens have one too. A single token
-repeated has one only if its copies differ: with learned positions they do, but rotary ones and ALiBi change
-scores only by the distance, every copy has the same stream, and none can be special. To show that, no
-begin-of-text token goes in front of a repeated one.
+first token should be a sink because it is first, not for what it says, so random tokens have one too. A single token
+repeated has one only if its copies differ. With learned positions they do; but rotary ones and ALiBi change scores
+only by the distance, so every copy has the same stream, and none can be special (without a begin-of-text token).
 
-It also shows, layer by layer, the other signs of a sink (`inside`); and for GPT-2 itself a known answer.
+The layers also show the other signs of a sink (`inside`); and GPT-2 itself has a known answer.
 """
+
+from itertools import product
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from ..sinks import importance, sink_kind, stable_rank
 from ..system.device import to_host
 from ..system.plots import bars
 from ..system.terminal import table
-from .effects import effect, exactly
+from .effects import by, effect, exactly
 from .inside import look_inside, massive, pieces, residual_ratio, value_ratio
 
 PAPER = "Gu et al., arXiv:2410.10781, section 3"
@@ -24,7 +25,6 @@ CLAIM = "natural / repeated text: GPT-2-XL 77.0 / 62.3 % of heads have a sink, L
 OPTIONS = {"lengths": "tokens of a piece", "n_texts": "pieces at most"}
 FAST = {"tokens": 1300, "lengths": (16, 64), "n_texts": 20}
 TOKENS = 6500
-
 TEXTS = ("natural", "random", "repeated")
 EPS = (0.1, 0.2, 0.3, 0.4, 0.5)
 KNOWN_TEXT = "hello, this is Tom ."  # GPT-2 small: last layer, mean over heads, last row
@@ -35,29 +35,27 @@ def run(model, ids, *, lengths=(16, 64, 128), n_texts=100, seed=0, track=iter):
     """Look inside at short texts of three kinds.
 
     A row for each ``"text"``, ``"length"``, ``"key"`` (the first four and the middle one) and ``"layer"``, each number
-    a mean over ``"n_texts"`` pieces: ``"weight"`` on the key by the queries after it; ``"sink_0.1"`` and so on, the
-    share of heads with alpha above; norms of its ``"residual"`` stream after the layer and of its ``"value"``, over the
-    median of the others'; ``"kind"`` of sink, if a head has one; ``"massive"``, the largest entry of the stream over
-    the median one; ``"stable_rank"`` of a head's output; its ``"positions"``, learned, rotary or ALiBi;
-    ``"known"``, how far GPT-2 is from the known answer, NaN for others; ``"alpha"``, (N, H), a row per piece.
+    a mean over ``"n_texts"`` pieces: ``"weight"`` on the key by the queries after it; norms of its ``"residual"``
+    stream after the layer and of its ``"value"``, over the median of the others'; ``"massive"``, the largest entry of
+    the stream over the median one; ``"stable_rank"`` of a head's output; ``"sink_0.1"`` and so on, the share of heads
+    with alpha above; ``"kind"`` of sink, if a head has one; the model's ``"positions"``; ``"known"``, how far GPT-2 is
+    from the known answer, NaN for others; ``"alpha"``, (N, H), a row per piece.
     """
     if min(lengths) < 8:
         raise ValueError(f"a piece of {min(lengths)} tokens has no middle; choose 8 or more")
     known, positions = known_difference(model), kind_of(model.config)
-    for text, length in track([(text, length) for text in TEXTS for length in lengths]):
+    for text, length in track([*product(TEXTS, lengths)]):
         keys, natural = (0, 1, 2, 3, length // 2), pieces(model, ids, length, n_texts)
         by_piece = [signs(look_inside(model, piece), keys) for piece in made(model, natural, text, seed)]
-        # (N, keys, L), alpha (..., H)
-        by_name = {name: np.stack([one[name] for one in by_piece]) for name in by_piece[0]}
-        alpha = by_name.pop("alpha")
-        for i, key in enumerate(keys):
-            for layer in range(model.config.n_layers):
-                mean = {name: float(values[:, i, layer].mean()) for name, values in by_name.items()}
-                above = {f"sink_{eps}": float((alpha[:, i, layer] > eps).mean()) for eps in EPS}
-                kind = sink_kind(mean["value"]) if (alpha[:, i, layer].mean(axis=0) > 0.3).any() else "none"
-                about = {"text": text, "length": length, "key": key, "layer": layer, "n_texts": len(by_piece)}
-                signs_of = {"kind": kind, "positions": positions, "known": known, "alpha": alpha[:, i, layer]}
-                yield about | mean | above | signs_of
+        means = {name: np.stack([one[name] for one in by_piece]) for name in by_piece[0]}  # (N, keys, L)
+        alphas = means.pop("alpha")  # (N, keys, L, H)
+        for (i, key), layer in product(enumerate(keys), range(model.config.n_layers)):
+            alpha = alphas[:, i, layer]
+            row = {"text": text, "length": length, "key": key, "layer": layer, "n_texts": len(by_piece)}
+            row |= {name: float(values[:, i, layer].mean()) for name, values in means.items()}
+            row |= {f"sink_{eps}": float((alpha > eps).mean()) for eps in EPS}
+            kind = sink_kind(row["value"]) if (alpha.mean(axis=0) > 0.3).any() else "none"
+            yield row | {"kind": kind, "positions": positions, "known": known, "alpha": alpha}
 
 
 def made(model, natural, text, seed):
@@ -65,9 +63,11 @@ def made(model, natural, text, seed):
     random = np.random.default_rng(seed)
     for piece in natural:
         drawn = random.integers(0, model.config.vocab_size, len(piece))
-        if text == "random":
-            drawn[0] = piece[0] if piece[0] == model.config.bos else drawn[0]
-        yield {"natural": piece, "random": drawn, "repeated": drawn[:1].repeat(len(piece))}[text]
+        if text == "repeated":
+            drawn[:] = drawn[0]
+        elif piece[0] == model.config.bos:
+            drawn[0] = piece[0]
+        yield piece if text == "natural" else drawn
 
 
 def signs(trace, keys):
@@ -104,13 +104,13 @@ def rates(rows, text, length, key, eps=0.3):
 
 def effects(rows):
     """Judge whether the first token is a sink because it is first, unlike a later one or one of many copies."""
-    length = usual_length(rows)
+    length, positions = usual_length(rows), rows[0]["positions"]
     first = {text: rates(rows, text, length, 0) for text in TEXTS}
     beyond = {text: first[text] - rates(rows, text, length, length // 2) for text in TEXTS}
     yield effect("Sink_1^0.3, natural text: first - middle token", beyond["natural"], above=0, stretch=1)
     yield effect("random text: first - middle token", beyond["random"], above=0, stretch=1)
     yield effect("first token: natural - repeated text", first["natural"] - first["repeated"], above=0, stretch=1)
-    if (positions := rows[0]["positions"]) == "learned":
+    if positions == "learned":
         yield effect("repeated text, learned positions: first - middle token", beyond["repeated"], above=0, stretch=1)
     else:
         yield effect(f"repeated text, {positions} positions: first token", first["repeated"], below=0.01, stretch=1)
@@ -119,28 +119,27 @@ def effects(rows):
 
 
 def usual_length(rows):
-    """Return 64 tokens, or the length next to that."""
+    """Return the measured length closest to 64 tokens."""
     return min((row["length"] for row in rows), key=lambda length: abs(length - 64))
 
 
 def show(rows):
     """Return a table of the first token layer by layer, then sink rates by kind of text and length."""
-    length = usual_length(rows)
-    layer_rows = [row for row in rows if (row["text"], row["length"], row["key"]) == ("natural", length, 0)]
-    rate = rates(rows, "natural", length, 0).mean()
+    length, known = usual_length(rows), rows[0]["known"]
+    layers = [row for row in rows if (row["text"], row["length"], row["key"]) == ("natural", length, 0)]
     header = ["layer", "weight on first", "|x|/median", "|v|/median", "largest x", "stable rank", "sink"]
     digits = {"layer": "d", "weight": ".2f", "residual": ".1f", "value": ".2f", "massive": ".0f", "stable_rank": ".1f"}
-    layers = [[*(format(row[key], form) for key, form in digits.items()), row["kind"]] for row in layer_rows]
+    by_layer = [[*(format(row[key], form) for key, form in digits.items()), row["kind"]] for row in layers]
     columns = ["text", "tokens", *(f"1>{eps}" for eps in EPS), "2>0.3", "3>0.3", "4>0.3", "mid"]
     cells = []
-    for text, n in dict.fromkeys((row["text"], row["length"]) for row in rows):
+    for text, n in by(rows, "text", "length"):
         sinks = [rates(rows, text, n, 0, eps) for eps in EPS] + [rates(rows, text, n, key) for key in (1, 2, 3, n // 2)]
         cells.append([text, str(n), *(f"{100 * rate.mean():.1f}" for rate in sinks)])
-    known = rows[0]["known"]
     answer = f"{known:.4f} off at most" if np.isfinite(known) else "not compared, because this is not GPT-2 small"
+    rate = rates(rows, "natural", length, 0).mean()
     return (
-        f"sink rate {rate:.1%} over {layer_rows[0]['n_texts']} pieces of {length} tokens, natural text\n"
-        f"{table(header, layers)}\n\nSink_k^eps (k>eps), % of heads\n{table(columns, cells)}\n\n"
+        f"sink rate {rate:.1%} over {layers[0]['n_texts']} pieces of {length} tokens, natural text\n"
+        f"{table(header, by_layer)}\n\nSink_k^eps (k>eps), % of heads\n{table(columns, cells)}\n\n"
         f"The known answer of GPT-2: {answer}."
     )
 
@@ -156,11 +155,10 @@ def draw(figure, rows):
     """Draw the sink rate of the first token by threshold, and of each key, for all kinds of text."""
     length = usual_length(rows)
     by_eps, by_key = figure.subplots(1, 2, sharey=True)
-    keys = (0, 1, 2, 3, length // 2)
-    for i, text in enumerate(TEXTS):
-        lines = [100 * rates(rows, text, length, 0, eps).mean() for eps in EPS]
-        by_eps.plot(EPS, lines, marker="osD"[i], ms=11, label=text)
-    series = {text: [100 * rates(rows, text, length, key).mean() for key in keys] for text in TEXTS}
+    keys, series = (0, 1, 2, 3, length // 2), {}
+    for text, marker in zip(TEXTS, "osD", strict=True):
+        by_eps.plot(EPS, [100 * rates(rows, text, length, 0, eps).mean() for eps in EPS], marker=marker, ms=11)
+        series[text] = [100 * rates(rows, text, length, key).mean() for key in keys]
     bars(by_key, [str(key + 1) for key in keys], series, form="%.0f")
     by_eps.set(title=f"first of {length} tokens", xlabel="least mean weight of a sink")
     by_eps.set(ylabel="heads with a sink (%)", ylim=(-3, 103))

@@ -23,6 +23,15 @@ CLAIM = "a newline can be the sink (5.60, not 5.40), its value be left out; its 
 OPTIONS = {"cache": "keys a query sees", "others": "other first tokens, which the mean is of"}
 FAST = {"tokens": 500, "others": 8}
 MASSIVE = 100  # times the median
+EQUAL = {"above": -0.05, "below": 0.05}  # nats per token
+CLAIMED = {
+    "evicted": {"above": 0},
+    "key kept, value zero": EQUAL,
+    "value kept, key zero": {"above": 0},
+    "a newline": EQUAL,
+    "spike: zero": {"above": 0},
+    "spike: its mean": EQUAL,
+}
 
 
 def run(model, ids, *, cache=64, others=32, seed=0, track=iter):
@@ -38,7 +47,7 @@ def run(model, ids, *, cache=64, others=32, seed=0, track=iter):
         raise ValueError(f"a cache of {cache} cannot hold a sink and a window of 2: give it 3 tokens or more")
     must_evict(len(ids), cache)
     baseline = None
-    for name, slot in track(list(slots(model, ids, cache, others, seed).items())):
+    for name, slot in track([*slots(model, ids, cache, others, seed).items()]):
         nll = losses(model, ids, cache, slot)
         baseline = nll if baseline is None else baseline
         yield {"sink": name, "perplexity": perplexity(nll), "added": float((nll - baseline).mean()), "nll": nll}
@@ -55,22 +64,25 @@ def slots(model, ids, cache, others, seed):
     random = np.random.default_rng(seed)
     first, *alone = [look_inside(model, [token]) for token in (ids[0], *random.choice(tokens, others))]
     layer, channels = spike(look_inside(model, ids[:cache]))
-    x = after(first, layer)  # (1, C)
+    x, *streams = [trace["layers"][layer + 1]["x"] for trace in (first, *alone)]  # (1, C), after that layer
     massive = to_host(x)[0, channels]
     elsewhere = random.permutation(np.setdiff1d(np.arange(x.shape[1]), channels))[: len(channels)]
     spikes = {
         "zero": 0 * massive,
-        "its mean": np.mean([to_host(after(trace, layer))[0, channels] for trace in alone], axis=0),
+        "its mean": np.mean([to_host(stream)[0, channels] for stream in streams], axis=0),
         "random": random.normal(0.0, np.sqrt(np.mean(massive**2)), len(channels)),
         "elsewhere": 0 * massive,
     }
     as_it_was = pairs(first)
-    variants: dict = {"as it was": as_it_was, "evicted": None}
-    variants["key kept, value zero"] = [(k, 0 * v) for k, v in as_it_was]
-    variants["value kept, key zero"] = [(0 * k, v) for k, v in as_it_was]
-    variants["both zero"] = [(0 * k, 0 * v) for k, v in as_it_was]
-    variants["another token"] = pairs(alone[0])
-    variants["a newline"] = pairs(look_inside(model, newline))
+    variants = {
+        "as it was": as_it_was,
+        "evicted": None,
+        "key kept, value zero": [(k, 0 * v) for k, v in as_it_was],
+        "value kept, key zero": [(0 * k, v) for k, v in as_it_was],
+        "both zero": [(0 * k, 0 * v) for k, v in as_it_was],
+        "another token": pairs(alone[0]),
+        "a newline": pairs(look_inside(model, newline)),
+    }
     for name, values in spikes.items():
         changed = x.copy()
         changed[0, channels] = np.asarray(values, like=x)
@@ -83,11 +95,6 @@ def slots(model, ids, cache, others, seed):
 def pairs(trace):
     """Return key and value of a token read alone, for every layer."""
     return [(layer["k"], layer["v"]) for layer in trace["layers"]]
-
-
-def after(trace, layer):  # -> (T, C)
-    """Return the residual stream after a layer that is not the last: before the next one."""
-    return trace["layers"][layer + 1]["x"]
 
 
 def spike(trace):
@@ -103,11 +110,11 @@ def spike(trace):
 
 
 def from_layer(model, layer, x):  # (1, C)
-    """Return the trace of the layers from one on, which find this residual stream: `x` embeds their token 0."""
+    """Return the trace of the layers from one on, for this residual stream: `x` embeds their token 0."""
     changes = {"position": np.zeros_like(model.weights.position)} if model.config.learned_positions else {}
     weights = replace(model.weights, embed=x, layers=model.weights.layers[layer:], **changes)
-    config = replace(model.config, n_layers=model.config.n_layers - layer)
     trace: dict = {}
+    config = replace(model.config, n_layers=model.config.n_layers - layer)
     model.architecture.forward([0], weights, config, trace=trace)
     return trace
 
@@ -125,25 +132,17 @@ def losses(model, ids, cache, slot):
 def effects(rows):
     """Judge what each part costs, compared with the sink as it was."""
     nll = {row["sink"]: row["nll"] for row in rows}
-    claimed: dict = {
-        "evicted": {"above": 0},
-        "key kept, value zero": {"above": -0.05, "below": 0.05},
-        "value kept, key zero": {"above": 0},
-        "a newline": {"above": -0.05, "below": 0.05},
-        "spike: zero": {"above": 0},
-        "spike: its mean": {"above": -0.05, "below": 0.05},
-    }
-    for name, bounds in claimed.items():
+    for name, bounds in CLAIMED.items():
         if name in nll:  # a run that was stopped has only some
             yield effect(f"{name}, nats per token added", nll[name] - nll["as it was"], **bounds)
 
 
 def finding(rows):
     """Say what it costs to evict the sink, to replace it by a newline, and to take its value or spike."""
-    added = {row["sink"]: f"{row['added']:.2f}" for row in rows}
+    added = {row["sink"]: row["added"] for row in rows}
     words = {"evicted": "evicting it", "key kept, value zero": "setting its value to zero"}
     words |= {"a newline": "putting a newline in its place", "spike: zero": "setting its spike to zero"}
-    each = ", ".join(f"{words[x]} costs {added[x]}" for x in words if x in added)
+    each = ", ".join(f"{what} costs {added[name]:.2f}" for name, what in words.items() if name in added)
     return f"What the sink is for, in nats per token: {each}"
 
 
@@ -152,5 +151,4 @@ def draw(figure, rows):
     axes, names = figure.subplots(), [row["sink"] for row in rows]
     kinds = [1 if "spike" in name else 2 if "zero" in name else 0 for name in names]
     bars(axes, names, {"added": [row["added"] for row in rows]}, form="%+.3f", kinds=kinds, lying=True)
-    axes.margins(x=0.15)
-    axes.set_xlabel("loss added, in nats per token")
+    axes.set(xlabel="loss added, in nats per token", xmargin=0.15, ymargin=0.15)
