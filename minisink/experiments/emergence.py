@@ -1,9 +1,9 @@
 """How a sink emerges while the loss falls: logs of trainings, or a model's checkpoints, side by side.
 
 Gu et al. (arXiv:2410.10781, sections 4 and 5): a sink is not there at initialisation; it comes after the loss has
-fallen, with enough data, and sooner if the same token comes first in every sample. The shipped models
-were logged during training. Nothing is trained here, and each log is one training: an interval is over its last
-measurements, and says nothing about another seed. A model without a log is measured checkpoint by checkpoint.
+fallen, with enough data, and sooner if the same token comes first in every sample. The shipped models were logged
+during training. Each log is one training, so an interval, over its last measurements, says nothing about another seed.
+A model without a log is measured checkpoint by checkpoint.
 """
 
 from pathlib import Path
@@ -48,30 +48,31 @@ def run(text="", *, trainings=SHIPPED, checkpoints=(), cache=64, tokens=3000, se
         if folders.setdefault(folder.resolve().name, folder) != folder:
             raise ValueError(f"{folder}: another training has this name, {folders[folder.resolve().name]}")
     for name, folder in track([*folders.items()]):
-        log, first = read_logs(folder), first_of(folder)
+        log, first = read_logs(folder), "?"
+        if (config := folder / "config.json").is_file():
+            first = "any" if read_json(config).get("bos_token_id") is None else "fixed"
         for i, weights in enumerate(log["weight"]):
-            about = {"training": name, "first": first, "part": int(log["part"][i]), "tokens": int(log["tokens"][i])}
-            about |= {"loss": float(log["loss"][i]), "weight": float(weights.max()), "layer": int(weights.argmax())}
-            yield about | {"gap": float(log["gap"][i]), "weights": weights}
+            row = {"training": name, "first": first, "part": int(log["part"][i]), "tokens": int(log["tokens"][i])}
+            row |= {"loss": float(log["loss"][i]), "weight": float(weights.max()), "layer": int(weights.argmax())}
+            yield row | {"gap": float(log["gap"][i]), "weights": weights}
 
 
 def effects(rows):
     """Judge the weight at the end, over the last quarter of each log; and when sink and loss were half-way."""
     for name, log in by(rows, "training").items():
         weight, loss = (np.array([row[key] for row in log]) for key in ("weight", "loss"))
-        last = weight[-max(1, len(weight) // 4) :]
-        if log[0]["first"] == "any":
-            yield effect(f"{name}: weight on the first token", last, below=EPSILON)
-            continue
-        if log[0]["first"] == "fixed":
-            yield effect(f"{name}: weight on the first token", last, above=EPSILON)
-        else:
+        last, first = weight[-max(1, len(weight) // 4) :], log[0]["first"]
+        if first == "?":
             yield effect(f"{name}: weight on the first token, end - start", last - weight[0], above=0)
-        later = half_way(log, weight) - half_way(log, -loss)
-        unit = "steps" if "step" in log[0] else "M tokens"
-        yield exactly(f"{name}: half of the sink - half of the fall of the loss, {unit}", later, above=0)
-        if "lost" in log[-1]:
-            yield effect(f"{name}: window - one sink at the end, nats per token", log[-1]["lost"], above=0)
+        else:
+            side = {"any": "below", "fixed": "above"}[first]
+            yield effect(f"{name}: weight on the first token", last, **{side: EPSILON})
+        if first != "any":
+            later = half_way(log, weight) - half_way(log, -loss)
+            unit = "steps" if "step" in log[0] else "M tokens"
+            yield exactly(f"{name}: half of the sink - half of the fall of the loss, {unit}", later, above=0)
+            if "lost" in log[-1]:
+                yield effect(f"{name}: window - one sink at the end, nats per token", log[-1]["lost"], above=0)
 
 
 def half_way(rows, values):
@@ -88,22 +89,20 @@ def show(rows):
     """Return a few rows of each log, its last always, or all checkpoints, with the weight in every layer."""
     lines, steps = [], "step" in rows[0]
     for name, log in by(rows, "training").items():
-        every = 1 if steps else -(-len(log) // SHOWN)
-        for row in reversed(log[::-every]):
+        for row in reversed(log[:: -1 if steps else -len(log) // SHOWN]):
             weights = " ".join(f"{weight:.2f}" for weight in row["weights"])
             at = f"{place(row):,}" if steps else f"{place(row):.1f}M"
             gap = str(Difference(row["gap"], row["error"])) if steps else f"{row['gap']:+.3f}"
             lines.append([name, at, f"{row['loss']:.2f}", weights, gap])
-    columns = ["held out", "weight on first, by layer", "window - sink"]
-    return table(["training", "step" if steps else "tokens", *columns], lines)
+    header = ["training", "step" if steps else "tokens", "held out", "weight on first, by layer", "window - sink"]
+    return table(header, lines)
 
 
 def finding(rows):
-    """Say how much weight each model gives the first token at the end of its training."""
     ends = {name: log[-1] for name, log in by(rows, "training").items()}
     each = ", ".join(f"{name} {row['weight']:.2f}" for name, row in ends.items())
-    first, *_, last = sorted(map(place, [*ends.values()] * 2))
-    after = f"{last:,} steps" if "step" in rows[0] else f"{first:.1f}M to {last:.1f}M tokens"
+    places = [*map(place, ends.values())]
+    after = f"{max(places):,} steps" if "step" in rows[0] else f"{min(places):.1f}M to {max(places):.1f}M tokens"
     return f"After {after}, weight on the first token in the strongest layer: {each}"
 
 
@@ -128,38 +127,29 @@ def draw(figure, rows):
     name_lines(panels[-1])
 
 
-def first_of(folder):
-    """Return the first token of every sample of a training, from its config: "fixed", "any", or "?" without one."""
-    config = folder / "config.json"
-    if not config.is_file():
-        return "?"
-    return "any" if read_json(config).get("bos_token_id") is None else "fixed"
-
-
 def read_logs(folder):
     """Read the logs of a training, one part after another, the tokens counted on: `read_log`, and ``"part"`` (N,)."""
-    parts = [read_log(path) for path in sorted(folder.glob(LOGS))]
+    parts, began = [read_log(path) for path in sorted(folder.glob(LOGS))], 0.0
     if not parts:
         raise ValueError(f"{folder}: holds no log ({LOGS})")
-    began = np.cumsum([0.0] + [part["tokens"][-1] for part in parts])[:-1]
-    for i, (part, start) in enumerate(zip(parts, began, strict=True)):
-        part |= {"tokens": part["tokens"] + start, "part": np.full(len(part["tokens"]), i)}
+    for i, part in enumerate(parts):
+        part |= {"tokens": part["tokens"] + began, "part": np.full(len(part["tokens"]), i)}
+        began = part["tokens"][-1]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def read_log(path):
     """Read a log that ``minisink train lm`` wrote; raise ValueError for any other file.
 
-    Of its N rows and L layers: ``"tokens"`` seen until then, shape (N,); nats per token, ``"loss"`` on held-out text
-    and ``"gap"``, how much more window attention loses than one sink in a cache of the same size, each (N,); and
-    ``"weight"`` on the first token, (N, L).
+    It has ``"tokens"`` seen until then; nats per token, ``"loss"`` on held-out text and ``"gap"``, how much more window
+    attention loses than one sink in a cache of the same size, each (N,); and ``"weight"`` on the first token, (N, L).
     """
     names, rows = read(path)
     missing = [name for name in ("tokens", "valid_loss", "window_nll", "one_sink_nll", "sink_0") if name not in names]
     if missing or not rows:
         what = f"no column {missing[0]}" if missing else "no row"
         raise ValueError(f"{path}: not the log of a `minisink train lm` run ({what})")
-    columns = dict(zip(names, np.array([[float(x) for x in row] for row in rows]).T, strict=True))
+    columns = dict(zip(names, np.array(rows, float).T, strict=True))
     gap = columns["window_nll"] - columns["one_sink_nll"]
     weight = np.stack([columns[name] for name in names if name.startswith("sink_")], axis=1)  # (N, L)
     return {"tokens": columns["tokens"], "loss": columns["valid_loss"], "gap": gap, "weight": weight}
