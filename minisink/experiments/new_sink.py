@@ -1,21 +1,24 @@
 """What makes a token a sink: the first token's properties are given to another, and taken away.
 
-The first token differs from all others in three ways: it sees only itself, it is at position 0, and it may be a
-word that comes first in every text. Each is given to a token in the middle: a mask that shows it only itself
-(arXiv:2605.06611), the position of the first, the word of the first. And each is taken from the first: it trades its
-position, is another word, or is left out. A GPT-2 adds a learned vector at position 0; a Llama rotates keys, and a
-token that sees only itself does not know where it is.
+The first token differs from all others in three ways: it sees only itself, it is at position 0, and it may be a word
+that comes first in every text. A token in the middle is given each: a mask that shows it only itself
+(arXiv:2605.06611), the first's position, its word. And the first loses each: it trades its position, is another word,
+or is left out. A GPT-2 adds a learned vector at position 0; a Llama rotates keys, and a token that sees only itself
+does not know where it is.
 """
+
+from itertools import product
 
 import numpy as np
 
 from ..attention import attend, causal_mask
 from ..loss import nll_of
 from ..positions import bias_of
+from ..sinks import ratio_to_median
 from ..system.plots import bars
 from ..system.terminal import table
 from .effects import by, effect
-from .inside import norms, pieces
+from .inside import norms, pieces, residual_ratio
 
 PAPER = "arXiv:2605.06611"
 CLAIM = "a token in the middle that is masked to see only itself becomes a sink, as the first one is"
@@ -26,18 +29,16 @@ EPS = 0.3  # a head with more weight than this on a token has a sink there (Gu e
 
 
 class Altered:
-    """A path like `paths.Uncached`, with its own positions, in which one token may see only itself."""
+    """A path like `paths.Uncached`, with custom positions, in which one token may see only itself."""
 
     def __init__(self, where, alone=None):
         self.where, self.alone = where, alone  # (T,) positions, and a token_index or None
 
     def positions(self, n_tokens):
-        """Return its own positions."""
         return self.where
 
     def mix(self, layer, q, k, v, rotate, **options):  # (T, H, D), 2 x (T, K, D) -> (T, H, D)
-        """Attend causally by token_index, whatever the positions are."""
-        visible = causal_mask(len(q), len(k), like=q)
+        visible = causal_mask(len(q), len(k), like=q)  # by token_index, whatever the positions are
         if self.alone is not None:
             visible[self.alone, : self.alone] = False
         bias = bias_of(rotate, self.where, self.where, like=q)
@@ -45,22 +46,21 @@ class Altered:
 
 
 def conditions(ids, middle):
-    """Return by name the ids, their alterations, and which token may be a sink."""
-    positions = np.arange(len(ids))
-    traded = positions.copy()
+    """Return by name the ids, a path that alters them, and which token may be a sink."""
+    traded, copied, swapped = np.arange(len(ids)), ids.copy(), ids.copy()
     traded[[0, middle]] = middle, 0
-    copied, swapped = ids.copy(), ids.copy()
     copied[middle], swapped[0] = ids[0], ids[middle]
+    as_it_is = Altered(np.arange(len(ids)))
     return {
-        "first": (ids, Altered(positions), 0),
-        "middle": (ids, Altered(positions), middle),
-        "middle, sees only itself": (ids, Altered(positions, middle), middle),
+        "first": (ids, as_it_is, 0),
+        "middle": (ids, as_it_is, middle),
+        "middle, sees only itself": (ids, Altered(as_it_is.where, middle), middle),
         "middle, at position 0": (ids, Altered(traded), middle),
         "middle, both": (ids, Altered(traded, middle), middle),
-        "middle, the first's word": (copied, Altered(positions), middle),
-        "first, another word": (swapped, Altered(positions), 0),
+        "middle, the first's word": (copied, as_it_is, middle),
+        "first, another word": (swapped, as_it_is, 0),
         "first, another position": (ids, Altered(traded), 0),
-        "second, first left out": (ids[1:], Altered(positions[:-1]), 0),
+        "second, first left out": (ids[1:], Altered(as_it_is.where[:-1]), 0),
     }
 
 
@@ -75,15 +75,13 @@ def run(models, text, *, length=128, n_texts=20, seed=0, track=iter):
     """
     if length < 8:
         raise ValueError(f"length is {length}; a text with a middle takes 8 tokens or more")
+    texts = {}
     for name, model in models.items():
         if length > model.config.max_positions:
             raise ValueError(f"length is {length}; {name} knows {model.config.max_positions} positions")
-    texts = {}
-    for name, model in models.items():
         cut = pieces(model, model.encode(text), length, len(text))
         texts[name] = [np.array(cut[i]) for i in np.random.default_rng(seed).permutation(len(cut))[:n_texts]]
-    names = list(conditions(np.arange(length), length // 2))
-    for model, name in track([(model, name) for model in models for name in names]):
+    for model, name in track([*product(models, conditions(np.arange(length), length // 2))]):
         looks = [look(models[model], *conditions(ids, length // 2)[name], n_last=length // 2) for ids in texts[model]]
         weights, values, residuals, nll = (np.stack(values) for values in zip(*looks, strict=True))  # (N, L, H), (N, L)
         rates = (weights > EPS).mean(axis=(1, 2))
@@ -93,20 +91,15 @@ def run(models, text, *, length=128, n_texts=20, seed=0, track=iter):
         yield row | {"nll": float(nll.mean()), "rates": rates}
 
 
-def look(model, ids, path, token, *, n_last):
-    """Return for one text the weight on a token (L, H), its norms relative to the others' (2 x L,), and the losses.
-
-    The losses are of the last ``n_last - 1`` tokens: the same words in each condition.
-    """
+def look(model, ids, path, token, *, n_last):  # -> (L, H), (L,), (L,), (n_last - 2,)
+    """Return the weight on a token, its norms relative to the others', and the losses of the words all texts end in."""
     trace: dict = {}
     logits = model.forward(ids, cache=path, trace=trace)
     patterns = np.stack([layer["pattern"] for layer in trace["layers"]])  # (L, H, T, T)
-    length = norms(trace)
-    others = np.arange(len(ids)) != token
-    value, residual = (x[:, token] / np.median(x[:, others], axis=1) for x in (length["value"], length["residual"]))
+    value = ratio_to_median(norms(trace)["value"].swapaxes(1, 2), token)  # (L, T, K) -> (L, K)
     last = slice(-n_last + 1, None)
     nll = nll_of(logits[last][:-1], ids[last][1:])
-    return patterns[:, :, last, token].mean(axis=-1), value.mean(axis=1), residual, nll
+    return patterns[:, :, last, token].mean(axis=-1), value.mean(axis=1), residual_ratio(trace, token), nll
 
 
 def effects(rows):
@@ -120,9 +113,7 @@ def effects(rows):
 
 
 def show(rows):
-    """Return one table per model."""
-    columns = ["weight", "largest", "sinks", "value", "residual", "nll"]
-    tables = []
+    columns, tables = ["weight", "largest", "sinks", "value", "residual", "nll"], []
     for model, rows_of_model in by(rows, "model").items():
         cells = [[row["token"], *(f"{row[key]:.3f}" for key in columns)] for row in rows_of_model]
         tables.append(table([model, *columns], cells))
@@ -130,11 +121,11 @@ def show(rows):
 
 
 def finding(rows):
-    """Say how much weight a middle token that sees only itself gets, and the first one."""
     weight = {(row["model"], row["token"]): row["weight"] for row in rows}
-    both = ("middle, sees only itself", "first")
-    pairs = {model: [weight[model, name] for name in both] for model in by(rows, "model")}
-    each = ", ".join(f"{model} {alone:.2f} and {first:.2f}" for model, (alone, first) in pairs.items())
+    alone, first = "middle, sees only itself", "first"
+    each = ", ".join(
+        f"{model} {weight[model, alone]:.2f} and {weight[model, first]:.2f}" for model in by(rows, "model")
+    )
     return f"Weight on a middle token that sees only itself, and on the first: {each}"
 
 
