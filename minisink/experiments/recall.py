@@ -1,8 +1,7 @@
 """Whether a model recalls what a text said: the answers in a text, scored with any method.
 
-An answer is a few tokens of the text, where it was asked for. Its loss says how well it is known. It is
-recalled exactly if each of its tokens is the likeliest after those before it, that is if greedy decoding
-would write it.
+An answer is a few tokens of the text, where it was asked for. Its loss says how well it is known. It is recalled
+exactly if each of its tokens is the likeliest after those before it, so that greedy decoding would write it.
 """
 
 import math
@@ -58,10 +57,10 @@ def tokens_of(model, text, places, *, bos=True):
     """
     ids = model.encode(text, bos=bos)
     first = len(ids) - len(model.encode(text, bos=False))
-    offsets = np.array(encode(model.tokenizer, text, name=model.name).offsets)  # (T, 2)
+    starts, stops = np.array(encode(model.tokenizer, text, name=model.name).offsets).T  # (T,), (T,)
     tokens = []
     for start, stop in places:
-        inside = first + np.flatnonzero((offsets[:, 1] > start) & (offsets[:, 0] < stop))
+        inside = first + np.flatnonzero((stops > start) & (starts < stop))
         tokens.append((int(inside[0]), int(inside[-1]) + 1) if len(inside) else (0, 0))
         decoded = model.decode(ids[slice(*tokens[-1])])
         if text[start:stop] not in decoded:
@@ -71,19 +70,16 @@ def tokens_of(model, text, places, *, bos=True):
 
 
 def under(name, cache, fetched=FETCHED):
-    """Return a method by name, with a cache of this many slots, sinks included; "dense" ignores the number.
-
-    Sinks and fetched blocks are those of `fetched`.
-    """
+    """Return a method by name, with a cache of this many slots ("dense" has all); the rest is that of `fetched`."""
     if name not in NAMES:
         raise ValueError(f"--methods has {name}; there are {', '.join(NAMES)}")
     if name == "dense":
         return Dense()
     must_hold(cache, 0 if name == "window" else fetched.n_sinks)
+    if name == "window":
+        return Window(cache)
     window = cache - fetched.n_sinks
-    if name == "retrieval":
-        return replace(fetched, window=window)
-    return Window(cache) if name == "window" else Streaming(fetched.n_sinks, window)
+    return Streaming(fetched.n_sinks, window) if name == "streaming" else replace(fetched, window=window)
 
 
 def score(model, asked, method=DEFAULT, *, cache=None, readable=False, chunk=CHUNK):
@@ -103,9 +99,9 @@ def score(model, asked, method=DEFAULT, *, cache=None, readable=False, chunk=CHU
         stop = min(start + chunk, last)
         rows = np.flatnonzero(answer[start + 1 : stop + 1] >= 0)  # the tokens that predict an answer's token
         logits = to_host(model.forward(ids[start:stop], cache=cache, rows=rows))  # (len(rows), V)
-        targets = ids[start + 1 + rows]
-        np.add.at(nll, answer[start + 1 + rows], nll_of(logits, targets))
-        np.logical_and.at(exact, answer[start + 1 + rows], logits.argmax(axis=-1) == targets)
+        targets, which = ids[start + 1 + rows], answer[start + 1 + rows]
+        np.add.at(nll, which, nll_of(logits, targets))
+        np.logical_and.at(exact, which, logits.argmax(axis=-1) == targets)
     return nll / [stop - start for start, stop in asked.answers], exact
 
 
@@ -115,34 +111,34 @@ def measure(model, texts, method, *, readable=False):
     It has ``"method"`` by name, ``"cache"``, its slots (None: all), and ``"n_sinks"`` of them; ``"nearest"`` and
     ``"farthest"``, tokens from a statement to its answer; ``"in_cache"``, whether all were still in the window (None:
     some); ``"asked"`` and ``"exact"``, how many answers there are and how many are recalled exactly; ``"nll"``, nats
-    per token, and ``"chance"``, that of a guess among numbers of five digits; and for each answer
-    ``"nlls"`` and ``"exacts"``.
+    per token, and ``"chance"``, that of a guess among numbers of five digits; for each answer ``"nlls"``, ``"exacts"``.
     """
     scored = [score(model, text, method, readable=readable) for text in texts]
     nlls, exacts = (np.concatenate(parts) for parts in zip(*scored, strict=True))
     gaps = [tokens for text in texts for tokens in text.back]
     inside = {method.window is None or tokens <= method.window for tokens in gaps}
-    lengths = [stop - start for text in texts for start, stop in text.answers]
-    about = {"method": method.name, "cache": method.capacity, "n_sinks": method.n_sinks}
-    about |= {"nearest": min(gaps), "farthest": max(gaps), "in_cache": inside.pop() if len(inside) == 1 else None}
-    about |= {"asked": len(gaps), "exact": int(exacts.sum()), "nll": float(nlls.mean())}
-    return about | {"chance": NATS / float(np.mean(lengths)), "nlls": nlls, "exacts": exacts}
+    length = np.mean([stop - start for text in texts for start, stop in text.answers])
+    row = {"method": method.name, "cache": method.capacity, "n_sinks": method.n_sinks}
+    row |= {"nearest": min(gaps), "farthest": max(gaps), "in_cache": inside.pop() if len(inside) == 1 else None}
+    row |= {"asked": len(gaps), "exact": int(exacts.sum()), "nll": float(nlls.mean())}
+    return row | {"chance": NATS / float(length), "nlls": nlls, "exacts": exacts}
 
 
 def effects(rows):
-    """Yield what `measure` says about answers stated before the cache: the cliff, and what retrieval recovers."""
+    """Judge the answers stated before the cache: the cliff, and what retrieval recovers."""
     groups = by(rows, "method", "in_cache")
     nlls = {key: np.concatenate([row["nlls"] for row in group]) for key, group in groups.items()}
-    out, inside = nlls.get(("streaming", False)), nlls.get(("streaming", True))
-    if out is not None and inside is not None:
-        yield effect(
-            "streaming: out of it - mean in the cache, nats per token", out - inside.mean(), above=0, stretch=1
-        )
-    if out is not None:
-        exact = np.concatenate([row["exacts"] for row in groups["streaming", False]])
-        yield effect("streaming: share recalled exactly, out of the cache", exact, below=0.05, stretch=1)
-    retrieved = nlls.get(("retrieval", False))
-    if out is not None and retrieved is not None and len(out) == len(retrieved):
+    out, inside, retrieved = (
+        nlls.get(key) for key in (("streaming", False), ("streaming", True), ("retrieval", False))
+    )
+    if out is None:
+        return
+    if inside is not None:
+        what = "streaming: out of it - mean in the cache, nats per token"
+        yield effect(what, out - inside.mean(), above=0, stretch=1)
+    exact = np.concatenate([row["exacts"] for row in groups["streaming", False]])
+    yield effect("streaming: share recalled exactly, out of the cache", exact, below=0.05, stretch=1)
+    if retrieved is not None and len(out) == len(retrieved):
         yield effect("out of the cache: streaming - retrieval, nats per token", out - retrieved, above=0, stretch=1)
         chance = round(float(np.mean([row["chance"] for row in rows])), 2)
         yield effect("out of the cache: retrieval, nats per token (chance)", retrieved, below=chance, stretch=1)
@@ -154,10 +150,9 @@ def show(rows, *, names, column):
     `names` gives the start of each line: a header, and the entry for a row of `measure`; `column` the column.
     """
     parts = ["Nats per token of the answers, and how many are recalled exactly."]
-    for method, rows_of_method in by(rows, "method").items():
-        keyed = [row | {"line": tuple(name(row) for name in names.values())} for row in rows_of_method]
-        keyed = [row | {"column": column(row)} for row in keyed]
-        columns, cells = pivot(keyed, "line", "column", lambda row: f"{row['nll']:.2f} {row['exact']:2}/{row['asked']}")
+    keyed = [row | {"line": tuple(name(row) for name in names.values()), "column": column(row)} for row in rows]
+    for method, group in by(keyed, "method").items():
+        columns, cells = pivot(group, "line", "column", lambda row: f"{row['nll']:.2f} {row['exact']:2}/{row['asked']}")
         parts += ["", method, table([*names, *columns], [[*line, *values] for line, values in cells.items()])]
     chance = np.mean([row["chance"] for row in rows])
     return "\n".join([*parts, f"\nChance, for a guess among numbers of five digits, is {chance:.2f}."])
@@ -165,12 +160,12 @@ def show(rows, *, names, column):
 
 def finding(rows):
     """Say how many answers each method recalls exactly, stated in the cache and before it."""
-    parts = []
+    parts, groups = [], by(rows, "in_cache")
     for inside, where in ((False, "before the cache"), (True, "within the cache")):
-        groups = by([row for row in rows if row["in_cache"] is inside], "method")
-        exact = {m: (sum(r["exact"] for r in some), sum(r["asked"] for r in some)) for m, some in groups.items()}
-        each = ", ".join(f"{method} {n} of {asked}" for method, (n, asked) in exact.items())
-        parts += [f"from {where}, {each}"] if each else []
+        if inside in groups:
+            some = by(groups[inside], "method").items()
+            each = [f"{m} {sum(r['exact'] for r in own)} of {sum(r['asked'] for r in own)}" for m, own in some]
+            parts.append(f"from {where}, {', '.join(each)}")
     return f"Recalled exactly: {'; '.join(parts) or 'nothing was wholly in the cache or before it'}"
 
 
@@ -179,12 +174,12 @@ def draw(figure, rows):
     axes, distances = figure.subplots(), sorted({row["farthest"] for row in rows})
     names, series, words = [], {}, {True: "in the cache", False: "out of it"}
     for x in distances:
-        inside = [*by([row for row in rows if row["farthest"] == x], "in_cache")]
-        names.append(f"{x:,}\n{words.get(inside[0], '') if len(inside) == 1 else ''}")
+        inside = {row["in_cache"] for row in rows if row["farthest"] == x}
+        names.append(f"{x:,}\n{words.get(inside.pop(), '') if len(inside) == 1 else ''}")
     for (method, cache), some in by(rows, "method", "cache").items():
-        mean = [[row["nll"] for row in some if row["farthest"] == x] for x in distances]
+        nll = {x: np.mean([row["nll"] for row in own]) for x, own in by(some, "farthest").items()}
         label = method if cache is None else f"{method}, cache {cache}"
-        series[label] = [np.mean(values) if values else np.nan for values in mean]
+        series[label] = [nll.get(x, np.nan) for x in distances]
     bars(axes, names, series, form="%.2f" if len(series) * len(names) <= MOST else "")
     axes.axhline(np.mean([row["chance"] for row in rows]), color="black", ls=":")
     axes.margins(x=0.5 / len(names), y=0.35)  # room for the legend
