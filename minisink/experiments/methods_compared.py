@@ -2,8 +2,7 @@
 
 Figure 1 says what each keeps, Figure 3 when each breaks: dense attention once a text is longer than the training,
 window attention the moment that the first token is evicted. Table 1 adds a control: the first tokens of the text
-become line breaks, which mean nothing. If they work as sinks, the place counts and not the word. All read
-the same tokens (`four_methods.run`), and then continue writing from the end of the text.
+become line breaks, which mean nothing. If they work as sinks, the place counts and not the word.
 """
 
 from functools import partial
@@ -31,13 +30,12 @@ OPTIONS = {
     "temperature": "of what is written",
 }
 FAST = {"tokens": 500, "cache": 16, "write": 40}
-NOTHING = {"repeated": np.nan, "text": ""}  # is written
 
 
 def run(
     model, ids, *, cache=64, n_sinks=4, methods=(*FOUR, NEWLINES), write=200, temperature=0.8, seed=0, each=in_order
 ):
-    """Read a text by each method, then write.
+    """Read a text by each method (`four_methods.run`), then continue it.
 
     Each row has ``"method"``; perplexity ``"before"`` and ``"after"`` the first eviction; ``"keys"`` held at the end
     and their ``"cache_bytes"``; the ``"text"`` written and ``"repeated"``, the share of its 4-grams already seen;
@@ -50,21 +48,24 @@ def run(
     for method in methods:
         if method not in (*FOUR, NEWLINES):
             raise ValueError(f"--methods has {method}; there are {', '.join((*FOUR, NEWLINES))}")
-    texts = dict.fromkeys(FOUR, ids)
-    texts[NEWLINES] = with_newlines(model, ids, n_sinks) if NEWLINES in methods else ids
-    by_name = {method.name: method for method in four_methods.four(model, ids, cache, n_sinks)}
-    by_name[NEWLINES] = by_name["streaming"]
+    by_name = {method.name: (ids, method) for method in four_methods.four(model, ids, cache, n_sinks)}
+    if NEWLINES in methods:
+        by_name[NEWLINES] = with_newlines(model, ids, n_sinks), by_name["streaming"][1]
     draws = {"max_new_tokens": write, "temperature": temperature, "seed": seed}
-    settings = [(name, texts[name], by_name[name]) for name in methods]
-    yield from each(partial(_row, cache, draws), model, settings)
+    yield from each(partial(_row, cache, draws), model, [(name, *by_name[name]) for name in methods])
 
 
 def _row(cache, draws, model, setting):
     name, text, method = setting
     (row,) = four_methods.run(model, text, [method], cache=cache)
-    tokens = list(_until_the_end(generate(model, text, method, **draws), method))
+    tokens = []
+    try:
+        tokens.extend(generate(model, text, method, **draws))
+    except ValueError:  # a dense GPT-2 writes until its learned positions end
+        if not isinstance(method, Dense):
+            raise
     measured = {key: row[key] for key in ("before", "after", "keys", "cache_bytes")}
-    written = {"repeated": repeated(tokens), "text": model.decode(tokens)} if tokens else NOTHING
+    written = {"repeated": repeated(tokens) if tokens else np.nan, "text": model.decode(tokens) if tokens else ""}
     about = {"nll": row["nll"], "evicted": cache, "trained": model.config.max_positions}
     return {"method": name} | measured | written | about
 
@@ -72,55 +73,43 @@ def _row(cache, draws, model, setting):
 def with_newlines(model, ids, n_sinks):
     """Return the text with its sinks replaced by newlines; ValueError if a newline is not a single token."""
     newline = model.encode("\n", bos=False)
-    byte = model.tokenizer.token_to_id("<0x0A>")  # a Llama's, with a space before it when it stands alone
-    if len(newline) != 1 and byte is None:
-        none = f"{model.name} has no token for a newline, which takes it {len(newline)}"
-        raise ValueError(f"{none}; leave {NEWLINES} out: --methods {' '.join(FOUR)}")
-    return np.concatenate((np.repeat(newline[:1] if len(newline) == 1 else [byte], n_sinks), ids[n_sinks:]))
-
-
-def _until_the_end(tokens, method):
-    """Yield the tokens; a dense GPT-2 writes until its learned positions end."""
-    try:
-        yield from tokens
-    except ValueError:
-        if not isinstance(method, Dense):
-            raise
+    if len(newline) != 1:
+        byte = model.tokenizer.token_to_id("<0x0A>")  # a Llama's, with a space before it when it stands alone
+        if byte is None:
+            none = f"{model.name} has no token for a newline, which takes it {len(newline)}"
+            raise ValueError(f"{none}; leave {NEWLINES} out: --methods {' '.join(FOUR)}")
+        newline = [byte]
+    return np.concatenate((np.repeat(newline, n_sinks), ids[n_sinks:]))
 
 
 def effects(rows):
     """Yield how each method compares with streaming, after the first eviction, and beyond the trained length."""
-    nll = {row["method"]: row["nll"] for row in rows}
-    evicted = rows[0]["evicted"]
+    nll, evicted = {row["method"]: row["nll"] for row in rows}, rows[0]["evicted"]
     beyond = max(evicted, rows[0]["trained"])
-
-    def difference(a, b, start=evicted):
-        return nll[a][start:] - nll[b][start : len(nll[a])]
-
-    if {"window", "streaming"} <= nll.keys():
-        yield effect("window - streaming, nats per token", difference("window", "streaming"), above=0)
-    if {"recompute", "streaming"} <= nll.keys():
-        yield effect("streaming - re-computed", difference("streaming", "recompute"), below=0.05)
-    if {"dense", "streaming"} <= nll.keys() and len(nll["dense"]) > beyond:
-        yield effect("dense - streaming, beyond the trained length", difference("dense", "streaming", beyond), above=0)
-    if {NEWLINES, "streaming"} <= nll.keys():
-        yield effect("newlines - streaming", difference(NEWLINES, "streaming"), below=0.05)
-    if {NEWLINES, "window"} <= nll.keys():
-        yield effect("window - newlines", difference("window", NEWLINES), above=0)
+    claims: list = [
+        ("window - streaming, nats per token", "window", "streaming", evicted, {"above": 0}),
+        ("streaming - re-computed", "streaming", "recompute", evicted, {"below": 0.05}),
+        ("dense - streaming, beyond the trained length", "dense", "streaming", beyond, {"above": 0}),
+        ("newlines - streaming", NEWLINES, "streaming", evicted, {"below": 0.05}),
+        ("window - newlines", "window", NEWLINES, evicted, {"above": 0}),
+    ]
+    for what, a, b, start, bounds in claims:
+        if {a, b} <= nll.keys() and len(nll[a]) > start:
+            yield effect(what, nll[a][start:] - nll[b][start : len(nll[a])], **bounds)
 
 
 def show(rows):
     """Return the numbers, and the ends of the written texts side by side."""
-    header = ["method", "before", "after the first eviction", "keys", "cache"]
     cells = []
     for row in rows:
         cache = human_bytes(row["cache_bytes"]) if row["cache_bytes"] else "none"
         cells.append([row["method"], number(row["before"]), number(row["after"]), f"{row['keys']:,}", cache])
+    numbers = table(["method", "before", "after the first eviction", "keys", "cache"], cells)
     if not any(row["text"] for row in rows):
-        return table(header, cells)
+        return numbers
     feet = [f"repeats {row['repeated']:.0%}" if row["text"] else "" for row in rows]
     texts = side_by_side({row["method"]: row["text"] for row in rows}, rows=8, feet=feet)
-    return f"{table(header, cells)}\n\nthe end of what was written after the text; 4-grams already seen\n{texts}"
+    return f"{numbers}\n\nthe end of what was written after the text; 4-grams already seen\n{texts}"
 
 
 def finding(rows):
@@ -129,7 +118,7 @@ def finding(rows):
     if "streaming" not in nll or len(nll) == 1:
         return "After the first eviction, nats per token: " + ", ".join(f"{m} {x.mean():.2f}" for m, x in nll.items())
     above = {name: (x - nll["streaming"][: len(x)]).mean() for name, x in nll.items() if name != "streaming" and len(x)}
-    each = ", ".join(f"{name} {more(x)}" for name, x in sorted(above.items(), key=lambda item: -item[1]))
+    each = ", ".join(f"{name} {more(above[name])}" for name in sorted(above, key=above.get, reverse=True))
     return f"Once the first token is evicted, nats per token lost compared with streaming: {each}"
 
 

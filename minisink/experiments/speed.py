@@ -1,12 +1,12 @@
 """Figure 10 of StreamingLLM: what a token costs, streaming and re-computing; and how far decoding is from the floor.
 
-The *floor* of decoding is only the matrix-vector products of the model: every weight is read once per
-token, and no decoder of these weights can be faster. Both are timed in the same run, a few tokens of one
-after a few of the other, so that whatever else the machine does slows both.
+The *floor* of decoding is only the matrix-vector products of the model: every weight is read once per token, and no
+decoder of these weights can be faster. Both are timed in the same run, a few calls of one after a few of the other, so
+that whatever else the machine does slows both.
 """
 
-import time
 import tracemalloc
+from timeit import timeit
 
 import numpy as np
 
@@ -27,27 +27,17 @@ def check(caches, *, n_sinks, repeats):
 
 
 def full_decoder(model, cache, *, n_sinks=4, n_seen=1000, weights_of=None):
-    """Return a decoder whose `cache` tokens are full of random keys and values, as after `n_seen` tokens, or as many.
+    """Return a decoder whose `cache` is full of random keys and values, as after `n_seen` tokens.
 
     It shares the weights of another decoder of the same model, if there is one.
     """
     must_hold(cache, n_sinks)
-    weights = None if weights_of is None else weights_of.weights
+    weights, random = None if weights_of is None else weights_of.weights, np.random.default_rng(0)
     decoder = Decoder(model, Streaming(n_sinks, cache - n_sinks), weights=weights)
-    random = np.random.default_rng(0)
     for array in (decoder.cache.keys, decoder.cache.values):
         array[:] = np.asarray(random.standard_normal(array.shape, dtype=np.float32), like=array)
     decoder.cache.n_seen = max(n_seen, cache)
     return decoder
-
-
-def full_cache(model, cache, *, n_sinks=4):
-    """Return the same for the readable path: a `KVCache` that holds as many random keys and values as it can."""
-    full, random = new_cache(model, Streaming(n_sinks, cache - n_sinks)), np.random.default_rng(0)
-    shape = (cache, model.config.n_kv_heads, model.config.head_dim)
-    for layer in full.layers:
-        layer.append(*(np.asarray(random.standard_normal(shape, np.float32), like=layer.keys) for _ in range(2)))
-    return full
 
 
 def floor(decoder, seed=0):
@@ -70,21 +60,13 @@ def timed(functions, *, repeats=7, seconds=0.1):
     """
     calls, times = {}, {name: [] for name in functions}
     for name, function in functions.items():
-        once = _seconds_per_call(function, 1)  # the first call includes set-up
-        if once < seconds:
-            once = _seconds_per_call(function, 1)
+        once = timeit(function, number=1)  # the first call includes set-up
+        once = timeit(function, number=1) if once < seconds else once
         calls[name] = max(1, int(seconds / max(once, 1e-9)))
     for _ in range(repeats):
         for name, function in functions.items():
-            times[name].append(_seconds_per_call(function, calls[name]))
+            times[name].append(timeit(function, number=calls[name]) / calls[name])
     return times
-
-
-def _seconds_per_call(function, n_calls):
-    start = time.perf_counter()
-    for _ in range(n_calls):
-        function()
-    return (time.perf_counter() - start) / n_calls
 
 
 def decoding(model, *, cache=256, n_sinks=4, repeats=7, seconds=0.1, readable=False):
@@ -93,8 +75,9 @@ def decoding(model, *, cache=256, n_sinks=4, repeats=7, seconds=0.1, readable=Fa
     late = full_decoder(model, cache, n_sinks=n_sinks, n_seen=1_000_000, weights_of=early)
     functions = {"floor": floor(early), "early": lambda: to_host(early.step(0)), "late": lambda: to_host(late.step(0))}
     if readable:
-        readable_cache = full_cache(model, cache, n_sinks=n_sinks)
-        functions["readable"] = lambda: to_host(model.forward([0], cache=readable_cache))
+        full = new_cache(model, Streaming(n_sinks, cache - n_sinks))
+        model.forward(np.zeros(cache, int), cache=full, rows=slice(-1, None))
+        functions["readable"] = lambda: to_host(model.forward([0], cache=full))
     times = timed(functions, repeats=repeats, seconds=seconds)
     ms = {name: 1e3 * float(np.median(took)) for name, took in times.items()}
     row = {"readable_ms": ms["readable"]} if readable else {}
@@ -115,17 +98,15 @@ def compare(model, caches=tuple(PAPER), *, n_sinks=4, repeats=3, on_progress=lam
     decoder = None
     for cache in caches:
         decoder = full_decoder(model, cache, n_sinks=n_sinks, weights_of=decoder)
-        window = ids[:cache]
         functions = {
             "streaming": lambda decoder=decoder: to_host(decoder.step(0)),
-            "recompute": lambda window=window: to_host(model.forward(window, rows=slice(-1, None))),
+            "recompute": lambda window=ids[:cache]: to_host(model.forward(window, rows=slice(-1, None))),
         }
-        times = timed(functions, repeats=repeats)
-        ms = 1e3 * np.stack((times["streaming"], times["recompute"]), axis=1)  # (repeats, 2)
-        streaming_ms, recompute_ms = np.median(ms, axis=0).tolist()
-        paper_recompute_ms, paper_streaming_ms = PAPER.get(cache, (np.nan, np.nan))
-        row = {"cache": cache, "streaming_ms": streaming_ms, "recompute_ms": recompute_ms}
-        row |= {"ratio": recompute_ms / streaming_ms, "paper_ratio": paper_recompute_ms / paper_streaming_ms}
+        ms = 1e3 * np.stack([*timed(functions, repeats=repeats).values()], axis=1)  # (repeats, 2)
+        streaming, recompute = np.median(ms, axis=0).tolist()
+        paper_recompute, paper_streaming = PAPER.get(cache, (np.nan, np.nan))
+        row = {"cache": cache, "streaming_ms": streaming, "recompute_ms": recompute, "ratio": recompute / streaming}
+        row |= {"paper_ratio": paper_recompute / paper_streaming}
         row["streaming_bytes"] = decoder.cache.nbytes + _peak(functions["streaming"])
         yield row | {"recompute_bytes": _peak(functions["recompute"]), "times": ms}
         on_progress()
