@@ -14,7 +14,7 @@ from ..evaluation.difference import Difference, paired
 from ..loss import perplexity, token_nll
 from ..system.plots import bars, name_lines
 from ..system.terminal import number, table
-from .effects import by, effect, exactly, must_evict, must_hold
+from .effects import by, effect, exactly, must_evict, must_hold, must_learn
 from .position_rules import prove, rules, seen
 
 PAPER = "Section 3.2"
@@ -24,6 +24,7 @@ FAST = {"tokens": 400, "windows": (15,)}
 TOKENS = 1200
 SAME = ("ring", "shift")  # as slots
 LOST = {"original": "beyond", "modulo 2W": "wrong", "one place": "wrong", "modulo trained": "wrong"}
+KEPT = ("tokens", "window", "sinks", "chunks")  # distances, by `prove`
 PLACES = {"all": "nats per token", "beyond": "beyond the trained length", "wrong": "where the window is wrong"}
 
 
@@ -38,13 +39,10 @@ def run(model, ids, *, n_sinks=1, windows=(15, 63), track=iter):
     """
     must_hold(n_sinks + min(windows), n_sinks)
     must_evict(len(ids), n_sinks + max(windows))
-    trained, proved, slots = model.config.max_positions, {}, np.zeros(0)
-    if model.config.learned_positions and n_sinks + max(windows) > trained:
-        raise ValueError(
-            f"{model.name} has learned {trained} positions; a cache of {n_sinks + max(windows)} needs more"
-        )
-    for window, (name, make) in track(list(product(windows, rules(trained).items()))):
-        kept = proved[name] = proved.get(name) or prove(rules()[name])
+    must_learn(model, [n_sinks + max(windows)])
+    trained, proofs, slots = model.config.max_positions, {}, np.zeros(0)
+    for window, (name, make) in track([*product(windows, rules(trained).items())]):
+        proof = proofs[name] = proofs.get(name) or prove(rules()[name])
         nll, wrong, far, refused = measure(model, ids, make(n_sinks, window))
         slots = nll if name == "slots" else slots  # the first in each window
         late, beyond = np.arange(len(nll)) >= n_sinks + window, np.arange(len(nll)) >= trained
@@ -55,8 +53,8 @@ def run(model, ids, *, n_sinks=1, windows=(15, 63), track=iter):
             above = paired(nll[tokens], slots[tokens]) if tokens.sum() > 1 else Difference(np.nan, np.nan)
             row |= {f"{key} share": float(tokens.sum() / late.sum()), f"{key} slots": perplexity(slots[tokens])}
             row |= {key: perplexity(nll[tokens]), f"{key} above": above.mean, f"{key} error": above.error}
-        row |= {f"{key} kept": "yes" if kept[key] else "no" for key in ("tokens", "window", "sinks", "chunks")}
-        row["counterexample"] = "({}, {}, {}, {}): {}, not {}".format(*kept["first"]) if kept["first"] else ""
+        row |= {f"{key} kept": "yes" if proof[key] else "no" for key in KEPT}
+        row["counterexample"] = "({}, {}, {}, {}): {}, not {}".format(*proof["first"]) if proof["first"] else ""
         yield row | {"refused": refused, "above": nll - slots, "where": where, "far": far}
 
 
@@ -65,10 +63,12 @@ def measure(model, ids, policy):
     n, queries = policy.n_sinks, seen(KVCache(1, 1, 0, policy).layers[0], len(ids) - 1)
     far = [[positions[-1] - positions[slot] for slot in (0, min(n, len(positions) - 1))] for _, positions in queries]
     moved = [{p - j for j, p in zip(index[n:], positions[n:], strict=True)} for index, positions in queries]
-    nll, trained = np.full(len(queries), np.nan), model.config.max_positions
-    unlearned = model.config.learned_positions and [t for t, (_, each) in enumerate(queries) if each[-1] >= trained]
-    learned = unlearned[0] if unlearned else len(nll)
-    refused = f"from token {learned} on: {model.name} has learned {trained} positions" if unlearned else ""
+    nll, trained, refused = np.full(len(queries), np.nan), model.config.max_positions, ""
+    newest = np.array([positions[-1] for _, positions in queries])
+    learned = len(nll)
+    if model.config.learned_positions and max(newest) >= trained:
+        learned = int(np.argmax(newest >= trained))
+        refused = f"from token {learned} on: {model.name} has learned {trained} positions"
     nll[:learned] = token_nll(model, ids[: learned + 1], policy, readable=True)
     return nll, np.array([len(each) > 1 for each in moved]), np.array(far), refused
 
@@ -92,19 +92,17 @@ def show(rows):
     """Return for each cache what rules cost in and beyond the trained length, and where they are wrong; the proof."""
     tables = []
     for (n_sinks, window), group in by(rows, "n_sinks", "window").items():
-        size = f"{n_sinks} + {window}"
+        size, split = f"{n_sinks} + {window}", []
         cells = [[row["rule"], number(row["all"]), *_cost(row, "within"), *_cost(row, "beyond")] for row in group]
         tables.append(table([size, "all", "within", "above slots", "beyond", "above slots"], cells))
-        split = [(row, key) for row in group if row["wrong share"] for key in ("wrong", "right") if row[f"{key} share"]]
-        cells = [
-            [f"{row['rule']}, {key}", f"{row[f'{key} share']:.0%}", number(row[f"{key} slots"]), *_cost(row, key)]
-            for row, key in split
-        ]
-        tables.append(table([f"{size}, its window", "tokens", "slots", "rule", "above slots"], cells))
+        for row, key in product([row for row in group if row["wrong share"]], ("wrong", "right")):
+            if share := row[f"{key} share"]:
+                about = [f"{row['rule']}, {key}", f"{share:.0%}", number(row[f"{key} slots"])]
+                split.append([*about, *_cost(row, key)])
+        tables.append(table([f"{size}, its window", "tokens", "slots", "rule", "above slots"], split))
         tables += [f"{row['rule']} is refused {row['refused']}" for row in group if row["refused"]]
-    kept = ("tokens", "window", "sinks", "chunks")
-    cells = [[row["rule"], *(row[f"{key} kept"] for key in kept), row["counterexample"]] for row in group]
-    return "\n\n".join([*tables, table(["distances kept", *kept, "first wrong: (n_sinks, W, t, key)"], cells)])
+    cells = [[row["rule"], *(row[f"{key} kept"] for key in KEPT), row["counterexample"]] for row in group]
+    return "\n\n".join([*tables, table(["distances kept", *KEPT, "first wrong: (n_sinks, W, t, key)"], cells)])
 
 
 def _cost(row, key):
@@ -121,7 +119,6 @@ def largest(rows):
 
 
 def finding(rows):
-    """Say what each rule loses to slots in the largest window."""
     group, lost = largest(rows)
     each = ", ".join(f"{name} {nats:.2f}" for name, nats in lost.items() if name != "slots")
     size = f"{group['slots']['n_sinks']}+{group['slots']['window']}"

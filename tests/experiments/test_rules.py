@@ -113,7 +113,7 @@ def test_what_cannot_be_shown_is_refused():
         next(experiment.run(model, tiny.ids(7), windows=(3, 6)))
     with pytest.raises(ValueError, match="cannot hold 1 sink"):
         next(experiment.run(model, tiny.ids(9), windows=(0, 3)))
-    with pytest.raises(ValueError, match="tiny has learned 13 positions; a cache of 14 needs more"):
+    with pytest.raises(ValueError, match="tiny has learned 13 positions, and a cache of 14 needs more"):
         next(experiment.run(public(tiny.make(gpt2, max_positions=13)), tiny.ids(19), windows=(3, 13)))
 
 
