@@ -2,7 +2,6 @@
 
 import csv
 import io
-import math
 import time
 from contextlib import suppress
 from dataclasses import asdict
@@ -20,39 +19,38 @@ from .common import as_json, dump, progress
 
 def report(experiment, args):
     """Run an experiment and print its result, even if it was stopped; return its `effects.verdict`."""
-    inputs, options = experiment.inputs(args), experiment.options(args)
+    module, inputs, options = experiment.module, experiment.inputs(args), experiment.options(args)
     rows, began, track = [], time.perf_counter(), partial(progress, experiment.name)
     try:
         with processes(args.jobs) as executor:
             how = {"each": partial(in_order, executor=executor, track=track)} if experiment.shares else {"track": track}
-            rows.extend(experiment.module.run(*inputs, **options, **how))
+            rows.extend(module.run(*inputs, **options, **how))
     except (ValueError, MemoryError, KeyboardInterrupt):
         if rows and not args.json:
             print(plain(rows) + "\n")  # no measurement is lost
         raise
     seconds = time.perf_counter() - began
-    effects = list(experiment.module.effects(rows))
-    about = {"name": experiment.name, "paper": experiment.module.PAPER, "claim": experiment.module.CLAIM}
+    effects = list(module.effects(rows))
+    about = {"name": experiment.name, "paper": module.PAPER, "claim": module.CLAIM}
     about |= {"command": experiment.command(args), "seconds": seconds, "shown": verdict(effects)}
-    about["finding"] = experiment.module.finding(rows)
+    about["finding"] = module.finding(rows)
     about |= {"effects": [asdict(effect) | {"shown": effect.shown} for effect in effects], "rows": scalars(rows)}
     if args.json:
         dump(about)
     elif args.csv == "-":
         print(as_csv(rows), end="")
     else:
-        show(experiment, about, rows, effects)
-    write(experiment, args, about, rows)
+        show(module, about, rows, effects)
+    write(module, args, about, rows)
     return about["shown"]
 
 
-def write(experiment, args, about, rows):
+def write(module, args, about, rows):
     """Write the requested files, each separately or all into a folder."""
-    texts, pictures = {}, [args.plot] if args.plot else []
-    if args.csv not in (None, "-"):
-        texts[args.csv] = as_csv(rows)
+    texts = {args.csv: as_csv(rows)} if args.csv not in (None, "-") else {}
+    pictures = [args.plot] if args.plot else []
     if args.out:
-        stem = str(Path(args.out) / experiment.name)
+        stem = str(Path(args.out) / about["name"])
         texts |= {stem + ".csv": as_csv(rows), stem + ".json": as_json(about) + "\n"}
         pictures.append(stem + ".png")
     for path, text in texts.items():
@@ -61,12 +59,11 @@ def write(experiment, args, about, rows):
     with suppress(ImportError):  # without matplotlib a folder gets no picture; --plot was refused
         for path in pictures:
             with picture(path, about["finding"], about["command"]) as figure:
-                experiment.module.draw(figure, rows)
+                module.draw(figure, rows)
 
 
-def show(experiment, about, rows, effects):
+def show(module, about, rows, effects):
     """Print the rows as a table, the paper's claim, and this run's verdict on it."""
-    module = experiment.module
     command = fill(about["command"], 76, subsequent_indent="    ", break_on_hyphens=False, break_long_words=False)
     print(command.replace("\n", " \\\n") + "\n")
     print(module.show(rows) if hasattr(module, "show") else plain(rows))
@@ -83,12 +80,11 @@ def scalars(rows):
 
 def plain(rows):
     """Return rows as a table, with four digits per number."""
-    rows = scalars(rows)
-    return table(list(rows[0]), [[_cell(value) for value in row.values()] for row in rows])
+    return table([*scalars(rows)[0]], [[*map(_cell, row.values())] for row in scalars(rows)])
 
 
 def _cell(value):
-    if value is None or (isinstance(value, float) and math.isnan(value)):
+    if value is None or value != value:  # NaN
         return "-"
     return f"{value:.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
 
@@ -96,7 +92,7 @@ def _cell(value):
 def as_csv(rows):
     """Return the rows as CSV, one line each below their names."""
     rows, text = scalars(rows), io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer = csv.DictWriter(text, [*rows[0]], lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
