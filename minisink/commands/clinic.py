@@ -25,7 +25,6 @@ WHY = {
 
 
 def add_options(parser):
-    """Add the options to `parser`."""
     add = parser.add_argument
     add("model", metavar="MODEL", nargs="?", default="novels", help="a model, as for --model (%(default)s)")
     add("--text", metavar="FILE", help="a UTF-8 text of the kind the model is for (the shipped story)")
@@ -37,7 +36,6 @@ def add_options(parser):
 
 
 def run(args):
-    """Print the page."""
     check_picture(args.plot)
     at_least(args, tokens=2)
     model, path = load(args.model), args.text or sample_text()
@@ -56,7 +54,7 @@ def run(args):
 
 def page(about):
     """Return the findings as paragraphs and tables: sinks, heads, losses, spike and values."""
-    weight, (layer, channels) = about["weight"], about["spike"]  # (L, H)
+    weight, (layer, channels), losses = about["weight"], about["spike"], about["losses"]  # (L, H)
     first, left_out, copied, middle = (f"{rate['mean']:.1%} ± {rate['error']:.1%}" for rate in about["rates"].values())
     words = ", ".join(f"{row['word']!r} in {len(row['heads'])}" for row in about["words"][:6]) or "none"
     sinks = f"Sinks: {first} of the heads have one on the first token, {middle} on one in the middle: "
@@ -64,23 +62,23 @@ def page(about):
     sinks += f"middle, {copied} have one there. Other words that are one in a few heads: {words}."
     does, found = np.full(weight.shape, "."), []
     for key, letter in (("stream", "S"), ("retrieve", "R")):
-        kind = about[key]
-        does[tuple(np.transpose(kind["heads"]))] = letter
-        found.append(f"{len(kind['heads'])} {key} ({letter}; {kind['not_told']} more are not told)")
+        heads = about[key]["heads"]
+        does[tuple(np.transpose(heads))] = letter
+        found.append(f"{len(heads)} {key} ({letter}; {about[key]['not_told']} more are not told)")
     tenths = (9.99 * weight).astype(int).astype(str)
     maps = [[str(h), "".join(tenths[:, h]), "".join(does[:, h])] for h in range(weight.shape[1])]
     legend = f"A column per layer, 0 to {len(weight) - 1}. Of {weight.size} heads {' and '.join(found)}."
-    losses = []
-    for row in about["losses"]:
+    cells = []
+    for row in losses:
         lost = Difference(**row["lost"][0])
-        cells = [str(row["cache"]), *(f"{x:.2f}" if x < 1e4 else f"{x:.1e}" for x in row["perplexity"])]
-        cells.append(str(lost) if lost.above(0) or lost.below(0) else f"{lost}?")
-        losses.append([*cells, "-" if row["enough"] is None else str(row["enough"])])
-    header = ["cache", *map(str, about["losses"][0]["n_sinks"]), "nats lost without", "enough"]
+        perplexities = [f"{x:.2f}" if x < 1e4 else f"{x:.1e}" for x in row["perplexity"]]
+        unclear = "" if lost.above(0) or lost.below(0) else "?"
+        enough = "-" if row["enough"] is None else str(row["enough"])
+        cells.append([str(row["cache"]), *perplexities, f"{lost}{unclear}", enough])
+    header = ["cache", *map(str, losses[0]["n_sinks"]), "nats lost without", "enough"]
     drained, value = min(enumerate(about["values"]), key=lambda pair: pair[1]["mean"])
     spike = f"Spike: {about['massive'][layer]:,.0f} times the median entry of the stream after layer {layer}, channels "
     spike += f"{in_runs([*map(int, channels)])}. Values of the first token: {value['mean']:.2f} ± {value['error']:.2f} "
     spike += f"of the others' median in layer {drained} ({value['kind']})."
-    above = "Perplexity after the first eviction, by sinks kept; ?: not told from chance\n"
-    maps = table(["head", "tenths on the first", "does"], maps)
-    return [wrap(sinks), maps, wrap(legend), above + table(header, losses), wrap(spike)]
+    below = "Perplexity after the first eviction, by sinks kept; ?: not told from chance\n" + table(header, cells)
+    return [wrap(sinks), table(["head", "tenths on the first", "does"], maps), wrap(legend), below, wrap(spike)]

@@ -1,15 +1,16 @@
 """A model's sinks on one page: where and why they are, what losing them costs, how many are enough, what heads do.
 
 `metric`, `sink_tokens` and `new_sink` read the same pieces of a text in one pass, `sink_count` streams it. Statements
-hold by three standard errors; anything else is not told. A head has a *sink* on a token that gets more than 0.3 of its
-weight (Gu et al., arXiv:2410.10781). It *retrieves* if it looks most at the token to be copied for more than 0.1 of
-what it reads again (score and threshold of Wu et al., arXiv:2404.15574; here of random tokens). It *streams*, a word of
-DuoAttention (arXiv:2410.10819), if more than 0.95 of its weight, a number of ours, lies on the first four tokens and
-the last quarter of a text.
+hold by three standard errors. A head has a *sink* on a token that gets more than 0.3 of its weight (Gu et al.,
+arXiv:2410.10781). It *retrieves* if it looks most at the token to be copied for more than 0.1 of what it reads again
+(score and threshold of Wu et al., arXiv:2404.15574; here of random tokens). It *streams*, a word of DuoAttention
+(arXiv:2410.10819), if more than 0.95 (our number) of its weight is on the first four tokens and the last quarter of a
+text.
 """
 
 from dataclasses import asdict
 from functools import partial
+from itertools import product
 
 import numpy as np
 
@@ -22,7 +23,7 @@ from ..sinks import sink_kind
 from ..system.device import to_host
 from . import metric, sink_count, sink_parts, sink_tokens
 from .effects import by, must_evict, must_hold, must_learn
-from .inside import look_inside, pieces
+from .inside import WEIGHTS, look_inside, pieces
 from .new_sink import EPS, conditions
 
 CACHES, SINKS = (64, 256), (0, 1, 2, 4, 8)
@@ -38,15 +39,14 @@ def run(model, ids, *, caches=None, n_texts=30, seed=0, track=iter):
     `caches` are keys that a query sees (64 and 256, or the trained length if that is less); `n_texts` pieces are
     examined. `track` is called four times. Raise ValueError for a text too short, or a cache without room for 8 sinks.
     """
-    trained = model.config.max_positions
-    caches = sorted({*caches} if caches else {min(cache, trained) for cache in CACHES})
+    trained, config = model.config.max_positions, model.config
+    caches = sorted({*(caches or [min(cache, trained) for cache in CACHES])})
     must_hold(caches[0], SINKS[-1])
     must_learn(model, caches)
     must_evict(len(ids), caches[-1])
     if len(ids) < 2 * PIECE:
-        raise ValueError(
-            f"the text has {len(ids)} tokens; it takes {2 * PIECE}, two pieces, to tell anything from chance"
-        )
+        least = f"it takes {2 * PIECE}, two pieces, to tell anything from chance"
+        raise ValueError(f"the text has {len(ids)} tokens; {least}")
     rates: dict = {name: [] for name in (*CAUSES, "middle")}
     signs: list = []
     texts = pieces(model, ids, min(PIECE, trained), n_texts)
@@ -55,35 +55,34 @@ def run(model, ids, *, caches=None, n_texts=30, seed=0, track=iter):
     inside = np.array([in_sight(look_inside(model, piece)) for piece in track(long)])  # (N, L, H)
     twice = segments(model, lead_of(model, ids, 2), max(2, n_texts // 3), seed)
     again = np.array([retrieval(look_inside(model, text)) for text in track(twice)])  # (N, L, H)
-    rows = sink_count.cells(
-        model, [ids], [(cache, n) for cache in caches for n in SINKS], partial(in_order, track=track)
-    )
-    nlls = {cache: {row["n_sinks"]: row["nll"] for row in own} for cache, own in by([*rows], "cache").items()}
-    kind = cause(rates, begins=ids[0] == model.config.bos)
-    n_sinks, reason = recommend(nlls, kind, learned=model.config.learned_positions)
-    about = {"model": model.name, "tokens": len(ids), "n_sinks": n_sinks, "reason": reason, "losses": []}
-    about |= {"cause": kind, "rates": {name: asdict(paired(x, np.zeros(len(x)))) for name, x in rates.items()}}
-    about |= {"words": others(model, by_token), "weight": np.mean([one["alpha"][0] for one in signs], axis=0)}  # (L, H)
-    about |= {"retrieve": above(again, RETRIEVES), "stream": above(inside, STREAMS)}
-    value = np.array([one["value"][0] for one in signs])  # (N, L)
-    about |= {"massive": np.mean([one["massive"][0] for one in signs], axis=0), "spike": signs[0]["spike"]}
-    about |= {"values": [asdict(paired(x, 0 * x)) | {"kind": sink_kind(x.mean())} for x in value.T]}
+    wanted = [*product(caches, SINKS)]
+    rows = [*sink_count.cells(model, [ids], wanted, partial(in_order, track=track))]
+    nlls = {cache: {row["n_sinks"]: row["nll"] for row in own} for cache, own in by(rows, "cache").items()}
+    kind = cause(rates, begins=ids[0] == config.bos)
+    n_sinks, reason = recommend(nlls, kind, learned=config.learned_positions)
+    losses = []
     for cache, nll in nlls.items():
         lost = [asdict(paired(own, nll[n_sinks or SINKS[-1]])) for own in nll.values()]
         row = {"cache": cache, "n_sinks": [*nll], "perplexity": [*map(perplexity, nll.values())], "lost": lost}
-        about["losses"].append(row | {"enough": fewest([nll])[0] if n_sinks is not None else None})
-    return about
+        losses.append(row | {"enough": fewest([nll])[0] if n_sinks is not None else None})
+    weight, value, massive = (np.array([one[key][0] for one in signs]) for key in ("alpha", "value", "massive"))
+    page = {"model": model.name, "tokens": len(ids), "n_sinks": n_sinks, "reason": reason, "losses": losses}
+    page |= {"cause": kind, "rates": {name: asdict(paired(x, np.zeros(len(x)))) for name, x in rates.items()}}
+    page |= {"words": others(model, by_token), "weight": weight.mean(axis=0)}  # (L, H)
+    page |= {"retrieve": above(again, RETRIEVES), "stream": above(inside, STREAMS)}
+    page |= {"massive": massive.mean(axis=0), "spike": signs[0]["spike"]}
+    return page | {"values": [asdict(paired(x, 0 * x)) | {"kind": sink_kind(x.mean())} for x in value.T]}
 
 
 def read(model, texts, rates, signs, track):
     """Yield each piece with its trace; meanwhile gather its `metric.signs`, and sink rates by condition."""
     for piece in track(texts):
-        middle = len(piece) // 2
-        for name, (text, path, token) in conditions(np.array(piece), middle).items():
-            if name in CAUSES:
-                trace = look_inside(model, text, path)
-                seen = metric.signs(trace, (token, middle))
-                rates[name].append((seen["alpha"][0] > EPS).mean())
+        middle, altered = len(piece) // 2, conditions(np.array(piece), len(piece) // 2)
+        for name in CAUSES:
+            text, path, token = altered[name]
+            trace = look_inside(model, text, path)
+            seen = metric.signs(trace, (token, middle))
+            rates[name].append((seen["alpha"][0] > EPS).mean())
             if name == "first":
                 rates["middle"].append((seen["alpha"][1] > EPS).mean())
                 signs.append(seen | {"spike": sink_parts.spike(trace) if model.config.n_layers > 1 else (0, [])})
@@ -115,8 +114,8 @@ def retrieval(trace):  # -> L of (H,)
 def above(values, bound):  # (N, L, H)
     """Return which heads, [layer, head], exceed a bound by three errors, how many are unclear, and the means."""
     means, margin = values.mean(axis=0), SURE * values.std(axis=0, ddof=1) / np.sqrt(len(values))
-    not_told = abs(means - bound) <= margin
-    return {"heads": np.argwhere((means > bound) & ~not_told), "not_told": int(not_told.sum()), "means": means}
+    heads, not_told = np.argwhere(means - margin > bound), abs(means - bound) <= margin
+    return {"heads": heads, "not_told": int(not_told.sum()), "means": means}
 
 
 def others(model, by_token):
@@ -157,7 +156,7 @@ def recommend(nlls, kind, *, learned=False):
         return 4, f"the paper's four, because this length does not show how many are enough (eight gain {more} more)"
     if n == 0:
         return 0, f"a plain window is enough; {gain} (nats per token)"
-    cache, lost = max(((cache, paired(x[0], x[n])) for cache, x in nlls.items()), key=lambda pair: pair[1].mean)
+    lost, cache = max(((paired(x[0], x[n]), cache) for cache, x in nlls.items()), key=lambda pair: pair[0].mean)
     first = "; it is the begin-of-text token, so begin each text with that" if kind == "begin-of-text" else ""
     return n, f"without any a cache of {cache} loses {lost} nats per token; {gain}{first}"
 
@@ -165,15 +164,14 @@ def recommend(nlls, kind, *, learned=False):
 def draw(figure, page):
     """Draw each head's weight on the first token, a dot if it retrieves; and what n sinks lose, by three errors."""
     weights, losses = figure.subplots(1, 2)
-    shown = {"vmin": 0.0, "vmax": 1.0, "cmap": "magma", "interpolation": "nearest", "aspect": "auto"}
-    figure.colorbar(weights.imshow(page["weight"].T, **shown), ax=weights)
+    figure.colorbar(weights.imshow(page["weight"].T, **WEIGHTS), ax=weights)
     weights.plot(*page["retrieve"]["heads"].T, "o", ms=10, mfc="white", mec="black")
     weights.set(title="weight on the first (dot: retrieves)", xlabel="layer", ylabel="head")
     weights.grid(visible=False)
+    for axis in (weights.xaxis, weights.yaxis):
+        axis.get_major_locator().set_params(integer=True)
     for row in page["losses"]:
         lost, error = ([each[key] for each in row["lost"]] for key in ("mean", "error"))
         losses.errorbar(range(len(lost)), lost, SURE * np.array(error), marker="o", ms=9, capsize=6, label=row["cache"])
     losses.set(title="lost (nats per token)", xlabel="sinks kept", xticks=range(len(SINKS)), xticklabels=SINKS)
     losses.legend(title="cache")
-    for axis in (weights.xaxis, weights.yaxis):
-        axis.get_major_locator().set_params(integer=True)
