@@ -1,12 +1,12 @@
 """Turns: a person's words in, an answer out, for as long as anyone talks, in constant memory.
 
-Each turn is read once, after what the cache has kept of earlier turns, and never again. What has left the cache is
-forgotten; `Conversation.in_view` tells which turns are still there.
+Each turn is read once, after what the cache has kept of earlier turns. What has left the cache is forgotten;
+`Conversation.in_view` tells which turns are still there.
 """
 
 from collections import deque
 from contextlib import contextmanager
-from dataclasses import fields, replace
+from dataclasses import replace
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -19,24 +19,23 @@ from ..methods import Streaming
 from ..snapshot import method_from
 from ..system.files import load_state, reading
 from .stream import KIND, WHAT, check_model, go_on, save_stream
-from .template import TemplateError, template_of
+from .template import PIECES, TemplateError, template_of
 
 
 class Turn(NamedTuple):
-    """A turn's place: its number, from 1, and the token_index of its first token and of the first after it."""
+    """The place of a turn."""
 
-    number: int
-    start: int
-    stop: int
+    number: int  # from 1
+    start: int  # token_index of its first token
+    stop: int  # and of the first after it
 
 
 class Conversation:
     """A chat with a model under one method, by default `Streaming` with 256 keys, or as many as it was trained for.
 
-    The system message is *not* a sink: it leaves the cache like everything else. With `pin_system`
-    all of it is kept as sinks, instead of the method's `n_sinks` tokens. Every query then sees all of it, and
-    the window is shorter by as much, so the cache has the same size. `readable` and `draws` are as in
-    `generation.Stream`.
+    The system message is *not* a sink: it leaves the cache like everything else. With `pin_system` all of it is kept
+    as sinks, instead of the method's `n_sinks` tokens. The window is shorter by as much, so the cache has the same
+    size. `readable` and `draws` are as in `generation.Stream`.
 
     Raise ValueError for a model that cannot chat (`template.TemplateError`), or an option out of range. An example::
 
@@ -72,10 +71,9 @@ class Conversation:
         return [turn.number for turn in self.turns], bool(self.turns) and self.turns[0].start < self.stream.oldest
 
     def answer(self, words, *, max_new_tokens=256):
-        """Take a turn: read a person's words, and write an answer until the model ends it.
+        """Read a person's words, and return an iterator over the tokens of the answer, without the one that ends it.
 
-        Returns an iterator over the tokens of the answer, without the one that ends it; close it to stop the answer.
-        Raises ValueError at once for a turn without words.
+        Close it to stop the answer. Raise ValueError at once for a turn without words.
         """
         prompt = self._prompt_ids(words)  # refuses a turn before making an iterator
 
@@ -86,10 +84,9 @@ class Conversation:
         return tokens()
 
     def score(self, words, reply):
-        """Take a turn whose answer is given: read both, and measure how surprising the answer was.
+        """Read a turn and its reply; return the loss, nats, of each token of the reply and of the marker after it.
 
-        Returns the loss in nats of each token of the reply, and of the marker that ends it. Raises ValueError for a
-        turn or a reply without words.
+        Raise ValueError for a turn or a reply without words.
         """
         if not reply.strip():
             raise ValueError("a reply without words cannot be scored")
@@ -135,8 +132,7 @@ class Conversation:
         """Start over, with nothing read; the random generator continues."""
         random, self.stream = self.stream.sampler.random, self.stream.fresh()
         self.stream.sampler.random = random
-        self.n_turns, self.before = 0, 0
-        self.turns.clear()
+        self.n_turns, self.before, self.turns = 0, 0, deque()
 
     def switch_method(self, method):
         """Continue with another method, which reads what is in view again into a new cache."""
@@ -149,7 +145,8 @@ class Conversation:
     def save(self, path):
         """Write everything needed to resume; see `stream.save_stream`."""
         about = {"turns": list(self.turns), "n_turns": self.n_turns, "before": self.before, "system": self.system}
-        about |= {"pinned": self.n_pinned, "template": self.model.chat_template, "pieces": _pieces(self.template)}
+        pieces = {name: getattr(self.template, name) for name in PIECES}
+        about |= {"pinned": self.n_pinned, "template": self.model.chat_template, "pieces": pieces}
         save_stream(self.stream, path, **about)
 
     def load(self, path):
@@ -166,8 +163,8 @@ class Conversation:
                 raise ValueError(f"{path}: is the state of {earlier if 'turns' in saved else 'a text, not a chat'}")
             theirs = (saved["system"], saved["template"], saved["pinned"] > 0)
             if theirs != (self.system, self.model.chat_template, self.n_pinned > 0):
-                other = "a chat with another system message or template"
-                raise ValueError(f"{path}: is the state of {other}; give the same")
+                other = "a chat with another system message or template; give the same"
+                raise ValueError(f"{path}: is the state of {other}")
             template = self._template_from(saved["pieces"])
             n_pinned = n_system_tokens(self.model, self.system, template) if self.n_pinned else 0
             fresh = self.stream.fresh(self._method_pinned(n_pinned, method_from(about["method"])))
@@ -180,39 +177,30 @@ class Conversation:
 
     def _template_from(self, pieces):
         """Return the template with other pieces; ValueError unless they hold the same words and known ids."""
-        made = {
-            name: piece and [tuple(part) if isinstance(part, list) else part for part in piece]
-            for name, piece in pieces.items()
-        }
-        own, parts = _pieces(self.template), [part for piece in made.values() for part in piece or ()]
-        if {name: _words(piece) for name, piece in made.items()} != {name: _words(own[name]) for name in own}:
+        made = {}
+        for name, piece in pieces.items():
+            made[name] = piece and [tuple(part) if isinstance(part, list) else part for part in piece]
+        if _words(made) != _words({name: getattr(self.template, name) for name in PIECES}):
             raise ValueError("its chat template has other words to fill in")
-        if not all(isinstance(part, str | tuple) for part in parts if type(part) is not int):
-            raise ValueError("its chat template has parts that are not text")
-        self.model.check_ids([0, *(part for part in parts if type(part) is int)])
-        for text in (part for part in parts if isinstance(part, str)):
-            self.template.encode(text, False)  # text without ids is refused now
+        for part in (part for piece in made.values() for part in piece or ()):
+            if type(part) is int:
+                self.model.check_ids([part])
+            elif isinstance(part, str):
+                self.template.encode(part, False)  # text without ids is refused now
+            elif not isinstance(part, tuple):
+                raise ValueError("its chat template has parts that are not text")
         return replace(self.template, **made)
 
     def _method_pinned(self, n_pinned, saved):
         """Return the method to continue with: with as many sinks as the saved system message."""
         method = self.stream.method
-        if n_pinned and method.window:
-            for window in (method.window, max(1, method.capacity - n_pinned)):
-                if replace(method, n_sinks=n_pinned, window=window) == saved:
-                    return saved
-        return method
+        windows = (method.window, max(1, method.capacity - n_pinned)) if n_pinned and method.window else ()
+        return saved if saved in [replace(method, n_sinks=n_pinned, window=window) for window in windows] else method
 
 
-def _pieces(template):
-    """Return the pieces of a template by name."""
-    values = {field.name: getattr(template, field.name) for field in fields(template)}
-    return {name: value for name, value in values.items() if value is None or isinstance(value, list)}
-
-
-def _words(piece):
-    """Return the names of words that a piece has room for, in order; None for no piece."""
-    return None if piece is None else [part for part in piece if isinstance(part, tuple)]
+def _words(pieces):
+    """Return the words to fill in, for each piece that there is."""
+    return {name: piece and [part for part in piece if isinstance(part, tuple)] for name, piece in pieces.items()}
 
 
 def _in_order(turns, n_turns, before, n_seen):
@@ -221,9 +209,8 @@ def _in_order(turns, n_turns, before, n_seen):
     check_whole("before", before, 0)
     numbers = [0, *(turn.number for turn in turns), n_turns + 1]
     places = [*(place for turn in turns for place in turn[1:]), n_seen]  # below 0 for tokens read under another method
-    if any(type(number) is not int for number in (*numbers, *places)):
-        return False
-    return all(a < b for a, b in pairwise(numbers)) and all(a <= b for a, b in pairwise(places))
+    whole = all(type(number) is int for number in (*numbers, *places))
+    return whole and all(a < b for a, b in pairwise(numbers)) and all(a <= b for a, b in pairwise(places))
 
 
 def n_system_tokens(model, system, template=None):

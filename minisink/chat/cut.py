@@ -1,10 +1,9 @@
 """A chat template cut into pieces: rendered with stand-ins for the words, then tried with revealing words.
 
-A template is a program, so it is tested in three ways before anybody chats. Do the renderings of longer and longer
-conversations continue one another? Does each contain the words of each message once? And are the words unchanged,
-or only trimmed at their ends, whatever they are? The last is tried with words of many kinds, and with every
-text and number in the template: one that tests for ``'</think>' in message.content`` must contain that text.
-Words that contain such a text are refused, and no others.
+A template is a program, so it is tested before anybody chats. Do the renderings of longer and longer conversations
+continue one another? Does each contain the words of each message once, unchanged or only trimmed at their ends? The
+last is tried with words of many kinds, and with every text and number in the template: one that tests for
+``'</think>' in message.content`` must contain that text. Words that contain such a text are refused, and no others.
 """
 
 import re
@@ -36,18 +35,15 @@ class TemplateError(ValueError):
 
 
 def cut(rendered, *, system=None):
-    """Cut a template into the beginning of a conversation, an answer, and a turn; and the system message alone.
+    """Return (first, answer, turn, alone, asked, kept), the pieces of a template and what its tests showed.
 
-    `rendered(conversations, probes, words)` renders conversations, and the probes once for each word, with that word
-    in place of `render.WORD`. A piece is a list of texts, and of names of words to be filled in, each in a tuple
-    with the method that trims it, if any.
+    A piece is a list of texts, and of names of words to be filled in, each in a tuple with the method that trims it, if
+    any. `alone` is that of the system message, or None if impossible; `asked`, the texts that the template tests for
+    (it changes a person's words that contain one); `kept`, a TemplateError that says why a past answer is not always
+    written as it was given, or None. `rendered(conversations, probes, words)` renders conversations, and the probes
+    once for each word, with that word in place of `render.WORD`.
 
-    Return (first, answer, turn, alone, asked, kept): three pieces; that of the system message alone, or None if
-    impossible; the texts that the template tests for (it changes a person's words that contain one);
-    and a TemplateError that says why a past answer is not always written as it was given, or None.
-
-    Raise TemplateError if the renderings do not continue one another, or words are not there exactly once, or
-    changed.
+    Raise TemplateError if renderings do not continue one another, or words are changed or not there exactly once.
     """
     told = system is not None
     talks = [_talk(n, told) for n in range(1, 7)] + [_talk(1, told, PLAIN | {"system": system})]
@@ -74,14 +70,16 @@ def cut(rendered, *, system=None):
 
 
 def said(part, words):
-    """Return the words for a part of a piece, trimmed as the template trims them."""
+    """Return a text of a piece, or the words for it, trimmed as the template trims them."""
+    if isinstance(part, str):
+        return part
     name, *trim = part
     return getattr(words[name], trim[0])() if trim else words[name]
 
 
 def written(pieces, words):
     """Return the text that the template writes for pieces."""
-    return "".join(said(part, words) if isinstance(part, tuple) else part for piece in pieces for part in piece)
+    return "".join(said(part, words) for piece in pieces for part in piece)
 
 
 def _talk(n, told, words=None):
@@ -96,8 +94,7 @@ def _pieces(texts, told):
     pieces = []
     for n, (earlier, text) in enumerate(zip(["", *texts], texts, strict=False), 1):
         if not text.startswith(earlier):
-            rewritten = f"rewrites earlier text when message {n} is added"
-            raise TemplateError(f"{rewritten}: a stream cannot be undone")
+            raise TemplateError(f"rewrites earlier text when message {n} is added: a stream cannot be undone")
         pieces.append(_parts(text[len(earlier) :], ["system"] * (told and n == 1) + [("assistant", "user")[n % 2]]))
     first, answer, turn = pieces[:3]
     if pieces[3:] != [answer, turn, answer]:
@@ -108,18 +105,14 @@ def _pieces(texts, told):
 def _parts(text, names):
     """Split a rendered text at the stand-ins for words; each of `names` must occur once."""
     parts = [part if i % 2 == 0 else (part.rstrip("0123456789"),) for i, part in enumerate(STAND_IN.split(text))]
-    present = [part[0] for part in parts if isinstance(part, tuple)]
-    if present != names:
+    if (present := [part[0] for part in parts if isinstance(part, tuple)]) != names:
         has = ", ".join(present) or "none"
         raise TemplateError(f"should write the words of {' and '.join(names)} once; it has {has}")
     return [part for part in parts if part]
 
 
 def _trimmed(piece, whole, tried):
-    """Return a piece with its words trimmed as the template trims them, judged by the words of `BLANK`.
-
-    `tried` is words by name, and the text that the template made of them; `whole` splits that text into pieces.
-    """
+    """Return a piece with its words trimmed as the template trims those of `BLANK`; `whole` adds its neighbours."""
     for trims in product(TRIMS, repeat=sum(isinstance(part, tuple) for part in piece)):
         trim = iter(trims)
         made = [(*part, *next(trim)) if isinstance(part, tuple) else part for part in piece]
@@ -129,7 +122,7 @@ def _trimmed(piece, whole, tried):
 
 
 def _check(pieces, tried, asked=None):
-    """Refuse pieces that do not give the template's own text for the words it was tried with.
+    """Refuse pieces that do not give the template's own text for the words it was `tried` with.
 
     If only words that contain a text of the template differ, that text goes into `asked`.
     """
@@ -137,12 +130,11 @@ def _check(pieces, tried, asked=None):
         wanted, word = written(pieces, words), next(word for name, word in words.items() if word != PLAIN[name])
         if wanted == text or any(part in word for part in asked or ()):
             continue
-        if own is not None and asked is not None:
-            asked.append(own)
-        else:
+        if own is None or asked is None:
             at = len(commonprefix([wanted, text]))
             makes = f"of {word[:60]!r} it makes {text[at : at + 20]!r}, not {wanted[at : at + 20]!r}"
             raise TemplateError(f"changes words, or tests what they are: {makes}")
+        asked.append(own)
 
 
 def _alone(rendered, first):

@@ -32,31 +32,30 @@ def shipped():
 
 
 def read_turns(path):
-    """Read the turns of a file, or if there is none, of the shipped script of that name: list of `Line`.
+    """Return the turns (`Line`) of a file, or of the shipped script of that name.
 
     A line ends only where a person pressed Enter, not at other line ends of Unicode or Python.
 
-    Raises ValueError for a file that cannot be read or has no turns, and for a line without words or with an empty
-    reply.
+    Raise ValueError for a file that cannot be read or has no turns, and for a line without words or an empty reply.
     """
     if path in shipped() and not Path(path).exists():
         path = FOLDER / f"{path}.txt"
     turns = []
     for number, line in enumerate(read_text(path, newline="").split("\n"), 1):
-        words, tab, reply = line.partition("\t")
+        words, _, reply = map(str.strip, line.partition("\t"))
         if not line.strip():
             continue
-        if not words.strip() or (tab and not reply.strip()):
-            what = "no words" if not words.strip() else "a TAB without a reply after it"
+        if not words or ("\t" in line and not reply):
+            what = "a TAB without a reply after it" if words else "no words"
             raise ValueError(f"{path}: line {number} has {what}; a line is a turn, or a turn, a TAB and a reply")
-        turns.append(Line(words.strip(), reply.strip() if tab else None))
+        turns.append(Line(words, reply or None))
     if not turns:
         raise ValueError(f"{path}: has no turns; a line is a turn")
     return turns
 
 
 class Measured:
-    """Counts for a conversation, over the turns that began after the first eviction."""
+    """The losses and repetitions of a conversation, over the turns that began after the first eviction."""
 
     def __init__(self):
         self.nll, self.grams, self.again = [], 0, 0.0
@@ -70,7 +69,7 @@ class Measured:
 
     @property
     def reply_nll(self):
-        """Mean loss of a token of the replies, in nats; NaN if there were none."""
+        """Mean loss per token of the replies, in nats; NaN if there were none."""
         return float(np.mean(self.nll)) if self.nll else float("nan")
 
     @property

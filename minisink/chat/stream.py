@@ -1,7 +1,4 @@
-"""Save a `generation.Stream` to a file and load it: a text that continues tomorrow, bit for bit.
-
-The file holds the cache, the random generator, and the tokens that have not been read yet.
-"""
+"""Save a `generation.Stream` to a file and load it: a text that continues tomorrow, bit for bit."""
 
 import hashlib
 from collections import deque
@@ -39,24 +36,16 @@ def save_stream(stream: Stream, path, **more) -> None:
     """Write everything needed to resume, and `more` (JSON-able), whole or, with a ValueError, not at all."""
     stream_cache: Any = stream.cache
     cache, arrays = (None, {}) if stream_cache is None else cache_state(stream_cache)
-    about = {
-        "model": stream.model.name,
-        "weights": _digest(stream.model),
-        "method": method_state(stream.method),
-        "cache": cache,
-        **{name: getattr(stream, name) for name in ("readable", "n_seen", "pending", "sink_ids")},
-        "window_ids": list(stream.window_ids),
-        "seen": sorted(stream.sampler.seen),
-        "random": stream.sampler.random.bit_generator.state,
-        "more": more,
-    }
-    save_state(path, KIND, about, arrays)
+    about = {name: getattr(stream, name) for name in ("readable", "n_seen", "pending", "sink_ids")}
+    about |= {"model": stream.model.name, "weights": _digest(stream.model), "method": method_state(stream.method)}
+    about |= {"cache": cache, "window_ids": list(stream.window_ids), "seen": sorted(stream.sampler.seen)}
+    save_state(path, KIND, about | {"random": stream.sampler.random.bit_generator.state, "more": more}, arrays)
 
 
 def load_stream(stream: Stream, path) -> dict:
     """Continue from a file that `save_stream` wrote, and return its `more`.
 
-    Raises ValueError for any other file, and for a state of another model or method; nothing has changed in that case.
+    Raise ValueError for any other file, or another model's or method's state, and change nothing.
     """
     about, arrays = load_state(path, KIND, WHAT)
     with reading(path, WHAT):

@@ -2,19 +2,17 @@ r"""How a conversation is written for a model: the text before, between and afte
 
 A model was trained on conversations with markers in them, which its *chat template* puts there. ChatML, the commonest::
 
-    <|im_start|>system
-    You are kind.<|im_end|>
     <|im_start|>user
     Hello!<|im_end|>
     <|im_start|>assistant
     Hello to you.<|im_end|>
 
-An endless chat cannot render all of itself at every turn. It needs only three pieces, the *difference* between one
-rendering and the next: the beginning, up to the first answer; the end of an answer; and a turn, from there to the
-next answer. So the template is rendered once, with stand-ins for the words, and cut at them (`cut`). The words
-themselves never go through the template; one that would treat them differently than the pieces do is refused.
+An endless chat cannot render all of itself at every turn. It needs only the *difference* between one rendering and
+the next: the beginning, up to the first answer; the end of an answer; and a turn, from there to the next answer. So
+the template is rendered once, with stand-ins for the words, and cut at them (`cut`). The words themselves never go
+through the template; one that would treat them differently than the pieces do is refused.
 
-Markers become special ids. Words stay text, whatever they are: nobody can forge a turn by typing ``<|im_end|>``.
+Markers become special ids. Words stay text: nobody can forge a turn by typing ``<|im_end|>``.
 """
 
 import importlib.util
@@ -26,7 +24,8 @@ import warnings
 from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass
-from itertools import product
+from functools import partial
+from itertools import chain, product
 
 from ..hf.tokenizer import config_names
 from . import render as child
@@ -36,6 +35,7 @@ SECONDS = 20  # time limit of a template; a rendering takes a hundredth of a sec
 MARKS = ("<|im_start|>", "<|im_end|>")  # of ChatML
 WHITE = (*range(9, 14), 32, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B), 0x2028, 0x2029, 0x202F, 0x205F, 0x3000)
 BLANKS = "".join(map(chr, WHITE))  # Unicode's, as in tokenizers; Python has four more
+PIECES = ("system", "first", "turn", "before", "reply", "end")  # of a `Template`
 
 
 @dataclass
@@ -53,19 +53,16 @@ class Template:
     asked: tuple  # texts that the template tests for (`cut.cut`): a person's words that contain one are refused
 
     def fill(self, *pieces, left=None, **words):
-        """Return pieces, with words in their places, as ids; `left` is the id before them, if any.
-
-        Adjacent text is encoded together, as in a whole conversation.
-        """
+        """Return pieces as ids, with words filled in; adjacent text is encoded together. `left` is the id before it."""
         names = {part[0] for piece in pieces for part in piece if isinstance(part, tuple)} - {"assistant"}
         for text, name in product(self.asked, names):
             if text.casefold() in words[name].casefold():
                 raise TemplateError(f"the chat template changes words with {text!r}: leave it out")
         ids, text = [], ""
         begins = any(pieces[0] is piece for piece in (self.system, self.first))
-        for part in [*(part for piece in pieces for part in piece), None]:
+        for part in [*chain(*pieces), None]:
             if isinstance(part, str | tuple):
-                text += said(part, words) if isinstance(part, tuple) else part
+                text += said(part, words)
                 continue
             text = text.rstrip(BLANKS) if part in self.swallow[0] else text
             text = text.lstrip(BLANKS) if left in self.swallow[1] else text
@@ -78,8 +75,8 @@ class Template:
 def template_of(model, *, system=None):
     """Return the `Template` of `model`, for a conversation with or without a system message.
 
-    Without jinja2, ChatML is used instead of the model's own template, with a warning. Raises TemplateError for a model
-    without a template and without ChatML's markers; for a template that raises, does not end, or accesses what it may
+    Without jinja2, ChatML is used instead of the model's own template, with a warning. Raise TemplateError for a model
+    without a template and without ChatML's markers; for a template that fails, does not end, or accesses what it may
     not; and for one that cannot be cut (`cut.cut`), or whose pieces do not have the ids of the whole.
     """
     if model.tokenizer is None:
@@ -106,7 +103,7 @@ def _marked(model, pieces, alone, asked, added):
 
     def marked(piece):
         split = (re.split(f"({longest_first})", part) if isinstance(part, str) else [part] for part in piece)
-        return [markers.get(part, part) for parts in split for part in parts if part]
+        return [markers.get(part, part) for part in chain(*split) if part]
 
     first, answer, turn = map(marked, pieces)
     reply = next(i for i, part in enumerate(answer) if isinstance(part, tuple))
@@ -131,7 +128,7 @@ def _marked(model, pieces, alone, asked, added):
 
 def _check_markers(model, template, typed):
     """Refuse a template whose markers are not tokens, or are tokens that anybody can type."""
-    parts = [part for piece in (template.first, template.turn, template.before, template.end) for part in piece]
+    parts = [*template.first, *template.turn, *template.before, *template.end]
     texts = [part for part in parts if isinstance(part, str)]
     for token in typed:
         if token.strip() and any(token in text for text in texts):
@@ -147,15 +144,13 @@ def _check_markers(model, template, typed):
 
 def _check_ids(model, template, pieces):
     """Refuse pieces whose ids differ from those the tokenizer normally gives for the whole conversation."""
-    first, answer, turn = pieces
     after = [*template.end, *template.turn]  # its leading text joins the answer
     marker = next((i for i, part in enumerate(after) if isinstance(part, int)), len(after))
     for word in ("Yes", " yes \n"):
         words = dict.fromkeys(PLAIN, word)
-        texts = [written([first], words), written([first, answer, turn], words)]
         as_text, model.tokenizer.encode_special_tokens = model.tokenizer.encode_special_tokens, False
         try:
-            begun, whole = (model.encode(text, bos=False).tolist() for text in texts)
+            begun, whole = (model.encode(written(some, words), bos=False).tolist() for some in (pieces[:1], pieces))
         finally:
             model.tokenizer.encode_special_tokens = as_text
         ours, turned = template.fill(template.first, **words), template.fill(after[marker:], **words)
@@ -164,19 +159,20 @@ def _check_ids(model, template, pieces):
 
 
 def _names(model):
-    """Return the names of special tokens in a model's template."""
+    """Return the special tokens that a model's template may name."""
     return config_names(model.config, model.tokenizer) if model.special_tokens is None else model.special_tokens
 
 
 def _renderer(model, special):
-    """Return a function like `rendered` of `cut.cut`: of the model's own template, or of ChatML."""
-    if model.chat_template is not None and importlib.util.find_spec("jinja2") is not None:
-        return _template_renderer(model)
+    """Return `rendered` for `cut.cut`: of the model's own template, or of ChatML."""
+    if model.chat_template is None:
+        missing = "has no chat template, so it was not trained to chat; smollm2 was (minisink chat --model smollm2)"
+    elif importlib.util.find_spec("jinja2") is None:
+        missing = "its chat template needs jinja2: pip install 'minisink[chat]'"
+    else:
+        return partial(_rendered, {"template": model.chat_template, "names": _names(model)})
     if not special >= set(MARKS):
-        what = "its chat template needs jinja2: pip install 'minisink[chat]'"
-        if model.chat_template is None:
-            what = "has no chat template, so it was not trained to chat; smollm2 was (minisink chat --model smollm2)"
-        raise TemplateError(f"{model.name}: {what}")
+        raise TemplateError(f"{model.name}: {missing}")
     if model.chat_template is not None:
         missing = "jinja2 is not installed (pip install 'minisink[chat]'): plain ChatML instead of the model's own "
         warnings.warn(missing + "template, which may have its own system message", stacklevel=3)
@@ -196,23 +192,17 @@ def chatml(conversations):
     ]
 
 
-def _template_renderer(model):
-    """Return a function that renders the template of a model in a child process."""
-    about = {"template": model.chat_template, "names": _names(model)}
-
-    def rendered(conversations, probes, words):
-        question = about | {"conversations": conversations, "probes": probes, "words": words}
-        try:
-            options: dict = {"capture_output": True, "text": True, "encoding": "utf-8", "timeout": SECONDS}
-            child_run = subprocess.run([sys.executable, child.__file__], input=json.dumps(question), **options)
-            answer = json.loads(child_run.stdout)
-        except subprocess.TimeoutExpired:
-            raise TemplateError(f"does not end; stopped after {SECONDS} seconds") from None
-        except ValueError:
-            reason = (child_run.stderr.strip().splitlines() or ["without a message"])[-1]
-            raise TemplateError(f"cannot be rendered ({reason})") from None
-        if "error" in answer:
-            raise TemplateError(f"cannot be rendered ({answer['error']})")
-        return answer["rendered"], answer["tried"]
-
-    return rendered
+def _rendered(about, conversations, probes, words):
+    """Render with a model's own template, in a child process."""
+    question = about | {"conversations": conversations, "probes": probes, "words": words}
+    options: dict = {"capture_output": True, "text": True, "encoding": "utf-8", "timeout": SECONDS}
+    try:
+        child_run = subprocess.run([sys.executable, child.__file__], input=json.dumps(question), **options)
+        answer = json.loads(child_run.stdout)
+    except subprocess.TimeoutExpired:
+        raise TemplateError(f"does not end; stopped after {SECONDS} seconds") from None
+    except ValueError:
+        answer = {"error": (child_run.stderr.strip().splitlines() or ["without a message"])[-1]}
+    if "error" in answer:
+        raise TemplateError(f"cannot be rendered ({answer['error']})")
+    return answer["rendered"], answer["tried"]

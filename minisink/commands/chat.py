@@ -30,7 +30,7 @@ def add_options(parser):
 
 
 def run(args):
-    """Talk."""
+    """Talk, or have a scripted conversation."""
     turns = None if args.turns is None else read_turns(args.turns)
     if args.max_new_tokens < 1:
         raise ValueError(f"--max-new-tokens is {args.max_new_tokens}; an answer needs 1 or more")

@@ -1,4 +1,4 @@
-"""How `minisink chat` takes one turn, and reports it."""
+"""One turn of `minisink chat`, and its report."""
 
 import time
 from contextlib import closing
@@ -14,9 +14,8 @@ from ..system.terminal import columns, count, human_bytes, number, table, wrap
 
 def take(conversation, line, max_new_tokens, measured, show):
     """Run one turn and return its report; the answer goes to `show` piece by piece, the figures to `measured`."""
-    before = conversation.n_seen
-    evicted = conversation.stream.n_held < conversation.n_seen
-    start = time.perf_counter()
+    before, start = conversation.n_seen, time.perf_counter()
+    evicted = conversation.stream.n_held < before
     report = {"turn": conversation.n_turns + 1, "user": line.words}
     if line.reply is not None:
         nll = conversation.score(line.words, line.reply)
@@ -69,18 +68,16 @@ def in_words(method):
 
 def status(conversation, report=None):
     """Describe the state of a conversation; after a turn, with its speed."""
-    per_second = report and report["tokens_per_second"]
-    speed = f", {per_second:.0f} per second" if per_second else ""
     stream, (turns, cut) = conversation.stream, conversation.in_view
-    cached = f"{n_kept(stream):,} in the cache ({human_bytes(n_bytes(stream))})"
+    text = f"{conversation.n_seen:,} tokens seen, {n_kept(stream):,} in the cache ({human_bytes(n_bytes(stream))})"
     if stream.cache is None:
-        cached = f"the last {stream.n_held:,} read again each time"
-    text = f"{conversation.n_seen:,} tokens seen, {cached}{speed}"
+        text = f"{conversation.n_seen:,} tokens seen, the last {stream.n_held:,} read again each time"
+    if report and report["tokens_per_second"]:
+        text += f", {report['tokens_per_second']:.0f} per second"
     whole = turns[1:] if cut else turns
     parts = [f"turns {whole[0]}-{whole[-1]}" if len(whole) > 1 else f"turn {whole[0]}"] if whole else []
     parts += [f"part of {turns[0]}"] if cut else []
-    if parts:
-        text += f"; in view: {', '.join(parts)}"
+    text += f"; in view: {', '.join(parts)}" if parts else ""
     return text + ("; this turn was longer than the window" if report and report["longer"] else "")
 
 

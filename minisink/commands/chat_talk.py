@@ -74,7 +74,7 @@ class Talk:
                 continue
             try:
                 if words.startswith("/"):
-                    self.command(*words.split(None, 1))
+                    self.command(words)
                 elif words.strip():
                     self.take(Line(words.strip(), None))
             except ValueError as error:  # one line; nothing is lost, and the chat continues
@@ -95,56 +95,52 @@ class Talk:
                 conversation.save(self.args.state)
             if self.args.json:
                 dump(({"method": name} if self.args.compare else {}) | report)
-        if self.args.compare:
-            self.show_columns(line, reports)
-            return
-        surprise = "" if line.reply is None else f"{report['nll']:.2f} nats per token; "
-        reply = "" if line.reply is None else f"{wrap(line.reply)}\n"
-        self.say(reply + wrap(f"[{surprise}{status(conversation, report)}]"))
-
-    def show_columns(self, line, reports):
-        """Show the answers of several methods, or the losses of a reply, side by side."""
-        width = columns(WIDEST - 1)
-        if line.reply is None:
-            texts = {name: report["answer"] for name, report in reports.items()}
-        else:  # the same words for all
+        scores = {name: f"{report['nll']:.2f} nats per token" for name, report in reports.items() if line.reply}
+        width = columns(WIDEST - 1) if self.args.compare else None
+        if line.reply:
             self.say(wrap(line.reply, width))
-            texts = {name: f"{report['nll']:.2f} nats per token" for name, report in reports.items()}
-        self.say(side_by_side(texts, width=width))
+        if self.args.compare:
+            answers = {name: report.get("answer") for name, report in reports.items()}
+            self.say(side_by_side(scores or answers, width=width))
+        else:
+            self.say(wrap(f"[{''.join(f'{score}; ' for score in scores.values())}{status(conversation, report)}]"))
 
-    def command(self, name, rest=""):
+    def command(self, line):
         """Run a line that begins with a slash."""
-        value = rest.strip()
-        single_only = {"/method": self.switch_method, "/save": self.save, "/load": self.load}
+        name, value = [*line.split(None, 1), ""][:2]
+        value = value.strip()
         if name == "/help":
             self.help()
-        elif name not in ("/forget", *single_only):
+        elif name not in ("/forget", "/method", "/save", "/load"):
             raise ValueError(f"{name} is not a command; /help lists them")
         elif (name == "/forget") == bool(value):
             raise ValueError(f"{name} {'takes no name' if value else 'needs a name'}; /help tells more")
         elif name == "/forget":
-            self.forget()
+            for conversation in self.conversations.values():
+                conversation.forget()
+            self.measured = {name: Measured() for name in self.conversations}
+            self.say(wrap("(forgotten, by all)" if self.args.compare else "(forgotten)"))
         elif self.args.compare:
             raise ValueError(f"{name} goes with one method; here are several, side by side")
+        elif name == "/method":
+            self.switch_method(value)
+        elif name == "/save":
+            check_folder(value)
+            self.first.save(value)
+            self.say(wrap(f"(written to {value})"))
         else:
-            single_only[name](value)
+            self.first.load(value)
+            self.say(wrap(f"(continuing from {value}: {status(self.first)})"))
 
     def help(self):
-        """List what can be typed: ``/help``."""
+        """List what can be typed."""
         self.say(wrap("each line is a turn; a line that begins with / is one of these"))
         for name, what in COMMANDS.items():
             self.say(wrap(f"  {name:14}{what}", subsequent_indent=" " * min(16, columns() // 2)))
         self.say(wrap("Ctrl-C stops an answer, Ctrl-D ends the chat."))
 
-    def forget(self):
-        """Start every conversation over: ``/forget``."""
-        for conversation in self.conversations.values():
-            conversation.forget()
-        self.measured = {name: Measured() for name in self.conversations}
-        self.say(wrap("(forgotten, by all)" if self.args.compare else "(forgotten)"))
-
     def switch_method(self, name):
-        """Continue with another method with as many keys: ``/method NAME``."""
+        """Continue with another method, with as many keys."""
         if name not in METHODS:
             raise ValueError(f"/method {name}: choose one of {', '.join(METHODS)}")
         capacity = self.first.stream.method.capacity or CAPACITY
@@ -153,14 +149,3 @@ class Talk:
         args = changed(self.args, method=name, n_sinks=n_sinks, window=window)
         self.first.switch_method(method_of(args, self.first.model, ()))
         self.say(wrap(f"({in_words(self.first.stream.method)}, from here on)"))
-
-    def save(self, path):
-        """Write the conversation to a file: ``/save FILE``."""
-        check_folder(path)
-        self.first.save(path)
-        self.say(wrap(f"(written to {path})"))
-
-    def load(self, path):
-        """Continue from a file: ``/load FILE``."""
-        self.first.load(path)
-        self.say(wrap(f"(continuing from {path}: {status(self.first)})"))

@@ -17,36 +17,34 @@ FAST = {"tokens": 600, "caches": (64,), "sinks": (0, 1, 4)}
 
 
 def run(model, texts, *, caches=(64, 128, 256), sinks=(0, 1, 2, 4, 8), each=in_order):
-    """Measure the perplexity of some texts, separately, for every cache and number of sinks, which are part of it.
+    """Measure the perplexity of some texts, each read separately, for every cache and number of sinks in it.
 
-    Each row has ``"cache"``; ``"n_sinks"``, or "re-computed"; ``"perplexity"`` of all texts together, NaN where the
-    model has not learned the position (GPT-2) or a cache has no room for a window; ``"nll"`` of the tokens after the
-    first eviction.
+    Each row has ``"cache"``; ``"n_sinks"``, or "re-computed"; ``"perplexity"`` of all texts together, NaN where a GPT-2
+    has not learned the positions or a cache has no room for a window; ``"nll"`` of the tokens after the first eviction.
     """
     yield from cells(model, texts, [(cache, n) for cache in caches for n in (*sinks, "re-computed")], each)
 
 
 def cells(model, texts, wanted, each=in_order):
-    """Yield the rows of `run` that are wanted: pairs of a cache and a number of sinks."""
+    """Yield the rows of `run` for some pairs of a cache and a number of sinks."""
     must_evict(max(map(len, texts)), min(cache for cache, _ in wanted))
     return each(partial(_cell, texts), model, wanted)
 
 
 def _cell(texts, model, setting):
     (cache, n), recompute = setting, setting[1] == "re-computed"
-    unlearned = model.config.learned_positions and cache > model.config.max_positions
-    losses = [np.full(len(ids) - 1, np.nan) for ids in texts]
-    if not unlearned and (cache >= 1 if recompute else cache > n):
-        methods = [
-            Recompute(cache, lead_of(model, ids, cache)) if recompute else Streaming(n, cache - n) for ids in texts
-        ]
-        losses = [token_nll(model, *both) for both in zip(texts, methods, strict=True)]
+    if model.config.learned_positions and cache > model.config.max_positions or cache <= (0 if recompute else n):
+        losses = [np.full(len(ids) - 1, np.nan) for ids in texts]
+    elif recompute:
+        losses = [token_nll(model, ids, Recompute(cache, lead_of(model, ids, cache))) for ids in texts]
+    else:
+        losses = [token_nll(model, ids, Streaming(n, cache - n)) for ids in texts]
     late = np.concatenate([nll[cache:] for nll in losses])
     return {"cache": cache, "n_sinks": n, "perplexity": perplexity(np.concatenate(losses)), "nll": late}
 
 
 def effects(rows):
-    """Judge what sinks bring after the first eviction: the first one, and the others."""
+    """Judge what the first sink gains after the first eviction, and whether four are enough."""
     nll = {(row["cache"], row["n_sinks"]): row["nll"] for row in rows}
     for cache in by(rows, "cache"):
         if {(cache, 0), (cache, 1)} <= nll.keys():
@@ -59,17 +57,20 @@ def effects(rows):
 def show(rows):
     """Return a table with one row per cache, one column per number of sinks."""
     columns, lines = pivot(rows, "cache", "n_sinks", lambda row: number(row["perplexity"]))
-    header = ["cache", *(count(n, "sink") if n != "re-computed" else n for n in columns)]
-    return table(header, [[str(cache), *cells] for cache, cells in lines.items()])
+    return table(["cache", *map(_kept, columns)], [[str(cache), *cells] for cache, cells in lines.items()])
+
+
+def _kept(n):
+    return n if n == "re-computed" else count(n, "sink")
 
 
 def finding(rows):
-    """Say the perplexity of the smallest cache: without sinks, with the fewest, with most, and re-computed."""
+    """State the perplexity of the smallest cache: with the two smallest numbers of sinks, the largest, re-computed."""
     cache, rows_of_cache = next(iter(by(rows, "cache").items()))
     ppl = {row["n_sinks"]: row["perplexity"] for row in rows_of_cache}
-    names = {n: "re-computed" if n == "re-computed" else f"with {count(n, 'sink')}" for n in ppl}
     shown = [n for i, n in enumerate(ppl) if i < 2 or i >= len(ppl) - 2]
-    return f"In a cache of {cache}, perplexity is " + ", ".join(f"{number(ppl[n], '.1f')} {names[n]}" for n in shown)
+    each = [f"{number(ppl[n], '.1f')} {'' if n == 're-computed' else 'with '}{_kept(n)}" for n in shown]
+    return f"In a cache of {cache}, perplexity is {', '.join(each)}"
 
 
 def draw(figure, rows):

@@ -1,8 +1,8 @@
 """What a token costs by the size of the cache, streaming and re-computing.
 
-Figure 10: a window rebuilt for every token costs as many tokens as it holds, and attention among them all; a
-stream costs one token, and only its attention grows with the cache. So the ratio of the two grows about linearly. Timed
-by `speed.compare`, as in ``minisink bench``, with random keys and values: speed does not depend on the text.
+A window rebuilt for every token costs as many tokens as it holds, and attention among them all; a stream costs one
+token, and only its attention grows with the cache. So the ratio of the two grows about linearly. `speed.compare` times
+them, as in ``minisink bench``, with random keys and values, because speed does not depend on the text.
 """
 
 import numpy as np
@@ -20,16 +20,16 @@ FAST = {"caches": (64, 128, 256, 512), "repeats": 3}
 
 
 def run(model, *, caches=tuple(speed.PAPER), n_sinks=4, repeats=5, track=iter):
-    """Time a token for every cache, also beyond the trained length, and yield the rows of `speed.compare`."""
+    """Time a token in every cache, also beyond the trained length, and yield the rows of `speed.compare`."""
     caches = sorted(set(caches))
     speed.check(caches, n_sinks=n_sinks, repeats=repeats)
     must_learn(model, caches)
-    for _, row in zip(track(caches), speed.compare(model, caches, n_sinks=n_sinks, repeats=repeats), strict=False):
-        yield row
+    rows = speed.compare(model, caches, n_sinks=n_sinks, repeats=repeats)
+    yield from (row for _, row in zip(track(caches), rows, strict=False))
 
 
 def effects(rows):
-    """Judge by how much streaming is faster in the largest cache, and how the ratio grows with the cache."""
+    """Judge how much faster streaming is in the largest cache, and how the ratio grows with the cache."""
     times = np.stack([row["times"] for row in rows], axis=1)  # (repeats, caches, 2)
     sizes = np.log([row["cache"] for row in rows])
 
@@ -37,13 +37,12 @@ def effects(rows):
         streaming, recompute = np.median(drawn, axis=0).T
         return recompute / streaming
 
+    def power(drawn):
+        return np.polyfit(sizes, np.log(ratios(drawn)), 1)[0]
+
     what = f"re-computation over streaming, cache {rows[-1]['cache']}"
     yield effect(what, times, above=1, stretch=1, of=lambda drawn: ratios(drawn)[-1])
     if len(rows) > 1:
-
-        def power(drawn):
-            return np.polyfit(sizes, np.log(ratios(drawn)), 1)[0]
-
         yield effect("the ratio grows as the cache to the power of", times, above=0.5, below=1.5, stretch=1, of=power)
 
 
@@ -59,7 +58,7 @@ def show(rows):
 
 
 def finding(rows):
-    """Say what a token costs in the smallest cache and in the largest."""
+    """State what a token costs in the smallest cache and in the largest."""
     ratios = (f"{row['ratio']:,.0f} times as long in a cache of {row['cache']:,}" for row in (rows[0], *rows[1:][-1:]))
     return f"A token whose window is re-computed takes, compared with streaming, {', '.join(ratios)}"
 
@@ -68,8 +67,8 @@ def draw(figure, rows):
     """Draw milliseconds per token against the cache, streaming and re-computing, and their ratio."""
     axes, caches = figure.subplots(), [row["cache"] for row in rows]
     for method in ("recompute", "streaming"):
-        label = {"marker": "o", "ms": 9, "label": method}
-        axes.plot(caches, [row[f"{method}_ms"] for row in rows], **STROKES[method] | label | {"lw": 2.5})
+        style = STROKES[method] | {"marker": "o", "ms": 9, "lw": 2.5}
+        axes.plot(caches, [row[f"{method}_ms"] for row in rows], label=method, **style)
     for row in rows:
         point = row["cache"], row["recompute_ms"]
         axes.annotate(f"{row['ratio']:,.0f} x", point, xytext=(0, 12), textcoords="offset points", ha="center")
