@@ -4,7 +4,7 @@
 solves it must park its weight on BOS, by a theorem. *Backcopy* (arXiv:2410.13835): repeat a token after a trigger,
 otherwise continue the chain. The cures: softmax1; a learned sink logit (gpt-oss); a gate after attention
 (arXiv:2505.06708); softpick, a rectified softmax (arXiv:2504.20966); ReLU. Some only *allow* a head to look at nothing;
-the run shows whether it then does. Backcopy has those that the language-model trainer supports.
+the run shows whether it then does. Backcopy is trained with those that the language-model trainer supports.
 """
 
 import numpy as np
@@ -29,18 +29,17 @@ OPTIONS = {
     "backcopy_steps": "of 32 texts; 0 leaves backcopy out",
 }
 FAST = {"kinds": ("softmax", "softmax1", "relu"), "n_seeds": 2, "backcopy_steps": 0}
+MEASURED = ("idle", "busy", "value", "spike", "error")
 MUST, SINK = 0.99, 0.3  # 1 - epsilon; the weight above which Gu et al. (arXiv:2410.10781) call it a sink
 
 
 def run(*, kinds=KINDS, n_seeds=3, lengths=(16,), head_dims=(16,), steps=4000, backcopy_steps=400, seed=0, track=iter):
-    """Train each toy in each way, and see where its idle weight goes.
-
-    The trigger task ends when its largest error is below 5e-3; backcopy always runs to its end.
+    """Train each toy in each way, trigger until its largest error is below 5e-3, and see where its idle weight goes.
 
     Each row has ``"task"``, ``"kind"``, ``"length"``, ``"width"`` of a head, ``"seed"``, ``"steps"`` done; ``"idle"``
     and ``"busy"``, the mean weight on BOS from tokens with nothing to do and from triggers; ``"value"``, the norm of
-    the value of BOS over the mean of the others'; ``"spike"``, that of its residual stream over the median, NaN in the
-    trigger task, which has none; ``"error"``, the largest, and for backcopy nats per token above the floor.
+    the value of BOS over the mean of the others'; ``"spike"``, that of its residual stream over the median (backcopy
+    only); ``"error"``, the largest, and for backcopy nats per token above the floor.
     """
     for name, value, least in (("n_seeds", n_seeds, 1), ("steps", steps, 1), ("backcopy_steps", backcopy_steps, 0)):
         if value < least:
@@ -55,16 +54,15 @@ def run(*, kinds=KINDS, n_seeds=3, lengths=(16,), head_dims=(16,), steps=4000, b
     for task, kind, length, width, toy_seed in track(toys):
         if task == "trigger":
             toy = Toy(kind, length=length, head_dim=width, seed=toy_seed)
-            n_steps = toy.train(steps)
-            look = toy.look() | {"spike": np.nan}
+            n_steps, look = toy.train(steps), {"spike": np.nan} | toy.look()
         else:
             n_steps, look = backcopy_steps, copy_back(kind, backcopy_steps, toy_seed)
         about = {"task": task, "kind": kind, "length": length, "width": width, "seed": toy_seed, "steps": n_steps}
-        yield about | {key: look[key] for key in ("idle", "busy", "value", "spike", "error")}
+        yield about | {key: look[key] for key in MEASURED}
 
 
 def copy_back(kind, n_steps, seed):
-    """Train a backcopy toy, and return its measurements, in the words of `run`."""
+    """Train a backcopy toy, and return its measurements under the names of `run`."""
     toy = backcopy.Toy(Task.random(seed), kind=kind, n_steps=n_steps, seed=seed)
     for _ in range(n_steps):
         toy.step()
@@ -76,35 +74,28 @@ def copy_back(kind, n_steps, seed):
 
 def effects(rows):
     """Yield that the trigger task is solved; that softmax has its sink, and no cure has one."""
-    solved = [row["error"] for row in rows if row["task"] == "trigger"]
-    if solved:
+    if solved := [row["error"] for row in rows if row["task"] == "trigger"]:
         yield exactly("trigger: largest error", max(solved), below=ENOUGH)
     for (task, kind), runs in by(rows, "task", "kind").items():
-        idle = [row["idle"] for row in runs]
-        what = f"{task}, {kind}: idle weight on BOS"
-        if kind == "softmax":
-            yield effect(what, idle, stretch=1, above=MUST if task == "trigger" else SINK)
-        else:
-            yield effect(what, idle, stretch=1, below=SINK)
+        side = {"above": MUST if task == "trigger" else SINK} if kind == "softmax" else {"below": SINK}
+        yield effect(f"{task}, {kind}: idle weight on BOS", [row["idle"] for row in runs], stretch=1, **side)
 
 
 def show(rows):
     """Return a table with one row per task, kind, length T and head width D: the mean of its trainings."""
-    header, keys = ["task", "kind", "T", "D", "seeds", "steps"], ("steps", "idle", "busy", "value", "spike", "error")
-    cells = []
+    forms, cells = dict(zip(("steps", *MEASURED), (".0f", *[".3f"] * 4, ".4f"), strict=True)), []
     for about, runs in by(rows, "task", "kind", "length", "width").items():
-        means = {key: np.mean([row[key] for row in runs]) for key in keys}
-        numbers = [number(means[key], ".3f") for key in ("idle", "busy", "value", "spike")]
-        cells.append([*map(str, about), str(len(runs)), f"{means['steps']:.0f}", *numbers, f"{means['error']:.4f}"])
-    return table([*header, "idle", "busy", "value", "spike", "error"], cells)
+        means = [number(np.mean([row[key] for row in runs]), form) for key, form in forms.items()]
+        cells.append([*map(str, about), str(len(runs)), *means])
+    return table(["task", "kind", "T", "D", "seeds", *forms], cells)
 
 
 def finding(rows):
-    """Say with which rules from scores to weights each toy parks its idle weight on BOS."""
+    """Name the ways from scores to weights in which each toy parks its idle weight on BOS."""
     parts = []
     for task, runs in by(rows, "task").items():
-        idle = {kind: np.mean([row["idle"] for row in some]) for kind, some in by(runs, "kind").items()}
-        parts.append(f"{', '.join(kind for kind in idle if idle[kind] > SINK) or 'none'} ({task})")
+        park = [kind for kind, some in by(runs, "kind").items() if np.mean([row["idle"] for row in some]) > SINK]
+        parts.append(f"{', '.join(park) or 'none'} ({task})")
     n_kinds = len(by(rows, "kind"))
     return f"Of {n_kinds} ways from scores to weights, idle heads park on BOS under {' and '.join(parts)}"
 

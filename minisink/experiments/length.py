@@ -1,12 +1,13 @@
 """A stream without end: loss and memory stay as they are, however long it gets.
 
-Figure 5 follows 4 million tokens. Here a text is streamed, from its beginning again where it is too short, and every
-tenth of the stream is compared with a reader who begins just there, with the same sinks and window but no past: that
-takes out what is hard or easy in the text itself. If anything added up along the stream (positions, rounding, what
-evicted tokens left behind), the two would part.
+A text is streamed, from its beginning again where it is too short, and every tenth of the stream is compared with a
+reader who begins just there, with the same sinks and window but no past. So it does not matter what is hard or easy in
+the text. If anything added up along the stream (positions, rounding, what evicted tokens left behind), the two would
+drift apart.
 """
 
 import os
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -25,14 +26,11 @@ TENTHS = 10
 
 
 def run(model, text, *, tokens=50_000, cache=128, n_sinks=4, seed=0, track=iter):
-    """Stream a text, and read each tenth of it again from there.
+    """Stream a text, beginning in its tenth number `seed`, and read each tenth of the stream again from there.
 
-    The text is read again from its start where it is shorter; `seed` says in which tenth of it the stream begins.
-
-    One row per tenth: ``"tokens"`` so far, ``"readings"`` of the text they are; ``"perplexity"`` of this tenth, and
-    ``"begun_here"``, of the same tokens for a reader with nothing before them but sinks and a window;
-    ``"cache_bytes"``, ``"process_bytes"`` (NaN where the system does not say) and ``"dense_bytes"``, what keys and
-    values of all tokens would take; ``"nll"`` and ``"nll_here"``, nats.
+    One row per tenth: ``"tokens"`` so far, and how many ``"readings"`` of the text; ``"perplexity"`` of this tenth, and
+    ``"begun_here"``, for a reader with nothing before it but sinks and a window; ``"cache_bytes"``, ``"process_bytes"``
+    (NaN where the system does not say) and ``"dense_bytes"``, of all keys and values; ``"nll"``, ``"nll_here"``, nats.
     """
     ids, bos = model.encode(text, bos=False), [] if model.config.bos is None else [model.config.bos]
     if not len(ids):
@@ -41,24 +39,25 @@ def run(model, text, *, tokens=50_000, cache=128, n_sinks=4, seed=0, track=iter)
     if tokens // TENTHS <= cache:
         least = TENTHS * (cache + 1)
         raise ValueError(f"a tenth of {tokens:,} tokens fits a cache of {cache}: --tokens {least}, or more")
-    start, n_read = seed * len(ids) // TENTHS, tokens - len(bos)
-    stream = np.concatenate((bos, np.take(ids, range(start, start + n_read), mode="wrap"))).astype(np.int64)  # (T,)
+    start = seed * len(ids) // TENTHS
+    text_ids = np.take(ids, range(start, start + tokens - len(bos)), mode="wrap")
+    stream = np.concatenate((bos, text_ids)).astype(np.int64)  # (T,)
     method = Streaming(n_sinks, cache - n_sinks)
     stream_cache = empty_cache(model, method)
     bounds = np.linspace(0, tokens - 1, TENTHS + 1).astype(int)  # the last token predicts none
-    for first, last in track(list(zip(bounds[:-1], bounds[1:], strict=True))):
+    for first, last in track([*pairwise(bounds)]):
         nll = token_nll(model, stream[first : last + 1], cache=stream_cache)
         restart = np.concatenate((stream[:n_sinks], stream[max(n_sinks, first - method.window) : last + 1]))
-        restart_nll = token_nll(model, restart, cache=empty_cache(model, method))[first - last :]
+        nll_here = token_nll(model, restart, cache=empty_cache(model, method))[first - last :]
         row = {"tokens": int(last + 1), "readings": (last + 1 - len(bos)) / len(ids)}
-        row |= {"perplexity": perplexity(nll), "begun_here": perplexity(restart_nll)}
+        row |= {"perplexity": perplexity(nll), "begun_here": perplexity(nll_here)}
         held = sum(array.nbytes for array in stream_cache.state()[0].values())  # the next token brings its own
         row |= {"cache_bytes": held, "process_bytes": process_bytes()}
-        yield row | {"dense_bytes": int(last) * cache_bytes_per_token(model), "nll": nll, "nll_here": restart_nll}
+        yield row | {"dense_bytes": int(last) * cache_bytes_per_token(model), "nll": nll, "nll_here": nll_here}
 
 
 def process_bytes():
-    """Return what the process has in memory, or NaN where the system (macOS, Windows) does not say."""
+    """Return the memory of this process, or NaN where the system (macOS, Windows) does not say."""
     try:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
@@ -66,7 +65,7 @@ def process_bytes():
 
 
 def effects(rows):
-    """Judge whether stream and new readers part along the stream, and whether the cache has grown."""
+    """Judge whether stream and new readers drift apart, and whether the cache has grown."""
     above = np.concatenate([row["nll"] - row["nll_here"] for row in rows]).astype(np.float64)
     line = np.stack((np.linspace(0, 1, len(above)), above), axis=1)
     yield effect("from first to last token, stream above new readers, nats", line, of=slope, above=-0.05, below=0.05)
@@ -81,7 +80,7 @@ def slope(line):  # (N, 2) -> float
 
 
 def show(rows):
-    """Return a table with a row a tenth; how often the text was read shows how much of the stream was not new."""
+    """Return a table with one row per tenth."""
     header = ["tokens", "readings", "perplexity", "begun here", "cache", "process", "if all were kept"]
     cells = []
     for row in rows:
@@ -92,7 +91,7 @@ def show(rows):
 
 
 def finding(rows):
-    """Say what stream and new reader know of the last tenth, and how much memory that takes."""
+    """State the perplexity of the last tenth, in the stream and begun there, and how much memory that takes."""
     last = rows[-1]
     cache, dense = (human_bytes(last[key]) for key in ("cache_bytes", "dense_bytes"))
     read = f"perplexity {last['perplexity']:.2f}, and {last['begun_here']:.2f} if reading begins there"
@@ -102,17 +101,16 @@ def finding(rows):
 def draw(figure, rows):
     """Draw the perplexity of each tenth, in the stream and when reading begins there; and below it, memory."""
     upper, lower = figure.subplots(2, 1, sharex=True)
-    tokens = [row["tokens"] for row in rows]
-    upper.plot(tokens, [row["perplexity"] for row in rows], ls="-", lw=7, label="in the stream")
-    begun = {"ls": "--", "lw": 2, "color": BLACK, "label": "begun at this tenth"}
-    upper.plot(tokens, [row["begun_here"] for row in rows], **begun)
-    upper.set(ylabel="perplexity", ylim=(0, 1.2 * max(row["perplexity"] for row in rows)))
+    tokens, perplexities, begun = ([row[key] for row in rows] for key in ("tokens", "perplexity", "begun_here"))
+    upper.plot(tokens, perplexities, ls="-", lw=7, label="in the stream")
+    upper.plot(tokens, begun, ls="--", lw=2, color=BLACK, label="begun at this tenth")
+    upper.set(ylabel="perplexity", ylim=(0, 1.2 * max(perplexities)))
     kinds = {"process_bytes": "process", "dense_bytes": "if all were kept", "cache_bytes": "the cache"}
     for (key, label), marker in zip(kinds.items(), "s^o", strict=True):
         lower.plot(tokens, [row[key] / 2**20 for row in rows], marker=marker, ms=9, label=label)
     again = range(1, int(rows[-1]["readings"]) + 1)
-    streamed = "tokens streamed" + " (dotted: the text begins again)" * bool(again)
-    lower.set(xlabel=streamed, ylabel="memory (MiB)", yscale="log")
+    dotted = " (dotted: the text begins again)" * bool(again)
+    lower.set(xlabel=f"tokens streamed{dotted}", ylabel="memory (MiB)", yscale="log")
     lower.yaxis.set_major_formatter("{x:g}")
     lower.xaxis.set_major_formatter("{x:,.0f}")
     for axes in (upper, lower):

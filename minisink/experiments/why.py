@@ -1,9 +1,8 @@
 """Why the window breaks: where the weight of the sink goes once it is evicted.
 
-The same tokens are streamed through two caches as large: one keeps the first token, the other only the last ones.
+The same tokens are streamed through two caches of equal size: one keeps the first token, the other only the last ones.
 A head that looks for nothing parks its weight on the first token, whose value is small. Evict it, and the denominator
-of the softmax loses its largest term: what is left is divided by less, every other weight grows, and the head reads
-what it meant to ignore (Xiao et al., section 3.1).
+of the softmax loses its largest term: every other weight grows, and the head reads what it meant to ignore.
 """
 
 import numpy as np
@@ -23,39 +22,35 @@ MEASURES = ("weight", "next", "value", "mixed", "all", "rest")
 
 
 def run(model, ids, *, cache=64, token=None, track=iter):
-    """Stream a text through both caches, token by token, and look inside every layer.
-
-    A `token` is the one token_index to look at; by default all after the first eviction are, ``ids[cache:]``.
+    """Stream a text through both caches, and look inside every layer, at one `token` or at all of ``ids[cache:]``.
 
     Each row has ``"layer"``; ``"oldest"``, what is in slot 0: the "sink", or the oldest token of a "window". Means
     over the heads and tokens: ``"weight"`` on slot 0, and ``"next"``, the largest on any other; ``"value"``, the norm
-    of its value / the median of the others; ``"mixed"``, the norm of attention's output; ``"all"``, the
-    logarithm of the denominator of a plain softmax, and ``"rest"``, the same without slot 0, in nats. ``"by_token"``
-    (6, N): these six, token by token; ``"slots"`` (S,), weight by slot.
+    of its value / the median of the others; ``"mixed"``, the norm of attention's output; ``"all"``, the logarithm of
+    the softmax's denominator, and ``"rest"``, the same without slot 0, in nats. ``"by_token"`` (6, N): these six,
+    token by token; ``"slots"`` (S,), weight by slot.
     """
     if cache < 2:
         raise ValueError(f"a cache of {cache} cannot hold a sink and a window: give it 2 tokens or more")
     must_evict(len(ids), cache)
     if token is not None and not cache <= token < len(ids):
         raise ValueError(f"token is {token}; after the first eviction come {cache} to {len(ids) - 1}")
-    methods = {"sink": Streaming(1, cache - 1), "window": Window(cache)}
-    caches = {name: new_cache(model, method) for name, method in methods.items()}
-    looks: dict = {name: [] for name in caches}
+    caches = {"sink": new_cache(model, Streaming(1, cache - 1)), "window": new_cache(model, Window(cache))}
+    looks: dict = {(layer, name): [] for layer in range(model.config.n_layers) for name in caches}
     for kv_cache in caches.values():
         model.forward(ids[:cache], cache=kv_cache, rows=slice(-1, None))
     for t in track(range(cache, len(ids) if token is None else token + 1)):
         for name, kv_cache in caches.items():
             trace: dict = {}
             model.forward(ids[t : t + 1], cache=kv_cache, rows=slice(-1, None), trace=trace)
-            if token in (None, t):
-                looks[name].append([look(*both) for both in zip(trace["layers"], kv_cache.layers, strict=True)])
-    for layer in range(model.config.n_layers):
-        for name, tokens in looks.items():
-            layer_looks = [layers[layer] for layers in tokens]
-            by_token = np.array([[about[key] for about in layer_looks] for key in MEASURES])  # (6, N)
-            means = dict(zip(MEASURES, by_token.mean(axis=1).tolist(), strict=True))
-            slots = np.mean([about["slots"] for about in layer_looks], axis=0)
-            yield {"layer": layer, "oldest": name, **means, "by_token": by_token, "slots": slots}
+            for layer, both in enumerate(zip(trace["layers"], kv_cache.layers, strict=True)):
+                if token in (None, t):
+                    looks[layer, name].append(look(*both))
+    for (layer, name), tokens in looks.items():
+        by_token = np.array([[about[key] for about in tokens] for key in MEASURES])  # (6, N)
+        means = dict(zip(MEASURES, by_token.mean(axis=1).tolist(), strict=True))
+        slots = np.mean([about["slots"] for about in tokens], axis=0)
+        yield {"layer": layer, "oldest": name, **means, "by_token": by_token, "slots": slots}
 
 
 def look(inside, layer_cache):
@@ -83,18 +78,17 @@ def effects(rows):
 def show(rows):
     """Return a table with one row per layer: with the sink kept, and with it gone."""
     header = ["layer", "kept: weight", "|v|", "|home|", "log", "rest", "gone: weight", "|v|", "|home|", "log"]
-    measures = [*MEASURES[:1], *MEASURES[2:]]
-    cells: dict = {}
-    for row in rows:
-        columns = measures if row["oldest"] == "sink" else measures[:-1]
-        cells.setdefault(row["layer"], [str(row["layer"])]).extend(f"{row[key]:.2f}" for key in columns)
-    text = table(header, list(cells.values()))
+    kept = ("weight", "value", "mixed", "all", "rest")
+    cells = []
+    for layer, (sink, window) in by(rows, "layer").items():
+        numbers = [sink[key] for key in kept] + [window[key] for key in kept[:-1]]
+        cells.append([str(layer), *(f"{x:.2f}" for x in numbers)])
     means = "weight and |v| / median: of slot 0; |home|: norm of what is mixed; log: of the softmax denominator, "
-    return f"{text}\n\n{wrap(means + 'in nats; rest: the same without slot 0')}"
+    return f"{table(header, cells)}\n\n{wrap(means + 'in nats; rest: the same without slot 0')}"
 
 
 def finding(rows):
-    """Say what weight the oldest token has with the sink and without, and how much longer the output becomes."""
+    """State the weight on slot 0 with the sink and without, and how much longer the output becomes."""
     by_name = {key: [np.mean([row[key] for row in some]) for some in by(rows, "oldest").values()] for key in MEASURES}
     (kept, gone), (short, long) = by_name["weight"], by_name["mixed"]
     longer = f"attention's output is {long / short:.2f} times as long"
