@@ -1,12 +1,12 @@
 """Perplexity by the size of the cache: a larger one is not always better.
 
-Table 6: Llama-2-7B, trained on 4,096 tokens, gains from every doubling of its cache except the one that fills the
-trained length: it does not use everything it sees. Beyond that length things change: there are more slots than the
-model knows, as in dense attention to a long text. All sizes are judged on the same tokens, those after the first
-eviction from the largest.
+Llama-2-7B, trained on 4,096 tokens, gains from every doubling of its cache except the one that fills the trained
+length: it does not use everything it sees. Beyond that length there are more slots than the model knows, as in dense
+attention to a long text. All sizes are judged on the same tokens, those after the first eviction from the largest.
 """
 
 from functools import partial
+from itertools import pairwise
 
 from ..evaluation.jobs import in_order
 from ..loss import perplexity, token_nll
@@ -23,9 +23,8 @@ FAST = {"tokens": 1000, "caches": (64, 128, 256, 512)}
 def run(model, ids, *, caches=(16, 32, 64, 128, 256, 512), n_sinks=4, each=in_order):
     """Stream a text through caches of several sizes, which sinks and window share.
 
-    One row per cache, the smallest first: ``"cache"``, ``"n_sinks"``, ``"window"``; ``"perplexity"`` of the tokens
-    after the first eviction from the largest cache, and their ``"nll"`` of shape (T - 1 - largest,), nats;
-    ``"trained"``, the positions the model was trained on.
+    One row per cache, the smallest first: ``"cache"``, ``"n_sinks"``, ``"window"``; ``"perplexity"`` and ``"nll"`` of
+    the tokens after the first eviction from the largest; ``"trained"``, the positions the model was trained on.
     """
     caches = sorted(set(caches))
     must_hold(caches[0], n_sinks)
@@ -43,24 +42,24 @@ def _row(ids, n_sinks, largest, model, cache):
 
 def effects(rows):
     """Judge what each larger cache gains; the last within the trained length loses in the paper, any beyond should."""
-    last = max((row["cache"] for row in rows if row["cache"] <= row["trained"]), default=None)
-    for small, large in zip(rows, rows[1:], strict=False):
+    last = max((row["cache"] for row in rows if row["cache"] <= row["trained"]), default=0)
+    for small, large in pairwise(rows):
         beyond = ", beyond the trained length" if large["cache"] > large["trained"] else ""
-        loses = beyond or large["cache"] == last
         what = f"cache {small['cache']} - {large['cache']}{beyond}, nats per token"
-        yield effect(what, small["nll"] - large["nll"], above=None if loses else 0, below=0 if loses else None)
+        side = {"below": 0} if large["cache"] >= last else {"above": 0}
+        yield effect(what, small["nll"] - large["nll"], **side)
 
 
 def finding(rows):
-    """Say how perplexity changes from the smallest cache to the largest within the trained length, and beyond that."""
+    """State the perplexity of the smallest cache, the largest within the trained length, and the largest beyond it."""
     within = [row for row in rows if row["cache"] <= row["trained"]] or rows[:1]
-    said = f"With {within[0]['cache']} visible keys perplexity is {within[0]['perplexity']:.1f}"
-    if len(within) > 1:
-        said += f", with {within[-1]['cache']} it is {within[-1]['perplexity']:.1f}"
-    if rows[-1] is within[-1]:
-        return said
-    beyond = f"with {rows[-1]['cache']}, more than the {rows[-1]['trained']} of training"
-    return f"{said}; {beyond}, {rows[-1]['perplexity']:.1f}"
+    first, best, last = within[0], within[-1], rows[-1]
+    said = f"With {first['cache']} visible keys perplexity is {first['perplexity']:.1f}"
+    if best is not first:
+        said += f", with {best['cache']} it is {best['perplexity']:.1f}"
+    if last is not best:
+        said += f"; with {last['cache']}, more than the {last['trained']} of training, {last['perplexity']:.1f}"
+    return said
 
 
 def draw(figure, rows):

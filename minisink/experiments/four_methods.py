@@ -33,19 +33,15 @@ def brought_back(cache, n_sinks):
 
 
 def run(model, ids, methods, *, cache, readable=False, on_progress=lambda method, n_tokens: None):
-    """Stream a text through each method.
+    """Stream a text through each method; after `cache` tokens all except dense attention evict the first.
 
     One row per method: ``"method"`` by name, ``"nll"`` (T-1,), ``"before"`` and ``"after"`` (perplexity before and
     after the first eviction; NaN if not measured), ``"keys"`` (held at the end), ``"cache_bytes"``,
-    ``"tokens_per_second"``, ``"note"``.
-
-    `cache` counts the keys in sight, except for dense attention: after that many tokens the first is evicted.
-    `on_progress` is called with a method and the number of tokens it has just done.
+    ``"tokens_per_second"``, ``"note"``. `on_progress` gets a method and the number of tokens it has just done.
     """
     ids, rows = model.check_ids(ids), []
     for method in methods:
-        blocks, note = [], ""
-        start = time.perf_counter()
+        blocks, note, start = [], "", time.perf_counter()
         try:
             for nll in nll_blocks(model, ids, method, readable=readable):
                 blocks.append(nll)
@@ -65,10 +61,10 @@ def run(model, ids, methods, *, cache, readable=False, on_progress=lambda method
 
 
 def induction(model, *, length=32, n_texts=2, seed=0):
-    """Return how much less a random text costs when read a second time, in nats per token: what can be copied.
+    """Return how much less random tokens cost when read a second time, in nats per token.
 
-    Random tokens are meaningless, so the only gain comes from looking up the first reading, with an induction head
-    (Olsson et al., arXiv:2209.11895). Without one "retrieval" has nothing to retrieve with.
+    The only gain comes from looking up the first reading, with an induction head (Olsson et al., arXiv:2209.11895).
+    Without one "retrieval" has nothing to retrieve with.
     """
     length, gains = min(length, model.config.max_positions // 2 - 1), []
     lead = [] if model.config.bos is None else [model.config.bos]
@@ -79,23 +75,22 @@ def induction(model, *, length=32, n_texts=2, seed=0):
 
 
 def finding(rows, cache):
-    """State the result in one sentence, even if nothing was measured, from rows of `run` with window and sinks."""
-    by_method = {row["method"]: row for row in rows}
-    window, streaming = (by_method[m]["nll"][cache:] for m in ("window", "streaming"))
+    """State in one sentence what the sinks gain, if anything was measured, from rows of `run`."""
+    late = {row["method"]: row["nll"][cache:] for row in rows}
+    a, b, c = (perplexity(late[name]) for name in ("window", "streaming", "recompute"))
+    window, streaming = late["window"], late["streaming"]
     if not len(window):
         return f"Nothing was evicted: the text does not fill a cache of {cache} tokens, so there is nothing to compare."
     tokens = f"Over the {len(window):,} token{'s' * (len(window) > 1)} after the first eviction,"
-    a, b = by_method["window"]["after"], by_method["streaming"]["after"]
-    recompute = by_method["recompute"]
-    beside = f"; re-computation has {recompute['after']:.2f}"
+    both, recompute = f"window attention {a:.2f}, with sinks {b:.2f}", f"; re-computation has {c:.2f}"
     if len(window) == 1 or not np.isfinite([a, b]).all():
-        return f"{tokens} there is nothing to compare: window attention {a:.2f}, with sinks {b:.2f}{beside}."
+        return f"{tokens} there is nothing to compare: {both}{recompute}."
     gap = paired(window, streaming)
-    beside = f" ({gap} nats per token){beside} ({paired(recompute['nll'][cache:], streaming)})"
+    gaps = f" ({gap} nats per token){recompute} ({paired(late['recompute'], streaming)})"
     if not (gap.above(0) or gap.below(0)):
-        return f"{tokens} no gap was measured: window attention {a:.2f}, with sinks {b:.2f}{beside}."
+        return f"{tokens} no gap was measured: {both}{gaps}."
     by_how_much = f"{abs(a / b - 1):.1%} {'above' if a > b else 'below'} the {b:.2f} with sinks"
-    return f"{tokens} window attention's perplexity is {a:.2f}, {by_how_much}{beside}."
+    return f"{tokens} window attention's perplexity is {a:.2f}, {by_how_much}{gaps}."
 
 
 def lean(model, ids):
@@ -105,11 +100,8 @@ def lean(model, ids):
 
 
 def foreign(model, perplexity):
-    """Return a sentence about a text that the model does not know, or an empty one.
-
-    A perplexity of a quarter of the vocabulary is little better than guessing among all tokens.
-    """
-    if not perplexity > model.config.vocab_size / 4:
+    """Return a sentence about a text that the model does not know, or an empty one."""
+    if not perplexity > model.config.vocab_size / 4:  # little better than guessing among all tokens
         return ""
     has = f"perplexity {perplexity:,.0f}, with a vocabulary of {model.config.vocab_size:,}"
     return f"{model.name} does not know texts of this kind: {has}. What the methods lose on it says little."

@@ -23,34 +23,31 @@ NEAR = 4  # near tokens: the query itself and the three before it
 def run(model, ids, *, length=64, n_texts=100, side=16, track=iter):
     """Average the attention of each layer over pieces of a text.
 
-    If the text begins with the begin-of-text token, so does each piece. The model has at least three layers.
-
     One row per layer: ``"first"``, the weight of the last token on the first, a mean over heads, and how these spread:
     ``"spread"`` (standard deviation), ``"least"``, ``"most"``; ``"near"``, its weight on itself and the three before;
     ``"logit"``, its score with the first token above the mean of its scores with the others; ``"tokens"`` of a piece.
-    ``"heads"`` and ``"near_heads"`` (H,), the two by head; ``"pattern"`` (side, side), the mean over heads of the first
-    queries.
+    ``"heads"``, ``"near_heads"`` (H,), the two by head; ``"pattern"`` (side, side), the mean of the first queries.
     """
     n_layers = model.config.n_layers
     if n_layers <= LOCAL:
         raise ValueError(f"{model.name} has {n_layers} layers; the claim is about those beyond the first {LOCAL}")
     if not 2 * NEAR < side <= length:
-        right = f"{2 * NEAR + 1} to {length} tokens a side"
+        right = f"{2 * NEAR + 1} to {length} tokens per side"
         raise ValueError(f"maps of {side} tokens in pieces of {length}: choose {right}")
-    last, drawn, n = np.zeros((2, n_layers, model.config.n_heads, length)), np.zeros((n_layers, side, side)), 0
-    for piece in track(pieces(model, ids, length, n_texts)):
+    last, drawn = np.zeros((2, n_layers, model.config.n_heads, length)), np.zeros((n_layers, side, side))
+    texts = pieces(model, ids, length, n_texts)
+    for piece in track(texts):
         for i, layer in enumerate(look_inside(model, piece)["layers"]):
             pattern = to_host(layer["pattern"])  # (H, T, T)
             last[:, i] += pattern[:, -1], to_host(layer["scores"])[:, -1]
             drawn[i] += pattern[:, :side, :side].mean(axis=0)
-        n += 1
-    weights, scores = last / n
+    weights, scores = last / len(texts)
     for i in range(n_layers):
         first, near = weights[i, :, 0], weights[i, :, -NEAR:].sum(axis=-1)
         logit = float((scores[i, :, 0] - scores[i, :, 1:].mean(axis=-1)).mean())
         row = {"layer": i, "first": float(first.mean()), "spread": float(first.std())}
         row |= {"least": float(first.min()), "most": float(first.max()), "near": float(near.mean()), "logit": logit}
-        yield row | {"tokens": length, "heads": first, "near_heads": near, "pattern": drawn[i] / n}
+        yield row | {"tokens": length, "heads": first, "near_heads": near, "pattern": drawn[i] / len(texts)}
 
 
 def effects(rows):
@@ -67,14 +64,12 @@ def effects(rows):
 
 def later_more(labelled):
     """Return the mean of the values (N, 2) whose label is 1, less the mean of the others; NaN without either."""
-    late = labelled[:, 1] == 1
-    if late.all() or not late.any():
-        return np.nan
-    return labelled[late, 0].mean() - labelled[~late, 0].mean()
+    values, late = labelled[:, 0], labelled[:, 1] == 1
+    return values[late].mean() - values[~late].mean() if len({*late}) == 2 else np.nan
 
 
 def finding(rows):
-    """Say how much the last token of a piece gives the first one and the nearest, in early layers and in later ones."""
+    """State the weight of a piece's last token on the first and the nearest, in early layers and in later ones."""
     parts = rows[:LOCAL], rows[LOCAL:]
     (a, b), (c, d) = ([np.mean([row[key] for row in part]) for key in ("first", "near")] for part in parts)
     early = f"In the first {LOCAL} layers the first token gets {a:.0%} of the weight, the nearest {NEAR} get {b:.0%}"
@@ -84,10 +79,10 @@ def finding(rows):
 def draw(figure, rows):
     """Draw maps of the first layers and two later ones, and below them the first token's weight in all layers."""
     n_layers = len(rows)
-    shown_layers = sorted({0, 1, (n_layers + 1) // 2, n_layers - 1})
+    shown = sorted({0, 1, (n_layers + 1) // 2, n_layers - 1})
     above, below = figure.subfigures(2, 1)
-    panels = above.subplots(1, len(shown_layers), sharey=True)
-    for panel, i in zip(panels, shown_layers, strict=True):
+    panels = above.subplots(1, len(shown), sharey=True)
+    for panel, i in zip(panels, shown, strict=True):
         image = panel.imshow(rows[i]["pattern"], vmin=0.0, vmax=1.0, cmap="magma", interpolation="nearest")
         panel.set(title=f"layer {i}", xlabel="key")
         panel.grid(visible=False)

@@ -5,6 +5,7 @@ Mohtashami and Jaggi (arXiv:2305.16300) state it much like `TELL`. Streaming for
 """
 
 from functools import partial
+from itertools import product
 
 import numpy as np
 
@@ -33,8 +34,8 @@ ASK = "\nWhat is the pass key? The pass key is {key}"
 def make(model, filler, key, *, length, depth, bos=True):
     """Return a text of `length` tokens, or a few more, that states a key and asks for it: an `Asked`.
 
-    A `depth` of 0 states it at the beginning, 1 right before the question; the rest is as much of `filler` as
-    fits. Raise ValueError for a depth out of range, a length without room, or a filler that is too short.
+    A `depth` of 0 states it at the beginning, 1 right before the question; the rest is `filler`. Raise ValueError for a
+    depth out of range, a length without room, or a filler that is too short.
     """
     if not 0 <= depth <= 1:
         raise ValueError(f"depth is {depth}; it is a share of the text, 0 to 1")
@@ -42,13 +43,12 @@ def make(model, filler, key, *, length, depth, bos=True):
     room = length - len(model.encode(tell + ask, bos=bos))
     if room < 0:
         raise ValueError(f"length is {length}; statement and question alone take {length - room} tokens")
-    story = model.encode(filler, bos=False)
-    if len(story) < room:
-        raise ValueError(f"the filler has {len(story)} tokens; a text of {length} needs {room}")
     ends = [0, *(stop for _, stop in encode(model.tokenizer, filler, name=model.name).offsets)]  # of tokens, in letters
+    if len(ends) <= room:
+        raise ValueError(f"the filler has {len(ends) - 1} tokens; a text of {length} needs {room}")
     before, after = ends[round(depth * room)], ends[room]
     text = filler[:before] + tell + filler[before:after] + ask
-    second = before + tell.rindex(key)  # the nearest of the two tellings
+    second = before + tell.rindex(key)  # the nearest of the two statements
     places = [(second, second + len(key)), (len(text) - len(key), len(text))]
     ids, (needle, answer) = tokens_of(model, text, places, bos=bos)
     return Asked(ids, [answer], [needle])
@@ -76,8 +76,7 @@ def run(
     """Measure how much of a key is known: rows of `recall.measure`, by ``"length"`` of the text and ``"depth"``."""
     check_whole("n_keys", n_keys, 1)
     under = [recall.under(name, cache, fetched) for name in methods]
-    settings = [(n, depth, method) for n in lengths for depth in depths for method in under]
-    yield from each(partial(_row, text, keys(seed, n_keys), readable), model, settings)
+    yield from each(partial(_row, text, keys(seed, n_keys), readable), model, [*product(lengths, depths, under)])
 
 
 def _row(text, drawn, readable, model, setting):

@@ -42,7 +42,7 @@ def shift(j, s, w):
 
 
 def twice_the_ring(j, s, w):
-    """Take a token's place in a ring of twice the window."""
+    """Return the place in a ring of twice the window."""
     return np.where(j < s, j, s + (j - s) % (2 * w))
 
 
@@ -52,12 +52,12 @@ def one_place(j, s, w):
 
 
 def modulo_trained(j, s, w, trained=None):
-    """Take the place in the text modulo the trained length; without a model, modulo twice the cache."""
+    """Return the place in the text modulo the trained length, or modulo twice the cache."""
     return j % (trained or 2 * (s + w))
 
 
 def rules(trained: int | None = None) -> dict[str, Callable]:
-    """Return by name what makes a policy of n_sinks and a window, for a model of that trained length."""
+    """Return the rules by name, each a function from n_sinks and window to a policy."""
     return {
         "slots": Policy,
         "ring": partial(Numbered, rule=ring),
@@ -89,11 +89,11 @@ def prove(make: Callable, most_sinks: int = 3, widest: int = 5) -> dict[str, Any
     """Compare a rule with StreamingLLM in all caches up to these, over n_sinks + 4W tokens, in all chunkings.
 
     Return whether each query sees the sinks, the window and no other ``"tokens"``; whether a key of the ``"window"`` is
-    as far from it as in the text, and one of the ``"sinks"`` as far as in the cache; whether it is all the same in
-    ``"chunks"``; and the ``"first"`` wrong distance: n_sinks, window, t, key, the distance and the right one.
+    as far from it as in the text, and one of the ``"sinks"`` as far as in the cache; whether ``"chunks"`` all agree;
+    and the ``"first"`` wrong distance: n_sinks, window, t, key, the distance and the right one.
 
-    A chunking is a path from state to state, and the state after t tokens depends on t alone, which is checked too. So
-    all pairs of a state and a next chunk's length cover all chunkings.
+    The state after t tokens depends on t alone (this is checked too), so all pairs of a state and the length of the
+    next chunk cover all chunkings.
 
     >>> prove(rules()["modulo 2W"])["first"]
     (0, 2, 4, 3, -3, 1)

@@ -20,8 +20,8 @@ FAST = {"tokens": 700}
 def run(model, ids, *, cache=64, n_sinks=1, each=in_order):
     """Measure the loss after the first eviction with sinks and without, numbered in the cache and in the text.
 
-    Each row has ``"sinks"``, ``"positions"``; perplexity ``"within"`` the trained length, from the first eviction on,
-    and ``"beyond"`` it, NaN where the text does not reach there; ``"nll"``, and ``"split"``, where it does.
+    Each row has ``"sinks"``, ``"positions"``; perplexity ``"within"`` the trained length and ``"beyond"`` it, NaN where
+    the text does not reach there; ``"nll"``, and ``"split"``, how much of it is within.
     """
     if model.config.learned_positions:
         raise ValueError(f"{model.name} learned its positions: they are mixed into what it caches, and cannot be moved")
@@ -38,17 +38,21 @@ def _row(ids, cache, model, setting):
     return row | {"nll": nll[cache:], "split": max(0, min(trained, len(nll)) - cache)}
 
 
+def costs(rows):
+    """Return the loss added, token by token, without the sink; and with the text's positions, within and beyond."""
+    nll, split = {(bool(row["sinks"]), row["positions"]): row["nll"] for row in rows}, rows[0]["split"]
+    lost, moved = (nll[cell] - nll[True, "slot"] for cell in ((False, "slot"), (True, "original")))
+    regions = {"within": moved[:split], "beyond": moved[split:]}
+    return lost, {region: part for region, part in regions.items() if len(part)}
+
+
 def effects(rows):
-    """Judge what the sink brings with positions in the cache, and these with the sink, within and beyond."""
-    nll = {(bool(row["sinks"]), row["positions"]): row["nll"] for row in rows}
-    split = rows[0]["split"]
-    with_sink = nll[True, "slot"]
-    yield effect("no sink - sink, in nats per token", nll[False, "slot"] - with_sink, above=0)
-    moved = nll[True, "original"] - with_sink
-    if len(moved[:split]):
-        yield effect("original - slot, with the sink, within", moved[:split], above=-0.05, below=0.05)
-    if len(moved[split:]):
-        yield effect("original - slot, with the sink, beyond", moved[split:], above=0)
+    """Judge what the sink gains with positions in the cache, and what these gain with the sink, within and beyond."""
+    lost, moved = costs(rows)
+    yield effect("no sink - sink, in nats per token", lost, above=0)
+    for region, part in moved.items():
+        side = {"above": -0.05, "below": 0.05} if region == "within" else {"above": 0}
+        yield effect(f"original - slot, with the sink, {region}", part, **side)
 
 
 def show(rows):
@@ -59,14 +63,11 @@ def show(rows):
 
 
 def finding(rows):
-    """Say what it costs to lose the sink, and what to keep the positions of the text, within and beyond."""
-    nll = {(bool(row["sinks"]), row["positions"]): row["nll"] for row in rows}
-    lost, moved = ((nll[key] - nll[True, "slot"]) for key in ((False, "slot"), (True, "original")))
-    split, names = rows[0]["split"], ("within", "beyond")
-    parts = {name: part for name, part in zip(names, (moved[:split], moved[split:]), strict=True) if len(part)}
-    costs = " and ".join(f"{round(part.mean(), 2) + 0.0:.2f} {name}" for name, part in parts.items())
-    costs = f"numbering by place in the text {costs} the trained length"
-    return f"Evicting the sink costs {lost.mean():.2f} nats per token, {costs}"
+    """State what it costs to lose the sink, and to number tokens by their places in the text, within and beyond."""
+    lost, moved = costs(rows)
+    each = " and ".join(f"{round(part.mean(), 2) + 0.0:.2f} {region}" for region, part in moved.items())
+    sink = f"Evicting the sink costs {lost.mean():.2f} nats per token"
+    return f"{sink}, numbering by place in the text {each} the trained length"
 
 
 def draw(figure, rows):
@@ -75,7 +76,7 @@ def draw(figure, rows):
     panels = figure.subplots(1, len(reached), sharey=True, squeeze=False)[0]
     for axes, region in zip(panels, reached, strict=True):
         names = [f"{'sink' if row['sinks'] else 'no sink'}\n{row['positions']}" for row in rows]
-        kinds = [0 if row["sinks"] else 1 for row in rows]
+        kinds = [int(not row["sinks"]) for row in rows]
         bars(axes, names, {"perplexity": [row[region] for row in rows]}, form="%.1f", kinds=kinds)
         axes.set_title(f"{region} the trained length")
     panels[0].set_ylabel("perplexity")

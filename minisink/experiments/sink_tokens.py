@@ -1,14 +1,14 @@
 """Where the weight goes: the tokens that later ones look at most, in each layer.
 
 A head may look at a token for what it says, or park its weight there because softmax must spend it. Parked weight adds
-little: the token's values are small (value drain; Guo et al., arXiv:2410.13835). Small values are a sign, not a proof.
+little, because the token's values are small (value drain). Small values are a sign, not a proof.
 """
 
 import numpy as np
 
 from ..system.device import to_host
 from ..system.terminal import table
-from .effects import effect
+from .effects import by, effect
 from .inside import look_inside, norms, pieces
 
 PAPER = "Guo et al., arXiv:2410.13835"
@@ -17,7 +17,7 @@ OPTIONS = {"length": "tokens of a piece", "n_texts": "pieces at most", "at_least
 FAST = {"tokens": 1300, "at_least": 5}
 TOKENS = 6500
 
-FIRST = -1  # in place of a token id: the first of a text, whatever it is
+FIRST, NAMED = -1, "the first"  # of a text, whatever it is: in place of a token id, and in a row
 
 
 def run(model, ids, *, length=64, n_texts=100, at_least=20, track=iter):
@@ -34,21 +34,18 @@ def run(model, ids, *, length=64, n_texts=100, at_least=20, track=iter):
     shared_by = model.config.n_heads // model.config.n_kv_heads
     for layer in range(model.config.n_layers):
         for token, head in strongest(by_token, layer):
-            about, name = by_token[token], "the first" if token == FIRST else repr(model.decode([token]))
+            about, name = by_token[token], NAMED if token == FIRST else repr(model.decode([token]))
             weight, value = about["weight"][layer, head], about["value"][layer, head // shared_by]
             row = {"layer": layer, "head": head, "token": name, "times": about["times"]}
             yield row | {"weight": float(weight), "value": float(value)}
 
 
 def received(looks, at_least):
-    """Measure the weight that tokens receive in pieces of a text, each given with its trace, by what they are.
+    """Measure the weight that each token id receives in pieces of a text, given with their traces; -1 is the first.
 
-    Counted are the tokens of the first half of each piece, so that half a piece or more comes after each; those that
-    come less often than `at_least` are left out.
-
-    Return a dict by token id, with -1 for the first of each piece: ``"times"`` it was counted; ``"weight"`` of shape
-    (L, H), the mean weight from the queries after it; ``"value"`` of shape (L, K), the norm of its values / median over
-    the tokens of the piece, a mean too.
+    Only tokens in the first half of a piece count, so that half a piece or more comes after each; those that come less
+    often than `at_least` are left out. Return, by token id, ``"times"`` it was counted; ``"weight"`` (L, H), the mean
+    from the queries after it; ``"value"`` (L, K), the mean norm of its values / median over the tokens of the piece.
     """
     weights, values = {}, {}
     for piece, trace in looks:
@@ -67,17 +64,22 @@ def received(looks, at_least):
 
 
 def strongest(by_token, layer, n=3):
-    """Return the `n` tokens with most weight in a layer, each with the head that gives it, as `received` found."""
+    """Return the `n` tokens with most weight in a layer, each with the head that gives it most."""
     heads = {token: int(about["weight"][layer].argmax()) for token, about in by_token.items()}
     return sorted(heads.items(), key=lambda item: -by_token[item[0]]["weight"][layer, item[1]])[:n]
 
 
+def top(rows):
+    """Return whether the token with most weight is the first, and its values, by layer."""
+    rows = [of_layer[0] for of_layer in by(rows, "layer").values()]
+    return [row["token"] == NAMED for row in rows], [row["value"] for row in rows]
+
+
 def effects(rows):
     """Judge over the layers whether most look at the first token, and whether what they look at has small values."""
-    top = {row["layer"]: row for row in reversed(rows)}.values()
-    first = [row["token"] == "the first" for row in top]
+    first, value = top(rows)
     yield effect("share of layers that look at the first token most", first, above=0.5, stretch=1)
-    yield effect("|v| token/median, of what they look at most", [row["value"] for row in top], below=0.5, stretch=1)
+    yield effect("|v| token/median, of what they look at most", value, below=0.5, stretch=1)
 
 
 def show(rows):
@@ -89,24 +91,22 @@ def show(rows):
 
 
 def finding(rows):
-    """Say in how many layers most weight goes to the first token, and how small the values of what gets most are."""
-    top = [*{row["layer"]: row for row in reversed(rows)}.values()]
-    first = sum(row["token"] == "the first" for row in top)
-    value = f"{np.mean([row['value'] for row in top]):.2f} of the median norm"
-    return f"The first token gets the most weight in {first} of {len(top)} layers; values of such tokens have {value}"
+    """State in how many layers the first token gets the most weight, and how small the values of such tokens are."""
+    first, value = top(rows)
+    most = f"The first token gets the most weight in {sum(first)} of {len(first)} layers"
+    return f"{most}; values of such tokens have {np.mean(value):.2f} of the median norm"
 
 
 def draw(figure, rows):
     """Draw weight against values: parked weight is at the bottom right, weight that is read is above."""
     axes = figure.subplots()
     for first, marker, label in ((True, "o", "the first token"), (False, "^", "any other")):
-        series = [row for row in rows if (row["token"] == "the first") == first]
-        point = [row["weight"] for row in series], [row["value"] for row in series]
-        axes.plot(*point, marker, ms=13, label=label, ls="", mec="black")
+        some = [row for row in rows if (row["token"] == NAMED) == first]
+        weight, value = ([row[key] for row in some] for key in ("weight", "value"))
+        axes.plot(weight, value, marker, ms=13, label=label, ls="", mec="black")
     for row in rows:
-        if row["token"] != "the first" and row["weight"] > 0.1 and len(rows) <= 24:  # otherwise they overlap
-            point = row["weight"], row["value"]
-            name = row["token"].replace("$", r"\$")
+        if row["token"] != NAMED and row["weight"] > 0.1 and len(rows) <= 24:  # otherwise they overlap
+            point, name = (row["weight"], row["value"]), row["token"].replace("$", r"\$")
             axes.annotate(name, point, xytext=(12, 0), textcoords="offset points", va="center")
     axes.axhline(1.0, color="black", ls=":")
     axes.set(xlabel="mean weight, in the head that gives it most", ylabel="norm of values / median", ylim=(0, None))

@@ -1,11 +1,12 @@
 """StreamEval: questions about lines at a given distance, along a stream.
 
 Its authors describe it but have not released it; `record` shows one. Every 10 lines there is a question about the line
-20 lines back, or at any other distance. No line is asked about twice, so an answer occurs in the text once before it is
-asked for. If a line has left the cache, streaming knows nothing about it; "retrieval" looks it up.
+20 lines back, or at any other distance. No line is asked about twice, so its answer occurs only once before. If a line
+has left the cache, streaming knows nothing about it; "retrieval" looks it up.
 """
 
 from functools import partial
+from itertools import product
 
 import numpy as np
 
@@ -32,10 +33,10 @@ QUERY = "Query: " + LINE
 
 
 def record(random, *, distance, n_queries, every=EVERY):
-    """Return a stream of lines with queries among them, and for each query the two places of its value.
+    """Return a stream of lines with queries among them, and the places of their values in the lines and the queries.
 
-    The text ends with the last answer. The line in question is `distance` lines back: 1 for the one before
-    the last, 0 for the last. Places, in the line and in the query, are the first character and the one after the last.
+    A query is about the line `distance` lines back, 0 for the last. A place is the first character and the one after
+    the last.
 
     >>> text, needles, answers = record(np.random.default_rng(0), distance=1, n_queries=2, every=2)
     >>> print(text[:-1])
@@ -55,27 +56,25 @@ def record(random, *, distance, n_queries, every=EVERY):
     n_lines = distance + 1 + every * (n_queries - 1)
     if n_lines > len(recall.VALUES):
         raise ValueError(f"{n_lines} lines; there are {len(recall.VALUES)} different values")
-    text, needles, answers, places = TITLE, [], [], []
-    for n, value in enumerate(random.choice(recall.VALUES, n_lines, replace=False)):
-        text, place = _add(text, LINE, n, value)
-        places.append((place, value))
+    values = random.choice(recall.VALUES, n_lines, replace=False)
+    text, places, needles, answers = TITLE, [], [], []
+    for n in range(n_lines):
+        text += LINE.format(n=n, value=values[n])
+        places.append(_last_value(text))
         queried = n - distance
         if queried >= 0 and queried % every == 0:
-            place, value = places[queried]
-            needles.append(place)
-            text, place = _add(text, QUERY, queried, value)
-            answers.append(place)
+            text += QUERY.format(n=queried, value=values[queried])
+            needles.append(places[queried])
+            answers.append(_last_value(text))
     return text, needles, answers
 
 
-def _add(text, form, n, value):
-    line = form.format(n=n, value=value)
-    start = len(text) + line.index("<") + 1
-    return text + line, (start, start + len(str(value)))
+def _last_value(text):
+    return text.rindex("<") + 1, text.rindex(">")
 
 
 def make(model, *, seed=0, **sizes):
-    """Return a `record` of these sizes in tokens, as `recall.Asked`."""
+    """Return a `record` of these sizes as `recall.Asked`."""
     text, needles, answers = record(np.random.default_rng([seed, 5]), **sizes)
     ids, tokens = recall.tokens_of(model, text, needles + answers)
     return recall.Asked(ids, tokens[len(needles) :], tokens[: len(needles)])
@@ -97,8 +96,8 @@ def run(
     """Measure how much of a line is known: rows of `recall.measure`, by ``"distance"``; "dense" once for all sizes."""
     sizes = {name: caches[:1] if name == "dense" else caches for name in methods}
     under = [recall.under(name, cache, fetched) for name in methods for cache in sizes[name]]
-    settings = [(distance, method) for distance in distances for method in under]
-    yield from each(partial(_row, {"seed": seed, "n_queries": n_queries, "every": every}, readable), model, settings)
+    about = {"seed": seed, "n_queries": n_queries, "every": every}
+    yield from each(partial(_row, about, readable), model, [*product(distances, under)])
 
 
 def _row(about, readable, model, setting):

@@ -1,16 +1,15 @@
 """Trained with a dedicated sink, without one, and with softmax1: how many first tokens each needs.
 
-StreamingLLM, section 3.3: three models learned the same text in the same way, except for one thing. *Vanilla* saw
-samples that begin anywhere; with *softmax1*, the zero sink, a query may leave weight unspent; with a *sink token*,
-every sample began with the same one. Then each streams with several numbers of first tokens kept, in a cache of the
-same size. The config says which kind a model is: softmax1, or a begin-of-text token, or neither.
+Section 3.3: three models learned the same text in the same way, except for one thing. *Vanilla* saw samples that begin
+anywhere; with *softmax1*, the zero sink, a query may leave weight unspent; with a *sink token*, every sample began with
+the same one. Then each streams with several numbers of first tokens kept, in a cache of the same size.
 """
 
 from ..loss import perplexity, token_nll
 from ..methods import Streaming
 from ..system.plots import name_lines
 from ..system.terminal import number, table
-from .effects import by, effect, must_evict, pivot
+from .effects import by, effect, must_evict, must_hold, pivot
 from .inside import stretch
 
 PAPER = "Table 3"
@@ -23,13 +22,10 @@ FAST = {"tokens": 600, "caches": (64,)}
 def run(models, text, *, caches=(64, 128), sinks=(0, 1, 2, 4), tokens=3000, seed=0, track=iter):
     """Measure the loss after the first eviction of every model, for every cache and number of first tokens.
 
-    Each model reads the text with its own tokenizer, from its begin-of-text token on where it has one.
-
     Each row has ``"model"``, ``"trained"`` ("vanilla", "softmax1", "sink token"), ``"cache"``, ``"n_sinks"``;
     ``"perplexity"`` of the tokens after the first eviction, and their ``"nll"``, in nats.
     """
-    if min(caches) <= max(sinks):
-        raise ValueError(f"a cache of {min(caches)} has no room for {max(sinks)} sinks and a window")
+    must_hold(min(caches), max(sinks))
     texts = {name: stretch(model, model.encode(text), tokens, seed) for name, model in models.items()}
     for ids in texts.values():
         must_evict(len(ids), max(caches))
@@ -40,7 +36,7 @@ def run(models, text, *, caches=(64, 128), sinks=(0, 1, 2, 4), tokens=3000, seed
 
 
 def effects(rows):
-    """Judge what the first tokens bring each model: all models need some, and one is enough for a sink token."""
+    """Judge what each model gains from one first token, and from four; one is enough with a sink token."""
     nll = {(row["model"], row["cache"], row["n_sinks"]): row["nll"] for row in rows}
     for name, cache, trained in by(rows, "model", "cache", "trained"):
         zero, one, four = (nll.get((name, cache, n)) for n in (0, 1, 4))
@@ -60,31 +56,29 @@ def show(rows):
 
 
 def finding(rows):
-    """Say what it costs each model in the smallest cache to keep its fewest first tokens instead of its most."""
-    sinks, cache = [*by(rows, "n_sinks")], rows[0]["cache"]
-    few, many = sinks[0], sinks[1] if len(sinks) > 1 else sinks[0]
+    """State what it costs each model in the first cache to keep the first number of first tokens, not the second."""
+    cache, sinks = rows[0]["cache"], [*by(rows, "n_sinks")]
+    few, many = [*sinks[:2], *sinks[:1]][:2]
     nll = {(row["model"], row["n_sinks"]): row["nll"] for row in rows if row["cache"] == cache}
-    cost = {name: (nll[name, few] - nll[name, many]).mean() for name in by(rows, "model")}
-    each = ", ".join(f"{name} {round(x, 2) + 0.0:.2f}" for name, x in cost.items())
+    costs = {name: (nll[name, few] - nll[name, many]).mean() for name in by(rows, "model")}
+    each = ", ".join(f"{name} {round(x, 2) + 0.0:.2f}" for name, x in costs.items())
     return f"In a cache of {cache}, keeping {few} first tokens instead of {many} costs, in nats per token: {each}"
 
 
 def draw(figure, rows):
     """Draw perplexity by the number of first tokens kept, one line per model, one panel per cache."""
-    caches, sinks = by(rows, "cache"), [*by(rows, "n_sinks")]
+    caches, sinks = by(rows, "cache"), [str(n) for n in by(rows, "n_sinks")]
     panels = figure.subplots(1, len(caches), sharey=True, squeeze=False)[0]
     for axes, (cache, rows_of_cache) in zip(panels, caches.items(), strict=True):
         for i, (name, rows_of_model) in enumerate(by(rows_of_cache, "model").items()):
-            values = [row["perplexity"] for row in rows_of_model]
-            axes.plot(range(len(sinks)), values, marker="so^Dv"[i % 5], ms=11, label=name)
-        axes.set_xticks(range(len(sinks)), map(str, sinks))
+            axes.plot(sinks, [row["perplexity"] for row in rows_of_model], marker="so^Dv"[i % 5], ms=11, label=name)
         axes.set(title=f"cache {cache}", xlabel="first tokens kept")
     panels[0].set_ylabel("perplexity after eviction")
     name_lines(panels[-1])
 
 
 def trained_with(config):
-    """Return what a model learned with, by its config: "softmax1", a "sink token" before every text, or "vanilla"."""
+    """Tell by the config what a model learned with: "softmax1", a "sink token" before every text, or "vanilla"."""
     if config.softmax != "softmax":
         return config.softmax
     return "vanilla" if config.bos is None else "sink token"

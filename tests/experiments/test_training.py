@@ -94,7 +94,7 @@ def test_the_verdict_follows_from_the_losses(trained, nll, shown):
     [
         ({"caches": (50,)}, "nothing is evicted"),
         ({"tokens": 0}, "nothing is evicted"),
-        ({"caches": (64, 4)}, "a cache of 4 has no room for 4 sinks and a window"),
+        ({"caches": (64, 4)}, "a cache of 4 tokens cannot hold 4 sinks and a window"),
     ],
 )
 def test_what_cannot_be_is_refused(options, message):
