@@ -9,6 +9,7 @@ import tiny
 from minisink import llama
 from minisink.hf import gguf_model
 from minisink.hf.arrays import to_arrays
+from minisink.hf.names import tensors_of
 from minisink.positions import rope_frequencies
 
 gguf = pytest.importorskip("gguf", reason="needs the test extra: gguf")
@@ -70,14 +71,14 @@ def permute(rows, n_heads):
 
 def stored(model):
     """Every tensor of a model as a file has it: (out, in), queries and keys of Llama permuted."""
-    config, tensors = model.config, {}
+    config, tensors, names = model.config, {}, tensors_of(model.config, "GGUF")
     for name, array in to_arrays(config, model.weights).items():
         rows = np.ascontiguousarray(array.T if array.ndim == 2 and name not in ("embed", "position") else array)
         if config.model_type == "llama" and name.endswith((".wq", ".bq")):
             rows = permute(rows, config.n_heads)
         if config.model_type == "llama" and name.endswith((".wk", ".bk")):
             rows = permute(rows, config.n_kv_heads)
-        tensors[gguf_model.tensor_name(gguf_model.layer_names(config), name)] = rows
+        tensors[names[name].name] = rows
     scaling = isinstance(config, llama.Config) and config.rope_scaling
     if scaling and scaling["rope_type"] == "llama3":
         plain = rope_frequencies(config.head_dim, config.rope_theta)

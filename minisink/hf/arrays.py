@@ -37,16 +37,6 @@ def to_arrays(config, weights):
     return {name: array_of(weights, name) for name in shapes(config)}
 
 
-def other_name(names, field):
-    """Look up another program's name of an array in a table without biases: ".bias" instead of ".weight".
-
-    >>> other_name({"wq": "q.weight"}, "bq"), other_name({"norm": "ln.weight"}, "norm_b")
-    ('q.bias', 'ln.bias')
-    """
-    matrix = "w" + field[1:] if field.startswith("b") else field.removesuffix("_b")
-    return names[matrix] if matrix == field else names[matrix].removesuffix("weight") + "bias"
-
-
 def by_kind(fused, config):  # (..., (H + 2 K) D) -> (..., (H + 2 K) D)
     """Reorder fused columns stored head by head: the queries of a key, the key, its value, and so on.
 

@@ -128,23 +128,33 @@ def find_tensors(folder, shapes, *, optional, prefix, harmless):
         known = shapes | optional  # the output matrix never has it
         tensors = {name if name in known else prefix + name: where for name, where in tensors.items()}
 
-    missing = sorted(set(shapes) - set(tensors))
-    if missing:
-        raise CheckpointError(f"{folder}: tensor {missing[0]} is missing{and_more(missing)}")
     shapes = shapes | {name: shape for name, shape in optional.items() if name in tensors}
-    extra = sorted(set(tensors) - set(shapes))
-    allowed = re.compile("|".join(harmless))
-    unknown = [name for name in extra if not allowed.fullmatch(name)]
-    if unknown:
-        path = tensors[unknown[0]][0]
-        raise CheckpointError(f"{path}: tensor {unknown[0]} has no place in this model{and_more(unknown)}")
-    for name, shape in shapes.items():
-        path, kind, stored, _ = tensors[name]
-        if stored != shape:
-            raise CheckpointError(f"{path}: tensor {name} has shape {brief(stored)}; the config asks for {shape}")
-        if kind not in FLOATS:
+    stored = {name: (path, shape) for name, (path, _, shape, _) in tensors.items()}
+    extra = account_for(folder, stored, shapes, "config", re.compile(f"({re.escape(prefix)})?({harmless})"))
+    for name in shapes:
+        if tensors[name][1] not in FLOATS:
+            path, kind, *_ = tensors[name]
             raise CheckpointError(f"{path}: tensor {name} is {kind}; supported are {', '.join(FLOATS)}")
     return {name: tensors[name] for name in shapes}, extra
+
+
+def account_for(source, stored, shapes, asks, harmless=None):
+    """Refuse a tensor that is missing, extra, or not of the shape that `asks` asks for; list the harmless extra ones.
+
+    `stored` are (file, shape) by name, `shapes` what a model needs, `harmless` is a compiled pattern.
+    """
+    missing, extra = sorted(set(shapes) - set(stored)), sorted(set(stored) - set(shapes))
+    if missing:
+        raise CheckpointError(f"{source}: tensor {missing[0]} is missing{and_more(missing)}")
+    unknown = [name for name in extra if not (harmless and harmless.fullmatch(name))]
+    if unknown:
+        path, _ = stored[unknown[0]]
+        raise CheckpointError(f"{path}: tensor {unknown[0]} has no place in this model{and_more(unknown)}")
+    for name, shape in shapes.items():
+        path, found = stored[name]
+        if found != shape:
+            raise CheckpointError(f"{path}: tensor {name} has shape {brief(found)}; the {asks} asks for {shape}")
+    return extra
 
 
 def and_more(names):

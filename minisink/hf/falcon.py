@@ -1,4 +1,4 @@
-"""Falcon's ``config.json`` and tensor names, translated once: to ours when a folder is read, back when it is written.
+"""Falcon's ``config.json``, translated once: to our `Config` when a folder is read, back when it is written.
 
 There are three forms. Falcon-7B, first called RefinedWebModel, has one key for all heads, and one norm. Falcon-40B,
 first RefinedWeb, now `new_decoder_architecture`, has several keys, and two norms. With `multi_query` false each head
@@ -6,45 +6,27 @@ has its own key.
 """
 
 from ..families import falcon
-from .fields import brief, common, divides, flag, gelu, one_of, positive_int, refuse, renamed, written
-from .llama import is_transposed  # noqa: F401  (of every matrix but the embedding)
-from .names import OUTER, SKELETON, column
+from .fields import brief, common, divides, flag, gelu, positive_int, refuse, renamed
 from .rope import read_rope
 
 # Earlier names of some keys
-ALIASES = {
-    "n_embed": "hidden_size",
-    "n_layer": "num_hidden_layers",
-    "n_head": "num_attention_heads",
-    "n_head_kv": "num_kv_heads",
-}
+ALIASES = {"n_embed": "hidden_size", "n_layer": "num_hidden_layers"}
+ALIASES |= {"n_head": "num_attention_heads", "n_head_kv": "num_kv_heads"}
 # transformers' defaults for absent keys; a null key means false
 ABSENT = {"max_position_embeddings": 2048, "multi_query": True, "parallel_attn": True}
-# Our name -> Hugging Face's: of the numbers in a config.json
+# Our names -> Hugging Face's
 KEYS = {"d_model": "hidden_size", "n_layers": "num_hidden_layers", "n_heads": "num_attention_heads"}
 KEYS |= {"d_ff": "ffn_hidden_size", "max_positions": "max_position_embeddings", "norm_eps": "layer_norm_epsilon"}
-TWO_NORMS = {"ln1": "ln_attn.weight", "ln2": "ln_mlp.weight"}  # if attention and MLP run side by side
-# Tables that other tools write besides these
-HARMLESS = (
-    r"(transformer\.)?(h\.\d+\.self_attention\.)?(rotary_emb|maybe_rotary)\.(inv_freq|original_inv_freq)",
-    r"(transformer\.)?h\.\d+\.self_attention\.(rotary_emb|maybe_rotary)\.(cos_cached|sin_cached)",
-)
-PREFIX, LAYERS = "transformer.", "h"  # some files leave the prefix out
-MODEL, LAYER = column(OUTER, "falcon", PREFIX), column(SKELETON, "falcon")
-BY_HEAD = True  # whether queries, keys and values lie head by head in a joined matrix
-
-
-def layer_names(config):
-    """Choose the names of the norms, which depend on their number."""
-    return LAYER | TWO_NORMS if config.parallel and config.n_norms == 2 else LAYER
+KEYS |= {"rope_theta": "rope_theta", "rope_scaling": "rope_scaling", "n_kv_heads": "num_kv_heads"}
+KEYS |= {"parallel": "parallel_attn", "bias": "bias", "activation": "activation"}
 
 
 def read_config(raw):
     """Translate a parsed ``config.json``; a ValueError names the key that is missing, impossible or not supported."""
-    model_type = one_of(raw, "model_type", ("falcon", "RefinedWebModel", "RefinedWeb"))
-    named = renamed(raw, ALIASES)  # under the new name BLOOM's keys do not apply
-    raw = ABSENT | {"new_decoder_architecture": model_type == "RefinedWeb"} | (raw if model_type == "falcon" else named)
-    refuse(raw, quantization_config=None, apply_residual_connection_post_layernorm=False)
+    model_type, named = raw["model_type"], renamed(raw, ALIASES)
+    raw = raw if model_type == "falcon" else named  # under the new name BLOOM's keys do not apply
+    raw = ABSENT | {"new_decoder_architecture": model_type == "RefinedWeb"} | raw
+    refuse(raw, apply_residual_connection_post_layernorm=False)
     if flag(raw, "alibi", False):
         raise ValueError("alibi is True, which is not supported: Falcon rounds its slopes to bfloat16")
     sizes = common(raw, KEYS, tied=True, mlp_widths=4)
@@ -90,23 +72,10 @@ def _n_norms(raw, parallel):
 
 
 def write_config(config):
-    """Translate back, without what `folder.raw_of` adds for all architectures; ValueError if it has no key."""
+    """Return the keys besides `KEYS`; raise ValueError for heads that no form has."""
     H, K, parallel = config.n_heads, config.n_kv_heads, config.parallel
     new = parallel and (config.n_norms == 2 or K not in (1, H))
     if not new and K not in (1, H):
         raise ValueError(f"n_kv_heads is {K} and parallel False, which Falcon's config.json cannot express")
-    return {
-        "architectures": ["FalconForCausalLM"],
-        "model_type": "falcon",
-        **written(config, KEYS),
-        "num_kv_heads": K,
-        "new_decoder_architecture": new,
-        "multi_query": K == 1,
-        "parallel_attn": parallel,
-        "num_ln_in_parallel_attn": config.n_norms if parallel else None,
-        "rope_theta": config.rope_theta,
-        "rope_scaling": config.rope_scaling,
-        "alibi": False,
-        "bias": config.bias,
-        "activation": config.activation,
-    }
+    norms = config.n_norms if parallel else None
+    return {"new_decoder_architecture": new, "multi_query": K == 1, "num_ln_in_parallel_attn": norms, "alibi": False}

@@ -10,6 +10,7 @@ from pathlib import Path
 from ..system.terminal import in_a_line
 
 MOST_BYTES = 100_000_000  # of a JSON file; a tokenizer of 256,000 words has a third of this
+MOST_LAYERS = 10_000  # far beyond any model: the names alone of 10**12 layers would fill all memory
 LONGEST_LINE = 600  # letters of a message
 GELU = ("gelu", "gelu_python")  # names of the exact one, and of the tanh approximation, which differ in the last bits
 GELU_NEW = ("gelu_new", "gelu_pytorch_tanh", "gelu_python_tanh", "gelu_fast", "gelu_accurate")
@@ -192,13 +193,16 @@ def common(raw, keys, *, tied, mlp_widths=None, max_positions=None, norm_eps=1e-
 
     The others say what holds where the file is silent: an MLP has `mlp_widths` of the model's, if it is not needed.
     """
-    C, H, V = (positive_int(raw, key) for key in (keys["d_model"], keys["n_heads"], "vocab_size"))
+    C, H, L, V = (positive_int(raw, key) for key in (keys["d_model"], keys["n_heads"], keys["n_layers"], "vocab_size"))
+    if L > MOST_LAYERS:
+        raise CheckpointError(f"{keys['n_layers']} is {L}; {MOST_LAYERS} is the most")
     if raw.get(keys.get("head_dim")) is None:
         divides(H, C, (keys["n_heads"], keys["d_model"]))
+    refuse(raw, quantization_config=None)
     own_section = section(raw, "minisink")
     return {
         "d_model": C,
-        "n_layers": positive_int(raw, keys["n_layers"]),
+        "n_layers": L,
         "n_heads": H,
         "d_ff": positive_int(raw, keys.get("d_ff"), mlp_widths and mlp_widths * C),
         "vocab_size": V,
@@ -210,16 +214,6 @@ def common(raw, keys, *, tied, mlp_widths=None, max_positions=None, norm_eps=1e-
         "softmax": one_of(own_section, "softmax", ("softmax", "softmax1"), "softmax"),
         "sink_logit": flag(own_section, "sink_logit", False),
     }
-
-
-def written(config, keys):
-    """Undo `common`, without what `folder.raw_of` adds for all architectures."""
-    return {key: getattr(config, field) for field, key in keys.items()}
-
-
-def one_or_many(ids):
-    """Write token ids as `token_ids` reads them: null, a single id, or a list."""
-    return None if not ids else ids[0] if len(ids) == 1 else list(ids)
 
 
 def renamed(raw, names):

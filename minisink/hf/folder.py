@@ -15,16 +15,16 @@ import numpy as np
 from ..system.files import unfinished_folder
 from . import falcon, gpt2, gpt_neox, llama, mpt
 from . import tokenizer as words
-from .arrays import by_head, by_kind, other_name, shapes
+from .arrays import by_head, by_kind
 from .checkpoint import find_tensors, read_tensor, write_tensors
-from .fields import brief, is_there, naming, one_or_many, read_json, refusing, token_ids
+from .fields import brief, is_there, naming, read_json, refusing, token_ids
+from .names import HARMLESS, family_of, tensors_of
 from .relatives import check_relatives
 
 FORMATS: dict[str, Any] = {"llama": llama, "mistral": llama, "qwen2": llama, "qwen3": llama, "gpt2": gpt2}
 FORMATS |= {"gpt_neox": gpt_neox, "mpt": mpt, "falcon": falcon, "RefinedWebModel": falcon, "RefinedWeb": falcon}
 # What config.json and tokenizer.json contain when written
 FORMER = ("tokenizer_config.json", "added_tokens.json", "generation_config.json")
-MOST_LAYERS = 10_000  # far beyond any model: the names alone of 10**12 layers would fill all memory
 
 
 def config_of(raw):
@@ -33,62 +33,47 @@ def config_of(raw):
     if form is None:
         raise ValueError(f"model_type {brief(raw.get('model_type'))} is not one of {', '.join(FORMATS)}")
     config = form.read_config(raw)
-    if config.n_layers > MOST_LAYERS:
-        raise ValueError(f"asks for {config.n_layers} layers; {MOST_LAYERS} is the most")
     check_relatives(raw, config)
     return config
 
 
 def raw_of(config):
-    """Undo `config_of`; raise ValueError for biases that no ``config.json`` can express."""
-    raw = FORMATS[config.model_type].write_config(config)
-    raw |= {"vocab_size": config.vocab_size, "tie_word_embeddings": config.tied}
-    raw |= {"bos_token_id": config.bos, "eos_token_id": one_or_many(config.eos)}
+    """Undo `config_of`; raise ValueError for what no ``config.json`` can express."""
+    form = FORMATS[config.model_type]
+    raw = {"architectures": [f"{config.model_type.capitalize()}ForCausalLM"], "model_type": config.model_type}
+    raw |= {key: getattr(config, field) for field, key in form.KEYS.items()} | form.write_config(config)
+    raw |= {"vocab_size": config.vocab_size, "tie_word_embeddings": config.tied, "bos_token_id": config.bos}
+    raw["eos_token_id"] = config.eos[0] if len(config.eos) == 1 else list(config.eos) or None
     if config.softmax != "softmax" or config.sink_logit:
         raw["minisink"] = {"softmax": config.softmax, "sink_logit": config.sink_logit}
     return raw
 
 
-def tensor_name(config, name):
-    """Translate the name of an array (see `arrays.shapes`) to Hugging Face's.
-
-    >>> config = config_of({"model_type": "gpt2", "n_embd": 8, "n_head": 2, "n_layer": 3, "vocab_size": 7})
-    >>> tensor_name(config, "2.wo"), tensor_name(config, "norm_b")
-    ('transformer.h.2.attn.c_proj.weight', 'transformer.ln_f.bias')
-    """
-    form = FORMATS[config.model_type]
-    layer, _, field = name.rpartition(".")
-    if not layer:
-        return other_name(form.MODEL, field)
-    names = form.layer_names(config) if form is falcon else form.LAYER
-    return f"{form.PREFIX}{form.LAYERS}.{layer}.{other_name(names, field)}"
-
-
-def _is_by_head(form, name):
-    """Return whether it holds queries, keys and values head by head."""
-    return form.BY_HEAD and name.endswith("_qkv")
-
-
 def tensor_shapes(config):
-    """List every tensor a checkpoint must hold: Hugging Face's name and shape, most matrices (out, in)."""
-    form = FORMATS[config.model_type]
-    return {tensor_name(config, n): s[::-1] if form.is_transposed(n) else s for n, s in shapes(config).items()}
+    """List every tensor a checkpoint must hold: Hugging Face's name to its shape there."""
+    return {tensor.name: tensor.shape for tensor in tensors_of(config).values()}
 
 
-def from_tensors(config, tensor):
-    """Yield each array by our name, matrices as (in, out) views; ``tensor(name)`` is called one at a time."""
-    form = FORMATS[config.model_type]
-    for name in shapes(config):
-        array = tensor(tensor_name(config, name))
-        array = array.T if form.is_transposed(name) else array
-        yield name, by_kind(array, config) if _is_by_head(form, name) else array
+def from_tensors(config, read):
+    """Yield each array by our name, matrices as (in, out) views; ``read(name)`` is called for one tensor at a time."""
+    for ours, tensor in tensors_of(config).items():
+        array = read(tensor.name)
+        array = array.T if tensor.is_transposed else array
+        yield ours, by_kind(array, config) if _is_by_head(config, ours) else array
 
 
 def to_tensors(config, arrays):
     """Undo `from_tensors`, as dicts."""
-    form = FORMATS[config.model_type]
-    arrays = {n: by_head(a, config) if _is_by_head(form, n) else a for n, a in arrays.items()}
-    return {tensor_name(config, n): a.T if form.is_transposed(n) else a for n, a in arrays.items()}
+    tensors, stored = tensors_of(config), {}
+    for ours, array in arrays.items():
+        array = by_head(array, config) if _is_by_head(config, ours) else array
+        stored[tensors[ours].name] = array.T if tensors[ours].is_transposed else array
+    return stored
+
+
+def _is_by_head(config, name):
+    """Return whether the tensor holds queries, keys and values joined head by head."""
+    return config.model_type in ("gpt_neox", "falcon") and name.endswith("_qkv")
 
 
 def read(folder, *, dtype):
@@ -99,27 +84,26 @@ def read(folder, *, dtype):
     pass does not need; `chat` is the template and its names for special tokens, each None if no file has it.
     """
     config = _read_config(folder)
-    form = FORMATS[config.model_type]
     tokenizer = words.read_tokenizer(folder, config.vocab_size)
     chat = words.read_chat_template(folder), words.read_special_tokens(folder, tokenizer, config.model_type)
     if tokenizer is not None:
         words.add_words(folder, tokenizer, chat[1] or {}, config.vocab_size)
         words.check_space(folder, tokenizer)
     config = replace(config, bos=words.begin_of_text(folder, tokenizer, config))
-    shapes, untied = tensor_shapes(config), tensor_shapes(replace(config, tied=False))
-    optional = {name: shape for name, shape in untied.items() if name not in shapes}
-    rules = {"prefix": form.PREFIX, "harmless": form.HARMLESS}
-    tensors, ignored = find_tensors(folder, shapes, optional=optional, **rules)
+    shapes, embed = tensor_shapes(config), tensors_of(config)["embed"].name
+    untied = tensor_shapes(replace(config, tied=False))
+    rules = {"prefix": embed.partition(".")[0] + ".", "harmless": HARMLESS[family_of(config)]}
+    tensors, ignored = find_tensors(folder, shapes, optional=untied, **rules)
 
-    def tensor(name):
+    def read(name):
         return read_tensor(name, *tensors[name], dtype=dtype)
 
     for name in set(tensors) - set(shapes):  # an output matrix, although the config says it is the embedding
-        if np.array_equal(tensor(name), tensor(tensor_name(config, "embed"))):
+        if np.array_equal(read(name), read(embed)):
             ignored = sorted([*ignored, name])
         else:
             config = replace(config, tied=False)
-    return config, from_tensors(config, tensor), tokenizer, ignored, chat
+    return config, from_tensors(config, read), tokenizer, ignored, chat
 
 
 def _read_config(folder):

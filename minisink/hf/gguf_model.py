@@ -9,40 +9,32 @@ import numpy as np
 from .. import gpt2, llama
 from ..families import falcon, gpt_neox, mpt
 from ..positions import interleaved_to_split_half, rope_frequencies
-from . import names as tables
-from .arrays import other_name, shapes
-from .checkpoint import and_more
-from .fields import CheckpointError, divides, flag, number, one_of, positive_int, refuse, text_or_none, token_ids
-from .folder import MOST_LAYERS
+from .checkpoint import account_for
+from .fields import (
+    CheckpointError,
+    common,
+    divides,
+    flag,
+    naming,
+    number,
+    one_of,
+    positive_int,
+    refuse,
+    text_or_none,
+    token_ids,
+)
 from .gguf_file import check_tensors, library, read_header, read_tensor
 from .gguf_tokenizer import TOKENS, begins_text, special_ids, special_tokens, tokenizer_of, words_of
+from .names import tensors_of
 
-# Our name -> GGUF's: of the whole numbers that every architecture has, within its own prefix
+# Our names -> GGUF's, within the prefix of an architecture
 SIZES = {"d_model": "embedding_length", "n_layers": "block_count", "n_heads": "attention.head_count"}
 SIZES |= {"d_ff": "feed_forward_length", "max_positions": "context_length"}
-ARCHS = ("llama", "qwen2", "qwen3", "gpt2", "gptneox", "falcon", "mpt")
-LLAMA, GPT2 = tables.column(tables.LLAMA, "GGUF"), tables.column(tables.SKELETON, "GGUF")  # within "blk.{i}."
-FALCON_2 = GPT2 | {"ln1": "attn_norm_2.weight", "ln2": "attn_norm.weight"}  # with two norms the MLP's is the first
-MODEL = tables.column(tables.OUTER, "GGUF")
-EMBED, HEAD = MODEL["embed"], MODEL["head"]
+GPT2 = SIZES | {"norm_eps": "attention.layer_norm_epsilon"}
+LLAMA = SIZES | {"norm_eps": "attention.layer_norm_rms_epsilon", "head_dim": "attention.key_length"}
+KEYS = dict.fromkeys(("llama", "qwen2", "qwen3"), LLAMA) | dict.fromkeys(("gpt2", "gptneox", "falcon", "mpt"), GPT2)
+EMBED, HEAD = "token_embd.weight", "output.weight"
 ROPE_FACTORS = "rope_freqs.weight"  # divisors of the frequencies: Llama 3's rule, written out
-
-
-def layer_names(config):
-    """Return the table for the arrays of a layer; GPT-2's serves all families with its skeleton."""
-    if isinstance(config, llama.Config):
-        return LLAMA
-    return FALCON_2 if getattr(config, "n_norms", 1) == 2 else GPT2
-
-
-def tensor_name(names, name):
-    """Translate the name of one of our arrays by the table of its layers.
-
-    >>> tensor_name(LLAMA, "3.wq"), tensor_name(LLAMA, "3.bq"), tensor_name(GPT2, "norm_b")
-    ('blk.3.attn_q.weight', 'blk.3.attn_q.bias', 'output_norm.bias')
-    """
-    layer, _, field = name.rpartition(".")
-    return f"blk.{layer}.{other_name(names, field)}" if layer else other_name(MODEL, field)
 
 
 def arch_of(config):
@@ -50,52 +42,43 @@ def arch_of(config):
     return config.model_type.replace("_", "")
 
 
-def rotates(config):
-    """Return whether positions are rotary, which have keys."""
-    return hasattr(config, "rope_theta")
-
-
-def is_transposed(name, shape):
-    """Return whether it is stored as (out, in): every matrix except those whose rows are looked up, also GPT-2's."""
-    return len(shape) == 2 and name not in ("embed", "position")
-
-
-def tensor_shapes(config):
-    """List every tensor that a file must hold: GGUF's name to its shape, outermost axis first."""
-    names = layer_names(config)
-    return {
-        tensor_name(names, name): shape[::-1] if is_transposed(name, shape) else shape
-        for name, shape in shapes(config).items()
-    }
-
-
 def read(path, *, dtype):
     """Read a GGUF file as `folder.read` reads a folder; errors name the file, and the key or tensor that is wrong."""
     about, tensors, start, align = read_header(path)
     library()
-    try:
+    with naming(path):
         ids = special_ids(about, _vocab_size(about))
         config = read_config(about, tensors, ids)
         tokenizer = tokenizer_of(about, config.vocab_size, config.bos)
         chat_template = text_or_none(about, "tokenizer.chat_template")
-    except ValueError as error:
-        raise CheckpointError(f"{path}: {error}") from error
-    _account_for(path, tensors, config)
+    shapes = {tensor.name: tensor.shape for tensor in tensors_of(config, "GGUF").values()}
+    if isinstance(config, llama.Config) and ROPE_FACTORS in tensors:
+        shapes[ROPE_FACTORS] = (config.head_dim // 2,)
+    account_for(path, {name: (path, shape) for name, (_, shape, _) in tensors.items()}, shapes, "metadata")
     check_tensors(path, tensors, start, align)
     ignored = []
 
-    def tensor(name):
+    def tensor(name, dtype=dtype):
         return read_tensor(path, name, *tensors[name], dtype=dtype)
 
     if not config.tied and np.array_equal(tensor(HEAD), tensor(EMBED)):  # older files of tied models
         config = replace(config, tied=True)
         ignored.append(HEAD)
     if ROPE_FACTORS in tensors:
-        factors = read_tensor(path, ROPE_FACTORS, *tensors[ROPE_FACTORS], dtype=np.dtype("float64"))
-        config = replace(config, rope_scaling=_rule_of(path, about, config, factors))
+        factors = tensor(ROPE_FACTORS, np.dtype("float64"))
+        with naming(path):
+            config = replace(config, rope_scaling=_rule_of(about, config, factors))
         ignored.append(ROPE_FACTORS)
     chat = chat_template, None if tokenizer is None else special_tokens(about, ids)
     return config, _from_tensors(config, tensor), tokenizer, ignored, chat
+
+
+def _from_tensors(config, read):
+    for ours, tensor in tensors_of(config, "GGUF").items():
+        array = read(tensor.name)
+        if config.model_type == "llama":  # all others are stored as they are used
+            array = _reordered(array, ours, config)
+        yield ours, array.T if tensor.is_transposed else array
 
 
 # Fixed in llama.cpp's files of an architecture, without a key; our config may differ
@@ -121,14 +104,14 @@ def write(path, config, arrays, tokenizer=None):
     from gguf import GGUFWriter
 
     config = replace(config, model_type="llama") if config.model_type == "mistral" else config  # the same to llama.cpp
-    writer, names = GGUFWriter(path, arch_of(config)), layer_names(config)
+    writer, tensors = GGUFWriter(path, arch_of(config)), tensors_of(config, "GGUF")
     for key, value in (_words_of(config) | words_of(tokenizer, config.bos)).items():
         getattr(writer, f"add_{key}")(value)
     for name, array in arrays.items():
-        rows = array.T if is_transposed(name, array.shape) else array
+        rows = array.T if tensors[name].is_transposed else array
         if config.model_type == "llama":
             rows = _reordered(rows, name, config, lambda x: x.reshape(*x.shape[:-1], 2, -1).swapaxes(-1, -2))
-        writer.add_tensor(tensor_name(names, name), np.ascontiguousarray(rows, np.float32))
+        writer.add_tensor(tensors[name].name, np.ascontiguousarray(rows, np.float32))
     if config.tied and config.model_type == "gpt_neox":  # llama.cpp looks for it
         writer.add_tensor(HEAD, np.ascontiguousarray(arrays["embed"], np.float32))
     writer.write_header_to_file()
@@ -143,39 +126,14 @@ def _words_of(config):
     about |= {"head_count_kv": config.n_kv_heads, "key_length": config.head_dim, "value_length": config.head_dim}
     about["vocab_size"] = config.vocab_size
     about["layer_norm_rms_eps" if isinstance(config, llama.Config) else "layer_norm_eps"] = config.norm_eps
-    if rotates(config):
-        about |= {"rope_freq_base": config.rope_theta}
-        about |= {"rope_dimension_count": getattr(config, "rotary_dim", config.head_dim)}
+    if hasattr(config, "rope_theta"):
+        about["rope_freq_base"] = config.rope_theta
+        about["rope_dimension_count"] = getattr(config, "rotary_dim", config.head_dim)
     if config.model_type == "gpt_neox":
         about["parallel_residual"] = config.parallel
     if config.model_type == "mpt":
         about["max_alibi_bias"] = config.alibi_bias_max
     return about
-
-
-def _from_tensors(config, tensor):
-    names = layer_names(config)
-    for name, shape in shapes(config).items():
-        array = tensor(tensor_name(names, name))
-        if config.model_type == "llama":  # all others are stored as they are used
-            array = _reordered(array, name, config)
-        yield name, array.T if is_transposed(name, shape) else array
-
-
-def _account_for(path, tensors, config):
-    """Refuse a tensor that is missing, unknown, or not of the shape the metadata asks for."""
-    shapes = tensor_shapes(config)
-    missing = sorted(set(shapes) - set(tensors))
-    if missing:
-        raise CheckpointError(f"{path}: tensor {missing[0]} is missing{and_more(missing)}")
-    if isinstance(config, llama.Config) and ROPE_FACTORS in tensors:
-        shapes[ROPE_FACTORS] = (config.head_dim // 2,)
-    extra = sorted(set(tensors) - set(shapes))
-    if extra:
-        raise CheckpointError(f"{path}: tensor {extra[0]} has no place in this model{and_more(extra)}")
-    for name, shape in shapes.items():
-        if tensors[name][1] != shape:
-            raise CheckpointError(f"{path}: tensor {name} has shape {tensors[name][1]}; the metadata asks for {shape}")
 
 
 def _reordered(array, name, config, order=interleaved_to_split_half):
@@ -215,7 +173,8 @@ def _check_rest(about, config):
     Warn of keys for rotary positions that nothing reads, of another architecture or one without rotation.
     """
     arch, D = arch_of(config), config.head_dim
-    known = KNOWN + (KNOWN_ROPE if rotates(config) else []) + KNOWN_OWN.get(arch, [])
+    rotates = hasattr(config, "rope_theta")
+    known = KNOWN + (KNOWN_ROPE if rotates else []) + KNOWN_OWN.get(arch, [])
     same = dict.fromkeys(FACTORS, 1.0) | {"attention.scale": D**-0.5, "embedding_length_out": config.d_model}
     same |= {"rope.scaling.yarn_ext_factor": -1.0}  # llama.cpp's word for no scaling
     same |= {"attention.head_count_kv": config.n_kv_heads, "attention.key_length": D, "attention.value_length": D}
@@ -225,14 +184,14 @@ def _check_rest(about, config):
             is_same = isinstance(value, (int, float)) and name in same and math.isclose(value, same[name], rel_tol=1e-6)
             if name in known or not value or is_same:
                 continue
-            if rotates(config) or not name.startswith("rope."):
+            if rotates or not name.startswith("rope."):
                 raise ValueError(f"{key} is {value!r}, which is not supported")
         if ".rope." in f".{key}":
             warnings.warn(f"{key} is not read: {arch} has no such key", stacklevel=2)
 
 
 def _vocab_size(about):
-    words, arch = about.get(TOKENS), one_of(about, "general.architecture", ARCHS)
+    words, arch = about.get(TOKENS), one_of(about, "general.architecture", tuple(KEYS))
     return positive_int(about, f"{arch}.vocab_size", len(words) or None if isinstance(words, list) else None)
 
 
@@ -242,23 +201,21 @@ def read_config(about, tensors, ids):
     `about` and `tensors` are those of `gguf_file.read_header`, `ids` those of `special_ids`. A ValueError names the
     key that is missing, impossible or not supported.
     """
-    arch = one_of(about, "general.architecture", ARCHS)
+    arch = one_of(about, "general.architecture", tuple(KEYS))
     refuse(about, **{"general.type": "model", f"{arch}.attention.causal": True})
     if (n_parts := about.get("split.count")) not in (None, 0, 1):  # 0 after parts were joined
         raise ValueError(f"split.count is {n_parts!r}: one part of several; llama-gguf-split --merge joins them")
     V, begins = _vocab_size(about), begins_text(about)
     if begins and "bos" not in ids:
         warnings.warn("no tokenizer.ggml.bos_token_id: a text begins with no token (llama.cpp: with 11)", stacklevel=2)
-    ends = [ids.get("eos")]
+    ends = [ids["eos"]] if "eos" in ids else []
     for name in ("eot_token_id", "eom_token_id", "eos_token_ids"):  # the last is Ollama's
         ends += token_ids(about, f"tokenizer.ggml.{name}", V)
-    sizes = {field: positive_int(about, f"{arch}.{key}") for field, key in SIZES.items()}
-    sizes |= {"vocab_size": V, "tied": HEAD not in tensors, "bos": ids.get("bos") if begins else None}
-    sizes["eos"] = tuple(dict.fromkeys(i for i in ends if i is not None))
-    if sizes["n_layers"] > MOST_LAYERS:
-        raise ValueError(f"{arch}.block_count is {sizes['n_layers']}; {MOST_LAYERS} is the most")
-    is_llama = arch in ("llama", "qwen2", "qwen3")
-    config = _llama(about, tensors, arch, sizes) if is_llama else _gpt2(about, tensors, arch, sizes)
+    named = {"vocab_size": V, "bos_token_id": ids.get("bos") if begins else None}
+    named["eos_token_id"] = list(dict.fromkeys(ends))
+    keys = {field: f"{arch}.{key}" for field, key in KEYS[arch].items()}
+    sizes = common(about | named, keys, tied=HEAD not in tensors, norm_eps=None)
+    config = (_llama if KEYS[arch] is LLAMA else _gpt2)(about, tensors, arch, sizes)
     _check_rest(about, config)
     return config
 
@@ -267,8 +224,6 @@ def _llama(about, tensors, arch, sizes):
     C, H = sizes["d_model"], sizes["n_heads"]
     K = positive_int(about, f"{arch}.attention.head_count_kv", H)
     divides(K, H, (f"{arch}.attention.head_count_kv", f"{arch}.attention.head_count"))
-    if about.get(f"{arch}.attention.key_length") is None:
-        divides(H, C, (f"{arch}.attention.head_count", f"{arch}.embedding_length"))
     D = positive_int(about, f"{arch}.attention.key_length", C // H or None)
     for key in ("attention.value_length", "rope.dimension_count"):
         if positive_int(about, f"{arch}.{key}", D) != D:
@@ -283,7 +238,6 @@ def _llama(about, tensors, arch, sizes):
         **sizes,
         n_kv_heads=K,
         head_dim=D,
-        norm_eps=number(about, f"{arch}.attention.layer_norm_rms_epsilon"),
         rope_theta=number(about, f"{arch}.rope.freq_base", 10000.0),
         rope_scaling=_scaling(about, arch),
         qkv_bias=arch == "qwen2" or "blk.0.attn_q.bias" in tensors,
@@ -301,8 +255,6 @@ def _gpt2(about, tensors, arch, sizes):
     GPT-2's for all.
     """
     H, C = sizes["n_heads"], sizes["d_model"]
-    divides(H, C, (f"{arch}.attention.head_count", f"{arch}.embedding_length"))
-    sizes["norm_eps"] = number(about, f"{arch}.attention.layer_norm_epsilon")
     if arch == "gpt2":
         return gpt2.Config(**sizes)
     if arch == "mpt":
@@ -331,17 +283,17 @@ def _scaling(about, arch):
     return None if factor == 1.0 else {"rope_type": "linear", "factor": factor}
 
 
-def _rule_of(path, about, config, factors):
+def _rule_of(about, config, factors):
     """Recover Llama 3's rule from its factors (D/2,), which are all a file has; None if all are 1."""
     if (factors == 1.0).all():
         return config.rope_scaling
     if config.rope_scaling is not None:
-        raise CheckpointError(f"{path}: tensor {ROPE_FACTORS} with a linear scaling in the metadata is not supported")
+        raise CheckpointError(f"tensor {ROPE_FACTORS} with a linear scaling in the metadata is not supported")
     trained = number(about, f"{config.model_type}.rope.scaling.original_context_length", 8192.0)
     rule = {"rope_type": "llama3", "factor": float(str(np.float32(factors.max())))}
     rule |= {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": trained}
     plain = rope_frequencies(config.head_dim, config.rope_theta)
     scaled = rope_frequencies(config.head_dim, config.rope_theta, rule)
     if not np.allclose(plain / scaled, factors, rtol=1e-4, atol=0.0):
-        raise CheckpointError(f"{path}: {ROPE_FACTORS} holds factors that are not those of Llama 3's rule")
+        raise CheckpointError(f"{ROPE_FACTORS} holds factors that are not those of Llama 3's rule")
     return rule

@@ -1,10 +1,9 @@
-"""Llama's ``config.json`` and tensor names, translated once: to ours when a folder is read, back when it is written."""
+"""Llama's ``config.json``, translated once: to our `Config` when a folder is read, back when it is written."""
 
 import warnings
 
 from .. import llama
-from .fields import common, divides, flag, one_of, positive_int, refuse, written
-from .names import LLAMA, OUTER, column
+from .fields import common, divides, flag, one_of, positive_int
 from .rope import read_rope
 
 # Whether q, k and v have a bias if the config does not say
@@ -17,31 +16,18 @@ ABSENT = {
     "qwen2": {"num_key_value_heads": 32, "max_position_embeddings": 32768, "sliding_window": 4096},
     "qwen3": {"num_key_value_heads": 32, "max_position_embeddings": 32768, "sliding_window": 4096, "head_dim": 128},
 }
-# Our name -> Hugging Face's: of the numbers in a config.json
+# Our names -> Hugging Face's
 KEYS = {"d_model": "hidden_size", "n_layers": "num_hidden_layers", "n_heads": "num_attention_heads"}
 KEYS |= {"d_ff": "intermediate_size", "max_positions": "max_position_embeddings", "norm_eps": "rms_norm_eps"}
-KEYS["head_dim"] = "head_dim"
-# Tables that other tools also write, and that a forward pass makes by itself
-HARMLESS = (
-    r"(model\.)?(layers\.\d+\.self_attn\.)?rotary_emb\.(inv_freq|original_inv_freq|cos_cached|sin_cached)",
-    r"(model\.)?position_ids",
-)
-PREFIX, LAYERS = "model.", "layers"  # some files leave the prefix out
-MODEL, LAYER = column(OUTER, "llama", PREFIX), column(LLAMA, "llama")
-BY_HEAD = False
-
-
-def is_transposed(name):
-    """Return whether Hugging Face stores it as (out, in): every matrix except the embedding."""
-    return name != "embed"
+KEYS |= {"head_dim": "head_dim", "n_kv_heads": "num_key_value_heads"}
+KEYS |= {"rope_theta": "rope_theta", "rope_scaling": "rope_scaling"}
 
 
 def read_config(raw):
     """Translate a parsed ``config.json``; a ValueError names the key that is missing, impossible or not supported."""
-    model_type = one_of(raw, "model_type", tuple(QKV_BIAS))
+    model_type = raw["model_type"]
     raw = ABSENT[model_type] | raw
     one_of(raw, "hidden_act", ("silu", "swish"), "silu")
-    refuse(raw, quantization_config=None)
     sizes = common(raw, KEYS, tied=False, norm_eps=1e-6)
     C, H = sizes["d_model"], sizes["n_heads"]
     K = positive_int(raw, "num_key_value_heads", H)
@@ -67,18 +53,10 @@ def read_config(raw):
 
 
 def write_config(config):
-    """Translate back, without what `folder.raw_of` adds for all architectures; ValueError if it has no key."""
+    """Return the keys besides `KEYS`; raise ValueError for a norm or biases that have none."""
     if config.qk_norm != (config.model_type == "qwen3"):
         raise ValueError(f"qk_norm is {config.qk_norm}, which a config.json of {config.model_type} cannot express")
-    raw = {
-        "architectures": [f"{config.model_type.capitalize()}ForCausalLM"],
-        "model_type": config.model_type,
-        **written(config, KEYS),
-        "num_key_value_heads": config.n_kv_heads,
-        "rope_theta": config.rope_theta,
-        "rope_scaling": config.rope_scaling,
-        "hidden_act": "silu",
-    }
+    raw: dict = {"hidden_act": "silu"}
     if config.model_type in QKVO_BIAS:
         if config.qkv_bias != config.o_bias:
             name = config.model_type.capitalize()
