@@ -10,19 +10,7 @@ from .. import gpt2, llama
 from ..families import falcon, gpt_neox, mpt
 from ..positions import interleaved_to_split_half, rope_frequencies
 from .checkpoint import account_for
-from .fields import (
-    CheckpointError,
-    common,
-    divides,
-    flag,
-    naming,
-    number,
-    one_of,
-    positive_int,
-    refuse,
-    text_or_none,
-    token_ids,
-)
+from .fields import common, divides, flag, naming, number, one_of, positive_int, refuse, text_or_none, token_ids
 from .gguf_file import check_tensors, library, read_header, read_tensor
 from .gguf_tokenizer import TOKENS, begins_text, special_ids, special_tokens, tokenizer_of, words_of
 from .names import tensors_of
@@ -47,8 +35,7 @@ def read(path, *, dtype):
     about, tensors, start, align = read_header(path)
     library()
     with naming(path):
-        ids = special_ids(about, _vocab_size(about))
-        config = read_config(about, tensors, ids)
+        config, ids = read_config(about, tensors)
         tokenizer = tokenizer_of(about, config.vocab_size, config.bos)
         chat_template = text_or_none(about, "tokenizer.chat_template")
     shapes = {tensor.name: tensor.shape for tensor in tensors_of(config, "GGUF").values()}
@@ -142,29 +129,27 @@ def _reordered(array, name, config, order=interleaved_to_split_half):
     llama.cpp rotates neighbours, channels 2 j and 2 j + 1, and its files have the rows of each head in that order;
     minisink and Hugging Face rotate j and j + D/2.
     """
-    heads = {"q": config.n_heads, "k": config.n_kv_heads}.get(name[-1])  # wq and bq, wk and bk
-    if heads is None or name.rpartition(".")[2][:-1] not in ("w", "b"):
+    H, K = config.n_heads, config.n_kv_heads
+    heads = {"wq": H, "bq": H, "wk": K, "bk": K}.get(name.rpartition(".")[2])
+    if heads is None:
         return array
     columns = array.reshape(heads, config.head_dim, -1).swapaxes(1, 2)  # (heads * D, C) -> (heads, C, D)
     return order(columns).reshape(columns.shape).swapaxes(1, 2).reshape(array.shape)
 
 
 # Keys of an architecture, without its name: those that are read, or that change nothing supported
-KNOWN = """vocab_size embedding_length block_count feed_forward_length context_length attention.head_count
-    attention.causal attention.layer_norm_epsilon attention.layer_norm_rms_epsilon pooling_type tensor_data_layout
-    rope.scaling.finetuned rope.scaling.original_context_length
+KNOWN = """vocab_size attention.causal attention.layer_norm_epsilon attention.layer_norm_rms_epsilon pooling_type
+    tensor_data_layout rope.scaling.finetuned rope.scaling.original_context_length
     rope.scaling.yarn_beta_fast rope.scaling.yarn_beta_slow rope.scaling.yarn_log_multiplier""".split()
+KNOWN += SIZES.values()
 KNOWN_ROPE = "rope.dimension_count rope.freq_base rope.scaling.type rope.scaling.factor rope.scale_linear".split()
-KNOWN_OWN: dict[str, list] = {
-    "llama": ["attention.sliding_window"],
-    "qwen2": ["attention.sliding_window", "use_parallel_residual"],  # true in Qwen1.5's files: an early name
-    "qwen3": ["attention.sliding_window"],
-    "gptneox": ["use_parallel_residual"],
-    "mpt": ["attention.max_alibi_bias"],
-}
-# Factors: at 1 they change nothing
-FACTORS = """logit_scale embedding_scale residual_scale attention.output_scale
+KNOWN_OWN = dict.fromkeys(("llama", "qwen3"), ["attention.sliding_window"])
+KNOWN_OWN["qwen2"] = ["attention.sliding_window", "use_parallel_residual"]  # true in Qwen1.5's files: an early name
+KNOWN_OWN |= {"gptneox": ["use_parallel_residual"], "mpt": ["attention.max_alibi_bias"]}
+# Factors, of which 1 changes nothing, and llama.cpp's word for no scaling
+NEUTRAL = """logit_scale embedding_scale residual_scale attention.output_scale
     rope.scaling.alpha rope.scaling.attn_factor rope.scaling.yarn_attn_factor""".split()
+SAME = dict.fromkeys(NEUTRAL, 1.0) | {"rope.scaling.yarn_ext_factor": -1.0}
 
 
 def _check_rest(about, config):
@@ -172,11 +157,9 @@ def _check_rest(about, config):
 
     Warn of keys for rotary positions that nothing reads, of another architecture or one without rotation.
     """
-    arch, D = arch_of(config), config.head_dim
-    rotates = hasattr(config, "rope_theta")
+    arch, D, rotates = arch_of(config), config.head_dim, hasattr(config, "rope_theta")
     known = KNOWN + (KNOWN_ROPE if rotates else []) + KNOWN_OWN.get(arch, [])
-    same = dict.fromkeys(FACTORS, 1.0) | {"attention.scale": D**-0.5, "embedding_length_out": config.d_model}
-    same |= {"rope.scaling.yarn_ext_factor": -1.0}  # llama.cpp's word for no scaling
+    same = SAME | {"attention.scale": D**-0.5, "embedding_length_out": config.d_model}
     same |= {"attention.head_count_kv": config.n_kv_heads, "attention.key_length": D, "attention.value_length": D}
     for key, value in about.items():
         prefix, _, name = key.partition(".")
@@ -190,22 +173,18 @@ def _check_rest(about, config):
             warnings.warn(f"{key} is not read: {arch} has no such key", stacklevel=2)
 
 
-def _vocab_size(about):
-    words, arch = about.get(TOKENS), one_of(about, "general.architecture", tuple(KEYS))
-    return positive_int(about, f"{arch}.vocab_size", len(words) or None if isinstance(words, list) else None)
+def read_config(about, tensors):
+    """Translate metadata to (a `Config`, its `special_ids`); the rest is inferred from the names of the tensors.
 
-
-def read_config(about, tensors, ids):
-    """Translate metadata to a `Config`; the rest is inferred from the names of the tensors.
-
-    `about` and `tensors` are those of `gguf_file.read_header`, `ids` those of `special_ids`. A ValueError names the
-    key that is missing, impossible or not supported.
+    `about` and `tensors` are those of `gguf_file.read_header`. A ValueError names the key that is missing, impossible
+    or not supported.
     """
-    arch = one_of(about, "general.architecture", tuple(KEYS))
+    arch, words = one_of(about, "general.architecture", tuple(KEYS)), about.get(TOKENS)
+    V = positive_int(about, f"{arch}.vocab_size", len(words) or None if isinstance(words, list) else None)
+    ids, begins = special_ids(about, V), begins_text(about)
     refuse(about, **{"general.type": "model", f"{arch}.attention.causal": True})
     if (n_parts := about.get("split.count")) not in (None, 0, 1):  # 0 after parts were joined
         raise ValueError(f"split.count is {n_parts!r}: one part of several; llama-gguf-split --merge joins them")
-    V, begins = _vocab_size(about), begins_text(about)
     if begins and "bos" not in ids:
         warnings.warn("no tokenizer.ggml.bos_token_id: a text begins with no token (llama.cpp: with 11)", stacklevel=2)
     ends = [ids["eos"]] if "eos" in ids else []
@@ -217,7 +196,7 @@ def read_config(about, tensors, ids):
     sizes = common(about | named, keys, tied=HEAD not in tensors, norm_eps=None)
     config = (_llama if KEYS[arch] is LLAMA else _gpt2)(about, tensors, arch, sizes)
     _check_rest(about, config)
-    return config
+    return config, ids
 
 
 def _llama(about, tensors, arch, sizes):
@@ -251,8 +230,7 @@ def _llama(about, tensors, arch, sizes):
 def _gpt2(about, tensors, arch, sizes):
     """Make the `Config` of a GPT-2, or of a family that shares its skeleton.
 
-    No key names the activation: here it is that of the original models, the exact gelu; llama.cpp uses
-    GPT-2's for all.
+    No key names the activation. A family has the exact GELU of the original models; llama.cpp uses GPT-2's for all.
     """
     H, C = sizes["n_heads"], sizes["d_model"]
     if arch == "gpt2":
@@ -288,12 +266,12 @@ def _rule_of(about, config, factors):
     if (factors == 1.0).all():
         return config.rope_scaling
     if config.rope_scaling is not None:
-        raise CheckpointError(f"tensor {ROPE_FACTORS} with a linear scaling in the metadata is not supported")
+        raise ValueError(f"tensor {ROPE_FACTORS} with a linear scaling in the metadata is not supported")
     trained = number(about, f"{config.model_type}.rope.scaling.original_context_length", 8192.0)
     rule = {"rope_type": "llama3", "factor": float(str(np.float32(factors.max())))}
     rule |= {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": trained}
     plain = rope_frequencies(config.head_dim, config.rope_theta)
     scaled = rope_frequencies(config.head_dim, config.rope_theta, rule)
     if not np.allclose(plain / scaled, factors, rtol=1e-4, atol=0.0):
-        raise CheckpointError(f"{ROPE_FACTORS} holds factors that are not those of Llama 3's rule")
+        raise ValueError(f"{ROPE_FACTORS} holds factors that are not those of Llama 3's rule")
     return rule
