@@ -5,9 +5,9 @@ which a space is ``▁`` and a word's score says when it is merged. The ids are 
 it is, not even normalised (NFC) for Qwen2, unlike in its published tokenizer.
 """
 
-import itertools
 import json
 import warnings
+from itertools import pairwise
 
 from .fields import flag, text_or_none, token_id
 from .tokenizer import begun_by, encode
@@ -101,16 +101,15 @@ def tokenizer_of(about, vocab_size, bos):
         raise ValueError(f"{TOKENS} has {twice!r} twice")
     from tokenizers import AddedToken  # imported here, so that minisink works without it
 
-    types = [CONTROL if type_ == USER and word in ENDS else type_ for word, type_ in zip(words, types, strict=True)]
-    tokenizer = _byte_level(about, vocab) if kind == "gpt2" else _sentencepiece(about, vocab, types)
-    special = [word for word, type_ in zip(words, types, strict=True) if type_ in (UNKNOWN, CONTROL)]
-    tokenizer.add_special_tokens([AddedToken(word, special=True, normalized=False) for word in special])
-    added = [word for word, type_ in zip(words, types, strict=True) if type_ == USER]
-    tokenizer.add_tokens([AddedToken(word, special=False, normalized=False) for word in added])
+    type_of = {word: CONTROL if i == USER and word in ENDS else i for word, i in zip(words, types, strict=True)}
+    tokenizer = _byte_level(about, vocab) if kind == "gpt2" else _sentencepiece(about, vocab, type_of)
+    for added, special in (((UNKNOWN, CONTROL), True), ((USER,), False)):
+        listed = [word for word in words if type_of[word] in added]
+        tokenizer.add_tokens([AddedToken(word, special=special, normalized=False) for word in listed])
     tokenizer = begun_by(tokenizer, bos)
     tokenizer.encode_special_tokens = True
-    for word, type_ in zip(words, types, strict=True):
-        if type_ == CONTROL and vocab[word] in encode(tokenizer, word, name=TOKENS).ids:
+    for word, i in vocab.items():
+        if type_of[word] == CONTROL and i in encode(tokenizer, word, name=TOKENS).ids:
             raise ValueError(f"the special token {word!r} could be found in a text")
     return tokenizer
 
@@ -170,32 +169,30 @@ def _byte_level(about, vocab):
     return tokenizer
 
 
-def _sentencepiece(about, vocab, types):
+def _sentencepiece(about, vocab, type_of):
     """Build BPE with ``▁`` for a space and bytes for unknown characters: the highest-scoring pair is joined first."""
     from tokenizers import Tokenizer, decoders, models, normalizers
 
     scores = _list(about, "tokenizer.ggml.scores", float)
     if len(scores) != len(vocab):
         raise ValueError(f"tokenizer.ggml.scores has {len(scores)} numbers for {len(vocab)} words")
-    special = (UNKNOWN, CONTROL, BYTE)  # their text is not a text of theirs
-    plain = {word: scores[i] for word, i in vocab.items() if types[i] not in special}
+    plain = {word: scores[i] for word, i in vocab.items() if type_of[word] not in (UNKNOWN, CONTROL, BYTE)}
     merges = []
     for word, score in plain.items():
         pairs = [(word[:i], word[i:]) for i in reversed(range(1, len(word)))]  # ties: the leftmost is joined
         merges += [(score, left, right) for left, right in pairs if left in plain and right in plain]
     merges.sort(key=lambda merge: -merge[0])
-    for (score, *first), (same, *second) in itertools.pairwise(merges):
+    for (score, *first), (same, *second) in pairwise(merges):
         if score == same and "".join(first) != "".join(second):
             alike = f"{''.join(first)!r} and {''.join(second)!r}"
             warnings.warn(f"tokenizer.ggml.scores is alike for {alike}: llama.cpp may split differently", stacklevel=2)
             break
-    unknown = next((word for word, i in vocab.items() if types[i] == UNKNOWN), None)
+    unknown = next((word for word, type_ in type_of.items() if type_ == UNKNOWN), None)
     pairs = [(left, right) for _, left, right in merges]
     tokenizer = Tokenizer(models.BPE(vocab, pairs, unk_token=unknown, fuse_unk=True, byte_fallback=True))
-    begins = flag(about, "tokenizer.ggml.add_space_prefix", True)
-    prepend, replace = [normalizers.Prepend("▁")] if begins else [], normalizers.Replace(" ", "▁")
-    tokenizer.normalizer = normalizers.Sequence([*prepend, replace])
-    strip = [decoders.Strip(" ", 1, 0)] if begins else []
-    spaces = decoders.Replace("▁", " ")
-    tokenizer.decoder = decoders.Sequence([spaces, decoders.ByteFallback(), decoders.Fuse(), *strip])
+    written: list = [normalizers.Replace(" ", "▁")]
+    read: list = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+    if flag(about, "tokenizer.ggml.add_space_prefix", True):
+        written, read = [normalizers.Prepend("▁"), *written], [*read, decoders.Strip(" ", 1, 0)]
+    tokenizer.normalizer, tokenizer.decoder = normalizers.Sequence(written), decoders.Sequence(read)
     return tokenizer
