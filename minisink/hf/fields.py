@@ -113,8 +113,13 @@ def _unique_keys(pairs):
     return parsed
 
 
-def read_json(path):
-    """Read a JSON object from a file: a CheckpointError if it is missing, too large, invalid, or not an object."""
+def read_json(path, missing=None):
+    """Read a JSON object from a file: a CheckpointError if it is too large, invalid, or not an object.
+
+    If there is no such file, return `missing`; without it, that is a CheckpointError too.
+    """
+    if missing is not None and not is_there(path):
+        return missing
     text = read_text(path)
     with refusing(f"{path}: not readable as JSON", ValueError, RecursionError):
         value = parse(text)

@@ -17,14 +17,12 @@ from . import falcon, gpt2, gpt_neox, llama, mpt
 from . import tokenizer as words
 from .arrays import by_head, by_kind
 from .checkpoint import find_tensors, read_tensor, write_tensors
-from .fields import brief, is_there, naming, read_json, refusing, token_ids
+from .fields import brief, naming, read_json, refusing, token_ids
 from .names import HARMLESS, family_of, tensors_of
 from .relatives import check_relatives
 
 FORMATS: dict[str, Any] = {"llama": llama, "mistral": llama, "qwen2": llama, "qwen3": llama, "gpt2": gpt2}
 FORMATS |= {"gpt_neox": gpt_neox, "mpt": mpt, "falcon": falcon, "RefinedWebModel": falcon, "RefinedWeb": falcon}
-# What config.json and tokenizer.json contain when written
-FORMER = ("tokenizer_config.json", "added_tokens.json", "generation_config.json")
 
 
 def config_of(raw):
@@ -108,14 +106,11 @@ def read(folder, *, dtype):
 
 def _read_config(folder):
     """Read the config of a folder, with the eos ids of both its files."""
-    path = folder / "config.json"
-    raw = read_json(path)
-    with naming(path):
+    raw, generation = read_json(folder / "config.json"), read_json(folder / "generation_config.json", {})
+    with naming(folder / "config.json"):
         config = config_of(raw)
-    path = folder / "generation_config.json"
-    raw = read_json(path) if is_there(path) else {}
-    with naming(path):
-        more = token_ids(raw, "eos_token_id", config.vocab_size)
+    with naming(folder / "generation_config.json"):
+        more = token_ids(generation, "eos_token_id", config.vocab_size)
     return replace(config, eos=tuple(dict.fromkeys((*config.eos, *more))))
 
 
@@ -126,28 +121,29 @@ def write(folder, config, arrays, tokenizer=None, chat_template=None, special_to
     when all are complete. A tokenizer and settings already in the folder belonged to another model and are removed.
     The tokenizer is written so that it begins a text as the model does.
     """
-    tensors = to_tensors(config, arrays)
-    raw_config = raw_of(config) | {"torch_dtype": str(next(iter(arrays.values())).dtype)}
+    texts = _texts_of(config, str(next(iter(arrays.values())).dtype), tokenizer, chat_template, special_tokens)
     with refusing(f"{folder}: cannot be written", OSError, ValueError):
         folder.mkdir(parents=True, exist_ok=True)
         with unfinished_folder(folder) as half:
-            write_tensors(half / "model.safetensors", tensors)
-            (half / "config.json").write_text(json.dumps(raw_config, indent=2) + "\n", encoding="utf-8")
-            if tokenizer is not None:
-                text = words.begun_by(tokenizer, config.bos).to_str(pretty=True)
-                (half / "tokenizer.json").write_text(text, encoding="utf-8")
-            if chat_template is not None:
-                (half / words.TEMPLATE).write_text(chat_template, encoding="utf-8", newline="")
-            if special_tokens is not None:
-                names = dict.fromkeys(("bos_token", "eos_token", "unk_token", "pad_token")) | special_tokens
-                (half / words.NAMES).write_text(json.dumps(names, indent=2) + "\n", encoding="utf-8")
-            if tokenizer is not None and config.bos is not None and config.model_type in ("gpt_neox", "mpt"):
-                as_it_is = {"tokenizer_class": "PreTrainedTokenizerFast"}  # transformers' own class puts nothing first
-                (half / words.SETTINGS).write_text(json.dumps(as_it_is, indent=2) + "\n", encoding="utf-8")
-            written = sorted(path.name for path in half.iterdir())
-            for name in written:
-                os.replace(half / name, folder / name)
-            former = {"tokenizer.json": tokenizer, words.TEMPLATE: chat_template, words.NAMES: special_tokens}
-            for name, ours in (former | dict.fromkeys(FORMER)).items():
-                if ours is None and name not in written:
+            write_tensors(half / "model.safetensors", to_tensors(config, arrays))
+            for name, text in texts.items():
+                if text is not None:
+                    (half / name).write_text(text, encoding="utf-8", newline="")
+            for path in sorted(half.iterdir()):
+                os.replace(path, folder / path.name)
+            for name, text in texts.items():
+                if text is None:
                     (folder / name).unlink(missing_ok=True)
+
+
+def _texts_of(config, dtype, tokenizer, chat_template, special_tokens):
+    """Return the text of each file of a folder besides its tensors, or None for one that it must not have."""
+    files = {"config.json": raw_of(config) | {"torch_dtype": dtype}, words.SETTINGS: None, words.NAMES: None}
+    if tokenizer is not None and config.bos is not None and config.model_type in ("gpt_neox", "mpt"):
+        files[words.SETTINGS] = {"tokenizer_class": "PreTrainedTokenizerFast"}  # transformers' own puts nothing first
+    if special_tokens is not None:
+        files[words.NAMES] = dict.fromkeys(("bos_token", "eos_token", "unk_token", "pad_token")) | special_tokens
+    texts = {name: None if about is None else json.dumps(about, indent=2) + "\n" for name, about in files.items()}
+    begun = None if tokenizer is None else words.begun_by(tokenizer, config.bos).to_str(pretty=True)
+    texts |= {"tokenizer.json": begun, words.TEMPLATE: chat_template}
+    return texts | dict.fromkeys((words.ADDED, "generation_config.json"))

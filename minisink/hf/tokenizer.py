@@ -14,13 +14,16 @@ from .fields import CheckpointError, brief, is_there, naming, parse, read_json, 
 TEMPLATE, SETTINGS, NAMES = "chat_template.jinja", "tokenizer_config.json", "special_tokens_map.json"
 ADDED = "added_tokens.json"
 FLAGS = ("content", "single_word", "lstrip", "rstrip", "normalized", "special")  # flags of an added word
+END = "<|endoftext|>"
+THREE = dict.fromkeys(("bos_token", "eos_token", "unk_token"), END)
 CLASSES = {  # transformers' classes, by their names
     "LlamaTokenizer": {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"},
-    "GPT2Tokenizer": dict.fromkeys(("bos_token", "eos_token", "unk_token"), "<|endoftext|>"),
-    "GPTNeoXTokenizer": dict.fromkeys(("bos_token", "eos_token", "unk_token"), "<|endoftext|>")
-    | {"pad_token": "<|padding|>"},
-    "Qwen2Tokenizer": dict.fromkeys(("eos_token", "unk_token", "pad_token"), "<|endoftext|>"),
+    "GPT2Tokenizer": THREE,
+    "GPTNeoXTokenizer": THREE | {"pad_token": "<|padding|>"},
+    "Qwen2Tokenizer": {"eos_token": END, "unk_token": END, "pad_token": END},
 }
+USUAL = {"gpt2": "GPT2Tokenizer", "gpt_neox": "GPTNeoXTokenizer", "mpt": "GPTNeoXTokenizer"}  # if a folder names none
+ALWAYS = {"qwen2": "Qwen2Tokenizer", "qwen3": "Qwen2Tokenizer", "mistral": "none"}  # whatever a folder names
 HELD = 16  # most tokens that wait for the rest of a character
 
 
@@ -85,13 +88,12 @@ def read_chat_template(folder):
     """
     if is_there(folder / TEMPLATE):
         return read_text(folder / TEMPLATE)
-    path = folder / SETTINGS
-    about = read_json(path) if is_there(path) else {}
+    about = read_json(folder / SETTINGS, {})
     template = about.get("chat_template")
     if isinstance(template, list) and all(isinstance(entry, dict) for entry in template):
-        about = {entry.get("name"): entry.get("template") for entry in template}
-        about = {"chat_template": about.get("default")}
-    with naming(path):
+        named = {entry.get("name"): entry.get("template") for entry in template}
+        about = {"chat_template": named.get("default")}
+    with naming(folder / SETTINGS):
         return text_or_none(about, "chat_template")
 
 
@@ -101,11 +103,10 @@ def read_special_tokens(folder, tokenizer, model_type):
     A name does not say what begins a text: that is `begin_of_text`. ``special_tokens_map.json`` comes before
     ``tokenizer_config.json``, unless that one lists its tokens too. None for a folder with neither file.
     """
-    settings, named = [read_json(folder / name) if is_there(folder / name) else None for name in (SETTINGS, NAMES)]
-    if tokenizer is None or settings is named is None:
+    settings, named = (read_json(folder / name, {}) for name in (SETTINGS, NAMES))
+    if tokenizer is None or not (is_there(folder / SETTINGS) or is_there(folder / NAMES)):
         return None
-    settings = settings or {}
-    about = settings if "added_tokens_decoder" in settings else settings | (named or {})
+    about = settings if "added_tokens_decoder" in settings else settings | named
     tokens = {name: token for name, token in about.items() if name.endswith("_token")}
     for key in ("additional_special_tokens", "extra_special_tokens", "model_specific_special_tokens"):
         tokens |= about[key] if isinstance(about.get(key), dict) else {}
@@ -116,12 +117,8 @@ def read_special_tokens(folder, tokenizer, model_type):
 
 def _names_of_class(tokenizer_class, model_type, tokenizer):
     """Return the names that transformers' tokenizer class has by default; most have none."""
-    if tokenizer_class is None:
-        usual = {"gpt2": "GPT2Tokenizer", "gpt_neox": "GPTNeoXTokenizer", "mpt": "GPTNeoXTokenizer"}
-        tokenizer_class = usual.get(model_type)
-    name = {"qwen2": "Qwen2Tokenizer", "qwen3": "Qwen2Tokenizer", "mistral": ""}.get(
-        model_type, str(tokenizer_class).removesuffix("Fast")
-    )
+    tokenizer_class = USUAL.get(model_type) if tokenizer_class is None else tokenizer_class
+    name = ALWAYS.get(model_type, str(tokenizer_class).removesuffix("Fast"))
     of_bytes = "ByteLevel" in str(tokenizer.pre_tokenizer)  # Llama 3's, whose settings may still say LlamaTokenizer
     return {} if name == "LlamaTokenizer" and of_bytes else CLASSES.get(name, {})
 
@@ -133,7 +130,7 @@ def add_words(folder, tokenizer, names, vocab_size):
     """
     from tokenizers import AddedToken
 
-    settings, named, ids = (read_json(folder / n) if is_there(folder / n) else {} for n in (SETTINGS, NAMES, ADDED))
+    settings, named, ids = (read_json(folder / name, {}) for name in (SETTINGS, NAMES, ADDED))
     added = tokenizer.get_added_tokens_decoder()
     known = {token.content: token for token in added.values()}
     with no_panic(f"{folder}: the words that its {SETTINGS}, {NAMES} and {ADDED} list cannot be added"):
@@ -160,7 +157,7 @@ def add_words(folder, tokenizer, names, vocab_size):
 
 def check_space(folder, tokenizer):
     """Warn if ``tokenizer_config.json`` is wrong about whether a space is put before a text."""
-    said = read_json(folder / SETTINGS).get("add_prefix_space") if is_there(folder / SETTINGS) else None
+    said = read_json(folder / SETTINGS, {}).get("add_prefix_space")
     with no_panic(f"{folder / 'tokenizer.json'}: its tokenizer cannot encode a text"):
         text = tokenizer.normalizer.normalize_str("a") if tokenizer.normalizer else "a"
         first = tokenizer.pre_tokenizer.pre_tokenize_str(text)[:1] if tokenizer.pre_tokenizer else [(text,)]
@@ -246,8 +243,8 @@ def begun_by(tokenizer, bos):
     tokenizer = Tokenizer.from_str(tokenizer.to_str())
     first = [] if bos is None else ["<s>"]  # the template's name for it; the token has its own
     special = [{"id": "<s>", "ids": [bos], "tokens": [tokenizer.id_to_token(bos) or "<s>"]}] if first else []
-    texts = {"single": [*first, "$A"], "pair": [*first, "$A", "$B"]}
-    tokenizer.post_processor = processors.TemplateProcessing(**texts, special_tokens=special)
+    template = processors.TemplateProcessing([*first, "$A"], [*first, "$A", "$B"], special)
+    tokenizer.post_processor = template
     return tokenizer
 
 
