@@ -1,7 +1,7 @@
-"""Hugging Face's folders and hub: `folder` (in and out), `checkpoint` (tensors), `hub`; the keys of each family in
-`llama`, `gpt2`, `gpt_neox`, `mpt` and `falcon`, what all say of rotary positions in `rope`; every array by all `names`.
+"""Hugging Face's folders: `folder` (in and out), `checkpoint` (tensors), `tokenizer`; the keys of each family are in
+`llama`, `gpt2`, `gpt_neox`, `mpt` and `falcon`, and what all of them say of rotary positions is in `rope`.
 
-llama.cpp's GGUF files: `gguf_file`, `gguf_model`, `gguf_tokenizer`. `find` resolves what `load` is asked for to one of
-these, through `shipped`, or through `package` for a model installed by pip. `arrays` lists the learned arrays by name,
-for all architectures; `layout` puts them into memory.
+llama.cpp's GGUF files: `gguf_file`, `gguf_model`, `gguf_tokenizer`. `names` has what both formats call the learned
+arrays, which `arrays` lists for all architectures and `layout` puts into memory. `find` resolves what `load` is asked
+for: a folder, a file, a hub id, a model of `shipped`, or of a `package` installed by pip.
 """

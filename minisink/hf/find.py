@@ -1,15 +1,22 @@
 """Resolve what `load` is asked for: names of models to folders and files, names of dtypes, helpful errors."""
 
 import os
+import re
+import sys
 from pathlib import Path
 
 import numpy as np
 
-from . import hub
+from .checkpoint import shards_of
 from .fields import CheckpointError, is_there
 from .gguf_file import begins_as_gguf
 from .package import PACKAGES, installed
 from .shipped import shipped, shipped_names
+
+HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")  # owner/name
+# The files to fetch first, if they exist; the index names the others
+FIRST = """config.json generation_config.json tokenizer.json tokenizer_config.json chat_template.jinja
+    special_tokens_map.json added_tokens.json model.safetensors model.safetensors.index.json""".split()
 
 
 def check_dtype(dtype, device):
@@ -45,12 +52,12 @@ def find(name_or_path, revision=None):
     beside = "" if path.parent == Path() else _contents(path.parent)
     if is_gguf:
         raise CheckpointError(f"{name}: no such file{beside}")
-    if not hub.HUB_ID.fullmatch(name):
+    if not HUB_ID.fullmatch(name):
         ships = ", ".join([*shipped_names(), *PACKAGES])
         what = f"not a shipped model ({ships}) or a hub id 'owner/name'{beside}"
         raise CheckpointError(f"{name}: no such folder, and {what}")
     try:
-        return hub.fetch(name, revision)
+        return fetch(name, revision)
     except OSError as error:
         raise CheckpointError(f"{error}, and there is no folder {name}{beside}") from error
 
@@ -63,3 +70,32 @@ def _contents(folder):
         return ""
     more = f" and {len(names) - 9} more" if len(names) > 9 else ""
     return f"; {folder} holds {', '.join(names[:9]) or 'nothing'}{more}"
+
+
+def fetch(hub_id, revision=None):
+    """Download the files of a checkpoint, or find them in the hub's own cache; return their folder.
+
+    huggingface_hub reads ``HF_HUB_OFFLINE`` and ``HF_ENDPOINT`` when it is imported. Raise OSError if there is no such
+    checkpoint in reach, and CheckpointError for an index that names shards outside of it.
+    """
+    import huggingface_hub  # takes a quarter of a second, so it is imported only when needed
+    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    hide_bars = not (sys.stderr and sys.stderr.isatty()) and not are_progress_bars_disabled()
+    if hide_bars:
+        disable_progress_bars()
+    try:
+        folder = Path(huggingface_hub.snapshot_download(hub_id, revision=revision, allow_patterns=FIRST))
+        index = folder / "model.safetensors.index.json"
+        if index.is_file() and not (folder / "model.safetensors").is_file():
+            shards = sorted(set(shards_of(index).values()))
+            huggingface_hub.snapshot_download(hub_id, revision=folder.name, allow_patterns=shards)  # the same commit
+        return folder
+    except CheckpointError:
+        raise
+    except Exception as error:  # the HTTP client below changes with the version, and so do its errors
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise OSError(f"{hub_id}: not available from the hub ({reason})") from error
+    finally:
+        if hide_bars:
+            enable_progress_bars()

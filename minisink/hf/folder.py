@@ -1,8 +1,8 @@
 """A Hugging Face folder to config, arrays and tokenizer, and back.
 
 A folder holds ``config.json``, ``model.safetensors`` (or ``model.safetensors.index.json`` and its shards) and
-``tokenizer.json``; other tools also write ``generation_config.json``, whose eos ids count too. The names of keys and
-tensors are in `llama`, `gpt2`, `gpt_neox`, `mpt` and `falcon`, one architecture per file.
+``tokenizer.json``; other tools also write ``generation_config.json``, whose eos ids count too. The keys are in `llama`,
+`gpt2`, `gpt_neox`, `mpt` and `falcon`, one architecture per file; the names of tensors are in `names`.
 """
 
 import json

@@ -4,53 +4,42 @@ import warnings
 
 from .fields import brief, number, one_of, refuse, section
 
+TRAINED = "original_max_position_embeddings"
 # Keys for any rule; each rule, and what it needs
 ROPE = ("rope_theta", "rope_type", "type", "partial_rotary_factor")
-ROPE_RULES = {
-    "default": (),
-    "linear": ("factor",),
-    "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
-}
+LLAMA3 = ("factor", "low_freq_factor", "high_freq_factor", TRAINED)
+ROPE_RULES: dict[str, tuple] = {"default": (), "linear": ("factor",), "llama3": LLAMA3}
 NEUTRAL = {"factor": 1.0, "attention_factor": 1.0}  # keys that change nothing, whatever the rule
 
 
 def read_rope(raw, base="rope_theta", part=None):  # -> (base, scaling or None, part of a head)
     """Read all three, in any of the spellings Hugging Face has used.
 
-    `base` and `part` are the keys outside of a section; without `part` the whole head rotates.
-
-    If there are two sections, the one that transformers uses counts: `rope_scaling`, which model cards
-    tell people to add, before `rope_parameters`; a key inside the section before one outside it; but
-    `original_max_position_embeddings` outside the section before one inside it.
+    `base` and `part` are the keys outside of a section; without `part` the whole head rotates. As in transformers, the
+    section `rope_scaling`, which model cards tell people to add, comes before `rope_parameters`, and a key inside it
+    before one outside, except `original_max_position_embeddings`, where the outer one counts.
     """
     name = "rope_scaling" if section(raw, "rope_scaling") else "rope_parameters"
     rope, other = section(raw, name), section(raw, "rope_parameters")
     if other not in ({}, rope):
         warnings.warn("rope_parameters is not used with rope_scaling, as in transformers", stacklevel=2)
-    if part is None:
-        refuse(raw, partial_rotary_factor=1.0)
-        refuse(rope, partial_rotary_factor=1.0)
+    for keys in (raw, rope) if part is None else ():
+        refuse(keys, partial_rotary_factor=1.0)
     share = number(rope, "partial_rotary_factor", number(raw, part, 0.25) if part else 1.0)
     theta = number(rope, "rope_theta", number(raw, base, 10000.0))
     rule = rope.get("rope_type", rope.get("type", "default"))
     rule = one_of({"rope type": rule}, "rope type", tuple(ROPE_RULES))
-    _account_for(name, rope, rule)
+    for key, value in rope.items():
+        if key in ROPE or key in ROPE_RULES[rule] or value in (None, NEUTRAL.get(key)):
+            continue
+        if isinstance(value, dict):  # a section for one type of layer
+            raise ValueError(f"{name} has {key} {brief(value)}, which is not supported")
+        warnings.warn(f"{name} has {key} {brief(value)}: the rule {rule!r} does not use it", stacklevel=2)
     if rule == "default":
         return theta, None, share
-    trained = "original_max_position_embeddings"
-    rope = {trained: raw["max_position_embeddings"]} | rope | {key: raw[key] for key in raw if key == trained}
+    rope = {TRAINED: raw["max_position_embeddings"]} | rope | ({TRAINED: raw[TRAINED]} if TRAINED in raw else {})
     scaling = {"rope_type": rule} | {key: number(rope, key) for key in ROPE_RULES[rule]}
     if rule == "llama3" and scaling["high_freq_factor"] <= scaling["low_freq_factor"]:
         low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
         raise ValueError(f"high_freq_factor is {high}; it must be above low_freq_factor, which is {low}")
     return theta, scaling, share
-
-
-def _account_for(name, rope, rule):
-    """Warn of each key that a rule does not use, as transformers does; refuse a section for each type of layer."""
-    for key, value in rope.items():
-        if key in ROPE or key in ROPE_RULES[rule] or value in (None, NEUTRAL.get(key)):
-            continue
-        if isinstance(value, dict):
-            raise ValueError(f"{name} has {key} {brief(value)}, which is not supported")
-        warnings.warn(f"{name} has {key} {brief(value)}: the rule {rule!r} does not use it", stacklevel=2)

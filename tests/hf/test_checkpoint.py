@@ -999,7 +999,7 @@ def test_a_name_that_means_nothing_is_refused(tmp_path, monkeypatch, name):
 def test_a_path_that_leads_to_no_model_is_said_so(tmp_path, monkeypatch):
     """A file instead of its folder; an adapter; and a path that looks like a hub id, of which the hub was asked."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("minisink.hf.hub.fetch", not_to_be_had)
+    monkeypatch.setattr("minisink.hf.find.fetch", not_to_be_had)
     write(tmp_path / "models" / "llama", tiny.make())
     put("adapter_config.json", {})(tmp_path)
     assert "holds an adapter, not a model; merge them with peft" in refused(".")

@@ -18,7 +18,7 @@ from folders import file_of, packed, shard, tensors_of, words, write
 
 import minisink
 from minisink.hf import package
-from minisink.hf.hub import FIRST, fetch
+from minisink.hf.find import FIRST, fetch
 
 MAIN, OTHER = "1" * 40, "2" * 40  # commits
 UNWANTED = {"README.md": b"no", "pytorch_model.bin": b"no", "onnx/model.onnx": b"no", "tokenizer.model": b"no"}
