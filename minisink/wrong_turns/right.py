@@ -36,18 +36,19 @@ class Cache:
     wrong: str | None = __doc__  # what is wrong, and what to do
     layer, n_layers = 0, 1  # whose it is, of how many
     policy: Any = None  # that it is meant to have, if that is not StreamingLLM
+    other: dict[str, Any] = {}  # fields of its encoding, as functions of the right one and the width of a head
 
-    other: dict[str, Any] = {}  # in its encoding: of a field what is made of it, by the right one and the head's width
-
-    def __init_subclass__(cls, name: str | None = None, number: int | None = None, **other: Any):
-        if name:  # or else it varies a cache that has one
+    def __init_subclass__(cls, name: str | None = None, number: int | None = None, **changed: Any):
+        """Change attributes and methods of the class, and fields of its encoding; without a name it varies another."""
+        if name:
             cls.name, cls.wrong = name, cls.__doc__
         if number:
             cls.number = number
-        for field in [field for field in other if hasattr(cls, field)]:  # a number of the cache that it varies
-            setattr(cls, field, other.pop(field))
-        if other:
-            cls.other = other
+        for field in [field for field in changed if hasattr(cls, field)]:
+            change = changed.pop(field)
+            setattr(cls, field, property(change) if isinstance(getattr(cls, field), property) else change)
+        if changed:
+            cls.other = changed
 
     def __init__(self, *, n_sinks: int, window: int, theta: float | None, encoding: Any = None):
         self.n_sinks, self.window, self.capacity = n_sinks, window, n_sinks + window
@@ -88,15 +89,17 @@ class Cache:
         self.token_index, self.keys, self.values = [*self.token_index, self.n_seen], [*self.keys, k], [*self.values, v]
         self.n_seen += 1
 
+    @property
+    def sizes(self):
+        """How many sinks stay, and how many recent tokens."""
+        return self.n_sinks, self.window
+
     def survivors(self, n):
         """Return the slots that stay, of n."""
-        return self.kept(n, self.n_sinks, self.window)
-
-    def kept(self, n, first, last):
-        """Return the slots that stay of n, with this many sinks and this window."""
-        if self.policy is None:
+        (first, last), policy = self.sizes, self.policy
+        if policy is None:
             return first_and_last(n, first, last)
-        policy = self.policy if self.policy.window is None else replace(self.policy, n_sinks=first, window=max(1, last))
+        policy = policy if policy.window is None else replace(policy, n_sinks=first, window=max(1, last))
         return policy.survivors(np.array([*self.token_index, self.n_seen][:n])).tolist()
 
     def keep(self, slots):
@@ -141,3 +144,8 @@ class Cache:
         """Average the values by the pattern of rotated query and keys; one key too many has the next position."""
         positions = [*self.positions, *range(len(self.positions), len(keys))][: len(keys)]
         return attend(query, keys, values, bias=self.bias([self.own], positions))
+
+
+def likewise(wrong, **changed):
+    """Return a variant of a wrong cache, with the same name and diagnosis."""
+    return type(wrong)(wrong.__name__, (wrong,), {"__module__": wrong.__module__}, **changed)

@@ -4,33 +4,26 @@ import numpy as np
 
 from ..attention import mix, score
 from ..ops import softmax
-from .right import Cache
+from .right import Cache, likewise
 
 
-class OneMore(Cache, name="one key too many", number=1):  # seen in: the authors' code; does 128 include the query?
+# seen in: the authors' code; does 128 include the query?
+class OneMore(Cache, name="one key too many", number=1, sizes=lambda self: (self.n_sinks, self.window + 1)):
     """the query sees one key too many: evicted after attending, or before the new one was in; the authors' (start,
     recent) is n_sinks=start, window=recent + 1
     """
 
-    more = 1
-
-    def survivors(self, n):
-        return self.kept(n, self.n_sinks, self.window + self.more)
-
 
 # seen in: caches that evict before the newcomer is in
-class OneLess(OneMore, name="one key too few", number=12, more=-1):
+class OneLess(Cache, name="one key too few", number=12, sizes=lambda self: (self.n_sinks, self.window - 1)):
     """evicts before attending: the query sees one key too few; evict when there are more than n_sinks + window, not
     when there are as many, for the current token is one of the window
     """
 
 
 # seen in: a report that took unchanged perplexity for success
-class NothingLeaves(Cache, name="nothing evicted", number=19):
+class NothingLeaves(Cache, name="nothing evicted", number=19, survivors=lambda self, n: list(range(n))):
     """nothing is evicted; this is dense attention, and an unchanged perplexity would not be a success"""
-
-    def survivors(self, n):
-        return list(range(n))
 
 
 class Crops(Cache, name="attention cropped, memory not", number=18):  # seen in: ports
@@ -41,38 +34,30 @@ class Crops(Cache, name="attention cropped, memory not", number=18):  # seen in:
         super().append(k, v)
 
 
-class NoSinks(Cache, name="no sinks"):
+class NoSinks(Cache, name="no sinks", sizes=lambda self: (0, self.capacity)):
     """no sinks: the last n_sinks + window; this is window attention, keep the first n_sinks for good (a ring that is
     written at t % (n_sinks + window) runs over them)
     """
 
-    def survivors(self, n):
-        return self.kept(n, 0, self.capacity)
 
-
-class WindowAlone(NoSinks, name="no sinks beside the window"):
+class WindowAlone(Cache, name="no sinks beside the window", sizes=lambda self: (0, self.window)):
     """no sinks: the window alone; the first n_sinks stay as well, for good"""
-
-    def survivors(self, n):
-        return self.kept(n, 0, self.window)
 
 
 # seen in: n_keep + 1 in engines that count the first token of a text apart
-class OneMoreSink(Cache, name="one sink too many"):
+class OneMoreSink(Cache, name="one sink too many", sizes=lambda self: (self.n_sinks + 1, self.window)):
     """one sink too many: slot <= n_sinks; the sinks are the slots 0 to n_sinks - 1, and a token that begins the text is
     one of them
     """
-
-    def survivors(self, n):
-        return self.kept(n, self.n_sinks + 1, self.window)
 
 
 class OneMoreSinkInside(OneMoreSink):
     """Likewise, in a cache of the same size: the window is one smaller."""
 
-    def survivors(self, n):
+    @property
+    def sizes(self):
         n_sinks = min(self.n_sinks + 1, self.capacity - 1)
-        return self.kept(n, n_sinks, self.capacity - n_sinks)
+        return n_sinks, self.capacity - n_sinks
 
 
 class SinksWithin(Cache, name="sinks within the window"):
@@ -80,12 +65,12 @@ class SinksWithin(Cache, name="sinks within the window"):
 
     least = 1
 
-    def survivors(self, n):
-        return self.kept(n, self.n_sinks, max(self.least, self.window - self.n_sinks))
+    @property
+    def sizes(self):
+        return self.n_sinks, max(self.least, self.window - self.n_sinks)
 
 
-class SinksFillTheWindow(SinksWithin, least=0):
-    """Likewise, and where there are as many sinks as places nothing else stays."""
+SinksFillTheWindow = likewise(SinksWithin, least=0)  # and where there are as many sinks as places nothing else stays
 
 
 class HalfAtOnce(Cache, name="half the window at once"):  # seen in: llama.cpp's context shift
@@ -112,12 +97,7 @@ class BlockLeavesEarly(Cache, name="a block leaves early"):  # seen in: caches o
         return [slot for slot in range(n) if stays[slot] or slot == n - 1]
 
 
-class BlockOf4LeavesEarly(BlockLeavesEarly, block=4):
-    """Likewise, four tokens in a block."""
-
-
-class BlockOf16LeavesEarly(BlockLeavesEarly, block=16):
-    """Likewise, sixteen."""
+BlockOf4LeavesEarly, BlockOf16LeavesEarly = (likewise(BlockLeavesEarly, block=n_tokens) for n_tokens in (4, 16))
 
 
 class PageLeavesEarly(BlockLeavesEarly):
@@ -142,8 +122,7 @@ class MinusZero(Cache, name="keys[-0:]", number=5):  # seen in: slices with a co
         return [*past[: self.n_sinks], *past[self.n_sinks * self.after :][-(self.window - 1) :], n - 1]
 
 
-class MinusZeroFromTheStart(MinusZero, after=False):
-    """Likewise, where everything includes the sinks a second time."""
+MinusZeroFromTheStart = likewise(MinusZero, after=False)  # everything includes the sinks a second time
 
 
 class Overlapping(Cache, name="sinks kept twice"):
@@ -153,38 +132,33 @@ class Overlapping(Cache, name="sinks kept twice"):
         return [*range(min(n, self.n_sinks)), *range(max(0, n - self.window), n)]
 
 
-class NothingNew(Cache, name="nothing new comes in"):
+class NothingNew(Cache, name="nothing new comes in", survivors=lambda self, n: list(range(min(n, self.capacity)))):
     """the newest leaves: nothing new comes in; neither a sink nor the newcomer leaves a full cache"""
 
-    def survivors(self, n):
-        return list(range(min(n, self.capacity)))
 
-
-class StartsOver(Cache, name="only the newest token held"):
+class StartsOver(Cache, name="only the newest token held", survivors=lambda self, n: [n - 1]):
     """every step starts over: only the newest token is held; what was held must be in the state that comes back"""
 
-    def survivors(self, n):
-        return [n - 1]
 
-
-# seen in: a cache whose layer 0 was never trimmed
-class Unequal(Cache, name="keys and values evicted unequally", number=13):
+class Unequal(Cache, name="keys and values evicted unequally", number=13):  # seen in: a layer 0 that was never trimmed
     """keys and values are evicted unequally; keep pairs, or cut both at the same places"""
 
     def keep(self, slots):
-        kept = self.values_of(self.values, len(slots))
+        values = self.values_of(self.values, len(slots))
         super().keep(slots)
-        self.values = kept
+        self.values = values
 
     def values_of(self, values, n):  # the first that ever came
         return values[:n]
 
 
-class ValuesWithoutSinks(Unequal):
-    """Likewise: keys leave behind the sinks, values at the front."""
+# keys leave behind the sinks, values at the front
+ValuesWithoutSinks = likewise(Unequal, values_of=lambda self, values, n: values[-n:])
 
-    def values_of(self, values, n):
-        return values[-n:]
+
+def with_zeros(before, after, *arrays):  # 2 x (S, K, D) -> 2 x (S + before + after, K, D)
+    """Return arrays with slots of zeros before and after what is there."""
+    return [np.pad(x, ((before, after), (0, 0), (0, 0))) for x in arrays]
 
 
 class ZeroSlot(Cache, name="a slot of zeros", number=2):  # seen in: a decode loop that started a slot late
@@ -198,14 +172,11 @@ class ZeroSlot(Cache, name="a slot of zeros", number=2):  # seen in: a decode lo
         super().append(k, v)
 
 
-class ZeroSlotForGood(ZeroSlot):
+class ZeroSlotForGood(ZeroSlot, append=Cache.append):
     """Likewise, in no slot that could be evicted."""
 
-    def append(self, k, v):
-        Cache.append(self, k, v)
-
     def mix(self, query, keys, values):
-        return super().mix(query, *(np.concatenate((np.zeros_like(x[:1]), x)) for x in (keys, values)))
+        return super().mix(query, *with_zeros(1, 0, keys, values))
 
 
 class EmptySlots(Cache, name="empty slots attended to", number=2):  # seen in: buffers of a fixed size
@@ -215,11 +186,10 @@ class EmptySlots(Cache, name="empty slots attended to", number=2):  # seen in: b
 
     def mix(self, query, keys, values):
         n_empty = len(range(len(keys), self.capacity)[: self.most])
-        return super().mix(query, *(np.pad(x, ((0, n_empty), (0, 0), (0, 0))) for x in (keys, values)))
+        return super().mix(query, *with_zeros(0, n_empty, keys, values))
 
 
-class OneEmptySlot(EmptySlots, most=1):
-    """Likewise, one of them: by a mask that is one too long."""
+OneEmptySlot = likewise(EmptySlots, most=1)  # by a mask that is one too long
 
 
 class NotItself(Cache, name="attends before it appends"):
@@ -229,7 +199,7 @@ class NotItself(Cache, name="attends before it appends"):
         return super().mix(query, keys[:-1], values[:-1]) if len(keys) > 1 else np.zeros_like(query)
 
 
-class AttendsFirst(NotItself):
+class AttendsFirst(NotItself, own=lambda self: len(self.token_index), mix=Cache.mix):
     """Likewise, to the letter: over what is held before it comes, as many keys as the cache can hold."""
 
     def step(self, q, k, v):
@@ -237,13 +207,6 @@ class AttendsFirst(NotItself):
         self.append(k, v)
         self.keep(self.survivors(len(self.token_index)))
         return out
-
-    @property
-    def own(self):
-        return len(self.token_index)
-
-    def mix(self, query, keys, values):
-        return Cache.mix(self, query, keys, values)
 
 
 class MaskedAfter(NothingLeaves, name="masked after the softmax", number=20):  # seen in: teaching notebooks
