@@ -2,29 +2,22 @@
 
 import numpy as np
 
-from .right import Cache
+from .right import Cache, likewise
 from .tokens import NoSinks
 
 
 # seen in: ports that blame numerics beyond the trained length
-class TextPositions(Cache, name="original positions", number=14):
+class TextPositions(Cache, name="original positions", number=14, positions=lambda self: self.token_index):
     """original positions instead of slots; position := slot, for the query too (sinks that were shifted with the window
     look like this as well: leave them where they are)
     """
 
-    @property
-    def positions(self):
-        return self.token_index
 
-
-class HoledKeys(TextPositions, name="keys never shifted", number=3):  # seen in: ports that cache rotated keys
+# seen in: ports that cache rotated keys
+class HoledKeys(TextPositions, name="keys never shifted", number=3, own=lambda self: len(self.token_index) - 1):
     """keys stay rotated to their place in the text, the query has a slot; keep them un-rotated and rotate them to their
     slot at every step, or rotate the query to the text too, and to its slot for the sinks
     """
-
-    @property
-    def own(self):
-        return len(self.token_index) - 1
 
 
 class SinksFar(Cache, name="sinks one place too far"):
@@ -38,30 +31,19 @@ class SinksFar(Cache, name="sinks one place too far"):
         return [slot + far * (slot >= self.n_sinks) for slot in range(len(self.token_index))]
 
 
-class QueryTooFar(Cache, name="query one place too far"):
+class QueryTooFar(Cache, name="query one place too far", own=lambda self: len(self.token_index)):
     """the query's position is one more than its own key's; it is the newest slot, and not the number of slots"""
 
-    too_far = 1
 
-    @property
-    def own(self):
-        return super().own + self.too_far
-
-
-class QueryTooNear(QueryTooFar, name="query one place too near", too_far=-1):
+class QueryTooNear(Cache, name="query one place too near", own=lambda self: len(self.token_index) - 2):
     """the query's position is one less than its own key's; it is the newest slot, not the one before"""
 
 
-class QueryAtTheEnd(Cache, name="query at the end of an unfilled cache"):
+class QueryAtTheEnd(Cache, name="query at the end of an unfilled cache", own=lambda self: self.capacity - 1):
     """the query stands in the last slot of a full cache before it is full; it is the newest slot that is filled"""
 
-    @property
-    def own(self):
-        return self.capacity - 1
 
-
-# seen in: ports that ask for the length first
-class QueryBeforeEviction(Cache, name="query at the length before eviction"):
+class QueryBeforeEviction(Cache, name="query at the length before eviction"):  # seen in: ports that ask for it first
     """the query stands at the length that the cache had before the eviction; take its position when the old one is out:
     once the cache is full it is n_sinks + window - 1
     """
@@ -71,12 +53,9 @@ class QueryBeforeEviction(Cache, name="query at the length before eviction"):
         return min(self.n_seen - 1, self.capacity)
 
 
-class LateQuery(Cache, name="query not shifted", number=3):  # seen in: ports that shift stored keys only
+# seen in: ports that shift stored keys only
+class LateQuery(Cache, name="query not shifted", number=3, own=lambda self: self.n_seen - 1):
     """the query stands at its place in the text, the keys at their slots; rotate the query to the last slot"""
-
-    @property
-    def own(self):
-        return self.n_seen - 1
 
 
 class LateKey(LateQuery, name="newest not shifted"):
@@ -114,46 +93,27 @@ class Shifted(Cache):
 
 
 # seen in: two replications, one a live visualiser
-class OnePlace(Shifted, name="all recent keys at one place", number=11):
+class OnePlace(Shifted, name="all recent keys at one place", number=11, pace=0):
     """every new key is rotated to the cache's length and never shifted; all recent keys stand at one place, but they
     move down when a token leaves
     """
 
-    pace = 0
+
+# by the length before the eviction; and so except for the query
+OnePlaceBehind = likewise(OnePlace, begins=lambda self, token: min(token, self.capacity))
+OnePlaceBehindTheQuery = likewise(OnePlaceBehind, own=lambda self: min(self.n_seen, self.capacity) - 1)
 
 
-class OnePlaceBehind(OnePlace):
-    """Likewise, by the length before the eviction."""
-
-    def begins(self, token):
-        return min(token, self.capacity)
-
-
-class OnePlaceBehindTheQuery(OnePlaceBehind):
-    """Likewise, except for the query."""
-
-    @property
-    def own(self):
-        return min(self.n_seen, self.capacity) - 1
-
-
-class WrongWay(Shifted, name="shifted the wrong way"):
+class WrongWay(Shifted, name="shifted the wrong way", pace=1):
     """stored keys are shifted the wrong way; when a token leaves, those behind it must move one slot down, not up"""
 
-    pace = 1
 
-
-class ShiftedTwice(Shifted, name="shifted twice"):  # seen in: a cache and a model that both shift
+class ShiftedTwice(Shifted, name="shifted twice", pace=-2):  # seen in: a cache and a model that both shift
     """stored keys are shifted twice when a token leaves; those behind it must move one slot down, not two"""
 
-    pace = -2
 
-
-class LateEntry(Shifted, LateKey):
+class LateEntry(Shifted, LateKey, begins=lambda self, token: token):
     """Likewise, and it is stored so, and shifted from there with the others."""
-
-    def begins(self, token):
-        return token
 
 
 class ShiftedEarly(Cache, name="shifted a token too early"):  # seen in: transformers' SinkCache
@@ -180,20 +140,12 @@ class RingOrder(Cache, name="positions in ring order"):
         return [token if token < n else n + (token - n) % ring for token in self.token_index]
 
 
-class RingOrderLast(RingOrder, name="keys in ring order"):
+class RingOrderLast(RingOrder, name="keys in ring order", own=lambda self: len(self.token_index) - 1):
     """the place in a ring, not the order; keys are numbered so, the query as the last of them: number both by age"""
 
-    @property
-    def own(self):
-        return len(self.token_index) - 1
 
-
-class RingOverTheSinks(NoSinks):
+class RingOverTheSinks(NoSinks, own=lambda self: self.n_seen - 1):
     """Likewise, where keys keep the position that they have in the text, and the first slots are met from the last."""
-
-    @property
-    def own(self):
-        return self.n_seen - 1
 
     @property
     def positions(self):
@@ -218,20 +170,14 @@ class WindowFromZero(Cache, name="window numbered from zero"):
 class RotatedTwice(Cache, name="keys rotated twice", number=16):  # seen in: ports
     """rotated keys are rotated again; store them as they come, and rotate once, when they are used"""
 
-    def rotated_to(self, token):
-        """Return the position that a key was rotated to before it was stored."""
-        return min(token, self.capacity - 1)
+    before = 1  # how far before the end of a full cache a key was rotated to when it came in
 
     def attend(self, q, keys, values):
-        keys = self.rotated(keys, [self.rotated_to(token) for token in self.token_index])
-        return super().attend(q, keys, values)
+        stored = self.rotated(keys, [min(token, self.capacity - self.before) for token in self.token_index])
+        return super().attend(q, stored, values)
 
 
-class RotatedOnEntryToo(RotatedTwice):
-    """Likewise, by the length before the eviction."""
-
-    def rotated_to(self, token):
-        return min(token, self.capacity)
+RotatedOnEntryToo = likewise(RotatedTwice, before=0)  # by the length before the eviction
 
 
 class RotatedAtEveryStep(RotatedTwice):
@@ -252,9 +198,12 @@ class Drift(Cache, name="drift", number=7):  # seen in: 15 % after 1,000 shifts,
     def keep(self, slots):
         n_left = len(self.keys) - len(slots)
         super().keep(slots)
-        behind = slice(self.n_sinks, len(slots) - 1)  # all that move: the newest came in at its slot
+        behind = self.behind(len(slots))
         if n_left and self.rotates and len(self.keys[behind]):
             self.keys[behind] = self.in_half(np.array(self.keys[behind]), -n_left)
+
+    def behind(self, n):  # all that move: the newest came in at its slot
+        return slice(self.n_sinks, n - 1)
 
     def in_half(self, keys, position):
         """Rotate by sines and cosines of half precision, and store as much."""
@@ -264,14 +213,8 @@ class Drift(Cache, name="drift", number=7):  # seen in: 15 % after 1,000 shifts,
         return self.mix(self.rotated(q[None], [self.own]), keys, values)[0]
 
 
-class DriftFromEntry(Drift):
+class DriftFromEntry(Drift, behind=lambda self, n: slice(self.n_sinks, n)):
     """Likewise, in half precision when it comes in, one slot too far, and shifted back with the others."""
 
     def append(self, k, v):
         Cache.append(self, k if not self.rotates else self.in_half(k[None], len(self.keys))[0], v)
-
-    def keep(self, slots):
-        n_left = len(self.keys) - len(slots)
-        Cache.keep(self, slots)
-        if n_left and self.rotates:
-            self.keys[self.n_sinks :] = self.in_half(np.array(self.keys[self.n_sinks :]), -n_left)
