@@ -13,7 +13,8 @@ class AtOnce(Cache):
         return self.steps(q[None], k[None], v[None])[0]
 
     def steps(self, q, k, v):
-        self.make_room()
+        n = len(self.token_index)
+        self.keep([slot for slot in self.survivors(n + 1) if slot < n])
         for token in zip(k, v, strict=True):
             self.append(*token)
         n = len(self.token_index)
@@ -23,10 +24,6 @@ class AtOnce(Cache):
         self.trim(n)
         return out
 
-    def make_room(self):
-        n = len(self.token_index)
-        self.keep([slot for slot in self.survivors(n + 1) if slot < n])
-
     def trim(self, n):
         self.keep(self.survivors(n))
 
@@ -34,11 +31,8 @@ class AtOnce(Cache):
         return causal_mask(n_queries, n_keys)
 
 
-class SeesAhead(AtOnce, name="a chunk sees ahead"):
+class SeesAhead(AtOnce, name="a chunk sees ahead", visible=lambda self, T, S: np.ones((T, S), bool)):
     """a chunk sees its own future; mask the keys that come after a query's own"""
-
-    def visible(self, n_queries, n_keys):
-        return np.ones((n_queries, n_keys), bool)
 
 
 class Overshoots(AtOnce, name="a chunk overshoots the window"):

@@ -3,7 +3,7 @@
 import numpy as np
 
 from .positions import Shifted
-from .right import Cache, plain
+from .right import Cache, likewise, plain
 
 
 class WrongGroup(Cache, name="wrong key head"):
@@ -67,10 +67,7 @@ class ShiftsInEveryLayer(Shifted, name="a shift begun in every layer"):  # seen 
         return begun - still if begun else 0
 
 
-class KeysShiftInEveryLayer(ShiftsInEveryLayer):
-    """Likewise, except for the key that comes in at that moment."""
-
-    newest_too = False
+KeysShiftInEveryLayer = likewise(ShiftsInEveryLayer, newest_too=False)  # except for the key that has just come in
 
 
 class NotReset(Cache, name="not reset between texts"):  # seen in: a reset that forgets what the slots hold

@@ -26,11 +26,8 @@ class SlowsTwice(Cache, name="frequencies that fall twice as fast", frequencies=
     """the frequencies fall twice as fast; pair j turns by theta ** (-2 j / D), of the whole width"""
 
 
-class NotRotated(Cache, name="nothing rotated"):
+class NotRotated(Cache, name="nothing rotated", rotated=lambda self, x, positions: x):
     """nothing is rotated; queries and keys come un-rotated, and the cache gives them their positions"""
-
-    def rotated(self, x, positions):
-        return x
 
 
 class KeysNotRotated(Cache, name="keys not rotated"):

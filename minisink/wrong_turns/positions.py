@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from .heads import KeysNotRotated
 from .right import Cache, likewise
 from .tokens import NoSinks
 
@@ -188,7 +189,8 @@ class RotatedAtEveryStep(RotatedTwice):
         return self.mix(self.rotated(q[None], [self.own]), np.array(self.keys), values)[0]
 
 
-class Drift(Cache, name="drift", number=7):  # seen in: 15 % after 1,000 shifts, lesson 3
+# seen in: 15 % after 1,000 shifts, lesson 3
+class Drift(Cache, name="drift", number=7, attend=KeysNotRotated.attend):
     """stored keys are shifted again and again in half precision; they drift: store them un-rotated"""
 
     def append(self, k, v):
@@ -208,9 +210,6 @@ class Drift(Cache, name="drift", number=7):  # seen in: 15 % after 1,000 shifts,
     def in_half(self, keys, position):
         """Rotate by sines and cosines of half precision, and store as much."""
         return self.rotated(keys.astype(np.float16), [position])
-
-    def attend(self, q, keys, values):
-        return self.mix(self.rotated(q[None], [self.own]), keys, values)[0]
 
 
 class DriftFromEntry(Drift, behind=lambda self, n: slice(self.n_sinks, n)):
