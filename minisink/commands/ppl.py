@@ -10,7 +10,7 @@ from ..evaluation.jobs import connect, processes
 from ..evaluation.part_files import PartFile, in_their_order, load_part
 from ..evaluation.plots import draw_losses
 from ..evaluation.run import Evaluation
-from ..evaluation.tally import GrowingCsv, Tally, count
+from ..evaluation.tally import GrowingCsv, Tally
 from ..experiments.four_methods import foreign
 from ..model import load
 from ..snapshot import method_from
@@ -82,7 +82,7 @@ def _part(args):
 def _measure(args, executor, part):
     model, bos = load(args.model), not args.no_bos
     method = common.method_of(args, model, model.encode("", bos=bos))
-    options = {"csv": args.csv, "every": args.every, "state": args.resume, "executor": executor, "part": part}
+    options = {"csv": args.csv, "every": args.every, "state": args.resume, "pool": executor, "part": part}
     evaluation = Evaluation(model, args.file, method, readable=args.readable, bos=bos, **options)
     tally, n_known = evaluation.tally, evaluation.tally.n_tokens
     if n_known:
@@ -100,7 +100,9 @@ def _merge(args):
     parts = in_their_order(args.merge)
     tally, rows = Tally(args.every), GrowingCsv(args.csv, args.every) if args.csv else None
     for path, _ in parts:
-        count(tally, rows, *load_part(path)[1])
+        full = tally.add(*load_part(path)[1:])
+        if rows:
+            rows.add(full)
     if rows:
         rows.add(tally.last_row())
         rows.close()

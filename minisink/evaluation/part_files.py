@@ -15,10 +15,10 @@ PART, WHAT = "minisink_part", "what `minisink ppl --part` writes"
 
 
 class PartFile:
-    """The losses of the tokens that begin in part `number` of `of` equal ones of a text's bytes, in the file `path`.
+    """The losses of the tokens that begin in part `number` of `of` equal parts of a text's bytes, in the file `path`.
 
-    Each job reads and tokenizes the text up to the end of its part, so that all of them cut it at the same tokens,
-    whatever the tokenizer, and count the same.
+    Each job reads and tokenizes the text up to the end of its part, so that all of them cut it at the same tokens
+    with any tokenizer, and count the same.
     """
 
     def __init__(self, path, number, of):
@@ -26,7 +26,7 @@ class PartFile:
         self.blocks: list = []  # losses, and the ids that they predict
 
     def begin(self, run):
-        """Look at the text; ValueError for one that cannot be read twice, and where the part has been written."""
+        """Hash the text; ValueError for one that cannot be read twice, or if the part has been written."""
         if run.n_bytes is None:
             raise ValueError(f"{run.path}: --part needs a file, for every part reads it")
         if os.path.lexists(self.path):
@@ -34,13 +34,17 @@ class PartFile:
         self.edges = [run.n_bytes * i // self.of for i in (self.number - 1, self.number)]
         with blame(run.path, "cannot be read"), open(run.path, "rb") as file:
             update(digest := hashlib.sha256(), file, run.n_bytes)
-        self.about = {"run": identity(run) | {"digest of the text": digest.hexdigest()[:16], "parts": self.of}}
-        self.about |= {"part": self.number, "method": method_state(run.method)}
-        self.about |= {"model": run.model.name, "text": os.path.basename(run.path)}
+        self.about = {
+            "run": identity(run) | {"digest of the text": digest.hexdigest()[:16], "parts": self.of},
+            "part": self.number,
+            "method": method_state(run.method),
+            "model": run.model.name,
+            "text": os.path.basename(run.path),
+        }
         self.started = time.perf_counter()
 
     def within(self, pieces, past):
-        """Yield what of the `pieces` of a text lies in this part, and a token more; `past` takes what lies before."""
+        """Yield the share of each of a text's `pieces` in this part, and a token more; `past` takes what is before."""
         n, bounds = 0, [None, None]  # tokens
         for place, n_bytes, ids in pieces:
             for i, edge in enumerate(self.edges):
@@ -62,35 +66,35 @@ class PartFile:
 
 
 def load_part(path):
-    """Return what a file of a part says of it, and its losses and the ids that they predict."""
+    """Return the metadata in the file of a part, its losses, and the ids that they predict."""
     with reading(path, WHAT):
         about, arrays = load_state(path, PART, WHAT)
         nll, ids = arrays["nll"], arrays["ids"]
         check_whole("first", about["first"], 0)
         if nll.ndim != 1 or nll.shape != ids.shape or about["part"] not in range(1, about["run"]["parts"] + 1):
             raise ValueError(f"losses {nll.shape} of ids {ids.shape}, part {about['part']}")
-        return about, (nll, ids)
+        return about, nll, ids
 
 
 def in_their_order(paths):
-    """Return (path, what the file says) for all parts of a text, in order.
+    """Return (path, metadata) of all parts of a text, in order.
 
-    Raise ValueError for files of more than one run, for a part that is missing, and for one that is there twice.
+    Raise ValueError for files of more than one run, and for a part that is missing or given twice.
     """
-    found: dict = {}
+    parts: dict = {}
     for path in paths:
-        about, (nll, _) = load_part(path)
-        other, first, _ = next(iter(found.values()), (path, about, 0))
+        about, nll, _ = load_part(path)
+        first_path, first, _ = next(iter(parts.values()), (path, about, 0))
         if changed := changes(first["run"], about["run"]):
-            raise ValueError(f"{path}: a part of another run than {other}: {changed}")
-        if (number := about["part"]) in found:
-            raise ValueError(f"{found[number][0]} and {path}: both are part {number} of {first['run']['parts']}")
-        found[number] = path, about, len(nll)
+            raise ValueError(f"{path}: a part of another run than {first_path}: {changed}")
+        if (number := about["part"]) in parts:
+            raise ValueError(f"{parts[number][0]} and {path}: both are part {number} of {first['run']['parts']}")
+        parts[number] = path, about, len(nll)
     n_parts, n_tokens = first["run"]["parts"], 0
-    if missing := [f"{i}/{n_parts}" for i in range(1, n_parts + 1) if i not in found]:
+    if missing := [f"{i}/{n_parts}" for i in range(1, n_parts + 1) if i not in parts]:
         raise ValueError(f"{', '.join(missing[:20])}{' ...' * (len(missing) > 20)}: missing among the parts")
-    for _, (path, about, n) in sorted(found.items()):
+    for _, (path, about, n) in sorted(parts.items()):
         if n and about["first"] != n_tokens:
             raise ValueError(f"{path}: begins at token {about['first']}, and the parts before it end at {n_tokens}")
         n_tokens += n
-    return [found[i][:2] for i in sorted(found)]
+    return [parts[i][:2] for i in sorted(parts)]

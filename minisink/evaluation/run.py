@@ -1,9 +1,9 @@
-"""The perplexity of a text file of any size, in constant memory, that can stop today and go on tomorrow.
+"""The perplexity of a text file of any size, in constant memory; a run can stop today and continue tomorrow.
 
-The text comes in pieces (`pieces`), the model takes blocks of tokens (`stream.nll_stream`), and of the losses a
-`Tally` and the rows of a CSV file are kept. Between two blocks all there is to go on from is a cache, a few numbers
-and a place in the text: the state, which is written every few seconds and when the run is interrupted. A text in parts
-(`parts`) has no cache to go on from, but the last tokens.
+The text comes in pieces (`pieces`), the model takes blocks of tokens (`stream.nll_stream`), and a `Tally` and the rows
+of a CSV file keep the losses. Between two blocks a run is no more than a cache, a few numbers and a place in the text:
+its state, which is saved every few seconds and when the run is interrupted. A text in parts (`parts`) has its last
+tokens instead of a cache.
 """
 
 import hashlib
@@ -15,18 +15,16 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..cache import check_whole
 from ..loss import empty_cache
 from ..methods import Recompute
 from ..snapshot import cache_from, cache_state, method_state
-from ..system.files import blame, load_state, reading, save_state
+from ..system.files import blame, digest_of, load_state, reading, save_state
 from ..system.interrupts import defer_interrupts
 from .parts import Past, measured
 from .pieces import CHUNK, cut_of, read_pieces
 from .stream import nll_stream
-from .tally import GrowingCsv, Tally, count
+from .tally import GrowingCsv, Tally
 from .token_reader import Place, TokenReader
 
 STATE, WHAT = "minisink_evaluation", "the state of a `minisink ppl` run"
@@ -36,54 +34,44 @@ SAVE_SECONDS = 10.0  # from one state to the next
 class Evaluation:
     """A model and a text file to measure it on, from the start or from where an earlier run stopped.
 
-    What can be refused is refused here, before anything is written: ValueError for a text that cannot be read, options
-    that do not go together, or the state of another run.
+    `path` is a UTF-8 text; with `bos` it begins with the begin-of-text token, if the model has one. The file `csv` gets
+    a row for every token, or one of running perplexity for `every` tokens. The file `state` keeps the state; if it
+    exists, the run continues from it. The method must have a limit, or the state would grow with the text, as it does
+    under `Retrieval` without a `store`.
 
-    `path` is a UTF-8 text; with `bos` it begins with the begin-of-text token, where there is one. The file `csv` gets a
-    row for every token, or one of running perplexity for `every` so many. `state` is a file where the state is kept; if
-    it is there, the run goes on from it. It goes with a method that has a limit: the state grows with the text under
-    `Retrieval` only, unless `store` says otherwise.
+    With a `pool`, an executor, the text is measured there, in parts. With a `part`, a `part_files.PartFile`, only that
+    part of the text is measured, and written to its file.
 
-    With an `executor` the text is measured in parts, there. With a `part`, a `part_files.PartFile`, only that part of
-    the text is measured, and written to its file.
+    Raise ValueError, before anything is written, for a text that cannot be read, for options that do not go together,
+    and for the state of another run.
     """
 
     def __init__(
-        self,
-        model,
-        path,
-        method,
-        *,
-        readable=False,
-        bos=True,
-        csv=None,
-        every=None,
-        state=None,
-        executor=None,
-        part=None,
+        self, model, path, method, *, readable=False, bos=True, csv=None, every=None, state=None, pool=None, part=None
     ):
         if every is not None and every < 1:
             raise ValueError(f"every is {every}; it must be 1 token or more")
-        self.model, self.path, self.method, self.state = model, path, method, state
-        self.readable, self.bos = readable, bos
-        self.csv = GrowingCsv(csv, every) if csv else None
-        self.tally, self.n_bytes, self.done = Tally(every), _size(path), False
+        with blame(path, "cannot be read"):
+            about = os.stat(path)
+        self.n_bytes: Any = about.st_size if stat.S_ISREG(about.st_mode) else None  # a pipe has no size
+        self.model, self.path, self.method, self.readable, self.bos = model, path, method, readable, bos
+        self.state, self.pool, self.part = state, pool, part
+        self.csv, self.tally, self.done = GrowingCsv(csv, every) if csv else None, Tally(every), False
         self.n_saved = 0  # tokens, in the state on the disk
         self.place, self.n_read, self.digest = Place(0, 0), 0, hashlib.sha256()  # of the bytes that were read
-        self.executor, self.part = executor, part
-        self.in_parts = bool(executor or part or isinstance(method, Recompute))
+        self.in_parts = bool(pool or part or isinstance(method, Recompute))
         self.past: Any = Past(model, method, readable=readable) if self.in_parts else None
         self.cache: Any = None if self.in_parts else empty_cache(model, method, readable=readable)
         if part is not None:
             part.begin(self)
         if state is not None:
-            self._prepare_state()
+            self._resume()
 
     def run(self, on_progress=None):
-        """Measure what has not been measured; `on_progress` is told the bytes of the text that are done.
+        """Measure the rest of the text, and call ``on_progress(bytes of the text that are done)`` after each block.
 
-        Raise ValueError when the text or a file fails, or the model refuses a token; what was measured before is in the
-        CSV file, and the message says how far that is. Ctrl-C raises KeyboardInterrupt between two blocks, with such a
+        Raise ValueError when the text or a file fails, or the model refuses a token; the CSV file has the losses up to
+        there, and the message says how far that is. Ctrl-C raises KeyboardInterrupt between two blocks, with such a
         message; a second one does not wait for the end of a block, nor does the first in parts.
         """
         if self.done:
@@ -132,20 +120,21 @@ class Evaluation:
             return nll_stream(self.model, self.reader, cache=self.cache)
         length = min(self.past.longest, max(self.past.reach, (self.n_bytes or 1 << 40) // 16))  # some, of a short text
         length = self.past.in_chunks(max(1, length))
-        return measured(self.model, self.reader, self.past, length, self.executor)
+        return measured(self.model, self.reader, self.past, length, self.pool)
 
     def _count(self, nll, ids):
-        """Add the losses of a block, which predict `ids`, to the tally, the CSV file and that of the part."""
-        count(self.tally, self.csv, nll, ids)
+        """Add the losses of a block, which predict `ids`, to the tally, the CSV file and the part."""
+        rows = self.tally.add(nll, ids)
+        if self.csv:
+            self.csv.add(rows)
         if self.part:
             self.part.blocks.append((nll, ids))
 
     def _pieces(self, file):
         """Yield (Place, bytes, ids) of the pieces of the text, the begin-of-text token in the first."""
-        start = self.place.start
         cut = cut_of(self.model.tokenizer) if self.model.tokenizer else None
         try:
-            for piece in read_pieces(file, self.path, cut, start=start, size=CHUNK):
+            for piece in read_pieces(file, self.path, cut, start=self.place.start, size=CHUNK):
                 ids = self.model.encode(piece.text, bos=self.bos and piece.start == 0)
                 self.n_read = piece.start + len(piece.raw)
                 self.digest.update(piece.raw)
@@ -155,34 +144,15 @@ class Evaluation:
             raise
 
     def _progress_note(self):
-        """Return how far this came and how it goes on, in a list; an empty list for nowhere."""
+        """Return a list with how far this came and how to continue, empty if nothing was measured."""
         if not self.tally.n_tokens:
             return []
         text = f"after {self.tally.n_tokens:,} tokens, perplexity {self.tally.perplexity:.2f}"
         if self.n_saved:
-            text += f"; the same command goes on from token {self.n_saved:,}"
+            text += f"; the same command continues from token {self.n_saved:,}"
         elif self.state is None and self.part is None and self.method.capacity is not None:
-            text += "; with --resume FILE a run can go on"
+            text += "; with --resume FILE a run can continue"
         return [text]
-
-    def _prepare_state(self):
-        """Refuse what cannot be gone on with; go on from the state if there is one."""
-        if self.method.capacity is None:
-            known = "window, recompute, streaming, retrieval"
-            why = f"{self.method.name} keeps every key, so its state would grow"
-            raise ValueError(f"--resume goes with the methods {known}: {why}")
-        if self.n_bytes is None:
-            raise ValueError(f"{self.path}: --resume needs a file that can be read again from the middle")
-        self.identity = identity(self) | {"csv": self.csv is not None, "every": self.tally.every}
-        self.identity |= {"in parts": True} if self.in_parts else {}
-        if os.path.lexists(self.state):
-            with reading(self.state, WHAT):
-                mark = self._restore(*load_state(self.state, STATE, WHAT))
-            if self.csv and not self.done:
-                self.csv.resume(mark)
-        elif self.csv and os.path.lexists(self.csv.path):
-            there = f"{self.csv.path}: is there, but {self.state}, to go on with it, is not"
-            raise ValueError(f"{there}; name another CSV file")
 
     def _save(self):
         """Write the state, unless nothing has been measured since the last one."""
@@ -203,44 +173,62 @@ class Evaluation:
         save_state(self.state, STATE, about, arrays | {"curve": sums})
         self.n_saved = n_tokens
 
+    def _resume(self):
+        """Restore the state if its file exists; ValueError for a run that cannot be resumed."""
+        if self.method.capacity is None:
+            known = "window, recompute, streaming, retrieval"
+            why = f"{self.method.name} keeps every key, so its state would grow"
+            raise ValueError(f"--resume goes with the methods {known}: {why}")
+        if self.n_bytes is None:
+            raise ValueError(f"{self.path}: --resume needs a file that can be read again from the middle")
+        self.identity = identity(self) | {"csv": self.csv is not None, "every": self.tally.every}
+        self.identity |= {"in parts": True} if self.in_parts else {}
+        if os.path.lexists(self.state):
+            with reading(self.state, WHAT):
+                mark = self._restore(*load_state(self.state, STATE, WHAT))
+            if self.csv and not self.done:
+                self.csv.resume(mark)
+        elif self.csv and os.path.lexists(self.csv.path):
+            there = f"{self.csv.path} exists, but {self.state}, needed to continue it, does not"
+            raise ValueError(f"{there}; name another CSV file")
+
     def _restore(self, about, arrays):
-        """Go on from a state, and return the mark of its CSV file; ValueError if another run wrote it."""
+        """Restore a state, and return the mark of its CSV file; ValueError if another run wrote it."""
         if changed := changes(about["run"], self.identity):
-            raise ValueError(f"{self.state}: the state of another run: {changed}")
+            hint = " (--jobs 2 or more, and --dask, measure in parts)" if "in parts" in changed else ""
+            raise ValueError(f"{self.state}: the state of another run: {changed}{hint}")
         place, done, (n_read, digest) = Place(*about["place"]), about["done"], about["read"]
         check_whole("start", place.start, 0)
         check_whole("bytes read", n_read, place.start)
         check_whole("skip", place.skip, 0)
         if type(done) is not bool or place.start >= self.n_bytes:
-            raise ValueError(f"it goes on at byte {place.start}, done: {done}")
+            raise ValueError(f"it continues at byte {place.start}, done: {done}")
         with _open(self.path) as file:
             update(self.digest, file, place.start)
             update(whole := self.digest.copy(), file, min(n_read, self.n_bytes) - place.start)
         if whole.hexdigest() != digest:
             raise ValueError(f"{self.state}: the state of another run: {self.path} begins with another text")
         self.tally.restore(about["tally"], arrays.pop("curve"))
+        n_tokens = self.tally.n_tokens
         if self.in_parts:
-            self.past.restore(self.tally.n_tokens, arrays)
+            self.past.restore(n_tokens, arrays)
         else:
             cache = cache_from(about["cache"], arrays, self.model.weights.embed, self.model.config)
-            if type(cache) is not type(self.cache) or (cache.policy, cache.n_seen) != (
-                self.method,
-                self.tally.n_tokens,
-            ):
-                raise ValueError(f"it has {cache!r} for {self.tally.n_tokens} tokens under {self.method!r}")
+            if (type(cache), cache.policy, cache.n_seen) != (type(self.cache), self.method, n_tokens):
+                raise ValueError(f"it has {cache!r} for {n_tokens} tokens under {self.method!r}")
             self.cache = cache
-        self.place, self.done, self.n_saved = place, done, self.tally.n_tokens
-        mark = about["csv"]
+        self.place, self.done, self.n_saved = place, done, n_tokens
         if self.csv:
-            size, _ = mark
+            size, _ = about["csv"]
             check_whole("size of the CSV file", size, 0)
-        return mark
+        return about["csv"]
 
 
 def identity(run):
     """Return what the losses of an `Evaluation` depend on, as JSON gives it back."""
+    tokenizer = run.model.tokenizer.to_str() if run.model.tokenizer else ""
     about = {
-        "model": fingerprint(run.model),
+        "model": digest_of(repr(run.model.config) + tokenizer, run.model.arrays())[:16],
         "method": run.method.name,
         **{name: value for name, value in method_state(run.method).items() if name != "name"},
         "readable": run.readable,
@@ -251,19 +239,10 @@ def identity(run):
 
 
 def changes(old, new):
-    """Say in what two results of `identity` differ; "" for nothing."""
+    """Describe how two results of `identity` differ; "" if they do not."""
+    old, new = ({"in parts": False} | each for each in (old, new))
     pairs = [(key, old.get(key), new.get(key)) for key in new | old]
     return ", ".join(f"{key} was {before} and is {now}" for key, before, now in pairs if before != now)
-
-
-def fingerprint(model):
-    """Return the digest of a model's config, tokenizer and weights, as hex digits."""
-    digest = hashlib.sha256(repr(model.config).encode())
-    digest.update(model.tokenizer.to_str().encode() if model.tokenizer else b"")
-    for name, array in model.arrays().items():
-        digest.update(f"{name} {array.dtype} {array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()[:16]
 
 
 def update(digest, file, n_bytes):
@@ -275,10 +254,3 @@ def update(digest, file, n_bytes):
 def _open(path):
     with blame(path, "cannot be read"):
         return Path(path).open("rb")
-
-
-def _size(path):
-    """Return the bytes of a file, or None for what is no file on a disk."""
-    with blame(path, "cannot be read"):
-        about = os.stat(path)
-    return about.st_size if stat.S_ISREG(about.st_mode) else None

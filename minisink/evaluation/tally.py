@@ -11,16 +11,14 @@ from ..cache import check_whole
 from ..system.files import blame
 
 POINTS = 1 << 15  # points of the curve
-TOKEN_ROWS = ("token_index", "id", "nll")  # header of a CSV file with a row per token
-RUNNING_ROWS = ("tokens", "mean_nll", "perplexity")  # header of one with running perplexity
 TAIL = 4096  # last bytes by which a CSV file is recognised
 
 
 class Tally:
     """The sum of all losses so far, and their means over equal groups, which double when there are too many.
 
-    ``total`` is in nats, of ``n_tokens``; ``group`` tokens share a point of `curve`. `every` is the number of tokens
-    between two rows of running perplexity.
+    ``total`` is in nats, of ``n_tokens``; ``group`` tokens share a point of `curve`. The rows of a CSV file are one per
+    token, or of running perplexity, one for `every` tokens.
 
     >>> tally = Tally(every=2)
     >>> tally.add(np.log([2.0, 8.0, 4.0]))
@@ -45,13 +43,14 @@ class Tally:
         """``exp(nll)``."""
         return float(np.exp(self.nll))
 
-    def add(self, nll):
-        """Count the losses (T,) of the next tokens, in nats, and return the rows that are now full.
+    def add(self, nll, ids=()):
+        """Count the losses (T,) of the next tokens, `ids`, in nats, and return the rows that are now full.
 
-        A row is (tokens so far, mean loss of the last `every`, perplexity of all so far).
+        A row is (index, id, loss) of a token, or (tokens so far, mean loss of the last `every`, perplexity of all).
         """
         self._add_to_curve(nll)
-        rows = []
+        each = enumerate(zip(ids, nll, strict=False), self.n_tokens + 1)
+        rows = [] if self.every else [(i, int(id_), float(loss)) for i, (id_, loss) in each]
         while len(nll):
             part = nll[: self.every - self.n_tokens % self.every] if self.every else nll
             nats = float(np.sum(part, dtype=np.float64))
@@ -97,16 +96,6 @@ class Tally:
         self.sums = sums
 
 
-def count(tally, rows, nll, ids):
-    """Add the losses of a block, which predict `ids`, to a tally and to a `GrowingCsv` or None."""
-    first = tally.n_tokens + 1
-    full = tally.add(nll)
-    if rows and not tally.every:
-        full = [(first + i, int(id_), float(loss)) for i, (id_, loss) in enumerate(zip(ids, nll, strict=True))]
-    if rows:
-        rows.add(full)
-
-
 class GrowingCsv:
     """A CSV file that always holds the results so far.
 
@@ -114,15 +103,15 @@ class GrowingCsv:
     """
 
     def __init__(self, path, every=None):
-        self.path, self.header = Path(path), RUNNING_ROWS if every else TOKEN_ROWS
-        self._file = None
+        self.path, self._file = Path(path), None
+        self.header = ("tokens", "mean_nll", "perplexity") if every else ("token_index", "id", "nll")
 
     def add(self, rows):
         """Write rows, floats with all their digits; they are in the file when this returns, or it raises ValueError."""
         with blame(self.path, "cannot be written"):
             if self._file is None:
                 self._file = open(self.path, "w", newline="", encoding="utf-8")
-                csv.writer(self._file).writerow(self.header)
+                rows = [self.header, *rows]
             csv.writer(self._file).writerows(rows)
             self._file.flush()
 

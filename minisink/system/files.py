@@ -49,11 +49,11 @@ def save_state(path, kind, about, arrays):
 
     `kind` says whose state it is, `about` is a JSON-able dict, `arrays` are NumPy arrays by name.
     """
-    arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}  # save_file writes the buffer
+    arrays = {name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)}  # save_file writes the buffer
     text = json.dumps(about, default=int)  # NumPy integers are written as integers
     try:
         with atomic_write(path) as unfinished:
-            save_file(arrays, unfinished, metadata={kind: text, "format": FORMAT, "digest": _digest(text, arrays)})
+            save_file(arrays, unfinished, metadata={kind: text, "format": FORMAT, "digest": digest_of(text, arrays)})
     except SafetensorError as error:
         raise ValueError(f"{path}: cannot be written ({error})") from error
 
@@ -69,12 +69,12 @@ def load_state(path, kind, what):
         open(path, "rb").close()  # says why it cannot be opened
         with safe_open(path, framework="numpy") as file:
             stored = file.metadata() or {}
-            arrays = {name: file.get_tensor(name) for name in file.keys()}
+            arrays = {name: file.get_tensor(name) for name in sorted(file.keys())}
         if kind not in stored:
             raise ValueError("it is not marked as one")
         if stored.get("format", FORMAT) != FORMAT:
             raise ValueError(f"a state of format {stored['format']}, and this version of {PACKAGE} reads {FORMAT}")
-        if stored.get("digest") != _digest(stored[kind], arrays):
+        if stored.get("digest") != digest_of(stored[kind], arrays):
             raise ValueError("it was changed or damaged since it was written")
         return json.loads(stored[kind]), arrays
 
@@ -97,12 +97,12 @@ def reading(path, what):
         raise ValueError(in_a_line(f"{path}: not {what} ({said})")) from error
 
 
-def _digest(text, arrays):
-    """Hash a text and arrays: any different name, dtype, shape or number changes it."""
+def digest_of(text, arrays):
+    """Hash a text and arrays, in order: any different name, dtype, shape or number changes it."""
     digest = hashlib.sha256(text.encode())
-    for name in sorted(arrays):
-        digest.update(f"{name} {arrays[name].dtype} {arrays[name].shape}".encode())
-        digest.update(arrays[name].tobytes())
+    for name, array in arrays.items():
+        digest.update(f"{name} {array.dtype} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
 
 

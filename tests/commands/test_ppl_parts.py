@@ -150,8 +150,8 @@ def test_a_run_in_parts_stops_and_goes_on(command, monkeypatch):
     argv = ["--csv", "run.csv", "--resume", "state"]
     status, _, err = command("--jobs", 2, *argv)
     n = 2 * 3 * CHUNK  # a part is not shorter than its run-up; of the third part the rows are there, and written again
-    assert status == 130 and err.endswith(f"; the same command goes on from token {n:,}\n")
-    assert "in parts was True and is None" in command(*argv)[2]
+    assert status == 130 and err.endswith(f"; the same command continues from token {n:,}\n")
+    assert "in parts was True and is False (--jobs 2 or more, and --dask, measure in parts)" in command(*argv)[2]
     status, out, err = command("--jobs", 3, *argv, "--json")
     assert (status, err) == (0, f"minisink: state goes on after {n:,} tokens\n")
     assert json.loads(out)["resumed_after"] == n
@@ -179,6 +179,6 @@ def test_processes_give_the_same_bits(tmp_path, interrupts_arrive):
     while not (tmp_path / "state").exists() and run.poll() is None:
         time.sleep(0.05)
     os.killpg(run.pid, signal.SIGINT)
-    assert "; the same command goes on from token " in run.communicate()[1] and run.returncode == 130
+    assert "; the same command continues from token " in run.communicate()[1] and run.returncode == 130
     subprocess.run(argv, cwd=tmp_path, check=True)
     assert (tmp_path / "one.csv").read_bytes() == (tmp_path / "run.csv").read_bytes()

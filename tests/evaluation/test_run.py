@@ -181,7 +181,7 @@ def test_a_text_that_breaks_keeps_what_came_before(tmp_path, monkeypatch, every)
             measured(tmp_path, every=every)
     rows = (tmp_path / "run.csv").read_text("utf-8").splitlines()
     n_before = len(MODEL.encode(TEXT[:2490])) - 1
-    assert str(stop.value).endswith(f"; the same command goes on from token {n_before // CHUNK * CHUNK}")
+    assert str(stop.value).endswith(f"; the same command continues from token {n_before // CHUNK * CHUNK}")
     assert abs(len(rows) - 1 - (n_before if every is None else n_before // every)) < 20
     assert measured(tmp_path, every=every).tally.nll == whole.tally.nll
     assert (tmp_path / "run.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
@@ -279,7 +279,7 @@ def test_rows_that_would_be_missing_are_refused(tmp_path):
         Evaluation(MODEL, tmp_path / "text.txt", METHOD, state=state)
     kept = rows.read_bytes()
     state.unlink()
-    with pytest.raises(ValueError, match=r"run.csv: is there, but .*run.safetensors.* is not"):
+    with pytest.raises(ValueError, match=r"run.csv exists, but .*run.safetensors.* does not"):
         measured(tmp_path)
     assert rows.read_bytes() == kept
 
@@ -404,7 +404,7 @@ def test_ctrl_c_and_the_same_command_again(command, monkeypatch):
     status, out, err = command(*argv)
     assert (status, out, len(calls)) == (130, "", 3) and len(err.splitlines()) == 1
     n = int(err.split("interrupted after ")[1].split(" ")[0].replace(",", ""))
-    assert err.endswith(f"; the same command goes on from token {n:,}\n") and "perplexity" in err
+    assert err.endswith(f"; the same command continues from token {n:,}\n") and "perplexity" in err
     assert not Path("loss.png").exists()
 
     status, out, err = command(*argv)
@@ -434,7 +434,7 @@ def test_an_interrupted_run_without_a_state_says_what_there_is(command, monkeypa
     count = Evaluation._count
     monkeypatch.setattr(Evaluation, "_count", lambda *a: [count(*a), interrupt()])
     status, _, err = command("--csv", "run.csv")
-    assert status == 130 and err.endswith("; with --resume FILE a run can go on\n")
+    assert status == 130 and err.endswith("; with --resume FILE a run can continue\n")
     n = int(err.split("after ")[1].split()[0])
     assert len(Path("run.csv").read_text("utf-8").splitlines()) == 1 + n
     assert command("--csv", "run.csv", "--method", "dense")[2].count("--resume") == 0
