@@ -10,12 +10,12 @@ that one, and on nothing else. With two layers, a window of three and one sink, 
     layer 1     o                   o   o   o   o   o     that these have seen: nothing before token 5
 
 So a part starts that far before its stretch with an empty window. The first tokens of this run-up see too little:
-after layer l the first l (W - 1) are not what they are in the whole text. That triangle ends where the stretch begins,
-and the losses of the run-up are dropped. The keys and values of the sinks are those of the head of the text, read
-alone: a sink has seen nothing but sinks. One token of run-up less, and the first loss is wrong.
+after layer l the first l (W - 1) differ from the whole text. That triangle ends where the stretch begins, and the
+losses of the run-up are dropped. The keys and values of the sinks are those of the head of the text, read alone,
+because a sink has seen only sinks. With one token of run-up less, the first loss is wrong.
 
-Rounding may differ, by 1e-5 nats or so, where matrices have another shape. So parts of more than a chunk begin with one
-of those that a model takes the whole text in, and so do run-ups: then not even a bit is different on one machine.
+Matrices of other shapes round differently, by 1e-5 nats or so. So parts of more than a chunk, and run-ups, begin with a
+chunk of the whole text: then not even a bit is different on one machine.
 """
 
 from collections import deque
@@ -34,7 +34,7 @@ from ..model import Model
 from .jobs import cores, in_order
 from .stream import in_blocks
 
-LONGEST = 32768  # tokens of a part, unless its run-up were more than an eighth
+LONGEST = 32768  # tokens of a part, unless its run-up is more than an eighth
 
 
 def nll_parts(
@@ -45,32 +45,32 @@ def nll_parts(
     executor: Executor | None = None,
     parts: int | None = None,
 ) -> Iterator[np.ndarray]:
-    """Return what `loss.nll_blocks` does, each block computed by itself: on other processes or machines.
+    """Yield losses like `loss.nll_blocks`, each block computed independently, on other processes or machines.
 
     Parameters
     ----------
     model : Model
-        It travels once to each worker.
+        Sent once to each worker.
     ids : sequence or ndarray of shape (T,), ints, or an iterable of such
         A text, or its pieces, which are asked for as they are needed.
     method : Window, Streaming, Recompute or ByLayer of such
-        What a query sees. Others reach back to the start of a text.
+        What a query sees. Other methods reach back to the start of a text.
     executor : concurrent.futures.Executor, optional
-        For example ``ProcessPoolExecutor(2)``, or ``Client.get_executor()`` of dask. Here without one.
+        For example ``ProcessPoolExecutor(2)``, or ``Client.get_executor()`` of Dask; this process by default.
     parts : int, optional
-        How many parts of equal length, of a text given as a whole, at most; by default one for each core, or as many
-        more as leave none longer than 32,768 tokens or eight times its run-up.
+        The most parts of equal length for a text given as a whole. By default one per core, and more if they would be
+        longer than 32,768 tokens or eight times their run-up.
 
     Returns
     -------
     iterator of ndarray
-        Together (T-1,) nats, in order, in the dtype of the model. They equal `loss.token_nll` but for rounding. An
-        exception that the pieces raise comes through after the losses of all tokens before it.
+        Together (T-1,) nats, in order, in the dtype of the model, equal to `loss.token_nll` except for rounding. An
+        exception raised by the pieces is raised after the losses of all tokens before it.
 
     Raises
     ------
     ValueError
-        As `loss.nll_blocks`, and for a method whose losses depend on all of the text before them.
+        As in `loss.nll_blocks`, and for a method whose losses depend on all of the text before them.
 
     Examples
     --------
@@ -95,15 +95,15 @@ def nll_parts(
         if length < past.chunk:
             past = Past(model, method, chunk=1)
     elif parts is not None:
-        raise ValueError(f"parts is {parts!r}, and how long these are is not known of a text in pieces")
+        raise ValueError(f"parts is {parts!r}, but the length of a text in pieces is not known")
     return measured(model, ids, past, past.in_chunks(length), executor)
 
 
 def reach(model: Model, method: Method, chunk: int = 1) -> int:
-    """Return how many tokens before the one that predicts a loss depends on, besides the sinks.
+    """Return how many tokens before the predicting one a loss depends on, besides the sinks.
 
-    Each layer adds a multiple of `chunk`. Of a `Recompute` it is one token more, which the first window of a part only
-    predicts. Raise ValueError for a method where these are all tokens.
+    Each layer adds a multiple of `chunk`. A `Recompute` has one token more, which the first window of a part only
+    predicts. Raise ValueError for a method whose losses depend on all tokens before.
     """
     if isinstance(method, Recompute):
         return method.window
@@ -111,16 +111,16 @@ def reach(model: Model, method: Method, chunk: int = 1) -> int:
     if method.kv_cache is not None:
         why = "it fetches tokens from anywhere before"
     elif not all(policy.is_plain for policy in policies):
-        why = "a policy of your own may keep whatever it likes"
+        why = "a custom policy may keep any token"
     elif any(policy.window is None for policy in policies):
         why = "it keeps every token before"
     if why:
-        raise ValueError(f"{method!r} cannot be measured in parts: {why}; a window, with sinks or without, can")
+        raise ValueError(f"{method!r} cannot be measured in parts: {why}; a window can, with sinks or without")
     return sum(-(-(policy.window - 1) // chunk) * chunk for policy in policies)
 
 
 class Part(NamedTuple):
-    """What a worker needs to know: the losses of the last `n` of `ids`, of which token `start` is the first."""
+    """The job of a worker: the losses of the last `n` of `ids`, the first of which is token `start`."""
 
     method: Method
     readable: bool
@@ -131,13 +131,13 @@ class Part(NamedTuple):
 
     @property
     def name(self):
-        """What the losses are of, in a message."""
+        """The tokens measured, for a message."""
         stop = self.start + len(self.ids)
         return f"tokens {stop - self.n:,} to {stop - 1:,}"
 
 
 class Past:
-    """What the next part needs of the text before it: where it stands, the ids that began it, and the last ones."""
+    """What the next part needs of the text before it: the number of tokens, the first ids, and the last ones."""
 
     def __init__(self, model, method, *, readable=False, chunk=CHUNK):
         check_method(model, method)
@@ -147,33 +147,29 @@ class Past:
         self.n_head = self.in_chunks(max(1, *(getattr(policy, "n_sinks", 0) for policy in policies)))
         self.head = self.recent = np.empty(0, np.int64)
         self.n_seen = 0
+        # tokens of a part, so that its run-up hardly matters and it does not take long
+        self.longest = max(LONGEST, 8 * self.reach)
+        if isinstance(method, Recompute):  # each token costs a window
+            self.longest = max(8, LONGEST // self.reach)
 
     def in_chunks(self, n_tokens):
-        """Return as many tokens, or as few more as make whole chunks."""
+        """Round a number of tokens up to whole chunks."""
         return -(-n_tokens // self.chunk) * self.chunk
-
-    @property
-    def longest(self):
-        """Tokens of a part, so that its run-up does not matter and it does not take long."""
-        if isinstance(self.method, Recompute):  # each token costs a window
-            return max(8, LONGEST // self.reach)
-        return max(LONGEST, 8 * self.reach)
 
     def state(self):
         """Return everything needed to resume, arrays by name."""
         return {"head": self.head, "recent": self.recent}
 
     def restore(self, n_seen, arrays):
-        """Go on where the result of `state` stands, after so many tokens; ValueError for what no text leaves behind."""
+        """Restore from the result of `state` after `n_seen` tokens; ValueError if no text leaves such arrays."""
         self.n_seen, self.head, self.recent = n_seen, arrays["head"], arrays["recent"]
         kept = min(n_seen, self.n_head), min(n_seen, self.reach)
-        if (self.head.shape, self.recent.shape) != ((kept[0],), (kept[1],)) or {
-            a.dtype.kind for a in arrays.values()
-        } != {"i"}:
+        shapes, kinds = (self.head.shape, self.recent.shape), {array.dtype.kind for array in arrays.values()}
+        if shapes != ((kept[0],), (kept[1],)) or kinds != {"i"}:
             raise ValueError(f"it has {len(self.head)} and {len(self.recent)} ids of {n_seen}, not {kept}")
 
     def take(self, ids):
-        """Go on behind the next ids of the text."""
+        """Move on past the next ids of the text."""
         self.head = np.concatenate((self.head, ids[: self.n_head - len(self.head)]))
         self.recent = np.concatenate((self.recent, ids))
         self.recent = self.recent[max(0, len(self.recent) - self.reach) :]
@@ -184,23 +180,22 @@ class Past:
         start, run_up = self.n_seen - len(self.recent), self.recent
         if start <= self.n_head:
             start, run_up = 0, np.concatenate((self.head[:start], run_up))
-        ids = np.concatenate((run_up, ids))
-        return Part(self.method, self.readable, self.head, start, ids, len(ids) - len(run_up) - 1)
+        return Part(self.method, self.readable, self.head, start, np.concatenate((run_up, ids)), len(ids) - 1)
 
 
 def measured(model, pieces, past, length, executor=None):
-    """Yield the losses of a text that goes on behind `past`, `length` tokens at a time, and take `past` along."""
-    ahead, taken, failure = None, deque(), []
+    """Yield the losses of the text after `past`, `length` tokens at a time, and move `past` on."""
+    taken, failure = deque(), []
 
     def parts():
-        nonlocal ahead
+        ahead = None
         try:
             for ids in in_blocks(model, pieces, length):
-                ahead = ahead or copy(past)  # which the first piece may have moved
+                ahead = ahead or copy(past)  # not before: reading the first pieces may move it
                 taken.append(ids[:-1])
                 yield ahead.part(ids)
                 ahead.take(ids[:-1])
-        except Exception as error:  # of the text: first come the losses before it
+        except Exception as error:  # of the text: the losses before it come first
             failure.append(error)
 
     for nll in in_order(part_nll, model, parts(), executor):
@@ -220,7 +215,7 @@ def part_nll(model, part):
 
 
 def begun(model, part):
-    """Return a cache that takes token `start` next; unless that begins the text, it holds the sinks and no other."""
+    """Return a cache that takes token `start` next; it is empty at the start of the text, and else holds the sinks."""
     slow = part.readable or isinstance(part.method, ByLayer)
     cache = make_cache(model, part.method) if slow else Banded(model.config.n_layers, part.method)
     if part.start == 0:
@@ -230,6 +225,6 @@ def begun(model, part):
     arrays, about = cache.state()
     n_sinks = [layer.policy.n_sinks for layer in cache.layers] if slow else [0] * len(cache.layers)
     for name, array in arrays.items():
-        if not name.startswith("sink"):  # a `Banded` has the sinks apart, a `KVCache` in front
+        if not name.startswith("sink"):  # a `Banded` has the sinks in other arrays, a `KVCache` in front
             arrays[name] = array[: n_sinks[int(name.split(".")[1])]]
     return type(cache).from_state(part.method, arrays, about | {"n_seen": part.start})

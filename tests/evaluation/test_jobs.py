@@ -118,7 +118,7 @@ def test_what_was_lost_is_done_again_by_itself_and_then_named():
     executor = Elsewhere([5, 5, 5])
     results = in_order(work.fail, MODEL, [0, 1, 2, 4, 5, 6, 7, 8], executor)
     assert [next(results) for _ in range(4)] == [0, 1, 2, 4]
-    with pytest.raises(ChildProcessError, match="^5: the process that works on it dies, done again too$"):
+    with pytest.raises(ChildProcessError, match="^5: the process that works on it dies, every time$"):
         next(results)
     assert executor.order.count(5) == 3 and 8 not in executor.order
 
@@ -138,11 +138,11 @@ def test_what_cannot_be_lent_is_one_line(monkeypatch, tmp_path):
     """Weights on a device, a full disk, a folder that a worker does not see."""
     on_device = minisink.Model(MODEL.config, llama.Weights(embed=memoryview(b""), layers=[], norm=None, head=None))
     monkeypatch.setattr(minisink.Model, "dtype", np.dtype("f4"))
-    with pytest.raises(ValueError, match="its weights lie on a device"):
+    with pytest.raises(ValueError, match="its weights are on a device"):
         list(in_order(work.fail, on_device, [0], Elsewhere()))
     monkeypatch.undo()
-    with pytest.raises(ValueError, match="nowhere: not there on a worker's machine; let TMPDIR"):
-        jobs._arrive(str(tmp_path / "nowhere"), "<f4", minisink.Model, {"config": MODEL.config})
+    with pytest.raises(ValueError, match="nowhere: missing on a worker's machine; set TMPDIR"):
+        jobs._from_folder(str(tmp_path / "nowhere"), "<f4", minisink.Model, {"config": MODEL.config})
 
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

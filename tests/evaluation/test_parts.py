@@ -82,7 +82,7 @@ def test_readable_parts_are_the_whole():
 @pytest.mark.parametrize(
     ("method", "why"),
     [
-        (Dense(), r"Dense\(.*\) cannot be measured in parts: it keeps every token before; a window"),
+        (Dense(), r"Dense\(.*\) cannot be measured in parts: it keeps every token before; a window can"),
         (Policy(), "it keeps every token before"),
         (Retrieval(2, 5, block=1), r"Retrieval\(.*\) cannot be measured in parts: it fetches tokens from any"),
         (ByLayer([Window(5), Dense(), Window(5)]), r"ByLayer\(.*it keeps every token before"),
@@ -106,7 +106,7 @@ def test_a_policy_of_your_own_is_refused():
 
     model = tiny.public(tiny.make())
     for method in (Newest(2, 5), ByLayer([Window(5), Newest(2, 5), Window(5)])):
-        with pytest.raises(ValueError, match="cannot be measured in parts: a policy of your own"):
+        with pytest.raises(ValueError, match="cannot be measured in parts: a custom policy"):
             minisink.nll_parts(model, tiny.ids(20), method)
 
 
@@ -116,7 +116,7 @@ def test_bad_calls_are_refused_at_once():
     for parts in (0, -1, 2.5, True):
         with pytest.raises(ValueError, match=f"parts is {parts!r}; it must be a whole number of 1 or more"):
             minisink.nll_parts(model, ids, Window(5), parts=parts)
-    with pytest.raises(ValueError, match="parts is 3, and how long these are is not known of a text in pieces"):
+    with pytest.raises(ValueError, match="parts is 3, but the length of a text in pieces is not known"):
         minisink.nll_parts(model, iter([ids]), Window(5), parts=3)
     for bad in ([], [17], "text", [1.5]):
         with pytest.raises(ValueError, match="ids|id 17"):
