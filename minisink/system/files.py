@@ -61,7 +61,7 @@ def save_state(path, kind, about, arrays):
 def load_state(path, kind, what):
     """Read what `save_state` wrote: (about, arrays).
 
-    Any other file, or one changed or damaged since, is a ValueError: "`path`: not `what`".
+    Raise ValueError ("`path`: not `what`") for any other file, and for one changed or damaged since.
     """
     with reading(path, what):
         if not os.path.isfile(path):  # opening a pipe would block
@@ -93,8 +93,8 @@ def reading(path, what):
     except MemoryError as error:
         raise MemoryError(f"{path}: not enough memory to read it ({error})") from error
     except (LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
-        said = f"of another make: {type(error).__name__}: {error}"
-        raise ValueError(in_a_line(f"{path}: not {what} ({said})")) from error
+        why = f"it has another structure: {type(error).__name__}: {error}"
+        raise ValueError(in_a_line(f"{path}: not {what} ({why})")) from error
 
 
 def digest_of(text, arrays):
@@ -108,10 +108,9 @@ def digest_of(text, arrays):
 
 @contextmanager
 def atomic_write(path):
-    """Write a file elsewhere, and move it when it is complete.
+    """Yield a Path to write to, of the same name in another folder, and move the file to `path` when it is complete.
 
-    Yields the Path to write to: the same name in a separate folder next to `path`. If writing fails, `path` is
-    left unchanged, and a ValueError names it.
+    If writing fails, `path` is left unchanged, and a ValueError names it.
     """
     path = Path(path)
     with blame(path, "cannot be written"), unfinished_folder(path.parent) as folder:
@@ -122,32 +121,22 @@ def atomic_write(path):
 @contextmanager
 def unfinished_folder(folder):
     """Make a folder within `folder` for files that are moved when complete; remove what killed runs left there."""
-    _sweep(folder)
+    for path in Path(folder).glob(f"{SAVING}????????") if fcntl else ():
+        with ExitStack() as locks, suppress(OSError):
+            if _hold(path, locks):  # no running process uses it
+                shutil.rmtree(path)
     with ExitStack() as locks:
         while True:
             made = tempfile.TemporaryDirectory(dir=folder, prefix=SAVING, ignore_cleanup_errors=True)
             unfinished = locks.enter_context(made)
-            if _is_ours(unfinished, locks):
+            try:
+                if not fcntl or _hold(unfinished, locks):
+                    break
+            except BlockingIOError:  # another process is just removing it
+                continue
+            except OSError:  # no locks here, so nobody removes it
                 break
         yield Path(unfinished)
-
-
-def _sweep(folder):
-    """Remove the unfinished folders of killed runs; one in use is locked."""
-    for path in Path(folder).glob(f"{SAVING}????????") if fcntl else ():
-        with ExitStack() as locks, suppress(OSError):
-            if _hold(path, locks):
-                shutil.rmtree(path)
-
-
-def _is_ours(path, locks):
-    """Lock what was just made; False if another run removed it as left over. Without locks nobody does."""
-    try:
-        return not fcntl or _hold(path, locks)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
 
 
 def _hold(path, locks):
@@ -165,33 +154,28 @@ def _hold(path, locks):
 def lock_files(*paths):
     """Be the only run that writes these files (None is ignored); ValueError while another run writes one.
 
-    A file next to each of them is locked. The lock ends with the process, however that ends. Where a system or a folder
+    A file next to each of them is locked. The lock ends with the process, however that ends. If the system or a folder
     has no locks (Windows has others), nothing is refused.
     """
     with ExitStack() as locks:
-        for path in filter(None, paths):
-            if fcntl and not _lock(Path(os.path.realpath(path)), locks):
-                raise ValueError(f"{path}: another run is writing it; wait until it ends, or give another name")
+        for path in filter(None, paths if fcntl else ()):
+            target = Path(os.path.realpath(path))
+            lock = target.with_name(f".{target.name}.lock")
+            try:
+                open(lock, "a").close()
+                while not _hold(lock, locks):  # its last owner has just removed it
+                    open(lock, "a").close()
+                locks.callback(lock.unlink, missing_ok=True)  # while it is still locked
+            except BlockingIOError:
+                wrong = f"{path}: another run is writing it; wait until it ends, or give another name"
+                raise ValueError(wrong) from None
+            except OSError:  # no locks here
+                pass
         yield
 
 
-def _lock(path, locks):
-    """Lock a file until `locks` ends; False if another process has it."""
-    name = path.with_name(f".{path.name}.lock")
-    try:
-        while True:
-            open(name, "a").close()
-            if _hold(name, locks):  # or its last owner has just removed the file: try again
-                locks.callback(name.unlink, missing_ok=True)  # while it is still locked
-                return True
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
-
-
 def check_file(path):
-    """Refuse anything that is not a plain file: a folder, or a pipe, which would block."""
+    """Refuse a folder, and a pipe, which would block."""
     if os.path.exists(path) and not os.path.isfile(path):
         raise ValueError(f"{path}: {'a folder' if os.path.isdir(path) else 'no plain file'}; a file is needed here")
 
@@ -215,7 +199,7 @@ def check_folder(path):
 
 
 def check_picture(path):
-    """Refuse a picture that could not be drawn or written, before hours of work go into it; None is ignored."""
+    """Refuse a picture that could not be drawn or written; None is ignored."""
     if path is None:
         return
     try:

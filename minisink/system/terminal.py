@@ -5,21 +5,18 @@ import re
 import shutil
 import sys
 import textwrap
-from itertools import accumulate
+from itertools import accumulate, zip_longest
 from unicodedata import category, east_asian_width
 
 import numpy as np
 
-SHORT = 8  # most numbers listed one by one
-BAR = 26  # length of a full bar, which fits with name and number into 80 columns
-NARROW = 2  # columns of a text next to others, below which no space is left between them
 ZERO_WIDTH = ("Mn", "Me", "Cf")  # categories written over the letter before, or not at all
 DRIVING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")  # not \t, \n
 CAN_FAIL = ("strict", "surrogateescape", "surrogatepass")  # how a stream handles a character that it cannot write
 
 
 def visible(text):
-    r"""Show as text what would control a terminal: control characters, and those that change the writing direction.
+    r"""Escape characters that control a terminal, or change the writing direction.
 
     >>> print(visible("a\x1b[31mred\u202e"))
     a\x1b[31mred\u202e
@@ -28,7 +25,7 @@ def visible(text):
 
 
 def in_a_line(text):
-    r"""Apply `visible` to a message, which is one line whatever text from a file it contains.
+    r"""Apply `visible` to a message, and make it one line.
 
     >>> print(in_a_line("no\nway\x1b"))
     no way\x1b
@@ -63,10 +60,10 @@ def width_of(text):
     >>> width_of("word"), width_of("日本"), width_of("e\u0301")
     (4, 4, 1)
     """
-    return len(text) if text.isascii() else sum(map(_width_of_one, text))
+    return len(text) if text.isascii() else sum(map(_width_of_letter, text))
 
 
-def _width_of_one(letter):
+def _width_of_letter(letter):
     if (category(letter) in ZERO_WIDTH and letter != "\xad") or "\u1160" <= letter <= "\u11ff":  # vowels of Hangul
         return 0
     return 2 if east_asian_width(letter) in "WF" else 1
@@ -79,18 +76,16 @@ def pad(text, width):
 
 def cut(text, width):
     """Cut a text to as many letters as fit into a number of columns."""
-    return text[: sum(end <= width for end in accumulate(map(_width_of_one, text)))]
+    return text[: sum(end <= width for end in accumulate(map(_width_of_letter, text)))]
 
 
 class _Word(str):
-    """A word that is as long as it is wide."""
-
-    def __len__(self):
+    def __len__(self):  # in columns, for `textwrap`
         return width_of(str(self))
 
 
 class _Wrapper(textwrap.TextWrapper):
-    """`textwrap`, in columns."""
+    """Wrap by width in columns, not by number of letters."""
 
     def _split(self, text):
         return [_Word(word) for word in super()._split(text)]
@@ -99,14 +94,14 @@ class _Wrapper(textwrap.TextWrapper):
         word = str(reversed_chunks[-1])
         if word.isascii():
             return super()._handle_long_word(reversed_chunks, cur_line, cur_len, width)
-        fits = cut(word, width - cur_len) or ("" if cur_line else word[0])  # at least one letter on a line of its own
+        fits = cut(word, width - cur_len) or ("" if cur_line else word[0])  # at least one letter per line
         cur_line.append(_Word(fits))
         reversed_chunks[-1] = _Word(word[len(fits) :])
         return None
 
 
 def wrap(text, width=None, **indents):
-    r"""Break a sentence or paragraph into lines at word ends, in 79 columns or as many as the terminal has.
+    r"""Break a paragraph into lines at word ends, in `width` columns or by default `columns`.
 
     >>> wrap("one two three", 8)
     'one two\nthree'
@@ -131,10 +126,8 @@ def table(header, rows, width=None):
     rows = [[visible(cell) for cell in row] for row in rows]
     first, *others = [max(map(width_of, column)) for column in zip(header, *rows, strict=True)]
     if width is not None and first + sum(others) + 2 * len(others) > width:
-        return "\n".join(
-            wrap(f"{name}: " + ", ".join(f"{cell} {what}" for cell, what in zip(cells, header[1:], strict=True)), width)
-            for name, *cells in rows
-        )
+        numbers = [", ".join(map(" ".join, zip(row[1:], header[1:], strict=True))) for row in rows]
+        return "\n".join(wrap(f"{row[0]}: {text}", width) for row, text in zip(rows, numbers, strict=True))
     lines = []
     for name, *cells in (header, ["-" * width for width in (first, *others)], *rows):
         right = [" " * (width - width_of(cell)) + cell for cell, width in zip(cells, others, strict=True)]
@@ -159,18 +152,17 @@ def rolling_span(curves):
     return max(32, max(len(curve) for curve in curves.values()) // 25)
 
 
-def bar(share, width=BAR):
+def bar(share, width=26):
     """Draw a share of 0 to 1 as a bar, of `width` characters when it is full."""
     full = round(min(1.0, max(0.0, share)) * width)
     return "#" * full + "." * (width - full)
 
 
 def side_by_side(columns, *, rows=None, feet=(), width=79):
-    """Lay out the ends of some texts side by side, the last `rows` lines of each, or all of the longest.
+    """Lay out texts side by side, under their headers and above the line `feet`; `columns` maps headers to texts.
 
-    `columns` maps headers to texts, whose line breaks and unprintable characters become spaces; `feet` are lines
-    below them. Together they take `width` columns of the terminal; each text has at least one, or two if a letter
-    takes two.
+    Only the last `rows` lines of each are shown, by default all. Line breaks and unprintable characters become spaces.
+    Together they take `width` columns of the terminal; each text has at least one, or two if a letter takes two.
 
     >>> print(side_by_side({"one": "a b c d", "two": "e f g"}, rows=2, width=9))
     one | two
@@ -179,13 +171,13 @@ def side_by_side(columns, *, rows=None, feet=(), width=79):
     c d | g
     """
     texts = ["".join(c if c.isprintable() else " " for c in text) for text in columns.values()]
-    edge = " | " if width - 3 * (len(texts) - 1) >= NARROW * len(texts) else "|"
-    each = max(1, (width - len(edge) * (len(texts) - 1)) // len(texts), *map(_width_of_one, "".join(texts)))
+    edge = " | " if width - 3 * (len(texts) - 1) >= 2 * len(texts) else "|"
+    each = max(1, (width - len(edge) * (len(texts) - 1)) // len(texts), *map(_width_of_letter, "".join(texts)))
     wrapped = [_Wrapper(each).wrap(text) for text in texts]
     rows = max(map(len, wrapped)) if rows is None else rows
-    wrapped = [lines[len(lines) - min(rows, len(lines)) :] for lines in wrapped]
-    wrapped = [[*lines, *[""] * (rows - len(lines))] for lines in wrapped]
-    lines = [tuple(columns), *zip(*wrapped, strict=True), *([tuple(feet)] if feet else [])]
+    ends = [lines[max(0, len(lines) - rows) :] for lines in wrapped]
+    lines = [tuple(columns), *zip_longest(*ends, fillvalue="")]
+    lines += [("",) * len(texts)] * (rows + 1 - len(lines)) + ([tuple(feet)] if feet else [])
     shown = [edge.join(pad(cut(cell, each), each) for cell in line).rstrip() for line in lines]
     shown.insert(1, edge.translate({32: "-", 124: "+"}).join("-" * each for _ in texts))
     return "\n".join(shown)
@@ -195,9 +187,8 @@ def chart(series, *, mark=None, mark_label="", width=71, height=16, skip=0):
     """Draw curves with letters, in a field of `width` and `height` characters.
 
     `series` maps names to curves over the same axis, which may end early; each is drawn with its name's first letter,
-    or a star where several meet. Values beyond the scale are drawn on its edge; the first `skip` values do not
-    set the scale, because a mean of few is wild. A vertical line marks the index `mark`; `mark_label` says what
-    happens there.
+    or a star where several meet. The first `skip` values do not set the scale, because a mean of few is wild; values
+    beyond the scale are drawn on its edge. A vertical line, labelled below, marks the index `mark`.
 
     >>> print(chart({"up": np.arange(9.0), "flat": np.full(9, 2.0)}, width=9, height=5, mark=4, mark_label="half"))
       8.00 +    :  uu
@@ -224,8 +215,8 @@ def chart(series, *, mark=None, mark_label="", width=71, height=16, skip=0):
             values = curve[start : max(start + 1, (column + 1) * longest // width)]
             if len(values) and np.isfinite(values).all():
                 level = round(min(max((float(values.mean()) - bottom) / span, 0.0), 1.0) * (height - 1))
-                place = height - 1 - level, column
-                field[place] = name[0] if field[place] in (" ", ":") else "*"
+                row = height - 1 - level
+                field[row, column] = name[0] if field[row, column] in (" ", ":") else "*"
     labels = [f"{top:6.2f} +", *["       |"] * (height - 2), f"{bottom:6.2f} +"]
     lines = [label + "".join(row) for label, row in zip(labels, field, strict=True)]
     lines += ["       +" + "-" * width, "        0" + str(longest).rjust(width - 1)]
@@ -240,21 +231,21 @@ def number(x, form=".2f"):
 
 
 def in_runs(numbers):
-    """Write a list of integers; in a long one, runs as their ends.
+    """Write a list of integers, a long one with runs as their ends.
 
     >>> print(in_runs([0, 1, 3]), in_runs([*range(4), 62, 64, *range(70, 129)]))
     [0, 1, 3] [0..3, 62, 64, 70..128]
     """
-    if len(numbers) <= SHORT:
+    if len(numbers) <= 8:
         return str(list(numbers))
-    runs = []
+    runs: list = []
     for number in numbers:
         if runs and isinstance(number, int) and number == runs[-1][-1] + 1:
             runs[-1].append(number)
         else:
             runs.append([number])
-    shown = [[f"{run[0]}..{run[-1]}"] if len(run) > 2 else map(str, run) for run in runs]
-    return f"[{', '.join(text for texts in shown for text in texts)}]"
+    shown = [f"{run[0]}..{run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs]
+    return f"[{', '.join(shown)}]"
 
 
 def count(n, what):
