@@ -35,12 +35,12 @@ def array_module(device):
 
 
 def to_host(array):
-    """Copy an array from any device to a numpy.ndarray (an array already there is returned unchanged)."""
+    """Copy an array from any device to a numpy.ndarray, or return one unchanged."""
     return array.get() if hasattr(array, "get") else array
 
 
 def place(array):
-    """Return where an array is in memory, and how it is read there: equal for two views of the same data.
+    """Return an array's address, shape, strides and dtype, which are equal for two views of the same data.
 
     >>> x = np.zeros((2, 3))
     >>> place(x[:, :2]) == place(x[:, :2]), place(x[:, :2]) == place(x[:, 1:])

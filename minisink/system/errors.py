@@ -11,8 +11,8 @@ from .terminal import CAN_FAIL, in_a_line, wrap
 def fix_streams():
     """Make stdin, stdout and stderr exist, and the last two able to print any character.
 
-    If there is no standard input or output (cron, a service, pythonw, ``<&-``), input is empty and output is
-    discarded; a character that the encoding of a file or pipe lacks becomes a backslash and its number.
+    Without a standard stream (cron, a service, pythonw, ``<&-``), input is empty and output is discarded. A character
+    that the encoding of a file or pipe lacks becomes a backslash and its number.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):  # in order, so that each gets its number
         stream = getattr(sys, name)
@@ -33,8 +33,8 @@ def warn_caller(message):
 def run_command(run, *args):
     """Call ``run(*args)`` and return its exit status (0 for None): 2 after an error, 130 after Ctrl-C.
 
-    Each warning becomes one line, printed once. So does an error that the user can fix, since it says how:
-    `ValueError`, `OSError`, `OverflowError`, `MemoryError`. Any other is our mistake, and keeps its traceback.
+    Each warning becomes one line, printed once, as does an error that the user can fix: `ValueError`, `OSError`,
+    `OverflowError`, `MemoryError`. Any other is our mistake, and keeps its traceback.
     """
     printed = set()
 
@@ -50,7 +50,7 @@ def run_command(run, *args):
         try:
             status = run(*args) or 0
             sys.stdout.flush()
-        except BrokenPipeError:  # the reader, `head` perhaps, has seen enough
+        except BrokenPipeError:  # the reader, perhaps `head`, has seen enough
             _silence(sys.stdout)
         except KeyboardInterrupt as stop:
             tell(" ".join(["interrupted", *map(str, stop.args)]))
@@ -62,14 +62,11 @@ def run_command(run, *args):
 
 
 def tell(message):
-    """Print a line to standard error; every message of a command goes through here.
-
-    Text from a file inside it cannot control the terminal, which would otherwise break the line within a word.
-    """
+    """Print a line to standard error, wrapped for a terminal, which text from a file inside it cannot control."""
     line = in_a_line(f"{PACKAGE}: {message}")
     try:
         print(wrap(line) if sys.stderr.isatty() else line, file=sys.stderr, flush=True)
-    except OSError:  # a full disk, or a closed pipe: no reason to end a run of hours
+    except OSError:  # a full disk or a closed pipe must not end a run of hours
         _silence(sys.stderr)
 
 

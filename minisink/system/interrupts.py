@@ -7,25 +7,25 @@ from contextlib import contextmanager
 
 @contextmanager
 def defer_interrupts():
-    """Defer Ctrl-C to a good moment; a second one acts at once.
+    """Yield a list that is empty until Ctrl-C: the work checks it now and then, and ends in an orderly way.
 
-    Yields a list that is empty until Ctrl-C: the work checks it now and then, and ends in an orderly way.
-    If Ctrl-C is ignored, or something else handles it, nothing changes.
+    A second Ctrl-C acts at once. If Ctrl-C is ignored, or something else handles it, nothing changes.
     """
-    noted, listening = [], signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    listening = listening and threading.current_thread() is threading.main_thread()
+    noted: list = []
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield noted
+        return
 
     def note(number, _):
         noted.append(number)
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    if listening:
-        signal.signal(signal.SIGINT, note)
+    signal.signal(signal.SIGINT, note)
     try:
         yield noted
     finally:
-        if listening:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def until_interrupt(noted, items):

@@ -1,8 +1,8 @@
 """Pictures, drawn with matplotlib (an extra) and written whole or not at all.
 
-A picture must be readable from the last row, and without telling red from green: a sentence above it says what was
-found, its letters are large, and its colours (those of Okabe and Ito that stand out on white, and Tol's wine) never
-say anything that a stroke, a hatch or a name does not say too.
+A picture must be readable from the last row, and without telling red from green. A sentence above it says what was
+found, its letters are large, and its colours (from Okabe and Ito, and Tol) only repeat what a stroke, a hatch or a name
+says.
 """
 
 from contextlib import contextmanager
@@ -31,7 +31,7 @@ def look():
 
 @contextmanager
 def picture(path, title, caption=""):
-    """Yield a figure under a title, the answer in a sentence; how to get it (a caption) is below."""
+    """Yield a figure under a title, the finding in a sentence, and over a caption, the command that draws it."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -41,7 +41,7 @@ def picture(path, title, caption=""):
         figure.suptitle(fill(title, len(title) // lines + 8, break_on_hyphens=False).replace("$", r"\$"))
         yield figure
         if caption:
-            short = shorten(caption, 300, placeholder=" ...")  # it may contain 154 folders
+            short = shorten(caption, 300, placeholder=" ...")  # it may name 154 folders
             below = fill(short, 80, subsequent_indent="    ", break_on_hyphens=False, break_long_words=False)
             figure.supxlabel(below.replace("$", r"\$"), fontsize=LETTERS, color=GREY, family="monospace")
         with atomic_write(path) as unfinished:
@@ -65,16 +65,14 @@ def name_lines(axes, gap=0.08):
 def bars(axes, names, series, *, form="", kinds=None, lying=False):
     """Draw a bar for each name, side by side for several series, with its number in a `form`.
 
-    `series` are values by name (NaN for missing ones); in a single series `kinds`, integers, say which bars look
-    alike.
+    `series` maps labels to values, NaN if missing. In a single series, bars of one kind (`kinds`, integers) look alike.
     """
     width = 0.8 / len(series)
     for i, (label, values) in enumerate(series.items()):
         alike = kinds or [i] * len(names)
         places = np.arange(len(names)) + (i - (len(series) - 1) / 2) * width
-        style: dict = {"label": label, "edgecolor": "black", "color": [PALETTE[kind % 6] for kind in alike]}
-        style["hatch"] = [HATCHES[kind % 6] for kind in alike]
-        drawn = (axes.barh if lying else axes.bar)(places, values, width, **style)
+        look_of = {"color": [PALETTE[kind % 6] for kind in alike], "hatch": [HATCHES[kind % 6] for kind in alike]}
+        drawn = (axes.barh if lying else axes.bar)(places, values, width, label=label, edgecolor="black", **look_of)
         if form:
             axes.bar_label(drawn, fmt=lambda x: form % (round(x, 3) + 0.0), padding=4)  # not -0.000
             axes.margins(**{"x" if lying else "y": 0.12})

@@ -1,10 +1,9 @@
 """One BLAS thread while products are small.
 
-A second thread gains little there, and on a machine that is busy with something else, threads that wait for each other
-cost many times the work. The count is the whole process's. So it is lowered within a call, never while a generator
-waits to go on, and given back after. It is never raised, and left alone where ``OPENBLAS_NUM_THREADS`` or
-``OMP_NUM_THREADS`` says what it is. Calls on several threads of Python may overlap: whichever lowered the count gives
-it back, so afterwards it is what it was.
+A second thread gains little there, and on a busy machine threads that wait for each other cost many times the work. The
+count belongs to the whole process, so it is lowered within a call, never while a generator waits, and restored after.
+It is never raised, and left alone if ``OPENBLAS_NUM_THREADS`` or ``OMP_NUM_THREADS`` sets it. If calls on several
+threads of Python overlap, the one that lowered the count restores it.
 """
 
 import os
@@ -35,19 +34,19 @@ def one_thread(width=0):
 
 
 def stay_on_one_thread():
-    """Hold the BLAS to one thread from now on, in a process whose products are all small, or that is one of many."""
+    """Hold the BLAS to one thread from now on."""
     for library in _libraries():
         _set(library, 1)
 
 
 @lru_cache
 def _free():
-    """Return the libraries whose threads nobody has chosen."""
+    """Return the libraries, unless the user has chosen their threads."""
     return () if {"OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"} & os.environ.keys() else _libraries()
 
 
 def _libraries():
-    import numpy  # noqa: F401  (what is not loaded yet is not found)
+    import numpy  # noqa: F401  (only loaded libraries are found)
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController().select(user_api="blas").lib_controllers
