@@ -411,7 +411,7 @@ def test_every_lesson_says_that_there_are_hints():
     """Those that ask the checker; what is written in words has points to give oneself."""
     for path in build.lessons():
         check = path.read_text(encoding="utf-8").partition("\n## Check\n")[2].partition("\n## ")[0]
-        assert ("has hints: with `hint=1` in the call" in check) == ("check_functions" in check), path.name
+        assert ("has hints. With `hint=1` in the call" in check) == ("check_functions" in check), path.name
 
 
 @pytest.mark.parametrize("path", build.lessons(), ids=lambda path: path.stem)

@@ -56,7 +56,7 @@ def factor(rng):
     scores = np.log([float(rest * (times - 1)), rest - 2.0, 1.0, 1.0])
     before, after = softmax(scores), softmax(scores[1:])
     ask = f"A query has the scores `[log {rest * (times - 1)}, log {rest - 2}, 0, 0]`. The key in slot 0 is evicted."
-    return f"{ask} By which factor do the weights of the others grow?", [after[0] / before[1]]
+    return f"{ask} By what factor do the weights of the others grow?", [after[0] / before[1]]
 
 
 def slots(rng):
