@@ -1,7 +1,7 @@
 """The checker's side of the child process: a file's source goes out with the arguments, numbers come back.
 
 What comes back is believed only as far as it can be read: a line with the right nonce, one for each case, in order. The
-right answers are not worked out before the child is gone.
+right answers are computed only when the child has ended.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ from .wall import WALLS
 SECONDS = 10  # for all cases of a task, once the process has started
 STARTING = 60  # before that
 MEMORY = 2 * 2**30
-MOST_ENDS = 4  # statements at the top of a file that may end the process, each once
+MOST_ENDS = 4  # statements at the top of a file that may end the process, once each
 FILE_SIZE = 16 * 2**20
 LARGEST_ANSWER = 64 * 2**20
 NUMPY = os.path.dirname(os.path.dirname(os.path.abspath(np.__file__)))
@@ -37,26 +37,26 @@ NUMPY = os.path.dirname(os.path.dirname(os.path.abspath(np.__file__)))
 class Answers(NamedTuple):
     """What a child sent."""
 
-    answers: list  # one dict a case, as far as it came
-    there: dict | None  # the tasks that the file names, and whether they can be called; None if it never got so far
+    answers: list  # one dict per case, as far as it came
+    there: dict | None  # the tasks that the file names, and whether they can be called; None if it never got that far
     over: list  # what was skipped in the file, a dict each
-    died: str | None  # how the process ended, if not in good order
+    died: str | None  # how the process ended, unless it answered everything
 
 
 class Sandbox:
-    """Asks a file; `walls` are those of `wall.WALLS` that are tried."""
+    """Asks a file, behind the `walls` of `wall.WALLS` that are named."""
 
     def __init__(self, source, seconds=SECONDS, tasks=TASKS, *, beside=None, stop=None, walls=WALLS):
-        self.source, self.seconds, self.tasks, self.beside, self.stop = source, seconds, tasks, beside or {}, stop
-        self.walls = walls
-        self.over: list = []  # what was skipped when it was looked at
-        self.ends: dict = {}  # statements at which the process ended, by number: passed over from then on
+        self.source, self.seconds, self.tasks, self.walls = source, seconds, tasks, walls
+        self.beside, self.stop = beside or {}, stop
+        self.over: list = []  # what was skipped when the file was first run
+        self.ends: dict = {}  # statements at which the process ended, by number: skipped from then on
         self._process = None  # started when it is needed, for one question after the other
 
     def ask(self, name, cases, style="arrays", stand_ins=()):
-        """Ask for the answers to some cases of a task; what ends the process while the file is loaded is passed over.
+        """Ask for the answers to cases in a style of `tasks.in_style`, with other tasks, `stand_ins`, of the reference.
 
-        `style` is that of `tasks.in_style`, `stand_ins` are other tasks that are taken from the reference.
+        A statement that ends the process while the file is loaded is skipped from then on.
         """
         while True:
             answers, at = self._ask(name, cases, style, stand_ins)
@@ -65,13 +65,13 @@ class Sandbox:
             self.ends[at["at"]] = {"raised": answers.died, "error": "", "line": at["line"], "cell": at["cell"]}
 
     def _ask(self, name, cases, style, stand_ins):
-        """Ask once, in a process of its own: (answers, the last statement of the file that was begun)."""
+        """Ask once, in a new process: (answers, the last statement of the file that was begun)."""
         nonce = secrets.token_hex(16)
+        modules = {os.path.dirname(place) for place in self.beside if place.endswith(".py")}
         request = {"nonce": nonce, "task": name, "file": self.source.name, "source": self.source.text}
         request |= {"loading": inspect.getsource(loading), "tasks": list(self.tasks), "skip": list(self.ends)}
         request |= {"cases": [in_style(self.tasks[name], case, style) for case in cases], "shelf": shelf(name)}
-        request |= {"stand_ins": list(stand_ins), "reference": _sources(stand_ins)}
-        request |= {"path": sorted({"", *(os.path.dirname(place) for place in self.beside if place.endswith(".py"))})}
+        request |= {"stand_ins": list(stand_ins), "reference": _sources(stand_ins), "path": sorted({"", *modules})}
         request |= {"limits": {"seconds": self.seconds, "memory": MEMORY, "file_size": FILE_SIZE}}
         base = Path(tempfile.mkdtemp(prefix="check-")).resolve()
         try:
@@ -92,7 +92,7 @@ class Sandbox:
         return _read_back(output, nonce, len(cases), ended)
 
     def _run(self, base):
-        """Let the child work in a folder, `seconds` long at most; how it ended, or None for in good order."""
+        """Let the child work in a folder for `seconds` at most; say how it ended, None if normally."""
         if self._process is None:
             self._process = _start(base / "errors", self.walls)
             self._end = weakref.finalize(self, _end, self._process)
@@ -116,10 +116,7 @@ class Sandbox:
 
 
 def _lay_out(folder, files):
-    """Write what was handed in beside the file, for any user to read; what has no name that the system takes is left.
-
-    Folders come first, each before those in it, so that each can be opened to others whatever the checker's mask.
-    """
+    """Write the files handed in, readable for any user whatever the umask; leave out a name that the system refuses."""
     for up in sorted({str(up) for place in files for up in PurePosixPath(place).parents} - {"."}):
         with contextlib.suppress(OSError, ValueError):
             Path(folder, up).mkdir()
@@ -131,16 +128,15 @@ def _lay_out(folder, files):
 
 
 def _sources(stand_ins):
-    """Return the reference's functions of these names, and what they call; so never the one that is judged."""
+    """Return the source of these functions of the reference and of those they call, so never of the judged one."""
     tasks = [each for each in TASKS if any(each in (part, *TASKS[part].needs) for part in stand_ins)]
     sources = [inspect.getsource(getattr(reference, each)) for each in tasks]
     return "\n\n".join(["import math", "import numpy as np", *sources])
 
 
 def _start(errors, walls):
-    keep = ("SYSTEMROOT", "PATH", "LD_LIBRARY_PATH", "LANG")
-    environment = {name: os.environ[name] for name in keep if name in os.environ}
-    environment |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    keep = {"SYSTEMROOT", "PATH", "LD_LIBRARY_PATH", "LANG"} & os.environ.keys()
+    environment = {name: os.environ[name] for name in keep} | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-I", "-B", os.path.abspath(child.__file__), NUMPY, *walls]
     options: dict = {"cwd": tempfile.gettempdir(), "env": environment, "start_new_session": True}
     with open(errors, "ab") as stderr:
@@ -148,7 +144,7 @@ def _start(errors, walls):
 
 
 def _end(process):
-    """Nothing that it started outlives it."""
+    """End a process with everything that it started."""
     with contextlib.suppress(OSError):
         process.stdin.close()
     if sys.platform.startswith("linux"):  # it sees the end of its input, and ends what it has started
@@ -162,7 +158,7 @@ def _end(process):
 
 
 def _ending(status):
-    """Say how a process ended, by its exit status; None for in good order."""
+    """Say how a process ended, by its exit status; None if normally."""
     if status == 0:
         return None
     number = -status if status < 0 else status - 128
@@ -172,11 +168,8 @@ def _ending(status):
 
 
 def clear(folder):
-    """Remove a folder and whatever a student's file left in it: folders a thousand deep, or closed to everybody.
-
-    Nothing is followed, nothing recurses and no path grows: a folder in a folder is first moved up to the top.
-    """
-    todo, n_moved = [folder], 0
+    """Remove a folder with whatever a student's file left in it: folders a thousand deep, or closed to everybody."""
+    todo, n_moved = [folder], 0  # no link is followed, and no path grows: inner folders are first moved up to the top
     while todo:
         place = todo.pop()
         with contextlib.suppress(OSError):
@@ -198,31 +191,25 @@ def clear(folder):
 
 def _read_back(output, nonce, n_cases, ended):
     """Sort what a child sent; a line that cannot be read, or comes twice, ends what is believed."""
-    answers, defined, over, at, is_complete = [], None, [], None, False
-    for line in output.decode("utf-8", "replace").split("\n"):
-        head, _, text = line.partition(" ")
-        if head != nonce:
-            continue
-        try:
-            item = dict(json.loads(text))
-            if "ready" in item:
+    answers, there, over, at, is_complete = [], None, [], None, False
+    with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        for line in output.decode("utf-8", "replace").split("\n"):
+            head, _, text = line.partition(" ")
+            if head != nonce:
                 continue
-            if "at" in item:
-                at = {key: int(item[key] or 0) for key in ("at", "line", "cell")}
-                continue
-            if "there" in item and defined is None:
-                over = [{key: each[key] for key in ("raised", "error", "line", "cell")} for each in item["over"]]
-                defined = {str(name): answer is True for name, answer in item["there"].items()}
-                continue
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            break
-        if defined is None:
-            break
-        if item.get("case") == len(answers) < n_cases:
-            answers.append(item)
-        elif item.get("done") == n_cases == len(answers):
-            is_complete = True
-        else:
-            break
+            match json.loads(text):
+                case {"ready": _}:
+                    pass
+                case {"at": _} as item:
+                    at = {key: int(item[key] or 0) for key in ("at", "line", "cell")}
+                case {"there": dict(named), "over": list(skipped)} if there is None:
+                    over = [{key: each[key] for key in ("raised", "error", "line", "cell")} for each in skipped]
+                    there = {str(name): answer is True for name, answer in named.items()}
+                case {"case": number} as item if there is not None and number == len(answers) < n_cases:
+                    answers.append(item)
+                case {"done": number} if there is not None and number == n_cases == len(answers):
+                    is_complete = True
+                case _:
+                    break
     died = None if is_complete else ended or "it ended the process (status 0)"
-    return Answers(answers, defined, over, died), at
+    return Answers(answers, there, over, died), at
