@@ -1,10 +1,9 @@
 """The other side of the checker: a process that runs a student's file, and returns its functions' answers.
 
-It is started as a script, outside the package (``python -I child.py``), and loads NumPy once. Each request gets its
-own process, forked from that: it reads the request, goes behind the walls of `wall.py` and writes one line of
-JSON per answer into a file that the student's code finds neither open nor by name. It judges nothing and knows no right
-answer: whatever a file does in here, it can only send numbers. `answer` is also what a live function in a notebook is
-asked with.
+It is started as a script, outside the package (``python -I child.py``), and loads NumPy once. Each request gets its own
+process, forked from that: it reads the request, goes behind the walls of `wall.py` and writes one line of JSON per
+answer into a file that the student's code finds neither open nor by name. It judges nothing and knows no right answer:
+whatever a file does in here, it can only send numbers. `answer` also asks a live function in a notebook.
 """
 
 import json
@@ -13,6 +12,7 @@ import os
 import sys
 import types
 from copy import copy
+from traceback import walk_tb
 
 if __name__ == "__main__":
     sys.path[:0] = [os.path.dirname(os.path.abspath(__file__))]
@@ -27,11 +27,11 @@ LARGEST = 100_000  # numbers in an answer
 
 
 class Unusable(ValueError):
-    """An answer that is not numbers."""
+    """Raised for an answer that is not numbers."""
 
 
 def decode(value):
-    """Return an argument for a function: a fresh array, a list or a number."""
+    """Return an argument for a function: a new array, a list or a number."""
     if isinstance(value, dict):
         return np.array(value["array"], value["dtype"]).reshape(value["shape"])
     return value
@@ -44,7 +44,7 @@ def encode(value):
     try:
         if not hasattr(value, "__array__") and not isinstance(value, (int, float, complex, str, bytes, dict)):
             value = sorted(value) if isinstance(value, (set, frozenset)) else list(value)  # a generator, a range
-            value = [list(each) if hasattr(each, "__next__") else each for each in value]  # whose rows are such too
+            value = [list(each) if hasattr(each, "__next__") else each for each in value]  # its rows too
         array = np.asarray(value)
         if array.dtype.kind == "O":
             array = np.array(array.tolist(), np.float64)
@@ -55,8 +55,7 @@ def encode(value):
         raise Unusable(f"it returned {type(value).__name__} of {of}; numbers are needed")
     if array.size > LARGEST:
         raise Unusable(f"it returned {array.size} numbers; at most {LARGEST} are compared")
-    kind = "b" if array.dtype.kind == "b" else "f"
-    return list(array.shape), kind, array.astype(np.float64).ravel().tolist()
+    return list(array.shape), "b" if array.dtype.kind == "b" else "f", array.astype(np.float64).ravel().tolist()
 
 
 def answer(name, function, args, file=None):
@@ -70,7 +69,7 @@ def answer(name, function, args, file=None):
 
 
 def _stream(function, args, file):
-    """Run all steps of a text; return the outputs so far, and the size of the state after each."""
+    """Run all steps of a text; return the outputs, and the size of the state after each."""
     (q, k, v), rest = map(decode, args[:3]), args[3:]
     state, outs, sizes, failure = None, [], [], {}
     try:
@@ -87,7 +86,7 @@ def _stream(function, args, file):
 
 
 def _output(out, state, like):
-    """Return an output as numbers; say so if it is a state instead."""
+    """Return an output as numbers; Unusable if the state takes its place."""
     try:
         encoded = encode(out)
         if math.prod(encoded[0]) == np.size(like):
@@ -107,21 +106,17 @@ def _size(state):
 
 
 def _raised(error, file):
-    lines, trace = [], error.__traceback__
-    while trace is not None:
-        if trace.tb_frame.f_code.co_filename == file:
-            lines.append(trace.tb_lineno)
-        trace = trace.tb_next
+    lines = [line for frame, line in walk_tb(error.__traceback__) if frame.f_code.co_filename == file]
     try:
         text = str(error)
     except BaseException:
         text = ""
-    line, reached = (lines[-1], lines[0]) if lines else (None, None)
-    return {"raised": type(error).__name__, "error": text[:300], "line": line, "reached": reached}
+    inner, outer = (lines[-1], lines[0]) if lines else (None, None)
+    return {"raised": type(error).__name__, "error": text[:300], "line": inner, "reached": outer}
 
 
 def numbers_in(state, single=(int, float, np.generic)):
-    """Count the numbers in a state, in arrays or each a `single`, whatever its structure."""
+    """Count the numbers in a state of any structure, in arrays or one by one as a `single`."""
     visited, todo, total = set(), [state], 0
     while todo and len(visited) < LARGEST:
         item = todo.pop()
@@ -143,7 +138,7 @@ def numbers_in(state, single=(int, float, np.generic)):
 
 
 def places():
-    """Return what a file may read besides its own folder, and which part of it is minisink's."""
+    """Return what a file may read outside its own folder, and which part of that is minisink's."""
     package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     folders = [path for path in sys.path if os.path.isdir(path)]
     own = {path: [name for name in os.listdir(path) if "minisink" in name.lower()] for path in folders}
@@ -156,8 +151,7 @@ def work(base, walls, readable, hidden):
     """Answer the request in a folder, from behind the walls."""
     with open(os.path.join(base, "request"), "rb") as file:
         request = json.load(file)
-    flags = os.O_WRONLY | os.O_APPEND
-    stdout, errors = (os.open(os.path.join(base, name), flags) for name in ("output", "errors"))
+    stdout, errors = (os.open(os.path.join(base, name), os.O_WRONLY | os.O_APPEND) for name in ("output", "errors"))
     nothing = os.open(os.devnull, os.O_RDWR)
     for stream, to in ((0, nothing), (1, nothing), (2, errors)):
         os.dup2(to, stream)
@@ -195,7 +189,7 @@ def work(base, walls, readable, hidden):
 
 
 def enter(walls, folder, readable, hidden, limits):
-    """Go behind the walls of these names, each where the system grants it."""
+    """Go behind the named walls, each where the system grants it."""
     os.chdir(folder)
     os.environ.update(HOME=folder, TMPDIR=folder)
     needed, number = (os.path.dirname(os.__file__), *sys.argv[1:2]), os.getppid()

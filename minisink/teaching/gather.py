@@ -1,6 +1,6 @@
 """The files of a folder, of a zip and of zips in these, read once, within limits on number, size and depth.
 
-Nothing is unpacked: of a zip only names and bytes are taken. Each file has a place, its path below what was handed in.
+Nothing is unpacked: only names and bytes are taken from a zip.
 """
 
 import io
@@ -16,37 +16,35 @@ from typing import NamedTuple
 
 from .source import LARGEST_SOURCE, size_of
 
-KINDS = r"\.(py|ipynb)(\.txt)?$"  # how a file ends that can be judged; a mail program or browser may append .txt
+KINDS = r"\.(py|ipynb)(\.txt)?$"  # endings of files that can be judged; a mail program or browser may append .txt
 ZIP = ".zip"
 PASSED_OVER = {"__MACOSX", "__pycache__", "site-packages", "node_modules"}  # and what begins with a dot
-OURS = "minisink/by_the_book.py"  # where it lies, the rest of minisink does
-MOST_FILES = 1000  # in a hand-in
-MOST_BYTES = 16 * 2**20  # of all of them
-DEEPEST = 20  # folders in folders
+OURS = "minisink/by_the_book.py"  # in a copy of minisink
+MOST_FILES, MOST_BYTES, DEEPEST = 1000, 16 * 2**20, 20  # files in a hand-in, their sum, folders in folders
 
 
 class Found(NamedTuple):
     """A file that has not been read yet."""
 
-    place: str  # with slashes, below what was handed in
+    place: str  # its path below what was handed in, with slashes
     size: int
     read: Callable[[], bytes]
-    mode: int = 0  # whether it is a link, a pipe or a plain file, as `stat` has it; 0 for a plain file
-    path: Path | None = None  # of what lies in no zip
+    mode: int = 0  # a link, a pipe or a plain file, as in `stat`; 0 for a plain file
+    path: Path | None = None  # None in a zip
 
 
 def is_source(place):
-    """Whether a file can be judged, by its name."""
+    """Whether a file's name says that it can be judged."""
     return re.search(KINDS, place, re.I) is not None
 
 
 def is_zip(path):
-    """Whether a path is that of a zip, by its name."""
+    """Whether a file's name says that it is a zip."""
     return Path(path).suffix.lower() == ZIP and os.path.isfile(path)
 
 
 def gather(paths, notes):
-    """Read all files of some paths: bytes by place. `notes` is told what was skipped; too many are a ValueError."""
+    """Read all files of some paths: bytes by place. Add to `notes` what was skipped; ValueError for too many."""
     found: list[Found] = []
     for path in map(Path, paths):
         if path.is_dir():
@@ -61,7 +59,7 @@ def gather(paths, notes):
 
 
 def _in_folder(folder, notes) -> Iterator[Found]:
-    """Find what lies in a folder and in those in it, in order; no link is followed."""
+    """Find the files of a folder and its folders, in order; no link is followed."""
 
     def tell(error):
         notes.append(f"{os.path.relpath(error.filename, folder)} was skipped: it cannot be read ({error.strerror})")
@@ -77,7 +75,7 @@ def _in_folder(folder, notes) -> Iterator[Found]:
 
 
 def _in_zip(file, name, notes) -> Iterator[Found]:
-    """Find what lies in a zip, given as a path or as what holds its bytes; what would lead out of it is passed over."""
+    """Find the files of a zip, a path or a stream; a path that leads out of it is skipped."""
     try:
         archive = zipfile.ZipFile(file)
     except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as error:
@@ -86,15 +84,15 @@ def _in_zip(file, name, notes) -> Iterator[Found]:
         place = PurePosixPath(entry.filename.replace("\\", "/"))
         if entry.is_dir() or not place.parts or not all(_counts(part) for part in place.parts if part != ".."):
             continue
-        has_drive = re.match(r"[A-Za-z]:", place.parts[0])
-        if place.is_absolute() or has_drive or ".." in place.parts or len(place.parts) > DEEPEST:
+        is_outside = place.is_absolute() or re.match(r"[A-Za-z]:", place.parts[0]) or ".." in place.parts
+        if is_outside or len(place.parts) > DEEPEST:
             notes.append(f"{entry.filename} was skipped: it leads out of the zip")
         else:
             yield Found(str(place), entry.file_size, partial(_unpacked, archive, entry), entry.external_attr >> 16)
 
 
 def _plain(found, notes, below="", depth=0) -> Iterator[Found]:
-    """Yield the plain files, and those of a zip as if they lay in a folder; but none of a zip in two others."""
+    """Yield the plain files, also those of a zip or a zip in a zip, as if it were a folder."""
     left = MOST_BYTES
     for each in found:
         place = PurePosixPath(below, each.place)
@@ -113,7 +111,7 @@ def _plain(found, notes, below="", depth=0) -> Iterator[Found]:
 
 
 def _unpacked(archive, entry):
-    """Read a file of a zip, which gives no more bytes than the size that it says it has."""
+    """Read a file of a zip, at most as many bytes as the zip says it has."""
     try:
         return archive.read(entry)
     except Exception as error:  # encrypted, damaged: whatever zipfile, or a module for a compression, raises
@@ -121,12 +119,12 @@ def _unpacked(archive, entry):
 
 
 def _counts(name):
-    """Whether a file or folder of this name is the student's: not what a Mac or an editor leaves behind."""
+    """Whether a file or folder of this name is the student's, not left behind by a Mac or an editor."""
     return not name.startswith(".") and name not in PASSED_OVER
 
 
 def _contents(found, notes):
-    """Read files, those that can be judged first, as far as they are small enough: bytes by place."""
+    """Read files that are small enough, those that can be judged first: bytes by place."""
     files: dict[str, bytes] = {}
     left = MOST_BYTES
     ours = tuple(each.place.removesuffix(OURS) + "minisink/" for each in found if each.place.endswith(OURS))

@@ -1,4 +1,4 @@
-"""What is asked of a hand-in, and its report: every needed file is judged, the main one first."""
+"""How a hand-in is graded: the options, the report, and the files that are judged, the main one first."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from .report import check_source, passed_over, totals
 from .sandbox import SECONDS, Sandbox
 from .tasks import TASKS, Task
 
-MORE_FILES = 8  # of a hand-in that are looked into for what the first lacks
+MORE_FILES = 8  # of a hand-in in which tasks are looked for that the first lacks
 
 
 @dataclass(frozen=True)
@@ -32,14 +32,14 @@ class Grading:
         return [name for name in self.known if self.tasks is None or name in self.tasks]
 
     def report(self, rows, file=None, notes=()):
-        """Return the whole of ``--json``: rows with their points, and of which file under which seed they are."""
+        """Return everything that ``--json`` prints: rows with their points, the file, the seed."""
         about = {"version": __version__, "seed": self.seed, "file": file and readable(file)}
         points = {name: task.points for name, task in self.known.items()} | {**self.points}
         return about | {"notes": list(map(readable, notes))} | totals(rows, points)
 
 
 def nothing_judged(grading, why=None):
-    """Return a placeholder report, in case the checker itself is stopped; or `why` there will be no report."""
+    """Return a report in case the checker itself is stopped, or one that says `why` nothing was judged."""
     status, message = ("failed", "not judged: the checker was stopped before") if why is None else ("missing", str(why))
     return grading.report([result(name, status, message) for name in grading.names])
 
@@ -48,7 +48,7 @@ def grade(hand_in, grading, *, others=None, on_report=lambda report: None, stop=
     """Judge what a student handed in; `on_report` gets a whole report after each task.
 
     Tasks that the first file lacks, or has only as stubs, are looked for in the later files. `others` are prints of
-    other students, by name. Another thread can end it with the event `stop`: KeyboardInterrupt.
+    other students by name. Another thread can end it with the event `stop`: KeyboardInterrupt.
     """
     rows: dict[str, dict] = {}
     files: list[str] = []
@@ -65,10 +65,8 @@ def grade(hand_in, grading, *, others=None, on_report=lambda report: None, stop=
             on_report(report())
 
     for source in hand_in.sources[: 1 + MORE_FILES]:
-        tasks = grading.names
-        if files:
-            tasks = [name for name, row in rows.items() if _is_open(row) and source.defines(name)]
-        if tasks != []:
+        open_tasks = [name for name, row in rows.items() if _is_open(row) and source.defines(name)]
+        if tasks := open_tasks if files else grading.names:
             known = {**TASKS, **grading.known}
             sandbox = Sandbox(source, grading.seconds, known, beside=hand_in.beside, stop=stop)
             prints = fingerprints(hand_in.texts(source))
@@ -79,5 +77,5 @@ def grade(hand_in, grading, *, others=None, on_report=lambda report: None, stop=
 
 
 def _is_open(row):
-    """Whether the task may be written in another file."""
+    """Whether the task may be in another file."""
     return row["status"] == "missing" or row["message"].startswith("not written yet")

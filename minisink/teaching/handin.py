@@ -1,7 +1,4 @@
-"""What a student handed in: a file, a folder, a zip, or several of these; and which file in it is judged.
-
-Files next to the judged file go with it into the child's folder, so that it can import and open them there.
-"""
+"""What a student handed in: a file, a folder, a zip, or several of these; and which file in it is judged."""
 
 import hashlib
 import importlib.util
@@ -11,15 +8,15 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from .gather import MOST_FILES, gather, is_source, is_zip
-from .source import Source, decode, parse, read
+from .source import Source, absolute, decode, parse, read
 from .tasks import TASKS
 
 
 class HandIn(NamedTuple):
     """Everything that one student handed in."""
 
-    sources: tuple[Source, ...]  # the one that is judged comes first, the others ranked behind it
-    beside: dict[str, bytes]  # every file by its place below the child's folder; none if there is but one
+    sources: tuple[Source, ...]  # the one that is judged comes first, the others are ranked
+    beside: dict[str, bytes]  # all files by their place below the child's folder, to import and open; {} for one
     notes: tuple[str, ...]  # what was skipped
     digest: str  # of all names and bytes
 
@@ -29,7 +26,7 @@ class HandIn(NamedTuple):
         return self.sources[0]
 
     def texts(self, source):
-        """Return the text of a source, or its cells, and those of the neighbouring modules that it imports."""
+        """Return the text of a source, or its cells, and the texts of the neighbouring modules that it imports."""
         texts, todo, visited = [], [source], {source.name}
         modules = [each for each in _sources(self.beside, []) if not each.notebook]
         while todo:
@@ -46,7 +43,7 @@ def hand_in(*paths, with_imports=True, tasks=TASKS):
     if "" in paths:
         raise ValueError("a file's name is empty; give the student's .py file or notebook")
     if len(paths) == 1 and not Path(paths[0]).is_dir() and not is_zip(paths[0]):
-        source = _alone(read(paths[0]))
+        source = read(paths[0])
         files = {source.name: Path(paths[0]).read_bytes()}
         if with_imports:
             files |= _imported(source, Path(paths[0]).parent)
@@ -54,14 +51,18 @@ def hand_in(*paths, with_imports=True, tasks=TASKS):
     files = gather(paths, notes)
     sources = _sources(files, notes)
     if not sources:
-        raise ValueError(f"{paths[0]}: nothing to check: {_looked_for(files, notes)}")
+        found = [f"it holds {', '.join([*files][:3])}"] * bool(files) + notes[:2]
+        n_more = max(0, len(files) - 3) + len(notes[2:])
+        found += [f"and {n_more} more"] * bool(n_more)
+        looked_for = f"no .py file or notebook in it or in a zip in it ({'; '.join(found) or 'it is empty'})"
+        raise ValueError(f"{paths[0]}: nothing to check: {looked_for}")
     sources = _ranked(sources, tasks)
     notes += _rivals(tasks, *sources)
     return HandIn(tuple(sources), _laid_out(sources[0].name, files), tuple(notes), _digest(files))
 
 
 def readable(name):
-    """Return a file's name in a form that can be written anywhere, however the system or a zip decoded it."""
+    """Return a file's name in a form that can be written anywhere."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
@@ -70,24 +71,16 @@ def _sources(files, notes):
     for place, raw in files.items():
         if is_source(place):
             try:
-                sources.append(_alone(parse(place, raw)))
+                sources.append(parse(place, raw))
             except ValueError as error:
                 notes.append(f"{place} was skipped: {error}")
     return sources
 
 
-def _looked_for(files, notes):
-    """Say what was missing, and what was found."""
-    there = [f"it holds {', '.join([*files][:3])}"] * bool(files) + notes[:2]
-    n_more = max(0, len(files) - 3) + len(notes[2:])
-    shown = "; ".join([*there, *[f"and {n_more} more"] * bool(n_more)])
-    return f"no .py file or notebook in it or in a zip in it ({shown or 'it is empty'})"
-
-
 def _ranked(sources, known):
-    """Put the file with most tasks first; among equals one that is not imported, then the higher one.
+    """Put the file with most tasks first; among equals, one that is not imported, then the higher one.
 
-    What a file star-imports from another counts for it; stubs of the template and tests do not count.
+    What a file star-imports from another counts; stubs of the template and tests do not.
     """
     by_stem = {source.stem: source for source in sources}
     imported = {stem for source in sources for stem in source.imports - {source.stem}}
@@ -110,17 +103,16 @@ def _ranked(sources, known):
 
 
 def _rivals(known, first, *others):
-    """Say of files that they have the same tasks as the first; not of those that it imports, or that import it."""
+    """Name the files that have the first one's tasks, and neither import it nor are imported by it."""
     tasks = [task for task in known if first.defines(task)]
     apart = [each for each in others if each.stem not in first.imports and first.stem not in each.imports]
-    rivals = [each for each in apart if any(map(each.defines, tasks))]
-    notes = [f"{each.name} was skipped: it has the same tasks" for each in rivals]
+    notes = [f"{each.name} was skipped: it has the same tasks" for each in apart if any(map(each.defines, tasks))]
     a_class = "that looks like a class; --csv FILE grades one, each entry of the folder a student"
-    return [a_class] * (len(rivals) > 3) + notes
+    return [a_class] * (len(notes) > 3) + notes
 
 
 def _imported(source, folder):
-    """Read the neighbouring modules that a single file imports, and those that these import: bytes by place."""
+    """Read the neighbouring modules that a single file imports, directly or not: bytes by place."""
     files, todo = {}, [source]
     while todo and len(files) < MOST_FILES:
         for name in sorted(todo.pop().imports):
@@ -135,7 +127,7 @@ def _imported(source, folder):
 
 
 def _laid_out(judged, files):
-    """Return what goes into the child's folder, whose top is the judged file's folder; {} if there is nothing else."""
+    """Return the files of the child's folder, whose top is the judged file's folder; {} for a single file."""
     base, outside, inside = PurePosixPath(judged).parent, {}, {}
     for place, raw in files.items() if len(files) > 1 else ():
         path = PurePosixPath(place)
@@ -143,26 +135,11 @@ def _laid_out(judged, files):
             path, raw = path.with_suffix(".py"), _importable(raw)
         if path.is_relative_to(base):
             if path.parent == base and path.suffix == ".py":  # a module
-                raw = absolute(raw.decode("latin-1")).encode("latin-1")  # whatever its encoding: only ASCII is changed
+                raw = absolute(raw.decode("latin-1")).encode("latin-1")  # in any encoding: only ASCII is changed
             inside[str(path.relative_to(base))] = raw
         else:
             outside[str(path)] = raw
     return outside | inside
-
-
-def absolute(text):
-    r"""Return a text that imports its neighbours by name: in the child's folder it has no package.
-
-    >>> absolute("from .helpers import keep\nfrom . import more")
-    'from helpers import keep\nimport more'
-    """
-    text = re.sub(r"(?m)^([ \t]*from[ \t]+)\.+(?=\w)", r"\1", text)
-    return re.sub(r"(?m)^([ \t]*)from[ \t]+\.+[ \t]+(?=import\b[^(\n]*$)", r"\1", text)
-
-
-def _alone(source):
-    """Return a source as it runs in no package."""
-    return source if source.notebook else source._replace(text=absolute(source.text))
 
 
 def _importable(raw):

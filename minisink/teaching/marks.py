@@ -1,4 +1,4 @@
-"""A class: every entry of a folder is a student's hand-in, and has a row in a CSV file as soon as it is judged."""
+"""A class: every entry of a folder is a student's hand-in, and gets a row in a CSV file as soon as it is judged."""
 
 import csv
 import hashlib
@@ -24,12 +24,12 @@ from .tasks import TASKS
 from .words import one_line
 
 BEFORE, BEHIND = ("student", "file"), ("score", "max_score", "wrong_turns", "seconds", "same_as", "note", "digest")
-FORMULA = "=+-@\t\r'"  # what a cell must not begin with: a spreadsheet would work it out
+FORMULA = tuple("=+-@\t\r'")  # a cell must not begin so, or a spreadsheet would compute it
 WAITING = 0.2  # seconds between two looks for Ctrl-C
 
 
 class Student(NamedTuple):
-    """A student of the class, and what is known of the hand-in before it is judged; or why there is nothing."""
+    """A student of the class, and what is known of the hand-in before it is judged, or why it cannot be."""
 
     name: str
     path: Path
@@ -39,7 +39,7 @@ class Student(NamedTuple):
 
 
 def students_of(folder, tasks=TASKS):
-    """Return the students of a class, and what else lies there: a list of each; ValueError without any hand-in."""
+    """Return the students of a class, and the names of other entries; ValueError without any hand-in."""
     folder = Path(folder)
     if not folder.is_dir():
         raise ValueError(f"{folder}: no folder; --csv grades a folder in which every entry is a student's hand-in")
@@ -47,7 +47,7 @@ def students_of(folder, tasks=TASKS):
         names = sorted(name for name in os.listdir(folder) if not name.startswith((".", "__")))
     entries = [folder / name for name in names if _is_hand_in(folder / name)]
     others = [name for name in names if folder / name not in entries]
-    stems = [_stem(path) for path in entries]
+    stems = [path.name if path.is_dir() else re.sub(rf"{KINDS}|\{ZIP}$", "", path.name, flags=re.I) for path in entries]
     short = [path.name if stems.count(stem) > 1 else stem for stem, path in zip(stems, entries, strict=True)]
     if len({*short}) < len(short):
         short = [path.name for path in entries]
@@ -62,12 +62,6 @@ def students_of(folder, tasks=TASKS):
 def _is_hand_in(path):
     mode = path.lstat().st_mode
     return stat.S_ISDIR(mode) or (stat.S_ISREG(mode) and (path.suffix.lower() == ZIP or is_source(path.name)))
-
-
-def _stem(path):
-    if path.is_dir():
-        return path.name
-    return path.stem if path.suffix.lower() == ZIP else re.sub(KINDS, "", path.name, flags=re.I)
 
 
 def _student(name, path, tasks):
@@ -94,7 +88,7 @@ class MarksFile:
             self._read()
 
     def _read(self):
-        """Take over the rows of an earlier run; a last line that was torn off is none."""
+        """Take over the rows of an earlier run, except a last line that was torn off."""
         try:
             text = self.path.read_text(encoding="utf-8-sig")
             header, *rows = csv.reader(io.StringIO(text, newline=""))
@@ -108,21 +102,20 @@ class MarksFile:
                 self.rows[from_cell(row[0])] = dict(zip(header, map(from_cell, row), strict=True))
 
     def is_done(self, student):
-        """Whether there is a row of this very hand-in, asked as it is asked now."""
+        """Whether there is a row of the same hand-in, judged with the same options."""
         row = self.rows.get(student.name)
         return row is not None and row["digest"] == self.digest(student) != ""
 
     def digest(self, student):
-        """Hash what was handed in, what is asked, and by whom; "" if nothing was handed in."""
-        if not student.digest:
-            return ""
+        """Hash the hand-in, the options and the version; "" if nothing was handed in."""
         grading = self.grading
         asked = [student.digest, grading.names, sorted(grading.points.items())]
         asked += [grading.seed, grading.hint, self.tasks_text]
-        return hashlib.sha256(f"{asked} {grading.seconds} {__version__}".encode()).hexdigest()[:16]
+        digest = hashlib.sha256(f"{asked} {grading.seconds} {__version__}".encode())
+        return digest.hexdigest()[:16] if student.digest else ""
 
     def write(self, students):
-        """Write the rows of these students, in order, whole or not at all."""
+        """Write the rows of these students in order, all or none."""
         self.rows = {student.name: self.rows[student.name] for student in students if student.name in self.rows}
         with atomic_write(self.path) as unfinished:
             with open(unfinished, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
@@ -143,38 +136,45 @@ class MarksFile:
 
 
 def as_cell(value):
-    """Return a text that a spreadsheet shows and does not work out.
+    """Return a text that a spreadsheet shows and does not compute.
 
     >>> as_cell("=1+1"), as_cell("Ada"), as_cell(9)
     ("'=1+1", 'Ada', '9')
     """
     text = str(value).encode("utf-8", "backslashreplace").decode()
-    return "'" + text if text.startswith(tuple(FORMULA)) else text
+    return "'" + text if text.startswith(FORMULA) else text
 
 
 def from_cell(cell):
-    """Return the text that a cell stands for.
+    """Undo `as_cell`.
 
     >>> from_cell("'=1+1"), from_cell("Ada"), from_cell("")
     ('=1+1', 'Ada', '')
     """
-    return cell[1:] if cell[:1] == "'" and cell[1:].startswith(tuple(FORMULA)) else cell
+    return cell[1:] if cell[:1] == "'" and cell[1:].startswith(FORMULA) else cell
 
 
 def grade_class(students, marks, *, jobs=1, on_row=lambda row: None):
     """Judge every student who has no row yet, `jobs` at a time; return the reports of this run by student.
 
-    Raises KeyboardInterrupt after Ctrl-C: who was being judged has no row, all before have, and no process is left
-    behind.
+    Ctrl-C raises KeyboardInterrupt: students judged so far have rows, and no process is left behind.
     """
     todo = [student for student in students if not marks.is_done(student)]
     marks.write([student for student in students if student not in todo])
     stop, reports = threading.Event(), {}
 
     def work(student):
-        started = time.monotonic()
+        started, is_final = time.monotonic(), True
         others = {each.name: each.prints for each in students if each.prints and each is not student}
-        report, is_final = _judged(student, marks.grading, others, stop)
+        try:
+            if student.error:
+                report = nothing_judged(marks.grading, student.error)
+            else:
+                files = hand_in(student.path, with_imports=False, tasks=marks.grading.known)
+                report = grade(files, marks.grading, others=others, stop=stop)
+        except Exception as error:  # whatever went wrong is about one student: the others are judged
+            why, is_final = f"not judged: {type(error).__name__}: {one_line(error)}; --resume tries again", False
+            report = nothing_judged(marks.grading, why) | {"notes": [why]}
         return student, report, marks.row_of(student, report, time.monotonic() - started, is_final=is_final)
 
     with defer_interrupts() as noted, ThreadPoolExecutor(jobs) as pool:
@@ -194,18 +194,6 @@ def grade_class(students, marks, *, jobs=1, on_row=lambda row: None):
             pool.shutdown(wait=True, cancel_futures=True)
             raise
     return reports
-
-
-def _judged(student, grading, others, stop):
-    """Return a student's report, and whether another run would find the same."""
-    if student.error:
-        return nothing_judged(grading, student.error), True
-    try:
-        work = hand_in(student.path, with_imports=False, tasks=grading.known)
-        return grade(work, grading, others=others, stop=stop), True
-    except Exception as error:  # whatever went wrong is about one student: the others are judged
-        why = f"not judged: {type(error).__name__}: {one_line(error)}; --resume tries again"
-        return nothing_judged(grading, why) | {"notes": [why]}, False
 
 
 def wrong_turns(rows):

@@ -1,8 +1,7 @@
 """A student's file as it was handed in: a Python file, or the code cells of a notebook.
 
-What only a notebook understands is put into Python, as nbconvert does: `%time f()` becomes a call of `get_ipython()`,
-which does next to nothing in the child. They are read here as IPython reads them, which need not be installed. A text
-that is Python as it stands is never touched.
+Magics become Python, as by nbconvert: `%time f()` calls `get_ipython()`, which does next to nothing in the child. They
+are read as IPython reads them, which need not be installed. A text that is already Python is never changed.
 """
 
 import ast
@@ -23,12 +22,12 @@ class Source(NamedTuple):
     """A student's file."""
 
     name: str
-    text: str | list[str]  # of a notebook the code cells
+    text: str | list[str]  # the code cells of a notebook
     notebook: bool
 
     @property
     def whole(self):
-        """All of its text."""
+        """The text, all cells of it."""
         return "\n".join(self.text) if self.notebook else self.text
 
     @property
@@ -38,12 +37,11 @@ class Source(NamedTuple):
 
     @property
     def imports(self):
-        """The names of modules that it imports, and of what it imports from them."""
-        imported = re.findall(r"^\s*(?:from|import)\s+(.+)", self.whole, re.M)
-        return {name for names in imported for name in re.findall(r"\w+", names)}
+        """The words of its import statements: modules, and names imported from them."""
+        return set(re.findall(r"\w+", " ".join(re.findall(r"^\s*(?:from|import)\s+(.+)", self.whole, re.M))))
 
     def defines(self, task):
-        """Whether the text looks as if it did; asked only when the file could not be run to its end."""
+        """Whether the text looks as if it defined a task."""
         looks = rf"^(async )?(def {task}\b|{task}\s*=|from (?!minisink).*\b{task}\b)"
         return re.search(looks, self.whole, re.M) is not None
 
@@ -52,7 +50,7 @@ def read(path):
     """Read a student's file, or a notebook's code cells; ValueError if it is not one, too large, or unreadable."""
     path = Path(path)
     if size_of(path) > LARGEST_SOURCE:
-        raise ValueError(f"{path}: larger than {LARGEST_SOURCE >> 20} MiB; that is no student's file")
+        raise ValueError(f"{path}: larger than {LARGEST_SOURCE >> 20} MiB; that is not a student's file")
     try:
         return parse(path.name, path.read_bytes())
     except OSError as error:
@@ -62,7 +60,7 @@ def read(path):
 
 
 def size_of(path):
-    """Return the size of a plain file; refuse all else, before anything waits for it."""
+    """Return the size of a plain file; refuse anything else, which might never end."""
     try:
         if path.is_file():
             return path.stat().st_size
@@ -75,40 +73,44 @@ def size_of(path):
 def parse(name, raw):
     """Read the bytes of a student's file; ValueError for a bad notebook, or a file that is not text."""
     text = decode(raw)
-    if re.search(r"\.ipynb(\.txt)?$", name, re.I):
-        return Source(name, _cells(text), True)
-    if "\0" in text:
-        raise ValueError("not a text (it holds zeros); give the student's .py file or notebook")
-    return Source(name, as_python_file(text), False)
-
-
-def decode(raw):
-    """Return a text: UTF-8, UTF-16 and UTF-32 with a mark, the encoding that its first lines name, or else Latin-1."""
-    marked = json.detect_encoding(raw)
-    is_marked = marked in ("utf-8-sig", "utf-16", "utf-32")
+    if not re.search(r"\.ipynb(\.txt)?$", name, re.I):
+        if "\0" in text:
+            raise ValueError("not a text (it holds zeros); give the student's .py file or notebook")
+        return Source(name, absolute(as_python_file(text)), False)
     try:
-        text = raw.decode(marked if is_marked else tokenize.detect_encoding(io.BytesIO(raw).readline)[0])
-    except (SyntaxError, UnicodeDecodeError, LookupError):
-        text = raw.decode(marked if is_marked else "latin-1", "replace")
-    return text.replace("\r\n", "\n").replace("\r", "\n")
-
-
-def _cells(text):
-    """Return the sources of the code cells, as Python."""
-    try:
-        notebook = json.loads(text)
-        cells = [cell["source"] for cell in notebook["cells"] if cell["cell_type"] == "code"]
+        cells = [cell["source"] for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"]
         texts = ["".join(source) if isinstance(source, list) else str(source) for source in cells]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"not a notebook of version 4 ({type(error).__name__}: {error})") from None
-    return [as_python(text) for text in texts]
+    return Source(name, list(map(as_python, texts)), True)
+
+
+def absolute(text):
+    r"""Return a text that imports its neighbours by name, because in the child's folder it has no package.
+
+    >>> absolute("from .helpers import keep\nfrom . import more")
+    'from helpers import keep\nimport more'
+    """
+    text = re.sub(r"(?m)^([ \t]*from[ \t]+)\.+(?=\w)", r"\1", text)
+    return re.sub(r"(?m)^([ \t]*)from[ \t]+\.+[ \t]+(?=import\b[^(\n]*$)", r"\1", text)
+
+
+def decode(raw):
+    """Decode a text: UTF-8, UTF-16 or UTF-32 with a mark, the encoding that its first lines name, or else Latin-1."""
+    mark = json.detect_encoding(raw)
+    marked = mark if mark in ("utf-8-sig", "utf-16", "utf-32") else None
+    try:
+        text = raw.decode(marked or tokenize.detect_encoding(io.BytesIO(raw).readline)[0])
+    except (SyntaxError, UnicodeDecodeError, LookupError):
+        text = raw.decode(marked or "latin-1", "replace")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 RUN_THEIR_BODY = {"time", "timeit", "capture", "prun", "debug", "memit", "snakeviz", "scalene"}  # magics of cells
 OTHER_LANGUAGES = set("! HTML R SVG bash cmd cpp cython file html javascript js julia latex markdown perl".split())
 OTHER_LANGUAGES |= set("pypy python python2 python3 ruby script sh sql svg sx system".split())
 CELL = re.compile(r"^(?=# In ?\[|# ?%%|%%)", re.M)  # where one begins in a file that was a notebook
-COMMENTED = re.compile(r"^# Commented out IPython magic.*\n((?:#.*\n)+)", re.M)  # Colab's, with all of its cell
+COMMENTED = re.compile(r"^# Commented out IPython magic.*\n((?:#.*\n)+)", re.M)  # by Colab, with its whole cell
 
 
 def is_python(text):
@@ -121,7 +123,7 @@ def is_python(text):
 
 
 def as_python_file(text):
-    """Return a file that may have been a notebook as Python, part by part."""
+    """Return a file that may have been a notebook as Python, cell by cell."""
 
     def uncommented(found):
         lines = found[1].splitlines(keepends=True)
@@ -132,19 +134,20 @@ def as_python_file(text):
 
 
 def as_python(text):
-    """Return a cell as Python; what cannot be read is left for the child to pass over."""
+    """Return a cell as Python; the child skips what cannot be read."""
     if is_python(text):
         return text
-    if magic := re.match(r"(?:[ \t]*(?:#.*)?\n)*%%(\S+)[^\n]*", text):
-        if magic[1] in ("writefile", "file"):
-            line, body = magic[0].partition(magic[1])[2].strip(), text[magic.end() + 1 :]
-            return f"get_ipython().run_cell_magic('writefile', {line!r}, {body!r})" + "\n" * text.count("\n")
-        captured = re.search(r"%%capture.*?([^\W\d]\w*)$", magic[0])
-        kept = f"{captured[1]} = get_ipython()" if captured else ""
-        body = as_python("\n" * magic[0].count("\n") + kept + text[magic.end() :])
-        is_ours = magic[1] not in OTHER_LANGUAGES and (magic[1] in RUN_THEIR_BODY or is_python(body))
-        return body if is_ours else "\n" * text.count("\n")
-    return read_magics(text)
+    magic = re.match(r"(?:[ \t]*(?:#.*)?\n)*%%(\S+)[^\n]*", text)
+    if not magic:
+        return read_magics(text)
+    if magic[1] in ("writefile", "file"):
+        line, body = magic[0].partition(magic[1])[2].strip(), text[magic.end() + 1 :]
+        return f"get_ipython().run_cell_magic('writefile', {line!r}, {body!r})" + "\n" * text.count("\n")
+    captured = re.search(r"%%capture.*?([^\W\d]\w*)$", magic[0])
+    kept = f"{captured[1]} = get_ipython()" if captured else ""
+    body = as_python("\n" * magic[0].count("\n") + kept + text[magic.end() :])
+    is_ours = magic[1] not in OTHER_LANGUAGES and (magic[1] in RUN_THEIR_BODY or is_python(body))
+    return body if is_ours else "\n" * text.count("\n")
 
 
 LINE = re.compile(r"(?:[^\n]*\\\n)*[^\n]*\n?")  # with its continuation lines
@@ -154,7 +157,7 @@ PROMPT = re.compile(r"^(?:>>>|\.\.\.|In \[\d+\]:|[ ]*\.\.\.:) ?", re.M)
 
 
 def read_magics(text):
-    r"""Return a cell as IPython would read it: line by line, except between brackets or quotes.
+    r"""Return a cell as IPython would read it: line by line, except inside brackets or quotes.
 
     >>> print(read_magics("x = (5\n  % 3)\nfiles = !ls\n%time y = 1\nx?"))
     x = (5
@@ -176,21 +179,22 @@ def read_magics(text):
 
 
 def _called(line):
-    """Return the call that a line of magic is, or None for Python."""
-    if found := MAGIC.match(line):
-        indent, to, sign, rest = (part or "" for part in found.groups())
-        rest = rest.replace("\\\n", " ").strip()
-        name, _, behind = rest.partition(" ")
-        call = f"run_line_magic({name!r}, {behind.strip()!r})"
-        if sign != "%":
-            call = f"{'getoutput' if to or sign == '!!' else 'system'}({rest!r})"
-        return f"{indent}{to}get_ipython().{call}"
-    found = ASKS.match(line)
-    return found and f"{found[1]}pass"
+    """Return the call that a line of magic stands for, or None for Python."""
+    found = MAGIC.match(line)
+    if not found:
+        found = ASKS.match(line)
+        return found and f"{found[1]}pass"
+    indent, to, sign, rest = (part or "" for part in found.groups())
+    rest = rest.replace("\\\n", " ").strip()
+    name, _, behind = rest.partition(" ")
+    call = f"run_line_magic({name!r}, {behind.strip()!r})"
+    if sign != "%":
+        call = f"{'getoutput' if to or sign == '!!' else 'system'}({rest!r})"
+    return f"{indent}{to}get_ipython().{call}"
 
 
 def _goes_on(statement):
-    """Whether quotes or brackets are open at the end of some lines."""
+    """Whether quotes or brackets are still open."""
     try:
         ast.parse(statement.lstrip())
     except BROKEN as error:

@@ -1,13 +1,13 @@
-"""What keeps a student's file in its place; several walls, one behind the other, each where the system grants it.
+"""What keeps a student's file in its place: several walls, one behind the other, each where the system grants it.
 
-- *namespaces*: processes, a network and shared memory of its own (Linux).
-- *user*: where the checker is root, a user that nobody else is, without any group.
-- *files*: the kernel lets it read Python's files and write to its own folder, and no others (Landlock, Linux 5.13).
+- *namespaces*: its own processes, network and shared memory (Linux).
+- *user*: if the checker is root, a user that nobody else is, without any group.
+- *files*: the kernel lets it read only Python's files and write only to its own folder (Landlock, Linux 5.13).
 - *limits* on time, memory, the size of a file and the number of processes.
-- *hook*: Python refuses what it can see: files, processes, the network, C. The only wall on other systems, and no
-  prison: it keeps away accidents and tricks, not somebody who knows how Python works inside.
+- *hook*: Python refuses what it can see: files, processes, the network, C. This is the only wall on other systems, and
+  not a prison: it stops accidents and tricks, but not somebody who knows how Python works inside.
 
-Like `child` this file is run apart from the package, and imports nothing of it.
+Like `child`, this file runs apart from the package and imports nothing of it.
 """
 
 import contextlib
@@ -32,10 +32,10 @@ def libc():
 
 
 def one_after_the_other(work, walls, hidden):
-    """Call ``work(folder)`` in a process of its own for each line of standard input; say ``folder/ended`` at its end.
+    """Call ``work(folder)`` in a new process for each line of standard input; write ``folder/ended`` when it has ended.
 
-    All that it started is gone by then. Any other line, or the end of the input, ends what is at work. Where processes
-    cannot be split safely (only Linux is known to do it with whatever libraries NumPy has loaded), there is one call.
+    By then everything that it started is gone. Another line, or the end of the input, ends the current work. Where a
+    process cannot be forked safely (only Linux is known to, whatever libraries NumPy has loaded), there is one call.
     """
     if not sys.platform.startswith("linux"):
         work(sys.stdin.buffer.readline().decode().rstrip("\n"))
@@ -62,7 +62,7 @@ def one_after_the_other(work, walls, hidden):
 
 
 def _line():
-    """Read a line of standard input, byte by byte, so that nothing is held back that `select` should see."""
+    """Read a line of standard input byte by byte, so that no buffer hides anything from `select`."""
     line = b""
     while not line.endswith(b"\n") and (byte := os.read(0, 1)):
         line += byte
@@ -70,7 +70,7 @@ def _line():
 
 
 def _end_all():
-    """End the children of this process, and what becomes its child by that, until there are none."""
+    """End the children of this process, and the orphans that it inherits, until there are none."""
     with contextlib.suppress(ChildProcessError):
         while True:
             if os.waitpid(-1, os.WNOHANG)[0] == 0:
@@ -90,10 +90,7 @@ def _children():
 
 
 def apart(hidden):
-    """Take a network, shared memory and a view of the files of its own, where the system grants them.
-
-    They are those of all that is started from here; in that view the hidden folders are empty.
-    """
+    """Take an own network, shared memory and view of the files, in which the hidden folders are empty, if granted."""
     c, user, uid, gid = libc(), 0x10000000, os.getuid(), os.getgid()
     own = 0x40000000 | 0x08000000 | 0x00020000  # CLONE_NEWNET, CLONE_NEWIPC, CLONE_NEWNS
     if c.unshare(own) != 0:  # root's way
@@ -108,7 +105,7 @@ def apart(hidden):
 
 
 def alone():
-    """Take processes of its own, where the system grants them; return in the process that is to work."""
+    """Take an own process namespace, where the system grants it; return in the process that is to work."""
     if libc().unshare(0x20000000) != 0:  # CLONE_NEWPID
         return
     worker = os.fork()  # the first in its namespace: when it ends, all that it started ends
@@ -122,9 +119,9 @@ def alone():
 
 
 def another_user(folder, needed, number):
-    """Where this is root, become a user that nobody else is and give it the folder.
+    """If this is root, become a user that nobody else is, and give it the folder.
 
-    Not where that user could not read Python, or not reach the folder: right work would fail there.
+    If that user could not read Python or reach the folder, stay root, because right work would fail.
     """
     if os.geteuid() != 0:
         return
@@ -146,7 +143,7 @@ def another_user(folder, needed, number):
 
 
 def without_rights():
-    """Give up whatever root may do and a user may not, for good; end when the parent does."""
+    """Give up root's rights for good; end when the parent does."""
     c = libc()
     c.capset((ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)())
     c.prctl(1, signal.SIGKILL)  # a change of user would undo it
@@ -159,18 +156,17 @@ SYSTEM += ["/etc/mime.types", "/proc/cpuinfo", "/proc/meminfo"]
 
 
 def fenced(folder, readable, hidden):
-    """Let the kernel keep this process to reading what is readable and not hidden, and to writing in the folder.
+    """Let the kernel allow this process to read only what is readable and not hidden, and to write only in the folder.
 
-    Linux's Landlock: <https://docs.kernel.org/userspace-api/landlock.html>. Its three calls have the same numbers on
-    every kind of processor.
+    This is Landlock, <https://docs.kernel.org/userspace-api/landlock.html>; its calls have the same numbers everywhere.
     """
     c = libc()
     version = c.syscall(444, None, 0, 1)
     if version < 1:
         return
-    everything = (1 << {1: 13, 2: 14}.get(version, 15)) - 1  # what it knows: 13 rights, then moving, then truncating
+    everything = (1 << {1: 13, 2: 14}.get(version, 15)) - 1  # the rights it knows: 13, then moving, then truncating
     network = 3 if version >= 4 else 0  # TCP: bind and connect
-    others = 3 if version >= 6 else 0  # signals to other processes, and sockets of theirs
+    others = 3 if version >= 6 else 0  # signals to other processes, and their sockets
     rules = struct.pack("QQQ", everything, network, others)[: 24 if version >= 6 else 16 if version >= 4 else 8]
     c.prctl(38, 1, 0, 0, 0)  # no program that is started may have more rights than this one
     ruleset = c.syscall(444, rules, ctypes.c_size_t(len(rules)), 0)
@@ -201,7 +197,7 @@ def fenced(folder, readable, hidden):
 
 
 def limit(seconds, memory, file_size):
-    """Soft and hard limits on processor time, memory, files and processes; what the system has not is passed over."""
+    """Set soft and hard limits on processor time, memory, files and processes, as far as the system has them."""
     try:
         import resource
     except ImportError:
@@ -214,16 +210,15 @@ def limit(seconds, memory, file_size):
 
 # What Python sees -----------------------------------------------------------------------------------
 
-PROCESSES: tuple[str, ...] = ("os.fork", "os.posix_spawn", "os.spawn", "os.system", "os.exec", "os.kill")
-PROCESSES += ("os.startfile", "subprocess.Popen", "pty.spawn", "signal.pthread_kill", "resource.prlimit")
-NETWORK: tuple[str, ...] = ("socket.connect", "socket.bind", "socket.sendto", "socket.sendmsg", "socket.getaddrinfo")
-NETWORK += ("socket.gethostby",)
-CHANGES: tuple[str, ...] = ("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.chmod", "os.chown", "os.chflags")
-CHANGES += ("os.truncate", "os.utime", "os.setxattr", "os.removexattr")
+PROCESSES = """os.fork os.posix_spawn os.spawn os.system os.exec os.kill os.startfile subprocess.Popen pty.spawn
+    signal.pthread_kill resource.prlimit""".split()
+NETWORK = "socket.connect socket.bind socket.sendto socket.sendmsg socket.getaddrinfo socket.gethostby".split()
+CHANGES = """os.remove os.rename os.rmdir os.mkdir os.chmod os.chown os.chflags os.truncate os.utime os.setxattr
+    os.removexattr""".split()
 INSIDE = ("ctypes.", "sqlite3.connect", "gc.get_", "cpython._PySys_ClearAuditHooks")
 REFUSED = (
-    (PROCESSES, "a checked file starts and stops no processes"),
-    (NETWORK, "a checked file has no network"),
+    (tuple(PROCESSES), "a checked file starts and stops no processes"),
+    (tuple(NETWORK), "a checked file has no network"),
     (("os.link", "os.symlink"), "a checked file makes no links; it writes to its own folder only"),
     (INSIDE, "a checked file calls no C, opens no database and does not look behind Python"),
 )
@@ -237,7 +232,7 @@ WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 def watched(folder, readable):
     """Let Python refuse processes, the network, C, links, files outside the folder and minisink's, from here on."""
     for module in map(sys.modules.get, "os posix signal subprocess _posixsubprocess ctypes _ctypes".split()):
-        for name in SILENT:  # what no hook is asked about
+        for name in SILENT:  # calls that raise no audit event
             if hasattr(module, name):
                 setattr(module, name, _refused)
     own = os.path.join(os.path.realpath(folder), "")
@@ -250,10 +245,10 @@ def _refused(*args, **options):
 
 
 def _hook(own, places):
-    """Return the hook. It uses nothing but its own arguments: what another name stands for, a file could change."""
+    """Return the hook. It uses only its own arguments, because a file could change what any other name stands for."""
     windows = getattr(sys.modules[os.name], "_getfullpathname", None)
     devices = (*DEVICES, os.path.abspath(os.devnull))
-    paths = (own, places, devices, CHANGES, WRITES, windows, os.getcwd, os.sep)
+    paths = (own, places, devices, tuple(CHANGES), WRITES, windows, os.getcwd, os.sep)
     names = (REFUSED, tuple(MODULES), isinstance, len, str, bytes, int, PermissionError, ModuleNotFoundError)
 
     def hook(event, args, paths=paths, names=names):
