@@ -77,7 +77,7 @@ CODE += [*sorted((ROOT / "minisink" / "live").glob("*.mjs")), ROOT / "minisink" 
 NOT_YET_CODE = {
     f"minisink/{name}.py"
     for name in """
-commands/ppl commands/reproduce experiments/arena
+commands/ppl
 """.split()
 }
 LESSONS = sorted((ROOT / "tutorials").rglob("*.md"))

@@ -40,15 +40,14 @@ def run(args):
     """Stream a text through the methods, let three write, and print the measurements."""
     check_picture(args.plot)
     at_least(args, tokens=0, write=0, seed=0)
-    model = load(args.model)
-    source = args.text or sample_text()
+    model, source = load(args.model), args.text or sample_text()
     ids = encode(model, read_text(source), source, bos=not args.no_bos)
     ids = ids[: args.tokens] if args.tokens else ids
-    methods = four_methods.four(model, ids, args.cache, args.n_sinks)
-    writers = _writers(model, args)
-    # work is counted in tokens that pass through the model: re-computation reads a whole cache for every one
+    methods, writers = four_methods.four(model, ids, args.cache, args.n_sinks), _writers(model, args)
     gain = four_methods.induction(model)
-    methods += [four_methods.brought_back(args.cache, args.n_sinks)] if gain > INDUCTION else []
+    back = four_methods.brought_back(args.cache, args.n_sinks) if gain > INDUCTION else None
+    methods += [back] if back else []
+    # work is counted in tokens that pass through the model: re-computation reads a whole cache for every one
     work = {method: args.cache if isinstance(method, Recompute) else 1 for method in methods}
     n_tokens = sum(work.values()) * (len(ids) - 1) + len(writers) * args.write
     with progress("demo", total=n_tokens, unit="token") as bar:
@@ -57,8 +56,7 @@ def run(args):
             bar.set_description(method.name, refresh=False)
             bar.update(n_tokens * work[method])
 
-        options = {"cache": args.cache, "readable": args.readable}
-        rows = four_methods.run(model, ids, methods, **options, on_progress=on_progress)
+        rows = four_methods.run(model, ids, methods, cache=args.cache, readable=args.readable, on_progress=on_progress)
         if not all(np.isfinite(row["nll"]).all() for row in rows):
             writers = {}  # a model of NaN has nothing to say
         bar.set_description("writing", refresh=False)
@@ -70,10 +68,12 @@ def run(args):
     findings = [four_methods.finding(rows, args.cache), *_explain_finding(model, ids, rows, gain)]
     if args.json:
         about = {"model": model.name, "tokens": len(ids), "cache": args.cache, "n_sinks": args.n_sinks}
-        numbers = [{k: v for k, v in row.items() if k != "nll"} for row in rows]
+        numbers = [{key: x for key, x in row.items() if key != "nll"} for row in rows]
         dump(about | {"methods": numbers, "texts": texts, "finding": " ".join(findings)})
     else:
-        _show(args, model, ids, source, rows, texts, losses, findings)
+        heading = f"{model.name} reads {len(ids):,} tokens of {Path(source).name}; perplexity before and after eviction"
+        _show(args, heading, len(lead_of(model, ids, args.cache)), back, rows, losses, texts)
+        print("\n" + wrap(" ".join(findings)))
     if args.plot:
         title = f"{model.name}, a cache of {args.cache} tokens"
         draw_losses(args.plot, losses, title=title, evicted_from=args.cache)
@@ -85,16 +85,11 @@ def _writers(model, args):
         return {}
     window, streaming = Window(args.cache), Streaming(args.n_sinks, args.cache - args.n_sinks)
     writers = {"window": (model, window), f"{count(args.n_sinks, 'sink')} + window": (model, streaming)}
-    if model.name == "novels":
-        writers[f"{CONTROL}, window"] = (load(CONTROL), window)
-    return writers
+    return writers | ({f"{CONTROL}, window": (load(CONTROL), window)} if model.name == "novels" else {})
 
 
 def _explain_finding(model, ids, rows, gain):
-    """Explain the finding here: how much the model relies on its first token, knows the text, and copies.
-
-    `gain` is `four_methods.induction`: a model without induction heads looks nothing up.
-    """
+    """Explain the finding: how much the model relies on its first token, knows the text, and copies."""
     if len(ids) > 1:
         weight = four_methods.lean(model, ids)
         lost = "and the window throws it away" if weight > 0.1 else "so there is little for a window to lose"
@@ -106,34 +101,29 @@ def _explain_finding(model, ids, rows, gain):
         yield f"No induction (a second reading of noise gains {gain:.1f} nats): retrieval has nothing to copy with."
 
 
-def _show(args, model, ids, source, rows, texts, losses, findings):
+def _show(args, heading, lead, back, rows, losses, texts):
     """Print the curves, and below them one screen of 24 rows with the results."""
-    span = rolling_span(losses)
-    short = {"retrieval": "back"}  # with a letter different from re-computation's
+    span, short = rolling_span(losses), {"retrieval": "back"}  # with a letter different from re-computation's
     curves = {short.get(name, name): rolling_mean(nll, span) for name, nll in losses.items() if len(nll)}
     if curves:
         print(f"loss in nats, mean of the last {span} tokens")
-        back = ", b retrieval (brought back)" if "retrieval" in losses else ""
-        print(f"d dense, w window, r recompute, s streaming{back}, * where they meet\n")
+        fetched = ", b retrieval (brought back)" if back else ""
+        print(f"d dense, w window, r recompute, s streaming{fetched}, * where they meet\n")
         print(chart(curves, mark=args.cache, mark_label="first eviction", height=14, skip=span) + "\n")
-    print(f"{model.name} reads {len(ids):,} tokens of {Path(source).name}; perplexity before and after eviction\n")
-    lead = len(lead_of(model, ids, args.cache))
-    begins = f"first {lead} + " if lead else ""
-    back = four_methods.brought_back(args.cache, args.n_sinks)
-    keeps = {
+    print(heading + "\n")
+    sees = {
         "dense": "all before",
         "window": f"last {args.cache}",
-        "recompute": f"{begins}last {args.cache - lead}, read again",
+        "recompute": f"first {lead} + " * bool(lead) + f"last {args.cache - lead}, read again",
         "streaming": f"first {args.n_sinks} + last {args.cache - args.n_sinks}",
-        "retrieval": f"the same + {back.n_blocks} x {back.block}",
+        "retrieval": back and f"the same + {back.n_blocks} x {back.block}",
     }
-    header = ["method", "sees", "before", "after", "cache", "tokens/s"]
     cells = []
     for row in rows:
         cache = human_bytes(row["cache_bytes"]) if row["method"] != "recompute" else "none"
         numbers = [number(row["before"]), number(row["after"]), cache, f"{row['tokens_per_second']:,.0f}"]
-        cells.append([row["method"], keeps[row["method"]], *numbers])
-    print(table(header, cells))
+        cells.append([row["method"], sees[row["method"]], *numbers])
+    print(table(["method", "sees", "before", "after", "cache", "tokens/s"], cells))
     for row in rows:
         if row["note"]:
             print(wrap(f"{row['method']} stopped after {len(row['nll'])} tokens: {row['note']}"))
@@ -141,4 +131,3 @@ def _show(args, model, ids, source, rows, texts, losses, findings):
         print(f'\nAfter "{PROMPT}", the end of {args.write:,} tokens:')
         feet = [f"(ppl {row['own_perplexity']:.0f}, repeats {row['repeated']:.0%})" for row in texts]
         print(side_by_side({row["who"]: row["text"] for row in texts}, rows=4, feet=feet))
-    print("\n" + wrap(" ".join(findings)))

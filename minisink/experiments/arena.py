@@ -1,7 +1,7 @@
 """What else a cache could keep: answers of at most thirty lines, to be copied and changed.
 
-Each holds as many keys as the others, the newest among them, at their slots; what differs is who leaves. A `Policy`
-sees which tokens are held. Whoever wants to see more is an `Evicting`: a path that asks what each token is worth.
+Each holds as many keys as the others, the newest among them, at their slots; they differ in which token leaves. A
+`Policy` sees which tokens are held. An `Evicting` sees more: it is a path that rates what each token is worth.
 """
 
 from dataclasses import dataclass
@@ -15,33 +15,33 @@ from ..positions import bias_of
 from . import clinic
 from .inside import look_inside
 
-SPARED = 1e30  # what those are worth that are not to leave; the newest token is worth more
+SPARED = 1e30  # the worth of a token that must stay; the newest is worth more
 
 
 class Evicting:
-    """A path in which each key/value head keeps `n_keys` tokens: when one comes, that of least `worth` leaves.
+    """A path in which each key/value head keeps `n_keys` tokens: when one comes, the token of least `worth` leaves.
 
     A layer has ``keys`` and ``values`` (S, K, D), un-rotated, each head's own in its column; ``index`` (S, K), the
-    places of these tokens in the text; and ``memory`` (N, S, K), numbers about each of them. Heads may have unequal
-    `rooms`: slots are counted back from the newest, and the first of a head with fewer are empty, their index -1.
+    token_index of each; and ``memory`` (S, K, N), numbers about each. Heads may have unequal `rooms`: slots are counted
+    back from the newest, and the first of a head with fewer are empty, their index -1.
     """
 
-    n_numbers = 0  # N, remembered of each token and head
+    n_numbers = 0  # N, remembered for each token and head
 
     def __init__(self, model, n_keys, n_sinks=1):
         config, self.n_keys, self.n_sinks, self.n_seen = model.config, n_keys, n_sinks, 0
-        K, D = config.n_kv_heads, config.head_dim
-        empty = {name: np.zeros((0, K, D), model.dtype) for name in ("keys", "values")}
-        empty |= {"index": np.zeros((0, K), int), "memory": np.zeros((self.n_numbers, 0, K), model.dtype)}
+        widths = {"keys": config.head_dim, "values": config.head_dim, "memory": self.n_numbers}
+        empty = {name: np.zeros((0, config.n_kv_heads, width), model.dtype) for name, width in widths.items()}
+        empty["index"] = np.zeros((0, config.n_kv_heads), int)
         self.layers = [SimpleNamespace(number=i, **empty) for i in range(config.n_layers)]
 
-    def worth(self, layer):  # -> (S, K); of equals the newest leaves
+    def worth(self, layer):  # -> (S, K); among equals the newest leaves
         raise NotImplementedError
 
     def rooms(self, layer):  # -> (K,), how many keys each head may hold now
         return np.full(layer.index.shape[1], self.n_keys)
 
-    def remember(self, memory, weight):  # (N, S, K), and what each head's queries just gave (S, K) -> (N, S, K)
+    def remember(self, memory, weight):  # (S, K, N), and the weights of each head's newest queries (S, K) -> (S, K, N)
         return memory
 
     def newest_half(self, layer, worth):  # (S, K) -> (S, K): is spared
@@ -57,28 +57,27 @@ class Evicting:
             (S, K, _), seen = layer.keys.shape, {}
             slots, there = np.arange(S), np.repeat(layer.index.T[:, None] >= 0, q.shape[1] // K, axis=0)  # (H, 1, S)
             query, keys = rotate(q[t : t + 1], slots[-1:]), rotate(layer.keys, slots)
-            options = {"bias": bias_of(rotate, slots[-1:], slots, like=q), "normalise": normalise, "trace": seen}
-            mixed[t] = attend(query, keys, layer.values, there, **options)[0]
+            bias = bias_of(rotate, slots[-1:], slots, like=q)
+            mixed[t] = attend(query, keys, layer.values, there, bias=bias, normalise=normalise, trace=seen)[0]
             layer.memory = self.remember(layer.memory, seen["pattern"].reshape(K, -1, S).sum(axis=1).T)
         self.n_seen += len(q) * (layer is self.layers[-1])
         return mixed
 
-    def take_in(self, layer, k, v, t):  # (K, D), (K, D): append token t; of each head the best stay, in order
-        new = {"keys": k[None], "values": v[None], "index": np.full((1, len(k)), t)}
+    def take_in(self, layer, k, v, t):  # (K, D), (K, D): append token t; in each head the best stay, in order
+        K = len(k)
+        new = {"keys": k, "values": v, "index": np.full(K, t), "memory": np.zeros((K, self.n_numbers), k.dtype)}
         for name, row in new.items():
-            setattr(layer, name, np.concatenate((getattr(layer, name), row)))
-        layer.memory = np.concatenate((layer.memory, np.zeros_like(layer.memory, shape=(self.n_numbers, 1, len(k)))), 1)
-        rooms, heads = self.rooms(layer), np.arange(len(k))
+            setattr(layer, name, np.concatenate((getattr(layer, name), row[None])))
+        rooms, heads = self.rooms(layer), np.arange(K)
         if len(layer.keys) > min(rooms):
             worth = np.where(layer.index < 0, -np.inf, self.worth(layer))  # (S, K)
             worth[-1] = np.inf
             best, stays = np.argsort(-worth, axis=0, kind="stable"), np.empty(worth.shape, bool)
             stays[best, heads] = np.arange(len(worth))[:, None] < rooms
-            order = np.argsort(stays, axis=0, kind="stable")[-stays.sum(axis=0).max() :]  # who leaves, then who stays
+            order = np.argsort(stays, axis=0, kind="stable")[-stays.sum(axis=0).max() :]  # tokens that leave come first
             layer.index = np.where(stays, layer.index, -1)
             for name in new:
                 setattr(layer, name, getattr(layer, name)[order, heads])
-            layer.memory = layer.memory[:, order, heads]
 
     @property
     def nbytes(self):  # of the keys and values that are held, and of what is remembered
@@ -92,40 +91,37 @@ class H2O(Evicting):
     n_numbers = 1
 
     def remember(self, memory, weight):
-        return memory + weight  # queries that share a key head count together
+        return memory + weight[..., None]  # queries that share a key head count together
 
     def worth(self, layer):
-        return self.newest_half(layer, layer.memory[0])
+        return self.newest_half(layer, layer.memory[..., 0])
 
 
 class TOVA(Evicting):
-    """What the last query looked at least leaves, the same token in all heads (Oren et al., arXiv:2401.06104).
-
-    There the newest may leave too.
-    """
+    """The token that the last query looked at least leaves all heads (Oren et al., arXiv:2401.06104: any token may)."""
 
     n_numbers = 1
 
     def remember(self, memory, weight):
-        return np.broadcast_to(weight.mean(axis=1, keepdims=True), memory.shape)
+        return np.broadcast_to(weight.mean(axis=1)[:, None, None], memory.shape)
 
     def worth(self, layer):
-        return layer.memory[0]
+        return layer.memory[..., 0]
 
 
 class SnapKVLike(Evicting):
     """What the last eight queries vote for stays, with two slots to either side (Li et al., arXiv:2404.14469).
 
-    There a prompt is compressed once, when it ends, and the text that is written stays; here every token asks anew.
+    There a prompt is compressed once, when it ends, and what is written stays; here every token evicts another.
     """
 
     n_numbers = 8  # queries that vote; their own tokens stay
 
     def remember(self, memory, weight):
-        return np.concatenate((memory[1:], weight[None]))
+        return np.concatenate((memory[..., 1:], weight[..., None]), axis=-1)
 
     def worth(self, layer):
-        votes = np.pad(layer.memory.sum(axis=0), ((2, 2), (0, 0)))
+        votes = np.pad(layer.memory.sum(axis=-1), ((2, 2), (0, 0)))
         votes = np.lib.stride_tricks.sliding_window_view(votes, 5, axis=0).max(axis=-1)  # (S, K)
         return np.where(layer.index > layer.index[-1] - self.n_numbers, SPARED, votes)
 
@@ -134,17 +130,16 @@ class KeyDiff(Evicting):
     """The newest half, and of the others the keys least like the mean of all (Park et al., arXiv:2504.15364).
 
     There a text comes in blocks, each seen whole before any of it leaves, and keys are compared rotated; here the
-    newest half is seen instead, and keys are compared as they are stored.
+    newest half is seen, and keys are compared as they are stored.
     """
 
     def worth(self, layer):
         keys = layer.keys / (np.linalg.norm(layer.keys, axis=-1, keepdims=True) + 1e-12)  # (S, K, D)
-        unlike = -(keys * keys.mean(axis=0)).sum(axis=-1)
-        return self.newest_half(layer, unlike)
+        return self.newest_half(layer, -(keys * keys.mean(axis=0)).sum(axis=-1))
 
 
 class Random(Evicting):
-    """A control: sinks and the newest half stay, and of the others any leaves; the same for every chunking."""
+    """A control: sinks and the newest half stay, and any other token may leave; the same for every chunking."""
 
     def worth(self, layer):
         drawn = np.random.default_rng((layer.number, layer.index[-1, 0])).random(layer.index.shape)
@@ -172,7 +167,7 @@ class PerHead(Evicting):
 
     def rooms(self, layer):  # all tokens or the most for wide heads; the others share what is left
         rank, wide = self.rank[layer.number], max(self.n_keys, min(layer.index[-1, 0] + 1, self.most))
-        left, K = len(rank) * self.n_keys - self.n_wide * wide, len(rank)
+        K, left = len(rank), len(rank) * self.n_keys - self.n_wide * wide
         return np.where(rank < self.n_wide, wide, (left + K - 1 - rank) // (K - self.n_wide))
 
     def positions(self, n_tokens):  # of the newest token in the widest heads
@@ -184,7 +179,7 @@ class PerHead(Evicting):
 
 @dataclass(frozen=True)
 class EveryFourth(Streaming):
-    """Sinks, a window, and of the older tokens every fourth, as far back as there is room for so many (`old`).
+    """Sinks, a window, and every fourth of the older tokens, the newest `old` of these.
 
     >>> EveryFourth(1, 2, old=2).survivors(np.array([0, 4, 8, 11, 12, 13])).tolist()
     [0, 1, 2, 4, 5]
@@ -192,7 +187,7 @@ class EveryFourth(Streaming):
 
     old: int = 31
 
-    def survivors(self, token_index):  # the oldest goes that is no fourth, or the oldest
+    def survivors(self, token_index):  # the oldest token that is not a fourth leaves, or the oldest of all
         S = len(token_index)
         if S <= self.capacity:
             return np.arange(S)
@@ -210,8 +205,6 @@ ENTRIES = {  # each makes a method or a path of (model, n_keys, n_sinks)
     "SnapKV-like": SnapKVLike,
     "KeyDiff": KeyDiff,
     "per-head": PerHead,
-    "every fourth": lambda model, n_keys, n_sinks: EveryFourth(
-        n_sinks, n_keys // 2, old=n_keys - n_keys // 2 - n_sinks
-    ),
+    "every fourth": lambda _, n_keys, n_sinks: EveryFourth(n_sinks, n_keys // 2, old=(n_keys + 1) // 2 - n_sinks),
     "random": Random,
 }
