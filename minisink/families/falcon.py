@@ -26,14 +26,10 @@ class Config(skeleton.Config):
     tied: bool = True
 
     model_type = "falcon"
+    encoding = property(lambda self: Rotary(rope_frequencies(self.head_dim, self.rope_theta, self.rope_scaling)))
 
     @property
     def without(self) -> tuple[str, ...]:
-        """The arrays that there are not."""
+        """The arrays that this model lacks."""
         one_norm = self.parallel and self.n_norms == 1
         return ("ln2", "ln2_b") * one_norm + ("b_qkv", "bo", "b_up", "b_down") * (not self.bias)
-
-    @property
-    def encoding(self) -> Rotary:
-        """How a query or key gets its position."""
-        return Rotary(rope_frequencies(self.head_dim, self.rope_theta, self.rope_scaling))

@@ -26,8 +26,4 @@ class Config(skeleton.Config):
     model_type = "gpt_neox"
     n_kv_heads = property(lambda self: self.n_heads)  # K: every head has keys and values of its own
     without = property(lambda self: () if self.bias else ("b_qkv", "bo"))
-
-    @property
-    def encoding(self) -> Rotary:
-        """How a query or key gets its position: R/2 frequencies, for the first R channels."""
-        return Rotary(rope_frequencies(self.rotary_dim, self.rope_theta, self.rope_scaling))
+    encoding = property(lambda self: Rotary(rope_frequencies(self.rotary_dim, self.rope_theta, self.rope_scaling)))

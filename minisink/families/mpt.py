@@ -24,8 +24,4 @@ class Config(skeleton.Config):
     model_type = "mpt"
     n_kv_heads = property(lambda self: self.n_heads)  # K: every head has keys and values of its own
     without = ("ln1_b", "ln2_b", "norm_b", "b_qkv", "bo", "b_up", "b_down")
-
-    @property
-    def encoding(self) -> Slopes:
-        """How a score depends on distance: a slope for each head."""
-        return Slopes(alibi_slopes(self.n_heads, self.alibi_bias_max))
+    encoding = property(lambda self: Slopes(alibi_slopes(self.n_heads, self.alibi_bias_max)))

@@ -17,7 +17,7 @@ from ..paths import Path, Uncached
 
 @dataclass(frozen=True)
 class Config:
-    """The fixed numbers that every family has; each adds `n_kv_heads`, `encoding`, what it is `without`."""
+    """The fixed numbers of every family; each adds `n_kv_heads`, its `encoding`, and the arrays it is `without`."""
 
     d_model: int  # C
     n_layers: int  # L
@@ -35,16 +35,12 @@ class Config:
     learned_positions = False
     activation = "gelu"  # see `ops.ACTIVATIONS`
     parallel = False  # whether attention and MLP run side by side, or one after the other
-
-    @property
-    def head_dim(self) -> int:
-        """D."""
-        return self.d_model // self.n_heads
+    head_dim = property(lambda self: self.d_model // self.n_heads)  # D
 
 
 @dataclass
 class LayerWeights:
-    """The learned arrays of one layer, under GPT-2's names; what a model does not have is None."""
+    """The learned arrays of one layer, under GPT-2's names; None for one that a model lacks."""
 
     ln1: np.ndarray  # (C,)
     w_qkv: np.ndarray  # (C, (H + 2 K) * D): queries, keys and values side by side
@@ -99,11 +95,11 @@ def forward(ids, weights, config, *, path: Path | None = None, rows=None, trace:
     return linear(layer_norm(x, weights.norm, weights.norm_b, eps), weights.head)  # (T, C) -> (T, V)
 
 
-# The shapes of what is learned; `hf.arrays` lists it by name ----------------------------------------
+# The shapes of the learned arrays; `hf.arrays` lists them by name -----------------------------------
 
 
 def layer_shapes(config):
-    """Give the shape of every array in `LayerWeights` that a model of this config has."""
+    """Return the shape of every array in `LayerWeights` that a model of this config has."""
     C, F, QKV = config.d_model, config.d_ff, (config.n_heads + 2 * config.n_kv_heads) * config.head_dim
     shapes: dict = {"ln1": (C,), "ln1_b": (C,), "w_qkv": (C, QKV), "wo": (C, C), "ln2": (C,), "ln2_b": (C,)}
     shapes |= {"w_up": (C, F), "b_up": (F,), "w_down": (F, C), "b_down": (C,), "b_qkv": (QKV,), "bo": (C,)}
@@ -113,5 +109,5 @@ def layer_shapes(config):
 
 
 def outer_shapes(config):
-    """Give the shape of what `Weights` has beside embedding, output matrix and layers."""
+    """Return the shapes of `Weights` besides embedding, output matrix and layers."""
     return {name: (config.d_model,) for name in ("norm", "norm_b") if name not in config.without}

@@ -1,11 +1,9 @@
 """The memory layout of a model's arrays: in the order in which decoding reads them, token by token.
 
 A file holds one matrix after the other, most of them as (out, in). Here all are in one vector, as (in, out), row by
-row; matrices that multiply the same vector are side by side, so that each is a view of some columns, and `fast.fused`
-uses them as one. A tied embedding is stored as the output matrix, which is read whole for every token. For
-`Model.forward`, which takes many tokens at once, the layout does not matter.
-
-One allocation gets huge pages from the system, which are faster to read, and leaves no fragmentation.
+row; matrices that multiply the same vector are side by side, each a view of some columns, so `fast.fused` uses them as
+one. A tied embedding is stored as the output matrix, which is read whole for every token. One allocation gets huge
+pages from the system, which are faster to read, and leaves no fragmentation.
 """
 
 import math
@@ -21,14 +19,14 @@ BESIDE = {"wk": "wq", "wv": "wq", "w_up": "w_gate"}
 def lay_out(config, arrays, like):
     """Copy the arrays of a model into a layout that is fast to read, with dtype and device of `like`: a dict by name.
 
-    `arrays` yields (name, array) in any order. If it reads them lazily, at most two exist besides the copies.
+    `arrays` yields (name, array) in any order; if it reads them lazily, at most two exist besides the copies.
     """
     n_numbers = sum(math.prod(shape) for shape in array_shapes(config).values())
     return fill(config, arrays, np.empty_like(like, shape=n_numbers))
 
 
 def fill(config, arrays, vector):
-    """Copy the arrays of a model into a vector of as many numbers: a dict by name, of views."""
+    """Copy the arrays of a model into a vector of its size; return the views by name."""
     places = cut(config, vector)
     for name, array in arrays:
         places[name][...] = np.asarray(array, vector.dtype, like=vector)
@@ -36,7 +34,7 @@ def fill(config, arrays, vector):
 
 
 def cut(config, vector):
-    """Return what the vector of a model holds: a dict by name, of views.
+    """Cut the vector of a model into its arrays: views by name.
 
     >>> from minisink.llama import Config
     >>> config = Config(d_model=8, n_layers=1, n_heads=2, n_kv_heads=1, head_dim=4, d_ff=9, vocab_size=5, tied=True)

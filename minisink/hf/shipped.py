@@ -1,16 +1,12 @@
-"""The models and the sample text that ship with minisink.
-
-It works in a wheel, an editable install and a bare checkout: a wheel has the repository's folder
-`weights/` inside the package, the other two have it next to the package.
-"""
+"""The models and the sample text that ship with minisink."""
 
 from pathlib import Path
 
 
 def _weights_folder() -> Path:
+    """Find the folder `weights/`: in the package in a wheel, next to it in an editable install or bare checkout."""
     package = Path(__file__).resolve().parents[1]
-    inside = package / "weights"
-    return inside if inside.is_dir() else package.parent / "weights"
+    return (package if (package / "weights").is_dir() else package.parent) / "weights"
 
 
 def shipped_names() -> list[str]:
@@ -25,8 +21,8 @@ def shipped_names() -> list[str]:
 def shipped(name: str) -> Path:
     """Return the folder of a shipped model, in Hugging Face layout.
 
-    Raise ValueError if `name` is not a plain name, such as `"novels"`: one that could leave the folder of weights;
-    and FileNotFoundError if no model of that name ships.
+    Raise ValueError if `name` is not a plain name and could leave the folder of weights, and FileNotFoundError if no
+    model of that name ships.
 
     >>> sorted(path.name for path in shipped("novels").glob("*.json"))
     ['config.json', 'tokenizer.json']
