@@ -1,8 +1,7 @@
 """The tensors of a folder, with every name and shape checked before any data is touched.
 
-A safetensors file is eight bytes of header length, a JSON header that gives each tensor's
-dtype, shape and byte range, and the bytes. The safetensors library checks the header; the bytes are then read
-through a memory map, one tensor at a time, and written the same way.
+A safetensors file is eight bytes of header length, a JSON header that gives each tensor's dtype, shape and byte range,
+and the bytes. The safetensors library checks the header; the bytes are read and written one tensor at a time.
 """
 
 import io
@@ -25,10 +24,7 @@ OTHERS = (".bin", ".pt", ".pth", ".ckpt", ".gguf", ".h5", ".msgpack", ".onnx")
 
 
 def widen(raw, dtype):
-    """Make a float array from one tensor's bytes; bfloat16 is widened exactly.
-
-    `raw` is float64, float32, float16, or uint16 for bfloat16: the upper half of a float32, so shifting its 16 bits up
-    by 16 gives the same number.
+    """Make a float array from floats, or from the uint16 of bfloat16: the upper half of a float32.
 
     >>> widen(np.array([0x3F80, 0xC000], np.uint16), np.float32).tolist()
     [1.0, -2.0]
@@ -40,10 +36,9 @@ def widen(raw, dtype):
 
 
 def find_files(folder):
-    """Find the safetensors files of a folder: ``model.safetensors``, or the shards its index names.
+    """Find the safetensors files of a folder, ``model.safetensors`` or the shards its index names.
 
-    Each comes with the set of tensors that the index lists for it (none without an index). A folder with neither, or a
-    shard that is missing or outside the folder, is a CheckpointError.
+    Each comes with the set of tensors that the index lists for it. Raise CheckpointError if one is missing.
     """
     single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
     for path in (single, folder / PACKED):
@@ -90,10 +85,8 @@ def read_header(path):
                 length = int.from_bytes(file.read(8), "little")
                 header = parse(file.read(length))
     header.pop("__metadata__", None)
-    return {
-        name: (about["dtype"], tuple(about["shape"]), 8 + length + about["data_offsets"][0])
-        for name, about in header.items()
-    }
+    start = 8 + length
+    return {name: (x["dtype"], tuple(x["shape"]), start + x["data_offsets"][0]) for name, x in header.items()}
 
 
 @lru_cache(maxsize=1)
@@ -110,10 +103,9 @@ def find_tensors(folder, shapes, *, optional, prefix, harmless):
     """Find every tensor that a config needs, and account for every one in the files.
 
     `shapes` are required and `optional` may be present: dicts of Hugging Face's names to shapes. Most names start with
-    `prefix` ("model."), which some files leave out; `harmless` are regular expressions of extra tensors that may be
-    ignored. Return where each tensor is, a dict of arguments for `read_tensor`, and a list of the names ignored.
-
-    A missing, extra, doubled, misshapen or non-float tensor is a CheckpointError.
+    `prefix` ("model."), which some files leave out; `harmless` is a pattern for the rest of a name that may be ignored.
+    Return where each tensor is, the arguments of `read_tensor`, and the names ignored. Raise CheckpointError for a
+    missing, extra, doubled, misshapen or non-float tensor.
     """
     tensors = {}  # name -> (path, dtype, shape, offset)
     for path, promised in find_files(folder).items():
@@ -169,8 +161,7 @@ def read_tensor(name, path, kind, shape, offset, *, dtype):
             raw = np.ndarray(shape, FLOATS[kind], unpacked(path), offset)
         else:
             raw = np.memmap(path, FLOATS[kind], "r", offset, shape)
-        array = widen(raw, dtype)
-    array = np.asarray(array)  # the memmap subclass is no longer needed
+        array = np.asarray(widen(raw, dtype))  # the memmap subclass is no longer needed
     if not np.isfinite(array).all():
         warnings.warn(f"{path}: tensor {name} holds NaN or infinity", stacklevel=2)
     return array
@@ -179,7 +170,7 @@ def read_tensor(name, path, kind, shape, offset, *, dtype):
 def write_tensors(path, tensors, **metadata):
     """Write a safetensors file of float or int arrays in any memory layout, with `metadata` of texts.
 
-    The library needs all tensors as contiguous rows at once; here they are copied one at a time.
+    The library needs copies of all tensors at once, as contiguous rows; here each is copied on its own.
     """
     header: dict = {"__metadata__": {"format": "pt"} | metadata}
     stop = 0

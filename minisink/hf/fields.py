@@ -72,15 +72,11 @@ def refusing(what, *kinds):
 
 
 def is_there(path):
-    """Return whether this file exists.
-
-    A folder, a pipe, a device or a broken link in its place is refused, since opening it could wait for ever; so is
-    the pointer that Git leaves if LFS is not installed.
-    """
-    if not os.path.isfile(path) and os.path.lexists(path):
-        what = "a folder" if os.path.isdir(path) else "a pipe, a device or a broken link"
-        raise CheckpointError(f"{path}: must be a file, and is {what}")
+    """Return whether a file exists; refuse a pipe, which could block, and the pointer that Git leaves without LFS."""
     if not os.path.isfile(path):
+        if os.path.lexists(path):
+            what = "a folder" if os.path.isdir(path) else "a pipe, a device or a broken link"
+            raise CheckpointError(f"{path}: must be a file, and is {what}")
         return False
     with suppress(OSError), open(path, "rb") as file:
         if file.read(len(POINTER)) == POINTER:
@@ -160,43 +156,34 @@ def gelu(raw, key):
 
 
 def text_or_none(raw, key):
-    """Read a text; None when it is absent or null."""
-    value = raw.get(key)
-    if value is not None and not isinstance(value, str):
-        raise CheckpointError(f"{key} is {brief(value)}; it must be a text")
-    return value
+    """Read a text; None if it is absent or null."""
+    return None if raw.get(key) is None else _checked(raw, key, None, lambda x: isinstance(x, str), "it must be a text")
 
 
 def section(raw, key):
-    """Read an object within the config; an empty one when it is absent or null."""
+    """Read an object within the config; an empty one if it is absent or null."""
     return _checked(raw, key, {}, lambda x: isinstance(x, dict), "it must be an object")
 
 
 def token_ids(raw, key, vocab_size):
     """Read a tuple of token ids, from a list, a single id, or nothing (absent or null).
 
-    An id beyond the vocabulary, such as GPT-2's default ids in a small model, can never occur: it is left out, with
-    a warning.
+    An id beyond the vocabulary, such as GPT-2's own in a small model, can never occur: warn, and leave it out.
     """
     value = raw.get(key)
     ids = value if isinstance(value, list) else [] if value is None else [value]
     for i in ids:
-        if not isinstance(i, int) or isinstance(i, bool) or i < 0:
+        if type(i) is not int or i < 0:
             raise CheckpointError(f"{key} is {brief(value)}; it must be a token id from 0 to {vocab_size - 1}")
         if i >= vocab_size:
             warnings.warn(f"{key} {i} is beyond the vocabulary of {vocab_size}: there is no such token", stacklevel=2)
     return tuple(i for i in ids if i < vocab_size)
 
 
-def token_id(raw, key, vocab_size):
-    """Read the first of `token_ids`, or None."""
-    return next(iter(token_ids(raw, key, vocab_size)), None)
-
-
 def common(raw, keys, *, tied, mlp_widths=None, max_positions=None, norm_eps=1e-5):
-    """Read the fields of a `Config` that every architecture has; `keys` are a file's words for ours.
+    """Read the fields of a `Config` that every architecture has; `keys` are a file's names for ours.
 
-    The others say what holds where the file is silent: an MLP has `mlp_widths` of the model's, if it is not needed.
+    The other arguments are defaults; that of the MLP's width is `mlp_widths` times the model's.
     """
     C, H, L, V = (positive_int(raw, key) for key in (keys["d_model"], keys["n_heads"], keys["n_layers"], "vocab_size"))
     if L > MOST_LAYERS:
@@ -214,7 +201,7 @@ def common(raw, keys, *, tied, mlp_widths=None, max_positions=None, norm_eps=1e-
         "max_positions": positive_int(raw, keys["max_positions"], max_positions),
         "norm_eps": number(raw, keys["norm_eps"], norm_eps),
         "tied": flag(raw, "tie_word_embeddings", tied),
-        "bos": token_id(raw, "bos_token_id", V),
+        "bos": next(iter(token_ids(raw, "bos_token_id", V)), None),
         "eos": token_ids(raw, "eos_token_id", V),
         "softmax": one_of(own_section, "softmax", ("softmax", "softmax1"), "softmax"),
         "sink_logit": flag(own_section, "sink_logit", False),
@@ -222,7 +209,7 @@ def common(raw, keys, *, tied, mlp_widths=None, max_positions=None, norm_eps=1e-
 
 
 def renamed(raw, names):
-    """Rename some keys (old to new); refuse an object that has both, with different values."""
+    """Rename some keys (old to new); refuse an object that has both with different values."""
     raw = dict(raw)
     for old, new in names.items():
         if old in raw and raw.setdefault(new, raw[old]) != raw[old]:

@@ -68,11 +68,11 @@ class Cursor:
             return self.string()
         if kind == ARRAY:
             kind, count = self.number("I"), self.number("Q")
-            if kind == STRING:
-                if 8 * count > self.left:  # each takes at least eight bytes
-                    raise ValueError(f"it ends {8 * count - self.left:,} bytes too early")
-                return [self.string() for _ in range(count)]
-            return self.numbers(kind, count).tolist()
+            if kind != STRING:
+                return self.numbers(kind, count).tolist()
+            if 8 * count > self.left:  # each text takes at least eight bytes
+                raise ValueError(f"it ends {8 * count - self.left:,} bytes too early")
+            return [self.string() for _ in range(count)]
         (number,) = self.numbers(kind, 1)
         # 1e-5 as intended, not the nearest float32
         return float(str(number)) if number.dtype == np.float32 else number.item()
@@ -89,8 +89,7 @@ def read_header(path):
     """Read the metadata of a GGUF file, and where its tensors are: (about, tensors, start, align).
 
     `about` is its metadata by key; `tensors` maps names to (GGUF's number for the type, shape with the outermost axis
-    first, offset in bytes from the start of the file). The first tensor must begin at `start`, and each offset
-    must be a multiple of `align`.
+    first, offset in the file). The first tensor must begin at `start`, and each a multiple of `align` after it.
     """
     if not is_there(path):
         raise CheckpointError(f"{path}: no such file")
@@ -120,8 +119,7 @@ def read_header(path):
         if type(align) is not int or align < 1 or align & (align - 1):
             raise ValueError(f"general.alignment is {align!r}; it must be a power of 2")
         start = -(-file.tell() // align) * align
-    tensors = {name: (kind, shape, start + offset) for name, (kind, shape, offset) in tensors.items()}
-    return about, tensors, start, align
+    return about, {name: (*what, start + offset) for name, (*what, offset) in tensors.items()}, start, align
 
 
 def check_tensors(path, tensors, start, align):
@@ -160,12 +158,13 @@ def _n_bytes(path, name, kind, shape):
 def read_tensor(path, name, kind, shape, offset, *, dtype):
     """Read one checked tensor as floats, through a memory map that is closed before the next one."""
     quants = library()
-    block, n_bytes = quants.GGML_QUANT_SIZES[quants.GGMLQuantizationType(kind)]
+    quant = quants.GGMLQuantizationType(kind)
+    block, n_bytes = quants.GGML_QUANT_SIZES[quant]
     with refusing(f"{path}: tensor {name} cannot be read", OSError):  # no room for the map either
         rows = np.memmap(path, "u1", "r", offset, (*shape[:-1], shape[-1] // block * n_bytes))
     raw = np.asarray(rows)  # the library cuts it into thousands of slices; slicing a memmap costs far more
     with np.errstate(all="ignore"):  # NaN and infinity are reported below
-        array = quants.dequantize(raw, quants.GGMLQuantizationType(kind))
+        array = quants.dequantize(raw, quant)
         array = array.astype(dtype, copy=array.base is not None)  # a float32 array is still the map itself
     if not np.isfinite(array).all():
         warnings.warn(f"{path}: tensor {name} holds NaN or infinity", stacklevel=2)

@@ -9,7 +9,7 @@ import json
 import warnings
 from itertools import pairwise
 
-from .fields import flag, text_or_none, token_id
+from .fields import flag, text_or_none, token_ids
 from .tokenizer import begun_by, encode
 
 TOKENS = "tokenizer.ggml.tokens"
@@ -51,8 +51,9 @@ def special_ids(about, vocab_size):
     {'unk': 0, 'bos': 1, 'eos': 7}
     """
     ids = {"unk": 0, "bos": 1, "eos": 2} if about.get("tokenizer.ggml.model") == "llama" else {}  # as in llama.cpp
-    named = {name: token_id(about, f"tokenizer.ggml.{name}_token_id", vocab_size) for name in ("bos", "eos")}
-    named |= {name: about.get(f"tokenizer.ggml.{key}_token_id") for name, key in NAMES.items()}
+    named = {name: about.get(f"tokenizer.ggml.{key}_token_id") for name, key in NAMES.items()}
+    for name in ("bos", "eos"):
+        named[name] = next(iter(token_ids(about, f"tokenizer.ggml.{name}_token_id", vocab_size)), None)
     ids |= {name: i for name, i in named.items() if type(i) is int}
     return {name: i for name, i in ids.items() if 0 <= i < vocab_size}
 
