@@ -92,14 +92,13 @@ def setting():
     import numpy as np
 
     from minisink import llama
-    from minisink.training import llama as arch
     from minisink.training.parameters import initial_vector
 
     heads = {"n_heads": HEADS, "n_kv_heads": HEADS, "head_dim": WIDTH // HEADS}
     sizes = {"d_model": WIDTH, "n_layers": LAYERS, "d_ff": D_FF, "vocab_size": VOCAB, "max_positions": CONTEXT}
     config = llama.Config(**sizes, **heads, norm_eps=1e-5)
     ids = np.random.default_rng(0).integers(0, VOCAB, (BATCH, CONTEXT + 1))
-    return arch, config, initial_vector(config, 0), ids
+    return config, initial_vector(config, 0), ids
 
 
 def minisink_step(args):
@@ -109,7 +108,7 @@ def minisink_step(args):
     from minisink.training.optimizer import AdamW, clip
     from minisink.training.parameters import decayed
 
-    arch, config, vector, ids = setting()
+    config, vector, ids = setting()
     xp = array_module(args.device)
     vector, ids = xp.asarray(vector), xp.asarray(ids)
     optimizer = AdamW.for_vector(vector, decayed(config))
@@ -172,7 +171,7 @@ def torch_step(args):
                 x = layer(x, self.cos, self.sin)
             return self.head(self.norm(x))
 
-    arch, config, vector, ids = setting()
+    config, vector, ids = setting()
     net, weights = Net(), as_weights(config, vector)
     with torch.no_grad():  # ours are (in, out), torch's (out, in)
         net.embed.weight.copy_(torch.tensor(weights.embed))

@@ -4,8 +4,6 @@ import numpy as np
 
 from minisink import gpt2, llama
 from minisink.families import gpt_neox, mpt
-from minisink.training import gpt2 as gpt2_training
-from minisink.training import llama as llama_training
 from minisink.training.parameters import n_parameters, named_shapes
 
 B, T, V = 3, 5, 11
@@ -32,14 +30,13 @@ CASES = {
 
 
 def make(case, seed=0, dtype=np.float64):
-    """Training module, inference module, config and random weights of a case."""
+    """Inference module, config and random weights of a case."""
     sizes, changes = CASES[case]
     inference = {"llama": llama, "gpt2": gpt2, "neox": gpt_neox, "mpt": mpt}[case.split()[0]]
-    module = llama_training if inference is llama else gpt2_training
     config = inference.Config(**(sizes | changes))
     random = np.random.default_rng(seed)
     vector = random.standard_normal(n_parameters(named_shapes(config))) * 0.5
-    return module, inference, config, vector.astype(dtype)
+    return inference, config, vector.astype(dtype)
 
 
 def batch(seed):

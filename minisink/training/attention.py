@@ -16,51 +16,21 @@ import math
 import numpy as np
 
 
-def angles(n_tokens, frequencies, like):
-    """Return cosine and sine of positions 0..T-1, each (T, D/2), from float64 angles."""
-    angle = np.arange(n_tokens, like=like)[:, None] * np.asarray(frequencies, like=like)
-    return np.cos(angle).astype(like.dtype), np.sin(angle).astype(like.dtype)
+def attention(q, k, v, bias, kind="softmax", sink_logits=None):  # (B, T, H, D), 2 x (B, T, K, D) -> (B, T, H, D)
+    """Mix the values each query may see: return them, the pattern (B, H, T, T), and what gives the gradients.
 
-
-def split_heads(x, n_samples, n_heads):
-    """Cut rows into heads: (B * T, H * D) -> (B, H, T, D), a view."""
-    return x.reshape(n_samples, -1, n_heads, x.shape[-1] // n_heads).swapaxes(1, 2)
-
-
-def join_heads(x):
-    """Join heads to rows: (B, H, T, D) -> (B * T, H * D), a copy; the inverse of `split_heads`."""
-    B, H, T, D = x.shape
-    return x.swapaxes(1, 2).reshape(B * T, H * D)
-
-
-def rotate(x, cos, sin):  # (B, H, T, D), 2 x (T, R/2) -> (B, H, T, D), contiguous
-    """Rotate the two halves of every head, or of a part of it: ``(a, b) -> (a cos - b sin, b cos + a sin)``.
-
-    Its backward rotates by the opposite angle: ``rotate(dy, cos, -sin)``.
+    Queries and keys are rotated. K divides H: H / K neighbouring query heads share a key head, folded into the rows of
+    one product. `bias` (T, T) is `minisink.attention.additive` of a causal mask: 0 where a query may look, -inf above
+    the diagonal; with ALiBi's slopes added it is (H, T, T). Of `kind`, softmax, softmax1 or relu, the last does not
+    normalise at all: ``pattern = max(scores, 0)``. `sink_logits` (H,) are one more term in the denominator of each
+    head; softmax1 is a sink logit of 0. One takes the weight ``1 - sum(pattern)`` and gives nothing to the mix, so its
+    gradient, written into `into_sink` (H,), is ``-(1 - sum(pattern)) * dmixed . mixed``.
     """
-    half = cos.shape[-1]
-    a, b, rest = x[..., :half], x[..., half : 2 * half], x[..., 2 * half :]
-    y = np.empty_like(x, order="C")
-    np.multiply(a, cos, out=y[..., :half])
-    np.multiply(b, cos, out=y[..., half : 2 * half])
-    y[..., :half] -= b * sin
-    y[..., half : 2 * half] += a * sin
-    y[..., 2 * half :] = rest
-    return y
-
-
-def attention(q, k, v, bias, kind="softmax", sink_logits=None):
-    """Mix the values each query may see: return them (B, H, T, D), and the pattern (B, H, T, T) for the backward pass.
-
-    Queries are (B, H, T, D) and keys and values (B, K, T, D), queries and keys rotated. K divides H: H / K neighbouring
-    query heads share a key head, folded into the rows of one product. `bias` (T, T) is `minisink.attention.additive` of
-    a causal mask: 0 where a query may look, -inf above the diagonal; with ALiBi's slopes added it is (H, T, T). Of
-    `kind`, softmax, softmax1 or relu, the last does not normalise at all: ``pattern = max(scores, 0)``. `sink_logits`
-    (H,) are one more term in the denominator of each head; softmax1 is a sink logit of 0.
-    """
-    (B, H, T, D), K = q.shape, k.shape[1]
-    scores = (q.reshape(B, K, H // K * T, D) * (1.0 / math.sqrt(D))) @ k.swapaxes(-1, -2)
-    pattern = scores.reshape(B, H, T, T)  # from here on in place: the largest array of a layer
+    (B, T, H, D), K = q.shape, k.shape[2]
+    q, k, v = (x.swapaxes(1, 2).copy() for x in (q, k, v))  # (B, H, T, D), 2 x (B, K, T, D): multiplied twice each
+    q = q.reshape(B, K, H // K * T, D)
+    scale = 1.0 / math.sqrt(D)
+    pattern = ((q * scale) @ k.swapaxes(-1, -2)).reshape(B, H, T, T)  # the largest array of a layer: from here in place
     pattern += bias
     if kind == "relu":
         np.maximum(pattern, 0.0, out=pattern)
@@ -72,32 +42,24 @@ def attention(q, k, v, bias, kind="softmax", sink_logits=None):
         pattern -= largest
         np.exp(pattern, out=pattern)
         pattern *= 1.0 / (pattern.sum(axis=-1, keepdims=True) + np.exp(sink - largest))
-    mixed = pattern.reshape(B, K, H // K * T, T) @ v  # (B, K, H/K * T, T) @ (B, K, T, D)
-    return mixed.reshape(B, H, T, D), pattern
+    folded = pattern.reshape(B, K, H // K * T, T)
+    mixed = folded @ v  # (B, K, H/K * T, T) @ (B, K, T, D)
 
+    def back(dmixed, into_sink=None):  # (B, T, H, D) -> (B, T, H, D), 2 x (B, T, K, D)
+        dmixed = dmixed.swapaxes(1, 2).reshape(B, K, H // K * T, D)
+        dv = folded.swapaxes(-1, -2) @ dmixed
+        dscores = (dmixed @ v.swapaxes(-1, -2)).reshape(B, H, T, T)  # dpattern, then in place
+        if kind == "relu":
+            dscores *= pattern > 0.0
+        else:
+            taken = np.einsum("bkrd,bkrd->bkr", dmixed, mixed).reshape(B, H, T, 1)  # sum of pattern * dpattern
+            if into_sink is not None:
+                into_sink[...] = ((pattern.sum(axis=-1, keepdims=True) - 1.0) * taken).sum(axis=(0, 2, 3))
+            dscores -= taken
+            dscores *= pattern
+        dscores = dscores.reshape(folded.shape)
+        dq = ((dscores @ k) * scale).reshape(B, H, T, D)
+        dk = (dscores.swapaxes(-1, -2) @ q) * scale
+        return dq.swapaxes(1, 2), dk.swapaxes(1, 2), dv.swapaxes(1, 2)
 
-def attention_backward(dmixed, q, k, v, mixed, pattern, kind="softmax", into_sink=None):
-    """Compute the gradients of `attention`: of q (B, H, T, D), and of k and v (B, K, T, D).
-
-    What comes in has the shapes that it has there. A sink logit takes the weight ``1 - sum(pattern)`` and gives nothing
-    to the mix, so its own gradient is ``-(1 - sum(pattern)) * dmixed . mixed``, which goes to `into_sink` (H,), if any.
-    """
-    (B, H, T, D), K = q.shape, k.shape[1]
-    folded = (B, K, H // K * T, -1)
-    dv = pattern.reshape(folded).swapaxes(-1, -2) @ dmixed.reshape(folded)
-    dscores = (dmixed.reshape(folded) @ v.swapaxes(-1, -2)).reshape(B, H, T, T)  # dpattern, then in place
-    if kind == "relu":
-        dscores *= pattern > 0.0
-    else:
-        taken = np.einsum("bhtd,bhtd->bht", dmixed, mixed)[..., None]  # sum over keys of pattern * dpattern
-        if into_sink is not None:
-            into_sink[...] = ((pattern.sum(axis=-1, keepdims=True) - 1.0) * taken).sum(axis=(0, 2, 3))
-        dscores -= taken
-        dscores *= pattern
-    scale = 1.0 / math.sqrt(D)
-    dscores = dscores.reshape(folded)
-    dq = (dscores @ k).reshape(B, H, T, D)
-    dk = dscores.swapaxes(-1, -2) @ q.reshape(folded)
-    dq *= scale
-    dk *= scale
-    return dq, dk, dv
+    return mixed.reshape(B, H, T, D).swapaxes(1, 2), pattern, back

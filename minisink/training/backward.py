@@ -1,8 +1,8 @@
-"""Each function of `minisink.ops` once more: forward as training needs it, and its gradient.
+"""Each function of `minisink.ops` as training needs it: forward, and its gradient below.
 
-For ``y = f(x)``, ``dy`` is the gradient of the loss with respect to y, and the function named ``..._backward``
-gives the one with respect to x. The chain rule asks nothing else. Gradients of *weights* are written into the
-arrays named ``into_...``, which are views into one long vector (see `parameters`).
+For ``y = f(x)``, ``dy`` is the gradient of the loss with respect to y. Each function returns y and `back`, which turns
+``dy`` into ``dx``, the gradient with respect to x. The chain rule asks nothing else. Gradients of *weights* are written
+into the arrays named ``into_...``, which are views into one long vector (see `parameters`).
 
 Rows are tokens: batch and time are folded, N = B * T, so that every matrix product is one large one.
 """
@@ -14,12 +14,16 @@ import numpy as np
 from ..ops import erf_of_root_half
 
 
-def linear_backward(dy, x, w, into_w, into_b=None):  # (N, F), (N, C), (C, F) -> (N, C)
-    """Undo ``y = x @ w + b``: ``dx = dy @ w^T``, ``dw = x^T @ dy``, ``db = sum of dy over rows``."""
-    np.matmul(x.T, dy, out=into_w)  # (C, N) @ (N, F)
-    if into_b is not None:
-        np.sum(dy, axis=0, out=into_b)
-    return dy @ w.T  # (N, F) @ (F, C)
+def linear(x, w, b=None):  # (N, C), (C, F), (F,) -> (N, F)
+    """``y = x w + b``; ``dx = dy w^T``, ``dw = x^T dy``, ``db = sum of dy over rows``."""
+
+    def back(dy, into_w, into_b=None):  # (N, F) -> (N, C)
+        np.matmul(x.T, dy, out=into_w)  # (C, N) @ (N, F)
+        if into_b is not None:
+            np.sum(dy, axis=0, out=into_b)
+        return dy @ w.T  # (N, F) @ (F, C)
+
+    return x @ w if b is None else x @ w + b, back
 
 
 def embedding_backward(dy, ids, into_embed):  # (N, C), (N,), (V, C)
@@ -34,124 +38,81 @@ def embedding_backward(dy, ids, into_embed):  # (N, C), (N,), (V, C)
         into_embed += one_hot.astype(dy.dtype).T @ dy  # (V, N) @ (N, C)
 
 
-def rms_norm(x, weight, eps):  # (N, C), (C,) -> (N, C), (n (N, C), r (N, 1))
-    """``y = weight * n`` with ``n = x * r`` and ``r = 1 / sqrt(mean(x^2) + eps)``; n and r are saved."""
-    r = 1.0 / np.sqrt(_row_dot(x, x) * (1.0 / x.shape[-1]) + eps)
-    n = x * r
-    return n * weight, (n, r)
+def rms_norm(x, weight, eps):  # (N, C), (C,) -> (N, C)
+    """``y = weight * n`` with ``n = x * r`` and ``r = 1 / sqrt(mean(x^2) + eps)``.
 
-
-def rms_norm_backward(dy, saved, weight, into_weight):  # (N, C) -> (N, C)
-    """``dx = r * (dn - n * mean(dn * n))`` with ``dn = dy * weight``; ``dweight = sum(dy * n)``.
-
-    The mean is what the common factor r takes back: scaling x changes nothing.
+    ``dx = r * (dn - n * mean(dn * n))`` with ``dn = dy * weight``. The mean is what the common factor r takes back:
+    scaling x changes nothing.
     """
-    n, r = saved
-    into_weight[...] = np.einsum("nc,nc->c", dy, n)
-    dx = dy * weight  # dn, turned into dx in place
-    dx -= n * (_row_dot(dx, n) * (1.0 / n.shape[-1]))
-    dx *= r
-    return dx
+    r = 1.0 / np.sqrt(_row_mean(x, x) + eps)
+    n = x * r
+
+    def back(dy, into_weight):  # (N, C) -> (N, C)
+        into_weight[...] = np.einsum("nc,nc->c", dy, n)
+        dn = dy * weight
+        return (dn - n * _row_mean(dn, n)) * r
+
+    return n * weight, back
 
 
-def layer_norm(x, weight, bias, eps):  # (N, C), (C,), (C,) -> (N, C), (n (N, C), r (N, 1))
-    """``y = weight * n + bias`` with ``n = (x - mean(x)) * r`` and ``r = 1 / sqrt(var(x) + eps)``."""
+def layer_norm(x, weight, bias, eps):  # (N, C), (C,), (C,) -> (N, C)
+    """``y = weight * n + bias`` with ``n = (x - mean(x)) * r`` and ``r = 1 / sqrt(var(x) + eps)``.
+
+    ``dx = r * (dn - mean(dn) - n * mean(dn * n))``: shifting x changes nothing either.
+    """
     n = x - x.mean(axis=-1, keepdims=True)
-    r = 1.0 / np.sqrt(_row_dot(n, n) * (1.0 / n.shape[-1]) + eps)
+    r = 1.0 / np.sqrt(_row_mean(n, n) + eps)
     n *= r
-    y = n * weight
-    if bias is not None:
-        y += bias
-    return y, (n, r)
+
+    def back(dy, into_weight, into_bias):  # (N, C) -> (N, C)
+        into_weight[...] = np.einsum("nc,nc->c", dy, n)
+        if into_bias is not None:
+            np.sum(dy, axis=0, out=into_bias)
+        dn = dy * weight
+        return (dn - dn.mean(axis=-1, keepdims=True) - n * _row_mean(dn, n)) * r
+
+    return n * weight if bias is None else n * weight + bias, back
 
 
-def layer_norm_backward(dy, saved, weight, into_weight, into_bias):  # (N, C) -> (N, C)
-    """``dx = r * (dn - mean(dn) - n * mean(dn * n))``: shifting x changes nothing either; ``dbias = sum of dy``."""
-    n, r = saved
-    into_weight[...] = np.einsum("nc,nc->c", dy, n)
-    if into_bias is not None:
-        np.sum(dy, axis=0, out=into_bias)
-    dx = dy * weight
-    along = _row_dot(dx, n) * (1.0 / n.shape[-1])
-    dx -= dx.mean(axis=-1, keepdims=True)
-    dx -= n * along
-    dx *= r
-    return dx
+def swiglu(gate, up):  # 2 x (N, F) -> (N, F)
+    """``y = silu(g) * up`` with ``silu(g) = g * s``, s the sigmoid of g, and slope ``s (1 + g (1 - s))``."""
+    sigmoid = np.tanh(gate * 0.5) * 0.5 + 0.5
 
+    def back(dy):  # (N, F) -> dgate, dup (N, F)
+        silu = gate * sigmoid
+        return (gate - silu + 1.0) * sigmoid * up * dy, silu * dy
 
-def swiglu(gate, up):  # 2 x (N, F) -> (N, F), s (N, F)
-    """``y = silu(gate) * up`` with ``silu(g) = g * s`` and ``s = (1 + tanh(g / 2)) / 2``, which is saved."""
-    sigmoid = gate * 0.5
-    np.tanh(sigmoid, out=sigmoid)
-    sigmoid *= 0.5
-    sigmoid += 0.5
-    y = gate * sigmoid
-    y *= up
-    return y, sigmoid
-
-
-def swiglu_backward(dy, gate, up, sigmoid):  # 4 x (N, F) -> dgate, dup (N, F)
-    """``dup = dy * g * s`` and ``dgate = dy * up * s * (1 + g * (1 - s))``."""
-    dup = gate * sigmoid  # silu(g)
-    dgate = gate - dup
-    dgate += 1.0
-    dgate *= sigmoid  # s + g s (1 - s): the slope of silu
-    dgate *= up
-    dgate *= dy
-    dup *= dy
-    return dgate, dup
+    return gate * sigmoid * up, back
 
 
 GELU_SCALE, GELU_CUBE = math.sqrt(2.0 / math.pi), 0.044715
 
 
-def gelu(x):  # (N, F) -> (N, F), t (N, F)
-    """``y = x (1 + t) / 2`` with ``t = tanh(sqrt(2 / pi) (x + 0.044715 x^3))``, which is saved."""
-    t = x * x
-    t *= GELU_CUBE * GELU_SCALE
-    t += GELU_SCALE
-    t *= x
-    np.tanh(t, out=t)
-    y = t + 1.0
-    y *= x
-    y *= 0.5
-    return y, t
+def gelu(x):  # (N, F) -> (N, F)
+    """``y = x (1 + t) / 2`` with ``t = tanh(u)`` and ``u = sqrt(2 / pi) (x + 0.044715 x^3)``.
+
+    ``dx = dy * ((1 + t) + x (1 - t^2) u') / 2`` with ``u' = sqrt(2 / pi) (1 + 3 * 0.044715 x^2)``.
+    """
+    t = np.tanh((x * x * (GELU_CUBE * GELU_SCALE) + GELU_SCALE) * x)
+
+    def back(dy):  # (N, F) -> (N, F)
+        slope = x * x * (3.0 * GELU_CUBE * GELU_SCALE) + GELU_SCALE  # u'
+        return (slope * x * (1.0 - t * t) + t + 1.0) * 0.5 * dy
+
+    return (t + 1.0) * x * 0.5, back
 
 
-def gelu_backward(dy, x, t):  # 3 x (N, F) -> (N, F)
-    """``dx = dy * ((1 + t) + x (1 - t^2) u') / 2`` with ``u' = sqrt(2 / pi) (1 + 3 * 0.044715 x^2)``."""
-    dx = x * x
-    dx *= 3.0 * GELU_CUBE * GELU_SCALE
-    dx += GELU_SCALE  # u'
-    dx *= x
-    slope = t * t
-    np.subtract(1.0, slope, out=slope)  # 1 - t^2: the slope of tanh
-    dx *= slope
-    dx += t
-    dx += 1.0
-    dx *= 0.5
-    dx *= dy
-    return dx
+def gelu_erf(x):  # (N, F) -> (N, F)
+    """``y = x p`` with ``p = (1 + erf(x / sqrt(2))) / 2``.
 
+    ``dx = dy * (p + x p')`` with ``p' = exp(-x^2 / 2) / sqrt(2 pi)``: the bell curve.
+    """
+    p = (erf_of_root_half(x) + 1.0) * 0.5
 
-def gelu_erf(x):  # (N, F) -> (N, F), p (N, F)
-    """``y = x p`` with ``p = (1 + erf(x / sqrt(2))) / 2``, which is saved."""
-    p = erf_of_root_half(x)
-    p += 1.0
-    p *= 0.5
-    return x * p, p
+    def back(dy):  # (N, F) -> (N, F)
+        return (np.exp(x * x * -0.5) * x * (1.0 / math.sqrt(2.0 * math.pi)) + p) * dy
 
-
-def gelu_erf_backward(dy, x, p):  # 3 x (N, F) -> (N, F)
-    """``dx = dy * (p + x p')`` with ``p' = exp(-x^2 / 2) / sqrt(2 pi)``: the bell curve."""
-    dx = x * x
-    dx *= -0.5
-    np.exp(dx, out=dx)
-    dx *= x
-    dx *= 1.0 / math.sqrt(2.0 * math.pi)
-    dx += p
-    dx *= dy
-    return dx
+    return x * p, back
 
 
 def cross_entropy(logits, targets, scale):  # (N, V), (N,) -> (), (N, V)
@@ -171,5 +132,5 @@ def cross_entropy(logits, targets, scale):  # (N, V), (N,) -> (), (N, V)
     return loss, logits
 
 
-def _row_dot(a, b):  # 2 x (N, C) -> (N, 1)
-    return np.einsum("nc,nc->n", a, b)[:, None]
+def _row_mean(a, b):  # 2 x (N, C) -> (N, 1)
+    return np.einsum("nc,nc->n", a, b)[:, None] * (1.0 / a.shape[-1])

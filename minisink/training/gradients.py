@@ -10,20 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from .. import llama as llama_model
 from ..system.threads import one_thread
-from . import gpt2, llama
+from . import passes
 from .backward import cross_entropy
 from .parameters import as_weights
 
 PIECE = 1024  # tokens a piece: the (N, V) and (B, H, T, T) arrays then fit a cache of a few megabytes
-
-
-def passes_of(config):
-    """Return the module with `forward` and `backward` over a batch for this architecture, or raise ValueError."""
-    if config.model_type in ("qwen3", "falcon"):
-        raise ValueError(f"a {config.model_type} can be run here, but not trained")
-    return llama if isinstance(config, llama_model.Config) else gpt2
 
 
 def batch_gradient(config, vector, inputs, targets, *, piece=None, workers=1):  # (P,), 2 x (B, T) -> (P,)
@@ -32,7 +24,7 @@ def batch_gradient(config, vector, inputs, targets, *, piece=None, workers=1):  
     A `piece` has that many samples, by default `PIECE` tokens. With threads (`workers`), the matrix library uses one.
     """
     B, T = inputs.shape
-    arch, weights, scale = passes_of(config), as_weights(config, vector), 1.0 / inputs.size
+    weights, scale = as_weights(config, vector), 1.0 / inputs.size
     piece = piece or max(1, PIECE // T)
 
     @one_thread(config.d_model if workers == 1 else 0)
@@ -40,9 +32,9 @@ def batch_gradient(config, vector, inputs, targets, *, piece=None, workers=1):  
         gradient = np.zeros_like(vector)
         rows = slice(start, start + piece)
         with np.errstate(over="ignore", invalid="ignore"):  # the caller looks whether the loss is finite
-            logits, saved = arch.forward(inputs[rows], weights, config)
+            logits, saved = passes.forward(inputs[rows], weights, config)
             loss, dlogits = cross_entropy(logits, targets[rows].reshape(-1), scale)
-            arch.backward(dlogits, saved, weights, config, as_weights(config, gradient))
+            passes.backward(dlogits, saved, config, as_weights(config, gradient))
         return loss, gradient
 
     starts = range(0, B, piece)
@@ -59,13 +51,13 @@ def batch_loss(config, vector, inputs, targets, *, piece=None):
     half of every sample (early queries see few keys, and look at the first one for want of others).
     """
     B, T = inputs.shape
-    arch, weights = passes_of(config), as_weights(config, vector)
+    weights = as_weights(config, vector)
     piece = piece or max(1, PIECE // T)
     total, sinks = 0.0, [0.0] * config.n_layers
     for start in range(0, B, piece):
         rows = slice(start, start + piece)
         with one_thread(config.d_model):
-            logits, saved = arch.forward(inputs[rows], weights, config)
+            logits, saved = passes.forward(inputs[rows], weights, config)
         for i, layer in enumerate(saved["layers"]):
             on_first = layer["pattern"][:, :, T // 2 :, 0]  # (b, H, T/2)
             sinks[i] += float(on_first.mean()) * len(on_first) / B

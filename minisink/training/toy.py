@@ -11,7 +11,8 @@ from .. import llama
 from ..model import Model
 from ..system.device import array_module
 from ..system.threads import one_thread
-from .gradients import batch_gradient, passes_of
+from . import passes
+from .gradients import batch_gradient
 from .optimizer import SGD, AdamW, clip
 from .parameters import as_weights, decayed, initial_vector
 
@@ -75,7 +76,7 @@ class Toy:
         """Run the training forward on (B, T) ids: logits (B * T, V), and what it saves, as patterns and values."""
         with one_thread(self.config.d_model):
             weights = as_weights(self.config, self.vector)
-            return passes_of(self.config).forward(self.xp.asarray(ids), weights, self.config)
+            return passes.forward(self.xp.asarray(ids), weights, self.config)
 
     def as_model(self, name):
         """Return a `Model` of the weights as they are now, which share their memory."""

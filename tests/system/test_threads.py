@@ -120,8 +120,8 @@ def test_a_text_that_waits_holds_nothing(novels, three):
 
 def test_a_gradient_is_made_on_one_thread(novels, three, monkeypatch):
     """Of a small model; with workers, of a big one too."""
-    seen, forward = [], gradients.llama.forward
-    monkeypatch.setattr(gradients.llama, "forward", lambda *args: seen.append(counts()) or forward(*args))
+    seen, forward = [], gradients.passes.forward
+    monkeypatch.setattr(gradients.passes, "forward", lambda *args: seen.append(counts()) or forward(*args))
     vector, ids = initial_vector(novels.config, 0), np.arange(12).reshape(4, 3)
     for small, workers, expected in ((1e9, 1, 1), (1e9, 2, 1), (1, 1, 3), (1, 2, 1)):
         monkeypatch.setattr(threads, "SMALL", small)

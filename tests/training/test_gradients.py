@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from profiles import examples
 
 from minisink.attention import additive, causal_mask
-from minisink.training import attention, backward
+from minisink.positions import Rotary
+from minisink.training import attention, backward, passes
 from minisink.training.gradients import batch_gradient, batch_loss
 from minisink.training.parameters import as_weights, named_shapes, views
 
@@ -42,7 +43,7 @@ def check(f, x, gradient, random, corners=False):
 @examples(6)
 @given(seed=SEEDS)
 def test_gradient_of_every_parameter(case, seed):
-    module, _, config, vector = small.make(case, seed)
+    _, config, vector = small.make(case, seed)
     kinked = config.softmax == "relu"
     inputs, targets = small.batch(seed)
     _, gradient = batch_gradient(config, vector, inputs, targets, piece=2)
@@ -63,7 +64,7 @@ def test_gradient_of_every_parameter(case, seed):
 
 @pytest.mark.parametrize("case", ["llama", "gpt2 tied"])
 def test_gradient_of_every_number(case):
-    module, _, config, vector = small.make(case)
+    _, config, vector = small.make(case)
     inputs, targets = small.batch(0)
     _, gradient = batch_gradient(config, vector, inputs[:1, :3], targets[:1, :3])
     for i in np.random.default_rng(0).permutation(len(vector))[:300]:
@@ -78,7 +79,7 @@ def test_linear(seed):
     r = np.random.default_rng(seed)
     x, w, b, dy = (r.standard_normal(s) for s in ((N, C), (C, F), (F,), (N, F)))
     dw, db = np.empty_like(w), np.empty_like(b)
-    dx = backward.linear_backward(dy, x, w, dw, db)
+    dx = backward.linear(x, w, b)[1](dy, dw, db)
     check(lambda x: ((x @ w + b) * dy).sum(), x, dx, r)
     check(lambda w: ((x @ w + b) * dy).sum(), w, dw, r)
     check(lambda b: ((x @ w + b) * dy).sum(), b, db, r)
@@ -98,12 +99,10 @@ def test_norms(seed):
     r = np.random.default_rng(seed)
     x, dy, w, b = (r.standard_normal(s) for s in ((N, C), (N, C), (C,), (C,)))
     dw, db = np.empty_like(w), np.empty_like(b)
-    y, saved = backward.rms_norm(x, w, 1e-5)
-    dx = backward.rms_norm_backward(dy, saved, w, dw)
+    dx = backward.rms_norm(x, w, 1e-5)[1](dy, dw)
     check(lambda x: (backward.rms_norm(x, w, 1e-5)[0] * dy).sum(), x, dx, r)
     check(lambda w: (backward.rms_norm(x, w, 1e-5)[0] * dy).sum(), w, dw, r)
-    y, saved = backward.layer_norm(x, w, b, 1e-5)
-    dx = backward.layer_norm_backward(dy, saved, w, dw, db)
+    dx = backward.layer_norm(x, w, b, 1e-5)[1](dy, dw, db)
     check(lambda x: (backward.layer_norm(x, w, b, 1e-5)[0] * dy).sum(), x, dx, r)
     check(lambda w: (backward.layer_norm(x, w, b, 1e-5)[0] * dy).sum(), w, dw, r)
     check(lambda b: (backward.layer_norm(x, w, b, 1e-5)[0] * dy).sum(), b, db, r)
@@ -113,12 +112,11 @@ def test_norms(seed):
 def test_mlps(seed):
     r = np.random.default_rng(seed)
     gate, up, dy = (r.standard_normal((N, F)) * 2 for _ in range(3))
-    _, sigmoid = backward.swiglu(gate, up)
-    dgate, dup = backward.swiglu_backward(dy, gate, up, sigmoid)
+    dgate, dup = backward.swiglu(gate, up)[1](dy)
     check(lambda g: (backward.swiglu(g, up)[0] * dy).sum(), gate, dgate, r)
     check(lambda u: (backward.swiglu(gate, u)[0] * dy).sum(), up, dup, r)
-    _, t = backward.gelu(up)
-    check(lambda x: (backward.gelu(x)[0] * dy).sum(), up, backward.gelu_backward(dy, up, t), r)
+    for gelu in (backward.gelu, backward.gelu_erf):
+        check(lambda x, f=gelu: (f(x)[0] * dy).sum(), up, gelu(up)[1](dy), r)
 
 
 @given(seed=SEEDS)
@@ -141,9 +139,9 @@ def test_cross_entropy_of_a_certain_token():
 @given(seed=SEEDS)
 def test_rotation_backward_is_the_opposite_turn(seed):
     r = np.random.default_rng(seed)
-    x, dy = r.standard_normal((2, 3, 5, 6)), r.standard_normal((2, 3, 5, 6))
-    cos, sin = attention.angles(5, r.random(3), like=x)
-    check(lambda x: (attention.rotate(x, cos, sin) * dy).sum(), x, attention.rotate(dy, cos, -sin), r)
+    x, dy = r.standard_normal((2, 5, 3, 6)), r.standard_normal((2, 5, 3, 6))
+    rotate, places = Rotary(r.random(3)), np.arange(5)
+    check(lambda x: (rotate(x, places) * dy).sum(), x, rotate(dy, -places), r)
 
 
 KINDS = [("softmax", False), ("softmax1", False), ("softmax", True), ("relu", False)]
@@ -154,12 +152,11 @@ KINDS = [("softmax", False), ("softmax1", False), ("softmax", True), ("relu", Fa
 @given(seed=SEEDS)
 def test_attention(kind, with_sinks, seed):
     r = np.random.default_rng(seed)
-    q, k, v, dy = (r.standard_normal(s) for s in ((2, 4, 5, 6), (2, 2, 5, 6), (2, 2, 5, 6), (2, 4, 5, 6)))
+    q, k, v, dy = (r.standard_normal(s) for s in ((2, 5, 4, 6), (2, 5, 2, 6), (2, 5, 2, 6), (2, 5, 4, 6)))
     sinks = r.standard_normal(4) if with_sinks else None
     into = np.empty(4) if with_sinks else None
     bias = additive(causal_mask(5, 5, like=q), q.dtype)
-    mixed, pattern = attention.attention(q, k, v, bias, kind, sinks)
-    dq, dk, dv = attention.attention_backward(dy, q, k, v, mixed, pattern, kind, into)
+    dq, dk, dv = attention.attention(q, k, v, bias, kind, sinks)[2](dy, into)
 
     def f(q, k, v, sinks):
         return (attention.attention(q, k, v, bias, kind, sinks)[0] * dy).sum()
@@ -173,10 +170,10 @@ def test_attention(kind, with_sinks, seed):
 
 @pytest.mark.parametrize("case", small.CASES)
 def test_forward_equals_inference(case):
-    module, inference, config, vector = small.make(case, dtype=np.float32)
+    inference, config, vector = small.make(case, dtype=np.float32)
     weights = as_weights(config, vector)
     inputs, _ = small.batch(1)
-    logits, saved = module.forward(inputs, weights, config)
+    logits, saved = passes.forward(inputs, weights, config)
     for b, text in enumerate(inputs):
         trace = {}
         expected = inference.forward(text, weights, config, trace=trace)
@@ -187,7 +184,7 @@ def test_forward_equals_inference(case):
 
 @pytest.mark.parametrize("case", ["llama", "gpt2 softmax1"])
 def test_pieces_and_workers_do_not_matter(case):
-    module, _, config, vector = small.make(case)
+    _, config, vector = small.make(case)
     inputs, targets = small.batch(2)
     whole = batch_gradient(config, vector, inputs, targets, piece=3)
     for piece in (1, 2):
@@ -200,7 +197,7 @@ def test_pieces_and_workers_do_not_matter(case):
 
 
 def test_sink_strength_is_the_weight_on_the_first_token():
-    module, inference, config, vector = small.make("llama")
+    inference, config, vector = small.make("llama")
     inputs, targets = small.batch(3)
     loss, sinks = batch_loss(config, vector, inputs, targets, piece=2)
     first = np.zeros(config.n_layers)

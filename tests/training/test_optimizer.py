@@ -66,7 +66,7 @@ def test_clip(seed, largest):
 
 def test_what_decays():
     for case, shared, free in (("llama", False, "embed"), ("llama", True, "row"), ("llama tied softmax1", False, "")):
-        module, _, config, vector = small.make(case)
+        _, config, vector = small.make(case)
         marked = np.zeros_like(vector)
         marked[decayed(config, shared)] = 1.0
         for name, array in views(marked, named_shapes(config)).items():
@@ -79,7 +79,7 @@ def test_what_decays():
 
 
 def test_positions_and_norms_of_gpt2_do_not_decay():
-    module, _, config, vector = small.make("gpt2 softmax1")
+    _, config, vector = small.make("gpt2 softmax1")
     marked = np.zeros_like(vector)
     marked[decayed(config)] = 1.0
     decaying = {name for name, a in views(marked, named_shapes(config)).items() if a.any()}
@@ -87,7 +87,7 @@ def test_positions_and_norms_of_gpt2_do_not_decay():
 
 
 def test_a_shared_embedding_stays_shared_but_for_the_first_row():
-    module, _, config, _ = small.make("llama")
+    _, config, _ = small.make("llama")
     vector = initial_vector(config, 3, shared=True)
     optimizer = AdamW.for_vector(vector, decayed(config, True), weight_decay=0.3)
     weights = as_weights(config, vector)
@@ -105,7 +105,7 @@ def test_a_shared_embedding_stays_shared_but_for_the_first_row():
 
 
 def test_initial_weights_depend_on_the_seed_only():
-    module, _, config, _ = small.make("gpt2 tied")
+    _, config, _ = small.make("gpt2 tied")
     one, again, other = (initial_vector(config, seed) for seed in (1, 1, 2))
     assert (one == again).all()
     assert (one != other).any()

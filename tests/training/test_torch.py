@@ -82,7 +82,7 @@ USUAL = [case for case in small.CASES if case not in ("llama relu", "llama atten
 
 @pytest.mark.parametrize("case", USUAL)
 def test_loss_and_gradient_equal_autograd(case):
-    module, _, config, vector = small.make(case, 7)
+    _, config, vector = small.make(case, 7)
     inputs, targets = small.batch(7)
     loss, gradient = batch_gradient(config, vector, inputs, targets, piece=2)
     shapes = named_shapes(config)

@@ -35,7 +35,7 @@ class StricterArray(DeviceArray):
 @pytest.mark.parametrize("case", small.CASES)
 def test_a_step_gives_the_same_weights(case, monkeypatch):
     monkeypatch.setattr("device_array.DeviceArray", StricterArray)  # whatever comes out of an operation is strict too
-    module, _, config, vector = small.make(case)
+    _, config, vector = small.make(case)
     inputs, targets = small.batch(1)
     results = []
     for put in (np.array, lambda host: StricterArray(np.array(host))):

@@ -55,7 +55,7 @@ class Toy(toy.Toy):
         layers = []
         for i, layer in enumerate(saved["layers"]):
             on_first = to_host(layer["pattern"][:, 0, 2:, 0])  # (B, T - 2)
-            size = to_host(np.sqrt((layer["v"][:, 0] ** 2).sum(axis=-1)))  # (B, T)
+            size = to_host(np.sqrt((layer["v"][:, :, 0] ** 2).sum(axis=-1)))  # (B, T)
             row = {
                 "bos_from_nontrigger": float(on_first[from_other].mean()),
                 "bos_from_trigger": float(on_first[from_trigger].mean()),
