@@ -1,37 +1,53 @@
-"""Shared by the classroom commands: checks of options, and a training to watch."""
+"""Shared by the classroom commands: options, and a training to watch."""
 
 import sys
+from pathlib import Path
 
 from ..system.files import check_picture
+from ..system.terminal import bar
 from .common import at_least
 
 LOOKS = 40  # times a training is shown
 
 
+def add_training(parser, *, seed, layers, steps, rate):
+    """Add the options of a training; `seed`, `layers` and `rate` complete their help."""
+    add = parser.add_argument
+    add("--seed", type=int, default=0, metavar="N", help=f"seed of {seed} (%(default)s)")
+    add("--layers", type=int, default=layers[0], metavar="N", help=f"attention layers (%(default)s{layers[1]})")
+    add("--steps", type=int, default=steps, metavar="N", help="steps of 32 texts (%(default)s)")
+    add("--rate", type=float, metavar="X", help=f"peak learning rate ({rate})")
+    add("--workers", type=int, default=1, metavar="N", help="threads (%(default)s; more gain nothing here)")
+    add("--device", default="cpu", help="cpu or cuda (%(default)s)")
+    add("--plot", type=Path, metavar="FILE", help="draw the curves (needs matplotlib)")
+    add("--json", action="store_true", help="end with one line of JSON")
+
+
 def check(args, **least):
     """Validate minimum values, a positive rate, and a writable plot path."""
-    at_least(args, **least)
+    at_least(args, seed=0, layers=1, steps=1, workers=1, **least)
     if args.rate is not None and not 0 < args.rate < float("inf"):
         raise ValueError(f"--rate is {args.rate}; it must be a number above 0")
     check_picture(args.plot)
 
 
-def watch(toy, n_steps, panel):
-    """Train, showing rows now and then, and return the list of (step, row), ending with the final one.
+def watch(toy, n_steps, bars, title=""):
+    """Train, showing a panel now and then, and return the list of (step, look), from before the first step to the end.
 
-    `panel` turns such a list into lines of text: the last row, next to the first.
+    `bars` turns the first and the last look into a list of bars: name, share, and what is written behind.
     """
     live, every = sys.stdout.isatty(), max(1, n_steps // LOOKS)
-    history = [(0, toy.look())]
-    print(panel(history), flush=True)
-    for step in range(1, n_steps + 1):
-        toy.step()
-        if step % every == 0 or step == n_steps:
-            history.append((step, toy.look()))
-            text = panel(history)
-            if live:  # write over the panel before: up as many lines, and clear each
-                text = f"\x1b[{text.count(chr(10)) + 1}A" + "".join(f"\x1b[2K{line}\n" for line in text.split("\n"))
-                print(text, end="", flush=True)
-            elif len(history) % 5 == 1 or step == n_steps:  # if output cannot be overwritten
-                print(text, flush=True)
+    history = []
+    for step in range(n_steps + 1):
+        if step > 0:
+            toy.step()
+        if step % every and step != n_steps:
+            continue
+        history.append((step, toy.look()))
+        lines = [f"{name:24} {bar(share)} {value}" for name, share, value in bars(history[0][1], history[-1][1])]
+        lines.insert(0, f"{title}step {step} of {n_steps}")
+        if live and step > 0:  # write over the panel before: up as many lines, and clear each
+            print(f"\x1b[{len(lines)}A" + "".join(f"\x1b[2K{line}\n" for line in lines), end="", flush=True)
+        elif len(history) % 5 == 1 or step == n_steps:  # not every panel, if output cannot be overwritten
+            print("\n".join(lines), flush=True)
     return history

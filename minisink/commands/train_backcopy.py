@@ -1,16 +1,14 @@
 """``minisink train backcopy``: watch a sink form, in half a minute."""
 
 import time
-from functools import partial
-from pathlib import Path
 
 from ..evaluation.difference import paired
 from ..methods import Streaming, Window
+from ..system.plots import GREY, picture
 from ..system.terminal import wrap
-from ..training.backcopy import picture
 from ..training.backcopy.chain import Task
 from ..training.backcopy.toy import Toy
-from .classroom import check, watch
+from .classroom import add_training, check, watch
 from .common import dump
 
 PURPOSE = "watch a sink form in a one-layer model, in half a minute"
@@ -19,31 +17,24 @@ EXAMPLE = "minisink train backcopy --softmax softmax1 --plot curves.png"
 
 def add_options(parser):
     add = parser.add_argument
-    add("--layers", type=int, default=1, metavar="N", help="attention layers (%(default)s)")
     add("--softmax", choices=("softmax", "softmax1", "relu"), default="softmax", help="scores to weights (%(default)s)")
     add("--optimizer", choices=("adamw", "sgd"), default="adamw", help="(%(default)s)")
     add("--no-bos", action="store_true", help="let texts begin anywhere")
-    add("--seed", type=int, default=0, metavar="N", help="seed of the task, the weights and the texts (%(default)s)")
-    add("--steps", type=int, default=1200, metavar="N", help="steps of 32 texts (%(default)s)")
-    add("--rate", type=float, metavar="X", help="peak learning rate (0.05; relu 0.002, sgd 1)")
     add("--length", type=int, default=64, metavar="N", help="tokens per text in training (%(default)s)")
-    add("--workers", type=int, default=1, metavar="N", help="threads (%(default)s; more gain nothing here)")
-    add("--device", default="cpu", help="cpu or cuda (%(default)s)")
-    add("--plot", type=Path, metavar="FILE", help="draw the curves (needs matplotlib)")
-    add("--json", action="store_true", help="end with one line of JSON")
+    seed = "the task, the weights and the texts"
+    add_training(parser, seed=seed, layers=(1, ""), steps=1200, rate="0.05; relu 0.002, sgd 1")
 
 
 def run(args):
     """Run ``minisink train backcopy``; raise ValueError for impossible options, and a NaN loss."""
-    check(args, layers=1, steps=1, length=4, workers=1, seed=0)
+    check(args, length=4)
     started = time.perf_counter()
     task = Task.random(args.seed, starts_with_bos=not args.no_bos)
     same = {name: getattr(args, name) for name in ("optimizer", "length", "rate", "seed", "workers", "device")}
     toy = Toy(task, n_layers=args.layers, kind=args.softmax, n_steps=args.steps, **same)
     first = "first" if args.no_bos else "BOS"
-    history = watch(toy, args.steps, partial(picture.panel, n_steps=args.steps, first=first))
-    row = history[-1][1]
-    long = toy.stream()
+    history = watch(toy, args.steps, lambda start, look: _bars(start, look, first))
+    row, long = history[-1][1], toy.stream()
     seconds = time.perf_counter() - started
     window, sink = (toy.above_floor(m).ravel() for m in (Window(args.length), Streaming(1, args.length - 1)))
     _explain(row, long, first, args.length, seconds, paired(window, sink))
@@ -51,7 +42,19 @@ def run(args):
         result = {"seconds": round(seconds, 2)} | row | long
         dump({key: value for key, value in result.items() if key != "layer"})
     if args.plot is not None:
-        picture.draw(history, args.plot, first)
+        _draw(history, args.plot, first)
+
+
+def _bars(start, look, first):
+    """List the bars of a panel; the loss above the floor at the start is a full one."""
+    floor, idle, busy = look["floor"], look["bos_from_nontrigger"], look["bos_from_trigger"]
+    highest, over = start["loss"] - floor, look["loss"] - floor
+    return [
+        ("loss above the floor", over / highest if highest > 0 else 0.0, f"{over:.4f} nats (floor {floor:.3f})"),
+        (f"weight on {first}, idle", idle, f"{idle:.4f}"),
+        (f"weight on {first}, trigger", busy, f"{busy:.4f}"),
+        (f"|v_{first}| / |v|", look["value_ratio"], f"{look['value_ratio']:.4f}"),
+    ]
 
 
 def _explain(row, long, first, length, seconds, gap):
@@ -62,10 +65,30 @@ def _explain(row, long, first, length, seconds, gap):
     gets = f"gets a weight of {idle:.2f} from tokens with nothing to look up, {busy:.2f} from triggers"
     print("\n" + wrap(f"{verdict}: {name} {gets}"))
     print(f"texts of 1,000 tokens ({length} in training), nats per token above the floor:")
-    for name, what in (
-        ("dense", "every token seen"),
-        ("window", f"the last {length}"),
-        ("streaming", f"the first one and the last {length - 1}"),
-    ):
+    seen = {"dense": "every token seen", "window": f"the last {length}"}
+    seen["streaming"] = f"the first one and the last {length - 1}"
+    for name, what in seen.items():
         print(f"  {name:10} {long[name + '_nll'] - row['floor']:+.4f}   {what}")
     print(f"  window - streaming {gap} (standard error)\n{seconds:.1f} s")
+
+
+def _draw(history, path, first):
+    """Draw loss, weight on the first token and size of its value over the steps."""
+    steps, last = [step for step, _ in history], history[-1][1]
+    curves = {name: [look[name] for _, look in history] for name in last}
+    idle, busy = curves["bos_from_nontrigger"], curves["bos_from_trigger"]
+    title = f"After {steps[-1]:,} steps {first} gets {idle[-1]:.2f} of the weight of idle tokens and {busy[-1]:.2f} of "
+    title += f"that of triggers; its value is {last['value_ratio']:.2f} of the others'"
+    with picture(path, title) as figure:
+        loss, weight, value = figure.subplots(1, 3)
+        loss.plot(steps, curves["loss"], label="model")
+        loss.axhline(last["floor"], color=GREY, ls="--", label="floor")
+        loss.set(title="loss (nats)", xlabel="step")
+        weight.plot(steps, idle, label="from idle")
+        weight.plot(steps, busy, label="from triggers")
+        are_shares = max(idle + busy) <= 1.0  # those of ReLU need not be
+        weight.set(title=f"weight on {first}", xlabel="step", ylim=(-0.03, 1.03) if are_shares else None)
+        value.plot(steps, curves["value_ratio"])
+        value.set(title=f"value of {first} / others'", xlabel="step", ylim=(0, None))
+        loss.legend()
+        weight.legend()

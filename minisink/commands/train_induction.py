@@ -1,20 +1,25 @@
 """``minisink train induction``: what streaming forgets, and retrieval recovers, on a model trained here."""
 
 import time
-from pathlib import Path
 
 import numpy as np
 
+from ..evaluation.plots import STROKES
+from ..system.plots import BLUE, GREEN, GREY, PURPLE, name_lines, picture
 from ..system.terminal import table, wrap
 from ..training.induction import gaps as experiment
-from ..training.induction import picture
 from ..training.induction.segments import CHANCE, SEGMENT
 from ..training.induction.toy import LENGTH, Toy, bump
-from .classroom import check, watch
+from .classroom import add_training, check, watch
 from .common import dump, progress
 
 PURPOSE = "grow induction heads in ten seconds, then see what each cache remembers"
 EXAMPLE = "minisink train induction --seeds 1 --plot induction.png"
+
+
+STYLES = {name: STROKES[name] | {"lw": 2.5} for name in ("dense", "window", "streaming", "retrieval")}
+STYLES["retrieval, original"] = {"color": PURPLE, "lw": 1.5, "ls": "-"}
+STYLES["retrieval, random"] = {"color": GREEN, "lw": 1.5, "ls": "-."}
 
 
 def add_options(parser):
@@ -26,19 +31,12 @@ def add_options(parser):
     add("--block", type=int, default=experiment.BLOCK, metavar="N", help="tokens per block (%(default)s)")
     add("--texts", type=int, default=8, metavar="N", help="texts to read per gap (%(default)s)")
     add("--seeds", type=int, default=3, metavar="N", help="trainings, for a mean and its spread (%(default)s)")
-    add("--seed", type=int, default=0, metavar="N", help="seed of the first (%(default)s)")
-    add("--layers", type=int, default=2, metavar="N", help="attention layers (%(default)s; one cannot learn it)")
-    add("--steps", type=int, default=600, metavar="N", help="steps of 32 texts (%(default)s)")
-    add("--rate", type=float, metavar="X", help="peak learning rate (0.01)")
-    add("--workers", type=int, default=1, metavar="N", help="threads (%(default)s)")
-    add("--device", default="cpu", help="cpu or cuda (%(default)s)")
-    add("--plot", type=Path, metavar="FILE", help="draw the curves (needs matplotlib)")
-    add("--json", action="store_true", help="end with one line of JSON")
+    add_training(parser, seed="the first", layers=(2, "; one cannot learn it"), steps=600, rate="0.01")
 
 
 def run(args):
     """Run ``minisink train induction``; raise ValueError for impossible options, and a NaN loss."""
-    check(args, cache=2, n_blocks=0, block=1, texts=1, seeds=1, seed=0, layers=1, steps=1, workers=1)
+    check(args, cache=2, n_blocks=0, block=1, texts=1, seeds=1)
     if min(args.gaps) < 0:
         raise ValueError(f"--gaps has {min(args.gaps)}; a gap is 0 or more symbols")
     sizes = {"cache": args.cache, "n_blocks": args.n_blocks, "block": args.block}
@@ -47,21 +45,31 @@ def run(args):
         started = time.perf_counter()
         same = {name: getattr(args, name) for name in ("rate", "workers", "device")}
         toy = Toy(n_layers=args.layers, n_steps=args.steps, seed=seed, **same)
-        history = watch(toy, args.steps, lambda history, s=seed: f"seed {s}, {picture.panel(history, args.steps)}")
+        history = watch(toy, args.steps, _bars, f"seed {seed}, ")
         seconds = time.perf_counter() - started
         trainings.append({"seed": seed, "seconds": seconds, "bump": bump(history), "history": history})
         models.append(toy.as_model("induction"))
     started = time.perf_counter()
     losses = _measure(args, models, sizes)  # (seeds, methods, gaps)
     seconds = time.perf_counter() - started
-    names = list(experiment.methods(**sizes))
-    means = dict(zip(names, losses.mean(axis=0).tolist(), strict=True))
+    means = dict(zip(experiment.methods(**sizes), losses.mean(axis=0).tolist(), strict=True))
     findings = experiment.finding(means, args.gaps, **sizes)
-    _show(args, trainings, names, losses, findings, seconds)
+    _show(args, trainings, list(means), losses, findings, seconds)
     if args.json:
-        dump(_as_json(args, trainings, names, losses, findings, seconds))
+        dump(_as_json(args, trainings, list(means), losses, findings, seconds))
     if args.plot is not None:
-        picture.draw(args.plot, [one["history"] for one in trainings], args.gaps, means)
+        _draw(args.plot, [one["history"] for one in trainings], args.gaps, means)
+
+
+def _bars(_, look):
+    """List the bars of a panel."""
+    heads = {name: "layer {} head {}".format(*look[name + "_head"]) for name in ("previous", "induction")}
+    return [
+        ("loss, first reading", look["first"] / CHANCE, f"{look['first']:.2f} nats (chance {CHANCE:.2f})"),
+        ("loss, second reading", look["second"] / CHANCE, f"{look['second']:.2f} nats"),
+        ("weight on the one before", look["previous"], f"{look['previous']:.2f} by {heads['previous']}"),
+        ("weight on what came next", look["induction"], f"{look['induction']:.2f} by {heads['induction']}"),
+    ]
 
 
 def _measure(args, models, sizes):
@@ -71,12 +79,12 @@ def _measure(args, models, sizes):
     with progress("reading", total=n_tokens * len(models), unit="token") as bar:
         for seed, model in enumerate(models, args.seed):
             options = {"gaps": args.gaps, "n_texts": args.texts, "seed": seed, **sizes}
-            losses.append(list(experiment.run(model, **options, on_progress=bar.update).values()))
+            each = experiment.each(model, **options, on_progress=bar.update)
+            losses.append([[nll.mean() for nll in row] for row in each.values()])
     return np.array(losses)
 
 
 def _show(args, trainings, names, losses, findings, seconds):
-    mean, spread = losses.mean(axis=0), losses.std(axis=0, ddof=1) if args.seeds > 1 else None
     several = f"mean and deviation of {args.seeds} trainings" if args.seeds > 1 else "one training"
     about = f"A segment of {SEGMENT} symbols, a gap, the segment again: nats per symbol of the second time, {several} "
     about += f"on texts of {LENGTH} tokens. Chance is {CHANCE:.2f}. All but dense have {args.cache} slots: a window, "
@@ -84,10 +92,10 @@ def _show(args, trainings, names, losses, findings, seconds):
     print(f"\n{wrap(about)}\n")
     rows = []
     for i, name in enumerate(names):
-        cells = [f"{x:.2f}" + ("" if spread is None else f" ±{spread[i, j]:.2f}") for j, x in enumerate(mean[i])]
-        rows.append([name, *cells])
-    print(table(["method", *(f"gap {gap:,}" for gap in args.gaps)], rows))
-    print()
+        cells = losses[:, i].T  # (seeds, methods, gaps) -> (gaps, seeds)
+        spreads = [f" ±{cell.std(ddof=1):.2f}" if args.seeds > 1 else "" for cell in cells]
+        rows.append([name, *(f"{cell.mean():.2f}{spread}" for cell, spread in zip(cells, spreads, strict=True))])
+    print(table(["method", *(f"gap {gap:,}" for gap in args.gaps)], rows) + "\n")
     for line in findings:
         print(wrap(line))
     bumps = [f"the bump at step {one['bump']}" if one["bump"] else "no bump" for one in trainings]
@@ -97,12 +105,39 @@ def _show(args, trainings, names, losses, findings, seconds):
 
 def _as_json(args, trainings, names, losses, findings, seconds):
     """Return the numbers for scripts."""
-    trained, rows = [], []
-    for one in trainings:
-        last = one["history"][-1][1]
-        about = {"seed": one["seed"], "seconds": round(one["seconds"], 2), "bump": one["bump"]}
-        trained.append(about | {key: last[key] for key in ("first", "second", "previous", "induction")})
-    for i, name in enumerate(names):
-        rows.append({"method": name, "mean": losses[:, i].mean(axis=0).tolist(), "by_seed": losses[:, i].tolist()})
+    trained = [
+        {"seed": one["seed"], "seconds": round(one["seconds"], 2), "bump": one["bump"]}
+        | {key: one["history"][-1][1][key] for key in ("first", "second", "previous", "induction")}
+        for one in trainings
+    ]
+    by_seed = dict(zip(names, losses.swapaxes(0, 1), strict=True))  # (seeds, gaps) by method
+    rows = [{"method": name, "mean": nll.mean(axis=0), "by_seed": nll} for name, nll in by_seed.items()]
     about = {"chance": CHANCE, "gaps": args.gaps, "reading_seconds": round(seconds, 2)}
     return about | {"trainings": trained, "rows": rows, "finding": findings}
+
+
+def _draw(path, histories, gaps, losses):
+    """Draw each training over its steps (losses, weights), and what is remembered after each gap."""
+    costs = ", ".join(f"{name} {curve[-1]:.2f}" for name, curve in losses.items())
+    title = f"With {gaps[-1]:,} symbols between two readings, the second costs, in nats (chance {CHANCE:.2f}): {costs}"
+    with picture(path, title) as figure:
+        loss, weight, remembered = figure.subplots(1, 3)
+        dashed, solid = {"color": GREY, "ls": "--"}, {"color": BLUE, "ls": "-"}
+        curves = [(loss, "first", "first", dashed), (loss, "second", "second", solid)]
+        curves += [(weight, "previous", "one before", dashed), (weight, "induction", "what came next", solid)]
+        for i, history in enumerate(histories):
+            steps = [step for step, _ in history]
+            for axes, name, label, style in curves:
+                axes.plot(steps, [look[name] for _, look in history], label="_" if i else label, **style)
+        loss.set(title="nats, by reading", xlabel="step", ylim=(0, None))
+        weight.set(title="weight of best head", xlabel="step", ylim=(-0.03, 1.03))
+        places = range(len(gaps))
+        for name, curve in losses.items():
+            remembered.plot(places, curve, marker="o", label=name, **STYLES[name])
+        remembered.set_xticks(places, [f"{gap:,}" for gap in gaps])
+        remembered.set(title="nats, second reading", xlabel="symbols between", ylim=(0, None))
+        for axes in (loss, remembered):
+            axes.axhline(CHANCE, color="black", ls=":")
+        for axes in (loss, weight):
+            axes.legend()
+        name_lines(remembered)

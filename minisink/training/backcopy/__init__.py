@@ -1,1 +1,1 @@
-"""The Bigram-Backcopy task, on which a sink grows in seconds: `chain` (the task), `toy` (the model), `picture`."""
+"""The Bigram-Backcopy task, on which a sink grows in seconds: `chain` (the task) and `toy` (the model)."""

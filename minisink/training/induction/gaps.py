@@ -45,18 +45,12 @@ def methods(cache=CACHE, n_blocks=N_BLOCKS, block=BLOCK):
     }
 
 
-def run(model, *, gaps=GAPS, n_texts=8, seed=0, on_progress=lambda n_tokens: None, **sizes):
+def each(model, *, gaps=GAPS, n_texts=8, seed=0, on_progress=lambda n_tokens: None, **sizes):
     """Measure the loss of the second reading by the model of a `Toy`, under every method and after every gap.
 
-    Return by method, of these `sizes`, a list of nats per symbol after each gap: the mean over the symbols that can be
-    known, of the same `n_texts` texts for every method. `on_progress` is called with the number of tokens just read.
+    Return by method, of these `sizes`, an array for each gap: nats (n_texts, SEGMENT - 1), float64, of the symbols that
+    can be known, in the same texts for every method. `on_progress` is called with the number of tokens just read.
     """
-    losses = each(model, gaps=gaps, n_texts=n_texts, seed=seed, on_progress=on_progress, **sizes)
-    return {name: [float(nll.mean()) for nll in row] for name, row in losses.items()}
-
-
-def each(model, *, gaps=GAPS, n_texts=8, seed=0, on_progress=lambda n_tokens: None, **sizes):
-    """Return what `run` takes the mean of, by method an array (n_texts, SEGMENT - 1) for each gap, in float64."""
     rows = methods(**sizes)
     texts = {gap: ask(np.random.default_rng([seed, 3]), n_texts, gap) for gap in gaps}
     losses = {name: [] for name in rows}
@@ -75,52 +69,42 @@ def each(model, *, gaps=GAPS, n_texts=8, seed=0, on_progress=lambda n_tokens: No
 def finding(losses, gaps, *, cache=CACHE, n_blocks=N_BLOCKS, block=BLOCK):
     """Describe the table in sentences, one for each method, with their numbers.
 
-    It is read at one gap: the first whose texts are longer than those in training, and whose first reading has
-    left the cache; compared with what a model that sees everything knows within the trained length.
+    It is read at one gap: the first whose texts are longer than those in training, and whose first reading has left the
+    cache. That is compared with what a model that sees everything knows within the trained length.
 
-    `losses` are those of `run`, or means over several.
+    `losses` are by method a list of nats per symbol after each gap.
     """
-    within = [i for i, gap in enumerate(gaps) if _length(gap) <= LENGTH]
-    beyond = [i for i, gap in enumerate(gaps) if _length(gap) > LENGTH and gap >= cache]
+    within = [i for i, gap in enumerate(gaps) if 2 * SEGMENT + gap <= LENGTH]  # the last symbol is only predicted
+    beyond = [i for i, gap in enumerate(gaps) if 2 * SEGMENT + gap > LENGTH and gap >= cache]
     if not within or not beyond:
-        return [f"No finding: it takes a gap of up to {LENGTH - _length(0)} symbols, and a longer one."]
+        return [f"No finding: it takes a gap of up to {LENGTH - 2 * SEGMENT} symbols, and a longer one."]
     at = min(beyond, key=lambda i: gaps[i])
     last = max(within, key=lambda i: gaps[i])
     known, dense = losses["dense"][last], losses["dense"][at]
     if CHANCE - known < 0.5:
         return [f"Nothing was learned: {known:.2f} nats at a gap of {gaps[last]}, chance is {CHANCE:.2f}."]
     window, streaming, best, original, random = (losses[name][at] for name in list(losses)[1:])
-    shares = {name: _share_back(x, streaming, known) for name, x in (("best", best), ("random", random))}
-    keys, kept = n_blocks * block, _share_back(dense, CHANCE, known)
+    kept = (CHANCE - dense) / (CHANCE - known)
     keeps = f"keeps {kept:.0%} of what it knows" if kept > 0.1 else "fails"
     legal = f"; at their original positions {original:.2f}" if abs(original - best) > 0.15 else ""
+    back_by_best, back_by_random = (_recalled((streaming - nll) / (streaming - known)) for nll in (best, random))
     return [
         f"Streaming {_vs_chance(streaming, 'forgets', 'remembers something', 'is misled')}: {streaming:.2f} nats, "
         f"where chance is {CHANCE:.2f}. What has left the cache is gone.",
         f"A window without its sink is {_vs_chance(window, 'at', 'better than', 'worse than')} chance: {window:.2f}.",
         f"Dense attention sees everything and {keeps} beyond its trained length of {LENGTH}: {dense:.2f}, compared "
         f"with {known:.2f} within it.",
-        f"The {keys} right keys at a legal distance bring back {_share_recalled(shares['best'])}: {best:.2f}{legal}.",
-        f"As many keys drawn at random bring back {_share_recalled(shares['random'])}: {random:.2f}.",
+        f"The {n_blocks * block} right keys at a legal distance bring back {back_by_best}: {best:.2f}{legal}.",
+        f"As many keys drawn at random bring back {back_by_random}: {random:.2f}.",
     ]
-
-
-def _length(gap):
-    """Count the tokens of a text that the model reads: all except the last, which is only predicted."""
-    return 2 * SEGMENT + gap
 
 
 def _vs_chance(nll, same, below, above):
     return same if abs(nll - CHANCE) <= 0.15 else below if nll < CHANCE else above
 
 
-def _share_back(nll, forgotten, known):
-    return (forgotten - nll) / (forgotten - known)
-
-
-def _share_recalled(share):
-    if share > 0.995:
-        return "all of what was forgotten"
-    if share > 0.9:
-        return f"almost all of what was forgotten ({share:.0%})"
-    return f"{share:.0%} of what was forgotten" if share > 0.1 else "next to nothing"
+def _recalled(share):
+    if share <= 0.1:
+        return "next to nothing"
+    almost = "almost all of what was forgotten ({:.0%})" if share > 0.9 else "{:.0%} of what was forgotten"
+    return "all of what was forgotten" if share > 0.995 else almost.format(share)
