@@ -26,7 +26,7 @@ class Trace:
     name: str  # "llama", "gqa" or "gpt2" for a recorded one, "drawn" otherwise
     n_sinks: int
     window: int  # the current token counts: under StreamingLLM a query sees at most n_sinks + window keys
-    theta: float | None  # base of the rotary angles; None where nothing is rotated (GPT-2), or by an `encoding`
+    theta: float | None  # base of the rotary angles; None where nothing rotates (GPT-2), or where an `encoding` does
     policy: Policy | ByLayer  # which tokens stay, and at which position each is
     q: np.ndarray  # (T, L, H, D), un-rotated, like the keys
     k: np.ndarray  # (T, L, K, D)
@@ -43,18 +43,18 @@ class Trace:
         return f"<{self}: {T} tokens, {L} layers, {H}/{self.k.shape[2]} heads of {D}>"
 
     def __str__(self):
-        under = self.policy_name
-        sizes = f"{self.name}, n_sinks={self.n_sinks}, window={self.window}"
-        return sizes + f", {under}" * (under != "streaming") + f", {self.encoding_name}" * (self.encoding is not None)
+        parts = [self.name, f"n_sinks={self.n_sinks}", f"window={self.window}"]
+        parts += [self.policy_name] * (self.policy_name != "streaming")
+        return ", ".join([*parts, *[self.encoding_name] * (self.encoding is not None)])
 
     @cached_property
     def policy_name(self) -> str:
-        """Name of the policy, such as "streaming" or "blocks:16"; the call of one that has none."""
+        """Name of the policy, such as "streaming" or "blocks:16"; its call if it has no name."""
         return name_of(self.policy, self.n_sinks, self.window)
 
     @property
     def encoding_name(self) -> str:
-        """Name of the encoding, such as "ALiBi" or "2 of 6 channels rotated"; of one's own, its `repr`."""
+        """Name of the encoding, such as "ALiBi" or "2 of 6 channels rotated"; `repr` for a custom one."""
         if not isinstance(self.encoding, Rotary):
             return "ALiBi" if isinstance(self.encoding, Slopes) else repr(self.encoding)
         rotated = f"{2 * len(self.encoding.frequencies)} of {self.q.shape[3]} channels rotated"
@@ -62,18 +62,18 @@ class Trace:
 
     @property
     def sizes(self) -> dict[str, Any]:
-        """What a cache is told: n_sinks, window and theta; and encoding, where there is one."""
-        told = {"n_sinks": self.n_sinks, "window": self.window, "theta": self.theta}
-        return told if self.encoding is None else told | {"encoding": self.encoding}
+        """The arguments of a cache: n_sinks, window and theta, and encoding if there is one."""
+        sizes = {"n_sinks": self.n_sinks, "window": self.window, "theta": self.theta}
+        return sizes if self.encoding is None else sizes | {"encoding": self.encoding}
 
     @property
     def embeds(self) -> bool:
-        """Whether positions were added before layer 0, or nowhere: no cache has to do with them."""
+        """Whether positions were added before layer 0 or not at all, so that no cache deals with them."""
         return self.theta is None and self.encoding is None
 
     @property
     def capacity(self) -> int:
-        """Keys that a query sees at most under StreamingLLM."""
+        """The most keys that a query sees under StreamingLLM."""
         return self.n_sinks + self.window
 
     @property
@@ -87,7 +87,7 @@ class Trace:
         return index[index >= 0].tolist()
 
     def places(self, t: int, layer: int = 0) -> list[int]:
-        """Return their positions."""
+        """Return the positions of the tokens that `held` returns."""
         return self.positions[t, layer][self.token_index[t, layer] >= 0].tolist()
 
     def keys_at(self, t: int, layer: int) -> np.ndarray:
@@ -124,31 +124,34 @@ def trace_of(
     ids: Any = None,
     losses: Any = None,
 ) -> Trace:
-    """Run the readable path over arrays of yours, and return what a cache holds and answers, token by token.
+    """Run the readable path over your arrays, and return what a cache holds and answers, token by token.
 
     `q` (T, L, H, D), `k` and `v` (T, L, K, D) are un-rotated. `encoding`, with a `theta` of None, is one of
-    `positions`, such as a model's ``config.encoding``. `policy` is a name of `POLICIES`, or what makes a policy of
-    `n_sinks` and `window`; by default it is StreamingLLM. ValueError for arrays that do not fit, or a size out of
-    range.
+    `positions`, such as a model's ``config.encoding``. `policy` is a name of `POLICIES`, or makes a policy from
+    `n_sinks` and `window`; the default is StreamingLLM. ValueError for arrays that do not fit, or a size out of range.
     """
     q, k, v = (np.asarray(array, np.float64) for array in (q, k, v))
     _check(q, k, v, theta, encoding)
     check_whole("n_sinks", n_sinks, 0)
     check_whole("window", window, 1, ", for the current token counts")
-    value = made(policy, n_sinks, window, q.shape[1])
-    held, places = slots_of(value, theta is None and encoding is None, *q.shape[:2])
-    arrays = (q, k, v, held, places, unknown(q.shape), ids, losses)
-    return answered(Trace(name, n_sinks, window, theta, value, *arrays, encoding))
+    unset: Any = None
+    trace = Trace(name, n_sinks, window, theta, unset, q, k, v, unset, unset, unset, ids, encoding=encoding)
+    return replace(answered(under(trace, policy)), losses=losses)
 
 
 def under(trace, policy):
-    """Return the same queries, keys and values, and what another policy holds of them, but not what it answers."""
-    value = made(policy, trace.n_sinks, trace.window, trace.q.shape[1])
+    """Return the same queries, keys and values with what another policy holds of them; its outputs are still NaN."""
+    T, L, _, _ = trace.q.shape
+    value = made(policy, trace.n_sinks, trace.window, L)
     if value == trace.policy:
         return trace
-    token_index, positions = slots_of(value, trace.embeds, *trace.q.shape[:2])
-    unread = {"out": unknown(trace.q.shape), "losses": None}
-    return replace(trace, policy=value, token_index=token_index, positions=positions, **unread)
+    token_index, positions = _slots_of(value, T)
+    if trace.embeds:  # a token is embedded once, before layer 0, where the last layer numbers it when it comes in
+        embedded = positions[np.arange(T), -1, (token_index[:, -1] >= 0).sum(axis=-1) - 1]
+        positions = np.where(token_index < 0, -1, embedded[token_index])
+    shape = T, L, token_index.shape[2]  # one row for all layers where they are alike
+    held = {"token_index": np.broadcast_to(token_index, shape), "positions": np.broadcast_to(positions, shape)}
+    return replace(trace, policy=value, **held, out=np.broadcast_to(np.nan, trace.q.shape), losses=None)
 
 
 def answered(trace):
@@ -161,28 +164,15 @@ def answered(trace):
     return replace(trace, out=out)
 
 
-def unknown(shape):
-    """Return outputs that nobody has computed yet; they take no memory."""
-    return np.broadcast_to(np.nan, shape)
-
-
-def slots_of(policy, embeds, n_tokens, n_layers):  # -> 2 x (T, L, S)
-    """Return the tokens that each layer holds when token t attends, and their positions; -1 in an empty slot.
-
-    With learned positions a token is embedded once, before layer 0, where the last layer numbers it when it comes in.
-    """
-    each = policy.policies if isinstance(policy, ByLayer) else [policy]
-    S = max(len(held) for one in each for held, _ in _steps(one, n_tokens))
-    slots = np.full((2, n_tokens, len(each), S), -1)
-    for i, one in enumerate(each):
-        for t, step in enumerate(_steps(one, n_tokens)):
-            slots[:, t, i, : len(step[0])] = step
-    token_index, positions = slots
-    if embeds:
-        embedded = positions[np.arange(n_tokens), -1, (token_index[:, -1] >= 0).sum(axis=-1) - 1]
-        positions = np.where(token_index < 0, -1, embedded[token_index])
-    shape = (n_tokens, n_layers, S)  # one row for all layers where they are alike
-    return np.broadcast_to(token_index, shape), np.broadcast_to(positions, shape)
+def _slots_of(policy, n_tokens):  # -> 2 x (T, L, S)
+    """Return the tokens that each layer holds when token t attends, and their positions; -1 in an empty slot."""
+    layers = [[*_steps(each, n_tokens)] for each in getattr(policy, "policies", [policy])]
+    S = max(len(held) for steps in layers for held, _ in steps)
+    slots = np.full((2, n_tokens, len(layers), S), -1)
+    for i, steps in enumerate(layers):
+        for t, (held, positions) in enumerate(steps):
+            slots[:, t, i, : len(held)] = held, positions
+    return slots
 
 
 def _steps(policy, n_tokens):
@@ -228,8 +218,8 @@ def drawn(
 ) -> Trace:
     """Draw a trace of normal random numbers, in any size; raise ValueError for a number out of range.
 
-    The current token counts in `window`; H is a multiple of K, and D even where keys rotate; with a `theta` of None
-    nothing does. `policy` and `encoding`, which takes the place of `theta`, are as in `trace_of`.
+    The current token counts in `window`; H is a multiple of K, and D even where keys rotate, which they do unless
+    `theta` is None. `policy` and `encoding`, which takes the place of `theta`, are as in `trace_of`.
 
     >>> trace = drawn(n_sinks=2, window=3, n_tokens=7)
     >>> trace.held(6), trace.places(6)
