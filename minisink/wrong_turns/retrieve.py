@@ -1,5 +1,7 @@
 """Wrong turns of bringing back what was evicted."""
 
+from functools import partial
+
 import numpy as np
 
 from ..positions import interleaved_to_split_half, rope_frequencies, rotate
@@ -21,24 +23,19 @@ def best_blocks(scores, block, k, best=max):
     return sorted(sorted(range(len(by_block)), key=lambda b: by_block[b], reverse=True)[:k])
 
 
-def scored(scores_of):
-    """Return a retrieval that scores the keys by ``scores_of(q, keys, window, theta)``."""
-    return lambda q, keys, block, k, window, theta: best_blocks(scores_of(q, keys, window, theta), block, k)
+def retrieval(choose=best_blocks, scores=scores_of):
+    """Return a retrieval by ``choose(scores(q, keys, window, theta), block, k)``."""
+    return lambda q, keys, block, k, window, theta: choose(scores(q, keys, window, theta), block, k)
 
 
 def query_at(position):
     """Return a retrieval that rotates the query to ``position(n_keys, window)``."""
-    return scored(lambda q, keys, window, theta: scores_of(q, keys, position(len(keys), window), theta))
+    return retrieval(scores=lambda q, keys, window, theta: scores_of(q, keys, position(len(keys), window), theta))
 
 
 def by(rule):
     """Return a retrieval that rates a block by a rule of its scores."""
-    return chosen(lambda scores, block, k: best_blocks(scores, block, k, rule))
-
-
-def chosen(choose):
-    """Return a retrieval that makes ``choose(scores, block, k)`` of the right scores."""
-    return lambda q, keys, block, k, window, theta: choose(scores_of(q, keys, window, theta), block, k)
+    return retrieval(partial(best_blocks, best=rule))
 
 
 def ranked(scores, k):
@@ -46,17 +43,12 @@ def ranked(scores, k):
     return np.argsort(-scores)[:k]
 
 
-def each_in_its_place(query_at):
-    """Return a retrieval that rotates keys to their places, and the query to ``query_at(n_keys, window)``."""
-
-    def scores(q, keys, window, theta):
-        return rotated(keys, range(len(keys)), theta) @ rotated(q, query_at(len(keys), window), theta)
-
-    return scored(scores)
+def in_its_place(q, keys, position, theta):
+    """Rotate the keys to their places, and the query to a position."""
+    return rotated(keys, range(len(keys)), theta) @ rotated(q, position, theta)
 
 
 def pairs_neighbours(q, keys, window, theta):
-    """Rotate channels 2j and 2j + 1."""
     return interleaved_to_split_half(keys) @ rotated(interleaved_to_split_half(q), window, theta)
 
 
@@ -64,38 +56,42 @@ RETRIEVE = {
     "query and keys stand at one place: neither is rotated, or both by the same": query_at(lambda n, window: 0),
     "rotated the wrong way: the keys stand in the future": query_at(lambda n, window: -window),
     "every stored key stands at its own place": (
-        each_in_its_place(lambda n, window: n + window - 1),
-        each_in_its_place(lambda n, window: window),
+        retrieval(scores=lambda q, keys, window, theta: in_its_place(q, keys, len(keys) + window - 1, theta)),
+        retrieval(scores=in_its_place),
     ),
     "one place too far: the query is rotated by window + 1": query_at(lambda n, window: window + 1),
     "one place too near: the query is rotated by window - 1": query_at(lambda n, window: window - 1),
     "the query is rotated by the number of keys, not by the window": query_at(lambda n, window: n),
-    "theta is 10000, whatever is given": (scored(lambda q, keys, window, theta: scores_of(q, keys, window, 10000.0))),
+    "theta is 10000, whatever is given": retrieval(
+        scores=lambda q, keys, window, theta: scores_of(q, keys, window, 10000.0)
+    ),
     # seen in checkpoints read by the wrong rule
-    "neighbouring channels are paired, 2j with 2j + 1 (wrong turn 8)": scored(pairs_neighbours),
+    "neighbouring channels are paired, 2j with 2j + 1 (wrong turn 8)": retrieval(scores=pairs_neighbours),
     "a block is worth its mean": by(np.mean),
     "a block is worth its sum": by(sum),
     "a block is worth its sum of exp, the weight of all its keys": by(lambda scores: np.exp(scores).sum()),
     "a block is worth its first key": by(lambda scores: scores[0]),
     "a score far below zero is taken for a large one": by(lambda scores: max(abs(scores))),
-    "the oldest blocks, not the best": chosen(lambda scores, block, k: range(min(k, -(-len(scores) // block)))),
-    "the newest blocks, not the best": chosen(lambda scores, block, k: best_blocks(np.arange(len(scores)), block, k)),
+    "the oldest blocks, not the best": retrieval(lambda scores, block, k: range(min(k, -(-len(scores) // block)))),
+    "the newest blocks, not the best": retrieval(
+        lambda scores, block, k: best_blocks(np.arange(len(scores)), block, k)
+    ),
     "the worst blocks": by(lambda scores: -max(scores)),
     "the last block is left out": (
-        chosen(lambda scores, block, k: best_blocks(scores[: len(scores) // block * block], block, k))
+        retrieval(lambda scores, block, k: best_blocks(scores[: len(scores) // block * block], block, k))
     ),
-    "keys are returned, not blocks": chosen(lambda scores, block, k: ranked(scores, k)),
+    "keys are returned, not blocks": retrieval(lambda scores, block, k: ranked(scores, k)),
     "the k best keys, whose blocks may be fewer": (
-        chosen(lambda scores, block, k: sorted({int(i) // block for i in ranked(scores, k)})),
-        chosen(lambda scores, block, k: ranked(scores, k) // block),
+        retrieval(lambda scores, block, k: sorted({int(i) // block for i in ranked(scores, k)})),
+        retrieval(lambda scores, block, k: ranked(scores, k) // block),
     ),
-    "one block, not k": chosen(lambda scores, block, k: best_blocks(scores, block, 1)),
-    "k + 1 blocks, not k": chosen(lambda scores, block, k: best_blocks(scores, block, k + 1)),
-    "blocks are counted from one": chosen(lambda scores, block, k: [b + 1 for b in best_blocks(scores, block, k)]),
+    "one block, not k": retrieval(lambda scores, block, k: best_blocks(scores, block, 1)),
+    "k + 1 blocks, not k": retrieval(lambda scores, block, k: best_blocks(scores, block, k + 1)),
+    "blocks are counted from one": retrieval(lambda scores, block, k: [b + 1 for b in best_blocks(scores, block, k)]),
     "where the blocks begin, not their numbers": (
-        chosen(lambda scores, block, k: [b * block for b in best_blocks(scores, block, k)])
+        retrieval(lambda scores, block, k: [b * block for b in best_blocks(scores, block, k)])
     ),
-    "what the blocks are worth, not their numbers": (
-        chosen(lambda scores, block, k: sorted(np.maximum.reduceat(scores, range(0, len(scores), block)))[-k:])
+    "what the blocks are worth, not their numbers": retrieval(
+        lambda scores, block, k: sorted(np.maximum.reduceat(scores, range(0, len(scores), block)))[-k:]
     ),
 }
