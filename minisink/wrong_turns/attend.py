@@ -13,7 +13,7 @@ def scores(q, k, power=0.5):  # (T, D), (S, D) -> (T, S)
 
 
 def masked(q, k, visible, hidden=-np.inf, power=0.5):
-    """Return the scores, and something else for a key that is hidden."""
+    """Return the scores, with `hidden` for a key that is not visible."""
     return np.where(visible, scores(q, k, power), hidden)
 
 
@@ -23,19 +23,18 @@ def attention(scores=masked, weights=softmax):
 
 
 def one_more_slot(q, k, v, visible):
-    """Attend to a slot of zeros that was never filled: an accidental sink."""
+    """Attend to a slot of zeros that was never filled, an accidental sink."""
     k, v = (np.concatenate((np.zeros((1, x.shape[1])), x)) for x in (k, v))
     return softmax(masked(q, k, np.insert(visible, 0, True, axis=1))) @ v
 
 
 def over_queries(q, k, v, visible):
-    """Take the softmax along the wrong axis."""
     return softmax(masked(q, k, visible, -1e30).T).T * visible @ v
 
 
 def over_the_matrix(x):
-    """Take the sum over all rows."""
-    return np.exp(x - x.max()) / np.exp(x - x.max()).sum()
+    weights = np.exp(x - x.max())
+    return weights / weights.sum()
 
 
 ATTEND = {
@@ -53,8 +52,8 @@ ATTEND = {
         attention(lambda q, k, seen: masked(q, k, ~seen)),
     ),
     # seen in teaching notebooks
-    "masked after the softmax, not renormalised (wrong turn 20)": (
-        lambda q, k, v, seen: (softmax(scores(q, k)) * seen) @ v
+    "masked after the softmax, not renormalised (wrong turn 20)": lambda q, k, v, seen: (
+        softmax(scores(q, k)) * seen @ v
     ),
     "scores are not divided by sqrt(D)": attention(partial(masked, power=0.0)),
     "scores are divided by D, not by its root": attention(partial(masked, power=1.0)),

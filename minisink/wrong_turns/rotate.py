@@ -22,17 +22,16 @@ def rotation(angles=angles, mix=lambda ac, as_, bc, bs: (ac - bs, bc + as_)):
 
 
 def neighbours_first(x, positions, theta):
-    """Read channels 2j and 2j + 1 as a pair, and leave them as they are read."""
+    """Read channels 2j and 2j + 1 as a pair, and leave them split."""
     return rotation()(interleaved_to_split_half(x), positions, theta)
 
 
 def neighbours_rotated(x, positions, theta):
-    """Rotate channels 2j and 2j + 1, as Meta's checkpoints have it."""
+    """Rotate channels 2j and 2j + 1, as in Meta's checkpoints."""
     return neighbours_first(x, positions, theta).reshape(len(x), 2, -1).swapaxes(1, 2).reshape(x.shape)
 
 
 def overwritten(x, positions, theta):
-    """Make the second half of the first half that has just been overwritten."""
     a, b = np.split(x, 2, axis=1)
     cos, sin = np.cos(angles(x, positions, theta)), np.sin(angles(x, positions, theta))
     a = a * cos - b * sin

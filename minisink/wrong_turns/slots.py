@@ -1,22 +1,20 @@
-"""Wrong turns of `survivors` and `positions_of` that no cache can take: what is returned is another thing."""
+"""Wrong turns of `survivors` and `positions_of` that no cache can take, because something else is returned."""
 
 from .right import first_and_last as right
 
 
 def window_first(n_slots, n_sinks, window):
-    """Return the window, and then the sinks."""
     slots = right(n_slots, n_sinks, window)
     return slots[n_sinks:] + slots[:n_sinks]
 
 
 def as_in_a_ring(n_slots, n_sinks, window):
-    """Return the newest where the one that left was."""
+    """Return the newest in the place of the one that left."""
     ring = {slot if slot < n_sinks else n_sinks + (slot - n_sinks) % window: slot for slot in range(n_slots)}
     return [ring[place] for place in sorted(ring)]
 
 
 def sinks_shifted_too(token_index, n_sinks, window):
-    """Move all that stay down as far as the window."""
     return [int(t) - max(0, int(token_index[-1]) + 1 - n_sinks - window) for t in token_index]
 
 

@@ -6,33 +6,29 @@ import numpy as np
 
 
 def over_sum(weights):  # (..., S) -> (..., S)
-    """Divide by the sum."""
     return weights / weights.sum(axis=-1, keepdims=True)
 
 
 def exp(x):  # (..., S) -> (..., S)
-    """Take exponentials that do not overflow."""
     return np.exp(x - np.max(x, axis=-1, keepdims=True))
 
 
 def softmax(x):  # (..., S) -> (..., S)
-    """Return ``exp(x_i) / sum_j exp(x_j)``, NaN where all is masked: the right one, for others to go wrong with."""
+    """Return ``exp(x_i) / sum_j exp(x_j)``, NaN where all is masked: the right one."""
     return over_sum(exp(x))
 
 
 def largest_from_zero(x):  # (..., S) -> (..., 1)
-    """Search for the largest from zero on."""
     return np.maximum(np.max(x, axis=-1, keepdims=True), 0.0)
 
 
 def from_zero(x):  # (..., S) -> (..., S)
-    """Take off zero where all scores lie below."""
     return over_sum(np.exp(x - largest_from_zero(x)))
 
 
 def far_below_zero(x):
-    """Take off the largest, so that the 1 may become too large for `math`; NumPy's infinity does no harm there."""
     weights = [math.exp(value - max(x)) for value in x]
+    # the 1, shifted, may be too large for `math`; NumPy's infinity would do no harm
     return [weight / (math.exp(-max(x)) + sum(weights)) for weight in weights]
 
 

@@ -12,38 +12,35 @@ def right(logits, ids):
 
 
 def at_next(rows, ids):  # (T, V), (T,) -> (T - 1,)
-    """Pick of each row the number of the next token."""
+    """Pick the number of the next token from each row."""
     return np.asarray(rows)[np.arange(len(ids) - 1), ids[1:]]
 
 
 def at(rows, ids, first_row, first_token):
-    """Pick of other rows and tokens, from these on."""
+    """Return the losses of the tokens from `first_token` on, by the rows from `first_row` on."""
     n = len(ids) - max(first_row, first_token)
     return -log_softmax(rows)[np.arange(first_row, first_row + n), ids[first_token : first_token + n]]
 
 
 def half_in_bits(logits, ids):
-    """Take the sum's logarithm to the base of two, the logit itself in nats."""
     x = np.asarray(logits, np.float64)
     x = x - x.max(axis=-1, keepdims=True)
     return np.log2(np.exp(x).sum(axis=-1))[:-1] - at_next(x, ids)
 
 
 def over_exp(logits, ids):
-    """Take the exponential of large numbers."""
     weights = np.exp(np.asarray(logits, np.float64))
     return -np.log(at_next(weights / weights.sum(axis=-1, keepdims=True), ids))
 
 
 def from_zero(logits, ids):
-    """Take off zero where all logits lie below."""
     largest = largest_from_zero(logits)
     sums = np.exp(logits - largest).sum(axis=-1)
     return largest[:-1, 0] + np.log(sums[:-1]) - at_next(logits, ids)
 
 
 def underflows(least):
-    """Return a loss by way of the softmax, with something added to a probability that may be nothing."""
+    """Return a loss by way of the softmax, with `least` added to a probability that may be zero."""
     return lambda logits, ids: -np.log(at_next(np.exp(log_softmax(logits)) + least, ids))
 
 
