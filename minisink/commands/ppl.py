@@ -25,20 +25,21 @@ EXAMPLE = "minisink ppl book.txt --csv loss.csv --every 1000 --resume state.safe
 
 def add_options(parser):
     """Add the options to `parser`."""
-    add = parser.add_argument
+    parser._negative_number_matcher = re.compile(r"-\d")  # --part -1/4 is a value, and refused as such
     common.add_model(parser)
-    add("file", metavar="FILE", nargs="?", help="a UTF-8 text")
+    parser.add_argument("file", metavar="FILE", nargs="?", help="a UTF-8 text")
     common.add_no_bos(parser)
     common.add_method(parser)
+    add = parser.add_argument
     add("--plot", metavar="PNG", help="draw the rolling loss as a picture")
-    add("--csv", metavar="FILE", help="write token, id and loss of every token, as they come")
+    add("--csv", metavar="FILE", help="write index, id and loss of every token, as they come")
     add("--every", type=int, metavar="N", help="a row every N tokens instead: mean loss, perplexity so far")
     parts = "on several processes or machines (window, streaming, recompute)"
-    workers = parser.add_argument_group(parts).add_mutually_exclusive_group()
-    workers.add_argument("--jobs", type=int, metavar="N", help="N processes here")
-    workers.add_argument("--dask", metavar="ADDRESS", help="the workers of a Dask scheduler, tcp://HOST:PORT")
+    add = parser.add_argument_group(parts).add_mutually_exclusive_group().add_argument
+    add("--jobs", type=int, metavar="N", help="N processes here")
+    add("--dask", metavar="ADDRESS", help="the workers of a Dask scheduler, tcp://HOST:PORT")
     add = parser.add_argument_group("in steps").add_mutually_exclusive_group().add_argument
-    add("--resume", metavar="FILE", help="keep the state here, and go on from it (every method but dense)")
+    add("--resume", metavar="FILE", help="keep the state here, and continue from it (every method but dense)")
     which = "measure the I-th of N parts only, into the file TEXT.I-of-N.part in this folder: a job of an array"
     add("--part", metavar="I/N", help=which)
     add("--merge", metavar="PART", nargs="+", help="join the files of all N parts; no text and no model is needed")
@@ -58,8 +59,8 @@ def run(args):
         if args.merge:
             _merge(args)
             return
-        with connect(args.dask) if args.dask else processes(1 if args.jobs is None else args.jobs) as executor:
-            _measure(args, executor, part)
+        with connect(args.dask) if args.dask else processes(1 if args.jobs is None else args.jobs) as pool:
+            _measure(args, pool, part)
 
 
 def _part(args):
@@ -79,20 +80,30 @@ def _part(args):
     return PartFile(path, int(number), int(of))
 
 
-def _measure(args, executor, part):
+def _measure(args, pool, part):
+    """Run an `Evaluation` with a bar of the perplexity so far, and report it."""
     model, bos = load(args.model), not args.no_bos
     method = common.method_of(args, model, model.encode("", bos=bos))
-    options = {"csv": args.csv, "every": args.every, "state": args.resume, "pool": executor, "part": part}
+    options = {"csv": args.csv, "every": args.every, "state": args.resume, "pool": pool, "part": part}
     evaluation = Evaluation(model, args.file, method, readable=args.readable, bos=bos, **options)
     tally, n_known = evaluation.tally, evaluation.tally.n_tokens
     if n_known:
-        what = "is of a finished run; nothing is left to do" if evaluation.done else f"goes on after {n_known:,} tokens"
+        what = (
+            "is of a finished run; nothing is left to do" if evaluation.done else f"continues after {n_known:,} tokens"
+        )
         tell(f"{args.resume} {what}")
-    seconds = _watch(evaluation)
+    start, in_bytes = time.perf_counter(), {"unit": "B", "unit_scale": True, "initial": evaluation.place.start}
+    with common.progress(method.name, total=evaluation.n_bytes, **in_bytes) as bar:
+
+        def on_progress(n_bytes):
+            bar.set_postfix_str(f"perplexity {tally.perplexity:.2f}", refresh=False)
+            bar.update(n_bytes - bar.n)
+
+        evaluation.run(on_progress)
+    speed = (tally.n_tokens - n_known) / (time.perf_counter() - start)
     if not part:
         warn_of_nothing(args.file, model, method.capacity, tally.n_tokens)
-    _report(args, evaluation, (tally.n_tokens - n_known) / seconds, n_known)
-    _draw(args, evaluation, args.file)
+    _report(args, model, args.file, method, tally, speed, n_known)
 
 
 def _merge(args):
@@ -106,35 +117,13 @@ def _merge(args):
     if rows:
         rows.add(tally.last_row())
         rows.close()
-    first, seconds = parts[0][1], sum(about["seconds"] for _, about in parts)
-    model, method = SimpleNamespace(name=first["model"]), method_from(first["method"])
-    whole = SimpleNamespace(method=method, tally=tally, model=model)
-    _report(args, whole, tally.n_tokens / seconds, 0)
-    _draw(args, whole, first["text"])
+    about, seconds = parts[0][1], sum(about["seconds"] for _, about in parts)
+    model, method = SimpleNamespace(name=about["model"]), method_from(about["method"])
+    _report(args, model, about["text"], method, tally, tally.n_tokens / seconds)
 
 
-def _draw(args, evaluation, name):
-    method, tally = evaluation.method, evaluation.tally
-    if args.plot:
-        curves, title = {method.name: tally.curve()}, f"{evaluation.model.name}, {Path(name).name}"
-        draw_losses(args.plot, curves, title=title, evicted_from=method.capacity, group=tally.group)
-
-
-def _watch(evaluation):
-    """Run with a bar of the perplexity so far; return the seconds it took."""
-    start, options = time.perf_counter(), {"unit": "B", "unit_scale": True, "initial": evaluation.place.start}
-    with common.progress(evaluation.method.name, total=evaluation.n_bytes, **options) as bar:
-
-        def on_progress(n_bytes):
-            bar.set_postfix_str(f"perplexity {evaluation.tally.perplexity:.2f}", refresh=False)
-            bar.update(n_bytes - bar.n)
-
-        evaluation.run(on_progress)
-    return time.perf_counter() - start
-
-
-def _report(args, evaluation, tokens_per_second, n_known):
-    method, tally, model = evaluation.method, evaluation.tally, evaluation.model
+def _report(args, model, text, method, tally, tokens_per_second, n_known=0):
+    """Print a table, or JSON, and draw."""
     options = ("positions", *(common.FETCHED if args.method == "retrieval" else ()))
     about = {
         "model": model.name,
@@ -150,19 +139,22 @@ def _report(args, evaluation, tokens_per_second, n_known):
     }
     if args.json:
         common.dump(about)
-        return
-    window = "all" if method.window is None else str(method.window)
-    cells = [method.name, str(about["n_sinks"]), window, f"{tally.n_tokens:,}", number(tally.nll, ".4f")]
-    cells += [number(tally.perplexity), f"{tokens_per_second:,.0f}"]
-    print(table(["method", "sinks", "window", "tokens", "nats/token", "perplexity", "tokens/s"], [cells]))
-    if not args.merge and (strange := foreign(model, tally.perplexity)):
-        print(wrap(strange))
+    else:
+        window = "all" if method.window is None else str(method.window)
+        cells = [method.name, str(about["n_sinks"]), window, f"{tally.n_tokens:,}", number(tally.nll, ".4f")]
+        cells += [number(tally.perplexity), f"{tokens_per_second:,.0f}"]
+        print(table(["method", "sinks", "window", "tokens", "nats/token", "perplexity", "tokens/s"], [cells]))
+        if not args.merge and (strange := foreign(model, tally.perplexity)):
+            print(wrap(strange))
+    if args.plot:
+        curves, title = {method.name: tally.curve()}, f"{model.name}, {Path(text).name}"
+        draw_losses(args.plot, curves, title=title, evicted_from=method.capacity, group=tally.group)
 
 
 def warn_of_nothing(name, model, capacity, n_taken):
-    """Say it when the perplexity of a text says nothing about a cache of `capacity` keys, None for all of them.
+    """Warn if the perplexity of a text says nothing about a cache of `capacity` keys, None for all of them.
 
-    `n_taken` tokens went in, one less than the text has: the last is only predicted.
+    `n_taken` is one less than the tokens of the text, the last of which is only predicted.
     """
     if capacity is None or not n_taken:
         return

@@ -75,6 +75,7 @@ WRONG = {
     "a state": (["--resume", "a"], "--resume: not allowed with argument --part"),
     "beyond": (["--part", "5/4"], "--part is '5/4'; the third of sixteen is 3/16"),
     "zero": (["--part", "0/4"], "--part is '0/4'"),
+    "negative": (["--part", "-1/4"], "--part is '-1/4'; the third of sixteen is 3/16"),
     "one number": (["--part", "4"], "--part is '4'"),
     "no jobs": (["--jobs", "0"], "jobs is 0; it must be a whole number of 1 or more"),
     "two ways": (["--jobs", "2", "--dask", "tcp://x:1"], "not allowed with argument --jobs"),
@@ -153,7 +154,7 @@ def test_a_run_in_parts_stops_and_goes_on(command, monkeypatch):
     assert status == 130 and err.endswith(f"; the same command continues from token {n:,}\n")
     assert "in parts was True and is False (--jobs 2 or more, and --dask, measure in parts)" in command(*argv)[2]
     status, out, err = command("--jobs", 3, *argv, "--json")
-    assert (status, err) == (0, f"minisink: state goes on after {n:,} tokens\n")
+    assert (status, err) == (0, f"minisink: state continues after {n:,} tokens\n")
     assert json.loads(out)["resumed_after"] == n
     assert Path("run.csv").read_bytes() == Path("whole.csv").read_bytes()
     assert command("--jobs", 2, *argv)[2] == "minisink: state is of a finished run; nothing is left to do\n"

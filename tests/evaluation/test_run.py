@@ -412,7 +412,7 @@ def test_ctrl_c_and_the_same_command_again(command, monkeypatch):
     about = json.loads(out)
     assert (status, about["tokens"], about["resumed_after"]) == (0, len(nll), n)
     assert about["nll"] == pytest.approx(nll.mean(dtype=np.float64), rel=1e-5)
-    assert err == f"minisink: state.safetensors goes on after {n:,} tokens\n"
+    assert err == f"minisink: state.safetensors continues after {n:,} tokens\n"
     assert Path("loss.png").stat().st_size > 1000
     with open("run.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
