@@ -15,7 +15,7 @@ from ..teaching.report import all_right, as_text, classroom50, gradescope
 from ..teaching.sandbox import SECONDS
 from ..teaching.tasks import MOST_POINTS, TASKS, template
 from . import check_class
-from .common import at_least, dump
+from .common import as_json, at_least, dump
 
 PURPOSE = "compare functions that a student wrote with the reference, and name the wrong turn"
 HINTS = "0 the failing case, 1 a question, 2 the place, 3 the wrong turn and the cure (the case and the wrong turn)"
@@ -43,10 +43,7 @@ def add_options(parser):
 
 
 def run(args):
-    """Check what was handed in, or write the template.
-
-    Returns 0 if all tasks asked for pass, or all in the file; for a class, if everybody was judged.
-    """
+    """Check what was handed in, or write the template; return 0 if all tasks pass, or a whole class was judged."""
     known = TASKS if args.tasks is None else read_tasks(args.tasks)
     tasks = _tasks(args, known)
     points = _points(args, tasks or known)
@@ -81,15 +78,12 @@ def _check(args, grading):
             dump(report)
         raise
     report = grade(work, grading, on_report=results)
-    if args.json:
-        dump(report)
-    else:
-        put(as_text(report))
+    put(as_json(report) if args.json else as_text(report))
     return 0 if all_right(report["tasks"], grading.tasks is not None) else 1
 
 
 def _tasks(args, known):
-    """Return the tasks that were asked for, or None; a file after --task is the file to check."""
+    """Return the tasks that were asked for, or None."""
     tasks = _but_for_the_file(args, args.task, lambda word: word in known)
     if args.task and not tasks:
         raise ValueError(f"--task {args.file[0]}: name a task, one or more of {', '.join(known)}")
@@ -100,7 +94,7 @@ def _tasks(args, known):
 
 
 def _points(args, tasks):
-    """Return the points of the tasks that do not count 1."""
+    """Return the points that were given, by task."""
     points = {}
     for word in _but_for_the_file(args, args.points, lambda word: "=" in word):
         name, sign, number = word.partition("=")
@@ -115,7 +109,7 @@ def _points(args, tasks):
 
 
 def _but_for_the_file(args, words, fits):
-    """Return the words of an option; the last one, if it does not fit, is the file if none was given."""
+    """Return the words of an option; a last one that does not fit is the file, if none was given."""
     words = list(words or ())
     if words and not args.file and not fits(words[-1]):
         args.file = [words.pop()]
@@ -141,7 +135,7 @@ def _write_template(files, tasks):
 
 
 def _results_file(args):
-    """Return a function that writes the requested file, again after each judged task."""
+    """Return a function that writes a report to the requested file."""
     path, started = args.gradescope or args.classroom50, time.monotonic()
     form = gradescope if args.gradescope else classroom50
     check_folder(path)
@@ -150,8 +144,8 @@ def _results_file(args):
 
     def write(report):
         if path:
+            text = json.dumps(form(report, time.monotonic() - started), indent=1)
             with atomic_write(path) as unfinished:
-                text = json.dumps(form(report, time.monotonic() - started), indent=1)
                 unfinished.write_text(f"{text}\n", encoding="utf-8")
 
     return write

@@ -9,10 +9,10 @@ from ..system.files import check_folder, lock_files
 from ..system.terminal import columns, count, cut, put, table, width_of, wrap
 from ..teaching.marks import MarksFile, grade_class, students_of, wrong_turns
 from ..teaching.words import one_line
-from .common import dump, progress
+from .common import as_json, progress
 
 MOST_JOBS = 64
-NUMBERS = 20  # columns of score and seconds, and between them; names share the rest
+NUMBERS = 20  # columns of score, seconds and gaps; names share the rest
 
 
 def run(args, grading):
@@ -34,10 +34,8 @@ def run(args, grading):
                 done = f"{len(marks.rows)} of {count(len(students), 'student')} in {args.csv}"
                 raise KeyboardInterrupt(f"with {done}; the same command with --resume continues") from None
     failed = [student for student in students if not marks.is_done(student) and not student.error]
-    if args.json:
-        dump(_as_json(students, marks, reports, others))
-    else:
-        put(as_text(list(marks.rows.values()), marks.path, others, n_kept))
+    shown = as_text(list(marks.rows.values()), marks.path, others, n_kept)
+    put(as_json(_class_as_data(students, marks, reports, others)) if args.json else shown)
     return 1 if failed else 0
 
 
@@ -50,31 +48,29 @@ def _jobs(args):
     return args.jobs
 
 
-def _as_json(students, marks, reports, others):
+def _class_as_data(students, marks, reports, others):
     """Return the class as JSON-able data; students judged by an earlier run have no rows of tasks."""
-    told = []
+    graded = []
     for student in students:
-        row = marks.rows[student.name]
+        row, report = marks.rows[student.name], reports.get(student.name, {"tasks": None})
         about = {"student": student.name, "file": row["file"] or None}
         about |= {"status": {name: row[name] for name in marks.grading.names}}
-        about |= {name: int(row[name]) for name in ("score", "max_score")}
-        about |= {"seconds": float(row["seconds"]), "same_as": row["same_as"] or None, "note": row["note"] or None}
-        tasks = reports[student.name]["tasks"] if student.name in reports else None
-        told.append(about | {"tasks": tasks})
+        about |= {"score": int(row["score"]), "max_score": int(row["max_score"]), "seconds": float(row["seconds"])}
+        about |= {"same_as": row["same_as"] or None, "note": row["note"] or None, "tasks": report["tasks"]}
+        graded.append(about)
     found = [{"students": n, "task": task, "wrong_turn": turn} for n, task, turn in wrong_turns(marks.rows.values())]
     about = {"version": __version__, "seed": marks.grading.seed, "csv": str(marks.path)}
-    return about | {"students": told, "wrong_turns": found, "passed_over": others}
+    return about | {"students": graded, "wrong_turns": found, "passed_over": others}
 
 
 def as_text(rows, path, others=(), n_kept=0):
     """Return the report of a class."""
-    told = []
+    cells = []
     for row in rows:
         name, file, same_as = (_short(row[column]) for column in ("student", "file", "same_as"))
-        told.append([name, file or "-", f"{row['score']}/{row['max_score']}", row["seconds"], same_as])
-    lines = [table(["student", "file judged", "score", "seconds", "same as"], told), ""]
-    turns = wrong_turns(rows)
-    if turns:
+        cells.append([name, file or "-", f"{row['score']}/{row['max_score']}", row["seconds"], same_as])
+    lines = [table(["student", "file judged", "score", "seconds", "same as"], cells), ""]
+    if turns := wrong_turns(rows):
         lines.append("students who took a wrong turn:")
         column = max(len(task) for _, task, _ in turns) + 2
         for n, task, turn in turns:

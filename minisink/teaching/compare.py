@@ -11,11 +11,9 @@ def equal(got, expected, kind="numbers"):
     if got is None or np.squeeze(got).shape != np.squeeze(expected).shape:
         return False
     got = got.reshape(expected.shape)
-    if kind == "set":
-        return bool(np.array_equal(np.sort(got), np.sort(expected)))
-    if kind == "slots":
-        return bool(np.array_equal(got, expected))
-    return bool(right_rows(got, expected).all())
+    if kind == "numbers":
+        return bool(right_rows(got, expected).all())
+    return np.array_equal(got, expected) if kind == "slots" else np.array_equal(np.sort(got), np.sort(expected))
 
 
 def right_rows(got, expected):
@@ -31,7 +29,7 @@ def right_rows(got, expected):
 
 
 def in_half(got, expected):
-    """Whether an answer is right except for half precision: close, and representable in float16.
+    """Whether an answer is right to half precision: close, and representable in float16.
 
     >>> third = np.array([1 / 3, 0.5])
     >>> in_half(np.float16(third), third), in_half(third.round(3), third)

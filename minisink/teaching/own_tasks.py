@@ -1,4 +1,4 @@
-"""Tasks of a teacher's own: a small Python file with a right function, its cases and its points.
+"""A teacher's own tasks: a small Python file with a right function, its cases and its points.
 
 ::
 
@@ -10,9 +10,9 @@
     def relu_cases(rng):  # small ones first; arguments by name
         return [{"x": rng.normal(size=n)} for n in range(1, 6)]
 
-    relu_turns = {"negative numbers are kept": lambda x: x}  # if you like: known mistakes, by what is said of them
+    relu_turns = {"negative numbers are kept": lambda x: x}  # optional: known mistakes by their descriptions
 
-The file is the teacher's, and is run as it is.
+The file is the teacher's, so it is run without any wall.
 """
 
 import inspect
@@ -29,7 +29,7 @@ from .words import of_all, show
 
 
 def read_tasks(path):
-    """Return the tasks of a teacher's file, by name; ValueError for a file that cannot be run, or a task not whole."""
+    """Return the tasks of a teacher's file by name; ValueError if it cannot be run, or a task is incomplete."""
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"{path}: no such file; give a Python file with POINTS, functions and their cases")
@@ -44,9 +44,9 @@ def read_tasks(path):
 
 
 def _task(path, name, points, names):
-    """Return one task, tried once."""
+    """Return one task, after trying it once."""
     if not isinstance(name, str) or not name.isidentifier():
-        raise ValueError(f"{path}: {name!r} is no name of a function")
+        raise ValueError(f"{path}: {name!r} is not the name of a function")
     if isinstance(points, bool) or not isinstance(points, int) or not 0 <= points <= MOST_POINTS:
         raise ValueError(f"{path}: {name} counts {points!r}; a whole number of 0 to {MOST_POINTS} is needed")
     if name in TASKS:
@@ -60,7 +60,7 @@ def _task(path, name, points, names):
     parameters = list(inspect.signature(names[name]).parameters)
 
     def right(*args):
-        return names[name](**dict(zip(parameters, map(copy, args), strict=True)))  # which it may change
+        return names[name](**dict(zip(parameters, map(copy, args), strict=True)))  # a function may change them
 
     def draw(random):
         return [{key: _plain(x) for key, x in case.items()} for case in names[f"{name}_cases"](random)]
@@ -83,13 +83,12 @@ def _task(path, name, points, names):
 def _numbers(task, case):
     """Return why a function does not answer a case in numbers, or None."""
     try:
-        with np.errstate(all="ignore"):
-            found = task.expected(case)
+        found = task.expected(case)
     except Exception as error:
         return f"the right function fails on {case}: {type(error).__name__}: {error}"
     return None if np.isfinite(found).all() else f"the right function answers {show(found)} to {case}"
 
 
 def _plain(x):
-    """Return an argument as a case holds it: an array, or what JSON knows."""
+    """Return an argument as an array, or as JSON can hold it."""
     return x.item() if isinstance(x, np.generic) else list(x) if isinstance(x, tuple) else x

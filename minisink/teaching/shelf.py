@@ -1,7 +1,4 @@
-"""What of minisink works in a checked file: the formulas that lessons import, never the one that is judged.
-
-A live function may be minisink's own code as little, in whatever it is wrapped.
-"""
+"""Which parts of minisink work in a checked file: the formulas that lessons import, never the one that is judged."""
 
 import ast
 import inspect
@@ -13,7 +10,7 @@ from .. import attention, cache, methods, ops, positions
 PACKAGE = Path(__file__).resolve().parents[1]
 SHELF = {each.__name__: each for each in (ops, positions, attention, cache, methods)}
 NOT_AT_ALL = dict.fromkeys(("survivors", "positions_of"), {"minisink.cache", "minisink.methods"})
-WITHHELD = {  # beside what has the task's own name: what would do it all the same
+WITHHELD = {  # what would solve a task under another name than its own
     "softmax": {"softmax1", "softmax_with_sink", "log_softmax"},
     "softmax1": {"softmax_with_sink"},
     "attend": {"score", "mix"},
@@ -25,13 +22,13 @@ WITHHELD = {  # beside what has the task's own name: what would do it all the sa
 
 
 def withheld(task):
-    """Return the names of minisink that are, or would do, what a task asks for."""
+    """Return minisink's names for what a task asks for."""
     return WITHHELD.get(task, set()) | {task}
 
 
 @lru_cache
 def shelf(task):
-    """Return the sources of these modules, by name, for a file in which `task` is judged.
+    """Return the sources of these modules by name, for a file in which `task` is judged.
 
     >>> ["def softmax(" in shelf(task)["minisink.ops"] for task in ("attend", "softmax")]
     [True, False]
@@ -42,13 +39,13 @@ def shelf(task):
             continue
         tree = ast.parse(inspect.getsource(module))
         tree.body = [node for node in tree.body if getattr(node, "name", None) not in withheld(task)]
-        tree.body[1:1] = ast.parse("from __future__ import annotations").body  # one may name what is withheld
+        tree.body[1:1] = ast.parse("from __future__ import annotations").body  # which may name what is withheld
         sources[name] = ast.unparse(tree)
     return sources
 
 
 def of_minisink(function, task):
-    """Return the name of what of minisink's a function is, or calls in the place of `task`; None if it is its own.
+    """Return the name of minisink's code that a function is, or calls in place of `task`; None if there is none.
 
     >>> from minisink import ops
     >>> of_minisink(lambda x: ops.softmax(x), "softmax"), of_minisink(lambda x: ops.softmax(x), "attend")
@@ -59,7 +56,7 @@ def of_minisink(function, task):
         return _name(function)
     try:
         known = inspect.getclosurevars(function)
-    except (TypeError, ValueError):  # no function of Python's; a name that is not bound yet
+    except (TypeError, ValueError):  # not a function in Python; a name that is not bound yet
         return None
     names, visited = function.__code__.co_names, set()
     todo = list(map(_bare, [*known.globals.values(), *known.nonlocals.values()]))
@@ -76,18 +73,15 @@ def of_minisink(function, task):
 
 
 def _bare(function):
-    """Take off what only wraps a function."""
+    """Unwrap a function."""
     for _ in range(20):
         inner = function.func if isinstance(function, partial) else None
-        inner = inner or getattr(function, "__wrapped__", None) or getattr(function, "__func__", None)
-        if inner is None:
-            break
-        function = inner
+        function = inner or getattr(function, "__wrapped__", None) or getattr(function, "__func__", None) or function
     return function
 
 
 def _is_ours(value):
-    """Whether a function, class or module, or what the value is an instance of, is defined in a file of minisink."""
+    """Whether a function, class or module, or the class of a value, is defined in a file of minisink."""
     if not (inspect.isroutine(value) or inspect.isclass(value) or inspect.ismodule(value)):
         value = type(value)
     try:

@@ -1,4 +1,4 @@
-"""A wrong answer in words: a sentence for each task, of the smallest case and what was expected."""
+"""A wrong answer in words: a sentence for each task, with the smallest case and what was expected."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from .compare import TOLERANCE, right_rows
 
 
 def show(value, most=10):
-    """Show numbers as a reader wants them.
+    """Format numbers for a reader.
 
     >>> show(np.array([[1.0, 0.26894142], [np.inf, -2.5]]))
     '[[1, 0.2689], [inf, -2.5]]'
@@ -23,7 +23,7 @@ def show(value, most=10):
 
 
 def short(value, most=3):
-    """Show numbers, and of a large array the first and its shape.
+    """Format numbers; of a large array the first ones and the shape.
 
     >>> short(np.eye(4, 5))
     '[[1, 0, 0, ...], [0, 1, 0, ...], [0, 0, 1, ...], ...] of shape (4, 5)'
@@ -34,7 +34,7 @@ def short(value, most=3):
 
 
 def one_line(text):
-    r"""Return what a file says of itself as one printable line: nothing of it can look like a line of the report.
+    r"""Return a text from a file as one printable line, which cannot look like a line of the report.
 
     >>> one_line("no\nlooks like: \x1b[31mright")
     'no looks like: [31mright'
@@ -48,12 +48,12 @@ def cache_of(case):
 
 
 def slots(values):
-    """Show whole numbers as such, and a long list of them by its runs."""
+    """Format slots, a long list as runs."""
     return in_runs([int(x) if float(x).is_integer() else round(float(x), 4) for x in np.ravel(values)])
 
 
 def of_all(case, got, expected):
-    """Describe all of an answer, by all of its arguments."""
+    """Describe a whole answer and all its arguments."""
     arguments = ", ".join(f"{name} = {short(case[name]) if np.ndim(case[name]) else case[name]}" for name in case)
     return f"for {arguments} you gave {show(got)}; expected {show(expected)}"
 
@@ -84,9 +84,8 @@ def of_rotate(case, got, expected):
 
 def of_survivors(case, got, expected):
     """Describe the slots that stay."""
-    kept, right = slots(got), slots(expected)
     after = f"after {count(case['n_slots'], 'token')} with {cache_of(case)}"
-    return f"{after} your cache kept {kept}; expected {right}"
+    return f"{after} your cache kept {slots(got)}; expected {slots(expected)}"
 
 
 def of_positions_of(case, got, expected):
@@ -96,17 +95,16 @@ def of_positions_of(case, got, expected):
 
 
 def of_step(case, got, expected):
-    """Describe what a cache kept, read off the outputs where the values name the tokens, or else the output itself."""
+    """Describe what a cache kept, if its values name the tokens, or else its output."""
     t = int(np.argmin(right_rows(got, expected[: len(got)])))
     after = f"after {count(t + 1, 'token')} with {cache_of(case)}"
     kept, right = (np.flatnonzero(np.abs(row) > 1e-7).tolist() for row in (got[t], expected[t]))
     if not names_tokens(case["v"]) or max(kept, default=0) > t:  # an output names no tokens
         return f"{after}{_inputs(case, 'q', 'k', 'v')}: your output is {show(got[t])}; expected {show(expected[t])}"
-    weights, wanted = got[t][right], expected[t][right]
     if kept != right and np.isfinite(got[t]).all():
         return f"{after} your output looks at tokens {kept}; expected {right}"
     asked = f"{after}{_inputs(case, 'q', 'k')}: the weights on tokens {right}"
-    return f"{asked} are {show(weights)}; expected {show(wanted)}"
+    return f"{asked} are {show(got[t][right])}; expected {show(expected[t][right])}"
 
 
 def names_tokens(v):
@@ -116,17 +114,15 @@ def names_tokens(v):
 
 def of_token_nll(case, got, expected):
     """Describe the first loss that is wrong."""
-    wrong = np.flatnonzero(~(np.abs(got - expected) <= TOLERANCE * np.maximum(np.abs(expected), 1e-3)))
-    t = int(wrong[0]) if len(wrong) else 0
+    t = int(np.argmin(np.abs(got - expected) <= TOLERANCE * np.maximum(np.abs(expected), 1e-3)))
     asked = f"token {t + 1} is {case['ids'][t + 1]}, the logits before it {show(case['logits'][t])}"
     return f"{asked}: your loss is {show(float(got[t]))} nats; expected {show(float(expected[t]))}"
 
 
 def of_retrieve(case, got, expected):
     """Describe the blocks."""
-    n, block = len(case["keys"]), case["block"]
-    asked = f"of {count(n, 'key')} in blocks of {block}, {case['window']} back, theta {show(case['theta'])}, the best "
-    asked += f"{case['k']} for this query{_inputs(case, 'q', 'keys')}"
+    asked = f"of {count(len(case['keys']), 'key')} in blocks of {case['block']}, {case['window']} back, "
+    asked += f"theta {show(case['theta'])}, the best {case['k']} for this query{_inputs(case, 'q', 'keys')}"
     return f"{asked}: you chose {slots(got)}; expected {slots(expected)}"
 
 

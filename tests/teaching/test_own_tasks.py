@@ -57,7 +57,7 @@ def test_live_functions_too(mine, capsys):
     [
         ("POINTS = ", "OTHER = ", "POINTS is None"),
         ('"relu": 2', '"relu": "2"', "relu counts '2'"),
-        ('"relu": 2', '"rel u": 2', "'rel u' is no name"),
+        ('"relu": 2', '"rel u": 2', "'rel u' is not the name"),
         ("def relu(", "def rule(", "relu is not there"),
         ("def relu_cases(", "def cases(", "relu_cases is not there"),
         ('{"x": rng', '{"y": rng', "a case has the arguments y; the function has x"),
