@@ -1,10 +1,10 @@
 """``minisink check FOLDER --csv marks.csv``: a class, its marks, and the wrong turns by frequency."""
 
-import os
 from contextlib import closing
 from pathlib import Path
 
 from .. import __version__
+from ..evaluation.jobs import cores
 from ..system.files import check_folder, lock_files
 from ..system.terminal import columns, count, cut, put, table, width_of, wrap
 from ..teaching.marks import MarksFile, grade_class, students_of, wrong_turns
@@ -17,7 +17,9 @@ NUMBERS = 20  # columns of score, seconds and gaps; names share the rest
 
 def run(args, grading):
     """Grade a class; 0 if every student was judged."""
-    jobs = _jobs(args)
+    jobs = min(cores(), MOST_JOBS) if args.jobs is None else args.jobs
+    if not 1 <= jobs <= MOST_JOBS:
+        raise ValueError(f"--jobs is {jobs}; it must be 1 or more, and {MOST_JOBS} at most")
     if len(args.file) > 1:
         raise ValueError(f"--csv grades one folder, each entry a student's; {len(args.file)} were given")
     check_folder(args.csv)
@@ -37,15 +39,6 @@ def run(args, grading):
     shown = as_text(list(marks.rows.values()), marks.path, others, n_kept)
     put(as_json(_class_as_data(students, marks, reports, others)) if args.json else shown)
     return 1 if failed else 0
-
-
-def _jobs(args):
-    if args.jobs is None:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        return min(cores or 1, MOST_JOBS)
-    if not 1 <= args.jobs <= MOST_JOBS:
-        raise ValueError(f"--jobs is {args.jobs}; it must be 1 or more, and {MOST_JOBS} at most")
-    return args.jobs
 
 
 def _class_as_data(students, marks, reports, others):

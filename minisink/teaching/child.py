@@ -93,16 +93,9 @@ def _output(out, state, like):
             return encoded
     except Unusable:
         encoded = None
-    if _size(state) == np.size(like):
+    if isinstance(state, (list, tuple, np.ndarray)) and numbers_in(state) == np.size(like):
         raise Unusable("it returned (state, out); the output comes first: (out, state)")
     return encoded or encode(out)
-
-
-def _size(state):
-    try:
-        return np.size(state) if isinstance(state, (list, tuple, np.ndarray)) else None
-    except ValueError:  # lists of different lengths
-        return None
 
 
 def _raised(error, file):

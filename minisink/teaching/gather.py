@@ -135,12 +135,12 @@ def _contents(found, notes):
         most = min(LARGEST_SOURCE, left) if is_source(each.place) else left
         try:
             raw = each.read() if each.size <= most else None
+            why = "too large" if raw is None or len(raw) > most else None
         except OSError as error:
-            notes.append(f"{each.place} was skipped: it cannot be read ({error.strerror})")
-            continue
-        if raw is None or len(raw) > most:
-            notes.append(f"{each.place} was skipped: too large")
-            continue
-        left -= len(raw)
-        files[each.place] = raw
+            raw, why = None, f"it cannot be read ({error.strerror})"
+        if raw is None or why:
+            notes.append(f"{each.place} was skipped: {why}")
+        else:
+            left -= len(raw)
+            files[each.place] = raw
     return files

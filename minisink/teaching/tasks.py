@@ -111,21 +111,21 @@ def in_style(task, case, style):
 def simpler(task, case):
     """Yield cases that are a little smaller or plainer: fewer entries, smaller sizes, rounder numbers; or the same."""
     for letter in sorted(set("".join(task.axes.values())) - {"."}):
-        for name, letters in task.axes.items():
-            if letter in letters:
-                size = case[name].shape[letters.index(letter)]
+        axes = {name: letters.index(letter) for name, letters in task.axes.items() if letter in letters}
+        size = next(case[name].shape[axis] for name, axis in axes.items())
         for i in reversed(range(size if size > 1 else 0)):
-            yield _drop_index(task, case, letter, i)
+            smaller = case | {name: np.delete(case[name], i, axis) for name, axis in axes.items()}
+            if letter == "T" and task.name == "step" and words.names_tokens(case["v"]):
+                smaller["v"] = np.eye(size - 1, case["v"].shape[1])
+            yield smaller
     for name, least in task.least.items():
         if case[name] > least:
             yield case | {name: case[name] - 1}
     if task.name == "positions_of":
-        last = int(case["token_index"][-1])
-        yield case | {"token_index": np.array(reference.survivors(last, case["n_sinks"], case["window"]), int)}
-        for name in ("n_sinks", "window"):
-            fewer = {key: case[key] for key in ("n_sinks", "window")}
-            fewer[name] = max(task.least[name], fewer[name] - 1)
-            yield case | fewer | {"token_index": np.array(reference.survivors(last + 1, **fewer))}
+        last, s, w = int(case["token_index"][-1]), case["n_sinks"], case["window"]
+        yield case | {"token_index": np.array(reference.survivors(last, s, w), int)}
+        for sizes in ({"n_sinks": max(0, s - 1), "window": w}, {"n_sinks": s, "window": max(1, w - 1)}):
+            yield case | sizes | {"token_index": np.array(reference.survivors(last + 1, **sizes))}
     for name, x in case.items():
         names_tokens = name == "v" and words.names_tokens(x)  # and must keep doing so
         if isinstance(x, np.ndarray) and x.dtype == np.float64 and not names_tokens:
@@ -138,16 +138,6 @@ def simpler(task, case):
         elif task.name == "rotate" and name == "positions":
             for places in (np.minimum(x, 1), x // 2):
                 yield case | {name: places}
-
-
-def _drop_index(task, case, letter, i):
-    smaller = dict(case)
-    for name, letters in task.axes.items():
-        if letter in letters:
-            smaller[name] = np.delete(case[name], i, axis=letters.index(letter))
-    if letter == "T" and "v" in smaller and task.name == "step" and words.names_tokens(case["v"]):
-        smaller["v"] = np.eye(len(case["v"]) - 1, case["v"].shape[1])
-    return smaller
 
 
 def same(a, b):
