@@ -188,16 +188,17 @@ def enter(walls, folder, readable, hidden, limits):
     needed, number = (os.path.dirname(os.__file__), *sys.argv[1:2]), os.getppid()
     if not sys.platform.startswith("linux"):
         walls = {"limits", "hook"} & {*walls}
-    for name, build in (
-        ("namespaces", wall.alone),
-        ("user", lambda: wall.another_user(folder, needed, number)),
-        ("user", wall.without_rights),
-        ("limits", lambda: wall.limit(**limits)),
-        ("files", lambda: wall.fenced(folder, readable, hidden)),
-        ("hook", lambda: wall.watched(folder, readable)),
-    ):
-        if name in walls:
-            build()
+    if "namespaces" in walls:
+        wall.alone()
+    if "user" in walls:
+        wall.another_user(folder, needed, number)
+        wall.without_rights()
+    if "limits" in walls:
+        wall.limit(**limits)
+    if "files" in walls:
+        wall.fenced(folder, readable, hidden)
+    if "hook" in walls:
+        wall.watched(folder, readable)
 
 
 if __name__ == "__main__":

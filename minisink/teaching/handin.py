@@ -42,11 +42,10 @@ def hand_in(*paths, with_imports=True, tasks=TASKS):
     notes: list[str] = []
     if "" in paths:
         raise ValueError("a file's name is empty; give the student's .py file or notebook")
-    if len(paths) == 1 and not Path(paths[0]).is_dir() and not is_zip(paths[0]):
-        source = read(paths[0])
-        files = {source.name: Path(paths[0]).read_bytes()}
-        if with_imports:
-            files |= _imported(source, Path(paths[0]).parent)
+    path = Path(paths[0])
+    if len(paths) == 1 and not path.is_dir() and not is_zip(path):
+        source = read(path)
+        files = {source.name: path.read_bytes()} | (_imported(source, path.parent) if with_imports else {})
         return HandIn((source,), _laid_out(source.name, files), (), _digest(files))
     files = gather(paths, notes)
     sources = _sources(files, notes)
@@ -55,7 +54,7 @@ def hand_in(*paths, with_imports=True, tasks=TASKS):
         n_more = max(0, len(files) - 3) + len(notes[2:])
         found += [f"and {n_more} more"] * bool(n_more)
         looked_for = f"no .py file or notebook in it or in a zip in it ({'; '.join(found) or 'it is empty'})"
-        raise ValueError(f"{paths[0]}: nothing to check: {looked_for}")
+        raise ValueError(f"{path}: nothing to check: {looked_for}")
     sources = _ranked(sources, tasks)
     notes += _rivals(tasks, *sources)
     return HandIn(tuple(sources), _laid_out(sources[0].name, files), tuple(notes), _digest(files))
@@ -118,11 +117,10 @@ def _imported(source, folder):
         for name in sorted(todo.pop().imports):
             for path in [folder / f"{name}.py", *sorted((folder / name).glob("*.py"))]:
                 place = path.relative_to(folder).as_posix()
-                if place in files or place == source.name or not path.is_file() or path.is_symlink():
-                    continue
-                with suppress(ValueError, OSError):
-                    todo.append(read(path))
-                    files[place] = path.read_bytes()
+                if place not in files and place != source.name and path.is_file() and not path.is_symlink():
+                    with suppress(ValueError, OSError):
+                        todo.append(read(path))
+                        files[place] = path.read_bytes()
     return files
 
 
@@ -152,8 +150,4 @@ def _importable(raw):
 
 
 def _digest(files):
-    digest = hashlib.sha256()
-    for place in sorted(files):
-        digest.update(f"{place}\0{len(files[place])}\0".encode("utf-8", "surrogateescape"))
-        digest.update(files[place])
-    return digest.hexdigest()
+    return hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest()

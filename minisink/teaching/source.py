@@ -13,6 +13,7 @@ import tokenize
 from pathlib import Path
 from typing import NamedTuple
 
+from ..system.files import blame
 from .loading import BROKEN, JOINED, UNFINISHED
 
 LARGEST_SOURCE = 2 * 2**20
@@ -51,10 +52,10 @@ def read(path):
     path = Path(path)
     if size_of(path) > LARGEST_SOURCE:
         raise ValueError(f"{path}: larger than {LARGEST_SOURCE >> 20} MiB; that is not a student's file")
+    with blame(path, "cannot be read"):
+        raw = path.read_bytes()
     try:
-        return parse(path.name, path.read_bytes())
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
+        return parse(path.name, raw)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 
