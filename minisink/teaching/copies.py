@@ -85,16 +85,16 @@ class File:
 
     def __init__(self, texts):
         self.statements, self.nodes = [], []
-        self._add(statement for text in texts for statement in statements_of(text))
-        prose = {id(node.value) for node in self.nodes if isinstance(node, ast.Expr)}  # docstrings among it
+        self._add([statement for text in texts for statement in statements_of(text)])
+        prose = {node.value for node in self.nodes if isinstance(node, ast.Expr)}  # docstrings among it
         for node in self.nodes:  # which grows: a text may hold another, to be run, or written to a module
-            text = node.value if isinstance(node, ast.Constant) and id(node) not in prose else None
+            text = node.value if isinstance(node, ast.Constant) and node not in prose else None
             if isinstance(text, str) and HOLDS_CODE.search(text):
                 self._add(statements_of(text))
         self.imported: dict[str, str] = {}  # name: the full name of what is not the file's own
         self.fields: set[str] = set()  # names behind a dot that the file gives
         self.leads: dict[str, list] = defaultdict(list)  # name, or .name: functions, classes and values it stands for
-        methods = set()
+        methods: set[ast.stmt] = set()
         for node in self.nodes:  # a class comes before what is in it
             if isinstance(node, (ast.Import, ast.ImportFrom)):
                 self._import(node)
@@ -102,9 +102,9 @@ class File:
                 self.fields.add(node.attr)
             elif isinstance(node, ast.ClassDef):
                 self.fields |= {name for each in node.body for name in _made_by(each)}
-                methods |= {id(each) for each in node.body}
+                methods |= {*node.body}
             if isinstance(node, DEFINES):
-                self.leads["." * (id(node) in methods) + node.name].append(node)
+                self.leads["." * (node in methods) + node.name].append(node)
             elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "check_functions":
                 for keyword in node.keywords:
                     self.leads[str(keyword.arg)].append(keyword.value)
@@ -114,9 +114,8 @@ class File:
                     self.leads[name].append(statement.value)
 
     def _add(self, statements):
-        for statement in statements:
-            self.statements.append(statement)
-            self.nodes += ast.walk(statement)
+        self.statements += statements
+        self.nodes += [node for statement in statements for node in ast.walk(statement)]
 
     def _import(self, node):
         source = getattr(node, "module", None)
@@ -139,9 +138,8 @@ class File:
 
     def _names_in(self, node):
         """Return the names in a tree; if it is a method, only its own, not those of the whole class."""
-        if isinstance(node, ast.Attribute) and f".{node.attr}" in self.leads:
-            return {f".{node.attr}"}
-        inner = list(ast.walk(node))
+        is_method = isinstance(node, ast.Attribute) and f".{node.attr}" in self.leads
+        inner = [node] if is_method else list(ast.walk(node))
         names = {each.id for each in inner if isinstance(each, ast.Name)}
         return names | {f".{each.attr}" for each in inner if isinstance(each, ast.Attribute)}
 

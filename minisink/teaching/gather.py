@@ -54,7 +54,7 @@ def gather(paths, notes):
         else:
             found.append(Found(path.name, size_of(path), path.read_bytes))
         if len(found) > MOST_FILES:
-            raise ValueError(f"{path}: holds more than {MOST_FILES} files; that is no hand-in of one student")
+            raise ValueError(f"{path}: holds more than {MOST_FILES} files; that is not one student's hand-in")
     return _contents(found, notes)
 
 

@@ -54,8 +54,8 @@ def students_of(folder, tasks=TASKS):
     students = [_student(readable(name), path, tasks) for name, path in zip(short, entries, strict=True)]
     if all(student.error for student in students):
         first = students[0].error if students else f"there is {', '.join(others[:3]) or 'nothing'}"
-        what = "every entry, a .py file, notebook, zip or folder, is looked into as one student's"
-        raise ValueError(f"{folder}: no hand-in in it: {what} ({first})")
+        what = "every .py file, notebook, zip or folder in it counts as one student's"
+        raise ValueError(f"{folder}: no hand-in in it; {what} ({first})")
     return students, others
 
 
@@ -80,7 +80,7 @@ class MarksFile:
         self.header = [*BEFORE, *grading.names, *BEHIND]
         for name in grading.names:
             if self.header.count(name) > 1:
-                raise ValueError(f"a task is called {name}, as a column of marks is; rename it")
+                raise ValueError(f"a task is called {name}, like a column of marks; rename it")
         self.rows: dict[str, dict] = {}  # by student
         if os.path.lexists(path):
             if not resume:

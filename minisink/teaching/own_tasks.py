@@ -48,7 +48,7 @@ def _task(path, name, points, names):
     if not isinstance(name, str) or not name.isidentifier():
         raise ValueError(f"{path}: {name!r} is not the name of a function")
     if isinstance(points, bool) or not isinstance(points, int) or not 0 <= points <= MOST_POINTS:
-        raise ValueError(f"{path}: {name} counts {points!r}; a whole number of 0 to {MOST_POINTS} is needed")
+        raise ValueError(f"{path}: {name} counts {points!r}; a whole number from 0 to {MOST_POINTS} is needed")
     if name in TASKS:
         if name in names:
             raise ValueError(f"{path}: {name} is a task of minisink's own; leave the function out, or rename it")

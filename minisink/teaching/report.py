@@ -66,16 +66,12 @@ def passed_over(over, most=3):
 
 def _meant(name, named):
     """Ask whether a function of nearly that name is this task."""
-    tasks = {_plain(task): task for task in TASKS}
+    plain = {each: each.lower().replace("_", "") for each in [*TASKS, name, *named]}
     for other in named:
-        nearest = difflib.get_close_matches(_plain(other), tasks, 1, 0.85)
-        if other not in TASKS and nearest == [_plain(name)] and _plain(other).removeprefix(nearest[0]) not in LONGER:
+        nearest = difflib.get_close_matches(plain[other], [plain[task] for task in TASKS], 1, 0.85)
+        if other not in TASKS and nearest == [plain[name]] and plain[other].removeprefix(nearest[0]) not in LONGER:
             return f"; {other} is there: did you mean {name}?"
     return ""
-
-
-def _plain(name):
-    return name.lower().replace("_", "")
 
 
 def totals(rows, points):

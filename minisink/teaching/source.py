@@ -76,7 +76,7 @@ def parse(name, raw):
     text = decode(raw)
     if not re.search(r"\.ipynb(\.txt)?$", name, re.I):
         if "\0" in text:
-            raise ValueError("not a text (it holds zeros); give the student's .py file or notebook")
+            raise ValueError("not a text (it contains zero bytes); give the student's .py file or notebook")
         return Source(name, absolute(as_python_file(text)), False)
     try:
         cells = [cell["source"] for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"]

@@ -258,7 +258,7 @@ def _hook(own, places):
             if event.startswith(events):
                 raise (missing if event == "ctypes.dlopen" else denied)(f"{event}: {why}")  # as where it is not there
         if event == "import" and args[0] in modules:
-            raise missing(f"{args[0]}: not to be had in a checked file")
+            raise missing(f"{args[0]}: not available in a checked file")
         if event != "open" and not event.startswith(changes):
             return
         changing = event != "open" or args[1] is None or not is_a(args[2], number) or args[2] & writes

@@ -140,7 +140,7 @@ def test_resume_judges_who_has_changed_and_no_one_else(run, quick):
 
 
 def test_tasks_of_a_teacher_have_a_column_and_are_part_of_what_is_asked(run):
-    """Points of that file count, another file of tasks is asked anew, and a column's name is no task's."""
+    """Points of that file count, another file of tasks is judged again, and a column's name is no task's."""
     tasks = "POINTS = {{'{0}': 3}}\ndef {0}(x):\n    return x * 2\n"
     tasks += "def {0}_cases(rng):\n    return [{{'x': 1.5}}, {{'x': 2.0}}]\n"
     ask = partial(run.func, *run.args[:-2], "--tasks", "tasks.py")
@@ -150,7 +150,7 @@ def test_tasks_of_a_teacher_have_a_column_and_are_part_of_what_is_asked(run):
     Path("tasks.py").write_text(tasks.format("twice").replace("x * 2", "x * 3"))
     assert ask("--resume")[0] == 0 and rows()["ada"]["twice"] == "failed"
     Path("tasks.py").write_text(tasks.format("score"))
-    assert "a task is called score, as a column of marks is" in ask("--resume")[2]
+    assert "a task is called score, like a column of marks" in ask("--resume")[2]
 
 
 def test_the_marks_may_lie_among_the_hand_ins(run, quick):
@@ -250,7 +250,7 @@ def test_a_failure_of_ours_costs_one_row(run, monkeypatch, quick):
 
 
 BAD = {
-    "an empty folder": ([], "hw: no hand-in in it: every entry, a .py file, notebook, zip or folder"),
+    "an empty folder": ([], "hw: no hand-in in it; every .py file, notebook, zip or folder"),
     "folders in folders": (["a/b/c/"], "hw: no hand-in in it"),
     "no code": (["list.xlsx"], "there is list.xlsx"),
 }
