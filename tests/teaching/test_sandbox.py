@@ -175,7 +175,7 @@ STOPS = {
     "exits at once": ("import sys; sys.exit(0)\n" + OK, "passed", ""),
     "exits at its end": (OK + "\nimport sys; sys.exit(0)\n", "passed", ""),
     "exits at its end, hard": (OK + "\nimport os; os._exit(0)\n", "passed", ""),
-    "no function": ("survivors = 3\n", "failed", "no function"),
+    "no function": ("survivors = 3\n", "failed", "is not a function"),
     "a coroutine": ("async " + OK.strip(), "failed", "coroutine"),
     "another signature": ("def survivors(n):\n    return []\n", "failed", "TypeError"),
     "exits in the call": ("import sys\ndef survivors(*a): sys.exit(0)\n", "failed", "SystemExit: 0"),
