@@ -202,7 +202,6 @@ def run_all(args):
 
 
 def show_list(args):
-    """Print what each experiment is about."""
     modules = {name: experiment.module for name, experiment in EXPERIMENTS.items()}
     if args.json:
         about = {name: {"paper": m.PAPER, "what": first_line(m), "claim": m.CLAIM} for name, m in modules.items()}

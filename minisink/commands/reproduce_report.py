@@ -90,7 +90,6 @@ def _cell(value):
 
 
 def as_csv(rows):
-    """Return the rows as CSV, one line each below their names."""
     rows, text = scalars(rows), io.StringIO()
     writer = csv.DictWriter(text, [*rows[0]], lineterminator="\n")
     writer.writeheader()
@@ -99,5 +98,4 @@ def as_csv(rows):
 
 
 def first_line(module):
-    """Return the first line of a module's docstring, without its full stop."""
     return module.__doc__.split("\n")[0].rstrip(".")

@@ -99,7 +99,6 @@ def effects(rows):
 
 
 def show(rows):
-    """Return the numbers, and the ends of the written texts side by side."""
     cells = []
     for row in rows:
         cache = human_bytes(row["cache_bytes"]) if row["cache_bytes"] else "none"

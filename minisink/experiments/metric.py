@@ -145,7 +145,6 @@ def show(rows):
 
 
 def finding(rows):
-    """Say in how many heads the first token is a sink, by kind of text."""
     length = usual_length(rows)
     each = ", ".join(f"{100 * rates(rows, text, length, 0).mean():.0f}% in {text} text" for text in TEXTS)
     return f"Heads that have their sink on the first token: {each}"

@@ -7,7 +7,6 @@ in a text, for which a model that can copy is asked at its end.
 """
 
 import time
-from functools import partial
 from runpy import run_path
 
 import numpy as np
@@ -63,7 +62,6 @@ class Counted:
     n_seen = property(lambda self: self.cache.n_seen)
 
     def mix(self, layer, q, k, v, rotate, *, normalise, **options):
-        """Mix as the path does; raise ValueError for a query that sees too many keys."""
         seen, first = [], self.n_seen
 
         def counting(scores):  # (H, T, S)
@@ -112,7 +110,7 @@ def run(
     must_hold(FEWEST // 2, n_sinks)
     must_learn(model, [keys])
     makers = {name: maker(name) for name in dict.fromkeys(("streaming", *entries, *own))}
-    asked, missing = told(text, names, keys, seed)
+    asked, missing = names_told(text, names, keys, seed)
     jobs = repeated(gaps, toy_texts, steps, toy_keys, seed) + asked
     streaming = None
     for name in track([*makers]):
@@ -151,9 +149,10 @@ def measure(name, make, model, ids, n_keys, n_sinks, jobs):
         path, began, tasks = Counted(model, make(model, n_keys, n_sinks), n_keys), time.process_time(), {}
         nll = token_nll(model, ids, cache=path)[n_keys:]
         us = 1e6 * (time.process_time() - began) / (len(ids) - 1)
-        for reader, n, read in jobs:
-            for task, nats in read(cache=Counted(reader, make(reader, n, n_sinks), n)).items():
-                tasks.setdefault(task, []).append(float(nats))
+        for reader, n, names, asked in jobs:
+            nats, _ = recall.score(reader, asked, cache=Counted(reader, make(reader, n, n_sinks), n))
+            for task, x in zip(names, nats.tolist(), strict=True):
+                tasks.setdefault(task, []).append(x)
     except MemoryError:
         raise
     except Exception as error:
@@ -163,30 +162,24 @@ def measure(name, make, model, ids, n_keys, n_sinks, jobs):
 
 
 def repeated(gaps, n_texts, steps, n_keys, seed):
-    """Train the toy; return for each text the model, how many keys it sees, and what reads the text with a cache."""
+    """Train the toy, and ask for second readings: for each text the model, keys seen, tasks, and a `recall.Asked`."""
     toy, random = Toy(n_steps=steps, seed=seed), np.random.default_rng([seed, 3])
     for _ in range(steps):
         toy.step()
-    model = toy.as_model("the toy")
-
-    def read(gap, ids, cache):
-        return {f"gap {gap}": token_nll(model, ids, cache=cache)[1 - SEGMENT :].mean()}
-
-    return [(model, n_keys, partial(read, gap, ids)) for gap in gaps for ids in ask(random, n_texts, gap)]
+    model, told = toy.as_model("the toy"), [(2, 1 + SEGMENT)]  # the first symbol cannot be known
+    texts = [(gap, ids) for gap in gaps for ids in ask(random, n_texts, gap)]
+    places = {gap: [(gap + SEGMENT + 2, gap + 2 * SEGMENT + 1)] for gap in gaps}
+    return [(model, n_keys, [f"gap {gap}"], recall.Asked(ids, places[gap], told)) for gap, ids in texts]
 
 
-def told(text, n_texts, n_keys, seed):
+def names_told(text, n_texts, n_keys, seed):
     """Return the same for texts that tell names and ask for them; and why there are none."""
     try:
         model, random = load(REAL) if n_texts else None, np.random.default_rng([seed, 5])
     except CheckpointError as error:
         return [], str(error)
-
-    def read(asked, cache):
-        return dict(zip(WHERE, recall.score(model, asked, cache=cache)[0], strict=True))
-
     texts = [tell(model, text, random) for _ in range(n_texts)]
-    return [(model, n_keys, partial(read, asked)) for asked in texts], "" if n_texts else "--names 0"
+    return [(model, n_keys, WHERE, asked) for asked in texts], "" if n_texts else "--names 0"
 
 
 def tell(model, text, random):
@@ -215,7 +208,6 @@ def effects(rows):
 
 
 def show(rows):
-    """Return the losses with their costs, and what is remembered."""
     losses, cells, tasks, missing = [], [], [*rows[0]["tasks"]], rows[0]["missing"]
     for row in rows:
         above = str(Difference(row["above"], row["error"])) if losses else ""
@@ -228,7 +220,6 @@ def show(rows):
 
 
 def finding(rows):
-    """Say what each entry loses compared with streaming, least first, and which cannot be told from it."""
     above = {row["entry"]: Difference(row["above"], row["error"]) for row in rows[1:]}
     alike = [entry for entry, lost in above.items() if not (lost.above(0) or lost.below(0))]
     sure = sorted({*above} - {*alike}, key=lambda entry: above[entry].mean)

@@ -159,7 +159,6 @@ def show(rows, *, names, column):
 
 
 def finding(rows):
-    """Say how many answers each method recalls exactly, stated in the cache and before it."""
     parts, groups = [], by(rows, "in_cache")
     for inside, where in ((False, "before the cache"), (True, "within the cache")):
         if inside in groups:

@@ -1,10 +1,10 @@
 """Which parts of a sink are needed: its key, its value, its word, its spike.
 
-A cache of one sink and a window is filled; then the key and value in the sink's slot are replaced, and the text
-continues: the loss of the later tokens shows what is missing. What a first token says hardly matters (Xiao et al.,
-Table 1: the sinks replaced by newlines); its value is small, its key is what the weight is parked on. The spike, a few
-channels of its residual stream that are many times the others, in `novels` keeps the value short and makes the key in
-the later layers: Sun et al. (arXiv:2402.17762) set them to zero, and to their mean over many texts.
+Once a cache of one sink and a window is full, the key and value in the sink's slot are replaced, and the loss of the
+later tokens shows what is missing. What a first token says hardly matters (Xiao et al., Table 1: the sinks replaced by
+newlines); its value is small, and its key attracts the weight. In `novels` its spike, a few channels of the residual
+stream that are many times the others, keeps the value short and makes the key in the later layers. Sun et al.
+(arXiv:2402.17762) set these channels to zero, and to their mean over many texts.
 """
 
 from dataclasses import replace
@@ -20,7 +20,7 @@ from .inside import look_inside
 
 PAPER = "Table 1; Sun et al., section 2"
 CLAIM = "a newline can be the sink (5.60, not 5.40), its value be left out; its spike at zero breaks, at its mean not"
-OPTIONS = {"cache": "keys a query sees", "others": "other first tokens, which the mean is of"}
+OPTIONS = {"cache": "keys a query sees", "others": "other first tokens, for the mean of the spike"}
 FAST = {"tokens": 500, "others": 8}
 MASSIVE = 100  # times the median
 EQUAL = {"above": -0.05, "below": 0.05}  # nats per token
@@ -92,8 +92,7 @@ def slots(model, ids, cache, others, seed):
     return variants
 
 
-def pairs(trace):
-    """Return key and value of a token read alone, for every layer."""
+def pairs(trace):  # -> L of (1, K, D), (1, K, D)
     return [(layer["k"], layer["v"]) for layer in trace["layers"]]
 
 
@@ -130,7 +129,6 @@ def losses(model, ids, cache, slot):
 
 
 def effects(rows):
-    """Judge what each part costs, compared with the sink as it was."""
     nll = {row["sink"]: row["nll"] for row in rows}
     for name, bounds in CLAIMED.items():
         if name in nll:  # a run that was stopped has only some
@@ -138,7 +136,6 @@ def effects(rows):
 
 
 def finding(rows):
-    """Say what it costs to evict the sink, to replace it by a newline, and to take its value or spike."""
     added = {row["sink"]: row["added"] for row in rows}
     words = {"evicted": "evicting it", "key kept, value zero": "setting its value to zero"}
     words |= {"a newline": "putting a newline in its place", "spike: zero": "setting its spike to zero"}
