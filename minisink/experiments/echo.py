@@ -18,7 +18,7 @@ from ..loss import nll_of
 from ..methods import Streaming
 from ..system.terminal import count
 from .effects import effect, exactly
-from .inside import after_layers
+from .inside import after_layers, look_inside
 
 PAPER = "Barbero et al., arXiv:2504.02732"
 CLAIM = "a change is felt beyond the window, never beyond layers x (window - 1), and more without a sink in view"
@@ -78,9 +78,8 @@ class Watched(Banded):
 
 def watch(model, ids, method):  # -> (L, T - 1, C), (T - 1,)
     """Return the stream after each layer, and the loss of the next token."""
-    trace: dict = {}
-    logits = model.forward(ids[:-1], Watched(model.config.n_layers, method), trace=trace)
-    return np.stack(after_layers(trace)), nll_of(logits, ids[1:])
+    trace = look_inside(model, ids[:-1], Watched(model.config.n_layers, method))
+    return np.stack(after_layers(trace)), nll_of(trace["logits"], ids[1:])
 
 
 def moves(before, after):  # -> (L + 1, T - 1)

@@ -22,15 +22,10 @@ class Effect:
 
     what: str  # in words, with its unit
     size: float
-    low: float  # the interval that holds 95 % of the draws
+    low: float  # the interval that holds 95 % of the draws; NaN for none
     high: float
     above: float | None = None  # the claimed bounds
     below: float | None = None
-
-    @property
-    def judged(self) -> bool:
-        """Whether there is an interval; a single value has none."""
-        return not math.isnan(self.low)
 
     @property
     def shown(self) -> bool:
@@ -39,9 +34,9 @@ class Effect:
 
     def __str__(self):
         sides = [f"{sign} {x:g}" for sign, x in ((">", self.above), ("<", self.below)) if x is not None]
-        interval = f" [{self.low:.3g}, {self.high:.3g}]" if self.judged and self.low < self.high else ""
-        verdict = "not judged" if not self.judged else "yes" if self.shown else "no"
-        return f"{self.what} {self.size:.3g}{interval} ({' and '.join(sides)}: {verdict})"
+        interval = f" [{self.low:.3g}, {self.high:.3g}]" if self.low < self.high else ""
+        judged = "not judged" if math.isnan(self.low) else "yes" if self.shown else "no"
+        return f"{self.what} {self.size:.3g}{interval} ({' and '.join(sides)}: {judged})"
 
 
 def effect(what, values, *, above=None, below=None, stretch=STRETCH, of=np.mean, seed=0) -> Effect:
@@ -58,16 +53,13 @@ def effect(what, values, *, above=None, below=None, stretch=STRETCH, of=np.mean,
     difference 1 (> 0: not judged)
     """
     values = np.asarray(values, np.float64)
-    n = len(values)
-    size = float(of(values)) if n else math.nan
-    if n < 2 or not np.isfinite(values).all():
-        return Effect(what, size, math.nan, math.nan, above, below)
-    stretch = max(1, min(stretch, n // 4))  # four stretches or more, in a short text too
-    random = np.random.default_rng(seed)
-    starts = random.integers(0, n - stretch + 1, (DRAWS, -(-n // stretch)))
-    drawn = (of(values[(row[:, None] + np.arange(stretch)).ravel()[:n]]) for row in starts)
-    low, high = np.percentile(list(drawn), [2.5, 97.5]).tolist()
-    return Effect(what, size, low, high, above, below)
+    n, low, high = len(values), math.nan, math.nan
+    if n > 1 and np.isfinite(values).all():
+        stretch = max(1, min(stretch, n // 4))  # four stretches or more, in a short text too
+        starts = np.random.default_rng(seed).integers(0, n - stretch + 1, (DRAWS, -(-n // stretch)))
+        drawn = [of(values[(row[:, None] + np.arange(stretch)).ravel()[:n]]) for row in starts]
+        low, high = np.percentile(drawn, [2.5, 97.5]).tolist()
+    return Effect(what, float(of(values)) if n else math.nan, low, high, above, below)
 
 
 def by(rows: Sequence[dict], *keys: str) -> dict:
@@ -129,9 +121,9 @@ def verdict(effects: Sequence[Effect]) -> str:
     >>> verdict([exactly("a", 1, above=0), exactly("b", 1, below=0)])
     'a part of it'
     """
-    shown = sum(effect.shown for effect in effects)
-    if not effects:
+    shown = [effect.shown for effect in effects]
+    if not shown:
         return "nothing to judge by"
-    if not any(effect.judged for effect in effects):
+    if all(math.isnan(effect.low) for effect in effects):
         return "not judged"
-    return "yes" if shown == len(effects) else "a part of it" if shown else "no"
+    return "yes" if all(shown) else "a part of it" if any(shown) else "no"

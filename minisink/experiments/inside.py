@@ -13,10 +13,9 @@ WEIGHTS: dict = {"vmin": 0.0, "vmax": 1.0, "cmap": "magma", "interpolation": "ne
 
 
 def look_inside(model, ids, cache=None):
-    """Run a text, densely or through a cache, and return the trace: everything that `llama.forward` describes."""
+    """Run a text, densely or through a cache; return the trace that `llama.forward` describes, and its ``"logits"``."""
     trace = {}
-    model.forward(ids, cache, trace=trace)
-    return trace
+    return trace | {"logits": model.forward(ids, cache, trace=trace)}
 
 
 def after_layers(trace):

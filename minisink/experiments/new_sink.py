@@ -18,7 +18,7 @@ from ..sinks import ratio_to_median
 from ..system.plots import bars
 from ..system.terminal import table
 from .effects import by, effect
-from .inside import norms, pieces, residual_ratio
+from .inside import look_inside, norms, pieces, residual_ratio
 
 PAPER = "arXiv:2605.06611"
 CLAIM = "a token in the middle that is masked to see only itself becomes a sink, as the first one is"
@@ -93,12 +93,10 @@ def run(models, text, *, length=128, n_texts=20, seed=0, track=iter):
 
 def look(model, ids, path, token, *, n_last):  # -> (L, H), (L,), (L,), (n_last - 2,)
     """Return the weight on a token, its norms relative to the others', and the losses of the words all texts end in."""
-    trace: dict = {}
-    logits = model.forward(ids, cache=path, trace=trace)
+    trace, last = look_inside(model, ids, path), slice(-n_last + 1, None)
     patterns = np.stack([layer["pattern"] for layer in trace["layers"]])  # (L, H, T, T)
     value = ratio_to_median(norms(trace)["value"].swapaxes(1, 2), token)  # (L, T, K) -> (L, K)
-    last = slice(-n_last + 1, None)
-    nll = nll_of(logits[last][:-1], ids[last][1:])
+    nll = nll_of(trace["logits"][last][:-1], ids[last][1:])
     return patterns[:, :, last, token].mean(axis=-1), value.mean(axis=1), residual_ratio(trace, token), nll
 
 
