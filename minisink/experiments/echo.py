@@ -5,7 +5,7 @@ further in each layer, up to layers x (window - 1) tokens on, and not one furthe
 Weight parked on a sink is not spent on mixing tokens, so without a sink in view a change should spread more
 (over-mixing: Barbero et al., arXiv:2504.02732, who perturb a token in whole models with and without the first).
 
-In float32 distant effects are accumulated rounding: a change of a millionth of a stream or less means nothing.
+In float32 distant effects are accumulated rounding: less than a millionth of a stream means nothing.
 """
 
 from itertools import product
@@ -34,13 +34,13 @@ FAST = {"window": 8, "n_changes": 5}
 def run(model, ids, *, window=31, n_sinks=1, changed=40, n_changes=8, seed=0, track=iter):
     """Change a token to a random other, and measure its effect on later tokens.
 
-    The text is read as far as the last change can be felt, and a window further; the window is the same with sinks and
-    without. From ``changed = window`` on, no token that feels the change sees the first one, where none is kept.
+    The window is the same with sinks and without. From ``changed = window`` on, no token that feels the change sees the
+    first one where none is kept.
 
-    A row for each number of ``"sinks"`` and for ``"what"`` changes: the residual stream after each layer, as a part of
+    A row for each number of ``"sinks"`` and for ``"what"`` changes: the residual stream after each layer, relative to
     its length, and last the loss, in nats. Means over tokens and changes: ``"within"`` the window and ``"beyond"`` it
     up to the ``"bound"``, the most tokens later that a change can be felt; ``"furthest"``, how many later it is felt;
-    ``"past"`` the bound the largest. ``"change"``: (n_changes, N), by distance.
+    the largest ``"past"`` the bound. ``"change"``: (n_changes, N), by distance.
     """
     for name, value, least in (("window", window, 2), ("n_sinks", n_sinks, 1), ("n_changes", n_changes, 1)):
         check_whole(name, value, least)

@@ -33,11 +33,11 @@ SHOWN = 5  # rows of each log in the table
 def run(text="", *, trainings=SHIPPED, checkpoints=(), cache=64, tokens=3000, seed=0, track=iter):
     """Read what the logs hold, row by row; or measure checkpoints.
 
-    Each row has ``"training"``; ``"first"``, the first token of every sample, "fixed" or "any", "?" without a
-    config; ``"part"`` of the training; ``"tokens"`` seen until then; ``"loss"`` on held-out text, nats per token;
-    ``"weight"`` on the first token in the strongest ``"layer"``, mean over its heads; ``"gap"``, how much more a window
-    loses than one sink and a window, nats per token; ``"weights"`` of all layers, shape (L,). A checkpoint has
-    ``"step"``, not tokens; ``"error"`` of the gap; ``"weight_0"`` and so on; ``"lost"``, the gap token by token.
+    Each row has ``"training"``; ``"first"``, the first token of every sample, "fixed" or "any", "?" without a config;
+    ``"part"`` of the training; ``"tokens"`` seen until then; ``"loss"`` on held-out text, nats per token; ``"weight"``
+    on the first token in the strongest ``"layer"``, mean over its heads; ``"gap"``, how much more a window loses than
+    one sink and a window; ``"weights"`` of all layers, (L,). A checkpoint has ``"step"``, not tokens; ``"error"`` of
+    the gap; ``"weight_0"`` and so on; ``"lost"``, the gap token by token.
     """
     if checkpoints:
         yield from measure(text, checkpoints, cache, tokens, seed, track)

@@ -25,9 +25,9 @@ CLAIM = "dense 5641, window 5158, re-computed 5.43, streaming 5.40, its sinks ma
 OPTIONS = {
     "cache": "keys a query sees",
     "n_sinks": "first tokens kept",
-    "methods": "which of them",
-    "write": "tokens each writes after the text",
-    "temperature": "of what is written",
+    "methods": "which methods",
+    "write": "tokens each method writes after the text",
+    "temperature": "temperature of the written text",
 }
 FAST = {"tokens": 500, "cache": 16, "write": 40}
 

@@ -34,12 +34,11 @@ KNOWN_WEIGHTS = (0.6496, 0.0758, 0.0439, 0.0328, 0.0853, 0.1125)
 def run(model, ids, *, lengths=(16, 64, 128), n_texts=100, seed=0, track=iter):
     """Look inside at short texts of three kinds.
 
-    A row for each ``"text"``, ``"length"``, ``"key"`` (the first four and the middle one) and ``"layer"``, each number
-    a mean over ``"n_texts"`` pieces: ``"weight"`` on the key by the queries after it; norms of its ``"residual"``
-    stream after the layer and of its ``"value"``, over the median of the others'; ``"massive"``, the largest entry of
-    the stream over the median one; ``"stable_rank"`` of a head's output; ``"sink_0.1"`` and so on, the share of heads
-    with alpha above; ``"kind"`` of sink, if a head has one; the model's ``"positions"``; ``"known"``, how far GPT-2 is
-    from the known answer, NaN for others; ``"alpha"``, (N, H), a row per piece.
+    A row for each ``"text"``, ``"length"``, ``"key"`` (the first four and the middle one) and ``"layer"``, with means
+    over ``"n_texts"`` pieces: the ``"weight"`` on the key by later queries; norms of its ``"residual"`` stream and of
+    its ``"value"``, over the median of the others'; ``"massive"`` (`inside.massive`); ``"stable_rank"`` of a head's
+    output; ``"sink_0.1"`` and so on, the share of heads with alpha above; the ``"kind"`` of sink, if a head has one;
+    the model's ``"positions"``; ``"known"``, `known_difference`; ``"alpha"``, (N, H), a row per piece.
     """
     if min(lengths) < 8:
         raise ValueError(f"a piece of {min(lengths)} tokens has no middle; choose 8 or more")

@@ -68,10 +68,9 @@ def run(models, text, *, length=128, n_texts=20, seed=0, track=iter):
     """Measure weight, value, residual stream and loss for every token that may be a sink.
 
     Each row has ``"model"``, ``"token"``; ``"weight"`` of the queries in the second half on this token: mean over
-    heads, layers and texts, and ``"largest"`` of any layer; ``"sinks"``, the share of all heads in which it is one;
-    ``"value"``, norm of its value / the others' median, mean over heads and layers; ``"residual"``, the same of the
-    residual stream, in the layer where it is largest; ``"nll"`` of the second half, nats per token. ``"rates"``
-    (N,): the share of heads in each text.
+    heads, layers and texts, and ``"largest"`` of any layer; ``"sinks"``, the share of all heads in which it is one,
+    ``"rates"`` (N,) in each text; ``"value"``, norm of its value / the others' median, mean over heads and layers;
+    ``"residual"``, the same of the stream, in the layer where it is largest; ``"nll"`` of the second half.
     """
     if length < 8:
         raise ValueError(f"length is {length}; a text with a middle takes 8 tokens or more")

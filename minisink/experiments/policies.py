@@ -100,8 +100,8 @@ def run(
     Each row has ``"entry"``; the ``"perplexity"`` after the first eviction, how many nats per token it is ``"above"``
     streaming, and the ``"error"`` of that; nats per token of what the toy reads again after each ``"gap N"``, and of
     names told ``"early"`` and so on, with errors (NaN: not measured, and ``"missing"`` says why); ``"keys"`` that the
-    last query sees of those ``"allowed"``, ``"us"``, microseconds of a processor per token, and ``"bytes"`` held.
-    Arrays: ``"nll"``; ``"tasks"``, a dict of nats by text.
+    last query sees of those ``"allowed"``, ``"us"``, processor microseconds per token, and ``"bytes"`` held; the array
+    ``"nll"``; ``"tasks"``, a dict of nats by text.
     """
     for option, n in (("keys", keys), ("toy-keys", toy_keys)):
         if n < FEWEST:

@@ -21,7 +21,7 @@ from .effects import by, effect, must_hold, pivot
 NAMES = ("dense", "window", "streaming", "retrieval")
 FETCHED = Retrieval(window=2**20)  # what retrieval fetches, and its sinks; the window depends on each cache
 OPTIONS = {  # of both experiments
-    "methods": "of " + ", ".join(NAMES),
+    "methods": "some of " + ", ".join(NAMES),
     "fetched": {  # fields of a `Retrieval`, one option each
         "n_sinks": "first tokens kept",
         "n_blocks": "blocks that retrieval fetches",
@@ -108,10 +108,10 @@ def score(model, asked, method=DEFAULT, *, cache=None, readable=False, chunk=CHU
 def measure(model, texts, method, *, readable=False):
     """Return the results of `score` over some texts, in one row.
 
-    It has ``"method"`` by name, ``"cache"``, its slots (None: all), and ``"n_sinks"`` of them; ``"nearest"`` and
+    It has ``"method"`` by name, ``"cache"``, its slots (None: all), and ``"n_sinks"``; ``"nearest"`` and
     ``"farthest"``, tokens from a statement to its answer; ``"in_cache"``, whether all were still in the window (None:
     some); ``"asked"`` and ``"exact"``, how many answers there are and how many are recalled exactly; ``"nll"``, nats
-    per token, and ``"chance"``, that of a guess among numbers of five digits; for each answer ``"nlls"``, ``"exacts"``.
+    per token, and ``"chance"``, the loss of guessing five digits; for each answer ``"nlls"`` and ``"exacts"``.
     """
     scored = [score(model, text, method, readable=readable) for text in texts]
     nlls, exacts = (np.concatenate(parts) for parts in zip(*scored, strict=True))

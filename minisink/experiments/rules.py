@@ -31,11 +31,11 @@ PLACES = {"all": "nats per token", "beyond": "beyond the trained length", "wrong
 def run(model, ids, *, n_sinks=1, windows=(15, 63), track=iter):
     """Measure the loss under each rule after the first eviction, and prove which distances it keeps.
 
-    Each row has ``"rule"``, ``"n_sinks"``, ``"window"``. For ``"all"`` tokens, those ``"within"`` the trained length
-    and ``"beyond"`` it, and those with a distance of the window ``"wrong"``, or all ``"right"``: their ``"share"``,
-    perplexity, that of slots, how many nats it is above slots, and the error of that. What `prove` found, and what is
-    ``"refused"`` because a GPT-2 has no vector for it. Arrays: ``"above"``, in nats; ``"where"``, which tokens are
-    meant; ``"far"`` (T, 2), the distances of each query from token 0 and from the oldest of its window.
+    Each row has ``"rule"``, ``"n_sinks"``, ``"window"``; for ``"all"`` tokens, those ``"within"`` the trained length
+    and ``"beyond"`` it, and those with a distance of the window ``"wrong"``, or all ``"right"``, their ``"share"``,
+    perplexity, that of slots, how many nats it is above slots, and its error; what `prove` found; what is ``"refused"``
+    because a GPT-2 has no vector for it. Arrays: ``"above"``, in nats; ``"where"``, which tokens are meant; ``"far"``
+    (T, 2), the distances of each query from token 0 and from the oldest of its window.
     """
     must_hold(n_sinks + min(windows), n_sinks)
     must_evict(len(ids), n_sinks + max(windows))

@@ -37,11 +37,9 @@ CLAIMED = {
 def run(model, ids, *, cache=64, others=32, seed=0, track=iter):
     """Measure the loss after the first eviction, with the sink as it was and with something else in its slot.
 
-    The mean of the spike is over `others`, tokens of the text that are put first, one by one.
-
-    Each row has ``"sink"``, what is in its slot (a random spike has the size of the true one; elsewhere: the same
-    numbers in channels drawn at random); ``"perplexity"``, from the second token after the first eviction on;
-    ``"added"``, nats per token relative to the sink as it was; ``"nll"``, of each token.
+    Each row has ``"sink"``, what is in its slot (a mean spike is that of `others` put first, one by one; a random one
+    has the size of the true one; elsewhere: the same numbers in channels drawn at random); ``"perplexity"``, from the
+    second token after the first eviction on; ``"added"``, nats per token relative to the sink as it was; ``"nll"``.
     """
     if cache < 3:
         raise ValueError(f"a cache of {cache} cannot hold a sink and a window of 2: give it 3 tokens or more")

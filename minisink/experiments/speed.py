@@ -91,8 +91,7 @@ def compare(model, caches=tuple(PAPER), *, n_sinks=4, repeats=3, on_progress=lam
 
     One row per cache: ``"cache"``, ``"streaming_ms"``, ``"recompute_ms"``, ``"ratio"``, ``"paper_ratio"`` (NaN where
     the paper has none), ``"streaming_bytes"`` and ``"recompute_bytes"``: of the cache, if any, and of everything else
-    allocated at once while a token is computed, without weights; ``"times"`` of shape (repeats, 2), ms streaming
-    and re-computing, one after the other.
+    allocated at once while a token is computed, without weights; ``"times"`` in ms, (repeats, 2), in this order.
     """
     ids = np.random.default_rng(0).integers(0, model.config.vocab_size, max(caches))
     decoder = None
