@@ -30,6 +30,7 @@ class Evicting:
 
     def __init__(self, model, n_keys, n_sinks=1):
         config, self.n_keys, self.n_sinks, self.n_seen = model.config, n_keys, n_sinks, 0
+        self.most = n_keys  # in any head
         widths = {"keys": config.head_dim, "values": config.head_dim, "memory": self.n_numbers}
         empty = {name: np.zeros((0, config.n_kv_heads, width), model.dtype) for name, width in widths.items()}
         empty["index"] = np.zeros((0, config.n_kv_heads), int)
@@ -47,8 +48,8 @@ class Evicting:
     def newest_half(self, layer, worth):  # (S, K) -> (S, K): is spared
         return np.where(layer.index > layer.index[-1] - self.n_keys // 2, SPARED, worth)
 
-    def positions(self, n_tokens):  # -> (T,), the newest token's slot
-        return np.minimum(np.arange(self.n_seen, self.n_seen + n_tokens), self.n_keys - 1)
+    def positions(self, n_tokens):  # -> (T,), the newest token's slot in the widest heads
+        return np.minimum(np.arange(self.n_seen, self.n_seen + n_tokens), self.most - 1)
 
     def mix(self, i, q, k, v, rotate, *, normalise, trace=None):  # (T, H, D), 2 x (T, K, D) -> (T, H, D)
         mixed, layer = np.empty_like(q), self.layers[i]
@@ -169,9 +170,6 @@ class PerHead(Evicting):
         rank, wide = self.rank[layer.number], max(self.n_keys, min(layer.index[-1, 0] + 1, self.most))
         K, left = len(rank), len(rank) * self.n_keys - self.n_wide * wide
         return np.where(rank < self.n_wide, wide, (left + K - 1 - rank) // (K - self.n_wide))
-
-    def positions(self, n_tokens):  # of the newest token in the widest heads
-        return np.minimum(np.arange(self.n_seen, self.n_seen + n_tokens), self.most - 1)
 
     def worth(self, layer):
         return np.where(layer.index < self.n_sinks, SPARED, layer.index)

@@ -13,17 +13,10 @@ import numpy as np
 from ..fast.decoder import Decoder
 from ..methods import Streaming, new_cache
 from ..system.device import to_host
-from .effects import must_hold
+from .effects import must_hold, must_learn
 
 # Milliseconds per token on an A6000, Llama-2-7B: re-computation and StreamingLLM (arXiv:2309.17453, Figure 10)
 PAPER = {256: (63, 31), 512: (103, 31), 1024: (223, 35), 2048: (523, 45), 4096: (1411, 65)}
-
-
-def check(caches, *, n_sinks, repeats):
-    """Refuse sizes that cannot be timed on any model: a cache without a window, or no repeats."""
-    must_hold(min(caches), n_sinks)
-    if repeats < 1:
-        raise ValueError(f"--repeats is {repeats}; it must be 1 or more")
 
 
 def full_decoder(model, cache, *, n_sinks=4, n_seen=1000, weights_of=None):
@@ -31,7 +24,6 @@ def full_decoder(model, cache, *, n_sinks=4, n_seen=1000, weights_of=None):
 
     It shares the weights of another decoder of the same model, if there is one.
     """
-    must_hold(cache, n_sinks)
     weights, random = None if weights_of is None else weights_of.weights, np.random.default_rng(0)
     decoder = Decoder(model, Streaming(n_sinks, cache - n_sinks), weights=weights)
     for array in (decoder.cache.keys, decoder.cache.values):
@@ -93,8 +85,11 @@ def compare(model, caches=tuple(PAPER), *, n_sinks=4, repeats=3, on_progress=lam
     the paper has none), ``"streaming_bytes"`` and ``"recompute_bytes"``: of the cache, if any, and of everything else
     allocated at once while a token is computed, without weights; ``"times"`` in ms, (repeats, 2), in this order.
     """
-    ids = np.random.default_rng(0).integers(0, model.config.vocab_size, max(caches))
-    decoder = None
+    must_hold(min(caches), n_sinks)
+    if repeats < 1:
+        raise ValueError(f"--repeats is {repeats}; it must be 1 or more")
+    must_learn(model, caches)
+    ids, decoder = np.random.default_rng(0).integers(0, model.config.vocab_size, max(caches)), None
     for cache in caches:
         decoder = full_decoder(model, cache, n_sinks=n_sinks, weights_of=decoder)
         functions = {

@@ -11,7 +11,7 @@ from ..evaluation.plots import STROKES
 from ..system.plots import name_lines
 from ..system.terminal import human_bytes, number, table
 from . import speed
-from .effects import effect, must_learn
+from .effects import effect
 
 PAPER = "Figure 10"
 CLAIM = "re-computation over streaming, 256 to 4096: 2.0, 3.3, 6.4, 11.6, 21.7 times (7B); 22.2 times (13B, 4096)"
@@ -22,8 +22,6 @@ FAST = {"caches": (64, 128, 256, 512), "repeats": 3}
 def run(model, *, caches=tuple(speed.PAPER), n_sinks=4, repeats=5, track=iter):
     """Time a token in every cache, also beyond the trained length, and yield the rows of `speed.compare`."""
     caches = sorted(set(caches))
-    speed.check(caches, n_sinks=n_sinks, repeats=repeats)
-    must_learn(model, caches)
     rows = speed.compare(model, caches, n_sinks=n_sinks, repeats=repeats)
     yield from (row for _, row in zip(track(caches), rows, strict=False))
 
