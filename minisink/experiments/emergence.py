@@ -48,13 +48,15 @@ def run(text="", *, trainings=SHIPPED, checkpoints=(), cache=64, tokens=3000, se
         if folders.setdefault(folder.resolve().name, folder) != folder:
             raise ValueError(f"{folder}: another training has this name, {folders[folder.resolve().name]}")
     for name, folder in track([*folders.items()]):
-        log, first = read_logs(folder), "?"
+        first, began = "?", 0.0
         if (config := folder / "config.json").is_file():
             first = "any" if read_json(config).get("bos_token_id") is None else "fixed"
-        for i, weights in enumerate(log["weight"]):
-            row = {"training": name, "first": first, "part": int(log["part"][i]), "tokens": int(log["tokens"][i])}
-            row |= {"loss": float(log["loss"][i]), "weight": float(weights.max()), "layer": int(weights.argmax())}
-            yield row | {"gap": float(log["gap"][i]), "weights": weights}
+        for part, log in enumerate(read_logs(folder)):  # one after another, the tokens counted on
+            for i, weights in enumerate(log["weight"]):
+                row = {"training": name, "first": first, "part": part, "tokens": int(began + log["tokens"][i])}
+                row |= {"loss": float(log["loss"][i]), "weight": float(weights.max()), "layer": int(weights.argmax())}
+                yield row | {"gap": float(log["gap"][i]), "weights": weights}
+            began += log["tokens"][-1]
 
 
 def effects(rows):
@@ -128,14 +130,10 @@ def draw(figure, rows):
 
 
 def read_logs(folder):
-    """Read the logs of a training, one part after another, the tokens counted on: `read_log`, and ``"part"`` (N,)."""
-    parts, began = [read_log(path) for path in sorted(folder.glob(LOGS))], 0.0
-    if not parts:
+    logs = [read_log(path) for path in sorted(folder.glob(LOGS))]
+    if not logs:
         raise ValueError(f"{folder}: holds no log ({LOGS})")
-    for i, part in enumerate(parts):
-        part |= {"tokens": part["tokens"] + began, "part": np.full(len(part["tokens"]), i)}
-        began = part["tokens"][-1]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return logs
 
 
 def read_log(path):

@@ -37,11 +37,11 @@ def test_a_log_is_read(tmp_path):
 def test_parts_follow_one_another(tmp_path):
     write(tmp_path, 10, name="log-128.csv")
     write(tmp_path, 3, name="log-256.csv")
-    log = emergence.read_logs(tmp_path)
-    np.testing.assert_allclose(log["tokens"], 1e6 * np.arange(1, 14))
-    np.testing.assert_allclose(log["gap"], np.array([*range(1, 11), 1, 2, 3]) / 100)
-    assert log["part"].tolist() == [0] * 10 + [1] * 3
-    assert log["weight"].shape == (13, 2)
+    rows = list(emergence.run(trainings=[str(tmp_path)]))
+    assert [row["tokens"] for row in rows] == [10**6 * n for n in range(1, 14)]
+    np.testing.assert_allclose([row["gap"] for row in rows], np.array([*range(1, 11), 1, 2, 3]) / 100)
+    assert [row["part"] for row in rows] == [0] * 10 + [1] * 3
+    assert np.shape([row["weights"] for row in rows]) == (13, 2)
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="empty: holds no log"):
         emergence.read_logs(tmp_path / "empty")
