@@ -8,7 +8,7 @@ from collections import deque
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -193,7 +193,7 @@ class Conversation:
 
     def _method_pinned(self, n_pinned, saved):
         """Return the method to continue with: with as many sinks as the saved system message."""
-        method = self.stream.method
+        method: Any = self.stream.method
         windows = (method.window, max(1, method.capacity - n_pinned)) if n_pinned and method.window else ()
         return saved if saved in [replace(method, n_sinks=n_pinned, window=window) for window in windows] else method
 

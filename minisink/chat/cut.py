@@ -141,7 +141,7 @@ def _alone(rendered, first):
     """Return the piece of a system message alone; None if a conversation does not begin with it."""
     with suppress(TemplateError):  # some write it into the first turn
         (text,), _ = rendered([_talk(0, True)], [], [])
-        said = iter(part for part in first if isinstance(part, tuple))
-        piece = [next(said) if isinstance(part, tuple) else part for part in _parts(text, ["system"])]
+        system = next(part for part in first if isinstance(part, tuple))
+        piece = [system if isinstance(part, tuple) else part for part in _parts(text, ["system"])]
         return piece if written([first], PLAIN).startswith(written([piece], PLAIN)) else None
     return None

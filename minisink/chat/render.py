@@ -8,7 +8,9 @@ standard input and goes out on standard output; `template` is the parent.
 import json
 import os
 import sys
+from contextlib import suppress
 from datetime import datetime
+from itertools import islice
 
 MEMORY = 1 << 30  # most bytes, if the system can limit them
 WORD = "\ue002"  # placeholder in a conversation for the words that a template is tried with
@@ -68,34 +70,29 @@ def words_of(template):
     return {word: text for word, text in words.items() if word.strip()}
 
 
-def tried(conversations, words):
-    """Return the conversations for each word, with it in place of `WORD`."""
-    return [
-        ([{**m, "content": word if m["content"] == WORD else m["content"]} for m in messages], begin)
-        for word in words
-        for messages, begin in conversations
-    ]
+def with_word(messages, word):
+    """Return messages with a word in place of `WORD`."""
+    return [{**m, "content": word if m["content"] == WORD else m["content"]} for m in messages]
 
 
 def answer(question):
     """Render the conversations of a question, and its probes with its words and those of the template."""
     template, talks, probes = question["template"], question["conversations"], question.get("probes", [])
     words = {word: None for word in question["words"]} | words_of(template) if probes else {}
-    texts = render(template, [*talks, *tried(probes, words)], **question["names"])
-    made = iter(texts[len(talks) :])
-    return {"rendered": texts[: len(talks)], "tried": [(*word, [next(made) for _ in probes]) for word in words.items()]}
+    tried = [(with_word(messages, word), begin) for word in words for messages, begin in probes]
+    texts = iter(render(template, [*talks, *tried], **question["names"]))
+    rendered = [*islice(texts, len(talks))]
+    return {"rendered": rendered, "tried": [(*word, [*islice(texts, len(probes))]) for word in words.items()]}
 
 
 def main():
     """Answer one question: as `answer` does, or ``{"error": "..."}``."""
     chat = os.path.dirname(os.path.abspath(__file__))
     sys.path[:] = [folder for folder in sys.path if os.path.abspath(folder) != chat]  # ours are not top-level names
-    try:
+    with suppress(ImportError, ValueError, OSError):  # Windows has no such limit
         import resource
 
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    except (ImportError, ValueError, OSError):  # Windows has no such limit
-        pass
     question = json.load(sys.stdin)
     try:
         said = answer(question)

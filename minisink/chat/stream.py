@@ -55,13 +55,18 @@ def load_stream(stream: Stream, path) -> dict:
 def go_on(stream: Stream, path, about: dict, arrays: dict) -> dict:
     """Do what `load_stream` does, given what `load_state` read; errors as within `system.files.reading`."""
     check_model(stream, path, about)
-    _check_method(stream, path, about)
     model, method, n_seen = stream.model, method_from(about["method"]), about["n_seen"]
-    cache: Any = None
+    ours, cache = stream.method, None
+    if isinstance(method, Recompute) and isinstance(ours, Recompute):
+        ours = Recompute(ours.window, method.lead)  # the lead is the saved text's
+    if method != ours:
+        raise ValueError(f"{path}: was made with {method!r}, and this is {ours!r}")
+    if (saved := about["readable"]) != stream.readable:
+        raise ValueError(f"{path}: was made with readable={saved!r}, and this is readable={stream.readable}")
     if not isinstance(method, Recompute):
-        cache = kept = cache_from(about["cache"], arrays, model.weights.embed, model.config)
-        if type(kept) is not type(stream.cache) or kept.policy != method or kept.n_seen < n_seen:
-            raise ValueError(f"it has {kept!r} for {n_seen} tokens under {method!r}")
+        cache = cache_from(about["cache"], arrays, model.weights.embed, model.config)
+        if type(cache) is not type(stream.cache) or cache.policy != method or cache.n_seen < n_seen:
+            raise ValueError(f"it has {cache!r} for {n_seen} tokens under {method!r}")
     ids = {name: about[name] for name in ("pending", "sink_ids", "window_ids", "seen")}
     ids = {name: known if known == [] else model.check_ids(known).tolist() for name, known in ids.items()}
     check_whole("n_seen", n_seen, 0)
@@ -84,17 +89,6 @@ def check_model(stream, path, about):
     """Raise ValueError for a state of another model."""
     if about["weights"] != _digest(stream.model):
         raise ValueError(f"{path}: is a state of another model ({about['model']}), not of {stream.model.name}")
-
-
-def _check_method(stream, path, about):
-    """Raise ValueError for a state of another method; the `lead` of a `Recompute` may differ."""
-    saved_method, method = method_from(about["method"]), stream.method
-    if isinstance(saved_method, Recompute) and isinstance(method, Recompute):
-        method = Recompute(method.window, saved_method.lead)
-    if saved_method != method:
-        raise ValueError(f"{path}: was made with {saved_method!r}, and this is {method!r}")
-    if (saved := about["readable"]) != stream.readable:
-        raise ValueError(f"{path}: was made with readable={saved!r}, and this is readable={stream.readable}")
 
 
 def _digest(model):

@@ -56,14 +56,15 @@ def run(args):
             bar.set_description(method.name, refresh=False)
             bar.update(n_tokens * work[method])
 
-        rows = four_methods.run(model, ids, methods, cache=args.cache, readable=args.readable, on_progress=on_progress)
+        options = {"cache": args.cache, "readable": args.readable}
+        rows = [*four_methods.run(model, ids, methods, **options, on_progress=on_progress)]
         if not all(np.isfinite(row["nll"]).all() for row in rows):
             writers = {}  # a model of NaN has nothing to say
         bar.set_description("writing", refresh=False)
         draws = {"n_tokens": args.write, "seed": args.seed, "bos": not args.no_bos, "readable": args.readable}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # a cache that is too long already gave a warning
-            texts = last_words.run(writers, PROMPT, **draws, on_progress=bar.update)
+            texts = [*last_words.run(writers, PROMPT, **draws, on_progress=bar.update)]
     losses = {row["method"]: row["nll"] for row in rows}
     findings = [four_methods.finding(rows, args.cache), *_explain_finding(model, ids, rows, gain)]
     if args.json:

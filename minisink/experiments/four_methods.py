@@ -39,7 +39,7 @@ def run(model, ids, methods, *, cache, readable=False, on_progress=lambda method
     after the first eviction; NaN if not measured), ``"keys"`` (held at the end), ``"cache_bytes"``,
     ``"tokens_per_second"``, ``"note"``. `on_progress` gets a method and the number of tokens it has just done.
     """
-    ids, rows = model.check_ids(ids), []
+    ids = model.check_ids(ids)
     for method in methods:
         blocks, note, start = [], "", time.perf_counter()
         try:
@@ -55,9 +55,7 @@ def run(model, ids, methods, *, cache, readable=False, on_progress=lambda method
         keys = len(nll) if isinstance(method, Dense | Retrieval) else min(len(nll), cache)  # that are held
         size = 0 if isinstance(method, Recompute) else keys * cache_bytes_per_token(model)
         row = {"method": method.name, "nll": nll, "before": perplexity(nll[:cache]), "after": perplexity(nll[cache:])}
-        row |= {"keys": keys, "cache_bytes": size, "tokens_per_second": len(nll) / seconds, "note": note}
-        rows.append(row)
-    return rows
+        yield row | {"keys": keys, "cache_bytes": size, "tokens_per_second": len(nll) / seconds, "note": note}
 
 
 def induction(model, *, length=32, n_texts=2, seed=0):

@@ -1,9 +1,9 @@
 """What each method writes, long after the first eviction: a collapse that anybody can read.
 
-A perplexity convinces no sceptic. A text does. Each writer continues from the same words for many times its cache; its
-text comes with one number, the perplexity of its last words under the model that wrote them, read again with all of
-them in view: low for sense, high for nonsense. A larger model collapses into loops instead, which do not surprise it,
-so the share of repeated 4-grams is given too.
+A perplexity convinces no sceptic. A text does. Each writer continues from the same words for many times its cache. Its
+text comes with the perplexity of its last words under the model that wrote them, read again with all of them in view:
+low for sense, high for nonsense. A larger model collapses into loops instead, which do not surprise it, so the share of
+repeated 4-grams is given too.
 """
 
 import numpy as np
@@ -18,10 +18,8 @@ READ = 200  # last words that are read again
 def run(writers, prompt, *, n_tokens=1200, temperature=0.8, seed=0, bos=True, readable=False, on_progress=lambda: None):
     """Let each writer, a model and a method by name, continue a prompt; `on_progress` after every token.
 
-    One row per writer: ``"who"``, ``"text"``; and of its last tokens ``"own_perplexity"``, under the writer's model,
-    and ``"repeated"``, the share of their 4-grams already seen.
+    One row per writer: ``"who"``, ``"text"``; and of its last tokens ``"own_perplexity"`` and ``"repeated"``.
     """
-    rows = []
     for who, (model, method) in writers.items():
         ids = model.encode(prompt, bos=bos)
         tokens = []
@@ -32,8 +30,7 @@ def run(writers, prompt, *, n_tokens=1200, temperature=0.8, seed=0, bos=True, re
         lead = ids[:1] if ids[0] == model.config.bos else ids[:0]
         last = tokens[-min(READ, model.config.max_positions - 1) :]
         ppl = perplexity(token_nll(model, np.concatenate((lead, last)), Dense()))
-        rows.append({"who": who, "text": model.decode(tokens), "own_perplexity": ppl, "repeated": repeated(last)})
-    return rows
+        yield {"who": who, "text": model.decode(tokens), "own_perplexity": ppl, "repeated": repeated(last)}
 
 
 def repeated(tokens, n=4):

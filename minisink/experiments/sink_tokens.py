@@ -69,32 +69,27 @@ def strongest(by_token, layer, n=3):
     return sorted(heads.items(), key=lambda item: -by_token[item[0]]["weight"][layer, item[1]])[:n]
 
 
-def top(rows):
-    """Return whether the token with most weight is the first, and its values, by layer."""
-    rows = [of_layer[0] for of_layer in by(rows, "layer").values()]
-    return [row["token"] == NAMED for row in rows], [row["value"] for row in rows]
-
-
 def effects(rows):
     """Judge over the layers whether most look at the first token, and whether what they look at has small values."""
-    first, value = top(rows)
+    top = [of_layer[0] for of_layer in by(rows, "layer").values()]
+    first = [row["token"] == NAMED for row in top]
     yield effect("share of layers that look at the first token most", first, above=0.5, stretch=1)
-    yield effect("|v| token/median, of what they look at most", value, below=0.5, stretch=1)
+    yield effect("|v| token/median, of what they look at most", [row["value"] for row in top], below=0.5, stretch=1)
 
 
 def show(rows):
     """Return a table with three rows per layer."""
     forms = {"layer": "d", "head": "d", "token": "s", "times": ",", "weight": ".2f", "value": ".2f"}
     cells = [[format(row[key], form) for key, form in forms.items()] for row in rows]
-    header = ["layer", "head", "token", "times", "weight", "|v| token/median"]
-    return "tokens that later ones look at most\n" + table(header, cells)
+    return "tokens that later ones look at most\n" + table([*forms][:-1] + ["|v| token/median"], cells)
 
 
 def finding(rows):
     """State in how many layers the first token gets the most weight, and how small the values of such tokens are."""
-    first, value = top(rows)
-    most = f"The first token gets the most weight in {sum(first)} of {len(first)} layers"
-    return f"{most}; values of such tokens have {np.mean(value):.2f} of the median norm"
+    top = [of_layer[0] for of_layer in by(rows, "layer").values()]
+    first, value = sum(row["token"] == NAMED for row in top), np.mean([row["value"] for row in top])
+    most = f"The first token gets the most weight in {first} of {len(top)} layers"
+    return f"{most}; values of such tokens have {value:.2f} of the median norm"
 
 
 def draw(figure, rows):

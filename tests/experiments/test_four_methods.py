@@ -100,7 +100,7 @@ def test_rows_are_what_token_nll_gives(model, n_tokens, cache, n_sinks):
     def on_progress(method, n):
         counted[method] += n
 
-    measured = run(model, ids, methods, cache=cache, on_progress=on_progress)
+    measured = list(run(model, ids, methods, cache=cache, on_progress=on_progress))
     assert [row["method"] for row in measured] == ["dense", "window", "recompute", "streaming"]
     for row, method in zip(measured, methods, strict=True):
         nll = minisink.token_nll(model, ids, method)
@@ -131,7 +131,7 @@ def test_a_rebuilt_window_begins_as_the_text_does():
 def test_dense_attention_ends_with_the_positions_of_a_gpt2():
     """64 learned positions: 64 losses and a note; the others see the whole text."""
     model, ids = public(tiny.make(gpt2)), tiny.ids(100)
-    measured = run(model, ids, four(model, ids, 8, 1), cache=8)
+    measured = list(run(model, ids, four(model, ids, 8, 1), cache=8))
     assert [len(row["nll"]) for row in measured] == [64, 99, 99, 99]
     assert ["learned positions" in row["note"] for row in measured] == [True, False, False, False]
 
