@@ -48,9 +48,8 @@ class Conversation:
         self.template = template_of(model, system=system)
         if method is None:
             method = Streaming(window=min(Streaming().capacity, model.config.max_positions) - Streaming.n_sinks)
-        self.n_pinned = 0
+        self.n_pinned = n_system_tokens(model, system, self.template) if pin_system else 0
         if pin_system:
-            self.n_pinned = n_system_tokens(model, system, self.template)
             method = _pin(method, self.n_pinned)
         self.stream = Stream(model, method, readable=readable, **draws)
         self.n_turns, self.before, self.turns = 0, 0, deque()  # `before`: tokens seen by streams before this one

@@ -17,17 +17,10 @@ STAND_IN = re.compile("\ue000(\\w+)\ue001")  # private use: not in any template
 PLAIN = {role: f"\ue000{role}\ue001" for role in ("system", "user", "assistant")}
 TRIMS = ((), ("strip",), ("lstrip",), ("rstrip",))
 BLANK = [" \n\u2003x y\t\n ", "\n \n(x)\n\t\n", "\t\x0bx\xa0", "  x"]  # ends of every kind
-WORDS = [
-    *BLANK,
-    "Two  words\n\n\n  and\tlines.\r\n1. more",
-    '"It\'s" <b>1 &lt; 2</b> & {{ x }} {% y %} \\n `z` http://example.org/?a=b#c',
-    "ONE two Three É ß ﬁ e\u0301 \u0130 漢字 🙂\u200d🙂 \u202e",
-    "0",
-    "None",
-    "[1, 'a']",
-    "x" * 300,
-    "A sentence of some words. " * 800,
-]
+WORDS = [*BLANK, "Two  words\n\n\n  and\tlines.\r\n1. more"]
+WORDS += ['"It\'s" <b>1 &lt; 2</b> & {{ x }} {% y %} \\n `z` http://example.org/?a=b#c']
+WORDS += ["ONE two Three É ß ﬁ e\u0301 \u0130 漢字 🙂\u200d🙂 \u202e"]
+WORDS += ["0", "None", "[1, 'a']", "x" * 300, "A sentence of some words. " * 800]
 
 
 class TemplateError(ValueError):

@@ -27,14 +27,10 @@ def take(conversation, line, max_new_tokens, measured, show):
         measured.add(answer=tokens if evicted else ())
         n_new = len(tokens)
     stream, window = conversation.stream, conversation.stream.method.window
-    return report | {
-        "tokens_seen": conversation.n_seen,
-        "cache_tokens": n_kept(stream),
-        "cache_bytes": n_bytes(stream),
-        "seconds": round(time.perf_counter() - start, 3),
-        "tokens_per_second": round(n_new / writing, 1) if n_new > 1 and writing else None,
-        "longer": window is not None and conversation.n_seen - before - n_new > window,
-    }
+    report |= {"tokens_seen": conversation.n_seen, "cache_tokens": n_kept(stream), "cache_bytes": n_bytes(stream)}
+    report["seconds"] = round(time.perf_counter() - start, 3)
+    report["tokens_per_second"] = round(n_new / writing, 1) if n_new > 1 and writing else None
+    return report | {"longer": window is not None and conversation.n_seen - before - n_new > window}
 
 
 def _answer(conversation, words, max_new_tokens, show):
