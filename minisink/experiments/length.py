@@ -20,7 +20,7 @@ from .effects import effect, exactly, must_hold
 
 PAPER = "Figure 5"
 CLAIM = "perplexity is flat over 4 million tokens, and memory is that of the cache"
-OPTIONS = {"tokens": "to stream", "cache": "keys a query sees", "n_sinks": "of them"}
+OPTIONS = {"tokens": "tokens to stream", "cache": "keys a query sees", "n_sinks": "sinks among them"}
 FAST = {"tokens": 3000}
 TENTHS = 10
 
