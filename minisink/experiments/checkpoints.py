@@ -18,14 +18,14 @@ from .inside import pieces, stretch
 
 PIECE = 128  # tokens
 OF_CHECKPOINTS = {
-    "checkpoints": "folders of a model as it learned, step0 step1000 ...: these are measured, no log is read",
-    "cache": "keys a query of a checkpoint sees",
+    "checkpoints": "folders of a model as it learned, step0 step1000 ..., to be measured instead of reading a log",
+    "cache": "keys a checkpoint's query sees",
     "tokens": "how much of the text it reads",
 }
 
 
 def in_order(folders):
-    """Return (step, folder) by the numbers in the folders' names, or in the given order if no name has one."""
+    """Return (step, folder) pairs by the numbers in the folders' names, or in the given order if no name has one."""
     for folder in folders:
         if not folder.is_dir():
             raise ValueError(f"{folder}: there is no such folder")
@@ -40,7 +40,7 @@ def in_order(folders):
 
 
 def measure(text, folders, cache, tokens, seed, track):
-    """Yield a row of `emergence.run` for each checkpoint, all read the same tokens."""
+    """Yield a row of `emergence.run` for each checkpoint; all read the same tokens."""
     must_hold(cache, 1)
     first: tuple = ()
     for step, folder in track(in_order([Path(folder) for folder in folders])):
@@ -52,7 +52,7 @@ def measure(text, folders, cache, tokens, seed, track):
         if about != first[1]:
             raise ValueError(f"{folder} is {about}, and {first[0]} is {first[1]}; give the checkpoints of one model")
         if not np.array_equal(ids, first[2]):
-            raise ValueError(f"{folder}: its tokenizer is another than that of {first[0]}")
+            raise ValueError(f"{folder}: its tokenizer is not that of {first[0]}")
         looks = [look(model, piece) for piece in pieces(model, ids, min(PIECE, len(ids)), len(ids))]
         loss, weights = (np.mean(values, axis=0) for values in zip(*looks, strict=True))  # (), (L,)
         window, sink = (token_nll(model, ids, kept)[cache:] for kept in (Window(cache), Streaming(1, cache - 1)))

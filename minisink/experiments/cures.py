@@ -21,12 +21,12 @@ from .effects import by, effect, exactly
 PAPER = "Ran-Milo, 2603.11487"
 CLAIM = "softmax must put 1 - epsilon on BOS when idle; ReLU need not (a gate: weight on the first token .467 to .048)"
 OPTIONS = {
-    "kinds": "scores to weights",
-    "n_seeds": "trainings of each; two of backcopy",
-    "lengths": "tokens per text of the trigger task",
-    "head_dims": "channels of a query there",
-    "steps": "at most, of 128 texts there",
-    "backcopy_steps": "of 32 texts; 0 leaves backcopy out",
+    "kinds": "ways from scores to weights",
+    "n_seeds": "trainings of each, at most two of backcopy",
+    "lengths": "trigger task: tokens per text",
+    "head_dims": "trigger task: channels of a query",
+    "steps": "trigger task: steps at most, of 128 texts each",
+    "backcopy_steps": "steps of 32 texts each; 0 leaves backcopy out",
 }
 FAST = {"kinds": ("softmax", "softmax1", "relu"), "n_seeds": 2, "backcopy_steps": 0}
 MEASURED = ("idle", "busy", "value", "spike", "error")

@@ -20,7 +20,7 @@ CLAIM = "a line is known while it is in the cache (75 %), and not at all once it
 OPTIONS = {
     "distances": "lines back",
     "caches": "slots, sinks included",
-    "n_queries": "at each distance",
+    "n_queries": "queries at each distance",
     "every": "lines between two queries",
     **recall.OPTIONS,
 }

@@ -102,7 +102,7 @@ def test_what_is_not_one_model_is_refused_in_a_line(saved, tmp_path, capsys):
         ([saved[0], saved[0]], "step 1000 again"),
         ([saved[0], save(tmp_path / "step9999", vocab_size=1030)], "3 layers and 1030 tokens, and"),
         ([saved[0], save(tmp_path / "step9998", n_layers=2)], "2 layers and 1024 tokens, and"),
-        ([saved[0], save(tmp_path / "step9997", tokenizer=other)], "its tokenizer is another"),
+        ([saved[0], save(tmp_path / "step9997", tokenizer=other)], "its tokenizer is not that of"),
     ):
         assert main(["reproduce", "emergence", "--fast", "--checkpoints", *folders]) == 2
         err = capsys.readouterr().err
