@@ -1,8 +1,7 @@
 """Perplexity by the size of the cache: a larger one is not always better.
 
-Llama-2-7B, trained on 4,096 tokens, gains from every doubling of its cache except the one that fills the trained
-length: it does not use everything it sees. Beyond that length there are more slots than the model knows, as in dense
-attention to a long text. All sizes are judged on the same tokens, those after the first eviction from the largest.
+Beyond the trained length there are more slots than the model knows, as in dense attention to a long text. All sizes
+are judged on the same tokens, those after the first eviction from the largest.
 """
 
 from functools import partial

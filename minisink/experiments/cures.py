@@ -3,8 +3,7 @@
 *Trigger* (arXiv:2603.11487): the mean of the earlier tokens at one token, nothing at all others. A softmax head that
 solves it must park its weight on BOS, by a theorem. *Backcopy* (arXiv:2410.13835): repeat a token after a trigger,
 otherwise continue the chain. The cures: softmax1; a learned sink logit (gpt-oss); a gate after attention
-(arXiv:2505.06708); softpick, a rectified softmax (arXiv:2504.20966); ReLU. Some only *allow* a head to look at nothing;
-the run shows whether it then does. Backcopy is trained with those that the language-model trainer supports.
+(arXiv:2505.06708); softpick, a rectified softmax (arXiv:2504.20966); ReLU. Some only *allow* a head to look at nothing.
 """
 
 import numpy as np

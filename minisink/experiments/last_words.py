@@ -1,9 +1,8 @@
 """What each method writes, long after the first eviction: a collapse that anybody can read.
 
-A perplexity convinces no sceptic. A text does. Each writer continues from the same words for many times its cache. Its
-text comes with the perplexity of its last words under the model that wrote them, read again with all of them in view:
-low for sense, high for nonsense. A larger model collapses into loops instead, which do not surprise it, so the share of
-repeated 4-grams is given too.
+A perplexity convinces no sceptic. A text does. It comes with the perplexity of its last words under the model that
+wrote them, read again with all of them in view: low for sense, high for nonsense. A larger model collapses into loops
+instead, which do not surprise it, so the share of repeated 4-grams is given too.
 """
 
 import numpy as np

@@ -1,9 +1,7 @@
 """A stream without end: loss and memory stay as they are, however long it gets.
 
-A text is streamed, from its beginning again where it is too short, and every tenth of the stream is compared with a
-reader who begins just there, with the same sinks and window but no past. So it does not matter what is hard or easy in
-the text. If anything added up along the stream (positions, rounding, what evicted tokens left behind), the two would
-drift apart.
+Every tenth of a stream is compared with a reader who begins just there, with the same sinks and window but no past. If
+anything added up along the stream (positions, rounding, what evicted tokens left behind), the two would drift apart.
 """
 
 import os

@@ -1,9 +1,8 @@
 """Position rules: the number that an engine gives each token it holds, and a proof of which distances a rule keeps.
 
-A rotary score depends only on the difference of two positions. In StreamingLLM a key of the window is as far from the
-query as in the text, and a sink as far as in the cache. A rule with these distances is StreamingLLM, whatever it moves
-or rotates. `prove` tries every small cache, every token and every way to cut a text into chunks;
-docs/position-rules.md explains why this settles caches and texts of any size.
+In StreamingLLM a key of the window is as far from the query as in the text, and a sink as far as in the cache. A rule
+with these distances is StreamingLLM, whatever it moves or rotates. `prove` tries every small cache, every token and
+every way to cut a text into chunks; docs/position-rules.md explains why this settles caches and texts of any size.
 """
 
 from collections.abc import Callable

@@ -1,8 +1,7 @@
 """Trained with a dedicated sink, without one, and with softmax1: how many first tokens each needs.
 
-Section 3.3: three models learned the same text in the same way, except for one thing. *Vanilla* saw samples that begin
-anywhere; with *softmax1*, the zero sink, a query may leave weight unspent; with a *sink token*, every sample began with
-the same one. Then each streams with several numbers of first tokens kept, in a cache of the same size.
+Three models learned the same text in the same way, except for one thing. *Vanilla* saw samples that begin anywhere;
+with *softmax1*, the zero sink, a query may leave weight unspent; with a *sink token*, every sample began with the same.
 """
 
 from ..loss import perplexity, token_nll
@@ -79,6 +78,5 @@ def draw(figure, rows):
 
 def trained_with(config):
     """Tell by the config what a model learned with: "softmax1", a "sink token" before every text, or "vanilla"."""
-    if config.softmax != "softmax":
-        return config.softmax
-    return "vanilla" if config.bos is None else "sink token"
+    begun = "vanilla" if config.bos is None else "sink token"
+    return begun if config.softmax == "softmax" else config.softmax

@@ -1,8 +1,7 @@
 """Why the window breaks: where the weight of the sink goes once it is evicted.
 
 The same tokens are streamed through two caches of equal size: one keeps the first token, the other only the last ones.
-A head that looks for nothing parks its weight on the first token, whose value is small. Evict it, and the denominator
-of the softmax loses its largest term: every other weight grows, and the head reads what it meant to ignore.
+Without the first the denominator of the softmax loses its largest term, so every other weight grows (docs/why.md).
 """
 
 import numpy as np
