@@ -49,14 +49,13 @@ def run(args):
         about["source"] = f"{package.file} of {package.maker}, in the package {package.name}"
         about["licence"] = package.licence
     if args.json:
-        dump(about)
-        return
+        return dump(about)
     shown = about | {
         "parameters": f"{model.n_parameters:,}",
         "bytes": f"{about['bytes']:,} ({human_bytes(about['bytes'])} as {model.dtype})",
         "cache bytes per token": f"{about['cache bytes per token']:,}",
         "ignored tensors": ", ".join(model.ignored) or "none",
     }
-    width = max(len(key) for key in shown)
+    width = max(map(len, shown))
     for key, value in shown.items():
         put(f"{key.ljust(width)}  {value}")

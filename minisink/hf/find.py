@@ -42,7 +42,7 @@ def find(name_or_path, revision=None):
         if is_there(path / "config.json"):
             return path
         if is_there(path / "adapter_config.json"):
-            raise CheckpointError(f"{path}: holds an adapter, not a model; merge them with peft, and save that")
+            raise CheckpointError(f"{path}: holds an adapter, not a model; merge them with peft, and save the result")
         raise CheckpointError(f"{path}: this folder has no config.json{_contents(path)}")
     is_gguf = path.suffix.lower() == ".gguf"
     if (is_gguf and is_there(path)) or (os.path.isfile(path) and begins_as_gguf(path)):
@@ -53,9 +53,8 @@ def find(name_or_path, revision=None):
     if is_gguf:
         raise CheckpointError(f"{name}: no such file{beside}")
     if not HUB_ID.fullmatch(name):
-        ships = ", ".join([*shipped_names(), *PACKAGES])
-        what = f"not a shipped model ({ships}) or a hub id 'owner/name'{beside}"
-        raise CheckpointError(f"{name}: no such folder, and {what}")
+        what = f"not a shipped model ({', '.join([*shipped_names(), *PACKAGES])}) or a hub id 'owner/name'"
+        raise CheckpointError(f"{name}: no such folder, and {what}{beside}")
     try:
         return fetch(name, revision)
     except OSError as error:

@@ -10,12 +10,9 @@ from .rope import read_rope
 QKV_BIAS = {"llama": False, "mistral": False, "qwen2": True, "qwen3": False}
 QKVO_BIAS = ("llama", "qwen3")  # which have one attention_bias for all four
 # transformers' defaults for absent keys; a null key means none
-ABSENT = {
-    "llama": {"num_key_value_heads": None, "max_position_embeddings": 2048},
-    "mistral": {"num_key_value_heads": 8, "max_position_embeddings": 131072, "sliding_window": 4096},
-    "qwen2": {"num_key_value_heads": 32, "max_position_embeddings": 32768, "sliding_window": 4096},
-    "qwen3": {"num_key_value_heads": 32, "max_position_embeddings": 32768, "sliding_window": 4096, "head_dim": 128},
-}
+QWEN = {"num_key_value_heads": 32, "max_position_embeddings": 32768, "sliding_window": 4096}
+ABSENT = {"llama": {"max_position_embeddings": 2048}, "qwen2": QWEN, "qwen3": QWEN | {"head_dim": 128}}
+ABSENT["mistral"] = {"num_key_value_heads": 8, "max_position_embeddings": 131072, "sliding_window": 4096}
 # Our names -> Hugging Face's
 KEYS = {"d_model": "hidden_size", "n_layers": "num_hidden_layers", "n_heads": "num_attention_heads"}
 KEYS |= {"d_ff": "intermediate_size", "max_positions": "max_position_embeddings", "norm_eps": "rms_norm_eps"}
@@ -62,20 +59,15 @@ def write_config(config):
             name = config.model_type.capitalize()
             raise ValueError(f"a config.json of {name} has one attention_bias: qkv_bias and o_bias must be alike")
         raw["attention_bias"] = config.o_bias
-    if config.model_type == "llama":
-        raw["mlp_bias"] = config.mlp_bias
-    if config.model_type == "mistral":
-        raw["sliding_window"] = None
-    return raw
+    own = {"llama": {"mlp_bias": config.mlp_bias}, "mistral": {"sliding_window": None}}
+    return raw | own.get(config.model_type, {})
 
 
 def _refuse_sliding_window(raw, model_type, n_layers, max_positions):
     """Refuse a window built into the model, which changes every mask, unless no text is longer than it."""
-    if model_type == "llama" or raw["sliding_window"] is None:
+    if raw.get("sliding_window") is None or model_type == "llama":
         return
-    if model_type in ("qwen2", "qwen3") and not (
-        flag(raw, "use_sliding_window", False) and _some_layer_slides(raw, n_layers)
-    ):
+    if model_type != "mistral" and not (flag(raw, "use_sliding_window", False) and _some_layer_slides(raw, n_layers)):
         return
     window = positive_int(raw, "sliding_window")
     if window < max_positions:
@@ -87,8 +79,7 @@ def _refuse_sliding_window(raw, model_type, n_layers, max_positions):
 
 def _some_layer_slides(raw, n_layers):
     """Return whether a layer of Qwen has the window: a named layer, or one from `max_window_layers` on."""
-    kinds = raw.get("layer_types")
-    if kinds is not None:
-        return not isinstance(kinds, list) or any(kind != "full_attention" for kind in kinds)
-    full = raw.get("max_window_layers", 28)
-    return not isinstance(full, int) or full < n_layers
+    kinds, full = raw.get("layer_types"), raw.get("max_window_layers", 28)
+    if kinds is None:
+        return not isinstance(full, int) or full < n_layers
+    return not isinstance(kinds, list) or any(kind != "full_attention" for kind in kinds)

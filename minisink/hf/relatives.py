@@ -22,9 +22,9 @@ FULL = ("full_attention", "attention")  # two names for one type of layer
 
 def check_relatives(raw, config):
     """Refuse what changes the logits of every architecture in transformers; warn of what it does not use."""
-    if not raw.get("is_causal", True) or raw.get("per_layer_config"):
-        key = "per_layer_config" if raw.get("is_causal", True) else "is_causal"
-        raise ValueError(f"{key} is {brief(raw[key])}, which is not supported")
+    for key, harmless in (("is_causal", True), ("per_layer_config", False)):
+        if bool(raw.get(key, harmless)) != harmless:
+            raise ValueError(f"{key} is {brief(raw[key])}, which is not supported")
     kinds = raw.get("layer_types")
     if kinds is not None and (not isinstance(kinds, list) or len(kinds) != config.n_layers):
         raise ValueError(f"layer_types is {brief(kinds)}; it must be a list of {config.n_layers}, one for each layer")
