@@ -83,8 +83,8 @@ def begins_text(about):
 def tokenizer_of(about, vocab_size, bos):
     """Build the tokenizer that the metadata of a GGUF file describes; None for a file without words.
 
-    `bos` is the token id that begins a text, or None. The text of a special token inside a user's text stays text. An
-    unknown kind or rule, and contradictory words, are a ValueError.
+    `bos` is the token id that begins a text, or None. The text of a special token inside a user's text stays text.
+    Raise ValueError for an unknown kind or rule, and for contradictory words.
     """
     if about.get("tokenizer.ggml.model") in (None, "no_vocab", "none"):
         return None
@@ -97,9 +97,9 @@ def tokenizer_of(about, vocab_size, bos):
     if len(words) > vocab_size or len(types) != len(words):
         raise ValueError(f"{TOKENS} has {len(words)} words, of {len(types)} types, for a vocabulary of {vocab_size}")
     vocab = {word: i for i, word in enumerate(words)}
-    if len(vocab) < len(words):
-        twice = next(word for i, word in enumerate(words) if vocab[word] != i)
-        raise ValueError(f"{TOKENS} has {twice!r} twice")
+    for i, word in enumerate(words):
+        if vocab[word] != i:
+            raise ValueError(f"{TOKENS} has {word!r} twice")
     from tokenizers import AddedToken  # imported here, so that minisink works without it
 
     type_of = {word: CONTROL if i == USER and word in ENDS else i for word, i in zip(words, types, strict=True)}
@@ -116,18 +116,15 @@ def tokenizer_of(about, vocab_size, bos):
 
 
 def words_of(tokenizer, bos):
-    """Return the calls to a `gguf.GGUFWriter` for a tokenizer that splits like GPT-2's; "none" for any other.
-
-    `bos` is the token id that begins a text, or None. Added words become special tokens.
-    """
+    """Return the calls to a `gguf.GGUFWriter` for a tokenizer that splits like GPT-2's; "none" for any other."""
     about: dict = {"pre_tokenizer": None} if tokenizer is None else json.loads(tokenizer.to_str())
     cut = about["pre_tokenizer"] or {}
     if (cut.get("type"), cut.get("use_regex")) != ("ByteLevel", True) or about["normalizer"]:
         return {"tokenizer_model": "none"}
-    vocab, special = tokenizer.get_vocab(), {token["content"] for token in about["added_tokens"]}
+    vocab, added = tokenizer.get_vocab(), {token["content"] for token in about["added_tokens"]}
     words = sorted(vocab, key=vocab.__getitem__)
     found: dict = {"tokenizer_model": "gpt2", "tokenizer_pre": "gpt-2", "token_list": words}
-    found["token_types"] = [CONTROL if word in special else WORD for word in words]
+    found["token_types"] = [CONTROL if word in added else WORD for word in words]
     found["token_merges"] = [" ".join(pair) for pair in about["model"]["merges"]]
     return found | {"add_bos_token": bos is not None} | ({} if bos is None else {"bos_token_id": bos})
 
@@ -161,9 +158,8 @@ def _byte_level(about, vocab):
         if len(pair) != 2 or not {*pair, "".join(pair)} <= vocab.keys():
             raise ValueError(f"tokenizer.ggml.merges has {' '.join(pair)!r}, which does not join two words to a third")
     tokenizer = Tokenizer(models.BPE(vocab, merges, ignore_merges=rule == "llama-bpe"))
-    cuts: list = [pre_tokenizers.Split(Regex(pattern), "isolated") for pattern in SPLITS.get(rule, [])]
-    if rule == "smollm":
-        cuts = [pre_tokenizers.Digits(individual_digits=True)]
+    cuts: list = [pre_tokenizers.Digits(individual_digits=True)] if rule == "smollm" else []
+    cuts += [pre_tokenizers.Split(Regex(pattern), "isolated") for pattern in SPLITS.get(rule, [])]
     byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=rule not in SPLITS)
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*cuts, byte_level]) if cuts else byte_level
     tokenizer.decoder = decoders.ByteLevel()

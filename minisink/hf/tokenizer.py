@@ -1,8 +1,9 @@
-"""``tokenizer.json`` of a folder, set to encode a text as it is; what begins a text; how a chat is written.
+"""A folder's ``tokenizer.json``, set to encode a text as it is; what begins a text; the words of its chat template.
 
 `text_stream` turns tokens back into text as they come.
 """
 
+import itertools
 import json
 import os
 import warnings
@@ -29,10 +30,7 @@ HELD = 16  # most tokens that wait for the rest of a character
 
 @contextmanager
 def no_panic(what):
-    """Turn anything the library raises into a CheckpointError: it has no error classes, and a panic is no Exception.
-
-    Every call that reads a tokenizer, encodes or decodes is inside it.
-    """
+    """Turn anything the library raises into a CheckpointError: it has no error classes, and a panic is no Exception."""
     try:
         yield
     except (KeyboardInterrupt, SystemExit, GeneratorExit):
@@ -59,8 +57,7 @@ def read_tokenizer(folder, vocab_size):
     The text of a special token inside a user's text stays text. A file that cannot be read, or could give an id that
     the model has no embedding for, is a CheckpointError.
     """
-    path = folder / "tokenizer.json"
-    if not is_there(path):
+    if not is_there(path := folder / "tokenizer.json"):
         return None
     text = read_text(path)
     from tokenizers import Tokenizer  # imported here, so that minisink works without it
@@ -82,10 +79,7 @@ def read_tokenizer(folder, vocab_size):
 
 
 def read_chat_template(folder):
-    """Read the chat template of a folder: a separate file, or an entry of ``tokenizer_config.json``; or None.
-
-    If the entry is a list of named templates, it is the one called "default".
-    """
+    """Read the chat template of a folder, or None: its file, or the settings' only one, or the one named "default"."""
     if is_there(folder / TEMPLATE):
         return read_text(folder / TEMPLATE)
     about = read_json(folder / SETTINGS, {})
@@ -98,10 +92,10 @@ def read_chat_template(folder):
 
 
 def read_special_tokens(folder, tokenizer, model_type):
-    """Read a chat template's names for special tokens: ``{"bos_token": "<s>", ...}``, as transformers 5 does.
+    """Read a chat template's names for special tokens, ``{"bos_token": "<s>", ...}``, as transformers 5 does.
 
-    A name does not say what begins a text: that is `begin_of_text`. ``special_tokens_map.json`` comes before
-    ``tokenizer_config.json``, unless that one lists its tokens too. None for a folder with neither file.
+    ``special_tokens_map.json`` comes before ``tokenizer_config.json``, unless that one lists its tokens too. None for a
+    folder with neither file. What begins a text is not read from a name, but by `begin_of_text`.
     """
     settings, named = (read_json(folder / name, {}) for name in (SETTINGS, NAMES))
     if tokenizer is None or not (is_there(folder / SETTINGS) or is_there(folder / NAMES)):
@@ -124,10 +118,7 @@ def _names_of_class(tokenizer_class, model_type, tokenizer):
 
 
 def add_words(folder, tokenizer, names, vocab_size):
-    """Add the words listed in files besides ``tokenizer.json``, and make named ones special, as transformers does.
-
-    A new word without an embedding in the model is left out.
-    """
+    """Add the words of other files that the model has embeddings for, and make named ones special, as transformers."""
     from tokenizers import AddedToken
 
     settings, named, ids = (read_json(folder / name, {}) for name in (SETTINGS, NAMES, ADDED))
@@ -184,15 +175,14 @@ def _refuse_double_ids(about):
 def begin_of_text(folder, tokenizer, config):
     """Find the token id that begins a text, or None: the one the tokenizer puts first, as in transformers.
 
-    Only the post-processor of ``tokenizer.json`` decides: Llama's puts one token first, those of GPT-2 and Qwen2
-    none, whatever ``bos_token_id`` is in ``config.json``. A folder that says nothing about it, with neither a
-    post-processor nor a ``tokenizer_config.json``, begins a text with that `bos_token_id` (`config` comes
-    from ``config.json`` alone). More than one token, or one without an embedding, is a CheckpointError.
+    Only the post-processor of ``tokenizer.json`` decides: Llama's puts one token first, GPT-2's and Qwen2's none. The
+    ``bos_token_id`` of ``config.json``, here `config.bos`, counts in a folder with neither a post-processor nor a
+    ``tokenizer_config.json``. More than one token, or one without an embedding, is a CheckpointError.
     """
     if tokenizer is None:
         return config.bos
     if tokenizer.post_processor is None:
-        return None if os.path.lexists(folder / "tokenizer_config.json") else config.bos
+        return None if os.path.lexists(folder / SETTINGS) else config.bos
     path = folder / "tokenizer.json"
     with naming(path):
         first = put_first(tokenizer)
@@ -218,19 +208,17 @@ def put_first(tokenizer):
 
 def _first_of(about):
     """Read `put_first` off the JSON of a post-processor: the library itself panics at some that it accepted."""
-    first = []
-    if about and about["type"] == "Sequence":
+    kind, first = about["type"] if about else None, []
+    if kind == "Sequence":
         first = [i for step in about["processors"] for i in _first_of(step)]  # only one; the others are about bytes
-    elif about and about["type"] == "TemplateProcessing":
-        for piece in about["single"]:
-            if "SpecialToken" not in piece:
-                break  # the text
+    elif kind in ("BertProcessing", "RobertaProcessing"):
+        first = [about["cls"][1]]
+    elif kind == "TemplateProcessing":
+        for piece in itertools.takewhile(lambda piece: "SpecialToken" in piece, about["single"]):  # up to the text
             name = piece["SpecialToken"]["id"]
             if name not in about["special_tokens"]:
                 raise ValueError(f"the template begins with {name!r}, which is not among its special_tokens")
             first += about["special_tokens"][name]["ids"]
-    elif about and about["type"] in ("BertProcessing", "RobertaProcessing"):
-        first = [about["cls"][1]]
     return first
 
 
@@ -243,8 +231,7 @@ def begun_by(tokenizer, bos):
     tokenizer = Tokenizer.from_str(tokenizer.to_str())
     first = [] if bos is None else ["<s>"]  # the template's name for it; the token has its own
     special = [{"id": "<s>", "ids": [bos], "tokens": [tokenizer.id_to_token(bos) or "<s>"]}] if first else []
-    template = processors.TemplateProcessing([*first, "$A"], [*first, "$A", "$B"], special)
-    tokenizer.post_processor = template
+    tokenizer.post_processor = processors.TemplateProcessing([*first, "$A"], [*first, "$A", "$B"], special)
     return tokenizer
 
 
@@ -254,9 +241,7 @@ def text_stream(tokenizer, ids, *, after=(), name="a model"):
     A character may take several tokens; it is yielded when its last byte is there, or as U+FFFD if the tokens end
     earlier. The text of the latest tokens is the difference between two decodings, with and without them: alone, a
     token does not know whether the space in front of it counts. (`tokenizers.decoders.DecodeStream` raises at fallback
-    bytes that make no character.)
-
-    `after` are earlier tokens, whose text has already been yielded; `name` names the model in an error.
+    bytes that make no character.) `after` are earlier tokens, whose text has already been yielded; `name` is the model.
     """
     text_of = partial(decode, tokenizer, name=name)
     recent = [int(i) for i in after]  # the latest tokens; the first n_out have been yielded
