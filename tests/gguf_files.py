@@ -8,8 +8,7 @@ import tiny
 
 from minisink import llama
 from minisink.hf import gguf_model
-from minisink.hf.arrays import to_arrays
-from minisink.hf.names import tensors_of
+from minisink.hf.arrays import tensors_of, to_arrays
 from minisink.positions import rope_frequencies
 
 gguf = pytest.importorskip("gguf", reason="needs the test extra: gguf")

@@ -9,6 +9,9 @@ from .common import add_json, add_model, dump
 
 PURPOSE = "config, size, bytes of cache per token"
 EXAMPLE = "minisink info --model ./my-folder"
+# The name of a row -> of a field of `Config`
+SIZES = {"layers": "n_layers", "heads": "n_heads", "key/value heads": "n_kv_heads", "head width": "head_dim"}
+SIZES |= {"model width": "d_model", "MLP width": "d_ff", "vocabulary": "vocab_size"}
 
 
 def add_options(parser):
@@ -27,23 +30,11 @@ def run(args):
     """Print config, size, and what a token of cache takes."""
     model = load(args.model)
     config = model.config
-    about = {
-        "model": model.name,
-        "model_type": config.model_type,
-        "layers": config.n_layers,
-        "heads": config.n_heads,
-        "key/value heads": config.n_kv_heads,
-        "head width": config.head_dim,
-        "model width": config.d_model,
-        "MLP width": config.d_ff,
-        "vocabulary": config.vocab_size,
-        "positions": positions(config),
-        "trained length": config.max_positions,
-        "parameters": model.n_parameters,
-        "bytes": model.n_parameters * model.dtype.itemsize,
-        "cache bytes per token": cache_bytes_per_token(model),
-        "ignored tensors": model.ignored,
-    }
+    about = {"model": model.name, "model_type": config.model_type}
+    about |= {name: getattr(config, field) for name, field in SIZES.items()}
+    about |= {"positions": positions(config), "trained length": config.max_positions, "parameters": model.n_parameters}
+    about |= {"bytes": model.n_parameters * model.dtype.itemsize, "cache bytes per token": cache_bytes_per_token(model)}
+    about["ignored tensors"] = model.ignored
     if args.model in PACKAGES:
         package = PACKAGES[args.model]
         about["source"] = f"{package.file} of {package.maker}, in the package {package.name}"

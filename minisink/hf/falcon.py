@@ -34,12 +34,11 @@ def read_config(raw):
     if C // H % 2:
         raise ValueError(f"a head has {C // H} channels, hidden_size {C} / num_attention_heads {H}: it must be even")
     parallel = flag(raw, "parallel_attn", False)
-    theta, scaling, _ = read_rope(raw)
+    rope, _ = read_rope(raw)
     return falcon.Config(
         **sizes,
+        **rope,
         n_kv_heads=_n_kv_heads(raw, H),
-        rope_theta=theta,
-        rope_scaling=scaling,
         parallel=parallel,
         n_norms=_n_norms(raw, parallel),
         bias=flag(raw, "bias", False),

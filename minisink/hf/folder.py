@@ -2,7 +2,7 @@
 
 A folder holds ``config.json``, ``model.safetensors`` (or ``model.safetensors.index.json`` and its shards) and
 ``tokenizer.json``; other tools also write ``generation_config.json``, whose eos ids count too. The keys are in `llama`,
-`gpt2`, `gpt_neox`, `mpt` and `falcon`, one architecture per file; the names of tensors are in `names`.
+`gpt2`, `gpt_neox`, `mpt` and `falcon`, one architecture per file; the names of tensors are in `arrays`.
 """
 
 import json
@@ -15,10 +15,9 @@ import numpy as np
 from ..system.files import unfinished_folder
 from . import falcon, gpt2, gpt_neox, llama, mpt
 from . import tokenizer as words
-from .arrays import by_head, by_kind
+from .arrays import HARMLESS, by_head, by_kind, family_of, tensors_of
 from .checkpoint import find_tensors, read_tensor, write_tensors
 from .fields import brief, naming, read_json, refusing, token_ids
-from .names import HARMLESS, family_of, tensors_of
 from .relatives import check_relatives
 
 FORMATS: dict[str, Any] = {"llama": llama, "mistral": llama, "qwen2": llama, "qwen3": llama, "gpt2": gpt2}

@@ -9,11 +9,11 @@ import numpy as np
 from .. import gpt2, llama
 from ..families import falcon, gpt_neox, mpt
 from ..positions import interleaved_to_split_half, rope_frequencies
+from .arrays import tensors_of
 from .checkpoint import account_for
 from .fields import common, divides, flag, naming, number, one_of, positive_int, refuse, text_or_none, token_ids
 from .gguf_file import check_tensors, library, read_header, read_tensor
 from .gguf_tokenizer import TOKENS, begins_text, special_ids, special_tokens, tokenizer_of, words_of
-from .names import tensors_of
 
 # Our names -> GGUF's, within the prefix of an architecture
 SIZES = {"d_model": "embedding_length", "n_layers": "block_count", "n_heads": "attention.head_count"}
@@ -215,10 +215,9 @@ def _llama(about, tensors, arch, sizes):
         raise ValueError(f"{key} is {window}: a window inside the model is not supported")
     return llama.Config(
         **sizes,
+        **_rope(about, arch),
         n_kv_heads=K,
         head_dim=D,
-        rope_theta=number(about, f"{arch}.rope.freq_base", 10000.0),
-        rope_scaling=_scaling(about, arch),
         qkv_bias=arch == "qwen2" or "blk.0.attn_q.bias" in tensors,
         o_bias="blk.0.attn_output.bias" in tensors,
         mlp_bias="blk.0.ffn_gate.bias" in tensors,
@@ -237,7 +236,7 @@ def _gpt2(about, tensors, arch, sizes):
         return gpt2.Config(**sizes)
     if arch == "mpt":
         return mpt.Config(**sizes, alibi_bias_max=number(about, "mpt.attention.max_alibi_bias"))
-    sizes |= {"rope_theta": number(about, f"{arch}.rope.freq_base", 10000.0), "rope_scaling": _scaling(about, arch)}
+    sizes |= _rope(about, arch)
     key, D = f"{arch}.rope.dimension_count", C // H
     R, K = positive_int(about, key, D), positive_int(about, f"{arch}.attention.head_count_kv", H)
     if R % 2 or R > D or (arch == "falcon" and R < D):
@@ -248,17 +247,17 @@ def _gpt2(about, tensors, arch, sizes):
     return falcon.Config(**sizes, n_kv_heads=K, n_norms=1 + any(".attn_norm_2." in name for name in tensors))
 
 
-def _scaling(about, arch):
-    """Read the scaling rule of the metadata as llama.cpp does; Llama 3's is a tensor, not a key: `_rule_of`.
+def _rope(about, arch):
+    """Read base and scaling as llama.cpp does; Llama 3's scaling is a tensor, not a key: `_rule_of`.
 
     A factor is linear unless the type says otherwise. Files of 2023 use another name.
     """
-    if one_of(about, f"{arch}.rope.scaling.type", ("none", "linear"), "linear") == "none":
-        return None
+    kind = one_of(about, f"{arch}.rope.scaling.type", ("none", "linear"), "linear")
     key = f"{arch}.rope.scaling.factor"
     key = f"{arch}.rope.scale_linear" if about.get(key) is None else key
-    factor = number(about, key) if about.get(key) else 1.0  # 0 means none
-    return None if factor == 1.0 else {"rope_type": "linear", "factor": factor}
+    factor = number(about, key) if about.get(key) and kind == "linear" else 1.0  # 0 means none
+    scaling = None if factor == 1.0 else {"rope_type": "linear", "factor": factor}
+    return {"rope_theta": number(about, f"{arch}.rope.freq_base", 10000.0), "rope_scaling": scaling}
 
 
 def _rule_of(about, config, factors):

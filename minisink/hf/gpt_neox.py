@@ -18,16 +18,15 @@ def read_config(raw):
     raw = {"max_position_embeddings": 2048} | raw
     sizes = common(raw, KEYS, tied=False)
     D = sizes["d_model"] // sizes["n_heads"]
-    theta, scaling, part = read_rope(raw, "rotary_emb_base", "rotary_pct")
+    rope, part = read_rope(raw, "rotary_emb_base", "rotary_pct")
     R = int(D * part)
     if R % 2 or not 0 < R <= D:
         must = f"it must be even, from 2 to {D}"
         raise ValueError(f"rotary_pct is {part}: of the {D} channels of a head {R} would rotate; {must}")
     return gpt_neox.Config(
         **sizes,
+        **rope,
         rotary_dim=R,
-        rope_theta=theta,
-        rope_scaling=scaling,
         parallel=flag(raw, "use_parallel_residual", True),
         bias=flag(raw, "attention_bias", True),
         activation=gelu(raw, "hidden_act"),

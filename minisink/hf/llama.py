@@ -33,14 +33,13 @@ def read_config(raw):
     if D % 2:
         raise ValueError(f"head_dim is {D}; rotary positions need an even one")
     _refuse_sliding_window(raw, model_type, sizes["n_layers"], sizes["max_positions"])
-    theta, scaling, _ = read_rope(raw)
+    rope, _ = read_rope(raw)
     bias = model_type in QKVO_BIAS and flag(raw, "attention_bias", False)
     return llama.Config(
         **sizes,
+        **rope,
         n_kv_heads=K,
         head_dim=D,
-        rope_theta=theta,
-        rope_scaling=scaling,
         qkv_bias=QKV_BIAS[model_type] or bias,
         o_bias=bias,
         mlp_bias=model_type == "llama" and flag(raw, "mlp_bias", False),

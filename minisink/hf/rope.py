@@ -12,7 +12,7 @@ ROPE_RULES: dict[str, tuple] = {"default": (), "linear": ("factor",), "llama3": 
 NEUTRAL = {"factor": 1.0, "attention_factor": 1.0}  # keys that change nothing, whatever the rule
 
 
-def read_rope(raw, base="rope_theta", part=None):  # -> (base, scaling or None, part of a head)
+def read_rope(raw, base="rope_theta", part=None):  # -> ({"rope_theta": base, "rope_scaling": None or a rule}, part)
     """Read all three, in any of the spellings Hugging Face has used.
 
     `base` and `part` are the keys outside of a section; without `part` the whole head rotates. As in transformers, the
@@ -36,10 +36,10 @@ def read_rope(raw, base="rope_theta", part=None):  # -> (base, scaling or None, 
             raise ValueError(f"{name} has {key} {brief(value)}, which is not supported")
         warnings.warn(f"{name} has {key} {brief(value)}: the rule {rule!r} does not use it", stacklevel=2)
     if rule == "default":
-        return theta, None, share
+        return {"rope_theta": theta, "rope_scaling": None}, share
     rope = {TRAINED: raw["max_position_embeddings"]} | rope | ({TRAINED: raw[TRAINED]} if TRAINED in raw else {})
     scaling = {"rope_type": rule} | {key: number(rope, key) for key in ROPE_RULES[rule]}
     if rule == "llama3" and scaling["high_freq_factor"] <= scaling["low_freq_factor"]:
         low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
         raise ValueError(f"high_freq_factor is {high}; it must be above low_freq_factor, which is {low}")
-    return theta, scaling, share
+    return {"rope_theta": theta, "rope_scaling": scaling}, share

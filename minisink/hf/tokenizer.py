@@ -133,8 +133,9 @@ def add_words(folder, tokenizer, names, vocab_size):
             listed = sorted(settings["added_tokens_decoder"].items(), key=lambda entry: int(entry[0]))
             listed = [{key: entry[key] for key in FLAGS if key in entry} for _, entry in listed]
         else:
-            listed = [{"content": word, "special": word in extra} for word in sorted(ids, key=ids.get)]
-            listed = [entry for entry in listed if entry["content"] not in known]
+            listed = [
+                {"content": word, "special": word in extra} for word in sorted(ids, key=ids.get) if word not in known
+            ]
         words = known | {token.content: token for token in (AddedToken(**entry) for entry in listed)}
         for word in (*names.values(), *extra):
             about = words[word].__getstate__() if word in words else {"content": word}
