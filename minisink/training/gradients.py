@@ -1,9 +1,8 @@
 """Loss and gradient of a whole batch, in small pieces.
 
-A batch of 64 samples of 128 tokens needs arrays of many megabytes, which no cache holds. A *piece* of a few
-samples does everything inside the cache, and uses the same memory again for the next; the gradients of the
-pieces add up to that of the batch. Pieces are independent, so each core can take one: NumPy lets go of the
-interpreter while it computes. They are added in order, so the sum has the same bits however many cores.
+A batch of 64 samples of 128 tokens needs arrays of many megabytes, which no processor's cache holds. A *piece* of a few
+samples does, and the next one uses the same memory; the gradients of the pieces add up to that of the batch. Pieces are
+independent, so each core can take one. They are added in order, so the sum has the same bits on any number of cores.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +14,7 @@ from . import passes
 from .backward import cross_entropy
 from .parameters import as_weights
 
-PIECE = 1024  # tokens a piece: the (N, V) and (B, H, T, T) arrays then fit a cache of a few megabytes
+PIECE = 1024  # tokens per piece: the (N, V) and (B, H, T, T) arrays then fit a cache of a few megabytes
 
 
 def batch_gradient(config, vector, inputs, targets, *, piece=None, workers=1):  # (P,), 2 x (B, T) -> (P,)
@@ -25,9 +24,9 @@ def batch_gradient(config, vector, inputs, targets, *, piece=None, workers=1):  
     """
     B, T = inputs.shape
     weights, scale = as_weights(config, vector), 1.0 / inputs.size
-    piece = piece or max(1, PIECE // T)
+    piece, width = piece or max(1, PIECE // T), config.d_model if workers == 1 else 0
 
-    @one_thread(config.d_model if workers == 1 else 0)
+    @one_thread(width)
     def one(start):
         gradient = np.zeros_like(vector)
         rows = slice(start, start + piece)
@@ -37,21 +36,22 @@ def batch_gradient(config, vector, inputs, targets, *, piece=None, workers=1):  
             passes.backward(dlogits, saved, config, as_weights(config, gradient))
         return loss, gradient
 
-    starts = range(0, B, piece)
-    if workers == 1:
-        return _sum(map(one, starts), scale)
-    with one_thread(), ThreadPoolExecutor(workers) as pool:  # a piece that ends raises the count for none
-        return _sum(pool.map(one, starts), scale)
+    with one_thread(width), ThreadPoolExecutor(workers) as pool:  # a piece that ends raises the count for none
+        pieces = (map if workers == 1 else pool.map)(one, range(0, B, piece))
+        loss, gradient = next(pieces)
+        for more, part in pieces:
+            loss = loss + more
+            gradient += part
+    return float(loss) * scale, gradient
 
 
 def batch_loss(config, vector, inputs, targets, *, piece=None):
-    """Compute the mean loss of a batch as `batch_gradient` does, and how strong the sinks are; no gradient.
+    """Compute the mean loss of a batch as `batch_gradient` does, and how strong the sinks are, without a gradient.
 
     Their strength is, for each layer, the mean weight on the first token, over heads and over the queries of the second
     half of every sample (early queries see few keys, and look at the first one for want of others).
     """
-    B, T = inputs.shape
-    weights = as_weights(config, vector)
+    (B, T), weights = inputs.shape, as_weights(config, vector)
     piece = piece or max(1, PIECE // T)
     total, sinks = 0.0, [0.0] * config.n_layers
     for start in range(0, B, piece):
@@ -63,11 +63,3 @@ def batch_loss(config, vector, inputs, targets, *, piece=None):
             sinks[i] += float(on_first.mean()) * len(on_first) / B
         total += float(cross_entropy(logits, targets[rows].reshape(-1), 1.0)[0])
     return total / inputs.size, sinks
-
-
-def _sum(pieces, scale):
-    loss, gradient = next(pieces)
-    for more, part in pieces:
-        loss = loss + more
-        gradient += part
-    return float(loss) * scale, gradient

@@ -1,7 +1,7 @@
-"""The log of a training, ``log.csv``: a row of numbers for every look at it, under a header.
+"""The log of a training, ``log.csv``: a header, and a row of numbers for every look at it.
 
-It is read again when a training continues, and by `experiments.emergence`. An editor may have left a blank line in it
-and a power failure half a row at its end: both are passed over. Any other non-number is an error.
+It is read again when a training continues, and by `experiments.emergence`. Blank lines (from an editor) and half a row
+at the end (from a power failure) are skipped. Any other non-number is an error.
 """
 
 import csv
@@ -13,7 +13,7 @@ FILE = "log.csv"
 
 
 def add(path, row):
-    """Write one more row, a dict of numbers, under a header if it is the first; ValueError if that fails."""
+    """Append a row, a dict of numbers, after a header if it is the first; ValueError if that fails."""
     fresh = not os.path.exists(path) or os.path.getsize(path) == 0
     with blame(path, "cannot be written"), open(path, "a", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, row)
@@ -23,7 +23,7 @@ def add(path, row):
 
 
 def read(path):
-    """Read the names of the columns, none for an empty file, and the rows: lists of numbers as they are written."""
+    """Return the names of the columns, none for an empty file, and the rows: lists of numbers as they are written."""
     check_file(path)
     try:
         with blame(path, "cannot be read"), open(path, newline="", encoding="utf-8-sig") as file:
@@ -45,10 +45,7 @@ def read(path):
 
 
 def cut(path, step):
-    """Leave out the rows that come after a step, blank lines, and half a row at the end.
-
-    Where there is no file, nothing is done; where `read` raises, it stays as it is.
-    """
+    """Delete rows after a step, blank lines and half a row from a log, if there is one and `read` does not raise."""
     if not os.path.lexists(path):
         return
     names, rows = read(path)

@@ -1,7 +1,7 @@
 """One training: draw samples, take a step, look now and then, keep everything.
 
-`Training` is the thing that changes; `step`, `evaluate` and `save` are what can be done with it. The caller
-(`run`, or a command) decides when, so that an interrupt falls between two steps and loses nothing.
+`Training` is the thing that changes, by `step`, `evaluate` and `save`. The caller (`run`, or a command) decides when,
+so that an interrupt falls between two steps and loses nothing.
 """
 
 import math
@@ -27,10 +27,10 @@ STREAM = 2048  # held-out tokens on which the gap is measured
 class Training:
     """A model being trained, by a `Recipe`, on the text `ids`; `valid` is text to look at.
 
-    The state, the log and the model, in a `dtype`, go into `folder` (a Path), and the `tokenizer` beside the model.
-    With `resume` the training continues from the folder's state; with `start`, from `Weights` of a model instead of
-    random ones: see `parameters.go_on_from`. For `workers` see `gradients.batch_gradient`; on a GPU (`device` is "cpu"
-    or "cuda") there is one, and a piece is the whole batch.
+    The state, the log, the model in a `dtype` and the `tokenizer` go into `folder` (a Path). With `resume` the training
+    continues from the folder's state; with `start`, it begins from `Weights` of a model instead of random ones: see
+    `parameters.go_on_from`. For `workers` see `gradients.batch_gradient`; on a GPU (`device` is "cpu" or "cuda") there
+    is one, and a piece is the whole batch.
 
     Raise ValueError for a text shorter than a sample, a folder that cannot be used, a state of another training.
     """
@@ -57,51 +57,35 @@ class Training:
         self.bos = config.bos if recipe.sample_start == "bos" else None
         self.schedule = Schedule(recipe.rate, recipe.n_steps, recipe.warmup, recipe.decay)
         self.xp = array_module(device)
-        self.piece = None if device == "cpu" else recipe.batch
-        self.workers = workers if device == "cpu" else 1
-        texts = {"text": _text_identity(ids), "held-out text": _text_identity(valid)}
+        self.on_device = {"piece": None, "workers": workers} if device == "cpu" else {"piece": recipe.batch}
         as_json = asdict(recipe) | {"betas": list(recipe.betas)}
-        self.identity = {"config": raw_of(config), "recipe": as_json} | texts
+        self.identity = {"config": raw_of(config), "recipe": as_json}
+        self.identity |= {"text": _text_identity(ids), "held-out text": _text_identity(valid)}
         state.check_writable(folder, resume=resume)
         if resume:
-            self._begin(state.load(folder, self.identity, n_parameters(named_shapes(config))))
-            log.cut(folder / log.FILE, self.n_steps_done)
+            begun = state.load(folder, self.identity, n_parameters(named_shapes(config)))
+            log.cut(folder / log.FILE, begun.step)
         else:
-            self._begin(self._first_state(start))
-
-    def _first_state(self, start):
-        """Random weights, or those of `start`; no moments yet."""
-        recipe = self.recipe
-        vector = initial_vector(self.config, recipe.seed, std=recipe.std, shared=recipe.shared)
-        if start is not None:
-            go_on_from(self.config, start, vector)
-        zero = np.zeros_like(vector)
-        random = dict(np.random.default_rng([recipe.seed, 1]).bit_generator.state)
-        return state.State({"weights": vector, "m": zero, "v": zero.copy()}, 0, 0.0, random, [])
-
-    def _begin(self, start):
-        recipe = self.recipe
-        self.n_steps_done, self.seconds, self.losses = start.step, start.seconds, start.losses
-        self.random = state.random_from(start.random)
-        vectors = {name: self.xp.asarray(vector) for name, vector in start.vectors.items()}
-        self.vector = vectors["weights"]
-        part, rules = decayed(self.config, recipe.shared), {"betas": recipe.betas, "weight_decay": recipe.weight_decay}
-        self.optimizer = AdamW(vectors["m"], vectors["v"], part, **rules, t=start.step)
+            begun = _first_state(config, recipe, start)
+        self.n_steps_done, self.seconds, self.losses = begun.step, begun.seconds, begun.losses
+        self.random = state.random_from(begun.random)
+        self.vector, m, v = self._to_device(begun.vectors[name] for name in ("weights", "m", "v"))
+        rules = {"betas": recipe.betas, "weight_decay": recipe.weight_decay}
+        self.optimizer = AdamW(m, v, decayed(config, recipe.shared), **rules, t=begun.step)
 
     def step(self):
         """Draw a batch and change the weights; ValueError when loss or gradient is not finite, before they change.
 
-        A dict: ``loss`` (nats per token, before the step), ``rate``, ``norm`` (of the gradient).
+        Return the ``loss`` before, in nats per token, the ``rate``, and the ``norm`` of the gradient.
         """
         started = time.perf_counter()
         recipe = self.recipe
-        inputs, targets = self._batch(data.draw(self.random, self.ids, recipe.batch, recipe.context, self.bos))
-        options = {"piece": self.piece, "workers": self.workers}
-        loss, gradient = batch_gradient(self.config, self.vector, inputs, targets, **options)
+        inputs, targets = self._to_device(data.draw(self.random, self.ids, recipe.batch, recipe.context, self.bos))
+        loss, gradient = batch_gradient(self.config, self.vector, inputs, targets, **self.on_device)
         if recipe.shared:
             share(self.config, gradient)
         norm = clip(gradient, recipe.clip)
-        if not math.isfinite(loss) or not math.isfinite(norm):
+        if not math.isfinite(loss + norm):
             what = f"the loss is {loss} and the norm of the gradient {norm}, so training stopped"
             raise ValueError(f"step {self.n_steps_done + 1}: {what}; {self.last_good()}, at a lower --rate")
         rate = self.schedule.rate(self.n_steps_done)
@@ -129,8 +113,8 @@ class Training:
         In it ``sink_i`` is the weight on the first token in layer i, and ``window_nll`` and ``one_sink_nll`` are the
         loss with a cache of half the context on one long text.
         """
-        inputs, targets = self._batch(data.spread(self.valid, self.recipe.batch, self.recipe.context, self.bos))
-        valid_loss, sinks = batch_loss(self.config, self.vector, inputs, targets, piece=self.piece)
+        inputs, targets = self._to_device(data.spread(self.valid, self.recipe.batch, self.recipe.context, self.bos))
+        valid_loss, sinks = batch_loss(self.config, self.vector, inputs, targets, piece=self.on_device["piece"])
         model, cache = self.model(), self.recipe.context // 2
         text = np.concatenate(([] if self.bos is None else [self.bos], self.valid[:STREAM])).astype(np.int64)
         window = token_nll(model, text, Window(cache)).mean()
@@ -160,8 +144,17 @@ class Training:
         weights = as_weights(self.config, vectors["weights"].astype(self.dtype))
         Model(self.config, weights, self.tokenizer).save(self.folder)
 
-    def _batch(self, arrays):
-        return tuple(self.xp.asarray(array) for array in arrays)
+    def _to_device(self, arrays):
+        return map(self.xp.asarray, arrays)
+
+
+def _first_state(config, recipe, start):
+    """Return random weights, or those of `start`, without moments."""
+    vector = initial_vector(config, recipe.seed, std=recipe.std, shared=recipe.shared)
+    if start is not None:
+        go_on_from(config, start, vector)
+    zero, random = np.zeros_like(vector), np.random.default_rng([recipe.seed, 1])
+    return state.State({"weights": vector, "m": zero, "v": zero.copy()}, 0, 0.0, dict(random.bit_generator.state), [])
 
 
 def _text_identity(ids):
@@ -171,11 +164,10 @@ def _text_identity(ids):
 def run(training, *, eval_every=50, save_every=200, on_step=None, stop=lambda: False):
     """Train to the end, or until ``stop()``, which is asked before every step; return the last row of the log, if any.
 
-    The last step is saved in both cases; the other two numbers are steps between rows, and between checkpoints.
-    ``on_step(last, row)`` is called with what `Training.step` returned and the row of the log, or None.
+    The last step is saved in both cases; the numbers are steps between rows, and between checkpoints. ``on_step(last,
+    row)`` is called with what `Training.step` returned and the row of the log, or None.
     """
-    row = None
-    n_steps = training.recipe.n_steps
+    row, n_steps = None, training.recipe.n_steps
     while training.n_steps_done < n_steps and not stop():
         last = training.step()
         at_end = training.n_steps_done == n_steps

@@ -61,22 +61,16 @@ class AdamW:
         return cls(np.zeros_like(vector), np.zeros_like(vector), decayed, **options)
 
     def step(self, vector, gradient, rate):
-        """Change `vector` by one step; `gradient` is used as scratch space."""
+        """Change `vector` by one step."""
         b1, b2 = self.betas
         self.t += 1
         self.m *= b1
         self.m += (1.0 - b1) * gradient
-        np.multiply(gradient, gradient, out=gradient)
-        gradient *= 1.0 - b2
         self.v *= b2
-        self.v += gradient
+        self.v += gradient * gradient * (1.0 - b2)
         vector[self.decayed] *= 1.0 - rate * self.weight_decay
-        step = np.sqrt(self.v, out=gradient)
-        step *= 1.0 / math.sqrt(1.0 - b2**self.t)
-        step += self.eps
-        np.divide(self.m, step, out=step)
-        step *= rate / (1.0 - b1**self.t)
-        vector -= step
+        root = np.sqrt(self.v) * (1.0 / math.sqrt(1.0 - b2**self.t)) + self.eps
+        vector -= self.m / root * (rate / (1.0 - b1**self.t))
 
 
 class SGD:
@@ -88,8 +82,7 @@ class SGD:
 
     def step(self, vector, gradient, rate):
         """Change `vector` as `AdamW.step` does."""
-        gradient *= rate
-        vector -= gradient
+        vector -= gradient * rate
 
 
 @one_thread()

@@ -1,9 +1,8 @@
 """All weights of a model in one vector.
 
-`Weights` says what each array is for; an optimizer does not care, it does the same to every number. So every
-array is a *view* into one long vector: a step of AdamW is a few lines on vectors, the norm of a gradient one
-dot product, and adding two gradients one addition. The order is: embedding, matrices, the rest; so what decays
-is a slice.
+`Weights` says what each array is for; an optimizer does not care, it does the same to every number. So every array is a
+*view* into one long vector: a step of AdamW is a few lines on vectors, the norm of a gradient one dot product, and
+adding two gradients one addition. The order is embedding, matrices, the rest, so what decays is a slice.
 """
 
 from math import prod
@@ -40,9 +39,8 @@ def as_weights(config, vector):  # (P,)
 def decayed(config, shared=False):
     """Tell which slice of the vector decays: the matrices, but not what belongs to one token alone.
 
-    An embedding that is also the output matrix decays like any other. The input vector of ``<s>`` (id 0) does
-    not when it is its own (`shared`, see `share`): it is free to grow as a sink needs. A separate input embedding
-    does not decay.
+    An embedding that is also the output matrix decays like any other, and a separate one does not. If it is shared
+    except for the input vector of ``<s>`` (id 0; see `share`), that vector does not: it may grow as a sink needs.
     """
     shapes = named_shapes(config)
     V, C = shapes["embed"]
@@ -53,9 +51,8 @@ def decayed(config, shared=False):
 def share(config, gradient):  # (P,)
     """Make the two copies of a shared embedding move together, in place.
 
-    Input and output matrix are one, except for the input vector of ``<s>`` (id 0). A checkpoint has no name for
-    that, so the config is not tied: there are two matrices that start equal and get the same gradient, the sum of
-    both. (Both count in the norm that is clipped.)
+    Input and output matrix are one, except for the input vector of ``<s>`` (id 0). A checkpoint has no name for that,
+    so there are two matrices that start equal and get the same gradient, the sum. (Both count in the clipped norm.)
     """
     named = views(gradient, named_shapes(config))
     embed, head = named["embed"][1:], named["head"].T[1:]  # both (V - 1, C)
@@ -64,10 +61,10 @@ def share(config, gradient):  # (P,)
 
 
 def go_on_from(config, weights, vector):  # (P,)
-    """Write the `Weights` of a model over those of a vector of this config, in place.
+    """Write the `Weights` of a model into a vector of this config, in place.
 
-    What the model does not have stays as it was: sink logits it came without, learned positions beyond its own.
-    What it has and the config does not is left out: an output matrix, where the config ties it to the embedding.
+    What the model lacks stays as it was: sink logits, learned positions beyond its own. What the config lacks is left
+    out: an output matrix that it ties to the embedding.
     """
     for name, array in views(vector, named_shapes(config)).items():
         old = arrays.array_of(weights, name)
@@ -78,19 +75,17 @@ def go_on_from(config, weights, vector):  # (P,)
 def initial_vector(config, seed, *, std=0.04, shared=False):  # -> (P,), float32 on the host
     """Draw random weights: normal with deviation `std`, norms 1, biases and sink logits 0.
 
-    The two matrices that write to the residual stream are scaled by 1 / sqrt(2 L), so that its size does not
-    grow with the number of layers (Radford et al., 2019).
+    The two matrices that write to the residual stream are scaled by 1 / sqrt(2 L), so that its size does not grow with
+    the number of layers (Radford et al., 2019).
     """
-    shapes = named_shapes(config)
+    shapes, random = named_shapes(config), np.random.default_rng(seed)
     vector = np.zeros(n_parameters(shapes), np.float32)
-    random = np.random.default_rng(seed)
     named = views(vector, shapes)
     for name, array in named.items():
-        last = name.split(".")[-1]
         if array.ndim == 2:
-            scale = std / np.sqrt(2 * config.n_layers) if last in ("wo", "w_down") else std
+            scale = std / np.sqrt(2 * config.n_layers) if name.endswith(("wo", "w_down")) else std
             array[...] = random.standard_normal(array.shape) * scale
-        elif last in ("norm", "attn_norm", "mlp_norm", "ln1", "ln2"):
+        elif name.endswith(("norm", "ln1", "ln2")):
             array[...] = 1.0
     if shared:
         named["head"][...] = named["embed"].T

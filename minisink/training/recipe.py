@@ -1,4 +1,4 @@
-"""The numbers of one training, beside those of the model."""
+"""The numbers of one training; those of the model are in its config."""
 
 from dataclasses import dataclass
 
@@ -8,8 +8,8 @@ class Recipe:
     """What was found to grow a sink in a small model within an hour of one core."""
 
     n_steps: int = 2460
-    batch: int = 64  # samples a step
-    context: int = 128  # tokens a sample
+    batch: int = 64  # samples per step
+    context: int = 128  # tokens per sample
     rate: float = 4e-3  # peak learning rate
     warmup: int = 100  # steps
     decay: float = 0.3  # share of the steps, at the end, over which the rate falls to 0
@@ -22,16 +22,13 @@ class Recipe:
     seed: int = 0  # of the initial weights and of the samples
 
     def __post_init__(self):
-        for name in ("n_steps", "batch", "context"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be 1 or more")
-        if self.context < 4:
-            raise ValueError(f"context is {self.context}; it must be 4 or more: the cache watched is half of it")
+        least = {"n_steps": 1, "batch": 1, "context": 4, "warmup": 0, "weight_decay": 0, "seed": 0}
+        for name, lowest in least.items():
+            if not lowest <= (value := getattr(self, name)) < float("inf"):
+                why = ": the cache watched is half of it" if name == "context" else ""
+                raise ValueError(f"{name} is {value}; it must be {lowest} or more{why}")
         if not 0 < self.rate < float("inf"):
             raise ValueError(f"learning rate is {self.rate}; it must be a number above 0")
-        for name in ("warmup", "weight_decay", "seed"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be 0 or more")
         if not 0 <= self.decay <= 1:
             raise ValueError(f"decay is {self.decay}; it is a share of the steps, 0 to 1")
         if self.sample_start not in ("bos", "none"):

@@ -16,8 +16,6 @@ from .gradients import batch_gradient
 from .optimizer import SGD, AdamW, clip
 from .parameters import as_weights, decayed, initial_vector
 
-BATCH = 32  # texts a step
-
 
 def attention_only(*, n_layers, n_heads, width=64, **fields):
     """Return the config of a Llama without an MLP: one of width 0, which adds nothing. The heads share the width."""
@@ -28,29 +26,25 @@ def attention_only(*, n_layers, n_heads, width=64, **fields):
 
 
 class Toy:
-    """A small model that learns, a step at a time, from `batch` texts each.
+    """A small model that learns from `batch` texts per step.
 
     `std` is the deviation of the initial weights; `weight_decay` is AdamW's, and `optimizer` is "adamw" or "sgd".
-    `seed` is of the initial weights, of the texts, and of those that are watched. `workers` are threads, on which the
-    numbers do not depend; on a GPU (`device` is "cpu" or "cuda") there is one.
+    `seed` is of the initial weights, the texts, and the texts that are watched. The numbers do not depend on `workers`,
+    the threads; on a GPU (`device` is "cpu" or "cuda") there is one.
     """
 
     def __init__(
-        self, config, schedule, *, std, weight_decay, optimizer="adamw", batch=BATCH, seed=0, workers=1, device="cpu"
+        self, config, schedule, *, std, weight_decay, optimizer="adamw", batch=32, seed=0, workers=1, device="cpu"
     ):
         if schedule.n_steps < 1:
             raise ValueError(f"steps is {schedule.n_steps}; it must be 1 or more")
         self.config, self.schedule, self.batch = config, schedule, batch
-        self.workers = workers if device == "cpu" else 1
-        self.xp = array_module(device)
+        self.workers, self.xp = workers if device == "cpu" else 1, array_module(device)
         self.vector = self.xp.asarray(initial_vector(config, seed, std=std))
         self.random = np.random.default_rng([seed, 1])
         self.random_watched = np.random.default_rng([seed, 2])  # for texts that are not learned from
-        if optimizer == "adamw":
-            part = decayed(config)
-            self.optimizer = AdamW.for_vector(self.vector, part, betas=(0.9, 0.99), weight_decay=weight_decay)
-        else:
-            self.optimizer = SGD()
+        adamw = AdamW.for_vector(self.vector, decayed(config), betas=(0.9, 0.99), weight_decay=weight_decay)
+        self.optimizer = adamw if optimizer == "adamw" else SGD()
         self.n_steps_done = 0
 
     def draw(self):

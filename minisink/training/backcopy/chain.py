@@ -48,17 +48,12 @@ class Task:
         return (ids >= 1) & (ids <= self.n_triggers)
 
     def draw(self, random, n_samples, length):
-        """Draw texts, (B, T) of int64; and each token's cost to a reader who knows the chain, (B, T) in nats.
-
-        That is the floor under any model's loss.
-        """
+        """Draw texts, (B, T) of int64; and each token's cost to a reader who knows the chain, (B, T) in nats."""
         sums = self.table.cumsum(axis=1)
         ids = np.full((n_samples, length), BOS, np.int64)
         nll = np.zeros((n_samples, length))
-        for t in range(length):
-            if t == 0 and self.starts_with_bos:
-                continue
-            before = ids[:, t - 1] if t else np.full(n_samples, BOS)
+        for t in range(int(self.starts_with_bos), length):
+            before = ids[:, t - 1]  # for t = 0 the last column, still BOS
             drawn = (random.random(n_samples)[:, None] * sums[before, -1:] > sums[before]).sum(axis=1)
             copies = self.is_trigger(before)  # never before t = 2, because none comes first
             ids[:, t] = np.where(copies, ids[:, t - 2], drawn)

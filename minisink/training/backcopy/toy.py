@@ -14,11 +14,10 @@ RATES = {"softmax": 5e-2, "softmax1": 5e-2, "logit": 5e-2, "relu": 2e-3, "sgd": 
 
 
 class Toy(toy.Toy):
-    """A small model that learns the task, and what can be seen inside it.
+    """A small model that learns the task; other `options` are those of `training.toy.Toy`.
 
     `kind` is "softmax", "softmax1", "relu" or "logit", which is softmax with a learned sink logit. The peak learning
-    `rate` is one of `RATES` by default. Other `options` are those of `training.toy.Toy`: optimizer, batch, seed,
-    workers, device.
+    `rate` is one of `RATES` by default.
     """
 
     def __init__(self, task, *, kind="softmax", n_layers=1, n_steps=1200, length=64, rate=None, **options):
@@ -39,12 +38,10 @@ class Toy(toy.Toy):
     def look(self):
         """Measure the model on texts it does not learn from.
 
-        The loss is the floor plus what the model loses to the chain itself *on the same texts*, which removes
-        the effect of chance.
-
-        A dict: ``loss`` and ``floor`` in nats per token; ``bos_from_nontrigger`` and ``bos_from_trigger``, the mean
-        weight on the first token; ``value_ratio``, the norm of its value over the mean of the others'. With several
-        layers, of the one with the strongest sink; ``layer`` says which.
+        Return ``loss`` and ``floor`` in nats per token; the mean weight on the first token, ``bos_from_nontrigger`` and
+        ``bos_from_trigger``; the norm of its value over the mean of the others', ``value_ratio``; and which ``layer``
+        these are of, the one with the strongest sink. The loss is the floor plus what the model loses to the chain
+        itself *on the same texts*, which removes the effect of chance.
         """
         ids, nll = self.watched
         inputs, targets = ids[:, :-1], ids[:, 1:]
@@ -56,13 +53,9 @@ class Toy(toy.Toy):
         for i, layer in enumerate(saved["layers"]):
             on_first = to_host(layer["pattern"][:, 0, 2:, 0])  # (B, T - 2)
             size = to_host(np.sqrt((layer["v"][:, :, 0] ** 2).sum(axis=-1)))  # (B, T)
-            row = {
-                "bos_from_nontrigger": float(on_first[from_other].mean()),
-                "bos_from_trigger": float(on_first[from_trigger].mean()),
-                "value_ratio": float(size[:, 0].mean() / size[:, 1:].mean()),
-                "layer": i,
-            }
-            layers.append(row)
+            idle, busy = float(on_first[from_other].mean()), float(on_first[from_trigger].mean())
+            value = float(size[:, 0].mean() / size[:, 1:].mean())
+            layers.append({"bos_from_nontrigger": idle, "bos_from_trigger": busy, "value_ratio": value, "layer": i})
         over = nll_of(logits, targets.reshape(-1)).mean(dtype=np.float64) - nll[:, 1:].mean()
         strongest = max(layers, key=lambda each: each["bos_from_nontrigger"])
         return {"loss": self.floor + float(over), "floor": self.floor} | strongest
@@ -70,8 +63,8 @@ class Toy(toy.Toy):
     def stream(self, n_texts=4, n_tokens=1000, seed=0):
         """Measure the loss on texts many times as long as those it learned from, with the caches of StreamingLLM.
 
-        Returns a dict of nats per token, over the same floor as in `look`: ``dense_nll``; ``window_nll`` with the
-        trained length as window; ``streaming_nll`` with the same number of keys, one of them the first token.
+        Return nats per token, over the same floor as in `look`: ``dense_nll``; ``window_nll`` with the trained length
+        as window; ``streaming_nll`` with the same number of keys, one of them the first token.
         """
         methods = Dense(), Window(self.length), Streaming(1, self.length - 1)
         above = {m.name: self.above_floor(m, n_texts, n_tokens, seed) for m in methods}

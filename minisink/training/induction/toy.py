@@ -14,9 +14,9 @@ RATE = 1e-2  # peak learning rate
 
 
 class Toy(toy.Toy):
-    """A small model that learns to read a segment the second time out of memory; its peak learning rate is `RATE`.
+    """A small model that learns to read a segment the second time out of memory.
 
-    `options` are those of `training.toy.Toy`: batch, seed, workers, device.
+    Its peak learning rate is `RATE`; other `options` are those of `training.toy.Toy`.
     """
 
     def __init__(self, *, n_layers=2, n_steps=600, rate=None, **options):
@@ -33,10 +33,10 @@ class Toy(toy.Toy):
     def look(self):
         """Measure the model on texts it does not learn from.
 
-        A dict: ``first`` and ``second``, nats per symbol of a segment, read for the first time (nobody beats chance)
-        and again. ``previous``: the most weight that any head gives the token just before; ``induction``: that any head
-        gives, in the second reading, the token after the present one's first reading. Both are means over queries;
-        ``previous_head`` and ``induction_head`` say which head it is, as (layer, head).
+        Return nats per symbol of a segment read for the ``first`` time (nobody beats chance) and the ``second``. Then
+        the most weight, a mean over queries, that any head gives the token just before, ``previous``, or in the second
+        reading the token after the present one's first reading, ``induction``; ``previous_head`` and ``induction_head``
+        say which head does, as (layer, head).
         """
         inputs, targets = self.watched[:, :-1], self.watched[:, 1:]
         logits, saved = self.forward(inputs)
@@ -49,14 +49,11 @@ class Toy(toy.Toy):
             for head, weight in enumerate(pattern):
                 previous[i, head] = float(weight[later, later - 1].mean())
                 induction[i, head] = float(weight[second, 2 + np.arange(SEGMENT - 1)].mean())
-        return {
-            "first": float(nll[:, :SEGMENT].mean()),
-            "second": float(nll[:, 1 - SEGMENT :].mean()),
-            "previous": max(previous.values()),
-            "induction": max(induction.values()),
-            "previous_head": max(previous, key=previous.__getitem__),
-            "induction_head": max(induction, key=induction.__getitem__),
-        }
+        look: dict = {"first": float(nll[:, :SEGMENT].mean()), "second": float(nll[:, 1 - SEGMENT :].mean())}
+        for name, weights in (("previous", previous), ("induction", induction)):
+            best = max(weights, key=weights.__getitem__)
+            look |= {name: weights[best], f"{name}_head": best}
+        return look
 
 
 def bump(history):

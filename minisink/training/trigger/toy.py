@@ -20,8 +20,8 @@ BATCH, ENOUGH = 128, 5e-3  # texts per step; the error at which training ends
 class Toy:
     """The head, and its training by Adam at a `rate`; `seed` is of weights and texts.
 
-    `kind` says how scores become weights, one of `weights.KINDS`; a text has `length` tokens (T), BOS included; a query
-    and a key have `head_dim` channels (D).
+    `kind`, one of `weights.KINDS`, says how scores become weights; a text has `length` tokens (T), BOS included;
+    queries and keys have `head_dim` channels (D).
     """
 
     def __init__(self, kind, *, length=16, head_dim=16, rate=1e-3, seed=0, dtype=np.float32):
@@ -32,10 +32,8 @@ class Toy:
         C, D = task.WIDTH, head_dim
         self.kind, self.length, self.rate = kind, length, rate
         self.shapes: dict = {"wq": (C, D), "wk": (C, D), "wv": (C, C)}
-        if kind == "gate":
-            self.shapes["wg"] = (C, C)
-        if kind == "logit":
-            self.shapes["sink"] = (1,)
+        extra: dict = {"gate": {"wg": (C, C)}, "logit": {"sink": (1,)}}
+        self.shapes |= extra.get(kind, {})
         self.vector = (np.random.default_rng([seed, 0]).standard_normal(n_parameters(self.shapes)) * 0.02).astype(dtype)
         self.random = np.random.default_rng([seed, 1])
         self.watched = task.draw(np.random.default_rng([seed, 2]), BATCH, length, dtype)  # not learned from
@@ -60,7 +58,7 @@ class Toy:
         y, saved = self.forward(x)
         error = y - target
         gradient = np.zeros_like(self.vector)
-        w, into = views(self.vector, self.shapes), views(gradient, self.shapes)
+        into = views(gradient, self.shapes)
         rows = x.reshape(-1, x.shape[-1])
         dmixed = error * (2.0 / error.size)
         if saved["gate"] is not None:
@@ -73,7 +71,7 @@ class Toy:
         into["wv"][...] = rows.T @ (pattern.swapaxes(1, 2) @ dmixed).reshape(len(rows), -1)
         into["wq"][...] = rows.T @ (dscores @ saved["k"]).reshape(len(rows), -1)
         into["wk"][...] = rows.T @ (dscores.swapaxes(1, 2) @ saved["q"]).reshape(len(rows), -1)
-        if "sink" in w:
+        if "sink" in into:
             into["sink"][...] = dsink
         return float((error * error).mean()), gradient
 
@@ -93,22 +91,16 @@ class Toy:
     def look(self):
         """Measure the head on texts that it does not learn from.
 
-        A dict: ``"loss"``, the mean square error; ``"error"``, the largest; ``"idle"`` and ``"busy"``, the weight on
-        BOS from ordinary tokens and from the trigger; ``"value"``, the norm of the value of BOS over the mean of the
-        others'.
+        Return the mean square error as ``"loss"``, the largest ``"error"``, the weight on BOS from ordinary tokens,
+        ``"idle"``, and from the trigger, ``"busy"``, and the norm of the ``"value"`` of BOS over the others' mean.
         """
         x, target, trigger = self.watched
         y, saved = self.forward(x)
         error = np.abs(y - target)
         on_bos = saved["pattern"][:, :, 0]  # (B, T)
         busy = np.arange(self.length) == trigger[:, None]
-        idle = ~busy
-        idle[:, 0] = False  # it sees only itself
+        idle = ~busy & (np.arange(self.length) > 0)  # not BOS, which sees only itself
         size = np.sqrt((saved["v"] ** 2).sum(axis=-1))
-        return {
-            "loss": float((error**2).mean()),
-            "error": float(error.max()),
-            "idle": float(on_bos[idle].mean()),
-            "busy": float(on_bos[busy].mean()),
-            "value": float(size[:, 0].mean() / size[:, 1:].mean()),
-        }
+        look = {"loss": (error**2).mean(), "error": error.max(), "idle": on_bos[idle].mean()}
+        look |= {"busy": on_bos[busy].mean(), "value": size[:, 0].mean() / size[:, 1:].mean()}
+        return {name: float(value) for name, value in look.items()}

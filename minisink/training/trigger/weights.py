@@ -1,7 +1,6 @@
 """Scores to weights: the rules proposed against sinks, each with its gradient.
 
-``weigh`` is the forward, ``weigh_backward`` gives the gradient of the scores. Only keys that a query may see count:
-those at ``mask``. For weights p, scores s and the gradient g of the weights::
+Only keys that a query may see count: those at ``mask``. For weights p, scores s and the gradient g of the weights::
 
     softmax    p = exp(s) / sum exp(s)                      ds = p (g - sum p g)
     softmax1   p = exp(s) / (1 + sum exp(s))                the same: the weight of the 1 is dropped
@@ -12,6 +11,8 @@ those at ``mask``. For weights p, scores s and the gradient g of the weights::
 """
 
 import numpy as np
+
+from ...ops import relu, softmax, softmax_with_sink
 
 KINDS = ("softmax", "softmax1", "logit", "gate", "softpick", "relu")
 EPS = 1e-6  # softpick's, where all scores are 0
@@ -25,15 +26,14 @@ def weigh(scores, mask, kind, sink=0.0):  # (B, T, S), (T, S) -> (B, T, S)
     {'softmax': [0.5, 0.5], 'softmax1': [0.33, 0.33], 'relu': [0.0, 0.0]}
     """
     if kind == "relu":
-        return np.where(mask, np.maximum(scores, 0.0), 0.0) / _keys(mask, scores)
+        return np.where(mask, relu(scores), 0.0) / _keys(mask, scores)
     if kind == "softpick":
         raised, _, total = _shifted_exp(scores, mask)
         return np.maximum(raised, 0.0) / total
     masked = np.where(mask, scores, -np.inf)
-    extra = {"softmax1": 0.0, "logit": sink}.get(kind, -np.inf)
-    largest = np.maximum(masked.max(axis=-1, keepdims=True), extra)
-    weights = np.exp(masked - largest)
-    return weights / (weights.sum(axis=-1, keepdims=True) + np.exp(extra - largest))
+    if kind in ("softmax1", "logit"):
+        return softmax_with_sink(masked, sink if kind == "logit" else 0.0)
+    return softmax(masked)
 
 
 def weigh_backward(dpattern, pattern, scores, mask, kind):  # 3 x (B, T, S), (T, S) -> (B, T, S), float
