@@ -34,7 +34,7 @@ from .traces import Trace, answered, under
 
 AXES = {"out": ["TLHD"], "token_index": ["TS", "TLS"], "positions": ["TS", "TLS"], "scores": ["TLHS"], "losses": ["N"]}
 GIVEN = ("q", "k", "v")
-NEEDS = {"token_index": "out", "positions": "token_index", "scores": "token_index"}  # which says what slots are empty
+NEEDS = {"token_index": "out", "positions": "token_index", "scores": "token_index"}  # it says which slots are empty
 
 
 @dataclass(frozen=True)
@@ -58,22 +58,24 @@ class Verdict:
 def check_dump(path, *, of: str | None = None, policy: Any = None, tolerance: float | None = None) -> Verdict:
     """Judge a ``.npz`` or ``.safetensors`` file by the vectors of its model, `of`, by default the name of the file.
 
-    The first tokens of a text are enough, and some of the sizes of cache; "chunks" are the sizes of chunks. The
-    rest is as in `check`. ValueError, which names the file and the array, for a dump that cannot be judged.
+    The first tokens of a text and some of the sizes of cache are enough; "chunks" holds the sizes of chunks. The rest
+    is as in `check`. A ValueError names the file and the array if a dump cannot be judged.
     """
     path, name = Path(path), Path(path).stem if of is None else of
     with naming(path):
         expected = vectors(name, policy)
     with reading(path, f"a dump of {name}"):
-        arrays = _read(path, expected)
-        chunks = arrays.pop("chunks").ravel().tolist() if "chunks" in arrays else None
-        dump = {size: _of_size(size, arrays, expected[size]) for size in expected}
+        dump = _read(path, expected)
+        chunks = dump.pop("").get("chunks")
+        for size, arrays in dump.items():
+            _check(size, arrays, expected[size])
         if not any(dump.values()):
             raise ValueError(f"it holds no out and no losses of {', '.join(expected)}")
     cut = {size: _cut(expected[size], arrays) for size, arrays in dump.items()}
     traces = [cut[size] for size in dump if "out" in dump[size]]
     with naming(path):
-        report = check(replay(dump), traces, chunks=chunks, shared=True, tolerance=tolerance) if traces else None
+        sizes = None if chunks is None else chunks.ravel().tolist()
+        report = check(replay(dump), traces, chunks=sizes, shared=True, tolerance=tolerance) if traces else None
     losses = {size: arrays["losses"] for size, arrays in dump.items() if "losses" in arrays}
     wrong = {size: _wrong(array, cut[size], tolerance) for size, array in losses.items()}
     return Verdict(report, wrong, tuple(_missing(dump, expected)))
@@ -99,7 +101,7 @@ def replay(dump):
 
 
 def vectors(name: str, policy: Any = None) -> dict[str, Any]:
-    """Return what a model has recorded by size of cache, or by setting; under a policy it is made again."""
+    """Return what is recorded of a model, by size of cache or setting; under a policy it is made again."""
     if name in texts.TEXTS and policy is None:
         return {each.setting: each for each in texts.losses(name)}
     if name not in NAMES:
@@ -111,7 +113,7 @@ def vectors(name: str, policy: Any = None) -> dict[str, Any]:
 
 
 def _losses_of(trace):
-    """Return a model's losses under the policy of a trace; none if its layers number a GPT-2's token twice."""
+    """Return a model's losses under the policy of a trace; none for a GPT-2 whose layers would number a token twice."""
     try:
         return token_nll(model(trace.name), trace.ids, trace.policy, readable=True)
     except ValueError:
@@ -119,30 +121,25 @@ def _losses_of(trace):
 
 
 def _read(path, sizes):
-    """Return the arrays of these sizes by name, and "chunks"; others are ignored."""
+    """Return arrays by size and name, "chunks" under the size ""; others are ignored."""
     check_file(path)
-    is_npz, arrays = path.suffix == ".npz", {}
+    is_npz, dump = path.suffix == ".npz", {size: {} for size in ("", *sizes)}
     with refusing(f"{path}: not a sound {'.npz' if is_npz else '.safetensors'} file", Exception):
-        with open(path, "rb") as raw, _opened(path, raw) as file:
+        with open(path, "rb") as raw, NpzFile(raw) if is_npz else safe_open(path, "numpy") as file:
             for name in file.keys():
-                if name == "chunks" or name.rpartition(".")[0] in sizes:
+                size, _, what = name.rpartition(".")
+                if name == "chunks" or (size in sizes and what not in GIVEN):
                     with refusing(name, Exception):
-                        arrays[name] = file[name] if is_npz else file.get_tensor(name)
-                        numbers_of(arrays[name], "it")
-    return arrays
+                        dump[size][what] = file[name] if isinstance(file, NpzFile) else file.get_tensor(name)
+                        numbers_of(dump[size][what], "it")
+    return dump
 
 
-def _opened(path, raw) -> Any:
-    return NpzFile(raw) if path.suffix == ".npz" else safe_open(path, "numpy")
-
-
-def _of_size(size, arrays, expected):
-    """Return the arrays of one size by name; ValueError for one that does not fit."""
+def _check(size, found, expected):
+    """Raise ValueError if an array of one size does not fit."""
     axes, known = {"N": len(expected.losses)}, ["losses"] if len(expected.losses) else []
     if isinstance(expected, Trace):
         axes, known = axes | dict(zip("TLHD", expected.q.shape, strict=True)), ["out", *NEEDS, *known]
-    parts = {name: name.rpartition(".") for name in arrays}
-    found = {what: arrays[name] for name, (each, _, what) in parts.items() if each == size and what not in GIVEN}
     for name in found:
         if name not in known:
             raise ValueError(f"{size}.{name} is not known here; {', '.join(known)} are")
@@ -157,15 +154,14 @@ def _of_size(size, arrays, expected):
             must = " or ".join(f"({', '.join(each)})" for each in AXES[name])
             must += f" with {', '.join(f'{axis}={n}' for axis, n in axes.items() if axis in must)}"
             raise ValueError(f"{size}.{name} has shape {array.shape}; it must be {must}")
-    return found
 
 
 def _cut(expected, arrays):
     """Return what is expected of the tokens that a dump holds."""
-    cut = {"losses": expected.losses[: len(arrays.get("losses", expected.losses))]}
-    for name in ("q", "k", "v", "token_index", "positions", "out") if "out" in arrays else ():
-        cut[name] = getattr(expected, name)[: len(arrays["out"])]
-    return replace(expected, **cut)
+    ends = {"losses": len(arrays.get("losses", expected.losses))}
+    if "out" in arrays:
+        ends |= dict.fromkeys((*GIVEN, "token_index", "positions", "out"), len(arrays["out"]))
+    return replace(expected, **{name: getattr(expected, name)[:end] for name, end in ends.items()})
 
 
 def _wrong(losses, expected, tolerance):
@@ -173,8 +169,7 @@ def _wrong(losses, expected, tolerance):
     token = check_losses(losses, expected, tolerance=tolerance)
     if token is None:
         return ""
-    came, right = losses[token - 1], expected.losses[token - 1]
-    return f"{expected}: token {token}: its loss is {came:.6g}; expected {right:.6g}"
+    return f"{expected}: token {token}: its loss is {losses[token - 1]:.6g}; expected {expected.losses[token - 1]:.6g}"
 
 
 def _missing(dump, expected):
@@ -190,11 +185,11 @@ def _missing(dump, expected):
 
 
 def write_vectors(folder, *, policy: Any = None, on_model=lambda: None):
-    """Write traces, losses and models to a folder; ValueError for one that holds other contents under such a name.
+    """Write traces, losses and models to a folder; ValueError if a file there has other contents.
 
-    Under a policy there are no losses of trained models: each has its own method.
+    Under a policy there are no losses of trained models, because each of them has its own method.
     """
-    folder, _ = Path(folder), named(policy)
+    folder, _ = Path(folder), named(policy)  # a policy without a name is an error before anything is written
     with blame(folder, "cannot be written"):
         folder.mkdir(exist_ok=True)
         with unfinished_folder(folder) as half:
@@ -216,17 +211,17 @@ def write_vectors(folder, *, policy: Any = None, on_model=lambda: None):
 def _write_traces(folder, name, policy):
     """Write what is recorded, or what a policy derives from it, except the scores."""
     arrays = read_traces(name)
-    about = json.loads(str(arrays.pop("about")))
+    about = json.loads(str(arrays["about"]))
     about |= {"theta": about["config"].get("rope_theta"), "policy": policy or "streaming"}
     if policy:
+        arrays["about"] = np.array(json.dumps(about))
         for size, trace in vectors(name, policy).items():
             del arrays[f"{size}.scores"]
             arrays |= {f"{size}.{what}": getattr(trace, what) for what in ("token_index", "positions", "out", "losses")}
         arrays = {each: array for each, array in arrays.items() if array.size}  # where there are no losses
-        np.savez_compressed(folder / f"{name}.npz", about=json.dumps(about), **arrays)
-    else:
-        np.savez_compressed(folder / f"{name}.npz", **read_traces(name))
-    stated = {"about": json.dumps(about), "theta": json.dumps(about["theta"])}  # once more, for what parses no JSON
+    np.savez_compressed(folder / f"{name}.npz", **arrays)
+    del arrays["about"]
+    stated = {"about": json.dumps(about), "theta": json.dumps(about["theta"])}  # once more, for those who parse no JSON
     write_tensors(folder / f"{name}.safetensors", arrays, **stated)
     return model(name)
 
