@@ -62,11 +62,11 @@ def _add_policy(parser):
 
 def _as_json(verdict):
     first: Any = getattr(verdict.report, "first", None)
-    looks_like = getattr(verdict.report, "looks_like", ())
-    about = {name: getattr(first, name) for name in ("token", "layer", "what", "says")} if first else {}
-    about = about and {"n_sinks": first.trace.n_sinks, "window": first.trace.window} | about
-    found = {"right": bool(verdict), "first": about or None, "looks_like": [wrong.name for wrong in looks_like]}
-    return found | {"losses": verdict.losses, "not_checked": verdict.missing, "report": str(verdict)}
+    looks_like = [wrong.name for wrong in getattr(verdict.report, "looks_like", ())]
+    sizes = {"n_sinks": first.trace.n_sinks, "window": first.trace.window} if first else {}
+    about = sizes | {name: getattr(first, name) for name in ("token", "layer", "what", "says")} if first else None
+    found = {"right": bool(verdict), "first": about, "looks_like": looks_like, "losses": verdict.losses}
+    return found | {"not_checked": verdict.missing, "report": str(verdict)}
 
 
 COMMANDS = {"vectors": Vectors(), "check": Check()}

@@ -29,33 +29,33 @@ def check(
     to: Callable[[np.ndarray], Any] | None = None,
     tolerance: float | None = None,
 ) -> Report:
-    """Feed a cache token by token, and find the first token at which it differs from StreamingLLM, or another policy.
+    """Feed a cache token by token, and find the first token at which it differs from StreamingLLM or another policy.
 
     Parameters
     ----------
     cache : function or class
         ``step(state, q, k, v, *, n_sinks, window, theta) -> (out, state)`` or ``(out, state, seen)``: one token of one
         layer, q (H, D) and k, v (K, D) un-rotated; the state, None at first, is yours; `theta` is None for GPT-2,
-        and where a trace has an encoding of its own, which is then given besides, ``encoding=``. Or a class,
+        and for a trace with another encoding, which is then passed as ``encoding=``. Or a class,
         ``Mine(n_sinks=, window=, theta=)`` with ``step(q, k, v) -> out``; each layer gets an object. `seen`, a dict, or
-        what ``show()`` returns, may hold `token_index` (S,), `positions` (S,), `scores` (H, S) and rotated `keys`
+        the result of ``show()``, may hold `token_index` (S,), `positions` (S,), `scores` (H, S) and rotated `keys`
         (S, K, D), in any order of slots if token_index is there; they are compared as well.
     traces : name, Trace, or several of them
         "llama", "gqa" and "gpt2" are the golden vectors; all three by default.
     policy : name or callable, optional
         What your cache is meant to do, if not StreamingLLM: "blocks:16" (or another number), "half", "original",
-        "first-dense", or what makes a `Policy` or `ByLayer`: ``policy(n_sinks, window)``. Every trace is made again
-        under it. By default a trace keeps its own.
+        "first-dense", or a function ``policy(n_sinks, window)`` that makes a `Policy` or `ByLayer`. Every trace is made
+        again under it. By default a trace keeps its own.
     chunks : int or sequence of int, optional
-        Tokens that come at once, the last size again and again; then q is (T, H, D), k and v (T, K, D), a class has
-        ``steps(q, k, v)``, and what is shown is what the last of them sees.
+        Tokens that come at once; the last size is repeated. Then q is (T, H, D), k and v (T, K, D), a class has
+        ``steps(q, k, v)``, and `seen` is what the last of them sees.
     shared : bool
-        One state, or object, for all layers. A step, and ``show``, are then given ``layer=`` besides.
+        One state, or object, for all layers. A step and ``show`` then get ``layer=`` too.
     to : callable, optional
-        Makes an array of yours of a NumPy array, such as ``torch.from_numpy``; answers may be of any kind.
+        Makes your kind of array from NumPy's, such as ``torch.from_numpy``; answers may be of any kind.
     tolerance : float, optional
-        Share of the largest expected number that a difference may have. By default it follows the dtype of what comes
-        back: 1e-9 in float64, 1e-4 in float32, 0.03 in float16, 0.1 in bfloat16.
+        The largest difference allowed, as a share of the largest expected number. By default it follows the dtype of
+        the answers: 1e-9 in float64, 1e-4 in float32, 0.03 in float16, 0.1 in bfloat16.
 
     Returns
     -------
@@ -64,8 +64,8 @@ def check(
     Raises
     ------
     ValueError
-        When the cache raises, or answers something of another shape, and nothing differs in any trace; or `traces`
-        names nothing.
+        If the cache raises, or gives an output of another shape, and nothing differs in any trace; or if `traces` is
+        empty.
 
     Examples
     --------
@@ -89,11 +89,11 @@ def check(
     sizes = None if chunks is None else _sizes(chunks)
     resets = inspect.isclass(cache) and callable(getattr(cache, "reset", None))
 
-    def read(under_this):
-        again = (answered(under(trace, under_this)) for trace in chosen) if under_this else chosen
+    def read(name=None):
+        again = (answered(under(trace, name)) for trace in chosen) if name else chosen
         return _readings(again, resets, step, sizes, shared, to, tolerance)
 
-    runs = list(read(None))
+    runs = list(read())
     worst, dtype = max(run.worst for run in runs), next((run.dtype for run in runs if run.first), runs[0].dtype)
     firsts, errors = [run.first for run in runs if run.first], [run.error for run in runs if run.error]
     if not firsts:
@@ -111,36 +111,31 @@ def check(
 
 def _readings(traces, resets, *args):
     """Run a cache over each trace, and if it was right over the same again, with a cache that is reset, or new."""
-    runs: list[Run] = []
+    runs_of: dict[tuple, list[Run]] = {}  # by model, because texts of another one leave keys of another size
     for trace in traces:
-        model = trace.name, trace.k.shape[1:]
-        runs.append(Run(trace, *args, before=() if resets else _of(model, runs)))
+        runs = runs_of.setdefault((trace.name, *trace.k.shape[1:]), [])
+        runs.append(Run(trace, *args, before=() if resets else runs[:]))
         yield runs[-1]
         if runs[-1].is_right:
-            states = [_reset(state, trace) for state in runs[-1].states] if resets else None
-            runs.append(Run(trace, *args, states=states, before=runs[-1:] if resets else _of(model, runs)))
+            states = _reset(runs[-1].states, trace) if resets else None
+            runs.append(Run(trace, *args, states=states, before=runs[-1:] if resets else runs[:]))
             yield runs[-1]
 
 
-def _of(model, runs):
-    """Return the runs over texts of one model, which cannot leave keys of another size."""
-    return [run for run in runs if (run.trace.name, run.trace.k.shape[1:]) == model]
-
-
-def _reset(state, trace):
-    """Reset an object that has read a trace."""
+def _reset(states, trace):
     try:
-        state.reset()
+        for state in states:
+            state.reset()
     except Exception as error:
         raise ValueError(f"{trace}: reset raised {type(error).__name__}: {one_line(error)}") from error
-    return state
+    return states
 
 
 def _unchecked(traces, sizes, shared, resets):
-    """Return what right outputs do not show, and how to check it."""
-    longest = max(sizes or (1,))
-    chunk = "a prompt in chunks" if longest == 1 else "a chunk longer than the cache"
-    left = [f"{chunk} (chunks=)"] if all(longest <= max(1, trace.token_index.shape[2]) for trace in traces) else []
+    """Name what right outputs do not show, and how to check it."""
+    longest, left = max(sizes or (1,)), []
+    if all(longest <= max(1, trace.token_index.shape[2]) for trace in traces):
+        left.append("a prompt in chunks (chunks=)" if longest == 1 else "a chunk longer than the cache (chunks=)")
     if all(trace.q.shape[1] == 1 for trace in traces):
         left.append("more than one layer (n_layers=)")
     elif not shared:
@@ -151,15 +146,15 @@ def _unchecked(traces, sizes, shared, resets):
 def check_losses(losses: Any, trace: Trace | Losses, *, tolerance: float | None = None) -> int | None:
     """Return the first token on which a whole model's loss differs from the recorded one, or None.
 
-    For an engine that runs `golden.model`, saved as a Hugging Face folder, over the ids of the trace; or a shipped
+    For an engine that runs `golden.model`, saved as a Hugging Face folder, over the ids of the trace, or a shipped
     model over the ids of `texts.Losses`. `losses` (T - 1,) are nats per token, from the second on; the token before the
-    one returned is the first whose logits differ. ValueError for another number of losses, or a trace that has none.
-    `tolerance` is a share of the largest loss: by default 1e-5, ten times what an engine is off that rotates in single
-    precision, or works in it; in half precision as in `check`.
+    one returned is the first whose logits differ. ValueError for another number of losses, or a trace without any.
+    `tolerance` is a share of the largest loss. The default is 1e-5, ten times the error of an engine that rotates or
+    works in single precision; in half precision it is as in `check`.
     """
     expected = getattr(trace, "losses", None)
     if expected is None:
-        raise ValueError(f"{trace!r} is no text that a model read: it has no losses; take one of conformance.load")
+        raise ValueError(f"{trace!r} is not a text that a model read: it has no losses; take one of conformance.load")
     nll, dtype = numbers_of(losses, "losses")
     if nll.shape != expected.shape:
         raise ValueError(f"losses have shape {nll.shape}; {trace} has {expected.shape}: one a token but the first")
@@ -172,9 +167,8 @@ def check_losses(losses: Any, trace: Trace | Losses, *, tolerance: float | None 
 
 def _as_traces(traces, policy):
     several = isinstance(traces, Iterable) and not isinstance(traces, str)
-    chosen: list[Trace] = []
-    for each in traces if several else [traces]:
-        chosen += [each] if isinstance(each, Trace) else load(each)
+    each_given = traces if several else [traces]
+    chosen = [trace for each in each_given for trace in ([each] if isinstance(each, Trace) else load(each))]
     if not chosen:
         raise ValueError(f"traces is {traces!r}; give a Trace, or some of {', '.join(NAMES)}")
     for each in chosen:
@@ -185,8 +179,8 @@ def _as_traces(traces, policy):
 
 def _sizes(chunks):
     sizes = tuple(chunks) if isinstance(chunks, Iterable) else (chunks,)
-    for size in sizes:
-        check_whole("a chunk", size, 1)
     if not sizes:
         raise ValueError(f"chunks is {chunks!r}; give the sizes of the chunks, the last one is repeated")
+    for size in sizes:
+        check_whole("a chunk", size, 1)
     return sizes

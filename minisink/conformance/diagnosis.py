@@ -1,4 +1,4 @@
-"""Which known wrong turns give a cache's answers."""
+"""Find the known wrong turns that give a cache's answers."""
 
 import numpy as np
 
@@ -11,7 +11,7 @@ TRIED = ("streaming", "half", "original", "first-dense", *(f"blocks:{2**n}" for 
 
 
 def diagnose(runs, first):
-    """Return the wrong turns with the same answers everywhere, or else that explain most traces' first difference.
+    """Return the wrong turns with the same answers everywhere, or else those that explain most first differences.
 
     Also return the last token up to which they agree in the trace of `first`, the earliest difference; None for all.
     """
@@ -36,7 +36,7 @@ def diagnose(runs, first):
 
 
 def differing_layers(runs):
-    """Return the layers in which anything differs; memory counts for all."""
+    """Return the layers in which anything other than memory differs."""
     return sorted({each.layer for run in runs for each in run.differences if each.what != "memory"})
 
 
@@ -46,8 +46,8 @@ def right_under(runs, first, read):
     found = []
     for name in TRIED:
         trace = under(run.trace, name)
-        shown = {"token_index": trace.held(t, i), "positions": trace.places(t, i)}
-        alike = all(run.shown.get((each, t, i), wanted) == wanted for each, wanted in shown.items())
+        holds = {"token_index": trace.held(t, i), "positions": trace.places(t, i)}
+        alike = all(run.shown.get((each, t, i), wanted) == wanted for each, wanted in holds.items())
         off = np.abs(trace.answer_at(t, i) - run.out[t, i]).max() / np.abs(run.trace.out[t, i]).max()
         if trace is not run.trace and alike and off <= run.allowed:
             evicts = False
@@ -61,12 +61,12 @@ def right_under(runs, first, read):
 
 
 def _by_name(wrong_turns):
-    """Return the first of each name; others of that name are variants."""
+    """Return the first of each name, without its variants."""
     return tuple({wrong.name: wrong for wrong in reversed(wrong_turns)}.values())[::-1]
 
 
 def _agreement(wrong, runs, i, layers, shows):
-    """Return the tokens, from the first on, on which a wrong turn gives what the cache gave in the i-th run."""
+    """Count the tokens, from the first on, on which a wrong turn gives what the cache gave in the i-th run."""
     run, caches = runs[i], []
     for earlier in run.before if wrong is NotReset else ():
         caches = _layers(wrong, earlier.trace, caches)

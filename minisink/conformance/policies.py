@@ -1,7 +1,7 @@
 """Policies by name: functions that make one from a trace's `n_sinks` and `window`.
 
-A maker is any function ``policy(n_sinks, window)`` that returns a `Policy` or a `ByLayer`; a subclass of `Policy` is
-one. In layers beyond those of a `ByLayer` its last policy holds.
+A maker is any function ``policy(n_sinks, window)`` that returns a `Policy` or a `ByLayer`, such as a subclass of
+`Policy`. The last policy of a `ByLayer` holds in all further layers.
 """
 
 from collections.abc import Callable
@@ -13,8 +13,6 @@ from ..evaluation.policies import Blockwise, HalfAtOnce
 from ..methods import ByLayer, Dense, Streaming
 
 Maker = Callable[[int, int], Any]
-
-
 POLICIES: dict[str, Maker] = {
     "streaming": Streaming,
     "blocks:16": partial(Blockwise, block=16),  # and any other number
@@ -32,19 +30,18 @@ MEANS = {
 
 
 def named(policy: str | Maker | None) -> Maker:
-    """Return the maker of this name, or the maker itself; None is StreamingLLM, and ValueError is raised for others.
+    """Return the maker of this name, or the maker itself; None is StreamingLLM, anything else a ValueError.
 
     >>> named("blocks:4")(1, 6)
     Blockwise(n_sinks=1, window=6, positions='slot', block=4)
     """
-    if policy is None:
-        return Streaming
     if callable(policy):
         return policy
-    if isinstance(policy, str) and policy in POLICIES:
-        return POLICIES[policy]
-    name, _, block = policy.partition(":") if isinstance(policy, str) else ("", "", "")
-    if name == "blocks" and block.isdecimal() and int(block):
+    name = "streaming" if policy is None else str(policy)
+    if name in POLICIES:
+        return POLICIES[name]
+    kind, _, block = name.partition(":")
+    if kind == "blocks" and block.isdecimal() and int(block):
         return partial(Blockwise, block=int(block))
     names = ", ".join(POLICIES).replace("16", "16 (or another number)")
     raise ValueError(f"policy is {policy!r}; known are {names}, or give what makes a Policy of n_sinks and window")
@@ -54,12 +51,10 @@ def made(policy: str | Maker | None, n_sinks: int, window: int, n_layers: int) -
     """Return the policy of this size for this many layers; ValueError if the maker returns something else."""
     value = named(policy)(n_sinks, window)
     if isinstance(value, ByLayer):
-        each = [*value.policies, *[value.policies[-1]] * n_layers]
-        return ByLayer(each[:n_layers])
+        return ByLayer([*value.policies, *[value.policies[-1]] * n_layers][:n_layers])
     if not isinstance(value, Policy) or value.kv_cache is not None:
-        raise ValueError(
-            f"policy made {value!r} of n_sinks={n_sinks}, window={window}; it must make a Policy or a ByLayer"
-        )
+        sizes = f"n_sinks={n_sinks}, window={window}"
+        raise ValueError(f"policy made {value!r} of {sizes}; it must make a Policy or a ByLayer")
     return value
 
 

@@ -9,7 +9,7 @@ from .traces import Trace
 
 MOST = 3  # wrong turns that a report names
 SMALL = {"float32": 1e-3, "float16": 0.02, "bfloat16": 0.02}  # share of the largest number below which it is rounding
-SMALL_IN_DOUBLE = 1e-4  # the same for everything else: the error of single precision
+SMALL_IN_DOUBLE = 1e-4  # the same for all other dtypes: the error of single precision
 
 
 @dataclass(frozen=True)
@@ -24,13 +24,11 @@ class Difference:
     again: bool = False  # whether the cache read the trace for the second time
 
     def __str__(self):
-        held, places = (each(self.token, self.layer) for each in (self.trace.held, self.trace.places))
+        held, places = (in_runs(of(self.token, self.layer)) for of in (self.trace.held, self.trace.places))
         at = "embedded at" if self.trace.embeds else "at positions"
-        held, places = in_runs(held), in_runs(places)
         differ = "differs" if self.what == "memory" else "differ"
         where = f"{self.trace}{', read again' * self.again}: token {self.token}, layer {self.layer}"
-        line = f"{where}: {self.what} {differ}: {self.says}"
-        return f"{line}\n  there the query sees tokens {held}, {at} {places}"
+        return f"{where}: {self.what} {differ}: {self.says}\n  there the query sees tokens {held}, {at} {places}"
 
 
 @dataclass(frozen=True)
@@ -40,14 +38,14 @@ class Report:
     traces: tuple[Trace, ...]  # that were run
     first: Difference | None = None  # the earliest token at which anything differs
     failed: tuple[Trace, ...] = ()  # in which something differs, or the cache raised
-    layers: tuple[int, ...] = ()  # in which something differs; memory counts for all
+    layers: tuple[int, ...] = ()  # in which something other than memory differs
     looks_like: tuple[type[Cache], ...] = ()  # the known wrong turns that give the cache's answers
     until: int | None = None  # the last token up to which they do, in the trace of `first`; None if everywhere
     worst: float = 0.0  # the largest difference of an output, as a share of the largest number expected
     error: str | None = None  # the cache's error, or bad answer, that ended a trace
     dtype: str = "float64"  # of the outputs
-    unchecked: tuple[str, ...] = ()  # what was not checked of a right cache, and how to check it
-    right_under: tuple[str, ...] = ()  # names of other policies, under which the cache is right
+    unchecked: tuple[str, ...] = ()  # of a right cache: what was not checked, and how to check it
+    right_under: tuple[str, ...] = ()  # names of other policies under which the cache is right
 
     def __bool__(self):
         return self.first is None
@@ -55,11 +53,11 @@ class Report:
     def __str__(self):
         traces = count(len(self.traces), "trace")
         if self.first is None:
-            under = ", ".join(dict.fromkeys(trace.policy_name for trace in self.traces))
             line = f"right in {traces} of {count(max(len(trace.q) for trace in self.traces), 'token')}"
-            line += f" under policy {under!r}" if under != "streaming" else ""
-            line += "".join(f", {name}" for name in dict.fromkeys(t.encoding_name for t in self.traces if t.encoding))
-            line += f", off by at most {self.worst:.1g} of the largest number"
+            under = ", ".join(dict.fromkeys(trace.policy_name for trace in self.traces))
+            line += f" under policy {under!r}" * (under != "streaming")
+            names = dict.fromkeys(trace.encoding_name for trace in self.traces if trace.encoding)
+            line = ", ".join([line, *names, f"off by at most {self.worst:.1g} of the largest number"])
             if still := [trace for trace in self.traces if not trace.evicts]:
                 line += f"\n  but nothing was evicted in {len(still)} of them: take more tokens{_longer(still[0])}"
             return f"{line}\n  not checked: {', '.join(self.unchecked)}" if self.unchecked else line
@@ -71,23 +69,20 @@ class Report:
         upto = "in this trace " if self.until == len(self.first.trace.q) - 1 else upto
         for wrong in () if self.right_under and upto else self.looks_like[:MOST]:
             lines.append(f"  {upto}it looks like {wrong.name!r}: {wrong.diagnosis()}")
-        small = SMALL.get(self.dtype, SMALL_IN_DOUBLE)
         if self.right_under:
             return "\n".join(lines)
-        if not self.looks_like and self.first.what == "outputs" and self.worst < small:
-            lines.append(
-                f"  outputs are off by {self.worst:.1g} of the largest at most: rounding rather than another token; "
-                "take angles in double precision, rotate stored keys once, or check in float64"
-            )
+        if not self.looks_like and self.first.what == "outputs" and self.worst < SMALL.get(self.dtype, SMALL_IN_DOUBLE):
+            small = f"outputs are off by {self.worst:.1g} of the largest at most: rounding rather than another token"
+            lines.append(f"  {small}; take angles in double precision, rotate stored keys once, or check in float64")
         elif not self.looks_like:
             lines.append("  it looks like no wrong turn known here")
         return "\n".join([*lines, f"  also: {self.error}"] if self.error else lines)
 
     def _layers_only(self, trace):
-        """Name the layers that differ, where others are right."""
+        """Name the layers that differ, if others are right."""
         n = len(self.layers)
-        right = 0 < n < trace.q.shape[1]
-        return f", in layer{'s' if n > 1 else ''} {' and '.join(map(str, self.layers))} only" if right else ""
+        names = f"layer{'s' * (n > 1)} {' and '.join(map(str, self.layers))}"
+        return f", in {names} only" if 0 < n < trace.q.shape[1] else ""
 
 
 def _longer(trace):

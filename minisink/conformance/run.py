@@ -1,4 +1,4 @@
-"""A cache over a trace: its answers, token by token and layer by layer, and where they first differ."""
+"""A cache over a trace: its answers, token by token and layer by layer, and where they differ."""
 
 import inspect
 import math
@@ -20,13 +20,14 @@ EXACT = 1e-9  # of anything else
 
 
 class Run:
-    """A cache over one trace: its answers, and where they differ."""
+    """A cache over one trace."""
 
     def __init__(self, trace, step, chunks=None, shared=False, to=None, tolerance=None, *, states=None, before=()):
         T, L, _, _ = trace.q.shape
         self.before = before  # runs over texts that the cache may remember
         self.again = bool(before) and before[-1].trace is trace
-        self.trace, self.step, self.alone, self.to, self.tolerance = trace, step, chunks is None, to, tolerance
+        self.trace, self.step, self.alone, self.tolerance = trace, step, chunks is None, tolerance
+        self.to = to or (lambda array: array)
         self.out, self.worst, self.dtype = np.zeros_like(trace.out), 0.0, ""  # answers, their largest difference
         self.spans: list[slice] = []  # the chunks given, as far as the cache came
         self.shown: dict = {}  # tokens, positions and slots held that it showed, by name, token and layer
@@ -61,23 +62,21 @@ class Run:
         return self.first_of(CALLED.values())
 
     def first_of(self, quantities):
-        """Return the first difference in slots, positions, keys, scores, outputs or memory, those named."""
+        """Return the first difference in some of slots, positions, keys, scores, outputs and memory."""
         matching = [difference for difference in self.differences if difference.what in quantities]
         return min(matching, key=lambda difference: difference.token, default=None)
 
     @property
     def allowed(self):
-        """What a difference may be."""
+        """The largest difference that counts as right."""
         return TOLERANCES.get(self.dtype, EXACT) if self.tolerance is None else self.tolerance
 
     def _ask(self, state, tokens, i, layer):
-        """Ask for one step; return the new state and what the cache shows; its answer goes to `out`."""
-        trace = self.trace
-        where = f"{trace}: token {tokens.start}, layer {i}"
+        """Ask for one step, store its output in `out`, and return the new state and what the cache shows."""
+        trace, where = self.trace, f"{self.trace}: token {tokens.start}, layer {i}"
         at = tokens.start if self.alone else tokens  # without chunks there is no axis of tokens
         try:
-            arrays = [array[at, i].copy() for array in (trace.q, trace.k, trace.v)]
-            arrays = [self.to(array) for array in arrays] if self.to else arrays
+            arrays = [self.to(array[at, i].copy()) for array in (trace.q, trace.k, trace.v)]
             answer = self.step(state, *arrays, **trace.sizes, **layer)
         except Exception as error:
             raise ValueError(f"{where}: the cache raised {type(error).__name__}: {one_line(error)}") from error
@@ -86,9 +85,8 @@ class Run:
                 f"{where}: step returned {_short(answer)}; it must return (out, state) or (out, state, seen)"
             )
         out, self.dtype = numbers_of(answer[0], f"{where}: out")
-        shape = trace.out[at, i].shape
+        axes, shape = "(H, D)" if self.alone else "(T, H, D)", trace.out[at, i].shape
         if out.shape != shape:
-            axes = "(H, D)" if self.alone else "(T, H, D)"
             raise ValueError(f"{where}: out has shape {out.shape}; it must be {axes}, here {shape}")
         self.out[at, i] = out
         seen = answer[2] if len(answer) == 3 and answer[2] is not None else {}
@@ -97,14 +95,13 @@ class Run:
         unknown = [name for name in seen if name not in EXTRAS]
         if unknown:
             raise ValueError(f"{where}: seen holds {unknown[0]!r}; known are {', '.join(EXTRAS)}")
-        seen = {name: array for name, array in seen.items() if array is not None}
-        seen = {name: numbers_of(array, f"{where}: {name}")[0] for name, array in seen.items()}
+        seen = {name: numbers_of(array, f"{where}: {name}")[0] for name, array in seen.items() if array is not None}
         if (n_held := seen.get("n_held")) is not None and (n_held.shape, n_held.dtype.kind) != ((), "i"):
             raise ValueError(f"{where}: n_held is {_short(n_held)}; it must be a whole number of slots")
         return answer[1], seen
 
     def _compare(self, tokens, i, seen):
-        """Compare what is held after the last token of a chunk, and the output of each."""
+        """Compare what is held after the last token of a chunk, and the output of each token."""
         seen, trace, t = _in_order(seen), self.trace, tokens.stop - 1
         for name, expected in (("token_index", trace.held), ("positions", trace.places)):
             if name in seen and not (trace.embeds and name == "positions"):  # GPT-2's are not the cache's concern
@@ -132,28 +129,26 @@ class Run:
         return off
 
     def _compare_memory(self, n_held):
-        """Find growing memory: at the end it is larger than ever since the cache was full."""
+        """Find growing memory, which is larger at the end than soon after the cache was full."""
         T, _, n = self.trace.token_index.shape
         needed = (self.trace.token_index >= 0).sum(axis=(1, 2))
         (early, late), (least, most) = ([each[n : max(n, T - n)], each[T - n :]] for each in (n_held, needed))
         if len(early) >= n and late.min() > early.max() and most.min() <= least.max():  # and the policy's does not grow
-            message = f"the state holds {early[0]} numbers after token {n} and {late[-1]} at the end; "
-            self._differ(T - 1, 0, "memory", message + "what is evicted must leave it, not only be masked")
+            message = f"the state holds {early[0]} numbers after token {n} and {late[-1]} at the end"
+            self._differ(T - 1, 0, "memory", f"{message}; what is evicted must leave it, not only be masked")
 
     def _compare_slots(self):
-        """Compare slots given out and not given back with what the policy needs, in pages if there are any."""
+        """Compare the slots given out and not given back with what the policy needs, in pages if there are any."""
         given = {(t, i): n for (name, t, i), n in self.shown.items() if name == "n_held"}
-        page, trace = math.gcd(*given.values()) or 1, self.trace
-        block = getattr(trace.policy, "block", 1)
+        page, trace, block = math.gcd(*given.values()) or 1, self.trace, getattr(self.trace.policy, "block", 1)
         sinks = -(-trace.n_sinks // block) * block  # tokens that never leave
         for (t, i), n in given.items():
             held = trace.held(t, i)
             pages = len({token // page for token in held})  # otherwise the sinks are in separate pages
             apart = -(-min(sinks, len(held)) // page) + len({(token - sinks) // page for token in held[sinks:]})
             if n > (needed := page * max(pages, apart)):
-                message = f"{n} slots are held, {needed} are needed{f' in pages of {page}' * (page > 1)}; "
-                message += "what is evicted must be given back"
-                self._differ(t, i, "memory", message)
+                message = f"{n} slots are held, {needed} are needed{f' in pages of {page}' * (page > 1)}"
+                self._differ(t, i, "memory", f"{message}; what is evicted must be given back")
 
     def _differ(self, t, i, name, message):
         self.differences.append(Difference(self.trace, t, i, CALLED[name], message, self.again))
@@ -173,40 +168,36 @@ def spans(n_tokens, sizes):
 
 
 def as_step(cache: Callable[..., Any], chunks: Any) -> Callable[..., Any]:
-    """Return a class as a function of one step, its object being the state."""
+    """Return a class as a function of one step, with an object of the class as the state."""
     if not callable(cache):
         raise ValueError(f"cache is {_short(cache)}; it must be a function of one step, or a class")
-    if not inspect.isclass(cache):
-        return cache
-    make: Callable[..., Any] = cache
 
     def step(state, q, k, v, *, layer=None, **sizes):
-        state = make(**sizes) if state is None else state
+        state = cache(**sizes) if state is None else state
         layer = {} if layer is None else {"layer": layer}
         out = (state.step if chunks is None else state.steps)(q, k, v, **layer)
         show = getattr(state, "show", None)
         return out, state, show(**layer) if callable(show) else {}
 
-    return step
+    return step if inspect.isclass(cache) else cache
 
 
 def _in_order(seen):
-    """Slots by token_index, without empty ones; unchanged if no token_index is given."""
+    """Sort slots by token_index, and leave out empty ones; without a token_index nothing changes."""
     index = seen.get("token_index")
     if index is None or index.ndim != 1:
         return seen
-    order = np.argsort(index, kind="stable")
-    order = order[index[order] >= 0]
-    axes = {name: seen[name].ndim - 1 if name == "scores" else 0 for name in seen}
-    fits = {name: seen[name].ndim > 0 and seen[name].shape[axes[name]] == len(index) for name in seen}
-    return {name: seen[name].take(order, axes[name]) if fits[name] else seen[name] for name in seen}
+    order = np.argsort(index, kind="stable")[np.count_nonzero(index < 0) :]
+    axes = {name: -1 if name == "scores" else 0 for name, array in seen.items() if array.ndim}
+    fits = {name: axis for name, axis in axes.items() if seen[name].shape[axis] == len(index)}
+    return seen | {name: seen[name].take(order, axis) for name, axis in fits.items()}
 
 
 # Arrays of any kind ---------------------------------------------------------------------------------
 
 
 def numbers_of(x, name):
-    """Return a NumPy array in float64 or of integers, and the name of the dtype that came."""
+    """Return a NumPy array, in float64 or of integers, and the name of the dtype that `x` had."""
     try:
         if hasattr(x, "detach"):  # torch
             x, dtype = x.detach().cpu(), str(x.dtype).removeprefix("torch.")
@@ -215,13 +206,13 @@ def numbers_of(x, name):
             array = np.asarray(to_host(x))
             dtype = array.dtype.name
         if array.dtype.kind not in "iubf":
-            raise TypeError("of another kind")
+            raise TypeError(array.dtype)
         return array.astype(np.float64) if array.dtype.kind == "f" else array, dtype
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name} is {_short(x)}, no array of real numbers") from error
 
 
 def _short(x):
-    whole = isinstance(x, list) and all(isinstance(number, int) for number in x)
-    text = in_runs(x) if whole else one_line(repr(x))
+    are_ints = isinstance(x, list) and all(isinstance(number, int) for number in x)
+    text = in_runs(x) if are_ints else one_line(repr(x))
     return text if len(text) <= 100 else text[:97] + "..."

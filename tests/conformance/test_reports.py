@@ -478,7 +478,7 @@ def test_what_cannot_be_run_is_refused_in_one_line(given, message):
     with pytest.raises(ValueError, match=message) as caught:
         conformance.check(conformance.Cache, **given)
     assert "\n" not in str(caught.value)
-    with pytest.raises(ValueError, match="'gqa' is no text that a model read"):
+    with pytest.raises(ValueError, match="'gqa' is not a text that a model read"):
         conformance.check_losses([1.0], "gqa")
 
 
