@@ -37,7 +37,7 @@ class Check:
     EXAMPLE = "minisink conformance check answers/llama.safetensors"
 
     def add_options(self, parser):
-        """Add the dump, and what it does not contain."""
+        """Add the dump and the options for judging it."""
         add = parser.add_argument
         add("dump", metavar="DUMP", help="its answers, a .npz or .safetensors file laid out like the vectors")
         add("--of", metavar="NAME", help="whose vectors they are (from the file's name)")

@@ -1,7 +1,7 @@
 """Check your own cache against minisink, token by token: docs/check-your-cache.md shows how.
 
-`check` runs your cache over traces with evictions and says at which token it first goes wrong, and which known wrong
-turn it looks like. The traces are recorded (`load`), or random ones of any size (`drawn`).
+`check` runs your cache over traces with evictions, and reports at which token it first goes wrong and which known wrong
+turn it looks like. The traces are recorded (`load`), or random and of any size (`drawn`).
 
 >>> from minisink import conformance
 >>> [(trace.n_sinks, trace.window) for trace in conformance.load("gqa")]

@@ -1,10 +1,9 @@
 """The golden vectors: recorded traces of three tiny models, with their weights.
 
-They are in `vectors/`, one file per model, in double precision and without pickle, so that any program can read them
-with ``numpy.load(file, allow_pickle=False)``. An array of a trace is called by its sizes, "1+4.token_index" for one
-sink and a window of four; a weight, in half precision, as minisink calls it, "weights.0.wq"; "about" is the config as
-JSON. `tests/conformance/make.py` made them. The wheel of a release holds the models, texts and losses; `read` makes the
-rest from them by the readable path.
+They are in `vectors/`, one file per model, in double precision and without pickle, for ``numpy.load(file,
+allow_pickle=False)``. "1+4.token_index" is an array for one sink and a window of four, "weights.0.wq" a weight in half
+precision, and "about" the config as JSON. `tests/conformance/make.py` made them. The wheel of a release holds the
+models, texts and losses; `read` makes the rest from them by the readable path.
 """
 
 import json
@@ -29,8 +28,7 @@ def load(name: str) -> tuple[Trace, ...]:
     """Return the recorded traces of one of `NAMES`, one for each size of cache; ValueError for another name."""
     file = read(name)
     about = json.loads(str(file["about"]))
-    theta = about["config"].get("rope_theta")
-    traces = []
+    theta, traces = about["config"].get("rope_theta"), []
     for n_sinks, window in about["sizes"]:
         arrays = {each: file[f"{n_sinks}+{window}.{each}"] for each in RECORDED if each != "scores"}
         (T, S), L = arrays["positions"].shape, arrays["q"].shape[1]
@@ -42,9 +40,7 @@ def load(name: str) -> tuple[Trace, ...]:
 
 def model(name: str) -> Model:
     """Return the model whose vectors these are, in double precision; its `save` writes a Hugging Face folder."""
-    if name in texts.TEXTS:
-        return texts.model(name)
-    return _model(name, read(name))
+    return texts.model(name) if name in texts.TEXTS else _model(name, read(name))
 
 
 def _model(name, file):
@@ -68,14 +64,14 @@ def _read(path):
         arrays = dict(file)
     sizes = json.loads(str(arrays["about"]))["sizes"]
     for n_sinks, window in sizes if f"{sizes[0][0]}+{sizes[0][1]}.q" not in arrays else ():
-        size = f"{n_sinks}+{window}"
-        trace = replayed(_model(path.stem, arrays), arrays["ids"], n_sinks, window, arrays[f"{size}.losses"])
-        arrays |= {f"{size}.{each}": array for each, array in recorded(trace).items()}
+        losses = arrays[f"{n_sinks}+{window}.losses"]
+        trace = replayed(_model(path.stem, arrays), arrays["ids"], n_sinks, window, losses)
+        arrays |= {f"{n_sinks}+{window}.{each}": array for each, array in recorded(trace).items()}
     return arrays
 
 
 def replayed(model, ids, n_sinks, window, losses):
-    """Return the trace of a model that reads token by token through `cache.py`, every layer looked into."""
+    """Let a model read token by token through `cache.py`, and return the trace of all its layers."""
     cache, layers = new_cache(model, Streaming(n_sinks, window)), []
     for token in ids:
         inside: dict = {}

@@ -1,11 +1,11 @@
 """Golden losses: the losses of trained models on one text with many methods, token by token, to check whole engines.
 
-Random weights have no sinks, so a cache that loses them passes there; these models have been trained. They lie in
-`vectors/`, one safetensors file a model: a header of JSON, then plain numbers, which a few lines of any language read.
+Random weights have no sinks, so a cache that loses them passes there; these models have been trained. They are in
+`vectors/`, one safetensors file per model: a JSON header, then plain numbers, which a few lines of any language read.
 "ids" is the text; each setting, such as "1+15" for one sink and a window of 15, has its losses, "1+15.losses", in
-float64, from the second token on; "about", in the header, is JSON too: the config, rope_theta, and each setting as a
-method. "gate" is no model, but one layer of attention whose output a sigmoid multiplies (arXiv:2505.06708): q, k, v,
-the gate's logits and the output. `tests/conformance/make_losses.py` made them all by the readable path.
+float64, from the second token on. "about", in the header, is JSON too: the config, rope_theta, and each setting as a
+method. "gate" is not a model but one layer of attention whose output is multiplied by a sigmoid (arXiv:2505.06708): q,
+k, v, the gate's logits and the output. `tests/conformance/make_losses.py` made them all by the readable path.
 """
 
 import json
@@ -29,14 +29,14 @@ KNOWN = METHODS | {"Blockwise": Blockwise, "HalfAtOnce": HalfAtOnce}
 
 @dataclass(frozen=True, eq=False)
 class Losses:
-    """The loss of every token of a text but the first, of one model under one method."""
+    """The losses of one model under one method, for every token of a text but the first."""
 
     name: str  # of the model
     method: Method
     ids: np.ndarray  # (T,)
     losses: np.ndarray  # (T - 1,), nats, in float64
-    chunks: tuple[int, ...]  # sizes of the chunks in which the text may come: they change no loss
-    setting: str  # what the file calls the method: "1+15"
+    chunks: tuple[int, ...]  # sizes of chunks in which the text may come, which change no loss
+    setting: str  # name of the method in the file, such as "1+15"
 
     def __str__(self):
         return f"{self.name}, {self.method}"
@@ -48,11 +48,10 @@ def losses(name: str) -> tuple[Losses, ...]:
     >>> [each.method for each in losses("novels")][:2]
     [Dense(positions='slot'), Window(window=16, positions='slot')]
     """
-    about, arrays = read(name)
-    chunks, found = tuple(about["chunks"]), []
+    (about, arrays), found = read(name), []
     for setting, state in about["settings"].items():
-        nll = arrays[f"{setting}.losses"]
-        found.append(Losses(name, method_from(state, KNOWN), arrays["ids"][: len(nll) + 1], nll, chunks, setting))
+        nll, method = arrays[f"{setting}.losses"], method_from(state, KNOWN)
+        found.append(Losses(name, method, arrays["ids"][: len(nll) + 1], nll, tuple(about["chunks"]), setting))
     return tuple(found)
 
 
@@ -64,14 +63,14 @@ def model(name: str, dtype: str = "float64") -> Model:
 
 
 def with_sink_logits(model, sink_logits, name):  # (L, H)
-    """Return a Llama with a sink logit for every head, its other weights as they are."""
+    """Return a Llama with a sink logit for every head and its other weights unchanged."""
     config = replace(model.config, softmax="softmax", sink_logit=True)
     logits = {f"{i}.sink_logits": np.array(row, model.dtype) for i, row in enumerate(sink_logits)}
     return Model(config, from_arrays(config, model.arrays() | logits), model.tokenizer, name=name)
 
 
 def read(name: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Return what a file says of itself, and its arrays by name; "gate" has one too."""
+    """Return the "about" of a file and its arrays by name; "gate" has a file too."""
     if name not in (*TEXTS, "gate"):
         raise ValueError(f"name is {name!r}; there are golden losses of {', '.join(TEXTS)}")
     with safe_open(FOLDER / f"{name}.safetensors", "numpy") as file:
