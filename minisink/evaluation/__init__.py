@@ -1,1 +1,1 @@
-"""The perplexity of a text of any size: cut (`pieces`), read (`token_reader`), counted (`tally`), resumed (`run`)."""
+"""The perplexity of a text of any size: cut (`pieces`), counted (`tally`), resumed (`run`), in parts (`parts`)."""

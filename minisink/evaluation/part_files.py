@@ -46,13 +46,13 @@ class PartFile:
     def within(self, pieces, past):
         """Yield the share of each of a text's `pieces` in this part, and a token more; `past` takes what is before."""
         n, bounds = 0, [None, None]  # tokens
-        for place, n_bytes, ids in pieces:
+        for start, n_bytes, ids in pieces:
             for i, edge in enumerate(self.edges):
-                if bounds[i] is None and edge < place.start + n_bytes:
-                    bounds[i] = past.in_chunks(n + max(0, -(-(edge - place.start) * len(ids) // n_bytes)))
+                if bounds[i] is None and edge < start + n_bytes:
+                    bounds[i] = past.in_chunks(n + max(0, -(-(edge - start) * len(ids) // n_bytes)))
             first, stop = (len(ids) if x is None else min(len(ids), max(0, x - n)) for x in bounds)
             past.take(ids[:first])
-            yield place, n_bytes, ids[first : stop + 1]
+            yield start, n_bytes, ids[first : stop + 1]
             n += len(ids)
             if bounds[1] is not None and bounds[1] < n:
                 return

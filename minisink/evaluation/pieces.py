@@ -2,21 +2,24 @@
 
 A tokenizer first breaks a text into words, and no token crosses from one word into the next. The usual patterns
 allow a space only at the start of a word or in a run of spaces, so that *between a character and the space after
-it* two words always meet, whatever stands farther left or right: there a text may be cut. What holds for which
-tokenizer is read off its ``tokenizer.json`` by `cut_of`; a tokenizer it cannot be read off needs its text as a whole.
+it* two words always meet, whatever is farther left or right: there a text may be cut. `cut_of` reads off
+``tokenizer.json`` what holds for a tokenizer; if it cannot tell, the text is encoded as a whole.
 """
 
 import codecs
 import json
 import re
+from collections import deque
 from typing import NamedTuple
+
+import numpy as np
 
 from ..hf.gguf_tokenizer import ENDINGS, WORDS
 from ..system.files import blame
 
 CHUNK = 1 << 16  # bytes read at a time
 
-# The patterns of Llama 3 and of Qwen2, as published and as llama.cpp has them
+# the patterns of Llama 3 and of Qwen2, as published and as llama.cpp has them
 SPLITS = [first + WORDS % n for first in ("(?i:'s|'t|'re|'ve|'m|'ll|'d)", ENDINGS) for n in ("{1,3}", "")]
 
 # A piece ends with group 1, the next begins at the end of the match, as far right as possible.
@@ -34,27 +37,27 @@ class Piece(NamedTuple):
 
 
 def cut_of(tokenizer):
-    """Return the pattern that finds where a text may be cut without changing its tokens, or None.
+    """Return the pattern that finds where a text may be cut without changing its tokens; None if no place is certain.
 
-    It is matched against the start of a text: the longest certain piece ends with group 1, and the next one begins
-    where the match ends. None if no place can be shown to be safe.
+    Matched against the start of a text, its group 1 is the longest certain piece, and the next begins after the match.
     """
     about = json.loads(tokenizer.to_str())
     model, normalizer, words = about["model"], about["normalizer"], about["pre_tokenizer"]
     extracted = [t for t in about["added_tokens"] if not (t["special"] and tokenizer.encode_special_tokens)]
-    if extracted or about["truncation"] or about["padding"] or model.get("dropout"):
-        return None
-    if model["type"] not in ("BPE", "WordLevel"):
+    alters = extracted or about["truncation"] or about["padding"] or model.get("dropout")
+    if alters or model["type"] not in ("BPE", "WordLevel"):
         return None
     if _prepends_space(normalizer, words):
-        return INSTEAD_OF_SPACE if model["type"] == "BPE" and _spaces_come_first(model["vocab"]) else None
+        vocab = model["vocab"]  # if ▁ begins every token it is in, nothing is merged across a space
+        first = model["type"] == "BPE" and "▁" in vocab and not any(re.search("[^▁]▁", token) for token in vocab)
+        return INSTEAD_OF_SPACE if first else None
     if normalizer not in (None, {"type": "NFC"}):  # NFC does not join anything to a space
         return None
     return _cut_of_words(words)
 
 
 def _cut_of_words(words):
-    """Return the cut for a pre-tokenizer of ``tokenizer.json``."""
+    """Return the cut for the pre-tokenizer `words` of a ``tokenizer.json``."""
     steps = words["pretokenizers"] if words and words["type"] == "Sequence" else [words]
     if steps and steps[0] and steps[0]["type"] == "Digits":
         steps = steps[1:]  # digits become separate words, one character at a time
@@ -84,19 +87,12 @@ def _prepends_space(normalizer, words):
     return False
 
 
-def _spaces_come_first(vocab):
-    """Return whether ``▁`` is a token, and begins every token it is in: then nothing is merged across a space."""
-    return "▁" in vocab and not any(re.search("[^▁]▁", token) for token in vocab)
-
-
 def read_pieces(file, name, cut, *, start=0, size=CHUNK):
     """Read a text as it is needed, and yield each `Piece`; no more than one and `size` bytes are held.
 
-    The binary `file` is at byte `start` of the text: 0, or the start of a piece in an earlier run. `cut` is
-    from `cut_of`; with None the whole text is one piece, as is any stretch without a place to cut.
-
-    A text that is empty, cannot be read, or is not UTF-8 is a ValueError after the pieces before it, which names the
-    text (`name`) and the bad byte.
+    The binary `file` is at byte `start` of the text: 0, or the start of a piece in an earlier run. `cut` is from
+    `cut_of`; without one the text is one piece, as is any stretch without a place to cut. For a text that is empty,
+    cannot be read, or is not UTF-8, a ValueError after the last good piece has its `name` and the bad byte.
 
     >>> import io
     >>> [piece.text for piece in read_pieces(io.BytesIO(b"It was a dark night."), "a book", BEFORE_SPACE, size=8)]
@@ -129,3 +125,52 @@ def read_pieces(file, name, cut, *, start=0, size=CHUNK):
 
 def _lines(text):
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+class Place(NamedTuple):
+    """A token's place in a text: the byte where its piece begins, and its index in the piece."""
+
+    start: int
+    skip: int
+
+
+class TokenReader:
+    """Ids on their way to the model; a piece is kept until all of it is taken in, so that a run can stop at any token.
+
+    `pieces` is an iterator of (byte where it begins, number of its bytes, its ids (T,)); the model has already taken in
+    `skip` tokens of the first.
+    """
+
+    def __init__(self, pieces, skip=0):
+        self._pieces, self._skip = pieces, skip
+        self._pending = deque()
+
+    def __iter__(self):
+        to_skip = self._skip
+        for piece in self._pieces:
+            self._pending.append(piece)
+            ids = piece[2]
+            yield ids[to_skip:]
+            to_skip = max(0, to_skip - len(ids))
+
+    def advance(self, n):
+        """Count the next `n` tokens as taken in by the model; return the tokens after each of them."""
+        targets, missing, skip = [], n, self._skip + 1
+        for _, _, ids in self._pending:
+            targets.append(ids[skip : skip + missing])
+            missing, skip = missing - len(targets[-1]), max(0, skip - len(ids))
+        self._skip += n
+        while self._pending and self._skip >= len(self._pending[0][2]):
+            self._skip -= len(self._pending.popleft()[2])
+        return np.concatenate(targets)
+
+    @property
+    def place(self):
+        """The Place of the next token."""
+        return Place(self._pending[0][0], self._skip)
+
+    @property
+    def n_bytes(self):
+        """Bytes of the text before the next token; within a piece, by its share of tokens."""
+        start, size, ids = self._pending[0]
+        return start + size * self._skip // len(ids)

@@ -22,10 +22,9 @@ from ..snapshot import cache_from, cache_state, method_state
 from ..system.files import blame, digest_of, load_state, reading, save_state
 from ..system.interrupts import defer_interrupts
 from .parts import Past, measured
-from .pieces import CHUNK, cut_of, read_pieces
+from .pieces import CHUNK, Place, TokenReader, cut_of, read_pieces
 from .stream import nll_stream
 from .tally import GrowingCsv, Tally
-from .token_reader import Place, TokenReader
 
 STATE, WHAT = "minisink_evaluation", "the state of a `minisink ppl` run"
 SAVE_SECONDS = 10.0  # from one state to the next
@@ -131,14 +130,14 @@ class Evaluation:
             self.part.blocks.append((nll, ids))
 
     def _pieces(self, file):
-        """Yield (Place, bytes, ids) of the pieces of the text, the begin-of-text token in the first."""
+        """Yield (start, bytes, ids) of the pieces of the text, the begin-of-text token in the first."""
         cut = cut_of(self.model.tokenizer) if self.model.tokenizer else None
         try:
             for piece in read_pieces(file, self.path, cut, start=self.place.start, size=CHUNK):
                 ids = self.model.encode(piece.text, bos=self.bos and piece.start == 0)
                 self.n_read = piece.start + len(piece.raw)
                 self.digest.update(piece.raw)
-                yield Place(piece.start, 0), len(piece.raw), ids
+                yield piece.start, len(piece.raw), ids
         except ValueError:
             self._save()  # before the last tokens are measured as a shorter block than the whole text would make
             raise

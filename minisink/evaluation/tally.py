@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -133,9 +134,10 @@ class GrowingCsv:
             self._file = open(self.path, "a", newline="", encoding="utf-8")
 
     def close(self):
-        """Close the file."""
-        if self._file is not None:
-            self._file.close()
+        """Close the file; after a full disk it cannot write the rest, which `add` has reported."""
+        with suppress(OSError):
+            if self._file is not None:
+                self._file.close()
 
 
 def _tail(path, size):

@@ -543,3 +543,20 @@ def test_lines_end_as_python_reads_them(tmp_path, monkeypatch, novels_folder):
         nll = losses(model, text.replace("\r\n", "\n").replace("\r", "\n"), method)
         assert run.tally.n_tokens == len(nll)
         assert run.tally.nll == pytest.approx(nll.mean(dtype=np.float64), rel=1e-5)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits of POSIX")
+def test_a_disk_that_is_full_at_the_end_too_is_named(command):
+    """What is left in the buffer cannot be written when the file is closed, and that hides no message."""
+    resource = pytest.importorskip("resource")
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, before[1]))
+    try:
+        status, _, err = command("--csv", "run.csv")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert status == 2 and err.startswith(
+        "minisink: error: run.csv: cannot be written (File too large); stopped after "
+    )

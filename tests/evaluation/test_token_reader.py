@@ -4,14 +4,14 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minisink.evaluation.token_reader import Place, TokenReader
+from minisink.evaluation.pieces import TokenReader
 
 
 def pieces(sizes):
     """Pieces of so many tokens, of 3 bytes each."""
     start = 0
     for size in sizes:
-        yield Place(3 * start, 0), 3 * size, np.arange(start, start + size)
+        yield 3 * start, 3 * size, np.arange(start, start + size)
         start += size
 
 
