@@ -1,4 +1,4 @@
-"""What several commands share: options, text in, progress, numbers out."""
+"""Options, checks, progress and output that several commands share."""
 
 import argparse
 import json
@@ -34,8 +34,7 @@ def add_json(parser, what="print JSON instead of a table"):
 
 
 def add_readable(parser):
-    slower = "use cache.py, as in the paper: the same, but slower"
-    parser.add_argument("--readable", action="store_true", help=slower)
+    parser.add_argument("--readable", action="store_true", help="use cache.py, as in the paper: the same, but slower")
 
 
 def add_no_bos(parser):
@@ -63,8 +62,7 @@ def method_of(args, model: Model, ids) -> Method:
     for name, least in (("n_sinks", 0), ("n_blocks", 0), ("block", 1), ("store", 1)):  # whatever the method
         if getattr(args, name) is not None:
             check_whole(name, getattr(args, name), least)
-    n_sinks = args.n_sinks if args.method in WITH_SINKS else 0
-    window = args.window
+    n_sinks, window = args.n_sinks if args.method in WITH_SINKS else 0, args.window
     if window is None:
         cache = min(CAPACITY, model.config.max_positions)
         window = cache - n_sinks
@@ -82,7 +80,7 @@ def method_of(args, model: Model, ids) -> Method:
 
 
 def changed(args, **values):
-    """Return a copy of the options with these changed."""
+    """Return a copy of the options with other values."""
     return argparse.Namespace(**vars(args) | values)
 
 
@@ -109,7 +107,7 @@ def at_least(args, **least):
 
 
 def encode(model, text, source, *, bos=True):
-    """Return the token ids of a text that holds at least one character."""
+    """Return the token ids of a text, which must not be empty."""
     if not text:
         raise ValueError(f"{source}: empty text")
     return model.encode(text, bos=bos)

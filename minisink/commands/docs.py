@@ -1,8 +1,8 @@
 """``minisink docs``: the site, from this machine and only for this machine.
 
-A release wheel contains the built pages; in a clone one command builds them. The server
-is Python's own, on 127.0.0.1, without some features of `python -m http.server`: following links out of the folder,
-lists of files, a log, and a traceback for each browser that hangs up.
+A release wheel contains the built pages; in a clone one command builds them. The server is Python's own, but unlike
+`python -m http.server` it does not follow links out of the folder, list files, log, or print a traceback for each
+browser that hangs up.
 """
 
 import sys
@@ -16,7 +16,6 @@ from .site import site, unpacked
 
 PURPOSE = "the documentation, as pages in a browser, without internet"
 EXAMPLE = "minisink docs --port 8000 --no-browser"
-
 HOST = "127.0.0.1"
 
 
@@ -33,11 +32,11 @@ def run(args):
     with unpacked(site()) as folder, server_of(folder, args.port) as server:
         address = f"http://{HOST}:{server.server_port}/"
         print(f"{address} until Ctrl-C", flush=True)
-        if not args.no_browser:  # in a separate thread: a terminal browser returns only when it is closed
+        if not args.no_browser:  # in a separate thread, because a browser in a terminal returns only when it is closed
             threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
         try:
             server.serve_forever()
-        except KeyboardInterrupt:  # the way it ends
+        except KeyboardInterrupt:  # the usual end
             print(file=sys.stderr)
 
 
@@ -65,7 +64,7 @@ class Handler(SimpleHTTPRequestHandler):
     """Files of one folder; a folder is served as its index.html, and not found without one."""
 
     def send_head(self):
-        """Answer 404 to anything but a plain file inside the folder, wherever a link may lead: a pipe would block."""
+        """Answer 404 to anything but a plain file inside the folder, links followed: a pipe would block."""
         try:
             path = Path(self.translate_path(self.path))
             page = (path / "index.html" if path.is_dir() else path).resolve()

@@ -54,13 +54,9 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _add(choices, name, command):
-    p = choices.add_parser(
-        name,
-        help=command.PURPOSE,
-        description=wrap(_sentence(command.PURPOSE)),
-        epilog=f"example:\n  {command.EXAMPLE}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    about = {"description": wrap(_sentence(command.PURPOSE)), "epilog": f"example:\n  {command.EXAMPLE}"}
+    formatter = argparse.RawDescriptionHelpFormatter
+    p = choices.add_parser(name, help=command.PURPOSE, formatter_class=formatter, **about)
     command.add_options(p)
     p.set_defaults(run=command.run)
 

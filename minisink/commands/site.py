@@ -21,20 +21,19 @@ def site() -> Path:
     clone = package.parent / "docs"
     in_a_clone = (clone / "conf.py").is_file()
     there = clone / "_build" / "html" if in_a_clone else package / PACKED
-    if not (there / "index.html" if in_a_clone else there).is_file():
-        if in_a_clone:
-            python = shlex.quote(sys.executable)
-            build = f'cd {shlex.quote(str(clone.parent))} && {python} -m pip install -e ".[docs]" && {python} {BUILD}'
-            raise FileNotFoundError(f"the pages are not built yet; this does it in a minute: {build}")
-        build = f'pip install -e ".[docs]" && python {BUILD}'
-        none = "this wheel has no pages, unlike a release's"
-        raise FileNotFoundError(f"{none}; or in a clone of minisink: {build}")
-    return there
+    if (there / "index.html" if in_a_clone else there).is_file():
+        return there
+    build = '{0} -m pip install -e ".[docs]" && {0} {1}'
+    if in_a_clone:
+        build = f"cd {shlex.quote(str(clone.parent))} && {build.format(shlex.quote(sys.executable), BUILD)}"
+        raise FileNotFoundError(f"the pages are not built yet; this does it in a minute: {build}")
+    build = build.format("python", BUILD)
+    raise FileNotFoundError(f"this wheel has no pages, unlike a release's; or in a clone of minisink: {build}")
 
 
 @contextmanager
 def unpacked(there):
-    """Yield the folder of the pages; a release's are a copy, with the page of minisink live made again."""
+    """Yield the folder of the pages; for a release, unpack them, and make the page of minisink live."""
     if there.is_dir():
         yield there
         return
