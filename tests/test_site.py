@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import minisink
-from minisink.commands.site import BUILD
+from minisink.commands.docs import BUILD
 
 ROOT = Path(__file__).parents[1]
 LESSONS = sorted(path.stem for path in (ROOT / "tutorials").glob("[0-9][0-9]-*.md"))

@@ -23,7 +23,6 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from minisink.commands import docs
-from minisink.commands import site as resources
 from minisink.commands.parser import main
 
 
@@ -176,32 +175,32 @@ def test_a_port_that_is_none_is_said_so(capsys, number):
     ("in_a_clone", "says"), [(True, "not built yet; this does it in a minute: cd "), (False, "unlike a release's")]
 )
 def test_without_pages_it_says_how_to_build_them(tmp_path, monkeypatch, capsys, in_a_clone, says):
-    monkeypatch.setattr(resources, "__file__", str(tmp_path / "minisink" / "commands" / "site.py"))
+    monkeypatch.setattr(docs, "__file__", str(tmp_path / "minisink" / "commands" / "docs.py"))
     if in_a_clone:
         (tmp_path / "docs").mkdir()
         (tmp_path / "docs" / "conf.py").touch()
     assert main(["docs", "--no-browser"]) == 2
     err = capsys.readouterr().err
-    assert says in err and resources.BUILD in err and err.count("\n") == 1
+    assert says in err and docs.BUILD in err and err.count("\n") == 1
     if in_a_clone:  # a line to paste: where, and with which Python
         cd, install, build = err.rstrip().partition("a minute: ")[2].split(" && ")
         assert shlex.split(cd) == ["cd", str(tmp_path)]
         assert shlex.split(install) == [sys.executable, *"-m pip install -e .[docs]".split()]
-        assert shlex.split(build) == [sys.executable, *resources.BUILD.split()]
+        assert shlex.split(build) == [sys.executable, *docs.BUILD.split()]
 
 
 @pytest.mark.parametrize(("in_a_clone", "there"), [(True, "docs/_build/html"), (False, "minisink/site.zip.xz")])
 def test_the_pages_are_found_in_a_clone_and_in_a_wheel(tmp_path, monkeypatch, in_a_clone, there):
     """A clone's own pages count there, whatever an older release left in the package."""
-    monkeypatch.setattr(resources, "__file__", str(tmp_path / "minisink" / "commands" / "site.py"))
+    monkeypatch.setattr(docs, "__file__", str(tmp_path / "minisink" / "commands" / "docs.py"))
     (tmp_path / "minisink").mkdir()
     (tmp_path / "minisink" / "site.zip.xz").touch()
     if in_a_clone:
         (tmp_path / there).mkdir(parents=True)
         (tmp_path / there / "index.html").touch()
         (tmp_path / "docs" / "conf.py").touch()
-    assert resources.site() == tmp_path / there
-    with resources.unpacked(tmp_path) as folder:  # a folder is served where it lies
+    assert docs.site() == tmp_path / there
+    with docs.unpacked(tmp_path) as folder:  # a folder is served where it lies
         assert folder == tmp_path
 
 
@@ -222,7 +221,7 @@ def test_the_pages_of_a_release_come_out_as_they_went_in(pack, tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text, encoding="utf-8")
     pack.pack(tmp_path, tmp_path / "site.zip.xz")
-    with resources.unpacked(tmp_path / "site.zip.xz") as folder:
+    with docs.unpacked(tmp_path / "site.zip.xz") as folder:
         there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
         assert there == {"index.html", "sub/a b.html", "live.html"}
         assert (folder / "index.html").read_text(encoding="utf-8") == "<p>é"
