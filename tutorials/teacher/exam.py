@@ -111,7 +111,7 @@ def recent(rng):
 
 
 def picture(rng):
-    """Ask which of two pictures shows the cache that was asked for."""
+    """Ask which of two pictures shows the right cache."""
     n_sinks, window, correct = int(rng.integers(1, 4)), int(rng.integers(4, 6)), int(rng.integers(1, 3))
     gallery = (
         tokens.OneMore,
@@ -126,7 +126,7 @@ def picture(rng):
         seen_by(cache, n_sinks, window) for cache in ((right.Cache, wrong) if correct == 1 else (wrong, right.Cache))
     ]
     differ = next(token for token, (one, other) in enumerate(zip(*seen, strict=True)) if one != other)
-    ask = f"Two caches were asked for `n_sinks = {n_sinks}` and `window = {window}`. Rows are queries, columns keys:"
+    ask = f"Two caches should have `n_sinks = {n_sinks}` and `window = {window}`. Rows are queries, columns keys:"
     ask += " `#` is seen, `.` was evicted. Which picture is right, 1 or 2, and which query is the first to see"
     ask += (
         f" something else in the other? (Two numbers.) In one sentence ({SENTENCE}): what is wrong with the other?\n\n"
