@@ -43,7 +43,9 @@ class Experiment:
         self.tokens = getattr(module, "TOKENS", TOKENS)
         self.draws = "seed" in parameters  # and so has use for --seed
         self.shares = "each" in parameters  # rows that processes can work on, each for itself
-        self.helps, self.defaults, self.values = {}, {}, {}
+        self.helps: dict = {}
+        self.defaults: dict = {}
+        self.values: dict = {}
         for key, what in module.OPTIONS.items():
             default = parameters[key].default
             if isinstance(what, dict):  # a value, each of whose fields is an option
@@ -91,7 +93,7 @@ class Experiment:
 
     def options(self, args):
         """Return the options for `run`: those given, and with --fast the experiment's FAST for the others."""
-        options = {key: getattr(args, key, None) for key in self.defaults}
+        options: dict = {key: getattr(args, key, None) for key in self.defaults}
         options = {key: self.module.FAST.get(key) if x is None and args.fast else x for key, x in options.items()}
         options = {key: value for key, value in options.items() if value is not None}
         for field, (key, default) in self.values.items():
@@ -101,7 +103,8 @@ class Experiment:
 
     def inputs(self, args):
         """Return the positional arguments of `run`: models and texts."""
-        inputs, named = {}, getattr(args, "model", None) or self.model
+        inputs: dict = {}
+        named = getattr(args, "model", None) or self.model
         if "models" in self.given:
             inputs["models"] = {name: load(name) for name in named}
         elif "model" in self.given:

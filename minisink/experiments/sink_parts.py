@@ -24,7 +24,7 @@ OPTIONS = {"cache": "keys a query sees", "others": "other first tokens, for the 
 FAST = {"tokens": 500, "others": 8}
 MASSIVE = 100  # times the median
 EQUAL = {"above": -0.05, "below": 0.05}  # nats per token
-CLAIMED = {
+CLAIMED: dict = {
     "evicted": {"above": 0},
     "key kept, value zero": EQUAL,
     "value kept, key zero": {"above": 0},
