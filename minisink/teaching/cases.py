@@ -43,12 +43,11 @@ def all_see(case):
 def attend(rng):
     """Draw full, partial and causal masks, and scores whose exponential overflows, or is 0."""
     cases = [{"q": np.zeros((1, 1)), "k": np.zeros((1, 1)), "v": np.ones((1, 1)), "visible": np.ones((1, 1), bool)}]
-    for T, S, D in [(1, 2, 1), (1, 2, 4), (2, 2, 4), (2, 3, 1), (1, 3, 4), (3, 3, 2), (2, 4, 4), (3, 5, 2), (3, 4, 6)]:
-        for draw in (_ints, _reals):
-            for masked in (False, True):
-                visible = rng.random((T, S)) < 0.6 if masked else np.ones((T, S), bool)
-                visible[np.arange(T), rng.integers(S, size=T)] = True
-                cases.append(_drawn(rng, draw, q=(T, D), k=(S, D), v=(S, D)) | {"visible": visible})
+    sizes = [(1, 2, 1), (1, 2, 4), (2, 2, 4), (2, 3, 1), (1, 3, 4), (3, 3, 2), (2, 4, 4), (3, 5, 2), (3, 4, 6)]
+    for (T, S, D), draw, masked in product(sizes, (_ints, _reals), (False, True)):
+        visible = rng.random((T, S)) < 0.6 if masked else np.ones((T, S), bool)
+        visible[np.arange(T), rng.integers(S, size=T)] = True
+        cases.append(_drawn(rng, draw, q=(T, D), k=(S, D), v=(S, D)) | {"visible": visible})
     cases.append(_drawn(rng, _reals, q=(4, 2), k=(4, 2), v=(4, 2)) | {"visible": np.tril(np.ones((4, 4), bool))})
     big = np.array([[40.0, 40.0, 0.0, 0.0]])
     cases.append({"q": big, "k": np.concatenate((big, big - 1.0)), "v": np.eye(2, 4), "visible": np.ones((1, 2), bool)})
@@ -70,11 +69,10 @@ def attend_heads(rng):
 def rotate(rng):
     """Draw from one pair at position 0 to four at 250."""
     cases = [{"x": np.array([[1.0, 0.0]]), "positions": np.array([p]), "theta": 100.0} for p in (0, 1, 2)]
-    for T, D in [(1, 4), (2, 4), (1, 6), (3, 2), (3, 4), (4, 6), (5, 8)]:
-        for theta in (100.0, 10000.0):
-            for draw in (_ints, _reals):
-                places = rng.integers(0, 30, size=T)
-                cases.append({"x": draw(rng, T, D), "positions": places, "theta": theta})
+    sizes = [(1, 4), (2, 4), (1, 6), (3, 2), (3, 4), (4, 6), (5, 8)]
+    for (T, D), theta, draw in product(sizes, (100.0, 10000.0), (_ints, _reals)):
+        places = rng.integers(0, 30, size=T)
+        cases.append({"x": draw(rng, T, D), "positions": places, "theta": theta})
     cases.append({"x": _reals(rng, 3, 6), "positions": np.array([7, 120, 250]), "theta": 10000.0})
     return cases
 
@@ -127,10 +125,8 @@ def _sized(n_sinks, window, theta=100.0, **text):
 
 def token_nll(rng):
     """Draw a few tokens and words, logits that overflow, and tokens whose probability is too small for a number."""
-    cases = []
-    for T, V in [(2, 2), (3, 2), (2, 3), (3, 3), (4, 3), (5, 4), (7, 5)]:
-        for draw in (_ints, _reals):
-            cases.append({"logits": draw(rng, T, V), "ids": rng.integers(V, size=T)})
+    sizes = product([(2, 2), (3, 2), (2, 3), (3, 3), (4, 3), (5, 4), (7, 5)], (_ints, _reals))
+    cases = [{"logits": draw(rng, T, V), "ids": rng.integers(V, size=T)} for (T, V), draw in sizes]
     cases.append({"logits": _reals(rng, 4, 3), "ids": np.array([1, 2, 0, 1])})
     cases.append({"logits": _ints(rng, 4, 3) + 1000.0, "ids": np.array([0, 2, 1, 1])})
     cases.append({"logits": _ints(rng, 3, 4) - 1000.0, "ids": np.array([3, 2, 0])})
@@ -140,12 +136,11 @@ def token_nll(rng):
 
 def retrieve(rng):
     """Draw full and other blocks, too far apart for rounding to matter; then many, to distinguish small rotations."""
-    cases, small = [], [(2, 1, 1, 2), (3, 1, 1, 2), (4, 2, 1, 2), (3, 2, 1, 2), (4, 2, 2, 4), (6, 2, 1, 4)]
-    large = [(6, 3, 2, 4), (7, 2, 2, 2), (9, 4, 2, 4), (12, 3, 2, 6), (12, 4, 1, 4), (10, 3, 3, 4)]
-    for sizes in small + large:
-        cases += [_search(rng, *sizes, window, float(rng.choice([100.0, 10000.0]))) for window in (1, 3, 8)]
-    for sizes in [(14, 1, 4, 6), (17, 2, 3, 4)]:
-        cases += [_search(rng, *sizes, window, 100.0) for window in (5, 20, 40, 60)]
+    sizes = [(2, 1, 1, 2), (3, 1, 1, 2), (4, 2, 1, 2), (3, 2, 1, 2), (4, 2, 2, 4), (6, 2, 1, 4)]
+    sizes += [(6, 3, 2, 4), (7, 2, 2, 2), (9, 4, 2, 4), (12, 3, 2, 6), (12, 4, 1, 4), (10, 3, 3, 4)]
+    cases = [_search(rng, *each, window, float(rng.choice([100.0, 1e4]))) for each, window in product(sizes, (1, 3, 8))]
+    many = product([(14, 1, 4, 6), (17, 2, 3, 4)], (5, 20, 40, 60))
+    cases += [_search(rng, *each, window, 100.0) for each, window in many]
     return cases + [_one_good_key(rng, D) for D in (2, 4)] + [_the_newest_key(rng)]
 
 
