@@ -117,7 +117,7 @@ def finding(rows):
     if "streaming" not in nll or len(nll) == 1:
         return "After the first eviction, nats per token: " + ", ".join(f"{m} {x.mean():.2f}" for m, x in nll.items())
     above = {name: (x - nll["streaming"][: len(x)]).mean() for name, x in nll.items() if name != "streaming" and len(x)}
-    each = ", ".join(f"{name} {more(above[name])}" for name in sorted(above, key=above.__getitem__, reverse=True))
+    each = ", ".join(f"{name} {more(x)}" for name, x in sorted(above.items(), key=lambda item: -item[1]))
     return f"Once the first token is evicted, nats per token lost compared with streaming: {each}"
 
 
