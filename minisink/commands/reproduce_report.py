@@ -79,7 +79,6 @@ def scalars(rows):
 
 
 def plain(rows):
-    """Return rows as a table, with four digits per number."""
     return table([*scalars(rows)[0]], [[*map(_cell, row.values())] for row in scalars(rows)])
 
 

@@ -118,7 +118,6 @@ def effects(rows):
 
 
 def usual_length(rows):
-    """Return the measured length closest to 64 tokens."""
     return min((row["length"] for row in rows), key=lambda length: abs(length - 64))
 
 
