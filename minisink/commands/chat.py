@@ -162,8 +162,8 @@ class Talk:
 
     def command(self, line):
         """Run a line that begins with a slash."""
-        name, value = [*line.split(None, 1), ""][:2]
-        value = value.strip()
+        name, *rest = line.split(None, 1)
+        value = "".join(rest).strip()
         if name == "/help":
             self.help()
         elif name not in ("/forget", "/method", "/save", "/load"):

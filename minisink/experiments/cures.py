@@ -82,7 +82,7 @@ def effects(rows):
 
 def show(rows):
     """Return a table with one row per task, kind, length T and head width D: the mean of its trainings."""
-    forms, cells = dict(zip(("steps", *MEASURED), (".0f", *[".3f"] * 4, ".4f"), strict=True)), []
+    forms, cells = {"steps": ".0f"} | dict.fromkeys(MEASURED, ".3f") | {"error": ".4f"}, []
     for about, runs in by(rows, "task", "kind", "length", "width").items():
         means = [number(np.mean([row[key] for row in runs]), form) for key, form in forms.items()]
         cells.append([*map(str, about), str(len(runs)), *means])

@@ -65,7 +65,7 @@ def effects(rows):
 def later_more(labelled):
     """Return the mean of the values (N, 2) whose label is 1, less the mean of the others; NaN without either."""
     values, late = labelled[:, 0], labelled[:, 1] == 1
-    return values[late].mean() - values[~late].mean() if len({*late}) == 2 else np.nan
+    return values[late].mean() - values[~late].mean() if late.any() and not late.all() else np.nan
 
 
 def finding(rows):

@@ -33,7 +33,8 @@ def cells(model, texts, wanted, each=in_order):
 
 def _cell(texts, model, setting):
     (cache, n), recompute = setting, setting[1] == "re-computed"
-    if model.config.learned_positions and cache > model.config.max_positions or cache <= (0 if recompute else n):
+    unlearned = model.config.learned_positions and cache > model.config.max_positions
+    if unlearned or cache <= (0 if recompute else n):
         losses = [np.full(len(ids) - 1, np.nan) for ids in texts]
     elif recompute:
         losses = [token_nll(model, ids, Recompute(cache, lead_of(model, ids, cache))) for ids in texts]

@@ -81,7 +81,8 @@ def show(rows):
     """Return a table with three rows per layer."""
     forms = {"layer": "d", "head": "d", "token": "s", "times": ",", "weight": ".2f", "value": ".2f"}
     cells = [[format(row[key], form) for key, form in forms.items()] for row in rows]
-    return "tokens that later ones look at most\n" + table([*forms][:-1] + ["|v| token/median"], cells)
+    header = ["layer", "head", "token", "times", "weight", "|v| token/median"]
+    return "tokens that later ones look at most\n" + table(header, cells)
 
 
 def finding(rows):

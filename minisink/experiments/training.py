@@ -57,7 +57,7 @@ def show(rows):
 def finding(rows):
     """State what it costs each model in the first cache to keep the first number of first tokens, not the second."""
     cache, sinks = rows[0]["cache"], [*by(rows, "n_sinks")]
-    few, many = [*sinks[:2], *sinks[:1]][:2]
+    few, many = sinks[0], sinks[:2][-1]
     nll = {(row["model"], row["n_sinks"]): row["nll"] for row in rows if row["cache"] == cache}
     costs = {name: (nll[name, few] - nll[name, many]).mean() for name in by(rows, "model")}
     each = ", ".join(f"{name} {round(x, 2) + 0.0:.2f}" for name, x in costs.items())
