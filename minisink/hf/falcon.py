@@ -6,7 +6,7 @@ has its own key.
 """
 
 from ..families import falcon
-from .fields import brief, common, divides, flag, gelu, positive_int, refuse, renamed
+from .fields import SIZES, brief, common, divides, flag, gelu, positive_int, refuse, renamed
 from .rope import read_rope
 
 # Earlier names of some keys
@@ -15,10 +15,8 @@ ALIASES |= {"n_head": "num_attention_heads", "n_head_kv": "num_kv_heads"}
 # transformers' defaults for absent keys; a null key means false
 ABSENT = {"max_position_embeddings": 2048, "multi_query": True, "parallel_attn": True}
 # Our names -> Hugging Face's
-KEYS = {"d_model": "hidden_size", "n_layers": "num_hidden_layers", "n_heads": "num_attention_heads"}
-KEYS |= {"d_ff": "ffn_hidden_size", "max_positions": "max_position_embeddings", "norm_eps": "layer_norm_epsilon"}
-KEYS |= {"rope_theta": "rope_theta", "rope_scaling": "rope_scaling", "n_kv_heads": "num_kv_heads"}
-KEYS |= {"parallel": "parallel_attn", "bias": "bias", "activation": "activation"}
+KEYS = SIZES | {"d_ff": "ffn_hidden_size", "norm_eps": "layer_norm_epsilon", "rope_theta": "rope_theta"}
+KEYS |= {"n_kv_heads": "num_kv_heads", "parallel": "parallel_attn", "bias": "bias", "activation": "activation"}
 
 
 def read_config(raw):
@@ -35,15 +33,8 @@ def read_config(raw):
         raise ValueError(f"a head has {C // H} channels, hidden_size {C} / num_attention_heads {H}: it must be even")
     parallel = flag(raw, "parallel_attn", False)
     rope, _ = read_rope(raw)
-    return falcon.Config(
-        **sizes,
-        **rope,
-        n_kv_heads=_n_kv_heads(raw, H),
-        parallel=parallel,
-        n_norms=_n_norms(raw, parallel),
-        bias=flag(raw, "bias", False),
-        activation=gelu(raw, "activation"),
-    )
+    form: dict = {"n_kv_heads": _n_kv_heads(raw, H), "parallel": parallel, "n_norms": _n_norms(raw, parallel)}
+    return falcon.Config(**sizes, **rope, **form, bias=flag(raw, "bias", False), activation=gelu(raw, "activation"))
 
 
 def _n_kv_heads(raw, n_heads):

@@ -11,6 +11,9 @@ from ..system.terminal import in_a_line
 
 MOST_BYTES = 100_000_000  # of a JSON file; a tokenizer of 256,000 words has a third of this
 MOST_LAYERS = 10_000  # far beyond any model: the names alone of 10**12 layers would fill all memory
+# Our names -> those that most families have in a config.json
+SIZES = {"d_model": "hidden_size", "n_layers": "num_hidden_layers", "n_heads": "num_attention_heads"}
+SIZES |= {"max_positions": "max_position_embeddings", "rope_scaling": "rope_scaling"}
 LONGEST_LINE = 600  # letters of a message
 GELU = ("gelu", "gelu_python")  # names of the exact one, and of the tanh approximation, which differ in the last bits
 GELU_NEW = ("gelu_new", "gelu_pytorch_tanh", "gelu_python_tanh", "gelu_fast", "gelu_accurate")
@@ -181,7 +184,7 @@ def token_ids(raw, key, vocab_size):
 
 
 def common(raw, keys, *, tied, mlp_widths=None, max_positions=None, norm_eps=1e-5):
-    """Read the fields of a `Config` that every architecture has; `keys` are a file's names for ours.
+    """Read the fields of a `Config` that every architecture has, and Llama's heads; `keys` are a file's names for ours.
 
     The other arguments are defaults; that of the MLP's width is `mlp_widths` times the model's.
     """
@@ -191,8 +194,14 @@ def common(raw, keys, *, tied, mlp_widths=None, max_positions=None, norm_eps=1e-
     if raw.get(keys.get("head_dim")) is None:
         divides(H, C, (keys["n_heads"], keys["d_model"]))
     refuse(raw, quantization_config=None)
-    own_section = section(raw, "minisink")
-    return {
+    own_section, heads = section(raw, "minisink"), {}
+    if "head_dim" in keys:  # Llama's
+        K, D = positive_int(raw, keys["n_kv_heads"], H), positive_int(raw, keys["head_dim"], C // H or None)
+        divides(K, H, (keys["n_kv_heads"], keys["n_heads"]))
+        if D % 2:
+            raise CheckpointError(f"{keys['head_dim']} is {D}; rotary positions need an even one")
+        heads = {"n_kv_heads": K, "head_dim": D}
+    return heads | {
         "d_model": C,
         "n_layers": L,
         "n_heads": H,

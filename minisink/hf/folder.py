@@ -61,11 +61,9 @@ def from_tensors(config, read):
 
 def to_tensors(config, arrays):
     """Undo `from_tensors`, as dicts."""
-    tensors, stored = tensors_of(config), {}
-    for ours, array in arrays.items():
-        array = by_head(array, config) if _is_by_head(config, ours) else array
-        stored[tensors[ours].name] = array.T if tensors[ours].is_transposed else array
-    return stored
+    tensors = tensors_of(config)
+    arrays = {ours: by_head(array, config) if _is_by_head(config, ours) else array for ours, array in arrays.items()}
+    return {tensors[ours].name: array.T if tensors[ours].is_transposed else array for ours, array in arrays.items()}
 
 
 def _is_by_head(config, name):

@@ -14,11 +14,9 @@ import numpy as np
 
 from .fields import CheckpointError, is_there, refusing
 
-VERSIONS = (2, 3)
 STRING, ARRAY = 8, 9
 # GGUF's number for a value type -> how numpy reads the bytes
 NUMBERS = dict(enumerate("<u1 <i1 <u2 <i2 <u4 <i4 <f4 ?".split())) | {10: "<u8", 11: "<i8", 12: "<f8"}
-MOST_AXES = 4
 UNREADABLE = (OSError, ValueError, OverflowError, MemoryError, struct.error)
 REMEDY = "llama-quantize, a tool of llama.cpp, converts it to type F16 or Q8_0"
 
@@ -99,7 +97,7 @@ def read_header(path):
         if cursor.left < 8 or cursor.take(4) != b"GGUF":
             raise ValueError("it does not begin with GGUF")
         version = cursor.number("I")
-        if version not in VERSIONS:
+        if version not in (2, 3):
             what = "big-endian" if version and not version & 0xFFFF else f"of version {version}"
             raise ValueError(f"it is {what}; only little-endian versions 2 and 3 are read")
         n_tensors, n_keys = cursor.number("Q"), cursor.number("Q")
@@ -111,7 +109,7 @@ def read_header(path):
             about[key] = cursor.value()
         for _ in range(n_tensors):
             name, n_axes = cursor.name(), cursor.number("I")
-            if name in tensors or not 1 <= n_axes <= MOST_AXES:
+            if name in tensors or not 1 <= n_axes <= 4:
                 raise ValueError(f"tensor {name} is in it twice, or has {n_axes} axes")
             shape = tuple(cursor.number("Q") for _ in range(n_axes))[::-1]
             tensors[name] = (cursor.number("I"), shape, cursor.number("Q"))

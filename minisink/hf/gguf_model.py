@@ -20,6 +20,7 @@ SIZES = {"d_model": "embedding_length", "n_layers": "block_count", "n_heads": "a
 SIZES |= {"d_ff": "feed_forward_length", "max_positions": "context_length"}
 GPT2 = SIZES | {"norm_eps": "attention.layer_norm_epsilon"}
 LLAMA = SIZES | {"norm_eps": "attention.layer_norm_rms_epsilon", "head_dim": "attention.key_length"}
+LLAMA["n_kv_heads"] = "attention.head_count_kv"
 KEYS = dict.fromkeys(("llama", "qwen2", "qwen3"), LLAMA) | dict.fromkeys(("gpt2", "gptneox", "falcon", "mpt"), GPT2)
 EMBED, HEAD = "token_embd.weight", "output.weight"
 ROPE_FACTORS = "rope_freqs.weight"  # divisors of the frequencies: Llama 3's rule, written out
@@ -62,18 +63,14 @@ def read(path, *, dtype):
 
 def _from_tensors(config, read):
     for ours, tensor in tensors_of(config, "GGUF").items():
-        array = read(tensor.name)
-        if config.model_type == "llama":  # all others are stored as they are used
-            array = _reordered(array, ours, config)
+        array = _reordered(read(tensor.name), ours, config)
         yield ours, array.T if tensor.is_transposed else array
 
 
 # Fixed in llama.cpp's files of an architecture, without a key; our config may differ
-WRITTEN: dict[str, dict] = {
-    "gpt_neox": {"activation": "gelu", "bias": True},
-    "falcon": {"activation": "gelu", "bias": False, "parallel": True},
-    "qwen3": {"qk_norm": True, "o_bias": False, "mlp_bias": False},
-}
+WRITTEN: dict[str, dict] = {"gpt_neox": {"activation": "gelu", "bias": True}}
+WRITTEN["falcon"] = {"activation": "gelu", "bias": False, "parallel": True}
+WRITTEN["qwen3"] = {"qk_norm": True, "o_bias": False, "mlp_bias": False}
 
 
 def write(path, config, arrays, tokenizer=None):
@@ -96,8 +93,7 @@ def write(path, config, arrays, tokenizer=None):
         getattr(writer, f"add_{key}")(value)
     for name, array in arrays.items():
         rows = array.T if tensors[name].is_transposed else array
-        if config.model_type == "llama":
-            rows = _reordered(rows, name, config, lambda x: x.reshape(*x.shape[:-1], 2, -1).swapaxes(-1, -2))
+        rows = _reordered(rows, name, config, lambda x: x.reshape(*x.shape[:-1], 2, -1).swapaxes(-1, -2))
         writer.add_tensor(tensors[name].name, np.ascontiguousarray(rows, np.float32))
     if config.tied and config.model_type == "gpt_neox":  # llama.cpp looks for it
         writer.add_tensor(HEAD, np.ascontiguousarray(arrays["embed"], np.float32))
@@ -124,14 +120,14 @@ def _words_of(config):
 
 
 def _reordered(array, name, config, order=interleaved_to_split_half):
-    """Reorder queries and keys for rotation here, or by another `order`; return other arrays unchanged.
+    """Reorder a Llama's queries and keys for rotation here, or by another `order`; return other arrays unchanged.
 
     llama.cpp rotates neighbours, channels 2 j and 2 j + 1, and its files have the rows of each head in that order;
     minisink and Hugging Face rotate j and j + D/2.
     """
     H, K = config.n_heads, config.n_kv_heads
     heads = {"wq": H, "bq": H, "wk": K, "bk": K}.get(name.rpartition(".")[2])
-    if heads is None:
+    if heads is None or config.model_type != "llama":  # all others are stored as they are used
         return array
     columns = array.reshape(heads, config.head_dim, -1).swapaxes(1, 2)  # (heads * D, C) -> (heads, C, D)
     return order(columns).reshape(columns.shape).swapaxes(1, 2).reshape(array.shape)
@@ -200,30 +196,17 @@ def read_config(about, tensors):
 
 
 def _llama(about, tensors, arch, sizes):
-    C, H = sizes["d_model"], sizes["n_heads"]
-    K = positive_int(about, f"{arch}.attention.head_count_kv", H)
-    divides(K, H, (f"{arch}.attention.head_count_kv", f"{arch}.attention.head_count"))
-    D = positive_int(about, f"{arch}.attention.key_length", C // H or None)
+    D = sizes["head_dim"]
     for key in ("attention.value_length", "rope.dimension_count"):
         if positive_int(about, f"{arch}.{key}", D) != D:
             raise ValueError(f"{arch}.{key} is {about[f'{arch}.{key}']}; heads of {D} are supported with {D} only")
-    if D % 2:
-        raise ValueError(f"a head has {D} channels; rotary positions need an even number")
     key = f"{arch}.attention.sliding_window"
     window = positive_int(about, key) if about.get(key) else sizes["max_positions"]  # 0 means none
     if window < sizes["max_positions"]:
         raise ValueError(f"{key} is {window}: a window inside the model is not supported")
-    return llama.Config(
-        **sizes,
-        **_rope(about, arch),
-        n_kv_heads=K,
-        head_dim=D,
-        qkv_bias=arch == "qwen2" or "blk.0.attn_q.bias" in tensors,
-        o_bias="blk.0.attn_output.bias" in tensors,
-        mlp_bias="blk.0.ffn_gate.bias" in tensors,
-        qk_norm=arch == "qwen3",
-        model_type=arch,
-    )
+    biases: dict = {"qkv_bias": arch == "qwen2" or "blk.0.attn_q.bias" in tensors}
+    biases |= {"o_bias": "blk.0.attn_output.bias" in tensors, "mlp_bias": "blk.0.ffn_gate.bias" in tensors}
+    return llama.Config(**sizes, **_rope(about, arch), **biases, qk_norm=arch == "qwen3", model_type=arch)
 
 
 def _gpt2(about, tensors, arch, sizes):

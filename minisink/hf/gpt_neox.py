@@ -3,14 +3,12 @@
 import math
 
 from ..families import gpt_neox
-from .fields import common, flag, gelu
+from .fields import SIZES, common, flag, gelu
 from .rope import read_rope
 
 # Our names -> Hugging Face's
-KEYS = {"d_model": "hidden_size", "n_layers": "num_hidden_layers", "n_heads": "num_attention_heads"}
-KEYS |= {"d_ff": "intermediate_size", "max_positions": "max_position_embeddings", "norm_eps": "layer_norm_eps"}
-KEYS |= {"rope_theta": "rotary_emb_base", "rope_scaling": "rope_scaling", "parallel": "use_parallel_residual"}
-KEYS |= {"bias": "attention_bias", "activation": "hidden_act"}
+KEYS = SIZES | {"d_ff": "intermediate_size", "norm_eps": "layer_norm_eps", "rope_theta": "rotary_emb_base"}
+KEYS |= {"parallel": "use_parallel_residual", "bias": "attention_bias", "activation": "hidden_act"}
 
 
 def read_config(raw):
@@ -23,14 +21,8 @@ def read_config(raw):
     if R % 2 or not 0 < R <= D:
         must = f"it must be even, from 2 to {D}"
         raise ValueError(f"rotary_pct is {part}: of the {D} channels of a head {R} would rotate; {must}")
-    return gpt_neox.Config(
-        **sizes,
-        **rope,
-        rotary_dim=R,
-        parallel=flag(raw, "use_parallel_residual", True),
-        bias=flag(raw, "attention_bias", True),
-        activation=gelu(raw, "hidden_act"),
-    )
+    flags: dict = {"parallel": flag(raw, "use_parallel_residual", True), "bias": flag(raw, "attention_bias", True)}
+    return gpt_neox.Config(**sizes, **rope, **flags, rotary_dim=R, activation=gelu(raw, "hidden_act"))
 
 
 def write_config(config):

@@ -3,7 +3,7 @@
 import warnings
 
 from .. import llama
-from .fields import common, divides, flag, one_of, positive_int
+from .fields import SIZES, common, flag, one_of, positive_int
 from .rope import read_rope
 
 # Whether q, k and v have a bias if the config does not say
@@ -14,10 +14,8 @@ QWEN = {"num_key_value_heads": 32, "max_position_embeddings": 32768, "sliding_wi
 ABSENT = {"llama": {"max_position_embeddings": 2048}, "qwen2": QWEN, "qwen3": QWEN | {"head_dim": 128}}
 ABSENT["mistral"] = {"num_key_value_heads": 8, "max_position_embeddings": 131072, "sliding_window": 4096}
 # Our names -> Hugging Face's
-KEYS = {"d_model": "hidden_size", "n_layers": "num_hidden_layers", "n_heads": "num_attention_heads"}
-KEYS |= {"d_ff": "intermediate_size", "max_positions": "max_position_embeddings", "norm_eps": "rms_norm_eps"}
+KEYS = SIZES | {"d_ff": "intermediate_size", "norm_eps": "rms_norm_eps", "rope_theta": "rope_theta"}
 KEYS |= {"head_dim": "head_dim", "n_kv_heads": "num_key_value_heads"}
-KEYS |= {"rope_theta": "rope_theta", "rope_scaling": "rope_scaling"}
 
 
 def read_config(raw):
@@ -26,26 +24,12 @@ def read_config(raw):
     raw = ABSENT[model_type] | raw
     one_of(raw, "hidden_act", ("silu", "swish"), "silu")
     sizes = common(raw, KEYS, tied=False, norm_eps=1e-6)
-    C, H = sizes["d_model"], sizes["n_heads"]
-    K = positive_int(raw, "num_key_value_heads", H)
-    divides(K, H, ("num_key_value_heads", "num_attention_heads"))
-    D = positive_int(raw, "head_dim", C // H or None)
-    if D % 2:
-        raise ValueError(f"head_dim is {D}; rotary positions need an even one")
     _refuse_sliding_window(raw, model_type, sizes["n_layers"], sizes["max_positions"])
     rope, _ = read_rope(raw)
     bias = model_type in QKVO_BIAS and flag(raw, "attention_bias", False)
-    return llama.Config(
-        **sizes,
-        **rope,
-        n_kv_heads=K,
-        head_dim=D,
-        qkv_bias=QKV_BIAS[model_type] or bias,
-        o_bias=bias,
-        mlp_bias=model_type == "llama" and flag(raw, "mlp_bias", False),
-        qk_norm=model_type == "qwen3",
-        model_type=model_type,
-    )
+    biases: dict = {"qkv_bias": QKV_BIAS[model_type] or bias, "o_bias": bias}
+    biases["mlp_bias"] = model_type == "llama" and flag(raw, "mlp_bias", False)
+    return llama.Config(**sizes, **rope, **biases, qk_norm=model_type == "qwen3", model_type=model_type)
 
 
 def write_config(config):

@@ -16,7 +16,7 @@ def read_config(raw):
     """Translate a parsed ``config.json``; a ValueError names the key that is missing, impossible or not supported.
 
     transformers ignores `alibi_bias_max` and uses slopes for 8; here it counts, as it did when MosaicML trained the
-    model. The MLP is always four times as wide as the model, and a tensor of another shape is refused.
+    model. The MLP is always four times as wide as the model.
     """
     raw = renamed(raw, ALIASES)
     sizes = common(raw, KEYS, tied=True, mlp_widths=4, max_positions=2048)

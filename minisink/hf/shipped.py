@@ -36,11 +36,7 @@ def shipped(name: str) -> Path:
 
 
 def sample_text() -> Path:
-    """Return the file of the sample text, several thousand words in UTF-8, CC0; raise FileNotFoundError without it.
-
-    >>> sample_text().name
-    'sample.txt'
-    """
+    """Return the file of the sample text, several thousand words in UTF-8, CC0; raise FileNotFoundError without it."""
     path = _weights_folder() / "sample.txt"
     if not path.is_file():
         raise FileNotFoundError(f"the sample text {str(path)!r} is missing from this installation")

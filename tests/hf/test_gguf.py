@@ -526,7 +526,7 @@ BAD = {
     "a head's width": (lambda a, t: (a | {"llama.rope.dimension_count": 4}, t), "rope.dimension_count is 4"),
     "odd heads": (
         lambda a, t: (a | {"llama.attention.key_length": 5, "llama.attention.value_length": 5}, t),
-        "5 channels",
+        "key_length is 5; rotary positions need an even one",
     ),
     "rope factors, and a factor": (
         lambda a, t: (a | {"llama.rope.scaling.factor": 2.0}, t | {"rope_freqs.weight": np.float32([1, 2, 3])}),
