@@ -1,8 +1,8 @@
 """One gallery of wrong turns, most of them seen in public code and reports.
 
 `conformance`, `teaching` and the mutation tests use it. `right.Cache` is a right cache; every other is that one with
-one method changed, and its docstring is the diagnosis.
-Anything other than a cache (a softmax, a rotation or a loss) is a function in a table, under its title.
+one method changed, and its docstring is the diagnosis. Everything else (a softmax, a rotation, a loss) is a function in
+a table, under its title.
 
 >>> OneMore(n_sinks=2, window=3, theta=None).survivors(7)
 [0, 1, 3, 4, 5, 6]
@@ -27,16 +27,14 @@ def caches(module) -> tuple[type[Cache], ...]:
 
 TOKENS, POSITIONS, HEADS, ENGINE, CHUNKS = (caches(each) for each in (tokens, positions, heads, engine, chunks))
 WRONG_TURNS = (*TOKENS, *POSITIONS, *HEADS, *ENGINE, *CHUNKS)
-ENCODINGS = caches(encodings)  # of those only that are not rotary over the whole head
+ENCODINGS = caches(encodings)  # only for encodings other than rotary over the whole head
 
 
-# For the tasks of `teaching` -------------------------------------------------------------------------
+# For the tasks of `teaching`: each `as_...` returns a cache as a function of that task ---------------
 
 
 def as_step(cache):
-    """Return a cache as the task `step`, which has one head, or any number of them."""
-
-    def step(state, q, k, v, n_sinks, window, theta):  # (D,), (D,), (D,) -> (D,), state
+    def step(state, q, k, v, n_sinks, window, theta):  # (D,), (D,), (D,) -> (D,), state; or with an axis of heads
         state = state or cache(n_sinks=n_sinks, window=window, theta=theta)
         return (state.step(q, k, v) if q.ndim == 2 else state.step(q[None], k[None], v[None])[0]), state
 
@@ -44,7 +42,6 @@ def as_step(cache):
 
 
 def as_attend(cache):
-    """Return how a cache shares key heads as the task `attend`."""
 
     def attend(q, k, v, visible):  # (T, H, D), 2 x (S, K, D), (T, S) -> (T, H, D)
         return right_attend(q, cache.repeated(k, q.shape[1]), cache.repeated(v, q.shape[1]), visible)
@@ -60,12 +57,10 @@ def holding(cache, token_index, n_sinks, window):
 
 
 def as_survivors(cache):
-    """Return a cache as the task `survivors`."""
     return lambda n_slots, *sizes: holding(cache, range(n_slots), *sizes).survivors(n_slots)
 
 
 def as_positions_of(cache):
-    """Return a cache as the task `positions_of`."""
     return lambda token_index, *sizes: holding(cache, token_index, *sizes).positions
 
 

@@ -41,14 +41,12 @@ class Overshoots(AtOnce, name="a chunk overshoots the window"):
     """
 
 
-class OneLeaves(AtOnce, name="one leaves for a chunk", number=15):  # seen in: prompts longer than the window
+# seen in: prompts longer than the window
+class OneLeaves(AtOnce, name="one leaves for a chunk", number=15, trim=lambda self, n: None):
     """a chunk overshoots the window: only one token is evicted; as many must leave as are too many"""
 
     def survivors(self, n):
         return [slot for slot in range(n) if n <= self.capacity or slot != self.n_sinks]
-
-    def trim(self, n):
-        pass
 
 
 class NumberedOnce(AtOnce, name="a chunk numbered once"):

@@ -1,4 +1,4 @@
-"""Wrong turns of other encodings than rotary over the whole head, where each of these is right."""
+"""Wrong turns of encodings other than rotary over the whole head, with which each of these is right."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Wrong turns that do not show in one head of one layer of a Llama that reads one text from arrays of its own."""
+"""Wrong turns that do not show in one head of one layer of a Llama that reads a single text from fresh arrays."""
 
 import numpy as np
 

@@ -8,7 +8,7 @@ from ..positions import interleaved_to_split_half, rope_frequencies, rotate
 
 
 def rotated(x, position, theta):  # (..., D) -> (..., D)
-    """Rotate rightly, all by one position."""
+    """Rotate all by one position, as is right."""
     return rotate(x[..., None, :], position, rope_frequencies(x.shape[-1], theta))[..., 0, :]
 
 

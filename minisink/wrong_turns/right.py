@@ -1,8 +1,8 @@
-"""A right cache, small enough to be got wrong in one place at a time: one layer, its tokens in lists.
+"""A right cache, small enough to go wrong in one place at a time: one layer, its tokens in lists.
 
-Every other cache of this gallery is this one with one method changed, or a wrong one that was varied once more
-("Likewise, ..."), which has its name. Its docstring is the diagnosis: what is wrong, and behind the semicolon why it
-is, or what to do.
+Every other cache of this gallery is this one with one method changed, in the body of the class or in its head, or a
+variant of a wrong one ("Likewise, ..."), which has its name. Its docstring is the diagnosis: what is wrong, and after
+the semicolon why, or what to do.
 """
 
 from dataclasses import replace
@@ -95,7 +95,7 @@ class Cache:
         return self.n_sinks, self.window
 
     def survivors(self, n):
-        """Return the slots that stay, of n."""
+        """Return the slots that stay, out of n."""
         (first, last), policy = self.sizes, self.policy
         if policy is None:
             return first_and_last(n, first, last)
@@ -116,7 +116,7 @@ class Cache:
 
     @property
     def own(self):
-        """Position of the query: that of its own key, the newest."""
+        """Position of the query, which is that of its own key, the newest."""
         return self.positions[-1]
 
     def attend(self, q, keys, values):  # (H, D), 2 x (S, K, D) -> (H, D)
@@ -126,7 +126,7 @@ class Cache:
         return self.mix(self.rotated(q[None], [self.own]), self.rotated(keys, self.positions), values)[0]
 
     def rotated(self, x, positions):  # (T, H, D), (T,) -> (T, H, D)
-        """Return what attention meets."""
+        """Return queries or keys as attention meets them."""
         return self.encoding(x.shape[-1])(x, np.array(positions))
 
     def encoding(self, head_dim):
@@ -141,7 +141,7 @@ class Cache:
         return 0.0 if bias is None else bias
 
     def mix(self, query, keys, values):  # (T, H, D), 2 x (S, K, D) -> (T, H, D)
-        """Average the values by the pattern of rotated query and keys; one key too many has the next position."""
+        """Average the values by the pattern of rotated query and keys; extra keys have the next positions."""
         positions = [*self.positions, *range(len(self.positions), len(keys))][: len(keys)]
         return attend(query, keys, values, bias=self.bias([self.own], positions))
 

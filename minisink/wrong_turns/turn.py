@@ -1,4 +1,4 @@
-"""What is known of a wrong turn of a task. Its hints are in `hints.txt`, below its title or the name of the cache."""
+"""A wrong turn of a task. Its hints are in `hints.txt`, below its title or the name of the cache."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +26,7 @@ class WrongTurn(NamedTuple):
 
     title: str
     hints: list[str]  # a question, a place to look, and the cure
-    function: Callable[..., Any] | None = None  # None for what no single case shows
+    function: Callable[..., Any] | None = None  # None if no single case can show it
 
 
 def turns(task, titled):
