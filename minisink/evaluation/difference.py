@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 STRETCH = 50  # neighbouring tokens, which may be alike
-SURE = 3  # standard errors by which a difference must exceed what it is compared with
+SURE = 3  # standard errors by which a difference must exceed a bound
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,9 @@ class Difference:
         return self.mean + SURE * self.error < bound
 
     def within(self, bound: float) -> bool:
-        """Return whether the difference is between -bound and bound, three standard errors on either side included.
+        """Return whether -bound and bound are more than three standard errors away on either side.
 
-        That is more than finding no difference: the measurement must also be precise enough.
+        That is more than finding no difference, because the measurement must be precise enough.
         """
         return self.above(-bound) and self.below(bound)
 
@@ -37,11 +37,10 @@ class Difference:
 
 
 def paired(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray) -> Difference:
-    """Return how far losses `a` are above losses `b` of the same tokens, with the standard error.
+    """Return how far losses `a` are above losses `b` of the same tokens, both (N,) in nats, with the standard error.
 
-    Token by token: a hard token is hard for both, and that cancels. Independent tokens have the error
-    ``std(a - b) / sqrt(N)``. Neighbours may be alike, so it is also computed from whole stretches; the larger of the
-    two counts. `a` and `b` are of shape (N,), the loss of each token in nats; N is at least 2.
+    A hard token is hard for both, and that cancels in ``a - b``. Independent tokens have the error
+    ``std(a - b) / sqrt(N)``. Neighbours may be alike, so it is also computed from whole stretches; the larger counts.
 
     >>> price = paired([2.0, 5.0, 3.0, 4.0], [1.0, 4.0, 2.5, 3.0])
     >>> print(price)

@@ -81,20 +81,20 @@ def in_their_order(paths):
 
     Raise ValueError for files of more than one run, and for a part that is missing or given twice.
     """
-    parts: dict = {}
-    for path in paths:
-        about, nll, _ = load_part(path)
-        first_path, first, _ = next(iter(parts.values()), (path, about, 0))
+    loaded = ((path, *load_part(path)[:2]) for path in paths)
+    parts = sorted(((path, about, len(nll)) for path, about, nll in loaded), key=lambda part: part[1]["part"])
+    first_path, first, _ = parts[0]
+    seen, n_parts, n_tokens = {}, first["run"]["parts"], 0
+    for path, about, _ in parts:
         if changed := changes(first["run"], about["run"]):
             raise ValueError(f"{path}: a part of another run than {first_path}: {changed}")
-        if (number := about["part"]) in parts:
-            raise ValueError(f"{parts[number][0]} and {path}: both are part {number} of {first['run']['parts']}")
-        parts[number] = path, about, len(nll)
-    n_parts, n_tokens = first["run"]["parts"], 0
-    if missing := [f"{i}/{n_parts}" for i in range(1, n_parts + 1) if i not in parts]:
+        if (number := about["part"]) in seen:
+            raise ValueError(f"{seen[number]} and {path}: both are part {number} of {n_parts}")
+        seen[number] = path
+    if missing := [f"{i}/{n_parts}" for i in range(1, n_parts + 1) if i not in seen]:
         raise ValueError(f"{', '.join(missing[:20])}{' ...' * (len(missing) > 20)}: missing among the parts")
-    for _, (path, about, n) in sorted(parts.items()):
+    for path, about, n in parts:
         if n and about["first"] != n_tokens:
             raise ValueError(f"{path}: begins at token {about['first']}, and the parts before it end at {n_tokens}")
         n_tokens += n
-    return [parts[i][:2] for i in sorted(parts)]
+    return [part[:2] for part in parts]

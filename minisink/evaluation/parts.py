@@ -28,11 +28,11 @@ import numpy as np
 
 from ..cache import check_whole
 from ..fast.blocks import Banded
-from ..loss import CHUNK, losses, recomputed
+from ..loss import CHUNK, recomputed
 from ..methods import DEFAULT, ByLayer, Method, Recompute, check_method, make_cache
 from ..model import Model
 from .jobs import cores, in_order
-from .stream import in_blocks
+from .stream import in_blocks, nll_stream
 
 LONGEST = 32768  # tokens of a part, unless its run-up is more than an eighth
 
@@ -210,7 +210,7 @@ def part_nll(model, part):
     if isinstance(part.method, Recompute):
         nll = recomputed(model, part.ids, part.method, CHUNK, readable=part.readable)
     else:
-        nll = losses(model, part.ids, begun(model, part), CHUNK)
+        nll = nll_stream(model, [part.ids], cache=begun(model, part))  # in the chunks of a run without parts
     return np.concatenate([*nll])[-part.n :]
 
 

@@ -20,8 +20,8 @@ STROKES: dict = {
 def draw_losses(path, losses, *, title, evicted_from=None, group=1):
     """Draw the rolling loss of each method along a text (Figure 3 of StreamingLLM), and say what eviction adds.
 
-    `losses` are nats per token by method, (T,) each; `group` tokens share one, since a picture of a long text shows
-    only means. The `title` says what is read; the first eviction is at token `evicted_from`.
+    `losses` maps methods to nats per token, (T,), each the mean of `group` tokens if the text is long. The `title`
+    names the text; the first eviction is at token `evicted_from`.
     """
     above = {name: _how_much_more(nll) for name, nll in above_recompute(losses).items() if len(nll)}
     own = {name: f"{nll.mean():.2f} nats per token" for name, nll in losses.items() if len(nll)}
@@ -40,7 +40,7 @@ def plot_losses(axes, losses, marks, *, group=1):
         tokens = group * np.arange(1, len(curve) + 1)
         axes.plot(tokens[first:], curve[first:], label=method, **STROKES.get(method, {}))
     settled = np.concatenate([np.empty(0), *(curve[span:] for curve in rolled.values())])
-    if np.isfinite(settled).any():  # and does not set the scale
+    if np.isfinite(settled).any():  # only later values set the scale
         low, high = np.nanmin(settled), np.nanmax(settled)
         axes.set_ylim(low - 0.05 * (high - low) - 1e-3, high + 0.15 * (high - low) + 1e-3)
     name_lines(axes)
@@ -52,13 +52,13 @@ def plot_losses(axes, losses, marks, *, group=1):
 
 
 def _how_much_more(difference):
-    """Describe the mean of a difference of losses, (N,); within three standard errors there is none."""
+    """Describe the mean of a difference of losses, (N,), as zero if within three standard errors of it."""
     gap = paired(difference, 0 * difference) if len(difference) > 1 else Difference(difference.mean(), 0.0)
     return more(0.0 if abs(gap.mean) < SURE * gap.error else gap.mean, unit="nats per token")
 
 
 def more(x, *, unit=""):
-    """Describe a difference in words.
+    """Describe a difference.
 
     >>> more(0.251), more(-0.15, unit="nats"), more(0.001)
     ('0.25 more', '0.15 nats less', 'as much')
@@ -69,6 +69,5 @@ def more(x, *, unit=""):
 
 def above_recompute(losses):
     """Return how much more window and streaming lose than re-computation at each token; {} if that is missing."""
-    if "recompute" not in losses:
-        return {}
-    return {m: losses[m] - losses["recompute"] for m in ("window", "streaming") if m in losses}
+    methods = [m for m in ("window", "streaming") if m in losses and "recompute" in losses]
+    return {m: losses[m] - losses["recompute"] for m in methods}

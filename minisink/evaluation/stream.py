@@ -56,23 +56,24 @@ def nll_stream(
     check_whole("chunk", chunk, 1)
     if cache is None and isinstance(method, Recompute):
         raise ValueError(f"{method!r} reads its text more than once, so it cannot come in pieces")
-    cache = cache_of(model, method, cache, readable=readable)
-    blocks = in_blocks(model, iter(pieces), chunk)
-    return (nll for block in blocks for nll in losses(model, block, cache, chunk))
+    begun = cache_of(model, method, cache, readable=readable)
+    blocks = in_blocks(model, iter(pieces), chunk, begun.n_seen)
+    return (nll for block in blocks for nll in losses(model, block, begun, chunk))
 
 
-def in_blocks(model, pieces, chunk):
+def in_blocks(model, pieces, chunk, n_seen=0):
     """Yield blocks of ``chunk + 1`` ids, however the pieces come: the last of each is the first of the next.
 
-    A token waits until the one it predicts is known. What `pieces` raises is raised after the last block.
+    The first is shorter after `n_seen` tokens, so that blocks end where those of the whole text do. A token waits until
+    the one it predicts is known. An exception of `pieces` is raised after the last block.
     """
-    pending, failure = np.empty(0, np.int64), None
+    pending, failure, size = np.empty(0, np.int64), None, chunk - n_seen % chunk
     try:
         for piece in pieces:
             pending = np.concatenate((pending, model.check_ids(piece))) if len(piece) else pending
-            while len(pending) > chunk:
-                yield pending[: chunk + 1]
-                pending = pending[chunk:]
+            while len(pending) > size:
+                yield pending[: size + 1]
+                pending, size = pending[size:], chunk
     except Exception as error:
         failure = error
     if len(pending) > 1:

@@ -16,10 +16,9 @@ TAIL = 4096  # last bytes by which a CSV file is recognised
 
 
 class Tally:
-    """The sum of all losses so far, and their means over equal groups, which double when there are too many.
+    """The sum of all losses so far, in nats, and a curve: means over groups, which double when there are too many.
 
-    ``total`` is in nats, of ``n_tokens``; ``group`` tokens share a point of `curve`. The rows of a CSV file are one per
-    token, or of running perplexity, one for `every` tokens.
+    Its rows, for a CSV file, are one per token, or of running perplexity, one for `every` tokens.
 
     >>> tally = Tally(every=2)
     >>> tally.add(np.log([2.0, 8.0, 4.0]))
@@ -88,13 +87,12 @@ class Tally:
 
     def restore(self, numbers, sums):
         """Restore from the result of `state`; ValueError for impossible numbers."""
-        n_tokens, total, since_row, group = numbers
-        check_whole("tokens", n_tokens, 0)
-        check_whole("tokens that share a point", group, 1)
-        if sums.shape != (POINTS,) or sums.dtype != np.float64 or n_tokens > group * POINTS:
-            raise ValueError(f"a curve of {sums.shape} points of {group} tokens, for {n_tokens}")
-        self.n_tokens, self.total, self.since_row, self.group = n_tokens, float(total), float(since_row), group
-        self.sums = sums
+        self.n_tokens, total, since_row, self.group = numbers
+        self.total, self.since_row, self.sums = float(total), float(since_row), sums
+        check_whole("tokens", self.n_tokens, 0)
+        check_whole("tokens that share a point", self.group, 1)
+        if sums.shape != (POINTS,) or sums.dtype != np.float64 or self.n_tokens > self.group * POINTS:
+            raise ValueError(f"a curve of {sums.shape} points of {self.group} tokens, for {self.n_tokens}")
 
 
 class GrowingCsv:
@@ -108,7 +106,7 @@ class GrowingCsv:
         self.header = ("tokens", "mean_nll", "perplexity") if every else ("token_index", "id", "nll")
 
     def add(self, rows):
-        """Write rows, floats with all their digits; they are in the file when this returns, or it raises ValueError."""
+        """Write rows to the file at once, floats with all their digits; ValueError if that fails."""
         with blame(self.path, "cannot be written"):
             if self._file is None:
                 self._file = open(self.path, "w", newline="", encoding="utf-8")
@@ -122,10 +120,7 @@ class GrowingCsv:
         return [size, _tail(self.path, size)]
 
     def resume(self, mark):
-        """Continue where a file ended when the mark was made; rows after that are written again.
-
-        Raises ValueError if the file is not the one that was marked; it stays unchanged.
-        """
+        """Cut the file at the mark, to continue there; ValueError, and no change, if it is not the marked file."""
         size, digest = mark
         with blame(self.path, "cannot be continued"):
             if os.path.getsize(self.path) < size or _tail(self.path, size) != digest:
@@ -134,7 +129,7 @@ class GrowingCsv:
             self._file = open(self.path, "a", newline="", encoding="utf-8")
 
     def close(self):
-        """Close the file; after a full disk it cannot write the rest, which `add` has reported."""
+        """Close the file; a rest that does not fit on a full disk has been reported by `add`."""
         with suppress(OSError):
             if self._file is not None:
                 self._file.close()

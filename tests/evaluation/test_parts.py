@@ -17,6 +17,7 @@ from minisink import gpt2, llama
 from minisink.evaluation import parts as evaluation
 from minisink.evaluation.parts import Past, measured, reach
 from minisink.families import gpt_neox, mpt
+from minisink.fast.blocks import Banded
 from minisink.methods import ByLayer, Dense, Policy, Recompute, Streaming, Window
 from minisink.retrieval import Retrieval
 
@@ -152,6 +153,17 @@ def test_long_parts_have_the_same_bits(arch):
         got = list(minisink.nll_parts(model, ids, method, parts=4))
         assert [len(nll) for nll in got] == [768, 768, 768, 295]
         np.testing.assert_array_equal(joined(got), minisink.token_nll(model, ids, method))
+
+
+@pytest.mark.parametrize("n_before", [64, 100, 512])
+def test_a_stream_continues_in_the_chunks_of_the_whole(n_before):
+    """Wherever it stopped, also where the learned positions of a GPT-2 end: no matrix has another shape afterwards."""
+    model, method = tiny.public(tiny.make(gpt2, dtype=np.float32)), Window(5)
+    cache, ids = Banded(model.config.n_layers, method), tiny.ids(1000)
+    minisink.token_nll(model, ids[: n_before + 1], cache=cache)
+    sizes = [len(nll) for nll in minisink.nll_stream(model, [ids[n_before:]], cache=cache)]
+    ends = (n_before + np.cumsum(sizes)).tolist()
+    assert ends == [n for n in (256, 512, 768, 999) if n > n_before]
 
 
 @pytest.mark.slow
