@@ -138,9 +138,8 @@ def maker(name):
         raise ValueError(f"--own {name}: {type(error).__name__}: {error}") from error
     if not callable(made):
         raise ValueError(f"--own {name}: there is no class or function {own} in {file}")
-    if isinstance(made, type) and issubclass(made, Policy):
-        return lambda model, n_keys, n_sinks: made(n_sinks, n_keys - n_sinks)
-    return lambda model, n_keys, n_sinks: made(model, n_keys)
+    is_policy = isinstance(made, type) and issubclass(made, Policy)
+    return lambda model, n_keys, n_sinks: made(n_sinks, n_keys - n_sinks) if is_policy else made(model, n_keys)
 
 
 def measure(name, make, model, ids, n_keys, n_sinks, jobs):

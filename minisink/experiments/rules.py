@@ -63,13 +63,11 @@ def measure(model, ids, policy):
     n, queries = policy.n_sinks, seen(KVCache(1, 1, 0, policy).layers[0], len(ids) - 1)
     far = [[positions[-1] - positions[slot] for slot in (0, min(n, len(positions) - 1))] for _, positions in queries]
     moved = [{p - j for j, p in zip(index[n:], positions[n:], strict=True)} for index, positions in queries]
-    nll, trained, refused = np.full(len(queries), np.nan), model.config.max_positions, ""
-    newest = np.array([positions[-1] for _, positions in queries])
-    learned = len(nll)
-    if model.config.learned_positions and max(newest) >= trained:
-        learned = int(np.argmax(newest >= trained))
-        refused = f"from token {learned} on: {model.name} has learned {trained} positions"
+    nll, trained, learned = np.full(len(queries), np.nan), model.config.max_positions, len(queries)
+    if model.config.learned_positions:
+        learned = next((t for t, (_, positions) in enumerate(queries) if positions[-1] >= trained), learned)
     nll[:learned] = token_nll(model, ids[: learned + 1], policy, readable=True)
+    refused = f"from token {learned} on: {model.name} has learned {trained} positions" * (learned < len(nll))
     return nll, np.array([len(each) > 1 for each in moved]), np.array(far), refused
 
 
