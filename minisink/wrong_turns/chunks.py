@@ -36,8 +36,8 @@ class SeesAhead(AtOnce, name="a chunk sees ahead", visible=lambda self, T, S: np
 
 
 class Overshoots(AtOnce, name="a chunk overshoots the window"):
-    """nothing is evicted within a chunk, and its later tokens see more than n_sinks + window keys; take a chunk while
-    there is room, and then token by token
+    """nothing is evicted within a chunk, and its later tokens see more than n_sinks + window keys; take chunks while
+    there is room, then one token at a time
     """
 
 
@@ -60,7 +60,7 @@ class NumberedOnce(AtOnce, name="a chunk numbered once"):
 
 
 class EvictsFirst(AtOnce, name="a chunk evicts first"):
-    """a chunk evicts before all of it has attended; its earlier tokens miss keys that are in their window still"""
+    """a chunk evicts before all of it has attended; its earlier tokens miss keys that are still in their window"""
 
     def steps(self, q, k, v):
         for token in zip(k, v, strict=True):
@@ -87,7 +87,7 @@ class EvictsFirst(AtOnce, name="a chunk evicts first"):
 # seen in: engines that write the whole prompt at index modulo capacity
 class LongerThanTheRing(EvictsFirst, name="a prompt longer than the ring"):
     """a prompt longer than the ring is written modulo, and masked by slots; an early token finds a later one in the
-    slot where its own was: take the prompt in chunks that fit, and then token by token
+    slot where its own was: take the prompt in chunks that fit, then one token at a time
     """
 
     def seen_by(self, t):

@@ -54,7 +54,7 @@ class SlopesOfAPower(Cache, name="slopes by the formula of a power of two", slop
 
 
 class ScaledSlopes(Cache, name="slopes scaled", slopes=lambda right, D: right / D**0.5):
-    """the slopes are divided by sqrt(D) with the scores; take them off when these are scaled"""
+    """the slopes are divided by sqrt(D) with the scores; subtract them after scaling the scores"""
 
 
 class SinksWithoutSlope(Cache, name="no slope to the sinks"):

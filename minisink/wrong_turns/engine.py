@@ -45,7 +45,7 @@ class OneForAll(Cache, name="one state for all layers"):
 
 
 class CountsInEveryLayer(Cache, name="a position counter per layer"):
-    """a position counter that every layer moves on; with L layers two neighbours stand L places apart: count a token
+    """a position counter that every layer moves on; with L layers neighbours are L places apart: count each token
     once
     """
 
@@ -71,8 +71,8 @@ KeysShiftInEveryLayer = likewise(ShiftsInEveryLayer, newest_too=False)  # except
 
 
 class NotReset(Cache, name="not reset between texts"):  # seen in: a reset that forgets what the slots hold
-    """the cache is not reset between texts; what the last one left is still there, and seen: begin each with an empty
-    state
+    """the cache is not reset between texts; the tokens of the last one are still there, and attended to: begin each
+    text with an empty state
     """
 
     @classmethod

@@ -45,8 +45,8 @@ class QueryAtTheEnd(Cache, name="query at the end of an unfilled cache", own=lam
 
 
 class QueryBeforeEviction(Cache, name="query at the length before eviction"):  # seen in: ports that ask for it first
-    """the query stands at the length that the cache had before the eviction; take its position when the old one is out:
-    once the cache is full it is n_sinks + window - 1
+    """the query stands at the length that the cache had before the eviction; take its position after the eviction: once
+    the cache is full it is n_sinks + window - 1
     """
 
     @property
@@ -142,7 +142,7 @@ class RingOrder(Cache, name="positions in ring order"):
 
 
 class RingOrderLast(RingOrder, name="keys in ring order", own=lambda self: len(self.token_index) - 1):
-    """the place in a ring, not the order; keys are numbered so, the query as the last of them: number both by age"""
+    """the place in a ring, not the order; the keys have these numbers, the query the last slot: number both by age"""
 
 
 class RingOverTheSinks(NoSinks, own=lambda self: self.n_seen - 1):
@@ -161,7 +161,7 @@ class TwiceTheRing(RingOrder, name="positions modulo twice the window", rings=2)
 
 
 class WindowFromZero(Cache, name="window numbered from zero"):
-    """the window is numbered from zero again; it stands behind the sinks: number all that is held, 0, 1, 2, ..."""
+    """the window is numbered from zero again; it comes after the sinks: number everything that is held, 0, 1, 2, ..."""
 
     @property
     def positions(self):

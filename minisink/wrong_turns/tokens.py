@@ -16,8 +16,8 @@ class OneMore(Cache, name="one key too many", number=1, sizes=lambda self: (self
 
 # seen in: caches that evict before the newcomer is in
 class OneLess(Cache, name="one key too few", number=12, sizes=lambda self: (self.n_sinks, self.window - 1)):
-    """evicts before attending: the query sees one key too few; evict when there are more than n_sinks + window, not
-    when there are as many, for the current token is one of the window
+    """evicts before attending: the query sees one key too few; evict when more than n_sinks + window are held, not when
+    exactly that many are, because the current token counts in the window
     """
 
 
@@ -74,8 +74,8 @@ SinksFillTheWindow = likewise(SinksWithin, least=0)  # and where there are as ma
 
 
 class HalfAtOnce(Cache, name="half the window at once"):  # seen in: llama.cpp's context shift
-    """half of the window leaves at once when the cache is full, as in llama.cpp's context shift; StreamingLLM lets one
-    leave for each that comes
+    """half of the window leaves at once when the cache is full, as in llama.cpp's context shift; in StreamingLLM one
+    token leaves for each that comes in
     """
 
     def survivors(self, n):
@@ -84,8 +84,8 @@ class HalfAtOnce(Cache, name="half the window at once"):  # seen in: llama.cpp's
 
 
 class BlockLeavesEarly(Cache, name="a block leaves early"):  # seen in: caches of pages: evicted by ceil, read by floor
-    """a block of tokens leaves as soon as its first has left the window; the others are in it still: let a token leave,
-    or a block when all of it has left
+    """a block of tokens leaves as soon as its first has left the window; the others are still in it: evict single
+    tokens, or a block once all of it has left
     """
 
     block = 2
@@ -137,7 +137,8 @@ class NothingNew(Cache, name="nothing new comes in", survivors=lambda self, n: l
 
 
 class StartsOver(Cache, name="only the newest token held", survivors=lambda self, n: [n - 1]):
-    """every step starts over: only the newest token is held; what was held must be in the state that comes back"""
+    """every step starts over: only the newest token is held; the tokens held before must be in the state that comes
+    back"""
 
 
 class Unequal(Cache, name="keys and values evicted unequally", number=13):  # seen in: a layer 0 that was never trimmed
@@ -162,7 +163,7 @@ def with_zeros(before, after, *arrays):  # 2 x (S, K, D) -> 2 x (S + before + af
 
 
 class ZeroSlot(Cache, name="a slot of zeros", number=2):  # seen in: a decode loop that started a slot late
-    """one more slot, of zeros; there before the first token, it is attended to: begin with no slot, or mask the empty
+    """one more slot, of zeros; it is there before the first token, and attended to: begin without slots, or mask empty
     ones
     """
 
