@@ -58,11 +58,10 @@ def _show(model, ids, statistics, several):
         for h, head in enumerate(layer["heads"]):
             lengths = [layer["residual_first"], layer["residual_median"], head["value_first"], head["value_median"]]
             weight = head["weight_on_first"]
-            bar = "#" * round(20 * weight)
-            rows.append([f"{i}.{h}", f"{weight:.0%}", bar.ljust(20), *(f"{x:.2f}" for x in lengths)])
+            bar = ("#" * round(20 * weight)).ljust(20)
+            rows.append([f"{i}.{h}", f"{weight:.0%}", bar, *(f"{x:.2f}" for x in lengths)])
     header = ["layer.head", "weight", f"on the first {several}".ljust(20), "|x| first", "median", "|v| first", "median"]
     print(table(header, rows))
-    rate = f"sink rate (share of heads that give the first token more than 0.3): {statistics['sink_rate']:.0%}"
     legend = "weight: mean over the tokens after the first; |x|: norm of the residual stream after the layer; "
     print("\n" + wrap(legend + "|v|: norm of the values; first: of the first token; median: over the others."))
-    print(rate)
+    print(f"sink rate (share of heads that give the first token more than 0.3): {statistics['sink_rate']:.0%}")

@@ -5,7 +5,8 @@ import tempfile
 import webbrowser
 from pathlib import Path
 
-from ..live.page import MOST_TEXT, check_steps, page, sample
+from ..live.page import MOST_TEXT, page, sample
+from ..live.steps import SCHEMA
 from ..model import load
 from ..system.errors import tell
 from ..system.files import atomic_write, check_folder, read_text
@@ -51,5 +52,9 @@ def _read_steps(path):
         steps = json.loads(read_text(path))
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}: not JSON ({error})") from None
-    check_steps(steps, path)
+    if not isinstance(steps, list) or not steps or not all(isinstance(step, dict) for step in steps):
+        raise ValueError(f"{path}: not a list of steps; minisink inspect TEXT --steps FILE writes one")
+    for step in steps:
+        if step.get("schema") != SCHEMA:
+            raise ValueError(f"{path}: a step has schema {step.get('schema')!r}; the page shows {SCHEMA!r}")
     return steps

@@ -1,7 +1,7 @@
 """What ``minisink train lm`` trains: a tokenizer, a config, and initial weights.
 
-They come from sizes given one by one, or from a ``config.json``, with random weights and a learned or
-given tokenizer; or from a model, which has all three.
+A model has all three. Otherwise the sizes are given one by one or in a ``config.json``, the tokenizer is learned or
+given, and the weights are random.
 """
 
 from dataclasses import replace
@@ -9,8 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import gpt2, llama
-from ..families import gpt_neox, mpt
+from ..hf.arrays import ARCHITECTURES
 from ..hf.fields import read_json
 from ..hf.folder import config_of
 from ..model import load
@@ -56,25 +55,21 @@ def prepare(args):
     if args.embedding == "shared" and bos:
         raise ValueError(f"{tokens.BOS} is id {bos} of the tokenizer, but 0 for a shared one; use --embedding untied")
     tied = args.embedding == "shared" and bos is None  # with a separate vector for <s>, two matrices are saved
+    sizes["vocab_size"] = tokenizer.get_vocab_size()
     if begun:
         longest = max(args.context, begun.config.max_positions)
         config = replace(begun.config, max_positions=longest, bos=bos, tied=tied)
     else:
-        sizes["vocab_size"] = tokenizer.get_vocab_size()
         config = _from_sizes(args, sizes, bos, tied) if args.config is None else _from_file(args, sizes, bos, tied)
-    if args.softmax is not None:
-        config = replace(config, softmax=args.softmax)
-    if args.sink_logit:
-        config = replace(config, sink_logit=True)
-    return tokenizer, config, begun and begun.weights
+    kept = {"softmax": args.softmax or config.softmax, "sink_logit": args.sink_logit or config.sink_logit}
+    return tokenizer, replace(config, **kept), begun and begun.weights
 
 
 def _refuse_both(args, source, options):
     """Refuse options given with `source`, which has its own values for them."""
-    if getattr(args, source) is not None:
-        for name in options:
-            if getattr(args, name) is not None:
-                raise ValueError(f"--{name.replace('_', '-')} cannot be given with --{source}, which has its own")
+    for name in options if getattr(args, source) is not None else ():
+        if getattr(args, name) is not None:
+            raise ValueError(f"--{name.replace('_', '-')} cannot be given with --{source}, which has its own")
 
 
 def _load(args):
@@ -89,11 +84,9 @@ def _load(args):
 
 def _tokenizer(args, vocab_size):
     """Return the given tokenizer, the folder's (to resume), or a new one."""
-    if args.tokenizer is not None:
-        return tokens.read_tokenizer(args.tokenizer)
-    if args.resume and (args.out / "tokenizer.json").exists():
-        return tokens.read_tokenizer(args.out / "tokenizer.json")
-    return tokens.train_tokenizer(args.text, vocab_size)
+    own = args.out / "tokenizer.json"
+    path = args.tokenizer or (own if args.resume and own.exists() else None)
+    return tokens.train_tokenizer(args.text, vocab_size) if path is None else tokens.read_tokenizer(path)
 
 
 def _from_file(args, sizes, bos, tied):
@@ -122,8 +115,5 @@ def _from_sizes(args, sizes, bos, tied):
         raise ValueError(f"--d-ff is {d_ff}; it must be 1 or more")
     fields = {"d_model": width, "n_layers": layers, "n_heads": heads, "d_ff": d_ff, "vocab_size": vocab_size}
     fields |= {"max_positions": args.context, "norm_eps": 1e-5, "bos": bos, "tied": tied}
-    if is_llama:
-        return llama.Config(n_kv_heads=heads, head_dim=D, **fields)
-    if architecture == "gpt_neox":
-        return gpt_neox.Config(rotary_dim=D // 4, **fields)
-    return {"gpt2": gpt2, "mpt": mpt}[architecture].Config(**fields)
+    own: dict = {"llama": {"n_kv_heads": heads, "head_dim": D}, "gpt_neox": {"rotary_dim": D // 4}}
+    return ARCHITECTURES[architecture].Config(**fields, **own.get(architecture, {}))

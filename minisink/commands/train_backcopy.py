@@ -3,7 +3,7 @@
 import time
 
 from ..evaluation.difference import paired
-from ..methods import Streaming, Window
+from ..methods import Dense, Streaming, Window
 from ..system.plots import GREY, picture
 from ..system.terminal import wrap
 from ..training.backcopy.chain import Task
@@ -34,13 +34,13 @@ def run(args):
     toy = Toy(task, n_layers=args.layers, kind=args.softmax, n_steps=args.steps, **same)
     first = "first" if args.no_bos else "BOS"
     history = watch(toy, args.steps, lambda start, look: _bars(start, look, first))
-    row, long = history[-1][1], toy.stream()
+    row, methods = history[-1][1], (Dense(), Window(args.length), Streaming(1, args.length - 1))
+    above = {method.name: toy.above_floor(method).ravel() for method in methods}
     seconds = time.perf_counter() - started
-    window, sink = (toy.above_floor(m).ravel() for m in (Window(args.length), Streaming(1, args.length - 1)))
-    _explain(row, long, first, args.length, seconds, paired(window, sink))
+    _explain(row, above, first, args.length, seconds)
     if args.json:
-        result = {"seconds": round(seconds, 2)} | row | long
-        dump({key: value for key, value in result.items() if key != "layer"})
+        result = {"seconds": round(seconds, 2)} | {key: value for key, value in row.items() if key != "layer"}
+        dump(result | {f"{name}_nll": toy.floor + float(nats.mean()) for name, nats in above.items()})
     if args.plot is not None:
         _draw(history, args.plot, first)
 
@@ -57,7 +57,7 @@ def _bars(start, look, first):
     ]
 
 
-def _explain(row, long, first, length, seconds, gap):
+def _explain(row, above, first, length, seconds):
     idle, busy = row["bos_from_nontrigger"], row["bos_from_trigger"]
     verdict = "a sink" if idle > 0.3 else "no sink"  # the threshold of Gu et al., arXiv:2410.10781
     name = "BOS" if first == "BOS" else "the first token"
@@ -68,8 +68,8 @@ def _explain(row, long, first, length, seconds, gap):
     seen = {"dense": "every token seen", "window": f"the last {length}"}
     seen["streaming"] = f"the first one and the last {length - 1}"
     for name, what in seen.items():
-        print(f"  {name:10} {long[name + '_nll'] - row['floor']:+.4f}   {what}")
-    print(f"  window - streaming {gap} (standard error)\n{seconds:.1f} s")
+        print(f"  {name:10} {above[name].mean():+.4f}   {what}")
+    print(f"  window - streaming {paired(above['window'], above['streaming'])} (standard error)\n{seconds:.1f} s")
 
 
 def _draw(history, path, first):

@@ -1,6 +1,7 @@
 """``minisink train induction``: what streaming forgets, and retrieval recovers, on a model trained here."""
 
 import time
+from functools import partial
 
 import numpy as np
 
@@ -40,17 +41,20 @@ def run(args):
     if min(args.gaps) < 0:
         raise ValueError(f"--gaps has {min(args.gaps)}; a gap is 0 or more symbols")
     sizes = {"cache": args.cache, "n_blocks": args.n_blocks, "block": args.block}
-    trainings, models = [], []
+    trainings = []
     for seed in range(args.seed, args.seed + args.seeds):
         started = time.perf_counter()
         same = {name: getattr(args, name) for name in ("rate", "workers", "device")}
         toy = Toy(n_layers=args.layers, n_steps=args.steps, seed=seed, **same)
         history = watch(toy, args.steps, _bars, f"seed {seed}, ")
-        seconds = time.perf_counter() - started
-        trainings.append({"seed": seed, "seconds": seconds, "bump": bump(history), "history": history})
-        models.append(toy.as_model("induction"))
-    started = time.perf_counter()
-    losses = _measure(args, models, sizes)  # (seeds, methods, gaps)
+        about = {"seed": seed, "seconds": time.perf_counter() - started, "bump": bump(history)}
+        trainings.append(about | {"history": history, "model": toy.as_model("induction")})
+    started, cells = time.perf_counter(), []
+    for one in trainings:  # each reads its own texts
+        options = {"gaps": args.gaps, "n_texts": args.texts, "seed": one["seed"], **sizes}
+        each = experiment.each(one["model"], **options, track=partial(progress, "reading"))
+        cells.append([[nll.mean() for nll in row] for row in each.values()])
+    losses = np.array(cells)  # (seeds, methods, gaps)
     seconds = time.perf_counter() - started
     means = dict(zip(experiment.methods(**sizes), losses.mean(axis=0).tolist(), strict=True))
     findings = experiment.finding(means, args.gaps, **sizes)
@@ -70,18 +74,6 @@ def _bars(_, look):
         ("weight on the one before", look["previous"], f"{look['previous']:.2f} by {heads['previous']}"),
         ("weight on what came next", look["induction"], f"{look['induction']:.2f} by {heads['induction']}"),
     ]
-
-
-def _measure(args, models, sizes):
-    """Measure the losses, (seeds, methods, gaps): each model reads its own texts."""
-    n_tokens = sum(1 + 2 * SEGMENT + gap for gap in args.gaps) * args.texts * len(experiment.methods(**sizes))
-    losses = []
-    with progress("reading", total=n_tokens * len(models), unit="token") as bar:
-        for seed, model in enumerate(models, args.seed):
-            options = {"gaps": args.gaps, "n_texts": args.texts, "seed": seed, **sizes}
-            each = experiment.each(model, **options, on_progress=bar.update)
-            losses.append([[nll.mean() for nll in row] for row in each.values()])
-    return np.array(losses)
 
 
 def _show(args, trainings, names, losses, findings, seconds):
@@ -105,11 +97,10 @@ def _show(args, trainings, names, losses, findings, seconds):
 
 def _as_json(args, trainings, names, losses, findings, seconds):
     """Return the numbers for scripts."""
-    trained = [
-        {"seed": one["seed"], "seconds": round(one["seconds"], 2), "bump": one["bump"]}
-        | {key: one["history"][-1][1][key] for key in ("first", "second", "previous", "induction")}
-        for one in trainings
-    ]
+    keys, trained = ("first", "second", "previous", "induction"), []
+    for one in trainings:
+        about = {"seed": one["seed"], "seconds": round(one["seconds"], 2), "bump": one["bump"]}
+        trained.append(about | {key: one["history"][-1][1][key] for key in keys})
     by_seed = dict(zip(names, losses.swapaxes(0, 1), strict=True))  # (seeds, gaps) by method
     rows = [{"method": name, "mean": nll.mean(axis=0), "by_seed": nll} for name, nll in by_seed.items()]
     about = {"chance": CHANCE, "gaps": args.gaps, "reading_seconds": round(seconds, 2)}

@@ -19,6 +19,7 @@ from .common import at_least
 
 PURPOSE = "train a small language model on text files"
 EXAMPLE = "minisink train lm --text novels/*.txt --out my-model --steps 500"
+HEADER = "  step    time   loss  held out  window - one sink  weight on the first token"
 
 
 def add_options(parser):
@@ -29,11 +30,7 @@ def add_options(parser):
     add("--tokens", type=Path, metavar="FILE", help=".npy file to keep the encoded text")
     add("--resume", action="store_true", help="continue from the checkpoint in --out; everything else as before")
     lm_model.add_options(parser.add_argument_group("the model"))
-    _add_recipe(parser.add_argument_group("the training"))
-
-
-def _add_recipe(group):
-    add, usual = group.add_argument, Recipe()
+    add, usual = parser.add_argument_group("the training").add_argument, Recipe()
     begin = "samples start with <s>, or anywhere (%(default)s)"
     add("--sample-start", choices=("bos", "none"), default=usual.sample_start, help=begin)
     add("--steps", type=int, default=usual.n_steps, metavar="N", help="(%(default)s)")
@@ -99,18 +96,13 @@ def _train(args, recipe):
 
 
 def _text(args, tokenizer, quiet):
-    """Token ids to learn from, and to look at."""
+    """Return the token ids to learn from, and to look at."""
 
     def encode(paths):
-        return tokens.encode_files(tokenizer, paths, lambda each: tqdm(each, "encode", disable=quiet, file=sys.stderr))
+        return tokens.encode_files(tokenizer, tqdm(paths, "encode", disable=quiet, file=sys.stderr))
 
     ids = tokens.remembered(args.tokens, lambda: encode(args.text))
-    if args.valid is None:
-        return data.split(ids, args.context)
-    return ids, encode(args.valid)
-
-
-HEADER = "  step    time   loss  held out  window - one sink  weight on the first token"
+    return data.split(ids, args.context) if args.valid is None else (ids, encode(args.valid))
 
 
 def _line(row):

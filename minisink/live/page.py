@@ -12,7 +12,6 @@ from safetensors.numpy import save
 
 from ..hf.shipped import sample_text
 from ..system.files import read_text
-from .steps import SCHEMA
 
 HERE = Path(__file__).parent
 SCRIPTS = ("engine.mjs", "files.mjs", "steps.mjs", "page.mjs")  # each imports from earlier ones
@@ -20,8 +19,8 @@ RUNS = ("llama", "mistral", "qwen2", "gpt2")  # engine.mjs knows these
 MOST_BYTES = 30_000_000  # of the weights
 MOST_TEXT = 20_000  # characters; page.mjs has the same number
 # Features that the page's byte-level BPE lacks, and their required values in a tokenizer
-NO_OTHER = ("unk_token", "continuing_subword_prefix", "end_of_word_suffix")
-PLAIN = {"type": "BPE", "byte_fallback": False, "ignore_merges": False, **dict.fromkeys(NO_OTHER)}
+PLAIN = {"type": "BPE", "byte_fallback": False, "ignore_merges": False}
+PLAIN |= dict.fromkeys(("unk_token", "continuing_subword_prefix", "end_of_word_suffix"))
 BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
 
 
@@ -31,9 +30,8 @@ def page(*, model=None, text="", steps=()):
     modules = "\n".join((HERE / name).read_text(encoding="utf-8") for name in SCRIPTS)
     script = re.sub(r"^import .*\n|^export ", "", modules, flags=re.MULTILINE)  # all share the page's scope
     style = (HERE / "page.css").read_text(encoding="utf-8")
-    policy = f"default-src 'none'; script-src {_digest(script)}; style-src {_digest(style)}; base-uri 'none'"
-    policy += "; form-action 'none'"
-    parts = {"policy": policy, "style": style, "script": script}
+    policy = f"default-src 'none'; script-src {_digest(script)}; style-src {_digest(style)}; base-uri 'none'; "
+    parts = {"policy": policy + "form-action 'none'", "style": style, "script": script}
     parts["data"] = json.dumps(data, allow_nan=False).replace("<", "\\u003c")  # no text can end the script
     return re.sub(r"\{\{(\w+)\}\}", lambda part: parts[part[1]], (HERE / "page.html").read_text(encoding="utf-8"))
 
@@ -51,8 +49,8 @@ def pack(model):
         raise ValueError(f"{model.name} is a {config.model_type}; the page runs {', '.join(RUNS)}: {remedy}")
     if size > MOST_BYTES:
         raise ValueError(f"{model.name}: {size / 1e6:.0f} MB in half precision; a page takes {MOST_BYTES // 10**6} MB")
-    about = asdict(config) | {"name": model.name, "model_type": config.model_type, "head_dim": config.head_dim}
-    about |= {"n_kv_heads": config.n_kv_heads}
+    about = asdict(config) | {name: getattr(config, name) for name in ("model_type", "head_dim", "n_kv_heads")}
+    about["name"] = model.name
     if not config.learned_positions:
         about["frequencies"] = config.frequencies.tolist()
     arrays = {name: np.ascontiguousarray(_narrow(array)) for name, array in model.arrays().items()}
@@ -78,15 +76,6 @@ def _tokenizer(model):
         key, value = next(iter(odd.items()))
         raise ValueError(f"{model.name}: its tokenizer has {key} {value!r}; the page only knows GPT-2's byte-level BPE")
     return {"model": {key: bpe[key] for key in ("vocab", "merges")}, "added_tokens": about["added_tokens"]}
-
-
-def check_steps(steps, path):
-    """Raise ValueError unless `steps` is a list of at least one step of the schema that the page shows."""
-    if not isinstance(steps, list) or not steps or not all(isinstance(step, dict) for step in steps):
-        raise ValueError(f"{path}: not a list of steps; minisink inspect TEXT --steps FILE writes one")
-    for step in steps:
-        if step.get("schema") != SCHEMA:
-            raise ValueError(f"{path}: a step has schema {step.get('schema')!r}; the page shows {SCHEMA!r}")
 
 
 def _digest(source):

@@ -27,8 +27,8 @@ def steps(model, ids, method):
             "text": text_of(model, token),
             "nll": nll,
             "slots": [
-                {"token": index, "position": position, "role": _role(index, t, method)}
-                for index, position in zip(kept, cache.positions.tolist(), strict=True)
+                {"token": i, "position": n, "role": "newest" if i == t else "sink" if i < method.n_sinks else "window"}
+                for i, n in zip(kept, cache.positions.tolist(), strict=True)
             ],
             "evicted": sorted(held - set(kept)),
             "pattern": pattern,
@@ -44,10 +44,6 @@ def steps(model, ids, method):
 def text_of(model, token):
     """Return the text of one token, a special one by its name."""
     return model.decode([token]) or model.tokenizer.id_to_token(int(token))
-
-
-def _role(index, t, method):
-    return "newest" if index == t else "sink" if index < method.n_sinks else "window"
 
 
 def _of_layer(layer, method, n_slots):

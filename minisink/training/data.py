@@ -1,14 +1,14 @@
 """Samples from one long row of token ids.
 
-Where a sample starts decides about sinks. With ``<s>`` in front of every sample the model meets one token that
-is always there and always first: a place to park weight. Without it the first token is another one every time.
+Where a sample starts decides about sinks. With ``<s>`` in front of every sample one token is always there and always
+first: a place to park weight. Without it the first token is another one every time.
 """
 
 import numpy as np
 
 
 def split(ids, context, share=0.01):
-    """Hold out a share of the text at its end, and at least one sample of `context` tokens: (train, valid)."""
+    """Hold out the end of a text, a share of it but at least one sample of `context` tokens: (train, valid)."""
     n_held = max(context + 1, int(len(ids) * share))
     check_length(len(ids) - n_held, context, f"the text has {len(ids)} tokens; without the {n_held} to hold out it")
     return ids[:-n_held], ids[-n_held:]
@@ -22,10 +22,9 @@ def check_length(n_tokens, context, what="the text"):
 
 
 def draw(random, ids, n_samples, context, bos=None):
-    """Draw a batch of samples from random places.
+    """Draw a batch of samples at random: inputs and targets, each (B, T) of int64, and one token apart.
 
-    Returns inputs and targets, each (B, T) of int64: ``targets[b, t]`` is the token after ``inputs[b, t]``. A `bos` is
-    put in front of every sample; the context includes it, and it is never a target.
+    A `bos` is put in front of every sample; the context includes it, and it is never a target.
 
     >>> inputs, targets = draw(np.random.default_rng(0), np.arange(5, 9), 1, 3, bos=0)
     >>> inputs.tolist(), targets.tolist()
@@ -41,7 +40,6 @@ def spread(ids, n_samples, context, bos=None):
 
 def _samples_at(ids, starts, context, bos):
     windows = ids[starts[:, None] + np.arange(context + 1)].astype(np.int64)  # (B, T + 1)
-    if bos is None:
-        return windows[:, :-1], windows[:, 1:]
-    first = np.full((len(starts), 1), bos, np.int64)
-    return np.concatenate((first, windows[:, : context - 1]), axis=1), windows[:, :context]
+    if bos is not None:
+        windows = np.insert(windows, 0, bos, axis=1)[:, :-1]
+    return windows[:, :-1], windows[:, 1:]

@@ -14,10 +14,9 @@ FILE = "log.csv"
 
 def add(path, row):
     """Append a row, a dict of numbers, after a header if it is the first; ValueError if that fails."""
-    fresh = not os.path.exists(path) or os.path.getsize(path) == 0
     with blame(path, "cannot be written"), open(path, "a", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, row)
-        if fresh:
+        if file.tell() == 0:
             writer.writeheader()
         writer.writerow(row)
 

@@ -7,7 +7,9 @@ so that an interrupt falls between two steps and loses nothing.
 import math
 import time
 import zlib
-from dataclasses import asdict
+from dataclasses import KW_ONLY, asdict, dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,58 +22,53 @@ from . import data, log, state
 from .gradients import batch_gradient, batch_loss
 from .optimizer import AdamW, Schedule, clip
 from .parameters import as_weights, decayed, go_on_from, initial_vector, n_parameters, named_shapes, share
+from .recipe import Recipe
 
 STREAM = 2048  # held-out tokens on which the gap is measured
 
 
+@dataclass(eq=False)
 class Training:
-    """A model being trained, by a `Recipe`, on the text `ids`; `valid` is text to look at.
-
-    The state, the log, the model in a `dtype` and the `tokenizer` go into `folder` (a Path). With `resume` the training
-    continues from the folder's state; with `start`, it begins from `Weights` of a model instead of random ones: see
-    `parameters.go_on_from`. For `workers` see `gradients.batch_gradient`; on a GPU (`device` is "cpu" or "cuda") there
-    is one, and a piece is the whole batch.
+    """A model being trained.
 
     Raise ValueError for a text shorter than a sample, a folder that cannot be used, a state of another training.
     """
 
-    def __init__(
-        self,
-        config,
-        recipe,
-        ids,
-        valid,
-        folder,
-        tokenizer=None,
-        *,
-        resume=False,
-        start=None,
-        device="cpu",
-        workers=1,
-        dtype="float32",
-    ):
-        self.config, self.recipe, self.tokenizer = config, recipe, tokenizer
-        self.ids, self.valid, self.folder, self.dtype = ids, valid, folder, dtype
-        data.check_length(len(ids), recipe.context)
-        data.check_length(len(valid), recipe.context, "the held-out text")
+    config: Any
+    recipe: Recipe
+    ids: np.ndarray  # (T,), the text
+    valid: np.ndarray  # held-out text to look at
+    folder: Path  # for the state, the log, the model and its tokenizer
+    tokenizer: Any = None
+    _: KW_ONLY
+    resume: bool = False  # whether to continue from the folder's state
+    start: Any = None  # `Weights` to begin from instead of random ones: see `parameters.go_on_from`
+    device: str = "cpu"  # or "cuda", where a piece is the whole batch
+    workers: int = 1  # on the CPU: see `gradients.batch_gradient`
+    dtype: str = "float32"  # of the saved model
+
+    def __post_init__(self):
+        config, recipe = self.config, self.recipe
+        data.check_length(len(self.ids), recipe.context)
+        data.check_length(len(self.valid), recipe.context, "the held-out text")
         self.bos = config.bos if recipe.sample_start == "bos" else None
         self.schedule = Schedule(recipe.rate, recipe.n_steps, recipe.warmup, recipe.decay)
-        self.xp = array_module(device)
-        self.on_device = {"piece": None, "workers": workers} if device == "cpu" else {"piece": recipe.batch}
+        self.xp, on_cpu = array_module(self.device), self.device == "cpu"
+        self.pieces: dict = {"piece": None, "workers": self.workers} if on_cpu else {"piece": recipe.batch}
         as_json = asdict(recipe) | {"betas": list(recipe.betas)}
         self.identity = {"config": raw_of(config), "recipe": as_json}
-        self.identity |= {"text": _text_identity(ids), "held-out text": _text_identity(valid)}
-        state.check_writable(folder, resume=resume)
-        if resume:
-            begun = state.load(folder, self.identity, n_parameters(named_shapes(config)))
-            log.cut(folder / log.FILE, begun.step)
+        self.identity |= {"text": _text_identity(self.ids), "held-out text": _text_identity(self.valid)}
+        state.check_writable(self.folder, resume=self.resume)
+        if self.resume:
+            begun = state.load(self.folder, self.identity, n_parameters(named_shapes(config)))
+            log.cut(self.folder / log.FILE, begun.step)
         else:
-            begun = _first_state(config, recipe, start)
+            begun = _first_state(config, recipe, self.start)
         self.n_steps_done, self.seconds, self.losses = begun.step, begun.seconds, begun.losses
         self.random = state.random_from(begun.random)
         self.vector, m, v = self._to_device(begun.vectors[name] for name in ("weights", "m", "v"))
-        rules = {"betas": recipe.betas, "weight_decay": recipe.weight_decay}
-        self.optimizer = AdamW(m, v, decayed(config, recipe.shared), **rules, t=begun.step)
+        part, decay = decayed(config, recipe.shared), recipe.weight_decay
+        self.optimizer = AdamW(m, v, part, betas=recipe.betas, weight_decay=decay, t=begun.step)
 
     def step(self):
         """Draw a batch and change the weights; ValueError when loss or gradient is not finite, before they change.
@@ -81,7 +78,7 @@ class Training:
         started = time.perf_counter()
         recipe = self.recipe
         inputs, targets = self._to_device(data.draw(self.random, self.ids, recipe.batch, recipe.context, self.bos))
-        loss, gradient = batch_gradient(self.config, self.vector, inputs, targets, **self.on_device)
+        loss, gradient = batch_gradient(self.config, self.vector, inputs, targets, **self.pieces)
         if recipe.shared:
             share(self.config, gradient)
         norm = clip(gradient, recipe.clip)
@@ -114,7 +111,7 @@ class Training:
         loss with a cache of half the context on one long text.
         """
         inputs, targets = self._to_device(data.spread(self.valid, self.recipe.batch, self.recipe.context, self.bos))
-        valid_loss, sinks = batch_loss(self.config, self.vector, inputs, targets, piece=self.on_device["piece"])
+        valid_loss, sinks = batch_loss(self.config, self.vector, inputs, targets, piece=self.pieces["piece"])
         model, cache = self.model(), self.recipe.context // 2
         text = np.concatenate(([] if self.bos is None else [self.bos], self.valid[:STREAM])).astype(np.int64)
         window = token_nll(model, text, Window(cache)).mean()
@@ -136,9 +133,8 @@ class Training:
 
     def save(self):
         """Write the state, and the model as a Hugging Face folder."""
-        vectors = {"weights": self.vector, "m": self.optimizer.m, "v": self.optimizer.v}
-        vectors = {name: to_host(vector) for name, vector in vectors.items()}
-        random = self.random.bit_generator.state
+        vectors = {"weights": to_host(self.vector), "m": to_host(self.optimizer.m), "v": to_host(self.optimizer.v)}
+        random = dict(self.random.bit_generator.state)
         snapshot = state.State(vectors, self.n_steps_done, self.seconds, random, self.losses)
         state.save(self.folder, snapshot, self.identity)
         weights = as_weights(self.config, vectors["weights"].astype(self.dtype))

@@ -1,7 +1,7 @@
-"""AdamW, plain gradient descent, the learning-rate schedule, and clipping.
+"""AdamW, plain gradient descent, the learning-rate schedule, and clipping, in place on one vector (see `parameters`).
 
-Loshchilov and Hutter, arXiv:1711.05101: the decay is *decoupled*, it shrinks the weights themselves and does
-not pass through the moments. Everything works in place on one vector (see `parameters`).
+Loshchilov and Hutter, arXiv:1711.05101: the decay is *decoupled*. It shrinks the weights themselves and does not pass
+through the moments.
 """
 
 import math
@@ -76,8 +76,8 @@ class AdamW:
 class SGD:
     """Plain gradient descent, ``w = w - lr * g``: no moments, no decay.
 
-    Adam gives every weight a step of the same size however small its gradient; without that, sinks come late
-    or not at all (Guo et al., arXiv:2410.13835, section 3).
+    Adam gives every weight a step of the same size however small its gradient; without that, sinks come late or not at
+    all (Guo et al., arXiv:2410.13835, section 3).
     """
 
     def step(self, vector, gradient, rate):

@@ -64,13 +64,11 @@ def check_writable(folder, *, resume):
     with blame(folder, "cannot be written"):
         folder.mkdir(parents=True, exist_ok=True)
     check_room(folder / FILE)
-    if resume:
-        return
-    if (folder / FILE).exists():
-        raise ValueError(f"{folder}: holds a training already; --resume continues it, or give another --out")
-    for name, what in (("config.json", "a model"), (log.FILE, "the log of a training")):
+    holds = {FILE: "a training", "config.json": "a model", log.FILE: "the log of a training"}
+    for name, what in holds.items() if not resume else ():
         if (folder / name).exists():
-            raise ValueError(f"{folder}: holds {what} already; give another --out")
+            or_resume = "--resume continues it, or " if name == FILE else ""
+            raise ValueError(f"{folder}: holds {what} already; {or_resume}give another --out")
 
 
 def random_from(state):

@@ -24,7 +24,7 @@ def train_tokenizer(paths, vocab_size):
     tokenizer.decoder = decoders.ByteLevel()
     begin: dict = {"special_tokens": [BOS], "initial_alphabet": pre_tokenizers.ByteLevel.alphabet()}
     trainer = trainers.BpeTrainer(vocab_size=vocab_size, show_progress=False, **begin)
-    tokenizer.train_from_iterator((read_text(path) for path in paths), trainer)
+    tokenizer.train_from_iterator(map(read_text, paths), trainer)
     if (n_found := tokenizer.get_vocab_size()) < vocab_size:
         why = f"it has pairs for {n_found} tokens only"
         raise ValueError(f"a vocabulary of {vocab_size} is larger than the text supports: {why}")
@@ -37,29 +37,25 @@ def read_tokenizer(path):
         return Tokenizer.from_file(str(path))
 
 
-def encode_files(tokenizer, paths, progress=iter):
-    """Encode all files, one after another (`progress`: tqdm): (T,) of uint16, or uint32 for more than 65,536 tokens."""
+def encode_files(tokenizer, paths):
+    """Encode all files, one after another: (T,) of uint16, or uint32 for more than 65,536 tokens."""
     tokenizer.encode_special_tokens = True  # a "<s>" in a book stays three letters, and the sink token stays a sink
     dtype = np.uint16 if tokenizer.get_vocab_size() <= 1 << 16 else np.uint32
-    ids = [np.array(encode(tokenizer, read_text(p), name=p).ids, dtype) for p in progress(paths)]
+    ids = [np.array(encode(tokenizer, read_text(p), name=p).ids, dtype) for p in paths]
     return np.concatenate([np.empty(0, dtype), *ids])
 
 
 def remembered(path, make):
-    """Return the ids in a ``.npy`` file (None: keep nothing); where it is not there yet, those of ``make()``, kept."""
+    """Return the ids in a ``.npy`` file, made by ``make()`` and written if it is missing; None is no file."""
     if path is None:
         return make()
     path = Path(path)
     check_file(path)
-    if path.exists():
-        return _mapped(path)
-    ids = make()
-    with atomic_write(path) as unfinished, open(unfinished, "wb") as file:
-        np.save(file, ids)
-    return ids
-
-
-def _mapped(path):
+    if not path.exists():
+        ids = make()
+        with atomic_write(path) as unfinished, open(unfinished, "wb") as file:
+            np.save(file, ids)
+        return ids
     why = "without it the text is encoded again"
     try:
         ids = np.lib.format.open_memmap(path, mode="r")

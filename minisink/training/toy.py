@@ -1,6 +1,6 @@
-"""What the classroom's models share: attention alone, and a step of learning from texts drawn for it.
+"""What the classroom's models share: attention alone, and a step of learning from texts.
 
-A task of its own, `backcopy` or `induction`, says which texts, and what can be seen inside.
+A task, `backcopy` or `induction`, says which texts these are, by `draw`, and what can be seen inside, by `look`.
 """
 
 import math
@@ -19,8 +19,6 @@ from .parameters import as_weights, decayed, initial_vector
 
 def attention_only(*, n_layers, n_heads, width=64, **fields):
     """Return the config of a Llama without an MLP: one of width 0, which adds nothing. The heads share the width."""
-    if n_layers < 1:
-        raise ValueError(f"layers is {n_layers}; it must be 1 or more")
     heads = {"n_heads": n_heads, "n_kv_heads": n_heads, "head_dim": width // n_heads}
     return llama.Config(d_model=width, n_layers=n_layers, d_ff=0, **heads, **fields)
 
@@ -48,15 +46,11 @@ class Toy:
         self.n_steps_done = 0
 
     def draw(self):
-        """Texts for one step, (B, T + 1) ints: T tokens each to read and the same, one further, to predict."""
-        raise NotImplementedError
-
-    def look(self):
-        """Measure what the model does on texts it does not learn from: a dict of floats."""
+        """Draw texts for one step, (B, T + 1) ints: T tokens each to read and the same, one further, to predict."""
         raise NotImplementedError
 
     def step(self):
-        """Learn from one batch; the loss before, in nats. ValueError when it is not finite."""
+        """Learn from one batch; return the loss before, in nats. ValueError when it is not finite."""
         ids = self.xp.asarray(self.draw())
         loss, gradient = batch_gradient(self.config, self.vector, ids[:, :-1], ids[:, 1:], workers=self.workers)
         norm = clip(gradient, 1.0)

@@ -68,8 +68,7 @@ class Task:
         """
         V = len(self.table)
         entropy = -np.sum(self.table * np.log(self.table, where=self.table > 0, out=np.zeros_like(self.table)), axis=1)
-        copies = np.zeros((V, V), bool)  # [a, b]
-        copies[:, 1 : self.n_triggers + 1] = True
+        copies = self.is_trigger(np.arange(V))  # (V,), of b
         pair = np.zeros((V, V))
         pair[BOS, BOS] = 1.0
         total = 0.0

@@ -3,7 +3,6 @@
 import numpy as np
 
 from ...loss import nll_of, token_nll
-from ...methods import Dense, Streaming, Window
 from ...system.device import to_host
 from .. import toy
 from ..optimizer import Schedule
@@ -49,29 +48,20 @@ class Toy(toy.Toy):
         trigger = self.task.is_trigger(inputs)
         # not query 0, which sees only itself, nor query 1: without BOS a trigger there looks back at the first token
         from_trigger, from_other = trigger[:, 2:], ~trigger[:, 2:]
-        layers = []
-        for i, layer in enumerate(saved["layers"]):
-            on_first = to_host(layer["pattern"][:, 0, 2:, 0])  # (B, T - 2)
-            size = to_host(np.sqrt((layer["v"][:, :, 0] ** 2).sum(axis=-1)))  # (B, T)
-            idle, busy = float(on_first[from_other].mean()), float(on_first[from_trigger].mean())
-            value = float(size[:, 0].mean() / size[:, 1:].mean())
-            layers.append({"bos_from_nontrigger": idle, "bos_from_trigger": busy, "value_ratio": value, "layer": i})
+        on_first = [to_host(layer["pattern"][:, 0, 2:, 0]) for layer in saved["layers"]]  # (B, T - 2) each
+        idle, busy = ([float(weight[queries].mean()) for weight in on_first] for queries in (from_other, from_trigger))
+        i = int(np.argmax(idle))
+        size = to_host(np.sqrt((saved["layers"][i]["v"][:, :, 0] ** 2).sum(axis=-1)))  # (B, T)
         over = nll_of(logits, targets.reshape(-1)).mean(dtype=np.float64) - nll[:, 1:].mean()
-        strongest = max(layers, key=lambda each: each["bos_from_nontrigger"])
-        return {"loss": self.floor + float(over), "floor": self.floor} | strongest
-
-    def stream(self, n_texts=4, n_tokens=1000, seed=0):
-        """Measure the loss on texts many times as long as those it learned from, with the caches of StreamingLLM.
-
-        Return nats per token, over the same floor as in `look`: ``dense_nll``; ``window_nll`` with the trained length
-        as window; ``streaming_nll`` with the same number of keys, one of them the first token.
-        """
-        methods = Dense(), Window(self.length), Streaming(1, self.length - 1)
-        above = {m.name: self.above_floor(m, n_texts, n_tokens, seed) for m in methods}
-        return {f"{name}_nll": self.floor + float(nats.mean()) for name, nats in above.items()}
+        look = {"loss": self.floor + float(over), "floor": self.floor, "bos_from_nontrigger": idle[i]}
+        look |= {"bos_from_trigger": busy[i], "value_ratio": float(size[:, 0].mean() / size[:, 1:].mean())}
+        return look | {"layer": i}
 
     def above_floor(self, method, n_texts=4, n_tokens=1000, seed=0):
-        """Return by how much each token of the texts of `stream` costs more than the floor: (n_texts, n_tokens - 1)."""
+        """Return by how much each token of long texts costs more than the floor: (n_texts, n_tokens - 1) nats.
+
+        They are many times as long as the texts that it learned from.
+        """
         ids, floor = self.task.draw(np.random.default_rng([seed, 3]), n_texts, n_tokens)
         model = self.as_model("backcopy")
         return np.array([token_nll(model, text, method) for text in ids], np.float64) - floor[:, 1:]

@@ -6,6 +6,7 @@ few slots, so the first reading has left it; and the longest texts are many time
 
 import warnings
 from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 
@@ -32,8 +33,6 @@ class RandomBlocks(Retrieval):
 
 def methods(cache=CACHE, n_blocks=N_BLOCKS, block=BLOCK):
     """List the rows of the table: a name, and a method with a cache of this many slots."""
-    if cache < 2:
-        raise ValueError(f"a cache of {cache} cannot hold a sink and a window: give it 2 tokens or more")
     best = Retrieval(1, cache - 1, n_blocks=n_blocks, block=block)
     return {
         "dense": Dense(),
@@ -45,24 +44,19 @@ def methods(cache=CACHE, n_blocks=N_BLOCKS, block=BLOCK):
     }
 
 
-def each(model, *, gaps=GAPS, n_texts=8, seed=0, on_progress=lambda n_tokens: None, **sizes):
+def each(model, *, gaps=GAPS, n_texts=8, seed=0, track=iter, **sizes):
     """Measure the loss of the second reading by the model of a `Toy`, under every method and after every gap.
 
     Return by method, of these `sizes`, an array for each gap: nats (n_texts, SEGMENT - 1), float64, of the symbols that
-    can be known, in the same texts for every method. `on_progress` is called with the number of tokens just read.
+    can be known, in the same texts for every method. `track` shows progress, as tqdm does.
     """
-    rows = methods(**sizes)
-    texts = {gap: ask(np.random.default_rng([seed, 3]), n_texts, gap) for gap in gaps}
-    losses = {name: [] for name in rows}
+    losses = {name: [] for name in methods(**sizes)}
     with warnings.catch_warnings():  # that original positions go beyond the trained length is what is shown
         warnings.filterwarnings("ignore", "positions='original'", UserWarning)
-        for name, method in rows.items():
-            for ids in texts.values():
-                nll = np.empty((n_texts, SEGMENT - 1))
-                for own, text in zip(nll, ids, strict=True):
-                    own[:] = token_nll(model, text, method)[1 - SEGMENT :]
-                    on_progress(len(text))
-                losses[name].append(nll)
+        for (name, method), gap in track(list(product(methods(**sizes).items(), gaps))):
+            texts = ask(np.random.default_rng([seed, 3]), n_texts, gap)
+            nll = [token_nll(model, text, method)[1 - SEGMENT :] for text in texts]
+            losses[name].append(np.array(nll, np.float64))
     return losses
 
 

@@ -2,8 +2,8 @@
 
 A random text cannot be predicted: every symbol costs log(32) nats, chance. But a *segment* that is read a second time
 can be copied, by a head that finds where the current symbol occurred before and reads what came after it (Olsson et
-al., arXiv:2209.11895). Two layers can learn that and one cannot: a head of
-the first marks each token with the one before it, a head of the second looks the mark up.
+al., arXiv:2209.11895). Two layers can learn that and one cannot: a head of the first marks each token with the one
+before it, a head of the second looks the mark up.
 
 ::
 

@@ -9,22 +9,20 @@ from ..optimizer import Schedule
 from .segments import BOS, CHANCE, SEGMENT, VOCABULARY, ask, rows
 
 LENGTH = 48  # tokens per text in training
-WATCHED_GAP = 20  # of the texts that are watched: 45 tokens, within the trained length
-RATE = 1e-2  # peak learning rate
 
 
 class Toy(toy.Toy):
     """A small model that learns to read a segment the second time out of memory.
 
-    Its peak learning rate is `RATE`; other `options` are those of `training.toy.Toy`.
+    Other `options` are those of `training.toy.Toy`.
     """
 
     def __init__(self, *, n_layers=2, n_steps=600, rate=None, **options):
         text = {"vocab_size": VOCABULARY, "max_positions": LENGTH, "bos": BOS}
         config = toy.attention_only(n_layers=n_layers, n_heads=2, **text)
-        schedule = Schedule(rate or RATE, n_steps, warmup=50, decay=0.3)
+        schedule = Schedule(rate or 1e-2, n_steps, warmup=50, decay=0.3)
         super().__init__(config, schedule, std=0.1, weight_decay=0.3, **options)
-        self.watched = ask(self.random_watched, 32, WATCHED_GAP)  # the same texts all along
+        self.watched = ask(self.random_watched, 32, gap=20)  # within the trained length, the same texts all along
 
     def draw(self):
         """Texts of segments."""
@@ -43,16 +41,13 @@ class Toy(toy.Toy):
         nll = nll_of(logits, targets.reshape(-1)).reshape(targets.shape)
         second = np.arange(1 - SEGMENT, 0) + inputs.shape[1]  # the queries of the second reading that can know the next
         later = np.arange(2, inputs.shape[1])
-        previous, induction = {}, {}
-        for i, layer in enumerate(saved["layers"]):
-            pattern = to_host(layer["pattern"]).mean(axis=0)  # (B, H, T, T) -> (H, T, T)
-            for head, weight in enumerate(pattern):
-                previous[i, head] = float(weight[later, later - 1].mean())
-                induction[i, head] = float(weight[second, 2 + np.arange(SEGMENT - 1)].mean())
+        pattern = np.array([to_host(layer["pattern"]).mean(axis=0) for layer in saved["layers"]])  # (L, H, T, T)
+        queries = {"previous": (later, later - 1), "induction": (second, 2 + np.arange(SEGMENT - 1))}
         look: dict = {"first": float(nll[:, :SEGMENT].mean()), "second": float(nll[:, 1 - SEGMENT :].mean())}
-        for name, weights in (("previous", previous), ("induction", induction)):
-            best = max(weights, key=weights.__getitem__)
-            look |= {name: weights[best], f"{name}_head": best}
+        for name, (query, key) in queries.items():
+            weights = pattern[:, :, query, key].mean(axis=-1)  # (L, H)
+            head = np.unravel_index(weights.argmax(), weights.shape)
+            look |= {name: float(weights[head]), f"{name}_head": tuple(map(int, head))}
         return look
 
 
