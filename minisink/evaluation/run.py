@@ -175,9 +175,8 @@ class Evaluation:
     def _resume(self):
         """Restore the state if its file exists; ValueError for a run that cannot be resumed."""
         if self.method.capacity is None:
-            known = "window, recompute, streaming, retrieval"
             why = f"{self.method.name} keeps every key, so its state would grow"
-            raise ValueError(f"--resume goes with the methods {known}: {why}")
+            raise ValueError(f"--resume goes with the methods window, recompute, streaming, retrieval: {why}")
         if self.n_bytes is None:
             raise ValueError(f"{self.path}: --resume needs a file that can be read again from the middle")
         self.identity = identity(self) | {"csv": self.csv is not None, "every": self.tally.every}
