@@ -45,9 +45,9 @@ FORMAT = "1"  # of every saved state; it changes when older states can no longer
 
 
 def save_state(path, kind, about, arrays):
-    """Write a state to a safetensors file, whole or not at all, with a digest of it; ValueError if that fails.
+    """Write a state of some `kind`, a JSON-able dict and arrays by name, to a safetensors file, with a digest.
 
-    `kind` says whose state it is, `about` is a JSON-able dict, `arrays` are NumPy arrays by name.
+    The file is written whole or not at all; ValueError if that fails.
     """
     arrays = {name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)}  # save_file writes the buffer
     text = json.dumps(about, default=int)  # NumPy integers are written as integers
@@ -154,8 +154,7 @@ def _hold(path, locks):
 def lock_files(*paths):
     """Be the only run that writes these files (None is ignored); ValueError while another run writes one.
 
-    A file next to each of them is locked. The lock ends with the process, however that ends. If the system or a folder
-    has no locks (Windows has others), nothing is refused.
+    A file next to each is locked until the process ends, in any way. A system without such locks refuses none.
     """
     with ExitStack() as locks:
         for path in filter(None, paths if fcntl else ()):
@@ -181,7 +180,7 @@ def check_file(path):
 
 
 def check_room(path):
-    """Refuse a file whose folder is not writable, before hours of work go into it."""
+    """Refuse a file whose folder is not writable."""
     with blame(path, "cannot be written"), tempfile.NamedTemporaryFile(dir=Path(path).parent, prefix="."):
         pass
 

@@ -39,10 +39,7 @@ def _shown(text):
 
 
 def put(text, end="\n"):
-    """Print foreign text: a terminal shows it but does not obey it, a file or pipe gets it unchanged.
-
-    A character that the stream cannot write becomes a backslash and its number.
-    """
+    """Print foreign text; a character that the stream cannot write becomes a backslash and its number."""
     text = _shown(text)
     if getattr(sys.stdout, "errors", None) in CAN_FAIL:
         text = text.encode(sys.stdout.encoding, "backslashreplace").decode(sys.stdout.encoding)
@@ -110,9 +107,7 @@ def wrap(text, width=None, **indents):
 
 
 def table(header, rows, width=None):
-    """Lay out rows of texts under a header; the first column left-aligned, numbers right-aligned.
-
-    If it would be wider than `width`, each row becomes a sentence.
+    """Lay out rows of texts under a header, or as sentences if the table would be wider than `width`.
 
     >>> print(table(["name", "kg"], [["an apple", "0.25"], ["a pumpkin", "10.5"]]))
     name         kg
@@ -220,8 +215,7 @@ def chart(series, *, mark=None, mark_label="", width=71, height=16, skip=0):
     labels = [f"{top:6.2f} +", *["       |"] * (height - 2), f"{bottom:6.2f} +"]
     lines = [label + "".join(row) for label, row in zip(labels, field, strict=True)]
     lines += ["       +" + "-" * width, "        0" + str(longest).rjust(width - 1)]
-    if marked is not None:
-        lines.append("        " + " " * marked + "^ " + mark_label)
+    lines += ["        " + " " * marked + "^ " + mark_label] if marked is not None else []
     return "\n".join(line.rstrip() for line in lines)
 
 
