@@ -6,7 +6,8 @@ from .right import Cache
 
 class Neighbours(Cache, name="neighbouring channels paired", number=8, interleaved=lambda right, D: True):
     """neighbouring channels are paired, 2j with 2j + 1; that is how Meta's files have it: here, as in Hugging Face's, a
-    pair is j and j + D/2"""  # seen in: checkpoints read by the wrong rule
+    pair is j and j + D/2
+    """  # seen in: checkpoints read by the wrong rule
 
 
 class Backwards(Cache, name="rotated backwards", frequencies=lambda right, D: -right):

@@ -138,7 +138,8 @@ class NothingNew(Cache, name="nothing new comes in", survivors=lambda self, n: l
 
 class StartsOver(Cache, name="only the newest token held", survivors=lambda self, n: [n - 1]):
     """every step starts over: only the newest token is held; the tokens held before must be in the state that comes
-    back"""
+    back
+    """
 
 
 class Unequal(Cache, name="keys and values evicted unequally", number=13):  # seen in: a layer 0 that was never trimmed
