@@ -17,7 +17,7 @@ def add_training(parser, *, seed, layers, steps, rate):
     add("--layers", type=int, default=layers[0], metavar="N", help=f"attention layers (%(default)s{layers[1]})")
     add("--steps", type=int, default=steps, metavar="N", help="steps of 32 texts (%(default)s)")
     add("--rate", type=float, metavar="X", help=f"peak learning rate ({rate})")
-    add("--workers", type=int, default=1, metavar="N", help="threads (%(default)s; more gain nothing here)")
+    add("--workers", type=int, default=1, metavar="N", help="threads (%(default)s)")
     add("--device", default="cpu", help="cpu or cuda (%(default)s)")
     add("--plot", type=Path, metavar="FILE", help="draw the curves (needs matplotlib)")
     add("--json", action="store_true", help="end with one line of JSON")
