@@ -64,7 +64,7 @@ def array_of(weights, name):
     return getattr(weights.layers[int(layer)] if layer else weights, field)
 
 
-# Our names, Hugging Face's by family, and GGUF's; each ends in ".weight", or in ".bias" for a bias, which has no row
+# Our names, Hugging Face's by family, and GGUF's. Each ends in ".weight", or in ".bias" for a bias, which has no row.
 OUTER = """
 ours      llama         gpt2           gpt_neox          falcon           mpt                 GGUF
 layers    model.layers  transformer.h  gpt_neox.layers   transformer.h    transformer.blocks  blk
@@ -127,7 +127,7 @@ def family_of(config):
 
 
 def tensors_of(config, column=None):
-    """Return the `Tensor` of each array of a model by our name, as Hugging Face's files have it, or those of "GGUF".
+    """Return by our name how each array of a model is stored: in Hugging Face's files, or in those of "GGUF".
 
     Matrices are (out, in), except those whose rows are looked up, and Hugging Face's Conv1D, which GPT-2 is made of.
 

@@ -186,7 +186,7 @@ def token_ids(raw, key, vocab_size):
 def common(raw, keys, *, tied, mlp_widths=None, max_positions=None, norm_eps=1e-5):
     """Read the fields of a `Config` that every architecture has, and Llama's heads; `keys` are a file's names for ours.
 
-    The other arguments are defaults; that of the MLP's width is `mlp_widths` times the model's.
+    The other arguments are defaults; the MLP's default width is `mlp_widths` times the model's.
     """
     C, H, L, V = (positive_int(raw, key) for key in (keys["d_model"], keys["n_heads"], keys["n_layers"], "vocab_size"))
     if L > MOST_LAYERS:
