@@ -10,7 +10,6 @@ import warnings
 from collections import deque
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from copy import copy
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
@@ -64,16 +63,16 @@ class _Pool:
         else:
             self.n_workers = getattr(executor, "_max_workers", None) or cores()
         in_memory = self.client or isinstance(executor, ThreadPoolExecutor)
-        self.model = model if in_memory else stack.enter_context(_folder(model))
-        if self.client:  # it computes the result of a task again if it is lost, but not data that was scattered
-            self.model = self.client.submit(copy, model, pure=False)
+        shared = _Shared(model, None if in_memory else stack.enter_context(_folder(model)))
+        # Dask computes the result of a task again if it is lost, but not data that was scattered
+        self.shared = self.client.submit(_Shared, model, pure=False) if self.client else shared
 
     def submit(self, item):
         """Return the future of an item, a failed one if the executor takes no more."""
         if self.client:  # its executor would wait for ever for a lost result
-            return self.client.submit(_work, self.work, self.model, item, pure=False)
+            return self.client.submit(_work, self.work, self.shared, item, pure=False)
         try:
-            return self.executor.submit(_work, self.work, self.model, item)
+            return self.executor.submit(_work, self.work, self.shared, item)
         except BrokenExecutor as error:
             (future := Future()).set_exception(error)
             return future
@@ -98,23 +97,33 @@ class _Pool:
                 future = self.submit(item)
 
 
-def _work(work, model, item):
-    """Do an item with a model, or with the one in a folder, which `_folder` describes."""
-    if isinstance(model, tuple):
-        folder, dtype, kind, rest = model
-        vector, tokenizer = _opened(folder, dtype)
-        model = kind.__new__(kind)
-        vars(model).update(rest, weights=from_arrays(rest["config"], cut(rest["config"], vector)), tokenizer=tokenizer)
-    return work(model, item)
+class _Shared:
+    """A model that is pickled as the path of a folder, which the worker maps into memory; without a folder, whole."""
+
+    def __init__(self, model, folder=None):
+        self.model, self.folder = model, folder
+
+    def __reduce__(self):
+        if self.folder is None:
+            return _Shared, (self.model,)
+        rest = {name: value for name, value in vars(self.model).items() if name not in ("weights", "tokenizer")}
+        return _from_folder, (self.folder, self.model.dtype.str, type(self.model), rest)
+
+
+def _from_folder(folder, dtype, kind, rest):
+    model = kind.__new__(kind)
+    vector, tokenizer = _opened(folder, dtype)
+    vars(model).update(rest, weights=from_arrays(rest["config"], cut(rest["config"], vector)), tokenizer=tokenizer)
+    return _Shared(model)
+
+
+def _work(work, shared, item):
+    return work(shared.model, item)
 
 
 @contextmanager
 def _folder(model):
-    """Write weights and tokenizer to a folder that all processes map, this one too: memory holds the weights once.
-
-    Yield the folder, the dtype of the weights, the model's class, and its other attributes.
-    """
-    rest = {name: value for name, value in vars(model).items() if name not in ("weights", "tokenizer")}
+    """Write weights and tokenizer to a folder that all processes map, this one too: memory holds the weights once."""
     config, like = model.config, np.empty(0, model.dtype)  # no view of the weights, which would keep them in memory
     if not isinstance(model.weights.embed, np.ndarray):
         raise ValueError(f"{model.name}: its weights are on a device, out of reach of other processes")
@@ -126,7 +135,7 @@ def _folder(model):
         mapped = np.asarray(np.memmap(Path(folder, WEIGHTS), like.dtype, "r+"))
         model.weights = from_arrays(config, fill(config, model.arrays().items(), mapped))
         try:
-            yield str(folder), like.dtype.str, type(model), rest
+            yield str(folder)
         finally:
             model.weights = from_arrays(config, lay_out(config, model.arrays().items(), like))
 
