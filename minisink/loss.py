@@ -92,12 +92,13 @@ def nll_blocks(
 def losses(model, ids, cache, chunk):
     """Yield the losses of all `ids` (T,) except the first; the cache takes in all except the last, `chunk` at a time.
 
-    A chunk also ends where the learned positions of a GPT-2 end, so that it gets that far.
+    Chunks lie where those of the whole text do, so that a stream in pieces has the same bits. One more ends where the
+    learned positions of a GPT-2 end, so that it gets that far.
     """
     start = 0
     while start < len(ids) - 1:
         n_learned = model.config.max_positions - cache.n_seen
-        n = min(chunk, len(ids) - 1 - start, n_learned if n_learned > 0 else chunk)
+        n = min(chunk - cache.n_seen % chunk, len(ids) - 1 - start, n_learned if n_learned > 0 else chunk)
         warn_beyond(model, getattr(cache, "policy", None), cache.n_seen, cache.n_seen + n)
         yield nll_of(model.forward(ids[start : start + n], cache=cache), ids[start + 1 : start + n + 1])
         start += n

@@ -39,6 +39,15 @@ def test_pieces_are_the_text(model, text, method, positions, block, data):
     np.testing.assert_allclose(whole(blocks), minisink.token_nll(model, ids, method), rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize("cut", [1, 99, 100, 257, 700])
+def test_chunks_lie_where_those_of_the_whole_text_do(cut):
+    """Not a bit differs, though the trained length is no multiple of a chunk."""
+    model, method = public(tiny.make(dtype=np.float32, max_positions=100)), minisink.Streaming(2, 30)
+    ids = tiny.ids(900)
+    pieces = whole(minisink.nll_stream(model, [ids[:cut], ids[cut:]], method))
+    np.testing.assert_array_equal(pieces, minisink.token_nll(model, ids, method))
+
+
 @thousand
 @given(tiny.all_models(), tiny.chunked_texts(60), tiny.policies, st.integers(1, 7))
 def test_queries_of_a_block_in_groups(model, text, policy, queries):
