@@ -10,7 +10,7 @@ from ..methods import warn_beyond
 from ..model import load
 from ..system.errors import tell
 from ..system.files import check_folder, lock_files, read_text
-from ..system.interrupts import defer_interrupts, until_interrupt
+from ..system.interrupts import defer_interrupts
 from ..system.terminal import human_bytes, put
 from .common import add_draws, add_method, add_model, add_no_bos, draws, method_of
 
@@ -63,10 +63,8 @@ def _write(args, stream, ids):
     model, before = stream.model, [*[*stream.window_ids][-HELD:], *stream.pending, *ids]
     n_known = stream.n_seen + len(stream.pending) + len(ids)
     warn_beyond(model, stream.method, stream.n_seen, n_known + (args.max_new_tokens or math.inf))
-    ends = model.config.eos if args.max_new_tokens else ()  # with 0 only Ctrl-C ends it
     with defer_interrupts() as stop:
-        tokens = until_interrupt(stop, stream.write(stream.read(ids), args.max_new_tokens or None, ends))
-        for piece in text_stream(model.tokenizer, tokens, after=before, name=model.name):
+        for piece in text_stream(model.tokenizer, _tokens(args, stream, ids, stop), after=before, name=model.name):
             put(piece, end="")
         print(flush=True)
         if args.state is not None:
@@ -74,7 +72,17 @@ def _write(args, stream, ids):
     if stop and args.state is not None:
         tell(f"stopped; {args.state} holds {stream.n_seen:,} tokens read")
     elif stop:
+        n_new = stream.n_seen + len(stream.pending) - n_known
         kept = f"the cache keeps {n_kept(stream):,} tokens in {human_bytes(n_bytes(stream))}"
         if stream.cache is None:
             kept = f"no cache, each is computed from the last {stream.method.window:,}"
-        tell(f"stopped after {stream.n_seen + len(stream.pending) - n_known:,} new tokens; {kept}")
+        tell(f"stopped after {n_new:,} new tokens; {kept}")
+
+
+def _tokens(args, stream, ids, stop):
+    """Yield the tokens that follow `ids`, until `stop` is no longer empty."""
+    ends = stream.model.config.eos if args.max_new_tokens else ()  # with 0 only Ctrl-C ends it
+    for token in stream.write(stream.read(ids), args.max_new_tokens or None, ends):
+        yield token
+        if stop:
+            return
