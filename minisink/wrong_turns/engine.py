@@ -67,7 +67,8 @@ class ShiftsInEveryLayer(Shifted, name="a shift begun in every layer"):  # seen 
         return begun - still if begun else 0
 
 
-KeysShiftInEveryLayer = likewise(ShiftsInEveryLayer, newest_too=False)  # except for the key that has just come in
+# except for the key that has just come in
+KeysShiftInEveryLayer = likewise("KeysShiftInEveryLayer", ShiftsInEveryLayer, newest_too=False)
 
 
 class NotReset(Cache, name="not reset between texts"):  # seen in: a reset that forgets what the slots hold

@@ -101,8 +101,10 @@ class OnePlace(Shifted, name="all recent keys at one place", number=11, pace=0):
 
 
 # by the length before the eviction; and so except for the query
-OnePlaceBehind = likewise(OnePlace, begins=lambda self, token: min(token, self.capacity))
-OnePlaceBehindTheQuery = likewise(OnePlaceBehind, own=lambda self: min(self.n_seen, self.capacity) - 1)
+OnePlaceBehind = likewise("OnePlaceBehind", OnePlace, begins=lambda self, token: min(token, self.capacity))
+OnePlaceBehindTheQuery = likewise(
+    "OnePlaceBehindTheQuery", OnePlaceBehind, own=lambda self: min(self.n_seen, self.capacity) - 1
+)
 
 
 class WrongWay(Shifted, name="shifted the wrong way", pace=1):
@@ -178,7 +180,7 @@ class RotatedTwice(Cache, name="keys rotated twice", number=16):  # seen in: por
         return super().attend(q, stored, values)
 
 
-RotatedOnEntryToo = likewise(RotatedTwice, before=0)  # by the length before the eviction
+RotatedOnEntryToo = likewise("RotatedOnEntryToo", RotatedTwice, before=0)  # by the length before the eviction
 
 
 class RotatedAtEveryStep(RotatedTwice):

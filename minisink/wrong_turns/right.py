@@ -146,6 +146,6 @@ class Cache:
         return attend(query, keys, values, bias=self.bias([self.own], positions))
 
 
-def likewise(wrong, **changed):
-    """Return a variant of a wrong cache, with the same name and diagnosis."""
-    return type(wrong)(wrong.__name__, (wrong,), {"__module__": wrong.__module__}, **changed)
+def likewise(variant, wrong, **changed):
+    """Return a variant of a wrong cache: a class of its own, with the same name in reports and the same diagnosis."""
+    return type(wrong)(variant, (wrong,), {"__module__": wrong.__module__}, **changed)

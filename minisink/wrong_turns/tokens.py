@@ -70,7 +70,8 @@ class SinksWithin(Cache, name="sinks within the window"):
         return self.n_sinks, max(self.least, self.window - self.n_sinks)
 
 
-SinksFillTheWindow = likewise(SinksWithin, least=0)  # and where there are as many sinks as places nothing else stays
+# where there are as many sinks as places, nothing else stays
+SinksFillTheWindow = likewise("SinksFillTheWindow", SinksWithin, least=0)
 
 
 class HalfAtOnce(Cache, name="half the window at once"):  # seen in: llama.cpp's context shift
@@ -97,7 +98,8 @@ class BlockLeavesEarly(Cache, name="a block leaves early"):  # seen in: caches o
         return [slot for slot in range(n) if stays[slot] or slot == n - 1]
 
 
-BlockOf4LeavesEarly, BlockOf16LeavesEarly = (likewise(BlockLeavesEarly, block=n_tokens) for n_tokens in (4, 16))
+BlockOf4LeavesEarly = likewise("BlockOf4LeavesEarly", BlockLeavesEarly, block=4)
+BlockOf16LeavesEarly = likewise("BlockOf16LeavesEarly", BlockLeavesEarly, block=16)
 
 
 class PageLeavesEarly(BlockLeavesEarly):
@@ -122,7 +124,8 @@ class MinusZero(Cache, name="keys[-0:]", number=5):  # seen in: slices with a co
         return [*past[: self.n_sinks], *past[self.n_sinks * self.after :][-(self.window - 1) :], n - 1]
 
 
-MinusZeroFromTheStart = likewise(MinusZero, after=False)  # everything includes the sinks a second time
+# everything includes the sinks a second time
+MinusZeroFromTheStart = likewise("MinusZeroFromTheStart", MinusZero, after=False)
 
 
 class Overlapping(Cache, name="sinks kept twice"):
@@ -155,7 +158,7 @@ class Unequal(Cache, name="keys and values evicted unequally", number=13):  # se
 
 
 # keys leave behind the sinks, values at the front
-ValuesWithoutSinks = likewise(Unequal, values_of=lambda self, values, n: values[-n:])
+ValuesWithoutSinks = likewise("ValuesWithoutSinks", Unequal, values_of=lambda self, values, n: values[-n:])
 
 
 def with_zeros(before, after, *arrays):  # 2 x (S, K, D) -> 2 x (S + before + after, K, D)
@@ -191,7 +194,7 @@ class EmptySlots(Cache, name="empty slots attended to", number=2):  # seen in: b
         return super().mix(query, *with_zeros(0, n_empty, keys, values))
 
 
-OneEmptySlot = likewise(EmptySlots, most=1)  # by a mask that is one too long
+OneEmptySlot = likewise("OneEmptySlot", EmptySlots, most=1)  # by a mask that is one too long
 
 
 class NotItself(Cache, name="attends before it appends"):
