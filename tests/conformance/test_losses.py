@@ -12,6 +12,7 @@ import make_losses
 import make_sink_logits
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info
 
 import minisink
 from minisink import ByLayer, Dense, Recompute, Retrieval, conformance
@@ -223,13 +224,17 @@ def test_the_gated_head_has_learned_its_task():
     assert size[12] > 0.5 and (np.delete(size, 12) < 1e-3).all()
 
 
+AVX512 = {"SkylakeX", "Cooperlake", "SapphireRapids"}  # OpenBLAS's names
+
+
 @pytest.mark.slow
 def test_the_script_makes_the_gated_layer_anew():
-    """A training multiplies what BLAS rounds: to 1e-6."""
+    """A training multiplies what a matrix kernel rounds: to 1e-6 by those of AVX-512, as recorded, else to 1e-3."""
+    atol = 1e-6 if {info.get("architecture") for info in threadpool_info()} & AVX512 else 1e-3
     (said, recorded), (about, made) = texts.read("gate"), make_losses.build_gate()
     assert said == json.loads(json.dumps(about)) and set(recorded) == set(made)
     for each, array in made.items():
-        np.testing.assert_allclose(recorded[each], array, rtol=0, atol=1e-6, err_msg=each)
+        np.testing.assert_allclose(recorded[each], array, rtol=0, atol=atol, err_msg=each)
 
 
 # Sink logits --------------------------------------------------------------------------------------
