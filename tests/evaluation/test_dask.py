@@ -10,6 +10,7 @@ import minisink
 from minisink.evaluation.jobs import connect, in_order
 from minisink.methods import Streaming
 
+dask = pytest.importorskip("dask", reason="needs the extra dask")
 distributed = pytest.importorskip("distributed", reason="needs the extra dask")
 pytestmark = [
     pytest.mark.slow,
@@ -20,9 +21,14 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def cluster():
-    """Two workers, which find tests/evaluation/work.py as this test does."""
+    """Two workers, which find tests/evaluation/work.py as this test does.
+
+    Every two seconds Dask drops the copies that idle workers hold, and a worker that gets work after that fetches the
+    model again. Here it does not, since one test counts the copies.
+    """
+    keep_copies = {"distributed.scheduler.active-memory-manager.start": False}
     options = {"dashboard_address": ":0", "silence_logs": 50}
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, **options) as cluster:
+    with dask.config.set(keep_copies), distributed.LocalCluster(2, threads_per_worker=1, **options) as cluster:
         yield cluster
 
 
