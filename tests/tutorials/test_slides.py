@@ -173,7 +173,7 @@ def test_what_does_not_fit_goes_on_and_a_slide_of_the_lecture_is_refused():
     parts = deck.going_on(deck.Slide("Why", deck.blocks(long)))
     assert 1 < len(parts) < 9 and [block for part in parts for block in part.blocks] == deck.blocks(long)
     deck.page("x", parts)
-    with pytest.raises(ValueError, match=r'"Why": \d+ lines more than a slide has'):
+    with pytest.raises(ValueError, match=r'"Why": \d+ lines too many for a slide'):
         deck.page("x", [deck.Slide("Why", deck.blocks(long))])
     with pytest.raises(ValueError, match="a table is too wide"):
         deck.blocks("| " + " | ".join(["a long heading"] * 20) + " |\n" + "|---" * 20 + "|")

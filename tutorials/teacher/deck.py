@@ -1,12 +1,13 @@
 """A deck of slides: one self-contained HTML file, in letters that can be read from the last row.
 
-A slide is 4:3, and every length on it is a fraction of its height, so what fits, fits any window and any
-paper. Lengths are in rem, `ROWS` of which are the height. No letter is smaller than `LEAST`, letters in figures
-included, and nothing is made smaller to fit: what is too long is refused, or continues on a second slide.
+A slide is 4:3, and every length on it is a fraction of its height, so anything that fits once fits in any window and on
+any paper. Lengths are in rem; a slide is `ROWS` rem high. No letter is smaller than `LEAST`, not even in a figure, and
+nothing is shrunk to fit: content that is too long either raises an error or continues on a second slide.
 
-Right and left arrow (or space, page up and down) go forward and back, Home and End to the ends, `n` shows and hides the
-speaker's notes. Printed, every slide is a landscape page, with its notes after it if they were shown. Figures are
-in the file, it has no address of another machine, and it tells the browser to fetch nothing.
+The right and left arrow keys (or space, page up and page down) go forward and back, Home and End go to the first and
+last slide, and `n` shows or hides the speaker's notes. When printed, every slide is a landscape page, followed by its
+notes if they were shown. Figures are embedded, the file contains no address of another machine, and it tells the
+browser to fetch nothing.
 """
 
 import base64
@@ -25,8 +26,8 @@ from matplotlib.ft2font import FT2Font
 from mdit_py_plugins.dollarmath import dollarmath_plugin
 
 ROWS, COLUMNS = 31.25, 39.0  # rem: the height of a slide, and the width of its text
-LEAST = 0.026 * ROWS  # rem: can be read from the last row
-POINTS = 16  # of the smallest letters in a figure
+LEAST = 0.026 * ROWS  # rem: the smallest that can be read from the last row
+POINTS = 16  # size of the smallest letters in a figure
 ROOM = ROWS - 2.75  # between the top edge and the slide number
 CODE, TITLE, LINE, GAP = 0.82, 1.5, 1.4, 0.6  # rem: code, title; line height; space below a block
 
@@ -95,7 +96,7 @@ addEventListener("keydown", function (event) {
 
 @dataclass(frozen=True)
 class Block:
-    """A paragraph, a list, a table or code of a slide, and how high it is in rem, rather too high than too low."""
+    """A paragraph, list, table or piece of code on a slide, with its height in rem, overestimated if anything."""
 
     html: str
     height: float
@@ -103,7 +104,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Slide:
-    """A title in Markdown, a small line above it, blocks, a picture (PNG and alt text), speaker's notes."""
+    """A title in Markdown, a small line above it, blocks, a picture (PNG and alt text) and speaker's notes."""
 
     title: str
     blocks: list[Block] = field(default_factory=list)
@@ -114,7 +115,7 @@ class Slide:
 
 
 def formula(tex, options=None):
-    r"""Convert the simple TeX of a slide to HTML.
+    r"""Convert a slide's simple TeX to HTML.
 
     >>> formula(r"w_i = e^{x_i} / \sum_j e^{x_j}")
     '<i>w<sub>i</sub> = e<sup>x<sub>i</sub></sup> / Σ<sub>j</sub> e<sup>x<sub>j</sub></sup></i>'
@@ -133,7 +134,7 @@ MARKDOWN.add_render_rule("image", lambda _, tokens, at, *__: html.escape(tokens[
 
 @cache
 def advance(letter, bold):
-    """Return the width of a letter of size 1 in DejaVu Sans; browsers' sans-serif is at most as wide."""
+    """Return the width of a letter at size 1 in DejaVu Sans; a browser's own sans-serif is no wider."""
     font = FT2Font(findfont("DejaVu Sans:bold" if bold else "DejaVu Sans"))
     font.set_size(64, 72)
     if not font.get_char_index(ord(letter)):
@@ -142,12 +143,12 @@ def advance(letter, bold):
 
 
 def wide(text, size, bold=False):
-    """Return the width of a text in rem, without its Markdown."""
+    """Return the width of a text in rem, not counting its Markdown."""
     return size * sum(advance(letter, bold) for letter in re.sub(r"[*`$]", "", text))
 
 
 def lines(text, width, size, bold=False):
-    """Return how many lines of this width a text takes, broken between words."""
+    """Return how many lines of this width a text takes when broken between words."""
     count, used = 1, 0.0
     for word in text.split():
         long = wide(f"{word} ", size, bold)
@@ -159,7 +160,7 @@ def lines(text, width, size, bold=False):
 
 
 def blocks(markdown, size=1.0):
-    """Return the paragraphs, lists, tables and code of a Markdown text as blocks, in letters of `size` rem."""
+    """Split a Markdown text into blocks (paragraphs, lists, tables, code), with letters `size` rem high."""
     made = []
     for group in groups(MARKDOWN.parse(markdown)):
         if group[0].type in ("fence", "code_block"):
@@ -171,7 +172,7 @@ def blocks(markdown, size=1.0):
 
 
 def groups(tokens):
-    """Yield the tokens of one block after another; each item of a list is a block, as a list of one."""
+    """Yield the tokens of each block in turn; each item of a list is its own block, a list of one item."""
     group, depth = [], 0
     for token in tokens:
         group.append(token)
@@ -189,7 +190,7 @@ def groups(tokens):
 def tall(tokens, size):
     """Return the height of one block's tokens in rem."""
     kinds = [token.type for token in tokens]
-    if "table_open" in kinds:  # alone, or in a list
+    if "table_open" in kinds:  # on its own or in a list
         start, end = kinds.index("table_open"), kinds.index("table_close") + 1
         around = tall(tokens[:start] + tokens[end:], size) if kinds[0] != "table_open" else 0.0
         return table(tokens[start:end], size) + GAP + around
@@ -200,7 +201,7 @@ def tall(tokens, size):
 
 
 def table(tokens, size):
-    """Return the height of a table in rem; if it is too wide, its widest columns are narrowed."""
+    """Return the height of a table in rem; if the table is too wide, its widest columns are narrowed."""
     by_row = groupby((token for token in tokens if token.type in ("tr_open", "inline")), lambda x: x.type == "inline")
     rows = [[token.content for token in cells] for is_row, cells in by_row if is_row]
     columns = [max(wide(f"{cell} ", size) for cell in column) for column in zip(*rows, strict=True)]
@@ -214,7 +215,7 @@ def table(tokens, size):
 
 
 def literal(text, most=20):
-    """Return code, or its output, as blocks of at most `most` lines."""
+    """Return code, or its output, in blocks of at most `most` lines."""
     width, rows = int(COLUMNS / (0.602 * CODE)), []
     for line in text.rstrip().splitlines():
         indent = " " * (len(line) - len(line.lstrip()) + 2)
@@ -229,17 +230,17 @@ def lines_of_code(text):
 
 
 def inches(png):
-    """Return width and height of a PNG in inches, from its own data."""
+    """Return the width and height of a PNG in inches, read from the file itself."""
     at = png.find(b"pHYs", 0, 400)
     if png[:8] != b"\x89PNG\r\n\x1a\n" or at < 0:
-        raise ValueError("a picture must be a PNG that says how many pixels there are per inch")
+        raise ValueError("a picture must be a PNG that records its number of pixels per inch")
     width, height = struct.unpack(">II", png[16:24])
     per_inch = struct.unpack(">I", png[at + 4 : at + 8])[0] * 0.0254
     return width / per_inch, height / per_inch
 
 
 def image(slide, room):
-    """Return the picture of a slide in the room left; raise ValueError if its letters would be too small."""
+    """Return a slide's picture, fitted to the room left; raise ValueError if its letters would be too small."""
     png, says = slide.picture
     width, height = inches(png)
     scale = min(41 / width, room / height)  # rem per inch
@@ -247,14 +248,14 @@ def image(slide, room):
     if letter < LEAST:
         raise ValueError(
             f'"{slide.title}": letters of its picture, {width:.1f} x {height:.1f} inches, would be {letter / ROWS:.1%} '
-            f"of the slide's height, and {LEAST / ROWS:.1%} is the least; say less, or draw it smaller"
+            f"of the slide's height, but the minimum is {LEAST / ROWS:.1%}; say less, or draw the picture smaller"
         )
     code = base64.b64encode(png).decode()
     return f'<img alt="{html.escape(says)}" style="height:{room:.2f}rem" src="data:image/png;base64,{code}">'
 
 
 def head(slide):
-    """Return the height of a slide's title, with the line above it."""
+    """Return the height of a slide's title, including the line above it."""
     above = lines(slide.above, COLUMNS, CODE) * CODE * 1.2 if slide.above else 0.0
     return above + lines(slide.title, COLUMNS, TITLE, bold=True) * TITLE * 1.2 + GAP
 
@@ -263,7 +264,7 @@ def section(slide, number):
     """Return a slide as HTML, to be opened as FILE#number; raise ValueError if its content does not fit."""
     room = ROOM - head(slide) - sum(block.height for block in slide.blocks)
     if room < 0:
-        raise ValueError(f'"{slide.title}": {ceil(-room / LINE)} lines more than a slide has; nothing is made smaller')
+        raise ValueError(f'"{slide.title}": {ceil(-room / LINE)} lines too many for a slide; nothing is made smaller')
     title = MARKDOWN.renderInline(slide.title)
     above = f"<small>{MARKDOWN.renderInline(slide.above)}</small>" if slide.above else ""
     title = f"<h1>{title}</h1>" if slide.first else f"<h2>{above}{title}</h2>"
@@ -272,7 +273,7 @@ def section(slide, number):
 
 
 def going_on(slide):
-    """Split a slide into as many of the same title as its blocks need."""
+    """Split a slide into as many slides with the same title as its blocks need."""
     made, room = [[]], ROOM - head(slide)
     for block in slide.blocks:
         if made[-1] and sum(one.height for one in made[-1]) + block.height > room:
@@ -284,5 +285,5 @@ def going_on(slide):
 def page(name, slides):
     """Return the whole file."""
     text = "\n".join(section(slide, number) for number, slide in enumerate(slides, 1))
-    text = re.sub(r"[\w.+-]*://[^\s<>\"')\]]*", "", text)  # addresses in words or code
+    text = re.sub(r"[\w.+-]*://[^\s<>\"')\]]*", "", text)  # addresses in text or code
     return PAGE.replace("NAME", name).replace("COUNT", str(len(slides))).replace("SLIDES", text)

@@ -1,4 +1,4 @@
-"""The functions of an exam drawn by `exam.py`, one for each version, judged by ``minisink check --tasks``.
+"""The functions in an exam drawn by `exam.py`, one for each version, which ``minisink check --tasks`` judges.
 
 ::
 
@@ -11,10 +11,10 @@ POINTS = {"thinned": 8, "heaviest": 8}  # version A, version B; each student wri
 
 
 def thinned(n, n_sinks, window, every):
-    """Return the slots that stay, of n, in order.
+    """Return, in order, which of n slots stay.
 
-    The first n_sinks stay, and the last window; in between, every slot whose number is divisible by `every`.
-    If there are no more than n_sinks + window, all stay.
+    The first n_sinks and the last window slots stay. In between, every slot whose number is divisible by `every` stays.
+    If there are no more than n_sinks + window slots, all of them stay.
     """
     return [i for i in range(n) if i < n_sinks or i >= n - window or i % every == 0]
 
@@ -30,17 +30,17 @@ def _counted_from_the_sinks(n, n_sinks, window, every):
 
 
 thinned_turns = {
-    "numbers are counted from the last sink, not from 0": _counted_from_the_sinks,
-    "the newest is not one of the window": lambda n, n_sinks, window, every: thinned(n, n_sinks, window + 1, every),
-    "none in between stays": lambda n, n_sinks, window, every: [i for i in range(n) if i < n_sinks or i >= n - window],
+    "slots are numbered from the last sink, not from 0": _counted_from_the_sinks,
+    "the window does not count the newest": lambda n, n_sinks, window, every: thinned(n, n_sinks, window + 1, every),
+    "none stays in between": lambda n, n_sinks, window, every: [i for i in range(n) if i < n_sinks or i >= n - window],
 }
 
 
 def heaviest(weights, n_sinks, window, k):
-    """Return the slots that stay, of n = len(weights), in order.
+    """Return, in order, which of n = len(weights) slots stay.
 
-    The first n_sinks stay, and the last window; in between, the k with the largest weight, and the earlier of two
-    equal ones. If there are no more than n_sinks + window + k, all stay.
+    The first n_sinks and the last window slots stay. In between, the k slots with the largest weights stay; of two with
+    equal weights, the earlier counts as larger. If there are no more than n_sinks + window + k slots, all of them stay.
     """
     n = len(weights)
     between = range(n_sinks, max(n_sinks, n - window))
@@ -60,9 +60,9 @@ def _among_all(weights, n_sinks, window, k):
 
 
 heaviest_turns = {
-    "the k are chosen among all slots, including sinks and window": _among_all,
-    "the lightest stay": lambda weights, n_sinks, window, k: heaviest(-weights, n_sinks, window, k),
-    "the newest is not one of the window": lambda weights, n_sinks, window, k: heaviest(
+    "the k are chosen from all slots, including sinks and window": _among_all,
+    "the smallest weights stay": lambda weights, n_sinks, window, k: heaviest(-weights, n_sinks, window, k),
+    "the window does not count the newest": lambda weights, n_sinks, window, k: heaviest(
         weights, n_sinks, window + 1, k
     ),
 }

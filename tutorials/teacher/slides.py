@@ -1,19 +1,19 @@
-"""Make slides of the lecture, or of lessons: one self-contained HTML file; `deck.py` says how it looks.
+"""Make slides for the lecture or the lessons: one self-contained HTML file, whose look `deck.py` defines.
 
 ::
 
     python tutorials/teacher/slides.py lecture.html                   the lecture of plan.md, 90 minutes
-    python tutorials/teacher/slides.py lecture.html --minutes 50      the same in 50
+    python tutorials/teacher/slides.py lecture.html --minutes 50      the same in 50 minutes
     python tutorials/teacher/slides.py lessons.html --lessons         all lessons
     python tutorials/teacher/slides.py lessons.html --lessons 05 06   two of them
 
-The lecture is written in `lecture.md`: a heading is a slide's title, a quotation below it the speaker's notes. Its
-pictures, and the output of commands, are made while it is built. Minute, command and what to see come from
-`plan.md`. From a lesson come the paragraphs below a mark, `<!-- slide -->`, whole and in order; its
-predictions; its figures; its exercise; what was printed under "What others got wrong", and its milestone.
+The lecture is written in `lecture.md`: a heading is a slide's title, and a quotation below it is the speaker's notes.
+The pictures and the output of commands are made when the slides are built. The minute, the command and what to look for
+come from `plan.md`. A lesson contributes the paragraphs below a `<!-- slide -->` mark, whole and in order; its
+predictions; its figures; its exercise; whatever was printed under "What others got wrong"; and its milestone.
 
-Executing lessons takes minutes. An executed page is kept, in a folder next to the slides or in that of
-`--pages` (`build.py docs` fills such a folder), and executed again only when its source or minisink has changed.
+Executing lessons takes minutes. An executed page is kept, either in a folder next to the slides or in the `--pages`
+folder (`build.py docs` fills such a folder), and is executed again only when its source or minisink has changed.
 """
 
 import argparse
@@ -42,7 +42,7 @@ INSTALL = 'pip install -e ".[tutorials,gguf,chat]"'
 
 
 def beside(path):
-    """Return a module of the tutorials, which are not a package."""
+    """Import and return a module of the tutorials, which are not a package."""
     spec = importlib.util.spec_from_file_location(path.stem, path)
     module = sys.modules[path.stem] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -54,18 +54,18 @@ try:
 
     deck, build = beside(HERE / "deck.py"), beside(HERE.parent / "build.py")
 except ImportError as missing:
-    sys.exit(f"{missing.name} is missing, which slides need: {INSTALL}")
+    sys.exit(f"slides need {missing.name}, which is missing: {INSTALL}")
 
 MARKED = re.compile(rf"^{build.SLIDE}\n(.+?)(?=\n\s*\n(?! )|\Z)", re.MULTILINE | re.DOTALL)
 WRONG = "What others got wrong"
-LETTERS = 1.5  # rem: size of the lecture's words
+LETTERS = 1.5  # rem: size of the lecture's text
 
 
 # the lecture
 
 
 def plan():
-    """Return the rows of plan.md by minute: minute of 90, of 50 or nothing, what, command, seconds, what to see."""
+    """Return plan.md's rows by minute: minute of 90, of 50 or nothing, what, command, seconds, what to look for."""
     text = (HERE / "plan.md").read_text(encoding="utf-8")
     (table,) = re.findall(r"^\| of 90 .*?\n\n", text, re.DOTALL | re.MULTILINE)
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.strip().splitlines()[2:]]
@@ -73,7 +73,7 @@ def plan():
 
 
 def parts(text):
-    """Return the slides of lecture.md: title, minute, picture (alt text, how it is made), words, notes."""
+    """Return the slides of lecture.md: title, minute, picture (alt text, how it is made), words and notes."""
     found = []
     for part in re.split(r"^#{1,2} ", text, flags=re.MULTILINE)[1:]:
         title, _, body = part.partition("\n")
@@ -88,7 +88,7 @@ def parts(text):
 
 
 def draw(how):
-    """Return the PNG that a command of minisink or a call of its figures draws."""
+    """Return the PNG drawn by a minisink command or by a call to one of its figures."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "picture.png"
         if how.startswith("minisink "):
@@ -101,7 +101,7 @@ def draw(how):
 
 
 def printed(argv):
-    """Run a command of minisink and return what it prints; raise ValueError if it fails."""
+    """Run a minisink command and return what it prints; raise ValueError if it fails."""
     with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
         failed = main(argv)
     if failed:
@@ -110,7 +110,7 @@ def printed(argv):
 
 
 def ran(words):
-    """Return the words of a slide with the output of its commands: ``$ minisink ... | head -16`` in a block of code."""
+    """Return a slide's words with each ``$ minisink ... | head -16`` in a block of code replaced by its output."""
 
     def output(match):
         text = printed(shlex.split(match[1])).splitlines()[: int(match[2])]
@@ -120,7 +120,7 @@ def ran(words):
 
 
 def lecture(minutes):
-    """Return the slides of the lecture of 90 or 50 minutes."""
+    """Return the slides of the 90-minute or the 50-minute lecture."""
     rows, made = plan(), []
     for title, minute, picture, words, notes in parts((HERE / "lecture.md").read_text(encoding="utf-8")):
         row = rows[minute] if minute is not None else None
@@ -140,7 +140,7 @@ def said(row, notes, minutes):
     if row:
         _, _, _, command, seconds, seen = row
         at = f"**Minute {row[0 if minutes == 90 else 1]} of {minutes}.**"
-        text = f"{at} {f'{command}, {seconds} s' if command else ''}\n\n{notes}\n\n*To be seen:* {seen}"
+        text = f"{at} {f'{command}, {seconds} s' if command else ''}\n\n{notes}\n\n*What to look for:* {seen}"
     return deck.MARKDOWN.render(text)
 
 
@@ -148,7 +148,7 @@ def said(row, notes, minutes):
 
 
 def to_write(cell):
-    """Return the functions that a student writes: their `def` lines and docstrings."""
+    """Return the `def` lines and docstrings of the functions that a student writes."""
     made = []
     for node in ast.parse(cell.source).body:
         if isinstance(node, ast.FunctionDef) and (asked := ast.get_docstring(node)):
@@ -158,7 +158,7 @@ def to_write(cell):
 
 
 def figures_of(code):
-    """Return the pictures that cells have made, each with its alt text, or None."""
+    """Return the pictures that cells have made, each with its alt text or None."""
     made = []
     for cell in code:
         says = cell.metadata.get("mystnb", {}).get("image", {}).get("alt")
@@ -173,14 +173,14 @@ def output_of(cell):
 
 
 def blocks_of(section, cells):
-    """Return the blocks of a section's cells for a slide, in order."""
+    """Return the blocks that a section's cells give a slide, in order."""
     made = []
     for cell in cells:
         if cell.cell_type == "markdown" and section == "Predict":
             made += deck.blocks(re.sub(r"^## .*|\*My prediction:\*|^\+\+\+", "", cell.source, flags=re.MULTILINE))
         elif cell.cell_type == "markdown":
             text = "\n\n".join(MARKED.findall(cell.source.rstrip()))
-            made += deck.blocks(text if section == WRONG else re.sub(r":\Z", ".", text))  # where a cell would follow
+            made += deck.blocks(text if section == WRONG else re.sub(r":\Z", ".", text))  # a cell followed here
         elif section == "Predict":
             made += deck.literal(cell.source)
         elif section == WRONG and output_of(cell):
@@ -210,8 +210,8 @@ def slides_of(book):
 
 
 def lessons(names, pages, seconds):
-    """Return the slides of lessons, executing each unless its page is kept."""
-    made = [deck.Slide("Attention sinks", deck.blocks("Lessons of minisink. Arrow keys turn pages."), first=True)]
+    """Return the slides of some lessons, executing each one unless its page was kept."""
+    made = [deck.Slide("Attention sinks", deck.blocks("The minisink lessons. Arrow keys turn pages."), first=True)]
     for path in build.lessons(names):
         begun, page = time.monotonic(), pages / f"{path.stem}.ipynb"
         what = "kept"
@@ -224,7 +224,7 @@ def lessons(names, pages, seconds):
 
 
 def is_kept(page, source):
-    """Return whether a page was executed from the lesson as it is now."""
+    """Return whether a page was executed from the current version of the lesson."""
     try:
         return nbformat.read(page, as_version=4).metadata["minisink"]["source"] == build.state(source)
     except (OSError, AttributeError, KeyError, TypeError, ValueError):
@@ -238,11 +238,11 @@ def run(argv=None):
     """Run the command line."""
     parser = argparse.ArgumentParser(description="Make slides: one self-contained HTML file.")
     add = parser.add_argument
-    add("file", help="where the slides go")
-    add("--minutes", type=int, choices=(50, 90), default=90, help="of the lecture (%(default)s)")
-    add("--lessons", nargs="*", metavar="NN", help="of these lessons instead, by the start of their names (all)")
-    add("--pages", metavar="FOLDER", help="where executed lessons are kept (FILE.pages)")
-    add("--seconds", type=int, default=build.SECONDS, metavar="N", help="for a cell of a lesson (%(default)s)")
+    add("file", help="the HTML file to write")
+    add("--minutes", type=int, choices=(50, 90), default=90, help="length of the lecture (%(default)s)")
+    add("--lessons", nargs="*", metavar="NN", help="these lessons instead, by the start of their names (all)")
+    add("--pages", metavar="FOLDER", help="where to keep executed lessons (FILE.pages)")
+    add("--seconds", type=int, default=build.SECONDS, metavar="N", help="time limit for a lesson's cell (%(default)s)")
     args = parser.parse_args(argv)
     if args.lessons is None:
         slides = lecture(args.minutes)
