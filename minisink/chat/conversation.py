@@ -7,6 +7,7 @@ Each turn is read once, after what the cache has kept of earlier turns. What has
 from collections import deque
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import datetime
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -19,7 +20,7 @@ from ..methods import Streaming
 from ..snapshot import method_from
 from ..system.files import load_state, reading
 from .stream import KIND, WHAT, check_model, go_on, save_stream
-from .template import PIECES, TemplateError, template_of
+from .template import Template, TemplateError
 
 
 class Turn(NamedTuple):
@@ -45,7 +46,7 @@ class Conversation:
 
     def __init__(self, model, method=None, *, system=None, pin_system=False, readable=False, **draws):
         self.model, self.system = model, system
-        self.template = template_of(model, system=system)
+        self.template = Template(model, system)
         if method is None:
             method = Streaming(window=min(Streaming().capacity, model.config.max_positions) - Streaming.n_sinks)
         self.n_pinned = n_system_tokens(model, system, self.template) if pin_system else 0
@@ -57,7 +58,7 @@ class Conversation:
     @property
     def ends(self):
         """The ids that end an answer."""
-        return {*self.model.config.eos, *(i for i in self.template.end if isinstance(i, int))}
+        return {*self.model.config.eos, *self.template.end_markers}
 
     @property
     def n_seen(self):
@@ -90,10 +91,7 @@ class Conversation:
         if not reply.strip():
             raise ValueError("a reply without words cannot be scored")
         prompt, template = self._prompt_ids(words), self.template
-        if template.reply is None:
-            raise TemplateError(f"{self.model.name}: its chat template may change a reply, so replies cannot be scored")
-        ids = template.fill(template.before, template.reply, left=prompt[-1], assistant=reply)
-        end = template.fill(template.end)
+        ids, end = template.reply(reply, left=prompt[-1]), template.end()
         nll = []
         with self._turn():
             logits = self.stream.read(prompt)
@@ -108,8 +106,7 @@ class Conversation:
         """Return the ids from the conversation's end to the next answer."""
         if not words.strip():
             raise ValueError("a turn needs a word; this one is empty")
-        pieces = (self.template.end, self.template.turn) if self.n_turns else (self.template.first,)
-        return self.template.fill(*pieces, user=words, system=self.system)
+        return self.template.turn(words) if self.n_turns else self.template.first(words)
 
     @contextmanager
     def _turn(self):
@@ -144,27 +141,26 @@ class Conversation:
     def save(self, path):
         """Write everything needed to resume; see `stream.save_stream`."""
         about = {"turns": list(self.turns), "n_turns": self.n_turns, "before": self.before, "system": self.system}
-        pieces = {name: getattr(self.template, name) for name in PIECES}
-        about |= {"pinned": self.n_pinned, "template": self.model.chat_template, "pieces": pieces}
+        about |= {"pinned": self.n_pinned, "template": self.model.chat_template, "now": self.template.now.isoformat()}
         save_stream(self.stream, path, **about)
 
     def load(self, path):
         """Continue from a file that `save` wrote, bit for bit; errors as in `stream.load_stream`.
 
-        It continues with the saved pieces of the template: a template that writes the date has others tomorrow.
+        It continues at the saved time: a template that writes the date would write another tomorrow.
         """
         about, arrays = load_state(path, KIND, WHAT)
         with reading(path, WHAT):
             saved = about["more"]
             check_model(self.stream, path, about)
-            if "pieces" not in saved:
+            if "now" not in saved:
                 earlier = "a chat of an earlier version; start with another file"
                 raise ValueError(f"{path}: is the state of {earlier if 'turns' in saved else 'a text, not a chat'}")
             theirs = (saved["system"], saved["template"], saved["pinned"] > 0)
             if theirs != (self.system, self.model.chat_template, self.n_pinned > 0):
                 other = "a chat with another system message or template; give the same"
                 raise ValueError(f"{path}: is the state of {other}")
-            template = self._template_from(saved["pieces"])
+            template = Template(self.model, self.system, datetime.fromisoformat(saved["now"]))
             n_pinned = n_system_tokens(self.model, self.system, template) if self.n_pinned else 0
             fresh = self.stream.fresh(self._method_pinned(n_pinned, method_from(about["method"])))
             go_on(fresh, path, about, arrays)
@@ -174,32 +170,11 @@ class Conversation:
         self.stream, self.template, self.n_pinned = fresh, template, n_pinned
         self.n_turns, self.before, self.turns = saved["n_turns"], saved["before"], deque(turns)
 
-    def _template_from(self, pieces):
-        """Return the template with other pieces; ValueError unless they hold the same words and known ids."""
-        made = {}
-        for name, piece in pieces.items():
-            made[name] = piece and [tuple(part) if isinstance(part, list) else part for part in piece]
-        if _words(made) != _words({name: getattr(self.template, name) for name in PIECES}):
-            raise ValueError("its chat template has other words to fill in")
-        for part in (part for piece in made.values() for part in piece or ()):
-            if type(part) is int:
-                self.model.check_ids([part])
-            elif isinstance(part, str):
-                self.template.encode(part, False)  # text without ids is refused now
-            elif not isinstance(part, tuple):
-                raise ValueError("its chat template has parts that are not text")
-        return replace(self.template, **made)
-
     def _method_pinned(self, n_pinned, saved):
         """Return the method to continue with: with as many sinks as the saved system message."""
         method: Any = self.stream.method
         windows = (method.window, max(1, method.capacity - n_pinned)) if n_pinned and method.window else ()
         return saved if saved in [replace(method, n_sinks=n_pinned, window=window) for window in windows] else method
-
-
-def _words(pieces):
-    """Return the words to fill in, for each piece that there is."""
-    return {name: piece and [part for part in piece if isinstance(part, tuple)] for name, piece in pieces.items()}
 
 
 def _in_order(turns, n_turns, before, n_seen):
@@ -216,10 +191,10 @@ def n_system_tokens(model, system, template=None):
     """Return the number of tokens of a system message alone; ValueError if it cannot be pinned."""
     if system is None:
         raise ValueError("pinning a system message needs a message, and a method with sinks")
-    template = template or template_of(model, system=system)
-    if template.system is None:
+    ids = (template or Template(model, system)).alone()
+    if ids is None:
         raise TemplateError(f"{model.name}: its chat template writes no separate system message to pin")
-    return len(template.fill(template.system, system=system))
+    return len(ids)
 
 
 def _pin(method, n_sinks):

@@ -8,201 +8,258 @@ A model was trained on conversations with markers in them, which its *chat templ
     Hello to you.<|im_end|>
 
 An endless chat cannot render all of itself at every turn. It needs only the *difference* between one rendering and
-the next: the beginning, up to the first answer; the end of an answer; and a turn, from there to the next answer. So
-the template is rendered once, with stand-ins for the words, and cut at them (`cut`). The words themselves never go
-through the template; one that would treat them differently than the pieces do is refused.
+the next. So a conversation of stand-ins is rendered once, to see what the template writes around the words; and each
+turn is rendered after a short conversation of stand-ins, to see what it does to these very words. It may trim
+their ends; a template that does anything else to them is refused.
 
 Markers become special ids. Words stay text: nobody can forge a turn by typing ``<|im_end|>``.
 """
 
 import importlib.util
-import json
 import re
-import subprocess
-import sys
 import warnings
-from collections.abc import Callable
+from contextlib import contextmanager, suppress
 from copy import copy
-from dataclasses import dataclass
-from functools import partial
-from itertools import chain, product
+from datetime import datetime
+from itertools import product
+from os.path import commonprefix
 
 from ..hf.tokenizer import config_names
-from . import render as child
-from .cut import PLAIN, TemplateError, cut, said, written
+from .render import chatml, renderer
 
-SECONDS = 20  # time limit of a template; a rendering takes a hundredth of a second
+ROLES = ("user", "assistant")
+STAND_IN = "\ue000%s\ue001"  # private use: not in any template
+TRIMS: tuple = (str, str.strip, str.lstrip, str.rstrip)
 MARKS = ("<|im_start|>", "<|im_end|>")  # of ChatML
 WHITE = (*range(9, 14), 32, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B), 0x2028, 0x2029, 0x202F, 0x205F, 0x3000)
 BLANKS = "".join(map(chr, WHITE))  # Unicode's, as in tokenizers; Python has four more
-PIECES = ("system", "first", "turn", "before", "reply", "end")  # of a `Template`
 
 
-@dataclass
+class TemplateError(ValueError):
+    """A chat template that cannot be used, or not for these words, and why."""
+
+
 class Template:
-    """The pieces of a conversation, each a list of special ids, texts, and tuples with words to be filled in."""
+    """What a model's chat template writes for each turn, as token ids.
 
-    system: list | None  # the system message alone, with "system" to be filled in; None if it is never alone
-    first: list  # from the beginning to the first answer, with "system" (where one was given) and "user"
-    turn: list  # from the end of an answer to the beginning of the next, with "user"
-    before: list  # text before a written answer, usually empty
-    reply: list | None  # the answer, with "assistant"; None if the template may change past answers
-    end: list  # text after it
-    encode: Callable  # (text, whether it begins a conversation) -> ids, none of them special
-    swallow: tuple  # two sets of special ids: those that absorb the blanks before them, and after them
-    asked: tuple  # texts that the template tests for (`cut.cut`): a person's words that contain one are refused
-
-    def fill(self, *pieces, left=None, **words):
-        """Return pieces as ids, with words filled in; adjacent text is encoded together. `left` is the id before it."""
-        names = {part[0] for piece in pieces for part in piece if isinstance(part, tuple)} - {"assistant"}
-        for text, name in product(self.asked, names):
-            if text.casefold() in words[name].casefold():
-                raise TemplateError(f"the chat template changes words with {text!r}: leave it out")
-        ids, text = [], ""
-        begins = any(pieces[0] is piece for piece in (self.system, self.first))
-        for part in [*chain(*pieces), None]:
-            if isinstance(part, str | tuple):
-                text += said(part, words)
-                continue
-            text = text.rstrip(BLANKS) if part in self.swallow[0] else text
-            text = text.lstrip(BLANKS) if left in self.swallow[1] else text
-            ids += self.encode(text, begins and not ids) if text else []
-            ids += [] if part is None else [part]
-            text, left = "", part
-        return ids
-
-
-def template_of(model, *, system=None):
-    """Return the `Template` of `model`, for a conversation with or without a system message.
+    `system` is the system message, or None; `now`, the time for a template that writes the date.
 
     Without jinja2, ChatML is used instead of the model's own template, with a warning. Raise TemplateError for a model
-    without a template and without ChatML's markers; for a template that fails, does not end, or accesses what it may
-    not; and for one that cannot be cut (`cut.cut`), or whose pieces do not have the ids of the whole.
+    without a template and without ChatML's markers; for a template that fails, whose renderings do not continue one
+    another, or whose ids differ from those of the whole conversation; and later for words that it changes.
     """
-    if model.tokenizer is None:
-        raise TemplateError(f"{model.name}: has no tokenizer, which a chat needs")
-    added = model.tokenizer.get_added_tokens_decoder()
-    rendered = _renderer(model, {token.content for token in added.values() if token.special})
-    try:
-        *pieces, alone, asked, kept = cut(rendered, system=system)
-        template = _marked(model, pieces, alone, tuple(asked), added)
-        _check_markers(model, template, [token.content for token in added.values() if not token.special])
-        _check_ids(model, template, pieces)
-    except TemplateError as error:
-        raise TemplateError(f"{model.name}: its chat template {error}") from None
-    if kept is not None:
-        template.reply = None
-        warnings.warn(f"{model.name}: its chat template, for past answers, {kept}; here they stay", stacklevel=2)
-    return template
 
+    def __init__(self, model, system=None, now=None):
+        if model.tokenizer is None:
+            raise TemplateError(f"{model.name}: has no tokenizer, which a chat needs")
+        self.model, self.system, self.now = model, system, now or datetime.now()
+        added = model.tokenizer.get_added_tokens_decoder()
+        self.markers = {token.content: i for i, token in added.items() if token.special}
+        self.swallow = [{i for i, token in added.items() if getattr(token, side)} for side in ("lstrip", "rstrip")]
+        self.marker = "|".join(map(re.escape, sorted(self.markers, key=len, reverse=True))) or "(?!)"
+        self.marker = f"({self.marker})"
+        self.later = _without_first_space(model)
+        self.renderer = self._renderer()
+        # a piece is what a message adds to the text before it: a list of texts, and of the names of words in tuples
+        self.first_piece, self.answer_piece, self.turn_piece = self._pieces()
+        self._check_markers([token.content for token in added.values() if not token.special])
+        self._check_ids()
 
-def _marked(model, pieces, alone, asked, added):
-    """Make a `Template` from pieces of text, with special tokens as ids."""
-    markers = {token.content: i for i, token in added.items() if token.special}
-    longest_first = "|".join(re.escape(marker) for marker in sorted(markers, key=len, reverse=True)) or "(?!)"
+    def first(self, user):
+        """Return the ids from the beginning to the first answer."""
+        return self._ids(self._said(self.first_piece, self._added(0, user), user=user), begins=True)
 
-    def marked(piece):
-        split = (re.split(f"({longest_first})", part) if isinstance(part, str) else [part] for part in piece)
-        return [markers.get(part, part) for part in chain(*split) if part]
+    def turn(self, user):
+        """Return the ids from the end of an answer to the beginning of the next."""
+        return self._ids([*self._end, *self._said(self.turn_piece, self._added(2, user), user=user)])
 
-    first, answer, turn = map(marked, pieces)
-    reply = next(i for i, part in enumerate(answer) if isinstance(part, tuple))
-    later = model
-    if "prepend_scheme=first" in str(model.tokenizer.pre_tokenizer):  # a space before a text, but not after a marker
-        later = copy(model)
-        about = model.tokenizer.to_str().replace('"prepend_scheme":"first"', '"prepend_scheme":"never"')
-        later.tokenizer = type(model.tokenizer).from_str(about)
-        later.tokenizer.encode_special_tokens = True
-    return Template(
-        system=alone and marked(alone),
-        first=first,
-        turn=turn,
-        before=answer[:reply],
-        reply=[answer[reply]],
-        end=answer[reply + 1 :],
-        encode=lambda text, begins: (model if begins else later).encode(text, bos=False).tolist(),
-        swallow=tuple({i for i, token in added.items() if getattr(token, side)} for side in ("lstrip", "rstrip")),
-        asked=asked,
-    )
+    def reply(self, words, left):
+        """Return the ids of a written answer without its end; `left` is the id before it."""
+        text = self._added(1, words, STAND_IN % "user")  # as a past answer, from which some templates cut thoughts
+        said = self._said([*self.answer_piece, *self.turn_piece], text, assistant=words)
+        return self._ids(said[: self.answer_piece.index(("assistant",)) + 1], left)
 
+    def end(self):
+        """Return the ids after an answer."""
+        return self._ids(self._end)
 
-def _check_markers(model, template, typed):
-    """Refuse a template whose markers are not tokens, or are tokens that anybody can type."""
-    parts = [*template.first, *template.turn, *template.before, *template.end]
-    texts = [part for part in parts if isinstance(part, str)]
-    for token in typed:
-        if token.strip() and any(token in text for text in texts):
-            marks = f"marks turns with {token!r}, which is an ordinary word to its tokenizer"
-            raise TemplateError(f"{marks}: anybody could forge one")
-    for name, token in _names(model).items():
-        if token and any(token in text for text in texts) and model.tokenizer.token_to_id(token) is None:
-            raise TemplateError(f"writes its {name} {token!r}, which its tokenizer does not have")
-    beyond = [part for part in parts if isinstance(part, int) and part >= model.config.vocab_size]
-    if beyond:
-        raise TemplateError(f"writes token id {beyond[0]}, but the model's vocab_size is {model.config.vocab_size}")
+    def alone(self):
+        """Return the ids of the system message alone; None if a conversation does not begin with it."""
+        with suppress(TemplateError):  # some write it into the first turn
+            piece = self._parts(self._render(_talk(0, STAND_IN % "system"), False), ["system"])
+            if _text(self.first_piece).startswith(_text(piece)):
+                return self._ids(self._said(piece, self._render(_talk(0, self.system), False)), begins=True)
+        return None
 
+    @property
+    def end_markers(self):
+        """The special ids after an answer."""
+        return [i for i in self.end() if i in self.markers.values()]
 
-def _check_ids(model, template, pieces):
-    """Refuse pieces whose ids differ from those the tokenizer normally gives for the whole conversation."""
-    after = [*template.end, *template.turn]  # its leading text joins the answer
-    marker = next((i for i, part in enumerate(after) if isinstance(part, int)), len(after))
-    for word in ("Yes", " yes \n"):
-        words = dict.fromkeys(PLAIN, word)
-        as_text, model.tokenizer.encode_special_tokens = model.tokenizer.encode_special_tokens, False
+    @property
+    def _end(self):
+        return self.answer_piece[self.answer_piece.index(("assistant",)) + 1 :]
+
+    def _pieces(self):
+        """Return the pieces of the first message, an answer, and a turn, from a conversation of stand-ins."""
+        told = self.system is not None
+        pieces, earlier = [], ""
+        for n in range(1, 7):
+            text = self._render(_talk(n, STAND_IN % "system" if told else None), n % 2 == 1)
+            if not text.startswith(earlier):
+                raise self._error(f"rewrites earlier text when message {n} is added: a stream cannot be undone")
+            names = ["system"] * (told and n == 1) + [("assistant", "user")[n % 2]]
+            pieces.append(self._parts(text[len(earlier) :], names))
+            earlier = text
+        if pieces[3:] != [pieces[1], pieces[2], pieces[1]]:
+            raise self._error("does not write every turn alike")
+        return pieces[:3]
+
+    def _parts(self, text, names):
+        """Split a rendered text at the stand-ins for words; each of `names` must occur once."""
+        split = re.split(STAND_IN % r"(\w+?)\d*", text)
+        if split[1::2] != names:
+            has = ", ".join(split[1::2]) or "none"
+            raise self._error(f"should write the words of {' and '.join(names)} once; it has {has}")
+        return [(part,) if i % 2 else part for i, part in enumerate(split) if part]
+
+    def _added(self, n, *words):
+        """Render what the next messages add to a conversation of `n` stand-ins."""
+        talk = _talk(n, self.system)
+        earlier = self._render(talk, n % 2 == 1) if n else ""
+        for i, content in enumerate(words, n):
+            talk.append({"role": ROLES[i % 2], "content": content})
+        text = self._render(talk, (n + len(words)) % 2 == 1)
+        if not text.startswith(earlier):
+            raise self._error(f"rewrites earlier text when {words[-1]!r:.60} is added: a stream cannot be undone")
+        return text[len(earlier) :]
+
+    def _said(self, piece, text, **words):
+        """Fill in the words of a piece, trimmed as they are in `text`, the template's own; refuse any other change."""
+        words = {name: STAND_IN % name for name in ROLES} | {"system": self.system} | words
+        for trims in product(TRIMS, repeat=sum(isinstance(part, tuple) for part in piece)):
+            trim = iter(trims)
+            said = [(next(trim)(words[part[0]]),) if isinstance(part, tuple) else part for part in piece]
+            if "".join(map("".join, said)) == text:
+                return said
+        unchanged = "".join(words[part[0]] if isinstance(part, tuple) else part for part in piece)
+        at = len(commonprefix([unchanged, text]))
+        makes = f"it writes {text[at : at + 20]!r}, not {unchanged[at : at + 20]!r}"
+        raise self._error(f"changes these words, or tests what they are: {makes}")
+
+    def _ids(self, said, left=None, begins=False):
+        """Encode a filled piece: markers as their ids, adjacent text together. `left` is the id before it."""
+        ids, text = [], ""
+        for part in said:
+            if isinstance(part, tuple):
+                text += part[0]
+                continue
+            before, *marked = re.split(self.marker, part)
+            text += before
+            for marker, after in zip(map(self.markers.get, marked[::2]), marked[1::2], strict=True):
+                ids += [*self._encode(text, left, marker, begins and not ids), marker]
+                text, left = after, marker
+        return ids + self._encode(text, left, None, begins and not ids)
+
+    def _encode(self, text, left, right, begins):
+        """Encode a text between two markers, which may absorb its blanks."""
+        text = text.rstrip(BLANKS) if right in self.swallow[0] else text
+        text = text.lstrip(BLANKS) if left in self.swallow[1] else text
+        return (self.model if begins else self.later).encode(text, bos=False).tolist() if text else []
+
+    def _check_markers(self, typed):
+        """Refuse a template whose markers are not tokens, or are tokens that anybody can type."""
+        pieces = [*self.first_piece, *self.answer_piece, *self.turn_piece]
+        split = [part for piece in pieces if isinstance(piece, str) for part in re.split(self.marker, piece)]
+        texts = [part for part in split if part not in self.markers]
+        for token in typed:
+            if token.strip() and any(token in text for text in texts):
+                marks = f"marks turns with {token!r}, which is an ordinary word to its tokenizer"
+                raise self._error(f"{marks}: anybody could forge one")
+        for name, token in _names(self.model).items():
+            if token and any(token in text for text in texts) and self.model.tokenizer.token_to_id(token) is None:
+                raise self._error(f"writes its {name} {token!r}, which its tokenizer does not have")
+        last, vocab_size = (
+            max([self.markers[part] for part in split if part in self.markers], default=0),
+            self.model.config.vocab_size,
+        )
+        if last >= vocab_size:
+            raise self._error(f"writes token id {last}, but the model's vocab_size is {vocab_size}")
+
+    def _check_ids(self):
+        """Refuse a template whose turns have other ids by themselves than within the conversation."""
+        for word in ("Yes", " yes \n"):
+            begun, whole = (
+                self._encode_whole(self._added(0, word)),
+                self._encode_whole(self._added(0, word, word, word)),
+            )
+            turn = self.turn(word)  # its leading text joins the answer
+            after = next((i for i, token in enumerate(turn) if token in self.markers.values()), len(turn))
+            if begun != self.first(word) or whole[len(whole) - len(turn) + after :] != turn[after:]:
+                raise self._error("is encoded differently as a whole than in pieces: its tokenizer looks past a marker")
+
+    def _encode_whole(self, text):
+        """Encode a text in which the names of markers are markers."""
+        tokenizer = self.model.tokenizer
+        as_text, tokenizer.encode_special_tokens = tokenizer.encode_special_tokens, False
         try:
-            begun, whole = (model.encode(written(some, words), bos=False).tolist() for some in (pieces[:1], pieces))
+            return self.model.encode(text, bos=False).tolist()
         finally:
-            model.tokenizer.encode_special_tokens = as_text
-        ours, turned = template.fill(template.first, **words), template.fill(after[marker:], **words)
-        if begun != ours or whole[len(whole) - len(turned) :] != turned:
-            raise TemplateError("is encoded differently as a whole than in pieces: its tokenizer looks past a marker")
+            tokenizer.encode_special_tokens = as_text
+
+    def _renderer(self):
+        """Return the renderer of the model's own template, or of ChatML."""
+        model = self.model
+        if model.chat_template is None:
+            missing = "has no chat template, so it was not trained to chat; smollm2 was (minisink chat --model smollm2)"
+        elif importlib.util.find_spec("jinja2") is None:
+            missing = "its chat template needs jinja2: pip install 'minisink[chat]'"
+        else:
+            with self._naming():
+                return renderer(model.chat_template, _names(model), self.now)
+        if not set(self.markers) >= set(MARKS):
+            raise TemplateError(f"{model.name}: {missing}")
+        if model.chat_template is not None:
+            missing = "jinja2 is not installed (pip install 'minisink[chat]'): plain ChatML instead of the model's own "
+            warnings.warn(missing + "template, which may have its own system message", stacklevel=3)
+        return chatml
+
+    def _render(self, messages, begin):
+        with self._naming():
+            return self.renderer(messages, begin)
+
+    @contextmanager
+    def _naming(self):
+        try:
+            yield
+        except Exception as error:  # whatever a template can raise
+            raise self._error(f"cannot be rendered ({type(error).__name__}: {error})") from None
+
+    def _error(self, why):
+        return TemplateError(f"{self.model.name}: its chat template {why}")
+
+
+def _talk(n, system):
+    """Return a conversation: the system message unless None, and stand-ins for the first `n` others."""
+    talk = [{"role": ROLES[i % 2], "content": STAND_IN % f"{ROLES[i % 2]}{i}"} for i in range(n)]
+    return talk if system is None else [{"role": "system", "content": system}, *talk]
+
+
+def _text(piece):
+    return "".join(part if isinstance(part, str) else STAND_IN % part for part in piece)
+
+
+def _without_first_space(model):
+    """Return the model for text after a marker: some tokenizers put a space before a text, but not there."""
+    if "prepend_scheme=first" not in str(model.tokenizer.pre_tokenizer):
+        return model
+    later = copy(model)
+    about = model.tokenizer.to_str().replace('"prepend_scheme":"first"', '"prepend_scheme":"never"')
+    later.tokenizer = type(model.tokenizer).from_str(about)
+    later.tokenizer.encode_special_tokens = True
+    return later
 
 
 def _names(model):
     """Return the special tokens that a model's template may name."""
     return config_names(model.config, model.tokenizer) if model.special_tokens is None else model.special_tokens
-
-
-def _renderer(model, special):
-    """Return `rendered` for `cut.cut`: of the model's own template, or of ChatML."""
-    if model.chat_template is None:
-        missing = "has no chat template, so it was not trained to chat; smollm2 was (minisink chat --model smollm2)"
-    elif importlib.util.find_spec("jinja2") is None:
-        missing = "its chat template needs jinja2: pip install 'minisink[chat]'"
-    else:
-        return partial(_rendered, {"template": model.chat_template, "names": _names(model)})
-    if not special >= set(MARKS):
-        raise TemplateError(f"{model.name}: {missing}")
-    if model.chat_template is not None:
-        missing = "jinja2 is not installed (pip install 'minisink[chat]'): plain ChatML instead of the model's own "
-        warnings.warn(missing + "template, which may have its own system message", stacklevel=3)
-    return lambda conversations, *_: (chatml(conversations), [])
-
-
-def chatml(conversations):
-    r"""Render conversations, as `render.render` does, in ChatML.
-
-    >>> chatml([([{"role": "user", "content": "Hi"}], True)])
-    ['<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n']
-    """
-    start, end = MARKS
-    return [
-        "".join(f"{start}{m['role']}\n{m['content']}{end}\n" for m in messages) + f"{start}assistant\n" * begin
-        for messages, begin in conversations
-    ]
-
-
-def _rendered(about, conversations, probes, words):
-    """Render with a model's own template, in a child process."""
-    question = about | {"conversations": conversations, "probes": probes, "words": words}
-    options: dict = {"capture_output": True, "text": True, "encoding": "utf-8", "timeout": SECONDS}
-    try:
-        child_run = subprocess.run([sys.executable, child.__file__], input=json.dumps(question), **options)
-        answer = json.loads(child_run.stdout)
-    except subprocess.TimeoutExpired:
-        raise TemplateError(f"does not end; stopped after {SECONDS} seconds") from None
-    except ValueError:
-        answer = {"error": (child_run.stderr.strip().splitlines() or ["without a message"])[-1]}
-    if "error" in answer:
-        raise TemplateError(f"cannot be rendered ({answer['error']})")
-    return answer["rendered"], answer["tried"]

@@ -2,6 +2,7 @@
 
 import itertools
 from dataclasses import replace
+from datetime import datetime
 
 import chatty
 import numpy as np
@@ -15,14 +16,13 @@ from tokenizers import AddedToken
 import minisink
 from minisink.chat.conversation import Conversation
 from minisink.chat.stream import load_stream, save_stream
-from minisink.chat.template import template_of
 from minisink.generation import Stream
 from minisink.methods import Dense, Recompute, Streaming, Window
 
 METHODS = ("dense", "window", "recompute", "streaming", "retrieval")
 
 pytestmark = pytest.mark.filterwarnings("ignore:a block of")  # retrieval with a small window, which is drawn here
-MODEL = chatty.model(template=None)  # ChatML, without a child process
+MODEL = chatty.model(template=None)  # ChatML
 WORDS = st.text("abc <|>", min_size=1, max_size=9).filter(str.strip)
 DRAWS = {"temperature": 1.0, "seed": 3}
 
@@ -31,7 +31,7 @@ def asked(turns, template):
     """The ids of a conversation of (words, ids of the answer), up to its last answer and with it."""
     ids = []
     for i, (words, answer) in enumerate(turns):
-        ids += template.fill(*((template.end, template.turn) if i else (template.first,)), user=words)
+        ids += template.turn(words) if i else template.first(words)
         ids += answer
     return ids
 
@@ -58,7 +58,7 @@ def test_replies_score_what_they_would_in_one_text(turns, method, n_sinks, windo
         scores.append(nll)
         ends.append((words, ids))
     template = conversation.template
-    whole = asked(ends, template) + template.fill(template.end)
+    whole = asked(ends, template) + template.end()
     expected = minisink.token_nll(MODEL, whole, value)
     for i, nll in enumerate(scores):
         stop = len(asked(ends[: i + 1], template))
@@ -102,20 +102,19 @@ def test_a_state_goes_on_to_the_same_bits(tmp_path_factory, method, n_sinks, win
 
 
 class Dated:
-    """A conversation under a template that writes the date, as Llama 3.2's does, and before every answer as well."""
+    """A conversation under a template that writes the date, as Llama 3.2's does, and before every turn as well."""
 
-    TEXT = "Today Date: {{ strftime_now('%d %b %Y') }}\n" + chatty.CHATML
+    DAY = "Today Date: {{ strftime_now('%d %B %Y').lstrip('0') }}\n"
 
     def __init__(self, monkeypatch):
-        self.monkeypatch, self.model = monkeypatch, chatty.model(template=self.TEXT)
+        loop, dated = "{% for m in messages %}", "{% if m.role == 'user' %}" + self.DAY + "{% endif %}"
+        self.monkeypatch = monkeypatch
+        self.model = chatty.model(template=self.DAY + chatty.CHATML.replace(loop, loop + dated))
 
     def on(self, day, **options):
-        """A conversation begun on some day; Python's clock is read in the child, so the template has it instead."""
-        begun = f"Today Date: {day}\n"
-        dated = replace(template_of(MODEL, system=options.get("system")))
-        dated.first, dated.turn = [begun, *dated.first], [*dated.turn, begun]
-        dated.system = dated.system and [begun, *dated.system]
-        self.monkeypatch.setattr("minisink.chat.conversation.template_of", lambda *_, **__: dated)
+        """A conversation begun on some day."""
+        clock = type("clock", (datetime,), {"now": staticmethod(lambda: datetime.strptime(day, "%d %B %Y"))})
+        self.monkeypatch.setattr("minisink.chat.template.datetime", clock)
         return Conversation(self.model, **{"method": Streaming(4, 60)} | options, **DRAWS)
 
 
@@ -208,7 +207,7 @@ def test_another_method_reads_what_is_in_view(method):
     assert conversation.in_view[0] == view[0]
     answer = list(conversation.answer("b", max_new_tokens=9))
     template = conversation.template
-    prompt = held + waiting + template.fill(template.end, template.turn, user="b")
+    prompt = held + waiting + template.turn("b")
     expected = minisink.generate(MODEL, prompt, value, max_new_tokens=9, stop_tokens=[chatty.END])
     assert answer == [i for i in expected if i != chatty.END]
 
@@ -216,7 +215,7 @@ def test_another_method_reads_what_is_in_view(method):
 def test_a_pinned_system_message_stays():
     """All of it is sinks; without --pin-system it leaves, but for its first tokens."""
     conversation = Conversation(MODEL, Streaming(4, 36), system="be kind", pin_system=True)
-    system = conversation.template.fill(conversation.template.system, system="be kind")
+    system = conversation.template.alone()
     for _ in range(5):
         list(conversation.answer("abc", max_new_tokens=9))
     assert conversation.stream.sink_ids == system
