@@ -79,13 +79,13 @@ function read_one(lane) {
     return;
   }
   if (lane.name === "dense" && at >= 2 * trained) {
-    lane.ended = `stops at ${at} tokens, twice what the model was trained on`;
+    lane.ended = `stopped at ${at} tokens, twice the trained length`;
     return;
   }
   try {
     lane.nll.push(lane.lane.read(ids[at]));
   } catch (error) {
-    lane.ended = `ends: ${error.message}`;
+    lane.ended = `stopped: ${error.message}`;
     return;
   }
   lane.step = true;  // made when it is drawn
@@ -125,32 +125,32 @@ function weights(step) {  // (S,) of the chosen head, or the mean over all
 
 function sentence(steps) {
   const now = steps.find(Boolean);
-  if (!now) return "Type a text, choose a lane, and step through it.";
+  if (!now) return "Type a text, choose a lane, and step through the text.";
   const written = at > written_from, tail = ids.slice(written_from, at).map((id) => model.tokenizer.text(id)).join("");
   const parts = [`Token ${at - 1}, ${quoted(now.text)}, was ${written ? "written" : "read"}.`];
   if (written) parts.push(`Written so far: ${quoted(tail.slice(-80))}.`);
   const running = lanes.map((lane, i) => [lane, steps[i]]).filter(([lane, step]) => step && !lane.ended);
   const evicted = running.filter(([, step]) => step.evicted.length);
   const names = (places) => places.map(token_text).map(quoted).join(", ");
-  if (evicted.length === 0) parts.push("Nothing has been evicted: every lane holds the same keys.");
+  if (evicted.length === 0) parts.push("Nothing has been evicted yet, so every lane holds the same keys.");
   else {
     const first = evicted.some(([lane, step]) => lane.gone.length === step.evicted.length);
-    const verb = (lane) => (lane.name === "retrieval" ? "has put into its store" : "has lost");
+    const verb = (lane) => (lane.name === "retrieval" ? "has stored" : "has lost");
     const lost = evicted.map(([lane, step]) => `${lane.name} ${verb(lane)} ${names(step.evicted)}`);
     parts.push(`${first ? "First eviction" : "Evicted"}: ${lost.join("; ")}.`);
   }
   const streaming = steps[lanes.indexOf(lane_named("streaming"))], window = steps[lanes.indexOf(lane_named("window"))];
   const { position } = streaming?.slots.at(-1) ?? {};
-  if (streaming?.evicted.length) parts.push(`In streaming the newest key is at position ${position}.`);
+  if (streaming?.evicted.length) parts.push(`In streaming, the newest key is at position ${position}.`);
   return [...parts, ...where_it_went(streaming ?? now, window, steps[lanes.indexOf(lane_named("dense"))])].join(" ");
 }
 
 function where_it_went(streaming, window, dense) {
   const kept = weights(streaming), row = window && weights(window);
   const first = quoted(token_text(streaming.slots[0].token));
-  const who = $("head").value === "all" ? "On average a head" : `Layer ${$("layer").value}, head ${$("head").value}`;
+  const who = $("head").value === "all" ? "On average, a head" : `Layer ${$("layer").value}, head ${$("head").value}`;
   const parks = `${who} puts ${percent(kept[0])} of its weight on ${first}`;
-  if (streaming.method === "streaming" && streaming.n_sinks === 0) return ["Without a sink streaming is the window."];
+  if (streaming.method === "streaming" && streaming.n_sinks === 0) return ["Without a sink, streaming is a window."];
   if (!window?.evicted.length || streaming.slots[0].token !== 0 || window.slots[0].token === 0) return [`${parks}.`];
   if (model && (model.config.softmax !== "softmax" || model.config.sink_logit)) {
     return [`${parks} in streaming; the weights of this model need not add up to one, so nothing has to be parked.`];
@@ -160,14 +160,14 @@ function where_it_went(streaming, window, dense) {
     const gone = dense ? weights(dense).reduce((sum, x, t) => sum + (held.has(t) ? 0 : x), 0) : 0;
     const looks = `it looks at ${quoted(token_text(streaming.slots[best].token))} (${percent(kept[best])}).`;
     if (gone < 0.1) return [`${parks} in streaming; ${looks}`];
-    return [`${parks} in streaming; ${looks} In dense it puts ${percent(gone)} on tokens that streaming has lost.`];
+    return [`${parks} in streaming; ${looks} In dense, it puts ${percent(gone)} on tokens that streaming has lost.`];
   }
   const before = new Map(streaming.slots.map(({ token }, s) => [token, kept[s]]));
   const gain = ({ token }, s) => [row[s] - (before.get(token) ?? 0), token, s];
   const [, token, s] = window.slots.map(gain).sort((a, b) => b[0] - a[0])[0];
   const instead = `${percent(row[s])} instead of ${percent(before.get(token) ?? 0)}`;
   const heir = quoted(token_text(token));
-  return [`${parks} in streaming. The window has lost it, and the weight goes to ${heir}: ${instead}.`];
+  return [`${parks} in streaming. The window has lost it, so the weight goes to ${heir} (${instead}).`];
 }
 
 // Drawing -----------------------------------------------------------------------------------------
@@ -248,21 +248,21 @@ function draw_heads(canvas, step) {  // small multiples: rows are heads, columns
     pen.fillStyle = `rgba(120, 45, 5, ${Math.min(1, weight)})`;
     pen.fillRect(s * size, h * 10, size - 1, 9);
   }));
-  canvas.setAttribute("aria-label", `weights of ${rows.length} heads, one row each, layer 0 on top, over ${S} slots`);
+  canvas.setAttribute("aria-label", `weights of ${rows.length} heads, one row each from layer 0 down, over ${S} slots`);
 }
 
 function draw_lane({ name, gone, ended }, step, section) {
-  const keeps = { dense: "keeps everything", window: `the last ${step.window}: sinks + window` };
+  const keeps = { dense: "keeps everything", window: `the last ${step.window} (sinks + window)` };
   const back = step.fetched?.flat().map((row) => row.reduce((sum, { weight }) => sum + weight, 0));
   section.about.textContent = [
-    keeps[name] ?? `${step.n_sinks} first + ${step.window} last`,
+    keeps[name] ?? `${step.n_sinks} ${step.n_sinks === 1 ? "sink" : "sinks"} + the last ${step.window}`,
     `${step.slots.length} ${step.slots.length === 1 ? "key" : "keys"}`,
-    back ? `${step.n_blocks} blocks of ${step.block} brought back, ${percent(mean(back))} of all heads' weight` : null,
+    back ? `${step.n_blocks} blocks of ${step.block} fetched, ${percent(mean(back))} of all heads' weight` : null,
     ended ?? (at > trained && name === "dense" ? `beyond the ${trained} tokens it was trained on` : null),
   ].filter(Boolean).join(" · ");
   draw_slots(section.slots, step);
   section.gone.replaceChildren();
-  put(section.gone, "li", { class: "label" }, gone.length ? `evicted ${gone.length}:` : "nothing evicted");
+  put(section.gone, "li", { class: "label" }, gone.length ? `${gone.length} evicted:` : "none evicted");
   gone.slice(0, 4).forEach((t, i) => {
     put(section.gone, "li", i < step.evicted.length ? { class: "just" } : {}, shown(token_text(t)));
   });
@@ -397,9 +397,9 @@ function answer(event) {
   const mark = (given, right) => (given === String(right) ? "Right" : `No, you said ${given}`);
   const each = lanes.map(({ name }, i) => `${name} ${mean(losses[i]).toFixed(2)}`).join(", ");
   $("answer").textContent = [
-    `${mark($("ask-slot").value, slot)}: slot ${slot} leaves, the first after the sinks.`,
+    `${mark($("ask-slot").value, slot)}: slot ${slot} is evicted, the first after the sinks.`,
     `${mark($("ask-position").value, position)}: the newest key gets position ${position}.`,
-    `${mark($("ask-lane").value, worst)}: ${worst} loses most. Nats, next ${losses.at(-1).length} tokens: ${each}.`,
+    `${mark($("ask-lane").value, worst)}: ${worst} does worst. Nats per token, next ${losses.at(-1).length}: ${each}.`,
   ].join("\n");
   $("answer").hidden = false;
 }
@@ -462,7 +462,7 @@ function follow(hash) {  // a link has settings; invalid ones are reported and i
   };
   for (const [name, value] of given) {
     if (Object.hasOwn(means, name) && means[name](value)) asks[name] = value;
-    else problems.link.push(`The link has ${name.slice(0, 20)}=${value.slice(0, 20)}, which has no meaning here.`);
+    else problems.link.push(`The link contains ${name.slice(0, 20)}=${value.slice(0, 20)}, which means nothing here.`);
   }
   for (const name of CHOSEN) if (!$(name).options || choice(name)(String(asks[name]))) $(name).value = asks[name];
   for (const name of NAMES) if ($(`lane-${name}`)) $(`lane-${name}`).checked = asks.lanes.split(",").includes(name);
@@ -498,7 +498,7 @@ function set_up() {
   number_options($("layer"), pattern?.length ?? model.config.n_layers);
   number_options($("head"), pattern?.[0].length ?? model.config.n_heads, ["all", "all heads"]);
   $("model").textContent = recorded ? `a recorded run of ${data.steps[0].model}, ${data.steps.length} steps`
-    : `${model.config.name}, a real language model, runs in this page; nothing is downloaded`;
+    : `${model.config.name}, a real language model, runs on this page; nothing is downloaded`;
   for (const name of NAMES) {
     const label = put($("which"), "label"), box = put(label, "input", { type: "checkbox", id: `lane-${name}` });
     label.append(document.createTextNode(name));
@@ -522,7 +522,7 @@ function set_up() {
   $("ask").addEventListener("submit", answer);
   $("quiz").addEventListener("input", () => {
     const late = lane_named("streaming") && at > lane_named("streaming").lane.policy.capacity;
-    $("answer").textContent = "The quiz asks before the first eviction, which is over here: start again.";
+    $("answer").textContent = "The quiz comes before the first eviction. To take it, start again.";
     $("answer").hidden = !($("quiz").checked && late);
   });
   addEventListener("hashchange", () => follow(location.hash));

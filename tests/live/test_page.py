@@ -222,7 +222,7 @@ def test_the_quiz_asks_before_the_first_eviction(visit, novels, sample):
     tab.select_option("#ask-lane", "window")
     tab.click("#ask button")
     lines = tab.inner_text("#answer").split("\n")
-    assert lines[0] == "Right: slot 1 leaves, the first after the sinks."
+    assert lines[0] == "Right: slot 1 is evicted, the first after the sinks."
     assert lines[1] == "No, you said 6: the newest key gets position 5."
     assert state(tab)[0]["t"] == 6
 
