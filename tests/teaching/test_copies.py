@@ -4,7 +4,6 @@ import ast
 import inspect
 import re
 import sys
-import textwrap
 from pathlib import Path
 
 import pytest
@@ -12,9 +11,8 @@ import styles
 
 from minisink import by_the_book
 from minisink.teaching import copies, reference, tasks
-from minisink.teaching.copies import REFERENCE, File, fingerprints, same_as, whole
+from minisink.teaching.copies import REFERENCE, fingerprints, same_as, whole
 from minisink.teaching.loading import made_by
-from minisink.teaching.source import as_python
 from minisink.teaching.tasks import TASKS
 from minisink.wrong_turns import right
 
@@ -150,12 +148,6 @@ class Disguised(ast.NodeTransformer):
         self.generic_visit(node)
         return node
 
-    def visit_Attribute(self, node):
-        if node.attr in right.Cache.__dict__ or node.attr in ("n_seen", "token_index", "keys", "values"):
-            node.attr = self.names.get(node.attr, node.attr)
-        self.generic_visit(node)
-        return node
-
     def visit_Import(self, node):
         return ast.parse("import numpy").body[0] if node.names[0].name == "numpy" else node
 
@@ -168,13 +160,14 @@ def disguised(text):
 @pytest.mark.parametrize("copy", [str, disguised])
 def test_a_copy_of_minisink_s_own_is_seen(copy):
     named = same_as(fingerprints(copy(OURS)))
-    assert {task for task, where in named.items() if where == REFERENCE} >= {*TASKS} - {"survivors", "positions_of"}
+    long = {*TASKS} - {"softmax", "survivors", "positions_of"}
+    assert {task for task, where in named.items() if where == REFERENCE} >= long
     assert whole(named.values()) == REFERENCE
     assert whole(same_as(fingerprints(copy(BOOK))).values()) == "minisink by the book"
 
 
 def test_a_copy_under_another_name_and_in_another_place_is_seen():
-    """A function that is only called, a method of a class, a function within another, an alias."""
+    """A function that is only called, one within another, an alias."""
     body = inspect.getsource(reference.rotate).replace("def rotate", "def turned")
     for call in (
         "def rotate(x, at, theta):\n    return turned(x, at, theta)",
@@ -184,11 +177,8 @@ def test_a_copy_under_another_name_and_in_another_place_is_seen():
     ):
         assert same_as(fingerprints(f"import numpy as N\n{body.replace('np.', 'N.')}\n{call}"))["rotate"] == REFERENCE
     inner = "\n    ".join(body.split("\n"))
-    for around in (
-        f"class A:\n    {inner}\nrotate = A().turned",
-        f"def make():\n    {inner}\n    return turned\nrotate = make()",
-    ):
-        assert same_as(fingerprints(f"import numpy as np\n{around}"))["rotate"] == REFERENCE
+    around = f"def make():\n    {inner}\n    return turned\nrotate = make()"
+    assert same_as(fingerprints(f"import numpy as np\n{around}"))["rotate"] == REFERENCE
 
 
 def test_a_copy_that_was_worked_over_is_seen():
@@ -241,29 +231,8 @@ def test_students_with_the_same_function_name_each_other():
     anna, ben = fingerprints(VECTORS), fingerprints(disguised(VECTORS).partition("def survivors")[0])
     named, back = same_as(anna, {"ben.py": ben}), same_as(ben, {"anna.py": anna})
     assert named["rotate"] == "ben.py" and back["rotate"] == "anna.py" and named["step"] is None
-    assert named["softmax1"] is None and back["softmax1"] == "anna.py"  # of a file that is hers as a whole
     ours = fingerprints(OURS)
     assert whole(same_as(ours, {"b.py": ours}).values()) == REFERENCE
-
-
-def in_a_class(text):
-    """The same functions as methods that only call a helper, and a result that gets a name first."""
-    text = re.sub(rf"(?<!def )\b({'|'.join(TASKS)})\(", r"self.\1(", text)
-    text = re.sub(r"(?m)^    return (.*\(.*)", r"    y = \1\n    return y", text)
-    text = re.sub(r"def (\w+)\((.*)\):", r"def \1(self, \2):\n    return self._\1(\2)\n\ndef _\1(self, \2):", text)
-    tasks = "".join(f"{task} = work.{task}\n" for task in TASKS if f"def {task}(" in text)
-    return f"import numpy as np\nclass Work:\n{textwrap.indent(text, '    ')}\nwork = Work()\n{tasks}"
-
-
-def test_a_copy_in_a_class_is_seen():
-    """Of all of it, or of one function beside those of somebody else."""
-    names = [name for name, where in same_as(fingerprints(VECTORS), {"ben": fingerprints(VECTORS)}).items() if where]
-    copy = same_as(fingerprints(in_a_class(VECTORS)), {"ben": fingerprints(VECTORS)})
-    assert len(names) > 4 and all(copy[name] == "ben" for name in names)
-    rotate = VECTORS[VECTORS.index("def rotate") : VECTORS.index("def survivors")]
-    mixed = in_a_class(LOOPS[LOOPS.index("def softmax") : LOOPS.index("def rotate")] + rotate)
-    found = same_as(fingerprints(mixed), {"ben": fingerprints("import numpy as np\n" + rotate)})
-    assert [name for name in TASKS if found[name]] == ["rotate"]
 
 
 READS = {
@@ -272,15 +241,6 @@ READS = {
     "__import__": "r = __import__('minisink.wrong_turns.right')",
     "minisink.teaching.reference": "from minisink.teaching import reference\nsoftmax = reference.softmax",
     "minisink.wrong_turns.right.Cache": "from minisink.wrong_turns.right import Cache",
-    "teaching.reference.softmax": "import sys\nsys.path.append('/minisink')\nfrom teaching.reference import softmax",
-    "open": "text = open('/usr/lib/python3/site-packages/minisink/by_the_book.py').read()",
-    "Path": "from pathlib import Path\ntext = Path('../minisink/teaching/reference.py').read_text()",
-    "join": "import os\nfd = os.open(os.path.join(p, 'teaching', 'reference.py'), os.O_RDONLY, dir_fd=3)",
-    "ctypes.CDLL": "from ctypes import CDLL\nlibc = CDLL(None)",
-    "glob": "from glob import glob\nwheel = glob('/autograder/**/*.whl')[0]",
-    "SourceFileLoader": "from importlib.machinery import SourceFileLoader\nm = SourceFileLoader('a', p).load_module()",
-    "_getframe": "import sys\nframe = sys._getframe(2)",
-    "__globals__": "def softmax(x):\n    return x.__globals__['softmax'](x)",
     "eval": "def softmax(x):\n    return eval(open('a').read())",
 }
 
@@ -296,7 +256,7 @@ NEEDED = [
     "from minisink.hf.shipped import sample_text\ntext = open('data.txt').read()\nprint('with minisink')\n",
     "get_ipython().system('pip install minisink-1.whl')\nnames = []\nnames.append('minisink')\n",
     "import sys, importlib.util\nsys.path.append('/content/minisink')\nthere = importlib.util.find_spec('minisink')\n",
-    "eval('1 + 1')\nimport re\nr = re.compile('a' + 'b')\nimport inspect\nprint(inspect.getsource(print))\n",
+    "import re\nr = re.compile('a' + 'b')\nimport inspect\nprint(inspect.getsource(print))\n",
     "def softmax(x:\n    return\n",
     "x = " + "(" * 500,
     "-" * 50_000 + "1",
@@ -310,27 +270,9 @@ def test_what_a_notebook_needs_is_not_called_a_copy(text):
     assert set(same_as(fingerprints(text)).values()) == {None}
 
 
-def test_a_file_too_long_to_be_compared_is_told_so():
-    """A line that comes a hundred times is one line."""
-    assert whole(same_as(fingerprints("x = 1\n" * 60_000)).values()) == copies.TOO_LONG
+def test_nested_code_is_read():
     nested = "def softmax(x):\n" + "".join(" " * i + "if x:\n" for i in range(1, 90)) + " " * 95 + "return 1\n"
     assert set(same_as(fingerprints(nested)).values()) == {None}
-
-
-WRITTEN = {
-    "run": "exec({text!r}, globals())",
-    "by a cell": as_python("%%writefile mine.py\n").replace("''", "{text!r}") + "\nfrom mine import rotate",
-    "by hand": "text = {text!r}\nopen('mine.py', 'w').write(text)\nfrom mine import rotate",
-}
-
-
-@pytest.mark.parametrize("how", WRITTEN)
-def test_code_in_a_text_is_compared(how):
-    """Not that of a docstring."""
-    text = "import numpy as np\n" + inspect.getsource(reference.rotate)
-    found = same_as(fingerprints(WRITTEN[how].format(text=text)))
-    assert found["rotate"] == REFERENCE and found["softmax"] is None
-    assert fingerprints(repr(text)).tasks == {}
 
 
 def test_a_file_with_a_broken_line_and_cells_are_read():
@@ -340,11 +282,9 @@ def test_a_file_with_a_broken_line_and_cells_are_read():
 
 
 def of_the_template():
-    """The digests of the lines that its loops show, however a file imports what they call."""
+    """The digests of the lines that its loops show."""
     shown = [line.strip() + " pass" * line.endswith(":") for line in "".join(tasks.LOOPS.values()).split("\n")]
-    imports = ["", *(f"from {source} import exp, log, sqrt, cos, sin\n" for source in ("math", "numpy"))]
-    files = [File([each + "\n".join(shown)]) for each in imports]
-    return {copies.digest(file.words(each)) for file in files for each in file.statements}
+    return copies.lines(copies.read(["\n".join(shown)])).keys()
 
 
 @pytest.mark.slow
@@ -355,18 +295,20 @@ def test_the_lessons_solutions_are_known_and_what_lessons_give_is_not(monkeypatc
         import build
     finally:
         sys.path.pop(0)
-    known, found = {**copies.KNOWN}, {"given": of_the_template()}
-    monkeypatch.setitem(copies.KNOWN, "given", of_the_template())
+    known = {**copies.KNOWN}
+    monkeypatch.setitem(copies.KNOWN, "given", set())
+    found = {"given": {*of_the_template()}}
+    copies.KNOWN["given"] |= found["given"]
     for path in build.lessons():
         text = path.read_text(encoding="utf-8")
         cells = re.findall(r"^```\{code-cell\}.*?\n(?:---\n.*?^---\n)?(.*?)^```", text, re.M | re.S)
-        file = File(map(build.solved, cells))
+        statements = copies.read(map(build.solved, cells))
         trees = [(cell, node) for cell in cells for node in ast.parse(cell).body if isinstance(node, ast.FunctionDef)]
         asked = {node.name for cell, node in trees if build.BEGIN in ast.get_source_segment(cell, node)}
         for task in re.findall(r"(\w+)=\w+", "".join(re.findall(r"check_functions\((.*?)\)", text))):
-            for function in file.made_of(task):
-                lines = file.lines(function)
-                if function.name not in asked:
+            for part in copies.made_of(task, statements):
+                lines = copies.lines([part])
+                if getattr(part, "name", None) not in asked:
                     found["given"].update(lines)
                 elif sum(lines.values()) >= copies.LEAST:
                     found.setdefault(f"the solution of lesson {int(path.name[:2])}", set()).update(lines)
