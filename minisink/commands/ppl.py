@@ -7,7 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from ..evaluation.jobs import connect, processes
-from ..evaluation.part_files import PartFile, in_their_order, load_part
+from ..evaluation.part_files import PartRun, in_their_order, load_part
 from ..evaluation.plots import draw_losses
 from ..evaluation.run import Evaluation
 from ..evaluation.tally import GrowingCsv, Tally
@@ -55,7 +55,7 @@ def run(args):
         raise ValueError("--every is for the rows of a CSV file: give --csv too")
     part = _part(args)
     common.check_apart(args.file, args.csv, args.plot, args.resume, *(args.merge or ()))
-    with lock_files(args.csv, args.resume, part and part.path):
+    with lock_files(args.csv, args.resume, part and part[-1]):
         if args.merge:
             _merge(args)
             return
@@ -64,7 +64,7 @@ def run(args):
 
 
 def _part(args):
-    """Return the `PartFile` of ``--part``, or None."""
+    """Return the number of ``--part``, the number of all, and the file of this one; None for the whole text."""
     if (args.file is None) != bool(args.merge):
         raise ValueError("give a text, or with --merge the files of its parts")
     if args.part is None:
@@ -77,21 +77,23 @@ def _part(args):
     number, of = numbers.groups()
     path = f"{Path(args.file).name}.{number.zfill(len(of))}-of-{of}.part"
     check_folder(path)
-    return PartFile(path, int(number), int(of))
+    return int(number), int(of), path
 
 
 def _measure(args, pool, part):
     """Run an `Evaluation` with a bar of the perplexity so far, and report it."""
     model, bos = load(args.model), not args.no_bos
     method = common.method_of(args, model, model.encode("", bos=bos))
-    options = {"csv": args.csv, "every": args.every, "state": args.resume, "pool": pool, "part": part}
-    evaluation = Evaluation(model, args.file, method, readable=args.readable, bos=bos, **options)
+    options = {"readable": args.readable, "bos": bos, "pool": pool}
+    if part:
+        evaluation = PartRun(model, args.file, method, *part, **options)
+    else:
+        options |= {"csv": args.csv, "every": args.every, "state": args.resume}
+        evaluation = Evaluation(model, args.file, method, **options)
     tally, n_known = evaluation.tally, evaluation.tally.n_tokens
     if n_known:
-        what = (
-            "is of a finished run; nothing is left to do" if evaluation.done else f"continues after {n_known:,} tokens"
-        )
-        tell(f"{args.resume} {what}")
+        continues = f"continues after {n_known:,} tokens"
+        tell(f"{args.resume} {'is of a finished run; nothing is left to do' if evaluation.done else continues}")
     start, in_bytes = time.perf_counter(), {"unit": "B", "unit_scale": True, "initial": evaluation.place.start}
     with common.progress(method.name, total=evaluation.n_bytes, **in_bytes) as bar:
 

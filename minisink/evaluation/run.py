@@ -38,31 +38,28 @@ class Evaluation:
     exists, the run continues from it. The method must have a limit, or the state would grow with the text, as it does
     under `Retrieval` without a `store`.
 
-    With a `pool`, an executor, the text is measured there, in parts. With a `part`, a `part_files.PartFile`, only that
-    part of the text is measured, and written to its file.
+    With a `pool`, an executor, the text is measured there, in parts.
 
     Raise ValueError, before anything is written, for a text that cannot be read, for options that do not go together,
     and for the state of another run.
     """
 
-    def __init__(
-        self, model, path, method, *, readable=False, bos=True, csv=None, every=None, state=None, pool=None, part=None
-    ):
+    in_parts, hint = False, "; with --resume FILE a run can continue"
+
+    def __init__(self, model, path, method, *, readable=False, bos=True, csv=None, every=None, state=None, pool=None):
         if every is not None and every < 1:
             raise ValueError(f"every is {every}; it must be 1 token or more")
         with blame(path, "cannot be read"):
             about = os.stat(path)
         self.n_bytes: Any = about.st_size if stat.S_ISREG(about.st_mode) else None  # a pipe has no size
         self.model, self.path, self.method, self.readable, self.bos = model, path, method, readable, bos
-        self.state, self.pool, self.part = state, pool, part
+        self.state, self.pool = state, pool
         self.csv, self.tally, self.done = GrowingCsv(csv, every) if csv else None, Tally(every), False
         self.n_saved = 0  # tokens, in the state on the disk
         self.place, self.n_read, self.digest = Place(0, 0), 0, hashlib.sha256()  # of the bytes that were read
-        self.in_parts = bool(pool or part or isinstance(method, Recompute))
+        self.in_parts = bool(self.in_parts or pool or isinstance(method, Recompute))
         self.past: Any = Past(model, method, readable=readable) if self.in_parts else None
         self.cache: Any = None if self.in_parts else empty_cache(model, method, readable=readable)
-        if part is not None:
-            part.begin(self)
         if state is not None:
             self._resume()
 
@@ -80,10 +77,7 @@ class Evaluation:
                 with _open(self.path) as file:
                     if self.place.start:
                         file.seek(self.place.start)
-                    pieces = self._pieces(file)
-                    if self.part:
-                        pieces = self.part.within(pieces, self.past)
-                    self.reader = TokenReader(pieces, self.place.skip)
+                    self.reader = TokenReader(self._pieces(file), self.place.skip)
                     self._measure(noted, on_progress)
             except KeyboardInterrupt:
                 raise KeyboardInterrupt(*self._progress_note()) from None
@@ -109,8 +103,6 @@ class Evaluation:
         self.done = True
         if self.csv:
             self.csv.add(self.tally.last_row())
-        if self.part:
-            self.part.write(self)
         self._save()
 
     def _losses(self):
@@ -122,12 +114,10 @@ class Evaluation:
         return measured(self.model, self.reader, self.past, length, self.pool)
 
     def _count(self, nll, ids):
-        """Add the losses of a block, which predict `ids`, to the tally, the CSV file and the part."""
+        """Add the losses of a block, which predict `ids`, to the tally and the CSV file."""
         rows = self.tally.add(nll, ids)
         if self.csv:
             self.csv.add(rows)
-        if self.part:
-            self.part.blocks.append((nll, ids))
 
     def _pieces(self, file):
         """Yield (start, bytes, ids) of the pieces of the text, the begin-of-text token in the first."""
@@ -149,8 +139,8 @@ class Evaluation:
         text = f"after {self.tally.n_tokens:,} tokens, perplexity {self.tally.perplexity:.2f}"
         if self.n_saved:
             text += f"; the same command continues from token {self.n_saved:,}"
-        elif self.state is None and self.part is None and self.method.capacity is not None:
-            text += "; with --resume FILE a run can continue"
+        elif self.state is None and self.method.capacity is not None:
+            text += self.hint
         return [text]
 
     def _save(self):
