@@ -2,67 +2,99 @@
 
 import multiprocessing
 import os
-import pickle
 import signal
 import tempfile
 import threading
 import time
 import warnings
 from collections import deque
-from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
-from copy import copy
-from functools import lru_cache, partial
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
+from textwrap import shorten
 
 import numpy as np
 
 from ..cache import check_whole
 from ..hf.arrays import from_arrays
-from ..hf.layout import cut, fill
+from ..hf.layout import cut, fill, lay_out
 from ..system import PACKAGE
 from ..system.errors import warn_caller
 from ..system.files import blame, unfinished_folder
 from ..system.threads import stay_on_one_thread
 
-WEIGHTS, MODEL = "weights", "model.pickle"  # in the folder that processes share
+WEIGHTS, TOKENIZER = "weights", "tokenizer.json"  # in the folder that processes share
 TIMEOUT = 10  # seconds in which a cluster must answer
 
 
 def in_order(work, model, items, executor=None, *, track=iter):
     """Yield ``work(model, item)`` for each item, in their order, computed here or by an executor.
 
-    `work` is a function of a module. Items are taken as they are needed, two ahead per worker. Raise ChildProcessError
-    if a process dies.
+    `work` is a function of a module. Items are taken as they are needed, two ahead per worker. Items lost with a
+    process that died are done again, one at a time; ChildProcessError names an item that ends its process every time.
     """
     items = iter(track(items))
     if executor is None:
         yield from (work(model, item) for item in items)
         return
-    client, n_workers = getattr(executor, "_client", None), getattr(executor, "_max_workers", None) or cores()
-    in_memory, waiting = client or isinstance(executor, ThreadPoolExecutor), deque()
-    with nullcontext() if in_memory else _folder(model) as folder:
-        submit, shared = executor.submit, _Shared(model, folder)
-        if client:  # Dask's; its executor would wait for ever for a lost result
-            submit, n_workers = partial(client.submit, pure=False), sum(client.nthreads().values())
-            shared = submit(_Shared, model)  # Dask computes a lost result again, but not data that was scattered
+    waiting: deque = deque()
+    with ExitStack() as stack:
+        pool = _Pool(executor, work, model, stack)
+        stack.callback(lambda: [future.cancel() for _, future in waiting])
+        while True:
+            if not any(future.done() and _died(future.exception()) for _, future in waiting):
+                ahead = islice(items, 2 * pool.n_workers - len(waiting))
+                waiting.extend((item, pool.submit(item)) for item in ahead)
+            if not waiting:
+                return
+            yield pool.result(*waiting.popleft())
+
+
+class _Pool:
+    """An executor that shares a model with its workers, and is replaced when a process of it dies."""
+
+    def __init__(self, executor, work, model, stack):
+        self.executor, self.work, self.stack = executor, work, stack
+        self.client = getattr(executor, "_client", None)  # Dask's
+        if self.client:
+            self.n_workers = sum(self.client.nthreads().values())
+        else:
+            self.n_workers = getattr(executor, "_max_workers", None) or cores()
+        in_memory = self.client or isinstance(executor, ThreadPoolExecutor)
+        shared = _Shared(model, None if in_memory else stack.enter_context(_folder(model)))
+        # Dask computes the result of a task again if it is lost, but not data that was scattered
+        self.shared = self.client.submit(_Shared, model, pure=False) if self.client else shared
+
+    def submit(self, item):
+        """Return the future of an item, a failed one if the executor takes no more."""
+        if self.client:  # its executor would wait for ever for a lost result
+            return self.client.submit(_work, self.work, self.shared, item, pure=False)
         try:
-            while True:
-                ahead = islice(items, 2 * n_workers - len(waiting))
-                waiting.extend(submit(_work, work, shared, item) for item in ahead)
-                if not waiting:
-                    return
-                while not waiting[0].done():
-                    time.sleep(0.005)  # on Windows, Ctrl-C does not interrupt a wait without a limit
-                yield waiting.popleft().result()
-        except Exception as error:
-            if isinstance(error, BrokenExecutor) or type(error).__name__ == "KilledWorker":  # Dask's
-                raise ChildProcessError("a process died; perhaps there was not enough memory for so many") from error
-            raise
-        finally:
-            for future in waiting:
-                future.cancel()
+            return self.executor.submit(_work, self.work, self.shared, item)
+        except BrokenExecutor as error:
+            (future := Future()).set_exception(error)
+            return future
+
+    def result(self, item, future):
+        """Wait for an item, and do it again if its process dies: first perhaps of another item, then of itself."""
+        for n_left in (2, 1, 0):
+            while not future.done():
+                time.sleep(0.005)  # on Windows, Ctrl-C does not interrupt a wait without a limit
+            try:
+                return future.result()
+            except BaseException as error:
+                if not _died(error):
+                    raise
+                if not n_left or type(error).__name__ == "KilledWorker":  # Dask has tried again by itself
+                    name = getattr(item, "name", None) or shorten(repr(item), 60)
+                    raise ChildProcessError(f"{name}: the process that works on it dies, every time") from error
+            future = self.submit(item)
+            if isinstance(self.executor, ProcessPoolExecutor) and future.done() and _died(future.exception()):
+                how = self.executor._mp_context, self.executor._initializer, self.executor._initargs
+                self.executor = self.stack.enter_context(_killed(ProcessPoolExecutor(self.n_workers, *how)))
+                future = self.submit(item)
 
 
 class _Shared:
@@ -72,7 +104,17 @@ class _Shared:
         self.model, self.folder = model, folder
 
     def __reduce__(self):
-        return (_opened, (self.folder, self.model.dtype.str)) if self.folder else (_Shared, (self.model,))
+        if self.folder is None:
+            return _Shared, (self.model,)
+        rest = {name: value for name, value in vars(self.model).items() if name not in ("weights", "tokenizer")}
+        return _from_folder, (self.folder, self.model.dtype.str, type(self.model), rest)
+
+
+def _from_folder(folder, dtype, kind, rest):
+    model = kind.__new__(kind)
+    vector, tokenizer = _opened(folder, dtype)
+    vars(model).update(rest, weights=from_arrays(rest["config"], cut(rest["config"], vector)), tokenizer=tokenizer)
+    return _Shared(model)
 
 
 def _work(work, shared, item):
@@ -81,18 +123,21 @@ def _work(work, shared, item):
 
 @contextmanager
 def _folder(model):
-    """Write a model to a folder that all workers map into memory, where its weights then are only once."""
+    """Write weights and tokenizer to a folder that all processes map, this one too: memory holds the weights once."""
+    config, like = model.config, np.empty(0, model.dtype)  # no view of the weights, which would keep them in memory
     if not isinstance(model.weights.embed, np.ndarray):
         raise ValueError(f"{model.name}: its weights are on a device, out of reach of other processes")
-    (rest := copy(model)).weights = None
     with unfinished_folder(tempfile.gettempdir()) as folder:
         with blame(folder, "no room for the weights, which other processes read there"):
-            vector = np.empty(model.n_parameters, model.dtype)
-            fill(model.config, model.arrays().items(), vector)
-            (folder / WEIGHTS).write_bytes(vector.data)
-            (folder / MODEL).write_bytes(pickle.dumps(rest))
-        del vector
-        yield str(folder)
+            Path(folder, WEIGHTS).write_bytes(bytes(model.n_parameters * like.itemsize))  # a full disk fails here
+            if model.tokenizer:
+                Path(folder, TOKENIZER).write_text(model.tokenizer.to_str(), encoding="utf-8")
+        mapped = np.asarray(np.memmap(Path(folder, WEIGHTS), like.dtype, "r+"))
+        model.weights = from_arrays(config, fill(config, model.arrays().items(), mapped))
+        try:
+            yield str(folder)
+        finally:
+            model.weights = from_arrays(config, lay_out(config, model.arrays().items(), like))
 
 
 @lru_cache(maxsize=1)
@@ -100,10 +145,11 @@ def _opened(folder, dtype):
     """Map a folder of `_folder`, once in each process."""
     if not Path(folder).is_dir():
         raise ValueError(f"{folder}: missing on a worker's machine; set TMPDIR to a folder that all of them share")
-    model = pickle.loads(Path(folder, MODEL).read_bytes())
-    vector = np.asarray(np.memmap(Path(folder, WEIGHTS), dtype, "c"))
-    model.weights = from_arrays(model.config, cut(model.config, vector))
-    return _Shared(model)
+    from tokenizers import Tokenizer  # imported here, as in `hf`
+
+    tokenizer = Path(folder, TOKENIZER)
+    weights = np.asarray(np.memmap(Path(folder, WEIGHTS), dtype, "c"))
+    return weights, Tokenizer.from_file(str(tokenizer)) if tokenizer.exists() else None
 
 
 @contextmanager
@@ -118,18 +164,13 @@ def processes(n_jobs):
     if n_jobs == 1:
         yield None
         return
-    pool = ProcessPoolExecutor(n_jobs, multiprocessing.get_context("spawn"), _begin)
-    try:
+    with _killed(ProcessPoolExecutor(n_jobs, multiprocessing.get_context("spawn"), _begin)) as pool:
         mask = getattr(signal, "pthread_sigmask", lambda *_: None)  # Windows has none
         before = mask(getattr(signal, "SIG_BLOCK", 0), {signal.SIGINT})  # inherited: Ctrl-C is left to this process
         for _ in range(n_jobs):
             pool.submit(os.getpid)  # each starts one
         mask(getattr(signal, "SIG_SETMASK", 0), before)
         yield pool
-    finally:
-        for process in list((pool._processes or {}).values()):
-            process.kill()  # busy or not
-        pool.shutdown(cancel_futures=True)
 
 
 @contextmanager
@@ -153,6 +194,17 @@ def connect(address):
         yield client.get_executor()
 
 
+@contextmanager
+def _killed(pool):
+    """Kill the processes of a pool, busy or not, when the block ends."""
+    try:
+        yield pool
+    finally:
+        for process in list((pool._processes or {}).values()):
+            process.kill()
+        pool.shutdown(cancel_futures=True)
+
+
 def _begin():
     """Prepare a process: one BLAS thread, Ctrl-C left to its parent, and an end when the parent ends."""
     stay_on_one_thread()
@@ -166,6 +218,11 @@ def _follow():
     if parent := multiprocessing.parent_process():
         parent.join()
         os._exit(1)
+
+
+def _died(error):
+    """Return whether an item failed because its process died."""
+    return isinstance(error, BrokenExecutor) or type(error).__name__ in ("KilledWorker", "FutureCancelledError")
 
 
 def cores():
