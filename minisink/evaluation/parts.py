@@ -129,6 +129,12 @@ class Part(NamedTuple):
     ids: np.ndarray
     n: int
 
+    @property
+    def name(self):
+        """The tokens measured, for a message."""
+        stop = self.start + len(self.ids)
+        return f"tokens {stop - self.n:,} to {stop - 1:,}"
+
 
 class Past:
     """What the next part needs of the text before it: the number of tokens, the first ids, and the last ones."""
