@@ -85,6 +85,7 @@ def _measure(args, pool, part):
     model, bos = load(args.model), not args.no_bos
     method = common.method_of(args, model, model.encode("", bos=bos))
     options = {"readable": args.readable, "bos": bos, "pool": pool}
+    evaluation: Evaluation
     if part:
         evaluation = PartRun(model, args.file, method, *part, **options)
     else:
