@@ -13,6 +13,7 @@ from ..system.files import check_picture
 from ..system.plots import picture
 from ..system.terminal import wrap
 from .common import add_json, add_model, add_readable, dump, progress
+from .reproduce_report import plain
 
 PURPOSE = "what a token costs, streaming and re-computing, relative to the floor"
 EXAMPLE = "minisink bench --shape smollm2-135m --caches 256 1024 4096 --plot speed.png"
@@ -56,7 +57,7 @@ def run(args):
 
 def _show(title, rows, decode, args):
     print(f"{title}\n")
-    print(token_cost.show(rows))
+    print(plain(rows))
     print(f"\nper token, median of {args.repeats}; bytes besides the weights;")
     print("paper: Llama-2-7B on an A6000, Figure 10")
     speed_now = f"{decode['decode_ms']:.3f} ms ({decode['tokens_per_second']:,.0f} tokens/s)"

@@ -13,7 +13,7 @@ from ..evaluation.jobs import in_order, processes
 from ..experiments.effects import verdict
 from ..system.files import atomic_write
 from ..system.plots import picture
-from ..system.terminal import table, wrap
+from ..system.terminal import human_bytes, table, wrap
 from .common import as_json, dump, progress
 
 
@@ -79,12 +79,16 @@ def scalars(rows):
 
 
 def plain(rows):
-    return table([*scalars(rows)[0]], [[*map(_cell, row.values())] for row in scalars(rows)])
+    rows = scalars(rows)
+    header = [key.removesuffix("_bytes").replace("_", " ") for key in rows[0]]
+    return table(header, [[_cell(key, value) for key, value in row.items()] for row in rows])
 
 
-def _cell(value):
+def _cell(key, value):
     if value is None or value != value:  # NaN
         return "-"
+    if key.endswith("_bytes"):
+        return human_bytes(value)
     return f"{value:.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
 
 

@@ -8,14 +8,15 @@ otherwise continue the chain. The cures: softmax1; a learned sink logit (gpt-oss
 
 import numpy as np
 
-from ..system.plots import bars
+from ..cache import check_whole
+from ..system.plots import bars, panels
 from ..system.terminal import number, table
 from ..training.backcopy import toy as backcopy
 from ..training.backcopy.chain import Task
 from ..training.parameters import as_weights
 from ..training.trigger.toy import ENOUGH, Toy
 from ..training.trigger.weights import KINDS
-from .effects import by, effect, exactly
+from .effects import by, effect, exactly, gather
 
 PAPER = "Ran-Milo, 2603.11487"
 CLAIM = "softmax must put 1 - epsilon on BOS when idle; ReLU need not (a gate: weight on the first token .467 to .048)"
@@ -41,8 +42,7 @@ def run(*, kinds=KINDS, n_seeds=3, lengths=(16,), head_dims=(16,), steps=4000, b
     only); ``"error"``, the largest, and for backcopy nats per token above the floor.
     """
     for name, value, least in (("n_seeds", n_seeds, 1), ("steps", steps, 1), ("backcopy_steps", backcopy_steps, 0)):
-        if value < least:
-            raise ValueError(f"{name} is {value}; it must be {least} or more")
+        check_whole(name, value, least)
     sizes = [(length, width) for length in lengths for width in head_dims]
     toys = [("trigger", kind, *size, seed + i) for size in sizes for kind in kinds for i in range(n_seeds)]
     for _, kind, length, width, _ in toys:
@@ -72,7 +72,6 @@ def copy_back(kind, n_steps, seed):
 
 
 def effects(rows):
-    """Yield that the trigger task is solved; that softmax has its sink, and no cure has one."""
     if solved := [row["error"] for row in rows if row["task"] == "trigger"]:
         yield exactly("trigger: largest error", max(solved), below=ENOUGH)
     for (task, kind), runs in by(rows, "task", "kind").items():
@@ -90,10 +89,9 @@ def show(rows):
 
 
 def finding(rows):
-    """Name the ways from scores to weights in which each toy parks its idle weight on BOS."""
     parts = []
     for task, runs in by(rows, "task").items():
-        park = [kind for kind, some in by(runs, "kind").items() if np.mean([row["idle"] for row in some]) > SINK]
+        park = [kind for kind, idle in gather(runs, "kind", "idle").items() if np.mean(idle) > SINK]
         parts.append(f"{', '.join(park) or 'none'} ({task})")
     n_kinds = len(by(rows, "kind"))
     return f"Of {n_kinds} ways from scores to weights, idle heads park on BOS under {' and '.join(parts)}"
@@ -101,15 +99,11 @@ def finding(rows):
 
 def draw(figure, rows):
     """Draw the idle weight on BOS: one bar per kind, one dot per training, one panel per task."""
-    tasks = by(rows, "task")
-    shares = [len(by(runs, "kind")) for runs in tasks.values()]
-    panels = figure.subplots(1, len(tasks), sharey=True, squeeze=False, width_ratios=shares)[0]
-    for axes, (task, rows_of_task) in zip(panels, tasks.items(), strict=True):
-        idle = {kind: [row["idle"] for row in runs] for kind, runs in by(rows_of_task, "kind").items()}
+    tasks = {f"{task} task": gather(runs, "kind", "idle") for task, runs in by(rows, "task").items()}
+    for axes, idle in panels(figure, tasks, width_ratios=[*map(len, tasks.values())]):
         bars(axes, [*idle], {"idle": [*map(np.mean, idle.values())]}, kinds=[int(kind == "softmax") for kind in idle])
         for i, values in enumerate(idle.values()):
             axes.plot([i] * len(values), values, "o", color="black", ms=8, clip_on=False)
         axes.axhline(SINK, color="black", ls=":", lw=2)
         axes.tick_params(axis="x", rotation=35)
-        axes.set_title(f"{task} task")
-    panels[0].set(ylabel="weight on BOS when idle (dotted: 0.3)", ylim=(0, 1.05))
+    figure.axes[0].set(ylabel="weight on BOS when idle (dotted: 0.3)", ylim=(0, 1.05))

@@ -75,6 +75,11 @@ def by(rows: Sequence[dict], *keys: str) -> dict:
     return groups
 
 
+def gather(rows: Sequence[dict], key: str, column: str) -> dict:
+    """Return the values of a column for each value of another, as lists."""
+    return {name: [row[column] for row in group] for name, group in by(rows, key).items()}
+
+
 def pivot(rows: Sequence[dict], key: str, column: str, cell: Callable) -> tuple[list, dict]:
     """Return the columns of a table, and the cells of each line by its key.
 

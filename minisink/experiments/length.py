@@ -12,8 +12,8 @@ import numpy as np
 
 from ..loss import empty_cache, perplexity, token_nll
 from ..methods import Streaming, cache_bytes_per_token
-from ..system.plots import BLACK, name_lines
-from ..system.terminal import human_bytes, table
+from ..system.plots import BLACK, curves, name_lines
+from ..system.terminal import human_bytes
 from .effects import effect, exactly, must_hold
 
 PAPER = "Figure 5"
@@ -77,19 +77,7 @@ def slope(line):  # (N, 2) -> float
     return float(x @ y / (x @ x))
 
 
-def show(rows):
-    """Return a table with one row per tenth."""
-    header = ["tokens", "readings", "perplexity", "begun here", "cache", "process", "if all were kept"]
-    cells = []
-    for row in rows:
-        sizes = [row[key] for key in ("cache_bytes", "process_bytes", "dense_bytes")]
-        numbers = [f"{row[key]:.2f}" for key in ("readings", "perplexity", "begun_here")]
-        cells.append([f"{row['tokens']:,}", *numbers, *("-" if n != n else human_bytes(n) for n in sizes)])
-    return table(header, cells)
-
-
 def finding(rows):
-    """State the perplexity of the last tenth, in the stream and begun there, and how much memory that takes."""
     last = rows[-1]
     cache, dense = (human_bytes(last[key]) for key in ("cache_bytes", "dense_bytes"))
     read = f"perplexity {last['perplexity']:.2f}, and {last['begun_here']:.2f} if reading begins there"
@@ -104,14 +92,8 @@ def draw(figure, rows):
     upper.plot(tokens, begun, ls="--", lw=2, color=BLACK, label="begun at this tenth")
     upper.set(ylabel="perplexity", ylim=(0, 1.2 * max(perplexities)))
     kinds = {"process_bytes": "process", "dense_bytes": "if all were kept", "cache_bytes": "the cache"}
-    for (key, label), marker in zip(kinds.items(), "s^o", strict=True):
-        lower.plot(tokens, [row[key] / 2**20 for row in rows], marker=marker, ms=9, label=label)
-    again = range(1, int(rows[-1]["readings"]) + 1)
-    dotted = " (dotted: the text begins again)" * bool(again)
-    lower.set(xlabel=f"tokens streamed{dotted}", ylabel="memory (MiB)", yscale="log")
-    lower.yaxis.set_major_formatter("{x:g}")
+    curves(lower, tokens, {label: [row[key] / 2**20 for row in rows] for key, label in kinds.items()})
+    lower.set(xlabel="tokens streamed", ylabel="memory (MiB)", yscale="log")
     lower.xaxis.set_major_formatter("{x:,.0f}")
     for axes in (upper, lower):
         name_lines(axes, gap=0.18)
-        for reading in again:
-            axes.axvline(reading * tokens[-1] / rows[-1]["readings"], color="black", ls=":", lw=1.5)

@@ -12,12 +12,13 @@ from itertools import product
 import numpy as np
 
 from ..attention import attend, causal_mask
+from ..cache import check_whole
 from ..loss import nll_of
 from ..positions import bias_of
 from ..sinks import ratio_to_median
 from ..system.plots import bars
 from ..system.terminal import table
-from .effects import by, effect
+from .effects import by, effect, gather
 from .inside import look_inside, norms, pieces, residual_ratio
 
 PAPER = "arXiv:2605.06611"
@@ -72,8 +73,7 @@ def run(models, text, *, length=128, n_texts=20, seed=0, track=iter):
     ``"rates"`` (N,) in each text; ``"value"``, norm of its value / the others' median, mean over heads and layers;
     ``"residual"``, the same of the stream, in the layer where it is largest; ``"nll"`` of the second half.
     """
-    if length < 8:
-        raise ValueError(f"length is {length}; a text with a middle takes 8 tokens or more")
+    check_whole("length", length, 8, ": a text with a middle")
     texts = {}
     for name, model in models.items():
         if length > model.config.max_positions:
@@ -120,15 +120,12 @@ def show(rows):
 def finding(rows):
     weight = {(row["model"], row["token"]): row["weight"] for row in rows}
     alone, first = "middle, sees only itself", "first"
-    each = ", ".join(
-        f"{model} {weight[model, alone]:.2f} and {weight[model, first]:.2f}" for model in by(rows, "model")
-    )
-    return f"Weight on a middle token that sees only itself, and on the first: {each}"
+    each = [f"{model} {weight[model, alone]:.2f} and {weight[model, first]:.2f}" for model in by(rows, "model")]
+    return f"Weight on a middle token that sees only itself, and on the first: {', '.join(each)}"
 
 
 def draw(figure, rows):
     """Draw bars for each token that may be a sink, one for each model: the mean weight on it."""
-    axes, tokens = figure.subplots(), [*by(rows, "token")]
-    series = {model: [row["weight"] for row in runs] for model, runs in by(rows, "model").items()}
-    bars(axes, tokens, series, form="%.2f" if len(series) == 1 else "", lying=True)
+    axes, series = figure.subplots(), gather(rows, "model", "weight")
+    bars(axes, [*by(rows, "token")], series, form="%.2f" if len(series) == 1 else "", lying=True)
     axes.set_xlabel("weight on the token (mean over heads and layers)")

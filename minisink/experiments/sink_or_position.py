@@ -2,14 +2,11 @@
 
 from functools import partial
 
-import numpy as np
-
 from ..evaluation.jobs import in_order
 from ..loss import perplexity, token_nll
 from ..methods import Streaming
-from ..system.plots import bars
-from ..system.terminal import count, number, table
-from .effects import effect, must_evict, pivot
+from ..system.plots import bars, panels
+from .effects import effect, must_evict
 
 PAPER = "Section 3.2"
 CLAIM = "sinks keep a model alive at any length; positions in the cache matter once a text is longer than the training"
@@ -55,15 +52,7 @@ def effects(rows):
         yield effect(f"original - slot, with the sink, {region}", part, **side)
 
 
-def show(rows):
-    """Return the 2 x 2, perplexity within / beyond the trained length."""
-    _, lines = pivot(rows, "sinks", "positions", lambda row: f"{number(row['within'])} / {number(row['beyond'])}")
-    header = ["within / beyond the trained length", "in the cache", "in the text"]
-    return table(header, [[count(n, "sink") if n else "no sink", *cells] for n, cells in lines.items()])
-
-
 def finding(rows):
-    """State what it costs to lose the sink, and to number tokens by their places in the text, within and beyond."""
     lost, moved = costs(rows)
     each = " and ".join(f"{round(part.mean(), 2) + 0.0:.2f} {region}" for region, part in moved.items())
     sink = f"Evicting the sink costs {lost.mean():.2f} nats per token"
@@ -72,11 +61,9 @@ def finding(rows):
 
 def draw(figure, rows):
     """Draw perplexity as bars, within the trained length and beyond: sink or none, slots or places in the text."""
-    reached = [region for region in ("within", "beyond") if not np.isnan(rows[0][region])]
-    panels = figure.subplots(1, len(reached), sharey=True, squeeze=False)[0]
-    for axes, region in zip(panels, reached, strict=True):
-        names = [f"{'sink' if row['sinks'] else 'no sink'}\n{row['positions']}" for row in rows]
-        kinds = [int(not row["sinks"]) for row in rows]
+    reached = {f"{region} the trained length": region for region in ("within", "beyond") if rows[0][region] > 0}
+    names = [f"{'sink' if row['sinks'] else 'no sink'}\n{row['positions']}" for row in rows]
+    kinds = [int(not row["sinks"]) for row in rows]
+    for axes, region in panels(figure, reached):
         bars(axes, names, {"perplexity": [row[region] for row in rows]}, form="%.1f", kinds=kinds)
-        axes.set_title(f"{region} the trained length")
-    panels[0].set_ylabel("perplexity")
+    figure.axes[0].set_ylabel("perplexity")

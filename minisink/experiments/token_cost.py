@@ -9,7 +9,6 @@ import numpy as np
 
 from ..evaluation.plots import STROKES
 from ..system.plots import name_lines
-from ..system.terminal import human_bytes, number, table
 from . import speed
 from .effects import effect
 
@@ -44,19 +43,7 @@ def effects(rows):
         yield effect("the ratio grows as the cache to the power of", times, above=0.5, below=1.5, stretch=1, of=power)
 
 
-def show(rows):
-    """Return a table with one row per cache, the paper's ratio (Llama-2-7B on an A6000) next to this one."""
-    header = ["cache", "streaming", "re-computing", "ratio", "paper, 7B", "streaming", "re-computing"]
-    cells = []
-    for row in rows:
-        times = [f"{row['streaming_ms']:.2f} ms", f"{row['recompute_ms']:.1f} ms", f"{row['ratio']:.1f}"]
-        sizes = [human_bytes(row[key]) for key in ("streaming_bytes", "recompute_bytes")]
-        cells.append([f"{row['cache']:,}", *times, number(row["paper_ratio"], ".1f"), *sizes])
-    return table(header, cells)
-
-
 def finding(rows):
-    """State what a token costs in the smallest cache and in the largest."""
     ratios = (f"{row['ratio']:,.0f} times as long in a cache of {row['cache']:,}" for row in (rows[0], *rows[1:][-1:]))
     return f"A token whose window is re-computed takes, compared with streaming, {', '.join(ratios)}"
 
@@ -72,7 +59,6 @@ def draw(figure, rows):
         axes.annotate(f"{row['ratio']:,.0f} x", point, xytext=(0, 12), textcoords="offset points", ha="center")
     axes.set_xscale("log", base=2)
     axes.set(xlabel="cache (tokens)", ylabel="milliseconds per token", yscale="log")
-    axes.yaxis.set_major_formatter("{x:g}")
     axes.margins(y=0.2)  # room for the numbers above the curve
     axes.set_xticks(caches, [f"{cache:,}" for cache in caches])
     name_lines(axes)

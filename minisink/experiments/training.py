@@ -6,9 +6,9 @@ with *softmax1*, the zero sink, a query may leave weight unspent; with a *sink t
 
 from ..loss import perplexity, token_nll
 from ..methods import Streaming
-from ..system.plots import name_lines
+from ..system.plots import curves, name_lines, panels
 from ..system.terminal import number, table
-from .effects import by, effect, must_evict, must_hold, pivot
+from .effects import by, effect, gather, must_evict, must_hold, pivot
 from .inside import stretch
 
 PAPER = "Table 3"
@@ -47,7 +47,6 @@ def effects(rows):
 
 
 def show(rows):
-    """Return a table with one row per model and cache, one column per number of first tokens."""
     labelled = [row | {"line": (row["model"], row["trained"], str(row["cache"]))} for row in rows]
     columns, lines = pivot(labelled, "line", "n_sinks", lambda row: number(row["perplexity"]))
     header = ["model", "trained", "cache", *(f"{n} kept" for n in columns)]
@@ -55,7 +54,6 @@ def show(rows):
 
 
 def finding(rows):
-    """State what it costs each model in the first cache to keep the first number of first tokens, not the second."""
     cache, sinks = rows[0]["cache"], [*by(rows, "n_sinks")]
     few, many = sinks[0], sinks[:2][-1]
     nll = {(row["model"], row["n_sinks"]): row["nll"] for row in rows if row["cache"] == cache}
@@ -66,14 +64,12 @@ def finding(rows):
 
 def draw(figure, rows):
     """Draw perplexity by the number of first tokens kept, one line per model, one panel per cache."""
-    caches, sinks = by(rows, "cache"), [str(n) for n in by(rows, "n_sinks")]
-    panels = figure.subplots(1, len(caches), sharey=True, squeeze=False)[0]
-    for axes, (cache, rows_of_cache) in zip(panels, caches.items(), strict=True):
-        for i, (name, rows_of_model) in enumerate(by(rows_of_cache, "model").items()):
-            axes.plot(sinks, [row["perplexity"] for row in rows_of_model], marker="so^Dv"[i % 5], ms=11, label=name)
-        axes.set(title=f"cache {cache}", xlabel="first tokens kept")
-    panels[0].set_ylabel("perplexity after eviction")
-    name_lines(panels[-1])
+    sinks = [str(n) for n in by(rows, "n_sinks")]
+    for axes, group in panels(figure, {f"cache {cache}": group for cache, group in by(rows, "cache").items()}):
+        curves(axes, sinks, gather(group, "model", "perplexity"))
+        axes.set_xlabel("first tokens kept")
+    figure.axes[0].set_ylabel("perplexity after eviction")
+    name_lines(axes)
 
 
 def trained_with(config):

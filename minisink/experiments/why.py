@@ -8,8 +8,7 @@ import numpy as np
 
 from ..methods import Streaming, Window, new_cache
 from ..system.device import to_host
-from ..system.plots import name_lines
-from ..system.terminal import table, wrap
+from ..system.plots import curves, name_lines
 from .effects import by, effect, must_evict
 
 PAPER = "Section 3.1"
@@ -74,20 +73,7 @@ def effects(rows):
     yield effect("norm of the output: window / sink", window["mixed"] / sink["mixed"], above=1)
 
 
-def show(rows):
-    """Return a table with one row per layer: with the sink kept, and with it gone."""
-    header = ["layer", "kept: weight", "|v|", "|home|", "log", "rest", "gone: weight", "|v|", "|home|", "log"]
-    kept = ("weight", "value", "mixed", "all", "rest")
-    cells = []
-    for layer, (sink, window) in by(rows, "layer").items():
-        numbers = [sink[key] for key in kept] + [window[key] for key in kept[:-1]]
-        cells.append([str(layer), *(f"{x:.2f}" for x in numbers)])
-    means = "weight and |v| / median: of slot 0; |home|: norm of what is mixed; log: of the softmax denominator, "
-    return f"{table(header, cells)}\n\n{wrap(means + 'in nats; rest: the same without slot 0')}"
-
-
 def finding(rows):
-    """State the weight on slot 0 with the sink and without, and how much longer the output becomes."""
     by_name = {key: [np.mean([row[key] for row in some]) for some in by(rows, "oldest").values()] for key in MEASURES}
     (kept, gone), (short, long) = by_name["weight"], by_name["mixed"]
     longer = f"attention's output is {long / short:.2f} times as long"
@@ -97,15 +83,13 @@ def finding(rows):
 def draw(figure, rows):
     """Draw the weight by slot, and by layer the weight on slot 0 and the norm of attention's output."""
     by_slot, weight, norm = figure.subplots(1, 3)
-    for (name, series), marker in zip(by(rows, "oldest").items(), "os", strict=True):
-        layers, style = [row["layer"] for row in series], {"marker": marker, "ms": 9, "label": name}
+    names, layers = by(rows, "oldest"), [*by(rows, "layer")]
+    for name, series in names.items():
         by_slot.plot(np.mean([row["slots"] for row in series], axis=0), label=name)
-        weight.plot(layers, [row["weight"] for row in series], **style)
-        norm.plot(layers, [row["mixed"] for row in series], **style)
+    for axes, key in ((weight, "weight"), (norm, "mixed")):
+        curves(axes, layers, {name: [row[key] for row in series] for name, series in names.items()})
+        axes.locator_params(axis="x", integer=True)
     by_slot.set(title="weight by slot", xlabel="slot", yscale="log")
-    by_slot.yaxis.set_major_formatter("{x:g}")
     weight.set(title="weight on slot 0", xlabel="layer", ylim=(-0.01, None))
     norm.set(title="norm of the output", xlabel="layer", ylim=(0, None))
-    for axes in (weight, norm):
-        axes.xaxis.get_major_locator().set_params(integer=True)
     name_lines(norm)

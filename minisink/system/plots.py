@@ -6,6 +6,7 @@ says.
 """
 
 from contextlib import contextmanager
+from itertools import cycle
 from textwrap import fill, shorten
 
 import numpy as np
@@ -26,7 +27,8 @@ def look():
     settings: dict = {"font.size": LETTERS, "lines.linewidth": 2.5, "axes.prop_cycle": lines}
     settings |= {f"{part}size": LETTERS for part in ("axes.title", "axes.label", "xtick.label", "ytick.label")}
     settings |= {"legend.fontsize": LETTERS, "figure.titlesize": 19}
-    return settings | {"axes.grid": True, "axes.axisbelow": True, "grid.alpha": 0.3}
+    settings |= {"axes.grid": True, "axes.axisbelow": True, "grid.alpha": 0.3}
+    return settings | {"axes.formatter.min_exponent": 7}  # a logarithmic axis says 0.01, not 10 to the power of -2
 
 
 @contextmanager
@@ -48,6 +50,30 @@ def picture(path, title, caption=""):
             figure.savefig(unfinished, dpi=150)
 
 
+def panels(figure, groups, **options):
+    """Yield axes and a value for each title and value in a dict: panels in a row, which share their scale."""
+    row = figure.subplots(1, len(groups), sharey=True, squeeze=False, **options)[0]
+    for axes, (title, group) in zip(row, groups.items(), strict=True):
+        axes.set_title(title)
+        yield axes, group
+
+
+def curves(axes, x, series):
+    """Draw a line with markers over `x` for each of the series, values by name."""
+    for (name, values), marker in zip(series.items(), cycle("osD^v")):
+        axes.plot(x, values, marker=marker, ms=9, label=name)
+
+
+def heat(axes, values, **labels):
+    """Draw weights (rows, columns), 0 to 1, as colours, and return the image."""
+    image = axes.imshow(values, vmin=0.0, vmax=1.0, cmap="magma", interpolation="nearest", aspect="auto")
+    axes.grid(visible=False)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.get_major_locator().set_params(integer=True)
+    axes.set(**labels)
+    return image
+
+
 def name_lines(axes, gap=0.08):
     """Write the name of each line at its end, in its colour, at least `gap` of the axes' height apart."""
     axes.get_ylim()  # sets the scale
@@ -62,16 +88,19 @@ def name_lines(axes, gap=0.08):
         axes.text(1.02, place, label, color=colour, va="center", transform=axes.transAxes)
 
 
-def bars(axes, names, series, *, form="", kinds=None, lying=False):
+def bars(axes, names, series, *, form="", kinds=None, lying=False, errors=None):
     """Draw a bar for each name, side by side for several series, with its number in a `form`.
 
-    `series` maps labels to values, NaN if missing. In a single series, bars of one kind (`kinds`, integers) look alike.
+    `series` maps labels to values, NaN if missing; `errors` likewise, drawn as lines. In a single series, bars of one
+    kind (`kinds`, integers) look alike.
     """
     width = 0.8 / len(series)
     for i, (label, values) in enumerate(series.items()):
         alike = kinds or [i] * len(names)
         places = np.arange(len(names)) + (i - (len(series) - 1) / 2) * width
         look_of = {"color": [PALETTE[kind % 6] for kind in alike], "hatch": [HATCHES[kind % 6] for kind in alike]}
+        if errors:
+            look_of["xerr" if lying else "yerr"] = errors[label]
         drawn = (axes.barh if lying else axes.bar)(places, values, width, label=label, edgecolor="black", **look_of)
         if form:
             axes.bar_label(drawn, fmt=lambda x: form % (round(x, 3) + 0.0), padding=4)  # not -0.000

@@ -99,9 +99,9 @@ def test_the_table_has_the_mean_of_the_trainings(capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--n-seeds", "0"], "n_seeds is 0; it must be 1 or more"),
+        (["--n-seeds", "0"], "n_seeds is 0; it must be a whole number of 1"),
         (["--steps", "0"], "steps is 0"),
-        (["--backcopy-steps", "-1"], "backcopy_steps is -1; it must be 0 or more"),
+        (["--backcopy-steps", "-1"], "backcopy_steps is -1; it must be a whole number of 0"),
         (["--lengths", "2"], "length is 2; it must be 3 or more"),
         (["--head-dims", "0"], "the width of a head is 0"),
         (
