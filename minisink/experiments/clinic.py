@@ -21,9 +21,10 @@ from ..loss import perplexity
 from ..methods import lead_of
 from ..sinks import sink_kind
 from ..system.device import to_host
+from ..system.plots import heat
 from . import metric, sink_count, sink_parts, sink_tokens
 from .effects import by, must_evict, must_hold, must_learn
-from .inside import WEIGHTS, look_inside, pieces
+from .inside import look_inside, pieces
 from .new_sink import EPS, conditions
 
 CACHES, SINKS = (64, 256), (0, 1, 2, 4, 8)
@@ -164,12 +165,9 @@ def recommend(nlls, kind, *, learned=False):
 def draw(figure, page):
     """Draw each head's weight on the first token, a dot if it retrieves; and what n sinks lose, by three errors."""
     weights, losses = figure.subplots(1, 2)
-    figure.colorbar(weights.imshow(page["weight"].T, **WEIGHTS), ax=weights)
+    title = "weight on the first (dot: retrieves)"
+    figure.colorbar(heat(weights, page["weight"].T, title=title, xlabel="layer", ylabel="head"), ax=weights)
     weights.plot(*page["retrieve"]["heads"].T, "o", ms=10, mfc="white", mec="black")
-    weights.set(title="weight on the first (dot: retrieves)", xlabel="layer", ylabel="head")
-    weights.grid(visible=False)
-    for axis in (weights.xaxis, weights.yaxis):
-        axis.get_major_locator().set_params(integer=True)
     for row in page["losses"]:
         lost, error = ([each[key] for each in row["lost"]] for key in ("mean", "error"))
         losses.errorbar(range(len(lost)), lost, SURE * np.array(error), marker="o", ms=9, capsize=6, label=row["cache"])

@@ -16,6 +16,7 @@ from ..cache import check_whole
 from ..fast.blocks import Banded
 from ..loss import nll_of
 from ..methods import Streaming
+from ..system.plots import panels
 from ..system.terminal import count
 from .effects import effect, exactly
 from .inside import after_layers, look_inside
@@ -117,19 +118,16 @@ def draw(figure, rows):
     """Draw the change by distance: with a sink after some layers, and after the last layer with and without one."""
     with_sinks, without = split(rows)
     layers, window, kept = len(with_sinks) - 1, rows[0]["window"], count(rows[0]["sinks"], "sink")
-    left, right = figure.subplots(1, 2, sharey=True)
     some = {f"layer {i}": with_sinks[i] for i in sorted({0, layers // 3, 2 * layers // 3, layers - 1})}
     last = {kept: with_sinks[-2], "no sink": without[-2]}
-    marks = ((window - 0.5, "--", 1.5, "evicted", "left"), (layers * (window - 1), ":", 2.5, "bound", "right"))
-    for axes, curves in ((left, some), (right, last)):
-        for label, row in curves.items():
+    marks = ((window - 0.5, "--", "evicted", "left"), (layers * (window - 1), ":", "bound", "right"))
+    for axes, series in panels(figure, {f"{kept}, some layers": some, f"layer {layers - 1}, with and without": last}):
+        for label, row in series.items():
             change = row["change"].mean(axis=0)
             axes.plot(np.where(change > 0, change, np.nan), label=label)  # a logarithmic axis has no zero
-        for x, stroke, width, name, side in marks:
-            axes.axvline(x, color="black", ls=stroke, lw=width)
+        for x, stroke, name, side in marks:
+            axes.axvline(x, color="black", ls=stroke, lw=2)
             axes.text(x, 0.99, f" {name} ", transform=axes.get_xaxis_transform(), va="top", ha=side)
-        axes.set_xlabel("tokens after the changed one")
+        axes.set(xlabel="tokens after the changed one", yscale="log")
         axes.legend(loc="upper right", bbox_to_anchor=(0.96, 0.92))
-    left.set(title=f"{kept}, some layers", yscale="log", ylabel="change / length of the stream")
-    left.yaxis.set_major_formatter("{x:g}")
-    right.set_title(f"layer {layers - 1}, with and without")
+    figure.axes[0].set_ylabel("change / length of the stream")

@@ -6,6 +6,7 @@ during training. Each log is one training, so an interval, over its last measure
 A model without a log is measured checkpoint by checkpoint.
 """
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -110,9 +111,8 @@ def finding(rows):
 
 def draw(figure, rows):
     """Draw over the tokens seen, or steps: held-out loss, weight on the first token, and its benefit."""
-    panels = figure.subplots(1, 3)
     titles = {"loss": "loss (nats)", "weight": "weight on the first", "gap": "window - sink (nats)"}
-    for axes, (key, title) in zip(panels, titles.items(), strict=True):
+    for axes, (key, title) in zip(figure.subplots(1, 3), titles.items(), strict=True):
         for name, log in by(rows, "training").items():
             x, y = [*map(place, log)], np.array([row[key] for row in log])
             axes.plot(x, y, label=name)
@@ -121,12 +121,13 @@ def draw(figure, rows):
                 axes.xaxis.get_major_locator().set_params(numticks=4)
                 error = SURE * np.array([row["error"] * (key == "gap") for row in log])
                 axes.fill_between(x, y - error, y + error, alpha=0.2)
-            for before, row in zip(log, log[1:], strict=False):
+            for before, row in pairwise(log):
                 if row["part"] != before["part"]:
                     axes.axvline(place(before), color=GREY, ls=":", lw=1.5)
         axes.set(title=title, xlabel="step" if "step" in rows[0] else "million tokens")
-    panels[1].axhline(EPSILON, color="black", lw=1)
-    name_lines(panels[-1])
+        if key == "weight":
+            axes.axhline(EPSILON, color="black", lw=1)
+    name_lines(axes)
 
 
 def read_logs(folder):

@@ -5,11 +5,10 @@ import numpy as np
 from ..methods import lead_of
 from ..sinks import ratio_to_median, sink_rate, weight_on_first
 from ..system.device import to_host
-from ..system.plots import name_lines, picture
+from ..system.plots import curves, heat, name_lines, picture
 
 NAMED = 12  # tokens named along an axis
-CELLS = 4, 8  # most heads and layers whose weights are also written as numbers
-WEIGHTS: dict = {"vmin": 0.0, "vmax": 1.0, "cmap": "magma", "interpolation": "nearest", "aspect": "auto"}  # as colours
+CELLS = 32  # heads whose weights are also written as numbers
 
 
 def look_inside(model, ids, cache=None):
@@ -108,31 +107,23 @@ def draw_inspection(path, patterns, summary, *, tokens, name, several="token"):
     title += f", and head {head} of layer {layer} {weights.max():.0%}"
     with picture(path, title) as figure:
         all_heads, pattern, norms = figure.subplots(1, 3, width_ratios=[1, 1.2, 0.8])
-        all_heads.imshow(weights, **WEIGHTS)
-        if weights.shape[1] <= CELLS[0] and len(layers) <= CELLS[1]:
-            for (i, h), weight in np.ndenumerate(weights):
-                stands_out = "white" if weight < 0.6 else "black"
-                all_heads.text(h, i, f"{weight:.0%}", ha="center", va="center", color=stands_out)
-        all_heads.set(title="weight on the first", xlabel="head", ylabel="layer")
+        heat(all_heads, weights, title="weight on the first", xlabel="head", ylabel="layer")
+        for (i, h), weight in np.ndenumerate(weights if weights.size <= CELLS else []):
+            stands_out = "white" if weight < 0.6 else "black"
+            all_heads.text(h, i, f"{weight:.0%}", ha="center", va="center", color=stands_out)
+        image = heat(pattern, patterns[layer][head], title=f"layer {layer}, head {head}", xlabel="key")
         every = -(-len(tokens) // NAMED)  # a long text has no room for every token's name
         ticks, names = range(0, len(tokens), every), [token[:7].replace("$", r"\$") for token in tokens[::every]]
-        image = pattern.imshow(patterns[layer][head], **WEIGHTS)
-        pattern.set(title=f"layer {layer}, head {head}", xlabel="key")
         pattern.set_xticks(ticks, names, rotation=90)
         pattern.set_yticks(ticks, names)
         figure.colorbar(image, ax=[all_heads, pattern], location="bottom", shrink=0.5, label="weight")
-        for axes in (all_heads, pattern):
-            axes.grid(visible=False)
-        residual = [_ratio(row, "residual") for row in layers]
-        value = [np.mean([_ratio(head, "value") for head in row["heads"]]) for row in layers]
-        norms.plot(residual, marker="o", ms=9, label="stream")
-        norms.plot(value, marker="s", ms=9, label="values")
+        stream = [_ratio(row, "residual") for row in layers]
+        values = [np.mean([_ratio(head, "value") for head in row["heads"]]) for row in layers]
+        curves(norms, range(len(layers)), {"stream": stream, "values": values})
         norms.axhline(1.0, color="black", ls=":")
-        norms.set(title="norm / median", xlabel="layer", yscale="log" if min(residual + value) > 0 else "linear")
-        norms.yaxis.set_major_formatter("{x:g}")
+        norms.set(title="norm / median", xlabel="layer", yscale="log" if min(stream + values) > 0 else "linear")
+        norms.locator_params(axis="x", integer=True)
         name_lines(norms)
-        for axis in (all_heads.xaxis, all_heads.yaxis, norms.xaxis):
-            axis.get_major_locator().set_params(integer=True)
 
 
 def _ratio(row, name):

@@ -7,7 +7,7 @@ does whatever the text. Two habits are left: a bright diagonal, the nearest toke
 import numpy as np
 
 from ..system.device import to_host
-from ..system.plots import name_lines
+from ..system.plots import curves, heat, name_lines, panels
 from .effects import effect
 from .inside import look_inside, pieces
 
@@ -69,7 +69,6 @@ def later_more(labelled):
 
 
 def finding(rows):
-    """State the weight of a piece's last token on the first and the nearest, in early layers and in later ones."""
     parts = rows[:LOCAL], rows[LOCAL:]
     (a, b), (c, d) = ([np.mean([row[key] for row in part]) for key in ("first", "near")] for part in parts)
     early = f"In the first {LOCAL} layers the first token gets {a:.0%} of the weight, the nearest {NEAR} get {b:.0%}"
@@ -78,22 +77,17 @@ def finding(rows):
 
 def draw(figure, rows):
     """Draw maps of the first layers and two later ones, and below them the first token's weight in all layers."""
-    n_layers = len(rows)
-    shown = sorted({0, 1, (n_layers + 1) // 2, n_layers - 1})
+    shown = {f"layer {i}": i for i in sorted({0, 1, (len(rows) + 1) // 2, len(rows) - 1})}
     above, below = figure.subfigures(2, 1)
-    panels = above.subplots(1, len(shown), sharey=True)
-    for panel, i in zip(panels, shown, strict=True):
-        image = panel.imshow(rows[i]["pattern"], vmin=0.0, vmax=1.0, cmap="magma", interpolation="nearest")
-        panel.set(title=f"layer {i}", xlabel="key")
-        panel.grid(visible=False)
-    panels[0].set_ylabel("query")
-    above.colorbar(image, ax=panels, label="weight")
+    for panel, i in panels(above, shown):
+        image = heat(panel, rows[i]["pattern"], xlabel="key")
+    above.axes[0].set_ylabel("query")
+    above.colorbar(image, ax=above.axes, label="weight")
     axes = below.subplots()
-    layers, first, spread = (np.array([row[key] for row in rows]) for key in ("layer", "first", "spread"))
+    layers, first, near, spread = (np.array([row[key] for row in rows]) for key in ("layer", "first", "near", "spread"))
     axes.fill_between(layers, np.maximum(first - spread, 0), first + spread, alpha=0.2)
-    axes.plot(layers, first, marker="o", ms=9, label="on the first")
-    axes.plot(layers, [row["near"] for row in rows], marker="s", ms=9, label=f"on the nearest {NEAR}")
+    curves(axes, layers, {"on the first": first, f"on the nearest {NEAR}": near})
     axes.axhline(1 / rows[0]["tokens"], color="black", ls=":", label="equal weights")
-    axes.set(xticks=layers[:: max(1, n_layers // 15)], ylim=(0, None))
-    axes.set(xlabel="layer (band: how heads spread)", ylabel=f"weight of token {rows[0]['tokens'] - 1}")
+    axes.set(xlabel="layer (band: how heads spread)", ylabel=f"weight of token {rows[0]['tokens'] - 1}", ylim=(0, None))
+    axes.locator_params(axis="x", integer=True)
     name_lines(axes, gap=0.2)

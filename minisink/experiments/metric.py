@@ -12,10 +12,11 @@ from itertools import product
 
 import numpy as np
 
+from ..cache import check_whole
 from ..positions import kind_of
 from ..sinks import importance, sink_kind, stable_rank
 from ..system.device import to_host
-from ..system.plots import bars
+from ..system.plots import bars, curves
 from ..system.terminal import table
 from .effects import by, effect, exactly
 from .inside import look_inside, massive, pieces, residual_ratio, value_ratio
@@ -40,8 +41,7 @@ def run(model, ids, *, lengths=(16, 64, 128), n_texts=100, seed=0, track=iter):
     output; ``"sink_0.1"`` and so on, the share of heads with alpha above; the ``"kind"`` of sink, if a head has one;
     the model's ``"positions"``; ``"known"``, `known_difference`; ``"alpha"``, (N, H), a row per piece.
     """
-    if min(lengths) < 8:
-        raise ValueError(f"a piece of {min(lengths)} tokens has no middle; choose 8 or more")
+    check_whole("length", min(lengths), 8, ": a piece with a middle")
     known, positions = known_difference(model), kind_of(model.config)
     for text, length in track([*product(TEXTS, lengths)]):
         keys, natural = (0, 1, 2, 3, length // 2), pieces(model, ids, length, n_texts)
@@ -152,10 +152,9 @@ def draw(figure, rows):
     """Draw the sink rate of the first token by threshold, and of each key, for all kinds of text."""
     length = usual_length(rows)
     by_eps, by_key = figure.subplots(1, 2, sharey=True)
-    keys, series = (0, 1, 2, 3, length // 2), {}
-    for text, marker in zip(TEXTS, "osD", strict=True):
-        by_eps.plot(EPS, [100 * rates(rows, text, length, 0, eps).mean() for eps in EPS], marker=marker, ms=11)
-        series[text] = [100 * rates(rows, text, length, key).mean() for key in keys]
+    keys = (0, 1, 2, 3, length // 2)
+    curves(by_eps, EPS, {text: [100 * rates(rows, text, length, 0, eps).mean() for eps in EPS] for text in TEXTS})
+    series = {text: [100 * rates(rows, text, length, key).mean() for key in keys] for text in TEXTS}
     bars(by_key, [str(key + 1) for key in keys], series, form="%.0f")
     by_eps.set(title=f"first of {length} tokens", xlabel="least mean weight of a sink")
     by_eps.set(ylabel="heads with a sink (%)", ylim=(-3, 103))

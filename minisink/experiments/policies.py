@@ -17,7 +17,7 @@ from ..hf.fields import CheckpointError
 from ..loss import perplexity, token_nll
 from ..methods import ByLayer, Recompute, check_cache, new_cache
 from ..model import load
-from ..system.plots import BLACK, bars
+from ..system.plots import bars, panels
 from ..system.terminal import human_bytes, number, table
 from ..training.induction.segments import CHANCE, SEGMENT, ask
 from ..training.induction.toy import Toy
@@ -230,16 +230,14 @@ def finding(rows):
 def draw(figure, rows):
     """Draw what every entry loses in a long text, and of a name told earlier; black lines are standard errors."""
     tasks = [*rows[0]["tasks"]]
-    panels = {"long text,\nabove streaming": ["above"]}
-    panels |= {"read again after\na gap, by the toy": [task for task in tasks if task not in WHERE]}
-    panels |= {"names told to\nSmolLM2": list(WHERE)} if WHERE[0] in tasks else {}
-    for axes, (title, group) in zip(figure.subplots(1, len(panels), sharey=True), panels.items(), strict=True):
-        bars(axes, [row["entry"] for row in rows], {task: [row[task] for row in rows] for task in group}, lying=True)
-        for i, task in enumerate(group):
-            y = np.arange(len(rows)) + (i - (len(group) - 1) / 2) * 0.8 / len(group)
-            error = [row["error" if task == "above" else f"{task} error"] for row in rows]
-            axes.errorbar([row[task] for row in rows], y, xerr=error, fmt="none", ecolor=BLACK)
-        axes.set(title=title, xlabel="nats per token")
+    groups = {"long text,\nabove streaming": ["above"]}
+    groups |= {"read again after\na gap, by the toy": [task for task in tasks if task not in WHERE]}
+    groups |= {"names told to\nSmolLM2": list(WHERE)} if WHERE[0] in tasks else {}
+    for axes, group in panels(figure, groups):
+        nats = {task: [row[task] for row in rows] for task in group}
+        errors = {task: [row["error" if task == "above" else f"{task} error"] for row in rows] for task in group}
+        bars(axes, [row["entry"] for row in rows], nats, lying=True, errors=errors)
+        axes.set_xlabel("nats per token")
         if len(group) > 1:  # below, where it hides nothing
             tight = {"handlelength": 0.8, "handletextpad": 0.3, "columnspacing": 0.6, "frameon": False}
             axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=len(group), **tight)

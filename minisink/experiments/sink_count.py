@@ -7,8 +7,9 @@ import numpy as np
 from ..evaluation.jobs import in_order
 from ..loss import perplexity, token_nll
 from ..methods import Recompute, Streaming, lead_of
+from ..system.plots import curves
 from ..system.terminal import count, number, table
-from .effects import by, effect, must_evict, pivot
+from .effects import by, effect, gather, must_evict, pivot
 
 PAPER = "Table 2"
 CLAIM = "without sinks a cache fails, with one it nearly holds, with four it holds (Llama-2-7B 3360, 11.9, 9.6)"
@@ -56,7 +57,6 @@ def effects(rows):
 
 
 def show(rows):
-    """Return a table with one row per cache, one column per number of sinks."""
     columns, lines = pivot(rows, "cache", "n_sinks", lambda row: number(row["perplexity"]))
     return table(["cache", *map(_kept, columns)], [[str(cache), *cells] for cache, cells in lines.items()])
 
@@ -66,7 +66,6 @@ def _kept(n):
 
 
 def finding(rows):
-    """State the perplexity of the smallest cache: with the two smallest numbers of sinks, the largest, re-computed."""
     cache, rows_of_cache = next(iter(by(rows, "cache").items()))
     ppl = {row["n_sinks"]: row["perplexity"] for row in rows_of_cache}
     shown = [n for i, n in enumerate(ppl) if i < 2 or i >= len(ppl) - 2]
@@ -76,12 +75,10 @@ def finding(rows):
 
 def draw(figure, rows):
     """Draw perplexity against the number of sinks, one line per cache, dotted where windows are re-computed."""
-    axes = figure.subplots()
-    for i, (cache, rows_of_cache) in enumerate(by(rows, "cache").items()):
-        ppl = {row["n_sinks"]: row["perplexity"] for row in rows_of_cache}
-        recomputed, marker = ppl.pop("re-computed", np.nan), "osD^v"[i % 5]
-        (line,) = axes.plot(range(len(ppl)), ppl.values(), marker=marker, ms=11, label=f"cache {cache}")
+    axes, sinks, ppl = figure.subplots(), [*by(rows, "n_sinks")][:-1], gather(rows, "cache", "perplexity")
+    curves(axes, range(len(sinks)), {f"cache {cache}": kept for cache, (*kept, _) in ppl.items()})
+    for line, (*_, recomputed) in zip([*axes.lines], ppl.values(), strict=True):
         axes.axhline(recomputed, color=line.get_color(), ls=":", lw=2)
-    axes.set_xticks(range(len(ppl)), map(str, ppl))
+    axes.set_xticks(range(len(sinks)), sinks)
     axes.set(xlabel="sinks kept (dotted: windows re-computed)", ylabel="perplexity")
     axes.legend()

@@ -117,7 +117,7 @@ def test_the_known_answer_is_asked_of_gpt2_only():
 
 def test_what_is_too_short_is_refused(capsys):
     model = public(tiny.make(bos=0))
-    with pytest.raises(ValueError, match="a piece of 7 tokens has no middle"):
+    with pytest.raises(ValueError, match="length is 7; it must be a whole number of 8 or more: a piece with a middle"):
         list(metric.run(model, tiny.ids(40), lengths=(7, 9)))
     with pytest.raises(ValueError, match="the text has 6 tokens; a piece takes 9"):
         list(metric.run(model, [0, *tiny.ids(6)], lengths=(10,)))
