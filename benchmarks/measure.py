@@ -113,7 +113,7 @@ def recompute(shape, repeats):
     """Return rows of `speed.compare`."""
     say(f"re-computing, {shape}")
     model = random_model(shape, max_positions=4096)
-    return list(speed.compare(model, repeats=max(1, repeats // 3), on_progress=lambda: say("  a cache done")))
+    return list(speed.compare(model, repeats=max(1, repeats // 3), track=iter))
 
 
 def lines(shape, seconds):

@@ -13,6 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 
+from ..cache import check_whole
 from ..experiments.inside import stretch
 from ..hf.shipped import sample_text
 from ..model import load
@@ -93,9 +94,9 @@ class Experiment:
 
     def options(self, args):
         """Return the options for `run`: those given, and with --fast the experiment's FAST for the others."""
-        options: dict = {key: getattr(args, key, None) for key in self.defaults}
-        options = {key: self.module.FAST.get(key) if x is None and args.fast else x for key, x in options.items()}
-        options = {key: value for key, value in options.items() if value is not None}
+        given = {key: value for key, value in vars(args).items() if value is not None}
+        given = (self.module.FAST if args.fast else {}) | given
+        options = {key: given[key] for key in self.defaults if key in given}
         for field, (key, default) in self.values.items():
             if field in options:
                 options[key] = replace(options.get(key, default), **{field: options.pop(field)})
@@ -116,8 +117,7 @@ class Experiment:
         if {"ids", "texts"} & {*self.given}:
             usual = self.module.FAST.get("tokens", self.tokens) if args.fast else self.tokens
             n_tokens = usual if args.tokens is None else args.tokens
-            if n_tokens < 2:
-                raise ValueError(f"--tokens is {n_tokens}; it must be 2 or more, for the first is not predicted")
+            check_whole("--tokens", n_tokens, 2, ": the first is not predicted")
             whole = [encode(inputs["model"], read_text(path), path, bos=not args.no_bos) for path in paths]
             inputs["texts"] = [stretch(inputs["model"], ids, n_tokens, args.seed) for ids in whole]
             inputs["ids"] = inputs["texts"][0]

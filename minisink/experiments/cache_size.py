@@ -20,11 +20,7 @@ FAST = {"tokens": 1000, "caches": (64, 128, 256, 512)}
 
 
 def run(model, ids, *, caches=(16, 32, 64, 128, 256, 512), n_sinks=4, each=in_order):
-    """Stream a text through caches of several sizes, which sinks and window share.
-
-    One row per cache, the smallest first: ``"cache"``, ``"n_sinks"``, ``"window"``; ``"perplexity"`` and ``"nll"`` of
-    the tokens after the first eviction from the largest; ``"trained"``, the positions the model was trained on.
-    """
+    """Stream a text through caches of several sizes; losses are of tokens after the first eviction from the largest."""
     caches = sorted(set(caches))
     must_hold(caches[0], n_sinks)
     must_evict(len(ids), caches[-1])
@@ -40,7 +36,6 @@ def _row(ids, n_sinks, largest, model, cache):
 
 
 def effects(rows):
-    """Judge what each larger cache gains; the last within the trained length loses in the paper, any beyond should."""
     last = max((row["cache"] for row in rows if row["cache"] <= row["trained"]), default=0)
     for small, large in pairwise(rows):
         beyond = ", beyond the trained length" if large["cache"] > large["trained"] else ""
@@ -50,7 +45,6 @@ def effects(rows):
 
 
 def finding(rows):
-    """State the perplexity of the smallest cache, the largest within the trained length, and the largest beyond it."""
     within = [row for row in rows if row["cache"] <= row["trained"]] or rows[:1]
     first, best, last = within[0], within[-1], rows[-1]
     said = f"With {first['cache']} visible keys perplexity is {first['perplexity']:.1f}"

@@ -42,17 +42,15 @@ def in_order(folders):
 def measure(text, folders, cache, tokens, seed, track):
     """Yield a row of `emergence.run` for each checkpoint; all read the same tokens."""
     must_hold(cache, 1)
-    first: tuple = ()
+    first: list = []
     for step, folder in track(in_order([Path(folder) for folder in folders])):
         model = load(folder)
         ids, config = stretch(model, model.encode(text), tokens, seed), model.config
         must_evict(len(ids), cache)
-        about = f"a {config.model_type} of {config.n_layers} layers and {config.vocab_size} tokens"
-        first = first or (folder, about, ids)
+        about = [config.model_type, config.n_layers, config.vocab_size, *ids]
+        first = first or [folder, about]
         if about != first[1]:
-            raise ValueError(f"{folder} is {about}, and {first[0]} is {first[1]}; give the checkpoints of one model")
-        if not np.array_equal(ids, first[2]):
-            raise ValueError(f"{folder}: its tokenizer is not that of {first[0]}")
+            raise ValueError(f"{folder} is of another model than {first[0]}, or has another tokenizer")
         looks = [look(model, piece) for piece in pieces(model, ids, min(PIECE, len(ids)), len(ids))]
         loss, weights = (np.mean(values, axis=0) for values in zip(*looks, strict=True))  # (), (L,)
         window, sink = (token_nll(model, ids, kept)[cache:] for kept in (Window(cache), Streaming(1, cache - 1)))

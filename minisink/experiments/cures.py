@@ -36,10 +36,9 @@ MUST, SINK = 0.99, 0.3  # 1 - epsilon; the weight above which Gu et al. (arXiv:2
 def run(*, kinds=KINDS, n_seeds=3, lengths=(16,), head_dims=(16,), steps=4000, backcopy_steps=400, seed=0, track=iter):
     """Train each toy in each way, trigger until its largest error is below 5e-3, and see where its idle weight goes.
 
-    Each row has ``"task"``, ``"kind"``, ``"length"``, ``"width"`` of a head, ``"seed"``, ``"steps"`` done; ``"idle"``
-    and ``"busy"``, the mean weight on BOS from tokens with nothing to do and from triggers; ``"value"``, the norm of
-    the value of BOS over the mean of the others'; ``"spike"``, that of its residual stream over the median (backcopy
-    only); ``"error"``, the largest, and for backcopy nats per token above the floor.
+    Each row has ``"idle"`` and ``"busy"``, the mean weight on BOS from tokens with nothing to do and from triggers;
+    ``"value"``, the norm of the value of BOS over the mean of the others'; ``"spike"``, that of its residual stream
+    over the median (backcopy only); ``"error"``, the largest, and for backcopy nats per token above the floor.
     """
     for name, value, least in (("n_seeds", n_seeds, 1), ("steps", steps, 1), ("backcopy_steps", backcopy_steps, 0)):
         check_whole(name, value, least)
@@ -80,7 +79,6 @@ def effects(rows):
 
 
 def show(rows):
-    """Return a table with one row per task, kind, length T and head width D: the mean of its trainings."""
     forms, cells = {"steps": ".0f"} | dict.fromkeys(MEASURED, ".3f") | {"error": ".4f"}, []
     for about, runs in by(rows, "task", "kind", "length", "width").items():
         means = [number(np.mean([row[key] for row in runs]), form) for key, form in forms.items()]

@@ -39,9 +39,9 @@ def run(model, ids, *, window=31, n_sinks=1, changed=40, n_changes=8, seed=0, tr
     first one where none is kept.
 
     A row for each number of ``"sinks"`` and for ``"what"`` changes: the residual stream after each layer, relative to
-    its length, and last the loss, in nats. Means over tokens and changes: ``"within"`` the window and ``"beyond"`` it
-    up to the ``"bound"``, the most tokens later that a change can be felt; ``"furthest"``, how many later it is felt;
-    the largest ``"past"`` the bound. ``"change"``: (n_changes, N), by distance.
+    its length, and last the loss, in nats. Means over tokens and changes: ``"within"`` the window and ``"beyond"`` it,
+    up to the ``"bound"`` on how many tokens later a change can be felt; the largest ``"past"`` it. ``"change"``:
+    (n_changes, N), by distance.
     """
     for name, value, least in (("window", window, 2), ("n_sinks", n_sinks, 1), ("n_changes", n_changes, 1)):
         check_whole(name, value, least)
@@ -96,7 +96,6 @@ def split(rows):
 
 
 def effects(rows):
-    """Judge losses beyond the window, with a sink; anything past the bound; and whether there is more without one."""
     (*_, stream, loss), (*_, without, _) = split(rows)
     if loss["bound"] >= (window := loss["window"]):
         beyond = loss["change"][:, window : loss["bound"] + 1].mean(axis=1)

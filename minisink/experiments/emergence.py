@@ -34,11 +34,10 @@ SHOWN = 5  # rows of each log in the table
 def run(text="", *, trainings=SHIPPED, checkpoints=(), cache=64, tokens=3000, seed=0, track=iter):
     """Read what the logs hold, row by row; or measure checkpoints.
 
-    Each row has ``"training"``; ``"first"``, the first token of every sample, "fixed" or "any", "?" without a config;
-    ``"part"`` of the training; ``"tokens"`` seen until then; ``"loss"`` on held-out text, nats per token; ``"weight"``
-    on the first token in the strongest ``"layer"``, mean over its heads; ``"gap"``, how much more a window loses than
-    one sink and a window; ``"weights"`` of all layers, (L,). A checkpoint has ``"step"``, not tokens; ``"error"`` of
-    the gap; ``"weight_0"`` and so on; ``"lost"``, the gap token by token.
+    Each row has ``"first"``, the first token of every sample, "fixed" or "any", "?" without a config; ``"tokens"`` seen
+    until then; ``"loss"`` on held-out text, nats per token; ``"weight"`` on the first token in the strongest
+    ``"layer"``, mean over its heads; ``"gap"``, how much more a window loses than one sink and a window. A checkpoint
+    has ``"step"``, not tokens; ``"error"`` of the gap; ``"lost"``, the gap token by token.
     """
     if checkpoints:
         yield from measure(text, checkpoints, cache, tokens, seed, track)
@@ -61,7 +60,6 @@ def run(text="", *, trainings=SHIPPED, checkpoints=(), cache=64, tokens=3000, se
 
 
 def effects(rows):
-    """Judge the weight at the end, over the last quarter of each log; and when sink and loss were half-way."""
     for name, log in by(rows, "training").items():
         weight, loss = (np.array([row[key] for row in log]) for key in ("weight", "loss"))
         last, first = weight[-max(1, len(weight) // 4) :], log[0]["first"]
@@ -89,7 +87,6 @@ def place(row):
 
 
 def show(rows):
-    """Return a few rows of each log, its last always, or all checkpoints, with the weight in every layer."""
     lines, steps = [], "step" in rows[0]
     for name, log in by(rows, "training").items():
         for row in reversed(log[:: -1 if steps else -len(log) // SHOWN]):

@@ -35,9 +35,8 @@ def brought_back(cache, n_sinks):
 def run(model, ids, methods, *, cache, readable=False, on_progress=lambda method, n_tokens: None):
     """Stream a text through each method; after `cache` tokens all except dense attention evict the first.
 
-    One row per method: ``"method"`` by name, ``"nll"`` (T-1,), ``"before"`` and ``"after"`` (perplexity before and
-    after the first eviction; NaN if not measured), ``"keys"`` (held at the end), ``"cache_bytes"``,
-    ``"tokens_per_second"``, ``"note"``. `on_progress` gets a method and the number of tokens it has just done.
+    One row per method, with perplexity ``"before"`` and ``"after"`` the first eviction (NaN if not measured).
+    `on_progress` gets a method and the number of tokens it has just done.
     """
     ids = model.check_ids(ids)
     for method in methods:

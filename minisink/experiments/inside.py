@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ..cache import check_whole
 from ..methods import lead_of
 from ..sinks import ratio_to_median, sink_rate, weight_on_first
 from ..system.device import to_host
@@ -75,10 +76,8 @@ def pieces(model, ids, length, n_texts):
     """
     lead = [int(token) for token in ids[:1] if token == model.config.bos]
     ids, step = ids[len(lead) :], length - len(lead)
-    if step < 1:
-        raise ValueError(f"a piece of {length} tokens has no room for the text; choose {1 + len(lead)} or more")
-    if n_texts < 1:
-        raise ValueError(f"{n_texts} pieces of a text; take 1 or more")
+    check_whole("length", length, 1 + len(lead))
+    check_whole("n_texts", n_texts, 1)
     if len(ids) < step:
         raise ValueError(f"the text has {len(ids)} tokens; a piece takes {step}")
     return [[*lead, *ids[start : start + step]] for start in range(0, len(ids) - step + 1, step)[:n_texts]]

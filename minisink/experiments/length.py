@@ -26,9 +26,8 @@ TENTHS = 10
 def run(model, text, *, tokens=50_000, cache=128, n_sinks=4, seed=0, track=iter):
     """Stream a text, beginning in its tenth number `seed`, and read each tenth of the stream again from there.
 
-    One row per tenth: ``"tokens"`` so far, and how many ``"readings"`` of the text; ``"perplexity"`` of this tenth, and
-    ``"begun_here"``, for a reader with nothing before it but sinks and a window; ``"cache_bytes"``, ``"process_bytes"``
-    (NaN where the system does not say) and ``"dense_bytes"``, of all keys and values; ``"nll"``, ``"nll_here"``, nats.
+    One row per tenth: how many ``"readings"`` of the text that was; the ``"perplexity"``, and for a reader with nothing
+    before but sinks and a window ``"begun_here"``; bytes of the cache, the process, and of all keys and values, dense.
     """
     ids, bos = model.encode(text, bos=False), [] if model.config.bos is None else [model.config.bos]
     if not len(ids):
@@ -63,7 +62,6 @@ def process_bytes():
 
 
 def effects(rows):
-    """Judge whether stream and new readers drift apart, and whether the cache has grown."""
     above = np.concatenate([row["nll"] - row["nll_here"] for row in rows]).astype(np.float64)
     line = np.stack((np.linspace(0, 1, len(above)), above), axis=1)
     yield effect("from first to last token, stream above new readers, nats", line, of=slope, above=-0.05, below=0.05)

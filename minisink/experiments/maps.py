@@ -23,10 +23,9 @@ NEAR = 4  # near tokens: the query itself and the three before it
 def run(model, ids, *, length=64, n_texts=100, side=16, track=iter):
     """Average the attention of each layer over pieces of a text.
 
-    One row per layer: ``"first"``, the weight of the last token on the first, a mean over heads, and how these spread:
-    ``"spread"`` (standard deviation), ``"least"``, ``"most"``; ``"near"``, its weight on itself and the three before;
-    ``"logit"``, its score with the first token above the mean of its scores with the others; ``"tokens"`` of a piece.
-    ``"heads"``, ``"near_heads"`` (H,), the two by head; ``"pattern"`` (side, side), the mean of the first queries.
+    One row per layer: the weight of the last token on the ``"first"``, a mean over heads, and its ``"spread"``; the
+    weight on ``"near"`` tokens; ``"logit"``, its score with the first token above the mean of those with the others.
+    ``"heads"``, ``"near_heads"`` (H,), the two weights by head; ``"pattern"`` (side, side), that of the first queries.
     """
     n_layers = model.config.n_layers
     if n_layers <= LOCAL:
@@ -51,7 +50,6 @@ def run(model, ids, *, length=64, n_texts=100, side=16, track=iter):
 
 
 def effects(rows):
-    """Judge over the heads: the first two layers look near; the others look at the first token, and more so."""
     early, late = (np.concatenate([row["heads"] for row in part]) for part in (rows[:LOCAL], rows[LOCAL:]))
     near, tokens = np.concatenate([row["near_heads"] for row in rows[:LOCAL]]), rows[0]["tokens"]
     what = f"layers 0 to {LOCAL - 1}: weight on the nearest {NEAR} - on the first"

@@ -37,10 +37,9 @@ def run(
 ):
     """Read a text by each method (`four_methods.run`), then continue it.
 
-    Each row has ``"method"``; perplexity ``"before"`` and ``"after"`` the first eviction; ``"keys"`` held at the end
-    and their ``"cache_bytes"``; the ``"text"`` written and ``"repeated"``, the share of its 4-grams already seen;
-    ``"nll"`` of shape (T-1,), nats, shorter for "dense" where learned positions end; ``"evicted"`` and ``"trained"``,
-    the tokens after which eviction begins and the trained length ends.
+    Each row has the ``"text"`` written and ``"repeated"``, the share of its 4-grams already seen; ``"nll"`` (T-1,),
+    shorter for "dense" where learned positions end; ``"evicted"`` and ``"trained"``, the tokens after which eviction
+    begins and the trained length ends.
     """
     must_evict(len(ids), cache)
     if write < 0:
@@ -83,7 +82,6 @@ def with_newlines(model, ids, n_sinks):
 
 
 def effects(rows):
-    """Yield how each method compares with streaming, after the first eviction, and beyond the trained length."""
     nll, evicted = {row["method"]: row["nll"] for row in rows}, rows[0]["evicted"]
     beyond = max(evicted, rows[0]["trained"])
     claims: list = [
@@ -112,7 +110,6 @@ def show(rows):
 
 
 def finding(rows):
-    """Say how far the others are from streaming after the first eviction; without it, what each loses."""
     nll = {row["method"]: row["nll"][rows[0]["evicted"] :] for row in rows}
     if "streaming" not in nll or len(nll) == 1:
         return "After the first eviction, nats per token: " + ", ".join(f"{m} {x.mean():.2f}" for m, x in nll.items())

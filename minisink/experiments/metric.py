@@ -5,7 +5,7 @@ first token should be a sink because it is first, not for what it says, so rando
 repeated has one only if its copies differ. With learned positions they do; but rotary ones and ALiBi change scores
 only by the distance, so every copy has the same stream, and none can be special (without a begin-of-text token).
 
-The layers also show the other signs of a sink (`inside`); and GPT-2 itself has a known answer.
+The layers also show the other signs of a sink (`inside`).
 """
 
 from itertools import product
@@ -18,7 +18,7 @@ from ..sinks import importance, sink_kind, stable_rank
 from ..system.device import to_host
 from ..system.plots import bars, curves
 from ..system.terminal import table
-from .effects import by, effect, exactly
+from .effects import by, effect
 from .inside import look_inside, massive, pieces, residual_ratio, value_ratio
 
 PAPER = "Gu et al., arXiv:2410.10781, section 3"
@@ -28,8 +28,6 @@ FAST = {"tokens": 1300, "lengths": (16, 64), "n_texts": 20}
 TOKENS = 6500
 TEXTS = ("natural", "random", "repeated")
 EPS = (0.1, 0.2, 0.3, 0.4, 0.5)
-KNOWN_TEXT = "hello, this is Tom ."  # GPT-2 small: last layer, mean over heads, last row
-KNOWN_WEIGHTS = (0.6496, 0.0758, 0.0439, 0.0328, 0.0853, 0.1125)
 
 
 def run(model, ids, *, lengths=(16, 64, 128), n_texts=100, seed=0, track=iter):
@@ -38,11 +36,9 @@ def run(model, ids, *, lengths=(16, 64, 128), n_texts=100, seed=0, track=iter):
     A row for each ``"text"``, ``"length"``, ``"key"`` (the first four and the middle one) and ``"layer"``, with means
     over ``"n_texts"`` pieces: the ``"weight"`` on the key by later queries; norms of its ``"residual"`` stream and of
     its ``"value"``, over the median of the others'; ``"massive"`` (`inside.massive`); ``"stable_rank"`` of a head's
-    output; ``"sink_0.1"`` and so on, the share of heads with alpha above; the ``"kind"`` of sink, if a head has one;
-    the model's ``"positions"``; ``"known"``, `known_difference`; ``"alpha"``, (N, H), a row per piece.
+    output; ``"sink_0.1"`` and so on, the share of heads with alpha above; ``"alpha"``, (N, H), a row per piece.
     """
     check_whole("length", min(lengths), 8, ": a piece with a middle")
-    known, positions = known_difference(model), kind_of(model.config)
     for text, length in track([*product(TEXTS, lengths)]):
         keys, natural = (0, 1, 2, 3, length // 2), pieces(model, ids, length, n_texts)
         by_piece = [signs(look_inside(model, piece), keys) for piece in made(model, natural, text, seed)]
@@ -54,7 +50,7 @@ def run(model, ids, *, lengths=(16, 64, 128), n_texts=100, seed=0, track=iter):
             row |= {name: float(values[:, i, layer].mean()) for name, values in means.items()}
             row |= {f"sink_{eps}": float((alpha > eps).mean()) for eps in EPS}
             kind = sink_kind(row["value"]) if (alpha.mean(axis=0) > 0.3).any() else "none"
-            yield row | {"kind": kind, "positions": positions, "known": known, "alpha": alpha}
+            yield row | {"kind": kind, "positions": kind_of(model.config), "alpha": alpha}
 
 
 def made(model, natural, text, seed):
@@ -83,18 +79,6 @@ def signs(trace, keys):
     }
 
 
-def known_difference(model):
-    """Return the largest error of GPT-2 small against its known weights; NaN for any other model."""
-    config = model.config
-    if (config.model_type, config.vocab_size, config.n_layers) != ("gpt2", 50257, 12):
-        return float("nan")
-    trace = look_inside(model, model.encode(KNOWN_TEXT, bos=False))
-    weights = to_host(trace["layers"][-1]["pattern"])[:, -1].mean(axis=0)  # (H, T, T) -> (T,)
-    if len(weights) != len(KNOWN_WEIGHTS):
-        raise ValueError(f"{KNOWN_TEXT!r} has {len(weights)} tokens here, and in GPT-2 {len(KNOWN_WEIGHTS)}")
-    return float(abs(weights - KNOWN_WEIGHTS).max())
-
-
 def rates(rows, text, length, key, eps=0.3):
     """Return Sink_k^eps of each piece: (N,)."""
     matching = [row for row in rows if (row["text"], row["length"], row["key"]) == (text, length, key)]
@@ -102,7 +86,6 @@ def rates(rows, text, length, key, eps=0.3):
 
 
 def effects(rows):
-    """Judge whether the first token is a sink because it is first, unlike a later one or one of many copies."""
     length, positions = usual_length(rows), rows[0]["positions"]
     first = {text: rates(rows, text, length, 0) for text in TEXTS}
     beyond = {text: first[text] - rates(rows, text, length, length // 2) for text in TEXTS}
@@ -113,8 +96,6 @@ def effects(rows):
         yield effect("repeated text, learned positions: first - middle token", beyond["repeated"], above=0, stretch=1)
     else:
         yield effect(f"repeated text, {positions} positions: first token", first["repeated"], below=0.01, stretch=1)
-    if np.isfinite(rows[0]["known"]):
-        yield exactly("GPT-2, the known answer: largest difference", rows[0]["known"], below=0.001)
 
 
 def usual_length(rows):
@@ -122,8 +103,7 @@ def usual_length(rows):
 
 
 def show(rows):
-    """Return a table of the first token layer by layer, then sink rates by kind of text and length."""
-    length, known = usual_length(rows), rows[0]["known"]
+    length = usual_length(rows)
     layers = [row for row in rows if (row["text"], row["length"], row["key"]) == ("natural", length, 0)]
     header = ["layer", "weight on first", "|x|/median", "|v|/median", "largest x", "stable rank", "sink"]
     digits = {"layer": "d", "weight": ".2f", "residual": ".1f", "value": ".2f", "massive": ".0f", "stable_rank": ".1f"}
@@ -133,13 +113,9 @@ def show(rows):
     for text, n in by(rows, "text", "length"):
         sinks = [rates(rows, text, n, 0, eps) for eps in EPS] + [rates(rows, text, n, key) for key in (1, 2, 3, n // 2)]
         cells.append([text, str(n), *(f"{100 * rate.mean():.1f}" for rate in sinks)])
-    answer = f"{known:.4f} off at most" if np.isfinite(known) else "not compared, because this is not GPT-2 small"
-    rate = rates(rows, "natural", length, 0).mean()
-    return (
-        f"sink rate {rate:.1%} over {layers[0]['n_texts']} pieces of {length} tokens, natural text\n"
-        f"{table(header, by_layer)}\n\nSink_k^eps (k>eps), % of heads\n{table(columns, cells)}\n\n"
-        f"The known answer of GPT-2: {answer}."
-    )
+    rate = f"sink rate {rates(rows, 'natural', length, 0).mean():.1%} over {layers[0]['n_texts']} pieces"
+    first = f"{rate} of {length} tokens, natural text\n{table(header, by_layer)}"
+    return f"{first}\n\nSink_k^eps (k>eps), % of heads\n{table(columns, cells)}"
 
 
 def finding(rows):

@@ -68,10 +68,10 @@ def conditions(ids, middle):
 def run(models, text, *, length=128, n_texts=20, seed=0, track=iter):
     """Measure weight, value, residual stream and loss for every token that may be a sink.
 
-    Each row has ``"model"``, ``"token"``; ``"weight"`` of the queries in the second half on this token: mean over
-    heads, layers and texts, and ``"largest"`` of any layer; ``"sinks"``, the share of all heads in which it is one,
-    ``"rates"`` (N,) in each text; ``"value"``, norm of its value / the others' median, mean over heads and layers;
-    ``"residual"``, the same of the stream, in the layer where it is largest; ``"nll"`` of the second half.
+    Each row has the ``"weight"`` of the queries in the second half on this token: mean over heads, layers and texts,
+    and ``"largest"`` of any layer; ``"sinks"``, the share of all heads in which it is one, ``"rates"`` (N,) in each
+    text; ``"value"``, its norm / the others' median; ``"residual"``, the same of the stream, in the layer where it is
+    largest; ``"nll"`` of the second half.
     """
     check_whole("length", length, 8, ": a text with a middle")
     texts = {}
@@ -100,7 +100,6 @@ def look(model, ids, path, token, *, n_last):  # -> (L, H), (L,), (L,), (n_last 
 
 
 def effects(rows):
-    """Judge in how many more heads than an ordinary token each is a sink, text by text."""
     for model, rows_of_model in by(rows, "model").items():
         rates = {row["token"]: row["rates"] for row in rows_of_model}
         for name in ("first", "middle, sees only itself"):

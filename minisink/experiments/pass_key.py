@@ -89,6 +89,5 @@ effects, finding, draw = recall.effects, recall.finding, recall.draw
 
 
 def show(rows):
-    """Return one table per method: depths by lengths."""
     names = {"depth": lambda row: f"{row['depth']:g}"}
     return recall.show(rows, names=names, column=lambda row: f"{row['length']:,} tokens")

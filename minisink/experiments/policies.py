@@ -11,7 +11,7 @@ from runpy import run_path
 
 import numpy as np
 
-from ..cache import Policy
+from ..cache import Policy, check_whole
 from ..evaluation.difference import Difference, paired
 from ..hf.fields import CheckpointError
 from ..loss import perplexity, token_nll
@@ -97,15 +97,13 @@ def run(
 ):
     """Give every entry every task.
 
-    Each row has ``"entry"``; the ``"perplexity"`` after the first eviction, how many nats per token it is ``"above"``
-    streaming, and the ``"error"`` of that; nats per token of what the toy reads again after each ``"gap N"``, and of
-    names told ``"early"`` and so on, with errors (NaN: not measured, and ``"missing"`` says why); ``"keys"`` that the
-    last query sees of those ``"allowed"``, ``"us"``, processor microseconds per token, and ``"bytes"`` held; the array
-    ``"nll"``; ``"tasks"``, a dict of nats by text.
+    Each row has the ``"perplexity"`` after the first eviction, how many nats per token it is ``"above"`` streaming, and
+    the ``"error"`` of that; nats per token of what the toy reads again after each ``"gap N"``, and of names told
+    ``"early"`` and so on (NaN: not measured, and ``"missing"`` says why); ``"keys"`` that the last query sees of those
+    ``"allowed"``, ``"us"``, processor microseconds per token, and ``"bytes"`` held; ``"tasks"``, nats by text.
     """
-    for option, n in (("keys", keys), ("toy-keys", toy_keys)):
-        if n < FEWEST:
-            raise ValueError(f"--{option} is {n}; the entries need {FEWEST} or more")
+    for name, n in (("--keys", keys), ("--toy-keys", toy_keys)):
+        check_whole(name, n, FEWEST)
     must_evict(len(ids), keys)
     must_hold(FEWEST // 2, n_sinks)
     must_learn(model, [keys])
@@ -197,7 +195,6 @@ def tell(model, text, random):
 
 
 def effects(rows):
-    """Judge what is claimed: less loss than streaming's, in the long text, after each gap, of names told early."""
     for row in rows[1:]:
         if row["entry"] not in CONTROLS:
             yield effect(f"{row['entry']} - streaming, nats per token", row["nll"] - rows[0]["nll"], below=0)

@@ -108,10 +108,9 @@ def score(model, asked, method=DEFAULT, *, cache=None, readable=False, chunk=CHU
 def measure(model, texts, method, *, readable=False):
     """Return the results of `score` over some texts, in one row.
 
-    It has ``"method"`` by name, ``"cache"``, its slots (None: all), and ``"n_sinks"``; ``"nearest"`` and
-    ``"farthest"``, tokens from a statement to its answer; ``"in_cache"``, whether all were still in the window (None:
-    some); ``"asked"`` and ``"exact"``, how many answers there are and how many are recalled exactly; ``"nll"``, nats
-    per token, and ``"chance"``, the loss of guessing five digits; for each answer ``"nlls"`` and ``"exacts"``.
+    It has ``"cache"``, the slots (None: all); ``"nearest"`` and ``"farthest"``, tokens from a statement to its answer;
+    ``"in_cache"``, whether all were still in the window (None: some); how many answers are ``"asked"``, and recalled
+    ``"exact"``; ``"nll"``, nats per token, and ``"chance"``, the loss of guessing five digits.
     """
     scored = [score(model, text, method, readable=readable) for text in texts]
     nlls, exacts = (np.concatenate(parts) for parts in zip(*scored, strict=True))
@@ -125,12 +124,10 @@ def measure(model, texts, method, *, readable=False):
 
 
 def effects(rows):
-    """Judge the answers stated before the cache: the cliff, and what retrieval recovers."""
     groups = by(rows, "method", "in_cache")
     nlls = {key: np.concatenate([row["nlls"] for row in group]) for key, group in groups.items()}
-    out, inside, retrieved = (
-        nlls.get(key) for key in (("streaming", False), ("streaming", True), ("retrieval", False))
-    )
+    out, inside = nlls.get(("streaming", False)), nlls.get(("streaming", True))
+    retrieved = nlls.get(("retrieval", False))
     if out is None:
         return
     if inside is not None:

@@ -31,11 +31,10 @@ PLACES = {"all": "nats per token", "beyond": "beyond the trained length", "wrong
 def run(model, ids, *, n_sinks=1, windows=(15, 63), track=iter):
     """Measure the loss under each rule after the first eviction, and prove which distances it keeps.
 
-    Each row has ``"rule"``, ``"n_sinks"``, ``"window"``; for ``"all"`` tokens, those ``"within"`` the trained length
-    and ``"beyond"`` it, and those with a distance of the window ``"wrong"``, or all ``"right"``, their ``"share"``,
-    perplexity, that of slots, how many nats it is above slots, and its error; what `prove` found; what is ``"refused"``
-    because a GPT-2 has no vector for it. Arrays: ``"above"``, in nats; ``"where"``, which tokens are meant; ``"far"``
-    (T, 2), the distances of each query from token 0 and from the oldest of its window.
+    Each row has for ``"all"`` tokens, those ``"within"`` the trained length and ``"beyond"`` it, and those with a
+    distance of the window ``"wrong"``, or all ``"right"``, their share, perplexity, that of slots, and nats above
+    slots; what `prove` found; what is ``"refused"`` because a GPT-2 has no vector for it. Arrays: ``"above"``, in nats;
+    ``"where"``, which tokens are meant; ``"far"`` (T, 2), each query's distances from token 0 and its window's oldest.
     """
     must_hold(n_sinks + min(windows), n_sinks)
     must_evict(len(ids), n_sinks + max(windows))
@@ -72,7 +71,6 @@ def measure(model, ids, policy):
 
 
 def effects(rows):
-    """Judge that ring and shift are slots, and that others lose: beyond the trained length, or in a wrong window."""
     for (n_sinks, window), group in by(rows, "n_sinks", "window").items():
         for row in group:
             name, where = row["rule"], LOST.get(row["rule"], "all")
@@ -87,7 +85,6 @@ def effects(rows):
 
 
 def show(rows):
-    """Return for each cache what rules cost in and beyond the trained length, and where they are wrong; the proof."""
     tables = []
     for (n_sinks, window), group in by(rows, "n_sinks", "window").items():
         size, split = f"{n_sinks} + {window}", []

@@ -20,8 +20,8 @@ FAST = {"tokens": 600, "caches": (64,), "sinks": (0, 1, 4)}
 def run(model, texts, *, caches=(64, 128, 256), sinks=(0, 1, 2, 4, 8), each=in_order):
     """Measure the perplexity of some texts, each read separately, for every cache and number of sinks in it.
 
-    Each row has ``"cache"``; ``"n_sinks"``, or "re-computed"; ``"perplexity"`` of all texts together, NaN where a GPT-2
-    has not learned the positions or a cache has no room for a window; ``"nll"`` of the tokens after the first eviction.
+    The ``"perplexity"`` is that of all texts together, NaN where a GPT-2 has not learned the positions or a cache has
+    no room for a window; ``"nll"`` is of the tokens after the first eviction.
     """
     yield from cells(model, texts, [(cache, n) for cache in caches for n in (*sinks, "re-computed")], each)
 
@@ -46,7 +46,6 @@ def _cell(texts, model, setting):
 
 
 def effects(rows):
-    """Judge what the first sink gains after the first eviction, and whether four are enough."""
     nll = {(row["cache"], row["n_sinks"]): row["nll"] for row in rows}
     for cache in by(rows, "cache"):
         if {(cache, 0), (cache, 1)} <= nll.keys():

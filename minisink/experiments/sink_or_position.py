@@ -17,8 +17,7 @@ FAST = {"tokens": 700}
 def run(model, ids, *, cache=64, n_sinks=1, each=in_order):
     """Measure the loss after the first eviction with sinks and without, numbered in the cache and in the text.
 
-    Each row has ``"sinks"``, ``"positions"``; perplexity ``"within"`` the trained length and ``"beyond"`` it, NaN where
-    the text does not reach there; ``"nll"``, and ``"split"``, how much of it is within.
+    A ``"split"`` tells how many of the losses are ``"within"`` the trained length; the others are ``"beyond"`` it.
     """
     if model.config.learned_positions:
         raise ValueError(f"{model.name} learned its positions: they are mixed into what it caches, and cannot be moved")
@@ -29,10 +28,9 @@ def run(model, ids, *, cache=64, n_sinks=1, each=in_order):
 
 def _row(ids, cache, model, setting):
     (n, positions), trained = setting, model.config.max_positions
-    nll = token_nll(model, ids, Streaming(n, cache - n, positions))
-    within, beyond = perplexity(nll[cache:trained]), perplexity(nll[max(cache, trained) :])
-    row = {"sinks": n, "positions": positions, "within": within, "beyond": beyond}
-    return row | {"nll": nll[cache:], "split": max(0, min(trained, len(nll)) - cache)}
+    nll, split = token_nll(model, ids, Streaming(n, cache - n, positions))[cache:], max(0, trained - cache)
+    row = {"sinks": n, "positions": positions, "within": perplexity(nll[:split]), "beyond": perplexity(nll[split:])}
+    return row | {"nll": nll, "split": min(split, len(nll))}
 
 
 def costs(rows):
@@ -44,7 +42,6 @@ def costs(rows):
 
 
 def effects(rows):
-    """Judge what the sink gains with positions in the cache, and what these gain with the sink, within and beyond."""
     lost, moved = costs(rows)
     yield effect("no sink - sink, in nats per token", lost, above=0)
     for region, part in moved.items():

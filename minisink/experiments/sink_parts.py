@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from ..cache import check_whole
 from ..loss import empty_cache, perplexity, token_nll
 from ..methods import Streaming, Window
 from ..system.device import to_host
@@ -37,12 +38,10 @@ CLAIMED: dict = {
 def run(model, ids, *, cache=64, others=32, seed=0, track=iter):
     """Measure the loss after the first eviction, with the sink as it was and with something else in its slot.
 
-    Each row has ``"sink"``, what is in its slot (a mean spike is that of `others` put first, one by one; a random one
-    has the size of the true one; elsewhere: the same numbers in channels drawn at random); ``"perplexity"``, from the
-    second token after the first eviction on; ``"added"``, nats per token relative to the sink as it was; ``"nll"``.
+    A mean spike is that of `others` put first, one by one; a random one has the size of the true one; elsewhere: the
+    same numbers in channels drawn at random. Losses begin with the second token after the first eviction.
     """
-    if cache < 3:
-        raise ValueError(f"a cache of {cache} cannot hold a sink and a window of 2: give it 3 tokens or more")
+    check_whole("cache", cache, 3, ": a sink and a window of 2")
     must_evict(len(ids), cache)
     baseline = None
     for name, slot in track([*slots(model, ids, cache, others, seed).items()]):

@@ -6,6 +6,7 @@ little, because the token's values are small (value drain). Small values are a s
 
 import numpy as np
 
+from ..cache import check_whole
 from ..system.device import to_host
 from ..system.terminal import table
 from .effects import by, effect
@@ -21,12 +22,8 @@ FIRST, NAMED = -1, "the first"  # of a text, whatever it is: in place of a token
 
 
 def run(model, ids, *, length=64, n_texts=100, at_least=20, track=iter):
-    """Find the three tokens of each layer that get most weight, each in the head that gives it most.
-
-    Each row has ``"layer"``, ``"head"``, ``"token"``; ``"times"``, ``"weight"`` and ``"value"``, as in `received`.
-    """
-    if length < 2:
-        raise ValueError(f"a piece of {length} tokens: nothing comes after the first; choose 2 or more")
+    """Find the three tokens of each layer that get most weight, each in the head that gives it most (`received`)."""
+    check_whole("length", length, 2)
     texts = track(pieces(model, ids, length, n_texts))
     by_token = received(((piece, look_inside(model, piece)) for piece in texts), at_least)
     if not by_token:
@@ -70,7 +67,6 @@ def strongest(by_token, layer, n=3):
 
 
 def effects(rows):
-    """Judge over the layers whether most look at the first token, and whether what they look at has small values."""
     top = [of_layer[0] for of_layer in by(rows, "layer").values()]
     first = [row["token"] == NAMED for row in top]
     yield effect("share of layers that look at the first token most", first, above=0.5, stretch=1)
@@ -78,7 +74,6 @@ def effects(rows):
 
 
 def show(rows):
-    """Return a table with three rows per layer."""
     forms = {"layer": "d", "head": "d", "token": "s", "times": ",", "weight": ".2f", "value": ".2f"}
     cells = [[format(row[key], form) for key, form in forms.items()] for row in rows]
     header = ["layer", "head", "token", "times", "weight", "|v| token/median"]
@@ -86,7 +81,6 @@ def show(rows):
 
 
 def finding(rows):
-    """State in how many layers the first token gets the most weight, and how small the values of such tokens are."""
     top = [of_layer[0] for of_layer in by(rows, "layer").values()]
     first, value = sum(row["token"] == NAMED for row in top), np.mean([row["value"] for row in top])
     most = f"The first token gets the most weight in {first} of {len(top)} layers"

@@ -10,6 +10,7 @@ from timeit import timeit
 
 import numpy as np
 
+from ..cache import check_whole
 from ..fast.decoder import Decoder
 from ..methods import Streaming, new_cache
 from ..system.device import to_host
@@ -78,7 +79,7 @@ def decoding(model, *, cache=256, n_sinks=4, repeats=7, seconds=0.1, readable=Fa
     return row | {"tokens_per_second": 1e3 / ms["early"], "cache_bytes": early.cache.nbytes}
 
 
-def compare(model, caches=tuple(PAPER), *, n_sinks=4, repeats=3, on_progress=lambda: None):
+def compare(model, caches=tuple(PAPER), *, n_sinks=4, repeats=3, track=iter):
     """Time what a token costs by streaming and by re-computing its window, for caches of several sizes.
 
     One row per cache: ``"cache"``, ``"streaming_ms"``, ``"recompute_ms"``, ``"ratio"``, ``"paper_ratio"`` (NaN where
@@ -86,11 +87,10 @@ def compare(model, caches=tuple(PAPER), *, n_sinks=4, repeats=3, on_progress=lam
     allocated at once while a token is computed, without weights; ``"times"`` in ms, (repeats, 2), in this order.
     """
     must_hold(min(caches), n_sinks)
-    if repeats < 1:
-        raise ValueError(f"--repeats is {repeats}; it must be 1 or more")
+    check_whole("--repeats", repeats, 1)
     must_learn(model, caches)
     ids, decoder = np.random.default_rng(0).integers(0, model.config.vocab_size, max(caches)), None
-    for cache in caches:
+    for cache in track(caches):
         decoder = full_decoder(model, cache, n_sinks=n_sinks, weights_of=decoder)
         functions = {
             "streaming": lambda decoder=decoder: to_host(decoder.step(0)),
@@ -103,7 +103,6 @@ def compare(model, caches=tuple(PAPER), *, n_sinks=4, repeats=3, on_progress=lam
         row |= {"paper_ratio": paper_recompute / paper_streaming}
         row["streaming_bytes"] = decoder.cache.nbytes + _peak(functions["streaming"])
         yield row | {"recompute_bytes": _peak(functions["recompute"]), "times": ms}
-        on_progress()
 
 
 def _peak(function):

@@ -110,7 +110,6 @@ effects, finding, draw = recall.effects, recall.finding, recall.draw
 
 
 def show(rows):
-    """Return one table per method: distances by caches."""
 
     def span(row):
         near, far = row["nearest"], row["farthest"]

@@ -20,13 +20,10 @@ FAST = {"caches": (64, 128, 256, 512), "repeats": 3}
 
 def run(model, *, caches=tuple(speed.PAPER), n_sinks=4, repeats=5, track=iter):
     """Time a token in every cache, also beyond the trained length, and yield the rows of `speed.compare`."""
-    caches = sorted(set(caches))
-    rows = speed.compare(model, caches, n_sinks=n_sinks, repeats=repeats)
-    yield from (row for _, row in zip(track(caches), rows, strict=False))
+    yield from speed.compare(model, sorted(set(caches)), n_sinks=n_sinks, repeats=repeats, track=track)
 
 
 def effects(rows):
-    """Judge how much faster streaming is in the largest cache, and how the ratio grows with the cache."""
     times = np.stack([row["times"] for row in rows], axis=1)  # (repeats, caches, 2)
     sizes = np.log([row["cache"] for row in rows])
 

@@ -19,11 +19,7 @@ FAST = {"tokens": 600, "caches": (64,)}
 
 
 def run(models, text, *, caches=(64, 128), sinks=(0, 1, 2, 4), tokens=3000, seed=0, track=iter):
-    """Measure the loss after the first eviction of every model, for every cache and number of first tokens.
-
-    Each row has ``"model"``, ``"trained"`` ("vanilla", "softmax1", "sink token"), ``"cache"``, ``"n_sinks"``;
-    ``"perplexity"`` of the tokens after the first eviction, and their ``"nll"``, in nats.
-    """
+    """Measure the loss after the first eviction of every model, for every cache and number of first tokens."""
     must_hold(min(caches), max(sinks))
     texts = {name: stretch(model, model.encode(text), tokens, seed) for name, model in models.items()}
     for ids in texts.values():
@@ -35,7 +31,6 @@ def run(models, text, *, caches=(64, 128), sinks=(0, 1, 2, 4), tokens=3000, seed
 
 
 def effects(rows):
-    """Judge what each model gains from one first token, and from four; one is enough with a sink token."""
     nll = {(row["model"], row["cache"], row["n_sinks"]): row["nll"] for row in rows}
     for name, cache, trained in by(rows, "model", "cache", "trained"):
         zero, one, four = (nll.get((name, cache, n)) for n in (0, 1, 4))

@@ -6,6 +6,7 @@ Without the first the denominator of the softmax loses its largest term, so ever
 
 import numpy as np
 
+from ..cache import check_whole
 from ..methods import Streaming, Window, new_cache
 from ..system.device import to_host
 from ..system.plots import curves, name_lines
@@ -22,14 +23,12 @@ MEASURES = ("weight", "next", "value", "mixed", "all", "rest")
 def run(model, ids, *, cache=64, token=None, track=iter):
     """Stream a text through both caches, and look inside every layer, at one `token` or at all of ``ids[cache:]``.
 
-    Each row has ``"layer"``; ``"oldest"``, what is in slot 0: the "sink", or the oldest token of a "window". Means
-    over the heads and tokens: ``"weight"`` on slot 0, and ``"next"``, the largest on any other; ``"value"``, the norm
-    of its value / the median of the others; ``"mixed"``, the norm of attention's output; ``"all"``, the logarithm of
-    the softmax's denominator, and ``"rest"``, the same without slot 0, in nats. ``"by_token"`` (6, N): these six,
-    token by token; ``"slots"`` (S,), weight by slot.
+    Each row has ``"oldest"``, what is in slot 0: the "sink", or the oldest token of a "window". Means over the heads
+    and tokens: ``"weight"`` on slot 0, and ``"next"``, the largest on any other; ``"value"``, the norm of its value /
+    the median of the others; ``"mixed"``, the norm of attention's output; ``"all"``, the logarithm of the softmax's
+    denominator, and ``"rest"``, the same without slot 0, in nats. ``"by_token"`` (6, N): these six, token by token.
     """
-    if cache < 2:
-        raise ValueError(f"a cache of {cache} cannot hold a sink and a window: give it 2 tokens or more")
+    check_whole("cache", cache, 2, ": a sink and a window")
     must_evict(len(ids), cache)
     if token is not None and not cache <= token < len(ids):
         raise ValueError(f"token is {token}; after the first eviction come {cache} to {len(ids) - 1}")
@@ -52,7 +51,6 @@ def run(model, ids, *, cache=64, token=None, track=iter):
 
 
 def look(inside, layer_cache):
-    """Measure what one token meets in one layer: its trace, and the cache that it looked at."""
     scores, pattern = (to_host(inside[name])[:, 0].astype(np.float64) for name in ("scores", "pattern"))  # (H, S)
     norm = np.linalg.norm(to_host(layer_cache.values), axis=-1)  # (S, K)
     denominator, rest = (np.logaddexp.reduce(x, axis=-1).mean() for x in (scores, scores[:, 1:]))
@@ -63,7 +61,6 @@ def look(inside, layer_cache):
 
 
 def effects(rows):
-    """Judge what the eviction of the first token does to the mean over all layers, token by token."""
     by_layer = {name: [row["by_token"] for row in rows if row["oldest"] == name] for name in ("sink", "window")}
     sink, window = (dict(zip(MEASURES, np.mean(all_layers, axis=0), strict=True)) for all_layers in by_layer.values())
     yield effect("weight on the sink - the largest other one", sink["weight"] - sink["next"], above=0)

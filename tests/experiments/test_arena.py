@@ -292,7 +292,7 @@ def test_an_entry_of_your_own_is_one_more(tmp_path, capsys, monkeypatch):
         err = capsys.readouterr().err
         assert message in err and len(err.splitlines()) == 1
     assert main("reproduce policies --fast --keys 8".split()) == 2
-    assert "--keys is 8; the entries need 16 or more" in capsys.readouterr().err
+    assert "--keys is 8; it must be a whole number of 16 or more" in capsys.readouterr().err
 
 
 @pytest.mark.real

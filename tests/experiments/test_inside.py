@@ -117,9 +117,9 @@ def test_pieces_begin_as_the_text_does():
     assert pieces_of(np.array([0, 1, 2, 3, 4]), None, 2, n_texts=1) == [[0, 1]]
     with pytest.raises(ValueError, match="the text has 2 tokens; a piece takes 3"):
         pieces_of([0, 1, 2], 0, 4)
-    with pytest.raises(ValueError, match="0 pieces of a text"):
+    with pytest.raises(ValueError, match="n_texts is 0"):
         pieces_of([0, 1, 2], 0, 2, n_texts=0)
-    with pytest.raises(ValueError, match="a piece of 1 tokens has no room"):
+    with pytest.raises(ValueError, match="length is 1"):
         pieces_of([0, 1, 2], 0, 1)
 
 

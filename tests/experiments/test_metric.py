@@ -101,20 +101,6 @@ def test_what_the_texts_are_made_of(bos):
         assert len(piece) == 8 and len(set(piece)) == 1
 
 
-def test_the_known_answer_is_asked_of_gpt2_only():
-    """Which has 12 layers and 50,257 tokens; here a tiny one of that vocabulary, whose weights are others."""
-    small = public(tiny.make(gpt2, n_layers=12, vocab_size=50257, n_heads=3))
-    small.encode = lambda text, bos: [31373, 11, 428, 318, 4186, 764]
-    got = metric.known_difference(small)
-    trace = look_inside(small, small.encode("", False))["layers"][11]["pattern"]
-    wanted = [abs(trace[:, 5, i].mean() - known) for i, known in enumerate(metric.KNOWN_WEIGHTS)]
-    assert got == pytest.approx(max(wanted)) and got > 0.01
-    assert np.isnan(metric.known_difference(public(tiny.make(llama))))
-    small.encode = lambda text, bos: [1, 2, 3]
-    with pytest.raises(ValueError, match="has 3 tokens here"):
-        metric.known_difference(small)
-
-
 def test_what_is_too_short_is_refused(capsys):
     model = public(tiny.make(bos=0))
     with pytest.raises(ValueError, match="length is 7; it must be a whole number of 8 or more: a piece with a middle"):

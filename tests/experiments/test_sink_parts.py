@@ -120,7 +120,7 @@ def test_the_spike_is_found():
 @pytest.mark.parametrize(
     ("model", "options", "message"),
     [
-        (MODELS[0], {"cache": 2}, "a cache of 2"),
+        (MODELS[0], {"cache": 2}, "cache is 2"),
         (MODELS[0], {"cache": 23}, "nothing is evicted"),
         (MODELS[0], {"cache": 22}, "nothing is evicted before its end"),
         (MODELS[0], {"cache": 5, "others": 0}, "others is 0"),

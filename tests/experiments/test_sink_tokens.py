@@ -87,7 +87,7 @@ def test_a_row_is_a_token_in_its_head():
         assert row["times"] == about["times"]
         assert row["weight"] == about["weight"][row["layer"]].max() == about["weight"][row["layer"], row["head"]]
         assert row["value"] == about["value"][row["layer"], row["head"] // 2]
-    with pytest.raises(ValueError, match="a piece of 1 tokens"):
+    with pytest.raises(ValueError, match="length is 1"):
         list(sink_tokens.run(model, ids, length=1))
     with pytest.raises(ValueError, match="no token occurs 99 times"):
         list(sink_tokens.run(model, ids, length=8, at_least=99))

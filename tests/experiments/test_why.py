@@ -93,7 +93,7 @@ def test_the_page_says_what_is_measured(capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--cache", "1"], "cannot hold a sink and a window"),
+        (["--cache", "1"], "cache is 1"),
         (["--tokens", "60"], "nothing is evicted"),
         (["--token", "63"], "token is 63"),
         (["--text", "nowhere.txt"], "nowhere.txt"),
