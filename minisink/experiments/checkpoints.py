@@ -14,7 +14,7 @@ from ..methods import Streaming, Window
 from ..model import load
 from ..system.device import to_host
 from .effects import must_evict, must_hold
-from .inside import pieces, stretch
+from .inside import look_inside, pieces, stretch
 
 PIECE = 128  # tokens
 OF_CHECKPOINTS = {
@@ -63,7 +63,6 @@ def measure(text, folders, cache, tokens, seed, track):
 
 def look(model, ids):  # (T,) -> (), (L,)
     """Return the mean loss of a piece, and the weight on its first token by the queries of its second half."""
-    trace: dict = {}
-    logits = model.forward(ids, trace=trace)
+    trace = look_inside(model, ids)
     weights = [to_host(layer["pattern"])[:, len(ids) // 2 :, 0].mean() for layer in trace["layers"]]
-    return nll_of(logits[:-1], ids[1:]).mean(), weights
+    return nll_of(trace["logits"][:-1], ids[1:]).mean(), weights

@@ -37,8 +37,8 @@ CAUSES = ("first", "second, first left out", "middle, the first's word")  # of `
 def run(model, ids, *, caches=None, n_texts=30, seed=0, track=iter):
     """Examine a model on a text (T,): return the page as a dict of arrays (L, H) and JSON-able values.
 
-    `caches` are keys that a query sees (64 and 256, or the trained length if that is less); `n_texts` pieces are
-    examined. `track` is called four times. Raise ValueError for a text too short, or a cache without room for 8 sinks.
+    `caches` are keys that a query sees (64 and 256, or the trained length if that is less), with room for 8 sinks;
+    `track` is called four times.
     """
     trained, config = model.config.max_positions, model.config
     caches = sorted({*(caches or [min(cache, trained) for cache in CACHES])})
@@ -113,14 +113,12 @@ def retrieval(trace):  # -> L of (H,)
 
 
 def above(values, bound):  # (N, L, H)
-    """Return which heads, [layer, head], exceed a bound by three errors, how many are unclear, and the means."""
     means, margin = values.mean(axis=0), SURE * values.std(axis=0, ddof=1) / np.sqrt(len(values))
     heads, not_told = np.argwhere(means - margin > bound), abs(means - bound) <= margin
     return {"heads": heads, "not_told": int(not_told.sum()), "means": means}
 
 
 def others(model, by_token):
-    """Return the words other than a text's first that are a sink in some head, those of most heads first."""
     sinks = {x: np.argwhere(seen["weight"] > EPS) for x, seen in by_token.items() if x != sink_tokens.FIRST}
     found = [{"word": model.decode([token]), "heads": heads} for token, heads in sinks.items() if len(heads)]
     return sorted(found, key=lambda row: -len(row["heads"]))

@@ -45,14 +45,12 @@ def run(model, ids, *, window=31, n_sinks=1, changed=40, n_changes=8, seed=0, tr
     """
     for name, value, least in (("window", window, 2), ("n_sinks", n_sinks, 1), ("n_changes", n_changes, 1)):
         check_whole(name, value, least)
-    if changed < n_sinks:
-        raise ValueError(f"token {changed} is one of {n_sinks} sinks, which are never evicted; change a later one")
+    check_whole("changed", changed, n_sinks, ": sinks are never evicted")
     L, places = model.config.n_layers, changed + window * np.arange(n_changes)
     n_felt = L * (window - 1) + window  # tokens from the changed one on, some of them out of reach
     n_tokens = places[-1] + n_felt + 1  # the last is only predicted
     if len(ids) < n_tokens:
-        felt = f"the text has {len(ids):,} tokens; {n_changes} changes are felt over {n_tokens:,}"
-        raise ValueError(f"{felt}: take a smaller window, or fewer of them")
+        raise ValueError(f"the text has {len(ids):,} tokens; {n_changes} changes are felt over {n_tokens:,}")
     ids = np.asarray(ids[:n_tokens])
     further = np.random.default_rng(seed).integers(1, model.config.vocab_size, n_changes)
     methods = {n: Streaming(n, window) for n in (n_sinks, 0)}

@@ -42,10 +42,9 @@ class Effect:
 def effect(what, values, *, above=None, below=None, stretch=STRETCH, of=np.mean, seed=0) -> Effect:
     """Return a statistic of some values, `of`, with its interval; `what` describes it.
 
-    The `values`, (N,) or (N, ...), are one per token, head, text or seed: whatever would vary in another run. Values
-    that belong together, as for a ratio of two means, are side by side. The claim is that the statistic is `above` a
-    number, `below` another, or both. `stretch` neighbours are drawn together, 1 for independent values. A single value
-    has no interval and is not judged; nor is NaN, or no value.
+    The `values`, (N,) or (N, ...), are one per token, head, text or seed: whatever would vary in another run. The claim
+    is that the statistic is `above` a number, `below` another, or both. `stretch` neighbours are drawn together, 1 for
+    independent values. A single value has no interval and is not judged; nor is NaN, or no value.
 
     >>> print(effect("difference", [1.0, 2.0, 3.0, 2.0], above=0, stretch=1))
     difference 2 [1.25, 2.75] (> 0: yes)

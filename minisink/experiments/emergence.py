@@ -6,12 +6,11 @@ during training. Each log is one training, so an interval, over its last measure
 A model without a log is measured checkpoint by checkpoint.
 """
 
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
-from ..evaluation.difference import SURE, Difference
+from ..evaluation.difference import Difference
 from ..hf.fields import read_json
 from ..hf.shipped import shipped, shipped_names
 from ..system.plots import GREY, name_lines
@@ -111,16 +110,13 @@ def draw(figure, rows):
     titles = {"loss": "loss (nats)", "weight": "weight on the first", "gap": "window - sink (nats)"}
     for axes, (key, title) in zip(figure.subplots(1, 3), titles.items(), strict=True):
         for name, log in by(rows, "training").items():
-            x, y = [*map(place, log)], np.array([row[key] for row in log])
-            axes.plot(x, y, label=name)
+            x = [*map(place, log)]
+            axes.plot(x, [row[key] for row in log], label=name)
             if "step" in log[0]:
                 axes.set_xscale("symlog", linthresh=max(1, *x[:2]))  # Pythia's: powers of two, then thousands
                 axes.xaxis.get_major_locator().set_params(numticks=4)
-                error = SURE * np.array([row["error"] * (key == "gap") for row in log])
-                axes.fill_between(x, y - error, y + error, alpha=0.2)
-            for before, row in pairwise(log):
-                if row["part"] != before["part"]:
-                    axes.axvline(place(before), color=GREY, ls=":", lw=1.5)
+            for _, part in [*by(log, "part").items()][1:]:
+                axes.axvline(place(part[0]), color=GREY, ls=":", lw=1.5)
         axes.set(title=title, xlabel="step" if "step" in rows[0] else "million tokens")
         if key == "weight":
             axes.axhline(EPSILON, color="black", lw=1)

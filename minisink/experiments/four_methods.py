@@ -60,8 +60,7 @@ def run(model, ids, methods, *, cache, readable=False, on_progress=lambda method
 def induction(model, *, length=32, n_texts=2, seed=0):
     """Return how much less random tokens cost when read a second time, in nats per token.
 
-    The only gain comes from looking up the first reading, with an induction head (Olsson et al., arXiv:2209.11895).
-    Without one "retrieval" has nothing to retrieve with.
+    The gain comes from induction heads (Olsson et al., arXiv:2209.11895); without them nothing can be retrieved.
     """
     length, gains = min(length, model.config.max_positions // 2 - 1), []
     lead = [] if model.config.bos is None else [model.config.bos]

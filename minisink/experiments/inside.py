@@ -48,10 +48,8 @@ def massive(trace):  # -> (L,)
 def summary(trace, *, n_first=1):
     """Gather everything ``minisink inspect`` shows, from a trace of at least ``n_first + 1`` tokens.
 
-    The dict has the ``"sink_rate"`` of the first token; and ``"layers"``, a dict for each. It has the norm of the
-    residual stream after the layer, ``"residual_first"`` of the first token and ``"residual_median"`` of the others;
-    and ``"heads"``, a dict for each query head with ``"weight_on_first"``, and the norms in the key/value head it
-    shares: ``"key_first"``, ``"key_median"``, ``"value_first"`` and ``"value_median"``.
+    Norms are those of the first token, and the median of the others': of the residual stream after each of the
+    ``"layers"``; and for each of its ``"heads"``, of keys and values in the key/value head that it shares.
     """
     layers, length, patterns = [], norms(trace), [layer["pattern"] for layer in trace["layers"]]
     shared_by = len(patterns[0]) // length["key"].shape[-1]  # H / K
@@ -96,8 +94,7 @@ def stretch(model, ids, n_tokens, seed=0):
 def draw_inspection(path, patterns, summary, *, tokens, name, several="token"):
     """Draw every head's weight on the first token, the pattern of the head with most, and norms layer by layer.
 
-    `patterns` holds one (H, T, T) for each layer, `summary` is the result of `inside.summary`; the T tokens are named.
-    `several` says how many first tokens there are.
+    `patterns` holds one (H, T, T) for each layer; `several` says how many first tokens there are.
     """
     layers = summary["layers"]
     weights = np.array([[head["weight_on_first"] for head in layer["heads"]] for layer in layers])  # (L, H)

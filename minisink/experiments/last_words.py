@@ -15,10 +15,7 @@ READ = 200  # last words that are read again
 
 
 def run(writers, prompt, *, n_tokens=1200, temperature=0.8, seed=0, bos=True, readable=False, on_progress=lambda: None):
-    """Let each writer, a model and a method by name, continue a prompt; `on_progress` after every token.
-
-    One row per writer: ``"who"``, ``"text"``; and of its last tokens ``"own_perplexity"`` and ``"repeated"``.
-    """
+    """Let each writer, a model and a method by name, continue a prompt; `on_progress` after every token."""
     for who, (model, method) in writers.items():
         ids = model.encode(prompt, bos=bos)
         tokens = []

@@ -6,6 +6,7 @@ does whatever the text. Two habits are left: a bright diagonal, the nearest toke
 
 import numpy as np
 
+from ..cache import check_whole
 from ..system.device import to_host
 from ..system.plots import curves, heat, name_lines, panels
 from .effects import effect
@@ -30,9 +31,8 @@ def run(model, ids, *, length=64, n_texts=100, side=16, track=iter):
     n_layers = model.config.n_layers
     if n_layers <= LOCAL:
         raise ValueError(f"{model.name} has {n_layers} layers; the claim is about those beyond the first {LOCAL}")
-    if not 2 * NEAR < side <= length:
-        right = f"{2 * NEAR + 1} to {length} tokens per side"
-        raise ValueError(f"maps of {side} tokens in pieces of {length}: choose {right}")
+    check_whole("side", side, 2 * NEAR + 1)
+    check_whole("length", length, side, ": maps are parts of the pieces")
     last, drawn = np.zeros((2, n_layers, model.config.n_heads, length)), np.zeros((n_layers, side, side))
     texts = pieces(model, ids, length, n_texts)
     for piece in track(texts):

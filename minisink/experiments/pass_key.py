@@ -32,10 +32,9 @@ ASK = "\nWhat is the pass key? The pass key is {key}"
 
 
 def make(model, filler, key, *, length, depth, bos=True):
-    """Return a text of `length` tokens, or a few more, that states a key and asks for it: an `Asked`.
+    """Return a text of `length` tokens, or a few more, that states a key and asks for it, in `filler`: an `Asked`.
 
-    A `depth` of 0 states it at the beginning, 1 right before the question; the rest is `filler`. Raise ValueError for a
-    depth out of range, a length without room, or a filler that is too short.
+    A `depth` of 0 states it at the beginning, 1 right before the question.
     """
     if not 0 <= depth <= 1:
         raise ValueError(f"depth is {depth}; it is a share of the text, 0 to 1")

@@ -87,12 +87,10 @@ def seen(layer: LayerCache, n_tokens: int) -> list[tuple[list[int], list[int]]]:
 def prove(make: Callable, most_sinks: int = 3, widest: int = 5) -> dict[str, Any]:
     """Compare a rule with StreamingLLM in all caches up to these, over n_sinks + 4W tokens, in all chunkings.
 
-    Return whether each query sees the sinks, the window and no other ``"tokens"``; whether a key of the ``"window"`` is
-    as far from it as in the text, and one of the ``"sinks"`` as far as in the cache; whether ``"chunks"`` all agree;
-    and the ``"first"`` wrong distance: n_sinks, window, t, key, the distance and the right one.
-
-    The state after t tokens depends on t alone (this is checked too), so all pairs of a state and the length of the
-    next chunk cover all chunkings.
+    Return whether each query sees the right ``"tokens"``; whether a key of the ``"window"`` is as far from it as in the
+    text, and one of the ``"sinks"`` as far as in the cache; whether ``"chunks"`` all agree; and the ``"first"`` wrong
+    distance: n_sinks, window, t, key, the distance and the right one. The state after t tokens depends on t alone (this
+    is checked too), so all pairs of a state and the length of the next chunk cover all chunkings.
 
     >>> prove(rules()["modulo 2W"])["first"]
     (0, 2, 4, 3, -3, 1)

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..hf.tokenizer import encode
 from ..loss import CHUNK, cache_of, nll_of
-from ..methods import DEFAULT, Dense, Recompute, Streaming, Window
+from ..methods import DEFAULT, Dense, Streaming, Window
 from ..retrieval import Retrieval
 from ..system.device import to_host
 from ..system.plots import bars
@@ -52,8 +52,7 @@ class Asked:
 def tokens_of(model, text, places, *, bos=True):
     """Return a text in tokens (T,), and the first token, and the one after the last, of each place.
 
-    `places` are given in characters; a token belongs to one when it holds any of its characters. Raise ValueError when
-    the model has no tokenizer, or one that loses these characters.
+    `places` are given in characters; a token belongs to one when it holds any of its characters.
     """
     ids = model.encode(text, bos=bos)
     first = len(ids) - len(model.encode(text, bos=False))
@@ -83,12 +82,7 @@ def under(name, cache, fetched=FETCHED):
 
 
 def score(model, asked, method=DEFAULT, *, cache=None, readable=False, chunk=CHUNK):
-    """Return the loss of each answer, nats per token (A,), and whether it is recalled exactly, bool (A,).
-
-    Your own `cache` may replace a method.
-    """
-    if isinstance(method, Recompute):
-        raise ValueError("Recompute reads its text again for every token, and is not measured here")
+    """Return the loss of each answer, nats per token (A,), and whether it is recalled exactly, bool (A,)."""
     cache = cache_of(model, method, cache, readable=readable)
     ids, answer = asked.ids, np.full(len(asked.ids), -1)  # which answer each token belongs to
     for i, (start, stop) in enumerate(asked.answers):
@@ -142,10 +136,7 @@ def effects(rows):
 
 
 def show(rows, *, names, column):
-    """Return one table per method: nats per token and how many are recalled exactly.
-
-    `names` gives the start of each line: a header, and the entry for a row of `measure`; `column` the column.
-    """
+    """Return one table per method; `names` gives the start of each line by its header, and `column` the column."""
     parts = ["Nats per token of the answers, and how many are recalled exactly."]
     keyed = [row | {"line": tuple(name(row) for name in names.values()), "column": column(row)} for row in rows]
     for method, group in by(keyed, "method").items():

@@ -28,9 +28,7 @@ SHAPES: dict[str, Any] = {
 
 
 def random_model(shape, *, seed=0, dtype="float32", max_positions=None):
-    """Return a model of one of the `SHAPES`, without a tokenizer, with normal weights of variance 1 / fan-in.
-
-    `max_positions` may be more than the shape's own: speed is measured beyond what a model was trained for.
+    """Return a model of one of the `SHAPES`, with normal weights of variance 1 / fan-in, or for more positions.
 
     >>> random_model("novels").n_parameters
     1066112

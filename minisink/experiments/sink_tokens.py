@@ -40,9 +40,8 @@ def run(model, ids, *, length=64, n_texts=100, at_least=20, track=iter):
 def received(looks, at_least):
     """Measure the weight that each token id receives in pieces of a text, given with their traces; -1 is the first.
 
-    Only tokens in the first half of a piece count, so that half a piece or more comes after each; those that come less
-    often than `at_least` are left out. Return, by token id, ``"times"`` it was counted; ``"weight"`` (L, H), the mean
-    from the queries after it; ``"value"`` (L, K), the mean norm of its values / median over the tokens of the piece.
+    Only tokens in the first half of a piece count, and only those that come `at_least` as often there. ``"weight"``
+    (L, H) is from the queries after a token, ``"value"`` (L, K) the norm of its values / the median of the piece.
     """
     weights, values = {}, {}
     for piece, trace in looks:
@@ -61,7 +60,6 @@ def received(looks, at_least):
 
 
 def strongest(by_token, layer, n=3):
-    """Return the `n` tokens with most weight in a layer, each with the head that gives it most."""
     heads = {token: int(about["weight"][layer].argmax()) for token, about in by_token.items()}
     return sorted(heads.items(), key=lambda item: -by_token[item[0]]["weight"][layer, item[1]])[:n]
 

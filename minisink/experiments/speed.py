@@ -21,10 +21,7 @@ PAPER = {256: (63, 31), 512: (103, 31), 1024: (223, 35), 2048: (523, 45), 4096: 
 
 
 def full_decoder(model, cache, *, n_sinks=4, n_seen=1000, weights_of=None):
-    """Return a decoder whose `cache` is full of random keys and values, as after `n_seen` tokens.
-
-    It shares the weights of another decoder of the same model, if there is one.
-    """
+    """Return a decoder whose `cache` is full of random keys and values, as after `n_seen` tokens."""
     weights, random = None if weights_of is None else weights_of.weights, np.random.default_rng(0)
     decoder = Decoder(model, Streaming(n_sinks, cache - n_sinks), weights=weights)
     for array in (decoder.cache.keys, decoder.cache.values):
@@ -47,10 +44,7 @@ def floor(decoder, seed=0):
 
 
 def timed(functions, *, repeats=7, seconds=0.1):
-    """Return the seconds per call of each function, a list of `repeats`, alternating a few calls of each.
-
-    Each is called for about `seconds` in a row; at least once.
-    """
+    """Return the seconds per call of each function, a list of `repeats`, each called for about `seconds` in turn."""
     calls, times = {}, {name: [] for name in functions}
     for name, function in functions.items():
         once = timeit(function, number=1)  # the first call includes set-up
@@ -82,9 +76,8 @@ def decoding(model, *, cache=256, n_sinks=4, repeats=7, seconds=0.1, readable=Fa
 def compare(model, caches=tuple(PAPER), *, n_sinks=4, repeats=3, track=iter):
     """Time what a token costs by streaming and by re-computing its window, for caches of several sizes.
 
-    One row per cache: ``"cache"``, ``"streaming_ms"``, ``"recompute_ms"``, ``"ratio"``, ``"paper_ratio"`` (NaN where
-    the paper has none), ``"streaming_bytes"`` and ``"recompute_bytes"``: of the cache, if any, and of everything else
-    allocated at once while a token is computed, without weights; ``"times"`` in ms, (repeats, 2), in this order.
+    The ``"paper_ratio"`` is NaN where the paper has none. Bytes are of the cache, if any, and of everything else
+    allocated at once while a token is computed, without weights. ``"times"`` are in ms, (repeats, 2).
     """
     must_hold(min(caches), n_sinks)
     check_whole("--repeats", repeats, 1)

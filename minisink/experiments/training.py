@@ -7,8 +7,7 @@ with *softmax1*, the zero sink, a query may leave weight unspent; with a *sink t
 from ..loss import perplexity, token_nll
 from ..methods import Streaming
 from ..system.plots import curves, name_lines, panels
-from ..system.terminal import number, table
-from .effects import by, effect, gather, must_evict, must_hold, pivot
+from .effects import by, effect, gather, must_evict, must_hold
 from .inside import stretch
 
 PAPER = "Table 3"
@@ -41,16 +40,9 @@ def effects(rows):
             yield effect(f"{name}, cache {cache}: one - four, nats per token", one - four, **side)
 
 
-def show(rows):
-    labelled = [row | {"line": (row["model"], row["trained"], str(row["cache"]))} for row in rows]
-    columns, lines = pivot(labelled, "line", "n_sinks", lambda row: number(row["perplexity"]))
-    header = ["model", "trained", "cache", *(f"{n} kept" for n in columns)]
-    return table(header, [[*line, *cells] for line, cells in lines.items()])
-
-
 def finding(rows):
-    cache, sinks = rows[0]["cache"], [*by(rows, "n_sinks")]
-    few, many = sinks[0], sinks[:2][-1]
+    cache, (few, *more) = rows[0]["cache"], by(rows, "n_sinks")
+    many = more[0] if more else few
     nll = {(row["model"], row["n_sinks"]): row["nll"] for row in rows if row["cache"] == cache}
     costs = {name: (nll[name, few] - nll[name, many]).mean() for name in by(rows, "model")}
     each = ", ".join(f"{name} {round(x, 2) + 0.0:.2f}" for name, x in costs.items())

@@ -11,6 +11,7 @@ from ..methods import Streaming, Window, new_cache
 from ..system.device import to_host
 from ..system.plots import curves, name_lines
 from .effects import by, effect, must_evict
+from .inside import look_inside
 
 PAPER = "Section 3.1"
 CLAIM = "the first token's term is far above the others in the softmax; without it the weights shift"
@@ -38,8 +39,7 @@ def run(model, ids, *, cache=64, token=None, track=iter):
         model.forward(ids[:cache], cache=kv_cache, rows=slice(-1, None))
     for t in track(range(cache, len(ids) if token is None else token + 1)):
         for name, kv_cache in caches.items():
-            trace: dict = {}
-            model.forward(ids[t : t + 1], cache=kv_cache, rows=slice(-1, None), trace=trace)
+            trace = look_inside(model, ids[t : t + 1], kv_cache)
             for layer, both in enumerate(zip(trace["layers"], kv_cache.layers, strict=True)):
                 if token in (None, t):
                     looks[layer, name].append(look(*both))

@@ -92,7 +92,7 @@ def test_each_part_of_the_claim_can_fail():
         ({"window": 1}, "window is 1; it must be a whole number of 2 or more"),
         ({"n_sinks": 0}, "n_sinks is 0"),
         ({"n_changes": 0}, "n_changes is 0"),
-        ({"changed": 1, "n_sinks": 2}, "token 1 is one of 2 sinks"),
+        ({"changed": 1, "n_sinks": 2}, "changed is 1; it must be a whole number of 2 or more: sinks"),
         ({"changed": 8}, "the text has 24 tokens; 2 changes are felt over 26"),
     ],
 )

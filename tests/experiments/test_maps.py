@@ -67,8 +67,8 @@ def test_later_more_is_a_difference_of_means():
     ("layers", "options", "message"),
     [
         (2, {}, "tiny has 2 layers"),
-        (3, {"length": 12, "side": 13}, "maps of 13 tokens in pieces of 12"),
-        (3, {"length": 12, "side": 8}, "maps of 8 tokens"),
+        (3, {"length": 12, "side": 13}, "length is 12; it must be a whole number of 13 or more"),
+        (3, {"length": 12, "side": 8}, "side is 8; it must be a whole number of 9 or more"),
         (3, {"length": 41, "side": 16}, "the text has 40 tokens; a piece takes 41"),
     ],
 )

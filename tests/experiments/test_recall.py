@@ -78,7 +78,7 @@ def test_no_text_after_the_last_answer_is_read(monkeypatch):
 
 
 def test_a_method_that_reads_again_is_refused():
-    with pytest.raises(ValueError, match="Recompute reads its text again"):
+    with pytest.raises(ValueError, match="keeps no cache"):
         score(model_of(), Asked(np.array([1, 2]), [(1, 2)], [(0, 1)]), Recompute(7))
 
 

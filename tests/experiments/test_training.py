@@ -114,5 +114,6 @@ def test_the_command_takes_other_models(capsys):
     others = ("novels", "novels-gpt2", "novels-alibi", "novels-neox")
     assert main(["reproduce", "training", "--model", *others, *options]) == 0
     table = capsys.readouterr().out.split("\n\n")[1].splitlines()
-    assert table[0].split() == ["model", "trained", "cache", "0", "kept", "1", "kept"]
-    assert [line.split()[:4] for line in table[2:]] == [[name, "sink", "token", "16"] for name in others]
+    assert table[0].split() == ["model", "trained", "cache", "n", "sinks", "perplexity"]
+    cells = [[name, "sink", "token", "16", kept] for name in others for kept in "01"]
+    assert [line.split()[:5] for line in table[2:]] == cells
