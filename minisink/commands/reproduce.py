@@ -79,9 +79,8 @@ class Experiment:
     def run(self, args):
         """Measure, print, and draw."""
         if args.also:
-            for name in args.also:
-                if name not in EXPERIMENTS:
-                    raise ValueError(f"{name} cannot be reproduced; `minisink reproduce list` names what can")
+            if unknown := {*args.also} - {*EXPERIMENTS}:
+                raise ValueError(f"{' '.join(unknown)} cannot be reproduced; `minisink reproduce list` names what can")
             if args.plot or args.csv not in (None, "-"):
                 raise ValueError("several experiments, one file: write all into a folder, with --out")
             return run_all(changed(args, only=[self.name, *args.also]))

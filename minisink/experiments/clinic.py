@@ -1,11 +1,9 @@
 """A model's sinks on one page: where and why they are, what losing them costs, how many are enough, what heads do.
 
-`metric`, `sink_tokens` and `new_sink` read the same pieces of a text in one pass, `sink_count` streams it. Statements
-hold by three standard errors. A head has a *sink* on a token that gets more than 0.3 of its weight (Gu et al.,
-arXiv:2410.10781). It *retrieves* if it looks most at the token to be copied for more than 0.1 of what it reads again
-(score and threshold of Wu et al., arXiv:2404.15574; here of random tokens). It *streams*, a word of DuoAttention
-(arXiv:2410.10819), if more than 0.95 (our number) of its weight is on the first four tokens and the last quarter of a
-text.
+Statements hold by three standard errors. A head has a *sink* on a token that gets more than 0.3 of its weight (Gu et
+al., arXiv:2410.10781). It *retrieves* if it looks most at the token to be copied for more than 0.1 of what it reads
+again (Wu et al., arXiv:2404.15574; here of random tokens). It *streams*, a word of DuoAttention (arXiv:2410.10819), if
+more than 0.95 (our number) of its weight is on the first four tokens and the last quarter of a text.
 """
 
 from dataclasses import asdict
@@ -46,8 +44,7 @@ def run(model, ids, *, caches=None, n_texts=30, seed=0, track=iter):
     must_learn(model, caches)
     must_evict(len(ids), caches[-1])
     if len(ids) < 2 * PIECE:
-        least = f"it takes {2 * PIECE}, two pieces, to tell anything from chance"
-        raise ValueError(f"the text has {len(ids)} tokens; {least}")
+        raise ValueError(f"the text has {len(ids)} tokens; it takes {2 * PIECE} to tell anything from chance")
     rates: dict = {name: [] for name in (*CAUSES, "middle")}
     signs: list = []
     texts = pieces(model, ids, min(PIECE, trained), n_texts)

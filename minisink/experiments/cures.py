@@ -1,9 +1,9 @@
 """Is a sink needed? Two toys trained with softmax and with proposed cures for sinks.
 
-*Trigger* (arXiv:2603.11487): the mean of the earlier tokens at one token, nothing at all others. A softmax head that
-solves it must park its weight on BOS, by a theorem. *Backcopy* (arXiv:2410.13835): repeat a token after a trigger,
-otherwise continue the chain. The cures: softmax1; a learned sink logit (gpt-oss); a gate after attention
-(arXiv:2505.06708); softpick, a rectified softmax (arXiv:2504.20966); ReLU. Some only *allow* a head to look at nothing.
+*Trigger* (arXiv:2603.11487): the mean of the earlier tokens at one token, nothing at all others; a softmax head that
+solves it must park its weight on BOS. *Backcopy* (arXiv:2410.13835): repeat a token after a trigger, otherwise continue
+the chain. The cures: softmax1; a sink logit (gpt-oss); a gate after attention (arXiv:2505.06708); softpick, a rectified
+softmax (arXiv:2504.20966); ReLU. Some only *allow* a head to look at nothing.
 """
 
 import numpy as np
@@ -20,14 +20,10 @@ from .effects import by, effect, exactly, gather
 
 PAPER = "Ran-Milo, 2603.11487"
 CLAIM = "softmax must put 1 - epsilon on BOS when idle; ReLU need not (a gate: weight on the first token .467 to .048)"
-OPTIONS = {
-    "kinds": "ways from scores to weights",
-    "n_seeds": "trainings of each, at most two of backcopy",
-    "lengths": "trigger task: tokens per text",
-    "head_dims": "trigger task: channels of a query",
-    "steps": "trigger task: steps at most, of 128 texts each",
-    "backcopy_steps": "steps of 32 texts each; 0 leaves backcopy out",
-}
+OPTIONS = {"kinds": "ways from scores to weights", "n_seeds": "trainings of each, at most two of backcopy"}
+OPTIONS |= {"lengths": "trigger task: tokens per text", "head_dims": "trigger task: channels of a query"}
+OPTIONS |= {"steps": "trigger task: steps at most, of 128 texts each"}
+OPTIONS |= {"backcopy_steps": "steps of 32 texts each; 0 leaves backcopy out"}
 FAST = {"kinds": ("softmax", "softmax1", "relu"), "n_seeds": 2, "backcopy_steps": 0}
 MEASURED = ("idle", "busy", "value", "spike", "error")
 MUST, SINK = 0.99, 0.3  # 1 - epsilon; the weight above which Gu et al. (arXiv:2410.10781) call it a sink

@@ -3,9 +3,7 @@
 A token that has left the cache lives on in the values of tokens that saw it, and of those that saw them: one window
 further in each layer, up to layers x (window - 1) tokens on, and not one further. How strongly is another question.
 Weight parked on a sink is not spent on mixing tokens, so without a sink in view a change should spread more
-(over-mixing: Barbero et al., arXiv:2504.02732, who perturb a token in whole models with and without the first).
-
-In float32 distant effects are accumulated rounding: less than a millionth of a stream means nothing.
+(over-mixing: Barbero et al., arXiv:2504.02732). In float32 less than a millionth of a stream is rounding.
 """
 
 from itertools import product
@@ -18,17 +16,14 @@ from ..loss import nll_of
 from ..methods import Streaming
 from ..system.plots import panels
 from ..system.terminal import count
-from .effects import effect, exactly
+from .effects import by, effect, exactly
 from .inside import after_layers, look_inside
 
 PAPER = "Barbero et al., arXiv:2504.02732"
 CLAIM = "a change is felt beyond the window, never beyond layers x (window - 1), and more without a sink in view"
-OPTIONS = {
-    "window": "last tokens seen",
-    "n_sinks": "first tokens kept, compared with none",
-    "changed": "token_index of the first token that is changed",
-    "n_changes": "tokens that are changed, one at a time, a window apart",
-}
+OPTIONS = {"window": "last tokens seen", "n_sinks": "first tokens kept, compared with none"}
+OPTIONS |= {"changed": "token_index of the first token that is changed"}
+OPTIONS |= {"n_changes": "tokens that are changed, one at a time, a window apart"}
 FAST = {"window": 8, "n_changes": 5}
 
 
@@ -82,19 +77,14 @@ def watch(model, ids, method):  # -> (L, T - 1, C), (T - 1,)
 
 
 def moves(before, after):  # -> (L + 1, T - 1)
-    """Return how much each token changes: streams relative to their length, and the loss."""
+    """Compare streams relative to their length, and the loss."""
     (x, nll), (y, other) = before, after
     relative = np.linalg.norm(y - x, axis=-1) / np.linalg.norm(x, axis=-1)  # (L, T - 1, C) -> (L, T - 1)
     return np.concatenate((relative, abs(other - nll)[None]))
 
 
-def split(rows):
-    """Return the rows with sinks, and without: in each the last is the loss, the one before it the last stream."""
-    return ([row for row in rows if bool(row["sinks"]) == has_sinks] for has_sinks in (True, False))
-
-
 def effects(rows):
-    (*_, stream, loss), (*_, without, _) = split(rows)
+    (*_, stream, loss), (*_, without, _) = by(rows, "sinks").values()
     if loss["bound"] >= (window := loss["window"]):
         beyond = loss["change"][:, window : loss["bound"] + 1].mean(axis=1)
         yield effect("loss moved beyond the window, nats per token", beyond, above=0, stretch=1)
@@ -104,7 +94,7 @@ def effects(rows):
 
 
 def finding(rows):
-    (*_, stream, _), (*_, without, _) = split(rows)
+    (*_, stream, _), (*_, without, _) = by(rows, "sinks").values()
     bound, far = stream["bound"], stream["furthest"]
     ratio = np.divide(*(row["change"][:, 1 : bound + 1].mean() for row in (without, stream)))
     reach = f"A query sees {stream['window']} tokens; a change is felt {far} tokens later, of {bound} possible"
@@ -113,7 +103,7 @@ def finding(rows):
 
 def draw(figure, rows):
     """Draw the change by distance: with a sink after some layers, and after the last layer with and without one."""
-    with_sinks, without = split(rows)
+    with_sinks, without = by(rows, "sinks").values()
     layers, window, kept = len(with_sinks) - 1, rows[0]["window"], count(rows[0]["sinks"], "sink")
     some = {f"layer {i}": with_sinks[i] for i in sorted({0, layers // 3, 2 * layers // 3, layers - 1})}
     last = {kept: with_sinks[-2], "no sink": without[-2]}

@@ -95,8 +95,9 @@ def pivot(rows: Sequence[dict], key: str, column: str, cell: Callable) -> tuple[
 def must_evict(n_tokens: int, cache: int) -> None:
     """Refuse a text that fits its cache, because it says nothing about eviction."""
     if n_tokens <= cache + 1:  # the last one is only predicted
-        what = f"the text has {n_tokens:,} tokens and the cache holds {cache:,}"
-        raise ValueError(f"{what}: nothing is evicted before its end")
+        raise ValueError(
+            f"the text has {n_tokens:,} tokens and the cache holds {cache:,}: nothing is evicted before its end"
+        )
 
 
 def must_hold(cache: int, n_sinks: int) -> None:
@@ -106,12 +107,10 @@ def must_hold(cache: int, n_sinks: int) -> None:
 
 
 def must_learn(model, caches: Sequence[int]) -> None:
-    """Refuse positions that a GPT-2 has not learned, and name the caches that do not need them."""
+    """Refuse positions that a GPT-2 has not learned."""
     trained = model.config.max_positions
     if model.config.learned_positions and max(caches) > trained:
-        fitting = " ".join(str(cache) for cache in caches if cache <= trained)
-        needs = f"a cache of {max(caches)} needs more" + f": --caches {fitting}" * bool(fitting)
-        raise ValueError(f"{model.name} has learned {trained} positions, and {needs}")
+        raise ValueError(f"{model.name} has learned {trained} positions, and a cache of {max(caches)} needs more")
 
 
 def exactly(what: str, size: float, *, above: float | None = None, below: float | None = None) -> Effect:

@@ -1,9 +1,8 @@
 """How a sink emerges while the loss falls: logs of trainings, or a model's checkpoints, side by side.
 
-Gu et al. (arXiv:2410.10781, sections 4 and 5): a sink is not there at initialisation; it comes after the loss has
-fallen, with enough data, and sooner if the same token comes first in every sample. The shipped models were logged
-during training. Each log is one training, so an interval, over its last measurements, says nothing about another seed.
-A model without a log is measured checkpoint by checkpoint.
+Gu et al. (arXiv:2410.10781, sections 4 and 5): a sink comes after the loss has fallen, with enough data, and sooner if
+the same token comes first in every sample. Each log is one training, so an interval, over its last measurements, says
+nothing about another seed. A model without a log is measured checkpoint by checkpoint.
 """
 
 from pathlib import Path
@@ -81,7 +80,6 @@ def half_way(rows, values):
 
 
 def place(row):
-    """Return the progress of the training: a step, or million tokens."""
     return row["step"] if "step" in row else row["tokens"] / 1e6
 
 
@@ -131,16 +129,10 @@ def read_logs(folder):
 
 
 def read_log(path):
-    """Read a log that ``minisink train lm`` wrote; raise ValueError for any other file.
-
-    It has ``"tokens"`` seen until then; nats per token, ``"loss"`` on held-out text and ``"gap"``, how much more window
-    attention loses than one sink in a cache of the same size, each (N,); and ``"weight"`` on the first token, (N, L).
-    """
+    """Read a log that ``minisink train lm`` wrote: columns (N,) as in the rows of `run`, and ``"weight"`` (N, L)."""
     names, rows = read(path)
-    missing = [name for name in ("tokens", "valid_loss", "window_nll", "one_sink_nll", "sink_0") if name not in names]
-    if missing or not rows:
-        what = f"no column {missing[0]}" if missing else "no row"
-        raise ValueError(f"{path}: not the log of a `minisink train lm` run ({what})")
+    if not rows or not {"tokens", "valid_loss", "window_nll", "one_sink_nll", "sink_0"} <= {*names}:
+        raise ValueError(f"{path}: not the log of a `minisink train lm` run, or without a row")
     columns = dict(zip(names, np.array(rows, float).T, strict=True))
     gap = columns["window_nll"] - columns["one_sink_nll"]
     weight = np.stack([columns[name] for name in names if name.startswith("sink_")], axis=1)  # (N, L)

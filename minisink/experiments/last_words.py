@@ -1,8 +1,7 @@
 """What each method writes, long after the first eviction: a collapse that anybody can read.
 
 A perplexity convinces no sceptic. A text does. It comes with the perplexity of its last words under the model that
-wrote them, read again with all of them in view: low for sense, high for nonsense. A larger model collapses into loops
-instead, which do not surprise it, so the share of repeated 4-grams is given too.
+wrote them: low for sense, high for nonsense; and, for models that collapse into loops, the share of repeated 4-grams.
 """
 
 import numpy as np

@@ -4,8 +4,6 @@ Sink_k^eps is the share of heads whose mean weight on key k, alpha_k, is above e
 first token should be a sink because it is first, not for what it says, so random tokens have one too. A single token
 repeated has one only if its copies differ. With learned positions they do; but rotary ones and ALiBi change scores
 only by the distance, so every copy has the same stream, and none can be special (without a begin-of-text token).
-
-The layers also show the other signs of a sink (`inside`).
 """
 
 from itertools import product

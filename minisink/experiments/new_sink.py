@@ -1,10 +1,8 @@
 """What makes a token a sink: the first token's properties are given to another, and taken away.
 
 The first token differs from all others in three ways: it sees only itself, it is at position 0, and it may be a word
-that comes first in every text. A token in the middle is given each: a mask that shows it only itself
-(arXiv:2605.06611), the first's position, its word. And the first loses each: it trades its position, is another word,
-or is left out. A GPT-2 adds a learned vector at position 0; a Llama rotates keys, and a token that sees only itself
-does not know where it is.
+that comes first in every text. A token in the middle is given each, and the first loses each. A GPT-2 adds a learned
+vector at position 0; a Llama rotates keys, and a token that sees only itself does not know where it is.
 """
 
 from itertools import product

@@ -18,13 +18,8 @@ from .recall import Asked, tokens_of
 MODEL = "smollm2"  # the shipped models cannot copy
 PAPER = "Section 4.3, and arXiv:2305.16300"
 CLAIM = "what has left the cache is forgotten; what is fetched again is known"
-OPTIONS = {
-    "lengths": "tokens of a text",
-    "depths": "where the key is stated, as a share of the text",
-    "cache": "slots, sinks included",
-    "n_keys": "keys, each in a separate text",
-    **recall.OPTIONS,
-}
+OPTIONS: dict = {"lengths": "tokens of a text", "depths": "where the key is stated, as a share of the text"}
+OPTIONS |= {"cache": "slots, sinks included", "n_keys": "keys, each in a separate text"} | recall.OPTIONS
 FAST = {"lengths": (300,), "depths": (0.0,), "n_keys": 3}
 
 TELL = "\nThe pass key is {key}. Remember it. {key} is the pass key.\n"

@@ -1,9 +1,8 @@
 """The arena: what else a cache of the same size could keep, on three tasks, and what that costs.
 
-`arena` has the entries; add yours with ``--own mine.py:NAME`` (docs/your-own-cache.md). The keys of every query are
-counted, and an entry that sees more than its share is refused. The tasks: the loss of a long text; twelve symbols that
-a toy trained on the spot (`training.induction`) reads again after a gap; and names, told early, in the middle and late
-in a text, for which a model that can copy is asked at its end.
+`arena` has the entries; add yours with ``--own mine.py:NAME`` (docs/your-own-cache.md). The tasks: the loss of a long
+text; twelve symbols that a toy trained on the spot (`training.induction`) reads again after a gap; and names, told
+early, in the middle and late in a text, for which a model that can copy is asked at its end.
 """
 
 import time
@@ -28,17 +27,11 @@ from .effects import effect, must_evict, must_hold, must_learn
 REAL = "smollm2"  # is asked for names, because the shipped models copy nothing
 PAPER = "arXiv:2306.14048 and others"
 CLAIM = "of as many keys, others serve better than the last ones: much looked at (H2O, TOVA, SnapKV), unlike (KeyDiff)"
-OPTIONS = {
-    "entries": "which of them, besides streaming",
-    "own": "your own entries, FILE.py:NAME each",
-    "keys": "keys a query sees",
-    "n_sinks": "first tokens kept, by entries that keep any",
-    "gaps": "symbols between the toy's two readings",
-    "toy_keys": "keys a query of the toy sees",
-    "toy_texts": "texts the toy reads for each gap",
-    "steps": "training steps of the toy",
-    "names": "texts in which SmolLM2 is told three names (this takes the most time)",
-}
+OPTIONS = {"entries": "which of them, besides streaming", "own": "your own entries, FILE.py:NAME each"}
+OPTIONS |= {"keys": "keys a query sees", "n_sinks": "first tokens kept, by entries that keep any"}
+OPTIONS |= {"gaps": "symbols between the toy's two readings", "toy_keys": "keys a query of the toy sees"}
+OPTIONS |= {"toy_texts": "texts the toy reads for each gap", "steps": "training steps of the toy"}
+OPTIONS |= {"names": "texts in which SmolLM2 is told three names (this takes the most time)"}
 FAST = {"tokens": 150, "keys": 32, "gaps": (20,), "toy_texts": 2, "steps": 200, "names": 0}
 CONTROLS = ("streaming", "window", "every fourth", "random")  # the claim is about the others
 FEWEST = 16  # keys, because some entries spare half of them, or eight

@@ -1,8 +1,7 @@
 """Position rules: the number that an engine gives each token it holds, and a proof of which distances a rule keeps.
 
 In StreamingLLM a key of the window is as far from the query as in the text, and a sink as far as in the cache. A rule
-with these distances is StreamingLLM, whatever it moves or rotates. `prove` tries every small cache, every token and
-every way to cut a text into chunks; docs/position-rules.md explains why this settles caches and texts of any size.
+with these distances is StreamingLLM, whatever it moves or rotates (docs/position-rules.md).
 """
 
 from collections.abc import Callable

@@ -120,16 +120,15 @@ def measure(model, texts, method, *, readable=False):
 def effects(rows):
     groups = by(rows, "method", "in_cache")
     nlls = {key: np.concatenate([row["nlls"] for row in group]) for key, group in groups.items()}
-    out, inside = nlls.get(("streaming", False)), nlls.get(("streaming", True))
-    retrieved = nlls.get(("retrieval", False))
+    out, retrieved = nlls.get(("streaming", False)), nlls.get(("retrieval", False), ())
     if out is None:
         return
-    if inside is not None:
+    if (inside := nlls.get(("streaming", True))) is not None:
         what = "streaming: out of it - mean in the cache, nats per token"
         yield effect(what, out - inside.mean(), above=0, stretch=1)
     exact = np.concatenate([row["exacts"] for row in groups["streaming", False]])
     yield effect("streaming: share recalled exactly, out of the cache", exact, below=0.05, stretch=1)
-    if retrieved is not None and len(out) == len(retrieved):
+    if len(out) == len(retrieved):
         yield effect("out of the cache: streaming - retrieval, nats per token", out - retrieved, above=0, stretch=1)
         chance = round(float(np.mean([row["chance"] for row in rows])), 2)
         yield effect("out of the cache: retrieval, nats per token (chance)", retrieved, below=chance, stretch=1)

@@ -1,8 +1,7 @@
 """Figure 10 of StreamingLLM: what a token costs, streaming and re-computing; and how far decoding is from the floor.
 
-The *floor* of decoding is only the matrix-vector products of the model: every weight is read once per token, and no
-decoder of these weights can be faster. Both are timed in the same run, a few calls of one after a few of the other, so
-that whatever else the machine does slows both.
+The *floor* of decoding is only the matrix-vector products of the model: no decoder of these weights can be faster. Both
+are timed a few calls of one after a few of the other, so that whatever else the machine does slows both.
 """
 
 import tracemalloc

@@ -1,8 +1,7 @@
 """StreamEval: questions about lines at a given distance, along a stream.
 
-Its authors describe it but have not released it; `record` shows one. Every 10 lines there is a question about the line
-20 lines back, or at any other distance. No line is asked about twice, so its answer occurs only once before. If a line
-has left the cache, streaming knows nothing about it; "retrieval" looks it up.
+Its authors describe it but have not released it; `record` shows one. No line is asked about twice, so its answer
+occurs only once before. If a line has left the cache, streaming knows nothing about it; "retrieval" looks it up.
 """
 
 from functools import partial
@@ -17,13 +16,8 @@ from . import recall
 MODEL = "smollm2"  # the shipped models cannot copy
 PAPER = "Figure 8, Table 7"
 CLAIM = "a line is known while it is in the cache (75 %), and not at all once it is out (0.00 %)"
-OPTIONS = {
-    "distances": "lines back",
-    "caches": "slots, sinks included",
-    "n_queries": "queries at each distance",
-    "every": "lines between two queries",
-    **recall.OPTIONS,
-}
+OPTIONS: dict = {"distances": "lines back", "caches": "slots, sinks included", "n_queries": "queries at each distance"}
+OPTIONS |= {"every": "lines between two queries"} | recall.OPTIONS
 FAST = {"distances": (2, 20), "caches": (128,), "n_queries": 3}
 EVERY = 10  # lines between two queries
 
@@ -35,8 +29,7 @@ QUERY = "Query: " + LINE
 def record(random, *, distance, n_queries, every=EVERY):
     """Return a stream of lines with queries among them, and the places of their values in the lines and the queries.
 
-    A query is about the line `distance` lines back, 0 for the last. A place is the first character and the one after
-    the last.
+    A query is about the line `distance` lines back, 0 for the last.
 
     >>> text, needles, answers = record(np.random.default_rng(0), distance=1, n_queries=2, every=2)
     >>> print(text[:-1])
@@ -50,9 +43,8 @@ def record(random, *, distance, n_queries, every=EVERY):
     >>> [text[slice(*place)] for place in needles] == [text[slice(*place)] for place in answers] == ["34280", "86553"]
     True
     """
-    check_whole("distance", distance, 0)
-    check_whole("n_queries", n_queries, 1)
-    check_whole("every", every, 1)
+    for name, value, least in (("distance", distance, 0), ("n_queries", n_queries, 1), ("every", every, 1)):
+        check_whole(name, value, least)
     n_lines = distance + 1 + every * (n_queries - 1)
     if n_lines > len(recall.VALUES):
         raise ValueError(f"{n_lines} lines; there are {len(recall.VALUES)} different values")

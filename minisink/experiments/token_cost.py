@@ -1,8 +1,7 @@
 """What a token costs by the size of the cache, streaming and re-computing.
 
 A window rebuilt for every token costs as many tokens as it holds, and attention among them all; a stream costs one
-token, and only its attention grows with the cache. So the ratio of the two grows about linearly. `speed.compare` times
-them, as in ``minisink bench``, with random keys and values, because speed does not depend on the text.
+token, and only its attention grows with the cache. So the ratio of the two grows about linearly.
 """
 
 import numpy as np

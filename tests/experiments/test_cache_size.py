@@ -50,7 +50,7 @@ def test_steps_up_to_the_trained_length_and_beyond_it():
         ((5, 30), 2, "the text has 30 tokens and the cache holds 30: nothing is evicted"),
         ((4, 9), 4, "a cache of 4 tokens cannot hold 4 sinks"),
         ((4, 9), -1, "-1 sinks"),
-        ((4, 8, 9), 1, "tiny has learned 8 positions, and a cache of 9 needs more: --caches 4 8"),
+        ((4, 8, 9), 1, "tiny has learned 8 positions, and a cache of 9 needs more"),
     ],
 )
 def test_what_cannot_be_is_refused(caches, n_sinks, message):

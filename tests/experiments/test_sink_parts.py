@@ -122,7 +122,7 @@ def test_the_spike_is_found():
     [
         (MODELS[0], {"cache": 2}, "cache is 2"),
         (MODELS[0], {"cache": 23}, "nothing is evicted"),
-        (MODELS[0], {"cache": 22}, "nothing is evicted before its end"),
+        (MODELS[0], {"cache": 22}, "nothing is evicted"),
         (MODELS[0], {"cache": 5, "others": 0}, "others is 0"),
         (public(tiny.make(), newline=(1, 2)), {"cache": 5}, "a line break as 2 tokens"),
         (public(tiny.make(n_layers=1)), {"cache": 5}, "one layer"),

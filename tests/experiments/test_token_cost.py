@@ -69,7 +69,7 @@ def test_the_table_names_the_papers_ratio_where_there_is_one():
         ((4, 9), {}, "a cache of 4 tokens cannot hold 4 sinks"),
         ((8, 9), {"n_sinks": -1}, "-1 sinks"),
         ((8, 9), {"repeats": 0}, "--repeats is 0"),
-        ((6, 9), {}, "tiny has learned 8 positions, and a cache of 9 needs more: --caches 6"),
+        ((6, 9), {}, "tiny has learned 8 positions, and a cache of 9 needs more"),
     ],
 )
 def test_what_cannot_be_timed_is_refused(caches, options, message):
