@@ -130,8 +130,7 @@ class SnapKVLike(Evicting):
 class KeyDiff(Evicting):
     """The newest half, and of the others the keys least like the mean of all (Park et al., arXiv:2504.15364).
 
-    There a text comes in blocks, each seen whole before any of it leaves, and keys are compared rotated; here the
-    newest half is seen, and keys are compared as they are stored.
+    There a text comes in blocks, and keys are compared rotated; here token by token, and as they are stored.
     """
 
     def worth(self, layer):

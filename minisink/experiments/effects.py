@@ -95,9 +95,8 @@ def pivot(rows: Sequence[dict], key: str, column: str, cell: Callable) -> tuple[
 def must_evict(n_tokens: int, cache: int) -> None:
     """Refuse a text that fits its cache, because it says nothing about eviction."""
     if n_tokens <= cache + 1:  # the last one is only predicted
-        raise ValueError(
-            f"the text has {n_tokens:,} tokens and the cache holds {cache:,}: nothing is evicted before its end"
-        )
+        what = f"the text has {n_tokens:,} tokens and the cache holds {cache:,}"
+        raise ValueError(f"{what}: nothing is evicted")
 
 
 def must_hold(cache: int, n_sinks: int) -> None:

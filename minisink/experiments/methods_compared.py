@@ -8,6 +8,7 @@ from functools import partial
 
 import numpy as np
 
+from ..cache import check_whole
 from ..evaluation.jobs import in_order
 from ..evaluation.plots import more, plot_losses
 from ..generation import generate
@@ -36,11 +37,9 @@ def run(
     begins and the trained length ends.
     """
     must_evict(len(ids), cache)
-    if write < 0:
-        raise ValueError(f"--write is {write}; it must be 0 or more")
-    for method in methods:
-        if method not in (*FOUR, NEWLINES):
-            raise ValueError(f"--methods has {method}; there are {', '.join((*FOUR, NEWLINES))}")
+    check_whole("--write", write, 0)
+    if unknown := {*methods} - {*FOUR, NEWLINES}:
+        raise ValueError(f"--methods has {' '.join(unknown)}; there are {', '.join((*FOUR, NEWLINES))}")
     by_name = {method.name: (ids, method) for method in four_methods.four(model, ids, cache, n_sinks)}
     if NEWLINES in methods:
         by_name[NEWLINES] = with_newlines(model, ids, n_sinks), by_name["streaming"][1]
@@ -69,8 +68,7 @@ def with_newlines(model, ids, n_sinks):
     if len(newline) != 1:
         byte = model.tokenizer.token_to_id("<0x0A>")  # a Llama's, with a space before it when it stands alone
         if byte is None:
-            none = f"{model.name} has no token for a newline, which takes it {len(newline)}"
-            raise ValueError(f"{none}; leave {NEWLINES} out: --methods {' '.join(FOUR)}")
+            raise ValueError(f"{model.name} has no token for a newline: leave it out, --methods {' '.join(FOUR)}")
         newline = [byte]
     return np.concatenate((np.repeat(newline, n_sinks), ids[n_sinks:]))
 

@@ -79,9 +79,4 @@ def _row(text, drawn, readable, model, setting):
     return {"length": length, "depth": depth} | recall.measure(model, texts, method, readable=readable)
 
 
-effects, finding, draw = recall.effects, recall.finding, recall.draw
-
-
-def show(rows):
-    names = {"depth": lambda row: f"{row['depth']:g}"}
-    return recall.show(rows, names=names, column=lambda row: f"{row['length']:,} tokens")
+effects, show, finding, draw = recall.effects, recall.show, recall.finding, recall.draw

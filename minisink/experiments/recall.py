@@ -134,13 +134,18 @@ def effects(rows):
         yield effect("out of the cache: retrieval, nats per token (chance)", retrieved, below=chance, stretch=1)
 
 
-def show(rows, *, names, column):
-    """Return one table per method; `names` gives the start of each line by its header, and `column` the column."""
+def show(rows):
+    """Return one table per method, by where the answers stand and the slots of the cache."""
     parts = ["Nats per token of the answers, and how many are recalled exactly."]
-    keyed = [row | {"line": tuple(name(row) for name in names.values()), "column": column(row)} for row in rows]
+    where, keyed = [key for key in ("length", "depth", "distance") if key in rows[0]], []
+    for row in rows:
+        line = (*(f"{row[key]:g}" for key in where), f"{row['nearest']}-{row['farthest']}")
+        slots = "all" if row["cache"] is None else f"{row['n_sinks']}+{row['cache'] - row['n_sinks']}"
+        keyed.append(row | {"line": line, "slots": slots})
     for method, group in by(keyed, "method").items():
-        columns, cells = pivot(group, "line", "column", lambda row: f"{row['nll']:.2f} {row['exact']:2}/{row['asked']}")
-        parts += ["", method, table([*names, *columns], [[*line, *values] for line, values in cells.items()])]
+        columns, cells = pivot(group, "line", "slots", lambda row: f"{row['nll']:.2f} {row['exact']:2}/{row['asked']}")
+        header = [*where, "tokens back", *columns]
+        parts += ["", method, table(header, [[*line, *values] for line, values in cells.items()])]
     chance = np.mean([row["chance"] for row in rows])
     return "\n".join([*parts, f"\nChance, for a guess among numbers of five digits, is {chance:.2f}."])
 

@@ -46,13 +46,12 @@ def _cell(texts, model, setting):
 
 
 def effects(rows):
-    nll = {(row["cache"], row["n_sinks"]): row["nll"] for row in rows}
-    for cache in by(rows, "cache"):
-        if {(cache, 0), (cache, 1)} <= nll.keys():
-            yield effect(f"cache {cache}: none - one, nats per token", nll[cache, 0] - nll[cache, 1], above=0)
-        if {(cache, 4), (cache, "re-computed")} <= nll.keys():
-            above = nll[cache, 4] - nll[cache, "re-computed"]
-            yield effect(f"cache {cache}: four - re-computed, nats per token", above, below=0.05)
+    for cache, group in by(rows, "cache").items():
+        nll = {row["n_sinks"]: row["nll"] for row in group}
+        if {0, 1} <= nll.keys():
+            yield effect(f"cache {cache}: none - one, nats per token", nll[0] - nll[1], above=0)
+        if {4, "re-computed"} <= nll.keys():
+            yield effect(f"cache {cache}: four - re-computed, nats per token", nll[4] - nll["re-computed"], below=0.05)
 
 
 def show(rows):
@@ -67,8 +66,7 @@ def _kept(n):
 def finding(rows):
     cache, rows_of_cache = next(iter(by(rows, "cache").items()))
     ppl = {row["n_sinks"]: row["perplexity"] for row in rows_of_cache}
-    shown = [n for i, n in enumerate(ppl) if i < 2 or i >= len(ppl) - 2]
-    each = [f"{number(ppl[n], '.1f')} {'' if n == 're-computed' else 'with '}{_kept(n)}" for n in shown]
+    each = [f"{number(x, '.1f')} {'' if n == 're-computed' else 'with '}{_kept(n)}" for n, x in ppl.items()]
     return f"In a cache of {cache}, perplexity is {', '.join(each)}"
 
 

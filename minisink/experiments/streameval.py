@@ -98,16 +98,4 @@ def _row(about, readable, model, setting):
     return {"distance": distance} | recall.measure(model, [text], method, readable=readable)
 
 
-effects, finding, draw = recall.effects, recall.finding, recall.draw
-
-
-def show(rows):
-
-    def span(row):
-        near, far = row["nearest"], row["farthest"]
-        return f"{near}-{far}" if near < far else str(near)
-
-    def slots(row):
-        return "all" if row["cache"] is None else f"{row['n_sinks']}+{row['cache'] - row['n_sinks']}"
-
-    return recall.show(rows, names={"lines": lambda row: str(row["distance"]), "tokens back": span}, column=slots)
+effects, show, finding, draw = recall.effects, recall.show, recall.finding, recall.draw

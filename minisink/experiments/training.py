@@ -30,14 +30,13 @@ def run(models, text, *, caches=(64, 128), sinks=(0, 1, 2, 4), tokens=3000, seed
 
 
 def effects(rows):
-    nll = {(row["model"], row["cache"], row["n_sinks"]): row["nll"] for row in rows}
-    for name, cache, trained in by(rows, "model", "cache", "trained"):
-        zero, one, four = (nll.get((name, cache, n)) for n in (0, 1, 4))
-        if zero is not None and one is not None:
-            yield effect(f"{name}, cache {cache}: none - one, nats per token", zero - one, above=0)
-        if one is not None and four is not None:
+    for (name, cache, trained), group in by(rows, "model", "cache", "trained").items():
+        nll = {row["n_sinks"]: row["nll"] for row in group}
+        if {0, 1} <= nll.keys():
+            yield effect(f"{name}, cache {cache}: none - one, nats per token", nll[0] - nll[1], above=0)
+        if {1, 4} <= nll.keys():
             side = {"above": -0.05, "below": 0.05} if trained == "sink token" else {"above": 0}
-            yield effect(f"{name}, cache {cache}: one - four, nats per token", one - four, **side)
+            yield effect(f"{name}, cache {cache}: one - four, nats per token", nll[1] - nll[4], **side)
 
 
 def finding(rows):

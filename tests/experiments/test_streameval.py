@@ -102,8 +102,10 @@ def test_the_command_prints_a_table_a_method(capsys):
     assert main([*SMALL, "--methods", "dense", "window", "retrieval"]) == 0
     out = capsys.readouterr().out
     assert max(map(len, out.splitlines())) <= 80
-    headers = [line.split() for line in out.splitlines() if line.startswith("lines ")]
-    assert headers == [["lines", "tokens", "back", *slots] for slots in (["all"], ["0+48", "0+96"], ["1+47", "1+95"])]
+    headers = [line.split() for line in out.splitlines() if line.startswith("distance ")]
+    assert headers == [
+        ["distance", "tokens", "back", *slots] for slots in (["all"], ["0+48", "0+96"], ["1+47", "1+95"])
+    ]
     assert out.count("/2") == 2 * 5 and "Chance" in out
     assert main([*SMALL, "--json"]) == 0
     seen = json.loads(capsys.readouterr().out)
