@@ -90,7 +90,7 @@ def read(texts):
 
 def made_of(task, statements):
     """Return the functions and classes that a task consists of: what its name leads to, without other tasks."""
-    leads = defaultdict(list)
+    leads: dict[str, list] = defaultdict(list)
     for statement in statements:
         if isinstance(statement, ast.Assign):
             for name in made_by(statement):
@@ -99,7 +99,7 @@ def made_of(task, statements):
             if isinstance(node, DEFINES):
                 leads[node.name].append(node)
             elif isinstance(node, ast.keyword) and node.arg in TASKS:  # of `check_functions`
-                leads[node.arg].append(node)
+                leads[str(node.arg)].append(node)
     todo, visited, found = [task], {*TASKS} - {task}, []
     while todo:
         name = todo.pop()

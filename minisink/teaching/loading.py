@@ -12,8 +12,6 @@ import builtins
 import contextlib
 import importlib
 import importlib.machinery
-import inspect
-import opcode
 import re
 import sys
 import types
@@ -82,12 +80,8 @@ class Student:
 
     def execute(self, node, flags=0):
         """Compile and run, with the `__future__` imports so far."""
-        flags |= self.flags | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
-        code = compile(ast.Module([node], []), self.file, "exec", flags, dont_inherit=True)
-        if code.co_flags & inspect.CO_COROUTINE:
-            importlib.import_module("asyncio").run(eval(code, self.names))  # a slow import, which few need
-        else:
-            exec(code, self.names)
+        flags |= self.flags
+        exec(compile(ast.Module([node], []), self.file, "exec", flags, dont_inherit=True), self.names)
 
     def fail(self, node, error):
         """Skip a statement; note why, unless it lacks something of minisink, or something that was skipped before.
@@ -187,50 +181,24 @@ def made_by(node):
     return names | {each.name for each in inner if isinstance(each, DEFINES)}
 
 
-class Own:
-    """A stand-in for anything of minisink in a student's file: it can be imported, and refuses to be called."""
+class StandIn:
+    """Anything of minisink, or of a package that draws: it can be imported; called, the former refuses."""
 
     def __init__(self, name):
         self._name = name
 
     def __getattr__(self, name):
-        return Own(f"{self._name}.{plain(name)}")
+        if name.startswith("__"):  # for which Python itself looks
+            raise AttributeError(name)
+        return StandIn(f"{self._name}.{name}")
 
     def __call__(self, *args, **options):
-        """Refuse."""
+        """Do nothing, or refuse."""
+        if not self._name.startswith("minisink"):
+            return self
         error = PermissionError(f"{self._name} is minisink's own; the task is to write it yourself")
         error.is_of_minisink = True  # type: ignore[attr-defined]
         raise error
-
-
-class Show:
-    """A stand-in for anything of a package that draws: whatever is done with it, nothing happens."""
-
-    def __iter__(self):  # one per name in `figure, axes = plt.subplots()`; none in a loop
-        frame = sys._getframe(1)
-        operation, n = frame.f_code.co_code[frame.f_lasti : frame.f_lasti + 2]
-        return iter([self] * n if opcode.opname[operation] == "UNPACK_SEQUENCE" else [])
-
-    def __getattr__(self, name):
-        return self if plain(name) else None
-
-    def __call__(self, *args, **options):
-        """Do nothing."""
-        return self
-
-    __getitem__ = __enter__ = __call__
-    __setitem__ = __exit__ = lambda self, *args: None
-
-
-for each in "add radd sub rsub mul rmul truediv rtruediv neg lt le gt ge".split():
-    setattr(Show, f"__{each}__", Show.__call__)  # of limits and widths
-
-
-def plain(name):
-    """Return a name; AttributeError for one that Python itself looks for."""
-    if name.startswith("__"):
-        raise AttributeError(name)
-    return name
 
 
 class Shell:
@@ -240,7 +208,7 @@ class Shell:
         self.student = student
 
     def __getattr__(self, name):
-        return Show()
+        return StandIn(name)
 
     def getoutput(self, *args, **options):
         """Return what a command printed: no lines."""
@@ -248,9 +216,7 @@ class Shell:
 
     def run_line_magic(self, name, line="", *args, **options):
         """Run the code of `%time`, and return its value if it has one."""
-        if name == "pylab":
-            self.student.run("import numpy as np\nfrom numpy import *\nfrom matplotlib import pyplot as plt")
-        elif name == "time":
+        if name == "time":
             try:
                 return eval(compile(line, self.student.file, "eval"), self.student.names)
             except SyntaxError:
@@ -278,11 +244,11 @@ def is_stand_in(value):
     if isinstance(value, type) and str(value.__module__).startswith("minisink."):
         return True
     code = getattr(value, "__code__", None)
-    return isinstance(value, (Own, Show)) or getattr(code, "co_filename", "").startswith("<minisink.")
+    return isinstance(value, StandIn) or getattr(code, "co_filename", "").startswith("<minisink.")
 
 
 class Finder:
-    """Finds the stand-ins: of minisink the modules of `shelf`, by name, and `Own` for everything else in it."""
+    """Finds the stand-ins: of minisink the modules of `shelf`, by name, and `StandIn` for everything else in it."""
 
     def __init__(self, shelf, student):
         self.shelf, self.student = shelf, student
@@ -295,20 +261,19 @@ class Finder:
     def create_module(self, spec):
         """Return an empty module that answers to every name."""
         module = types.ModuleType(spec.name)
-        is_ours = spec.name.partition(".")[0] == "minisink"
-        module.__dict__["__getattr__"] = partial(self.attribute, spec.name) if is_ours else Show().__getattr__
+        module.__dict__["__getattr__"] = partial(self.attribute, spec.name)
         if spec.name == "minisink.teaching":
             module.__dict__["check_functions"] = self.student.check_functions
         return module
 
     def attribute(self, module, name):
-        """Return what a missing name of a minisink module stands for."""
+        """Return what a missing name of a module stands for."""
         full = f"{module}.{name}"
         if full in self.shelf or full == "minisink.teaching":
             return importlib.import_module(full)
         if module == "minisink" and FROM_THE_TOP.get(name) in self.shelf:
             return getattr(importlib.import_module(FROM_THE_TOP[name]), name)
-        return getattr(Own(module), name)
+        return getattr(StandIn(module), name)
 
     def exec_module(self, module):
         """Run what the shelf has of it."""

@@ -85,7 +85,6 @@ CELLS = {  # each with what it makes
     "x = get_ipython().getoutput('ls')": {"x": []},
     "from IPython.display import display, HTML\nx = 1\ndisplay(HTML('<b>'))": {"x": 1},
     "K = 1\nK += 1": {"K": 2},
-    "import asyncio\nx = await asyncio.sleep(0, 3)": {"x": 3},
     "try:\n    import no_such\nexcept ImportError:\n    x = 1": {"x": 1},
     "import math, no_such\nx = math.floor(1.5)": {"x": 1},
 }
