@@ -45,8 +45,10 @@ def add_options(parser):
 def run(args):
     """Check what was handed in, or write the template; return 0 if all tasks pass, or a whole class was judged."""
     known = TASKS if args.tasks is None else read_tasks(args.tasks)
-    tasks = _tasks(args, known)
-    points = _points(args, tasks or known)
+    for name in args.task or ():
+        if name not in known:
+            raise ValueError(f"--task {name}: no such task; there are {', '.join(known)}")
+    points = _points(args.points or (), args.task or known)
     at_least(args, seed=0)
     if not 0 < args.seconds <= 3600:
         raise ValueError(f"--seconds is {args.seconds}; it must be more than 0, and 3600 at most")
@@ -54,10 +56,10 @@ def run(args):
         if args.json and getattr(args, option):
             raise ValueError(f"argument --{option}: not allowed with argument --json")
     if args.template:
-        return _write_template(args.file, tasks)
+        return _write_template(args.file, args.task)
     if not args.file:
         raise ValueError("no file given; minisink check student.py, or minisink check student.py --template to begin")
-    grading = Grading(tasks and tuple(tasks), args.seed, args.hint, args.seconds, points, known)
+    grading = Grading(args.task and tuple(args.task), args.seed, args.hint, args.seconds, points, known)
     if args.csv is not None:
         return check_class.run(args, grading)
     for option in ("jobs", "resume"):
@@ -82,21 +84,10 @@ def _check(args, grading):
     return 0 if all_right(report["tasks"], grading.tasks is not None) else 1
 
 
-def _tasks(args, known):
-    """Return the tasks that were asked for, or None."""
-    tasks = _but_for_the_file(args, args.task, lambda word: word in known)
-    if args.task and not tasks:
-        raise ValueError(f"--task {args.file[0]}: name a task, one or more of {', '.join(known)}")
-    for name in tasks:
-        if name not in known:
-            raise ValueError(f"--task {name}: no such task; there are {', '.join(known)}")
-    return tasks or None
-
-
-def _points(args, tasks):
+def _points(words, tasks):
     """Return the points that were given, by task."""
     points = {}
-    for word in _but_for_the_file(args, args.points, lambda word: "=" in word):
+    for word in words:
         name, sign, number = word.partition("=")
         if name not in tasks:
             raise ValueError(f"--points {word}: not one of the tasks; there are {', '.join(tasks)}")
@@ -106,14 +97,6 @@ def _points(args, tasks):
             raise ValueError(f"--points {word}: {name} is given twice")
         points[name] = int(number)
     return points
-
-
-def _but_for_the_file(args, words, fits):
-    """Return the words of an option; a last one that does not fit is the file, if none was given."""
-    words = list(words or ())
-    if words and not args.file and not fits(words[-1]):
-        args.file = [words.pop()]
-    return words
 
 
 def _write_template(files, tasks):

@@ -1,9 +1,8 @@
-"""The files of a folder, of a zip and of zips in these, read once, within limits on number, size and depth.
+"""The files of a folder, of the zips in it and of a zip, read once, within limits on number, size and depth.
 
 Nothing is unpacked: only names and bytes are taken from a zip.
 """
 
-import io
 import os
 import re
 import stat
@@ -48,9 +47,9 @@ def gather(paths, notes):
     found: list[Found] = []
     for path in map(Path, paths):
         if path.is_dir():
-            found += islice(_plain(_in_folder(path, notes), notes), MOST_FILES + 1)
+            found += islice(_with_zips(_in_folder(path, notes), notes), MOST_FILES + 1)
         elif is_zip(path):
-            found += islice(_plain(_in_zip(path, path, notes), notes, depth=1), MOST_FILES + 1)
+            found += islice(_in_zip(path, notes), MOST_FILES + 1)
         else:
             found.append(Found(path.name, size_of(path), path.read_bytes))
         if len(found) > MOST_FILES:
@@ -74,12 +73,12 @@ def _in_folder(folder, notes) -> Iterator[Found]:
             yield Found(str(below / name), about.st_size, path.read_bytes, about.st_mode, path)
 
 
-def _in_zip(file, name, notes) -> Iterator[Found]:
-    """Find the files of a zip, a path or a stream; a path that leads out of it is skipped."""
+def _in_zip(path, notes) -> Iterator[Found]:
+    """Find the files of a zip; a path that leads out of it is skipped."""
     try:
-        archive = zipfile.ZipFile(file)
+        archive = zipfile.ZipFile(path)
     except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as error:
-        raise ValueError(f"{name}: not a zip that can be read ({error})") from None
+        raise ValueError(f"{path}: not a zip that can be read ({error})") from None
     for entry in archive.infolist():
         place = PurePosixPath(entry.filename.replace("\\", "/"))
         if entry.is_dir() or not place.parts or not all(_counts(part) for part in place.parts if part != ".."):
@@ -91,23 +90,17 @@ def _in_zip(file, name, notes) -> Iterator[Found]:
             yield Found(str(place), entry.file_size, partial(_unpacked, archive, entry), entry.external_attr >> 16)
 
 
-def _plain(found, notes, below="", depth=0) -> Iterator[Found]:
-    """Yield the plain files, also those of a zip or a zip in a zip, as if it were a folder."""
-    left = MOST_BYTES
+def _with_zips(found, notes) -> Iterator[Found]:
+    """Yield the files of a folder, and those of each zip as if it were a folder."""
     for each in found:
-        place = PurePosixPath(below, each.place)
-        if stat.S_IFMT(each.mode) not in (0, stat.S_IFREG):
-            notes.append(f"{place} was skipped: {'a link' if stat.S_ISLNK(each.mode) else 'no plain file'}")
-        elif place.suffix.lower() != ZIP or depth == 2 or (each.path is None and each.size > left):
-            yield each._replace(place=str(place))
-        else:
-            left -= each.size if each.path is None else 0
-            try:
-                inner = _in_zip(each.path or io.BytesIO(each.read()), each.path or place, notes)
-                yield from _plain(inner, notes, place.with_suffix(""), depth + 1)
-            except (ValueError, OSError) as error:
-                why = getattr(error, "strerror", None) or str(error).removeprefix(f"{each.path or place}: ")
-                notes.append(f"{place} was skipped: {why}")
+        if not (stat.S_ISREG(each.mode) and is_zip(each.path)):  # a link is not followed
+            yield each
+            continue
+        try:
+            place = PurePosixPath(each.place).with_suffix("")
+            yield from [inner._replace(place=str(place / inner.place)) for inner in _in_zip(each.path, notes)]
+        except ValueError as error:
+            notes.append(f"{each.place} was skipped: {str(error).removeprefix(f'{each.path}: ')}")
 
 
 def _unpacked(archive, entry):
@@ -132,6 +125,9 @@ def _contents(found, notes):
         notes.append(f"{', '.join(ours)} was skipped: that is minisink itself")
         found = [each for each in found if not each.place.startswith(ours)]
     for each in sorted(found, key=lambda each: not is_source(each.place)):
+        if stat.S_IFMT(each.mode) not in (0, stat.S_IFREG):
+            notes.append(f"{each.place} was skipped: {'a link' if stat.S_ISLNK(each.mode) else 'no plain file'}")
+            continue
         most = min(LARGEST_SOURCE, left) if is_source(each.place) else left
         try:
             raw = each.read() if each.size <= most else None

@@ -79,22 +79,14 @@ def _sources(files, notes):
 def _ranked(sources, known):
     """Put the file with most tasks first; among equals, one that is not imported, then the higher one.
 
-    What a file star-imports from another counts; stubs of the template and tests do not.
+    Stubs of the template and tests do not count.
     """
-    by_stem = {source.stem: source for source in sources}
     imported = {stem for source in sources for stem in source.imports - {source.stem}}
-
-    def tasks(source, visited):
-        found = {task for task in known if source.defines(task)}
-        for stem in re.findall(r"^\s*from\s+[\w.]*?(\w+)\s+import\s+\*", source.whole, re.M):
-            if stem in by_stem and stem not in visited:
-                found |= tasks(by_stem[stem], {*visited, stem})
-        return found
 
     def rank(source):
         name, text = source.name, source.whole
         is_test = re.search(r"(^|/)(tests?/|(test_\w*|conftest|setup|\w+_test)\.)", name) is not None
-        n_tasks = len(tasks(source, {source.stem})) - text.count("raise NotImplementedError")
+        n_tasks = sum(map(source.defines, known)) - text.count("raise NotImplementedError")
         n_own = len(re.findall(rf"^(?:async )?(?:def )?(?:{'|'.join(known)})\b\s*[(=]", text, re.M))
         return is_test, -n_tasks, -n_own, source.stem in imported, name.count("/"), source.stem != "student", name
 

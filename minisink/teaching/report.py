@@ -66,10 +66,8 @@ def passed_over(over, most=3):
 
 def _meant(name, named):
     """Ask whether a function of nearly that name is this task."""
-    plain = {each: each.lower().replace("_", "") for each in [*TASKS, name, *named]}
-    for other in named:
-        nearest = difflib.get_close_matches(plain[other], [plain[task] for task in TASKS], 1, 0.85)
-        if other not in TASKS and nearest == [plain[name]] and plain[other].removeprefix(nearest[0]) not in LONGER:
+    for other in [each for each in named if each not in TASKS]:
+        if difflib.get_close_matches(other.lower(), TASKS, 1, 0.8) == [name] and other.removeprefix(name) not in LONGER:
             return f"; {other} is there: did you mean {name}?"
     return ""
 

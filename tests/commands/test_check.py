@@ -104,7 +104,7 @@ def test_where_the_numbers_are_explained_is_said_once_if_there_are_any(run, stud
         (["student.py", "--jobs", "2"], "--jobs goes with --csv FILE"),
         (["student.py", "b.py", "--template"], "--template writes one file"),
         (["student.py", "--task", "softmx"], "softmx: no such task; there are softmax,"),
-        (["--task", "student.py"], "name a task"),
+        (["--task", "student.py"], "--task student.py: no such task"),
         (["student.py", "--seed", "-1"], "--seed is -1"),
         (["student.py", "--seconds", "0"], "--seconds is 0"),
         (["student.py", "--seconds", "nan"], "--seconds is nan"),
@@ -123,10 +123,6 @@ def test_status_2_and_a_line_for_what_cannot_be(run, student, argv, said):
     status, out, err = run(*argv)
     assert status == 2 and said in err and err.startswith("minisink: error: ") and err.count("\n") == 1 and out == ""
     assert Path("student.py").read_text() == RIGHT
-
-
-def test_a_file_behind_the_tasks_is_the_file(run, student):
-    assert run("--task", "survivors", student(RIGHT))[0] == 0
 
 
 def test_a_folder_a_zip_and_several_files_are_a_hand_in(run, student):
@@ -177,7 +173,6 @@ def test_points_count_in_every_form(run, student):
     run("student.py", "--classroom50", "results.json", *options)
     found = json.loads(Path("results.json").read_text())
     assert (found["score"], found["max-score"]) == (4, 6) and found["tests"][1]["score"] == 4
-    assert run("--points", "survivors=4", "student.py")[0] == 0  # the file may stand behind them
 
 
 def test_the_report_is_as_wide_as_the_terminal_and_of_letters_that_there_are(student, tmp_path):
