@@ -1,7 +1,6 @@
 """What a student handed in: a file, a folder, a zip, or several of these; and which file in it is judged."""
 
 import hashlib
-import importlib.util
 import re
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
@@ -26,15 +25,9 @@ class HandIn(NamedTuple):
         return self.sources[0]
 
     def texts(self, source):
-        """Return the text of a source, or its cells, and the texts of the neighbouring modules that it imports."""
-        texts, todo, visited = [], [source], {source.name}
-        modules = [each for each in _sources(self.beside, []) if not each.notebook]
-        while todo:
-            each = todo.pop()
-            texts += each.text if each.notebook else [each.text]
-            todo += [other for other in modules if other.stem in each.imports and other.name not in visited]
-            visited |= {other.name for other in todo}
-        return texts
+        """Return the text of a source, or its cells, and the texts of the modules beside it."""
+        modules = [each for each in _sources(self.beside, []) if not each.notebook and each.stem != source.stem]
+        return [*(source.text if source.notebook else [source.text]), *(each.text for each in modules)]
 
 
 def hand_in(*paths, with_imports=True, tasks=TASKS):
@@ -50,9 +43,7 @@ def hand_in(*paths, with_imports=True, tasks=TASKS):
     files = gather(paths, notes)
     sources = _sources(files, notes)
     if not sources:
-        found = [f"it holds {', '.join([*files][:3])}"] * bool(files) + notes[:2]
-        n_more = max(0, len(files) - 3) + len(notes[2:])
-        found += [f"and {n_more} more"] * bool(n_more)
+        found = [f"it holds {', '.join([*files][:3])}"] * bool(files) + notes[:3]
         looked_for = f"no .py file or notebook in it or in a zip in it ({'; '.join(found) or 'it is empty'})"
         raise ValueError(f"{path}: nothing to check: {looked_for}")
     sources = _ranked(sources, tasks)
@@ -122,23 +113,14 @@ def _laid_out(judged, files):
     for place, raw in files.items() if len(files) > 1 else ():
         path = PurePosixPath(place)
         if path.suffix.lower() == ".py":
-            path, raw = path.with_suffix(".py"), _importable(raw)
+            path, text = path.with_suffix(".py"), decode(raw)
+            text = absolute(text) if path.parent == base else text
+            raw = f"\n\n{text}".encode()  # an encoding counts only where its name is in the first two lines
         if path.is_relative_to(base):
-            if path.parent == base and path.suffix == ".py":  # a module
-                raw = absolute(raw.decode("latin-1")).encode("latin-1")  # in any encoding: only ASCII is changed
             inside[str(path.relative_to(base))] = raw
         else:
             outside[str(path)] = raw
     return outside | inside
-
-
-def _importable(raw):
-    """Return a module as Python reads it."""
-    try:
-        importlib.util.decode_source(raw)
-        return raw
-    except (SyntaxError, UnicodeDecodeError, LookupError):
-        return decode(raw).encode("utf-8", "surrogateescape")
 
 
 def _digest(files):

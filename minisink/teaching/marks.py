@@ -48,10 +48,9 @@ def students_of(folder, tasks=TASKS):
     entries = [folder / name for name in names if _is_hand_in(folder / name)]
     others = [name for name in names if folder / name not in entries]
     stems = [path.name if path.is_dir() else re.sub(rf"{KINDS}|\{ZIP}$", "", path.name, flags=re.I) for path in entries]
-    short = [path.name if stems.count(stem) > 1 else stem for stem, path in zip(stems, entries, strict=True)]
-    if len({*short}) < len(short):
-        short = [path.name for path in entries]
-    students = [_student(readable(name), path, tasks) for name, path in zip(short, entries, strict=True)]
+    if len({*stems}) < len(stems):
+        stems = [path.name for path in entries]
+    students = [_student(readable(name), path, tasks) for name, path in zip(stems, entries, strict=True)]
     if all(student.error for student in students):
         first = students[0].error if students else f"there is {', '.join(others[:3]) or 'nothing'}"
         what = "every .py file, notebook, zip or folder in it counts as one student's"

@@ -121,11 +121,6 @@ def simpler(task, case):
     for name, least in task.least.items():
         if case[name] > least:
             yield case | {name: case[name] - 1}
-    if task.name == "positions_of":
-        last, s, w = int(case["token_index"][-1]), case["n_sinks"], case["window"]
-        yield case | {"token_index": np.array(reference.survivors(last, s, w), int)}
-        for sizes in ({"n_sinks": max(0, s - 1), "window": w}, {"n_sinks": s, "window": max(1, w - 1)}):
-            yield case | sizes | {"token_index": np.array(reference.survivors(last + 1, **sizes))}
     for name, x in case.items():
         names_tokens = name == "v" and words.names_tokens(x)  # and must keep doing so
         if isinstance(x, np.ndarray) and x.dtype == np.float64 and not names_tokens:
