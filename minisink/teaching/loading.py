@@ -215,17 +215,12 @@ class Shell:
         return []
 
     def run_line_magic(self, name, line="", *args, **options):
-        """Run the code of `%time`, and return its value if it has one."""
+        """Run the code of `%time`, or a file."""
         if name == "time":
-            try:
-                return eval(compile(line, self.student.file, "eval"), self.student.names)
-            except SyntaxError:
-                self.student.run(line)
+            self.student.run(line)
         elif name == "run":
             with open(line.split()[-1], encoding="utf-8") as file:
                 self.student.run(file.read())
-
-    magic = run_line_magic
 
     def run_cell_magic(self, name, line, cell):
         """Run the body of a cell, if it is Python, or write it to a file."""

@@ -1,16 +1,4 @@
-"""A teacher's own tasks: a small Python file with a right function, its cases and its points.
-
-::
-
-    POINTS = {"relu": 2, "softmax": 1}  # the tasks, in order; a name of minisink's own is that task
-
-    def relu(x):  # the right answer
-        return np.maximum(x, 0.0)
-
-    def relu_cases(rng):  # small ones first; arguments by name
-        return [{"x": rng.normal(size=n)} for n in range(1, 6)]
-
-    relu_turns = {"negative numbers are kept": lambda x: x}  # optional: known mistakes by their descriptions
+"""A teacher's own tasks: a small Python file with a right function, its cases and its points, as in docs/check.md.
 
 The file is the teacher's, so it is run without any wall.
 """

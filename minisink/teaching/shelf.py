@@ -74,10 +74,9 @@ def of_minisink(function, task):
 
 def _bare(function):
     """Unwrap a function."""
-    for _ in range(20):
-        inner = function.func if isinstance(function, partial) else None
-        function = inner or getattr(function, "__wrapped__", None) or getattr(function, "__func__", None) or function
-    return function
+    while isinstance(function, partial):
+        function = function.func
+    return inspect.unwrap(getattr(function, "__func__", function))
 
 
 def _is_ours(value):

@@ -239,8 +239,6 @@ READS = {
     "exec": "import zipfile\nz = zipfile.ZipFile('minisink-1.whl')\nexec(z.read('r.py').decode(), globals())",
     "importlib.import_module": "import importlib\nr = importlib.import_module('minisink.teaching.reference')",
     "__import__": "r = __import__('minisink.wrong_turns.right')",
-    "minisink.teaching.reference": "from minisink.teaching import reference\nsoftmax = reference.softmax",
-    "minisink.wrong_turns.right.Cache": "from minisink.wrong_turns.right import Cache",
     "eval": "def softmax(x):\n    return eval(open('a').read())",
 }
 

@@ -54,7 +54,6 @@ CELLS = {  # each with what it makes
     "x = '''\n%time\n! no\n'''\n!ls": {"x": "\n%time\n! no\n"},
     "x = '%d'\n# 100 %\n%precision 3": {"x": "%d"},
     "%time x = 2": {"x": 2},
-    "x = %time 1 + 1": {"x": 2},
     "x = %timeit -o 1 + 1": {"x": None},
     "x = !ls": {"x": []},
     "x = !ls \\\n  -l\ny = 1": {"x": [], "y": 1},
