@@ -1,8 +1,7 @@
 """``minisink docs``: the site, from this machine and only for this machine.
 
-A release wheel contains the built pages; in a clone one command builds them. The server is Python's own, but unlike
-`python -m http.server` it does not follow links out of the folder, list files, log, or print a traceback for each
-browser that hangs up.
+A release wheel contains the built pages; in a clone one command builds them. The server is that of
+`python -m http.server`, without its log, and its traceback for each browser that hangs up.
 """
 
 import io
@@ -103,17 +102,7 @@ class Server(ThreadingHTTPServer):
 
 
 class Handler(SimpleHTTPRequestHandler):
-    """Files of one folder; a folder is served as its index.html, and not found without one."""
-
-    def send_head(self):
-        """Answer 404 to anything but a plain file inside the folder, links followed: a pipe would block."""
-        try:
-            path = Path(self.translate_path(self.path))
-            page = (path / "index.html" if path.is_dir() else path).resolve()
-            inside = page.is_file() and page.is_relative_to(self.directory)
-        except (OSError, ValueError, RuntimeError):  # too long, a null byte, links in a circle
-            inside = False
-        return super().send_head() if inside else self.send_error(404)
+    """The files of one folder."""
 
     def log_message(self, format, *args):
         """Log nothing."""

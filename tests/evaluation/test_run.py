@@ -475,7 +475,7 @@ BAD = {
     "csv over the text": (["--csv", "text.txt"], "text.txt: named twice"),
     "one file for two": (["--csv", "run.csv", "--resume", "./run.csv"], "run.csv: named twice"),
     "no folder": (["--resume", "none/state"], "none/state: cannot be written"),
-    "a folder": (["--resume", "model"], "model: cannot be written"),
+    "a folder": (["--resume", "model"], "model: a folder; a file is needed"),
     "the text": (["--resume", "other.txt"], "other.txt: not the state of a `minisink ppl` run"),
 }
 
