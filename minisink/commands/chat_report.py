@@ -9,7 +9,7 @@ from ..evaluation.difference import paired
 from ..hf.tokenizer import text_stream
 from ..methods import Dense, Recompute
 from ..system.interrupts import defer_interrupts, until_interrupt
-from ..system.terminal import columns, count, human_bytes, number, table, wrap
+from ..system.terminal import count, human_bytes, number, table, wrap
 
 
 def take(conversation, line, max_new_tokens, measured, show):
@@ -86,4 +86,4 @@ def summary(measured):
     scored = [(name, m.nll) for name, m in measured.items() if len(m.nll) > 1]
     pairs = [(f"{a} - {b}", x, y) for (a, x), (b, y) in pairwise(scored) if len(x) == len(y)]  # for the same words
     gaps = "".join("\n" + wrap(f"{both}: {paired(x, y)} nats per token (standard error)") for both, x, y in pairs)
-    return wrap("After the first eviction:") + "\n" + table(header, rows, columns()) + gaps
+    return wrap("After the first eviction:") + "\n" + table(header, rows) + gaps

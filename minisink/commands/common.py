@@ -6,7 +6,6 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ..cache import check_whole
 from ..hf.package import PACKAGES
 from ..hf.shipped import shipped_names
 from ..methods import Dense, Method, Recompute, Streaming, Window, lead_of
@@ -59,9 +58,6 @@ def add_method(parser):
 
 def method_of(args, model: Model, ids) -> Method:
     """Return the method for the options of `add_method`, to be used on a text that begins with `ids`."""
-    for name, least in (("n_sinks", 0), ("n_blocks", 0), ("block", 1), ("store", 1)):  # whatever the method
-        if getattr(args, name) is not None:
-            check_whole(name, getattr(args, name), least)
     n_sinks, window = args.n_sinks if args.method in WITH_SINKS else 0, args.window
     if window is None:
         cache = min(CAPACITY, model.config.max_positions)

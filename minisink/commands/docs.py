@@ -69,10 +69,8 @@ def unpacked(there):
     if there.is_dir():
         yield there
         return
-    try:
-        import lzma
-    except ImportError:  # some builds of Python lack it
-        raise ValueError(f"{there}: this Python has no lzma, and cannot unpack the pages") from None
+    import lzma  # some builds of Python lack it
+
     with tempfile.TemporaryDirectory(prefix="minisink-", ignore_cleanup_errors=True) as folder:
         with lzma.open(there) as file, ZipFile(io.BytesIO(file.read())) as pages:
             pages.extractall(folder)

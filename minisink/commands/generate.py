@@ -73,10 +73,8 @@ def _write(args, stream, ids):
         tell(f"stopped; {args.state} holds {stream.n_seen:,} tokens read")
     elif stop:
         n_new = stream.n_seen + len(stream.pending) - n_known
-        kept = f"the cache keeps {n_kept(stream):,} tokens in {human_bytes(n_bytes(stream))}"
-        if stream.cache is None:
-            kept = f"no cache, each is computed from the last {stream.method.window:,}"
-        tell(f"stopped after {n_new:,} new tokens; {kept}")
+        kept = f"{n_kept(stream):,} tokens in {human_bytes(n_bytes(stream))}"
+        tell(f"stopped after {n_new:,} new tokens; the cache keeps {kept}")
 
 
 def _tokens(args, stream, ids, stop):

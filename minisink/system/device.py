@@ -25,12 +25,9 @@ def array_module(device):
         install = f"pip install '{PACKAGE}[gpu]' (or cupy-cuda12x for CUDA 12)"
         raise ValueError(f"device {device!r} needs CuPy: {install}") from None
     try:
-        n_devices = cupy.cuda.runtime.getDeviceCount()
+        cupy.cuda.Device(int(index or 0)).use()
     except cupy.cuda.runtime.CUDARuntimeError as error:
-        raise ValueError(f"device {device!r}: CuPy finds no GPU ({error})") from None
-    if int(index or 0) >= n_devices:
-        raise ValueError(f"device {device!r} does not exist; this machine has {n_devices} GPU(s)")
-    cupy.cuda.Device(int(index or 0)).use()
+        raise ValueError(f"device {device!r}: CuPy finds no such GPU ({error})") from None
     return cupy
 
 

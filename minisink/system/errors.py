@@ -5,7 +5,9 @@ import sys
 import warnings
 
 from . import PACKAGE
-from .terminal import CAN_FAIL, in_a_line, wrap
+from .terminal import in_a_line, wrap
+
+CAN_FAIL = ("strict", "surrogateescape", "surrogatepass")  # how a stream handles a character that it cannot write
 
 
 def fix_streams():

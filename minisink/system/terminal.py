@@ -12,7 +12,7 @@ import numpy as np
 
 ZERO_WIDTH = ("Mn", "Me", "Cf")  # categories written over the letter before, or not at all
 DRIVING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")  # not \t, \n
-CAN_FAIL = ("strict", "surrogateescape", "surrogatepass")  # how a stream handles a character that it cannot write
+EAST = re.compile("([\u2e80-\U0010ffff])")  # a letter of Chinese, Japanese or Korean, or an emoji
 
 
 def visible(text):
@@ -39,11 +39,8 @@ def _shown(text):
 
 
 def put(text, end="\n"):
-    """Print foreign text; a character that the stream cannot write becomes a backslash and its number."""
-    text = _shown(text)
-    if getattr(sys.stdout, "errors", None) in CAN_FAIL:
-        text = text.encode(sys.stdout.encoding, "backslashreplace").decode(sys.stdout.encoding)
-    print(text, end=end, flush=True)
+    """Print foreign text."""
+    print(_shown(text), end=end, flush=True)
 
 
 def columns(most=79):
@@ -82,19 +79,10 @@ class _Word(str):
 
 
 class _Wrapper(textwrap.TextWrapper):
-    """Wrap by width in columns, not by number of letters."""
+    """Wrap by width in columns, not by number of letters; a line may end before and after each of `EAST`."""
 
     def _split(self, text):
-        return [_Word(word) for word in super()._split(text)]
-
-    def _handle_long_word(self, reversed_chunks, cur_line, cur_len, width):
-        word = str(reversed_chunks[-1])
-        if word.isascii():
-            return super()._handle_long_word(reversed_chunks, cur_line, cur_len, width)
-        fits = cut(word, width - cur_len) or ("" if cur_line else word[0])  # at least one letter per line
-        cur_line.append(_Word(fits))
-        reversed_chunks[-1] = _Word(word[len(fits) :])
-        return None
+        return [_Word(part) for word in super()._split(text) for part in EAST.split(word) if part]
 
 
 def wrap(text, width=None, **indents):
@@ -106,23 +94,17 @@ def wrap(text, width=None, **indents):
     return "\n".join(_Wrapper(width or columns(), **indents).wrap(_shown(text)))
 
 
-def table(header, rows, width=None):
-    """Lay out rows of texts under a header, or as sentences if the table would be wider than `width`.
+def table(header, rows):
+    """Lay out rows of texts under a header.
 
     >>> print(table(["name", "kg"], [["an apple", "0.25"], ["a pumpkin", "10.5"]]))
     name         kg
     ---------  ----
     an apple   0.25
     a pumpkin  10.5
-    >>> print(table(["name", "kg"], [["an apple", "0.25"]], width=13))
-    an apple:
-    0.25 kg
     """
     rows = [[visible(cell) for cell in row] for row in rows]
     first, *others = [max(map(width_of, column)) for column in zip(header, *rows, strict=True)]
-    if width is not None and first + sum(others) + 2 * len(others) > width:
-        numbers = [", ".join(map(" ".join, zip(row[1:], header[1:], strict=True))) for row in rows]
-        return "\n".join(wrap(f"{row[0]}: {text}", width) for row, text in zip(rows, numbers, strict=True))
     lines = []
     for name, *cells in (header, ["-" * width for width in (first, *others)], *rows):
         right = [" " * (width - width_of(cell)) + cell for cell, width in zip(cells, others, strict=True)]

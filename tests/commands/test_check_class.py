@@ -272,7 +272,7 @@ def test_a_folder_without_a_hand_in_is_refused_before_anything_is_written(run, c
         (["--jobs", "-2"], "--jobs is -2"),
         (["--jobs", "65"], "64 at most"),
         (["--csv", "no/marks.csv"], "no/marks.csv: cannot be written"),
-        (["--csv", "hw"], "hw: cannot be written"),
+        (["--csv", "hw"], "hw: a folder; a file is needed"),
         (["--csv", "hw/ada.py"], "hw/ada.py: exists already"),
         (["--csv", "hw/ada.py", "--resume"], "hw/ada.py: its columns are not those of this run"),
         (["--csv", "other.csv"], "other.csv: exists already; --resume continues it, or give another name"),

@@ -773,7 +773,7 @@ def test_ctrl_c_ends_an_endless_stream_in_good_order(interrupts_arrive):
         (["--method", "streaming"], "the cache keeps 7 tokens in 28.0 KiB"),
         (["--method", "retrieval", "--window", 2, "--block", 1], "the cache keeps 7 tokens in 28.0 KiB"),
         (["--method", "retrieval", "--window", 2, "--block", 1, "--store", 1], "the cache keeps 7 tokens in 28.0 KiB"),
-        (["--method", "recompute", "--window", 5], "no cache, each is computed from the last 5"),
+        (["--method", "recompute", "--window", 5], "the cache keeps 0 tokens in 0 B"),
     ],
 )
 def test_an_interrupted_stream_says_what_it_took(interrupts_arrive, run, monkeypatch, novels, options, kept):

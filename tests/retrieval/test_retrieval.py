@@ -354,7 +354,7 @@ def test_no_memory_for_the_store_keeps_what_was_computed(monkeypatch, readable):
     close(np.concatenate(blocks), want[: 50 * len(blocks)])
     text = minisink.generate(model, ids[:40], method, max_new_tokens=None, readable=readable)
     tokens = []
-    with pytest.raises(MemoryError, match="tiny: no memory left on cpu .what was evicted outgrows"):
+    with pytest.raises(MemoryError, match="what was evicted outgrows"):
         for token in text:
             tokens.append(token)
     assert len(tokens) > 100

@@ -53,7 +53,7 @@ def test_a_picture_that_fails_leaves_the_old_one(tmp_path, monkeypatch):
         ("loss.xyz", "ends in one of"),
         ("loss.png.txt", "ends in one of"),
         (".png", "ends in one of"),
-        ("folder.png", "is a folder"),
+        ("folder.png", "a folder; a file is needed"),
     ],
 )
 def test_what_cannot_be_written_is_refused(tmp_path, name, message):

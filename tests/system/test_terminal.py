@@ -53,16 +53,6 @@ def _end(line, row, i):
     return end
 
 
-def test_a_row_of_a_table_too_wide_is_a_sentence():
-    """Where there is room nothing changes."""
-    header, rows = ["method", "nats per token of the replies", "repeated 4-grams"], [["streaming", "1.25", "7%"]]
-    assert table(header, rows, width=79) == table(header, rows)
-    for width in (39, 12):
-        lines = table(header, rows, width=width).split("\n")
-        assert max(map(len, lines)) <= width
-        assert " ".join(lines) == "streaming: 1.25 nats per token of the replies, 7% repeated 4-grams"
-
-
 LETTERS = st.sampled_from("ab-, 日本한語é\u0301\u0308\u200b\u1161あＡ🙂")
 words = st.text(LETTERS, max_size=40)
 
