@@ -8,11 +8,10 @@ from .ops import softmax
 class Sampler:
     """Pick the next token from logits; keep the random generator and which tokens have occurred.
 
-    Options are those of `generation.generate`, with a ValueError if out of range; tokens in `seen` have occurred
-    before.
+    Options are those of `generation.generate`, with a ValueError if out of range.
     """
 
-    def __init__(self, *, temperature=0.0, top_k=0, top_p=1.0, repetition_penalty=1.0, seed=0, seen=()):
+    def __init__(self, *, temperature=0.0, top_k=0, top_p=1.0, repetition_penalty=1.0, seed=0):
         if not 0.0 <= temperature < float("inf"):
             raise ValueError(f"temperature is {temperature}; it must be 0 or more")
         if top_k < 0:
@@ -23,7 +22,7 @@ class Sampler:
             raise ValueError(f"repetition_penalty is {repetition_penalty}; it must be above 0")
         self.temperature, self.top_k, self.top_p = temperature, top_k, top_p
         self.repetition_penalty = repetition_penalty
-        self.seen = {int(i) for i in seen}
+        self.seen = set()  # tokens that have occurred
         try:
             self.random = np.random.default_rng(seed)
         except (TypeError, ValueError):

@@ -86,7 +86,8 @@ def test_the_repetition_penalty_is_its_definition(row, seen, penalty):
     """Divided where positive, multiplied where negative, for tokens that occurred; once, however often they did."""
     seen = sorted(i for i in seen if i < len(row))
     penalised = [x if i not in seen else x / penalty if x > 0 else x * penalty for i, x in enumerate(map(float, row))]
-    sampler = Sampler(repetition_penalty=penalty, seen=[*seen, *seen])
+    sampler = Sampler(repetition_penalty=penalty)
+    sampler.seen.update(seen)
     given_logits = np.array(row)
     token = sampler(given_logits)
     assert penalised[token] == max(penalised)
@@ -95,8 +96,10 @@ def test_the_repetition_penalty_is_its_definition(row, seen, penalty):
 
 def test_a_penalty_makes_no_token_likelier():
     """Below zero it multiplies, however near to zero."""
-    assert Sampler(repetition_penalty=2.0, seen=[0])(np.array([-0.5, -0.6])) == 1
-    assert Sampler(repetition_penalty=2.0, seen=[0])(np.array([0.5, 0.3])) == 1
+    for logits in ([-0.5, -0.6], [0.5, 0.3]):
+        sampler = Sampler(repetition_penalty=2.0)
+        sampler.seen.add(0)
+        assert sampler(np.array(logits)) == 1
 
 
 def test_what_is_chosen_counts_as_having_occurred():

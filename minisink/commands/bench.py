@@ -8,7 +8,6 @@ from ..experiments.shapes import SHAPES, random_model
 from ..experiments.speed import PAPER
 from ..methods import Streaming
 from ..model import load
-from ..system.errors import tell
 from ..system.files import check_picture
 from ..system.plots import picture
 from ..system.terminal import wrap
@@ -37,8 +36,6 @@ def run(args):
     """Time, and print one row per cache."""
     check_picture(args.plot)
     model = load(args.model) if args.model else random_model(args.shape, max_positions=max(args.caches))
-    if model.n_parameters > 50_000_000:
-        tell("a model of this size takes minutes, most of them to re-compute windows")
     threads = os.environ.get("OPENBLAS_NUM_THREADS") or os.environ.get("OMP_NUM_THREADS") or "all"
     sizes = {"caches": args.caches, "n_sinks": args.n_sinks, "repeats": args.repeats}
     rows = list(token_cost.run(model, **sizes, track=partial(progress, "bench")))

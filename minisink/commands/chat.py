@@ -47,16 +47,10 @@ def add_options(parser):
 def run(args):
     """Talk, or have a scripted conversation."""
     turns = None if args.turns is None else read_turns(args.turns)
-    if args.max_new_tokens < 1:
-        raise ValueError(f"--max-new-tokens is {args.max_new_tokens}; an answer needs 1 or more")
+    common.at_least(args, max_new_tokens=1)
     methods = args.compare.split(",") if args.compare else [args.method]
-    if len(set(methods)) < len(methods):
-        raise ValueError(f"--compare {args.compare} names a method twice")
     if args.compare and (args.state or args.pin_system):
         raise ValueError(f"{'--state' if args.state else '--pin-system'} goes with one method, not with --compare")
-    for method in methods:
-        if method not in common.METHODS:
-            raise ValueError(f"method is {method!r}; it must be one of {', '.join(common.METHODS)}")
     check_folder(args.state)
     with lock_files(args.state):
         model = load(args.model)
@@ -196,8 +190,6 @@ class Talk:
 
     def switch_method(self, name):
         """Continue with another method, with as many keys."""
-        if name not in common.METHODS:
-            raise ValueError(f"/method {name}: choose one of {', '.join(common.METHODS)}")
         capacity = self.first.stream.method.capacity or common.CAPACITY
         n_sinks = min(self.args.n_sinks, capacity - 1)
         window = capacity - n_sinks * (name in common.WITH_SINKS)

@@ -8,7 +8,7 @@ from ..chat.stream import n_bytes, n_kept
 from ..evaluation.difference import paired
 from ..hf.tokenizer import text_stream
 from ..methods import Dense, Recompute
-from ..system.interrupts import defer_interrupts, until_interrupt
+from ..system.interrupts import defer_interrupts
 from ..system.terminal import count, human_bytes, number, table, wrap
 
 
@@ -40,10 +40,12 @@ def _answer(conversation, words, max_new_tokens, show):
     with defer_interrupts() as stop, closing(answer):
 
         def timed():
-            for token in until_interrupt(stop, answer):
+            for token in answer:
                 tokens.append(token)
                 times.append(time.perf_counter())
                 yield token
+                if stop:
+                    return
 
         for piece in text_stream(conversation.model.tokenizer, timed(), name=conversation.model.name):
             text.append(piece)

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 import webbrowser
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -34,17 +34,14 @@ def add_options(parser):
 
 def run(args):
     """Serve until Ctrl-C."""
-    if not 0 <= args.port <= 65535:
-        raise ValueError(f"--port is {args.port}; it must be 1 to 65535, or 0 for a free one")
     with unpacked(site()) as folder, server_of(folder, args.port) as server:
         address = f"http://{HOST}:{server.server_port}/"
         print(f"{address} until Ctrl-C", flush=True)
         if not args.no_browser:  # in a separate thread, because a browser in a terminal returns only when it is closed
             threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
-        try:
+        with suppress(KeyboardInterrupt):  # the usual end
             server.serve_forever()
-        except KeyboardInterrupt:  # the usual end
-            print(file=sys.stderr)
+        print(file=sys.stderr)
 
 
 def site() -> Path:
@@ -55,12 +52,11 @@ def site() -> Path:
     there = clone / "_build" / "html" if in_a_clone else package / PACKED
     if (there / "index.html" if in_a_clone else there).is_file():
         return there
-    build = '{0} -m pip install -e ".[docs]" && {0} {1}'
-    if in_a_clone:
-        build = f"cd {shlex.quote(str(clone.parent))} && {build.format(shlex.quote(sys.executable), BUILD)}"
-        raise FileNotFoundError(f"the pages are not built yet; this does it in a minute: {build}")
-    build = build.format("python", BUILD)
-    raise FileNotFoundError(f"this wheel has no pages, unlike a release's; or in a clone of minisink: {build}")
+    if not in_a_clone:
+        raise FileNotFoundError("this wheel has no pages, unlike a release's; a clone of minisink can build them")
+    go, python = f"cd {shlex.quote(str(clone.parent))}", shlex.quote(sys.executable)
+    build = f'{go} && {python} -m pip install -e ".[docs]" && {python} {BUILD}'
+    raise FileNotFoundError(f"the pages are not built yet; this does it in a minute: {build}")
 
 
 @contextmanager
@@ -69,7 +65,7 @@ def unpacked(there):
     if there.is_dir():
         yield there
         return
-    import lzma  # some builds of Python lack it
+    import lzma  # some builds of Python lack it; the other commands work there
 
     with tempfile.TemporaryDirectory(prefix="minisink-", ignore_cleanup_errors=True) as folder:
         with lzma.open(there) as file, ZipFile(io.BytesIO(file.read())) as pages:
@@ -81,17 +77,11 @@ def unpacked(there):
 
 def server_of(folder, port=0):
     """Return a server of the files of a folder; raise OSError for an unavailable port; 0 picks a free one."""
-    try:
-        return Server((HOST, port), partial(Handler, directory=str(Path(folder).resolve())))
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise OSError(f"--port {port}: {reason}; without --port a free one is used") from error
+    return Server((HOST, port), partial(Handler, directory=str(folder)))
 
 
 class Server(ThreadingHTTPServer):
-    """A server whose port cannot be shared, and that lets a browser hang up."""
-
-    allow_reuse_address = sys.platform != "win32"  # on Windows two servers could listen at once
+    """A server that lets a browser hang up."""
 
     def handle_error(self, request, client_address):
         """Ignore a browser that left before the answer."""

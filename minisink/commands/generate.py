@@ -12,7 +12,7 @@ from ..system.errors import tell
 from ..system.files import check_folder, lock_files, read_text
 from ..system.interrupts import defer_interrupts
 from ..system.terminal import human_bytes, put
-from .common import add_draws, add_method, add_model, add_no_bos, draws, method_of
+from .common import add_draws, add_method, add_model, add_no_bos, at_least, draws, method_of
 
 PURPOSE = "continue a text"
 EXAMPLE = 'minisink generate --prompt "It was a dark night" --temperature 0.8'
@@ -34,8 +34,7 @@ def add_options(parser):
 def run(args):
     """Write text as it is decoded."""
     check_folder(args.state)
-    if args.max_new_tokens < 0:
-        raise ValueError(f"--max-new-tokens is {args.max_new_tokens}; it must be 0 (until Ctrl-C) or more")
+    at_least(args, max_new_tokens=0)
     with lock_files(args.state):
         model = load(args.model)
         prompt = read_text(args.prompt_file) if args.prompt_file else args.prompt

@@ -26,15 +26,3 @@ def defer_interrupts():
         yield noted
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def until_interrupt(noted, items):
-    """Yield items until Ctrl-C, the one in progress included; `noted` is from `defer_interrupts`.
-
-    >>> list(until_interrupt([], [1, 2, 3])), list(until_interrupt(["Ctrl-C"], [1, 2, 3]))
-    ([1, 2, 3], [1])
-    """
-    for item in items:
-        yield item
-        if noted:
-            return
