@@ -1,15 +1,15 @@
 """A chat all day: does a turn cost the same after two hundred others, and does it still make sense?
 
-    python benchmarks/chat.py                        # the 200 turns that ship, streaming and window: 15 minutes
+    python benchmarks/chat.py                        # the 200 turns that ship, streaming and window (15 minutes)
     python benchmarks/chat.py --turns 20             # a quick look
-    python benchmarks/chat.py --write docs/chat.md   # and a section of that page
-    python benchmarks/chat.py --control 150          # is it the cache or the text, if answers change? (ten minutes)
+    python benchmarks/chat.py --write docs/chat.md   # also writes a section of that page
+    python benchmarks/chat.py --control 150          # if answers change, is it the cache or the text? (ten minutes)
 
 SmolLM2-135M-Instruct with a cache of 256 keys, temperature 0.7, top-p 0.9, and answers of at most 60 tokens. Time is
 processor time, and only that of decoding an answer; memory is what this process holds (RSS), read after each turn.
-Two numbers say whether an answer makes sense: the loss of its tokens in nats under the same model, which reads them
-again in a new conversation that begins with the same question (re-computation, where nothing was evicted); and the
-share of its 4-grams that it has already used. A loop does not surprise a model, so neither number is enough.
+Two numbers tell us whether an answer makes sense. One is the loss of its tokens in nats when the same model rereads
+them in a new conversation that begins with the same question (re-computation, with nothing evicted). The other is the
+share of its 4-grams that it has already used. A loop does not surprise a model, so neither number is enough alone.
 """
 
 import argparse
@@ -30,21 +30,21 @@ from minisink.chat.script import Measured, read_turns
 
 LONGEST = 60
 METHODS = {"streaming": minisink.Streaming(4, 252), "window": minisink.Window(256)}
-WARM = 10  # first turns, in which the cache fills
+WARM = 10  # the first turns, during which the cache fills up
 
 
 def main():
-    """Talk, print, and put the section into the page if asked to."""
+    """Hold the conversations, print, and put the section into the page if asked to."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--turns", type=int, default=200)
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--write", metavar="FILE", help="a Markdown page whose section this is")
-    parser.add_argument("--control", type=int, metavar="N", help="stream N turns, and take the others in three ways")
+    parser.add_argument("--write", metavar="FILE", help="the Markdown page to put this section into")
+    parser.add_argument("--control", type=int, metavar="N", help="stream N turns, then run the rest in three ways")
     args = parser.parse_args()
     lines = read_turns("day")
-    if not WARM + 2 <= args.turns <= len(lines):  # a half after the first ones holds a turn at least
-        parser.error(f"--turns is {WARM + 2} to {len(lines)}")
+    if not WARM + 2 <= args.turns <= len(lines):  # so that each half after the first turns has at least one turn
+        parser.error(f"--turns must be from {WARM + 2} to {len(lines)}")
     model = minisink.load("smollm2")
     if args.control:
         control(model, lines[: args.control], lines[args.control : args.turns], args.seed)
@@ -57,12 +57,12 @@ def main():
 
 
 def talk(model, method, lines, seed):
-    """Return one row per turn: the tokens written, processor seconds, bytes of this process, the loss of the answer."""
+    """Return one row per turn: tokens written, processor seconds, bytes of this process, loss of the answer."""
     return go_on(Conversation(model, method, temperature=0.7, top_p=0.9, seed=seed), method.name, lines)
 
 
 def go_on(conversation, name, lines):
-    """Return the rows of some turns more."""
+    """Return the rows of some more turns of a conversation."""
     model, rows = conversation.model, []
     for i, line in enumerate(lines):
         answer, times = [], []
@@ -73,7 +73,7 @@ def go_on(conversation, name, lines):
         rows.append({"tokens": answer, "seconds": seconds, "bytes": resident()})
         if i % 20 == 19:
             say(f"{name}, turn {i + 1}, {conversation.n_seen:,} tokens: {model.decode(answer)[:60]!r}")
-    for line, row in zip(lines, rows, strict=True):  # afterwards: it takes memory of its own
+    for line, row in zip(lines, rows, strict=True):  # done afterwards, because it takes memory too
         row["nll"] = read_again(model, conversation.template, line.words, row["tokens"]) if row["tokens"] else []
     return rows
 
@@ -86,7 +86,7 @@ def read_again(model, template, words, answer):
 
 
 def control(model, first, others, seed):
-    """Stream some turns; then the others with that cache, with one that reads the visible tokens again, and alone."""
+    """Stream some turns, then run the rest with that cache, with one that rereads the visible tokens, and without."""
     method = METHODS["streaming"]
     conversation = Conversation(model, method, temperature=0.7, top_p=0.9, seed=seed)
     go_on(conversation, "streaming", first)
@@ -96,7 +96,7 @@ def control(model, first, others, seed):
         rows = {"the same cache": go_on(conversation, "the same cache", others)}
         conversation.load(state)
     conversation.switch_method(method)
-    rows["the text in view, read again"] = go_on(conversation, "read again", others)
+    rows["the visible text, reread"] = go_on(conversation, "reread", others)
     conversation.forget()
     rows["a new conversation"] = go_on(conversation, "a new conversation", others)
     for name, turns in rows.items():
@@ -107,7 +107,7 @@ def control(model, first, others, seed):
 
 
 def heading(args):
-    """Title, command, machine."""
+    """Yield the title, the command and the machine."""
     yield "## All day"
     yield ""
     yield f"- command: `{page.command()}`"
@@ -116,7 +116,7 @@ def heading(args):
 
 
 def tables(rows):
-    """How time, memory and sense go, over the turns."""
+    """Yield how time, memory and sense develop over the turns."""
     n_turns = len(next(iter(rows.values())))
     cuts = sorted({0, WARM, *range(50, n_turns, 50), n_turns})
     header = ["method", "turns", "tokens written", "ms per token", "memory, MB", "own loss, nats", "repeated 4-grams"]
@@ -130,13 +130,13 @@ def tables(rows):
         low, high = (f(row["bytes"] for row in warm) / 1e6 for f in (min, max))
         half = len(warm) // 2
         ratio = per_token(warm[half:]) / per_token(warm[:half])
-        yield f"- {method}, after the first {WARM} turns: memory {low:.2f} to {high:.2f} MB; a token of the second half"
-        yield f"  takes {ratio:.3f} times as long as one of the first half."
+        yield f"- {method}, after the first {WARM} turns: memory {low:.2f} to {high:.2f} MB; a token in the second half"
+        yield f"  takes {ratio:.3f} times as long as one in the first."
     yield ""
 
 
 def summed(turns):
-    """One row of the table."""
+    """Return the cells of one row of the table."""
     measured = Measured()
     for row in turns:
         measured.add(nll=row["nll"], answer=row["tokens"])
@@ -152,7 +152,7 @@ def summed(turns):
 
 
 def per_token(turns):
-    """Return processor seconds per token, without the first of each answer, whose time is that of reading the turn."""
+    """Return processor seconds per token, leaving out the first of each answer, whose time goes to reading the turn."""
     return sum(row["seconds"] for row in turns) / sum(max(0, len(row["tokens"]) - 1) for row in turns)
 
 

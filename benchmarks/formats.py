@@ -1,7 +1,7 @@
-"""A model of minisink in the files of llama2.c, its first .bin format, in float32.
+"""Write a minisink model as llama2.c's files: its first .bin format, in float32.
 
-It rotates neighbouring channels of a query or key together, Hugging Face channels j and j + D/2: so the rows of their
-matrices change places. `minisink.hf.gguf_model` writes the files of llama.cpp.
+llama2.c rotates neighbouring channels of a query or key together, while Hugging Face rotates channels j and j + D/2, so
+the rows of those matrices change places. `minisink.hf.gguf_model` writes the files for llama.cpp.
 """
 
 import numpy as np
@@ -10,7 +10,7 @@ from minisink.hf.folder import to_tensors
 
 
 def in_pairs(w, head_dim):
-    """Rows j and j + D/2 of every head of (out, in), next to each other.
+    """Put rows j and j + D/2 of every head of an (out, in) matrix next to each other.
 
     Examples
     --------
@@ -21,7 +21,7 @@ def in_pairs(w, head_dim):
 
 
 def write_llama2c(model, folder):
-    """Write ``model.bin`` and ``tokenizer.bin`` for llama2.c; token i is written as its number and a space."""
+    """Write ``model.bin`` and ``tokenizer.bin`` for llama2.c; token i is its number and a space."""
     config = model.config
     V, L, P, D = config.vocab_size, config.n_layers, config.max_positions, config.head_dim
     tensors = to_tensors(config, model.arrays())
@@ -40,7 +40,7 @@ def write_llama2c(model, folder):
             for array in of_layers(name):
                 array.tofile(file)
         tensors["model.norm.weight"].tofile(file)
-        np.zeros(P * D, np.float32).tofile(file)  # angles that it once read and now works out
+        np.zeros(P * D, np.float32).tofile(file)  # angles that it used to read and now computes
         if not config.tied:
             tensors["lm_head.weight"].tofile(file)
     with open(folder / "tokenizer.bin", "wb") as file:

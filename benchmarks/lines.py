@@ -1,4 +1,4 @@
-"""Where the time of a function goes, line by line of minisink: for steps too short for any other profiler."""
+"""Where a function's time goes, line by line in minisink, for steps too short for any other profiler."""
 
 import linecache
 import sys
@@ -12,24 +12,24 @@ PACKAGE = str(Path(minisink.__file__).parent)
 
 
 def time_of_lines(function, *, seconds=1.0, rounds=5):
-    """Time of every line of minisink that a function runs.
+    """Time every line of minisink that a function runs.
 
-    Python calls a tracer before each line. The time between two calls belongs to the line between them, less what the
-    tracer itself costs: the same for each, and as much as makes the sum the time of the function untraced.
+    Python calls a tracer before each line. The time between two calls belongs to the line between them, minus what the
+    tracer itself costs. We take that cost to be the same for every line, and such that the sum is the untraced time.
 
     Parameters
     ----------
     function : callable
-        Without arguments.
+        Called without arguments.
     seconds : float
-        About how long it is run, traced and untraced together.
+        Roughly how long it runs, traced and untraced together.
     rounds : int
-        Stretches of either, in turn.
+        How many stretches of each, alternating.
 
     Returns
     -------
     list of tuple of str, float
-        ``"file: the line"`` and its seconds a call, longest first.
+        ``"file: the line"`` and its seconds per call, longest first.
     """
     spent, visits, here = Counter(), Counter(), ("", 0)
     clock = time.perf_counter
@@ -40,7 +40,7 @@ def time_of_lines(function, *, seconds=1.0, rounds=5):
         spent[here] += clock() - began
         visits[here] += 1
         inside = frame.f_code.co_filename.startswith(PACKAGE)
-        if inside:  # what a line calls elsewhere is part of it
+        if inside:  # what a line calls elsewhere counts as part of it
             frame = frame.f_back if event == "return" else frame
             here = frame.f_code.co_filename, frame.f_lineno
         began = clock()

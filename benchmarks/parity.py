@@ -1,10 +1,10 @@
-"""One cache three times: the losses of minisink, of transformers, and of the algorithm of StreamingLLM's authors.
+"""One cache, computed three ways: by minisink, by transformers, and by the algorithm of StreamingLLM's authors.
 
     python benchmarks/parity.py
 
-Needs the extra `parity`. All three read the same tokens with the model that ships, and a query sees the same keys.
-The second is transformers' own forward pass and cache, from which one key is taken before each token. The third is the
-authors' published algorithm over transformers' layers: not their code, which needs transformers 4.33.
+This needs the extra `parity`. All three read the same tokens with the model that ships, and each query sees the same
+keys. The second is transformers' own forward pass and cache, from which one key is removed before each token. The third
+is the authors' published algorithm on top of transformers' layers, not their code, which needs transformers 4.33.
 """
 
 import tempfile
@@ -21,7 +21,7 @@ N_TOKENS, START, RECENT = 1000, 4, 60
 
 
 def rotate(x, angles):
-    """Rotate the channel pairs (j, j + D/2) of (heads, S, D) by the cosines and sines of transformers' own module."""
+    """Rotate the channel pairs (j, j + D/2) of (heads, S, D) by the cosines and sines from transformers' own module."""
     cos, sin = angles
     left, right = x.chunk(2, dim=-1)
     return x * cos[0] + torch.cat((-right, left), dim=-1) * sin[0]
@@ -29,10 +29,11 @@ def rotate(x, angles):
 
 @torch.no_grad()
 def authors_nll(model, ids, start, recent, positions="slot"):
-    """Return the losses as the authors measure them: one token a step, keys un-rotated, trimmed *after* the forward.
+    """Return the losses as the authors measure them: one token per step, keys un-rotated, trimmed *after* the forward.
 
-    So a query sees the `start + recent` tokens that were left, and itself. With positions="slot" the keys are rotated
-    by their place in the cache at every step (their "pos shift"), with "original" by their place in the text.
+    A query therefore sees the `start + recent` tokens that were left, and itself. With positions="slot" the keys are
+    rotated by their place in the cache at every step (the authors' "pos shift"); with "original", by their place in the
+    text.
     """
     config, body = model.config, model.model
     H, K = config.num_attention_heads, config.num_key_value_heads
@@ -67,13 +68,13 @@ def authors_nll(model, ids, start, recent, positions="slot"):
 
 @torch.no_grad()
 def transformers_nll(model, ids, n_sinks, window):
-    """Return the losses of transformers' own forward pass, its cache holding the same keys at the same slots.
+    """Return the losses of transformers' own forward pass, with its cache holding the same keys at the same slots.
 
-    A full cache lets go of its oldest key of the window before each token; the keys that move down one slot are rotated
-    back by one position, for transformers keeps them rotated.
+    Before each token, a full cache drops the oldest key in the window. The keys that move down one slot are then
+    rotated back by one position, because transformers keeps them rotated.
     """
     capacity, past, losses = n_sinks + window, transformers.DynamicCache(config=model.config), []
-    cos, sin = model.model.rotary_emb(torch.zeros(1), torch.tensor([[1]]))  # of one position
+    cos, sin = model.model.rotary_emb(torch.zeros(1), torch.tensor([[1]]))  # for one position
     for t, token in enumerate(ids[:-1]):
         if t >= capacity:
             for layer in past.layers:

@@ -1,10 +1,10 @@
-"""Every experiment of `minisink reproduce`, on the models that ship and on SmolLM2, with three seeds: the page.
+"""The page with every experiment of `minisink reproduce`, on the models that ship and on SmolLM2, with three seeds.
 
     python benchmarks/reproduction.py --results /tmp/results                                 # an hour and a half
-    python benchmarks/reproduction.py --results /tmp/results --write docs/reproduction.md    # what is there, as a page
+    python benchmarks/reproduction.py --results /tmp/results --write docs/reproduction.md    # from results to a page
 
-Each run is a command of its own and leaves its findings, rows and picture in the folder of results; what is there is
-not run again. The page has the effects of seed 0 and the verdicts of all, and the pictures beside it.
+Each run is a separate command that leaves its findings, rows and picture in the folder of results, and is not repeated
+if they are already there. The page has the effects of seed 0 and the verdicts of all seeds; the pictures go next to it.
 """
 
 import argparse
@@ -25,14 +25,14 @@ from minisink.experiments.effects import Effect  # noqa: E402
 
 REAL = "smollm2"
 SEEDS = (0, 1, 2)
-# What a real model has time for. On the models that ship, everything is run as it is by default.
+# What there is time for on a real model. On the models that ship, everything runs with its defaults.
 ON_REAL = {
     "streameval": ["--distances", "2", "5", "20", "40", "--caches", "128"],
     "pass-key": ["--lengths", "500", "1000", "--depths", "0", "0.5"],
     "rules": ["--n-sinks", "4", "--windows", "60", "--tokens", "420"],
-    "policies": ["--n-sinks", "4", "--tokens", "420", "--names", "0"],  # asked for in the other run
+    "policies": ["--n-sinks", "4", "--tokens", "420", "--names", "0"],  # covered by the other run
 }
-WITHOUT_REAL = ("emergence", "cures")  # logs of trainings, and toys
+WITHOUT_REAL = ("emergence", "cures")  # logs of training runs, and toys
 SECTION = "## One by one"
 
 
@@ -43,7 +43,7 @@ def main():
     parser.add_argument("--names", nargs="+", choices=EXPERIMENTS, default=list(EXPERIMENTS))
     parser.add_argument("--models", nargs="+", choices=("shipped", REAL), default=["shipped", REAL])
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
-    parser.add_argument("--write", type=Path, metavar="FILE", help="a Markdown page whose section this is")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="the Markdown page to put this section into")
     args = parser.parse_args()
     if not args.write:
         for seed in args.seeds:
@@ -55,7 +55,7 @@ def main():
 
 
 def options_of(name, model):
-    """Return an experiment's options on the models that ship, or on a real one; None where there is nothing to run."""
+    """Return an experiment's options on the models that ship or on a real one, or None if there is nothing to run."""
     takes_real = getattr(EXPERIMENTS[name].module, "MODEL", "") == REAL
     if model == "shipped":
         return ["--model", "novels", "--fast"] if takes_real else []
@@ -65,7 +65,7 @@ def options_of(name, model):
 
 
 def run(results, name, model, seed):
-    """Run one command, unless its findings are there."""
+    """Run one command, unless its findings are already there."""
     options, folder = options_of(name, model), results / model / str(seed)
     if options is None or (folder / f"{name}.json").exists():
         return
@@ -82,7 +82,7 @@ def found(results, name, model, seed):
 
 
 def lines(results, path):
-    """Yield the section: a table of all, then each with its effects and picture."""
+    """Yield the section: a table of all experiments, then each with its effects and picture."""
     yield SECTION
     yield ""
     yield f"- command: `{page.command()}`"
@@ -118,13 +118,13 @@ def lines(results, path):
 
 
 def in_words(name, finding):
-    """Return what a picture shows, and what was found: its alternative text."""
+    """Return what a picture shows and what was found, as its alternative text."""
     drawn = EXPERIMENTS[name].module.draw.__doc__.split("\n")[0].removeprefix("Draw ")
     return f"{drawn[0].upper()}{drawn[1:]} {finding}"
 
 
 def shrink(picture, path):
-    """Save a picture in at most 1,100 pixels across and 64 colours: enough for a page, and a third of the bytes."""
+    """Save a picture at most 1,100 pixels wide and in 64 colours: enough for a page, and a third of the bytes."""
     from PIL import Image  # comes with matplotlib
 
     with Image.open(picture) as whole:
@@ -134,7 +134,7 @@ def shrink(picture, path):
 
 
 def findings(seen, verdicts):
-    """Yield what one run shows, and whether it survives other seeds."""
+    """Yield what one run shows, and whether that survives other seeds."""
     each = "; ".join(f"seed {seed}: {shown}" for seed, shown in verdicts.items())
     yield f"`{seen['command']}` shows it: **{seen['shown']}** ({each})."
     yield ""

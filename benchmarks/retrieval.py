@@ -2,8 +2,9 @@
 
     python benchmarks/retrieval.py --write docs/retrieval.md
 
-Random weights of the shape of SmolLM2-135M, a cache of 4 + 252, 8 blocks of 16: time is that of any weights. What was
-evicted is random too, and put into the cache at once. Streaming and retrieval take turns, token by token.
+The model has the shape of SmolLM2-135M, a cache of 4 + 252, and 8 blocks of 16. Its weights are random, which does not
+affect the time. The evicted tokens are random too, and go into the cache all at once. Streaming and retrieval take
+turns, token by token.
 """
 
 import argparse
@@ -31,9 +32,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shape", choices=SHAPES, default="smollm2-135m")
     parser.add_argument("--evicted", type=int, nargs="+", default=[0, 1000, 4000, 32000])
-    parser.add_argument("--tokens", type=int, default=2000, help="of a text that is measured as a whole")
+    parser.add_argument("--tokens", type=int, default=2000, help="length of a text that is measured as a whole")
     parser.add_argument("--repeats", type=int, default=15)
-    parser.add_argument("--write", metavar="FILE", help="a Markdown page whose section this is")
+    parser.add_argument("--write", metavar="FILE", help="the Markdown page to put this section into")
     args = parser.parse_args()
     model = random_model(args.shape, max_positions=8192)
     streaming = Decoder(model, Streaming(N_SINKS, WINDOW))
@@ -44,9 +45,9 @@ def main():
         "## What it costs",
         "",
         f"`{page.command()}`, {page.count(int(os.environ['OPENBLAS_NUM_THREADS']))}, shape {args.shape}, cache "
-        f"{N_SINKS} + {WINDOW}, 8 blocks of 16; milliseconds per token,",
-        f"medians of tokens taken in turn ({BUSY}). A token takes "
-        f"{cache_bytes_per_token(model):,} bytes, evicted or not; buffers grow by doubling, so up to twice that.",
+        f"{N_SINKS} + {WINDOW}, 8 blocks of 16. Times are milliseconds per token,",
+        f"medians of tokens taken in turn ({BUSY}). A token takes {cache_bytes_per_token(model):,} "
+        "bytes, evicted or not, or up to twice that because buffers grow by doubling.",
         "",
         *page.table(header, rows),
         text(model, args.tokens),
@@ -58,7 +59,7 @@ def main():
 
 
 def decoding(model, streaming, n_evicted, repeats):
-    """Return a row of the table."""
+    """Return one row of the table."""
     say(f"decoding after {n_evicted:,} evicted tokens")
     row = {}
     for select in ("best", "bound"):
@@ -80,7 +81,7 @@ def decoding(model, streaming, n_evicted, repeats):
 
 
 def filled(model, weights, n_evicted, select):
-    """Return a decoder that has seen `n_evicted` tokens more than its slots hold."""
+    """Return a decoder that has seen `n_evicted` more tokens than its slots hold."""
     decoder = Decoder(model, Retrieval(N_SINKS, WINDOW, select=select), weights=weights)
     cache, random = decoder.cache, np.random.default_rng(0)
     for layer in range(model.config.n_layers):
@@ -102,8 +103,8 @@ def text(model, n_tokens):
         seconds[method.name] = time.perf_counter() - start
     times = seconds["retrieval"] / seconds["streaming"]
     return (
-        f"The loss of a text of {n_tokens:,} tokens takes {seconds['streaming']:.1f} s streaming and "
-        f"{seconds['retrieval']:.1f} s with retrieval, {times:.2f} x."
+        f"The loss of a text of {n_tokens:,} tokens takes {seconds['streaming']:.1f} s with streaming and "
+        f"{seconds['retrieval']:.1f} s with retrieval, {times:.2f} times as long."
     )
 
 

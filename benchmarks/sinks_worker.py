@@ -1,9 +1,9 @@
-"""The contestant attention_sinks, which needs a Python of its own: started by contestants.py, not by hand.
+"""The contestant attention_sinks, which needs its own Python. contestants.py starts it; do not run it by hand.
 
     python sinks_worker.py FOLDER CACHE THREADS
 
-Loads the folder, writes the logits of tokens 0 to 31 to logits.npy, fills the cache, says "ready". Then, for each line
-of seconds that it reads, it decodes for so long and prints the seconds of a token.
+It loads the folder, writes the logits of tokens 0 to 31 to logits.npy, fills the cache and prints "ready". Then it
+reads numbers of seconds, one per line, decodes for that long, and prints the seconds per token.
 """
 
 import contextlib

@@ -1,12 +1,12 @@
-"""Tokens a second of the trainer beside torch eager: the same model, batch, optimizer and threads, taking turns.
+"""The trainer's tokens per second and torch eager's: the same model, batch, optimizer and threads, taking turns.
 
     python benchmarks/train.py                  the sizes of the shipped models, two threads
     python benchmarks/train.py --threads 1
     python benchmarks/train.py --no-torch       where torch is not installed (it is in the extra "parity")
     python benchmarks/train.py --device cuda    on a GPU, with its matrix-multiply ceiling
 
-Both are checked to have the same loss on the same weights and batch first. Peak memory is that of a process which
-does nothing else.
+Before anything is timed, both have to give the same loss on the same weights and batch. Peak memory is that of a
+process that does nothing else.
 """
 
 import argparse
@@ -24,7 +24,7 @@ def parse():
     """Read the options of the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=5, help="timed turns each")
+    parser.add_argument("--rounds", type=int, default=5, help="timed turns of each")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--no-torch", action="store_true")
     parser.add_argument("--memory-of", choices=("minisink", "torch"), help=argparse.SUPPRESS)
@@ -32,7 +32,7 @@ def parse():
 
 
 def main():
-    """Run it; NumPy is imported after its number of threads is set."""
+    """Run the benchmark; NumPy is imported only after its number of threads is set."""
     args = parse()
     # minisink's workers are the threads; its matrix library must not start more
     os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
@@ -50,7 +50,7 @@ def main():
     losses = {name: step() for name, step in ready.items()}  # also warms up
     print("loss of the first step:", "  ".join(f"{name} {loss:.5f}" for name, loss in losses.items()))
     if max(losses.values()) - min(losses.values()) > 1e-3:
-        sys.exit("the two do not compute the same thing")
+        sys.exit("minisink and torch do not compute the same thing")
     seconds = {name: [] for name in ready}
     for _ in range(args.rounds):
         for name, step in ready.items():
@@ -75,7 +75,7 @@ def main():
 def peak_kib():
     """Return the largest memory this process has held so far, in KiB."""
     status = Path("/proc/self/status")
-    if status.exists():  # on Linux ru_maxrss begins with that of the process that started this one
+    if status.exists():  # on Linux, ru_maxrss starts from that of the parent process
         return int(status.read_text().split("VmHWM:")[1].split()[0])
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
@@ -88,7 +88,7 @@ def memory(name, args):
 
 
 def setting():
-    """Return config, initial weights, batch: the same for both."""
+    """Return the config, initial weights and batch, the same for both."""
     import numpy as np
 
     from minisink import llama
@@ -119,14 +119,14 @@ def minisink_step(args):
         loss, gradient = batch_gradient(config, vector, ids[:, :-1], ids[:, 1:], **options)
         clip(gradient, 1.0)
         optimizer.step(vector, gradient, 1e-4)
-        float(vector[0])  # a GPU is still at work on the step until somebody asks
+        float(vector[0])  # waits for a GPU, which is still working on the step
         return loss
 
     return step
 
 
 def torch_step(args):
-    """Return the same step in torch, eager."""
+    """Return the same step in eager torch."""
     import torch
     from torch import nn
     from torch.nn import functional as F
@@ -208,7 +208,7 @@ def ceiling(device, rate):
     float((a @ a)[0, 0])
     flops = 2 * 8192**3 / (time.perf_counter() - started)
     matrices = LAYERS * (4 * WIDTH**2 + 3 * WIDTH * D_FF) + WIDTH * VOCAB
-    needed = 6 * matrices + LAYERS * 12 * CONTEXT * WIDTH  # forward and twice that backward, and attention
+    needed = 6 * matrices + LAYERS * 12 * CONTEXT * WIDTH  # forward, twice that for backward, and attention
     print(f"ceiling {flops / 1e12:.1f} TFLOP/s: {rate * needed / flops:.1%} of it is used")
 
 

@@ -1,4 +1,4 @@
-"""Any engine behind HTTP: the log-probabilities of a prompt of token ids, by OpenAI's completions."""
+"""Any engine behind HTTP: the log-probabilities of a prompt of token ids, through OpenAI's completions API."""
 
 import json
 import math
@@ -8,15 +8,15 @@ import urllib.request
 def losses_of(url, ids, chunk=None, model="novels", as_prompt=list, left_out=0):
     """Return the nats of each token except the first, from a server such as http://127.0.0.1:8000/v1.
 
-    With a `chunk` the text is sent repeatedly, longer by `chunk` tokens each time: a server that continues from what it
-    has read then takes that many at once. Only the new ones are used from each answer. A server that takes text has
-    it from `as_prompt`; of the tokens at the beginning that it `left_out` the losses are NaN.
+    With a `chunk` the text is sent repeatedly, longer by `chunk` tokens each time, so a server that continues from what
+    it has already read takes that many at once. Only the new losses are used from each answer. For a server that takes
+    text, `as_prompt` turns the ids into text; the losses of the first `left_out` tokens, if it leaves any out, are NaN.
     """
     losses, chunk = [], chunk or len(ids)
     for stop in [*range(1 + chunk, len(ids), chunk), len(ids)]:
         prompt = as_prompt(ids[:stop])
         answer = asked(f"{url}/completions", model=model, prompt=prompt, max_tokens=1, echo=True, logprobs=1)
-        logprobs = [None] * left_out + answer["choices"][0]["logprobs"]["token_logprobs"][:-1]  # the last it wrote
+        logprobs = [None] * left_out + answer["choices"][0]["logprobs"]["token_logprobs"][:-1]  # the last is the server's own
         if len(logprobs) != stop:
             raise ValueError(f"{stop} tokens went in and {len(logprobs)} came back: does it echo the prompt?")
         losses += [math.nan if x is None else -x for x in logprobs[1 + len(losses) :]]

@@ -1,13 +1,14 @@
-"""llama.cpp, its cache cut by its own calls: one token leaves for each that comes, or half of the window at once."""
+"""llama.cpp, with its own calls trimming its cache: one token per new token, or half of the window at once."""
 
 import llama_cpp
 import numpy as np
 
 
 def losses_of(path, ids, n_sinks, window, chunk=1, leave=1, shift=True, dtype=llama_cpp.GGML_TYPE_F32):
-    """Return the nats of each token but the first, by a GGUF file; chunks as long as they fit, then token by token.
+    """Return the nats of each token but the first, from a GGUF file: in chunks while they fit, then token by token.
 
-    `leave` keys leave a full cache, and all behind them move down; without `shift` they keep their places in the text.
+    A full cache drops `leave` keys, and all the keys behind them move down, or with shift=False keep their places in
+    the text.
     """
     llama = llama_cpp.Llama(path, n_ctx=1024, type_k=dtype, type_v=dtype, logits_all=True, verbose=False)
     cache, capacity, held, gone, losses = llama_cpp.llama_get_memory(llama.ctx), n_sinks + window, 0, 0, []

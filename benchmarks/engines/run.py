@@ -1,9 +1,9 @@
-"""A whole engine over the recorded losses of `novels`: right, and with mistakes made on purpose.
+"""A whole engine checked against the recorded losses of `novels`: as it should be, and with deliberate mistakes.
 
     python benchmarks/engines/run.py transformers     # needs the extra `parity`
     python benchmarks/engines/run.py llama.cpp        # needs the extra `bench`
 
-llama_cpp.txt has what it prints for llama.cpp; a test reads what it prints for transformers.
+llama_cpp.txt is a record of what it prints for llama.cpp; for transformers, a test reads the output.
 """
 
 import sys
@@ -18,11 +18,11 @@ import minisink
 from minisink.hf import gguf_model
 
 RIGHT = ("dense", 1), ("dense", 64), ("1+15", 1), ("4+12", 1), ("4+60", 1), ("4+60", 7), ("4+252", 64)
-OTHER_RULES = {"4+28.half": {"leave": 14}, "4+60.original": {"shift": False}}  # of llama.cpp
+OTHER_RULES = {"4+28.half": {"leave": 14}, "4+60.original": {"shift": False}}  # for llama.cpp
 
 
 def transformers(folder):
-    """Return what reads ids with transformers, and mistakes: what is told to it besides, by name."""
+    """Return a function that reads ids with transformers, and mistakes by name: the extra options that cause them."""
     from transformers import AutoModelForCausalLM
     from transformers_sinks import SinkLayer, losses_of
 
@@ -36,7 +36,7 @@ def transformers(folder):
 
 
 def llama_cpp(folder):
-    """Return what reads ids with llama.cpp, and mistakes: what is told to it besides, by name."""
+    """Return a function that reads ids with llama.cpp, and mistakes by name: the extra options that cause them."""
     from llama_cpp import GGML_TYPE_F16
     from llama_cpp_sinks import losses_of
 

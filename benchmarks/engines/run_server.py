@@ -1,8 +1,9 @@
-"""The server of llama-cpp-python over the recorded losses of `novels`: right, and rotated by another base.
+"""llama-cpp-python's server against the recorded losses of `novels`: as it should be, and with a wrong rotary base.
 
     pip install "llama-cpp-python[server]" && python benchmarks/engines/run_server.py
 
-llama_cpp.txt has what it prints. The server evicts nothing, takes text, and leaves out what follows <s>.
+llama_cpp.txt is a record of what it prints. The server evicts nothing, takes text rather than ids, and leaves out the
+loss of the token after <s>.
 """
 
 import subprocess
@@ -26,7 +27,7 @@ OPTIONS = "--n_ctx 1024 --logits_all true --type_k 0 --type_v 0 --port".split() 
 
 @contextmanager
 def served(path, *options):
-    """Yield the URL of a server of a GGUF file."""
+    """Yield the URL of a server that serves a GGUF file."""
     command = [sys.executable, "-m", "llama_cpp.server", "--model", path, *OPTIONS, str(PORT), *options]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
@@ -46,7 +47,7 @@ def served(path, *options):
 
 
 def main():
-    """Print a verdict on each."""
+    """Print a verdict for each set of options."""
     model, golden = minisink.load("novels"), golden_of("dense")
     ids = golden.ids.tolist()
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""transformers with a sink cache of one's own: its model, its DynamicCache, and layers in it that evict."""
+"""transformers with a custom sink cache: its own model and DynamicCache, with layers that evict."""
 
 import torch
 from transformers.cache_utils import DynamicCache, DynamicLayer
@@ -6,7 +6,7 @@ from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 
 class SinkLayer(DynamicLayer):
-    """Keys stay rotated to their places in the text; the sinks are rotated on by as many tokens as were evicted."""
+    """Keys stay rotated to their places in the text; the sinks are rotated forward by the number of evicted tokens."""
 
     def __init__(self, n_sinks, window, rotary):
         super().__init__()
@@ -26,12 +26,12 @@ class SinkLayer(DynamicLayer):
 
     def get_mask_sizes(self, query_length):
         n = min(super().get_seq_length() + query_length, self.n_sinks + self.window)
-        return n, self.cumulative_length + query_length - n  # the keys that `update` returns, the place of the first
+        return n, self.cumulative_length + query_length - n  # how many keys `update` returns, and the first's place
 
 
 @torch.no_grad()
 def losses_of(model, ids, n_sinks, window, chunk=1, layer=SinkLayer):
-    """Return the nats of each token but the first; chunks as long as they fit, then token by token."""
+    """Return the nats of each token but the first: in chunks while they fit, then token by token."""
     cache, text, chunk = DynamicCache(), torch.tensor(ids), min(chunk, n_sinks + window)
     cache.layers = [layer(n_sinks, window, model.model.rotary_emb) for _ in model.model.layers]
     fit = min(n_sinks + window, len(ids) - 1) // chunk * chunk

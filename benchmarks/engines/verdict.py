@@ -1,6 +1,6 @@
-"""A verdict on a whole engine: at which token its losses first go wrong, and which known mistake makes them so.
+"""A verdict on a whole engine: at which token its losses first go wrong, and which known mistake explains it.
 
-    python benchmarks/engines/verdict.py losses.json 4+60     # what an engine gave, and its sinks and window
+    python benchmarks/engines/verdict.py losses.json 4+60     # an engine's losses, and its sinks and window
     python benchmarks/engines/verdict.py --table              # where each known mistake shows first
 
 The mistakes are those of minisink's gallery. Each is made in every layer of the model, which reads the same text.
@@ -22,11 +22,11 @@ from minisink.loss import nll_blocks
 from minisink.wrong_turns import CHUNKS, WRONG_TURNS
 
 MODELS = "novels", "novels-vanilla", "novels-gpt2"  # those with the softmax that the gallery has
-BEYOND = 8  # tokens on which a mistake must agree after the first wrong one to be named
-BLOCK = 32  # tokens of a wrong turn that reads any chunk as it reads single tokens
-TABLE = "1+15", "4+12", "4+60"  # the settings of which the table says what they have in common
-CHUNK = 7  # and how many tokens come at once there, for mistakes that show only then
-PLACES = {  # tokens that can be the first wrong one, by what they are to a cache; token 0 begins the text, unpredicted
+BEYOND = 8  # a mistake is named only if it agrees on this many tokens after the first wrong one
+BLOCK = 32  # tokens at once for a wrong turn that treats chunks like single tokens
+TABLE = "1+15", "4+12", "4+60"  # the table says what these settings have in common
+CHUNK = 7  # tokens at once in the table, for mistakes that show only then
+PLACES = {  # which token can be the first wrong one, in a cache's terms; nothing predicts token 0
     "1": lambda s, window, chunk: 1,
     "2": lambda s, window, chunk: 2,
     "3": lambda s, window, chunk: 3,
@@ -39,18 +39,18 @@ PLACES = {  # tokens that can be the first wrong one, by what they are to a cach
 
 
 class InEveryLayer:
-    """A path of a model: each layer has a cache of the gallery."""
+    """A path through a model in which each layer has a cache from the gallery."""
 
     def __init__(self, turn, config, n_sinks, window):
         sizes = {"n_sinks": n_sinks, "window": window, "theta": getattr(config, "rope_theta", None)}
         self.layers, self.capacity, self.n_seen = turn.layers(config.n_layers, [], **sizes), n_sinks + window, 0
 
     def positions(self, n_tokens):  # -> (T,)
-        """Of a model that learned its positions: the slots."""
+        """Return the slots, as positions for a model that learned its positions."""
         return np.minimum(np.arange(self.n_seen, self.n_seen + n_tokens), self.capacity - 1)
 
     def mix(self, layer, q, k, v, rotate, *, normalise, trace=None):  # (T, H, D), 2 x (T, K, D) -> (T, H, D)
-        """Let the cache of this layer take the tokens in."""
+        """Pass the tokens to this layer's cache."""
         self.n_seen += len(q) if layer == 0 else 0
         return self.layers[layer].steps(q, k, v)
 
@@ -69,12 +69,12 @@ def golden_of(setting, name="novels"):
 
 
 def sizes_of(golden):
-    """Return n_sinks and window; one as long as the text where nothing leaves."""
+    """Return n_sinks and window; if nothing is evicted, the window is as long as the text."""
     return golden.method.n_sinks, golden.method.window or len(golden.ids)
 
 
 def first_wrong(turn, golden, model, chunk, tolerance=None):
-    """Return the first token on which a wrong turn's losses are not those of `golden`, or None."""
+    """Return the first token at which a wrong turn's losses differ from those of `golden`, or None."""
     cache, losses, done = InEveryLayer(turn, model.config, *sizes_of(golden)), golden.losses.copy(), 0
     chunk = chunk if turn in CHUNKS else BLOCK
     for block in nll_blocks(model, golden.ids, cache=cache, chunk=chunk):
@@ -86,9 +86,9 @@ def first_wrong(turn, golden, model, chunk, tolerance=None):
 
 
 def verdict(losses, golden, chunk=1, tolerance=None):
-    """Return in a few lines whether an engine is right; and if not, where it goes wrong and what that looks like.
+    """Return in a few lines whether an engine is right, and if not, where it goes wrong and what that looks like.
 
-    `golden` is one of a model with the plain softmax, `chunk` how many tokens the engine read at once.
+    `golden` must come from a model with the plain softmax; `chunk` is how many tokens the engine read at once.
     """
     first, n = conformance.check_losses(losses, golden, tolerance=tolerance), len(golden.ids)
     losses = np.asarray(losses, float)
@@ -101,7 +101,7 @@ def verdict(losses, golden, chunk=1, tolerance=None):
     model, theirs = minisink.load(golden.name, dtype="float64"), replace(golden, losses=losses)
     for method in neighbours(golden):
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that a cache is longer than what the model was trained on
+            warnings.simplefilter("ignore")  # about a cache longer than the trained length
             try:
                 nll = minisink.token_nll(model, golden.ids, method)
             except ValueError:  # a GPT-2 has no position so far
@@ -117,7 +117,7 @@ def verdict(losses, golden, chunk=1, tolerance=None):
 
 
 def neighbours(golden):
-    """Return what an engine may have taken the two numbers for, and the other policies that engines have."""
+    """Return what an engine may have mistaken the two numbers for, and other policies that engines use."""
     s, w = sizes_of(golden)
     if golden.method.window is None:
         return []
@@ -129,7 +129,7 @@ def neighbours(golden):
 
 
 def place(tokens, settings, chunk):
-    """Return in the settings' own terms which tokens these are, one of each setting."""
+    """Say in the settings' own terms which tokens these are, one for each setting."""
     for name, token_of in PLACES.items():
         if all(token == token_of(*setting, chunk) for token, setting in zip(tokens, settings, strict=True)):
             return name
@@ -137,7 +137,7 @@ def place(tokens, settings, chunk):
 
 
 def table():
-    """Return the mistakes of the gallery by the first token that they make wrong, as rows of a page."""
+    """Return the gallery's mistakes by the first token that each makes wrong, as rows of a Markdown table."""
     goldens, rows = [golden_of(setting) for setting in TABLE], {name: [] for name in PLACES}
     model, settings = minisink.load("novels", dtype="float64"), [sizes_of(golden) for golden in goldens]
     for turn in WRONG_TURNS:
@@ -149,12 +149,12 @@ def table():
 
 
 def main():
-    """Judge a file of losses, or print the table."""
+    """Print the verdict on a file of losses, or print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("losses", nargs="?", help="a file with a JSON list: nats of every token but the first")
-    parser.add_argument("setting", nargs="?", help="such as 4+60: sinks and window")
-    parser.add_argument("--model", default=MODELS[0], choices=MODELS, help="who read the text (%(default)s)")
-    parser.add_argument("--chunk", type=int, default=1, help="tokens that came at once (%(default)s)")
+    parser.add_argument("losses", nargs="?", help="a file with a JSON list: the nats of every token but the first")
+    parser.add_argument("setting", nargs="?", help="sinks and window, such as 4+60")
+    parser.add_argument("--model", default=MODELS[0], choices=MODELS, help="the model that read the text (%(default)s)")
+    parser.add_argument("--chunk", type=int, default=1, help="how many tokens were read at once (%(default)s)")
     parser.add_argument("--tolerance", type=float, help="share of the largest loss; 0.03 for keys in float16")
     parser.add_argument("--table", action="store_true", help="print where each known mistake shows first")
     asked = parser.parse_args()
