@@ -16,7 +16,7 @@ def losses_of(url, ids, chunk=None, model="novels", as_prompt=list, left_out=0):
     for stop in [*range(1 + chunk, len(ids), chunk), len(ids)]:
         prompt = as_prompt(ids[:stop])
         answer = asked(f"{url}/completions", model=model, prompt=prompt, max_tokens=1, echo=True, logprobs=1)
-        logprobs = [None] * left_out + answer["choices"][0]["logprobs"]["token_logprobs"][:-1]  # the last is the server's own
+        logprobs = [None] * left_out + answer["choices"][0]["logprobs"]["token_logprobs"][:-1]  # drop the generated one
         if len(logprobs) != stop:
             raise ValueError(f"{stop} tokens went in and {len(logprobs)} came back: does it echo the prompt?")
         losses += [math.nan if x is None else -x for x in logprobs[1 + len(losses) :]]

@@ -45,7 +45,7 @@ def llama_cpp(folder):
     in_half = {"dtype": GGML_TYPE_F16}  # llama.cpp's default
     return partial(losses_of, path), {
         "nothing is shifted": {"shift": False},
-        "half of the window leaves at once": {"leave": 6},
+        "half of the window is evicted at once": {"leave": 6},
         "keys and values in float16": in_half,
         "keys and values in float16, 3 % allowed": in_half | {"tolerance": 0.03},
         "keys and values in float16, 3 % allowed, and n_sinks - 1": in_half | {"tolerance": 0.03, "n_sinks": 3},

@@ -22,9 +22,9 @@ POLICIES: dict[str, Maker] = {
 }
 MEANS = {
     "streaming": "StreamingLLM",
-    "blocks": "a block of tokens leaves when all of it has left the window, as in paged caches",
-    "half": "half of the window leaves at once, as in llama.cpp's context shift",
-    "original": "StreamingLLM at positions of the text, as in MLX's keep",
+    "blocks": "a block of tokens is evicted once all of it has left the window, as in paged caches",
+    "half": "half of the window is evicted at once, as in llama.cpp's context shift",
+    "original": "StreamingLLM with positions in the text, as in MLX's keep",
     "first-dense": "layer 0 keeps everything",
 }
 

@@ -135,7 +135,7 @@ class Run:
         (early, late), (least, most) = ([each[n : max(n, T - n)], each[T - n :]] for each in (n_held, needed))
         if len(early) >= n and late.min() > early.max() and most.min() <= least.max():  # and the policy's does not grow
             message = f"the state holds {early[0]} numbers after token {n} and {late[-1]} at the end"
-            self._differ(T - 1, 0, "memory", f"{message}; what is evicted must leave it, not only be masked")
+            self._differ(T - 1, 0, "memory", f"{message}; what is evicted must leave it, not just be masked")
 
     def _compare_slots(self):
         """Compare the slots given out and not given back with what the policy needs, in pages if there are any."""

@@ -149,7 +149,7 @@ def hinted(turn, hint, outcome):
     """Return the text below a failing case: the wrong turn's name, or the hints, the last of which names it.
 
     >>> hinted(LEFT_OVER, 1, Outcome())
-    ['hint 1: Where does your function keep what it knows?']
+    ['hint 1: Where does your function keep what it remembers?']
     """
     if turn is None:
         return ["no hint: it does not look like any wrong turn known here"] * bool(hint and outcome.raised is None)

@@ -7,7 +7,7 @@ a table, under its title.
 >>> OneMore(n_sinks=2, window=3, theta=None).survivors(7)
 [0, 1, 3, 4, 5, 6]
 >>> print(OneMore.diagnosis().partition("; ")[0])
-the query sees one key too many: evicted after attending, or before the new one was in
+the query sees one key too many: eviction comes after attention, or before the new key is in
 """
 
 from ..attention import attend as right_attend
@@ -88,5 +88,5 @@ TURNS = {
     "token_nll": turns("token_nll", token_nll.TOKEN_NLL),
     "retrieve": turns("retrieve", retrieve.RETRIEVE),
 }
-LEFT = "something is left from an earlier call: alone, the same case comes out otherwise"
+LEFT = "something is left over from an earlier call: on its own, the same case gives a different answer"
 LEFT_OVER = WrongTurn(LEFT, HINTS["any"][LEFT])

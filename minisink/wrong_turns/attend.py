@@ -44,7 +44,7 @@ ATTEND = {
     "the mask is added to the scores, as 0 and 1": attention(lambda q, k, seen: scores(q, k) + seen),
     "a masked score is -1, not minus infinity": attention(partial(masked, hidden=-1.0)),
     "a masked score is not low enough": tuple(attention(partial(masked, hidden=low)) for low in (-1e2, -1e1)),
-    "a causal mask of its own, not the one that is given": attention(
+    "its own causal mask, not the one that is given": attention(
         lambda q, k, seen: masked(q, k, np.tril(np.ones_like(seen)))
     ),
     "the mask is upside down": (
@@ -61,7 +61,7 @@ ATTEND = {
     "scores are divided by the root of S, not of D": attention(
         lambda q, k, seen: masked(q, k, seen, power=0.0) / len(k) ** 0.5
     ),
-    "one more slot, of zeros (wrong turn 2)": one_more_slot,  # seen in a decode loop that started a slot late
+    "one extra slot, of zeros (wrong turn 2)": one_more_slot,  # seen in a decode loop that started a slot late
     "softmax over queries, not keys": over_queries,
     "one softmax over the whole matrix": attention(weights=over_the_matrix),
     "the weights are not normalised": attention(weights=exp),

@@ -36,22 +36,22 @@ class SeesAhead(AtOnce, name="a chunk sees ahead", visible=lambda self, T, S: np
 
 
 class Overshoots(AtOnce, name="a chunk overshoots the window"):
-    """nothing is evicted within a chunk, and its later tokens see more than n_sinks + window keys; take chunks while
+    """nothing is evicted within a chunk, so its later tokens see more than n_sinks + window keys; take chunks while
     there is room, then one token at a time
     """
 
 
 # seen in: prompts longer than the window
 class OneLeaves(AtOnce, name="one leaves for a chunk", number=15, trim=lambda self, n: None):
-    """a chunk overshoots the window: only one token is evicted; as many must leave as are too many"""
+    """a chunk overshoots the window: only one token is evicted; evict as many tokens as there are too many"""
 
     def survivors(self, n):
         return [slot for slot in range(n) if n <= self.capacity or slot != self.n_sinks]
 
 
 class NumberedOnce(AtOnce, name="a chunk numbered once"):
-    """a chunk is numbered once for all of its tokens, which see the right keys, but the sinks too far away; rotate the
-    sinks, or the query that meets them, for each token
+    """a chunk is numbered once for all of its tokens, which see the right keys but have the sinks too far away; for
+    each token, rotate the sinks, or rotate the query once more for them
     """
 
     def visible(self, n_queries, n_keys):
@@ -60,7 +60,7 @@ class NumberedOnce(AtOnce, name="a chunk numbered once"):
 
 
 class EvictsFirst(AtOnce, name="a chunk evicts first"):
-    """a chunk evicts before all of it has attended; its earlier tokens miss keys that are still in their window"""
+    """a chunk evicts before all its tokens have attended; the earlier ones miss keys that are still in their window"""
 
     def steps(self, q, k, v):
         for token in zip(k, v, strict=True):
@@ -86,8 +86,8 @@ class EvictsFirst(AtOnce, name="a chunk evicts first"):
 
 # seen in: engines that write the whole prompt at index modulo capacity
 class LongerThanTheRing(EvictsFirst, name="a prompt longer than the ring"):
-    """a prompt longer than the ring is written modulo, and masked by slots; an early token finds a later one in the
-    slot where its own was: take the prompt in chunks that fit, then one token at a time
+    """a prompt longer than the ring is written modulo its length and masked by slots; an early token finds a later one
+    in its slot, so take the prompt in chunks that fit, then one token at a time
     """
 
     def seen_by(self, t):

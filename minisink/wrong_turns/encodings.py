@@ -22,7 +22,7 @@ class Halves(Cache, name="halves paired", interleaved=lambda right, D: False):
 
 
 class WholeHead(Cache, name="the whole head rotated", frequencies=whole_head):
-    """the whole head is rotated; only its first R channels are: the others meet each other as they are"""
+    """the whole head is rotated; rotate only its first R channels, and leave the rest as they are"""
 
 
 class WholeWidth(Cache, name="frequencies of the whole head", frequencies=lambda f, D: f ** (2 * len(f) / D)):
@@ -30,7 +30,7 @@ class WholeWidth(Cache, name="frequencies of the whole head", frequencies=lambda
 
 
 class LastChannels(Cache, name="the last channels rotated"):
-    """the last R channels are rotated; it must be the first"""
+    """the last R channels are rotated; rotate the first R instead"""
 
     def rotated(self, x, positions):
         R = 2 * len(self.encoding(x.shape[-1]).frequencies) if self.rotates else 0
@@ -38,11 +38,11 @@ class LastChannels(Cache, name="the last channels rotated"):
 
 
 class NoSlope(Cache, name="no slope", slopes=lambda right, D: 0.0 * right):
-    """nothing is taken off for the distance; each head takes its slope times the distance off a score"""
+    """nothing is subtracted for the distance; each head subtracts its slope times the distance from a score"""
 
 
 class SlopeUpwards(Cache, name="slopes of the wrong sign", slopes=lambda right, D: -right):
-    """what is far away scores more; slope times distance is taken off a score, not added"""
+    """keys that are far away score higher; slope times distance is subtracted from a score, not added"""
 
 
 class SlopesReversed(Cache, name="slopes in the wrong order", slopes=lambda right, D: right[::-1]):
@@ -50,15 +50,17 @@ class SlopesReversed(Cache, name="slopes in the wrong order", slopes=lambda righ
 
 
 class SlopesOfAPower(Cache, name="slopes by the formula of a power of two", slopes=of_a_power):
-    """the slopes are 2 ** (-8 i / H), whatever H; between powers of two they are of the next one, every other first"""
+    """the slopes are 2 ** (-8 i / H), whatever H is; between powers of two they are those of the next power, every
+    other one first
+    """
 
 
 class ScaledSlopes(Cache, name="slopes scaled", slopes=lambda right, D: right / D**0.5):
-    """the slopes are divided by sqrt(D) with the scores; subtract them after scaling the scores"""
+    """the slopes are divided by sqrt(D) along with the scores; subtract them after scaling the scores"""
 
 
 class SinksWithoutSlope(Cache, name="no slope to the sinks"):
-    """the sinks' scores lose nothing for their distance; it is that of their slots, as for any other key"""
+    """the sinks' scores lose nothing for their distance; it is the distance between slots, as for any other key"""
 
     def bias(self, queries, keys):
         return np.where(np.arange(len(keys)) < self.n_sinks, 0.0, super().bias(queries, keys))

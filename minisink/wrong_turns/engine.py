@@ -7,8 +7,8 @@ from .right import Cache, likewise, plain
 
 
 class WrongGroup(Cache, name="wrong key head"):
-    """query head h reads key head h % K; neighbours share one, h // (H / K), so repeat each key head, not the whole row
-    of them
+    """query head h reads key head h % K; neighbouring query heads share key head h // (H / K), so repeat each key head,
+    not the whole row of them
     """
 
     @staticmethod
@@ -21,7 +21,7 @@ class WrongGroup(Cache, name="wrong key head"):
 
 
 class RotatesGPT2(Cache, name="learned positions rotated"):
-    """keys are rotated where nothing rotates; with theta=None positions are in the embedding already, and cannot be
+    """keys are rotated where nothing should be; with theta=None, positions are already in the embedding and cannot be
     moved
     """
 
@@ -30,14 +30,14 @@ class RotatesGPT2(Cache, name="learned positions rotated"):
 
 
 class NoCopy(Cache, name="no copy kept"):
-    """every slot holds the newest token; it came in a buffer that is used again, so keep a copy, not a view"""
+    """every slot holds the newest token; it arrived in a buffer that is reused, so keep a copy, not a view"""
 
     def attend(self, q, keys, values):
         return super().attend(q, np.repeat(keys[-1:], len(keys), axis=0), np.repeat(values[-1:], len(keys), axis=0))
 
 
 class OneForAll(Cache, name="one state for all layers"):
-    """layers share one state, and their keys stand between each other's; give each its own"""
+    """all layers share one state, so their keys are mixed up with each other; give each layer its own"""
 
     @classmethod
     def layers(cls, n_layers, before, policy=None, **sizes):
@@ -45,8 +45,8 @@ class OneForAll(Cache, name="one state for all layers"):
 
 
 class CountsInEveryLayer(Cache, name="a position counter per layer"):
-    """a position counter that every layer moves on; with L layers neighbours are L places apart: count each token
-    once
+    """every layer advances the position counter; with L layers, neighbouring tokens are L places apart, so count each
+    token once
     """
 
     @property
@@ -55,8 +55,8 @@ class CountsInEveryLayer(Cache, name="a position counter per layer"):
 
 
 class ShiftsInEveryLayer(Shifted, name="a shift begun in every layer"):  # seen in: positions that all layers share
-    """a shift of all positions that every layer begins; with L layers a key moves L slots down when one token leaves:
-    begin it in one layer
+    """every layer begins a shift of all positions; with L layers, a key moves down L slots when one token is evicted,
+    so begin the shift in one layer
     """
 
     newest_too = True
@@ -72,8 +72,8 @@ KeysShiftInEveryLayer = likewise("KeysShiftInEveryLayer", ShiftsInEveryLayer, ne
 
 
 class NotReset(Cache, name="not reset between texts"):  # seen in: a reset that forgets what the slots hold
-    """the cache is not reset between texts; the tokens of the last one are still there, and attended to: begin each
-    text with an empty state
+    """the cache is not reset between texts; the previous text's tokens are still there and are attended to, so begin
+    each text with an empty state
     """
 
     @classmethod

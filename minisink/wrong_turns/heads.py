@@ -5,8 +5,8 @@ from .right import Cache
 
 
 class Neighbours(Cache, name="neighbouring channels paired", number=8, interleaved=lambda right, D: True):
-    """neighbouring channels are paired, 2j with 2j + 1; that is how Meta's files have it: here, as in Hugging Face's, a
-    pair is j and j + D/2
+    """neighbouring channels are paired, 2j with 2j + 1; that is the layout of Meta's files, but here, as in Hugging
+    Face's, a pair is j and j + D/2
     """  # seen in: checkpoints read by the wrong rule
 
 
@@ -23,22 +23,22 @@ class SlowsTooLittle(Cache, name="frequencies without the 2", frequencies=lambda
 
 
 class SlowsTwice(Cache, name="frequencies that fall twice as fast", frequencies=lambda right, D: right**2):
-    """the frequencies fall twice as fast; pair j turns by theta ** (-2 j / D), of the whole width"""
+    """the frequencies fall twice as fast; pair j turns by theta ** (-2 j / D), where D is the whole width"""
 
 
 class NotRotated(Cache, name="nothing rotated", rotated=lambda self, x, positions: x):
-    """nothing is rotated; queries and keys come un-rotated, and the cache gives them their positions"""
+    """nothing is rotated; queries and keys arrive un-rotated, and the cache has to give them their positions"""
 
 
 class KeysNotRotated(Cache, name="keys not rotated"):
-    """the query is rotated, the keys are not; each stands at its slot"""
+    """the query is rotated, but the keys are not; rotate each key to its slot"""
 
     def attend(self, q, keys, values):
         return self.mix(self.rotated(q[None], [self.own]), keys, values)[0]
 
 
 class QueryNotRotated(Cache, name="query not rotated"):
-    """the keys are rotated, the query is not; it stands at the last slot"""
+    """the keys are rotated, but the query is not; rotate it to the last slot"""
 
     def attend(self, q, keys, values):
         return self.mix(q[None], self.rotated(keys, self.positions), values)[0]
@@ -61,4 +61,6 @@ class Unscaled(Cache, name="scores not scaled"):
 
 
 class ScaledTwice(Unscaled, name="scores scaled twice", power=-0.5):
-    """scores are divided by D, not by its root; the query was scaled, and scaled_dot_product_attention does it again"""
+    """scores are divided by D, not by its root; the query was already scaled, and scaled_dot_product_attention scales
+    it again
+    """

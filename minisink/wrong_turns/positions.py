@@ -9,21 +9,21 @@ from .tokens import NoSinks
 
 # seen in: ports that blame numerics beyond the trained length
 class TextPositions(Cache, name="original positions", number=14, positions=lambda self: self.token_index):
-    """original positions instead of slots; position := slot, for the query too (sinks that were shifted with the window
-    look like this as well: leave them where they are)
+    """original positions instead of slots; position := slot, for the query too (sinks that were shifted along with the
+    window look the same: leave them where they are)
     """
 
 
 # seen in: ports that cache rotated keys
 class HoledKeys(TextPositions, name="keys never shifted", number=3, own=lambda self: len(self.token_index) - 1):
-    """keys stay rotated to their place in the text, the query has a slot; keep them un-rotated and rotate them to their
-    slot at every step, or rotate the query to the text too, and to its slot for the sinks
+    """keys stay rotated to their place in the text, but the query has a slot; keep them un-rotated and rotate them to
+    their slots at every step, or rotate the query to its place in the text too, and to its slot for the sinks
     """
 
 
 class SinksFar(Cache, name="sinks one place too far"):
-    """the window is shifted one place too little; it stands one place too far from the sinks: the query that meets them
-    has position n_sinks + window - 1, the last slot
+    """the window is shifted one place too little; it is one place too far from the sinks, so for the sinks rotate the
+    query to position n_sinks + window - 1, the last slot
     """
 
     @property
@@ -33,20 +33,22 @@ class SinksFar(Cache, name="sinks one place too far"):
 
 
 class QueryTooFar(Cache, name="query one place too far", own=lambda self: len(self.token_index)):
-    """the query's position is one more than its own key's; it is the newest slot, and not the number of slots"""
+    """the query's position is one more than its own key's; it should be the newest slot, not the number of slots"""
 
 
 class QueryTooNear(Cache, name="query one place too near", own=lambda self: len(self.token_index) - 2):
-    """the query's position is one less than its own key's; it is the newest slot, not the one before"""
+    """the query's position is one less than its own key's; it should be the newest slot, not the previous one"""
 
 
 class QueryAtTheEnd(Cache, name="query at the end of an unfilled cache", own=lambda self: self.capacity - 1):
-    """the query stands in the last slot of a full cache before it is full; it is the newest slot that is filled"""
+    """the query is placed in the last slot of a full cache before the cache is full; it belongs in the newest filled
+    slot
+    """
 
 
 class QueryBeforeEviction(Cache, name="query at the length before eviction"):  # seen in: ports that ask for it first
-    """the query stands at the length that the cache had before the eviction; take its position after the eviction: once
-    the cache is full it is n_sinks + window - 1
+    """the query's position is the cache's length before the eviction; take it after the eviction: once the cache is
+    full, it is n_sinks + window - 1
     """
 
     @property
@@ -56,12 +58,12 @@ class QueryBeforeEviction(Cache, name="query at the length before eviction"):  #
 
 # seen in: ports that shift stored keys only
 class LateQuery(Cache, name="query not shifted", number=3, own=lambda self: self.n_seen - 1):
-    """the query stands at its place in the text, the keys at their slots; rotate the query to the last slot"""
+    """the query is at its place in the text, but the keys are at their slots; rotate the query to the last slot"""
 
 
 class LateKey(LateQuery, name="newest not shifted"):
-    """the newest key and query stand at their place in the text, not at their slot; number the newest too (llama.cpp's
-    n_past goes down when tokens leave)
+    """the newest key and query are at their place in the text, not at their slot; number the newest token by its slot
+    too (llama.cpp's n_past goes down when tokens are evicted)
     """
 
     @property
@@ -95,8 +97,8 @@ class Shifted(Cache):
 
 # seen in: two replications, one a live visualiser
 class OnePlace(Shifted, name="all recent keys at one place", number=11, pace=0):
-    """every new key is rotated to the cache's length and never shifted; all recent keys stand at one place, but they
-    move down when a token leaves
+    """every new key is rotated to the cache's length and never shifted; all recent keys end up at one place, but they
+    should move down when a token is evicted
     """
 
 
@@ -108,11 +110,11 @@ OnePlaceBehindTheQuery = likewise(
 
 
 class WrongWay(Shifted, name="shifted the wrong way", pace=1):
-    """stored keys are shifted the wrong way; when a token leaves, those behind it must move one slot down, not up"""
+    """stored keys are shifted the wrong way; when a token is evicted, those behind it must move down a slot, not up"""
 
 
 class ShiftedTwice(Shifted, name="shifted twice", pace=-2):  # seen in: a cache and a model that both shift
-    """stored keys are shifted twice when a token leaves; those behind it must move one slot down, not two"""
+    """stored keys are shifted twice when a token is evicted; those behind it must move down one slot, not two"""
 
 
 class LateEntry(Shifted, LateKey, begins=lambda self, token: token):
@@ -120,8 +122,8 @@ class LateEntry(Shifted, LateKey, begins=lambda self, token: token):
 
 
 class ShiftedEarly(Cache, name="shifted a token too early"):  # seen in: transformers' SinkCache
-    """stored keys are shifted as soon as the cache is full, one token before any leaves, as in transformers' SinkCache;
-    it grows while n + 1 <= n_sinks + window, not <
+    """stored keys are shifted as soon as the cache is full, one token before any is evicted, as in transformers'
+    SinkCache; the cache still grows while n + 1 <= n_sinks + window, not <
     """
 
     @property
@@ -131,8 +133,8 @@ class ShiftedEarly(Cache, name="shifted a token too early"):  # seen in: transfo
 
 
 class RingOrder(Cache, name="positions in ring order"):
-    """the place in a ring, not the order; positions follow the ring's memory and not the age of the tokens: the oldest
-    of the window comes right after the sinks
+    """the place in a ring, not the order; positions follow the ring's memory instead of the tokens' age, but the oldest
+    token in the window must come right after the sinks
     """
 
     rings = 1
@@ -144,7 +146,9 @@ class RingOrder(Cache, name="positions in ring order"):
 
 
 class RingOrderLast(RingOrder, name="keys in ring order", own=lambda self: len(self.token_index) - 1):
-    """the place in a ring, not the order; the keys have these numbers, the query the last slot: number both by age"""
+    """the place in a ring, not the order; the keys are numbered this way, but the query has the last slot: number both
+    by age
+    """
 
 
 class RingOverTheSinks(NoSinks, own=lambda self: self.n_seen - 1):
@@ -157,13 +161,13 @@ class RingOverTheSinks(NoSinks, own=lambda self: self.n_seen - 1):
 
 
 class TwiceTheRing(RingOrder, name="positions modulo twice the window", rings=2):  # seen in: ExecuTorch 1.5.1
-    """the place in a ring twice the window; it keeps the distances only until the window spans the place where the ring
-    begins again, and the sinks move away: number by age
+    """the place in a ring of twice the window; it keeps the distances only until the window spans the point where the
+    ring begins again, and the sinks drift away, so number by age
     """
 
 
 class WindowFromZero(Cache, name="window numbered from zero"):
-    """the window is numbered from zero again; it comes after the sinks: number everything that is held, 0, 1, 2, ..."""
+    """the window is numbered from zero again; it comes after the sinks, so number everything held 0, 1, 2, ..."""
 
     @property
     def positions(self):
@@ -171,7 +175,7 @@ class WindowFromZero(Cache, name="window numbered from zero"):
 
 
 class RotatedTwice(Cache, name="keys rotated twice", number=16):  # seen in: ports
-    """rotated keys are rotated again; store them as they come, and rotate once, when they are used"""
+    """rotated keys are rotated again; store keys as they arrive, and rotate them once, when they are used"""
 
     before = 1  # how far before the end of a full cache a key was rotated to when it came in
 
@@ -193,7 +197,7 @@ class RotatedAtEveryStep(RotatedTwice):
 
 # seen in: 15 % after 1,000 shifts, lesson 3
 class Drift(Cache, name="drift", number=7, attend=KeysNotRotated.attend):
-    """stored keys are shifted again and again in half precision; they drift: store them un-rotated"""
+    """stored keys are shifted again and again in half precision; they drift, so store them un-rotated"""
 
     def append(self, k, v):
         place = len(self.survivors(len(self.token_index) + 1)) - 1

@@ -53,9 +53,9 @@ def pairs_neighbours(q, keys, window, theta):
 
 
 RETRIEVE = {
-    "query and keys stand at one place: neither is rotated, or both by the same": query_at(lambda n, window: 0),
-    "rotated the wrong way: the keys stand in the future": query_at(lambda n, window: -window),
-    "every stored key stands at its own place": (
+    "query and keys have the same position: neither is rotated, or both are, equally": query_at(lambda n, window: 0),
+    "rotated the wrong way: the keys are in the future": query_at(lambda n, window: -window),
+    "every stored key is at its own place": (
         retrieval(scores=lambda q, keys, window, theta: in_its_place(q, keys, len(keys) + window - 1, theta)),
         retrieval(scores=in_its_place),
     ),
@@ -67,11 +67,11 @@ RETRIEVE = {
     ),
     # seen in checkpoints read by the wrong rule
     "neighbouring channels are paired, 2j with 2j + 1 (wrong turn 8)": retrieval(scores=pairs_neighbours),
-    "a block is worth its mean": by(np.mean),
-    "a block is worth its sum": by(sum),
-    "a block is worth its sum of exp, the weight of all its keys": by(lambda scores: np.exp(scores).sum()),
-    "a block is worth its first key": by(lambda scores: scores[0]),
-    "a score far below zero is taken for a large one": by(lambda scores: max(abs(scores))),
+    "a block is scored by its mean": by(np.mean),
+    "a block is scored by its sum": by(sum),
+    "a block is scored by its sum of exp, the weight of all its keys": by(lambda scores: np.exp(scores).sum()),
+    "a block is scored by its first key": by(lambda scores: scores[0]),
+    "a score far below zero is mistaken for a large one": by(lambda scores: max(abs(scores))),
     "the oldest blocks, not the best": retrieval(lambda scores, block, k: range(min(k, -(-len(scores) // block)))),
     "the newest blocks, not the best": retrieval(
         lambda scores, block, k: best_blocks(np.arange(len(scores)), block, k)
@@ -91,7 +91,7 @@ RETRIEVE = {
     "where the blocks begin, not their numbers": (
         retrieval(lambda scores, block, k: [b * block for b in best_blocks(scores, block, k)])
     ),
-    "what the blocks are worth, not their numbers": retrieval(
+    "the scores of the blocks, not their numbers": retrieval(
         lambda scores, block, k: sorted(np.maximum.reduceat(scores, range(0, len(scores), block)))[-k:]
     ),
 }

@@ -51,7 +51,7 @@ ROTATE = {
     "the frequencies lack the 2": rotation(lambda x, at, theta: angles(x, at, theta, -1.0)),
     "the frequencies fall twice as fast": rotation(lambda x, at, theta: angles(x, at, theta, -4.0)),
     "later pairs turn faster, not slower": rotation(lambda x, at, theta: angles(x, at, theta, 2.0)),
-    "all pairs turn at one speed": rotation(lambda x, at, theta: angles(x, at, theta, 0.0)),
+    "all pairs turn at the same speed": rotation(lambda x, at, theta: angles(x, at, theta, 0.0)),
     "theta is 10000, whatever is given": rotation(lambda x, at, theta: angles(x, at, 10000.0)),
     "pairs are counted from one, not from zero": rotation(lambda x, at, theta: angles(x, at, theta, first=1)),
     "the angles are in degrees": rotation(lambda x, at, theta: np.deg2rad(angles(x, at, theta))),

@@ -30,12 +30,12 @@ SURVIVORS = {
 }
 POSITIONS_OF = {
     "the sinks are shifted with the window": sinks_shifted_too,
-    "a position for each slot there is room for, filled or not": lambda held, *sizes: list(range(sum(sizes))),
-    "how many are held, not where each stands": lambda held, *sizes: len(held),
+    "a position for every slot, filled or not": lambda held, *sizes: list(range(sum(sizes))),
+    "how many tokens are held, not the position of each": lambda held, *sizes: len(held),
     "a cache that fills up is numbered from its far end": (
         lambda held, *sizes: list(range(sum(sizes) - len(held), sum(sizes)))
     ),
-    "all stand where the newest does": lambda held, *sizes: [len(held) - 1] * len(held),
+    "all tokens have the position of the newest": lambda held, *sizes: [len(held) - 1] * len(held),
     "positions begin at one": lambda held, *sizes: list(range(1, len(held) + 1)),
     "distances instead of positions": lambda held, *sizes: list(range(len(held)))[::-1],
     "the place in a ring, not the order": lambda held, *sizes: [int(t) % sum(sizes) for t in held],

@@ -32,11 +32,11 @@ def far_below_zero(x):
     return [weight / (math.exp(-max(x)) + sum(weights)) for weight in weights]
 
 
-FROM_ZERO = "the largest is looked for from zero on, and all may lie below"
+FROM_ZERO = "the search for the largest starts from zero, but all may be below"
 SOFTMAX = {
     "the exponential overflows": lambda x: over_sum(np.exp(x)),
     FROM_ZERO: from_zero,
-    "the mean or the smallest is taken off, not the largest": lambda x: over_sum(np.exp(x - np.mean(x))),
+    "the mean or the smallest is subtracted, not the largest": lambda x: over_sum(np.exp(x - np.mean(x))),
     "divided by the largest, not by the sum": exp,
     "the weights are not normalised": lambda x: np.exp(x),
     "the logarithm of the weights": lambda x: np.log(softmax(x)),
@@ -49,7 +49,7 @@ SOFTMAX1 = {
     "the extra score is one, not zero": lambda x: softmax(np.append(x, 1.0))[:-1],
     "the 1 is shifted the wrong way": lambda x: exp(x) / (np.exp(np.max(x)) + exp(x).sum()),
     "softmax instead of softmax1": softmax,
-    "a sigmoid: each score alone, without the others": lambda x: 1.0 / (1.0 + np.exp(-x)),
+    "a sigmoid: each score by itself, without the others": lambda x: 1.0 / (1.0 + np.exp(-x)),
     "half of the weight, whatever the scores": lambda x: softmax(x) / 2.0,
     "the exponential overflows": (lambda x: np.exp(x) / (1.0 + np.exp(x).sum()), far_below_zero),
     "the weight of the extra term is returned too": (

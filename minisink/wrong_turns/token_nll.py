@@ -55,22 +55,22 @@ def stripped(logits, ids):
 
 
 TOKEN_NLL = {
-    "held against the token itself, not the next one": (
+    "compared with the token itself, not the next one": (
         lambda logits, ids: at(logits, ids, 0, 0)[:-1],
         lambda logits, ids: at(logits, ids, 1, 1),
     ),
     "shifted the other way": lambda logits, ids: at(logits, ids, 1, 0),
     "a loss for each of the T tokens": lambda logits, ids: at(logits, ids, 0, 0),
-    "a loss for the first token too, or behind the last": (
+    "a loss for the first token too, or after the last": (
         lambda logits, ids: [0.0, *right(logits, ids)],
         lambda logits, ids: [np.nan, *right(logits, ids)],
         lambda logits, ids: [*right(logits, ids), 0.0],
     ),
     "the last token has no loss": lambda logits, ids: right(logits, ids)[:-1],
-    "the mean instead of a loss a token": lambda logits, ids: right(logits, ids).mean(),
-    "the sum instead of a loss a token": lambda logits, ids: right(logits, ids).sum(),
+    "the mean instead of a loss per token": lambda logits, ids: right(logits, ids).mean(),
+    "the sum instead of a loss per token": lambda logits, ids: right(logits, ids).sum(),
     "bits instead of nats": lambda logits, ids: right(logits, ids) / np.log(2.0),
-    "the logarithm to the base of ten": lambda logits, ids: right(logits, ids) / np.log(10.0),
+    "the base-10 logarithm": lambda logits, ids: right(logits, ids) / np.log(10.0),
     "bits and nats mixed: log2 of a sum of exp": half_in_bits,
     "probabilities, without the logarithm": lambda logits, ids: np.exp(-right(logits, ids)),
     "perplexities, exp of the loss": lambda logits, ids: np.exp(right(logits, ids)),
@@ -78,7 +78,7 @@ TOKEN_NLL = {
         lambda logits, ids: -at_next(log_softmax(np.asarray(logits).T).T, ids)
     ),
     "logits without the softmax": lambda logits, ids: -at_next(logits, ids),
-    "the largest is taken off and not put back": (
+    "the largest is subtracted but not added back": (
         lambda logits, ids: right(logits, ids) - np.max(logits, axis=-1)[:-1]
     ),
     FROM_ZERO: from_zero,

@@ -9,25 +9,25 @@ from .right import Cache, likewise
 
 # seen in: the authors' code; does 128 include the query?
 class OneMore(Cache, name="one key too many", number=1, sizes=lambda self: (self.n_sinks, self.window + 1)):
-    """the query sees one key too many: evicted after attending, or before the new one was in; the authors' (start,
-    recent) is n_sinks=start, window=recent + 1
+    """the query sees one key too many: eviction comes after attention, or before the new key is in; the authors'
+    (start, recent) means n_sinks=start, window=recent + 1
     """
 
 
 # seen in: caches that evict before the newcomer is in
 class OneLess(Cache, name="one key too few", number=12, sizes=lambda self: (self.n_sinks, self.window - 1)):
-    """evicts before attending: the query sees one key too few; evict when more than n_sinks + window are held, not when
-    exactly that many are, because the current token counts in the window
+    """the query sees one key too few: eviction comes too early; evict when more than n_sinks + window are held, not
+    when exactly that many are, because the current token counts toward the window
     """
 
 
 # seen in: a report that took unchanged perplexity for success
 class NothingLeaves(Cache, name="nothing evicted", number=19, survivors=lambda self, n: list(range(n))):
-    """nothing is evicted; this is dense attention, and an unchanged perplexity would not be a success"""
+    """nothing is evicted; this is dense attention, so an unchanged perplexity is not a success"""
 
 
 class Crops(Cache, name="attention cropped, memory not", number=18):  # seen in: ports
-    """attention is cropped, memory is not; what is evicted must leave the state, not only be masked"""
+    """attention is cropped, but memory is not; what is evicted must leave the state, not just be masked"""
 
     def append(self, k, v):
         self.all = [*getattr(self, "all", []), (k, v)]
@@ -35,19 +35,19 @@ class Crops(Cache, name="attention cropped, memory not", number=18):  # seen in:
 
 
 class NoSinks(Cache, name="no sinks", sizes=lambda self: (0, self.capacity)):
-    """no sinks: the last n_sinks + window; this is window attention, keep the first n_sinks for good (a ring that is
-    written at t % (n_sinks + window) runs over them)
+    """no sinks: only the last n_sinks + window stay; this is window attention, so keep the first n_sinks for good (a
+    ring that is written at t % (n_sinks + window) overwrites them)
     """
 
 
 class WindowAlone(Cache, name="no sinks beside the window", sizes=lambda self: (0, self.window)):
-    """no sinks: the window alone; the first n_sinks stay as well, for good"""
+    """no sinks: only the window stays; keep the first n_sinks as well, for good"""
 
 
 # seen in: n_keep + 1 in engines that count the first token of a text apart
 class OneMoreSink(Cache, name="one sink too many", sizes=lambda self: (self.n_sinks + 1, self.window)):
-    """one sink too many: slot <= n_sinks; the sinks are the slots 0 to n_sinks - 1, and a token that begins the text is
-    one of them
+    """one sink too many: slot <= n_sinks; the sinks are slots 0 to n_sinks - 1, and a token that begins the text counts
+    as one of them
     """
 
 
@@ -61,7 +61,9 @@ class OneMoreSinkInside(OneMoreSink):
 
 
 class SinksWithin(Cache, name="sinks within the window"):
-    """the sinks are counted within the window; what others call window_length, max_size or n_ctx is n_sinks + window"""
+    """the sinks are counted as part of the window; what other code calls window_length, max_size or n_ctx is n_sinks +
+    window
+    """
 
     least = 1
 
@@ -75,8 +77,8 @@ SinksFillTheWindow = likewise("SinksFillTheWindow", SinksWithin, least=0)
 
 
 class HalfAtOnce(Cache, name="half the window at once"):  # seen in: llama.cpp's context shift
-    """half of the window leaves at once when the cache is full, as in llama.cpp's context shift; in StreamingLLM one
-    token leaves for each that comes in
+    """half of the window is evicted at once when the cache is full, as in llama.cpp's context shift; in StreamingLLM
+    each new token evicts only one
     """
 
     def survivors(self, n):
@@ -85,8 +87,8 @@ class HalfAtOnce(Cache, name="half the window at once"):  # seen in: llama.cpp's
 
 
 class BlockLeavesEarly(Cache, name="a block leaves early"):  # seen in: caches of pages: evicted by ceil, read by floor
-    """a block of tokens leaves as soon as its first has left the window; the others are still in it: evict single
-    tokens, or a block once all of it has left
+    """a block of tokens is evicted as soon as its first token has left the window; the rest are still in it, so evict
+    single tokens, or a block only once all of it has left
     """
 
     block = 2
@@ -113,7 +115,7 @@ class PageLeavesEarly(BlockLeavesEarly):
 
 
 class MinusZero(Cache, name="keys[-0:]", number=5):  # seen in: slices with a computed length
-    """[-0:] keeps everything; with a window of 1 the slice `[-(window - 1):]` of what came before evicts nothing"""
+    """[-0:] keeps everything; with a window of 1, the slice `[-(window - 1):]` of the earlier tokens evicts nothing"""
 
     after = True
 
@@ -129,24 +131,22 @@ MinusZeroFromTheStart = likewise("MinusZeroFromTheStart", MinusZero, after=False
 
 
 class Overlapping(Cache, name="sinks kept twice"):
-    """sinks are kept twice while the cache is not full; sinks and window overlap at first"""
+    """sinks are kept twice until the cache is full; at first the sinks and the window overlap"""
 
     def survivors(self, n):
         return [*range(min(n, self.n_sinks)), *range(max(0, n - self.window), n)]
 
 
 class NothingNew(Cache, name="nothing new comes in", survivors=lambda self, n: list(range(min(n, self.capacity)))):
-    """the newest leaves: nothing new comes in; neither a sink nor the newcomer leaves a full cache"""
+    """the newest token is evicted, so nothing new gets in; a full cache evicts neither a sink nor the newest token"""
 
 
 class StartsOver(Cache, name="only the newest token held", survivors=lambda self, n: [n - 1]):
-    """every step starts over: only the newest token is held; the tokens held before must be in the state that comes
-    back
-    """
+    """every step starts over, so only the newest token is held; return a state that contains the earlier tokens too"""
 
 
 class Unequal(Cache, name="keys and values evicted unequally", number=13):  # seen in: a layer 0 that was never trimmed
-    """keys and values are evicted unequally; keep pairs, or cut both at the same places"""
+    """keys and values are evicted unequally; keep them in pairs, or cut both at the same places"""
 
     def keep(self, slots):
         values = self.values_of(self.values, len(slots))
@@ -167,8 +167,8 @@ def with_zeros(before, after, *arrays):  # 2 x (S, K, D) -> 2 x (S + before + af
 
 
 class ZeroSlot(Cache, name="a slot of zeros", number=2):  # seen in: a decode loop that started a slot late
-    """one more slot, of zeros; it is there before the first token, and attended to: begin without slots, or mask empty
-    ones
+    """one extra slot, of zeros; it is there before the first token and is attended to, so begin without slots, or mask
+    empty ones
     """
 
     def append(self, k, v):
@@ -185,7 +185,7 @@ class ZeroSlotForGood(ZeroSlot, append=Cache.append):
 
 
 class EmptySlots(Cache, name="empty slots attended to", number=2):  # seen in: buffers of a fixed size
-    """slots of zeros, not yet filled, are attended to; mask them, or slice what is filled"""
+    """slots of zeros, not yet filled, are attended to; mask them, or slice off the filled ones"""
 
     most: int | None = None  # of them; None is all
 
@@ -215,8 +215,8 @@ class AttendsFirst(NotItself, own=lambda self: len(self.token_index), mix=Cache.
 
 
 class MaskedAfter(NothingLeaves, name="masked after the softmax", number=20):  # seen in: teaching notebooks
-    """masked after the softmax, not renormalised: evicted tokens keep their share; mask before, so that the rest sums
-    to one
+    """masked after the softmax, not renormalised: evicted tokens keep their share; mask before the softmax, so that the
+    rest sums to one
     """
 
     def mix(self, query, keys, values):
@@ -226,7 +226,7 @@ class MaskedAfter(NothingLeaves, name="masked after the softmax", number=20):  #
 
 
 class HalfPrecision(Cache, name="state in half precision"):
-    """the state is kept in half precision; its rounding is in every output: store float32"""
+    """the state is kept in half precision; the rounding shows in every output, so store float32"""
 
     def append(self, k, v):
         super().append(*(x.astype(np.float16).astype(x.dtype) for x in (k, v)))

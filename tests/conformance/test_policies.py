@@ -193,14 +193,14 @@ def silent(policy):
 @pytest.mark.parametrize(
     ("policy", "says"),
     [
-        ("half", "half of the window leaves at once, as in llama.cpp's context shift"),
-        pytest.param("original", "StreamingLLM at positions of the text, as in MLX's keep", marks=pytest.mark.slow),
+        ("half", "half of the window is evicted at once, as in llama.cpp's context shift"),
+        pytest.param("original", "StreamingLLM with positions in the text, as in MLX's keep", marks=pytest.mark.slow),
         pytest.param(
             "blocks:4",
-            "a block of tokens leaves when all of it has left the window, as in paged caches",
+            "a block of tokens is evicted once all of it has left the window, as in paged caches",
             marks=pytest.mark.slow,
         ),
-        ("blocks:16", "a block of tokens leaves when all of it has left the window, as in paged caches"),
+        ("blocks:16", "a block of tokens is evicted once all of it has left the window, as in paged caches"),
     ],
 )
 def test_under_the_default_it_is_told_which_policy_it_is(policy, says):

@@ -244,8 +244,8 @@ def test_the_report_is_plain():
         "gqa, n_sinks=1, window=4: token 5, layer 0: slots differ: [0, 1, 2, 3, 4, 5]; expected [0, 2, 3, 4, 5]",
         "  there the query sees tokens [0, 2, 3, 4, 5], at positions [0, 1, 2, 3, 4]",
         "  wrong in 1 of 1 trace",
-        "  it looks like 'one key too many': the query sees one key too many: evicted after attending, or before the "
-        "new one was in; the authors' (start, recent) is n_sinks=start, window=recent + 1",
+        "  it looks like 'one key too many': the query sees one key too many: eviction comes after attention, or "
+        "before the new key is in; the authors' (start, recent) means n_sinks=start, window=recent + 1",
     ]
     learned = conformance.check(silent(tokens.OneMore), conformance.load("gpt2")[1])
     assert "  there the query sees tokens [0, 2, 3, 4, 5], embedded at [0, 2, 3, 4, 4]" in str(learned)
@@ -303,7 +303,7 @@ def test_memory_that_grows_is_found_though_outputs_are_right():
     line = str(conformance.check(Crops, conformance.drawn(n_sinks=1, window=2)).first).splitlines()[0]
     assert line == (
         "drawn, n_sinks=1, window=2: token 23, layer 0: memory differs: the state holds 85 numbers after token 3 and "
-        "325 at the end; what is evicted must leave it, not only be masked"
+        "325 at the end; what is evicted must leave it, not just be masked"
     )
     assert "it looks like 'attention cropped, memory not'" in str(report)
     assert conformance.check(Trims)

@@ -118,8 +118,8 @@ WRONG_IN_A_LINE = [  # the task, what stands there, what a student writes, the t
     ("rotate", "b * np.cos(angle) + a", "b * np.cos(angle) - a", "one of the two signs"),
     ("survivors", "- window}", "- window - 1}", "the query sees one key too many"),
     ("positions_of", "[slot for slot in range(len(token_index))]", "list(token_index)", "original positions"),
-    ("step", "[*range(S)]", "[0] * S", "the query is rotated, the keys are not"),
-    ("step", "[q], [S - 1]", "[q], [len(state or [])]", "the query stands at the length that the cache had"),
+    ("step", "[*range(S)]", "[0] * S", "the query is rotated, but the keys are not"),
+    ("step", "[q], [S - 1]", "[q], [len(state or [])]", "the query's position is the cache's length"),
     ("step", "(state or []), (k, v)]", "(state or []), (np.float16(k), np.float16(v))]", "the state is kept in half"),
     ("retrieve", "[window]", "[window + 1]", "one place too far"),
 ]

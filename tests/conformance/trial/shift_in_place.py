@@ -1,4 +1,4 @@
-"""A cache that is shifted in place, as llama.cpp's: when it is full, half of the window leaves at once.
+"""A cache that is shifted in place, like llama.cpp's: when it is full, half of the window is evicted at once.
 
 Cells hold rotated keys. Which position each cell stands at is counted once for all layers; when the older half leaves,
 the cells of the rest keep their place in memory, and their keys are rotated back by as many positions. Its policy is
