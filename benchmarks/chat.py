@@ -1,4 +1,4 @@
-"""A chat all day: does a turn cost the same after two hundred others, and does it still make sense?
+"""An all-day chat: does a turn cost the same after two hundred others, and does it still make sense?
 
     python benchmarks/chat.py                        # the 200 turns that ship, streaming and window (15 minutes)
     python benchmarks/chat.py --turns 20             # a quick look
