@@ -1,8 +1,8 @@
 """One gallery of wrong turns, most of them seen in public code and reports.
 
-`conformance`, `teaching` and the mutation tests use it. `right.Cache` is a right cache; every other is that one with
-one method changed, and its docstring is the diagnosis. Everything else (a softmax, a rotation, a loss) is a function in
-a table, under its title.
+`conformance`, `teaching` and the mutation tests use it. `right.Cache` is a right cache; every other cache is that one
+with one method changed, and its docstring is the diagnosis. Everything else (a softmax, a rotation, a loss) is a
+function in a table, under its title.
 
 >>> OneMore(n_sinks=2, window=3, theta=None).survivors(7)
 [0, 1, 3, 4, 5, 6]
@@ -65,7 +65,7 @@ def as_positions_of(cache):
 
 
 def turns_of(adapter, each_cache, numbers=None):
-    """Return caches as wrong turns of a task: the title is what is wrong, without what to do."""
+    """Return caches as wrong turns of a task: the title says what is wrong, not what to do."""
     turns = []
     for cache in each_cache:
         title, number = cache.diagnosis().partition("; ")[0], (numbers or {}).get(cache, cache.number)

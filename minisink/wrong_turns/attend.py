@@ -8,7 +8,7 @@ from .softmax import FROM_ZERO, exp, from_zero, over_sum, softmax
 
 
 def scores(q, k, power=0.5):  # (T, D), (S, D) -> (T, S)
-    """Return ``q · k / sqrt(D)``, or over another power of D."""
+    """Return ``q · k / sqrt(D)``, or divided by a different power of D."""
     return q @ k.T / q.shape[1] ** power
 
 

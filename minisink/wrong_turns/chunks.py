@@ -1,4 +1,4 @@
-"""Wrong turns of a prompt that comes in chunks; one token at a time each of these is right."""
+"""Wrong turns of a prompt that arrives in chunks; one token at a time, each of these is right."""
 
 import numpy as np
 
@@ -95,7 +95,7 @@ class LongerThanTheRing(EvictsFirst, name="a prompt longer than the ring"):
 
 
 class LongerThanTheRingInPlace(LongerThanTheRing):
-    """Likewise, where a token keeps its slot, and its key the position that it has in the text."""
+    """Likewise, but a token keeps its slot, and its key keeps its position in the text."""
 
     def seen_by(self, t):
         n = self.n_sinks

@@ -1,4 +1,4 @@
-"""Wrong turns of encodings other than rotary over the whole head, with which each of these is right."""
+"""Wrong turns of encodings other than rotary over the whole head, under which each of these is right."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Wrong turns of positions: where the tokens that stay stand."""
+"""Wrong turns of positions: which position each token that stays has."""
 
 import numpy as np
 
@@ -72,9 +72,9 @@ class LateKey(LateQuery, name="newest not shifted"):
 
 
 class Shifted(Cache):
-    """A right cache that keeps the position of each key, and moves it by `pace` when a token before it leaves."""
+    """A right cache that keeps the position of each key, and moves it by `pace` when an earlier token is evicted."""
 
-    pace, n_left = -1, 0  # n_left: tokens that have just left
+    pace, n_left = -1, 0  # n_left: tokens that were just evicted
     came_in: dict[int, int] = {}  # the slot of each token when it came in
 
     def keep(self, slots):
@@ -83,11 +83,11 @@ class Shifted(Cache):
         super().keep(slots)
 
     def begins(self, token):
-        """Return the position that a token came in at: its slot."""
+        """Return the position at which a token came in: its slot."""
         return self.came_in.get(token, min(token, self.capacity - 1))
 
     def shifts(self, slot, token):
-        """Count how many have left before the token in this slot since it came in."""
+        """Count the evictions before the token in this slot since it came in."""
         return Shifted.begins(self, token) - slot
 
     @property
@@ -118,7 +118,7 @@ class ShiftedTwice(Shifted, name="shifted twice", pace=-2):  # seen in: a cache 
 
 
 class LateEntry(Shifted, LateKey, begins=lambda self, token: token):
-    """Likewise, and it is stored so, and shifted from there with the others."""
+    """Likewise, but it is stored that way, and shifted from there with the rest."""
 
 
 class ShiftedEarly(Cache, name="shifted a token too early"):  # seen in: transformers' SinkCache
@@ -152,7 +152,7 @@ class RingOrderLast(RingOrder, name="keys in ring order", own=lambda self: len(s
 
 
 class RingOverTheSinks(NoSinks, own=lambda self: self.n_seen - 1):
-    """Likewise, where keys keep the position that they have in the text, and the first slots are met from the last."""
+    """Likewise, but keys keep their position in the text, and the query scores the first slots from the last."""
 
     @property
     def positions(self):
@@ -188,7 +188,7 @@ RotatedOnEntryToo = likewise("RotatedOnEntryToo", RotatedTwice, before=0)  # by 
 
 
 class RotatedAtEveryStep(RotatedTwice):
-    """Likewise: what was rotated at one step is stored, and rotated at the next."""
+    """Likewise: what was rotated at one step is stored, and rotated again at the next."""
 
     def attend(self, q, keys, values):
         self.keys = list(self.rotated(keys, self.positions))
@@ -214,12 +214,12 @@ class Drift(Cache, name="drift", number=7, attend=KeysNotRotated.attend):
         return slice(self.n_sinks, n - 1)
 
     def in_half(self, keys, position):
-        """Rotate by sines and cosines of half precision, and store as much."""
+        """Rotate by half-precision sines and cosines, and store the result in half precision too."""
         return self.rotated(keys.astype(np.float16), [position])
 
 
 class DriftFromEntry(Drift, behind=lambda self, n: slice(self.n_sinks, n)):
-    """Likewise, in half precision when it comes in, one slot too far, and shifted back with the others."""
+    """Likewise, but a key is in half precision from the start, one slot too far, and shifted back with the rest."""
 
     def append(self, k, v):
         Cache.append(self, k if not self.rotates else self.in_half(k[None], len(self.keys))[0], v)

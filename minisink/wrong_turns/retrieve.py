@@ -8,7 +8,7 @@ from ..positions import interleaved_to_split_half, rope_frequencies, rotate
 
 
 def rotated(x, position, theta):  # (..., D) -> (..., D)
-    """Rotate all by one position, as is right."""
+    """Rotate all by the same position, as is right."""
     return rotate(x[..., None, :], position, rope_frequencies(x.shape[-1], theta))[..., 0, :]
 
 
@@ -18,7 +18,7 @@ def scores_of(q, keys, window, theta):  # (D,), (N, D) -> (N,)
 
 
 def best_blocks(scores, block, k, best=max):
-    """Return the k blocks with the best key, or by another rule."""
+    """Return the k blocks with the best key, or the best by a different rule."""
     by_block = [best(scores[start : start + block]) for start in range(0, len(scores), block)]
     return sorted(sorted(range(len(by_block)), key=lambda b: by_block[b], reverse=True)[:k])
 

@@ -1,7 +1,7 @@
 """A right cache, small enough to go wrong in one place at a time: one layer, its tokens in lists.
 
-Every other cache of this gallery is this one with one method changed, in the body of the class or in its head, or a
-variant of a wrong one ("Likewise, ..."), which has its name. Its docstring is the diagnosis: what is wrong, and after
+Every other cache in this gallery is this one with one method changed, in the body of the class or in its head, or a
+variant of a wrong one ("Likewise, ..."), whose name it shares. The docstring is the diagnosis: what is wrong, and after
 the semicolon why, or what to do.
 """
 
@@ -15,7 +15,7 @@ from ..positions import Rotary, bias_of, rope_frequencies, unrotated
 
 
 def plain(theta, head_dim):
-    """Return the encoding that a `theta` stands for: rotary over the whole head, or none."""
+    """Return the encoding that `theta` stands for: rotary over the whole head, or none."""
     return unrotated if theta is None else Rotary(rope_frequencies(head_dim, theta))
 
 
@@ -34,8 +34,8 @@ class Cache:
     name = "right"
     number: int | None = None  # in the list of docs/check.md
     wrong: str | None = __doc__  # what is wrong, and what to do
-    layer, n_layers = 0, 1  # whose it is, of how many
-    policy: Any = None  # that it is meant to have, if that is not StreamingLLM
+    layer, n_layers = 0, 1  # which layer this is, of how many
+    policy: Any = None  # the policy it is meant to have, if that is not StreamingLLM
     other: dict[str, Any] = {}  # fields of its encoding, as functions of the right one and the width of a head
 
     def __init_subclass__(cls, name: str | None = None, number: int | None = None, **changed: Any):
@@ -64,7 +64,7 @@ class Cache:
 
     @classmethod
     def layers(cls, n_layers, before, policy=None, **sizes):
-        """Return a cache for each layer; `before` are those of the text before, [] if this is the first."""
+        """Return a cache for each layer; `before` has those of the previous text, [] if this is the first."""
         caches, policies = [cls(**sizes) for _ in range(n_layers)], getattr(policy, "policies", (policy,) * n_layers)
         for layer, cache in enumerate(caches):
             cache.layer, cache.n_layers, cache.policy = layer, n_layers, policies[layer]
@@ -103,7 +103,7 @@ class Cache:
         return policy.survivors(np.array([*self.token_index, self.n_seen][:n])).tolist()
 
     def keep(self, slots):
-        """Evict all others."""
+        """Evict all the other slots."""
         self.token_index, self.keys, self.values = (
             [column[slot] for slot in slots] for column in (self.token_index, self.keys, self.values)
         )
@@ -126,7 +126,7 @@ class Cache:
         return self.mix(self.rotated(q[None], [self.own]), self.rotated(keys, self.positions), values)[0]
 
     def rotated(self, x, positions):  # (T, H, D), (T,) -> (T, H, D)
-        """Return queries or keys as attention meets them."""
+        """Return queries or keys as attention sees them."""
         return self.encoding(x.shape[-1])(x, np.array(positions))
 
     def encoding(self, head_dim):
@@ -147,5 +147,5 @@ class Cache:
 
 
 def likewise(variant, wrong, **changed):
-    """Return a variant of a wrong cache: a class of its own, with the same name in reports and the same diagnosis."""
+    """Return a variant of a wrong cache: a separate class with the same name in reports and the same diagnosis."""
     return type(wrong)(variant, (wrong,), {"__module__": wrong.__module__}, **changed)

@@ -14,7 +14,7 @@ def exp(x):  # (..., S) -> (..., S)
 
 
 def softmax(x):  # (..., S) -> (..., S)
-    """Return ``exp(x_i) / sum_j exp(x_j)``, NaN where all is masked: the right one."""
+    """Return ``exp(x_i) / sum_j exp(x_j)``, NaN where everything is masked: the right softmax."""
     return over_sum(exp(x))
 
 

@@ -1,4 +1,4 @@
-"""Wrong turns of eviction: which tokens stay, and whether a query meets them."""
+"""Wrong turns of eviction: which tokens stay, and whether a query sees them."""
 
 import numpy as np
 
@@ -52,7 +52,7 @@ class OneMoreSink(Cache, name="one sink too many", sizes=lambda self: (self.n_si
 
 
 class OneMoreSinkInside(OneMoreSink):
-    """Likewise, in a cache of the same size: the window is one smaller."""
+    """Likewise, but in a cache of the same size: the window is one smaller."""
 
     @property
     def sizes(self):
@@ -105,7 +105,7 @@ BlockOf16LeavesEarly = likewise("BlockOf16LeavesEarly", BlockLeavesEarly, block=
 
 
 class PageLeavesEarly(BlockLeavesEarly):
-    """Likewise, but not with a sink in it, nor the newest token; blocks are counted from the start of the text."""
+    """Likewise, but never a block with a sink or the newest token; blocks are counted from the start of the text."""
 
     def survivors(self, n):
         block, newest = getattr(self.policy, "block", 16), self.token_index[n - 1]
@@ -162,7 +162,7 @@ ValuesWithoutSinks = likewise("ValuesWithoutSinks", Unequal, values_of=lambda se
 
 
 def with_zeros(before, after, *arrays):  # 2 x (S, K, D) -> 2 x (S + before + after, K, D)
-    """Return arrays with slots of zeros before and after what is there."""
+    """Return arrays with slots of zeros added before and after their contents."""
     return [np.pad(x, ((before, after), (0, 0), (0, 0))) for x in arrays]
 
 
@@ -178,7 +178,7 @@ class ZeroSlot(Cache, name="a slot of zeros", number=2):  # seen in: a decode lo
 
 
 class ZeroSlotForGood(ZeroSlot, append=Cache.append):
-    """Likewise, in no slot that could be evicted."""
+    """Likewise, but in a slot that can never be evicted."""
 
     def mix(self, query, keys, values):
         return super().mix(query, *with_zeros(1, 0, keys, values))
@@ -205,7 +205,7 @@ class NotItself(Cache, name="attends before it appends"):
 
 
 class AttendsFirst(NotItself, own=lambda self: len(self.token_index), mix=Cache.mix):
-    """Likewise, to the letter: over what is held before it comes, as many keys as the cache can hold."""
+    """Likewise, to the letter: attend over what is held before the token comes in, up to the full capacity."""
 
     def step(self, q, k, v):
         out = self.attend(q, np.array(self.keys), np.array(self.values))
