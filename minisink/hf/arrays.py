@@ -101,10 +101,16 @@ sink_logits  attn.sinks   attention.sinks            self_attention.sinks       
 """
 # Falcon's norms, if attention and MLP run side by side and each has its own
 TWO_NORMS = {"falcon": {"ln1": "ln_attn", "ln2": "ln_mlp"}, "GGUF": {"ln1": "attn_norm_2", "ln2": "attn_norm"}}
-# Tensors that other tools write too: masks, and tables that a forward pass makes by itself
-HARMLESS = re.compile(
-    r"(.*\.)?((rotary_emb|maybe_rotary)\.\w+|(attn|attention)\.(bias|masked_bias)|position_ids|attn_bias)"
-)
+# Tensors that other tools write too, without the prefix: masks, and tables that a forward pass makes by itself
+HARMLESS = {
+    "llama": r"(layers\.\d+\.self_attn\.)?rotary_emb\.(inv_freq|original_inv_freq|cos_cached|sin_cached)|position_ids",
+    "gpt2": r"h\.\d+\.attn\.(bias|masked_bias)",
+    "gpt_neox": r"layers\.\d+\.attention\.(bias|masked_bias)"
+    r"|(layers\.\d+\.attention\.)?rotary_emb\.(inv_freq|original_inv_freq|cos_cached|sin_cached)",
+    "falcon": r"(h\.\d+\.self_attention\.)?(rotary_emb|maybe_rotary)\.(inv_freq|original_inv_freq)"
+    r"|h\.\d+\.self_attention\.(rotary_emb|maybe_rotary)\.(cos_cached|sin_cached)",
+    "mpt": "attn_bias",
+}
 
 
 class Tensor(NamedTuple):

@@ -13,8 +13,7 @@ from functools import lru_cache
 import numpy as np
 from safetensors import SafetensorError, deserialize, safe_open
 
-from .arrays import HARMLESS
-from .fields import CheckpointError, brief, is_there, read_json, refusing
+from .fields import CheckpointError, brief, is_there, loading, parse, read_json, refusing
 
 # safetensors' name of a dtype -> how numpy reads the bytes (bfloat16 has no numpy dtype: two raw bytes)
 FLOATS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
@@ -37,22 +36,28 @@ def widen(raw, dtype):
 
 
 def find_files(folder):
-    """Find the safetensors files of a folder, ``model.safetensors`` or the shards its index names."""
+    """Find the safetensors files of a folder, ``model.safetensors`` or the shards its index names.
+
+    Each comes with the set of tensors that the index lists for it. Raise CheckpointError if one is missing.
+    """
     single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
     for path in (single, folder / PACKED):
         if is_there(path):
-            return [path]
+            return {path: set()}
     if not is_there(index):
         neither = f"{folder}: has neither model.safetensors nor model.safetensors.index.json"
         others = sorted(path.name for path in folder.iterdir() if path.suffix in OTHERS)
         if others:
             neither += f"; {others[0]}{and_more(others)} is not read: have transformers load the folder and save it"
+        elif named := sorted(path.name for path in folder.glob("*.safetensors")):
+            neither += f"; {named[0]}{and_more(named)} is not read under this name"
         raise CheckpointError(neither)
-    shards = sorted(set(shards_of(index).values()))
-    for shard in shards:
+    files = {}
+    for tensor, shard in shards_of(index).items():
         if not is_there(folder / shard):
-            raise CheckpointError(f"{folder / shard}: missing, though the index names it")
-    return [folder / shard for shard in shards]
+            raise CheckpointError(f"{folder / shard}: missing, though the index names it for {tensor}")
+        files.setdefault(folder / shard, set()).add(tensor)
+    return files
 
 
 def shards_of(index):
@@ -68,18 +73,17 @@ def shards_of(index):
 
 def read_header(path):
     """Read where each tensor of a safetensors file is: (dtype as in "F32", shape, bytes from its start) by name."""
-    packed = path.name == PACKED
-    with (
-        refusing(f"{path}: not a sound safetensors file", SafetensorError, OSError, ValueError, OverflowError),
-        io.BytesIO(unpacked(path)) if packed else open(path, "rb") as file,
-    ):
-        if packed:
-            deserialize(unpacked(path))  # checks the header against the data
-        else:
-            with safe_open(path, framework="numpy"):
-                pass  # so does opening it
-        length = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(length))
+    with loading(path):
+        open(path, "rb").close()  # says why it cannot be opened; the library only says that it does not exist
+        with refusing(f"{path}: not a sound safetensors file", SafetensorError, ValueError, OverflowError):
+            if path.name == PACKED:
+                deserialize(unpacked(path))
+            else:
+                with safe_open(path, framework="numpy"):
+                    pass  # opening checks the header against the file
+            with io.BytesIO(unpacked(path)) if path.name == PACKED else open(path, "rb") as file:
+                length = int.from_bytes(file.read(8), "little")
+                header = parse(file.read(length))
     header.pop("__metadata__", None)
     start = 8 + length
     return {name: (x["dtype"], tuple(x["shape"]), start + x["data_offsets"][0]) for name, x in header.items()}
@@ -95,16 +99,20 @@ def unpacked(path):
             return file.read(MOST_PACKED)
 
 
-def find_tensors(folder, shapes, *, optional, prefix):
+def find_tensors(folder, shapes, *, optional, prefix, harmless):
     """Find every tensor that a config needs, and account for every one in the files.
 
     `shapes` are required and `optional` may be present: dicts of Hugging Face's names to shapes. Most names start with
-    `prefix` ("model."), which some files leave out. Return where each tensor is, the arguments of `read_tensor`, and
-    the names ignored. Raise CheckpointError for a missing, extra, doubled, misshapen or non-float tensor.
+    `prefix` ("model."), which some files leave out; `harmless` is a pattern for the rest of a name that may be ignored.
+    Return where each tensor is, the arguments of `read_tensor`, and the names ignored. Raise CheckpointError for a
+    missing, extra, doubled, misshapen or non-float tensor.
     """
     tensors = {}  # name -> (path, dtype, shape, offset)
-    for path in find_files(folder):
-        for name, where in read_header(path).items():
+    for path, promised in find_files(folder).items():
+        header = read_header(path)
+        for name in sorted(promised - header.keys()):
+            raise CheckpointError(f"{path}: has no tensor {name}, though the index says so")
+        for name, where in header.items():
             if name in tensors:
                 raise CheckpointError(f"{path}: tensor {name} is in {tensors[name][0].name} as well")
             tensors[name] = (path, *where)
@@ -114,7 +122,7 @@ def find_tensors(folder, shapes, *, optional, prefix):
 
     shapes = shapes | {name: shape for name, shape in optional.items() if name in tensors}
     stored = {name: (path, shape) for name, (path, _, shape, _) in tensors.items()}
-    extra = account_for(folder, stored, shapes, "config")
+    extra = account_for(folder, stored, shapes, "config", re.compile(f"({re.escape(prefix)})?({harmless})"))
     for name in shapes:
         if tensors[name][1] not in FLOATS:
             path, kind, *_ = tensors[name]
@@ -122,15 +130,15 @@ def find_tensors(folder, shapes, *, optional, prefix):
     return {name: tensors[name] for name in shapes}, extra
 
 
-def account_for(source, stored, shapes, asks):
+def account_for(source, stored, shapes, asks, harmless=None):
     """Refuse a tensor that is missing, extra, or not of the shape that `asks` asks for; list the harmless extra ones.
 
-    `stored` are (file, shape) by name, `shapes` what a model needs.
+    `stored` are (file, shape) by name, `shapes` what a model needs, `harmless` is a compiled pattern.
     """
     missing, extra = sorted(set(shapes) - set(stored)), sorted(set(stored) - set(shapes))
     if missing:
         raise CheckpointError(f"{source}: tensor {missing[0]} is missing{and_more(missing)}")
-    unknown = [name for name in extra if not HARMLESS.fullmatch(name)]
+    unknown = [name for name in extra if not (harmless and harmless.fullmatch(name))]
     if unknown:
         path, _ = stored[unknown[0]]
         raise CheckpointError(f"{path}: tensor {unknown[0]} has no place in this model{and_more(unknown)}")
@@ -148,7 +156,7 @@ def and_more(names):
 
 def read_tensor(name, path, kind, shape, offset, *, dtype):
     """Read one tensor that was found, through a memory map that is closed before the next one."""
-    with refusing(f"{path}: tensor {name} cannot be read", OSError):
+    with loading(f"{path}: tensor {name}"):
         if path.name == PACKED:
             raw = np.ndarray(shape, FLOATS[kind], unpacked(path), offset)
         else:

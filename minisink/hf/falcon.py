@@ -1,13 +1,17 @@
 """Falcon's ``config.json``, translated once: to our `Config` when a folder is read, back when it is written.
 
-There are three forms. Falcon-7B has one key for all heads, and one norm. Falcon-40B, the `new_decoder_architecture`,
-has several keys, and two norms. With `multi_query` false each head has its own key.
+There are three forms. Falcon-7B, first called RefinedWebModel, has one key for all heads, and one norm. Falcon-40B,
+first RefinedWeb, now `new_decoder_architecture`, has several keys, and two norms. With `multi_query` false each head
+has its own key.
 """
 
 from ..families import falcon
-from .fields import SIZES, brief, common, divides, flag, gelu, positive_int, refuse
+from .fields import SIZES, brief, common, divides, flag, gelu, positive_int, refuse, renamed
 from .rope import read_rope
 
+# Earlier names of some keys
+ALIASES = {"n_embed": "hidden_size", "n_layer": "num_hidden_layers"}
+ALIASES |= {"n_head": "num_attention_heads", "n_head_kv": "num_kv_heads"}
 # transformers' defaults for absent keys; a null key means false
 ABSENT = {"max_position_embeddings": 2048, "multi_query": True, "parallel_attn": True}
 # Our names -> Hugging Face's
@@ -17,8 +21,12 @@ KEYS |= {"n_kv_heads": "num_kv_heads", "parallel": "parallel_attn", "bias": "bia
 
 def read_config(raw):
     """Translate a parsed ``config.json``; a ValueError names the key that is missing, impossible or not supported."""
-    raw = ABSENT | raw
-    refuse(raw, apply_residual_connection_post_layernorm=False, alibi=False)  # its slopes are rounded to bfloat16
+    model_type, named = raw["model_type"], renamed(raw, ALIASES)
+    raw = raw if model_type == "falcon" else named  # under the new name BLOOM's keys do not apply
+    raw = ABSENT | {"new_decoder_architecture": model_type == "RefinedWeb"} | raw
+    refuse(raw, apply_residual_connection_post_layernorm=False)
+    if flag(raw, "alibi", False):
+        raise ValueError("alibi is True, which is not supported: Falcon rounds its slopes to bfloat16")
     sizes = common(raw, KEYS, tied=True, mlp_widths=4)
     C, H = sizes["d_model"], sizes["n_heads"]
     if C // H % 2:

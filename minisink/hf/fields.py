@@ -1,14 +1,15 @@
 """Reading a ``config.json``, value by value, with an error that names the key, the value and the rule."""
 
+import errno
 import json
 import os
-import reprlib
 import warnings
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..system.terminal import in_a_line
 
+MOST_BYTES = 100_000_000  # of a JSON file; a tokenizer of 256,000 words has a third of this
 MOST_LAYERS = 10_000  # far beyond any model: the names alone of 10**12 layers would fill all memory
 # Our names -> those that most families have in a config.json
 SIZES = {"d_model": "hidden_size", "n_layers": "num_hidden_layers", "n_heads": "num_attention_heads"}
@@ -16,11 +17,8 @@ SIZES |= {"max_positions": "max_position_embeddings", "rope_scaling": "rope_scal
 LONGEST_LINE = 600  # letters of a message
 GELU = ("gelu", "gelu_python")  # names of the exact one, and of the tanh approximation, which differ in the last bits
 GELU_NEW = ("gelu_new", "gelu_pytorch_tanh", "gelu_python_tanh", "gelu_fast", "gelu_accurate")
+FEW = 4  # items of a list that a message shows
 POINTER = b"version https://git-lfs.github.com/spec/"  # a small file in place of a large one
-SHORT = reprlib.Repr()  # of a long list or object a message shows the beginning, of a long text both ends
-SHORT.maxlist = SHORT.maxtuple = SHORT.maxdict = 4
-SHORT.maxstring, SHORT.maxlong = LONGEST_LINE // 4, LONGEST_LINE
-brief = SHORT.repr
 
 
 class CheckpointError(ValueError):
@@ -30,6 +28,32 @@ class CheckpointError(ValueError):
         line = in_a_line(line)  # names of tensors and keys are a file's own
         half = LONGEST_LINE // 2 - len(" [...] ")
         super().__init__(line if len(line) <= LONGEST_LINE else f"{line[:half]} [...] {line[-half:]}")
+
+
+def brief(value):
+    """Write a value for a message: of a long list or object the beginning, and how many more there are.
+
+    >>> print(brief([3, 1, 4, 1, 5, 9]), brief({"a": 1}), brief("text"))
+    [3, 1, 4, 1 and 2 more] {'a': 1} 'text'
+    """
+    if not isinstance(value, (dict, list, tuple)):
+        return repr(value)
+    first, more = list(value)[:FEW], len(value) - FEW
+    text = repr({key: value[key] for key in first} if isinstance(value, dict) else type(value)(first))
+    if len(text) > LONGEST_LINE // 4:
+        text = f"{text[: LONGEST_LINE // 4]}...{text[-1]}"
+    return f"{text[:-1]} and {more} more{text[-1]}" if more > 0 else text
+
+
+@contextmanager
+def loading(what):
+    """Say what could not be read, in a CheckpointError, or in a MemoryError if memory ran out."""
+    try:
+        yield
+    except (OSError, MemoryError) as error:
+        no_memory = isinstance(error, MemoryError) or error.errno == errno.ENOMEM
+        reason = getattr(error, "strerror", None) or error
+        raise (MemoryError if no_memory else CheckpointError)(f"{what}: not readable ({reason})") from error
 
 
 @contextmanager
@@ -51,10 +75,11 @@ def refusing(what, *kinds):
 
 
 def is_there(path):
-    """Return whether a file exists; refuse the pointer that Git leaves in its place without LFS."""
+    """Return whether a file exists; refuse a pipe, which could block, and the pointer that Git leaves without LFS."""
     if not os.path.isfile(path):
         if os.path.lexists(path):
-            raise CheckpointError(f"{path}: must be a file, and is a folder, a pipe or a broken link")
+            what = "a folder" if os.path.isdir(path) else "a pipe, a device or a broken link"
+            raise CheckpointError(f"{path}: must be a file, and is {what}")
         return False
     with suppress(OSError), open(path, "rb") as file:
         if file.read(len(POINTER)) == POINTER:
@@ -63,15 +88,32 @@ def is_there(path):
 
 
 def read_text(path):
-    """Read the text of a JSON file; errors as in `read_json`."""
+    """Read the text of a JSON file, of at most `MOST_BYTES`; errors as in `read_json`."""
     if not is_there(path):
         raise CheckpointError(f"{path}: no such file")
+    n_bytes = os.path.getsize(path)
+    if n_bytes > MOST_BYTES:
+        raise CheckpointError(f"{path}: has {n_bytes:,} bytes; {MOST_BYTES:,} is the most that is read")
     with refusing(f"{path}: not readable as JSON", OSError, ValueError):
         return Path(path).read_text(encoding="utf-8")
 
 
+def parse(text):
+    """Parse a JSON text; raise ValueError for a repeated key."""
+    return json.loads(text, object_pairs_hook=_unique_keys)
+
+
+def _unique_keys(pairs):
+    parsed = {}
+    for key, value in pairs:
+        if key in parsed:
+            raise ValueError(f"{key!r} is in it twice")
+        parsed[key] = value
+    return parsed
+
+
 def read_json(path, missing=None):
-    """Read a JSON object from a file: a CheckpointError if it is invalid, or not an object.
+    """Read a JSON object from a file: a CheckpointError if it is too large, invalid, or not an object.
 
     If there is no such file, return `missing`; without it, that is a CheckpointError too.
     """
@@ -79,7 +121,7 @@ def read_json(path, missing=None):
         return missing
     text = read_text(path)
     with refusing(f"{path}: not readable as JSON", ValueError, RecursionError):
-        value = json.loads(text)
+        value = parse(text)
     if not isinstance(value, dict):
         raise CheckpointError(f"{path}: holds a JSON {type(value).__name__}, not an object")
     return value
@@ -173,6 +215,15 @@ def common(raw, keys, *, tied, mlp_widths=None, max_positions=None, norm_eps=1e-
         "softmax": one_of(own_section, "softmax", ("softmax", "softmax1"), "softmax"),
         "sink_logit": flag(own_section, "sink_logit", False),
     }
+
+
+def renamed(raw, names):
+    """Rename some keys (old to new); refuse an object that has both with different values."""
+    raw = dict(raw)
+    for old, new in names.items():
+        if old in raw and raw.setdefault(new, raw[old]) != raw[old]:
+            raise CheckpointError(f"{new} is {brief(raw[new])}, but {old}, its other name, is {brief(raw[old])}")
+    return raw
 
 
 def divides(part, total, names):

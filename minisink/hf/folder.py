@@ -15,12 +15,13 @@ import numpy as np
 from ..system.files import unfinished_folder
 from . import falcon, gpt2, gpt_neox, llama, mpt
 from . import tokenizer as words
-from .arrays import by_head, by_kind, tensors_of
+from .arrays import HARMLESS, by_head, by_kind, family_of, tensors_of
 from .checkpoint import find_tensors, read_tensor, write_tensors
-from .fields import brief, naming, read_json, refuse, refusing, token_ids
+from .fields import brief, naming, read_json, refusing, token_ids
+from .relatives import check_relatives
 
 FORMATS: dict[str, Any] = {"llama": llama, "mistral": llama, "qwen2": llama, "qwen3": llama, "gpt2": gpt2}
-FORMATS |= {"gpt_neox": gpt_neox, "mpt": mpt, "falcon": falcon}
+FORMATS |= {"gpt_neox": gpt_neox, "mpt": mpt, "falcon": falcon, "RefinedWebModel": falcon, "RefinedWeb": falcon}
 
 
 def config_of(raw):
@@ -29,8 +30,7 @@ def config_of(raw):
     if form is None:
         raise ValueError(f"model_type {brief(raw.get('model_type'))} is not one of {', '.join(FORMATS)}")
     config = form.read_config(raw)
-    all_full = ["full_attention"] * config.n_layers
-    refuse(raw, is_causal=True, per_layer_config=False, layer_types=all_full)
+    check_relatives(raw, config)
     return config
 
 
@@ -80,13 +80,15 @@ def read(folder, *, dtype):
     """
     config = _read_config(folder)
     tokenizer = words.read_tokenizer(folder, config.vocab_size)
-    chat = words.read_chat_template(folder), None if tokenizer is None else words.read_special_tokens(folder)
+    chat = words.read_chat_template(folder), words.read_special_tokens(folder, tokenizer, config.model_type)
     if tokenizer is not None:
-        words.make_special(tokenizer, chat[1] or {})
+        words.add_words(folder, tokenizer, chat[1] or {}, config.vocab_size)
+        words.check_space(folder, tokenizer)
     config = replace(config, bos=words.begin_of_text(folder, tokenizer, config))
     shapes, embed = tensor_shapes(config), tensors_of(config)["embed"].name
     untied = tensor_shapes(replace(config, tied=False))
-    tensors, ignored = find_tensors(folder, shapes, optional=untied, prefix=embed.partition(".")[0] + ".")
+    rules = {"prefix": embed.partition(".")[0] + ".", "harmless": HARMLESS[family_of(config)]}
+    tensors, ignored = find_tensors(folder, shapes, optional=untied, **rules)
 
     def read(name):
         return read_tensor(name, *tensors[name], dtype=dtype)
@@ -141,4 +143,4 @@ def _texts_of(config, dtype, tokenizer, chat_template, special_tokens):
     texts = {name: None if about is None else json.dumps(about, indent=2) + "\n" for name, about in files.items()}
     begun = None if tokenizer is None else words.begun_by(tokenizer, config.bos).to_str(pretty=True)
     texts |= {"tokenizer.json": begun, words.TEMPLATE: chat_template}
-    return texts | dict.fromkeys(("added_tokens.json", "generation_config.json"))
+    return texts | dict.fromkeys((words.ADDED, "generation_config.json"))

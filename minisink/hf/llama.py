@@ -1,5 +1,7 @@
 """Llama's ``config.json``, translated once: to our `Config` when a folder is read, back when it is written."""
 
+import warnings
+
 from .. import llama
 from .fields import SIZES, common, flag, one_of, positive_int
 from .rope import read_rope
@@ -22,7 +24,7 @@ def read_config(raw):
     raw = ABSENT[model_type] | raw
     one_of(raw, "hidden_act", ("silu", "swish"), "silu")
     sizes = common(raw, KEYS, tied=False, norm_eps=1e-6)
-    _refuse_sliding_window(raw, model_type, sizes["max_positions"])
+    _refuse_sliding_window(raw, model_type, sizes["n_layers"], sizes["max_positions"])
     rope, _ = read_rope(raw)
     bias = model_type in QKVO_BIAS and flag(raw, "attention_bias", False)
     biases: dict = {"qkv_bias": QKV_BIAS[model_type] or bias, "o_bias": bias}
@@ -44,13 +46,23 @@ def write_config(config):
     return raw | own.get(config.model_type, {})
 
 
-def _refuse_sliding_window(raw, model_type, max_positions):
+def _refuse_sliding_window(raw, model_type, n_layers, max_positions):
     """Refuse a window built into the model, which changes every mask, unless no text is longer than it."""
-    slides = model_type == "mistral" or (model_type != "llama" and flag(raw, "use_sliding_window", False))
-    if not slides or raw.get("sliding_window") is None:
+    if raw.get("sliding_window") is None or model_type == "llama":
+        return
+    if model_type != "mistral" and not (flag(raw, "use_sliding_window", False) and _some_layer_slides(raw, n_layers)):
         return
     window = positive_int(raw, "sliding_window")
     if window < max_positions:
         shorter = f"sliding_window is {window}, shorter than max_position_embeddings {max_positions}"
         remedy = "null in its place sees every token, the same for texts within it"
         raise ValueError(f"{shorter}: a window inside the model is not supported; {remedy}")
+    warnings.warn(f"sliding_window is {window}: in a longer text every token is still seen", stacklevel=2)
+
+
+def _some_layer_slides(raw, n_layers):
+    """Return whether a layer of Qwen has the window: a named layer, or one from `max_window_layers` on."""
+    kinds, full = raw.get("layer_types"), raw.get("max_window_layers", 28)
+    if kinds is None:
+        return not isinstance(full, int) or full < n_layers
+    return not isinstance(kinds, list) or any(kind != "full_attention" for kind in kinds)

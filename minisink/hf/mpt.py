@@ -1,8 +1,12 @@
 """MPT's ``config.json``, translated once: to our `Config` when a folder is read, back when it is written."""
 
-from ..families import mpt
-from .fields import common, number, one_of, refuse, section
+import warnings
 
+from ..families import mpt
+from .fields import brief, common, number, one_of, refuse, renamed, section
+
+# Names of other models' sizes, which transformers accepts too
+ALIASES = {"hidden_size": "d_model", "num_hidden_layers": "n_layers", "num_attention_heads": "n_heads"}
 # Our names -> Hugging Face's
 KEYS = {"d_model": "d_model", "n_layers": "n_layers", "n_heads": "n_heads"}
 KEYS |= {"max_positions": "max_seq_len", "norm_eps": "layer_norm_epsilon"}
@@ -12,8 +16,9 @@ def read_config(raw):
     """Translate a parsed ``config.json``; a ValueError names the key that is missing, impossible or not supported.
 
     transformers ignores `alibi_bias_max` and uses slopes for 8; here it counts, as it did when MosaicML trained the
-    model. The MLP is always four times as wide as the model, whatever `expansion_ratio` is, as in transformers.
+    model. The MLP is always four times as wide as the model.
     """
+    raw = renamed(raw, ALIASES)
     sizes = common(raw, KEYS, tied=True, mlp_widths=4, max_positions=2048)
     C, H = sizes["d_model"], sizes["n_heads"]
     refuse(raw, logit_scale=1.0, ffn_config={"ffn_type": "mptmlp"})
@@ -21,7 +26,13 @@ def read_config(raw):
     attention = section(raw, "attn_config")
     refuse(attention, attn_type="multihead_attention", alibi=True, softmax_scale=(C // H) ** -0.5, kv_n_heads=H)
     refuse(attention, qk_ln=False, qk_gn=False, prefix_lm=False, rope=False, sliding_window_size=-1, clip_qkv=0)
-    return mpt.Config(**sizes, alibi_bias_max=number(attention, "alibi_bias_max", 8))
+    bias_max = number(attention, "alibi_bias_max", 8)
+    ratio = raw.get("expansion_ratio")
+    if ratio not in (None, 4):
+        warnings.warn(f"expansion_ratio is {brief(ratio)}: it is not used, as in transformers", stacklevel=2)
+    if bias_max != 8:
+        warnings.warn(f"alibi_bias_max is {bias_max:g}: it counts; transformers uses 8 all the same", stacklevel=2)
+    return mpt.Config(**sizes, alibi_bias_max=bias_max)
 
 
 def write_config(config):

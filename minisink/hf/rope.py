@@ -1,11 +1,15 @@
 """Rotary positions in a ``config.json``: their base, the scaling rule, the part of a head that rotates."""
 
+import warnings
+
 from .fields import brief, number, one_of, refuse, section
 
 TRAINED = "original_max_position_embeddings"
-# Each rule, and the keys it needs
+# Keys for any rule; each rule, and what it needs
+ROPE = ("rope_theta", "rope_type", "type", "partial_rotary_factor")
 LLAMA3 = ("factor", "low_freq_factor", "high_freq_factor", TRAINED)
 ROPE_RULES: dict[str, tuple] = {"default": (), "linear": ("factor",), "llama3": LLAMA3}
+NEUTRAL = {"factor": 1.0, "attention_factor": 1.0}  # keys that change nothing, whatever the rule
 
 
 def read_rope(raw, base="rope_theta", part=None):  # -> ({"rope_theta": base, "rope_scaling": None or a rule}, part)
@@ -15,7 +19,10 @@ def read_rope(raw, base="rope_theta", part=None):  # -> ({"rope_theta": base, "r
     section `rope_scaling`, which model cards tell people to add, comes before `rope_parameters`, and a key inside it
     before one outside, except `original_max_position_embeddings`, where the outer one counts.
     """
-    rope = section(raw, "rope_scaling") or section(raw, "rope_parameters")
+    name = "rope_scaling" if section(raw, "rope_scaling") else "rope_parameters"
+    rope, other = section(raw, name), section(raw, "rope_parameters")
+    if other not in ({}, rope):
+        warnings.warn("rope_parameters is not used with rope_scaling, as in transformers", stacklevel=2)
     for keys in (raw, rope) if part is None else ():
         refuse(keys, partial_rotary_factor=1.0)
     share = number(rope, "partial_rotary_factor", number(raw, part, 0.25) if part else 1.0)
@@ -23,8 +30,11 @@ def read_rope(raw, base="rope_theta", part=None):  # -> ({"rope_theta": base, "r
     rule = rope.get("rope_type", rope.get("type", "default"))
     rule = one_of({"rope type": rule}, "rope type", tuple(ROPE_RULES))
     for key, value in rope.items():
+        if key in ROPE or key in ROPE_RULES[rule] or value in (None, NEUTRAL.get(key)):
+            continue
         if isinstance(value, dict):  # a section for one type of layer
-            raise ValueError(f"{key} is {brief(value)}, which is not supported among rotary positions")
+            raise ValueError(f"{name} has {key} {brief(value)}, which is not supported")
+        warnings.warn(f"{name} has {key} {brief(value)}: the rule {rule!r} does not use it", stacklevel=2)
     if rule == "default":
         return {"rope_theta": theta, "rope_scaling": None}, share
     rope = {TRAINED: raw["max_position_embeddings"]} | rope | ({TRAINED: raw[TRAINED]} if TRAINED in raw else {})

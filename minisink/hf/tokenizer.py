@@ -3,13 +3,28 @@
 `text_stream` turns tokens back into text as they come.
 """
 
+import itertools
+import json
 import os
+import warnings
 from contextlib import contextmanager
 from functools import partial
 
-from .fields import CheckpointError, brief, is_there, naming, read_json, read_text, text_or_none
+from .fields import CheckpointError, brief, is_there, naming, parse, read_json, read_text, text_or_none
 
 TEMPLATE, SETTINGS, NAMES = "chat_template.jinja", "tokenizer_config.json", "special_tokens_map.json"
+ADDED = "added_tokens.json"
+FLAGS = ("content", "single_word", "lstrip", "rstrip", "normalized", "special")  # flags of an added word
+END = "<|endoftext|>"
+THREE = dict.fromkeys(("bos_token", "eos_token", "unk_token"), END)
+CLASSES = {  # transformers' classes, by their names
+    "LlamaTokenizer": {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"},
+    "GPT2Tokenizer": THREE,
+    "GPTNeoXTokenizer": THREE | {"pad_token": "<|padding|>"},
+    "Qwen2Tokenizer": {"eos_token": END, "unk_token": END, "pad_token": END},
+}
+USUAL = {"gpt2": "GPT2Tokenizer", "gpt_neox": "GPTNeoXTokenizer", "mpt": "GPTNeoXTokenizer"}  # if a folder names none
+ALWAYS = {"qwen2": "Qwen2Tokenizer", "qwen3": "Qwen2Tokenizer", "mistral": "none"}  # whatever a folder names
 HELD = 16  # most tokens that wait for the rest of a character
 
 
@@ -48,6 +63,7 @@ def read_tokenizer(folder, vocab_size):
     from tokenizers import Tokenizer  # imported here, so that minisink works without it
 
     with no_panic(f"{path}: not a tokenizer"):
+        _refuse_double_ids(parse(text))
         tokenizer = Tokenizer.from_str(text)
     tokenizer.encode_special_tokens = True
     tokenizer.no_truncation()  # some files carry the settings of a training run
@@ -75,35 +91,86 @@ def read_chat_template(folder):
         return text_or_none(about, "chat_template")
 
 
-def read_special_tokens(folder):
+def read_special_tokens(folder, tokenizer, model_type):
     """Read a chat template's names for special tokens, ``{"bos_token": "<s>", ...}``, as transformers 5 does.
 
     ``special_tokens_map.json`` comes before ``tokenizer_config.json``, unless that one lists its tokens too. None for a
-    folder with neither file. What begins a text is not read from a name, but by `begin_of_text`. (transformers' classes
-    for a few families have default names for tokens that no file names; here they have none.)
+    folder with neither file. What begins a text is not read from a name, but by `begin_of_text`.
     """
     settings, named = (read_json(folder / name, {}) for name in (SETTINGS, NAMES))
-    if not (is_there(folder / SETTINGS) or is_there(folder / NAMES)):
+    if tokenizer is None or not (is_there(folder / SETTINGS) or is_there(folder / NAMES)):
         return None
     about = settings if "added_tokens_decoder" in settings else settings | named
     tokens = {name: token for name, token in about.items() if name.endswith("_token")}
     for key in ("additional_special_tokens", "extra_special_tokens", "model_specific_special_tokens"):
         tokens |= about[key] if isinstance(about.get(key), dict) else {}
     texts = {name: token.get("content") if isinstance(token, dict) else token for name, token in tokens.items()}
-    return {name: text for name, text in texts.items() if isinstance(text, str)}  # add_bos_token is true or false
+    names = _names_of_class(settings.get("tokenizer_class"), model_type, tokenizer) | texts
+    return {name: text for name, text in names.items() if isinstance(text, str)}  # add_bos_token is true or false
 
 
-def make_special(tokenizer, names):
-    """Make named tokens special, as transformers does: their text inside a user's text stays text."""
-    special = {token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special}
-    known = [word for word in names.values() if word not in special and tokenizer.token_to_id(word) is not None]
-    tokenizer.add_special_tokens(known)
+def _names_of_class(tokenizer_class, model_type, tokenizer):
+    """Return the names that transformers' tokenizer class has by default; most have none."""
+    tokenizer_class = USUAL.get(model_type) if tokenizer_class is None else tokenizer_class
+    name = ALWAYS.get(model_type, str(tokenizer_class).removesuffix("Fast"))
+    of_bytes = "ByteLevel" in str(tokenizer.pre_tokenizer)  # Llama 3's, whose settings may still say LlamaTokenizer
+    return {} if name == "LlamaTokenizer" and of_bytes else CLASSES.get(name, {})
+
+
+def add_words(folder, tokenizer, names, vocab_size):
+    """Add the words of other files that the model has embeddings for, and make named ones special, as transformers."""
+    from tokenizers import AddedToken
+
+    settings, named, ids = (read_json(folder / name, {}) for name in (SETTINGS, NAMES, ADDED))
+    added = tokenizer.get_added_tokens_decoder()
+    known = {token.content: token for token in added.values()}
+    with no_panic(f"{folder}: the words that its {SETTINGS}, {NAMES} and {ADDED} list cannot be added"):
+        if "added_tokens_decoder" not in settings:  # in folders written before 2023
+            settings = settings | named
+        extra = settings.get("extra_special_tokens") or settings.get("additional_special_tokens") or ()
+        extra = [word["content"] if isinstance(word, dict) else word for word in extra if isinstance(extra, list)]
+        if "added_tokens_decoder" in settings:
+            listed = sorted(settings["added_tokens_decoder"].items(), key=lambda entry: int(entry[0]))
+            listed = [{key: entry[key] for key in FLAGS if key in entry} for _, entry in listed]
+        else:
+            listed = [
+                {"content": word, "special": word in extra} for word in sorted(ids, key=ids.get) if word not in known
+            ]
+        words = known | {token.content: token for token in (AddedToken(**entry) for entry in listed)}
+        for word in (*names.values(), *extra):
+            about = words[word].__getstate__() if word in words else {"content": word}
+            if word not in words or (word in names.values() and not words[word].special):
+                words[word] = AddedToken(**about | {"special": True})
+        free = max([tokenizer.get_vocab_size(with_added_tokens=False), *(i + 1 for i in added)])
+        new = [word for word in words if tokenizer.token_to_id(word) is None][max(vocab_size - free, 0) :]
+        wanted = [word for word in words if word not in new and words[word] is not known.get(word)]
+        tokenizer.add_tokens([words[word] for word in wanted])
+
+
+def check_space(folder, tokenizer):
+    """Warn if ``tokenizer_config.json`` is wrong about whether a space is put before a text."""
+    said = read_json(folder / SETTINGS, {}).get("add_prefix_space")
+    with no_panic(f"{folder / 'tokenizer.json'}: its tokenizer cannot encode a text"):
+        text = tokenizer.normalizer.normalize_str("a") if tokenizer.normalizer else "a"
+        first = tokenizer.pre_tokenizer.pre_tokenize_str(text)[:1] if tokenizer.pre_tokenizer else [(text,)]
+    does = first[0][0].startswith((" ", "▁", "Ġ")) if first else False
+    if isinstance(said, bool) and said != does:
+        line = f"{folder / SETTINGS}: add_prefix_space is {said}, but tokenizer.json"
+        warnings.warn(f"{line} puts {'a' if does else 'no'} space before a text, and it counts", stacklevel=2)
 
 
 def config_names(config, tokenizer):
     """Name the tokens of a config as a chat template does: empty if there is none."""
     ids = {"bos_token": config.bos, "eos_token": next(iter(config.eos), None)}
     return {name: "" if i is None else tokenizer.id_to_token(i) or "" for name, i in ids.items()}
+
+
+def _refuse_double_ids(about):
+    """Refuse two words with one id, at which the library panics and prints to stderr, whatever is caught."""
+    model = about.get("model") if isinstance(about, dict) else None
+    words = model.get("vocab") if isinstance(model, dict) else None
+    if isinstance(words, dict) and len(set(map(str, words.values()))) < len(words):
+        raise ValueError("two words of its vocabulary have one id")
 
 
 def begin_of_text(folder, tokenizer, config):
@@ -118,7 +185,7 @@ def begin_of_text(folder, tokenizer, config):
     if tokenizer.post_processor is None:
         return None if os.path.lexists(folder / SETTINGS) else config.bos
     path = folder / "tokenizer.json"
-    with no_panic(f"{path}: cannot begin a text"):
+    with naming(path):
         first = put_first(tokenizer)
     if len(first) > 1 or any(i >= config.vocab_size for i in first):
         most = f"one below {config.vocab_size} is the most"
@@ -137,13 +204,23 @@ def put_first(tokenizer):
     >>> put_first(tokenizer)
     [7]
     """
-    if tokenizer.post_processor is None:
-        return []
-    from tokenizers import Tokenizer, models
+    return _first_of(tokenizer.post_processor and json.loads(tokenizer.post_processor.__getstate__()))
 
-    text = Tokenizer(models.WordLevel({"text": 0}, unk_token="text")).encode("text")  # some text, of one token
-    whole = tokenizer.post_processor.process(text)
-    return whole.ids[: whole.special_tokens_mask.index(0)]
+
+def _first_of(about):
+    """Read `put_first` off the JSON of a post-processor: the library itself panics at some that it accepted."""
+    kind, first = about["type"] if about else None, []
+    if kind == "Sequence":
+        first = [i for step in about["processors"] for i in _first_of(step)]  # only one; the others are about bytes
+    elif kind in ("BertProcessing", "RobertaProcessing"):
+        first = [about["cls"][1]]
+    elif kind == "TemplateProcessing":
+        for piece in itertools.takewhile(lambda piece: "SpecialToken" in piece, about["single"]):  # up to the text
+            name = piece["SpecialToken"]["id"]
+            if name not in about["special_tokens"]:
+                raise ValueError(f"the template begins with {name!r}, which is not among its special_tokens")
+            first += about["special_tokens"][name]["ids"]
+    return first
 
 
 def begun_by(tokenizer, bos):

@@ -32,6 +32,9 @@ SETTINGS = {key: st.none() | TOKEN | TYPED for key in (*KEYS, "image_token")} | 
     "extra_special_tokens": st.dictionaries(st.sampled_from(["image_token", "boi_token"]), TOKEN),
     "additional_special_tokens": st.lists(TOKEN, max_size=2) | st.dictionaries(st.just("boi_token"), TOKEN),
     "added_tokens_decoder": st.just({}),
+    "tokenizer_class": st.sampled_from(
+        ["PreTrainedTokenizerFast", "LlamaTokenizer", "LlamaTokenizerFast", "GPT2Tokenizer", "Qwen2TokenizerFast"]
+    ),
 }
 BYTES = chatty.tokenizer()
 PLAIN = Tokenizer(models.BPE({"<unk>": 0, "<s>": 1, "</s>": 2, "a": 3}, [], unk_token="<unk>"))
@@ -41,18 +44,18 @@ PLAIN = Tokenizer(models.BPE({"<unk>": 0, "<s>": 1, "</s>": 2, "a": 3}, [], unk_
 @given(
     settings=st.fixed_dictionaries({}, optional=SETTINGS),
     named=st.none() | st.fixed_dictionaries({}, optional=MAP),
+    model_type=st.sampled_from(["llama", "mistral", "qwen2", "gpt2"]),
     tokenizer=st.sampled_from([BYTES, PLAIN]),
 )
-def test_special_tokens_have_their_names(settings, named, tokenizer):
-    """Of both files, strings and objects, nulls, names of a model's own."""
+def test_special_tokens_have_their_names(settings, named, model_type, tokenizer):
+    """Of both files, strings and objects, nulls, names of a model's own, and what a class names by itself."""
     with tempfile.TemporaryDirectory() as folder:
-        settings = settings | {"tokenizer_class": "PreTrainedTokenizerFast"}
-        files = {"config.json": {"model_type": "llama"}, "tokenizer_config.json": settings}
+        files = {"config.json": {"model_type": model_type}, "tokenizer_config.json": settings}
         for name, about in (files | ({} if named is None else {"special_tokens_map.json": named})).items():
             Path(folder, name).write_text(json.dumps(about), encoding="utf-8")
         tokenizer.save(f"{folder}/tokenizer.json")
         theirs = transformers.AutoTokenizer.from_pretrained(folder).special_tokens_map
-        assert read_special_tokens(Path(folder)) == theirs
+        assert read_special_tokens(Path(folder), tokenizer, model_type) == theirs
 
 
 # What a whole conversation is -----------------------------------------------------------------------

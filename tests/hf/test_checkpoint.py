@@ -1,5 +1,6 @@
 """Folders in: every dtype, spelling and layout that is promised, and one clear CheckpointError for everything else."""
 
+import errno
 import json
 import os
 import re
@@ -144,6 +145,28 @@ def test_a_text_has_the_same_ids_every_time(tmp_path):
     write(tmp_path, tiny.make(), tokenizer=Tokenizer(models.BPE(vocab, [("a", "a"), ("aa", "aa")], dropout=0.9)))
     encode = minisink.load(tmp_path).encode
     assert all(encode("aaaa" * 9, bos=False).tolist() == [3] * 9 for _ in range(9))
+
+
+@pytest.mark.parametrize("said", [True, False, None])
+@pytest.mark.parametrize("does", [True, False])
+@pytest.mark.parametrize("how", ["bytes", "prepend", "metaspace"])
+def test_a_space_before_a_text_that_two_files_tell_apart_is_warned_of(tmp_path, how, does, said):
+    from tokenizers import normalizers, pre_tokenizers
+
+    tokenizer = words(17)
+    if how == "prepend":
+        tokenizer.normalizer = normalizers.Prepend("▁") if does else None
+    elif how == "bytes":
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=does)
+    else:
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first" if does else "never")
+    write(tmp_path, tiny.make(), tokenizer=tokenizer)
+    put("tokenizer_config.json", {"add_prefix_space": said})(tmp_path)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        minisink.load(tmp_path)
+    warned = [f"add_prefix_space is {said}" in str(one.message) for one in caught]
+    assert warned == ([] if said in (None, does) else [True])
 
 
 def test_special_tokens_in_a_text_stay_text(tmp_path):
@@ -354,14 +377,13 @@ def test_defaults_are_those_of_the_type(model_type):
     assert config_of(SMALL | {"model_type": model_type, "num_key_value_heads": None} | more).n_kv_heads == 32
 
 
-def test_defaults_of_gpt2():
+def test_defaults_of_gpt2_and_its_other_names():
     read = config_of({"model_type": "gpt2", "n_embd": 8, "n_head": 2, "n_layer": 3, "vocab_size": 7})
     assert (read.d_ff, read.max_positions, read.norm_eps, read.tied) == (32, 1024, 1e-5, True)
-    sizes = {"n_embd": 8, "n_head": 2, "n_layer": 3, "n_positions": 9, "vocab_size": 7}
+    other = {"hidden_size": 8, "num_attention_heads": 2, "num_hidden_layers": 3, "max_position_embeddings": 9}
     for activation in ("gelu_fast", "gelu_accurate", "gelu_pytorch_tanh"):
-        assert config_of({"model_type": "gpt2", "activation_function": activation} | sizes) == replace(
-            read, max_positions=9
-        )
+        raw = {"model_type": "gpt2", "vocab_size": 7, "activation_function": activation} | other
+        assert config_of(raw) == replace(read, max_positions=9)
 
 
 @pytest.mark.parametrize("arch", [llama, gpt2])
@@ -370,12 +392,41 @@ def test_a_config_does_not_change(arch):
         tiny.make(arch).config.n_layers = 4
 
 
-def test_a_window_that_no_text_reaches_is_passed_over():
+def test_a_window_that_only_a_longer_text_reaches_is_warned_about():
     mistral = SMALL | {"model_type": "mistral", "max_position_embeddings": 4096}
-    assert config_of(mistral) == config_of(mistral | {"sliding_window": None})
-    qwen2 = SMALL | {"model_type": "qwen2", "sliding_window": 3}
-    for none in ({"use_sliding_window": False}, {"use_sliding_window": True, "sliding_window": None}):
-        config_of(qwen2 | none)
+    with pytest.warns(UserWarning, match="sliding_window is 4096"):
+        config_of(mistral)
+    qwen2 = SMALL | {"model_type": "qwen2", "use_sliding_window": True, "sliding_window": 3}
+    for none in ({}, {"max_window_layers": 2}, {"layer_types": ["full_attention"] * 2}, {"sliding_window": None}):
+        config_of(qwen2 | none)  # no layer has it
+
+
+WARNED = [
+    # what a config.json has besides, and what is said of it; the model is the same
+    ({"rope_scaling": {"factor": 2.0}}, "rope_scaling has factor 2.0: the rule 'default' does not use it"),
+    (
+        {"rope_scaling": {"rope_type": "linear", "factor": 2.0, "attention_factor": 0.5}},
+        "rope_scaling has attention_factor 0.5: the rule 'linear' does not use it",
+    ),
+    ({"logit_scale": 0.25}, "logit_scale is 0.25: it is not used"),
+    ({"rope_interleaved": True}, "rope_interleaved is True: it is not used"),
+    ({"attention_multiplier": [*range(9)]}, r"attention_multiplier is \[0, 1, 2, 3 and 5 more\]: it is not used"),
+    ({"attention_chunk_size": 4}, "attention_chunk_size is 4: every token is still seen"),
+]
+
+
+@pytest.mark.parametrize(("more", "said"), WARNED)
+def test_a_key_that_is_not_used_is_warned_of(more, said):
+    """One of another rule or architecture, unless its value changes nothing."""
+    raw = SMALL | {"model_type": "llama"}
+    with pytest.warns(UserWarning, match=said) as caught:
+        read = config_of(raw | more)
+    assert len(caught) == 1
+    linear = more.get("rope_scaling", {}).get("rope_type") == "linear"
+    assert read == replace(config_of(raw), rope_scaling={"rope_type": "linear", "factor": 2.0} if linear else None)
+    config_of(raw | {"rope_scaling": {"factor": 1.0, "attention_factor": 1, "beta_fast": None}})
+    for neutral in ({"logit_scale": 1.0}, {"logit_scale": None}, {"rope_interleaved": False}, {"rope_ratio": 1}):
+        config_of(raw | neutral)
 
 
 def test_what_published_files_carry_is_passed_over():
@@ -421,21 +472,43 @@ def test_a_file_that_may_not_be_read_is_there(name, monkeypatch):
     assert re.search(f"{name}: not .*Permission denied", said)
 
 
-@pytest.mark.parametrize("place", ["np.memmap", "safe_open"])
-def test_what_there_is_no_memory_for_is_named(tmp_path, monkeypatch, place):
-    """The folder, and what would take less."""
+FEW_FILES = """
+import resource, sys
+import minisink
+minisink.load(sys.argv[1])  # imports what is to be imported
+for n in range(3, 9):
+    resource.setrlimit(resource.RLIMIT_NOFILE, (n, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    try:
+        minisink.load(sys.argv[1])
+    except (OSError, minisink.CheckpointError) as error:
+        print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of POSIX")
+def test_too_many_open_files_are_said_so(tmp_path):
+    """Not that there is no such file, which is what the library says."""
+    write(tmp_path, tiny.make(), tokenizer=words(17))
+    said = subprocess.run(
+        [sys.executable, "-c", FEW_FILES, str(tmp_path)], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    assert said and all("Too many open files" in line for line in said)
+    assert any(line.startswith(f"{tmp_path / FILE}: ") for line in said)
+
+
+@pytest.mark.parametrize("error", [MemoryError("too much"), OSError(errno.ENOMEM, "Cannot allocate memory")])
+def test_what_there_is_no_memory_for_is_named(tmp_path, monkeypatch, error):
+    """The file and the tensor; where the file cannot be mapped at all, the file."""
     write(tmp_path, tiny.make())
 
     def no_memory(*_, **__):
-        raise MemoryError("too much")
+        raise error
 
-    monkeypatch.setattr(f"minisink.hf.checkpoint.{place}", no_memory)
-    with pytest.raises(MemoryError, match="; float32 takes less$"):
-        minisink.load(tmp_path, dtype="float64")
-    with pytest.raises(MemoryError, match="too much") as caught:
-        minisink.load(tmp_path)
-    said = str(caught.value)
-    assert said.startswith(f"{tmp_path}: no memory left on cpu") and "takes less" not in said
+    for place, what in (("np.memmap", "tensor model.embed_tokens.weight: "), ("safe_open", "")):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"minisink.hf.checkpoint.{place}", no_memory)
+            with pytest.raises(MemoryError, match=f"{tmp_path / FILE}: {what}not readable"):
+                minisink.load(tmp_path)
 
 
 # What does not ------------------------------------------------------------------------------------
@@ -512,6 +585,15 @@ def both_shards(folder):
     (second).write_bytes(file_of(tensors_of(second) | {name: double[name]}))
 
 
+def double_tensor(folder):
+    """The library takes a name that is in the header twice, and the last of the two."""
+    content = (folder / FILE).read_bytes()
+    stop = 8 + int.from_bytes(content[:8], "little")
+    header = content[8:stop]
+    entry = json.dumps({NORM: json.loads(header)[NORM]}).encode()
+    (folder / FILE).write_bytes(with_header(entry[:-1] + b", " + header[1:], content[stop:]))
+
+
 def lost(name):
     def apply(folder):
         shard(folder)
@@ -536,6 +618,11 @@ def instead(name, make):
         make(folder / name)
 
     return apply
+
+
+def long(name):
+    """A file that is 10 GB long, and takes no room."""
+    return lambda folder: os.truncate(folder / name, 10**10)
 
 
 def change_tokenizer(folder, change):
@@ -573,6 +660,7 @@ BAD_FILES = {
     "config nests too deep": (put("config.json", b"[" * 100_000), "config.json: not readable as JSON"),
     "config has a number of 5000 digits": (put("config.json", b"9" * 5000), "config.json: not readable as JSON"),
     # the safetensors file
+    "another name": (lambda folder: (folder / FILE).rename(folder / "consolidated.safetensors"), "not read under this"),
     "a pointer": (put(FILE, b"version https://git-lfs.github.com/spec/v1\noid sha256:0f\nsize 9\n"), "git lfs pull"),
     "config is a pointer": (
         put("config.json", b"version https://git-lfs.github.com/spec/v1\n"),
@@ -604,6 +692,7 @@ BAD_FILES = {
     "a shape larger than the bytes": (header(shape=[11]), FILE),
     "an unknown dtype": (header(dtype="F99"), FILE),
     "a folder in place of the file": (instead(FILE, os.mkdir), f"{FILE}: must be a file, and is a folder"),
+    "a double tensor": (double_tensor, f"{FILE}: not a sound safetensors file ('{NORM}' is in it twice)"),
     "a pickle": (
         lambda f: ((f / FILE).unlink(), (f / "pytorch_model.bin").write_bytes(b"")),
         "model.safetensors.index.json; pytorch_model.bin is not read: have transformers load the folder and save it",
@@ -632,7 +721,7 @@ BAD_FILES = {
         "tensor model.layers.0.mlp.up_proj.weight has shape (10, 14)",
     ),
     "a tensor with one axis more": (tensor(NORM, packed(np.ones((10, 1)))), f"tensor {NORM} has shape (10, 1)"),
-    "a tensor of 3,000 axes": (header(shape=[1] * 2999 + [10]), f"{NORM} has shape (1, 1, 1, 1, ...); the"),
+    "a tensor of 3,000 axes": (header(shape=[1] * 2999 + [10]), f"{NORM} has shape (1, 1, 1, 1 and 2996 more); the"),
     "a tensor of nothing": (tensor(NORM, packed(np.ones((0, 10)))), f"tensor {NORM} has shape (0, 10)"),
     "whole numbers": (tensor(NORM, ("I64", (10,), b"\0" * 80)), f"tensor {NORM} is I64; supported are"),
     "fp8": (tensor(NORM, ("F8_E4M3", (10,), b"\0" * 10)), f"tensor {NORM} is F8_E4M3; supported are"),
@@ -654,7 +743,7 @@ BAD_FILES = {
     "shard is null": (lies_in(None), f"is in None, {PLAIN}"),
     "shard is missing": (lost("model-00002-of-00002.safetensors"), "model-00002-of-00002.safetensors: missing"),
     "shard the index alone knows": (lies_in("other.safetensors"), "other.safetensors: missing"),
-    "promised": (promised, "is missing"),
+    "promised": (promised, "though the index says so"),
     "in two shards": (both_shards, "as well"),
     # the tokenizer
     "tokenizer is not JSON": (put("tokenizer.json", b"{"), "tokenizer.json: not a tokenizer"),
@@ -664,7 +753,7 @@ BAD_FILES = {
     "tokenizer is a folder": (instead("tokenizer.json", os.mkdir), "tokenizer.json: must be a file, and is a folder"),
     "two words of one id": (
         put("tokenizer.json", {"model": {"type": "BPE", "vocab": {"a": 0, "b": 0}, "merges": [["a", "b"]]}}),
-        "tokenizer.json: not a tokenizer",
+        "tokenizer.json: not a tokenizer (two words of its vocabulary have one id)",
     ),
     "tokenizer larger than the vocabulary": (
         lambda folder: words(18).save(str(folder / "tokenizer.json")),
@@ -684,7 +773,7 @@ BAD_FILES = {
     ),
     "text begun by nothing known": (
         lambda folder: change_tokenizer(folder, lambda raw: raw["post_processor"].update(special_tokens={})),
-        "tokenizer.json: cannot begin a text",
+        "tokenizer.json: the template begins with '<3>', which is not among its special_tokens",
     ),
     # whatever else can stand in the place of a file, and what is in it that says too much
     "config is a folder": (instead("config.json", os.mkdir), "config.json: must be a file, and is a folder"),
@@ -697,6 +786,13 @@ BAD_FILES = {
         "model-00002-of-00002.safetensors: must be a file, and is a folder",
     ),
     "a name too long for a file": (lies_in("x" * 300 + ".safetensors"), ".safetensors: missing, though the index"),
+    "config of gigabytes": (long("config.json"), "config.json: has 10,000,000,000 bytes; 100,000,000 is the most"),
+    "tokenizer of gigabytes": (long("tokenizer.json"), "tokenizer.json: has 10,000,000,000 bytes; 100,000,000 is"),
+    "index of gigabytes": (lambda f: (shard(f), long(INDEX)(f)), f"{INDEX}: has 10,000,000,000 bytes; 100,000,000 is"),
+    "config says it twice": (put("config.json", b'{"a": 1, "a": 1}'), "config.json: not readable as JSON ('a' is in"),
+    "config says it twice within": (put("config.json", b'{"x": {"a": 1, "a": 2}}'), "config.json: not readable as"),
+    "index says it twice": (lambda f: (shard(f), put(INDEX, b'{"a": 1, "a": 1}')(f)), f"{INDEX}: not readable as JSON"),
+    "tokenizer says it twice": (put("tokenizer.json", b'{"a": 1, "a": 1}'), "tokenizer.json: not a tokenizer ('a' is"),
     # where other hands write what ends a text
     "generation is not JSON": (put("generation_config.json", b"{"), "generation_config.json: not readable as JSON"),
     "generation ends in words": (
@@ -742,15 +838,11 @@ BAD_CONFIGS = [
     *[(kind, {key: v}, f"{key} is {v!r}") for kind, keys in NUMBERS.items() for key in keys for v in NO_NUMBER],
     *[(kind, {key: v}, f"{key} is {v!r}") for kind, keys in FLAGS.items() for key in keys for v in NO_FLAG],
     *[(kind, {key: v}, f"{key} is ") for kind in WHOLE for key in TOKEN_IDS for v in NO_TOKEN_ID],
-    *[(kind, {"is_causal": False}, "is_causal is False, which is not supported") for kind in WHOLE],
+    *[(kind, {"is_causal": v}, f"is_causal is {v!r}, which is not supported") for kind in WHOLE for v in (False, None)],
     *[(kind, {"per_layer_config": {"0": {}}}, "per_layer_config is {'0': {}}, which") for kind in WHOLE],
-    *[(kind, {"layer_types": ["sliding_attention"] * 3}, "layer_types is ['sliding_attention', ") for kind in WHOLE],
+    *[(kind, {"layer_types": ["sliding_attention"] * 3}, "layer_types has 'sliding_attention'") for kind in WHOLE],
     *[(kind, {"layer_types": v}, "layer_types is ") for kind in WHOLE for v in (["full_attention"] * 4, 3, {})],
-    (
-        "llama",
-        {"model_type": "qwen2", "layer_types": ["sliding_attention"] * 3},
-        "layer_types is ['sliding_attention', ",
-    ),
+    ("llama", {"model_type": "qwen2", "layer_types": ["sliding_attention"] * 3}, "layer_types has 'sliding_attention'"),
     ("llama", {"num_attention_heads": 3, "head_dim": DROP}, "hidden_size is 10, which num_attention_heads 3"),
     ("llama", {"num_attention_heads": 11, "head_dim": DROP}, "hidden_size is 10, which num_attention_heads 11"),
     ("llama", {"num_key_value_heads": 3}, "num_attention_heads is 4, which num_key_value_heads 3"),
@@ -776,8 +868,9 @@ BAD_CONFIGS = [
     ],
     ("llama", QWEN2 | {"layer_types": ["full_attention"] * 2 + ["sliding_attention"]}, "sliding_window is 64"),
     *[("llama", QWEN2 | {"layer_types": v}, "sliding_window is 64") for v in ("full_attention", 3, {})],
-    ("llama", {"hidden_act": "x" * 100_000}, "xx...xx"),
-    ("llama", {"bos_token_id": [-1, *range(2000)]}, "bos_token_id is [-1, 0, 1, 2, ...]; it must be"),
+    ("gpt2", {"hidden_size": 25}, "n_embd is 24, but hidden_size, its other name, is 25"),
+    ("llama", {"hidden_act": "x" * 100_000}, "[...]"),
+    ("llama", {"bos_token_id": [-1, *range(2000)]}, "bos_token_id is [-1, 0, 1, 2 and 1997 more]; it must be"),
     *[("llama", {"rope_scaling": {"type": v, "factor": 2.0}}, "rope type") for v in ("yarn", "dynamic", 3, [], None)],
     ("llama", {"rope_scaling": {"type": "linear"}}, "factor is missing"),
     *[("llama", {"rope_scaling": LINEAR | {"factor": v}}, f"factor is {v!r}") for v in NO_NUMBER],
@@ -787,7 +880,7 @@ BAD_CONFIGS = [
     *[(kind, {"minisink": {"sink_logit": v}}, "sink_logit is") for kind in WHOLE for v in (1, "yes", [])],
     *[("llama", {"rope_parameters": {"rope_theta": v}}, f"rope_theta is {v!r}") for v in NO_NUMBER],
     *[
-        ("llama", {key: {"full_attention": LINEAR}}, "full_attention is {'factor': 2.0, 'rope_type': 'linear'}")
+        ("llama", {key: {"full_attention": LINEAR}}, f"{key} has full_attention {{'rope_type': 'linear', 'factor'")
         for key in ("rope_scaling", "rope_parameters")
     ],
     (

@@ -31,6 +31,7 @@ QWEN3 = {
     "num_hidden_layers": 2, "intermediate_size": 40, "vocab_size": 37, "head_dim": 8,
 }  # fmt: skip
 OURS = {"gpt_neox": NEOX, "mpt": MPT, "falcon": FALCON, "qwen3": QWEN3}
+BASE = {"n_layer": 2, "n_head": 6, "hidden_size": 48, "vocab_size": 37, "alibi": False, "parallel_attn": True}
 SLIDES = {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1}
 
 
@@ -68,7 +69,8 @@ REFUSED = [
     (MPT | {"logit_scale": "inv_sqrt_d_model"}, "logit_scale is 'inv_sqrt_d_model', which is not supported"),
     (MPT | {"norm_type": "rmsnorm"}, "norm_type is 'rmsnorm', which is not supported"),
     (MPT | {"ffn_config": {"ffn_type": "mptglu"}}, "ffn_config is {'ffn_type': 'mptglu'}, which is not supported"),
-    (FALCON | {"alibi": True}, "alibi is True, which is not supported"),
+    (FALCON | {"alibi": True}, "alibi is True, which is not supported: Falcon rounds its slopes to bfloat16"),
+    (BASE | {"model_type": "RefinedWebModel", "alibi": True}, "alibi is True"),
     (FALCON | {"activation": "relu"}, "activation is 'relu', which is not supported"),
     (FALCON | {"multi_query": False, "num_kv_heads": 2}, "num_kv_heads is 2, which is not supported"),
     (FALCON | {"new_decoder_architecture": True, "num_kv_heads": 4}, "num_attention_heads is 6, which num_kv_heads 4"),
@@ -76,10 +78,12 @@ REFUSED = [
     (FALCON | {"new_decoder_architecture": True, "num_ln_in_parallel_attn": 3}, "num_ln_in_parallel_attn is 3"),
     (FALCON | {"num_ln_in_parallel_attn": 2}, "num_ln_in_parallel_attn is 2, .* new_decoder_architecture False"),
     (FALCON | {"hidden_size": 42}, "a head has 7 channels, hidden_size 42 / num_attention_heads 6: it must be even"),
+    (BASE | {"model_type": "falcon"}, "num_attention_heads is missing"),
+    (FALCON | {"n_head": 3}, "num_attention_heads is 6, but n_head, its other name, is 3"),
     (FALCON | {"apply_residual_connection_post_layernorm": True}, "apply_residual_connection_post_layernorm is True"),
     (QWEN3 | SLIDES, "sliding_window is 8, shorter than max_position_embeddings 32768"),
-    (QWEN3 | {"layer_types": ["full_attention", "sliding_attention"]}, r"layer_types is \['full_attention', 'slid"),
-    (QWEN3 | {"layer_types": ["full_attention"]}, r"layer_types is \['full_attention'\], which is not supported"),
+    (QWEN3 | {"layer_types": ["full_attention", "sliding_attention"]}, "layer_types has 'sliding_attention'"),
+    (QWEN3 | {"layer_types": ["full_attention"]}, r"layer_types is \['full_attention'\]; it must be a list of 2"),
     (QWEN3 | {"head_dim": 7}, "head_dim is 7; rotary positions need an even one"),
     *((raw | {"quantization_config": {"bits": 4}}, "quantization_config is") for raw in OURS.values()),
 ]  # fmt: skip
@@ -115,10 +119,35 @@ def test_defaults():
     assert (qwen3.n_kv_heads, qwen3.head_dim, qwen3.qk_norm) == (32, 128, True)
 
 
-def test_the_two_spellings_of_a_share():
-    """GPT-NeoX has a rotary_pct or a section."""
+def test_the_old_spellings_of_falcon():
+    """RefinedWebModel is the form of 7B, RefinedWeb that of 40B; GPT-NeoX has a rotary_pct or a section."""
+    one = config_of(BASE | {"model_type": "RefinedWebModel", "multi_query": True, "bias": False})
+    assert one == config_of(FALCON)
+    some = config_of(BASE | {"model_type": "RefinedWeb", "n_head_kv": 2})
+    assert some == config_of(FALCON | {"new_decoder_architecture": True, "num_kv_heads": 2})
+    assert (some.n_kv_heads, some.n_norms) == (2, 2)
+    each = config_of(BASE | {"model_type": "RefinedWebModel", "multi_query": False, "parallel_attn": False})
+    assert each == config_of(FALCON | {"multi_query": False, "parallel_attn": False, "num_kv_heads": 6})
     about = {"rope_theta": 500.0, "partial_rotary_factor": 0.5}
     assert config_of(NEOX | {"rope_parameters": about}) == config_of(NEOX | {"rotary_emb_base": 500, "rotary_pct": 0.5})
+
+
+WARNED = [
+    (attention(alibi_bias_max=16), "alibi_bias_max is 16: it counts; transformers uses 8 all the same"),
+    (MPT | {"expansion_ratio": 2}, "expansion_ratio is 2: it is not used, as in transformers"),
+    (NEOX | {"rope_theta": 500.0}, "rope_theta is 500.0: it is not used, as in transformers"),
+    (NEOX | {"partial_rotary_factor": 0.5}, "partial_rotary_factor is 0.5: it is not used, as in transformers"),
+    (NEOX | {"alibi": True}, "alibi is True: it is not used, as in transformers"),
+    (FALCON | {"rotary_pct": 0.5}, "rotary_pct is 0.5: it is not used, as in transformers"),
+    (FALCON | {"sliding_window": 8}, "sliding_window is 8: every token is still seen"),
+]
+
+
+@pytest.mark.parametrize(("raw", "said"), WARNED, ids=[said[:30] for _, said in WARNED])
+def test_what_is_not_used_is_warned_of(raw, said):
+    with pytest.warns(UserWarning, match=said) as caught:
+        config_of(raw)
+    assert len(caught) == 1
 
 
 @given(st.integers(1, 200), st.data())
