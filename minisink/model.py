@@ -244,6 +244,8 @@ def load(
     ------
     CheckpointError
         Names the file, tensor or value that is wrong.
+    MemoryError
+        When the device has no room for the weights.
 
     Examples
     --------
@@ -255,7 +257,13 @@ def load(
     xp = array_module(device)
     source = find(name_or_path, revision)
     form = gguf_model if source.is_file() else hf_folder
-    config, arrays, tokenizer, ignored, (chat_template, special_tokens) = form.read(source, dtype=wanted)
-    weights = from_arrays(config, lay_out(config, arrays, xp.empty(0, wanted)))
+    try:
+        config, arrays, tokenizer, ignored, (chat_template, special_tokens) = form.read(source, dtype=wanted)
+        arrays = lay_out(config, arrays, xp.empty(0, wanted))
+    except MemoryError as error:
+        narrower = "float16" if device != "cpu" else "float32"
+        less = f"; {narrower} takes less" if np.dtype(narrower).itemsize < wanted.itemsize else ""
+        raise MemoryError(f"{name_or_path}: no memory left on {device} ({error}){less}") from error
+    weights = from_arrays(config, arrays)
     chat = {"chat_template": chat_template, "special_tokens": special_tokens}
     return Model(config, weights, tokenizer, name=str(name_or_path), ignored=ignored, **chat)

@@ -507,8 +507,12 @@ def test_what_there_is_no_memory_for_is_named(tmp_path, monkeypatch, error):
     for place, what in (("np.memmap", "tensor model.embed_tokens.weight: "), ("safe_open", "")):
         with monkeypatch.context() as patch:
             patch.setattr(f"minisink.hf.checkpoint.{place}", no_memory)
-            with pytest.raises(MemoryError, match=f"{tmp_path / FILE}: {what}not readable"):
+            with pytest.raises(MemoryError, match="; float32 takes less$"):
+                minisink.load(tmp_path, dtype="float64")
+            with pytest.raises(MemoryError, match=f"{tmp_path / FILE}: {what}not readable") as caught:
                 minisink.load(tmp_path)
+        said = str(caught.value)
+        assert said.startswith(f"{tmp_path}: no memory left on cpu") and "takes less" not in said
 
 
 # What does not ------------------------------------------------------------------------------------
