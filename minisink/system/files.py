@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import tempfile
-import time
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -22,7 +21,6 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 SAVING = ".saving-"  # prefix of the folder of unfinished files, before eight letters
-MOST_SECONDS = 7 * 24 * 3600  # no run takes as long to finish them
 
 
 @contextmanager
@@ -121,11 +119,33 @@ def atomic_write(path):
 @contextmanager
 def unfinished_folder(folder):
     """Make a folder within `folder` for files that are moved when complete; remove what killed runs left there."""
-    for left in Path(folder).glob(f"{SAVING}????????"):
-        if time.time() - left.lstat().st_mtime > MOST_SECONDS:
-            shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=SAVING, ignore_cleanup_errors=True) as unfinished:
+    for path in Path(folder).glob(f"{SAVING}????????") if fcntl else ():
+        with ExitStack() as locks, suppress(OSError):
+            if _hold(path, locks):  # no running process uses it
+                shutil.rmtree(path)
+    with ExitStack() as locks:
+        while True:
+            made = tempfile.TemporaryDirectory(dir=folder, prefix=SAVING, ignore_cleanup_errors=True)
+            unfinished = locks.enter_context(made)
+            try:
+                if not fcntl or _hold(unfinished, locks):
+                    break
+            except BlockingIOError:  # another process is just removing it
+                continue
+            except OSError:  # no locks here, so nobody removes it
+                break
         yield Path(unfinished)
+
+
+def _hold(path, locks):
+    """Lock a file or folder until `locks` ends, or raise BlockingIOError if it is taken; False if it is gone."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # opening a pipe would block
+        locks.callback(os.close, descriptor)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 @contextmanager
@@ -137,14 +157,17 @@ def lock_files(*paths):
     with ExitStack() as locks:
         for path in filter(None, paths if fcntl else ()):
             target = Path(os.path.realpath(path))
-            with suppress(OSError):  # no locks here
-                lock = locks.enter_context(open(target.with_name(f".{target.name}.lock"), "a"))
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    wrong = f"{path}: another run is writing it; wait until it ends, or give another name"
-                    raise ValueError(wrong) from None
-                locks.callback(Path(lock.name).unlink, missing_ok=True)  # while it is still locked
+            lock = target.with_name(f".{target.name}.lock")
+            try:
+                open(lock, "a").close()
+                while not _hold(lock, locks):  # its last owner has just removed it
+                    open(lock, "a").close()
+                locks.callback(lock.unlink, missing_ok=True)  # while it is still locked
+            except BlockingIOError:
+                wrong = f"{path}: another run is writing it; wait until it ends, or give another name"
+                raise ValueError(wrong) from None
+            except OSError:  # no locks here
+                pass
         yield
 
 

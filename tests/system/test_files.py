@@ -75,15 +75,13 @@ with atomic_write(sys.argv[1]) as unfinished:
 
 
 @posix
-def test_what_a_killed_run_left_goes_after_a_week(tmp_path):
+def test_what_a_killed_run_left_goes_with_the_next_write(tmp_path):
     """Never what a running one writes, nor anything else that is hidden there."""
     path = tmp_path / "cache.safetensors"
     subprocess.run([sys.executable, "-c", KILLED, str(path)], cwd=ROOT)
     (left,) = tmp_path.iterdir()
     assert (left / path.name).read_text() == "half" and re.fullmatch(r"\.saving-\w{8}", left.name)
     (tmp_path / ".saving-my-own").mkdir()
-    for each in tmp_path.iterdir():
-        os.utime(each, times=(0, 0))
     with files.atomic_write(path) as running:
         running.write_text("whole")
         with files.atomic_write(tmp_path / "other") as other:
@@ -91,6 +89,20 @@ def test_what_a_killed_run_left_goes_after_a_week(tmp_path):
         assert not left.exists() and running.read_text() == "whole"
     assert sorted(each.name for each in tmp_path.iterdir()) == [".saving-my-own", path.name, "other"]
     assert path.read_text() == "whole"
+
+
+@posix
+def test_where_nothing_can_be_locked_nothing_is_taken_away(tmp_path, monkeypatch):
+    """Such a file system cannot tell who is running."""
+
+    def no_locks(*_):
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(files.fcntl, "flock", no_locks)
+    (tmp_path / ".saving-abcdefgh").mkdir()
+    with files.atomic_write(tmp_path / "file") as unfinished:
+        unfinished.write_text("whole")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".saving-abcdefgh", "file"]
 
 
 def test_what_cannot_be_written_names_the_file_that_was_asked_for(tmp_path):
@@ -176,6 +188,26 @@ def test_a_lock_is_let_go_of_by_an_error(tmp_path):
         with pytest.raises(ZeroDivisionError), lock_files(tmp_path / "rows.csv"):
             raise ZeroDivisionError
     assert list(tmp_path.iterdir()) == []
+
+
+@posix
+def test_a_lock_on_a_file_that_was_taken_away_counts_for_nothing(tmp_path, monkeypatch):
+    """Between opening and locking it, its owner may end and take it away: the lock is taken on a new one."""
+    path, flock, n = tmp_path / "rows.csv", files.fcntl.flock, []
+
+    def late(file, how):
+        flock(file, how)
+        n.append(1)
+        if len(n) == 1:
+            (tmp_path / ".rows.csv.lock").unlink()
+
+    monkeypatch.setattr(files.fcntl, "flock", late)
+    with lock_files(path):
+        assert len(n) == 2
+        process = subprocess.run(
+            [sys.executable, "-c", HOLD, str(path)], env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True
+        )
+        assert b"another run is writing it" in process.stderr
 
 
 def test_without_locks_nothing_is_refused(tmp_path, monkeypatch):
