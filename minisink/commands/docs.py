@@ -1,7 +1,8 @@
 """``minisink docs``: the site, from this machine and only for this machine.
 
-A release wheel contains the built pages; in a clone one command builds them. The server is that of
-`python -m http.server`, without its log, and its traceback for each browser that hangs up.
+A release wheel contains the built pages; in a clone one command builds them. The server is Python's own, but unlike
+`python -m http.server` it does not follow links out of the folder, list files, log, or print a traceback for each
+browser that hangs up.
 """
 
 import io
@@ -10,7 +11,7 @@ import sys
 import tempfile
 import threading
 import webbrowser
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -34,14 +35,17 @@ def add_options(parser):
 
 def run(args):
     """Serve until Ctrl-C."""
+    if not 0 <= args.port <= 65535:
+        raise ValueError(f"--port is {args.port}; it must be 1 to 65535, or 0 for a free one")
     with unpacked(site()) as folder, server_of(folder, args.port) as server:
         address = f"http://{HOST}:{server.server_port}/"
         print(f"{address} until Ctrl-C", flush=True)
         if not args.no_browser:  # in a separate thread, because a browser in a terminal returns only when it is closed
             threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
-        with suppress(KeyboardInterrupt):  # the usual end
+        try:
             server.serve_forever()
-        print(file=sys.stderr)
+        except KeyboardInterrupt:  # the usual end
+            print(file=sys.stderr)
 
 
 def site() -> Path:
@@ -52,11 +56,12 @@ def site() -> Path:
     there = clone / "_build" / "html" if in_a_clone else package / PACKED
     if (there / "index.html" if in_a_clone else there).is_file():
         return there
-    if not in_a_clone:
-        raise FileNotFoundError("this wheel has no pages, unlike a release's; a clone of minisink can build them")
-    go, python = f"cd {shlex.quote(str(clone.parent))}", shlex.quote(sys.executable)
-    build = f'{go} && {python} -m pip install -e ".[docs]" && {python} {BUILD}'
-    raise FileNotFoundError(f"the pages are not built yet; this does it in a minute: {build}")
+    build = '{0} -m pip install -e ".[docs]" && {0} {1}'
+    if in_a_clone:
+        build = f"cd {shlex.quote(str(clone.parent))} && {build.format(shlex.quote(sys.executable), BUILD)}"
+        raise FileNotFoundError(f"the pages are not built yet; this does it in a minute: {build}")
+    build = build.format("python", BUILD)
+    raise FileNotFoundError(f"this wheel has no pages, unlike a release's; or in a clone of minisink: {build}")
 
 
 @contextmanager
@@ -65,8 +70,10 @@ def unpacked(there):
     if there.is_dir():
         yield there
         return
-    import lzma  # some builds of Python lack it; the other commands work there
-
+    try:
+        import lzma
+    except ImportError:  # some builds of Python lack it
+        raise ValueError(f"{there}: this Python has no lzma, and cannot unpack the pages") from None
     with tempfile.TemporaryDirectory(prefix="minisink-", ignore_cleanup_errors=True) as folder:
         with lzma.open(there) as file, ZipFile(io.BytesIO(file.read())) as pages:
             pages.extractall(folder)
@@ -77,11 +84,17 @@ def unpacked(there):
 
 def server_of(folder, port=0):
     """Return a server of the files of a folder; raise OSError for an unavailable port; 0 picks a free one."""
-    return Server((HOST, port), partial(Handler, directory=str(folder)))
+    try:
+        return Server((HOST, port), partial(Handler, directory=str(Path(folder).resolve())))
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise OSError(f"--port {port}: {reason}; without --port a free one is used") from error
 
 
 class Server(ThreadingHTTPServer):
-    """A server that lets a browser hang up."""
+    """A server whose port cannot be shared, and that lets a browser hang up."""
+
+    allow_reuse_address = sys.platform != "win32"  # on Windows two servers could listen at once
 
     def handle_error(self, request, client_address):
         """Ignore a browser that left before the answer."""
@@ -90,7 +103,17 @@ class Server(ThreadingHTTPServer):
 
 
 class Handler(SimpleHTTPRequestHandler):
-    """The files of one folder."""
+    """Files of one folder; a folder is served as its index.html, and not found without one."""
+
+    def send_head(self):
+        """Answer 404 to anything but a plain file inside the folder, links followed: a pipe would block."""
+        try:
+            path = Path(self.translate_path(self.path))
+            page = (path / "index.html" if path.is_dir() else path).resolve()
+            inside = page.is_file() and page.is_relative_to(self.directory)
+        except (OSError, ValueError, RuntimeError):  # too long, a null byte, links in a circle
+            inside = False
+        return super().send_head() if inside else self.send_error(404)
 
     def log_message(self, format, *args):
         """Log nothing."""
