@@ -98,7 +98,7 @@ def lines(results, path):
         both = [" / ".join(verdicts[name, model].values()) or "-" for model in ("shipped", REAL)]
         rows.append([f"[`{name}`](#{name})", experiment.module.PAPER, *both])
     yield from page.table(
-        ["name", "paper", "shown on the models that ship, seeds 0 / 1 / 2", "on SmolLM2, likewise"], rows
+        ["name", "paper", "shown on the models that ship, seeds 0 / 1 / 2", "on SmolLM2, same seeds"], rows
     )
     pictures = path.parent / path.stem
     pictures.mkdir(exist_ok=True)

@@ -90,7 +90,7 @@ def finding(rows):
 
 
 def draw(figure, rows):
-    """Draw the idle weight on BOS: one bar per kind, one dot per training, one panel per task."""
+    """Draw the idle weight on BOS: one bar per kind, one dot per training run, one panel per task."""
     tasks = {f"{task} task": gather(runs, "kind", "idle") for task, runs in by(rows, "task").items()}
     for axes, idle in panels(figure, tasks, width_ratios=[*map(len, tasks.values())]):
         bars(axes, [*idle], {"idle": [*map(np.mean, idle.values())]}, kinds=[int(kind == "softmax") for kind in idle])

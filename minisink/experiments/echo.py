@@ -1,4 +1,4 @@
-"""Eviction is not forgetting: one token changed, and how far that is felt.
+"""Eviction is not forgetting: how far the change of one token is felt.
 
 A token that has left the cache lives on in the values of tokens that saw it, and of those that saw them: one window
 further in each layer, up to layers x (window - 1) tokens on, and not one further. How strongly is another question.

@@ -121,11 +121,11 @@ def verdict(effects: Sequence[Effect]) -> str:
     """Return the joint verdict of the effects.
 
     >>> verdict([exactly("a", 1, above=0), exactly("b", 1, below=0)])
-    'a part of it'
+    'in part'
     """
     shown = [effect.shown for effect in effects]
     if not shown:
         return "nothing to judge by"
     if all(math.isnan(effect.low) for effect in effects):
         return "not judged"
-    return "yes" if all(shown) else "a part of it" if any(shown) else "no"
+    return "yes" if all(shown) else "in part" if any(shown) else "no"

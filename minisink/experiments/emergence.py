@@ -1,4 +1,4 @@
-"""How a sink emerges while the loss falls: logs of trainings, or a model's checkpoints, side by side.
+"""How a sink emerges while the loss falls: logs of training runs, or a model's checkpoints, side by side.
 
 Gu et al. (arXiv:2410.10781, sections 4 and 5): a sink comes after the loss has fallen, with enough data, and sooner if
 the same token comes first in every sample. Each log is one training, so an interval, over its last measurements, says

@@ -1,4 +1,4 @@
-"""A stream without end: loss and memory stay as they are, however long it gets.
+"""An endless stream: loss and memory stay the same, however long it gets.
 
 Every tenth of a stream is compared with a reader who begins just there, with the same sinks and window but no past. If
 anything added up along the stream (positions, rounding, what evicted tokens left behind), the two would drift apart.
@@ -17,7 +17,7 @@ from ..system.terminal import human_bytes
 from .effects import effect, exactly, must_hold
 
 PAPER = "Figure 5"
-CLAIM = "perplexity is flat over 4 million tokens, and memory is that of the cache"
+CLAIM = "perplexity is flat over 4 million tokens, and memory is only that of the cache"
 OPTIONS = {"tokens": "tokens to stream", "cache": "keys a query sees", "n_sinks": "sinks among them"}
 FAST = {"tokens": 3000}
 TENTHS = 10
@@ -83,7 +83,7 @@ def finding(rows):
 
 
 def draw(figure, rows):
-    """Draw the perplexity of each tenth, in the stream and when reading begins there; and below it, memory."""
+    """Draw the perplexity of each tenth, in the stream and when reading begins there, and memory below."""
     upper, lower = figure.subplots(2, 1, sharex=True)
     tokens, perplexities, begun = ([row[key] for row in rows] for key in ("tokens", "perplexity", "begun_here"))
     upper.plot(tokens, perplexities, ls="-", lw=7, label="in the stream")

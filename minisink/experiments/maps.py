@@ -13,7 +13,7 @@ from .effects import effect
 from .inside import look_inside, pieces
 
 PAPER = "Figures 2, 7 and 12"
-CLAIM = "the first two layers look at near tokens, all later ones mostly at the first (Llama-2-7B, 256 sentences)"
+CLAIM = "the first two layers look at nearby tokens, all later ones mostly at the first (Llama-2-7B, 256 sentences)"
 OPTIONS = {"length": "tokens of a piece", "n_texts": "pieces at most", "side": "tokens per side of a map"}
 FAST = {"tokens": 1300, "n_texts": 20}
 TOKENS = 6500
@@ -54,10 +54,10 @@ def effects(rows):
     near, tokens = np.concatenate([row["near_heads"] for row in rows[:LOCAL]]), rows[0]["tokens"]
     what = f"layers 0 to {LOCAL - 1}: weight on the nearest {NEAR} - on the first"
     yield effect(what, near - early, above=0, stretch=1)
-    yield effect(f"layer {LOCAL} on: weight on the first of {tokens}", late, above=1 / tokens, stretch=1)
+    yield effect(f"layers {LOCAL} and up: weight on the first of {tokens}", late, above=1 / tokens, stretch=1)
     pooled = np.concatenate((early, late))
     labelled = np.stack((pooled, np.arange(len(pooled)) >= len(early)), axis=-1)
-    yield effect(f"so much more than in layers 0 to {LOCAL - 1}", labelled, above=0, stretch=1, of=later_more)
+    yield effect(f"how much more than in layers 0 to {LOCAL - 1}", labelled, above=0, stretch=1, of=later_more)
 
 
 def later_more(labelled):

@@ -1,4 +1,4 @@
-"""What makes a token a sink: the first token's properties are given to another, and taken away.
+"""What makes a token a sink: the first token's properties are given to another token, or taken away.
 
 The first token differs from all others in three ways: it sees only itself, it is at position 0, and it may be a word
 that comes first in every text. A token in the middle is given each, and the first loses each. A GPT-2 adds a learned
@@ -20,7 +20,7 @@ from .effects import by, effect, gather
 from .inside import look_inside, norms, pieces, residual_ratio
 
 PAPER = "arXiv:2605.06611"
-CLAIM = "a token in the middle that is masked to see only itself becomes a sink, as the first one is"
+CLAIM = "a token in the middle that is masked to see only itself becomes a sink, like the first one"
 MODELS = ("novels", "novels-gpt2", "novels-vanilla")
 OPTIONS = {"length": "tokens of each text, 8 or more", "n_texts": "pieces of the text, drawn by the seed"}
 FAST = {"length": 64, "n_texts": 6}
@@ -102,7 +102,7 @@ def effects(rows):
         rates = {row["token"]: row["rates"] for row in rows_of_model}
         for name in ("first", "middle, sees only itself"):
             if {name, "middle"} <= rates.keys():
-                what = f"{model}: share of heads with a sink there: {name} - middle as it is"
+                what = f"{model}: share of heads with a sink there: {name} - unchanged middle"
                 yield effect(what, rates[name] - rates["middle"], above=0, stretch=1)
 
 

@@ -1,4 +1,4 @@
-"""Pass keys: a number stated somewhere in a text about something else, and asked for at its end.
+"""Pass keys: a number that a text about something else mentions somewhere, and asks for at its end.
 
 Mohtashami and Jaggi (arXiv:2305.16300) state it much like `TELL`. Streaming forgets a key that has left the cache;
 "retrieval" looks it up.

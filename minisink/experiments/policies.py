@@ -26,7 +26,8 @@ from .effects import effect, must_evict, must_hold, must_learn
 
 REAL = "smollm2"  # is asked for names, because the shipped models copy nothing
 PAPER = "arXiv:2306.14048 and others"
-CLAIM = "of as many keys, others serve better than the last ones: much looked at (H2O, TOVA, SnapKV), unlike (KeyDiff)"
+CLAIM = "of the same number of keys, others serve better than the newest: "
+CLAIM += "those most attended to (H2O, TOVA, SnapKV), or unlike the rest (KeyDiff)"
 OPTIONS = {"entries": "which of them, besides streaming", "own": "your own entries, FILE.py:NAME each"}
 OPTIONS |= {"keys": "keys a query sees", "n_sinks": "first tokens kept, by entries that keep any"}
 OPTIONS |= {"gaps": "symbols between the toy's two readings", "toy_keys": "keys a query of the toy sees"}

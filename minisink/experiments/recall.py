@@ -124,7 +124,7 @@ def effects(rows):
     if out is None:
         return
     if (inside := nlls.get(("streaming", True))) is not None:
-        what = "streaming: out of it - mean in the cache, nats per token"
+        what = "streaming: out of the cache - mean in it, nats per token"
         yield effect(what, out - inside.mean(), above=0, stretch=1)
     exact = np.concatenate([row["exacts"] for row in groups["streaming", False]])
     yield effect("streaming: share recalled exactly, out of the cache", exact, below=0.05, stretch=1)

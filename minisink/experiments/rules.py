@@ -1,4 +1,4 @@
-"""The atlas of position rules: which distances each rule keeps, by exhaustion, and what it costs to lose them.
+"""The atlas of position rules: which distances each rule keeps, checked exhaustively, and what it costs to lose them.
 
 `position_rules` has the rules and the proof. Each is measured as a policy, on the same tokens: within the trained
 length and beyond it; and separately where the live window spans a wrap, so that some key of it is not as far from the
@@ -18,7 +18,8 @@ from .effects import by, effect, exactly, must_evict, must_hold, must_learn
 from .position_rules import prove, rules, seen
 
 PAPER = "Section 3.2"
-CLAIM = "positions in the cache rather than the text are crucial: so the same distances cost nothing, others something"
+CLAIM = "positions in the cache rather than the text are crucial, so equal distances cost nothing, "
+CLAIM += "and different ones something"
 OPTIONS = {"n_sinks": "first tokens kept", "windows": "newest tokens kept"}
 FAST = {"tokens": 400, "windows": (15,)}
 TOKENS = 1200
@@ -117,7 +118,7 @@ def finding(rows):
     group, lost = largest(rows)
     each = ", ".join(f"{name} {nats:.2f}" for name, nats in lost.items() if name != "slots")
     size = f"{group['slots']['n_sinks']}+{group['slots']['window']}"
-    return f"With {size} keys, what other position rules than slots cost, in nats per token: {each}"
+    return f"With {size} keys, what position rules other than slots cost, in nats per token: {each}"
 
 
 def draw(figure, rows):

@@ -9,7 +9,7 @@ from ..system.plots import bars, panels
 from .effects import effect, must_evict
 
 PAPER = "Section 3.2"
-CLAIM = "sinks keep a model alive at any length; positions in the cache matter once a text is longer than the training"
+CLAIM = "sinks keep a model alive at any length; positions in the cache matter once a text exceeds the trained length"
 OPTIONS = {"cache": "keys a query sees", "n_sinks": "first tokens kept"}
 FAST = {"tokens": 700}
 

@@ -19,7 +19,8 @@ from .effects import effect, must_evict
 from .inside import look_inside
 
 PAPER = "Table 1; Sun et al., section 2"
-CLAIM = "a newline can be the sink (5.60, not 5.40), its value be left out; its spike at zero breaks, at its mean not"
+CLAIM = "a newline can be the sink (5.60, not 5.40), and its value can be left out; "
+CLAIM += "setting its spike to zero breaks the model, setting it to its mean does not"
 OPTIONS = {"cache": "keys a query sees", "others": "other first tokens, for the mean of the spike"}
 FAST = {"tokens": 500, "others": 8}
 MASSIVE = 100  # times the median

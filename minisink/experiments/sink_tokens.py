@@ -1,4 +1,4 @@
-"""Where the weight goes: the tokens that later ones look at most, in each layer.
+"""Where the weight goes: the tokens that get the most weight from later ones, in each layer.
 
 A head may look at a token for what it says, or park its weight there because softmax must spend it. Parked weight adds
 little, because the token's values are small (value drain). Small values are a sign, not a proof.
