@@ -64,9 +64,9 @@ def process_bytes():
 def effects(rows):
     above = np.concatenate([row["nll"] - row["nll_here"] for row in rows]).astype(np.float64)
     line = np.stack((np.linspace(0, 1, len(above)), above), axis=1)
-    yield effect("from first to last token, stream above new readers, nats", line, of=slope, above=-0.05, below=0.05)
+    yield effect("change along the text of stream - fresh start, nats", line, of=slope, above=-0.05, below=0.05)
     grown = rows[-1]["cache_bytes"] - rows[0]["cache_bytes"]
-    yield exactly("bytes that the cache has grown by since the first tenth", grown, below=1)
+    yield exactly("cache growth since the first tenth, bytes", grown, below=1)
 
 
 def slope(line):  # (N, 2) -> float
@@ -83,7 +83,7 @@ def finding(rows):
 
 
 def draw(figure, rows):
-    """Draw the perplexity of each tenth, in the stream and when reading begins there, and memory below."""
+    """Draw the perplexity of each tenth, in the stream and when starting afresh there, with memory below."""
     upper, lower = figure.subplots(2, 1, sharex=True)
     tokens, perplexities, begun = ([row[key] for row in rows] for key in ("tokens", "perplexity", "begun_here"))
     upper.plot(tokens, perplexities, ls="-", lw=7, label="in the stream")

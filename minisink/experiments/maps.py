@@ -57,7 +57,7 @@ def effects(rows):
     yield effect(f"layers {LOCAL} and up: weight on the first of {tokens}", late, above=1 / tokens, stretch=1)
     pooled = np.concatenate((early, late))
     labelled = np.stack((pooled, np.arange(len(pooled)) >= len(early)), axis=-1)
-    yield effect(f"how much more than in layers 0 to {LOCAL - 1}", labelled, above=0, stretch=1, of=later_more)
+    yield effect(f"excess over layers 0 to {LOCAL - 1}", labelled, above=0, stretch=1, of=later_more)
 
 
 def later_more(labelled):

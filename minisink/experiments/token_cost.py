@@ -1,4 +1,4 @@
-"""What a token costs by the size of the cache, streaming and re-computing.
+"""Cost per token by cache size, for streaming and re-computation.
 
 A window rebuilt for every token costs as many tokens as it holds, and attention among them all; a stream costs one
 token, and only its attention grows with the cache. So the ratio of the two grows about linearly.
@@ -12,7 +12,7 @@ from . import speed
 from .effects import effect
 
 PAPER = "Figure 10"
-CLAIM = "re-computation over streaming, 256 to 4096: 2.0, 3.3, 6.4, 11.6, 21.7 times (7B); 22.2 times (13B, 4096)"
+CLAIM = "ratio of re-computation to streaming, 256 to 4096: 2.0, 3.3, 6.4, 11.6, 21.7 times (7B); 22.2 times (13B, 4096)"
 OPTIONS = {"caches": "keys a query sees", "n_sinks": "sinks when streaming", "repeats": "times that a call is timed"}
 FAST = {"caches": (64, 128, 256, 512), "repeats": 3}
 
