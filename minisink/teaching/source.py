@@ -9,7 +9,6 @@ import io
 import json
 import os
 import re
-import textwrap
 import tokenize
 from pathlib import Path
 from typing import NamedTuple
@@ -108,6 +107,7 @@ def decode(raw):
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
+RUN_THEIR_BODY = {"time", "timeit", "capture", "prun", "debug", "memit", "snakeviz", "scalene"}  # magics of cells
 OTHER_LANGUAGES = set("! HTML R SVG bash cmd cpp cython file html javascript js julia latex markdown perl".split())
 OTHER_LANGUAGES |= set("pypy python python2 python3 ruby script sh sql svg sx system".split())
 CELL = re.compile(r"^(?=# In ?\[|# ?%%|%%)", re.M)  # where one begins in a file that was a notebook
@@ -144,14 +144,17 @@ def as_python(text):
     if magic[1] in ("writefile", "file"):
         line, body = magic[0].partition(magic[1])[2].strip(), text[magic.end() + 1 :]
         return f"get_ipython().run_cell_magic('writefile', {line!r}, {body!r})" + "\n" * text.count("\n")
-    if magic[1] in OTHER_LANGUAGES:
-        return "\n" * text.count("\n")
-    return as_python("\n" * magic[0].count("\n") + text[magic.end() :])
+    captured = re.search(r"%%capture.*?([^\W\d]\w*)$", magic[0])
+    kept = f"{captured[1]} = get_ipython()" if captured else ""
+    body = as_python("\n" * magic[0].count("\n") + kept + text[magic.end() :])
+    is_ours = magic[1] not in OTHER_LANGUAGES and (magic[1] in RUN_THEIR_BODY or is_python(body))
+    return body if is_ours else "\n" * text.count("\n")
 
 
 LINE = re.compile(r"(?:[^\n]*\\\n)*[^\n]*\n?")  # with its continuation lines
 MAGIC = re.compile(r"(\s*)(?!\s)([^=!<>#'\"]*[^=!<>#'\":+*/-]=[ \t]*)?(%|!!?)(.*)", re.S)
 ASKS = re.compile(r"(\s*)(\?\??[ \t]*[%\w.*]+|%{0,2}(?!\d)[\w.*\[\]]+\?\??|[,;/][ \t]*\w.*)[ \t]*$", re.S)
+PROMPT = re.compile(r"^(?:>>>|\.\.\.|In \[\d+\]:|[ ]*\.\.\.:) ?", re.M)
 
 
 def read_magics(text):
@@ -164,8 +167,12 @@ def read_magics(text):
     get_ipython().run_line_magic('time', 'y = 1')
     pass
     """
+    if re.match(r"\s*(>>>|In \[\d+\]:)", text):
+        text = PROMPT.sub("", text)
+    if indent := re.match(r"(?:[ \t]*\n)*([ \t]+)", text):
+        text = re.sub(f"^{indent[1]}", "", text, flags=re.M)
     made, begun = [], ""  # and the lines of an unfinished statement
-    for line in LINE.findall(textwrap.dedent(text)):
+    for line in LINE.findall(text):
         called = None if begun else _called(line.removesuffix("\n"))
         made.append(line if called is None else called + "\n" * line.count("\n"))
         begun = begun + line if called is None and _goes_on(begun + line) else ""
