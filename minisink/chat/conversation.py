@@ -20,7 +20,7 @@ from ..methods import Streaming
 from ..snapshot import method_from
 from ..system.files import load_state, reading
 from .stream import KIND, WHAT, check_model, go_on, save_stream
-from .template import Template, TemplateError
+from .template import Template, TemplateError, template_of
 
 
 class Turn(NamedTuple):
@@ -46,7 +46,7 @@ class Conversation:
 
     def __init__(self, model, method=None, *, system=None, pin_system=False, readable=False, **draws):
         self.model, self.system = model, system
-        self.template = Template(model, system)
+        self.template: Template = template_of(model, system=system)
         if method is None:
             method = Streaming(window=min(Streaming().capacity, model.config.max_positions) - Streaming.n_sinks)
         self.n_pinned = n_system_tokens(model, system, self.template) if pin_system else 0
@@ -91,7 +91,7 @@ class Conversation:
         if not reply.strip():
             raise ValueError("a reply without words cannot be scored")
         prompt, template = self._prompt_ids(words), self.template
-        ids, end = template.reply(reply, left=prompt[-1]), template.end()
+        ids, end = template.reply_ids(reply, left=prompt[-1]), template.end_ids()
         nll = []
         with self._turn():
             logits = self.stream.read(prompt)
@@ -106,7 +106,7 @@ class Conversation:
         """Return the ids from the conversation's end to the next answer."""
         if not words.strip():
             raise ValueError("a turn needs a word; this one is empty")
-        return self.template.turn(words) if self.n_turns else self.template.first(words)
+        return self.template.turn_ids(words) if self.n_turns else self.template.first_ids(words)
 
     @contextmanager
     def _turn(self):
@@ -160,7 +160,7 @@ class Conversation:
             if theirs != (self.system, self.model.chat_template, self.n_pinned > 0):
                 other = "a chat with another system message or template; give the same"
                 raise ValueError(f"{path}: is the state of {other}")
-            template = Template(self.model, self.system, datetime.fromisoformat(saved["now"]))
+            template = template_of(self.model, system=self.system, now=datetime.fromisoformat(saved["now"]))
             n_pinned = n_system_tokens(self.model, self.system, template) if self.n_pinned else 0
             fresh = self.stream.fresh(self._method_pinned(n_pinned, method_from(about["method"])))
             go_on(fresh, path, about, arrays)
@@ -191,7 +191,7 @@ def n_system_tokens(model, system, template=None):
     """Return the number of tokens of a system message alone; ValueError if it cannot be pinned."""
     if system is None:
         raise ValueError("pinning a system message needs a message, and a method with sinks")
-    ids = (template or Template(model, system)).alone()
+    ids = (template or template_of(model, system=system)).system_ids()
     if ids is None:
         raise TemplateError(f"{model.name}: its chat template writes no separate system message to pin")
     return len(ids)

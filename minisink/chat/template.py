@@ -21,7 +21,7 @@ import warnings
 from contextlib import contextmanager, suppress
 from copy import copy
 from datetime import datetime
-from itertools import product
+from itertools import chain, product
 from os.path import commonprefix
 
 from ..hf.tokenizer import config_names
@@ -60,45 +60,45 @@ class Template:
         self.marker = f"({self.marker})"
         self.later = _without_first_space(model)
         self.renderer = self._renderer()
-        # a piece is what a message adds to the text before it: a list of texts, and of the names of words in tuples
-        self.first_piece, self.answer_piece, self.turn_piece = self._pieces()
+        # a piece is what a message adds to the text before it: ids of markers, texts, and names of words in tuples
+        self.first, self.answer, self.turn = self._pieces()
         self._check_markers([token.content for token in added.values() if not token.special])
         self._check_ids()
 
-    def first(self, user):
+    def first_ids(self, user):
         """Return the ids from the beginning to the first answer."""
-        return self._ids(self._said(self.first_piece, self._added(0, user), user=user), begins=True)
+        return self._ids(self._said(self.first, self._added(0, user), user=user), begins=True)
 
-    def turn(self, user):
+    def turn_ids(self, user):
         """Return the ids from the end of an answer to the beginning of the next."""
-        return self._ids([*self._end, *self._said(self.turn_piece, self._added(2, user), user=user)])
+        return self._ids([*self._end, *self._said(self.turn, self._added(2, user), user=user)])
 
-    def reply(self, words, left):
+    def reply_ids(self, words, left):
         """Return the ids of a written answer without its end; `left` is the id before it."""
         text = self._added(1, words, STAND_IN % "user")  # as a past answer, from which some templates cut thoughts
-        said = self._said([*self.answer_piece, *self.turn_piece], text, assistant=words)
-        return self._ids(said[: self.answer_piece.index(("assistant",)) + 1], left)
+        said = self._said([*self.answer, *self.turn], text, assistant=words)
+        return self._ids(said[: self.answer.index(("assistant",)) + 1], left)
 
-    def end(self):
+    def end_ids(self):
         """Return the ids after an answer."""
         return self._ids(self._end)
 
-    def alone(self):
+    def system_ids(self):
         """Return the ids of the system message alone; None if a conversation does not begin with it."""
         with suppress(TemplateError):  # some write it into the first turn
             piece = self._parts(self._render(_talk(0, STAND_IN % "system"), False), ["system"])
-            if _text(self.first_piece).startswith(_text(piece)):
+            if self._written(self.first).startswith(self._written(piece)):
                 return self._ids(self._said(piece, self._render(_talk(0, self.system), False)), begins=True)
         return None
 
     @property
     def end_markers(self):
         """The special ids after an answer."""
-        return [i for i in self.end() if i in self.markers.values()]
+        return [part for part in self._end if isinstance(part, int)]
 
     @property
     def _end(self):
-        return self.answer_piece[self.answer_piece.index(("assistant",)) + 1 :]
+        return self.answer[self.answer.index(("assistant",)) + 1 :]
 
     def _pieces(self):
         """Return the pieces of the first message, an answer, and a turn, from a conversation of stand-ins."""
@@ -121,7 +121,13 @@ class Template:
         if split[1::2] != names:
             has = ", ".join(split[1::2]) or "none"
             raise self._error(f"should write the words of {' and '.join(names)} once; it has {has}")
-        return [(part,) if i % 2 else part for i, part in enumerate(split) if part]
+        parts = ([(part,)] if i % 2 else re.split(self.marker, part) for i, part in enumerate(split))
+        return [self.markers.get(part, part) for part in chain(*parts) if part]
+
+    def _written(self, parts):
+        """Return the text of a piece, or of one with its words filled in."""
+        names = {i: name for name, i in self.markers.items()}
+        return "".join(names[part] if isinstance(part, int) else "".join(part) for part in parts)
 
     def _added(self, n, *words):
         """Render what the next messages add to a conversation of `n` stand-ins."""
@@ -140,9 +146,9 @@ class Template:
         for trims in product(TRIMS, repeat=sum(isinstance(part, tuple) for part in piece)):
             trim = iter(trims)
             said = [(next(trim)(words[part[0]]),) if isinstance(part, tuple) else part for part in piece]
-            if "".join(map("".join, said)) == text:
+            if self._written(said) == text:
                 return said
-        unchanged = "".join(words[part[0]] if isinstance(part, tuple) else part for part in piece)
+        unchanged = self._written((words[part[0]],) if isinstance(part, tuple) else part for part in piece)
         at = len(commonprefix([unchanged, text]))
         makes = f"it writes {text[at : at + 20]!r}, not {unchanged[at : at + 20]!r}"
         raise self._error(f"changes these words, or tests what they are: {makes}")
@@ -151,14 +157,11 @@ class Template:
         """Encode a filled piece: markers as their ids, adjacent text together. `left` is the id before it."""
         ids, text = [], ""
         for part in said:
-            if isinstance(part, tuple):
-                text += part[0]
+            if not isinstance(part, int):
+                text += "".join(part)
                 continue
-            before, *marked = re.split(self.marker, part)
-            text += before
-            for marker, after in zip(map(self.markers.get, marked[::2]), marked[1::2], strict=True):
-                ids += [*self._encode(text, left, marker, begins and not ids), marker]
-                text, left = after, marker
+            ids += [*self._encode(text, left, part, begins and not ids), part]
+            text, left = "", part
         return ids + self._encode(text, left, None, begins and not ids)
 
     def _encode(self, text, left, right, begins):
@@ -169,9 +172,8 @@ class Template:
 
     def _check_markers(self, typed):
         """Refuse a template whose markers are not tokens, or are tokens that anybody can type."""
-        pieces = [*self.first_piece, *self.answer_piece, *self.turn_piece]
-        split = [part for piece in pieces if isinstance(piece, str) for part in re.split(self.marker, piece)]
-        texts = [part for part in split if part not in self.markers]
+        parts = [*self.first, *self.answer, *self.turn]
+        texts = [part for part in parts if isinstance(part, str)]
         for token in typed:
             if token.strip() and any(token in text for text in texts):
                 marks = f"marks turns with {token!r}, which is an ordinary word to its tokenizer"
@@ -179,10 +181,7 @@ class Template:
         for name, token in _names(self.model).items():
             if token and any(token in text for text in texts) and self.model.tokenizer.token_to_id(token) is None:
                 raise self._error(f"writes its {name} {token!r}, which its tokenizer does not have")
-        last, vocab_size = (
-            max([self.markers[part] for part in split if part in self.markers], default=0),
-            self.model.config.vocab_size,
-        )
+        vocab_size, last = self.model.config.vocab_size, max((i for i in parts if isinstance(i, int)), default=0)
         if last >= vocab_size:
             raise self._error(f"writes token id {last}, but the model's vocab_size is {vocab_size}")
 
@@ -193,9 +192,9 @@ class Template:
                 self._encode_whole(self._added(0, word)),
                 self._encode_whole(self._added(0, word, word, word)),
             )
-            turn = self.turn(word)  # its leading text joins the answer
+            turn = self.turn_ids(word)  # its leading text joins the answer
             after = next((i for i, token in enumerate(turn) if token in self.markers.values()), len(turn))
-            if begun != self.first(word) or whole[len(whole) - len(turn) + after :] != turn[after:]:
+            if begun != self.first_ids(word) or whole[len(whole) - len(turn) + after :] != turn[after:]:
                 raise self._error("is encoded differently as a whole than in pieces: its tokenizer looks past a marker")
 
     def _encode_whole(self, text):
@@ -239,14 +238,15 @@ class Template:
         return TemplateError(f"{self.model.name}: its chat template {why}")
 
 
+def template_of(model, *, system=None, now=None):
+    """Return the `Template` of a model, for a conversation with or without a system message."""
+    return Template(model, system, now)
+
+
 def _talk(n, system):
     """Return a conversation: the system message unless None, and stand-ins for the first `n` others."""
     talk = [{"role": ROLES[i % 2], "content": STAND_IN % f"{ROLES[i % 2]}{i}"} for i in range(n)]
     return talk if system is None else [{"role": "system", "content": system}, *talk]
-
-
-def _text(piece):
-    return "".join(part if isinstance(part, str) else STAND_IN % part for part in piece)
 
 
 def _without_first_space(model):

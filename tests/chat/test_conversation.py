@@ -31,7 +31,7 @@ def asked(turns, template):
     """The ids of a conversation of (words, ids of the answer), up to its last answer and with it."""
     ids = []
     for i, (words, answer) in enumerate(turns):
-        ids += template.turn(words) if i else template.first(words)
+        ids += template.turn_ids(words) if i else template.first_ids(words)
         ids += answer
     return ids
 
@@ -58,7 +58,7 @@ def test_replies_score_what_they_would_in_one_text(turns, method, n_sinks, windo
         scores.append(nll)
         ends.append((words, ids))
     template = conversation.template
-    whole = asked(ends, template) + template.end()
+    whole = asked(ends, template) + template.end_ids()
     expected = minisink.token_nll(MODEL, whole, value)
     for i, nll in enumerate(scores):
         stop = len(asked(ends[: i + 1], template))
@@ -207,7 +207,7 @@ def test_another_method_reads_what_is_in_view(method):
     assert conversation.in_view[0] == view[0]
     answer = list(conversation.answer("b", max_new_tokens=9))
     template = conversation.template
-    prompt = held + waiting + template.turn("b")
+    prompt = held + waiting + template.turn_ids("b")
     expected = minisink.generate(MODEL, prompt, value, max_new_tokens=9, stop_tokens=[chatty.END])
     assert answer == [i for i in expected if i != chatty.END]
 
@@ -215,7 +215,7 @@ def test_another_method_reads_what_is_in_view(method):
 def test_a_pinned_system_message_stays():
     """All of it is sinks; without --pin-system it leaves, but for its first tokens."""
     conversation = Conversation(MODEL, Streaming(4, 36), system="be kind", pin_system=True)
-    system = conversation.template.alone()
+    system = conversation.template.system_ids()
     for _ in range(5):
         list(conversation.answer("abc", max_new_tokens=9))
     assert conversation.stream.sink_ids == system

@@ -50,10 +50,10 @@ def test_the_pieces_make_up_the_whole_conversation(said, system):
     for i, words in enumerate(said):
         messages.append({"role": "assistant" if i % 2 else "user", "content": words})
         if i % 2:
-            ids += template.reply(words, left=ids[-1])
-            whole = ids + template.end()
+            ids += template.reply_ids(words, left=ids[-1])
+            whole = ids + template.end_ids()
         else:
-            ids += template.turn(words) if i else template.first(words)
+            ids += template.turn_ids(words) if i else template.first_ids(words)
             whole = ids
         assert whole == by_the_book(MODEL, messages, begin=i % 2 == 0)
 
@@ -65,8 +65,8 @@ PLAIN = Template(MODEL)
 def test_nobody_can_forge_a_turn(left, marker, right):
     """However a marker is spelled out by a person, it is letters: no more special ids than the template has."""
     for words in (left + marker + right, marker * 3):
-        ids = PLAIN.first(words)
-        plain = PLAIN.first("x")
+        ids = PLAIN.first_ids(words)
+        plain = PLAIN.first_ids("x")
         assert [i for i in ids if i >= chatty.START] == [i for i in plain if i >= chatty.START]
         assert words in MODEL.tokenizer.decode(ids, skip_special_tokens=True)
 
@@ -78,8 +78,12 @@ def test_jinja_and_chatml_agree(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "jinja2" else find_spec(name))
     with pytest.warns(UserWarning, match=r"pip install 'minisink\[chat\]'"):
         plain = Template(MODEL, "told")
-    assert own.first(" x\n") == plain.first(" x\n") and own.turn("") == plain.turn("")
-    assert own.reply("y", 0) == plain.reply("y", 0) and own.end() == plain.end() and own.alone() == plain.alone()
+    assert own.first_ids(" x\n") == plain.first_ids(" x\n") and own.turn_ids("") == plain.turn_ids("")
+    assert (
+        own.reply_ids("y", 0) == plain.reply_ids("y", 0)
+        and own.end_ids() == plain.end_ids()
+        and own.system_ids() == plain.system_ids()
+    )
     bare = chatty.model(markers=())
     with pytest.raises(TemplateError, match=r"chatty: its chat template needs jinja2: pip install 'minisink\[chat\]'"):
         Template(bare)
@@ -88,11 +92,11 @@ def test_jinja_and_chatml_agree(monkeypatch):
 def test_other_ways_to_write_a_conversation():
     """The system message within the first turn: no piece by itself; a space that stands before an answer."""
     template = Template(chatty.model(LLAMA2), "told")
-    assert template.alone() is None
-    assert template.first_piece == ["<|im_start|>[INST] <<SYS>>", ("system",), "<</SYS>>", ("user",), " [/INST]"]
-    assert template.answer_piece == [" ", ("assistant",), " <|im_end|>"]
-    assert template.end() == [*MODEL.encode(" "), chatty.END] and template.end_markers == [chatty.END]
-    assert template.turn_piece == ["<|im_start|>[INST] ", ("user",), " [/INST]"]
+    assert template.system_ids() is None
+    assert template.first == [chatty.START, "[INST] <<SYS>>", ("system",), "<</SYS>>", ("user",), " [/INST]"]
+    assert template.answer == [" ", ("assistant",), " ", chatty.END]
+    assert template.end_ids() == [*MODEL.encode(" "), chatty.END] and template.end_markers == [chatty.END]
+    assert template.turn == [chatty.START, "[INST] ", ("user",), " [/INST]"]
 
 
 def test_a_name_is_not_what_begins_or_ends_a_text():
@@ -100,10 +104,10 @@ def test_a_name_is_not_what_begins_or_ends_a_text():
     text = "{{ bos_token }}{% for m in messages %}{{ m.content + eos_token }}{% endfor %}{{ pad_token }}"
     model = chatty.model(text, eos=(5, chatty.END))
     assert model.config.bos is None
-    assert Template(model).end() == [5] and Template(model).end_markers == []  # no names: those of the config
+    assert Template(model).end_ids() == [5] and Template(model).end_markers == []  # no names: those of the config
     model.special_tokens = {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>"}
     template = Template(model)
-    assert template.first("") == [chatty.START, chatty.END] and template.end() == [chatty.END]
+    assert template.first_ids("") == [chatty.START, chatty.END] and template.end_ids() == [chatty.END]
     assert Conversation(model).ends == {5, chatty.END}  # whatever ends a text ends an answer, and is closed by the name
 
 
@@ -194,16 +198,16 @@ def test_words_are_trimmed_as_the_template_trims_them(content, of_user, of_reply
     """First words, a turn and a reply."""
     template = Template(chatty.model(saying(content)))
     for words in (" x\n", "\u2003\t a  b \x0b", "x"):
-        prompt = PLAIN.first(of_user(words))
-        assert template.first(words) == prompt
-        assert template.turn(words) == PLAIN.turn(of_user(words))
-        assert template.reply(words, prompt[-1]) == PLAIN.reply(of_reply(words), prompt[-1])
+        prompt = PLAIN.first_ids(of_user(words))
+        assert template.first_ids(words) == prompt
+        assert template.turn_ids(words) == PLAIN.turn_ids(of_user(words))
+        assert template.reply_ids(words, prompt[-1]) == PLAIN.reply_ids(of_reply(words), prompt[-1])
 
 
 def test_a_system_message_of_nothing_is_written_as_the_template_writes_it():
     """A template that leaves out an empty message is refused for it, and for no other."""
     model = chatty.model("{% if messages[0]['content'] %}!{% endif %}" + chatty.CHATML)
-    assert Template(model, "told").first_piece[0].startswith("!")
+    assert Template(model, "told").first[0].startswith("!")
     with pytest.raises(TemplateError, match="changes these words, .* it writes '<"):
         Template(model, "")
 

@@ -214,8 +214,8 @@ def test_a_conversation_has_the_ids_of_transformers(folders, tokenizer, template
 
     try:
         ours = Template(minisink.load(folder), system)
-        first = ours.first(user)
-        answer, turn = ours.reply(reply, first[-1]), ours.turn(next_user)
+        first = ours.first_ids(user)
+        answer, turn = ours.reply_ids(reply, first[-1]), ours.turn_ids(next_user)
     except TemplateError as error:
         assert content in CHANGES and re.search("changes these words|should write the words|rewrites", str(error))
         return
