@@ -5,13 +5,14 @@ from dataclasses import fields
 
 import numpy as np
 
-from .cache import KVCache, Policy
-from .fast.blocks import Banded
+from .cache import KVCache, Policy, check_whole
+from .fast.blocks import PARTS, Banded
 from .fast.ring import RingCache
 from .methods import ByLayer, Dense, Method, Recompute, Streaming, Window
 from .retrieval import Retrieval, RetrievalCache
 from .retrieval.blocks import RetrievalBlocks
 from .retrieval.ring import RetrievalRing
+from .retrieval.store import evicted_range
 from .system.device import to_host
 from .system.files import load_state, reading, save_state
 
@@ -19,6 +20,7 @@ AnyCache = KVCache | Banded | RingCache
 CACHES: dict = {  # each has `state` and `from_state`
     cache.kind: cache for cache in (KVCache, RetrievalCache, Banded, RetrievalBlocks, RingCache, RetrievalRing)
 }
+MOST_LAYERS = 1 << 16  # more than any model has
 METHODS: dict = {
     method.__name__: method for method in (Policy, Dense, Window, Recompute, Streaming, Retrieval, ByLayer)
 }
@@ -75,14 +77,25 @@ def cache_state(cache: AnyCache) -> tuple[dict, dict]:
     return about, {name: to_host(array) for name, array in arrays.items()}
 
 
-def cache_from(about: dict, arrays: dict, like: np.ndarray | None = None) -> AnyCache:
+def cache_from(about: dict, arrays: dict, like: np.ndarray | None = None, config=None) -> AnyCache:
     """Return the cache whose `cache_state` this is, its keys and values on the device of `like`.
 
-    Call it within `system.files.reading`: the digest of a file shows damage, but not who wrote it.
+    Raise ValueError (or KeyError, TypeError, ...: see `system.files.reading`) unless the arrays fit a cache
+    of this kind, its method and number of tokens, and a model of this `config`.
     """
+    method, make = method_from(about["method"]), CACHES[about["kind"]]
+    check_whole("n_seen", about["n_seen"], 0)
+    sizes, shapes = _shapes(method, make, about, arrays)
+    needs = sizes if config is None else (config.n_layers, config.n_kv_heads, config.head_dim)
+    if 0 in sizes or any(has not in (need, None) for has, need in zip(sizes, needs, strict=True)):
+        raise ValueError(f"it has (layers, heads, channels) {sizes}; it must have {needs}")
+    _check_arrays(arrays, shapes)
+    for name in arrays if issubclass(make, KVCache) else ():
+        if "token_index" in name and not np.array_equal(arrays[name], _tokens(name, method, about["n_seen"], arrays)):
+            raise ValueError(f"{name} does not hold the tokens that {method!r} keeps of {about['n_seen']}")
     if like is not None:
         arrays = {n: a if a.dtype == np.int64 else np.asarray(a, like=like) for n, a in arrays.items()}
-    return CACHES[about["kind"]].from_state(method_from(about["method"]), arrays, about)
+    return make.from_state(method, arrays, about)
 
 
 def method_state(method: Method) -> dict:
@@ -109,3 +122,99 @@ def method_from(state: dict, known: dict = METHODS) -> Method:
     if state["name"] == "ByLayer":
         values["policies"] = [method_from(policy, known) for policy in values["policies"]]
     return known[state["name"]](**values)
+
+
+# What a cache must hold after n_seen tokens; anything else is refused -------------------------------
+
+
+def _shapes(method, make, about, arrays):
+    """Return the sizes (L, K, D) of a cache, None for unknown, and the shape of each of its arrays, by name."""
+    n_seen = about["n_seen"]
+    usual = {"kv_cache": KVCache, "block_cache": Banded, "ring_cache": RingCache}
+    if make not in [getattr(method, name, None) or cache for name, cache in usual.items()]:
+        raise ValueError(f"{method!r} has no cache of {make.kind}")
+    if issubclass(make, RingCache):
+        L, K, S, D = arrays["keys"].shape
+        if not max(1, _n_held(method, n_seen)) <= S <= (method.capacity or S):
+            raise ValueError(f"{S} slots for {n_seen} tokens under {method!r}")
+        shapes: dict = {"keys": (L, K, S, D), "values": (L, K, S, D)}
+    elif issubclass(make, Banded):
+        check_whole("n_layers", L := about["n_layers"], 1)
+        if L > MOST_LAYERS:
+            raise ValueError(f"n_layers is {L}")
+        K, D = arrays["keys.0"].shape[1:] if n_seen else (None, None)
+        n_sinks, n_recent = min(n_seen, method.n_sinks), min(n_seen, method.window - 1)
+        slots = zip(PARTS, (n_sinks, n_sinks, n_recent, n_recent), strict=True)
+        shapes = {f"{part}.{i}": (S, K, D) for part, S in slots for i in range(L if n_seen else 0)}
+    else:
+        L, (_, K, D) = sum(name.startswith("keys.") for name in arrays), arrays["keys.0"].shape
+        policies = getattr(method, "policies", (method,) * L)
+        if len(policies) != L:
+            raise ValueError(f"{L} layers under {method!r}")
+        S = [_n_held(policy, n_seen) for policy in policies]
+        shapes = {f"{part}.{i}": (S[i], K, D) for part in ("keys", "values") for i in range(L)}
+        shapes |= {f"token_index.{i}": (S[i],) for i in range(L)}
+    if isinstance(method, Retrieval):
+        shapes |= (_shapes_evicted if issubclass(make, KVCache) else _shapes_stored)(method, about, arrays, L, K, D)
+    return (L, K, D), shapes
+
+
+def _n_held(policy, n_seen):
+    return n_seen if policy.capacity is None else min(n_seen, policy.capacity)
+
+
+def _shapes_stored(method, about, arrays, L, K, D):
+    """Return the shapes of an `EvictedStore`'s arrays: every token that is not a sink, from some block on."""
+    n_seen, first_blocks = about["n_seen"], about["first_blocks"]
+    if len(first_blocks) != (L if n_seen and method.n_blocks else 0):
+        raise ValueError(f"it has {len(first_blocks)} first_blocks, for {L} layers")
+    oldest, shapes = int(evicted_range(method, max(0, n_seen - 1))[0]), {}
+    for i, first in enumerate(first_blocks):
+        check_whole("first_blocks", first, 0)
+        if first * method.block > oldest:
+            raise ValueError(f"first_blocks has {first}, and stored token {oldest} may be fetched")
+        n_stored = max(0, n_seen - method.n_sinks - first * method.block)
+        shapes |= {f"stored_keys.{i}": (n_stored, K, D), f"stored_values.{i}": (n_stored, K, D)}
+    return shapes
+
+
+def _evicted(method, n_seen):
+    """Return how many tokens a `Store` was given, how many of them it has forgotten, and its block numbers."""
+    n_evicted = max(0, n_seen - method.capacity)
+    n_forgotten = 0 if method.store is None else max(0, n_evicted - method.store)
+    return n_evicted, n_forgotten, range(n_forgotten // method.block, -(-n_evicted // method.block))
+
+
+def _shapes_evicted(method, about, arrays, L, K, D):
+    n_evicted, _, numbers = _evicted(method, about["n_seen"])
+    N, B = len(numbers), arrays["store_keys.0"].shape[1]
+    n_last = n_evicted - numbers[-1] * method.block if N else 0
+    if about["n_evicted"] != n_evicted or not n_last <= B <= method.block or (N > 1 and B < method.block):
+        raise ValueError(f"{about['n_evicted']} tokens evicted, {N} blocks of {B}")
+    shapes: dict = {f"store_{part}.{i}": (N, B, K, D) for part in ("keys", "values") for i in range(L)}
+    return shapes | {f"store_token_index.{i}": (N, B) for i in range(L)}
+
+
+def _check_arrays(arrays, shapes):
+    """Raise ValueError unless arrays have these names and shapes, and hold floats of one width, or token indices."""
+    if arrays.keys() != shapes.keys():
+        raise ValueError(f"it holds {', '.join(sorted(arrays.keys() ^ shapes.keys()))[:80]} too many or too few")
+    for name, array in arrays.items():
+        if array.shape != shapes[name]:
+            raise ValueError(f"{name} has shape {array.shape}; it must be {shapes[name]}")
+    floats = {array.dtype for name, array in arrays.items() if "token_index" not in name}
+    wholes = {array.dtype.kind for name, array in arrays.items() if "token_index" in name}
+    if len(floats) > 1 or not {dtype.kind for dtype in floats} <= {"f"} or not wholes <= {"i"}:
+        raise ValueError("its keys and values must be floats of one width, its token indices whole numbers")
+
+
+def _tokens(name, method, n_seen, arrays):
+    """Return which tokens the slots of the readable path hold, if the number of slots is right."""
+    if name.startswith("store_"):
+        n_evicted, n_forgotten, numbers = _evicted(method, n_seen)
+        order = np.array(numbers)[:, None] * method.block + np.arange(arrays[name].shape[1])
+        return np.where((order >= n_forgotten) & (order < n_evicted), order + method.n_sinks, -1)
+    policy = method.policies[int(name.split(".")[1])] if isinstance(method, ByLayer) else method
+    token_index = np.arange(len(arrays[name]))
+    token_index[policy.n_sinks :] += n_seen - len(token_index)
+    return token_index

@@ -64,7 +64,7 @@ def go_on(stream: Stream, path, about: dict, arrays: dict) -> dict:
     if (saved := about["readable"]) != stream.readable:
         raise ValueError(f"{path}: was made with readable={saved!r}, and this is readable={stream.readable}")
     if not isinstance(method, Recompute):
-        cache = cache_from(about["cache"], arrays, model.weights.embed)
+        cache = cache_from(about["cache"], arrays, model.weights.embed, model.config)
         if type(cache) is not type(stream.cache) or cache.policy != method or cache.n_seen < n_seen:
             raise ValueError(f"it has {cache!r} for {n_seen} tokens under {method!r}")
     ids = {name: about[name] for name in ("pending", "sink_ids", "window_ids", "seen")}

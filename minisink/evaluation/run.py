@@ -201,7 +201,7 @@ class Evaluation:
         if self.in_parts:
             self.past.restore(n_tokens, arrays)
         else:
-            cache = cache_from(about["cache"], arrays, self.model.weights.embed)
+            cache = cache_from(about["cache"], arrays, self.model.weights.embed, self.model.config)
             if (type(cache), cache.policy, cache.n_seen) != (type(self.cache), self.method, n_tokens):
                 raise ValueError(f"it has {cache!r} for {n_tokens} tokens under {self.method!r}")
             self.cache = cache
