@@ -90,6 +90,8 @@ def reading(path, what):
     except (SafetensorError, OSError, ValueError) as error:
         is_named = str(error).startswith(f"{path}: ")
         raise ValueError(in_a_line(error if is_named else f"{path}: not {what} ({error})")) from error
+    except MemoryError as error:
+        raise MemoryError(f"{path}: not enough memory to read it ({error})") from error
     except (LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         why = f"it has another structure: {type(error).__name__}: {error}"
         raise ValueError(in_a_line(f"{path}: not {what} ({why})")) from error

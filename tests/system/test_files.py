@@ -65,6 +65,16 @@ def test_a_state_that_cannot_be_opened_is_there(tmp_path, monkeypatch):
         load_state(tmp_path / "state", "kind", "a state")
 
 
+def test_a_state_that_there_is_no_memory_for_is_named(tmp_path, monkeypatch):
+    def no_memory(*_, **__):
+        raise MemoryError("Cannot allocate memory")
+
+    save_state(tmp_path / "state", "kind", {}, {"a": np.zeros(2)})
+    monkeypatch.setattr(files, "safe_open", no_memory)
+    with pytest.raises(MemoryError, match="state: not enough memory to read it .Cannot allocate memory"):
+        load_state(tmp_path / "state", "kind", "a state")
+
+
 KILLED = """
 import os, signal, sys
 from minisink.system.files import atomic_write
