@@ -1,7 +1,6 @@
 """Folders out: what is saved loads again to the last bit, and a failed save leaves nothing behind."""
 
 import json
-import os
 import struct
 import subprocess
 import sys
@@ -164,12 +163,12 @@ def test_a_save_that_runs_out_of_room_leaves_what_was_there(tmp_path):
         assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
-def test_a_save_that_was_killed_goes_after_a_week(tmp_path):
-    """A whole model in a folder that nobody has moved."""
+@pytest.mark.skipif(sys.platform == "win32", reason="locks of POSIX")
+def test_a_save_that_was_killed_goes_with_the_next_one(tmp_path):
+    """A whole model in a folder that no run has locked."""
     model = public(tiny.make(dtype=np.float32))
     killed = tmp_path / ".saving-abcdefgh"
     model.save(killed)
-    os.utime(killed, times=(0, 0))  # a week ago and more
     model.save(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
 
