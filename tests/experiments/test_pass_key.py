@@ -68,7 +68,7 @@ def test_the_command_prints_a_table_a_method(capsys):
     out = capsys.readouterr().out
     assert max(map(len, out.splitlines())) <= 80
     lines = [line.split() for line in out.splitlines()]
-    assert lines.count(["depth", "120", "tokens", "160", "tokens"]) == 2 and out.count("/1") == 8
+    assert lines.count(["length", "depth", "tokens", "back", "1+59"]) == 2 and out.count("/1") == 8
     assert main([*SMALL, "--json", "--n-keys", "2", "--lengths", "120"]) == 0
     rows = json.loads(capsys.readouterr().out)["rows"]
     seen = [(row["depth"], row["method"], row["in_cache"]) for row in rows]
