@@ -55,9 +55,10 @@ class Template:
         self.model, self.system, self.now = model, system, now or datetime.now()
         added = model.tokenizer.get_added_tokens_decoder()
         self.markers = {token.content: i for i, token in added.items() if token.special}
+        self.names = {i: name for name, i in self.markers.items()}
         self.swallow = [{i for i, token in added.items() if getattr(token, side)} for side in ("lstrip", "rstrip")]
-        self.marker = "|".join(map(re.escape, sorted(self.markers, key=len, reverse=True))) or "(?!)"
-        self.marker = f"({self.marker})"
+        longest_first = "|".join(map(re.escape, sorted(self.markers, key=len, reverse=True))) or "(?!)"
+        self.marker = f"({longest_first})"
         self.later = _without_first_space(model)
         self.renderer = self._renderer()
         # a piece is what a message adds to the text before it: ids of markers, texts, and names of words in tuples
@@ -126,8 +127,7 @@ class Template:
 
     def _written(self, parts):
         """Return the text of a piece, or of one with its words filled in."""
-        names = {i: name for name, i in self.markers.items()}
-        return "".join(names[part] if isinstance(part, int) else "".join(part) for part in parts)
+        return "".join(self.names[part] if isinstance(part, int) else "".join(part) for part in parts)
 
     def _added(self, n, *words):
         """Render what the next messages add to a conversation of `n` stand-ins."""
@@ -188,12 +188,10 @@ class Template:
     def _check_ids(self):
         """Refuse a template whose turns have other ids by themselves than within the conversation."""
         for word in ("Yes", " yes \n"):
-            begun, whole = (
-                self._encode_whole(self._added(0, word)),
-                self._encode_whole(self._added(0, word, word, word)),
-            )
+            begun = self._encode_whole(self._added(0, word))
+            whole = self._encode_whole(self._added(0, word, word, word))
             turn = self.turn_ids(word)  # its leading text joins the answer
-            after = next((i for i, token in enumerate(turn) if token in self.markers.values()), len(turn))
+            after = next((i for i, token in enumerate(turn) if token in self.names), len(turn))
             if begun != self.first_ids(word) or whole[len(whole) - len(turn) + after :] != turn[after:]:
                 raise self._error("is encoded differently as a whole than in pieces: its tokenizer looks past a marker")
 
