@@ -5,6 +5,8 @@ the forward above it, last first: from the gradient of the output to that of x, 
 `grad`, a `LayerWeights` too. The residual stream makes it simple: ``x = x + f(x)`` becomes ``dx = dx + back(dx)``.
 """
 
+from functools import reduce
+
 import numpy as np
 
 from .. import llama
@@ -13,6 +15,9 @@ from ..positions import bias_of
 from .attention import attention
 from .backward import embedding_backward, gelu, gelu_erf, layer_norm, linear, rms_norm, swiglu
 
+# Each half of a layer begins with a norm, and with one matrix or several that read what it returns
+LLAMA = {"attention": ("attn_norm", ["wq", "wk", "wv"]), "mlp": ("mlp_norm", ["w_gate", "w_up"])}
+GPT2 = {"attention": ("ln1", ["w_qkv"]), "mlp": ("ln2", ["w_up"])}
 GELU = {"gelu_new": gelu, "gelu": gelu_erf}  # as in `ops.ACTIVATIONS`
 
 
@@ -24,7 +29,7 @@ def forward(ids, weights, config):  # (B, T) -> (B * T, V)
     """
     if config.model_type in ("qwen3", "falcon"):
         raise ValueError(f"a {config.model_type} can be run here, but not trained")
-    (B, T), eps, places = ids.shape, config.norm_eps, np.arange(ids.shape[1])
+    (B, T), places = ids.shape, np.arange(ids.shape[1])
     x = weights.embed[ids]  # (B, T) -> (B, T, C)
     x = (x + weights.position[:T] if config.learned_positions else x).reshape(B * T, -1)  # -> (N, C)
     bias, slopes = additive(causal_mask(T, T, like=x), x.dtype), bias_of(config.encoding, places, places, like=x)
@@ -33,10 +38,7 @@ def forward(ids, weights, config):  # (B, T) -> (B * T, V)
     for layer in weights.layers:
         x, kept = _layer(x, layer, config, B, bias)
         layers.append(kept)
-    if isinstance(config, llama.Config):
-        h, norm_back = rms_norm(x, weights.norm, eps)
-    else:
-        h, norm_back = layer_norm(x, weights.norm, weights.norm_b, eps)
+    h, norm_back = _norm(x, weights, "norm", config)
     logits, head_back = linear(h, weights.head)  # (N, C) -> (N, V)
     return logits, {"ids": ids, "layers": layers, "norm_back": norm_back, "head_back": head_back}
 
@@ -48,8 +50,7 @@ def backward(dlogits, saved, config, into):  # (B * T, V)
     """
     B, T = saved["ids"].shape
     dx = saved["head_back"](dlogits, into.head)  # tied: into the embedding's, transposed
-    biases = () if isinstance(config, llama.Config) else (into.norm_b,)
-    dx = saved["norm_back"](dx, into.norm, *biases)
+    dx = saved["norm_back"](dx, into)
     for grad in reversed(into.layers):
         dx = saved["layers"].pop()["back"](dx, grad)
     if config.learned_positions:
@@ -65,8 +66,7 @@ def _layer(x, layer, config, B, bias):  # (N, C) -> (N, C)
     is_parallel = getattr(config, "parallel", False)
     read, attend_back, kept = _attend(x, layer, config, B, bias)
     attended = x + read
-    mlp = _gated_mlp if isinstance(config, llama.Config) else _gelu_mlp
-    added, mlp_back = mlp(x if is_parallel else attended, layer, config)
+    added, mlp_back = _mlp(x if is_parallel else attended, layer, config)
 
     def back(dx, grad):
         dattended = dx + mlp_back(dx, grad)
@@ -76,77 +76,61 @@ def _layer(x, layer, config, B, bias):  # (N, C) -> (N, C)
 
 
 def _attend(x, layer, config, B, bias):  # (N, C) -> (N, C)
-    """``wo(attention(rotate(q), rotate(k), v))``."""
-    heads = _llama_heads if isinstance(config, llama.Config) else _gpt2_heads
-    q, k, v, heads_back = heads(x, layer, config, B)
-    shape, rotate, places = q.shape, config.encoding, np.arange(q.shape[1])
+    """``wo(attention(rotate(q), rotate(k), v))``; q, k and v from a matrix each (Llama), or from one side by side."""
+    H, K, rotate = config.n_heads, config.n_kv_heads, config.encoding
+    parts, read_back = _read(x, layer, "attention", config)  # (N, H * D), 2 x (N, K * D); or one (N, 3 C)
+    heads = [part.reshape(B, len(x) // B, -1, config.head_dim) for part in parts]
+    q, k, v = heads if len(heads) == 3 else np.split(heads[0], [H, H + K], axis=2)  # (B, T, H, D), 2 x (B, T, K, D)
+    places, shape = np.arange(q.shape[1]), q.shape
     q, k = rotate(q, places), rotate(k, places)
     mixed, pattern, attention_back = attention(q, k, v, bias, config.softmax, layer.sink_logits)
-    y, wo_back = linear(mixed.reshape(len(x), -1), layer.wo, layer.bo)  # (B, T, H, D) -> (N, H * D) -> (N, C)
+    y, wo_back = _linear(mixed.reshape(len(x), -1), layer, "wo")  # (B, T, H, D) -> (N, H * D) -> (N, C)
 
     def back(dy, grad):
-        dmixed = wo_back(dy, grad.wo, grad.bo).reshape(shape)
-        dq, dk, dv = attention_back(dmixed, grad.sink_logits)
-        return heads_back(rotate(dq, -places), rotate(dk, -places), dv, grad)
+        dq, dk, dv = attention_back(wo_back(dy, grad).reshape(shape), grad.sink_logits)
+        dheads = rotate(dq, -places), rotate(dk, -places), dv
+        dheads = dheads if len(heads) == 3 else [np.concatenate(dheads, axis=2)]
+        return read_back([dhead.reshape(len(dy), -1) for dhead in dheads], grad)
 
     return y, back, {"pattern": pattern, "v": v}
 
 
-def _llama_heads(x, layer, config, B):  # (N, C) -> (B, T, H, D), 2 x (B, T, K, D)
-    """Project ``h = rms_norm(x)`` to queries, keys and values, by one matrix each."""
-    h, norm_back = rms_norm(x, layer.attn_norm, config.norm_eps)
-    q, q_back = linear(h, layer.wq, layer.bq)  # (N, C) -> (N, H * D)
-    k, k_back = linear(h, layer.wk, layer.bk)  # (N, C) -> (N, K * D)
-    v, v_back = linear(h, layer.wv, layer.bv)
-
-    def back(dq, dk, dv, grad):
-        dh = q_back(dq.reshape(q.shape), grad.wq, grad.bq)
-        dh += k_back(dk.reshape(k.shape), grad.wk, grad.bk)
-        dh += v_back(dv.reshape(v.shape), grad.wv, grad.bv)
-        return norm_back(dh, grad.attn_norm)
-
-    return *(each.reshape(B, len(x) // B, -1, config.head_dim) for each in (q, k, v)), back
-
-
-def _gpt2_heads(x, layer, config, B):  # (N, C) -> 3 x (B, T, H, D)
-    """Project ``h = layer_norm(x)`` to queries, keys and values, by one matrix for all."""
-    h, norm_back = layer_norm(x, layer.ln1, layer.ln1_b, config.norm_eps)
-    qkv, qkv_back = linear(h, layer.w_qkv, layer.b_qkv)  # (N, C) -> (N, 3 C)
-    q, k, v = np.split(qkv.reshape(B, len(x) // B, -1, config.head_dim), 3, axis=2)
-
-    def back(dq, dk, dv, grad):
-        dqkv = np.concatenate((dq, dk, dv), axis=2).reshape(qkv.shape)
-        return norm_back(qkv_back(dqkv, grad.w_qkv, grad.b_qkv), grad.ln1, grad.ln1_b)
-
-    return q, k, v, back
-
-
-def _gated_mlp(x, layer, config):  # (N, C) -> (N, C)
-    """``down(swiglu(gate(h), up(h)))`` with ``h = rms_norm(x)``; one of width 0 adds nothing."""
-    h, norm_back = rms_norm(x, layer.mlp_norm, config.norm_eps)
-    gate, gate_back = linear(h, layer.w_gate, layer.b_gate)  # (N, C) -> (N, F)
-    up, up_back = linear(h, layer.w_up, layer.b_up)
-    gated, swiglu_back = swiglu(gate, up)
-    y, down_back = linear(gated, layer.w_down, layer.b_down)  # (N, F) -> (N, C)
+def _mlp(x, layer, config):  # (N, C) -> (N, C)
+    """``down(swiglu(gate(h), up(h)))``, or ``down(gelu(up(h)))``, of the normed x; one of width 0 adds nothing."""
+    inner, read_back = _read(x, layer, "mlp", config)  # gate and up, or up: (N, F) each
+    hidden, hidden_back = swiglu(*inner) if len(inner) == 2 else GELU[config.activation](*inner)
+    y, down_back = _linear(hidden, layer, "w_down")  # (N, F) -> (N, C)
 
     def back(dy, grad):
-        dgate, dup = swiglu_back(down_back(dy, grad.w_down, grad.b_down))
-        dh = gate_back(dgate, grad.w_gate, grad.b_gate)
-        dh += up_back(dup, grad.w_up, grad.b_up)
-        return norm_back(dh, grad.mlp_norm)
+        dinner = hidden_back(down_back(dy, grad))
+        return read_back(dinner if len(inner) == 2 else [dinner], grad)
 
     return y, back
 
 
-def _gelu_mlp(x, layer, config):  # (N, C) -> (N, C)
-    """``down(gelu(up(h)))`` with ``h = layer_norm(x)``."""
-    h, norm_back = layer_norm(x, layer.ln2, layer.ln2_b, config.norm_eps)
-    up, up_back = linear(h, layer.w_up, layer.b_up)  # (N, C) -> (N, F)
-    hidden, gelu_back = GELU[config.activation](up)
-    y, down_back = linear(hidden, layer.w_down, layer.b_down)  # (N, F) -> (N, C)
+def _read(x, layer, half, config):  # (N, C) -> list of (N, F)
+    """``h w + b`` with ``h = norm(x)``, for each matrix that a half of the layer begins with."""
+    norm, matrices = (LLAMA if isinstance(config, llama.Config) else GPT2)[half]
+    h, norm_back = _norm(x, layer, norm, config)
+    parts, backs = zip(*(_linear(h, layer, name) for name in matrices), strict=True)
 
-    def back(dy, grad):
-        dup = gelu_back(down_back(dy, grad.w_down, grad.b_down))
-        return norm_back(up_back(dup, grad.w_up, grad.b_up), grad.ln2, grad.ln2_b)
+    def back(dparts, grad):
+        return norm_back(reduce(np.add, [back(dpart, grad) for back, dpart in zip(backs, dparts, strict=True)]), grad)
 
-    return y, back
+    return parts, back
+
+
+def _norm(x, weights, name, config):  # (N, C) -> (N, C)
+    """RMSNorm, or LayerNorm with the bias of this name and ``_b``, if there is one."""
+    if isinstance(config, llama.Config):
+        y, back = rms_norm(x, getattr(weights, name), config.norm_eps)
+        return y, lambda dy, grad: back(dy, getattr(grad, name))
+    y, back = layer_norm(x, getattr(weights, name), getattr(weights, name + "_b"), config.norm_eps)
+    return y, lambda dy, grad: back(dy, getattr(grad, name), getattr(grad, name + "_b"))
+
+
+def _linear(x, layer, name):  # (N, C) -> (N, F)
+    """``x w + b``, where the bias of ``"wq"`` is ``"bq"``."""
+    bias = "b" + name[1:]
+    y, back = linear(x, getattr(layer, name), getattr(layer, bias))
+    return y, lambda dy, grad: back(dy, getattr(grad, name), getattr(grad, bias))
