@@ -21,7 +21,7 @@ from ..system.device import array_module, to_host
 from . import data, log, state
 from .gradients import batch_gradient, batch_loss
 from .optimizer import AdamW, Schedule, clip
-from .parameters import as_weights, decayed, go_on_from, initial_vector, n_parameters, named_shapes, share
+from .parameters import as_weights, decayed, go_on_from, initial_vector, share
 from .recipe import Recipe
 
 STREAM = 2048  # held-out tokens on which the gap is measured
@@ -55,20 +55,31 @@ class Training:
         self.schedule = Schedule(recipe.rate, recipe.n_steps, recipe.warmup, recipe.decay)
         self.xp, on_cpu = array_module(self.device), self.device == "cpu"
         self.pieces: dict = {"piece": None, "workers": self.workers} if on_cpu else {"piece": recipe.batch}
-        as_json = asdict(recipe) | {"betas": list(recipe.betas)}
-        self.identity = {"config": raw_of(config), "recipe": as_json}
+        self.identity: dict = {"config": raw_of(config), "recipe": asdict(recipe) | {"betas": list(recipe.betas)}}
         self.identity |= {"text": _text_identity(self.ids), "held-out text": _text_identity(self.valid)}
         state.check_writable(self.folder, resume=self.resume)
+        vector = initial_vector(config, recipe.seed, std=recipe.std, shared=recipe.shared)
+        if self.start is not None:
+            go_on_from(config, self.start, vector)
+        self.vector = self.xp.asarray(vector)
+        how = {"betas": recipe.betas, "weight_decay": recipe.weight_decay}
+        self.optimizer = AdamW(self.vector, decayed(config, recipe.shared), **how)
+        self.n_steps_done, self.seconds, self.losses = 0, 0.0, []
+        self.random = np.random.default_rng([recipe.seed, 1])
         if self.resume:
-            begun = state.load(self.folder, self.identity, n_parameters(named_shapes(config)))
-            log.cut(self.folder / log.FILE, begun.step)
-        else:
-            begun = _first_state(config, recipe, self.start)
-        self.n_steps_done, self.seconds, self.losses = begun.step, begun.seconds, begun.losses
-        self.random = state.random_from(begun.random)
-        self.vector, m, v = self._to_device(begun.vectors[name] for name in ("weights", "m", "v"))
-        part, decay = decayed(config, recipe.shared), recipe.weight_decay
-        self.optimizer = AdamW(m, v, part, betas=recipe.betas, weight_decay=decay, t=begun.step)
+            self._go_on()
+
+    def _go_on(self):
+        """Continue from the folder's state."""
+        about, vectors = state.load(self.folder, self.identity, len(self.vector))
+        log.cut(self.folder / log.FILE, about["step"])
+        for name, vector in self._vectors().items():
+            vector[...] = self.xp.asarray(vectors[name])
+        self.n_steps_done = self.optimizer.t = about["step"]
+        self.seconds, self.losses, self.random = about["seconds"], about["losses"], state.random_from(about["random"])
+
+    def _vectors(self):
+        return {"weights": self.vector, "m": self.optimizer.m, "v": self.optimizer.v}
 
     def step(self):
         """Draw a batch and change the weights; ValueError when loss or gradient is not finite, before they change.
@@ -96,7 +107,7 @@ class Training:
         """Describe the checkpoint that is left."""
         if not (self.folder / state.FILE).exists():
             return f"no checkpoint had been written to {self.folder} yet: begin again"
-        step = state.load(self.folder, self.identity).step
+        step = state.load(self.folder, self.identity, len(self.vector))[0]["step"]
         return f"the checkpoint of step {step} in {self.folder} is good: begin from it, with --init"
 
     def model(self):
@@ -133,24 +144,15 @@ class Training:
 
     def save(self):
         """Write the state, and the model as a Hugging Face folder."""
-        vectors = {"weights": to_host(self.vector), "m": to_host(self.optimizer.m), "v": to_host(self.optimizer.v)}
-        random = dict(self.random.bit_generator.state)
-        snapshot = state.State(vectors, self.n_steps_done, self.seconds, random, self.losses)
-        state.save(self.folder, snapshot, self.identity)
+        vectors = {name: to_host(vector) for name, vector in self._vectors().items()}
+        about = {"step": self.n_steps_done, "seconds": self.seconds, "losses": self.losses}
+        random = self.random.bit_generator.state
+        state.save(self.folder, about | {"random": random, "identity": self.identity}, vectors)
         weights = as_weights(self.config, vectors["weights"].astype(self.dtype))
         Model(self.config, weights, self.tokenizer).save(self.folder)
 
     def _to_device(self, arrays):
         return map(self.xp.asarray, arrays)
-
-
-def _first_state(config, recipe, start):
-    """Return random weights, or those of `start`, without moments."""
-    vector = initial_vector(config, recipe.seed, std=recipe.std, shared=recipe.shared)
-    if start is not None:
-        go_on_from(config, start, vector)
-    zero, random = np.zeros_like(vector), np.random.default_rng([recipe.seed, 1])
-    return state.State({"weights": vector, "m": zero, "v": zero.copy()}, 0, 0.0, dict(random.bit_generator.state), [])
 
 
 def _text_identity(ids):

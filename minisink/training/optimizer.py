@@ -35,7 +35,6 @@ class Schedule:
         return self.peak * min(1.0, rising, falling)
 
 
-@dataclass
 class AdamW:
     """First and second moments of the gradient, and the rule that turns them into a step.
 
@@ -47,18 +46,10 @@ class AdamW:
     with ``m' = m / (1 - b1^t)`` and ``v' = v / (1 - b2^t)``.
     """
 
-    m: np.ndarray  # (P,)
-    v: np.ndarray  # (P,)
-    decayed: slice  # the part of the vector that decays
-    betas: tuple = (0.9, 0.95)
-    eps: float = 1e-8
-    weight_decay: float = 0.1
-    t: int = 0  # steps done
-
-    @classmethod
-    def for_vector(cls, vector, decayed, **options):
-        """Begin with moments of zero for a vector of weights."""
-        return cls(np.zeros_like(vector), np.zeros_like(vector), decayed, **options)
+    def __init__(self, vector, decayed, *, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.1):
+        self.m, self.v, self.t = np.zeros_like(vector), np.zeros_like(vector), 0  # (P,), (P,), steps done
+        self.decayed = decayed  # the slice of the vector that decays
+        self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
 
     def step(self, vector, gradient, rate):
         """Change `vector` by one step."""

@@ -88,8 +88,8 @@ def _attend(x, layer, config, B, bias):  # (N, C) -> (N, C)
 
     def back(dy, grad):
         dq, dk, dv = attention_back(wo_back(dy, grad).reshape(shape), grad.sink_logits)
-        dheads = rotate(dq, -places), rotate(dk, -places), dv
-        dheads = dheads if len(heads) == 3 else [np.concatenate(dheads, axis=2)]
+        dqkv = [rotate(dq, -places), rotate(dk, -places), dv]
+        dheads = dqkv if len(heads) == 3 else [np.concatenate(dqkv, axis=2)]
         return read_back([dhead.reshape(len(dy), -1) for dhead in dheads], grad)
 
     return y, back, {"pattern": pattern, "v": v}

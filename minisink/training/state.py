@@ -6,7 +6,6 @@ under another name and moved into place, so there is always a whole one.
 """
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,25 +17,17 @@ from . import log
 FILE, STATE, WHAT = "state.safetensors", "minisink", "a sound training state"
 
 
-@dataclass
-class State:
-    """What changes while training."""
-
-    vectors: dict  # the arrays "weights", "m" and "v", each of shape (P,)
-    step: int  # steps done
-    seconds: float  # time spent, pauses left out
-    random: dict  # state of the generator that draws samples
-    losses: list  # of the steps since the last row of the log
+def save(folder, about, vectors):
+    """Write the state: what is JSON-able (see `load`), with the ``"identity"``, and the three vectors, (P,) each."""
+    save_state(folder / FILE, STATE, about, vectors)
 
 
-def save(folder, state, identity):
-    """Write the state; `identity` is config, recipe and texts, which the training that continues from it must share."""
-    about = {"step": state.step, "seconds": state.seconds, "random": state.random, "losses": state.losses}
-    save_state(folder / FILE, STATE, about | {"identity": identity}, state.vectors)
+def load(folder, identity, size):
+    """Read a state of this training, of `size` weights: what is JSON-able, and the vectors.
 
-
-def load(folder, identity, size=None):
-    """Read a state of this training, of `size` weights; ValueError if it is missing, damaged, or another training's."""
+    The first has the ``"step"``, the ``"seconds"`` without pauses, the state of the ``"random"`` generator, and the
+    ``"losses"`` since the last row of the log. ValueError if the file is missing, damaged, or of another `identity`.
+    """
     path = Path(folder) / FILE
     if not path.exists():
         raise ValueError(f"{path}: no such file, so there is nothing to resume")
@@ -48,15 +39,16 @@ def load(folder, identity, size=None):
                 old = saved.get(part, {}).get(key)
                 if old != value:
                     raise ValueError(f"{path}: comes from another {part}: {key} is {old!r} there and {value!r} here")
-        state = State(vectors, **about)
-        check_whole("step", state.step, 0)
+        if about.keys() != {"step", "seconds", "random", "losses"}:
+            raise ValueError(f"it holds {', '.join(about)}")
+        check_whole("step", about["step"], 0)
         alike = {(vector.shape, vector.dtype) for vector in vectors.values()}
-        if vectors.keys() != {"weights", "m", "v"} or alike != {((size or vectors["m"].size,), np.dtype(np.float32))}:
+        if vectors.keys() != {"weights", "m", "v"} or alike != {((size,), np.dtype(np.float32))}:
             raise ValueError(f"it holds {', '.join(f'{name} {vector.shape}' for name, vector in vectors.items())}")
-        if not all(map(math.isfinite, [state.seconds, *state.losses])):
-            raise ValueError(f"it took {state.seconds} seconds, with losses of {state.losses}")
-        random_from(state.random)
-    return state
+        if not all(map(math.isfinite, [about["seconds"], *about["losses"]])):
+            raise ValueError(f"it took {about['seconds']} seconds, with losses of {about['losses']}")
+        random_from(about["random"])
+    return about, vectors
 
 
 def check_writable(folder, *, resume):

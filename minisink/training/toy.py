@@ -41,7 +41,7 @@ class Toy:
         self.vector = self.xp.asarray(initial_vector(config, seed, std=std))
         self.random = np.random.default_rng([seed, 1])
         self.random_watched = np.random.default_rng([seed, 2])  # for texts that are not learned from
-        adamw = AdamW.for_vector(self.vector, decayed(config), betas=(0.9, 0.99), weight_decay=weight_decay)
+        adamw = AdamW(self.vector, decayed(config), betas=(0.9, 0.99), weight_decay=weight_decay)
         self.optimizer = adamw if optimizer == "adamw" else SGD()
         self.n_steps_done = 0
 

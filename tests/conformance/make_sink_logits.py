@@ -34,7 +34,7 @@ def train(n_steps=STEPS):
     for name, array in model.arrays().items():
         weights[name][...] = array
     learned = np.zeros((config.n_layers, config.n_heads), np.float32)
-    optimizer, random = AdamW.for_vector(learned, slice(0), weight_decay=0.0), np.random.default_rng(0)
+    optimizer, random = AdamW(learned, slice(0), weight_decay=0.0), np.random.default_rng(0)
     losses = []
     for _ in range(n_steps):
         starts = random.integers(0, len(text) - LENGTH, SAMPLES)

@@ -15,7 +15,7 @@ def test_adamw_by_the_book():
     random = np.random.default_rng(0)
     w = random.standard_normal(7)
     expected, m, v = list(w), [0.0] * 7, [0.0] * 7
-    optimizer = AdamW.for_vector(w, slice(2, 5), betas=(0.8, 0.9), eps=1e-3, weight_decay=0.5)
+    optimizer = AdamW(w, slice(2, 5), betas=(0.8, 0.9), eps=1e-3, weight_decay=0.5)
     for t in range(1, 6):
         g = random.standard_normal(7)
         for i in range(7):  # Loshchilov and Hutter, algorithm 2, one number at a time
@@ -89,7 +89,7 @@ def test_positions_and_norms_of_gpt2_do_not_decay():
 def test_a_shared_embedding_stays_shared_but_for_the_first_row():
     _, config, _ = small.make("llama")
     vector = initial_vector(config, 3, shared=True)
-    optimizer = AdamW.for_vector(vector, decayed(config, True), weight_decay=0.3)
+    optimizer = AdamW(vector, decayed(config, True), weight_decay=0.3)
     weights = as_weights(config, vector)
     assert (weights.embed == weights.head.T).all()
     for seed in range(3):

@@ -40,7 +40,7 @@ def test_a_step_gives_the_same_weights(case, monkeypatch):
     results = []
     for put in (np.array, lambda host: StricterArray(np.array(host))):
         w, x, y = put(vector), put(inputs), put(targets)
-        optimizer = AdamW.for_vector(w, decayed(config))
+        optimizer = AdamW(w, decayed(config))
         loss, gradient = batch_gradient(config, w, x, y, piece=2)
         if not config.tied:
             share(config, gradient)

@@ -38,7 +38,7 @@ class Toy:
         self.random = np.random.default_rng([seed, 1])
         self.watched = task.draw(np.random.default_rng([seed, 2]), BATCH, length, dtype)  # not learned from
         self.mask = np.tri(length, dtype=bool)
-        self.optimizer = AdamW.for_vector(self.vector, slice(0), betas=(0.9, 0.95), weight_decay=0.0)
+        self.optimizer = AdamW(self.vector, slice(0), betas=(0.9, 0.95), weight_decay=0.0)
 
     def forward(self, x):
         """Return answers (B, T, C) to texts (B, T, C), and what the backward pass needs."""
