@@ -16,8 +16,7 @@ from .common import dump, progress
 
 PURPOSE = "grow induction heads in ten seconds, then see what each cache remembers"
 EXAMPLE = "minisink train induction --seeds 1 --plot induction.png"
-
-
+MEASURED = ("first", "second", "previous", "induction")
 STYLES = {name: STROKES[name] | {"lw": 2.5} for name in ("dense", "window", "streaming", "retrieval")}
 STYLES["retrieval, original"] = {"color": PURPLE, "lw": 1.5, "ls": "-"}
 STYLES["retrieval, random"] = {"color": GREEN, "lw": 1.5, "ls": "-."}
@@ -41,28 +40,31 @@ def run(args):
     if min(args.gaps) < 0:
         raise ValueError(f"--gaps has {min(args.gaps)}; a gap is 0 or more symbols")
     sizes = {"cache": args.cache, "n_blocks": args.n_blocks, "block": args.block}
-    trainings = []
-    for seed in range(args.seed, args.seed + args.seeds):
+    seeds = range(args.seed, args.seed + args.seeds)
+    toys, histories, trainings = [], [], []
+    for seed in seeds:
         started = time.perf_counter()
         same = {name: getattr(args, name) for name in ("rate", "workers", "device")}
-        toy = Toy(n_layers=args.layers, n_steps=args.steps, seed=seed, **same)
-        history = watch(toy, args.steps, _bars, f"seed {seed}, ")
-        about = {"seed": seed, "seconds": time.perf_counter() - started, "bump": bump(history)}
-        trainings.append(about | {"history": history, "model": toy.as_model("induction")})
-    started, cells = time.perf_counter(), []
-    for one in trainings:  # each reads its own texts
-        options = {"gaps": args.gaps, "n_texts": args.texts, "seed": one["seed"], **sizes}
-        each = experiment.each(one["model"], **options, track=partial(progress, "reading"))
-        cells.append([[nll.mean() for nll in row] for row in each.values()])
-    losses = np.array(cells)  # (seeds, methods, gaps)
-    seconds = time.perf_counter() - started
-    means = dict(zip(experiment.methods(**sizes), losses.mean(axis=0).tolist(), strict=True))
-    findings = experiment.finding(means, args.gaps, **sizes)
-    _show(args, trainings, list(means), losses, findings, seconds)
+        toys.append(Toy(n_layers=args.layers, n_steps=args.steps, seed=seed, **same))
+        histories.append(watch(toys[-1], args.steps, _bars, f"seed {seed}, "))
+        about = {"seed": seed, "seconds": round(time.perf_counter() - started, 2), "bump": bump(histories[-1])}
+        trainings.append(about | {key: histories[-1][-1][1][key] for key in MEASURED})
+    started = time.perf_counter()
+    options = {"gaps": args.gaps, "n_texts": args.texts, "track": partial(progress, "reading"), **sizes}
+    models = [toy.as_model("induction") for toy in toys]
+    losses = [experiment.each(model, seed=seed, **options) for model, seed in zip(models, seeds, strict=True)]
+    rows = []
+    for name in experiment.methods(**sizes):
+        by_seed = np.array([[nll.mean() for nll in by_method[name]] for by_method in losses])  # (seeds, gaps)
+        rows.append({"method": name, "mean": by_seed.mean(axis=0), "by_seed": by_seed})
+    result = {"chance": CHANCE, "gaps": args.gaps, "reading_seconds": round(time.perf_counter() - started, 2)}
+    result |= {"trainings": trainings, "rows": rows}
+    result["finding"] = experiment.finding({row["method"]: row["mean"] for row in rows}, args.gaps, **sizes)
+    _show(args, result)
     if args.json:
-        dump(_as_json(args, trainings, list(means), losses, findings, seconds))
+        dump(result)
     if args.plot is not None:
-        _draw(args.plot, [one["history"] for one in trainings], args.gaps, means)
+        _draw(args.plot, histories, result)
 
 
 def _bars(_, look):
@@ -76,39 +78,28 @@ def _bars(_, look):
     ]
 
 
-def _show(args, trainings, names, losses, findings, seconds):
+def _show(args, result):
     several = f"mean and deviation of {args.seeds} trainings" if args.seeds > 1 else "one training"
     about = f"A segment of {SEGMENT} symbols, a gap, the segment again: nats per symbol of the second time, {several} "
     about += f"on texts of {LENGTH} tokens. Chance is {CHANCE:.2f}. All but dense have {args.cache} slots: a window, "
     about += f"or one sink and a window; retrieval sees {args.n_blocks} blocks of {args.block} evicted tokens too."
     print(f"\n{wrap(about)}\n")
-    rows = []
-    for i, name in enumerate(names):
-        cells = losses[:, i].T  # (seeds, methods, gaps) -> (gaps, seeds)
-        spreads = [f" ±{cell.std(ddof=1):.2f}" if args.seeds > 1 else "" for cell in cells]
-        rows.append([name, *(f"{cell.mean():.2f}{spread}" for cell, spread in zip(cells, spreads, strict=True))])
-    print(table(["method", *(f"gap {gap:,}" for gap in args.gaps)], rows) + "\n")
-    for line in findings:
+    cells = []
+    for row in result["rows"]:
+        spreads = [f" ±{seeds.std(ddof=1):.2f}" if args.seeds > 1 else "" for seeds in row["by_seed"].T]
+        means = [f"{mean:.2f}{spread}" for mean, spread in zip(row["mean"], spreads, strict=True)]
+        cells.append([row["method"], *means])
+    print(table(["method", *(f"gap {gap:,}" for gap in args.gaps)], cells) + "\n")
+    for line in result["finding"]:
         print(wrap(line))
-    bumps = [f"the bump at step {one['bump']}" if one["bump"] else "no bump" for one in trainings]
-    trained = ", ".join(f"{one['seconds']:.1f} s ({b})" for one, b in zip(trainings, bumps, strict=True))
-    print("\n" + wrap(f"trained in {trained}; read in {seconds:.1f} s"))
+    bumps = [f"the bump at step {one['bump']}" if one["bump"] else "no bump" for one in result["trainings"]]
+    trained = [f"{one['seconds']:.1f} s ({b})" for one, b in zip(result["trainings"], bumps, strict=True)]
+    print("\n" + wrap(f"trained in {', '.join(trained)}; read in {result['reading_seconds']:.1f} s"))
 
 
-def _as_json(args, trainings, names, losses, findings, seconds):
-    """Return the numbers for scripts."""
-    keys, trained = ("first", "second", "previous", "induction"), []
-    for one in trainings:
-        about = {"seed": one["seed"], "seconds": round(one["seconds"], 2), "bump": one["bump"]}
-        trained.append(about | {key: one["history"][-1][1][key] for key in keys})
-    by_seed = dict(zip(names, losses.swapaxes(0, 1), strict=True))  # (seeds, gaps) by method
-    rows = [{"method": name, "mean": nll.mean(axis=0), "by_seed": nll} for name, nll in by_seed.items()]
-    about = {"chance": CHANCE, "gaps": args.gaps, "reading_seconds": round(seconds, 2)}
-    return about | {"trainings": trained, "rows": rows, "finding": findings}
-
-
-def _draw(path, histories, gaps, losses):
+def _draw(path, histories, result):
     """Draw each training over its steps (losses, weights), and what is remembered after each gap."""
+    gaps, losses = result["gaps"], {row["method"]: row["mean"] for row in result["rows"]}
     costs = ", ".join(f"{name} {curve[-1]:.2f}" for name, curve in losses.items())
     title = f"With {gaps[-1]:,} symbols between two readings, the second costs, in nats (chance {CHANCE:.2f}): {costs}"
     with picture(path, title) as figure:
