@@ -16,6 +16,7 @@ from ..model import load
 from ..training import tokens
 
 POSITIONS = {"learned": "gpt2", "rotary": "gpt_neox", "alibi": "mpt"}  # for three otherwise similar models
+ROTATED = {"llama": (2, "channels are rotated in pairs"), "gpt_neox": (8, "a quarter of each rotates, in pairs")}
 SIZES = {"architecture": "llama", "vocab_size": 1024, "width": 128, "layers": 4, "heads": 4, "d_ff": None}
 
 
@@ -101,12 +102,9 @@ def _from_sizes(args, sizes, bos, tied):
     is_llama, D = architecture == "llama", width // heads if heads > 0 else 0
     if width < 1 or layers < 1 or heads < 1 or width % heads:
         raise ValueError(f"--width {width} must be a multiple of --heads {heads}, and --layers 1 or more")
-    if is_llama and D % 2:
-        raise ValueError(f"--width {width} must be a multiple of 2 x {heads} heads: channels are rotated in pairs")
-    if architecture == "gpt_neox" and D % 8:
-        raise ValueError(
-            f"--width {width} must be a multiple of 8 x {heads} heads: a quarter of each rotates, in pairs"
-        )
+    unit, why = ROTATED.get(architecture, (1, ""))
+    if D % unit:
+        raise ValueError(f"--width {width} must be a multiple of {unit} x {heads} heads: {why}")
     if architecture == "mpt" and d_ff not in (None, 4 * width):
         raise ValueError(f"--d-ff is {d_ff}; in an MPT it is 4 widths, {4 * width}")
     if d_ff is None:

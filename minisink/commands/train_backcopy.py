@@ -26,7 +26,6 @@ def add_options(parser):
 
 
 def run(args):
-    """Run ``minisink train backcopy``; raise ValueError for impossible options, and a NaN loss."""
     check(args, length=4)
     started = time.perf_counter()
     task = Task.random(args.seed, starts_with_bos=not args.no_bos)

@@ -35,7 +35,6 @@ def add_options(parser):
 
 
 def run(args):
-    """Run ``minisink train induction``; raise ValueError for impossible options, and a NaN loss."""
     check(args, cache=2, n_blocks=0, block=1, texts=1, seeds=1)
     if min(args.gaps) < 0:
         raise ValueError(f"--gaps has {min(args.gaps)}; a gap is 0 or more symbols")
@@ -68,7 +67,6 @@ def run(args):
 
 
 def _bars(_, look):
-    """List the bars of a panel."""
     heads = {name: "layer {} head {}".format(*look[name + "_head"]) for name in ("previous", "induction")}
     return [
         ("loss, first reading", look["first"] / CHANCE, f"{look['first']:.2f} nats (chance {CHANCE:.2f})"),

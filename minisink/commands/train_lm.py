@@ -96,8 +96,6 @@ def _train(args, recipe):
 
 
 def _text(args, tokenizer, quiet):
-    """Return the token ids to learn from, and to look at."""
-
     def encode(paths):
         return tokens.encode_files(tokenizer, tqdm(paths, "encode", disable=quiet, file=sys.stderr))
 

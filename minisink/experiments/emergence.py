@@ -49,7 +49,10 @@ def run(text="", *, trainings=SHIPPED, checkpoints=(), cache=64, tokens=3000, se
         first, began = "?", 0.0
         if (config := folder / "config.json").is_file():
             first = "any" if read_json(config).get("bos_token_id") is None else "fixed"
-        for part, log in enumerate(read_logs(folder)):  # one after another, the tokens counted on
+        logs = sorted(folder.glob(LOGS))
+        if not logs:
+            raise ValueError(f"{folder}: holds no log ({LOGS})")
+        for part, log in enumerate(map(read_log, logs)):  # one after another, the tokens counted on
             for i, weights in enumerate(log["weight"]):
                 row = {"training": name, "first": first, "part": part, "tokens": int(began + log["tokens"][i])}
                 row |= {"loss": float(log["loss"][i]), "weight": float(weights.max()), "layer": int(weights.argmax())}
@@ -60,12 +63,11 @@ def run(text="", *, trainings=SHIPPED, checkpoints=(), cache=64, tokens=3000, se
 def effects(rows):
     for name, log in by(rows, "training").items():
         weight, loss = (np.array([row[key] for row in log]) for key in ("weight", "loss"))
-        last, first = weight[-max(1, len(weight) // 4) :], log[0]["first"]
+        last, first, what = weight[-max(1, len(weight) // 4) :], log[0]["first"], f"{name}: weight on the first token"
         if first == "?":
-            yield effect(f"{name}: weight on the first token, end - start", last - weight[0], above=0)
+            yield effect(f"{what}, end - start", last - weight[0], above=0)
         else:
-            side = {"any": "below", "fixed": "above"}[first]
-            yield effect(f"{name}: weight on the first token", last, **{side: EPSILON})
+            yield effect(what, last, **{{"any": "below", "fixed": "above"}[first]: EPSILON})
         if first != "any":
             later = half_way(log, weight) - half_way(log, -loss)
             unit = "steps" if "step" in log[0] else "M tokens"
@@ -119,13 +121,6 @@ def draw(figure, rows):
         if key == "weight":
             axes.axhline(EPSILON, color="black", lw=1)
     name_lines(axes)
-
-
-def read_logs(folder):
-    logs = [read_log(path) for path in sorted(folder.glob(LOGS))]
-    if not logs:
-        raise ValueError(f"{folder}: holds no log ({LOGS})")
-    return logs
 
 
 def read_log(path):

@@ -88,7 +88,8 @@ class Training:
         """
         started = time.perf_counter()
         recipe = self.recipe
-        inputs, targets = self._to_device(data.draw(self.random, self.ids, recipe.batch, recipe.context, self.bos))
+        batch = data.draw(self.random, self.ids, recipe.batch, recipe.context, self.bos)
+        inputs, targets = map(self.xp.asarray, batch)
         loss, gradient = batch_gradient(self.config, self.vector, inputs, targets, **self.pieces)
         if recipe.shared:
             share(self.config, gradient)
@@ -121,7 +122,8 @@ class Training:
         In it ``sink_i`` is the weight on the first token in layer i, and ``window_nll`` and ``one_sink_nll`` are the
         loss with a cache of half the context on one long text.
         """
-        inputs, targets = self._to_device(data.spread(self.valid, self.recipe.batch, self.recipe.context, self.bos))
+        batch = data.spread(self.valid, self.recipe.batch, self.recipe.context, self.bos)
+        inputs, targets = map(self.xp.asarray, batch)
         valid_loss, sinks = batch_loss(self.config, self.vector, inputs, targets, piece=self.pieces["piece"])
         model, cache = self.model(), self.recipe.context // 2
         text = np.concatenate(([] if self.bos is None else [self.bos], self.valid[:STREAM])).astype(np.int64)
@@ -150,9 +152,6 @@ class Training:
         state.save(self.folder, about | {"random": random, "identity": self.identity}, vectors)
         weights = as_weights(self.config, vectors["weights"].astype(self.dtype))
         Model(self.config, weights, self.tokenizer).save(self.folder)
-
-    def _to_device(self, arrays):
-        return map(self.xp.asarray, arrays)
 
 
 def _text_identity(ids):

@@ -1,6 +1,6 @@
 """What the classroom's models share: attention alone, and a step of learning from texts.
 
-A task, `backcopy` or `induction`, says which texts these are, by `draw`, and what can be seen inside, by `look`.
+A task, `backcopy` or `induction`, gives the texts, and says by its `look` what can be seen inside.
 """
 
 import math
@@ -24,19 +24,20 @@ def attention_only(*, n_layers, n_heads, width=64, **fields):
 
 
 class Toy:
-    """A small model that learns from `batch` texts per step.
+    """A small model that learns from `batch` texts per step, drawn by ``draw(random, batch)``.
 
-    `std` is the deviation of the initial weights; `weight_decay` is AdamW's, and `optimizer` is "adamw" or "sgd".
-    `seed` is of the initial weights, the texts, and the texts that are watched. The numbers do not depend on `workers`,
-    the threads; on a GPU (`device` is "cpu" or "cuda") there is one.
+    They are (B, T + 1) ints: T tokens each to read and the same, one further, to predict. `std` is the deviation of the
+    initial weights; `weight_decay` is AdamW's, and `optimizer` is "adamw" or "sgd". `seed` is of the initial weights,
+    the texts, and the texts that are watched. The numbers do not depend on `workers`, the threads; on a GPU (`device`
+    is "cpu" or "cuda") there is one.
     """
 
     def __init__(
-        self, config, schedule, *, std, weight_decay, optimizer="adamw", batch=32, seed=0, workers=1, device="cpu"
+        self, config, draw, schedule, *, std, weight_decay, optimizer="adamw", batch=32, seed=0, workers=1, device="cpu"
     ):
         if schedule.n_steps < 1:
             raise ValueError(f"steps is {schedule.n_steps}; it must be 1 or more")
-        self.config, self.schedule, self.batch = config, schedule, batch
+        self.config, self.draw, self.schedule, self.batch = config, draw, schedule, batch
         self.workers, self.xp = workers if device == "cpu" else 1, array_module(device)
         self.vector = self.xp.asarray(initial_vector(config, seed, std=std))
         self.random = np.random.default_rng([seed, 1])
@@ -45,13 +46,9 @@ class Toy:
         self.optimizer = adamw if optimizer == "adamw" else SGD()
         self.n_steps_done = 0
 
-    def draw(self):
-        """Draw texts for one step, (B, T + 1) ints: T tokens each to read and the same, one further, to predict."""
-        raise NotImplementedError
-
     def step(self):
         """Learn from one batch; return the loss before, in nats. ValueError when it is not finite."""
-        ids = self.xp.asarray(self.draw())
+        ids = self.xp.asarray(self.draw(self.random, self.batch))
         loss, gradient = batch_gradient(self.config, self.vector, ids[:, :-1], ids[:, 1:], workers=self.workers)
         norm = clip(gradient, 1.0)
         if not math.isfinite(loss + norm):

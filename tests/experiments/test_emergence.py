@@ -44,7 +44,7 @@ def test_parts_follow_one_another(tmp_path):
     assert np.shape([row["weights"] for row in rows]) == (13, 2)
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="empty: holds no log"):
-        emergence.read_logs(tmp_path / "empty")
+        list(emergence.run(trainings=[str(tmp_path / "empty")]))
 
 
 @pytest.mark.parametrize(("n_rows", "shown"), [(11, [2, 5, 8, 11]), (5, [1, 2, 3, 4, 5]), (1, [1])])
@@ -142,7 +142,7 @@ def test_a_log_that_was_edited_or_cut_is_read(tmp_path, capsys):
     path.unlink()
     path.mkdir()
     with pytest.raises(ValueError, match=r"log.csv: a folder"):
-        emergence.read_logs(tmp_path / "a")
+        list(emergence.run(trainings=[str(tmp_path / "a")]))
 
 
 @pytest.mark.parametrize("columns", [("step", "tokens"), ()])

@@ -25,14 +25,14 @@ class Toy(toy.Toy):
         config = toy.attention_only(n_layers=n_layers, n_heads=1, **weights, **text)
         rate = rate or RATES["sgd" if options.get("optimizer") == "sgd" else kind]
         schedule = Schedule(rate, n_steps, warmup=20, decay=0.7, final=0.1)
-        super().__init__(config, schedule, std=0.05, weight_decay=0.1, **options)
-        self.task, self.length = task, length
+
+        def draw(random, n_texts):
+            return task.draw(random, n_texts, length + 1)[0]
+
+        super().__init__(config, draw, schedule, std=0.05, weight_decay=0.1, **options)
+        self.task = task
         self.watched = task.draw(self.random_watched, 64, length + 1)  # the same texts all along
         self.floor = task.floor(length)
-
-    def draw(self):
-        """Texts of the chain."""
-        return self.task.draw(self.random, self.batch, self.length + 1)[0]
 
     def look(self):
         """Measure the model on texts it does not learn from.

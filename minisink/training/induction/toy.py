@@ -1,5 +1,7 @@
 """A model of two layers in which induction heads grow, and what can be seen inside it meanwhile."""
 
+from functools import partial
+
 import numpy as np
 
 from ...loss import nll_of
@@ -21,12 +23,8 @@ class Toy(toy.Toy):
         text = {"vocab_size": VOCABULARY, "max_positions": LENGTH, "bos": BOS}
         config = toy.attention_only(n_layers=n_layers, n_heads=2, **text)
         schedule = Schedule(rate or 1e-2, n_steps, warmup=50, decay=0.3)
-        super().__init__(config, schedule, std=0.1, weight_decay=0.3, **options)
+        super().__init__(config, partial(rows, length=LENGTH + 1), schedule, std=0.1, weight_decay=0.3, **options)
         self.watched = ask(self.random_watched, 32, gap=20)  # within the trained length, the same texts all along
-
-    def draw(self):
-        """Texts of segments."""
-        return rows(self.random, self.batch, LENGTH + 1)
 
     def look(self):
         """Measure the model on texts it does not learn from.

@@ -12,7 +12,7 @@ Only keys that a query may see count: those at ``mask``. For weights p, scores s
 
 import numpy as np
 
-from ...ops import relu, softmax, softmax_with_sink
+from ...ops import relu, softmax_with_sink
 
 KINDS = ("softmax", "softmax1", "logit", "gate", "softpick", "relu")
 EPS = 1e-6  # softpick's, where all scores are 0
@@ -30,10 +30,8 @@ def weigh(scores, mask, kind, sink=0.0):  # (B, T, S), (T, S) -> (B, T, S)
     if kind == "softpick":
         raised, _, total = _shifted_exp(scores, mask)
         return np.maximum(raised, 0.0) / total
-    masked = np.where(mask, scores, -np.inf)
-    if kind in ("softmax1", "logit"):
-        return softmax_with_sink(masked, sink if kind == "logit" else 0.0)
-    return softmax(masked)
+    sink = {"softmax1": 0.0, "logit": sink}.get(kind, -np.inf)
+    return softmax_with_sink(np.where(mask, scores, -np.inf), sink)
 
 
 def weigh_backward(dpattern, pattern, scores, mask, kind):  # 3 x (B, T, S), (T, S) -> (B, T, S), float
