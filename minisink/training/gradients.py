@@ -31,9 +31,9 @@ def batch_gradient(config, vector, inputs, targets, *, piece=None, workers=1):  
         gradient = np.zeros_like(vector)
         rows = slice(start, start + piece)
         with np.errstate(over="ignore", invalid="ignore"):  # the caller looks whether the loss is finite
-            logits, saved = passes.forward(inputs[rows], weights, config)
+            logits, _, back = passes.forward(inputs[rows], weights, config)
             loss, dlogits = cross_entropy(logits, targets[rows].reshape(-1), scale)
-            passes.backward(dlogits, saved, config, as_weights(config, gradient))
+            back(dlogits, as_weights(config, gradient))
         return loss, gradient
 
     with one_thread(width), ThreadPoolExecutor(workers) as pool:  # a piece that ends raises the count for none
@@ -57,8 +57,8 @@ def batch_loss(config, vector, inputs, targets, *, piece=None):
     for start in range(0, B, piece):
         rows = slice(start, start + piece)
         with one_thread(config.d_model):
-            logits, saved = passes.forward(inputs[rows], weights, config)
-        for i, layer in enumerate(saved["layers"]):
+            logits, layers, _ = passes.forward(inputs[rows], weights, config)
+        for i, layer in enumerate(layers):
             on_first = layer["pattern"][:, :, T // 2 :, 0]  # (b, H, T/2)
             sinks[i] += float(on_first.mean()) * len(on_first) / B
         total += float(cross_entropy(logits, targets[rows].reshape(-1), 1.0)[0])

@@ -22,10 +22,12 @@ GELU = {"gelu_new": gelu, "gelu": gelu_erf}  # as in `ops.ACTIVATIONS`
 
 
 def forward(ids, weights, config):  # (B, T) -> (B * T, V)
-    """Return the logits of the next token after every token of every sample, and what `backward` needs.
+    """Return the logits of the next token after every token of every sample, what is inside each layer, and `back`.
 
-    In that, ``saved["layers"][i]`` has the ``"pattern"`` (B, H, T, T) and the values ``"v"`` (B, K, T, D) to look at.
-    Where positions are learned, T is at most ``config.max_positions``.
+    Of a layer, that is the ``"pattern"`` (B, H, T, T) and the values ``"v"`` (B, K, T, D). ``back(dlogits, grad)``
+    turns the gradient from `backward.cross_entropy` into that of every weight, in `grad`, a `Weights` too. It takes the
+    layers out of their list as it uses them, so that memory is free again. Where positions are learned, T is at most
+    ``config.max_positions``.
     """
     if config.model_type in ("qwen3", "falcon"):
         raise ValueError(f"a {config.model_type} can be run here, but not trained")
@@ -36,35 +38,29 @@ def forward(ids, weights, config):  # (B, T) -> (B * T, V)
     bias = bias if slopes is None else bias + slopes  # (T, T), or with ALiBi (H, T, T)
     layers = []
     for layer in weights.layers:
-        x, kept = _layer(x, layer, config, B, bias)
-        layers.append(kept)
+        x, inside = _layer(x, layer, config, B, bias)
+        layers.append(inside)
     h, norm_back = _norm(x, weights, "norm", config)
     logits, head_back = linear(h, weights.head)  # (N, C) -> (N, V)
-    return logits, {"ids": ids, "layers": layers, "norm_back": norm_back, "head_back": head_back}
 
+    def back(dlogits, grad):  # (N, V)
+        dx = norm_back(head_back(dlogits, grad.head), grad)  # tied: into the embedding's, transposed
+        for layer_grad in reversed(grad.layers):
+            dx = layers.pop()["back"](dx, layer_grad)
+        if config.learned_positions:
+            grad.position[...] = 0.0  # places beyond T were not used
+            grad.position[:T] = dx.reshape(B, T, -1).sum(axis=0)
+        if not config.tied:
+            grad.embed[...] = 0.0
+        embedding_backward(dx, ids.reshape(-1), grad.embed)
 
-def backward(dlogits, saved, config, into):  # (B * T, V)
-    """Write the gradient of every weight into `Weights` for it, with `dlogits` from `backward.cross_entropy`.
-
-    The layers are taken out of `saved` as they are used, so that memory is free again.
-    """
-    B, T = saved["ids"].shape
-    dx = saved["head_back"](dlogits, into.head)  # tied: into the embedding's, transposed
-    dx = saved["norm_back"](dx, into)
-    for grad in reversed(into.layers):
-        dx = saved["layers"].pop()["back"](dx, grad)
-    if config.learned_positions:
-        into.position[...] = 0.0  # places beyond T were not used
-        into.position[:T] = dx.reshape(B, T, -1).sum(axis=0)
-    if not config.tied:
-        into.embed[...] = 0.0
-    embedding_backward(dx, saved["ids"].reshape(-1), into.embed)
+    return logits, layers, back
 
 
 def _layer(x, layer, config, B, bias):  # (N, C) -> (N, C)
     """Attention, then the MLP; or both side by side, reading the same x (GPT-NeoX)."""
     is_parallel = getattr(config, "parallel", False)
-    read, attend_back, kept = _attend(x, layer, config, B, bias)
+    read, attend_back, inside = _attend(x, layer, config, B, bias)
     attended = x + read
     added, mlp_back = _mlp(x if is_parallel else attended, layer, config)
 
@@ -72,7 +68,7 @@ def _layer(x, layer, config, B, bias):  # (N, C) -> (N, C)
         dattended = dx + mlp_back(dx, grad)
         return dattended + attend_back(dx if is_parallel else dattended, grad)
 
-    return attended + added, kept | {"back": back}
+    return attended + added, inside | {"back": back}
 
 
 def _attend(x, layer, config, B, bias):  # (N, C) -> (N, C)

@@ -58,10 +58,10 @@ class Toy:
         return loss
 
     def forward(self, ids):
-        """Run the training forward on (B, T) ids: logits (B * T, V), and what it saves, as patterns and values."""
+        """Run the training forward on (B, T) ids: logits (B * T, V), and the pattern and values of each layer."""
         with one_thread(self.config.d_model):
             weights = as_weights(self.config, self.vector)
-            return passes.forward(self.xp.asarray(ids), weights, self.config)
+            return passes.forward(self.xp.asarray(ids), weights, self.config)[:2]
 
     def as_model(self, name):
         """Return a `Model` of the weights as they are now, which share their memory."""

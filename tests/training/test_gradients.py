@@ -173,12 +173,12 @@ def test_forward_equals_inference(case):
     inference, config, vector = small.make(case, dtype=np.float32)
     weights = as_weights(config, vector)
     inputs, _ = small.batch(1)
-    logits, saved = passes.forward(inputs, weights, config)
+    logits, layers, _ = passes.forward(inputs, weights, config)
     for b, text in enumerate(inputs):
         trace = {}
         expected = inference.forward(text, weights, config, trace=trace)
         assert np.allclose(logits.reshape(small.B, small.T, small.V)[b], expected, rtol=0, atol=1e-5)
-        for kept, inside in zip(saved["layers"], trace["layers"], strict=True):
+        for kept, inside in zip(layers, trace["layers"], strict=True):
             assert np.allclose(kept["pattern"][b], inside["pattern"], rtol=0, atol=1e-5)
 
 

@@ -90,7 +90,7 @@ def test_what_is_watched_is_where_the_copy_is():
         for b in range(B):
             pattern[b, 1, t, min(t, int(np.flatnonzero(inputs[b] == inputs[b, t])[0]) + 1)] = 1.0
     zeros = np.zeros((B * T, segments.VOCABULARY), np.float32)
-    learner.forward = lambda ids: (zeros, {"layers": [{"pattern": pattern}, {"pattern": 0 * pattern}]})
+    learner.forward = lambda ids: (zeros, [{"pattern": pattern}, {"pattern": 0 * pattern}])
     seen = learner.look()
     assert (seen["previous"], seen["previous_head"], seen["induction_head"]) == (1.0, (0, 0), (0, 1))
     assert seen["induction"] > 0.75  # by lot a segment may hold a symbol twice

@@ -35,11 +35,11 @@ class Toy(toy.Toy):
         say which head does, as (layer, head).
         """
         inputs, targets = self.watched[:, :-1], self.watched[:, 1:]
-        logits, saved = self.forward(inputs)
+        logits, layers = self.forward(inputs)
         nll = nll_of(logits, targets.reshape(-1)).reshape(targets.shape)
         second = np.arange(1 - SEGMENT, 0) + inputs.shape[1]  # the queries of the second reading that can know the next
         later = np.arange(2, inputs.shape[1])
-        pattern = np.array([to_host(layer["pattern"]).mean(axis=0) for layer in saved["layers"]])  # (L, H, T, T)
+        pattern = np.array([to_host(layer["pattern"]).mean(axis=0) for layer in layers])  # (L, H, T, T)
         queries = {"previous": (later, later - 1), "induction": (second, 2 + np.arange(SEGMENT - 1))}
         look: dict = {"first": float(nll[:, :SEGMENT].mean()), "second": float(nll[:, 1 - SEGMENT :].mean())}
         for name, (query, key) in queries.items():
