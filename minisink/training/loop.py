@@ -18,6 +18,7 @@ from ..loss import token_nll
 from ..methods import Streaming, Window
 from ..model import Model
 from ..system.device import array_module, to_host
+from ..system.files import save_state
 from . import data, log, state
 from .gradients import batch_gradient, batch_loss
 from .optimizer import AdamW, Schedule, clip
@@ -56,7 +57,8 @@ class Training:
         self.xp, on_cpu = array_module(self.device), self.device == "cpu"
         self.pieces: dict = {"piece": None, "workers": self.workers} if on_cpu else {"piece": recipe.batch}
         self.identity: dict = {"config": raw_of(config), "recipe": asdict(recipe) | {"betas": list(recipe.betas)}}
-        self.identity |= {"text": _text_identity(self.ids), "held-out text": _text_identity(self.valid)}
+        for text, ids in (("text", self.ids), ("held-out text", self.valid)):
+            self.identity[text] = {"tokens": len(ids), "checksum": zlib.crc32(np.ascontiguousarray(ids).data)}
         state.check_writable(self.folder, resume=self.resume)
         vector = initial_vector(config, recipe.seed, std=recipe.std, shared=recipe.shared)
         if self.start is not None:
@@ -147,15 +149,12 @@ class Training:
     def save(self):
         """Write the state, and the model as a Hugging Face folder."""
         vectors = {name: to_host(vector) for name, vector in self._vectors().items()}
-        about = {"step": self.n_steps_done, "seconds": self.seconds, "losses": self.losses}
+        about: dict = {"step": self.n_steps_done, "seconds": self.seconds, "losses": self.losses}
         random = self.random.bit_generator.state
-        state.save(self.folder, about | {"random": random, "identity": self.identity}, vectors)
+        about |= {"random": random, "identity": self.identity}
+        save_state(self.folder / state.FILE, state.STATE, about, vectors)
         weights = as_weights(self.config, vectors["weights"].astype(self.dtype))
         Model(self.config, weights, self.tokenizer).save(self.folder)
-
-
-def _text_identity(ids):
-    return {"tokens": len(ids), "checksum": zlib.crc32(np.ascontiguousarray(ids).data)}
 
 
 def run(training, *, eval_every=50, save_every=200, on_step=None, stop=lambda: False):

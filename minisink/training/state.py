@@ -11,15 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from ..cache import check_whole
-from ..system.files import blame, check_room, load_state, reading, save_state
+from ..system.files import blame, check_room, load_state, reading
 from . import log
 
 FILE, STATE, WHAT = "state.safetensors", "minisink", "a sound training state"
-
-
-def save(folder, about, vectors):
-    """Write the state: what is JSON-able (see `load`), with the ``"identity"``, and the three vectors, (P,) each."""
-    save_state(folder / FILE, STATE, about, vectors)
 
 
 def load(folder, identity, size):

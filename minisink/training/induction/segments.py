@@ -32,8 +32,8 @@ def rows(random, n_rows, length):
     for row in ids:
         t = 1
         while t < length:
-            segment = _symbols(random, random.integers(4, 20))
-            gap = _symbols(random, random.integers(0, 16) * random.integers(0, 2))
+            segment = random.integers(1, VOCABULARY, random.integers(4, 20))
+            gap = random.integers(1, VOCABULARY, random.integers(0, 16) * random.integers(0, 2))
             unit = np.concatenate((segment, gap, segment, segment))[: length - t]
             row[t : t + len(unit)] = unit
             t += len(unit)
@@ -48,10 +48,6 @@ def ask(random, n_rows, gap):
     if gap < 0:
         raise ValueError(f"gap is {gap}; it must be 0 or more symbols")
     ids = np.full((n_rows, 1 + SEGMENT + gap + SEGMENT), BOS, np.int64)
-    ids[:, 1:-SEGMENT] = _symbols(random, (n_rows, SEGMENT + gap))
+    ids[:, 1:-SEGMENT] = random.integers(1, VOCABULARY, (n_rows, SEGMENT + gap))
     ids[:, -SEGMENT:] = ids[:, 1 : 1 + SEGMENT]
     return ids
-
-
-def _symbols(random, shape):
-    return random.integers(1, VOCABULARY, shape)
