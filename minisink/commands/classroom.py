@@ -24,7 +24,6 @@ def add_training(parser, *, seed, layers, steps, rate):
 
 
 def check(args, **least):
-    """Validate minimum values, a positive rate, and a writable plot path."""
     at_least(args, seed=0, layers=1, steps=1, workers=1, **least)
     if args.rate is not None and not 0 < args.rate < float("inf"):
         raise ValueError(f"--rate is {args.rate}; it must be a number above 0")

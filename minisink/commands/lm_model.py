@@ -21,7 +21,6 @@ SIZES = {"architecture": "llama", "vocab_size": 1024, "width": 128, "layers": 4,
 
 
 def add_options(group):
-    """Add the options for what is trained to `group`."""
     add = group.add_argument
     add("--init", metavar="MODEL", help="start from a shipped name or a folder, with its tokenizer and sizes")
     add("--tokenizer", type=Path, metavar="FILE", help="tokenizer.json to use instead of training one")

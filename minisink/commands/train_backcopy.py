@@ -72,7 +72,6 @@ def _explain(row, above, first, length, seconds):
 
 
 def _draw(history, path, first):
-    """Draw loss, weight on the first token and size of its value over the steps."""
     steps, last = [step for step, _ in history], history[-1][1]
     curves = {name: [look[name] for _, look in history] for name in last}
     idle, busy = curves["bos_from_nontrigger"], curves["bos_from_trigger"]
