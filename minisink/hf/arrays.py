@@ -11,6 +11,7 @@ import numpy as np
 
 from .. import gpt2, llama
 from ..families import falcon, gpt_neox, mpt
+from ..positions import interleaved_to_split_half, split_half_to_interleaved
 
 ARCHITECTURES: dict[str, Any] = {"llama": llama, "mistral": llama, "qwen2": llama, "qwen3": llama}
 ARCHITECTURES |= {"gpt2": gpt2, "gpt_neox": gpt_neox, "mpt": mpt, "falcon": falcon}
@@ -146,6 +147,42 @@ def tensors_of(config, column=None):
         is_transposed = len(shape) == 2 and not is_as_ours
         tensors[ours] = Tensor(_name(theirs, ours), shape[::-1] if is_transposed else shape, is_transposed)
     return tensors
+
+
+def tensor_shapes(config, column=None):
+    """List every tensor a checkpoint must hold: its name to its shape there."""
+    return {tensor.name: tensor.shape for tensor in tensors_of(config, column).values()}
+
+
+def from_tensors(config, read, column=None):
+    """Yield each array by our name, matrices as (in, out) views; ``read(name)`` is called for one tensor at a time."""
+    for ours, tensor in tensors_of(config, column).items():
+        array = read(tensor.name)
+        yield ours, _reordered(array.T if tensor.is_transposed else array, ours, config, column)
+
+
+def to_tensors(config, arrays, column=None):
+    """Undo `from_tensors`, as dicts."""
+    tensors, stored = tensors_of(config, column), {}
+    for ours, array in arrays.items():
+        array = _reordered(array, ours, config, column, back=True)
+        stored[tensors[ours].name] = array.T if tensors[ours].is_transposed else array
+    return stored
+
+
+def _reordered(array, name, config, column, back=False):
+    """Reorder the last axis of an array from a file's order to ours, or back; return most arrays unchanged.
+
+    llama.cpp rotates neighbours, channels 2 j and 2 j + 1, and in its files the heads of Llama's queries and keys have
+    that order; minisink and Hugging Face rotate j and j + D/2.
+    """
+    field, is_gguf = name.rpartition(".")[2], column == "GGUF"
+    if is_gguf and config.model_type == "llama" and field in ("wq", "bq", "wk", "bk"):
+        heads = array.reshape(*array.shape[:-1], -1, config.head_dim)
+        return (split_half_to_interleaved if back else interleaved_to_split_half)(heads).reshape(array.shape)
+    if not is_gguf and config.model_type in ("gpt_neox", "falcon") and field.endswith("_qkv"):
+        return (by_head if back else by_kind)(array, config)
+    return array
 
 
 def _name(theirs, ours):

@@ -15,7 +15,7 @@ import numpy as np
 from ..system.files import unfinished_folder
 from . import falcon, gpt2, gpt_neox, llama, mpt
 from . import tokenizer as words
-from .arrays import HARMLESS, by_head, by_kind, family_of, tensors_of
+from .arrays import HARMLESS, family_of, from_tensors, tensor_shapes, tensors_of, to_tensors
 from .checkpoint import find_tensors, read_tensor, write_tensors
 from .fields import brief, naming, read_json, refusing, token_ids
 from .relatives import check_relatives
@@ -44,31 +44,6 @@ def raw_of(config):
     if config.softmax != "softmax" or config.sink_logit:
         raw["minisink"] = {"softmax": config.softmax, "sink_logit": config.sink_logit}
     return raw
-
-
-def tensor_shapes(config):
-    """List every tensor a checkpoint must hold: Hugging Face's name to its shape there."""
-    return {tensor.name: tensor.shape for tensor in tensors_of(config).values()}
-
-
-def from_tensors(config, read):
-    """Yield each array by our name, matrices as (in, out) views; ``read(name)`` is called for one tensor at a time."""
-    for ours, tensor in tensors_of(config).items():
-        array = read(tensor.name)
-        array = array.T if tensor.is_transposed else array
-        yield ours, by_kind(array, config) if _is_by_head(config, ours) else array
-
-
-def to_tensors(config, arrays):
-    """Undo `from_tensors`, as dicts."""
-    tensors = tensors_of(config)
-    arrays = {ours: by_head(array, config) if _is_by_head(config, ours) else array for ours, array in arrays.items()}
-    return {tensors[ours].name: array.T if tensors[ours].is_transposed else array for ours, array in arrays.items()}
-
-
-def _is_by_head(config, name):
-    """Return whether the tensor holds queries, keys and values joined head by head."""
-    return config.model_type in ("gpt_neox", "falcon") and name.endswith("_qkv")
 
 
 def read(folder, *, dtype):

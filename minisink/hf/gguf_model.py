@@ -8,8 +8,8 @@ import numpy as np
 
 from .. import gpt2, llama
 from ..families import falcon, gpt_neox, mpt
-from ..positions import interleaved_to_split_half, rope_frequencies
-from .arrays import tensors_of
+from ..positions import rope_frequencies
+from .arrays import from_tensors, tensor_shapes, to_tensors
 from .checkpoint import account_for
 from .fields import common, divides, flag, naming, number, one_of, positive_int, refuse, text_or_none, token_ids
 from .gguf_file import check_tensors, library, read_header, read_tensor
@@ -39,7 +39,7 @@ def read(path, *, dtype):
         config, ids = read_config(about, tensors)
         tokenizer = tokenizer_of(about, config.vocab_size, config.bos)
         chat_template = text_or_none(about, "tokenizer.chat_template")
-    shapes = {tensor.name: tensor.shape for tensor in tensors_of(config, "GGUF").values()}
+    shapes = tensor_shapes(config, "GGUF")
     if isinstance(config, llama.Config) and ROPE_FACTORS in tensors:
         shapes[ROPE_FACTORS] = (config.head_dim // 2,)
     account_for(path, {name: (path, shape) for name, (_, shape, _) in tensors.items()}, shapes, "metadata")
@@ -58,13 +58,7 @@ def read(path, *, dtype):
             config = replace(config, rope_scaling=_rule_of(about, config, factors))
         ignored.append(ROPE_FACTORS)
     chat = chat_template, None if tokenizer is None else special_tokens(about, ids)
-    return config, _from_tensors(config, tensor), tokenizer, ignored, chat
-
-
-def _from_tensors(config, read):
-    for ours, tensor in tensors_of(config, "GGUF").items():
-        array = _reordered(read(tensor.name), ours, config)
-        yield ours, array.T if tensor.is_transposed else array
+    return config, from_tensors(config, tensor, "GGUF"), tokenizer, ignored, chat
 
 
 # Fixed in llama.cpp's files of an architecture, without a key; our config may differ
@@ -88,13 +82,11 @@ def write(path, config, arrays, tokenizer=None):
     from gguf import GGUFWriter
 
     config = replace(config, model_type="llama") if config.model_type == "mistral" else config  # the same to llama.cpp
-    writer, tensors = GGUFWriter(path, arch_of(config)), tensors_of(config, "GGUF")
+    writer = GGUFWriter(path, arch_of(config))
     for key, value in (_words_of(config) | words_of(tokenizer, config.bos)).items():
         getattr(writer, f"add_{key}")(value)
-    for name, array in arrays.items():
-        rows = array.T if tensors[name].is_transposed else array
-        rows = _reordered(rows, name, config, lambda x: x.reshape(*x.shape[:-1], 2, -1).swapaxes(-1, -2))
-        writer.add_tensor(tensors[name].name, np.ascontiguousarray(rows, np.float32))
+    for name, array in to_tensors(config, arrays, "GGUF").items():
+        writer.add_tensor(name, np.ascontiguousarray(array, np.float32))
     if config.tied and config.model_type == "gpt_neox":  # llama.cpp looks for it
         writer.add_tensor(HEAD, np.ascontiguousarray(arrays["embed"], np.float32))
     writer.write_header_to_file()
@@ -117,20 +109,6 @@ def _words_of(config):
     if config.model_type == "mpt":
         about["max_alibi_bias"] = config.alibi_bias_max
     return about
-
-
-def _reordered(array, name, config, order=interleaved_to_split_half):
-    """Reorder a Llama's queries and keys for rotation here, or by another `order`; return other arrays unchanged.
-
-    llama.cpp rotates neighbours, channels 2 j and 2 j + 1, and its files have the rows of each head in that order;
-    minisink and Hugging Face rotate j and j + D/2.
-    """
-    H, K = config.n_heads, config.n_kv_heads
-    heads = {"wq": H, "bq": H, "wk": K, "bk": K}.get(name.rpartition(".")[2])
-    if heads is None or config.model_type != "llama":  # all others are stored as they are used
-        return array
-    columns = array.reshape(heads, config.head_dim, -1).swapaxes(1, 2)  # (heads * D, C) -> (heads, C, D)
-    return order(columns).reshape(columns.shape).swapaxes(1, 2).reshape(array.shape)
 
 
 # Keys of an architecture, without its name: those that are read, or that change nothing supported
