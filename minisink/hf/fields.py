@@ -70,6 +70,8 @@ def refusing(what, *kinds):
     """Turn errors of some kinds into a CheckpointError that says what is wrong, and why."""
     try:
         yield
+    except (KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
     except kinds as error:
         raise CheckpointError(f"{what} ({error})") from error
 

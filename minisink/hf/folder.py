@@ -1,8 +1,7 @@
 """A Hugging Face folder to config, arrays and tokenizer, and back.
 
 A folder holds ``config.json``, ``model.safetensors`` (or ``model.safetensors.index.json`` and its shards) and
-``tokenizer.json``; other tools also write ``generation_config.json``, whose eos ids count too. The keys are in `llama`,
-`gpt2`, `gpt_neox`, `mpt` and `falcon`, one architecture per file; the names of tensors are in `arrays`.
+``tokenizer.json``; other tools also write ``generation_config.json``, whose eos ids count too.
 """
 
 import json
@@ -53,7 +52,12 @@ def read(folder, *, dtype):
     each of `arrays.shapes`, which reads one tensor at a time; `ignored` are names of tensors that a forward
     pass does not need; `chat` is the template and its names for special tokens, each None if no file has it.
     """
-    config = _read_config(folder)
+    raw, generation = read_json(folder / "config.json"), read_json(folder / "generation_config.json", {})
+    with naming(folder / "config.json"):
+        config = config_of(raw)
+    with naming(folder / "generation_config.json"):
+        more = token_ids(generation, "eos_token_id", config.vocab_size)
+    config = replace(config, eos=tuple(dict.fromkeys((*config.eos, *more))))
     tokenizer = words.read_tokenizer(folder, config.vocab_size)
     chat = words.read_chat_template(folder), words.read_special_tokens(folder, tokenizer, config.model_type)
     if tokenizer is not None:
@@ -74,16 +78,6 @@ def read(folder, *, dtype):
         else:
             config = replace(config, tied=False)
     return config, from_tensors(config, read), tokenizer, ignored, chat
-
-
-def _read_config(folder):
-    """Read the config of a folder, with the eos ids of both its files."""
-    raw, generation = read_json(folder / "config.json"), read_json(folder / "generation_config.json", {})
-    with naming(folder / "config.json"):
-        config = config_of(raw)
-    with naming(folder / "generation_config.json"):
-        more = token_ids(generation, "eos_token_id", config.vocab_size)
-    return replace(config, eos=tuple(dict.fromkeys((*config.eos, *more))))
 
 
 def write(folder, config, arrays, tokenizer=None, chat_template=None, special_tokens=None):

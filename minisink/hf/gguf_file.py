@@ -138,7 +138,6 @@ def check_tensors(path, tensors, start, align):
 
 
 def _n_bytes(path, name, kind, shape):
-    """Count the bytes of a tensor; raise CheckpointError for an unsupported type."""
     quants = library()
     try:
         quant = quants.GGMLQuantizationType(kind)

