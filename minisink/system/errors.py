@@ -73,5 +73,4 @@ def tell(message):
 
 
 def _silence(stream):
-    """Discard whatever else is written to a stream."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -25,11 +25,11 @@ SAVING = ".saving-"  # prefix of the folder of unfinished files, before eight le
 
 @contextmanager
 def blame(path, what):
-    """Turn an OSError into a ValueError: "`path`: `what` (the reason)"."""
+    """Turn an OSError, or what safetensors makes of one, into a ValueError: "`path`: `what` (the reason)"."""
     try:
         yield
-    except OSError as error:
-        raise ValueError(f"{path}: {what} ({error.strerror or error})") from error
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"{path}: {what} ({getattr(error, 'strerror', None) or error})") from error
 
 
 def read_text(path, newline=None):
@@ -51,11 +51,8 @@ def save_state(path, kind, about, arrays):
     """
     arrays = {name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)}  # save_file writes the buffer
     text = json.dumps(about, default=int)  # NumPy integers are written as integers
-    try:
-        with atomic_write(path) as unfinished:
-            save_file(arrays, unfinished, metadata={kind: text, "format": FORMAT, "digest": digest_of(text, arrays)})
-    except SafetensorError as error:
-        raise ValueError(f"{path}: cannot be written ({error})") from error
+    with atomic_write(path) as unfinished:
+        save_file(arrays, unfinished, metadata={kind: text, "format": FORMAT, "digest": digest_of(text, arrays)})
 
 
 def load_state(path, kind, what):
