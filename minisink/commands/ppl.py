@@ -126,7 +126,6 @@ def _merge(args):
 
 
 def _report(args, model, text, method, tally, tokens_per_second, n_known=0):
-    """Print a table, or JSON, and draw."""
     options = ("positions", *(common.FETCHED if args.method == "retrieval" else ()))
     about = {
         "model": model.name,
