@@ -36,10 +36,7 @@ def widen(raw, dtype):
 
 
 def find_files(folder):
-    """Find the safetensors files of a folder, ``model.safetensors`` or the shards its index names.
-
-    Each comes with the set of tensors that the index lists for it. Raise CheckpointError if one is missing.
-    """
+    """Find ``model.safetensors``, or the shards of its index, each with the set of tensors listed for it."""
     single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
     for path in (single, folder / PACKED):
         if is_there(path):

@@ -8,11 +8,12 @@ words, and hangs on a corrupt count. Only that package can decode quantised bloc
 import os
 import struct
 import warnings
+from contextlib import suppress
 from math import prod
 
 import numpy as np
 
-from .fields import CheckpointError, is_there, refusing
+from .fields import CheckpointError, refusing
 
 STRING, ARRAY = 8, 9
 # GGUF's number for a value type -> how numpy reads the bytes
@@ -23,11 +24,9 @@ REMEDY = "llama-quantize, a tool of llama.cpp, converts it to type F16 or Q8_0"
 
 def begins_as_gguf(path):
     """Return whether a file is GGUF by its first bytes; its name may not show it, like Ollama's sha256-..."""
-    try:
-        with open(path, "rb") as file:
-            return file.read(4) == b"GGUF"
-    except OSError:
-        return False
+    with suppress(OSError), open(path, "rb") as file:
+        return file.read(4) == b"GGUF"
+    return False
 
 
 class Cursor:
@@ -89,10 +88,7 @@ def read_header(path):
     `about` is its metadata by key; `tensors` maps names to (GGUF's number for the type, shape with the outermost axis
     first, offset in the file). The first tensor must begin at `start`, and each a multiple of `align` after it.
     """
-    if not is_there(path):
-        raise CheckpointError(f"{path}: no such file")
-    unreadable = refusing(f"{path}: not a GGUF file that can be read", *UNREADABLE)
-    with unreadable, open(path, "rb") as file:
+    with refusing(f"{path}: not a GGUF file that can be read", *UNREADABLE), open(path, "rb") as file:
         cursor = Cursor(file)
         if cursor.left < 8 or cursor.take(4) != b"GGUF":
             raise ValueError("it does not begin with GGUF")

@@ -148,11 +148,7 @@ def _check_rest(about, config):
 
 
 def read_config(about, tensors):
-    """Translate metadata to (a `Config`, its `special_ids`); the rest is inferred from the names of the tensors.
-
-    `about` and `tensors` are those of `gguf_file.read_header`. A ValueError names the key that is missing, impossible
-    or not supported.
-    """
+    """Translate metadata, completed by the names of the tensors, to (a `Config`, its `special_ids`)."""
     arch, words = one_of(about, "general.architecture", tuple(KEYS)), about.get(TOKENS)
     V = positive_int(about, f"{arch}.vocab_size", len(words) or None if isinstance(words, list) else None)
     ids, begins = special_ids(about, V), begins_text(about)

@@ -84,7 +84,6 @@ def tokenizer_of(about, vocab_size, bos):
     """Build the tokenizer that the metadata of a GGUF file describes; None for a file without words.
 
     `bos` is the token id that begins a text, or None. The text of a special token inside a user's text stays text.
-    Raise ValueError for an unknown kind or rule, and for contradictory words.
     """
     if about.get("tokenizer.ggml.model") in (None, "no_vocab", "none"):
         return None
