@@ -6,7 +6,6 @@ words, and hangs on a corrupt count. Only that package can decode quantised bloc
 """
 
 import os
-import struct
 import warnings
 from contextlib import suppress
 from math import prod
@@ -18,7 +17,7 @@ from .fields import CheckpointError, refusing
 STRING, ARRAY = 8, 9
 # GGUF's number for a value type -> how numpy reads the bytes
 NUMBERS = dict(enumerate("<u1 <i1 <u2 <i2 <u4 <i4 <f4 ?".split())) | {10: "<u8", 11: "<i8", 12: "<f8"}
-UNREADABLE = (OSError, ValueError, OverflowError, MemoryError, struct.error)
+UNREADABLE = (OSError, ValueError, OverflowError, MemoryError)
 REMEDY = "llama-quantize, a tool of llama.cpp, converts it to type F16 or Q8_0"
 
 
@@ -43,13 +42,13 @@ class Cursor:
         self.left -= n_bytes
         return self.file.read(n_bytes)
 
-    def number(self, form):
-        """Read the next number, by `struct`'s letter."""
-        return struct.unpack("<" + form, self.take(struct.calcsize("<" + form)))[0]
+    def integer(self, n_bytes):
+        """Read the next whole number, of 4 or 8 bytes."""
+        return int.from_bytes(self.take(n_bytes), "little")
 
     def string(self):
         """Read the next text."""
-        return self.take(self.number("Q")).decode("utf-8")
+        return self.take(self.integer(8)).decode("utf-8")
 
     def name(self):
         """Read the next text, the name of a key or tensor; it may appear in a message."""
@@ -60,11 +59,11 @@ class Cursor:
 
     def value(self):
         """Read the next value, its type first."""
-        kind = self.number("I")
+        kind = self.integer(4)
         if kind == STRING:
             return self.string()
         if kind == ARRAY:
-            kind, count = self.number("I"), self.number("Q")
+            kind, count = self.integer(4), self.integer(8)
             if kind != STRING:
                 return self.numbers(kind, count).tolist()
             if 8 * count > self.left:  # each text takes at least eight bytes
@@ -92,11 +91,11 @@ def read_header(path):
         cursor = Cursor(file)
         if cursor.left < 8 or cursor.take(4) != b"GGUF":
             raise ValueError("it does not begin with GGUF")
-        version = cursor.number("I")
+        version = cursor.integer(4)
         if version not in (2, 3):
             what = "big-endian" if version and not version & 0xFFFF else f"of version {version}"
             raise ValueError(f"it is {what}; only little-endian versions 2 and 3 are read")
-        n_tensors, n_keys = cursor.number("Q"), cursor.number("Q")
+        n_tensors, n_keys = cursor.integer(8), cursor.integer(8)
         about, tensors = {}, {}
         for _ in range(n_keys):
             key = cursor.name()
@@ -104,11 +103,11 @@ def read_header(path):
                 raise ValueError(f"{key} is in it twice")
             about[key] = cursor.value()
         for _ in range(n_tensors):
-            name, n_axes = cursor.name(), cursor.number("I")
+            name, n_axes = cursor.name(), cursor.integer(4)
             if name in tensors or not 1 <= n_axes <= 4:
                 raise ValueError(f"tensor {name} is in it twice, or has {n_axes} axes")
-            shape = tuple(cursor.number("Q") for _ in range(n_axes))[::-1]
-            tensors[name] = (cursor.number("I"), shape, cursor.number("Q"))
+            shape = tuple(cursor.integer(8) for _ in range(n_axes))[::-1]
+            tensors[name] = (cursor.integer(4), shape, cursor.integer(8))
         align = about.get("general.alignment", 32)
         if type(align) is not int or align < 1 or align & (align - 1):
             raise ValueError(f"general.alignment is {align!r}; it must be a power of 2")
