@@ -49,6 +49,7 @@ def run(args):
     turns = None if args.turns is None else read_turns(args.turns)
     common.at_least(args, max_new_tokens=1)
     methods = args.compare.split(",") if args.compare else [args.method]
+    _check_methods(*methods)
     if args.compare and (args.state or args.pin_system):
         raise ValueError(f"{'--state' if args.state else '--pin-system'} goes with one method, not with --compare")
     check_folder(args.state)
@@ -60,6 +61,13 @@ def run(args):
             talk.run_input()
         else:
             talk.run_script(turns)
+
+
+def _check_methods(*names):
+    """Refuse a name that is not a method."""
+    for name in names:
+        if name not in common.METHODS:
+            raise ValueError(f"method is {name!r}; it must be one of {', '.join(common.METHODS)}")
 
 
 def _conversation(args, model, name):
@@ -190,6 +198,7 @@ class Talk:
 
     def switch_method(self, name):
         """Continue with another method, with as many keys."""
+        _check_methods(name)
         capacity = self.first.stream.method.capacity or common.CAPACITY
         n_sinks = min(self.args.n_sinks, capacity - 1)
         window = capacity - n_sinks * (name in common.WITH_SINKS)

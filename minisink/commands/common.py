@@ -58,8 +58,6 @@ def add_method(parser):
 
 def method_of(args, model: Model, ids) -> Method:
     """Return the method for the options of `add_method`, to be used on a text that begins with `ids`."""
-    if args.method not in METHODS:
-        raise ValueError(f"method is {args.method!r}; it must be one of {', '.join(METHODS)}")
     n_sinks, window = args.n_sinks if args.method in WITH_SINKS else 0, args.window
     if window is None:
         cache = min(CAPACITY, model.config.max_positions)

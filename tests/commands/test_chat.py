@@ -252,6 +252,12 @@ def test_options_that_cannot_be(talk, argv, message):
     assert status == 2 and out == "" and message in err and len(err.splitlines()) == 1
 
 
+def test_an_unknown_method_is_refused_before_the_model_is_loaded(talk):
+    """A model that is not there either is never looked for."""
+    status, out, err = talk("--model", "./none", "--compare", "window,fast", lines="a\n")
+    assert status == 2 and out == "" and "method is 'fast'; it must be one of" in err and len(err.splitlines()) == 1
+
+
 def test_a_system_message_can_be_pinned(talk):
     """As sinks, and of a cache of 256 so much less is window."""
     _, out, _ = talk("--system", "be kind", "--pin-system", lines="a\n")
