@@ -192,27 +192,15 @@ def reader(model: Model, method: Method = DEFAULT, *, readable=False, cache: Any
     refuse_both(method, cache)
     if cache is None:
         check_method(model, method)
-    elif not isinstance(cache, RingCache):
-        check_cache(model, cache)
-    if isinstance(cache, RingCache):
-        return _decode(Decoder(model, cache.policy, cache=cache)), cache
-    if cache is not None:
-        return _readable_path(model, cache), cache
-    if isinstance(method, Recompute):
-        return _recompute(model, model.check_ids(method.lead) if method.lead else (), method.window), None
-    if readable or not method.is_plain:
-        cache = make_cache(model, method)
-        return _readable_path(model, cache), cache
-    decoder = Decoder(model, method)
-    return _decode(decoder), decoder.cache
-
-
-def _readable_path(model, cache):
-    return lambda new: to_host(model.forward(new, cache=cache, rows=slice(-1, None))[0])
-
-
-def _decode(decoder):
-    return lambda new: to_host(decoder(new) if len(new) > 1 else decoder.step(int(new[0])))
+        if isinstance(method, Recompute):
+            return _recompute(model, model.check_ids(method.lead) if method.lead else (), method.window), None
+        if readable or not method.is_plain:
+            cache = make_cache(model, method)
+    if cache is None or isinstance(cache, RingCache):
+        decoder = Decoder(model, getattr(cache, "policy", method), cache=cache)
+        return lambda new: to_host(decoder(new) if len(new) > 1 else decoder.step(int(new[0]))), decoder.cache
+    check_cache(model, cache)
+    return lambda new: to_host(model.forward(new, cache=cache, rows=slice(-1, None))[0]), cache
 
 
 def _recompute(model, lead, window):

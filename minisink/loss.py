@@ -104,17 +104,12 @@ def losses(model, ids, cache, chunk):
         start += n
 
 
-def cache_of(model: Model, method: Method, cache: Any, *, readable: bool = False) -> Any:
-    """Return the caller's cache, checked, or an empty one for the method."""
+def cache_of(model: Model, method: Method, cache: Any = None, *, readable: bool = False) -> Any:
+    """Return the caller's cache, checked, or an empty one: a `KVCache`, or if it can be its version for blocks."""
     refuse_both(method, cache)
-    if cache is None:
-        return empty_cache(model, method, readable=readable)
-    check_cache(model, cache)
-    return cache
-
-
-def empty_cache(model: Model, method: Method, *, readable: bool = False) -> KVCache | Banded:
-    """Return an empty cache for a method: a `KVCache`, or where that would be slow its version for blocks of tokens."""
+    if cache is not None:
+        check_cache(model, cache)
+        return cache
     check_method(model, method)
     if readable or isinstance(method, Recompute) or not method.is_plain or method.window is None:
         return make_cache(model, method)

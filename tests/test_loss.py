@@ -14,7 +14,7 @@ from tiny import public
 import minisink
 from minisink.fast import blocks as streaming
 from minisink.hf.shipped import sample_text
-from minisink.loss import empty_cache, nll_of
+from minisink.loss import cache_of, nll_of
 
 some = examples(60)
 thousand = examples(1000)
@@ -105,7 +105,7 @@ def test_a_stream_that_ended_lets_its_cache_go():
     model = public(tiny.make())
     gc.disable()
     try:
-        cache = empty_cache(model, minisink.Window(5))
+        cache = cache_of(model, minisink.Window(5))
         list(minisink.nll_stream(model, [tiny.ids(20)], cache=cache))
         held = weakref.ref(cache)
         del cache

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..cache import check_whole
-from ..loss import empty_cache
+from ..loss import cache_of
 from ..methods import Recompute
 from ..snapshot import cache_from, cache_state, method_state
 from ..system.files import blame, digest_of, load_state, reading, save_state
@@ -59,7 +59,7 @@ class Evaluation:
         self.place, self.n_read, self.digest = Place(0, 0), 0, hashlib.sha256()  # of the bytes that were read
         self.in_parts = bool(self.in_parts or pool or isinstance(method, Recompute))
         self.past: Any = Past(model, method, readable=readable) if self.in_parts else None
-        self.cache: Any = None if self.in_parts else empty_cache(model, method, readable=readable)
+        self.cache: Any = None if self.in_parts else cache_of(model, method, readable=readable)
         if state is not None:
             self._resume()
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..loss import empty_cache, perplexity, token_nll
+from ..loss import cache_of, perplexity, token_nll
 from ..methods import Streaming, cache_bytes_per_token
 from ..system.plots import BLACK, curves, name_lines
 from ..system.terminal import human_bytes
@@ -40,12 +40,12 @@ def run(model, text, *, tokens=50_000, cache=128, n_sinks=4, seed=0, track=iter)
     text_ids = np.take(ids, range(start, start + tokens - len(bos)), mode="wrap")
     stream = np.concatenate((bos, text_ids)).astype(np.int64)  # (T,)
     method = Streaming(n_sinks, cache - n_sinks)
-    stream_cache = empty_cache(model, method)
+    stream_cache = cache_of(model, method)
     bounds = np.linspace(0, tokens - 1, TENTHS + 1).astype(int)  # the last token predicts none
     for first, last in track([*pairwise(bounds)]):
         nll = token_nll(model, stream[first : last + 1], cache=stream_cache)
         restart = np.concatenate((stream[:n_sinks], stream[max(n_sinks, first - method.window) : last + 1]))
-        nll_here = token_nll(model, restart, cache=empty_cache(model, method))[first - last :]
+        nll_here = token_nll(model, restart, cache=cache_of(model, method))[first - last :]
         row = {"tokens": int(last + 1), "readings": (last + 1 - len(bos)) / len(ids)}
         row |= {"perplexity": perplexity(nll), "begun_here": perplexity(nll_here)}
         held = sum(array.nbytes for array in stream_cache.state()[0].values())  # the next token brings its own

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from ..cache import check_whole
-from ..loss import empty_cache, perplexity, token_nll
+from ..loss import cache_of, perplexity, token_nll
 from ..methods import Streaming, Window
 from ..system.device import to_host
 from ..system.plots import bars
@@ -113,7 +113,7 @@ def losses(model, ids, cache, slot):
     """Return the nats of ``ids[cache + 1:]``: the cache is filled with the text as it is, then its sink is changed."""
     if slot is None:
         return token_nll(model, ids, Window(cache))[cache:]
-    path = empty_cache(model, Streaming(1, cache - 1))
+    path = cache_of(model, Streaming(1, cache - 1))
     model.forward(ids[:cache], cache=path, rows=slice(-1, None))
     path.layers = [(*pair, *layer[2:]) for pair, layer in zip(slot, path.layers, strict=True)]  # see fast.blocks
     return token_nll(model, ids[cache:], cache=path)

@@ -11,7 +11,7 @@ import numpy as np
 from ..attention import additive, score
 from ..cache import KVCache, blocks
 from ..ops import softmax
-from ..paths import cached_attention, side_by_side
+from ..paths import Cached, cached_attention, side_by_side
 from ..positions import bias_of
 from ..system.device import to_host
 
@@ -97,18 +97,13 @@ def fetch(q, store, rotate, policy, layer, t):  # (1, H, D)
     return Fetched(scores.reshape(H, -1), values.reshape(H, -1, D), token_index.reshape(H, -1), first_token)
 
 
-class RetrievalPath:
+class RetrievalPath(Cached):
     """A path (`paths.Path`): each new token sees the sinks, what it fetches, and the window."""
 
-    def __init__(self, cache: "RetrievalCache"):
-        self.cache = cache
+    cache: Any  # RetrievalCache
 
-    def positions(self, n_tokens):  # -> (T,)
-        """Return the position of each new token, as in StreamingLLM: its slot, or its place in the text."""
-        return self.cache.next_positions(n_tokens)
-
-    def mix(self, layer, q, k, v, rotate, *, normalise=softmax, trace=None):  # (T, H, D), 2 x (T, K, D) -> (T, H, D)
-        """Append, evict into the store, number, rotate; fetch; attend to all three.
+    def mix(self, layer, q, k, v, rotate, *, normalise=softmax, trace=None):  # type: ignore[override]
+        """Append, evict into the store, number, rotate; fetch; attend to all three, -> (T, H, D).
 
         A dict as `trace` receives ``"scores"`` and ``"pattern"`` (H, T, S), the columns of a query its sinks, what it
         fetched, its window; ``"token_index"`` (H, T, S), the token in each; and ``"fetched"`` (H, T, n_blocks), the
