@@ -14,10 +14,8 @@ def renderer(template, names, now=None):
     `messages` are dicts with "role" and "content"; with `begin` the beginning of an answer follows. `names` are those
     of the special tokens, ``bos_token`` and the like. It is always `now`, a datetime, for a template that asks.
     """
-    compiled, names = (
-        _environment(now or datetime.now()).from_string(template),
-        {"tools": None, "documents": None} | names,
-    )
+    compiled = _environment(now or datetime.now()).from_string(template)
+    names = {"tools": None, "documents": None} | names
     return lambda messages, begin: compiled.render(messages=messages, add_generation_prompt=begin, **names)
 
 

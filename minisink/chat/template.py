@@ -87,9 +87,9 @@ class Template:
     def system_ids(self):
         """Return the ids of the system message alone; None if a conversation does not begin with it."""
         with suppress(TemplateError):  # some write it into the first turn
-            piece = self._parts(self._render(_talk(0, STAND_IN % "system"), False), ["system"])
+            piece = self._parts(self._render(_talk(0, STAND_IN % "system")), ["system"])
             if self._written(self.first).startswith(self._written(piece)):
-                return self._ids(self._said(piece, self._render(_talk(0, self.system), False)), begins=True)
+                return self._ids(self._said(piece, self._render(_talk(0, self.system))), begins=True)
         return None
 
     @property
@@ -103,15 +103,13 @@ class Template:
 
     def _pieces(self):
         """Return the pieces of the first message, an answer, and a turn, from a conversation of stand-ins."""
-        told = self.system is not None
-        pieces, earlier = [], ""
+        system = None if self.system is None else STAND_IN % "system"
+        pieces, earlier = [], []
         for n in range(1, 7):
-            text = self._render(_talk(n, STAND_IN % "system" if told else None), n % 2 == 1)
-            if not text.startswith(earlier):
-                raise self._error(f"rewrites earlier text when message {n} is added: a stream cannot be undone")
-            names = ["system"] * (told and n == 1) + [("assistant", "user")[n % 2]]
-            pieces.append(self._parts(text[len(earlier) :], names))
-            earlier = text
+            talk = _talk(n, system)
+            names = [message["role"] for message in talk[len(earlier) :]]
+            pieces.append(self._parts(self._rendered_after(earlier, talk, f"message {n}"), names))
+            earlier = talk
         if pieces[3:] != [pieces[1], pieces[2], pieces[1]]:
             raise self._error("does not write every turn alike")
         return pieces[:3]
@@ -131,14 +129,15 @@ class Template:
 
     def _added(self, n, *words):
         """Render what the next messages add to a conversation of `n` stand-ins."""
-        talk = _talk(n, self.system)
-        earlier = self._render(talk, n % 2 == 1) if n else ""
-        for i, content in enumerate(words, n):
-            talk.append({"role": ROLES[i % 2], "content": content})
-        text = self._render(talk, (n + len(words)) % 2 == 1)
-        if not text.startswith(earlier):
-            raise self._error(f"rewrites earlier text when {words[-1]!r:.60} is added: a stream cannot be undone")
-        return text[len(earlier) :]
+        earlier = _talk(n, self.system) if n else []
+        return self._rendered_after(earlier, _talk(n, self.system, *words), f"{words[-1]!r:.60}")
+
+    def _rendered_after(self, earlier, talk, what):
+        """Render a conversation, and return what comes after its `earlier` messages; `what` names the others."""
+        before, text = self._render(earlier) if earlier else "", self._render(talk)
+        if not text.startswith(before):
+            raise self._error(f"rewrites earlier text when {what} is added: a stream cannot be undone")
+        return text[len(before) :]
 
     def _said(self, piece, text, **words):
         """Fill in the words of a piece, trimmed as they are in `text`, the template's own; refuse any other change."""
@@ -221,9 +220,9 @@ class Template:
             warnings.warn(missing + "template, which may have its own system message", stacklevel=3)
         return chatml
 
-    def _render(self, messages, begin):
+    def _render(self, talk):
         with self._naming():
-            return self.renderer(messages, begin)
+            return self.renderer(talk, talk[-1]["role"] == "user")  # then an answer begins
 
     @contextmanager
     def _naming(self):
@@ -241,9 +240,10 @@ def template_of(model, *, system=None, now=None):
     return Template(model, system, now)
 
 
-def _talk(n, system):
-    """Return a conversation: the system message unless None, and stand-ins for the first `n` others."""
-    talk = [{"role": ROLES[i % 2], "content": STAND_IN % f"{ROLES[i % 2]}{i}"} for i in range(n)]
+def _talk(n, system, *words):
+    """Return a conversation: the system message unless None, stand-ins for `n` others, and then these words."""
+    contents = [*(STAND_IN % f"{ROLES[i % 2]}{i}" for i in range(n)), *words]
+    talk = [{"role": ROLES[i % 2], "content": content} for i, content in enumerate(contents)]
     return talk if system is None else [{"role": "system", "content": system}, *talk]
 
 
