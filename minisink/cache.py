@@ -239,7 +239,6 @@ def _survivors(policy, token_index):
 
 
 def _check_policy(policy):
-    """Raise ValueError for ``n_sinks < 0``, ``window < 1``, a number that is not an integer, or unknown positions."""
     check_whole("n_sinks", policy.n_sinks, 0)
     if policy.window is not None:
         check_whole("window", policy.window, 1, ", for the current token counts")

@@ -120,7 +120,6 @@ class Conversation:
             self._drop_turns()
 
     def _drop_turns(self):
-        """Forget the places of turns that are out of view."""
         while self.turns and self.turns[0].stop <= self.stream.oldest:
             self.turns.popleft()
 

@@ -259,5 +259,4 @@ def _without_first_space(model):
 
 
 def _names(model):
-    """Return the special tokens that a model's template may name."""
     return config_names(model.config, model.tokenizer) if model.special_tokens is None else model.special_tokens

@@ -64,7 +64,6 @@ def run(args):
 
 
 def _check_methods(*names):
-    """Refuse a name that is not a method."""
     for name in names:
         if name not in common.METHODS:
             raise ValueError(f"method is {name!r}; it must be one of {', '.join(common.METHODS)}")

@@ -32,7 +32,6 @@ class Difference:
         return self.above(-bound) and self.below(bound)
 
     def __str__(self):
-        """Return the difference with its standard error."""
         return f"{self.mean:+.4f} ± {self.error:.4f}"
 
 

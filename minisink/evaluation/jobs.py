@@ -60,12 +60,12 @@ class _Pool:
         self.client = getattr(executor, "_client", None)  # Dask's
         if self.client:
             self.n_workers = sum(self.client.nthreads().values())
+            # Dask computes the result of a task again if it is lost, but not data that was scattered
+            self.shared = self.client.submit(_Shared, model, pure=False)
         else:
             self.n_workers = getattr(executor, "_max_workers", None) or cores()
-        in_memory = self.client or isinstance(executor, ThreadPoolExecutor)
-        shared = _Shared(model, None if in_memory else stack.enter_context(_folder(model)))
-        # Dask computes the result of a task again if it is lost, but not data that was scattered
-        self.shared = self.client.submit(_Shared, model, pure=False) if self.client else shared
+            in_memory = isinstance(executor, ThreadPoolExecutor)
+            self.shared = _Shared(model, None if in_memory else stack.enter_context(_folder(model)))
 
     def submit(self, item):
         """Return the future of an item, a failed one if the executor takes no more."""
@@ -206,11 +206,10 @@ def _killed(pool):
 
 
 def _begin():
-    """Prepare a process: one BLAS thread, Ctrl-C left to its parent, and an end when the parent ends."""
     stay_on_one_thread()
     np.empty(31 << 20, np.uint8)  # from now on glibc keeps freed blocks up to this size
     warnings.simplefilter("ignore", UserWarning)  # each process would repeat it
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # left to the parent
     threading.Thread(target=_follow, daemon=True).start()
 
 
@@ -221,7 +220,6 @@ def _follow():
 
 
 def _died(error):
-    """Return whether an item failed because its process died."""
     return isinstance(error, BrokenExecutor) or type(error).__name__ in ("KilledWorker", "FutureCancelledError")
 
 

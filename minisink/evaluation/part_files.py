@@ -59,7 +59,6 @@ class PartRun(Evaluation):
         self.blocks.append((nll, ids))
 
     def _save(self):
-        """Write the file when all is measured, whole or not at all."""
         if self.done:
             empty = np.empty(0, self.model.dtype), np.empty(0, np.int64)
             nll, ids = map(np.concatenate, zip(empty, *self.blocks, strict=True))

@@ -57,7 +57,6 @@ def cut_of(tokenizer):
 
 
 def _cut_of_words(words):
-    """Return the cut for the pre-tokenizer `words` of a ``tokenizer.json``."""
     steps = words["pretokenizers"] if words and words["type"] == "Sequence" else [words]
     if steps and steps[0] and steps[0]["type"] == "Digits":
         steps = steps[1:]  # digits become separate words, one character at a time

@@ -114,7 +114,6 @@ class Evaluation:
         return measured(self.model, self.reader, self.past, length, self.pool)
 
     def _count(self, nll, ids):
-        """Add the losses of a block, which predict `ids`, to the tally and the CSV file."""
         rows = self.tally.add(nll, ids)
         if self.csv:
             self.csv.add(rows)

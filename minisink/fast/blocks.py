@@ -32,12 +32,11 @@ class Banded:
     to their token_index.
     """
 
-    def __init__(self, n_layers, policy):
+    def __init__(self, n_layers, policy, n_seen=0):
         refuse_own(policy)
-        self.policy = policy
-        self.n_seen = 0
+        self.policy, self.n_seen = policy, n_seen
         self.layers: list = [None] * n_layers
-        self._n_seen = [0] * n_layers  # of each layer; the same outside a forward pass
+        self._n_seen = [n_seen] * n_layers  # of each layer; the same outside a forward pass
         self._masks = {}  # of the block at hand, by the first query of a group
 
     def __repr__(self):
@@ -128,10 +127,9 @@ class Banded:
     @classmethod
     def from_state(cls, policy, arrays, about):
         """Rebuild the cache whose `state` this is."""
-        cache, n_seen = cls(about["n_layers"], policy), about["n_seen"]
-        if n_seen:
+        cache = cls(about["n_layers"], policy, about["n_seen"])
+        if cache.n_seen:
             cache.layers = [tuple(arrays[f"{part}.{i}"] for part in PARTS) for i in range(about["n_layers"])]
-        cache.n_seen, cache._n_seen = n_seen, [n_seen] * len(cache.layers)
         return cache
 
 

@@ -16,7 +16,6 @@ from ..cache import Policy, newest_position
 from ..gpt2 import check_learned
 from ..ops import ACTIVATIONS, accum_dtype
 from ..system.threads import one_thread
-from .blocks import PARTS
 from .fused import fuse, halves_apart, side_by_side
 from .ring import RingCache
 
@@ -123,8 +122,7 @@ class Decoder:
             logits += weights.b_head
         return logits
 
-    def _embedding(self, token):
-        """Return the start of the residual stream, (C,)."""
+    def _embedding(self, token):  # -> (C,)
         weights = self.model.weights
         x = weights.embed[token].astype(self.up.dtype)  # a copy
         if self.config.learned_positions:
@@ -175,7 +173,7 @@ class Decoder:
         policy = cache.policy
         if policy.window is None:  # blocks need one: longer than the text
             policy = Policy(policy.n_sinks, n + 1, policy.positions)
-        arrays: dict = {}
+        blocks = cache.banded(policy)
         sinks = np.arange(min(policy.n_sinks, t))
         recent = np.array([cache.slot(i) for i in range(max(0, t - policy.window + 1), t)], dtype=int)
         slots = [np.asarray(part, like=cache.keys) for part in (sinks, recent)]
@@ -185,9 +183,8 @@ class Decoder:
                 rows = keys[:, part].swapaxes(0, 1).astype(dtype)  # (K, S, D) -> (S, K, D)
                 parts += [halves_apart(rows, self.config.encoding)]
                 parts += [values[:, part].swapaxes(0, 1).astype(dtype)]
-            arrays |= {f"{name}.{i}": array for name, array in zip(PARTS, parts, strict=True)}
-        about = {"n_seen": t, "n_layers": self.config.n_layers}
-        return cache.banded(policy, arrays, about)
+            blocks.layers[i] = tuple(parts)  # as in `Banded`
+        return blocks
 
 
 def norm(x, eps, weight, out, mean=None):

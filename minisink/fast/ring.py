@@ -104,9 +104,9 @@ class RingCache:
         """Return the attention of one token over this ring."""
         return RingAttention(self, n_heads, encoding)
 
-    def banded(self, policy, arrays, about):
-        """Return these keys and values as blocks of tokens."""
-        return Banded.from_state(policy, arrays, about)
+    def banded(self, policy):
+        """Return a cache for blocks of tokens that continues after these, still without their keys and values."""
+        return Banded(len(self.keys), policy, self.n_seen)
 
 
 def _widened(buffer, n_slots):  # (L, K, S, D) -> (L, K, n_slots, D)

@@ -23,8 +23,8 @@ class RetrievalBlocks(WithStores, Banded):
 
     kind = "retrieval blocks"
 
-    def __init__(self, n_layers, policy):
-        super().__init__(n_layers, policy)
+    def __init__(self, n_layers, policy, n_seen=0):
+        super().__init__(n_layers, policy, n_seen)
         self.stores: list = [None] * n_layers
         self.paired = False
 

@@ -27,9 +27,9 @@ class RetrievalRing(WithStores, RingCache):
         make = RetrievalAttention if self.policy.n_blocks else RingAttention
         return make(self, n_heads, encoding)
 
-    def banded(self, policy, arrays, about):
-        """Return these keys and values as blocks that continue the same stores."""
-        blocks = RetrievalBlocks.from_state(policy, arrays, about)
+    def banded(self, policy):
+        """Return a cache for blocks of tokens that continues after these, with the same stores."""
+        blocks = RetrievalBlocks(len(self.keys), policy, self.n_seen)
         blocks.stores, blocks.paired = self.stores, True
         return blocks
 

@@ -172,7 +172,7 @@ class WithStores:
         """Rebuild the cache whose `state` this is."""
         base: Any = super()
         cache = base.from_state(policy, arrays, about)
-        for i, first_block in enumerate(about.get("first_blocks", ())):
+        for i, first_block in enumerate(about["first_blocks"]):
             keys, values = arrays[f"stored_keys.{i}"], arrays[f"stored_values.{i}"]
             cache.stores[i] = store = EvictedStore(policy, keys, *keys.shape[1:])
             store.first_block = first_block
