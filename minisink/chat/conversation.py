@@ -8,7 +8,6 @@ from collections import deque
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -183,7 +182,7 @@ def _in_order(turns, n_turns, before, n_seen):
     numbers = [0, *(turn.number for turn in turns), n_turns + 1]
     places = [*(place for turn in turns for place in turn[1:]), n_seen]  # below 0 for tokens read under another method
     whole = all(type(number) is int for number in (*numbers, *places))
-    return whole and all(a < b for a, b in pairwise(numbers)) and all(a <= b for a, b in pairwise(places))
+    return whole and numbers == sorted({*numbers}) and places == sorted(places)
 
 
 def n_system_tokens(model, system, template=None):

@@ -63,6 +63,7 @@ class Template:
         self.renderer = self._renderer()
         # a piece is what a message adds to the text before it: ids of markers, texts, and names of words in tuples
         self.first, self.answer, self.turn = self._pieces()
+        self.end = self.answer[self.answer.index(("assistant",)) + 1 :]
         self._check_markers([token.content for token in added.values() if not token.special])
         self._check_ids()
 
@@ -72,7 +73,7 @@ class Template:
 
     def turn_ids(self, user):
         """Return the ids from the end of an answer to the beginning of the next."""
-        return self._ids([*self._end, *self._said(self.turn, self._added(2, user), user=user)])
+        return self._ids([*self.end, *self._said(self.turn, self._added(2, user), user=user)])
 
     def reply_ids(self, words, left):
         """Return the ids of a written answer without its end; `left` is the id before it."""
@@ -82,7 +83,7 @@ class Template:
 
     def end_ids(self):
         """Return the ids after an answer."""
-        return self._ids(self._end)
+        return self._ids(self.end)
 
     def system_ids(self):
         """Return the ids of the system message alone; None if a conversation does not begin with it."""
@@ -95,11 +96,7 @@ class Template:
     @property
     def end_markers(self):
         """The special ids after an answer."""
-        return [part for part in self._end if isinstance(part, int)]
-
-    @property
-    def _end(self):
-        return self.answer[self.answer.index(("assistant",)) + 1 :]
+        return [part for part in self.end if isinstance(part, int)]
 
     def _pieces(self):
         """Return the pieces of the first message, an answer, and a turn, from a conversation of stand-ins."""

@@ -3,7 +3,7 @@
 import numpy as np
 
 from ..attention import additive
-from .cache import steps_from
+from .cache import channel_range, steps_from
 
 
 def fetch(view, q, start, stop, policy, bias=None):  # StoreView, (K, D, G, t), 2 x (t,), (H, t, N, B) or None
@@ -55,7 +55,9 @@ def _bounds(view, q, start, stop):  # (K, D, G, t), 2 x (t,) -> (H, t, N)
     visible = (block * B < stop[:, None]) & ((block + 1) * B > start[:, None])  # (t, N)
     bounds += additive(np.asarray(visible, like=q), bounds.dtype)
     for edge in (start // B, (stop - 1) // B):  # blocks, (t,)
-        channel_min, channel_max = view.channel_range(edge, start, stop)  # (K, t, D)
+        token = edge[:, None] * B + np.arange(B)  # (t, B)
+        visible = np.asarray((token >= start[:, None]) & (token < stop[:, None]), like=q)
+        channel_min, channel_max = channel_range(view.keys[:, edge], visible[None])  # (K, t, D)
         bound = positive * channel_max.transpose(0, 2, 1)[:, :, None]  # (K, D, G, t)
         bound += negative * channel_min.transpose(0, 2, 1)[:, :, None]
         bounds[:, query, edge] = bound.sum(axis=1).reshape(K * G, t)

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..positions import bias_of
-from .cache import allocate, channel_range
+from .cache import allocate
 
 FIRST_BUFFER = 64  # tokens in the first buffers
 BUFFERS = ("keys", "values", "channel_min", "channel_max")
@@ -56,12 +56,6 @@ class StoreView(NamedTuple):
     channel_min: Any  # (K, N, D); up to date for full blocks; N = 0 without the bound
     channel_max: Any
     origin: int  # stored index of the first token
-
-    def channel_range(self, block, start, stop):  # 3 x (t,) -> 2 x (K, t, D)
-        """Return the channel ranges of some blocks, each over its tokens from `start` to `stop`."""
-        token = block[:, None] * self.keys.shape[2] + np.arange(self.keys.shape[2])  # (t, B)
-        visible = (token >= start[:, None]) & (token < stop[:, None])
-        return channel_range(self.keys[:, block], np.asarray(visible[None], like=self.keys))
 
 
 class EvictedStore:
