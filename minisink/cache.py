@@ -114,7 +114,7 @@ class KVCache:
         like = np.empty(0, np.float32) if like is None else like  # gives dtype and device
         empty = np.zeros_like(like, shape=(0, n_kv_heads, head_dim))
         self.policy = policy
-        self.layers = [LayerCache(empty, empty, each) for each in _by_layer(policy, n_layers)]
+        self.layers = [LayerCache(empty, empty, each) for each in by_layer(policy, n_layers)]
 
     def __len__(self) -> int:
         """Slots filled, in the last layer."""
@@ -213,11 +213,9 @@ def blocks(layer: LayerCache, n_tokens: int) -> Iterator[slice]:
         start = stop
 
 
-def _by_layer(policy, n_layers):
+def by_layer(policy, n_layers):
     """Return the policy of each layer: one for all, or those of a `methods.ByLayer`."""
-    policies = getattr(policy, "policies", None)
-    if policies is None:
-        return [policy] * n_layers
+    policies = getattr(policy, "policies", (policy,) * n_layers)
     if len(policies) != n_layers:
         raise ValueError(f"{policy!r} has {len(policies)} policies, and the model {n_layers} layers")
     return policies

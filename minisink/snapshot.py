@@ -5,7 +5,7 @@ from dataclasses import fields
 
 import numpy as np
 
-from .cache import KVCache, Policy, check_whole
+from .cache import KVCache, Policy, by_layer, check_whole
 from .fast.blocks import PARTS, Banded
 from .fast.ring import RingCache
 from .methods import ByLayer, Dense, Method, Recompute, Streaming, Window
@@ -148,10 +148,7 @@ def _shapes(method, make, about, arrays):
         shapes = {f"{part}.{i}": (S, K, D) for part, S in slots for i in range(L if n_seen else 0)}
     else:
         L, (_, K, D) = sum(name.startswith("keys.") for name in arrays), arrays["keys.0"].shape
-        policies = getattr(method, "policies", (method,) * L)
-        if len(policies) != L:
-            raise ValueError(f"{L} layers under {method!r}")
-        S = [_n_held(policy, n_seen) for policy in policies]
+        S = [_n_held(policy, n_seen) for policy in by_layer(method, L)]
         shapes = {f"{part}.{i}": (S[i], K, D) for part in ("keys", "values") for i in range(L)}
         shapes |= {f"token_index.{i}": (S[i],) for i in range(L)}
     if isinstance(method, Retrieval):

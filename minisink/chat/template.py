@@ -1,11 +1,6 @@
 r"""How a conversation is written for a model: the text before, between and after the words of the two.
 
-A model was trained on conversations with markers in them, which its *chat template* puts there. ChatML, the commonest::
-
-    <|im_start|>user
-    Hello!<|im_end|>
-    <|im_start|>assistant
-    Hello to you.<|im_end|>
+A model was trained on conversations with markers in them, which its *chat template* puts there: see `render.chatml`.
 
 An endless chat cannot render all of itself at every turn. It needs only the *difference* between one rendering and
 the next. So a conversation of stand-ins is rendered once, to see what the template writes around the words; and each

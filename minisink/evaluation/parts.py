@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..cache import check_whole
+from ..cache import by_layer, check_whole
 from ..fast.blocks import Banded
 from ..loss import CHUNK, recomputed
 from ..methods import DEFAULT, ByLayer, Method, Recompute, check_method, make_cache
@@ -102,7 +102,7 @@ def reach(model: Model, method: Method, chunk: int = 1) -> int:
     """
     if isinstance(method, Recompute):
         return method.window
-    policies, why = [layer.policy for layer in make_cache(model, method).layers], ""
+    policies, why = by_layer(method, model.config.n_layers), ""
     if method.kv_cache is not None:
         why = "it fetches tokens from anywhere before"
     elif not all(policy.is_plain for policy in policies):
@@ -138,7 +138,7 @@ class Past:
         check_method(model, method)
         self.method, self.readable, self.chunk = method, readable, 1 if isinstance(method, Recompute) else chunk
         self.reach = reach(model, method, self.chunk)
-        policies = getattr(method, "policies", (method,))
+        policies = by_layer(method, model.config.n_layers)
         self.n_head = self.in_chunks(max(1, *(getattr(policy, "n_sinks", 0) for policy in policies)))
         self.head = self.recent = np.empty(0, np.int64)
         self.n_seen = 0

@@ -6,8 +6,7 @@ Decoding reads every weight once per token and does little else, so what counts 
 - they are stored as (in, out), so that ``x @ w`` adds up consecutive rows. OpenBLAS reads those
   from memory up to 1.8 times as fast as ``w.T @ x``.
 
-`load` lays out a model's weights like this (`hf.layout`), and here its arrays are used as they are; matrices in another
-layout, such as a training's, are copied.
+`load` lays out a model's weights like this (`hf.layout`); matrices in another layout are copied here.
 """
 
 from dataclasses import dataclass

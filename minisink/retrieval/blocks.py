@@ -1,7 +1,4 @@
-"""Retrieval for blocks of tokens at memory speed: `fast.blocks.Banded`, plus what each query fetches.
-
-All queries of a block search the store at once, and one softmax covers the band and what each query fetches.
-"""
+"""Retrieval for blocks of tokens at memory speed: `fast.blocks.Banded`, plus what each query fetches."""
 
 import numpy as np
 
