@@ -66,14 +66,12 @@ def mix(pattern, values):  # (H, T, S), (S, K, D) -> (T, H, D)
     return mixed.reshape(H, T, D).swapaxes(0, 1)  # -> (T, H, D)
 
 
-def attend(
-    q, keys, values, visible=None, *, bias=None, normalise=softmax, trace=None
-):  # (T, H, D), 2 x (S, K, D) -> (T, H, D)
+def attend(q, keys, values, visible=None, *, bias=None, normalise=softmax, trace=None):  # -> (T, H, D)
     """``softmax(q k^T / sqrt(D) + mask) v`` (Vaswani et al., arXiv:1706.03762, section 3.2.1).
 
-    Queries and keys are already rotated. `visible` (T, S) is a mask, `bias` (H, T, S) is added to the scores (ALiBi);
-    each may be None. `normalise` turns scores into a pattern. A dict as `trace` receives ``"scores"`` (masked) and
-    ``"pattern"``, (H, T, S). With no keys it raises ValueError. Two equal keys:
+    Queries (T, H, D) and keys (S, K, D) are already rotated. `visible` (T, S) is a mask, `bias` (H, T, S) is added to
+    the scores (ALiBi); each may be None. `normalise` turns scores into a pattern. A dict as `trace` receives
+    ``"scores"`` (masked) and ``"pattern"``, (H, T, S). With no keys it raises ValueError. Two equal keys:
 
     >>> attend(np.zeros((1, 1, 2)), np.zeros((2, 1, 2)), np.array([[[2.0, 0.0]], [[4.0, 0.0]]])).tolist()
     [[[3.0, 0.0]]]

@@ -112,9 +112,7 @@ class Stream:
     ``window_ids``. ``cache`` is None for `Recompute`, which keeps only tokens.
     """
 
-    def __init__(
-        self, model: Model, method: Method = DEFAULT, *, readable: bool = False, cache: Any = None, **draws: Any
-    ):
+    def __init__(self, model: Model, method: Method = DEFAULT, *, readable=False, cache: Any = None, **draws: Any):
         self.model, self.method, self.readable, self.draws = model, method, readable, draws
         self.sampler = Sampler(**draws)
         self._read, self.cache = reader(model, method, readable=readable, cache=cache)
@@ -129,7 +127,7 @@ class Stream:
         self.pending += [int(i) for i in ids]
         logits = self._read(self.pending)
         n_sinks = getattr(self.method, "n_sinks", 0)
-        n_first = min(max(0, n_sinks - len(self.sink_ids)), len(self.pending))
+        n_first = max(0, n_sinks - len(self.sink_ids))
         self.sink_ids += self.pending[:n_first]
         self.window_ids.extend(self.pending[n_first:])
         self.n_seen += len(self.pending)

@@ -17,13 +17,9 @@ from .system.device import to_host
 from .system.files import load_state, reading, save_state
 
 AnyCache = KVCache | Banded | RingCache
-CACHES: dict = {  # each has `state` and `from_state`
-    cache.kind: cache for cache in (KVCache, RetrievalCache, Banded, RetrievalBlocks, RingCache, RetrievalRing)
-}
+CACHES: dict = {c.kind: c for c in (KVCache, RetrievalCache, Banded, RetrievalBlocks, RingCache, RetrievalRing)}
 MOST_LAYERS = 1 << 16  # more than any model has
-METHODS: dict = {
-    method.__name__: method for method in (Policy, Dense, Window, Recompute, Streaming, Retrieval, ByLayer)
-}
+METHODS: dict = {m.__name__: m for m in (Policy, Dense, Window, Recompute, Streaming, Retrieval, ByLayer)}
 
 
 def save_cache(cache: AnyCache, path: str | os.PathLike) -> None:
@@ -90,7 +86,7 @@ def cache_from(about: dict, arrays: dict, like: np.ndarray | None = None, config
     if 0 in sizes or any(has not in (need, None) for has, need in zip(sizes, needs, strict=True)):
         raise ValueError(f"it has (layers, heads, channels) {sizes}; it must have {needs}")
     _check_arrays(arrays, shapes)
-    for name in arrays if issubclass(make, KVCache) else ():
+    for name in arrays:
         if "token_index" in name and not np.array_equal(arrays[name], _tokens(name, method, about["n_seen"], arrays)):
             raise ValueError(f"{name} does not hold the tokens that {method!r} keeps of {about['n_seen']}")
     if like is not None:

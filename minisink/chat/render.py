@@ -20,11 +20,12 @@ def renderer(template, names, now=None):
 
 
 def _environment(now):
-    from jinja2 import ext, nodes
+    from jinja2 import nodes
     from jinja2.exceptions import TemplateError
+    from jinja2.ext import Extension, loopcontrols
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-    class Generation(ext.Extension):
+    class Generation(Extension):
         """``{% generation %} ... {% endgeneration %}`` marks what a model wrote, for training; here it is a block."""
 
         tags = {"generation"}
@@ -40,9 +41,8 @@ def _environment(now):
     def tojson(value, ensure_ascii=False, indent=None, separators=None, sort_keys=False):
         return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
-    made = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, ext.loopcontrols]
-    )
+    extensions = [Generation, loopcontrols]
+    made = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=extensions)
     made.filters["tojson"] = tojson
     made.globals |= {"raise_exception": raise_exception, "strftime_now": now.strftime}
     return made

@@ -179,10 +179,8 @@ class RingAttention:
         """Make views of the live slots, the only ones used, and room for their scores."""
         cache, n_sinks = self.cache, self.cache.policy.n_sinks
         K, G, _ = self.sums.shape
-        self.live = [
-            (keys[:, :n_live], keys[:, :n_sinks], values[:, :n_live])
-            for keys, values in zip(cache.keys, cache.values, strict=True)
-        ]
+        layers = zip(cache.keys, cache.values, strict=True)
+        self.live = [(keys[:, :n_live], keys[:, :n_sinks], values[:, :n_live]) for keys, values in layers]
         self.columns = np.empty_like(self.qkv, shape=(K, n_live, G))  # scores as they come
         self.to_sinks = self.columns[:, :n_sinks]
         scores = self.columns if G == 1 else np.empty_like(self.columns)
