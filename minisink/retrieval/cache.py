@@ -53,9 +53,7 @@ class Store:
 
     def _make_room(self, N, B):
         old_N, old_B = self.token_index.shape
-        keys, values = (allocate(x, (N, B, *x.shape[2:])) for x in (self.keys, self.values))
-        keys[:old_N, :old_B], values[:old_N, :old_B] = self.keys, self.values
-        self.keys, self.values = keys, values
+        self.keys, self.values = (widened(x, (N, B, *x.shape[2:])) for x in (self.keys, self.values))
         self.token_index = np.pad(self.token_index, ((0, N - old_N), (0, B - old_B)), constant_values=-1)
 
 
@@ -246,9 +244,11 @@ class RetrievalCache(KVCache):
         return cache
 
 
-def allocate(like, shape):
-    """Return zeros for evicted tokens; without memory for them, raise an error that names the remedy."""
+def widened(array, shape):
+    """Return a copy of a larger shape, filled up with zeros; without memory for it, name the remedy."""
     try:
-        return np.zeros_like(like, shape=shape)
+        wider = np.zeros_like(array, shape=shape)
     except MemoryError as error:
         raise MemoryError(f"what was evicted outgrows the memory ({error}); store=N keeps only the newest N") from error
+    wider[tuple(map(slice, array.shape))] = array
+    return wider

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..positions import bias_of
-from .cache import allocate
+from .cache import widened
 
 FIRST_BUFFER = 64  # tokens in the first buffers
 BUFFERS = ("keys", "values", "channel_min", "channel_max")
@@ -129,10 +129,8 @@ class EvictedStore:
         for name in BUFFERS:
             old = getattr(self, name)
             if old.size:
-                new = allocate(old, (K, n_rows, B, D) if old.ndim == 4 else (K, n_rows, D))
                 kept = old[:, first_block - self.first_block : end - self.first_block]
-                new[:, : end - first_block, : kept.shape[2]] = kept
-                setattr(self, name, new)
+                setattr(self, name, widened(kept, (K, n_rows, B, D) if old.ndim == 4 else (K, n_rows, D)))
         self.first_block = first_block
 
     def _note_ranges(self, start, stop):
