@@ -60,29 +60,27 @@ def _cut_of_words(words):
     steps = words["pretokenizers"] if words and words["type"] == "Sequence" else [words]
     if steps and steps[0] and steps[0]["type"] == "Digits":
         steps = steps[1:]  # digits become separate words, one character at a time
-    if not steps or steps[0] is None:
-        return None
-    if len(steps) == 1 and steps[0]["type"] in ("Whitespace", "WhitespaceSplit"):
-        return BEFORE_SPACE_OR_LINE
-    last = steps[-1]
-    if last["type"] != "ByteLevel" or last["add_prefix_space"]:
-        return None
-    if len(steps) == 1 and last["use_regex"]:
-        return BEFORE_SPACE_OR_LINE
-    split = {"type": "Split", "behavior": "Isolated", "invert": False}
-    # a line break may end such a word, a space may not
-    known = [split | {"pattern": {"Regex": pattern}} for pattern in SPLITS]
-    return BEFORE_SPACE if len(steps) == 2 and steps[0] in known and not last["use_regex"] else None
+    match steps:
+        case [{"type": "Whitespace" | "WhitespaceSplit"}]:
+            return BEFORE_SPACE_OR_LINE
+        case [{"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}]:
+            return BEFORE_SPACE_OR_LINE
+        case [
+            {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False},
+            {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False},
+        ] if pattern in SPLITS:
+            return BEFORE_SPACE  # a line break may end such a word, a space may not
+    return None
 
 
 def _prepends_space(normalizer, words):
     """Return whether the tokenizer writes spaces as ``▁``, and one more in front of every text, like Llama 2's."""
-    if words is None and normalizer and normalizer["type"] == "Sequence":
-        prepend = {"type": "Prepend", "prepend": "▁"}
-        replace = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
-        return normalizer["normalizers"] == [prepend, replace]
-    if normalizer is None and words and words["type"] == "Metaspace":
-        return words["replacement"] == "▁" and words["prepend_scheme"] in ("first", "always")
+    match normalizer, words:
+        case {"type": "Sequence", "normalizers": steps}, None:
+            prepend = {"type": "Prepend", "prepend": "▁"}
+            return steps == [prepend, {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}]
+        case None, {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first" | "always"}:
+            return True
     return False
 
 
