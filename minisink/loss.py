@@ -78,8 +78,7 @@ def nll_blocks(
 ) -> Iterator[np.ndarray]:
     """Return an iterator over what `token_nll` returns, a block of up to `chunk` tokens at a time.
 
-    The results do not depend on `chunk`. Errors are as in `token_nll` and come at once, except that a GPT-2 runs up to
-    the first position it has not learned.
+    The results do not depend on `chunk`. Errors come at once, as in `token_nll`; a GPT-2 runs up to its last position.
     """
     ids = model.check_ids(ids)
     check_whole("chunk", chunk, 1)

@@ -142,8 +142,7 @@ class Model:
         text : str
             The name of a special token inside it stays text.
         bos : bool
-            Put the begin-of-text token first, if the model has one. In a model trained that way it is
-            the attention sink.
+            Put the begin-of-text token first, if the model has one. If it was trained so, this is the attention sink.
 
         Returns
         -------

@@ -113,8 +113,7 @@ class Slopes(NamedTuple):
 
 
 def alibi_slopes(n_heads, bias_max=8):  # -> (H,) float64
-    """``2 ** (-bias_max i / H)`` for heads i = 1 to H; between powers of two, every other slope of the next one comes
-    first.
+    """``2 ** (-bias_max i / H)`` for heads i = 1 to H; between powers of two every other slope of the next comes first.
 
     >>> alibi_slopes(4).tolist()
     [0.25, 0.0625, 0.015625, 0.00390625]

@@ -29,8 +29,7 @@ def importance(pattern):  # (H, T, T) causal -> (H, T)
 
 
 def sink_rate(patterns, *, key=0, eps=0.3):  # a list of (H, T, T), one per layer -> float
-    """Share of heads, over all layers, with ``alpha_key > eps`` (Gu et al., section 3.2: T = 64, averaged over 100
-    texts).
+    """Share of heads, over all layers, with ``alpha_key > eps`` (Gu et al., section 3.2: T = 64, mean of 100 texts).
 
     >>> sink_rate([np.array([[[1.0, 0.0], [0.5, 0.5]], [[1.0, 0.0], [0.0, 1.0]]])], key=1, eps=0.6)
     0.5

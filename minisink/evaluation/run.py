@@ -2,8 +2,7 @@
 
 The text comes in pieces (`pieces`), the model takes blocks of tokens (`stream.nll_stream`), and a `Tally` and the rows
 of a CSV file keep the losses. Between two blocks a run is no more than a cache, a few numbers and a place in the text:
-its state, which is saved every few seconds and when the run is interrupted. A text in parts (`parts`) has its last
-tokens instead of a cache.
+its state, which is saved every few seconds and at an interrupt. A text in parts has its last tokens instead of a cache.
 """
 
 import hashlib

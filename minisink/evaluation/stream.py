@@ -36,8 +36,7 @@ def nll_stream(
     Returns
     -------
     iterator of ndarray
-        Together (T-1,) nats. An exception raised by `pieces` is raised after the losses of all tokens
-        before it.
+        Together (T-1,) nats. An exception raised by `pieces` is raised after the losses of all tokens before it.
 
     Raises
     ------

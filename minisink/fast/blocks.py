@@ -25,8 +25,7 @@ class Banded:
     """Blocks of tokens over a window or streaming cache: equal to a `KVCache` of the same policy with a window.
 
     ``n_seen`` counts the tokens taken in since the start. ``layers`` holds for each layer the keys and values of the
-    sinks, and those of the last ``window - 1`` tokens (which may be sinks too), each of shape (S, K, D), keys rotated
-    to their token_index.
+    sinks, and those of the last ``window - 1`` tokens (sinks too), (S, K, D), keys rotated to their token_index.
     """
 
     def __init__(self, n_layers, policy, n_seen=0):
@@ -101,10 +100,7 @@ class Banded:
         return mask if to_sinks is None else mask + np.concatenate((to_sinks, to_recent), axis=-1)
 
     def _visible(self, token, T, n_sinks, R, like):
-        """Return the mask (T, n_sinks + R): sinks are seen by all from there on, other keys by the next `window`.
-
-        The queries are `token` and those after it, the last T of the R recent keys.
-        """
+        """Return which keys `token` and the T - 1 after it see, (T, n_sinks + R): sinks stay, others for `window`."""
         queries = np.arange(token, token + T, like=like)[:, None]
         recent = np.arange(token + T - R, token + T, like=like)  # (R,)
         to_sinks = np.arange(n_sinks, like=like) <= queries

@@ -72,10 +72,7 @@ class Decoder:
         self.narrow_up = self.up if is_wide else np.empty_like(embed, shape=len(self.up))
 
     def __call__(self, ids):  # (T,) ints -> (V,)
-        """Take in tokens, all except the last in blocks, and return the logits after the last.
-
-        A turn of a conversation costs as much as the same first prompt.
-        """
+        """Take in tokens, all except the last in blocks, and return the logits after the last."""
         ids = self.model.check_ids(ids)
         if len(ids) > 1:
             self._take_in(ids[:-1])
@@ -188,8 +185,7 @@ class Decoder:
 def norm(x, eps, weight, out, mean=None):
     """Apply `ops.rms_norm` to one vector, (C,) -> (C,) in the dtype of `out`.
 
-    With `mean`, whose numbers are all 1 / C, it is a layer norm: the mean of `x` is subtracted in place, since
-    nothing ever uses it.
+    With `mean`, whose numbers are all 1 / C, it is a layer norm: the mean of `x`, never used, is subtracted in place.
     """
     if mean is not None:
         x -= x.dot(mean)

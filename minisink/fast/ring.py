@@ -190,8 +190,7 @@ class RingAttention:
         self.n_live = n_live
 
     def mix(self, layer, out, sink=None):  # int, (H, D), (H, 1) or None
-        """Write the newest key and value into their slot, and mix the values of all live slots into `out`, in its
-        dtype.
+        """Write the newest key and value into their slot, and mix the values of all live slots into `out`.
 
         `sink` is the logit of one more term of the softmax, without key or value.
 
