@@ -19,7 +19,7 @@ from ..methods import Streaming
 from ..snapshot import method_from
 from ..system.files import load_state, reading
 from .stream import KIND, WHAT, check_model, go_on, save_stream
-from .template import Template, TemplateError, template_of
+from .template import Template, template_of
 
 
 class Turn(NamedTuple):
@@ -48,7 +48,7 @@ class Conversation:
         self.template: Template = template_of(model, system=system)
         if method is None:
             method = Streaming(window=min(Streaming().capacity, model.config.max_positions) - Streaming.n_sinks)
-        self.n_pinned = n_system_tokens(model, system, self.template) if pin_system else 0
+        self.n_pinned = self.template.n_system_tokens() if pin_system else 0
         if pin_system:
             method = _pin(method, self.n_pinned)
         self.stream = Stream(model, method, readable=readable, **draws)
@@ -159,7 +159,7 @@ class Conversation:
                 other = "a chat with another system message or template; give the same"
                 raise ValueError(f"{path}: is the state of {other}")
             template = template_of(self.model, system=self.system, now=datetime.fromisoformat(saved["now"]))
-            n_pinned = n_system_tokens(self.model, self.system, template) if self.n_pinned else 0
+            n_pinned = template.n_system_tokens() if self.n_pinned else 0
             fresh = self.stream.fresh(self._method_pinned(n_pinned, method_from(about["method"])))
             go_on(fresh, path, about, arrays)
             turns = [Turn(*turn) for turn in saved["turns"]]
@@ -183,16 +183,6 @@ def _in_order(turns, n_turns, before, n_seen):
     places = [*(place for turn in turns for place in turn[1:]), n_seen]  # below 0 for tokens read under another method
     whole = all(type(number) is int for number in (*numbers, *places))
     return whole and numbers == sorted({*numbers}) and places == sorted(places)
-
-
-def n_system_tokens(model, system, template=None):
-    """Return the number of tokens of a system message alone; ValueError if it cannot be pinned."""
-    if system is None:
-        raise ValueError("pinning a system message needs a message, and a method with sinks")
-    ids = (template or template_of(model, system=system)).system_ids()
-    if ids is None:
-        raise TemplateError(f"{model.name}: its chat template writes no separate system message to pin")
-    return len(ids)
 
 
 def _pin(method, n_sinks):

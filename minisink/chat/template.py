@@ -88,6 +88,14 @@ class Template:
                 return self._ids(self._said(piece, self._render(_talk(0, self.system))), begins=True)
         return None
 
+    def n_system_tokens(self):
+        """Return the number of tokens of the system message; ValueError if it cannot be pinned."""
+        if self.system is None:
+            raise ValueError("pinning a system message needs a message, and a method with sinks")
+        if (ids := self.system_ids()) is None:
+            raise self._error("writes no separate system message to pin")
+        return len(ids)
+
     @property
     def end_markers(self):
         """The special ids after an answer."""

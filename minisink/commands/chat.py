@@ -6,8 +6,9 @@ from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 
-from ..chat.conversation import Conversation, n_system_tokens
+from ..chat.conversation import Conversation
 from ..chat.script import Line, Measured, read_turns, shipped
+from ..chat.template import template_of
 from ..model import load
 from ..system.errors import tell
 from ..system.files import check_folder, lock_files
@@ -75,7 +76,7 @@ def _conversation(args, model, name):
     if args.compare and args.window is not None and name not in common.WITH_SINKS:
         args.window += args.n_sinks
     if args.pin_system:
-        args.n_sinks = n_system_tokens(model, args.system)
+        args.n_sinks = template_of(model, system=args.system).n_system_tokens()
     options = {"system": args.system, "pin_system": args.pin_system, "readable": args.readable}
     return Conversation(model, common.method_of(args, model, ()), **options, **common.draws(args))
 
