@@ -163,8 +163,7 @@ class Stream:
 
     def fresh(self, method: Method | None = None) -> "Stream":
         """Return an empty stream with the same options and its own random generator, by default of the same method."""
-        method = self.method if method is None else method
-        return Stream(self.model, method, readable=self.readable, **self.draws)
+        return Stream(self.model, method or self.method, readable=self.readable, **self.draws)
 
     def under(self, method: Method) -> "Stream":
         """Continue the same text under another method, which reads the tokens in view again."""

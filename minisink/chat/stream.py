@@ -2,7 +2,6 @@
 
 import hashlib
 from collections import deque
-from typing import Any
 
 from ..cache import check_whole
 from ..generation import Stream, reader
@@ -34,8 +33,7 @@ def n_bytes(stream: Stream) -> int:
 
 def save_stream(stream: Stream, path, **more) -> None:
     """Write everything needed to resume, and `more` (JSON-able), whole or, with a ValueError, not at all."""
-    stream_cache: Any = stream.cache
-    cache, arrays = (None, {}) if stream_cache is None else cache_state(stream_cache)
+    cache, arrays = (None, {}) if stream.cache is None else cache_state(stream.cache)
     about = {name: getattr(stream, name) for name in ("readable", "n_seen", "pending", "sink_ids")}
     about |= {"model": stream.model.name, "weights": _digest(stream.model), "method": method_state(stream.method)}
     about |= {"cache": cache, "window_ids": list(stream.window_ids), "seen": sorted(stream.sampler.seen)}
