@@ -1,16 +1,21 @@
-"""One text in parts that know nothing of each other, exactly, because a loss reaches back only so far: docs/parts.md.
+"""One text in parts that know nothing of each other, exactly, because a loss reaches back only so far.
 
-Through L layers with a window of W a loss depends on the sinks, on the token that predicts, and on the L (W - 1) tokens
-before that one. With two layers, a window of three and one sink, token 9 predicts::
+In one layer a token sees the sinks and W - 1 tokens back. Each of those has seen as many back in the layer below, and
+so on down: through L layers a loss depends on the sinks, on the token that predicts, on the L (W - 1) tokens before
+that one, and on nothing else. With two layers, a window of three and one sink, token 9 predicts::
 
     token       0   1   2   3   4   5   6   7   8   9   10
     predicts                                    o         its logits
     layer 2     o                           o   o   o     keys and values that it sees
     layer 1     o                   o   o   o   o   o     that these have seen: nothing before token 5
 
-So a part starts that far before its stretch with an empty window, and the losses of this run-up are dropped. The sinks
-are read alone, because they have seen only each other. Matrices of other shapes round differently: parts of more than
-a chunk, and run-ups, begin with a chunk of the whole text, so that not even a bit is different on one machine.
+So a part starts that far before its stretch with an empty window. The first tokens of this run-up see too little:
+after layer l the first l (W - 1) differ from the whole text. That triangle ends where the stretch begins, and the
+losses of the run-up are dropped. The keys and values of the sinks are those of the head of the text, read alone,
+because a sink has seen only sinks. With one token of run-up less, the first loss is wrong.
+
+Matrices of other shapes round differently, by 1e-5 nats or so. So parts of more than a chunk, and run-ups, begin with a
+chunk of the whole text: then not even a bit is different on one machine.
 """
 
 from collections import deque

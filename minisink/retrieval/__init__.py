@@ -8,9 +8,17 @@ blocks of one token, LM-Infinite, arXiv:2308.16137; no training):
 3. The `n_blocks` blocks with the best keys are *fetched*: for this query, in this layer, by this head.
 4. One softmax over all three: sinks, fetched blocks, window.
 
-So fetched tokens are never nearer than the window or farther than a trained distance, and sinks and window keep their
-positions of StreamingLLM. **Total memory and the search are not bounded**: the store grows with the text and every
-query reads its keys, unless ``store=N`` keeps only the newest N evicted tokens. docs/retrieval.md has an example.
+Two sinks, a window of three, blocks of two, one of them fetched; the query is token 9::
+
+                 sinks | fetched |  window          the store: [2 3] [4 5] [6 .]
+    slot          0  1 |         |  2  3  4
+    token_index   0  1 |  4   5  |  7  8  9
+    position      0  1 |  1   1  |  2  3  4         1 = n_sinks - 1 is `window` tokens back
+
+So fetched tokens are never nearer than the window or farther than a trained distance, and sinks and window keep
+their positions of StreamingLLM. A query attends to at most ``n_sinks + n_blocks * block + window`` keys. **Total memory
+and the search are not bounded**: the store grows with the text and every query reads its keys, unless ``store=N`` keeps
+only the newest N evicted tokens.
 """
 
 from .cache import RetrievalCache
