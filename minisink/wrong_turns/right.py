@@ -38,17 +38,15 @@ class Cache:
     policy: Any = None  # the policy it is meant to have, if that is not StreamingLLM
     other: dict[str, Any] = {}  # fields of its encoding, as functions of the right one and the width of a head
 
-    def __init_subclass__(cls, name: str | None = None, number: int | None = None, **changed: Any):
+    def __init_subclass__(cls, **changed: Any):
         """Change attributes and methods of the class, and fields of its encoding; without a name it varies another."""
-        if name:
-            cls.name, cls.wrong = name, cls.__doc__
-        if number:
-            cls.number = number
-        for field in [field for field in changed if hasattr(cls, field)]:
-            change = changed.pop(field)
-            setattr(cls, field, property(change) if isinstance(getattr(cls, field), property) else change)
-        if changed:
-            cls.other = changed
+        if "name" in changed:
+            cls.wrong = cls.__doc__
+        for field, change in changed.items():
+            if hasattr(cls, field):
+                setattr(cls, field, property(change) if isinstance(getattr(cls, field), property) else change)
+            else:
+                cls.other = cls.other | {field: change}
 
     def __init__(self, *, n_sinks: int, window: int, theta: float | None, encoding: Any = None):
         self.n_sinks, self.window, self.capacity = n_sinks, window, n_sinks + window
