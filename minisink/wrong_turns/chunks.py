@@ -18,11 +18,13 @@ class AtOnce(Cache):
         for token in zip(k, v, strict=True):
             self.append(*token)
         n = len(self.token_index)
-        query, keys = self.rotated(q, range(n - len(q), n)), self.rotated(np.array(self.keys), range(n))
-        bias = self.bias(range(n - len(q), n), range(n))
-        out = attend(query, keys, np.array(self.values), self.visible(len(q), n), bias=bias)
+        out = self.output(q, range(n - len(q), n), range(n), self.visible(len(q), n))
         self.trim(n)
         return out
+
+    def output(self, q, places, positions, visible):  # (T, H, D), (T,), (S,), (T, S) -> (T, H, D)
+        keys, bias = self.rotated(np.array(self.keys), positions), self.bias(places, positions)
+        return attend(self.rotated(q, places), keys, np.array(self.values), visible, bias=bias)
 
     def trim(self, n):
         self.keep(self.survivors(n))
@@ -66,16 +68,12 @@ class EvictsFirst(AtOnce, name="a chunk evicts first"):
         for token in zip(k, v, strict=True):
             self.append(*token)
         self.keep(self.survivors(len(self.token_index)))
-        return np.concatenate([self.output(q[i : i + 1], self.n_seen - len(q) + i) for i in range(len(q))])
+        return np.concatenate([self.one(query, t) for t, query in enumerate(q[:, None], self.n_seen - len(q))])
 
-    def output(self, q, t):  # (1, H, D) -> (1, H, D)
+    def one(self, q, t):  # (1, H, D) -> (1, H, D)
         visible = self.seen_by(t)
-        if not visible.any():
-            return np.zeros_like(q)
         place, positions = self.meets(t, visible)
-        keys = self.rotated(np.array(self.keys), positions)
-        query, bias = self.rotated(q, [place]), self.bias([place], positions)
-        return attend(query, keys, np.array(self.values), visible[None], bias=bias)
+        return self.output(q, [place], positions, visible[None])
 
     def seen_by(self, t):  # -> (S,)
         return np.array(self.token_index) <= t
