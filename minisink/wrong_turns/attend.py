@@ -1,7 +1,5 @@
 """Wrong turns of attention."""
 
-from functools import partial
-
 import numpy as np
 
 from .softmax import FROM_ZERO, exp, from_zero, over_sum, softmax
@@ -17,9 +15,9 @@ def masked(q, k, visible, hidden=-np.inf, power=0.5):
     return np.where(visible, scores(q, k, power), hidden)
 
 
-def attention(scores=masked, weights=softmax):
-    """Return an attention by ``weights(scores(q, k, visible))``."""
-    return lambda q, k, v, visible: weights(scores(q, k, visible)) @ v
+def attention(scores=masked, weights=softmax, **changed):
+    """Return an attention by ``weights(scores(q, k, visible, **changed))``."""
+    return lambda q, k, v, visible: weights(scores(q, k, visible, **changed)) @ v
 
 
 def one_more_slot(q, k, v, visible):
@@ -32,18 +30,13 @@ def over_queries(q, k, v, visible):
     return softmax(masked(q, k, visible, -1e30).T).T * visible @ v
 
 
-def over_the_matrix(x):
-    weights = np.exp(x - x.max())
-    return weights / weights.sum()
-
-
 ATTEND = {
     # seen where chunks of a prompt are ported
     "the mask is ignored: it sees its own future (wrong turn 4)": attention(lambda q, k, seen: scores(q, k)),
-    "a masked score is zero, not minus infinity": attention(partial(masked, hidden=0.0)),
+    "a masked score is zero, not minus infinity": attention(hidden=0.0),
     "the mask is added to the scores, as 0 and 1": attention(lambda q, k, seen: scores(q, k) + seen),
-    "a masked score is -1, not minus infinity": attention(partial(masked, hidden=-1.0)),
-    "a masked score is not low enough": tuple(attention(partial(masked, hidden=low)) for low in (-1e2, -1e1)),
+    "a masked score is -1, not minus infinity": attention(hidden=-1.0),
+    "a masked score is not low enough": tuple(attention(hidden=low) for low in (-1e2, -1e1)),
     "its own causal mask, not the one that is given": attention(
         lambda q, k, seen: masked(q, k, np.tril(np.ones_like(seen)))
     ),
@@ -55,15 +48,15 @@ ATTEND = {
     "masked after the softmax, not renormalised (wrong turn 20)": lambda q, k, v, seen: (
         softmax(scores(q, k)) * seen @ v
     ),
-    "scores are not divided by sqrt(D)": attention(partial(masked, power=0.0)),
-    "scores are divided by D, not by its root": attention(partial(masked, power=1.0)),
-    "scores are multiplied by sqrt(D)": attention(partial(masked, power=-0.5)),
+    "scores are not divided by sqrt(D)": attention(power=0.0),
+    "scores are divided by D, not by its root": attention(power=1.0),
+    "scores are multiplied by sqrt(D)": attention(power=-0.5),
     "scores are divided by the root of S, not of D": attention(
         lambda q, k, seen: masked(q, k, seen, power=0.0) / len(k) ** 0.5
     ),
     "one extra slot, of zeros (wrong turn 2)": one_more_slot,  # seen in a decode loop that started a slot late
     "softmax over queries, not keys": over_queries,
-    "one softmax over the whole matrix": attention(weights=over_the_matrix),
+    "one softmax over the whole matrix": attention(weights=lambda x: softmax(x.ravel()).reshape(x.shape)),
     "the weights are not normalised": attention(weights=exp),
     "the exponential overflows": attention(weights=lambda x: over_sum(np.exp(x))),
     FROM_ZERO: attention(weights=from_zero),
