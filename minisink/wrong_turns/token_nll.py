@@ -6,20 +6,15 @@ from ..ops import log_softmax
 from .softmax import FROM_ZERO, largest_from_zero
 
 
-def right(logits, ids):
-    """Return ``-log softmax(logits[t])[ids[t + 1]]``."""
-    return -at_next(log_softmax(logits), ids)
-
-
-def at_next(rows, ids):  # (T, V), (T,) -> (T - 1,)
-    """Pick the number of the next token from each row."""
-    return np.asarray(rows)[np.arange(len(ids) - 1), ids[1:]]
-
-
-def at(rows, ids, first_row, first_token):
-    """Return the losses of the tokens from `first_token` on, by the rows from `first_row` on."""
+def at_next(rows, ids, first_row=0, first_token=1):  # (T, V), (T,) -> (T - 1,)
+    """Pick the numbers of the tokens from `first_token` on, one from each row from `first_row` on."""
     n = len(ids) - max(first_row, first_token)
-    return -log_softmax(rows)[np.arange(first_row, first_row + n), ids[first_token : first_token + n]]
+    return np.asarray(rows)[np.arange(first_row, first_row + n), ids[first_token : first_token + n]]
+
+
+def right(logits, ids, *first):
+    """Return ``-log softmax(logits[t])[ids[t + 1]]``, or start from another row and token."""
+    return -at_next(log_softmax(logits), ids, *first)
 
 
 def half_in_bits(logits, ids):
@@ -56,11 +51,11 @@ def stripped(logits, ids):
 
 TOKEN_NLL = {
     "compared with the token itself, not the next one": (
-        lambda logits, ids: at(logits, ids, 0, 0)[:-1],
-        lambda logits, ids: at(logits, ids, 1, 1),
+        lambda logits, ids: right(logits, ids, 0, 0)[:-1],
+        lambda logits, ids: right(logits, ids, 1, 1),
     ),
-    "shifted the other way": lambda logits, ids: at(logits, ids, 1, 0),
-    "a loss for each of the T tokens": lambda logits, ids: at(logits, ids, 0, 0),
+    "shifted the other way": lambda logits, ids: right(logits, ids, 1, 0),
+    "a loss for each of the T tokens": lambda logits, ids: right(logits, ids, 0, 0),
     "a loss for the first token too, or after the last": (
         lambda logits, ids: [0.0, *right(logits, ids)],
         lambda logits, ids: [np.nan, *right(logits, ids)],
