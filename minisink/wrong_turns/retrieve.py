@@ -38,11 +38,6 @@ def by(rule):
     return retrieval(partial(best_blocks, best=rule))
 
 
-def ranked(scores, k):
-    """Return the k best keys."""
-    return np.argsort(-scores)[:k]
-
-
 def in_its_place(q, keys, position, theta):
     """Rotate the keys to their places, and the query to a position."""
     return rotated(keys, range(len(keys)), theta) @ rotated(q, position, theta)
@@ -80,10 +75,10 @@ RETRIEVE = {
     "the last block is left out": (
         retrieval(lambda scores, block, k: best_blocks(scores[: len(scores) // block * block], block, k))
     ),
-    "keys are returned, not blocks": retrieval(lambda scores, block, k: ranked(scores, k)),
+    "keys are returned, not blocks": retrieval(lambda scores, block, k: np.argsort(-scores)[:k]),
     "the k best keys, whose blocks may be fewer": (
-        retrieval(lambda scores, block, k: sorted({int(i) // block for i in ranked(scores, k)})),
-        retrieval(lambda scores, block, k: ranked(scores, k) // block),
+        retrieval(lambda scores, block, k: sorted({int(i) // block for i in np.argsort(-scores)[:k]})),
+        retrieval(lambda scores, block, k: np.argsort(-scores)[:k] // block),
     ),
     "one block, not k": retrieval(lambda scores, block, k: best_blocks(scores, block, 1)),
     "k + 1 blocks, not k": retrieval(lambda scores, block, k: best_blocks(scores, block, k + 1)),
