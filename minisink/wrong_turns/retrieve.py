@@ -23,19 +23,19 @@ def best_blocks(scores, block, k, best=max):
     return sorted(sorted(range(len(by_block)), key=lambda b: by_block[b], reverse=True)[:k])
 
 
-def retrieval(choose=best_blocks, scores=scores_of):
+def chosen(choose=best_blocks, scores=scores_of):
     """Return a retrieval by ``choose(scores(q, keys, window, theta), block, k)``."""
     return lambda q, keys, block, k, window, theta: choose(scores(q, keys, window, theta), block, k)
 
 
 def query_at(position):
     """Return a retrieval that rotates the query to ``position(n_keys, window)``."""
-    return retrieval(scores=lambda q, keys, window, theta: scores_of(q, keys, position(len(keys), window), theta))
+    return chosen(scores=lambda q, keys, window, theta: scores_of(q, keys, position(len(keys), window), theta))
 
 
 def by(rule):
     """Return a retrieval that rates a block by a rule of its scores."""
-    return retrieval(partial(best_blocks, best=rule))
+    return chosen(partial(best_blocks, best=rule))
 
 
 def in_its_place(q, keys, position, theta):
@@ -51,42 +51,40 @@ RETRIEVE = {
     "query and keys have the same position: neither is rotated, or both are, equally": query_at(lambda n, window: 0),
     "rotated the wrong way: the keys are in the future": query_at(lambda n, window: -window),
     "every stored key is at its own place": (
-        retrieval(scores=lambda q, keys, window, theta: in_its_place(q, keys, len(keys) + window - 1, theta)),
-        retrieval(scores=in_its_place),
+        chosen(scores=lambda q, keys, window, theta: in_its_place(q, keys, len(keys) + window - 1, theta)),
+        chosen(scores=in_its_place),
     ),
     "one place too far: the query is rotated by window + 1": query_at(lambda n, window: window + 1),
     "one place too near: the query is rotated by window - 1": query_at(lambda n, window: window - 1),
     "the query is rotated by the number of keys, not by the window": query_at(lambda n, window: n),
-    "theta is 10000, whatever is given": retrieval(
+    "theta is 10000, whatever is given": chosen(
         scores=lambda q, keys, window, theta: scores_of(q, keys, window, 10000.0)
     ),
     # seen in checkpoints read by the wrong rule
-    "neighbouring channels are paired, 2j with 2j + 1 (wrong turn 8)": retrieval(scores=pairs_neighbours),
+    "neighbouring channels are paired, 2j with 2j + 1 (wrong turn 8)": chosen(scores=pairs_neighbours),
     "a block is scored by its mean": by(np.mean),
     "a block is scored by its sum": by(sum),
     "a block is scored by its sum of exp, the weight of all its keys": by(lambda scores: np.exp(scores).sum()),
     "a block is scored by its first key": by(lambda scores: scores[0]),
     "a score far below zero is mistaken for a large one": by(lambda scores: max(abs(scores))),
-    "the oldest blocks, not the best": retrieval(lambda scores, block, k: range(min(k, -(-len(scores) // block)))),
-    "the newest blocks, not the best": retrieval(
-        lambda scores, block, k: best_blocks(np.arange(len(scores)), block, k)
-    ),
+    "the oldest blocks, not the best": chosen(lambda scores, block, k: range(min(k, -(-len(scores) // block)))),
+    "the newest blocks, not the best": chosen(lambda scores, block, k: best_blocks(np.arange(len(scores)), block, k)),
     "the worst blocks": by(lambda scores: -max(scores)),
     "the last block is left out": (
-        retrieval(lambda scores, block, k: best_blocks(scores[: len(scores) // block * block], block, k))
+        chosen(lambda scores, block, k: best_blocks(scores[: len(scores) // block * block], block, k))
     ),
-    "keys are returned, not blocks": retrieval(lambda scores, block, k: np.argsort(-scores)[:k]),
+    "keys are returned, not blocks": chosen(lambda scores, block, k: np.argsort(-scores)[:k]),
     "the k best keys, whose blocks may be fewer": (
-        retrieval(lambda scores, block, k: sorted({int(i) // block for i in np.argsort(-scores)[:k]})),
-        retrieval(lambda scores, block, k: np.argsort(-scores)[:k] // block),
+        chosen(lambda scores, block, k: sorted({int(i) // block for i in np.argsort(-scores)[:k]})),
+        chosen(lambda scores, block, k: np.argsort(-scores)[:k] // block),
     ),
-    "one block, not k": retrieval(lambda scores, block, k: best_blocks(scores, block, 1)),
-    "k + 1 blocks, not k": retrieval(lambda scores, block, k: best_blocks(scores, block, k + 1)),
-    "blocks are counted from one": retrieval(lambda scores, block, k: [b + 1 for b in best_blocks(scores, block, k)]),
+    "one block, not k": chosen(lambda scores, block, k: best_blocks(scores, block, 1)),
+    "k + 1 blocks, not k": chosen(lambda scores, block, k: best_blocks(scores, block, k + 1)),
+    "blocks are counted from one": chosen(lambda scores, block, k: [b + 1 for b in best_blocks(scores, block, k)]),
     "where the blocks begin, not their numbers": (
-        retrieval(lambda scores, block, k: [b * block for b in best_blocks(scores, block, k)])
+        chosen(lambda scores, block, k: [b * block for b in best_blocks(scores, block, k)])
     ),
-    "the scores of the blocks, not their numbers": retrieval(
+    "the scores of the blocks, not their numbers": chosen(
         lambda scores, block, k: sorted(np.maximum.reduceat(scores, range(0, len(scores), block)))[-k:]
     ),
 }
