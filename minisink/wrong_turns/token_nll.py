@@ -3,7 +3,7 @@
 import numpy as np
 
 from ..ops import log_softmax
-from .softmax import FROM_ZERO, largest_from_zero
+from .softmax import FROM_ZERO, largest_from_zero, over_sum
 
 
 def at_next(rows, ids, first_row=0, first_token=1):  # (T, V), (T,) -> (T - 1,)
@@ -18,14 +18,8 @@ def right(logits, ids, *first):
 
 
 def half_in_bits(logits, ids):
-    x = np.asarray(logits, np.float64)
-    x = x - x.max(axis=-1, keepdims=True)
+    x = logits - np.max(logits, axis=-1, keepdims=True)
     return np.log2(np.exp(x).sum(axis=-1))[:-1] - at_next(x, ids)
-
-
-def over_exp(logits, ids):
-    weights = np.exp(np.asarray(logits, np.float64))
-    return -np.log(at_next(weights / weights.sum(axis=-1, keepdims=True), ids))
 
 
 def from_zero(logits, ids):
@@ -78,7 +72,7 @@ TOKEN_NLL = {
     ),
     FROM_ZERO: from_zero,
     "the exponential overflows": (
-        over_exp,
+        lambda logits, ids: -np.log(at_next(over_sum(np.exp(logits)), ids)),
         lambda logits, ids: np.log(np.exp(logits).sum(axis=-1))[:-1] - at_next(logits, ids),
     ),
     "the sign is missing": lambda logits, ids: -right(logits, ids),
