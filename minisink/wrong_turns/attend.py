@@ -37,9 +37,7 @@ ATTEND = {
     "the mask is added to the scores, as 0 and 1": attention(lambda q, k, seen: scores(q, k) + seen),
     "a masked score is -1, not minus infinity": attention(hidden=-1.0),
     "a masked score is not low enough": tuple(attention(hidden=low) for low in (-1e2, -1e1)),
-    "its own causal mask, not the one that is given": attention(
-        lambda q, k, seen: masked(q, k, np.tril(np.ones_like(seen)))
-    ),
+    "its own causal mask, not the one that is given": attention(lambda q, k, seen: masked(q, k, np.tri(*seen.shape))),
     "the mask is upside down": (
         attention(lambda q, k, seen: np.where(seen, -1e9, scores(q, k))),
         attention(lambda q, k, seen: masked(q, k, ~seen)),
