@@ -166,25 +166,18 @@ def answered(trace):
 
 def _slots_of(policy, n_tokens):  # -> 2 x (T, L, S)
     """Return the tokens that each layer holds when token t attends, and their positions; -1 in an empty slot."""
-    layers = [[*_steps(each, n_tokens)] for each in getattr(policy, "policies", [policy])]
-    S = max(len(held) for steps in layers for held, _ in steps)
-    slots = np.full((2, n_tokens, len(layers), S), -1)
-    for i, steps in enumerate(layers):
-        for t, (held, positions) in enumerate(steps):
-            slots[:, t, i, : len(held)] = held, positions
+    n_layers, token, held = len(getattr(policy, "policies", [policy])), np.zeros((1, 1, 1)), {}
+    cache = KVCache(n_layers, 1, 1, policy)
+    for t, i in np.ndindex(n_tokens, n_layers):
+        cache.layers[i].append(token, token)
+        held[t, i] = cache.layers[i].token_index, cache.layers[i].positions
+    slots = np.full((2, n_tokens, n_layers, max(len(tokens) for tokens, _ in held.values())), -1)
+    for (t, i), columns in held.items():
+        slots[:, t, i, : len(columns[0])] = columns
     return slots
 
 
-def _steps(policy, n_tokens):
-    """Give tokens, without keys, to a cache of one layer; yield what it holds after each, and the positions."""
-    layer, token = KVCache(1, 1, 1, policy).layers[0], np.zeros((1, 1, 1))
-    for _ in range(n_tokens):
-        layer.append(token, token)
-        yield layer.token_index, layer.positions
-
-
 def _check(q, k, v, theta, encoding):
-    """Raise ValueError unless queries, keys and values fit each other and their encoding."""
     shapes = f"q has shape {q.shape}, k {k.shape}, v {v.shape}"
     if q.ndim != 4 or k.ndim != 4 or k.shape != v.shape or k.shape[:2] + k.shape[3:] != q.shape[:2] + q.shape[3:]:
         raise ValueError(f"{shapes}; they must be (T, L, H, D) and twice (T, L, K, D)")
