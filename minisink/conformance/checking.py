@@ -94,19 +94,18 @@ def check(
         return _readings(again, resets, step, sizes, shared, to, tolerance)
 
     runs = list(read())
-    worst, dtype = max(run.worst for run in runs), next((run.dtype for run in runs if run.first), runs[0].dtype)
-    firsts, errors = [run.first for run in runs if run.first], [run.error for run in runs if run.error]
-    if not firsts:
+    worst, errors = max(run.worst for run in runs), [run.error for run in runs if run.error]
+    wrong = [run for run in runs if run.first]
+    if not wrong:
         if errors:
             raise errors[0]
         unchecked = _unchecked(chosen, sizes, shared, resets or not inspect.isclass(cache))
-        return Report(chosen, worst=worst, dtype=dtype, unchecked=unchecked)
-    first = min(firsts, key=lambda difference: difference.token)  # the earliest; in a tie the first trace
-    looks_like, until = diagnose(runs, first)
+        return Report(chosen, worst=worst, dtype=runs[0].dtype, unchecked=unchecked)
+    earliest = min(wrong, key=lambda run: run.first.token)  # in a tie the first trace
+    looks_like, until = diagnose(runs, earliest)
     failed = tuple(trace for trace in chosen if not all(run.is_right for run in runs if run.trace is trace))
-    layers, error = tuple(differing_layers(runs)), str(errors[0]) if errors else None
-    names = right_under(runs, first, read)
-    return Report(chosen, first, failed, layers, looks_like, until, worst, error, dtype, right_under=names)
+    about = differing_layers(runs), looks_like, until, worst, str(errors[0]) if errors else None, wrong[0].dtype
+    return Report(chosen, earliest.first, failed, *about, right_under=right_under(earliest, read))
 
 
 def _readings(traces, resets, *args):
@@ -117,18 +116,14 @@ def _readings(traces, resets, *args):
         runs.append(Run(trace, *args, before=() if resets else runs[:]))
         yield runs[-1]
         if runs[-1].is_right:
-            states = _reset(runs[-1].states, trace) if resets else None
+            states = runs[-1].states if resets else None
+            try:
+                for state in states or ():
+                    state.reset()
+            except Exception as error:
+                raise ValueError(f"{trace}: reset raised {type(error).__name__}: {one_line(error)}") from error
             runs.append(Run(trace, *args, states=states, before=runs[-1:] if resets else runs[:]))
             yield runs[-1]
-
-
-def _reset(states, trace):
-    try:
-        for state in states:
-            state.reset()
-    except Exception as error:
-        raise ValueError(f"{trace}: reset raised {type(error).__name__}: {one_line(error)}") from error
-    return states
 
 
 def _unchecked(traces, sizes, shared, resets):

@@ -10,19 +10,18 @@ from .traces import under
 TRIED = ("streaming", "half", "original", "first-dense", *(f"blocks:{2**n}" for n in range(1, 6)))
 
 
-def diagnose(runs, first):
+def diagnose(runs, earliest):
     """Return the wrong turns with the same answers everywhere, or else those that explain most first differences.
 
-    Also return the last token up to which they agree in the trace of `first`, the earliest difference; None for all.
+    Also return the last token up to which they agree in `earliest`, the run with the first difference; None for all.
     """
     shows = not any(run.first_of({"outputs"}) for run in runs)  # outputs are right: only what the cache shows can tell
-    ends = [run.spans[-1].stop if run.spans else 0 for run in runs]
+    ends = [run.end for run in runs]
     firsts = [run.first_of({"slots", "positions"} if shows else {"outputs"}) for run in runs]
     if not any(firsts):  # only keys and scores: no wrong turn here is wrong in them
-        return (Crops,) if first.what == "memory" else (), None
+        return (Crops,) if earliest.first.what == "memory" else (), None
     needed = [end if each is None else each.token + 1 for each, end in zip(firsts, ends, strict=True)]
-    index = next(i for i, run in enumerate(runs) if first in run.differences)
-    layers, alike = differing_layers(runs), {}
+    index, layers, alike = runs.index(earliest), differing_layers(runs), {}
     for wrong in WRONG_TURNS + ENCODINGS * any(run.trace.encoding for run in runs):
         if _agreement(wrong, runs, index, layers, shows) >= needed[index]:
             alike[wrong] = [_agreement(wrong, runs, i, layers, shows) for i in range(len(runs))]
@@ -37,13 +36,15 @@ def diagnose(runs, first):
 
 def differing_layers(runs):
     """Return the layers in which anything other than memory differs."""
-    return sorted({each.layer for run in runs for each in run.differences if each.what != "memory"})
+    return tuple(sorted({each.layer for run in runs for each in run.differences if each.what != "memory"}))
 
 
-def right_under(runs, first, read):
-    """Return the names of the policies under which everything is right; `read(name)` reads every trace again."""
-    run, t, i = next(run for run in runs if first in run.differences), first.token, first.layer
-    found = []
+def right_under(run, read):
+    """Return the names of the policies under which everything is right; `read(name)` reads every trace again.
+
+    Others are ruled out at the first difference, which is in `run`.
+    """
+    t, i, found = run.first.token, run.first.layer, []
     for name in TRIED:
         trace = under(run.trace, name)
         holds = {"token_index": trace.held(t, i), "positions": trace.places(t, i)}
@@ -85,7 +86,7 @@ def _agreement(wrong, runs, i, layers, shows):
                 differing.append(t)
         if differing:
             return min(differing)
-    return run.spans[-1].stop if run.spans else 0
+    return run.end
 
 
 def _layers(wrong, trace, before):

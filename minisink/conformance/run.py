@@ -48,18 +48,11 @@ class Run:
             held[tokens] = numbers_in(states, float)
         if not self.differences:
             self._compare_slots()  # any error: a pool to which nothing is given back runs empty
-        if self.is_right:
+        if not self.differences and not self.error:
             self._compare_memory(held)
-
-    @property
-    def is_right(self):
-        """Whether nothing differs, and there was no error."""
-        return not self.differences and not self.error
-
-    @property
-    def first(self):
-        """The first difference."""
-        return self.first_of(CALLED.values())
+        self.first = self.first_of(CALLED.values())
+        self.is_right = not self.first and not self.error
+        self.end = self.spans[-1].stop if self.spans else 0
 
     def first_of(self, quantities):
         """Return the first difference in some of slots, positions, keys, scores, outputs and memory."""
@@ -92,8 +85,7 @@ class Run:
         seen = answer[2] if len(answer) == 3 and answer[2] is not None else {}
         if not isinstance(seen, dict):
             raise ValueError(f"{where}: seen is {_short(seen)}; it must be a dict of {', '.join(EXTRAS)}")
-        unknown = [name for name in seen if name not in EXTRAS]
-        if unknown:
+        if unknown := [name for name in seen if name not in EXTRAS]:
             raise ValueError(f"{where}: seen holds {unknown[0]!r}; known are {', '.join(EXTRAS)}")
         seen = {name: numbers_of(array, f"{where}: {name}")[0] for name, array in seen.items() if array is not None}
         if (n_held := seen.get("n_held")) is not None and (n_held.shape, n_held.dtype.kind) != ((), "i"):
