@@ -42,7 +42,6 @@ def as_step(cache):
 
 
 def as_attend(cache):
-
     def attend(q, k, v, visible):  # (T, H, D), 2 x (S, K, D), (T, S) -> (T, H, D)
         return right_attend(q, cache.repeated(k, q.shape[1]), cache.repeated(v, q.shape[1]), visible)
 

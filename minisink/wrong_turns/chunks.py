@@ -82,11 +82,10 @@ class EvictsFirst(AtOnce, name="a chunk evicts first"):
         return visible.sum() - 1, self.positions
 
 
-# seen in: engines that write the whole prompt at index modulo capacity
 class LongerThanTheRing(EvictsFirst, name="a prompt longer than the ring"):
     """a prompt longer than the ring is written modulo its length and masked by slots; an early token finds a later one
     in its slot, so take the prompt in chunks that fit, then one token at a time
-    """
+    """  # seen in: engines that write the whole prompt at index modulo capacity
 
     def seen_by(self, t):
         return np.arange(len(self.token_index)) < min(t + 1, self.capacity)

@@ -7,18 +7,16 @@ from .right import Cache, likewise
 from .tokens import NoSinks
 
 
-# seen in: ports that blame numerics beyond the trained length
 class TextPositions(Cache, name="original positions", number=14, positions=lambda self: self.token_index):
     """original positions instead of slots; position := slot, for the query too (sinks that were shifted along with the
     window look the same: leave them where they are)
-    """
+    """  # seen in: ports that blame numerics beyond the trained length
 
 
-# seen in: ports that cache rotated keys
 class HoledKeys(TextPositions, name="keys never shifted", number=3, own=lambda self: len(self.token_index) - 1):
     """keys stay rotated to their place in the text, but the query has a slot; keep them un-rotated and rotate them to
     their slots at every step, or rotate the query to its place in the text too, and to its slot for the sinks
-    """
+    """  # seen in: ports that cache rotated keys
 
 
 class SinksFar(Cache, name="sinks one place too far"):
@@ -95,11 +93,10 @@ class Shifted(Cache):
         return [self.begins(t) + self.pace * self.shifts(slot, t) for slot, t in enumerate(self.token_index)]
 
 
-# seen in: two replications, one a live visualiser
 class OnePlace(Shifted, name="all recent keys at one place", number=11, pace=0):
     """every new key is rotated to the cache's length and never shifted; all recent keys end up at one place, but they
     should move down when a token is evicted
-    """
+    """  # seen in: two replications, one a live visualiser
 
 
 # by the length before the eviction; and so except for the query

@@ -7,18 +7,16 @@ from ..ops import softmax
 from .right import Cache, likewise
 
 
-# seen in: the authors' code; does 128 include the query?
 class OneMore(Cache, name="one key too many", number=1, sizes=lambda self: (self.n_sinks, self.window + 1)):
     """the query sees one key too many: eviction comes after attention, or before the new key is in; the authors'
     (start, recent) means n_sinks=start, window=recent + 1
-    """
+    """  # seen in: the authors' code; does 128 include the query?
 
 
-# seen in: caches that evict before the newcomer is in
 class OneLess(Cache, name="one key too few", number=12, sizes=lambda self: (self.n_sinks, self.window - 1)):
     """the query sees one key too few: eviction comes too early; evict when more than n_sinks + window are held, not
     when exactly that many are, because the current token counts toward the window
-    """
+    """  # seen in: caches that evict before the newcomer is in
 
 
 # seen in: a report that took unchanged perplexity for success
@@ -44,11 +42,10 @@ class WindowAlone(Cache, name="no sinks beside the window", sizes=lambda self: (
     """no sinks: only the window stays; keep the first n_sinks as well, for good"""
 
 
-# seen in: n_keep + 1 in engines that count the first token of a text apart
 class OneMoreSink(Cache, name="one sink too many", sizes=lambda self: (self.n_sinks + 1, self.window)):
     """one sink too many: slot <= n_sinks; the sinks are slots 0 to n_sinks - 1, and a token that begins the text counts
     as one of them
-    """
+    """  # seen in: n_keep + 1 in engines that count the first token of a text apart
 
 
 class OneMoreSinkInside(OneMoreSink):
