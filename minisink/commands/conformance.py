@@ -10,6 +10,8 @@ from ..conformance.texts import TEXTS
 from ..system.terminal import put
 from .common import add_json, dump, progress
 
+FIRST = ("n_sinks", "window", "token", "layer", "what", "says")  # of the first difference, in JSON
+
 
 class Vectors:
     """``minisink conformance vectors``."""
@@ -63,8 +65,7 @@ def _add_policy(parser):
 def _as_json(verdict):
     first: Any = getattr(verdict.report, "first", None)
     looks_like = [wrong.name for wrong in getattr(verdict.report, "looks_like", ())]
-    sizes = {"n_sinks": first.trace.n_sinks, "window": first.trace.window} if first else {}
-    about = sizes | {name: getattr(first, name) for name in ("token", "layer", "what", "says")} if first else None
+    about = first and {name: (first.trace.sizes | vars(first))[name] for name in FIRST}
     found = {"right": bool(verdict), "first": about, "looks_like": looks_like, "losses": verdict.losses}
     return found | {"not_checked": verdict.missing, "report": str(verdict)}
 

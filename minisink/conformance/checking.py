@@ -43,9 +43,8 @@ def check(
     traces : name, Trace, or several of them
         "llama", "gqa" and "gpt2" are the golden vectors; all three by default.
     policy : name or callable, optional
-        What your cache is meant to do, if not StreamingLLM: "blocks:16" (or another number), "half", "original",
-        "first-dense", or a function ``policy(n_sinks, window)`` that makes a `Policy` or `ByLayer`. Every trace is made
-        again under it. By default a trace keeps its own.
+        What your cache is meant to do, if not StreamingLLM: a name of `POLICIES`, or a function ``policy(n_sinks,
+        window)`` that makes a `Policy` or `ByLayer`. Every trace is made again under it. By default it keeps its own.
     chunks : int or sequence of int, optional
         Tokens that come at once; the last size is repeated. Then q is (T, H, D), k and v (T, K, D), a class has
         ``steps(q, k, v)``, and `seen` is what the last of them sees.
@@ -161,9 +160,8 @@ def check_losses(losses: Any, trace: Trace | Losses, *, tolerance: float | None 
 
 
 def _as_traces(traces, policy):
-    several = isinstance(traces, Iterable) and not isinstance(traces, str)
-    each_given = traces if several else [traces]
-    chosen = [trace for each in each_given for trace in ([each] if isinstance(each, Trace) else load(each))]
+    several = traces if isinstance(traces, Iterable) and not isinstance(traces, str) else [traces]
+    chosen = [trace for each in several for trace in ([each] if isinstance(each, Trace) else load(each))]
     if not chosen:
         raise ValueError(f"traces is {traces!r}; give a Trace, or some of {', '.join(NAMES)}")
     for each in chosen:

@@ -1,8 +1,7 @@
 """Golden vectors for any language: written as files, and judged by the answers in files like them.
 
-`llama.npz` or `llama.safetensors` holds "1+4.out" for one sink and a window of four, and what else the cache shows:
-"1+4.token_index", ".positions", ".scores", ".losses". `replay` makes a cache that gives the recorded answers, so that
-`check` sees the cache that wrote the file, and names its wrong turn.
+docs/check-your-cache.md describes them. `replay` makes a cache that gives the recorded answers, so that `check` sees
+the cache that wrote the file, and names its wrong turn.
 """
 
 import filecmp
@@ -76,9 +75,8 @@ def check_dump(path, *, of: str | None = None, policy: Any = None, tolerance: fl
     with naming(path):
         sizes = None if chunks is None else chunks.ravel().tolist()
         report = check(replay(dump), traces, chunks=sizes, shared=True, tolerance=tolerance) if traces else None
-    losses = {size: arrays["losses"] for size, arrays in dump.items() if "losses" in arrays}
-    wrong = {size: _wrong(array, cut[size], tolerance) for size, array in losses.items()}
-    return Verdict(report, wrong, tuple(_missing(dump, expected)))
+    losses = {size: _wrong(dump[size]["losses"], cut[size], tolerance) for size in dump if "losses" in dump[size]}
+    return Verdict(report, losses, tuple(_missing(dump, expected)))
 
 
 def replay(dump):

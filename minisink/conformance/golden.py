@@ -1,9 +1,7 @@
 """The golden vectors: recorded traces of three tiny models, with their weights.
 
-They are in `vectors/`, one file per model, in double precision and without pickle, for ``numpy.load(file,
-allow_pickle=False)``. "1+4.token_index" is an array for one sink and a window of four, "weights.0.wq" a weight in half
-precision, and "about" the config as JSON. `tests/conformance/make.py` made them. The wheel of a release holds the
-models, texts and losses; `read` makes the rest from them by the readable path.
+docs/check-your-cache.md describes the files in `vectors/`, and `tests/conformance/make.py` made them. The wheel of a
+release holds the models, texts and losses; `read` makes the rest from them by the readable path.
 """
 
 import json

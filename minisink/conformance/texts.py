@@ -1,11 +1,9 @@
 """Golden losses: the losses of trained models on one text with many methods, token by token, to check whole engines.
 
-Random weights have no sinks, so a cache that loses them passes there; these models have been trained. They are in
-`vectors/`, one safetensors file per model: a JSON header, then plain numbers, which a few lines of any language read.
-"ids" is the text; each setting, such as "1+15" for one sink and a window of 15, has its losses, "1+15.losses", in
-float64, from the second token on. "about", in the header, is JSON too: the config, rope_theta, and each setting as a
-method. "gate" is not a model but one layer of attention whose output is multiplied by a sigmoid (arXiv:2505.06708): q,
-k, v, the gate's logits and the output. `tests/conformance/make_losses.py` made them all by the readable path.
+Random weights have no sinks, so a cache that loses them passes there; these models have been trained. "about", in the
+header of a file in `vectors/`, has the config, rope_theta, and each setting as a method. "gate" is not a model but one
+layer of attention whose output is multiplied by a sigmoid (arXiv:2505.06708): q, k, v, the gate's logits and the
+output. `tests/conformance/make_losses.py` made them all by the readable path.
 """
 
 import json
