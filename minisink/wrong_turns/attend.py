@@ -26,10 +26,6 @@ def one_more_slot(q, k, v, visible):
     return softmax(masked(q, k, np.insert(visible, 0, True, axis=1))) @ v
 
 
-def over_queries(q, k, v, visible):
-    return softmax(masked(q, k, visible, -1e30).T).T * visible @ v
-
-
 ATTEND = {
     # seen where chunks of a prompt are ported
     "the mask is ignored: it sees its own future (wrong turn 4)": attention(lambda q, k, seen: scores(q, k)),
@@ -53,7 +49,7 @@ ATTEND = {
         lambda q, k, seen: masked(q, k, seen, power=0.0) / len(k) ** 0.5
     ),
     "one extra slot, of zeros (wrong turn 2)": one_more_slot,  # seen in a decode loop that started a slot late
-    "softmax over queries, not keys": over_queries,
+    "softmax over queries, not keys": lambda q, k, v, seen: softmax(masked(q, k, seen, -1e30).T).T * seen @ v,
     "one softmax over the whole matrix": attention(weights=lambda x: softmax(x.ravel()).reshape(x.shape)),
     "the weights are not normalised": attention(weights=exp),
     "the exponential overflows": attention(weights=lambda x: over_sum(np.exp(x))),

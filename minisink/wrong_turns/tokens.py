@@ -158,11 +158,6 @@ class Unequal(Cache, name="keys and values evicted unequally", number=13):  # se
 ValuesWithoutSinks = likewise("ValuesWithoutSinks", Unequal, values_of=lambda self, values, n: values[-n:])
 
 
-def with_zeros(before, after, *arrays):  # 2 x (S, K, D) -> 2 x (S + before + after, K, D)
-    """Return arrays with slots of zeros added before and after their contents."""
-    return [np.pad(x, ((before, after), (0, 0), (0, 0))) for x in arrays]
-
-
 class ZeroSlot(Cache, name="a slot of zeros", number=2):  # seen in: a decode loop that started a slot late
     """one extra slot, of zeros; it is there before the first token and is attended to, so begin without slots, or mask
     empty ones
@@ -178,7 +173,7 @@ class ZeroSlotForGood(ZeroSlot, append=Cache.append):
     """Likewise, but in a slot that can never be evicted."""
 
     def mix(self, query, keys, values):
-        return super().mix(query, *with_zeros(1, 0, keys, values))
+        return super().mix(query, *(np.pad(x, ((1, 0), (0, 0), (0, 0))) for x in (keys, values)))
 
 
 class EmptySlots(Cache, name="empty slots attended to", number=2):  # seen in: buffers of a fixed size
@@ -188,7 +183,7 @@ class EmptySlots(Cache, name="empty slots attended to", number=2):  # seen in: b
 
     def mix(self, query, keys, values):
         n_empty = len(range(len(keys), self.capacity)[: self.most])
-        return super().mix(query, *with_zeros(0, n_empty, keys, values))
+        return super().mix(query, *(np.pad(x, ((0, n_empty), (0, 0), (0, 0))) for x in (keys, values)))
 
 
 OneEmptySlot = likewise("OneEmptySlot", EmptySlots, most=1)  # by a mask that is one too long
