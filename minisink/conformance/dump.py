@@ -105,7 +105,7 @@ def vectors(name: str, policy: Any = None) -> dict[str, Any]:
     if name not in NAMES:
         known = ", ".join(NAMES if policy else NAMES + texts.TEXTS)
         raise ValueError(f"no vectors of {name!r}{' under a policy' if policy else ''}; --of takes {known}")
-    traces = [*load(name)] if policy is None else [answered(under(trace, policy)) for trace in load(name)]
+    traces = [answered(under(trace, policy)) for trace in load(name)]
     traces = [trace if trace.losses is not None else replace(trace, losses=_losses_of(trace)) for trace in traces]
     return {f"{trace.n_sinks}+{trace.window}": trace for trace in traces}
 

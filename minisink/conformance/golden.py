@@ -29,9 +29,8 @@ def load(name: str) -> tuple[Trace, ...]:
     theta, traces = about["config"].get("rope_theta"), []
     for n_sinks, window in about["sizes"]:
         arrays = {each: file[f"{n_sinks}+{window}.{each}"] for each in RECORDED if each != "scores"}
-        (T, S), L = arrays["positions"].shape, arrays["q"].shape[1]
         for each in ("token_index", "positions"):  # recorded once for all layers
-            arrays[each] = np.broadcast_to(arrays[each][:, None], (T, L, S))
+            arrays[each] = np.repeat(arrays[each][:, None], arrays["q"].shape[1], axis=1)  # (T, S) -> (T, L, S)
         traces.append(Trace(name, n_sinks, window, theta, Streaming(n_sinks, window), ids=file["ids"], **arrays))
     return tuple(traces)
 

@@ -53,8 +53,9 @@ def made(policy: str | Maker | None, n_sinks: int, window: int, n_layers: int) -
     if isinstance(value, ByLayer):
         return ByLayer([*value.policies, *[value.policies[-1]] * n_layers][:n_layers])
     if not isinstance(value, Policy) or value.kv_cache is not None:
-        sizes = f"n_sinks={n_sinks}, window={window}"
-        raise ValueError(f"policy made {value!r} of {sizes}; it must make a Policy or a ByLayer")
+        raise ValueError(
+            f"policy made {value!r} of n_sinks={n_sinks}, window={window}; it must make a Policy or a ByLayer"
+        )
     return value
 
 
