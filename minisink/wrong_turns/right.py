@@ -33,15 +33,12 @@ class Cache:
 
     name = "right"
     number: int | None = None  # in the list of docs/check.md
-    wrong: str | None = __doc__  # what is wrong, and what to do
     layer, n_layers = 0, 1  # which layer this is, of how many
     policy: Any = None  # the policy it is meant to have, if that is not StreamingLLM
     other: dict[str, Any] = {}  # fields of its encoding, as functions of the right one and the width of a head
 
     def __init_subclass__(cls, **changed: Any):
         """Change attributes and methods of the class, and fields of its encoding; without a name it varies another."""
-        if "name" in changed:
-            cls.wrong = cls.__doc__
         for field, change in changed.items():
             if hasattr(cls, field):
                 setattr(cls, field, property(change) if isinstance(getattr(cls, field), property) else change)
@@ -57,8 +54,8 @@ class Cache:
 
     @classmethod
     def diagnosis(cls):
-        """Return what is wrong and what to do, in one line."""
-        return " ".join(str(cls.wrong).split())
+        """Return what is wrong and what to do, in one line: the docstring of the class that has the name."""
+        return " ".join(next(str(each.__doc__) for each in cls.__mro__ if "name" in vars(each)).split())
 
     @classmethod
     def layers(cls, n_layers, before, policy=None, **sizes):
