@@ -1,7 +1,5 @@
 """Wrong turns of bringing back what was evicted."""
 
-from functools import partial
-
 import numpy as np
 
 from ..positions import interleaved_to_split_half, rope_frequencies, rotate
@@ -35,7 +33,7 @@ def query_at(position):
 
 def by(rule):
     """Return a retrieval that rates a block by a rule of its scores."""
-    return chosen(partial(best_blocks, best=rule))
+    return chosen(lambda scores, block, k: best_blocks(scores, block, k, rule))
 
 
 def in_its_place(q, keys, position, theta):
