@@ -53,20 +53,6 @@ def made(policy: str | Maker | None, n_sinks: int, window: int, n_layers: int) -
     if isinstance(value, ByLayer):
         return ByLayer([*value.policies, *[value.policies[-1]] * n_layers][:n_layers])
     if not isinstance(value, Policy) or value.kv_cache is not None:
-        raise ValueError(
-            f"policy made {value!r} of n_sinks={n_sinks}, window={window}; it must make a Policy or a ByLayer"
-        )
+        sizes = f"n_sinks={n_sinks}, window={window}"
+        raise ValueError(f"policy made {value!r} of {sizes}; it must make a Policy or a ByLayer")
     return value
-
-
-def name_of(policy: Policy | ByLayer, n_sinks: int, window: int) -> str:
-    """Return the name that makes this policy of these sizes, or its call if it has no name.
-
-    >>> name_of(HalfAtOnce(1, 4), 1, 4)
-    'half'
-    """
-    n_layers = len(policy.policies) if isinstance(policy, ByLayer) else 1
-    for name in (*POLICIES, f"blocks:{getattr(policy, 'block', 1)}"):
-        if made(name, n_sinks, window, n_layers) == policy:
-            return name
-    return repr(policy)

@@ -61,7 +61,9 @@ class Report:
             if still := [trace for trace in self.traces if not trace.evicts]:
                 line += f"\n  but nothing was evicted in {len(still)} of them: take more tokens{_longer(still[0])}"
             return f"{line}\n  not checked: {', '.join(self.unchecked)}" if self.unchecked else line
-        lines = [str(self.first), f"  wrong in {len(self.failed)} of {traces}{self._layers_only(self.first.trace)}"]
+        n, layers = len(self.layers), " and ".join(map(str, self.layers))
+        only = f", in layer{'s' * (n > 1)} {layers} only" if 0 < n < self.first.trace.q.shape[1] else ""
+        lines = [str(self.first), f"  wrong in {len(self.failed)} of {traces}{only}"]
         for name in self.right_under:
             what = MEANS[name.partition(":")[0]]
             lines.append(f"  it is right under policy {name!r} ({what}): check(cache, policy={name!r})")
@@ -77,12 +79,6 @@ class Report:
         elif not self.looks_like:
             lines.append("  it looks like no wrong turn known here")
         return "\n".join([*lines, f"  also: {self.error}"] if self.error else lines)
-
-    def _layers_only(self, trace):
-        """Name the layers that differ, if others are right."""
-        n = len(self.layers)
-        names = f"layer{'s' * (n > 1)} {' and '.join(map(str, self.layers))}"
-        return f", in {names} only" if 0 < n < trace.q.shape[1] else ""
 
 
 def _longer(trace):

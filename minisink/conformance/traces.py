@@ -16,7 +16,7 @@ from ..methods import ByLayer
 from ..ops import softmax
 from ..positions import Rotary, Slopes, bias_of
 from ..wrong_turns.right import plain
-from .policies import Maker, made, name_of
+from .policies import POLICIES, Maker, made
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +50,10 @@ class Trace:
     @cached_property
     def policy_name(self) -> str:
         """Name of the policy, such as "streaming" or "blocks:16"; its call if it has no name."""
-        return name_of(self.policy, self.n_sinks, self.window)
+        for name in (*POLICIES, f"blocks:{getattr(self.policy, 'block', 1)}"):
+            if made(name, self.n_sinks, self.window, self.q.shape[1]) == self.policy:
+                return name
+        return repr(self.policy)
 
     @property
     def encoding_name(self) -> str:
