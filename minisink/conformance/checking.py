@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -87,11 +88,7 @@ def check(
         raise ValueError(f"tolerance is {tolerance!r}; it must be 0 or more")
     sizes = None if chunks is None else _sizes(chunks)
     resets = inspect.isclass(cache) and callable(getattr(cache, "reset", None))
-
-    def read(name=None):
-        again = (answered(under(trace, name)) for trace in chosen) if name else chosen
-        return _readings(again, resets, step, sizes, shared, to, tolerance)
-
+    read = partial(_readings, chosen, resets, step, sizes, shared, to, tolerance)
     runs = list(read())
     worst, errors = max(run.worst for run in runs), [run.error for run in runs if run.error]
     wrong = [run for run in runs if run.first]
@@ -107,10 +104,11 @@ def check(
     return Report(chosen, earliest.first, failed, *about, right_under=right_under(earliest, read))
 
 
-def _readings(traces, resets, *args):
+def _readings(traces, resets, *args, policy=None):
     """Run a cache over each trace, and if it was right over the same again, with a cache that is reset, or new."""
     runs_of: dict[tuple, list[Run]] = {}  # by model, because texts of another one leave keys of another size
-    for trace in traces:
+    for given in traces:
+        trace = given if policy is None else answered(under(given, policy))
         runs = runs_of.setdefault((trace.name, *trace.k.shape[1:]), [])
         runs.append(Run(trace, *args, before=() if resets else runs[:]))
         yield runs[-1]

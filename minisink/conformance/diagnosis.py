@@ -40,7 +40,7 @@ def differing_layers(runs):
 
 
 def right_under(run, read):
-    """Return the names of the policies under which everything is right; `read(name)` reads every trace again.
+    """Return the names of the policies under which everything is right; `read(policy=name)` reads all again.
 
     Others are ruled out at the first difference, which is in `run`.
     """
@@ -52,7 +52,7 @@ def right_under(run, read):
         off = np.abs(trace.answer_at(t, i) - run.out[t, i]).max() / np.abs(run.trace.out[t, i]).max()
         if trace is not run.trace and alike and off <= run.allowed:
             evicts = False
-            for again in read(name):
+            for again in read(policy=name):
                 evicts |= again.trace.evicts
                 if not again.is_right:
                     break
