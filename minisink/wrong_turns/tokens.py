@@ -91,10 +91,9 @@ class BlockLeavesEarly(Cache, name="a block leaves early"):  # seen in: caches o
     block = 2
 
     def survivors(self, n):
-        newest = self.token_index[n - 1]
         starts = [token - (token - self.n_sinks) % self.block for token in self.token_index[:n]]  # of their blocks
-        stays = [slot < self.n_sinks or start > newest - self.window for slot, start in enumerate(starts)]
-        return [slot for slot in range(n) if stays[slot] or slot == n - 1]
+        recent = self.token_index[n - 1] - self.window
+        return [slot for slot, start in enumerate(starts) if slot < self.n_sinks or start > recent or slot == n - 1]
 
 
 BlockOf4LeavesEarly = likewise("BlockOf4LeavesEarly", BlockLeavesEarly, block=4)
@@ -145,17 +144,16 @@ class StartsOver(Cache, name="only the newest token held", survivors=lambda self
 class Unequal(Cache, name="keys and values evicted unequally", number=13):  # seen in: a layer 0 that was never trimmed
     """keys and values are evicted unequally; keep them in pairs, or cut both at the same places"""
 
-    def keep(self, slots):
-        values = self.values_of(self.values, len(slots))
-        super().keep(slots)
-        self.values = values
+    first = True  # the values that came first are kept
 
-    def values_of(self, values, n):  # the first that ever came
-        return values[:n]
+    def keep(self, slots):
+        n, values = len(slots), self.values
+        super().keep(slots)
+        self.values = values[:n] if self.first else values[-n:]
 
 
 # keys leave behind the sinks, values at the front
-ValuesWithoutSinks = likewise("ValuesWithoutSinks", Unequal, values_of=lambda self, values, n: values[-n:])
+ValuesWithoutSinks = likewise("ValuesWithoutSinks", Unequal, first=False)
 
 
 class ZeroSlot(Cache, name="a slot of zeros", number=2):  # seen in: a decode loop that started a slot late
