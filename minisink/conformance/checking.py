@@ -44,8 +44,9 @@ def check(
     traces : name, Trace, or several of them
         "llama", "gqa" and "gpt2" are the golden vectors; all three by default.
     policy : name or callable, optional
-        What your cache is meant to do, if not StreamingLLM: a name of `POLICIES`, or a function ``policy(n_sinks,
-        window)`` that makes a `Policy` or `ByLayer`. Every trace is made again under it. By default it keeps its own.
+        What your cache is meant to do, if not StreamingLLM: "blocks:16" (or another number), "half", "original",
+        "first-dense", or a function ``policy(n_sinks, window)`` that makes a `Policy` or `ByLayer`. Every trace is made
+        again under it. By default a trace keeps its own.
     chunks : int or sequence of int, optional
         Tokens that come at once; the last size is repeated. Then q is (T, H, D), k and v (T, K, D), a class has
         ``steps(q, k, v)``, and `seen` is what the last of them sees.

@@ -1,8 +1,11 @@
 """The fast paths: many tokens at once, each tested to equal the readable path.
 
-`Banded` runs a window or streaming cache in blocks. Keys are rotated once, for good, and queries twice, as `ring`
-explains: to their place in the text for the *recent* keys, and to their slot for the *sinks*. So a whole block of
-queries attends under a banded mask. (A bias on the distance, ALiBi's, is also computed twice, and added to the mask.)
+`Banded` runs a window or streaming cache in blocks. Once the cache is full a query is always at slot
+``capacity - 1``; *recent* keys are as many slots behind it as tokens, *sinks* are at slots 0 to
+``n_sinks - 1``. Rotary scores depend only on differences, so instead of moving every key at every step the
+query is rotated twice: to its place in the text for the recent keys, to its slot for the sinks. Then
+keys are rotated once, for good, and a whole block of queries attends to them under a banded mask. (A bias on the
+distance, ALiBi's, is also computed twice, and added to the mask.)
 
 `Windows` rebuilds many windows side by side, each from scratch: the sliding window with re-computation.
 

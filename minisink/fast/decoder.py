@@ -1,5 +1,7 @@
 """One token in, logits out, at memory speed: the fused weights of `fused` over the ring of `ring`.
 
+It gives what `Model.forward` gives with a `KVCache` of the same policy, token by token; the tests hold them equal.
+
 It runs where the weights are. On a GPU a token costs one copy there, of its angles, and nothing comes back before the
 caller fetches the logits: a step only queues work. With float16 weights everything except products with weights is
 float32, the cache too: CuPy would copy float16 keys to float32 for every product with them.

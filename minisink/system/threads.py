@@ -1,7 +1,9 @@
 """One BLAS thread while products are small.
 
-The count belongs to the whole process, so it is lowered within a call, never while a generator waits, and restored
-after. If calls on several threads of Python overlap, the one that lowered the count restores it.
+A second thread gains little there, and on a busy machine threads that wait for each other cost many times the work. The
+count belongs to the whole process, so it is lowered within a call, never while a generator waits, and restored after.
+It is never raised, and left alone if ``OPENBLAS_NUM_THREADS`` or ``OMP_NUM_THREADS`` sets it. If calls on several
+threads of Python overlap, the one that lowered the count restores it.
 """
 
 import os
