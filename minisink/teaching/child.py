@@ -1,9 +1,10 @@
 """The other side of the checker: a process that runs a student's file, and returns its functions' answers.
 
 It is started as a script, outside the package (``python -I child.py``), and loads NumPy once. Each request gets its own
-process, forked from that: it reads the request, goes behind the walls of `wall.py` and writes one line of JSON per
-answer into a file that the student's code finds neither open nor by name. It judges nothing and knows no right answer:
-whatever a file does in here, it can only send numbers. `answer` also asks a live function in a notebook.
+process, forked from that: it reads the checker's request (a pickle: arrays come as they are), goes behind the walls of
+`wall.py` and writes one line of JSON per answer into a file that the student's code finds neither open nor by name. It
+judges nothing and knows no right answer: whatever a file does in here, it can only send numbers. `answer` also asks a
+live function in a notebook.
 """
 
 import json
@@ -30,11 +31,9 @@ class Unusable(ValueError):
     """Raised for an answer that is not numbers."""
 
 
-def decode(value):
-    """Return an argument for a function: a new array, a list or a number."""
-    if isinstance(value, dict):
-        return np.array(value["array"], value["dtype"]).reshape(value["shape"])
-    return value
+def as_array(value):
+    """Return what stands for an array in the request as an array, any other object as it is."""
+    return np.array(value["array"], value["dtype"]).reshape(value["shape"]) if "array" in value else value
 
 
 def encode(value):
@@ -63,15 +62,14 @@ def answer(name, function, args, file=None):
     if name == "step":
         return _stream(function, args, file)
     try:
-        return {"value": encode(function(*map(decode, args)))}
+        return {"value": encode(function(*args))}
     except BaseException as error:
         return _raised(error, file)
 
 
 def _stream(function, args, file):
     """Run all steps of a text; return the outputs, and the size of the state after each."""
-    (q, k, v), rest = map(decode, args[:3]), args[3:]
-    state, outs, sizes, failure = None, [], [], {}
+    (q, k, v, *rest), state, outs, sizes, failure = args, None, [], [], {}
     try:
         for t in range(len(q)):
             pair = function(state, *map(copy, (q[t], k[t], v[t])), *rest)
@@ -143,7 +141,7 @@ def places():
 def work(base, walls, readable, hidden):
     """Answer the request in a folder, from behind the walls."""
     with open(os.path.join(base, "request"), "rb") as file:
-        request = json.load(file)
+        request = json.load(file, object_hook=as_array)
     stdout, errors = (os.open(os.path.join(base, name), os.O_WRONLY | os.O_APPEND) for name in ("output", "errors"))
     nothing = os.open(os.devnull, os.O_RDWR)
     for stream, to in ((0, nothing), (1, nothing), (2, errors)):

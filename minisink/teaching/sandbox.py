@@ -78,7 +78,7 @@ class Sandbox:
             base.chmod(0o711)  # whatever user the child has, it may pass through to its own folder
             (base / "work").mkdir(mode=0o700)
             _lay_out(base / "work", self.beside)
-            for part, content in (("request", json.dumps(request)), ("output", ""), ("errors", "")):
+            for part, content in (("request", json.dumps(request, default=_as_json)), ("output", ""), ("errors", "")):
                 (base / part).touch(mode=0o600)
                 (base / part).write_text(content, encoding="utf-8")
             ended = self._run(base)
@@ -113,6 +113,11 @@ class Sandbox:
                 self._end()
                 self._process = None
         return f"no answer within {self.seconds if ready else STARTING:g} s" if status is None else _ending(status)
+
+
+def _as_json(array):
+    """Return an array as JSON can hold it; `child.as_array` takes it."""
+    return {"array": array.ravel().tolist(), "shape": array.shape, "dtype": str(array.dtype)}
 
 
 def _lay_out(folder, files):
@@ -169,9 +174,8 @@ def _ending(status):
 
 def clear(folder):
     """Remove a folder with whatever a student's file left in it: folders a thousand deep, or closed to everybody."""
-    todo, n_moved = [folder], 0  # no link is followed, and no path grows: inner folders are first moved up to the top
-    while todo:
-        place = todo.pop()
+    found = [folder]  # no link is followed, and no path grows: inner folders are first moved up to the top
+    for place in found:
         with contextlib.suppress(OSError):
             os.chmod(place, 0o700)
             for entry in list(os.scandir(place)):
@@ -179,14 +183,12 @@ def clear(folder):
                     if not entry.is_dir(follow_symlinks=False):
                         os.unlink(entry.path)
                         continue
-                    n_moved += 1
-                    moved = os.path.join(folder, f"moved-{n_moved}")
                     os.chmod(entry.path, 0o700)  # or it could not be moved
-                    os.rename(entry.path, moved)
-                    todo.append(moved)
+                    found.append(os.path.join(folder, f"moved-{len(found)}"))
+                    os.rename(entry.path, found[-1])
+    for place in reversed(found):
+        with contextlib.suppress(OSError):
             os.rmdir(place)
-    with contextlib.suppress(OSError):
-        os.rmdir(folder)
 
 
 def _read_back(output, nonce, n_cases, ended):

@@ -2,6 +2,7 @@
 
 import zlib
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,20 +92,20 @@ def heads_of(task, seed):
 
 
 def in_style(task, case, style):
-    """Return the arguments as a function gets them: arrays, lists, or with an axis of heads."""
+    """Return new arguments as a function gets them: arrays, lists, or with an axis of heads."""
     args = []
     for name in task.params:
         x = case[name]
-        if isinstance(x, np.ndarray) and style != "lists":
-            if x.ndim == 2 and name in ("q", "k", "v", "x", "keys"):
-                x = {"a head": x[:, None], "heads first": x[None], "a row of heads": x[:, None, None]}.get(style, x)
-            elif x.ndim == 3:
-                x = {"heads first": x.swapaxes(0, 1), "a row of heads": x[:, None]}.get(style, x)
-            elif name == "q" and style == "a head":
-                x = x[None]
-            args.append({"array": x.ravel().tolist(), "shape": list(x.shape), "dtype": str(x.dtype)})
-        else:
-            args.append(x.tolist() if isinstance(x, np.ndarray) else x)
+        if not isinstance(x, np.ndarray):
+            args.append(deepcopy(x))
+            continue
+        if x.ndim == 2 and name in ("q", "k", "v", "x", "keys"):
+            x = {"a head": x[:, None], "heads first": x[None], "a row of heads": x[:, None, None]}.get(style, x)
+        elif x.ndim == 3:
+            x = {"heads first": x.swapaxes(0, 1), "a row of heads": x[:, None]}.get(style, x)
+        elif name == "q" and style == "a head":
+            x = x[None]
+        args.append(x.tolist() if style == "lists" else np.array(x, order="C"))
     return args
 
 

@@ -37,36 +37,29 @@ def one_after_the_other(work, walls, hidden):
     By then everything that it started is gone. Another line, or the end of the input, ends the current work. Where a
     process cannot be forked safely (only Linux is known to, whatever libraries NumPy has loaded), there is one call.
     """
+    lines = open(0, "rb", buffering=0)  # no buffer, which could hide a line from `select`
     if not sys.platform.startswith("linux"):
-        work(sys.stdin.buffer.readline().decode().rstrip("\n"))
+        work(lines.readline().decode().rstrip("\n"))
         return
     libc().prctl(36, 1)  # orphans become children of this process
     if "namespaces" in walls:
         apart(hidden)
-    while line := _line():
+    while line := lines.readline():
         folder = line.decode().rstrip("\n")
         worker = os.fork()
         if worker == 0:
             work(folder)
             os._exit(0)
-        done, status = 0, 0
-        while not done and line:
+        done = 0
+        while not done:
             done, status = os.waitpid(worker, os.WNOHANG)
             if not done and select.select([0], [], [], 0.002)[0]:
-                line, status = os.read(0, 4096), signal.SIGKILL
-                break
+                os.read(0, 4096)
+                done, status = worker, signal.SIGKILL
         _end_all()
         with open(os.path.join(folder, "ending"), "w") as file:
             file.write(str(os.waitstatus_to_exitcode(status)))
         os.replace(file.name, os.path.join(folder, "ended"))
-
-
-def _line():
-    """Read a line of standard input byte by byte, so that no buffer hides anything from `select`."""
-    line = b""
-    while not line.endswith(b"\n") and (byte := os.read(0, 1)):
-        line += byte
-    return line
 
 
 def _end_all():

@@ -123,7 +123,7 @@ def test_a_case_comes_in_arrays_lists_and_heads():
     shapes = {}
     for style in TASKS["attend"].styles:
         args = in_style(TASKS["attend"], case, style)
-        shapes[style] = [np.shape(arg) if isinstance(arg, list) else tuple(arg["shape"]) for arg in args]
+        shapes[style] = [np.shape(arg) for arg in args]
     (T, D), S = case["q"].shape, len(case["k"])
     assert shapes["arrays"] == shapes["lists"] == [(T, D), (S, D), (S, D), (T, S)]
     assert shapes["a head"] == [(T, 1, D), (S, 1, D), (S, 1, D), (T, S)]
