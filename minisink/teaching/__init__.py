@@ -1,5 +1,5 @@
 """The checker of students' code: the tasks, their known wrong turns, and the child process that runs a file."""
 
-from .report import check_functions
+from .grading import check_functions
 
 __all__ = ["check_functions"]

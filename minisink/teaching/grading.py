@@ -1,17 +1,22 @@
-"""How a hand-in is graded: the options, the report, and the files that are judged, the main one first."""
+"""How a hand-in is graded, or live functions: which tasks are judged, in which order, and the report."""
 
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
 
 from .. import __version__
-from .copies import fingerprints
+from ..system.terminal import put
+from .child import answer
+from .copies import fingerprints, same_as, whole
 from .handin import readable
-from .judge import result
-from .report import check_source, passed_over, totals
-from .sandbox import SECONDS, Sandbox
-from .tasks import TASKS, Task
+from .judge import judge, result
+from .own_tasks import read_tasks
+from .report import all_right, as_text, passed_over
+from .sandbox import SECONDS, Answers, Sandbox
+from .shelf import of_minisink
+from .tasks import TASKS, Task, in_style
 
+LONGER = ("d", "ed", "s")  # `rotated` is not a misspelt `rotate`
 MORE_FILES = 8  # of a hand-in in which tasks are looked for that the first lacks
 
 
@@ -32,10 +37,12 @@ class Grading:
         return [name for name in self.known if self.tasks is None or name in self.tasks]
 
     def report(self, rows, file=None, notes=()):
-        """Return everything that ``--json`` prints: rows with their points, the file, the seed."""
-        about = {"version": __version__, "seed": self.seed, "file": file and readable(file)}
+        """Return everything that ``--json`` prints: rows with their points, the sums, the file, the seed."""
         points = {name: task.points for name, task in self.known.items()} | {**self.points}
-        return about | {"notes": list(map(readable, notes))} | totals(rows, points)
+        rows = [row | {"score": row["score"] * points[row["task"]], "max_score": points[row["task"]]} for row in rows]
+        about = {"version": __version__, "seed": self.seed, "file": file and readable(file)}
+        about |= {"notes": list(map(readable, notes)), "tasks": rows, "same_as": whole(row["same_as"] for row in rows)}
+        return about | {name: sum(row[name] for row in rows) for name in ("score", "max_score")}
 
 
 def nothing_judged(grading, why=None):
@@ -50,32 +57,118 @@ def grade(hand_in, grading, *, others=None, on_report=lambda report: None, stop=
     Tasks that the first file lacks, or has only as stubs, are looked for in the later files. `others` are prints of
     other students by name. Another thread can end it with the event `stop`: KeyboardInterrupt.
     """
-    rows: dict[str, dict] = {}
-    files: list[str] = []
-    notes = [*hand_in.notes]
-
-    def report():
-        whole = [rows.get(row["task"], row) for row in nothing_judged(grading)["tasks"]]
-        return grading.report(whole, ", ".join(files), notes)
-
-    def take(source, row):
-        if row["task"] not in rows or not _is_open(row):
-            rows[row["task"]] = row
-            files.extend({source.name} - {*files})
-            on_report(report())
-
+    rows = {row["task"]: row for row in nothing_judged(grading)["tasks"]}
+    files, notes = [], [*hand_in.notes]
     for source in hand_in.sources[: 1 + MORE_FILES]:
-        open_tasks = [name for name, row in rows.items() if _is_open(row) and source.defines(name)]
-        if tasks := open_tasks if files else grading.names:
-            known = {**TASKS, **grading.known}
-            sandbox = Sandbox(source, grading.seconds, known, beside=hand_in.beside, stop=stop)
-            prints = fingerprints(hand_in.texts(source))
-            check_source(sandbox, tasks, grading.seed, grading.hint, partial(take, source), prints, others)
-            of = "" if source.name == files[0] else f"{source.name}: "
-            notes += [of + each for each in passed_over(sandbox.over)]
-    return report()
+        is_first = source is hand_in.source
+        tasks = [name for name, row in rows.items() if is_first or (_is_open(row) and source.defines(name))]
+        if not tasks:
+            continue
+        sandbox = Sandbox(source, grading.seconds, {**TASKS, **grading.known}, beside=hand_in.beside, stop=stop)
+        prints = fingerprints(hand_in.texts(source))
+        for row in check_source(sandbox, tasks, grading.seed, grading.hint, prints=prints, others=others):
+            if is_first or not _is_open(row):
+                rows[row["task"]] = row
+                files.extend({source.name} - {*files})
+                on_report(grading.report(rows.values(), ", ".join(files), notes))
+        notes += [f"{'' if is_first else f'{source.name}: '}{each}" for each in passed_over(sandbox.over)]
+    return grading.report(rows.values(), ", ".join(files), notes)
 
 
 def _is_open(row):
     """Whether the task may be in another file."""
     return row["status"] == "missing" or row["message"].startswith("not written yet")
+
+
+def check_source(sandbox, tasks=None, seed=0, hint=None, *, prints=None, others=None):
+    """Judge a student's file, and yield a row per task.
+
+    The `prints` of the file, and of the files of `others` by name, say whose code it is; see `copies`.
+    """
+    known, prints = sandbox.tasks, prints or fingerprints(sandbox.source.text)
+    names = [name for name in known if tasks is None or name in tasks]
+    looked = sandbox.ask(names[0], [])
+    sandbox.over, defined = looked.over, looked.there or {}
+    why, named, passed = "; ".join(passed_over(looked.over)), same_as(prints, others), set()
+    needs = {need for name in names for need in known[name].needs if defined.get(need)}  # are the parts right?
+    for name in [name for name in known if name in needs or name in names]:
+        if defined.get(name):
+            row = judge(name, sandbox.ask, seed, hint, given=defined, passed=passed, tasks=known)
+        elif name in defined:
+            row = result(name, "failed", f"{name} is not a function")
+        elif sandbox.source.defines(name) and looked.there is None:
+            row = result(name, "failed", f"the file did not run to its end: {looked.died}")
+        elif sandbox.source.defines(name) and why:
+            row = result(name, "failed", why)
+        else:
+            note = _meant(name, prints.names) or (why and f"; {why}")
+            row = result(name, "missing", f"not in the file: {known[name].signature}{note}")
+        if row["status"] == "passed":
+            passed.add(name)
+        if name in names:
+            yield row | {"same_as": named.get(name)}
+
+
+def _meant(name, named):
+    """Ask whether a function of nearly that name is this task."""
+    for other in [each for each in named if each not in TASKS]:
+        if difflib.get_close_matches(other.lower(), TASKS, 1, 0.8) == [name] and other.removeprefix(name) not in LONGER:
+            return f"; {other} is there: did you mean {name}?"
+    return ""
+
+
+def check_functions(*, seed=0, hint=None, raises=False, tasks=None, **functions):
+    """Check live functions in a notebook: print the report of ``minisink check``, and return whether all pass.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of the cases.
+    hint : int, optional
+        0 shows the failing case alone, 1 asks a question, 2 names the place to look at, 3 the wrong turn and its cure.
+        Without it the case and the wrong turn are shown.
+    raises : bool
+        If not all pass, raise the report as an AssertionError, as otter-grader needs, and print nothing.
+    tasks : str or path, optional
+        A file with a teacher's own tasks, as for ``minisink check --tasks``.
+    **functions
+        By the names of the tasks: softmax, softmax1, attend, rotate, survivors, positions_of, step, token_nll,
+        retrieve. ValueError for anything else, or for minisink's own code.
+
+    Examples
+    --------
+    >>> def survivors(n_slots, n_sinks, window):
+    ...     return [s for s in range(n_slots) if s < n_sinks or s >= n_slots - window]
+    >>> check_functions(survivors=survivors)
+    survivors  passed  156 cases
+    1 of 1 tasks pass: 1 of 1 points
+    True
+    """
+    known = TASKS if tasks is None else read_tasks(tasks)
+    if not functions:
+        raise ValueError(f"no function given; name one or more of {', '.join(known)}, as in softmax=softmax")
+    for name, function in functions.items():
+        if name not in known:
+            raise ValueError(f"{name!r} is not a task; there are {', '.join(known)}")
+        if not callable(function):
+            raise ValueError(f"{name} is {function!r}; a function is needed")
+        if theirs := of_minisink(function, name):
+            raise ValueError(f"{name} is minisink's own ({theirs}); give a function that you wrote yourself")
+
+    def ask(name, cases, style="arrays", stand_ins=()):
+        found = []
+        for case in cases:
+            file = getattr(getattr(functions[name], "__code__", None), "co_filename", None)
+            found.append(answer(name, functions[name], in_style(known[name], case, style), file))
+            if found[-1].get("raised") == "KeyboardInterrupt":
+                raise KeyboardInterrupt
+        return Answers(found, {}, [], None)
+
+    rows = [judge(name, ask, seed, hint, passed=TASKS, tasks=known) for name in known if name in functions]
+    text = as_text(Grading(known=known).report(rows))
+    if hint is None and any(row["diagnosis"] for row in rows):
+        text += "\n(Hints: hint=1 in this call asks a question, hint=2 says where to look, hint=3 what to do.)"
+    if raises and not all_right(rows, True):
+        raise AssertionError(text)
+    put(text)
+    return all_right(rows, True)

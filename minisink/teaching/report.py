@@ -1,56 +1,13 @@
-"""A whole report: which tasks are judged, in which order, and how people, Gradescope and Classroom 50 read it."""
+"""How people, Gradescope and Classroom 50 read a report."""
 
 import datetime
-import difflib
 import os
 
-from ..system.terminal import count, put, wrap
-from .child import answer
-from .copies import by_place, fingerprints, same_as, whole
-from .judge import judge, result
-from .own_tasks import read_tasks
-from .sandbox import Answers
-from .shelf import of_minisink
-from .tasks import TASKS, in_style
+from ..system.terminal import count, wrap
+from .copies import by_place
 from .words import one_line
 
-LONGER = ("d", "ed", "s")  # `rotated` is not a misspelt `rotate`
 MOST_NOTES = 5
-
-
-def check_source(sandbox, tasks=None, seed=0, hint=None, on_row=lambda row: None, prints=None, others=None):
-    """Judge a student's file; return a row per task, and call `on_row` with each.
-
-    The `prints` of the file, and of the files of `others` by name, say whose code it is; see `copies`.
-    """
-    known = sandbox.tasks
-    names = [name for name in known if tasks is None or name in tasks]
-    looked = sandbox.ask(names[0], [])
-    sandbox.over = looked.over
-    why = "; ".join(passed_over(looked.over))
-    defined = looked.there or {}
-    rows, passed, prints = [], set(), prints or fingerprints(sandbox.source.text)
-    named = same_as(prints, others)
-    needs = {need for name in names for need in known[name].needs if defined.get(need)}  # are the parts right?
-    for name in [name for name in known if name in needs or name in names]:
-        if defined.get(name):
-            row = judge(name, sandbox.ask, seed, hint, given=defined, passed=passed, tasks=known)
-        elif name in defined:
-            row = result(name, "failed", f"{name} is not a function")
-        elif sandbox.source.defines(name) and looked.there is None:
-            row = result(name, "failed", f"the file did not run to its end: {looked.died}")
-        elif sandbox.source.defines(name) and why:
-            row = result(name, "failed", why)
-        else:
-            note = _meant(name, prints.names) or (why and f"; {why}")
-            row = result(name, "missing", f"not in the file: {known[name].signature}{note}")
-        if row["status"] == "passed":
-            passed.add(name)
-        row["same_as"] = named.get(name)
-        if name in names:
-            rows.append(row)
-            on_row(row)
-    return rows
 
 
 def passed_over(over, most=3):
@@ -62,21 +19,6 @@ def passed_over(over, most=3):
         lines.append(f"{cell}line {each['line']} was skipped: {why}")
     others = count(len(lines) - most, "other statement")
     return lines[:most] + [f"and {others}"] * (len(lines) > most)
-
-
-def _meant(name, named):
-    """Ask whether a function of nearly that name is this task."""
-    for other in [each for each in named if each not in TASKS]:
-        if difflib.get_close_matches(other.lower(), TASKS, 1, 0.8) == [name] and other.removeprefix(name) not in LONGER:
-            return f"; {other} is there: did you mean {name}?"
-    return ""
-
-
-def totals(rows, points):
-    """Return rows with their tasks' points, and the sums."""
-    rows = [row | {"score": row["score"] * points[row["task"]], "max_score": points[row["task"]]} for row in rows]
-    sums = {name: sum(row[name] for row in rows) for name in ("score", "max_score")}
-    return {"tasks": rows, "same_as": whole(row["same_as"] for row in rows)} | sums
 
 
 def all_right(rows, asked):
@@ -151,60 +93,3 @@ def classroom50(report, seconds=0.0):
         tests.append(test | {"score": row["score"], "max-score": row["max_score"]})
     scores = {"score": report["score"], "max-score": report["max_score"], "tests": tests}
     return {name: value or "unknown" for name, value in about.items()} | scores
-
-
-def check_functions(*, seed=0, hint=None, raises=False, tasks=None, **functions):
-    """Check live functions in a notebook: print the report of ``minisink check``, and return whether all pass.
-
-    Parameters
-    ----------
-    seed : int
-        Seed of the cases.
-    hint : int, optional
-        0 shows the failing case alone, 1 asks a question, 2 names the place to look at, 3 the wrong turn and its cure.
-        Without it the case and the wrong turn are shown.
-    raises : bool
-        If not all pass, raise the report as an AssertionError, as otter-grader needs, and print nothing.
-    tasks : str or path, optional
-        A file with a teacher's own tasks, as for ``minisink check --tasks``.
-    **functions
-        By the names of the tasks: softmax, softmax1, attend, rotate, survivors, positions_of, step, token_nll,
-        retrieve. ValueError for anything else, or for minisink's own code.
-
-    Examples
-    --------
-    >>> def survivors(n_slots, n_sinks, window):
-    ...     return [s for s in range(n_slots) if s < n_sinks or s >= n_slots - window]
-    >>> check_functions(survivors=survivors)
-    survivors  passed  156 cases
-    1 of 1 tasks pass: 1 of 1 points
-    True
-    """
-    known = TASKS if tasks is None else read_tasks(tasks)
-    if not functions:
-        raise ValueError(f"no function given; name one or more of {', '.join(known)}, as in softmax=softmax")
-    for name, function in functions.items():
-        if name not in known:
-            raise ValueError(f"{name!r} is not a task; there are {', '.join(known)}")
-        if not callable(function):
-            raise ValueError(f"{name} is {function!r}; a function is needed")
-        if theirs := of_minisink(function, name):
-            raise ValueError(f"{name} is minisink's own ({theirs}); give a function that you wrote yourself")
-
-    def ask(name, cases, style="arrays", stand_ins=()):
-        found = []
-        for case in cases:
-            file = getattr(getattr(functions[name], "__code__", None), "co_filename", None)
-            found.append(answer(name, functions[name], in_style(known[name], case, style), file))
-            if found[-1].get("raised") == "KeyboardInterrupt":
-                raise KeyboardInterrupt
-        return Answers(found, {}, [], None)
-
-    rows = [judge(name, ask, seed, hint, passed=TASKS, tasks=known) for name in known if name in functions]
-    text = as_text(totals(rows, {name: task.points for name, task in known.items()}))
-    if hint is None and any(row["diagnosis"] for row in rows):
-        text += "\n(Hints: hint=1 in this call asks a question, hint=2 says where to look, hint=3 what to do.)"
-    if raises and not all_right(rows, True):
-        raise AssertionError(text)
-    put(text)
-    return all_right(rows, True)

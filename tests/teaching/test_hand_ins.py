@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import styles
 
-from minisink.teaching.report import check_source, passed_over
+from minisink.teaching.grading import check_source
+from minisink.teaching.report import passed_over
 from minisink.teaching.sandbox import Sandbox
 from minisink.teaching.source import Source, as_python, as_python_file
 

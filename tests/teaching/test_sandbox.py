@@ -10,7 +10,8 @@ import pytest
 import styles
 
 from minisink.teaching import reference, sandbox
-from minisink.teaching.report import all_right, check_source
+from minisink.teaching.grading import check_source
+from minisink.teaching.report import all_right
 from minisink.teaching.sandbox import Sandbox
 from minisink.teaching.source import LARGEST_SOURCE, Source, read
 from minisink.teaching.tasks import TASKS, template
@@ -30,7 +31,7 @@ def softmax(x):
 
 def check(text, *tasks, seconds=20, **options):
     """Rows by task."""
-    rows = check_source(Sandbox(Source("student.py", text, False), seconds), list(tasks) or None, **options)
+    rows = list(check_source(Sandbox(Source("student.py", text, False), seconds), list(tasks) or None, **options))
     assert [row["task"] for row in rows] == [name for name in TASKS if not tasks or name in tasks]
     assert all(row["score"] == (row["status"] == "passed") and row["max_score"] == 1 for row in rows)
     json.dumps(rows)
@@ -388,8 +389,8 @@ def test_a_notebook_is_read_as_its_definitions(tmp_path):
         "survivors(3, 1, 1",
     )
     sandbox = Sandbox(read(path), 1)
-    assert sandbox.source.notebook and check_source(sandbox, ["survivors"])[0]["status"] == "passed"
-    assert check_source(sandbox, ["softmax"])[0]["status"] == "missing"
+    assert sandbox.source.notebook and next(check_source(sandbox, ["survivors"]))["status"] == "passed"
+    assert next(check_source(sandbox, ["softmax"]))["status"] == "missing"
 
 
 def test_files_that_cannot_be_read_are_refused_in_a_line(tmp_path):
@@ -435,4 +436,4 @@ def test_any_encoding_is_read(tmp_path, name):
 @pytest.mark.parametrize("name", ["latin.py", "utf16.PY"])
 def test_what_is_read_is_judged(tmp_path, name):
     (tmp_path / name).write_bytes(ENCODED[name])
-    assert check_source(Sandbox(read(tmp_path / name), 20), ["survivors"])[0]["status"] == "passed"
+    assert next(check_source(Sandbox(read(tmp_path / name), 20), ["survivors"]))["status"] == "passed"

@@ -11,7 +11,8 @@ import pytest
 import styles
 
 from minisink.teaching import loading, source
-from minisink.teaching.report import check_source, passed_over
+from minisink.teaching.grading import check_source
+from minisink.teaching.report import passed_over
 from minisink.teaching.sandbox import Sandbox
 from minisink.teaching.source import Source, as_python, as_python_file, read, read_magics
 from minisink.teaching.tasks import TASKS
@@ -151,7 +152,7 @@ def test_what_fails_at_the_top_costs_nothing_that_does_not_need_it():
     said = {}
     for kind, texts in {"a file": text, "a notebook": [TOP, KEEP.replace("survivors", "keep"), USES]}.items():
         sandbox = Sandbox(Source("work", texts, kind == "a notebook"), 20)
-        assert check_source(sandbox, ["survivors"])[0]["status"] == "passed"
+        assert next(check_source(sandbox, ["survivors"]))["status"] == "passed"
         said[kind] = [line.removeprefix("cell 1, ") for line in passed_over(sandbox.over, 99)]
     assert said["a file"] == said["a notebook"]
     lines = [line.partition(" was skipped: ") for line in said["a file"]]
@@ -166,7 +167,7 @@ def test_what_fails_at_the_top_costs_nothing_that_does_not_need_it():
 def test_a_name_of_a_failed_import_fails_where_it_is_used():
     text = "import no_such\ndef survivors(n, *sizes):\n    return no_such.keep(n)\n"
     sandbox = Sandbox(Source("work", text, False), 20)
-    row = check_source(sandbox, ["survivors", "softmax"])
+    row = list(check_source(sandbox, ["survivors", "softmax"]))
     assert [each["status"] for each in row] == ["missing", "failed"]
     assert row[1]["message"].startswith("NameError: name 'no_such' is not defined (line 3)")
     assert "line 1 was skipped: ModuleNotFoundError: No module named 'no_such'" in row[0]["message"]
@@ -178,7 +179,7 @@ def test_what_never_ends_at_the_top_costs_its_own_time():
     endless = "while True:\n    try:\n        while True: pass\n    except BaseException: pass\n"
     text = f"import os\n{endless}os._exit(0)\n{KEEP}"
     sandbox = Sandbox(Source("work", text, False), 1)
-    assert check_source(sandbox, ["survivors"])[0]["status"] == "passed"
+    assert next(check_source(sandbox, ["survivors"]))["status"] == "passed"
     assert passed_over(sandbox.over) == [
         "line 2 was skipped: no answer within 1 s",
         "line 6 was skipped: it ended the process (status 0)",
@@ -199,13 +200,13 @@ def softmax(x):
 def softmax1(x):
     return theirs(np.array([[[1.0]]]), x[:, None, None], np.eye(len(x))[:, None])[0, 0]
 """
-    rows = check_source(Sandbox(Source("work", text, False), 20), ["softmax", "attend", "survivors"])
+    rows = list(check_source(Sandbox(Source("work", text, False), 20), ["softmax", "attend", "survivors"]))
     assert [row["status"] for row in rows] == ["failed", "passed", "missing"]
     kept = styles.LISTS.replace("cache = cache[:n_sinks] + cache[n_sinks + 1:]", KEPT)
     assert kept != styles.LISTS
     text = "import numpy as np, minisink\nfrom minisink import Streaming\nfrom minisink.methods import Window\n" + kept
     text += "def survivors(n, s, w):\n    return minisink.Streaming(s, w).survivors(np.arange(n))\n"
-    rows += check_source(Sandbox(Source("work", text, False), 20), ["survivors", "step"])
+    rows += list(check_source(Sandbox(Source("work", text, False), 20), ["survivors", "step"]))
     assert [row["status"] for row in rows[3:]] == ["failed", "passed"], rows[3:]
     assert "minisink.Streaming is minisink's own" in rows[3]["message"]
     assert "minisink.ops.softmax is minisink's own; the task is to write it yourself" in rows[0]["message"]

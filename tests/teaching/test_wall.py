@@ -14,7 +14,7 @@ import pytest
 from processes import at_work_in
 
 from minisink.teaching import sandbox, wall
-from minisink.teaching.report import check_source
+from minisink.teaching.grading import check_source
 from minisink.teaching.sandbox import Sandbox
 from minisink.teaching.source import Source
 
@@ -149,7 +149,7 @@ def state(folder):
 
 
 def ask(text, walls, seconds=20, task="survivors"):
-    return check_source(Sandbox(Source("student.py", text, False), seconds, walls=walls), [task])[0]
+    return next(check_source(Sandbox(Source("student.py", text, False), seconds, walls=walls), [task]))
 
 
 def attack(code, outside, own=None):
@@ -247,7 +247,7 @@ def test_no_process_outlives_its_question(names, seconds, outside):
 def test_the_checker_goes_on_after_its_helper_was_ended(outside):
     """A file that may end the process beside it loses its own task, and no other."""
     ender = "\nimport os\ndef softmax(*a): os.kill(os.getppid(), 9); import time; time.sleep(9)\n"
-    rows = check_source(Sandbox(Source("s.py", OK + ender, False), 2, walls=()), ["softmax", "survivors"])
+    rows = list(check_source(Sandbox(Source("s.py", OK + ender, False), 2, walls=()), ["softmax", "survivors"]))
     assert [row["status"] for row in rows] == ["failed", "passed"]
 
 
