@@ -29,7 +29,6 @@ class Found(NamedTuple):
     size: int
     read: Callable[[], bytes]
     mode: int = 0  # a link, a pipe or a plain file, as in `stat`; 0 for a plain file
-    path: Path | None = None  # None in a zip
 
 
 def is_source(place):
@@ -47,7 +46,7 @@ def gather(paths, notes):
     found: list[Found] = []
     for path in map(Path, paths):
         if path.is_dir():
-            found += islice(_with_zips(_in_folder(path, notes), notes), MOST_FILES + 1)
+            found += islice(_in_folder(path, notes), MOST_FILES + 1)
         elif is_zip(path):
             found += islice(_in_zip(path, notes), MOST_FILES + 1)
         else:
@@ -58,7 +57,7 @@ def gather(paths, notes):
 
 
 def _in_folder(folder, notes) -> Iterator[Found]:
-    """Find the files of a folder and its folders, in order; no link is followed."""
+    """Find the files of a folder, of its folders, and of zips in it as if they were folders; no link is followed."""
 
     def tell(error):
         notes.append(f"{os.path.relpath(error.filename, folder)} was skipped: it cannot be read ({error.strerror})")
@@ -68,9 +67,16 @@ def _in_folder(folder, notes) -> Iterator[Found]:
         links = [name for name in folders if Path(root, name).is_symlink()]
         folders[:] = sorted(filter(_counts, folders)) if len(below.parts) < DEEPEST else []
         for name in sorted(filter(_counts, [*names, *links])):
-            path = Path(root, name)
+            path, place = Path(root, name), below / name
             about = path.lstat()
-            yield Found(str(below / name), about.st_size, path.read_bytes, about.st_mode, path)
+            if not (stat.S_ISREG(about.st_mode) and is_zip(path)):
+                yield Found(str(place), about.st_size, path.read_bytes, about.st_mode)
+                continue
+            try:
+                top = place.with_suffix("")
+                yield from [each._replace(place=str(top / each.place)) for each in _in_zip(path, notes)]
+            except ValueError as error:
+                notes.append(f"{place} was skipped: {str(error).removeprefix(f'{path}: ')}")
 
 
 def _in_zip(path, notes) -> Iterator[Found]:
@@ -88,19 +94,6 @@ def _in_zip(path, notes) -> Iterator[Found]:
             notes.append(f"{entry.filename} was skipped: it leads out of the zip")
         else:
             yield Found(str(place), entry.file_size, partial(_unpacked, archive, entry), entry.external_attr >> 16)
-
-
-def _with_zips(found, notes) -> Iterator[Found]:
-    """Yield the files of a folder, and those of each zip as if it were a folder."""
-    for each in found:
-        if not (stat.S_ISREG(each.mode) and is_zip(each.path)):  # a link is not followed
-            yield each
-            continue
-        try:
-            place = PurePosixPath(each.place).with_suffix("")
-            yield from [inner._replace(place=str(place / inner.place)) for inner in _in_zip(each.path, notes)]
-        except ValueError as error:
-            notes.append(f"{each.place} was skipped: {str(error).removeprefix(f'{each.path}: ')}")
 
 
 def _unpacked(archive, entry):

@@ -37,18 +37,18 @@ def hand_in(*paths, with_imports=True, tasks=TASKS):
         raise ValueError("a file's name is empty; give the student's .py file or notebook")
     path = Path(paths[0])
     if len(paths) == 1 and not path.is_dir() and not is_zip(path):
-        source = read(path)
-        files = {source.name: path.read_bytes()} | (_imported(source, path.parent) if with_imports else {})
-        return HandIn((source,), _laid_out(source.name, files), (), _digest(files))
-    files = gather(paths, notes)
-    sources = _sources(files, notes)
+        sources = [read(path)]
+        files = {path.name: path.read_bytes()} | (_imported(sources[0], path.parent) if with_imports else {})
+    else:
+        files = gather(paths, notes)
+        sources = _ranked(_sources(files, notes), tasks)
     if not sources:
         found = [f"it holds {', '.join([*files][:3])}"] * bool(files) + notes[:3]
         looked_for = f"no .py file or notebook in it or in a zip in it ({'; '.join(found) or 'it is empty'})"
         raise ValueError(f"{path}: nothing to check: {looked_for}")
-    sources = _ranked(sources, tasks)
     notes += _rivals(tasks, *sources)
-    return HandIn(tuple(sources), _laid_out(sources[0].name, files), tuple(notes), _digest(files))
+    digest = hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest()
+    return HandIn(tuple(sources), _laid_out(sources[0].name, files), tuple(notes), digest)
 
 
 def readable(name):
@@ -121,7 +121,3 @@ def _laid_out(judged, files):
         else:
             outside[str(path)] = raw
     return outside | inside
-
-
-def _digest(files):
-    return hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest()

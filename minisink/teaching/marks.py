@@ -2,7 +2,6 @@
 
 import csv
 import hashlib
-import io
 import os
 import re
 import stat
@@ -89,8 +88,8 @@ class MarksFile:
     def _read(self):
         """Take over the rows of an earlier run, except a last line that was torn off."""
         try:
-            text = self.path.read_text(encoding="utf-8-sig")
-            header, *rows = csv.reader(io.StringIO(text, newline=""))
+            with open(self.path, newline="", encoding="utf-8-sig") as file:
+                header, *rows = csv.reader(file)
         except (OSError, ValueError, csv.Error) as error:
             raise ValueError(f"{self.path}: cannot be read as marks of an earlier run ({error})") from None
         if header != self.header:
@@ -122,7 +121,7 @@ class MarksFile:
                 writer.writerow(self.header)
                 writer.writerows([as_cell(row[name]) for name in self.header] for row in self.rows.values())
 
-    def row_of(self, student, report, seconds, *, is_final=True):
+    def row_of(self, student, report, seconds):
         """Return the row of a report."""
         turns = [f"{row['task']}: {row['diagnosis']}" for row in report["tasks"] if row["diagnosis"]]
         values = {"student": student.name, "file": report["file"] or ""}
@@ -130,17 +129,15 @@ class MarksFile:
         values |= {"score": report["score"], "max_score": report["max_score"], "wrong_turns": " | ".join(turns)}
         values |= {"seconds": f"{seconds:.1f}", "same_as": " | ".join(by_place(report["tasks"]))}
         values |= {"note": "; ".join(map(one_line, report["notes"])) or student.error}
-        values |= {"digest": self.digest(student) if is_final else ""}
-        return {name: str(value) for name, value in values.items()}
+        return {name: str(value) for name, value in values.items()} | {"digest": self.digest(student)}
 
 
-def as_cell(value):
+def as_cell(text):
     """Return a text that a spreadsheet shows and does not compute.
 
-    >>> as_cell("=1+1"), as_cell("Ada"), as_cell(9)
-    ("'=1+1", 'Ada', '9')
+    >>> as_cell("=1+1"), as_cell("Ada")
+    ("'=1+1", 'Ada')
     """
-    text = str(value).encode("utf-8", "backslashreplace").decode()
     return "'" + text if text.startswith(FORMULA) else text
 
 
@@ -163,7 +160,7 @@ def grade_class(students, marks, *, jobs=1, on_row=lambda row: None):
     stop, reports = threading.Event(), {}
 
     def work(student):
-        started, is_final = time.monotonic(), True
+        started = time.monotonic()
         others = {each.name: each.prints for each in students if each.prints and each is not student}
         try:
             if student.error:
@@ -172,9 +169,10 @@ def grade_class(students, marks, *, jobs=1, on_row=lambda row: None):
                 files = hand_in(student.path, with_imports=False, tasks=marks.grading.known)
                 report = grade(files, marks.grading, others=others, stop=stop)
         except Exception as error:  # whatever went wrong is about one student: the others are judged
-            why, is_final = f"not judged: {type(error).__name__}: {one_line(error)}; --resume tries again", False
+            why = f"not judged: {type(error).__name__}: {one_line(error)}; --resume tries again"
             report = nothing_judged(marks.grading, why) | {"notes": [why]}
-        return student, report, marks.row_of(student, report, time.monotonic() - started, is_final=is_final)
+            student = student._replace(digest="")
+        return student, report, marks.row_of(student, report, time.monotonic() - started)
 
     with defer_interrupts() as noted, ThreadPoolExecutor(jobs) as pool:
         pending = {pool.submit(work, student) for student in todo}

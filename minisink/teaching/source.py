@@ -114,13 +114,13 @@ CELL = re.compile(r"^(?=# In ?\[|# ?%%|%%)", re.M)  # where one begins in a file
 COMMENTED = re.compile(r"^# Commented out IPython magic.*\n((?:#.*\n)+)", re.M)  # by Colab, with its whole cell
 
 
-def is_python(text):
-    """Whether a text can be read as Python."""
+def fault(text):
+    """Return why a text cannot be read as Python, or None."""
     try:
-        compile(text, "", "exec", ast.PyCF_ONLY_AST, dont_inherit=True)
-    except BROKEN:
-        return False
-    return True
+        ast.parse(text)
+    except BROKEN as error:
+        return error
+    return None
 
 
 def as_python_file(text):
@@ -131,12 +131,12 @@ def as_python_file(text):
         return "\n" + "".join(re.sub(r"^# ?", "", line) for line in lines) if lines[0].startswith("# %%") else found[0]
 
     text = COMMENTED.sub(uncommented, text)
-    return text if is_python(text) else "".join(map(as_python, CELL.split(text)))
+    return "".join(map(as_python, CELL.split(text))) if fault(text) else text
 
 
 def as_python(text):
     """Return a cell as Python; the child skips what cannot be read."""
-    if is_python(text):
+    if not fault(text):
         return text
     magic = re.match(r"(?:[ \t]*(?:#.*)?\n)*%%(\S+)[^\n]*", text)
     if not magic:
@@ -147,7 +147,7 @@ def as_python(text):
     captured = re.search(r"%%capture.*?([^\W\d]\w*)$", magic[0])
     kept = f"{captured[1]} = get_ipython()" if captured else ""
     body = as_python("\n" * magic[0].count("\n") + kept + text[magic.end() :])
-    is_ours = magic[1] not in OTHER_LANGUAGES and (magic[1] in RUN_THEIR_BODY or is_python(body))
+    is_ours = magic[1] not in OTHER_LANGUAGES and (magic[1] in RUN_THEIR_BODY or not fault(body))
     return body if is_ours else "\n" * text.count("\n")
 
 
@@ -196,8 +196,4 @@ def _called(line):
 
 def _goes_on(statement):
     """Whether quotes or brackets are still open."""
-    try:
-        ast.parse(statement.lstrip())
-    except BROKEN as error:
-        return UNFINISHED.search(str(error)) is not None and statement.count("\n") < JOINED
-    return False
+    return UNFINISHED.search(str(fault(statement.lstrip()))) is not None and statement.count("\n") < JOINED
