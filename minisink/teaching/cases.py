@@ -86,9 +86,8 @@ def survivors(rng):
 
 def positions_of(rng):
     """List the tokens that each of those caches holds."""
-    cases = [{"token_index": np.array(reference.survivors(**case)), **case} for case in survivors(rng)]
-    for case in cases:
-        del case["n_slots"]
+    sizes = [(case["n_sinks"], case["window"], reference.survivors(**case)) for case in survivors(rng)]
+    cases = [{"token_index": np.array(index), "n_sinks": s, "window": w} for s, w, index in sizes]
     return sorted(cases, key=lambda case: len(case["token_index"]))
 
 

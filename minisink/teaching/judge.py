@@ -1,7 +1,7 @@
 """Compares answers with the reference, finds the smallest failing case, and names the wrong turn behind it."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -31,13 +31,12 @@ class Outcome:
     error: str = ""
     line: int | None = None
     reached: int = 0  # the last line of the function itself that was begun, where it raised
-    sizes: list | None = None  # numbers in the state after each step
+    sizes: Sequence = ()  # numbers in the state after each step
 
     @property
     def grows(self):
         """Whether the state keeps growing long after the cache is full."""
-        sizes = self.sizes or []
-        half = len(sizes) // 2
+        sizes, half = self.sizes, len(self.sizes) // 2
         return len(sizes) >= 40 and sizes[half] > 0 and sizes[-1] > GROWTH * sizes[half]
 
     @property
@@ -107,6 +106,7 @@ class Try:
     ask: Callable  # from cases to outcomes
     style: str
     stand_ins: tuple
+    cases: list
     outcomes: list
     first: int | None  # that is wrong
 
@@ -117,27 +117,19 @@ def judge(name, ask, seed=0, hint=None, *, given=(), passed=(), tasks=TASKS):
     `given` are the tasks that the file defines, `passed` those that were right; the others come from the reference.
     """
     task = tasks[name]
-    cases, best = cases_of(task, seed), None
-    for tried in _tries(task, cases, ask, given, passed):
-        if tried.first is None:
-            heads = heads_of(task, seed)
-            shared = _with_heads(task, heads, tried) if heads else None
-            if shared is None:
-                note = f"; with the checker's {', '.join(tried.stand_ins)} in place of yours" if tried.stand_ins else ""
-                return result(name, "passed", f"{count(len(cases), 'case')}{note}")
-            cases, best = heads, shared
-            break
-        if best is None or _progress(tried) > _progress(best):
-            best = tried
-    assert best is not None and best.first is not None
-    case, outcome = cases[best.first], best.outcomes[best.first]
+    tries = list(_tries(task, cases_of(task, seed), ask, given, passed))
+    best = _with_heads(task, heads_of(task, seed), tries[-1]) if tries[-1].first is None else max(tries, key=_progress)
+    if best.first is None:
+        note = f"; with the checker's {', '.join(best.stand_ins)} in place of yours" if best.stand_ins else ""
+        return result(name, "passed", f"{count(len(best.cases), 'case')}{note}")
+    case, outcome = best.cases[best.first], best.outcomes[best.first]
     alone = best.ask([case])[0] if best.first and outcome.raised not in FINAL else None
     if alone and alone.raised != "Died" and not alone.is_like(task, outcome):
         case, outcome = _to_the_first_wrong_step(task, case, outcome)
         turn = LEFT_OVER
     else:
         case, outcome = _shrunk(task, case, outcome, best.ask)
-        case, outcome, turn = diagnosed_as(task, case, outcome, list(zip(cases, best.outcomes, strict=False)))
+        case, outcome, turn = diagnosed_as(task, case, outcome, list(zip(best.cases, best.outcomes, strict=False)))
     expected = task.expected(case)
     message = "\n".join([sentence(task, case, outcome, expected), *hinted(turn, hint, outcome)])
     shown = {"arguments": as_plain(case), "expected": expected.tolist(), "style": best.style}
@@ -167,7 +159,7 @@ def result(name, status, message, case=None, diagnosed=None):
 
 
 def _tries(task, cases, ask, defined, passed):
-    """Yield the ways to call a function, likeliest first, each tried in turn."""
+    """Yield the ways to call a function, likeliest first, each tried in turn, up to one that is right."""
     open_parts = tuple(need for need in task.needs if need not in passed)
     orders = [open_parts, ()] if set(open_parts) & set(defined) else [open_parts]
     for stand_ins in orders:
@@ -175,8 +167,10 @@ def _tries(task, cases, ask, defined, passed):
             ask_so = partial(_outcomes, task, ask, style, stand_ins)
             outcomes = ask_so(cases)
             first = next((i for i, each in enumerate(outcomes) if not each.is_right(task, cases[i])), None)
-            yield Try(ask_so, style, tuple(part for part in stand_ins if part in defined), outcomes, first)
-            if first is not None and outcomes[first].raised in FINAL:
+            yield Try(ask_so, style, tuple(part for part in stand_ins if part in defined), cases, outcomes, first)
+            if first is None:
+                return
+            if outcomes[first].raised in FINAL:
                 break
 
 
@@ -188,19 +182,19 @@ def _outcomes(task, ask, style, stand_ins, cases):
 
 
 def _with_heads(task, cases, tried):
-    """Ask a right function with several heads; return a `Try` if it takes them, and shares keys among them wrongly.
+    """Ask a right function with several heads; return that `Try` if it takes them, and shares keys among them wrongly.
 
     A function that is not right with as many key heads as query heads, or refuses fewer, is for one head, which is all
     that the task asks for.
     """
-    outcomes = tried.ask(cases)
+    outcomes = tried.ask(cases) if cases else []
     for i, (case, outcome) in enumerate(zip(cases, outcomes, strict=False)):
         if not outcome.is_right(task, case):
             if i == 0:
-                return None
+                break
             if outcome.raised is None and np.shape(outcome.value) == task.expected(case).shape:
-                return replace(tried, outcomes=outcomes, first=i)
-    return None
+                return replace(tried, cases=cases, outcomes=outcomes, first=i)
+    return tried
 
 
 def _progress(tried):
@@ -283,8 +277,7 @@ def sentence(task, case, outcome, expected):
             return f"your answer has the shape {shape}; expected {expected.shape}, for {_call(task, case)}"
         return task.word(case, outcome.value, expected)
     if outcome.grows:
-        sizes = outcome.sizes
-        half = len(sizes) // 2
+        sizes, half = outcome.sizes, len(outcome.sizes) // 2
         held = f"your state holds {sizes[half]} numbers, after {len(sizes)} {sizes[-1]}; a full cache must not grow"
         return f"after {half + 1} tokens with {cache_of(case)} {held}"
     got = outcome.value.reshape(expected.shape)
