@@ -83,7 +83,6 @@ def _check(args, grading):
 
 
 def _points(words, tasks):
-    """Return the points that were given, by task."""
     points = {}
     for word in words:
         name, _, number = word.partition("=")
@@ -96,7 +95,6 @@ def _points(words, tasks):
 
 
 def _write_template(files, tasks):
-    """Write the template to a new file, or to standard output."""
     if len(files) > 1:
         raise ValueError(f"--template writes one file; {len(files)} names were given")
     if files in ([], ["-"]):

@@ -111,25 +111,22 @@ def _counts(name):
 
 def _contents(found, notes):
     """Read files that are small enough, those that can be judged first: bytes by place."""
-    files: dict[str, bytes] = {}
-    left = MOST_BYTES
+    files, left = {}, MOST_BYTES
     ours = tuple(each.place.removesuffix(OURS) + "minisink/" for each in found if each.place.endswith(OURS))
     if ours:
         notes.append(f"{', '.join(ours)} was skipped: that is minisink itself")
         found = [each for each in found if not each.place.startswith(ours)]
     for each in sorted(found, key=lambda each: not is_source(each.place)):
         if stat.S_IFMT(each.mode) not in (0, stat.S_IFREG):
-            notes.append(f"{each.place} was skipped: {'a link' if stat.S_ISLNK(each.mode) else 'no plain file'}")
-            continue
-        most = min(LARGEST_SOURCE, left) if is_source(each.place) else left
-        try:
-            raw = each.read() if each.size <= most else None
-            why = "too large" if raw is None or len(raw) > most else None
-        except OSError as error:
-            raw, why = None, f"it cannot be read ({error.strerror})"
-        if raw is None or why:
-            notes.append(f"{each.place} was skipped: {why}")
+            why = "a link" if stat.S_ISLNK(each.mode) else "no plain file"
+        elif each.size > (min(LARGEST_SOURCE, left) if is_source(each.place) else left):
+            why = "too large"
         else:
-            left -= len(raw)
-            files[each.place] = raw
+            try:
+                files[each.place] = each.read()
+                left -= each.size
+                continue
+            except OSError as error:
+                why = f"it cannot be read ({error.strerror})"
+        notes.append(f"{each.place} was skipped: {why}")
     return files

@@ -76,7 +76,6 @@ def grade(hand_in, grading, *, others=None, on_report=lambda report: None, stop=
 
 
 def _is_open(row):
-    """Whether the task may be in another file."""
     return row["status"] == "missing" or row["message"].startswith("not written yet")
 
 
@@ -110,7 +109,6 @@ def check_source(sandbox, tasks=None, seed=0, hint=None, *, prints=None, others=
 
 
 def _meant(name, named):
-    """Ask whether a function of nearly that name is this task."""
     for other in [each for each in named if each not in TASKS]:
         if difflib.get_close_matches(other.lower(), TASKS, 1, 0.8) == [name] and other.removeprefix(name) not in LONGER:
             return f"; {other} is there: did you mean {name}?"

@@ -109,15 +109,13 @@ def _imported(source, folder):
 
 def _laid_out(judged, files):
     """Return the files of the child's folder, whose top is the judged file's folder; {} for a single file."""
-    base, outside, inside = PurePosixPath(judged).parent, {}, {}
-    for place, raw in files.items() if len(files) > 1 else ():
-        path = PurePosixPath(place)
+    base, found = PurePosixPath(judged).parent, {}
+    outside_first = sorted(files, key=lambda place: PurePosixPath(place).is_relative_to(base))
+    for place in outside_first if len(files) > 1 else ():
+        path, raw = PurePosixPath(place), files[place]
         if path.suffix.lower() == ".py":
             path, text = path.with_suffix(".py"), decode(raw)
             text = absolute(text) if path.parent == base else text
             raw = f"\n\n{text}".encode()  # an encoding counts only where its name is in the first two lines
-        if path.is_relative_to(base):
-            inside[str(path.relative_to(base))] = raw
-        else:
-            outside[str(path)] = raw
-    return outside | inside
+        found[str(path.relative_to(base) if path.is_relative_to(base) else path)] = raw
+    return found

@@ -32,7 +32,6 @@ def read_tasks(path):
 
 
 def _task(path, name, points, names):
-    """Return one task, after trying it once."""
     if not isinstance(name, str) or not name.isidentifier():
         raise ValueError(f"{path}: {name!r} is not the name of a function")
     if isinstance(points, bool) or not isinstance(points, int) or not 0 <= points <= MOST_POINTS:
@@ -54,7 +53,7 @@ def _task(path, name, points, names):
         return [{key: _plain(x) for key, x in case.items()} for case in names[f"{name}_cases"](random)]
 
     task = Task(name, " ".join(parameters), right, draw, of_all, turns, points=points)
-    task = replace(task, valid=lambda case: _numbers(task, case) is None)
+    task.valid = lambda case: _numbers(task, case) is None
     try:
         drawn = task.draw(np.random.default_rng(0))
     except Exception as error:

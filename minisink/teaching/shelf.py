@@ -73,7 +73,6 @@ def of_minisink(function, task):
 
 
 def _bare(function):
-    """Unwrap a function."""
     while isinstance(function, partial):
         function = function.func
     return inspect.unwrap(getattr(function, "__func__", function))
