@@ -1,10 +1,9 @@
 """The other side of the checker: a process that runs a student's file, and returns its functions' answers.
 
 It is started as a script, outside the package (``python -I child.py``), and loads NumPy once. Each request gets its own
-process, forked from that: it reads the checker's request (a pickle: arrays come as they are), goes behind the walls of
-`wall.py` and writes one line of JSON per answer into a file that the student's code finds neither open nor by name. It
-judges nothing and knows no right answer: whatever a file does in here, it can only send numbers. `answer` also asks a
-live function in a notebook.
+process, forked from that: it reads the request, goes behind the walls of `wall.py` and writes one line of JSON per
+answer into a file that the student's code finds neither open nor by name. It judges nothing and knows no right answer:
+whatever a file does in here, it can only send numbers. `answer` also asks a live function in a notebook.
 """
 
 import json

@@ -1,10 +1,8 @@
 """Whose code a file is: its statements compared with minisink's, the lessons' solutions and other students'.
 
-A statement is compared without what a copier changes first: names, annotations, comments, layout. Python rewrites it
-from its syntax tree: "x = np.exp(y - m)" becomes "_ = _.exp(_ - _)". A task consists of its function and of what that
-calls in the file, without other tasks. Short functions are alike without copying (a softmax in three lines has 37
-words), so a task is named only if `LEAST` of its words, or `BETWEEN` for two students, are found elsewhere too, and
-are most of it. What the template and the lessons give does not count. All of this is reported, not punished.
+docs/check.md says what counts. Python rewrites a statement from its syntax tree, without what a copier changes first:
+"x = np.exp(y - m)" becomes "_ = _.exp(_ - _)". Short functions are alike without copying (a softmax in three lines has
+37 words), so a task is named only if `LEAST` of its words, or `BETWEEN` for two students, are found elsewhere too.
 """
 
 import ast

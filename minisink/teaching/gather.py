@@ -1,7 +1,4 @@
-"""The files of a folder, of the zips in it and of a zip, read once, within limits on number, size and depth.
-
-Nothing is unpacked: only names and bytes are taken from a zip.
-"""
+"""The files of a folder, of the zips in it and of a zip, read once and never unpacked, within some limits."""
 
 import os
 import re

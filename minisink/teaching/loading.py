@@ -9,6 +9,7 @@ import __future__
 
 import ast
 import builtins
+import codeop
 import contextlib
 import importlib
 import importlib.machinery
@@ -34,7 +35,8 @@ class Student:
         module.__file__ = file
         sys.modules["student"] = module  # dataclasses look for it
         self.file, self.tasks, self.skip, self.begin, self.names = file, tasks, skip, begin, module.__dict__
-        self.n_statements, self.flags, self.cell, self.over = 0, 0, None, []
+        self.compile = codeop.Compile()  # remembers `__future__` imports
+        self.n_statements, self.cell, self.over = 0, None, []
         self.lost, self.unsure = set(), set()  # names that were not made, and names of what may be incomplete
         self.handed = {}  # functions that it gives to `check_functions`, by task
 
@@ -63,25 +65,17 @@ class Student:
         if self.n_statements in self.skip:  # the last time, the process ended there
             self.lose(node)
             return
-        if isinstance(node, ast.ImportFrom) and node.module == "__future__":
-            for alias in node.names:
-                self.flags |= getattr(getattr(__future__, alias.name, None), "compiler_flag", 0)
         parts = [node]
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             parts = [type(node)(**{**vars(node), "names": [alias]}) for alias in node.names]
         for each in parts:
             try:
-                self.execute(each)
+                exec(self.compile(ast.Module([each], []), self.file, "exec"), self.names)  # type: ignore[arg-type]
             except BaseException as error:
                 self.fail(each, error)
             else:
                 if self.unsure and self.unsure & used_by(each):
                     self.unsure |= made_by(each) | self.held_by(each)
-
-    def execute(self, node, flags=0):
-        """Compile and run, with the `__future__` imports so far."""
-        flags |= self.flags
-        exec(compile(ast.Module([node], []), self.file, "exec", flags, dont_inherit=True), self.names)
 
     def fail(self, node, error):
         """Skip a statement; note why, unless it lacks something of minisink, or something that was skipped before.
@@ -91,7 +85,8 @@ class Student:
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             node.decorator_list = []
             with contextlib.suppress(BaseException):
-                self.execute(node, __future__.annotations.compiler_flag)
+                flags = self.compile.flags | __future__.annotations.compiler_flag
+                exec(compile(ast.Module([node], []), self.file, "exec", flags, dont_inherit=True), self.names)
         used = used_by(node)
         missing = self.lost - self.names.keys() | {name for name in used if is_stand_in(self.names.get(name))}
         missing |= self.unsure

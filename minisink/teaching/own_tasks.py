@@ -1,7 +1,4 @@
-"""A teacher's own tasks: a small Python file with a right function, its cases and its points, as in docs/check.md.
-
-The file is the teacher's, so it is run without any wall.
-"""
+"""A teacher's own tasks, as in docs/check.md: the file is the teacher's, so it is run without any wall."""
 
 import inspect
 import runpy
