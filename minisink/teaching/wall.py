@@ -67,19 +67,11 @@ def _end_all():
     with contextlib.suppress(ChildProcessError):
         while True:
             if os.waitpid(-1, os.WNOHANG)[0] == 0:
-                for pid in _children():
-                    with contextlib.suppress(OSError):
-                        os.kill(pid, signal.SIGKILL)
+                for pid in filter(str.isdigit, os.listdir("/proc")):
+                    with contextlib.suppress(OSError), open(f"/proc/{pid}/stat", "rb") as file:
+                        if int(file.read().rpartition(b")")[2].split()[1]) == os.getpid():  # its parent
+                            os.kill(int(pid), signal.SIGKILL)
                 select.select([], [], [], 0.001)
-
-
-def _children():
-    found = []
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        with contextlib.suppress(OSError), open(f"/proc/{pid}/stat", "rb") as file:
-            if int(file.read().rpartition(b")")[2].split()[1]) == os.getpid():
-                found.append(int(pid))
-    return found
 
 
 def apart(hidden):
@@ -119,20 +111,17 @@ def another_user(folder, needed, number):
     if os.geteuid() != 0:
         return
     for uid in (2_000_000_000 + number, 65534):  # some containers have only 65536 users, the last is "nobody"
-        try:
+        with contextlib.suppress(OSError):
             os.seteuid(uid)
             ways = [*((path, os.R_OK | os.X_OK) for path in needed), (os.path.dirname(folder), os.X_OK)]
             can_work = all(os.access(path, right, effective_ids=True) for path, right in ways)
             os.seteuid(0)
-            if not can_work:
-                return
-            os.chown(folder, uid, uid)
-            os.setgroups([])
-            os.setresgid(uid, uid, uid)
-            os.setresuid(uid, uid, uid)
+            if can_work:
+                os.chown(folder, uid, uid)
+                os.setgroups([])
+                os.setresgid(uid, uid, uid)
+                os.setresuid(uid, uid, uid)
             return
-        except OSError:
-            continue
 
 
 def without_rights():
