@@ -90,15 +90,7 @@ def _in_zip(path, notes) -> Iterator[Found]:
         if is_outside or len(place.parts) > DEEPEST:
             notes.append(f"{entry.filename} was skipped: it leads out of the zip")
         else:
-            yield Found(str(place), entry.file_size, partial(_unpacked, archive, entry), entry.external_attr >> 16)
-
-
-def _unpacked(archive, entry):
-    """Read a file of a zip, at most as many bytes as the zip says it has."""
-    try:
-        return archive.read(entry)
-    except Exception as error:  # encrypted, damaged: whatever zipfile, or a module for a compression, raises
-        raise OSError(0, f"not in the zip as it should be: {error}") from None
+            yield Found(str(place), entry.file_size, partial(archive.read, entry), entry.external_attr >> 16)
 
 
 def _counts(name):
@@ -123,7 +115,8 @@ def _contents(found, notes):
                 files[each.place] = each.read()
                 left -= each.size
                 continue
-            except OSError as error:
-                why = f"it cannot be read ({error.strerror})"
+            except Exception as error:  # of a damaged zip: whatever zipfile, or a module for a compression, raises
+                in_zip = f"not in the zip as it should be: {error}"
+                why = f"it cannot be read ({getattr(error, 'strerror', None) or in_zip})"
         notes.append(f"{each.place} was skipped: {why}")
     return files
