@@ -35,26 +35,6 @@ UNCOMPARED = (ast.Pass, ast.Import, ast.ImportFrom, *DEFINES)
 RUNS = {"exec", "eval", "compile", "__import__", "importlib.import_module", "import_module"}
 
 
-class Nameless(ast.NodeTransformer):
-    """Removes the names that a file gives, except behind a dot, and annotations."""
-
-    def visit_Name(self, node):
-        """Keep only the name of a builtin."""
-        return ast.Name(node.id if hasattr(builtins, node.id) else "_", node.ctx)
-
-    def visit_arg(self, node):
-        """Remove the name of an argument of a lambda."""
-        return ast.arg("_")
-
-    def visit_keyword(self, node):
-        """Remove the name of an argument in a call."""
-        return ast.keyword(node.arg and "_", self.visit(node.value))
-
-    def visit_AnnAssign(self, node):
-        """Remove an annotation."""
-        return self.visit(ast.Assign([node.target], node.value or ast.Constant(None), lineno=0))
-
-
 class Prints(NamedTuple):
     """The part of a file that is compared."""
 
@@ -113,11 +93,28 @@ def lines(nodes):
     for node in (inner for part in nodes for inner in ast.walk(part)):
         is_prose = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
         if isinstance(node, ast.stmt) and not isinstance(node, UNCOMPARED) and not is_prose:
-            head = copy.copy(node)
-            vars(head).update({name: [] for name in INNER if hasattr(head, name)})
-            text = ast.unparse(Nameless().visit(copy.deepcopy(head)))
+            text = nameless(node)
             found[hashlib.sha256(text.encode()).hexdigest()[:8]] = len(re.findall(r"\w+|[^\s\w().]", text))
     return {digest: n for digest, n in found.items() if digest not in KNOWN["given"]}
+
+
+def nameless(statement):
+    """Return a statement's own text, without annotations and the names that a file gives, except behind a dot.
+
+    >>> nameless(ast.parse("y: list = [np.exp(a - m, out=z) for a in x]").body[0])
+    '_ = [_.exp(_ - _, _=_) for _ in _]'
+    """
+    head = copy.copy(statement)
+    vars(head).update({name: [] for name in INNER if hasattr(head, name)})
+    head = copy.deepcopy(head)
+    if isinstance(head, ast.AnnAssign):
+        head = ast.Assign([head.target], head.value or ast.Constant(None), lineno=0)
+    for node in ast.walk(head):
+        if isinstance(node, ast.Name) and not hasattr(builtins, node.id):
+            node.id = "_"
+        elif isinstance(node, (ast.arg, ast.keyword)):
+            node.arg = node.arg and "_"
+    return ast.unparse(head)
 
 
 def _read_at_run_time(statements):
