@@ -63,10 +63,6 @@ def run(args):
     for option in ("jobs", "resume"):
         if getattr(args, option):
             raise ValueError(f"--{option} goes with --csv FILE, which grades a class")
-    return _check(args, grading)
-
-
-def _check(args, grading):
     results = _results_file(args)
     results(nothing_judged(grading))  # so that there is a file whatever happens to us
     try:
