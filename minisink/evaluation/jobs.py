@@ -200,9 +200,12 @@ def _killed(pool):
     try:
         yield pool
     finally:
-        for process in list((pool._processes or {}).values()):
+        manager, started = pool._executor_manager_thread, [*(pool._processes or {}).values()]
+        pool.shutdown(wait=False, cancel_futures=True)  # before the kills: its thread must not fail cancelled futures
+        for process in started:
             process.kill()
-        pool.shutdown(cancel_futures=True)
+        if manager:
+            manager.join()
 
 
 def _begin():
