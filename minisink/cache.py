@@ -57,11 +57,20 @@ class Policy:
         return None if self.window is None else self.n_sinks + self.window
 
     def __post_init__(self):
-        _check_policy(self)
+        if self.window is not None or self.instead:
+            check_whole("window", self.window, 1, self.instead or ", for the current token counts")
+        check_whole("n_sinks", self.n_sinks, 0)
+        if self.positions not in ("slot", "original"):
+            raise ValueError(f"positions is {self.positions!r}; it must be 'slot' or 'original'")
         numbers_to_int(self)
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether the three fields define it, because neither decision is overridden; the fast paths rely on that."""
+        return type(self).survivors is Policy.survivors and type(self).positions_of is Policy.positions_of
+
     name = property(lambda self: type(self).__name__.lower())  # in tables and pictures: "streaming"
-    is_plain = property(lambda self: _is_plain(type(self)))  # whether the three fields define it
+    instead: ClassVar[str] = ""  # a class that needs a window says what does without one
     kv_cache: ClassVar[Any] = None  # a method that keeps more has its own KVCache,
     block_cache: ClassVar[Any] = None  # fast.blocks.Banded
     ring_cache: ClassVar[Any] = None  # and fast.ring.RingCache: see retrieval
@@ -221,11 +230,6 @@ def by_layer(policy, n_layers):
     return policies
 
 
-def _is_plain(cls):
-    """Return whether a class of policies overrides neither decision; the fast paths rely on that."""
-    return cls.survivors is Policy.survivors and cls.positions_of is Policy.positions_of
-
-
 def _survivors(policy, token_index):
     """Return the slots that stay. Your own policy must name existing slots, in order, including the newest."""
     stay, newest = policy.survivors(token_index), len(token_index) - 1
@@ -234,14 +238,6 @@ def _survivors(policy, token_index):
     if len(stay) == 0 or stay[-1] != newest or stay[0] < 0 or (np.diff(stay) < 1).any():
         raise ValueError(f"{policy}: survivors are {stay}; they must ascend and end with {newest}, the newest")
     return stay
-
-
-def _check_policy(policy):
-    check_whole("n_sinks", policy.n_sinks, 0)
-    if policy.window is not None:
-        check_whole("window", policy.window, 1, ", for the current token counts")
-    if policy.positions not in ("slot", "original"):
-        raise ValueError(f"positions is {policy.positions!r}; it must be 'slot' or 'original'")
 
 
 def refuse_own(policy: Policy) -> None:

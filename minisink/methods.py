@@ -39,10 +39,7 @@ class Window(Policy):
 
     n_sinks: int = field(default=0, init=False, repr=False)
     window: int = 256
-
-    def __post_init__(self):
-        check_whole("window", self.window, 1, "; Dense() keeps everything")
-        super().__post_init__()
+    instead: ClassVar[str] = "; Dense() keeps everything"
 
 
 @dataclass(frozen=True)
@@ -55,10 +52,7 @@ class Streaming(Policy):
 
     n_sinks: int = 4
     window: int = 252
-
-    def __post_init__(self):
-        check_whole("window", self.window, 1, "; Dense() keeps everything")
-        super().__post_init__()
+    instead: ClassVar[str] = "; Dense() keeps everything"
 
 
 @dataclass(frozen=True)

@@ -43,12 +43,12 @@ class Retrieval(Policy):
     select: str = "best"
     store: int | None = None
 
+    instead: ClassVar[str] = "; Dense() keeps everything, with nothing to bring back"
     kv_cache: ClassVar[Any] = RetrievalCache
     block_cache: ClassVar[Any] = RetrievalBlocks
     ring_cache: ClassVar[Any] = RetrievalRing
 
     def __post_init__(self):
-        check_whole("window", self.window, 1, "; Dense() keeps everything, with nothing to bring back")
         super().__post_init__()
         for decision in ("survivors", "positions_of"):
             if getattr(type(self), decision) is not getattr(Retrieval, decision):
