@@ -10,6 +10,7 @@ import warnings
 from collections import deque
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from copy import copy
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
@@ -106,14 +107,14 @@ class _Shared:
     def __reduce__(self):
         if self.folder is None:
             return _Shared, (self.model,)
-        rest = {name: value for name, value in vars(self.model).items() if name not in ("weights", "tokenizer")}
-        return _from_folder, (self.folder, self.model.dtype.str, type(self.model), rest)
+        rest = copy(self.model)
+        rest.weights = rest.tokenizer = None
+        return _from_folder, (self.folder, self.model.dtype.str, rest)
 
 
-def _from_folder(folder, dtype, kind, rest):
-    model = kind.__new__(kind)
-    vector, tokenizer = _opened(folder, dtype)
-    vars(model).update(rest, weights=from_arrays(rest["config"], cut(rest["config"], vector)), tokenizer=tokenizer)
+def _from_folder(folder, dtype, model):
+    vector, model.tokenizer = _opened(folder, dtype)
+    model.weights = from_arrays(model.config, cut(model.config, vector))
     return _Shared(model)
 
 
