@@ -112,14 +112,11 @@ def _measure(args, pool, part):
 def _merge(args):
     """Join the files of the parts of a text, and report as if it had been measured as a whole."""
     parts = in_their_order(args.merge)
-    tally, rows = Tally(args.every), GrowingCsv(args.csv, args.every) if args.csv else None
+    tally, rows = Tally(args.every), GrowingCsv(args.csv, args.every)
     for path, _ in parts:
-        full = tally.add(*load_part(path)[1:])
-        if rows:
-            rows.add(full)
-    if rows:
-        rows.add(tally.last_row())
-        rows.close()
+        rows.add(tally.add(*load_part(path)[1:]))
+    rows.add(tally.last_row())
+    rows.close()
     about, seconds = parts[0][1], sum(about["seconds"] for _, about in parts)
     model, method = SimpleNamespace(name=about["model"]), method_from(about["method"])
     _report(args, model, about["text"], method, tally, tally.n_tokens / seconds)

@@ -53,7 +53,7 @@ class Evaluation:
         self.n_bytes: Any = about.st_size if stat.S_ISREG(about.st_mode) else None  # a pipe has no size
         self.model, self.path, self.method, self.readable, self.bos = model, path, method, readable, bos
         self.state, self.pool = state, pool
-        self.csv, self.tally, self.done = GrowingCsv(csv, every) if csv else None, Tally(every), False
+        self.csv, self.tally, self.done = GrowingCsv(csv, every), Tally(every), False
         self.n_saved = 0  # tokens, in the state on the disk
         self.place, self.n_read, self.digest = Place(0, 0), 0, hashlib.sha256()  # of the bytes that were read
         self.in_parts = bool(self.in_parts or pool or isinstance(method, Recompute))
@@ -84,8 +84,7 @@ class Evaluation:
                 what = str(error) or type(error).__name__
                 raise ValueError("; stopped ".join([what, *self._progress_note()])) from error
             finally:
-                if self.csv:
-                    self.csv.close()
+                self.csv.close()
 
     def _measure(self, noted, on_progress):
         next_save = time.monotonic()
@@ -100,8 +99,7 @@ class Evaluation:
             if on_progress is not None:
                 on_progress(self.reader.n_bytes)
         self.done = True
-        if self.csv:
-            self.csv.add(self.tally.last_row())
+        self.csv.add(self.tally.last_row())
         self._save()
 
     def _losses(self):
@@ -113,9 +111,7 @@ class Evaluation:
         return measured(self.model, self.reader, self.past, length, self.pool)
 
     def _count(self, nll, ids):
-        rows = self.tally.add(nll, ids)
-        if self.csv:
-            self.csv.add(rows)
+        self.csv.add(self.tally.add(nll, ids))
 
     def _pieces(self, file):
         """Yield (start, bytes, ids) of the pieces of the text, the begin-of-text token in the first."""
@@ -154,7 +150,7 @@ class Evaluation:
             "place": self.reader.place,
             "read": [self.n_read, self.digest.hexdigest()],
             "tally": numbers,
-            "csv": self.csv.mark() if self.csv else None,
+            "csv": self.csv.mark() if self.csv.path else None,
             "done": self.done,
         }
         save_state(self.state, STATE, about, arrays | {"curve": sums})
@@ -167,14 +163,14 @@ class Evaluation:
             raise ValueError(f"--resume goes with the methods window, recompute, streaming, retrieval: {why}")
         if self.n_bytes is None:
             raise ValueError(f"{self.path}: --resume needs a file that can be read again from the middle")
-        self.identity = identity(self) | {"csv": self.csv is not None, "every": self.tally.every}
+        self.identity = identity(self) | {"csv": self.csv.path is not None, "every": self.tally.every}
         self.identity |= {"in parts": True} if self.in_parts else {}
         if os.path.lexists(self.state):
             with reading(self.state, WHAT):
                 mark = self._restore(*load_state(self.state, STATE, WHAT))
-            if self.csv and not self.done:
+            if self.csv.path and not self.done:
                 self.csv.resume(mark)
-        elif self.csv and os.path.lexists(self.csv.path):
+        elif self.csv.path and os.path.lexists(self.csv.path):
             there = f"{self.csv.path} exists, but {self.state}, needed to continue it, does not"
             raise ValueError(f"{there}; name another CSV file")
 
@@ -204,7 +200,7 @@ class Evaluation:
                 raise ValueError(f"it has {cache!r} for {n_tokens} tokens under {self.method!r}")
             self.cache = cache
         self.place, self.done, self.n_saved = place, done, n_tokens
-        if self.csv:
+        if self.csv.path:
             size, _ = about["csv"]
             check_whole("size of the CSV file", size, 0)
         return about["csv"]

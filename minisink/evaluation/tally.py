@@ -5,6 +5,7 @@ import hashlib
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -96,17 +97,20 @@ class Tally:
 
 
 class GrowingCsv:
-    """A CSV file that always holds the results so far.
+    """A CSV file that always holds the results so far; none for the path None.
 
     An older file of that name is replaced when the first rows come, so a run that fails before costs nothing.
     """
 
     def __init__(self, path, every=None):
-        self.path, self._file = Path(path), None
+        self.path: Any = Path(path) if path else None
+        self._file = None
         self.header = ("tokens", "mean_nll", "perplexity") if every else ("token_index", "id", "nll")
 
     def add(self, rows):
         """Write rows to the file at once, floats with all their digits; ValueError if that fails."""
+        if not self.path:
+            return
         with blame(self.path, "cannot be written"):
             if self._file is None:
                 self._file = open(self.path, "w", newline="", encoding="utf-8")
