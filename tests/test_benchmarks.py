@@ -95,7 +95,7 @@ def test_llama2c_file(tied, tmp_path):
 
 def test_the_slow_line_is_found():
     """What a line calls outside of minisink is part of it, and the longest comes first."""
-    found = lines.time_of_lines(lambda: speed._peak(partial(time.sleep, 0.005)), seconds=0.1, rounds=2)
+    found = lines.time_of_lines(lambda: speed.peak(partial(time.sleep, 0.005)), seconds=0.1, rounds=2)
     times = [s for _, s in found]
     assert found[0][0] == "speed.py: function()" and times[0] > 0.004
     assert min(times) >= 0 and times == sorted(times, reverse=True)

@@ -5,7 +5,6 @@ from functools import partial
 
 from ..experiments import speed, token_cost
 from ..experiments.shapes import SHAPES, random_model
-from ..experiments.speed import PAPER
 from ..methods import Streaming
 from ..model import load
 from ..system.files import check_picture
@@ -23,7 +22,7 @@ def add_options(parser):
     add_model(parser, default=None)
     shapes = f"random weights of this shape, unless --model: {', '.join(SHAPES)} (%(default)s)"
     add("--shape", choices=SHAPES, default="novels", metavar="SHAPE", help=shapes)
-    add("--caches", type=int, nargs="+", default=tuple(PAPER), metavar="N", help="cache sizes (256 to 4096)")
+    add("--caches", type=int, nargs="+", default=[*token_cost.IN_PAPER], metavar="N", help="cache sizes (256 to 4096)")
     kept = "first tokens kept by streaming (%(default)s)"
     add("--n-sinks", type=int, default=Streaming.n_sinks, metavar="N", help=kept)
     add("--repeats", type=int, default=3, metavar="N", help="show the median of this many (%(default)s)")

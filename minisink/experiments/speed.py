@@ -1,4 +1,4 @@
-"""Figure 10 of StreamingLLM: what a token costs, streaming and re-computing; and how far decoding is from the floor.
+"""How long a call takes, and how far decoding is from the floor.
 
 The *floor* of decoding is only the matrix-vector products of the model: no decoder of these weights can be faster. Both
 are timed a few calls of one after a few of the other, so that whatever else the machine does slows both.
@@ -9,14 +9,9 @@ from timeit import timeit
 
 import numpy as np
 
-from ..cache import check_whole
 from ..fast.decoder import Decoder
 from ..methods import Streaming, new_cache
 from ..system.device import to_host
-from .effects import must_hold, must_learn
-
-# Milliseconds per token on an A6000, Llama-2-7B: re-computation and StreamingLLM (arXiv:2309.17453, Figure 10)
-PAPER = {256: (63, 31), 512: (103, 31), 1024: (223, 35), 2048: (523, 45), 4096: (1411, 65)}
 
 
 def full_decoder(model, cache, *, n_sinks=4, n_seen=1000, weights_of=None):
@@ -72,32 +67,8 @@ def decoding(model, *, cache=256, n_sinks=4, repeats=7, seconds=0.1, readable=Fa
     return row | {"tokens_per_second": 1e3 / ms["early"], "cache_bytes": early.cache.nbytes}
 
 
-def compare(model, caches=tuple(PAPER), *, n_sinks=4, repeats=3, track=iter):
-    """Time what a token costs by streaming and by re-computing its window, for caches of several sizes.
-
-    The ``"paper_ratio"`` is NaN where the paper has none. Bytes are of the cache, if any, and of everything else
-    allocated at once while a token is computed, without weights. ``"times"`` are in ms, (repeats, 2).
-    """
-    must_hold(min(caches), n_sinks)
-    check_whole("--repeats", repeats, 1)
-    must_learn(model, caches)
-    ids, decoder = np.random.default_rng(0).integers(0, model.config.vocab_size, max(caches)), None
-    for cache in track(caches):
-        decoder = full_decoder(model, cache, n_sinks=n_sinks, weights_of=decoder)
-        functions = {
-            "streaming": lambda decoder=decoder: to_host(decoder.step(0)),
-            "recompute": lambda window=ids[:cache]: to_host(model.forward(window, rows=slice(-1, None))),
-        }
-        ms = 1e3 * np.stack([*timed(functions, repeats=repeats).values()], axis=1)  # (repeats, 2)
-        streaming, recompute = np.median(ms, axis=0).tolist()
-        paper_recompute, paper_streaming = PAPER.get(cache, (np.nan, np.nan))
-        row = {"cache": cache, "streaming_ms": streaming, "recompute_ms": recompute, "ratio": recompute / streaming}
-        row |= {"paper_ratio": paper_recompute / paper_streaming}
-        row["streaming_bytes"] = decoder.cache.nbytes + _peak(functions["streaming"])
-        yield row | {"recompute_bytes": _peak(functions["recompute"]), "times": ms}
-
-
-def _peak(function):
+def peak(function):
+    """Return the most bytes that are allocated at once while a function runs."""
     tracemalloc.start()
     try:
         function()

@@ -8,7 +8,7 @@ import tiny
 
 import minisink
 from minisink.commands.parser import main
-from minisink.experiments import speed
+from minisink.experiments import speed, token_cost
 from minisink.experiments.shapes import SHAPES, random_model
 from minisink.hf.arrays import shapes
 
@@ -43,8 +43,8 @@ def test_a_full_decoder_goes_on_anywhere(model):
 def test_rows_of_the_comparison(model):
     """A row a cache; the ratio is that of the two times, the bytes hold at least the cache."""
     seen = []
-    rows = list(speed.compare(model, (6, 256), repeats=1, track=lambda caches: seen.append(caches) or caches))
-    assert [row["cache"] for row in rows] == [6, 256] and seen == [(6, 256)]
+    rows = list(token_cost.run(model, caches=(6, 256), repeats=1, track=lambda caches: seen.append(caches) or caches))
+    assert [row["cache"] for row in rows] == [6, 256] and seen == [[6, 256]]
     for row in rows:
         assert row["ratio"] == pytest.approx(row["recompute_ms"] / row["streaming_ms"])
         assert row["streaming_bytes"] > row["cache"] * minisink.methods.cache_bytes_per_token(model)
