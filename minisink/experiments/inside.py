@@ -113,15 +113,11 @@ def draw_inspection(path, patterns, summary, *, tokens, name, several="token"):
         pattern.set_xticks(ticks, names, rotation=90)
         pattern.set_yticks(ticks, names)
         figure.colorbar(image, ax=[all_heads, pattern], location="bottom", shrink=0.5, label="weight")
-        stream = [_ratio(row, "residual") for row in layers]
-        values = [np.mean([_ratio(head, "value") for head in row["heads"]]) for row in layers]
+        stream = [row["residual_first"] / (row["residual_median"] or np.inf) for row in layers]
+        values = [[head["value_first"] / (head["value_median"] or np.inf) for head in row["heads"]] for row in layers]
+        values = np.mean(values, axis=1).tolist()
         curves(norms, range(len(layers)), {"stream": stream, "values": values})
         norms.axhline(1.0, color="black", ls=":")
         norms.set(title="norm / median", xlabel="layer", yscale="log" if min(stream + values) > 0 else "linear")
         norms.locator_params(axis="x", integer=True)
         name_lines(norms)
-
-
-def _ratio(row, name):
-    median = row[f"{name}_median"]
-    return row[f"{name}_first"] / median if median else 0.0

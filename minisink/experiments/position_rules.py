@@ -24,7 +24,6 @@ class Numbered(Policy):
     rule: Any = None  # (S,) token_index j, n_sinks s, window w -> (S,) positions
 
     def positions_of(self, token_index):
-        """Ask the rule."""
         return self.rule(token_index, self.n_sinks, self.window)
 
 
@@ -39,16 +38,6 @@ def shift(j, s, w):
     return came - np.where(j < s, 0, np.maximum(left, 0))
 
 
-def twice_the_ring(j, s, w):
-    """Return the place in a ring of twice the window."""
-    return np.where(j < s, j, s + (j - s) % (2 * w))
-
-
-def one_place(j, s, w):
-    """Rotate every new key to the last slot, for good."""
-    return np.minimum(j, s + w - 1)
-
-
 def modulo_trained(j, s, w, trained=None):
     """Return the place in the text modulo the trained length, or modulo twice the cache."""
     return j % (trained or 2 * (s + w))
@@ -61,9 +50,11 @@ def rules(trained: int | None = None) -> dict[str, Callable]:
         "ring": partial(Numbered, rule=ring),
         "shift": partial(Numbered, rule=shift),
         "original": partial(Policy, positions="original"),
-        "modulo 2W": partial(Numbered, rule=twice_the_ring),
+        # the place in a ring of twice the window
+        "modulo 2W": partial(Numbered, rule=lambda j, s, w: np.where(j < s, j, s + (j - s) % (2 * w))),
         "half at once": HalfAtOnce,
-        "one place": partial(Numbered, rule=one_place),
+        # every new key is rotated to the last slot, for good
+        "one place": partial(Numbered, rule=lambda j, s, w: np.minimum(j, s + w - 1)),
         "modulo trained": partial(Numbered, rule=partial(modulo_trained, trained=trained)),
     }
 
