@@ -13,7 +13,7 @@ import page
 from lines import time_of_lines
 
 import minisink
-from minisink.experiments import speed, token_cost
+from minisink.experiments import speed
 from minisink.experiments.shapes import SHAPES, random_model
 from minisink.loss import nll_of
 
@@ -110,10 +110,10 @@ def blocks(cache, repeats, seconds, n_tokens=8192):
 
 
 def recompute(shape, repeats):
-    """Return rows of `token_cost.run`."""
+    """Return rows of `speed.run`."""
     say(f"re-computing, {shape}")
     model = random_model(shape, max_positions=4096)
-    return list(token_cost.run(model, repeats=max(1, repeats // 3)))
+    return list(speed.run(model, repeats=max(1, repeats // 3)))
 
 
 def lines(shape, seconds):

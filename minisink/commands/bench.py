@@ -3,7 +3,7 @@
 import os
 from functools import partial
 
-from ..experiments import speed, token_cost
+from ..experiments import speed
 from ..experiments.shapes import SHAPES, random_model
 from ..methods import Streaming
 from ..model import load
@@ -22,7 +22,7 @@ def add_options(parser):
     add_model(parser, default=None)
     shapes = f"random weights of this shape, unless --model: {', '.join(SHAPES)} (%(default)s)"
     add("--shape", choices=SHAPES, default="novels", metavar="SHAPE", help=shapes)
-    add("--caches", type=int, nargs="+", default=[*token_cost.IN_PAPER], metavar="N", help="cache sizes (256 to 4096)")
+    add("--caches", type=int, nargs="+", default=[*speed.IN_PAPER], metavar="N", help="cache sizes (256 to 4096)")
     kept = "first tokens kept by streaming (%(default)s)"
     add("--n-sinks", type=int, default=Streaming.n_sinks, metavar="N", help=kept)
     add("--repeats", type=int, default=3, metavar="N", help="show the median of this many (%(default)s)")
@@ -37,7 +37,7 @@ def run(args):
     model = load(args.model) if args.model else random_model(args.shape, max_positions=max(args.caches))
     threads = os.environ.get("OPENBLAS_NUM_THREADS") or os.environ.get("OMP_NUM_THREADS") or "all"
     sizes = {"caches": args.caches, "n_sinks": args.n_sinks, "repeats": args.repeats}
-    rows = list(token_cost.run(model, **sizes, track=partial(progress, "bench")))
+    rows = list(speed.run(model, **sizes, track=partial(progress, "bench")))
     options = {"n_sinks": args.n_sinks, "repeats": 3 * args.repeats, "readable": args.readable}
     decode = speed.decoding(model, cache=rows[0]["cache"], **options)
     title = f"{model.name}: {model.n_parameters:,} parameters, {model.dtype}, BLAS threads: {threads}"
@@ -47,8 +47,8 @@ def run(args):
     else:
         _show(title, rows, decode, args)
     if args.plot:
-        with picture(args.plot, f"{model.name}: {token_cost.finding(rows)}", title) as figure:
-            token_cost.draw(figure, rows)
+        with picture(args.plot, f"{model.name}: {speed.finding(rows)}", title) as figure:
+            speed.draw(figure, rows)
 
 
 def _show(title, rows, decode, args):

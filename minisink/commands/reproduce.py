@@ -27,14 +27,13 @@ MODEL, TOKENS = "novels", 3000  # of every experiment that does not name others
 GIVEN = ("model", "models", "ids", "texts", "text")  # what `run` may ask for by position
 NAMES = """methods sink-count cache-size training maps length speed streameval pass-key sink-or-position why sink-parts
     echo emergence cures new-sink metric sink-tokens rules policies""".split()
-FILES = {"methods": "methods_compared", "speed": "token_cost"}  # the others have the name of their file
 
 
 class Experiment:
     """An experiment as a command: PURPOSE, EXAMPLE, `add_options` and `run`, like every file in this folder."""
 
     def __init__(self, name):
-        file = FILES.get(name, name.replace("-", "_"))
+        file = "methods_compared" if name == "methods" else name.replace("-", "_")
         self.name, self.module = name, (module := import_module(f"..experiments.{file}", __package__))
         self.PURPOSE = f"{first_line(module)} ({module.PAPER})"
         self.EXAMPLE = f"minisink reproduce {name} --fast"

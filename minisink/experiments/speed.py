@@ -1,7 +1,8 @@
-"""How long a call takes, and how far decoding is from the floor.
+"""Cost per token by cache size, for streaming and re-computation.
 
-The *floor* of decoding is only the matrix-vector products of the model: no decoder of these weights can be faster. Both
-are timed a few calls of one after a few of the other, so that whatever else the machine does slows both.
+A window rebuilt for every token costs as many tokens as it holds, and attention among them all; a stream costs one
+token, and only its attention grows with the cache. So the ratio of the two grows about linearly. `decoding` compares
+with the *floor*: no decoder of these weights can be faster than the matrix-vector products of the model alone.
 """
 
 import tracemalloc
@@ -9,9 +10,46 @@ from timeit import timeit
 
 import numpy as np
 
+from ..cache import check_whole
+from ..evaluation.plots import STROKES
 from ..fast.decoder import Decoder
 from ..methods import Streaming, new_cache
 from ..system.device import to_host
+from ..system.plots import name_lines
+from .effects import effect, must_hold, must_learn
+
+# milliseconds per token on an A6000, Llama-2-7B: re-computation and StreamingLLM
+IN_PAPER = {256: (63, 31), 512: (103, 31), 1024: (223, 35), 2048: (523, 45), 4096: (1411, 65)}
+PAPER = "Figure 10"
+CLAIM = "re-computation / streaming, caches 256 to 4096: 2.0, 3.3, 6.4, 11.6, 21.7 times (7B); 22.2 times (13B, 4096)"
+OPTIONS = {"caches": "keys a query sees", "n_sinks": "sinks when streaming", "repeats": "times that a call is timed"}
+FAST = {"caches": (64, 128, 256, 512), "repeats": 3}
+
+
+def run(model, *, caches=tuple(IN_PAPER), n_sinks=4, repeats=5, track=iter):
+    """Time a token by streaming and by re-computing its window, for every cache, also beyond the trained length.
+
+    The ``"paper_ratio"`` is NaN where the paper has none. Bytes are of the cache, if any, and of everything else
+    allocated at once while a token is computed, without weights. ``"times"`` are in ms, (repeats, 2).
+    """
+    caches = sorted({*caches})
+    must_hold(caches[0], n_sinks)
+    check_whole("--repeats", repeats, 1)
+    must_learn(model, caches)
+    ids, decoder = np.random.default_rng(0).integers(0, model.config.vocab_size, caches[-1]), None
+    for cache in track(caches):
+        decoder = full_decoder(model, cache, n_sinks=n_sinks, weights_of=decoder)
+        functions = {
+            "streaming": lambda decoder=decoder: to_host(decoder.step(0)),
+            "recompute": lambda window=ids[:cache]: to_host(model.forward(window, rows=slice(-1, None))),
+        }
+        ms = 1e3 * np.stack([*timed(functions, repeats=repeats).values()], axis=1)  # (repeats, 2)
+        streaming, recompute = np.median(ms, axis=0).tolist()
+        paper_recompute, paper_streaming = IN_PAPER.get(cache, (np.nan, np.nan))
+        row = {"cache": cache, "streaming_ms": streaming, "recompute_ms": recompute, "ratio": recompute / streaming}
+        row |= {"paper_ratio": paper_recompute / paper_streaming}
+        row["streaming_bytes"] = decoder.cache.nbytes + peak(functions["streaming"])
+        yield row | {"recompute_bytes": peak(functions["recompute"]), "times": ms}
 
 
 def full_decoder(model, cache, *, n_sinks=4, n_seen=1000, weights_of=None):
@@ -22,6 +60,32 @@ def full_decoder(model, cache, *, n_sinks=4, n_seen=1000, weights_of=None):
         array[:] = np.asarray(random.standard_normal(array.shape, dtype=np.float32), like=array)
     decoder.cache.n_seen = max(n_seen, cache)
     return decoder
+
+
+def timed(functions, *, repeats=7, seconds=0.1):
+    """Return the seconds per call of each function, a list of `repeats`, each called for about `seconds`.
+
+    They take turns, so that whatever else the machine does slows all of them.
+    """
+    calls, times = {}, {name: [] for name in functions}
+    for name, function in functions.items():
+        once = timeit(function, number=1)  # the first call includes set-up
+        once = timeit(function, number=1) if once < seconds else once
+        calls[name] = max(1, int(seconds / max(once, 1e-9)))
+    for _ in range(repeats):
+        for name, function in functions.items():
+            times[name].append(timeit(function, number=calls[name]) / calls[name])
+    return times
+
+
+def peak(function):
+    """Return the most bytes that are allocated at once while a function runs."""
+    tracemalloc.start()
+    try:
+        function()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
 
 
 def floor(decoder, seed=0):
@@ -35,19 +99,6 @@ def floor(decoder, seed=0):
         to_host(y)  # a GPU has only queued them
 
     return products
-
-
-def timed(functions, *, repeats=7, seconds=0.1):
-    """Return the seconds per call of each function, a list of `repeats`, each called for about `seconds` in turn."""
-    calls, times = {}, {name: [] for name in functions}
-    for name, function in functions.items():
-        once = timeit(function, number=1)  # the first call includes set-up
-        once = timeit(function, number=1) if once < seconds else once
-        calls[name] = max(1, int(seconds / max(once, 1e-9)))
-    for _ in range(repeats):
-        for name, function in functions.items():
-            times[name].append(timeit(function, number=calls[name]) / calls[name])
-    return times
 
 
 def decoding(model, *, cache=256, n_sinks=4, repeats=7, seconds=0.1, readable=False):
@@ -67,11 +118,39 @@ def decoding(model, *, cache=256, n_sinks=4, repeats=7, seconds=0.1, readable=Fa
     return row | {"tokens_per_second": 1e3 / ms["early"], "cache_bytes": early.cache.nbytes}
 
 
-def peak(function):
-    """Return the most bytes that are allocated at once while a function runs."""
-    tracemalloc.start()
-    try:
-        function()
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
+def effects(rows):
+    times = np.stack([row["times"] for row in rows], axis=1)  # (repeats, caches, 2)
+    sizes = np.log([row["cache"] for row in rows])
+
+    def ratios(drawn):
+        streaming, recompute = np.median(drawn, axis=0).T
+        return recompute / streaming
+
+    def power(drawn):
+        return np.polyfit(sizes, np.log(ratios(drawn)), 1)[0]
+
+    what = f"re-computation over streaming, cache {rows[-1]['cache']}"
+    yield effect(what, times, above=1, stretch=1, of=lambda drawn: ratios(drawn)[-1])
+    if len(rows) > 1:
+        yield effect("the ratio grows as the cache to the power of", times, above=0.5, below=1.5, stretch=1, of=power)
+
+
+def finding(rows):
+    ratios = (f"{row['ratio']:,.0f} times as long in a cache of {row['cache']:,}" for row in (rows[0], *rows[1:][-1:]))
+    return f"A token whose window is re-computed takes, compared with streaming, {', '.join(ratios)}"
+
+
+def draw(figure, rows):
+    """Draw milliseconds per token against the cache, streaming and re-computing, and their ratio."""
+    axes, caches = figure.subplots(), [row["cache"] for row in rows]
+    for method in ("recompute", "streaming"):
+        style = STROKES[method] | {"marker": "o", "ms": 9, "lw": 2.5}
+        axes.plot(caches, [row[f"{method}_ms"] for row in rows], label=method, **style)
+    for row in rows:
+        point = row["cache"], row["recompute_ms"]
+        axes.annotate(f"{row['ratio']:,.0f} x", point, xytext=(0, 12), textcoords="offset points", ha="center")
+    axes.set_xscale("log", base=2)
+    axes.set(xlabel="cache (tokens)", ylabel="milliseconds per token", yscale="log")
+    axes.margins(y=0.2)  # room for the numbers above the curve
+    axes.set_xticks(caches, [f"{cache:,}" for cache in caches])
+    name_lines(axes)
