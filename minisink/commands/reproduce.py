@@ -41,10 +41,9 @@ class Experiment:
         self.given = [key for key in GIVEN if key in parameters]
         self.model = module.MODELS if "models" in self.given else getattr(module, "MODEL", MODEL)
         self.tokens = getattr(module, "TOKENS", TOKENS)
-        self.draws = "seed" in parameters  # and so has use for --seed
         self.shares = "each" in parameters  # rows that processes can work on, each for itself
         self.helps: dict = {}
-        self.defaults: dict = {}
+        self.defaults: dict = {"seed": 0} if "seed" in parameters else {}
         self.values: dict = {}
         for key, what in module.OPTIONS.items():
             default = parameters[key].default
@@ -98,7 +97,7 @@ class Experiment:
         for field, (key, default) in self.values.items():
             if field in options:
                 options[key] = replace(options.get(key, default), **{field: options.pop(field)})
-        return options | ({"seed": args.seed} if self.draws else {})
+        return options
 
     def inputs(self, args):
         """Return the positional arguments of `run`: models and texts."""
@@ -204,12 +203,12 @@ def run_all(args):
 
 def show_list(args):
     modules = {name: experiment.module for name, experiment in EXPERIMENTS.items()}
+    about = [{"name": name, "paper": m.PAPER, "what": first_line(m), "claim": m.CLAIM} for name, m in modules.items()]
     if args.json:
-        about = {name: {"paper": m.PAPER, "what": first_line(m), "claim": m.CLAIM} for name, m in modules.items()}
-        return dump([{"name": name} | own for name, own in about.items()])
-    for name, module in modules.items():
-        print(f"{name} ({module.PAPER})")
-        print(wrap(first_line(module), initial_indent="    ", subsequent_indent="    "))
+        return dump(about)
+    for one in about:
+        print(f"{one['name']} ({one['paper']})")
+        print(wrap(one["what"], initial_indent="    ", subsequent_indent="    "))
 
 
 EXPERIMENTS = {name: Experiment(name) for name in NAMES}
