@@ -41,8 +41,7 @@ def run(args):
     check_picture(args.plot)
     at_least(args, tokens=0, write=0, seed=0)
     model, source = load(args.model), args.text or sample_text()
-    ids = encode(model, read_text(source), source, bos=not args.no_bos)
-    ids = ids[: args.tokens] if args.tokens else ids
+    ids = encode(model, read_text(source), source, bos=not args.no_bos)[: args.tokens or None]
     methods, writers = four_methods.four(model, ids, args.cache, args.n_sinks), _writers(model, args)
     gain = four_methods.induction(model)
     back = four_methods.brought_back(args.cache, args.n_sinks) if gain > INDUCTION else None

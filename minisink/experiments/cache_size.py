@@ -29,9 +29,8 @@ def run(model, ids, *, caches=(16, 32, 64, 128, 256, 512), n_sinks=4, each=in_or
 
 
 def _row(ids, n_sinks, largest, model, cache):
-    method = Streaming(n_sinks, cache - n_sinks)
-    nll = token_nll(model, ids, method)[largest:]
-    sizes = {"cache": cache, "n_sinks": n_sinks, "window": method.window}
+    nll = token_nll(model, ids, Streaming(n_sinks, cache - n_sinks))[largest:]
+    sizes = {"cache": cache, "n_sinks": n_sinks, "window": cache - n_sinks}
     return sizes | {"perplexity": perplexity(nll), "trained": model.config.max_positions, "nll": nll}
 
 

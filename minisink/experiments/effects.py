@@ -8,6 +8,7 @@ alike and would make the interval too narrow, so it draws whole stretches (Kunsc
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 
 import numpy as np
 
@@ -69,8 +70,7 @@ def by(rows: Sequence[dict], *keys: str) -> dict:
     """
     groups: dict = {}
     for row in rows:
-        key = row[keys[0]] if len(keys) == 1 else tuple(row[name] for name in keys)
-        groups.setdefault(key, []).append(row)
+        groups.setdefault(itemgetter(*keys)(row), []).append(row)
     return groups
 
 

@@ -26,7 +26,6 @@ def brought_back(cache, n_sinks):
     >>> brought_back(256, 4)
     Retrieval(n_sinks=4, window=252, positions='slot', n_blocks=15, block=16, select='best', store=None)
     """
-    must_hold(cache, n_sinks)
     window = cache - n_sinks
     block = max(1, min(16, window // 2))
     return Retrieval(n_sinks, window, n_blocks=window // block, block=block)

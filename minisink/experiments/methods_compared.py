@@ -20,6 +20,7 @@ from .last_words import repeated
 
 FOUR = ("dense", "window", "recompute", "streaming")
 NEWLINES = "newlines"  # streaming, its sinks replaced
+METHODS = (*FOUR, NEWLINES)
 PAPER = "Figures 1 and 3, Table 1"
 CLAIM = "dense 5641, window 5158, re-computed 5.43, streaming 5.40, with newlines as sinks 5.60 (Llama-2-13B)"
 OPTIONS = {"cache": "keys a query sees", "n_sinks": "first tokens kept", "methods": "which methods"}
@@ -27,9 +28,7 @@ OPTIONS |= {"write": "tokens each method writes after the text", "temperature": 
 FAST = {"tokens": 500, "cache": 16, "write": 40}
 
 
-def run(
-    model, ids, *, cache=64, n_sinks=4, methods=(*FOUR, NEWLINES), write=200, temperature=0.8, seed=0, each=in_order
-):
+def run(model, ids, *, cache=64, n_sinks=4, methods=METHODS, write=200, temperature=0.8, seed=0, each=in_order):
     """Read a text by each method (`four_methods.run`), then continue it.
 
     Each row has the ``"text"`` written and ``"repeated"``, the share of its 4-grams already seen; ``"nll"`` (T-1,),
@@ -38,8 +37,8 @@ def run(
     """
     must_evict(len(ids), cache)
     check_whole("--write", write, 0)
-    if unknown := {*methods} - {*FOUR, NEWLINES}:
-        raise ValueError(f"--methods has {' '.join(unknown)}; there are {', '.join((*FOUR, NEWLINES))}")
+    if unknown := {*methods} - {*METHODS}:
+        raise ValueError(f"--methods has {' '.join(unknown)}; there are {', '.join(METHODS)}")
     by_name = {method.name: (ids, method) for method in four_methods.four(model, ids, cache, n_sinks)}
     if NEWLINES in methods:
         by_name[NEWLINES] = with_newlines(model, ids, n_sinks), by_name["streaming"][1]
