@@ -13,7 +13,6 @@ from ..cache import check_whole
 from ..evaluation.jobs import in_order
 from ..hf.tokenizer import encode
 from . import recall
-from .recall import Asked, tokens_of
 
 MODEL = "smollm2"  # the shipped models cannot copy
 PAPER = "Section 4.3, and arXiv:2305.16300"
@@ -43,9 +42,7 @@ def make(model, filler, key, *, length, depth, bos=True):
     before, after = ends[round(depth * room)], ends[room]
     text = filler[:before] + tell + filler[before:after] + ask
     second = before + tell.rindex(key)  # the nearest of the two statements
-    places = [(second, second + len(key)), (len(text) - len(key), len(text))]
-    ids, (needle, answer) = tokens_of(model, text, places, bos=bos)
-    return Asked(ids, [answer], [needle])
+    return recall.ask(model, text, [(second, second + len(key))], [(len(text) - len(key), len(text))], bos=bos)
 
 
 def keys(seed, n):

@@ -184,8 +184,7 @@ def tell(model, text, random):
     whole += f"{text[at : at + PARTS[-1]]}\nWhat are they called? {'. '.join(answers[::-1])}."
     ends = [find(answer) + len(answer) for find in (whole.index, whole.rindex) for answer in answers]
     places = [(end - len(name), end) for name, end in zip([*names] * 2, ends, strict=True)]
-    ids, tokens = recall.tokens_of(model, whole, places)
-    return recall.Asked(ids, tokens[len(WHO) :], tokens[: len(WHO)])
+    return recall.ask(model, whole, places[: len(WHO)], places[len(WHO) :])
 
 
 def effects(rows):

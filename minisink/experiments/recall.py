@@ -49,23 +49,23 @@ class Asked:
         return [answer[0] - needle[0] for answer, needle in zip(self.answers, self.needles, strict=True)]
 
 
-def tokens_of(model, text, places, *, bos=True):
-    """Return a text in tokens (T,), and the first token, and the one after the last, of each place.
+def ask(model, text, needles, answers, *, bos=True):
+    """Return a text in tokens, an `Asked`, whose `needles` and `answers` are given in characters.
 
-    `places` are given in characters; a token belongs to one when it holds any of its characters.
+    A token belongs to one when it holds any of its characters.
     """
     ids = model.encode(text, bos=bos)
     first = len(ids) - len(model.encode(text, bos=False))
     starts, stops = np.array(encode(model.tokenizer, text, name=model.name).offsets).T  # (T,), (T,)
     tokens = []
-    for start, stop in places:
+    for start, stop in (*needles, *answers):
         inside = first + np.flatnonzero((stops > start) & (starts < stop))
         tokens.append((int(inside[0]), int(inside[-1]) + 1) if len(inside) else (0, 0))
         decoded = model.decode(ids[slice(*tokens[-1])])
         if text[start:stop] not in decoded:
             reads = f"its tokenizer reads {text[start:stop]!r} as {decoded!r}"
             raise ValueError(f"{model.name}: {reads}; nothing can be asked")
-    return ids, tokens
+    return Asked(ids, tokens[len(needles) :], tokens[: len(needles)])
 
 
 def under(name, cache, fetched=FETCHED):

@@ -67,9 +67,7 @@ def _last_value(text):
 
 def make(model, *, seed=0, **sizes):
     """Return a `record` of these sizes as `recall.Asked`."""
-    text, needles, answers = record(np.random.default_rng([seed, 5]), **sizes)
-    ids, tokens = recall.tokens_of(model, text, needles + answers)
-    return recall.Asked(ids, tokens[len(needles) :], tokens[: len(needles)])
+    return recall.ask(model, *record(np.random.default_rng([seed, 5]), **sizes))
 
 
 def run(

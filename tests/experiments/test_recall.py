@@ -12,7 +12,7 @@ from profiles import examples
 
 import minisink
 from minisink import Dense, Recompute, Retrieval, Streaming, Window
-from minisink.experiments.recall import Asked, effects, measure, score, tokens_of, under
+from minisink.experiments.recall import Asked, ask, effects, measure, score, under
 from minisink.generation import generate
 
 
@@ -32,7 +32,8 @@ def model_of(tokenizer=None):
 def test_the_tokens_of_a_place_hold_its_characters(novels, before, after, bos):
     """All of them, and no token beside them does."""
     text = f"{before}12345{after}"
-    ids, ((start, stop),) = tokens_of(novels, text, [(len(before), len(before) + 5)], bos=bos)
+    asked = ask(novels, text, [], [(len(before), len(before) + 5)], bos=bos)
+    ids, ((start, stop),) = asked.ids, asked.answers
     assert (ids == novels.encode(text, bos=bos)).all()
     assert "12345" in novels.decode(ids[start:stop])
     assert "12345" not in novels.decode(ids[start + 1 : stop]) and "12345" not in novels.decode(ids[start : stop - 1])
@@ -40,9 +41,9 @@ def test_the_tokens_of_a_place_hold_its_characters(novels, before, after, bos):
 
 def test_a_model_that_cannot_be_asked_says_so():
     with pytest.raises(ValueError, match="has no tokenizer"):
-        tokens_of(model_of(), "1 12345", [(2, 7)])
+        ask(model_of(), "1 12345", [], [(2, 7)])
     with pytest.raises(ValueError, match="its tokenizer reads '12345' as 'w0'"):
-        tokens_of(model_of(words(17)), "w1 12345", [(3, 8)])
+        ask(model_of(words(17)), "w1 12345", [(3, 8)], [])
 
 
 SLOTS = Streaming(1, 6)

@@ -257,7 +257,7 @@ def test_a_tokenizer_that_panics_is_named(tmp_path, does, run):
     calls = {
         "encodes": [
             lambda: model.encode(" w3 w4"),
-            lambda: recall.tokens_of(model, " w3 w4", []),
+            lambda: recall.ask(model, " w3 w4", [], []),
             lambda: encode_files(read_tokenizer(tmp_path / "tokenizer.json"), [tmp_path / "text.txt"]),
         ],
         "decodes": [lambda: model.decode([3]), lambda: list(text_stream(model.tokenizer, [3], name=model.name))],
