@@ -38,11 +38,6 @@ def shift(j, s, w):
     return came - np.where(j < s, 0, np.maximum(left, 0))
 
 
-def modulo_trained(j, s, w, trained=None):
-    """Return the place in the text modulo the trained length, or modulo twice the cache."""
-    return j % (trained or 2 * (s + w))
-
-
 def rules(trained: int | None = None) -> dict[str, Callable]:
     """Return the rules by name, each a function from n_sinks and window to a policy."""
     return {
@@ -55,7 +50,8 @@ def rules(trained: int | None = None) -> dict[str, Callable]:
         "half at once": HalfAtOnce,
         # every new key is rotated to the last slot, for good
         "one place": partial(Numbered, rule=lambda j, s, w: np.minimum(j, s + w - 1)),
-        "modulo trained": partial(Numbered, rule=partial(modulo_trained, trained=trained)),
+        # the place in the text modulo the trained length, or modulo twice the cache
+        "modulo trained": partial(Numbered, rule=lambda j, s, w: j % (trained or 2 * (s + w))),
     }
 
 

@@ -15,7 +15,7 @@ from profiles import examples
 from minisink.cache import KVCache, Policy
 from minisink.evaluation.policies import HalfAtOnce
 from minisink.experiments import position_rules
-from minisink.experiments.position_rules import Numbered, modulo_trained, prove, ring, rules, seen, shift
+from minisink.experiments.position_rules import Numbered, prove, ring, rules, seen, shift
 from minisink.fast.blocks import Banded
 from minisink.fast.ring import RingCache
 from minisink.paths import Cached
@@ -291,4 +291,4 @@ def test_each_policy_is_one_of_cache_py():
         assert policy.capacity == 5 and isinstance(policy, HalfAtOnce if name == "half at once" else Policy)
         with pytest.raises(ValueError, match="window is 0"):
             make(2, 0)
-    assert modulo_trained(np.arange(4), 1, 1, trained=3).tolist() == [0, 1, 2, 0]
+    assert rules(3)["modulo trained"](1, 1).positions_of(np.arange(4)).tolist() == [0, 1, 2, 0]
