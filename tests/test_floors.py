@@ -1,8 +1,7 @@
 """The house: README's reading table is the shelf, in order; the wings stand around it. Imports point down.
 
 A shelf file imports only from rows above its own. `by_the_book` is imported by nothing. `system` knows nothing of the
-lesson and may be used by all; `families` are architectures as `gpt2` is; `hf` and `fast` may use the shelf up to
-them; `evaluation`, `training`
+lesson and may be used by all; `families`, `hf` and `fast` may use the shelf up to `gpt2`; `evaluation`, `training`
 and `experiments` anything below; `commands` everything. The README names the exceptions, above its table. Only
 system/device.py names CuPy.
 """
@@ -64,9 +63,7 @@ def allowed(module):
         return set(SHELF[1 : SHELF.index(place)]) | {"system"} | EXCEPTIONS.get(place, set())
     if place == "system":
         return {"system"}
-    if place == "families":
-        return set(SHELF[1 : SHELF.index("sinks")]) | {"system", "families"}
-    if place in ("hf", "fast", "retrieval"):
+    if place in ("families", "hf", "fast", "retrieval"):
         own = {"fast", "retrieval"} if place == "retrieval" else {place}
         return set(SHELF[1 : SHELF.index("gpt2") + 1]) | {"system", "families"} | own
     return set(SHELF[1:]) | set(WINGS[: WINGS.index(place) + 1]) | {"__init__"}  # the package itself, for its version

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from minisink import gpt2, llama
 from minisink.cache import KVCache, Policy
 from minisink.families import falcon, gpt_neox, mpt
+from minisink.hf.arrays import from_arrays
 from minisink.methods import Dense, Recompute, Streaming, Window
 from minisink.model import Model
 from minisink.paths import Cached
@@ -61,18 +62,15 @@ def make(arch=llama, seed=0, dtype=np.float64, **changes):
         vector = len(shape) == 1
         return random.normal(0.5 if vector else 0.0, 0.7 if vector else 1.6 / np.sqrt(shape[0]), shape).astype(dtype)
 
-    layers = [
-        arch.LayerWeights(**{name: draw(shape) for name, shape in arch.layer_shapes(config).items()})
-        for _ in range(config.n_layers)
-    ]
-    C, V = config.d_model, config.vocab_size
-    embed = random.normal(0.0, 1.0, (V, C)).astype(dtype)
-    head = embed.T if config.tied else draw((C, V))
-    outer = {}
+    layers, shapes = range(config.n_layers), arch.layer_shapes(config)
+    arrays = {f"{i}.{name}": draw(shape) for i in layers for name, shape in shapes.items()}
+    arrays["embed"] = random.normal(0.0, 1.0, (config.vocab_size, config.d_model)).astype(dtype)
+    if not config.tied:
+        arrays["head"] = draw((config.d_model, config.vocab_size))
     if "position" in (shapes := arch.outer_shapes(config)):
-        outer["position"] = random.normal(0.0, 1.0, shapes.pop("position")).astype(dtype)
-    outer |= {name: draw(shape) for name, shape in shapes.items()}
-    return Tiny(arch, config, arch.Weights(embed=embed, layers=layers, head=head, **outer))
+        arrays["position"] = random.normal(0.0, 1.0, shapes.pop("position")).astype(dtype)
+    arrays |= {name: draw(shape) for name, shape in shapes.items()}
+    return Tiny(arch, config, from_arrays(config, arrays))
 
 
 def method(name, n_sinks=2, window=4, positions="slot"):

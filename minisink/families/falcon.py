@@ -5,7 +5,7 @@ decoding reads (Shazeer, arXiv:1911.02150). Falcon-7B has one norm for both halv
 one each, and several key heads. Positions are rotary, over the whole head.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from ..positions import Rotary, rope_frequencies
 from . import skeleton
@@ -16,14 +16,13 @@ from .skeleton import LayerWeights, Weights, forward, layer_shapes, outer_shapes
 class Config(skeleton.Config):
     """The fixed numbers of one model; names of Hugging Face are translated in `hf.falcon`."""
 
-    n_kv_heads: int = field(kw_only=True)  # K: 1 in Falcon-7B
+    n_kv_heads: int = 1  # K: as in Falcon-7B
     rope_theta: float = 10000.0
     rope_scaling: dict | None = None  # see `positions.rope_frequencies`
     parallel: bool = True
     n_norms: int = 1  # of a layer whose halves run side by side; one after the other they have two
     bias: bool = False  # whether linear maps have one
     activation: str = "gelu"
-    tied: bool = True
 
     model_type = "falcon"
     encoding = property(lambda self: Rotary(rope_frequencies(self.head_dim, self.rope_theta, self.rope_scaling)))

@@ -22,8 +22,8 @@ class Config(skeleton.Config):
     parallel: bool = True
     bias: bool = True  # whether attention's linear maps have one; those of the MLP always do
     activation: str = "gelu"
+    tied: bool = False
 
     model_type = "gpt_neox"
-    n_kv_heads = property(lambda self: self.n_heads)  # K: every head has keys and values of its own
     without = property(lambda self: () if self.bias else ("b_qkv", "bo"))
     encoding = property(lambda self: Rotary(rope_frequencies(self.rotary_dim, self.rope_theta, self.rope_scaling)))

@@ -19,9 +19,7 @@ class Config(skeleton.Config):
     """The fixed numbers of one model; names of Hugging Face are translated in `hf.mpt`."""
 
     alibi_bias_max: float = 8.0  # the last head's slope is 2 to the power of minus this
-    tied: bool = True
 
     model_type = "mpt"
-    n_kv_heads = property(lambda self: self.n_heads)  # K: every head has keys and values of its own
     without = ("ln1_b", "ln2_b", "norm_b", "b_qkv", "bo", "b_up", "b_down")
     encoding = property(lambda self: Slopes(alibi_slopes(self.n_heads, self.alibi_bias_max)))

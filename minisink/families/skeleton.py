@@ -1,7 +1,7 @@
 """What GPT-NeoX, Falcon and MPT have in common: GPT-2's skeleton, config, weights, forward, with parts to choose.
 
 The config of each family chooses: how positions come in, how many key heads there are, whether attention and MLP run
-side by side, and which of the arrays it does without.
+side by side, and which of GPT-2's arrays are missing: those are None. `w_qkv` is (C, (H + 2 K) * D).
 
 Letters: T tokens, C model width, H heads, K key/value heads, D head width, F MLP width, V vocabulary.
 """
@@ -10,62 +10,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .. import gpt2
 from ..attention import normaliser
+from ..gpt2 import LayerWeights, Weights  # noqa: F401
 from ..ops import ACTIVATIONS, layer_norm, linear
 from ..paths import Path, Uncached
 
 
 @dataclass(frozen=True)
-class Config:
-    """The fixed numbers of every family; each adds `n_kv_heads`, its `encoding`, and the arrays it is `without`."""
+class Config(gpt2.Config):
+    """GPT-2's fixed numbers; each family adds its `encoding`, and the arrays that it is `without`."""
 
-    d_model: int  # C
-    n_layers: int  # L
-    n_heads: int  # H
-    d_ff: int  # F
-    vocab_size: int  # V
     max_positions: int = 2048  # the longest text seen in training, in tokens
-    norm_eps: float = 1e-5
-    tied: bool = False  # whether the output matrix is the embedding
-    bos: int | None = None  # token id that begins a text
-    eos: tuple[int, ...] = ()  # token ids that end one
-    softmax: str = "softmax"  # scores to weights: "softmax", "softmax1" or "relu"
-    sink_logit: bool = False  # whether every head has a learned sink logit
 
     learned_positions = False
     activation = "gelu"  # see `ops.ACTIVATIONS`
-    parallel = False  # whether attention and MLP run side by side, or one after the other
-    head_dim = property(lambda self: self.d_model // self.n_heads)  # D
-
-
-@dataclass
-class LayerWeights:
-    """The learned arrays of one layer, under GPT-2's names; None for one that a model lacks."""
-
-    ln1: np.ndarray  # (C,)
-    w_qkv: np.ndarray  # (C, (H + 2 K) * D): queries, keys and values side by side
-    wo: np.ndarray  # (H * D, C)
-    w_up: np.ndarray  # (C, F)
-    w_down: np.ndarray  # (F, C)
-    ln1_b: np.ndarray | None = None  # (C,)
-    b_qkv: np.ndarray | None = None  # ((H + 2 K) * D,)
-    bo: np.ndarray | None = None  # (C,)
-    ln2: np.ndarray | None = None  # (C,); None where the MLP reads what attention reads
-    ln2_b: np.ndarray | None = None  # (C,)
-    b_up: np.ndarray | None = None  # (F,)
-    b_down: np.ndarray | None = None  # (C,)
-    sink_logits: np.ndarray | None = None  # (H,)
-
-
-@dataclass
-class Weights:
-    """The learned arrays of the model."""
-
-    embed: np.ndarray  # (V, C)
-    layers: list[LayerWeights]
-    norm: np.ndarray  # (C,)
-    head: np.ndarray  # (C, V)
-    norm_b: np.ndarray | None = None  # (C,)
 
 
 def forward(ids, weights, config, *, path: Path | None = None, rows=None, trace: dict | None = None):

@@ -5,6 +5,7 @@ the embedding. Each architecture's `outer_shapes` and `layer_shapes` say what di
 """
 
 import re
+from dataclasses import fields
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,11 +28,16 @@ def shapes(config):
 
 def from_arrays(config, arrays):
     """Make `Weights` from the arrays that `shapes` lists."""
-    arch = ARCHITECTURES[config.model_type]
-    names = arch.layer_shapes(config)
-    layers = [arch.LayerWeights(**{name: arrays[f"{i}.{name}"] for name in names}) for i in range(config.n_layers)]
-    outer = {name: arrays[name] for name in ("embed", *arch.outer_shapes(config))}
-    return arch.Weights(layers=layers, head=arrays["embed"].T if config.tied else arrays["head"], **outer)
+    arch, L = ARCHITECTURES[config.model_type], config.n_layers
+    names, outer = arch.layer_shapes(config), {name: arrays[name] for name in ("embed", *arch.outer_shapes(config))}
+    layers = [_made(arch.LayerWeights, {name: arrays[f"{i}.{name}"] for name in names}) for i in range(L)]
+    head = arrays["embed"].T if config.tied else arrays["head"]
+    return _made(arch.Weights, outer | {"layers": layers, "head": head})
+
+
+def _made(weights, given):
+    """Make `Weights` or `LayerWeights`; an array that is not given is None."""
+    return weights(**dict.fromkeys(field.name for field in fields(weights)) | given)
 
 
 def to_arrays(config, weights):
