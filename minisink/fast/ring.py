@@ -83,8 +83,9 @@ class RingCache:
         needed = n_tokens if capacity is None else min(n_tokens, capacity)
         while S < needed:
             S = 2 * S if capacity is None else min(2 * S, capacity)
-        if S > self.keys.shape[2]:
-            self.keys, self.values = _widened(self.keys, S), _widened(self.values, S)
+        if n_more := S - self.keys.shape[2]:
+            more = ((0, 0), (0, 0), (0, n_more), (0, 0))  # slots of zeros
+            self.keys, self.values = np.pad(self.keys, more), np.pad(self.values, more)
 
     kind = "ring"
 
@@ -107,13 +108,6 @@ class RingCache:
     def banded(self, policy):
         """Return a cache for blocks of tokens that continues after these, still without their keys and values."""
         return Banded(len(self.keys), policy, self.n_seen)
-
-
-def _widened(buffer, n_slots):  # (L, K, S, D) -> (L, K, n_slots, D)
-    L, K, S, D = buffer.shape
-    wider = np.zeros_like(buffer, shape=(L, K, n_slots, D))
-    wider[:, :, :S] = buffer
-    return wider
 
 
 class RingAttention:

@@ -247,8 +247,6 @@ class RetrievalCache(KVCache):
 def widened(array, shape):
     """Return a copy of a larger shape, filled up with zeros; without memory for it, name the remedy."""
     try:
-        wider = np.zeros_like(array, shape=shape)
+        return np.pad(array, [(0, wider - held) for wider, held in zip(shape, array.shape, strict=True)])
     except MemoryError as error:
         raise MemoryError(f"what was evicted outgrows the memory ({error}); store=N keeps only the newest N") from error
-    wider[tuple(map(slice, array.shape))] = array
-    return wider
