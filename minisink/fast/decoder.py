@@ -102,7 +102,7 @@ class Decoder:
                 x += attended
                 if layer.bo is not None:
                     x += layer.bo
-            if not weights.one_norm:
+            if layer.mlp_norm is not layer.attn_norm:
                 norm(x, eps, layer.mlp_norm, normed, mean)
             normed.dot(layer.w_up, narrow_up)  # (C,) -> (2 F,)
             if layer.b_up is not None:

@@ -32,7 +32,7 @@ class FusedLayer:
     sink: np.ndarray | None  # (H, 1): one more term of the softmax, 0 for softmax1
     wo: np.ndarray  # (H D, C)
     bo: np.ndarray | None  # None if it is in b_down
-    mlp_norm: np.ndarray  # (C,)
+    mlp_norm: np.ndarray  # (C,); the array `attn_norm` if the MLP reads the very numbers that attention does
     w_up: np.ndarray  # (C, 2 F): the gate, and up; (C, F) without a gate
     b_up: np.ndarray | None
     w_down: np.ndarray  # (F, C)
@@ -50,7 +50,6 @@ class Fused:
     has_mean: bool  # whether norms subtract the mean: layer norms
     has_gate: bool
     parallel: bool  # whether the MLP reads what attention does
-    one_norm: bool  # and the very same numbers
 
     @property
     def matrices(self):
@@ -70,8 +69,7 @@ def fuse(weights, config):
     has_mean, has_gate = hasattr(first, "ln1"), hasattr(first, "w_gate")
     layers = [_fuse_layer(layer, config, has_mean, parallel) for layer in weights.layers]
     head, b_head = _join([(weights.head, None)], getattr(weights, "norm_b", None))
-    one_norm = parallel and first.ln2 is None
-    return Fused(layers, weights.norm, head, b_head, has_mean, has_gate, parallel, one_norm)
+    return Fused(layers, weights.norm, head, b_head, has_mean, has_gate, parallel)
 
 
 def side_by_side(x, encoding):  # (..., D) -> (..., D)
