@@ -173,8 +173,7 @@ def _shapes_stored(method, about, arrays, L, K, D):
 
 def _evicted(method, n_seen):
     """Return how many tokens a `Store` was given, how many of them it has forgotten, and its block numbers."""
-    n_evicted = max(0, n_seen - method.capacity)
-    n_forgotten = 0 if method.store is None else max(0, n_evicted - method.store)
+    n_forgotten, n_evicted = map(int, evicted_range(method, n_seen - 1))
     return n_evicted, n_forgotten, range(n_forgotten // method.block, -(-n_evicted // method.block))
 
 

@@ -119,7 +119,7 @@ def check_tensors(path, tensors, start, align):
     """Refuse a tensor of an unsupported type, or whose bytes do not begin where the previous tensor ends."""
     size, spans = os.path.getsize(path), []
     for name, (kind, shape, offset) in tensors.items():
-        spans.append((offset, offset + _n_bytes(path, name, kind, shape), name))
+        spans.append((offset, offset + prod(_stored(path, name, kind, shape)[1]), name))
         if spans[-1][1] > size:
             raise CheckpointError(f"{path}: tensor {name} ends at byte {spans[-1][1]:,}; the file has {size:,}")
         if (offset - start) % align:
@@ -132,7 +132,8 @@ def check_tensors(path, tensors, start, align):
         start, before = -(-end // align) * align, name
 
 
-def _n_bytes(path, name, kind, shape):
+def _stored(path, name, kind, shape):
+    """Return how a tensor is quantised, and the shape of its bytes; refuse one that is not read."""
     quants = library()
     try:
         quant = quants.GGMLQuantizationType(kind)
@@ -144,19 +145,17 @@ def _n_bytes(path, name, kind, shape):
         raise CheckpointError(f"{path}: tensor {name} is {quant.name}, which is not read; {REMEDY}") from None
     if shape[-1] % block:
         raise CheckpointError(f"{path}: tensor {name} has rows of {shape[-1]}; {quant.name} comes in blocks of {block}")
-    return prod(shape) // block * n_bytes
+    return quant, (*shape[:-1], shape[-1] // block * n_bytes)
 
 
 def read_tensor(path, name, kind, shape, offset, *, dtype):
     """Read one checked tensor as floats, through a memory map that is closed before the next one."""
-    quants = library()
-    quant = quants.GGMLQuantizationType(kind)
-    block, n_bytes = quants.GGML_QUANT_SIZES[quant]
+    quant, shape_of_bytes = _stored(path, name, kind, shape)
     with refusing(f"{path}: tensor {name} cannot be read", OSError):  # no room for the map either
-        rows = np.memmap(path, "u1", "r", offset, (*shape[:-1], shape[-1] // block * n_bytes))
+        rows = np.memmap(path, "u1", "r", offset, shape_of_bytes)
     raw = np.asarray(rows)  # the library cuts it into thousands of slices; slicing a memmap costs far more
     with np.errstate(all="ignore"):  # NaN and infinity are reported below
-        array = quants.dequantize(raw, quant)
+        array = library().dequantize(raw, quant)
         array = array.astype(dtype, copy=array.base is not None)  # a float32 array is still the map itself
     if not np.isfinite(array).all():
         warnings.warn(f"{path}: tensor {name} holds NaN or infinity", stacklevel=2)
