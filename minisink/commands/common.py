@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from dataclasses import fields
 from pathlib import Path
 
 from tqdm import tqdm
@@ -13,9 +14,8 @@ from ..model import Model
 from ..retrieval import Retrieval
 from ..retrieval.method import SELECT
 
-METHODS = ("dense", "window", "recompute", "streaming", "retrieval")
+METHODS = {kind.__name__.lower(): kind for kind in (Dense, Window, Recompute, Streaming, Retrieval)}
 WITH_SINKS = ("streaming", "retrieval")
-FETCHED = ("n_blocks", "block", "select", "store")  # values of retrieval only
 CAPACITY = 256  # keys of every method, unless a window is given
 
 
@@ -58,21 +58,14 @@ def add_method(parser):
 
 def method_of(args, model: Model, ids) -> Method:
     """Return the method for the options of `add_method`, to be used on a text that begins with `ids`."""
-    n_sinks, window = args.n_sinks if args.method in WITH_SINKS else 0, args.window
+    kind, window = METHODS[args.method], args.window
     if window is None:
-        cache = min(CAPACITY, model.config.max_positions)
+        cache, n_sinks = min(CAPACITY, model.config.max_positions), args.n_sinks * (args.method in WITH_SINKS)
         window = cache - n_sinks
         if window < 1:
             raise ValueError(f"{n_sinks} sinks leave no window in a cache of {cache}; give --window")
-    if args.method == "dense":
-        return Dense(args.positions)
-    if args.method == "window":
-        return Window(window, args.positions)
-    if args.method == "recompute":
-        return Recompute(window, lead_of(model, ids, window))
-    if args.method == "streaming":
-        return Streaming(n_sinks, window, args.positions)
-    return Retrieval(n_sinks, window, args.positions, **{name: getattr(args, name) for name in FETCHED})
+    values = vars(args) | {"window": window, "lead": lead_of(model, ids, window)}
+    return kind(**{field.name: values[field.name] for field in fields(kind) if field.init})
 
 
 def changed(args, **values):

@@ -3,6 +3,7 @@
 import re
 import time
 import warnings
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -85,12 +86,9 @@ def _measure(args, pool, part):
     model, bos = load(args.model), not args.no_bos
     method = common.method_of(args, model, model.encode("", bos=bos))
     options = {"readable": args.readable, "bos": bos, "pool": pool}
-    evaluation: Evaluation
-    if part:
-        evaluation = PartRun(model, args.file, method, *part, **options)
-    else:
-        options |= {"csv": args.csv, "every": args.every, "state": args.resume}
-        evaluation = Evaluation(model, args.file, method, **options)
+    options |= {"csv": args.csv, "every": args.every, "state": args.resume}
+    text = model, args.file, method
+    evaluation = PartRun(*text, *part, **options) if part else Evaluation(*text, **options)
     tally, n_known = evaluation.tally, evaluation.tally.n_tokens
     if n_known:
         continues = f"continues after {n_known:,} tokens"
@@ -123,13 +121,11 @@ def _merge(args):
 
 
 def _report(args, model, text, method, tally, tokens_per_second, n_known=0):
-    options = ("positions", *(common.FETCHED if args.method == "retrieval" else ()))
+    values = {"n_sinks": 0, "window": None, "positions": args.positions} | asdict(method)
     about = {
         "model": model.name,
         "method": method.name,
-        "n_sinks": getattr(method, "n_sinks", 0),
-        "window": method.window,
-        **{name: getattr(method, name, getattr(args, name)) for name in options},
+        **{name: value for name, value in values.items() if name != "lead"},
         "tokens": tally.n_tokens,
         "nll": tally.nll,
         "perplexity": tally.perplexity,

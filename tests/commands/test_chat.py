@@ -134,7 +134,7 @@ def test_a_narrow_terminal(talk, monkeypatch, columns):
     status, out, _ = talk("--turns", "talk.txt", "--compare", ",".join(METHODS), "--window", "30")
     talked, _, summary = out.partition("After the")
     assert status == 0 and max(map(width_of, talked.splitlines())) <= columns - 1
-    assert out.count("|") >= 4 * 3 and METHODS[-1] in summary
+    assert out.count("|") >= 4 * 3 and [*METHODS][-1] in summary
     status, out, err = talk("--max-new-tokens", "1", lines="Hello\n/help\n/method window\n")
     assert status == 0 and err == "" and "this" in out.split()
     assert max(map(width_of, out.splitlines())) <= columns - 1
