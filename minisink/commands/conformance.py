@@ -1,6 +1,5 @@
 """``minisink conformance``: golden vectors for any language, and a verdict on a cache's answers."""
 
-from contextlib import closing
 from typing import Any
 
 from ..conformance.dump import check_dump, write_vectors
@@ -27,7 +26,7 @@ class Vectors:
     def run(self, args):
         """Write all files, or none."""
         names = NAMES if args.policy else NAMES + TEXTS
-        with closing(progress("models", total=len(names), unit="model")) as bar:
+        with progress("models", total=len(names), unit="model") as bar:
             write_vectors(args.folder, policy=args.policy, on_model=bar.update)
         put(f"{args.folder}: {', '.join(names)}; docs/check-your-cache.md describes the files")
 
