@@ -66,6 +66,7 @@ class Training:
         self.vector = self.xp.asarray(vector)
         how = {"betas": recipe.betas, "weight_decay": recipe.weight_decay}
         self.optimizer = AdamW(self.vector, decayed(config, recipe.shared), **how)
+        self.vectors = {"weights": self.vector, "m": self.optimizer.m, "v": self.optimizer.v}  # they change in place
         self.n_steps_done, self.seconds, self.losses = 0, 0.0, []
         self.random = np.random.default_rng([recipe.seed, 1])
         if self.resume:
@@ -75,13 +76,10 @@ class Training:
         """Continue from the folder's state."""
         about, vectors = state.load(self.folder, self.identity, len(self.vector))
         log.cut(self.folder / log.FILE, about["step"])
-        for name, vector in self._vectors().items():
+        for name, vector in self.vectors.items():
             vector[...] = self.xp.asarray(vectors[name])
         self.n_steps_done = self.optimizer.t = about["step"]
         self.seconds, self.losses, self.random = about["seconds"], about["losses"], state.random_from(about["random"])
-
-    def _vectors(self):
-        return {"weights": self.vector, "m": self.optimizer.m, "v": self.optimizer.v}
 
     def step(self):
         """Draw a batch and change the weights; ValueError when loss or gradient is not finite, before they change.
@@ -148,10 +146,9 @@ class Training:
 
     def save(self):
         """Write the state, and the model as a Hugging Face folder."""
-        vectors = {name: to_host(vector) for name, vector in self._vectors().items()}
+        vectors = {name: to_host(vector) for name, vector in self.vectors.items()}
         about: dict = {"step": self.n_steps_done, "seconds": self.seconds, "losses": self.losses}
-        random = self.random.bit_generator.state
-        about |= {"random": random, "identity": self.identity}
+        about |= {"random": self.random.bit_generator.state, "identity": self.identity}
         save_state(self.folder / state.FILE, state.STATE, about, vectors)
         weights = as_weights(self.config, vectors["weights"].astype(self.dtype))
         Model(self.config, weights, self.tokenizer).save(self.folder)

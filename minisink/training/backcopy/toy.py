@@ -1,5 +1,7 @@
 """A one-head model that learns the Bigram-Backcopy task of `chain`, and what can be seen inside it meanwhile."""
 
+from functools import partial
+
 import numpy as np
 
 from ...loss import nll_of, token_nll
@@ -25,13 +27,10 @@ class Toy(toy.Toy):
         config = toy.attention_only(n_layers=n_layers, n_heads=1, **weights, **text)
         rate = rate or RATES["sgd" if options.get("optimizer") == "sgd" else kind]
         schedule = Schedule(rate, n_steps, warmup=20, decay=0.7, final=0.1)
-
-        def draw(random, n_texts):
-            return task.draw(random, n_texts, length + 1)[0]
-
-        super().__init__(config, draw, schedule, std=0.05, weight_decay=0.1, **options)
+        draw = partial(task.draw, length=length + 1)
+        super().__init__(config, lambda random, n: draw(random, n)[0], schedule, std=0.05, weight_decay=0.1, **options)
         self.task = task
-        self.watched = task.draw(self.random_watched, 64, length + 1)  # the same texts all along
+        self.watched = draw(self.random_watched, 64)  # the same texts all along
         self.floor = task.floor(length)
 
     def look(self):

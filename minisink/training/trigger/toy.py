@@ -31,9 +31,8 @@ class Toy:
             raise ValueError(f"the width of a head is {head_dim}; it must be 1 or more")
         C, D = task.WIDTH, head_dim
         self.kind, self.length, self.rate = kind, length, rate
-        self.shapes: dict = {"wq": (C, D), "wk": (C, D), "wv": (C, C)}
         extra: dict = {"gate": {"wg": (C, C)}, "logit": {"sink": (1,)}}
-        self.shapes |= extra.get(kind, {})
+        self.shapes = {"wq": (C, D), "wk": (C, D), "wv": (C, C)} | extra.get(kind, {})
         self.vector = (np.random.default_rng([seed, 0]).standard_normal(n_parameters(self.shapes)) * 0.02).astype(dtype)
         self.random = np.random.default_rng([seed, 1])
         self.watched = task.draw(np.random.default_rng([seed, 2]), BATCH, length, dtype)  # not learned from
