@@ -69,31 +69,20 @@ def _by_name(wrong_turns):
 def _agreement(wrong, runs, i, layers, shows):
     """Count the tokens, from the first on, on which a wrong turn gives what the cache gave in the i-th run."""
     run, caches = runs[i], []
-    for earlier in run.before if wrong is NotReset else ():
-        caches = _layers(wrong, earlier.trace, caches)
-        for tokens in earlier.spans:
-            list(_answers(caches, earlier.trace, tokens))
-    caches = _layers(wrong, run.trace, caches)
-    for tokens in run.spans:
-        differing = []  # tokens on which it answers something else
-        for layer, out in enumerate(_answers(caches, run.trace, tokens)):
-            if layer not in layers:
-                continue
-            right, t, holds = run.trace.out[tokens, layer], tokens.stop - 1, caches[layer].show()
-            off = np.abs(out - run.out[tokens, layer]).max(axis=(1, 2)) / np.abs(right).max(axis=(1, 2))
-            differing += (tokens.start + np.flatnonzero(~(off <= run.allowed))).tolist()
-            if shows and any(run.shown.get((name, t, layer), holds[name]) != holds[name] for name in holds):
-                differing.append(t)
-        if differing:
-            return min(differing)
+    for text in (*run.before, run) if wrong is NotReset else (run,):
+        trace, differing = text.trace, []  # tokens of the last text on which it answers something else
+        policy = None if trace.policy_name == "streaming" else trace.policy
+        caches = wrong.layers(trace.q.shape[1], caches, policy=policy, **trace.sizes)
+        for tokens in text.spans:
+            for layer, cache in enumerate(caches):
+                out = cache.steps(*(array[tokens, layer] for array in (trace.q, trace.k, trace.v)))
+                if text is not run or layer not in layers:
+                    continue
+                right, t, holds = trace.out[tokens, layer], tokens.stop - 1, cache.show()
+                off = np.abs(out - run.out[tokens, layer]).max(axis=(1, 2)) / np.abs(right).max(axis=(1, 2))
+                differing += (tokens.start + np.flatnonzero(~(off <= run.allowed))).tolist()
+                if shows and any(run.shown.get((name, t, layer), holds[name]) != holds[name] for name in holds):
+                    differing.append(t)
+            if differing:
+                return min(differing)
     return run.end
-
-
-def _layers(wrong, trace, before):
-    policy = None if trace.policy_name == "streaming" else trace.policy
-    return wrong.layers(trace.q.shape[1], before, policy=policy, **trace.sizes)
-
-
-def _answers(caches, trace, tokens):
-    for layer, cache in enumerate(caches):
-        yield cache.steps(*(array[tokens, layer] for array in (trace.q, trace.k, trace.v)))
