@@ -101,9 +101,8 @@ def effects(rows):
     for model, rows_of_model in by(rows, "model").items():
         rates = {row["token"]: row["rates"] for row in rows_of_model}
         for name in ("first", "middle, sees only itself"):
-            if {name, "middle"} <= rates.keys():
-                what = f"{model}: share of heads with a sink there: {name} - unchanged middle"
-                yield effect(what, rates[name] - rates["middle"], above=0, stretch=1)
+            what = f"{model}: share of heads with a sink there: {name} - unchanged middle"
+            yield effect(what, rates[name] - rates["middle"], above=0, stretch=1)
 
 
 def show(rows):

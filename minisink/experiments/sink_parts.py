@@ -122,15 +122,14 @@ def losses(model, ids, cache, slot):
 def effects(rows):
     nll = {row["sink"]: row["nll"] for row in rows}
     for name, bounds in CLAIMED.items():
-        if name in nll:  # a run that was stopped has only some
-            yield effect(f"{name}, nats per token added", nll[name] - nll["as it was"], **bounds)
+        yield effect(f"{name}, nats per token added", nll[name] - nll["as it was"], **bounds)
 
 
 def finding(rows):
     added = {row["sink"]: row["added"] for row in rows}
     words = {"evicted": "evicting it", "key kept, value zero": "setting its value to zero"}
     words |= {"a newline": "putting a newline in its place", "spike: zero": "setting its spike to zero"}
-    each = ", ".join(f"{what} costs {added[name]:.2f}" for name, what in words.items() if name in added)
+    each = ", ".join(f"{what} costs {added[name]:.2f}" for name, what in words.items())
     return f"What the sink is for, in nats per token: {each}"
 
 

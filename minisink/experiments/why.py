@@ -10,7 +10,7 @@ from ..cache import check_whole
 from ..methods import Streaming, Window, new_cache
 from ..system.device import to_host
 from ..system.plots import curves, name_lines
-from .effects import by, effect, must_evict
+from .effects import by, effect, gather, must_evict
 from .inside import look_inside
 
 PAPER = "Section 3.1"
@@ -61,8 +61,8 @@ def look(inside, layer_cache):
 
 
 def effects(rows):
-    by_layer = {name: [row["by_token"] for row in rows if row["oldest"] == name] for name in ("sink", "window")}
-    sink, window = (dict(zip(MEASURES, np.mean(all_layers, axis=0), strict=True)) for all_layers in by_layer.values())
+    by_layer = gather(rows, "oldest", "by_token").values()
+    sink, window = (dict(zip(MEASURES, np.mean(all_layers, axis=0), strict=True)) for all_layers in by_layer)
     yield effect("weight on the sink - the largest other one", sink["weight"] - sink["next"], above=0)
     yield effect("norm of the sink's value / the others' median", sink["value"], below=1)
     yield effect("weight on the oldest: window - sink", window["weight"] - sink["weight"], below=0)
