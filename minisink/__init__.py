@@ -57,18 +57,15 @@ else:
     def __getattr__(name):
         """Import a name when it is first asked for: by then a command has chosen the threads, which numpy reads."""
         from importlib import import_module
+        from importlib.util import find_spec
 
         if name in __all__:
             for file in _FILES:
                 names = vars(import_module(f"{__name__}.{file}"))
                 globals().update({public: names[public] for public in __all__ if public in names})
             return globals()[name]
-        if not name.startswith("_"):
-            try:
-                return import_module(f"{__name__}.{name}")  # minisink.cache, without an import of its own
-            except ModuleNotFoundError as error:
-                if error.name != f"{__name__}.{name}":
-                    raise
+        if not name.startswith("_") and find_spec(f"{__name__}.{name}"):
+            return import_module(f"{__name__}.{name}")  # minisink.cache, without an import of its own
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
