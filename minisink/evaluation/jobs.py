@@ -11,7 +11,8 @@ from collections import deque
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from copy import copy
-from functools import lru_cache
+from dataclasses import replace
+from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
 from textwrap import shorten
@@ -62,18 +63,18 @@ class _Pool:
         if self.client:
             self.n_workers = sum(self.client.nthreads().values())
             # Dask computes the result of a task again if it is lost, but not data that was scattered
-            self.shared = self.client.submit(_Shared, model, pure=False)
+            self.model = self.client.submit(copy, model, pure=False)
         else:
             self.n_workers = getattr(executor, "_max_workers", None) or cores()
             in_memory = isinstance(executor, ThreadPoolExecutor)
-            self.shared = _Shared(model, None if in_memory else stack.enter_context(_folder(model)))
+            self.model = model if in_memory else stack.enter_context(_folder(model))
 
     def submit(self, item):
         """Return the future of an item, a failed one if the executor takes no more."""
         if self.client:  # its executor would wait for ever for a lost result
-            return self.client.submit(_work, self.work, self.shared, item, pure=False)
+            return self.client.submit(_work, self.work, self.model, item, pure=False)
         try:
-            return self.executor.submit(_work, self.work, self.shared, item)
+            return self.executor.submit(_work, self.work, self.model, item)
         except BrokenExecutor as error:
             (future := Future()).set_exception(error)
             return future
@@ -98,33 +99,16 @@ class _Pool:
                 future = self.submit(item)
 
 
-class _Shared:
-    """A model that is pickled as the path of a folder, which the worker maps into memory; without a folder, whole."""
-
-    def __init__(self, model, folder=None):
-        self.model, self.folder = model, folder
-
-    def __reduce__(self):
-        if self.folder is None:
-            return _Shared, (self.model,)
-        rest = copy(self.model)
-        rest.weights = rest.tokenizer = None
-        return _from_folder, (self.folder, self.model.dtype.str, rest)
-
-
-def _from_folder(folder, dtype, model):
-    vector, model.tokenizer = _opened(folder, dtype)
-    model.weights = from_arrays(model.config, cut(model.config, vector))
-    return _Shared(model)
-
-
-def _work(work, shared, item):
-    return work(shared.model, item)
+def _work(work, model, item):
+    return work(model() if isinstance(model, partial) else model, item)
 
 
 @contextmanager
 def _folder(model):
-    """Write weights and tokenizer to a folder that all processes map, this one too: memory holds the weights once."""
+    """Write weights and tokenizer to a folder that all processes map, this one too: memory holds the weights once.
+
+    Yield what makes the model in another process: a `partial`, whose pickle holds the name of the folder instead.
+    """
     config, like = model.config, np.empty(0, model.dtype)  # no view of the weights, which would keep them in memory
     if not isinstance(model.weights.embed, np.ndarray):
         raise ValueError(f"{model.name}: its weights are on a device, out of reach of other processes")
@@ -136,9 +120,14 @@ def _folder(model):
         mapped = np.asarray(np.memmap(Path(folder, WEIGHTS), like.dtype, "r+"))
         model.weights = from_arrays(config, fill(config, model.arrays().items(), mapped))
         try:
-            yield str(folder)
+            yield partial(_mapped, replace(model, weights=None, tokenizer=None), str(folder), like.dtype.str)
         finally:
             model.weights = from_arrays(config, lay_out(config, model.arrays().items(), like))
+
+
+def _mapped(model, folder, dtype):
+    vector, tokenizer = _opened(folder, dtype)
+    return replace(model, weights=from_arrays(model.config, cut(model.config, vector)), tokenizer=tokenizer)
 
 
 @lru_cache(maxsize=1)

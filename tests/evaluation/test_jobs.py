@@ -142,7 +142,7 @@ def test_what_cannot_be_lent_is_one_line(monkeypatch, tmp_path):
         list(in_order(work.fail, on_device, [0], Elsewhere()))
     monkeypatch.undo()
     with pytest.raises(ValueError, match="nowhere: missing on a worker's machine; set TMPDIR"):
-        jobs._from_folder(str(tmp_path / "nowhere"), "<f4", MODEL)
+        jobs._mapped(MODEL, str(tmp_path / "nowhere"), "<f4")
 
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
