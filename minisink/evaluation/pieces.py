@@ -53,10 +53,6 @@ def cut_of(tokenizer):
         return INSTEAD_OF_SPACE if first else None
     if normalizer not in (None, {"type": "NFC"}):  # NFC does not join anything to a space
         return None
-    return _cut_of_words(words)
-
-
-def _cut_of_words(words):
     steps = words["pretokenizers"] if words and words["type"] == "Sequence" else [words]
     if steps and steps[0] and steps[0]["type"] == "Digits":
         steps = steps[1:]  # digits become separate words, one character at a time
