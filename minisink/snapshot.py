@@ -36,8 +36,7 @@ def save_cache(cache: AnyCache, path: str | os.PathLike) -> None:
         For your own class of cache or policy, which a file cannot rebuild; when an interrupted forward pass has
         left the layers at different tokens; or when the file cannot be written.
     """
-    about, arrays = cache_state(cache)
-    save_state(path, "minisink_cache", about, arrays)
+    save_state(path, "minisink_cache", *cache_state(cache))
 
 
 def load_cache(path: str | os.PathLike, *, like: np.ndarray | None = None) -> AnyCache:
