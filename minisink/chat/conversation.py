@@ -8,7 +8,8 @@ from collections import deque
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, NamedTuple
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -20,14 +21,6 @@ from ..snapshot import method_from
 from ..system.files import load_state, reading
 from .stream import KIND, WHAT, check_model, go_on, save_stream
 from .template import Template, template_of
-
-
-class Turn(NamedTuple):
-    """The place of a turn."""
-
-    number: int  # from 1
-    start: int  # token_index of its first token
-    stop: int  # and of the first after it
 
 
 class Conversation:
@@ -52,7 +45,8 @@ class Conversation:
         if pin_system:
             method = _pin(method, self.n_pinned)
         self.stream = Stream(model, method, readable=readable, **draws)
-        self.n_turns, self.before, self.turns = 0, 0, deque()  # `before`: tokens seen by streams before this one
+        self.n_turns, self.before = 0, 0  # `before`: tokens seen by streams before this one
+        self.starts = deque()  # of the turns in view: token_index of the first token; each turn ends at the next
 
     @property
     def ends(self):
@@ -67,7 +61,8 @@ class Conversation:
     @property
     def in_view(self):
         """(list of int, bool): turns at least partly in the window, oldest first; whether the first is cut."""
-        return [turn.number for turn in self.turns], bool(self.turns) and self.turns[0].start < self.stream.oldest
+        numbers = range(self.n_turns - len(self.starts) + 1, self.n_turns + 1)
+        return list(numbers), bool(self.starts) and self.starts[0] < self.stream.oldest
 
     def answer(self, words, *, max_new_tokens=256):
         """Read a person's words, and return an iterator over the tokens of the answer, without the one that ends it.
@@ -109,36 +104,36 @@ class Conversation:
 
     @contextmanager
     def _turn(self):
-        """Count a turn, and record its place, however it ends."""
+        """Count a turn, and record where it starts; drop turns that are no longer in view, however it ends."""
         self.n_turns += 1
-        start = self.stream.n_seen
+        self.starts.append(self.stream.n_seen)
         try:
             yield
         finally:
-            self.turns.append(Turn(self.n_turns, start, self.stream.n_seen))
             self._drop_turns()
 
     def _drop_turns(self):
-        while self.turns and self.turns[0].stop <= self.stream.oldest:
-            self.turns.popleft()
+        while self.starts and [*self.starts, self.stream.n_seen][1] <= self.stream.oldest:
+            self.starts.popleft()
 
     def forget(self):
         """Start over, with nothing read; the random generator continues."""
         random, self.stream = self.stream.sampler.random, self.stream.fresh()
         self.stream.sampler.random = random
-        self.n_turns, self.before, self.turns = 0, 0, deque()
+        self.n_turns, self.before, self.starts = 0, 0, deque()
 
     def switch_method(self, method):
         """Continue with another method, which reads what is in view again into a new cache."""
         n_seen, n_dropped = self.n_seen, self.stream.n_seen - self.stream.n_held  # not read again
         self.stream = self.stream.under(method)
         self.before = n_seen - self.stream.n_seen
-        self.turns = deque(Turn(number, start - n_dropped, stop - n_dropped) for number, start, stop in self.turns)
+        self.starts = deque(start - n_dropped for start in self.starts)  # below 0 for tokens not read again
         self._drop_turns()
 
     def save(self, path):
         """Write everything needed to resume; see `stream.save_stream`."""
-        about = {"turns": list(self.turns), "n_turns": self.n_turns, "before": self.before, "system": self.system}
+        turns = _places(self.n_turns, [*self.starts, self.stream.n_seen])
+        about = {"turns": turns, "n_turns": self.n_turns, "before": self.before, "system": self.system}
         about |= {"pinned": self.n_pinned, "template": self.model.chat_template, "now": self.template.now.isoformat()}
         save_stream(self.stream, path, **about)
 
@@ -162,11 +157,15 @@ class Conversation:
             n_pinned = template.n_system_tokens() if self.n_pinned else 0
             fresh = self.stream.fresh(self._method_pinned(n_pinned, method_from(about["method"])))
             go_on(fresh, path, about, arrays)
-            turns = [Turn(*turn) for turn in saved["turns"]]
-            if saved["pinned"] != n_pinned or not _in_order(turns, saved["n_turns"], saved["before"], fresh.n_seen):
+            turns, n_turns = saved["turns"], saved["n_turns"]
+            check_whole("n_turns", n_turns, len(turns))
+            check_whole("before", saved["before"], 0)
+            edges = sorted([*(start for _, start, _ in turns), fresh.n_seen])
+            whole = all(type(number) is int for turn in turns for number in turn)
+            if saved["pinned"] != n_pinned or not whole or turns != _places(n_turns, edges):
                 raise ValueError("its turns do not match its tokens")
         self.stream, self.template, self.n_pinned = fresh, template, n_pinned
-        self.n_turns, self.before, self.turns = saved["n_turns"], saved["before"], deque(turns)
+        self.n_turns, self.before, self.starts = n_turns, saved["before"], deque(edges[:-1])
 
     def _method_pinned(self, n_pinned, saved):
         """Return the method to continue with: with as many sinks as the saved system message."""
@@ -175,14 +174,9 @@ class Conversation:
         return saved if saved in [replace(method, n_sinks=n_pinned, window=window) for window in windows] else method
 
 
-def _in_order(turns, n_turns, before, n_seen):
-    """Return whether turns are numbered, in order, and within `n_turns` and `n_seen` tokens."""
-    check_whole("n_turns", n_turns, 0)
-    check_whole("before", before, 0)
-    numbers = [0, *(turn.number for turn in turns), n_turns + 1]
-    places = [*(place for turn in turns for place in turn[1:]), n_seen]  # below 0 for tokens read under another method
-    whole = all(type(number) is int for number in (*numbers, *places))
-    return whole and numbers == sorted({*numbers}) and places == sorted(places)
+def _places(n_turns, edges):
+    """List the number of each of the latest turns, its first token_index and that of the next, all of the `edges`."""
+    return [[number, *place] for number, place in enumerate(pairwise(edges), n_turns - len(edges) + 2)]
 
 
 def _pin(method, n_sinks):

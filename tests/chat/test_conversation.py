@@ -189,7 +189,7 @@ def test_which_turns_are_in_view(lengths, n_sinks, window):
         turns, cut = conversation.in_view
         assert turns == numbers
         assert cut == (oldest > turn_of.index(numbers[0]))
-        assert len(conversation.turns) <= window + n_sinks + 1
+        assert len(conversation.starts) <= window + n_sinks + 1
         assert conversation.stream.n_held == min(len(turn_of), n_sinks + window)
 
 
