@@ -12,14 +12,15 @@ Markers become special ids. Words stay text: nobody can forge a turn by typing `
 
 import importlib.util
 import re
-import warnings
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from copy import copy
 from datetime import datetime
+from functools import cached_property
 from itertools import chain, product
 from os.path import commonprefix
 
 from ..hf.tokenizer import config_names
+from ..system.errors import warn_caller
 from .render import chatml, renderer
 
 ROLES = ("user", "assistant")
@@ -55,7 +56,6 @@ class Template:
         longest_first = "|".join(map(re.escape, sorted(self.markers, key=len, reverse=True))) or "(?!)"
         self.marker = f"({longest_first})"
         self.later = _without_first_space(model)
-        self.renderer = self._renderer()
         # a piece is what a message adds to the text before it: ids of markers, texts, and names of words in tuples
         self.first, self.answer, self.turn = self._pieces()
         self.end = self.answer[self.answer.index(("assistant",)) + 1 :]
@@ -203,31 +203,28 @@ class Template:
         finally:
             tokenizer.encode_special_tokens = as_text
 
-    def _renderer(self):
-        """Return the renderer of the model's own template, or of ChatML."""
+    @cached_property
+    def renderer(self):
+        """The renderer of the model's own template, or of ChatML."""
         model = self.model
         if model.chat_template is None:
             missing = "has no chat template, so it was not trained to chat; smollm2 was (minisink chat --model smollm2)"
         elif importlib.util.find_spec("jinja2") is None:
             missing = "its chat template needs jinja2: pip install 'minisink[chat]'"
         else:
-            with self._naming():
-                return renderer(model.chat_template, _names(model), self.now)
+            return renderer(model.chat_template, _names(model), self.now)
         if not set(self.markers) >= set(MARKS):
             raise TemplateError(f"{model.name}: {missing}")
         if model.chat_template is not None:
             missing = "jinja2 is not installed (pip install 'minisink[chat]'): plain ChatML instead of the model's own "
-            warnings.warn(missing + "template, which may have its own system message", stacklevel=3)
+            warn_caller(missing + "template, which may have its own system message")
         return chatml
 
     def _render(self, talk):
-        with self._naming():
-            return self.renderer(talk, talk[-1]["role"] == "user")  # then an answer begins
-
-    @contextmanager
-    def _naming(self):
         try:
-            yield
+            return self.renderer(talk, talk[-1]["role"] == "user")  # then an answer begins
+        except TemplateError:
+            raise
         except Exception as error:  # whatever a template can raise
             raise self._error(f"cannot be rendered ({type(error).__name__}: {error})") from None
 
