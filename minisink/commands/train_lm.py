@@ -62,10 +62,9 @@ def run(args):
 
 
 def _train(args, recipe):
-    quiet = not sys.stderr.isatty()
     tokenizer, config, start = lm_model.prepare(args)
     known = args.tokens is not None and args.tokens.exists()
-    ids, valid = _text(args, tokenizer, quiet)
+    ids, valid = _text(args, tokenizer)
     if int(ids.max(initial=0)) >= config.vocab_size:
         source = args.tokens if known else "the tokenizer"
         raise ValueError(f"{source}: has token id {int(ids.max())}, but the vocabulary is {config.vocab_size}")
@@ -76,7 +75,7 @@ def _train(args, recipe):
     n = n_parameters(named_shapes(config))
     print(f"{n:,} parameters, {len(ids):,} tokens of text, {recipe.n_steps} steps of {recipe.batch} x {recipe.context}")
     print(f"losses in nats per token, weights layer by layer\n\n{HEADER}", flush=True)
-    bar = tqdm(total=recipe.n_steps, initial=training.n_steps_done, disable=quiet, unit="step", file=sys.stderr)
+    bar = tqdm(total=recipe.n_steps, initial=training.n_steps_done, disable=None, unit="step")
 
     def show(last, row):
         bar.update()
@@ -95,9 +94,9 @@ def _train(args, recipe):
     return 0
 
 
-def _text(args, tokenizer, quiet):
+def _text(args, tokenizer):
     def encode(paths):
-        return tokens.encode_files(tokenizer, tqdm(paths, "encode", disable=quiet, file=sys.stderr))
+        return tokens.encode_files(tokenizer, tqdm(paths, "encode", disable=None))
 
     ids = tokens.remembered(args.tokens, lambda: encode(args.text))
     return data.split(ids, args.context) if args.valid is None else (ids, encode(args.valid))
