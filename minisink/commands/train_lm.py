@@ -2,6 +2,7 @@
 
 import os
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 from tqdm import tqdm
@@ -30,19 +31,17 @@ def add_options(parser):
     add("--tokens", type=Path, metavar="FILE", help=".npy file to keep the encoded text")
     add("--resume", action="store_true", help="continue from the checkpoint in --out; everything else as before")
     lm_model.add_options(parser.add_argument_group("the model"))
-    add, usual = parser.add_argument_group("the training").add_argument, Recipe()
-    begin = "samples start with <s>, or anywhere (%(default)s)"
-    add("--sample-start", choices=("bos", "none"), default=usual.sample_start, help=begin)
-    add("--steps", type=int, default=usual.n_steps, metavar="N", help="(%(default)s)")
-    add("--batch", type=int, default=usual.batch, metavar="N", help="samples per step (%(default)s)")
-    add("--context", type=int, default=usual.context, metavar="N", help="tokens per sample (%(default)s)")
-    add("--rate", type=float, default=usual.rate, metavar="X", help="peak learning rate (%(default)s)")
-    add("--warmup", type=int, default=usual.warmup, metavar="N", help="warm-up steps (%(default)s)")
-    share = "final share of the steps in which the rate falls to 0 (%(default)s)"
-    add("--decay", type=float, default=usual.decay, metavar="X", help=share)
-    add("--weight-decay", type=float, default=usual.weight_decay, metavar="X", help="decay of matrices (%(default)s)")
-    drawn = "seed of weights and samples; with --init only of samples (%(default)s)"
-    add("--seed", type=int, default=usual.seed, metavar="N", help=drawn)
+    parser.set_defaults(**vars(Recipe()))
+    add = parser.add_argument_group("the training").add_argument
+    add("--sample-start", choices=("bos", "none"), help="samples start with <s>, or anywhere (%(default)s)")
+    add("--steps", type=int, dest="n_steps", metavar="N", help="(%(default)s)")
+    add("--batch", type=int, metavar="N", help="samples per step (%(default)s)")
+    add("--context", type=int, metavar="N", help="tokens per sample (%(default)s)")
+    add("--rate", type=float, metavar="X", help="peak learning rate (%(default)s)")
+    add("--warmup", type=int, metavar="N", help="warm-up steps (%(default)s)")
+    add("--decay", type=float, metavar="X", help="final share of the steps in which the rate falls to 0 (%(default)s)")
+    add("--weight-decay", type=float, metavar="X", help="decay of matrices (%(default)s)")
+    add("--seed", type=int, metavar="N", help="seed of weights and samples; with --init only of samples (%(default)s)")
     add("--eval-every", type=int, default=50, metavar="N", help="steps between rows of the log (%(default)s)")
     add("--save-every", type=int, default=200, metavar="N", help="steps between checkpoints (%(default)s)")
     add("--workers", type=int, default=min(2, os.cpu_count() or 1), metavar="N", help="threads (%(default)s)")
@@ -52,9 +51,8 @@ def add_options(parser):
 def run(args):
     """Run ``minisink train lm``; return 0, or 130 when interrupted."""
     at_least(args, eval_every=1, save_every=1, workers=1)
-    shared = args.embedding == "shared" and args.sample_start == "bos"
-    names = ("batch", "context", "rate", "warmup", "decay", "weight_decay", "sample_start", "seed")
-    recipe = Recipe(n_steps=args.steps, shared=shared, **{name: getattr(args, name) for name in names})
+    args.shared = args.embedding == "shared" and args.sample_start == "bos"
+    recipe = Recipe(**{field.name: getattr(args, field.name) for field in fields(Recipe)})
     check_writable(args.out, resume=args.resume)  # before minutes go into the text
     check_folder(args.tokens)
     with lock_files(args.out / log.FILE):
