@@ -16,7 +16,7 @@ from contextlib import suppress
 from copy import copy
 from datetime import datetime
 from functools import cached_property
-from itertools import chain, product
+from itertools import chain, pairwise, product
 from os.path import commonprefix
 
 from ..hf.tokenizer import config_names
@@ -104,12 +104,10 @@ class Template:
     def _pieces(self):
         """Return the pieces of the first message, an answer, and a turn, from a conversation of stand-ins."""
         system = None if self.system is None else STAND_IN % "system"
-        pieces, earlier = [], []
-        for n in range(1, 7):
-            talk = _talk(n, system)
+        pieces, talks = [], [[], *(_talk(n, system) for n in range(1, 7))]
+        for n, (earlier, talk) in enumerate(pairwise(talks), 1):
             names = [message["role"] for message in talk[len(earlier) :]]
             pieces.append(self._parts(self._rendered_after(earlier, talk, f"message {n}"), names))
-            earlier = talk
         if pieces[3:] != [pieces[1], pieces[2], pieces[1]]:
             raise self._error("does not write every turn alike")
         return pieces[:3]
