@@ -93,7 +93,7 @@ def _measure(args, pool, part):
     if n_known:
         continues = f"continues after {n_known:,} tokens"
         tell(f"{args.resume} {'is of a finished run; nothing is left to do' if evaluation.done else continues}")
-    start, in_bytes = time.perf_counter(), {"unit": "B", "unit_scale": True, "initial": evaluation.place.start}
+    start, in_bytes = time.perf_counter(), {"unit": "B", "unit_scale": True, "initial": evaluation.start}
     with common.progress(method.name, total=evaluation.n_bytes, **in_bytes) as bar:
 
         def on_progress(n_bytes):

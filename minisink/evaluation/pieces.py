@@ -120,13 +120,6 @@ def _lines(text):
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-class Place(NamedTuple):
-    """A token's place in a text: the byte where its piece begins, and its index in the piece."""
-
-    start: int
-    skip: int
-
-
 class TokenReader:
     """Ids on their way to the model; a piece is kept until all of it is taken in, so that a run can stop at any token.
 
@@ -159,8 +152,8 @@ class TokenReader:
 
     @property
     def place(self):
-        """The Place of the next token."""
-        return Place(self._pending[0][0], self._skip)
+        """The place of the next token in the text: the byte where its piece begins, and its index in the piece."""
+        return self._pending[0][0], self._skip
 
     @property
     def n_bytes(self):

@@ -21,7 +21,7 @@ from ..snapshot import cache_from, cache_state, method_state
 from ..system.files import blame, digest_of, load_state, reading, save_state
 from ..system.interrupts import defer_interrupts
 from .parts import Past, measured
-from .pieces import CHUNK, Place, TokenReader, cut_of, read_pieces
+from .pieces import CHUNK, TokenReader, cut_of, read_pieces
 from .stream import nll_stream
 from .tally import GrowingCsv, Tally
 
@@ -55,7 +55,8 @@ class Evaluation:
         self.state, self.pool = state, pool
         self.csv, self.tally, self.done = GrowingCsv(csv, every), Tally(every), False
         self.n_saved = 0  # tokens, in the state on the disk
-        self.place, self.n_read, self.digest = Place(0, 0), 0, hashlib.sha256()  # of the bytes that were read
+        self.start, self.skip = 0, 0  # the place of the first token to measure: see `TokenReader`
+        self.n_read, self.digest = 0, hashlib.sha256()  # of the bytes that were read
         self.in_parts = bool(self.in_parts or pool or isinstance(method, Recompute))
         self.past: Any = Past(model, method, readable=readable) if self.in_parts else None
         self.cache: Any = None if self.in_parts else cache_of(model, method, readable=readable)
@@ -74,9 +75,9 @@ class Evaluation:
         with nullcontext() if self.in_parts else defer_interrupts() as noted:  # in parts there is no pass to end
             try:
                 with _open(self.path) as file:
-                    if self.place.start:
-                        file.seek(self.place.start)
-                    self.reader = TokenReader(self._pieces(file), self.place.skip)
+                    if self.start:
+                        file.seek(self.start)
+                    self.reader = TokenReader(self._pieces(file), self.skip)
                     self._measure(noted, on_progress)
             except KeyboardInterrupt:
                 raise KeyboardInterrupt(*self._progress_note()) from None
@@ -117,7 +118,7 @@ class Evaluation:
         """Yield (start, bytes, ids) of the pieces of the text, the begin-of-text token in the first."""
         cut = cut_of(self.model.tokenizer) if self.model.tokenizer else None
         try:
-            for piece in read_pieces(file, self.path, cut, start=self.place.start, size=CHUNK):
+            for piece in read_pieces(file, self.path, cut, start=self.start, size=CHUNK):
                 ids = self.model.encode(piece.text, bos=self.bos and piece.start == 0)
                 self.n_read = piece.start + len(piece.raw)
                 self.digest.update(piece.raw)
@@ -179,15 +180,15 @@ class Evaluation:
         if changed := changes(about["run"], self.identity):
             hint = " (--jobs 2 or more, and --dask, measure in parts)" if "in parts" in changed else ""
             raise ValueError(f"{self.state}: the state of another run: {changed}{hint}")
-        place, done, (n_read, digest) = Place(*about["place"]), about["done"], about["read"]
-        check_whole("start", place.start, 0)
-        check_whole("bytes read", n_read, place.start)
-        check_whole("skip", place.skip, 0)
-        if type(done) is not bool or place.start >= self.n_bytes:
-            raise ValueError(f"it continues at byte {place.start}, done: {done}")
+        (start, skip), done, (n_read, digest) = about["place"], about["done"], about["read"]
+        check_whole("start", start, 0)
+        check_whole("bytes read", n_read, start)
+        check_whole("skip", skip, 0)
+        if type(done) is not bool or start >= self.n_bytes:
+            raise ValueError(f"it continues at byte {start}, done: {done}")
         with _open(self.path) as file:
-            update(self.digest, file, place.start)
-            update(whole := self.digest.copy(), file, min(n_read, self.n_bytes) - place.start)
+            update(self.digest, file, start)
+            update(whole := self.digest.copy(), file, min(n_read, self.n_bytes) - start)
         if whole.hexdigest() != digest:
             raise ValueError(f"{self.state}: the state of another run: {self.path} begins with another text")
         self.tally.restore(about["tally"], arrays.pop("curve"))
@@ -199,7 +200,7 @@ class Evaluation:
             if (type(cache), cache.policy, cache.n_seen) != (type(self.cache), self.method, n_tokens):
                 raise ValueError(f"it has {cache!r} for {n_tokens} tokens under {self.method!r}")
             self.cache = cache
-        self.place, self.done, self.n_saved = place, done, n_tokens
+        self.start, self.skip, self.done, self.n_saved = start, skip, done, n_tokens
         if self.csv.path:
             size, _ = about["csv"]
             check_whole("size of the CSV file", size, 0)
