@@ -154,20 +154,15 @@ def check_method(model: Model, method: Any) -> None:
     if not isinstance(method, Policy | Recompute | ByLayer):
         raise ValueError(f"method is {method!r}; pass a value, such as minisink.Streaming(n_sinks=4, window=252)")
     if isinstance(method, ByLayer) and model.config.learned_positions:
-        _check_numbering(model, method)
+        by = {policy.capacity if policy.positions == "slot" else "original" for policy in method.policies}
+        if len(by) > 1 or not all(policy.is_plain for policy in method.policies):
+            why = f"{model.name} adds positions once, before layer 0, so its layers cannot number tokens differently"
+            raise ValueError(f'{method!r}: {why}; give every layer the same capacity, or positions="original"')
     trained, capacity = model.config.max_positions, method.capacity
     if capacity is not None and capacity > trained:
         beyond = f"a cache of {capacity} tokens is longer than the {trained} positions {model.name} was trained on"
         slopes = f"; ALiBi's slopes are extrapolated to distances of {trained} to {capacity - 1}"
         warn_caller(beyond + (slopes if kind_of(model.config) == "ALiBi" else ""))
-
-
-def _check_numbering(model, method):
-    """Raise ValueError for a `ByLayer` whose layers number tokens differently, which learned positions cannot."""
-    by = {policy.capacity if policy.positions == "slot" else "original" for policy in method.policies}
-    if len(by) > 1 or not all(policy.is_plain for policy in method.policies):
-        why = f"{model.name} adds positions once, before layer 0, so its layers cannot number tokens differently"
-        raise ValueError(f'{method!r}: {why}; give every layer the same capacity, or positions="original"')
 
 
 def check_cache(model: Model, cache) -> None:
