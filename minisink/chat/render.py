@@ -5,21 +5,14 @@ of Python objects (``__class__``); an endless loop is ended with Ctrl-C.
 """
 
 import json
-from datetime import datetime
 
 
-def renderer(template, names, now=None):
+def renderer(template, names, now):
     """Return ``render(messages, begin) -> str`` of a template.
 
     `messages` are dicts with "role" and "content"; with `begin` the beginning of an answer follows. `names` are those
     of the special tokens, ``bos_token`` and the like. It is always `now`, a datetime, for a template that asks.
     """
-    compiled = _environment(now or datetime.now()).from_string(template)
-    names = {"tools": None, "documents": None} | names
-    return lambda messages, begin: compiled.render(messages=messages, add_generation_prompt=begin, **names)
-
-
-def _environment(now):
     from jinja2 import nodes
     from jinja2.exceptions import TemplateError
     from jinja2.ext import Extension, loopcontrols
@@ -42,10 +35,12 @@ def _environment(now):
         return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
     extensions = [Generation, loopcontrols]
-    made = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=extensions)
-    made.filters["tojson"] = tojson
-    made.globals |= {"raise_exception": raise_exception, "strftime_now": now.strftime}
-    return made
+    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=extensions)
+    environment.filters["tojson"] = tojson
+    environment.globals |= {"raise_exception": raise_exception, "strftime_now": now.strftime}
+    compiled = environment.from_string(template)
+    names = {"tools": None, "documents": None} | names
+    return lambda messages, begin: compiled.render(messages=messages, add_generation_prompt=begin, **names)
 
 
 def chatml(messages, begin):
