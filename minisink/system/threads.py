@@ -7,7 +7,7 @@ threads of Python overlap, the one that lowered the count restores it.
 """
 
 import os
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 
 SMALL = 2048  # products narrower than this are on one thread: benchmarks/threads.py
@@ -21,16 +21,12 @@ def one_thread(width=0):
     ...     {library.num_threads for library in _free()} <= {1}
     True
     """
-    lowered = []
-    try:
+    with ExitStack() as restored:
         for library in _free() if width < SMALL else ():
             if (n := library.num_threads or 1) > 1:
-                lowered.append((library, n))
+                restored.callback(_set, library, n)
                 _set(library, 1)
         yield
-    finally:
-        for library, n in lowered:
-            _set(library, n)
 
 
 def stay_on_one_thread():
