@@ -75,7 +75,7 @@ def turns_of(adapter, each_cache, numbers=None):
 
 RIGHT = Cache.survivors, Cache.sizes
 OTHERS_STAY = [each for each in TOKENS if (each.survivors, each.sizes) != RIGHT and "mix" not in vars(each)]
-OTHER_POSITIONS = [each for each in POSITIONS if each.positions is not Cache.positions and "own" not in vars(each)]
+OTHER_POSITIONS = [each for each in POSITIONS if each.place and "own" not in vars(each)]
 TURNS = {
     "softmax": turns("softmax", softmax.SOFTMAX),
     "softmax1": turns("softmax1", softmax.SOFTMAX1),

@@ -44,14 +44,10 @@ class OneForAll(Cache, name="one state for all layers"):
         return super().layers(n_layers, before, policy, **sizes)[:1] * n_layers
 
 
-class CountsInEveryLayer(Cache, name="a position counter per layer"):
+class CountsInEveryLayer(Cache, name="a position counter per layer", place=lambda self, slot, _: slot * self.n_layers):
     """every layer advances the position counter; with L layers, neighbouring tokens are L places apart, so count each
     token once
     """
-
-    @property
-    def positions(self):
-        return [slot * self.n_layers for slot in range(len(self.token_index))]
 
 
 class ShiftsInEveryLayer(Shifted, name="a shift begun in every layer"):  # seen in: positions that all layers share

@@ -7,7 +7,7 @@ from .right import Cache, likewise
 from .tokens import NoSinks
 
 
-class TextPositions(Cache, name="original positions", number=14, positions=lambda self: self.token_index):
+class TextPositions(Cache, name="original positions", number=14, place=lambda self, slot, token: token):
     """original positions instead of slots; position := slot, for the query too (sinks that were shifted along with the
     window look the same: leave them where they are)
     """  # seen in: ports that blame numerics beyond the trained length
@@ -24,10 +24,8 @@ class SinksFar(Cache, name="sinks one place too far"):
     query to position n_sinks + window - 1, the last slot
     """
 
-    @property
-    def positions(self):
-        far = int(self.n_seen > self.capacity)
-        return [slot + far * (slot >= self.n_sinks) for slot in range(len(self.token_index))]
+    def place(self, slot, token):
+        return slot + (slot >= self.n_sinks and self.n_seen > self.capacity)
 
 
 class QueryTooFar(Cache, name="query one place too far", own=lambda self: len(self.token_index)):
@@ -64,9 +62,8 @@ class LateKey(LateQuery, name="newest not shifted"):
     too (llama.cpp's n_past goes down when tokens are evicted)
     """
 
-    @property
-    def positions(self):
-        return [*range(len(self.token_index) - 1), self.own]
+    def place(self, slot, token):
+        return self.own if token == self.token_index[-1] else slot
 
 
 class Shifted(Cache):
@@ -88,9 +85,8 @@ class Shifted(Cache):
         """Count the evictions before the token in this slot since it came in."""
         return Shifted.begins(self, token) - slot
 
-    @property
-    def positions(self):
-        return [self.begins(t) + self.pace * self.shifts(slot, t) for slot, t in enumerate(self.token_index)]
+    def place(self, slot, token):
+        return self.begins(token) + self.pace * self.shifts(slot, token)
 
 
 class OnePlace(Shifted, name="all recent keys at one place", number=11, pace=0):
@@ -123,10 +119,9 @@ class ShiftedEarly(Cache, name="shifted a token too early"):  # seen in: transfo
     SinkCache; the cache still grows while n + 1 <= n_sinks + window, not <
     """
 
-    @property
-    def positions(self):
-        first = range(self.n_sinks, self.capacity - 1) if self.n_seen >= self.capacity else ()  # held when it got full
-        return [slot - (token in first) for slot, token in enumerate(self.token_index)]
+    def place(self, slot, token):
+        held_when_full = self.n_sinks <= token < self.capacity - 1
+        return slot - (held_when_full and self.n_seen >= self.capacity)
 
 
 class RingOrder(Cache, name="positions in ring order"):
@@ -136,10 +131,9 @@ class RingOrder(Cache, name="positions in ring order"):
 
     rings = 1
 
-    @property
-    def positions(self):
-        n, ring = self.n_sinks, self.rings * self.window
-        return [token if token < n else n + (token - n) % ring for token in self.token_index]
+    def place(self, slot, token):
+        n = self.n_sinks
+        return token if token < n else n + (token - n) % (self.rings * self.window)
 
 
 class RingOrderLast(RingOrder, name="keys in ring order", own=lambda self: len(self.token_index) - 1):
@@ -151,10 +145,8 @@ class RingOrderLast(RingOrder, name="keys in ring order", own=lambda self: len(s
 class RingOverTheSinks(NoSinks, own=lambda self: self.n_seen - 1):
     """Likewise, but keys keep their position in the text, and the query scores the first slots from the last."""
 
-    @property
-    def positions(self):
-        far = max(0, self.n_seen - self.capacity)
-        return [token + far * (token % self.capacity < self.n_sinks) for token in self.token_index]
+    def place(self, slot, token):
+        return token + max(0, self.n_seen - self.capacity) * (token % self.capacity < self.n_sinks)
 
 
 class TwiceTheRing(RingOrder, name="positions modulo twice the window", rings=2):  # seen in: ExecuTorch 1.5.1
@@ -166,9 +158,8 @@ class TwiceTheRing(RingOrder, name="positions modulo twice the window", rings=2)
 class WindowFromZero(Cache, name="window numbered from zero"):
     """the window is numbered from zero again; it comes after the sinks, so number everything held 0, 1, 2, ..."""
 
-    @property
-    def positions(self):
-        return [slot if slot < self.n_sinks else slot - self.n_sinks for slot in range(len(self.token_index))]
+    def place(self, slot, token):
+        return slot if slot < self.n_sinks else slot - self.n_sinks
 
 
 class RotatedTwice(Cache, name="keys rotated twice", number=16):  # seen in: ports

@@ -35,6 +35,7 @@ class Cache:
     number: int | None = None  # in the list of docs/check.md
     layer, n_layers = 0, 1  # which layer this is, of how many
     policy: Any = None  # the policy it is meant to have, if that is not StreamingLLM
+    place: Any = None  # the position of a token, by its slot and its number, where that is wrong
     other: dict[str, Any] = {}  # fields of its encoding, as functions of the right one and the width of a head
 
     def __init_subclass__(cls, **changed: Any):
@@ -105,7 +106,9 @@ class Cache:
 
     @property
     def positions(self):
-        """Position of each slot: the slot."""
+        """Position of each slot: the slot, or what the policy says."""
+        if self.place:
+            return [self.place(slot, token) for slot, token in enumerate(self.token_index)]
         n = len(self.token_index)
         return list(range(n)) if self.policy is None else self.policy.positions_of(np.array(self.token_index)).tolist()
 
