@@ -127,8 +127,7 @@ class Training:
         valid_loss, sinks = batch_loss(self.config, self.vector, inputs, targets, piece=self.pieces["piece"])
         model, cache = self.model(), self.recipe.context // 2
         text = np.concatenate(([] if self.bos is None else [self.bos], self.valid[:STREAM])).astype(np.int64)
-        window = token_nll(model, text, Window(cache)).mean()
-        one_sink = token_nll(model, text, Streaming(1, cache - 1)).mean()
+        methods = {"window_nll": Window(cache), "one_sink_nll": Streaming(1, cache - 1)}
         row = {
             "step": self.n_steps_done,
             "tokens": self.n_steps_done * self.recipe.batch * self.recipe.context,
@@ -137,9 +136,9 @@ class Training:
             "norm": round(last["norm"], 4),
             "loss": round(sum(self.losses) / max(1, len(self.losses)), 5),
             "valid_loss": round(valid_loss, 5),
-            "window_nll": round(float(window), 5),
-            "one_sink_nll": round(float(one_sink), 5),
-        } | {f"sink_{i}": round(sink, 4) for i, sink in enumerate(sinks)}
+        }
+        row |= {name: round(float(token_nll(model, text, method).mean()), 5) for name, method in methods.items()}
+        row |= {f"sink_{i}": round(sink, 4) for i, sink in enumerate(sinks)}
         self.losses = []
         log.add(self.folder / log.FILE, row)
         return row

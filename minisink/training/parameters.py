@@ -67,8 +67,7 @@ def go_on_from(config, weights, vector):  # (P,)
     out: an output matrix that it ties to the embedding.
     """
     for name, array in views(vector, named_shapes(config)).items():
-        old = arrays.array_of(weights, name)
-        if old is not None:
+        if (old := arrays.array_of(weights, name)) is not None:
             array[: len(old)] = old  # all of it, except learned positions
 
 

@@ -44,11 +44,10 @@ class Toy(toy.Toy):
         ids, nll = self.watched
         inputs, targets = ids[:, :-1], ids[:, 1:]
         logits, layers = self.forward(inputs)
-        trigger = self.task.is_trigger(inputs)
         # not query 0, which sees only itself, nor query 1: without BOS a trigger there looks back at the first token
-        from_trigger, from_other = trigger[:, 2:], ~trigger[:, 2:]
+        trigger = self.task.is_trigger(inputs[:, 2:])
         on_first = [to_host(layer["pattern"][:, 0, 2:, 0]) for layer in layers]  # (B, T - 2) each
-        idle, busy = ([float(weight[queries].mean()) for weight in on_first] for queries in (from_other, from_trigger))
+        idle, busy = ([float(weight[queries].mean()) for weight in on_first] for queries in (~trigger, trigger))
         i = int(np.argmax(idle))
         size = to_host(np.sqrt((layers[i]["v"][:, :, 0] ** 2).sum(axis=-1)))  # (B, T)
         over = nll_of(logits, targets.reshape(-1)).mean(dtype=np.float64) - nll[:, 1:].mean()
