@@ -163,22 +163,23 @@ def top_blocks(block_scores, n_blocks):  # (H, N) -> (H, at most n_blocks)
     >>> top_blocks(np.array([[3.0, 1.0, 3.00001, 2.0]]), 2).tolist(), top_blocks(np.array([[3.00001, 3.0]]), 1).tolist()
     ([[0, 2]], [[1]])
     """
-    n_left = max(0, block_scores.shape[1] - n_blocks)
-    last = np.sort(block_scores, axis=1)[:, n_left, None]
-    order = steps_from(last, block_scores).argsort(axis=1, kind="stable")
-    return np.sort(order[:, n_left:], axis=1)
+    steps, n_left = steps_from_last(block_scores, n_blocks)
+    return np.sort(steps.argsort(axis=1, kind="stable")[:, n_left:], axis=1)
 
 
-def steps_from(last, block_scores):  # (..., 1), (..., N) -> (..., N), float64
-    """Return how many `TIE` steps each score is above the last one fetched: 0 for a tie.
+def steps_from_last(block_scores, n_blocks):  # (..., N) -> (..., N), float64, and an int
+    """Return how many `TIE` steps each score is above the last one fetched, 0 for a tie, and how many are left.
 
-    >>> steps_from(np.array([3.0]), np.array([3.0, 1.0, 3.00001, 2.0, -np.inf])).tolist()
-    [0.0, -1024.0, 0.0, -512.0, -inf]
+    >>> steps, n_left = steps_from_last(np.array([3.0, 1.0, 3.00001, 2.0, -np.inf]), 2)
+    >>> steps.tolist(), n_left
+    ([0.0, -1024.0, 0.0, -512.0, -inf], 3)
     """
+    n_left = max(0, block_scores.shape[-1] - n_blocks)
+    last = np.partition(block_scores, n_left, axis=-1)[..., n_left, None]
     last = np.maximum(last, -1e30)  # if fewer blocks have a score than are fetched
     steps = (block_scores - last).astype(np.float64)
     steps *= 0.5 / TIE
-    return np.rint(steps, steps)
+    return np.rint(steps, steps), n_left
 
 
 def channel_range(keys, filled):  # (..., B, D), (..., B) -> 2 x (..., D)

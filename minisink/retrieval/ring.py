@@ -67,14 +67,13 @@ class RetrievalAttention(RingAttention):
             view, newest = stores[0].view(self.start, self.stop), np.array([t])
             self.search_bias = stores[0].bias(view, self.encoding, newest, like=self.qkv)  # (H, 1, N, B)
 
-    def mix(self, layer, out, sink=None):
-        """Put the newest key and value into slot and store, and mix the values of slots and fetched tokens."""
-        self.prepare(layer)
+    def finish(self, layer, out, sink=None):
+        """Put the newest key and value into the store too, and mix the values of slots and fetched tokens."""
         store = self.cache.stores[layer]
         if self.index >= 0:
             store.put_one(self.index, self.stored_keys, self.new_values)
         if self.stop == 0:  # nothing is evicted yet
-            return self.finish(layer, out, sink)
+            return super().finish(layer, out, sink)
         if self.search_phase is not None:
             np.multiply(self.unrotated_pairs, self.search_phase, self.search_pairs)
         view = store.view(self.start, self.stop)

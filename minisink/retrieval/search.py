@@ -3,7 +3,7 @@
 import numpy as np
 
 from ..attention import additive
-from .cache import channel_range, steps_from
+from .cache import channel_range, steps_from_last
 
 
 def fetch(view, q, start, stop, policy, bias=None):  # StoreView, (K, D, G, t), 2 x (t,), (H, t, N, B) or None
@@ -85,10 +85,7 @@ def top_k(block_scores, n_blocks):  # (..., N) -> (..., n)
     >>> top_k(np.array([[3.00001, 1.0, 3.0, 2.0]]), 1).tolist()
     [[2]]
     """
-    N = block_scores.shape[-1]
-    n_left = max(0, N - n_blocks)
-    last = np.partition(block_scores, n_left, axis=-1)[..., n_left, None]
-    order = steps_from(last, block_scores)
+    order, n_left = steps_from_last(block_scores, n_blocks)
     order *= 2.0**22
-    order += np.arange(N, like=block_scores)  # integers below 2**53, all different
+    order += np.arange(block_scores.shape[-1], like=block_scores)  # integers below 2**53, all different
     return np.argpartition(order, n_left, axis=-1)[..., n_left:]
