@@ -153,7 +153,7 @@ class Training:
         Model(self.config, weights, self.tokenizer).save(self.folder)
 
 
-def run(training, *, eval_every=50, save_every=200, on_step=None, stop=lambda: False):
+def run(training, *, eval_every=50, save_every=200, on_step=lambda last, row: None, stop=lambda: False):
     """Train to the end, or until ``stop()``, which is asked before every step; return the last row of the log, if any.
 
     The last step is saved in both cases; the numbers are steps between rows, and between checkpoints. ``on_step(last,
@@ -165,8 +165,7 @@ def run(training, *, eval_every=50, save_every=200, on_step=None, stop=lambda: F
         at_end = training.n_steps_done == n_steps
         looked = training.evaluate(last) if at_end or training.n_steps_done % eval_every == 0 else None
         row = looked or row
-        if on_step is not None:
-            on_step(last, looked)
+        on_step(last, looked)
         if training.n_steps_done % save_every == 0:
             training.save()
     training.save()
