@@ -2,31 +2,43 @@
 
 Gu et al. (arXiv:2410.10781, sections 4 and 5): a sink comes after the loss has fallen, with enough data, and sooner if
 the same token comes first in every sample. Each log is one training, so an interval, over its last measurements, says
-nothing about another seed. A model without a log is measured checkpoint by checkpoint.
+nothing about another seed. A model without a log is measured checkpoint by checkpoint: Pythia was saved 154 times while
+it learned, step0 to step143000 (Biderman et al., arXiv:2304.01373, section 2.1).
 """
 
+import re
 from pathlib import Path
 
 import numpy as np
 
-from ..evaluation.difference import Difference
+from ..evaluation.difference import Difference, paired
 from ..hf.fields import read_json
 from ..hf.shipped import shipped, shipped_names
+from ..loss import nll_of, token_nll
+from ..methods import Streaming, Window
+from ..model import load
+from ..system.device import to_host
 from ..system.plots import GREY, name_lines
 from ..system.terminal import table
 from ..training.log import read
-from .checkpoints import OF_CHECKPOINTS, measure
-from .effects import by, effect, exactly
+from .effects import by, effect, exactly, must_evict, must_hold
+from .inside import look_inside, pieces, stretch
 
 PAPER = "Gu et al., 2410.10781"
 CLAIM = "a fixed first token brings a sink, after the loss has fallen; "
 CLAIM += "without one, 50-100M tokens bring none (60M model)"
 SHIPPED = ("novels", "novels-vanilla", "novels-softmax1", "novels-gpt2", "novels-alibi", "novels-neox")
-OPTIONS = {"trainings": "shipped names, or folders with the logs of `train lm`"} | OF_CHECKPOINTS
+OPTIONS = {
+    "trainings": "shipped names, or folders with the logs of `train lm`",
+    "checkpoints": "folders of a model as it learned, step0 step1000 ..., to be measured instead of reading a log",
+    "cache": "keys a checkpoint's query sees",
+    "tokens": "how much of the text it reads",
+}
 FAST = {"tokens": 600}  # of checkpoints
 EPSILON = 0.3  # the mean weight above which Gu et al. call it a sink
 LOGS = "log*.csv"  # of one training; if restarted in another context, one per part, in order of their names
 SHOWN = 5  # rows of each log in the table
+PIECE = 128  # tokens in which a checkpoint reads the text
 
 
 def run(text="", *, trainings=SHIPPED, checkpoints=(), cache=64, tokens=3000, seed=0, track=iter):
@@ -58,6 +70,61 @@ def run(text="", *, trainings=SHIPPED, checkpoints=(), cache=64, tokens=3000, se
                 row |= {"loss": float(log["loss"][i]), "weight": float(weights.max()), "layer": int(weights.argmax())}
                 yield row | {"gap": float(log["gap"][i]), "weights": weights}
             began += log["tokens"][-1]
+
+
+def read_log(path):
+    """Read a log that ``minisink train lm`` wrote: columns (N,) as in the rows of `run`, and ``"weight"`` (N, L)."""
+    names, rows = read(path)
+    if not rows or not {"tokens", "valid_loss", "window_nll", "one_sink_nll", "sink_0"} <= {*names}:
+        raise ValueError(f"{path}: not the log of a `minisink train lm` run, or without a row")
+    columns = dict(zip(names, np.array(rows, float).T, strict=True))
+    gap = columns["window_nll"] - columns["one_sink_nll"]
+    weight = np.stack([columns[name] for name in names if name.startswith("sink_")], axis=1)  # (N, L)
+    return {"tokens": columns["tokens"], "loss": columns["valid_loss"], "gap": gap, "weight": weight}
+
+
+def measure(text, folders, cache, tokens, seed, track):
+    """Yield a row of `run` for each checkpoint; all read the same tokens."""
+    must_hold(cache, 1)
+    first: list = []
+    for step, folder in track(in_order([Path(folder) for folder in folders])):
+        model = load(folder)
+        ids, config = stretch(model, model.encode(text), tokens, seed), model.config
+        must_evict(len(ids), cache)
+        about = [config.model_type, config.n_layers, config.vocab_size, *ids]
+        first = first or [folder, about]
+        if about != first[1]:
+            raise ValueError(f"{folder} is of another model than {first[0]}, or has another tokenizer")
+        looks = [look(model, piece) for piece in pieces(model, ids, min(PIECE, len(ids)), len(ids))]
+        loss, weights = (np.mean(values, axis=0) for values in zip(*looks, strict=True))  # (), (L,)
+        window, sink = (token_nll(model, ids, kept)[cache:] for kept in (Window(cache), Streaming(1, cache - 1)))
+        gap = paired(window, sink)
+        row = {"training": folder.resolve().parent.name, "first": "?", "part": 0, "step": step, "loss": float(loss)}
+        row |= {"weight": float(weights.max()), "layer": int(weights.argmax()), "gap": gap.mean, "error": gap.error}
+        row |= {f"weight_{i}": float(weight) for i, weight in enumerate(weights)}
+        yield row | {"weights": weights, "lost": window - sink}
+
+
+def in_order(folders):
+    """Return (step, folder) pairs by the numbers in the folders' names, or in the given order if no name has one."""
+    for folder in folders:
+        if not folder.is_dir():
+            raise ValueError(f"{folder}: there is no such folder")
+    numbers = [re.match(r"(?:.*step)?\D*(\d+)", folder.name) for folder in folders]
+    if any(numbers) and not all(numbers):
+        raise ValueError(f"{folders[numbers.index(None)]}: no number in its name to say the step; others have one")
+    steps = [int(number[1]) if number else i for i, number in enumerate(numbers)]
+    for i, step in enumerate(steps):
+        if step in steps[:i]:
+            raise ValueError(f"{folders[i]}: step {step} again, after {folders[steps.index(step)]}")
+    return sorted(zip(steps, folders, strict=True))
+
+
+def look(model, ids):  # (T,) -> (), (L,)
+    """Return the mean loss of a piece, and the weight on its first token by the queries of its second half."""
+    trace = look_inside(model, ids)
+    weights = [to_host(layer["pattern"])[:, len(ids) // 2 :, 0].mean() for layer in trace["layers"]]
+    return nll_of(trace["logits"][:-1], ids[1:]).mean(), weights
 
 
 def effects(rows):
@@ -121,14 +188,3 @@ def draw(figure, rows):
         if key == "weight":
             axes.axhline(EPSILON, color="black", lw=1)
     name_lines(axes)
-
-
-def read_log(path):
-    """Read a log that ``minisink train lm`` wrote: columns (N,) as in the rows of `run`, and ``"weight"`` (N, L)."""
-    names, rows = read(path)
-    if not rows or not {"tokens", "valid_loss", "window_nll", "one_sink_nll", "sink_0"} <= {*names}:
-        raise ValueError(f"{path}: not the log of a `minisink train lm` run, or without a row")
-    columns = dict(zip(names, np.array(rows, float).T, strict=True))
-    gap = columns["window_nll"] - columns["one_sink_nll"]
-    weight = np.stack([columns[name] for name in names if name.startswith("sink_")], axis=1)  # (N, L)
-    return {"tokens": columns["tokens"], "loss": columns["valid_loss"], "gap": gap, "weight": weight}

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 
 import minisink
 from minisink.commands.parser import main
-from minisink.experiments import checkpoints, emergence
+from minisink.experiments import emergence
 from minisink.families import gpt_neox
 from minisink.loss import nll_of
 
@@ -35,7 +35,7 @@ def saved(tmp_path_factory):
 
 def test_each_number_by_the_book(saved, monkeypatch):
     """Two pieces of 20 tokens, the begin-of-text token first in each; and what is kept of the text in a cache of 8."""
-    monkeypatch.setattr(checkpoints, "PIECE", 20)
+    monkeypatch.setattr(emergence, "PIECE", 20)
     rows = list(emergence.run(TEXT, checkpoints=saved, **OPTIONS))
     assert [row["step"] for row in rows] == [0, 1000, 143000]
     assert {(row["training"], tuple(row)) for row in rows} == {(rows[0]["training"], tuple(rows[0]))}
@@ -87,7 +87,7 @@ def test_the_step_stands_in_the_name_or_is_the_place_in_the_order(tmp_path, name
     folders = [tmp_path / name for name in names]
     for folder in folders:
         folder.mkdir()
-    assert [step for step, _ in checkpoints.in_order(folders)] == steps
+    assert [step for step, _ in emergence.in_order(folders)] == steps
 
 
 def test_what_is_not_one_model_is_refused_in_a_line(saved, tmp_path, capsys):
