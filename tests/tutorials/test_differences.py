@@ -32,7 +32,7 @@ ALONE = {  # sections with numbers beside the word loss that do not set one loss
         "docs/check-your-cache.md",
         "A cache in PyTorch, and the authors' two numbers",
     ): "two programs, equal to the last digit",
-    ("docs/clinic.md", "What is measured, and with what"): "thresholds",
+    ("docs/clinic.md", "What is measured, and how"): "thresholds",
     ("docs/check-your-engine.md", "transformers"): "the largest difference of a token, not a mean",
     ("docs/check-your-engine.md", "llama.cpp"): "likewise",
     ("docs/check-your-engine.md", "An engine behind HTTP"): "likewise",
