@@ -33,7 +33,7 @@ ON_REAL = {
     "policies": ["--n-sinks", "4", "--tokens", "420", "--names", "0"],  # covered by the other run
 }
 WITHOUT_REAL = ("emergence", "cures")  # logs of training runs, and toys
-SECTION = "## One by one"
+SECTION = "## Each experiment"
 
 
 def main():
@@ -98,7 +98,7 @@ def lines(results, path):
         both = [" / ".join(verdicts[name, model].values()) or "-" for model in ("shipped", REAL)]
         rows.append([f"[`{name}`](#{name})", experiment.module.PAPER, *both])
     yield from page.table(
-        ["name", "paper", "shown on the models that ship, seeds 0 / 1 / 2", "on SmolLM2, same seeds"], rows
+        ["name", "paper", "verdict on the shipped models, seeds 0 / 1 / 2", "on SmolLM2, same seeds"], rows
     )
     pictures = path.parent / path.stem
     pictures.mkdir(exist_ok=True)
@@ -136,7 +136,7 @@ def shrink(picture, path):
 def findings(seen, verdicts):
     """Yield what one run shows, and whether that survives other seeds."""
     each = "; ".join(f"seed {seed}: {shown}" for seed, shown in verdicts.items())
-    yield f"`{seen['command']}` shows it: **{seen['shown']}** ({each})."
+    yield f"Verdict of `{seen['command']}`: **{seen['shown']}** ({each})."
     yield ""
     for found in seen["effects"]:
         numbers = {key: math.nan if found[key] is None else found[key] for key in ("size", "low", "high")}

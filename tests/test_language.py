@@ -49,7 +49,7 @@ KINDS = [  # the kind, how it is found, and what to write instead
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 PAGES += [*sorted((ROOT / "weights").rglob("*.md")), *sorted((ROOT / ".github").glob("*.md"))]
 SCRIPTS = sorted([*(ROOT / "docs").glob("*.py"), *(ROOT / "benchmarks").rglob("*.py")])
-WRITTEN = {"reproduction.md": "## One by one", "check-your-cache.md": "## What it recognises"}  # by code from there on
+WRITTEN = {"reproduction.md": "## Each experiment", "check-your-cache.md": "## What it recognises"}  # then generated
 
 
 def page_prose(path):
