@@ -80,5 +80,5 @@ def page(about):
     spike = f"Spike: {about['massive'][layer]:,.0f} times the median entry of the stream after layer {layer}, channels "
     spike += f"{in_runs([*map(int, channels)])}. Values of the first token: {value['mean']:.2f} ± {value['error']:.2f} "
     spike += f"of the others' median in layer {drained} ({value['kind']})."
-    below = "Perplexity after the first eviction, by sinks kept; ?: not told from chance\n" + table(header, cells)
+    below = "Perplexity after the first eviction, by sinks kept; ?: may be due to chance\n" + table(header, cells)
     return [wrap(sinks), table(["head", "tenths on the first", "does"], maps), wrap(legend), below, wrap(spike)]

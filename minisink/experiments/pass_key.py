@@ -16,7 +16,7 @@ from . import recall
 
 MODEL = "smollm2"  # the shipped models cannot copy
 PAPER = "Section 4.3, and arXiv:2305.16300"
-CLAIM = "what has left the cache is forgotten; what is fetched again is known"
+CLAIM = "what was evicted is forgotten; what is fetched back is remembered"
 OPTIONS: dict = {"lengths": "tokens of a text", "depths": "where the key is stated, as a share of the text"}
 OPTIONS |= {"cache": "slots, sinks included", "n_keys": "keys, each in a separate text"} | recall.OPTIONS
 FAST = {"lengths": (300,), "depths": (0.0,), "n_keys": 3}

@@ -204,7 +204,7 @@ def show(rows):
         losses.append([row["entry"], number(row["perplexity"]), above, f"{row['keys']:g}", f"{row['us']:.0f}", held])
         cells.append([row["entry"], *(f"{row[task]:.2f} ±{row[f'{task} error']:.2f}" for task in tasks)])
     parts = [table(["long text", "perplexity", "nats above streaming", "keys", "us/token", "held"], losses)]
-    parts += [table(["nats", *tasks], cells) + f"\nAfter a gap chance is {CHANCE:.2f}."]
+    parts += [table(["nats", *tasks], cells) + f"\nAfter a gap, chance is {CHANCE:.2f}."]
     return "\n\n".join(parts + [f"Names told and asked for: not measured ({missing})."] * bool(missing))
 
 

@@ -68,7 +68,7 @@ def effects(rows):
     top = [of_layer[0] for of_layer in by(rows, "layer").values()]
     first = [row["token"] == NAMED for row in top]
     yield effect("share of layers that look at the first token most", first, above=0.5, stretch=1)
-    yield effect("|v| token/median, of what they look at most", [row["value"] for row in top], below=0.5, stretch=1)
+    yield effect("|v| token/median, of the tokens looked at most", [row["value"] for row in top], below=0.5, stretch=1)
 
 
 def show(rows):
@@ -86,7 +86,7 @@ def finding(rows):
 
 
 def draw(figure, rows):
-    """Draw weight against values: parked weight is at the bottom right, weight that is read is above."""
+    """Draw weight against values: parked weight is at the bottom right, weight that is used above it."""
     axes = figure.subplots()
     for first, marker, label in ((True, "o", "the first token"), (False, "^", "any other")):
         some = [row for row in rows if (row["token"] == NAMED) == first]

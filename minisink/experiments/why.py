@@ -63,7 +63,7 @@ def look(inside, layer_cache):
 def effects(rows):
     by_layer = gather(rows, "oldest", "by_token").values()
     sink, window = (dict(zip(MEASURES, np.mean(all_layers, axis=0), strict=True)) for all_layers in by_layer)
-    yield effect("weight on the sink - the largest other one", sink["weight"] - sink["next"], above=0)
+    yield effect("weight on the sink - largest weight elsewhere", sink["weight"] - sink["next"], above=0)
     yield effect("norm of the sink's value / the others' median", sink["value"], below=1)
     yield effect("weight on the oldest: window - sink", window["weight"] - sink["weight"], below=0)
     yield effect("log of the denominator, in nats: window - sink", window["all"] - sink["all"], below=0)
