@@ -46,11 +46,11 @@ def main():
     share = seconds["products"] / seconds["block"]
     block, least = (page.short(1e6 * seconds[name] / CHUNK) for name in ("block", "products"))
     section = [
-        f"## Where the time of a block goes, `novels` shape, cache {args.cache}",
+        f"## Where a block's time goes, `novels` shape, cache {args.cache}",
         "",
         f"`{page.command()}`, {page.count(int(os.environ['OPENBLAS_NUM_THREADS']))}: {CHUNK} tokens at once",
-        f"take {block} µs per token. The products with the weights alone, which no way of computing these numbers can",
-        f"avoid, take {least} µs, {share:.0%} of it.",
+        f"take {block} µs per token. The products with the weights, which no implementation can avoid, take {least} µs",
+        f"when run alone, or {share:.0%} of that.",
         "",
         *report.timed([(line, s / CHUNK) for line, s in lines]),
     ]

@@ -74,7 +74,7 @@ def ours(setting):
 
 
 def readable(setting):
-    """Call `Model.forward` with a full `KVCache`: the paper's own steps, one by one."""
+    """Call `Model.forward` with a full `KVCache`, following the paper step by step."""
     model, n = setting.model, setting.cache
     cache = minisink.new_cache(model, minisink.Streaming(4, n - 4))
     model.forward(np.arange(n), cache=cache)
@@ -82,7 +82,7 @@ def readable(setting):
 
 
 def uncached(setting):
-    """Compute the whole window again for every token, as picoGPT does."""
+    """Recompute the whole window for every token, as picoGPT does."""
     ids = np.arange(setting.cache)
     return steadily(lambda: setting.model.forward(ids)[-1])
 
@@ -123,7 +123,7 @@ def transformers_eager(setting):
 
 
 def attention_sinks(setting):
-    """Run transformers 4.34 with the cache of the package attention_sinks, in its own process.
+    """Run transformers 4.34 with the cache from the attention_sinks package, in a separate process.
 
     The package wants a transformers of 2023: make an environment for it,
     ``pip install attention-sinks einops torch 'numpy<2'``, and pass the path of its python.
@@ -132,9 +132,9 @@ def attention_sinks(setting):
     if setting.sinks_python is None:
         raise LeftOut("no --sinks-python given")
     if model.config.model_type != "llama":
-        raise LeftOut("attention_sinks does not know GPT-2")
+        raise LeftOut("attention_sinks does not support GPT-2")
     if model.n_parameters > SMALL:
-        raise LeftOut("a model of this size is not held in memory twice")
+        raise LeftOut("this model is too large to hold in memory twice")
     model.save(setting.folder)
     worker = Path(__file__).with_name("sinks_worker.py")
     command = [setting.sinks_python, worker, setting.folder, str(setting.cache), str(setting.threads)]
@@ -152,7 +152,7 @@ def attention_sinks(setting):
 
 
 def llama_cpp(setting):
-    """Call llama-cpp-python with keys and values in float32, cut back to the same length after each token."""
+    """Call llama-cpp-python with float32 keys and values, cut back to the same length after each token."""
     try:
         import gguf  # noqa: F401
         import llama_cpp
@@ -184,7 +184,7 @@ def llama_cpp(setting):
 
 
 def llama2c(setting):
-    """Call `run` from an empty cache for twice as many tokens, so as many keys on average; the tokens/s are its own.
+    """Call `run` from an empty cache until it has twice as many keys, so the average is the same; it times itself.
 
     It prints the tokens too, which must be those that the model here likes best.
     """
@@ -192,7 +192,7 @@ def llama2c(setting):
     if setting.llama2c is None:
         raise LeftOut("no --llama2c given")
     if model.config.model_type != "llama":
-        raise LeftOut("llama2.c does not know GPT-2")
+        raise LeftOut("llama2.c does not support GPT-2")
     if model.n_parameters > SMALL:
         raise LeftOut("llama2.c starts with an empty cache and takes minutes to fill one of this size")
     config = replace(model.config, norm_eps=1e-5, max_positions=n_steps)  # its own

@@ -47,7 +47,7 @@ def main():
         "floor, ms per turn",
         "turn",
         "memory, MB",
-        "times the weights",
+        "relative to the weights",
     ]
     lines += page.table(header, rows)
     print("\n".join(lines))
@@ -57,12 +57,13 @@ def main():
 
 def heading():
     """Yield what was run."""
-    yield "## Other families: a token, a turn, memory"
+    yield "## Other families: time per token, time per turn, memory"
     yield ""
     yield f"`{page.command()}`, {page.count(int(os.environ['OPENBLAS_NUM_THREADS']))}; {page.busy()}."
-    yield f"Streaming with 4 sinks, {CACHE} visible keys, float32. A turn is {PREFILL} tokens in one block and one"
-    yield "more, from a full cache. In brackets: how many times the floor (the products with the weights alone)."
-    yield f"Memory is what the process grew by, turn and decoding included. Our goal for decoding and memory is {MOST}."
+    yield f"Streaming with 4 sinks, {CACHE} visible keys, float32. A turn is {PREFILL} tokens in one block plus"
+    yield "one more token, with a full cache. The ratio to the floor (products with the weights alone) is in brackets."
+    yield f"Memory is the growth of the process, including the turn and decoding. Our goal is at most {MOST}"
+    yield "for both ratios, in decoding and in memory."
     yield ""
 
 

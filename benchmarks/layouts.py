@@ -32,8 +32,8 @@ def main():
     lines = [
         "## How a weight is stored",
         "",
-        f"`{page.command()}`: all matrix-vector products of one token, in milliseconds, with weights stored as",
-        "(in, out) or as (out, in), and the ratio of the second to the first.",
+        f"`{page.command()}`: milliseconds for all matrix-vector products of one token, with weights stored",
+        "as (in, out) or as (out, in), and the ratio of the second to the first.",
         "",
     ]
     header, rows = ["shape"], {shape: [shape] for shape in args.shapes}

@@ -94,10 +94,10 @@ def decoded(model, ids, args):
     yield "### Decoding"
     yield ""
     header = [
-        "after tokens",
-        "µs per token, measured in turn",
-        "relative to 1,000",
-        "µs per token up to there",
+        "tokens decoded",
+        "µs per token, interleaved",
+        "relative to 1,000 tokens",
+        "µs per token since the row above",
         "memory, MB",
     ]
     rows = []
@@ -105,13 +105,13 @@ def decoded(model, ids, args):
         times = short(1e6 * seconds[n]), f"{seconds[n] / first:.3f}", short(1e6 * pace[n])
         rows.append([f"{n:,}", *times, f"{memory[n] / 1e6:.1f}"])
     yield from page.table(header, rows)
-    yield f"The matrix-vector products alone, measured in the same turns: {short(1e6 * seconds['floor'])} µs."
+    yield f"Interleaved with these, the matrix-vector products alone took {short(1e6 * seconds['floor'])} µs."
     if len(points) > 2:
         late, early = points[-1], points[1]
         ratio, grown = seconds[late] / seconds[early], (memory[late] - memory[early]) / 1e6
         reached = verdict(ratio <= 1.05)
-        yield f"Token {late:,} takes {ratio:.3f} times as long as token {early:,} (goal: 1.05), {reached};"
-        yield f"{grown:+.2f} MB of memory (goal: 1), {verdict(grown <= 1)}."
+        yield f"Token {late:,} takes {ratio:.3f} times as long as token {early:,} (goal: at most 1.05; {reached});"
+        yield f"memory changed by {grown:+.2f} MB between the two (goal: at most 1; {verdict(grown <= 1)})."
     yield ""
 
 
@@ -133,8 +133,8 @@ def evaluated(model, ids, args):
     minutes = took / 60
     if args.evaluate >= 4_000_000:
         grown = (memory[-1] - memory[0]) / 1e6
-        yield f"{minutes:.1f} minutes (goal: 5), {verdict(minutes <= 5)};"
-        yield f"{grown:+.2f} MB of memory since the first row."
+        yield f"The run took {minutes:.1f} minutes (goal: at most 5; {verdict(minutes <= 5)});"
+        yield f"memory changed by {grown:+.2f} MB after the first row."
         yield ""
 
 

@@ -38,11 +38,11 @@ def everything(args):
 
 
 def about():
-    """Return name and first words of every contestant."""
-    found = {"floor": "only the matrix-vector products, which read every weight once; not a decoder."}
+    """Return the name of every contestant and what it does."""
+    found = {"floor": "computes only the matrix-vector products, which read every weight once; it is not a decoder."}
     for name, make in {"minisink": contestants.ours, **contestants.OTHERS}.items():
-        words = make.__doc__.split("\n\n")[0].replace("\n    ", " ")
-        found[name] = words[0].lower() + words[1:]
+        verb, _, rest = make.__doc__.split("\n\n")[0].replace("\n    ", " ").partition(" ")
+        found[name] = f"{verb.lower()}s {rest}"  # "Run torch" becomes "runs torch"
     return found
 
 

@@ -42,7 +42,7 @@ def command():
 
 def busy():
     """How busy the machine is, in words."""
-    return f"{os.getloadavg()[0]:.1f} processes were running at the start" if hasattr(os, "getloadavg") else ""
+    return f"load average at the start: {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
 
 
 def count(threads):

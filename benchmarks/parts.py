@@ -45,12 +45,12 @@ def main():
         "## One text on two processes",
         "",
         f"`{page.command()}`; {os.cpu_count()} cores; {began}.",
-        f"`novels`, {METHOD!r}, {args.tokens:,} tokens: {one:.1f} s by one process, {two:.1f} s by two,",
-        f"{one / two:.2f} times as fast, the median of {args.repeats} in turns. The largest difference of a loss is",
-        f"{apart:.1g} nats. Two processes take {started:.1f} s to start. Three processes, two and the one",
-        f"that asks, hold the weights of `{args.memory}` {shared:.2f} times in all.",
+        f"`novels`, {METHOD!r}, {args.tokens:,} tokens: one process takes {one:.1f} s and two take {two:.1f} s,",
+        f"{one / two:.2f} times as fast (medians of {args.repeats} alternating runs). The losses differ by at most",
+        f"{apart:.1g} nats. Starting two processes takes {started:.1f} s. Together, the two workers and the process",
+        f"that starts them hold the weights of `{args.memory}` {shared:.2f} times.",
         "",
-        f"The run-up on paper, {reach(model, METHOD, CHUNK):,} tokens a part:",
+        f"The calculated cost of the run-up, which is {reach(model, METHOD, CHUNK):,} tokens per part:",
         "",
         *run_up(reach(model, METHOD, CHUNK)),
     ]
@@ -99,7 +99,7 @@ def weights_held(model, _):
 
 def run_up(n_before):
     """Return a table: parts of some lengths, what each costs, and how many tokens a thousand machines read."""
-    lines = ["| tokens a part | run-up | tokens on 1,000 machines |", "|---:|---:|---:|"]
+    lines = ["| tokens per part | run-up | tokens on 1,000 machines |", "|---:|---:|---:|"]
     return lines + [f"| {n:,} | {n_before / n:.2%} | {MACHINES * n:,} |" for n in PARTS]
 
 

@@ -11,13 +11,13 @@ def page(results):
     """All lines; a result is that of one number of threads."""
     yield "# Benchmarks"
     yield ""
-    yield "Written by the scripts in `benchmarks/` that each section names; run them again to replace"
-    yield "every number here."
+    yield "This page is written by the scripts in `benchmarks/`, and each section names its own. Rerun them to update"
+    yield "every number."
     yield ""
     yield f"- command: `{command()}`"
     yield from machine()
     yield ""
-    yield "Every contestant has the same random weights:"
+    yield "All contestants run the same random weights:"
     yield ""
     for name, what in results[0]["contestants"].items():
         yield f"- {name}: {what}"
@@ -53,7 +53,7 @@ def goals(results):
                 reasons.append(f"- {goal.what}, {threads[column]}: {goal.why}")
     yield from table(["what", "goal", *threads], rows.values())
     if reasons:
-        yield "Not reached, and why:"
+        yield "Goals that were not reached, and why:"
         yield ""
         yield from reasons
         yield ""
@@ -71,30 +71,30 @@ def judged(result):
         if shape in decoding:
             over = decoding[shape]["minisink"] / decoding[shape]["floor"]
             why = f"matrix-vector products are {1 / over:.0%} of a token's time; {where(shape)}"
-            yield Goal(f"decode, `{shape}`: times the floor", f"≤ {most}", f"{over:.2f}", over <= most, why)
+            yield Goal(f"decode, `{shape}`: time relative to the floor", f"≤ {most}", f"{over:.2f}", over <= most, why)
     if "novels" in decoding:
         rate = 1 / decoding["novels"]["minisink"]
         yield Goal("decode, `novels`: tokens/s", "≥ 3,000", f"{rate:,.0f}", rate >= 3000, where("novels"))
     for shape, seconds in decoding.items():
         if "transformers, eager" in seconds:
             ratio, most = (seconds["transformers, eager"] / seconds[of] for of in ("minisink", "floor"))
-            why = f"the floor itself, the products alone, is only {short(most)} times as fast"
+            why = f"even the floor, the products alone, is only {short(most)} times as fast"
             why = why if most < 2 else where(shape)
-            yield Goal(f"decode, `{shape}`: times as fast as transformers", "≥ 2", f"{ratio:.2f}", ratio >= 2, why)
+            yield Goal(f"decode, `{shape}`: speed relative to transformers", "≥ 2", f"{ratio:.2f}", ratio >= 2, why)
     for row in result["blocks"]:
         if row["cache"] == 128:
             ratio = row["readable"] / row["blocks"]
-            why = (
-                f"a token takes {short(1e6 * row['blocks'])} µs in a block, {short(1e6 * row['readable'])} µs by itself"
-            )
+            fast, slow = short(1e6 * row["blocks"]), short(1e6 * row["readable"])
+            why = f"a token takes {fast} µs in a block and {slow} µs on its own"
             yield Goal(
-                "perplexity, `novels`, cache 128: times as fast in blocks", "≥ 20", f"{ratio:.1f}", ratio >= 20, why
+                "perplexity, `novels`, cache 128: speed-up from blocks", "≥ 20", f"{ratio:.1f}", ratio >= 20, why
             )
     for row in result["recompute"].get("smollm2-135m", ()):
         if row["cache"] == 4096:
             ratio = row["ratio"]
             why = f"re-computing takes {short(row['recompute_ms'])} ms, streaming {short(row['streaming_ms'])}"
-            yield Goal("re-computing, `smollm2-135m`, cache 4096", "≥ 22.2", short(ratio), ratio >= 22.2, why)
+            what = "re-computing relative to streaming, `smollm2-135m`, cache 4096"
+            yield Goal(what, "≥ 22.2", short(ratio), ratio >= 22.2, why)
 
 
 def decoding(result):
@@ -102,8 +102,8 @@ def decoding(result):
     shapes, cache = result["decoding"], result["cache"]
     yield f"## Decoding one token at a time, {count(result['threads'])}"
     yield ""
-    yield f"Milliseconds per token in float32 with {cache} visible keys; in brackets, how many times the floor."
-    yield f"{result['busy']}."
+    yield f"Milliseconds per token in float32 with {cache} visible keys; the ratio to the floor is in brackets."
+    yield f"{result['busy'].capitalize()}."
     yield ""
     names = dict.fromkeys(name for found in shapes.values() for name in (*found["seconds"], *found["left_out"]))
 
@@ -131,7 +131,7 @@ def blocks(result):
     """Compare computing the loss of a text in blocks and one token at a time."""
     yield f"## Perplexity in blocks, `novels` shape, streaming, {count(result['threads'])}"
     yield ""
-    yield "Tokens per second; in brackets, how many times slower than in blocks."
+    yield "Tokens per second; the slowdown relative to blocks is in brackets."
     yield ""
     rows = []
     for row in result["blocks"]:
@@ -143,7 +143,7 @@ def blocks(result):
 def recomputing(result):
     """Figure 10, streaming and the sliding window with re-computation."""
     for shape, found in result["recompute"].items():
-        yield f"## One token, by streaming and by re-computing its window, `{shape}` shape, {count(result['threads'])}"
+        yield f"## One token, streaming or re-computing the window, `{shape}` shape, {count(result['threads'])}"
         yield ""
         rows = []
         for row in found:
@@ -161,7 +161,8 @@ def line_by_line(result, least=0.02):
         if shape in result["decoding"]:
             seconds = result["decoding"][shape]["seconds"]
             share = seconds["floor"] / seconds["minisink"]
-            yield f"Matrix-vector products alone take {share:.0%} of a token's time, everything else {1 - share:.0%}."
+            rest = f"everything else takes {1 - share:.0%}."
+            yield f"Matrix-vector products alone take {share:.0%} of a token's time; {rest}"
             if "transformers, eager" in seconds:
                 times = short(seconds["transformers, eager"] / seconds["floor"])
                 yield f"transformers takes {times} times as long as these products."

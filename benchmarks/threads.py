@@ -56,17 +56,17 @@ def main():
         "## One BLAS thread or all",
         "",
         f"`{page.command()}`; {os.cpu_count()} cores; {began}.",
-        f"The products of a layer of this width, for one token and for {CHUNK}. Quiet: how many times as fast all",
-        f"threads are as one. Busy, with {BUSY} other processes: how many times as much processor time they take.",
+        f"The products of a layer of each width, for one token and for a block of {CHUNK}. Quiet: the speed of all",
+        f"threads relative to one. Busy, with {BUSY} other processes: the processor time relative to one thread.",
         "",
         *page.table(
-            ["width", "quiet: a token", "a block", "busy: a token", "a block"],
+            ["width", "quiet: one token", "quiet: a block", "busy: one token", "busy: a block"],
             [[f"{w:,}", *ratios(quiet[w], "seconds", 1), *ratios(busy[w], "processor", -1)] for w in args.widths],
         ),
-        f"So a model narrower than {SMALL:,} runs on one thread; lowering the number of threads and restoring it takes",
-        f"{1e6 * a_call():.1f} µs per call. With {BUSY} other busy processes, `token_nll` of `novels` takes",
+        f"A model narrower than {SMALL:,} therefore runs on one thread; lowering the number of threads and restoring",
+        f"it takes {1e6 * a_call():.1f} µs per call. With {BUSY} other busy processes, `token_nll` on `novels` takes",
         f"{1e6 * as_they_come:.0f} µs of processor time per token with default threads, and {1e6 * one:.0f} µs with",
-        f"`OPENBLAS_NUM_THREADS=1`: {as_they_come / one:.2f} times as much (goal: 1.4).",
+        f"`OPENBLAS_NUM_THREADS=1`, a ratio of {as_they_come / one:.2f} (goal: at most 1.4).",
         "",
     ]
     print("\n".join(section))
