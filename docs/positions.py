@@ -1,7 +1,7 @@
-"""Draw docs/positions.png: what the distance of a key does to its score, under each encoding.
+"""Draw docs/positions.png: how a key's distance changes its score under each encoding.
 
-``python docs/positions.py`` writes it (``docs/positions.png``, or where the first argument says). Query and key are
-64 ones, so that without positions the score is 8, wherever the key stands.
+``python docs/positions.py`` writes it (to ``docs/positions.png``, or to the path in the first argument). Query and key
+are 64 ones, so without positions the score is 8 at every distance.
 """
 
 import sys
@@ -34,11 +34,11 @@ def curve(encoding):  # -> (FAR,)
 
 
 def draw(path):
-    """Draw a line for each encoding, with its name next to its end."""
+    """Draw a line for each encoding, with its name at the end of the line."""
     lost = curve(CURVES["ALiBi, head 3"])[0] - curve(CURVES["ALiBi, head 3"])[[CACHE - 1, FAR - 1]]
-    title = f"A rotated score wavers with distance, ALiBi's falls for ever: head 3 takes off {lost[0]:.1f} at 63, "
-    title += f"{lost[1]:.1f} at 127, and in a cache of 64 no key is farther than 63"
-    caption = "$ python docs/positions.py: query and key of 64 ones, 8 heads; a cache of 64 ends at the dotted line"
+    title = f"A rotated score oscillates with distance; ALiBi's keeps falling. Head 3 subtracts {lost[0]:.1f} at 63 "
+    title += f"and {lost[1]:.1f} at 127, but no key in a 64-key cache is farther away than 63"
+    caption = "$ python docs/positions.py: query and key are 64 ones, 8 heads; a 64-key cache ends at the dotted line"
     with picture(path, title, caption) as figure:
         axes = figure.subplots()
         for (name, encoding), colour in zip(CURVES.items(), (BLACK, *PALETTE), strict=False):
