@@ -101,7 +101,7 @@ def control(model, first, others, seed):
     rows["a new conversation"] = go_on(conversation, "a new conversation", others)
     for name, turns in rows.items():
         written, _, _, loss, repeated = summed(turns)
-        print(f"{name}: {written} tokens, own loss {loss} nats, {repeated} repeated 4-grams")
+        print(f"{name}: {written} tokens, answer loss {loss} nats, {repeated} repeated 4-grams")
     kept, again = ([row["tokens"] for row in turns] for turns in list(rows.values())[:2])
     print(f"answers that the first two have in common: {sum(map(list.__eq__, kept, again))} of {len(others)}")
 
@@ -119,7 +119,15 @@ def tables(rows):
     """Yield how time, memory and sense develop over the turns."""
     n_turns = len(next(iter(rows.values())))
     cuts = sorted({0, WARM, *range(50, n_turns, 50), n_turns})
-    header = ["method", "turns", "tokens written", "ms per token", "memory, MB", "own loss, nats", "repeated 4-grams"]
+    header = [
+        "method",
+        "turns",
+        "tokens written",
+        "ms per token",
+        "memory, MB",
+        "answer loss, nats",
+        "repeated 4-grams",
+    ]
     table = []
     for method, turns in rows.items():
         for start, stop in pairwise(cuts):
