@@ -17,7 +17,7 @@ def page(results):
     yield f"- command: `{command()}`"
     yield from machine()
     yield ""
-    yield "All contestants run the same random weights:"
+    yield "All contestants run with the same random weights:"
     yield ""
     for name, what in results[0]["contestants"].items():
         yield f"- {name}: {what}"
