@@ -1,6 +1,6 @@
 """The key/value cache: which tokens it keeps, and which position each of them is given.
 
-This file is StreamingLLM (Xiao et al., arXiv:2309.17453, section 3.2). Two decisions make it:
+This file is StreamingLLM (Xiao et al., arXiv:2309.17453, section 3.2). It comes down to two decisions:
 
 1. *Which tokens stay.* The first ``n_sinks`` and the last ``window``; everything between is evicted. The
    current token counts, so a query never sees more than ``capacity = n_sinks + window`` keys.
@@ -8,8 +8,8 @@ This file is StreamingLLM (Xiao et al., arXiv:2309.17453, section 3.2). Two deci
    cached, token 9 is decoded at positions [0, 1, 2, 3, 4, 5, 6, 7]. For that, keys are stored **un-rotated**
    and rotated to their slot when they are used.
 
-Why the first tokens? Every later query has seen them, so heads learn to put there the weight they must spend
-(`ops.softmax`). With the window alone that weight falls on tokens whose values are not small: see docs/why.md.
+Why the first tokens? Every later query has seen them, so that is where heads learn to put the weight they must spend
+(`ops.softmax`). With only the window, that weight falls on tokens whose values are not small: see docs/why.md.
 
 Words: a *token_index* is a place in the text, a *slot* a place in the cache, a *position* the number given to
 the encoding. StreamingLLM is ``position := slot``.
@@ -21,19 +21,19 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-BLOCK = 512  # tokens taken at once while nothing is evicted: bounds the (H, T, S) scores
+BLOCK = 512  # tokens processed at once while nothing is evicted: bounds the (H, T, S) scores
 
 
 @dataclass(frozen=True)
 class Policy:
-    """The two decisions. `methods` has the usual policies by name; your own policy overrides either decision."""
+    """The two decisions. `methods` has the usual policies by name; your own policy may override either decision."""
 
     n_sinks: int = 0  # first tokens, never evicted
     window: int | None = None  # newest tokens kept, the current one included; None keeps everything
     positions: str = "slot"  # "slot": place in the cache (StreamingLLM); "original": place in the text (the ablation)
 
     def survivors(self, token_index):  # (S,) -> (at most S,)
-        """Decision 1: the slots that stay, in order, when `token_index` are the tokens held, the newest last.
+        """Decision 1: the slots that stay, in order, given the `token_index` of each token held, newest last.
 
         >>> Policy(2, 3).survivors(np.arange(7)).tolist()
         [0, 1, 4, 5, 6]
@@ -53,12 +53,12 @@ class Policy:
 
     @property
     def capacity(self) -> int | None:
-        """Keys a query sees at most, or None without a limit."""
+        """The most keys that a query can see, or None if there is no limit."""
         return None if self.window is None else self.n_sinks + self.window
 
     def __post_init__(self):
         if self.window is not None or self.instead:
-            check_whole("window", self.window, 1, self.instead or ", for the current token counts")
+            check_whole("window", self.window, 1, self.instead or ", because the current token counts")
         check_whole("n_sinks", self.n_sinks, 0)
         if self.positions not in ("slot", "original"):
             raise ValueError(f"positions is {self.positions!r}; it must be 'slot' or 'original'")
@@ -70,8 +70,8 @@ class Policy:
         return type(self).survivors is Policy.survivors and type(self).positions_of is Policy.positions_of
 
     name = property(lambda self: type(self).__name__.lower())  # in tables and pictures: "streaming"
-    instead: ClassVar[str] = ""  # a class that needs a window says what does without one
-    kv_cache: ClassVar[Any] = None  # a method that keeps more has its own KVCache,
+    instead: ClassVar[str] = ""  # a class that needs a window names one that does not
+    kv_cache: ClassVar[Any] = None  # a method that keeps more has its own version of KVCache,
     block_cache: ClassVar[Any] = None  # fast.blocks.Banded
     ring_cache: ClassVar[Any] = None  # and fast.ring.RingCache: see retrieval
 
@@ -131,7 +131,7 @@ class KVCache:
 
     @property
     def token_index(self) -> np.ndarray:
-        """ndarray of shape (S,): place in the text of the token in each slot, of the last layer."""
+        """ndarray of shape (S,): place in the text of the token in each slot, in the last layer."""
         return self.layers[-1].token_index
 
     @property
@@ -146,12 +146,12 @@ class KVCache:
 
     # Checks, and saving to a file: see `snapshot` -------------------------------------------------
 
-    path: ClassVar[Any] = None  # another kind of cache has its own instead of `paths.Cached`
+    path: ClassVar[Any] = None  # other kinds of cache name theirs here, instead of `paths.Cached`
     kind: ClassVar[str] = "slots"
 
     @property
     def capacity(self) -> int | None:
-        """Keys a query sees at most, or None without a limit."""
+        """The most keys that a query can see, or None if there is no limit."""
         return self.policy.capacity
 
     def __repr__(self):
@@ -163,7 +163,7 @@ class KVCache:
         return sum(layer.keys.nbytes + layer.values.nbytes for layer in self.layers)
 
     def next_positions(self, n_tokens: int) -> np.ndarray:
-        """Return the positions (T,) of the next `n_tokens`, each when it is the newest."""
+        """Return the positions (T,) of the next `n_tokens`, each at the moment when it is newest."""
         if any(layer.n_seen != self.n_seen for layer in self.layers):
             raise ValueError("this cache was left half-way by an interrupted forward pass; start a new one")
         index, policy = np.arange(self.n_seen, self.n_seen + n_tokens), self.layers[-1].policy
@@ -186,7 +186,7 @@ class KVCache:
 
     @classmethod
     def from_state(cls, policy: Any, arrays: dict, about: dict) -> "KVCache":
-        """Rebuild the cache whose `state` this is."""
+        """Rebuild a cache from its `state`."""
         _, K, D = arrays["keys.0"].shape
         n_layers = sum(name.startswith("keys.") for name in arrays)
         cache = cls(n_layers, K, D, policy, like=arrays["keys.0"])
@@ -197,7 +197,7 @@ class KVCache:
 
 
 def newest_position(policy, token_index):
-    """Return the position of a token when it is the newest of a plain policy: ``min(t, capacity - 1)``.
+    """Return the position of a token when it is the newest under a plain policy: ``min(t, capacity - 1)``.
 
     >>> newest_position(Policy(2, 3), np.array([3, 4, 5, 6])).tolist()
     [3, 4, 4, 4]
@@ -210,8 +210,8 @@ def newest_position(policy, token_index):
 def blocks(layer: LayerCache, n_tokens: int) -> Iterator[slice]:
     """Cut `n_tokens` new tokens into runs that may share one set of slots; yield slices of the new tokens.
 
-    While the cache fills up nothing leaves, so a run of tokens can be appended at once and masked
-    causally. From then on each token evicts one, moves the slots, and is a run of its own.
+    While the cache is filling up nothing is evicted, so a run of tokens can be appended at once and masked
+    causally. After that, each token evicts another and shifts the slots, so it is a run of its own.
     """
     policy, start = layer.policy, 0
     while start < n_tokens:
@@ -223,10 +223,10 @@ def blocks(layer: LayerCache, n_tokens: int) -> Iterator[slice]:
 
 
 def by_layer(policy, n_layers):
-    """Return the policy of each layer: one for all, or those of a `methods.ByLayer`."""
+    """Return the policy of each layer: the same one for all, or those of a `methods.ByLayer`."""
     policies = getattr(policy, "policies", (policy,) * n_layers)
     if len(policies) != n_layers:
-        raise ValueError(f"{policy!r} has {len(policies)} policies, and the model {n_layers} layers")
+        raise ValueError(f"{policy!r} has {len(policies)} policies, but the model has {n_layers} layers")
     return policies
 
 
@@ -247,14 +247,14 @@ def refuse_own(policy: Policy) -> None:
 
 
 def numbers_to_int(method) -> None:
-    """Replace NumPy's integers in the fields of a frozen method by Python's, as `deque` and `repr` need."""
+    """Replace NumPy integers in the fields of a frozen method with Python ones, which `deque` and `repr` need."""
     for f in fields(method):
         if isinstance(number := getattr(method, f.name), np.integer):
             object.__setattr__(method, f.name, int(number))
 
 
 def check_whole(name, value, least, why=""):
-    """Raise ValueError unless `value` is an integer of `least` or more that NumPy can count slots with."""
+    """Raise ValueError unless `value` is an integer, at least `least`, that NumPy can count slots with."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
         raise ValueError(f"{name} is {value!r}; it must be a whole number of {least} or more{why}")
     if value > 2**61:

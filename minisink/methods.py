@@ -1,15 +1,15 @@
-"""The methods. A method is a value: which tokens a model looks back at, and which position each of them is given.
+"""The methods. A method is a value that says which tokens a model looks back at, and which position each one gets.
 
 ========================  ==========================================================================
 `Dense`                   every token; the cache grows with the text
 `Window`                  the last `window` tokens, cached
-`Recompute`               the last `window` tokens, read again from scratch for every new one
+`Recompute`               the last `window` tokens, reread from scratch for every new one
 `Streaming`               the first `n_sinks` and the last `window`: StreamingLLM
-`retrieval.Retrieval`     the same, and for each query some evicted blocks
+`retrieval.Retrieval`     the same, plus some evicted blocks for each query
 `ByLayer`                 a policy for each layer
 ========================  ==========================================================================
 
-`Dense`, `Window` and `Streaming` are `cache.Policy` under the names of the paper's Figure 1. Your own policy
+`Dense`, `Window` and `Streaming` are `cache.Policy` under their names in the paper's Figure 1. Your own policy
 works wherever they do: it is a subclass that overrides `survivors` or `positions_of` (docs/your-own-cache.md).
 """
 
@@ -57,9 +57,9 @@ class Streaming(Policy):
 
 @dataclass(frozen=True)
 class Recompute:
-    """The sliding window with re-computation: for every token the last `window` are read again, from position 0.
+    """The sliding window with re-computation: for every token the last `window` are reread from position 0.
 
-    It keeps no cache. `lead` holds token ids to put in front of every window that does not begin the text; they
+    It keeps no cache. `lead` holds token ids to put in front of every window that does not start the text; they
     count towards `window`. A model trained with ``<s>`` first in every sample needs it: ``lead=(model.config.bos,)``.
     """
 
@@ -68,7 +68,7 @@ class Recompute:
     name: ClassVar[str] = "recompute"
 
     def __post_init__(self):
-        check_whole("window", self.window, 1, ", for the current token counts")
+        check_whole("window", self.window, 1, ", because the current token counts")
         numbers_to_int(self)
         lead = tuple(self.lead) if isinstance(self.lead, Iterable) else (None,)
         if any(isinstance(i, bool) or not isinstance(i, (int, np.integer)) for i in lead):
@@ -79,13 +79,13 @@ class Recompute:
 
     @property
     def capacity(self) -> int:
-        """Tokens a query sees at most."""
+        """The most tokens that a query can see."""
         return self.window
 
 
 @dataclass(frozen=True, repr=False)
 class ByLayer:
-    """A policy for each layer, the first for layer 0. It takes the readable path."""
+    """A policy for each layer, the first for layer 0. It always runs on the readable path."""
 
     policies: Sequence[Policy]
     name: ClassVar[str] = "by layer"
@@ -109,13 +109,13 @@ class ByLayer:
 
     @property
     def capacity(self) -> int | None:
-        """Keys a query sees at most in any layer, or None without a limit."""
+        """The most keys that a query can see in any layer, or None if there is no limit."""
         each = [policy.capacity for policy in self.policies]
         return None if None in each else max(c for c in each if c is not None)
 
 
 Method = Policy | Recompute | ByLayer
-DEFAULT = Streaming()  # in every call that takes a method; this very object means that the caller gave none
+DEFAULT = Streaming()  # in every call that takes a method; this very object means that the caller passed none
 
 
 def new_cache(model: Model, method: Method = DEFAULT) -> KVCache:
@@ -129,7 +129,7 @@ def new_cache(model: Model, method: Method = DEFAULT) -> KVCache:
     Returns
     -------
     KVCache
-        For a `Retrieval` a `retrieval.RetrievalCache`.
+        A `retrieval.RetrievalCache` for a `Retrieval`.
 
     Raises
     ------
@@ -175,7 +175,7 @@ def check_cache(model: Model, cache) -> None:
 def refuse_both(method, cache) -> None:
     """Raise ValueError when a method is given with a cache."""
     if cache is not None and method is not DEFAULT:
-        raise ValueError(f"both {method!r} and cache= are given; a cache has its own method: leave out one")
+        raise ValueError(f"both {method!r} and cache= are given; a cache has its own method, so leave one out")
 
 
 def warn_beyond(model: Model, policy, before: int, after: float) -> None:
@@ -183,11 +183,11 @@ def warn_beyond(model: Model, policy, before: int, after: float) -> None:
     trained = model.config.max_positions
     if getattr(policy, "keeps_places", False) and before <= trained < after:
         farther = f"fetched tokens may be farther away than {model.name} was trained on"
-        warn_caller(f"positions='original': from token {trained} on, {farther}; positions='slot' keeps them within")
+        warn_caller(f"positions='original': from token {trained}, {farther}; positions='slot' keeps them in range")
 
 
 def lead_of(model: Model, ids: np.ndarray, window: int) -> tuple[int, ...]:
-    """Return the `lead` of a `Recompute` of these ids: ``(bos,)`` if the text begins with bos and there is room."""
+    """Return the `lead` for a `Recompute` of these ids: ``(bos,)`` if the text begins with bos and there is room."""
     begun = len(ids) > 0 and ids[0] == model.config.bos and window > 1
     return (int(ids[0]),) if begun else ()
 

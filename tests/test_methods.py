@@ -273,7 +273,7 @@ def test_one_streaming_layer_over_dense_ones_differs_from_all():
 
 def test_layers_that_do_not_fit_are_refused():
     """As many policies as layers; and a GPT-2 adds its positions once, so its layers must agree on them."""
-    with pytest.raises(ValueError, match=r"has 2 policies, and the model 3 layers"):
+    with pytest.raises(ValueError, match=r"has 2 policies, but the model has 3 layers"):
         minisink.new_cache(public(tiny.make()), minisink.ByLayer([minisink.Dense()] * 2))
     learned = public(tiny.make(gpt2))
     dense, window = minisink.Dense(), minisink.Window(4)

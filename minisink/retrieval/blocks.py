@@ -12,10 +12,10 @@ MAX_SCORES = 1 << 22  # queries that search at once: bounds the memory of a sear
 
 
 class RetrievalBlocks(WithStores, Banded):
-    """Blocks of tokens over sinks, fetched blocks and window: equal to `cache.RetrievalPath`.
+    """Blocks of tokens attend to sinks, fetched blocks and window, with the same results as `cache.RetrievalPath`.
 
-    ``stores`` holds an `EvictedStore` for each layer, or None before its first token. ``paired`` says whether channels
-    are in pairs there, as in a decoder.
+    ``stores`` holds an `EvictedStore` for each layer, or None before its first token. ``paired`` says whether its
+    channels are paired, as in a decoder.
     """
 
     kind = "retrieval blocks"
@@ -26,7 +26,7 @@ class RetrievalBlocks(WithStores, Banded):
         self.paired = False
 
     def mix(self, layer, q, k, v, rotate, **options):
-        """Store the new tokens, then mix as `Banded.mix`, fetched blocks included."""
+        """Store the new tokens, then mix as `Banded.mix` does, fetched blocks included."""
         policy, t = self.policy, self._n_seen[layer]
         if policy.n_blocks:
             if self.stores[layer] is None:

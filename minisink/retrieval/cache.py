@@ -1,7 +1,7 @@
 """The readable path of retrieval: a store of evicted tokens, and one softmax over sinks, fetched blocks and window.
 
 A token moves from its slot to the store when it is evicted, and every query scores every key in the store. `blocks` and
-`ring` give the same numbers at memory speed. A store has N blocks of B tokens; a head fetches n of them, F = n B keys.
+`ring` give the same numbers at memory speed. A store has N blocks of B tokens; a head fetches n of them: F = n B keys.
 """
 
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ from ..paths import Cached, cached_attention, side_by_side
 from ..positions import bias_of
 from ..system.device import to_host
 
-FIRST_BLOCK = 16  # initial room in tokens; a longer block grows with its content
+FIRST_BLOCK = 16  # initial room in tokens; a longer block grows as it fills
 TIE = 1 / 1024  # block scores within this of the last one fetched count as equal to it
 
 
@@ -27,7 +27,7 @@ class Store:
     """
 
     def __init__(self, empty, block, limit=None):  # (0, K, D)
-        self.block, self.limit = block, limit  # tokens in a block; tokens kept, or None
+        self.block, self.limit = block, limit  # tokens per block; tokens kept, or None for all
         self.n_evicted = 0  # tokens added since the start
         B = min(block, FIRST_BLOCK)
         self.keys = self.values = np.zeros_like(empty, shape=(0, B, *empty.shape[1:]))
@@ -69,7 +69,7 @@ class Fetched(NamedTuple):
 def fetch(q, store, rotate, policy, layer, t):  # (1, H, D)
     """Return what token t fetches from a store: for each head the `n_blocks` best blocks, or all if there are fewer.
 
-    The query is rotated by `window` and the keys are not rotated, so it is `window` tokens after each of them.
+    The query is rotated by `window` and the keys are not rotated, so every key counts as `window` tokens back.
     """
     (_, H, D), (N, B, K, _) = q.shape, store.keys.shape
     if policy.positions == "original":
@@ -103,8 +103,8 @@ class RetrievalPath(Cached):
     def mix(self, layer, q, k, v, rotate, *, normalise=softmax, trace=None):  # type: ignore[override]
         """Append, evict into the store, number, rotate; fetch; attend to all three, -> (T, H, D).
 
-        A dict as `trace` receives ``"scores"`` and ``"pattern"`` (H, T, S), the columns of a query its sinks, what it
-        fetched, its window; ``"token_index"`` (H, T, S), the token in each; and ``"fetched"`` (H, T, n_blocks), the
+        A dict as `trace` receives ``"scores"`` and ``"pattern"`` (H, T, S), a query's columns being sinks, fetched
+        tokens and window; ``"token_index"`` (H, T, S), the token in each; and ``"fetched"`` (H, T, n_blocks), the
         first token of each block it fetched. Empty entries have ``-inf``, 0, -1 and -1.
         """
         policy, slots, store = self.cache.policy, self.cache.layers[layer], self.cache.stores[layer]
@@ -127,7 +127,7 @@ class RetrievalPath(Cached):
 
 
 def attend_without(q, k, v, slots, rotate, normalise, trace):  # (T, H, D), 2 x (T, K, D) -> (T, H, D)
-    """Attend as in StreamingLLM: nothing is fetched."""
+    """Attend as in StreamingLLM, with nothing fetched."""
     mixed = cached_attention(q, k, v, slots, rotate, normalise=normalise, trace=trace)
     H, T, S = trace["pattern"].shape
     trace["token_index"], trace["fetched"] = np.broadcast_to(slots.token_index, (H, T, S)), np.full((H, T, 0), -1)
@@ -157,8 +157,8 @@ def attend_with(fetched, q, slots, n_sinks, rotate, normalise, trace):  # (1, H,
 def top_blocks(block_scores, n_blocks):  # (H, N) -> (H, at most n_blocks)
     """Return the blocks with the highest scores, in the order of the text; ties go to the newer.
 
-    A repeated word has the very same key in layer 0, so blocks do tie, up to rounding: all scores within
-    `TIE` of the last one fetched are equal.
+    A repeated word has exactly the same key in layer 0, so blocks do tie, up to rounding. All scores within
+    `TIE` of the last one fetched therefore count as equal.
 
     >>> top_blocks(np.array([[3.0, 1.0, 3.00001, 2.0]]), 2).tolist(), top_blocks(np.array([[3.00001, 3.0]]), 1).tolist()
     ([[0, 2]], [[1]])
@@ -168,7 +168,7 @@ def top_blocks(block_scores, n_blocks):  # (H, N) -> (H, at most n_blocks)
 
 
 def steps_from_last(block_scores, n_blocks):  # (..., N) -> (..., N), float64, and an int
-    """Return how many `TIE` steps each score is above the last one fetched, 0 for a tie, and how many are left.
+    """Return how many `TIE` steps each score is above the last one fetched, 0 for a tie, and how many are not fetched.
 
     >>> steps, n_left = steps_from_last(np.array([3.0, 1.0, 3.00001, 2.0, -np.inf]), 2)
     >>> steps.tolist(), n_left
@@ -189,7 +189,7 @@ def channel_range(keys, filled):  # (..., B, D), (..., B) -> 2 x (..., D)
 
 
 def upper_bound(q, channel_min, channel_max):  # (T, H, D), 2 x (N, K, D) -> (H, T, N)
-    """Return a score that no key of a block exceeds: each channel takes the better end of its range (Quest).
+    """Return a score that no key in a block exceeds, taking the better end of each channel's range (Quest).
 
     >>> q, keys = np.array([[[2.0, -1.0]]]), np.array([[[[1.0, 0.0], [0.0, -3.0]]]])  # (1, 1, D), (N, K, B, D)
     >>> score(q, keys[0].swapaxes(0, 1)).round(4).tolist()  # of two keys in one block
@@ -204,7 +204,7 @@ PARTS = ("keys", "values", "token_index")  # of a store
 
 
 class RetrievalCache(KVCache):
-    """A `KVCache` of sinks and window, and for each of its layers a `Store` of evicted tokens: ``stores``.
+    """A `KVCache` of sinks and window, plus a `Store` of evicted tokens for each layer, in ``stores``.
 
     `policy` is a `Retrieval`; the slots follow its `in_slots`.
     """
@@ -246,8 +246,8 @@ class RetrievalCache(KVCache):
 
 
 def widened(array, shape):
-    """Return a copy of a larger shape, filled up with zeros; without memory for it, name the remedy."""
+    """Return a copy of a larger shape, padded with zeros; if memory runs out, name the remedy."""
     try:
         return np.pad(array, [(0, wider - held) for wider, held in zip(shape, array.shape, strict=True)])
     except MemoryError as error:
-        raise MemoryError(f"what was evicted outgrows the memory ({error}); store=N keeps only the newest N") from error
+        raise MemoryError(f"evicted tokens do not fit in memory ({error}); store=N keeps only the newest N") from error

@@ -22,14 +22,14 @@ class Retrieval(Policy):
     Parameters
     ----------
     n_sinks, window, positions
-        As in `methods.Streaming`. With "original" fetched tokens keep their place in the text too (the ablation:
+        As in `methods.Streaming`. With "original", fetched tokens keep their place in the text too (the ablation:
         useless beyond the trained length).
     n_blocks : int
-        Blocks fetched at most, 0 or more; with 0 it is StreamingLLM, bit for bit.
+        The most blocks to fetch, 0 or more; with 0 this is StreamingLLM, bit for bit.
     block : int
         Tokens in a block, 1 or more; more than `window` gives a warning.
     select : {"best", "bound"}
-        The score of a block: that of its best key; or an upper bound of it, which reads two numbers per channel
+        How to score a block: by its best key, or by an upper bound on that score, which reads two numbers per channel
         instead of every key (Quest, arXiv:2406.10774).
     store : int, optional
         Keep only this many evicted tokens, the newest; all of them by default.
@@ -76,7 +76,7 @@ class Retrieval(Policy):
 
     @property
     def is_plain(self) -> bool:
-        """Whether blocks are scored as `select` says; a subclass with its own scores takes the readable path."""
+        """Whether blocks are scored according to `select`; a subclass with its own scores takes the readable path."""
         return type(self).block_scores is Retrieval.block_scores
 
     def survivors(self, token_index):

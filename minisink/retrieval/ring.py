@@ -1,4 +1,4 @@
-"""Retrieval for one token at memory speed: `fast.ring.RingCache`, and a search before the softmax."""
+"""Retrieval for one token at memory speed: `fast.ring.RingCache`, plus a search before the softmax."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ from .store import EvictedStore, WithStores, evicted_range, stored_index
 
 
 class RetrievalRing(WithStores, RingCache):
-    """A `RingCache`, and an `EvictedStore` for each of its layers: ``stores``."""
+    """A `RingCache` plus an `EvictedStore` for each layer, in ``stores``."""
 
     kind = "retrieval ring"
 
@@ -28,7 +28,7 @@ class RetrievalRing(WithStores, RingCache):
         return make(self, n_heads, encoding)
 
     def banded(self, policy):
-        """Return a cache for blocks of tokens that continues after these, with the same stores."""
+        """Return a cache for blocks of tokens that continues from here, with the same stores."""
         blocks = RetrievalBlocks(len(self.keys), policy, self.n_seen)
         blocks.stores, blocks.paired = self.stores, True
         return blocks
@@ -54,7 +54,7 @@ class RetrievalAttention(RingAttention):
             self.search_queries = rotated[:, :D].reshape(K, G, D).swapaxes(1, 2)
 
     def begin(self, t):
-        """Prepare for token t as `RingAttention.begin` does, and find what is evicted by then."""
+        """Prepare for token t as `RingAttention.begin` does, and find what has been evicted by then."""
         super().begin(t)
         policy, stores = self.cache.policy, self.cache.stores
         self.start, self.stop = (int(index) for index in evicted_range(policy, t))

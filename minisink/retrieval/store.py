@@ -1,6 +1,6 @@
 """The fast store: keys and values of every token that is not a sink, in blocks, in the order of the text.
 
-The readable path moves a token to its store when it is evicted. Here a token is stored when it comes in and never
+The readable path moves a token to its store when it is evicted. Here a token is stored when it arrives and never
 moves, and the evicted tokens are a range of the stored ones. Two sinks, a window of three, blocks of two, and
 ``store=4``, for the newest four evicted tokens; the query is token 11::
 
@@ -10,11 +10,11 @@ moves, and the evicted tokens are a range of the stored ones. Two sinks, a windo
     row                           0      1      2      3       block number - first_block: block 0 is dropped
     evicted                         x   x  x   x               stored indices from 3 up to 7
 
-A search reads the rows that the range touches, here 0, 1 and 2: a `StoreView`. Within it all counts start at the
-view: its blocks 0, 1, 2, its tokens 0 to 5, of which 1 to 4 are evicted, ``start`` 1 and ``stop`` 5.
+A search reads the rows that the range touches, here 0, 1 and 2: a `StoreView`. Within a view everything is
+counted from its start: blocks 0, 1 and 2, and tokens 0 to 5, of which 1 to 4 are evicted (``start`` 1, ``stop`` 5).
 
-Keys are stored rotated the way the search needs them. All of them are `window` tokens back, so they are not rotated
-and the query is, once. (With ``positions="original"`` they are rotated to their token_index.)
+Keys are stored rotated the way the search needs them. All of them count as `window` tokens back, so instead of the
+keys the query is rotated, once. (With ``positions="original"`` they are rotated to their token_index.)
 """
 
 from typing import Any, NamedTuple
@@ -34,7 +34,7 @@ def stored_index(policy, token_index):
 
 
 def evicted_range(policy, token_index):  # (T,) -> 2 x (T,)
-    """Return the stored indices (start, stop) that are evicted, and may be fetched, when a token is the newest."""
+    """Return the range (start, stop) of stored indices that are evicted, and may be fetched, when a token is newest."""
     stop = np.maximum(0, stored_index(policy, token_index + 1 - policy.window))
     return (stop * 0 if policy.store is None else np.maximum(0, stop - policy.store)), stop
 
@@ -49,11 +49,11 @@ def rows_for(n_tokens, block):
 
 
 class StoreView(NamedTuple):
-    """N blocks of a store side by side, the same memory."""
+    """N adjacent blocks of a store, sharing its memory."""
 
     keys: Any  # (K, N, B, D)
     values: Any  # (K, N, B, D)
-    channel_min: Any  # (K, N, D); up to date for full blocks; N = 0 without the bound
+    channel_min: Any  # (K, N, D); up to date for full blocks; N = 0 unless select="bound"
     channel_max: Any
     origin: int  # stored index of the first token
 
@@ -61,7 +61,7 @@ class StoreView(NamedTuple):
 class EvictedStore:
     """Keys and values of one layer in buffers that double; with a limit they hold little more than may be fetched.
 
-    While everything is within one block the row is only as long as needed: B is less than a block.
+    As long as everything fits in one block, the row is only as long as needed: B is less than a block.
     """
 
     def __init__(self, policy, like, n_kv_heads, head_dim):
@@ -79,7 +79,7 @@ class EvictedStore:
         return sum(getattr(self, name).nbytes for name in BUFFERS)
 
     def view(self, start, stop):
-        """Return the blocks that hold stored indices `start` to `stop`; a single one only up to there."""
+        """Return the blocks that hold stored indices `start` to `stop`; a single block is cut off there."""
         first, end = start // self.block, -(-stop // self.block)  # block numbers
         rows = slice(first - self.first_block, end - self.first_block)
         tokens = slice(stop - first * self.block if end - first == 1 else None)
@@ -110,7 +110,7 @@ class EvictedStore:
         self._note_ranges(start, stop)
 
     def put_one(self, index, key, value):  # int, 2 x (K, D)
-        """Store the token with this stored index, for which there is room."""
+        """Store the token with this stored index; there must be room for it."""
         number, offset = divmod(index, self.block)
         self.keys[:, number - self.first_block, offset] = key
         self.values[:, number - self.first_block, offset] = value
@@ -118,7 +118,7 @@ class EvictedStore:
             self._note_ranges(index, index + 1)
 
     def make_room(self, start, stop):
-        """Make room for stored indices `start` to `stop`, and drop blocks that no later token fetches."""
+        """Make room for stored indices `start` to `stop`, and drop blocks that no later token can fetch."""
         K, n_rows, B, D = self.keys.shape
         if stop <= self.first_block * self.block + n_rows * B:
             return
@@ -173,5 +173,5 @@ class WithStores:
 
 
 def by_token(buffer):  # (K, rows, B, D) -> (K, rows B, D)
-    """Return the same memory without blocks."""
+    """Return a view of the same memory without the division into blocks."""
     return buffer.reshape(len(buffer), -1, buffer.shape[-1])

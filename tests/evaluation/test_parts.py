@@ -87,7 +87,7 @@ def test_readable_parts_are_the_whole():
         (Policy(), "it keeps every token before"),
         (Retrieval(2, 5, block=1), r"Retrieval\(.*\) cannot be measured in parts: it fetches tokens from any"),
         (ByLayer([Window(5), Dense(), Window(5)]), r"ByLayer\(.*it keeps every token before"),
-        (ByLayer([Window(5), Window(5)]), "2 policies, and the model 3 layers"),
+        (ByLayer([Window(5), Window(5)]), "2 policies, but the model has 3 layers"),
         ("streaming", "pass a value, such as minisink.Streaming"),
     ],
     ids=str,
