@@ -1,8 +1,8 @@
 """minisink: StreamingLLM and attention sinks in plain NumPy.
 
-Where to start: `load` a model, `token_nll` measures it on a text by a method, `generate` writes with it, and
-`new_cache` is the cache that the paper is about. A method is a value: ``Streaming(n_sinks=4, window=252)``. To read the
-code begin with `minisink.by_the_book` and `minisink.cache`; the README lists the files in order.
+Where to start: `load` loads a model, `token_nll` measures its loss on a text under a method, `generate` writes with it,
+and `new_cache` makes the cache that the paper is about. A method is a value: ``Streaming(n_sinks=4, window=252)``.
+To read the code, begin with `minisink.by_the_book` and `minisink.cache`; the README lists the files in order.
 
 >>> import minisink
 >>> model = minisink.load("novels")
@@ -37,7 +37,7 @@ __all__ = [
     "token_nll",
 ]
 
-TYPE_CHECKING = False  # as in `typing`, which would take its time before a Ctrl-C is listened to: see `__main__`
+TYPE_CHECKING = False  # as in `typing`, whose import would delay the handling of Ctrl-C: see `__main__`
 
 if TYPE_CHECKING:
     from .cache import KVCache, Policy
@@ -55,7 +55,7 @@ else:
     _FILES = (*_SHELF, "evaluation.stream", "evaluation.parts", "hf.fields", "retrieval")
 
     def __getattr__(name):
-        """Import a name when it is first asked for: by then a command has chosen the threads, which numpy reads."""
+        """Import a name on first use; by then a command has set the number of threads, which numpy reads on import."""
         from importlib import import_module
         from importlib.util import find_spec
 
@@ -65,7 +65,7 @@ else:
                 globals().update({public: names[public] for public in __all__ if public in names})
             return globals()[name]
         if not name.startswith("_") and find_spec(f"{__name__}.{name}"):
-            return import_module(f"{__name__}.{name}")  # minisink.cache, without an import of its own
+            return import_module(f"{__name__}.{name}")  # so that minisink.cache needs no import of its own
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

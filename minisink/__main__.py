@@ -1,8 +1,8 @@
 """``minisink`` and ``python -m minisink``.
 
 The commands run on one BLAS thread (see `system.threads`) unless ``OPENBLAS_NUM_THREADS`` or ``OMP_NUM_THREADS`` says
-otherwise, as it should on a quiet machine with a model of 100M parameters and more. The number is read when numpy is
-imported, and nothing has imported it here: see `minisink`.
+otherwise, as it should for a model with 100M parameters or more on an otherwise idle machine. numpy reads the number
+when it is imported, and nothing has imported it yet at this point: see `minisink`.
 """
 
 import os
@@ -27,7 +27,7 @@ def console():
 
 
 def _end(*_):
-    """End at a Ctrl-C during the imports, which would lose it, as `run_command` does later."""
+    """Exit on Ctrl-C, as `run_command` does later; during the imports it would otherwise be lost."""
     os.write(2, b"minisink: interrupted\n")
     os._exit(130)
 

@@ -19,7 +19,7 @@ from .ops import relu, softmax, softmax1, softmax_with_sink
 
 
 def causal_mask(n_queries, n_keys, like=None):  # -> (T, S) bool
-    """Let each query look at its own key and everything before it; query t of the last T is at slot ``S - T + t``.
+    """Let each query look at its own key and all before it; the T queries are the last tokens, at slots S - T to S - 1.
 
     >>> causal_mask(2, 4).astype(int).tolist()
     [[1, 1, 1, 0], [1, 1, 1, 1]]
@@ -51,7 +51,7 @@ def additive(visible, dtype):  # (T, S) bool -> (T, S)
 def score(q, keys):  # (T, H, D), (S, K, D) -> (H, T, S)
     """``q · k / sqrt(D)``; H / K neighbouring query heads share a key head (grouped-query attention, arXiv:2305.13245).
 
-    Heads that share one are rows of one product, so no key is copied.
+    Heads that share a key become rows of a single product, so no key is copied.
     """
     (T, H, D), (S, K, _) = q.shape, keys.shape
     rows = q.reshape(T, K, H // K, D).transpose(1, 2, 0, 3) * (1.0 / math.sqrt(D))  # -> (K, H/K, T, D)
@@ -70,8 +70,8 @@ def attend(q, keys, values, visible=None, *, bias=None, normalise=softmax, trace
     """``softmax(q k^T / sqrt(D) + mask) v`` (Vaswani et al., arXiv:1706.03762, section 3.2.1).
 
     Queries (T, H, D) and keys (S, K, D) are already rotated. `visible` (T, S) is a mask, `bias` (H, T, S) is added to
-    the scores (ALiBi); each may be None. `normalise` turns scores into a pattern. A dict as `trace` receives
-    ``"scores"`` (masked) and ``"pattern"``, (H, T, S). With no keys it raises ValueError. Two equal keys:
+    the scores (ALiBi); either may be None. `normalise` turns scores into a pattern. A dict passed as `trace` receives
+    ``"scores"`` (masked) and ``"pattern"``, (H, T, S). Raises ValueError if there are no keys. With two equal keys:
 
     >>> attend(np.zeros((1, 1, 2)), np.zeros((2, 1, 2)), np.array([[[2.0, 0.0]], [[4.0, 0.0]]])).tolist()
     [[[3.0, 0.0]]]

@@ -1,8 +1,8 @@
 """Text out: choose a token, feed it back, for as long as anyone listens.
 
-A `Stream` is one text under one method: what has been read, and what has been chosen and not been read yet. `generate`
-is an iterator over one. An endless stream runs in constant memory, because the cache holds ``n_sinks + window`` tokens
-and nothing else grows (except with retrieval, which keeps what was evicted). It decodes at memory speed
+A `Stream` is one text under one method: the tokens that have been read, and those chosen but not read yet. `generate`
+iterates over one. An endless stream runs in constant memory, because the cache holds ``n_sinks + window`` tokens
+and nothing else grows (except with retrieval, which keeps what was evicted). Decoding runs at memory speed
 (`fast.decoder`), or with ``readable=True`` through `cache`, as in the paper.
 """
 
@@ -50,21 +50,21 @@ def generate(
     max_new_tokens : int or None
         None never stops.
     cache : KVCache, fast.ring.RingCache or path, optional
-        Your own cache, instead of a method; it takes in the prompt and the text after what it already holds.
+        Your own cache, instead of a method; the prompt and the new text are added to what it already holds.
     temperature : float
         0 takes the likeliest token; otherwise logits are divided by it and a token is drawn.
     top_k : int
-        Draw among the k likeliest only; 0 for all.
+        Draw from the k likeliest only; 0 for all.
     top_p : float
-        Draw among the fewest likeliest tokens that hold this much probability; 1 for all
+        Draw from the smallest set of likeliest tokens that holds this much probability; 1 for all
         (Holtzman et al., arXiv:1904.09751).
     repetition_penalty : float
-        Logits of tokens that already occurred, prompt included, are divided by it where positive and
-        multiplied where negative (Keskar et al., arXiv:1909.05858); 1 for none.
+        Logits of tokens that have already occurred, prompt included, are divided by it if positive and
+        multiplied if negative (Keskar et al., arXiv:1909.05858); 1 for no penalty.
     seed : int
         Seed of the draws; the same seed gives the same text.
     stop_tokens : collection of int
-        Ends the text; the stop token itself is yielded.
+        Tokens that end the text; the stop token itself is yielded.
 
     Returns
     -------
@@ -73,7 +73,7 @@ def generate(
     Raises
     ------
     ValueError
-        At once, for bad ids, a `method` that is not one, or an option out of range.
+        Immediately, for bad ids, a `method` that is not a method, or an option out of range.
 
     Examples
     --------
@@ -107,8 +107,8 @@ def _continue(stream, ids, max_new_tokens, stop_tokens):
 class Stream:
     """One text under one method, with the options of `generate`; `draws` are those of `sampling.Sampler`.
 
-    ``n_seen`` tokens have been read. Tokens that are ``pending`` belong to the text but have not been read; usually it
-    is the one chosen last. Another method can continue the text from the tokens in view, ``sink_ids`` and
+    ``n_seen`` tokens have been read. Tokens that are ``pending`` belong to the text but have not been read; usually
+    just the last one chosen. Another method can continue the text from the tokens in view, ``sink_ids`` and
     ``window_ids``. ``cache`` is None for `Recompute`, which keeps only tokens.
     """
 
@@ -123,7 +123,7 @@ class Stream:
         self.window_ids: deque[int] = deque(maxlen=method.window)
 
     def read(self, ids) -> np.ndarray:
-        """Read what is `pending`, then `ids`; return the logits (V,) after the last. An interrupt loses none."""
+        """Read what is `pending`, then `ids`; return the logits (V,) after the last. An interrupt loses no token."""
         self.pending += [int(i) for i in ids]
         logits = self._read(self.pending)
         n_sinks = getattr(self.method, "n_sinks", 0)
@@ -136,7 +136,7 @@ class Stream:
         return logits
 
     def write(self, logits: np.ndarray, max_new_tokens: int | None = None, stop_tokens=()) -> Iterator[int]:
-        """Choose tokens and read them, beginning with the logits (V,) of the last token that was read.
+        """Choose tokens and read them, starting from the logits (V,) after the last token read.
 
         A stop token ends the text, and is neither yielded nor read; without `max_new_tokens` nothing else ends it.
         """
@@ -153,20 +153,20 @@ class Stream:
 
     @property
     def n_held(self) -> int:
-        """Tokens in view of the next one."""
+        """How many tokens are in view when the next one comes."""
         return len(self.sink_ids) + len(self.window_ids)
 
     @property
     def oldest(self) -> int:
-        """The token_index of the oldest token in the window, 0 while nothing has left it."""
+        """The token_index of the oldest token in the window, or 0 as long as none has left it."""
         return self.n_seen - len(self.window_ids) if self.n_held < self.n_seen else 0
 
     def fresh(self, method: Method | None = None) -> "Stream":
-        """Return an empty stream with the same options and its own random generator, by default of the same method."""
+        """Return an empty stream with the same options, its own random generator and, by default, the same method."""
         return Stream(self.model, method or self.method, readable=self.readable, **self.draws)
 
     def under(self, method: Method) -> "Stream":
-        """Continue the same text under another method, which reads the tokens in view again."""
+        """Continue the same text under another method, which rereads the tokens in view."""
         stream = self.fresh(method)
         stream.sampler, ids = self.sampler, [*self.sink_ids, *self.window_ids]
         if ids:
@@ -176,9 +176,9 @@ class Stream:
 
 
 def reader(model: Model, method: Method = DEFAULT, *, readable=False, cache: Any = None) -> tuple[Callable, Any]:
-    """Return a function from new ids to the logits (V,) after the last of them, and the cache it fills.
+    """Return a function from new ids to the logits (V,) after the last one, and the cache it fills.
 
-    Parameters and errors are those of `generate`. For `Recompute`, which has no cache, the second is None.
+    Parameters and errors are those of `generate`. For `Recompute`, which has no cache, the second result is None.
 
     >>> from minisink import Streaming, load
     >>> model = load("novels")
@@ -201,7 +201,7 @@ def reader(model: Model, method: Method = DEFAULT, *, readable=False, cache: Any
 
 
 def _recompute(model, lead, window):
-    recent = deque(maxlen=window + 1)  # with one more than fits, the text has outgrown the window
+    recent = deque(maxlen=window + 1)  # one more than fits, to notice that the text has outgrown the window
 
     def logits_of(new):
         recent.extend(int(i) for i in new)

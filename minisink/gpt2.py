@@ -1,12 +1,12 @@
 """GPT-2, top to bottom: config, weights, forward.
 
-LayerNorm before each half-layer, a GELU MLP, and *learned absolute positions*: a vector for each place, added
-to the token before the first layer (Radford et al., 2019). So the position is mixed into everything a cache
+LayerNorm before each half-layer, a GELU MLP, and *learned absolute positions*: one vector per position, added
+to the token's embedding before the first layer (Radford et al., 2019). So the position is mixed into everything a cache
 keeps, and cannot be changed when the token moves to another slot:
 
-- ``Recompute`` is exact, because it builds every window from its tokens;
+- ``Recompute`` is exact, because it rebuilds every window from its tokens;
 - a window or streaming cache with ``positions="slot"`` embeds a new token at ``min(t, capacity - 1)``: once the
-  cache is full every token enters at the same position, and keys keep the position they came in at;
+  cache is full every new token gets the same position, and keys keep the position they entered with;
 - with ``positions="original"`` a text longer than the learned positions is refused.
 
 docs/gpt2.md measures what that costs.
@@ -26,7 +26,7 @@ from .positions import unrotated
 
 @dataclass(frozen=True)
 class Config:
-    """The fixed numbers of one model; names of Hugging Face are translated in `hf.gpt2`."""
+    """The fixed numbers of one model; Hugging Face's names are translated in `hf.gpt2`."""
 
     d_model: int  # C
     n_layers: int  # L
@@ -92,7 +92,7 @@ class Weights:
 def forward(ids, weights, config, *, path: Path | None = None, rows=None, trace: dict | None = None):
     """Logits (T, V) of the next token after each token of `ids` (T,); the arguments are those of `llama.forward`.
 
-    The `path` also gives each token's position: ValueError if it is beyond the learned ones.
+    The `path` also gives each token's position; one beyond the learned positions raises ValueError.
     """
     path = Uncached() if path is None else path
     H, D = config.n_heads, config.head_dim
@@ -142,6 +142,6 @@ def layer_shapes(config):
 
 
 def outer_shapes(config):
-    """Return the shapes of `Weights` besides embedding, output matrix and layers."""
+    """Return the shapes of the arrays in `Weights` other than the embedding, output matrix and layers."""
     C = config.d_model
     return {"norm": (C,), "norm_b": (C,), "position": (config.max_positions, C)}

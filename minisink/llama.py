@@ -19,7 +19,7 @@ from .positions import Rotary, rope_frequencies
 
 @dataclass(frozen=True)
 class Config:
-    """The fixed numbers of one model; names of Hugging Face are translated in `hf.llama`."""
+    """The fixed numbers of one model; Hugging Face's names are translated in `hf.llama`."""
 
     d_model: int  # C
     n_layers: int  # L
@@ -94,8 +94,8 @@ class Weights:
 def forward(ids, weights, config, *, path: Path | None = None, rows=None, trace: dict | None = None):
     """Logits (T, V) of the next token after each token of `ids` (T,).
 
-    `path` says which keys the tokens see, `paths.Uncached` by default. With `rows`, a slice or ints, other tokens are
-    computed only as far as attention needs them. A dict as `trace` receives ``"layers"``, a list with one dict per
+    `path` says which keys the tokens see (default `paths.Uncached`). With `rows`, a slice or ints, the other tokens are
+    computed only as far as attention needs them. If `trace` is a dict, it receives ``"layers"``, a list of one dict per
     layer: residual stream ``"x"`` (T, C) before the layer, un-rotated ``"q"`` (T, H, D), ``"k"`` and ``"v"`` (T, K, D),
     ``"scores"`` and ``"pattern"`` (H, T, S), ``"mixed"`` (T, H, D); and ``"x"`` (T, C), the residual stream at the end.
     """
@@ -151,5 +151,5 @@ def layer_shapes(config):
 
 
 def outer_shapes(config):
-    """Return the shapes of `Weights` besides embedding, output matrix and layers."""
+    """Return the shapes of the arrays in `Weights` other than the embedding, output matrix and layers."""
     return {"norm": (config.d_model,)}

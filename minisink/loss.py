@@ -1,7 +1,7 @@
 """How well a model predicts a text, token by token, under each of the methods.
 
 The loss of a token is its negative log-likelihood in nats; ``perplexity = exp(mean)``. A token is predicted
-from what the method's cache holds *at that moment*. In one forward pass over the text nothing would ever be evicted,
+from what the method's cache holds *at that moment*. In a single forward pass over the text nothing would be evicted,
 and window, streaming and dense attention would agree to the last digit.
 
 Every method runs in blocks at memory speed (`fast.blocks`), or with ``readable=True`` through `cache`, as in the paper.
@@ -40,10 +40,10 @@ def token_nll(
     method : Dense, Window, Recompute, Streaming, Retrieval, ByLayer or your own Policy
         What a query sees; by default ``Streaming(n_sinks=4, window=252)``.
     readable : bool
-        Evict, number and rotate in `cache.KVCache`, where a breakpoint is hit, and rebuild windows one by one. The
-        numbers are the same, but it is slower. Your own policy and `ByLayer` always run this way.
+        Evict, number and rotate in `cache.KVCache`, where you can set a breakpoint, and rebuild windows one at a time.
+        The numbers are the same, but it is slower. Your own policy and `ByLayer` always run this way.
     cache : KVCache or path, optional
-        Your own cache, instead of a method; it takes in the tokens.
+        Your own cache, instead of a method; the tokens are added to it.
 
     Returns
     -------
@@ -53,7 +53,7 @@ def token_nll(
     Raises
     ------
     ValueError
-        For bad ids, a `method` that is not one, both a method and a cache, or a position that a GPT-2 has not learned.
+        For bad ids or a bad `method`, both a method and a cache, or a position that a GPT-2 has not learned.
 
     Examples
     --------
@@ -78,7 +78,7 @@ def nll_blocks(
 ) -> Iterator[np.ndarray]:
     """Return an iterator over what `token_nll` returns, a block of up to `chunk` tokens at a time.
 
-    The results do not depend on `chunk`. Errors come at once, as in `token_nll`; a GPT-2 runs up to its last position.
+    The results do not depend on `chunk`. Errors are raised at once, as there; a GPT-2 runs up to its last position.
     """
     ids = model.check_ids(ids)
     check_whole("chunk", chunk, 1)
@@ -91,8 +91,8 @@ def nll_blocks(
 def losses(model, ids, cache, chunk):
     """Yield the losses of all `ids` (T,) except the first; the cache takes in all except the last, `chunk` at a time.
 
-    Chunks lie where those of the whole text do, so that a stream in pieces has the same bits. One more ends where the
-    learned positions of a GPT-2 end, so that it gets that far.
+    Chunks are cut where they would be in the whole text, so a stream read in pieces gives the same bits. There is one
+    more cut where the learned positions of a GPT-2 end, so that it gets that far.
     """
     start = 0
     while start < len(ids) - 1:
@@ -104,7 +104,7 @@ def losses(model, ids, cache, chunk):
 
 
 def cache_of(model: Model, method: Method, cache: Any = None, *, readable: bool = False) -> Any:
-    """Return the caller's cache, checked, or an empty one: a `KVCache`, or if it can be its version for blocks."""
+    """Return the caller's cache, checked, or an empty one: a `KVCache`, or if possible its version for blocks."""
     refuse_both(method, cache)
     if cache is not None:
         check_cache(model, cache)
@@ -122,12 +122,12 @@ def recomputed(model, ids, method, chunk, *, readable=False):
 
 
 def _recompute_batched(model, ids, window, lead, chunk):
-    """Yield the loss of every token given the `window` before it, built from scratch, many windows in a pass."""
+    """Yield the loss of every token given the previous `window`, rebuilt from scratch, many windows per pass."""
     n_first = min(window, len(ids) - 1)
     if n_first:  # until the text outgrows the window, the windows are its beginnings: one dense pass
         yield nll_of(model.forward(ids[:n_first]), ids[1 : n_first + 1])
     last = slice(window - 1, None, window)  # the row of each window's last token
-    at_once = max(1, 4 * chunk // window)  # windows side by side: about 1,000 tokens a pass
+    at_once = max(1, 4 * chunk // window)  # windows side by side: about 1,000 tokens per pass
     for start in range(window + 1, len(ids), at_once):
         targets = np.arange(start, min(start + at_once, len(ids)))  # (B,)
         recent = ids[targets[:, None] + np.arange(len(lead) - window, 0)]  # (B, window - len(lead))
@@ -166,7 +166,7 @@ def perplexity(nll: np.ndarray) -> float:
     Returns
     -------
     float
-        NaN for no tokens.
+        NaN if there are no tokens.
 
     Examples
     --------

@@ -35,10 +35,10 @@ class Model:
     ignored : list of str
         Tensors in the files that a forward pass does not need.
     chat_template : str or None
-        How to write a conversation for this model, in Jinja; see `chat.template`.
+        A Jinja template that formats conversations for this model; see `chat.template`.
     special_tokens : dict or None
         The template's names for special tokens: ``{"bos_token": "<s>", ...}``; None derives them from the config's
-        ids. What begins or ends a text is ``config.bos`` and ``config.eos``.
+        ids. The tokens that begin and end a text are ``config.bos`` and ``config.eos``.
     """
 
     config: Any
@@ -52,7 +52,7 @@ class Model:
 
     @property
     def architecture(self) -> Any:
-        """The file that computes it: `llama`, `gpt2` or one of `families`."""
+        """The module that computes it: `llama`, `gpt2` or one of `families`."""
         return ARCHITECTURES[self.config.model_type]
 
     def __repr__(self):
@@ -68,15 +68,15 @@ class Model:
         rows: slice | np.ndarray | None = None,
         trace: dict | None = None,
     ) -> np.ndarray:
-        """Logits of the next token after each token.
+        """Return the logits of the next token after each token.
 
         Parameters
         ----------
         ids : sequence or ndarray of shape (T,), ints
         cache : KVCache or path, optional
-            What the tokens may look at besides each other; it takes them in. Without a cache the text is
-            dense and causal from token 0. Any chunking gives the same logits. A path is any object with
-            the methods of `paths.Path`.
+            What the tokens may look at besides each other; they are added to it. Without a cache, attention is dense
+            and causal from token 0. The logits do not depend on how a text is cut into chunks. A path is any
+            object with the methods of `paths.Path`.
         rows : slice or ndarray of ints, optional
             Tokens whose logits to return (all by default).
         trace : dict, optional
@@ -135,14 +135,14 @@ class Model:
         return ids.astype(np.int64)
 
     def encode(self, text: str, *, bos: bool = True) -> np.ndarray:
-        """Text to token ids.
+        """Turn text into token ids.
 
         Parameters
         ----------
         text : str
-            The name of a special token inside it stays text.
+            The name of a special token inside it is treated as plain text.
         bos : bool
-            Put the begin-of-text token first, if the model has one. If it was trained so, this is the attention sink.
+            Put the begin-of-text token first, if the model has one. In a model trained so, it is the attention sink.
 
         Returns
         -------
@@ -152,7 +152,7 @@ class Model:
         ------
         ValueError
             When the checkpoint has no tokenizer, or the text contains half a surrogate pair, which is
-            how Python passes on bytes that are not UTF-8.
+            how Python represents bytes that are not UTF-8.
 
         Examples
         --------
@@ -169,7 +169,7 @@ class Model:
         return np.array(first + ids, dtype=np.int64)
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
-        """Token ids to text, special tokens left out.
+        """Turn token ids into text, leaving out special tokens.
 
         Parameters
         ----------
@@ -183,12 +183,12 @@ class Model:
 
     def _need_tokenizer(self):
         if self.tokenizer is None:
-            remedy = "transformers turns a tokenizer.model or vocab.json into a tokenizer.json: load it there, and save"
+            remedy = "transformers turns a tokenizer.model or vocab.json into a tokenizer.json: load it there and save"
             raise ValueError(f"{self.name}: has no tokenizer, so text cannot be turned into tokens; {remedy} it")
         return self.tokenizer
 
     def save(self, folder: str | os.PathLike) -> None:
-        """Write a Hugging Face folder that `load` and transformers read; it loads again bit for bit.
+        """Write a Hugging Face folder for `load` and transformers; `load` returns the same model bit for bit.
 
         Parameters
         ----------
@@ -225,8 +225,8 @@ def load(
     Parameters
     ----------
     name_or_path : str or path
-        The name of a model that ships ("novels") or comes as a package ("smollm2"); a Hugging Face
-        folder; a GGUF file; or a hub id "owner/name". For a folder with the name of a model write "./novels".
+        The name of a model that ships with minisink ("novels") or as a package ("smollm2"); a Hugging Face
+        folder; a GGUF file; or a hub id "owner/name". If a folder has the name of a model, write "./novels".
     dtype : {"float32", "float64", "float16"}
         Dtype of the weights and all arithmetic; float16 only on a GPU, because on the host it is many times
         slower than float32. Narrower checkpoints are widened exactly.
@@ -242,7 +242,7 @@ def load(
     Raises
     ------
     CheckpointError
-        Names the file, tensor or value that is wrong.
+        When something in the checkpoint is wrong; the message names the file, tensor or value.
     MemoryError
         When the device has no room for the weights.
 

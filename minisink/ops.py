@@ -33,8 +33,8 @@ def softmax(x):  # (..., S) -> (..., S)
 def softmax_with_sink(x, sink_logit):  # (..., S), broadcastable to (..., 1) -> (..., S)
     """``exp(x_i) / (exp(sink) + sum_j exp(x_j))``: one more logit competes, and its weight is dropped.
 
-    The *sink logit* is one more column, without key or value, dropped after the softmax: weights sum to less than
-    one, and a head may attend to nothing. gpt-oss learns one per head.
+    The *sink logit* is an extra column without a key or value, dropped after the softmax, so the weights sum to less
+    than one and a head can attend to nothing. gpt-oss learns one per head.
 
     >>> softmax(np.array([0.0, 0.0, 0.0]))[:-1].round(4).tolist()
     [0.3333, 0.3333]
@@ -49,7 +49,7 @@ def softmax_with_sink(x, sink_logit):  # (..., S), broadcastable to (..., 1) -> 
 
 
 def softmax1(x):  # (..., S) -> (..., S)
-    """``exp(x_i) / (1 + sum_j exp(x_j))``: the "zero sink" of StreamingLLM, section 3.3: one more score of zero.
+    """``exp(x_i) / (1 + sum_j exp(x_j))``: the "zero sink" of StreamingLLM, section 3.3, an extra score of zero.
 
     >>> softmax1(np.array([0.0, 0.0, 0.0])).tolist()
     [0.25, 0.25, 0.25]
@@ -92,7 +92,7 @@ def _root_mean_square(x, eps):  # (..., C) -> (..., 1)
 
 
 def accum_dtype(dtype):
-    """Return the dtype for sums: float32 at least, because float16 overflows at 256 squared."""
+    """Return the dtype for sums: at least float32, because float16 overflows at 256 squared."""
     return np.result_type(dtype, np.float32)
 
 
@@ -144,10 +144,10 @@ ERF += [-2.08271087e-07, 5.34910272e-09, -7.04184791e-11, 2.06889304e-13, 3.2373
 
 
 def erf_of_root_half(x):
-    """``erf(x / sqrt(2)) = tanh(x P(x^2))``: twice the normal distribution, minus one.
+    """``erf(x / sqrt(2)) = tanh(x P(x^2))``: twice the normal distribution function, minus one.
 
     P is atanh(erf(x / sqrt(2))) / x at the Chebyshev nodes of 0 <= x^2 <= 27; GPT-2's `gelu` has roughly its first two
-    terms. It is off by less than 1e-6 in float32; in float64 Python's own erf is called, number by number.
+    terms. It is off by less than 1e-6 in float32; in float64 Python's own erf is called, one number at a time.
 
     >>> bool(abs(erf_of_root_half(np.float32([0.5, 1.0, 9.0])) - [0.3829249, 0.6826895, 1.0]).max() < 1e-6)
     True

@@ -7,7 +7,7 @@ That is all a model knows about caches, so an architecture is written once for a
 `Uncached`           the whole text, no cache
 `Cached`             what a `cache.KVCache` has kept: the readable path, literally the paper
 `fast.blocks`        ``Banded``, the same for whole blocks of tokens, and ``Windows``, rebuilt from scratch
-`retrieval`          what was evicted is brought back
+`retrieval`          brings back what was evicted
 ===================  ===================================================================================
 
 Any object with the two methods of `Path` is a path. To measure losses and write text (`loss`, `generation`)
@@ -23,14 +23,14 @@ from .cache import KVCache, blocks
 from .ops import softmax
 from .positions import bias_of
 
-BLOCK = 512  # queries taken at once: bounds the (H, T, S) scores of a long text
+BLOCK = 512  # queries processed at once: bounds the (H, T, S) scores of a long text
 
 
 class Path(Protocol):
     """What a model asks of its path: `positions` once per forward pass, `mix` once per layer, in order."""
 
     def positions(self, n_tokens: int) -> np.ndarray:
-        """Return the position (T,) of each of the next tokens when it is newest; raise ValueError if none can follow.
+        """Return the position (T,) of each of the next tokens when it is newest; raise ValueError if no more fit.
 
         GPT-2 adds them to its embedding. In Llama positions enter in `mix`, by rotation.
         """
@@ -41,7 +41,7 @@ class Path(Protocol):
 
         q (T, H, D), k and v (T, K, D) come un-rotated; ``rotate(x, positions)`` is the encoding (see `positions`;
         `positions.bias_of` is added to the scores), ``normalise(scores)`` turns (H, T, S) scores into weights, and a
-        dict as `trace` receives ``"scores"`` and ``"pattern"`` (H, T, S).
+        dict passed as `trace` receives ``"scores"`` and ``"pattern"`` (H, T, S).
         """
         ...
 
@@ -54,33 +54,33 @@ class Uncached:
         return np.arange(n_tokens)
 
     def mix(self, layer, q, k, v, rotate, **options):  # (T, H, D), 2 x (T, K, D) -> (T, H, D)
-        """`causal_attention`; the number of the layer does not matter."""
+        """Apply `causal_attention`; the layer number does not matter."""
         return causal_attention(q, k, v, rotate, **options)
 
 
 class Cached:
-    """New tokens over what a `KVCache` has kept; the cache takes them in."""
+    """New tokens attend to what a `KVCache` has kept, and are added to it."""
 
     def __init__(self, cache: KVCache):
         self.cache = cache
 
     def positions(self, n_tokens):  # -> (T,)
-        """Return each token's slot when it comes in, or its place in the text, as the cache's policy says."""
+        """Return each token's slot on arrival or its place in the text, depending on the cache's policy."""
         return self.cache.next_positions(n_tokens)
 
     def mix(self, layer, q, k, v, rotate, **options):  # (T, H, D), 2 x (T, K, D) -> (T, H, D)
-        """`cached_attention` over the cache of one layer."""
+        """Apply `cached_attention` to the cache of one layer."""
         return cached_attention(q, k, v, self.cache.layers[layer], rotate, **options)
 
 
 def cached_attention(q, k, v, layer, rotate, *, normalise=softmax, trace=None):  # (T, H, D), 2 x (T, K, D) -> (T, H, D)
     """Attend to what the `LayerCache` has kept, the new tokens included: append, evict, number, rotate, attend.
 
-    The readable path, as in the paper. A trace's S is the most slots that any query saw; a query that saw
-    fewer has ``-inf`` and 0 in the rest.
+    The readable path, as in the paper. In a trace, S is the largest number of slots that any query saw;
+    for a query that saw fewer, the rest are ``-inf`` and 0.
     """
     mixed = np.empty_like(q)
-    traces = []  # a trace of each run of tokens
+    traces = []  # one trace per run of tokens
     for new in blocks(layer, len(q)):
         n_new = new.stop - new.start
         layer.append(k[new], v[new])  # and evict

@@ -1,19 +1,19 @@
 """Position encodings: how a score knows how far a query is from a key.
 
 Four are in use. Each is an *encoding* here: a function ``encoding(x, positions)`` applied to
-queries and keys, and for one of them also a ``bias`` that is added to their scores.
+queries and keys, plus, for one of them, a ``bias`` that is added to their scores.
 
 ==============  =============================================  ==========================
 `Rotary`        rotates queries and keys, or part of them      Llama, GPT-NeoX, Falcon
 `Slopes`        subtracts slope times distance from a score    MPT (ALiBi)
-`unrotated`     nothing: positions were added before           GPT-2 (learned), or nowhere
+`unrotated`     nothing: positions were added earlier          GPT-2 (learned), or nowhere
 ==============  =============================================  ==========================
 
 **Rotary.** Rotate a vector by an angle that grows with its position.
 
-A head of width D is read as D/2 pairs of channels; pair j of the vector at position p is rotated by the angle
+A head of width D is treated as D/2 pairs of channels; pair j of the vector at position p is rotated by the angle
 ``p * frequencies[j]`` (Su et al., arXiv:2104.09864, section 3.2). The score of a query at position m and a key at
-position n then depends only on ``m - n``. A query at 7 fits a key at 4 as well as a query at 103 fits a key at 100:
+position n then depends only on ``m - n``. A query at 7 fits a key at 4 exactly as well as one at 103 fits a key at 100:
 
 >>> frequencies = rope_frequencies(6)
 >>> q, k = np.random.default_rng(0).normal(size=(2, 1, 1, 6))  # one token, one head, D = 6
@@ -48,11 +48,11 @@ def rope_frequencies(head_dim, theta=10000.0, scaling=None):  # -> (D/2,) float6
         return frequencies / scaling["factor"]
     if rule == "llama3":
         return _llama3(frequencies, scaling)
-    raise ValueError(f"rope type {rule!r} is not supported; known are 'default', 'linear' and 'llama3'")
+    raise ValueError(f"rope type {rule!r} is not supported; use 'default', 'linear' or 'llama3'")
 
 
 def _llama3(frequencies, scaling):
-    """Llama 3.1: fast pairs stay, slow ones are divided by ``factor``, those between are blended."""
+    """Llama 3.1: fast pairs stay the same, slow ones are divided by ``factor``, and those in between are blended."""
     trained = scaling["original_max_position_embeddings"]
     low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
     turns = trained * frequencies / (2 * math.pi)  # full turns within the trained length
@@ -63,7 +63,7 @@ def _llama3(frequencies, scaling):
 def rotate(x, positions, frequencies):  # (..., T, H, D), (T,) or one for all, (D/2,) -> (..., T, H, D)
     """Rotate channels j and j + D/2 by the angle of pair j: ``(a, b) -> (a cos - b sin, b cos + a sin)``.
 
-    This *split-half* pairing is that of Hugging Face checkpoints. Angles are computed in float64: at position 4,000,000
+    Hugging Face checkpoints use this *split-half* pairing. Angles are computed in float64: at position 4,000,000
     a float32 angle is off by a quarter of a radian. A quarter turn takes (1, 0) to (0, 1):
 
     >>> rotate(np.array([[[1.0, 0.0]]]), np.array([1]), np.array([np.pi / 2])).round(4).tolist()
@@ -86,7 +86,7 @@ class Rotary(NamedTuple):
     interleaved: bool = False
 
     def __call__(self, x, positions):  # (..., T, H, D), (T,) -> (..., T, H, D)
-        """`rotate`; interleaved pairs are reordered for it, and back."""
+        """Apply `rotate`, reordering interleaved pairs before and after."""
         if not self.interleaved:
             return rotate(x, positions, self.frequencies)
         R = 2 * len(self.frequencies)
@@ -113,7 +113,7 @@ class Slopes(NamedTuple):
 
 
 def alibi_slopes(n_heads, bias_max=8):  # -> (H,) float64
-    """``2 ** (-bias_max i / H)`` for heads i = 1 to H; between powers of two every other slope of the next comes first.
+    """``2 ** (-bias_max i / H)`` for heads i = 1 to H; see `by_the_book.slope` if H is not a power of two.
 
     >>> alibi_slopes(4).tolist()
     [0.25, 0.0625, 0.015625, 0.00390625]
@@ -124,7 +124,7 @@ def alibi_slopes(n_heads, bias_max=8):  # -> (H,) float64
 
 
 def bias_of(encoding, queries, keys, like):  # (T,), (S,) -> (H, T, S) or None
-    """Return what an encoding adds to the scores, in dtype and device of `like`; None if it adds nothing."""
+    """Return what an encoding adds to the scores, with the dtype and device of `like`; None if it adds nothing."""
     bias = getattr(encoding, "bias", None)
     return None if bias is None else np.asarray(bias(queries, keys), like.dtype, like=like)
 

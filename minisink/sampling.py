@@ -8,7 +8,7 @@ from .ops import softmax
 class Sampler:
     """Pick the next token from logits; keep the random generator and which tokens have occurred.
 
-    Options are those of `generation.generate`, with a ValueError if out of range.
+    The options are those of `generation.generate`; a value out of range raises ValueError.
     """
 
     def __init__(self, *, temperature=0.0, top_k=0, top_p=1.0, repetition_penalty=1.0, seed=0):
@@ -50,13 +50,13 @@ class Sampler:
         >>> Sampler(temperature=1.0, top_p=0.7).probabilities(np.log([0.5, 0.3, 0.2])).round(3).tolist()
         [0.625, 0.375, 0.0]
         """
-        with np.errstate(over="ignore"):  # at a tiny temperature all except the likeliest are minus infinity
+        with np.errstate(over="ignore"):  # at a tiny temperature all but the likeliest are minus infinity
             p = softmax((logits - logits.max()) / self.temperature)
         order = np.argsort(-logits, kind="stable")  # likeliest first; ties by id
         n_kept = min(self.top_k, len(p)) if self.top_k else len(p)
         if self.top_p < 1.0:
             p_kept = p[order[:n_kept]] / p[order[:n_kept]].sum()
-            # a token stays while those before it hold less than top_p
+            # a token is kept as long as those before it hold less than top_p
             n_kept = int((np.cumsum(p_kept) - p_kept < self.top_p).sum())
         truncated = np.zeros_like(p)
         truncated[order[:n_kept]] = p[order[:n_kept]]

@@ -1,15 +1,15 @@
 """How strong a sink is, read off an attention pattern or off the vectors of a layer.
 
 Softmax weights sum to one (`ops.softmax`), so a head that looks for nothing must still put its weight somewhere. It
-learns to put it on a token that every query can see and that has little to give, the first one. Such a token is an
-*attention sink*, and it has three signs:
+learns to put it on a token that every query can see and that has little to give: the first one. Such a token is an
+*attention sink*, and three signs give it away:
 
-- many heads put much of their weight on it, whatever it says: `weight_on_first`, `sink_rate`;
+- many heads put much of their weight on it, whatever the word: `weight_on_first`, `sink_rate`;
 - its values are small, so that looking at it changes little: `ratio_to_median`, `sink_kind`, `stable_rank`;
-- its residual stream is far larger than any other's: `ratio_to_median` again.
+- its residual stream is far larger than that of any other token: `ratio_to_median` again.
 
 (Xiao et al., arXiv:2309.17453, section 3.1; Gu et al., arXiv:2410.10781; Sun et al., arXiv:2402.17762; Guo et al.,
-arXiv:2410.13835.) Without a softmax that must be spent there is no sink: `ops.softmax1`, ``minisink train backcopy``.
+arXiv:2410.13835.) Where the weights need not be spent, there is no sink: `ops.softmax1`, ``minisink train backcopy``.
 `experiments.inside` measures these signs in a whole model.
 """
 
@@ -38,7 +38,7 @@ def sink_rate(patterns, *, key=0, eps=0.3):  # a list of (H, T, T), one per laye
 
 
 def weight_on_first(pattern, n_first=1):  # (H, T, T) causal -> (H,)
-    """Mean weight on the first tokens, by the queries after them; ValueError if there are none.
+    """Return the mean weight that later queries put on the first tokens; ValueError if there are none.
 
     >>> weight_on_first(np.array([[[1.0, 0.0, 0.0], [0.5, 0.5, 0.0], [0.5, 0.25, 0.25]]])).tolist()
     [0.5]

@@ -33,7 +33,7 @@ def save_cache(cache: AnyCache, path: str | os.PathLike) -> None:
     Raises
     ------
     ValueError
-        For your own class of cache or policy, which a file cannot rebuild; when an interrupted forward pass has
+        For your own class of cache or policy, which cannot be rebuilt from a file; when an interrupted forward pass has
         left the layers at different tokens; or when the file cannot be written.
     """
     save_state(path, "minisink_cache", *cache_state(cache))
@@ -51,7 +51,7 @@ def load_cache(path: str | os.PathLike, *, like: np.ndarray | None = None) -> An
     Returns
     -------
     KVCache, retrieval.RetrievalCache, fast.blocks.Banded or fast.ring.RingCache
-        What was saved.
+        The cache that was saved.
 
     Raises
     ------
@@ -66,14 +66,14 @@ def load_cache(path: str | os.PathLike, *, like: np.ndarray | None = None) -> An
 def cache_state(cache: AnyCache) -> tuple[dict, dict]:
     """Return a cache's JSON-able metadata, its method included, and its arrays on the host."""
     if type(cache) not in CACHES.values():
-        raise ValueError(f"{cache!r} is your own class, which a file cannot rebuild; save its arrays yourself")
+        raise ValueError(f"{cache!r} is your own class, which cannot be rebuilt from a file; save its arrays yourself")
     arrays, about = cache.state()
     about |= {"kind": cache.kind, "method": method_state(cache.policy)}
     return about, {name: to_host(array) for name, array in arrays.items()}
 
 
 def cache_from(about: dict, arrays: dict, like: np.ndarray | None = None, config=None) -> AnyCache:
-    """Return the cache whose `cache_state` this is, its keys and values on the device of `like`.
+    """Rebuild a cache from its `cache_state`, with keys and values on the device of `like`.
 
     Raise ValueError (or KeyError, TypeError, ...: see `system.files.reading`) unless the arrays fit a cache
     of this kind, its method and number of tokens, and a model of this `config`.
@@ -87,28 +87,28 @@ def cache_from(about: dict, arrays: dict, like: np.ndarray | None = None, config
     _check_arrays(arrays, shapes)
     for name in arrays:
         if "token_index" in name and not np.array_equal(arrays[name], _tokens(name, method, about["n_seen"], arrays)):
-            raise ValueError(f"{name} does not hold the tokens that {method!r} keeps of {about['n_seen']}")
+            raise ValueError(f"{name} does not hold the tokens that {method!r} keeps out of {about['n_seen']}")
     if like is not None:
         arrays = {n: a if a.dtype == np.int64 else np.asarray(a, like=like) for n, a in arrays.items()}
     return make.from_state(method, arrays, about)
 
 
 def method_state(method: Method) -> dict:
-    """Return a method as JSON-able data; ValueError for your own class, which a file cannot rebuild.
+    """Return a method as JSON-able data; ValueError for your own class, which cannot be rebuilt from a file.
 
     >>> method_state(Streaming(1, 15))
     {'name': 'Streaming', 'n_sinks': 1, 'window': 15, 'positions': 'slot'}
     """
     name = type(method).__name__
     if METHODS.get(name) is not type(method):
-        raise ValueError(f"{method!r} is your own class, which a file cannot rebuild; save its arrays yourself")
+        raise ValueError(f"{method!r} is your own class, which cannot be rebuilt from a file; save its arrays yourself")
     if isinstance(method, ByLayer):
         return {"name": name, "policies": [method_state(policy) for policy in method.policies]}
     return {"name": name} | {f.name: getattr(method, f.name) for f in fields(method) if f.init}
 
 
 def method_from(state: dict, known: dict = METHODS) -> Method:
-    """Return the method whose `method_state` this is, of the classes `known` by name.
+    """Rebuild a method from its `method_state`, given the `known` classes by name.
 
     >>> method_from(method_state(ByLayer([Streaming(1, 15), Dense()])))
     ByLayer([Streaming(n_sinks=1, window=15, positions='slot'), Dense(positions='slot')])
@@ -156,7 +156,7 @@ def _n_held(policy, n_seen):
 
 
 def _shapes_stored(method, about, arrays, L, K, D):
-    """Return the shapes of an `EvictedStore`'s arrays: every token that is not a sink, from some block on."""
+    """Return the shapes of an `EvictedStore`'s arrays: every token that is not a sink, starting at some block."""
     n_seen, first_blocks = about["n_seen"], about["first_blocks"]
     if len(first_blocks) != (L if n_seen and method.n_blocks else 0):
         raise ValueError(f"it has {len(first_blocks)} first_blocks, for {L} layers")
@@ -164,7 +164,7 @@ def _shapes_stored(method, about, arrays, L, K, D):
     for i, first in enumerate(first_blocks):
         check_whole("first_blocks", first, 0)
         if first * method.block > oldest:
-            raise ValueError(f"first_blocks has {first}, and stored token {oldest} may be fetched")
+            raise ValueError(f"first_blocks has {first}, but stored token {oldest} may be fetched")
         n_stored = max(0, n_seen - method.n_sinks - first * method.block)
         shapes |= {f"stored_keys.{i}": (n_stored, K, D), f"stored_values.{i}": (n_stored, K, D)}
     return shapes
