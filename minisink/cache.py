@@ -243,7 +243,7 @@ def _survivors(policy, token_index):
 def refuse_own(policy: Policy) -> None:
     """Raise ValueError for a policy that overrides a decision; the fast paths would ignore it."""
     if not policy.is_plain:
-        raise ValueError(f"{policy}: the fast paths know only sinks and a window; use readable=True or a KVCache")
+        raise ValueError(f"{policy}: the fast paths handle only sinks and a window; use readable=True or a KVCache")
 
 
 def numbers_to_int(method) -> None:

@@ -108,7 +108,7 @@ class Stream:
     """One text under one method, with the options of `generate`; `draws` are those of `sampling.Sampler`.
 
     ``n_seen`` tokens have been read. Tokens that are ``pending`` belong to the text but have not been read; usually
-    just the last one chosen. Another method can continue the text from the tokens in view, ``sink_ids`` and
+    it is just the last one chosen. Another method can continue the text from the tokens in view, ``sink_ids`` and
     ``window_ids``. ``cache`` is None for `Recompute`, which keeps only tokens.
     """
 
@@ -153,12 +153,12 @@ class Stream:
 
     @property
     def n_held(self) -> int:
-        """How many tokens are in view when the next one comes."""
+        """How many tokens are in view when the next one arrives."""
         return len(self.sink_ids) + len(self.window_ids)
 
     @property
     def oldest(self) -> int:
-        """The token_index of the oldest token in the window, or 0 as long as none has left it."""
+        """The token_index of the oldest token in the window, or 0 if none has left it yet."""
         return self.n_seen - len(self.window_ids) if self.n_held < self.n_seen else 0
 
     def fresh(self, method: Method | None = None) -> "Stream":

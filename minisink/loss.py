@@ -78,7 +78,7 @@ def nll_blocks(
 ) -> Iterator[np.ndarray]:
     """Return an iterator over what `token_nll` returns, a block of up to `chunk` tokens at a time.
 
-    The results do not depend on `chunk`. Errors are raised at once, as there; a GPT-2 runs up to its last position.
+    The results do not depend on `chunk`. Errors are raised immediately; a GPT-2 runs up to its last position.
     """
     ids = model.check_ids(ids)
     check_whole("chunk", chunk, 1)

@@ -125,7 +125,7 @@ class Model:
             raise ValueError(f"ids are the text {ids[:20]!r}; encode it first: model.encode(text)")
         ids = np.asarray(ids)
         if ids.ndim != 1 or ids.size == 0:
-            raise ValueError(f"ids have shape {ids.shape}; a text is one axis of at least one token")
+            raise ValueError(f"ids have shape {ids.shape}; they must be one-dimensional, with at least one token")
         if ids.dtype.kind not in "iu":
             raise ValueError(f"ids are {ids.dtype}; they must be whole numbers")
         outside = np.flatnonzero((ids < 0) | (ids >= self.config.vocab_size))
@@ -142,7 +142,7 @@ class Model:
         text : str
             The name of a special token inside it is treated as plain text.
         bos : bool
-            Put the begin-of-text token first, if the model has one. In a model trained so, it is the attention sink.
+            Put the begin-of-text token first, if there is one. In a model trained that way, it is the attention sink.
 
         Returns
         -------

@@ -49,7 +49,7 @@ def softmax_with_sink(x, sink_logit):  # (..., S), broadcastable to (..., 1) -> 
 
 
 def softmax1(x):  # (..., S) -> (..., S)
-    """``exp(x_i) / (1 + sum_j exp(x_j))``: the "zero sink" of StreamingLLM, section 3.3, an extra score of zero.
+    """``exp(x_i) / (1 + sum_j exp(x_j))``: the "zero sink" of StreamingLLM (section 3.3), an extra score of zero.
 
     >>> softmax1(np.array([0.0, 0.0, 0.0])).tolist()
     [0.25, 0.25, 0.25]

@@ -48,7 +48,7 @@ def rope_frequencies(head_dim, theta=10000.0, scaling=None):  # -> (D/2,) float6
         return frequencies / scaling["factor"]
     if rule == "llama3":
         return _llama3(frequencies, scaling)
-    raise ValueError(f"rope type {rule!r} is not supported; use 'default', 'linear' or 'llama3'")
+    raise ValueError(f"rope type {rule!r} is not supported; only 'default', 'linear' and 'llama3' are")
 
 
 def _llama3(frequencies, scaling):

@@ -9,7 +9,7 @@ learns to put it on a token that every query can see and that has little to give
 - its residual stream is far larger than that of any other token: `ratio_to_median` again.
 
 (Xiao et al., arXiv:2309.17453, section 3.1; Gu et al., arXiv:2410.10781; Sun et al., arXiv:2402.17762; Guo et al.,
-arXiv:2410.13835.) Where the weights need not be spent, there is no sink: `ops.softmax1`, ``minisink train backcopy``.
+arXiv:2410.13835.) Where the weights need not sum to one, no sink forms: `ops.softmax1`, ``minisink train backcopy``.
 `experiments.inside` measures these signs in a whole model.
 """
 

@@ -189,7 +189,7 @@ def _shapes_evicted(method, about, arrays, L, K, D):
 def _check_arrays(arrays, shapes):
     """Raise ValueError unless arrays have these names and shapes, and hold floats of one width, or token indices."""
     if arrays.keys() != shapes.keys():
-        raise ValueError(f"it holds {', '.join(sorted(arrays.keys() ^ shapes.keys()))[:80]} too many or too few")
+        raise ValueError(f"missing or unexpected: {', '.join(sorted(arrays.keys() ^ shapes.keys()))[:80]}")
     for name, array in arrays.items():
         if array.shape != shapes[name]:
             raise ValueError(f"{name} has shape {array.shape}; it must be {shapes[name]}")

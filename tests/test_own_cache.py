@@ -115,7 +115,7 @@ def test_the_fast_paths_refuse_what_they_cannot_do(policy, tmp_path):
         lambda: RingCache(3, 2, 6, policy),
         lambda: Decoder(model, policy),
     ):
-        with pytest.raises(ValueError, match=f"{type(policy).__name__}.*the fast paths know only sinks and a window"):
+        with pytest.raises(ValueError, match=f"{type(policy).__name__}.*the fast paths handle only sinks and a window"):
             make()
     with pytest.raises(ValueError, match="is your own class"):
         minisink.save_cache(minisink.new_cache(model, policy), tmp_path / "cache")

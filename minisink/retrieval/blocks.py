@@ -14,8 +14,8 @@ MAX_SCORES = 1 << 22  # queries that search at once: bounds the memory of a sear
 class RetrievalBlocks(WithStores, Banded):
     """Blocks of tokens attend to sinks, fetched blocks and window, with the same results as `cache.RetrievalPath`.
 
-    ``stores`` holds an `EvictedStore` for each layer, or None before its first token. ``paired`` says whether its
-    channels are paired, as in a decoder.
+    ``stores`` holds an `EvictedStore` for each layer, or None before its first token. ``paired`` says whether
+    channels are stored in pairs, as in a decoder.
     """
 
     kind = "retrieval blocks"

@@ -65,7 +65,7 @@ def _bounds(view, q, start, stop):  # (K, D, G, t), 2 x (t,) -> (H, t, N)
 
 
 def block_max(scores):  # (K, N, B, Q) -> (K, N, Q)
-    """Return the best score of each block, by halving, three times as fast as ``scores.max(axis=2)``.
+    """Return the best score of each block by halving; three times as fast as ``scores.max(axis=2)``.
 
     >>> block_max(np.array([3.0, 1.0, 2.0, 0.0, 5.0]).reshape(1, 1, 5, 1)).tolist()
     [[[5.0]]]

@@ -13,8 +13,8 @@ moves, and the evicted tokens are a range of the stored ones. Two sinks, a windo
 A search reads the rows that the range touches, here 0, 1 and 2: a `StoreView`. Within a view everything is
 counted from its start: blocks 0, 1 and 2, and tokens 0 to 5, of which 1 to 4 are evicted (``start`` 1, ``stop`` 5).
 
-Keys are stored rotated the way the search needs them. All of them count as `window` tokens back, so instead of the
-keys the query is rotated, once. (With ``positions="original"`` they are rotated to their token_index.)
+Keys are stored rotated the way the search needs them. All of them count as `window` tokens back, so it is the query
+that is rotated, once. (With ``positions="original"`` the keys are rotated to their token_index.)
 """
 
 from typing import Any, NamedTuple

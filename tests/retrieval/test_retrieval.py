@@ -260,7 +260,7 @@ def test_a_method_of_your_own_takes_the_readable_path():
     assert abs(nll - minisink.token_nll(model, ids, Retrieval(1, 3, n_blocks=1, block=2))).max() > 1e-3
     text = list(minisink.generate(model, ids, method, max_new_tokens=2))
     assert text[0] == stream(model, ids, method)[-1].argmax()
-    with pytest.raises(ValueError, match="the fast paths know only sinks and a window; use readable=True"):
+    with pytest.raises(ValueError, match="the fast paths handle only sinks and a window; use readable=True"):
         Decoder(model, method)
 
 
