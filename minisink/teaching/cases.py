@@ -8,7 +8,7 @@ from . import reference
 
 
 def _ints(rng, *shape):
-    """Draw small whole numbers, which a reader can follow."""
+    """Draw small whole numbers, which are easy to follow."""
     return rng.integers(-2, 3, size=shape).astype(np.float64)
 
 
@@ -57,7 +57,7 @@ def attend(rng):
 
 
 def attend_heads(rng):
-    """Draw several heads, (T, H, D): with as many key heads; then with fewer, which neighbours share."""
+    """Draw several heads, (T, H, D): first with a key head each, then with fewer, which neighbouring heads share."""
     cases = []
     for T, S, H, K, D in [(2, 3, 2, 2, 4), (1, 2, 4, 2, 2), (2, 3, 4, 2, 4), (3, 5, 6, 2, 4), (2, 3, 6, 3, 4)]:
         visible = rng.random((T, S)) < 0.6
@@ -67,7 +67,7 @@ def attend_heads(rng):
 
 
 def rotate(rng):
-    """Draw from one pair at position 0 to four at 250."""
+    """Draw from one pair of channels at position 0 to several at 250."""
     cases = [{"x": np.array([[1.0, 0.0]]), "positions": np.array([p]), "theta": 100.0} for p in (0, 1, 2)]
     sizes = [(1, 4), (2, 4), (1, 6), (3, 2), (3, 4), (4, 6), (5, 8)]
     for (T, D), theta, draw in product(sizes, (100.0, 10000.0), (_ints, _reals)):
@@ -78,7 +78,7 @@ def rotate(rng):
 
 
 def survivors(rng):
-    """List every small cache, so that the first that fails is the smallest, and a few large ones."""
+    """List every small cache in order of size, so that the first to fail is the smallest, and a few large ones."""
     small = sorted(product(range(1, 10), range(4), range(1, 5)), key=sum)
     large = rng.integers((10, 0, 1), (60, 9, 20), (12, 3)).tolist()
     return [{"n_slots": n, "n_sinks": s, "window": w} for n, s, w in [*small, *large]]
@@ -98,13 +98,13 @@ def can_hold(case):
 
 
 def step(rng):
-    """Draw texts whose values name their tokens, without and with positions; then any; then a long one."""
+    """Draw texts whose values name their tokens, without and with positions; then random texts, one of them long."""
     cases = []
     for n_sinks, window in [(0, 1), (1, 1), (0, 2), (1, 2), (2, 1), (0, 3), (2, 3), (1, 4), (3, 2)]:
-        T = min(n_sinks + window + 3, 8)  # values that name their token, and nothing else: who is kept?
+        T = min(n_sinks + window + 3, 8)  # values that name their token, and nothing else: which are kept?
         cases.append(_sized(n_sinks, window, q=np.zeros((T, 8)), k=np.zeros((T, 8)), v=np.eye(T, 8)))
     for n_sinks, window in [(0, 2), (1, 2), (0, 3), (1, 3), (2, 2), (2, 3), (3, 3)]:
-        T = min(n_sinks + window + 3, 8)  # and with queries and keys: where do they stand?
+        T = min(n_sinks + window + 3, 8)  # with queries and keys too: which positions do they get?
         cases.append(_sized(n_sinks, window, **_drawn(rng, _ints, q=(T, 8), k=(T, 8)), v=np.eye(T, 8)))
     for n_sinks, window, D, T in [(0, 4, 4, 9), (1, 3, 4, 12), (2, 4, 6, 14), (4, 5, 4, 16), (3, 1, 2, 9)]:
         theta = float(rng.choice([100.0, 10000.0]))
@@ -113,7 +113,7 @@ def step(rng):
 
 
 def step_heads(rng):
-    """Draw several heads, (T, H, D): with as many key heads; then with fewer, which neighbours share."""
+    """Draw several heads, (T, H, D): first with a key head each, then with fewer, which neighbouring heads share."""
     sizes = [(2, 2), (4, 2), (6, 2), (6, 3)]
     return [_sized(1, 2, **_drawn(rng, _reals, q=(5, H, 4), k=(5, K, 4), v=(5, K, 4))) for H, K in sizes]
 
@@ -123,7 +123,7 @@ def _sized(n_sinks, window, theta=100.0, **text):
 
 
 def token_nll(rng):
-    """Draw a few tokens and words, logits that overflow, and tokens whose probability is too small for a number."""
+    """Draw a few tokens and words, logits that overflow, and tokens whose probability is too small for a float."""
     sizes = product([(2, 2), (3, 2), (2, 3), (3, 3), (4, 3), (5, 4), (7, 5)], (_ints, _reals))
     cases = [{"logits": draw(rng, T, V), "ids": rng.integers(V, size=T)} for (T, V), draw in sizes]
     cases.append({"logits": _reals(rng, 4, 3), "ids": np.array([1, 2, 0, 1])})
@@ -134,7 +134,7 @@ def token_nll(rng):
 
 
 def retrieve(rng):
-    """Draw full and other blocks, too far apart for rounding to matter; then many, to distinguish small rotations."""
+    """Draw full and partial blocks, scored too far apart for rounding to matter; many, to detect small rotations."""
     sizes = [(2, 1, 1, 2), (3, 1, 1, 2), (4, 2, 1, 2), (3, 2, 1, 2), (4, 2, 2, 4), (6, 2, 1, 4)]
     sizes += [(6, 3, 2, 4), (7, 2, 2, 2), (9, 4, 2, 4), (12, 3, 2, 6), (12, 4, 1, 4), (10, 3, 3, 4)]
     cases = [_search(rng, *each, window, float(rng.choice([100.0, 1e4]))) for each, window in product(sizes, (1, 3, 8))]
@@ -144,7 +144,7 @@ def retrieve(rng):
 
 
 def _one_good_key(rng, D):
-    """Return a case in which one block has the best key, another is better on average, a third has nothing."""
+    """Return a case in which one block has the best key, another is better on average, and a third is poor."""
     case = {"q": _reals(rng, D), "block": 3, "k": 1, "window": 5, "theta": 100.0}
     query = reference.rotate(case["q"], case["window"], case["theta"])
     scores = rng.permutation([[0.0, 1.0, -0.5], [0.8, 0.7, 0.8], [-0.9, -0.9, -0.8]]).reshape(-1, 1)
@@ -167,7 +167,7 @@ def _search(rng, N, block, k, D, window, theta):
 
 
 def clear(case):
-    """Whether the k-th block and the next are too far apart for rounding to matter."""
+    """Whether the k-th block and the next score too far apart for rounding to matter."""
     args = (case[name] for name in ("q", "keys", "block", "window", "theta"))
     best = sorted(reference.block_scores(*args), reverse=True)
     return len(best) <= case["k"] or best[case["k"] - 1] - best[case["k"]] > 0.05

@@ -1,9 +1,9 @@
 """The other side of the checker: a process that runs a student's file, and returns its functions' answers.
 
 It is started as a script, outside the package (``python -I child.py``), and loads NumPy once. Each request gets its own
-process, forked from that: it reads the request, goes behind the walls of `wall.py` and writes one line of JSON per
-answer into a file that the student's code finds neither open nor by name. It judges nothing and knows no right answer:
-whatever a file does in here, it can only send numbers. `answer` also asks a live function in a notebook.
+process, forked from that one. It reads the request, goes behind the walls of `wall.py` and writes one line of JSON per
+answer to a file that the student's code can find neither open nor by name. It judges nothing and contains no right
+answers, so whatever a file does in here, all it can send is numbers. `answer` also calls live functions in a notebook.
 """
 
 import json
@@ -31,7 +31,7 @@ class Unusable(ValueError):
 
 
 def as_array(value):
-    """Return what stands for an array in the request as an array, any other object as it is."""
+    """Decode an object in the request: a dict that describes an array becomes one, and any other stays as it is."""
     return np.array(value["array"], value["dtype"]).reshape(value["shape"]) if "array" in value else value
 
 
@@ -57,7 +57,7 @@ def encode(value):
 
 
 def answer(name, function, args, file=None):
-    """Call once; return JSON-able ``value``, or ``raised``, ``error`` and ``line``."""
+    """Call the function once; return JSON-able ``value``, or ``raised``, ``error`` and ``line``."""
     if name == "step":
         return _stream(function, args, file)
     try:
@@ -83,7 +83,7 @@ def _stream(function, args, file):
 
 
 def _output(out, state, like):
-    """Return an output as numbers; Unusable if the state takes its place."""
+    """Return an output as numbers; raise Unusable if the state is in its place."""
     try:
         encoded = encode(out)
         if math.prod(encoded[0]) == np.size(like):
@@ -106,7 +106,7 @@ def _raised(error, file):
 
 
 def numbers_in(state, single=(int, float, np.generic)):
-    """Count the numbers in a state of any structure, in arrays or one by one as a `single`."""
+    """Count the numbers in a state of any structure, whether in arrays or individually, as a `single`."""
     visited, todo, total = set(), [state], 0
     while todo and len(visited) < LARGEST:
         item = todo.pop()
@@ -154,7 +154,7 @@ def work(base, walls, readable, hidden):
             data = data[write(stdout, data) :]
 
     enter(walls, os.path.join(base, "work"), readable, hidden, request["limits"])
-    sys.argv = [file]  # Python's own, which argparse reads
+    sys.argv = [file]  # in place of the child's own, for argparse
     loading = types.ModuleType("loading")
     exec(request["loading"], loading.__dict__)
     student = loading.Student(file, request["tasks"], request["skip"], send)
@@ -179,7 +179,7 @@ def work(base, walls, readable, hidden):
 
 
 def enter(walls, folder, readable, hidden, limits):
-    """Go behind the named walls, each where the system grants it."""
+    """Go behind the named walls, as far as the system allows them."""
     os.chdir(folder)
     os.environ.update(HOME=folder, TMPDIR=folder)
     needed, number = (os.path.dirname(os.__file__), *sys.argv[1:2]), os.getppid()

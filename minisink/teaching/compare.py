@@ -2,8 +2,8 @@
 
 import numpy as np
 
-HALF = 5e-3  # of the largest number: as much as a few roundings to half precision
-TOLERANCE = 1e-4  # of the largest number in a row: float32 is well within, a wrong formula well beyond
+HALF = 5e-3  # of the largest number: about the error of a few roundings to half precision
+TOLERANCE = 1e-4  # of the largest number in a row: float32 is well within it, a wrong formula well outside
 
 
 def equal(got, expected, kind="numbers"):
@@ -17,7 +17,7 @@ def equal(got, expected, kind="numbers"):
 
 
 def right_rows(got, expected):
-    """Which rows are right; a vector is one row."""
+    """Return which rows are right; a vector counts as one row."""
     if not expected.size:
         return np.ones(1, bool)
     with np.errstate(invalid="ignore", over="ignore"):

@@ -1,8 +1,8 @@
-"""Whose code a file is: its statements compared with minisink's, the lessons' solutions and other students'.
+"""Find out whose code a file is, by comparing it with minisink, the lessons' solutions and other students' files.
 
-docs/check.md says what counts. Python rewrites a statement from its syntax tree, without what a copier changes first:
-"x = np.exp(y - m)" becomes "_ = _.exp(_ - _)". Short functions are alike without copying (a softmax in three lines has
-37 words), so a task is named only if `LEAST` of its words, or `BETWEEN` for two students, are found elsewhere too.
+docs/check.md says what counts. Statements are rewritten from their syntax trees, without what a copier changes first:
+"x = np.exp(y - m)" becomes "_ = _.exp(_ - _)". Short functions look alike even if nobody copied (a three-line softmax
+has 37 words), so a task is named only if `LEAST` of its words, or `BETWEEN` for two students, are found elsewhere too.
 """
 
 import ast
@@ -19,18 +19,18 @@ from typing import NamedTuple
 from .loading import DEFINES, made_by, pieces, used_by
 from .tasks import TASKS
 
-LEAST, BETWEEN = 40, 70  # shared words: with minisink, with a student
-MOST, NEARLY_ALL = 0.75, 0.9  # share of a task: with minisink, with a student
+LEAST, BETWEEN = 40, 70  # shared words: with minisink, with another student
+MOST, NEARLY_ALL = 0.75, 0.9  # share of a task: with minisink, with another student
 PACKAGE = Path(__file__).parents[1]
 REFERENCE = "minisink's own reference"
 ORIGINS = {name: f"minisink's own {name}" for name in ("ops.py", "positions.py", "attention.py", "loss.py")}
 ORIGINS |= {"teaching/reference.py": REFERENCE, "wrong_turns/right.py": REFERENCE}
 ORIGINS |= {"by_the_book.py": "minisink by the book"}
-# digests of each lesson's solution, and of what template and lessons give: a test holds them to these
+# digests of each lesson's solution, and of the code given in the template and the lessons; a test keeps them current
 LESSONS = PACKAGE.joinpath("teaching", "lessons.txt").read_text(encoding="utf-8")
 KNOWN = {where: set(digests.split()) for where, _, digests in (line.partition(":") for line in LESSONS.splitlines())}
 
-INNER = ("body", "orelse", "finalbody", "handlers", "cases")  # where a statement holds others
+INNER = ("body", "orelse", "finalbody", "handlers", "cases")  # where a statement holds other statements
 UNCOMPARED = (ast.Pass, ast.Import, ast.ImportFrom, *DEFINES)
 RUNS = {"exec", "eval", "compile", "__import__", "importlib.import_module", "import_module"}
 
@@ -38,13 +38,13 @@ RUNS = {"exec", "eval", "compile", "__import__", "importlib.import_module", "imp
 class Prints(NamedTuple):
     """The part of a file that is compared."""
 
-    tasks: dict[str, dict[str, int]]  # of each task in the file {digest of a statement: words}
-    run_time: str | None  # why more than this cannot be compared
-    names: list[str]  # of the functions and classes that the file defines
+    tasks: dict[str, dict[str, int]]  # for each task in the file, {digest of a statement: words}
+    run_time: str | None  # why there may be code that cannot be compared
+    names: list[str]  # of the functions and classes defined in the file
 
 
 def fingerprints(texts):
-    r"""Read a file's text, or its cells; without Python there are no prints.
+    r"""Return the prints of a file's text, or its cells; empty if it is not Python.
 
     >>> fingerprints("def survivors(n, s, w):\n    return [i for i in range(n) if i < s or i >= n - w]").tasks
     {'survivors': {'cd13a0d9': 20}}
@@ -88,7 +88,7 @@ def made_of(task, statements):
 
 
 def lines(nodes):
-    """Return ``{digest: words}`` of the statements in parts of a file, without those that are given to everybody."""
+    """Return ``{digest: words}`` of the statements in parts of a file, except those that are given to everybody."""
     found = {}
     for node in (inner for part in nodes for inner in ast.walk(part)):
         is_prose = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
@@ -99,7 +99,7 @@ def lines(nodes):
 
 
 def nameless(statement):
-    """Return a statement's own text, without annotations and the names that a file gives, except behind a dot.
+    """Return a statement's own text, without annotations or the file's own names, except after a dot.
 
     >>> nameless(ast.parse("y: list = [np.exp(a - m, out=z) for a in x]").body[0])
     '_ = [_.exp(_ - _, _=_) for _ in _]'
@@ -118,7 +118,7 @@ def nameless(statement):
 
 
 def _read_at_run_time(statements):
-    """Say how a file gets at code that is not in it, or None; minisink's own is not there for it to import."""
+    """Say how a file gets at code that is not in it, or None; minisink's own code is not there to import."""
     nodes = [node for statement in statements for node in ast.walk(statement)]
     called = RUNS & {ast.unparse(node.func) for node in nodes if isinstance(node, ast.Call)}
     return f"code read at run time ({', '.join(sorted(called))})" if called else None
@@ -134,7 +134,7 @@ def origins():
 
 
 def same_as(prints, others=None):
-    """Say of each task whose code it is, or None: minisink's, or of which of the `others`, students' prints by name."""
+    """Say for each task whose code it is, or None: minisink's, or that of `others` (students' prints, by name)."""
     students = {name: set().union(*each.tasks.values()) for name, each in (others or {}).items()}
     named = dict.fromkeys(TASKS, prints.run_time)
     for known, least, share in ((students, BETWEEN, NEARLY_ALL), (origins(), LEAST, MOST)):
@@ -148,12 +148,12 @@ def same_as(prints, others=None):
 
 
 def whole(named):
-    """Join what is said of a file's tasks, the most frequent first; None for nothing."""
+    """Join what was said about a file's tasks, the most frequent first; None if nothing was."""
     return ", ".join(where for where, _ in Counter(filter(None, named)).most_common()) or None
 
 
 def by_place(rows):
-    """List the origins of a report's rows, each with its tasks unless all have it.
+    """List the origins of a report's rows, each with its tasks unless it applies to all.
 
     >>> by_place([{"task": "step", "same_as": None}, {"task": "attend", "same_as": REFERENCE}])
     ["minisink's own reference (attend)"]

@@ -4,9 +4,9 @@ import numpy as np
 
 from ..system.plots import look
 
-# Okabe and Ito's colours: distinguishable by every eye, and by lightness on paper
+# Okabe and Ito's colours: distinguishable with any colour vision, and by lightness in greyscale
 SINK, WINDOW, QUERY, LOOKS, IDLE = "#E69F00", "#56B4E9", "#D55E00", "#F0E442", "#E6E6E6"
-SIZE = (9.7, 5.8)  # inches: letters of 16 points are 2.6 % of a slide's height, where a figure takes two thirds of it
+SIZE = (9.7, 5.8)  # inches: on a slide two thirds of which it fills, 16-point letters are 2.6 % of the slide's height
 STREAM = 2.3  # where the residual stream runs
 
 
@@ -21,7 +21,7 @@ def for_a_lesson():
 
 
 def sheet(title):
-    """Return the axes of an empty drawing, 11 by 5.95 from the lower left, under a title."""
+    """Return the axes of an empty drawing with a title, 11 by 5.95 with the origin at the lower left."""
     _, axes = for_a_lesson().subplots(figsize=SIZE)
     axes.set(title=title, xlim=(0, 11), ylim=(0, 5.95), aspect="equal")
     axes.axis("off")
@@ -29,7 +29,7 @@ def sheet(title):
 
 
 def box(axes, x, y, text, *, width=2.4, height=0.8, colour="white"):
-    """Draw a box around (x, y) with a text in it."""
+    """Draw a box centred on (x, y) with text in it."""
     place = x - width / 2, y - height / 2
     axes.add_patch(for_a_lesson().Rectangle(place, width, height, facecolor=colour, edgecolor="black", lw=1.5))
     axes.text(x, y, text, ha="center", va="center")
@@ -43,18 +43,18 @@ def arrow(axes, start, end, **style):
 def transformer(model):
     """Draw how a token goes through a model, from its id to logits, with the model's own sizes."""
     config = model.config
-    axes = sheet("Every layer reads the residual stream, and adds to it")
+    axes = sheet("Every layer reads the residual stream and adds to it")
     Rectangle, Circle = for_a_lesson().Rectangle, for_a_lesson().Circle
     axes.add_patch(Rectangle((3.7, 1.3), 7.25, 3.5, facecolor="#F4F4F4", edgecolor="0.5", ls="--"))
     axes.text(10.85, 4.55, f"one of {config.n_layers} layers", ha="right", va="center")
     arrow(axes, (STREAM, 1.05), (STREAM, 5.0))
     axes.text(STREAM - 0.35, 3.15, "residual\nstream", ha="right", va="center")
     box(axes, STREAM, 0.6, f"embedding: {config.vocab_size}\nrows of {config.d_model} numbers", width=3.7, height=0.9)
-    axes.text(4.8, 0.6, "one row for each token in the vocabulary:\nat first only which token it is", va="center")
+    axes.text(4.8, 0.6, "one row per token in the vocabulary:\nat first it only says which token it is", va="center")
     box(axes, STREAM, 5.45, f"norm, matrix:\n{config.vocab_size} logits", width=3.7, height=0.9)
-    axes.text(4.8, 5.45, "how well each token would come next", va="center")
+    axes.text(4.8, 5.45, "how likely each token is to come next", va="center")
     looks = f"{config.n_heads} heads look at\nother tokens"
-    for y, name, colour, does in ((2.1, "attention", LOOKS, looks), (3.75, "MLP", IDLE, "each token\nby itself")):
+    for y, name, colour, does in ((2.1, "attention", LOOKS, looks), (3.75, "MLP", IDLE, "each token\non its own")):
         arrow(axes, (STREAM, y - 0.4), (4.1, y - 0.4))
         box(axes, 4.7, y - 0.4, "norm", width=1.2, height=0.6)
         arrow(axes, (5.3, y - 0.4), (5.9, y - 0.4))
@@ -66,7 +66,7 @@ def transformer(model):
 
 
 def kept_over_time(method, n_tokens):
-    """Draw which tokens a cache holds after each new one, one row each, with each token's position in its cell."""
+    """Draw which tokens a cache holds after each new one, one row per step, with each token's position in its cell."""
     _, axes = for_a_lesson().subplots(figsize=SIZE)
     held = np.zeros(0, int)
     for now in range(n_tokens):
@@ -79,7 +79,7 @@ def kept_over_time(method, n_tokens):
         for token, position in zip(held, method.positions_of(held), strict=True):
             axes.text(token, now, position, ha="center", va="center", fontsize=17)
     axes.set(title="The sinks stay, the window moves, and positions are slots")
-    axes.set(xlabel="token: its place in the text", ylabel="the newest token (time goes down)")
+    axes.set(xlabel="token: its place in the text", ylabel="the newest token (time runs downwards)")
     axes.set(xlim=(-0.5, n_tokens - 0.5), ylim=(n_tokens - 0.5, -0.5), xticks=range(n_tokens), yticks=range(n_tokens))
     axes.grid(visible=False)
     for colour, name in ((SINK, "sink"), (WINDOW, "window"), (IDLE, "evicted")):

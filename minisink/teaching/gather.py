@@ -1,4 +1,4 @@
-"""The files of a folder, of the zips in it and of a zip, read once and never unpacked, within some limits."""
+"""Read the files of a folder or a zip, and of zips in the folder, once, within limits, and without unpacking them."""
 
 import os
 import re
@@ -16,7 +16,7 @@ KINDS = r"\.(py|ipynb)(\.txt)?$"  # endings of files that can be judged; a mail 
 ZIP = ".zip"
 PASSED_OVER = {"__MACOSX", "__pycache__", "site-packages", "node_modules"}  # and what begins with a dot
 OURS = "minisink/by_the_book.py"  # in a copy of minisink
-MOST_FILES, MOST_BYTES, DEEPEST = 1000, 16 * 2**20, 20  # files in a hand-in, their sum, folders in folders
+MOST_FILES, MOST_BYTES, DEEPEST = 1000, 16 * 2**20, 20  # files in a hand-in, their total size, levels of folders
 
 
 class Found(NamedTuple):
@@ -25,7 +25,7 @@ class Found(NamedTuple):
     place: str  # its path below what was handed in, with slashes
     size: int
     read: Callable[[], bytes]
-    mode: int = 0  # a link, a pipe or a plain file, as in `stat`; 0 for a plain file
+    mode: int = 0  # its kind (a link, a pipe, ...) as in `stat`; 0 for a plain file
 
 
 def is_source(place):
@@ -39,7 +39,7 @@ def is_zip(path):
 
 
 def gather(paths, notes):
-    """Read all files of some paths: bytes by place. Add to `notes` what was skipped; ValueError for too many."""
+    """Read all files at some paths; return bytes by place. Add to `notes` what was skipped; ValueError for too many."""
     found: list[Found] = []
     for path in map(Path, paths):
         if path.is_dir():
@@ -54,7 +54,7 @@ def gather(paths, notes):
 
 
 def _in_folder(folder, notes) -> Iterator[Found]:
-    """Find the files of a folder, of its folders, and of zips in it as if they were folders; no link is followed."""
+    """Find the files in a folder and its subfolders, treating zips as folders and following no links."""
 
     def tell(error):
         notes.append(f"{os.path.relpath(error.filename, folder)} was skipped: it cannot be read ({error.strerror})")
@@ -77,7 +77,7 @@ def _in_folder(folder, notes) -> Iterator[Found]:
 
 
 def _in_zip(path, notes) -> Iterator[Found]:
-    """Find the files of a zip; a path that leads out of it is skipped."""
+    """Find the files in a zip, skipping paths that lead out of it."""
     try:
         archive = zipfile.ZipFile(path)
     except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as error:
@@ -94,20 +94,20 @@ def _in_zip(path, notes) -> Iterator[Found]:
 
 
 def _counts(name):
-    """Whether a file or folder of this name is the student's, not left behind by a Mac or an editor."""
+    """Whether a file or folder with this name is the student's, rather than left behind by a Mac or an editor."""
     return not name.startswith(".") and name not in PASSED_OVER
 
 
 def _contents(found, notes):
-    """Read files that are small enough, those that can be judged first: bytes by place."""
+    """Read the files that are small enough, those that can be judged first; return bytes by place."""
     files, left = {}, MOST_BYTES
     ours = tuple(each.place.removesuffix(OURS) + "minisink/" for each in found if each.place.endswith(OURS))
     if ours:
-        notes.append(f"{', '.join(ours)} was skipped: that is minisink itself")
+        notes.append(f"{', '.join(ours)} was skipped: this is minisink itself")
         found = [each for each in found if not each.place.startswith(ours)]
     for each in sorted(found, key=lambda each: not is_source(each.place)):
         if stat.S_IFMT(each.mode) not in (0, stat.S_IFREG):
-            why = "a link" if stat.S_ISLNK(each.mode) else "no plain file"
+            why = "a link" if stat.S_ISLNK(each.mode) else "not a plain file"
         elif each.size > (min(LARGEST_SOURCE, left) if is_source(each.place) else left):
             why = "too large"
         else:
@@ -115,8 +115,8 @@ def _contents(found, notes):
                 files[each.place] = each.read()
                 left -= each.size
                 continue
-            except Exception as error:  # of a damaged zip: whatever zipfile, or a module for a compression, raises
-                in_zip = f"not in the zip as it should be: {error}"
+            except Exception as error:  # in a damaged zip, zipfile or a compression module may raise anything
+                in_zip = f"damaged in the zip: {error}"
                 why = f"it cannot be read ({getattr(error, 'strerror', None) or in_zip})"
         notes.append(f"{each.place} was skipped: {why}")
     return files

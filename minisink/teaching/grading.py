@@ -1,4 +1,4 @@
-"""How a hand-in is graded, or live functions: which tasks are judged, in which order, and the report."""
+"""How a hand-in, or live functions, are graded: which tasks are judged, in what order, and the report."""
 
 import difflib
 from collections.abc import Mapping
@@ -17,18 +17,18 @@ from .shelf import of_minisink
 from .tasks import TASKS, Task, in_style
 
 LONGER = ("d", "ed", "s")  # `rotated` is not a misspelt `rotate`
-MORE_FILES = 8  # of a hand-in in which tasks are looked for that the first lacks
+MORE_FILES = 8  # of a hand-in that are searched for tasks missing from the first
 
 
 @dataclass(frozen=True)
 class Grading:
     """The tasks asked for, and their points."""
 
-    tasks: tuple[str, ...] | None = None  # all that the file has
+    tasks: tuple[str, ...] | None = None  # None for all that the file has
     seed: int = 0
     hint: int = 0
     seconds: float = SECONDS
-    points: Mapping[str, int] = field(default_factory=dict)  # of a task, where not its own
+    points: Mapping[str, int] = field(default_factory=dict)  # by task, where they differ from its own
     known: Mapping[str, Task] = field(default_factory=lambda: TASKS)
 
     @property
@@ -37,7 +37,7 @@ class Grading:
         return [name for name in self.known if self.tasks is None or name in self.tasks]
 
     def report(self, rows, file=None, notes=()):
-        """Return everything that ``--json`` prints: rows with their points, the sums, the file, the seed."""
+        """Return everything that ``--json`` prints: rows with their points, the totals, the file, the seed."""
         points = {name: task.points for name, task in self.known.items()} | {**self.points}
         rows = [row | {"score": row["score"] * points[row["task"]], "max_score": points[row["task"]]} for row in rows]
         about = {"version": __version__, "seed": self.seed, "file": file and readable(file)}
@@ -46,7 +46,7 @@ class Grading:
 
 
 def nothing_judged(grading, why=None):
-    """Return a report in case the checker itself is stopped, or one that says `why` nothing was judged."""
+    """Return a report for when the checker itself is stopped, or one that says `why` nothing was judged."""
     status, message = ("failed", "not judged: the checker was stopped before") if why is None else ("missing", str(why))
     return grading.report([result(name, status, message) for name in grading.names])
 
@@ -54,8 +54,8 @@ def nothing_judged(grading, why=None):
 def grade(hand_in, grading, *, others=None, on_report=lambda report: None, stop=None):
     """Judge what a student handed in; `on_report` gets a whole report after each task.
 
-    Tasks that the first file lacks, or has only as stubs, are looked for in the later files. `others` are prints of
-    other students by name. Another thread can end it with the event `stop`: KeyboardInterrupt.
+    Tasks that the first file lacks, or has only as stubs, are looked for in the later files. `others` are the
+    prints of other students, by name. Another thread can set the event `stop` to raise KeyboardInterrupt here.
     """
     rows = {row["task"]: row for row in nothing_judged(grading)["tasks"]}
     files, notes = [], [*hand_in.notes]
@@ -82,7 +82,7 @@ def _is_open(row):
 def check_source(sandbox, tasks=None, seed=0, hint=None, *, prints=None, others=None):
     """Judge a student's file, and yield a row per task.
 
-    The `prints` of the file, and of the files of `others` by name, say whose code it is; see `copies`.
+    The `prints` of the file, and those of `others` by name, are used to tell whose code it is; see `copies`.
     """
     known, prints = sandbox.tasks, prints or fingerprints(sandbox.source.text)
     names = [name for name in known if tasks is None or name in tasks]
@@ -123,15 +123,15 @@ def check_functions(*, seed=0, hint=None, raises=False, tasks=None, **functions)
     seed : int
         Seed of the cases.
     hint : int, optional
-        0 shows the failing case alone, 1 asks a question, 2 names the place to look at, 3 the wrong turn and its cure.
-        Without it the case and the wrong turn are shown.
+        0 shows only the failing case, 1 asks a question, 2 says where to look, 3 names the wrong turn and its cure.
+        If omitted, the case and the wrong turn are shown.
     raises : bool
         If not all pass, raise the report as an AssertionError, as otter-grader needs, and print nothing.
     tasks : str or path, optional
         A file with a teacher's own tasks, as for ``minisink check --tasks``.
     **functions
-        By the names of the tasks: softmax, softmax1, attend, rotate, survivors, positions_of, step, token_nll,
-        retrieve. ValueError for anything else, or for minisink's own code.
+        By task name: softmax, softmax1, attend, rotate, survivors, positions_of, step, token_nll,
+        retrieve. Any other name, or minisink's own code, raises ValueError.
 
     Examples
     --------
@@ -147,7 +147,7 @@ def check_functions(*, seed=0, hint=None, raises=False, tasks=None, **functions)
         raise ValueError(f"no function given; name one or more of {', '.join(known)}, as in softmax=softmax")
     for name, function in functions.items():
         if name not in known:
-            raise ValueError(f"{name!r} is not a task; there are {', '.join(known)}")
+            raise ValueError(f"{name!r} is not a task; the tasks are {', '.join(known)}")
         if not callable(function):
             raise ValueError(f"{name} is {function!r}; a function is needed")
         if theirs := of_minisink(function, name):

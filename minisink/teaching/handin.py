@@ -14,8 +14,8 @@ from .tasks import TASKS
 class HandIn(NamedTuple):
     """Everything that one student handed in."""
 
-    sources: tuple[Source, ...]  # the one that is judged comes first, the others are ranked
-    beside: dict[str, bytes]  # all files by their place below the child's folder, to import and open; {} for one
+    sources: tuple[Source, ...]  # the judged one first, then the others by rank
+    beside: dict[str, bytes]  # all files by path in the child's folder, to import and open; {} for a single file
     notes: tuple[str, ...]  # what was skipped
     digest: str  # of all names and bytes
 
@@ -68,9 +68,9 @@ def _sources(files, notes):
 
 
 def _ranked(sources, known):
-    """Put the file with most tasks first; among equals, one that is not imported, then the higher one.
+    """Put the file with the most tasks first; among equals, one that is not imported, then the one higher up.
 
-    Stubs of the template and tests do not count.
+    The template's stubs do not count, and tests come last.
     """
     imported = {stem for source in sources for stem in source.imports - {source.stem}}
 
@@ -85,16 +85,16 @@ def _ranked(sources, known):
 
 
 def _rivals(known, first, *others):
-    """Name the files that have the first one's tasks, and neither import it nor are imported by it."""
+    """Name the files that define any of the first one's tasks but neither import it nor are imported by it."""
     tasks = [task for task in known if first.defines(task)]
     apart = [each for each in others if each.stem not in first.imports and first.stem not in each.imports]
     notes = [f"{each.name} was skipped: it has the same tasks" for each in apart if any(map(each.defines, tasks))]
-    a_class = "that looks like a class; --csv FILE grades one, each entry of the folder a student"
+    a_class = "this looks like a whole class; --csv FILE grades one, with a student per entry in the folder"
     return [a_class] * (len(notes) > 3) + notes
 
 
 def _imported(source, folder):
-    """Read the neighbouring modules that a single file imports, directly or not: bytes by place."""
+    """Read the neighbouring modules that a single file imports, directly or not; return bytes by place."""
     files, todo = {}, [source]
     while todo and len(files) < MOST_FILES:
         for name in sorted(todo.pop().imports):
@@ -108,7 +108,7 @@ def _imported(source, folder):
 
 
 def _laid_out(judged, files):
-    """Return the files of the child's folder, whose top is the judged file's folder; {} for a single file."""
+    """Return the files for the child's folder, which starts at the judged file's folder; {} for a single file."""
     base, found = PurePosixPath(judged).parent, {}
     outside_first = sorted(files, key=lambda place: PurePosixPath(place).is_relative_to(base))
     for place in outside_first if len(files) > 1 else ():
@@ -116,6 +116,6 @@ def _laid_out(judged, files):
         if path.suffix.lower() == ".py":
             path, text = path.with_suffix(".py"), decode(raw)
             text = absolute(text) if path.parent == base else text
-            raw = f"\n\n{text}".encode()  # an encoding counts only where its name is in the first two lines
+            raw = f"\n\n{text}".encode()  # an encoding is only recognised in the first two lines
         found[str(path.relative_to(base) if path.is_relative_to(base) else path)] = raw
     return found

@@ -15,10 +15,10 @@ from .tasks import TASKS, as_plain, cases_of, heads_of, in_style, same, simpler
 from .words import cache_of, one_line, short
 
 SHRINKING = 10  # seconds at most
-ALIKE = 0.95  # of the answers, where many a wrong turn gives the same now and then
+ALIKE = 0.95  # of the answers, where many wrong turns agree now and then
 OUT_OF_RANGE = ("OverflowError", "ZeroDivisionError")  # what `math` raises
 GROWTH = 1.4  # of a state between the middle and the end of a long text
-NO_NAME = ("Died", "Unusable", "Unreadable")  # what a child did wrong, which its own words say
+NO_NAME = ("Died", "Unusable", "Unreadable")  # failures of a child that its own message explains
 FINAL = ("Died", "NotImplementedError", "MemoryError")  # another try would be pointless
 
 
@@ -30,7 +30,7 @@ class Outcome:
     raised: str | None = None
     error: str = ""
     line: int | None = None
-    reached: int = 0  # the last line of the function itself that was begun, where it raised
+    reached: int = 0  # the last line of the function itself that was begun, if it raised
     sizes: Sequence = ()  # numbers in the state after each step
 
     @property
@@ -41,7 +41,7 @@ class Outcome:
 
     @property
     def is_out_of_range(self):
-        """Whether a number was too large, or zero where it must not be: `math` raises, NumPy says infinity or NaN."""
+        """Whether a number was too large, or zero where it may not be; `math` raises, NumPy returns inf or NaN."""
         if self.raised is None:
             return self.value is not None and not np.isfinite(self.value).all()
         return self.raised in OUT_OF_RANGE or self.error.startswith(("math domain error", "expected a positive"))
@@ -84,7 +84,7 @@ def outcome_of(task, case, raw, style="arrays"):
 
 
 def _blocks(case, numbers):
-    """Return numbers of blocks; if they name every key of some blocks, the numbers of those."""
+    """Return block numbers; if `numbers` are all the keys of some blocks, return the numbers of those blocks."""
     n_keys, block = len(case["keys"]), case["block"]
     whole = np.sort(numbers.reshape(-1))
     if whole.size and np.isfinite(whole).all() and (whole.size > case["k"] or whole[-1] >= -(-n_keys // block)):
@@ -101,14 +101,14 @@ def _array(encoded):
 
 @dataclass
 class Try:
-    """One way to call a function: its style of arguments, and the stand-ins for its other parts."""
+    """One way to call a function: its style of arguments, and the stand-ins for the other parts."""
 
     ask: Callable  # from cases to outcomes
     style: str
     stand_ins: tuple
     cases: list
     outcomes: list
-    first: int | None  # that is wrong
+    first: int | None  # index of the first wrong outcome
 
 
 def judge(name, ask, seed=0, hint=None, *, given=(), passed=(), tasks=TASKS):
@@ -159,7 +159,7 @@ def result(name, status, message, case=None, diagnosed=None):
 
 
 def _tries(task, cases, ask, defined, passed):
-    """Yield the ways to call a function, likeliest first, each tried in turn, up to one that is right."""
+    """Yield the ways to call a function, likeliest first, each tried in turn until one is right."""
     open_parts = tuple(need for need in task.needs if need not in passed)
     orders = [open_parts, ()] if set(open_parts) & set(defined) else [open_parts]
     for stand_ins in orders:
@@ -182,10 +182,10 @@ def _outcomes(task, ask, style, stand_ins, cases):
 
 
 def _with_heads(task, cases, tried):
-    """Ask a right function with several heads; return that `Try` if it takes them, and shares keys among them wrongly.
+    """Try a right function with several heads; return that `Try` if it accepts them but shares keys among them wrongly.
 
-    A function that is not right with as many key heads as query heads, or refuses fewer, is for one head, which is all
-    that the task asks for.
+    A function that is wrong with as many key heads as query heads, or rejects fewer, is written for one head, which is
+    all that the task asks for.
     """
     outcomes = tried.ask(cases) if cases else []
     for i, (case, outcome) in enumerate(zip(cases, outcomes, strict=False)):
@@ -198,7 +198,7 @@ def _with_heads(task, cases, tried):
 
 
 def _progress(tried):
-    """Rank a try: further is better, by cases and lines; an answer says more than an error, even a useless one."""
+    """Rank a try by how far it got, in cases and lines; an answer, even a useless one, says more than an error."""
     outcome = tried.outcomes[tried.first]
     return (outcome.raised is None, tried.first, outcome.raised == "Unusable", outcome.reached)
 
@@ -231,12 +231,12 @@ def _to_the_first_wrong_step(task, case, outcome):
 
 
 def diagnosed_as(task, case, outcome, others):
-    """Find the wrong turn that gives this very answer: (case, outcome, turn or None).
+    """Find the wrong turn that gives exactly this answer: (case, outcome, turn or None).
 
-    A small case cannot always decide: of the turns that agree on it, take the one that explains most of the wrong
+    A small case cannot always decide, so of the turns that agree on it, take the one that explains the most wrong
     answers among `others`, (case, outcome) each, and at least half of them. A turn that explains more, but does not
-    agree on this case, is shown on the first case where it does. A few blocks out of a few are often alike: there it
-    must agree on nearly all.
+    agree on this case, is shown on the first case where it does. A few blocks chosen from a few are often the same by
+    chance, so there a turn must agree on nearly all cases.
     """
 
     def is_by(turn, case, outcome):
@@ -290,7 +290,7 @@ def sentence(task, case, outcome, expected):
 
 
 def _call(task, case):
-    """Show the arguments; of a step those of its text, token by token."""
+    """Show the arguments; for a step, those of its whole text."""
     names, shown = [name for name in task.params if name in case], []
     if task.name == "step":
         shown = [f"{count(len(case['q']), 'token')} of {count(case['q'].shape[-1], 'channel')}"]

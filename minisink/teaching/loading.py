@@ -1,8 +1,8 @@
-"""How a student's code is run: statement by statement, like a notebook; what fails is skipped.
+"""How a student's code is run: statement by statement, like a notebook, skipping what fails.
 
-In Jupyter, a failing cell loses only its own content, and so does a statement here, in a file too. What would only
-take time does nothing: plots, magics, minisink's models. Like `child`, whose request carries it, this file imports
-nothing of the package.
+In Jupyter, a failing cell costs only its own content; here the same is true of a statement, even in a file. Plots,
+magics and minisink's models do nothing, because they would only take time. Like `child`, to which it is sent with each
+request, this file imports nothing from the package.
 """
 
 import __future__
@@ -18,17 +18,17 @@ import sys
 import types
 from functools import partial
 
-BROKEN = (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError)  # what reading a text may raise
+BROKEN = (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError)  # what parsing a text may raise
 UNFINISHED = re.compile("never closed|unterminated triple|EOF")
 DEFINES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-JOINED = 100  # lines at the margin that one text between quotes may have
-MOST = 1000  # skipped things that are reported
+JOINED = 100  # unindented lines that a quoted or bracketed text may contain
+MOST = 1000  # skipped statements that are reported
 FOR_SHOW = {"matplotlib", "mpl_toolkits", "pylab", "seaborn", "plotly", "IPython", "ipywidgets"}
 FROM_THE_TOP = {"Policy": "minisink.cache"} | dict.fromkeys(("Dense", "Window", "Streaming"), "minisink.methods")
 
 
 class Student:
-    """A student's code: `names` is what it has made, `over` what was skipped for a reason of its own."""
+    """A student's code: `names` is what it has defined, `over` what was skipped through its own fault."""
 
     def __init__(self, file, tasks, skip=(), begin=lambda about: None):
         module = types.ModuleType("student")
@@ -37,8 +37,8 @@ class Student:
         self.file, self.tasks, self.skip, self.begin, self.names = file, tasks, skip, begin, module.__dict__
         self.compile = codeop.Compile()  # remembers `__future__` imports
         self.n_statements, self.cell, self.over = 0, None, []
-        self.lost, self.unsure = set(), set()  # names that were not made, and names of what may be incomplete
-        self.handed = {}  # functions that it gives to `check_functions`, by task
+        self.lost, self.unsure = set(), set()  # names that were not defined, and names of what may be incomplete
+        self.handed = {}  # functions that it passes to `check_functions`, by task
 
     def load(self, source):
         """Run a file, or the cells of a notebook."""
@@ -59,10 +59,10 @@ class Student:
                 self.note(error, line)
 
     def statement(self, node):
-        """Run one; an import of two names counts as two."""
+        """Run one statement; an import of two names is run as two."""
         self.n_statements += 1
         self.begin({"at": self.n_statements, "line": node.lineno, "cell": self.cell})
-        if self.n_statements in self.skip:  # the last time, the process ended there
+        if self.n_statements in self.skip:  # last time, the process ended there
             self.lose(node)
             return
         parts = [node]
@@ -78,9 +78,9 @@ class Student:
                     self.unsure |= made_by(each) | self.held_by(each)
 
     def fail(self, node, error):
-        """Skip a statement; note why, unless it lacks something of minisink, or something that was skipped before.
+        """Skip a statement; note why, unless it needs something from minisink, or something that was skipped before.
 
-        A function may still work without decorators and types that are missing.
+        A function may still work without its decorators and types, if those are missing.
         """
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             node.decorator_list = []
@@ -95,7 +95,7 @@ class Student:
         self.lose(node)
 
     def lose(self, node):
-        """Remember what a statement would have made or changed: later ones may fail for want of it."""
+        """Remember what a statement would have defined or changed, because later ones may fail without it."""
         self.lost |= made_by(node)
         self.unsure |= self.held_by(node)
 
@@ -116,7 +116,7 @@ class Student:
             self.over += [about] * (about not in self.over)  # an import of two names is one
 
     def own(self, names):
-        """Return the tasks among some names, without what is minisink's."""
+        """Return the tasks among some names, except what is minisink's."""
         return {task: names[task] for task in self.tasks if task in names and not is_stand_in(names[task])}
 
     def functions(self):
@@ -130,7 +130,7 @@ class Student:
 
 
 def pieces(text):
-    r"""Yield (statements, None, line) of a text, or of each part at its margin; ([], error, line) for a bad one.
+    r"""Yield (statements, None, line) for a text, or for each unindented part; ([], error, line) for a bad one.
 
     >>> [len(statements) for statements, error, line in pieces("x = 1\ny = = 2\nz = 3")]
     [1, 0, 1]
@@ -151,7 +151,7 @@ def pieces(text):
 
 
 def _piece(lines, starts, part):
-    """Read one part, and on while quotes or brackets are open: (statements, error, next part)."""
+    """Read one part, and continue while quotes or brackets are open; return (statements, error, next part)."""
     first_error = None
     for after in range(part + 1, min(part + JOINED, len(starts))):
         try:
@@ -169,7 +169,7 @@ def used_by(node):
 
 
 def made_by(node):
-    """Return the names that a statement would make."""
+    """Return the names that a statement would define."""
     inner = list(ast.walk(node))
     names = {each.id for each in inner if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store)}
     names |= {(each.asname or each.name).partition(".")[0] for each in inner if isinstance(each, ast.alias)}
@@ -177,13 +177,13 @@ def made_by(node):
 
 
 class StandIn:
-    """Anything of minisink, or of a package that draws: it can be imported; called, the former refuses."""
+    """Anything in minisink or a plotting package: both can be imported, but minisink's refuses to be called."""
 
     def __init__(self, name):
         self._name = name
 
     def __getattr__(self, name):
-        if name.startswith("__"):  # for which Python itself looks
+        if name.startswith("__"):  # Python itself looks for these
             raise AttributeError(name)
         return StandIn(f"{self._name}.{name}")
 
@@ -197,7 +197,7 @@ class StandIn:
 
 
 class Shell:
-    """A stand-in for IPython: Python behind a magic is run, and nothing else happens."""
+    """A stand-in for IPython: Python code after a magic is run, and nothing else happens."""
 
     def __init__(self, student):
         self.student = student
@@ -228,7 +228,7 @@ class Shell:
 
 
 def is_stand_in(value):
-    """Whether something is minisink's or a stand-in, and not the student's."""
+    """Whether something is minisink's or a stand-in, rather than the student's."""
     if isinstance(value, types.ModuleType):
         return value.__name__.partition(".")[0] in FOR_SHOW | {"minisink"}
     if isinstance(value, type) and str(value.__module__).startswith("minisink."):
@@ -238,13 +238,13 @@ def is_stand_in(value):
 
 
 class Finder:
-    """Finds the stand-ins: of minisink the modules of `shelf`, by name, and `StandIn` for everything else in it."""
+    """Finds the stand-ins: for minisink, the modules of `shelf`, by name, and a `StandIn` for everything else."""
 
     def __init__(self, shelf, student):
         self.shelf, self.student = shelf, student
 
     def find_spec(self, name, path=None, target=None):
-        """Find a module of minisink, or of a package that only draws."""
+        """Find a module of minisink, or of a plotting package."""
         spec = importlib.machinery.ModuleSpec(name, self, is_package=name not in self.shelf)  # type: ignore[arg-type]
         return spec if name.partition(".")[0] in FOR_SHOW | {"minisink"} else None
 
@@ -266,6 +266,6 @@ class Finder:
         return getattr(StandIn(module), name)
 
     def exec_module(self, module):
-        """Run what the shelf has of it."""
+        """Run what the shelf has of the module."""
         source, file = self.shelf.get(module.__name__, ""), f"<{module.__name__}>"
         exec(compile(source, file, "exec", dont_inherit=True), module.__dict__)

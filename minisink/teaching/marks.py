@@ -23,12 +23,12 @@ from .tasks import TASKS
 from .words import one_line
 
 BEFORE, BEHIND = ("student", "file"), ("score", "max_score", "wrong_turns", "seconds", "same_as", "note", "digest")
-FORMULA = tuple("=+-@\t\r'")  # a cell must not begin so, or a spreadsheet would compute it
-WAITING = 0.2  # seconds between two looks for Ctrl-C
+FORMULA = tuple("=+-@\t\r'")  # a cell must not begin with these, or a spreadsheet would compute it
+WAITING = 0.2  # seconds between checks for Ctrl-C
 
 
 class Student(NamedTuple):
-    """A student of the class, and what is known of the hand-in before it is judged, or why it cannot be."""
+    """A student in the class, with what is known about the hand-in before it is judged, or why it cannot be."""
 
     name: str
     path: Path
@@ -38,10 +38,10 @@ class Student(NamedTuple):
 
 
 def students_of(folder, tasks=TASKS):
-    """Return the students of a class, and the names of other entries; ValueError without any hand-in."""
+    """Return the students in a class, and the names of other entries; ValueError if there is no hand-in."""
     folder = Path(folder)
     if not folder.is_dir():
-        raise ValueError(f"{folder}: no folder; --csv grades a folder in which every entry is a student's hand-in")
+        raise ValueError(f"{folder}: not a folder; --csv grades a folder in which every entry is a student's hand-in")
     with blame(folder, "cannot be read"):
         names = sorted(name for name in os.listdir(folder) if not name.startswith((".", "__")))
     entries = [folder / name for name in names if _is_hand_in(folder / name)]
@@ -53,7 +53,7 @@ def students_of(folder, tasks=TASKS):
     if all(student.error for student in students):
         first = students[0].error if students else f"there is {', '.join(others[:3]) or 'nothing'}"
         what = "every .py file, notebook, zip or folder in it counts as one student's"
-        raise ValueError(f"{folder}: no hand-in in it; {what} ({first})")
+        raise ValueError(f"{folder}: holds no hand-in; {what} ({first})")
     return students, others
 
 
@@ -78,15 +78,15 @@ class MarksFile:
         self.header = [*BEFORE, *grading.names, *BEHIND]
         for name in grading.names:
             if self.header.count(name) > 1:
-                raise ValueError(f"a task is called {name}, like a column of marks; rename it")
+                raise ValueError(f"a task is called {name}, which is also a column of marks; rename it")
         self.rows: dict[str, dict] = {}  # by student
         if os.path.lexists(path):
             if not resume:
-                raise ValueError(f"{path}: exists already; --resume continues it, or give another name")
+                raise ValueError(f"{path}: already exists; --resume continues it, or give another name")
             self._read()
 
     def _read(self):
-        """Take over the rows of an earlier run, except a last line that was torn off."""
+        """Keep the rows of an earlier run, except a last line that was cut off."""
         try:
             with open(self.path, newline="", encoding="utf-8-sig") as file:
                 header, *rows = csv.reader(file)
@@ -94,13 +94,13 @@ class MarksFile:
             raise ValueError(f"{self.path}: cannot be read as marks of an earlier run ({error})") from None
         if header != self.header:
             columns = ", ".join(self.header)
-            raise ValueError(f"{self.path}: its columns are not those of this run ({columns}); give another name")
+            raise ValueError(f"{self.path}: its columns do not match this run's ({columns}); give another name")
         for row in rows:
             if len(row) == len(header):
                 self.rows[from_cell(row[0])] = dict(zip(header, map(from_cell, row), strict=True))
 
     def is_done(self, student):
-        """Whether there is a row of the same hand-in, judged with the same options."""
+        """Whether there is a row for the same hand-in, judged with the same options."""
         row = self.rows.get(student.name)
         return row is not None and row["digest"] == self.digest(student) != ""
 
@@ -122,7 +122,7 @@ class MarksFile:
                 writer.writerows([as_cell(row[name]) for name in self.header] for row in self.rows.values())
 
     def row_of(self, student, report, seconds):
-        """Return the row of a report."""
+        """Return the row for a report."""
         turns = [f"{row['task']}: {row['diagnosis']}" for row in report["tasks"] if row["diagnosis"]]
         values = {"student": student.name, "file": report["file"] or ""}
         values |= {row["task"]: row["status"] for row in report["tasks"]}
@@ -133,7 +133,7 @@ class MarksFile:
 
 
 def as_cell(text):
-    """Return a text that a spreadsheet shows and does not compute.
+    """Return text that a spreadsheet shows but does not compute.
 
     >>> as_cell("=1+1"), as_cell("Ada")
     ("'=1+1", 'Ada')
@@ -168,7 +168,7 @@ def grade_class(students, marks, *, jobs=1, on_row=lambda row: None):
             else:
                 files = hand_in(student.path, with_imports=False, tasks=marks.grading.known)
                 report = grade(files, marks.grading, others=others, stop=stop)
-        except Exception as error:  # whatever went wrong is about one student: the others are judged
+        except Exception as error:  # whatever went wrong concerns one student; the others are still judged
             why = f"not judged: {type(error).__name__}: {one_line(error)}; --resume tries again"
             report = nothing_judged(marks.grading, why) | {"notes": [why]}
             student = student._replace(digest="")
@@ -194,7 +194,7 @@ def grade_class(students, marks, *, jobs=1, on_row=lambda row: None):
 
 
 def wrong_turns(rows):
-    """Count the wrong turns of a class: (students, task, wrong turn) each, the most frequent first."""
+    """Count the wrong turns in a class: (students, task, wrong turn) each, the most frequent first."""
     found = Counter(turn for row in rows for turn in row["wrong_turns"].split(" | ") if turn)
     pairs = sorted(found.items(), key=lambda pair: (-pair[1], pair[0]))
     return [(n, *turn.split(": ", 1)) for turn, n in pairs]

@@ -1,4 +1,4 @@
-"""A teacher's own tasks, as in docs/check.md: the file is the teacher's, so it is run without any wall."""
+"""A teacher's own tasks, as in docs/check.md: the file is the teacher's, so it is run without walls."""
 
 import inspect
 import runpy
@@ -24,7 +24,7 @@ def read_tasks(path):
         raise ValueError(f"{path}: cannot be run ({type(error).__name__}: {error})") from None
     points = names.get("POINTS")
     if not isinstance(points, dict) or not points:
-        raise ValueError(f'{path}: POINTS is {points!r}; it must say what each task counts, as in {{"relu": 2}}')
+        raise ValueError(f'{path}: POINTS is {points!r}; it must give the points of each task, as in {{"relu": 2}}')
     return {name: _task(path, name, n, names) for name, n in points.items()}
 
 
@@ -32,14 +32,14 @@ def _task(path, name, points, names):
     if not isinstance(name, str) or not name.isidentifier():
         raise ValueError(f"{path}: {name!r} is not the name of a function")
     if isinstance(points, bool) or not isinstance(points, int) or not 0 <= points <= MOST_POINTS:
-        raise ValueError(f"{path}: {name} counts {points!r}; a whole number from 0 to {MOST_POINTS} is needed")
+        raise ValueError(f"{path}: POINTS gives {name} {points!r}; a whole number from 0 to {MOST_POINTS} is needed")
     if name in TASKS:
         if name in names:
             raise ValueError(f"{path}: {name} is a task of minisink's own; leave the function out, or rename it")
         return replace(TASKS[name], points=points)
     for part, what in ((name, "the right function"), (f"{name}_cases", "a function of a generator")):
         if not callable(names.get(part)):
-            raise ValueError(f"{path}: {part} is not there; {what} is needed")
+            raise ValueError(f"{path}: {part} is missing; {what} is needed")
     turns = tuple(WrongTurn(title, [], each) for title, each in dict(names.get(f"{name}_turns", {})).items())
     parameters = list(inspect.signature(names[name]).parameters)
 
@@ -65,14 +65,14 @@ def _task(path, name, points, names):
 
 
 def _numbers(task, case):
-    """Return why a function does not answer a case in numbers, or None."""
+    """Return why the right function does not give numbers for a case, or None."""
     try:
         found = task.expected(case)
     except Exception as error:
         return f"the right function fails on {case}: {type(error).__name__}: {error}"
-    return None if np.isfinite(found).all() else f"the right function answers {show(found)} to {case}"
+    return None if np.isfinite(found).all() else f"the right function returns {show(found)} for {case}"
 
 
 def _plain(x):
-    """Return an argument as an array, or as JSON can hold it."""
+    """Return an argument as an array, or in a form that JSON can hold."""
     return x.item() if isinstance(x, np.generic) else list(x) if isinstance(x, tuple) else x

@@ -1,4 +1,4 @@
-"""How people, Gradescope and Classroom 50 read a report."""
+"""A report in the forms that people, Gradescope and Classroom 50 read."""
 
 import datetime
 import os
@@ -11,7 +11,7 @@ MOST_NOTES = 5
 
 
 def passed_over(over, most=3):
-    """Return a line for each of the first skipped statements, and one that counts the others."""
+    """Return one line for each of the first skipped statements, and one that counts the rest."""
     lines = []
     for each in over:
         cell = f"cell {each['cell']}, " if each["cell"] else ""
@@ -22,13 +22,13 @@ def passed_over(over, most=3):
 
 
 def all_right(rows, asked):
-    """Whether all tasks that were asked for pass, or else all in the file: then the exit status is 0."""
+    """Whether all tasks that were asked for pass, by default all in the file; the exit status is then 0."""
     judged = [row for row in rows if asked or row["status"] != "missing"]
     return bool(judged) and all(row["status"] == "passed" for row in judged)
 
 
 def as_text(report):
-    """Return a report to read, as wide as the terminal."""
+    """Return a report for a reader, as wide as the terminal."""
     rows, lines = report["tasks"], []
     missing = [row for row in rows if row["status"] == "missing"]
     column = max(len(row["task"]) for row in rows) + 2
@@ -48,7 +48,7 @@ def as_text(report):
 
 
 def footnotes(report):
-    """Say what was skipped, which file was judged, and where named wrong turns are numbered: a line each."""
+    """Say what was skipped, which file was judged, and where named wrong turns are numbered, in a line each."""
     notes, rows = [one_line(note) for note in report.get("notes", ())], report["tasks"]
     lines = notes[:MOST_NOTES] + [f"and {count(len(notes) - MOST_NOTES, 'other')}"] * (len(notes) > MOST_NOTES)
     if report.get("file"):

@@ -1,7 +1,7 @@
-"""The checker's side of the child process: a file's source goes out with the arguments, numbers come back.
+"""The checker's side of the child process: a file's source goes out with the arguments, and numbers come back.
 
-What comes back is believed only as far as it can be read: a line with the right nonce, one for each case, in order. The
-right answers are computed only when the child has ended.
+Replies are believed only as far as they can be read: lines with the right nonce, one for each case, in order. The right
+answers are computed only after the child has ended.
 """
 
 import contextlib
@@ -26,9 +26,9 @@ from .tasks import TASKS, in_style
 from .wall import WALLS
 
 SECONDS = 10  # for all cases of a task, once the process has started
-STARTING = 60  # before that
+STARTING = 60  # until then
 MEMORY = 2 * 2**30
-MOST_ENDS = 4  # statements at the top of a file that may end the process, once each
+MOST_ENDS = 4  # top-level statements of a file that may end the process, once each
 FILE_SIZE = 16 * 2**20
 LARGEST_ANSWER = 64 * 2**20
 NUMPY = os.path.dirname(os.path.dirname(os.path.abspath(np.__file__)))
@@ -37,24 +37,24 @@ NUMPY = os.path.dirname(os.path.dirname(os.path.abspath(np.__file__)))
 class Answers(NamedTuple):
     """What a child sent."""
 
-    answers: list  # one dict per case, as far as it came
-    there: dict | None  # the tasks that the file names, and whether they can be called; None if it never got that far
+    answers: list  # one dict per case, as far as it got
+    there: dict | None  # the tasks that the file defines, and whether they can be called; None if it never got that far
     over: list  # what was skipped in the file, a dict each
     died: str | None  # how the process ended, unless it answered everything
 
 
 class Sandbox:
-    """Asks a file, behind the `walls` of `wall.WALLS` that are named."""
+    """Asks a file for answers, behind those of `wall.WALLS` that are in `walls`."""
 
     def __init__(self, source, seconds=SECONDS, tasks=TASKS, *, beside=None, stop=None, walls=WALLS):
         self.source, self.seconds, self.tasks, self.walls = source, seconds, tasks, walls
         self.beside, self.stop = beside or {}, stop
         self.over: list = []  # what was skipped when the file was first run
         self.ends: dict = {}  # statements at which the process ended, by number: skipped from then on
-        self._process = None  # started when it is needed, for one question after the other
+        self._process = None  # started when it is needed, for one question after another
 
     def ask(self, name, cases, style="arrays", stand_ins=()):
-        """Ask for the answers to cases in a style of `tasks.in_style`, with other tasks, `stand_ins`, of the reference.
+        """Ask for the answers to cases in a style of `tasks.in_style`, with the reference's functions for `stand_ins`.
 
         A statement that ends the process while the file is loaded is skipped from then on.
         """
@@ -75,7 +75,7 @@ class Sandbox:
         request |= {"limits": {"seconds": self.seconds, "memory": MEMORY, "file_size": FILE_SIZE}}
         base = Path(tempfile.mkdtemp(prefix="check-")).resolve()
         try:
-            base.chmod(0o711)  # whatever user the child has, it may pass through to its own folder
+            base.chmod(0o711)  # so that the child, whichever user it is, can reach its own folder
             (base / "work").mkdir(mode=0o700)
             _lay_out(base / "work", self.beside)
             for part, content in (("request", json.dumps(request, default=_as_json)), ("output", ""), ("errors", "")):
@@ -92,7 +92,7 @@ class Sandbox:
         return _read_back(output, nonce, len(cases), ended)
 
     def _run(self, base):
-        """Let the child work in a folder for `seconds` at most; say how it ended, None if normally."""
+        """Let the child work in a folder for at most `seconds`; return how it ended, or None if normally."""
         if self._process is None:
             self._process = _start(base / "errors", self.walls)
             self._end = weakref.finalize(self, _end, self._process)
@@ -101,7 +101,7 @@ class Sandbox:
         stop, ready, status = time.monotonic() + STARTING, False, None
         try:
             while status is None and time.monotonic() < stop:
-                if not ready and (base / "output").stat().st_size:  # a busy machine may take long to start it
+                if not ready and (base / "output").stat().st_size:  # a busy machine may take a while to start it
                     stop, ready = time.monotonic() + self.seconds, True
                 if self.stop is not None and self.stop.is_set():  # another thread ends it
                     raise KeyboardInterrupt
@@ -116,12 +116,12 @@ class Sandbox:
 
 
 def _as_json(array):
-    """Return an array as JSON can hold it; `child.as_array` takes it."""
+    """Return an array in a form that JSON can hold; `child.as_array` reads it."""
     return {"array": array.ravel().tolist(), "shape": array.shape, "dtype": str(array.dtype)}
 
 
 def _lay_out(folder, files):
-    """Write the files handed in, readable for any user whatever the umask; leave out a name that the system refuses."""
+    """Write the files handed in, readable by any user whatever the umask; leave out names that the system refuses."""
     for up in sorted({str(up) for place in files for up in PurePosixPath(place).parents} - {"."}):
         with contextlib.suppress(OSError, ValueError):
             Path(folder, up).mkdir()
@@ -133,7 +133,7 @@ def _lay_out(folder, files):
 
 
 def _sources(stand_ins):
-    """Return the source of these functions of the reference and of those they call, so never of the judged one."""
+    """Return the source of these reference functions and of those they call, and so never that of the judged one."""
     tasks = [each for each in TASKS if any(each in (part, *TASKS[part].needs) for part in stand_ins)]
     sources = [inspect.getsource(getattr(reference, each)) for each in tasks]
     return "\n\n".join(["import math", "import numpy as np", *sources])
@@ -149,7 +149,7 @@ def _start(errors, walls):
 
 
 def _end(process):
-    """End a process with everything that it started."""
+    """End a process and everything that it started."""
     with contextlib.suppress(OSError):
         process.stdin.close()
     if sys.platform.startswith("linux"):  # it sees the end of its input, and ends what it has started
@@ -163,7 +163,7 @@ def _end(process):
 
 
 def _ending(status):
-    """Say how a process ended, by its exit status; None if normally."""
+    """Say how a process ended, given its exit status; None if normally."""
     if status == 0:
         return None
     number = -status if status < 0 else status - 128
@@ -173,8 +173,8 @@ def _ending(status):
 
 
 def clear(folder):
-    """Remove a folder with whatever a student's file left in it: folders a thousand deep, or closed to everybody."""
-    found = [folder]  # no link is followed, and no path grows: inner folders are first moved up to the top
+    """Remove a folder and all that a student's file left in it, even a thousand folders deep or closed to everybody."""
+    found = [folder]  # no link is followed, and paths stay short because inner folders are first moved to the top
     for place in found:
         with contextlib.suppress(OSError):
             os.chmod(place, 0o700)
@@ -183,7 +183,7 @@ def clear(folder):
                     if not entry.is_dir(follow_symlinks=False):
                         os.unlink(entry.path)
                         continue
-                    os.chmod(entry.path, 0o700)  # or it could not be moved
+                    os.chmod(entry.path, 0o700)  # otherwise it could not be moved
                     found.append(os.path.join(folder, f"moved-{len(found)}"))
                     os.rename(entry.path, found[-1])
     for place in reversed(found):
@@ -192,7 +192,7 @@ def clear(folder):
 
 
 def _read_back(output, nonce, n_cases, ended):
-    """Sort what a child sent; a line that cannot be read, or comes twice, ends what is believed."""
+    """Sort what a child sent; believe it up to the first line that cannot be read or is repeated."""
     answers, there, over, at, is_complete = [], None, [], None, False
     with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError, RecursionError):
         for line in output.decode("utf-8", "replace").split("\n"):

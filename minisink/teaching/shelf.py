@@ -10,7 +10,7 @@ from .. import attention, cache, methods, ops, positions
 PACKAGE = Path(__file__).resolve().parents[1]
 SHELF = {each.__name__: each for each in (ops, positions, attention, cache, methods)}
 NOT_AT_ALL = dict.fromkeys(("survivors", "positions_of"), {"minisink.cache", "minisink.methods"})
-WITHHELD = {  # what would solve a task under another name than its own
+WITHHELD = {  # what would solve a task under a different name
     "softmax": {"softmax1", "softmax_with_sink", "log_softmax"},
     "softmax1": {"softmax_with_sink"},
     "attend": {"score", "mix"},
@@ -28,7 +28,7 @@ def withheld(task):
 
 @lru_cache
 def shelf(task):
-    """Return the sources of these modules by name, for a file in which `task` is judged.
+    """Return the sources of the shelf's modules by name, for a file in which `task` is judged.
 
     >>> ["def softmax(" in shelf(task)["minisink.ops"] for task in ("attend", "softmax")]
     [True, False]
@@ -39,13 +39,13 @@ def shelf(task):
             continue
         tree = ast.parse(inspect.getsource(module))
         tree.body = [node for node in tree.body if getattr(node, "name", None) not in withheld(task)]
-        tree.body[1:1] = ast.parse("from __future__ import annotations").body  # which may name what is withheld
+        tree.body[1:1] = ast.parse("from __future__ import annotations").body  # annotations may name what is withheld
         sources[name] = ast.unparse(tree)
     return sources
 
 
 def of_minisink(function, task):
-    """Return the name of minisink's code that a function is, or calls in place of `task`; None if there is none.
+    """Return the name of minisink's code if a function is that, or calls it in place of `task`; otherwise None.
 
     >>> from minisink import ops
     >>> of_minisink(lambda x: ops.softmax(x), "softmax"), of_minisink(lambda x: ops.softmax(x), "attend")

@@ -1,7 +1,7 @@
 """A student's file as it was handed in: a Python file, or the code cells of a notebook.
 
-Magics become Python, as by nbconvert: `%time f()` calls `get_ipython()`, which does next to nothing in the child. They
-are read as IPython reads them, which need not be installed. A text that is already Python is never changed.
+Magics become Python, as in nbconvert: `%time f()` calls `get_ipython()`, which does next to nothing in the child. They
+are read as IPython reads them, but it need not be installed. Text that is already Python is never changed.
 """
 
 import ast
@@ -28,12 +28,12 @@ class Source(NamedTuple):
 
     @property
     def whole(self):
-        """The text, all cells of it."""
+        """The whole text; for a notebook, all its code cells."""
         return "\n".join(self.text) if self.notebook else self.text
 
     @property
     def stem(self):
-        """The name by which another file imports it."""
+        """The name under which another file imports it."""
         return self.name.rpartition("/")[2].partition(".")[0]
 
     @property
@@ -65,7 +65,7 @@ def size_of(path):
     try:
         if path.is_file():
             return path.stat().st_size
-        what = "a folder" if path.is_dir() else "no plain file" if os.path.lexists(path) else "no such file"
+        what = "a folder" if path.is_dir() else "not a plain file" if os.path.lexists(path) else "no such file"
     except OSError as error:
         what = f"cannot be read ({error.strerror})"
     raise ValueError(f"{path}: {what}; give the student's .py file or notebook")
@@ -87,7 +87,7 @@ def parse(name, raw):
 
 
 def absolute(text):
-    r"""Return a text that imports its neighbours by name, because in the child's folder it has no package.
+    r"""Return a text that imports its neighbours by name, because it is in no package in the child's folder.
 
     >>> absolute("from .helpers import keep\nfrom . import more")
     'from helpers import keep\nimport more'
@@ -97,7 +97,7 @@ def absolute(text):
 
 
 def decode(raw):
-    """Decode a text: UTF-8, UTF-16 or UTF-32 with a mark, the encoding that its first lines name, or else Latin-1."""
+    """Decode a text: UTF-8, UTF-16 or UTF-32 with a mark, the encoding named in its first lines, or else Latin-1."""
     mark = json.detect_encoding(raw)
     marked = mark if mark in ("utf-8-sig", "utf-16", "utf-32") else None
     try:
@@ -107,10 +107,10 @@ def decode(raw):
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-RUN_THEIR_BODY = {"time", "timeit", "capture", "prun", "debug", "memit", "snakeviz", "scalene"}  # magics of cells
+RUN_THEIR_BODY = {"time", "timeit", "capture", "prun", "debug", "memit", "snakeviz", "scalene"}  # cell magics
 OTHER_LANGUAGES = set("! HTML R SVG bash cmd cpp cython file html javascript js julia latex markdown perl".split())
 OTHER_LANGUAGES |= set("pypy python python2 python3 ruby script sh sql svg sx system".split())
-CELL = re.compile(r"^(?=# In ?\[|# ?%%|%%)", re.M)  # where one begins in a file that was a notebook
+CELL = re.compile(r"^(?=# In ?\[|# ?%%|%%)", re.M)  # where a cell begins in a file that was a notebook
 COMMENTED = re.compile(r"^# Commented out IPython magic.*\n((?:#.*\n)+)", re.M)  # by Colab, with its whole cell
 
 
@@ -171,7 +171,7 @@ def read_magics(text):
         text = PROMPT.sub("", text)
     if indent := re.match(r"(?:[ \t]*\n)*([ \t]+)", text):
         text = re.sub(f"^{indent[1]}", "", text, flags=re.M)
-    made, begun = [], ""  # and the lines of an unfinished statement
+    made, begun = [], ""  # the result, and the lines of an unfinished statement
     for line in LINE.findall(text):
         called = None if begun else _called(line.removesuffix("\n"))
         made.append(line if called is None else called + "\n" * line.count("\n"))

@@ -1,4 +1,4 @@
-"""What can be checked: nine functions, each with its cases, its reference, its words and what makes a case smaller."""
+"""What can be checked: nine functions, each with its cases, its reference, its words and ways to shrink a case."""
 
 import zlib
 from collections.abc import Callable, Sequence
@@ -15,14 +15,14 @@ from . import cases, reference, words
 
 @dataclass
 class Task:
-    """One function to write. A case of it is a dict of arguments by name."""
+    """One function to write. A case is a dict of its arguments by name."""
 
     name: str
-    arguments: str  # behind each a letter per axis, "." for one that is never shortened, or the smallest it can be
+    arguments: str  # each with a letter per axis, "." for one that is never shortened, or its smallest value
     reference: Callable  # the right function
     draw: Callable  # from a generator to a list of cases, small ones first
     word: Callable  # from a case, an answer and the right one to a sentence
-    turns: Sequence[WrongTurn]  # that are known
+    turns: Sequence[WrongTurn]  # the known ones
     needs: tuple[str, ...] = ()  # the other tasks that a solution may call
     valid: Callable = lambda case: True
     styles: tuple[str, ...] = ("arrays", "lists")  # of arguments, see `in_style`
@@ -53,12 +53,12 @@ class Task:
 
 
 def task(name, arguments, *needs, **about):
-    """Return a task of minisink's own, whose parts all have its name."""
+    """Return one of minisink's own tasks, whose parts are all found by its name."""
     parts = getattr(reference, name), getattr(cases, name), getattr(words, f"of_{name}"), TURNS[name]
     return Task(name, arguments, *parts, needs, **about)
 
 
-MOST_POINTS = 1000  # of a task
+MOST_POINTS = 1000  # for a task
 HEADS = ("arrays", "lists", "a head")
 PARTS = ("softmax", "attend", "rotate", "survivors", "positions_of")
 ALL = (
@@ -81,18 +81,18 @@ def _rng(task, seed, *more):
 
 
 def cases_of(task, seed):
-    """Draw the cases of a task, small ones first; another seed draws others."""
+    """Draw the cases of a task, small ones first; a different seed draws different ones."""
     return task.draw(_rng(task, seed))
 
 
 def heads_of(task, seed):
-    """Draw the cases with several heads; none for a task without."""
+    """Draw the cases with several heads; none if the task has no heads."""
     draw = getattr(cases, f"{task.name}_heads", None)
     return draw(_rng(task, seed, 1)) if draw else []
 
 
 def in_style(task, case, style):
-    """Return new arguments as a function gets them: arrays, lists, or with an axis of heads."""
+    """Return new arguments in the form a function gets them: arrays, lists, or arrays with an axis of heads."""
     args = []
     for name in task.params:
         x = case[name]
@@ -123,7 +123,7 @@ def simpler(task, case):
         if case[name] > least:
             yield case | {name: case[name] - 1}
     for name, x in case.items():
-        names_tokens = name == "v" and words.names_tokens(x)  # and must keep doing so
+        names_tokens = name == "v" and words.names_tokens(x)  # and must go on doing so
         if isinstance(x, np.ndarray) and x.dtype == np.float64 and not names_tokens:
             for plain in (np.zeros_like(x), np.sign(x), np.round(x), np.round(x, 1)):
                 yield case | {name: plain}
@@ -142,16 +142,16 @@ def same(a, b):
 
 
 def as_plain(case):
-    """Return a case as JSON can hold it."""
+    """Return a case in a form that JSON can hold."""
     return {name: x.tolist() if isinstance(x, np.ndarray) else x for name, x in case.items()}
 
 
-# The file that a student starts from: a stub per task, whose docstring says what to write, as a loop
+# The file that a student starts from: a stub per task, whose docstring says what to write, in loops
 HEAD, *STUBS = Path(__file__).with_name("template.txt").read_text(encoding="utf-8").rstrip().split("\n\n\ndef ")
 LOOPS = {stub.partition("(")[0]: stub.split('"""')[1] for stub in STUBS}  # the docstrings, by task
 
 
 def template(tasks=None, name="student.py"):
-    """Return the text of a file that will be called `name`, with stubs of these tasks or of all."""
+    """Return the text of a file that will be called `name`, with stubs for these tasks, or for all."""
     stubs = [f"def {stub}" for task, stub in zip(LOOPS, STUBS, strict=True) if tasks is None or task in tasks]
     return "\n\n\n".join([HEAD.format(name=name), *stubs]) + "\n"

@@ -1,13 +1,13 @@
-"""What keeps a student's file in its place: several walls, one behind the other, each where the system grants it.
+"""What confines a student's file: several walls, one behind another, each where the system allows it.
 
 - *namespaces*: its own processes, network and shared memory (Linux).
-- *user*: if the checker is root, a user that nobody else is, without any group.
+- *user*: if the checker is root, a user id that nobody else has, without any groups.
 - *files*: the kernel lets it read only Python's files and write only to its own folder (Landlock, Linux 5.13).
 - *limits* on time, memory, the size of a file and the number of processes.
-- *hook*: Python refuses what it can see: files, processes, the network, C. This is the only wall on other systems, and
-  not a prison: it stops accidents and tricks, but not somebody who knows how Python works inside.
+- *hook*: Python refuses whatever it can see of files, processes, the network and C. This is the only wall on other
+  systems, and it is not a prison: it stops accidents and tricks, but not somebody who knows Python's internals.
 
-Like `child`, this file runs apart from the package and imports nothing of it.
+Like `child`, this file runs apart from the package and imports nothing from it.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ import os
 import select
 import signal
 import struct
-import subprocess  # noqa: F401  (so that it is here before `watched` goes through it)
+import subprocess  # noqa: F401  (imported so that `watched` can go through it)
 import sys
 
 WALLS = ("namespaces", "user", "files", "limits", "hook")
@@ -34,10 +34,10 @@ def libc():
 def one_after_the_other(work, walls, hidden):
     """Call ``work(folder)`` in a new process for each line of standard input; write ``folder/ended`` when it has ended.
 
-    By then everything that it started is gone. Another line, or the end of the input, ends the current work. Where a
-    process cannot be forked safely (only Linux is known to, whatever libraries NumPy has loaded), there is one call.
+    By then everything that it started is gone. Another line, or the end of the input, ends the current work. Only on
+    Linux is forking known to be safe, whatever libraries NumPy has loaded; elsewhere there is a single call.
     """
-    lines = open(0, "rb", buffering=0)  # no buffer, which could hide a line from `select`
+    lines = open(0, "rb", buffering=0)  # unbuffered: a buffer could hide a line from `select`
     if not sys.platform.startswith("linux"):
         work(lines.readline().decode().rstrip("\n"))
         return
@@ -75,11 +75,11 @@ def _end_all():
 
 
 def apart(hidden):
-    """Take an own network, shared memory and view of the files, in which the hidden folders are empty, if granted."""
+    """Get a private network, shared memory and view of the files, with hidden folders empty, if the system permits."""
     c, user, uid, gid = libc(), 0x10000000, os.getuid(), os.getgid()
     own = 0x40000000 | 0x08000000 | 0x00020000  # CLONE_NEWNET, CLONE_NEWIPC, CLONE_NEWNS
-    if c.unshare(own) != 0:  # root's way
-        if uid == 0 or c.unshare(user | own) != 0:  # anybody's; there root could not become another user
+    if c.unshare(own) != 0:  # as root
+        if uid == 0 or c.unshare(user | own) != 0:  # as anybody; that way, root could not become another user
             return
         for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
             with contextlib.suppress(OSError), open(f"/proc/self/{name}", "w") as file:
@@ -90,10 +90,10 @@ def apart(hidden):
 
 
 def alone():
-    """Take an own process namespace, where the system grants it; return in the process that is to work."""
+    """Get a private process namespace, if the system allows it; return in the process that is to do the work."""
     if libc().unshare(0x20000000) != 0:  # CLONE_NEWPID
         return
-    worker = os.fork()  # the first in its namespace: when it ends, all that it started ends
+    worker = os.fork()  # the first in its namespace: when it ends, so does all that it started
     if worker:
         libc().prctl(1, signal.SIGKILL)  # end when the parent does
         _, status = os.waitpid(worker, 0)
@@ -104,13 +104,13 @@ def alone():
 
 
 def another_user(folder, needed, number):
-    """If this is root, become a user that nobody else is, and give it the folder.
+    """If this is root, become a user that nobody else is using, and give it the folder.
 
-    If that user could not read Python or reach the folder, stay root, because right work would fail.
+    If that user could not read Python or reach the folder, stay root, because correct work would fail.
     """
     if os.geteuid() != 0:
         return
-    for uid in (2_000_000_000 + number, 65534):  # some containers have only 65536 users, the last is "nobody"
+    for uid in (2_000_000_000 + number, 65534):  # some containers have only 65536 users, the last of which is "nobody"
         with contextlib.suppress(OSError):
             os.seteuid(uid)
             ways = [*((path, os.R_OK | os.X_OK) for path in needed), (os.path.dirname(folder), os.X_OK)]
@@ -138,7 +138,7 @@ SYSTEM += ["/etc/mime.types", "/proc/cpuinfo", "/proc/meminfo"]
 
 
 def fenced(folder, readable, hidden):
-    """Let the kernel allow this process to read only what is readable and not hidden, and to write only in the folder.
+    """Have the kernel let this process read only what is readable and not hidden, and write only in the folder.
 
     This is Landlock, <https://docs.kernel.org/userspace-api/landlock.html>; its calls have the same numbers everywhere.
     """
@@ -146,7 +146,7 @@ def fenced(folder, readable, hidden):
     version = c.syscall(444, None, 0, 1)
     if version < 1:
         return
-    everything = (1 << {1: 13, 2: 14}.get(version, 15)) - 1  # the rights it knows: 13, then moving, then truncating
+    everything = (1 << {1: 13, 2: 14}.get(version, 15)) - 1  # the rights it knows: 13, later also moving and truncating
     network = 3 if version >= 4 else 0  # TCP: bind and connect
     others = 3 if version >= 6 else 0  # signals to other processes, and their sockets
     rules = struct.pack("QQQ", everything, network, others)[: 24 if version >= 6 else 16 if version >= 4 else 8]
@@ -179,7 +179,7 @@ def fenced(folder, readable, hidden):
 
 
 def limit(seconds, memory, file_size):
-    """Set soft and hard limits on processor time, memory, files and processes, as far as the system has them."""
+    """Set soft and hard limits on processor time, memory, files and processes, as far as the system supports them."""
     try:
         import resource
     except ImportError:
@@ -199,10 +199,10 @@ CHANGES = """os.remove os.rename os.rmdir os.mkdir os.chmod os.chown os.chflags 
     os.removexattr""".split()
 INSIDE = ("ctypes.", "sqlite3.connect", "gc.get_", "cpython._PySys_ClearAuditHooks")
 REFUSED = (
-    (tuple(PROCESSES), "a checked file starts and stops no processes"),
-    (tuple(NETWORK), "a checked file has no network"),
-    (("os.link", "os.symlink"), "a checked file makes no links; it writes to its own folder only"),
-    (INSIDE, "a checked file calls no C, opens no database and does not look behind Python"),
+    (tuple(PROCESSES), "a checked file may not start or stop processes"),
+    (tuple(NETWORK), "a checked file has no network access"),
+    (("os.link", "os.symlink"), "a checked file may not make links; it may write to its own folder only"),
+    (INSIDE, "a checked file may not call C, open a database or inspect Python's internals"),
 )
 MODULES = """posix nt _posixsubprocess _posixshmem _ctypes _cffi_backend _sqlite3 _gdbm _dbm readline
     _xxsubinterpreters _interpreters _testcapi _testinternalcapi _testlimitedcapi""".split()
@@ -212,7 +212,7 @@ WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
 def watched(folder, readable):
-    """Let Python refuse processes, the network, C, links, files outside the folder and minisink's, from here on."""
+    """Have Python refuse processes, the network, C, links, files outside the folder and minisink's, from now on."""
     for module in map(sys.modules.get, "os posix signal subprocess _posixsubprocess ctypes _ctypes".split()):
         for name in SILENT:  # calls that raise no audit event
             if hasattr(module, name):
@@ -223,11 +223,11 @@ def watched(folder, readable):
 
 
 def _refused(*args, **options):
-    raise PermissionError("a checked file writes to its own folder only, calls no C and starts no processes")
+    raise PermissionError("a checked file may write to its own folder only, and may not call C or start processes")
 
 
 def _hook(own, places):
-    """Return the hook. It uses only its own arguments, because a file could change what any other name stands for."""
+    """Return the hook. It uses only its own arguments, because a file could change what any other name refers to."""
     windows = getattr(sys.modules[os.name], "_getfullpathname", None)
     devices = (*DEVICES, os.path.abspath(os.devnull))
     paths = (own, places, devices, tuple(CHANGES), WRITES, windows, os.getcwd, os.sep)
@@ -238,14 +238,14 @@ def _hook(own, places):
         refused, modules, is_a, length, text, raw, number, denied, missing = names
         for events, why in refused:
             if event.startswith(events):
-                raise (missing if event == "ctypes.dlopen" else denied)(f"{event}: {why}")  # as where it is not there
+                raise (missing if event == "ctypes.dlopen" else denied)(f"{event}: {why}")  # as if it did not exist
         if event == "import" and args[0] in modules:
             raise missing(f"{args[0]}: not available in a checked file")
         if event != "open" and not event.startswith(changes):
             return
         changing = event != "open" or args[1] is None or not is_a(args[2], number) or args[2] & writes
         for path in args[: 2 if event == "os.rename" else 1]:
-            if is_a(path, number):  # what was opened, and so allowed, before
+            if is_a(path, number):  # already opened, and so allowed
                 continue
             path = raw.decode(path, "utf-8", "surrogateescape") if is_a(path, raw) else text.__str__(path)
             path = full(path) if full else path if path.startswith(sep) else cwd() + sep + path
@@ -253,12 +253,12 @@ def _hook(own, places):
             if path in devices or (is_plain and (path + sep).startswith(own)):
                 continue
             if changing:
-                raise denied(f"{path}: a checked file writes to its own folder only")
+                raise denied(f"{path}: a checked file may write to its own folder only")
             for place in places:
                 if is_plain and (path + sep).startswith(place) and "minisink" not in path[length(place) :].lower():
                     break
             else:
                 what = "minisink's own; the task is to write it yourself"
-                raise denied(f"{path}: {what if 'minisink' in path.lower() else 'a checked file reads its own folder'}")
+                raise denied(f"{path}: {what if 'minisink' in path.lower() else 'a file may read its own folder only'}")
 
     return hook

@@ -23,7 +23,7 @@ def show(value, most=10):
 
 
 def short(value, most=3):
-    """Format numbers; of a large array the first ones and the shape.
+    """Format numbers; for a large array, only the first ones and the shape.
 
     >>> short(np.eye(4, 5))
     '[[1, 0, 0, ...], [0, 1, 0, ...], [0, 0, 1, ...], ...] of shape (4, 5)'
@@ -34,7 +34,7 @@ def short(value, most=3):
 
 
 def one_line(text):
-    r"""Return a text from a file as one printable line, which cannot look like a line of the report.
+    r"""Return text from a file as one printable line, which cannot look like a line of the report.
 
     >>> one_line("no\nlooks like: \x1b[31mright")
     'no looks like: [31mright'
@@ -43,12 +43,12 @@ def one_line(text):
 
 
 def cache_of(case):
-    """Put the sizes in words."""
+    """Put a cache's sizes in words."""
     return f"{count(case['n_sinks'], 'sink')} and a window of {case['window']}"
 
 
 def slots(values):
-    """Format slots, a long list as runs."""
+    """Format slots, long lists as runs."""
     return in_runs([int(x) if float(x).is_integer() else round(float(x), 4) for x in np.ravel(values)])
 
 

@@ -150,7 +150,7 @@ def test_tasks_of_a_teacher_have_a_column_and_are_part_of_what_is_asked(run):
     Path("tasks.py").write_text(tasks.format("twice").replace("x * 2", "x * 3"))
     assert ask("--resume")[0] == 0 and rows()["ada"]["twice"] == "failed"
     Path("tasks.py").write_text(tasks.format("score"))
-    assert "a task is called score, like a column of marks" in ask("--resume")[2]
+    assert "a task is called score, which is also a column of marks" in ask("--resume")[2]
 
 
 def test_the_marks_may_lie_among_the_hand_ins(run, quick):
@@ -250,8 +250,8 @@ def test_a_failure_of_ours_costs_one_row(run, monkeypatch, quick):
 
 
 BAD = {
-    "an empty folder": ([], "hw: no hand-in in it; every .py file, notebook, zip or folder"),
-    "folders in folders": (["a/b/c/"], "hw: no hand-in in it"),
+    "an empty folder": ([], "hw: holds no hand-in; every .py file, notebook, zip or folder"),
+    "folders in folders": (["a/b/c/"], "hw: holds no hand-in"),
     "no code": (["list.xlsx"], "there is list.xlsx"),
 }
 
@@ -273,10 +273,10 @@ def test_a_folder_without_a_hand_in_is_refused_before_anything_is_written(run, c
         (["--jobs", "65"], "64 at most"),
         (["--csv", "no/marks.csv"], "no/marks.csv: cannot be written"),
         (["--csv", "hw"], "hw: a folder; a file is needed"),
-        (["--csv", "hw/ada.py"], "hw/ada.py: exists already"),
-        (["--csv", "hw/ada.py", "--resume"], "hw/ada.py: its columns are not those of this run"),
-        (["--csv", "other.csv"], "other.csv: exists already; --resume continues it, or give another name"),
-        (["--csv", "other.csv", "--resume"], "other.csv: its columns are not those of this run (student, file, surv"),
+        (["--csv", "hw/ada.py"], "hw/ada.py: already exists"),
+        (["--csv", "hw/ada.py", "--resume"], "hw/ada.py: its columns do not match this run's"),
+        (["--csv", "other.csv"], "other.csv: already exists; --resume continues it, or give another name"),
+        (["--csv", "other.csv", "--resume"], "other.csv: its columns do not match this run's (student, file, surv"),
         (["--csv", "bytes.csv", "--resume"], "bytes.csv: cannot be read as marks of an earlier run"),
         (["--gradescope", "x"], "not allowed with"),
     ],
@@ -298,7 +298,7 @@ def test_a_file_is_no_class(run):
     Path("ada.py").rename("hw")
     assert "--csv grades one folder" in run.func("check", "hw", "hw", "--csv", "marks.csv")[2]
     status, _, err = run()
-    assert status == 2 and "hw: no folder; --csv grades a folder in which every entry is a student's" in err
+    assert status == 2 and "hw: not a folder; --csv grades a folder in which every entry is a student's" in err
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="other locks")

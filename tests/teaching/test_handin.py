@@ -177,7 +177,7 @@ def test_a_link_in_a_zip_or_a_folder_is_passed_over(tmp_path):
     assert work.source.name == "hw.py" and work.beside == {}
     assert set(work.notes) == {
         f"{what} was skipped: {why}"
-        for what, why in (("secret.py", "a link"), ("up", "a link"), ("pipe.py", "no plain file"))
+        for what, why in (("secret.py", "a link"), ("up", "a link"), ("pipe.py", "not a plain file"))
     }
 
 

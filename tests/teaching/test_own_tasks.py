@@ -48,7 +48,7 @@ def test_live_functions_too(mine, capsys):
     exec(RIGHT, names)
     assert check_functions(relu=names["relu"], tasks=mine)
     assert "1 of 1 tasks pass: 2 of 2 points" in capsys.readouterr().out
-    with pytest.raises(ValueError, match="'attend' is not a task; there are relu, softmax"):
+    with pytest.raises(ValueError, match="'attend' is not a task; the tasks are relu, softmax"):
         check_functions(attend=abs, tasks=mine)
 
 
@@ -56,14 +56,14 @@ def test_live_functions_too(mine, capsys):
     ("was", "now", "said"),
     [
         ("POINTS = ", "OTHER = ", "POINTS is None"),
-        ('"relu": 2', '"relu": "2"', "relu counts '2'"),
+        ('"relu": 2', '"relu": "2"', "POINTS gives relu '2'"),
         ('"relu": 2', '"rel u": 2', "'rel u' is not the name"),
-        ("def relu(", "def rule(", "relu is not there"),
-        ("def relu_cases(", "def cases(", "relu_cases is not there"),
+        ("def relu(", "def rule(", "relu is missing"),
+        ("def relu_cases(", "def cases(", "relu_cases is missing"),
         ('{"x": rng', '{"y": rng', "a case has the arguments y; the function has x"),
         ("np.maximum(x, 0.0)", "1 / 0", "the right function fails on .* ZeroDivisionError"),
-        ("np.maximum(x, 0.0)", "np.log(0 * x)", "answers"),
-        ("np.maximum(x, 0.0)", "None", "the right function fails on|answers"),
+        ("np.maximum(x, 0.0)", "np.log(0 * x)", "the right function returns"),
+        ("np.maximum(x, 0.0)", "None", "the right function fails on|returns"),
         ("range(1, 6)", "range(0)", "no cases"),
         ("def relu(", "def softmax(x): pass\ndef relu(", "softmax is a task of minisink's own"),
         ("import numpy", "import nonumpy", "cannot be run .ModuleNotFoundError"),
