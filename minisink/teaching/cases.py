@@ -167,7 +167,7 @@ def _search(rng, N, block, k, D, window, theta):
 
 
 def clear(case):
-    """Whether the k-th block and the next score too far apart for rounding to matter."""
+    """Whether the scores of the k-th block and the next are too far apart for rounding to matter."""
     args = (case[name] for name in ("q", "keys", "block", "window", "theta"))
     best = sorted(reference.block_scores(*args), reverse=True)
     return len(best) <= case["k"] or best[case["k"] - 1] - best[case["k"]] > 0.05

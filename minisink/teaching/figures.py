@@ -6,7 +6,7 @@ from ..system.plots import look
 
 # Okabe and Ito's colours: distinguishable with any colour vision, and by lightness in greyscale
 SINK, WINDOW, QUERY, LOOKS, IDLE = "#E69F00", "#56B4E9", "#D55E00", "#F0E442", "#E6E6E6"
-SIZE = (9.7, 5.8)  # inches: on a slide two thirds of which it fills, 16-point letters are 2.6 % of the slide's height
+SIZE = (9.7, 5.8)  # inches; a figure takes two thirds of a slide's height, so 16-point letters take 2.6 % of it
 STREAM = 2.3  # where the residual stream runs
 
 

@@ -1,4 +1,4 @@
-"""How a hand-in, or live functions, are graded: which tasks are judged, in what order, and the report."""
+"""How hand-ins and live functions are graded: which tasks are judged, in what order, and the report."""
 
 import difflib
 from collections.abc import Mapping

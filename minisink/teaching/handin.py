@@ -44,7 +44,7 @@ def hand_in(*paths, with_imports=True, tasks=TASKS):
         sources = _ranked(_sources(files, notes), tasks)
     if not sources:
         found = [f"it holds {', '.join([*files][:3])}"] * bool(files) + notes[:3]
-        looked_for = f"no .py file or notebook in it or in a zip in it ({'; '.join(found) or 'it is empty'})"
+        looked_for = f"no .py file or notebook in it, not even in a zip ({'; '.join(found) or 'it is empty'})"
         raise ValueError(f"{path}: nothing to check: {looked_for}")
     notes += _rivals(tasks, *sources)
     digest = hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest()

@@ -1,6 +1,6 @@
 """How a student's code is run: statement by statement, like a notebook, skipping what fails.
 
-In Jupyter, a failing cell costs only its own content; here the same is true of a statement, even in a file. Plots,
+In Jupyter, a failing cell loses only its own content; here the same is true of a statement, even in a file. Plots,
 magics and minisink's models do nothing, because they would only take time. Like `child`, to which it is sent with each
 request, this file imports nothing from the package.
 """

@@ -48,7 +48,7 @@ def as_text(report):
 
 
 def footnotes(report):
-    """Say what was skipped, which file was judged, and where named wrong turns are numbered, in a line each."""
+    """Say what was skipped, which file was judged, and where named wrong turns are numbered, on one line each."""
     notes, rows = [one_line(note) for note in report.get("notes", ())], report["tasks"]
     lines = notes[:MOST_NOTES] + [f"and {count(len(notes) - MOST_NOTES, 'other')}"] * (len(notes) > MOST_NOTES)
     if report.get("file"):

@@ -26,7 +26,7 @@ from .tasks import TASKS, in_style
 from .wall import WALLS
 
 SECONDS = 10  # for all cases of a task, once the process has started
-STARTING = 60  # until then
+STARTING = 60  # seconds until then
 MEMORY = 2 * 2**30
 MOST_ENDS = 4  # top-level statements of a file that may end the process, once each
 FILE_SIZE = 16 * 2**20

@@ -153,7 +153,7 @@ def test_nothing_to_judge_is_a_line_that_says_what_was_looked_for(run, student):
     for options in ([], ["--json"], ["--gradescope", "results.json"]):
         status, out, err = run("hw", *options)
         assert status == 2 and err.count("\n") == 1
-        assert "no .py file or notebook in it or in a zip in it (it holds essay.pdf)" in err
+        assert "no .py file or notebook in it, not even in a zip (it holds essay.pdf)" in err
     assert "essay.pdf" in json.loads(Path("results.json").read_text())["tests"][0]["output"]
 
 

@@ -233,7 +233,7 @@ def test_nothing_found_says_what_was_looked_for(tmp_path, case):
             (tmp_path / "hw" / place).mkdir(parents=True)
         else:
             laid(tmp_path / "hw", {place: text})
-    with pytest.raises(ValueError, match="no .py file or notebook in it or in a zip in it") as caught:
+    with pytest.raises(ValueError, match="no .py file or notebook in it, not even in a zip") as caught:
         hand_in(tmp_path / "hw")
     assert said in str(caught.value) and str(tmp_path / "hw") in str(caught.value) and "\n" not in str(caught.value)
 
