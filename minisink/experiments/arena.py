@@ -1,6 +1,6 @@
-"""What else a cache could keep: answers of at most thirty lines, to be copied and changed.
+"""What else a cache could keep: answers of at most thirty lines each, for you to copy and change.
 
-Each holds as many keys as the others, the newest among them, at their slots; they differ in which token leaves. A
+All hold the same number of keys, including the newest, at their slots; they differ in which token they evict. A
 `Policy` sees which tokens are held. An `Evicting` sees more: it is a path that rates what each token is worth.
 """
 
@@ -19,14 +19,14 @@ SPARED = 1e30  # the worth of a token that must stay; the newest is worth more
 
 
 class Evicting:
-    """A path in which each key/value head keeps `n_keys` tokens: when one comes, the token of least `worth` leaves.
+    """A path in which each key/value head keeps `n_keys` tokens: a new one evicts the token with the least `worth`.
 
-    A layer has ``keys`` and ``values`` (S, K, D), un-rotated, each head's own in its column; ``index`` (S, K), the
-    token_index of each; and ``memory`` (S, K, N), numbers about each. Heads may have unequal `rooms`: slots are counted
-    back from the newest, and the first of a head with fewer are empty, their index -1.
+    A layer has ``keys`` and ``values`` (S, K, D), not rotated, one column per head; ``index`` (S, K), the token_index
+    of each; and ``memory`` (S, K, N), numbers about each. Heads may have unequal `rooms`: slots are counted back from
+    the newest, and in a head with less room the first slots are empty, with an index of -1.
     """
 
-    n_numbers = 0  # N, remembered for each token and head
+    n_numbers = 0  # N, how many are remembered for each token and head
 
     def __init__(self, model, n_keys, n_sinks=1):
         config, self.n_keys, self.n_sinks, self.n_seen = model.config, n_keys, n_sinks, 0
@@ -36,7 +36,7 @@ class Evicting:
         empty["index"] = np.zeros((0, config.n_kv_heads), int)
         self.layers = [SimpleNamespace(number=i, **empty) for i in range(config.n_layers)]
 
-    def worth(self, layer):  # -> (S, K); among equals the newest leaves
+    def worth(self, layer):  # -> (S, K); ties evict the newest
         raise NotImplementedError
 
     def rooms(self, layer):  # -> (K,), how many keys each head may hold now
@@ -45,7 +45,7 @@ class Evicting:
     def remember(self, memory, weight):  # (S, K, N), and the weights of each head's newest queries (S, K) -> (S, K, N)
         return memory
 
-    def newest_half(self, layer, worth):  # (S, K) -> (S, K): is spared
+    def newest_half(self, layer, worth):  # (S, K) -> (S, K), the newest half spared
         return np.where(layer.index > layer.index[-1] - self.n_keys // 2, SPARED, worth)
 
     def positions(self, n_tokens):  # -> (T,), the newest token's slot in the widest heads
@@ -64,7 +64,7 @@ class Evicting:
         self.n_seen += len(q) * (layer is self.layers[-1])
         return mixed
 
-    def take_in(self, layer, k, v, t):  # (K, D), (K, D): append token t; in each head the best stay, in order
+    def take_in(self, layer, k, v, t):  # (K, D), (K, D): append token t; each head keeps the best, in order
         K = len(k)
         new = {"keys": k, "values": v, "index": np.full(K, t), "memory": np.zeros((K, self.n_numbers), k.dtype)}
         for name, row in new.items():
@@ -75,31 +75,31 @@ class Evicting:
             worth[-1] = np.inf
             best, stays = np.argsort(-worth, axis=0, kind="stable"), np.empty(worth.shape, bool)
             stays[best, heads] = np.arange(len(worth))[:, None] < rooms
-            order = np.argsort(stays, axis=0, kind="stable")[-stays.sum(axis=0).max() :]  # tokens that leave come first
+            order = np.argsort(stays, axis=0, kind="stable")[-stays.sum(axis=0).max() :]  # evicted tokens first
             layer.index = np.where(stays, layer.index, -1)
             for name in new:
                 setattr(layer, name, getattr(layer, name)[order, heads])
 
     @property
-    def nbytes(self):  # of the keys and values that are held, and of what is remembered
+    def nbytes(self):  # of the keys and values held, and of what is remembered
         width = 2 * self.layers[0].keys.itemsize * self.layers[0].keys.shape[-1]
         return int(sum((layer.index >= 0).sum() * width + layer.memory.nbytes for layer in self.layers))
 
 
 class H2O(Evicting):
-    """The newest half, and the tokens that have received most weight so far (Zhang et al., arXiv:2306.14048)."""
+    """The newest half, and the tokens that have received the most weight so far (Zhang et al., arXiv:2306.14048)."""
 
     n_numbers = 1
 
     def remember(self, memory, weight):
-        return memory + weight[..., None]  # queries that share a key head count together
+        return memory + weight[..., None]  # summed over the queries that share a key head
 
     def worth(self, layer):
         return self.newest_half(layer, layer.memory[..., 0])
 
 
 class TOVA(Evicting):
-    """The token that the last query looked at least leaves all heads (Oren et al., arXiv:2401.06104: any token may)."""
+    """All heads evict the token the last query attended to least, whichever it is (Oren et al., arXiv:2401.06104)."""
 
     n_numbers = 1
 
@@ -111,9 +111,9 @@ class TOVA(Evicting):
 
 
 class SnapKVLike(Evicting):
-    """What the last eight queries vote for stays, with two slots to either side (Li et al., arXiv:2404.14469).
+    """Keep what the last eight queries vote for, with two slots on either side (Li et al., arXiv:2404.14469).
 
-    There a prompt is compressed once, when it ends, and what is written stays; here every token evicts another.
+    The paper compresses a prompt once, at its end, and keeps all generated tokens; here every token evicts another.
     """
 
     n_numbers = 8  # queries that vote; their own tokens stay
@@ -128,9 +128,9 @@ class SnapKVLike(Evicting):
 
 
 class KeyDiff(Evicting):
-    """The newest half, and of the others the keys least like the mean of all (Park et al., arXiv:2504.15364).
+    """The newest half, and of the rest the keys least like the mean of all (Park et al., arXiv:2504.15364).
 
-    There a text comes in blocks, and keys are compared rotated; here token by token, and as they are stored.
+    The paper reads blocks of text and compares rotated keys; here tokens come one at a time, and keys are as stored.
     """
 
     def worth(self, layer):
@@ -139,7 +139,7 @@ class KeyDiff(Evicting):
 
 
 class Random(Evicting):
-    """A control: sinks and the newest half stay, and any other token may leave; the same for every chunking."""
+    """A control: keep the sinks and the newest half, and evict any other token at random, however a text is chunked."""
 
     def worth(self, layer):
         drawn = np.random.default_rng((layer.number, layer.index[-1, 0])).random(layer.index.shape)
@@ -147,10 +147,10 @@ class Random(Evicting):
 
 
 class PerHead(Evicting):
-    """A quarter of the heads keep all for as long as the others can spare it, down to sinks and a quarter of the keys.
+    """A quarter of the heads keep everything while the rest can spare room, down to sinks and a quarter of the keys.
 
-    The mean over heads is that of all entries here. DuoAttention (Xiao et al., arXiv:2410.10819) learns which heads
-    retrieve, and lets them keep everything; here those of each layer that copy best (`clinic.retrieval`).
+    Averaged over heads, it holds as much as any entry here. DuoAttention (Xiao et al., arXiv:2410.10819) learns which
+    heads retrieve, and lets them keep everything; here they are the best copiers of each layer (`clinic.retrieval`).
     """
 
     def __init__(self, model, n_keys, n_sinks=1):
@@ -165,7 +165,7 @@ class PerHead(Evicting):
         self.n_wide, least = max(1, K // 4), max(n_sinks + 1, n_keys // 4)
         self.most = min((K * n_keys - (K - self.n_wide) * least) // self.n_wide, model.config.max_positions)
 
-    def rooms(self, layer):  # all tokens or the most for wide heads; the others share what is left
+    def rooms(self, layer):  # wide heads hold all tokens, or `most`; the others share the rest
         rank, wide = self.rank[layer.number], max(self.n_keys, min(layer.index[-1, 0] + 1, self.most))
         K, left = len(rank), len(rank) * self.n_keys - self.n_wide * wide
         return np.where(rank < self.n_wide, wide, (left + K - 1 - rank) // (K - self.n_wide))
@@ -176,7 +176,7 @@ class PerHead(Evicting):
 
 @dataclass(frozen=True)
 class EveryFourth(Streaming):
-    """Sinks, a window, and every fourth of the older tokens, the newest `old` of these.
+    """Sinks, a window, and every fourth older token, of which the newest `old` stay.
 
     >>> EveryFourth(1, 2, old=2).survivors(np.array([0, 4, 8, 11, 12, 13])).tolist()
     [0, 1, 2, 4, 5]
@@ -184,7 +184,7 @@ class EveryFourth(Streaming):
 
     old: int = 31
 
-    def survivors(self, token_index):  # the oldest token that is not a fourth leaves, or the oldest of all
+    def survivors(self, token_index):  # evict the oldest token that is not a fourth, or else the oldest
         S = len(token_index)
         if S <= self.capacity:
             return np.arange(S)
@@ -194,7 +194,7 @@ class EveryFourth(Streaming):
     capacity = property(lambda self: self.n_sinks + self.window + self.old)
 
 
-ENTRIES = {  # each makes a method or a path of (model, n_keys, n_sinks)
+ENTRIES = {  # each makes a method or a path from (model, n_keys, n_sinks)
     "streaming": lambda model, n_keys, n_sinks: Streaming(n_sinks, n_keys - n_sinks),
     "window": lambda model, n_keys, n_sinks: Window(n_keys),
     "H2O": H2O,

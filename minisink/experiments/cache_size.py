@@ -1,7 +1,7 @@
 """Perplexity by the size of the cache: a larger one is not always better.
 
-Beyond the trained length there are more slots than the model knows, as in dense attention to a long text. All sizes
-are judged on the same tokens, those after the first eviction from the largest.
+A cache larger than the trained length has more slots than the model has learned to use, as dense attention has on a
+long text. All sizes are compared on the same tokens, those after the first eviction from the largest.
 """
 
 from functools import partial
@@ -20,7 +20,7 @@ FAST = {"tokens": 1000, "caches": (64, 128, 256, 512)}
 
 
 def run(model, ids, *, caches=(16, 32, 64, 128, 256, 512), n_sinks=4, each=in_order):
-    """Stream a text through caches of several sizes; losses are of tokens after the first eviction from the largest."""
+    """Stream a text through caches of several sizes; losses cover tokens after the first eviction from the largest."""
     caches = sorted(set(caches))
     must_hold(caches[0], n_sinks)
     must_evict(len(ids), caches[-1])
@@ -39,7 +39,7 @@ def effects(rows):
     for small, large in pairwise(rows):
         beyond = ", beyond the trained length" if large["cache"] > large["trained"] else ""
         what = f"cache {small['cache']} - {large['cache']}{beyond}, nats per token"
-        side = {"below": 0} if large["cache"] >= last else {"above": 0}  # in the paper, the trained length itself loses
+        side = {"below": 0} if large["cache"] >= last else {"above": 0}  # in the paper, even the trained length loses
         yield effect(what, small["nll"] - large["nll"], **side)
 
 

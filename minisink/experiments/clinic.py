@@ -1,9 +1,9 @@
-"""A model's sinks on one page: where and why they are, what losing them costs, how many are enough, what heads do.
+"""A model's sinks on one page: where they are and why, what losing them costs, how many are enough, what heads do.
 
-Statements hold by three standard errors. A head has a *sink* on a token that gets more than 0.3 of its weight (Gu et
-al., arXiv:2410.10781). It *retrieves* if it looks most at the token to be copied for more than 0.1 of what it reads
-again (Wu et al., arXiv:2404.15574; here of random tokens). It *streams*, a word of DuoAttention (arXiv:2410.10819), if
-more than 0.95 (our number) of its weight is on the first four tokens and the last quarter of a text.
+Every statement holds by three standard errors. A head has a *sink* on a token that gets more than 0.3 of its weight
+(Gu et al., arXiv:2410.10781). It *retrieves* if, for more than 0.1 of the tokens in a repeated text, it looks most at
+the token to be copied (Wu et al., arXiv:2404.15574; here the text is random). It *streams* (DuoAttention's word,
+arXiv:2410.10819) if more than 0.95 (our number) of its weight is on the first four tokens and the text's last quarter.
 """
 
 from dataclasses import asdict
@@ -28,15 +28,15 @@ from .new_sink import EPS, conditions
 CACHES, SINKS = (64, 256), (0, 1, 2, 4, 8)
 RETRIEVES, STREAMS = 0.1, 0.95
 NEGLIGIBLE = 0.05  # nats per token, as in `sink_count`
-PIECE, LONG, SEGMENT = 64, 256, 32  # tokens: of a piece (Gu et al.), of a long piece, of a text read twice
+PIECE, LONG, SEGMENT = 64, 256, 32  # tokens in a piece (Gu et al.), in a long piece, and in a text read twice
 CAUSES = ("first", "second, first left out", "middle, the first's word")  # of `new_sink`
 
 
 def run(model, ids, *, caches=None, n_texts=30, seed=0, track=iter):
     """Examine a model on a text (T,): return the page as a dict of arrays (L, H) and JSON-able values.
 
-    `caches` are keys that a query sees (64 and 256, or the trained length if that is less), with room for 8 sinks;
-    `track` is called four times.
+    `caches` are how many keys a query sees (by default 64 and 256, or the trained length if that is less); each needs
+    room for 8 sinks. `track` is called four times.
     """
     trained, config = model.config.max_positions, model.config
     caches = sorted({*(caches or [min(cache, trained) for cache in CACHES])})
@@ -95,15 +95,15 @@ def in_sight(trace):  # -> L of (H,)
 
 
 def segments(model, lead, n, seed):
-    """Draw `n` texts of different tokens at random, each of which is read twice after the `lead`."""
+    """Draw `n` texts of different random tokens, each of which is repeated once after the `lead`."""
     tokens, random = np.setdiff1d(np.arange(model.config.vocab_size), lead), np.random.default_rng(seed)
     length = min(SEGMENT, len(tokens), (model.config.max_positions - len(lead)) // 2)
     return [np.concatenate((lead, *2 * [random.permutation(tokens)[:length]])).astype(int) for _ in range(n)]
 
 
 def retrieval(trace):  # -> L of (H,)
-    """Return in how many repeated tokens, except the last, a head looks most at the one that came next."""
-    T, n = len(trace["x"]), len(trace["x"]) // 2  # a lead of one token, or none
+    """Return the share of repeated tokens, except the last, at which a head looks most at the one that came next."""
+    T, n = len(trace["x"]), len(trace["x"]) // 2  # the lead is one token, or none
     query = np.arange(T - n, T - 1)
     most = [to_host(layer["pattern"])[:, query].argmax(axis=-1) for layer in trace["layers"]]
     return [(keys == query - n + 1).mean(axis=-1) for keys in most]
@@ -132,7 +132,7 @@ def cause(rates, *, begins):
 
 
 def fewest(nlls):
-    """Return how many sinks are enough in all caches, so that more gain nothing, None if unclear; and the gain."""
+    """Return how many sinks are enough in all caches (more gain nothing), None if unclear; and the gain."""
     for n in SINKS[:-1]:
         more = max((paired(x[n], x[m]) for x in nlls for m in x if m > n), key=lambda x: x.mean + SURE * x.error)
         if more.below(NEGLIGIBLE):
@@ -158,7 +158,7 @@ def recommend(nlls, kind, *, learned=False):
 
 
 def draw(figure, page):
-    """Draw each head's weight on the first token, a dot if it retrieves; and what n sinks lose, by three errors."""
+    """Draw each head's weight on the first token (dot: it retrieves); and what n sinks lose, ± three errors."""
     weights, losses = figure.subplots(1, 2)
     title = "weight on the first (dot: retrieves)"
     figure.colorbar(heat(weights, page["weight"].T, title=title, xlabel="layer", ylabel="head"), ax=weights)

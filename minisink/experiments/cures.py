@@ -1,9 +1,9 @@
 """Is a sink needed? Two toys trained with softmax and with proposed cures for sinks.
 
-*Trigger* (arXiv:2603.11487): the mean of the earlier tokens at one token, nothing at all others; a softmax head that
-solves it must park its weight on BOS. *Backcopy* (arXiv:2410.13835): repeat a token after a trigger, otherwise continue
-the chain. The cures: softmax1; a sink logit (gpt-oss); a gate after attention (arXiv:2505.06708); softpick, a rectified
-softmax (arXiv:2504.20966); ReLU. Some only *allow* a head to look at nothing.
+*Trigger* (arXiv:2603.11487): at one token, output the mean of the earlier ones; at all others, nothing. A softmax head
+that solves it must park its weight on BOS. *Backcopy* (arXiv:2410.13835): repeat a token after a trigger, otherwise
+continue the chain. The cures: softmax1; a sink logit (gpt-oss); a gate after attention (arXiv:2505.06708); softpick, a
+rectified softmax (arXiv:2504.20966); ReLU. Some merely *allow* a head to look at nothing.
 """
 
 import numpy as np
@@ -20,21 +20,21 @@ from .effects import by, effect, exactly, gather
 
 PAPER = "Ran-Milo, 2603.11487"
 CLAIM = "softmax must put 1 - epsilon on BOS when idle; ReLU need not (a gate: weight on the first token .467 to .048)"
-OPTIONS = {"kinds": "ways from scores to weights", "n_seeds": "trainings of each, at most two of backcopy"}
+OPTIONS = {"kinds": "ways from scores to weights", "n_seeds": "training runs of each, at most two on backcopy"}
 OPTIONS |= {"lengths": "trigger task: tokens per text", "head_dims": "trigger task: channels of a query"}
-OPTIONS |= {"steps": "trigger task: steps at most, of 128 texts each"}
-OPTIONS |= {"backcopy_steps": "steps of 32 texts each; 0 leaves backcopy out"}
+OPTIONS |= {"steps": "trigger task: most training steps, of 128 texts each"}
+OPTIONS |= {"backcopy_steps": "training steps, of 32 texts each; 0 leaves backcopy out"}
 FAST = {"kinds": ("softmax", "softmax1", "relu"), "n_seeds": 2, "backcopy_steps": 0}
 MEASURED = ("idle", "busy", "value", "spike", "error")
 MUST, SINK = 0.99, 0.3  # 1 - epsilon; the weight above which Gu et al. (arXiv:2410.10781) call it a sink
 
 
 def run(*, kinds=KINDS, n_seeds=3, lengths=(16,), head_dims=(16,), steps=4000, backcopy_steps=400, seed=0, track=iter):
-    """Train each toy in each way, trigger until its largest error is below 5e-3, and see where its idle weight goes.
+    """Train each toy in each way (trigger until its largest error is below 5e-3) and see where its idle weight goes.
 
     Each row has ``"idle"`` and ``"busy"``, the mean weight on BOS from tokens with nothing to do and from triggers;
     ``"value"``, the norm of the value of BOS over the mean of the others'; ``"spike"``, that of its residual stream
-    over the median (backcopy only); ``"error"``, the largest, and for backcopy nats per token above the floor.
+    over the median (backcopy only); ``"error"``, the largest one, or for backcopy nats per token above the floor.
     """
     for name, value, least in (("n_seeds", n_seeds, 1), ("steps", steps, 1), ("backcopy_steps", backcopy_steps, 0)):
         check_whole(name, value, least)
@@ -59,7 +59,7 @@ def copy_back(kind, n_steps, seed):
     for _ in range(n_steps):
         toy.step()
     look = toy.look()
-    size = np.linalg.norm(as_weights(toy.config, toy.vector).embed, axis=1)  # the part before the one layer
+    size = np.linalg.norm(as_weights(toy.config, toy.vector).embed, axis=1)  # the stream that enters the only layer
     weights = {"idle": look["bos_from_nontrigger"], "busy": look["bos_from_trigger"], "value": look["value_ratio"]}
     return weights | {"spike": float(size[0] / np.median(size)), "error": look["loss"] - look["floor"]}
 

@@ -1,9 +1,9 @@
-"""Eviction is not forgetting: how far the change of one token is felt.
+"""Eviction is not forgetting: how far a change to one token is felt.
 
 A token that has left the cache lives on in the values of tokens that saw it, and of those that saw them: one window
-further in each layer, up to layers x (window - 1) tokens on, and not one further. How strongly is another question.
+further in each layer, up to layers x (window - 1) tokens later, but no further. How strongly is another question.
 Weight parked on a sink is not spent on mixing tokens, so without a sink in view a change should spread more
-(over-mixing: Barbero et al., arXiv:2504.02732). In float32 less than a millionth of a stream is rounding.
+(over-mixing: Barbero et al., arXiv:2504.02732). In float32, less than a millionth of a stream is rounding.
 """
 
 from itertools import product
@@ -28,21 +28,21 @@ FAST = {"window": 8, "n_changes": 5}
 
 
 def run(model, ids, *, window=31, n_sinks=1, changed=40, n_changes=8, seed=0, track=iter):
-    """Change a token to a random other, and measure its effect on later tokens.
+    """Change a token to a different random one, and measure the effect on later tokens.
 
-    The window is the same with sinks and without. From ``changed = window`` on, no token that feels the change sees the
-    first one where none is kept.
+    The window is the same with sinks and without. If ``changed >= window`` and no sinks are kept, no token that feels
+    the change sees the first token.
 
-    A row for each number of ``"sinks"`` and for ``"what"`` changes: the residual stream after each layer, relative to
-    its length, and last the loss, in nats. Means over tokens and changes: ``"within"`` the window and ``"beyond"`` it,
-    up to the ``"bound"`` on how many tokens later a change can be felt; the largest ``"past"`` it. ``"change"``:
-    (n_changes, N), by distance.
+    Yield a row for each number of ``"sinks"`` and for ``"what"`` changes: the residual stream after each layer,
+    relative to its length, and finally the loss, in nats. It has means over tokens and changes, ``"within"`` the window
+    and ``"beyond"`` it, up to the ``"bound"`` on how many tokens later a change can be felt; the largest change
+    ``"past"`` that bound; and each ``"change"`` by distance, (n_changes, N).
     """
     for name, value, least in (("window", window, 2), ("n_sinks", n_sinks, 1), ("n_changes", n_changes, 1)):
         check_whole(name, value, least)
     check_whole("changed", changed, n_sinks, ": sinks are never evicted")
     L, places = model.config.n_layers, changed + window * np.arange(n_changes)
-    n_felt = L * (window - 1) + window  # tokens from the changed one on, some of them out of reach
+    n_felt = L * (window - 1) + window  # the changed token and later ones, some of them out of reach
     n_tokens = places[-1] + n_felt + 1  # the last is only predicted
     if len(ids) < n_tokens:
         raise ValueError(f"the text has {len(ids):,} tokens; {n_changes} changes are felt over {n_tokens:,}")
@@ -64,7 +64,7 @@ def run(model, ids, *, window=31, n_sinks=1, changed=40, n_changes=8, seed=0, tr
 
 
 class Watched(Banded):
-    """A window that allows a trace: of the streams, not of patterns, which blocks do not have."""
+    """A window that can be traced: the streams, that is, not the patterns, which blocks do not have."""
 
     def mix(self, *args, trace=None, **options):
         return super().mix(*args, **options)
@@ -77,7 +77,7 @@ def watch(model, ids, method):  # -> (L, T - 1, C), (T - 1,)
 
 
 def moves(before, after):  # -> (L + 1, T - 1)
-    """Compare streams relative to their length, and the loss."""
+    """Return how far each stream moved, relative to its length, and how far the loss did."""
     (x, nll), (y, other) = before, after
     relative = np.linalg.norm(y - x, axis=-1) / np.linalg.norm(x, axis=-1)  # (L, T - 1, C) -> (L, T - 1)
     return np.concatenate((relative, abs(other - nll)[None]))
@@ -102,7 +102,7 @@ def finding(rows):
 
 
 def draw(figure, rows):
-    """Draw the change by distance: with a sink after some layers, and after the last layer with and without one."""
+    """Draw the change by distance: after some layers, with a sink; and after the last layer, with and without one."""
     with_sinks, without = by(rows, "sinks").values()
     layers, window, kept = len(with_sinks) - 1, rows[0]["window"], count(rows[0]["sinks"], "sink")
     some = {f"layer {i}": with_sinks[i] for i in sorted({0, layers // 3, 2 * layers // 3, layers - 1})}

@@ -1,8 +1,8 @@
-"""Whether a run shows the claim: the size of an effect, and how certain a text of this length makes it.
+"""Whether a run supports the claim: the size of an effect, and how certain a text of this length makes it.
 
 Methods are compared token by token. The bootstrap (Efron, 1979) finds how much the mean difference would vary with
-other tokens: it draws them again, with replacement, a thousand times, and takes the mean of each draw. Neighbours are
-alike and would make the interval too narrow, so it draws whole stretches (Kunsch, 1989: the block bootstrap).
+other tokens: it redraws them, with replacement, a thousand times, and takes the mean of each draw. Neighbouring tokens
+are alike and would make the interval too narrow, so it draws whole stretches (Kunsch, 1989: the block bootstrap).
 """
 
 import math
@@ -45,7 +45,7 @@ def effect(what, values, *, above=None, below=None, stretch=STRETCH, of=np.mean,
 
     The `values`, (N,) or (N, ...), are one per token, head, text or seed: whatever would vary in another run. The claim
     is that the statistic is `above` a number, `below` another, or both. `stretch` neighbours are drawn together, 1 for
-    independent values. A single value has no interval and is not judged; nor is NaN, or no value.
+    independent values. A single value has no interval and is not judged; nor are NaNs, or no values.
 
     >>> print(effect("difference", [1.0, 2.0, 3.0, 2.0], above=0, stretch=1))
     difference 2 [1.25, 2.75] (> 0: yes)
@@ -55,7 +55,7 @@ def effect(what, values, *, above=None, below=None, stretch=STRETCH, of=np.mean,
     values = np.asarray(values, np.float64)
     n, low, high = len(values), math.nan, math.nan
     if n > 1 and np.isfinite(values).all():
-        stretch = max(1, min(stretch, n // 4))  # four stretches or more, in a short text too
+        stretch = max(1, min(stretch, n // 4))  # at least four stretches, even in a short text
         starts = np.random.default_rng(seed).integers(0, n - stretch + 1, (DRAWS, -(-n // stretch)))
         drawn = [of(values[(row[:, None] + np.arange(stretch)).ravel()[:n]]) for row in starts]
         low, high = np.percentile(drawn, [2.5, 97.5]).tolist()
@@ -75,7 +75,7 @@ def by(rows: Sequence[dict], *keys: str) -> dict:
 
 
 def gather(rows: Sequence[dict], key: str, column: str) -> dict:
-    """Return the values of a column for each value of another, as lists."""
+    """Return the values in `column`, as a list for each value of `key`."""
     return {name: [row[column] for row in group] for name, group in by(rows, key).items()}
 
 

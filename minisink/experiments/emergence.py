@@ -1,9 +1,9 @@
 """How a sink emerges while the loss falls: logs of training runs, or a model's checkpoints, side by side.
 
-Gu et al. (arXiv:2410.10781, sections 4 and 5): a sink comes after the loss has fallen, with enough data, and sooner if
-the same token comes first in every sample. Each log is one training, so an interval, over its last measurements, says
-nothing about another seed. A model without a log is measured checkpoint by checkpoint: Pythia was saved 154 times while
-it learned, step0 to step143000 (Biderman et al., arXiv:2304.01373, section 2.1).
+Gu et al. (arXiv:2410.10781, sections 4 and 5): a sink appears once the loss has fallen, given enough data, and sooner
+if every sample starts with the same token. Each log is from one training run, so an interval over its last measurements
+says nothing about other seeds. A model without a log is measured checkpoint by checkpoint: Pythia was saved 154 times
+during training, from step0 to step143000 (Biderman et al., arXiv:2304.01373, section 2.1).
 """
 
 import re
@@ -29,25 +29,25 @@ CLAIM = "a fixed first token brings a sink, after the loss has fallen; "
 CLAIM += "without one, 50-100M tokens bring none (60M model)"
 SHIPPED = ("novels", "novels-vanilla", "novels-softmax1", "novels-gpt2", "novels-alibi", "novels-neox")
 OPTIONS = {
-    "trainings": "shipped names, or folders with the logs of `train lm`",
-    "checkpoints": "folders of a model as it learned, step0 step1000 ..., to be measured instead of reading a log",
+    "trainings": "shipped names, or folders with logs from `train lm`",
+    "checkpoints": "folders of a model during training, step0 step1000 ..., to measure instead of reading a log",
     "cache": "keys a checkpoint's query sees",
-    "tokens": "how much of the text it reads",
+    "tokens": "how much of the text a checkpoint reads",
 }
 FAST = {"tokens": 600}  # of checkpoints
 EPSILON = 0.3  # the mean weight above which Gu et al. call it a sink
-LOGS = "log*.csv"  # of one training; if restarted in another context, one per part, in order of their names
+LOGS = "log*.csv"  # from one training run; if it was restarted with a different context, one per part, ordered by name
 SHOWN = 5  # rows of each log in the table
-PIECE = 128  # tokens in which a checkpoint reads the text
+PIECE = 128  # tokens per piece in which a checkpoint reads the text
 
 
 def run(text="", *, trainings=SHIPPED, checkpoints=(), cache=64, tokens=3000, seed=0, track=iter):
-    """Read what the logs hold, row by row; or measure checkpoints.
+    """Read the logs, row by row; or measure checkpoints.
 
-    Each row has ``"first"``, the first token of every sample, "fixed" or "any", "?" without a config; ``"tokens"`` seen
-    until then; ``"loss"`` on held-out text, nats per token; ``"weight"`` on the first token in the strongest
-    ``"layer"``, mean over its heads; ``"gap"``, how much more a window loses than one sink and a window. A checkpoint
-    has ``"step"``, not tokens; ``"error"`` of the gap; ``"lost"``, the gap token by token.
+    Each row has ``"first"``, whether samples begin with a "fixed" or with "any" token, "?" without a config;
+    ``"tokens"`` seen so far; ``"loss"`` on held-out text, nats per token; ``"weight"`` on the first token in the
+    strongest ``"layer"``, averaged over its heads; ``"gap"``, how much more a window loses than one sink and a window.
+    A checkpoint has ``"step"`` instead of tokens, and adds the gap's ``"error"`` and ``"lost"``, the gap by token.
     """
     if checkpoints:
         yield from measure(text, checkpoints, cache, tokens, seed, track)
@@ -56,7 +56,7 @@ def run(text="", *, trainings=SHIPPED, checkpoints=(), cache=64, tokens=3000, se
     for name in trainings:
         folder = shipped(name) if name in shipped_names() else Path(name)
         if folders.setdefault(folder.resolve().name, folder) != folder:
-            raise ValueError(f"{folder}: another training has this name, {folders[folder.resolve().name]}")
+            raise ValueError(f"{folder}: another training run has this name, {folders[folder.resolve().name]}")
     for name, folder in track([*folders.items()]):
         first, began = "?", 0.0
         if (config := folder / "config.json").is_file():
@@ -64,7 +64,7 @@ def run(text="", *, trainings=SHIPPED, checkpoints=(), cache=64, tokens=3000, se
         logs = sorted(folder.glob(LOGS))
         if not logs:
             raise ValueError(f"{folder}: holds no log ({LOGS})")
-        for part, log in enumerate(map(read_log, logs)):  # one after another, the tokens counted on
+        for part, log in enumerate(map(read_log, logs)):  # one after another, with a running count of tokens
             for i, weights in enumerate(log["weight"]):
                 row = {"training": name, "first": first, "part": part, "tokens": int(began + log["tokens"][i])}
                 row |= {"loss": float(log["loss"][i]), "weight": float(weights.max()), "layer": int(weights.argmax())}
@@ -76,7 +76,7 @@ def read_log(path):
     """Read a log that ``minisink train lm`` wrote: columns (N,) as in the rows of `run`, and ``"weight"`` (N, L)."""
     names, rows = read(path)
     if not rows or not {"tokens", "valid_loss", "window_nll", "one_sink_nll", "sink_0"} <= {*names}:
-        raise ValueError(f"{path}: not the log of a `minisink train lm` run, or without a row")
+        raise ValueError(f"{path}: not the log of a `minisink train lm` run, or it has no rows")
     columns = dict(zip(names, np.array(rows, float).T, strict=True))
     gap = columns["window_nll"] - columns["one_sink_nll"]
     weight = np.stack([columns[name] for name in names if name.startswith("sink_")], axis=1)  # (N, L)
@@ -94,7 +94,7 @@ def measure(text, folders, cache, tokens, seed, track):
         about = [config.model_type, config.n_layers, config.vocab_size, *ids]
         first = first or [folder, about]
         if about != first[1]:
-            raise ValueError(f"{folder} is of another model than {first[0]}, or has another tokenizer")
+            raise ValueError(f"{folder} is from a different model than {first[0]}, or has a different tokenizer")
         looks = [look(model, piece) for piece in pieces(model, ids, min(PIECE, len(ids)), len(ids))]
         loss, weights = (np.mean(values, axis=0) for values in zip(*looks, strict=True))  # (), (L,)
         window, sink = (token_nll(model, ids, kept)[cache:] for kept in (Window(cache), Streaming(1, cache - 1)))
@@ -112,16 +112,16 @@ def in_order(folders):
             raise ValueError(f"{folder}: there is no such folder")
     numbers = [re.match(r"(?:.*step)?\D*(\d+)", folder.name) for folder in folders]
     if any(numbers) and not all(numbers):
-        raise ValueError(f"{folders[numbers.index(None)]}: no number in its name to say the step; others have one")
+        raise ValueError(f"{folders[numbers.index(None)]}: no number in its name to give the step; others have one")
     steps = [int(number[1]) if number else i for i, number in enumerate(numbers)]
     for i, step in enumerate(steps):
         if step in steps[:i]:
-            raise ValueError(f"{folders[i]}: step {step} again, after {folders[steps.index(step)]}")
+            raise ValueError(f"{folders[i]}: step {step} again, as in {folders[steps.index(step)]}")
     return sorted(zip(steps, folders, strict=True))
 
 
 def look(model, ids):  # (T,) -> (), (L,)
-    """Return the mean loss of a piece, and the weight on its first token by the queries of its second half."""
+    """Return the mean loss of a piece, and the weight on its first token from the queries in its second half."""
     trace = look_inside(model, ids)
     weights = [to_host(layer["pattern"])[:, len(ids) // 2 :, 0].mean() for layer in trace["layers"]]
     return nll_of(trace["logits"][:-1], ids[1:]).mean(), weights
@@ -173,7 +173,7 @@ def finding(rows):
 
 
 def draw(figure, rows):
-    """Draw over the tokens seen, or steps: held-out loss, weight on the first token, and its benefit."""
+    """Draw held-out loss, weight on the first token, and its benefit, against the tokens seen or the steps."""
     titles = {"loss": "loss (nats)", "weight": "weight on the first", "gap": "window - sink (nats)"}
     for axes, (key, title) in zip(figure.subplots(1, 3), titles.items(), strict=True):
         for name, log in by(rows, "training").items():

@@ -14,14 +14,14 @@ from .inside import look_inside
 
 
 def four(model, ids, cache, n_sinks):
-    """Return the methods of Figure 1, equal in keys except dense; rebuilt windows begin like the text."""
+    """Return the methods of Figure 1, with equally many keys except dense; rebuilt windows begin like the text."""
     must_hold(cache, n_sinks)
     recompute = Recompute(cache, lead_of(model, ids, cache))
     return [Dense(), Window(cache), recompute, Streaming(n_sinks, cache - n_sinks)]
 
 
 def brought_back(cache, n_sinks):
-    """Return a `Retrieval` that fetches about as many tokens as its window has, in blocks of at most 16.
+    """Return a `Retrieval` that fetches about as many tokens as its window holds, in blocks of at most 16.
 
     >>> brought_back(256, 4)
     Retrieval(n_sinks=4, window=252, positions='slot', n_blocks=15, block=16, select='best', store=None)
@@ -32,10 +32,10 @@ def brought_back(cache, n_sinks):
 
 
 def run(model, ids, methods, *, cache, readable=False, on_progress=lambda method, n_tokens: None):
-    """Stream a text through each method; after `cache` tokens all except dense attention evict the first.
+    """Stream a text through each method; after `cache` tokens, all but dense attention evict the first one.
 
     One row per method, with perplexity ``"before"`` and ``"after"`` the first eviction (NaN if not measured).
-    `on_progress` gets a method and the number of tokens it has just done.
+    `on_progress` is called with a method and the number of tokens just processed.
     """
     ids = model.check_ids(ids)
     for method in methods:
@@ -44,7 +44,7 @@ def run(model, ids, methods, *, cache, readable=False, on_progress=lambda method
             for nll in nll_blocks(model, ids, method, readable=readable):
                 blocks.append(nll)
                 on_progress(method, len(nll))
-        except ValueError as error:  # a GPT-2 ends where its learned positions end
+        except ValueError as error:  # a GPT-2 cannot go beyond its learned positions
             if not isinstance(method, Dense):
                 raise
             note = str(error)
@@ -89,13 +89,13 @@ def finding(rows, cache):
 
 
 def lean(model, ids):
-    """Return the mean weight on the first token, over all heads, from later tokens of the first 64."""
+    """Return the mean weight on the first token, over all heads, from the later ones of the first 64 tokens."""
     trace = look_inside(model, ids[:64])
     return float(np.mean([weight_on_first(layer["pattern"]) for layer in trace["layers"]]))
 
 
 def foreign(model, perplexity):
-    """Return a sentence about a text that the model does not know, or an empty one."""
+    """Return a sentence if the model does not know texts of this kind, else an empty string."""
     if not perplexity > model.config.vocab_size / 4:  # little better than guessing among all tokens
         return ""
     has = f"perplexity {perplexity:,.0f}, with a vocabulary of {model.config.vocab_size:,}"

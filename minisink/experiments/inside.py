@@ -1,4 +1,4 @@
-"""The signs of a sink in a whole model: each read off a trace of `Model.forward`, by the measures of `sinks`."""
+"""The signs of a sink in a whole model: each read off a trace of `Model.forward`, using the measures in `sinks`."""
 
 import numpy as np
 
@@ -19,24 +19,24 @@ def look_inside(model, ids, cache=None):
 
 
 def after_layers(trace):
-    """List the residual stream (T, C) after each layer: the one that enters the next."""
+    """List the residual stream (T, C) after each layer, the one that enters the next."""
     return [to_host(x) for x in [layer["x"] for layer in trace["layers"][1:]] + [trace["x"]]]
 
 
 def norms(trace):
-    """Length of each token's vectors: ``"residual"`` (L, T), after each layer; ``"key"`` and ``"value"`` (L, T, K)."""
+    """Return each token's norms: ``"residual"`` (L, T), after each layer; ``"key"`` and ``"value"`` (L, T, K)."""
     vectors = {"residual": after_layers(trace)}
     vectors |= {name: [to_host(layer[name[0]]) for layer in trace["layers"]] for name in ("key", "value")}
     return {name: np.linalg.norm(np.stack(each), axis=-1) for name, each in vectors.items()}
 
 
 def residual_ratio(trace, key=0):  # -> (L,)
-    """Compare a token's residual stream after each layer with the others': see `sinks.ratio_to_median`."""
+    """Compare a token's residual stream after each layer with that of other tokens: see `sinks.ratio_to_median`."""
     return ratio_to_median(norms(trace)["residual"], key)
 
 
 def value_ratio(trace, key=0):  # -> (L,)
-    """Compare a token's values, a mean over heads, with the others'; far below 1 is the value drain."""
+    """Compare a token's values, averaged over heads, with the other tokens'; far below 1 means value drain."""
     return ratio_to_median(norms(trace)["value"].mean(axis=-1), key)
 
 
@@ -48,7 +48,7 @@ def massive(trace):  # -> (L,)
 def summary(trace, *, n_first=1):
     """Gather everything ``minisink inspect`` shows, from a trace of at least ``n_first + 1`` tokens.
 
-    Norms are those of the first token, and the median of the others': of the residual stream after each of the
+    Norms are given for the first token, and as the median over the rest: of the residual stream after each of the
     ``"layers"``; and for each of its ``"heads"``, of keys and values in the key/value head that it shares.
     """
     layers, length, patterns = [], norms(trace), [layer["pattern"] for layer in trace["layers"]]
@@ -84,7 +84,7 @@ def pieces(model, ids, length, n_texts):
 def stretch(model, ids, n_tokens, seed=0):
     """Return this many tokens of a text, or all of it, with the begin-of-text token first if the text begins with it.
 
-    A `seed` of 0 is the beginning. The others follow one another, and start over at the end of the text.
+    A `seed` of 0 is the beginning. Later seeds give consecutive stretches, and start over at the end of the text.
     """
     n_lead, room = len(lead_of(model, ids, n_tokens)), len(ids) - n_tokens
     start = seed * (n_tokens - n_lead) % (room + 1) if room > 0 else 0
@@ -92,9 +92,9 @@ def stretch(model, ids, n_tokens, seed=0):
 
 
 def draw_inspection(path, patterns, summary, *, tokens, name, several="token"):
-    """Draw every head's weight on the first token, the pattern of the head with most, and norms layer by layer.
+    """Draw every head's weight on the first token, the pattern of the head with the most, and norms by layer.
 
-    `patterns` holds one (H, T, T) for each layer; `several` says how many first tokens there are.
+    `patterns` holds one (H, T, T) array per layer; `several` says how many first tokens there are.
     """
     layers = summary["layers"]
     weights = np.array([[head["weight_on_first"] for head in layer["heads"]] for layer in layers])  # (L, H)
@@ -108,7 +108,7 @@ def draw_inspection(path, patterns, summary, *, tokens, name, several="token"):
             stands_out = "white" if weight < 0.6 else "black"
             all_heads.text(h, i, f"{weight:.0%}", ha="center", va="center", color=stands_out)
         image = heat(pattern, patterns[layer][head], title=f"layer {layer}, head {head}", xlabel="key")
-        every = -(-len(tokens) // NAMED)  # a long text has no room for every token's name
+        every = -(-len(tokens) // NAMED)  # there is no room to name every token of a long text
         ticks, names = range(0, len(tokens), every), [token[:7].replace("$", r"\$") for token in tokens[::every]]
         pattern.set_xticks(ticks, names, rotation=90)
         pattern.set_yticks(ticks, names)

@@ -10,11 +10,11 @@ from ..generation import generate
 from ..loss import perplexity, token_nll
 from ..methods import Dense
 
-READ = 200  # last words that are read again
+READ = 200  # last tokens, which are reread for their perplexity
 
 
 def run(writers, prompt, *, n_tokens=1200, temperature=0.8, seed=0, bos=True, readable=False, on_progress=lambda: None):
-    """Let each writer, a model and a method by name, continue a prompt; `on_progress` after every token."""
+    """Let each writer, a model and a method by name, continue a prompt; call `on_progress` after every token."""
     for who, (model, method) in writers.items():
         ids = model.encode(prompt, bos=bos)
         tokens = []

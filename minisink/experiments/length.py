@@ -1,6 +1,6 @@
 """An endless stream: loss and memory stay the same, however long it gets.
 
-Every tenth of a stream is compared with a reader who begins just there, with the same sinks and window but no past. If
+Each tenth of a stream is compared with a reader who begins right there, with the same sinks and window but no past. If
 anything added up along the stream (positions, rounding, what evicted tokens left behind), the two would drift apart.
 """
 
@@ -24,10 +24,10 @@ TENTHS = 10
 
 
 def run(model, text, *, tokens=50_000, cache=128, n_sinks=4, seed=0, track=iter):
-    """Stream a text, beginning in its tenth number `seed`, and read each tenth of the stream again from there.
+    """Stream a text, beginning `seed` tenths into it, and reread each tenth of the stream as if it began there.
 
-    One row per tenth: how many ``"readings"`` of the text that was; the ``"perplexity"``, and for a reader with nothing
-    before but sinks and a window ``"begun_here"``; bytes of the cache, the process, and of all keys and values, dense.
+    One row per tenth: how many ``"readings"`` of the text that makes; the ``"perplexity"``, and ``"begun_here"``, that
+    of a fresh reader with only sinks and a window; bytes of the cache, the process, and all keys and values (dense).
     """
     ids, bos = model.encode(text, bos=False), [] if model.config.bos is None else [model.config.bos]
     if not len(ids):
@@ -35,26 +35,26 @@ def run(model, text, *, tokens=50_000, cache=128, n_sinks=4, seed=0, track=iter)
     must_hold(cache, n_sinks)
     if tokens // TENTHS <= cache:
         least = TENTHS * (cache + 1)
-        raise ValueError(f"a tenth of {tokens:,} tokens fits a cache of {cache}: --tokens {least}, or more")
+        raise ValueError(f"a tenth of {tokens:,} tokens fits in a cache of {cache}: use --tokens {least} or more")
     start = seed * len(ids) // TENTHS
     text_ids = np.take(ids, range(start, start + tokens - len(bos)), mode="wrap")
     stream = np.concatenate((bos, text_ids)).astype(np.int64)  # (T,)
     method = Streaming(n_sinks, cache - n_sinks)
     stream_cache = cache_of(model, method)
-    bounds = np.linspace(0, tokens - 1, TENTHS + 1).astype(int)  # the last token predicts none
+    bounds = np.linspace(0, tokens - 1, TENTHS + 1).astype(int)  # the last token predicts nothing
     for first, last in track([*pairwise(bounds)]):
         nll = token_nll(model, stream[first : last + 1], cache=stream_cache)
         restart = np.concatenate((stream[:n_sinks], stream[max(n_sinks, first - method.window) : last + 1]))
         nll_here = token_nll(model, restart, cache=cache_of(model, method))[first - last :]
         row = {"tokens": int(last + 1), "readings": (last + 1 - len(bos)) / len(ids)}
         row |= {"perplexity": perplexity(nll), "begun_here": perplexity(nll_here)}
-        held = sum(array.nbytes for array in stream_cache.state()[0].values())  # the next token brings its own
+        held = sum(array.nbytes for array in stream_cache.state()[0].values())  # without those of the next token
         row |= {"cache_bytes": held, "process_bytes": process_bytes()}
         yield row | {"dense_bytes": int(last) * cache_bytes_per_token(model), "nll": nll, "nll_here": nll_here}
 
 
 def process_bytes():
-    """Return the memory of this process, or NaN where the system (macOS, Windows) does not say."""
+    """Return the memory of this process, or NaN where the system (macOS, Windows) does not report it."""
     try:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:

@@ -1,7 +1,7 @@
 """Where the weight goes, averaged over many short texts, layer by layer.
 
-What a head looks at in one text differs from text to text and blurs on average; what remains is what the head
-does whatever the text. Two habits are left: a bright diagonal, the nearest tokens, and a bright first column, the sink.
+Much of what a head looks at differs from text to text, so averaging blurs it; what remains is what the head does in
+any text. Two habits stand out: a bright diagonal, the nearest tokens, and a bright first column, the sink.
 """
 
 import numpy as np
@@ -25,7 +25,7 @@ def run(model, ids, *, length=64, n_texts=100, side=16, track=iter):
     """Average the attention of each layer over pieces of a text.
 
     One row per layer: the weight of the last token on the ``"first"``, a mean over heads, and its ``"spread"``; the
-    weight on ``"near"`` tokens; ``"logit"``, its score with the first token above the mean of those with the others.
+    weight on ``"near"`` tokens; ``"logit"``, its score with the first token minus the mean of its other scores.
     ``"heads"``, ``"near_heads"`` (H,), the two weights by head; ``"pattern"`` (side, side), that of the first queries.
     """
     n_layers = model.config.n_layers
@@ -61,7 +61,7 @@ def effects(rows):
 
 
 def later_more(labelled):
-    """Return the mean of the values (N, 2) whose label is 1, less the mean of the others; NaN without either."""
+    """Return the mean of the values (N, 2) whose label is 1, minus the mean of the rest; NaN if either is missing."""
     values, late = labelled[:, 0], labelled[:, 1] == 1
     return values[late].mean() - values[~late].mean() if late.any() and not late.all() else np.nan
 
@@ -86,6 +86,6 @@ def draw(figure, rows):
     axes.fill_between(layers, np.maximum(first - spread, 0), first + spread, alpha=0.2)
     curves(axes, layers, {"on the first": first, f"on the nearest {NEAR}": near})
     axes.axhline(1 / rows[0]["tokens"], color="black", ls=":", label="equal weights")
-    axes.set(xlabel="layer (band: how heads spread)", ylabel=f"weight of token {rows[0]['tokens'] - 1}", ylim=(0, None))
+    axes.set(xlabel="layer (band: spread of heads)", ylabel=f"weight of token {rows[0]['tokens'] - 1}", ylim=(0, None))
     axes.locator_params(axis="x", integer=True)
     name_lines(axes, gap=0.2)

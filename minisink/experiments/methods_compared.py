@@ -1,7 +1,7 @@
 """The four methods on one text, and newlines as sinks: their loss, and what they write.
 
-Dense attention breaks once a text is longer than the training, window attention the moment that the first token is
-evicted. A control: the first tokens become line breaks. If they work as sinks, the place counts and not the word.
+Dense attention breaks once a text exceeds the trained length, window attention the moment the first token is evicted.
+As a control, the first tokens become line breaks. If these work as sinks, what matters is the place, not the word.
 """
 
 from functools import partial
@@ -23,7 +23,7 @@ NEWLINES = "newlines"  # streaming, its sinks replaced
 METHODS = (*FOUR, NEWLINES)
 PAPER = "Figures 1 and 3, Table 1"
 CLAIM = "dense 5641, window 5158, re-computed 5.43, streaming 5.40, with newlines as sinks 5.60 (Llama-2-13B)"
-OPTIONS = {"cache": "keys a query sees", "n_sinks": "first tokens kept", "methods": "which methods"}
+OPTIONS = {"cache": "keys a query sees", "n_sinks": "first tokens kept", "methods": "which methods to compare"}
 OPTIONS |= {"write": "tokens each method writes after the text", "temperature": "temperature of the written text"}
 FAST = {"tokens": 500, "cache": 16, "write": 40}
 
@@ -32,13 +32,13 @@ def run(model, ids, *, cache=64, n_sinks=4, methods=METHODS, write=200, temperat
     """Read a text by each method (`four_methods.run`), then continue it.
 
     Each row has the ``"text"`` written and ``"repeated"``, the share of its 4-grams already seen; ``"nll"`` (T-1,),
-    shorter for "dense" where learned positions end; ``"evicted"`` and ``"trained"``, the tokens after which eviction
-    begins and the trained length ends.
+    shorter for "dense" where learned positions end; ``"evicted"`` and ``"trained"``, how many tokens it takes to
+    start evicting and to reach the trained length.
     """
     must_evict(len(ids), cache)
     check_whole("--write", write, 0)
     if unknown := {*methods} - {*METHODS}:
-        raise ValueError(f"--methods has {' '.join(unknown)}; there are {', '.join(METHODS)}")
+        raise ValueError(f"--methods has {' '.join(unknown)}; choose from {', '.join(METHODS)}")
     by_name = {method.name: (ids, method) for method in four_methods.four(model, ids, cache, n_sinks)}
     if NEWLINES in methods:
         by_name[NEWLINES] = with_newlines(model, ids, n_sinks), by_name["streaming"][1]
@@ -52,7 +52,7 @@ def _row(cache, draws, model, setting):
     tokens = []
     try:
         tokens.extend(generate(model, text, method, **draws))
-    except ValueError:  # a dense GPT-2 writes until its learned positions end
+    except ValueError:  # a dense GPT-2 writes until its learned positions run out
         if not isinstance(method, Dense):
             raise
     measured = {key: row[key] for key in ("before", "after", "keys", "cache_bytes")}
@@ -62,10 +62,10 @@ def _row(cache, draws, model, setting):
 
 
 def with_newlines(model, ids, n_sinks):
-    """Return the text with its sinks replaced by newlines; ValueError if a newline is not a single token."""
+    """Return the text with its sinks replaced by newlines; raise ValueError if a newline is not a single token."""
     newline = model.encode("\n", bos=False)
     if len(newline) != 1:
-        byte = model.tokenizer.token_to_id("<0x0A>")  # a Llama's, with a space before it when it stands alone
+        byte = model.tokenizer.token_to_id("<0x0A>")  # a Llama's; encoded alone, it has a space before it
         if byte is None:
             raise ValueError(f"{model.name} has no token for a newline: leave it out, --methods {' '.join(FOUR)}")
         newline = [byte]
@@ -110,6 +110,6 @@ def finding(rows):
 
 
 def draw(figure, rows):
-    """Draw the loss of each method along the text, a rolling mean; first eviction and trained length are marked."""
+    """Draw each method's loss along the text, as a rolling mean; first eviction and trained length are marked."""
     marks = {"first eviction": rows[0]["evicted"], "trained length": rows[0]["trained"]}
     plot_losses(figure.subplots(), {row["method"]: row["nll"] for row in rows}, marks)

@@ -1,9 +1,9 @@
 """How strong a sink is: the sink rate of natural, random and repeated text.
 
 Sink_k^eps is the share of heads whose mean weight on key k, alpha_k, is above eps (Gu et al., section 3.2). The
-first token should be a sink because it is first, not for what it says, so random tokens have one too. A single token
-repeated has one only if its copies differ. With learned positions they do; but rotary ones and ALiBi change scores
-only by the distance, so every copy has the same stream, and none can be special (without a begin-of-text token).
+first token should be a sink because it is first, not for what it says, so random tokens have one too. A single token,
+repeated, has one only if its copies differ. With learned positions they do; but with rotary positions or ALiBi, scores
+depend only on distance, so every copy has the same stream, and none can be special (without a begin-of-text token).
 """
 
 from itertools import product
@@ -29,14 +29,14 @@ EPS = (0.1, 0.2, 0.3, 0.4, 0.5)
 
 
 def run(model, ids, *, lengths=(16, 64, 128), n_texts=100, seed=0, track=iter):
-    """Look inside at short texts of three kinds.
+    """Look inside a model as it reads short texts of three kinds.
 
-    A row for each ``"text"``, ``"length"``, ``"key"`` (the first four and the middle one) and ``"layer"``, with means
-    over ``"n_texts"`` pieces: the ``"weight"`` on the key by later queries; norms of its ``"residual"`` stream and of
-    its ``"value"``, over the median of the others'; ``"massive"`` (`inside.massive`); ``"stable_rank"`` of a head's
-    output; ``"sink_0.1"`` and so on, the share of heads with alpha above; ``"alpha"``, (N, H), a row per piece.
+    Yield a row for each ``"text"``, ``"length"``, ``"key"`` (the first four and the middle one) and ``"layer"``, with
+    means over ``"n_texts"`` pieces: the ``"weight"`` on the key from later queries; norms of its ``"residual"`` stream
+    and its ``"value"``, relative to the other tokens' median; ``"massive"`` (`inside.massive`); ``"stable_rank"`` of a
+    head's output; ``"sink_0.1"`` etc., the share of heads with alpha above 0.1 etc.; ``"alpha"``, (N, H), by piece.
     """
-    check_whole("length", min(lengths), 8, ": a piece with a middle")
+    check_whole("length", min(lengths), 8, ", so that a piece has a middle")
     for text, length in track([*product(TEXTS, lengths)]):
         keys, natural = (0, 1, 2, 3, length // 2), pieces(model, ids, length, n_texts)
         by_piece = [signs(look_inside(model, piece), keys) for piece in made(model, natural, text, seed)]
@@ -52,7 +52,7 @@ def run(model, ids, *, lengths=(16, 64, 128), n_texts=100, seed=0, track=iter):
 
 
 def made(model, natural, text, seed):
-    """Yield pieces of the same lengths: as they are, of random tokens, or each of one random token."""
+    """Yield pieces of the same lengths: unchanged, of random tokens, or each of one random token repeated."""
     random = np.random.default_rng(seed)
     for piece in natural:
         drawn = random.integers(0, model.config.vocab_size, len(piece))
@@ -64,7 +64,7 @@ def made(model, natural, text, seed):
 
 
 def signs(trace, keys):
-    """Return by name, (keys, L), what a row shows; and ``"alpha"``, (keys, L, H)."""
+    """Return what a row shows, (keys, L) each, by name; and ``"alpha"``, (keys, L, H)."""
     patterns = [to_host(layer["pattern"]) for layer in trace["layers"]]
     ranks = [stable_rank(layer["mixed"]).mean() for layer in trace["layers"]]
     return {

@@ -1,8 +1,8 @@
 """What makes a token a sink: the first token's properties are given to another token, or taken away.
 
 The first token differs from all others in three ways: it sees only itself, it is at position 0, and it may be a word
-that comes first in every text. A token in the middle is given each, and the first loses each. A GPT-2 adds a learned
-vector at position 0; a Llama rotates keys, and a token that sees only itself does not know where it is.
+that comes first in every text. A middle token is given each in turn, and the first token loses each. A GPT-2 adds a
+learned vector at position 0; a Llama only rotates keys, so a token that sees only itself cannot tell where it is.
 """
 
 from itertools import product
@@ -22,7 +22,7 @@ from .inside import look_inside, norms, pieces, residual_ratio
 PAPER = "arXiv:2605.06611"
 CLAIM = "a token in the middle that is masked to see only itself becomes a sink, like the first one"
 MODELS = ("novels", "novels-gpt2", "novels-vanilla")
-OPTIONS = {"length": "tokens of each text, 8 or more", "n_texts": "pieces of the text, drawn by the seed"}
+OPTIONS = {"length": "tokens of each text, 8 or more", "n_texts": "pieces of the text, drawn at random"}
 FAST = {"length": 64, "n_texts": 6}
 EPS = 0.3  # a head with more weight than this on a token has a sink there (Gu et al., arXiv:2410.10781, section 3.2)
 
@@ -45,7 +45,7 @@ class Altered:
 
 
 def conditions(ids, middle):
-    """Return by name the ids, a path that alters them, and which token may be a sink."""
+    """Return, by name: the ids, a path that alters them, and which token may be a sink."""
     traded, copied, swapped = np.arange(len(ids)), ids.copy(), ids.copy()
     traded[[0, middle]] = middle, 0
     copied[middle], swapped[0] = ids[0], ids[middle]
@@ -67,15 +67,15 @@ def run(models, text, *, length=128, n_texts=20, seed=0, track=iter):
     """Measure weight, value, residual stream and loss for every token that may be a sink.
 
     Each row has the ``"weight"`` of the queries in the second half on this token: mean over heads, layers and texts,
-    and ``"largest"`` of any layer; ``"sinks"``, the share of all heads in which it is one, ``"rates"`` (N,) in each
-    text; ``"value"``, its norm / the others' median; ``"residual"``, the same of the stream, in the layer where it is
+    and ``"largest"`` of any layer; ``"sinks"``, the share of all heads in which it is a sink, ``"rates"`` (N,) in each
+    text; ``"value"``, its norm / the others' median; ``"residual"``, the same for the stream, in the layer where it is
     largest; ``"nll"`` of the second half.
     """
-    check_whole("length", length, 8, ": a text with a middle")
+    check_whole("length", length, 8, ", so that a text has a middle")
     texts = {}
     for name, model in models.items():
         if length > model.config.max_positions:
-            raise ValueError(f"length is {length}; {name} knows {model.config.max_positions} positions")
+            raise ValueError(f"length is {length}; {name} has only {model.config.max_positions} positions")
         cut = pieces(model, model.encode(text), length, len(text))
         texts[name] = [np.array(cut[i]) for i in np.random.default_rng(seed).permutation(len(cut))[:n_texts]]
     for model, name in track([*product(models, conditions(np.arange(length), length // 2))]):
@@ -89,7 +89,7 @@ def run(models, text, *, length=128, n_texts=20, seed=0, track=iter):
 
 
 def look(model, ids, path, token, *, n_last):  # -> (L, H), (L,), (L,), (n_last - 2,)
-    """Return the weight on a token, its norms relative to the others', and the losses of the words all texts end in."""
+    """Return the weight on a token, its norms relative to the others', and the losses of the last words."""
     trace, last = look_inside(model, ids, path), slice(-n_last + 1, None)
     patterns = np.stack([layer["pattern"] for layer in trace["layers"]])  # (L, H, T, T)
     value = ratio_to_median(norms(trace)["value"].swapaxes(1, 2), token)  # (L, T, K) -> (L, K)
@@ -121,7 +121,7 @@ def finding(rows):
 
 
 def draw(figure, rows):
-    """Draw bars for each token that may be a sink, one for each model: the mean weight on it."""
+    """Draw the mean weight on each token that may be a sink, as bars, one per model."""
     axes, series = figure.subplots(), gather(rows, "model", "weight")
     bars(axes, [*by(rows, "token")], series, form="%.2f" if len(series) == 1 else "", lying=True)
     axes.set_xlabel("weight on the token (mean over heads and layers)")

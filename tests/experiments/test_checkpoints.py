@@ -100,9 +100,9 @@ def test_what_is_not_one_model_is_refused_in_a_line(saved, tmp_path, capsys):
         ([saved[0], "nowhere"], "nowhere: there is no such folder"),
         ([saved[0], str(tmp_path / "main")], "main: no number in its name"),
         ([saved[0], saved[0]], "step 1000 again"),
-        ([saved[0], save(tmp_path / "step9999", vocab_size=1030)], "is of another model than"),
-        ([saved[0], save(tmp_path / "step9998", n_layers=2)], "is of another model than"),
-        ([saved[0], save(tmp_path / "step9997", tokenizer=other)], "is of another model than"),
+        ([saved[0], save(tmp_path / "step9999", vocab_size=1030)], "is from a different model than"),
+        ([saved[0], save(tmp_path / "step9998", n_layers=2)], "is from a different model than"),
+        ([saved[0], save(tmp_path / "step9997", tokenizer=other)], "is from a different model than"),
     ):
         assert main(["reproduce", "emergence", "--fast", "--checkpoints", *folders]) == 2
         err = capsys.readouterr().err

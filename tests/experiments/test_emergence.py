@@ -71,7 +71,7 @@ def test_a_row_is_a_look_at_the_strongest_layer(tmp_path):
     assert [(row["training"], row["first"]) for row in rows] == [("a", "fixed")] * 7 + [("b", "?")] * 2
     np.testing.assert_allclose([row["weight"] for row in rows], 0.02 * np.array(i))
     assert {row["layer"] for row in rows} == {1}
-    with pytest.raises(ValueError, match="another training has this name"):
+    with pytest.raises(ValueError, match="another training run has this name"):
         list(emergence.run(trainings=[str(tmp_path / "a"), str(tmp_path / "b" / "a")]))
 
 

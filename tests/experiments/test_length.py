@@ -101,7 +101,7 @@ def test_a_text_read_twice_is_said_so():
     ("text", "options", "message"),
     [
         ("", {}, "the text is empty"),
-        ("abc", {"tokens": 69, "cache": 6}, "a tenth of 69 tokens fits a cache of 6: --tokens 70, or more"),
+        ("abc", {"tokens": 69, "cache": 6}, "a tenth of 69 tokens fits in a cache of 6: use --tokens 70 or more"),
         ("abc", {"cache": 4, "n_sinks": 4}, "a cache of 4 tokens cannot hold 4 sinks"),
         ("abc", {"n_sinks": -1}, "-1 sinks"),
     ],

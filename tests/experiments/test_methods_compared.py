@@ -99,7 +99,7 @@ def test_a_dense_gpt2_writes_as_far_as_its_positions_go():
         ({"cache": 20}, {}, "the text has 20 tokens and the cache holds 20"),
         ({"cache": 4}, {}, "a cache of 4 tokens cannot hold 4 sinks"),
         ({"write": -1}, {}, "--write is -1"),
-        ({"methods": ["sliding"]}, {}, "--methods has sliding; there are dense, window"),
+        ({"methods": ["sliding"]}, {}, "--methods has sliding; choose from dense, window"),
         (
             {},
             {"newline": (3, 7)},

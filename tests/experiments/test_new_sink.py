@@ -131,8 +131,8 @@ def test_the_verdict_is_about_each_model():
 @pytest.mark.parametrize(
     ("model", "length", "message"),
     [
-        (tiny.make(), 7, "length is 7; it must be a whole number of 8 or more: a text with a middle"),
-        (tiny.make(gpt2, max_positions=9), 10, "length is 10; small knows 9 positions"),
+        (tiny.make(), 7, "length is 7; it must be a whole number of 8 or more, so that a text has a middle"),
+        (tiny.make(gpt2, max_positions=9), 10, "length is 10; small has only 9 positions"),
         (tiny.make(), 99, "the text has 51 tokens; a piece takes 99"),
     ],
 )
