@@ -1,6 +1,6 @@
-"""Pass keys: a number that a text about something else mentions somewhere, and asks for at its end.
+"""Pass keys: a text about something else mentions a number somewhere, and asks for it at the end.
 
-Mohtashami and Jaggi (arXiv:2305.16300) state it much like `TELL`. Streaming forgets a key that has left the cache;
+Mohtashami and Jaggi (arXiv:2305.16300) word it much like `TELL`. Streaming forgets a key that has left the cache;
 "retrieval" looks it up.
 """
 
@@ -26,17 +26,17 @@ ASK = "\nWhat is the pass key? The pass key is {key}"
 
 
 def make(model, filler, key, *, length, depth, bos=True):
-    """Return a text of `length` tokens, or a few more, that states a key and asks for it, in `filler`: an `Asked`.
+    """Return an `Asked`: `filler`, cut to make `length` tokens or a few more, that states a key and asks for it.
 
     A `depth` of 0 states it at the beginning, 1 right before the question.
     """
     if not 0 <= depth <= 1:
-        raise ValueError(f"depth is {depth}; it is a share of the text, 0 to 1")
+        raise ValueError(f"depth is {depth}; it must be a share of the text, from 0 to 1")
     tell, ask = TELL.format(key=key), ASK.format(key=key)
     room = length - len(model.encode(tell + ask, bos=bos))
     if room < 0:
         raise ValueError(f"length is {length}; statement and question alone take {length - room} tokens")
-    ends = [0, *(stop for _, stop in encode(model.tokenizer, filler, name=model.name).offsets)]  # of tokens, in letters
+    ends = [0, *(stop for _, stop in encode(model.tokenizer, filler, name=model.name).offsets)]  # in characters
     if len(ends) <= room:
         raise ValueError(f"the filler has {len(ends) - 1} tokens; a text of {length} needs {room}")
     before, after = ends[round(depth * room)], ends[room]
@@ -46,7 +46,7 @@ def make(model, filler, key, *, length, depth, bos=True):
 
 
 def keys(seed, n):
-    """Draw this many different keys of five digits."""
+    """Draw `n` different five-digit keys."""
     return [str(key) for key in np.random.default_rng([seed, 4]).choice(recall.VALUES, n, replace=False)]
 
 
@@ -64,7 +64,7 @@ def run(
     seed=0,
     each=in_order,
 ):
-    """Measure how much of a key is known: rows of `recall.measure`, by ``"length"`` of the text and ``"depth"``."""
+    """Measure how well a key is recalled: rows of `recall.measure`, by ``"length"`` of the text and ``"depth"``."""
     check_whole("n_keys", n_keys, 1)
     under = [recall.under(name, cache, fetched) for name in methods]
     yield from each(partial(_row, text, keys(seed, n_keys), readable), model, [*product(lengths, depths, under)])

@@ -1,8 +1,8 @@
 """The arena: what else a cache of the same size could keep, on three tasks, and what that costs.
 
-`arena` has the entries; add yours with ``--own mine.py:NAME`` (docs/your-own-cache.md). The tasks: the loss of a long
-text; twelve symbols that a toy trained on the spot (`training.induction`) reads again after a gap; and names, told
-early, in the middle and late in a text, for which a model that can copy is asked at its end.
+`arena` has the entries; add yours with ``--own mine.py:NAME`` (docs/your-own-cache.md). The tasks: a long text;
+twelve symbols that a toy trained on the spot (`training.induction`) rereads after a gap; and names mentioned early, in
+the middle and late in a text, which a model that can copy must supply at the end.
 """
 
 import time
@@ -24,26 +24,26 @@ from . import recall
 from .arena import ENTRIES
 from .effects import effect, must_evict, must_hold, must_learn
 
-REAL = "smollm2"  # is asked for names, because the shipped models copy nothing
+REAL = "smollm2"  # does the task with names, because the shipped models cannot copy
 PAPER = "arXiv:2306.14048 and others"
 CLAIM = "of the same number of keys, others serve better than the newest: "
 CLAIM += "those most attended to (H2O, TOVA, SnapKV), or unlike the rest (KeyDiff)"
-OPTIONS = {"entries": "which of them, besides streaming", "own": "your own entries, FILE.py:NAME each"}
+OPTIONS = {"entries": "which to compare with streaming", "own": "your own entries, FILE.py:NAME each"}
 OPTIONS |= {"keys": "keys a query sees", "n_sinks": "first tokens kept, by entries that keep any"}
 OPTIONS |= {"gaps": "symbols between the toy's two readings", "toy_keys": "keys a query of the toy sees"}
 OPTIONS |= {"toy_texts": "texts the toy reads for each gap", "steps": "training steps of the toy"}
 OPTIONS |= {"names": "texts in which SmolLM2 is told three names (this takes the most time)"}
 FAST = {"tokens": 150, "keys": 32, "gaps": (20,), "toy_texts": 2, "steps": 200, "names": 0}
 CONTROLS = ("streaming", "window", "every fourth", "random")  # the claim is about the others
-FEWEST = 16  # keys, because some entries spare half of them, or eight
+FEWEST = 16  # keys, because some entries protect half of them, or eight
 WHERE = ("early", "middle", "late")
 WHO = ("captain", "doctor", "teacher")
 NAMES = "Ada Bruno Clara David Emma Frank Grace Henry Ivan Julia Karl Laura Martin Nora Oscar Peter Rosa Simon".split()
-PARTS = (50, 450, 450, 50)  # characters of the story before each telling, and before the question
+PARTS = (50, 450, 450, 50)  # characters of the story before each name, and before the question
 
 
 class Counted:
-    """A path that passes on to another, and counts the keys that each query sees, a mean over heads."""
+    """A path that wraps another and counts the keys that each query sees, averaged over heads."""
 
     def __init__(self, model, made, most):
         if made is None:
@@ -89,12 +89,12 @@ def run(
     seed=0,
     track=iter,
 ):
-    """Give every entry every task.
+    """Try every entry on every task.
 
     Each row has the ``"perplexity"`` after the first eviction, how many nats per token it is ``"above"`` streaming, and
-    the ``"error"`` of that; nats per token of what the toy reads again after each ``"gap N"``, and of names told
-    ``"early"`` and so on (NaN: not measured, and ``"missing"`` says why); ``"keys"`` that the last query sees of those
-    ``"allowed"``, ``"us"``, processor microseconds per token, and ``"bytes"`` held; ``"tasks"``, nats by text.
+    the ``"error"`` of that; nats per token of what the toy rereads after each ``"gap N"``, and of names mentioned
+    ``"early"`` etc. (NaN: not measured, ``"missing"`` says why); how many ``"keys"`` the last query sees, of those
+    ``"allowed"``; ``"us"``, processor microseconds per token; ``"bytes"`` held; ``"tasks"``, the nats for each text.
     """
     for name, n in (("--keys", keys), ("--toy-keys", toy_keys)):
         check_whole(name, n, FEWEST)
@@ -118,11 +118,11 @@ def run(
 
 
 def maker(name):
-    """Return what makes an entry's method or path of (model, n_keys, n_sinks): of ours by name, or FILE.py:NAME."""
+    """Return a function from (model, n_keys, n_sinks) to a method or path: one of ours by name, or FILE.py:NAME."""
     file, colon, own = name.rpartition(":")
     if not colon:
         if name not in ENTRIES:
-            raise ValueError(f"{name} is no entry; there are {', '.join(ENTRIES)}, and your own: --own FILE.py:NAME")
+            raise ValueError(f"{name} is not an entry; choose from {', '.join(ENTRIES)}, or use --own FILE.py:NAME")
         return ENTRIES[name]
     try:
         made = run_path(file).get(own)
@@ -153,18 +153,18 @@ def measure(name, make, model, ids, n_keys, n_sinks, jobs):
 
 
 def repeated(gaps, n_texts, steps, n_keys, seed):
-    """Train the toy, and ask for second readings: for each text the model, keys seen, tasks, and a `recall.Asked`."""
+    """Train the toy; for each text it is to read twice, return the model, keys seen, tasks, and a `recall.Asked`."""
     toy, random = Toy(n_steps=steps, seed=seed), np.random.default_rng([seed, 3])
     for _ in range(steps):
         toy.step()
-    model, told = toy.as_model("the toy"), [(2, 1 + SEGMENT)]  # the first symbol cannot be known
+    model, told = toy.as_model("the toy"), [(2, 1 + SEGMENT)]  # the first symbol cannot be predicted
     texts = [(gap, ids) for gap in gaps for ids in ask(random, n_texts, gap)]
     places = {gap: [(gap + SEGMENT + 2, gap + 2 * SEGMENT + 1)] for gap in gaps}
     return [(model, n_keys, [f"gap {gap}"], recall.Asked(ids, places[gap], told)) for gap, ids in texts]
 
 
 def names_told(text, n_texts, n_keys, seed):
-    """Return the same for texts that tell names and ask for them; and why there are none."""
+    """Return the same for texts that mention names and ask for them; and, if there are none, why."""
     try:
         model, random = load(REAL) if n_texts else None, np.random.default_rng([seed, 5])
     except CheckpointError as error:
@@ -174,7 +174,7 @@ def names_told(text, n_texts, n_keys, seed):
 
 
 def tell(model, text, random):
-    """Draw a text in which three names are told, and asked for at its end, the last one first: a `recall.Asked`."""
+    """Draw a text that mentions three names and asks for them at the end, the last one first: a `recall.Asked`."""
     at, names = int(random.integers(max(1, len(text) - sum(PARTS)))), random.choice(NAMES, len(WHO), replace=False)
     answers = [f"The {who}'s name is {name}" for who, name in zip(WHO, names, strict=True)]
     whole = ""
@@ -218,7 +218,7 @@ def finding(rows):
 
 
 def draw(figure, rows):
-    """Draw what every entry loses in a long text, and of a name told earlier; black lines are standard errors."""
+    """Draw how much each policy loses on a long text, and on recalling what it was told, with standard errors."""
     tasks = [*rows[0]["tasks"]]
     groups = {"long text,\nabove streaming": ["above"]}
     groups |= {"read again after\na gap, by the toy": [task for task in tasks if task not in WHERE]}

@@ -1,7 +1,7 @@
 """Position rules: the number that an engine gives each token it holds, and a proof of which distances a rule keeps.
 
-In StreamingLLM a key of the window is as far from the query as in the text, and a sink as far as in the cache. A rule
-with these distances is StreamingLLM, whatever it moves or rotates (docs/position-rules.md).
+In StreamingLLM a key in the window is as far from the query as in the text, and a sink as far as in the cache. A rule
+that gives these distances is StreamingLLM, whatever it moves or rotates (docs/position-rules.md).
 """
 
 from collections.abc import Callable
@@ -28,12 +28,12 @@ class Numbered(Policy):
 
 
 def ring(j, s, w):
-    """Rotate keys to their place j; the query t to its own for the window, and to its slot for the sinks."""
+    """Rotate keys to their place j; the query to its place t for the window, and to its slot for the sinks."""
     return np.where(j < s, j, min(j[-1], s + w - 1) - (j[-1] - j))
 
 
 def shift(j, s, w):
-    """Rotate a key to the slot it comes in at; when a token leaves, move the later ones down by one."""
+    """Rotate a key to the slot it arrives in; when a token is evicted, move the later ones down by one."""
     came, left = np.minimum(j, s + w - 1), j[-1] - np.maximum(j, s + w - 1)
     return came - np.where(j < s, 0, np.maximum(left, 0))
 
@@ -71,9 +71,9 @@ def seen(layer: LayerCache, n_tokens: int) -> list[tuple[list[int], list[int]]]:
 
 
 def prove(make: Callable, most_sinks: int = 3, widest: int = 5) -> dict[str, Any]:
-    """Compare a rule with StreamingLLM in all caches up to these, over n_sinks + 4W tokens, in all chunkings.
+    """Compare a rule with StreamingLLM in all caches up to these sizes, over n_sinks + 4W tokens, in all chunkings.
 
-    Return whether each query sees the right ``"tokens"``; whether a key of the ``"window"`` is as far from it as in the
+    Return whether each query sees the right ``"tokens"``; whether a key in the ``"window"`` is as far from it as in the
     text, and one of the ``"sinks"`` as far as in the cache; whether ``"chunks"`` all agree; and the ``"first"`` wrong
     distance: n_sinks, window, t, key, the distance and the right one. The state after t tokens depends on t alone (this
     is checked too), so all pairs of a state and the length of the next chunk cover all chunkings.

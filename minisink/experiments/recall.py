@@ -1,7 +1,7 @@
 """Whether a model recalls what a text said: the answers in a text, scored with any method.
 
-An answer is a few tokens of the text, where it was asked for. Its loss says how well it is known. It is recalled
-exactly if each of its tokens is the likeliest after those before it, so that greedy decoding would write it.
+An answer is a few tokens of the text, right after it was asked for. Its loss shows how well the model knows it. It is
+recalled exactly if each of its tokens is the likeliest given those before it, so greedy decoding would write it.
 """
 
 import math
@@ -19,7 +19,7 @@ from ..system.terminal import table
 from .effects import by, effect, must_hold, pivot
 
 NAMES = ("dense", "window", "streaming", "retrieval")
-FETCHED = Retrieval(window=2**20)  # what retrieval fetches, and its sinks; the window depends on each cache
+FETCHED = Retrieval(window=2**20)  # what retrieval fetches, and its sinks; the window depends on the cache size
 OPTIONS = {  # of both experiments
     "methods": "some of " + ", ".join(NAMES),
     "fetched": {  # fields of a `Retrieval`, one option each
@@ -28,11 +28,11 @@ OPTIONS = {  # of both experiments
         "block": "tokens in a block",
         "select": "how blocks are scored: best or bound",
     },
-    "readable": "use cache.py: the same, but slower",
+    "readable": "use cache.py: the same results, but slower",
 }
-MOST = 12  # most bars with room for their numbers
-VALUES = np.arange(10_000, 100_000)  # five digits, as many tokens for each in most tokenizers
-NATS = math.log(9) + 4 * math.log(10)  # in a number of five digits
+MOST = 12  # the most bars that leave room for their numbers
+VALUES = np.arange(10_000, 100_000)  # five digits, so that in most tokenizers all have the same number of tokens
+NATS = math.log(9) + 4 * math.log(10)  # in a five-digit number
 
 
 @dataclass(frozen=True)
@@ -45,14 +45,14 @@ class Asked:
 
     @property
     def back(self):
-        """How many tokens before each answer its statement began: a list."""
+        """How many tokens before each answer its statement began, as a list."""
         return [answer[0] - needle[0] for answer, needle in zip(self.answers, self.needles, strict=True)]
 
 
 def ask(model, text, needles, answers, *, bos=True):
-    """Return a text in tokens, an `Asked`, whose `needles` and `answers` are given in characters.
+    """Return a text in tokens, as an `Asked`; its `needles` and `answers` are given in characters.
 
-    A token belongs to one when it holds any of its characters.
+    A token belongs to one if it holds any of its characters.
     """
     ids = model.encode(text, bos=bos)
     first = len(ids) - len(model.encode(text, bos=False))
@@ -69,9 +69,9 @@ def ask(model, text, needles, answers, *, bos=True):
 
 
 def under(name, cache, fetched=FETCHED):
-    """Return a method by name, with a cache of this many slots ("dense" has all); the rest is that of `fetched`."""
+    """Return a method by name, with a cache of this many slots ("dense" has all); the rest is as in `fetched`."""
     if name not in NAMES:
-        raise ValueError(f"--methods has {name}; there are {', '.join(NAMES)}")
+        raise ValueError(f"--methods has {name}; choose from {', '.join(NAMES)}")
     if name == "dense":
         return Dense()
     must_hold(cache, 0 if name == "window" else fetched.n_sinks)
@@ -135,7 +135,7 @@ def effects(rows):
 
 
 def show(rows):
-    """Return one table per method, by where the answers stand and the slots of the cache."""
+    """Return one table per method, with a line for each place of the answers and a column for each cache."""
     parts = ["Nats per token of the answers, and how many are recalled exactly."]
     where, keyed = [key for key in ("length", "depth", "distance") if key in rows[0]], []
     for row in rows:
@@ -161,7 +161,7 @@ def finding(rows):
 
 
 def draw(figure, rows):
-    """Draw the loss of the answers by how far back they are, one bar per method and cache."""
+    """Draw the loss of the answers by how far back they were stated, one bar per method and cache."""
     axes, distances = figure.subplots(), sorted({row["farthest"] for row in rows})
     names, series, words = [], {}, {True: "in the cache", False: "out of it"}
     for x in distances:

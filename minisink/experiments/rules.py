@@ -1,8 +1,8 @@
 """The atlas of position rules: which distances each rule keeps, checked exhaustively, and what it costs to lose them.
 
 `position_rules` has the rules and the proof. Each is measured as a policy, on the same tokens: within the trained
-length and beyond it; and separately where the live window spans a wrap, so that some key of it is not as far from the
-query as in the text. A GPT-2 has one position per token, the one it is embedded at when it is the newest.
+length and beyond it; and separately where the live window spans a wrap, so that some key in it is not as far from the
+query as in the text. A GPT-2 has one position per token, the one at which it was embedded as the newest.
 """
 
 from itertools import product
@@ -23,19 +23,19 @@ CLAIM += "and different ones something"
 OPTIONS = {"n_sinks": "first tokens kept", "windows": "newest tokens kept"}
 FAST = {"tokens": 400, "windows": (15,)}
 TOKENS = 1200
-SAME = ("ring", "shift")  # as slots
+SAME = ("ring", "shift")  # as under slots
 LOST = {"original": "beyond", "modulo 2W": "wrong", "one place": "wrong", "modulo trained": "wrong"}
-KEPT = ("tokens", "window", "sinks", "chunks")  # distances, by `prove`
+KEPT = ("tokens", "window", "sinks", "chunks")  # what `prove` says of the distances
 PLACES = {"all": "nats per token", "beyond": "beyond the trained length", "wrong": "where the window is wrong"}
 
 
 def run(model, ids, *, n_sinks=1, windows=(15, 63), track=iter):
     """Measure the loss under each rule after the first eviction, and prove which distances it keeps.
 
-    Each row has for ``"all"`` tokens, those ``"within"`` the trained length and ``"beyond"`` it, and those with a
-    distance of the window ``"wrong"``, or all ``"right"``, their share, perplexity, that of slots, and nats above
-    slots; what `prove` found; what is ``"refused"`` because a GPT-2 has no vector for it. Arrays: ``"above"``, in nats;
-    ``"where"``, which tokens are meant; ``"far"`` (T, 2), each query's distances from token 0 and its window's oldest.
+    For ``"all"`` tokens, those ``"within"`` the trained length and ``"beyond"`` it, and those with some distance in the
+    window ``"wrong"`` or all ``"right"``, each row has their share, perplexity, that under slots, and nats above slots;
+    also what `prove` found, and what is ``"refused"`` because a GPT-2 has no vector for it. Arrays: ``"above"``, in
+    nats; ``"where"``, masks of these tokens; ``"far"`` (T, 2), a query's distances to token 0 and its window's oldest.
     """
     must_hold(n_sinks + min(windows), n_sinks)
     must_evict(len(ids), n_sinks + max(windows))
@@ -59,7 +59,7 @@ def run(model, ids, *, n_sinks=1, windows=(15, 63), track=iter):
 
 
 def measure(model, ids, policy):
-    """Return each token's loss, whether its query finds the window wrong, two distances, and what is refused."""
+    """Return each token's loss, whether its query sees a wrong window, two distances, and what is refused."""
     n, queries = policy.n_sinks, seen(KVCache(1, 1, 0, policy).layers[0], len(ids) - 1)
     far = [[positions[-1] - positions[slot] for slot in (0, min(n, len(positions) - 1))] for _, positions in queries]
     moved = [{p - j for j, p in zip(index[n:], positions[n:], strict=True)} for index, positions in queries]
@@ -102,13 +102,13 @@ def show(rows):
 
 
 def _cost(row, key):
-    """Return the perplexity of some tokens, and by how much their loss is above that of slots."""
+    """Return the perplexity of some tokens, and how far their loss is above that of slots."""
     above = Difference(round(row[f"{key} above"], 4) + 0.0, row[f"{key} error"])  # no -0.0000
     return number(row[key]), "" if row["rule"] == "slots" else "-" if np.isnan(above.mean) else str(above)
 
 
 def largest(rows):
-    """Return the rows of the largest window by rule, except ring and shift; and what each loses to slots."""
+    """Return the rows of the largest window by rule, except ring and shift; and what each loses compared with slots."""
     last = max(row["window"] for row in rows)
     group = {row["rule"]: row for row in rows if row["window"] == last and row["rule"] not in SAME}
     return group, {name: round(np.nanmean(row["above"][row["where"]["all"]]), 2) + 0.0 for name, row in group.items()}

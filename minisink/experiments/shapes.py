@@ -28,7 +28,7 @@ SHAPES: dict[str, Any] = {
 
 
 def random_model(shape, *, seed=0, dtype="float32", max_positions=None):
-    """Return a model of one of the `SHAPES`, with normal weights of variance 1 / fan-in, or for more positions.
+    """Return a model of one of the `SHAPES`, or for more positions, with normal weights of variance 1 / fan-in.
 
     >>> random_model("novels").n_parameters
     1066112

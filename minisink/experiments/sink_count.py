@@ -20,8 +20,8 @@ FAST = {"tokens": 600, "caches": (64,), "sinks": (0, 1, 4)}
 def run(model, texts, *, caches=(64, 128, 256), sinks=(0, 1, 2, 4, 8), each=in_order):
     """Measure the perplexity of some texts, each read separately, for every cache and number of sinks in it.
 
-    The ``"perplexity"`` is that of all texts together, NaN where a GPT-2 has not learned the positions or a cache has
-    no room for a window; ``"nll"`` is of the tokens after the first eviction.
+    The ``"perplexity"`` is over all texts together, NaN where a GPT-2 has not learned the positions or a cache has
+    no room for a window; ``"nll"`` covers the tokens after the first eviction.
     """
     yield from cells(model, texts, [(cache, n) for cache in caches for n in (*sinks, "re-computed")], each)
 

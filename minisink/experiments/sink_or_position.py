@@ -1,4 +1,4 @@
-"""Is it the sink or the position? The 2 x 2 of both, within the trained length and beyond it."""
+"""Is it the sink or the position? All four combinations, within the trained length and beyond it."""
 
 from functools import partial
 
@@ -15,9 +15,9 @@ FAST = {"tokens": 700}
 
 
 def run(model, ids, *, cache=64, n_sinks=1, each=in_order):
-    """Measure the loss after the first eviction with sinks and without, numbered in the cache and in the text.
+    """Measure the loss after the first eviction with sinks and without, with positions in the cache and in the text.
 
-    A ``"split"`` tells how many of the losses are ``"within"`` the trained length; the others are ``"beyond"`` it.
+    ``"split"`` is how many of the losses are ``"within"`` the trained length; the rest are ``"beyond"`` it.
     """
     if model.config.learned_positions:
         raise ValueError(f"{model.name} learned its positions: they are mixed into what it caches, and cannot be moved")

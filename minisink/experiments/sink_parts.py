@@ -2,7 +2,7 @@
 
 Once a cache of one sink and a window is full, the key and value in the sink's slot are replaced, and the loss of the
 later tokens shows what is missing. What a first token says hardly matters; its value is small, and its key attracts the
-weight. In `novels` its spike, a few channels of the residual stream that are many times the others, makes both in the
+weight. In `novels` its spike, a few channels of the residual stream many times larger than the rest, makes both in the
 later layers. Sun et al. (arXiv:2402.17762) set these channels to zero, and to their mean over many texts.
 """
 
@@ -21,7 +21,7 @@ from .inside import look_inside
 PAPER = "Table 1; Sun et al., section 2"
 CLAIM = "a newline can be the sink (5.60, not 5.40), and its value can be left out; "
 CLAIM += "setting its spike to zero breaks the model, setting it to its mean does not"
-OPTIONS = {"cache": "keys a query sees", "others": "other first tokens, for the mean of the spike"}
+OPTIONS = {"cache": "keys a query sees", "others": "other first tokens, over which to average the spike"}
 FAST = {"tokens": 500, "others": 8}
 MASSIVE = 100  # times the median
 EQUAL, WORSE = {"above": -0.05, "below": 0.05}, {"above": 0}  # nats per token
@@ -32,8 +32,8 @@ CLAIMED |= {"a newline": EQUAL, "spike: zero": WORSE, "spike: its mean": EQUAL}
 def run(model, ids, *, cache=64, others=32, seed=0, track=iter):
     """Measure the loss after the first eviction, with the sink as it was and with something else in its slot.
 
-    A mean spike is that of `others` put first, one by one; a random one has the size of the true one; elsewhere: the
-    same numbers in channels drawn at random. Losses begin with the second token after the first eviction.
+    The mean spike is over `others`, put first one at a time; the random one has the size of the true one; "elsewhere"
+    moves the same numbers to channels drawn at random. Losses begin with the second token after the first eviction.
     """
     check_whole("cache", cache, 3, ": a sink and a window of 2")
     must_evict(len(ids), cache)
@@ -51,7 +51,7 @@ def slots(model, ids, cache, others, seed):
         raise ValueError(f"{model.name} writes a line break as {len(newline)} tokens; here it must be one")
     tokens = np.setdiff1d(ids, [ids[0], *newline])
     if not len(tokens) or others < 1:
-        raise ValueError(f"others is {others}, of {len(tokens)} other tokens in the text; it takes one of one at least")
+        raise ValueError(f"others is {others}, and the text has {len(tokens)} other tokens; both must be at least 1")
     random = np.random.default_rng(seed)
     first, *alone = [look_inside(model, [token]) for token in (ids[0], *random.choice(tokens, others))]
     layer, channels = spike(look_inside(model, ids[:cache]))
@@ -88,19 +88,19 @@ def pairs(trace):  # -> L of (1, K, D), (1, K, D)
 
 
 def spike(trace):
-    """Find after which layer (the last makes no more keys) the first token's stream is largest, and which channels.
+    """Find after which layer (but the last, which no keys follow) the first token's stream is largest, and where.
 
-    Massive means a hundred times the median of all tokens and channels; if nothing is, take the largest.
+    Massive means a hundred times the median of all tokens and channels; if no channel is, take the largest.
     """
     ratios = [abs(x[0]) / np.median(abs(x)) for x in (to_host(layer["x"]) for layer in trace["layers"][1:])]
     if not ratios:
-        raise ValueError("a model of one layer makes no key of what a layer leaves: it has no spike to change")
+        raise ValueError("a one-layer model makes no keys after its layer, so it has no spike to change")
     layer = int(np.argmax([ratio.max() for ratio in ratios]))
     return layer, np.flatnonzero(ratios[layer] >= min(MASSIVE, ratios[layer].max()))
 
 
 def from_layer(model, layer, x):  # (1, C)
-    """Return the trace of the layers from one on, for this residual stream: `x` embeds their token 0."""
+    """Return the trace of the layers from `layer` up, given the residual stream `x` that enters them."""
     changes = {"position": np.zeros_like(model.weights.position)} if model.config.learned_positions else {}
     weights = replace(model.weights, embed=x, layers=model.weights.layers[layer:], **changes)
     trace: dict = {}
@@ -110,7 +110,7 @@ def from_layer(model, layer, x):  # (1, C)
 
 
 def losses(model, ids, cache, slot):
-    """Return the nats of ``ids[cache + 1:]``: the cache is filled with the text as it is, then its sink is changed."""
+    """Return the nats of ``ids[cache + 1:]``: fill the cache with the unchanged text, then replace its sink."""
     if slot is None:
         return token_nll(model, ids, Window(cache))[cache:]
     path = cache_of(model, Streaming(1, cache - 1))
@@ -134,7 +134,7 @@ def finding(rows):
 
 
 def draw(figure, rows):
-    """Draw the nats added by each thing in the slot of the sink."""
+    """Draw the nats added by each replacement for the sink."""
     axes, names = figure.subplots(), [row["sink"] for row in rows]
     kinds = [1 if "spike" in name else 2 if "zero" in name else 0 for name in names]
     bars(axes, names, {"added": [row["added"] for row in rows]}, form="%+.3f", kinds=kinds, lying=True)

@@ -14,15 +14,15 @@ from .inside import look_inside, norms, pieces
 
 PAPER = "Guo et al., arXiv:2410.13835"
 CLAIM = "idle heads park their weight on the first token, whose values are small (value drain)"
-OPTIONS = {"length": "tokens of a piece", "n_texts": "pieces at most", "at_least": "times that a token must occur"}
+OPTIONS = {"length": "tokens of a piece", "n_texts": "pieces at most", "at_least": "fewest times a token must occur"}
 FAST = {"tokens": 1300, "at_least": 5}
 TOKENS = 6500
 
-FIRST, NAMED = -1, "the first"  # of a text, whatever it is: in place of a token id, and in a row
+FIRST, NAMED = -1, "the first"  # the first token of any text: in place of its id, and in a row
 
 
 def run(model, ids, *, length=64, n_texts=100, at_least=20, track=iter):
-    """Find the three tokens of each layer that get most weight, each in the head that gives it most (`received`)."""
+    """Find the three tokens per layer with the most weight, each in the head that gives it most (`received`)."""
     check_whole("length", length, 2)
     texts = track(pieces(model, ids, length, n_texts))
     by_token = received(((piece, look_inside(model, piece)) for piece in texts), at_least)
@@ -40,7 +40,7 @@ def run(model, ids, *, length=64, n_texts=100, at_least=20, track=iter):
 def received(looks, at_least):
     """Measure the weight that each token id receives in pieces of a text, given with their traces; -1 is the first.
 
-    Only tokens in the first half of a piece count, and only those that come `at_least` as often there. ``"weight"``
+    Only tokens in the first half of a piece count, and only those that occur `at_least` times there. ``"weight"``
     (L, H) is from the queries after a token, ``"value"`` (L, K) the norm of its values / the median of the piece.
     """
     weights, values = {}, {}
@@ -86,7 +86,7 @@ def finding(rows):
 
 
 def draw(figure, rows):
-    """Draw weight against values: parked weight is at the bottom right, weight that is used above it."""
+    """Draw weight against values: parked weight is at the bottom right, weight that is used is above it."""
     axes = figure.subplots()
     for first, marker, label in ((True, "o", "the first token"), (False, "^", "any other")):
         some = [row for row in rows if (row["token"] == NAMED) == first]

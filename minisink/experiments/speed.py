@@ -1,8 +1,8 @@
 """Cost per token by cache size, for streaming and re-computation.
 
-A window rebuilt for every token costs as many tokens as it holds, and attention among them all; a stream costs one
-token, and only its attention grows with the cache. So the ratio of the two grows about linearly. `decoding` compares
-with the *floor*: no decoder of these weights can be faster than the matrix-vector products of the model alone.
+Rebuilding a window for every token means computing all the tokens it holds, with attention among them; streaming means
+computing one, and only its attention grows with the cache. The ratio of the two thus grows about linearly. `decoding`
+compares with the *floor*: no decoder for these weights can be faster than the model's matrix-vector products alone.
 """
 
 import tracemalloc
@@ -22,15 +22,15 @@ from .effects import effect, must_hold, must_learn
 IN_PAPER = {256: 63 / 31, 512: 103 / 31, 1024: 223 / 35, 2048: 523 / 45, 4096: 1411 / 65}
 PAPER = "Figure 10"
 CLAIM = "re-computation / streaming, caches 256 to 4096: 2.0, 3.3, 6.4, 11.6, 21.7 times (7B); 22.2 times (13B, 4096)"
-OPTIONS = {"caches": "keys a query sees", "n_sinks": "sinks when streaming", "repeats": "times that a call is timed"}
+OPTIONS = {"caches": "keys a query sees", "n_sinks": "sinks when streaming", "repeats": "how often each call is timed"}
 FAST = {"caches": (64, 128, 256, 512), "repeats": 3}
 
 
 def run(model, *, caches=tuple(IN_PAPER), n_sinks=4, repeats=5, track=iter):
-    """Time a token by streaming and by re-computing its window, for every cache, also beyond the trained length.
+    """Time a token by streaming and by re-computing its window, for every cache, even beyond the trained length.
 
-    The ``"paper_ratio"`` is NaN where the paper has none. Bytes are of the cache, if any, and of everything else
-    allocated at once while a token is computed, without weights. ``"times"`` are in ms, (repeats, 2).
+    The ``"paper_ratio"`` is NaN where the paper has none. Bytes are of the cache, if any, and the peak of everything
+    else allocated while a token is computed, except weights. ``"times"`` are in ms, (repeats, 2).
     """
     caches = sorted({*caches})
     must_hold(caches[0], n_sinks)
@@ -64,7 +64,7 @@ def full_decoder(model, cache, *, n_sinks=4, n_seen=1000, weights_of=None):
 def timed(functions, *, repeats=7, seconds=0.1):
     """Return the seconds per call of each function, a list of `repeats`, each called for about `seconds`.
 
-    They take turns, so that whatever else the machine does slows all of them.
+    They take turns, so anything else that the machine is doing slows all of them.
     """
     calls, times = {}, {name: [] for name in functions}
     for name, function in functions.items():
@@ -88,7 +88,7 @@ def peak(function):
 
 
 def floor(decoder, seed=0):
-    """Return a function without arguments that does only a token's matrix-vector products."""
+    """Return a function without arguments that computes only a token's matrix-vector products."""
     random = np.random.default_rng(seed)
     pairs = [(np.asarray(random.standard_normal(len(w)).astype(w.dtype), like=w), w) for w in decoder.weights.matrices]
 

@@ -1,7 +1,7 @@
 """StreamEval: questions about lines at a given distance, along a stream.
 
-Its authors describe it but have not released it; `record` shows one. No line is asked about twice, so its answer
-occurs only once before. If a line has left the cache, streaming knows nothing about it; "retrieval" looks it up.
+Its authors describe it but have not released it; `record` makes one. No line is asked about twice, so its answer
+has occurred only once before. If a line has left the cache, streaming knows nothing about it; "retrieval" looks it up.
 """
 
 from functools import partial
@@ -47,7 +47,7 @@ def record(random, *, distance, n_queries, every=EVERY):
         check_whole(name, value, least)
     n_lines = distance + 1 + every * (n_queries - 1)
     if n_lines > len(recall.VALUES):
-        raise ValueError(f"{n_lines} lines; there are {len(recall.VALUES)} different values")
+        raise ValueError(f"{n_lines} lines are too many: there are {len(recall.VALUES)} different values")
     values = random.choice(recall.VALUES, n_lines, replace=False)
     text, places, needles, answers = TITLE, [], [], []
     for n in range(n_lines):
@@ -66,7 +66,7 @@ def _last_value(text):
 
 
 def make(model, *, seed=0, **sizes):
-    """Return a `record` of these sizes as `recall.Asked`."""
+    """Return a `record` of these sizes as a `recall.Asked`."""
     return recall.ask(model, *record(np.random.default_rng([seed, 5]), **sizes))
 
 
@@ -83,7 +83,7 @@ def run(
     seed=0,
     each=in_order,
 ):
-    """Measure how much of a line is known: rows of `recall.measure`, by ``"distance"``; "dense" once for all sizes."""
+    """Measure how well lines are recalled: rows of `recall.measure`, by ``"distance"``; "dense" once for all sizes."""
     sizes = {name: caches[:1] if name == "dense" else caches for name in methods}
     under = [recall.under(name, cache, fetched) for name in methods for cache in sizes[name]]
     about = {"seed": seed, "n_queries": n_queries, "every": every}

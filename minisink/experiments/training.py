@@ -1,7 +1,7 @@
-"""Trained with a dedicated sink, without one, and with softmax1: how many first tokens each needs.
+"""Trained with a dedicated sink, without one, and with softmax1: how many first tokens each model needs.
 
 Three models learned the same text in the same way, except for one thing. *Vanilla* saw samples that begin anywhere;
-with *softmax1*, the zero sink, a query may leave weight unspent; with a *sink token*, every sample began with the same.
+with *softmax1*, the zero sink, a query may leave weight unspent; with a *sink token*, every sample began with it.
 """
 
 from ..loss import perplexity, token_nll
@@ -18,7 +18,7 @@ FAST = {"tokens": 600, "caches": (64,)}
 
 
 def run(models, text, *, caches=(64, 128), sinks=(0, 1, 2, 4), tokens=3000, seed=0, track=iter):
-    """Measure the loss after the first eviction of every model, for every cache and number of first tokens."""
+    """Measure each model's loss after the first eviction, for every cache and number of first tokens."""
     must_hold(min(caches), max(sinks))
     texts = {name: stretch(model, model.encode(text), tokens, seed) for name, model in models.items()}
     for ids in texts.values():
@@ -59,6 +59,6 @@ def draw(figure, rows):
 
 
 def trained_with(config):
-    """Tell by the config what a model learned with: "softmax1", a "sink token" before every text, or "vanilla"."""
+    """Tell from the config what a model learned with: "softmax1", a "sink token" before every text, or "vanilla"."""
     begun = "vanilla" if config.bos is None else "sink token"
     return begun if config.softmax == "softmax" else config.softmax

@@ -1,7 +1,7 @@
-"""Why the window breaks: where the weight of the sink goes once it is evicted.
+"""Why the window breaks: where the sink's weight goes once it is evicted.
 
 The same tokens are streamed through two caches of equal size: one keeps the first token, the other only the last ones.
-Without the first the denominator of the softmax loses its largest term, so every other weight grows (docs/why.md).
+Without the first token, the softmax's denominator loses its largest term, so every other weight grows (docs/why.md).
 """
 
 import numpy as np
@@ -15,7 +15,7 @@ from .inside import look_inside
 
 PAPER = "Section 3.1"
 CLAIM = "the first token's term is far above the others in the softmax; without it the weights shift"
-OPTIONS = {"cache": "keys a query sees", "token": "one token of the text (the mean of all after the first eviction)"}
+OPTIONS = {"cache": "keys a query sees", "token": "one token of the text (the mean over all after the first eviction)"}
 FAST = {"tokens": 200}
 TOKENS = 1000
 MEASURES = ("weight", "next", "value", "mixed", "all", "rest")
@@ -32,7 +32,7 @@ def run(model, ids, *, cache=64, token=None, track=iter):
     check_whole("cache", cache, 2, ": a sink and a window")
     must_evict(len(ids), cache)
     if token is not None and not cache <= token < len(ids):
-        raise ValueError(f"token is {token}; after the first eviction come {cache} to {len(ids) - 1}")
+        raise ValueError(f"token is {token}; it must be one after the first eviction, {cache} to {len(ids) - 1}")
     caches = {"sink": new_cache(model, Streaming(1, cache - 1)), "window": new_cache(model, Window(cache))}
     looks: dict = {(layer, name): [] for layer in range(model.config.n_layers) for name in caches}
     for kv_cache in caches.values():

@@ -286,7 +286,7 @@ def test_an_entry_of_your_own_is_one_more(tmp_path, capsys, monkeypatch):
         ("mine.py:Strided", "mine.py:Strided: in layer 0 token 35 sees 33 keys; 32 are allowed"),
         ("mine.py:Nothing", "there is no class or function Nothing in mine.py"),
         ("none.py:Mine", "none.py:Mine: FileNotFoundError"),
-        ("Mine", "Mine is no entry"),
+        ("Mine", "Mine is not an entry"),
     ):
         assert main([*options.split(), own]) == 2
         err = capsys.readouterr().err

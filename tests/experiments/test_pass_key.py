@@ -79,7 +79,7 @@ def test_the_command_prints_a_table_a_method(capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--depths", "1.5"], "depth is 1.5; it is a share of the text, 0 to 1"),
+        (["--depths", "1.5"], "depth is 1.5; it must be a share of the text, from 0 to 1"),
         (["--depths", "-0.5"], "depth is -0.5"),
         (["--depths", "nan"], "depth is nan"),
         (["--lengths", "20"], "statement and question alone take"),

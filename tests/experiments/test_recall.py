@@ -91,7 +91,7 @@ def test_a_method_is_made_of_its_name_and_its_slots():
     assert under("retrieval", 7, fetched) == Retrieval(2, 5, n_blocks=3, block=4, select="bound")
     with pytest.raises(ValueError, match="a cache of 2 tokens cannot hold 2 sinks"):
         under("streaming", 2, fetched)
-    with pytest.raises(ValueError, match="--methods has sliding; there are dense, window, streaming, retrieval"):
+    with pytest.raises(ValueError, match="--methods has sliding; choose from dense, window, streaming, retrieval"):
         under("sliding", 7, fetched)
 
 

@@ -125,7 +125,7 @@ def test_the_spike_is_found():
         (MODELS[0], {"cache": 22}, "nothing is evicted"),
         (MODELS[0], {"cache": 5, "others": 0}, "others is 0"),
         (public(tiny.make(), newline=(1, 2)), {"cache": 5}, "a line break as 2 tokens"),
-        (public(tiny.make(n_layers=1)), {"cache": 5}, "one layer"),
+        (public(tiny.make(n_layers=1)), {"cache": 5}, "one-layer model"),
     ],
 )
 def test_what_cannot_be_is_said(model, options, message):
