@@ -19,7 +19,7 @@ SPARED = 1e30  # the worth of a token that must stay; the newest is worth more
 
 
 class Evicting:
-    """A path in which each key/value head keeps `n_keys` tokens: a new one evicts the token with the least `worth`.
+    """A path in which each key/value head keeps `n_keys` tokens; then a new one evicts the token of least `worth`.
 
     A layer has ``keys`` and ``values`` (S, K, D), not rotated, one column per head; ``index`` (S, K), the token_index
     of each; and ``memory`` (S, K, N), numbers about each. Heads may have unequal `rooms`: slots are counted back from
@@ -139,7 +139,7 @@ class KeyDiff(Evicting):
 
 
 class Random(Evicting):
-    """A control: keep the sinks and the newest half, and evict any other token at random, however a text is chunked."""
+    """A control: keep the sinks and the newest half, evict any other token at random; chunking makes no difference."""
 
     def worth(self, layer):
         drawn = np.random.default_rng((layer.number, layer.index[-1, 0])).random(layer.index.shape)
@@ -150,7 +150,7 @@ class PerHead(Evicting):
     """A quarter of the heads keep everything while the rest can spare room, down to sinks and a quarter of the keys.
 
     Averaged over heads, it holds as much as any entry here. DuoAttention (Xiao et al., arXiv:2410.10819) learns which
-    heads retrieve, and lets them keep everything; here they are the best copiers of each layer (`clinic.retrieval`).
+    heads retrieve, and lets them keep everything; here they are the best copiers in each layer (`clinic.retrieval`).
     """
 
     def __init__(self, model, n_keys, n_sinks=1):

@@ -158,7 +158,7 @@ def recommend(nlls, kind, *, learned=False):
 
 
 def draw(figure, page):
-    """Draw each head's weight on the first token (dot: it retrieves); and what n sinks lose, ± three errors."""
+    """Draw each head's weight on the first token (dot: it retrieves); and what n sinks lose, ± 3 standard errors."""
     weights, losses = figure.subplots(1, 2)
     title = "weight on the first (dot: retrieves)"
     figure.colorbar(heat(weights, page["weight"].T, title=title, xlabel="layer", ylabel="head"), ax=weights)

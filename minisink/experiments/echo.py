@@ -34,7 +34,7 @@ def run(model, ids, *, window=31, n_sinks=1, changed=40, n_changes=8, seed=0, tr
     the change sees the first token.
 
     Yield a row for each number of ``"sinks"`` and for ``"what"`` changes: the residual stream after each layer,
-    relative to its length, and finally the loss, in nats. It has means over tokens and changes, ``"within"`` the window
+    relative to its length, and last the loss, in nats. Each has means over tokens and changes, ``"within"`` the window
     and ``"beyond"`` it, up to the ``"bound"`` on how many tokens later a change can be felt; the largest change
     ``"past"`` that bound; and each ``"change"`` by distance, (n_changes, N).
     """
@@ -64,7 +64,7 @@ def run(model, ids, *, window=31, n_sinks=1, changed=40, n_changes=8, seed=0, tr
 
 
 class Watched(Banded):
-    """A window that can be traced: the streams, that is, not the patterns, which blocks do not have."""
+    """A window that allows a trace of the streams (not of patterns, which blocks do not have)."""
 
     def mix(self, *args, trace=None, **options):
         return super().mix(*args, **options)

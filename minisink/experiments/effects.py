@@ -45,7 +45,7 @@ def effect(what, values, *, above=None, below=None, stretch=STRETCH, of=np.mean,
 
     The `values`, (N,) or (N, ...), are one per token, head, text or seed: whatever would vary in another run. The claim
     is that the statistic is `above` a number, `below` another, or both. `stretch` neighbours are drawn together, 1 for
-    independent values. A single value has no interval and is not judged; nor are NaNs, or no values.
+    independent values. A single value has no interval and is not judged; nor is an empty list, or one with a NaN.
 
     >>> print(effect("difference", [1.0, 2.0, 3.0, 2.0], above=0, stretch=1))
     difference 2 [1.25, 2.75] (> 0: yes)
@@ -93,7 +93,7 @@ def pivot(rows: Sequence[dict], key: str, column: str, cell: Callable) -> tuple[
 
 
 def must_evict(n_tokens: int, cache: int) -> None:
-    """Refuse a text that fits its cache, because it says nothing about eviction."""
+    """Refuse a text that fits in the cache, because it says nothing about eviction."""
     if n_tokens <= cache + 1:  # the last one is only predicted
         what = f"the text has {n_tokens:,} tokens and the cache holds {cache:,}"
         raise ValueError(f"{what}: nothing is evicted")

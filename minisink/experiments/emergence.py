@@ -173,7 +173,7 @@ def finding(rows):
 
 
 def draw(figure, rows):
-    """Draw held-out loss, weight on the first token, and its benefit, against the tokens seen or the steps."""
+    """Draw held-out loss, weight on the first token, and the benefit of a sink, against tokens seen or steps."""
     titles = {"loss": "loss (nats)", "weight": "weight on the first", "gap": "window - sink (nats)"}
     for axes, (key, title) in zip(figure.subplots(1, 3), titles.items(), strict=True):
         for name, log in by(rows, "training").items():

@@ -82,7 +82,7 @@ def pieces(model, ids, length, n_texts):
 
 
 def stretch(model, ids, n_tokens, seed=0):
-    """Return this many tokens of a text, or all of it, with the begin-of-text token first if the text begins with it.
+    """Return `n_tokens` of a text, or all of it, beginning with the begin-of-text token if the text does.
 
     A `seed` of 0 is the beginning. Later seeds give consecutive stretches, and start over at the end of the text.
     """

@@ -24,7 +24,7 @@ NEAR = 4  # near tokens: the query itself and the three before it
 def run(model, ids, *, length=64, n_texts=100, side=16, track=iter):
     """Average the attention of each layer over pieces of a text.
 
-    One row per layer: the weight of the last token on the ``"first"``, a mean over heads, and its ``"spread"``; the
+    One row per layer: the last token's weight on the ``"first"``, averaged over heads, and its ``"spread"``; its
     weight on ``"near"`` tokens; ``"logit"``, its score with the first token minus the mean of its other scores.
     ``"heads"``, ``"near_heads"`` (H,), the two weights by head; ``"pattern"`` (side, side), that of the first queries.
     """

@@ -29,7 +29,7 @@ FAST = {"tokens": 500, "cache": 16, "write": 40}
 
 
 def run(model, ids, *, cache=64, n_sinks=4, methods=METHODS, write=200, temperature=0.8, seed=0, each=in_order):
-    """Read a text by each method (`four_methods.run`), then continue it.
+    """Read a text with each method (`four_methods.run`), then continue it.
 
     Each row has the ``"text"`` written and ``"repeated"``, the share of its 4-grams already seen; ``"nll"`` (T-1,),
     shorter for "dense" where learned positions end; ``"evicted"`` and ``"trained"``, how many tokens it takes to

@@ -66,7 +66,7 @@ def conditions(ids, middle):
 def run(models, text, *, length=128, n_texts=20, seed=0, track=iter):
     """Measure weight, value, residual stream and loss for every token that may be a sink.
 
-    Each row has the ``"weight"`` of the queries in the second half on this token: mean over heads, layers and texts,
+    Each row has the ``"weight"`` that queries in the second half put on this token: mean over heads, layers and texts,
     and ``"largest"`` of any layer; ``"sinks"``, the share of all heads in which it is a sink, ``"rates"`` (N,) in each
     text; ``"value"``, its norm / the others' median; ``"residual"``, the same for the stream, in the layer where it is
     largest; ``"nll"`` of the second half.

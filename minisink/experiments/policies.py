@@ -1,6 +1,6 @@
 """The arena: what else a cache of the same size could keep, on three tasks, and what that costs.
 
-`arena` has the entries; add yours with ``--own mine.py:NAME`` (docs/your-own-cache.md). The tasks: a long text;
+The entries are in `arena`; add yours with ``--own mine.py:NAME`` (docs/your-own-cache.md). The tasks: a long text;
 twelve symbols that a toy trained on the spot (`training.induction`) rereads after a gap; and names mentioned early, in
 the middle and late in a text, which a model that can copy must supply at the end.
 """

@@ -1,6 +1,6 @@
 """Whether a model recalls what a text said: the answers in a text, scored with any method.
 
-An answer is a few tokens of the text, right after it was asked for. Its loss shows how well the model knows it. It is
+An answer is a few tokens that follow a question in the text. Its loss shows how well the model knows it. It is
 recalled exactly if each of its tokens is the likeliest given those before it, so greedy decoding would write it.
 """
 

@@ -28,7 +28,7 @@ SHAPES: dict[str, Any] = {
 
 
 def random_model(shape, *, seed=0, dtype="float32", max_positions=None):
-    """Return a model of one of the `SHAPES`, or for more positions, with normal weights of variance 1 / fan-in.
+    """Return a model of one of the `SHAPES`, if need be with more positions; weights are normal with variance 1/fan-in.
 
     >>> random_model("novels").n_parameters
     1066112

@@ -88,7 +88,7 @@ def pairs(trace):  # -> L of (1, K, D), (1, K, D)
 
 
 def spike(trace):
-    """Find after which layer (but the last, which no keys follow) the first token's stream is largest, and where.
+    """Find after which layer (not the last, which no keys follow) token 0's stream is largest, and in which channels.
 
     Massive means a hundred times the median of all tokens and channels; if no channel is, take the largest.
     """
