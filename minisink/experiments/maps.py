@@ -86,6 +86,6 @@ def draw(figure, rows):
     axes.fill_between(layers, np.maximum(first - spread, 0), first + spread, alpha=0.2)
     curves(axes, layers, {"on the first": first, f"on the nearest {NEAR}": near})
     axes.axhline(1 / rows[0]["tokens"], color="black", ls=":", label="equal weights")
-    axes.set(xlabel="layer (band: spread of heads)", ylabel=f"weight of token {rows[0]['tokens'] - 1}", ylim=(0, None))
+    axes.set(xlabel="layer (band: how heads spread)", ylabel=f"weight of token {rows[0]['tokens'] - 1}", ylim=(0, None))
     axes.locator_params(axis="x", integer=True)
     name_lines(axes, gap=0.2)
