@@ -17,7 +17,7 @@ from .run import TOLERANCES, Run, as_step, numbers_of
 from .texts import Losses
 from .traces import Trace, answered, under
 
-SINGLE = 1e-5  # of the largest loss of a whole model
+SINGLE = 1e-5  # as a share of a whole model's largest loss
 
 
 def check(
@@ -35,25 +35,25 @@ def check(
     Parameters
     ----------
     cache : function or class
-        ``step(state, q, k, v, *, n_sinks, window, theta) -> (out, state)`` or ``(out, state, seen)``: one token of one
+        ``step(state, q, k, v, *, n_sinks, window, theta) -> (out, state)`` or ``(out, state, seen)``: one token in one
         layer, q (H, D) and k, v (K, D) un-rotated; the state, None at first, is yours; `theta` is None for GPT-2,
-        and for a trace with another encoding, which is then passed as ``encoding=``. Or a class,
-        ``Mine(n_sinks=, window=, theta=)`` with ``step(q, k, v) -> out``; each layer gets an object. `seen`, a dict, or
-        the result of ``show()``, may hold `token_index` (S,), `positions` (S,), `scores` (H, S) and rotated `keys`
-        (S, K, D), in any order of slots if token_index is there; they are compared as well.
+        and for a trace with a different encoding, which is then passed as ``encoding=``. Or a class,
+        ``Mine(n_sinks=, window=, theta=)`` with ``step(q, k, v) -> out``; each layer gets its own object. `seen`, a
+        dict, or the result of ``show()``, may hold `token_index` (S,), `positions` (S,), `scores` (H, S) and rotated
+        `keys` (S, K, D), with the slots in any order if token_index is included; they are compared too.
     traces : name, Trace, or several of them
         "llama", "gqa" and "gpt2" are the golden vectors; all three by default.
     policy : name or callable, optional
         What your cache is meant to do, if not StreamingLLM: "blocks:16" (or another number), "half", "original",
-        "first-dense", or a function ``policy(n_sinks, window)`` that makes a `Policy` or `ByLayer`. Every trace is made
-        again under it. By default a trace keeps its own.
+        "first-dense", or a function ``policy(n_sinks, window)`` that makes a `Policy` or `ByLayer`. Every trace is
+        recomputed under it. By default each trace keeps its own policy.
     chunks : int or sequence of int, optional
-        Tokens that come at once; the last size is repeated. Then q is (T, H, D), k and v (T, K, D), a class has
-        ``steps(q, k, v)``, and `seen` is what the last of them sees.
+        Tokens per call; the last size is repeated. Then q is (T, H, D), k and v are (T, K, D), a class has
+        ``steps(q, k, v)``, and `seen` is what the last token of the chunk sees.
     shared : bool
-        One state, or object, for all layers. A step and ``show`` then get ``layer=`` too.
+        Whether all layers share one state, or one object. The step and ``show`` are then passed ``layer=`` too.
     to : callable, optional
-        Makes your kind of array from NumPy's, such as ``torch.from_numpy``; answers may be of any kind.
+        Converts NumPy's arrays to your kind, such as ``torch.from_numpy``; outputs may be any kind of array.
     tolerance : float, optional
         The largest difference allowed, as a share of the largest expected number. By default it follows the dtype of
         the answers: 1e-9 in float64, 1e-4 in float32, 0.03 in float16, 0.1 in bfloat16.
@@ -65,8 +65,8 @@ def check(
     Raises
     ------
     ValueError
-        If the cache raises, or gives an output of another shape, and nothing differs in any trace; or if `traces` is
-        empty.
+        If the cache raises, or returns an output of the wrong shape, and nothing differs in any trace; or if `traces`
+        is empty.
 
     Examples
     --------
@@ -98,7 +98,7 @@ def check(
             raise errors[0]
         unchecked = _unchecked(chosen, sizes, shared, resets or not inspect.isclass(cache))
         return Report(chosen, worst=worst, dtype=runs[0].dtype, unchecked=unchecked)
-    earliest = min(wrong, key=lambda run: run.first.token)  # in a tie the first trace
+    earliest = min(wrong, key=lambda run: run.first.token)  # in a tie, the first trace
     looks_like, until = diagnose(runs, earliest)
     failed = tuple(trace for trace in chosen if not all(run.is_right for run in runs if run.trace is trace))
     about = differing_layers(runs), looks_like, until, worst, str(errors[0]) if errors else None, wrong[0].dtype
@@ -106,8 +106,8 @@ def check(
 
 
 def _readings(traces, resets, *args, policy=None):
-    """Run a cache over each trace, and if it was right over the same again, with a cache that is reset, or new."""
-    runs_of: dict[tuple, list[Run]] = {}  # by model, because texts of another one leave keys of another size
+    """Run a cache over each trace and, if it was right, over the same one again, with the cache reset or a new one."""
+    runs_of: dict[tuple, list[Run]] = {}  # by model, because another model's texts leave keys of a different size
     for given in traces:
         trace = given if policy is None else answered(under(given, policy))
         runs = runs_of.setdefault((trace.name, *trace.k.shape[1:]), [])
@@ -140,17 +140,17 @@ def check_losses(losses: Any, trace: Trace | Losses, *, tolerance: float | None 
     """Return the first token on which a whole model's loss differs from the recorded one, or None.
 
     For an engine that runs `golden.model`, saved as a Hugging Face folder, over the ids of the trace, or a shipped
-    model over the ids of `texts.Losses`. `losses` (T - 1,) are nats per token, from the second on; the token before the
-    one returned is the first whose logits differ. ValueError for another number of losses, or a trace without any.
+    model over the ids of `texts.Losses`. `losses` (T - 1,) are nats per token, from the second token; the token before
+    the one returned is the first whose logits differ. ValueError for the wrong number of losses, or a trace with none.
     `tolerance` is a share of the largest loss. The default is 1e-5, ten times the error of an engine that rotates or
     works in single precision; in half precision it is as in `check`.
     """
     expected = getattr(trace, "losses", None)
     if expected is None:
-        raise ValueError(f"{trace!r} is not a text that a model read: it has no losses; take one of conformance.load")
+        raise ValueError(f"{trace!r} is not a text that a model read: it has no losses; take one from conformance.load")
     nll, dtype = numbers_of(losses, "losses")
     if nll.shape != expected.shape:
-        raise ValueError(f"losses have shape {nll.shape}; {trace} has {expected.shape}: one a token but the first")
+        raise ValueError(f"losses have shape {nll.shape}; {trace} has {expected.shape}: one per token except the first")
     off = np.abs(nll - expected) / np.abs(expected).max()
     if tolerance is None:
         tolerance = TOLERANCES[dtype] if dtype in ("float16", "bfloat16") else SINGLE
@@ -165,14 +165,14 @@ def _as_traces(traces, policy):
         raise ValueError(f"traces is {traces!r}; give a Trace, or some of {', '.join(NAMES)}")
     for each in chosen:
         if len(each.q) == 0:
-            raise ValueError(f"{each!r} holds no token to check")
+            raise ValueError(f"{each!r} holds no tokens to check")
     return tuple(chosen if policy is None else [answered(under(each, policy)) for each in chosen])
 
 
 def _sizes(chunks):
     sizes = tuple(chunks) if isinstance(chunks, Iterable) else (chunks,)
     if not sizes:
-        raise ValueError(f"chunks is {chunks!r}; give the sizes of the chunks, the last one is repeated")
+        raise ValueError(f"chunks is {chunks!r}; give the sizes of the chunks; the last one is repeated")
     for size in sizes:
         check_whole("a chunk", size, 1)
     return sizes

@@ -1,4 +1,4 @@
-"""Find the known wrong turns that give a cache's answers."""
+"""Find the known wrong turns that reproduce a cache's answers."""
 
 import numpy as np
 
@@ -11,14 +11,14 @@ TRIED = ("streaming", "half", "original", "first-dense", *(f"blocks:{2**n}" for 
 
 
 def diagnose(runs, earliest):
-    """Return the wrong turns with the same answers everywhere, or else those that explain most first differences.
+    """Return the wrong turns with the same answers everywhere, or else those that explain the most first differences.
 
-    Also return the last token up to which they agree in `earliest`, the run with the first difference; None for all.
+    Also return the last token up to which they agree in `earliest`, the run with the first difference; None if in all.
     """
     shows = not any(run.first_of({"outputs"}) for run in runs)  # outputs are right: only what the cache shows can tell
     ends = [run.end for run in runs]
     firsts = [run.first_of({"slots", "positions"} if shows else {"outputs"}) for run in runs]
-    if not any(firsts):  # only keys and scores: no wrong turn here is wrong in them
+    if not any(firsts):  # only keys and scores differ, which no wrong turn here explains
         return (Crops,) if earliest.first.what == "memory" else (), None
     needed = [end if each is None else each.token + 1 for each, end in zip(firsts, ends, strict=True)]
     index, layers, alike = runs.index(earliest), differing_layers(runs), {}
@@ -40,9 +40,9 @@ def differing_layers(runs):
 
 
 def right_under(run, read):
-    """Return the names of the policies under which everything is right; `read(policy=name)` reads all again.
+    """Return the names of the policies under which everything is right; `read(policy=name)` reruns every trace.
 
-    Others are ruled out at the first difference, which is in `run`.
+    Other policies are ruled out at the first difference, which is in `run`.
     """
     t, i, found = run.first.token, run.first.layer, []
     for name in TRIED:
@@ -62,15 +62,15 @@ def right_under(run, read):
 
 
 def _by_name(wrong_turns):
-    """Return the first of each name, without its variants."""
+    """Return the first wrong turn of each name, without its variants."""
     return tuple({wrong.name: wrong for wrong in reversed(wrong_turns)}.values())[::-1]
 
 
 def _agreement(wrong, runs, i, layers, shows):
-    """Count the tokens, from the first on, on which a wrong turn gives what the cache gave in the i-th run."""
+    """Count the tokens, from the start, on which a wrong turn gives what the cache gave in the i-th run."""
     run, caches = runs[i], []
     for text in (*run.before, run) if wrong is NotReset else (run,):
-        trace, differing = text.trace, []  # tokens of the last text on which it answers something else
+        trace, differing = text.trace, []  # tokens of the last text on which its answers differ
         policy = None if trace.policy_name == "streaming" else trace.policy
         caches = wrong.layers(trace.q.shape[1], caches, policy=policy, **trace.sizes)
         for tokens in text.spans:

@@ -1,7 +1,7 @@
-"""Golden vectors for any language: written as files, and judged by the answers in files like them.
+"""Golden vectors for any language: write them to files, and check the answers in files like them.
 
-docs/check-your-cache.md describes them. `replay` makes a cache that gives the recorded answers, so that `check` sees
-the cache that wrote the file, and names its wrong turn.
+docs/check-your-cache.md describes them. `replay` makes a cache that gives the recorded answers, so `check` can treat it
+as the cache that wrote the file, and name its wrong turn.
 """
 
 import filecmp
@@ -33,7 +33,7 @@ from .traces import Trace, answered, under
 
 AXES = {"out": ["TLHD"], "token_index": ["TS", "TLS"], "positions": ["TS", "TLS"], "scores": ["TLHS"], "losses": ["N"]}
 GIVEN = ("q", "k", "v")
-NEEDS = {"token_index": "out", "positions": "token_index", "scores": "token_index"}  # it says which slots are empty
+NEEDS = {"token_index": "out", "positions": "token_index", "scores": "token_index"}  # it tells which slots are empty
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class Verdict:
     """The result of `check_dump`; true if everything in the dump is right."""
 
     report: Report | None  # on outputs; None if the dump only has losses
-    losses: dict[str, str]  # by size of cache: "", or the first wrong loss
-    missing: tuple[str, ...]  # what the dump lacks, which is unchecked
+    losses: dict[str, str]  # by cache size: the first wrong loss, or "" if all are right
+    missing: tuple[str, ...]  # what the dump lacks, so it was not checked
 
     def __bool__(self):
         return not any(self.losses.values()) and (self.report is None or bool(self.report))
@@ -55,10 +55,10 @@ class Verdict:
 
 
 def check_dump(path, *, of: str | None = None, policy: Any = None, tolerance: float | None = None) -> Verdict:
-    """Judge a ``.npz`` or ``.safetensors`` file by the vectors of its model, `of`, by default the name of the file.
+    """Check a ``.npz`` or ``.safetensors`` file against the vectors of its model, `of`, by default the file's name.
 
-    The first tokens of a text and some of the sizes of cache are enough; "chunks" holds the sizes of chunks. The rest
-    is as in `check`. A ValueError names the file and the array if a dump cannot be judged.
+    The first tokens of a text and some of the cache sizes are enough; "chunks" holds the chunk sizes. The rest is as in
+    `check`. If a dump cannot be checked, a ValueError names the file and the array.
     """
     path, name = Path(path), Path(path).stem if of is None else of
     with naming(path):
@@ -69,7 +69,7 @@ def check_dump(path, *, of: str | None = None, policy: Any = None, tolerance: fl
         for size, arrays in dump.items():
             _check(size, arrays, expected[size])
         if not any(dump.values()):
-            raise ValueError(f"it holds no out and no losses of {', '.join(expected)}")
+            raise ValueError(f"it holds neither out nor losses for any of {', '.join(expected)}")
     cut = {size: _cut(expected[size], arrays) for size, arrays in dump.items()}
     traces = [cut[size] for size in dump if "out" in dump[size]]
     with naming(path):
@@ -82,8 +82,8 @@ def check_dump(path, *, of: str | None = None, policy: Any = None, tolerance: fl
 def replay(dump):
     """Return a step that gives the recorded answers, for ``check(..., shared=True)``.
 
-    `dump` holds arrays by size of cache and by name: ``dump["1+4"]["out"]`` (T, L, H, D); "token_index" and "positions"
-    (T, S), or (T, L, S) where layers hold other tokens; "scores" (T, L, H, S).
+    `dump` holds arrays by cache size and by name: ``dump["1+4"]["out"]`` (T, L, H, D); "token_index" and "positions"
+    (T, S), or (T, L, S) if layers hold different tokens; "scores" (T, L, H, S).
     """
 
     def step(state, q, k, v, *, n_sinks, window, theta, layer):
@@ -99,7 +99,7 @@ def replay(dump):
 
 
 def vectors(name: str, policy: Any = None) -> dict[str, Any]:
-    """Return what is recorded of a model, by size of cache or setting; under a policy it is made again."""
+    """Return what is recorded for a model, by cache size or setting; under a policy, it is recomputed."""
     if name in texts.TEXTS and policy is None:
         return {each.setting: each for each in texts.losses(name)}
     if name not in NAMES:
@@ -119,7 +119,7 @@ def _losses_of(trace):
 
 
 def _read(path, sizes):
-    """Return arrays by size and name, "chunks" under the size ""; others are ignored."""
+    """Return arrays by size and name, with "chunks" under the size ""; ignore any others."""
     check_file(path)
     is_npz, dump = path.suffix == ".npz", {size: {} for size in ("", *sizes)}
     with refusing(f"{path}: not a sound {'.npz' if is_npz else '.safetensors'} file", Exception):
@@ -140,7 +140,7 @@ def _check(size, found, expected):
         axes, known = axes | dict(zip("TLHD", expected.q.shape, strict=True)), ["out", *NEEDS, *known]
     for name in found:
         if name not in known:
-            raise ValueError(f"{size}.{name} is not known here; {', '.join(known)} are")
+            raise ValueError(f"{size}.{name} is unknown; known are {', '.join(known)}")
         if NEEDS.get(name, name) not in found:
             raise ValueError(f"{size}.{NEEDS[name]} is missing, though {size}.{name} is there")
     for axis, name in (("T", "out"), ("N", "losses")):  # a dump may end before its text does
@@ -155,7 +155,7 @@ def _check(size, found, expected):
 
 
 def _cut(expected, arrays):
-    """Return what is expected of the tokens that a dump holds."""
+    """Return what is expected for the tokens that a dump holds."""
     ends = {"losses": len(arrays.get("losses", expected.losses))}
     if "out" in arrays:
         ends |= dict.fromkeys((*GIVEN, "token_index", "positions", "out"), len(arrays["out"]))
@@ -171,7 +171,7 @@ def _wrong(losses, expected, tolerance):
 
 
 def _missing(dump, expected):
-    """Name what is missing from the dump, of each kind that it contains."""
+    """Name what is missing from the dump, for each kind of array that it contains."""
     for kind in ("out", "losses"):
         n_held = {size: len(arrays.get(kind, ())) for size, arrays in dump.items()}
         for size, n in n_held.items() if any(n_held.values()) else ():
@@ -179,15 +179,15 @@ def _missing(dump, expected):
                 yield f"{size}.{kind}" + (f" from token {n + (kind == 'losses')} on" if n else "")
 
 
-# The files for others -------------------------------------------------------------------------------
+# Files for other programs ---------------------------------------------------------------------------
 
 
 def write_vectors(folder, *, policy: Any = None, on_model=lambda: None):
-    """Write traces, losses and models to a folder; ValueError if a file there has other contents.
+    """Write traces, losses and models to a folder; ValueError if a file there has different contents.
 
-    Under a policy there are no losses of trained models, because each of them has its own method.
+    Under a policy there are no losses of trained models, because those come with their own methods.
     """
-    folder, _ = Path(folder), named(policy)  # a policy without a name is an error before anything is written
+    folder, _ = Path(folder), named(policy)  # an unknown policy raises before anything is written
     with blame(folder, "cannot be written"):
         folder.mkdir(exist_ok=True)
         with unfinished_folder(folder) as half:
@@ -201,7 +201,7 @@ def write_vectors(folder, *, policy: Any = None, on_model=lambda: None):
             for path, there in files.items():
                 there.parent.mkdir(parents=True, exist_ok=True)
                 if os.path.lexists(there) and not (there.is_file() and filecmp.cmp(path, there, shallow=False)):
-                    raise ValueError(f"{there}: is there already, and is not overwritten; give another folder")
+                    raise ValueError(f"{there}: already exists, and is not overwritten; give another folder")
             for path, there in files.items():
                 os.replace(path, there)
 
@@ -219,7 +219,7 @@ def _write_traces(folder, name, policy):
         arrays = {each: array for each, array in arrays.items() if array.size}  # where there are no losses
     np.savez_compressed(folder / f"{name}.npz", **arrays)
     del arrays["about"]
-    stated = {"about": json.dumps(about), "theta": json.dumps(about["theta"])}  # once more, for those who parse no JSON
+    stated = {"about": json.dumps(about), "theta": json.dumps(about["theta"])}  # again, for those without a JSON parser
     write_tensors(folder / f"{name}.safetensors", arrays, **stated)
     return model(name)
 

@@ -1,7 +1,7 @@
 """The golden vectors: recorded traces of three tiny models, with their weights.
 
-docs/check-your-cache.md describes the files in `vectors/`, and `tests/conformance/make.py` made them. The wheel of a
-release holds the models, texts and losses; `read` makes the rest from them by the readable path.
+docs/check-your-cache.md describes the files in `vectors/`, and `tests/conformance/make.py` made them. A release's
+wheel holds the models, texts and losses; `read` computes the rest from them with the readable path.
 """
 
 import json
@@ -23,7 +23,7 @@ RECORDED = ("q", "k", "v", "token_index", "positions", "scores", "out", "losses"
 
 
 def load(name: str) -> tuple[Trace, ...]:
-    """Return the recorded traces of one of `NAMES`, one for each size of cache; ValueError for another name."""
+    """Return the recorded traces of one of `NAMES`, one for each cache size; ValueError for any other name."""
     file = read(name)
     about = json.loads(str(file["about"]))
     theta, traces = about["config"].get("rope_theta"), []
@@ -36,7 +36,7 @@ def load(name: str) -> tuple[Trace, ...]:
 
 
 def model(name: str) -> Model:
-    """Return the model whose vectors these are, in double precision; its `save` writes a Hugging Face folder."""
+    """Return the model behind these vectors, in double precision; its `save` writes a Hugging Face folder."""
     return texts.model(name) if name in texts.TEXTS else _model(name, read(name))
 
 
@@ -68,7 +68,7 @@ def _read(path):
 
 
 def replayed(model, ids, n_sinks, window, losses):
-    """Let a model read token by token through `cache.py`, and return the trace of all its layers."""
+    """Feed a model one token at a time through `cache.py`, and return the trace of all its layers."""
     cache, layers = new_cache(model, Streaming(n_sinks, window)), []
     for token in ids:
         inside: dict = {}

@@ -1,7 +1,7 @@
 """Policies by name: functions that make one from a trace's `n_sinks` and `window`.
 
 A maker is any function ``policy(n_sinks, window)`` that returns a `Policy` or a `ByLayer`, such as a subclass of
-`Policy`. The last policy of a `ByLayer` holds in all further layers.
+`Policy`. The last policy of a `ByLayer` applies to all further layers.
 """
 
 from collections.abc import Callable
@@ -30,7 +30,7 @@ MEANS = {
 
 
 def named(policy: str | Maker | None) -> Maker:
-    """Return the maker of this name, or the maker itself; None is StreamingLLM, anything else a ValueError.
+    """Return the maker of this name, or the maker itself; None means StreamingLLM, anything else is a ValueError.
 
     >>> named("blocks:4")(1, 6)
     Blockwise(n_sinks=1, window=6, positions='slot', block=4)
@@ -44,7 +44,7 @@ def named(policy: str | Maker | None) -> Maker:
     if kind == "blocks" and block.isdecimal() and int(block):
         return partial(Blockwise, block=int(block))
     names = ", ".join(POLICIES).replace("16", "16 (or another number)")
-    raise ValueError(f"policy is {policy!r}; known are {names}, or give what makes a Policy of n_sinks and window")
+    raise ValueError(f"policy is {policy!r}; known are {names}, or give what makes a Policy from n_sinks and window")
 
 
 def made(policy: str | Maker | None, n_sinks: int, window: int, n_layers: int) -> Policy | ByLayer:
@@ -54,5 +54,5 @@ def made(policy: str | Maker | None, n_sinks: int, window: int, n_layers: int) -
         return ByLayer([*value.policies, *[value.policies[-1]] * n_layers][:n_layers])
     if not isinstance(value, Policy) or value.kv_cache is not None:
         sizes = f"n_sinks={n_sinks}, window={window}"
-        raise ValueError(f"policy made {value!r} of {sizes}; it must make a Policy or a ByLayer")
+        raise ValueError(f"policy made {value!r} from {sizes}; it must make a Policy or a ByLayer")
     return value

@@ -7,8 +7,8 @@ from ..wrong_turns.right import Cache
 from .policies import MEANS
 from .traces import Trace
 
-MOST = 3  # wrong turns that a report names
-SMALL = {"float32": 1e-3, "float16": 0.02, "bfloat16": 0.02}  # share of the largest number below which it is rounding
+MOST = 3  # the most wrong turns that a report names
+SMALL = {"float32": 1e-3, "float16": 0.02, "bfloat16": 0.02}  # a smaller share of the largest number is rounding
 SMALL_IN_DOUBLE = 1e-4  # the same for all other dtypes: the error of single precision
 
 
@@ -44,7 +44,7 @@ class Report:
     worst: float = 0.0  # the largest difference of an output, as a share of the largest number expected
     error: str | None = None  # the cache's error, or bad answer, that ended a trace
     dtype: str = "float64"  # of the outputs
-    unchecked: tuple[str, ...] = ()  # of a right cache: what was not checked, and how to check it
+    unchecked: tuple[str, ...] = ()  # for a right cache: what was not checked, and how to check it
     right_under: tuple[str, ...] = ()  # names of other policies under which the cache is right
 
     def __bool__(self):

@@ -15,8 +15,8 @@ from .report import Difference
 
 EXTRAS = ("token_index", "positions", "keys", "scores", "n_held")  # what a cache may show, in order of comparison
 CALLED = {name: name for name in EXTRAS} | {"token_index": "slots", "out": "outputs", "memory": "memory"}
-TOLERANCES = {"float32": 1e-4, "float16": 0.03, "bfloat16": 0.1}  # by dtype, of the largest expected number
-EXACT = 1e-9  # of anything else
+TOLERANCES = {"float32": 1e-4, "float16": 0.03, "bfloat16": 0.1}  # by dtype, as a share of the largest number
+EXACT = 1e-9  # for any other dtype
 
 
 class Run:
@@ -29,10 +29,10 @@ class Run:
         self.trace, self.step, self.alone, self.tolerance = trace, step, chunks is None, tolerance
         self.to = to or (lambda array: array)
         self.out, self.worst, self.dtype = np.zeros_like(trace.out), 0.0, ""  # answers, their largest difference
-        self.spans: list[slice] = []  # the chunks given, as far as the cache came
+        self.spans: list[slice] = []  # the chunks given, as far as the cache got
         self.shown: dict = {}  # tokens, positions and slots held that it showed, by name, token and layer
         self.differences: list[Difference] = []
-        self.error: ValueError | None = None  # what ended the run: an error of the cache, or no answer
+        self.error: ValueError | None = None  # what ended the run: the cache's error, or its bad answer
         self.states = states = states or [None] * (1 if shared else L)
         held = np.zeros(T, int)
         for tokens in spans(T, chunks or (1,)):
@@ -47,7 +47,7 @@ class Run:
             self.spans.append(tokens)
             held[tokens] = numbers_in(states, float)
         if not self.differences:
-            self._compare_slots()  # any error: a pool to which nothing is given back runs empty
+            self._compare_slots()  # even after an error: a pool that gets no slots back runs empty
         if not self.differences and not self.error:
             self._compare_memory(held)
         self.first = self.first_of(CALLED.values())
@@ -121,7 +121,7 @@ class Run:
         return off
 
     def _compare_memory(self, n_held):
-        """Find growing memory, which is larger at the end than soon after the cache was full."""
+        """Detect growing memory: more is held at the end than soon after the cache filled up."""
         T, _, n = self.trace.token_index.shape
         needed = (self.trace.token_index >= 0).sum(axis=(1, 2))
         (early, late), (least, most) = ([each[n : max(n, T - n)], each[T - n :]] for each in (n_held, needed))
@@ -130,10 +130,10 @@ class Run:
             self._differ(T - 1, 0, "memory", f"{message}; what is evicted must leave it, not just be masked")
 
     def _compare_slots(self):
-        """Compare the slots given out and not given back with what the policy needs, in pages if there are any."""
+        """Compare the slots taken and not given back with what the policy needs, in pages if it uses any."""
         given = {(t, i): n for (name, t, i), n in self.shown.items() if name == "n_held"}
         page, trace, block = math.gcd(*given.values()) or 1, self.trace, getattr(self.trace.policy, "block", 1)
-        sinks = -(-trace.n_sinks // block) * block  # tokens that never leave
+        sinks = -(-trace.n_sinks // block) * block  # tokens that are never evicted
         for (t, i), n in given.items():
             held = trace.held(t, i)
             pages = len({token // page for token in held})  # otherwise the sinks are in separate pages
@@ -160,7 +160,7 @@ def spans(n_tokens, sizes):
 
 
 def as_step(cache: Callable[..., Any], chunks: Any) -> Callable[..., Any]:
-    """Return a class as a function of one step, with an object of the class as the state."""
+    """Turn a class into a function of one step, with an object of the class as the state."""
     if not callable(cache):
         raise ValueError(f"cache is {_short(cache)}; it must be a function of one step, or a class")
 
@@ -175,7 +175,7 @@ def as_step(cache: Callable[..., Any], chunks: Any) -> Callable[..., Any]:
 
 
 def _in_order(seen):
-    """Sort slots by token_index, and leave out empty ones; without a token_index nothing changes."""
+    """Sort slots by token_index and drop empty ones; without a token_index, change nothing."""
     index = seen.get("token_index")
     if index is None or index.ndim != 1:
         return seen
@@ -189,7 +189,7 @@ def _in_order(seen):
 
 
 def numbers_of(x, name):
-    """Return a NumPy array, in float64 or of integers, and the name of the dtype that `x` had."""
+    """Return `x` as a NumPy array of float64 or integers, and the name of the dtype that it had."""
     try:
         if hasattr(x, "detach"):  # torch
             x, dtype = x.detach().cpu(), str(x.dtype).removeprefix("torch.")
@@ -201,7 +201,7 @@ def numbers_of(x, name):
             raise TypeError(array.dtype)
         return array.astype(np.float64) if array.dtype.kind == "f" else array, dtype
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{name} is {_short(x)}, no array of real numbers") from error
+        raise ValueError(f"{name} is {_short(x)}, not an array of real numbers") from error
 
 
 def _short(x):

@@ -1,9 +1,9 @@
-"""Golden losses: the losses of trained models on one text with many methods, token by token, to check whole engines.
+"""Golden losses: per-token losses of trained models on one text under many methods, for checking whole engines.
 
-Random weights have no sinks, so a cache that loses them passes there; these models have been trained. "about", in the
+Random weights grow no sinks, so a cache that loses them still passes; these models have been trained. "about", in the
 header of a file in `vectors/`, has the config, rope_theta, and each setting as a method. "gate" is not a model but one
 layer of attention whose output is multiplied by a sigmoid (arXiv:2505.06708): q, k, v, the gate's logits and the
-output. `tests/conformance/make_losses.py` made them all by the readable path.
+output. `tests/conformance/make_losses.py` made them all with the readable path.
 """
 
 import json
@@ -33,7 +33,7 @@ class Losses:
     method: Method
     ids: np.ndarray  # (T,)
     losses: np.ndarray  # (T - 1,), nats, in float64
-    chunks: tuple[int, ...]  # sizes of chunks in which the text may come, which change no loss
+    chunks: tuple[int, ...]  # sizes of chunks to feed the text in; they do not change the losses
     setting: str  # name of the method in the file, such as "1+15"
 
     def __str__(self):
@@ -41,7 +41,7 @@ class Losses:
 
 
 def losses(name: str) -> tuple[Losses, ...]:
-    """Return the recorded losses of one of `TEXTS`, one for each method; ValueError for another name.
+    """Return the recorded losses of one of `TEXTS`, one for each method; ValueError for any other name.
 
     >>> [each.method for each in losses("novels")][:2]
     [Dense(positions='slot'), Window(window=16, positions='slot')]
@@ -54,7 +54,7 @@ def losses(name: str) -> tuple[Losses, ...]:
 
 
 def model(name: str, dtype: str = "float64") -> Model:
-    """Return the model whose losses these are: one that ships, or novels-softmax1 with trained sink logits."""
+    """Return the model behind these losses: one that ships, or novels-softmax1 with trained sink logits."""
     about, _ = read(name)
     shipped = load(about["model"], dtype=dtype)
     return with_sink_logits(shipped, about["sink_logits"], name) if "sink_logits" in about else shipped

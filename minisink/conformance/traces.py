@@ -81,7 +81,7 @@ class Trace:
 
     @property
     def evicts(self) -> bool:
-        """Whether a token ever leaves any of the layers."""
+        """Whether any layer ever evicts a token."""
         return bool((self.token_index[-1] >= 0).sum(axis=-1).min() < len(self.q))
 
     def held(self, t: int, layer: int = 0) -> list[int]:
@@ -94,7 +94,7 @@ class Trace:
         return self.positions[t, layer][self.token_index[t, layer] >= 0].tolist()
 
     def keys_at(self, t: int, layer: int) -> np.ndarray:
-        """Return the keys (S, K, D) of the tokens held, as token t meets them: rotated to their positions."""
+        """Return the keys (S, K, D) of the tokens held, as token t sees them: rotated to their positions."""
         return self._encoding(self.k[self.held(t, layer), layer], np.array(self.places(t, layer)))
 
     def scores_at(self, t: int, layer: int) -> np.ndarray:
@@ -127,10 +127,10 @@ def trace_of(
     ids: Any = None,
     losses: Any = None,
 ) -> Trace:
-    """Run the readable path over your arrays, and return what a cache holds and answers, token by token.
+    """Run the readable path over your arrays, and return what a cache must hold and answer at every token.
 
-    `q` (T, L, H, D), `k` and `v` (T, L, K, D) are un-rotated. `encoding`, with a `theta` of None, is one of
-    `positions`, such as a model's ``config.encoding``. `policy` is a name of `POLICIES`, or makes a policy from
+    `q` (T, L, H, D), `k` and `v` (T, L, K, D) are un-rotated. `encoding`, with a `theta` of None, is one from
+    `positions`, such as a model's ``config.encoding``. `policy` is a name in `POLICIES`, or makes a policy from
     `n_sinks` and `window`; the default is StreamingLLM. ValueError for arrays that do not fit, or a size out of range.
     """
     q, k, v = (np.asarray(array, np.float64) for array in (q, k, v))
@@ -143,13 +143,13 @@ def trace_of(
 
 
 def under(trace, policy):
-    """Return the same queries, keys and values with what another policy holds of them; its outputs are still NaN."""
+    """Return a trace of the same queries, keys and values under another policy; its outputs are still NaN."""
     T, L, _, _ = trace.q.shape
     value = made(policy, trace.n_sinks, trace.window, L)
     if value == trace.policy:
         return trace
     token_index, positions = _slots_of(value, T)
-    if trace.embeds:  # a token is embedded once, before layer 0, where the last layer numbers it when it comes in
+    if trace.embeds:  # a token is embedded once, before layer 0, at the position that the last layer first gives it
         embedded = positions[np.arange(T), -1, (token_index[:, -1] >= 0).sum(axis=-1) - 1]
         positions = np.where(token_index < 0, -1, embedded[token_index])
     shape = T, L, token_index.shape[2]  # one row for all layers where they are alike
@@ -158,7 +158,7 @@ def under(trace, policy):
 
 
 def answered(trace):
-    """Return a trace with the outputs that its policy gives; if it has them, the trace itself."""
+    """Return a trace with the outputs that its policy gives, or the trace itself if it already has them."""
     if not np.isnan(trace.out).any():
         return trace
     out = np.empty_like(trace.q)
@@ -183,7 +183,7 @@ def _slots_of(policy, n_tokens):  # -> 2 x (T, L, S)
 def _check(q, k, v, theta, encoding):
     shapes = f"q has shape {q.shape}, k {k.shape}, v {v.shape}"
     if q.ndim != 4 or k.ndim != 4 or k.shape != v.shape or k.shape[:2] + k.shape[3:] != q.shape[:2] + q.shape[3:]:
-        raise ValueError(f"{shapes}; they must be (T, L, H, D) and twice (T, L, K, D)")
+        raise ValueError(f"{shapes}; they must be (T, L, H, D), (T, L, K, D) and (T, L, K, D)")
     if 0 in q.shape or 0 in k.shape:
         raise ValueError(f"{shapes}; there is no token, layer or head")
     if q.shape[2] % k.shape[2]:
@@ -191,7 +191,7 @@ def _check(q, k, v, theta, encoding):
     if theta is not None and q.shape[3] % 2:
         raise ValueError(f"head_dim is {q.shape[3]}; channels rotate in pairs, so it must be even, or theta None")
     if theta is not None and encoding is not None:
-        raise ValueError(f"theta is {theta}, and there is an encoding besides; one of them must be None")
+        raise ValueError(f"theta is {theta}, and there is an encoding too; one of them must be None")
     if isinstance(encoding, Slopes) and len(encoding.slopes) != q.shape[2]:
         raise ValueError(f"the encoding has {len(encoding.slopes)} slopes; n_heads is {q.shape[2]}")
     if isinstance(encoding, Rotary) and 2 * len(encoding.frequencies) > q.shape[3]:
@@ -212,9 +212,9 @@ def drawn(
     encoding: Any = None,
     policy: str | Maker | None = None,
 ) -> Trace:
-    """Draw a trace of normal random numbers, in any size; raise ValueError for a number out of range.
+    """Draw a trace of normally distributed random numbers, of any size; ValueError for a size out of range.
 
-    The current token counts in `window`; H is a multiple of K, and D even where keys rotate, which they do unless
+    The current token counts toward `window`; H is a multiple of K, and D is even if keys rotate, which they do unless
     `theta` is None. `policy` and `encoding`, which takes the place of `theta`, are as in `trace_of`.
 
     >>> trace = drawn(n_sinks=2, window=3, n_tokens=7)

@@ -85,7 +85,7 @@ def test_nothing_is_overwritten(folder, tmp_path, run):
     (copy / "gqa.npz").unlink()
     (copy / "models" / "gpt2" / "config.json").write_text("mine", encoding="utf-8")
     status, out, err = run("conformance", "vectors", copy)
-    assert (status, out) == (2, "") and f"{copy}/models/gpt2/config.json: is there already, and is not over" in err
+    assert (status, out) == (2, "") and f"{copy}/models/gpt2/config.json: already exists, and is not over" in err
     assert (copy / "models" / "gpt2" / "config.json").read_text(encoding="utf-8") == "mine"
     assert not (copy / "gqa.npz").exists() and not list(copy.glob(".saving*"))
 

@@ -311,7 +311,7 @@ def test_in_half_precision_all_but_what_rounds_is_seen_and_named():
         (lambda q: q, r"it must return \(out, state\)"),
         (lambda q: (q[:1, :1], None), r"out has shape \(1, 1\)"),
         (lambda q: (q, None, {"slots": [1]}), "seen holds 'slots'; known are token_index"),
-        (lambda q: ("no", None), "no array of real numbers"),
+        (lambda q: ("no", None), "not an array of real numbers"),
     ],
 )
 def test_what_is_no_answer_is_said(answer, message):

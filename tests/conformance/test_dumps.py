@@ -197,11 +197,11 @@ def refused(path, said, **options):
 @pytest.mark.parametrize(
     ("arrays", "said"),
     [
-        ({}, "it holds no out and no losses of 0[+]5, 1[+]4"),
-        ({"ids": FILE["ids"], "3+3.out": OUT}, "it holds no out"),
+        ({}, "it holds neither out nor losses for any of 0[+]5, 1[+]4"),
+        ({"ids": FILE["ids"], "3+3.out": OUT}, "it holds neither out"),
         ({"1+4.token_index": INDEX}, "1[+]4.out is missing, though 1[+]4.token_index is there"),
         ({"1+4.out": OUT, "1+4.positions": INDEX}, "1[+]4.token_index is missing, though 1[+]4.positions is there"),
-        ({"1+4.out": OUT, "1+4.tokenindex": INDEX}, "1[+]4.tokenindex is not known here; out, token_index, positions"),
+        ({"1+4.out": OUT, "1+4.tokenindex": INDEX}, "1[+]4.tokenindex is unknown; known are out, token_index"),
         (
             {"1+4.out": OUT.reshape(24, 2, 128)},
             r"1\+4.out has shape \(24, 2, 128\); it must be \(T, L, H, D\) with T=24",
@@ -229,8 +229,8 @@ def test_an_array_that_is_no_numbers_is_named(tmp_path):
     """Pickles are never opened."""
     for array, said in (
         (np.array([None, 1]), "allow_pickle=False"),
-        (np.array("x"), "no array"),
-        (OUT + 1j, "no array"),
+        (np.array("x"), "not an array"),
+        (OUT + 1j, "not an array"),
     ):
         refused(npz(tmp_path, **{"1+4.out": array}), rf"not a sound .npz file \(1\+4.out \(.*{said}")
     header = b'{"1+4.out":{"dtype":"BF16","shape":[24,2,2,64],"data_offsets":[0,12288]}}'

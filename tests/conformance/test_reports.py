@@ -392,16 +392,16 @@ def answer(*result):
     ("step", "message"),
     [
         (answer(1, 2, 3, 4), r"step returned \(1, 2, 3, 4\)"),
-        (answer("x", 0), "out is 'x', no array of real numbers"),
+        (answer("x", 0), "out is 'x', not an array of real numbers"),
         (
             answer(np.zeros((4, 6)), 0, {"slots": 1}),
             "seen holds 'slots'; known are token_index, positions, keys, scores",
         ),
         (answer(np.zeros((4, 6)), 0, 5), "seen is 5; it must be a dict"),
-        (answer(None, 0), "out is None, no array of real numbers"),
-        (answer(np.zeros((4, 6), complex), 0), "no array of real numbers"),
-        (answer([["1"] * 6] * 4, 0), "no array of real numbers"),
-        (answer(np.zeros((4, 6)), 0, {"keys": "x"}), "token 0, layer 0: keys is 'x', no array of real numbers"),
+        (answer(None, 0), "out is None, not an array of real numbers"),
+        (answer(np.zeros((4, 6), complex), 0), "not an array of real numbers"),
+        (answer([["1"] * 6] * 4, 0), "not an array of real numbers"),
+        (answer(np.zeros((4, 6)), 0, {"keys": "x"}), "token 0, layer 0: keys is 'x', not an array of real numbers"),
         (
             lambda state, q, k, v, **sizes: q @ k,
             "drawn, n_sinks=1, window=4: token 0, layer 0: the cache raised ValueError: ",
@@ -465,7 +465,7 @@ def test_what_is_no_number_differs(trace, value, data):
         ({"traces": ["gqa", "bert"]}, "name is 'bert'; there are golden vectors of"),
         (
             {"traces": replace(conformance.drawn(), q=np.zeros((0, 1, 4, 6)))},
-            "0 tokens, 1 layers.* holds no token to check",
+            "0 tokens, 1 layers.* holds no tokens to check",
         ),
         ({"chunks": 0}, "a chunk is 0; it must be a whole number of 1 or more"),
         ({"chunks": (4, 1.5)}, "a chunk is 1.5; it must be a whole number"),
